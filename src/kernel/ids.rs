@@ -1,0 +1,203 @@
+//! Identities. Each is a type of its own, so that a hold cannot be looked up by an order's id.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use uuid::Uuid;
+
+use super::{Entropy, Timestamp};
+
+/// Why a text is not an id.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    #[error("must be 1 to {max} characters long")]
+    Length { max: usize },
+    #[error("may hold only lower-case letters, digits and hyphens")]
+    Character,
+    #[error("is not a UUID")]
+    NotUuid,
+}
+
+macro_rules! slug {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            pub const LENGTH_MAX: usize = 64;
+
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                if text.is_empty() || text.len() > Self::LENGTH_MAX {
+                    return Err(IdError::Length { max: Self::LENGTH_MAX });
+                }
+                if !text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+                    return Err(IdError::Character);
+                }
+                Ok(Self(text.into()))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+            }
+        }
+    };
+}
+
+slug! {
+    /// One sale: one queue, one door, one or more performances.
+    SaleId
+}
+slug! {
+    /// One evening of a sale: one seating plan, one availability.
+    PerformanceId
+}
+
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            #[must_use]
+            pub const fn from_uuid(uuid: Uuid) -> Self {
+                Self(uuid)
+            }
+
+            #[must_use]
+            pub const fn as_uuid(self) -> Uuid {
+                self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                Uuid::try_parse(text).map(Self).map_err(|_| IdError::NotUuid)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.hyphenated().fmt(f)
+            }
+        }
+    };
+}
+
+uuid_id! {
+    /// A hold's name and, being unguessable, its key (UUID version 4).
+    HoldId
+}
+uuid_id! {
+    /// One visit of one fan behind the door (UUID version 4).
+    VisitId
+}
+uuid_id! {
+    /// An order (UUID version 7: new orders stand together in the ledger). Not a secret: ownership is checked.
+    OrderId
+}
+
+impl HoldId {
+    #[must_use]
+    pub fn random(entropy: &dyn Entropy) -> Self {
+        Self(random_uuid(entropy))
+    }
+}
+
+impl VisitId {
+    #[must_use]
+    pub fn random(entropy: &dyn Entropy) -> Self {
+        Self(random_uuid(entropy))
+    }
+}
+
+impl OrderId {
+    #[must_use]
+    pub fn new(at: Timestamp, entropy: &dyn Entropy) -> Self {
+        let mut random = [0; 10];
+        entropy.fill(&mut random);
+        let at_ms = u64::try_from(at.as_millis()).unwrap_or(0);
+        Self(uuid::Builder::from_unix_timestamp_millis(at_ms, &random).into_uuid())
+    }
+}
+
+fn random_uuid(entropy: &dyn Entropy) -> Uuid {
+    let mut random = [0; 16];
+    entropy.fill(&mut random);
+    uuid::Builder::from_random_bytes(random).into_uuid()
+}
+
+/// Who somebody is, as proven at the edge: `customer:42`, or `device:...` where a sale asks for no sign-in.
+///
+/// One subject has one place in a queue, whatever devices she uses.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Subject(Arc<str>);
+
+impl Subject {
+    pub const LENGTH_MAX: usize = 128;
+
+    /// A customer of the shop, by the shop's own key for her.
+    ///
+    /// # Errors
+    /// [`IdError::Length`] when the key is empty or too long to be one.
+    pub fn customer(key: &str) -> Result<Self, IdError> {
+        Self::from_stored(&format!("customer:{key}"))
+            .and_then(|it| if key.is_empty() { Err(IdError::Length { max: Self::LENGTH_MAX }) } else { Ok(it) })
+    }
+
+    /// A browser that showed no customer.
+    #[must_use]
+    pub fn device(id: Uuid) -> Self {
+        Self(format!("device:{}", id.simple()).into())
+    }
+
+    /// Reads back what [`Subject::as_str`] gave.
+    ///
+    /// # Errors
+    /// [`IdError::Length`] when empty or longer than [`Subject::LENGTH_MAX`] bytes.
+    pub fn from_stored(text: &str) -> Result<Self, IdError> {
+        if text.is_empty() || text.len() > Self::LENGTH_MAX {
+            return Err(IdError::Length { max: Self::LENGTH_MAX });
+        }
+        Ok(Self(text.into()))
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A customer's key is personal data: it stays out of logs.
+impl fmt::Debug for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.starts_with("customer:") { "Subject(customer)" } else { "Subject(device)" })
+    }
+}

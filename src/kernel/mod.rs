@@ -1,0 +1,11 @@
+//! Words that mean the same everywhere. Pure: no I/O, no async, nothing else of this crate.
+
+mod clock;
+mod ids;
+mod money;
+mod random;
+
+pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use ids::{HoldId, IdError, OrderId, PerformanceId, SaleId, Subject, VisitId};
+pub use money::{Currency, Money};
+pub use random::{Entropy, OsEntropy, SeededEntropy};

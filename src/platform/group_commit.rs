@@ -1,0 +1,152 @@
+//! Group commit: whoever asks within the same moment is written together, with one flush for all.
+//!
+//! There is no waiting window. While one group is being written the next one gathers, so a lone caller waits for one
+//! flush and a crowd shares it (the scheme of PostgreSQL's `commit_delay = 0` and of InnoDB's binary log).
+
+use std::future::Future;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::lifecycle::Lifecycle;
+
+/// The way into a group writer. Cheap to clone.
+#[derive(Debug)]
+pub struct GroupCommit<T, R> {
+    asks: mpsc::Sender<(T, oneshot::Sender<R>)>,
+}
+
+impl<T, R> Clone for GroupCommit<T, R> {
+    fn clone(&self) -> Self {
+        Self { asks: self.asks.clone() }
+    }
+}
+
+/// Why nothing was written, or nothing is known of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GroupCommitError {
+    #[error("the writer's queue is full")]
+    Full,
+    #[error("the writer is gone; whether the write took place is not known")]
+    Gone,
+}
+
+impl<T: Send + 'static, R: Send + 'static> GroupCommit<T, R> {
+    /// Starts the writer. `write` takes a group of 1 to `group_max` asks and gives one answer for each, in order;
+    /// fewer answers than asks leave the rest with [`GroupCommitError::Gone`]. At most `queue_max` asks wait.
+    pub fn start<W, F>(life: &Lifecycle, queue_max: usize, group_max: usize, mut write: W) -> Self
+    where
+        W: FnMut(Vec<T>) -> F + Send + 'static,
+        F: Future<Output = Vec<R>> + Send,
+    {
+        let (asks, mut asked) = mpsc::channel::<(T, oneshot::Sender<R>)>(queue_max);
+        let stopping = life.clone();
+        life.spawn(async move {
+            let mut group = Vec::with_capacity(group_max);
+            loop {
+                // When the process stops, what is already asked is still written: `biased` looks at it first.
+                let got = tokio::select! {
+                    biased;
+                    got = asked.recv_many(&mut group, group_max) => got,
+                    () = stopping.stopping() => {
+                        asked.close();
+                        asked.recv_many(&mut group, group_max).await
+                    }
+                };
+                if got == 0 {
+                    return;
+                }
+                let (items, answers): (Vec<T>, Vec<_>) = group.drain(..).unzip();
+                for (answer, result) in answers.into_iter().zip(write(items).await) {
+                    // Whoever hung up does not want the answer; the write stands.
+                    let _ = answer.send(result);
+                }
+            }
+        });
+        Self { asks }
+    }
+
+    /// Hands in one item and waits for its answer.
+    ///
+    /// # Errors
+    /// [`GroupCommitError::Full`] at once when too many wait already (nothing was written);
+    /// [`GroupCommitError::Gone`] when the writer ended or broke before answering.
+    pub async fn submit(&self, item: T) -> Result<R, GroupCommitError> {
+        let (answer, answered) = oneshot::channel();
+        self.asks.try_send((item, answer)).map_err(|e| match e {
+            mpsc::error::TrySendError::Full(_) => GroupCommitError::Full,
+            mpsc::error::TrySendError::Closed(_) => GroupCommitError::Gone,
+        })?;
+        answered.await.map_err(|_| GroupCommitError::Gone)
+    }
+
+    /// As [`GroupCommit::submit`], but waits for room in the queue: for the house's own work, never for a visitor's.
+    ///
+    /// # Errors
+    /// [`GroupCommitError::Gone`] when the writer ended or broke before answering.
+    pub async fn submit_patiently(&self, item: T) -> Result<R, GroupCommitError> {
+        let (answer, answered) = oneshot::channel();
+        self.asks.send((item, answer)).await.map_err(|_| GroupCommitError::Gone)?;
+        answered.await.map_err(|_| GroupCommitError::Gone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        time::Duration,
+    };
+
+    use futures_util::future::join_all;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_come_during_a_write_share_the_next() {
+        let life = Lifecycle::new();
+        let groups = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&groups);
+        let commit = GroupCommit::start(&life, 1_000, 1_000, move |items: Vec<u32>| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            async move {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                items.into_iter().map(|n| n * 2).collect()
+            }
+        });
+        let first = tokio::spawn({
+            let commit = commit.clone();
+            async move { commit.submit(1).await }
+        });
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let rest = join_all((2..100).map(|n| commit.submit(n))).await;
+        assert_eq!(first.await.unwrap(), Ok(2));
+        assert_eq!(rest, (2..100).map(|n| Ok(n * 2)).collect::<Vec<_>>());
+        assert_eq!(groups.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_queue_refuses_at_once_and_a_stop_still_writes_what_was_asked() {
+        let life = Lifecycle::new();
+        let commit = GroupCommit::start(&life, 1, 1, |items: Vec<u32>| async move {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            items
+        });
+        let waiting: Vec<_> = (0..2)
+            .map(|n| {
+                let commit = commit.clone();
+                tokio::spawn(async move { commit.submit_patiently(n).await })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(commit.submit(9).await, Err(GroupCommitError::Full));
+        life.stop();
+        assert!(life.drained(Duration::from_secs(1)).await);
+        for (n, task) in (0..).zip(waiting) {
+            assert_eq!(task.await.unwrap(), Ok(n));
+        }
+        assert_eq!(commit.submit(9).await, Err(GroupCommitError::Gone));
+    }
+}

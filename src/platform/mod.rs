@@ -1,0 +1,8 @@
+//! Plumbing that knows no word of ticketing.
+
+pub mod group_commit;
+pub mod http_client;
+pub mod keys;
+pub mod lifecycle;
+pub mod signing;
+pub mod sql;

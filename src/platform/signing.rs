@@ -1,0 +1,260 @@
+//! Signatures and MACs, each key with an id, each purpose with a key of its own.
+
+use std::collections::BTreeMap;
+
+use aws_lc_rs::{
+    constant_time, digest, hmac,
+    signature::{Ed25519KeyPair, KeyPair},
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// Bytes of a token's MAC: HMAC-SHA-256 cut to 128 bits (RFC 2104, section 5, allows half the hash).
+pub const TAG_LEN: usize = 16;
+
+/// The SHA-256 of `bytes`.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    digest::digest(&digest::SHA256, bytes).as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+/// Unpadded base64url, as in JWTs.
+#[must_use]
+pub fn base64url(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// The bytes behind unpadded base64url, or `None`.
+#[must_use]
+pub fn from_base64url(text: &str) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(text).ok()
+}
+
+/// Secret keys for MACs of one purpose. One signs, all are accepted, so that keys can be rotated.
+#[derive(Clone)]
+pub struct MacKeys {
+    current: u8,
+    keys: BTreeMap<u8, hmac::Key>,
+}
+
+impl std::fmt::Debug for MacKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "MacKeys(current {})", self.current)
+    }
+}
+
+impl MacKeys {
+    /// Keys by id; the highest id signs.
+    ///
+    /// # Panics
+    /// When there is no key at all.
+    #[must_use]
+    pub fn new(secrets: &BTreeMap<u8, [u8; 32]>) -> Self {
+        let keys: BTreeMap<_, _> = secrets.iter().map(|(&kid, secret)| (kid, hmac::Key::new(hmac::HMAC_SHA256, secret))).collect();
+        let current = *keys.last_key_value().expect("at least one key").0;
+        Self { current, keys }
+    }
+
+    /// The id of the key that signs now.
+    #[must_use]
+    pub fn current(&self) -> u8 {
+        self.current
+    }
+
+    /// The tag of `message` under key `kid`, or `None` when there is no such key.
+    #[must_use]
+    pub fn tag(&self, kid: u8, message: &[u8]) -> Option<[u8; TAG_LEN]> {
+        let whole = hmac::sign(self.keys.get(&kid)?, message);
+        whole.as_ref()[..TAG_LEN].try_into().ok()
+    }
+
+    /// Whether `tag` is that of `message` under key `kid`; takes the same time wherever they differ.
+    #[must_use]
+    pub fn verify(&self, kid: u8, message: &[u8], tag: &[u8]) -> bool {
+        self.tag(kid, message).is_some_and(|expected| constant_time::verify_slices_are_equal(&expected, tag).is_ok())
+    }
+
+    /// A 64-bit name for `message` that cannot be computed, nor taken back, without the key. It uses the *oldest* key,
+    /// so that it does not change when a new key is added.
+    #[must_use]
+    pub fn keyed_hash(&self, message: &[u8]) -> u64 {
+        let (_, key) = self.keys.first_key_value().expect("at least one key");
+        let whole = hmac::sign(key, message);
+        u64::from_be_bytes(whole.as_ref()[..8].try_into().expect("8 of 32 bytes"))
+    }
+}
+
+/// Why a signed token is not accepted. Never says more than this to the outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    #[error("it is not a token of this kind")]
+    Malformed,
+    #[error("its signature is not ours")]
+    Signature,
+    #[error("it is of another purpose, sale or issuer")]
+    Purpose,
+    #[error("it is not valid yet")]
+    NotYet,
+    #[error("it has expired")]
+    Expired,
+}
+
+struct SigningKey {
+    encoding: EncodingKey,
+    decoding: DecodingKey,
+    public: [u8; 32],
+}
+
+/// Ed25519 keys for JWTs of one purpose. The public halves go out as a JSON Web Key Set.
+pub struct SigningKeys {
+    current: String,
+    keys: BTreeMap<String, SigningKey>,
+}
+
+impl std::fmt::Debug for SigningKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SigningKeys(current {})", self.current)
+    }
+}
+
+/// One public key as RFC 8037 writes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Jwk {
+    pub kty: String,
+    pub crv: String,
+    pub kid: String,
+    pub alg: String,
+    #[serde(rename = "use")]
+    pub usage: String,
+    pub x: String,
+}
+
+impl SigningKeys {
+    /// Keys from their seeds; key ids are `{prefix}-{id}`, the highest id signs.
+    ///
+    /// # Panics
+    /// When there is no key at all, or more than 256.
+    #[must_use]
+    pub fn new(prefix: &str, seeds: &BTreeMap<u8, [u8; 32]>) -> Self {
+        let mut keys = BTreeMap::new();
+        let mut current = String::new();
+        for (id, seed) in seeds {
+            let pair = Ed25519KeyPair::from_seed_unchecked(seed).expect("every 32 bytes are a seed");
+            let pkcs8 = pair.to_pkcs8v1().expect("a key pair has a PKCS#8 form");
+            let public: [u8; 32] = pair.public_key().as_ref().try_into().expect("32 bytes");
+            // The id is padded so that text order is number order.
+            current = format!("{prefix}-{id:03}");
+            let key =
+                SigningKey { encoding: EncodingKey::from_ed_der(pkcs8.as_ref()), decoding: DecodingKey::from_ed_der(&public), public };
+            keys.insert(current.clone(), key);
+        }
+        assert!(!keys.is_empty(), "at least one key");
+        Self { current, keys }
+    }
+
+    /// A JWT of the given `typ` over the claims, signed with EdDSA by the current key.
+    ///
+    /// # Panics
+    /// When the claims are not a JSON object.
+    #[must_use]
+    pub fn sign<C: Serialize>(&self, typ: &str, claims: &C) -> String {
+        let mut header = Header::new(Algorithm::EdDSA);
+        header.typ = Some(typ.to_owned());
+        header.kid = Some(self.current.clone());
+        let key = &self.keys[&self.current];
+        jsonwebtoken::encode(&header, claims, &key.encoding).expect("our own claims are a JSON object")
+    }
+
+    /// The claims of a JWT of the given `typ` that one of these keys signed. Times, issuer and audience are the
+    /// caller's to check, against the caller's clock.
+    ///
+    /// # Errors
+    /// [`TokenError::Malformed`], [`TokenError::Purpose`] or [`TokenError::Signature`].
+    pub fn verify<C: DeserializeOwned + Clone>(&self, typ: &str, token: &str) -> Result<C, TokenError> {
+        let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Malformed)?;
+        if header.typ.as_deref() != Some(typ) {
+            return Err(TokenError::Purpose);
+        }
+        let key = header.kid.as_ref().and_then(|kid| self.keys.get(kid)).ok_or(TokenError::Signature)?;
+        let mut rules = Validation::new(Algorithm::EdDSA);
+        rules.validate_exp = false;
+        rules.validate_nbf = false;
+        rules.validate_aud = false;
+        rules.required_spec_claims.clear();
+        let data = jsonwebtoken::decode::<C>(token, &key.decoding, &rules).map_err(|e| match e.kind() {
+            jsonwebtoken::errors::ErrorKind::InvalidSignature => TokenError::Signature,
+            _ => TokenError::Malformed,
+        })?;
+        Ok(data.claims)
+    }
+
+    /// The public halves.
+    #[must_use]
+    pub fn jwks(&self) -> Vec<Jwk> {
+        self.keys
+            .iter()
+            .map(|(kid, key)| Jwk {
+                kty: "OKP".into(),
+                crv: "Ed25519".into(),
+                kid: kid.clone(),
+                alg: "EdDSA".into(),
+                usage: "sig".into(),
+                x: base64url(&key.public),
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Claims {
+        sub: String,
+        exp: i64,
+    }
+
+    fn keys(ids: &[u8]) -> SigningKeys {
+        SigningKeys::new("pass", &ids.iter().map(|&id| (id, [id; 32])).collect())
+    }
+
+    #[test]
+    fn a_signed_token_is_read_back_and_survives_rotation() {
+        let claims = Claims { sub: "x".into(), exp: 1 };
+        let token = keys(&[1]).sign("pass+jwt", &claims);
+        assert_eq!(keys(&[1, 2]).verify::<Claims>("pass+jwt", &token), Ok(claims.clone()));
+        assert_eq!(keys(&[2]).verify::<Claims>("pass+jwt", &token), Err(TokenError::Signature));
+        assert_eq!(keys(&[1]).verify::<Claims>("ticket+jwt", &token), Err(TokenError::Purpose));
+        assert_eq!(keys(&[1]).verify::<Claims>("pass+jwt", "a.b.c"), Err(TokenError::Malformed));
+        assert_eq!(keys(&[1, 2]).jwks().len(), 2);
+    }
+
+    #[test]
+    fn a_changed_token_is_refused() {
+        let token = keys(&[1]).sign("t", &Claims { sub: "fan".into(), exp: 1 });
+        let forged = keys(&[1]).sign("t", &Claims { sub: "bot".into(), exp: 1 });
+        let (payload, signature) = (forged.rsplit_once('.').unwrap().0, token.rsplit_once('.').unwrap().1);
+        assert_eq!(keys(&[1]).verify::<Claims>("t", &format!("{payload}.{signature}")), Err(TokenError::Signature));
+    }
+
+    #[test]
+    fn tags_hold_for_their_message_and_key_only() {
+        let keys = MacKeys::new(&BTreeMap::from([(1, [1; 32]), (2, [2; 32])]));
+        let tag = keys.tag(keys.current(), b"place 7").unwrap();
+        assert_eq!(keys.current(), 2);
+        assert!(keys.verify(2, b"place 7", &tag));
+        assert!(!keys.verify(1, b"place 7", &tag));
+        assert!(!keys.verify(2, b"place 8", &tag));
+        assert!(!keys.verify(9, b"place 7", &tag));
+        assert!(!keys.verify(2, b"place 7", &tag[..8]));
+    }
+
+    #[test]
+    fn a_keyed_hash_does_not_change_when_a_key_is_added() {
+        let old = MacKeys::new(&BTreeMap::from([(1, [1; 32])]));
+        let new = MacKeys::new(&BTreeMap::from([(1, [1; 32]), (2, [2; 32])]));
+        assert_eq!(old.keyed_hash(b"customer:1"), new.keyed_hash(b"customer:1"));
+    }
+}

@@ -1,0 +1,1 @@
+//! A crowd of fans, a payment gateway that misbehaves on demand, an auditor.
