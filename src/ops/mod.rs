@@ -1,1 +1,5 @@
-//! What runs the house.
+//! What runs the house: configuration, logs, metrics, health. Named by nobody but [`crate::app`].
+
+pub mod config;
+pub mod listener;
+pub mod telemetry;

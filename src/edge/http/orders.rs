@@ -1,0 +1,243 @@
+//! Orders: paying for a hold, and what became of it.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::{FromRequestParts, Path, Query, State},
+    response::{IntoResponse, Redirect, Response},
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Answer, broken, private_json};
+use crate::{
+    checkout::{self, CancelOutcome, HistoryEntry, OrderView, PlaceOrder, PlaceOutcome, Ticket, WebhookOutcome},
+    edge::{
+        House,
+        extract::{IdempotencyKey, Json, Owners, WasAdmitted, read_body},
+        problem::{Kind, Problem},
+    },
+    kernel::{HoldId, OrderId, Subject},
+};
+
+/// What is paid for, and with what.
+#[derive(Deserialize, ToSchema)]
+pub struct NewOrder {
+    #[schema(value_type = String)]
+    hold: HoldId,
+    payment: Payment,
+}
+
+#[derive(Deserialize, ToSchema)]
+pub struct Payment {
+    /// `card`
+    method: String,
+    /// The gateway's name for the card; the card itself never comes here.
+    token: String,
+}
+
+#[derive(Serialize)]
+struct Orders {
+    orders: Vec<OrderView>,
+}
+
+#[derive(Serialize)]
+struct History {
+    history: Vec<HistoryEntry>,
+}
+
+#[derive(Serialize)]
+struct Tickets {
+    tickets: Vec<TicketView>,
+}
+
+#[derive(Serialize)]
+struct TicketView {
+    #[serde(flatten)]
+    ticket: Ticket,
+    qr_svg_url: String,
+    qr_png_url: String,
+}
+
+const TOKEN_LENGTH_MAX: usize = 200;
+
+#[utoipa::path(post, path = "/v1/orders", tag = "orders", request_body = NewOrder, params(("Idempotency-Key" = String, Header)),
+    responses((status = 201, description = "paid, or awaiting_payment with an action"), (status = 202, description = "in progress"), (status = 401), (status = 402, description = "declined"),
+        (status = 409, description = "hold-gone with alternatives, limit-reached"), (status = 422)))]
+pub async fn place(State(house): State<Arc<House>>, was: WasAdmitted, IdempotencyKey(key): IdempotencyKey, Json(new): Json<NewOrder>) -> Answer {
+    let idempotency_key = key.ok_or_else(|| Problem::new(Kind::InvalidField).with("field", &"Idempotency-Key").detail("this header is needed: it makes a retry safe"))?;
+    if new.payment.method != "card" {
+        return Err(Problem::new(Kind::InvalidField).with("field", &"payment.method").detail("`card` is what this sale takes"));
+    }
+    if new.payment.token.is_empty() || new.payment.token.len() > TOKEN_LENGTH_MAX {
+        return Err(Problem::new(Kind::InvalidField).with("field", &"payment.token").detail(format!("1 to {TOKEN_LENGTH_MAX} characters")));
+    }
+    let WasAdmitted { sale, pass, who } = was;
+    let found = house.seating.find_hold(new.hold, &who).await;
+    // Whoever was let in before and still holds seats may pay for them; without seats only a live pass opens this call.
+    let visit = match (&pass, &found) {
+        (Some(pass), _) => pass.visit,
+        (None, Some((_, hold))) => hold.visit,
+        (None, None) => return Err(Problem::new(Kind::PassRequired).detail("the pass has expired")),
+    };
+    if let Some(pass) = &pass {
+        sale.room.keep_visit(pass, house.clock.now().plus(house.config.payment_life));
+    }
+    let order = PlaceOrder {
+        sale: sale.id.clone(),
+        buyer: who,
+        visit,
+        hold: new.hold,
+        method: new.payment.method,
+        token: new.payment.token,
+        idempotency_key,
+    };
+    let checkout = Arc::clone(&house.checkout);
+    let outcome = house.life.run_to_end(async move { checkout.place_order(order).await }).await.map_err(broken)?;
+    match outcome.map_err(|e| Problem::unavailable("order", &e))? {
+        PlaceOutcome::Paid(order) => Ok(created(StatusCode::CREATED, &order)),
+        PlaceOutcome::AwaitingPayment(order) => Ok(created(StatusCode::CREATED, &order)),
+        PlaceOutcome::InProgress(order) => Ok(created(StatusCode::ACCEPTED, &order)),
+        PlaceOutcome::Declined { order, reason } => Err(Problem::new(Kind::PaymentDeclined).with("order", &order).with("reason", &reason)),
+        PlaceOutcome::HoldGone { alternatives } => Err(Problem::new(Kind::HoldGone).with("alternatives", &alternatives)),
+        PlaceOutcome::KeyReused => Err(Problem::new(Kind::KeyReused)),
+        PlaceOutcome::QuotaReached { limit } => Err(Problem::new(Kind::LimitReached).with("limit", &limit)),
+    }
+}
+
+#[derive(Deserialize)]
+pub struct OfSale {
+    sale: Option<String>,
+}
+
+#[utoipa::path(get, path = "/v1/orders", tag = "orders", params(("sale" = Option<String>, Query)), responses((status = 200, description = "{orders: [...]}: the caller's own"), (status = 401)))]
+pub async fn list(State(house): State<Arc<House>>, Owners(names): Owners, Query(asked): Query<OfSale>) -> Answer {
+    let mut orders = Vec::new();
+    for sale in house.sales.keys().filter(|id| asked.sale.as_deref().is_none_or(|wanted| wanted == id.as_str())) {
+        for who in &names {
+            orders.extend(house.checkout.orders_of(sale, who).await.map_err(|e| Problem::unavailable("orders", &e))?);
+        }
+    }
+    Ok(private_json(StatusCode::OK, &Orders { orders }))
+}
+
+#[utoipa::path(get, path = "/v1/orders/{order}", tag = "orders", params(("order" = String, Path)), responses((status = 200), (status = 404)))]
+pub async fn show(own: OwnOrder) -> Response {
+    private_json(StatusCode::OK, &own.order)
+}
+
+#[utoipa::path(get, path = "/v1/orders/{order}/history", tag = "orders", params(("order" = String, Path)), responses((status = 200, description = "{history: [...]}: every step of the saga"), (status = 404)))]
+pub async fn history(State(house): State<Arc<House>>, own: OwnOrder) -> Answer {
+    let history = house.checkout.history(own.order.id, &own.who).await.map_err(|e| Problem::unavailable("history", &e))?;
+    Ok(private_json(StatusCode::OK, &History { history: history.unwrap_or_default() }))
+}
+
+#[utoipa::path(get, path = "/v1/orders/{order}/tickets", tag = "orders", params(("order" = String, Path)), responses((status = 200, description = "{tickets: [...]}"), (status = 404)))]
+pub async fn tickets(State(house): State<Arc<House>>, own: OwnOrder) -> Answer {
+    let view = |ticket: Ticket| {
+        let base = format!("/v1/orders/{}/tickets/{}", own.order.id, ticket.id);
+        TicketView { qr_svg_url: format!("{base}.svg"), qr_png_url: format!("{base}.png"), ticket }
+    };
+    let tickets = own_tickets(&house, &own).await?.into_iter().map(view).collect();
+    Ok(private_json(StatusCode::OK, &Tickets { tickets }))
+}
+
+/// One ticket's QR code, `{ticket}.svg` or `{ticket}.png`.
+#[utoipa::path(get, path = "/v1/orders/{order}/tickets/{ticket}", tag = "orders", params(("order" = String, Path), ("ticket" = String, Path, description = "`{id}.svg` or `{id}.png`")),
+    responses((status = 200, description = "QR code"), (status = 404)))]
+pub async fn ticket_code(State(house): State<Arc<House>>, own: OwnOrder, Path((_, file)): Path<(String, String)>) -> Answer {
+    let nothing = || Problem::new(Kind::NotFound);
+    let (id, form) = file.rsplit_once('.').ok_or_else(nothing)?;
+    let tickets = own_tickets(&house, &own).await?;
+    let ticket = tickets.iter().find(|ticket| ticket.id.to_string() == id).ok_or_else(nothing)?;
+    let (content_type, bytes) = match form {
+        "svg" => ("image/svg+xml", checkout::qr_svg(&ticket.code).into_bytes()),
+        "png" => ("image/png", checkout::qr_png(&ticket.code)),
+        _ => return Err(nothing()),
+    };
+    let mut response = Response::new(Body::from(bytes));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=3600"));
+    Ok(response)
+}
+
+/// The buyer is back from her bank: asks the gateway now instead of at the next round.
+#[utoipa::path(post, path = "/v1/orders/{order}/confirm", tag = "orders", params(("order" = String, Path)), responses((status = 200), (status = 404)))]
+pub async fn confirm(State(house): State<Arc<House>>, own: OwnOrder) -> Answer {
+    let (checkout, id, who) = (Arc::clone(&house.checkout), own.order.id, own.who);
+    let order = house.life.run_to_end(async move { checkout.confirm(id, &who).await }).await.map_err(broken)?;
+    let order = order.map_err(|e| Problem::unavailable("confirm", &e))?.ok_or_else(no_such_order)?;
+    Ok(private_json(StatusCode::OK, &order))
+}
+
+#[utoipa::path(post, path = "/v1/orders/{order}/cancel", tag = "orders", params(("order" = String, Path)), responses((status = 202), (status = 404), (status = 409, description = "not-cancellable")))]
+pub async fn cancel(State(house): State<Arc<House>>, own: OwnOrder) -> Answer {
+    let (checkout, id, who) = (Arc::clone(&house.checkout), own.order.id, own.who);
+    let outcome = house.life.run_to_end(async move { checkout.cancel(id, &who).await }).await.map_err(broken)?;
+    match outcome.map_err(|e| Problem::unavailable("cancel", &e))? {
+        CancelOutcome::Cancelling(order) => Ok(private_json(StatusCode::ACCEPTED, &order)),
+        CancelOutcome::NotCancellable(order) => Err(Problem::new(Kind::NotCancellable).with("order", &order)),
+        CancelOutcome::NotFound => Err(no_such_order()),
+    }
+}
+
+/// Where the gateway sends the browser back to. The browser's word proves nothing, so the page asks what the gateway's
+/// own book says.
+#[utoipa::path(get, path = "/v1/orders/{order}/return", tag = "orders", params(("order" = String, Path)), responses((status = 303, description = "to the order's page")))]
+pub async fn come_back(Path(order): Path<OrderId>) -> Redirect {
+    Redirect::to(&format!("/orders/{order}"))
+}
+
+#[utoipa::path(post, path = "/v1/webhooks/{gateway}", tag = "orders", params(("gateway" = String, Path)), responses((status = 204), (status = 401), (status = 404)))]
+pub async fn webhook(State(house): State<Arc<House>>, Path(gateway): Path<String>, headers: HeaderMap, body: Body) -> Answer {
+    let body = read_body(body, &house).await?;
+    let headers: Vec<(String, String)> =
+        headers.iter().filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))).collect();
+    let checkout = Arc::clone(&house.checkout);
+    let outcome = house.life.run_to_end(async move { checkout.webhook(&gateway, &headers, &body).await }).await.map_err(broken)?;
+    match outcome.map_err(|e| Problem::unavailable("webhook", &e))? {
+        WebhookOutcome::Accepted => Ok(StatusCode::NO_CONTENT.into_response()),
+        WebhookOutcome::Forged => Ok(StatusCode::UNAUTHORIZED.into_response()),
+        WebhookOutcome::UnknownGateway => Err(Problem::new(Kind::NotFound)),
+    }
+}
+
+/// An order that the path names and the caller owns; somebody else's does not exist for her.
+pub struct OwnOrder {
+    order: OrderView,
+    who: Subject,
+}
+
+impl FromRequestParts<Arc<House>> for OwnOrder {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, house: &Arc<House>) -> Result<Self, Problem> {
+        let Owners(names) = Owners::from_request_parts(parts, house).await?;
+        let params = axum::extract::RawPathParams::from_request_parts(parts, house).await.map_err(|_| no_such_order())?;
+        let id = params.iter().find(|(key, _)| *key == "order").and_then(|(_, value)| value.parse::<OrderId>().ok()).ok_or_else(no_such_order)?;
+        for who in names {
+            if let Some(order) = house.checkout.order(id, &who).await.map_err(|e| Problem::unavailable("order", &e))? {
+                return Ok(Self { order, who });
+            }
+        }
+        Err(no_such_order())
+    }
+}
+
+async fn own_tickets(house: &House, own: &OwnOrder) -> Result<Vec<Ticket>, Problem> {
+    let tickets = house.checkout.tickets(own.order.id, &own.who).await.map_err(|e| Problem::unavailable("tickets", &e))?;
+    Ok(tickets.unwrap_or_default())
+}
+
+fn created(status: StatusCode, order: &OrderView) -> Response {
+    let mut response = private_json(status, order);
+    let place = HeaderValue::from_str(&format!("/v1/orders/{}", order.id)).expect("a UUID is visible ASCII");
+    response.headers_mut().insert(header::LOCATION, place);
+    response
+}
+
+fn no_such_order() -> Problem {
+    Problem::new(Kind::NotFound).detail("there is no such order")
+}

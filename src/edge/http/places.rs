@@ -1,0 +1,180 @@
+//! The waiting room's calls: a place, the board, the door.
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use axum::{
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{Answer, broken, private_json, shared};
+use crate::{
+    edge::{
+        House, SaleOnOffer, SignIn,
+        extract::{self, Admitted, OnSale, PlaceOwner, Placed, SignedIn},
+        problem::{Kind, Problem},
+        sse::{Frames, stream_of},
+    },
+    kernel::{Subject, Timestamp},
+    waiting_room::{BoardWatch, EnterOutcome, JoinOutcome, Joined, PlaceState, RenewOutcome},
+};
+
+/// A place in the queue.
+#[derive(Serialize, ToSchema)]
+pub struct PlaceGranted<'a> {
+    token: &'a str,
+    #[schema(value_type = String)]
+    state: PlaceState,
+    number: Option<u64>,
+    #[schema(value_type = String)]
+    joined_at: Timestamp,
+}
+
+/// An admission pass.
+#[derive(Serialize, ToSchema)]
+pub struct PassGranted<'a> {
+    pass: &'a str,
+    #[schema(value_type = String)]
+    expires_at: Timestamp,
+}
+
+#[utoipa::path(post, path = "/v1/sales/{sale}/queue", tag = "waiting room", params(("sale" = String, Path)),
+    responses((status = 201, body = PlaceGranted), (status = 200, body = PlaceGranted, description = "already in"), (status = 401), (status = 409), (status = 429)))]
+pub async fn join(State(house): State<Arc<House>>, OnSale(sale): OnSale, request: Request) -> Answer {
+    use axum::extract::FromRequestParts;
+    let (mut parts, _) = request.into_parts();
+    if let Some(address) = extract::address(&parts, &house)
+        && let Err(wait) = house.limits.joins.take(address)
+    {
+        return Err(Problem::new(Kind::TooManyRequests).retry_after_s(wait.as_secs() + 1));
+    }
+    let who = match sale.sign_in {
+        SignIn::Customer => SignedIn::from_request_parts(&mut parts, &house).await?.0.subject,
+        SignIn::None => {
+            // Whoever shows a live place has it already; everybody else is somebody new.
+            if let Some((token, raw)) = extract::place_shown(&parts, &house, &sale)? {
+                let place = sale.room.place(&token);
+                if place.state != PlaceState::Left {
+                    let joined = Joined { token: raw, state: place.state, number: place.number, joined_at: token.joined_at() };
+                    return Ok(place_granted(&house, &sale, StatusCode::OK, &joined));
+                }
+            }
+            let mut id = [0; 16];
+            house.entropy.fill(&mut id);
+            Subject::device(uuid::Builder::from_random_bytes(id).into_uuid())
+        }
+    };
+    let room = Arc::clone(&sale.room);
+    let outcome = house.life.run_to_end(async move { room.join(&who).await }).await.map_err(broken)?;
+    match outcome.map_err(|e| Problem::unavailable("join", &e))? {
+        JoinOutcome::Joined(joined) => Ok(place_granted(&house, &sale, StatusCode::CREATED, &joined)),
+        JoinOutcome::Already(joined) => Ok(place_granted(&house, &sale, StatusCode::OK, &joined)),
+        JoinOutcome::NotOpenYet { opens } => Err(Problem::new(Kind::NotOpenYet).with("opens_at", &opens)),
+        JoinOutcome::Closed => Err(Problem::new(Kind::Closed)),
+        JoinOutcome::Full => Err(Problem::new(Kind::QueueFull).retry_after_s(house.soon_s(20, 60))),
+    }
+}
+
+#[utoipa::path(get, path = "/v1/sales/{sale}/queue/place", tag = "waiting room", params(("sale" = String, Path)),
+    responses((status = 200, description = "state, number, position, ahead, wait {p10_s, p50_s, p90_s, around}, poll_after_ms, call_ends_at"), (status = 401)))]
+pub async fn place(placed: Placed) -> Answer {
+    Ok(private_json(StatusCode::OK, &placed.sale.room.place(&placed.token)))
+}
+
+#[utoipa::path(delete, path = "/v1/sales/{sale}/queue/place", tag = "waiting room", params(("sale" = String, Path)), responses((status = 204), (status = 401)))]
+pub async fn leave(State(house): State<Arc<House>>, PlaceOwner(placed): PlaceOwner) -> Answer {
+    let (room, token) = (Arc::clone(&placed.sale.room), placed.token);
+    let left = house.life.run_to_end(async move { room.leave(&token).await }).await.map_err(broken)?;
+    left.map_err(|e| Problem::unavailable("leaving the queue", &e))?;
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    for name in [extract::queue_cookie(&placed.sale.id), extract::pass_cookie(&placed.sale.id)] {
+        response.headers_mut().append(header::SET_COOKIE, house.cookies.revoke(&name));
+    }
+    Ok(response)
+}
+
+#[utoipa::path(put, path = "/v1/sales/{sale}/queue/presence", tag = "waiting room", params(("sale" = String, Path)), responses((status = 204), (status = 401)))]
+pub async fn present(placed: Placed) -> StatusCode {
+    placed.sale.room.present(&placed.token);
+    StatusCode::NO_CONTENT
+}
+
+const BOARD_CACHE: &str = "public, max-age=1";
+
+#[utoipa::path(get, path = "/v1/sales/{sale}/board", tag = "waiting room", params(("sale" = String, Path)),
+    responses((status = 200, description = "the public board"), (status = 304)))]
+pub async fn board(OnSale(sale): OnSale, headers: HeaderMap) -> Response {
+    let board = sale.room.board();
+    shared(&headers, "application/json", &board.etag, BOARD_CACHE, &board.json, None)
+}
+
+#[utoipa::path(get, path = "/v1/sales/{sale}/board/events", tag = "waiting room", params(("sale" = String, Path)),
+    responses((status = 200, description = "server-sent events `board`"), (status = 503, description = "as many watchers as this node serves; poll the board")))]
+pub async fn board_events(State(house): State<Arc<House>>, OnSale(sale): OnSale) -> Answer {
+    let watch = sale.room.watch_board().ok_or_else(|| Problem::new(Kind::Overloaded).detail("poll the board instead").retry_after_s(house.soon_s(10, 60)))?;
+    let now = sale.room.board().sse.clone();
+    Ok(stream_of(Some(now), BoardFrames(watch), house.life.clone(), &house.entropy))
+}
+
+struct BoardFrames(BoardWatch);
+
+impl Frames for BoardFrames {
+    fn next(&mut self) -> Pin<Box<dyn Future<Output = Option<Bytes>> + Send + '_>> {
+        Box::pin(async { Some(self.0.changed().await?.sse.clone()) })
+    }
+}
+
+#[utoipa::path(post, path = "/v1/sales/{sale}/admission", tag = "waiting room", params(("sale" = String, Path)),
+    responses((status = 200, body = PassGranted), (status = 401), (status = 409, description = "not-called-yet, full-for-a-moment (each with `place`), visit-ended, closed")))]
+pub async fn enter(State(house): State<Arc<House>>, PlaceOwner(placed): PlaceOwner) -> Answer {
+    let (room, token) = (Arc::clone(&placed.sale.room), placed.token);
+    let outcome = house.life.run_to_end(async move { room.enter(&token).await }).await.map_err(broken)?;
+    match outcome.map_err(|e| Problem::unavailable("admission", &e))? {
+        EnterOutcome::Entered { pass, expires_at } => Ok(pass_granted(&house, &placed.sale, &pass, expires_at)),
+        EnterOutcome::NotCalledYet(place) => Err(Problem::new(Kind::NotCalledYet).with("place", &place)),
+        EnterOutcome::FullForAMoment(place) => Err(Problem::new(Kind::FullForAMoment).with("place", &place)),
+        EnterOutcome::Ended(place) => Err(Problem::new(Kind::VisitEnded).with("place", &place)),
+        EnterOutcome::Closed => Err(Problem::new(Kind::Closed)),
+    }
+}
+
+#[utoipa::path(put, path = "/v1/sales/{sale}/admission", tag = "waiting room", params(("sale" = String, Path)),
+    responses((status = 200, body = PassGranted), (status = 401), (status = 409, description = "visit-ended")))]
+pub async fn renew(State(house): State<Arc<House>>, admitted: Admitted) -> Answer {
+    let (room, pass) = (Arc::clone(&admitted.sale.room), admitted.pass);
+    let outcome = house.life.run_to_end(async move { room.renew(&pass).await }).await.map_err(broken)?;
+    match outcome.map_err(|e| Problem::unavailable("renewing a pass", &e))? {
+        RenewOutcome::Renewed { pass, expires_at } => Ok(pass_granted(&house, &admitted.sale, &pass, expires_at)),
+        RenewOutcome::Ended => Err(Problem::new(Kind::VisitEnded)),
+    }
+}
+
+#[utoipa::path(delete, path = "/v1/sales/{sale}/admission", tag = "waiting room", params(("sale" = String, Path)), responses((status = 204), (status = 401)))]
+pub async fn end_visit(State(house): State<Arc<House>>, admitted: Admitted) -> Answer {
+    let (room, pass) = (Arc::clone(&admitted.sale.room), admitted.pass);
+    let ended = house.life.run_to_end(async move { room.end_visit(&pass).await }).await.map_err(broken)?;
+    ended.map_err(|e| Problem::unavailable("ending a visit", &e))?;
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    response.headers_mut().append(header::SET_COOKIE, house.cookies.revoke(&extract::pass_cookie(&admitted.sale.id)));
+    Ok(response)
+}
+
+fn place_granted(house: &House, sale: &SaleOnOffer, status: StatusCode, joined: &Joined) -> Response {
+    let body = PlaceGranted { token: &joined.token, state: joined.state, number: joined.number, joined_at: joined.joined_at };
+    let mut response = private_json(status, &body);
+    let cookie = house.cookies.grant(&extract::queue_cookie(&sale.id), &joined.token, extract::cookie_life(house, sale));
+    response.headers_mut().append(header::SET_COOKIE, cookie);
+    response
+}
+
+fn pass_granted(house: &House, sale: &SaleOnOffer, pass: &str, expires_at: Timestamp) -> Response {
+    let mut response = private_json(StatusCode::OK, &PassGranted { pass, expires_at });
+    // The cookie outlives the pass: an expired pass still says who was let in, which is enough to pay for what she holds.
+    let cookie: HeaderValue = house.cookies.grant(&extract::pass_cookie(&sale.id), pass, extract::cookie_life(house, sale));
+    response.headers_mut().append(header::SET_COOKIE, cookie);
+    response
+}

@@ -1,0 +1,126 @@
+//! How often one address may ask, and who an address is behind proxies.
+//!
+//! Each limit is GCRA, the generic cell rate algorithm (ITU-T I.371): one moment per address, no counter to reset.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use dashmap::DashMap;
+use http::HeaderMap;
+
+use super::server::network;
+use crate::kernel::Clock;
+
+/// So many per period, with a burst of the same size.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate {
+    /// 0 means no limit.
+    pub count: u32,
+    pub per: Duration,
+}
+
+/// One limit for all addresses.
+pub struct AddressLimit {
+    clock: Arc<dyn Clock>,
+    rate: Rate,
+    /// Per address, the moment (of the monotonic clock) up to which its requests are paid for.
+    paid_until: DashMap<IpAddr, Duration>,
+}
+
+impl AddressLimit {
+    pub fn new(rate: Rate, clock: Arc<dyn Clock>) -> Self {
+        Self { clock, rate, paid_until: DashMap::new() }
+    }
+
+    /// Takes one request's worth.
+    ///
+    /// # Errors
+    /// How long to wait until one is free.
+    pub fn take(&self, address: IpAddr) -> Result<(), Duration> {
+        if self.rate.count == 0 {
+            return Ok(());
+        }
+        let each = self.rate.per / self.rate.count;
+        let now = self.clock.monotonic();
+        let mut paid_until = self.paid_until.entry(network(address)).or_insert(now);
+        let next = (*paid_until).max(now) + each;
+        let burst_ends = now + self.rate.per;
+        if next > burst_ends {
+            return Err(next - burst_ends);
+        }
+        *paid_until = next;
+        Ok(())
+    }
+
+    /// Forgets the addresses that owe nothing any more.
+    pub fn forget_idle(&self) {
+        let now = self.clock.monotonic();
+        self.paid_until.retain(|_, paid_until| *paid_until > now);
+    }
+}
+
+/// The address of the client: the right-most hop that is not one of the configured proxies. What stands left of it was
+/// written by the client and proves nothing.
+#[must_use]
+pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[IpAddr]) -> IpAddr {
+    let trusted = |address: &IpAddr| trusted_proxies.contains(&address.to_canonical());
+    if !trusted(&peer) {
+        return peer;
+    }
+    let lines: Vec<&str> = headers.get_all("x-forwarded-for").iter().filter_map(|line| line.to_str().ok()).collect();
+    let hops = lines.iter().rev().flat_map(|line| line.rsplit(','));
+    let mut nearest = peer;
+    for hop in hops {
+        // An entry that is no address ends the chain: nothing left of it can be believed.
+        let Ok(address) = hop.trim().parse::<IpAddr>() else { break };
+        nearest = address;
+        if !trusted(&address) {
+            break;
+        }
+    }
+    nearest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::{ManualClock, Timestamp};
+
+    fn limit(count: u32, clock: &Arc<ManualClock>) -> AddressLimit {
+        AddressLimit::new(Rate { count, per: Duration::from_secs(60) }, Arc::clone(clock) as Arc<dyn Clock>)
+    }
+
+    #[test]
+    fn an_address_gets_its_burst_and_then_its_rate() {
+        let clock = Arc::new(ManualClock::at(Timestamp::from_millis(0)));
+        let limit = limit(6, &clock);
+        let (one, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        assert!((0..6).all(|_| limit.take(one).is_ok()));
+        assert_eq!(limit.take(one), Err(Duration::from_secs(10)));
+        assert!(limit.take(other).is_ok());
+        clock.advance(Duration::from_secs(10));
+        assert!(limit.take(one).is_ok());
+        assert!(limit.take(one).is_err());
+        clock.advance(Duration::from_secs(60));
+        limit.forget_idle();
+        assert!(limit.paid_until.is_empty());
+    }
+
+    #[test]
+    fn zero_means_no_limit() {
+        let clock = Arc::new(ManualClock::at(Timestamp::from_millis(0)));
+        let limit = limit(0, &clock);
+        assert!((0..1_000).all(|_| limit.take("192.0.2.1".parse().unwrap()).is_ok()));
+    }
+
+    #[test]
+    fn only_configured_proxies_are_believed_and_never_the_left_end() {
+        let proxy = "10.0.0.1".parse().unwrap();
+        let mut headers = HeaderMap::new();
+        headers.append("x-forwarded-for", "6.6.6.6, 192.0.2.9".parse().unwrap());
+        headers.append("x-forwarded-for", "10.0.0.2".parse().unwrap());
+        let of = |peer: &str, trusted: &[IpAddr]| client_address(peer.parse().unwrap(), &headers, trusted).to_string();
+        assert_eq!(of("203.0.113.5", &[proxy]), "203.0.113.5", "a stranger's header is not read");
+        assert_eq!(of("10.0.0.1", &[proxy]), "10.0.0.2");
+        assert_eq!(of("10.0.0.1", &[proxy, "10.0.0.2".parse().unwrap()]), "192.0.2.9");
+    }
+}

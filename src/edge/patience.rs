@@ -1,0 +1,208 @@
+//! How long a connection may keep us waiting: for the next request, for the rest of a request's head, for reading what
+//! we send. hyper's own header timer cannot tell an idle keep-alive connection from a head that drips in byte by byte.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep_until},
+};
+
+/// Limits of one connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Between two requests.
+    pub idle: Duration,
+    /// From a head's first byte to its last.
+    pub head: Duration,
+    /// For a client to take any of the bytes that wait for it.
+    pub stalled: Duration,
+}
+
+/// Requests of one connection that are being answered.
+#[derive(Clone, Debug, Default)]
+pub(super) struct InFlight(Arc<AtomicUsize>);
+
+/// One of them; ends when dropped.
+#[derive(Debug)]
+pub(super) struct Answering(Arc<AtomicUsize>);
+
+impl InFlight {
+    pub(super) fn begin(&self) -> Answering {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Answering(Arc::clone(&self.0))
+    }
+
+    fn any(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    ForRequest,
+    ForHead,
+    ForUs,
+}
+
+/// A socket that runs out of patience.
+pub(super) struct Patient<S> {
+    socket: S,
+    limits: Patience,
+    in_flight: InFlight,
+    waiting: Waiting,
+    reading: Pin<Box<Sleep>>,
+    writing: Pin<Box<Sleep>>,
+    stalled: bool,
+}
+
+impl<S> Patient<S> {
+    pub(super) fn new(socket: S, limits: Patience, in_flight: InFlight) -> Self {
+        // A connection that never says a word gets the time of a head, not of an idle keep-alive.
+        let first = Instant::now() + limits.head;
+        Self {
+            socket,
+            limits,
+            in_flight,
+            waiting: Waiting::ForHead,
+            reading: Box::pin(sleep_until(first)),
+            writing: Box::pin(sleep_until(first)),
+            stalled: false,
+        }
+    }
+
+    fn wait(&mut self, waiting: Waiting, limit: Duration) {
+        self.waiting = waiting;
+        self.reading.as_mut().reset(Instant::now() + limit);
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.in_flight.any() {
+            this.waiting = Waiting::ForUs;
+        } else if this.waiting == Waiting::ForUs {
+            this.wait(Waiting::ForRequest, this.limits.idle);
+        }
+        let filled = buffer.filled().len();
+        match Pin::new(&mut this.socket).poll_read(cx, buffer) {
+            Poll::Ready(Ok(())) if buffer.filled().len() > filled && this.waiting == Waiting::ForRequest => {
+                this.wait(Waiting::ForHead, this.limits.head);
+                Poll::Ready(Ok(()))
+            }
+            Poll::Pending if this.waiting != Waiting::ForUs && this.reading.as_mut().poll(cx).is_ready() => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            other => other,
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Patient<S> {
+    /// Bytes were refused (`Pending`) or taken: starts, keeps or ends the clock of a client that does not read.
+    fn judge<T>(&mut self, cx: &mut Context<'_>, took: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if took.is_ready() {
+            self.stalled = false;
+            return took;
+        }
+        if !self.stalled {
+            self.stalled = true;
+            self.writing.as_mut().reset(Instant::now() + self.limits.stalled);
+        }
+        if self.writing.as_mut().poll(cx).is_ready() { Poll::Ready(Err(io::ErrorKind::TimedOut.into())) } else { Poll::Pending }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let took = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        self.judge(cx, took)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, parts: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let took = Pin::new(&mut self.socket).poll_write_vectored(cx, parts);
+        self.judge(cx, took)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let took = Pin::new(&mut self.socket).poll_flush(cx);
+        self.judge(cx, took)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let took = Pin::new(&mut self.socket).poll_shutdown(cx);
+        self.judge(cx, took)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    const LIMITS: Patience = Patience { idle: Duration::from_secs(60), head: Duration::from_secs(5), stalled: Duration::from_secs(30) };
+
+    async fn first_error_after(mut patient: Patient<tokio::io::DuplexStream>) -> (Duration, io::ErrorKind) {
+        let started = Instant::now();
+        let mut byte = [0];
+        loop {
+            if let Err(e) = patient.read_exact(&mut byte).await {
+                return (started.elapsed(), e.kind());
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_drips_in_is_cut_off() {
+        let (mut client, server) = duplex(64);
+        let drip = tokio::spawn(async move {
+            while client.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        });
+        let (after, kind) = first_error_after(Patient::new(server, LIMITS, InFlight::default())).await;
+        assert_eq!((after.as_secs(), kind), (5, io::ErrorKind::TimedOut));
+        drip.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn between_requests_it_waits_longer_and_during_an_answer_for_ever() {
+        let (_client, server) = duplex(64);
+        let in_flight = InFlight::default();
+        let answering = in_flight.begin();
+        let mut patient = Patient::new(server, LIMITS, in_flight);
+        let mut byte = [0];
+        assert!(tokio::time::timeout(Duration::from_secs(3_600), patient.read(&mut byte)).await.is_err(), "no time-out while we answer");
+        drop(answering);
+        let (after, _) = first_error_after(patient).await;
+        assert_eq!(after.as_secs(), 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_is_let_go() {
+        let (_client, server) = duplex(8);
+        let mut patient = Patient::new(server, LIMITS, InFlight::default());
+        let started = Instant::now();
+        let error = patient.write_all(&[0; 64]).await.unwrap_err();
+        assert_eq!((started.elapsed().as_secs(), error.kind()), (30, io::ErrorKind::TimedOut));
+    }
+}

@@ -1,0 +1,49 @@
+//! Event streams: frames that were encoded once for everybody, a sign of life now and then, an end when the house closes.
+
+use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderValue, header};
+
+use crate::{kernel::Entropy, platform::lifecycle::Lifecycle};
+
+/// Whatever yields encoded frames until it has no more.
+pub trait Frames: Send + 'static {
+    fn next(&mut self) -> Pin<Box<dyn Future<Output = Option<Bytes>> + Send + '_>>;
+}
+
+const ALIVE: Bytes = Bytes::from_static(b": alive\n\n");
+/// Proxies and phones cut connections that say nothing for half a minute.
+const ALIVE_EVERY: Duration = Duration::from_secs(15);
+
+/// Answers with a stream. `first` is sent at once; every client is told a reconnect delay of its own, so that a restart
+/// does not bring all of them back in the same moment.
+pub fn stream_of(first: Option<Bytes>, frames: impl Frames, life: Lifecycle, entropy: &Arc<dyn Entropy>) -> Response {
+    let retry = Bytes::from(format!("retry: {}\n\n", 1_000 + entropy.below(4_000)));
+    let mut opening = vec![retry];
+    opening.extend(first);
+    let opening = Bytes::from(opening.concat());
+    let body = stream::unfold((Some(opening), frames, life), |(opening, mut frames, life)| async move {
+        if let Some(opening) = opening {
+            return Some((Ok::<_, Infallible>(opening), (None, frames, life)));
+        }
+        let frame = tokio::select! {
+            frame = frames.next() => frame?,
+            () = tokio::time::sleep(ALIVE_EVERY) => ALIVE,
+            () = life.stopping() => return None,
+        };
+        Some((Ok(frame), (None, frames, life)))
+    });
+    let mut response = Body::from_stream(body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // nginx would otherwise collect frames in a buffer.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}

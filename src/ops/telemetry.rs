@@ -1,0 +1,59 @@
+//! Logs to standard error, one line a fact; metrics in one list.
+
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Starts logging. A second start in one process (tests) leaves the first in place.
+pub fn start_logs(level: &str, format: LogFormat) {
+    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let _ = match format {
+        LogFormat::Text => lines.with_target(false).try_init(),
+        LogFormat::Json => lines.json().try_init(),
+    };
+}
+
+/// Starts counting. `None` when this process counts already (tests).
+pub fn start_metrics() -> Option<PrometheusHandle> {
+    let handle = PrometheusBuilder::new().install_recorder().ok()?;
+    describe();
+    Some(handle)
+}
+
+/// How often [`PrometheusHandle::run_upkeep`] wants to be called.
+pub const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// Every metric of this process, with unit and sentence; names are fixed, labels are few and never a person or a seat.
+const METRICS: &[(&str, &str)] = &[
+    ("edge_connections_refused_total", "Connections closed at once because too many were open, in all or from one address."),
+    ("edge_accept_errors_total", "Connections that could not be accepted for want of files or memory."),
+    ("edge_problems_total", "Answers that said why not, by problem type."),
+    ("edge_timeouts_total", "Requests answered 503 because the house took too long."),
+    ("waiting_room_issued", "Queue numbers given, by sale."),
+    ("waiting_room_now_serving", "Highest queue number called, by sale."),
+    ("waiting_room_active", "Visitors behind the door, by sale."),
+    ("waiting_room_capacity", "Visitors that may be behind the door, by sale."),
+    ("waiting_room_claimants", "Called fans at the door who wait for a free slot, by sale."),
+    ("waiting_room_entries_total", "Visitors let in since the sale was made, by sale."),
+    ("seating_seats", "Seats by performance and state."),
+    ("checkout_orders", "Orders by state."),
+];
+
+fn describe() {
+    for (name, sentence) in METRICS {
+        if name.ends_with("_total") {
+            metrics::describe_counter!(*name, *sentence);
+        } else {
+            metrics::describe_gauge!(*name, *sentence);
+        }
+    }
+}
