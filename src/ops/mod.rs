@@ -1,1 +1,2 @@
 //! What runs the house.
+pub mod config;
