@@ -1,0 +1,229 @@
+//! Combinations that cannot work, refused at start with the key and what would be right.
+
+use std::{collections::HashSet, hash::Hash, net::IpAddr, path::Path};
+
+use super::sections::{LocalText, PerformanceSettings, Queueing, SaleSettings, Settings};
+
+/// Finds out what cannot work; each finding is a key's full path and a sentence.
+pub(super) fn findings(settings: &Settings) -> Vec<(String, String)> {
+    let mut found = Findings::default();
+    server(settings, &mut found);
+    keys_and_log(settings, &mut found);
+    shop(settings, &mut found);
+    checkout(settings, &mut found);
+    sales(settings, &mut found);
+    found.0
+}
+
+#[derive(Default)]
+struct Findings(Vec<(String, String)>);
+
+impl Findings {
+    fn when(&mut self, wrong: bool, key: impl Into<String>, sentence: impl Into<String>) {
+        if wrong {
+            self.0.push((key.into(), sentence.into()));
+        }
+    }
+
+    fn positive(&mut self, numbers: &[(&str, u64)], section: &str) {
+        for (key, number) in numbers {
+            self.when(*number == 0, format!("{section}.{key}"), "must be at least 1");
+        }
+    }
+}
+
+fn server(settings: &Settings, found: &mut Findings) {
+    let it = &settings.server;
+    found.when(
+        it.listen == it.ops_listen && it.listen.port() != 0,
+        "server.ops_listen",
+        "must be another address than server.listen: operations are never served to the public",
+    );
+    found.when(!is_base_url(&it.public_base), "server.public_base", "must be http://HOST or https://HOST without a slash at the end");
+    for (ix, proxy) in it.trusted_proxies.iter().enumerate() {
+        found.when(
+            !is_network(proxy),
+            format!("server.trusted_proxies[{ix}]"),
+            "must be an address or a network, such as 10.0.0.1 or 10.0.0.0/8",
+        );
+    }
+    found.when(it.header_bytes_max < 8_192, "server.header_bytes_max", "must be at least 8192");
+    found.positive(
+        &[
+            ("connections_max", it.connections_max as u64),
+            ("body_bytes_max", it.body_bytes_max as u64),
+            ("header_timeout_ms", it.header_timeout_ms.into()),
+            ("body_timeout_ms", it.body_timeout_ms.into()),
+            ("idle_timeout_s", it.idle_timeout_s.into()),
+            ("request_timeout_ms", it.request_timeout_ms.into()),
+            ("requests_in_flight_max", it.requests_in_flight_max as u64),
+        ],
+        "server",
+    );
+}
+
+fn keys_and_log(settings: &Settings, found: &mut Findings) {
+    let keys = &settings.keys;
+    found.when(!keys.master.is_empty() && keys.master_file != Path::new(""), "keys.master_file", "must be empty when keys.master is given");
+    found.when(settings.data.dir == Path::new(""), "data.dir", "must name a directory");
+    let level = settings.log.level.parse::<tracing_subscriber::EnvFilter>();
+    found.when(
+        settings.log.level.is_empty() || level.is_err(),
+        "log.level",
+        "must be error, warn, info, debug or trace, or a list such as info,stagedoor=debug",
+    );
+}
+
+fn shop(settings: &Settings, found: &mut Findings) {
+    let it = &settings.shop;
+    found.positive(
+        &[
+            ("connections_max", it.connections_max.into()),
+            ("queries_per_second_max", it.queries_per_second_max.into()),
+            ("query_deadline_ms", it.query_deadline_ms.into()),
+            ("password_threads", it.password_threads as u64),
+            ("password_waiting_max", it.password_waiting_max as u64),
+            ("session_hours", it.session_hours.into()),
+        ],
+        "shop",
+    );
+    found.when(!it.database_url.expose().starts_with("sqlite:"), "shop.database_url", "must be sqlite:FILE");
+    found.when(
+        it.customer_query.matches('?').count() != 1,
+        "shop.customer_query",
+        "must have exactly one ?, which stands for the login in lower case",
+    );
+    let handoff = &it.handoff;
+    if handoff.secret.is_empty() {
+        found.when(!handoff.issuer.is_empty(), "shop.handoff.secret", "must be given when shop.handoff.issuer is");
+    } else {
+        found.when(handoff.secret.expose().len() < 32, "shop.handoff.secret", "must be at least 32 bytes long");
+        found.when(handoff.issuer.is_empty(), "shop.handoff.issuer", "must be given when there is a secret");
+        found.when(handoff.audience.is_empty(), "shop.handoff.audience", "must be given when there is a secret");
+    }
+}
+
+fn checkout(settings: &Settings, found: &mut Findings) {
+    let it = &settings.checkout;
+    found.positive(
+        &[
+            ("answer_within_ms", it.answer_within_ms.into()),
+            ("gateway_deadline_ms", it.gateway_deadline_ms.into()),
+            ("authorise_within_s", it.authorise_within_s.into()),
+        ],
+        "checkout",
+    );
+    found.when(
+        it.answer_within_ms >= settings.server.request_timeout_ms,
+        "checkout.answer_within_ms",
+        format!("must be shorter than server.request_timeout_ms ({})", settings.server.request_timeout_ms),
+    );
+    found.when(
+        u64::from(it.authorise_within_s) * 1_000 < u64::from(it.gateway_deadline_ms),
+        "checkout.authorise_within_s",
+        format!("must not be shorter than one gateway call, checkout.gateway_deadline_ms ({})", it.gateway_deadline_ms),
+    );
+    let url = &settings.gateway.url;
+    found.when(
+        !url.is_empty() && !is_base_url(url),
+        "gateway.url",
+        "must be empty, or http://HOST or https://HOST without a slash at the end",
+    );
+}
+
+fn sales(settings: &Settings, found: &mut Findings) {
+    let mut sales = HashSet::new();
+    for (ix, sale) in settings.sales.iter().enumerate() {
+        let at = format!("sales[{ix}]");
+        once(&mut sales, &sale.id, &at, found);
+        one_sale(sale, &at, found);
+        found.when(
+            sale.hold_s < settings.checkout.authorise_within_s,
+            format!("{at}.hold_s"),
+            format!("must not be shorter than a payment may take, checkout.authorise_within_s ({})", settings.checkout.authorise_within_s),
+        );
+        let mut performances = HashSet::new();
+        for (ix, performance) in sale.performances.iter().enumerate() {
+            let at = format!("{at}.performances[{ix}]");
+            once(&mut performances, &performance.id, &at, found);
+            one_performance(performance, &at, found);
+        }
+    }
+}
+
+fn one_sale(sale: &SaleSettings, at: &str, found: &mut Findings) {
+    let key = |name: &str| format!("{at}.{name}");
+    local_text(&sale.title, &key("title"), found);
+    found.when(
+        sale.queueing == Queueing::FairDraw,
+        key("queueing"),
+        "fair_draw is not offered by this version; it must be fifo: first come, first served",
+    );
+    found.when(sale.prequeue_at > sale.opens_at, key("prequeue_at"), format!("must not be after opens_at ({})", sale.opens_at));
+    found.when(sale.closes_at <= sale.opens_at, key("closes_at"), format!("must be after opens_at ({})", sale.opens_at));
+    found.positive(
+        &[
+            ("rate_per_minute", sale.rate_per_minute.into()),
+            ("capacity", sale.capacity.into()),
+            ("burst", sale.burst.unwrap_or(1).into()),
+            ("call_window_s", sale.call_window_s.into()),
+            ("pass_life_s", sale.pass_life_s.into()),
+            ("visit_max_s", sale.visit_max_s.into()),
+            ("max_fans", sale.max_fans.into()),
+            ("seats_per_fan", sale.seats_per_fan.into()),
+            ("hold_s", sale.hold_s.into()),
+        ],
+        at,
+    );
+    found.when(!(0.0..=1.0).contains(&sale.returner_share), key("returner_share"), "must be between 0.0 and 1.0");
+    found.when(
+        sale.pass_life_s > sale.visit_max_s,
+        key("pass_life_s"),
+        format!("must not be longer than visit_max_s ({})", sale.visit_max_s),
+    );
+    found.when(sale.hold_s > sale.visit_max_s, key("hold_s"), format!("must not be longer than visit_max_s ({})", sale.visit_max_s));
+    found.when(sale.performances.is_empty(), key("performances"), "there must be at least one [[sales.performances]]");
+}
+
+fn one_performance(performance: &PerformanceSettings, at: &str, found: &mut Findings) {
+    let key = |name: &str| format!("{at}.{name}");
+    local_text(&performance.title, &key("title"), found);
+    found.when(performance.plan.is_empty(), key("plan"), "must be a plan's file, or generate:KIND:SEATS");
+    found.when(
+        performance.prices.is_empty(),
+        key("prices"),
+        "must give the price of each price zone of the plan, such as { VIP = 198000, R = 165000 }",
+    );
+    for (zone, amount) in &performance.prices {
+        found.when(*amount < 0, key(&format!("prices.{zone}")), "must not be negative");
+    }
+}
+
+fn local_text(text: &LocalText, key: &str, found: &mut Findings) {
+    found.when(text.0.is_empty(), key, "must be given in at least one language, such as { en = \"...\" }");
+    for (language, words) in &text.0 {
+        found.when(
+            !matches!(language.as_str(), "ko" | "en" | "ja"),
+            format!("{key}.{language}"),
+            "is not a language of the pages: ko, en, ja",
+        );
+        found.when(words.trim().is_empty(), format!("{key}.{language}"), "must not be empty");
+    }
+}
+
+fn once<'s, I: Eq + Hash + std::fmt::Display>(seen: &mut HashSet<&'s I>, id: &'s I, at: &str, found: &mut Findings) {
+    found.when(!seen.insert(id), format!("{at}.id"), format!("{id} is there twice; each id must be given once"));
+}
+
+fn is_base_url(text: &str) -> bool {
+    text.parse::<http::Uri>().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|h| !h.is_empty()) && uri.query().is_none()
+    }) && !text.ends_with('/')
+}
+
+fn is_network(text: &str) -> bool {
+    let (address, prefix) = text.split_once('/').map_or((text, None), |(a, p)| (a, Some(p)));
+    let Ok(address) = address.parse::<IpAddr>() else { return false };
+    let bits = if address.is_ipv4() { 32 } else { 128 };
+    prefix.is_none_or(|p| p.parse::<u8>().is_ok_and(|p| p <= bits))
+}

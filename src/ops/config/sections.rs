@@ -1,0 +1,440 @@
+//! The sections of the configuration file, each a type. What a key means is said in `config/stagedoor.toml`.
+
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::{
+    checkout,
+    kernel::{Currency, Money, PerformanceId, SaleId, Timestamp},
+    seating, shop, waiting_room,
+};
+
+/// A text that no log, error or listing ever shows.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself. The name makes each use easy to find.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// An unset secret shows as such: whoever looks for a missing one must see it.
+    fn shown(&self) -> &'static str {
+        if self.0.is_empty() { "" } else { "[secret]" }
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secret({})", self.shown())
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.shown())
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // serde's own message would quote the value.
+        let value = toml::Value::deserialize(deserializer).map_err(|_| de::Error::custom("must be a text in quotes"))?;
+        match value {
+            toml::Value::String(text) => Ok(Self(text)),
+            _ => Err(de::Error::custom("must be a text in quotes")),
+        }
+    }
+}
+
+/// A database's address, whose password is never shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct DatabaseUrl(String);
+
+impl DatabaseUrl {
+    #[must_use]
+    pub fn new(url: impl Into<String>) -> Self {
+        Self(url.into())
+    }
+
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    fn shown(&self) -> String {
+        let Some((scheme, rest)) = self.0.split_once("://") else { return self.0.clone() };
+        match rest.rsplit_once('@') {
+            Some((_, host)) => format!("{scheme}://[secret]@{host}"),
+            None => self.0.clone(),
+        }
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown())
+    }
+}
+
+impl Serialize for DatabaseUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.shown())
+    }
+}
+
+/// A text in several languages, by language code (`ko`, `en`, `ja`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LocalText(pub BTreeMap<String, String>);
+
+impl LocalText {
+    /// The text in `language`, else in English, else in whichever language there is.
+    #[must_use]
+    pub fn in_language(&self, language: &str) -> &str {
+        self.0.get(language).or_else(|| self.0.get("en")).or_else(|| self.0.values().next()).map_or("", String::as_str)
+    }
+}
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    pub server: ServerSettings,
+    pub data: DataSettings,
+    pub keys: KeySettings,
+    pub log: LogSettings,
+    pub limits: LimitSettings,
+    pub shop: ShopSettings,
+    pub checkout: CheckoutSettings,
+    pub gateway: GatewaySettings,
+    #[serde(default)]
+    pub sales: Vec<SaleSettings>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerSettings {
+    pub listen: SocketAddr,
+    pub ops_listen: SocketAddr,
+    pub public_base: String,
+    /// Addresses or networks (`10.0.0.0/8`).
+    pub trusted_proxies: Vec<String>,
+    pub connections_max: usize,
+    pub connections_per_address_max: usize,
+    pub header_bytes_max: usize,
+    pub body_bytes_max: usize,
+    pub header_timeout_ms: u32,
+    pub body_timeout_ms: u32,
+    pub idle_timeout_s: u32,
+    pub request_timeout_ms: u32,
+    pub requests_in_flight_max: usize,
+    pub drain_s: u32,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSettings {
+    pub dir: PathBuf,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeySettings {
+    pub master: Secret,
+    /// Empty: none.
+    pub master_file: PathBuf,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogSettings {
+    pub level: String,
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Limits by client address; 0 is no limit.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitSettings {
+    pub sign_in_per_address_per_minute: u32,
+    pub joins_per_address_per_minute: u32,
+    pub requests_per_address_per_second: u32,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShopSettings {
+    pub database_url: DatabaseUrl,
+    pub customer_query: String,
+    pub connections_max: u32,
+    pub queries_per_second_max: u32,
+    pub query_deadline_ms: u32,
+    pub password_threads: usize,
+    pub password_waiting_max: usize,
+    pub session_hours: u32,
+    pub handoff: HandoffSettings,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HandoffSettings {
+    pub issuer: String,
+    pub audience: String,
+    pub secret: Secret,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckoutSettings {
+    pub answer_within_ms: u32,
+    pub gateway_deadline_ms: u32,
+    pub authorise_within_s: u32,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewaySettings {
+    pub kind: GatewayKind,
+    /// Empty: the built-in one.
+    pub url: String,
+    pub webhook_secret: Secret,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GatewayKind {
+    Sandbox,
+}
+
+/// One sale: its door and its performances.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SaleSettings {
+    pub id: SaleId,
+    pub title: LocalText,
+    pub artist: String,
+    #[serde(default)]
+    pub sign_in: SignIn,
+    #[serde(default)]
+    pub queueing: Queueing,
+    pub prequeue_at: Timestamp,
+    pub opens_at: Timestamp,
+    pub closes_at: Timestamp,
+    pub rate_per_minute: u32,
+    pub capacity: u32,
+    #[serde(default)]
+    pub burst: Option<u32>,
+    #[serde(default = "default_call_window_s")]
+    pub call_window_s: u32,
+    #[serde(default = "default_returner_share")]
+    pub returner_share: f64,
+    #[serde(default = "default_pass_life_s")]
+    pub pass_life_s: u32,
+    #[serde(default = "default_visit_max_s")]
+    pub visit_max_s: u32,
+    #[serde(default = "default_max_fans")]
+    pub max_fans: u32,
+    #[serde(default = "default_watchers_max")]
+    pub board_watchers_max: usize,
+    #[serde(default = "default_seats_per_fan")]
+    pub seats_per_fan: u8,
+    #[serde(default = "default_hold_s")]
+    pub hold_s: u32,
+    #[serde(default = "default_hold_extensions_max")]
+    pub hold_extensions_max: u8,
+    #[serde(default)]
+    pub performances: Vec<PerformanceSettings>,
+}
+
+/// Who may join a sale.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SignIn {
+    #[default]
+    Customer,
+    None,
+}
+
+/// In which order those who came before the opening are called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Queueing {
+    #[default]
+    Fifo,
+    FairDraw,
+}
+
+/// One evening of a sale.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PerformanceSettings {
+    pub id: PerformanceId,
+    pub title: LocalText,
+    pub starts_at: Timestamp,
+    pub venue: String,
+    /// A plan's file, or `generate:KIND:SEATS`.
+    pub plan: String,
+    #[serde(default = "default_watchers_max")]
+    pub seat_watchers_max: usize,
+    /// By price zone, in the currency's minor unit.
+    #[serde(default)]
+    pub prices: BTreeMap<String, i64>,
+    #[serde(default = "default_currency")]
+    pub currency: Currency,
+}
+
+impl SaleSettings {
+    /// The door's part; `issuer` is the public base URL.
+    #[must_use]
+    pub fn waiting_room(&self, issuer: &str) -> waiting_room::Config {
+        waiting_room::Config {
+            sale: self.id.clone(),
+            prequeue_at: self.prequeue_at,
+            opens_at: self.opens_at,
+            closes_at: self.closes_at,
+            rate_per_minute: self.rate_per_minute,
+            capacity: self.capacity,
+            burst: self.burst,
+            call_window: seconds(self.call_window_s),
+            returner_share: self.returner_share,
+            pass_life: seconds(self.pass_life_s),
+            visit_max: seconds(self.visit_max_s),
+            max_fans: self.max_fans,
+            issuer: issuer.to_owned(),
+            watchers_max: self.board_watchers_max,
+        }
+    }
+}
+
+impl PerformanceSettings {
+    /// The seats' part. Limits on holds are the sale's.
+    #[must_use]
+    pub fn seating(&self, sale: &SaleSettings) -> seating::Config {
+        seating::Config {
+            sale: sale.id.clone(),
+            performance: self.id.clone(),
+            prices: self.prices.iter().map(|(zone, &amount)| (zone.clone(), Money::new(amount, self.currency))).collect(),
+            hold: seconds(sale.hold_s),
+            extensions_max: sale.hold_extensions_max,
+            seats_per_fan: sale.seats_per_fan,
+            watchers_max: self.seat_watchers_max,
+        }
+    }
+
+    /// Those of the plan's `zones` that have no price: seats there could not be sold.
+    #[must_use]
+    pub fn zones_without_price<'z>(&self, zones: impl IntoIterator<Item = &'z str>) -> Vec<&'z str> {
+        zones.into_iter().filter(|zone| !self.prices.contains_key(*zone)).collect()
+    }
+}
+
+impl Settings {
+    #[must_use]
+    pub fn checkout(&self) -> checkout::Config {
+        checkout::Config {
+            sales: self
+                .sales
+                .iter()
+                .map(|sale| checkout::SaleConfig {
+                    sale: sale.id.clone(),
+                    title: sale.title.in_language("en").to_owned(),
+                    seats_per_fan: sale.seats_per_fan,
+                })
+                .collect(),
+            issuer: self.server.public_base.clone(),
+            answer_within: millis(self.checkout.answer_within_ms),
+            gateway_deadline: millis(self.checkout.gateway_deadline_ms),
+            authorise_within: seconds(self.checkout.authorise_within_s),
+        }
+    }
+
+    #[must_use]
+    pub fn shop(&self) -> shop::Config {
+        let shop = &self.shop;
+        shop::Config {
+            database_url: shop.database_url.expose().to_owned(),
+            customer_query: shop.customer_query.clone(),
+            connections_max: shop.connections_max,
+            queries_per_second_max: shop.queries_per_second_max,
+            query_deadline: millis(shop.query_deadline_ms),
+            password_threads: shop.password_threads,
+            password_waiting_max: shop.password_waiting_max,
+            session_life: Duration::from_secs(u64::from(shop.session_hours) * 3_600),
+            handoff: (!shop.handoff.secret.is_empty()).then(|| shop::HandoffConfig {
+                issuer: shop.handoff.issuer.clone(),
+                audience: shop.handoff.audience.clone(),
+                secret: shop.handoff.secret.expose().to_owned(),
+            }),
+        }
+    }
+}
+
+fn seconds(s: u32) -> Duration {
+    Duration::from_secs(u64::from(s))
+}
+
+fn millis(ms: u32) -> Duration {
+    Duration::from_millis(u64::from(ms))
+}
+
+fn default_call_window_s() -> u32 {
+    180
+}
+
+fn default_returner_share() -> f64 {
+    0.2
+}
+
+fn default_pass_life_s() -> u32 {
+    120
+}
+
+fn default_visit_max_s() -> u32 {
+    1_200
+}
+
+fn default_max_fans() -> u32 {
+    1_000_000
+}
+
+fn default_watchers_max() -> usize {
+    10_000
+}
+
+fn default_seats_per_fan() -> u8 {
+    4
+}
+
+fn default_hold_s() -> u32 {
+    420
+}
+
+fn default_hold_extensions_max() -> u8 {
+    2
+}
+
+fn default_currency() -> Currency {
+    Currency::KRW
+}
