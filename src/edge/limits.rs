@@ -58,11 +58,42 @@ impl AddressLimit {
     }
 }
 
+/// An address, or all that share its first bits: `10.0.0.7`, `10.0.0.0/8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    base: IpAddr,
+    bits: u8,
+}
+
+impl std::str::FromStr for Network {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = "must be an address or a network such as 10.0.0.0/8";
+        let (base, bits) = text.split_once('/').map_or((text, None), |(base, bits)| (base, Some(bits)));
+        let base: IpAddr = base.parse().map_err(|_| wrong)?;
+        let widest = if base.is_ipv4() { 32 } else { 128 };
+        let bits = bits.map_or(Ok(widest), str::parse).map_err(|_| wrong)?;
+        if bits > widest { Err(wrong) } else { Ok(Self { base, bits }) }
+    }
+}
+
+impl Network {
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.base, address.to_canonical()) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => self.bits == 0 || (u32::from(a) ^ u32::from(b)) >> (32 - self.bits) == 0,
+            (IpAddr::V6(a), IpAddr::V6(b)) => self.bits == 0 || (u128::from(a) ^ u128::from(b)) >> (128 - self.bits) == 0,
+            _ => false,
+        }
+    }
+}
+
 /// The address of the client: the right-most hop that is not one of the configured proxies. What stands left of it was
 /// written by the client and proves nothing.
 #[must_use]
-pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[IpAddr]) -> IpAddr {
-    let trusted = |address: &IpAddr| trusted_proxies.contains(&address.to_canonical());
+pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[Network]) -> IpAddr {
+    let trusted = |address: &IpAddr| trusted_proxies.iter().any(|network| network.contains(*address));
     if !trusted(&peer) {
         return peer;
     }
@@ -114,13 +145,24 @@ mod tests {
 
     #[test]
     fn only_configured_proxies_are_believed_and_never_the_left_end() {
-        let proxy = "10.0.0.1".parse().unwrap();
+        let one = |text: &str| -> Network { text.parse().unwrap() };
         let mut headers = HeaderMap::new();
         headers.append("x-forwarded-for", "6.6.6.6, 192.0.2.9".parse().unwrap());
         headers.append("x-forwarded-for", "10.0.0.2".parse().unwrap());
-        let of = |peer: &str, trusted: &[IpAddr]| client_address(peer.parse().unwrap(), &headers, trusted).to_string();
-        assert_eq!(of("203.0.113.5", &[proxy]), "203.0.113.5", "a stranger's header is not read");
-        assert_eq!(of("10.0.0.1", &[proxy]), "10.0.0.2");
-        assert_eq!(of("10.0.0.1", &[proxy, "10.0.0.2".parse().unwrap()]), "192.0.2.9");
+        let of = |peer: &str, trusted: &[Network]| client_address(peer.parse().unwrap(), &headers, trusted).to_string();
+        assert_eq!(of("203.0.113.5", &[one("10.0.0.1")]), "203.0.113.5", "a stranger's header is not read");
+        assert_eq!(of("10.0.0.1", &[one("10.0.0.1")]), "10.0.0.2");
+        assert_eq!(of("10.0.0.1", &[one("10.0.0.0/30")]), "192.0.2.9");
+    }
+
+    #[test]
+    fn a_network_holds_its_own_and_nobody_else() {
+        let net: Network = "10.1.0.0/16".parse().unwrap();
+        assert!(net.contains("10.1.255.9".parse().unwrap()) && net.contains("::ffff:10.1.2.3".parse().unwrap()));
+        assert!(!net.contains("10.2.0.1".parse().unwrap()) && !net.contains("::1".parse().unwrap()));
+        assert!("0.0.0.0/0".parse::<Network>().unwrap().contains("192.0.2.1".parse().unwrap()));
+        for wrong in ["10.0.0.0/33", "10.0.0/8", "::/129", "x", "1.2.3.4/-1"] {
+            assert!(wrong.parse::<Network>().is_err(), "{wrong}");
+        }
     }
 }

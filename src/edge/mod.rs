@@ -11,7 +11,7 @@ pub mod problem;
 pub mod server;
 mod sse;
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use ::http::{HeaderValue, header};
 use axum::{
@@ -29,12 +29,12 @@ pub use patience::Patience;
 
 use self::{
     cookies::CookieRules,
-    limits::AddressLimit,
+    limits::{AddressLimit, Network},
     problem::{Kind, Problem},
 };
 use crate::{
     checkout::Checkout,
-    kernel::{Clock, Entropy, SaleId, Timestamp},
+    kernel::{Clock, Entropy, LocalText, SaleId, Timestamp},
     platform::{lifecycle::Lifecycle, signing::Jwk},
     seating::Seating,
     shop::Shop,
@@ -46,7 +46,7 @@ use crate::{
 pub struct Config {
     /// Where browsers reach us, without a slash at the end.
     pub public_base: String,
-    pub trusted_proxies: Vec<IpAddr>,
+    pub trusted_proxies: Vec<Network>,
     pub body_bytes_max: usize,
     pub body_timeout: Duration,
     /// Whoever waits longer for an answer than this gets 503; a change that was begun still ends.
@@ -64,20 +64,11 @@ pub enum SignIn {
     Customer,
 }
 
-/// One text in each language of the pages.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Words {
-    pub ko: String,
-    pub en: String,
-    pub ja: String,
-}
-
 /// What the public is told of a performance; the seats themselves are [`Seating`]'s.
 #[derive(Clone, Debug)]
 pub struct PerformanceOnOffer {
     pub id: crate::kernel::PerformanceId,
-    pub title: Words,
+    pub title: LocalText,
     pub venue: String,
     pub starts_at: Timestamp,
 }
@@ -85,7 +76,7 @@ pub struct PerformanceOnOffer {
 /// One sale with its door.
 pub struct SaleOnOffer {
     pub id: SaleId,
-    pub title: Words,
+    pub title: LocalText,
     pub artist: String,
     pub sign_in: SignIn,
     pub queueing: String,

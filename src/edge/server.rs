@@ -41,11 +41,15 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ConnectionLimi
     let room = Arc::new(Semaphore::new(limits.connections_max));
     let addresses = Arc::new(DashMap::<IpAddr, u32>::new());
     loop {
+        // Beyond the limit new connections wait in the kernel's queue, not in our memory.
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = async {
+                let permit = Arc::clone(&room).acquire_owned().await.map_err(io::Error::other)?;
+                listener.accept().await.map(|accepted| (accepted, permit))
+            } => accepted,
             () = life.stopping() => return,
         };
-        let (socket, peer) = match accepted {
+        let ((socket, peer), permit) = match accepted {
             Ok(accepted) => accepted,
             Err(e) if is_about_the_connection(&e) => continue,
             Err(e) => {
@@ -57,7 +61,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ConnectionLimi
             }
         };
         let address = network(peer.ip());
-        let (Ok(permit), Some(turn)) = (Arc::clone(&room).try_acquire_owned(), Turn::take(&addresses, address, limits.connections_per_address_max)) else {
+        let Some(turn) = Turn::take(&addresses, address, limits.connections_per_address_max) else {
             metrics::counter!("edge_connections_refused_total").increment(1);
             continue;
         };

@@ -4,8 +4,10 @@ mod clock;
 mod ids;
 mod money;
 mod random;
+mod text;
 
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use ids::{HoldId, IdError, OrderId, PerformanceId, SaleId, Subject, VisitId};
 pub use money::{Currency, Money};
 pub use random::{Entropy, OsEntropy, SeededEntropy};
+pub use text::LocalText;

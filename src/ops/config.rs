@@ -13,7 +13,7 @@ use toml::{
 };
 
 pub use sections::{
-    CheckoutSettings, DataSettings, DatabaseUrl, GatewayKind, GatewaySettings, HandoffSettings, KeySettings, LimitSettings, LocalText,
+    CheckoutSettings, DataSettings, DatabaseUrl, GatewayKind, GatewaySettings, HandoffSettings, KeySettings, LimitSettings,
     LogFormat, LogSettings, PerformanceSettings, Queueing, SaleSettings, Secret, ServerSettings, Settings, ShopSettings, SignIn,
 };
 

@@ -9,8 +9,8 @@ use utoipa::ToSchema;
 
 use super::{Answer, private_json};
 use crate::{
-    edge::{House, SaleOnOffer, SignIn, Words, extract::OnSale, pages::Lang},
-    kernel::{Money, Timestamp},
+    edge::{House, SaleOnOffer, SignIn, extract::OnSale, pages::Lang},
+    kernel::{LocalText, Money, Timestamp},
 };
 
 /// A login that anybody may use, in the demo.
@@ -26,7 +26,8 @@ pub struct SaleFacts<'a> {
     id: &'a str,
     /// In the language that the request asks for.
     title: &'a str,
-    titles: &'a Words,
+    #[schema(value_type = Object)]
+    titles: &'a LocalText,
     artist: &'a str,
     /// `scheduled`, `prequeue`, `drawing`, `on_sale`, `paused`, `sold_out` or `closed`.
     #[schema(value_type = String)]
@@ -112,7 +113,7 @@ fn describe<'a>(house: &House, sale: &'a SaleOnOffer, lang: Lang) -> SaleFacts<'
             let price_zones = seats.config().prices.iter().map(|(zone, price)| PriceZone { zone: zone.clone(), price: *price }).collect();
             Some(PerformanceFacts {
                 id: it.id.as_str(),
-                title: lang.of(&it.title),
+                title: it.title.in_language(lang.code()),
                 venue: &it.venue,
                 starts_at: it.starts_at,
                 seat_count: plan.seat_count(),
@@ -129,7 +130,7 @@ fn describe<'a>(house: &House, sale: &'a SaleOnOffer, lang: Lang) -> SaleFacts<'
     price_zones.sort_by_key(|zone| std::cmp::Reverse(zone.price.amount));
     SaleFacts {
         id: sale.id.as_str(),
-        title: lang.of(&sale.title),
+        title: sale.title.in_language(lang.code()),
         titles: &sale.title,
         artist: &sale.artist,
         phase: sale.room.phase(),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
     checkout,
-    kernel::{Currency, Money, PerformanceId, SaleId, Timestamp},
+    kernel::{Currency, LocalText, Money, PerformanceId, SaleId, Timestamp},
     seating, shop, waiting_room,
 };
 
@@ -94,19 +94,6 @@ impl fmt::Debug for DatabaseUrl {
 impl Serialize for DatabaseUrl {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.shown())
-    }
-}
-
-/// A text in several languages, by language code (`ko`, `en`, `ja`).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct LocalText(pub BTreeMap<String, String>);
-
-impl LocalText {
-    /// The text in `language`, else in English, else in whichever language there is.
-    #[must_use]
-    pub fn in_language(&self, language: &str) -> &str {
-        self.0.get(language).or_else(|| self.0.get("en")).or_else(|| self.0.values().next()).map_or("", String::as_str)
     }
 }
 
