@@ -1,1 +1,198 @@
-fn main() {}
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use stagedoor::{
+    app::{self, demo::DemoOptions},
+    ops::{self, config},
+    seating::{self, VenueKind},
+};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A waiting room that can be believed, and a box office that cannot sell a seat twice.
+#[derive(Parser)]
+#[command(version, about, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    demo: DemoArgs,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// A demo sale that opens a minute from now, with a shop, a payment gateway and, if wanted, a crowd.
+    Demo(DemoArgs),
+    /// Serves the sales of a configuration.
+    Serve(ServeArgs),
+    /// Seating plans.
+    #[command(subcommand)]
+    Plan(PlanCommand),
+    /// The configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Tickets.
+    #[command(subcommand)]
+    Ticket(TicketCommand),
+    /// A payment gateway that moves no money and misbehaves on demand.
+    SandboxGateway(GatewayArgs),
+}
+
+#[derive(Args)]
+struct DemoArgs {
+    /// Address and port of the fans' pages; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Address and port for operators; never make it public.
+    #[arg(long, default_value = "127.0.0.1:9090")]
+    ops_listen: SocketAddr,
+    /// Where the sale is kept; the same directory goes on with the same sale. A new one when not given.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Seconds until fans are called.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    open_in: u32,
+    /// Seconds until fans may take a place.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    prequeue_in: u32,
+    /// Seats on the plan.
+    #[arg(long, default_value_t = 15_000)]
+    seats: u32,
+    /// Simulated fans who queue, choose and buy at a human pace.
+    #[arg(long, value_name = "FANS", default_value_t = 0)]
+    crowd: u32,
+    /// Entries a minute.
+    #[arg(long, value_name = "PER_MINUTE", default_value_t = 600)]
+    rate: u32,
+    /// Visitors behind the door at once.
+    #[arg(long, default_value_t = 500)]
+    capacity: u32,
+}
+
+#[derive(Args)]
+struct ServeArgs {
+    /// The configuration; every key is explained in config/stagedoor.toml.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Instead of `server.listen`.
+    #[arg(long)]
+    listen: Option<SocketAddr>,
+    /// Instead of `server.ops_listen`.
+    #[arg(long)]
+    ops_listen: Option<SocketAddr>,
+    /// Instead of `data.dir`.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum PlanCommand {
+    /// Says everything that is wrong with a seating plan (pretix format).
+    Check { file: PathBuf },
+    /// Writes a seating plan to standard output.
+    Generate {
+        kind: Venue,
+        #[arg(long)]
+        seats: u32,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Venue {
+    Theatre,
+    Arena,
+    Stadium,
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Prints what is in force; secrets are not shown.
+    Show {
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+}
+
+#[derive(Subcommand)]
+enum TicketCommand {
+    /// Says whether a ticket's code is genuine, and what it is for.
+    Verify {
+        /// What the QR code holds.
+        code: String,
+        /// The keys, as `/.well-known/jwks.json` gives them.
+        #[arg(long, value_name = "FILE")]
+        jwks: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct GatewayArgs {
+    #[arg(long, default_value = "127.0.0.1:8090")]
+    listen: SocketAddr,
+    /// Where its book is kept.
+    #[arg(long, value_name = "FILE", default_value = "sandbox.db")]
+    book: PathBuf,
+    /// Where it sends its webhooks; they are signed with the secret in STAGEDOOR__GATEWAY__WEBHOOK_SECRET.
+    #[arg(long, value_name = "URL")]
+    webhook_url: Option<String>,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("stagedoor: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    let env = || std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
+    match cli.command.unwrap_or(Command::Demo(cli.demo)) {
+        Command::Demo(args) => {
+            let options = DemoOptions {
+                listen: args.listen,
+                ops_listen: args.ops_listen,
+                data: args.data,
+                open_in_s: args.open_in,
+                prequeue_in_s: args.prequeue_in,
+                seats: args.seats,
+                crowd: args.crowd,
+                rate_per_minute: args.rate,
+                capacity: args.capacity,
+            };
+            app::block_on(app::demo::run(options, config::load(None, env())?))
+        }
+        Command::Serve(args) => {
+            let mut settings = config::load(Some(&args.config), env())?;
+            settings.server.listen = args.listen.unwrap_or(settings.server.listen);
+            settings.server.ops_listen = args.ops_listen.unwrap_or(settings.server.ops_listen);
+            settings.data.dir = args.data.unwrap_or(settings.data.dir);
+            settings.check()?;
+            app::block_on(app::serve(settings))
+        }
+        Command::Plan(PlanCommand::Check { file }) => ops::plans::check(&file),
+        Command::Plan(PlanCommand::Generate { kind, seats }) => {
+            let kind = match kind {
+                Venue::Theatre => VenueKind::Theatre,
+                Venue::Arena => VenueKind::Arena,
+                Venue::Stadium => VenueKind::Stadium,
+            };
+            println!("{}", seating::generate(kind, seats)?);
+            Ok(())
+        }
+        Command::Config(ConfigCommand::Show { config: file }) => {
+            print!("{}", config::show(&config::load(file.as_deref(), env())?));
+            Ok(())
+        }
+        Command::Ticket(TicketCommand::Verify { code, jwks }) => ops::tickets::verify(&code, &jwks),
+        Command::SandboxGateway(args) => {
+            let secret = config::load(None, env())?.gateway.webhook_secret;
+            app::block_on(app::sandbox_gateway(args.listen, args.book, args.webhook_url, secret))
+        }
+    }
+}

@@ -79,7 +79,7 @@ pub struct SaleOnOffer {
     pub title: LocalText,
     pub artist: String,
     pub sign_in: SignIn,
-    pub queueing: String,
+    pub queueing: &'static str,
     pub prequeue_at: Timestamp,
     pub opens_at: Timestamp,
     pub closes_at: Timestamp,

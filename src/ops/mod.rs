@@ -2,4 +2,6 @@
 
 pub mod config;
 pub mod listener;
+pub mod plans;
 pub mod telemetry;
+pub mod tickets;

@@ -139,7 +139,7 @@ fn describe<'a>(house: &House, sale: &'a SaleOnOffer, lang: Lang) -> SaleFacts<'
         opens_at: sale.opens_at,
         closes_at: sale.closes_at,
         sign_in: sale.sign_in,
-        queueing: &sale.queueing,
+        queueing: sale.queueing,
         limits: Limits { seats_per_fan: sale.seats_per_fan, hold_s: sale.hold.as_secs() },
         performances,
         price_zones,

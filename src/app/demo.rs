@@ -1,0 +1,202 @@
+//! The demo: a sale that opens a minute from now, with everything around it made on the spot.
+
+use std::{fs, net::SocketAddr, path::{Path, PathBuf}, sync::Arc, time::Duration};
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+
+use super::{Extras, Listeners, listen, open, secret_file};
+use crate::{
+    edge::http::sales::DemoLogin,
+    kernel::{Clock, Currency, LocalText, OsEntropy, SystemClock, Timestamp},
+    ops::config::{DatabaseUrl, PerformanceSettings, Queueing, SaleSettings, Secret, Settings, SignIn},
+    shop::{self, demo_shop},
+    simulation::crowd::{self, CrowdConfig, Pace},
+};
+
+/// What the command line says.
+#[derive(Clone, Debug)]
+pub struct DemoOptions {
+    pub listen: SocketAddr,
+    pub ops_listen: SocketAddr,
+    pub data: Option<PathBuf>,
+    pub open_in_s: u32,
+    pub prequeue_in_s: u32,
+    pub seats: u32,
+    pub crowd: u32,
+    pub rate_per_minute: u32,
+    pub capacity: u32,
+}
+
+/// The sale, kept with its data so that a restart goes on with the same one.
+#[derive(Serialize, Deserialize)]
+struct DemoSale {
+    sale: SaleSettings,
+}
+
+const CUSTOMERS: u32 = 10_000;
+/// The crowd's customers are counted from here, so that the first hundred logins are left for people.
+const FIRST_OF_CROWD: u32 = 101;
+const LOGIN: &str = "fan00001@example.com";
+const PASSWORD: &str = "hero-lim";
+const SALE: &str = "hero-lim";
+const SALE_LASTS: Duration = Duration::from_secs(6 * 60 * 60);
+const HANDOFF_PARTY: &str = "stagedoor-demo";
+
+/// Runs the demo until SIGTERM or SIGINT.
+pub async fn run(options: DemoOptions, mut settings: Settings) -> anyhow::Result<()> {
+    let clock = SystemClock::new();
+    if options.crowd > CUSTOMERS - FIRST_OF_CROWD + 1 {
+        bail!("--crowd: the demo's shop has {CUSTOMERS} customers, {} of them for a crowd", CUSTOMERS - FIRST_OF_CROWD + 1);
+    }
+    let listeners = Listeners { public: listen(options.listen)?, ops: listen(options.ops_listen)? };
+    let (public, ops) = (listeners.public.local_addr()?, listeners.ops.local_addr()?);
+    let data = options.data.clone().unwrap_or_else(|| PathBuf::from(format!("data/demo-{}", clock.now().as_secs())));
+    fs::create_dir_all(&data).with_context(|| format!("cannot make the data directory {}", data.display()))?;
+
+    let (sale, is_new) = sale(&data, &options, clock.now())?;
+    let shop_file = data.join("shop.db");
+    demo_shop::make_demo_shop(&shop_file, CUSTOMERS).await.context("cannot make the demo's shop")?;
+    settings.server.listen = public;
+    settings.server.ops_listen = ops;
+    settings.server.public_base = format!("http://{public}");
+    settings.server.connections_per_address_max = 0;
+    settings.data.dir.clone_from(&data);
+    settings.keys.master_file = data.join("master.key");
+    secret_file(&settings.keys.master_file, &OsEntropy)?;
+    let handoff_secret = secret_file(&data.join("handoff.key"), &OsEntropy)?;
+    settings.shop.database_url = DatabaseUrl::new(format!("sqlite:{}", shop_file.display()));
+    settings.shop.handoff.issuer = HANDOFF_PARTY.to_owned();
+    settings.shop.handoff.audience = HANDOFF_PARTY.to_owned();
+    settings.shop.handoff.secret = Secret::new(handoff_secret);
+    settings.gateway.webhook_secret = Secret::new(secret_file(&data.join("webhook.key"), &OsEntropy)?);
+    // One machine plays the whole world here, so one address is everybody.
+    settings.limits.sign_in_per_address_per_minute = 0;
+    settings.limits.joins_per_address_per_minute = 0;
+    settings.limits.requests_per_address_per_second = 0;
+    announce(&options, &settings, &sale, is_new, clock.now());
+    let crowd = crowd_of(&options, &settings, &sale, clock.now());
+    settings.sales = vec![sale];
+    settings.check()?;
+
+    let demo_login = Some(DemoLogin { login: LOGIN.to_owned(), password: PASSWORD.to_owned() });
+    let extras = Extras { demo_login, on_open: None };
+    let extras = match crowd {
+        None => extras,
+        Some(crowd) => Extras {
+            on_open: Some(Box::new(move |life| {
+                let life = life.clone();
+                let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+                life.clone().spawn(async move {
+                    let report = crowd::run(crowd, clock, life).await;
+                    println!("crowd:   {}", report.summary());
+                });
+            })),
+            ..extras
+        },
+    };
+    open(settings, listeners, extras).await
+}
+
+/// The sale in the data directory, or a new one; and which of the two.
+fn sale(data: &Path, options: &DemoOptions, now: Timestamp) -> anyhow::Result<(SaleSettings, bool)> {
+    let file = data.join("demo.toml");
+    match fs::read_to_string(&file) {
+        Ok(text) => {
+            let kept: DemoSale = toml::from_str(&text).with_context(|| format!("{} is not a demo's sale", file.display()))?;
+            if now >= kept.sale.closes_at {
+                bail!("the sale in {} closed at {}; give another --data, or none for a new sale", data.display(), kept.sale.closes_at);
+            }
+            Ok((kept.sale, false))
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let new = DemoSale { sale: new_sale(options, now)? };
+            crate::platform::keys::write_private(&file, toml::to_string(&new)?.as_bytes()).with_context(|| format!("cannot write {}", file.display()))?;
+            Ok((new.sale, true))
+        }
+        Err(e) => Err(e).with_context(|| format!("cannot read {}", file.display())),
+    }
+}
+
+fn new_sale(options: &DemoOptions, now: Timestamp) -> anyhow::Result<SaleSettings> {
+    let seconds = |s: u32| Duration::from_secs(u64::from(s));
+    if options.prequeue_in_s > options.open_in_s {
+        bail!("--prequeue-in: fans take places before the opening, so it may not be later than --open-in");
+    }
+    let opens_at = now.plus(seconds(options.open_in_s));
+    let kind = match options.seats {
+        0..3_000 => "theatre",
+        3_000..30_000 => "arena",
+        _ => "stadium",
+    };
+    let text = |ko: &str, en: &str, ja: &str| {
+        LocalText([("ko", ko), ("en", en), ("ja", ja)].into_iter().map(|(lang, text)| (lang.to_owned(), text.to_owned())).collect())
+    };
+    let performance = PerformanceSettings {
+        id: "day-1".parse()?,
+        title: text("첫째 날 · 별이 빛나는 밤", "Day 1 · A night of stars", "初日・星の輝く夜"),
+        starts_at: now.plus(Duration::from_secs(60 * 24 * 60 * 60)),
+        venue: "Hero Dome, Seoul".to_owned(),
+        plan: format!("generate:{kind}:{}", options.seats),
+        seat_watchers_max: 10_000,
+        prices: [("VIP", 198_000), ("R", 165_000), ("S", 132_000), ("A", 99_000)].map(|(zone, price)| (zone.to_owned(), price)).into(),
+        currency: Currency::KRW,
+    };
+    Ok(SaleSettings {
+        id: SALE.parse()?,
+        title: text("임히어로 콘서트 — 다시, 우리", "Hero-Lim in concert — Us, again", "イム・ヒーロー コンサート ―ふたたび、私たち"),
+        artist: "Hero-Lim".to_owned(),
+        sign_in: SignIn::Customer,
+        queueing: Queueing::Fifo,
+        prequeue_at: now.plus(seconds(options.prequeue_in_s)),
+        opens_at,
+        closes_at: opens_at.plus(SALE_LASTS),
+        rate_per_minute: options.rate_per_minute,
+        capacity: options.capacity,
+        burst: None,
+        call_window_s: 180,
+        returner_share: 0.2,
+        pass_life_s: 120,
+        visit_max_s: 1_200,
+        max_fans: 1_000_000,
+        board_watchers_max: 10_000,
+        seats_per_fan: 4,
+        hold_s: 420,
+        hold_extensions_max: 2,
+        performances: vec![performance],
+    })
+}
+
+fn crowd_of(options: &DemoOptions, settings: &Settings, sale: &SaleSettings, now: Timestamp) -> Option<CrowdConfig> {
+    if options.crowd == 0 {
+        return None;
+    }
+    let handoff = settings.shop().handoff?;
+    let signer = move |customer: u32| shop::make_handoff(&handoff, customer, SystemClock::new().now(), &OsEntropy);
+    // Most come before the opening, some after it.
+    let until_open = sale.opens_at.since(now);
+    Some(CrowdConfig {
+        base: settings.server.public_base.clone(),
+        sale: sale.id.clone(),
+        fans: options.crowd,
+        seed: 1,
+        handoff: Arc::new(signer),
+        arrive_within: until_open.max(Duration::from_secs(5)) + Duration::from_secs(5),
+        first_customer: FIRST_OF_CROWD,
+        pace: Pace::Human,
+    })
+}
+
+fn announce(options: &DemoOptions, settings: &Settings, sale: &SaleSettings, is_new: bool, now: Timestamp) {
+    let base = &settings.server.public_base;
+    let until = |at: Timestamp| at.since(now).as_secs();
+    println!("fans:    {base}/sales/{}", sale.id);
+    println!("console: http://{}/metrics", settings.server.ops_listen);
+    println!("data:    {}{}", settings.data.dir.display(), if is_new { "" } else { "  (goes on with the sale that is there; --open-in, --seats, --rate and --capacity are its own)" });
+    println!("sign in: {LOGIN} to fan00100@example.com, password {PASSWORD}");
+    println!("doors:   places from {} (in {} s), the sale opens at {} (in {} s)", sale.prequeue_at, until(sale.prequeue_at), sale.opens_at, until(sale.opens_at));
+    println!("rules:   {} entries a minute, {} visitors at once, {} seats a fan", sale.rate_per_minute, sale.capacity, sale.seats_per_fan);
+    if options.crowd > 0 {
+        println!("crowd:   {} simulated fans", options.crowd);
+    }
+}

@@ -1,0 +1,46 @@
+//! Seating plans by name: a file, or one that is made on the spot.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, bail};
+
+use crate::seating::{self, Plan, VenueKind};
+
+/// A plan of 100,000 seats has some 12 MB.
+const PLAN_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Reads the plan that a configuration names: a file, or `generate:KIND:SEATS`.
+pub fn load(name: &str) -> anyhow::Result<Plan> {
+    let text = match name.strip_prefix("generate:") {
+        None => read(Path::new(name))?,
+        Some(wish) => generated(wish).with_context(|| format!("`{name}`"))?,
+    };
+    Ok(Plan::parse(&text)?)
+}
+
+/// Says what a plan holds, or everything that is wrong with it.
+pub fn check(file: &Path) -> anyhow::Result<()> {
+    let text = read(file)?;
+    let plan = Plan::parse(&text).map_err(|errors| anyhow::anyhow!("{} cannot be used:\n{errors}", file.display()))?;
+    println!("{}: {} seats in {} sections, price zones {}", file.display(), plan.seat_count(), plan.section_count(), plan.zones().collect::<Vec<_>>().join(", "));
+    Ok(())
+}
+
+fn read(file: &Path) -> anyhow::Result<String> {
+    let size = fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?.len();
+    if size > PLAN_BYTES_MAX {
+        bail!("{} has {size} bytes; a plan has at most {PLAN_BYTES_MAX}", file.display());
+    }
+    fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+}
+
+fn generated(wish: &str) -> anyhow::Result<String> {
+    let (kind, seats) = wish.split_once(':').context("must be generate:KIND:SEATS")?;
+    let kind = match kind {
+        "theatre" => VenueKind::Theatre,
+        "arena" => VenueKind::Arena,
+        "stadium" => VenueKind::Stadium,
+        _ => bail!("KIND is theatre, arena or stadium"),
+    };
+    Ok(seating::generate(kind, seats.parse().context("SEATS is a number")?)?)
+}
