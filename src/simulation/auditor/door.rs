@@ -184,6 +184,9 @@ pub(super) fn no_place_lost(evidence: &Evidence, found: &mut Findings) {
             format!("{told} places were acknowledged ({without_number} of them unnumbered), the journal holds {kept}"),
         );
     }
+    for subject in &evidence.lost_places {
+        found.add(Invariant::NothingLost, format!("the place of {subject} was not honoured"));
+    }
     let entered: HashSet<u64> = evidence.entries.iter().map(|e| e.number).collect();
     for entry in evidence.acknowledged_entries.iter().filter(|e| !entered.contains(&e.number)) {
         let (number, at) = (entry.number, entry.at);

@@ -24,6 +24,8 @@ pub struct Evidence {
 
     /// Places that clients were told they have.
     pub acknowledged_joins: Vec<AcknowledgedJoin>,
+    /// Subjects whose queue token was no longer honoured.
+    pub lost_places: Vec<String>,
     /// Places in the journal.
     pub journal_joins: Vec<JournalJoin>,
     /// What `now serving` was seen or recorded to be, in the order of time.

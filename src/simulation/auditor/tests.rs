@@ -69,6 +69,7 @@ fn clean() -> Evidence {
             AcknowledgedJoin { left_at: Some(at(500)), ..joined("eun", Some(5)) },
             joined("eun", Some(6)),
         ],
+        lost_places: Vec::new(),
         journal_joins: (1..=6)
             .map(|number| JournalJoin { subject_hash: if number == 6 { 105 } else { 100 + number }, number, left: number == 5 })
             .collect(),
@@ -164,7 +165,7 @@ fn every_seeded_bug_is_seen_under_its_number() {
         (Invariant::OneNumber, "a number told to two", |e| e.acknowledged_joins[1].number = Some(1)),
         (Invariant::OneNumber, "two numbers told to one", |e| e.acknowledged_joins[4].left_at = None),
         (Invariant::OneNumber, "a number twice in the journal", |e| {
-            e.journal_joins.push(JournalJoin { subject_hash: 999, number: 1, left: true })
+            e.journal_joins.push(JournalJoin { subject_hash: 999, number: 1, left: true });
         }),
         (Invariant::OneNumber, "a subject twice in the journal", |e| e.journal_joins[4].left = false),
         (Invariant::OneNumber, "a number enters twice", |e| {
@@ -175,6 +176,7 @@ fn every_seeded_bug_is_seen_under_its_number() {
             e.journal_joins.remove(3);
         }),
         (Invariant::NothingLost, "a join before the draw", |e| e.acknowledged_joins.push(joined("fay", None))),
+        (Invariant::NothingLost, "a place", |e| e.lost_places.push("bora".into())),
         (Invariant::NothingLost, "an entry", |e| e.acknowledged_entries[0].number = 5),
         (Invariant::NothingLost, "an order", |e| {
             e.acknowledged_orders.push(AcknowledgedOrder { id: "o9".into(), state: OrderState::Open, seats: vec![], total: 1 });
