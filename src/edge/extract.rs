@@ -157,7 +157,12 @@ impl FromRequestParts<Arc<House>> for Owners {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, house: &Arc<House>) -> Result<Self, Problem> {
-        let mut names: Vec<Subject> = session(parts, house)?.map(|s| s.subject).into_iter().collect();
+        // A session that ran out takes nothing from whoever is known by her place.
+        let session = match session(parts, house) {
+            Err(problem) if problem.kind() == Kind::SignInRequired => None,
+            other => other?,
+        };
+        let mut names: Vec<Subject> = session.map(|s| s.subject).into_iter().collect();
         for sale in house.sales.values().filter(|sale| sale.sign_in == SignIn::None) {
             names.extend(place_holder(parts, house, sale)?);
         }

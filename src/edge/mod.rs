@@ -2,7 +2,7 @@
 
 pub mod cookies;
 mod extract;
-mod http;
+pub mod http;
 pub mod limits;
 mod openapi;
 pub mod pages;

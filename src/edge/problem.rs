@@ -84,6 +84,11 @@ impl Problem {
         Self { kind, detail: None, retry_after_s: None, more: Map::new() }
     }
 
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// One sentence for the developer or the log of the caller.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
