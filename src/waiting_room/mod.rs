@@ -1,8 +1,58 @@
 //! Who comes in, and when.
+//!
+//! A fan joins once and gets a number that never changes, signed into a token that her browser keeps. What changes is
+//! the same for all: the board. Her place is arithmetic on the two. Behind it, one pen ([`queue`]) writes every change
+//! into the [`journal`] before memory ([`store`]) and answer follow, and one tick ([`gatekeeper`]) calls the next by a
+//! pure policy ([`admission`], [`show_up`]).
+//!
+//! What holds at every moment:
+//! - no entry is granted while as many are inside as the capacity says;
+//! - entries in any window `w` are at most `rate * w + burst`;
+//! - calls follow number order, of waiting claimants the lowest enters first, and those passed over come back through
+//!   a lane of their own within their share;
+//! - one subject has one number, one number one subject;
+//! - what was answered is in the journal.
 
-use std::time::Duration;
+mod admission;
+mod board;
+mod draw;
+mod estimate;
+mod gatekeeper;
+mod journal;
+mod pass;
+mod presence;
+mod queue;
+mod show_up;
+mod store;
+mod token;
 
-use crate::kernel::{SaleId, Timestamp};
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use serde::{Deserialize, Serialize};
+
+use self::{
+    board::BoardPost,
+    estimate::Point,
+    gatekeeper::Gatekeeper,
+    journal::{Event, SqliteJournal},
+    presence::Presence,
+    queue::{Answer, Pen, Writer},
+    store::{EntryAsk, MemoryStore, Moment, PassGrant, QueueStore, Reservation, Standing},
+};
+pub use self::{
+    board::{BoardWatch, EncodedBoard, Reason},
+    pass::Pass,
+    store::StoreError,
+    token::QueueToken,
+};
+use crate::{
+    kernel::{Clock, Entropy, SaleId, Subject, Timestamp, VisitId},
+    platform::{group_commit::GroupCommitError, keys::Keys, lifecycle::Lifecycle, signing::TokenError, sql},
+};
 
 /// What a promoter decides about one sale's door.
 #[derive(Clone, Debug)]
@@ -33,4 +83,555 @@ pub struct Config {
     pub issuer: String,
     /// Watchers of the board's event stream at most.
     pub watchers_max: usize,
+}
+
+/// What a room is built from.
+#[derive(Clone)]
+pub struct Deps {
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
+    pub keys: Keys,
+    /// The journal; one file may serve several sales.
+    pub journal_file: PathBuf,
+    pub life: Lifecycle,
+}
+
+/// How far a sale has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    Scheduled,
+    Prequeue,
+    Drawing,
+    OnSale,
+    Paused,
+    SoldOut,
+    Closed,
+}
+
+/// Where somebody stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlaceState {
+    Prequeue,
+    Waiting,
+    Called,
+    Entered,
+    PassedOver,
+    Left,
+}
+
+/// One fan's place, as it goes out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Place {
+    pub state: PlaceState,
+    pub number: Option<u64>,
+    /// The how-many-th she is; 1 is the next to be called. `None` once she has been called.
+    pub position: Option<u64>,
+    /// How many are called before her at most; some of them may have left.
+    pub ahead: Option<u64>,
+    /// `None` when it cannot be said, or is over.
+    pub wait: Option<Wait>,
+    pub poll_after_ms: u32,
+    pub call_ends_at: Option<Timestamp>,
+}
+
+/// How long it will take: a range, and a time of day to plan by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Wait {
+    pub p10_s: u32,
+    pub p50_s: u32,
+    pub p90_s: u32,
+    /// When `p50_s` will have passed.
+    pub around: Timestamp,
+}
+
+/// A place in line, and the token that proves it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Joined {
+    pub token: String,
+    pub state: PlaceState,
+    pub number: Option<u64>,
+    pub joined_at: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JoinOutcome {
+    Joined(Joined),
+    /// She had a place already; the same number again.
+    Already(Joined),
+    NotOpenYet {
+        opens: Timestamp,
+    },
+    Closed,
+    /// No places are left.
+    Full,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EnterOutcome {
+    Entered {
+        pass: String,
+        expires_at: Timestamp,
+    },
+    NotCalledYet(Place),
+    /// Called, but there is no room at this moment; a slot is kept for her while she keeps asking.
+    FullForAMoment(Place),
+    Closed,
+    /// She left, or her visit is over: joining again gives a new number.
+    Ended(Place),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RenewOutcome {
+    Renewed { pass: String, expires_at: Timestamp },
+    Ended,
+}
+
+/// What an operator may order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "order", rename_all = "snake_case")]
+pub enum OperatorCommand {
+    /// Nobody is called and nobody enters; call windows stand still.
+    Pause,
+    Resume,
+    Rate {
+        per_minute: u32,
+    },
+    Capacity {
+        visitors: u32,
+    },
+    /// A sentence for the board, at most [`NOTICE_CHARS_MAX`] characters; `None` takes it down.
+    Notice {
+        text: Option<String>,
+    },
+    /// For good.
+    Close,
+    /// All passes are refused from now on; whoever is inside gets a fresh one by entering again.
+    RevokePasses,
+}
+
+/// Characters of a notice.
+pub const NOTICE_CHARS_MAX: usize = 160;
+
+/// What became of an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommandOutcome {
+    Done,
+    /// The value is out of bounds; nothing has changed.
+    Refused,
+}
+
+/// What the box office tells the waiting room. May be sent twice and out of order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BoxOfficeReport {
+    /// Grows from report to report; the stock of an older one is ignored.
+    pub sequence: u64,
+    pub zones: Vec<ZoneStock>,
+    /// Visits that are over.
+    pub ended: Vec<VisitId>,
+}
+
+/// What is left in one price zone, in seats.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ZoneStock {
+    pub zone: String,
+    pub free: u32,
+    pub held: u32,
+    pub booked: u32,
+    pub blocked: u32,
+}
+
+/// Counts for metrics and operators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Figures {
+    pub issued: u64,
+    pub now_serving: u64,
+    pub active: u32,
+    /// Called fans who stand before a full door.
+    pub claimants: u32,
+    /// Returners who do.
+    pub returners: u32,
+    pub waiting: u32,
+    /// Of the next few thousand, how many have been heard of within a minute.
+    pub present_near: u32,
+    pub passed_over: u32,
+    pub rate_per_minute: u32,
+    pub capacity: u32,
+    pub entries_total: u64,
+}
+
+/// The room cannot do it now. Safe to try again: nothing is done twice.
+#[derive(Debug, thiserror::Error)]
+pub enum WaitingRoomError {
+    #[error("too many wait for the journal")]
+    Busy,
+    #[error("the journal could not be written")]
+    Journal,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("the door of sale {sale} cannot work: {why}")]
+    Config { sale: SaleId, why: &'static str },
+    #[error(transparent)]
+    Sql(#[from] sql::OpenError),
+    #[error("the journal of sale {sale} cannot be replayed: {why}")]
+    Replay { sale: SaleId, why: String },
+}
+
+const POLL_NEAR_MS: u32 = 1_000;
+const POLL_FAR_MS: u32 = 20_000;
+
+/// One sale's waiting room.
+pub struct WaitingRoom {
+    config: Config,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    keys: Keys,
+    life: Lifecycle,
+    sale_hash: [u8; 8],
+    store: Arc<dyn QueueStore>,
+    pen: Pen,
+    post: BoardPost,
+    estimate: ArcSwap<Vec<Point>>,
+    presence: Presence,
+    gatekeeper: Gatekeeper,
+}
+
+impl fmt::Debug for WaitingRoom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WaitingRoom({})", self.config.sale)
+    }
+}
+
+impl WaitingRoom {
+    /// Recovers from the journal and starts the tick and the board.
+    pub async fn open(config: Config, deps: Deps) -> Result<Arc<Self>, OpenError> {
+        let room = Arc::new(Self::recover(config, deps).await?);
+        for (name, pause) in [("admission", Duration::from_millis(100)), ("board", Duration::from_secs(1))] {
+            let of_loop = Arc::clone(&room);
+            room.life.supervise(name, pause, move || {
+                let room = Arc::clone(&of_loop);
+                async move { if name == "board" { room.board_loop().await } else { room.admission_loop().await } }
+            });
+        }
+        Ok(room)
+    }
+
+    /// The room as the journal knows it, without its tick.
+    async fn recover(config: Config, deps: Deps) -> Result<Self, OpenError> {
+        check(&config).map_err(|why| OpenError::Config { sale: config.sale.clone(), why })?;
+        let Deps { clock, entropy, keys, journal_file, life } = deps;
+        let journal = SqliteJournal::open(&journal_file, config.sale.clone()).await?;
+        let at = Moment { now: clock.now(), monotonic: clock.monotonic() };
+        let store: Arc<dyn QueueStore> = Arc::new(MemoryStore::new(config.clone(), at));
+        let writer = Writer::new(Box::new(journal), Arc::clone(&store), Arc::clone(&clock), config.max_fans);
+        let unreadable = |why: String| OpenError::Replay { sale: config.sale.clone(), why };
+        writer.catch_up().await.map_err(|e| unreadable(e.to_string()))?;
+        store.recovered(at).await.map_err(|e| unreadable(e.to_string()))?;
+        let first = gatekeeper::board_content(&config, store.as_ref(), at, &[], None, Vec::new());
+        let post = BoardPost::new(first, config.watchers_max);
+        let room = Self {
+            sale_hash: token::sale_hash(&config.sale),
+            pen: writer.start(&life),
+            post,
+            estimate: ArcSwap::default(),
+            presence: Presence::default(),
+            gatekeeper: Gatekeeper::default(),
+            config,
+            clock,
+            entropy,
+            keys,
+            life,
+            store,
+        };
+        room.hang_board();
+        Ok(room)
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub fn phase(&self) -> Phase {
+        gatekeeper::phase_at(&self.config, &self.store.settings(), self.clock.now())
+    }
+
+    /// Takes a place, or finds the one she has. Answered when the journal has it.
+    pub async fn join(&self, who: &Subject) -> Result<JoinOutcome, WaitingRoomError> {
+        match self.phase() {
+            Phase::Scheduled => return Ok(JoinOutcome::NotOpenYet { opens: self.config.prequeue_at }),
+            Phase::Closed => return Ok(JoinOutcome::Closed),
+            _ => {}
+        }
+        let subject = token::subject_hash(&self.keys.queue, &self.config.sale, who);
+        // Most who join twice have merely reloaded the page: memory holds only what is in the journal.
+        let (_, found) = self.store.find(&[subject]).await?;
+        if let Some(found) = found.into_iter().flatten().find(|f| !f.left) {
+            return Ok(JoinOutcome::Already(self.joined(subject, &found)));
+        }
+        match self.pen.submit(queue::join(subject, self.clock.now())).await.map_err(not_written)? {
+            Answer::Joined(found) => Ok(JoinOutcome::Joined(self.joined(subject, &found))),
+            Answer::Already(found) => Ok(JoinOutcome::Already(self.joined(subject, &found))),
+            Answer::Full => Ok(JoinOutcome::Full),
+            Answer::Written | Answer::Failed => Err(WaitingRoomError::Journal),
+        }
+    }
+
+    /// Reads a queue token: key, purpose and sale, without I/O.
+    pub fn read_token(&self, token: &str) -> Result<QueueToken, TokenError> {
+        QueueToken::open(token, &self.keys.queue, self.sale_hash)
+    }
+
+    pub fn belongs_to(&self, token: &QueueToken, who: &Subject) -> bool {
+        token.subject_hash == token::subject_hash(&self.keys.queue, &self.config.sale, who)
+    }
+
+    /// Where she stands now. No I/O.
+    pub fn place(&self, token: &QueueToken) -> Place {
+        let at = self.moment();
+        let phase = self.phase();
+        let number = draw::queue_number(token.arrival);
+        let standing = line_number(token).map_or(Standing::Waiting, |number| self.store.standing(number, at));
+        let (state, call_ends_at) = match standing {
+            Standing::Waiting if matches!(phase, Phase::Scheduled | Phase::Prequeue | Phase::Drawing) => (PlaceState::Prequeue, None),
+            Standing::Waiting => (PlaceState::Waiting, None),
+            Standing::Called { ends_at } => (PlaceState::Called, Some(ends_at)),
+            Standing::PassedOver => (PlaceState::PassedOver, None),
+            Standing::Entered => (PlaceState::Entered, None),
+            Standing::Left => (PlaceState::Left, None),
+        };
+        let position = (standing == Standing::Waiting).then(|| number.saturating_sub(u64::from(self.store.now_serving())).max(1));
+        let ahead = position.map(|position| position - 1);
+        let wait = ahead.and_then(|ahead| estimate::interpolate(&self.estimate.load(), ahead)).map(|[p10_s, p50_s, p90_s]| Wait {
+            p10_s,
+            p50_s,
+            p90_s,
+            around: at.now.plus(Duration::from_secs(p50_s.into())),
+        });
+        let poll_after_ms = poll_after_ms(state, number, wait.map(|w| w.p10_s));
+        Place { state, number: Some(number), position, ahead, wait, poll_after_ms, call_ends_at }
+    }
+
+    /// She leaves on purpose; whoever is inside ends her visit with it. Leaving twice is leaving once.
+    pub async fn leave(&self, token: &QueueToken) -> Result<(), WaitingRoomError> {
+        let at = self.moment();
+        let Some(number) = line_number(token) else { return Ok(()) };
+        if self.store.standing(number, at) == Standing::Left {
+            return Ok(());
+        }
+        if let Some(visit) = self.store.visit_of(number) {
+            if !self.end(visit).await? {
+                // Her entry is just being written down.
+                return Err(WaitingRoomError::Busy);
+            }
+            return Ok(());
+        }
+        let (issued, _) = self.store.find(&[]).await?;
+        if number > issued {
+            return Ok(());
+        }
+        self.write(Event::Left { number }).await
+    }
+
+    /// She is there.
+    pub fn present(&self, token: &QueueToken) {
+        if let Some(number) = line_number(token) {
+            self.presence.present(number, self.store.now_serving(), self.clock.monotonic());
+        }
+    }
+
+    /// The current board, ready to be sent.
+    pub fn board(&self) -> Arc<EncodedBoard> {
+        self.post.current()
+    }
+
+    /// A seat before the board; `None` when all are taken.
+    pub fn watch_board(&self) -> Option<BoardWatch> {
+        self.post.watch()
+    }
+
+    /// Goes through the door. Asking again while the visit lasts gives a fresh pass for the same visit.
+    pub async fn enter(&self, token: &QueueToken) -> Result<EnterOutcome, WaitingRoomError> {
+        if self.phase() == Phase::Closed {
+            return Ok(EnterOutcome::Closed);
+        }
+        let Some(number) = line_number(token) else { return Ok(EnterOutcome::NotCalledYet(self.place(token))) };
+        let at = self.moment();
+        let ask = EntryAsk { number, subject: token.subject_hash, visit: VisitId::random(self.entropy.as_ref()) };
+        let visit = match self.store.reserve(&ask, at).await? {
+            Reservation::Reserved => {
+                self.write(Event::Entered { number, subject: ask.subject, visit: ask.visit }).await?;
+                ask.visit
+            }
+            Reservation::Inside { visit } => visit,
+            Reservation::NotCalledYet => return Ok(EnterOutcome::NotCalledYet(self.place(token))),
+            Reservation::NoRoom => return Ok(EnterOutcome::FullForAMoment(self.place(token))),
+            Reservation::Left => return Ok(EnterOutcome::Ended(self.place(token))),
+        };
+        let now = self.clock.now();
+        Ok(match self.store.grant_pass(visit, now).await? {
+            Some(grant) => {
+                let (pass, expires_at) = self.seal_pass(visit, token.subject_hash, draw::queue_number(token.arrival), grant, now);
+                EnterOutcome::Entered { pass, expires_at }
+            }
+            None => EnterOutcome::Ended(self.place(token)),
+        })
+    }
+
+    /// Reads a pass: signature, house, sale, times, generation, and that its visit goes on. No I/O.
+    pub fn read_pass(&self, pass: &str) -> Result<Pass, TokenError> {
+        let pass = pass::open(pass, &self.keys.pass, &self.config.sale, &self.config.issuer, self.clock.now())?;
+        if !self.store.is_inside(pass.visit, pass.generation) {
+            return Err(TokenError::Expired);
+        }
+        Ok(pass)
+    }
+
+    pub fn pass_belongs_to(&self, pass: &Pass, who: &Subject) -> bool {
+        pass.subject_hash == token::subject_hash(&self.keys.queue, &self.config.sale, who)
+    }
+
+    /// A fresh pass for a visit that goes on.
+    pub async fn renew(&self, pass: &Pass) -> Result<RenewOutcome, WaitingRoomError> {
+        let now = self.clock.now();
+        if self.phase() == Phase::Closed {
+            return Ok(RenewOutcome::Ended);
+        }
+        Ok(match self.store.grant_pass(pass.visit, now).await? {
+            Some(grant) => {
+                let (pass, expires_at) = self.seal_pass(pass.visit, pass.subject_hash, pass.number, grant, now);
+                RenewOutcome::Renewed { pass, expires_at }
+            }
+            None => RenewOutcome::Ended,
+        })
+    }
+
+    /// Ends a visit and gives its slot back. Ending twice is ending once.
+    pub async fn end_visit(&self, pass: &Pass) -> Result<(), WaitingRoomError> {
+        self.end(pass.visit).await.map(|_| ())
+    }
+
+    /// A payment is under way: the visit and its slot last at least until then.
+    pub fn keep_visit(&self, pass: &Pass, until: Timestamp) {
+        self.store.keep_visit(pass.visit, until);
+    }
+
+    /// Takes down what the box office reports; it counts from the next tick on.
+    pub fn box_office_report(&self, report: BoxOfficeReport) {
+        self.gatekeeper.report(report);
+    }
+
+    /// Carries out an operator's order, journaled; effective when this returns.
+    pub async fn command(&self, command: OperatorCommand) -> Result<CommandOutcome, WaitingRoomError> {
+        let in_bounds = match &command {
+            OperatorCommand::Rate { per_minute } => *per_minute >= 1,
+            OperatorCommand::Notice { text } => text.as_ref().is_none_or(|text| text.chars().count() <= NOTICE_CHARS_MAX),
+            _ => true,
+        };
+        if !in_bounds {
+            return Ok(CommandOutcome::Refused);
+        }
+        self.write(Event::Operator { command }).await?;
+        Ok(CommandOutcome::Done)
+    }
+
+    pub fn figures(&self) -> Figures {
+        let (counts, settings) = (self.store.counts(self.moment()), self.store.settings());
+        Figures {
+            issued: counts.issued.into(),
+            now_serving: counts.now_serving.into(),
+            active: counts.active,
+            claimants: counts.claimants,
+            returners: counts.returners,
+            waiting: counts.waiting,
+            present_near: self.presence.near(counts.now_serving, self.clock.monotonic()),
+            passed_over: counts.passed_over,
+            rate_per_minute: settings.rate_per_minute,
+            capacity: settings.capacity,
+            entries_total: counts.entries_total,
+        }
+    }
+
+    /// Ends a visit that goes on; says whether there is none left.
+    async fn end(&self, visit: VisitId) -> Result<bool, WaitingRoomError> {
+        let ended = self.store.end_visits(&[visit], self.clock.now()).await?;
+        for end in ended {
+            self.write(Event::VisitEnded { number: end.number, visit: end.visit }).await?;
+        }
+        Ok(!self.store.is_inside(visit, u32::MAX))
+    }
+
+    async fn write(&self, event: Event) -> Result<(), WaitingRoomError> {
+        match queue::write_for_a_visitor(&self.pen, self.store.as_ref(), event).await.map_err(not_written)? {
+            Answer::Written => Ok(()),
+            _ => Err(WaitingRoomError::Journal),
+        }
+    }
+
+    fn joined(&self, subject_hash: u64, found: &store::Found) -> Joined {
+        let token = QueueToken { arrival: found.number.into(), subject_hash, joined_at: found.joined_at };
+        Joined {
+            token: token.seal(&self.keys.queue, self.sale_hash),
+            state: self.place(&token).state,
+            number: Some(queue::queue_number(found)),
+            joined_at: found.joined_at,
+        }
+    }
+
+    fn seal_pass(&self, visit: VisitId, subject_hash: u64, number: u64, grant: PassGrant, now: Timestamp) -> (String, Timestamp) {
+        let PassGrant { expires_at, generation } = grant;
+        let expires_at = Timestamp::from_secs(expires_at.as_secs());
+        let pass = Pass { visit, subject_hash, number, generation, issued_at: now, expires_at };
+        (pass::seal(&pass, &self.keys.pass, &self.config.sale, &self.config.issuer, self.entropy.as_ref()), expires_at)
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { now: self.clock.now(), monotonic: self.clock.monotonic() }
+    }
+}
+
+/// The number of a token in this engine; `None` for one that no queue of this house can have given out.
+fn line_number(token: &QueueToken) -> Option<u32> {
+    u32::try_from(token.arrival).ok()
+}
+
+fn not_written(error: GroupCommitError) -> WaitingRoomError {
+    match error {
+        GroupCommitError::Full => WaitingRoomError::Busy,
+        GroupCommitError::Gone => WaitingRoomError::Journal,
+    }
+}
+
+/// The nearer, the oftener; spread by number so that those who came together do not ask together.
+fn poll_after_ms(state: PlaceState, number: u64, soonest_s: Option<u32>) -> u32 {
+    let base = match state {
+        PlaceState::Called => return POLL_NEAR_MS,
+        PlaceState::PassedOver => 3 * POLL_NEAR_MS,
+        PlaceState::Entered | PlaceState::Left => POLL_FAR_MS,
+        // A twentieth of the wait: late by 5 % at worst.
+        PlaceState::Prequeue | PlaceState::Waiting => soonest_s.map_or(5 * POLL_NEAR_MS, |s| s.saturating_mul(50)),
+    };
+    let base = base.clamp(POLL_NEAR_MS, POLL_FAR_MS);
+    let spread = u32::try_from(number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32).expect("32 bits") % (base / 4);
+    if base == POLL_NEAR_MS { base } else { base - base / 8 + spread }
+}
+
+fn check(config: &Config) -> Result<(), &'static str> {
+    if config.prequeue_at > config.opens_at || config.opens_at >= config.closes_at {
+        return Err("it must take queue places before it opens, and open before it closes");
+    }
+    if config.rate_per_minute == 0 || config.capacity == 0 || config.max_fans == 0 || config.burst == Some(0) {
+        return Err("rate, capacity, burst and the number of fans must be at least 1");
+    }
+    if !(0.0..=1.0).contains(&config.returner_share) {
+        return Err("the returners' share must be between 0 and 1");
+    }
+    if config.call_window < Duration::from_secs(1) || config.pass_life < Duration::from_secs(2) || config.visit_max < config.pass_life {
+        return Err("the call window must last a second, a pass two, and a visit as long as a pass");
+    }
+    Ok(())
 }

@@ -1,0 +1,389 @@
+//! Who may be called and who may enter: the arithmetic, pure and exact.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::show_up::Outlook;
+
+/// Entry permits that refill with time: entries in any window `w` are at most `rate * w + burst`.
+///
+/// Counted in integers, so nothing is lost or won by rounding: one permit is [`PERMIT`] units and each microsecond
+/// brings `rate_per_minute` of them.
+#[derive(Clone, Debug)]
+pub(super) struct Bucket {
+    rate_per_minute: u32,
+    burst: Option<u32>,
+    units: u64,
+    filled_at: Duration,
+}
+
+const PERMIT: u64 = 60_000_000;
+
+impl Bucket {
+    /// An empty bucket: after a restart nobody knows how many have just entered.
+    pub(super) fn empty(rate_per_minute: u32, burst: Option<u32>, monotonic: Duration) -> Self {
+        Self { rate_per_minute, burst, units: 0, filled_at: monotonic }
+    }
+
+    /// Permits that can be used now.
+    pub(super) fn permits(&mut self, monotonic: Duration) -> u32 {
+        self.fill(monotonic);
+        u32::try_from(self.units / PERMIT).unwrap_or(u32::MAX)
+    }
+
+    /// Uses one permit; says whether there was one.
+    #[must_use]
+    pub(super) fn take(&mut self, monotonic: Duration) -> bool {
+        self.fill(monotonic);
+        let left = self.units.checked_sub(PERMIT);
+        self.units = left.unwrap_or(self.units);
+        left.is_some()
+    }
+
+    /// Puts back a permit whose entry did not take place.
+    pub(super) fn give_back(&mut self) {
+        self.units = (self.units + PERMIT).min(self.units_max());
+    }
+
+    /// From now on another rate; what has gathered stays, as far as the new burst holds it.
+    pub(super) fn set_rate(&mut self, rate_per_minute: u32, monotonic: Duration) {
+        self.fill(monotonic);
+        self.rate_per_minute = rate_per_minute;
+        self.units = self.units.min(self.units_max());
+    }
+
+    fn fill(&mut self, monotonic: Duration) {
+        let passed_us = monotonic.saturating_sub(self.filled_at).as_micros();
+        let brought = u64::try_from(passed_us.saturating_mul(u128::from(self.rate_per_minute))).unwrap_or(u64::MAX);
+        self.units = self.units.saturating_add(brought).min(self.units_max());
+        self.filled_at = self.filled_at.max(monotonic);
+    }
+
+    fn units_max(&self) -> u64 {
+        u64::from(burst_of(self.rate_per_minute, self.burst)) * PERMIT
+    }
+}
+
+/// Entries that may come at once: as configured, else one second's worth; at least 1, or nobody could ever enter.
+pub(super) fn burst_of(rate_per_minute: u32, configured: Option<u32>) -> u32 {
+    configured.unwrap_or_else(|| rate_per_minute.div_ceil(60)).max(1)
+}
+
+/// The two ways to the door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// Called, and in time.
+    Called,
+    /// Passed over, and back.
+    Returner,
+}
+
+/// Those who stand before the full door, in number order, and how the two lanes share it.
+#[derive(Clone, Debug)]
+pub(super) struct Lanes {
+    returner_share: f64,
+    /// number -> when she last asked
+    called: BTreeMap<u32, Duration>,
+    returners: BTreeMap<u32, Duration>,
+    /// Entries granted while both lanes wanted in, and those of them that went to returners.
+    contested: u64,
+    contested_returners: u64,
+}
+
+/// A slot kept for a claimant lapses so long after she last asked.
+pub(super) const CLAIM_LAPSE: Duration = Duration::from_secs(10);
+/// Beyond this only lower numbers are still written down; with a full house that long the policy has stopped calling.
+const CLAIMANTS_MAX: usize = 8_192;
+
+impl Lanes {
+    pub(super) fn new(returner_share: f64) -> Self {
+        Self { returner_share, called: BTreeMap::new(), returners: BTreeMap::new(), contested: 0, contested_returners: 0 }
+    }
+
+    /// `number` asks to enter while there is `room`; says whether it is her turn. `coming` of the called are expected
+    /// any moment. Whoever is told no is remembered as a claimant.
+    ///
+    /// It is her turn when the room suffices for every live claimant before her as well. While both lanes want in,
+    /// returners get exactly their running share: the next place is theirs when it is due, and else only what the
+    /// called lane leaves.
+    pub(super) fn may_enter(&mut self, lane: Lane, number: u32, room: u32, coming: f64, monotonic: Duration) -> bool {
+        if !self.claim(lane, number, monotonic) {
+            return false;
+        }
+        let due = self.returner_is_due(coming, monotonic);
+        let own_room = match lane {
+            Lane::Called => room.saturating_sub(u32::from(due)),
+            Lane::Returner if due => room.min(1),
+            Lane::Returner => {
+                let wanted = live(&self.called, monotonic).count() + whole(coming);
+                room.saturating_sub(u32::try_from(wanted).unwrap_or(u32::MAX))
+            }
+        };
+        let own = if lane == Lane::Called { &self.called } else { &self.returners };
+        let first = live(own, monotonic).take(usize::try_from(own_room).unwrap_or(usize::MAX)).any(|waiting| waiting == number);
+        if !first {
+            return false;
+        }
+        if self.both_want_in(coming, monotonic) {
+            self.contested += 1;
+            self.contested_returners += u64::from(lane == Lane::Returner);
+        }
+        self.forget(number);
+        true
+    }
+
+    /// She is no claimant any more.
+    pub(super) fn forget(&mut self, number: u32) {
+        self.called.remove(&number);
+        self.returners.remove(&number);
+    }
+
+    /// Whether she stands before the door as one who was called in time.
+    pub(super) fn keeps(&self, number: u32, monotonic: Duration) -> bool {
+        self.called.get(&number).is_some_and(|&asked_at| is_live(asked_at, monotonic))
+    }
+
+    /// Claimants who asked lately: called, returners.
+    pub(super) fn waiting(&mut self, monotonic: Duration) -> (u32, u32) {
+        let count = |lane: &mut BTreeMap<u32, Duration>| {
+            lane.retain(|_, &mut asked_at| is_live(asked_at, monotonic));
+            u32::try_from(lane.len()).unwrap_or(u32::MAX)
+        };
+        (count(&mut self.called), count(&mut self.returners))
+    }
+
+    fn claim(&mut self, lane: Lane, number: u32, monotonic: Duration) -> bool {
+        let own = if lane == Lane::Called { &mut self.called } else { &mut self.returners };
+        if own.len() >= CLAIMANTS_MAX && !own.contains_key(&number) {
+            let highest = *own.last_key_value().expect("the lane is full").0;
+            if number > highest {
+                return false;
+            }
+            own.remove(&highest);
+        }
+        own.insert(number, monotonic);
+        true
+    }
+
+    fn both_want_in(&self, coming: f64, monotonic: Duration) -> bool {
+        live(&self.returners, monotonic).next().is_some() && (whole(coming) > 0 || live(&self.called, monotonic).next().is_some())
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "counts of entries are far below 2^53")]
+    fn returner_is_due(&self, coming: f64, monotonic: Duration) -> bool {
+        self.both_want_in(coming, monotonic) && (self.contested_returners + 1) as f64 <= self.returner_share * (self.contested + 1) as f64
+    }
+}
+
+fn is_live(asked_at: Duration, monotonic: Duration) -> bool {
+    monotonic.saturating_sub(asked_at) <= CLAIM_LAPSE
+}
+
+fn live(lane: &BTreeMap<u32, Duration>, monotonic: Duration) -> impl Iterator<Item = u32> {
+    lane.iter().filter(move |&(_, &asked_at)| is_live(asked_at, monotonic)).map(|(&number, _)| number)
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the range of a count")]
+fn whole(expected: f64) -> usize {
+    expected.round().clamp(0.0, 1e9) as usize
+}
+
+/// What the policy knows of the door at one moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Situation {
+    /// The sale is on and not paused, and there are seats.
+    pub calling: bool,
+    /// Numbers given out and not called yet.
+    pub uncalled: u32,
+    pub capacity: u32,
+    pub active: u32,
+    pub rate_per_minute: u32,
+    /// Entries the rate allows at this moment.
+    pub permits: u32,
+    /// Visits that ended per second, lately.
+    pub departures_per_s: f64,
+    /// Called fans who stand before the door.
+    pub claimants: u32,
+    /// Returners who stand before the door.
+    pub returners: u32,
+    pub returner_share: f64,
+    pub outlook: Outlook,
+}
+
+/// How many more to call now.
+///
+/// Those expected (called and not come yet, weighted by what is known of their kind) and those who stand before the
+/// door together should be as many as can enter until a fan called now would come: then the door neither idles nor
+/// turns people away. By Little's law that number is the flow through the door times the mean lead.
+#[must_use]
+pub(super) fn policy(now: &Situation) -> u32 {
+    if !now.calling || now.uncalled == 0 {
+        return 0;
+    }
+    let lead_s = now.outlook.lead_s.clamp(0.5, 60.0);
+    let by_rate = f64::from(now.permits) + f64::from(now.rate_per_minute) / 60.0 * lead_s;
+    let free = f64::from(now.capacity) - f64::from(now.active);
+    let by_house = free + now.departures_per_s.max(0.0) * lead_s;
+    let enterable = by_rate.min(by_house).min(f64::from(now.capacity));
+    let returners = f64::from(now.returners).min(enterable.max(0.0) * now.returner_share);
+    let wanting = now.outlook.coming + f64::from(now.claimants) + returners;
+    let share = now.outlook.share.clamp(0.05, 1.0);
+    let more = ((enterable - wanting) / share).floor();
+    u32::try_from(whole(more.max(0.0))).unwrap_or(u32::MAX).min(now.uncalled)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn situation() -> impl Strategy<Value = Situation> {
+        let counts = (0_u32..100_000, 1_u32..5_000, 0_u32..6_000, 1_u32..20_000, 0_u32..400, 0_u32..500, 0_u32..500);
+        let measures = (0.0_f64..100.0, 0.0_f64..=1.0, 0.05_f64..=1.0, 0.0_f64..200.0, 0.0_f64..1_000.0);
+        (counts, measures).prop_map(
+            |(
+                (uncalled, capacity, active, rate_per_minute, permits, claimants, returners),
+                (departures_per_s, share_r, share, lead_s, coming),
+            )| {
+                Situation {
+                    calling: true,
+                    uncalled,
+                    capacity,
+                    active,
+                    rate_per_minute,
+                    permits,
+                    departures_per_s,
+                    claimants,
+                    returners,
+                    returner_share: share_r,
+                    outlook: Outlook { share, lead_s, coming },
+                }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn calls_are_of_people_who_are_there(now in situation()) {
+            prop_assert!(policy(&now) <= now.uncalled);
+            prop_assert_eq!(policy(&Situation { calling: false, ..now }), 0);
+        }
+
+        #[test]
+        fn the_expected_never_exceed_what_the_house_can_take(now in situation()) {
+            let calls = policy(&now);
+            if calls > 0 {
+                let expected = f64::from(calls) * now.outlook.share + now.outlook.coming + f64::from(now.claimants);
+                prop_assert!(expected <= f64::from(now.capacity) + 1e-6);
+                prop_assert!(expected <= f64::from(now.permits) + f64::from(now.rate_per_minute) + 1e-6, "never more than a minute ahead");
+            }
+        }
+
+        #[test]
+        fn more_room_never_calls_fewer_and_more_claimants_never_more(now in situation()) {
+            let calls = policy(&now);
+            let with = |change: &dyn Fn(&mut Situation)| {
+                let mut changed = now;
+                change(&mut changed);
+                policy(&changed)
+            };
+            prop_assert!(with(&|s| s.active = s.active.saturating_sub(5)) >= calls);
+            prop_assert!(with(&|s| s.rate_per_minute += 60) >= calls);
+            prop_assert!(with(&|s| s.claimants += 1) <= calls);
+            prop_assert!(with(&|s| s.active += 1) <= calls);
+        }
+
+        #[test]
+        fn no_window_holds_more_entries_than_rate_and_burst_allow(
+            rate in 1_u32..10_000,
+            burst in proptest::option::of(1_u32..50),
+            steps in proptest::collection::vec((0_u64..3_000_000, 1_u32..40, any::<bool>()), 1..120),
+        ) {
+            let mut bucket = Bucket::empty(rate, burst, Duration::ZERO);
+            let mut entries: Vec<u128> = Vec::new();
+            let mut now = Duration::ZERO;
+            for (wait_us, tries, put_back) in steps {
+                now += Duration::from_micros(wait_us);
+                for _ in 0..tries {
+                    if bucket.take(now) {
+                        if put_back { bucket.give_back(); break; }
+                        entries.push(now.as_micros());
+                    }
+                }
+            }
+            let burst = burst.unwrap_or_else(|| rate.div_ceil(60).max(1));
+            for (i, from) in entries.iter().enumerate() {
+                for (j, to) in entries.iter().enumerate().skip(i) {
+                    let count = (j - i + 1) as u128;
+                    prop_assert!(count * 60_000_000 <= u128::from(rate) * (to - from) + u128::from(burst) * 60_000_000);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_idle_door_is_filled() {
+        let now = Situation {
+            calling: true,
+            uncalled: 10_000,
+            capacity: 100,
+            active: 0,
+            rate_per_minute: 6_000,
+            permits: 100,
+            departures_per_s: 0.0,
+            claimants: 0,
+            returners: 0,
+            returner_share: 0.25,
+            outlook: Outlook { share: 0.5, lead_s: 4.0, coming: 0.0 },
+        };
+        assert_eq!(policy(&now), 200, "half of them come, and fill the house");
+    }
+
+    #[test]
+    fn the_bucket_gives_the_whole_rate() {
+        let mut bucket = Bucket::empty(90, None, Duration::ZERO);
+        let entries = (1..=600).filter(|tenth| bucket.take(Duration::from_millis(tenth * 100))).count();
+        assert_eq!(entries, 90, "one minute's worth, from an empty bucket");
+    }
+
+    const T: Duration = Duration::from_secs(100);
+
+    #[test]
+    fn a_slot_is_kept_for_the_lowest_claimant_until_she_has_been_silent_for_ten_seconds() {
+        let mut lanes = Lanes::new(0.25);
+        assert!(!lanes.may_enter(Lane::Called, 5, 0, 0.0, T));
+        assert!(!lanes.may_enter(Lane::Called, 9, 1, 0.0, T), "the one slot is number 5's");
+        assert!(lanes.may_enter(Lane::Called, 9, 2, 0.0, T), "two slots are enough for both");
+        assert!(!lanes.may_enter(Lane::Called, 8, 1, 0.0, T + CLAIM_LAPSE));
+        assert!(lanes.may_enter(Lane::Called, 8, 1, 0.0, T + CLAIM_LAPSE + Duration::from_millis(1)), "her claim has lapsed");
+    }
+
+    #[test]
+    fn returners_get_their_share_when_both_want_in_and_no_more() {
+        let mut lanes = Lanes::new(0.25);
+        let (mut next, mut back, mut returned) = (1_000, 1, 0);
+        for _ in 0..400 {
+            // Both ask for the one free slot, the returner first.
+            if lanes.may_enter(Lane::Returner, back, 1, 3.0, T) {
+                back += 1;
+                returned += 1;
+            } else {
+                assert!(lanes.may_enter(Lane::Called, next, 1, 3.0, T));
+                next += 1;
+            }
+        }
+        assert_eq!(returned, 100);
+        lanes.forget(back);
+        assert!(lanes.may_enter(Lane::Returner, back, 1, 0.0, T), "nobody else wants in");
+    }
+
+    #[test]
+    fn a_crowd_of_claimants_is_bounded_and_the_lowest_stay() {
+        let mut lanes = Lanes::new(0.0);
+        for number in (1..20_000).rev() {
+            lanes.may_enter(Lane::Returner, number, 0, 0.0, T);
+        }
+        assert_eq!(lanes.waiting(T).1 as usize, CLAIMANTS_MAX);
+        assert!(lanes.may_enter(Lane::Returner, 1, 1, 0.0, T));
+    }
+}

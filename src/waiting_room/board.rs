@@ -1,0 +1,219 @@
+//! The board: what is the same for all who wait, encoded once a second and served as it is.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use super::{Phase, ZoneStock, estimate::Point};
+use crate::kernel::{SaleId, Timestamp};
+
+/// A board as it goes out, bytes and all.
+#[derive(Clone, Debug)]
+pub struct EncodedBoard {
+    /// Grows strictly, also over restarts: a browser ignores lower ones.
+    pub version: u64,
+    /// With its quotation marks.
+    pub etag: String,
+    pub json: Bytes,
+    /// One whole server-sent event of type `board`, with its blank line.
+    pub sse: Bytes,
+}
+
+/// Why the wait is not what it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    Paused,
+    SoldOut,
+    CapacityLowered,
+    RateLowered,
+    FullHouse,
+}
+
+/// What a browser may use to choose its own pace.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Poll {
+    pub near_ms: u32,
+    pub far_ms: u32,
+}
+
+/// What the board says.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Content<'a> {
+    pub version: u64,
+    pub generated_at: Timestamp,
+    pub sale: &'a SaleId,
+    pub phase: Phase,
+    pub opens_at: Timestamp,
+    pub closes_at: Timestamp,
+    pub now_serving: u32,
+    pub issued: u32,
+    pub waiting: u32,
+    pub active: u32,
+    pub rate_per_minute: u32,
+    pub capacity: u32,
+    pub estimate: &'a [Point],
+    pub zones: Vec<ZoneStock>,
+    pub notice: Option<Arc<str>>,
+    pub reason: Option<Reason>,
+    pub poll: Poll,
+}
+
+const BYTES_MAX: usize = 2_048;
+
+impl Content<'_> {
+    fn encode(mut self, version: u64) -> EncodedBoard {
+        self.version = version;
+        let mut json = self.to_json();
+        // Every byte is paid a million times: a hall with very many price zones shows the first ones and a sum.
+        while json.len() > BYTES_MAX && self.zones.len() > 1 {
+            let last = self.zones.pop().expect("there are two");
+            let sum = self.zones.last_mut().expect("there is one");
+            "…".clone_into(&mut sum.zone);
+            sum.free += last.free;
+            sum.held += last.held;
+            sum.booked += last.booked;
+            sum.blocked += last.blocked;
+            json = self.to_json();
+        }
+        let sse = Bytes::from(format!("id: {version}\nevent: board\ndata: {json}\n\n"));
+        EncodedBoard { version, etag: format!("\"{version}\""), json: json.into(), sse }
+    }
+
+    fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("a board is JSON")
+    }
+}
+
+/// Where the current board hangs, and who watches it.
+#[derive(Debug)]
+pub(super) struct BoardPost {
+    current: ArcSwap<EncodedBoard>,
+    news: watch::Sender<Arc<EncodedBoard>>,
+    /// Taken while a board is made, so that versions go out in order.
+    making: Mutex<()>,
+    watchers: Arc<AtomicUsize>,
+    watchers_max: usize,
+}
+
+/// Somebody's seat before the board; dropping it gives the seat back.
+#[derive(Debug)]
+pub struct BoardWatch {
+    news: watch::Receiver<Arc<EncodedBoard>>,
+    watchers: Arc<AtomicUsize>,
+}
+
+impl BoardPost {
+    pub(super) fn new(first: Content<'_>, watchers_max: usize) -> Self {
+        let version = u64::try_from(first.generated_at.as_millis()).unwrap_or(0);
+        let first = Arc::new(first.encode(version));
+        Self {
+            current: ArcSwap::from(Arc::clone(&first)),
+            news: watch::Sender::new(first),
+            making: Mutex::new(()),
+            watchers: Arc::default(),
+            watchers_max,
+        }
+    }
+
+    /// Hangs out a new board. Versions come from the wall clock, so they grow over restarts, and still grow when it is
+    /// set back.
+    pub(super) fn hang(&self, content: Content<'_>) {
+        let _making = self.making.lock();
+        let version = u64::try_from(content.generated_at.as_millis()).unwrap_or(0).max(self.current.load().version + 1);
+        let board = Arc::new(content.encode(version));
+        self.current.store(Arc::clone(&board));
+        self.news.send_replace(board);
+    }
+
+    pub(super) fn current(&self) -> Arc<EncodedBoard> {
+        self.current.load_full()
+    }
+
+    pub(super) fn watch(&self) -> Option<BoardWatch> {
+        let max = self.watchers_max;
+        self.watchers.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < max).then_some(n + 1)).ok()?;
+        let mut news = self.news.subscribe();
+        // Whoever comes sees the board that hangs there, not only the next one.
+        news.mark_changed();
+        Some(BoardWatch { news, watchers: Arc::clone(&self.watchers) })
+    }
+}
+
+impl BoardWatch {
+    /// The next board; the first comes at once. One that is slow skips to the latest. `None`: there will be no more.
+    pub async fn changed(&mut self) -> Option<Arc<EncodedBoard>> {
+        self.news.changed().await.ok()?;
+        Some(Arc::clone(&self.news.borrow_and_update()))
+    }
+}
+
+impl Drop for BoardWatch {
+    fn drop(&mut self) {
+        self.watchers.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::waiting_room::estimate::{Process, table};
+
+    fn content<'a>(sale: &'a SaleId, at_ms: i64, estimate: &'a [Point], notice: &'a str, zones: u32) -> Content<'a> {
+        let at = Timestamp::from_millis(at_ms);
+        Content {
+            version: 0,
+            generated_at: at,
+            sale,
+            phase: Phase::OnSale,
+            opens_at: at,
+            closes_at: at,
+            now_serving: 4_000_000_000,
+            issued: 4_000_000_000,
+            waiting: 4_000_000_000,
+            active: 4_000_000_000,
+            rate_per_minute: 4_000_000_000,
+            capacity: 4_000_000_000,
+            estimate,
+            zones: (0..zones).map(|n| ZoneStock { zone: format!("Parterre {n}"), free: 1, held: 2, booked: 3, blocked: 4 }).collect(),
+            notice: Some(notice.into()),
+            reason: Some(Reason::CapacityLowered),
+            poll: Poll { near_ms: 1_000, far_ms: 20_000 },
+        }
+    }
+
+    #[test]
+    fn it_stays_small_whatever_there_is_to_say() {
+        let sale = "s".repeat(64).parse().unwrap();
+        let estimate = table(&Process { per_s: 0.01, dispersion: 1.0, drift: 0.4 }, 4_000_000, 90_000);
+        let notice = "곧".repeat(super::super::NOTICE_CHARS_MAX);
+        let board = content(&sale, 1, &estimate, &notice, 60).encode(7);
+        assert!(board.json.len() <= BYTES_MAX, "{}", board.json.len());
+        let said: serde_json::Value = serde_json::from_slice(&board.json).unwrap();
+        let zones = said["zones"].as_array().unwrap();
+        assert_eq!(zones.iter().map(|z| z["booked"].as_u64().unwrap()).sum::<u64>(), 180, "no seat is lost in the sum");
+        assert_eq!(board.sse, format!("id: 7\nevent: board\ndata: {}\n\n", std::str::from_utf8(&board.json).unwrap()));
+    }
+
+    #[tokio::test]
+    async fn versions_grow_though_the_clock_is_set_back_and_watchers_see_the_latest() {
+        let sale: SaleId = "a".parse().unwrap();
+        let post = BoardPost::new(content(&sale, 5_000, &[], "", 1), 1);
+        let mut watch = post.watch().unwrap();
+        assert!(post.watch().is_none(), "one seat only");
+        assert_eq!(watch.changed().await.unwrap().version, 5_000);
+        post.hang(content(&sale, 4_000, &[], "", 1));
+        post.hang(content(&sale, 4_000, &[], "", 1));
+        assert_eq!(watch.changed().await.unwrap().version, 5_002);
+        assert_eq!(post.current().etag, "\"5002\"");
+        drop(watch);
+        assert!(post.watch().is_some());
+    }
+}

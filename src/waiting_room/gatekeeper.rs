@@ -1,0 +1,275 @@
+//! The tick: every 100 ms it ends visits, follows the phases and calls; every second it hangs out a new board.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::time::{Duration, MissedTickBehavior, interval};
+
+use super::{
+    BoxOfficeReport, Config, Phase, WaitingRoom, ZoneStock,
+    admission::{Situation, policy},
+    board::{Content, Poll, Reason},
+    estimate::{self, Measure, Point},
+    journal::Event,
+    queue,
+    store::{EndedVisit, Moment, QueueStore, Settings, StoreError},
+};
+use crate::kernel::{Timestamp, VisitId};
+
+const TICK: Duration = Duration::from_millis(100);
+const BOARD_EVERY: Duration = Duration::from_secs(1);
+/// Ended visits that wait for the next tick at most; those beyond it end when their pass expires.
+const ENDED_MAX: usize = 65_536;
+/// How long the board says why the wait has grown.
+const REASON_LASTS: Duration = Duration::from_secs(300);
+
+/// What the gatekeeper remembers from tick to tick.
+#[derive(Debug, Default)]
+pub(super) struct Gatekeeper {
+    box_office: Mutex<BoxOffice>,
+    pace: Mutex<Pace>,
+}
+
+#[derive(Debug, Default)]
+struct BoxOffice {
+    sequence: Option<u64>,
+    zones: Vec<ZoneStock>,
+    ended: Vec<VisitId>,
+}
+
+#[derive(Debug, Default)]
+struct Pace {
+    phase: Option<Phase>,
+    measure: Measure,
+    situation: Option<Situation>,
+    house_is_full: bool,
+    settings: Option<Settings>,
+    lowered: Option<(Reason, Timestamp)>,
+}
+
+/// Which phase it is, by the clock and by what was ordered.
+pub(super) fn phase_at(config: &Config, settings: &Settings, now: Timestamp) -> Phase {
+    if settings.closed || now >= config.closes_at {
+        Phase::Closed
+    } else if now < config.prequeue_at {
+        Phase::Scheduled
+    } else if now < config.opens_at {
+        Phase::Prequeue
+    } else if settings.paused {
+        Phase::Paused
+    } else if settings.sold_out {
+        Phase::SoldOut
+    } else {
+        Phase::OnSale
+    }
+}
+
+/// The call that the policy makes now, if any.
+pub(super) async fn next_call(
+    store: &dyn QueueStore,
+    phase: Phase,
+    window: Duration,
+    at: Moment,
+) -> Result<(Situation, Option<Event>), StoreError> {
+    let mut situation = store.situation(at).await?;
+    situation.calling &= phase == Phase::OnSale;
+    let count = policy(&situation);
+    if count == 0 {
+        return Ok((situation, None));
+    }
+    let from = store.now_serving();
+    let upto = store.reach(count).await?;
+    Ok((situation, Some(Event::Called { from, upto, ends_at: at.now.plus(window) })))
+}
+
+impl Gatekeeper {
+    pub(super) fn report(&self, report: BoxOfficeReport) {
+        let mut box_office = self.box_office.lock();
+        let space = ENDED_MAX - box_office.ended.len();
+        box_office.ended.extend(report.ended.into_iter().take(space));
+        if box_office.sequence.is_none_or(|last| report.sequence > last) {
+            box_office.sequence = Some(report.sequence);
+            box_office.zones = report.zones;
+        }
+    }
+
+    fn zones(&self) -> Vec<ZoneStock> {
+        self.box_office.lock().zones.clone()
+    }
+}
+
+impl WaitingRoom {
+    pub(super) async fn admission_loop(&self) {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.life.stopping() => return,
+                _ = ticks.tick() => {}
+            }
+            if let Err(error) = self.tick().await {
+                tracing::error!(sale = %self.config.sale, %error, "a tick of the door failed");
+            }
+        }
+    }
+
+    pub(super) async fn board_loop(&self) {
+        let mut ticks = interval(BOARD_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.life.stopping() => return,
+                _ = ticks.tick() => {}
+            }
+            self.measure_second();
+            self.hang_board();
+        }
+    }
+
+    /// One round of the gatekeeper.
+    pub(super) async fn tick(&self) -> Result<(), StoreError> {
+        let at = self.moment();
+        self.end_visits(at).await?;
+        self.follow_stock().await;
+        let phase = self.phase();
+        let (situation, call) = next_call(self.store.as_ref(), phase, self.config.call_window, at).await?;
+        self.gatekeeper.pace.lock().situation = Some(situation);
+        let was = self.gatekeeper.pace.lock().phase;
+        let mut events: Vec<Event> = call.into_iter().collect();
+        if was != Some(phase) {
+            events.push(Event::Phase { phase });
+        }
+        if !events.is_empty() && queue::write_for_the_house(&self.pen, events).await && was != Some(phase) {
+            self.gatekeeper.pace.lock().phase = Some(phase);
+            self.hang_board();
+        }
+        Ok(())
+    }
+
+    async fn end_visits(&self, at: Moment) -> Result<(), StoreError> {
+        let named = std::mem::take(&mut self.gatekeeper.box_office.lock().ended);
+        let ended = self.store.end_visits(&named, at.now).await?;
+        if !ended.is_empty() {
+            let events = ended.iter().map(|&EndedVisit { visit, number }| Event::VisitEnded { number, visit }).collect();
+            // When it fails the writer reopens them, and they end at a later tick.
+            queue::write_for_the_house(&self.pen, events).await;
+        }
+        Ok(())
+    }
+
+    /// Sold out is when every seat that was ever on sale is booked or blocked.
+    async fn follow_stock(&self) {
+        let sold_out = {
+            let box_office = self.gatekeeper.box_office.lock();
+            !box_office.zones.is_empty() && box_office.zones.iter().all(|z| z.free == 0 && z.held == 0)
+        };
+        let known = self.gatekeeper.box_office.lock().sequence.is_some();
+        if known && sold_out != self.store.settings().sold_out {
+            queue::write_for_the_house(&self.pen, vec![Event::Stock { sold_out }]).await;
+        }
+    }
+
+    fn measure_second(&self) {
+        let (phase, settings, serving) = (self.phase(), self.store.settings(), self.store.now_serving());
+        let now = self.clock.now();
+        let mut pace = self.gatekeeper.pace.lock();
+        if let Some(before) = pace.settings.replace(settings.clone()) {
+            if settings.capacity < before.capacity {
+                pace.lowered = Some((Reason::CapacityLowered, now));
+            } else if settings.rate_per_minute < before.rate_per_minute {
+                pace.lowered = Some((Reason::RateLowered, now));
+            }
+            if (settings.rate_per_minute, settings.capacity) != (before.rate_per_minute, before.capacity) {
+                pace.measure.disturbed();
+            }
+        }
+        // A house that fills up, or empties, moves at another pace; the gap between the bounds keeps it from flapping.
+        if let Some(Situation { active, capacity, .. }) = pace.situation {
+            let share = f64::from(active) / f64::from(capacity.max(1));
+            let full = if pace.house_is_full { share > 0.85 } else { share >= 0.97 };
+            if full != pace.house_is_full {
+                pace.house_is_full = full;
+                pace.measure.disturbed();
+            }
+        }
+        if phase == Phase::OnSale {
+            pace.measure.second(serving);
+        } else {
+            pace.measure.idle(serving);
+        }
+    }
+
+    pub(super) fn hang_board(&self) {
+        let (estimate, reason) = self.estimate();
+        let zones = self.gatekeeper.zones();
+        self.post.hang(board_content(&self.config, self.store.as_ref(), self.moment(), &estimate, reason, zones));
+        self.estimate.store(Arc::new(estimate));
+    }
+
+    /// The table of waits, empty while nobody can say; and why the wait has grown.
+    fn estimate(&self) -> (Vec<Point>, Option<Reason>) {
+        let at = self.moment();
+        let (phase, counts) = (self.phase(), self.store.counts(at));
+        let pace = self.gatekeeper.pace.lock();
+        let reason = match phase {
+            Phase::Paused => Some(Reason::Paused),
+            Phase::SoldOut => Some(Reason::SoldOut),
+            Phase::OnSale => pace
+                .lowered
+                .filter(|(_, since)| at.now.since(*since) < REASON_LASTS)
+                .map(|(reason, _)| reason)
+                .or(pace.house_is_full.then_some(Reason::FullHouse)),
+            _ => None,
+        };
+        if !matches!(phase, Phase::Scheduled | Phase::Prequeue | Phase::Drawing | Phase::OnSale) {
+            return (Vec::new(), reason);
+        }
+        let process = pace.measure.process(self.modelled_flow(&pace));
+        let until_open_s = u32::try_from(self.config.opens_at.since(at.now).as_secs()).unwrap_or(u32::MAX);
+        (estimate::table(&process, counts.issued - counts.now_serving, until_open_s), reason)
+    }
+
+    /// Calls per second as the door's rules have it, before they are measured.
+    fn modelled_flow(&self, pace: &Pace) -> f64 {
+        let settings = self.store.settings();
+        let by_rate = f64::from(settings.rate_per_minute) / 60.0;
+        let (share, by_house) = pace.situation.map_or((1.0, f64::INFINITY), |s| {
+            // A full house lets in as many as leave; at the very least everybody leaves in the end.
+            let slowest = f64::from(s.capacity) / self.config.visit_max.as_secs_f64().max(1.0);
+            let by_house = if pace.house_is_full { s.departures_per_s.max(slowest) } else { f64::INFINITY };
+            (s.outlook.share, by_house)
+        });
+        by_rate.min(by_house) / share.max(0.05)
+    }
+}
+
+/// What the board says at this moment.
+pub(super) fn board_content<'a>(
+    config: &'a Config,
+    store: &dyn QueueStore,
+    at: Moment,
+    estimate: &'a [Point],
+    reason: Option<Reason>,
+    zones: Vec<ZoneStock>,
+) -> Content<'a> {
+    let (settings, counts) = (store.settings(), store.counts(at));
+    Content {
+        version: 0,
+        generated_at: at.now,
+        sale: &config.sale,
+        phase: phase_at(config, &settings, at.now),
+        opens_at: config.opens_at,
+        closes_at: config.closes_at,
+        now_serving: counts.now_serving,
+        issued: counts.issued,
+        waiting: counts.waiting,
+        active: counts.active,
+        rate_per_minute: settings.rate_per_minute,
+        capacity: settings.capacity,
+        estimate,
+        zones,
+        notice: settings.notice,
+        reason,
+        poll: Poll { near_ms: super::POLL_NEAR_MS, far_ms: super::POLL_FAR_MS },
+    }
+}

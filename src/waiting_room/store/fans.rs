@@ -1,0 +1,207 @@
+//! Who stands where: one line per number, and a table from subject to number. 13 bytes a fan for the line and 5 to 11
+//! for the table, so a million fans fit into some 24 MB.
+
+/// The fan has entered; her visit may be over.
+const ENTERED: u8 = 1;
+/// She left the line, or her visit is over.
+const LEFT: u8 = 2;
+/// She came when called.
+const CAME: u8 = 4;
+
+/// What a number's owner has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Status(u8);
+
+impl Status {
+    pub(super) fn entered(self) -> bool {
+        self.0 & ENTERED != 0
+    }
+
+    pub(super) fn left(self) -> bool {
+        self.0 & LEFT != 0
+    }
+
+    pub(super) fn came(self) -> bool {
+        self.0 & CAME != 0
+    }
+
+    /// Neither inside nor gone.
+    pub(super) fn is_in_line(self) -> bool {
+        self.0 & (ENTERED | LEFT) == 0
+    }
+}
+
+/// The line. Numbers begin at 1.
+#[derive(Debug)]
+pub(super) struct Fans {
+    subjects: Vec<u64>,
+    /// Milliseconds after `base_ms`; a queue older than 49 days says 49 days.
+    joined_after_ms: Vec<u32>,
+    statuses: Vec<u8>,
+    base_ms: i64,
+    /// Open addressing with linear probing; 0 is an empty slot, else a number whose subject's hash leads here. The
+    /// hashes are keyed MACs, so they spread evenly and nobody outside can choose them to collide.
+    table: Vec<u32>,
+    /// Slots of the table in use: subjects, each with her latest number.
+    used: usize,
+}
+
+const TABLE_MIN: usize = 1 << 12;
+
+impl Fans {
+    pub(super) fn new() -> Self {
+        Self { subjects: Vec::new(), joined_after_ms: Vec::new(), statuses: Vec::new(), base_ms: 0, table: vec![0; TABLE_MIN], used: 0 }
+    }
+
+    /// How many numbers were given out.
+    pub(super) fn issued(&self) -> u32 {
+        u32::try_from(self.statuses.len()).expect("numbers are 32 bits")
+    }
+
+    /// The next number, for `subject`; an earlier number of hers is found no more.
+    pub(super) fn push(&mut self, subject: u64, joined_at_ms: i64) {
+        if self.subjects.is_empty() {
+            // Room for a wall clock that is set back a little.
+            self.base_ms = joined_at_ms.saturating_sub(3_600_000);
+        }
+        if (self.used + 1) * 4 > self.table.len() * 3 {
+            self.grow();
+        }
+        let after_ms = joined_at_ms.saturating_sub(self.base_ms);
+        self.joined_after_ms.push(u32::try_from(after_ms.max(0)).unwrap_or(u32::MAX));
+        self.statuses.push(0);
+        let slot = self.slot(subject);
+        self.used += usize::from(self.table[slot] == 0);
+        self.subjects.push(subject);
+        self.table[slot] = self.issued();
+    }
+
+    /// The latest number of a subject.
+    pub(super) fn number_of(&self, subject: u64) -> Option<u32> {
+        Some(self.table[self.slot(subject)]).filter(|&number| number != 0)
+    }
+
+    pub(super) fn joined_at_ms(&self, number: u32) -> Option<i64> {
+        Some(self.base_ms + i64::from(*self.joined_after_ms.get(index(number)?)?))
+    }
+
+    pub(super) fn status(&self, number: u32) -> Option<Status> {
+        self.statuses.get(index(number)?).copied().map(Status)
+    }
+
+    pub(super) fn set_entered(&mut self, number: u32) {
+        self.set(number, ENTERED);
+    }
+
+    pub(super) fn set_left(&mut self, number: u32) {
+        self.set(number, LEFT);
+    }
+
+    pub(super) fn set_came(&mut self, number: u32) {
+        self.set(number, CAME);
+    }
+
+    /// How many of the numbers after `from` up to `upto` are in line.
+    pub(super) fn in_line(&self, from: u32, upto: u32) -> u32 {
+        let upto = (upto as usize).min(self.statuses.len());
+        let range = self.statuses.get(from as usize..upto).unwrap_or_default();
+        u32::try_from(range.iter().filter(|&&s| Status(s).is_in_line()).count()).expect("numbers are 32 bits")
+    }
+
+    /// The number that is reached when `count` of those in line after `from` are passed.
+    pub(super) fn reach(&self, from: u32, count: u32) -> u32 {
+        if count == 0 {
+            return from;
+        }
+        let mut left = count;
+        for (at, &status) in self.statuses.iter().enumerate().skip(from as usize) {
+            left -= u32::from(Status(status).is_in_line());
+            if left == 0 {
+                return u32::try_from(at + 1).expect("numbers are 32 bits");
+            }
+        }
+        self.issued()
+    }
+
+    fn set(&mut self, number: u32, flag: u8) {
+        if let Some(status) = index(number).and_then(|at| self.statuses.get_mut(at)) {
+            *status |= flag;
+        }
+    }
+
+    /// Where `subject` stands in the table, or the empty slot where she would.
+    fn slot(&self, subject: u64) -> usize {
+        let mask = self.table.len() - 1;
+        #[expect(clippy::cast_possible_truncation, reason = "the low bits are what is wanted")]
+        let mut slot = subject as usize & mask;
+        loop {
+            match index(self.table[slot]) {
+                Some(at) if self.subjects[at] != subject => slot = (slot + 1) & mask,
+                _ => return slot,
+            }
+        }
+    }
+
+    fn grow(&mut self) {
+        let doubled = self.table.len() * 2;
+        let old = std::mem::replace(&mut self.table, vec![0; doubled]);
+        for number in old {
+            if let Some(at) = index(number) {
+                let slot = self.slot(self.subjects[at]);
+                self.table[slot] = number;
+            }
+        }
+    }
+}
+
+fn index(number: u32) -> Option<usize> {
+    number.checked_sub(1).map(|at| at as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::kernel::{Entropy, SeededEntropy};
+
+    #[test]
+    fn it_finds_what_a_map_finds() {
+        let entropy = SeededEntropy::new(5);
+        let (mut fans, mut map) = (Fans::new(), HashMap::new());
+        for number in 1..=30_000_u32 {
+            // A small range of subjects in the low bits, so that they collide and come back.
+            let subject = entropy.below(20_000) << 3;
+            assert_eq!(fans.number_of(subject), map.get(&subject).copied());
+            fans.push(subject, i64::from(number));
+            map.insert(subject, number);
+            assert_eq!(fans.issued(), number);
+        }
+        assert!(map.iter().all(|(&subject, &number)| fans.number_of(subject) == Some(number)));
+        assert_eq!(fans.joined_at_ms(77), Some(77));
+        assert_eq!((fans.number_of(1), fans.status(0), fans.status(30_001)), (None, None, None));
+    }
+
+    #[test]
+    fn those_who_left_are_not_counted_when_calling() {
+        let mut fans = Fans::new();
+        (1..=10).for_each(|subject| fans.push(subject, 0));
+        [2, 3, 5].into_iter().for_each(|number| fans.set_left(number));
+        assert_eq!((fans.reach(0, 1), fans.reach(0, 2), fans.reach(0, 3), fans.reach(4, 9)), (1, 4, 6, 10));
+        assert_eq!((fans.in_line(0, 4), fans.in_line(0, 99), fans.in_line(20, 10)), (2, 7, 0));
+    }
+
+    #[test]
+    fn a_million_fans_fit_into_forty_bytes_each() {
+        let mut fans = Fans::new();
+        let entropy = SeededEntropy::new(6);
+        let mut block = [0; 8];
+        for _ in 0..1_000_000 {
+            entropy.fill(&mut block);
+            fans.push(u64::from_le_bytes(block), 0);
+        }
+        // Capacity, not length: what the allocator holds at worst.
+        let bytes = fans.subjects.capacity() * 8 + fans.joined_after_ms.capacity() * 4 + fans.statuses.capacity() + fans.table.len() * 4;
+        assert!(bytes <= 40 * 1_000_000, "{bytes}");
+    }
+}

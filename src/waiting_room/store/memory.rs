@@ -1,0 +1,421 @@
+//! The embedded engine: one sale's queue in this process's memory.
+//!
+//! One lock. Every critical section is short (a group of joins is the longest: some tens of microseconds) and none
+//! waits for anything, so reading a place costs an uncontended read lock.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use parking_lot::RwLock;
+
+use super::{Counts, EndedVisit, EntryAsk, Found, Moment, PassGrant, QueueStore, Reservation, Settings, Standing, StoreError, fans::Fans};
+use crate::{
+    kernel::{Timestamp, VisitId},
+    waiting_room::{
+        Config, OperatorCommand,
+        admission::{Bucket, Lane, Lanes, Situation},
+        estimate::Flow,
+        journal::{Event, Record},
+        pass,
+        show_up::ShowUp,
+    },
+};
+
+/// How long after a pass has expired its slot is used again: the verifiers' leeway and a bound on their clocks' skew.
+const SLOT_GRACE: std::time::Duration = std::time::Duration::from_secs(pass::LEEWAY_S.unsigned_abs() + 1);
+
+#[derive(Debug)]
+pub(crate) struct MemoryStore {
+    config: Config,
+    state: RwLock<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    fans: Fans,
+    now_serving: u32,
+    calls: Vec<Call>,
+    visits: HashMap<VisitId, Visit>,
+    /// Visits by number, reserved ones too.
+    inside: HashMap<u32, VisitId>,
+    bucket: Bucket,
+    lanes: Lanes,
+    show_up: ShowUp,
+    departures: Flow,
+    settings: Settings,
+    paused_at: Option<Timestamp>,
+    entries_total: u64,
+    ended_total: u64,
+}
+
+/// Numbers called at once: those after the call before, up to `upto`.
+#[derive(Clone, Copy, Debug)]
+struct Call {
+    upto: u32,
+    at: Timestamp,
+    ends_at: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Visit {
+    number: u32,
+    progress: Progress,
+    started: Timestamp,
+    pass_until: Timestamp,
+    kept_until: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// The slot is taken; the entry is not written down yet.
+    Reserved,
+    Inside,
+    /// Over, but its end is not written down yet: the slot is not free.
+    Ending,
+}
+
+impl MemoryStore {
+    pub(crate) fn new(config: Config, at: Moment) -> Self {
+        let settings = Settings { rate_per_minute: config.rate_per_minute, capacity: config.capacity, ..Settings::default() };
+        let state = State {
+            fans: Fans::new(),
+            now_serving: 0,
+            calls: Vec::new(),
+            visits: HashMap::new(),
+            inside: HashMap::new(),
+            bucket: Bucket::empty(config.rate_per_minute, config.burst, at.monotonic),
+            lanes: Lanes::new(config.returner_share),
+            show_up: ShowUp::new(config.call_window),
+            departures: Flow::new(at.monotonic),
+            settings,
+            paused_at: None,
+            entries_total: 0,
+            ended_total: 0,
+        };
+        Self { config, state: RwLock::new(state) }
+    }
+}
+
+#[async_trait]
+impl QueueStore for MemoryStore {
+    async fn find(&self, subjects: &[u64]) -> Result<(u32, Vec<Option<Found>>), StoreError> {
+        let state = self.state.read();
+        let found = subjects.iter().map(|&subject| {
+            let number = state.fans.number_of(subject)?;
+            let joined_at = Timestamp::from_millis(state.fans.joined_at_ms(number)?);
+            Some(Found { number, joined_at, left: state.fans.status(number)?.left() })
+        });
+        Ok((state.fans.issued(), found.collect()))
+    }
+
+    async fn apply(&self, records: &[Record], at: Moment) -> Result<(), StoreError> {
+        let mut state = self.state.write();
+        records.iter().try_for_each(|record| state.apply(record, &self.config, at))
+    }
+
+    async fn recovered(&self, at: Moment) -> Result<(), StoreError> {
+        let mut state = self.state.write();
+        state.show_up.resume(at.now);
+        let fresh_until = at.now.plus(self.config.pass_life);
+        for visit in state.visits.values_mut() {
+            visit.pass_until = fresh_until.min(visit.started.plus(self.config.visit_max)).max(at.now);
+        }
+        Ok(())
+    }
+
+    async fn reserve(&self, ask: &EntryAsk, at: Moment) -> Result<Reservation, StoreError> {
+        Ok(self.state.write().reserve(ask, &self.config, at))
+    }
+
+    async fn give_back(&self, visit: VisitId) -> Result<(), StoreError> {
+        let mut state = self.state.write();
+        if let Some(Visit { number, progress: Progress::Reserved, .. }) = state.visits.get(&visit).copied() {
+            state.visits.remove(&visit);
+            state.inside.remove(&number);
+            state.bucket.give_back();
+        }
+        Ok(())
+    }
+
+    async fn grant_pass(&self, visit: VisitId, now: Timestamp) -> Result<Option<PassGrant>, StoreError> {
+        let mut state = self.state.write();
+        let generation = state.settings.pass_generation;
+        let Some(visit) = state.visits.get_mut(&visit).filter(|v| v.progress == Progress::Inside) else { return Ok(None) };
+        let limit = visit.started.plus(self.config.visit_max).max(visit.kept_until);
+        if now >= limit {
+            return Ok(None);
+        }
+        let expires_at = now.plus(self.config.pass_life).min(limit);
+        visit.pass_until = visit.pass_until.max(expires_at);
+        Ok(Some(PassGrant { expires_at, generation }))
+    }
+
+    async fn end_visits(&self, named: &[VisitId], now: Timestamp) -> Result<Vec<EndedVisit>, StoreError> {
+        let mut state = self.state.write();
+        let mut ended = Vec::new();
+        let mut end = |id: VisitId, visit: &mut Visit| {
+            if visit.progress == Progress::Inside {
+                visit.progress = Progress::Ending;
+                ended.push(EndedVisit { visit: id, number: visit.number });
+            }
+        };
+        for id in named {
+            if let Some(visit) = state.visits.get_mut(id) {
+                end(*id, visit);
+            }
+        }
+        for (id, visit) in &mut state.visits {
+            if now >= visit.pass_until.max(visit.kept_until).plus(SLOT_GRACE) {
+                end(*id, visit);
+            }
+        }
+        // A map has no order, and a journal should not depend on one.
+        ended.sort_unstable_by_key(|e| e.number);
+        Ok(ended)
+    }
+
+    async fn reopen_visits(&self, ended: &[EndedVisit]) -> Result<(), StoreError> {
+        let mut state = self.state.write();
+        for end in ended {
+            if let Some(visit) = state.visits.get_mut(&end.visit).filter(|v| v.progress == Progress::Ending) {
+                visit.progress = Progress::Inside;
+            }
+        }
+        Ok(())
+    }
+
+    async fn situation(&self, at: Moment) -> Result<Situation, StoreError> {
+        let mut state = self.state.write();
+        state.show_up.observe(at.now);
+        let ended = state.ended_total;
+        state.departures.observe(ended, at.monotonic);
+        let (claimants, returners) = state.lanes.waiting(at.monotonic);
+        Ok(Situation {
+            calling: !state.settings.paused && !state.settings.closed && !state.settings.sold_out,
+            uncalled: state.fans.issued() - state.now_serving,
+            capacity: state.settings.capacity,
+            active: state.active(),
+            rate_per_minute: state.settings.rate_per_minute,
+            permits: state.bucket.permits(at.monotonic),
+            departures_per_s: state.departures.per_s(),
+            claimants,
+            returners,
+            returner_share: self.config.returner_share,
+            outlook: state.show_up.outlook(),
+        })
+    }
+
+    async fn reach(&self, count: u32) -> Result<u32, StoreError> {
+        let state = self.state.read();
+        Ok(state.fans.reach(state.now_serving, count))
+    }
+
+    fn standing(&self, number: u32, at: Moment) -> Standing {
+        self.state.read().standing(number, at)
+    }
+
+    fn visit_of(&self, number: u32) -> Option<VisitId> {
+        self.state.read().inside.get(&number).copied()
+    }
+
+    fn is_inside(&self, visit: VisitId, generation: u32) -> bool {
+        let state = self.state.read();
+        generation >= state.settings.pass_generation && state.visits.get(&visit).is_some_and(|v| v.progress == Progress::Inside)
+    }
+
+    fn keep_visit(&self, visit: VisitId, until: Timestamp) {
+        if let Some(visit) = self.state.write().visits.get_mut(&visit) {
+            visit.kept_until = visit.kept_until.max(until);
+        }
+    }
+
+    fn settings(&self) -> Settings {
+        self.state.read().settings.clone()
+    }
+
+    fn now_serving(&self) -> u32 {
+        self.state.read().now_serving
+    }
+
+    fn counts(&self, at: Moment) -> Counts {
+        let (claimants, returners) = self.state.write().lanes.waiting(at.monotonic);
+        let state = self.state.read();
+        let over = state.calls.partition_point(|call| call.ends_at < at.now);
+        let over_upto = over.checked_sub(1).map_or(0, |last| state.calls[last].upto);
+        Counts {
+            issued: state.fans.issued(),
+            now_serving: state.now_serving,
+            active: state.active(),
+            claimants,
+            returners,
+            waiting: state.fans.in_line(state.now_serving, u32::MAX),
+            passed_over: state.fans.in_line(0, over_upto),
+            entries_total: state.entries_total,
+            ended_total: state.ended_total,
+        }
+    }
+}
+
+impl State {
+    fn active(&self) -> u32 {
+        u32::try_from(self.visits.len()).unwrap_or(u32::MAX)
+    }
+
+    fn reserve(&mut self, ask: &EntryAsk, config: &Config, at: Moment) -> Reservation {
+        let Some(status) = self.fans.status(ask.number) else { return Reservation::NotCalledYet };
+        if status.left() {
+            return Reservation::Left;
+        }
+        if let Some(&visit) = self.inside.get(&ask.number) {
+            return match self.visits[&visit].progress {
+                Progress::Reserved => Reservation::NoRoom,
+                Progress::Inside => Reservation::Inside { visit },
+                Progress::Ending => Reservation::Left,
+            };
+        }
+        let lane = match self.standing(ask.number, at) {
+            Standing::Waiting => return Reservation::NotCalledYet,
+            Standing::Called { .. } => Lane::Called,
+            Standing::PassedOver => Lane::Returner,
+            Standing::Entered | Standing::Left => return Reservation::Left,
+        };
+        if lane == Lane::Called && !status.came() {
+            self.fans.set_came(ask.number);
+            if let Some(call) = self.call_of(ask.number) {
+                self.show_up.came(call.at);
+            }
+        }
+        if self.settings.paused {
+            return Reservation::NoRoom;
+        }
+        let free = self.settings.capacity.saturating_sub(self.active());
+        let room = free.min(self.bucket.permits(at.monotonic));
+        let coming = self.show_up.outlook().coming;
+        if !self.lanes.may_enter(lane, ask.number, room, coming, at.monotonic) || !self.bucket.take(at.monotonic) {
+            return Reservation::NoRoom;
+        }
+        let visit = Visit {
+            number: ask.number,
+            progress: Progress::Reserved,
+            started: at.now,
+            pass_until: at.now.plus(config.pass_life),
+            kept_until: at.now,
+        };
+        self.visits.insert(ask.visit, visit);
+        self.inside.insert(ask.number, ask.visit);
+        Reservation::Reserved
+    }
+
+    fn standing(&self, number: u32, at: Moment) -> Standing {
+        let Some(status) = self.fans.status(number) else { return Standing::Waiting };
+        if status.left() {
+            return Standing::Left;
+        }
+        if status.entered() {
+            return Standing::Entered;
+        }
+        let Some(call) = self.call_of(number) else { return Standing::Waiting };
+        // A pause stops the call windows too; what is left of them runs on after it.
+        if call.ends_at >= self.paused_at.unwrap_or(at.now) {
+            return Standing::Called { ends_at: call.ends_at.max(at.now) };
+        }
+        if self.lanes.keeps(number, at.monotonic) {
+            return Standing::Called { ends_at: at.now.plus(crate::waiting_room::admission::CLAIM_LAPSE) };
+        }
+        Standing::PassedOver
+    }
+
+    fn call_of(&self, number: u32) -> Option<Call> {
+        self.calls.get(self.calls.partition_point(|call| call.upto < number)).copied()
+    }
+
+    fn apply(&mut self, record: &Record, config: &Config, at: Moment) -> Result<(), StoreError> {
+        match record {
+            Record::Joins { first, joins } => {
+                if *first != self.fans.issued() + 1 {
+                    return Err(StoreError::Parted("the numbers of a group do not follow on"));
+                }
+                joins.iter().for_each(|join| self.fans.push(join.subject, join.joined_at.as_millis()));
+                Ok(())
+            }
+            Record::Event { at: when, event } => self.happened(event, *when, config, at),
+        }
+    }
+
+    fn happened(&mut self, event: &Event, when: Timestamp, config: &Config, at: Moment) -> Result<(), StoreError> {
+        match event {
+            Event::Called { from, upto, ends_at } => {
+                if *from != self.now_serving || upto < from || *upto > self.fans.issued() {
+                    return Err(StoreError::Parted("a call does not follow on"));
+                }
+                self.show_up.called(when, self.fans.in_line(*from, *upto));
+                self.calls.push(Call { upto: *upto, at: when, ends_at: *ends_at });
+                self.now_serving = *upto;
+            }
+            Event::Entered { number, visit, .. } => self.entered(*number, *visit, when, config),
+            Event::VisitEnded { number, visit } => {
+                if self.visits.remove(visit).is_some() {
+                    self.inside.remove(number);
+                    self.ended_total += 1;
+                }
+                self.fans.set_left(*number);
+            }
+            Event::Left { number } => {
+                if self.fans.status(*number).is_some_and(|s| s.is_in_line() && !s.came())
+                    && let Some(call) = self.call_of(*number)
+                {
+                    self.show_up.left(call.at);
+                }
+                self.lanes.forget(*number);
+                self.fans.set_left(*number);
+            }
+            Event::Stock { sold_out } => self.settings.sold_out = *sold_out,
+            Event::Phase { .. } => {}
+            Event::Operator { command } => self.ordered(command, when, at),
+        }
+        Ok(())
+    }
+
+    fn entered(&mut self, number: u32, visit: VisitId, when: Timestamp, config: &Config) {
+        let status = self.fans.status(number);
+        // Only in replay has she not been seen coming.
+        if status.is_some_and(|s| !s.came())
+            && let Some(call) = self.call_of(number).filter(|call| when <= call.ends_at)
+        {
+            self.fans.set_came(number);
+            self.show_up.came(call.at);
+        }
+        self.fans.set_entered(number);
+        self.lanes.forget(number);
+        self.entries_total += 1;
+        let inside = Visit { number, progress: Progress::Inside, started: when, pass_until: when.plus(config.pass_life), kept_until: when };
+        let visit_there = self.visits.entry(visit).or_insert(inside);
+        visit_there.progress = Progress::Inside;
+        self.inside.insert(number, visit);
+    }
+
+    fn ordered(&mut self, command: &OperatorCommand, when: Timestamp, at: Moment) {
+        match command {
+            OperatorCommand::Pause => {
+                self.settings.paused = true;
+                self.paused_at = self.paused_at.or(Some(when));
+            }
+            OperatorCommand::Resume => {
+                self.settings.paused = false;
+                if let Some(paused_at) = self.paused_at.take() {
+                    let lost = when.since(paused_at);
+                    let open = self.calls.partition_point(|call| call.ends_at < paused_at);
+                    self.calls[open..].iter_mut().for_each(|call| call.ends_at = call.ends_at.plus(lost));
+                }
+            }
+            OperatorCommand::Rate { per_minute } => {
+                self.settings.rate_per_minute = *per_minute;
+                self.bucket.set_rate(*per_minute, at.monotonic);
+            }
+            OperatorCommand::Capacity { visitors } => self.settings.capacity = *visitors,
+            OperatorCommand::Notice { text } => self.settings.notice = text.as_deref().map(Into::into),
+            OperatorCommand::Close => self.settings.closed = true,
+            OperatorCommand::RevokePasses => self.settings.pass_generation += 1,
+        }
+    }
+}

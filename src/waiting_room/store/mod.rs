@@ -1,0 +1,157 @@
+//! The engine: fast memory of what the journal holds, and the one place where a slot is taken.
+
+mod fans;
+mod memory;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+
+pub(super) use self::memory::MemoryStore;
+use super::{admission::Situation, journal::Record};
+use crate::kernel::{Timestamp, VisitId};
+
+/// Both clocks at one moment: the wall's for what is written down, the steady one for rates.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    pub now: Timestamp,
+    pub monotonic: Duration,
+}
+
+/// Where a subject stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub number: u32,
+    pub joined_at: Timestamp,
+    /// Gone from the line for good: joining again gives a new number.
+    pub left: bool,
+}
+
+/// What has become of a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Waiting,
+    Called { ends_at: Timestamp },
+    PassedOver,
+    Entered,
+    Left,
+}
+
+/// Somebody asks to enter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EntryAsk {
+    pub number: u32,
+    pub subject: u64,
+    /// The name of the visit if she gets in.
+    pub visit: VisitId,
+}
+
+/// Whether she gets in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reservation {
+    /// A slot and a permit are hers; to be journaled, or given back.
+    Reserved,
+    /// She is inside already.
+    Inside {
+        visit: VisitId,
+    },
+    NotCalledYet,
+    /// No room at this moment, or her entry is just being written down.
+    NoRoom,
+    Left,
+}
+
+/// What a pass is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PassGrant {
+    pub expires_at: Timestamp,
+    pub generation: u32,
+}
+
+/// A visit whose slot comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct EndedVisit {
+    pub visit: VisitId,
+    pub number: u32,
+}
+
+/// What the operator has set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Settings {
+    pub rate_per_minute: u32,
+    pub capacity: u32,
+    pub paused: bool,
+    pub closed: bool,
+    pub sold_out: bool,
+    pub notice: Option<Arc<str>>,
+    pub pass_generation: u32,
+}
+
+/// Counts for the board, metrics and operators.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub issued: u32,
+    pub now_serving: u32,
+    pub active: u32,
+    pub claimants: u32,
+    pub returners: u32,
+    pub waiting: u32,
+    pub passed_over: u32,
+    pub entries_total: u64,
+    pub ended_total: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The record does not continue what the store holds.
+    #[error("the store and the journal have parted: {0}")]
+    Parted(&'static str),
+}
+
+/// One sale's engine. State changes only by [`QueueStore::apply`], a fold of journal records, and by reservations,
+/// which last until their record is applied or they are given back.
+#[async_trait]
+pub(super) trait QueueStore: Send + Sync + 'static {
+    /// How many numbers are given out, and where each of these subjects stands.
+    async fn find(&self, subjects: &[u64]) -> Result<(u32, Vec<Option<Found>>), StoreError>;
+
+    /// What the journal holds is now so. In order, without gaps; calls and joins that do not follow on are refused.
+    async fn apply(&self, records: &[Record], at: Moment) -> Result<(), StoreError>;
+
+    /// Called once after the journal has been replayed: passes of visits that go on are taken to be fresh.
+    async fn recovered(&self, at: Moment) -> Result<(), StoreError>;
+
+    /// Takes a slot and a permit in one step, if it is her turn.
+    async fn reserve(&self, ask: &EntryAsk, at: Moment) -> Result<Reservation, StoreError>;
+
+    /// The entry of this visit did not take place.
+    async fn give_back(&self, visit: VisitId) -> Result<(), StoreError>;
+
+    /// Another pass for a visit that goes on: the slot is kept until it has expired. `None`: the visit is over.
+    async fn grant_pass(&self, visit: VisitId, now: Timestamp) -> Result<Option<PassGrant>, StoreError>;
+
+    /// Marks the visits that end now: those named, and those whose pass has expired. They accept no pass any more;
+    /// their slots come back with their records.
+    async fn end_visits(&self, named: &[VisitId], now: Timestamp) -> Result<Vec<EndedVisit>, StoreError>;
+
+    /// Their end could not be written down: they go on, until they are ended again.
+    async fn reopen_visits(&self, ended: &[EndedVisit]) -> Result<(), StoreError>;
+
+    /// What the policy needs to know.
+    async fn situation(&self, at: Moment) -> Result<Situation, StoreError>;
+
+    /// The number reached when `count` more of those in line are called.
+    async fn reach(&self, count: u32) -> Result<u32, StoreError>;
+
+    // What follows is this process's view and does no I/O: an engine elsewhere keeps a mirror of it.
+
+    fn standing(&self, number: u32, at: Moment) -> Standing;
+    fn visit_of(&self, number: u32) -> Option<VisitId>;
+    /// Whether a pass of this visit and generation opens the door.
+    fn is_inside(&self, visit: VisitId, generation: u32) -> bool;
+    /// The visit's slot lasts at least until then.
+    fn keep_visit(&self, visit: VisitId, until: Timestamp);
+    fn settings(&self) -> Settings;
+    fn now_serving(&self) -> u32;
+    fn counts(&self, at: Moment) -> Counts;
+}

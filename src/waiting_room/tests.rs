@@ -1,0 +1,28 @@
+//! The room as a whole.
+
+use std::path::{Path, PathBuf};
+
+use crate::kernel::{Entropy, OsEntropy};
+
+/// A folder that goes with the test.
+pub(super) struct TempDir(PathBuf);
+
+impl TempDir {
+    pub(super) fn new() -> Self {
+        let mut name = [0; 8];
+        OsEntropy.fill(&mut name);
+        let dir = std::env::temp_dir().join(format!("stagedoor-{:016x}", u64::from_le_bytes(name)));
+        std::fs::create_dir(&dir).unwrap();
+        Self(dir)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
