@@ -2,6 +2,7 @@
 //! with its key, where it was written, and what is right.
 
 mod checks;
+mod sales;
 mod sections;
 
 use std::{collections::BTreeMap, fmt, fs, path::Path};
@@ -12,9 +13,10 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
+pub use sales::{PerformanceSettings, Queueing, SaleSettings, SignIn};
 pub use sections::{
     CheckoutSettings, DataSettings, DatabaseUrl, GatewayKind, GatewaySettings, HandoffSettings, KeySettings, LimitSettings, LocalText,
-    LogFormat, LogSettings, PerformanceSettings, Queueing, SaleSettings, Secret, ServerSettings, Settings, ShopSettings, SignIn,
+    LogFormat, LogSettings, Secret, ServerSettings, Settings, ShopSettings,
 };
 
 /// The reference: every key with its meaning, and the default of each.

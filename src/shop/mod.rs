@@ -212,7 +212,7 @@ impl Shop {
     /// Ends a session for good, on the disk when this returns. Idempotent.
     ///
     /// # Errors
-    /// [`ShopError`]. After [`ShopError::Storage`] the session is refused until the next restart only.
+    /// [`ShopError`]: the session goes on; try again.
     pub async fn sign_out(&self, session: &Session) -> Result<(), ShopError> {
         self.spent.spend(Mark::Session(session.id), session.expires_at).await.map(|_first| ())
     }

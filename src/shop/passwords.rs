@@ -108,7 +108,7 @@ struct Check {
     password: String,
     stored: StoredHash,
     answer: oneshot::Sender<bool>,
-    _place: CheckPlace,
+    place: CheckPlace,
 }
 
 /// The threads and the queue before them. The threads end when it is dropped.
@@ -173,7 +173,7 @@ impl PasswordThreads {
             StoredHash::decoy(*self.usual.lock())
         };
         let (answer, answered) = oneshot::channel();
-        let check = Check { password: password.to_owned(), stored, answer, _place: place };
+        let check = Check { password: password.to_owned(), stored, answer, place };
         // The queue has room for every place; it is closed only when all threads are gone.
         if self.checks.try_send(check).is_err() {
             tracing::error!("no thread checks passwords any more");
@@ -188,16 +188,17 @@ impl PasswordThreads {
 fn work(queue: &Mutex<mpsc::Receiver<Check>>, clock: &dyn Clock, check_ms: &AtomicU64) {
     loop {
         let next = queue.lock().recv();
-        let Ok(check) = next else { return };
+        let Ok(Check { password, stored, answer, place }) = next else { return };
         // Whoever hung up meanwhile costs nothing.
-        if check.answer.is_closed() {
+        if answer.is_closed() {
             continue;
         }
         let begun = clock.monotonic();
-        let right = check.stored.matches(&check.password);
+        let right = stored.matches(&password);
         let took_ms = u64::try_from((clock.monotonic().saturating_sub(begun)).as_millis()).unwrap_or(u64::MAX);
         check_ms.store((check_ms.load(Ordering::Relaxed).saturating_mul(7) / 8).saturating_add(took_ms / 8), Ordering::Relaxed);
-        let _ = check.answer.send(right);
+        drop(place);
+        let _ = answer.send(right);
     }
 }
 

@@ -100,7 +100,8 @@ impl Spent {
         self.marks.read().contains_key(mark)
     }
 
-    /// Marks it, on the disk when this returns. `false` when it was marked before.
+    /// Marks it, on the disk when this returns. `false` when it was marked before. After an error it is not marked and
+    /// can be tried again.
     pub(super) async fn spend(&self, mark: Mark, forget_at: Timestamp) -> Result<bool, ShopError> {
         {
             let mut marks = self.marks.write();
@@ -112,11 +113,11 @@ impl Spent {
                 Entry::Vacant(slot) => slot.insert(forget_at),
             };
         }
-        // Should the write fail, it stays marked in memory: refusing too much is the safe side.
-        match self.writes.submit((mark, forget_at)).await {
-            Ok(true) => Ok(true),
-            _ => Err(ShopError::Storage),
+        if self.writes.submit((mark.clone(), forget_at)).await == Ok(true) {
+            return Ok(true);
         }
+        self.marks.write().remove(&mark);
+        Err(ShopError::Storage)
     }
 
     async fn sweep(&self) {
@@ -192,13 +193,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_written_is_an_error_and_stays_refused() {
+    async fn what_cannot_be_written_is_an_error_and_can_be_tried_again() {
         let dir = TestDir::new();
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis(0)));
         let spent = Spent::open(&dir.file("spent.db"), clock, &Lifecycle::new()).await.unwrap();
         spent.writer.close().await;
         let mark = Mark::Handoff("x".into());
-        assert_eq!(spent.spend(mark.clone(), Timestamp::from_secs(1)).await, Err(ShopError::Storage));
-        assert!(spent.contains(&mark));
+        for _ in 0..2 {
+            assert_eq!(spent.spend(mark.clone(), Timestamp::from_secs(1)).await, Err(ShopError::Storage));
+            assert!(!spent.contains(&mark));
+        }
     }
 }

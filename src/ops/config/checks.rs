@@ -2,7 +2,10 @@
 
 use std::{collections::HashSet, hash::Hash, net::IpAddr, path::Path};
 
-use super::sections::{LocalText, PerformanceSettings, Queueing, SaleSettings, Settings};
+use super::{
+    sales::{PerformanceSettings, Queueing, SaleSettings},
+    sections::{LocalText, Settings},
+};
 
 /// Finds out what cannot work; each finding is a key's full path and a sentence.
 pub(super) fn findings(settings: &Settings) -> Vec<(String, String)> {
