@@ -10,7 +10,7 @@ pub struct Customer {
     /// The shop's own key for her.
     pub key: String,
     pub name: String,
-    /// As the shop stores it; see [`super::passwords`] for the formats.
+    /// As the shop stores it, for instance `pbkdf2_sha256$600000$SALT$BASE64` (Django).
     pub password_hash: String,
     pub active: bool,
 }

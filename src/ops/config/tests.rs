@@ -293,3 +293,28 @@ fn the_contexts_get_their_part() {
     assert_eq!(sale.title.in_language("ja"), "イム・ヨンウン ソウル公演2027");
     assert_eq!(sale.title.in_language("fr"), "Lim Young-woong in Seoul 2027");
 }
+
+#[tokio::test]
+async fn the_default_query_finds_the_demo_shops_customers() {
+    use std::sync::Arc;
+
+    use crate::{
+        kernel::{SeededEntropy, SystemClock},
+        platform::{keys::Keys, lifecycle::Lifecycle},
+        shop::{DEMO_PASSWORD, Deps, Shop, SignInOutcome, make_demo_shop},
+    };
+
+    let dir = std::env::temp_dir().join(format!("stagedoor-config-{}-demo", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    make_demo_shop(&dir.join("shop.db"), 20).await.unwrap();
+    let mut settings = load(None, env(&[])).unwrap();
+    settings.shop.database_url = DatabaseUrl::new(format!("sqlite:{}", dir.join("shop.db").display()));
+    let entropy = Arc::new(SeededEntropy::new(1));
+    let keys = Keys::ephemeral(&*entropy);
+    let deps = Deps { clock: Arc::new(SystemClock::new()), entropy, keys, revoked_file: dir.join("revoked.db"), life: Lifecycle::new() };
+    let shop = Shop::open(settings.shop(), deps).await.unwrap();
+    let outcome = shop.sign_in("Fan00019@example.com", DEMO_PASSWORD).await;
+    let SignInOutcome::SignedIn(fan) = outcome else { panic!("{outcome:?}") };
+    assert_eq!((fan.session.subject.as_str(), fan.name.as_str()), ("customer:19", "James Green"));
+    fs::remove_dir_all(&dir).unwrap();
+}
