@@ -183,6 +183,17 @@ fn everything_that_is_impossible_is_said_at_once() {
 }
 
 #[test]
+fn a_variable_reaches_a_price_whatever_its_zones_case() {
+    let price = "STAGEDOOR__SALES__0__PERFORMANCES__0__PRICES__VIP";
+    let file = File::of("price", &example());
+    let settings = load(Some(&file.0), env(&[(price, "7")])).unwrap();
+    let prices = &settings.sales[0].performances[0].prices;
+    assert_eq!((prices["VIP"], prices.len()), (7, 4));
+    let problems = refusal("price-wrong", &example(), &[(price, "-7")]);
+    assert_eq!((problems[0].key.as_str(), problems[0].source.as_str()), ("sales[0].performances[0].prices.VIP", price));
+}
+
+#[test]
 fn ids_are_given_once_and_a_sale_has_performances() {
     let text = example();
     let sale = &text[text.find("[[sales]]").unwrap()..];
