@@ -2,6 +2,7 @@
 //! with its key, where it was written, and what is right.
 
 mod checks;
+mod sales;
 mod sections;
 
 use std::{collections::BTreeMap, fmt, fs, path::Path};
@@ -12,9 +13,10 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
+pub use sales::{PerformanceSettings, Queueing, SaleSettings, SignIn};
 pub use sections::{
     CheckoutSettings, DataSettings, DatabaseUrl, GatewayKind, GatewaySettings, HandoffSettings, KeySettings, LimitSettings,
-    LogFormat, LogSettings, PerformanceSettings, Queueing, SaleSettings, Secret, ServerSettings, Settings, ShopSettings, SignIn,
+    LogFormat, LogSettings, Secret, ServerSettings, Settings, ShopSettings,
 };
 
 /// The reference: every key with its meaning, and the default of each.
@@ -164,7 +166,11 @@ fn override_by(effective: &mut Table, variable: &str, text: &str) -> Result<Stri
 /// The entry of that name (made when missing), or of that number (which must exist).
 fn child<'v>(value: &'v mut Value, name: &str) -> Option<&'v mut Value> {
     match value {
-        Value::Table(table) => Some(table.entry(name.to_owned()).or_insert_with(|| Value::Table(Table::new()))),
+        Value::Table(table) => {
+            // Variables have no case; a price zone's name has.
+            let key = table.keys().find(|key| key.eq_ignore_ascii_case(name)).map_or(name, String::as_str).to_owned();
+            Some(table.entry(key).or_insert_with(|| Value::Table(Table::new())))
+        }
         Value::Array(list) => list.get_mut(name.parse::<usize>().ok()?),
         _ => None,
     }
@@ -230,14 +236,15 @@ impl Origin<'_> {
     fn of(&self, key: &str) -> String {
         let is_inside =
             |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
-        if let Some((_, variable)) = self.variables.iter().rev().find(|(set, _)| is_inside(key, set)) {
+        let folded = key.to_lowercase();
+        if let Some((_, variable)) = self.variables.iter().rev().find(|(set, _)| is_inside(&folded, set)) {
             return variable.clone();
         }
         let names: Vec<&str> = key.split(['.', '[']).map(|n| n.trim_end_matches(']')).collect();
         if let Some(at) = self.position(&names) {
             return place(self.file, self.text, at);
         }
-        if let Some((_, variable)) = self.variables.iter().find(|(set, _)| is_inside(set, key)) {
+        if let Some((_, variable)) = self.variables.iter().find(|(set, _)| is_inside(set, &folded)) {
             return variable.clone();
         }
         (1..names.len())

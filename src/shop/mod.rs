@@ -1,6 +1,39 @@
-//! The anti-corruption layer before the company's existing shop.
+//! The anti-corruption layer before the company's existing shop: its customers, their passwords, its hand-offs.
+//!
+//! The shop goes on selling while a sale runs, so it is only ever read, and never asked more than the budget allows:
+//! a place before the password threads, then memory, then one question per login, breaker, budget, deadline.
 
-use std::time::Duration;
+mod customers;
+mod demo_shop;
+mod handoff;
+mod known_customers;
+mod passwords;
+mod protection;
+mod session;
+mod sql_directory;
+mod sql_spent;
+#[cfg(test)]
+mod test_dir;
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+
+pub use customers::{Customer, CustomerDirectory, NoAnswer};
+pub use demo_shop::{DEMO_PASSWORD, DemoShopError, make_demo_shop};
+pub use handoff::make_handoff;
+pub use session::Session;
+
+use customers::Unavailable;
+use known_customers::{KnownCustomers, Lookup};
+use passwords::PasswordThreads;
+use sql_directory::SqlDirectory;
+use sql_spent::{Mark, Spent};
+
+use crate::{
+    kernel::{Clock, Entropy, Subject, Timestamp},
+    platform::{keys::Keys, lifecycle::Lifecycle, signing::TokenError, sql},
+};
 
 /// How the shop's customers are found.
 #[derive(Clone, Debug)]
@@ -28,8 +61,217 @@ pub struct HandoffConfig {
     pub secret: String,
 }
 
-impl std::fmt::Debug for HandoffConfig {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for HandoffConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "HandoffConfig(issuer {}, audience {})", self.issuer, self.audience)
     }
+}
+
+/// What the shop needs from the house.
+pub struct Deps {
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
+    pub keys: Keys,
+    /// Where signed-out sessions and used hand-offs are kept.
+    pub revoked_file: PathBuf,
+    pub life: Lifecycle,
+}
+
+/// Longer logins are nobody's (RFC 5321 ends an address there).
+pub const LOGIN_BYTES_MAX: usize = 254;
+/// Longer passwords are nobody's, and would make the check a burden.
+pub const PASSWORD_BYTES_MAX: usize = 128;
+
+/// What a sign-in comes to.
+#[derive(Debug)]
+pub enum SignInOutcome {
+    SignedIn(SignedIn),
+    /// Login, password, hand-off or account: it is never said which.
+    Wrong,
+    /// Too many sign in at this moment.
+    Busy {
+        retry_after: Duration,
+    },
+    /// The shop's database does not answer, and this customer was not seen lately.
+    Unreachable {
+        retry_after: Duration,
+    },
+}
+
+/// A new session.
+pub struct SignedIn {
+    pub token: String,
+    pub expires_at: Timestamp,
+    pub session: Session,
+    /// How the shop calls her; may be empty.
+    pub name: String,
+}
+
+/// Token and name stay out of logs.
+impl fmt::Debug for SignedIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SignedIn(until {})", self.expires_at)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("the shop's database address is not usable: {0}")]
+    Address(sqlx::Error),
+    #[error("cannot start the password threads: {0}")]
+    Threads(std::io::Error),
+    #[error(transparent)]
+    File(#[from] sql::OpenError),
+    #[error("cannot read the signed-out sessions: {0}")]
+    Spent(sqlx::Error),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ShopError {
+    #[error("too many sessions were signed out lately")]
+    Full,
+    #[error("the sign-out could not be written")]
+    Storage,
+}
+
+/// The shop, as the rest of the house sees it.
+pub struct Shop {
+    config: Config,
+    customers: KnownCustomers,
+    passwords: PasswordThreads,
+    spent: Arc<Spent>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    keys: Keys,
+}
+
+impl Shop {
+    /// Opens the house's side. The shop's database need not be there yet.
+    ///
+    /// # Errors
+    /// [`OpenError`]: an address of no known kind, no threads, or an unusable file of signed-out sessions.
+    pub async fn open(config: Config, deps: Deps) -> Result<Arc<Self>, OpenError> {
+        let directory = SqlDirectory::new(
+            &config.database_url,
+            &config.customer_query,
+            config.connections_max,
+            config.query_deadline,
+            Arc::clone(&deps.clock),
+        )
+        .map_err(OpenError::Address)?;
+        Self::open_with(config, Arc::new(directory), deps).await
+    }
+
+    /// As [`Shop::open`], with a directory of another kind.
+    ///
+    /// # Errors
+    /// As [`Shop::open`].
+    pub async fn open_with(config: Config, directory: Arc<dyn CustomerDirectory>, deps: Deps) -> Result<Arc<Self>, OpenError> {
+        let Deps { clock, entropy, keys, revoked_file, life } = deps;
+        let spent = Spent::open(&revoked_file, Arc::clone(&clock), &life).await?;
+        let passwords = PasswordThreads::start(config.password_threads, config.password_waiting_max, &clock, Arc::clone(&entropy))
+            .map_err(OpenError::Threads)?;
+        let customers = KnownCustomers::new(
+            directory,
+            config.queries_per_second_max,
+            config.query_deadline,
+            Arc::clone(&clock),
+            Arc::clone(&entropy),
+            life,
+        );
+        Ok(Arc::new(Self { config, customers, passwords, spent, clock, entropy, keys }))
+    }
+
+    /// Signs a customer in with the login and password she has at the shop. The login's case and surrounding blanks do
+    /// not matter. While the shop is down, customers seen before are let in on what is remembered of them.
+    pub async fn sign_in(&self, login: &str, password: &str) -> SignInOutcome {
+        let outcome = self.sign_in_by_password(login, password).await;
+        count(&outcome, "password");
+        outcome
+    }
+
+    /// Signs in whom the shop sent over. Each hand-off counts once; one that is forged, late or used is `Wrong`.
+    pub async fn sign_in_by_handoff(&self, token: &str) -> SignInOutcome {
+        let outcome = self.accept_handoff(token).await;
+        count(&outcome, "handoff");
+        outcome
+    }
+
+    /// Whose session a token is. No I/O.
+    ///
+    /// # Errors
+    /// [`TokenError`]; a session that was signed out is [`TokenError::Expired`].
+    pub fn read_session(&self, token: &str) -> Result<Session, TokenError> {
+        let session = Session::from_token(token, &self.keys.session, self.clock.now())?;
+        if self.spent.contains(&Mark::Session(session.id)) {
+            return Err(TokenError::Expired);
+        }
+        Ok(session)
+    }
+
+    /// Ends a session for good, on the disk when this returns. Idempotent.
+    ///
+    /// # Errors
+    /// [`ShopError`]: the session goes on; try again.
+    pub async fn sign_out(&self, session: &Session) -> Result<(), ShopError> {
+        self.spent.spend(Mark::Session(session.id), session.expires_at).await.map(|_first| ())
+    }
+
+    /// Every way through does one password check, so that its time tells nothing either.
+    async fn sign_in_by_password(&self, login: &str, password: &str) -> SignInOutcome {
+        let login = login.trim();
+        if login.is_empty() || login.len() > LOGIN_BYTES_MAX || password.is_empty() || password.len() > PASSWORD_BYTES_MAX {
+            return SignInOutcome::Wrong;
+        }
+        let place = match self.passwords.place() {
+            Ok(place) => place,
+            Err(retry_after) => return SignInOutcome::Busy { retry_after },
+        };
+        let (customer, trouble) = match self.customers.find(&login.to_lowercase()).await {
+            Lookup::Known(customer) => (Some(customer), None),
+            Lookup::Remembered { customer, why } => (Some(customer), Some(why)),
+            Lookup::Unknown => (None, None),
+            Lookup::Unavailable(why) => (None, Some(why)),
+        };
+        let right = self.passwords.check(place, password, customer.as_ref().map(|c| c.password_hash.as_str())).await;
+        let signed_in = customer.filter(|c| right && c.active).and_then(|c| self.new_session(&c.key, c.name));
+        match (signed_in, trouble) {
+            (Some(signed_in), _) => SignInOutcome::SignedIn(signed_in),
+            (None, None) => SignInOutcome::Wrong,
+            // The password may be new: what is only remembered does not prove it wrong.
+            (None, Some(Unavailable::Unreachable { retry_after })) => SignInOutcome::Unreachable { retry_after },
+            (None, Some(Unavailable::Busy { retry_after })) => SignInOutcome::Busy { retry_after },
+        }
+    }
+
+    async fn accept_handoff(&self, token: &str) -> SignInOutcome {
+        let valid = self.config.handoff.as_ref().and_then(|config| handoff::read_handoff(config, self.clock.now(), token));
+        let Some(handoff) = valid else { return SignInOutcome::Wrong };
+        let Some(signed_in) = self.new_session(&handoff.customer_key, handoff.name) else { return SignInOutcome::Wrong };
+        match self.spent.spend(Mark::Handoff(handoff.jti), handoff.forget_at).await {
+            Ok(true) => SignInOutcome::SignedIn(signed_in),
+            Ok(false) => SignInOutcome::Wrong,
+            Err(_) => SignInOutcome::Busy { retry_after: Duration::from_secs(1).mul_f64(1.0 + self.entropy.unit()) },
+        }
+    }
+
+    /// `None` when the shop's key for her is longer than a subject may be.
+    fn new_session(&self, customer_key: &str, name: String) -> Option<SignedIn> {
+        let Ok(subject) = Subject::customer(customer_key) else {
+            tracing::error!(bytes = customer_key.len(), "the shop's key of a customer is empty or too long");
+            return None;
+        };
+        let session = Session::new(subject, self.clock.now(), self.config.session_life, &*self.entropy);
+        Some(SignedIn { token: session.to_token(&self.keys.session), expires_at: session.expires_at, session, name })
+    }
+}
+
+fn count(outcome: &SignInOutcome, way: &'static str) {
+    let outcome = match outcome {
+        SignInOutcome::SignedIn(_) => "signed_in",
+        SignInOutcome::Wrong => "wrong",
+        SignInOutcome::Busy { .. } => "busy",
+        SignInOutcome::Unreachable { .. } => "unreachable",
+    };
+    metrics::counter!("shop_sign_ins_total", "way" => way, "outcome" => outcome).increment(1);
 }

@@ -2,9 +2,11 @@
 
 use std::{collections::HashSet, hash::Hash, net::IpAddr, path::Path};
 
+use super::{
+    sales::{PerformanceSettings, Queueing, SaleSettings},
+    sections::Settings,
+};
 use crate::kernel::LocalText;
-
-use super::sections::{PerformanceSettings, Queueing, SaleSettings, Settings};
 
 /// Finds out what cannot work; each finding is a key's full path and a sentence.
 pub(super) fn findings(settings: &Settings) -> Vec<(String, String)> {

@@ -4,11 +4,8 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Dura
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::{
-    checkout,
-    kernel::{Currency, LocalText, Money, PerformanceId, SaleId, Timestamp},
-    seating, shop, waiting_room,
-};
+use super::sales::SaleSettings;
+use crate::{checkout, shop};
 
 /// A text that no log, error or listing ever shows.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -215,128 +212,6 @@ pub enum GatewayKind {
     Sandbox,
 }
 
-/// One sale: its door and its performances.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SaleSettings {
-    pub id: SaleId,
-    pub title: LocalText,
-    pub artist: String,
-    #[serde(default)]
-    pub sign_in: SignIn,
-    #[serde(default)]
-    pub queueing: Queueing,
-    pub prequeue_at: Timestamp,
-    pub opens_at: Timestamp,
-    pub closes_at: Timestamp,
-    pub rate_per_minute: u32,
-    pub capacity: u32,
-    #[serde(default)]
-    pub burst: Option<u32>,
-    #[serde(default = "default_call_window_s")]
-    pub call_window_s: u32,
-    #[serde(default = "default_returner_share")]
-    pub returner_share: f64,
-    #[serde(default = "default_pass_life_s")]
-    pub pass_life_s: u32,
-    #[serde(default = "default_visit_max_s")]
-    pub visit_max_s: u32,
-    #[serde(default = "default_max_fans")]
-    pub max_fans: u32,
-    #[serde(default = "default_watchers_max")]
-    pub board_watchers_max: usize,
-    #[serde(default = "default_seats_per_fan")]
-    pub seats_per_fan: u8,
-    #[serde(default = "default_hold_s")]
-    pub hold_s: u32,
-    #[serde(default = "default_hold_extensions_max")]
-    pub hold_extensions_max: u8,
-    #[serde(default)]
-    pub performances: Vec<PerformanceSettings>,
-}
-
-/// Who may join a sale.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SignIn {
-    #[default]
-    Customer,
-    None,
-}
-
-/// In which order those who came before the opening are called.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Queueing {
-    #[default]
-    Fifo,
-    FairDraw,
-}
-
-/// One evening of a sale.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PerformanceSettings {
-    pub id: PerformanceId,
-    pub title: LocalText,
-    pub starts_at: Timestamp,
-    pub venue: String,
-    /// A plan's file, or `generate:KIND:SEATS`.
-    pub plan: String,
-    #[serde(default = "default_watchers_max")]
-    pub seat_watchers_max: usize,
-    /// By price zone, in the currency's minor unit.
-    #[serde(default)]
-    pub prices: BTreeMap<String, i64>,
-    #[serde(default = "default_currency")]
-    pub currency: Currency,
-}
-
-impl SaleSettings {
-    /// The door's part; `issuer` is the public base URL.
-    #[must_use]
-    pub fn waiting_room(&self, issuer: &str) -> waiting_room::Config {
-        waiting_room::Config {
-            sale: self.id.clone(),
-            prequeue_at: self.prequeue_at,
-            opens_at: self.opens_at,
-            closes_at: self.closes_at,
-            rate_per_minute: self.rate_per_minute,
-            capacity: self.capacity,
-            burst: self.burst,
-            call_window: seconds(self.call_window_s),
-            returner_share: self.returner_share,
-            pass_life: seconds(self.pass_life_s),
-            visit_max: seconds(self.visit_max_s),
-            max_fans: self.max_fans,
-            issuer: issuer.to_owned(),
-            watchers_max: self.board_watchers_max,
-        }
-    }
-}
-
-impl PerformanceSettings {
-    /// The seats' part. Limits on holds are the sale's.
-    #[must_use]
-    pub fn seating(&self, sale: &SaleSettings) -> seating::Config {
-        seating::Config {
-            sale: sale.id.clone(),
-            performance: self.id.clone(),
-            prices: self.prices.iter().map(|(zone, &amount)| (zone.clone(), Money::new(amount, self.currency))).collect(),
-            hold: seconds(sale.hold_s),
-            extensions_max: sale.hold_extensions_max,
-            seats_per_fan: sale.seats_per_fan,
-            watchers_max: self.seat_watchers_max,
-        }
-    }
-
-    /// Those of the plan's `zones` that have no price: seats there could not be sold.
-    #[must_use]
-    pub fn zones_without_price<'z>(&self, zones: impl IntoIterator<Item = &'z str>) -> Vec<&'z str> {
-        zones.into_iter().filter(|zone| !self.prices.contains_key(*zone)).collect()
-    }
-}
-
 impl Settings {
     #[must_use]
     pub fn checkout(&self) -> checkout::Config {
@@ -378,50 +253,10 @@ impl Settings {
     }
 }
 
-fn seconds(s: u32) -> Duration {
+pub(super) fn seconds(s: u32) -> Duration {
     Duration::from_secs(u64::from(s))
 }
 
 fn millis(ms: u32) -> Duration {
     Duration::from_millis(u64::from(ms))
-}
-
-fn default_call_window_s() -> u32 {
-    180
-}
-
-fn default_returner_share() -> f64 {
-    0.2
-}
-
-fn default_pass_life_s() -> u32 {
-    120
-}
-
-fn default_visit_max_s() -> u32 {
-    1_200
-}
-
-fn default_max_fans() -> u32 {
-    1_000_000
-}
-
-fn default_watchers_max() -> usize {
-    10_000
-}
-
-fn default_seats_per_fan() -> u8 {
-    4
-}
-
-fn default_hold_s() -> u32 {
-    420
-}
-
-fn default_hold_extensions_max() -> u8 {
-    2
-}
-
-fn default_currency() -> Currency {
-    Currency::KRW
 }

@@ -183,6 +183,17 @@ fn everything_that_is_impossible_is_said_at_once() {
 }
 
 #[test]
+fn a_variable_reaches_a_price_whatever_its_zones_case() {
+    let price = "STAGEDOOR__SALES__0__PERFORMANCES__0__PRICES__VIP";
+    let file = File::of("price", &example());
+    let settings = load(Some(&file.0), env(&[(price, "7")])).unwrap();
+    let prices = &settings.sales[0].performances[0].prices;
+    assert_eq!((prices["VIP"], prices.len()), (7, 4));
+    let problems = refusal("price-wrong", &example(), &[(price, "-7")]);
+    assert_eq!((problems[0].key.as_str(), problems[0].source.as_str()), ("sales[0].performances[0].prices.VIP", price));
+}
+
+#[test]
 fn ids_are_given_once_and_a_sale_has_performances() {
     let text = example();
     let sale = &text[text.find("[[sales]]").unwrap()..];
@@ -292,4 +303,29 @@ fn the_contexts_get_their_part() {
     assert_eq!(settings.checkout().sales[0].title, "Lim Young-woong in Seoul 2027");
     assert_eq!(sale.title.in_language("ja"), "イム・ヨンウン ソウル公演2027");
     assert_eq!(sale.title.in_language("fr"), "Lim Young-woong in Seoul 2027");
+}
+
+#[tokio::test]
+async fn the_default_query_finds_the_demo_shops_customers() {
+    use std::sync::Arc;
+
+    use crate::{
+        kernel::{SeededEntropy, SystemClock},
+        platform::{keys::Keys, lifecycle::Lifecycle},
+        shop::{DEMO_PASSWORD, Deps, Shop, SignInOutcome, make_demo_shop},
+    };
+
+    let dir = std::env::temp_dir().join(format!("stagedoor-config-{}-demo", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    make_demo_shop(&dir.join("shop.db"), 20).await.unwrap();
+    let mut settings = load(None, env(&[])).unwrap();
+    settings.shop.database_url = DatabaseUrl::new(format!("sqlite:{}", dir.join("shop.db").display()));
+    let entropy = Arc::new(SeededEntropy::new(1));
+    let keys = Keys::ephemeral(&*entropy);
+    let deps = Deps { clock: Arc::new(SystemClock::new()), entropy, keys, revoked_file: dir.join("revoked.db"), life: Lifecycle::new() };
+    let shop = Shop::open(settings.shop(), deps).await.unwrap();
+    let outcome = shop.sign_in("Fan00019@example.com", DEMO_PASSWORD).await;
+    let SignInOutcome::SignedIn(fan) = outcome else { panic!("{outcome:?}") };
+    assert_eq!((fan.session.subject.as_str(), fan.name.as_str()), ("customer:19", "James Green"));
+    fs::remove_dir_all(&dir).unwrap();
 }
