@@ -2,7 +2,10 @@
 
 pub mod demo;
 
-use std::{fs, future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, future::Future, net::SocketAddr, path::PathBuf, sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+}, time::Duration};
 
 use anyhow::{Context, bail};
 use tokio::{
@@ -335,13 +338,14 @@ async fn gateway(
 /// The small rounds of a house: the door hears of the seats, metrics are kept, idle addresses forgotten.
 fn keep_house(house: &Arc<House>, metrics: Option<metrics_exporter_prometheus::PrometheusHandle>, background: &Lifecycle) {
     let reported = Arc::clone(house);
+    let sequence = Arc::new(AtomicU64::new(1));
     background.supervise("box office report", REPORT_EVERY, move || {
-        let house = Arc::clone(&reported);
+        let (house, sequence) = (Arc::clone(&reported), Arc::clone(&sequence));
         async move {
             let mut every = tokio::time::interval(REPORT_EVERY);
-            for sequence in 1.. {
+            loop {
                 every.tick().await;
-                report(&house, sequence);
+                report(&house, sequence.fetch_add(1, Ordering::Relaxed));
             }
         }
     });

@@ -10,7 +10,7 @@ use crate::{
     edge::http::sales::DemoLogin,
     kernel::{Clock, Currency, LocalText, OsEntropy, SystemClock, Timestamp},
     ops::config::{DatabaseUrl, PerformanceSettings, Queueing, SaleSettings, Secret, Settings, SignIn},
-    shop::{self, demo_shop},
+    shop,
     simulation::crowd::{self, CrowdConfig, Pace},
 };
 
@@ -38,7 +38,6 @@ const CUSTOMERS: u32 = 10_000;
 /// The crowd's customers are counted from here, so that the first hundred logins are left for people.
 const FIRST_OF_CROWD: u32 = 101;
 const LOGIN: &str = "fan00001@example.com";
-const PASSWORD: &str = "hero-lim";
 const SALE: &str = "hero-lim";
 const SALE_LASTS: Duration = Duration::from_secs(6 * 60 * 60);
 const HANDOFF_PARTY: &str = "stagedoor-demo";
@@ -56,7 +55,7 @@ pub async fn run(options: DemoOptions, mut settings: Settings) -> anyhow::Result
 
     let (sale, is_new) = sale(&data, &options, clock.now())?;
     let shop_file = data.join("shop.db");
-    demo_shop::make_demo_shop(&shop_file, CUSTOMERS).await.context("cannot make the demo's shop")?;
+    shop::make_demo_shop(&shop_file, CUSTOMERS).await.context("cannot make the demo's shop")?;
     settings.server.listen = public;
     settings.server.ops_listen = ops;
     settings.server.public_base = format!("http://{public}");
@@ -79,7 +78,7 @@ pub async fn run(options: DemoOptions, mut settings: Settings) -> anyhow::Result
     settings.sales = vec![sale];
     settings.check()?;
 
-    let demo_login = Some(DemoLogin { login: LOGIN.to_owned(), password: PASSWORD.to_owned() });
+    let demo_login = Some(DemoLogin { login: LOGIN.to_owned(), password: shop::DEMO_PASSWORD.to_owned() });
     let extras = Extras { demo_login, on_open: None };
     let extras = match crowd {
         None => extras,
@@ -172,7 +171,7 @@ fn crowd_of(options: &DemoOptions, settings: &Settings, sale: &SaleSettings, now
         return None;
     }
     let handoff = settings.shop().handoff?;
-    let signer = move |customer: u32| shop::make_handoff(&handoff, customer, SystemClock::new().now(), &OsEntropy);
+    let signer = move |customer: u32| shop::make_handoff(&handoff, SystemClock::new().now(), &OsEntropy, &customer.to_string(), &format!("Fan {customer}"));
     // Most come before the opening, some after it.
     let until_open = sale.opens_at.since(now);
     Some(CrowdConfig {
@@ -193,7 +192,7 @@ fn announce(options: &DemoOptions, settings: &Settings, sale: &SaleSettings, is_
     println!("fans:    {base}/sales/{}", sale.id);
     println!("console: http://{}/metrics", settings.server.ops_listen);
     println!("data:    {}{}", settings.data.dir.display(), if is_new { "" } else { "  (goes on with the sale that is there; --open-in, --seats, --rate and --capacity are its own)" });
-    println!("sign in: {LOGIN} to fan00100@example.com, password {PASSWORD}");
+    println!("sign in: {LOGIN} to fan00100@example.com, password {}", shop::DEMO_PASSWORD);
     println!("doors:   places from {} (in {} s), the sale opens at {} (in {} s)", sale.prequeue_at, until(sale.prequeue_at), sale.opens_at, until(sale.opens_at));
     println!("rules:   {} entries a minute, {} visitors at once, {} seats a fan", sale.rate_per_minute, sale.capacity, sale.seats_per_fan);
     if options.crowd > 0 {

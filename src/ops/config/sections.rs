@@ -1,6 +1,6 @@
 //! The sections of the configuration file, each a type. What a key means is said in `config/stagedoor.toml`.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
