@@ -4,6 +4,18 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::kernel::{Money, PerformanceId, SaleId};
 
+mod generate;
+mod plan;
+mod plan_document;
+mod plan_errors;
+mod plan_pretix;
+mod plan_rows;
+mod seat;
+
+pub use generate::{VenueKind, generate};
+pub use plan::{Attribute, Plan, PlanError, PlanErrors, SeatLabel};
+pub use seat::{SeatIx, SeatState, SeatStates};
+
 /// What a promoter decides about the seats of one performance.
 #[derive(Clone, Debug)]
 pub struct Config {
