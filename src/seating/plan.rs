@@ -37,6 +37,8 @@ pub struct Plan {
 #[derive(Debug)]
 struct PlanSeat {
     guid: Arc<str>,
+    /// As a JSON string, with its quotation marks.
+    guid_json: Box<str>,
     number: Box<str>,
     row: u32,
     zone: u32,
@@ -44,9 +46,6 @@ struct PlanSeat {
     x: f32,
     y: f32,
     score: f32,
-    /// Which run, and where in it.
-    run: u32,
-    place: u32,
 }
 
 #[derive(Debug)]
@@ -114,6 +113,10 @@ impl Plan {
     /// The `seat_guid`; empty for a seat that is not in this plan, as are the other names.
     pub fn guid(&self, seat: SeatIx) -> &str {
         self.seats.get(seat.at()).map_or("", |it| &it.guid)
+    }
+
+    pub(super) fn guid_json(&self, seat: SeatIx) -> &str {
+        &self.seats[seat.at()].guid_json
     }
 
     /// The price zone: the pretix category's name.
@@ -193,12 +196,6 @@ impl Plan {
         }
     }
 
-    /// The run that the seat stands in, and where in it.
-    pub(super) fn place_of(&self, seat: SeatIx) -> (u32, usize) {
-        let it = &self.seats[seat.at()];
-        (it.run, it.place as usize)
-    }
-
     pub(super) fn compile(document: &Document) -> Self {
         let json = serde_json::to_vec(document).expect("a document of plain structs serialises");
         let digest = digest::digest(&digest::SHA256, &json);
@@ -236,6 +233,7 @@ impl Plan {
                     let at = sum([zone.position, row.position, seat.position]);
                     plan.seats.push(PlanSeat {
                         guid,
+                        guid_json: serde_json::Value::from(seat.seat_guid.as_str()).to_string().into(),
                         number: seat.seat_number.as_str().into(),
                         row: index(plan.rows.len() - 1),
                         zone: zone_index.get(seat.category.as_str()).copied().unwrap_or_default(),
@@ -243,8 +241,6 @@ impl Plan {
                         x: at.0,
                         y: at.1,
                         score: 0.0,
-                        run: 0,
-                        place: 0,
                     });
                 }
                 let places: Vec<(f32, f32)> = plan.seats[first..].iter().map(|seat| (seat.x, seat.y)).collect();
@@ -263,12 +259,8 @@ impl Plan {
     }
 
     fn add_run(&mut self, section: u32, seats: impl Iterator<Item = SeatIx>) {
-        let (start, run) = (index(self.run_seats.len()), index(self.runs.len()));
-        for (place, seat) in seats.enumerate() {
-            self.run_seats.push(seat);
-            let it = &mut self.seats[seat.at()];
-            (it.run, it.place) = (run, index(place));
-        }
+        let start = index(self.run_seats.len());
+        self.run_seats.extend(seats);
         self.runs.push(Run { start, end: index(self.run_seats.len()), section, score_min: 0.0, centre: (0.0, 0.0), radius: 0.0 });
     }
 

@@ -28,6 +28,7 @@ pub(super) struct Zone {
 }
 
 #[derive(Clone, Debug, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the format's names")]
 pub(super) struct Row {
     pub(super) row_number: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,6 +40,7 @@ pub(super) struct Row {
 }
 
 #[derive(Clone, Debug, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the format's names")]
 pub(super) struct Seat {
     pub(super) seat_guid: String,
     pub(super) seat_number: String,

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 /// A seat of one plan: its place in the order in which the plan's file names the seats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct SeatIx(pub u32);
 
@@ -15,10 +15,11 @@ impl SeatIx {
 }
 
 /// Whose a seat is now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum SeatState {
+    #[default]
     Free = 0,
     /// By a fan who is choosing or paying.
     Held = 1,
