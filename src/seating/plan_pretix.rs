@@ -1,0 +1,242 @@
+//! The pretix seating plan JSON: its shape, and everything that can be wrong with a file.
+//!
+//! Editors differ in what they write besides (`uuid`, `start_at`, ...); such keys are passed over. What is read is read
+//! strictly. A pretix *zone* is a section here, its *category* a price zone. `attributes` on a seat is an extension.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::{Map, Value};
+
+use super::{
+    plan_document::{Area, AreaText, Attribute, Category, Circle, Document, Ellipse, Point, Polygon, Row, Seat, Zone},
+    plan_errors::{At, PlanErrors, syntax_error},
+};
+
+/// More seats than this are not a venue but a mistake.
+pub(super) const SEATS_MAX: usize = 100_000;
+const TEXT_MAX: usize = 64;
+const AREA_TEXT_MAX: usize = 256;
+const AREAS_MAX: usize = 10_000;
+const POINTS_MAX: usize = 10_000;
+const CATEGORIES_MAX: usize = 1_000;
+const JSON_BYTES_MAX: usize = 64 << 20;
+
+/// Reads a file, or says everything that is wrong with it.
+pub(super) fn read(json: &str) -> Result<Document, PlanErrors> {
+    let mut errors = PlanErrors::default();
+    if json.len() > JSON_BYTES_MAX {
+        errors.add(&At::ROOT, format!("the file is larger than {} MiB", JSON_BYTES_MAX >> 20));
+        return Err(errors);
+    }
+    let value: Value = match serde_json::from_str(json) {
+        Ok(value) => value,
+        Err(error) => return Err(syntax_error(json, &error)),
+    };
+    let document = Reader { errors: &mut errors, categories: HashSet::new(), guids: HashMap::new() }.document(&value);
+    match document {
+        Some(document) if errors.is_empty() => Ok(document),
+        _ => Err(errors),
+    }
+}
+
+struct Reader<'e, 'v> {
+    errors: &'e mut PlanErrors,
+    categories: HashSet<&'v str>,
+    /// Where each guid was first seen: zone, row, seat.
+    guids: HashMap<&'v str, [usize; 3]>,
+}
+
+impl<'v> Reader<'_, 'v> {
+    fn document(&mut self, value: &'v Value) -> Option<Document> {
+        let root = At::ROOT;
+        let map = self.errors.object(value, &root)?;
+        let name = self.errors.text(map, "name", &root, TEXT_MAX);
+        let categories = self.categories(map);
+        let (all_zones, mut zones) = (root.key("zones"), Vec::new());
+        for (z, zone) in self.errors.list(map, "zones", &root).iter().enumerate() {
+            zones.extend(self.zone(zone, &all_zones.index(z), z));
+        }
+        let seats: usize = zones.iter().flat_map(|zone: &Zone| &zone.rows).map(|row| row.seats.len()).sum();
+        if seats == 0 && self.errors.is_empty() {
+            self.errors.add(&root.key("zones"), "the plan has no seat".into());
+        }
+        if self.guids.len() > SEATS_MAX {
+            self.errors.add(&root.key("zones"), format!("the plan has more than {SEATS_MAX} seats"));
+        }
+        let size = match map.get("size") {
+            None | Some(Value::Null) => Document::extent(&zones),
+            Some(size) => self.errors.size(size, &root.key("size"))?,
+        };
+        Some(Document { name: name?, categories, zones, size })
+    }
+
+    fn categories(&mut self, map: &'v Map<String, Value>) -> Vec<Category> {
+        let (root, mut read) = (At::ROOT, Vec::new());
+        let all = root.key("categories");
+        let list = self.errors.list(map, "categories", &root);
+        if list.len() > CATEGORIES_MAX {
+            self.errors.add(&all, format!("more than {CATEGORIES_MAX} categories"));
+        }
+        for (c, category) in list.iter().enumerate().take(CATEGORIES_MAX) {
+            let at = all.index(c);
+            let Some(map) = self.errors.object(category, &at) else { continue };
+            let color = self.errors.color(map, "color", &at);
+            let Some(name) = self.errors.text(map, "name", &at, TEXT_MAX) else { continue };
+            if name.is_empty() {
+                self.errors.add(&at.key("name"), "must not be empty".into());
+            }
+            let twice = map.get("name").and_then(Value::as_str).is_some_and(|it| !self.categories.insert(it));
+            if twice {
+                self.errors.add(&at.key("name"), format!("{name:?} is used twice"));
+            }
+            read.push(Category { name, color });
+        }
+        read
+    }
+
+    fn zone(&mut self, value: &'v Value, at: &At<'_>, z: usize) -> Option<Zone> {
+        let map = self.errors.object(value, at)?;
+        let name = self.errors.text_or_none(map, "name", at, TEXT_MAX).unwrap_or_default();
+        let position = self.errors.point_in(map, "position", at);
+        let (all_rows, all_areas) = (at.key("rows"), at.key("areas"));
+        let mut rows = Vec::new();
+        for (r, row) in self.errors.list(map, "rows", at).iter().enumerate() {
+            rows.extend(self.row(row, &all_rows.index(r), [z, r]));
+        }
+        let areas = match map.get("areas") {
+            None | Some(Value::Null) => &[][..],
+            Some(_) => self.errors.list(map, "areas", at),
+        };
+        if areas.len() > AREAS_MAX {
+            self.errors.add(&all_areas, format!("more than {AREAS_MAX} areas"));
+        }
+        let areas = areas.iter().take(AREAS_MAX).enumerate().filter_map(|(a, area)| self.area(area, &all_areas.index(a))).collect();
+        Some(Zone { name, position: position?, rows, areas })
+    }
+
+    fn row(&mut self, value: &'v Value, at: &At<'_>, [z, r]: [usize; 2]) -> Option<Row> {
+        let map = self.errors.object(value, at)?;
+        let row_number = self.errors.text(map, "row_number", at, TEXT_MAX);
+        let row_label = self.errors.text_or_none(map, "row_label", at, TEXT_MAX);
+        let row_number_position = self.errors.text_or_none(map, "row_number_position", at, TEXT_MAX);
+        let position = if map.contains_key("position") { self.errors.point_in(map, "position", at) } else { Some(Point::default()) };
+        let all = at.key("seats");
+        let mut seats = Vec::new();
+        for (s, seat) in self.errors.list(map, "seats", at).iter().enumerate() {
+            if self.guids.len() > SEATS_MAX {
+                break;
+            }
+            seats.extend(self.seat(seat, &all.index(s), [z, r, s]));
+        }
+        Some(Row { row_number: row_number?, row_label, row_number_position, position: position?, seats })
+    }
+
+    fn seat(&mut self, value: &'v Value, at: &At<'_>, place: [usize; 3]) -> Option<Seat> {
+        let map = self.errors.object(value, at)?;
+        let seat_guid = self.errors.text(map, "seat_guid", at, TEXT_MAX);
+        if let Some(guid) = map.get("seat_guid").and_then(Value::as_str) {
+            if guid.is_empty() {
+                self.errors.add(&at.key("seat_guid"), "must not be empty".into());
+            } else if let Some([z, r, s]) = self.guids.insert(guid, place) {
+                let message = format!("{guid:?} is used twice, first at zones[{z}].rows[{r}].seats[{s}]");
+                self.errors.add(&at.key("seat_guid"), message);
+                self.guids.insert(guid, [z, r, s]);
+            }
+        }
+        let seat_number = self.errors.text(map, "seat_number", at, TEXT_MAX);
+        let category = self.errors.text(map, "category", at, TEXT_MAX);
+        if let Some(name) = &category
+            && !self.categories.contains(name.as_str())
+        {
+            self.errors.add(&at.key("category"), format!("{name:?} is not one of the plan's categories"));
+        }
+        let position = self.errors.point_in(map, "position", at);
+        let radius = map.get("radius").filter(|it| !it.is_null()).and_then(|it| self.errors.coordinate(it, &at.key("radius")));
+        let attributes = self.attributes(map, at);
+        Some(Seat { seat_guid: seat_guid?, seat_number: seat_number?, position: position?, category: category?, radius, attributes })
+    }
+
+    fn attributes(&mut self, map: &'v Map<String, Value>, at: &At<'_>) -> Vec<Attribute> {
+        let all = at.key("attributes");
+        let list = match map.get("attributes") {
+            None | Some(Value::Null) => return Vec::new(),
+            Some(_) => self.errors.list(map, "attributes", at),
+        };
+        let mut read = Vec::new();
+        for (a, name) in list.iter().enumerate() {
+            match name.as_str().and_then(Attribute::from_name) {
+                Some(attribute) if read.contains(&attribute) => {}
+                Some(attribute) => read.push(attribute),
+                None => self.errors.add(&all.index(a), "must be accessible, companion, restricted_view or aisle".into()),
+            }
+        }
+        read
+    }
+
+    fn area(&mut self, value: &'v Value, at: &At<'_>) -> Option<Area> {
+        let map = self.errors.object(value, at)?;
+        let position = self.errors.point_in(map, "position", at);
+        let rotation =
+            map.get("rotation").filter(|it| !it.is_null()).map_or(Some(0.0), |it| self.errors.coordinate(it, &at.key("rotation")));
+        let mut area = Area {
+            color: self.errors.color(map, "color", at),
+            border_color: self.errors.color(map, "border_color", at),
+            ..Area::default()
+        };
+        // Before areas had shapes they were rectangles with `width`, `height` and a plain `text`.
+        if !map.contains_key("shape") {
+            let size = self.errors.size(value, at)?;
+            area.shape = "rectangle";
+            area.rectangle = Some(size);
+            area.text = self.errors.text_or_none(map, "text", at, AREA_TEXT_MAX).filter(|text| !text.is_empty()).map(|text| AreaText {
+                position: Point { x: size.width / 2.0, y: size.height / 2.0 },
+                color: None,
+                text,
+                size: None,
+            });
+            return Some(Area { position: position?, rotation: rotation?, ..area });
+        }
+        let shape = self.errors.text(map, "shape", at, TEXT_MAX)?;
+        area.shape = ["rectangle", "circle", "ellipse", "polygon", "text"].into_iter().find(|known| *known == shape).or_else(|| {
+            self.errors.add(&at.key("shape"), format!("{shape:?} is not rectangle, circle, ellipse, polygon or text"));
+            None
+        })?;
+        let own = at.key(area.shape);
+        match area.shape {
+            "rectangle" => area.rectangle = Some(self.errors.size_in(map, "rectangle", at)?),
+            "circle" => {
+                let circle = self.errors.object_in(map, "circle", at)?;
+                area.circle = Some(Circle { radius: self.errors.coordinate_in(circle, "radius", &own)? });
+            }
+            "ellipse" => {
+                let ellipse = self.errors.object_in(map, "ellipse", at)?;
+                area.ellipse = Some(Ellipse { radius: self.errors.point_in(ellipse, "radius", &own)? });
+            }
+            "polygon" => {
+                let polygon = self.errors.object_in(map, "polygon", at)?;
+                let (list, all) = (self.errors.list(polygon, "points", &own), own.key("points"));
+                if list.len() > POINTS_MAX {
+                    self.errors.add(&all, format!("more than {POINTS_MAX} points"));
+                }
+                let points =
+                    list.iter().take(POINTS_MAX).enumerate().filter_map(|(p, point)| self.errors.point(point, &all.index(p))).collect();
+                area.polygon = Some(Polygon { points });
+            }
+            _ => {}
+        }
+        area.text = self.area_text(map, at, area.shape == "text");
+        Some(Area { position: position?, rotation: rotation?, ..area })
+    }
+
+    fn area_text(&mut self, map: &'v Map<String, Value>, at: &At<'_>, required: bool) -> Option<AreaText> {
+        if !required && map.get("text").is_none_or(Value::is_null) {
+            return None;
+        }
+        let own = at.key("text");
+        let map = self.errors.object_in(map, "text", at)?;
+        let text = self.errors.text(map, "text", &own, AREA_TEXT_MAX)?;
+        let position = if map.contains_key("position") { self.errors.point_in(map, "position", &own)? } else { Point::default() };
+        let size = map.get("size").filter(|it| !it.is_null()).and_then(|it| self.errors.coordinate(it, &own.key("size")));
+        (required || !text.is_empty()).then(|| AreaText { position, color: self.errors.color(map, "color", &own), text, size })
+    }
+}
