@@ -21,7 +21,7 @@ const BOARD_EVERY: Duration = Duration::from_secs(1);
 /// Ended visits that wait for the next tick at most; those beyond it end when their pass expires.
 const ENDED_MAX: usize = 65_536;
 /// How long the board says why the wait has grown.
-const REASON_LASTS: Duration = Duration::from_secs(300);
+const REASON_LASTS: Duration = Duration::from_mins(5);
 
 /// What the gatekeeper remembers from tick to tick.
 #[derive(Debug, Default)]

@@ -461,10 +461,10 @@ impl WaitingRoom {
         }
         let Some(number) = line_number(token) else { return Ok(EnterOutcome::NotCalledYet(self.place(token))) };
         let at = self.moment();
-        let ask = EntryAsk { number, subject: token.subject_hash, visit: VisitId::random(self.entropy.as_ref()) };
+        let ask = EntryAsk { number, visit: VisitId::random(self.entropy.as_ref()) };
         let visit = match self.store.reserve(&ask, at).await? {
             Reservation::Reserved => {
-                self.write(Event::Entered { number, subject: ask.subject, visit: ask.visit }).await?;
+                self.write(Event::Entered { number, subject: token.subject_hash, visit: ask.visit }).await?;
                 ask.visit
             }
             Reservation::Inside { visit } => visit,

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 /// How far behind the last called number presence is taken down; it bounds the memory too.
 const NEAR: u32 = 4_096;
 /// Not heard of for so long counts as gone.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Default)]
 pub(super) struct Presence {

@@ -11,8 +11,10 @@ use crate::kernel::Timestamp;
 /// Ends of the age classes in seconds after the call; the call window closes the last one that it reaches.
 const EDGES_S: [f64; 14] = [1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 18.0, 27.0, 40.0, 60.0, 90.0, 135.0, 200.0];
 const CLASSES: usize = EDGES_S.len() + 1;
-/// Before anything is measured: everybody comes, a quarter of those awaited each second.
+/// Before anything is measured nearly everybody comes, at first a quarter of those awaited each second.
 const PRIOR_HAZARD_PER_S: f64 = 0.25;
+/// After this age a class that has not been observed is taken to be half as lively as the one before it.
+const SETTLED_S: f64 = 12.0;
 /// As many observed fans outweigh the assumption.
 const PRIOR_WEIGHT: f64 = 5.0;
 /// Observations fade so that each class remembers about so many fans.
@@ -27,8 +29,7 @@ struct Class {
 }
 
 impl Class {
-    fn hazard(&self, length_s: f64) -> f64 {
-        let prior = 1.0 - (-PRIOR_HAZARD_PER_S * length_s).exp();
+    fn hazard(&self, prior: f64) -> f64 {
         (self.came + prior * PRIOR_WEIGHT) / (self.awaited + PRIOR_WEIGHT)
     }
 
@@ -74,7 +75,7 @@ pub(super) struct Outlook {
 
 impl ShowUp {
     pub(super) fn new(window: Duration) -> Self {
-        let outlook = Outlook { share: 1.0, lead_s: 1.0 / PRIOR_HAZARD_PER_S, coming: 0.0 };
+        let outlook = Outlook { share: 1.0, lead_s: 0.0, coming: 0.0 };
         let mut new =
             Self { window_s: window.as_secs_f64().max(1.0), classes: [Class::default(); CLASSES], cohorts: VecDeque::new(), outlook };
         new.outlook = new.look();
@@ -141,16 +142,31 @@ impl ShowUp {
         self.cohorts.get_mut(after.checked_sub(1)?)
     }
 
+    /// Of those awaited at the beginning of each age class, the share that comes within it. What is not known of a class
+    /// is guessed from the one before.
+    fn hazards(&self) -> [f64; CLASSES] {
+        let mut per_s = PRIOR_HAZARD_PER_S;
+        std::array::from_fn(|class| {
+            let (from, to) = bounds(class, self.window_s);
+            let length_s = to - from;
+            if length_s <= 0.0 {
+                return 0.0;
+            }
+            let prior_per_s = if from >= SETTLED_S { per_s / 2.0 } else { per_s };
+            let hazard = self.classes[class].hazard(1.0 - (-prior_per_s * length_s).exp()).min(0.999);
+            per_s = -(1.0 - hazard).ln() / length_s;
+            hazard
+        })
+    }
+
     fn look(&self) -> Outlook {
         let (mut awaited, mut came, mut age_sum) = (1.0, 0.0, 0.0);
-        for class in 0..CLASSES {
+        for (class, hazard) in self.hazards().into_iter().enumerate() {
             let (from, to) = bounds(class, self.window_s);
-            let now = awaited * self.classes[class].hazard(to - from);
-            if to > from {
-                came += now;
-                age_sum += now * (from + to) / 2.0;
-                awaited -= now;
-            }
+            let now = awaited * hazard;
+            came += now;
+            age_sum += now * (from + to) / 2.0;
+            awaited -= now;
         }
         Outlook { share: f64::clamp(came, SHARE_MIN, 1.0), lead_s: age_sum / f64::max(came, 1e-9), coming: 0.0 }
     }
@@ -158,9 +174,7 @@ impl ShowUp {
     fn look_at(&self, now: Timestamp) -> Outlook {
         // The share of those awaited at the beginning of each class who will yet come.
         let mut yet = [0.0; CLASSES + 1];
-        for class in (0..CLASSES).rev() {
-            let (from, to) = bounds(class, self.window_s);
-            let hazard = if to > from { self.classes[class].hazard(to - from) } else { 0.0 };
+        for (class, hazard) in self.hazards().into_iter().enumerate().rev() {
             yet[class] = hazard + (1.0 - hazard) * yet[class + 1];
         }
         let coming = self.cohorts.iter().map(|cohort| {
@@ -202,10 +216,10 @@ mod tests {
     #[test]
     fn at_first_everybody_is_expected() {
         let mut show_up = ShowUp::new(Duration::from_mins(3));
-        assert!(show_up.outlook().share > 0.99);
+        assert!(show_up.outlook().share > 0.95);
         show_up.called(at(0.0), 40);
         show_up.observe(at(0.1));
-        assert!((39.0..=40.0).contains(&show_up.outlook().coming));
+        assert!((38.0..=40.0).contains(&show_up.outlook().coming));
     }
 
     #[test]

@@ -48,8 +48,7 @@ pub(super) fn subject_hash(keys: &MacKeys, sale: &SaleId, who: &Subject) -> u64 
 
 /// Eight bytes that stand for the sale in its tokens.
 pub(super) fn sale_hash(sale: &SaleId) -> [u8; 8] {
-    let [a, b, c, d, e, f, g, h, ..] = sha256(sale.as_str().as_bytes());
-    [a, b, c, d, e, f, g, h]
+    *sha256(sale.as_str().as_bytes()).first_chunk().expect("32 bytes hold 8")
 }
 
 impl QueueToken {

@@ -186,7 +186,9 @@ mod tests {
     fn those_who_left_are_not_counted_when_calling() {
         let mut fans = Fans::new();
         (1..=10).for_each(|subject| fans.push(subject, 0));
-        [2, 3, 5].into_iter().for_each(|number| fans.set_left(number));
+        for number in [2, 3, 5] {
+            fans.set_left(number);
+        }
         assert_eq!((fans.reach(0, 1), fans.reach(0, 2), fans.reach(0, 3), fans.reach(4, 9)), (1, 4, 6, 10));
         assert_eq!((fans.in_line(0, 4), fans.in_line(0, 99), fans.in_line(20, 10)), (2, 7, 0));
     }

@@ -335,7 +335,9 @@ impl State {
                 if *first != self.fans.issued() + 1 {
                     return Err(StoreError::Parted("the numbers of a group do not follow on"));
                 }
-                joins.iter().for_each(|join| self.fans.push(join.subject, join.joined_at.as_millis()));
+                for join in joins {
+                    self.fans.push(join.subject, join.joined_at.as_millis());
+                }
                 Ok(())
             }
             Record::Event { at: when, event } => self.happened(event, *when, config, at),
@@ -417,5 +419,16 @@ impl State {
             OperatorCommand::Close => self.settings.closed = true,
             OperatorCommand::RevokePasses => self.settings.pass_generation += 1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::waiting_room::store::contract;
+
+    #[tokio::test]
+    async fn it_is_an_engine() {
+        contract::holds(|config| MemoryStore::new(config, contract::at(0))).await;
     }
 }

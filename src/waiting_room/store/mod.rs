@@ -1,5 +1,7 @@
 //! The engine: fast memory of what the journal holds, and the one place where a slot is taken.
 
+#[cfg(test)]
+pub(super) mod contract;
 mod fans;
 mod memory;
 
@@ -41,7 +43,6 @@ pub(super) enum Standing {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EntryAsk {
     pub number: u32,
-    pub subject: u64,
     /// The name of the visit if she gets in.
     pub visit: VisitId,
 }

@@ -1,0 +1,194 @@
+//! What every engine must do, whatever it is made of. `make` gives an engine that knows nothing yet.
+
+use std::time::Duration;
+
+use super::*;
+use crate::{
+    kernel::{Entropy, SeededEntropy},
+    waiting_room::{
+        Config, OperatorCommand,
+        journal::{Event, Join},
+    },
+};
+
+/// A door for `capacity` visitors at 60 a minute, call window 60 s, pass 120 s, visit 10 min.
+pub(crate) fn config(capacity: u32) -> Config {
+    Config {
+        sale: "contract".parse().unwrap(),
+        prequeue_at: Timestamp::from_secs(0),
+        opens_at: Timestamp::from_secs(1),
+        closes_at: Timestamp::from_secs(1_000_000),
+        rate_per_minute: 60,
+        capacity,
+        burst: Some(3),
+        call_window: Duration::from_mins(1),
+        returner_share: 0.25,
+        pass_life: Duration::from_mins(2),
+        visit_max: Duration::from_mins(10),
+        max_fans: 1_000,
+        issuer: "https://tickets.example".into(),
+        watchers_max: 10,
+    }
+}
+
+pub(crate) fn at(seconds: u64) -> Moment {
+    Moment { now: Timestamp::from_secs(i64::try_from(seconds).unwrap()), monotonic: Duration::from_secs(seconds) }
+}
+
+fn event(seconds: u64, event: Event) -> Record {
+    Record::Event { at: at(seconds).now, event }
+}
+
+fn joins(first: u32, subjects: std::ops::Range<u64>) -> Record {
+    Record::Joins { first, joins: subjects.map(|subject| Join { subject, joined_at: at(1).now }).collect() }
+}
+
+fn called(seconds: u64, from: u32, upto: u32) -> Record {
+    event(seconds, Event::Called { from, upto, ends_at: at(seconds + 60).now })
+}
+
+fn ordered(seconds: u64, command: OperatorCommand) -> Record {
+    event(seconds, Event::Operator { command })
+}
+
+struct Door<S>(S, SeededEntropy);
+
+impl<S: QueueStore> Door<S> {
+    async fn apply(&self, seconds: u64, records: &[Record]) {
+        self.0.apply(records, at(seconds)).await.unwrap();
+    }
+
+    async fn ask(&self, seconds: u64, number: u32) -> (VisitId, Reservation) {
+        let visit = VisitId::random(&self.1 as &dyn Entropy);
+        let ask = EntryAsk { number, visit };
+        (visit, self.0.reserve(&ask, at(seconds)).await.unwrap())
+    }
+
+    /// Enters and writes it down.
+    async fn enter(&self, seconds: u64, number: u32) -> VisitId {
+        let (visit, reservation) = self.ask(seconds, number).await;
+        assert_eq!(reservation, Reservation::Reserved, "number {number} at {seconds}");
+        self.apply(seconds, &[event(seconds, Event::Entered { number, subject: u64::from(number), visit })]).await;
+        visit
+    }
+}
+
+pub(crate) async fn holds<S: QueueStore>(make: impl Fn(Config) -> S) {
+    let door = |capacity| Door(make(config(capacity)), SeededEntropy::new(1));
+    one_subject_has_one_number(&door(9)).await;
+    what_does_not_follow_on_is_refused(&door(9)).await;
+    the_door_is_exact(&door(2)).await;
+    a_slot_comes_back_once(&door(1)).await;
+    a_place_runs_its_course(&door(9)).await;
+    a_pause_stops_the_windows(&door(9)).await;
+    a_payment_keeps_the_slot(&door(9)).await;
+    revoked_passes_open_nothing(&door(9)).await;
+}
+
+async fn one_subject_has_one_number<S: QueueStore>(door: &Door<S>) {
+    door.apply(1, &[joins(1, 100..103)]).await;
+    let (issued, found) = door.0.find(&[102, 100, 999]).await.unwrap();
+    let numbers: Vec<_> = found.iter().map(|f| f.map(|f| (f.number, f.left))).collect();
+    assert_eq!((issued, numbers), (3, vec![Some((3, false)), Some((1, false)), None]));
+    door.apply(2, &[event(2, Event::Left { number: 1 }), joins(4, 100..101)]).await;
+    let (_, found) = door.0.find(&[100]).await.unwrap();
+    assert_eq!(found[0].map(|f| (f.number, f.left)), Some((4, false)), "who left and joins again stands at the end");
+    assert_eq!((door.0.standing(1, at(3)), door.0.standing(4, at(3))), (Standing::Left, Standing::Waiting));
+}
+
+async fn what_does_not_follow_on_is_refused<S: QueueStore>(door: &Door<S>) {
+    door.apply(1, &[joins(1, 1..4), called(1, 0, 2)]).await;
+    for wrong in [joins(3, 9..10), joins(5, 9..10), called(2, 1, 3), called(2, 2, 4), called(2, 2, 1)] {
+        assert!(matches!(door.0.apply(std::slice::from_ref(&wrong), at(2)).await, Err(StoreError::Parted(_))), "{wrong:?}");
+    }
+    assert_eq!((door.0.now_serving(), door.0.find(&[]).await.unwrap().0), (2, 3));
+}
+
+async fn the_door_is_exact<S: QueueStore>(door: &Door<S>) {
+    door.apply(1, &[joins(1, 1..9), called(1, 0, 6)]).await;
+    assert_eq!(door.ask(20, 7).await.1, Reservation::NotCalledYet);
+    assert_eq!(door.ask(20, 700).await.1, Reservation::NotCalledYet);
+    let (first, _) = door.ask(20, 1).await;
+    assert_eq!(door.ask(20, 1).await.1, Reservation::NoRoom, "her entry is being written down");
+    door.apply(20, &[event(20, Event::Entered { number: 1, subject: 1, visit: first })]).await;
+    assert_eq!(door.ask(21, 1).await.1, Reservation::Inside { visit: first });
+    door.enter(21, 2).await;
+    assert_eq!(door.ask(22, 4).await.1, Reservation::NoRoom, "capacity");
+    assert_eq!(door.ask(23, 3).await.1, Reservation::NoRoom, "capacity");
+    let ended = door.0.end_visits(&[first], at(24).now).await.unwrap();
+    assert_eq!(ended, [EndedVisit { visit: first, number: 1 }]);
+    assert_eq!(door.ask(24, 3).await.1, Reservation::NoRoom, "its end is not written down yet");
+    door.apply(24, &[event(24, Event::VisitEnded { number: 1, visit: first })]).await;
+    assert_eq!(door.ask(25, 4).await.1, Reservation::NoRoom, "the slot is kept for number 3");
+    let (given_back, _) = door.ask(26, 3).await;
+    door.0.give_back(given_back).await.unwrap();
+    door.enter(26, 3).await;
+    assert_eq!(door.0.counts(at(26)).active, 2);
+    assert_eq!(door.ask(27, 1).await.1, Reservation::Left);
+}
+
+async fn a_slot_comes_back_once<S: QueueStore>(door: &Door<S>) {
+    door.apply(1, &[joins(1, 1..4), called(1, 0, 3)]).await;
+    let visit = door.enter(10, 1).await;
+    // The pass ends at 130 s; its verifiers may accept it for five seconds more.
+    assert!(door.0.end_visits(&[], at(135).now).await.unwrap().is_empty());
+    let ended = door.0.end_visits(&[visit], at(136).now).await.unwrap();
+    assert_eq!(ended.len(), 1);
+    assert!(door.0.end_visits(&[visit], at(137).now).await.unwrap().is_empty(), "it is ending already");
+    assert!(!door.0.is_inside(visit, 0));
+    assert_eq!(door.0.grant_pass(visit, at(137).now).await.unwrap(), None);
+    door.0.reopen_visits(&ended).await.unwrap();
+    assert!(door.0.is_inside(visit, 0), "its end could not be written down");
+    let ended = door.0.end_visits(&[visit], at(138).now).await.unwrap();
+    let record = event(138, Event::VisitEnded { number: 1, visit });
+    door.apply(138, &[record.clone(), record]).await;
+    door.0.reopen_visits(&ended).await.unwrap();
+    let counts = door.0.counts(at(138));
+    assert_eq!((counts.active, counts.ended_total, door.0.is_inside(visit, 0)), (0, 1, false));
+}
+
+async fn a_place_runs_its_course<S: QueueStore>(door: &Door<S>) {
+    door.apply(1, &[joins(1, 1..5)]).await;
+    assert_eq!(door.0.standing(1, at(2)), Standing::Waiting);
+    door.apply(2, &[called(2, 0, 2)]).await;
+    assert_eq!(door.0.standing(2, at(62)), Standing::Called { ends_at: at(62).now });
+    assert_eq!(door.0.standing(2, at(63)), Standing::PassedOver);
+    assert_eq!((door.0.counts(at(63)).passed_over, door.0.counts(at(63)).waiting), (2, 2));
+    let visit = door.enter(100, 2).await;
+    assert_eq!(door.0.standing(2, at(100)), Standing::Entered);
+    assert_eq!(door.0.counts(at(100)).passed_over, 1);
+    door.apply(101, &[event(101, Event::VisitEnded { number: 2, visit })]).await;
+    assert_eq!(door.0.standing(2, at(101)), Standing::Left);
+}
+
+async fn a_pause_stops_the_windows<S: QueueStore>(door: &Door<S>) {
+    door.apply(1, &[joins(1, 1..5), called(1, 0, 1)]).await;
+    door.apply(31, &[ordered(31, OperatorCommand::Pause)]).await;
+    assert_eq!(door.ask(40, 1).await.1, Reservation::NoRoom);
+    assert!(matches!(door.0.standing(1, at(500)), Standing::Called { .. }));
+    assert!(!door.0.situation(at(500)).await.unwrap().calling);
+    door.apply(531, &[ordered(531, OperatorCommand::Resume)]).await;
+    assert_eq!(door.0.standing(1, at(540)), Standing::Called { ends_at: at(561).now });
+    assert_eq!(door.0.standing(1, at(562)), Standing::PassedOver);
+}
+
+async fn a_payment_keeps_the_slot<S: QueueStore>(door: &Door<S>) {
+    door.apply(1, &[joins(1, 1..5), called(1, 0, 1)]).await;
+    let visit = door.enter(10, 1).await;
+    let grant = door.0.grant_pass(visit, at(600).now).await.unwrap().unwrap();
+    assert_eq!(grant.expires_at, at(610).now, "not beyond the longest visit");
+    assert_eq!(door.0.grant_pass(visit, at(610).now).await.unwrap(), None);
+    door.0.keep_visit(visit, at(700).now);
+    assert_eq!(door.0.grant_pass(visit, at(620).now).await.unwrap().unwrap().expires_at, at(700).now);
+    assert!(door.0.end_visits(&[], at(705).now).await.unwrap().is_empty());
+    assert_eq!(door.0.end_visits(&[], at(706).now).await.unwrap().len(), 1);
+}
+
+async fn revoked_passes_open_nothing<S: QueueStore>(door: &Door<S>) {
+    door.apply(1, &[joins(1, 1..5), called(1, 0, 1)]).await;
+    let visit = door.enter(10, 1).await;
+    let before = door.0.grant_pass(visit, at(11).now).await.unwrap().unwrap().generation;
+    door.apply(12, &[ordered(12, OperatorCommand::RevokePasses)]).await;
+    let after = door.0.grant_pass(visit, at(13).now).await.unwrap().unwrap().generation;
+    assert!(!door.0.is_inside(visit, before) && door.0.is_inside(visit, after));
+}
