@@ -1,1 +1,13 @@
-fn main() {}
+//! The house as its visitors find it: the real binary, spoken to over HTTP, killed and started again.
+
+#![expect(clippy::unwrap_used, reason = "in a test a broken expectation is the result")]
+#![expect(unreachable_pub, reason = "a test binary has no outside; `pub` marks what the files share")]
+
+mod architecture;
+mod bad_input;
+mod evidence;
+mod fan;
+mod faults;
+mod journeys;
+mod sale;
+mod world;

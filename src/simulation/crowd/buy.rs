@@ -120,7 +120,14 @@ impl Fan {
                     let order: Order = self.read("order", &answer)?;
                     self.outcome(order).await?
                 }
-                StatusCode::PAYMENT_REQUIRED => "declined".into(),
+                StatusCode::PAYMENT_REQUIRED => {
+                    let problem: Problem = self.read("order", &answer)?;
+                    match problem.order {
+                        Some(order) => self.outcome(order).await?,
+                        None => "declined".into(),
+                    }
+                }
+                StatusCode::CONFLICT if kind_of(&answer) == "limit-reached" => return Ok(Ending::NothingSuitable),
                 StatusCode::CONFLICT => {
                     self.shared.notebook.conflict();
                     match self.get_seats(venue).await? {

@@ -248,7 +248,8 @@ impl Fan {
                     }
                 }
                 "not-called-yet" => {}
-                _ => return Ok(Some(Ending::SoldOut)),
+                "closed" => return Ok(Some(Ending::SoldOut)),
+                _ => return Err(self.refusal("enter", &answer)),
             }
             if self.board.borrow().is_over() {
                 return Ok(Some(Ending::SoldOut));

@@ -31,6 +31,9 @@ pub(super) struct Problem {
     pub(super) place: Option<Place>,
     #[serde(default)]
     pub(super) alternatives: Vec<Vec<String>>,
+    /// Of a declined payment.
+    #[serde(default)]
+    pub(super) order: Option<Order>,
 }
 
 #[derive(Deserialize)]

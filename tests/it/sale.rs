@@ -1,0 +1,114 @@
+//! A whole sale: two thousand fans, five hundred seats, and an auditor who finds nothing.
+
+use std::{sync::Arc, time::Duration};
+
+use stagedoor::{
+    kernel::Clock,
+    platform::lifecycle::Lifecycle,
+    simulation::{
+        auditor::audit,
+        crowd::{self, CrowdConfig, CrowdReport, Pace},
+    },
+};
+
+use crate::{
+    evidence::{gather, held_after},
+    fan::Fan,
+    world::{Scene, World},
+};
+
+/// The customer who is inside all the time and reads the seat map; the crowd comes after her.
+pub const OBSERVER: u32 = 1;
+
+/// A crowd of `fans` at this house.
+pub fn crowd_of(world: &World, fans: u32, seed: u64, arrive_within: Duration) -> CrowdConfig {
+    CrowdConfig {
+        base: world.base.clone(),
+        sale: world.sale.clone(),
+        fans,
+        seed,
+        handoff: world.handoff(),
+        arrive_within,
+        first_customer: OBSERVER + 1,
+        pace: Pace::Brisk,
+    }
+}
+
+/// Sends the crowd in; it must have gone home within `patience`.
+pub async fn visit(world: &World, config: CrowdConfig, patience: Duration) -> CrowdReport {
+    let clock: Arc<dyn Clock> = Arc::clone(&world.clock) as Arc<dyn Clock>;
+    let life = Lifecycle::new();
+    let visit = tokio::spawn(crowd::run(config, clock, life.clone()));
+    tokio::select! {
+        () = tokio::time::sleep(patience) => life.stop(),
+        () = async { while !visit.is_finished() { tokio::time::sleep(Duration::from_millis(100)).await } } => {}
+    }
+    let stopped = life.is_stopping();
+    let report = visit.await.unwrap();
+    assert!(!stopped, "the crowd was still there after {patience:?}: {}", summary(&report));
+    report
+}
+
+/// The report without its long lists.
+pub fn summary(report: &CrowdReport) -> String {
+    let mut json = serde_json::to_value(report).unwrap();
+    json.as_object_mut().unwrap().retain(|_, value| !value.is_array());
+    json.to_string()
+}
+
+/// Waits until every hold and every payment that was begun has had its time.
+pub async fn settle(world: &World, observer: &mut Fan) {
+    let longest = Duration::from_secs(u64::from(world.scene.hold_s) + 5);
+    let until = world.clock.monotonic() + longest;
+    while world.clock.monotonic() < until {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        observer.renew(world).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_four_times_the_house_leaves_nothing_that_the_auditor_minds() {
+    let scene = Scene {
+        opens_in: Duration::from_secs(8),
+        rate_per_minute: 3_000,
+        burst: 50,
+        capacity: 150,
+        call_window_s: 6,
+        seats: 500,
+        hold_s: 15,
+        ..Scene::default()
+    };
+    let world = World::open(scene).await;
+    let mut observer = Fan::sign_in(&world, OBSERVER).await;
+    observer.join(&world).await.expect(201);
+    let config = crowd_of(&world, 2_000, 20_261_123, Duration::from_secs(12));
+    let crowd = visit(&world, config, Duration::from_mins(4));
+    let inside = async {
+        observer.enter_within(&world, Duration::from_mins(1)).await;
+        loop {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            observer.renew(&world).await;
+        }
+    };
+    let report = tokio::select! {
+        report = crowd => report,
+        () = inside => unreachable!("the observer stays"),
+    };
+    let said = summary(&report);
+    let crowd_gone = world.clock.now();
+    settle(&world, &mut observer).await;
+    let mut evidence = gather(&world, &observer).await;
+    report.testify(&mut evidence);
+    evidence.settled = true;
+    held_after(crowd_gone.plus(Duration::from_secs(u64::from(world.scene.hold_s))), &world, &observer, &mut evidence).await;
+    let found = audit(&evidence);
+    assert!(found.is_empty(), "{} violations, the first: {:#?}\n{said}", found.len(), &found[..found.len().min(10)]);
+
+    // A sale in which nothing happened would please the auditor too.
+    assert_eq!(report.joined, 2_000, "{said}");
+    assert!(evidence.ledger_booked.len() >= 450, "{} of 500 seats were sold; {said}", evidence.ledger_booked.len());
+    assert!(report.conflicts > 0 && report.orders_by_state.contains_key("declined"), "{said}");
+    assert!(report.active_max <= 150, "{said}");
+    assert_eq!(report.outages, 0, "{said}");
+    world.assert_no_panic();
+}

@@ -1,0 +1,359 @@
+//! A house of its own for each test: the real binary as a child process on free ports, its files in a directory that
+//! goes when the test ends.
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use http::Method;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::json;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
+use stagedoor::{
+    kernel::{Clock, SaleId, SystemClock, Timestamp},
+    platform::http_client::HttpClient,
+    simulation::{auditor::DoorSetting, crowd::HandoffSigner},
+};
+
+pub const SALE: &str = "hero-test";
+pub const PERFORMANCE: &str = "friday";
+/// Customers that the shop knows, numbered from 1.
+pub const CUSTOMERS: u32 = 10_000;
+/// Customer 1's.
+pub const PASSWORD: &str = "a flower for the stage";
+
+const HANDOFF_ISSUER: &str = "https://shop.example";
+const HANDOFF_AUDIENCE: &str = "stagedoor";
+const HANDOFF_SECRET: &str = "the shop and the door share this secret";
+
+/// What kind of sale it is.
+#[derive(Clone, Debug)]
+pub struct Scene {
+    pub prequeue_in: Duration,
+    pub opens_in: Duration,
+    pub rate_per_minute: u32,
+    pub burst: u32,
+    pub capacity: u32,
+    pub call_window_s: u32,
+    pub returner_share: f64,
+    pub pass_life_s: u32,
+    pub visit_max_s: u32,
+    pub seats: u32,
+    pub seats_per_fan: u8,
+    pub hold_s: u32,
+    pub hold_extensions_max: u8,
+}
+
+impl Default for Scene {
+    /// A small theatre whose door is wide open.
+    fn default() -> Self {
+        Self {
+            prequeue_in: Duration::ZERO,
+            opens_in: Duration::ZERO,
+            rate_per_minute: 60_000,
+            burst: 1_000,
+            capacity: 1_000,
+            call_window_s: 180,
+            returner_share: 0.2,
+            pass_life_s: 120,
+            visit_max_s: 600,
+            seats: 300,
+            seats_per_fan: 4,
+            hold_s: 120,
+            hold_extensions_max: 2,
+        }
+    }
+}
+
+/// A running house.
+pub struct World {
+    pub scene: Scene,
+    /// `http://127.0.0.1:PORT` of the public listener.
+    pub base: String,
+    /// That of the private one.
+    pub ops: String,
+    pub sale: SaleId,
+    pub clock: Arc<SystemClock>,
+    pub opens_at: Timestamp,
+    pub client: HttpClient,
+    dir: PathBuf,
+    child: Option<Child>,
+}
+
+impl World {
+    /// Builds the house and waits until it is ready.
+    pub async fn open(scene: Scene) -> Self {
+        let clock = Arc::new(SystemClock::new());
+        let dir = fresh_dir();
+        let (port, ops_port) = free_ports();
+        let now = clock.now();
+        let mut world = Self {
+            base: format!("http://127.0.0.1:{port}"),
+            ops: format!("http://127.0.0.1:{ops_port}"),
+            sale: SALE.parse().unwrap(),
+            opens_at: now.plus(scene.opens_in),
+            client: HttpClient::new(Duration::from_secs(10), 32 << 20),
+            clock,
+            dir,
+            child: None,
+            scene,
+        };
+        make_shop(&world.dir.join("shop.db")).await;
+        fs::write(world.config_file(), world.config(now)).unwrap();
+        world.start().await;
+        world
+    }
+
+    fn config(&self, now: Timestamp) -> String {
+        let Scene { rate_per_minute, burst, capacity, call_window_s, returner_share, pass_life_s, visit_max_s, seats, .. } = self.scene;
+        let Scene { seats_per_fan, hold_s, hold_extensions_max, prequeue_in, .. } = self.scene;
+        let (base, dir) = (&self.base, self.dir.display());
+        let listen = base.trim_start_matches("http://");
+        let ops = self.ops.trim_start_matches("http://");
+        let (prequeue_at, opens_at) = (now.plus(prequeue_in), self.opens_at);
+        let (closes_at, starts_at) = (now.plus(Duration::from_hours(2)), now.plus(Duration::from_hours(48)));
+        format!(
+            r#"
+[server]
+listen = "{listen}"
+ops_listen = "{ops}"
+public_base = "{base}"
+drain_s = 15
+[data]
+dir = "{dir}/data"
+[keys]
+master = "only for this test"
+[log]
+level = "info"
+[shop]
+database_url = "sqlite:{dir}/shop.db"
+[shop.handoff]
+issuer = "{HANDOFF_ISSUER}"
+audience = "{HANDOFF_AUDIENCE}"
+secret = "{HANDOFF_SECRET}"
+[checkout]
+answer_within_ms = 2000
+gateway_deadline_ms = 2000
+authorise_within_s = 10
+[gateway]
+webhook_secret = "whsec_dGhlIGdhdGV3YXkncyBvd24gc2VjcmV0IGZvciB0ZXN0cw=="
+[[sales]]
+id = "{SALE}"
+title = {{ en = "Hero-Lim in test", ko = "시험 공연" }}
+artist = "Hero-Lim"
+prequeue_at = "{prequeue_at}"
+opens_at = "{opens_at}"
+closes_at = "{closes_at}"
+rate_per_minute = {rate_per_minute}
+burst = {burst}
+capacity = {capacity}
+call_window_s = {call_window_s}
+returner_share = {returner_share:?}
+pass_life_s = {pass_life_s}
+visit_max_s = {visit_max_s}
+seats_per_fan = {seats_per_fan}
+hold_s = {hold_s}
+hold_extensions_max = {hold_extensions_max}
+[[sales.performances]]
+id = "{PERFORMANCE}"
+title = {{ en = "Friday" }}
+starts_at = "{starts_at}"
+venue = "Theatre"
+plan = "generate:theatre:{seats}"
+prices = {{ VIP = 198000, R = 165000, S = 143000, A = 121000 }}
+"#
+        )
+    }
+
+    fn config_file(&self) -> PathBuf {
+        self.dir.join("stagedoor.toml")
+    }
+
+    /// The directory of queue, ledger and keys.
+    pub fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    /// Starts the process, anew or again on the same data, and waits until it says that it is ready.
+    pub async fn start(&mut self) {
+        assert!(self.child.is_none(), "one process at a time");
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_stagedoor"))
+            .args(["serve", "--config"])
+            .arg(self.config_file())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+        self.ready(Duration::from_mins(1)).await;
+    }
+
+    async fn ready(&mut self, patience: Duration) {
+        let until = self.clock.monotonic() + patience;
+        let uri: http::Uri = format!("{}/health/ready", self.ops).parse().unwrap();
+        loop {
+            if let Ok(answer) = self.client.call(Method::GET, uri.clone(), &[], Bytes::new()).await
+                && answer.status == 200
+            {
+                return;
+            }
+            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none(), "the house ended with {ended:?} before it was ready:\n{}", self.log());
+            assert!(self.clock.monotonic() < until, "not ready after {patience:?}:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// SIGTERM; gives the exit status once the process has drained.
+    pub async fn stop(&mut self) -> ExitStatus {
+        let mut child = self.child.take().unwrap();
+        let told = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+        assert!(told.success());
+        let until = self.clock.monotonic() + Duration::from_secs(40);
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status;
+            }
+            if self.clock.monotonic() > until {
+                let _ = child.kill();
+                panic!("still running 40 s after SIGTERM:\n{}", self.log());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.dir.join("log")
+    }
+
+    /// Everything that the process has written, over all its starts.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    /// No request, however odd, may make the house panic.
+    pub fn assert_no_panic(&self) {
+        let log = self.log();
+        let panics: Vec<&str> = log.lines().filter(|line| line.contains("panicked")).collect();
+        assert!(panics.is_empty(), "{panics:#?}");
+    }
+
+    /// `/v1/sales/{sale}/{rest}`.
+    pub fn sale_path(&self, rest: &str) -> String {
+        format!("/v1/sales/{}/{rest}", self.sale)
+    }
+
+    /// `/v1/sales/{sale}/performances/{performance}/{rest}`.
+    pub fn stage_path(&self, rest: &str) -> String {
+        self.sale_path(&format!("performances/{PERFORMANCE}/{rest}"))
+    }
+
+    /// The door's setting as the auditor wants it.
+    pub fn door(&self) -> DoorSetting {
+        DoorSetting {
+            from: Timestamp::default(),
+            capacity: self.scene.capacity,
+            rate_per_minute: self.scene.rate_per_minute,
+            burst: self.scene.burst,
+        }
+    }
+
+    /// The shop's word for its customers.
+    pub fn handoff(&self) -> HandoffSigner {
+        let clock = Arc::clone(&self.clock);
+        let serial = std::sync::atomic::AtomicU64::new(0);
+        Arc::new(move |customer| {
+            let serial = serial.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            handoff_token(customer, &format!("{customer}-{serial}-{}", clock.now().as_millis()), clock.now(), HANDOFF_SECRET)
+        })
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail: Vec<&str> = log.lines().rev().take(40).collect();
+            eprintln!("the end of the house's log ({}):", self.log_file().display());
+            for line in tail.iter().rev() {
+                eprintln!("  {line}");
+            }
+        } else {
+            let _ = fs::remove_dir_all(&self.dir);
+        }
+    }
+}
+
+/// A hand-off token as the shop signs it: HS256 over issuer, audience, customer, times and a serial number.
+pub fn handoff_token(customer: u32, serial: &str, now: Timestamp, secret: &str) -> String {
+    let claims = json!({
+        "iss": HANDOFF_ISSUER, "aud": HANDOFF_AUDIENCE, "sub": customer.to_string(), "name": format!("Fan {customer}"),
+        "iat": now.as_secs(), "nbf": now.as_secs(), "exp": now.as_secs() + 60, "jti": serial,
+    });
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
+}
+
+/// Runs one of the binary's short commands to its end; gives its status and all that it wrote.
+pub fn command(args: &[&str]) -> (ExitStatus, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_stagedoor")).args(args).stdin(Stdio::null()).output().unwrap();
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    (output.status, text)
+}
+
+/// A directory of its own under the system's temporary one.
+pub fn fresh_dir() -> PathBuf {
+    let mut bytes = [0; 8];
+    stagedoor::kernel::Entropy::fill(&stagedoor::kernel::OsEntropy, &mut bytes);
+    let dir = std::env::temp_dir().join(format!("stagedoor-it-{:016x}", u64::from_le_bytes(bytes)));
+    fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+/// Two ports that were free a moment ago, and so stay the same over restarts.
+fn free_ports() -> (u16, u16) {
+    let (one, two) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+    (one.local_addr().unwrap().port(), two.local_addr().unwrap().port())
+}
+
+/// The shop as a Django shop keeps it: customer 1 has a password, the others come by hand-off.
+async fn make_shop(file: &Path) {
+    let pool = SqlitePool::connect_with(SqliteConnectOptions::new().filename(file).create_if_missing(true)).await.unwrap();
+    let table = "CREATE TABLE auth_user (id INTEGER PRIMARY KEY, email TEXT NOT NULL, first_name TEXT NOT NULL, last_name TEXT NOT NULL,
+                 password TEXT NOT NULL, is_active INTEGER NOT NULL)";
+    sqlx::query(table).execute(&pool).await.unwrap();
+    let all = "INSERT INTO auth_user WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
+               SELECT i, 'fan' || i || '@shop.example', 'Fan', i, '!', 1 FROM n";
+    sqlx::query(all).bind(CUSTOMERS).execute(&pool).await.unwrap();
+    sqlx::query("UPDATE auth_user SET password = ? WHERE id = 1").bind(django_hash(PASSWORD)).execute(&pool).await.unwrap();
+    pool.close().await;
+}
+
+/// `pbkdf2_sha256$ITERATIONS$SALT$HASH`, with few iterations: these tests are not about slowness.
+fn django_hash(password: &str) -> String {
+    const ITERATIONS: u32 = 1_000;
+    let mut hash = [0; 32];
+    let rounds = std::num::NonZeroU32::new(ITERATIONS).unwrap();
+    aws_lc_rs::pbkdf2::derive(aws_lc_rs::pbkdf2::PBKDF2_HMAC_SHA256, rounds, b"salt4tests", password.as_bytes(), &mut hash);
+    format!("pbkdf2_sha256${ITERATIONS}$salt4tests${}", STANDARD.encode(hash))
+}
