@@ -154,7 +154,7 @@ async fn build(
     for sale in &settings.sales {
         for performance in &sale.performances {
             let plan = plans::load(&performance.plan).with_context(|| format!("the plan of {} {}", sale.id, performance.id))?;
-            let unpriced = performance.zones_without_price(plan.zones());
+            let unpriced = performance.zones_without_price(plan.zones().iter().map(String::as_str));
             if !unpriced.is_empty() {
                 bail!("sale {}, performance {}: no price for the plan's zones {}", sale.id, performance.id, unpriced.join(", "));
             }

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use stagedoor::{
     app::{self, demo::DemoOptions},
     ops::{self, config},
-    seating::{self, VenueKind},
+    seating::VenueKind,
 };
 
 #[global_allocator]
@@ -182,7 +182,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                 Venue::Arena => VenueKind::Arena,
                 Venue::Stadium => VenueKind::Stadium,
             };
-            println!("{}", seating::generate(kind, seats)?);
+            println!("{}", ops::plans::generate(kind, seats)?);
             Ok(())
         }
         Command::Config(ConfigCommand::Show { config: file }) => {

@@ -1,6 +1,6 @@
 //! Seating plans by name: a file, or one that is made on the spot.
 
-use std::{fs, path::Path};
+use std::{fs, ops::RangeInclusive, path::Path};
 
 use anyhow::{Context, bail};
 
@@ -8,6 +8,9 @@ use crate::seating::{self, Plan, VenueKind};
 
 /// A plan of 100,000 seats has some 12 MB.
 const PLAN_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// What can be generated; the plan format's own limit above.
+const SEATS: RangeInclusive<u32> = 10..=100_000;
 
 /// Reads the plan that a configuration names: a file, or `generate:KIND:SEATS`.
 pub fn load(name: &str) -> anyhow::Result<Plan> {
@@ -22,8 +25,16 @@ pub fn load(name: &str) -> anyhow::Result<Plan> {
 pub fn check(file: &Path) -> anyhow::Result<()> {
     let text = read(file)?;
     let plan = Plan::parse(&text).map_err(|errors| anyhow::anyhow!("{} cannot be used:\n{errors}", file.display()))?;
-    println!("{}: {} seats in {} sections, price zones {}", file.display(), plan.seat_count(), plan.section_count(), plan.zones().collect::<Vec<_>>().join(", "));
+    println!("{}: {} seats in {} sections, price zones {}", file.display(), plan.seat_count(), plan.sections().len(), plan.zones().join(", "));
     Ok(())
+}
+
+/// Makes a plan for rehearsal.
+pub fn generate(kind: VenueKind, seats: u32) -> anyhow::Result<String> {
+    if !SEATS.contains(&seats) {
+        bail!("seats: a plan has {} to {} of them, not {seats}", SEATS.start(), SEATS.end());
+    }
+    Ok(seating::generate(kind, seats))
 }
 
 fn read(file: &Path) -> anyhow::Result<String> {
@@ -42,5 +53,5 @@ fn generated(wish: &str) -> anyhow::Result<String> {
         "stadium" => VenueKind::Stadium,
         _ => bail!("KIND is theatre, arena or stadium"),
     };
-    Ok(seating::generate(kind, seats.parse().context("SEATS is a number")?)?)
+    generate(kind, seats.parse().context("SEATS is a number")?)
 }

@@ -29,29 +29,57 @@ fn private_json<T: serde::Serialize>(status: StatusCode, body: &T) -> Response {
     response
 }
 
+/// In which forms a body is at hand.
+enum Form<'a> {
+    /// As it is, and perhaps compressed.
+    Both(&'a Bytes, Option<&'a Bytes>),
+    /// Compressed only: large, and hardly anybody wants it otherwise.
+    Packed(Bytes),
+}
+
 /// Bytes that were encoded once for everybody, or 304 when the caller has them already.
-fn shared(headers: &HeaderMap, content_type: &'static str, etag: &str, cache: &'static str, bytes: &Bytes, gzip: Option<&Bytes>) -> Response {
-    let known = headers.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok()).is_some_and(|v| v.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag));
-    let packed = gzip.filter(|_| accepts_gzip(headers));
-    let mut response = if known {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else {
-        let mut response = Response::new(Body::from(packed.unwrap_or(bytes).clone()));
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        if packed.is_some() {
-            response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        }
-        response
-    };
+fn shared(headers: &HeaderMap, content_type: &'static str, etag: &str, cache: &'static str, form: Form<'_>) -> Response {
+    let varies = !matches!(form, Form::Both(_, None));
+    let known = headers
+        .get(header::IF_NONE_MATCH)
+        .and_then(|v| v.to_str().ok())
+        .is_some_and(|v| v.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag));
+    let mut response = if known { StatusCode::NOT_MODIFIED.into_response() } else { whole(headers, content_type, form) };
     let out = response.headers_mut();
     if let Ok(etag) = HeaderValue::from_str(etag) {
         out.insert(header::ETAG, etag);
     }
     out.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
-    if gzip.is_some() {
+    if varies {
         out.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
     }
     response
+}
+
+fn whole(headers: &HeaderMap, content_type: &'static str, form: Form<'_>) -> Response {
+    let wants_gzip = accepts_gzip(headers);
+    let (bytes, is_gzip) = match form {
+        Form::Both(_, Some(gzip)) if wants_gzip => (gzip.clone(), true),
+        Form::Both(plain, _) => (plain.clone(), false),
+        Form::Packed(gzip) if wants_gzip => (gzip, true),
+        Form::Packed(gzip) => match unpacked(&gzip) {
+            Ok(plain) => (plain.into(), false),
+            Err(e) => return Problem::internal("unpacking our own bytes", &e).into_response(),
+        },
+    };
+    let mut response = Response::new(Body::from(bytes));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if is_gzip {
+        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    response
+}
+
+fn unpacked(gzip: &[u8]) -> std::io::Result<Vec<u8>> {
+    use std::io::Read;
+    let mut plain = Vec::new();
+    flate2::read::GzDecoder::new(gzip).read_to_end(&mut plain)?;
+    Ok(plain)
 }
 
 fn accepts_gzip(headers: &HeaderMap) -> bool {

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Answer, broken, private_json, shared};
+use super::{Answer, Form, broken, private_json, shared};
 use crate::{
     edge::{
         House, SaleOnOffer, SignIn,
@@ -109,7 +109,7 @@ const BOARD_CACHE: &str = "public, max-age=1";
     responses((status = 200, description = "the public board"), (status = 304)))]
 pub async fn board(OnSale(sale): OnSale, headers: HeaderMap) -> Response {
     let board = sale.room.board();
-    shared(&headers, "application/json", &board.etag, BOARD_CACHE, &board.json, None)
+    shared(&headers, "application/json", &board.etag, BOARD_CACHE, Form::Both(&board.json, None))
 }
 
 #[utoipa::path(get, path = "/v1/sales/{sale}/board/events", tag = "waiting room", params(("sale" = String, Path)),

@@ -11,7 +11,7 @@ use http::{HeaderMap, StatusCode, header, request::Parts};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Answer, broken, private_json, shared};
+use super::{Answer, Form::{Both, Packed}, broken, private_json, shared};
 use crate::{
     edge::{
         House,
@@ -20,7 +20,7 @@ use crate::{
         sse::{Frames, stream_of},
     },
     kernel::{HoldId, Money, PerformanceId, Subject, Timestamp},
-    seating::{ExtendOutcome, Hold, HoldOutcome, HoldState, Performance, Plan, ReleaseOutcome, SeatIx, SeatWatch, SwapOutcome, Wish},
+    seating::{ChangeOutcome, ExtendOutcome, Hold, HoldOutcome, HoldState, Performance, Plan, ReleaseOutcome, SeatIx, SeatWatch, SeatingError, Wish},
 };
 
 /// The performance that the path names.
@@ -76,8 +76,7 @@ pub struct HoldView<'a> {
     total: Money,
     extensions_left: u8,
     /// `held` or `paying`.
-    #[schema(value_type = String)]
-    state: HoldState,
+    state: &'static str,
 }
 
 #[derive(Deserialize)]
@@ -92,7 +91,7 @@ pub async fn plan(OnStage(performance): OnStage, Query(asked): Query<PlanVersion
     let plan = performance.plan();
     let is_this = asked.v.as_deref() == Some(plan.hash());
     let cache = if is_this { "public, max-age=31536000, immutable" } else { "public, max-age=60" };
-    shared(&headers, "application/json", &format!("\"{}\"", plan.hash()), cache, &plan.json(), Some(&plan.json_gzip()))
+    shared(&headers, "application/json", &format!("\"{}\"", plan.hash()), cache, Packed(plan.json_gzip()))
 }
 
 #[derive(Deserialize)]
@@ -113,7 +112,7 @@ pub async fn snapshot(_: Admitted, OnStage(performance): OnStage, Query(asked): 
         let snapshot = performance.snapshot_json(asked.section.as_deref());
         (snapshot.ok_or_else(|| Problem::new(Kind::NotFound).detail("the plan has no such section"))?, "application/json")
     };
-    let mut response = shared(&headers, content_type, &encoded.etag, "private, no-cache", &encoded.bytes, encoded.gzip.as_ref());
+    let mut response = shared(&headers, content_type, &encoded.etag, "private, no-cache", Both(&encoded.json, encoded.gzip.as_ref()));
     response.headers_mut().insert(header::VARY, http::HeaderValue::from_static("accept, accept-encoding"));
     Ok(response)
 }
@@ -156,12 +155,11 @@ pub async fn hold(State(house): State<Arc<House>>, admitted: Admitted, OnStage(p
     };
     let (stage, who, visit) = (Arc::clone(&performance), admitted.who, admitted.pass.visit);
     let outcome = house.life.run_to_end(async move { stage.hold(&who, visit, wish, key.as_deref()).await }).await.map_err(broken)?;
-    match outcome.map_err(|e| Problem::unavailable("hold", &e))? {
+    match outcome.map_err(refused)? {
         HoldOutcome::Held(hold) => Ok(held(StatusCode::CREATED, &performance, &hold)),
         HoldOutcome::Taken { taken, alternatives } => Err(seats_taken(performance.plan(), &taken, &alternatives)),
         HoldOutcome::LimitReached { limit } => Err(limit_reached(limit)),
         HoldOutcome::NothingLeft => Err(Problem::new(Kind::NothingLeft)),
-        HoldOutcome::OperationReused => Err(Problem::new(Kind::KeyReused)),
     }
 }
 
@@ -173,39 +171,39 @@ pub async fn show(own: OwnHold) -> Response {
 #[utoipa::path(patch, path = "/v1/holds/{hold}", tag = "seats", params(("hold" = String, Path)), request_body = NewSeats,
     responses((status = 200, body = HoldView), (status = 404), (status = 409), (status = 422)))]
 pub async fn swap(State(house): State<Arc<House>>, own: OwnHold, Json(new): Json<NewSeats>) -> Answer {
+    own.not_in_payment()?;
     let limit = own.performance.config().seats_per_fan;
     let seats = seats_of(own.performance.plan(), &new.seats, limit)?;
     let (stage, id, who) = (Arc::clone(&own.performance), own.hold.id, own.who);
     let outcome = house.life.run_to_end(async move { stage.swap(id, &who, seats).await }).await.map_err(broken)?;
-    match outcome.map_err(|e| Problem::unavailable("swap", &e))? {
-        SwapOutcome::Changed(hold) => Ok(held(StatusCode::OK, &own.performance, &hold)),
-        SwapOutcome::Taken { taken, alternatives } => Err(seats_taken(own.performance.plan(), &taken, &alternatives)),
-        SwapOutcome::LimitReached { limit } => Err(limit_reached(limit)),
-        SwapOutcome::InPayment => Err(Problem::new(Kind::HoldInPayment)),
-        SwapOutcome::Gone => Err(no_such_hold()),
+    match outcome.map_err(refused)? {
+        ChangeOutcome::Changed(hold) => Ok(held(StatusCode::OK, &own.performance, &hold)),
+        ChangeOutcome::Taken { taken, alternatives } => Err(seats_taken(own.performance.plan(), &taken, &alternatives)),
+        ChangeOutcome::LimitReached { limit } => Err(limit_reached(limit)),
+        ChangeOutcome::Gone => Err(no_such_hold()),
     }
 }
 
 #[utoipa::path(post, path = "/v1/holds/{hold}/extend", tag = "seats", params(("hold" = String, Path)),
     responses((status = 200, body = HoldView), (status = 404), (status = 409, description = "no-more-extensions")))]
 pub async fn extend(State(house): State<Arc<House>>, own: OwnHold) -> Answer {
+    own.not_in_payment()?;
     let (stage, id, who) = (Arc::clone(&own.performance), own.hold.id, own.who);
     let outcome = house.life.run_to_end(async move { stage.extend(id, &who).await }).await.map_err(broken)?;
-    match outcome.map_err(|e| Problem::unavailable("extend", &e))? {
+    match outcome.map_err(refused)? {
         ExtendOutcome::Extended(hold) => Ok(held(StatusCode::OK, &own.performance, &hold)),
         ExtendOutcome::NoMoreExtensions => Err(Problem::new(Kind::NoMoreExtensions)),
-        ExtendOutcome::InPayment => Err(Problem::new(Kind::HoldInPayment)),
         ExtendOutcome::Gone => Err(no_such_hold()),
     }
 }
 
 #[utoipa::path(delete, path = "/v1/holds/{hold}", tag = "seats", params(("hold" = String, Path)), responses((status = 204), (status = 404), (status = 409)))]
 pub async fn release(State(house): State<Arc<House>>, own: OwnHold) -> Answer {
+    own.not_in_payment()?;
     let (stage, id, who) = (Arc::clone(&own.performance), own.hold.id, own.who);
     let outcome = house.life.run_to_end(async move { stage.release(id, &who).await }).await.map_err(broken)?;
-    match outcome.map_err(|e| Problem::unavailable("release", &e))? {
+    match outcome.map_err(refused)? {
         ReleaseOutcome::Released => Ok(StatusCode::NO_CONTENT.into_response()),
-        ReleaseOutcome::InPayment => Err(Problem::new(Kind::HoldInPayment)),
         ReleaseOutcome::Gone => Err(no_such_hold()),
     }
 }
@@ -215,6 +213,13 @@ pub struct OwnHold {
     performance: Arc<Performance>,
     hold: Hold,
     who: Subject,
+}
+
+impl OwnHold {
+    /// The seats themselves refuse it as well; this says why.
+    fn not_in_payment(&self) -> Result<(), Problem> {
+        if self.hold.state == HoldState::Paying { Err(Problem::new(Kind::HoldInPayment)) } else { Ok(()) }
+    }
 }
 
 impl FromRequestParts<Arc<House>> for OwnHold {
@@ -266,7 +271,10 @@ fn held(status: StatusCode, performance: &Performance, hold: &Hold) -> Response 
         expires_at: hold.expires_at,
         total: hold.total,
         extensions_left: hold.extensions_left,
-        state: hold.state,
+        state: match hold.state {
+            HoldState::Held => "held",
+            HoldState::Paying => "paying",
+        },
     };
     private_json(status, &view)
 }
@@ -278,6 +286,16 @@ fn seats_taken(plan: &Plan, taken: &[SeatIx], alternatives: &[Vec<SeatIx>]) -> P
 
 fn limit_reached(limit: u8) -> Problem {
     Problem::new(Kind::LimitReached).with("limit", &limit).detail(format!("at most {limit} seats for one fan"))
+}
+
+fn refused(e: SeatingError) -> Problem {
+    match e {
+        SeatingError::UnknownZone(_) => invalid("best_available.zone", "the plan has no such price zone"),
+        SeatingError::UnknownSection(_) => invalid("best_available.section", "the plan has no such section"),
+        SeatingError::TooManyAccessible => invalid("best_available.accessible", "not more than `quantity`"),
+        SeatingError::OperationReused => Problem::new(Kind::KeyReused),
+        other => Problem::unavailable("seats", &other),
+    }
 }
 
 fn no_such_hold() -> Problem {

@@ -9,7 +9,7 @@ use axum::{
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use serde::Deserialize;
 
-use super::shared;
+use super::{Form, shared};
 use crate::edge::{
     House,
     extract::OnSale,
@@ -91,7 +91,7 @@ fn page(house: &House, which: Page, chosen: &Chosen, headers: &HeaderMap) -> Res
 }
 
 fn send(asset: &Asset, headers: &HeaderMap) -> Response {
-    shared(headers, asset.content_type, &asset.etag, asset.cache, &asset.plain, Some(&asset.gzip))
+    shared(headers, asset.content_type, &asset.etag, asset.cache, Form::Both(&asset.plain, Some(&asset.gzip)))
 }
 
 fn wants_html(headers: &HeaderMap) -> bool {
