@@ -336,6 +336,18 @@ mod tests {
         assert!(asked >= 20, "the budget is used: {asked}");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn who_is_told_that_the_shop_is_away_spends_no_budget() {
+        let (shop, clock) = (FakeShop::open(1_000), manual());
+        let known = known(&shop, clock, 10);
+        shop.away.store(true, Ordering::SeqCst);
+        for n in 0..100 {
+            let answer = known.find(&format!("login-{n}")).await;
+            assert!(matches!(answer, Lookup::Unavailable(Unavailable::Unreachable { .. })), "{n}: {answer:?}");
+        }
+        assert_eq!(shop.asked.load(Ordering::SeqCst), 5);
+    }
+
     #[test]
     fn memory_is_bounded_and_forgets_the_oldest() {
         let mut memory = Memory::default();
