@@ -21,7 +21,7 @@ use crate::{
     kernel::{SaleId, Subject},
     platform::signing::TokenError,
     shop::Session,
-    waiting_room::{Pass, QueueToken, WaitingRoom},
+    waiting_room::{Pass, QueueToken},
 };
 
 /// The sale that the path names.
@@ -287,7 +287,7 @@ fn holder(parts: &Parts, house: &House, sale: &SaleOnOffer, pass: &Pass) -> Resu
 
 fn place_holder(parts: &Parts, house: &House, sale: &SaleOnOffer) -> Result<Option<Subject>, Problem> {
     let shown = place_shown(parts, house, sale)?;
-    Ok(shown.map(|(token, _)| subject_of_place(&sale.id, WaitingRoom::subject_hash(&token))))
+    Ok(shown.map(|(token, _)| subject_of_place(&sale.id, token.subject_hash)))
 }
 
 /// A token from its header, else from its cookie.

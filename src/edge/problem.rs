@@ -53,6 +53,7 @@ kinds! {
     WrongCredentials = UNAUTHORIZED, "wrong-credentials", "The sign-in was not accepted";
     QueueTokenRequired = UNAUTHORIZED, "queue-token-required", "A queue token is needed";
     PassRequired = UNAUTHORIZED, "pass-required", "An admission pass is needed";
+    NotSigned = UNAUTHORIZED, "not-signed", "The message is not signed by its sender";
     ForeignOrigin = FORBIDDEN, "foreign-origin", "The request does not come from this site";
     NotYours = FORBIDDEN, "not-yours", "This belongs to somebody else";
     NotOpenYet = CONFLICT, "not-open-yet", "The sale does not take places yet";

@@ -102,14 +102,50 @@ pub enum TokenError {
 
 struct SigningKey {
     encoding: EncodingKey,
-    decoding: DecodingKey,
     public: [u8; 32],
+}
+
+/// Public Ed25519 keys by id: enough to check a JWT, not to make one.
+#[derive(Clone, Default)]
+pub struct VerifyingKeys(BTreeMap<String, DecodingKey>);
+
+impl VerifyingKeys {
+    /// The Ed25519 keys of a JSON Web Key Set; keys of other kinds are passed over.
+    #[must_use]
+    pub fn from_jwks(keys: &[Jwk]) -> Self {
+        let ours = keys.iter().filter(|key| key.kty == "OKP" && key.crv == "Ed25519");
+        Self(ours.filter_map(|key| Some((key.kid.clone(), DecodingKey::from_ed_components(&key.x).ok()?))).collect())
+    }
+
+    /// The claims of a JWT of the given `typ` that one of these keys signed. Times, issuer and audience are the
+    /// caller's to check, against the caller's clock.
+    ///
+    /// # Errors
+    /// [`TokenError::Malformed`], [`TokenError::Purpose`] or [`TokenError::Signature`].
+    pub fn verify<C: DeserializeOwned + Clone>(&self, typ: &str, token: &str) -> Result<C, TokenError> {
+        let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Malformed)?;
+        if header.typ.as_deref() != Some(typ) {
+            return Err(TokenError::Purpose);
+        }
+        let key = header.kid.as_ref().and_then(|kid| self.0.get(kid)).ok_or(TokenError::Signature)?;
+        let mut rules = Validation::new(Algorithm::EdDSA);
+        rules.validate_exp = false;
+        rules.validate_nbf = false;
+        rules.validate_aud = false;
+        rules.required_spec_claims.clear();
+        let data = jsonwebtoken::decode::<C>(token, key, &rules).map_err(|e| match e.kind() {
+            jsonwebtoken::errors::ErrorKind::InvalidSignature => TokenError::Signature,
+            _ => TokenError::Malformed,
+        })?;
+        Ok(data.claims)
+    }
 }
 
 /// Ed25519 keys for JWTs of one purpose. The public halves go out as a JSON Web Key Set.
 pub struct SigningKeys {
     current: String,
     keys: BTreeMap<String, SigningKey>,
+    verifying: VerifyingKeys,
 }
 
 impl std::fmt::Debug for SigningKeys {
@@ -138,6 +174,7 @@ impl SigningKeys {
     #[must_use]
     pub fn new(prefix: &str, seeds: &BTreeMap<u8, [u8; 32]>) -> Self {
         let mut keys = BTreeMap::new();
+        let mut verifying = VerifyingKeys::default();
         let mut current = String::new();
         for (id, seed) in seeds {
             let pair = Ed25519KeyPair::from_seed_unchecked(seed).expect("every 32 bytes are a seed");
@@ -146,11 +183,11 @@ impl SigningKeys {
             // The id is padded so that text order is number order.
             current = format!("{prefix}-{id:03}");
             let key =
-                SigningKey { encoding: EncodingKey::from_ed_der(pkcs8.as_ref()), decoding: DecodingKey::from_ed_der(&public), public };
+                SigningKey { encoding: EncodingKey::from_ed_der(pkcs8.as_ref()), public };
             keys.insert(current.clone(), key);
         }
         assert!(!keys.is_empty(), "at least one key");
-        Self { current, keys }
+        Self { current, keys, verifying }
     }
 
     /// A JWT of the given `typ` over the claims, signed with EdDSA by the current key.
@@ -166,27 +203,12 @@ impl SigningKeys {
         jsonwebtoken::encode(&header, claims, &key.encoding).expect("our own claims are a JSON object")
     }
 
-    /// The claims of a JWT of the given `typ` that one of these keys signed. Times, issuer and audience are the
-    /// caller's to check, against the caller's clock.
+    /// As [`VerifyingKeys::verify`].
     ///
     /// # Errors
     /// [`TokenError::Malformed`], [`TokenError::Purpose`] or [`TokenError::Signature`].
     pub fn verify<C: DeserializeOwned + Clone>(&self, typ: &str, token: &str) -> Result<C, TokenError> {
-        let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Malformed)?;
-        if header.typ.as_deref() != Some(typ) {
-            return Err(TokenError::Purpose);
-        }
-        let key = header.kid.as_ref().and_then(|kid| self.keys.get(kid)).ok_or(TokenError::Signature)?;
-        let mut rules = Validation::new(Algorithm::EdDSA);
-        rules.validate_exp = false;
-        rules.validate_nbf = false;
-        rules.validate_aud = false;
-        rules.required_spec_claims.clear();
-        let data = jsonwebtoken::decode::<C>(token, &key.decoding, &rules).map_err(|e| match e.kind() {
-            jsonwebtoken::errors::ErrorKind::InvalidSignature => TokenError::Signature,
-            _ => TokenError::Malformed,
-        })?;
-        Ok(data.claims)
+        self.verifying.verify(typ, token)
     }
 
     /// The public halves.
@@ -229,6 +251,8 @@ mod tests {
         assert_eq!(keys(&[1]).verify::<Claims>("ticket+jwt", &token), Err(TokenError::Purpose));
         assert_eq!(keys(&[1]).verify::<Claims>("pass+jwt", "a.b.c"), Err(TokenError::Malformed));
         assert_eq!(keys(&[1, 2]).jwks().len(), 2);
+        assert_eq!(VerifyingKeys::from_jwks(&keys(&[1, 2]).jwks()).verify::<Claims>("pass+jwt", &token), Ok(claims));
+        assert_eq!(VerifyingKeys::from_jwks(&keys(&[2]).jwks()).verify::<Claims>("pass+jwt", &token), Err(TokenError::Signature));
     }
 
     #[test]

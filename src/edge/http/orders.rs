@@ -96,15 +96,7 @@ pub async fn place(State(house): State<Arc<House>>, was: WasAdmitted, Idempotenc
     };
     let checkout = Arc::clone(&house.checkout);
     let outcome = house.life.run_to_end(async move { checkout.place_order(order).await }).await.map_err(broken)?;
-    match outcome.map_err(|e| Problem::unavailable("order", &e))? {
-        PlaceOutcome::Paid(order) => Ok(created(StatusCode::CREATED, &order)),
-        PlaceOutcome::AwaitingPayment(order) => Ok(created(StatusCode::CREATED, &order)),
-        PlaceOutcome::InProgress(order) => Ok(created(StatusCode::ACCEPTED, &order)),
-        PlaceOutcome::Declined { order, reason } => Err(Problem::new(Kind::PaymentDeclined).with("order", &order).with("reason", &reason)),
-        PlaceOutcome::HoldGone { alternatives } => Err(Problem::new(Kind::HoldGone).with("alternatives", &alternatives)),
-        PlaceOutcome::KeyReused => Err(Problem::new(Kind::KeyReused)),
-        PlaceOutcome::QuotaReached { limit } => Err(Problem::new(Kind::LimitReached).with("limit", &limit)),
-    }
+    told(outcome.map_err(|e| Problem::unavailable("order", &e))?)
 }
 
 #[derive(Deserialize)]
@@ -151,7 +143,7 @@ pub async fn ticket_code(State(house): State<Arc<House>>, own: OwnOrder, Path((_
     let nothing = || Problem::new(Kind::NotFound);
     let (id, form) = file.rsplit_once('.').ok_or_else(nothing)?;
     let tickets = own_tickets(&house, &own).await?;
-    let ticket = tickets.iter().find(|ticket| ticket.id.to_string() == id).ok_or_else(nothing)?;
+    let ticket = tickets.iter().find(|ticket| ticket.id == id).ok_or_else(nothing)?;
     let (content_type, bytes) = match form {
         "svg" => ("image/svg+xml", checkout::qr_svg(&ticket.code).into_bytes()),
         "png" => ("image/png", checkout::qr_png(&ticket.code)),
@@ -167,18 +159,18 @@ pub async fn ticket_code(State(house): State<Arc<House>>, own: OwnOrder, Path((_
 #[utoipa::path(post, path = "/v1/orders/{order}/confirm", tag = "orders", params(("order" = String, Path)), responses((status = 200), (status = 404)))]
 pub async fn confirm(State(house): State<Arc<House>>, own: OwnOrder) -> Answer {
     let (checkout, id, who) = (Arc::clone(&house.checkout), own.order.id, own.who);
-    let order = house.life.run_to_end(async move { checkout.confirm(id, &who).await }).await.map_err(broken)?;
-    let order = order.map_err(|e| Problem::unavailable("confirm", &e))?.ok_or_else(no_such_order)?;
-    Ok(private_json(StatusCode::OK, &order))
+    let outcome = house.life.run_to_end(async move { checkout.confirm(id, &who).await }).await.map_err(broken)?;
+    told(outcome.map_err(|e| Problem::unavailable("confirm", &e))?.ok_or_else(no_such_order)?)
 }
 
-#[utoipa::path(post, path = "/v1/orders/{order}/cancel", tag = "orders", params(("order" = String, Path)), responses((status = 202), (status = 404), (status = 409, description = "not-cancellable")))]
+#[utoipa::path(post, path = "/v1/orders/{order}/cancel", tag = "orders", params(("order" = String, Path)), responses((status = 200), (status = 202, description = "money and seats are on their way back"), (status = 404), (status = 409, description = "not-cancellable")))]
 pub async fn cancel(State(house): State<Arc<House>>, own: OwnOrder) -> Answer {
     let (checkout, id, who) = (Arc::clone(&house.checkout), own.order.id, own.who);
     let outcome = house.life.run_to_end(async move { checkout.cancel(id, &who).await }).await.map_err(broken)?;
     match outcome.map_err(|e| Problem::unavailable("cancel", &e))? {
-        CancelOutcome::Cancelling(order) => Ok(private_json(StatusCode::ACCEPTED, &order)),
-        CancelOutcome::NotCancellable(order) => Err(Problem::new(Kind::NotCancellable).with("order", &order)),
+        CancelOutcome::Cancelled(order) => Ok(private_json(StatusCode::OK, &order)),
+        CancelOutcome::InProgress(order) => Ok(private_json(StatusCode::ACCEPTED, &order)),
+        CancelOutcome::NotPaid(order) => Err(Problem::new(Kind::NotCancellable).with("order", &order)),
         CancelOutcome::NotFound => Err(no_such_order()),
     }
 }
@@ -198,9 +190,8 @@ pub async fn webhook(State(house): State<Arc<House>>, Path(gateway): Path<String
     let checkout = Arc::clone(&house.checkout);
     let outcome = house.life.run_to_end(async move { checkout.webhook(&gateway, &headers, &body).await }).await.map_err(broken)?;
     match outcome.map_err(|e| Problem::unavailable("webhook", &e))? {
-        WebhookOutcome::Accepted => Ok(StatusCode::NO_CONTENT.into_response()),
-        WebhookOutcome::Forged => Ok(StatusCode::UNAUTHORIZED.into_response()),
-        WebhookOutcome::UnknownGateway => Err(Problem::new(Kind::NotFound)),
+        WebhookOutcome::Accepted | WebhookOutcome::Ignored => Ok(StatusCode::NO_CONTENT.into_response()),
+        WebhookOutcome::Refused => Err(Problem::new(Kind::NotSigned)),
     }
 }
 
@@ -223,6 +214,18 @@ impl FromRequestParts<Arc<House>> for OwnOrder {
             }
         }
         Err(no_such_order())
+    }
+}
+
+/// What became of the order, in the contract's words.
+fn told(outcome: PlaceOutcome) -> Answer {
+    match outcome {
+        PlaceOutcome::Paid(order) | PlaceOutcome::AwaitingPayment(order) => Ok(created(StatusCode::CREATED, &order)),
+        PlaceOutcome::InProgress(order) => Ok(created(StatusCode::ACCEPTED, &order)),
+        PlaceOutcome::Declined { order, reason } => Err(Problem::new(Kind::PaymentDeclined).with("order", &order).with("reason", &reason)),
+        PlaceOutcome::HoldGone { alternatives } => Err(Problem::new(Kind::HoldGone).with("alternatives", &alternatives)),
+        PlaceOutcome::KeyReused => Err(Problem::new(Kind::KeyReused)),
+        PlaceOutcome::QuotaReached { limit } => Err(Problem::new(Kind::LimitReached).with("limit", &limit)),
     }
 }
 

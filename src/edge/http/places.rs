@@ -59,7 +59,7 @@ pub async fn join(State(house): State<Arc<House>>, OnSale(sale): OnSale, request
             if let Some((token, raw)) = extract::place_shown(&parts, &house, &sale)? {
                 let place = sale.room.place(&token);
                 if place.state != PlaceState::Left {
-                    let joined = Joined { token: raw, state: place.state, number: place.number, joined_at: token.joined_at() };
+                    let joined = Joined { token: raw, state: place.state, number: place.number, joined_at: token.joined_at };
                     return Ok(place_granted(&house, &sale, StatusCode::OK, &joined));
                 }
             }

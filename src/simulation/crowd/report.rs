@@ -77,6 +77,24 @@ pub struct Ordered {
 }
 
 impl CrowdReport {
+    /// One line for people.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let listed = |counts: &BTreeMap<String, u32>| counts.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ");
+        format!(
+            "{} fans: {} joined, {} entered, {} holds ({} times somebody else was faster), orders: {}; {} tickets; at most {} inside; errors: {}",
+            self.fans,
+            self.joined,
+            self.entered,
+            self.held,
+            self.conflicts,
+            listed(&self.orders_by_state),
+            self.tickets,
+            self.active_max,
+            if self.errors.is_empty() { "none".to_owned() } else { listed(&self.errors) },
+        )
+    }
+
     /// Adds what the fans were told to the auditor's evidence.
     pub fn testify(&self, evidence: &mut Evidence) {
         let subject = |customer: u32| format!("customer:{customer}");
