@@ -54,7 +54,7 @@ impl Judge {
 
     fn is_returner(&self, number: u32, now_ms: u64) -> bool {
         let ends_ms = *self.call_ends_ms.range(number..).next().expect("only the called ask").1;
-        now_ms > ends_ms && !self.called.get(&number).is_some_and(|&asked| now_ms - asked <= 10_000)
+        now_ms > ends_ms && self.called.get(&number).is_none_or(|&asked| now_ms - asked > 10_000)
     }
 
     fn asks(&mut self, number: u32, now_ms: u64) {
