@@ -211,7 +211,7 @@ pub(super) struct Situation {
 
 /// Slots left idle on purpose: so many standard deviations of what leaves within a lead, and this share of the house at
 /// most.
-const SLACK_DEVIATIONS: f64 = 1.5;
+const SLACK_DEVIATIONS: f64 = 2.5;
 const SLACK_SHARE_MAX: f64 = 0.017;
 
 /// How many more to call now.
