@@ -102,16 +102,16 @@ impl Lanes {
     /// `number` asks to enter while there is `room`; says whether it is her turn. `coming` of the called are expected
     /// any moment. Whoever is told no is remembered as a claimant.
     ///
-    /// It is her turn when the room suffices for every live claimant before her as well. While both lanes want in,
-    /// returners get exactly their running share: the next place is theirs when it is due, and else only what the
-    /// called lane leaves.
+    /// It is her turn when the room suffices for every live claimant before her in her lane as well. While both lanes
+    /// want in, returners get their running share and no more: when a place is due to them the lowest takes it if she
+    /// asks while there is one, and else they get only what the called lane leaves. No place is kept empty for them.
     pub(super) fn may_enter(&mut self, lane: Lane, number: u32, room: u32, coming: f64, monotonic: Duration) -> bool {
         if !self.claim(lane, number, monotonic) {
             return false;
         }
         let due = self.returner_is_due(coming, monotonic);
         let own_room = match lane {
-            Lane::Called => room.saturating_sub(u32::from(due)),
+            Lane::Called => room,
             Lane::Returner if due => room.min(1),
             Lane::Returner => {
                 let wanted = live(&self.called, monotonic).count() + whole(coming);
@@ -209,6 +209,11 @@ pub(super) struct Situation {
     pub outlook: Outlook,
 }
 
+/// Slots left idle on purpose: so many standard deviations of what leaves within a lead, and this share of the house at
+/// most.
+const SLACK_DEVIATIONS: f64 = 2.5;
+const SLACK_SHARE_MAX: f64 = 0.017;
+
 /// How many more to call now.
 ///
 /// Those expected (called and not come yet, weighted by what is known of their kind) and those who stand before the
@@ -222,7 +227,10 @@ pub(super) fn policy(now: &Situation) -> u32 {
     let lead_s = now.outlook.lead_s.clamp(0.5, 60.0);
     let by_rate = f64::from(now.permits) + f64::from(now.rate_per_minute) / 60.0 * lead_s;
     let free = f64::from(now.capacity) - f64::from(now.active);
-    let by_house = free + now.departures_per_s.max(0.0) * lead_s;
+    let leaving = now.departures_per_s.max(0.0) * lead_s;
+    // A full house is met by chance as often as the house is run without slack; a little slack makes it rare.
+    let slack = (leaving.sqrt() * SLACK_DEVIATIONS).min(f64::from(now.capacity) * SLACK_SHARE_MAX);
+    let by_house = free + leaving - slack;
     let enterable = by_rate.min(by_house).min(f64::from(now.capacity));
     let returners = f64::from(now.returners).min(enterable.max(0.0) * now.returner_share);
     let wanting = now.outlook.coming + f64::from(now.claimants) + returners;

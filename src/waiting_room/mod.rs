@@ -25,14 +25,14 @@ mod queue;
 mod show_up;
 mod store;
 mod token;
+mod vocabulary;
 
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use serde::{Deserialize, Serialize};
 
 use self::{
     board::BoardPost,
@@ -48,10 +48,14 @@ pub use self::{
     pass::Pass,
     store::StoreError,
     token::QueueToken,
+    vocabulary::{
+        BoxOfficeReport, CommandOutcome, Deps, EnterOutcome, Figures, JoinOutcome, Joined, NOTICE_CHARS_MAX, OpenError, OperatorCommand,
+        Phase, Place, PlaceState, RenewOutcome, Wait, WaitingRoomError, ZoneStock,
+    },
 };
 use crate::{
     kernel::{Clock, Entropy, SaleId, Subject, Timestamp, VisitId},
-    platform::{group_commit::GroupCommitError, keys::Keys, lifecycle::Lifecycle, signing::TokenError, sql},
+    platform::{group_commit::GroupCommitError, keys::Keys, lifecycle::Lifecycle, signing::TokenError},
 };
 
 /// What a promoter decides about one sale's door.
@@ -83,203 +87,6 @@ pub struct Config {
     pub issuer: String,
     /// Watchers of the board's event stream at most.
     pub watchers_max: usize,
-}
-
-/// What a room is built from.
-#[derive(Clone)]
-pub struct Deps {
-    pub clock: Arc<dyn Clock>,
-    pub entropy: Arc<dyn Entropy>,
-    pub keys: Keys,
-    /// The journal; one file may serve several sales.
-    pub journal_file: PathBuf,
-    pub life: Lifecycle,
-}
-
-/// How far a sale has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    Scheduled,
-    Prequeue,
-    Drawing,
-    OnSale,
-    Paused,
-    SoldOut,
-    Closed,
-}
-
-/// Where somebody stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PlaceState {
-    Prequeue,
-    Waiting,
-    Called,
-    Entered,
-    PassedOver,
-    Left,
-}
-
-/// One fan's place, as it goes out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Place {
-    pub state: PlaceState,
-    pub number: Option<u64>,
-    /// The how-many-th she is; 1 is the next to be called. `None` once she has been called.
-    pub position: Option<u64>,
-    /// How many are called before her at most; some of them may have left.
-    pub ahead: Option<u64>,
-    /// `None` when it cannot be said, or is over.
-    pub wait: Option<Wait>,
-    pub poll_after_ms: u32,
-    pub call_ends_at: Option<Timestamp>,
-}
-
-/// How long it will take: a range, and a time of day to plan by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Wait {
-    pub p10_s: u32,
-    pub p50_s: u32,
-    pub p90_s: u32,
-    /// When `p50_s` will have passed.
-    pub around: Timestamp,
-}
-
-/// A place in line, and the token that proves it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Joined {
-    pub token: String,
-    pub state: PlaceState,
-    pub number: Option<u64>,
-    pub joined_at: Timestamp,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum JoinOutcome {
-    Joined(Joined),
-    /// She had a place already; the same number again.
-    Already(Joined),
-    NotOpenYet {
-        opens: Timestamp,
-    },
-    Closed,
-    /// No places are left.
-    Full,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EnterOutcome {
-    Entered {
-        pass: String,
-        expires_at: Timestamp,
-    },
-    NotCalledYet(Place),
-    /// Called, but there is no room at this moment; a slot is kept for her while she keeps asking.
-    FullForAMoment(Place),
-    Closed,
-    /// She left, or her visit is over: joining again gives a new number.
-    Ended(Place),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RenewOutcome {
-    Renewed { pass: String, expires_at: Timestamp },
-    Ended,
-}
-
-/// What an operator may order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "order", rename_all = "snake_case")]
-pub enum OperatorCommand {
-    /// Nobody is called and nobody enters; call windows stand still.
-    Pause,
-    Resume,
-    Rate {
-        per_minute: u32,
-    },
-    Capacity {
-        visitors: u32,
-    },
-    /// A sentence for the board, at most [`NOTICE_CHARS_MAX`] characters; `None` takes it down.
-    Notice {
-        text: Option<String>,
-    },
-    /// For good.
-    Close,
-    /// All passes are refused from now on; whoever is inside gets a fresh one by entering again.
-    RevokePasses,
-}
-
-/// Characters of a notice.
-pub const NOTICE_CHARS_MAX: usize = 160;
-
-/// What became of an order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CommandOutcome {
-    Done,
-    /// The value is out of bounds; nothing has changed.
-    Refused,
-}
-
-/// What the box office tells the waiting room. May be sent twice and out of order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BoxOfficeReport {
-    /// Grows from report to report; the stock of an older one is ignored.
-    pub sequence: u64,
-    pub zones: Vec<ZoneStock>,
-    /// Visits that are over.
-    pub ended: Vec<VisitId>,
-}
-
-/// What is left in one price zone, in seats.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ZoneStock {
-    pub zone: String,
-    pub free: u32,
-    pub held: u32,
-    pub booked: u32,
-    pub blocked: u32,
-}
-
-/// Counts for metrics and operators.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Figures {
-    pub issued: u64,
-    pub now_serving: u64,
-    pub active: u32,
-    /// Called fans who stand before a full door.
-    pub claimants: u32,
-    /// Returners who do.
-    pub returners: u32,
-    pub waiting: u32,
-    /// Of the next few thousand, how many have been heard of within a minute.
-    pub present_near: u32,
-    pub passed_over: u32,
-    pub rate_per_minute: u32,
-    pub capacity: u32,
-    pub entries_total: u64,
-}
-
-/// The room cannot do it now. Safe to try again: nothing is done twice.
-#[derive(Debug, thiserror::Error)]
-pub enum WaitingRoomError {
-    #[error("too many wait for the journal")]
-    Busy,
-    #[error("the journal could not be written")]
-    Journal,
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    #[error("the door of sale {sale} cannot work: {why}")]
-    Config { sale: SaleId, why: &'static str },
-    #[error(transparent)]
-    Sql(#[from] sql::OpenError),
-    #[error("the journal of sale {sale} cannot be replayed: {why}")]
-    Replay { sale: SaleId, why: String },
 }
 
 const POLL_NEAR_MS: u32 = 1_000;

@@ -239,3 +239,122 @@ pub(super) async fn write_for_a_visitor(pen: &Pen, store: &dyn QueueStore, event
 pub(super) fn join(subject: u64, joined_at: Timestamp) -> Ask {
     Ask::Join(Join { subject, joined_at })
 }
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::{
+        kernel::{ManualClock, SeededEntropy, VisitId},
+        waiting_room::{
+            journal::Stored,
+            store::{EntryAsk, MemoryStore, Reservation, contract},
+        },
+    };
+
+    #[derive(Clone, Copy, PartialEq)]
+    enum Disk {
+        Well,
+        /// The commit fails and leaves nothing.
+        Refuses,
+        /// The commit takes place, but its answer is lost.
+        LosesAnswer,
+        /// As before, and then it cannot be read either.
+        Hangs,
+    }
+
+    #[derive(Clone)]
+    struct FlakyJournal(Arc<Mutex<(Disk, Vec<Record>)>>);
+
+    #[async_trait]
+    impl Journal for FlakyJournal {
+        async fn append(&self, records: &[Record]) -> Result<u64, JournalError> {
+            let mut state = self.0.lock();
+            if matches!(state.0, Disk::Refuses) {
+                return Err(JournalError::Unavailable("full".into()));
+            }
+            state.1.extend(records.iter().cloned());
+            let seq = state.1.len() as u64;
+            if state.0 == Disk::Well { Ok(seq) } else { Err(JournalError::Unavailable("no answer".into())) }
+        }
+
+        async fn read(&self, after: u64, limit: u32) -> Result<Vec<Stored>, JournalError> {
+            let state = self.0.lock();
+            if state.0 == Disk::Hangs {
+                return Err(JournalError::Unavailable("no answer".into()));
+            }
+            let stored = (1..).zip(&state.1).skip(usize::try_from(after).unwrap()).take(limit as usize);
+            Ok(stored.map(|(seq, record)| Stored { seq, record: record.clone() }).collect())
+        }
+    }
+
+    struct Desk {
+        journal: FlakyJournal,
+        store: Arc<MemoryStore>,
+        writer: Writer,
+    }
+
+    impl Desk {
+        fn new() -> Self {
+            let journal = FlakyJournal(Arc::new(Mutex::new((Disk::Well, Vec::new()))));
+            let store = Arc::new(MemoryStore::new(contract::config(1), contract::at(0)));
+            let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1)));
+            let writer = Writer::new(Box::new(journal.clone()), Arc::clone(&store) as Arc<dyn QueueStore>, clock, 1_000);
+            Self { journal, store, writer }
+        }
+
+        fn disk(&self, disk: Disk) {
+            self.journal.0.lock().0 = disk;
+        }
+
+        async fn write(&self, ask: Ask) -> Answer {
+            self.writer.write(vec![ask]).await[0]
+        }
+
+        /// Three have joined and are called; the first has a reservation.
+        async fn with_a_reservation() -> (Self, Event) {
+            let desk = Self::new();
+            for subject in 1..=3 {
+                assert!(matches!(desk.write(join(subject, Timestamp::default())).await, Answer::Joined(_)));
+            }
+            let called = Event::Called { from: 0, upto: 3, ends_at: Timestamp::from_secs(100) };
+            assert_eq!(desk.write(Ask::Events(vec![called])).await, Answer::Written);
+            let visit = VisitId::random(&SeededEntropy::new(1));
+            let ask = EntryAsk { number: 1, visit };
+            assert_eq!(desk.store.reserve(&ask, contract::at(10)).await.unwrap(), Reservation::Reserved);
+            (desk, Event::Entered { number: 1, subject: 1, visit })
+        }
+
+        fn active(&self) -> u32 {
+            self.store.counts(contract::at(10)).active
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refused_commit_changes_nothing_and_gives_the_slot_back() {
+        let (desk, entered) = Desk::with_a_reservation().await;
+        desk.disk(Disk::Refuses);
+        assert_eq!(desk.write(Ask::Events(vec![entered.clone()])).await, Answer::Failed);
+        assert_eq!(desk.write(join(4, Timestamp::default())).await, Answer::Failed);
+        desk.disk(Disk::Well);
+        let Answer::Joined(place) = desk.write(join(4, Timestamp::default())).await else { panic!("she had no place") };
+        assert_eq!((place.number, desk.active()), (4, 0));
+    }
+
+    #[tokio::test]
+    async fn a_commit_whose_answer_was_lost_stands() {
+        let (desk, entered) = Desk::with_a_reservation().await;
+        for disk in [Disk::LosesAnswer, Disk::Hangs] {
+            desk.disk(disk);
+            let subject = if disk == Disk::Hangs { 5 } else { 4 };
+            assert_eq!(desk.write(join(subject, Timestamp::default())).await, Answer::Failed);
+        }
+        assert_eq!(desk.write(Ask::Events(vec![entered])).await, Answer::Failed, "nothing is written while the journal cannot be read");
+        assert_eq!(desk.active(), 1, "while nobody knows, the slot is not given away");
+        desk.disk(Disk::Well);
+        let Answer::Already(place) = desk.write(join(4, Timestamp::default())).await else { panic!("her join was written") };
+        assert_eq!((place.number, desk.active()), (4, 0));
+        assert!(matches!(desk.write(join(6, Timestamp::default())).await, Answer::Joined(Found { number: 5, .. })));
+    }
+}

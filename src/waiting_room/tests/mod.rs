@@ -1,5 +1,8 @@
 //! The room as a whole.
 
+mod room;
+mod simulation;
+
 use std::path::{Path, PathBuf};
 
 use crate::kernel::{Entropy, OsEntropy};

@@ -1,0 +1,272 @@
+//! One room over its journal file: the way of a fan, and what is left after a crash.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+
+use super::TempDir;
+use crate::{
+    kernel::{Clock, ManualClock, SeededEntropy, Subject, Timestamp},
+    platform::{keys::Keys, lifecycle::Lifecycle, signing::TokenError},
+    waiting_room::{
+        BoxOfficeReport, CommandOutcome, Config, Deps, EnterOutcome, JoinOutcome, Joined, OperatorCommand, Phase, PlaceState, QueueToken,
+        RenewOutcome, WaitingRoom, ZoneStock, store::contract,
+    },
+};
+
+/// The room without its own ticking, so that a test says when time passes.
+struct House {
+    room: Arc<WaitingRoom>,
+    clock: Arc<ManualClock>,
+    life: Lifecycle,
+}
+
+const START: i64 = 1_795_464_000;
+
+fn config() -> Config {
+    let at = |s: i64| Timestamp::from_secs(START + s);
+    Config { prequeue_at: at(100), opens_at: at(200), closes_at: at(5_000), burst: Some(50), rate_per_minute: 600, ..contract::config(3) }
+}
+
+async fn house(config: Config, file: &Path, clock: Arc<ManualClock>) -> House {
+    let life = Lifecycle::new();
+    let entropy = Arc::new(SeededEntropy::new(1));
+    let keys = Keys::ephemeral(&SeededEntropy::new(42));
+    let deps = Deps { clock: clock.clone(), entropy, keys, journal_file: file.to_owned(), life: life.clone() };
+    House { room: Arc::new(WaitingRoom::recover(config, deps).await.unwrap()), clock, life }
+}
+
+async fn new_house(dir: &TempDir, config: Config) -> House {
+    house(config, &dir.path().join("queue.db"), Arc::new(ManualClock::at(Timestamp::from_secs(START)))).await
+}
+
+fn fan(n: u32) -> Subject {
+    Subject::customer(&n.to_string()).unwrap()
+}
+
+impl House {
+    fn passes(&self, seconds: u64) {
+        self.clock.advance(Duration::from_secs(seconds));
+    }
+
+    async fn tick(&self) {
+        self.room.tick().await.unwrap();
+    }
+
+    async fn joined(&self, n: u32) -> (Joined, QueueToken) {
+        let (JoinOutcome::Joined(joined) | JoinOutcome::Already(joined)) = self.room.join(&fan(n)).await.unwrap() else {
+            panic!("no place for {n}")
+        };
+        let token = self.room.read_token(&joined.token).unwrap();
+        (joined, token)
+    }
+
+    async fn entered(&self, token: &QueueToken) -> String {
+        match self.room.enter(token).await.unwrap() {
+            EnterOutcome::Entered { pass, .. } => pass,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn state(&self, token: &QueueToken) -> PlaceState {
+        self.room.place(token).state
+    }
+}
+
+#[tokio::test]
+async fn the_way_of_a_fan() {
+    let dir = TempDir::new();
+    let house = new_house(&dir, config()).await;
+    assert_eq!(house.room.join(&fan(1)).await.unwrap(), JoinOutcome::NotOpenYet { opens: config().prequeue_at });
+    house.passes(100);
+    let (joined, token) = house.joined(1).await;
+    assert_eq!((joined.state, joined.number), (PlaceState::Prequeue, Some(1)));
+    assert_eq!(house.room.join(&fan(1)).await.unwrap(), JoinOutcome::Already(joined), "a reload changes nothing");
+    assert!(house.room.belongs_to(&token, &fan(1)) && !house.room.belongs_to(&token, &fan(2)));
+    for n in 2..=5 {
+        house.joined(n).await;
+    }
+    let (_, fifth) = house.joined(5).await;
+    let place = house.room.place(&fifth);
+    assert_eq!((place.position, place.ahead), (Some(5), Some(4)));
+    let wait = place.wait.unwrap();
+    assert!(wait.p10_s >= 100 && wait.p10_s <= wait.p50_s && wait.p50_s <= wait.p90_s, "{wait:?}");
+    house.tick().await;
+    assert!(matches!(house.room.enter(&token).await.unwrap(), EnterOutcome::NotCalledYet(_)));
+
+    house.passes(100);
+    house.tick().await;
+    assert_eq!((house.room.phase(), house.state(&token), house.state(&fifth)), (Phase::OnSale, PlaceState::Called, PlaceState::Waiting));
+    house.passes(5);
+    let pass = house.room.read_pass(&house.entered(&token).await).unwrap();
+    assert!(house.room.pass_belongs_to(&pass, &fan(1)) && !house.room.pass_belongs_to(&pass, &fan(2)));
+    assert_eq!(house.room.read_pass(&house.entered(&token).await).unwrap().visit, pass.visit, "entering again is the same visit");
+    house.passes(60);
+    let RenewOutcome::Renewed { pass: renewed, expires_at } = house.room.renew(&pass).await.unwrap() else { panic!("the visit goes on") };
+    assert_eq!(expires_at, house.clock.now().plus(Duration::from_mins(2)));
+    house.room.end_visit(&pass).await.unwrap();
+    house.room.end_visit(&pass).await.unwrap();
+    assert_eq!(house.room.read_pass(&renewed), Err(TokenError::Expired), "the visit is over, whatever the pass says");
+    assert_eq!(house.room.renew(&pass).await.unwrap(), RenewOutcome::Ended);
+    assert!(matches!(house.room.enter(&token).await.unwrap(), EnterOutcome::Ended(_)));
+    assert_eq!(house.joined(1).await.0.number, Some(6), "she joins again, at the end");
+    assert_eq!(house.room.figures().active, 0);
+    house.life.stop();
+}
+
+#[tokio::test]
+async fn a_crowd_that_joins_at_once_gets_numbers_without_gaps_or_doubles() {
+    let dir = TempDir::new();
+    let house = new_house(&dir, Config { max_fans: 300, ..config() }).await;
+    house.passes(100);
+    // Everybody knocks twice.
+    let asks = join_all((0..640_u32).map(|n| {
+        let room = Arc::clone(&house.room);
+        async move { room.join(&fan(n / 2)).await.unwrap() }
+    }))
+    .await;
+    let mut numbers = Vec::new();
+    for pair in asks.chunks(2) {
+        match (&pair[0], &pair[1]) {
+            (JoinOutcome::Joined(a), JoinOutcome::Already(b)) => {
+                assert_eq!(a, b);
+                numbers.extend(a.number);
+            }
+            (JoinOutcome::Full, JoinOutcome::Full) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=300).collect::<Vec<u64>>());
+    house.life.stop();
+}
+
+#[tokio::test]
+async fn after_a_crash_everything_is_as_it_was_answered() {
+    let dir = TempDir::new();
+    let house = new_house(&dir, config()).await;
+    house.passes(100);
+    let mut tokens = Vec::new();
+    for n in 1..=9 {
+        tokens.push(house.joined(n).await.1);
+    }
+    house.room.leave(&tokens[1]).await.unwrap();
+    house.passes(100);
+    house.tick().await;
+    house.passes(10);
+    let ended = house.room.read_pass(&house.entered(&tokens[0]).await).unwrap();
+    house.room.end_visit(&ended).await.unwrap();
+    let pass = house.entered(&tokens[2]).await;
+    house.tick().await;
+    house.passes(70);
+    let order = OperatorCommand::Notice { text: Some("곧".into()) };
+    assert_eq!(house.room.command(order).await.unwrap(), CommandOutcome::Done);
+    assert_eq!(house.room.command(OperatorCommand::Rate { per_minute: 60 }).await.unwrap(), CommandOutcome::Done);
+    house.room.box_office_report(BoxOfficeReport { sequence: 1, zones: vec![sold_out_zone()], ended: vec![] });
+    house.tick().await;
+    let places = |house: &House| tokens.iter().map(|t| (house.state(t), house.room.place(t).position)).collect::<Vec<_>>();
+    let before = (places(&house), house.room.figures(), house.room.phase(), house.room.board().version);
+    let states: Vec<PlaceState> = before.0.iter().map(|(state, _)| *state).collect();
+    assert!(states.contains(&PlaceState::PassedOver) && states.contains(&PlaceState::Entered) && states.contains(&PlaceState::Left));
+
+    // The files as a kill would leave them: the first room is still running, nothing has been shut down.
+    let crashed = dir.path().join("crashed.db");
+    for suffix in ["", "-wal"] {
+        std::fs::copy(dir.path().join(format!("queue.db{suffix}")), format!("{}{suffix}", crashed.display())).unwrap();
+    }
+    let again = self::house(config(), &crashed, Arc::clone(&house.clock)).await;
+    assert_eq!((places(&again), again.room.figures(), again.room.phase()), (before.0, before.1, before.2));
+    assert!(again.room.board().version > 0 && std::str::from_utf8(&again.room.board().json).unwrap().contains("곧"));
+    assert_eq!(again.room.read_pass(&pass).unwrap().number, 3, "her visit goes on");
+    assert_eq!(again.joined(4).await.1, tokens[3], "she has her place");
+    assert_eq!(again.joined(2).await.0.number, Some(10), "who had left joins at the end");
+    again.passes(200);
+    again.tick().await;
+    assert_eq!(again.state(&tokens[2]), PlaceState::Left, "a visit that nobody renews ends");
+    house.life.stop();
+    again.life.stop();
+}
+
+fn sold_out_zone() -> ZoneStock {
+    ZoneStock { zone: "R".into(), free: 0, held: 0, booked: 90, blocked: 10 }
+}
+
+#[tokio::test]
+async fn nobody_is_called_while_it_is_sold_out_or_paused() {
+    let dir = TempDir::new();
+    let house = new_house(&dir, config()).await;
+    house.passes(100);
+    let (_, token) = house.joined(1).await;
+    house.room.box_office_report(BoxOfficeReport { sequence: 5, zones: vec![sold_out_zone()], ended: vec![] });
+    house.passes(100);
+    house.tick().await;
+    assert_eq!((house.room.phase(), house.state(&token)), (Phase::SoldOut, PlaceState::Waiting));
+    let back = ZoneStock { free: 1, booked: 89, ..sold_out_zone() };
+    house.room.box_office_report(BoxOfficeReport { sequence: 4, zones: vec![back.clone()], ended: vec![] });
+    house.tick().await;
+    assert_eq!(house.room.phase(), Phase::SoldOut, "an older report changes nothing");
+    house.room.command(OperatorCommand::Pause).await.unwrap();
+    house.room.box_office_report(BoxOfficeReport { sequence: 6, zones: vec![back], ended: vec![] });
+    house.tick().await;
+    assert_eq!((house.room.phase(), house.state(&token)), (Phase::Paused, PlaceState::Waiting));
+    let board: serde_json::Value = serde_json::from_slice(&house.room.board().json).unwrap();
+    assert_eq!((board["reason"].as_str(), board["phase"].as_str()), (Some("paused"), Some("paused")));
+    house.room.command(OperatorCommand::Resume).await.unwrap();
+    house.tick().await;
+    assert_eq!(house.state(&token), PlaceState::Called);
+    house.room.command(OperatorCommand::Close).await.unwrap();
+    assert_eq!(house.room.join(&fan(2)).await.unwrap(), JoinOutcome::Closed);
+    assert_eq!(house.room.enter(&token).await.unwrap(), EnterOutcome::Closed);
+    assert_eq!(house.room.command(OperatorCommand::Rate { per_minute: 0 }).await.unwrap(), CommandOutcome::Refused);
+    house.life.stop();
+}
+
+#[tokio::test]
+async fn the_box_office_ends_visits_and_the_slot_goes_to_the_next() {
+    let dir = TempDir::new();
+    let house = new_house(&dir, Config { capacity: 1, ..config() }).await;
+    house.passes(100);
+    let (_, first) = house.joined(1).await;
+    let (_, second) = house.joined(2).await;
+    house.passes(100);
+    house.tick().await;
+    house.passes(5);
+    let pass = house.room.read_pass(&house.entered(&first).await).unwrap();
+    house.tick().await;
+    assert!(!matches!(house.room.enter(&second).await.unwrap(), EnterOutcome::Entered { .. }), "one at a time");
+    let report = BoxOfficeReport { sequence: 1, zones: vec![], ended: vec![pass.visit] };
+    house.room.box_office_report(report.clone());
+    house.room.box_office_report(report);
+    house.tick().await;
+    house.tick().await;
+    house.entered(&second).await;
+    assert_eq!((house.room.figures().active, house.room.figures().entries_total), (1, 2));
+    house.life.stop();
+}
+
+#[tokio::test]
+async fn the_room_ticks_by_itself_and_shows_it_to_those_who_watch() {
+    let dir = TempDir::new();
+    let clock = Arc::new(ManualClock::at(config().opens_at));
+    let life = Lifecycle::new();
+    let deps = Deps {
+        clock,
+        entropy: Arc::new(SeededEntropy::new(1)),
+        keys: Keys::ephemeral(&SeededEntropy::new(42)),
+        journal_file: dir.path().join("queue.db"),
+        life: life.clone(),
+    };
+    let room = WaitingRoom::open(config(), deps).await.unwrap();
+    let JoinOutcome::Joined(joined) = room.join(&fan(1)).await.unwrap() else { panic!("a new fan") };
+    let token = room.read_token(&joined.token).unwrap();
+    room.present(&token);
+    let mut watch = room.watch_board().unwrap();
+    let called = async {
+        while room.place(&token).state != PlaceState::Called {
+            watch.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), called).await.expect("the tick calls her");
+    life.stop();
+    assert!(life.drained(Duration::from_secs(5)).await);
+}
