@@ -49,7 +49,8 @@ impl SeatStore for MemoryStore {
     }
 
     async fn recall(&self, operation: &Operation) -> Result<Option<HoldReply>, StoreError> {
-        Ok(self.register.lock().recall(operation))
+        let now = self.clock.now();
+        Ok(self.register.lock().recall(operation, now))
     }
 
     async fn find(&self, id: HoldId, who: &Subject) -> Result<Option<HoldRecord>, StoreError> {
