@@ -282,7 +282,7 @@ mod tests {
         assert_eq!((plan.seat_count(), plan.zone_of(seat), plan.section_of(seat)), (2, "S", "Stalls"));
         assert_eq!((plan.label(seat).row, plan.position_of(seat)), ("A", (20.0, 5.0)));
         let served = served(&plan);
-        assert!(served.contains(r##""rectangle":{"width":30,"height":10}"##) && served.contains(r#""text":"STAGE""#), "{served}");
+        assert!(served.contains(r#""rectangle":{"width":30,"height":10}"#) && served.contains(r#""text":"STAGE""#), "{served}");
         assert!(!served.contains("uuid") && !served.contains("version"), "{served}");
         let again = Plan::parse(&served).unwrap();
         assert_eq!(again.hash(), plan.hash(), "what is served is what is hashed");

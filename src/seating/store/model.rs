@@ -104,8 +104,8 @@ fn same_answers<S: SeatStore>(Bench { store, clock }: &Bench<S>, orders: &[Order
             }
             Order::Extend { hold, who } => {
                 let reply = match ready(store.extend(hold_id(*hold), &fan(*who))) {
-                    ExtendReply::Extended(record) => Some(Some(record.expires_at)),
-                    ExtendReply::NoMoreExtensions => Some(None),
+                    ExtendReply::Extended(record) => Some(Ok(record.expires_at)),
+                    ExtendReply::NoMoreExtensions => Some(Err(())),
                     ExtendReply::Gone => None,
                 };
                 prop_assert_eq!(reply, naive.extend(*hold, *who, clock.now()));
@@ -249,14 +249,14 @@ impl Naive {
         format!("changed {:?}", seats(of))
     }
 
-    fn extend(&mut self, hold: u32, who: u8, now: Timestamp) -> Option<Option<Timestamp>> {
+    fn extend(&mut self, hold: u32, who: u8, now: Timestamp) -> Option<Result<Timestamp, ()>> {
         let mine = self.mine(hold, who)?;
         if mine.stage == Stage::Paying || mine.extensions == 0 {
-            return Some(None);
+            return Some(Err(()));
         }
         mine.extensions -= 1;
         mine.deadline = mine.deadline.max(now.plus(TERMS.hold));
-        Some(Some(mine.deadline))
+        Some(Ok(mine.deadline))
     }
 
     fn book(&mut self, hold: u32, who: u8, of: &[u32]) -> bool {
