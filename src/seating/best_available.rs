@@ -223,3 +223,181 @@ impl Found {
         chosen
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{
+        super::{
+            generate::{VenueKind, generate},
+            seat::SeatState,
+        },
+        *,
+    };
+
+    /// A small house in which some seats are gone.
+    fn house() -> impl Strategy<Value = (Plan, SeatStates)> {
+        let kind = prop_oneof![Just(VenueKind::Theatre), Just(VenueKind::Arena)];
+        (kind, 30..160_u32, 0.0..1.0_f64).prop_flat_map(|(kind, seats, gone)| {
+            prop::collection::vec(prop::bool::weighted(gone), seats as usize).prop_map(move |gone| {
+                let plan = Plan::parse(&generate(kind, seats)).unwrap();
+                let mut states = SeatStates::free(plan.seat_count());
+                for seat in plan.seats().filter(|seat| gone[seat.at()]) {
+                    states.set(seat, SeatState::Booked);
+                }
+                (plan, states)
+            })
+        })
+    }
+
+    fn ask(quantity: usize, zone: Option<u32>, accessible: usize, spread: u64) -> Ask {
+        Ask { quantity, accessible, zone, section: None, spread, beaten: 0 }
+    }
+
+    fn kept(plan: &Plan, seat: SeatIx) -> bool {
+        plan.has_attribute(seat, Attribute::Accessible) || plan.has_attribute(seat, Attribute::Companion)
+    }
+
+    /// All groups of neighbours that may be had, found the slow way, and whether each leaves nobody alone.
+    fn groups(plan: &Plan, states: &SeatStates, quantity: usize, zone: Option<u32>) -> Vec<(Vec<SeatIx>, bool)> {
+        let may = |seat: SeatIx| states.is_free(seat) && !kept(plan, seat) && zone.is_none_or(|zone| plan.zone_index_of(seat) == zone);
+        let mut all = Vec::new();
+        for run in plan.runs_of(None) {
+            let seats = plan.seats_of(*run);
+            let free = |at: Option<usize>| at.and_then(|at| seats.get(at)).is_some_and(|seat| states.is_free(*seat));
+            for start in 0..seats.len().saturating_sub(quantity - 1) {
+                let end = start + quantity;
+                let group = &seats[start..end];
+                if group.iter().all(|seat| may(*seat) && plan.zone_index_of(*seat) == plan.zone_index_of(group[0])) {
+                    let left = free(start.checked_sub(1)) && !free(start.checked_sub(2));
+                    let right = free(Some(end)) && !free(Some(end + 1));
+                    all.push((group.to_vec(), !left && !right));
+                }
+            }
+        }
+        all
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn an_offer_is_free_of_one_zone_together_and_orphans_nobody_where_that_can_be(
+            (plan, states) in house(), quantity in 1..6_usize, zone in prop::option::of(0..4_u32), spread in any::<u64>()
+        ) {
+            let zone = zone.filter(|zone| (*zone as usize) < plan.zones().len());
+            let offer = best_available(&plan, &states, &ask(quantity, zone, 0, spread));
+            let groups = groups(&plan, &states, quantity, zone);
+            let Some(offer) = offer else {
+                let zones = zone.map_or(0..plan.zones().len(), |zone| zone as usize..zone as usize + 1);
+                for zone in zones {
+                    let left = plan.seats().filter(|seat| states.is_free(*seat) && !kept(&plan, *seat) && plan.zone_index_of(*seat) as usize == zone);
+                    prop_assert!(left.count() < quantity, "there were enough in zone {zone}");
+                }
+                return Ok(());
+            };
+            let mut distinct = offer.clone();
+            distinct.sort_unstable();
+            distinct.dedup();
+            prop_assert_eq!(distinct.len(), quantity);
+            prop_assert!(offer.iter().all(|seat| states.is_free(*seat) && !kept(&plan, *seat)));
+            let of_zone = zone.unwrap_or(plan.zone_index_of(offer[0]));
+            prop_assert!(offer.iter().all(|seat| plan.zone_index_of(*seat) == of_zone));
+            if !groups.is_empty() {
+                let own = groups.iter().find(|it| it.0 == offer);
+                prop_assert!(own.is_some(), "not together, though it could be");
+                prop_assert!(own.is_some_and(|it| it.1) || groups.iter().all(|it| !it.1), "somebody is left alone needlessly");
+            }
+        }
+
+        #[test]
+        fn wheelchairs_places_go_to_who_asks(
+            (plan, states) in house(), quantity in 1..4_usize, accessible in 1..3_usize, spread in any::<u64>()
+        ) {
+            prop_assume!(accessible <= quantity);
+            let is_accessible = |seat: &SeatIx| plan.has_attribute(*seat, Attribute::Accessible);
+            if let Some(offer) = best_available(&plan, &states, &ask(quantity, None, accessible, spread)) {
+                prop_assert_eq!(offer.len(), quantity);
+                prop_assert!(offer.iter().all(|seat| states.is_free(*seat)));
+                prop_assert!(offer.iter().filter(|seat| is_accessible(seat)).count() >= accessible);
+            }
+        }
+
+        #[test]
+        fn alternatives_are_as_good_as_the_wish((plan, states) in house(), wished in any::<prop::sample::Index>(), quantity in 1..5_usize, spread in any::<u64>()) {
+            let together = groups(&plan, &SeatStates::free(plan.seat_count()), quantity, None);
+            prop_assume!(!together.is_empty());
+            let wish = &together[wished.index(together.len())].0;
+            let offers = alternatives(&plan, &states, wish, spread);
+            let possible = groups(&plan, &states, quantity, Some(plan.zone_index_of(wish[0])));
+            prop_assert_eq!(offers.is_empty(), possible.is_empty());
+            prop_assert!(offers.len() <= 3);
+            let mut all = offers.concat();
+            for offer in &offers {
+                prop_assert!(possible.iter().any(|it| it.0 == *offer));
+            }
+            all.sort_unstable();
+            prop_assert!(all.windows(2).all(|pair| pair[0] != pair[1]), "offers share no seat");
+        }
+    }
+
+    fn fresh(kind: VenueKind, seats: u32) -> (Plan, SeatStates) {
+        let plan = Plan::parse(&generate(kind, seats)).unwrap();
+        let states = SeatStates::free(plan.seat_count());
+        (plan, states)
+    }
+
+    #[test]
+    fn the_first_gets_the_middle_of_the_front() {
+        let (plan, states) = fresh(VenueKind::Theatre, 500);
+        let offer = best_available(&plan, &states, &ask(2, None, 0, 0)).unwrap();
+        assert!(offer.iter().all(|seat| plan.label(*seat).row == "A" && plan.zone_of(*seat) == "VIP"), "{offer:?}");
+        let in_row_a = plan.seats().filter(|seat| plan.label(*seat).row == "A" && plan.section_of(*seat) == "Stalls").count();
+        let number: usize = plan.label(offer[0]).number.parse().unwrap();
+        assert!(number.abs_diff(in_row_a / 2) <= 2, "seat {number} of {in_row_a}");
+    }
+
+    #[test]
+    fn a_herd_is_spread_and_the_beaten_wider() {
+        let (plan, states) = fresh(VenueKind::Stadium, 15_000);
+        let distinct = |beaten| {
+            let mut offers: Vec<_> =
+                (0..200).map(|spread| best_available(&plan, &states, &Ask { beaten, ..ask(2, None, 0, spread) })).collect();
+            offers.sort();
+            offers.dedup();
+            offers.len()
+        };
+        assert!(distinct(0) >= 2, "{}", distinct(0));
+        assert!(distinct(2) > distinct(0));
+        let wish = best_available(&plan, &states, &ask(4, None, 0, 0)).unwrap();
+        let mut first: Vec<_> = (0..50).map(|spread| alternatives(&plan, &states, &wish, spread)).collect();
+        assert!(first.iter().all(|it| it.len() == 3));
+        first.sort();
+        first.dedup();
+        assert!(first.len() >= 4, "losers are shown different ways out");
+    }
+
+    #[test]
+    fn a_group_that_finds_no_place_together_is_parted_as_little_as_can_be() {
+        let (plan, mut states) = fresh(VenueKind::Theatre, 500);
+        for seat in plan.seats() {
+            states.set(seat, SeatState::Booked);
+        }
+        let parts = [&["S-A-1", "S-A-2"][..], &["S-F-3", "S-F-4", "S-F-5"], &["S-G-4", "S-G-5"], &["S-K-9"]];
+        for guid in parts.concat() {
+            states.set(plan.index_of(guid).unwrap(), SeatState::Free);
+        }
+        let offer = |quantity| {
+            let zone = plan.zone_index(plan.zone_of(plan.index_of("S-F-3").unwrap()));
+            let mut guids: Vec<_> =
+                best_available(&plan, &states, &ask(quantity, zone, 0, 0))?.into_iter().map(|it| plan.guid(it)).collect();
+            guids.sort_unstable();
+            Some(guids)
+        };
+        assert_eq!(offer(3).unwrap(), ["S-F-3", "S-F-4", "S-F-5"]);
+        assert_eq!(offer(5).unwrap(), ["S-F-3", "S-F-4", "S-F-5", "S-G-4", "S-G-5"]);
+        assert_eq!(offer(4).unwrap().iter().filter(|it| it.starts_with("S-G")).count(), 2, "two and two, nobody alone");
+        assert_eq!(offer(7), None);
+    }
+}

@@ -398,6 +398,11 @@ mod tests {
     }
 
     #[test]
+    fn the_theatre_that_comes_along_is_the_generated_one() {
+        assert_eq!(include_str!("../../config/venues/theatre-500.json").trim_end(), generate(VenueKind::Theatre, 500));
+    }
+
+    #[test]
     fn no_two_seats_overlap() {
         for kind in [VenueKind::Theatre, VenueKind::Arena, VenueKind::Stadium] {
             let plan = Plan::parse(&generate(kind, 3_000)).unwrap();

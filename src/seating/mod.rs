@@ -27,6 +27,8 @@ mod seat;
 mod split;
 mod store;
 mod sweeper;
+#[cfg(test)]
+mod tests;
 
 pub use availability::{Encoded, SeatWatch, ZoneStock};
 pub use generate::{VenueKind, generate};

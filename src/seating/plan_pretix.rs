@@ -240,3 +240,156 @@ impl<'v> Reader<'_, 'v> {
         (required || !text.is_empty()).then(|| AreaText { position, color: self.errors.color(map, "color", &own), text, size })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::{super::plan::Plan, *};
+
+    fn small() -> Value {
+        let seat = |guid: &str, x: i32, category: &str| json!({"seat_guid": guid, "seat_number": "1", "category": category, "uuid": "u", "position": {"x": x, "y": 0}});
+        json!({
+            "name": "Small", "size": {"width": 100, "height": 50}, "version": 3,
+            "categories": [{"name": "R", "color": "#f00"}, {"name": "S", "color": "#00f"}],
+            "zones": [{
+                "name": "Stalls", "zone_id": "ground", "uuid": "z", "position": {"x": 10, "y": 5},
+                "rows": [{"row_number": "A", "position": {"x": 0, "y": 0}, "seats": [seat("A-1", 0, "R"), seat("A-2", 10, "S")]}],
+                "areas": [
+                    {"shape": "ellipse", "position": {"x": 0, "y": 0}, "rotation": 0, "color": "#ccc", "ellipse": {"radius": {"x": 5, "y": 2}}},
+                    {"width": 30, "height": 10, "position": {"x": 1, "y": 1}, "text": "STAGE"},
+                ],
+            }],
+        })
+    }
+
+    fn errors_of(plan: &Value) -> Vec<String> {
+        let errors = Plan::parse(&plan.to_string()).expect_err("something is wrong with it");
+        errors.iter().map(|it| format!("{}: {}", it.place, it.message)).collect()
+    }
+
+    fn wrong(at: &str, value: Value) -> Vec<String> {
+        let mut plan = small();
+        *plan.pointer_mut(at).unwrap() = value;
+        errors_of(&plan)
+    }
+
+    #[test]
+    fn what_editors_write_is_read_and_served_without_what_nobody_reads() {
+        let plan = Plan::parse(&small().to_string()).unwrap();
+        let seat = plan.index_of("A-2").unwrap();
+        assert_eq!((plan.seat_count(), plan.zone_of(seat), plan.section_of(seat)), (2, "S", "Stalls"));
+        assert_eq!((plan.label(seat).row, plan.position_of(seat)), ("A", (20.0, 5.0)));
+        let served = served(&plan);
+        assert!(served.contains(r#""rectangle":{"width":30,"height":10}"#) && served.contains(r#""text":"STAGE""#), "{served}");
+        assert!(!served.contains("uuid") && !served.contains("version"), "{served}");
+        let again = Plan::parse(&served).unwrap();
+        assert_eq!(again.hash(), plan.hash(), "what is served is what is hashed");
+        assert_eq!(plan.hash().len(), 16);
+    }
+
+    fn served(plan: &Plan) -> String {
+        std::io::read_to_string(flate2::read::GzDecoder::new(&plan.json_gzip()[..])).unwrap()
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_said_at_once_and_where() {
+        let mut plan = small();
+        plan["zones"][0]["rows"][0]["seats"][1]["seat_guid"] = json!("A-1");
+        plan["zones"][0]["rows"][0]["seats"][0]["category"] = json!("Gold");
+        plan["zones"][0]["position"]["x"] = json!(1e7);
+        plan["zones"][0]["rows"][0].as_object_mut().unwrap().remove("row_number");
+        plan["zones"][0]["areas"][0]["color"] = json!("red;background:url(x)");
+        assert_eq!(
+            errors_of(&plan),
+            [
+                "zones[0].position.x: 10000000 is not within 1000000 pixels",
+                "zones[0].rows[0].row_number: is missing",
+                "zones[0].rows[0].seats[0].category: \"Gold\" is not one of the plan's categories",
+                "zones[0].rows[0].seats[1].seat_guid: \"A-1\" is used twice, first at zones[0].rows[0].seats[0]",
+                "zones[0].areas[0].color: \"red;background:url(x)\" is not a colour",
+            ]
+        );
+    }
+
+    #[test]
+    fn each_rule_has_its_word() {
+        let guid = "/zones/0/rows/0/seats/0/seat_guid";
+        assert!(wrong(guid, json!(""))[0].contains("must not be empty"));
+        assert!(wrong(guid, json!("A\u{7}1"))[0].contains("control character"));
+        assert!(wrong(guid, json!("x".repeat(65)))[0].contains("longer than 64"));
+        assert!(wrong(guid, json!(7))[0].contains("must be a text"));
+        assert!(wrong("/zones/0/rows/0/seats/0/position/x", json!("7"))[0].contains("must be a number"));
+        assert!(wrong("/zones/0/rows/0/seats", json!([]))[0].contains("no seat"));
+        assert!(wrong("/zones", json!({}))[0].contains("must be a list"));
+        assert!(wrong("/categories/1/name", json!("R"))[0].contains("used twice"));
+        assert!(wrong("/zones/0/areas/0/shape", json!("star"))[0].contains("is not rectangle"));
+        assert_eq!(errors_of(&json!([])), ["the plan: must be an object"]);
+        let many: Vec<Value> = (0..=SEATS_MAX)
+            .map(|i| json!({"seat_guid": i.to_string(), "seat_number": "", "category": "R", "position": {"x": 0, "y": 0}}))
+            .collect();
+        assert!(wrong("/zones/0/rows/0/seats", json!(many))[0].contains("more than 100000 seats"));
+    }
+
+    #[test]
+    fn broken_json_is_placed_by_line_and_column() {
+        for (text, place, word) in [
+            ("{\n  \"name\": NaN}", "line 2", "must be finite"),
+            ("{\"x\": -Infinity}", "line 1", "must be finite"),
+            ("{\"x\": 1e999}", "line 1", "too large"),
+            ("{\"name\": \"a\",\n\n}", "line 3", "trailing comma"),
+            ("", "line 1", "EOF"),
+        ] {
+            let errors = Plan::parse(text).unwrap_err().to_string();
+            assert!(errors.starts_with(place) && errors.contains(word), "{text:?}: {errors}");
+        }
+    }
+
+    /// Every value of the document, by JSON pointer.
+    fn pointers(value: &Value, at: String, into: &mut Vec<String>) {
+        match value {
+            Value::Object(map) => map.iter().for_each(|(key, it)| pointers(it, format!("{at}/{key}"), into)),
+            Value::Array(list) => list.iter().enumerate().for_each(|(i, it)| pointers(it, format!("{at}/{i}"), into)),
+            _ => {}
+        }
+        into.push(at);
+    }
+
+    fn any_value() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            ".{0,80}".prop_map(Value::from),
+            Just(json!([])),
+            Just(json!({})),
+            Just(json!([{"x": 1}])),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn no_mutation_makes_it_panic(changes in prop::collection::vec((any::<prop::sample::Index>(), any_value()), 1..4)) {
+            let mut plan = small();
+            for (which, value) in changes {
+                let mut all = Vec::new();
+                pointers(&plan, String::new(), &mut all);
+                *plan.pointer_mut(&all[which.index(all.len())]).unwrap() = value;
+            }
+            if let Ok(read) = Plan::parse(&plan.to_string()) {
+                prop_assert!(read.seat_count() > 0);
+                prop_assert!(Plan::parse(&served(&read)).is_ok(), "what is served can be read");
+            }
+        }
+
+        #[test]
+        fn no_cut_makes_it_panic(at in any::<prop::sample::Index>(), text in ".{0,3}") {
+            let json = small().to_string();
+            let at = at.index(json.len());
+            let _ = Plan::parse(&format!("{}{text}{}", &json[..at], &json[at..]));
+            prop_assert!(Plan::parse(&json[..at]).is_err());
+        }
+    }
+}

@@ -55,7 +55,12 @@ impl SeatStates {
     /// All free.
     #[must_use]
     pub fn free(seats: usize) -> Self {
-        Self { words: vec![0; seats.div_ceil(SEATS_PER_WORD)].into(), seats }
+        let mut words = vec![0; seats.div_ceil(SEATS_PER_WORD)];
+        // The last word's seats that do not exist are blocked, so that reading needs no other check.
+        if let (Some(last), used @ 1..) = (words.last_mut(), seats % SEATS_PER_WORD) {
+            *last = u64::MAX << (2 * used);
+        }
+        Self { words: words.into(), seats }
     }
 
     #[must_use]
@@ -91,7 +96,8 @@ impl SeatStates {
     #[inline]
     pub fn set(&mut self, seat: SeatIx, state: SeatState) {
         let shift = 2 * (seat.at() % SEATS_PER_WORD);
-        if let Some(word) = self.words.get_mut(seat.at() / SEATS_PER_WORD) {
+        if self.has(seat) {
+            let word = &mut self.words[seat.at() / SEATS_PER_WORD];
             *word = (*word & !(3 << shift)) | (u64::from(state as u8) << shift);
         }
     }
@@ -101,6 +107,9 @@ impl SeatStates {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes: Vec<u8> = self.words.iter().flat_map(|word| word.to_le_bytes()).collect();
         bytes.truncate(self.seats.div_ceil(4));
+        if let (Some(last), used @ 1..) = (bytes.last_mut(), self.seats % 4) {
+            *last &= (1 << (2 * used)) - 1;
+        }
         bytes
     }
 }
@@ -118,7 +127,8 @@ mod tests {
         states.set(SeatIx(33), SeatState::Held);
         let seen: Vec<_> = (30..35).map(|i| states.get(SeatIx(i))).collect();
         assert_eq!(seen, [SeatState::Free, SeatState::Booked, SeatState::Held, SeatState::Held, SeatState::Free]);
-        assert_eq!(states.get(SeatIx(96)), SeatState::Blocked, "no such seat");
+        states.set(SeatIx(70), SeatState::Free);
+        assert!([70, 71, 95, 96].iter().all(|i| states.get(SeatIx(*i)) == SeatState::Blocked), "no such seats");
     }
 
     #[test]

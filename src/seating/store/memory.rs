@@ -49,7 +49,8 @@ impl SeatStore for MemoryStore {
     }
 
     async fn recall(&self, operation: &Operation) -> Result<Option<HoldReply>, StoreError> {
-        Ok(self.register.lock().recall(operation))
+        let now = self.clock.now();
+        Ok(self.register.lock().recall(operation, now))
     }
 
     async fn find(&self, id: HoldId, who: &Subject) -> Result<Option<HoldRecord>, StoreError> {
@@ -164,7 +165,7 @@ mod tests {
                     for round in 0..4_000 {
                         random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                         let first = random >> 8;
-                        let wish: Vec<u32> = (0..1 + first % 4).map(|i| (first / 4 + i * 5) % seats).collect();
+                        let wish: Vec<u32> = (0..=first % 4).map(|i| (first / 4 + i * 5) % seats).collect();
                         let id = u32::from(me) << 24 | round;
                         match store.hold(&request(id, me, &wish)).now_or_never().unwrap().unwrap() {
                             HoldReply::Held { .. } => {

@@ -53,7 +53,7 @@ struct Kept {
 struct Naive {
     kept: BTreeMap<u32, Kept>,
     blocked: Vec<u32>,
-    operations: BTreeMap<(u8, u8), (Vec<u32>, u32)>,
+    operations: BTreeMap<(u8, u8), (Vec<u32>, u32, Timestamp)>,
 }
 
 pub(in crate::seating) fn run<S: SeatStore>(make: impl Fn() -> Bench<S>) {
@@ -104,8 +104,8 @@ fn same_answers<S: SeatStore>(Bench { store, clock }: &Bench<S>, orders: &[Order
             }
             Order::Extend { hold, who } => {
                 let reply = match ready(store.extend(hold_id(*hold), &fan(*who))) {
-                    ExtendReply::Extended(record) => Some(Some(record.expires_at)),
-                    ExtendReply::NoMoreExtensions => Some(None),
+                    ExtendReply::Extended(record) => Some(Ok(record.expires_at)),
+                    ExtendReply::NoMoreExtensions => Some(Err(())),
                     ExtendReply::Gone => None,
                 };
                 prop_assert_eq!(reply, naive.extend(*hold, *who, clock.now()));
@@ -194,6 +194,7 @@ impl Order {
 impl Naive {
     fn run_out(&mut self, now: Timestamp) {
         self.kept.retain(|_, it| it.stage != Stage::Held || it.deadline > now);
+        self.operations.retain(|_, it| now.since(it.2) <= Duration::from_mins(10));
     }
 
     fn state(&self, seat: u32) -> SeatState {
@@ -214,7 +215,7 @@ impl Naive {
     }
 
     fn hold(&mut self, number: u32, who: u8, of: &[u32], operation: Option<u8>, now: Timestamp) -> String {
-        if let Some((wish, hold)) = operation.and_then(|it| self.operations.get(&(it, who))) {
+        if let Some((wish, hold, _)) = operation.and_then(|it| self.operations.get(&(it, who))) {
             let same = wish.iter().all(|it| of.contains(it)) && wish.len() == of.len();
             return if same { format!("again {:?}", hold_id(*hold)) } else { "reused".into() };
         }
@@ -226,7 +227,7 @@ impl Naive {
             return format!("taken {taken:?}");
         }
         if let Some(operation) = operation {
-            self.operations.insert((operation, who), (of.to_vec(), number));
+            self.operations.insert((operation, who), (of.to_vec(), number, now));
         }
         let deadline = now.plus(TERMS.hold);
         self.kept.insert(number, Kept { who, seats: of.to_vec(), deadline, extensions: TERMS.extensions_max, stage: Stage::Held });
@@ -248,14 +249,14 @@ impl Naive {
         format!("changed {:?}", seats(of))
     }
 
-    fn extend(&mut self, hold: u32, who: u8, now: Timestamp) -> Option<Option<Timestamp>> {
+    fn extend(&mut self, hold: u32, who: u8, now: Timestamp) -> Option<Result<Timestamp, ()>> {
         let mine = self.mine(hold, who)?;
         if mine.stage == Stage::Paying || mine.extensions == 0 {
-            return Some(None);
+            return Some(Err(()));
         }
         mine.extensions -= 1;
         mine.deadline = mine.deadline.max(now.plus(TERMS.hold));
-        Some(Some(mine.deadline))
+        Some(Ok(mine.deadline))
     }
 
     fn book(&mut self, hold: u32, who: u8, of: &[u32]) -> bool {

@@ -60,6 +60,7 @@ enum EntryState {
 }
 
 struct Remembered {
+    at: Timestamp,
     wish: [u8; 16],
     record: HoldRecord,
 }
@@ -121,7 +122,7 @@ impl Register {
     }
 
     pub(super) fn hold(&mut self, request: &HoldRequest, fan: &Fan, now: Timestamp) -> HoldReply {
-        if let Some(reply) = request.operation.as_ref().and_then(|it| self.recall(it)) {
+        if let Some(reply) = request.operation.as_ref().and_then(|it| self.recall(it, now)) {
             return reply;
         }
         self.sweep(now, SWEPT_BY_A_HOLD);
@@ -149,8 +150,8 @@ impl Register {
         HoldReply::Held { expires_at, extensions_left }
     }
 
-    pub(super) fn recall(&self, operation: &Operation) -> Option<HoldReply> {
-        let remembered = self.operations.get(&operation.key)?;
+    pub(super) fn recall(&self, operation: &Operation, now: Timestamp) -> Option<HoldReply> {
+        let remembered = self.operations.get(&operation.key).filter(|it| it.at >= now.minus(OPERATION_MEMORY))?;
         if remembered.wish != operation.wish {
             return Some(HoldReply::OperationReused);
         }
@@ -387,11 +388,13 @@ impl Register {
         while let Some((at, key)) = self.operations_by_age.front()
             && (*at < forget_before || self.operations_by_age.len() >= OPERATIONS_KEPT)
         {
-            self.operations.remove(key);
+            if self.operations.get(key).is_some_and(|it| it.at == *at) {
+                self.operations.remove(key);
+            }
             self.operations_by_age.pop_front();
         }
         self.operations_by_age.push_back((now, operation.key));
-        self.operations.insert(operation.key, Remembered { wish: operation.wish, record });
+        self.operations.insert(operation.key, Remembered { at: now, wish: operation.wish, record });
     }
 
     /// A deadline in the heap counts no longer. They are cleared out when they are the most, so that each costs little.
