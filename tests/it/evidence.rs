@@ -49,6 +49,21 @@ pub async fn held_after(deadline: Timestamp, world: &World, observer: &Fan, evid
     evidence.observed_at = world.clock.now();
 }
 
+/// Takes from the returners those who came in time and have stood at the door since: they stay in the called lane.
+pub fn who_came_in_time(evidence: &mut Evidence) {
+    let lapse = evidence.claimant_lapse;
+    for entry in evidence.entries.iter_mut().filter(|e| e.returner) {
+        let last = evidence
+            .refusals
+            .iter()
+            .filter(|r| r.number == entry.number && r.answered_at <= entry.entered_at)
+            .max_by_key(|r| r.answered_at);
+        if last.is_some_and(|r| !r.returner && entry.entered_at.since(r.asked_at) <= lapse) {
+            entry.returner = false;
+        }
+    }
+}
+
 fn map(map: &Value, evidence: &mut Evidence) {
     let booked = map["seats"].as_object().unwrap().iter().filter(|(_, state)| *state == "booked");
     evidence.engine_booked.extend(booked.map(|(guid, _)| (PERFORMANCE.to_owned(), guid.clone())));
@@ -164,9 +179,18 @@ async fn ledger(world: &World, evidence: &mut Evidence) {
 
 async fn gateway(world: &World, evidence: &mut Evidence) {
     let pool = open(&world.data().join("sandbox.db")).await;
-    let payments = "SELECT order_id, captured, refunded, authorised - captured - voided FROM payment";
-    for row in sqlx::query(payments).fetch_all(&pool).await.unwrap() {
-        evidence.payments.push(Payment { order: row.get(0), captured: row.get(1), refunded: row.get(2), reserved: row.get(3) });
+    for row in sqlx::query("SELECT key, state, body FROM payment").fetch_all(&pool).await.unwrap() {
+        let (key, state, body): (&str, &str, &str) = (row.get(0), row.get(1), row.get(2));
+        let body: Value = serde_json::from_str(body).unwrap();
+        let amount = body["amount"]["amount"].as_i64().unwrap_or(0);
+        let when = |states: &[&str]| if states.contains(&state) { amount } else { 0 };
+        evidence.payments.push(Payment {
+            // The key that the house gives a payment: the order, a colon, a fence.
+            order: key.split(':').next().unwrap().to_owned(),
+            captured: when(&["captured", "refunded"]),
+            refunded: when(&["refunded"]),
+            reserved: when(&["authorised"]),
+        });
     }
     pool.close().await;
 }

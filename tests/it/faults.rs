@@ -9,7 +9,7 @@ use stagedoor::{
 };
 
 use crate::{
-    evidence::{gather, held_after},
+    evidence::{gather, held_after, who_came_in_time},
     fan::Fan,
     sale::{OBSERVER, crowd_of, settle, summary},
     world::{Scene, World},
@@ -39,7 +39,7 @@ async fn after_kill_9_in_the_middle_of_a_crowd_everything_is_still_true() {
     let clock = std::sync::Arc::clone(&world.clock) as std::sync::Arc<dyn Clock>;
     let crowd = tokio::spawn(stagedoor::simulation::crowd::run(config, clock, stagedoor::platform::lifecycle::Lifecycle::new()));
 
-    let mut orders_before = Vec::new();
+    let (mut orders_before, mut outages) = (Vec::new(), Vec::new());
     for kill in 1..=2 {
         // The fault must bite: fans are inside and money is moving when it strikes.
         let until = world.clock.monotonic() + Duration::from_secs(40);
@@ -53,10 +53,12 @@ async fn after_kill_9_in_the_middle_of_a_crowd_everything_is_still_true() {
             assert!(world.clock.monotonic() < until, "kill {kill}: only {} orders", orders.len());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+        let down = world.clock.now();
         world.kill();
         assert!(!crowd.is_finished(), "kill {kill} came too late to matter");
         tokio::time::sleep(Duration::from_millis(500)).await;
         world.start().await;
+        outages.push((down, world.clock.now()));
         observer.renew(&world).await;
     }
     let restarted = world.clock.now();
@@ -66,7 +68,8 @@ async fn after_kill_9_in_the_middle_of_a_crowd_everything_is_still_true() {
 
     let mut evidence = gather(&world, &observer).await;
     report.testify(&mut evidence);
-    evidence.settled = true;
+    who_came_in_time(&mut evidence);
+    (evidence.settled, evidence.outages) = (true, outages);
     evidence.movement = Some(Movement { since: restarted, until: restarted.plus(Duration::from_secs(10)), waiting: 1 });
     held_after(crowd_gone.plus(Duration::from_secs(u64::from(world.scene.hold_s))), &world, &observer, &mut evidence).await;
     let found = audit(&evidence);

@@ -5,6 +5,7 @@
 
 mod architecture;
 mod bad_input;
+mod demo;
 mod evidence;
 mod fan;
 mod faults;

@@ -12,7 +12,7 @@ use stagedoor::{
 };
 
 use crate::{
-    evidence::{gather, held_after},
+    evidence::{gather, held_after, who_came_in_time},
     fan::Fan,
     world::{Scene, World},
 };
@@ -99,6 +99,7 @@ async fn a_crowd_four_times_the_house_leaves_nothing_that_the_auditor_minds() {
     settle(&world, &mut observer).await;
     let mut evidence = gather(&world, &observer).await;
     report.testify(&mut evidence);
+    who_came_in_time(&mut evidence);
     evidence.settled = true;
     held_after(crowd_gone.plus(Duration::from_secs(u64::from(world.scene.hold_s))), &world, &observer, &mut evidence).await;
     let found = audit(&evidence);

@@ -310,7 +310,9 @@ pub fn handoff_token(customer: u32, serial: &str, now: Timestamp, secret: &str) 
         "iss": HANDOFF_ISSUER, "aud": HANDOFF_AUDIENCE, "sub": customer.to_string(), "name": format!("Fan {customer}"),
         "iat": now.as_secs(), "nbf": now.as_secs(), "exp": now.as_secs() + 60, "jti": serial,
     });
-    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
+    let mut header = Header::new(Algorithm::HS256);
+    header.typ = Some("handoff+jwt".into());
+    jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
 }
 
 /// Runs one of the binary's short commands to its end; gives its status and all that it wrote.

@@ -88,35 +88,29 @@ pub(super) fn lowest_claimant_first(evidence: &Evidence, found: &mut Findings) {
     }
 }
 
-/// I5, third part: while others wait at the door, returners take no more than their share, give or take one.
+/// I5, third part: of the entries so far, those that returners took while others provably waited at the door stay
+/// within their share, give or take one.
 pub(super) fn returners_within_their_share(evidence: &Evidence, found: &mut Findings) {
     let mut stretches: Vec<_> = waiting_stretches(evidence).into_iter().map(|(_, from, until)| (from, until)).collect();
     stretches.sort_unstable();
-    let mut merged: Vec<(Timestamp, Timestamp)> = Vec::new();
-    for (from, until) in stretches {
-        match merged.last_mut() {
-            Some(last) if from <= last.1 => last.1 = last.1.max(until),
-            _ => merged.push((from, until)),
+    let somebody_waited = |at: Timestamp| {
+        let begun = stretches.partition_point(|(from, _)| *from < at);
+        stretches[..begun].iter().any(|(_, until)| *until > at)
+    };
+    let (mut all, mut returned) = (0.0_f64, 0.0_f64);
+    for entry in in_time_order(&evidence.entries) {
+        all += 1.0;
+        if !entry.returner || !somebody_waited(entry.entered_at) {
+            continue;
         }
-    }
-    let entries: Vec<&Entry> = in_time_order(&evidence.entries);
-    for (from, until) in merged {
-        let first = entries.partition_point(|e| e.entered_at <= from);
-        let (mut all, mut returned) = (0.0_f64, 0.0_f64);
-        for entry in entries[first..].iter().take_while(|e| e.entered_at < until) {
-            all += 1.0;
-            if entry.returner {
-                returned += 1.0;
-            }
-        }
+        returned += 1.0;
         if returned > all * evidence.returner_share + 1.0 + 1e-9 {
+            let (number, share) = (entry.number, evidence.returner_share);
             found.add(
                 Invariant::Order,
-                format!(
-                    "between {from} and {until} {returned} of {all} entries were returners', their share is {}",
-                    evidence.returner_share
-                ),
+                format!("with number {number} returners took {returned} of {all} entries while others waited, their share is {share}"),
             );
+            return;
         }
     }
 }
@@ -245,8 +239,10 @@ fn waiting_stretches(evidence: &Evidence) -> Vec<(u64, Timestamp, Timestamp)> {
         refusals.sort_by_key(|r| r.asked_at);
         for pair in refusals.windows(2) {
             let patience: Duration = evidence.claimant_lapse;
-            if pair[1].answered_at.since(pair[0].asked_at) <= patience && pair[0].answered_at < pair[1].asked_at {
-                stretches.push((number, pair[0].answered_at, pair[1].asked_at));
+            let (from, until) = (pair[0].answered_at, pair[1].asked_at);
+            let interrupted = evidence.outages.iter().any(|(down, up)| *down < until && *up > from);
+            if pair[1].answered_at.since(pair[0].asked_at) <= patience && from < until && !interrupted {
+                stretches.push((number, from, until));
             }
         }
     }

@@ -37,6 +37,9 @@ pub struct Evidence {
     /// Claimants who were told that the house is full for a moment.
     pub refusals: Vec<Refusal>,
 
+    /// Stretches in which the house was down. Who stands at the door is memory: after it everybody knocks anew.
+    pub outages: Vec<(Timestamp, Timestamp)>,
+
     /// Orders in the ledger.
     pub orders: Vec<Order>,
     /// Orders as clients were last told.

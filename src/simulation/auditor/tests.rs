@@ -83,6 +83,7 @@ fn clean() -> Evidence {
             Entry { subject_hash: 105, ..entry(6, 30_000, None) },
         ],
         refusals: vec![refusal(3, 4_000), refusal(3, 6_000)],
+        outages: Vec::new(),
         orders: vec![
             order("o1", OrderState::Paid, "visit-1", &["A1", "A2"], 200),
             order("o2", OrderState::Ended, "visit-2", &["B1"], 100),
@@ -216,6 +217,18 @@ fn while_the_house_is_still_at_work_open_ends_are_no_violation() {
     evidence.payments[0] = Payment { order: "o1".into(), captured: 0, refunded: 0, reserved: 200 };
     evidence.holds[0] = LiveHold { expires_at: at(0), paying: true, ..evidence.holds[0].clone() };
     assert_eq!(audit(&evidence), Vec::new());
+}
+
+#[test]
+fn who_knocks_anew_after_an_outage_has_not_been_overtaken() {
+    let mut evidence = clean();
+    evidence.entries[1] = Entry { number: 6, subject_hash: 105, ..entry(6, 5_000, Some(9_000)) };
+    evidence.entries.pop();
+    let overtaken = |e: &Evidence| audit(e).into_iter().filter(|v| v.invariant == Invariant::Order).count();
+    evidence.calls.clear();
+    assert_eq!(overtaken(&evidence), 1);
+    evidence.outages = vec![(at(4_100), at(4_900))];
+    assert_eq!(overtaken(&evidence), 0);
 }
 
 #[test]

@@ -228,4 +228,64 @@ mod tests {
         assert_eq!(retry_after(&answer("999999")), Some(Duration::from_mins(5)));
         assert_eq!(retry_after(&answer("soon")), None);
     }
+
+    /// Serves one connection a canned answer.
+    async fn answer_once(listener: &tokio::net::TcpListener, answer: &str) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut request = [0; 4_096];
+        let _ = socket.read(&mut request).await.unwrap();
+        socket.write_all(answer.as_bytes()).await.unwrap();
+    }
+
+    fn api(port: u16) -> (Api, Arc<Notebook>) {
+        let config = CrowdConfig {
+            base: format!("http://127.0.0.1:{port}/"),
+            sale: "sale".parse().unwrap(),
+            fans: 1,
+            seed: 1,
+            handoff: Arc::new(|_| String::new()),
+            arrive_within: Duration::ZERO,
+            first_customer: 1,
+            pace: crate::simulation::crowd::Pace::Brisk,
+        };
+        let notebook = Arc::new(Notebook::new(1));
+        (Api::new(&config, Arc::new(crate::kernel::SystemClock::new()), Arc::clone(&notebook)), notebook)
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_away_busy_and_broken_is_asked_until_it_answers() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let (api, notebook) = api(address.port());
+        let asking = tokio::spawn(async move {
+            let dice = Dice::new(1, 1);
+            api.ask(&dice, &Ask::new("board", Method::GET, api.sale_path("board"))).await
+        });
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+        answer_once(&listener, "").await;
+        answer_once(&listener, "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            .await;
+        let told = tokio::time::Instant::now();
+        answer_once(&listener, "HTTP/1.1 500 Oh\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
+        assert!(told.elapsed() >= Duration::from_secs(1), "Retry-After is kept");
+        answer_once(&listener, "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}").await;
+        let answered = asking.await.unwrap().unwrap();
+        assert_eq!((answered.answer.status, answered.after_outage), (StatusCode::NOT_FOUND, true));
+        assert!(notebook.report().errors.is_empty(), "what came right in the end is no error");
+    }
+
+    #[tokio::test]
+    async fn without_budget_a_failure_is_not_retried() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (api, notebook) = api(listener.local_addr().unwrap().port());
+        api.budget_tenths.store(9, Ordering::Relaxed);
+        let serving = tokio::spawn(async move { answer_once(&listener, "HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n").await });
+        let ask = Ask::new("board", Method::GET, api.sale_path("board"));
+        assert!(api.ask(&Dice::new(1, 1), &ask).await.is_err());
+        serving.await.unwrap();
+        assert_eq!(notebook.report().errors["board 500"], 1);
+    }
 }

@@ -119,7 +119,8 @@ impl Fan {
         // Whatever happened inside, the next fan is glad of the slot; only who walks away forgets the door.
         if !matches!(ending, Ok(Ending::WalkedAway)) {
             let ask = self.proven(Ask::new("end visit", Method::DELETE, self.shared.api.sale_path("admission")), &[SESSION, PASS]);
-            self.shared.api.ask(&self.dice, &ask).await?;
+            // A slot that is not given back comes back by itself; her day has ended as it has.
+            let _ = self.shared.api.ask(&self.dice, &ask).await;
         }
         ending
     }
