@@ -1,1 +1,3 @@
 //! A crowd of fans, a payment gateway that misbehaves on demand, an auditor.
+
+pub mod sandbox_gateway;
