@@ -2,3 +2,4 @@
 
 pub mod auditor;
 pub mod crowd;
+pub mod sandbox_gateway;

@@ -1,0 +1,3 @@
+//! Adapters of real payment gateways.
+
+pub mod sandbox;

@@ -1,0 +1,153 @@
+//! The sandbox gateway over HTTP (`stagedoor sandbox-gateway`, [`crate::simulation::sandbox_gateway`]).
+//!
+//! `POST {base}/v1/payments` reserves, `GET {base}/v1/payments/{key}` looks up, `POST .../{key}/capture|void|refund`
+//! settle. An answer that is missing, broken or a server error says nothing about what happened: unknown.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::{Method, StatusCode, Uri};
+use serde::Deserialize;
+
+use crate::{
+    checkout::{
+        payment::{AuthoriseOutcome, Charge, LookupOutcome, NotSigned, PaymentGateway, PaymentState, Settled, Webhook},
+        webhooks::WebhookSecret,
+    },
+    kernel::{Money, Timestamp},
+    platform::http_client::{Answer, CallError, HttpClient},
+};
+
+const ANSWER_BYTES_MAX: usize = 16 * 1024;
+
+/// The adapter.
+#[derive(Clone, Debug)]
+pub struct SandboxGateway {
+    client: HttpClient,
+    base: String,
+    secret: WebhookSecret,
+}
+
+/// The base URL is not one.
+#[derive(Debug, thiserror::Error)]
+#[error("not the URL of a gateway: {0}")]
+pub struct NotAnAddress(String);
+
+#[derive(Deserialize)]
+struct PaymentBody {
+    state: String,
+    reference: Option<String>,
+    reason: Option<String>,
+    redirect_url: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct WebhookBody {
+    data: WebhookData,
+}
+
+#[derive(Deserialize)]
+struct WebhookData {
+    key: String,
+}
+
+impl SandboxGateway {
+    /// # Errors
+    /// [`NotAnAddress`] when `base` (for instance `http://127.0.0.1:8090`) is not an absolute URL.
+    pub fn new(base: &str, secret: WebhookSecret, deadline: Duration) -> Result<Self, NotAnAddress> {
+        let base = base.trim_end_matches('/').to_owned();
+        let absolute = base.parse::<Uri>().is_ok_and(|it| it.authority().is_some() && it.scheme().is_some());
+        if !absolute {
+            return Err(NotAnAddress(base));
+        }
+        Ok(Self { client: HttpClient::new(deadline, ANSWER_BYTES_MAX), base, secret })
+    }
+
+    /// Keys are this program's own (a UUID, a colon, digits), so they need no escaping in a path.
+    fn uri(&self, path: &str) -> Uri {
+        format!("{}/v1/payments{path}", self.base).parse().expect("an absolute base and a plain path are a URL")
+    }
+
+    async fn settle(&self, key: &str, verb: &str, amount: Option<Money>) -> Settled {
+        let body = serde_json::json!({ "amount": amount });
+        let answer = self.client.post_json(self.uri(&format!("/{key}/{verb}")), &[], &body).await;
+        match answer {
+            Ok(answer) if answer.status == StatusCode::OK => Settled::Done,
+            Ok(answer) if matches!(answer.status, StatusCode::CONFLICT | StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY) => {
+                let reason = answer.json::<PaymentBody>().ok().and_then(|it| it.reason);
+                Settled::Refused { reason: reason.unwrap_or_else(|| answer.status.as_str().to_owned()) }
+            }
+            Ok(_) | Err(_) => Settled::Unknown,
+        }
+    }
+}
+
+fn state_of(answer: &Answer) -> Option<PaymentState> {
+    let body: PaymentBody = answer.json().ok()?;
+    Some(match body.state.as_str() {
+        "awaiting_buyer" => PaymentState::AwaitingBuyer { url: body.redirect_url? },
+        "authorised" => PaymentState::Authorised { reference: body.reference? },
+        "captured" => PaymentState::Captured,
+        "declined" => PaymentState::Declined { reason: body.reason.unwrap_or_default() },
+        "voided" => PaymentState::Voided,
+        "refunded" => PaymentState::Refunded,
+        _ => return None,
+    })
+}
+
+#[async_trait]
+impl PaymentGateway for SandboxGateway {
+    fn name(&self) -> &'static str {
+        "sandbox"
+    }
+
+    async fn authorise(&self, charge: &Charge) -> AuthoriseOutcome {
+        let body = serde_json::json!({
+            "key": charge.key,
+            "amount": charge.amount,
+            "token": charge.token.expose(),
+            "description": charge.description,
+            "return_url": charge.return_url,
+        });
+        let answer = match self.client.post_json(self.uri(""), &[], &body).await {
+            Ok(answer) if answer.status.is_success() || answer.status == StatusCode::PAYMENT_REQUIRED => answer,
+            Ok(answer) if answer.status == StatusCode::UNPROCESSABLE_ENTITY => {
+                return AuthoriseOutcome::Declined { reason: "not_understood".into() };
+            }
+            Ok(_) | Err(CallError::NotSent | CallError::Deadline(_) | CallError::Broken) => return AuthoriseOutcome::Unknown,
+        };
+        match state_of(&answer) {
+            Some(PaymentState::Authorised { reference }) => AuthoriseOutcome::Authorised { reference },
+            Some(PaymentState::Declined { reason }) => AuthoriseOutcome::Declined { reason },
+            Some(PaymentState::AwaitingBuyer { url }) => AuthoriseOutcome::Redirect { url },
+            // Captured, voided or refunded already: looked up by key before anything is concluded.
+            _ => AuthoriseOutcome::Unknown,
+        }
+    }
+
+    async fn lookup(&self, key: &str) -> LookupOutcome {
+        match self.client.call(Method::GET, self.uri(&format!("/{key}")), &[], bytes::Bytes::new()).await {
+            Ok(answer) if answer.status == StatusCode::OK => state_of(&answer).map_or(LookupOutcome::Unknown, LookupOutcome::Found),
+            Ok(answer) if answer.status == StatusCode::NOT_FOUND => LookupOutcome::NotFound,
+            Ok(_) | Err(_) => LookupOutcome::Unknown,
+        }
+    }
+
+    async fn capture(&self, key: &str, amount: Money) -> Settled {
+        self.settle(key, "capture", Some(amount)).await
+    }
+
+    async fn void(&self, key: &str) -> Settled {
+        self.settle(key, "void", None).await
+    }
+
+    async fn refund(&self, key: &str, amount: Money) -> Settled {
+        self.settle(key, "refund", Some(amount)).await
+    }
+
+    fn read_webhook(&self, headers: &[(String, String)], body: &[u8], now: Timestamp) -> Result<Webhook, NotSigned> {
+        let event = self.secret.verify(headers, body, now).ok_or(NotSigned)?;
+        let body: WebhookBody = serde_json::from_slice(body).map_err(|_| NotSigned)?;
+        Ok(Webhook { event, key: body.data.key })
+    }
+}

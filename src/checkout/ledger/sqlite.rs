@@ -1,0 +1,344 @@
+//! The embedded ledger: one SQLite file, a flush at each commit, one writer that commits whole groups at once.
+//!
+//! Whoever writes hands in a job; all jobs that wait are run in one `BEGIN IMMEDIATE` transaction, each in a savepoint of
+//! its own, and are answered after the commit. So a crowd of orders shares a flush, and one order's refusal undoes
+//! nobody else's work.
+
+mod attempts;
+mod leases;
+mod reads;
+
+use std::{any::Any, path::Path};
+
+use async_trait::async_trait;
+use futures_util::future::BoxFuture;
+use sqlx::{SqliteConnection, SqlitePool, migrate::Migrator};
+
+use super::{
+    Claimed, KeyUse, Lease, LeasedSaga, Ledger, LedgerError, LogEntry, NewEvent, NewOrder, NewTicket, Opened, OutboxRow, Position,
+    Progress, Right, TicketRow,
+};
+use crate::{
+    checkout::{
+        order::{Order, OrderState, Reason},
+        seats::{ClaimedSeats, Show},
+    },
+    kernel::{OrderId, SaleId, Subject, Timestamp},
+    platform::{
+        group_commit::{GroupCommit, GroupCommitError},
+        lifecycle::Lifecycle,
+        signing::sha256,
+        sql,
+    },
+};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("src/checkout/ledger/migrations");
+
+const QUEUE_MAX: usize = 8_192;
+const GROUP_MAX: usize = 256;
+const READERS: u32 = 4;
+
+type Answer = Result<Box<dyn Any + Send>, LedgerError>;
+type Job = Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Answer> + Send>;
+
+/// `ledger.db`.
+pub struct SqliteLedger {
+    writer: GroupCommit<Job, Answer>,
+    reader: SqlitePool,
+}
+
+impl SqliteLedger {
+    /// Opens or makes the file.
+    ///
+    /// # Errors
+    /// [`sql::OpenError`], with the file's name.
+    pub async fn open(file: &Path, life: &Lifecycle) -> Result<Self, sql::OpenError> {
+        let (pool, reader) = sql::open(file, &MIGRATIONS, READERS).await?;
+        let writer = GroupCommit::start(life, QUEUE_MAX, GROUP_MAX, move |jobs: Vec<Job>| {
+            let pool = pool.clone();
+            async move { write_group(&pool, jobs).await }
+        });
+        Ok(Self { writer, reader })
+    }
+
+    async fn write<T, F>(&self, job: F) -> Result<T, LedgerError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, LedgerError>> + Send + 'static,
+    {
+        let job: Job = Box::new(move |db| Box::pin(async move { job(db).await.map(|it| Box::new(it) as Box<dyn Any + Send>) }));
+        let answer = self.writer.submit_patiently(job).await.map_err(|e| match e {
+            GroupCommitError::Full => LedgerError::Busy,
+            GroupCommitError::Gone => LedgerError::Unavailable(e.to_string()),
+        })??;
+        Ok(*answer.downcast::<T>().expect("a job answers with its own type"))
+    }
+}
+
+async fn write_group(pool: &SqlitePool, jobs: Vec<Job>) -> Vec<Answer> {
+    let count = jobs.len();
+    match try_write_group(pool, jobs).await {
+        Ok(answers) => answers,
+        Err(e) => {
+            tracing::error!(error = %e, orders = count, "a group of ledger writes failed as a whole");
+            let unavailable = LedgerError::from(e);
+            (0..count).map(|_| Err(unavailable.clone())).collect()
+        }
+    }
+}
+
+async fn try_write_group(pool: &SqlitePool, jobs: Vec<Job>) -> Result<Vec<Answer>, sqlx::Error> {
+    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+    let db: &mut SqliteConnection = &mut transaction;
+    let mut answers = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        sqlx::query("SAVEPOINT job").execute(&mut *db).await?;
+        let answer = job(db).await;
+        if answer.is_err() {
+            sqlx::query("ROLLBACK TO job").execute(&mut *db).await?;
+        }
+        sqlx::query("RELEASE job").execute(&mut *db).await?;
+        answers.push(answer);
+    }
+    transaction.commit().await?;
+    Ok(answers)
+}
+
+impl From<sqlx::Error> for LedgerError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+/// Refuses whoever is not the latest to have leased the order.
+async fn check(db: &mut SqliteConnection, right: Right) -> Result<(), LedgerError> {
+    let held = sqlx::query("SELECT 1 FROM saga WHERE order_id = ?1 AND fence = ?2")
+        .bind(right.order.to_string())
+        .bind(right.fence)
+        .fetch_optional(db)
+        .await?;
+    held.map(|_| ()).ok_or(LedgerError::Lost)
+}
+
+/// Appends to the audit chain.
+async fn audit(db: &mut SqliteConnection, order: &str, what: &str, at: Timestamp) -> Result<(), LedgerError> {
+    let last: Option<Vec<u8>> = sqlx::query_scalar("SELECT hash FROM audit ORDER BY n DESC LIMIT 1").fetch_optional(&mut *db).await?;
+    let mut covered = last.unwrap_or_default();
+    covered.extend_from_slice(format!("{}|{order}|{what}", at.as_millis()).as_bytes());
+    sqlx::query("INSERT INTO audit (at, order_id, what, hash) VALUES (?1, ?2, ?3, ?4)")
+        .bind(at.as_millis())
+        .bind(order)
+        .bind(what)
+        .bind(sha256(&covered).to_vec())
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Appends to the order's outbox.
+async fn put_event(db: &mut SqliteConnection, order: &str, event: &NewEvent, at: Timestamp) -> Result<(), LedgerError> {
+    sqlx::query(
+        "INSERT INTO outbox (order_id, sequence, kind, data, at)
+         SELECT ?1, COALESCE(MAX(sequence), 0) + 1, ?2, ?3, ?4 FROM outbox WHERE order_id = ?1",
+    )
+    .bind(order)
+    .bind(event.kind)
+    .bind(&event.data)
+    .bind(at.as_millis())
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+#[async_trait]
+impl Ledger for SqliteLedger {
+    fn owner(&self) -> String {
+        "embedded".into()
+    }
+
+    async fn open_order(&self, order: NewOrder, lease: Lease) -> Result<Opened, LedgerError> {
+        self.write(move |db| Box::pin(attempts::open_order(db, order, lease))).await
+    }
+
+    async fn claim(&self, right: Right, seats_per_fan: u8, at: Timestamp) -> Result<Claimed, LedgerError> {
+        self.write(move |db| Box::pin(attempts::claim(db, right, seats_per_fan, at))).await
+    }
+
+    async fn pin(&self, right: Right, at: Timestamp) -> Result<bool, LedgerError> {
+        self.write(move |db| Box::pin(attempts::pin(db, right, at))).await
+    }
+
+    async fn await_payment(&self, right: Right, url: &str, until: Timestamp, at: Timestamp) -> Result<(), LedgerError> {
+        let url = url.to_owned();
+        self.write(move |db| Box::pin(attempts::await_payment(db, right, url, until, at))).await
+    }
+
+    async fn book(&self, right: Right, tickets: Vec<NewTicket>, event: NewEvent, at: Timestamp) -> Result<bool, LedgerError> {
+        self.write(move |db| Box::pin(attempts::book(db, right, tickets, event, at))).await
+    }
+
+    async fn captured(&self, right: Right, at: Timestamp) -> Result<(), LedgerError> {
+        self.write(move |db| Box::pin(attempts::captured(db, right, at))).await
+    }
+
+    async fn delivered(&self, right: Right, at: Timestamp) -> Result<(), LedgerError> {
+        self.write(move |db| Box::pin(attempts::delivered(db, right, at))).await
+    }
+
+    async fn withdraw(&self, right: Right, at: Timestamp) -> Result<(), LedgerError> {
+        self.write(move |db| Box::pin(attempts::withdraw(db, right, at))).await
+    }
+
+    async fn drop_claims(&self, right: Right, at: Timestamp) -> Result<(), LedgerError> {
+        self.write(move |db| Box::pin(attempts::drop_claims(db, right, at))).await
+    }
+
+    async fn close(
+        &self,
+        right: Right,
+        state: OrderState,
+        event: Option<NewEvent>,
+        check_at: Option<Timestamp>,
+        at: Timestamp,
+    ) -> Result<(), LedgerError> {
+        self.write(move |db| Box::pin(attempts::close(db, right, state, event, check_at, at))).await
+    }
+
+    async fn record(&self, right: Right, progress: Progress) -> Result<(), LedgerError> {
+        self.write(move |db| Box::pin(leases::record(db, right, progress))).await
+    }
+
+    async fn start_saga(
+        &self,
+        order: OrderId,
+        from: OrderState,
+        to: OrderState,
+        reason: Reason,
+        position: Position,
+        lease: Lease,
+    ) -> Result<Option<LeasedSaga>, LedgerError> {
+        self.write(move |db| Box::pin(leases::start_saga(db, order, from, to, reason, position, lease))).await
+    }
+
+    async fn lease_due(&self, lease: Lease, own_too: bool, limit: u32) -> Result<Vec<LeasedSaga>, LedgerError> {
+        self.write(move |db| Box::pin(leases::lease_due(db, lease, own_too, limit))).await
+    }
+
+    async fn take_in(&self, gateway: &str, event: &str, at: Timestamp) -> Result<bool, LedgerError> {
+        let (gateway, event) = (gateway.to_owned(), event.to_owned());
+        self.write(move |db| {
+            Box::pin(async move {
+                let done = sqlx::query("INSERT INTO inbox (gateway, event, at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")
+                    .bind(gateway)
+                    .bind(event)
+                    .bind(at.as_millis())
+                    .execute(db)
+                    .await?;
+                Ok(done.rows_affected() == 1)
+            })
+        })
+        .await
+    }
+
+    async fn event_delivered(&self, order: OrderId, sequence: i64, at: Timestamp) -> Result<(), LedgerError> {
+        self.write(move |db| {
+            Box::pin(async move {
+                sqlx::query("UPDATE outbox SET delivered_at = ?3 WHERE order_id = ?1 AND sequence = ?2 AND delivered_at IS NULL")
+                    .bind(order.to_string())
+                    .bind(sequence)
+                    .bind(at.as_millis())
+                    .execute(db)
+                    .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    async fn check_again(&self, order: OrderId, check_at: Option<Timestamp>) -> Result<(), LedgerError> {
+        self.write(move |db| {
+            Box::pin(async move {
+                sqlx::query("UPDATE orders SET check_at = ?2 WHERE id = ?1")
+                    .bind(order.to_string())
+                    .bind(check_at.map(Timestamp::as_millis))
+                    .execute(db)
+                    .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    async fn order(&self, id: OrderId) -> Result<Option<Order>, LedgerError> {
+        reads::order(&self.reader, id).await
+    }
+
+    async fn order_by_payment(&self, payment_key: &str) -> Result<Option<OrderId>, LedgerError> {
+        reads::order_by_payment(&self.reader, payment_key).await
+    }
+
+    async fn key_use(&self, buyer: &Subject, key: &str) -> Result<Option<KeyUse>, LedgerError> {
+        reads::key_use(&self.reader, buyer, key).await
+    }
+
+    async fn orders_of(&self, sale: &SaleId, buyer: &Subject) -> Result<Vec<Order>, LedgerError> {
+        reads::orders_of(&self.reader, sale, buyer).await
+    }
+
+    async fn log(&self, id: OrderId) -> Result<Vec<LogEntry>, LedgerError> {
+        reads::log(&self.reader, id).await
+    }
+
+    async fn tickets(&self, id: OrderId) -> Result<Vec<TicketRow>, LedgerError> {
+        reads::tickets(&self.reader, id).await
+    }
+
+    async fn claims(&self, only: Option<(&Show, &[String])>, keep_until: Timestamp) -> Result<Vec<ClaimedSeats>, LedgerError> {
+        reads::claims(&self.reader, only, keep_until).await
+    }
+
+    async fn undelivered(&self, id: OrderId) -> Result<Vec<OutboxRow>, LedgerError> {
+        reads::undelivered(&self.reader, id).await
+    }
+
+    async fn to_check(&self, now: Timestamp, limit: u32) -> Result<Vec<OrderId>, LedgerError> {
+        reads::to_check(&self.reader, now, limit).await
+    }
+
+    async fn stuck_count(&self) -> Result<u64, LedgerError> {
+        reads::stuck_count(&self.reader).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkout::ledger::contract;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn keeps_the_contract() {
+        let dir = contract::TempDir::new("ledger");
+        let life = Lifecycle::new();
+        contract::all(&SqliteLedger::open(&dir.file("ledger.db"), &life).await.unwrap()).await;
+        life.stop();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_audit_log_only_grows() {
+        let dir = contract::TempDir::new("audit");
+        let life = Lifecycle::new();
+        let ledger = SqliteLedger::open(&dir.file("ledger.db"), &life).await.unwrap();
+        contract::open(&ledger, &contract::Given::new(1, &["A-1"])).await;
+        for forbidden in ["UPDATE audit SET what = 'nothing'", "DELETE FROM audit"] {
+            let tried = ledger
+                .write(move |db| {
+                    Box::pin(async move {
+                        sqlx::query(forbidden).execute(db).await?;
+                        Ok(())
+                    })
+                })
+                .await;
+            assert!(matches!(tried, Err(LedgerError::Unavailable(_))), "{forbidden}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Three families of tests, generated from the saga's own table: each step twice, a crash at each outward call, each
+//! undo twice. Every case ends with the checker.
+
+use std::{sync::Arc, time::Duration};
+
+use super::world::{Fuse, World, buyer, wish};
+use crate::checkout::{
+    PURCHASE, Reason,
+    ledger::{Opened, Progress},
+    order::OrderState,
+    payment::CardToken,
+    purchase::Attempt,
+    saga::Act,
+};
+
+async fn attempt(world: &World) -> Attempt {
+    let house = &world.checkout.house;
+    let hold = world.seats.hold(&buyer(1), &["A-1", "A-2"]).unwrap();
+    let wish = wish(1, hold, "tok_ok", "k");
+    let basket = house.seats.basket(hold, &buyer(1)).await.unwrap();
+    let visit = wish.visit;
+    let order = world.checkout.new_order(wish, basket, "hash".into());
+    let mut lease = house.lease();
+    // Driven by hand: the reconciler must keep its fingers off.
+    lease.until = lease.now.plus(Duration::from_mins(10));
+    let Opened::New(right) = house.ledger.open_order(order, lease).await.unwrap() else { panic!("not new") };
+    let run = house.drivers.enter(right.order, visit);
+    Attempt::new(Arc::clone(house), right, run, Some(CardToken::new("tok_ok".into())))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_step_twice_is_once() {
+    for twice in 0..PURCHASE.steps.len() {
+        let world = World::new().await;
+        let attempt = attempt(&world).await;
+        for (n, step) in PURCHASE.steps.iter().enumerate() {
+            for _ in 0..=usize::from(n == twice) {
+                assert_eq!((step.act)(&attempt).await.unwrap(), Act::Done, "{} with {} twice", step.name, PURCHASE.steps[twice].name);
+            }
+        }
+        assert_eq!(attempt.order().await.unwrap().state, OrderState::Paid);
+        world.is_honest().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_undo_twice_is_once() {
+    let undoable = PURCHASE.steps.iter().take_while(|it| it.undo.is_some()).count();
+    assert_eq!(undoable, 3, "all before the pivot can be undone, nothing after it");
+    for last in 0..undoable {
+        for twice in 0..=last {
+            let world = World::new().await;
+            let attempt = attempt(&world).await;
+            for step in &PURCHASE.steps[..=last] {
+                assert_eq!((step.act)(&attempt).await.unwrap(), Act::Done);
+            }
+            let progress = Progress {
+                position: PURCHASE.start(attempt.now()),
+                ended: false,
+                stuck: false,
+                reason: Some(Reason::TimedOut),
+                log: Vec::new(),
+                at: attempt.now(),
+                lease_until: attempt.now().plus(Duration::from_mins(10)),
+            };
+            attempt.house.ledger.record(attempt.right, progress).await.unwrap();
+            for (n, step) in PURCHASE.steps[..=last].iter().enumerate().rev() {
+                for _ in 0..=usize::from(n == twice) {
+                    assert_eq!((step.undo.unwrap())(&attempt).await.unwrap(), Act::Done, "{}", step.name);
+                }
+            }
+            let order = attempt.order().await.unwrap();
+            assert_eq!(order.state, OrderState::Declined);
+            assert_eq!(world.seats.is_paying(order.hold), Some(false), "hers again");
+            world.is_honest().await;
+        }
+    }
+}
+
+/// Kills the process at outward call `call` and opens the ledger again. False when the order ended before that call.
+async fn crash(card: &'static str, cancels: bool, call: u64, after: bool) -> bool {
+    let fuse = Fuse::at(call, after);
+    let mut world = World::with(Arc::clone(&fuse), Duration::from_millis(300)).await;
+    let hold = world.seats.hold(&buyer(1), &["A-1", "A-2"]).unwrap();
+    let (checkout, wish) = (Arc::clone(&world.checkout), wish(1, hold, card, "k"));
+    let story = tokio::spawn(async move {
+        let outcome = checkout.place_order(wish).await.unwrap();
+        let mine = checkout.orders_of(&super::world::buyer_sale(), &buyer(1)).await.unwrap();
+        if cancels {
+            checkout.cancel(mine[0].id, &buyer(1)).await.unwrap();
+        }
+        outcome
+    });
+    loop {
+        let ended = story.is_finished() && world.checkout.house.drivers.count() == 0;
+        if ended || fuse.is_blown() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let bit = fuse.is_blown();
+    story.abort();
+    world.restart(Fuse::none()).await;
+    world.comes_to_rest().await;
+    world.is_honest().await;
+    // Whatever became of it, the seats are hers, or held for her once more, or for sale.
+    let sold = world.orders().await.iter().any(|it| it.state == OrderState::Paid);
+    let held = world.seats.is_paying(hold) == Some(false);
+    let for_sale = world.seats.hold(&buyer(2), &["A-1", "A-2"]).is_some();
+    assert_eq!(u8::from(sold) + u8::from(held) + u8::from(for_sale), 1, "{card} killed at {call}: {sold} {held} {for_sale}");
+    bit
+}
+
+async fn crash_everywhere(card: &'static str, cancels: bool, calls_min: u64) {
+    for after in [false, true] {
+        let mut call = 0;
+        loop {
+            let batch = futures_util::future::join_all((call..call + 8).map(|n| crash(card, cancels, n, after))).await;
+            call += 8;
+            if batch.contains(&false) {
+                break;
+            }
+        }
+        assert!(call >= calls_min, "the fuse was not put everywhere: {call}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_anywhere_in_a_purchase_sells_or_frees() {
+    crash_everywhere("tok_ok", false, 24).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_anywhere_in_a_declined_purchase_frees() {
+    crash_everywhere("tok_declined", false, 16).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_anywhere_in_a_refused_capture_returns_all() {
+    crash_everywhere("tok_capture_fails", false, 24).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_anywhere_in_a_cancellation_returns_all_or_nothing() {
+    crash_everywhere("tok_ok", true, 32).await;
+}

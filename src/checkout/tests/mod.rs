@@ -1,0 +1,6 @@
+//! Checkout against a fake seats' engine that forgets and a fake gateway that lies, judged by a checker of its own.
+
+mod behaviour;
+mod generated;
+mod random;
+mod world;

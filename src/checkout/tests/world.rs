@@ -1,0 +1,553 @@
+//! The world around checkout, and the fuse that kills the process at any of its outward calls.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+
+use crate::{
+    checkout::{
+        Checkout, Config, Deps, PlaceOrder, PlaceOutcome, SaleConfig,
+        ledger::{
+            Claimed, KeyUse, Lease, LeasedSaga, Ledger, LedgerError, LogEntry, NewEvent, NewOrder, NewTicket, Opened, OutboxRow, Position,
+            Progress, Right, TicketRow,
+            contract::{TempDir, basket, show},
+            sqlite::SqliteLedger,
+        },
+        order::{Order, OrderState, Reason},
+        payment::{AuthoriseOutcome, Charge, LookupOutcome, NotSigned, PaymentGateway, PaymentState, Settled, Webhook},
+        seats::{Basket, BeginOutcome, ClaimedSeats, Seats, SeatsError, Show},
+    },
+    kernel::{HoldId, Money, OrderId, OsEntropy, SaleId, Subject, SystemClock, Timestamp, VisitId},
+    platform::{keys::Keys, lifecycle::Lifecycle},
+};
+
+/// Kills the process at its nth outward call: before the call has its effect, or after it and before the answer.
+pub(super) struct Fuse {
+    calls: AtomicU64,
+    blows_at: u64,
+    after: bool,
+    blown: AtomicBool,
+    /// Calls that have begun and not ended.
+    under_way: AtomicU64,
+    /// Opening is not what is tested: the fuse is put in once the process serves.
+    armed: AtomicBool,
+}
+
+impl Fuse {
+    pub(super) fn none() -> Arc<Self> {
+        Self::at(u64::MAX, false)
+    }
+
+    pub(super) fn at(call: u64, after: bool) -> Arc<Self> {
+        Arc::new(Self {
+            calls: AtomicU64::new(0),
+            blows_at: call,
+            after,
+            blown: AtomicBool::new(false),
+            armed: AtomicBool::new(false),
+            under_way: AtomicU64::new(0),
+        })
+    }
+
+    pub(super) fn is_blown(&self) -> bool {
+        self.blown.load(Ordering::SeqCst)
+    }
+
+    async fn guard<T>(&self, call: impl Future<Output = T>) -> T {
+        self.under_way.fetch_add(1, Ordering::SeqCst);
+        let answer = self.call(call).await;
+        self.under_way.fetch_sub(1, Ordering::SeqCst);
+        match answer {
+            Some(answer) if !self.is_blown() => answer,
+            _ => std::future::pending().await,
+        }
+    }
+
+    async fn call<T>(&self, call: impl Future<Output = T>) -> Option<T> {
+        if !self.armed.load(Ordering::SeqCst) {
+            return Some(call.await);
+        }
+        let number = self.calls.fetch_add(1, Ordering::SeqCst);
+        if number == self.blows_at && !self.after {
+            self.blown.store(true, Ordering::SeqCst);
+        }
+        if self.is_blown() {
+            return None;
+        }
+        let answer = call.await;
+        if number == self.blows_at {
+            self.blown.store(true, Ordering::SeqCst);
+        }
+        Some(answer)
+    }
+
+    /// Nothing that the process does has any effect from now on; what had begun is over.
+    async fn kill(&self) {
+        self.blown.store(true, Ordering::SeqCst);
+        while self.under_way.load(Ordering::SeqCst) > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+/// The seats' engine: knows holds, forgets everything when told to.
+#[derive(Default)]
+pub(super) struct FakeSeats {
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    holds: HashMap<HoldId, (Subject, Vec<String>, bool)>,
+    owner: BTreeMap<String, (HoldId, bool)>,
+}
+
+impl FakeSeats {
+    /// All or none.
+    pub(super) fn hold(&self, who: &Subject, seats: &[&str]) -> Option<HoldId> {
+        let mut known = self.known.lock();
+        if seats.iter().any(|it| known.owner.contains_key(*it)) {
+            return None;
+        }
+        let id = HoldId::random(&OsEntropy);
+        known.owner.extend(seats.iter().map(|it| ((*it).to_owned(), (id, false))));
+        known.holds.insert(id, (who.clone(), seats.iter().map(|it| (*it).to_owned()).collect(), false));
+        Some(id)
+    }
+
+    pub(super) fn is_paying(&self, hold: HoldId) -> Option<bool> {
+        self.known.lock().holds.get(&hold).map(|it| it.2)
+    }
+
+    /// Power failure in the engine; holds are still believed by those who have them.
+    pub(super) fn forget_owners(&self) {
+        self.known.lock().owner.clear();
+    }
+
+    pub(super) fn booked(&self) -> Vec<String> {
+        self.known.lock().owner.iter().filter(|(_, (_, booked))| *booked).map(|(seat, _)| seat.clone()).collect()
+    }
+}
+
+struct FusedSeats(Arc<FakeSeats>, Arc<Fuse>);
+
+#[async_trait]
+impl Seats for FusedSeats {
+    async fn basket(&self, hold: HoldId, who: &Subject) -> Option<Basket> {
+        let known = self.0.known.lock();
+        let (holder, seats, _) = known.holds.get(&hold)?;
+        (holder == who).then(|| basket(&seats.iter().map(String::as_str).collect::<Vec<_>>()))
+    }
+
+    async fn begin_checkout(&self, _: &Show, hold: HoldId, _: &Subject, _: Timestamp) -> Result<BeginOutcome, SeatsError> {
+        let call = async {
+            let mut known = self.0.known.lock();
+            let Some((_, seats, paying)) = known.holds.get_mut(&hold) else { return Ok(BeginOutcome::Gone) };
+            *paying = true;
+            Ok(BeginOutcome::Begun { seats: seats.clone() })
+        };
+        self.1.guard(call).await
+    }
+
+    async fn return_to_hold(&self, _: &Show, hold: HoldId, _: Timestamp) {
+        let call = async {
+            if let Some((_, _, paying)) = self.0.known.lock().holds.get_mut(&hold) {
+                *paying = false;
+            }
+        };
+        self.1.guard(call).await;
+    }
+
+    async fn book(&self, _: &Show, hold: HoldId, seats: &[String], _: &Subject) -> Result<(), SeatsError> {
+        let call = async {
+            let mut known = self.0.known.lock();
+            known.holds.remove(&hold);
+            known.owner.extend(seats.iter().map(|it| (it.clone(), (hold, true))));
+        };
+        self.1.guard(call).await;
+        Ok(())
+    }
+
+    async fn free(&self, _: &Show, hold: HoldId, seats: &[String]) -> Result<(), SeatsError> {
+        let call = async {
+            let mut known = self.0.known.lock();
+            known.holds.remove(&hold);
+            known.owner.retain(|seat, (owner, _)| *owner != hold || !seats.contains(seat));
+        };
+        self.1.guard(call).await;
+        Ok(())
+    }
+
+    async fn restore(&self, claims: Vec<ClaimedSeats>) -> Result<(), SeatsError> {
+        let mut known = self.0.known.lock();
+        for claim in claims {
+            known.owner.extend(claim.seats.iter().map(|it| (it.clone(), (claim.hold, claim.booked))));
+            if !claim.booked {
+                known.holds.insert(claim.hold, (claim.buyer, claim.seats, true));
+            }
+        }
+        Ok(())
+    }
+
+    async fn alternatives(&self, _: &Show, _: &[String]) -> Vec<Vec<String>> {
+        vec![vec!["Z-1".into()]]
+    }
+}
+
+/// One payment in the gateway's own book.
+#[derive(Clone, Debug)]
+pub(super) struct Paid {
+    pub(super) state: PaymentState,
+    pub(super) amount: Option<Money>,
+    card: String,
+    captures: u32,
+}
+
+/// The gateway. `deaf:` before a card makes its first answers vanish.
+#[derive(Default)]
+pub(super) struct FakeGateway {
+    pub(super) book: Mutex<BTreeMap<String, Paid>>,
+    authorise_calls: AtomicU64,
+    refuses_to_answer: AtomicBool,
+}
+
+impl FakeGateway {
+    pub(super) fn state(&self, key: &str) -> Option<PaymentState> {
+        self.book.lock().get(key).map(|it| it.state.clone())
+    }
+
+    pub(super) fn set(&self, key: &str, state: PaymentState) {
+        self.book.lock().get_mut(key).unwrap().state = state;
+    }
+
+    pub(super) fn authorise_calls(&self) -> u64 {
+        self.authorise_calls.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn is_silent(&self, silent: bool) {
+        self.refuses_to_answer.store(silent, Ordering::SeqCst);
+    }
+}
+
+struct FusedGateway(Arc<FakeGateway>, Arc<Fuse>);
+
+impl FusedGateway {
+    fn silent(&self) -> bool {
+        self.0.refuses_to_answer.load(Ordering::SeqCst)
+    }
+
+    async fn settle(&self, key: &str, change: impl FnOnce(&mut Paid) -> Settled + Send) -> Settled {
+        let call = async {
+            let mut book = self.0.book.lock();
+            let unknown = || Paid { state: PaymentState::Voided, amount: None, card: String::new(), captures: 0 };
+            let settled = change(book.entry(key.to_owned()).or_insert_with(unknown));
+            if self.silent() { Settled::Unknown } else { settled }
+        };
+        self.1.guard(call).await
+    }
+}
+
+fn not_now() -> Settled {
+    Settled::Refused { reason: "not_in_this_state".into() }
+}
+
+#[async_trait]
+impl PaymentGateway for FusedGateway {
+    fn name(&self) -> &'static str {
+        "fake"
+    }
+
+    async fn authorise(&self, charge: &Charge) -> AuthoriseOutcome {
+        let call = async {
+            self.0.authorise_calls.fetch_add(1, Ordering::SeqCst);
+            let card = charge.token.expose();
+            let reference = || PaymentState::Authorised { reference: "ref".into() };
+            let state = match card {
+                "tok_ok" | "tok_timeout_after_success" | "tok_capture_fails" => reference(),
+                "tok_redirect" => PaymentState::AwaitingBuyer { url: "https://bank/page".into() },
+                "tok_never_arrives" => return AuthoriseOutcome::Unknown,
+                _ => PaymentState::Declined { reason: "card_declined".into() },
+            };
+            let fresh = Paid { state, amount: Some(charge.amount), card: card.into(), captures: 0 };
+            let mut book = self.0.book.lock();
+            let paid = book.entry(charge.key.clone()).or_insert(fresh).clone();
+            if card == "tok_timeout_after_success" || self.silent() {
+                return AuthoriseOutcome::Unknown;
+            }
+            match paid.state {
+                PaymentState::Authorised { reference } => AuthoriseOutcome::Authorised { reference },
+                PaymentState::AwaitingBuyer { url } => AuthoriseOutcome::Redirect { url },
+                PaymentState::Declined { reason } => AuthoriseOutcome::Declined { reason },
+                _ => AuthoriseOutcome::Unknown,
+            }
+        };
+        self.1.guard(call).await
+    }
+
+    async fn lookup(&self, key: &str) -> LookupOutcome {
+        let call = async {
+            if self.silent() {
+                return LookupOutcome::Unknown;
+            }
+            self.0.state(key).map_or(LookupOutcome::NotFound, LookupOutcome::Found)
+        };
+        self.1.guard(call).await
+    }
+
+    async fn capture(&self, key: &str, amount: Money) -> Settled {
+        let change = |paid: &mut Paid| match &paid.state {
+            PaymentState::Captured => Settled::Done,
+            PaymentState::Authorised { .. } if paid.card != "tok_capture_fails" && paid.amount == Some(amount) => {
+                paid.state = PaymentState::Captured;
+                paid.captures += 1;
+                Settled::Done
+            }
+            _ => not_now(),
+        };
+        self.settle(key, change).await
+    }
+
+    async fn void(&self, key: &str) -> Settled {
+        let change = |paid: &mut Paid| match &paid.state {
+            PaymentState::Voided | PaymentState::Declined { .. } => Settled::Done,
+            PaymentState::Authorised { .. } | PaymentState::AwaitingBuyer { .. } => {
+                paid.state = PaymentState::Voided;
+                Settled::Done
+            }
+            _ => not_now(),
+        };
+        self.settle(key, change).await
+    }
+
+    async fn refund(&self, key: &str, amount: Money) -> Settled {
+        let change = |paid: &mut Paid| match &paid.state {
+            PaymentState::Refunded => Settled::Done,
+            PaymentState::Captured if paid.amount == Some(amount) => {
+                paid.state = PaymentState::Refunded;
+                Settled::Done
+            }
+            _ => not_now(),
+        };
+        self.settle(key, change).await
+    }
+
+    fn read_webhook(&self, headers: &[(String, String)], body: &[u8], _: Timestamp) -> Result<Webhook, NotSigned> {
+        let event = headers.iter().find(|(name, _)| name == "signed-by-fake").ok_or(NotSigned)?.1.clone();
+        Ok(Webhook { event, key: String::from_utf8(body.to_vec()).map_err(|_| NotSigned)? })
+    }
+}
+
+macro_rules! fused {
+    ($(fn $name:ident($($arg:ident: $ty:ty),*) -> $out:ty;)*) => {
+        #[async_trait]
+        impl Ledger for FusedLedger {
+            fn owner(&self) -> String {
+                self.0.owner()
+            }
+            $(async fn $name(&self, $($arg: $ty),*) -> Result<$out, LedgerError> {
+                self.1.guard(self.0.$name($($arg),*)).await
+            })*
+        }
+    };
+}
+
+struct FusedLedger(SqliteLedger, Arc<Fuse>);
+
+fused! {
+    fn open_order(order: NewOrder, lease: Lease) -> Opened;
+    fn claim(right: Right, seats_per_fan: u8, at: Timestamp) -> Claimed;
+    fn pin(right: Right, at: Timestamp) -> bool;
+    fn await_payment(right: Right, url: &str, until: Timestamp, at: Timestamp) -> ();
+    fn book(right: Right, tickets: Vec<NewTicket>, event: NewEvent, at: Timestamp) -> bool;
+    fn captured(right: Right, at: Timestamp) -> ();
+    fn delivered(right: Right, at: Timestamp) -> ();
+    fn withdraw(right: Right, at: Timestamp) -> ();
+    fn drop_claims(right: Right, at: Timestamp) -> ();
+    fn close(right: Right, state: OrderState, event: Option<NewEvent>, check_at: Option<Timestamp>, at: Timestamp) -> ();
+    fn record(right: Right, progress: Progress) -> ();
+    fn start_saga(order: OrderId, from: OrderState, to: OrderState, reason: Reason, position: Position, lease: Lease) -> Option<LeasedSaga>;
+    fn lease_due(lease: Lease, own_too: bool, limit: u32) -> Vec<LeasedSaga>;
+    fn take_in(gateway: &str, event: &str, at: Timestamp) -> bool;
+    fn event_delivered(order: OrderId, sequence: i64, at: Timestamp) -> ();
+    fn check_again(order: OrderId, check_at: Option<Timestamp>) -> ();
+    fn order(id: OrderId) -> Option<Order>;
+    fn order_by_payment(payment_key: &str) -> Option<OrderId>;
+    fn key_use(buyer: &Subject, key: &str) -> Option<KeyUse>;
+    fn orders_of(sale: &SaleId, buyer: &Subject) -> Vec<Order>;
+    fn log(id: OrderId) -> Vec<LogEntry>;
+    fn tickets(id: OrderId) -> Vec<TicketRow>;
+    fn claims(only: Option<(&Show, &[String])>, keep_until: Timestamp) -> Vec<ClaimedSeats>;
+    fn undelivered(id: OrderId) -> Vec<OutboxRow>;
+    fn to_check(now: Timestamp, limit: u32) -> Vec<OrderId>;
+    fn stuck_count() -> u64;
+}
+
+/// One ledger file and one gateway, and processes that come and go.
+pub(super) struct World {
+    dir: TempDir,
+    keys: Keys,
+    pub(super) gateway: Arc<FakeGateway>,
+    pub(super) seats: Arc<FakeSeats>,
+    pub(super) checkout: Arc<Checkout>,
+    life: Lifecycle,
+    fuse: Arc<Fuse>,
+    buyers: u32,
+    pub(super) authorise_within: Duration,
+}
+
+pub(super) fn buyer(n: u32) -> Subject {
+    Subject::customer(&n.to_string()).unwrap()
+}
+
+pub(super) fn wish(who: u32, hold: HoldId, card: &str, key: &str) -> PlaceOrder {
+    PlaceOrder {
+        sale: show().sale,
+        buyer: buyer(who),
+        visit: VisitId::random(&OsEntropy),
+        hold,
+        method: "card".into(),
+        token: card.into(),
+        idempotency_key: key.into(),
+    }
+}
+
+impl World {
+    pub(super) async fn new() -> Self {
+        Self::with(Fuse::none(), Duration::from_millis(1_500)).await
+    }
+
+    pub(super) async fn with(fuse: Arc<Fuse>, authorise_within: Duration) -> Self {
+        let (dir, gateway, keys) = (TempDir::new("checkout"), Arc::new(FakeGateway::default()), Keys::ephemeral(&OsEntropy));
+        let (seats, life) = (Arc::new(FakeSeats::default()), Lifecycle::new());
+        let checkout = open(&dir, &keys, &gateway, &seats, &life, Arc::clone(&fuse), authorise_within).await;
+        Self { dir, keys, gateway, seats, checkout, life, fuse, buyers: 8, authorise_within }
+    }
+
+    /// The process dies; another one opens the same ledger, with an engine that knows nothing.
+    pub(super) async fn restart(&mut self, fuse: Arc<Fuse>) {
+        self.fuse.kill().await;
+        self.life.stop();
+        self.fuse = Arc::clone(&fuse);
+        self.life = Lifecycle::new();
+        self.seats = Arc::new(FakeSeats::default());
+        self.checkout = open(&self.dir, &self.keys, &self.gateway, &self.seats, &self.life, fuse, self.authorise_within).await;
+    }
+
+    pub(super) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    pub(super) async fn pay(&self, who: u32, hold: HoldId, card: &str, key: &str) -> PlaceOutcome {
+        self.checkout.place_order(wish(who, hold, card, key)).await.unwrap()
+    }
+
+    pub(super) async fn orders(&self) -> Vec<Order> {
+        let mut all = Vec::new();
+        for n in 0..self.buyers {
+            all.extend(self.checkout.house.ledger.orders_of(&show().sale, &buyer(n)).await.unwrap());
+        }
+        all
+    }
+
+    /// I11: with the faults over, everything ends.
+    pub(super) async fn comes_to_rest(&self) {
+        let at_rest = async {
+            loop {
+                let running = self.checkout.house.drivers.count();
+                let open = self.orders().await.iter().filter(|it| it.state != OrderState::Paid && !it.state.is_final()).count();
+                if running + open == 0 {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let rested = tokio::time::timeout(Duration::from_mins(1), at_rest).await;
+        assert!(rested.is_ok(), "I11: not at rest: {:?}", self.orders().await);
+    }
+
+    /// I1, I2 and I8, from the gateway's own book and the tickets, sharing nothing with the code under test.
+    pub(super) async fn is_honest(&self) {
+        let ledger = &self.checkout.house.ledger;
+        let mut sold: BTreeMap<String, OrderId> = BTreeMap::new();
+        let mut money: BTreeMap<String, Paid> = self.gateway.book.lock().clone();
+        for order in self.orders().await {
+            let tickets = ledger.tickets(order.id).await.unwrap();
+            for ticket in &tickets {
+                let other = sold.insert(ticket.seat.clone(), order.id);
+                assert_eq!(other, None, "I1: seat {} is on two tickets", ticket.seat);
+            }
+            let paid = order.payment_key.as_ref().and_then(|it| money.remove(it));
+            let state = paid.as_ref().map(|it| it.state.clone());
+            let captured = state == Some(PaymentState::Captured);
+            let reserved = matches!(state, Some(PaymentState::Authorised { .. } | PaymentState::AwaitingBuyer { .. }));
+            assert!(!reserved, "I2: money of {} is still reserved", order.id);
+            assert_eq!(captured, !tickets.is_empty(), "I2: money and tickets of {} differ ({:?}, {:?})", order.id, state, order.state);
+            assert_eq!(captured, order.state == OrderState::Paid, "I2: {:?} with {state:?}", order.state);
+            if captured {
+                let paid = paid.unwrap();
+                assert_eq!(paid.amount, Some(order.total), "I2: the amount");
+                assert_eq!(paid.captures, 1, "I2: captured once");
+                assert_eq!(tickets.len(), order.seats.len(), "I2: a ticket for each seat");
+            }
+        }
+        assert!(money.values().all(|it| it.amount.is_none()), "I2: money that no order knows: {money:?}");
+        let claims = ledger.claims(None, Timestamp::from_millis(0)).await.unwrap();
+        assert!(claims.iter().all(|it| it.booked), "a claim outlived its order: {claims:?}");
+        let mut booked: Vec<String> = claims.into_iter().flat_map(|it| it.seats).collect();
+        booked.sort();
+        assert_eq!(booked, sold.into_keys().collect::<Vec<_>>(), "claims and tickets differ");
+        assert_eq!(booked, self.seats.booked(), "I8: engine and ledger differ");
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.life.stop();
+    }
+}
+
+async fn open(
+    dir: &TempDir,
+    keys: &Keys,
+    gateway: &Arc<FakeGateway>,
+    seats: &Arc<FakeSeats>,
+    life: &Lifecycle,
+    fuse: Arc<Fuse>,
+    authorise_within: Duration,
+) -> Arc<Checkout> {
+    let file = dir.file("ledger.db");
+    let ledger = FusedLedger(SqliteLedger::open(&file, life).await.unwrap(), Arc::clone(&fuse));
+    let config = Config {
+        sales: vec![SaleConfig { sale: show().sale, title: "Spring".into(), seats_per_fan: 4 }],
+        issuer: "https://tickets.example".into(),
+        answer_within: Duration::from_secs(20),
+        gateway_deadline: Duration::from_millis(500),
+        authorise_within,
+    };
+    let deps = Deps {
+        clock: Arc::new(SystemClock::new()),
+        entropy: Arc::new(OsEntropy),
+        keys: keys.clone(),
+        ledger_file: file,
+        seating: Arc::new(FusedSeats(Arc::clone(seats), Arc::clone(&fuse))),
+        gateway: Arc::new(FusedGateway(Arc::clone(gateway), Arc::clone(&fuse))),
+        announcer: None,
+        life: life.clone(),
+    };
+    let checkout = Checkout::open_on(config, deps, Arc::new(ledger)).await.unwrap();
+    fuse.armed.store(true, Ordering::SeqCst);
+    checkout
+}
+
+pub(super) fn buyer_sale() -> SaleId {
+    show().sale
+}
