@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    checkout::{self, Checkout, gateways::sandbox::SandboxClient},
+    checkout::{self, Checkout, SandboxGateway, WebhookSecret},
     edge::{
         self, AddressLimits, House, Patience, PerformanceOnOffer, SaleOnOffer,
         cookies::CookieRules,
@@ -35,7 +35,7 @@ use crate::{
     },
     seating::{self, Seating},
     shop::{self, Shop},
-    simulation::sandbox_gateway::{self, SandboxConfig},
+    simulation::sandbox_gateway::{self, SandboxConfig, WebhookTarget},
     waiting_room::{self, BoxOfficeReport, WaitingRoom, ZoneStock},
 };
 
@@ -119,14 +119,15 @@ pub async fn open(settings: Settings, listeners: Listeners, extras: Extras) -> a
 }
 
 /// The sandbox gateway as a process of its own.
-pub async fn sandbox_gateway(address: SocketAddr, book_file: PathBuf, webhook_url: Option<String>, webhook_secret: Secret) -> anyhow::Result<()> {
+pub async fn sandbox_gateway(address: SocketAddr, book_file: PathBuf, webhook_url: Option<String>, secret: Secret) -> anyhow::Result<()> {
     telemetry::start_logs("info", LogFormat::Text);
     let life = Lifecycle::new();
     let listener = listen(address)?;
-    println!("sandbox gateway: http://{}", listener.local_addr()?);
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let config = SandboxConfig { book_file, webhook_url, webhook_secret: webhook_secret.expose().to_owned() };
-    let serving = sandbox_gateway::serve(listener, config, clock, Arc::new(OsEntropy), life.clone());
+    let public_url = format!("http://{}", listener.local_addr()?);
+    println!("sandbox gateway: {public_url}");
+    let webhook = webhook_url.map(|url| webhook_target(&url, &secret)).transpose()?;
+    let config = sandbox(book_file, public_url, webhook, Arc::new(SystemClock::new()), Arc::new(OsEntropy));
+    let serving = sandbox_gateway::serve(listener, config, life.clone());
     tokio::select! {
         served = serving => served?,
         stopped = asked_to_stop() => stopped?,
@@ -134,6 +135,15 @@ pub async fn sandbox_gateway(address: SocketAddr, book_file: PathBuf, webhook_ur
     life.stop();
     life.drained(Duration::from_secs(5)).await;
     Ok(())
+}
+
+fn sandbox(book_file: PathBuf, public_url: String, webhook: Option<WebhookTarget>, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> SandboxConfig {
+    SandboxConfig { book_file, public_url, webhook, slow: Duration::from_secs(3), clock, entropy }
+}
+
+fn webhook_target(url: &str, secret: &Secret) -> anyhow::Result<WebhookTarget> {
+    let url = url.parse().with_context(|| format!("`{url}` is not a URL"))?;
+    Ok(WebhookTarget { url, secret: WebhookSecret::new(secret.expose().as_bytes()) })
 }
 
 async fn build(
@@ -172,6 +182,7 @@ async fn build(
         ledger_file: data.join("ledger.db"),
         seating: Arc::clone(&seating) as _,
         gateway: Arc::new(gateway),
+        announcer: None,
         life: background.clone(),
     };
     let checkout = Checkout::open(settings.checkout(), paying).await?;
@@ -309,20 +320,18 @@ async fn gateway(
     clock: &Arc<dyn Clock>,
     entropy: &Arc<dyn Entropy>,
     background: &Lifecycle,
-) -> anyhow::Result<SandboxClient> {
+) -> anyhow::Result<SandboxGateway> {
     let GatewayKind::Sandbox = settings.gateway.kind;
     let deadline = Duration::from_millis(u64::from(settings.checkout.gateway_deadline_ms));
-    let secret = settings.gateway.webhook_secret.expose().to_owned();
+    let secret = &settings.gateway.webhook_secret;
     let url = if settings.gateway.url.is_empty() {
         let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0)))?;
         let url = format!("http://{}", listener.local_addr()?);
         let port = public.local_addr()?.port();
-        let config = SandboxConfig {
-            book_file: settings.data.dir.join("gateway.db"),
-            webhook_url: Some(format!("http://127.0.0.1:{port}/v1/webhooks/sandbox")),
-            webhook_secret: secret.clone(),
-        };
-        let serving = sandbox_gateway::serve(listener, config, Arc::clone(clock), Arc::clone(entropy), background.clone());
+        let webhook = webhook_target(&format!("http://127.0.0.1:{port}/v1/webhooks/sandbox"), secret)?;
+        let book_file = settings.data.dir.join("gateway.db");
+        let config = sandbox(book_file, url.clone(), Some(webhook), Arc::clone(clock), Arc::clone(entropy));
+        let serving = sandbox_gateway::serve(listener, config, background.clone());
         background.spawn(async move {
             if let Err(e) = serving.await {
                 tracing::error!(error = %e, "the sandbox gateway ended");
@@ -332,7 +341,7 @@ async fn gateway(
     } else {
         settings.gateway.url.clone()
     };
-    Ok(SandboxClient::new(&url, deadline, &secret, &settings.server.public_base)?)
+    SandboxGateway::new(&url, WebhookSecret::new(secret.expose().as_bytes()), deadline).context("gateway.url")
 }
 
 /// The small rounds of a house: the door hears of the seats, metrics are kept, idle addresses forgotten.

@@ -95,11 +95,11 @@ pub(super) fn signed(keys: &Keys, issuer: &str, order: &Order, rows: Vec<TicketR
 ///
 /// # Errors
 /// [`TokenError`] when it is not a ticket of this house.
-pub fn verify_ticket(keys: &Keys, code: &str) -> Result<TicketClaims, TokenError> {
+pub fn verify_ticket(keys: &VerifyingKeys, code: &str) -> Result<TicketClaims, TokenError> {
     if code.len() > CODE_MAX {
         return Err(TokenError::Malformed);
     }
-    keys.ticket.verify(TYP, code)
+    keys.verify(TYP, code)
 }
 
 /// The code as a picture that scales. Empty when it is too long for a QR code (more than about 2,900 bytes).

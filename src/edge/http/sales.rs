@@ -113,7 +113,7 @@ fn describe<'a>(house: &House, sale: &'a SaleOnOffer, lang: Lang) -> SaleFacts<'
             let price_zones = seats.config().prices.iter().map(|(zone, price)| PriceZone { zone: zone.clone(), price: *price }).collect();
             Some(PerformanceFacts {
                 id: it.id.as_str(),
-                title: it.title.in_language(lang.code()),
+                title: it.title.in_language(lang.tag()),
                 venue: &it.venue,
                 starts_at: it.starts_at,
                 seat_count: plan.seat_count(),
@@ -130,7 +130,7 @@ fn describe<'a>(house: &House, sale: &'a SaleOnOffer, lang: Lang) -> SaleFacts<'
     price_zones.sort_by_key(|zone| std::cmp::Reverse(zone.price.amount));
     SaleFacts {
         id: sale.id.as_str(),
-        title: sale.title.in_language(lang.code()),
+        title: sale.title.in_language(lang.tag()),
         titles: &sale.title,
         artist: &sale.artist,
         phase: sale.room.phase(),

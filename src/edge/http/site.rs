@@ -46,7 +46,7 @@ pub async fn order(State(house): State<Arc<House>>, Query(chosen): Query<Chosen>
 
 pub async fn asset(State(house): State<Arc<House>>, Path(path): Path<String>, headers: HeaderMap) -> Response {
     match house.pages.asset(&path) {
-        Some(asset) => send(asset, &headers),
+        Some(asset) => send(&asset, &headers),
         None => Problem::new(Kind::NotFound).into_response(),
     }
 }
@@ -76,16 +76,16 @@ fn of_sale(house: &House, sale: Result<OnSale, Problem>, which: Page, chosen: &C
 fn page(house: &House, which: Page, chosen: &Chosen, headers: &HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT_LANGUAGE).and_then(|v| v.to_str().ok());
     let lang = Lang::choose(accept, house.cookies.read(headers, LANG_COOKIE), chosen.lang.as_deref());
-    let mut response = send(house.pages.page(which, lang), headers);
+    let mut response = send(&house.pages.page(which, lang), headers);
     let out = response.headers_mut();
     out.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CSP));
     out.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     out.insert("permissions-policy", HeaderValue::from_static("camera=(), microphone=(), geolocation=()"));
     out.insert(header::VARY, HeaderValue::from_static("accept-encoding, accept-language, cookie"));
-    out.insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(lang.code()));
+    out.insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(lang.tag()));
     if chosen.lang.is_some() {
         let year = std::time::Duration::from_secs(365 * 24 * 60 * 60);
-        out.append(header::SET_COOKIE, house.cookies.grant(LANG_COOKIE, lang.code(), year));
+        out.append(header::SET_COOKIE, house.cookies.grant(LANG_COOKIE, lang.tag(), year));
     }
     response
 }

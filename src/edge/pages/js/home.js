@@ -1,0 +1,32 @@
+import { call, backoff } from "./net.js";
+import { t, has, note, sorry, day } from "./words.js";
+
+const list = document.getElementById("sales");
+const poster = list.dataset.poster;
+
+function card(sale) {
+  const item = document.createElement("li");
+  item.innerHTML = '<a><img alt=""><span class="phase"></span><h2></h2><p class="when"></p><p class="where"></p><span class="button go"></span></a>';
+  const set = (selector, text) => (item.querySelector(selector).textContent = text ?? "");
+  const first = sale.performances?.[0];
+  item.querySelector("a").href = `/sales/${encodeURIComponent(sale.id)}`;
+  item.querySelector("img").src = poster;
+  set(".phase", has(`home.phase.${sale.phase}`) ? t(`home.phase.${sale.phase}`) : "");
+  set("h2", sale.title);
+  set(".when", first?.starts_at ? day(first.starts_at) : sale.opens_at ? t("home.opens", { time: day(sale.opens_at) }) : "");
+  set(".where", sale.venue ?? first?.venue);
+  set(".button", t(sale.phase === "closed" ? "home.look" : "home.go"));
+  return item;
+}
+
+async function start(failures = 0) {
+  const answer = await call("GET", "/v1/sales");
+  if (!answer.ok) {
+    note("message", sorry(answer));
+    return setTimeout(start, answer.retry_ms || backoff(failures), failures + 1);
+  }
+  note("message", answer.data.sales.length ? "" : t("home.none"));
+  list.replaceChildren(...answer.data.sales.map(card));
+  list.ariaBusy = "false";
+}
+start();

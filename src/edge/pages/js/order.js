@@ -1,0 +1,105 @@
+import { call, jitter, backoff, key, on_wake } from "./net.js";
+import { t, has, put, note, sorry, money, day, hour } from "./words.js";
+
+const id = location.pathname.split("/")[2];
+const base = `/v1/orders/${id}`;
+const $ = (selector) => document.querySelector(selector);
+const MOVING = ["in_progress", "awaiting_payment", "refunding"];
+
+let order;
+let facts;
+let tickets = null;
+let failures = 0;
+let timer;
+
+async function look() {
+  clearTimeout(timer);
+  const [answer, history] = await Promise.all([call("GET", base), call("GET", `${base}/history`)]);
+  if (answer.status === 404 || answer.status === 401) {
+    put($("#state"), t("order.not_found"));
+    return put($("#text"), t("order.not_found_text"));
+  }
+  failures = answer.ok ? 0 : failures + 1;
+  note("message", answer.ok ? "" : sorry(answer));
+  if (answer.ok) {
+    order = answer.data;
+    facts ??= (await call("GET", `/v1/sales/${order.sale}`)).data;
+    if (order.state === "paid" && !tickets?.length) tickets = list_in((await call("GET", `${base}/tickets`)).data, "tickets");
+    render();
+  }
+  if (history.ok) render_history(list_in(history.data, "history"));
+  const waiting = !order || failures || MOVING.includes(order.state) || (order.state === "paid" && !tickets?.length);
+  if (waiting) timer = setTimeout(look, failures ? backoff(failures) : jitter(1500));
+}
+
+const list_in = (data, name) => (Array.isArray(data) ? data : (data?.[name] ?? []));
+
+function render() {
+  put($("#state"), t(`order.state.${order.state}`));
+  put($("#text"), t(`order.text.${order.state}`));
+  document.title = `${t(`order.state.${order.state}`)} · ${facts?.title ?? t("order.title")}`;
+  put($("#total"), order.total ? money(order.total) : "");
+  put($("#number"), order.id);
+  const seats = tickets?.length ? tickets.map((one) => t("order.seat", one)) : order.seats;
+  $("#seats").replaceChildren(...seats.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
+  const paid = order.state === "paid";
+  $("#cancel").hidden = !paid;
+  $("#print").hidden = !paid || !tickets?.length;
+  const again = ["declined", "expired", "cancelled", "refunded"].includes(order.state);
+  $("#more").hidden = !again;
+  $("#more").href = `/sales/${order.sale}`;
+  const box = $("#tickets");
+  box.hidden = !paid || !tickets?.length;
+  if (!box.hidden && box.childElementCount !== tickets.length) box.replaceChildren(...tickets.map(ticket_card));
+}
+
+function ticket_card(ticket) {
+  const card = document.createElement("article");
+  card.className = "ticket";
+  card.innerHTML = "<header><h3></h3><p></p></header><dl></dl><figure><img><figcaption></figcaption></figure>";
+  put(card.querySelector("h3"), facts?.title ?? "");
+  const performance = facts?.performances?.find((one) => one.id === ticket.performance);
+  put(card.querySelector("p"), [performance?.starts_at && day(performance.starts_at), performance?.venue ?? facts?.venue].filter(Boolean).join(" · "));
+  for (const [name, value] of [["order.section", ticket.section], ["order.row", ticket.row], ["order.seat_number", ticket.number]]) {
+    const pair = document.createElement("div");
+    pair.append(Object.assign(document.createElement("dt"), { textContent: t(name) }), Object.assign(document.createElement("dd"), { textContent: value }));
+    card.querySelector("dl").append(pair);
+  }
+  const image = card.querySelector("img");
+  image.src = ticket.qr_svg_url;
+  image.alt = t("order.qr", ticket);
+  put(card.querySelector("figcaption"), t("order.show"));
+  return card;
+}
+
+function render_history(entries) {
+  $("#steps").replaceChildren(
+    ...entries.map((entry) => {
+      const item = document.createElement("li");
+      item.className = ["started", "intent", "running", "pending", "waiting"].includes(entry.state) ? "open" : ["failed", "refused", "stuck", "declined"].includes(entry.state) ? "bad" : "";
+      const time = Object.assign(document.createElement("time"), { textContent: hour(entry.at), dateTime: entry.at });
+      item.append(in_words(entry), time);
+      return item;
+    }),
+  );
+}
+
+function in_words({ text_key, step }) {
+  const known = [text_key, `history.${step}`].find((one) => one && has(one));
+  return t(known ?? "history.other");
+}
+
+async function cancel() {
+  $("#cancel").disabled = true;
+  const answer = await call("POST", `${base}/cancel`, {}, { "idempotency-key": key() });
+  $("#cancel").disabled = false;
+  if (!answer.ok) return note("message", sorry(answer));
+  tickets = null;
+  look();
+}
+
+$("#cancel").addEventListener("click", () => $("#sure").showModal());
+$("#print").addEventListener("click", () => print());
+$("#sure").addEventListener("close", (event) => event.target.returnValue === "cancel" && cancel());
+on_wake(look);
+look();

@@ -1,0 +1,289 @@
+import { call, now, jitter, backoff, pause, on_wake } from "./net.js";
+import { ahead_of, wait_of, rhythm, progress, kept } from "./queue.js";
+import { t, has, put, note, say, sorry, again_in, count, hour, day, clock, range } from "./words.js";
+
+const sale = location.pathname.split("/")[2];
+const base = `/v1/sales/${sale}`;
+const $ = (selector) => document.querySelector(selector);
+const title = () => facts?.title ?? t("sale.title");
+const AUTO_ENTER_MS = 9000;
+
+let facts, board, place, view;
+let signing_in = false;
+let entering = false;
+let auto_enter_at = 0;
+let failures = 0;
+let timer;
+let spoken_at = 0;
+let ring = () => {}; // after "tell me" a bell
+
+for (const slot of document.querySelectorAll("[data-slot=advice]")) slot.append($("#advice").content.cloneNode(true));
+$(".sticks").append(...Array.from({ length: 20 }, () => document.createElement("i")));
+
+let name = kept("sd_name");
+const remember = (next) => kept("sd_name", (name = next));
+
+function fill(name, text) {
+  for (const node of document.querySelectorAll(`[data-fill="${name}"]`)) put(node, text);
+}
+
+function show(next, take_focus = false) {
+  if (view === next) return;
+  view = next;
+  for (const section of document.querySelectorAll("[data-view]")) section.hidden = section.dataset.view !== next;
+  const heading = $(`[data-view=${next}] h2`);
+  if (take_focus) (heading ?? $("#main")).focus();
+  if (heading) say(heading.textContent);
+  const icon = $("#icon");
+  icon.dataset.usual ??= icon.getAttribute("href");
+  icon.href = next === "called" ? icon.dataset.called : icon.dataset.usual;
+  if (next === "called") ring(t("sale.called_heading"), title());
+}
+
+/** The view follows from the three facts alone: the board's phase, her place, and whether she is at the form. */
+function choose() {
+  const phase = board?.phase ?? facts?.phase;
+  if (!phase) return;
+  const state = place?.state;
+  if (signing_in && !active()) return show("sign_in");
+  if (state === "called") return show("called", view === "waiting");
+  if (state === "entered") return show("entered");
+  if (phase === "closed") return show("closed");
+  if (state === "passed_over") return show("passed_over");
+  if (state === "prequeue" || (state === "waiting" && place.number == null)) return show("prequeue");
+  if (state === "waiting") return show(["scheduled", "prequeue", "drawing"].includes(phase) ? "prequeue" : "waiting");
+  if (state === "left") return show("left");
+  if (phase === "scheduled") return show("scheduled");
+  show(phase === "sold_out" ? "sold_out" : "join");
+}
+
+const active = () => ["prequeue", "waiting", "called", "entered", "passed_over"].includes(place?.state);
+
+function render() {
+  choose();
+  if (!facts && !board) return;
+  const phase = board?.phase ?? facts.phase;
+  const opens = board?.opens_at ?? facts.opens_at;
+  const draw = facts?.queueing !== "fifo";
+  const target = phase === "scheduled" && facts?.prequeue_at && Date.parse(facts.prequeue_at) > now() ? facts.prequeue_at : opens;
+  const left = Date.parse(target) - now();
+
+  fill("opens", t("sale.opens_at", { time: day(opens) }));
+  fill("countdown", left > 0 ? clock(left) : t("sale.any_moment"));
+  fill("countdown_label", t(phase === "drawing" || left <= 0 ? "sale.drawing_label" : target === opens ? "sale.until_open" : "sale.until_prequeue"));
+  fill("scheduled_text", t(draw ? "sale.scheduled_draw" : "sale.scheduled_fifo"));
+  fill("join_eyebrow", phase === "on_sale" ? t("sale.on_sale_now") : phase === "paused" ? t("sale.paused") : t("sale.opens_at", { time: day(opens) }));
+  const before = ["scheduled", "prequeue"].includes(phase);
+  fill("join_text", before ? t(draw ? "sale.join_draw" : "sale.join_fifo") : t("sale.join_waiting", { n: count(board?.waiting ?? 0) }));
+  if (place) {
+    const number = place.number == null ? "" : t("sale.number", { n: count(place.number) });
+    fill("number", number);
+    fill("prequeue_text", place.number == null ? t("sale.prequeue_draw") : t("sale.prequeue_fifo", { n: count(place.number) }));
+    fill("joined", place.joined_at ? t("sale.joined_at", { time: hour(place.joined_at) }) : "");
+  }
+  if (view === "waiting") render_waiting(phase);
+  if (view === "called") render_called();
+  if (view === "passed_over") fill("passed_text", t(entering ? "sale.full_for_a_moment" : "sale.passed_text"));
+
+  const member = facts?.sign_in !== "customer" || name;
+  for (const node of document.querySelectorAll("[data-when]")) node.hidden = node.dataset.when === "early" ? !before : (node.dataset.when === "member") !== Boolean(member);
+  $("#who").hidden = !name || signing_in;
+  put($("#who span"), t("sale.hello", { name }));
+  note("notice", phase === "paused" ? `${t("sale.paused_text")} ${board?.notice ?? ""}` : phase === "sold_out" && active() ? t("sale.waiting_list") : board?.notice);
+  const ahead = view === "waiting" ? ahead_of(place.number, board) : null;
+  document.title = view === "called" ? t("sale.called_title") : ahead != null ? t("sale.waiting_title", { n: count(ahead), title: title() }) : title();
+}
+
+function render_waiting(phase) {
+  const ahead = ahead_of(place.number, board);
+  const wait = wait_of(ahead, board);
+  fill("ahead", count(ahead));
+  $("[data-view=waiting] .big").classList.toggle("long", ahead > 99999);
+  fill("wait", wait ? range(wait[0], wait[2]) : t(phase === "on_sale" ? "sale.wait_unknown" : "sale.wait_paused"));
+  fill("around", wait ? t("sale.around", { time: hour(Math.round((now() + wait[1] * 1000) / 60000) * 60000) }) : "");
+  fill("reason", board.reason && has(`sale.reason.${board.reason}`) ? t(`sale.reason.${board.reason}`) : "");
+  const part = progress(sale, place.number, ahead);
+  const lit = Math.max(1, Math.floor(part * 20));
+  [...$(".sticks").children].forEach((stick, i) => stick.classList.toggle("lit", i < lit));
+  const text = t("sale.progress", { n: Math.floor(part * 100) });
+  fill("progress", text);
+  $("[data-fill-label=progress]").setAttribute("aria-label", text);
+  const zones = (board.zones ?? []).map((z) => t(z.free ? "sale.zone_left" : z.held ? "sale.zone_in_baskets" : "sale.zone_gone", { zone: z.zone, n: count(z.free) }));
+  const list = $(".zones");
+  if (list.textContent !== zones.join("")) list.replaceChildren(...zones.map((zone) => Object.assign(document.createElement("li"), { textContent: zone })));
+  if (now() - spoken_at > 60000) {
+    spoken_at = now();
+    say(wait ? t("sale.spoken", { n: count(ahead), wait: range(wait[0], wait[2]) }) : t("sale.spoken_short", { n: count(ahead) }));
+  }
+}
+
+function render_called() {
+  const ends = Date.parse(place.call_ends_at) - now();
+  fill("call_clock", place.call_ends_at && ends > 0 ? t("sale.call_clock", { time: clock(ends) }) : "");
+  const wait = Math.ceil((auto_enter_at - now()) / 1000);
+  fill("called_text", entering ? t("sale.full_for_a_moment") : wait > 0 && wait * 1000 <= AUTO_ENTER_MS ? t("sale.called_auto", { n: wait }) : t("sale.called_text"));
+}
+
+async function see_board() {
+  const answer = await call("GET", `${base}/board`);
+  if (answer.ok && answer.data) {
+    // A cache on the way may still hold an older board.
+    if (!board || answer.data.version >= board.version) board = answer.data;
+    failures = 0;
+  } else failures += 1;
+  $("#offline").hidden = failures < 2 && navigator.onLine;
+  return answer;
+}
+
+async function see_place() {
+  const answer = await call("GET", `${base}/queue/place`);
+  if (answer.ok) place = { ...place, ...answer.data };
+  else if ([401, 403, 404].includes(answer.status)) place = null;
+  return answer;
+}
+
+/** The only question about herself is asked when something about her may have changed. */
+const place_may_change = () =>
+  place && ((place.number == null && ["on_sale", "paused", "sold_out"].includes(board?.phase)) || (["waiting", "prequeue"].includes(place.state) && place.number != null && board && place.number <= board.now_serving) || (place.state === "called" && place.call_ends_at && Date.parse(place.call_ends_at) < now()));
+
+async function look(again = false) {
+  clearTimeout(timer);
+  await see_board();
+  let own_ms = 0;
+  if (!failures && (again || place_may_change())) {
+    // After the draw everybody's number is new in the same second.
+    if (!again && place.number == null) await pause(Math.random() * 4000);
+    const answer = await see_place();
+    own_ms = answer.data?.poll_after_ms ?? answer.retry_ms;
+  }
+  if (place?.state === "called" && !auto_enter_at) auto_enter_at = now() + AUTO_ENTER_MS;
+  if (place?.state !== "called") auto_enter_at = 0;
+  render();
+  const wait = board && wait_of(ahead_of(place?.number, board), board);
+  clearTimeout(timer);
+  timer = setTimeout(look, failures ? backoff(failures) : Math.max(jitter(rhythm(wait, board)), place_may_change() ? own_ms : 0));
+}
+
+async function join() {
+  note("message", "");
+  const answer = await call("POST", `${base}/queue`, {});
+  if (answer.ok) {
+    place = answer.data;
+    delete place.token;
+    signing_in = false;
+    auto_enter_at = 0;
+    show("loading");
+    return look(true);
+  }
+  if (answer.status === 401) return ask_to_sign_in();
+  note("message", sorry(answer));
+  if (answer.retry_ms) again_in(jitter(answer.retry_ms), "message", join);
+  else look();
+}
+
+async function ask_to_sign_in() {
+  remember(null);
+  signing_in = true;
+  render();
+  (await import("./sign_in.js")).open(signed_in);
+}
+
+async function signed_in(who) {
+  remember(who);
+  signing_in = false;
+  // She may have a place already, from another device.
+  return ["scheduled", "closed"].includes(board?.phase) ? look(true) : join();
+}
+
+async function enter() {
+  if (entering) return;
+  entering = true;
+  while (entering) {
+    const answer = await call("POST", `${base}/admission`, {});
+    if (answer.ok) return location.assign(`/sales/${sale}/seats`);
+    const own = answer.data?.place ?? answer.data;
+    if (own?.state) place = { ...place, ...own };
+    if (answer.status === 401) {
+      ask_to_sign_in();
+      break;
+    }
+    if (answer.problem === "visit-ended") {
+      place = { state: "left" };
+      entering = false;
+      return render();
+    }
+    if (answer.problem === "full-for-a-moment" || answer.status === 0 || answer.retry_ms) {
+      render();
+      await pause(jitter(own?.poll_after_ms || answer.retry_ms || 2000));
+      continue;
+    }
+    if (answer.problem !== "not-called-yet") note("message", sorry(answer));
+    break;
+  }
+  entering = false;
+  look(true);
+}
+
+async function leave() {
+  const answer = await call("DELETE", `${base}/queue/place`);
+  if (!answer.ok) return note("message", sorry(answer));
+  place = { state: "left" };
+  render();
+}
+
+async function sign_out() {
+  await call("DELETE", "/v1/session");
+  remember(null);
+  render();
+}
+
+async function tell() {
+  const { bell } = await import("./bell.js");
+  ring = bell;
+  for (const button of document.querySelectorAll("[data-do=tell]")) {
+    put(button, `✓ ${t("sale.told")}`);
+    button.disabled = true;
+  }
+  ring();
+}
+
+const actions = {
+  join,
+  enter,
+  sign_out,
+  tell,
+  sign_in: ask_to_sign_in,
+  back: () => ((signing_in = false), render()),
+  ask_leave: () => $("#leave").showModal(),
+};
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-do]");
+  if (!button || button.ariaDisabled === "true") return;
+  button.ariaDisabled = "true";
+  await actions[button.dataset.do]();
+  button.ariaDisabled = null;
+});
+$("#leave").addEventListener("close", (event) => event.target.returnValue === "leave" && leave());
+on_wake(() => look(true));
+addEventListener("offline", () => ($("#offline").hidden = false));
+setInterval(() => {
+  render();
+  if (auto_enter_at && now() > auto_enter_at && !document.hidden && view === "called") enter();
+}, 1000);
+
+async function start() {
+  if (location.hash === "#ended") note("message", t("sale.visit_ended"));
+  if (location.hash === "#done") note("message", t("sale.visit_done"));
+  const [answer] = await Promise.all([call("GET", base), look(true)]);
+  if (answer.status === 404) return note("message", t("sale.unknown"));
+  if (!answer.ok) return setTimeout(start, backoff(failures + 1));
+  facts = answer.data;
+  put($("#title"), facts.title);
+  const first = facts.performances?.[0];
+  put($("#when"), first?.starts_at ? day(first.starts_at) : "");
+  put($("#where"), facts.venue ?? first?.venue ?? "");
+  if (facts.demo) note("demo", t("sale.demo", facts.demo));
+  render();
+}
+start();
