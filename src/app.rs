@@ -2,10 +2,17 @@
 
 pub mod demo;
 
-use std::{fs, future::Future, net::SocketAddr, path::PathBuf, sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-}, time::Duration};
+use std::{
+    fs,
+    future::Future,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use tokio::{
@@ -14,7 +21,7 @@ use tokio::{
 };
 
 use crate::{
-    checkout::{self, Checkout, SandboxGateway, WebhookSecret},
+    checkout::{self, Checkout, gateways::sandbox::SandboxGateway, webhooks::WebhookSecret},
     edge::{
         self, AddressLimits, House, Patience, PerformanceOnOffer, SaleOnOffer,
         cookies::CookieRules,
@@ -91,10 +98,20 @@ pub async fn open(settings: Settings, listeners: Listeners, extras: Extras) -> a
     let (visitors, background) = (Lifecycle::new(), Lifecycle::new());
     let readiness = Readiness::default();
     let ops_limits = connection_limits(&settings);
-    background.spawn(edge::server::serve(listeners.ops, listener::router(readiness.clone(), metrics.clone()), ops_limits, background.clone()));
+    background.spawn(edge::server::serve(
+        listeners.ops,
+        listener::router(readiness.clone(), metrics.clone()),
+        ops_limits,
+        background.clone(),
+    ));
 
     let house = build(&settings, &listeners.public, extras.demo_login, &visitors, &background).await?;
-    let public = visitors.spawn(edge::server::serve(listeners.public, edge::router(Arc::clone(&house)), connection_limits(&settings), visitors.clone()));
+    let public = visitors.spawn(edge::server::serve(
+        listeners.public,
+        edge::router(Arc::clone(&house)),
+        connection_limits(&settings),
+        visitors.clone(),
+    ));
     keep_house(&house, metrics, &background);
     readiness.set(true);
     tracing::info!(address = %settings.server.public_base, "open");
@@ -137,7 +154,13 @@ pub async fn sandbox_gateway(address: SocketAddr, book_file: PathBuf, webhook_ur
     Ok(())
 }
 
-fn sandbox(book_file: PathBuf, public_url: String, webhook: Option<WebhookTarget>, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> SandboxConfig {
+fn sandbox(
+    book_file: PathBuf,
+    public_url: String,
+    webhook: Option<WebhookTarget>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+) -> SandboxConfig {
     SandboxConfig { book_file, public_url, webhook, slow: Duration::from_secs(3), clock, entropy }
 }
 
@@ -383,7 +406,8 @@ fn report(house: &House, sequence: u64) {
             let name = performance.config().performance.to_string();
             for stock in performance.stock() {
                 for (state, count) in [("free", stock.free), ("held", stock.held), ("booked", stock.booked), ("blocked", stock.blocked)] {
-                    metrics::gauge!("seating_seats", "performance" => name.clone(), "zone" => stock.zone.clone(), "state" => state).set(f64::from(count));
+                    metrics::gauge!("seating_seats", "performance" => name.clone(), "zone" => stock.zone.clone(), "state" => state)
+                        .set(f64::from(count));
                 }
                 match zones.iter_mut().find(|it| it.zone == stock.zone) {
                     Some(it) => {
@@ -393,7 +417,13 @@ fn report(house: &House, sequence: u64) {
                         it.blocked += stock.blocked;
                     }
                     None => {
-                        zones.push(ZoneStock { zone: stock.zone, free: stock.free, held: stock.held, booked: stock.booked, blocked: stock.blocked });
+                        zones.push(ZoneStock {
+                            zone: stock.zone,
+                            free: stock.free,
+                            held: stock.held,
+                            booked: stock.booked,
+                            blocked: stock.blocked,
+                        });
                     }
                 }
             }

@@ -1,6 +1,12 @@
 //! The demo: a sale that opens a minute from now, with everything around it made on the spot.
 
-use std::{fs, net::SocketAddr, path::{Path, PathBuf}, sync::Arc, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
@@ -110,7 +116,8 @@ fn sale(data: &Path, options: &DemoOptions, now: Timestamp) -> anyhow::Result<(S
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             let new = DemoSale { sale: new_sale(options, now)? };
-            crate::platform::keys::write_private(&file, toml::to_string(&new)?.as_bytes()).with_context(|| format!("cannot write {}", file.display()))?;
+            crate::platform::keys::write_private(&file, toml::to_string(&new)?.as_bytes())
+                .with_context(|| format!("cannot write {}", file.display()))?;
             Ok((new.sale, true))
         }
         Err(e) => Err(e).with_context(|| format!("cannot read {}", file.display())),
@@ -171,7 +178,9 @@ fn crowd_of(options: &DemoOptions, settings: &Settings, sale: &SaleSettings, now
         return None;
     }
     let handoff = settings.shop().handoff?;
-    let signer = move |customer: u32| shop::make_handoff(&handoff, SystemClock::new().now(), &OsEntropy, &customer.to_string(), &format!("Fan {customer}"));
+    let signer = move |customer: u32| {
+        shop::make_handoff(&handoff, SystemClock::new().now(), &OsEntropy, &customer.to_string(), &format!("Fan {customer}"))
+    };
     // Most come before the opening, some after it.
     let until_open = sale.opens_at.since(now);
     Some(CrowdConfig {
@@ -191,9 +200,19 @@ fn announce(options: &DemoOptions, settings: &Settings, sale: &SaleSettings, is_
     let until = |at: Timestamp| at.since(now).as_secs();
     println!("fans:    {base}/sales/{}", sale.id);
     println!("console: http://{}/metrics", settings.server.ops_listen);
-    println!("data:    {}{}", settings.data.dir.display(), if is_new { "" } else { "  (goes on with the sale that is there; --open-in, --seats, --rate and --capacity are its own)" });
+    println!(
+        "data:    {}{}",
+        settings.data.dir.display(),
+        if is_new { "" } else { "  (goes on with the sale that is there; --open-in, --seats, --rate and --capacity are its own)" }
+    );
     println!("sign in: {LOGIN} to fan00100@example.com, password {}", shop::DEMO_PASSWORD);
-    println!("doors:   places from {} (in {} s), the sale opens at {} (in {} s)", sale.prequeue_at, until(sale.prequeue_at), sale.opens_at, until(sale.opens_at));
+    println!(
+        "doors:   places from {} (in {} s), the sale opens at {} (in {} s)",
+        sale.prequeue_at,
+        until(sale.prequeue_at),
+        sale.opens_at,
+        until(sale.opens_at)
+    );
     println!("rules:   {} entries a minute, {} visitors at once, {} seats a fan", sale.rate_per_minute, sale.capacity, sale.seats_per_fan);
     if options.crowd > 0 {
         println!("crowd:   {} simulated fans", options.crowd);

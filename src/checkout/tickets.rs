@@ -11,7 +11,7 @@ use crate::{
     kernel::{Entropy, OrderId, PerformanceId, SaleId},
     platform::{
         keys::Keys,
-        signing::{TokenError, base64url},
+        signing::{TokenError, VerifyingKeys, base64url},
     },
 };
 

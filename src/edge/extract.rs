@@ -93,7 +93,9 @@ impl FromRequestParts<Arc<House>> for Placed {
 
     async fn from_request_parts(parts: &mut Parts, house: &Arc<House>) -> Result<Self, Problem> {
         let OnSale(sale) = OnSale::from_request_parts(parts, house).await?;
-        let raw = presented(parts, house, "queue-token", &queue_cookie(&sale.id))?.ok_or_else(|| Problem::new(Kind::QueueTokenRequired))?.to_owned();
+        let raw = presented(parts, house, "queue-token", &queue_cookie(&sale.id))?
+            .ok_or_else(|| Problem::new(Kind::QueueTokenRequired))?
+            .to_owned();
         let token = sale.room.read_token(&raw).map_err(|e| refused(Kind::QueueTokenRequired, e))?;
         Ok(Self { sale, token, raw })
     }

@@ -193,7 +193,10 @@ async fn guard(State(house): State<Arc<House>>, request: Request, next: Next) ->
     let answer = next.run(Request::from_parts(parts, body));
     let Ok(mut response) = tokio::time::timeout(house.config.request_timeout, answer).await else {
         metrics::counter!("edge_timeouts_total").increment(1);
-        return Problem::new(Kind::Overloaded).detail("not answered in time; what was begun goes on").retry_after_s(house.soon_s(2, 6)).into_response();
+        return Problem::new(Kind::Overloaded)
+            .detail("not answered in time; what was begun goes on")
+            .retry_after_s(house.soon_s(2, 6))
+            .into_response();
     };
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response

@@ -11,16 +11,49 @@ use super::http::{gate, orders, places, sales, seats, sign_in};
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "stagedoor", version = "1", description = "A waiting room that can be believed and a box office that cannot sell a seat twice. \
+    info(
+        title = "stagedoor",
+        version = "1",
+        description = "A waiting room that can be believed and a box office that cannot sell a seat twice. \
         Times are RFC 3339 in UTC, money is in minor units, errors are application/problem+json (RFC 9457) with a stable `type`. \
         The session goes in `Authorization: Bearer` or cookie `sd_session`, the queue token in `Queue-Token` or cookie `sd_queue_{sale}`, \
-        the admission pass in `Admission-Pass` or cookie `sd_pass_{sale}`."),
+        the admission pass in `Admission-Pass` or cookie `sd_pass_{sale}`."
+    ),
     paths(
-        sales::list, sales::facts, sign_in::sign_in, sign_in::handoff, sign_in::sign_out,
-        places::join, places::place, places::leave, places::present, places::board, places::board_events, places::enter, places::renew, places::end_visit,
-        seats::plan, seats::snapshot, seats::events, seats::hold, seats::show, seats::swap, seats::release, seats::extend,
-        orders::list, orders::place, orders::show, orders::history, orders::tickets, orders::ticket_code, orders::confirm, orders::cancel,
-        orders::come_back, orders::webhook, gate::check, gate::jwks,
+        sales::list,
+        sales::facts,
+        sign_in::sign_in,
+        sign_in::handoff,
+        sign_in::sign_out,
+        places::join,
+        places::place,
+        places::leave,
+        places::present,
+        places::board,
+        places::board_events,
+        places::enter,
+        places::renew,
+        places::end_visit,
+        seats::plan,
+        seats::snapshot,
+        seats::events,
+        seats::hold,
+        seats::show,
+        seats::swap,
+        seats::release,
+        seats::extend,
+        orders::list,
+        orders::place,
+        orders::show,
+        orders::history,
+        orders::tickets,
+        orders::ticket_code,
+        orders::confirm,
+        orders::cancel,
+        orders::come_back,
+        orders::webhook,
+        gate::check,
+        gate::jwks,
     )
 )]
 struct Contract;

@@ -106,7 +106,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
                 this.wait(Waiting::ForHead, this.limits.head);
                 Poll::Ready(Ok(()))
             }
-            Poll::Pending if this.waiting != Waiting::ForUs && this.reading.as_mut().poll(cx).is_ready() => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending if this.waiting != Waiting::ForUs && this.reading.as_mut().poll(cx).is_ready() => {
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
             other => other,
         }
     }

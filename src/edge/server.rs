@@ -183,7 +183,6 @@ impl HttpBody for Counted {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

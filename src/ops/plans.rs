@@ -25,7 +25,13 @@ pub fn load(name: &str) -> anyhow::Result<Plan> {
 pub fn check(file: &Path) -> anyhow::Result<()> {
     let text = read(file)?;
     let plan = Plan::parse(&text).map_err(|errors| anyhow::anyhow!("{} cannot be used:\n{errors}", file.display()))?;
-    println!("{}: {} seats in {} sections, price zones {}", file.display(), plan.seat_count(), plan.sections().len(), plan.zones().join(", "));
+    println!(
+        "{}: {} seats in {} sections, price zones {}",
+        file.display(),
+        plan.seat_count(),
+        plan.sections().len(),
+        plan.zones().join(", ")
+    );
     Ok(())
 }
 

@@ -4,7 +4,10 @@ use std::{fs, path::Path};
 
 use anyhow::{Context, bail};
 
-use crate::{checkout, platform::signing::{Jwk, VerifyingKeys}};
+use crate::{
+    checkout,
+    platform::signing::{Jwk, VerifyingKeys},
+};
 
 #[derive(serde::Deserialize)]
 struct KeySet {
@@ -17,7 +20,10 @@ pub fn verify(code: &str, jwks: &Path) -> anyhow::Result<()> {
     let set: KeySet = serde_json::from_str(&text).with_context(|| format!("{} is not a JSON Web Key Set", jwks.display()))?;
     match checkout::verify_ticket(&VerifyingKeys::from_jwks(&set.keys), code) {
         Ok(ticket) => {
-            println!("genuine: {} {}, seat {} (section {}, row {}, number {}), order {}", ticket.sale, ticket.performance, ticket.seat, ticket.section, ticket.row, ticket.number, ticket.order);
+            println!(
+                "genuine: {} {}, seat {} (section {}, row {}, number {}), order {}",
+                ticket.sale, ticket.performance, ticket.seat, ticket.section, ticket.row, ticket.number, ticket.order
+            );
             Ok(())
         }
         Err(e) => bail!("not a genuine ticket: {e}"),

@@ -182,8 +182,7 @@ impl SigningKeys {
             let public: [u8; 32] = pair.public_key().as_ref().try_into().expect("32 bytes");
             // The id is padded so that text order is number order.
             current = format!("{prefix}-{id:03}");
-            let key =
-                SigningKey { encoding: EncodingKey::from_ed_der(pkcs8.as_ref()), public };
+            let key = SigningKey { encoding: EncodingKey::from_ed_der(pkcs8.as_ref()), public };
             keys.insert(current.clone(), key);
         }
         assert!(!keys.is_empty(), "at least one key");

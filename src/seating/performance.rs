@@ -293,7 +293,8 @@ impl Performance {
         })
     }
 
-    fn alternatives(&self, wish: &[SeatIx], who: &Subject) -> Vec<Vec<SeatIx>> {
+    /// Up to three blocks of as many free seats together, in the same zone, near the wish; others for each fan.
+    pub fn alternatives(&self, wish: &[SeatIx], who: &Subject) -> Vec<Vec<SeatIx>> {
         alternatives(&self.plan, &self.availability.states(), wish, spread_of(who))
     }
 

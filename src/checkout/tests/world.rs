@@ -198,7 +198,7 @@ impl Seats for FusedSeats {
         Ok(())
     }
 
-    async fn alternatives(&self, _: &Show, _: &[String]) -> Vec<Vec<String>> {
+    async fn alternatives(&self, _: &Show, _: &[String], _: &Subject) -> Vec<Vec<String>> {
         vec![vec!["Z-1".into()]]
     }
 }

@@ -83,15 +83,10 @@ fn unpacked(gzip: &[u8]) -> std::io::Result<Vec<u8>> {
 }
 
 fn accepts_gzip(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(header::ACCEPT_ENCODING)
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .flat_map(|v| v.split(','))
-        .any(|coding| {
-            let mut parts = coding.split(';');
-            parts.next().is_some_and(|name| name.trim() == "gzip") && !parts.any(|p| matches!(p.trim(), "q=0" | "q=0.0"))
-        })
+    headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).any(|coding| {
+        let mut parts = coding.split(';');
+        parts.next().is_some_and(|name| name.trim() == "gzip") && !parts.any(|p| matches!(p.trim(), "q=0" | "q=0.0"))
+    })
 }
 
 fn broken(e: Broken) -> Problem {

@@ -66,8 +66,15 @@ const TOKEN_LENGTH_MAX: usize = 200;
 #[utoipa::path(post, path = "/v1/orders", tag = "orders", request_body = NewOrder, params(("Idempotency-Key" = String, Header)),
     responses((status = 201, description = "paid, or awaiting_payment with an action"), (status = 202, description = "in progress"), (status = 401), (status = 402, description = "declined"),
         (status = 409, description = "hold-gone with alternatives, limit-reached"), (status = 422)))]
-pub async fn place(State(house): State<Arc<House>>, was: WasAdmitted, IdempotencyKey(key): IdempotencyKey, Json(new): Json<NewOrder>) -> Answer {
-    let idempotency_key = key.ok_or_else(|| Problem::new(Kind::InvalidField).with("field", &"Idempotency-Key").detail("this header is needed: it makes a retry safe"))?;
+pub async fn place(
+    State(house): State<Arc<House>>,
+    was: WasAdmitted,
+    IdempotencyKey(key): IdempotencyKey,
+    Json(new): Json<NewOrder>,
+) -> Answer {
+    let idempotency_key = key.ok_or_else(|| {
+        Problem::new(Kind::InvalidField).with("field", &"Idempotency-Key").detail("this header is needed: it makes a retry safe")
+    })?;
     if new.payment.method != "card" {
         return Err(Problem::new(Kind::InvalidField).with("field", &"payment.method").detail("`card` is what this sale takes"));
     }
@@ -207,7 +214,11 @@ impl FromRequestParts<Arc<House>> for OwnOrder {
     async fn from_request_parts(parts: &mut Parts, house: &Arc<House>) -> Result<Self, Problem> {
         let Owners(names) = Owners::from_request_parts(parts, house).await?;
         let params = axum::extract::RawPathParams::from_request_parts(parts, house).await.map_err(|_| no_such_order())?;
-        let id = params.iter().find(|(key, _)| *key == "order").and_then(|(_, value)| value.parse::<OrderId>().ok()).ok_or_else(no_such_order)?;
+        let id = params
+            .iter()
+            .find(|(key, _)| *key == "order")
+            .and_then(|(_, value)| value.parse::<OrderId>().ok())
+            .ok_or_else(no_such_order)?;
         for who in names {
             if let Some(order) = house.checkout.order(id, &who).await.map_err(|e| Problem::unavailable("order", &e))? {
                 return Ok(Self { order, who });

@@ -115,7 +115,10 @@ pub async fn board(OnSale(sale): OnSale, headers: HeaderMap) -> Response {
 #[utoipa::path(get, path = "/v1/sales/{sale}/board/events", tag = "waiting room", params(("sale" = String, Path)),
     responses((status = 200, description = "server-sent events `board`"), (status = 503, description = "as many watchers as this node serves; poll the board")))]
 pub async fn board_events(State(house): State<Arc<House>>, OnSale(sale): OnSale) -> Answer {
-    let watch = sale.room.watch_board().ok_or_else(|| Problem::new(Kind::Overloaded).detail("poll the board instead").retry_after_s(house.soon_s(10, 60)))?;
+    let watch = sale
+        .room
+        .watch_board()
+        .ok_or_else(|| Problem::new(Kind::Overloaded).detail("poll the board instead").retry_after_s(house.soon_s(10, 60)))?;
     let now = sale.room.board().sse.clone();
     Ok(stream_of(Some(now), BoardFrames(watch), house.life.clone(), &house.entropy))
 }

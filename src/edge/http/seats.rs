@@ -11,7 +11,11 @@ use http::{HeaderMap, StatusCode, header, request::Parts};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Answer, Form::{Both, Packed}, broken, private_json, shared};
+use super::{
+    Answer,
+    Form::{Both, Packed},
+    broken, private_json, shared,
+};
 use crate::{
     edge::{
         House,
@@ -20,7 +24,10 @@ use crate::{
         sse::{Frames, stream_of},
     },
     kernel::{HoldId, Money, PerformanceId, Subject, Timestamp},
-    seating::{ChangeOutcome, ExtendOutcome, Hold, HoldOutcome, HoldState, Performance, Plan, ReleaseOutcome, SeatIx, SeatWatch, SeatingError, Wish},
+    seating::{
+        ChangeOutcome, ExtendOutcome, Hold, HoldOutcome, HoldState, Performance, Plan, ReleaseOutcome, SeatIx, SeatWatch, SeatingError,
+        Wish,
+    },
 };
 
 /// The performance that the path names.
@@ -125,11 +132,18 @@ pub struct After {
 #[utoipa::path(get, path = "/v1/sales/{sale}/performances/{performance}/seats/events", tag = "seats",
     params(("sale" = String, Path), ("performance" = String, Path), ("after" = Option<u64>, Query)),
     responses((status = 200, description = "server-sent events `delta` {version, seats} and `reset`"), (status = 401), (status = 503)))]
-pub async fn events(State(house): State<Arc<House>>, _: Admitted, OnStage(performance): OnStage, Query(asked): Query<After>, headers: HeaderMap) -> Answer {
+pub async fn events(
+    State(house): State<Arc<House>>,
+    _: Admitted,
+    OnStage(performance): OnStage,
+    Query(asked): Query<After>,
+    headers: HeaderMap,
+) -> Answer {
     // A browser that reconnects by itself says where it was in a header, not in the address.
     let resumed = headers.get("last-event-id").and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
     let watch = performance.watch(resumed.or(asked.after));
-    let watch = watch.ok_or_else(|| Problem::new(Kind::Overloaded).detail("poll the snapshot instead").retry_after_s(house.soon_s(5, 20)))?;
+    let watch =
+        watch.ok_or_else(|| Problem::new(Kind::Overloaded).detail("poll the snapshot instead").retry_after_s(house.soon_s(5, 20)))?;
     Ok(stream_of(None, SeatFrames(watch), house.life.clone(), &house.entropy))
 }
 
@@ -144,13 +158,21 @@ impl Frames for SeatFrames {
 #[utoipa::path(post, path = "/v1/sales/{sale}/performances/{performance}/holds", tag = "seats", request_body = HoldWish,
     params(("sale" = String, Path), ("performance" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses((status = 201, body = HoldView), (status = 401), (status = 409, description = "seats-taken {taken, alternatives}, limit-reached, nothing-left"), (status = 422)))]
-pub async fn hold(State(house): State<Arc<House>>, admitted: Admitted, OnStage(performance): OnStage, IdempotencyKey(key): IdempotencyKey, Json(wish): Json<HoldWish>) -> Answer {
+pub async fn hold(
+    State(house): State<Arc<House>>,
+    admitted: Admitted,
+    OnStage(performance): OnStage,
+    IdempotencyKey(key): IdempotencyKey,
+    Json(wish): Json<HoldWish>,
+) -> Answer {
     let wish = match (wish.seats, wish.best_available) {
         (Some(guids), None) => Wish::Seats(seats_of(performance.plan(), &guids, admitted.sale.seats_per_fan)?),
         (None, Some(best)) if best.quantity == 0 || best.accessible > best.quantity => {
             return Err(invalid("best_available.quantity", "at least 1, and not less than `accessible`"));
         }
-        (None, Some(best)) => Wish::BestAvailable { quantity: best.quantity, zone: best.zone, section: best.section, accessible: best.accessible },
+        (None, Some(best)) => {
+            Wish::BestAvailable { quantity: best.quantity, zone: best.zone, section: best.section, accessible: best.accessible }
+        }
         _ => return Err(invalid("seats", "name either `seats` or `best_available`")),
     };
     let (stage, who, visit) = (Arc::clone(&performance), admitted.who, admitted.pass.visit);
@@ -305,4 +327,3 @@ fn no_such_hold() -> Problem {
 fn invalid(field: &str, what: &str) -> Problem {
     Problem::new(Kind::InvalidField).with("field", &field).detail(what)
 }
-

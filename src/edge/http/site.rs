@@ -21,7 +21,8 @@ use crate::edge::{
 pub const LANG_COOKIE: &str = "sd_lang";
 
 /// Nothing but our own files; pictures may also be drawn in place.
-const CSP: &str = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+const CSP: &str =
+    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 #[derive(Deserialize)]
 pub struct Chosen {
@@ -32,11 +33,21 @@ pub async fn home(State(house): State<Arc<House>>, Query(chosen): Query<Chosen>,
     page(&house, Page::Home, &chosen, &headers)
 }
 
-pub async fn sale(State(house): State<Arc<House>>, sale: Result<OnSale, Problem>, Query(chosen): Query<Chosen>, headers: HeaderMap) -> Response {
+pub async fn sale(
+    State(house): State<Arc<House>>,
+    sale: Result<OnSale, Problem>,
+    Query(chosen): Query<Chosen>,
+    headers: HeaderMap,
+) -> Response {
     of_sale(&house, sale, Page::Sale, &chosen, &headers)
 }
 
-pub async fn seats(State(house): State<Arc<House>>, sale: Result<OnSale, Problem>, Query(chosen): Query<Chosen>, headers: HeaderMap) -> Response {
+pub async fn seats(
+    State(house): State<Arc<House>>,
+    sale: Result<OnSale, Problem>,
+    Query(chosen): Query<Chosen>,
+    headers: HeaderMap,
+) -> Response {
     of_sale(&house, sale, Page::Seats, &chosen, &headers)
 }
 

@@ -80,7 +80,8 @@ impl CrowdReport {
     /// One line for people.
     #[must_use]
     pub fn summary(&self) -> String {
-        let listed = |counts: &BTreeMap<String, u32>| counts.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ");
+        let listed =
+            |counts: &BTreeMap<String, u32>| counts.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ");
         format!(
             "{} fans: {} joined, {} entered, {} holds ({} times somebody else was faster), orders: {}; {} tickets; at most {} inside; errors: {}",
             self.fans,
