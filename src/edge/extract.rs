@@ -220,7 +220,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<House>> for Json<T> {
 }
 
 /// The whole body, or the limit that it breaks.
-pub async fn read_body(body: Body, house: &House) -> Result<bytes::Bytes, Problem> {
+pub(super) async fn read_body(body: Body, house: &House) -> Result<bytes::Bytes, Problem> {
     let limit = house.config.body_bytes_max;
     let whole = tokio::time::timeout(house.config.body_timeout, Limited::new(body, limit).collect());
     match whole.await {
@@ -233,34 +233,34 @@ pub async fn read_body(body: Body, house: &House) -> Result<bytes::Bytes, Proble
 
 /// The name of the queue token's cookie.
 #[must_use]
-pub fn queue_cookie(sale: &SaleId) -> String {
+pub(super) fn queue_cookie(sale: &SaleId) -> String {
     format!("sd_queue_{sale}")
 }
 
 /// The name of the admission pass's cookie.
 #[must_use]
-pub fn pass_cookie(sale: &SaleId) -> String {
+pub(super) fn pass_cookie(sale: &SaleId) -> String {
     format!("sd_pass_{sale}")
 }
 
 /// The name of the session's cookie.
-pub const SESSION_COOKIE: &str = "sd_session";
+pub(super) const SESSION_COOKIE: &str = "sd_session";
 
 /// Where a sale asks for no sign-in, a fan is known by her place alone.
 #[must_use]
-pub fn subject_of_place(sale: &SaleId, subject_hash: u64) -> Subject {
+pub(super) fn subject_of_place(sale: &SaleId, subject_hash: u64) -> Subject {
     Subject::from_stored(&format!("place:{sale}:{subject_hash:016x}")).expect("short enough: a sale's id has at most 64 characters")
 }
 
 /// The caller's address.
 #[must_use]
-pub fn address(parts: &Parts, house: &House) -> Option<std::net::IpAddr> {
+pub(super) fn address(parts: &Parts, house: &House) -> Option<std::net::IpAddr> {
     let Peer(peer) = parts.extensions.get::<Peer>()?;
     Some(client_address(*peer, &parts.headers, &house.config.trusted_proxies))
 }
 
 /// The queue token that a joining fan of a sale without sign-in shows, if it is good.
-pub fn place_shown(parts: &Parts, house: &House, sale: &SaleOnOffer) -> Result<Option<(QueueToken, String)>, Problem> {
+pub(super) fn place_shown(parts: &Parts, house: &House, sale: &SaleOnOffer) -> Result<Option<(QueueToken, String)>, Problem> {
     let raw = presented(parts, house, "queue-token", &queue_cookie(&sale.id))?;
     Ok(raw.and_then(|raw| Some((sale.room.read_token(raw).ok()?, raw.to_owned()))))
 }
@@ -338,6 +338,6 @@ fn without_place(e: &serde_json::Error) -> String {
 
 /// How long a queue token's cookie lives: until the sale has closed, and a day for what is done afterwards.
 #[must_use]
-pub fn cookie_life(house: &House, sale: &SaleOnOffer) -> Duration {
+pub(super) fn cookie_life(house: &House, sale: &SaleOnOffer) -> Duration {
     sale.closes_at.since(house.clock.now()) + Duration::from_secs(24 * 60 * 60)
 }

@@ -184,6 +184,7 @@ impl SigningKeys {
             current = format!("{prefix}-{id:03}");
             let key = SigningKey { encoding: EncodingKey::from_ed_der(pkcs8.as_ref()), public };
             keys.insert(current.clone(), key);
+            verifying.0.insert(current.clone(), DecodingKey::from_ed_der(&public));
         }
         assert!(!keys.is_empty(), "at least one key");
         Self { current, keys, verifying }
