@@ -28,7 +28,9 @@ struct Printed {
 
 /// Reads the lines `fans: ADDRESS`, `console: ADDRESS` and `data: PATH`.
 fn printed(text: &str) -> Option<Printed> {
-    let value = |key: &str| text.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix(':')).map(str::trim);
+    let line = |key: &str| text.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix(':'));
+    // What stands after two spaces is a remark.
+    let value = |key: &str| Some(line(key)?.trim().split("  ").next()?.trim());
     let origin = |key: &str| {
         let address = value(key)?;
         let end = address["http://".len()..].find('/').map_or(address.len(), |at| at + "http://".len());
@@ -39,7 +41,8 @@ fn printed(text: &str) -> Option<Printed> {
 
 #[test]
 fn the_demo_s_lines_are_read() {
-    let text = "stagedoor demo\n  fans:    http://127.0.0.1:8080/sales/x\n  console: http://127.0.0.1:9090\n  data:    /tmp/a b\n";
+    let text =
+        "stagedoor demo\n  fans:    http://127.0.0.1:8080/sales/x\n  console: http://127.0.0.1:9090\n  data:    /tmp/a b  (goes on)\n";
     let expected = Printed { fans: "http://127.0.0.1:8080".into(), console: "http://127.0.0.1:9090".into(), data: "/tmp/a b".into() };
     assert_eq!(printed(text), Some(expected));
     assert_eq!(printed("fans: http://127.0.0.1:1"), None);
@@ -90,7 +93,7 @@ async fn one_command_gives_a_sale_with_pages_a_crowd_and_a_memory() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         };
         assert!(Path::new(&said.data).ends_with("data"), "{said:?}");
-        while !get(&said.console, "/health/ready", "*/*").await.is_ok_and(|a| a.status == 200) {
+        while !get(&said.console, "/health/ready", "*/*").await.is_ok_and(|a| a.status.is_success()) {
             assert!(clock.monotonic() < until, "not ready:\n{}", log());
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

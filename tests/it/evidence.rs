@@ -178,7 +178,7 @@ async fn ledger(world: &World, evidence: &mut Evidence) {
 }
 
 async fn gateway(world: &World, evidence: &mut Evidence) {
-    let pool = open(&world.data().join("sandbox.db")).await;
+    let pool = open(&world.data().join("gateway.db")).await;
     for row in sqlx::query("SELECT key, state, body FROM payment").fetch_all(&pool).await.unwrap() {
         let (key, state, body): (&str, &str, &str) = (row.get(0), row.get(1), row.get(2));
         let body: Value = serde_json::from_str(body).unwrap();

@@ -202,7 +202,7 @@ prices = {{ VIP = 198000, R = 165000, S = 143000, A = 121000 }}
         let uri: http::Uri = format!("{}/health/ready", self.ops).parse().unwrap();
         loop {
             if let Ok(answer) = self.client.call(Method::GET, uri.clone(), &[], Bytes::new()).await
-                && answer.status == 200
+                && answer.status.is_success()
             {
                 return;
             }
