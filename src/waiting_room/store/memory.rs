@@ -210,6 +210,10 @@ impl QueueStore for MemoryStore {
         Ok(state.fans.reach(state.now_serving, count))
     }
 
+    fn is_of(&self, number: u32, subject: u64) -> bool {
+        self.state.read().fans.subject(number) == Some(subject)
+    }
+
     fn standing(&self, number: u32, at: Moment) -> Standing {
         self.state.read().standing(number, at)
     }

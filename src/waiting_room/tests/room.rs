@@ -222,6 +222,61 @@ async fn nobody_is_called_while_it_is_sold_out_or_paused() {
 }
 
 #[tokio::test]
+async fn whoever_leaves_while_inside_gives_her_slot_back_and_who_is_inside_at_the_close_may_finish() {
+    let dir = TempDir::new();
+    let house = new_house(&dir, config()).await;
+    house.passes(100);
+    let (_, first) = house.joined(1).await;
+    let (_, second) = house.joined(2).await;
+    house.passes(100);
+    house.tick().await;
+    house.passes(5);
+    let gone = house.entered(&first).await;
+    let inside = house.room.read_pass(&house.entered(&second).await).unwrap();
+    house.room.leave(&first).await.unwrap();
+    house.room.leave(&first).await.unwrap();
+    assert_eq!((house.state(&first), house.room.figures().active), (PlaceState::Left, 1));
+    assert_eq!(house.room.read_pass(&gone), Err(TokenError::Expired));
+    let unknown = QueueToken { arrival: 77, ..second };
+    house.room.leave(&unknown).await.unwrap();
+    let foreign = QueueToken { arrival: 1, ..second };
+    for lost in [unknown, foreign] {
+        assert_eq!(house.state(&lost), PlaceState::Left, "a place that the journal does not know, or knows as another's, is gone");
+        assert!(matches!(house.room.enter(&lost).await.unwrap(), EnterOutcome::Ended(_)));
+    }
+
+    house.room.command(OperatorCommand::Close).await.unwrap();
+    assert!(matches!(house.room.renew(&inside).await.unwrap(), RenewOutcome::Renewed { .. }));
+    let until = house.clock.now().plus(Duration::from_mins(15));
+    house.room.keep_visit(&inside, until);
+    house.passes(890);
+    house.tick().await;
+    assert!(matches!(house.room.renew(&inside).await.unwrap(), RenewOutcome::Renewed { .. }), "her payment is under way");
+    house.passes(20);
+    house.tick().await;
+    assert_eq!((house.room.renew(&inside).await.unwrap(), house.room.figures().active), (RenewOutcome::Ended, 0));
+    house.life.stop();
+}
+
+#[tokio::test]
+async fn two_sales_share_a_file_and_nothing_else() {
+    let dir = TempDir::new();
+    let house = new_house(&dir, config()).await;
+    let other_sale = Config { sale: "other".parse().unwrap(), ..config() };
+    let other = self::house(other_sale, &dir.path().join("queue.db"), Arc::clone(&house.clock)).await;
+    house.passes(100);
+    let (here, there) = (&house, &other);
+    let joined = join_all((0..200).map(|n| async move { if n % 2 == 0 { here.joined(n).await } else { there.joined(n).await } })).await;
+    let mut numbers: Vec<u64> = joined.iter().map(|(_, token)| token.arrival).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=100).flat_map(|n| [n, n]).collect::<Vec<u64>>());
+    assert_eq!(other.room.read_token(&joined[0].0.token), Err(TokenError::Purpose));
+    assert!(other.room.read_token(&joined[1].0.token).is_ok());
+    house.life.stop();
+    other.life.stop();
+}
+
+#[tokio::test]
 async fn the_box_office_ends_visits_and_the_slot_goes_to_the_next() {
     let dir = TempDir::new();
     let house = new_house(&dir, Config { capacity: 1, ..config() }).await;
