@@ -138,6 +138,7 @@ impl WaitingRoom {
         let writer = Writer::new(Box::new(journal), Arc::clone(&store), Arc::clone(&clock), config.max_fans);
         let unreadable = |why: String| OpenError::Replay { sale: config.sale.clone(), why };
         writer.catch_up().await.map_err(|e| unreadable(e.to_string()))?;
+        writer.resume().await.map_err(|e| unreadable(e.to_string()))?;
         store.recovered(at).await.map_err(|e| unreadable(e.to_string()))?;
         let first = gatekeeper::board_content(&config, store.as_ref(), at, &[], None, Vec::new());
         let post = BoardPost::new(first, config.watchers_max);

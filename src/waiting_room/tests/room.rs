@@ -1,6 +1,10 @@
 //! One room over its journal file: the way of a fan, and what is left after a crash.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 
@@ -169,11 +173,7 @@ async fn after_a_crash_everything_is_as_it_was_answered() {
     let states: Vec<PlaceState> = before.0.iter().map(|(state, _)| *state).collect();
     assert!(states.contains(&PlaceState::PassedOver) && states.contains(&PlaceState::Entered) && states.contains(&PlaceState::Left));
 
-    // The files as a kill would leave them: the first room is still running, nothing has been shut down.
-    let crashed = dir.path().join("crashed.db");
-    for suffix in ["", "-wal"] {
-        std::fs::copy(dir.path().join(format!("queue.db{suffix}")), format!("{}{suffix}", crashed.display())).unwrap();
-    }
+    let crashed = crash(&dir);
     let again = self::house(config(), &crashed, Arc::clone(&house.clock)).await;
     assert_eq!((places(&again), again.room.figures(), again.room.phase()), (before.0, before.1, before.2));
     assert!(again.room.board().version > 0 && std::str::from_utf8(&again.room.board().json).unwrap().contains("곧"));
@@ -184,6 +184,35 @@ async fn after_a_crash_everything_is_as_it_was_answered() {
     again.tick().await;
     assert_eq!(again.state(&tokens[2]), PlaceState::Left, "a visit that nobody renews ends");
     house.life.stop();
+    again.life.stop();
+}
+
+/// A copy of the files as a kill would leave them now: the room is still running, nothing has been shut down.
+fn crash(dir: &TempDir) -> PathBuf {
+    let crashed = dir.path().join("crashed.db");
+    for suffix in ["", "-wal"] {
+        std::fs::copy(dir.path().join(format!("queue.db{suffix}")), format!("{}{suffix}", crashed.display())).unwrap();
+    }
+    crashed
+}
+
+#[tokio::test]
+async fn a_long_outage_makes_nobody_miss_her_call() {
+    let dir = TempDir::new();
+    let house = new_house(&dir, config()).await;
+    house.passes(100);
+    let (_, token) = house.joined(1).await;
+    house.passes(100);
+    house.tick().await;
+    assert_eq!(house.state(&token), PlaceState::Called);
+    house.life.stop();
+    let clock = Arc::clone(&house.clock);
+    clock.advance(Duration::from_mins(20));
+    let again = self::house(config(), &crash(&dir), Arc::clone(&clock)).await;
+    again.passes(59);
+    assert_eq!(again.state(&token), PlaceState::Called);
+    again.passes(2);
+    assert_eq!(again.state(&token), PlaceState::PassedOver);
     again.life.stop();
 }
 
