@@ -1,8 +1,47 @@
 //! Which seats there are, and whose they are now.
+//!
+//! A [`Plan`] is a venue's seats, immutable. A [`Performance`] is one evening on a plan: its [`SeatStore`] decides, all or
+//! none, who has which seat; its availability shows everybody. [`Seating`] holds all performances of all sales.
+//!
+//! What always holds: a seat has at most one live holder; a hold has all its seats or does not exist; a hold ends at its
+//! deadline unless a checkout has it; a fan has no more seats than her limit, whatever she sends at once.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, collections::HashMap, sync::Arc, time::Duration};
 
-use crate::kernel::{Money, PerformanceId, SaleId};
+use crate::{
+    kernel::{Clock, Entropy, HoldId, Money, PerformanceId, SaleId, Subject},
+    platform::lifecycle::Lifecycle,
+};
+
+mod availability;
+mod best_available;
+mod generate;
+mod hold;
+mod performance;
+mod plan;
+mod plan_document;
+mod plan_errors;
+mod plan_pretix;
+mod plan_rows;
+mod seat;
+mod split;
+mod store;
+mod sweeper;
+#[cfg(test)]
+mod tests;
+
+pub use availability::{Encoded, SeatWatch, ZoneStock};
+pub use generate::{VenueKind, generate};
+pub use hold::{
+    BeginOutcome, ChangeOutcome, ExtendOutcome, Hold, HoldOutcome, HoldState, ReleaseOutcome, RestoredClaim, SeatingError, Wish,
+};
+pub use performance::Performance;
+pub use plan::{Attribute, Plan, PlanError, PlanErrors, SeatLabel};
+pub use seat::{SeatIx, SeatState, SeatStates};
+pub use store::{
+    BookReply, ChangeReply, ExtendReply, HoldRecord, HoldReply, HoldRequest, MemoryStore, Operation, SeatChange, SeatStore, StoreError,
+    Terms,
+};
 
 /// What a promoter decides about the seats of one performance.
 #[derive(Clone, Debug)]
@@ -19,4 +58,72 @@ pub struct Config {
     pub seats_per_fan: u8,
     /// Watchers of the seat event stream at most.
     pub watchers_max: usize,
+}
+
+pub struct Deps {
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
+    pub life: Lifecycle,
+}
+
+/// Why a box office cannot open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("performance {performance} of sale {sale} is configured twice")]
+    Twice { sale: SaleId, performance: PerformanceId },
+    #[error("performance {performance}: price zone {zone:?} of the plan has no price")]
+    NoPrice { performance: PerformanceId, zone: String },
+    #[error("performance {performance}: the price of zone {zone:?} is negative or absurd")]
+    AbsurdPrice { performance: PerformanceId, zone: String },
+    #[error("performance {performance} has prices in more than one currency")]
+    MixedCurrencies { performance: PerformanceId },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// All performances of all sales.
+pub struct Seating {
+    /// In the order of the configuration.
+    performances: Vec<Arc<Performance>>,
+    by_id: HashMap<(SaleId, PerformanceId), Arc<Performance>>,
+}
+
+impl Seating {
+    /// Opens every performance with all seats free; what the ledger knows is given back by [`Performance::restore`].
+    ///
+    /// # Errors
+    /// When a performance is named twice, or a price zone of its plan has no usable price.
+    pub async fn open(performances: Vec<(Config, Arc<Plan>)>, deps: Deps) -> Result<Arc<Self>, OpenError> {
+        let mut seating = Self { performances: Vec::new(), by_id: HashMap::new() };
+        for (config, plan) in performances {
+            let performance = Arc::new(Performance::open(config, plan, &deps).await?);
+            let config = performance.config();
+            let key = (config.sale.clone(), config.performance.clone());
+            if seating.by_id.insert(key.clone(), Arc::clone(&performance)).is_some() {
+                return Err(OpenError::Twice { sale: key.0, performance: key.1 });
+            }
+            seating.performances.push(performance);
+        }
+        sweeper::start(&seating.performances, &deps.life);
+        Ok(Arc::new(seating))
+    }
+
+    pub fn performance(&self, sale: &SaleId, id: &PerformanceId) -> Option<Arc<Performance>> {
+        self.by_id.get(&(sale.clone(), id.clone())).cloned()
+    }
+
+    /// In the order of the configuration.
+    pub fn performances(&self, sale: &SaleId) -> Vec<Arc<Performance>> {
+        self.performances.iter().filter(|it| it.config().sale == *sale).cloned().collect()
+    }
+
+    /// The hold if it is `who`'s own and lives; another's does not exist.
+    pub async fn find_hold(&self, id: HoldId, who: &Subject) -> Option<(Arc<Performance>, Hold)> {
+        for performance in &self.performances {
+            if let Some(hold) = performance.find_hold(id, who).await {
+                return Some((Arc::clone(performance), hold));
+            }
+        }
+        None
+    }
 }

@@ -1,0 +1,359 @@
+//! One evening: what fans, the checkout and the watchers may ask of it.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+
+use crate::kernel::{Entropy, HoldId, Money, Subject, Timestamp, VisitId};
+
+use super::{
+    Config, Deps, OpenError,
+    availability::{Availability, Encoded, SeatWatch, ZoneStock},
+    best_available::{Ask, alternatives, best_available},
+    hold::{BeginOutcome, ChangeOutcome, ExtendOutcome, Hold, HoldOutcome, ReleaseOutcome, RestoredClaim, SeatingError, Wish},
+    plan::Plan,
+    seat::SeatIx,
+    store::{
+        BookReply, ChangeReply, ExtendReply, HoldRecord, HoldReply, HoldRequest, MemoryStore, Operation, SeatStore, StoreError, Terms,
+    },
+};
+
+/// How often one request goes for the next best seats when others were faster.
+const TRIES: u32 = 6;
+const SWEPT_AT_ONCE: usize = 512;
+const PRICE_MAX: i64 = 1_000_000_000_000;
+
+/// One performance of a sale.
+pub struct Performance {
+    config: Config,
+    plan: Arc<Plan>,
+    store: Box<dyn SeatStore>,
+    availability: Arc<Availability>,
+    entropy: Arc<dyn Entropy>,
+    /// By zone; a zone without a seat may have none.
+    prices: Vec<Option<Money>>,
+}
+
+impl Performance {
+    pub(super) async fn open(config: Config, plan: Arc<Plan>, deps: &Deps) -> Result<Self, OpenError> {
+        let prices = prices(&config, &plan)?;
+        let terms = Terms { hold: config.hold, extensions_max: config.extensions_max, seats_per_fan: config.seats_per_fan };
+        let store: Box<dyn SeatStore> = Box::new(MemoryStore::new(plan.seat_count(), terms, Arc::clone(&deps.clock)));
+        let (version, states) = store.load().await?;
+        let availability = Availability::new(Arc::clone(&plan), version, states, config.watchers_max, deps.life.clone());
+        Ok(Self { config, plan, store, availability: Arc::new(availability), entropy: Arc::clone(&deps.entropy), prices })
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// Holds what is wished, all of it or nothing. With an `operation`, sending the same again gives the same hold.
+    ///
+    /// # Errors
+    /// When the wish makes no sense for this plan, or the operation id came with another wish before.
+    pub async fn hold(&self, who: &Subject, visit: VisitId, wish: Wish, operation: Option<&str>) -> Result<HoldOutcome, SeatingError> {
+        let operation = operation.map(|id| operation_of(who, id, &wish));
+        match wish {
+            Wish::Seats(seats) => self.hold_seats(who, visit, seats, operation).await,
+            Wish::BestAvailable { quantity, zone, section, accessible } => {
+                let ask = self.ask(who, quantity, zone, section, accessible)?;
+                self.hold_best(who, visit, ask, operation).await
+            }
+        }
+    }
+
+    /// Gives the hold these seats instead, all of them or none; seats it keeps are never anybody else's in between.
+    pub async fn swap(&self, id: HoldId, who: &Subject, seats: Vec<SeatIx>) -> Result<ChangeOutcome, SeatingError> {
+        self.check(&seats)?;
+        let seats: Arc<[SeatIx]> = seats.into();
+        let reply = self.store.swap(id, who, &seats).await?;
+        self.catch_up().await?;
+        Ok(match reply {
+            ChangeReply::Changed(record) => ChangeOutcome::Changed(self.shown(record)),
+            ChangeReply::Taken(taken) => ChangeOutcome::Taken { alternatives: self.alternatives(&seats, who), taken },
+            ChangeReply::LimitReached => ChangeOutcome::LimitReached { limit: self.config.seats_per_fan },
+            ChangeReply::Gone => ChangeOutcome::Gone,
+        })
+    }
+
+    pub async fn extend(&self, id: HoldId, who: &Subject) -> Result<ExtendOutcome, SeatingError> {
+        Ok(match self.store.extend(id, who).await? {
+            ExtendReply::Extended(record) => ExtendOutcome::Extended(self.shown(record)),
+            ExtendReply::NoMoreExtensions => ExtendOutcome::NoMoreExtensions,
+            ExtendReply::Gone => ExtendOutcome::Gone,
+        })
+    }
+
+    pub async fn release(&self, id: HoldId, who: &Subject) -> Result<ReleaseOutcome, SeatingError> {
+        let released = self.store.release(id, who).await?;
+        self.catch_up().await?;
+        Ok(if released { ReleaseOutcome::Released } else { ReleaseOutcome::Gone })
+    }
+
+    /// The hold if it is `who`'s own and lives.
+    pub async fn find_hold(&self, id: HoldId, who: &Subject) -> Option<Hold> {
+        match self.store.find(id, who).await {
+            Ok(found) => found.map(|record| self.shown(record)),
+            Err(error) => {
+                tracing::warn!(%error, performance = %self.config.performance, "cannot look up a hold");
+                None
+            }
+        }
+    }
+
+    /// From now on the hold lasts until the checkout ends it; `until` is what is shown as its deadline.
+    pub async fn begin_checkout(&self, id: HoldId, who: &Subject, until: Timestamp) -> Result<BeginOutcome, SeatingError> {
+        let begun = self.store.begin_checkout(id, who, until).await?;
+        Ok(begun.map_or(BeginOutcome::Gone, |record| BeginOutcome::Begun(self.shown(record))))
+    }
+
+    /// The payment came to nothing: the fan has her hold back until `until`.
+    pub async fn return_to_hold(&self, id: HoldId, until: Timestamp) {
+        if let Err(error) = self.store.return_to_hold(id, until).await {
+            tracing::error!(%error, performance = %self.config.performance, "cannot return a hold to its fan");
+        }
+    }
+
+    /// Follows the ledger, which has booked the seats. Idempotent; the hold need not be known.
+    ///
+    /// # Errors
+    /// [`SeatingError::Conflict`] when a seat is booked through another hold; then nothing is changed.
+    pub async fn book(&self, id: HoldId, seats: &[SeatIx], who: &Subject) -> Result<(), SeatingError> {
+        self.check(seats)?;
+        let reply = self.store.book(id, who, seats).await?;
+        self.catch_up().await?;
+        match reply {
+            BookReply::Booked => Ok(()),
+            BookReply::Taken(taken) => Err(SeatingError::Conflict(taken)),
+        }
+    }
+
+    /// Undoes [`Performance::begin_checkout`] and [`Performance::book`] for these seats. Idempotent.
+    pub async fn free(&self, id: HoldId, seats: &[SeatIx]) -> Result<(), SeatingError> {
+        self.store.free(id, seats).await?;
+        Ok(self.catch_up().await?)
+    }
+
+    /// Gives the seats what the ledger knows, before anything is served.
+    ///
+    /// # Errors
+    /// [`SeatingError::Conflict`] with the seats that two claims have; all other claims are in place.
+    pub async fn restore(&self, claims: Vec<RestoredClaim>) -> Result<(), SeatingError> {
+        for claim in &claims {
+            self.check(&claim.seats)?;
+        }
+        let taken = self.store.restore(&claims).await?;
+        self.catch_up().await?;
+        if taken.is_empty() { Ok(()) } else { Err(SeatingError::Conflict(taken)) }
+    }
+
+    /// Keeps free seats back, or gives kept-back ones free. Seats in another state stay as they are.
+    pub async fn set_blocked(&self, seats: &[SeatIx], blocked: bool) -> Result<(), SeatingError> {
+        self.check(seats)?;
+        self.store.set_blocked(seats, blocked).await?;
+        Ok(self.catch_up().await?)
+    }
+
+    /// `{"version", "seats": {guid: state}}` of the house or of one section; `None` when there is no such section.
+    pub fn snapshot_json(&self, section: Option<&str>) -> Option<Encoded> {
+        self.availability.snapshot_json(section)
+    }
+
+    /// A header of the version (`u64`, little-endian) and the number of seats (`u32`, little-endian), then two bits a
+    /// seat: seat `i` in byte `i / 4` at bits `2 * (i % 4)`, 0 free, 1 held, 2 booked, 3 blocked.
+    pub fn snapshot_packed(&self) -> Encoded {
+        self.availability.snapshot_packed()
+    }
+
+    /// What changes after version `after`, or from now on. `None` when as many watch as may.
+    pub fn watch(&self, after: Option<u64>) -> Option<SeatWatch> {
+        self.availability.watch(after)
+    }
+
+    pub fn stock(&self) -> Vec<ZoneStock> {
+        self.availability.stock()
+    }
+
+    /// Ends what has run out.
+    pub(super) async fn sweep(&self) -> Result<(), StoreError> {
+        while self.store.sweep(SWEPT_AT_ONCE).await? == SWEPT_AT_ONCE {}
+        Ok(())
+    }
+
+    /// Shows what has changed.
+    pub(super) async fn publish(&self) -> Result<(), StoreError> {
+        self.catch_up().await?;
+        self.availability.publish();
+        Ok(())
+    }
+
+    async fn catch_up(&self) -> Result<(), StoreError> {
+        self.availability.catch_up(&*self.store).await
+    }
+
+    async fn hold_seats(
+        &self,
+        who: &Subject,
+        visit: VisitId,
+        seats: Vec<SeatIx>,
+        operation: Option<Operation>,
+    ) -> Result<HoldOutcome, SeatingError> {
+        self.check(&seats)?;
+        let request = self.request(who, visit, seats, operation);
+        let reply = self.store.hold(&request).await?;
+        self.catch_up().await?;
+        self.outcome(request, reply)
+    }
+
+    async fn hold_best(
+        &self,
+        who: &Subject,
+        visit: VisitId,
+        mut ask: Ask,
+        operation: Option<Operation>,
+    ) -> Result<HoldOutcome, SeatingError> {
+        if let Some(operation) = &operation
+            && let Some(reply) = self.store.recall(operation).await?
+        {
+            return self.outcome(self.request(who, visit, Vec::new(), None), reply);
+        }
+        if ask.quantity > usize::from(self.config.seats_per_fan) {
+            return Ok(HoldOutcome::LimitReached { limit: self.config.seats_per_fan });
+        }
+        loop {
+            self.catch_up().await?;
+            let Some(seats) = best_available(&self.plan, &self.availability.states(), &ask) else {
+                // Perhaps what is wanted has run out just now.
+                if self.store.sweep(SWEPT_AT_ONCE).await? > 0 {
+                    continue;
+                }
+                return Ok(HoldOutcome::NothingLeft);
+            };
+            let request = self.request(who, visit, seats, operation);
+            let reply = self.store.hold(&request).await?;
+            ask.beaten += 1;
+            if !matches!(reply, HoldReply::Taken(_)) || ask.beaten == TRIES {
+                self.catch_up().await?;
+                return self.outcome(request, reply);
+            }
+        }
+    }
+
+    fn ask(&self, who: &Subject, quantity: u8, zone: Option<String>, section: Option<String>, accessible: u8) -> Result<Ask, SeatingError> {
+        if quantity == 0 {
+            return Err(SeatingError::NoSeats);
+        }
+        if accessible > quantity {
+            return Err(SeatingError::TooManyAccessible);
+        }
+        let zone = zone.map(|it| self.plan.zone_index(&it).ok_or(SeatingError::UnknownZone(it))).transpose()?;
+        let section = section.map(|it| self.plan.section_index(&it).ok_or(SeatingError::UnknownSection(it))).transpose()?;
+        Ok(Ask { quantity: quantity.into(), accessible: accessible.into(), zone, section, spread: spread_of(who), beaten: 0 })
+    }
+
+    /// Seats of this plan, each once, at least one.
+    fn check(&self, seats: &[SeatIx]) -> Result<(), SeatingError> {
+        if seats.is_empty() {
+            return Err(SeatingError::NoSeats);
+        }
+        if let Some(unknown) = seats.iter().find(|seat| seat.at() >= self.plan.seat_count()) {
+            return Err(SeatingError::UnknownSeat(*unknown));
+        }
+        let mut sorted = seats.to_vec();
+        sorted.sort_unstable();
+        match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(SeatingError::SeatNamedTwice(pair[0])),
+            None => Ok(()),
+        }
+    }
+
+    fn request(&self, who: &Subject, visit: VisitId, seats: Vec<SeatIx>, operation: Option<Operation>) -> HoldRequest {
+        HoldRequest { id: HoldId::random(&*self.entropy), subject: who.clone(), visit, seats: seats.into(), operation }
+    }
+
+    fn outcome(&self, request: HoldRequest, reply: HoldReply) -> Result<HoldOutcome, SeatingError> {
+        Ok(match reply {
+            HoldReply::Held { expires_at, extensions_left } => {
+                let HoldRequest { id, subject, visit, seats, .. } = request;
+                let state = super::HoldState::Held;
+                HoldOutcome::Held(self.shown(HoldRecord { id, subject, visit, seats, expires_at, extensions_left, state }))
+            }
+            HoldReply::Again(record) => HoldOutcome::Held(self.shown(record)),
+            HoldReply::OperationReused => return Err(SeatingError::OperationReused),
+            HoldReply::Taken(taken) => {
+                let alternatives = self.alternatives(&request.seats, &request.subject);
+                HoldOutcome::Taken { taken, alternatives }
+            }
+            HoldReply::LimitReached => HoldOutcome::LimitReached { limit: self.config.seats_per_fan },
+        })
+    }
+
+    fn alternatives(&self, wish: &[SeatIx], who: &Subject) -> Vec<Vec<SeatIx>> {
+        alternatives(&self.plan, &self.availability.states(), wish, spread_of(who))
+    }
+
+    fn shown(&self, record: HoldRecord) -> Hold {
+        let HoldRecord { id, subject, visit, seats, expires_at, extensions_left, state } = record;
+        let prices = seats.iter().filter_map(|seat| self.prices[self.plan.zone_index_of(*seat) as usize]);
+        let total = prices.reduce(|sum, price| sum.checked_add(price).unwrap_or(sum));
+        let total = total.expect("a hold has a seat, and every zone with a seat has a price");
+        Hold { id, subject, visit, seats: seats.to_vec(), expires_at, total, extensions_left, state }
+    }
+}
+
+/// One currency, and no price that could overflow a sum.
+fn prices(config: &Config, plan: &Plan) -> Result<Vec<Option<Money>>, OpenError> {
+    let performance = &config.performance;
+    let (mut prices, mut currency) = (Vec::new(), None);
+    for (zone, name) in (0..).zip(plan.zones()) {
+        let price = config.prices.get(name).copied();
+        match price {
+            None if plan.runs_of(Some(zone)).is_empty() => {}
+            None => return Err(OpenError::NoPrice { performance: performance.clone(), zone: name.clone() }),
+            Some(price) if !(0..=PRICE_MAX).contains(&price.amount) => {
+                return Err(OpenError::AbsurdPrice { performance: performance.clone(), zone: name.clone() });
+            }
+            Some(price) if *currency.get_or_insert(price.currency) != price.currency => {
+                return Err(OpenError::MixedCurrencies { performance: performance.clone() });
+            }
+            Some(_) => {}
+        }
+        prices.push(price);
+    }
+    Ok(prices)
+}
+
+fn operation_of(who: &Subject, id: &str, wish: &Wish) -> Operation {
+    let mut wished = Vec::new();
+    match wish {
+        Wish::Seats(seats) => {
+            let mut sorted = seats.clone();
+            sorted.sort_unstable();
+            wished.push(b's');
+            wished.extend(sorted.iter().flat_map(|seat| seat.0.to_le_bytes()));
+        }
+        Wish::BestAvailable { quantity, zone, section, accessible } => {
+            wished.extend([b'b', *quantity, *accessible]);
+            for name in [zone, section] {
+                wished.push(u8::from(name.is_some()));
+                wished.extend(name.iter().flat_map(|it| it.bytes().chain([0])));
+            }
+        }
+    }
+    let key = [who.as_str().as_bytes(), &[0], id.as_bytes()].concat();
+    Operation { key: fingerprint(&key), wish: fingerprint(&wished) }
+}
+
+fn spread_of(who: &Subject) -> u64 {
+    fingerprint(who.as_str().as_bytes()).first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
+}
+
+fn fingerprint(bytes: &[u8]) -> [u8; 16] {
+    let digest = digest::digest(&digest::SHA256, bytes);
+    std::array::from_fn(|i| digest.as_ref()[i])
+}

@@ -1,0 +1,142 @@
+//! One seat's state, and all the seats' states in two bits each.
+
+use serde::Serialize;
+
+/// A seat of one plan: its place in the order in which the plan's file names the seats.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct SeatIx(pub u32);
+
+impl SeatIx {
+    #[must_use]
+    pub fn at(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Whose a seat is now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum SeatState {
+    #[default]
+    Free = 0,
+    /// By a fan who is choosing or paying.
+    Held = 1,
+    Booked = 2,
+    /// Kept back by the promoter.
+    Blocked = 3,
+}
+
+impl SeatState {
+    pub const ALL: [Self; 4] = [Self::Free, Self::Held, Self::Booked, Self::Blocked];
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::Held => "held",
+            Self::Booked => "booked",
+            Self::Blocked => "blocked",
+        }
+    }
+}
+
+const SEATS_PER_WORD: usize = 32;
+
+/// The states of all seats of a performance, two bits each: 66,000 seats are 16.5 kB.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeatStates {
+    words: Box<[u64]>,
+    seats: usize,
+}
+
+impl SeatStates {
+    /// All free.
+    #[must_use]
+    pub fn free(seats: usize) -> Self {
+        let mut words = vec![0; seats.div_ceil(SEATS_PER_WORD)];
+        // The last word's seats that do not exist are blocked, so that reading needs no other check.
+        if let (Some(last), used @ 1..) = (words.last_mut(), seats % SEATS_PER_WORD) {
+            *last = u64::MAX << (2 * used);
+        }
+        Self { words: words.into(), seats }
+    }
+
+    #[must_use]
+    pub fn seat_count(&self) -> usize {
+        self.seats
+    }
+
+    /// Whether the seat is one of this performance's.
+    #[must_use]
+    pub fn has(&self, seat: SeatIx) -> bool {
+        seat.at() < self.seats
+    }
+
+    /// The seat's state; a seat that does not exist is blocked.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, seat: SeatIx) -> SeatState {
+        let shift = 2 * (seat.at() % SEATS_PER_WORD);
+        match self.words.get(seat.at() / SEATS_PER_WORD).map(|word| (word >> shift) & 3) {
+            Some(0) => SeatState::Free,
+            Some(1) => SeatState::Held,
+            Some(2) => SeatState::Booked,
+            _ => SeatState::Blocked,
+        }
+    }
+
+    #[inline]
+    #[must_use]
+    pub fn is_free(&self, seat: SeatIx) -> bool {
+        self.get(seat) == SeatState::Free
+    }
+
+    #[inline]
+    pub fn set(&mut self, seat: SeatIx, state: SeatState) {
+        let shift = 2 * (seat.at() % SEATS_PER_WORD);
+        if self.has(seat) {
+            let word = &mut self.words[seat.at() / SEATS_PER_WORD];
+            *word = (*word & !(3 << shift)) | (u64::from(state as u8) << shift);
+        }
+    }
+
+    /// Seat `i` in byte `i / 4` at bits `2 * (i % 4)`.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes: Vec<u8> = self.words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        bytes.truncate(self.seats.div_ceil(4));
+        if let (Some(last), used @ 1..) = (bytes.last_mut(), self.seats % 4) {
+            *last &= (1 << (2 * used)) - 1;
+        }
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seat_keeps_its_state_and_leaves_its_neighbours_alone() {
+        let mut states = SeatStates::free(70);
+        states.set(SeatIx(31), SeatState::Booked);
+        states.set(SeatIx(32), SeatState::Held);
+        states.set(SeatIx(33), SeatState::Blocked);
+        states.set(SeatIx(33), SeatState::Held);
+        let seen: Vec<_> = (30..35).map(|i| states.get(SeatIx(i))).collect();
+        assert_eq!(seen, [SeatState::Free, SeatState::Booked, SeatState::Held, SeatState::Held, SeatState::Free]);
+        states.set(SeatIx(70), SeatState::Free);
+        assert!([70, 71, 95, 96].iter().all(|i| states.get(SeatIx(*i)) == SeatState::Blocked), "no such seats");
+    }
+
+    #[test]
+    fn the_packed_form_is_the_documented_one() {
+        let mut states = SeatStates::free(9);
+        states.set(SeatIx(0), SeatState::Held);
+        states.set(SeatIx(3), SeatState::Blocked);
+        states.set(SeatIx(8), SeatState::Booked);
+        assert_eq!(states.to_bytes(), [0b1100_0001, 0, 0b10]);
+    }
+}

@@ -1,0 +1,195 @@
+//! The engine in this process: one lock a performance.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+
+use crate::kernel::{Clock, HoldId, Subject, Timestamp};
+
+use super::{
+    super::{
+        hold::RestoredClaim,
+        seat::{SeatIx, SeatStates},
+    },
+    BookReply, ChangeReply, ExtendReply, HoldRecord, HoldReply, HoldRequest, Operation, SeatChange, SeatStore, StoreError, Terms,
+    register::{Fan, Register},
+};
+
+/// What is held here is lost with the process; what is paid or being paid is given back by the ledger at start.
+pub struct MemoryStore {
+    clock: Arc<dyn Clock>,
+    /// Keyed: nobody can choose names that collide.
+    hashing: RandomState,
+    register: Mutex<Register>,
+}
+
+impl MemoryStore {
+    #[must_use]
+    pub fn new(seats: usize, terms: Terms, clock: Arc<dyn Clock>) -> Self {
+        // Versions go on growing over a restart: they start at microseconds, and no engine makes a million changes a second for long.
+        let version = u64::try_from(clock.now().as_millis()).unwrap_or(0).saturating_mul(1_000);
+        Self { clock, hashing: RandomState::new(), register: Mutex::new(Register::new(seats, terms, version)) }
+    }
+
+    fn fan(&self, subject: &Subject) -> Fan {
+        Fan { hash: self.hashing.hash_one(subject.as_str()), subject: subject.clone() }
+    }
+}
+
+// Under the lock nothing waits, and little is allocated: names are hashed, times read and lists made before it.
+#[async_trait]
+impl SeatStore for MemoryStore {
+    async fn hold(&self, request: &HoldRequest) -> Result<HoldReply, StoreError> {
+        let (fan, now) = (self.fan(&request.subject), self.clock.now());
+        Ok(self.register.lock().hold(request, &fan, now))
+    }
+
+    async fn recall(&self, operation: &Operation) -> Result<Option<HoldReply>, StoreError> {
+        let now = self.clock.now();
+        Ok(self.register.lock().recall(operation, now))
+    }
+
+    async fn find(&self, id: HoldId, who: &Subject) -> Result<Option<HoldRecord>, StoreError> {
+        let now = self.clock.now();
+        Ok(self.register.lock().find(id, who, now))
+    }
+
+    async fn swap(&self, id: HoldId, who: &Subject, seats: &Arc<[SeatIx]>) -> Result<ChangeReply, StoreError> {
+        let now = self.clock.now();
+        Ok(self.register.lock().swap(id, who, seats, now))
+    }
+
+    async fn extend(&self, id: HoldId, who: &Subject) -> Result<ExtendReply, StoreError> {
+        let now = self.clock.now();
+        Ok(self.register.lock().extend(id, who, now))
+    }
+
+    async fn release(&self, id: HoldId, who: &Subject) -> Result<bool, StoreError> {
+        let now = self.clock.now();
+        let ended = self.register.lock().release(id, who, now);
+        Ok(ended.is_some())
+    }
+
+    async fn begin_checkout(&self, id: HoldId, who: &Subject, until: Timestamp) -> Result<Option<HoldRecord>, StoreError> {
+        let now = self.clock.now();
+        Ok(self.register.lock().begin_checkout(id, who, until, now))
+    }
+
+    async fn return_to_hold(&self, id: HoldId, until: Timestamp) -> Result<(), StoreError> {
+        self.register.lock().return_to_hold(id, until);
+        Ok(())
+    }
+
+    async fn book(&self, id: HoldId, who: &Subject, seats: &[SeatIx]) -> Result<BookReply, StoreError> {
+        let fan = self.fan(who);
+        Ok(self.register.lock().book(id, &fan, seats))
+    }
+
+    async fn free(&self, id: HoldId, seats: &[SeatIx]) -> Result<(), StoreError> {
+        self.register.lock().free(id, seats);
+        Ok(())
+    }
+
+    async fn restore(&self, claims: &[RestoredClaim]) -> Result<Vec<SeatIx>, StoreError> {
+        let mut register = self.register.lock();
+        Ok(claims.iter().flat_map(|claim| register.restore(claim, self.fan(&claim.subject))).collect())
+    }
+
+    async fn set_blocked(&self, seats: &[SeatIx], blocked: bool) -> Result<(), StoreError> {
+        self.register.lock().set_blocked(seats, blocked);
+        Ok(())
+    }
+
+    async fn sweep(&self, max: usize) -> Result<usize, StoreError> {
+        let now = self.clock.now();
+        Ok(self.register.lock().sweep(now, max))
+    }
+
+    fn changes(&self, after: u64, into: &mut Vec<SeatChange>) -> bool {
+        self.register.lock().changes(after, into)
+    }
+
+    async fn load(&self) -> Result<(u64, SeatStates), StoreError> {
+        Ok(self.register.lock().states())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicU32, Ordering},
+        thread,
+    };
+
+    use futures_util::FutureExt;
+
+    use super::{
+        super::{
+            model,
+            suite::{self, Bench, TERMS, fan, hold_id, request},
+        },
+        *,
+    };
+    use crate::seating::SeatState;
+
+    fn bench() -> Bench<MemoryStore> {
+        let clock = suite::clock();
+        Bench { store: MemoryStore::new(100, TERMS, Arc::clone(&clock) as Arc<dyn Clock>), clock }
+    }
+
+    #[tokio::test]
+    async fn the_memory_engine_keeps_the_contract() {
+        suite::run(bench).await;
+    }
+
+    #[test]
+    fn the_memory_engine_does_what_a_naive_one_does() {
+        model::run(bench);
+    }
+
+    /// Each thread notes in a table of its own kind whose seat is whose; two names on one seat would be seen there.
+    #[test]
+    fn threads_that_fight_for_seats_never_share_one() {
+        let (Bench { store, .. }, seats) = (bench(), 24);
+        let owners: Vec<AtomicU32> = (0..seats).map(|_| AtomicU32::new(0)).collect();
+        let fought = AtomicU32::new(0);
+        thread::scope(|scope| {
+            for me in 1..=4_u8 {
+                let (store, owners, fought) = (&store, &owners, &fought);
+                scope.spawn(move || {
+                    let mut random = u32::from(me);
+                    for round in 0..4_000 {
+                        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                        let first = random >> 8;
+                        let wish: Vec<u32> = (0..=first % 4).map(|i| (first / 4 + i * 5) % seats).collect();
+                        let id = u32::from(me) << 24 | round;
+                        match store.hold(&request(id, me, &wish)).now_or_never().unwrap().unwrap() {
+                            HoldReply::Held { .. } => {
+                                for seat in &wish {
+                                    let before = owners[*seat as usize].swap(u32::from(me), Ordering::SeqCst);
+                                    assert_eq!(before, 0, "seat {seat} had an owner");
+                                }
+                                for seat in &wish {
+                                    owners[*seat as usize].store(0, Ordering::SeqCst);
+                                }
+                                assert!(store.release(hold_id(id), &fan(me)).now_or_never().unwrap().unwrap());
+                            }
+                            HoldReply::Taken(taken) => {
+                                assert!(!taken.is_empty() && taken.iter().all(|it| wish.contains(&it.0)));
+                                fought.fetch_add(1, Ordering::Relaxed);
+                            }
+                            other => panic!("{other:?}"),
+                        }
+                    }
+                });
+            }
+        });
+        let (_, states) = store.load().now_or_never().unwrap().unwrap();
+        assert!((0..seats).all(|seat| states.get(SeatIx(seat)) == SeatState::Free), "all or none: nothing is left behind");
+        assert!(fought.load(Ordering::Relaxed) > 0, "they met");
+    }
+}
