@@ -350,7 +350,7 @@ impl Checkout {
                 PlaceOutcome::QuotaReached { limit: self.house.seats_per_fan(&order.show.sale) }
             }
             OrderState::Expired => {
-                PlaceOutcome::HoldGone { alternatives: self.house.seats.alternatives(&order.show, &order.guids()).await }
+                PlaceOutcome::HoldGone { alternatives: self.house.seats.alternatives(&order.show, &order.guids(), &order.buyer).await }
             }
         })
     }

@@ -1,9 +1,14 @@
 //! What checkout needs of the seats. The engine behind it may forget everything it knows: the ledger does not.
 
+use std::{collections::HashMap, sync::Arc};
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::{HoldId, Money, PerformanceId, SaleId, Subject, Timestamp, VisitId};
+use crate::{
+    kernel::{HoldId, Money, PerformanceId, SaleId, Subject, Timestamp, VisitId},
+    seating::{self, Performance, RestoredClaim, SeatIx, Seating, SeatingError},
+};
 
 /// One performance of one sale.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,5 +85,118 @@ pub trait Seats: Send + Sync + 'static {
     async fn restore(&self, claims: Vec<ClaimedSeats>) -> Result<(), SeatsError>;
 
     /// Up to three blocks as good as these seats that are free now.
-    async fn alternatives(&self, show: &Show, seats: &[String]) -> Vec<Vec<String>>;
+    async fn alternatives(&self, show: &Show, seats: &[String], who: &Subject) -> Vec<Vec<String>>;
+}
+
+/// The house's own seats, whose ids here are the plan's `seat_guid`s.
+#[async_trait]
+impl Seats for Seating {
+    async fn basket(&self, hold: HoldId, who: &Subject) -> Option<Basket> {
+        let (performance, hold) = self.find_hold(hold, who).await?;
+        let (config, plan) = (performance.config(), performance.plan());
+        let info = |seat: SeatIx| {
+            let (label, zone) = (plan.label(seat), plan.zone_of(seat));
+            Some(SeatInfo {
+                guid: plan.guid(seat).to_owned(),
+                zone: zone.to_owned(),
+                section: label.section.to_owned(),
+                row: label.row.to_owned(),
+                number: label.number.to_owned(),
+                price: *config.prices.get(zone)?,
+            })
+        };
+        let show = Show { sale: config.sale.clone(), performance: config.performance.clone() };
+        Some(Basket { show, seats: hold.seats.iter().map(|it| info(*it)).collect::<Option<_>>()?, total: hold.total })
+    }
+
+    async fn begin_checkout(&self, show: &Show, hold: HoldId, who: &Subject, until: Timestamp) -> Result<BeginOutcome, SeatsError> {
+        let Some(performance) = performance_of(self, show) else { return Ok(BeginOutcome::Gone) };
+        Ok(match performance.begin_checkout(hold, who, until).await? {
+            seating::BeginOutcome::Begun(hold) => BeginOutcome::Begun { seats: guids(&performance, &hold.seats) },
+            seating::BeginOutcome::Gone => BeginOutcome::Gone,
+        })
+    }
+
+    async fn return_to_hold(&self, show: &Show, hold: HoldId, until: Timestamp) {
+        if let Some(performance) = performance_of(self, show) {
+            performance.return_to_hold(hold, until).await;
+        }
+    }
+
+    async fn book(&self, show: &Show, hold: HoldId, seats: &[String], who: &Subject) -> Result<(), SeatsError> {
+        let Some(performance) = performance_of(self, show) else { return Ok(()) };
+        ledger_prevails(show, performance.book(hold, &indexes(&performance, seats), who).await)
+    }
+
+    async fn free(&self, show: &Show, hold: HoldId, seats: &[String]) -> Result<(), SeatsError> {
+        let Some(performance) = performance_of(self, show) else { return Ok(()) };
+        Ok(performance.free(hold, &indexes(&performance, seats)).await?)
+    }
+
+    async fn restore(&self, claims: Vec<ClaimedSeats>) -> Result<(), SeatsError> {
+        let mut by_show: HashMap<Show, Vec<ClaimedSeats>> = HashMap::new();
+        for claim in claims {
+            by_show.entry(claim.show.clone()).or_default().push(claim);
+        }
+        for (show, claims) in by_show {
+            let Some(performance) = performance_of(self, &show) else { continue };
+            let claims = claims.into_iter().map(|it| RestoredClaim {
+                hold: it.hold,
+                subject: it.buyer,
+                visit: it.visit,
+                seats: indexes(&performance, &it.seats),
+                booked: it.booked,
+                until: it.until,
+            });
+            ledger_prevails(&show, performance.restore(claims.collect()).await)?;
+        }
+        Ok(())
+    }
+
+    async fn alternatives(&self, show: &Show, seats: &[String], who: &Subject) -> Vec<Vec<String>> {
+        let Some(performance) = performance_of(self, show) else { return Vec::new() };
+        performance.alternatives(&indexes(&performance, seats), who).iter().map(|it| guids(&performance, it)).collect()
+    }
+}
+
+impl From<SeatingError> for SeatsError {
+    fn from(error: SeatingError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// None for a performance that is configured no longer: there is nothing to show, and the ledger keeps what was sold.
+fn performance_of(seating: &Seating, show: &Show) -> Option<Arc<Performance>> {
+    let found = seating.performance(&show.sale, &show.performance);
+    if found.is_none() {
+        tracing::warn!(sale = %show.sale, performance = %show.performance, "the ledger knows a performance that is not configured");
+    }
+    found
+}
+
+fn indexes(performance: &Performance, guids: &[String]) -> Vec<SeatIx> {
+    let index = |guid: &String| {
+        let index = performance.plan().index_of(guid);
+        if index.is_none() {
+            tracing::error!(guid, "the ledger knows a seat that the plan does not have");
+        }
+        index
+    };
+    guids.iter().filter_map(index).collect()
+}
+
+fn guids(performance: &Performance, seats: &[SeatIx]) -> Vec<String> {
+    seats.iter().map(|it| performance.plan().guid(*it).to_owned()).collect()
+}
+
+/// Where the engine thinks otherwise, the ledger is right, and waiting for the engine to agree would keep a buyer's
+/// money for nothing. The drift is loud, and gone after a restart.
+fn ledger_prevails(show: &Show, outcome: Result<(), SeatingError>) -> Result<(), SeatsError> {
+    match outcome {
+        Err(SeatingError::Conflict(seats)) => {
+            tracing::error!(performance = %show.performance, seats = seats.len(), "the seats and the ledger disagree");
+            Ok(())
+        }
+        other => Ok(other?),
+    }
 }

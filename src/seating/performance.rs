@@ -293,7 +293,8 @@ impl Performance {
         })
     }
 
-    fn alternatives(&self, wish: &[SeatIx], who: &Subject) -> Vec<Vec<SeatIx>> {
+    /// Up to three blocks of free seats that are as good as the wished ones; they differ between fans.
+    pub fn alternatives(&self, wish: &[SeatIx], who: &Subject) -> Vec<Vec<SeatIx>> {
         alternatives(&self.plan, &self.availability.states(), wish, spread_of(who))
     }
 
