@@ -381,7 +381,7 @@ struct FusedLedger(SqliteLedger, Arc<Fuse>);
 fused! {
     fn open_order(order: NewOrder, lease: Lease) -> Opened;
     fn claim(right: Right, seats_per_fan: u8, at: Timestamp) -> Claimed;
-    fn pin(right: Right, at: Timestamp) -> bool;
+    fn pin(right: Right) -> bool;
     fn await_payment(right: Right, url: &str, until: Timestamp, at: Timestamp) -> ();
     fn book(right: Right, tickets: Vec<NewTicket>, event: NewEvent, at: Timestamp) -> bool;
     fn captured(right: Right, at: Timestamp) -> ();
