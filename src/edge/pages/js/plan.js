@@ -31,7 +31,7 @@ export function read_plan(json) {
     for (const row of zone.rows) {
       const rx = zx + number_of(row.position?.x);
       const ry = zy + number_of(row.position?.y);
-      const of_row = { name: String(row.row_number ?? ""), section, first: i, last: i };
+      const of_row = { name: row.row_label ?? row.row_number ?? "", section, first: i, last: i };
       for (const seat of row.seats) {
         plan.x[i] = rx + number_of(seat.position?.x);
         plan.y[i] = ry + number_of(seat.position?.y);
