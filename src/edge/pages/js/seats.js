@@ -98,7 +98,7 @@ function take(answer, emptied) {
   if (!wanted) chosen = new Set(hold ? hold.seats.map((guid) => plan.index.get(guid)) : []);
   if (answer.status === 401 || answer.status === 403) return lost();
   if (answer.data?.alternatives?.length) offer(answer.data.alternatives);
-  else note("message", sorry(answer));
+  else note("message", sorry({ ...answer, data: { limit: limit(), ...answer.data } }));
   render();
 }
 
