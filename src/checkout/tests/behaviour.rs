@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::world::{World, buyer, wish};
 use crate::{
     checkout::{CancelOutcome, OrderState, PlaceOutcome, WebhookOutcome, payment::PaymentState, qr_png, qr_svg, verify_ticket},
-    platform::signing::TokenError,
+    platform::signing::{TokenError, VerifyingKeys},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -18,10 +18,13 @@ async fn a_hold_becomes_signed_tickets_and_a_story() {
     world.is_honest().await;
 
     let tickets = world.checkout.tickets(order.id, &buyer(1)).await.unwrap().unwrap();
-    let claims = verify_ticket(world.keys(), &tickets[0].code).unwrap();
+    let claims = verify_ticket(&VerifyingKeys::from_jwks(&world.keys().ticket.jwks()), &tickets[0].code).unwrap();
     assert_eq!((claims.order, claims.seat.as_str(), claims.iss.as_str()), (order.id, "A-1", "https://tickets.example"));
     let forged = format!("{}x", tickets[0].code);
-    assert!(matches!(verify_ticket(world.keys(), &forged), Err(TokenError::Signature | TokenError::Malformed)));
+    assert!(matches!(
+        verify_ticket(&VerifyingKeys::from_jwks(&world.keys().ticket.jwks()), &forged),
+        Err(TokenError::Signature | TokenError::Malformed)
+    ));
     assert!(qr_svg(&tickets[0].code).contains("<svg"));
     let png = qr_png(&tickets[0].code);
     assert_eq!(&png[1..4], b"PNG");
