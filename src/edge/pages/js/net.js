@@ -25,7 +25,7 @@ export async function call(method, path, body, headers = {}) {
     });
     set_clock(response.headers.get("date"), response.headers.get("age"), sent);
     const type = response.headers.get("content-type") ?? "";
-    const data = type.includes("json") ? await response.json() : null;
+    const data = type.includes("json") ? await response.json().catch(() => null) : null;
     return {
       status: response.status,
       ok: response.ok,
