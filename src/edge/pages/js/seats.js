@@ -224,7 +224,7 @@ async function open_performance(id) {
   performance_id = id;
   for (const button of document.querySelectorAll("#performances button")) button.ariaPressed = String(button.dataset.id === id);
   $("#loading").hidden = false;
-  const answer = await call("GET", performance_facts()?.plan ?? `${place()}/plan`);
+  const answer = await call("GET", performance_facts()?.plan_url ?? `${place()}/plan`);
   if (!answer.ok) return note("message", sorry(answer));
   plan = read_plan(answer.data);
   chosen = new Set();
