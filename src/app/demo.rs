@@ -141,7 +141,7 @@ fn new_sale(options: &DemoOptions, now: Timestamp) -> anyhow::Result<SaleSetting
     let performance = PerformanceSettings {
         id: "day-1".parse()?,
         title: text("첫째 날 · 별이 빛나는 밤", "Day 1 · A night of stars", "初日・星の輝く夜"),
-        starts_at: now.plus(Duration::from_hours(60 * 24)),
+        starts_at: curtain(now),
         venue: "Hero Dome, Seoul".to_owned(),
         plan: format!("generate:{kind}:{}", options.seats),
         seat_watchers_max: 10_000,
@@ -171,6 +171,12 @@ fn new_sale(options: &DemoOptions, now: Timestamp) -> anyhow::Result<SaleSetting
         hold_extensions_max: 2,
         performances: vec![performance],
     })
+}
+
+/// Two months from now, at seven in the evening in Seoul.
+fn curtain(now: Timestamp) -> Timestamp {
+    const DAY_S: i64 = 24 * 60 * 60;
+    Timestamp::from_secs((now.as_secs().div_euclid(DAY_S) + 60) * DAY_S + 10 * 60 * 60)
 }
 
 fn crowd_of(options: &DemoOptions, settings: &Settings, sale: &SaleSettings, now: Timestamp) -> Option<CrowdConfig> {
