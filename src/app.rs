@@ -52,16 +52,19 @@ pub struct Listeners {
     pub ops: TcpListener,
 }
 
+/// Work that begins when the house has opened.
+pub type OnOpen = Box<dyn FnOnce(&Lifecycle) + Send>;
+
 /// What the demo adds to a house.
 #[derive(Default)]
 pub struct Extras {
     pub demo_login: Option<edge::http::sales::DemoLogin>,
     /// Started once the house is open.
-    pub on_open: Option<Box<dyn FnOnce(&Lifecycle) + Send>>,
+    pub on_open: Option<OnOpen>,
 }
 
 /// How long a payment may keep a visit alive; long enough for a bank's own page.
-const PAYMENT_LIFE: Duration = Duration::from_secs(15 * 60);
+const PAYMENT_LIFE: Duration = Duration::from_mins(15);
 /// The door hears of the seats so often.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
 const ACCEPT_QUEUE: u32 = 16_384;
@@ -197,7 +200,7 @@ async fn build(
     let seats = seating::Deps { clock: Arc::clone(&clock), entropy: Arc::clone(&entropy), life: background.clone() };
     let seating = Seating::open(performances, seats).await?;
 
-    let gateway = gateway(settings, public, &clock, &entropy, background).await?;
+    let gateway = gateway(settings, public, &clock, &entropy, background)?;
     let paying = checkout::Deps {
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
@@ -231,7 +234,7 @@ async fn build(
         sales.insert(sale.id.clone(), Arc::new(on_offer(sale, room, demo.clone())));
     }
     let limit = |count, per| AddressLimit::new(Rate { count, per }, Arc::clone(&clock));
-    let (minute, second) = (Duration::from_secs(60), Duration::from_secs(1));
+    let (minute, second) = (Duration::from_mins(1), Duration::from_secs(1));
     Ok(Arc::new(House {
         config: edge_config(settings)?,
         cookies: CookieRules { secure: settings.server.public_base.starts_with("https://") },
@@ -337,7 +340,7 @@ fn master_key(settings: &Settings) -> anyhow::Result<String> {
 }
 
 /// The configured gateway, or the built-in sandbox on a port of its own.
-async fn gateway(
+fn gateway(
     settings: &Settings,
     public: &TcpListener,
     clock: &Arc<dyn Clock>,

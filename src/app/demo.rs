@@ -45,7 +45,7 @@ const CUSTOMERS: u32 = 10_000;
 const FIRST_OF_CROWD: u32 = 101;
 const LOGIN: &str = "fan00001@example.com";
 const SALE: &str = "hero-lim";
-const SALE_LASTS: Duration = Duration::from_secs(6 * 60 * 60);
+const SALE_LASTS: Duration = Duration::from_hours(6);
 const HANDOFF_PARTY: &str = "stagedoor-demo";
 
 /// Runs the demo until SIGTERM or SIGINT.
@@ -71,8 +71,8 @@ pub async fn run(options: DemoOptions, mut settings: Settings) -> anyhow::Result
     secret_file(&settings.keys.master_file, &OsEntropy)?;
     let handoff_secret = secret_file(&data.join("handoff.key"), &OsEntropy)?;
     settings.shop.database_url = DatabaseUrl::new(format!("sqlite:{}", shop_file.display()));
-    settings.shop.handoff.issuer = HANDOFF_PARTY.to_owned();
-    settings.shop.handoff.audience = HANDOFF_PARTY.to_owned();
+    HANDOFF_PARTY.clone_into(&mut settings.shop.handoff.issuer);
+    HANDOFF_PARTY.clone_into(&mut settings.shop.handoff.audience);
     settings.shop.handoff.secret = Secret::new(handoff_secret);
     settings.gateway.webhook_secret = Secret::new(secret_file(&data.join("webhook.key"), &OsEntropy)?);
     // One machine plays the whole world here, so one address is everybody.
@@ -141,7 +141,7 @@ fn new_sale(options: &DemoOptions, now: Timestamp) -> anyhow::Result<SaleSetting
     let performance = PerformanceSettings {
         id: "day-1".parse()?,
         title: text("첫째 날 · 별이 빛나는 밤", "Day 1 · A night of stars", "初日・星の輝く夜"),
-        starts_at: now.plus(Duration::from_secs(60 * 24 * 60 * 60)),
+        starts_at: curtain(now),
         venue: "Hero Dome, Seoul".to_owned(),
         plan: format!("generate:{kind}:{}", options.seats),
         seat_watchers_max: 10_000,
@@ -171,6 +171,12 @@ fn new_sale(options: &DemoOptions, now: Timestamp) -> anyhow::Result<SaleSetting
         hold_extensions_max: 2,
         performances: vec![performance],
     })
+}
+
+/// Two months from now, at seven in the evening in Seoul.
+fn curtain(now: Timestamp) -> Timestamp {
+    const DAY_S: i64 = 24 * 60 * 60;
+    Timestamp::from_secs((now.as_secs().div_euclid(DAY_S) + 60) * DAY_S + 10 * 60 * 60)
 }
 
 fn crowd_of(options: &DemoOptions, settings: &Settings, sale: &SaleSettings, now: Timestamp) -> Option<CrowdConfig> {

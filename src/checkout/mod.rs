@@ -333,7 +333,7 @@ impl Checkout {
     }
 
     async fn answer(&self, id: OrderId) -> Result<PlaceOutcome, CheckoutError> {
-        self.settled(id, |order| order.state != OrderState::InProgress).await?;
+        self.settled(id, |order| !matches!(order.state, OrderState::InProgress | OrderState::Refunding)).await?;
         let order = self.house.ledger.order(id).await?;
         let order = order.ok_or_else(|| LedgerError::Unavailable("an order that was opened is not in the ledger".into()))?;
         let declined = |order: &Order| PlaceOutcome::Declined {

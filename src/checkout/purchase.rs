@@ -194,7 +194,7 @@ async fn give_back(a: &Attempt) -> Verdict {
 
 /// Reserves the money. An answer that did not come is asked for by key; it is never assumed.
 async fn authorise(a: &Attempt) -> Verdict {
-    if !a.house.ledger.pin(a.right, a.now()).await? {
+    if !a.house.ledger.pin(a.right).await? {
         return Ok(Act::Back(Reason::HoldGone));
     }
     let order = a.order().await?;

@@ -1,6 +1,6 @@
 //! What checkout needs of the seats. The engine behind it may forget everything it knows: the ledger does not.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -84,106 +84,119 @@ pub trait Seats: Send + Sync + 'static {
     /// Takes over what the ledger knows.
     async fn restore(&self, claims: Vec<ClaimedSeats>) -> Result<(), SeatsError>;
 
-    /// Up to three blocks as good as these seats that are free now, others for each fan.
+    /// Up to three blocks as good as these seats that are free now.
     async fn alternatives(&self, show: &Show, seats: &[String], who: &Subject) -> Vec<Vec<String>>;
 }
 
+/// The house's own seats, whose ids here are the plan's `seat_guid`s.
 #[async_trait]
 impl Seats for Seating {
     async fn basket(&self, hold: HoldId, who: &Subject) -> Option<Basket> {
         let (performance, hold) = self.find_hold(hold, who).await?;
         let (config, plan) = (performance.config(), performance.plan());
-        let seats: Option<Vec<SeatInfo>> = hold
-            .seats
-            .iter()
-            .map(|&seat| {
-                let label = plan.label(seat);
-                Some(SeatInfo {
-                    guid: plan.guid(seat).to_owned(),
-                    zone: plan.zone_of(seat).to_owned(),
-                    section: label.section.to_owned(),
-                    row: label.row.to_owned(),
-                    number: label.number.to_owned(),
-                    price: *config.prices.get(plan.zone_of(seat))?,
-                })
+        let info = |seat: SeatIx| {
+            let (label, zone) = (plan.label(seat), plan.zone_of(seat));
+            Some(SeatInfo {
+                guid: plan.guid(seat).to_owned(),
+                zone: zone.to_owned(),
+                section: label.section.to_owned(),
+                row: label.row.to_owned(),
+                number: label.number.to_owned(),
+                price: *config.prices.get(zone)?,
             })
-            .collect();
+        };
         let show = Show { sale: config.sale.clone(), performance: config.performance.clone() };
-        Some(Basket { show, seats: seats?, total: hold.total })
+        Some(Basket { show, seats: hold.seats.iter().map(|it| info(*it)).collect::<Option<_>>()?, total: hold.total })
     }
 
     async fn begin_checkout(&self, show: &Show, hold: HoldId, who: &Subject, until: Timestamp) -> Result<BeginOutcome, SeatsError> {
-        let performance = on_stage(self, show)?;
-        match performance.begin_checkout(hold, who, until).await? {
-            seating::BeginOutcome::Begun(hold) => Ok(BeginOutcome::Begun { seats: names(&performance, &hold.seats) }),
-            seating::BeginOutcome::Gone => Ok(BeginOutcome::Gone),
-        }
+        let Some(performance) = performance_of(self, show) else { return Ok(BeginOutcome::Gone) };
+        Ok(match performance.begin_checkout(hold, who, until).await? {
+            seating::BeginOutcome::Begun(hold) => BeginOutcome::Begun { seats: guids(&performance, &hold.seats) },
+            seating::BeginOutcome::Gone => BeginOutcome::Gone,
+        })
     }
 
     async fn return_to_hold(&self, show: &Show, hold: HoldId, until: Timestamp) {
-        if let Ok(performance) = on_stage(self, show) {
+        if let Some(performance) = performance_of(self, show) {
             performance.return_to_hold(hold, until).await;
         }
     }
 
     async fn book(&self, show: &Show, hold: HoldId, seats: &[String], who: &Subject) -> Result<(), SeatsError> {
-        let performance = on_stage(self, show)?;
-        Ok(performance.book(hold, &indices(&performance, seats)?, who).await?)
+        let Some(performance) = performance_of(self, show) else { return Ok(()) };
+        ledger_prevails(show, performance.book(hold, &indexes(&performance, seats), who).await)
     }
 
     async fn free(&self, show: &Show, hold: HoldId, seats: &[String]) -> Result<(), SeatsError> {
-        let performance = on_stage(self, show)?;
-        Ok(performance.free(hold, &indices(&performance, seats)?).await?)
+        let Some(performance) = performance_of(self, show) else { return Ok(()) };
+        Ok(performance.free(hold, &indexes(&performance, seats)).await?)
     }
 
     async fn restore(&self, claims: Vec<ClaimedSeats>) -> Result<(), SeatsError> {
-        let mut by_show: BTreeMap<Show, Vec<ClaimedSeats>> = BTreeMap::new();
+        let mut by_show: HashMap<Show, Vec<ClaimedSeats>> = HashMap::new();
         for claim in claims {
             by_show.entry(claim.show.clone()).or_default().push(claim);
         }
         for (show, claims) in by_show {
-            let Ok(performance) = on_stage(self, &show) else {
-                tracing::warn!(sale = %show.sale, performance = %show.performance, claims = claims.len(), "the ledger has seats of a performance that is not served here");
-                continue;
-            };
-            let claims: Result<Vec<RestoredClaim>, SeatsError> = claims
-                .into_iter()
-                .map(|claim| {
-                    let seats = indices(&performance, &claim.seats)?;
-                    let ClaimedSeats { hold, buyer: subject, visit, booked, until, .. } = claim;
-                    Ok(RestoredClaim { hold, subject, visit, seats, booked, until })
-                })
-                .collect();
-            performance.restore(claims?).await?;
+            let Some(performance) = performance_of(self, &show) else { continue };
+            let claims = claims.into_iter().map(|it| RestoredClaim {
+                hold: it.hold,
+                subject: it.buyer,
+                visit: it.visit,
+                seats: indexes(&performance, &it.seats),
+                booked: it.booked,
+                until: it.until,
+            });
+            ledger_prevails(&show, performance.restore(claims.collect()).await)?;
         }
         Ok(())
     }
 
     async fn alternatives(&self, show: &Show, seats: &[String], who: &Subject) -> Vec<Vec<String>> {
-        let Ok(performance) = on_stage(self, show) else { return Vec::new() };
-        let Ok(wish) = indices(&performance, seats) else { return Vec::new() };
-        performance.alternatives(&wish, who).iter().map(|block| names(&performance, block)).collect()
+        let Some(performance) = performance_of(self, show) else { return Vec::new() };
+        performance.alternatives(&indexes(&performance, seats), who).iter().map(|it| guids(&performance, it)).collect()
     }
 }
 
 impl From<SeatingError> for SeatsError {
-    fn from(e: SeatingError) -> Self {
-        Self(e.to_string())
+    fn from(error: SeatingError) -> Self {
+        Self(error.to_string())
     }
 }
 
-fn on_stage(seating: &Seating, show: &Show) -> Result<Arc<Performance>, SeatsError> {
-    seating
-        .performance(&show.sale, &show.performance)
-        .ok_or_else(|| SeatsError(format!("{} {} is not served here", show.sale, show.performance)))
+/// None for a performance that is configured no longer: there is nothing to show, and the ledger keeps what was sold.
+fn performance_of(seating: &Seating, show: &Show) -> Option<Arc<Performance>> {
+    let found = seating.performance(&show.sale, &show.performance);
+    if found.is_none() {
+        tracing::warn!(sale = %show.sale, performance = %show.performance, "the ledger knows a performance that is not configured");
+    }
+    found
 }
 
-fn indices(performance: &Performance, seats: &[String]) -> Result<Vec<SeatIx>, SeatsError> {
-    let index =
-        |guid: &String| performance.plan().index_of(guid).ok_or_else(|| SeatsError(format!("the plan has no seat {guid:?} any more")));
-    seats.iter().map(index).collect()
+fn indexes(performance: &Performance, guids: &[String]) -> Vec<SeatIx> {
+    let index = |guid: &String| {
+        let index = performance.plan().index_of(guid);
+        if index.is_none() {
+            tracing::error!(guid, "the ledger knows a seat that the plan does not have");
+        }
+        index
+    };
+    guids.iter().filter_map(index).collect()
 }
 
-fn names(performance: &Performance, seats: &[SeatIx]) -> Vec<String> {
-    seats.iter().map(|&seat| performance.plan().guid(seat).to_owned()).collect()
+fn guids(performance: &Performance, seats: &[SeatIx]) -> Vec<String> {
+    seats.iter().map(|it| performance.plan().guid(*it).to_owned()).collect()
+}
+
+/// Where the engine thinks otherwise, the ledger is right, and waiting for the engine to agree would keep a buyer's
+/// money for nothing. The drift is loud, and gone after a restart.
+fn ledger_prevails(show: &Show, outcome: Result<(), SeatingError>) -> Result<(), SeatsError> {
+    match outcome {
+        Err(SeatingError::Conflict(seats)) => {
+            tracing::error!(performance = %show.performance, seats = seats.len(), "the seats and the ledger disagree");
+            Ok(())
+        }
+        other => Ok(other?),
+    }
 }

@@ -75,7 +75,7 @@ mod tests {
         let rules = CookieRules { secure: true };
         assert_eq!(rules.read(&headers("sd_session=xyz"), "sd_session"), None);
         assert_eq!(rules.read(&headers("__Host-sd_session=xyz"), "sd_session"), Some("xyz"));
-        let line = rules.grant("sd_session", "v", Duration::from_secs(60));
+        let line = rules.grant("sd_session", "v", Duration::from_mins(1));
         assert_eq!(line, "__Host-sd_session=v; Path=/; HttpOnly; SameSite=Lax; Max-Age=60; Secure");
     }
 }

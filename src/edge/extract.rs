@@ -339,5 +339,5 @@ fn without_place(e: &serde_json::Error) -> String {
 /// How long a queue token's cookie lives: until the sale has closed, and a day for what is done afterwards.
 #[must_use]
 pub(super) fn cookie_life(house: &House, sale: &SaleOnOffer) -> Duration {
-    sale.closes_at.since(house.clock.now()) + Duration::from_secs(24 * 60 * 60)
+    sale.closes_at.since(house.clock.now()) + Duration::from_hours(24)
 }

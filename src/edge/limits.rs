@@ -44,8 +44,8 @@ impl AddressLimit {
         let mut paid_until = self.paid_until.entry(network(address)).or_insert(now);
         let next = (*paid_until).max(now) + each;
         let burst_ends = now + self.rate.per;
-        if next > burst_ends {
-            return Err(next - burst_ends);
+        if let Some(wait) = next.checked_sub(burst_ends).filter(|wait| !wait.is_zero()) {
+            return Err(wait);
         }
         *paid_until = next;
         Ok(())
@@ -117,7 +117,7 @@ mod tests {
     use crate::kernel::{ManualClock, Timestamp};
 
     fn limit(count: u32, clock: &Arc<ManualClock>) -> AddressLimit {
-        AddressLimit::new(Rate { count, per: Duration::from_secs(60) }, Arc::clone(clock) as Arc<dyn Clock>)
+        AddressLimit::new(Rate { count, per: Duration::from_mins(1) }, Arc::clone(clock) as Arc<dyn Clock>)
     }
 
     #[test]
@@ -131,7 +131,7 @@ mod tests {
         clock.advance(Duration::from_secs(10));
         assert!(limit.take(one).is_ok());
         assert!(limit.take(one).is_err());
-        clock.advance(Duration::from_secs(60));
+        clock.advance(Duration::from_mins(1));
         limit.forget_idle();
         assert!(limit.paid_until.is_empty());
     }

@@ -61,7 +61,7 @@ struct Contract;
 static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| Contract::openapi().to_json().map(Bytes::from).unwrap_or_default());
 
 /// `GET /openapi.json`
-pub async fn document() -> Response {
+pub(super) async fn document() -> Response {
     let mut response = Response::new(DOCUMENT.clone().into());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));

@@ -54,10 +54,10 @@ impl Drop for Answering {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Waiting {
-    ForRequest,
-    ForHead,
-    ForUs,
+enum Awaited {
+    Request,
+    Head,
+    Us,
 }
 
 /// A socket that runs out of patience.
@@ -65,7 +65,7 @@ pub(super) struct Patient<S> {
     socket: S,
     limits: Patience,
     in_flight: InFlight,
-    waiting: Waiting,
+    waiting: Awaited,
     reading: Pin<Box<Sleep>>,
     writing: Pin<Box<Sleep>>,
     stalled: bool,
@@ -79,14 +79,14 @@ impl<S> Patient<S> {
             socket,
             limits,
             in_flight,
-            waiting: Waiting::ForHead,
+            waiting: Awaited::Head,
             reading: Box::pin(sleep_until(first)),
             writing: Box::pin(sleep_until(first)),
             stalled: false,
         }
     }
 
-    fn wait(&mut self, waiting: Waiting, limit: Duration) {
+    fn wait(&mut self, waiting: Awaited, limit: Duration) {
         self.waiting = waiting;
         self.reading.as_mut().reset(Instant::now() + limit);
     }
@@ -96,17 +96,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.in_flight.any() {
-            this.waiting = Waiting::ForUs;
-        } else if this.waiting == Waiting::ForUs {
-            this.wait(Waiting::ForRequest, this.limits.idle);
+            this.waiting = Awaited::Us;
+        } else if this.waiting == Awaited::Us {
+            this.wait(Awaited::Request, this.limits.idle);
         }
         let filled = buffer.filled().len();
         match Pin::new(&mut this.socket).poll_read(cx, buffer) {
-            Poll::Ready(Ok(())) if buffer.filled().len() > filled && this.waiting == Waiting::ForRequest => {
-                this.wait(Waiting::ForHead, this.limits.head);
+            Poll::Ready(Ok(())) if buffer.filled().len() > filled && this.waiting == Awaited::Request => {
+                this.wait(Awaited::Head, this.limits.head);
                 Poll::Ready(Ok(()))
             }
-            Poll::Pending if this.waiting != Waiting::ForUs && this.reading.as_mut().poll(cx).is_ready() => {
+            Poll::Pending if this.waiting != Awaited::Us && this.reading.as_mut().poll(cx).is_ready() => {
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }
             other => other,
@@ -161,7 +161,7 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Patience = Patience { idle: Duration::from_secs(60), head: Duration::from_secs(5), stalled: Duration::from_secs(30) };
+    const LIMITS: Patience = Patience { idle: Duration::from_mins(1), head: Duration::from_secs(5), stalled: Duration::from_secs(30) };
 
     async fn first_error_after(mut patient: Patient<tokio::io::DuplexStream>) -> (Duration, io::ErrorKind) {
         let started = Instant::now();
@@ -193,7 +193,7 @@ mod tests {
         let answering = in_flight.begin();
         let mut patient = Patient::new(server, LIMITS, in_flight);
         let mut byte = [0];
-        assert!(tokio::time::timeout(Duration::from_secs(3_600), patient.read(&mut byte)).await.is_err(), "no time-out while we answer");
+        assert!(tokio::time::timeout(Duration::from_hours(1), patient.read(&mut byte)).await.is_err(), "no time-out while we answer");
         drop(answering);
         let (after, _) = first_error_after(patient).await;
         assert_eq!(after.as_secs(), 60);

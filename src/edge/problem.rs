@@ -70,7 +70,7 @@ kinds! {
     HoldGone = CONFLICT, "hold-gone", "The hold is gone";
     NotCancellable = CONFLICT, "not-cancellable", "The order cannot be cancelled now";
     UnknownSeat = UNPROCESSABLE_ENTITY, "unknown-seat", "The plan has no such seat";
-    KeyReused = UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The Idempotency-Key was used with another request";
+    KeyReused = UNPROCESSABLE_ENTITY, "key-reused", "The Idempotency-Key was used with another request";
     PaymentDeclined = PAYMENT_REQUIRED, "payment-declined", "The payment was declined";
     TooManyRequests = TOO_MANY_REQUESTS, "too-many-requests", "Too many requests from this address";
     Overloaded = SERVICE_UNAVAILABLE, "overloaded", "Too much at once; please try again in a moment";

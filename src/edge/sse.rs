@@ -13,7 +13,7 @@ use http::{HeaderValue, header};
 use crate::{kernel::Entropy, platform::lifecycle::Lifecycle};
 
 /// Whatever yields encoded frames until it has no more.
-pub trait Frames: Send + 'static {
+pub(super) trait Frames: Send + 'static {
     fn next(&mut self) -> Pin<Box<dyn Future<Output = Option<Bytes>> + Send + '_>>;
 }
 
@@ -23,7 +23,7 @@ const ALIVE_EVERY: Duration = Duration::from_secs(15);
 
 /// Answers with a stream. `first` is sent at once; every client is told a reconnect delay of its own, so that a restart
 /// does not bring all of them back in the same moment.
-pub fn stream_of(first: Option<Bytes>, frames: impl Frames, life: Lifecycle, entropy: &Arc<dyn Entropy>) -> Response {
+pub(super) fn stream_of(first: Option<Bytes>, frames: impl Frames, life: Lifecycle, entropy: &Arc<dyn Entropy>) -> Response {
     let retry = Bytes::from(format!("retry: {}\n\n", 1_000 + entropy.below(4_000)));
     let mut opening = vec![retry];
     opening.extend(first);

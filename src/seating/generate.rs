@@ -83,7 +83,7 @@ fn theatre(seats: usize) -> Vec<Section> {
     let mut sections = vec![Section {
         name: "Stalls".into(),
         code: "S".into(),
-        accessible_row: Some(rows - 1),
+        accessible_row: Some(last_long(&stalls)),
         rows: stalls,
         restricted: false,
         zones: vec![(0, rows.div_ceil(4)), (1, rows.div_ceil(3)), (2, usize::MAX)],
@@ -171,7 +171,7 @@ fn round_the_floor(seats: usize, house: &House) -> Vec<Section> {
                 name,
                 restricted: part == 0 || part + 1 == parts,
                 zones: vec![(ring.zones[0], rows.len().div_ceil(2)), (ring.zones[1], usize::MAX)],
-                accessible_row: (r == 0).then_some(rows.len() - 1),
+                accessible_row: (r == 0).then(|| last_long(&rows)),
                 rows,
             });
         }
@@ -234,7 +234,8 @@ impl Wedge {
     }
 
     fn row(&self, radius: f64, seats: usize) -> Vec<Place> {
-        let blocks = self.blocks.min(seats);
+        // A few seats behind the last full row stand together in the middle.
+        let blocks = if seats < 5 * self.blocks { 1 } else { self.blocks };
         let (mut places, mut along) = (Vec::with_capacity(seats), 0.0);
         for block in 0..blocks {
             let size = share_of(seats, blocks, block);
@@ -262,7 +263,7 @@ fn document(name: &str, sections: &[Section]) -> Document {
     let most = |of: fn(&Place) -> f64| places().map(of).fold(f64::NEG_INFINITY, f64::max);
     let (left, right, bottom) = (least(|it| it.x), most(|it| it.x), most(|it| it.y));
     // The stage stands before the foremost seats in the middle of the house.
-    let front = places().filter(|it| it.x.abs() < (right - left) / 8.0).map(|it| it.y).fold(f64::INFINITY, f64::min);
+    let front = places().filter(|it| it.x.abs() < (right - left) / 16.0).map(|it| it.y).fold(f64::INFINITY, f64::min);
     let front = if front.is_finite() { front } else { least(|it| it.y) };
     let stage =
         Size { width: ((right - left) * 0.22).clamp(200.0, 1_200.0).round(), height: ((right - left) * 0.06).clamp(80.0, 300.0).round() };
@@ -345,6 +346,12 @@ impl Section {
     }
 }
 
+/// The last row that is not a short rest.
+fn last_long(rows: &[Vec<Place>]) -> usize {
+    let longest = rows.iter().map(Vec::len).max().unwrap_or(0);
+    rows.iter().rposition(|row| 2 * row.len() >= longest).unwrap_or(0)
+}
+
 /// A to Z, then AA, AB, ...
 fn row_label(row: usize) -> String {
     let letter = |i: usize| char::from(b'A' + u8::try_from(i % 26).unwrap_or(0));
@@ -395,6 +402,8 @@ mod tests {
             assert!(plan.seats().any(|seat| plan.has_attribute(seat, attribute)), "{attribute:?}");
         }
         assert_eq!(plan.label(plan.index_of("101-A-12").unwrap()).row, "A");
+        let theatre = Plan::parse(&generate(VenueKind::Theatre, 500)).unwrap();
+        assert!(theatre.seats().any(|seat| theatre.has_attribute(seat, Attribute::Accessible)));
     }
 
     #[test]

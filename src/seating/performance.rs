@@ -293,7 +293,7 @@ impl Performance {
         })
     }
 
-    /// Up to three blocks of as many free seats together, in the same zone, near the wish; others for each fan.
+    /// Up to three blocks of free seats that are as good as the wished ones; they differ between fans.
     pub fn alternatives(&self, wish: &[SeatIx], who: &Subject) -> Vec<Vec<SeatIx>> {
         alternatives(&self.plan, &self.availability.states(), wish, spread_of(who))
     }

@@ -112,7 +112,7 @@ mod tests {
             iss: config().issuer,
             aud: config().audience,
             sub: "42".into(),
-            name: "임영웅".into(),
+            name: "임히어로".into(),
             iat: NOW_S,
             nbf: NOW_S,
             exp: NOW_S + 60,
@@ -132,9 +132,9 @@ mod tests {
 
     #[test]
     fn what_the_shop_makes_is_accepted() {
-        let token = make_handoff(&config(), Timestamp::from_secs(NOW_S), &SeededEntropy::new(1), "42", "임영웅");
+        let token = make_handoff(&config(), Timestamp::from_secs(NOW_S), &SeededEntropy::new(1), "42", "임히어로");
         let handoff = read(&token).unwrap();
-        assert_eq!((handoff.customer_key.as_str(), handoff.name.as_str()), ("42", "임영웅"));
+        assert_eq!((handoff.customer_key.as_str(), handoff.name.as_str()), ("42", "임히어로"));
         assert!(handoff.forget_at > Timestamp::from_secs(NOW_S + 60 + LEEWAY_S), "remembered for as long as it could be used");
         assert!(signed(|_| {}).is_some());
     }

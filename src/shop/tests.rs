@@ -146,11 +146,11 @@ async fn a_hand_off_counts_once_even_after_a_restart() {
     let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1_800_000_000)));
     let config = config(&dir.file("missing.db"));
     let shop = Shop::open(config.clone(), deps(&dir, clock.clone())).await.unwrap();
-    let token = |key: &str| make_handoff(&handoff_config(), clock.now(), &crate::kernel::OsEntropy, key, "임영웅");
+    let token = |key: &str| make_handoff(&handoff_config(), clock.now(), &crate::kernel::OsEntropy, key, "임히어로");
 
     let used = token("42");
     let fan = signed_in(shop.sign_in_by_handoff(&used).await);
-    assert_eq!((fan.session.subject.as_str(), fan.name.as_str()), ("customer:42", "임영웅"));
+    assert_eq!((fan.session.subject.as_str(), fan.name.as_str()), ("customer:42", "임히어로"));
     assert!(matches!(shop.sign_in_by_handoff(&used).await, SignInOutcome::Wrong), "once");
     signed_in(shop.sign_in_by_handoff(&token("42")).await);
     assert!(matches!(shop.sign_in_by_handoff(&token(&"k".repeat(200))).await, SignInOutcome::Wrong));

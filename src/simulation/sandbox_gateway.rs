@@ -18,6 +18,8 @@
 
 mod book;
 mod cards;
+#[cfg(test)]
+mod tests;
 mod webhooks;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};

@@ -211,8 +211,8 @@ pub(super) struct Situation {
 
 /// Slots left idle on purpose: so many standard deviations of what leaves within a lead, and this share of the house at
 /// most.
-const SLACK_DEVIATIONS: f64 = 2.5;
-const SLACK_SHARE_MAX: f64 = 0.017;
+const SLACK_DEVIATIONS: f64 = 3.0;
+const SLACK_SHARE_MAX: f64 = 0.02;
 
 /// How many more to call now.
 ///

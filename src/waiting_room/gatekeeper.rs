@@ -139,7 +139,8 @@ impl WaitingRoom {
         if was != Some(phase) {
             events.push(Event::Phase { phase });
         }
-        if !events.is_empty() && queue::write_for_the_house(&self.pen, events).await && was != Some(phase) {
+        // Also when there is nothing to write: after a failure the pen then finds out what was written and what was not.
+        if queue::write_for_the_house(&self.pen, events).await && was != Some(phase) {
             self.gatekeeper.pace.lock().phase = Some(phase);
             self.hang_board();
         }

@@ -1,9 +1,9 @@
 //! Who comes in, and when.
 //!
 //! A fan joins once and gets a number that never changes, signed into a token that her browser keeps. What changes is
-//! the same for all: the board. Her place is arithmetic on the two. Behind it, one pen ([`queue`]) writes every change
-//! into the [`journal`] before memory ([`store`]) and answer follow, and one tick ([`gatekeeper`]) calls the next by a
-//! pure policy ([`admission`], [`show_up`]).
+//! the same for all: the board. Her place is arithmetic on the two. Behind it, one pen (`queue`) writes every change
+//! into the `journal` before memory (`store`) and answer follow, and one tick (`gatekeeper`) calls the next by a pure
+//! policy (`admission`, `show_up`).
 //!
 //! What holds at every moment:
 //! - no entry is granted while as many are inside as the capacity says;
@@ -138,6 +138,7 @@ impl WaitingRoom {
         let writer = Writer::new(Box::new(journal), Arc::clone(&store), Arc::clone(&clock), config.max_fans);
         let unreadable = |why: String| OpenError::Replay { sale: config.sale.clone(), why };
         writer.catch_up().await.map_err(|e| unreadable(e.to_string()))?;
+        writer.resume().await.map_err(|e| unreadable(e.to_string()))?;
         store.recovered(at).await.map_err(|e| unreadable(e.to_string()))?;
         let first = gatekeeper::board_content(&config, store.as_ref(), at, &[], None, Vec::new());
         let post = BoardPost::new(first, config.watchers_max);
@@ -202,7 +203,7 @@ impl WaitingRoom {
         let at = self.moment();
         let phase = self.phase();
         let number = draw::queue_number(token.arrival);
-        let standing = line_number(token).map_or(Standing::Waiting, |number| self.store.standing(number, at));
+        let standing = self.number_in_line(token).map_or(Standing::Left, |number| self.store.standing(number, at));
         let (state, call_ends_at) = match standing {
             Standing::Waiting if matches!(phase, Phase::Scheduled | Phase::Prequeue | Phase::Drawing) => (PlaceState::Prequeue, None),
             Standing::Waiting => (PlaceState::Waiting, None),
@@ -226,27 +227,23 @@ impl WaitingRoom {
     /// She leaves on purpose; whoever is inside ends her visit with it. Leaving twice is leaving once.
     pub async fn leave(&self, token: &QueueToken) -> Result<(), WaitingRoomError> {
         let at = self.moment();
-        let Some(number) = line_number(token) else { return Ok(()) };
+        let Some(number) = self.number_in_line(token) else { return Ok(()) };
         if self.store.standing(number, at) == Standing::Left {
             return Ok(());
         }
         if let Some(visit) = self.store.visit_of(number) {
-            if !self.end(visit).await? {
+            if self.store.standing(number, at) != Standing::Entered {
                 // Her entry is just being written down.
                 return Err(WaitingRoomError::Busy);
             }
-            return Ok(());
-        }
-        let (issued, _) = self.store.find(&[]).await?;
-        if number > issued {
-            return Ok(());
+            return self.end(visit).await;
         }
         self.write(Event::Left { number }).await
     }
 
     /// She is there.
     pub fn present(&self, token: &QueueToken) {
-        if let Some(number) = line_number(token) {
+        if let Some(number) = self.number_in_line(token) {
             self.presence.present(number, self.store.now_serving(), self.clock.monotonic());
         }
     }
@@ -266,7 +263,7 @@ impl WaitingRoom {
         if self.phase() == Phase::Closed {
             return Ok(EnterOutcome::Closed);
         }
-        let Some(number) = line_number(token) else { return Ok(EnterOutcome::NotCalledYet(self.place(token))) };
+        let Some(number) = self.number_in_line(token) else { return Ok(EnterOutcome::Ended(self.place(token))) };
         let at = self.moment();
         let ask = EntryAsk { number, visit: VisitId::random(self.entropy.as_ref()) };
         let visit = match self.store.reserve(&ask, at).await? {
@@ -302,12 +299,9 @@ impl WaitingRoom {
         pass.subject_hash == token::subject_hash(&self.keys.queue, &self.config.sale, who)
     }
 
-    /// A fresh pass for a visit that goes on.
+    /// A fresh pass for a visit that goes on; whoever is inside when the sale closes may finish.
     pub async fn renew(&self, pass: &Pass) -> Result<RenewOutcome, WaitingRoomError> {
         let now = self.clock.now();
-        if self.phase() == Phase::Closed {
-            return Ok(RenewOutcome::Ended);
-        }
         Ok(match self.store.grant_pass(pass.visit, now).await? {
             Some(grant) => {
                 let (pass, expires_at) = self.seal_pass(pass.visit, pass.subject_hash, pass.number, grant, now);
@@ -319,7 +313,7 @@ impl WaitingRoom {
 
     /// Ends a visit and gives its slot back. Ending twice is ending once.
     pub async fn end_visit(&self, pass: &Pass) -> Result<(), WaitingRoomError> {
-        self.end(pass.visit).await.map(|_| ())
+        self.end(pass.visit).await
     }
 
     /// A payment is under way: the visit and its slot last at least until then.
@@ -363,13 +357,18 @@ impl WaitingRoom {
         }
     }
 
-    /// Ends a visit that goes on; says whether there is none left.
-    async fn end(&self, visit: VisitId) -> Result<bool, WaitingRoomError> {
+    async fn end(&self, visit: VisitId) -> Result<(), WaitingRoomError> {
         let ended = self.store.end_visits(&[visit], self.clock.now()).await?;
         for end in ended {
             self.write(Event::VisitEnded { number: end.number, visit: end.visit }).await?;
         }
-        Ok(!self.store.is_inside(visit, u32::MAX))
+        Ok(())
+    }
+
+    /// Her number, if the journal knows her by it: after the loss of a journal an old token must not stand for somebody
+    /// else's place.
+    fn number_in_line(&self, token: &QueueToken) -> Option<u32> {
+        u32::try_from(token.arrival).ok().filter(|&number| self.store.is_of(number, token.subject_hash))
     }
 
     async fn write(&self, event: Event) -> Result<(), WaitingRoomError> {
@@ -399,11 +398,6 @@ impl WaitingRoom {
     fn moment(&self) -> Moment {
         Moment { now: self.clock.now(), monotonic: self.clock.monotonic() }
     }
-}
-
-/// The number of a token in this engine; `None` for one that no queue of this house can have given out.
-fn line_number(token: &QueueToken) -> Option<u32> {
-    u32::try_from(token.arrival).ok()
 }
 
 fn not_written(error: GroupCommitError) -> WaitingRoomError {

@@ -1,6 +1,6 @@
 //! The line's one pen: all changes go through it in groups, first into the journal, then into memory, then the answer.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
@@ -21,6 +21,8 @@ use crate::{
 const QUEUE_MAX: usize = 32_768;
 /// Written with one commit at most.
 const GROUP_MAX: usize = 1_024;
+/// A shorter silence of the journal at the start is no interruption.
+const INTERRUPTION_MIN: Duration = Duration::from_secs(2);
 /// Records read at once when the journal is replayed.
 const PAGE: u32 = 512;
 
@@ -63,6 +65,8 @@ pub(super) struct Writer {
 struct Progress {
     /// The last record that memory holds.
     seq: u64,
+    /// When it happened.
+    at: Option<Timestamp>,
     /// A commit failed, so the journal may hold more than memory does.
     in_doubt: bool,
     /// What rested on commits in doubt, to be undone where it turns out that they failed.
@@ -90,8 +94,24 @@ impl Writer {
             let Some(last) = page.last().map(|stored| stored.seq) else { return Ok(()) };
             let records: Vec<Record> = page.into_iter().map(|stored| stored.record).collect();
             self.store.apply(&records, self.moment()).await?;
-            self.progress.lock().seq = last;
+            let mut progress = self.progress.lock();
+            progress.seq = last;
+            progress.at = records.last().and_then(Record::at);
         }
+    }
+
+    /// After a restart: writes down that nobody could come since the last record, so that a crash makes nobody miss her
+    /// call.
+    pub(super) async fn resume(&self) -> Result<(), WriteError> {
+        let now = self.clock.now();
+        let last = self.progress.lock().at;
+        if let Some(since) = last.filter(|&at| now.since(at) >= INTERRUPTION_MIN) {
+            let record = [Record::Event { at: now, event: Event::Interrupted { since } }];
+            let seq = self.journal.append(&record).await?;
+            self.store.apply(&record, self.moment()).await?;
+            self.progress.lock().seq = seq;
+        }
+        Ok(())
     }
 
     /// Starts to write what is asked.

@@ -63,14 +63,15 @@ impl SandboxGateway {
         Ok(Self { client: HttpClient::new(deadline, ANSWER_BYTES_MAX), base, secret })
     }
 
-    /// Keys are this program's own (a UUID, a colon, digits), so they need no escaping in a path.
-    fn uri(&self, path: &str) -> Uri {
-        format!("{}/v1/payments{path}", self.base).parse().expect("an absolute base and a plain path are a URL")
+    /// Keys are this program's own (a UUID, a colon, digits) and need no escaping. None for what cannot be one.
+    fn uri(&self, path: &str) -> Option<Uri> {
+        format!("{}/v1/payments{path}", self.base).parse().ok()
     }
 
     async fn settle(&self, key: &str, verb: &str, amount: Option<Money>) -> Settled {
+        let Some(uri) = self.uri(&format!("/{key}/{verb}")) else { return Settled::Refused { reason: "not_a_key".into() } };
         let body = serde_json::json!({ "amount": amount });
-        let answer = self.client.post_json(self.uri(&format!("/{key}/{verb}")), &[], &body).await;
+        let answer = self.client.post_json(uri, &[], &body).await;
         match answer {
             Ok(answer) if answer.status == StatusCode::OK => Settled::Done,
             Ok(answer) if matches!(answer.status, StatusCode::CONFLICT | StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY) => {
@@ -109,7 +110,8 @@ impl PaymentGateway for SandboxGateway {
             "description": charge.description,
             "return_url": charge.return_url,
         });
-        let answer = match self.client.post_json(self.uri(""), &[], &body).await {
+        let Some(uri) = self.uri("") else { return AuthoriseOutcome::Declined { reason: "not_understood".into() } };
+        let answer = match self.client.post_json(uri, &[], &body).await {
             Ok(answer) if answer.status.is_success() || answer.status == StatusCode::PAYMENT_REQUIRED => answer,
             Ok(answer) if answer.status == StatusCode::UNPROCESSABLE_ENTITY => {
                 return AuthoriseOutcome::Declined { reason: "not_understood".into() };
@@ -126,7 +128,8 @@ impl PaymentGateway for SandboxGateway {
     }
 
     async fn lookup(&self, key: &str) -> LookupOutcome {
-        match self.client.call(Method::GET, self.uri(&format!("/{key}")), &[], bytes::Bytes::new()).await {
+        let Some(uri) = self.uri(&format!("/{key}")) else { return LookupOutcome::NotFound };
+        match self.client.call(Method::GET, uri, &[], bytes::Bytes::new()).await {
             Ok(answer) if answer.status == StatusCode::OK => state_of(&answer).map_or(LookupOutcome::Unknown, LookupOutcome::Found),
             Ok(answer) if answer.status == StatusCode::NOT_FOUND => LookupOutcome::NotFound,
             Ok(_) | Err(_) => LookupOutcome::Unknown,

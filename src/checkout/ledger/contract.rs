@@ -201,8 +201,8 @@ async fn booking_happens_once_with_tickets_and_event(ledger: &dyn Ledger) {
     let right = open(ledger, &Given::new(8, &["B-1", "B-2"])).await;
     ledger.claim(right, 4, at(0)).await.unwrap();
     assert!(!ledger.book(right, tickets(&["B-1", "B-2"]), event("order.booked"), at(1)).await.unwrap(), "not before it is pinned");
-    assert!(ledger.pin(right, at(1)).await.unwrap());
-    assert!(ledger.pin(right, at(1)).await.unwrap());
+    assert!(ledger.pin(right).await.unwrap());
+    assert!(ledger.pin(right).await.unwrap());
     for _ in 0..2 {
         assert!(ledger.book(right, tickets(&["B-1", "B-2"]), event("order.booked"), at(2)).await.unwrap());
     }
@@ -223,9 +223,9 @@ async fn booking_happens_once_with_tickets_and_event(ledger: &dyn Ledger) {
 async fn nothing_is_booked_without_claims(ledger: &dyn Ledger) {
     let right = open(ledger, &Given::new(9, &["N-1"])).await;
     ledger.claim(right, 4, at(0)).await.unwrap();
-    ledger.pin(right, at(0)).await.unwrap();
+    ledger.pin(right).await.unwrap();
     ledger.drop_claims(right, at(0)).await.unwrap();
-    assert!(!ledger.pin(right, at(0)).await.unwrap());
+    assert!(!ledger.pin(right).await.unwrap());
     assert!(!ledger.book(right, tickets(&["N-1"]), event("order.booked"), at(1)).await.unwrap());
     assert_eq!(ledger.tickets(right.order).await.unwrap(), []);
 }
@@ -294,7 +294,7 @@ async fn claims_are_told_for_a_restart(ledger: &dyn Ledger) {
     let some = ledger.claims(Some((&show(), &only)), at(7)).await.unwrap();
     assert_eq!(some.len(), 1);
     assert_eq!(some[0].seats.len(), 2, "a claim is told whole");
-    ledger.pin(right, at(0)).await.unwrap();
+    ledger.pin(right).await.unwrap();
     ledger.book(right, tickets(&["R-1", "R-2"]), event("order.booked"), at(1)).await.unwrap();
     assert!(of(ledger.claims(None, at(7)).await.unwrap()).unwrap().booked);
 }

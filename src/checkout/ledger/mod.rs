@@ -168,7 +168,7 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// `claimed -> paying` by claim and fence; false when a claim is not there any more. From here on only a terminal
     /// refusal or a confirmed void frees the seats.
-    async fn pin(&self, right: Right, at: Timestamp) -> Result<bool, LedgerError>;
+    async fn pin(&self, right: Right) -> Result<bool, LedgerError>;
 
     /// The buyer has to visit this page until then.
     async fn await_payment(&self, right: Right, url: &str, until: Timestamp, at: Timestamp) -> Result<(), LedgerError>;

@@ -164,8 +164,8 @@ impl Ledger for SqliteLedger {
         self.write(move |db| Box::pin(attempts::claim(db, right, seats_per_fan, at))).await
     }
 
-    async fn pin(&self, right: Right, at: Timestamp) -> Result<bool, LedgerError> {
-        self.write(move |db| Box::pin(attempts::pin(db, right, at))).await
+    async fn pin(&self, right: Right) -> Result<bool, LedgerError> {
+        self.write(move |db| Box::pin(attempts::pin(db, right))).await
     }
 
     async fn await_payment(&self, right: Right, url: &str, until: Timestamp, at: Timestamp) -> Result<(), LedgerError> {

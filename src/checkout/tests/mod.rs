@@ -3,4 +3,5 @@
 mod behaviour;
 mod generated;
 mod random;
+mod whole;
 mod world;

@@ -86,7 +86,7 @@ async fn play(deeds: Vec<Deed>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 60, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_schedule_sells_a_seat_twice_or_keeps_money_for_nothing(deeds in prop::collection::vec(deed(), 4..24)) {

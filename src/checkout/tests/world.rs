@@ -42,6 +42,22 @@ pub(super) struct Fuse {
     armed: AtomicBool,
 }
 
+/// Counts a call as long as its future lives, also when it is dropped half-way.
+struct UnderWay<'a>(&'a AtomicU64);
+
+impl<'a> UnderWay<'a> {
+    fn new(count: &'a AtomicU64) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl Fuse {
     pub(super) fn none() -> Arc<Self> {
         Self::at(u64::MAX, false)
@@ -63,9 +79,9 @@ impl Fuse {
     }
 
     async fn guard<T>(&self, call: impl Future<Output = T>) -> T {
-        self.under_way.fetch_add(1, Ordering::SeqCst);
+        let under_way = UnderWay::new(&self.under_way);
         let answer = self.call(call).await;
-        self.under_way.fetch_sub(1, Ordering::SeqCst);
+        drop(under_way);
         match answer {
             Some(answer) if !self.is_blown() => answer,
             _ => std::future::pending().await,
@@ -365,7 +381,7 @@ struct FusedLedger(SqliteLedger, Arc<Fuse>);
 fused! {
     fn open_order(order: NewOrder, lease: Lease) -> Opened;
     fn claim(right: Right, seats_per_fan: u8, at: Timestamp) -> Claimed;
-    fn pin(right: Right, at: Timestamp) -> bool;
+    fn pin(right: Right) -> bool;
     fn await_payment(right: Right, url: &str, until: Timestamp, at: Timestamp) -> ();
     fn book(right: Right, tickets: Vec<NewTicket>, event: NewEvent, at: Timestamp) -> bool;
     fn captured(right: Right, at: Timestamp) -> ();

@@ -95,7 +95,7 @@ fn page(house: &House, which: Page, chosen: &Chosen, headers: &HeaderMap) -> Res
     out.insert(header::VARY, HeaderValue::from_static("accept-encoding, accept-language, cookie"));
     out.insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(lang.tag()));
     if chosen.lang.is_some() {
-        let year = std::time::Duration::from_secs(365 * 24 * 60 * 60);
+        let year = std::time::Duration::from_hours(365 * 24);
         out.append(header::SET_COOKIE, house.cookies.grant(LANG_COOKIE, lang.tag(), year));
     }
     response

@@ -133,7 +133,7 @@ fn impossible_combinations_are_refused() {
         ("gateway.url", "\nurl = \"\"", "\nurl = \"gateway\""),
         (
             "sales[0].title",
-            "{ ko = \"임영웅 콘서트 2027 서울\", en = \"Lim Young-woong in Seoul 2027\", ja = \"イム・ヨンウン ソウル公演2027\" }",
+            "{ ko = \"임히어로 콘서트 2027 서울\", en = \"Hero-Lim in Seoul 2027\", ja = \"イム・ヒーロー ソウル公演2027\" }",
             "{}",
         ),
         ("sales[0].performances[0].title.fr", "en = \"Friday\"", "fr = \"vendredi\""),
@@ -300,9 +300,9 @@ fn the_contexts_get_their_part() {
     assert_eq!(seats.prices["VIP"], Money::new(198_000, Currency::KRW));
     assert_eq!((seats.hold.as_secs(), seats.extensions_max, seats.seats_per_fan), (420, 2, 4));
     assert_eq!(sale.performances[0].zones_without_price(["VIP", "B"]), ["B"]);
-    assert_eq!(settings.checkout().sales[0].title, "Lim Young-woong in Seoul 2027");
-    assert_eq!(sale.title.in_language("ja"), "イム・ヨンウン ソウル公演2027");
-    assert_eq!(sale.title.in_language("fr"), "Lim Young-woong in Seoul 2027");
+    assert_eq!(settings.checkout().sales[0].title, "Hero-Lim in Seoul 2027");
+    assert_eq!(sale.title.in_language("ja"), "イム・ヒーロー ソウル公演2027");
+    assert_eq!(sale.title.in_language("fr"), "Hero-Lim in Seoul 2027");
 }
 
 #[tokio::test]

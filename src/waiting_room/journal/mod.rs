@@ -55,9 +55,23 @@ pub(super) enum Event {
     Phase {
         phase: Phase,
     },
+    /// Nobody could come between `since` and this moment.
+    Interrupted {
+        since: Timestamp,
+    },
     Operator {
         command: OperatorCommand,
     },
+}
+
+impl Record {
+    /// When it happened; of joins, when the last of the group came.
+    pub(super) fn at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Joins { joins, .. } => joins.last().map(|join| join.joined_at),
+            Self::Event { at, .. } => Some(*at),
+        }
+    }
 }
 
 /// A record as the journal keeps it.
@@ -130,6 +144,7 @@ pub(super) mod contract {
             event(Event::Left { number: 2 }),
             event(Event::Stock { sold_out: true }),
             event(Event::Phase { phase: Phase::SoldOut }),
+            event(Event::Interrupted { since: at(4_000) }),
             event(Event::Operator { command: OperatorCommand::Notice { text: Some("곧 다시".into()) } }),
         ];
         let journal = open("a").await;

@@ -90,6 +90,7 @@ async fn one_subject_has_one_number<S: QueueStore>(door: &Door<S>) {
     let (issued, found) = door.0.find(&[102, 100, 999]).await.unwrap();
     let numbers: Vec<_> = found.iter().map(|f| f.map(|f| (f.number, f.left))).collect();
     assert_eq!((issued, numbers), (3, vec![Some((3, false)), Some((1, false)), None]));
+    assert!(door.0.is_of(3, 102) && !door.0.is_of(3, 100) && !door.0.is_of(4, 102) && !door.0.is_of(0, 0));
     door.apply(2, &[event(2, Event::Left { number: 1 }), joins(4, 100..101)]).await;
     let (_, found) = door.0.find(&[100]).await.unwrap();
     assert_eq!(found[0].map(|f| (f.number, f.left)), Some((4, false)), "who left and joins again stands at the end");

@@ -81,6 +81,10 @@ impl Fans {
         Some(self.table[self.slot(subject)]).filter(|&number| number != 0)
     }
 
+    pub(super) fn subject(&self, number: u32) -> Option<u64> {
+        self.subjects.get(index(number)?).copied()
+    }
+
     pub(super) fn joined_at_ms(&self, number: u32) -> Option<i64> {
         Some(self.base_ms + i64::from(*self.joined_after_ms.get(index(number)?)?))
     }

@@ -210,6 +210,10 @@ impl QueueStore for MemoryStore {
         Ok(state.fans.reach(state.now_serving, count))
     }
 
+    fn is_of(&self, number: u32, subject: u64) -> bool {
+        self.state.read().fans.subject(number) == Some(subject)
+    }
+
     fn standing(&self, number: u32, at: Moment) -> Standing {
         self.state.read().standing(number, at)
     }
@@ -372,7 +376,9 @@ impl State {
                 self.fans.set_left(*number);
             }
             Event::Stock { sold_out } => self.settings.sold_out = *sold_out,
-            Event::Phase { .. } => {}
+            Event::Interrupted { since } if self.paused_at.is_none() => self.lengthen_calls(*since, when),
+            // Within a pause the windows stand still anyway.
+            Event::Interrupted { .. } | Event::Phase { .. } => {}
             Event::Operator { command } => self.ordered(command, when, at),
         }
         Ok(())
@@ -396,6 +402,15 @@ impl State {
         self.inside.insert(number, visit);
     }
 
+    /// Between the two moments the open call windows did not run.
+    fn lengthen_calls(&mut self, from: Timestamp, to: Timestamp) {
+        let lost = to.since(from);
+        let open = self.calls.partition_point(|call| call.ends_at < from);
+        for call in &mut self.calls[open..] {
+            call.ends_at = call.ends_at.plus(lost);
+        }
+    }
+
     fn ordered(&mut self, command: &OperatorCommand, when: Timestamp, at: Moment) {
         match command {
             OperatorCommand::Pause => {
@@ -405,9 +420,7 @@ impl State {
             OperatorCommand::Resume => {
                 self.settings.paused = false;
                 if let Some(paused_at) = self.paused_at.take() {
-                    let lost = when.since(paused_at);
-                    let open = self.calls.partition_point(|call| call.ends_at < paused_at);
-                    self.calls[open..].iter_mut().for_each(|call| call.ends_at = call.ends_at.plus(lost));
+                    self.lengthen_calls(paused_at, when);
                 }
             }
             OperatorCommand::Rate { per_minute } => {

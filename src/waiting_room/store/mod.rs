@@ -146,6 +146,8 @@ pub(super) trait QueueStore: Send + Sync + 'static {
 
     // What follows is this process's view and does no I/O: an engine elsewhere keeps a mirror of it.
 
+    /// Whether this number was given to this subject.
+    fn is_of(&self, number: u32, subject: u64) -> bool;
     fn standing(&self, number: u32, at: Moment) -> Standing;
     fn visit_of(&self, number: u32) -> Option<VisitId>;
     /// Whether a pass of this visit and generation opens the door.

@@ -1,6 +1,10 @@
 //! One room over its journal file: the way of a fan, and what is left after a crash.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 
@@ -169,11 +173,7 @@ async fn after_a_crash_everything_is_as_it_was_answered() {
     let states: Vec<PlaceState> = before.0.iter().map(|(state, _)| *state).collect();
     assert!(states.contains(&PlaceState::PassedOver) && states.contains(&PlaceState::Entered) && states.contains(&PlaceState::Left));
 
-    // The files as a kill would leave them: the first room is still running, nothing has been shut down.
-    let crashed = dir.path().join("crashed.db");
-    for suffix in ["", "-wal"] {
-        std::fs::copy(dir.path().join(format!("queue.db{suffix}")), format!("{}{suffix}", crashed.display())).unwrap();
-    }
+    let crashed = crash(&dir);
     let again = self::house(config(), &crashed, Arc::clone(&house.clock)).await;
     assert_eq!((places(&again), again.room.figures(), again.room.phase()), (before.0, before.1, before.2));
     assert!(again.room.board().version > 0 && std::str::from_utf8(&again.room.board().json).unwrap().contains("곧"));
@@ -184,6 +184,35 @@ async fn after_a_crash_everything_is_as_it_was_answered() {
     again.tick().await;
     assert_eq!(again.state(&tokens[2]), PlaceState::Left, "a visit that nobody renews ends");
     house.life.stop();
+    again.life.stop();
+}
+
+/// A copy of the files as a kill would leave them now: the room is still running, nothing has been shut down.
+fn crash(dir: &TempDir) -> PathBuf {
+    let crashed = dir.path().join("crashed.db");
+    for suffix in ["", "-wal"] {
+        std::fs::copy(dir.path().join(format!("queue.db{suffix}")), format!("{}{suffix}", crashed.display())).unwrap();
+    }
+    crashed
+}
+
+#[tokio::test]
+async fn a_long_outage_makes_nobody_miss_her_call() {
+    let dir = TempDir::new();
+    let house = new_house(&dir, config()).await;
+    house.passes(100);
+    let (_, token) = house.joined(1).await;
+    house.passes(100);
+    house.tick().await;
+    assert_eq!(house.state(&token), PlaceState::Called);
+    house.life.stop();
+    let clock = Arc::clone(&house.clock);
+    clock.advance(Duration::from_mins(20));
+    let again = self::house(config(), &crash(&dir), Arc::clone(&clock)).await;
+    again.passes(59);
+    assert_eq!(again.state(&token), PlaceState::Called);
+    again.passes(2);
+    assert_eq!(again.state(&token), PlaceState::PassedOver);
     again.life.stop();
 }
 
@@ -219,6 +248,61 @@ async fn nobody_is_called_while_it_is_sold_out_or_paused() {
     assert_eq!(house.room.enter(&token).await.unwrap(), EnterOutcome::Closed);
     assert_eq!(house.room.command(OperatorCommand::Rate { per_minute: 0 }).await.unwrap(), CommandOutcome::Refused);
     house.life.stop();
+}
+
+#[tokio::test]
+async fn whoever_leaves_while_inside_gives_her_slot_back_and_who_is_inside_at_the_close_may_finish() {
+    let dir = TempDir::new();
+    let house = new_house(&dir, config()).await;
+    house.passes(100);
+    let (_, first) = house.joined(1).await;
+    let (_, second) = house.joined(2).await;
+    house.passes(100);
+    house.tick().await;
+    house.passes(5);
+    let gone = house.entered(&first).await;
+    let inside = house.room.read_pass(&house.entered(&second).await).unwrap();
+    house.room.leave(&first).await.unwrap();
+    house.room.leave(&first).await.unwrap();
+    assert_eq!((house.state(&first), house.room.figures().active), (PlaceState::Left, 1));
+    assert_eq!(house.room.read_pass(&gone), Err(TokenError::Expired));
+    let unknown = QueueToken { arrival: 77, ..second };
+    house.room.leave(&unknown).await.unwrap();
+    let foreign = QueueToken { arrival: 1, ..second };
+    for lost in [unknown, foreign] {
+        assert_eq!(house.state(&lost), PlaceState::Left, "a place that the journal does not know, or knows as another's, is gone");
+        assert!(matches!(house.room.enter(&lost).await.unwrap(), EnterOutcome::Ended(_)));
+    }
+
+    house.room.command(OperatorCommand::Close).await.unwrap();
+    assert!(matches!(house.room.renew(&inside).await.unwrap(), RenewOutcome::Renewed { .. }));
+    let until = house.clock.now().plus(Duration::from_mins(15));
+    house.room.keep_visit(&inside, until);
+    house.passes(890);
+    house.tick().await;
+    assert!(matches!(house.room.renew(&inside).await.unwrap(), RenewOutcome::Renewed { .. }), "her payment is under way");
+    house.passes(20);
+    house.tick().await;
+    assert_eq!((house.room.renew(&inside).await.unwrap(), house.room.figures().active), (RenewOutcome::Ended, 0));
+    house.life.stop();
+}
+
+#[tokio::test]
+async fn two_sales_share_a_file_and_nothing_else() {
+    let dir = TempDir::new();
+    let house = new_house(&dir, config()).await;
+    let other_sale = Config { sale: "other".parse().unwrap(), ..config() };
+    let other = self::house(other_sale, &dir.path().join("queue.db"), Arc::clone(&house.clock)).await;
+    house.passes(100);
+    let (here, there) = (&house, &other);
+    let joined = join_all((0..200).map(|n| async move { if n % 2 == 0 { here.joined(n).await } else { there.joined(n).await } })).await;
+    let mut numbers: Vec<u64> = joined.iter().map(|(_, token)| token.arrival).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=100).flat_map(|n| [n, n]).collect::<Vec<u64>>());
+    assert_eq!(other.room.read_token(&joined[0].0.token), Err(TokenError::Purpose));
+    assert!(other.room.read_token(&joined[1].0.token).is_ok());
+    house.life.stop();
+    other.life.stop();
 }
 
 #[tokio::test]

@@ -189,7 +189,7 @@ async fn move_claims(db: &mut SqliteConnection, id: &str, from: &str, to: &str) 
     Ok((moved, all))
 }
 
-pub(super) async fn pin(db: &mut SqliteConnection, right: Right, _at: Timestamp) -> Result<bool, LedgerError> {
+pub(super) async fn pin(db: &mut SqliteConnection, right: Right) -> Result<bool, LedgerError> {
     check(db, right).await?;
     let (_, all) = move_claims(db, &right.order.to_string(), "claimed", "paying").await?;
     Ok(all)

@@ -29,7 +29,7 @@ export function follow(path, plan, { on_change, on_refused }) {
   /** Two bits a seat behind the version (u64) and the number of seats (u32); `null` when it does not fit the plan. */
   async function packed() {
     try {
-      const response = await fetch(path, { headers: { accept: "application/octet-stream" }, signal: AbortSignal.timeout(15000) });
+      const response = await fetch(path, { headers: { accept: "application/octet-stream" }, signal: AbortSignal.timeout?.(15000) });
       if (response.status === 401 || response.status === 403) return "refused";
       if (!response.ok || !response.headers.get("content-type")?.startsWith("application/octet-stream")) return null;
       const bytes = new DataView(await response.arrayBuffer());

@@ -35,16 +35,16 @@ export function seat_map(canvas, { on_pick, on_look, is_mine, name_of_section, i
     canvas.height = Math.round(high * ratio);
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     if (!plan) return;
-    least = 0.94 * Math.min(wide / plan.size.width, high / plan.size.height);
+    least = 0.96 * Math.min(wide / plan.box.width, high / plan.box.height);
     if (!had || scale < least) whole(false);
     redraw();
   }
 
   function keep_inside() {
     scale = Math.min(Math.max(scale, least), 72 / plan.pitch);
-    const hold = (at, size, view) => (size <= view ? (size - view) / 2 : Math.min(Math.max(at, -view * 0.3), size - view * 0.7));
-    left = hold(left, plan.size.width, wide / scale);
-    top = hold(top, plan.size.height, high / scale);
+    const hold = (at, from, size, view) => (size <= view ? from + (size - view) / 2 : Math.min(Math.max(at, from - view * 0.3), from + size - view * 0.7));
+    left = hold(left, plan.box.x, plan.box.width, wide / scale);
+    top = hold(top, plan.box.y, plan.box.height, high / scale);
   }
 
   function zoom_at(px, py, factor) {
@@ -76,7 +76,7 @@ export function seat_map(canvas, { on_pick, on_look, is_mine, name_of_section, i
     step(began);
   }
 
-  const whole = (glide = true) => fly(plan.size.width / 2, plan.size.height / 2, least, glide);
+  const whole = (glide = true) => fly(plan.box.x + plan.box.width / 2, plan.box.y + plan.box.height / 2, least, glide);
 
   function to_section(section) {
     const [x0, x1, y0, y1] = section.box;
@@ -107,7 +107,7 @@ export function seat_map(canvas, { on_pick, on_look, is_mine, name_of_section, i
       draw_section(section, near);
       if (near) draw_seats(section);
     }
-    if (!near) for (const section of plan.sections) draw_name(section);
+    if (!near) draw_names();
     if (cursor >= 0) {
       pen.lineWidth = 4;
       pen.strokeStyle = "#fff";
@@ -128,22 +128,36 @@ export function seat_map(canvas, { on_pick, on_look, is_mine, name_of_section, i
     pen.stroke();
   }
 
-  function draw_name(section) {
+  /** Names that would lie upon each other are left out; coming nearer brings them back. */
+  function draw_names() {
+    const drawn = [];
+    for (const section of plan.sections) {
+      const box = draw_name(section, (a) => drawn.every((b) => a[1] < b[0] || a[0] > b[1] || a[3] < b[2] || a[2] > b[3]));
+      if (box) drawn.push(box);
+    }
+  }
+
+  function draw_name(section, has_room) {
     const [x0, x1, y0, y1] = section.box;
     const room = Math.min((x1 - x0) * scale, (y1 - y0) * scale * 2.2);
     const x = (section.x - left) * scale;
     const y = (section.y - top) * scale;
     if (room < 27) return;
     const size = Math.min(22, Math.max(11, room / 3));
-    const two = (y1 - y0) * scale > size * 2.4 && room > 34;
+    const two = room > 62;
     pen.textAlign = "center";
     pen.textBaseline = "middle";
     pen.font = `800 ${size}px system-ui,sans-serif`;
     const [name, rest] = name_of_section(section);
+    const half = pen.measureText(name).width / 2 + 1;
+    const box = [x - half, x + half, y - size * (two ? 1.1 : 0.5), y + size * (two ? 1.1 : 0.5)];
+    if (!has_room(box)) return;
     text(name, x, two ? y - size * 0.5 : y);
-    if (!two) return;
-    pen.font = `600 ${size * 0.8}px system-ui,sans-serif`;
-    text(rest, x, y + size * 0.6);
+    if (two) {
+      pen.font = `600 ${size * 0.8}px system-ui,sans-serif`;
+      text(rest, x, y + size * 0.6);
+    }
+    return box;
   }
 
   function text(words, x, y) {
@@ -170,7 +184,7 @@ export function seat_map(canvas, { on_pick, on_look, is_mine, name_of_section, i
       if (plan.state[i] === 0) {
         if (plan.category[i] !== section.category) continue;
         if (p < 9) path.rect(x - r, y - r, 2 * r, 2 * r);
-        else path.roundRect(x - r, y - r, 2 * r, 2 * r, r * 0.55);
+        else (path.roundRect ?? path.rect).call(path, x - r, y - r, 2 * r, 2 * r, r * 0.55);
       } else if (!is_mine(i)) {
         const s = r * 0.55;
         path.moveTo(x - s, y - s);

@@ -21,12 +21,11 @@ export async function call(method, path, body, headers = {}) {
       method,
       headers: body === undefined ? headers : { "content-type": "application/json", ...headers },
       body: body === undefined ? undefined : JSON.stringify(body),
-      cache: method === "GET" ? "no-cache" : "no-store",
-      signal: AbortSignal.timeout(15000),
+      signal: AbortSignal.timeout?.(15000),
     });
     set_clock(response.headers.get("date"), response.headers.get("age"), sent);
     const type = response.headers.get("content-type") ?? "";
-    const data = type.includes("json") ? await response.json() : null;
+    const data = type.includes("json") ? await response.json().catch(() => null) : null;
     return {
       status: response.status,
       ok: response.ok,

@@ -72,21 +72,20 @@ function ticket_card(ticket) {
   return card;
 }
 
+const UNDER_WAY = ["started", "waiting", "retrying"];
+
+/** A step that has gone on says only how it went on. */
 function render_history(entries) {
+  const told = entries.filter(({ step, state }, i) => !UNDER_WAY.includes(state) || !entries.slice(i + 1).some((later) => later.step === step));
   $("#steps").replaceChildren(
-    ...entries.map((entry) => {
+    ...told.map((entry) => {
       const item = document.createElement("li");
-      item.className = ["started", "intent", "running", "pending", "waiting"].includes(entry.state) ? "open" : ["failed", "refused", "stuck", "declined"].includes(entry.state) ? "bad" : "";
+      item.className = UNDER_WAY.includes(entry.state) ? "open" : entry.state === "refused" ? "bad" : "";
       const time = Object.assign(document.createElement("time"), { textContent: hour(entry.at), dateTime: entry.at });
-      item.append(in_words(entry), time);
+      item.append(t(has(entry.text_key) ? entry.text_key : "history.other"), time);
       return item;
     }),
   );
-}
-
-function in_words({ text_key, step }) {
-  const known = [text_key, `history.${step}`].find((one) => one && has(one));
-  return t(known ?? "history.other");
 }
 
 async function cancel() {

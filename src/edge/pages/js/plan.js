@@ -31,7 +31,7 @@ export function read_plan(json) {
     for (const row of zone.rows) {
       const rx = zx + number_of(row.position?.x);
       const ry = zy + number_of(row.position?.y);
-      const of_row = { name: String(row.row_number ?? ""), section, first: i, last: i };
+      const of_row = { name: row.row_label ?? row.row_number ?? "", section, first: i, last: i };
       for (const seat of row.seats) {
         plan.x[i] = rx + number_of(seat.position?.x);
         plan.y[i] = ry + number_of(seat.position?.y);
@@ -52,6 +52,7 @@ export function read_plan(json) {
     if (entry.last > entry.first) plan.sections.push(measure(plan, entry));
   }
   plan.pitch = pitch_of(plan);
+  plan.box = extent(plan);
   return plan;
 }
 
@@ -102,6 +103,20 @@ function hull(points) {
     return out.slice(0, -1);
   };
   return [...half(sorted), ...half(sorted.reverse())];
+}
+
+/** What there is to see, however much empty ground the file declares around it: `{x, y, width, height}`. */
+function extent({ sections, areas, size, pitch }) {
+  const boxes = sections.map(({ box }) => box);
+  for (const { x, y, rectangle, polygon, circle, ellipse } of areas) {
+    const [rx, ry] = [circle?.radius ?? ellipse?.radius?.x ?? 0, circle?.radius ?? ellipse?.radius?.y ?? 0];
+    boxes.push([x - rx, x + Math.max(rx, rectangle?.width ?? 0), y - ry, y + Math.max(ry, rectangle?.height ?? 0)]);
+    for (const point of polygon?.points ?? []) boxes.push([x + point.x, x + point.x, y + point.y, y + point.y]);
+  }
+  if (!boxes.length) return { x: 0, y: 0, ...size };
+  const least = (k) => boxes.reduce((a, box) => Math.min(a, box[k]), Infinity) - pitch * 2;
+  const most = (k) => boxes.reduce((a, box) => Math.max(a, box[k]), -Infinity) + pitch * 2;
+  return { x: least(0), y: least(2), width: most(1) - least(0), height: most(3) - least(2) };
 }
 
 /** The usual distance of neighbours, from which seats get their size on the screen. */

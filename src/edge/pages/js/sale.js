@@ -276,7 +276,11 @@ async function start() {
   if (location.hash === "#ended") note("message", t("sale.visit_ended"));
   if (location.hash === "#done") note("message", t("sale.visit_done"));
   const [answer] = await Promise.all([call("GET", base), look(true)]);
-  if (answer.status === 404) return note("message", t("sale.unknown"));
+  if (answer.status === 404) {
+    clearTimeout(timer);
+    show("nothing");
+    return note("message", t("sale.unknown"));
+  }
   if (!answer.ok) return setTimeout(start, backoff(failures + 1));
   facts = answer.data;
   put($("#title"), facts.title);

@@ -23,9 +23,10 @@ let quantity = 2;
 let unfollow = () => {};
 let only_zone = null;
 
-const limit = () => facts?.limits?.seats_per_fan ?? facts?.seats_per_fan ?? 4;
+const limit = () => facts?.limits?.seats_per_fan ?? 4;
 const place = () => `${base}/performances/${performance_id}`;
-const price_of = (zone) => facts.price_zones?.find((one) => (one.zone ?? one.name) === zone)?.price ?? null;
+const performance_facts = () => facts.performances.find((one) => one.id === performance_id);
+const price_of = (zone) => (performance_facts()?.price_zones ?? facts.price_zones)?.find((one) => one.zone === zone)?.price ?? null;
 const words_of = (i) => t("seats.seat", label(plan, i));
 
 const view = seat_map($("#map"), {
@@ -98,7 +99,7 @@ function take(answer, emptied) {
   if (!wanted) chosen = new Set(hold ? hold.seats.map((guid) => plan.index.get(guid)) : []);
   if (answer.status === 401 || answer.status === 403) return lost();
   if (answer.data?.alternatives?.length) offer(answer.data.alternatives);
-  else note("message", sorry(answer));
+  else note("message", sorry({ ...answer, data: { limit: limit(), ...answer.data } }));
   render();
 }
 
@@ -223,7 +224,7 @@ async function open_performance(id) {
   performance_id = id;
   for (const button of document.querySelectorAll("#performances button")) button.ariaPressed = String(button.dataset.id === id);
   $("#loading").hidden = false;
-  const answer = await call("GET", facts.performances.find((one) => one.id === id)?.plan ?? `${place()}/plan`);
+  const answer = await call("GET", performance_facts()?.plan_url ?? `${place()}/plan`);
   if (!answer.ok) return note("message", sorry(answer));
   plan = read_plan(answer.data);
   chosen = new Set();
@@ -299,6 +300,7 @@ const actions = {
 };
 
 document.addEventListener("click", (event) => actions[event.target.closest("[data-do]")?.dataset.do]?.());
+$("#message").addEventListener("click", () => note("message", ""));
 $("#leave").addEventListener("close", async (event) => {
   if (event.target.returnValue !== "leave") return;
   if (hold) await call("DELETE", `/v1/holds/${hold.id}`);

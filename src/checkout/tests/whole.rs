@@ -1,0 +1,110 @@
+//! Checkout with the house's own seats and the sandbox gateway over HTTP: a crowd buys, the process ends, all is there.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::net::TcpListener;
+
+use super::world::buyer;
+use crate::{
+    checkout::{
+        Checkout, Config, Deps, PlaceOrder, PlaceOutcome, SaleConfig,
+        gateways::sandbox::SandboxGateway,
+        ledger::contract::{TempDir, show},
+        webhooks::WebhookSecret,
+    },
+    kernel::{Currency, Money, OsEntropy, SystemClock, VisitId},
+    platform::{keys::Keys, lifecycle::Lifecycle},
+    seating::{self, HoldOutcome, Plan, Seating, VenueKind, Wish, generate},
+    simulation::sandbox_gateway::{SandboxConfig, serve},
+};
+
+const CROWD: u32 = 60;
+
+async fn house(dir: &TempDir, keys: &Keys, gateway: &SandboxGateway, plan: &Arc<Plan>) -> (Arc<Seating>, Arc<Checkout>, Lifecycle) {
+    let life = Lifecycle::new();
+    let prices: BTreeMap<_, _> = plan.zones().iter().map(|it| (it.clone(), Money::new(1_000, Currency::KRW))).collect();
+    let config = seating::Config {
+        sale: show().sale,
+        performance: show().performance,
+        prices,
+        hold: Duration::from_mins(5),
+        extensions_max: 1,
+        seats_per_fan: 4,
+        watchers_max: 10,
+    };
+    let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(OsEntropy));
+    let deps = seating::Deps { clock: clock.clone(), entropy: entropy.clone(), life: life.clone() };
+    let seats = Seating::open(vec![(config, Arc::clone(plan))], deps).await.unwrap();
+    let config = Config {
+        sales: vec![SaleConfig { sale: show().sale, title: "Spring".into(), seats_per_fan: 4 }],
+        issuer: "https://tickets.example".into(),
+        answer_within: Duration::from_secs(30),
+        gateway_deadline: Duration::from_secs(5),
+        authorise_within: Duration::from_secs(20),
+    };
+    let deps = Deps {
+        clock,
+        entropy,
+        keys: keys.clone(),
+        ledger_file: dir.file("ledger.db"),
+        seating: seats.clone(),
+        gateway: Arc::new(gateway.clone()),
+        announcer: None,
+        life: life.clone(),
+    };
+    let checkout = Checkout::open(config, deps).await.unwrap();
+    (seats, checkout, life)
+}
+
+async fn buys(seats: Arc<Seating>, checkout: Arc<Checkout>, n: u32) -> PlaceOutcome {
+    let performance = seats.performance(&show().sale, &show().performance).unwrap();
+    let (who, visit) = (buyer(n), VisitId::random(&OsEntropy));
+    let wish = Wish::BestAvailable { quantity: 2, zone: None, section: None, accessible: 0 };
+    let HoldOutcome::Held(hold) = performance.hold(&who, visit, wish, None).await.unwrap() else { panic!("no hold") };
+    let token = if n.is_multiple_of(6) { "tok_declined" } else { "tok_ok" };
+    let (method, idempotency_key) = ("card".to_owned(), "k".to_owned());
+    let order = PlaceOrder { sale: show().sale, buyer: who, visit, hold: hold.id, method, token: token.into(), idempotency_key };
+    checkout.place_order(order).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_buys_and_a_restart_forgets_nobody() {
+    let (dir, keys, bank_life) = (TempDir::new("whole"), Keys::ephemeral(&OsEntropy), Lifecycle::new());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let bank = SandboxConfig {
+        book_file: dir.file("book.db"),
+        public_url: base.clone(),
+        webhook: None,
+        slow: Duration::from_secs(3),
+        clock: Arc::new(SystemClock::new()),
+        entropy: Arc::new(OsEntropy),
+    };
+    tokio::spawn(serve(listener, bank, bank_life.clone()));
+    let gateway = SandboxGateway::new(&base, WebhookSecret::new(b"s"), Duration::from_secs(5)).unwrap();
+    let plan = Arc::new(Plan::parse(&generate(VenueKind::Theatre, 300)).unwrap());
+
+    let (seats, checkout, life) = house(&dir, &keys, &gateway, &plan).await;
+    let bought = (0..CROWD).map(|n| tokio::spawn(buys(Arc::clone(&seats), Arc::clone(&checkout), n)));
+    let outcomes: Vec<_> = futures_util::future::join_all(bought).await.into_iter().map(Result::unwrap).collect();
+    let declined = outcomes.iter().filter(|it| matches!(it, PlaceOutcome::Declined { .. })).count();
+    let mut sold: Vec<_> = outcomes
+        .iter()
+        .filter_map(|it| if let PlaceOutcome::Paid(order) = it { Some(order.seats.clone()) } else { None })
+        .flatten()
+        .collect();
+    assert_eq!((declined, sold.len()), (10, 100), "{outcomes:?}");
+    sold.sort();
+    sold.dedup();
+    assert_eq!(sold.len(), 100, "I1: no seat twice");
+    life.stop();
+    assert!(life.drained(Duration::from_secs(10)).await);
+
+    let (seats, checkout, life) = house(&dir, &keys, &gateway, &plan).await;
+    let performance = seats.performance(&show().sale, &show().performance).unwrap();
+    assert_eq!(performance.stock().iter().map(|it| it.booked).sum::<u32>(), 100, "I8: the engine knows again what is sold");
+    let mine = checkout.orders_of(&show().sale, &buyer(1)).await.unwrap();
+    assert_eq!(checkout.tickets(mine[0].id, &buyer(1)).await.unwrap().unwrap().len(), 2, "I7");
+    life.stop();
+    bank_life.stop();
+}
