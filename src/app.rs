@@ -63,8 +63,6 @@ pub struct Extras {
     pub on_open: Option<OnOpen>,
 }
 
-/// How long a payment may keep a visit alive; long enough for a bank's own page.
-const PAYMENT_LIFE: Duration = Duration::from_mins(15);
 /// The door hears of the seats so often.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
 const ACCEPT_QUEUE: u32 = 16_384;
@@ -294,7 +292,6 @@ fn edge_config(settings: &Settings) -> anyhow::Result<edge::Config> {
         body_timeout: Duration::from_millis(u64::from(server.body_timeout_ms)),
         request_timeout: Duration::from_millis(u64::from(server.request_timeout_ms)),
         requests_in_flight_max: server.requests_in_flight_max,
-        payment_life: PAYMENT_LIFE,
     })
 }
 
@@ -403,6 +400,7 @@ fn keep_house(house: &Arc<House>, metrics: Option<metrics_exporter_prometheus::P
 }
 
 fn report(house: &House, sequence: u64) {
+    let paying = house.checkout.visits_kept();
     for sale in house.sales.values() {
         let mut zones: Vec<ZoneStock> = Vec::new();
         for performance in house.seating.performances(&sale.id) {
@@ -431,7 +429,7 @@ fn report(house: &House, sequence: u64) {
                 }
             }
         }
-        sale.room.box_office_report(BoxOfficeReport { sequence, zones, ended: Vec::new() });
+        sale.room.box_office_report(BoxOfficeReport { sequence, zones, ended: Vec::new(), paying: paying.clone() });
         gauges(sale);
     }
 }

@@ -77,8 +77,9 @@ impl Drivers {
         self.0.lock().by_order.get(&order).cloned()
     }
 
-    pub(super) fn keeps_alive(&self, visit: VisitId) -> bool {
-        self.0.lock().by_visit.get(&visit).is_some_and(|runs| runs.iter().any(|it| it.keeps_visit.load(Ordering::Relaxed)))
+    pub(super) fn visits_kept(&self) -> Vec<VisitId> {
+        let kept = |runs: &[Arc<Run>]| runs.iter().any(|it| it.keeps_visit.load(Ordering::Relaxed));
+        self.0.lock().by_visit.iter().filter(|(_, runs)| kept(runs)).map(|(visit, _)| *visit).collect()
     }
 
     pub(super) fn count(&self) -> usize {

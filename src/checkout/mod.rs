@@ -292,9 +292,9 @@ impl Checkout {
         Ok(WebhookOutcome::Accepted)
     }
 
-    /// Whether a payment of this visit is under way, so that the visit must not end.
-    pub fn keeps_alive(&self, visit: VisitId) -> bool {
-        self.house.drivers.keeps_alive(visit)
+    /// Visits with a payment under way, which must not end meanwhile.
+    pub fn visits_kept(&self) -> Vec<VisitId> {
+        self.house.drivers.visits_kept()
     }
 
     pub fn figures(&self) -> Figures {

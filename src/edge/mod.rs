@@ -52,8 +52,6 @@ pub struct Config {
     /// Whoever waits longer for an answer than this gets 503; a change that was begun still ends.
     pub request_timeout: Duration,
     pub requests_in_flight_max: usize,
-    /// How long a payment may take: the visit of a paying fan lasts at least so long.
-    pub payment_life: Duration,
 }
 
 /// Whether a sale knows its fans.

@@ -207,6 +207,8 @@ pub(super) struct Situation {
     pub returners: u32,
     pub returner_share: f64,
     pub outlook: Outlook,
+    /// Free seats as the box office last said; `None` before it has said anything.
+    pub seats_free: Option<u32>,
 }
 
 /// Slots left idle on purpose: so many standard deviations of what leaves within a lead, and this share of the house at
@@ -231,7 +233,10 @@ pub(super) fn policy(now: &Situation) -> u32 {
     // A full house is met by chance as often as the house is run without slack; a little slack makes it rare.
     let slack = (leaving.sqrt() * SLACK_DEVIATIONS).min(f64::from(now.capacity) * SLACK_SHARE_MAX);
     let by_house = free + leaving - slack;
-    let enterable = by_rate.min(by_house).min(f64::from(now.capacity));
+    // When hardly a seat is free, as many are called as there are seats: nobody is called in to look at baskets, and
+    // what comes back from them is offered in the order of the queue.
+    let by_seats = now.seats_free.map_or(f64::INFINITY, f64::from);
+    let enterable = by_rate.min(by_house).min(by_seats).min(f64::from(now.capacity));
     let returners = f64::from(now.returners).min(enterable.max(0.0) * now.returner_share);
     let wanting = now.outlook.coming + f64::from(now.claimants) + returners;
     let share = now.outlook.share.clamp(0.05, 1.0);
@@ -265,6 +270,7 @@ mod tests {
                     returners,
                     returner_share: share_r,
                     outlook: Outlook { share, lead_s, coming },
+                    seats_free: None,
                 }
             },
         )
@@ -343,8 +349,11 @@ mod tests {
             returners: 0,
             returner_share: 0.25,
             outlook: Outlook { share: 0.5, lead_s: 4.0, coming: 0.0 },
+            seats_free: None,
         };
         assert_eq!(policy(&now), 200, "half of them come, and fill the house");
+        assert_eq!(policy(&Situation { seats_free: Some(7), ..now }), 14, "a fan who comes for each free seat");
+        assert_eq!(policy(&Situation { seats_free: Some(0), ..now }), 0, "all seats are in baskets");
     }
 
     #[test]

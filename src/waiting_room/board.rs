@@ -34,6 +34,8 @@ pub enum Reason {
     SoldOut,
     CapacityLowered,
     RateLowered,
+    /// Every seat that is not sold is held by somebody: who waits is called when one comes back.
+    AllInBaskets,
     FullHouse,
 }
 

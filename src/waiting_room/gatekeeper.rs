@@ -70,8 +70,10 @@ pub(super) async fn next_call(
     phase: Phase,
     window: Duration,
     at: Moment,
+    seats_free: Option<u32>,
 ) -> Result<(Situation, Option<Event>), StoreError> {
     let mut situation = store.situation(at).await?;
+    situation.seats_free = seats_free;
     situation.calling &= phase == Phase::OnSale;
     let count = policy(&situation);
     if count == 0 {
@@ -91,6 +93,12 @@ impl Gatekeeper {
             box_office.sequence = Some(report.sequence);
             box_office.zones = report.zones;
         }
+    }
+
+    /// `None` before the first report.
+    fn seats_free(&self) -> Option<u32> {
+        let box_office = self.box_office.lock();
+        (!box_office.zones.is_empty()).then(|| box_office.zones.iter().map(|zone| zone.free).sum())
     }
 
     fn zones(&self) -> Vec<ZoneStock> {
@@ -132,7 +140,7 @@ impl WaitingRoom {
         self.end_visits(at).await?;
         self.follow_stock().await;
         let phase = self.phase();
-        let (situation, call) = next_call(self.store.as_ref(), phase, self.config.call_window, at).await?;
+        let (situation, call) = next_call(self.store.as_ref(), phase, self.config.call_window, at, self.gatekeeper.seats_free()).await?;
         self.gatekeeper.pace.lock().situation = Some(situation);
         let was = self.gatekeeper.pace.lock().phase;
         let mut events: Vec<Event> = call.into_iter().collect();
@@ -219,6 +227,7 @@ impl WaitingRoom {
                 .lowered
                 .filter(|(_, since)| at.now.since(*since) < REASON_LASTS)
                 .map(|(reason, _)| reason)
+                .or((self.gatekeeper.seats_free() == Some(0)).then_some(Reason::AllInBaskets))
                 .or(pace.house_is_full.then_some(Reason::FullHouse)),
             _ => None,
         };

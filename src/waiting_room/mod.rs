@@ -89,6 +89,8 @@ pub struct Config {
     pub watchers_max: usize,
 }
 
+/// How long a report keeps the visits of those who are paying: some reports may be lost.
+const PAYING_KEPT: Duration = Duration::from_secs(10);
 const POLL_NEAR_MS: u32 = 1_000;
 const POLL_FAR_MS: u32 = 20_000;
 
@@ -316,13 +318,12 @@ impl WaitingRoom {
         self.end(pass.visit).await
     }
 
-    /// A payment is under way: the visit and its slot last at least until then.
-    pub fn keep_visit(&self, pass: &Pass, until: Timestamp) {
-        self.store.keep_visit(pass.visit, until);
-    }
-
     /// Takes down what the box office reports; it counts from the next tick on.
     pub fn box_office_report(&self, report: BoxOfficeReport) {
+        let until = self.clock.now().plus(PAYING_KEPT);
+        for visit in &report.paying {
+            self.store.keep_visit(*visit, until);
+        }
         self.gatekeeper.report(report);
     }
 

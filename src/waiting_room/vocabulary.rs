@@ -155,6 +155,8 @@ pub struct BoxOfficeReport {
     pub zones: Vec<ZoneStock>,
     /// Visits that are over.
     pub ended: Vec<VisitId>,
+    /// Visits with a payment under way: they last on until a report names them no longer.
+    pub paying: Vec<VisitId>,
 }
 
 /// What is left in one price zone, in seats.

@@ -243,11 +243,11 @@ async fn a_visit_is_kept_alive_by_its_payment_only() {
     let hold = world.seats.hold(&buyer(1), &["A-1"]).unwrap();
     let wish = wish(1, hold, "tok_redirect", "k");
     let visit = wish.visit;
-    assert!(!world.checkout.keeps_alive(visit));
+    assert!(!world.checkout.visits_kept().contains(&visit));
     assert!(matches!(world.checkout.place_order(wish).await.unwrap(), PlaceOutcome::AwaitingPayment(_)));
-    assert!(world.checkout.keeps_alive(visit));
+    assert!(world.checkout.visits_kept().contains(&visit));
     let key = world.orders().await[0].payment_key.clone().unwrap();
     world.gateway.set(&key, PaymentState::Declined { reason: "no".into() });
     world.comes_to_rest().await;
-    assert!(!world.checkout.keeps_alive(visit));
+    assert!(!world.checkout.visits_kept().contains(&visit));
 }

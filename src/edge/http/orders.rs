@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::{Answer, broken, private_json};
 use crate::{
-    checkout::{self, CancelOutcome, HistoryEntry, OrderView, PlaceOrder, PlaceOutcome, Ticket, WebhookOutcome},
+    checkout::{self, CancelOutcome, HistoryEntry, OrderState, OrderView, PlaceOrder, PlaceOutcome, Ticket, WebhookOutcome},
     edge::{
         House,
         extract::{IdempotencyKey, Json, Owners, WasAdmitted, read_body},
@@ -89,9 +89,6 @@ pub async fn place(
         (None, Some((_, hold))) => hold.visit,
         (None, None) => return Err(Problem::new(Kind::PassRequired).detail("the pass has expired")),
     };
-    if let Some(pass) = &pass {
-        sale.room.keep_visit(pass, house.clock.now().plus(house.config.payment_life));
-    }
     let order = PlaceOrder {
         sale: sale.id.clone(),
         buyer: who,
@@ -101,8 +98,21 @@ pub async fn place(
         token: new.payment.token,
         idempotency_key,
     };
-    let checkout = Arc::clone(&house.checkout);
-    let outcome = house.life.run_to_end(async move { checkout.place_order(order).await }).await.map_err(broken)?;
+    let (checkout, room, limit) = (Arc::clone(&house.checkout), Arc::clone(&sale.room), usize::from(sale.seats_per_fan));
+    let bought = async move {
+        let buyer = (order.sale.clone(), order.buyer.clone());
+        let outcome = checkout.place_order(order).await;
+        // Whoever may buy nothing more is done: her slot goes to the next. If it cannot be told now, her pass runs out.
+        if let (Ok(PlaceOutcome::Paid(_)), Some(pass)) = (&outcome, &pass) {
+            let orders = checkout.orders_of(&buyer.0, &buyer.1).await.unwrap_or_default();
+            let owned: usize = orders.iter().filter(|it| it.state == OrderState::Paid).map(|it| it.seats.len()).sum();
+            if owned >= limit {
+                let _ = room.end_visit(pass).await;
+            }
+        }
+        outcome
+    };
+    let outcome = house.life.run_to_end(bought).await.map_err(broken)?;
     told(outcome.map_err(|e| Problem::unavailable("order", &e))?)
 }
 

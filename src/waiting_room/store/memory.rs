@@ -202,6 +202,7 @@ impl QueueStore for MemoryStore {
             returners,
             returner_share: self.config.returner_share,
             outlook: state.show_up.outlook(),
+            seats_free: None,
         })
     }
 

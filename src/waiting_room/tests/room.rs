@@ -166,7 +166,7 @@ async fn after_a_crash_everything_is_as_it_was_answered() {
     let order = OperatorCommand::Notice { text: Some("곧".into()) };
     assert_eq!(house.room.command(order).await.unwrap(), CommandOutcome::Done);
     assert_eq!(house.room.command(OperatorCommand::Rate { per_minute: 60 }).await.unwrap(), CommandOutcome::Done);
-    house.room.box_office_report(BoxOfficeReport { sequence: 1, zones: vec![sold_out_zone()], ended: vec![] });
+    house.room.box_office_report(BoxOfficeReport { sequence: 1, zones: vec![sold_out_zone()], ..BoxOfficeReport::default() });
     house.tick().await;
     let places = |house: &House| tokens.iter().map(|t| (house.state(t), house.room.place(t).position)).collect::<Vec<_>>();
     let before = (places(&house), house.room.figures(), house.room.phase(), house.room.board().version);
@@ -226,16 +226,16 @@ async fn nobody_is_called_while_it_is_sold_out_or_paused() {
     let house = new_house(&dir, config()).await;
     house.passes(100);
     let (_, token) = house.joined(1).await;
-    house.room.box_office_report(BoxOfficeReport { sequence: 5, zones: vec![sold_out_zone()], ended: vec![] });
+    house.room.box_office_report(BoxOfficeReport { sequence: 5, zones: vec![sold_out_zone()], ..BoxOfficeReport::default() });
     house.passes(100);
     house.tick().await;
     assert_eq!((house.room.phase(), house.state(&token)), (Phase::SoldOut, PlaceState::Waiting));
     let back = ZoneStock { free: 1, booked: 89, ..sold_out_zone() };
-    house.room.box_office_report(BoxOfficeReport { sequence: 4, zones: vec![back.clone()], ended: vec![] });
+    house.room.box_office_report(BoxOfficeReport { sequence: 4, zones: vec![back.clone()], ..BoxOfficeReport::default() });
     house.tick().await;
     assert_eq!(house.room.phase(), Phase::SoldOut, "an older report changes nothing");
     house.room.command(OperatorCommand::Pause).await.unwrap();
-    house.room.box_office_report(BoxOfficeReport { sequence: 6, zones: vec![back], ended: vec![] });
+    house.room.box_office_report(BoxOfficeReport { sequence: 6, zones: vec![back], ..BoxOfficeReport::default() });
     house.tick().await;
     assert_eq!((house.room.phase(), house.state(&token)), (Phase::Paused, PlaceState::Waiting));
     let board: serde_json::Value = serde_json::from_slice(&house.room.board().json).unwrap();
@@ -276,10 +276,11 @@ async fn whoever_leaves_while_inside_gives_her_slot_back_and_who_is_inside_at_th
 
     house.room.command(OperatorCommand::Close).await.unwrap();
     assert!(matches!(house.room.renew(&inside).await.unwrap(), RenewOutcome::Renewed { .. }));
-    let until = house.clock.now().plus(Duration::from_mins(15));
-    house.room.keep_visit(&inside, until);
-    house.passes(890);
-    house.tick().await;
+    for sequence in 1..=178 {
+        house.room.box_office_report(BoxOfficeReport { sequence, paying: vec![inside.visit], ..BoxOfficeReport::default() });
+        house.passes(5);
+        house.tick().await;
+    }
     assert!(matches!(house.room.renew(&inside).await.unwrap(), RenewOutcome::Renewed { .. }), "her payment is under way");
     house.passes(20);
     house.tick().await;
@@ -318,7 +319,7 @@ async fn the_box_office_ends_visits_and_the_slot_goes_to_the_next() {
     let pass = house.room.read_pass(&house.entered(&first).await).unwrap();
     house.tick().await;
     assert!(!matches!(house.room.enter(&second).await.unwrap(), EnterOutcome::Entered { .. }), "one at a time");
-    let report = BoxOfficeReport { sequence: 1, zones: vec![], ended: vec![pass.visit] };
+    let report = BoxOfficeReport { sequence: 1, ended: vec![pass.visit], ..BoxOfficeReport::default() };
     house.room.box_office_report(report.clone());
     house.room.box_office_report(report);
     house.tick().await;

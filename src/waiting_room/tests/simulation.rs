@@ -121,7 +121,7 @@ async fn run(config: Config, crowd: &Crowd, seed: u64) -> (Judge, f64) {
             store.apply(&[Record::Event { at: at.now, event }], at).await.unwrap();
             judge.active -= 1;
         }
-        if let (_, Some(event)) = next_call(&store, Phase::OnSale, config.call_window, at).await.unwrap() {
+        if let (_, Some(event)) = next_call(&store, Phase::OnSale, config.call_window, at, None).await.unwrap() {
             let Event::Called { from, upto, ends_at } = event else { panic!("only calls are expected") };
             judge.called(from, upto, u64::try_from(ends_at.as_millis()).unwrap(), crowd.fans);
             store.apply(&[Record::Event { at: at.now, event }], at).await.unwrap();
