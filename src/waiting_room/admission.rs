@@ -230,8 +230,9 @@ pub(super) fn policy(now: &Situation) -> u32 {
     let by_rate = f64::from(now.permits) + f64::from(now.rate_per_minute) / 60.0 * lead_s;
     let free = f64::from(now.capacity) - f64::from(now.active);
     let leaving = now.departures_per_s.max(0.0) * lead_s;
-    // A full house is met by chance as often as the house is run without slack; a little slack makes it rare.
-    let slack = (leaving.sqrt() * SLACK_DEVIATIONS).min(f64::from(now.capacity) * SLACK_SHARE_MAX);
+    // A full house is met by chance as often as the house is run without slack; a little slack makes it rare. Less
+    // than one slot of it would leave a small house's only free one idle.
+    let slack = (leaving.sqrt() * SLACK_DEVIATIONS).min((f64::from(now.capacity) * SLACK_SHARE_MAX).floor());
     let by_house = free + leaving - slack;
     // When hardly a seat is free, as many are called as there are seats: nobody is called in to look at baskets, and
     // what comes back from them is offered in the order of the queue.
@@ -274,6 +275,26 @@ mod tests {
                 }
             },
         )
+    }
+
+    #[test]
+    fn a_small_house_fills_the_one_slot_that_somebody_left() {
+        let outlook = Outlook { share: 1.0, lead_s: 1.0, coming: 0.0 };
+        let now = Situation {
+            calling: true,
+            uncalled: 3,
+            capacity: 5,
+            active: 4,
+            rate_per_minute: 120,
+            permits: 2,
+            departures_per_s: 0.02,
+            claimants: 0,
+            returners: 0,
+            returner_share: 0.2,
+            seats_free: None,
+            outlook,
+        };
+        assert_eq!(policy(&now), 1);
     }
 
     proptest! {

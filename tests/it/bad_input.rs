@@ -249,9 +249,11 @@ fn a_wrong_seating_plan_is_refused_with_all_that_is_wrong_and_where() {
     assert!(check("good.json", &good).0.success());
 
     let mut plan: Value = serde_json::from_str(&good).unwrap();
-    let guid = plan["zones"][0]["rows"][0]["seats"][0]["seat_guid"].clone();
-    plan["zones"][0]["rows"][0]["seats"][1]["seat_guid"] = guid.clone();
-    plan["zones"][0]["rows"][0]["seats"][2]["category"] = json!("no such zone");
+    let zones = plan["zones"].as_array_mut().unwrap();
+    let row = &mut zones.iter_mut().find(|zone| zone["rows"][0].is_object()).unwrap()["rows"][0];
+    let guid = row["seats"][0]["seat_guid"].clone();
+    row["seats"][1]["seat_guid"] = guid.clone();
+    row["seats"][2]["category"] = json!("no such zone");
     let (status, said) = check("twice.json", &plan.to_string());
     assert!(!status.success());
     assert!(said.contains(guid.as_str().unwrap()) && said.contains("no such zone"), "both mistakes at once: {said}");

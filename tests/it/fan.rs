@@ -184,7 +184,10 @@ impl Fan {
             if states.contains(&said["state"].as_str().unwrap()) {
                 return said;
             }
-            assert!(world.clock.monotonic() < until, "still {}", said["state"]);
+            if world.clock.monotonic() > until {
+                let history = self.call(Method::GET, &format!("/v1/orders/{order}/history"), None).await.json;
+                panic!("still {}: {history}", said["state"]);
+            }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }

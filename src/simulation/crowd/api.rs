@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -40,6 +40,10 @@ pub(super) struct Api {
     quick: Semaphore,
     slow: Semaphore,
     budget_tenths: AtomicI64,
+    /// The last that any fan knows is that nobody answers.
+    is_away: AtomicBool,
+    /// How often the server was away and came back.
+    outages: AtomicU32,
     clock: Arc<dyn Clock>,
     notebook: Arc<Notebook>,
 }
@@ -66,12 +70,6 @@ pub(super) struct Ask {
 /// A wish that came to nothing; noted already.
 #[derive(Debug)]
 pub(super) struct NoAnswer;
-
-/// An answer, and whether the server was away before it came.
-pub(super) struct Answered {
-    pub(super) answer: Answer,
-    pub(super) after_outage: bool,
-}
 
 impl Ask {
     pub(super) fn new(name: &'static str, method: Method, path: String) -> Self {
@@ -105,6 +103,8 @@ impl Api {
             quick: Semaphore::new(QUICK_MAX),
             slow: Semaphore::new(SLOW_MAX),
             budget_tenths: AtomicI64::new(BUDGET_TENTHS_MAX),
+            is_away: AtomicBool::new(false),
+            outages: AtomicU32::new(0),
             clock,
             notebook,
         }
@@ -112,6 +112,11 @@ impl Api {
 
     pub(super) fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// How often the server was away and came back, as far as any fan has noticed.
+    pub(super) fn outages(&self) -> u32 {
+        self.outages.load(Ordering::Relaxed)
     }
 
     pub(super) fn monotonic(&self) -> Duration {
@@ -124,11 +129,15 @@ impl Api {
     }
 
     /// Sends the wish until it is answered, or patience, budget or sense run out. A refusal is an answer.
-    pub(super) async fn ask(&self, dice: &Dice, ask: &Ask) -> Result<Answered, NoAnswer> {
+    pub(super) async fn ask(&self, dice: &Dice, ask: &Ask) -> Result<Answer, NoAnswer> {
         let began = self.clock.monotonic();
-        let mut after_outage = false;
         for attempt in 0_u32.. {
-            let (kind, pause) = match self.once(ask).await {
+            let outcome = self.once(ask).await;
+            if outcome.is_ok() && self.is_away.swap(false, Ordering::Relaxed) {
+                self.outages.fetch_add(1, Ordering::Relaxed);
+                self.notebook.outage();
+            }
+            let (kind, pause) = match outcome {
                 Ok(answer) if asks_to_wait(answer.status) => {
                     let told = retry_after(&answer).unwrap_or(Duration::from_secs(1));
                     (format!("{} {}", ask.name, answer.status.as_u16()), Some(told + dice.up_to(told / 2)))
@@ -138,12 +147,12 @@ impl Api {
                 }
                 Ok(answer) => {
                     self.earn();
-                    return Ok(Answered { answer, after_outage });
+                    return Ok(answer);
                 }
                 Err(CallError::Deadline(_)) => (format!("{} unanswered", ask.name), self.budgeted_backoff(dice, attempt)),
                 // The server is away: it cannot be overloaded by retries, and it is expected back.
                 Err(CallError::NotSent | CallError::Broken) => {
-                    after_outage = true;
+                    self.is_away.store(true, Ordering::Relaxed);
                     (format!("{} no connection", ask.name), Some(backoff(dice, attempt)))
                 }
             };
@@ -261,7 +270,8 @@ mod tests {
         let (api, notebook) = api(address.port());
         let asking = tokio::spawn(async move {
             let dice = Dice::new(1, 1);
-            api.ask(&dice, &Ask::new("board", Method::GET, api.sale_path("board"))).await
+            let answer = api.ask(&dice, &Ask::new("board", Method::GET, api.sale_path("board"))).await;
+            (answer, api.outages())
         });
         tokio::time::sleep(Duration::from_millis(100)).await;
         let listener = tokio::net::TcpListener::bind(address).await.unwrap();
@@ -272,8 +282,8 @@ mod tests {
         answer_once(&listener, "HTTP/1.1 500 Oh\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
         assert!(told.elapsed() >= Duration::from_secs(1), "Retry-After is kept");
         answer_once(&listener, "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}").await;
-        let answered = asking.await.unwrap().unwrap();
-        assert_eq!((answered.answer.status, answered.after_outage), (StatusCode::NOT_FOUND, true));
+        let (answer, outages) = asking.await.unwrap();
+        assert_eq!((answer.unwrap().status, outages), (StatusCode::NOT_FOUND, 1));
         assert!(notebook.report().errors.is_empty(), "what came right in the end is no error");
     }
 

@@ -81,7 +81,7 @@ impl Fan {
             let ask = Ask::new("hold", Method::POST, self.shared.api.sale_path(&format!("performances/{}/holds", venue.id)))
                 .with("idempotency-key", &self.dice.key())
                 .json(wish);
-            let answer = self.send(ask, &[SESSION, PASS]).await?.answer;
+            let answer = self.send(ask, &[SESSION, PASS]).await?;
             match (answer.status, kind_of(&answer).as_str()) {
                 (StatusCode::CREATED, _) => {
                     self.shared.notebook.held();
@@ -114,7 +114,7 @@ impl Fan {
                 .with("idempotency-key", &self.dice.key())
                 .json(json!({"hold": hold.id, "payment": {"method": "card", "token": card}}))
                 .slow();
-            let answer = self.send(ask, &[SESSION, PASS]).await?.answer;
+            let answer = self.send(ask, &[SESSION, PASS]).await?;
             let state = match answer.status {
                 StatusCode::CREATED | StatusCode::ACCEPTED => {
                     let order: Order = self.read("order", &answer)?;
@@ -168,13 +168,13 @@ impl Fan {
                 _ => return Ok(order.state),
             }
             tokio::time::sleep(Duration::from_secs(1) + self.dice.up_to(Duration::from_secs(1))).await;
-            let answer = self.send(Ask::new("order look-up", Method::GET, format!("/v1/orders/{}", order.id)), &[SESSION]).await?.answer;
+            let answer = self.send(Ask::new("order look-up", Method::GET, format!("/v1/orders/{}", order.id)), &[SESSION]).await?;
             if answer.status != StatusCode::OK {
                 return Err(self.refusal("order look-up", &answer));
             }
             order = self.read("order look-up", &answer)?;
         }
-        let answer = self.send(Ask::new("tickets", Method::GET, format!("/v1/orders/{}/tickets", order.id)), &[SESSION]).await?.answer;
+        let answer = self.send(Ask::new("tickets", Method::GET, format!("/v1/orders/{}/tickets", order.id)), &[SESSION]).await?;
         if answer.status != StatusCode::OK {
             return Err(self.refusal("tickets", &answer));
         }

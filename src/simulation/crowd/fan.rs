@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::{
     HandoffSigner, Pace,
-    api::{Answered, Ask, NoAnswer, retry_after},
+    api::{Ask, NoAnswer, retry_after},
     dice::Dice,
     report::{Entered, Refused},
     shared::{Seen, Shared},
@@ -129,7 +129,7 @@ impl Fan {
         // A hand-off token is good for one sign-in: when its answer is lost the shop gives another.
         for _ in 0..3 {
             let ask = Ask::new("sign-in", Method::POST, "/v1/sign-in/handoff".into()).json(json!({"token": (self.handoff)(self.customer)}));
-            let answer = self.shared.api.ask(&self.dice, &ask).await?.answer;
+            let answer = self.shared.api.ask(&self.dice, &ask).await?;
             if answer.status == StatusCode::OK {
                 let signed_in: SignedIn = self.read("sign-in", &answer)?;
                 self.proofs.insert(SESSION, format!("Bearer {}", signed_in.token));
@@ -144,7 +144,7 @@ impl Fan {
     /// Whether there is a place to be had.
     async fn take_a_place(&mut self) -> Result<bool, NoAnswer> {
         loop {
-            let answer = self.send(Ask::new("join", Method::POST, self.shared.api.sale_path("queue")), &[SESSION]).await?.answer;
+            let answer = self.send(Ask::new("join", Method::POST, self.shared.api.sale_path("queue")), &[SESSION]).await?;
             match answer.status {
                 StatusCode::CREATED | StatusCode::OK => {
                     let place: Place = self.read("join", &answer)?;
@@ -175,7 +175,7 @@ impl Fan {
             }
             if temper == Temper::LeavesEarly && self.shared.api.monotonic() >= enough_at {
                 let ask = Ask::new("leave", Method::DELETE, self.shared.api.sale_path("queue/place"));
-                let answer = self.send(ask, &[SESSION, QUEUE]).await?.answer;
+                let answer = self.send(ask, &[SESSION, QUEUE]).await?;
                 if !answer.status.is_success() {
                     return Err(self.refusal("leave", &answer));
                 }
@@ -202,7 +202,7 @@ impl Fan {
 
     /// Asks for her own place, and holds the server to what it said before.
     async fn look_up_place(&mut self) -> Result<(), NoAnswer> {
-        let answer = self.send(Ask::new("place", Method::GET, self.shared.api.sale_path("queue/place")), &[SESSION, QUEUE]).await?.answer;
+        let answer = self.send(Ask::new("place", Method::GET, self.shared.api.sale_path("queue/place")), &[SESSION, QUEUE]).await?;
         if answer.status != StatusCode::OK {
             self.shared.notebook.place_lost(self.customer);
             return Err(self.refusal("place", &answer));
@@ -224,7 +224,7 @@ impl Fan {
         loop {
             let asked_at = self.shared.api.now();
             let ask = Ask::new("enter", Method::POST, self.shared.api.sale_path("admission"));
-            let answer = self.send(ask, &[SESSION, QUEUE]).await?.answer;
+            let answer = self.send(ask, &[SESSION, QUEUE]).await?;
             if answer.status == StatusCode::OK {
                 self.shared.notebook.entered(Entered { customer: self.customer, number: self.number, asked_at, at: self.shared.api.now() });
                 self.take_pass(&answer)?;
@@ -273,11 +273,11 @@ impl Fan {
             return Ok(());
         }
         let ask = Ask::new("renew", Method::PUT, self.shared.api.sale_path("admission"));
-        let answer = self.send(ask, &[SESSION, PASS]).await?.answer;
+        let answer = self.send(ask, &[SESSION, PASS]).await?;
         if answer.status == StatusCode::OK { self.take_pass(&answer) } else { Err(self.refusal("renew", &answer)) }
     }
 
-    pub(super) async fn send(&mut self, ask: Ask, proofs: &[&'static str]) -> Result<Answered, NoAnswer> {
+    pub(super) async fn send(&mut self, ask: Ask, proofs: &[&'static str]) -> Result<Answer, NoAnswer> {
         let ask = self.proven(ask, proofs);
         self.shared.api.ask(&self.dice, &ask).await
     }

@@ -90,13 +90,12 @@ impl Shared {
             if let Some(etag) = &known {
                 ask = ask.with("if-none-match", etag);
             }
-            if let Ok(answered) = self.api.ask(&dice, &ask).await {
-                let answer = answered.answer;
+            if let Ok(answer) = self.api.ask(&dice, &ask).await {
                 let read = (answer.status == StatusCode::OK).then(|| answer.json::<Board>());
                 match read {
                     Some(Ok(board)) => {
                         known = answer.headers.get(header::ETAG).and_then(|e| e.to_str().ok()).map(str::to_owned);
-                        self.publish(&board, answered.after_outage);
+                        self.publish(&board);
                     }
                     Some(Err(_)) => self.notebook.error("board unreadable"),
                     None if answer.status == StatusCode::NOT_MODIFIED => {}
@@ -107,17 +106,14 @@ impl Shared {
         }
     }
 
-    fn publish(&self, board: &Board, after_outage: bool) {
+    fn publish(&self, board: &Board) {
         self.notebook.board(board.active);
-        if after_outage {
-            self.notebook.outage();
-        }
         self.board.send_if_modified(|seen| {
             let next = Seen {
                 phase: board.phase.clone(),
                 // Restarted servers may show an older board for a moment; who was called stays called.
                 now_serving: seen.now_serving.max(board.now_serving),
-                outages: seen.outages + u32::from(after_outage),
+                outages: self.api.outages(),
             };
             let changed = *seen != next;
             *seen = next;
@@ -131,7 +127,7 @@ impl Shared {
             .venues
             .get_or_try_init(|| async {
                 let path = format!("/v1/sales/{}", self.api.sale);
-                let answer = self.api.ask(dice, &Ask::new("sale", Method::GET, path)).await?.answer;
+                let answer = self.api.ask(dice, &Ask::new("sale", Method::GET, path)).await?;
                 let facts: SaleFacts = answer.json().map_err(|_| self.unreadable("sale unreadable"))?;
                 let venue = |p: PerformanceFacts| Venue { id: p.id, house: OnceCell::new(), snapshot: Mutex::new(None) };
                 Ok(facts.performances.into_iter().map(venue).collect())
@@ -151,7 +147,7 @@ impl Shared {
             .house
             .get_or_try_init(|| async {
                 let path = self.api.sale_path(&format!("performances/{}/plan", venue.id));
-                let answer = self.api.ask(dice, &Ask::new("plan", Method::GET, path)).await?.answer;
+                let answer = self.api.ask(dice, &Ask::new("plan", Method::GET, path)).await?;
                 House::read(&answer.body).map(Arc::new).map_err(|_| self.unreadable("plan unreadable"))
             })
             .await?;
@@ -179,7 +175,7 @@ impl Shared {
         for (header, value) in proofs {
             ask = ask.with(header, value);
         }
-        let answer = self.api.ask(dice, &ask).await?.answer;
+        let answer = self.api.ask(dice, &ask).await?;
         if answer.status != StatusCode::OK {
             return Err(self.unreadable(&format!("seats {}", answer.status.as_u16())));
         }
