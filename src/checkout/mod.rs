@@ -1,8 +1,8 @@
 //! Turns a hold into tickets, or into nothing.
 //!
-//! An order is a saga ([`saga`]): a table of steps ([`purchase`], [`cancellation`]) of which each is written down before
-//! it is done and may be done twice. Who owns a seat is decided by one row of the ledger ([`ledger`]), whatever the seats'
-//! engine says; whether money moved is decided by the gateway's own book ([`payment`]), asked by key until it answers.
+//! An order is a saga (`saga`): a table of steps (`purchase`, `cancellation`) of which each is written down before
+//! it is done and may be done twice. Who owns a seat is decided by one row of the ledger (`ledger`), whatever the seats'
+//! engine says; whether money moved is decided by the gateway's own book (`payment`), asked by key until it answers.
 //!
 //! What always holds: a seat has at most one live claim; captured money means tickets or a refund; after faults stop,
 //! every order ends.
