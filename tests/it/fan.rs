@@ -202,6 +202,15 @@ impl Fan {
         self.seats(world).await["seats"][guid].as_str().unwrap().to_owned()
     }
 
+    /// Waits until the map shows the seat in this state; it follows within a moment.
+    pub async fn seat_becomes(&self, world: &World, guid: &str, state: &str) {
+        let until = world.clock.monotonic() + Duration::from_secs(2);
+        while self.seat(world, guid).await != state {
+            assert!(world.clock.monotonic() < until, "{guid} is {}, not {state}", self.seat(world, guid).await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Seats that are free now, by their names.
     pub async fn free_seats(&self, world: &World) -> Vec<String> {
         let map = self.seats(world).await;

@@ -103,7 +103,7 @@ async fn a_place_a_visit_a_hold_in_payment_and_tickets_survive_kill_9() {
     let tickets = owner.call(Method::GET, &format!("{order}/tickets"), None).await.expect(200);
     assert_eq!(tickets["tickets"].as_array().unwrap().len(), 2);
     for seat in hold["seats"].as_array().unwrap() {
-        assert_eq!(visitor.seat(&world, seat.as_str().unwrap()).await, "booked");
+        visitor.seat_becomes(&world, seat.as_str().unwrap(), "booked").await;
     }
     let seat = in_payment["seats"][0].as_str().unwrap();
     assert_ne!(visitor.seat(&world, seat).await, "free", "money is moving for it");

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{DoorSetting, Entry, Evidence, Findings, Invariant, Refusal};
+use super::{AcknowledgedEntry, DoorSetting, Entry, Evidence, Findings, Invariant, Refusal};
 use crate::kernel::Timestamp;
 
 /// I3: counts who is inside at each entry. Who left in the same millisecond has left.
@@ -75,15 +75,19 @@ pub(super) fn calls_only_grow(evidence: &Evidence, found: &mut Findings) {
 /// I5, second part: who was refused, asked again in time and was refused again must not have been overtaken between.
 ///
 /// A claimant whose slot is kept for her may be let in after a higher number and has lost nothing; so one refusal is
-/// not enough to judge by.
+/// not enough to judge by. And a journal says when an entry was written down, which may be later than it was decided;
+/// so only entries count that were asked for and answered within the stretch.
 pub(super) fn lowest_claimant_first(evidence: &Evidence, found: &mut Findings) {
-    let mut entries: Vec<&Entry> = evidence.entries.iter().filter(|e| !e.returner).collect();
-    entries.sort_by_key(|e| e.entered_at);
+    let entries = with_their_lanes(evidence);
     for (number, from, until) in waiting_stretches(evidence) {
-        let first = entries.partition_point(|e| e.entered_at <= from);
-        for overtaker in entries[first..].iter().take_while(|e| e.entered_at < until).filter(|e| e.number > number) {
-            let (other, at) = (overtaker.number, overtaker.entered_at);
-            found.add(Invariant::Order, format!("number {other} entered at {at} while {number} was waiting at the door and was refused"));
+        let first = entries.partition_point(|(e, _)| e.at <= from);
+        let within = entries[first..].iter().take_while(|(e, _)| e.at < until).filter(|(e, _)| e.asked_at > from);
+        for (overtaker, _) in within.filter(|(e, is_returner)| e.number > number && !is_returner) {
+            let (other, at) = (overtaker.number, overtaker.at);
+            found.add(
+                Invariant::Order,
+                format!("number {other} entered at {at} while {number} waited at the door and was refused at {until}"),
+            );
         }
     }
 }
@@ -93,14 +97,14 @@ pub(super) fn lowest_claimant_first(evidence: &Evidence, found: &mut Findings) {
 pub(super) fn returners_within_their_share(evidence: &Evidence, found: &mut Findings) {
     let mut stretches: Vec<_> = waiting_stretches(evidence).into_iter().map(|(_, from, until)| (from, until)).collect();
     stretches.sort_unstable();
-    let somebody_waited = |at: Timestamp| {
-        let begun = stretches.partition_point(|(from, _)| *from < at);
-        stretches[..begun].iter().any(|(_, until)| *until > at)
+    let somebody_waited = |entry: &AcknowledgedEntry| {
+        let begun = stretches.partition_point(|(from, _)| *from < entry.asked_at);
+        stretches[..begun].iter().any(|(_, until)| *until > entry.at)
     };
     let (mut all, mut returned) = (0.0_f64, 0.0_f64);
-    for entry in in_time_order(&evidence.entries) {
+    for (entry, is_returner) in with_their_lanes(evidence) {
         all += 1.0;
-        if !entry.returner || !somebody_waited(entry.entered_at) {
+        if !is_returner || !somebody_waited(entry) {
             continue;
         }
         returned += 1.0;
@@ -210,6 +214,14 @@ fn in_time_order(entries: &[Entry]) -> Vec<&Entry> {
     let mut sorted: Vec<&Entry> = entries.iter().collect();
     sorted.sort_by_key(|e| e.entered_at);
     sorted
+}
+
+/// Acknowledged entries by the time of their answer, each with whether it was a returner's.
+fn with_their_lanes(evidence: &Evidence) -> Vec<(&AcknowledgedEntry, bool)> {
+    let returners: HashSet<u64> = evidence.entries.iter().filter(|e| e.returner).map(|e| e.number).collect();
+    let mut entries: Vec<_> = evidence.acknowledged_entries.iter().map(|e| (e, returners.contains(&e.number))).collect();
+    entries.sort_by_key(|(e, _)| e.at);
+    entries
 }
 
 fn setting_at(door: &[DoorSetting], at: Timestamp) -> Option<DoorSetting> {

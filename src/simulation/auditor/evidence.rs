@@ -98,10 +98,12 @@ pub struct Called {
     pub now_serving: u64,
 }
 
+/// She asked to be let in at `asked_at` and read at `at` that she was: it was decided in between.
 #[derive(Clone, Debug)]
 pub struct AcknowledgedEntry {
     pub subject: String,
     pub number: u64,
+    pub asked_at: Timestamp,
     pub at: Timestamp,
 }
 

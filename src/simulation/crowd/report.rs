@@ -106,7 +106,9 @@ impl CrowdReport {
             left_at: j.left_at,
         }));
         evidence.acknowledged_entries.extend(
-            self.entries.iter().filter_map(|e| Some(AcknowledgedEntry { subject: subject(e.customer), number: e.number?, at: e.at })),
+            self.entries.iter().filter_map(|e| {
+                Some(AcknowledgedEntry { subject: subject(e.customer), number: e.number?, asked_at: e.asked_at, at: e.at })
+            }),
         );
         evidence.refusals.extend(self.refusals.iter().map(|r| Refusal {
             number: r.number,
