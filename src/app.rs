@@ -1,5 +1,6 @@
 //! The composition root: builds the house from its settings, serves it, drains it. No decisions of any kind.
 
+pub mod audit;
 pub mod demo;
 
 use std::{

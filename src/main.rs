@@ -37,6 +37,8 @@ enum Command {
     /// Tickets.
     #[command(subcommand)]
     Ticket(TicketCommand),
+    /// Judges a sale by its books: no seat twice, no money without tickets, nobody in beyond rate and capacity.
+    Audit(AuditArgs),
     /// A payment gateway that moves no money and misbehaves on demand.
     SandboxGateway(GatewayArgs),
 }
@@ -129,6 +131,16 @@ enum TicketCommand {
 }
 
 #[derive(Args)]
+struct AuditArgs {
+    /// The data directory of a house, running or not.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// The configuration whose sales are judged; the demo's own when not given.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Args)]
 struct GatewayArgs {
     #[arg(long, default_value = "127.0.0.1:8090")]
     listen: SocketAddr,
@@ -190,6 +202,13 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Ticket(TicketCommand::Verify { code, jwks }) => ops::tickets::verify(&code, &jwks),
+        Command::Audit(args) => {
+            let sales = match &args.config {
+                Some(file) => config::load(Some(file), env())?.sales,
+                None => Vec::new(),
+            };
+            app::block_on(app::audit::run(&args.data, sales))
+        }
         Command::SandboxGateway(args) => {
             let secret = config::load(None, env())?.gateway.webhook_secret;
             app::block_on(app::sandbox_gateway(args.listen, args.book, args.webhook_url, secret))

@@ -16,6 +16,7 @@ use crate::{
     edge::http::sales::DemoLogin,
     kernel::{Clock, Currency, LocalText, OsEntropy, SystemClock, Timestamp},
     ops::config::{DatabaseUrl, PerformanceSettings, Queueing, SaleSettings, Secret, Settings, SignIn},
+    platform::keys::write_private,
     shop,
     simulation::crowd::{self, CrowdConfig, Pace},
 };
@@ -44,6 +45,10 @@ const CUSTOMERS: u32 = 10_000;
 /// The crowd's customers are counted from here, so that the first hundred logins are left for people.
 const FIRST_OF_CROWD: u32 = 101;
 const LOGIN: &str = "fan00001@example.com";
+/// The demo's sale, beside its books.
+const DEMO_FILE: &str = "demo.toml";
+/// What the crowd was told: the auditor holds the books to it.
+pub(crate) const CROWD_FILE: &str = "crowd.json";
 const SALE: &str = "hero-lim";
 const SALE_LASTS: Duration = Duration::from_hours(6);
 const HANDOFF_PARTY: &str = "stagedoor-demo";
@@ -90,11 +95,15 @@ pub async fn run(options: DemoOptions, mut settings: Settings) -> anyhow::Result
         None => extras,
         Some(crowd) => Extras {
             on_open: Some(Box::new(move |life| {
+                let told = data.join(CROWD_FILE);
                 let life = life.clone();
                 let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
                 life.clone().spawn(async move {
                     let report = crowd::run(crowd, clock, life).await;
                     println!("crowd:   {}", report.summary());
+                    if let Err(error) = fs::write(&told, serde_json::to_vec(&report).unwrap_or_default()) {
+                        tracing::warn!(%error, "cannot write down what the crowd saw");
+                    }
                 });
             })),
             ..extras
@@ -103,25 +112,27 @@ pub async fn run(options: DemoOptions, mut settings: Settings) -> anyhow::Result
     open(settings, listeners, extras).await
 }
 
+/// The sale of a demo's data directory.
+pub fn kept_sale(data: &Path) -> anyhow::Result<SaleSettings> {
+    let file = data.join(DEMO_FILE);
+    let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let kept: DemoSale = toml::from_str(&text).with_context(|| format!("{} is not a demo's sale", file.display()))?;
+    Ok(kept.sale)
+}
+
 /// The sale in the data directory, or a new one; and which of the two.
 fn sale(data: &Path, options: &DemoOptions, now: Timestamp) -> anyhow::Result<(SaleSettings, bool)> {
-    let file = data.join("demo.toml");
-    match fs::read_to_string(&file) {
-        Ok(text) => {
-            let kept: DemoSale = toml::from_str(&text).with_context(|| format!("{} is not a demo's sale", file.display()))?;
-            if now >= kept.sale.closes_at {
-                bail!("the sale in {} closed at {}; give another --data, or none for a new sale", data.display(), kept.sale.closes_at);
-            }
-            Ok((kept.sale, false))
-        }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            let new = DemoSale { sale: new_sale(options, now)? };
-            crate::platform::keys::write_private(&file, toml::to_string(&new)?.as_bytes())
-                .with_context(|| format!("cannot write {}", file.display()))?;
-            Ok((new.sale, true))
-        }
-        Err(e) => Err(e).with_context(|| format!("cannot read {}", file.display())),
+    let file = data.join(DEMO_FILE);
+    if !file.exists() {
+        let new = DemoSale { sale: new_sale(options, now)? };
+        write_private(&file, toml::to_string(&new)?.as_bytes()).with_context(|| format!("cannot write {}", file.display()))?;
+        return Ok((new.sale, true));
     }
+    let sale = kept_sale(data)?;
+    if now >= sale.closes_at {
+        bail!("the sale in {} closed at {}; give another --data, or none for a new sale", data.display(), sale.closes_at);
+    }
+    Ok((sale, false))
 }
 
 fn new_sale(options: &DemoOptions, now: Timestamp) -> anyhow::Result<SaleSettings> {

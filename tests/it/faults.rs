@@ -5,11 +5,11 @@ use std::time::Duration;
 use http::Method;
 use stagedoor::{
     kernel::Clock,
-    simulation::auditor::{Movement, audit},
+    simulation::auditor::{Movement, audit, books},
 };
 
 use crate::{
-    evidence::{gather, held_after, who_came_in_time},
+    evidence::{gather, held_after},
     fan::Fan,
     sale::{OBSERVER, crowd_of, settle, summary},
     world::{Scene, World},
@@ -68,7 +68,7 @@ async fn after_kill_9_in_the_middle_of_a_crowd_everything_is_still_true() {
 
     let mut evidence = gather(&world, &observer).await;
     report.testify(&mut evidence);
-    who_came_in_time(&mut evidence);
+    books::who_came_in_time(&mut evidence);
     (evidence.settled, evidence.outages) = (true, outages);
     evidence.movement = Some(Movement { since: restarted, until: restarted.plus(Duration::from_secs(10)), waiting: 1 });
     held_after(crowd_gone.plus(Duration::from_secs(u64::from(world.scene.hold_s))), &world, &observer, &mut evidence).await;

@@ -6,13 +6,13 @@ use stagedoor::{
     kernel::Clock,
     platform::lifecycle::Lifecycle,
     simulation::{
-        auditor::audit,
+        auditor::{audit, books::who_came_in_time},
         crowd::{self, CrowdConfig, CrowdReport, Pace},
     },
 };
 
 use crate::{
-    evidence::{gather, held_after, who_came_in_time},
+    evidence::{gather, held_after},
     fan::Fan,
     world::{Scene, World},
 };

@@ -3,6 +3,7 @@
 //! It is simpler than, and independent of, the code it judges: it shares no types with it, and each check is the
 //! invariant's sentence written down a second time. [`audit`] wants [`Evidence`]; whoever runs a sale gathers it.
 
+pub mod books;
 mod door;
 mod evidence;
 mod money;

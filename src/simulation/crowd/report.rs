@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     kernel::{Money, Timestamp},
@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The crowd's side of the story. Times are the clients' clock.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct CrowdReport {
     /// Fans who were to come.
     pub fans: u32,
@@ -40,7 +40,7 @@ pub struct CrowdReport {
 }
 
 /// A place that was acknowledged; another one of the same customer follows only when she left or the number changed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Joined {
     pub customer: u32,
     pub number: Option<u64>,
@@ -49,7 +49,7 @@ pub struct Joined {
 }
 
 /// She asked to be let in at `asked_at` and was at `at`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Entered {
     pub customer: u32,
     pub number: Option<u64>,
@@ -58,7 +58,7 @@ pub struct Entered {
 }
 
 /// She was told that the house is full for a moment.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Refused {
     pub number: u64,
     pub asked_at: Timestamp,
@@ -67,7 +67,7 @@ pub struct Refused {
 }
 
 /// An order as its buyer was last told.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ordered {
     pub customer: u32,
     pub id: String,

@@ -1,0 +1,70 @@
+//! Judges a sale by its books: the auditor of the tests, for operators and promoters.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, bail};
+
+use super::demo;
+use crate::{
+    kernel::{Clock, SystemClock, Timestamp},
+    ops::config::SaleSettings,
+    simulation::{
+        auditor::{
+            DoorSetting, audit,
+            books::{self, who_came_in_time},
+        },
+        crowd::CrowdReport,
+    },
+};
+
+/// Reads the books of `sales` in `data`, or of the demo that is there, and prints what they say; an error when one of
+/// the house's promises was broken. May run beside the house: it only reads.
+pub async fn run(data: &Path, sales: Vec<SaleSettings>) -> anyhow::Result<()> {
+    let sales = if sales.is_empty() { vec![demo::kept_sale(data)?] } else { sales };
+    let mut broken = 0;
+    for sale in &sales {
+        broken += judge(data, sale).await?;
+    }
+    if broken > 0 {
+        bail!("{broken} violations");
+    }
+    Ok(())
+}
+
+async fn judge(data: &Path, sale: &SaleSettings) -> anyhow::Result<usize> {
+    let mut evidence = books::read(data, &sale.id).await.with_context(|| format!("cannot read the books in {}", data.display()))?;
+    evidence.observed_at = SystemClock::new().now();
+    evidence.returner_share = sale.returner_share;
+    let burst = sale.burst.unwrap_or_else(|| sale.rate_per_minute.div_ceil(60).max(1));
+    let (capacity, rate_per_minute) = (sale.capacity, sale.rate_per_minute);
+    evidence.door = vec![DoorSetting { from: Timestamp::default(), capacity, rate_per_minute, burst }];
+    // The engine's own memory is not in the books; whether it agrees is asked of a running house.
+    evidence.engine_booked = evidence.ledger_booked.clone();
+    let crowd = data.join(demo::CROWD_FILE);
+    let witnesses = crowd.exists();
+    if witnesses {
+        let text = fs::read(&crowd).with_context(|| format!("cannot read {}", crowd.display()))?;
+        let report: CrowdReport = serde_json::from_slice(&text).with_context(|| format!("{} is not a crowd's report", crowd.display()))?;
+        report.testify(&mut evidence);
+        who_came_in_time(&mut evidence);
+    }
+    println!(
+        "{}: {} joins, {} entries, {} orders, {} seats booked, {} valid tickets, {} payments; {}",
+        sale.id,
+        evidence.journal_joins.len(),
+        evidence.entries.len(),
+        evidence.orders.len(),
+        evidence.ledger_booked.len(),
+        evidence.tickets.iter().filter(|ticket| ticket.valid).count(),
+        evidence.payments.len(),
+        if witnesses { "held to what the crowd was told" } else { "the books alone" },
+    );
+    let violations = audit(&evidence);
+    for violation in &violations {
+        println!("{violation}");
+    }
+    if violations.is_empty() {
+        println!("{}: nothing found", sale.id);
+    }
+    Ok(violations.len())
+}
