@@ -32,6 +32,9 @@ use super::{
 pub(super) const FRAME_EVERY: Duration = Duration::from_millis(100);
 const FRAMES_KEPT: usize = 4_096;
 const FRAME_BYTES_KEPT: usize = 16 << 20;
+/// Up to so many seats a snapshot is written anew after each change, a few milliseconds' work: whoever has just taken
+/// seats sees them taken. The packed form is cheap at any size.
+const ALWAYS_FRESH_SEATS: usize = 20_000;
 /// Below this a body is sent as it is.
 const GZIP_FROM: usize = 1_024;
 
@@ -165,14 +168,14 @@ impl Availability {
 
     pub(super) fn snapshot_json(&self, section: Option<&str>) -> Option<Encoded> {
         let Some(section) = section else {
-            return Some(self.kept_or(&self.whole, "all", |version, states| {
+            return Some(self.kept_or(&self.whole, "all", self.plan.seat_count(), |version, states| {
                 let mut json = String::with_capacity(self.plan.seat_count() * 24 + 64);
                 write_states(&mut json, &self.plan, version, self.plan.seats().map(|seat| (seat, states.get(seat))));
                 json.into()
             }));
         };
         let section = self.plan.section_index(section)? as usize;
-        Some(self.kept_or(&self.by_section[section], &section.to_string(), |version, states| {
+        Some(self.kept_or(&self.by_section[section], &section.to_string(), self.sections[section].len(), |version, states| {
             let mut json = String::new();
             write_states(&mut json, &self.plan, version, self.sections[section].iter().map(|seat| (*seat, states.get(*seat))));
             json.into()
@@ -180,7 +183,7 @@ impl Availability {
     }
 
     pub(super) fn snapshot_packed(&self) -> Encoded {
-        self.kept_or(&self.packed, "packed", |version, states| {
+        self.kept_or(&self.packed, "packed", 0, |version, states| {
             let mut packed = version.to_le_bytes().to_vec();
             packed.extend(u32::try_from(states.seat_count()).unwrap_or(u32::MAX).to_le_bytes());
             packed.extend(states.to_bytes());
@@ -203,11 +206,12 @@ impl Availability {
         Some(SeatWatch { from: Arc::clone(self), made, next, too_old })
     }
 
-    /// The kept snapshot if no frame came out since, else a new one. Who comes while one is made waits for it.
-    fn kept_or(&self, slot: &Mutex<Option<Encoded>>, form: &str, encode: impl FnOnce(u64, &SeatStates) -> Bytes) -> Encoded {
+    /// The kept snapshot if nothing has changed since, else a new one; of a large plan the kept one serves until the
+    /// next frame. Who comes while one is made waits for it.
+    fn kept_or(&self, slot: &Mutex<Option<Encoded>>, form: &str, seats: usize, encode: impl FnOnce(u64, &SeatStates) -> Bytes) -> Encoded {
         let mut slot = slot.lock();
-        let published = self.frames.lock().published;
-        if let Some(kept) = slot.as_ref().filter(|it| it.version >= published) {
+        let changed_at = if seats <= ALWAYS_FRESH_SEATS { self.replica.lock().version } else { self.frames.lock().published };
+        if let Some(kept) = slot.as_ref().filter(|it| it.version >= changed_at) {
             return kept.clone();
         }
         let (version, states) = {
