@@ -110,8 +110,9 @@ impl Fan {
         let mut card = self.dice.weighted(&CARDS);
         for _ in 0..CARD_TRIES_MAX {
             self.keep_pass().await?;
+            // A crowd that comes again with the same seed has the same keys in mind, but never the same hold.
             let ask = Ask::new("order", Method::POST, "/v1/orders".into())
-                .with("idempotency-key", &self.dice.key())
+                .with("idempotency-key", &format!("{}:{}", hold.id, self.dice.key()))
                 .json(json!({"hold": hold.id, "payment": {"method": "card", "token": card}}))
                 .slow();
             let answer = self.send(ask, &[SESSION, PASS]).await?;
