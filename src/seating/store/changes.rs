@@ -60,7 +60,9 @@ mod tests {
         let (mut changes, start) = (Changes::new(1_000), 1_000);
         let mut step = |seats: &[u32]| {
             changes.next_version();
-            seats.iter().for_each(|seat| changes.write(SeatIx(*seat), SeatState::Held));
+            for seat in seats {
+                changes.write(SeatIx(*seat), SeatState::Held);
+            }
             let mut all = Vec::new();
             (changes.since(start, &mut all), all.len(), changes.version())
         };
@@ -68,7 +70,7 @@ mod tests {
             step(&[1, 2, 3, 4]);
         }
         assert_eq!(step(&[1, 2, 3, 4]), (true, KEPT, start + KEPT as u64 / 4));
-        assert_eq!(step(&[1]).0, false, "part of the first step is overwritten");
+        assert!(!step(&[1]).0, "part of the first step is overwritten");
         let mut some = Vec::new();
         assert!(changes.since(start + 1, &mut some));
         assert_eq!((some.len(), some[0].version), (KEPT - 3, start + 2));

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    ops::{Index as At, IndexMut as AtMut},
+    ops::{Deref, Index as At, IndexMut as AtMut},
     sync::Arc,
 };
 
@@ -19,11 +19,15 @@ pub(super) struct Entry {
     pub(super) id: HoldId,
     pub(super) fan: FanIx,
     pub(super) visit: VisitId,
-    pub(super) seats: Arc<[SeatIx]>,
+    pub(super) seats: Seats,
     pub(super) expires_at: Timestamp,
     pub(super) extensions_left: u8,
     pub(super) state: EntryState,
 }
+
+/// None in a slot that nobody has.
+#[derive(Clone, Default)]
+pub(super) struct Seats(Option<Arc<[SeatIx]>>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EntryState {
@@ -36,7 +40,7 @@ pub(super) enum EntryState {
 /// slab are all that its coming and going touch. Deadlines that do not fit there (a payment came to nothing, the clock was
 /// set back) stand in a tree apart.
 pub(super) struct Holds {
-    slots: Vec<Option<Slot>>,
+    slots: Vec<Slot>,
     vacant: Vec<HoldIx>,
     index: Index,
     first: HoldIx,
@@ -71,24 +75,29 @@ impl Holds {
 
     /// A hold whose id is not known. One in `Held` will run out.
     #[inline]
-    pub(super) fn insert(&mut self, entry: Entry) -> HoldIx {
-        let (tag, runs) = (tag(entry.id), entry.state == EntryState::Held);
+    pub(super) fn insert(&mut self, new: Entry) -> HoldIx {
         let ix = self.vacant.pop().unwrap_or_else(|| self.another_slot());
-        self.slots[ix as usize] = Some(Slot { entry, before: NONE, after: NONE, runs_out: RunsOut::Never });
-        self.index.insert(tag, ix);
-        if runs {
+        let Entry { id, fan, visit, seats, expires_at, extensions_left, state } = new;
+        // Each part by itself: put together first, they would be copied before they have arrived in memory, three times.
+        let entry = &mut self.slots[ix as usize].entry;
+        (entry.id, entry.fan, entry.visit, entry.seats) = (id, fan, visit, seats);
+        (entry.expires_at, entry.extensions_left, entry.state) = (expires_at, extensions_left, state);
+        self.index.insert(tag(id), ix);
+        if state == EntryState::Held {
             self.line_up(ix);
         }
         ix
     }
 
+    /// Its seats are given out, so that the caller says where their memory is given back.
     #[inline]
-    pub(super) fn remove(&mut self, ix: HoldIx) -> Entry {
+    pub(super) fn remove(&mut self, ix: HoldIx) -> Seats {
         self.step_out(ix);
-        let Slot { entry, .. } = self.slots[ix as usize].take().expect("what is found is there");
-        self.index.remove(tag(entry.id), ix);
+        let entry = &mut self.slots[ix as usize].entry;
+        let (id, seats) = (entry.id, std::mem::take(&mut entry.seats));
+        self.index.remove(tag(id), ix);
         self.vacant.push(ix);
-        entry
+        seats
     }
 
     /// One in `Held` will run out then.
@@ -110,12 +119,16 @@ impl Holds {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (HoldIx, &Entry)> {
-        (0..).zip(&self.slots).filter_map(|(ix, slot)| Some((ix, &slot.as_ref()?.entry)))
+        (0..).zip(&self.slots).map(|(ix, slot)| (ix, &slot.entry)).filter(|(_, it)| it.seats.0.is_some())
     }
 
     #[cold]
     fn another_slot(&mut self) -> HoldIx {
-        self.slots.push(None);
+        let nobody = uuid::Uuid::nil();
+        let (id, visit) = (HoldId::from_uuid(nobody), VisitId::from_uuid(nobody));
+        let (seats, expires_at, state) = (Seats::default(), Timestamp::default(), EntryState::Booked);
+        let entry = Entry { id, fan: 0, visit, seats, expires_at, extensions_left: 0, state };
+        self.slots.push(Slot { entry, before: NONE, after: NONE, runs_out: RunsOut::Never });
         HoldIx::try_from(self.slots.len() - 1).expect("no more holds than seats")
     }
 
@@ -142,9 +155,9 @@ impl Holds {
             RunsOut::Never => {}
             RunsOut::InLine => {
                 if before == NONE {
-                    self.first = after
+                    self.first = after;
                 } else {
-                    self.slot(before).after = after
+                    self.slot(before).after = after;
                 }
                 if after == NONE { self.last = before } else { self.slot(after).before = before }
             }
@@ -153,7 +166,26 @@ impl Holds {
     }
 
     fn slot(&mut self, ix: HoldIx) -> &mut Slot {
-        self.slots[ix as usize].as_mut().expect("what is found or lined up is there")
+        &mut self.slots[ix as usize]
+    }
+}
+
+impl Seats {
+    pub(super) fn new(seats: &Arc<[SeatIx]>) -> Self {
+        Self(Some(Arc::clone(seats)))
+    }
+
+    pub(super) fn shared(&self) -> Arc<[SeatIx]> {
+        self.0.clone().unwrap_or_default()
+    }
+}
+
+impl Deref for Seats {
+    type Target = [SeatIx];
+
+    #[inline]
+    fn deref(&self) -> &[SeatIx] {
+        self.0.as_deref().unwrap_or_default()
     }
 }
 
@@ -162,14 +194,14 @@ impl At<HoldIx> for Holds {
 
     #[inline]
     fn index(&self, ix: HoldIx) -> &Entry {
-        &self.slots[ix as usize].as_ref().expect("what is found or lined up is there").entry
+        &self.slots[ix as usize].entry
     }
 }
 
 impl AtMut<HoldIx> for Holds {
     #[inline]
     fn index_mut(&mut self, ix: HoldIx) -> &mut Entry {
-        &mut self.slot(ix).entry
+        &mut self.slots[ix as usize].entry
     }
 }
 

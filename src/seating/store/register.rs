@@ -12,7 +12,7 @@ use super::{
     BookReply, ChangeReply, ExtendReply, HoldRecord, HoldReply, HoldRequest, Operation, SeatChange, Terms,
     changes::Changes,
     fans::{Fans, count},
-    holds::{Entry, EntryState, HoldIx, Holds},
+    holds::{Entry, EntryState, HoldIx, Holds, Seats},
     operations::Operations,
 };
 
@@ -59,13 +59,15 @@ impl Register {
             return HoldReply::LimitReached;
         }
         if !request.seats.iter().all(|seat| self.states.is_free(*seat)) {
-            return HoldReply::Taken(request.seats.iter().copied().filter(|seat| !self.states.is_free(*seat)).collect());
+            let mut taken = Vec::with_capacity(request.seats.len());
+            taken.extend(request.seats.iter().copied().filter(|seat| !self.states.is_free(*seat)));
+            return HoldReply::Taken(taken);
         }
         let fan = known.unwrap_or_else(|| self.fans.add(who.subject, who.hash));
         self.fans.has_more(fan, request.seats.len());
         self.mark(&request.seats, SeatState::Held);
         let (expires_at, extensions_left) = (now.plus(self.terms.hold), self.terms.extensions_max);
-        let (seats, state) = (Arc::clone(&request.seats), EntryState::Held);
+        let (seats, state) = (Seats::new(&request.seats), EntryState::Held);
         let ix = self.holds.insert(Entry { id: request.id, fan, visit: request.visit, seats, expires_at, extensions_left, state });
         if let Some(operation) = &request.operation {
             self.operations.remember(operation, self.record(&self.holds[ix]), now);
@@ -92,7 +94,7 @@ impl Register {
             return ChangeReply::Gone;
         };
         let entry = &self.holds[ix];
-        let (fan, before) = (entry.fan, Arc::clone(&entry.seats));
+        let (fan, before) = (entry.fan, entry.seats.clone());
         let taken: Vec<SeatIx> = seats.iter().copied().filter(|it| !self.states.is_free(*it) && !before.contains(it)).collect();
         if !taken.is_empty() {
             return ChangeReply::Taken(taken);
@@ -103,7 +105,7 @@ impl Register {
         }
         self.fans.has_more(fan, seats.len());
         self.fans.has_less(fan, before.len());
-        self.holds[ix].seats = Arc::clone(seats);
+        self.holds[ix].seats = Seats::new(seats);
         let given: Vec<SeatIx> = before.iter().copied().filter(|it| !seats.contains(it)).collect();
         let gained: Vec<SeatIx> = seats.iter().copied().filter(|it| !before.contains(it)).collect();
         self.mark_together(&[(&given, SeatState::Free), (&gained, SeatState::Held)]);
@@ -122,8 +124,8 @@ impl Register {
         ExtendReply::Extended(self.record(&self.holds[ix]))
     }
 
-    /// The entry is given out, so that its memory is given back after the lock.
-    pub(super) fn release(&mut self, id: HoldId, who: &Subject, now: Timestamp) -> Option<Entry> {
+    /// The seats are given out, so that its memory is given back after the lock.
+    pub(super) fn release(&mut self, id: HoldId, who: &Subject, now: Timestamp) -> Option<Seats> {
         let ix = self.live_hold_of(id, who, now).filter(|it| self.holds[*it].state == EntryState::Held)?;
         Some(self.end(ix))
     }
@@ -142,15 +144,19 @@ impl Register {
     }
 
     pub(super) fn book(&mut self, id: HoldId, who: Named, seats: &[SeatIx]) -> BookReply {
-        let own: Arc<[SeatIx]> = self.holds.find(id).map_or_else(|| Arc::from([]), |it| Arc::clone(&self.holds[it].seats));
+        let own = self.holds.find(id).map_or_else(Seats::default, |it| self.holds[it].seats.clone());
         let foreign: Vec<SeatIx> = seats.iter().copied().filter(|it| !own.contains(it)).collect();
         let taken: Vec<SeatIx> = foreign.iter().copied().filter(|it| self.states.get(*it) == SeatState::Booked).collect();
         if !taken.is_empty() {
             return BookReply::Taken(taken);
         }
         self.end_holds_of(&foreign);
-        let before = self.holds.find(id).map(|it| self.holds.remove(it));
-        let booked_before = before.as_ref().is_some_and(|it| it.state == EntryState::Booked);
+        let before = self.holds.find(id).map(|ix| {
+            let Entry { fan, visit, state, .. } = self.holds[ix];
+            self.holds.remove(ix);
+            (fan, visit, state)
+        });
+        let booked_before = before.is_some_and(|it| it.2 == EntryState::Booked);
         // Seats of an earlier booking through the same hold stay; what was only held besides does not.
         let kept = own.iter().copied().filter(|it| booked_before && !seats.contains(it));
         let booked: Arc<[SeatIx]> = seats.iter().copied().chain(kept).collect();
@@ -158,13 +164,13 @@ impl Register {
         let newly: Vec<SeatIx> = booked.iter().copied().filter(|it| self.states.get(*it) != SeatState::Booked).collect();
         let fan = self.fans.find_or_add(who.subject, who.hash);
         self.fans.has_more(fan, booked.len());
-        if let Some(before) = &before {
-            self.fans.has_less(before.fan, before.seats.len());
+        if let Some((fan, ..)) = before {
+            self.fans.has_less(fan, own.len());
         }
         self.mark_together(&[(&left, SeatState::Free), (&newly, SeatState::Booked)]);
-        let visit = before.map_or(VisitId::from_uuid(uuid::Uuid::nil()), |it| it.visit);
+        let visit = before.map_or(VisitId::from_uuid(uuid::Uuid::nil()), |it| it.1);
         let (expires_at, state) = (Timestamp::default(), EntryState::Booked);
-        self.holds.insert(Entry { id, fan, visit, seats: booked, expires_at, extensions_left: 0, state });
+        self.holds.insert(Entry { id, fan, visit, seats: Seats::new(&booked), expires_at, extensions_left: 0, state });
         BookReply::Booked
     }
 
@@ -176,7 +182,7 @@ impl Register {
             self.end(ix);
             return;
         }
-        entry.seats = entry.seats.iter().copied().filter(|it| !seats.contains(it)).collect();
+        entry.seats = Seats::new(&entry.seats.iter().copied().filter(|it| !seats.contains(it)).collect());
         self.fans.has_less(entry.fan, freed.len());
         self.mark(&freed, SeatState::Free);
     }
@@ -193,7 +199,7 @@ impl Register {
             let fan = self.fans.find_or_add(&claim.subject, hash);
             self.fans.has_more(fan, claim.seats.len());
             self.mark(&claim.seats, shown);
-            let (id, seats) = (claim.hold, claim.seats.as_slice().into());
+            let (id, seats) = (claim.hold, Seats::new(&claim.seats.as_slice().into()));
             self.holds.insert(Entry { id, fan, visit: claim.visit, seats, expires_at: claim.until, extensions_left: 0, state });
         }
         taken
@@ -237,11 +243,12 @@ impl Register {
     }
 
     /// Ends a hold or a booking: its seats are free.
-    fn end(&mut self, ix: HoldIx) -> Entry {
-        let entry = self.holds.remove(ix);
-        self.fans.has_less(entry.fan, entry.seats.len());
-        self.mark(&entry.seats, SeatState::Free);
-        entry
+    fn end(&mut self, ix: HoldIx) -> Seats {
+        let fan = self.holds[ix].fan;
+        let seats = self.holds.remove(ix);
+        self.fans.has_less(fan, seats.len());
+        self.mark(&seats, SeatState::Free);
+        seats
     }
 
     /// Rare (an engine that lost holds the ledger knew), so it may look at every hold.
@@ -277,7 +284,7 @@ impl Register {
     fn record(&self, entry: &Entry) -> HoldRecord {
         let Entry { id, fan, visit, expires_at, extensions_left, .. } = *entry;
         let state = if entry.state == EntryState::Held { HoldState::Held } else { HoldState::Paying };
-        let (subject, seats) = (self.fans.subject(fan).clone(), Arc::clone(&entry.seats));
+        let (subject, seats) = (self.fans.subject(fan).clone(), entry.seats.shared());
         HoldRecord { id, subject, visit, seats, expires_at, extensions_left, state }
     }
 }
