@@ -210,3 +210,51 @@ impl AtMut<HoldIx> for Holds {
 fn tag(id: HoldId) -> u32 {
     id.as_uuid().as_u128() as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entry(n: u32, expires_at: Timestamp, state: EntryState) -> Entry {
+        let (id, visit) = (HoldId::from_uuid(uuid::Uuid::from_u128(n.into())), VisitId::from_uuid(uuid::Uuid::nil()));
+        Entry { id, fan: n, visit, seats: Seats::new(&[SeatIx(n)].into()), expires_at, extensions_left: 0, state }
+    }
+
+    proptest! {
+        /// Deadlines in any order, as if the clock were set at will.
+        #[test]
+        fn what_runs_out_is_found_and_nothing_else(steps in prop::collection::vec((0..20_u32, 0..60_i64, 0..4_u8, 0..60_i64), 1..200)) {
+            let (mut holds, mut expected) = (Holds::with_room_for(1), BTreeMap::new());
+            for (n, deadline, verb, now) in steps {
+                let at = Timestamp::from_millis(deadline);
+                let known = holds.find(entry(n, at, EntryState::Held).id);
+                prop_assert_eq!(known.is_some(), expected.contains_key(&n));
+                let state = if verb == 1 { EntryState::Paying } else { EntryState::Held };
+                match known {
+                    None => _ = holds.insert(entry(n, at, state)),
+                    Some(ix) if verb == 0 => prop_assert_eq!(&*holds.remove(ix), &[SeatIx(n)]),
+                    Some(ix) => holds.change(ix, state, at),
+                }
+                if known.is_some() && verb == 0 {
+                    expected.remove(&n);
+                } else {
+                    expected.insert(n, (at, state));
+                }
+                let now = Timestamp::from_millis(now);
+                let over = |it: &(Timestamp, EntryState)| it.1 == EntryState::Held && it.0 <= now;
+                while let Some(ix) = holds.run_out(now) {
+                    let n = holds[ix].fan;
+                    prop_assert!(expected.remove(&n).is_some_and(|it| over(&it)));
+                    holds.remove(ix);
+                }
+                prop_assert!(!expected.values().any(over), "all that had run out was found");
+                let left: Vec<u32> = holds.iter().map(|(_, it)| it.fan).collect();
+                prop_assert_eq!(left.len(), expected.len());
+            }
+        }
+    }
+}
