@@ -1,8 +1,13 @@
 //! Where seats change hands. Each verb is one atomic step of the engine behind the contract.
 
+mod changes;
+mod fans;
+mod holds;
+mod index;
 mod memory;
 #[cfg(test)]
 mod model;
+mod operations;
 mod register;
 #[cfg(test)]
 mod suite;
