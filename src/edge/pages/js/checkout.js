@@ -1,4 +1,5 @@
 import { call, key, pause, backoff } from "./net.js";
+import { is_page } from "./bank.js";
 import { t, put, note, sorry, money } from "./words.js";
 
 const $ = (selector) => document.querySelector(selector);
@@ -108,8 +109,7 @@ function settle(answer, button) {
 }
 
 function go_on({ id, action }) {
-  const away = action?.redirect_url ?? action?.url;
-  location.assign(away?.startsWith("https://") ? away : `/orders/${id}`);
+  location.assign(is_page(action?.url) ? action.url : `/orders/${id}`);
 }
 
 $("#pay_button").addEventListener("click", pay);

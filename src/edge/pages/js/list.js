@@ -1,8 +1,8 @@
 // The same seats as words and buttons: for screen readers, and for everybody who likes a list better than a map.
 import { t, put, count, money } from "./words.js";
-import { label } from "./plan.js";
+import { label, kinds_of } from "./plan.js";
 
-export function seat_list(box, { on_pick, is_mine, price_of, state_in_words }) {
+export function seat_list(box, { on_pick, is_mine, price_of, words_of, state_in_words }) {
   let plan;
   let buttons = new Map();
 
@@ -39,7 +39,9 @@ export function seat_list(box, { on_pick, is_mine, price_of, state_in_words }) {
     for (let i = row.first; i < row.last; i++) {
       const button = document.createElement("button");
       const state = document.createElement("small");
-      button.append(plan.number[i], state);
+      const kinds = kinds_of(plan, i);
+      const kind = kinds.length ? [Object.assign(document.createElement("small"), { className: "kind", textContent: kinds.map((key) => t(key)).join(", ") })] : [];
+      button.append(plan.number[i], ...kind, state);
       button.onclick = () => on_pick(i);
       buttons.set(i, button);
       line.append(button);
@@ -52,7 +54,7 @@ export function seat_list(box, { on_pick, is_mine, price_of, state_in_words }) {
     const mine = is_mine(i);
     button.disabled = plan.state[i] !== 0 && !mine;
     button.ariaPressed = String(mine);
-    button.ariaLabel = `${t("seats.seat", label(plan, i))}, ${state_in_words(i)}`;
+    button.ariaLabel = `${words_of(i)}, ${state_in_words(i)}`;
     put(button.lastChild, mine ? `✓ ${t("seats.state.mine")}` : t(plan.state[i] ? "seats.state.taken" : "seats.state.free"));
   }
 

@@ -3,6 +3,10 @@
 const SEATS_FROM = 5; // pixels between neighbours from which single seats are drawn
 const TAP_FROM = 27; // below it a tap comes nearer instead of choosing: a thumb is wide
 const TAP_AT = 38;
+const NAME_LEAST = 11; // pixels of a section's name
+const NAME_MOST = 20;
+const NAME_FONT = (size) => `800 ${size}px system-ui,sans-serif`;
+const [ACCESSIBLE, COMPANION, RESTRICTED_VIEW] = [1, 2, 4];
 
 export function seat_map(canvas, { on_pick, on_look, is_mine, name_of_section, is_dimmed }) {
   const pen = canvas.getContext("2d");
@@ -108,6 +112,7 @@ export function seat_map(canvas, { on_pick, on_look, is_mine, name_of_section, i
       if (near) draw_seats(section);
     }
     if (!near) draw_names();
+    else if (plan.pitch * scale < TAP_FROM / 2) for (const section of plan.sections) draw_name_below(section);
     if (cursor >= 0) {
       pen.lineWidth = 4;
       pen.strokeStyle = "#fff";
@@ -131,23 +136,43 @@ export function seat_map(canvas, { on_pick, on_look, is_mine, name_of_section, i
   /** Names that would lie upon each other are left out; coming nearer brings them back. */
   function draw_names() {
     const drawn = [];
+    const lying_free = (a) => drawn.every((b) => a[1] < b[0] || a[0] > b[1] || a[3] < b[2] || a[2] > b[3]);
+    // One way for all of them: the usual size, and the number of seats left only where every section has room for it.
+    const sizes = [1, 2].map((lines) => plan.sections.map((section) => fitting(section, lines) * scale).sort((a, b) => a - b));
+    const lines = sizes[1][0] >= NAME_LEAST + 1 ? 2 : 1;
+    const usual = Math.min(NAME_MOST, sizes[lines - 1][plan.sections.length >> 1]);
     for (const section of plan.sections) {
-      const box = draw_name(section, (a) => drawn.every((b) => a[1] < b[0] || a[0] > b[1] || a[3] < b[2] || a[2] > b[3]));
+      const box = draw_name(section, lines, Math.min(usual, fitting(section, lines) * scale), lying_free);
       if (box) drawn.push(box);
     }
   }
 
-  function draw_name(section, has_room) {
-    const [x0, x1, y0, y1] = section.box;
-    const room = Math.min((x1 - x0) * scale, (y1 - y0) * scale * 2.2);
+  /** The largest letters, in plan units, with which a section's name keeps within its border. */
+  function fitting(section, lines) {
+    if (section.fits[lines]) return section.fits[lines];
+    pen.font = NAME_FONT(100);
+    const [name, rest] = name_of_section(section);
+    const broad = Math.max(pen.measureText(name).width, lines > 1 ? pen.measureText(rest).width * 0.8 : 0) / 200;
+    const tall = lines > 1 ? 1.05 : 0.45;
+    const inside = (size) => [-1, 1].every((h) => [-1, 1].every((v) => within(section.hull, section.x + h * broad * size, section.y + v * tall * size)));
+    let [low, most] = [0, section.box[3] - section.box[2] + plan.pitch];
+    for (let n = 0; n < 12; n++) {
+      const middle = (low + most) / 2;
+      if (inside(middle)) low = middle;
+      else most = middle;
+    }
+    return (section.fits[lines] = low + plan.pitch * 0.5);
+  }
+
+  function draw_name(section, lines, room, has_room) {
     const x = (section.x - left) * scale;
     const y = (section.y - top) * scale;
-    if (room < 27) return;
-    const size = Math.min(22, Math.max(11, room / 3));
-    const two = room > 62;
+    if (room < NAME_LEAST * 0.6) return;
+    const size = Math.max(NAME_LEAST, room);
+    const two = lines > 1;
     pen.textAlign = "center";
     pen.textBaseline = "middle";
-    pen.font = `800 ${size}px system-ui,sans-serif`;
+    pen.font = NAME_FONT(size);
     const [name, rest] = name_of_section(section);
     const half = pen.measureText(name).width / 2 + 1;
     const box = [x - half, x + half, y - size * (two ? 1.1 : 0.5), y + size * (two ? 1.1 : 0.5)];
@@ -158,6 +183,14 @@ export function seat_map(canvas, { on_pick, on_look, is_mine, name_of_section, i
       text(rest, x, y + size * 0.6);
     }
     return box;
+  }
+
+  /** Between overview and single seats a name stands under its section's middle, where it hides no seat. */
+  function draw_name_below(section) {
+    pen.textAlign = "center";
+    pen.textBaseline = "middle";
+    pen.font = NAME_FONT(15);
+    text(name_of_section(section).join(" · "), ((section.box[0] + section.box[1]) / 2 - left) * scale, (section.box[3] + plan.pitch - top) * scale + 10);
   }
 
   function text(words, x, y) {
@@ -230,8 +263,26 @@ export function seat_map(canvas, { on_pick, on_look, is_mine, name_of_section, i
       } else if (p > 20) {
         pen.fillStyle = "#12071f";
         pen.font = `800 ${Math.min(20, r * 0.95)}px system-ui,sans-serif`;
-        pen.fillText(plan.number[i], x, y + 1);
+        pen.fillText(plan.kinds[i] & ACCESSIBLE ? "♿\uFE0E" : plan.number[i], x, y + 1);
       }
+      if (!is_mine(i)) draw_kind(plan.kinds[i], x, y, r);
+    }
+  }
+
+  /** As the legend under the map has them: a ring for wheelchairs, a broken ring beside them, a cut corner for a poor view. */
+  function draw_kind(kinds, x, y, r) {
+    pen.strokeStyle = "#fff";
+    pen.lineWidth = Math.max(1.5, r / 7);
+    if (kinds & (ACCESSIBLE | COMPANION)) {
+      pen.setLineDash(kinds & ACCESSIBLE ? [] : [r / 2, r / 3]);
+      pen.strokeRect(x - r, y - r, 2 * r, 2 * r);
+      pen.setLineDash([]);
+    }
+    if (kinds & RESTRICTED_VIEW) {
+      pen.fillStyle = "#12071f";
+      pen.beginPath();
+      for (const [dx, dy] of [[0.1, -1], [1, -1], [1, -0.1]]) pen.lineTo(x + dx * r, y + dy * r);
+      pen.fill();
     }
   }
 
@@ -259,17 +310,18 @@ export function seat_map(canvas, { on_pick, on_look, is_mine, name_of_section, i
     pen.restore();
   }
 
+  function within(hull, x, y) {
+    let odd = false;
+    hull.forEach(([ax, ay], i) => {
+      const [bx, by] = hull[(i || hull.length) - 1];
+      if (ay > y !== by > y && x < ((bx - ax) * (y - ay)) / (by - ay) + ax) odd = !odd;
+    });
+    return odd;
+  }
+
   function section_at(px, py) {
     const [x, y] = [left + px / scale, top + py / scale];
-    const inside = ({ hull }) => {
-      let odd = false;
-      hull.forEach(([ax, ay], i) => {
-        const [bx, by] = hull[(i || hull.length) - 1];
-        if (ay > y !== by > y && x < ((bx - ax) * (y - ay)) / (by - ay) + ax) odd = !odd;
-      });
-      return odd;
-    };
-    return plan.sections.find(inside) ?? plan.sections.find(({ box }) => x > box[0] - plan.pitch && x < box[1] + plan.pitch && y > box[2] - plan.pitch && y < box[3] + plan.pitch);
+    return plan.sections.find(({ hull }) => within(hull, x, y)) ?? plan.sections.find(({ box }) => x > box[0] - plan.pitch && x < box[1] + plan.pitch && y > box[2] - plan.pitch && y < box[3] + plan.pitch);
   }
 
   function seat_at(px, py, reach = 26) {

@@ -1,4 +1,5 @@
 import { call, jitter, backoff, key, on_wake } from "./net.js";
+import { is_page } from "./bank.js";
 import { t, has, put, note, sorry, money, day, hour } from "./words.js";
 
 const id = location.pathname.split("/")[2];
@@ -10,11 +11,18 @@ let order;
 let facts;
 let tickets = null;
 let failures = 0;
+let just_back = true; // from her bank, perhaps: the gateway is asked at once instead of at the house's next round
 let timer;
 
 async function look() {
   clearTimeout(timer);
-  const [answer, history] = await Promise.all([call("GET", base), call("GET", `${base}/history`)]);
+  let answer = await call("GET", base);
+  if (just_back && answer.data?.state === "awaiting_payment") {
+    await call("POST", `${base}/confirm`, {});
+    answer = await call("GET", base);
+  }
+  if (answer.ok) just_back = false;
+  const history = await call("GET", `${base}/history`);
   if (answer.status === 404 || answer.status === 401) {
     put($("#state"), t("order.not_found"));
     return put($("#text"), t("order.not_found_text"));
@@ -47,7 +55,13 @@ function render() {
   $("#print").hidden = !paid || !tickets?.length;
   const again = ["declined", "expired", "cancelled", "refunded"].includes(order.state);
   $("#more").hidden = !again;
-  $("#more").href = `/sales/${order.sale}`;
+  // After a refused payment the seats are hers for a while yet, and the basket still knows them.
+  const to_seats = order.state === "declined";
+  $("#more").href = to_seats ? `/sales/${order.sale}/seats` : `/sales/${order.sale}`;
+  put($("#more"), t(to_seats ? "order.to_seats" : "order.more"));
+  $("#more").classList.toggle("go", to_seats);
+  $("#to_bank").hidden = order.state !== "awaiting_payment" || !is_page(order.action?.url);
+  if (!$("#to_bank").hidden) $("#to_bank").href = order.action.url;
   const box = $("#tickets");
   box.hidden = !paid || !tickets?.length;
   if (!box.hidden && box.childElementCount !== tickets.length) box.replaceChildren(...tickets.map(ticket_card));
@@ -100,5 +114,8 @@ async function cancel() {
 $("#cancel").addEventListener("click", () => $("#sure").showModal());
 $("#print").addEventListener("click", () => print());
 $("#sure").addEventListener("close", (event) => event.target.returnValue === "cancel" && cancel());
-on_wake(look);
+on_wake(() => {
+  just_back = true;
+  look();
+});
 look();

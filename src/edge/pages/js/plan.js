@@ -1,5 +1,8 @@
 // The venue as flat arrays. A seat is an index in the plan's own order: zones, their rows, their seats.
 
+// Bit by bit in `plan.kinds`; the last part is the attribute's name in the plan.
+const KINDS = ["seats.kind.accessible", "seats.kind.companion", "seats.kind.restricted_view"];
+const kind_bit = (name) => (1 << (KINDS.indexOf(`seats.kind.${name}`) + 1)) >> 1;
 const number_of = (value, fallback = 0) => (Number.isFinite(value) ? value : fallback);
 
 export function read_plan(json) {
@@ -14,6 +17,7 @@ export function read_plan(json) {
     section_of: new Uint16Array(total),
     row_of: new Uint32Array(total),
     state: new Uint8Array(total),
+    kinds: new Uint8Array(total),
     guid: new Array(total),
     number: new Array(total),
     index: new Map(),
@@ -40,6 +44,7 @@ export function read_plan(json) {
         plan.row_of[i] = plan.rows.length;
         plan.guid[i] = seat.seat_guid;
         plan.number[i] = String(seat.seat_number ?? "");
+        for (const name of seat.attributes ?? []) plan.kinds[i] |= kind_bit(name);
         plan.index.set(seat.seat_guid, i);
         i += 1;
       }
@@ -64,6 +69,9 @@ export function recount(plan) {
   }
 }
 
+/** What is special about a seat, as keys of texts. */
+export const kinds_of = (plan, i) => (plan.kinds[i] ? KINDS.filter((_, bit) => plan.kinds[i] & (1 << bit)) : []);
+
 export function label(plan, i) {
   const row = plan.rows[plan.row_of[i]];
   return { section: plan.sections[plan.section_of[i]].name, row: row.name, number: plan.number[i], zone: plan.categories[plan.category[i]].name };
@@ -78,6 +86,7 @@ function measure(plan, section) {
   }
   section.category = [...zones].sort((a, b) => b[1] - a[1])[0][0];
   section.hull = hull(points);
+  section.fits = [];
   const xs = points.map(([x]) => x);
   const ys = points.map(([, y]) => y);
   section.box = [xs, ys].flatMap((list) => [list.reduce((a, b) => Math.min(a, b)), list.reduce((a, b) => Math.max(a, b))]);

@@ -1,5 +1,5 @@
 import { call, key, now, pause, jitter, on_wake } from "./net.js";
-import { read_plan, label } from "./plan.js";
+import { read_plan, label, kinds_of } from "./plan.js";
 import { seat_map } from "./map.js";
 import { seat_list } from "./list.js";
 import { follow } from "./availability.js";
@@ -20,6 +20,7 @@ let chosen = new Set(); // what she sees as hers: the hold's seats, or what was 
 let wanted = null; // the newest wish while an earlier one is on its way
 let busy = false;
 let quantity = 2;
+let wheelchairs = 0; // how many of them are to have room for one
 let unfollow = () => {};
 let only_zone = null;
 
@@ -27,7 +28,7 @@ const limit = () => facts?.limits?.seats_per_fan ?? 4;
 const place = () => `${base}/performances/${performance_id}`;
 const performance_facts = () => facts.performances.find((one) => one.id === performance_id);
 const price_of = (zone) => (performance_facts()?.price_zones ?? facts.price_zones)?.find((one) => one.zone === zone)?.price ?? null;
-const words_of = (i) => t("seats.seat", label(plan, i));
+const words_of = (i) => [t("seats.seat", label(plan, i)), ...kinds_of(plan, i).map((key) => t(key))].join(", ");
 
 const view = seat_map($("#map"), {
   on_pick: pick,
@@ -36,7 +37,7 @@ const view = seat_map($("#map"), {
   is_dimmed: (category) => only_zone !== null && category !== only_zone,
   name_of_section: (section) => [section.name, section.free ? t("seats.left_short", { n: count(section.free) }) : t("seats.none_short")],
 });
-const list = seat_list($("#list_view"), { on_pick: pick, is_mine: (i) => chosen.has(i), price_of, state_in_words });
+const list = seat_list($("#list_view"), { on_pick: pick, is_mine: (i) => chosen.has(i), price_of, words_of, state_in_words });
 
 function state_in_words(i) {
   if (chosen.has(i)) return t("seats.state.mine");
@@ -124,7 +125,7 @@ async function best(zone) {
   const before = hold;
   const too_many = before && before.seats.length + quantity > limit();
   if (too_many) await call("DELETE", `/v1/holds/${before.id}`);
-  const answer = await persist("POST", `${place()}/holds`, { best_available: { quantity, zone, section: null, accessible: 0 } });
+  const answer = await persist("POST", `${place()}/holds`, { best_available: { quantity, zone, section: null, accessible: wheelchairs } });
   busy = false;
   if (answer.ok && before && !too_many) await call("DELETE", `/v1/holds/${before.id}`);
   if (!answer.ok && too_many) hold = null;
@@ -161,6 +162,7 @@ function render() {
   list.refresh([...chosen]);
   render_zones();
   put($("#quantity"), t("seats.quantity", { n: quantity }));
+  put($("#wheelchairs"), t("seats.wheelchairs", { n: wheelchairs }));
   $("#basket").hidden = !chosen.size;
   $("#chosen").replaceChildren(
     ...[...chosen].map((i) => {
@@ -184,7 +186,12 @@ function sum() {
 
 function render_zones() {
   const free = plan.categories.map(() => 0);
-  for (let i = 0; i < plan.total; i++) if (!plan.state[i]) free[plan.category[i]] += 1;
+  const for_wheelchairs = plan.categories.map(() => 0);
+  for (let i = 0; i < plan.total; i++) {
+    if (plan.state[i]) continue;
+    free[plan.category[i]] += 1;
+    for_wheelchairs[plan.category[i]] += plan.kinds[i] & 1;
+  }
   const box = $("#zones");
   if (box.children.length !== plan.categories.length)
     box.replaceChildren(
@@ -203,7 +210,9 @@ function render_zones() {
       }),
     );
   [...box.children].forEach((item, i) => {
-    item.firstChild.disabled = free[i] < quantity;
+    const possible = free[i] >= quantity && for_wheelchairs[i] >= wheelchairs;
+    item.firstChild.disabled = !possible;
+    if (wheelchairs) return put(item.querySelector(".left"), possible ? t("seats.best_wheelchair", { n: quantity, left: count(for_wheelchairs[i]) }) : t("seats.no_wheelchair"));
     put(item.querySelector(".left"), free[i] ? t("seats.best", { n: quantity, left: count(free[i]) }) : t("seats.zone_gone"));
   });
 }
@@ -228,6 +237,7 @@ async function open_performance(id) {
   if (!answer.ok) return note("message", sorry(answer));
   plan = read_plan(answer.data);
   chosen = new Set();
+  for (const entry of document.querySelectorAll("#key [data-bit]")) entry.hidden = !plan.kinds.some((kinds) => kinds & entry.dataset.bit);
   view.load(plan);
   await remembered_hold();
   unfollow = follow(`${place()}/seats`, plan, { on_change: changed, on_refused: lost });
@@ -292,7 +302,9 @@ const actions = {
   nearer: () => view.zoom(1.6),
   farther: () => view.zoom(1 / 1.6),
   whole: () => view.whole(),
-  fewer: () => ((quantity = Math.max(1, quantity - 1)), render()),
+  fewer: () => ((quantity = Math.max(1, quantity - 1)), (wheelchairs = Math.min(wheelchairs, quantity)), render()),
+  fewer_wheelchairs: () => ((wheelchairs = Math.max(0, wheelchairs - 1)), render()),
+  more_wheelchairs: () => ((wheelchairs = Math.min(limit(), wheelchairs + 1)), (quantity = Math.max(quantity, wheelchairs)), render()),
   more: () => ((quantity = Math.min(limit(), quantity + 1)), render()),
   checkout: () => !busy && hold && open_checkout({ sale, hold, seats: [...chosen].map((i) => [words_of(i), price_of(label(plan, i).zone)]), set_hold, offer }),
   done: () => $("#leave").showModal(),
