@@ -76,13 +76,18 @@ pub(super) fn calls_only_grow(evidence: &Evidence, found: &mut Findings) {
 ///
 /// A claimant whose slot is kept for her may be let in after a higher number and has lost nothing; so one refusal is
 /// not enough to judge by. And a journal says when an entry was written down, which may be later than it was decided;
-/// so only entries count that were asked for and answered within the stretch.
+/// so only entries count that were asked for and answered within the stretch. Nor has she been overtaken when the slot
+/// that was kept for her went to somebody who goes before her and came just then: a lower number, or a returner.
 pub(super) fn lowest_claimant_first(evidence: &Evidence, found: &mut Findings) {
     let entries = with_their_lanes(evidence);
     for (number, from, until) in waiting_stretches(evidence) {
         let first = entries.partition_point(|(e, _)| e.at <= from);
         let within = entries[first..].iter().take_while(|(e, _)| e.at < until).filter(|(e, _)| e.asked_at > from);
         for (overtaker, _) in within.filter(|(e, is_returner)| e.number > number && !is_returner) {
+            let goes_before = |(e, is_returner): &(&AcknowledgedEntry, bool)| e.number < number || *is_returner;
+            if entries.iter().any(|it| goes_before(it) && it.0.at >= overtaker.asked_at && it.0.asked_at <= until) {
+                continue;
+            }
             let (other, at) = (overtaker.number, overtaker.at);
             found.add(
                 Invariant::Order,

@@ -243,6 +243,18 @@ fn who_knocks_anew_after_an_outage_has_not_been_overtaken() {
 }
 
 #[test]
+fn whose_kept_slot_went_to_a_lower_number_has_not_been_overtaken() {
+    let mut evidence = clean();
+    overtake(&mut evidence);
+    evidence.calls.clear();
+    evidence.acknowledged_entries.push(told_in(5, 5_100));
+    let overtaken = |e: &Evidence| audit(e).iter().any(|v| v.found.contains("while 3 waited at the door"));
+    assert!(overtaken(&evidence), "number 5 has no precedence over number 3");
+    *evidence.acknowledged_entries.last_mut().unwrap() = told_in(2, 5_100);
+    assert!(!overtaken(&evidence));
+}
+
+#[test]
 fn a_raised_rate_is_judged_by_the_setting_in_force() {
     let mut evidence = clean();
     evidence.door = vec![
