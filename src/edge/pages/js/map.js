@@ -33,6 +33,7 @@ export function seat_map(canvas, { on_pick, on_look, is_mine, name_of_section, i
   function resize() {
     const ratio = Math.min(2.5, devicePixelRatio || 1);
     const had = wide;
+    const was_whole = scale <= least * 1.01;
     wide = canvas.clientWidth;
     high = canvas.clientHeight;
     canvas.width = Math.round(wide * ratio);
@@ -40,7 +41,7 @@ export function seat_map(canvas, { on_pick, on_look, is_mine, name_of_section, i
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     if (!plan) return;
     least = 0.96 * Math.min(wide / plan.box.width, high / plan.box.height);
-    if (!had || scale < least) whole(false);
+    if (!had || was_whole || scale < least) whole(false);
     redraw();
   }
 
