@@ -42,7 +42,8 @@ export function seat_map(canvas, { on_pick, on_look, is_mine, name_of_section, i
     if (!plan) return;
     least = 0.96 * Math.min(wide / plan.box.width, high / plan.box.height);
     if (!had || was_whole || scale < least) whole(false);
-    redraw();
+    // At once: a canvas that has changed its size is empty until it is drawn again.
+    draw();
   }
 
   function keep_inside() {
@@ -175,7 +176,7 @@ export function seat_map(canvas, { on_pick, on_look, is_mine, name_of_section, i
     pen.textBaseline = "middle";
     pen.font = NAME_FONT(size);
     const [name, rest] = name_of_section(section);
-    const half = pen.measureText(name).width / 2 + 1;
+    const half = pen.measureText(name).width / 2 - 1;
     const box = [x - half, x + half, y - size * (two ? 1.1 : 0.5), y + size * (two ? 1.1 : 0.5)];
     if (!has_room(box)) return;
     text(name, x, two ? y - size * 0.5 : y);
