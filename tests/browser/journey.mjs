@@ -11,54 +11,15 @@
 //   CHROMIUM             default /usr/bin/chromium
 //
 // The last line says how many walks passed and failed; the exit code is 1 when one failed.
-import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { chromium } from "playwright-core";
+import { base, check, logins, open_browser, shots, texts_of, view, wait_ms } from "./fan.mjs";
 
 const env = process.env;
-const base = env.STAGEDOOR_BASE?.replace(/\/$/, "");
-const logins = (env.STAGEDOOR_LOGINS ?? env.STAGEDOOR_LOGIN ?? "").split(",").filter(Boolean);
-const viewports = { desktop: { width: 1280, height: 800 }, phone: { width: 360, height: 740 } };
-const browser_locales = { ko: "ko-KR", en: "en-GB", ja: "ja-JP" };
-const wait_ms = 1000 * Number(env.STAGEDOOR_WAIT_S ?? 180);
-const shots = env.STAGEDOOR_SHOTS;
-
-const flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
-
-function check(fact, message) {
-  if (!fact) throw new Error(message);
-}
-
-async function texts_of(lang) {
-  const words = JSON.parse(await readFile(new URL(`../../src/edge/pages/locales/${lang}.json`, import.meta.url)));
-  return (key, values = {}) => {
-    check(key in words, `${lang} has no text ${key}`);
-    return words[key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
-  };
-}
-
-/** Refusals that belong to the journey: no place yet, sign-in needed, full for a moment. */
-const belongs = (message) => /status of 4(01|03|04|09)/.test(message.text()) && /\/v1\//.test(message.location().url);
 
 async function walk(viewport, lang, login) {
   const t = await texts_of(lang);
-  const profile = await mkdtemp(join(tmpdir(), "journey-"));
-  const context = await chromium.launchPersistentContext(profile, {
-    executablePath: env.CHROMIUM ?? "/usr/bin/chromium",
-    headless: true,
-    args: flags,
-    viewport: viewports[viewport],
-    hasTouch: viewport === "phone",
-    locale: browser_locales[lang],
-    timezoneId: "Asia/Seoul",
-    reducedMotion: "reduce",
-  });
-  const page = context.pages()[0] ?? (await context.newPage());
-  const complaints = [];
-  page.on("console", (message) => message.type() === "error" && !belongs(message) && complaints.push(`${message.text()} ${message.location().url}`));
-  page.on("pageerror", (error) => complaints.push(error.stack ?? error.message));
-  page.setDefaultTimeout(20000);
+  const { page, complaints, close } = await open_browser(viewport, lang);
 
   let number = 0;
   let step = "start";
@@ -71,7 +32,6 @@ async function walk(viewport, lang, login) {
     number += 1;
     if (shots) await page.screenshot({ path: join(shots, `${viewport}-${lang}-${String(number).padStart(2, "0")}-${name}.png`) });
   }
-  const view = (names) => page.locator(names.map((name) => `[data-view=${name}]:not([hidden])`).join(", "));
   async function reads(selector, text) {
     const seen = await page.locator(selector).first().innerText();
     check(seen.includes(text), `${selector} should read “${text}” and reads “${seen}”`);
@@ -86,13 +46,13 @@ async function walk(viewport, lang, login) {
     else await page.locator("#sales a").first().click();
 
     step = "join";
-    await view(["join"]).waitFor({ timeout: wait_ms });
+    await view(page, ["join"]).waitFor({ timeout: wait_ms });
     await reads("[data-view=join] h2", t("sale.join_heading"));
     await at("join");
     await page.click("[data-view=join] [data-do=join]");
 
     step = "sign in";
-    await view(["sign_in"]).waitFor();
+    await view(page, ["sign_in"]).waitFor();
     await reads("[data-view=sign_in] h2", t("sale.sign_in_heading"));
     await at("sign-in");
     await page.fill("[name=login]", login);
@@ -104,16 +64,16 @@ async function walk(viewport, lang, login) {
     await page.click("#sign_in .go");
 
     step = "wait";
-    await view(["prequeue", "waiting", "called"]).waitFor();
-    if (await view(["waiting"]).isVisible()) await reads("[data-view=waiting] h2", t("sale.ahead_label"));
+    await view(page, ["prequeue", "waiting", "called"]).waitFor();
+    if (await view(page, ["waiting"]).isVisible()) await reads("[data-view=waiting] h2", t("sale.ahead_label"));
     await at("waiting");
     step = "refresh keeps the place";
     const [place] = await Promise.all([page.waitForResponse((answer) => answer.url().endsWith("/queue/place")), page.reload()]);
     check(place.status() === 200, `after a refresh the place answers ${place.status()}`);
-    await view(["prequeue", "waiting", "called"]).waitFor();
+    await view(page, ["prequeue", "waiting", "called"]).waitFor();
 
     step = "called";
-    await view(["called"]).waitFor({ timeout: wait_ms });
+    await view(page, ["called"]).waitFor({ timeout: wait_ms });
     await reads("[data-view=called] h2", t("sale.called_heading"));
     check((await page.title()) === t("sale.called_title"), "the title does not say that she is called");
     await at("called");
@@ -151,8 +111,7 @@ async function walk(viewport, lang, login) {
     if (shots) await page.screenshot({ path: join(shots, `${viewport}-${lang}-failed.png`), fullPage: true }).catch(() => {});
     throw new Error(`at “${step}” (${page.url()}): ${error.message}${complaints.length ? `\n  console: ${complaints.join("\n  ")}` : ""}`);
   } finally {
-    await context.close();
-    await rm(profile, { recursive: true, force: true });
+    await close();
   }
 }
 
