@@ -170,7 +170,7 @@ async fn build(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let entropy: Arc<dyn Entropy> = Arc::new(OsEntropy);
     let data = &settings.data.dir;
-    fs::create_dir_all(data).with_context(|| format!("cannot make the data directory {}", data.display()))?;
+    make_private_dir(data).with_context(|| format!("cannot make the data directory {}", data.display()))?;
     claim_directory(settings)?;
     let keys = Keys::open_or_make(&data.join("keys.json"), &master_key(settings)?, entropy.as_ref())?;
 
@@ -297,6 +297,12 @@ fn connection_limits(settings: &Settings) -> ConnectionLimits {
             stalled: Duration::from_secs(30),
         },
     }
+}
+
+/// The books name customers and orders: only the house's own user reads them.
+pub fn make_private_dir(dir: &std::path::Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
 /// Two processes on one data directory would each believe in a queue of its own.

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
-use super::{Extras, Listeners, listen, open, secret_file};
+use super::{Extras, Listeners, listen, make_private_dir, open, secret_file};
 use crate::{
     edge::http::sales::DemoLogin,
     kernel::{Clock, Currency, LocalText, OsEntropy, SystemClock, Timestamp},
@@ -62,7 +62,7 @@ pub async fn run(options: DemoOptions, mut settings: Settings) -> anyhow::Result
     let listeners = Listeners { public: listen(options.listen)?, ops: listen(options.ops_listen)? };
     let (public, ops) = (listeners.public.local_addr()?, listeners.ops.local_addr()?);
     let data = options.data.clone().unwrap_or_else(|| PathBuf::from(format!("data/demo-{}", clock.now().as_secs())));
-    fs::create_dir_all(&data).with_context(|| format!("cannot make the data directory {}", data.display()))?;
+    make_private_dir(&data).with_context(|| format!("cannot make the data directory {}", data.display()))?;
 
     let (sale, is_new) = sale(&data, &options, clock.now())?;
     let shop_file = data.join("shop.db");
