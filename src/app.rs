@@ -23,10 +23,9 @@ use crate::{
     },
     kernel::{Clock, Entropy, OsEntropy, SystemClock},
     ops::{
-        config::{self, GatewayKind, SaleSettings, Secret, Settings},
+        config::{self, GatewayKind, LogFormat, SaleSettings, Secret, Settings},
         listener::{self, Readiness},
-        plans,
-        telemetry::{self, LogFormat},
+        plans, telemetry,
     },
     platform::{
         keys::{Keys, write_private},
@@ -82,8 +81,7 @@ pub fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 /// Builds, serves and drains the house.
 pub async fn open(settings: Settings, listeners: Listeners, extras: Extras) -> anyhow::Result<()> {
-    let format = if settings.log.format == config::LogFormat::Json { LogFormat::Json } else { LogFormat::Text };
-    telemetry::start_logs(&settings.log.level, format);
+    telemetry::start_logs(&settings.log.level, settings.log.format);
     let metrics = telemetry::start_metrics();
     // Two lives: visitors are served to their ends first, then what served them stops.
     let (visitors, background) = (Lifecycle::new(), Lifecycle::new());

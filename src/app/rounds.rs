@@ -52,8 +52,20 @@ pub(super) fn keep_house(house: &Arc<House>, metrics: Option<PrometheusHandle>, 
     });
 }
 
+#[expect(clippy::cast_precision_loss, reason = "counts of orders are far below 2^53")]
 fn report(house: &House, sequence: u64) {
     let paying = house.checkout.visits_kept();
+    let orders = house.checkout.figures();
+    for (state, count) in [
+        ("running", orders.running),
+        ("opened", orders.opened),
+        ("paid", orders.paid),
+        ("unpaid", orders.unpaid),
+        ("returned", orders.returned),
+        ("late_money", orders.late_money),
+    ] {
+        metrics::gauge!("checkout_orders", "state" => state).set(count as f64);
+    }
     for sale in house.sales.values() {
         let mut zones: Vec<ZoneStock> = Vec::new();
         for performance in house.seating.performances(&sale.id) {

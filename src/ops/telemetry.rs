@@ -5,12 +5,7 @@ use std::{io::IsTerminal, time::Duration};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
-/// How a line of the log looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    Text,
-    Json,
-}
+use super::config::LogFormat;
 
 /// Starts logging. A second start in one process (tests) leaves the first in place.
 pub fn start_logs(level: &str, format: LogFormat) {
@@ -45,7 +40,11 @@ const METRICS: &[(&str, &str)] = &[
     ("waiting_room_claimants", "Called fans at the door who wait for a free slot, by sale."),
     ("waiting_room_entries_total", "Visitors let in since the sale was made, by sale."),
     ("seating_seats", "Seats by performance and state."),
-    ("checkout_orders", "Orders by state."),
+    ("checkout_orders", "Orders since this process started, by what became of them; `running` are under way now."),
+    ("shop_queries_total", "Queries to the shop's database, by outcome."),
+    ("shop_password_checks_total", "Passwords checked, by outcome."),
+    ("shop_sign_ins_total", "Sign-ins, by way and outcome."),
+    ("shop_breaker_opened_total", "Times the shop's database was left alone because it had failed."),
 ];
 
 fn describe() {

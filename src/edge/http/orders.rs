@@ -82,12 +82,13 @@ pub async fn place(
         return Err(Problem::new(Kind::InvalidField).with("field", &"payment.token").detail(format!("1 to {TOKEN_LENGTH_MAX} characters")));
     }
     let WasAdmitted { sale, pass, who } = was;
-    let found = house.seating.find_hold(new.hold, &who).await;
     // Whoever was let in before and still holds seats may pay for them; without seats only a live pass opens this call.
-    let visit = match (&pass, &found) {
-        (Some(pass), _) => pass.visit,
-        (None, Some((_, hold))) => hold.visit,
-        (None, None) => return Err(Problem::new(Kind::PassRequired).detail("the pass has expired")),
+    let visit = match &pass {
+        Some(pass) => pass.visit,
+        None => match house.seating.find_hold(new.hold, &who).await {
+            Some((_, hold)) => hold.visit,
+            None => return Err(Problem::new(Kind::PassRequired).detail("the pass has expired")),
+        },
     };
     let order = PlaceOrder {
         sale: sale.id.clone(),
