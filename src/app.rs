@@ -192,6 +192,8 @@ async fn build(
         entropy: Arc::clone(&entropy),
         keys: keys.clone(),
         ledger_file: data.join("ledger.db"),
+        // A file has one node.
+        node: "embedded".into(),
         seating: Arc::clone(&seating) as _,
         gateway: Arc::new(gateway),
         announcer: None,
