@@ -1,7 +1,8 @@
 //! Real servers for tests, benches and rehearsals: each in a temporary folder, on a free port of this machine, ended by
 //! its process id, and gone with its owner, however the owner ends.
 
-pub mod redis;
+mod postgres;
+mod redis;
 
 use std::{
     fs, io,
@@ -11,6 +12,11 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
+};
+
+pub use self::{
+    postgres::Postgres,
+    redis::{Door, RedisCluster, RedisServer},
 };
 
 /// Why there is no server.
