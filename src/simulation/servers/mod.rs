@@ -2,6 +2,7 @@
 //! its process id, and gone with its owner, however the owner ends.
 
 mod postgres;
+mod redis;
 
 use std::{
     fs, io,
@@ -13,7 +14,10 @@ use std::{
     time::Duration,
 };
 
-pub use self::postgres::Postgres;
+pub use self::{
+    postgres::Postgres,
+    redis::{Door, RedisCluster, RedisServer},
+};
 
 /// Why there is no server.
 #[derive(Debug, thiserror::Error)]
