@@ -215,7 +215,9 @@ async fn build(
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
             keys: keys.clone(),
-            journal_file: data.join("queue.db"),
+            journal: waiting_room::JournalPlace::File(data.join("queue.db")),
+            engine: waiting_room::Engine::Memory,
+            node: String::new(),
             life: background.clone(),
         };
         let room = WaitingRoom::open(sale.waiting_room(&settings.server.public_base), door).await?;

@@ -106,6 +106,7 @@ impl SaleSettings {
             max_fans: self.max_fans,
             issuer: issuer.to_owned(),
             watchers_max: self.board_watchers_max,
+            passes_checked_elsewhere: false,
             durability: waiting_room::Durability::Journaled,
         }
     }
