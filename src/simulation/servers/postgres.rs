@@ -107,6 +107,14 @@ impl Postgres {
         ran.map(|_| ()).map_err(refused)
     }
 
+    /// What it has logged since it was last started.
+    ///
+    /// # Errors
+    /// [`ServerError::Io`].
+    pub fn logged(&self) -> Result<String, ServerError> {
+        Ok(fs::read_to_string(self.log())?)
+    }
+
     /// Kills every process of it at once, as a power cut does, less the disk's own memory.
     ///
     /// # Errors
