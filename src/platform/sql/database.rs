@@ -232,3 +232,105 @@ impl Drop for Borrowed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use sqlx::{Executor, migrate::Migrator};
+
+    use super::*;
+    use crate::{kernel::OsEntropy, platform::sql::open_postgres, simulation::servers::Postgres as Server};
+
+    const DEADLINE: Duration = Duration::from_secs(3);
+
+    async fn a_database(server: &Server, tables: &str) -> Database {
+        let url = server.create_database("tried").await.unwrap();
+        let pool = open_postgres(&url, "shop", &Migrator::with_migrations(Vec::new()), 4).await.unwrap();
+        server.run("tried", &format!("SET search_path = stagedoor_shop; {tables}")).await.unwrap();
+        Database::new(pool, DEADLINE, Arc::new(OsEntropy))
+    }
+
+    /// Takes both rows in the order given, and counts its runs.
+    async fn take(db: &mut PgConnection, rows: [i32; 2], runs: Arc<AtomicUsize>) -> Result<(), Trouble<()>> {
+        runs.fetch_add(1, Ordering::SeqCst);
+        for row in rows {
+            sqlx::query("UPDATE t SET n = n + 1 WHERE a = $1").bind(row).execute(&mut *db).await?;
+            db.execute("SELECT pg_sleep(0.2)").await?;
+        }
+        Ok(())
+    }
+
+    async fn one(db: &mut PgConnection) -> Result<i32, Trouble<()>> {
+        Ok(sqlx::query_scalar("SELECT 1").fetch_one(db).await?)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn transactions_in_each_others_way_both_come_to_their_ends() {
+        let server = Server::start().await.unwrap();
+        let db = a_database(&server, "CREATE TABLE t (a int PRIMARY KEY, n int); INSERT INTO t VALUES (1, 0), (2, 0)").await;
+        let runs = Arc::new(AtomicUsize::new(0));
+        let work = |rows| db.write_once((rows, Arc::clone(&runs)), |db, (rows, runs)| Box::pin(take(db, rows, runs)));
+        let (one, other) = tokio::join!(work([1, 2]), work([2, 1]));
+        assert!(one.is_ok() && other.is_ok(), "{one:?} {other:?}");
+        assert!(runs.load(Ordering::SeqCst) > 2, "they were in each other's way");
+        let counts: Vec<i32> = db
+            .read((), |db, ()| Box::pin(async move { Ok::<_, Trouble<()>>(sqlx::query_scalar("SELECT n FROM t").fetch_all(db).await?) }))
+            .await
+            .unwrap();
+        assert_eq!(counts, [2, 2], "and each counted once");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_may_have_been_committed_is_repeated_only_where_that_is_harmless() {
+        let server = Server::start().await.unwrap();
+        // The session ends in the middle of COMMIT.
+        let cut = "CREATE TABLE t (a int PRIMARY KEY, n int); INSERT INTO t VALUES (1, 0), (2, 0);
+                   CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS
+                   $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$;
+                   CREATE CONSTRAINT TRIGGER cut AFTER UPDATE ON t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION cut()";
+        let db = a_database(&server, cut).await;
+        let runs = Arc::new(AtomicUsize::new(0));
+        let given = || ([1, 2], Arc::clone(&runs));
+        let once = db.write_once(given(), |db, (rows, runs)| Box::pin(take(db, rows, runs))).await;
+        assert!(matches!(once, Err(Trouble::Sql(_))), "{once:?}");
+        assert_eq!(runs.swap(0, Ordering::SeqCst), 1);
+        let repeated = db.write(given(), |db, (rows, runs)| Box::pin(take(db, rows, runs))).await;
+        assert!(matches!(repeated, Err(Trouble::Sql(_))), "{repeated:?}");
+        assert!((2..=TRIES_MAX as usize).contains(&runs.load(Ordering::SeqCst)), "{runs:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_server_that_hangs_takes_no_connection_with_it() {
+        let server = Server::start().await.unwrap();
+        let db = a_database(&server, "").await;
+        let ask = || db.read((), |db, ()| Box::pin(one(db)));
+        futures_util::future::join_all((0..4).map(|_| ask())).await;
+        server.freeze().unwrap();
+        let asked = futures_util::future::join_all((0..12).map(|_| ask()));
+        let answers = tokio::time::timeout(DEADLINE + Duration::from_secs(1), asked).await.expect("within the deadline");
+        assert!(answers.iter().all(|it| matches!(it, Err(Trouble::Sql(e)) if is_transient(e))), "{answers:?}");
+        server.thaw().unwrap();
+        let answers = futures_util::future::join_all((0..12).map(|_| ask())).await;
+        assert!(answers.iter().all(|it| matches!(it, Ok(1))), "{answers:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn retries_are_paid_for() {
+        let server = Server::start().await.unwrap();
+        let db = a_database(&server, "").await;
+        let runs = Arc::new(AtomicUsize::new(0));
+        for _ in 0..100 {
+            let failed = db.write(Arc::clone(&runs), |db, runs| {
+                Box::pin(async move {
+                    runs.fetch_add(1, Ordering::SeqCst);
+                    db.execute("DO $$ BEGIN RAISE SQLSTATE '40001'; END $$").await?;
+                    Ok::<(), Trouble<()>>(())
+                })
+            });
+            assert!(failed.await.is_err());
+        }
+        let paid = (BUDGET_MAX / RETRY_COSTS) as usize;
+        assert_eq!(runs.load(Ordering::SeqCst), 100 + paid, "each is tried once, and again as long as there was a budget");
+    }
+}
