@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    checkout::{self, Checkout, gateways::sandbox::SandboxGateway, webhooks::WebhookSecret},
+    checkout::{self, Checkout, LedgerPlace, gateways::sandbox::SandboxGateway, webhooks::WebhookSecret},
     edge::{
         self, AddressLimits, House, Patience, PerformanceOnOffer, SaleOnOffer,
         cookies::CookieRules,
@@ -191,7 +191,7 @@ async fn build(
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
         keys: keys.clone(),
-        ledger_file: data.join("ledger.db"),
+        ledger: LedgerPlace::File(data.join("ledger.db")),
         // A file has one node.
         node: "embedded".into(),
         seating: Arc::clone(&seating) as _,
