@@ -14,10 +14,8 @@ use std::{
     time::Duration,
 };
 
-pub use self::{
-    postgres::Postgres,
-    redis::{Door, RedisCluster, RedisServer},
-};
+pub use self::postgres::Postgres;
+pub use self::redis::{Door, RedisCluster, RedisServer};
 
 /// Why there is no server.
 #[derive(Debug, thiserror::Error)]
