@@ -4,5 +4,6 @@ pub mod group_commit;
 pub mod http_client;
 pub mod keys;
 pub mod lifecycle;
+pub mod redis;
 pub mod signing;
 pub mod sql;
