@@ -39,7 +39,7 @@ use self::{
     payment::{CardToken, PaymentGateway},
     purchase::PURCHASE,
     saga::Pace,
-    seats::{Basket, Seats},
+    seats::{Basket, Seats, SeatsError},
 };
 pub use self::{
     order::{CancelOutcome, HistoryEntry, OrderState, OrderView, PaymentAction, PlaceOrder, PlaceOutcome, WebhookOutcome},
@@ -86,6 +86,8 @@ pub struct Deps {
     /// Where events for the shop go, if anywhere.
     pub announcer: Option<Arc<dyn Announcer>>,
     pub life: Lifecycle,
+    /// Of the ledger's writer, which outlives the orders under way.
+    pub books: Lifecycle,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +105,9 @@ pub enum CheckoutError {
     /// Nothing was begun; come again.
     #[error("too many orders are under way")]
     Busy,
+    /// Nothing was begun; come again.
+    #[error(transparent)]
+    Seats(#[from] SeatsError),
     /// Whether something was begun is known by asking again with the same key.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -132,7 +137,7 @@ impl Checkout {
     /// # Errors
     /// [`OpenError`]: the file cannot be opened, or what it knows cannot be brought back.
     pub async fn open(config: Config, deps: Deps) -> Result<Arc<Self>, OpenError> {
-        let ledger = Arc::new(SqliteLedger::open(&deps.ledger_file, &deps.life).await?);
+        let ledger = Arc::new(SqliteLedger::open(&deps.ledger_file, &deps.books).await?);
         Ok(Self::open_on(config, deps, ledger).await?)
     }
 
@@ -173,7 +178,7 @@ impl Checkout {
         if house.drivers.count() >= RUNNING_MAX {
             return Err(CheckoutError::Busy);
         }
-        let basket = house.seats.basket(wish.hold, &wish.buyer).await.filter(|it| it.show.sale == wish.sale && !it.seats.is_empty());
+        let basket = house.seats.basket(wish.hold, &wish.buyer).await?.filter(|it| it.show.sale == wish.sale && !it.seats.is_empty());
         let Some(basket) = basket else { return Ok(PlaceOutcome::HoldGone { alternatives: Vec::new() }) };
         let (card, visit) = (CardToken::new(wish.token.clone()), wish.visit);
         let order = self.new_order(wish, basket, request_hash);

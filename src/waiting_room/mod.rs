@@ -45,7 +45,7 @@ use self::{
 };
 pub use self::{
     board::{BoardWatch, EncodedBoard, Reason},
-    pass::Pass,
+    pass::{Papers, Pass, PassReader},
     store::StoreError,
     token::QueueToken,
     vocabulary::{
@@ -87,6 +87,9 @@ pub struct Config {
     pub issuer: String,
     /// Watchers of the board's event stream at most.
     pub watchers_max: usize,
+    /// A box office in another process reads passes by their signature alone: a slot comes back only when its pass has
+    /// expired there too.
+    pub passes_checked_elsewhere: bool,
 }
 
 /// How long a report keeps the visits of those who are paying: some reports may be lost.

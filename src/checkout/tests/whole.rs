@@ -51,6 +51,7 @@ async fn house(dir: &TempDir, keys: &Keys, gateway: &SandboxGateway, plan: &Arc<
         gateway: Arc::new(gateway.clone()),
         announcer: None,
         life: life.clone(),
+        books: life.clone(),
     };
     let checkout = Checkout::open(config, deps).await.unwrap();
     (seats, checkout, life)

@@ -1,11 +1,12 @@
 //! The sections that say what several nodes share: engines, books, and the way from the box office to the door. What a
 //! key means is said in `config/stagedoor.toml`.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::sections::{DatabaseUrl, Settings, millis};
+use crate::platform::redis::RedisConfig;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -80,15 +81,6 @@ pub enum Database {
     Postgres(DatabaseUrl),
 }
 
-/// The Redis of one context's engine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EngineRedis {
-    pub url: DatabaseUrl,
-    pub call_deadline: Duration,
-    pub connect_deadline: Duration,
-    pub accept_risky: bool,
-}
-
 impl Settings {
     /// Whether several nodes may serve the same sales.
     #[must_use]
@@ -98,20 +90,20 @@ impl Settings {
 
     /// `None` for the memory engine.
     #[must_use]
-    pub fn waiting_room_redis(&self) -> Option<EngineRedis> {
+    pub fn waiting_room_redis(&self) -> Option<RedisConfig> {
         self.redis_of(&self.waiting_room.redis)
     }
 
     /// `None` for the memory engine.
     #[must_use]
-    pub fn box_office_redis(&self) -> Option<EngineRedis> {
+    pub fn box_office_redis(&self) -> Option<RedisConfig> {
         self.redis_of(&self.box_office.redis)
     }
 
-    fn redis_of(&self, own: &OwnRedisSettings) -> Option<EngineRedis> {
+    fn redis_of(&self, own: &OwnRedisSettings) -> Option<RedisConfig> {
         let shared = &self.engine.redis;
-        (self.engine.kind == EngineKind::Redis).then(|| EngineRedis {
-            url: if own.url.is_empty() { shared.url.clone() } else { own.url.clone() },
+        (self.engine.kind == EngineKind::Redis).then(|| RedisConfig {
+            url: if own.url.is_empty() { shared.url.expose() } else { own.url.expose() }.to_owned(),
             call_deadline: millis(shared.call_deadline_ms),
             connect_deadline: millis(shared.connect_deadline_ms),
             accept_risky: shared.accept_risky,

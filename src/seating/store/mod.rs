@@ -114,6 +114,12 @@ pub enum StoreError {
     /// It may or may not have been done; every verb can be sent again.
     #[error("the seat engine did not answer")]
     NoAnswer,
+    /// Nothing was sent.
+    #[error("the seat engine is away")]
+    Away,
+    /// It has lost its memory; nothing was done.
+    #[error("the seats are being restored from the ledger")]
+    Rebuilding,
 }
 
 /// The engine of one performance.

@@ -28,6 +28,7 @@ pub(crate) fn config(capacity: u32) -> Config {
         max_fans: 1_000,
         issuer: "https://tickets.example".into(),
         watchers_max: 10,
+        passes_checked_elsewhere: false,
     }
 }
 

@@ -107,6 +107,12 @@ pub enum StoreError {
     /// The record does not continue what the store holds.
     #[error("the store and the journal have parted: {0}")]
     Parted(&'static str),
+    /// Nothing is known of what was asked; asking again is safe.
+    #[error("the queue's engine does not answer")]
+    Away,
+    /// It has lost its memory; nothing was done.
+    #[error("the queue's engine is being restored from the journal")]
+    Rebuilding,
 }
 
 /// One sale's engine. State changes only by [`QueueStore::apply`], a fold of journal records, and by reservations,
