@@ -65,6 +65,7 @@ async fn room(dir: &Path, life: &Lifecycle) -> Arc<WaitingRoom> {
         issuer: "https://tickets.example".into(),
         watchers_max: 10,
         passes_checked_elsewhere: false,
+        durability: stagedoor::waiting_room::Durability::Journaled,
     };
     let keys = Keys::ephemeral(&OsEntropy);
     let deps = Deps { clock, entropy: Arc::new(OsEntropy), keys, journal_file: dir.join("queue.db"), life: life.clone() };

@@ -5,12 +5,12 @@
 //! | module | does | does not know |
 //! |---|---|---|
 //! | [`kernel`] | the words that mean the same everywhere: ids, time, randomness, money | I/O, async |
-//! | [`platform`] | plumbing: SQL files, group commit, signatures, keys, shutdown, an HTTP client | any word of ticketing |
+//! | [`platform`] | plumbing: SQL databases, group commit, signatures, keys, shutdown, an HTTP client | any word of ticketing |
 //! | [`waiting_room`] | who comes in, and when: queue, admission, estimate, board, pass | what is sold behind the door |
 //! | [`seating`] | which seats there are, and whose they are now: plans, holds, availability | money, queues |
 //! | [`checkout`] | turns a hold into tickets, or into nothing: saga, ledger, payment port | the waiting room, HTTP |
 //! | [`shop`] | the anti-corruption layer before the company's existing shop: customers, passwords, hand-off | what the customers came for |
-//! | [`simulation`] | a crowd of fans, a payment gateway that misbehaves on demand, an auditor | the inside of what it tests |
+//! | [`simulation`] | a crowd of fans, a payment gateway that misbehaves on demand, an auditor, real servers to run against | the inside of what it tests |
 //! | [`edge`] | the public listener: every URL, every layer, proofs, pages | stores, SQL |
 //! | [`ops`] | configuration, metrics, health: what runs the house | business decisions |
 //! | [`app`] | the composition root: builds, serves, drains | decisions of any kind |

@@ -137,6 +137,8 @@ async fn box_office(
         entropy: Arc::clone(&tools.entropy),
         keys: tools.keys.clone(),
         ledger_file: file_of(settings.ledger_database(), "ledger.url")?,
+        // A file has one node, whatever its port.
+        node: "embedded".into(),
         seating: Arc::clone(&seating) as _,
         gateway: Arc::new(gateway(settings, public, &tools.clock, &tools.entropy, &life)?),
         announcer: None,
@@ -153,6 +155,7 @@ async fn rooms(settings: &Settings, roles: Roles, tools: &Tools) -> anyhow::Resu
     for sale in &settings.sales {
         let mut config = sale.waiting_room(&settings.server.public_base);
         config.passes_checked_elsewhere = !roles.has_box_office();
+        config.durability = settings.waiting_room.durability;
         let door = waiting_room::Deps {
             clock: Arc::clone(&tools.clock),
             entropy: Arc::clone(&tools.entropy),

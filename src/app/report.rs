@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
+use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{HeaderValue, Method, Uri, header};
 use parking_lot::Mutex;
@@ -31,17 +32,16 @@ const ENDED_MAX: usize = 8_192;
 /// Starts it, where there is a box office.
 pub(super) fn start(parts: &Parts, settings: &Settings, background: &Lifecycle) -> anyhow::Result<()> {
     let Some(office) = parts.box_office.clone() else { return Ok(()) };
-    let to = match &parts.door {
-        Some(door) => Doors::Here(door.clone()),
-        None => {
-            let away = settings.box_office.report_to.iter().map(|base| Ok((base.clone(), base.parse().context("box_office.report_to")?)));
-            Doors::Away {
-                bases: away.collect::<anyhow::Result<_>>()?,
-                client: HttpClient::new(DEADLINE, ANSWER_BYTES_MAX),
-                seal: parts.keys.house.clone(),
-                silent: Mutex::default(),
-            }
-        }
+    let to = if let Some(door) = &parts.door {
+        Doors::Here(door.clone())
+    } else {
+        let away = settings.box_office.report_to.iter().map(|base| Ok((base.clone(), base.parse().context("box_office.report_to")?)));
+        Doors::Away(Wire {
+            bases: away.collect::<anyhow::Result<_>>()?,
+            client: Box::new(HttpClient::new(DEADLINE, ANSWER_BYTES_MAX)),
+            seal: parts.keys.house.clone(),
+            silent: Mutex::default(),
+        })
     };
     let clock = Arc::clone(&parts.house.clock);
     let memory = Mutex::new(Memory { sequence: 0, ended: BTreeMap::new() });
@@ -62,14 +62,17 @@ pub(super) fn start(parts: &Parts, settings: &Settings, background: &Lifecycle) 
 
 enum Doors {
     Here(Door),
-    Away {
-        /// As configured, and parsed.
-        bases: Vec<(String, Uri)>,
-        client: HttpClient,
-        seal: MacKeys,
-        /// Those that did not take the last report, so that each silence is logged once.
-        silent: Mutex<HashSet<String>>,
-    },
+    Away(Wire),
+}
+
+/// The way to doors in other processes.
+struct Wire {
+    /// As configured, and parsed.
+    bases: Vec<(String, Uri)>,
+    client: Box<HttpClient>,
+    seal: MacKeys,
+    /// Those that did not take the last report, so that each silence is logged once.
+    silent: Mutex<HashSet<String>>,
 }
 
 struct Reporter {
@@ -94,7 +97,7 @@ impl Reporter {
             let told = report.ended.len();
             let taken = match &self.to {
                 Doors::Here(door) => door.room(sale).map(|room| room.box_office_report(report)).is_some(),
-                Doors::Away { .. } => self.send(sale, &report).await,
+                Doors::Away(wire) => wire.send(sale, &report).await,
             };
             if taken && let Some(ended) = self.memory.lock().ended.get_mut(sale) {
                 ended.drain(..told);
@@ -113,39 +116,38 @@ impl Reporter {
         let ended = waiting.iter().take(ENDED_MAX).copied().collect();
         BoxOfficeReport { source: self.node.clone(), sequence, zones: zones_of(&self.office.seating, sale), ended, paying }
     }
+}
 
+impl Wire {
     /// Says whether any of the doors has taken it: they share what they know. Never sent again: the next report says more.
     async fn send(&self, sale: &SaleId, report: &BoxOfficeReport) -> bool {
-        let Doors::Away { bases, client, seal, silent } = &self.to else { return false };
-        let body: bytes::Bytes = serde_json::to_vec(report).expect("our own wire types are JSON").into();
-        let headers = [
-            (header::AUTHORIZATION, reports::seal(seal, sale, &body)),
-            (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        ];
-        let calls = bases.iter().map(|(name, base)| {
-            let (body, headers) = (body.clone(), &headers);
-            async move {
-                let told = match reports_of(base, sale) {
-                    Ok(uri) => client.call(Method::POST, uri, headers, body).await.map_err(|e| e.to_string()),
-                    Err(e) => Err(e.to_string()),
-                };
-                let trouble = match told {
-                    Ok(answer) if answer.status.is_success() => None,
-                    Ok(answer) => Some(format!("answered {}", answer.status)),
-                    Err(error) => Some(error),
-                };
-                metrics::counter!("box_office_reports_total", "outcome" => if trouble.is_none() { "taken" } else { "lost" }).increment(1);
-                match &trouble {
-                    Some(trouble) if silent.lock().insert(name.clone()) => {
-                        tracing::warn!(door = name, trouble, "a door does not take the box office's reports")
-                    }
-                    None if silent.lock().remove(name) => tracing::info!(door = name, "a door takes the box office's reports again"),
-                    _ => {}
-                }
-                trouble.is_none()
+        let body: Bytes = serde_json::to_vec(report).expect("our own wire types are JSON").into();
+        let seal = reports::seal(&self.seal, sale, &body);
+        let told = join_all(self.bases.iter().map(|(name, base)| self.tell(name, base, sale, &seal, body.clone()))).await;
+        told.contains(&true)
+    }
+
+    async fn tell(&self, name: &str, base: &Uri, sale: &SaleId, seal: &HeaderValue, body: Bytes) -> bool {
+        let headers = [(header::AUTHORIZATION, seal.clone()), (header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+        let told = match reports_of(base, sale) {
+            Ok(uri) => self.client.call(Method::POST, uri, &headers, body).await.map_err(|e| e.to_string()),
+            Err(e) => Err(e.to_string()),
+        };
+        let trouble = match told {
+            Ok(answer) if answer.status.is_success() => None,
+            Ok(answer) => Some(format!("answered {}", answer.status)),
+            Err(error) => Some(error),
+        };
+        let outcome = if trouble.is_none() { "taken" } else { "lost" };
+        metrics::counter!("box_office_reports_total", "outcome" => outcome).increment(1);
+        match &trouble {
+            Some(trouble) if self.silent.lock().insert(name.to_owned()) => {
+                tracing::warn!(door = name, trouble, "a door does not take the box office's reports");
             }
-        });
-        join_all(calls).await.contains(&true)
+            None if self.silent.lock().remove(name) => tracing::info!(door = name, "a door takes the box office's reports again"),
+            _ => {}
+        }
+        trouble.is_none()
     }
 }
 

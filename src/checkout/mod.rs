@@ -79,8 +79,9 @@ pub struct Deps {
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
     pub keys: Keys,
-    /// `ledger.db`.
     pub ledger_file: PathBuf,
+    /// This node's name, which differs from every other's and outlives a restart.
+    pub node: String,
     pub seating: Arc<dyn Seats>,
     pub gateway: Arc<dyn PaymentGateway>,
     /// Where events for the shop go, if anywhere.
@@ -137,7 +138,7 @@ impl Checkout {
     /// # Errors
     /// [`OpenError`]: the file cannot be opened, or what it knows cannot be brought back.
     pub async fn open(config: Config, deps: Deps) -> Result<Arc<Self>, OpenError> {
-        let ledger = Arc::new(SqliteLedger::open(&deps.ledger_file, &deps.books).await?);
+        let ledger = Arc::new(SqliteLedger::open(&deps.ledger_file, &deps.node, &deps.books).await?);
         Ok(Self::open_on(config, deps, ledger).await?)
     }
 

@@ -50,6 +50,7 @@ async fn look_round(house: &Arc<House>) -> Result<(), LedgerError> {
         tracing::warn!(order = %saga.right.order, step = saga.position.step, "an order's driver died; another goes on");
         house.start(saga, None);
     }
+    house.ledger.link_audit().await?;
     for order in house.ledger.to_check(house.clock.now(), BATCH).await? {
         look_for_late_money(house, order).await?;
     }

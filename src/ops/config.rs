@@ -15,7 +15,7 @@ use toml::{
 };
 
 pub use nodes::{
-    BookSettings, BoxOfficeSettings, Database, Durability, EngineKind, EngineSettings, OwnRedisSettings, RedisSettings, WaitingRoomSettings,
+    BookSettings, BoxOfficeSettings, Database, EngineKind, EngineSettings, OwnRedisSettings, RedisSettings, WaitingRoomSettings,
 };
 pub use sales::{PerformanceSettings, Queueing, SaleSettings, SignIn};
 pub use sections::{

@@ -72,11 +72,23 @@ impl<T: Send + 'static, R: Send + 'static> GroupCommit<T, R> {
     /// [`GroupCommitError::Gone`] when the writer ended or broke before answering.
     pub async fn submit(&self, item: T) -> Result<R, GroupCommitError> {
         let (answer, answered) = oneshot::channel();
+        self.try_send(item, answer)?;
+        answered.await.map_err(|_| GroupCommitError::Gone)
+    }
+
+    /// Hands in one item whose answer nobody waits for.
+    ///
+    /// # Errors
+    /// As [`GroupCommit::submit`], at once.
+    pub fn hand_in(&self, item: T) -> Result<(), GroupCommitError> {
+        self.try_send(item, oneshot::channel().0)
+    }
+
+    fn try_send(&self, item: T, answer: oneshot::Sender<R>) -> Result<(), GroupCommitError> {
         self.asks.try_send((item, answer)).map_err(|e| match e {
             mpsc::error::TrySendError::Full(_) => GroupCommitError::Full,
             mpsc::error::TrySendError::Closed(_) => GroupCommitError::Gone,
-        })?;
-        answered.await.map_err(|_| GroupCommitError::Gone)
+        })
     }
 
     /// As [`GroupCommit::submit`], but waits for room in the queue: for the house's own work, never for a visitor's.

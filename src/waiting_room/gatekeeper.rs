@@ -236,7 +236,7 @@ impl WaitingRoom {
         }
         let process = pace.measure.process(self.modelled_flow(&pace));
         let until_open_s = u32::try_from(self.config.opens_at.since(at.now).as_secs()).unwrap_or(u32::MAX);
-        (estimate::table(&process, counts.issued - counts.now_serving, until_open_s), reason)
+        (estimate::table(&process, counts.issued.saturating_sub(counts.now_serving), until_open_s), reason)
     }
 
     /// Calls per second as the door's rules have it, before they are measured.

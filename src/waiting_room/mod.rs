@@ -33,15 +33,16 @@ mod tests;
 use std::{fmt, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use serde::{Deserialize, Serialize};
 
 use self::{
     board::BoardPost,
     estimate::Point,
     gatekeeper::Gatekeeper,
-    journal::{Event, SqliteJournal},
+    journal::{Event, Join, SqliteJournal},
     presence::Presence,
-    queue::{Answer, Pen, Writer},
-    store::{EntryAsk, MemoryStore, Moment, PassGrant, QueueStore, Reservation, Standing},
+    queue::{Answer, Ask, Behind, Pen, Writer},
+    store::{EntryAsk, MemoryStore, Moment, Numbered, PassGrant, QueueStore, Reservation, Standing},
 };
 pub use self::{
     board::{BoardWatch, EncodedBoard, Reason},
@@ -90,6 +91,20 @@ pub struct Config {
     /// A box office in another process reads passes by their signature alone: a slot comes back only when its pass has
     /// expired there too.
     pub passes_checked_elsewhere: bool,
+    /// What a fan may rely on when she has her number.
+    pub durability: Durability,
+}
+
+/// When a join is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// When the journal has it: nothing is lost.
+    #[default]
+    Journaled,
+    /// When the engine has it; the journal follows within the commit window. When engine and process die together, who
+    /// joined in that moment keeps her place by her token only.
+    Acknowledged,
 }
 
 /// How long a report keeps the visits of those who are paying: some reports may be lost.
@@ -107,6 +122,7 @@ pub struct WaitingRoom {
     sale_hash: [u8; 8],
     store: Arc<dyn QueueStore>,
     pen: Pen,
+    behind: Behind,
     post: BoardPost,
     estimate: ArcSwap<Vec<Point>>,
     presence: Presence,
@@ -137,10 +153,10 @@ impl WaitingRoom {
     async fn recover(config: Config, deps: Deps) -> Result<Self, OpenError> {
         check(&config).map_err(|why| OpenError::Config { sale: config.sale.clone(), why })?;
         let Deps { clock, entropy, keys, journal_file, life } = deps;
-        let journal = SqliteJournal::open(&journal_file, config.sale.clone()).await?;
+        let journal = Arc::new(SqliteJournal::open(&journal_file, config.sale.clone()).await?);
         let at = Moment { now: clock.now(), monotonic: clock.monotonic() };
-        let store: Arc<dyn QueueStore> = Arc::new(MemoryStore::new(config.clone(), at));
-        let writer = Writer::new(Box::new(journal), Arc::clone(&store), Arc::clone(&clock), config.max_fans);
+        let store: Arc<dyn QueueStore> = Arc::new(MemoryStore::new(config.clone(), 0, at));
+        let writer = Writer::new(journal, Arc::clone(&store), Arc::clone(&clock));
         let unreadable = |why: String| OpenError::Replay { sale: config.sale.clone(), why };
         writer.catch_up().await.map_err(|e| unreadable(e.to_string()))?;
         writer.resume().await.map_err(|e| unreadable(e.to_string()))?;
@@ -149,6 +165,7 @@ impl WaitingRoom {
         let post = BoardPost::new(first, config.watchers_max);
         let room = Self {
             sale_hash: token::sale_hash(&config.sale),
+            behind: writer.behind(),
             pen: writer.start(&life),
             post,
             estimate: ArcSwap::default(),
@@ -181,16 +198,37 @@ impl WaitingRoom {
             _ => {}
         }
         let subject = token::subject_hash(&self.keys.queue, &self.config.sale, who);
-        // Most who join twice have merely reloaded the page: memory holds only what is in the journal.
-        let (_, found) = self.store.find(&[subject]).await?;
-        if let Some(found) = found.into_iter().flatten().find(|f| !f.left) {
+        // Most who join twice have merely reloaded the page.
+        if let Some(found) = self.store.known(subject) {
             return Ok(JoinOutcome::Already(self.joined(subject, &found)));
         }
-        match self.pen.submit(queue::join(subject, self.clock.now())).await.map_err(not_written)? {
-            Answer::Joined(found) => Ok(JoinOutcome::Joined(self.joined(subject, &found))),
-            Answer::Already(found) => Ok(JoinOutcome::Already(self.joined(subject, &found))),
-            Answer::Full => Ok(JoinOutcome::Full),
-            Answer::Written | Answer::Failed => Err(WaitingRoomError::Journal),
+        if self.behind.is() && self.config.durability == Durability::Acknowledged {
+            return Err(WaitingRoomError::Journal);
+        }
+        match self.store.number(Join { subject, joined_at: self.clock.now() }).await? {
+            Numbered::New(found) => {
+                self.write_join(subject, &found).await?;
+                Ok(JoinOutcome::Joined(self.joined(subject, &found)))
+            }
+            Numbered::Had { found, written } => {
+                if !written {
+                    self.write_join(subject, &found).await?;
+                }
+                Ok(JoinOutcome::Already(self.joined(subject, &found)))
+            }
+            Numbered::Full => Ok(JoinOutcome::Full),
+        }
+    }
+
+    /// As durable as the sale's terms say when this returns.
+    async fn write_join(&self, subject: u64, found: &store::Found) -> Result<(), WaitingRoomError> {
+        let ask = Ask::Join(found.number, Join { subject, joined_at: found.joined_at });
+        match self.config.durability {
+            Durability::Acknowledged => self.pen.hand_in(ask).map_err(not_written),
+            Durability::Journaled => match self.pen.submit(ask).await.map_err(not_written)? {
+                Answer::Written => Ok(()),
+                Answer::Failed => Err(WaitingRoomError::Journal),
+            },
         }
     }
 
@@ -378,7 +416,7 @@ impl WaitingRoom {
     async fn write(&self, event: Event) -> Result<(), WaitingRoomError> {
         match queue::write_for_a_visitor(&self.pen, self.store.as_ref(), event).await.map_err(not_written)? {
             Answer::Written => Ok(()),
-            _ => Err(WaitingRoomError::Journal),
+            Answer::Failed => Err(WaitingRoomError::Journal),
         }
     }
 

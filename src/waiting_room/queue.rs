@@ -1,12 +1,18 @@
 //! The line's one pen: all changes go through it in groups, first into the journal, then into memory, then the answer.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 
 use super::{
     draw,
-    journal::{Event, Join, Journal, JournalError, Record},
+    journal::{Event, Join, Journal, JournalError, Record, Stored},
     store::{Found, Moment, QueueStore, StoreError},
 };
 use crate::{
@@ -23,13 +29,16 @@ const QUEUE_MAX: usize = 32_768;
 const GROUP_MAX: usize = 1_024;
 /// A shorter silence of the journal at the start is no interruption.
 const INTERRUPTION_MIN: Duration = Duration::from_secs(2);
+/// How often a process says that it is at the door.
+const BEAT_EVERY: Duration = Duration::from_millis(500);
 /// Records read at once when the journal is replayed.
 const PAGE: u32 = 512;
 
 /// Something to be written down.
 #[derive(Clone, Debug)]
 pub(super) enum Ask {
-    Join(Join),
+    /// A join, with the number that the engine has given it.
+    Join(u32, Join),
     /// All of them or none.
     Events(Vec<Event>),
 }
@@ -37,10 +46,6 @@ pub(super) enum Ask {
 /// What became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    Joined(Found),
-    Already(Found),
-    /// No number is left.
-    Full,
     Written,
     /// It was not written, or nobody knows.
     Failed,
@@ -54,11 +59,21 @@ pub(super) fn queue_number(found: &Found) -> u64 {
 pub(super) type Pen = GroupCommit<Ask, Answer>;
 
 pub(super) struct Writer {
-    journal: Box<dyn Journal>,
+    journal: Arc<dyn Journal>,
     store: Arc<dyn QueueStore>,
     clock: Arc<dyn Clock>,
-    numbers_max: u32,
     progress: Mutex<Progress>,
+    behind: Behind,
+}
+
+/// Whether the journal lacks something that was promised: nothing more is promised meanwhile.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Behind(Arc<AtomicBool>);
+
+impl Behind {
+    pub(super) fn is(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -71,6 +86,12 @@ struct Progress {
     in_doubt: bool,
     /// What rested on commits in doubt, to be undone where it turns out that they failed.
     undo: Vec<Event>,
+    /// Joins whose writing failed. Their numbers stay taken, so they are written with the next group.
+    unwritten: Vec<(u32, Join)>,
+    /// They were given under an epoch that is over.
+    stale: bool,
+    /// When this process last said that it is at the door.
+    beat_at: Option<Timestamp>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -82,8 +103,8 @@ pub(super) enum WriteError {
 }
 
 impl Writer {
-    pub(super) fn new(journal: Box<dyn Journal>, store: Arc<dyn QueueStore>, clock: Arc<dyn Clock>, numbers_max: u32) -> Self {
-        Self { journal, store, clock, numbers_max, progress: Mutex::default() }
+    pub(super) fn new(journal: Arc<dyn Journal>, store: Arc<dyn QueueStore>, clock: Arc<dyn Clock>) -> Self {
+        Self { journal, store, clock, progress: Mutex::default(), behind: Behind::default() }
     }
 
     /// Brings memory up to what the journal holds.
@@ -91,27 +112,31 @@ impl Writer {
         loop {
             let after = self.progress.lock().seq;
             let page = self.journal.read(after, PAGE).await?;
-            let Some(last) = page.last().map(|stored| stored.seq) else { return Ok(()) };
-            let records: Vec<Record> = page.into_iter().map(|stored| stored.record).collect();
-            self.store.apply(&records, self.moment()).await?;
+            let full = page.len() == PAGE as usize;
+            let Some(last) = page.last() else { return Ok(()) };
+            let (seq, at) = (last.seq, last.record.at());
+            self.store.apply(&page, self.moment()).await?;
             let mut progress = self.progress.lock();
-            progress.seq = last;
-            progress.at = records.last().and_then(Record::at);
+            (progress.seq, progress.at) = (seq, at);
+            if !full {
+                return Ok(());
+            }
         }
     }
 
     /// After a restart: writes down that nobody could come since the last record, so that a crash makes nobody miss her
-    /// call.
+    /// call. Of a shared journal another process may have gone on; there the beat tells.
     pub(super) async fn resume(&self) -> Result<(), WriteError> {
+        let last = self.progress.lock().at.filter(|_| !self.journal.is_shared());
         let now = self.clock.now();
-        let last = self.progress.lock().at;
-        if let Some(since) = last.filter(|&at| now.since(at) >= INTERRUPTION_MIN) {
-            let record = [Record::Event { at: now, event: Event::Interrupted { since } }];
-            let seq = self.journal.append(&record).await?;
-            self.store.apply(&record, self.moment()).await?;
-            self.progress.lock().seq = seq;
+        match last.filter(|&at| now.since(at) >= INTERRUPTION_MIN) {
+            Some(since) => self.append(vec![Record::Event { at: now, event: Event::Interrupted { since } }]).await,
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    pub(super) fn behind(&self) -> Behind {
+        self.behind.clone()
     }
 
     /// Starts to write what is asked.
@@ -126,7 +151,7 @@ impl Writer {
     async fn write(&self, asks: Vec<Ask>) -> Vec<Answer> {
         if let Err(error) = self.settle_doubt().await {
             tracing::error!(%error, "the queue's journal cannot be read; nothing can be written");
-            self.doubt(&asks);
+            self.doubt(&asks, &error);
             return vec![Answer::Failed; asks.len()];
         }
         match self.write_group(&asks).await {
@@ -134,7 +159,7 @@ impl Writer {
             Err(WriteError::Journal(JournalError::Conflict)) if asks.len() > 1 => self.write_each(&asks).await,
             Err(error) => {
                 tracing::error!(%error, asks = asks.len(), "a group was not written to the queue's journal");
-                self.doubt(&asks);
+                self.doubt(&asks, &error);
                 vec![Answer::Failed; asks.len()]
             }
         }
@@ -148,7 +173,7 @@ impl Writer {
                 Ok(answer) => answer[0],
                 Err(error) => {
                     tracing::error!(%error, "an entry in the queue's journal was refused");
-                    self.doubt(ask);
+                    self.doubt(ask, &error);
                     Answer::Failed
                 }
             });
@@ -158,57 +183,83 @@ impl Writer {
 
     async fn write_group(&self, asks: &[Ask]) -> Result<Vec<Answer>, WriteError> {
         let now = self.clock.now();
-        let (mut records, answers) = self.take_joins(asks).await?;
+        let mut joins: Vec<(u32, Join)> = self.progress.lock().unwritten.clone();
+        joins.extend(asks.iter().filter_map(|ask| if let Ask::Join(number, join) = ask { Some((*number, *join)) } else { None }));
+        let mut records = runs(self.not_written(joins)?);
         records.extend(asks.iter().flat_map(|ask| match ask {
             Ask::Events(events) => events.iter().map(|event| Record::Event { at: now, event: event.clone() }).collect(),
-            Ask::Join(_) => Vec::new(),
+            Ask::Join(..) => Vec::new(),
         }));
         if !records.is_empty() {
-            let seq = self.journal.append(&records).await?;
-            self.store.apply(&records, self.moment()).await?;
-            self.progress.lock().seq = seq;
+            self.append(records).await?;
+            self.progress.lock().unwritten.clear();
+            self.behind.0.store(false, Ordering::Relaxed);
+        } else if self.journal.is_shared() {
+            self.catch_up().await?;
+            self.beat(now).await?;
         }
-        Ok(answers)
+        Ok(vec![Answer::Written; asks.len()])
     }
 
-    /// Gives the next numbers to those of the group who have none, and says for all asks what the answer will be.
-    async fn take_joins(&self, asks: &[Ask]) -> Result<(Vec<Record>, Vec<Answer>), WriteError> {
-        let subjects: Vec<u64> = asks.iter().filter_map(|ask| if let Ask::Join(join) = ask { Some(join.subject) } else { None }).collect();
-        let (issued, found) = self.store.find(&subjects).await?;
-        let mut found = found.into_iter();
-        let mut taken: HashMap<u64, Found> = HashMap::new();
-        let mut joins = Vec::new();
-        let mut next = issued;
-        let mut answers = Vec::with_capacity(asks.len());
-        for ask in asks {
-            let Ask::Join(join) = ask else {
-                answers.push(Answer::Written);
-                continue;
-            };
-            let standing = found.next().flatten().filter(|f| !f.left);
-            answers.push(if let Some(place) = standing.or_else(|| taken.get(&join.subject).copied()) {
-                Answer::Already(place)
-            } else if next >= self.numbers_max {
-                Answer::Full
-            } else {
-                next += 1;
-                let place = Found { number: next, joined_at: join.joined_at, left: false };
-                taken.insert(join.subject, place);
-                joins.push(*join);
-                Answer::Joined(place)
-            });
-        }
-        let group = if joins.is_empty() { Vec::new() } else { vec![Record::Joins { first: issued + 1, joins }] };
-        Ok((group, answers))
+    /// In the order of their numbers, without those that the journal has.
+    fn not_written(&self, mut joins: Vec<(u32, Join)>) -> Result<Vec<(u32, Join)>, StoreError> {
+        joins.sort_unstable_by_key(|(number, _)| *number);
+        joins.dedup_by_key(|(number, _)| *number);
+        let mut parted = Ok(());
+        joins.retain(|(number, join)| match self.store.owner(*number) {
+            None => true,
+            Some(owner) => {
+                if owner != join.subject {
+                    parted = Err(StoreError::Parted("a number is two subjects'"));
+                }
+                false
+            }
+        });
+        parted.map(|()| joins)
     }
 
-    fn doubt(&self, asks: &[Ask]) {
+    async fn append(&self, records: Vec<Record>) -> Result<(), WriteError> {
+        let last = self.journal.append(self.store.epoch()?, &records).await?;
+        let before = last - records.len() as u64;
+        if self.journal.is_shared() && self.progress.lock().seq != before {
+            // Others have written meanwhile; this reads their records and its own, in order.
+            return self.catch_up().await;
+        }
+        let at = records.last().and_then(Record::at);
+        let stored: Vec<Stored> = (before + 1..).zip(records).map(|(seq, record)| Stored { seq, record }).collect();
+        self.store.apply(&stored, self.moment()).await?;
+        let mut progress = self.progress.lock();
+        (progress.seq, progress.at) = (last, at);
+        Ok(())
+    }
+
+    /// Says once a second that somebody is at the door; when nobody has been there for a while, the open call windows
+    /// are lengthened by it.
+    async fn beat(&self, now: Timestamp) -> Result<(), WriteError> {
+        if self.progress.lock().beat_at.is_some_and(|at| now.since(at) < BEAT_EVERY && now >= at) {
+            return Ok(());
+        }
+        let before = self.journal.beat(now).await?;
+        self.progress.lock().beat_at = Some(now);
+        match before.filter(|&at| now.since(at) >= INTERRUPTION_MIN) {
+            Some(since) => self.append(vec![Record::Event { at: now, event: Event::Interrupted { since } }]).await,
+            None => Ok(()),
+        }
+    }
+
+    fn doubt(&self, asks: &[Ask], error: &WriteError) {
         let mut progress = self.progress.lock();
         progress.in_doubt = true;
+        self.behind.0.store(true, Ordering::Relaxed);
+        progress.stale |= matches!(error, WriteError::Journal(JournalError::Stale));
         for ask in asks {
-            if let Ask::Events(events) = ask {
-                progress.undo.extend(events.iter().cloned());
+            match ask {
+                Ask::Events(events) => progress.undo.extend(events.iter().cloned()),
+                Ask::Join(number, join) => progress.unwritten.push((*number, *join)),
             }
+        }
+        if progress.stale {
+            self.store.is_stale();
         }
     }
 
@@ -218,12 +269,38 @@ impl Writer {
             return Ok(());
         }
         self.catch_up().await?;
-        let undo = std::mem::take(&mut self.progress.lock().undo);
-        for event in undo {
-            undo_event(self.store.as_ref(), &event).await?;
+        if self.progress.lock().stale {
+            let promised = self.progress.lock().unwritten.clone();
+            let standing = self.store.adopt(&promised).await?;
+            let mut progress = self.progress.lock();
+            (progress.unwritten, progress.stale) = (standing, false);
         }
-        self.progress.lock().in_doubt = false;
+        let undo = self.progress.lock().undo.clone();
+        for event in undo {
+            self.undo(&event).await?;
+            self.progress.lock().undo.remove(0);
+        }
+        let mut progress = self.progress.lock();
+        progress.in_doubt = false;
+        self.behind.0.store(!progress.unwritten.is_empty(), Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Frees what an event that was not written has taken in memory; one that was written has taken nothing any more.
+    async fn undo(&self, event: &Event) -> Result<(), WriteError> {
+        match event {
+            // A commit that was given up here may still be under way there: it must not come after the slot is given to
+            // somebody else.
+            Event::Entered { number, visit, .. } if self.journal.is_shared() => {
+                let lapsed = Record::Event { at: self.clock.now(), event: Event::Lapsed { number: *number, visit: *visit } };
+                match self.append(vec![lapsed]).await {
+                    // It was written, or her reservation went with the engine's memory.
+                    Err(WriteError::Journal(JournalError::Conflict)) => Ok(self.catch_up().await?),
+                    other => other,
+                }
+            }
+            event => Ok(undo_event(self.store.as_ref(), event).await?),
+        }
     }
 
     fn moment(&self) -> Moment {
@@ -231,7 +308,7 @@ impl Writer {
     }
 }
 
-/// Frees what an event that was not written has taken in memory; one that was written has taken nothing any more.
+/// Frees at once what an event that will not be written has taken in memory.
 async fn undo_event(store: &dyn QueueStore, event: &Event) -> Result<(), StoreError> {
     match event {
         Event::Entered { visit, .. } => store.give_back(*visit).await,
@@ -255,9 +332,16 @@ pub(super) async fn write_for_a_visitor(pen: &Pen, store: &dyn QueueStore, event
     written
 }
 
-/// A join as it is handed to the pen.
-pub(super) fn join(subject: u64, joined_at: Timestamp) -> Ask {
-    Ask::Join(Join { subject, joined_at })
+/// Groups joins in number order into runs without gaps.
+fn runs(joins: Vec<(u32, Join)>) -> Vec<Record> {
+    let mut runs: Vec<Record> = Vec::new();
+    for (number, join) in joins {
+        match runs.last_mut() {
+            Some(Record::Joins { first, joins }) if u64::from(*first) + joins.len() as u64 == u64::from(number) => joins.push(join),
+            _ => runs.push(Record::Joins { first: number, joins: vec![join] }),
+        }
+    }
+    runs
 }
 
 #[cfg(test)]
@@ -269,7 +353,7 @@ mod tests {
         kernel::{ManualClock, SeededEntropy, VisitId},
         waiting_room::{
             journal::Stored,
-            store::{EntryAsk, MemoryStore, Reservation, contract},
+            store::{EntryAsk, MemoryStore, Numbered, Reservation, contract},
         },
     };
 
@@ -289,7 +373,7 @@ mod tests {
 
     #[async_trait]
     impl Journal for FlakyJournal {
-        async fn append(&self, records: &[Record]) -> Result<u64, JournalError> {
+        async fn append(&self, _epoch: u64, records: &[Record]) -> Result<u64, JournalError> {
             let mut state = self.0.lock();
             if matches!(state.0, Disk::Refuses) {
                 return Err(JournalError::Unavailable("full".into()));
@@ -318,9 +402,9 @@ mod tests {
     impl Desk {
         fn new() -> Self {
             let journal = FlakyJournal(Arc::new(Mutex::new((Disk::Well, Vec::new()))));
-            let store = Arc::new(MemoryStore::new(contract::config(1), contract::at(0)));
+            let store = Arc::new(MemoryStore::new(contract::config(1), 0, contract::at(0)));
             let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1)));
-            let writer = Writer::new(Box::new(journal.clone()), Arc::clone(&store) as Arc<dyn QueueStore>, clock, 1_000);
+            let writer = Writer::new(Arc::new(journal.clone()), Arc::clone(&store) as Arc<dyn QueueStore>, clock);
             Self { journal, store, writer }
         }
 
@@ -332,11 +416,18 @@ mod tests {
             self.writer.write(vec![ask]).await[0]
         }
 
+        /// Her number, and whether it was written.
+        async fn join(&self, subject: u64) -> (u32, Answer) {
+            let join = Join { subject, joined_at: Timestamp::default() };
+            let (Numbered::New(found) | Numbered::Had { found, .. }) = self.store.number(join).await.unwrap() else { panic!("no number") };
+            (found.number, self.write(Ask::Join(found.number, join)).await)
+        }
+
         /// Three have joined and are called; the first has a reservation.
         async fn with_a_reservation() -> (Self, Event) {
             let desk = Self::new();
-            for subject in 1..=3 {
-                assert!(matches!(desk.write(join(subject, Timestamp::default())).await, Answer::Joined(_)));
+            for number in 1..=3 {
+                assert_eq!(desk.join(number.into()).await, (number, Answer::Written));
             }
             let called = Event::Called { from: 0, upto: 3, ends_at: Timestamp::from_secs(100) };
             assert_eq!(desk.write(Ask::Events(vec![called])).await, Answer::Written);
@@ -352,29 +443,39 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refused_commit_changes_nothing_and_gives_the_slot_back() {
+    async fn a_refused_commit_writes_nothing_gives_the_slot_back_and_keeps_the_number() {
         let (desk, entered) = Desk::with_a_reservation().await;
         desk.disk(Disk::Refuses);
         assert_eq!(desk.write(Ask::Events(vec![entered.clone()])).await, Answer::Failed);
-        assert_eq!(desk.write(join(4, Timestamp::default())).await, Answer::Failed);
+        assert_eq!(desk.join(4).await, (4, Answer::Failed));
+        assert_eq!(desk.store.known(4), None);
         desk.disk(Disk::Well);
-        let Answer::Joined(place) = desk.write(join(4, Timestamp::default())).await else { panic!("she had no place") };
-        assert_eq!((place.number, desk.active()), (4, 0));
+        assert_eq!(desk.join(5).await, (5, Answer::Written));
+        assert_eq!((desk.store.owner(4), desk.active()), (Some(4), 0), "what was promised is written with the next group");
+        assert_eq!(desk.join(4).await, (4, Answer::Written));
+        assert_eq!(desk.journal.0.lock().1.len(), 5, "three joins, a call, two joins in one run");
     }
 
     #[tokio::test]
     async fn a_commit_whose_answer_was_lost_stands() {
         let (desk, entered) = Desk::with_a_reservation().await;
-        for disk in [Disk::LosesAnswer, Disk::Hangs] {
+        for (disk, subject) in [(Disk::LosesAnswer, 4), (Disk::Hangs, 5)] {
             desk.disk(disk);
-            let subject = if disk == Disk::Hangs { 5 } else { 4 };
-            assert_eq!(desk.write(join(subject, Timestamp::default())).await, Answer::Failed);
+            assert_eq!(desk.join(subject).await.1, Answer::Failed);
         }
         assert_eq!(desk.write(Ask::Events(vec![entered])).await, Answer::Failed, "nothing is written while the journal cannot be read");
         assert_eq!(desk.active(), 1, "while nobody knows, the slot is not given away");
         desk.disk(Disk::Well);
-        let Answer::Already(place) = desk.write(join(4, Timestamp::default())).await else { panic!("her join was written") };
-        assert_eq!((place.number, desk.active()), (4, 0));
-        assert!(matches!(desk.write(join(6, Timestamp::default())).await, Answer::Joined(Found { number: 5, .. })));
+        assert_eq!((desk.join(4).await, desk.active()), ((4, Answer::Written), 0));
+        assert_eq!(desk.join(6).await, (6, Answer::Written));
+        let joins = desk
+            .journal
+            .0
+            .lock()
+            .1
+            .iter()
+            .map(|record| if let Record::Joins { joins, .. } = record { joins.len() } else { 0 })
+            .sum::<usize>();
+        assert_eq!(joins, 6, "each is written once");
     }
 }

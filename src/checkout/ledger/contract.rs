@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{Claimed, Lease, Ledger, LedgerError, NewEvent, NewOrder, NewTicket, Opened, Position, Progress, Right};
+use super::{Claimed, EngineMemory, Lease, Ledger, LedgerError, NewEvent, NewOrder, NewTicket, Opened, Position, Progress, Right};
 use crate::{
     checkout::{
         order::{OrderState, Reason},
@@ -131,6 +131,7 @@ pub(in crate::checkout) async fn all(ledger: &dyn Ledger) {
     webhooks_are_taken_in_once(ledger).await;
     claims_are_told_for_a_restart(ledger).await;
     payments_are_checked_when_due(ledger).await;
+    an_engines_memory_is_counted_once(ledger).await;
 }
 
 async fn one_key_is_one_order(ledger: &dyn Ledger) {
@@ -306,4 +307,19 @@ async fn payments_are_checked_when_due(ledger: &dyn Ledger) {
     assert_eq!(ledger.to_check(at(100), 10).await.unwrap(), [right.order]);
     ledger.check_again(right.order, None).await.unwrap();
     assert_eq!(ledger.to_check(at(100).plus(Duration::from_secs(9)), 10).await.unwrap(), []);
+}
+
+async fn an_engines_memory_is_counted_once(ledger: &dyn Ledger) {
+    let memory = |epoch, identity: &str| EngineMemory { epoch, identity: identity.into() };
+    assert_eq!(ledger.engine_memory(&show()).await.unwrap(), memory(0, ""));
+    let here = show();
+    let found_lost = ["one", "two", "three"].map(|identity| ledger.raise_epoch(&here, 0, identity));
+    let told: Vec<_> = futures_util::future::join_all(found_lost).await.into_iter().map(Result::unwrap).collect();
+    assert!(told.iter().all(|it| it.epoch == 1 && *it == told[0]), "one of them, and all know which: {told:?}");
+    assert_eq!(ledger.raise_epoch(&show(), 1, "four").await.unwrap(), memory(2, "four"));
+    assert_eq!(ledger.raise_epoch(&show(), 1, "one").await.unwrap(), memory(2, "four"), "what it saw is past");
+    assert_eq!(ledger.raise_epoch(&show(), 7, "one").await.unwrap(), memory(2, "four"), "what it saw never was");
+    assert_eq!(ledger.engine_memory(&show()).await.unwrap(), memory(2, "four"));
+    let other = Show { performance: "saturday".parse().unwrap(), ..show() };
+    assert_eq!(ledger.engine_memory(&other).await.unwrap(), memory(0, ""), "each performance has its own");
 }

@@ -155,6 +155,16 @@ pub struct KeyUse {
     pub order: OrderId,
 }
 
+/// Which memory of a performance's seats the engine is on: where that memory is lost, or is another server's, the epoch
+/// is raised and the seats are rebuilt from the ledger.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EngineMemory {
+    /// 0 before the first.
+    pub epoch: u64,
+    /// Of the server that holds it; empty before the first.
+    pub identity: String,
+}
+
 #[async_trait]
 pub trait Ledger: Send + Sync + 'static {
     /// Who this node is in leases: after a restart it finds its own again.
@@ -223,6 +233,16 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// When this closed order's payment is looked up next; None: never again.
     async fn check_again(&self, order: OrderId, check_at: Option<Timestamp>) -> Result<(), LedgerError>;
+
+    /// The engine's memory of this performance as last counted.
+    async fn engine_memory(&self, show: &Show) -> Result<EngineMemory, LedgerError>;
+
+    /// Counts a new memory, held by this server, if the last one counted is still `seen`; what is counted afterwards in
+    /// either case. Of several nodes that find a memory lost, one raises and the others learn of it.
+    async fn raise_epoch(&self, show: &Show, seen: u64, identity: &str) -> Result<EngineMemory, LedgerError>;
+
+    /// Gives audit rows that have none yet their place and hash in the chain; how many. Any node may, at any time.
+    async fn link_audit(&self) -> Result<u64, LedgerError>;
 
     async fn order(&self, id: OrderId) -> Result<Option<Order>, LedgerError>;
     async fn order_by_payment(&self, payment_key: &str) -> Result<Option<OrderId>, LedgerError>;

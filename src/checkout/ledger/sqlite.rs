@@ -5,6 +5,7 @@
 //! nobody else's work.
 
 mod attempts;
+mod engine;
 mod leases;
 mod reads;
 
@@ -15,8 +16,8 @@ use futures_util::future::BoxFuture;
 use sqlx::{SqliteConnection, SqlitePool, migrate::Migrator};
 
 use super::{
-    Claimed, KeyUse, Lease, LeasedSaga, Ledger, LedgerError, LogEntry, NewEvent, NewOrder, NewTicket, Opened, OutboxRow, Position,
-    Progress, Right, TicketRow,
+    Claimed, EngineMemory, KeyUse, Lease, LeasedSaga, Ledger, LedgerError, LogEntry, NewEvent, NewOrder, NewTicket, Opened, OutboxRow,
+    Position, Progress, Right, TicketRow,
 };
 use crate::{
     checkout::{
@@ -43,22 +44,23 @@ type Job = Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Ans
 
 /// `ledger.db`.
 pub struct SqliteLedger {
+    node: String,
     writer: GroupCommit<Job, Answer>,
     reader: SqlitePool,
 }
 
 impl SqliteLedger {
-    /// Opens or makes the file.
+    /// Opens or makes the file, for the node of this name.
     ///
     /// # Errors
     /// [`sql::OpenError`], with the file's name.
-    pub async fn open(file: &Path, life: &Lifecycle) -> Result<Self, sql::OpenError> {
+    pub async fn open(file: &Path, node: &str, life: &Lifecycle) -> Result<Self, sql::OpenError> {
         let (pool, reader) = sql::open(file, &MIGRATIONS, READERS).await?;
         let writer = GroupCommit::start(life, QUEUE_MAX, GROUP_MAX, move |jobs: Vec<Job>| {
             let pool = pool.clone();
             async move { write_group(&pool, jobs).await }
         });
-        Ok(Self { writer, reader })
+        Ok(Self { node: node.to_owned(), writer, reader })
     }
 
     async fn write<T, F>(&self, job: F) -> Result<T, LedgerError>
@@ -153,7 +155,7 @@ async fn put_event(db: &mut SqliteConnection, order: &str, event: &NewEvent, at:
 #[async_trait]
 impl Ledger for SqliteLedger {
     fn owner(&self) -> String {
-        "embedded".into()
+        self.node.clone()
     }
 
     async fn open_order(&self, order: NewOrder, lease: Lease) -> Result<Opened, LedgerError> {
@@ -269,6 +271,20 @@ impl Ledger for SqliteLedger {
         .await
     }
 
+    async fn engine_memory(&self, show: &Show) -> Result<EngineMemory, LedgerError> {
+        engine::memory(&self.reader, show).await
+    }
+
+    async fn raise_epoch(&self, show: &Show, seen: u64, identity: &str) -> Result<EngineMemory, LedgerError> {
+        let (show, identity) = (show.clone(), identity.to_owned());
+        self.write(move |db| Box::pin(engine::raise_epoch(db, show, seen, identity))).await
+    }
+
+    /// One writer links each row as it writes it.
+    async fn link_audit(&self) -> Result<u64, LedgerError> {
+        Ok(0)
+    }
+
     async fn order(&self, id: OrderId) -> Result<Option<Order>, LedgerError> {
         reads::order(&self.reader, id).await
     }
@@ -319,7 +335,7 @@ mod tests {
     async fn keeps_the_contract() {
         let dir = contract::TempDir::new("ledger");
         let life = Lifecycle::new();
-        contract::all(&SqliteLedger::open(&dir.file("ledger.db"), &life).await.unwrap()).await;
+        contract::all(&SqliteLedger::open(&dir.file("ledger.db"), "a", &life).await.unwrap()).await;
         life.stop();
     }
 
@@ -327,7 +343,7 @@ mod tests {
     async fn the_audit_log_only_grows() {
         let dir = contract::TempDir::new("audit");
         let life = Lifecycle::new();
-        let ledger = SqliteLedger::open(&dir.file("ledger.db"), &life).await.unwrap();
+        let ledger = SqliteLedger::open(&dir.file("ledger.db"), "a", &life).await.unwrap();
         contract::open(&ledger, &contract::Given::new(1, &["A-1"])).await;
         for forbidden in ["UPDATE audit SET what = 'nothing'", "DELETE FROM audit"] {
             let tried = ledger

@@ -47,6 +47,7 @@ async fn house(dir: &TempDir, keys: &Keys, gateway: &SandboxGateway, plan: &Arc<
         entropy,
         keys: keys.clone(),
         ledger_file: dir.file("ledger.db"),
+        node: "a".into(),
         seating: seats.clone(),
         gateway: Arc::new(gateway.clone()),
         announcer: None,

@@ -17,8 +17,8 @@ use crate::{
     checkout::{
         Checkout, Config, Deps, PlaceOrder, PlaceOutcome, SaleConfig,
         ledger::{
-            Claimed, KeyUse, Lease, LeasedSaga, Ledger, LedgerError, LogEntry, NewEvent, NewOrder, NewTicket, Opened, OutboxRow, Position,
-            Progress, Right, TicketRow,
+            Claimed, EngineMemory, KeyUse, Lease, LeasedSaga, Ledger, LedgerError, LogEntry, NewEvent, NewOrder, NewTicket, Opened,
+            OutboxRow, Position, Progress, Right, TicketRow,
             contract::{TempDir, basket, show},
             sqlite::SqliteLedger,
         },
@@ -395,6 +395,9 @@ fused! {
     fn take_in(gateway: &str, event: &str, at: Timestamp) -> bool;
     fn event_delivered(order: OrderId, sequence: i64, at: Timestamp) -> ();
     fn check_again(order: OrderId, check_at: Option<Timestamp>) -> ();
+    fn engine_memory(show: &Show) -> EngineMemory;
+    fn raise_epoch(show: &Show, seen: u64, identity: &str) -> EngineMemory;
+    fn link_audit() -> u64;
     fn order(id: OrderId) -> Option<Order>;
     fn order_by_payment(payment_key: &str) -> Option<OrderId>;
     fn key_use(buyer: &Subject, key: &str) -> Option<KeyUse>;
@@ -541,7 +544,7 @@ async fn open(
     authorise_within: Duration,
 ) -> Arc<Checkout> {
     let file = dir.file("ledger.db");
-    let ledger = FusedLedger(SqliteLedger::open(&file, life).await.unwrap(), Arc::clone(&fuse));
+    let ledger = FusedLedger(SqliteLedger::open(&file, "a", life).await.unwrap(), Arc::clone(&fuse));
     let config = Config {
         sales: vec![SaleConfig { sale: show().sale, title: "Spring".into(), seats_per_fan: 4 }],
         issuer: "https://tickets.example".into(),
@@ -554,6 +557,7 @@ async fn open(
         entropy: Arc::new(OsEntropy),
         keys: keys.clone(),
         ledger_file: file,
+        node: "a".into(),
         seating: Arc::new(FusedSeats(Arc::clone(seats), Arc::clone(&fuse))),
         gateway: Arc::new(FusedGateway(Arc::clone(gateway), Arc::clone(&fuse))),
         announcer: None,

@@ -3,11 +3,11 @@
 use std::{collections::HashSet, hash::Hash, net::IpAddr, path::Path};
 
 use super::{
-    nodes::{Database, Durability, EngineKind},
+    nodes::{Database, EngineKind},
     sales::{PerformanceSettings, Queueing, SaleSettings},
     sections::{DatabaseUrl, Settings},
 };
-use crate::kernel::LocalText;
+use crate::{kernel::LocalText, waiting_room::Durability};
 
 /// Finds out what cannot work; each finding is a key's full path and a sentence.
 pub(super) fn findings(settings: &Settings) -> Vec<(String, String)> {

@@ -6,7 +6,7 @@ use std::{fs, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::sections::{DatabaseUrl, Settings, millis};
-use crate::platform::redis::RedisConfig;
+use crate::{platform::redis::RedisConfig, waiting_room::Durability};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,16 +46,6 @@ pub struct OwnRedisSettings {
 pub struct WaitingRoomSettings {
     pub durability: Durability,
     pub redis: OwnRedisSettings,
-}
-
-/// When a join is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Durability {
-    /// Once the journal has it.
-    Journaled,
-    /// Once the engine has it; the journal follows within the commit window.
-    Acknowledged,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -107,6 +107,7 @@ impl SaleSettings {
             issuer: issuer.to_owned(),
             watchers_max: self.board_watchers_max,
             passes_checked_elsewhere: false,
+            durability: waiting_room::Durability::Journaled,
         }
     }
 }

@@ -59,6 +59,11 @@ pub(super) enum Event {
     Interrupted {
         since: Timestamp,
     },
+    /// This visit's entry was not written down in time: it will not be any more.
+    Lapsed {
+        number: u32,
+        visit: VisitId,
+    },
     Operator {
         command: OperatorCommand,
     },
@@ -87,6 +92,9 @@ pub(super) enum JournalError {
     /// A number or a visit is there already; nothing of the group was written.
     #[error("the journal holds a record that excludes this one")]
     Conflict,
+    /// The engine under whose epoch this was decided has lost its memory since; nothing of the group was written.
+    #[error("the journal is in a later epoch")]
+    Stale,
     /// Whether the group was written is not known until the journal has been read again.
     #[error("the journal does not answer: {0}")]
     Unavailable(String),
@@ -98,11 +106,21 @@ pub(super) enum JournalError {
 #[async_trait]
 pub(super) trait Journal: Send + Sync + 'static {
     /// Writes all records in this order with one commit, or none; returns when they would survive a power cut. Gives
-    /// the sequence number of the last.
-    async fn append(&self, records: &[Record]) -> Result<u64, JournalError>;
+    /// the sequence number of the last. A journal that several processes write refuses an epoch that is over.
+    async fn append(&self, epoch: u64, records: &[Record]) -> Result<u64, JournalError>;
 
     /// At most `limit` records after `after` (0 for the beginning), oldest first.
     async fn read(&self, after: u64, limit: u32) -> Result<Vec<Stored>, JournalError>;
+
+    /// Whether other processes write it too. Then sequence numbers have no gaps, and a gap means others' records.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Somebody is at the door at this moment; gives when that was last said. `None` where nobody asks.
+    async fn beat(&self, _now: Timestamp) -> Result<Option<Timestamp>, JournalError> {
+        Ok(None)
+    }
 }
 
 #[cfg(test)]
@@ -148,9 +166,9 @@ pub(super) mod contract {
             event(Event::Operator { command: OperatorCommand::Notice { text: Some("곧 다시".into()) } }),
         ];
         let journal = open("a").await;
-        journal.append(&given[..3]).await.unwrap();
-        journal.append(&given[3..]).await.unwrap();
-        open("b").await.append(&[joins(1, &[9])]).await.unwrap();
+        journal.append(0, &given[..3]).await.unwrap();
+        journal.append(0, &given[3..]).await.unwrap();
+        open("b").await.append(0, &[joins(1, &[9])]).await.unwrap();
 
         let again = open("a").await;
         let kept = again.read(0, 100).await.unwrap();
@@ -164,16 +182,16 @@ pub(super) mod contract {
         let entropy = SeededEntropy::new(2);
         let journal = open("a").await;
         let (first_visit, entry) = entered(&entropy, 1, 11);
-        journal.append(&[joins(1, &[11, 12, 11]), entry]).await.unwrap();
+        journal.append(0, &[joins(1, &[11, 12, 11]), entry]).await.unwrap();
         let before = journal.read(0, 100).await.unwrap();
         let refused = |records: Vec<Record>| {
             let journal = &journal;
-            async move { matches!(journal.append(&records).await, Err(JournalError::Conflict)) }
+            async move { matches!(journal.append(0, &records).await, Err(JournalError::Conflict)) }
         };
         assert!(refused(vec![joins(1, &[13])]).await, "the same numbers again");
         assert!(refused(vec![event(Event::Left { number: 2 }), entered(&entropy, 1, 12).1]).await, "one number enters once");
         assert!(refused(vec![entered(&entropy, 3, 11).1]).await, "one fan has one visit at a time");
         assert_eq!(journal.read(0, 100).await.unwrap(), before, "a refused group leaves nothing behind");
-        journal.append(&[event(Event::VisitEnded { number: 1, visit: first_visit }), entered(&entropy, 3, 11).1]).await.unwrap();
+        journal.append(0, &[event(Event::VisitEnded { number: 1, visit: first_visit }), entered(&entropy, 3, 11).1]).await.unwrap();
     }
 }

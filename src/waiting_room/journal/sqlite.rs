@@ -75,7 +75,7 @@ impl SqliteJournal {
 
 #[async_trait]
 impl Journal for SqliteJournal {
-    async fn append(&self, records: &[Record]) -> Result<u64, JournalError> {
+    async fn append(&self, _epoch: u64, records: &[Record]) -> Result<u64, JournalError> {
         let written = tokio::time::timeout(DEADLINE, self.write(records)).await;
         written.map_err(|_| JournalError::Unavailable("no answer in time".into()))?.map_err(|e| match e {
             sqlx::Error::Database(e) if e.is_unique_violation() => JournalError::Conflict,

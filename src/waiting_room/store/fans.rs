@@ -7,9 +7,11 @@ const ENTERED: u8 = 1;
 const LEFT: u8 = 2;
 /// She came when called.
 const CAME: u8 = 4;
+/// Nobody's number, as far as is known: it was skipped, or its owner is not written down yet.
+const VOID: u8 = 8;
 
 /// What a number's owner has done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Status(u8);
 
 impl Status {
@@ -27,7 +29,7 @@ impl Status {
 
     /// Neither inside nor gone.
     pub(super) fn is_in_line(self) -> bool {
-        self.0 & (ENTERED | LEFT) == 0
+        self.0 & (ENTERED | LEFT | VOID) == 0
     }
 }
 
@@ -53,13 +55,22 @@ impl Fans {
         Self { subjects: Vec::new(), joined_after_ms: Vec::new(), statuses: Vec::new(), base_ms: 0, table: vec![0; TABLE_MIN], used: 0 }
     }
 
-    /// How many numbers were given out.
+    /// The highest number that was given out.
     pub(super) fn issued(&self) -> u32 {
         u32::try_from(self.statuses.len()).expect("numbers are 32 bits")
     }
 
     /// The next number, for `subject`; an earlier number of hers is found no more.
-    pub(super) fn push(&mut self, subject: u64, joined_at_ms: i64) {
+    pub(super) fn push(&mut self, subject: u64, joined_at_ms: i64) -> u32 {
+        let number = self.issued() + 1;
+        self.put(number, subject, joined_at_ms);
+        number
+    }
+
+    /// `number` is `subject`'s; numbers that this skips are nobody's until they are put. Of several numbers of a subject
+    /// the highest is found.
+    pub(super) fn put(&mut self, number: u32, subject: u64, joined_at_ms: i64) {
+        let Some(at) = index(number) else { return };
         if self.subjects.is_empty() {
             // Room for a wall clock that is set back a little.
             self.base_ms = joined_at_ms.saturating_sub(3_600_000);
@@ -67,13 +78,18 @@ impl Fans {
         if (self.used + 1) * 4 > self.table.len() * 3 {
             self.grow();
         }
+        if at >= self.subjects.len() {
+            self.subjects.resize(at + 1, 0);
+            self.joined_after_ms.resize(at + 1, 0);
+            self.statuses.resize(at + 1, VOID);
+        }
         let after_ms = joined_at_ms.saturating_sub(self.base_ms);
-        self.joined_after_ms.push(u32::try_from(after_ms.max(0)).unwrap_or(u32::MAX));
-        self.statuses.push(0);
+        self.joined_after_ms[at] = u32::try_from(after_ms.max(0)).unwrap_or(u32::MAX);
+        self.statuses[at] &= !VOID;
+        self.subjects[at] = subject;
         let slot = self.slot(subject);
         self.used += usize::from(self.table[slot] == 0);
-        self.subjects.push(subject);
-        self.table[slot] = self.issued();
+        self.table[slot] = self.table[slot].max(number);
     }
 
     /// The latest number of a subject.
@@ -82,6 +98,7 @@ impl Fans {
     }
 
     pub(super) fn subject(&self, number: u32) -> Option<u64> {
+        self.status(number)?;
         self.subjects.get(index(number)?).copied()
     }
 
@@ -90,7 +107,13 @@ impl Fans {
     }
 
     pub(super) fn status(&self, number: u32) -> Option<Status> {
-        self.statuses.get(index(number)?).copied().map(Status)
+        self.statuses.get(index(number)?).copied().map(Status).filter(|it| it.0 & VOID == 0)
+    }
+
+    /// Those who have not given their number up, with their numbers.
+    pub(super) fn living(&self) -> impl Iterator<Item = (u32, u64)> {
+        let all = (1..).zip(self.subjects.iter().zip(&self.statuses));
+        all.filter(|(_, (_, status))| *status & (LEFT | VOID) == 0).map(|(number, (&subject, _))| (number, subject))
     }
 
     pub(super) fn set_entered(&mut self, number: u32) {
@@ -187,9 +210,24 @@ mod tests {
     }
 
     #[test]
+    fn a_number_may_be_put_late_and_a_skipped_one_is_nobodys() {
+        let mut fans = Fans::new();
+        fans.put(3, 30, 7);
+        assert_eq!((fans.issued(), fans.subject(2), fans.status(2), fans.in_line(0, 9)), (3, None, None, 1));
+        assert_eq!((fans.reach(0, 1), fans.living().collect::<Vec<_>>()), (3, vec![(3, 30)]));
+        fans.put(1, 10, 7);
+        fans.put(2, 30, 7);
+        assert_eq!((fans.number_of(30), fans.subject(2), fans.in_line(0, 9), fans.reach(0, 2)), (Some(3), Some(30), 3, 2));
+        fans.set_left(1);
+        assert_eq!(fans.living().collect::<Vec<_>>(), [(2, 30), (3, 30)]);
+    }
+
+    #[test]
     fn those_who_left_are_not_counted_when_calling() {
         let mut fans = Fans::new();
-        (1..=10).for_each(|subject| fans.push(subject, 0));
+        for subject in 1..=10 {
+            fans.push(subject, 0);
+        }
         for number in [2, 3, 5] {
             fans.set_left(number);
         }

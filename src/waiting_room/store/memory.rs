@@ -3,19 +3,21 @@
 //! One lock. Every critical section is short (a group of joins is the longest: some tens of microseconds) and none
 //! waits for anything, so reading a place costs an uncontended read lock.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use parking_lot::RwLock;
 
-use super::{Counts, EndedVisit, EntryAsk, Found, Moment, PassGrant, QueueStore, Reservation, Settings, Standing, StoreError, fans::Fans};
+use super::{
+    Counts, EndedVisit, EntryAsk, Found, Moment, Numbered, PassGrant, QueueStore, Reservation, Settings, Standing, StoreError, fans::Fans,
+};
 use crate::{
     kernel::{Timestamp, VisitId},
     waiting_room::{
-        Config, OperatorCommand,
+        Config, Durability, OperatorCommand,
         admission::{Bucket, Lane, Lanes, Situation},
         estimate::Flow,
-        journal::{Event, Record},
+        journal::{Event, Join, Record, Stored},
         pass,
         show_up::ShowUp,
     },
@@ -27,12 +29,16 @@ const SLOT_GRACE: std::time::Duration = std::time::Duration::from_secs(pass::LEE
 #[derive(Debug)]
 pub(crate) struct MemoryStore {
     config: Config,
+    /// Records are written under it: a second process on the same journal has another.
+    epoch: u64,
     state: RwLock<State>,
 }
 
 #[derive(Debug)]
 struct State {
     fans: Fans,
+    /// Numbers that were given and are not known to be in the journal.
+    unwritten: HashSet<u32>,
     now_serving: u32,
     calls: Vec<Call>,
     visits: HashMap<VisitId, Visit>,
@@ -75,10 +81,11 @@ enum Progress {
 }
 
 impl MemoryStore {
-    pub(crate) fn new(config: Config, at: Moment) -> Self {
+    pub(crate) fn new(config: Config, epoch: u64, at: Moment) -> Self {
         let settings = Settings { rate_per_minute: config.rate_per_minute, capacity: config.capacity, ..Settings::default() };
         let state = State {
             fans: Fans::new(),
+            unwritten: HashSet::new(),
             now_serving: 0,
             calls: Vec::new(),
             visits: HashMap::new(),
@@ -92,25 +99,23 @@ impl MemoryStore {
             entries_total: 0,
             ended_total: 0,
         };
-        Self { config, state: RwLock::new(state) }
+        Self { config, epoch, state: RwLock::new(state) }
     }
 }
 
 #[async_trait]
 impl QueueStore for MemoryStore {
-    async fn find(&self, subjects: &[u64]) -> Result<(u32, Vec<Option<Found>>), StoreError> {
-        let state = self.state.read();
-        let found = subjects.iter().map(|&subject| {
-            let number = state.fans.number_of(subject)?;
-            let joined_at = Timestamp::from_millis(state.fans.joined_at_ms(number)?);
-            Some(Found { number, joined_at, left: state.fans.status(number)?.left() })
-        });
-        Ok((state.fans.issued(), found.collect()))
+    async fn number(&self, join: Join) -> Result<Numbered, StoreError> {
+        Ok(self.state.write().number(join, self.config.max_fans))
     }
 
-    async fn apply(&self, records: &[Record], at: Moment) -> Result<(), StoreError> {
+    async fn apply(&self, records: &[Stored], at: Moment) -> Result<(), StoreError> {
         let mut state = self.state.write();
-        records.iter().try_for_each(|record| state.apply(record, &self.config, at))
+        records.iter().try_for_each(|stored| state.apply(&stored.record, &self.config, at))
+    }
+
+    fn epoch(&self) -> Result<u64, StoreError> {
+        Ok(self.epoch)
     }
 
     async fn recovered(&self, at: Moment) -> Result<(), StoreError> {
@@ -128,12 +133,7 @@ impl QueueStore for MemoryStore {
     }
 
     async fn give_back(&self, visit: VisitId) -> Result<(), StoreError> {
-        let mut state = self.state.write();
-        if let Some(Visit { number, progress: Progress::Reserved, .. }) = state.visits.get(&visit).copied() {
-            state.visits.remove(&visit);
-            state.inside.remove(&number);
-            state.bucket.give_back();
-        }
+        self.state.write().give_back(visit);
         Ok(())
     }
 
@@ -192,7 +192,7 @@ impl QueueStore for MemoryStore {
         let (claimants, returners) = state.lanes.waiting(at.monotonic);
         Ok(Situation {
             calling: !state.settings.paused && !state.settings.closed && !state.settings.sold_out,
-            uncalled: state.fans.issued() - state.now_serving,
+            uncalled: state.fans.issued().saturating_sub(state.now_serving),
             capacity: state.settings.capacity,
             active: state.active(),
             rate_per_minute: state.settings.rate_per_minute,
@@ -211,8 +211,22 @@ impl QueueStore for MemoryStore {
         Ok(state.fans.reach(state.now_serving, count))
     }
 
+    fn known(&self, subject: u64) -> Option<Found> {
+        let state = self.state.read();
+        state.found(subject).filter(|found| !state.unwritten.contains(&found.number))
+    }
+
+    fn owner(&self, number: u32) -> Option<u64> {
+        let state = self.state.read();
+        state.fans.subject(number).filter(|_| !state.unwritten.contains(&number))
+    }
+
     fn is_of(&self, number: u32, subject: u64) -> bool {
-        self.state.read().fans.subject(number) == Some(subject)
+        match self.state.read().fans.subject(number) {
+            Some(owner) => owner == subject,
+            // A promise that was answered before it was written down stands, though the journal has lost it.
+            None => self.config.durability == Durability::Acknowledged,
+        }
     }
 
     fn standing(&self, number: u32, at: Moment) -> Standing {
@@ -267,7 +281,7 @@ impl State {
     }
 
     fn reserve(&mut self, ask: &EntryAsk, config: &Config, at: Moment) -> Reservation {
-        let Some(status) = self.fans.status(ask.number) else { return Reservation::NotCalledYet };
+        let status = self.fans.status(ask.number).unwrap_or_default();
         if status.left() {
             return Reservation::Left;
         }
@@ -311,8 +325,17 @@ impl State {
         Reservation::Reserved
     }
 
+    fn give_back(&mut self, visit: VisitId) {
+        if let Some(Visit { number, progress: Progress::Reserved, .. }) = self.visits.get(&visit).copied() {
+            self.visits.remove(&visit);
+            self.inside.remove(&number);
+            self.bucket.give_back();
+        }
+    }
+
     fn standing(&self, number: u32, at: Moment) -> Standing {
-        let Some(status) = self.fans.status(number) else { return Standing::Waiting };
+        // Whoever is not written down yet stands in line all the same.
+        let status = self.fans.status(number).unwrap_or_default();
         if status.left() {
             return Standing::Left;
         }
@@ -336,30 +359,52 @@ impl State {
 
     fn apply(&mut self, record: &Record, config: &Config, at: Moment) -> Result<(), StoreError> {
         match record {
-            Record::Joins { first, joins } => {
-                if *first != self.fans.issued() + 1 {
-                    return Err(StoreError::Parted("the numbers of a group do not follow on"));
-                }
-                for join in joins {
-                    self.fans.push(join.subject, join.joined_at.as_millis());
-                }
-                Ok(())
-            }
+            Record::Joins { first, joins } => (*first..).zip(joins).try_for_each(|(number, join)| self.joined(number, *join)),
             Record::Event { at: when, event } => self.happened(event, *when, config, at),
         }
+    }
+
+    fn number(&mut self, join: Join, numbers_max: u32) -> Numbered {
+        if let Some(found) = self.found(join.subject) {
+            return Numbered::Had { found, written: !self.unwritten.contains(&found.number) };
+        }
+        if self.fans.issued() >= numbers_max {
+            return Numbered::Full;
+        }
+        let number = self.fans.push(join.subject, join.joined_at.as_millis());
+        self.unwritten.insert(number);
+        Numbered::New(Found { number, joined_at: join.joined_at })
+    }
+
+    /// Her place, unless she has given it up.
+    fn found(&self, subject: u64) -> Option<Found> {
+        let number = self.fans.number_of(subject)?;
+        let joined_at = Timestamp::from_millis(self.fans.joined_at_ms(number)?);
+        self.fans.status(number).filter(|status| !status.left()).map(|_| Found { number, joined_at })
+    }
+
+    fn joined(&mut self, number: u32, join: Join) -> Result<(), StoreError> {
+        match self.fans.subject(number) {
+            Some(owner) if owner != join.subject => return Err(StoreError::Parted("a number is two subjects'")),
+            Some(_) => {
+                self.unwritten.remove(&number);
+            }
+            None => self.fans.put(number, join.subject, join.joined_at.as_millis()),
+        }
+        Ok(())
     }
 
     fn happened(&mut self, event: &Event, when: Timestamp, config: &Config, at: Moment) -> Result<(), StoreError> {
         match event {
             Event::Called { from, upto, ends_at } => {
-                if *from != self.now_serving || upto < from || *upto > self.fans.issued() {
+                if *from != self.now_serving || upto < from {
                     return Err(StoreError::Parted("a call does not follow on"));
                 }
                 self.show_up.called(when, self.fans.in_line(*from, *upto));
                 self.calls.push(Call { upto: *upto, at: when, ends_at: *ends_at });
                 self.now_serving = *upto;
             }
-            Event::Entered { number, visit, .. } => self.entered(*number, *visit, when, config),
+            Event::Entered { number, subject, visit } => self.entered(*number, *subject, *visit, when, config),
             Event::VisitEnded { number, visit } => {
                 if self.visits.remove(visit).is_some() {
                     self.inside.remove(number);
@@ -367,6 +412,7 @@ impl State {
                 }
                 self.fans.set_left(*number);
             }
+            Event::Lapsed { visit, .. } => self.give_back(*visit),
             Event::Left { number } => {
                 if self.fans.status(*number).is_some_and(|s| s.is_in_line() && !s.came())
                     && let Some(call) = self.call_of(*number)
@@ -385,7 +431,10 @@ impl State {
         Ok(())
     }
 
-    fn entered(&mut self, number: u32, visit: VisitId, when: Timestamp, config: &Config) {
+    fn entered(&mut self, number: u32, subject: u64, visit: VisitId, when: Timestamp, config: &Config) {
+        if self.fans.subject(number).is_none() {
+            self.fans.put(number, subject, when.as_millis());
+        }
         let status = self.fans.status(number);
         // Only in replay has she not been seen coming.
         if status.is_some_and(|s| !s.came())
@@ -443,6 +492,6 @@ mod tests {
 
     #[tokio::test]
     async fn it_is_an_engine() {
-        contract::holds(|config| MemoryStore::new(config, contract::at(0))).await;
+        contract::holds(async |config| MemoryStore::new(config, 0, contract::at(0))).await;
     }
 }

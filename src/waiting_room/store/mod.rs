@@ -10,7 +10,10 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 pub(super) use self::memory::MemoryStore;
-use super::{admission::Situation, journal::Record};
+use super::{
+    admission::Situation,
+    journal::{Join, Stored},
+};
 use crate::kernel::{Timestamp, VisitId};
 
 /// Both clocks at one moment: the wall's for what is written down, the steady one for rates.
@@ -25,8 +28,18 @@ pub(super) struct Moment {
 pub(super) struct Found {
     pub number: u32,
     pub joined_at: Timestamp,
-    /// Gone from the line for good: joining again gives a new number.
-    pub left: bool,
+}
+
+/// What somebody who joins is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Numbered {
+    /// Hers from now on; to be written down.
+    New(Found),
+    /// She had it. Where the journal is not known to have it, it is to be written down again: whoever was to write it
+    /// may have died.
+    Had { found: Found, written: bool },
+    /// No number is left.
+    Full,
 }
 
 /// What has become of a number.
@@ -107,23 +120,37 @@ pub enum StoreError {
     /// The record does not continue what the store holds.
     #[error("the store and the journal have parted: {0}")]
     Parted(&'static str),
-    /// Nothing is known of what was asked; asking again is safe.
-    #[error("the queue's engine does not answer")]
+    /// The engine does not answer. What was asked may have been done; everything may be asked again.
+    #[error("the engine does not answer")]
     Away,
-    /// It has lost its memory; nothing was done.
-    #[error("the queue's engine is being restored from the journal")]
+    /// The engine has lost its memory, and is being given it back.
+    #[error("the engine is being rebuilt")]
     Rebuilding,
 }
 
-/// One sale's engine. State changes only by [`QueueStore::apply`], a fold of journal records, and by reservations,
-/// which last until their record is applied or they are given back.
+/// One sale's engine. State changes only by [`QueueStore::apply`], a fold of journal records, and by what is taken
+/// ahead of its record: numbers, which stay taken, and reservations, which last until their record is applied or they
+/// are given back.
 #[async_trait]
 pub(super) trait QueueStore: Send + Sync + 'static {
-    /// How many numbers are given out, and where each of these subjects stands.
-    async fn find(&self, subjects: &[u64]) -> Result<(u32, Vec<Option<Found>>), StoreError>;
+    /// The number of whoever joins: her own, or the next. A number is never given to two subjects.
+    async fn number(&self, join: Join) -> Result<Numbered, StoreError>;
 
-    /// What the journal holds is now so. In order, without gaps; calls and joins that do not follow on are refused.
-    async fn apply(&self, records: &[Record], at: Moment) -> Result<(), StoreError>;
+    /// These numbers were promised under an epoch that is over and never written down: they stand, unless their subject
+    /// has another one by now. Gives those that stand.
+    async fn adopt(&self, promised: &[(u32, Join)]) -> Result<Vec<(u32, Join)>, StoreError> {
+        Ok(promised.to_vec())
+    }
+
+    /// What the journal holds is now so. In order, without gaps; a call that does not follow on is refused, and a number
+    /// that is somebody else's.
+    async fn apply(&self, records: &[Stored], at: Moment) -> Result<(), StoreError>;
+
+    /// Under which epoch records are to be written now.
+    fn epoch(&self) -> Result<u64, StoreError>;
+
+    /// The journal knows a later epoch.
+    fn is_stale(&self) {}
 
     /// Called once after the journal has been replayed: passes of visits that go on are taken to be fresh.
     async fn recovered(&self, at: Moment) -> Result<(), StoreError>;
@@ -152,7 +179,11 @@ pub(super) trait QueueStore: Send + Sync + 'static {
 
     // What follows is this process's view and does no I/O: an engine elsewhere keeps a mirror of it.
 
-    /// Whether this number was given to this subject.
+    /// Where a subject stands, if the journal has it and she has not left.
+    fn known(&self, subject: u64) -> Option<Found>;
+    /// Whose number it is, if the journal has it.
+    fn owner(&self, number: u32) -> Option<u64>;
+    /// Whether a token that says so is to be believed.
     fn is_of(&self, number: u32, subject: u64) -> bool;
     fn standing(&self, number: u32, at: Moment) -> Standing;
     fn visit_of(&self, number: u32) -> Option<VisitId>;

@@ -7,10 +7,15 @@ use crate::{
     waiting_room::{
         Config, Phase,
         gatekeeper::next_call,
-        journal::{Event, Join, Record},
+        journal::{Event, Join, Record, Stored},
         store::{EntryAsk, MemoryStore, Moment, QueueStore, Reservation, contract},
     },
 };
+
+/// This engine does not ask for a record's place.
+fn stored(record: Record) -> Stored {
+    Stored { seq: 0, record }
+}
 
 struct Crowd {
     fans: u32,
@@ -105,9 +110,9 @@ impl Judge {
 async fn run(config: Config, crowd: &Crowd, seed: u64) -> (Judge, f64) {
     let entropy = SeededEntropy::new(seed);
     let moment = |ms: u64| Moment { now: Timestamp::from_millis(i64::try_from(ms).unwrap()), monotonic: Duration::from_millis(ms) };
-    let store = MemoryStore::new(config.clone(), moment(0));
+    let store = MemoryStore::new(config.clone(), 0, moment(0));
     let joins = (1..=u64::from(crowd.fans)).map(|subject| Join { subject, joined_at: Timestamp::default() }).collect();
-    store.apply(&[Record::Joins { first: 1, joins }], moment(0)).await.unwrap();
+    store.apply(&[stored(Record::Joins { first: 1, joins })], moment(0)).await.unwrap();
     let mut judge = Judge::default();
     let mut asking: Vec<Asking> = Vec::new();
     let mut visits: Vec<(u64, VisitId)> = Vec::new();
@@ -118,13 +123,13 @@ async fn run(config: Config, crowd: &Crowd, seed: u64) -> (Judge, f64) {
         let over: Vec<VisitId> = visits.extract_if(.., |(ends_ms, _)| *ends_ms <= now_ms).map(|(_, visit)| visit).collect();
         for ended in store.end_visits(&over, at.now).await.unwrap() {
             let event = Event::VisitEnded { number: ended.number, visit: ended.visit };
-            store.apply(&[Record::Event { at: at.now, event }], at).await.unwrap();
+            store.apply(&[stored(Record::Event { at: at.now, event })], at).await.unwrap();
             judge.active -= 1;
         }
         if let (_, Some(event)) = next_call(&store, Phase::OnSale, config.call_window, at, None).await.unwrap() {
             let Event::Called { from, upto, ends_at } = event else { panic!("only calls are expected") };
             judge.called(from, upto, u64::try_from(ends_at.as_millis()).unwrap(), crowd.fans);
-            store.apply(&[Record::Event { at: at.now, event }], at).await.unwrap();
+            store.apply(&[stored(Record::Event { at: at.now, event })], at).await.unwrap();
             for number in from + 1..=upto {
                 // A page asks about once a second near the front; who is away comes back later, or never.
                 let (in_ms, every_ms) = match entropy.unit() {
@@ -151,7 +156,7 @@ async fn run(config: Config, crowd: &Crowd, seed: u64) -> (Judge, f64) {
                 Reservation::Reserved => {
                     judge.enters(ask.number, now_ms, &config);
                     let event = Event::Entered { number: ask.number, subject: ask.number.into(), visit };
-                    store.apply(&[Record::Event { at: at.now, event }], at).await.unwrap();
+                    store.apply(&[stored(Record::Event { at: at.now, event })], at).await.unwrap();
                     let stays_s = (-crowd.visit_mean_s * (1.0 - entropy.unit()).ln()).min(590.0);
                     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "below ten minutes")]
                     visits.push((now_ms + (stays_s * 1_000.0) as u64, visit));

@@ -50,7 +50,7 @@ fn engines_go_with_books_that_all_their_nodes_can_read() {
 #[test]
 fn each_context_may_have_a_redis_of_its_own() {
     let mut variables = kept_in("redis", "redis+cluster://a:1,b:2", "postgres://db/x", "");
-    let of = |variables: &[(String, String)]| load(None, variables.to_vec().into_iter());
+    let of = |variables: &[(String, String)]| load(None, variables.iter().cloned());
     let door = |s: &Settings| s.waiting_room_redis().unwrap().url;
     let desk = |s: &Settings| s.box_office_redis().unwrap().url;
     let one = of(&variables).unwrap();
