@@ -39,7 +39,7 @@ use self::{
     payment::{CardToken, PaymentGateway},
     purchase::PURCHASE,
     saga::Pace,
-    seats::{Basket, Seats},
+    seats::{Basket, Seats, SeatsError},
 };
 pub use self::{
     order::{CancelOutcome, HistoryEntry, OrderState, OrderView, PaymentAction, PlaceOrder, PlaceOutcome, WebhookOutcome},
@@ -87,6 +87,8 @@ pub struct Deps {
     /// Where events for the shop go, if anywhere.
     pub announcer: Option<Arc<dyn Announcer>>,
     pub life: Lifecycle,
+    /// Of the ledger's writer, which outlives the orders under way.
+    pub books: Lifecycle,
 }
 
 /// Where the ledger is.
@@ -113,6 +115,9 @@ pub enum CheckoutError {
     /// Nothing was begun; come again.
     #[error("too many orders are under way")]
     Busy,
+    /// Nothing was begun; come again.
+    #[error(transparent)]
+    Seats(#[from] SeatsError),
     /// Whether something was begun is known by asking again with the same key.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -143,7 +148,7 @@ impl Checkout {
     /// [`OpenError`]: the ledger cannot be opened, or what it knows cannot be brought back.
     pub async fn open(config: Config, deps: Deps) -> Result<Arc<Self>, OpenError> {
         let ledger: Arc<dyn Ledger> = match &deps.ledger {
-            LedgerPlace::File(file) => Arc::new(SqliteLedger::open(file, &deps.node, &deps.life).await?),
+            LedgerPlace::File(file) => Arc::new(SqliteLedger::open(file, &deps.node, &deps.books).await?),
             LedgerPlace::Postgres { url } => Arc::new(PostgresLedger::open(url, &deps.node, Arc::clone(&deps.entropy)).await?),
         };
         Ok(Self::open_on(config, deps, ledger).await?)
@@ -186,7 +191,7 @@ impl Checkout {
         if house.drivers.count() >= RUNNING_MAX {
             return Err(CheckoutError::Busy);
         }
-        let basket = house.seats.basket(wish.hold, &wish.buyer).await.filter(|it| it.show.sale == wish.sale && !it.seats.is_empty());
+        let basket = house.seats.basket(wish.hold, &wish.buyer).await?.filter(|it| it.show.sale == wish.sale && !it.seats.is_empty());
         let Some(basket) = basket else { return Ok(PlaceOutcome::HoldGone { alternatives: Vec::new() }) };
         let (card, visit) = (CardToken::new(wish.token.clone()), wish.visit);
         let order = self.new_order(wish, basket, request_hash);

@@ -40,6 +40,7 @@ const METRICS: &[(&str, &str)] = &[
     ("waiting_room_claimants", "Called fans at the door who wait for a free slot, by sale."),
     ("waiting_room_entries_total", "Visitors let in since the sale was made, by sale."),
     ("seating_seats", "Seats by performance and state."),
+    ("box_office_reports_total", "Reports to doors in other processes, by outcome."),
     ("checkout_orders", "Orders since this process started, by what became of them; `running` are under way now."),
     ("shop_queries_total", "Queries to the shop's database, by outcome."),
     ("shop_password_checks_total", "Passwords checked, by outcome."),

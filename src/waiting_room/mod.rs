@@ -47,7 +47,7 @@ use self::{
 };
 pub use self::{
     board::{BoardWatch, EncodedBoard, Reason},
-    pass::Pass,
+    pass::{Papers, Pass, PassReader},
     store::StoreError,
     token::QueueToken,
     vocabulary::{

@@ -168,9 +168,13 @@ pub enum CommandOutcome {
 }
 
 /// What the box office tells the waiting room. May be sent twice and out of order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct BoxOfficeReport {
-    /// Grows from report to report; the stock of an older one is ignored.
+    /// The node whose box office reports.
+    pub source: String,
+    /// Grows from report to report of one source, also over its restart: at least its clock in microseconds. The stock of
+    /// an older one is ignored.
     pub sequence: u64,
     pub zones: Vec<ZoneStock>,
     /// Visits that are over.

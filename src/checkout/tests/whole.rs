@@ -55,6 +55,7 @@ async fn house(ledger: &LedgerPlace, keys: &Keys, gateway: &SandboxGateway, plan
         gateway: Arc::new(gateway.clone()),
         announcer: None,
         life: life.clone(),
+        books: life.clone(),
     };
     let checkout = Checkout::open(config, deps).await.unwrap();
     (seats, checkout, life)

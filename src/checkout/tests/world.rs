@@ -158,10 +158,10 @@ struct FusedSeats(Arc<FakeSeats>, Arc<Fuse>);
 
 #[async_trait]
 impl Seats for FusedSeats {
-    async fn basket(&self, hold: HoldId, who: &Subject) -> Option<Basket> {
+    async fn basket(&self, hold: HoldId, who: &Subject) -> Result<Option<Basket>, SeatsError> {
         let known = self.0.known.lock();
-        let (holder, seats, _) = known.holds.get(&hold)?;
-        (holder == who).then(|| basket(&seats.iter().map(String::as_str).collect::<Vec<_>>()))
+        let hers = known.holds.get(&hold).filter(|(holder, ..)| holder == who);
+        Ok(hers.map(|(_, seats, _)| basket(&seats.iter().map(String::as_str).collect::<Vec<_>>())))
     }
 
     async fn begin_checkout(&self, _: &Show, hold: HoldId, _: &Subject, _: Timestamp) -> Result<BeginOutcome, SeatsError> {
@@ -562,6 +562,7 @@ async fn open(
         gateway: Arc::new(FusedGateway(Arc::clone(gateway), Arc::clone(&fuse))),
         announcer: None,
         life: life.clone(),
+        books: life.clone(),
     };
     let checkout = Checkout::open_on(config, deps, Arc::new(ledger)).await.unwrap();
     fuse.armed.store(true, Ordering::SeqCst);

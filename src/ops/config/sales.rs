@@ -88,7 +88,7 @@ pub struct PerformanceSettings {
 }
 
 impl SaleSettings {
-    /// The door's part; `issuer` is the public base URL.
+    /// The door's part, for a process that has a box office too; `issuer` is the public base URL.
     #[must_use]
     pub fn waiting_room(&self, issuer: &str) -> waiting_room::Config {
         waiting_room::Config {
