@@ -1,6 +1,7 @@
 //! Real servers for tests, benches and rehearsals: each in a temporary folder, on a free port of this machine, ended by
 //! its process id, and gone with its owner, however the owner ends.
 
+mod nginx;
 mod postgres;
 mod redis;
 
@@ -15,6 +16,7 @@ use std::{
 };
 
 pub use self::{
+    nginx::Nginx,
     postgres::Postgres,
     redis::{Door, RedisCluster, RedisServer},
 };
