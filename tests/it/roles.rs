@@ -6,6 +6,10 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, header};
 use serde_json::{Value, json};
 use stagedoor::{kernel::Clock, simulation::servers::Nginx};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::{
     fan::Fan,
@@ -123,7 +127,11 @@ async fn the_door_takes_reports_of_its_own_house_only() {
         assert_eq!(answer.status, 401, "{proof:?}");
         assert_eq!(answer.json::<Value>().unwrap()["type"], "/problems/not-signed");
     }
-    assert_eq!(post(path.clone(), None, vec![b' '; 3 << 20].into()).await.status, 413);
+    let mut large = TcpStream::connect(door.ops).await.unwrap();
+    large.write_all(format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", 3 << 20).as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    large.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413", "before it is sent");
     assert_eq!(post("/v1/box-office/%20/reports".into(), None, report(good)).await.status, 404);
     // Never on the public listener.
     let public = Fan { base: format!("http://{}", door.public), ..Fan::stranger(&world, 1) };
