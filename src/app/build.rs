@@ -1,13 +1,13 @@
 //! Builds the parts of a house that its roles need, each from its settings.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use tokio::{net::TcpListener, sync::Semaphore};
 
 use super::{Roles, directory, gateway::gateway};
 use crate::{
-    checkout::{self, Checkout},
+    checkout::{self, Checkout, LedgerPlace},
     edge::{
         self, AddressLimits, BoxOffice, Door, EndedVisits, House, PerformanceOnOffer, SaleOnOffer,
         cookies::CookieRules,
@@ -20,10 +20,14 @@ use crate::{
         config::{self, Database, EngineKind, PerformanceSettings, SaleSettings, Settings},
         plans,
     },
-    platform::{keys::Keys, lifecycle::Lifecycle},
+    platform::{
+        keys::Keys,
+        lifecycle::Lifecycle,
+        redis::{Redis, RedisConfig},
+    },
     seating::{self, Plan, Seating},
     shop::{self, Shop},
-    waiting_room::{self, Papers, PassReader, WaitingRoom},
+    waiting_room::{self, JournalPlace, Papers, PassReader, WaitingRoom},
 };
 
 /// The lives of a process, in the order in which they end.
@@ -72,7 +76,7 @@ pub(super) async fn build(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let entropy: Arc<dyn Entropy> = Arc::new(OsEntropy);
     let (keys, shop) = {
-        let _alone = directory::setting_up(data)?;
+        let _alone = directory::setting_up(data).await?;
         let keys = Keys::open_or_make(&data.join("keys.json"), &master_key(settings)?, entropy.as_ref())?;
         let customers = shop::Deps {
             clock: Arc::clone(&clock),
@@ -136,9 +140,8 @@ async fn box_office(
         clock: Arc::clone(&tools.clock),
         entropy: Arc::clone(&tools.entropy),
         keys: tools.keys.clone(),
-        ledger_file: file_of(settings.ledger_database(), "ledger.url")?,
-        // A file has one node, whatever its port.
-        node: "embedded".into(),
+        ledger: ledger_place(settings),
+        node: settings.node(),
         seating: Arc::clone(&seating) as _,
         gateway: Arc::new(gateway(settings, public, &tools.clock, &tools.entropy, &life)?),
         announcer: None,
@@ -150,7 +153,10 @@ async fn box_office(
 }
 
 async fn rooms(settings: &Settings, roles: Roles, tools: &Tools) -> anyhow::Result<BTreeMap<SaleId, Arc<WaitingRoom>>> {
-    only_in_memory(settings)?;
+    let engine = match settings.waiting_room_redis() {
+        None => waiting_room::Engine::Memory,
+        Some(config) => waiting_room::Engine::Redis(fit_redis(config, "waiting_room.redis.url").await?),
+    };
     let mut rooms = BTreeMap::new();
     for sale in &settings.sales {
         let mut config = sale.waiting_room(&settings.server.public_base);
@@ -160,7 +166,12 @@ async fn rooms(settings: &Settings, roles: Roles, tools: &Tools) -> anyhow::Resu
             clock: Arc::clone(&tools.clock),
             entropy: Arc::clone(&tools.entropy),
             keys: tools.keys.clone(),
-            journal_file: file_of(settings.journal_database(), "journal.url")?,
+            journal: match settings.journal_database() {
+                Database::Sqlite(file) => JournalPlace::File(file),
+                Database::Postgres(url) => JournalPlace::Postgres { url: url.expose().to_owned() },
+            },
+            engine: engine.clone(),
+            node: settings.node(),
             life: tools.lives.background.clone(),
         };
         rooms.insert(sale.id.clone(), WaitingRoom::open(config, door).await?);
@@ -175,10 +186,17 @@ fn only_in_memory(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn file_of(database: Database, key: &str) -> anyhow::Result<PathBuf> {
-    match database {
-        Database::Sqlite(file) => Ok(file),
-        Database::Postgres(_) => bail!("{key}: this version keeps its books in SQLite only"),
+/// A Redis that can be relied on; the process does not start on another.
+async fn fit_redis(config: RedisConfig, key: &'static str) -> anyhow::Result<Redis> {
+    let redis = Redis::new(config).with_context(|| format!("{key} (or engine.redis.url)"))?;
+    redis.examine().await.with_context(|| format!("{key} (or engine.redis.url)"))?;
+    Ok(redis)
+}
+
+fn ledger_place(settings: &Settings) -> LedgerPlace {
+    match settings.ledger_database() {
+        Database::Sqlite(file) => LedgerPlace::File(file),
+        Database::Postgres(url) => LedgerPlace::Postgres { url: url.expose().to_owned() },
     }
 }
 

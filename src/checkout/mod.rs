@@ -34,7 +34,7 @@ use self::{
     cancellation::RETURN,
     drivers::Drivers,
     house::{House, RUNNING_MAX, TABLES, Tally},
-    ledger::{KeyUse, LeasedSaga, Ledger, LedgerError, LogEntry, NewOrder, Opened, sqlite::SqliteLedger},
+    ledger::{KeyUse, LeasedSaga, Ledger, LedgerError, LogEntry, NewOrder, Opened, postgres::PostgresLedger, sqlite::SqliteLedger},
     order::{Order, Reason},
     payment::{CardToken, PaymentGateway},
     purchase::PURCHASE,
@@ -79,7 +79,7 @@ pub struct Deps {
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
     pub keys: Keys,
-    pub ledger_file: PathBuf,
+    pub ledger: LedgerPlace,
     /// This node's name, which differs from every other's and outlives a restart.
     pub node: String,
     pub seating: Arc<dyn Seats>,
@@ -91,10 +91,19 @@ pub struct Deps {
     pub books: Lifecycle,
 }
 
+/// Where the ledger is.
+#[derive(Clone)]
+pub enum LedgerPlace {
+    /// `ledger.db`, for one node.
+    File(PathBuf),
+    /// A database that the nodes share.
+    Postgres { url: String },
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error(transparent)]
-    File(#[from] sql::OpenError),
+    Ledger(#[from] sql::OpenError),
     #[error("cannot bring back what the ledger knows: {0}")]
     Recover(#[from] LedgerError),
 }
@@ -136,9 +145,12 @@ impl Checkout {
     /// Opens the ledger, restores its claims into the seats, resumes what was under way, and starts the reconciler.
     ///
     /// # Errors
-    /// [`OpenError`]: the file cannot be opened, or what it knows cannot be brought back.
+    /// [`OpenError`]: the ledger cannot be opened, or what it knows cannot be brought back.
     pub async fn open(config: Config, deps: Deps) -> Result<Arc<Self>, OpenError> {
-        let ledger = Arc::new(SqliteLedger::open(&deps.ledger_file, &deps.node, &deps.books).await?);
+        let ledger: Arc<dyn Ledger> = match &deps.ledger {
+            LedgerPlace::File(file) => Arc::new(SqliteLedger::open(file, &deps.node, &deps.books).await?),
+            LedgerPlace::Postgres { url } => Arc::new(PostgresLedger::open(url, &deps.node, Arc::clone(&deps.entropy)).await?),
+        };
         Ok(Self::open_on(config, deps, ledger).await?)
     }
 

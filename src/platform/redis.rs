@@ -17,6 +17,8 @@ mod address;
 mod fitness;
 mod line;
 mod script;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -133,6 +135,14 @@ impl Redis {
                 self.first_answer(members, |host| Box::pin(self.ask_member(host, slot))).await
             }
         }
+    }
+
+    /// Whose the tag's data are by the word of this member of a cluster.
+    async fn says_owner(&self, member: &str, tag: &str) -> Option<String> {
+        let Topology::Cluster(_) = self.0.address.topology else { return None };
+        let (name, port) = member.rsplit_once(':')?;
+        let member = Host::new(name, port.parse().ok()?);
+        self.ask_member(&member, i64::from(address::slot_of(tag))).await.ok().map(|it| it.to_string())
     }
 
     /// Every primary, once: for what is checked at start.

@@ -39,8 +39,8 @@ pub use performance::Performance;
 pub use plan::{Attribute, Plan, PlanError, PlanErrors, SeatLabel};
 pub use seat::{SeatIx, SeatState, SeatStates};
 pub use store::{
-    BookReply, ChangeReply, ExtendReply, HoldRecord, HoldReply, HoldRequest, MemoryStore, Operation, SeatChange, SeatStore, StoreError,
-    Terms,
+    BookReply, ChangeReply, ExtendReply, HoldRecord, HoldReply, HoldRequest, Memory, MemoryStore, Operation, Rebuilt, RedisStore,
+    SeatChange, SeatStore, StoreError, Terms,
 };
 
 /// What a promoter decides about the seats of one performance.

@@ -102,6 +102,21 @@ impl SeatStates {
         }
     }
 
+    /// The reverse of [`SeatStates::to_bytes`]; `None` when the bytes are not those of so many seats.
+    #[must_use]
+    pub fn from_bytes(seats: usize, bytes: &[u8]) -> Option<Self> {
+        if bytes.len() != seats.div_ceil(4) {
+            return None;
+        }
+        let mut states = Self::free(seats);
+        for (word, bytes) in states.words.iter_mut().zip(bytes.chunks(8)) {
+            let mut whole = [0; 8];
+            whole[..bytes.len()].copy_from_slice(bytes);
+            *word |= u64::from_le_bytes(whole);
+        }
+        Some(states)
+    }
+
     /// Seat `i` in byte `i / 4` at bits `2 * (i % 4)`.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -138,5 +153,7 @@ mod tests {
         states.set(SeatIx(3), SeatState::Blocked);
         states.set(SeatIx(8), SeatState::Booked);
         assert_eq!(states.to_bytes(), [0b1100_0001, 0, 0b10]);
+        assert_eq!(SeatStates::from_bytes(9, &states.to_bytes()), Some(states));
+        assert_eq!(SeatStates::from_bytes(9, &[0, 0]), None);
     }
 }

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 use crate::{
     checkout::{
-        Checkout, Config, Deps, PlaceOrder, PlaceOutcome, SaleConfig,
+        Checkout, Config, Deps, LedgerPlace, PlaceOrder, PlaceOutcome, SaleConfig,
         ledger::{
             Claimed, EngineMemory, KeyUse, Lease, LeasedSaga, Ledger, LedgerError, LogEntry, NewEvent, NewOrder, NewTicket, Opened,
             OutboxRow, Position, Progress, Right, TicketRow,
@@ -556,7 +556,7 @@ async fn open(
         clock: Arc::new(SystemClock::new()),
         entropy: Arc::new(OsEntropy),
         keys: keys.clone(),
-        ledger_file: file,
+        ledger: LedgerPlace::File(file),
         node: "a".into(),
         seating: Arc::new(FusedSeats(Arc::clone(seats), Arc::clone(&fuse))),
         gateway: Arc::new(FusedGateway(Arc::clone(gateway), Arc::clone(&fuse))),

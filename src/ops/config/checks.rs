@@ -134,18 +134,10 @@ fn books(settings: &Settings, found: &mut Findings) {
     }
     let (ledger, journal) = (settings.ledger_database(), settings.journal_database());
     let is_file = |database: &Database| matches!(database, Database::Sqlite(_));
-    match settings.engine.kind {
-        EngineKind::Memory => found.when(
-            !is_file(&journal),
-            "journal.url",
-            "must be sqlite:FILE or empty: the memory engine serves one node, which keeps its queue in a file of its own; for several nodes \
-             set engine.kind to \"redis\"",
-        ),
-        EngineKind::Redis => {
-            let wrong = "must be postgres://... with the redis engine: its nodes share their books, and an SQLite file is one node's own";
-            found.when(is_file(&ledger), "ledger.url", wrong);
-            found.when(is_file(&journal) && !settings.journal.url.is_empty(), "journal.url", wrong);
-        }
+    if settings.engine.kind == EngineKind::Redis {
+        let wrong = "must be postgres://... with the redis engine: its nodes share their books, and an SQLite file is one node's own";
+        found.when(is_file(&ledger), "ledger.url", wrong);
+        found.when(is_file(&journal) && !settings.journal.url.is_empty(), "journal.url", wrong);
     }
     found.when(is_file(&ledger) && ledger == journal, "journal.url", "must be another file than the ledger's");
 }

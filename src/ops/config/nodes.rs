@@ -106,14 +106,12 @@ impl Settings {
         database(&self.ledger.url).unwrap_or_else(|| Database::Sqlite(self.data.dir.join("ledger.db")))
     }
 
-    /// Unless another is given: the ledger's PostgreSQL where nodes share a queue, else `queue.db` beside the ledger, or
-    /// in the data directory when the ledger is no file.
+    /// Unless another is given: `queue.db` beside a ledger that is a file, else the ledger's PostgreSQL.
     #[must_use]
     pub fn journal_database(&self) -> Database {
         database(&self.journal.url).unwrap_or_else(|| match self.ledger_database() {
             Database::Sqlite(file) => Database::Sqlite(file.with_file_name("queue.db")),
-            shared @ Database::Postgres(_) if self.shares_state() => shared,
-            Database::Postgres(_) => Database::Sqlite(self.data.dir.join("queue.db")),
+            shared @ Database::Postgres(_) => shared,
         })
     }
 

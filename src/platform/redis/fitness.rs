@@ -14,6 +14,8 @@ pub enum Unfit {
     Unreachable { at: String, why: String },
     #[error("Redis at {at} refuses the login; set the user and password in the URL: redis://USER:PASSWORD@HOST:PORT")]
     Login { at: String },
+    #[error("Redis at {at} is a replica and takes no writes; name its primary, or the sentinels that know it: redis+sentinel://...")]
+    Replica { at: String },
     #[error("Redis at {at} is version {version}; at least 7.0 is needed")]
     TooOld { at: String, version: String },
     #[error(
@@ -58,6 +60,9 @@ impl Redis {
         let mut parts = version.split('.').map(|it| it.parse::<u32>().unwrap_or(0));
         if (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < VERSION_MIN {
             return Err(Unfit::TooOld { at, version }.into());
+        }
+        if field("role") != "master" {
+            return Err(Unfit::Replica { at }.into());
         }
         // A script that calls nothing can be run wherever scripts can; what it would write is seen at the first real one.
         let _: i64 = redis::cmd("EVAL")

@@ -45,6 +45,8 @@ pub struct Line {
     state: ArcSwap<State>,
     /// The last epoch vouched for, and for whom: a server that comes back the same is trusted again.
     vouched: Mutex<Option<(u64, Identity)>>,
+    /// The last connection, if it ended because another member of the cluster is to be asked.
+    left: Mutex<Option<Link>>,
     changed: watch::Sender<u64>,
     links: AtomicU64,
     entropy: Arc<dyn Entropy>,
@@ -80,6 +82,7 @@ impl Line {
             tag,
             state: ArcSwap::default(),
             vouched: Mutex::default(),
+            left: Mutex::default(),
             changed: watch::Sender::new(0),
             links: AtomicU64::new(0),
             entropy,
@@ -248,6 +251,9 @@ impl Line {
         match trouble {
             Trouble::Soon => (trouble, CallError::Away),
             Trouble::Elsewhere | Trouble::Unknown => {
+                if error.kind() == ErrorKind::Server(ServerErrorKind::Moved) {
+                    *self.left.lock() = Some(link.clone());
+                }
                 self.drop_link(link);
                 (trouble, CallError::Away)
             }
@@ -295,9 +301,14 @@ impl Line {
         loop {
             let link = self.state.load().link.clone();
             let Some(link) = link else {
+                // Of use for the first try only: later, whoever had the data may have failed and been replaced.
+                let left = self.left.lock().take();
                 match self.redis.connect(&self.tag).await {
                     Ok(link) => {
                         failures = 0;
+                        if let Some(left) = left {
+                            self.follow_hand_over(left, &link).await;
+                        }
                         self.raise(link);
                     }
                     Err(error) => {
@@ -317,6 +328,20 @@ impl Line {
         }
     }
 
+    /// A server that is still who it was, and says itself that the slot is another's, has handed it over with all its keys:
+    /// trust goes with them. One that was replaced in a failover is no primary from the moment in which it says so.
+    async fn follow_hand_over(&self, mut from: Link, to: &Link) {
+        let deadline = self.redis.config().call_deadline;
+        let is_itself = identify(&mut from.connection, deadline).await.is_ok_and(|it| it == from.identity);
+        if is_itself && self.redis.says_owner(&from.host, &self.tag).await.is_some_and(|host| host == to.host) {
+            let mut vouched = self.vouched.lock();
+            if let Some((_, identity)) = vouched.as_mut().filter(|(_, it)| *it == from.identity) {
+                tracing::info!(from = from.host, to = to.host, "the cluster has moved the data");
+                *identity = to.identity.clone();
+            }
+        }
+    }
+
     fn raise(&self, link: Link) {
         let link = Link { number: self.links.fetch_add(1, Ordering::Relaxed) + 1, ..link };
         tracing::info!(server = link.host, "connected to Redis");
@@ -328,13 +353,14 @@ impl Line {
     async fn look(&self, mut link: Link) {
         let before = link.clone();
         let deadline = self.redis.config().call_deadline;
-        let still_so = match identify(&mut link.connection, deadline).await {
-            Ok(identity) => identity == before.identity && self.is_still_primary(&before).await,
-            Err(_) => false,
-        };
-        if !still_so {
-            self.drop_link(&before);
+        let is_itself = identify(&mut link.connection, deadline).await.is_ok_and(|it| it == before.identity);
+        if is_itself && self.is_still_primary(&before).await {
+            return;
         }
+        if is_itself {
+            *self.left.lock() = Some(before.clone());
+        }
+        self.drop_link(&before);
     }
 
     /// When nobody can say, the one that answers is kept.

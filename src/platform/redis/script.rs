@@ -2,9 +2,10 @@
 
 use redis::{Cmd, ToRedisArgs};
 
-/// Checks the epoch and takes it off, so that a script sees only its own keys and arguments. It stands on the script's
-/// first line: line numbers in errors stay those of the file.
-const GUARD: &str = "if redis.call('GET',KEYS[#KEYS])~=ARGV[#ARGV] then return redis.error_reply('REBUILDING not this epoch') end \
+/// Checks the epoch and takes it off, so that a script sees only its own keys and arguments; `EPOCH` is what it may know
+/// of it. It stands on the script's first line: line numbers in errors stay those of the file.
+const GUARD: &str = "local EPOCH=ARGV[#ARGV] \
+                     if redis.call('GET',KEYS[#KEYS])~=EPOCH then return redis.error_reply('REBUILDING not this epoch') end \
                      KEYS[#KEYS]=nil ARGV[#ARGV]=nil ";
 
 /// A Lua script that runs in one atomic step, and only while the server's data are complete and of the caller's epoch.
@@ -59,6 +60,13 @@ impl Call {
     #[must_use]
     pub fn key(mut self, key: impl AsRef<[u8]>) -> Self {
         self.keys.push(key.as_ref().to_vec());
+        self
+    }
+
+    /// The other's arguments behind its own.
+    #[must_use]
+    pub fn args_of(mut self, other: Self) -> Self {
+        self.args.extend(other.args);
         self
     }
 

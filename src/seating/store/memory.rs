@@ -154,12 +154,12 @@ mod tests {
 
     #[tokio::test]
     async fn the_memory_engine_keeps_the_contract() {
-        suite::run(bench).await;
+        suite::run(async || bench()).await;
     }
 
     #[test]
     fn the_memory_engine_does_what_a_naive_one_does() {
-        model::run(bench);
+        model::run(300, &tokio::runtime::Runtime::new().unwrap(), async || bench());
     }
 
     /// Each thread notes in a table of its own kind whose seat is whose; two names on one seat would be seen there.

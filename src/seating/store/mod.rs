@@ -8,6 +8,7 @@ mod memory;
 #[cfg(test)]
 mod model;
 mod operations;
+mod redis;
 mod register;
 #[cfg(test)]
 mod suite;
@@ -23,6 +24,7 @@ use super::{
     seat::{SeatIx, SeatState, SeatStates},
 };
 
+pub use self::redis::{Memory, Rebuilt, RedisStore};
 pub use memory::MemoryStore;
 
 /// What an engine must know of a performance.
@@ -114,11 +116,11 @@ pub enum StoreError {
     /// It may or may not have been done; every verb can be sent again.
     #[error("the seat engine did not answer")]
     NoAnswer,
-    /// Nothing was sent.
+    /// Nobody answers there. What was sent may have been done.
     #[error("the seat engine is away")]
     Away,
-    /// It has lost its memory; nothing was done.
-    #[error("the seats are being restored from the ledger")]
+    /// Its memory is being brought back. Nothing was done.
+    #[error("the seat engine is being rebuilt")]
     Rebuilding,
 }
 

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use futures_util::FutureExt;
 use proptest::{prelude::*, test_runner::TestRunner};
+use tokio::runtime::Runtime;
 
 use crate::kernel::{Clock, HoldId, Timestamp};
 
@@ -56,9 +56,11 @@ struct Naive {
     operations: BTreeMap<(u8, u8), (Vec<u32>, u32, Timestamp)>,
 }
 
-pub(in crate::seating) fn run<S: SeatStore>(make: impl Fn() -> Bench<S>) {
-    let mut runner = TestRunner::new(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() });
-    runner.run(&prop::collection::vec(order(), 1..60), |orders| same_answers(&make(), &orders)).unwrap();
+/// So many random lists of orders, each for a new engine.
+pub(in crate::seating) fn run<S: SeatStore>(cases: u32, runtime: &Runtime, make: impl AsyncFn() -> Bench<S>) {
+    let mut runner = TestRunner::new(ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() });
+    let lists = prop::collection::vec(order(), 1..60);
+    runner.run(&lists, |orders| runtime.block_on(async { same_answers(&make().await, &orders).await })).unwrap();
 }
 
 fn order() -> impl Strategy<Value = Order> {
@@ -79,9 +81,9 @@ fn order() -> impl Strategy<Value = Order> {
     ]
 }
 
-fn same_answers<S: SeatStore>(Bench { store, clock }: &Bench<S>, orders: &[Order]) -> Result<(), TestCaseError> {
+async fn same_answers<S: SeatStore>(Bench { store, clock }: &Bench<S>, orders: &[Order]) -> Result<(), TestCaseError> {
     let mut naive = Naive::default();
-    let (start, mut copy) = ready(store.load());
+    let (start, mut copy) = store.load().await.unwrap();
     for (number, order) in (0_u32..).zip(orders) {
         naive.run_out(clock.now());
         // A hold's id is drawn anew for each: what does not exist yet is not what will.
@@ -89,12 +91,12 @@ fn same_answers<S: SeatStore>(Bench { store, clock }: &Bench<S>, orders: &[Order
         match order {
             Order::Hold { who, seats: of, operation } => {
                 let key = operation.map(|it| Operation { key: [it * 16 + who; 16], wish: wish(of) });
-                let reply = ready(store.hold(&HoldRequest { operation: key, ..request(number, *who, of) }));
+                let reply = store.hold(&HoldRequest { operation: key, ..request(number, *who, of) }).await.unwrap();
                 let expected = naive.hold(number, *who, of, *operation, clock.now());
                 prop_assert_eq!(short(&reply), expected);
             }
             Order::Swap { hold, who, seats: of } => {
-                let reply = match ready(store.swap(hold_id(*hold), &fan(*who), &seats(of))) {
+                let reply = match store.swap(hold_id(*hold), &fan(*who), &seats(of)).await.unwrap() {
                     ChangeReply::Changed(record) => format!("changed {:?}", record.seats),
                     ChangeReply::Taken(taken) => format!("taken {taken:?}"),
                     ChangeReply::LimitReached => "limit".into(),
@@ -103,7 +105,7 @@ fn same_answers<S: SeatStore>(Bench { store, clock }: &Bench<S>, orders: &[Order
                 prop_assert_eq!(reply, naive.swap(*hold, *who, of));
             }
             Order::Extend { hold, who } => {
-                let reply = match ready(store.extend(hold_id(*hold), &fan(*who))) {
+                let reply = match store.extend(hold_id(*hold), &fan(*who)).await.unwrap() {
                     ExtendReply::Extended(record) => Some(Ok(record.expires_at)),
                     ExtendReply::NoMoreExtensions => Some(Err(())),
                     ExtendReply::Gone => None,
@@ -112,13 +114,13 @@ fn same_answers<S: SeatStore>(Bench { store, clock }: &Bench<S>, orders: &[Order
             }
             Order::Release { hold, who } => {
                 let mine = naive.mine(*hold, *who).is_some_and(|it| it.stage == Stage::Held);
-                prop_assert_eq!(ready(store.release(hold_id(*hold), &fan(*who))), mine);
+                prop_assert_eq!(store.release(hold_id(*hold), &fan(*who)).await.unwrap(), mine);
                 if mine {
                     naive.kept.remove(hold);
                 }
             }
             Order::BeginCheckout { hold, who } => {
-                let begun = ready(store.begin_checkout(hold_id(*hold), &fan(*who), clock.now()));
+                let begun = store.begin_checkout(hold_id(*hold), &fan(*who), clock.now()).await.unwrap();
                 let mine = naive.mine(*hold, *who);
                 prop_assert_eq!(begun.as_ref().map(|it| it.state), mine.as_ref().map(|_| HoldState::Paying));
                 if let Some(it) = mine {
@@ -127,26 +129,26 @@ fn same_answers<S: SeatStore>(Bench { store, clock }: &Bench<S>, orders: &[Order
             }
             Order::ReturnToHold { hold } => {
                 let until = clock.now().plus(Duration::from_mins(1));
-                ready(store.return_to_hold(hold_id(*hold), until));
+                store.return_to_hold(hold_id(*hold), until).await.unwrap();
                 if let Some(it) = naive.kept.get_mut(hold).filter(|it| it.stage == Stage::Paying) {
                     (it.stage, it.deadline) = (Stage::Held, until);
                 }
             }
             Order::Book { hold, who, seats: of } => {
-                ready(store.sweep(100));
-                let reply = ready(store.book(hold_id(*hold), &fan(*who), &seats(of)));
+                store.sweep(100).await.unwrap();
+                let reply = store.book(hold_id(*hold), &fan(*who), &seats(of)).await.unwrap();
                 prop_assert_eq!(reply == BookReply::Booked, naive.book(*hold, *who, of));
             }
             Order::Free { hold, seats: of } => {
-                ready(store.free(hold_id(*hold), &seats(of)));
+                store.free(hold_id(*hold), &seats(of)).await.unwrap();
                 if let Some(it) = naive.kept.get_mut(hold) {
                     it.seats.retain(|seat| !of.contains(seat));
                 }
                 naive.kept.retain(|_, it| !it.seats.is_empty());
             }
             Order::Block { seats: of, blocked } => {
-                ready(store.sweep(100));
-                ready(store.set_blocked(&seats(of), *blocked));
+                store.sweep(100).await.unwrap();
+                store.set_blocked(&seats(of), *blocked).await.unwrap();
                 if *blocked {
                     let free: Vec<u32> = of.iter().copied().filter(|seat| naive.state(*seat) == SeatState::Free).collect();
                     naive.blocked.extend(free);
@@ -156,13 +158,13 @@ fn same_answers<S: SeatStore>(Bench { store, clock }: &Bench<S>, orders: &[Order
             }
             Order::Pass { secs } => clock.advance(Duration::from_secs(*secs)),
             Order::Compare => {
-                ready(store.sweep(100));
-                let (_, states) = ready(store.load());
+                store.sweep(100).await.unwrap();
+                let (_, states) = store.load().await.unwrap();
                 for seat in 0..SEATS {
                     prop_assert_eq!(states.get(SeatIx(seat)), naive.state(seat), "seat {}", seat);
                 }
                 for (hold, it) in &naive.kept {
-                    let found = ready(store.find(hold_id(*hold), &fan(it.who)));
+                    let found = store.find(hold_id(*hold), &fan(it.who)).await.unwrap();
                     prop_assert_eq!(found.is_some(), it.stage != Stage::Booked);
                     prop_assert!(found.is_none_or(|found| found.seats == seats(&it.seats) && found.extensions_left == it.extensions));
                 }
@@ -174,7 +176,7 @@ fn same_answers<S: SeatStore>(Bench { store, clock }: &Bench<S>, orders: &[Order
     for change in changes {
         copy.set(change.seat, change.state);
     }
-    prop_assert_eq!(copy, ready(store.load()).1);
+    prop_assert_eq!(copy, store.load().await.unwrap().1);
     Ok(())
 }
 
@@ -294,9 +296,4 @@ fn short(reply: &HoldReply) -> String {
         HoldReply::Taken(taken) => format!("taken {taken:?}"),
         HoldReply::LimitReached => "limit".into(),
     }
-}
-
-/// An engine in this process answers at once.
-fn ready<T>(answer: impl Future<Output = Result<T, super::StoreError>>) -> T {
-    answer.now_or_never().unwrap().unwrap()
 }

@@ -43,18 +43,18 @@ pub(in crate::seating) fn clock() -> Arc<ManualClock> {
 }
 
 /// Everything; each part starts with a new engine of 100 seats under [`TERMS`].
-pub(in crate::seating) async fn run<S: SeatStore>(make: impl Fn() -> Bench<S>) {
-    a_hold_is_all_or_none(make()).await;
-    a_limit_counts_held_paying_and_booked(make()).await;
-    an_operation_is_done_once(make()).await;
-    a_swap_keeps_what_it_keeps(make()).await;
-    a_hold_runs_out_and_can_be_extended_once(make()).await;
-    another_fans_hold_does_not_exist(make()).await;
-    a_checkout_keeps_its_hold_until_it_ends_it(make()).await;
-    the_ledger_is_followed(make()).await;
-    claims_are_given_back(make()).await;
-    blocked_seats_cannot_be_had(make()).await;
-    changes_tell_the_whole_story(make()).await;
+pub(in crate::seating) async fn run<S: SeatStore>(make: impl AsyncFn() -> Bench<S>) {
+    a_hold_is_all_or_none(make().await).await;
+    a_limit_counts_held_paying_and_booked(make().await).await;
+    an_operation_is_done_once(make().await).await;
+    a_swap_keeps_what_it_keeps(make().await).await;
+    a_hold_runs_out_and_can_be_extended_once(make().await).await;
+    another_fans_hold_does_not_exist(make().await).await;
+    a_checkout_keeps_its_hold_until_it_ends_it(make().await).await;
+    the_ledger_is_followed(make().await).await;
+    claims_are_given_back(make().await).await;
+    blocked_seats_cannot_be_had(make().await).await;
+    changes_tell_the_whole_story(make().await).await;
 }
 
 async fn held<S: SeatStore>(store: &S, request: HoldRequest) {

@@ -92,7 +92,8 @@ impl RedisServer {
         Ok(found.unwrap_or_default().trim().to_owned())
     }
 
-    /// Kills it, as a crash does: what it had written is in the kernel's hands and is kept.
+    /// Kills it, as a crash does: what it had written is in the kernel's hands and is kept. While the disk is busy it
+    /// answers before it writes, unless `appendfsync always` is set.
     ///
     /// # Errors
     /// [`ServerError::Io`].
@@ -169,6 +170,21 @@ impl RedisServer {
         self.run(&["REPLICAOF", "NO", "ONE"]).await?;
         self.settings.retain(|it| !it.starts_with("replicaof"));
         self.until("role", "master").await
+    }
+
+    /// Waits until this replica has all that its primary has written so far.
+    ///
+    /// # Errors
+    /// As [`RedisServer::until`].
+    pub async fn until_it_has(&self, primary: &Self) -> Result<(), ServerError> {
+        let written: u64 = primary.info("master_repl_offset").await?.parse().unwrap_or(u64::MAX);
+        let has = async || self.info("slave_repl_offset").await.ok().and_then(|it| it.parse::<u64>().ok());
+        let told = tokio::time::timeout(PATIENCE, async {
+            while has().await.is_none_or(|it| it < written) {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        });
+        told.await.map_err(|_| ServerError::DidNotStart { server: NAME, log: "the replica does not catch up".into() })
     }
 
     /// Waits until it tells this about itself.
@@ -275,7 +291,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_written_outlives_a_kill_and_a_replica_has_it_too() {
-        let mut server = RedisServer::start().await.unwrap();
+        let mut server = RedisServer::start_with(&["appendfsync always"]).await.unwrap();
         server.run(&["SET", "a", "1"]).await.unwrap();
         server.kill9().unwrap();
         assert!(server.run(&["GET", "a"]).await.is_err(), "it is gone");

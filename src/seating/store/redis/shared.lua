@@ -1,0 +1,144 @@
+-- What the scripts on holds share; it stands before each of them. KEYS as in the table of redis.rs.
+--
+-- A hold's record: H held, P being paid or B booked; extensions left, 1 byte; deadline, 13 digits of milliseconds; visit,
+-- 16 bytes; how many seats, 2 bytes; the seats, 4 bytes each; whose. A change: 4 bytes, the seat times 4 and its state.
+local SEATS, HOLDS, DEADLINES, FANS, CHANGES = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local FREE, HELD, BOOKED, BLOCKED = 0, 1, 2, 3
+-- More could not be passed to one command.
+local AT_ONCE = 1000
+
+local function time(given)
+  if given ~= '' then return tonumber(given) end
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+local function read(record)
+  local count = struct.unpack('>I2', record, 32)
+  local seats = {}
+  for i = 1, count do seats[i] = struct.unpack('>I4', record, 30 + 4 * i) end
+  return {
+    state = record:sub(1, 1), left = record:byte(2), deadline = tonumber(record:sub(3, 15)), visit = record:sub(16, 31),
+    seats = seats, who = record:sub(34 + 4 * count),
+  }
+end
+
+local function written(hold)
+  local seats = {}
+  for i, seat in ipairs(hold.seats) do seats[i] = struct.pack('>I4', seat) end
+  return hold.state .. string.char(hold.left) .. string.format('%013.0f', hold.deadline) .. hold.visit
+    .. struct.pack('>I2', #seats) .. table.concat(seats) .. hold.who
+end
+
+local function find(id)
+  local record = redis.call('HGET', HOLDS, id)
+  return record and read(record)
+end
+
+-- Her own hold, not over yet.
+local function live(id, who, now)
+  local hold = find(id)
+  if not hold or hold.who ~= who or hold.state == 'B' then return nil end
+  if hold.state == 'H' and now >= hold.deadline then return nil end
+  return hold
+end
+
+local function keep(id, hold)
+  local record = written(hold)
+  redis.call('HSET', HOLDS, id, record)
+  if hold.state == 'H' then
+    redis.call('ZADD', DEADLINES, hold.deadline, id)
+  else
+    redis.call('ZREM', DEADLINES, id)
+  end
+  return record
+end
+
+local function numbers(from)
+  local seats = {}
+  for i = from, #ARGV do seats[#seats + 1] = tonumber(ARGV[i]) end
+  return seats
+end
+
+local function set_of(seats)
+  local set = {}
+  for _, seat in ipairs(seats) do set[seat] = true end
+  return set
+end
+
+local function without(seats, set)
+  local rest = {}
+  for _, seat in ipairs(seats) do
+    if not set[seat] then rest[#rest + 1] = seat end
+  end
+  return rest
+end
+
+local function bit_of(seat) return 8 * math.floor(seat / 4) + 6 - 2 * (seat % 4) end
+
+local function states_of(seats)
+  local states = {}
+  for first = 1, #seats, AT_ONCE do
+    local get = {}
+    for i = first, math.min(first + AT_ONCE - 1, #seats) do
+      get[#get + 1] = 'GET'
+      get[#get + 1] = 'u2'
+      get[#get + 1] = bit_of(seats[i])
+    end
+    for i, state in ipairs(redis.call('BITFIELD', SEATS, unpack(get))) do states[first - 1 + i] = state end
+  end
+  return states
+end
+
+-- Which of the seats are in that state, or, with `other`, in another.
+local function those_in(seats, state, other)
+  local found = {}
+  if #seats == 0 then return found end
+  for i, now in ipairs(states_of(seats)) do
+    if (now == state) ~= (other or false) then found[#found + 1] = seats[i] end
+  end
+  return found
+end
+
+local changed, states_now = {}, {}
+
+local function mark(seats, state)
+  for _, seat in ipairs(seats) do
+    changed[#changed + 1] = seat
+    states_now[#changed] = state
+  end
+end
+
+-- Writes down what was marked, all under one version. Returns the version and the changes.
+local function publish()
+  if #changed == 0 then return '', '' end
+  local packed = {}
+  for first = 1, #changed, AT_ONCE do
+    local set = {}
+    for i = first, math.min(first + AT_ONCE - 1, #changed) do
+      set[#set + 1] = 'SET'
+      set[#set + 1] = 'u2'
+      set[#set + 1] = bit_of(changed[i])
+      set[#set + 1] = states_now[i]
+      packed[i] = struct.pack('>I4', changed[i] * 4 + states_now[i])
+    end
+    redis.call('BITFIELD', SEATS, unpack(set))
+  end
+  local changes = table.concat(packed)
+  return redis.call('XADD', CHANGES, 'MAXLEN', '~', 16384, EPOCH .. '-*', 'c', changes), changes
+end
+
+local function fan_has(who, more)
+  if more ~= 0 and redis.call('HINCRBY', FANS, who, more) <= 0 then redis.call('HDEL', FANS, who) end
+end
+
+-- Ends a hold or a booking: its seats are free.
+local function finish(id, hold)
+  redis.call('HDEL', HOLDS, id)
+  redis.call('ZREM', DEADLINES, id)
+  fan_has(hold.who, -#hold.seats)
+  mark(hold.seats, FREE)
+end
+
+local function is_overdue(now) return redis.call('ZRANGEBYSCORE', DEADLINES, '-inf', now, 'LIMIT', 0, 1)[1] end
+

@@ -1,0 +1,10 @@
+-- Ends holds past their deadline.
+-- KEYS: as the table
+-- ARGV: 1 the time in tests, else ''; 2 how many at most
+-- Returns: {how many, version, changes}
+local over = redis.call('ZRANGEBYSCORE', DEADLINES, '-inf', time(ARGV[1]), 'LIMIT', 0, ARGV[2])
+for _, id in ipairs(over) do
+  local hold = find(id)
+  if hold then finish(id, hold) else redis.call('ZREM', DEADLINES, id) end
+end
+return {#over, publish()}

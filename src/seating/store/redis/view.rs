@@ -1,0 +1,287 @@
+//! This node's list of what has changed of late, which the engine's stream and this node's own calls bring.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use redis::{
+    RedisError,
+    streams::{StreamId, StreamReadReply},
+};
+use tokio::sync::{Notify, watch};
+
+use super::{
+    super::{
+        super::seat::{SeatIx, SeatState},
+        SeatChange, StoreError,
+        changes::Changes,
+    },
+    Engine,
+    record::{self, epoch_of},
+};
+use crate::platform::{
+    lifecycle::Lifecycle,
+    redis::{Link, Redis},
+};
+
+/// The server is asked no oftener than this, unless somebody waits for what it has.
+const PACE: Duration = Duration::from_millis(10);
+/// The server answers at the latest after so long, even when nothing has changed.
+const BLOCK: Duration = Duration::from_secs(1);
+const BATCH: usize = 4_096;
+/// Whoever has changed something sees it, if the stream brings what came before it in so long.
+const OWN_WITHIN: Duration = Duration::from_millis(250);
+/// Own changes that wait for others; beyond that the stream brings them too.
+const WAITING_MAX: usize = 4_096;
+const RESTART_AFTER: Duration = Duration::from_millis(100);
+
+#[derive(Default)]
+pub(super) struct View {
+    kept: Mutex<Kept>,
+    version: watch::Sender<u64>,
+    wanted: Notify,
+}
+
+#[derive(Default)]
+struct Kept {
+    /// `None` until the stream has been found.
+    list: Option<Changes>,
+    /// Own changes whose predecessors are not here yet.
+    waiting: BTreeMap<u64, Vec<(SeatIx, SeatState)>>,
+    /// The latest version that this node has heard of.
+    heard: u64,
+}
+
+impl View {
+    /// As [`super::super::SeatStore::changes`].
+    pub(super) fn since(&self, after: u64, into: &mut Vec<SeatChange>) -> bool {
+        let kept = self.kept.lock();
+        let Some(list) = &kept.list else { return false };
+        // What was loaded may be ahead of what the stream has brought.
+        list.since(after, into) || (after > list.version() && after <= kept.heard)
+    }
+
+    /// The engine's states were read as of this version: from there on its changes are followed, if they are not yet.
+    pub(super) fn hear(&self, version: u64) {
+        let mut kept = self.kept.lock();
+        kept.heard = kept.heard.max(version);
+        if kept.list.as_ref().is_none_or(|it| epoch_of(it.version()) < epoch_of(version)) {
+            kept.list = Some(Changes::new(version));
+            kept.take_waiting();
+        }
+        drop(kept);
+        self.tell();
+    }
+
+    /// Takes over what this node has changed itself; waits, within bounds, for what came before it.
+    pub(super) async fn take_own(&self, name: &[u8], changes: &[u8]) -> Result<(), StoreError> {
+        if name.is_empty() {
+            return Ok(());
+        }
+        let version = record::version(name).ok_or_else(record::unreadable)?;
+        let is_shown = self.kept.lock().take_own(version, changes);
+        if is_shown {
+            self.tell();
+            return Ok(());
+        }
+        let mut shown = self.version.subscribe();
+        let caught_up = async {
+            self.wanted.notify_one();
+            let _ = shown.wait_for(|it| *it >= version).await;
+        };
+        if tokio::time::timeout(OWN_WITHIN, caught_up).await.is_err() {
+            tracing::debug!("the seat engine's stream is late");
+        }
+        Ok(())
+    }
+
+    fn version(&self) -> Option<u64> {
+        self.kept.lock().list.as_ref().map(Changes::version)
+    }
+
+    fn take(&self, entries: &[StreamId]) {
+        let mut kept = self.kept.lock();
+        for entry in entries {
+            let Some(version) = record::version(entry.id.as_bytes()) else { continue };
+            let packed: Vec<u8> = entry.get("c").unwrap_or_default();
+            kept.take(version, record::read_changes(&packed));
+        }
+        kept.take_waiting();
+        drop(kept);
+        self.tell();
+    }
+
+    fn tell(&self) {
+        let version = self.version().unwrap_or_default();
+        self.version.send_if_modified(|it| std::mem::replace(it, version) != version);
+    }
+}
+
+impl Kept {
+    fn take(&mut self, version: u64, changes: impl Iterator<Item = (SeatIx, SeatState)>) {
+        self.heard = self.heard.max(version);
+        let list = self.list.get_or_insert_with(|| Changes::new(version));
+        if version <= list.version() {
+            return;
+        }
+        if version > list.version() + 1 {
+            // Something in between is lost: whoever is before it must load.
+            *list = Changes::new(version);
+            return;
+        }
+        list.next_version();
+        changes.for_each(|(seat, state)| list.write(seat, state));
+    }
+
+    /// Whether it is shown now.
+    fn take_own(&mut self, version: u64, changes: &[u8]) -> bool {
+        self.heard = self.heard.max(version);
+        let Some(list) = &self.list else { return false };
+        if version > list.version() + 1 {
+            if self.waiting.len() < WAITING_MAX {
+                self.waiting.insert(version, record::read_changes(changes).collect());
+            }
+            return false;
+        }
+        self.take(version, record::read_changes(changes));
+        self.take_waiting();
+        true
+    }
+
+    fn take_waiting(&mut self) {
+        while let Some(entry) = self.waiting.first_entry()
+            && let Some(list) = &self.list
+            && *entry.key() <= list.version() + 1
+        {
+            let (version, changes) = entry.remove_entry();
+            self.take(version, changes.into_iter());
+        }
+    }
+}
+
+/// Follows the stream for as long as the house is open.
+pub(super) fn follow(engine: &Arc<Engine>, life: &Lifecycle) {
+    let (followed, stop) = (Arc::downgrade(engine), life.clone());
+    life.supervise("seat stream", RESTART_AFTER, move || {
+        let (engine, life) = (Weak::clone(&followed), stop.clone());
+        async move {
+            let Some(engine) = engine.upgrade() else { return life.stopping().await };
+            tokio::select! {
+                () = life.stopping() => {}
+                () = engine.follow_always() => {}
+            }
+        }
+    });
+}
+
+impl Engine {
+    async fn follow_always(&self) {
+        let mut changes = self.line.changes();
+        loop {
+            changes.borrow_and_update();
+            if let (Some(epoch), Some(identity)) = (self.line.epoch(), self.line.identity()) {
+                match self.redis.connect_to_wait(&self.tag).await {
+                    Ok(link) if link.identity == identity => {
+                        if let Err(error) = self.follow_on(link, epoch).await {
+                            tracing::debug!(%error, "the seat engine's stream broke off");
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(error) => tracing::debug!(%error, "the seat engine's stream cannot be reached"),
+                }
+                tokio::time::sleep(RESTART_AFTER.mul_f64(0.5 + self.entropy.unit())).await;
+            } else if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Until the connection breaks, or calls run on another server or under another epoch.
+    async fn follow_on(&self, mut link: Link, epoch: u64) -> Result<(), FollowError> {
+        if self.view.version().is_none_or(|it| epoch_of(it) != epoch) {
+            let (version, _) = self.load_now().await?;
+            self.view.hear(version);
+        }
+        while self.line.epoch() == Some(epoch) && self.line.identity().as_ref() == Some(&link.identity) {
+            let entries = self.read_on(&mut link).await?;
+            if entries.is_empty() {
+                continue;
+            }
+            self.view.take(&entries);
+            tokio::select! {
+                () = tokio::time::sleep(PACE) => {}
+                () = self.view.wanted.notified() => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_on(&self, link: &mut Link) -> Result<Vec<StreamId>, FollowError> {
+        let mut cmd = redis::cmd("XREAD");
+        cmd.arg("COUNT").arg(BATCH).arg("BLOCK").arg(u64::try_from(BLOCK.as_millis()).unwrap_or(u64::MAX));
+        cmd.arg("STREAMS").arg(&self.keys[4]).arg(record::name_of(self.view.version().unwrap_or_default()));
+        let patience = BLOCK + Redis::config(&self.redis).call_deadline;
+        let reply: Option<StreamReadReply> =
+            tokio::time::timeout(patience, cmd.query_async(&mut link.connection)).await.map_err(|_| FollowError::Late)??;
+        Ok(reply.into_iter().flat_map(|it| it.keys).flat_map(|it| it.ids).collect())
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum FollowError {
+    #[error(transparent)]
+    Broken(#[from] RedisError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("no answer in time")]
+    Late,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own(view: &View, version: u64, seat: u32) -> bool {
+        view.kept.lock().take_own(version, &record::changes(&[SeatIx(seat)], SeatState::Held))
+    }
+
+    fn seats_since(view: &View, after: u64) -> Option<Vec<u32>> {
+        let mut changes = Vec::new();
+        view.since(after, &mut changes).then(|| changes.iter().map(|it| it.seat.0).collect())
+    }
+
+    #[test]
+    fn own_changes_are_shown_in_the_order_in_which_they_were_made() {
+        let view = View::default();
+        assert_eq!(seats_since(&view, 10), None);
+        view.hear(10);
+        assert!(!own(&view, 12, 2), "another's stands before it");
+        assert!(!own(&view, 13, 3));
+        assert_eq!(seats_since(&view, 10), Some(vec![]));
+        assert_eq!(seats_since(&view, 13), Some(vec![]), "it is known that there is such a version");
+        assert_eq!(seats_since(&view, 14), None);
+        assert!(own(&view, 11, 1));
+        assert_eq!(seats_since(&view, 10), Some(vec![1, 2, 3]));
+        view.kept.lock().take(12, std::iter::once((SeatIx(2), SeatState::Held)));
+        assert_eq!(seats_since(&view, 11), Some(vec![2, 3]), "the stream brings them once more");
+    }
+
+    #[test]
+    fn a_gap_makes_everybody_load() {
+        let view = View::default();
+        view.hear(10);
+        view.kept.lock().take(15, std::iter::once((SeatIx(5), SeatState::Held)));
+        assert_eq!((seats_since(&view, 10), seats_since(&view, 15)), (None, Some(vec![])));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_ever_for_a_stream_that_does_not_come() {
+        let view = View::default();
+        view.hear(record::version(b"1-1").unwrap());
+        view.take_own(b"1-5", &[]).await.unwrap();
+        assert_eq!(seats_since(&view, record::version(b"1-5").unwrap()), Some(vec![]));
+    }
+}
