@@ -18,7 +18,8 @@ fn engines_go_with_books_that_all_their_nodes_can_read() {
         (["memory", "", "", ""], of_files("data/ledger.db", "data/queue.db")),
         (["memory", "", "sqlite:/books/money.db", ""], of_files("/books/money.db", "/books/queue.db")),
         (["memory", "", "sqlite:///books/money.db", "sqlite:q.db"], of_files("/books/money.db", "q.db")),
-        (["memory", "", pg, ""], (shared(pg), Database::Sqlite("data/queue.db".into()))),
+        (["memory", "", pg, ""], (shared(pg), shared(pg))),
+        (["memory", "", pg, "sqlite:q.db"], (shared(pg), Database::Sqlite("q.db".into()))),
         (["redis", redis, pg, ""], (shared(pg), shared(pg))),
         (["redis", redis, pg, "postgresql://other/db"], (shared(pg), shared("postgresql://other/db"))),
     ];
@@ -34,7 +35,6 @@ fn engines_go_with_books_that_all_their_nodes_can_read() {
         (["redis", "redis:r", pg, ""], &["engine.redis.url"]),
         (["redis", "rediss+raft://r", pg, ""], &["engine.redis.url"]),
         (["memory", redis, "", ""], &["engine.redis.url"]),
-        (["memory", "", "", pg], &["journal.url"]),
         (["memory", "", "sqlite:a/queue.db", ""], &["journal.url"]),
         (["memory", "", "mysql://db/x", ""], &["ledger.url"]),
         (["memory", "", "sqlite:", "postgres:db"], &["ledger.url", "journal.url"]),
