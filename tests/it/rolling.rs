@@ -171,6 +171,7 @@ async fn a_stopping_node_says_so_serves_on_and_ends_its_streams_one_by_one() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(h2_read(&mut modern, GOAWAY).await.last(), Some(&GOAWAY), "HTTP/2 is told at once");
+    drop(modern);
     // A connection that was open, and a new one: both are served, and both are told to go elsewhere next.
     assert!(head(&mut idle).await.contains("connection: close"));
     assert_eq!(idle.read(&mut [0; 1]).await.unwrap(), 0, "and it is closed");
