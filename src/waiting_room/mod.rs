@@ -172,6 +172,8 @@ impl WaitingRoom {
                         self.write_join(subject, &found).await?;
                     }
                 }
+                // When she came, the journal knows best.
+                let found = self.store.known(subject).unwrap_or(found);
                 Ok(JoinOutcome::Already(self.joined(subject, &found)))
             }
             Numbered::Full => Ok(JoinOutcome::Full),

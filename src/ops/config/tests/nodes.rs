@@ -19,7 +19,7 @@ fn engines_go_with_books_that_all_their_nodes_can_read() {
         (["memory", "", "sqlite:/books/money.db", ""], of_files("/books/money.db", "/books/queue.db")),
         (["memory", "", "sqlite:///books/money.db", "sqlite:q.db"], of_files("/books/money.db", "q.db")),
         (["memory", "", pg, ""], (shared(pg), shared(pg))),
-        (["memory", "", pg, "sqlite:q.db"], (shared(pg), Database::Sqlite("q.db".into()))),
+        (["memory", "", "", pg], (Database::Sqlite("data/ledger.db".into()), shared(pg))),
         (["redis", redis, pg, ""], (shared(pg), shared(pg))),
         (["redis", redis, pg, "postgresql://other/db"], (shared(pg), shared("postgresql://other/db"))),
     ];
