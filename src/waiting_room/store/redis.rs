@@ -62,6 +62,7 @@ use crate::{
         Config, ZoneStock,
         admission::{CLAIM_LAPSE, CLAIMANTS_MAX, Situation, whole},
         journal::{Join, JournalError, PgJournal, Stored},
+        queue::Promise,
     },
 };
 
@@ -90,6 +91,8 @@ pub(crate) struct RedisStore {
     pending: Mutex<Pending>,
     /// The last record that the mirror holds.
     followed: AtomicU64,
+    /// The last epoch that was complete here.
+    epoch: AtomicU64,
     kept: Mutex<HashMap<VisitId, Timestamp>>,
     report: Mutex<Option<String>>,
     stock: Mutex<Option<Stock>>,
@@ -210,6 +213,7 @@ impl RedisStore {
             numbering,
             pending: Mutex::default(),
             followed: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
             kept: Mutex::default(),
             report: Mutex::default(),
             stock: Mutex::default(),
@@ -300,13 +304,13 @@ impl QueueStore for RedisStore {
         })
     }
 
-    async fn adopt(&self, promised: &[(u32, Join)]) -> Result<Vec<(u32, Join)>, StoreError> {
+    async fn adopt(&self, promised: &[Promise]) -> Result<Vec<Promise>, StoreError> {
         let layout = self.layout();
         let (mut call, mut args) = (Call::new(), Call::new());
-        for (place, (number, join)) in (1_usize..).zip(promised) {
-            let bucket = layout.bucket(join.subject);
+        for (place, promise) in (1_usize..).zip(promised) {
+            let bucket = layout.bucket(promise.join.subject);
             call = call.key(&bucket.key);
-            args = args.arg(place).arg(&bucket.field).arg(number);
+            args = args.arg(place).arg(&bucket.field).arg(promise.number);
         }
         if promised.is_empty() {
             return Ok(Vec::new());
@@ -330,8 +334,12 @@ impl QueueStore for RedisStore {
         Ok(())
     }
 
-    fn epoch(&self) -> Result<u64, StoreError> {
-        self.line.epoch().ok_or(if self.line.identity().is_some() { StoreError::Rebuilding } else { StoreError::Away })
+    fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    fn is_complete(&self) -> bool {
+        self.line.epoch().is_some()
     }
 
     fn is_stale(&self) {
@@ -575,7 +583,7 @@ mod tests {
             let journal = Arc::new(PgJournal::open(&url, sale, 16).await.unwrap());
             let building = RedisStore::build(config, "node".into(), line, journal, contract::at(0), &life, Time::Given);
             let store = building.await.unwrap();
-            while store.epoch().is_err() {
+            while !store.is_complete() {
                 store.look_after_memory().await.unwrap();
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
