@@ -178,10 +178,13 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let env = || std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
     match cli.command.unwrap_or(Command::Demo(cli.demo)) {
         Command::Demo(args) => {
+            let settings = config::load(None, env())?;
+            let stands_behind = env().any(|(key, _)| key == "STAGEDOOR__SERVER__PUBLIC_BASE");
             let options = DemoOptions {
                 listen: args.listen,
                 ops_listen: args.ops_listen,
                 data: args.data,
+                public_base: stands_behind.then(|| settings.server.public_base.clone()),
                 open_in_s: args.open_in,
                 prequeue_in_s: args.prequeue_in,
                 seats: args.seats,
@@ -189,7 +192,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                 rate_per_minute: args.rate,
                 capacity: args.capacity,
             };
-            app::block_on(app::demo::run(options, config::load(None, env())?))
+            app::block_on(app::demo::run(options, settings))
         }
         Command::Serve(args) => {
             let mut settings = config::load(Some(&args.config), env())?;

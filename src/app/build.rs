@@ -26,7 +26,7 @@ use crate::{
         redis::{Redis, RedisConfig},
     },
     seating::{self, Plan, Seating},
-    shop::{self, Shop},
+    shop::{self, Shop, SpentPlace},
     waiting_room::{self, JournalPlace, Papers, PassReader, WaitingRoom},
 };
 
@@ -76,13 +76,17 @@ pub(super) async fn build(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let entropy: Arc<dyn Entropy> = Arc::new(OsEntropy);
     let (keys, shop) = {
-        let _alone = directory::setting_up(data)?;
+        let _alone = directory::setting_up(data).await?;
         let keys = Keys::open_or_make(&data.join("keys.json"), &master_key(settings)?, entropy.as_ref())?;
         let customers = shop::Deps {
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
             keys: keys.clone(),
-            revoked_file: data.join("sessions.db"),
+            // Nodes that share their queue share it with the journal's database; a directory's processes share a file.
+            spent: match settings.journal_database() {
+                Database::Postgres(url) => SpentPlace::Postgres { url: url.expose().to_owned() },
+                Database::Sqlite(_) => SpentPlace::File(data.join("sessions.db")),
+            },
             life: lives.background.clone(),
         };
         (keys, Shop::open(settings.shop(), customers).await?)

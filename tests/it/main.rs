@@ -10,5 +10,8 @@ mod evidence;
 mod fan;
 mod faults;
 mod journeys;
+mod nodes;
+mod roles;
+mod rolling;
 mod sale;
 mod world;

@@ -90,11 +90,18 @@ pub struct World {
 impl World {
     /// Builds the house and waits until it is ready.
     pub async fn open(scene: Scene) -> Self {
+        let mut world = Self::prepared(scene).await;
+        world.start().await;
+        world
+    }
+
+    /// Builds everything that the house needs, and starts nothing.
+    pub async fn prepared(scene: Scene) -> Self {
         let clock = Arc::new(SystemClock::new());
         let dir = fresh_dir();
         let (port, ops_port) = free_ports();
         let now = clock.now();
-        let mut world = Self {
+        let world = Self {
             base: format!("http://127.0.0.1:{port}"),
             ops: format!("http://127.0.0.1:{ops_port}"),
             sale: SALE.parse().unwrap(),
@@ -107,7 +114,6 @@ impl World {
         };
         make_shop(&world.dir.join("shop.db")).await;
         fs::write(world.config_file(), world.config(now)).unwrap();
-        world.start().await;
         world
     }
 
@@ -173,7 +179,7 @@ prices = {{ VIP = 198000, R = 165000, S = 143000, A = 121000 }}
         )
     }
 
-    fn config_file(&self) -> PathBuf {
+    pub fn config_file(&self) -> PathBuf {
         self.dir.join("stagedoor.toml")
     }
 
@@ -239,7 +245,7 @@ prices = {{ VIP = 198000, R = 165000, S = 143000, A = 121000 }}
         }
     }
 
-    fn log_file(&self) -> PathBuf {
+    pub fn log_file(&self) -> PathBuf {
         self.dir.join("log")
     }
 

@@ -1,6 +1,7 @@
 //! Real servers for tests, benches and rehearsals: each in a temporary folder, on a free port of this machine, ended by
 //! its process id, and gone with its owner, however the owner ends.
 
+mod nginx;
 mod postgres;
 mod redis;
 
@@ -14,8 +15,11 @@ use std::{
     time::Duration,
 };
 
-pub use self::postgres::Postgres;
-pub use self::redis::{Door, RedisCluster, RedisServer};
+pub use self::{
+    nginx::Nginx,
+    postgres::Postgres,
+    redis::{Door, RedisCluster, RedisServer},
+};
 
 /// Why there is no server.
 #[derive(Debug, thiserror::Error)]
