@@ -204,7 +204,7 @@ async fn build(
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
         keys: keys.clone(),
-        revoked_file: data.join("sessions.db"),
+        spent: shop::SpentPlace::File(data.join("sessions.db")),
         life: background.clone(),
     };
     let shop = Shop::open(settings.shop(), customers).await?;

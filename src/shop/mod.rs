@@ -17,12 +17,13 @@ mod test_dir;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 pub use customers::{Customer, CustomerDirectory, NoAnswer};
 pub use demo_shop::{DEMO_PASSWORD, DemoShopError, make_demo_shop};
 pub use handoff::make_handoff;
 pub use session::Session;
+pub use sql_spent::SpentPlace;
 
 use customers::Unavailable;
 use known_customers::{KnownCustomers, Lookup};
@@ -73,7 +74,7 @@ pub struct Deps {
     pub entropy: Arc<dyn Entropy>,
     pub keys: Keys,
     /// Where signed-out sessions and used hand-offs are kept.
-    pub revoked_file: PathBuf,
+    pub spent: SpentPlace,
     pub life: Lifecycle,
 }
 
@@ -121,7 +122,7 @@ pub enum OpenError {
     #[error("cannot start the password threads: {0}")]
     Threads(std::io::Error),
     #[error(transparent)]
-    File(#[from] sql::OpenError),
+    Store(#[from] sql::OpenError),
     #[error("cannot read the signed-out sessions: {0}")]
     Spent(sqlx::Error),
 }
@@ -149,7 +150,7 @@ impl Shop {
     /// Opens the house's side. The shop's database need not be there yet.
     ///
     /// # Errors
-    /// [`OpenError`]: an address of no known kind, no threads, or an unusable file of signed-out sessions.
+    /// [`OpenError`]: an address of no known kind, no threads, or an unusable place of signed-out sessions.
     pub async fn open(config: Config, deps: Deps) -> Result<Arc<Self>, OpenError> {
         let directory = SqlDirectory::new(
             &config.database_url,
@@ -167,8 +168,8 @@ impl Shop {
     /// # Errors
     /// As [`Shop::open`].
     pub async fn open_with(config: Config, directory: Arc<dyn CustomerDirectory>, deps: Deps) -> Result<Arc<Self>, OpenError> {
-        let Deps { clock, entropy, keys, revoked_file, life } = deps;
-        let spent = Spent::open(&revoked_file, Arc::clone(&clock), &life).await?;
+        let Deps { clock, entropy, keys, spent, life } = deps;
+        let spent = Spent::open(&spent, Arc::clone(&clock), Arc::clone(&entropy), &life).await?;
         let passwords = PasswordThreads::start(config.password_threads, config.password_waiting_max, &clock, Arc::clone(&entropy))
             .map_err(OpenError::Threads)?;
         let customers = KnownCustomers::new(
