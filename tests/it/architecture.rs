@@ -170,7 +170,7 @@ fn technique_stays_where_it_belongs() {
                 "shop/",
                 "waiting_room/journal",
                 "simulation/sandbox_gateway",
-                "simulation/auditor/books.rs",
+                "simulation/auditor/books",
                 // A server is up when it answers a query, and its databases are made by statements.
                 "simulation/servers/postgres.rs",
             ];
