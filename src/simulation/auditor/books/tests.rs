@@ -15,7 +15,7 @@ const SHARED_QUEUE: &str = "
 fn rows(is_shared: bool) -> String {
     let (yes, hex) = if is_shared { ("TRUE", r"'\x") } else { ("1", "x'") };
     let join = "000000070000000200000000000003e800000000000000640000000000000000000000c800000000";
-    let hex_of = |text: &str| text.bytes().map(|it| format!("{it:02x}")).collect::<String>();
+    let hex_of = |text: &str| text.bytes().fold(String::new(), |hex, it| format!("{hex}{it:02x}"));
     let event = |body: &str| format!("{hex}{}'", hex_of(body));
     let called = event(r#"[2000,{"kind":"called","upto":7,"ends_at":"1970-01-01T00:00:03.000Z"}]"#);
     let left = event(r#"[2500,{"kind":"left","number":8}]"#);
