@@ -77,7 +77,7 @@ pub(super) async fn build(
     let entropy: Arc<dyn Entropy> = Arc::new(OsEntropy);
     let (keys, shop) = {
         let _alone = directory::setting_up(data).await?;
-        let keys = Keys::open_or_make(&data.join("keys.json"), &master_key(settings)?, entropy.as_ref())?;
+        let keys = keys(settings, &entropy).await?;
         let customers = shop::Deps {
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
@@ -113,6 +113,15 @@ pub(super) async fn build(
     let box_office =
         office.map(|(seating, checkout)| BoxOffice { house: Arc::clone(&house), seating, checkout, ended: EndedVisits::default() });
     Ok(Parts { house, door, box_office, keys: tools.keys })
+}
+
+/// Nodes that share their books share their keys with them.
+async fn keys(settings: &Settings, entropy: &Arc<dyn Entropy>) -> anyhow::Result<Keys> {
+    let (file, master) = (settings.data.dir.join("keys.json"), master_key(settings)?);
+    Ok(match settings.journal_database() {
+        Database::Sqlite(_) => Keys::open_or_make(&file, &master, entropy.as_ref())?,
+        Database::Postgres(url) => Keys::open_or_make_shared(url.expose(), &file, &master, Arc::clone(entropy)).await?,
+    })
 }
 
 fn plans_of(sale: &SaleSettings) -> anyhow::Result<Plans> {
