@@ -183,7 +183,12 @@ async fn build(
             performances.push((performance.seating(sale), Arc::new(plan)));
         }
     }
-    let seats = seating::Deps { clock: Arc::clone(&clock), entropy: Arc::clone(&entropy), life: background.clone() };
+    let seats = seating::Deps {
+        engine: seating::Engine::Memory,
+        clock: Arc::clone(&clock),
+        entropy: Arc::clone(&entropy),
+        life: background.clone(),
+    };
     let seating = Seating::open(performances, seats).await?;
 
     let gateway = gateway(settings, public, &clock, &entropy, background)?;
