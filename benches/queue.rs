@@ -22,7 +22,7 @@ use sqlx::{
 use stagedoor::{
     kernel::{Clock, Entropy, OsEntropy, Subject, SystemClock},
     platform::{keys::Keys, lifecycle::Lifecycle, signing::MacKeys},
-    waiting_room::{Config, Deps, JoinOutcome, WaitingRoom},
+    waiting_room::{Config, Deps, Durability, Engine, JoinOutcome, JournalPlace, WaitingRoom},
 };
 use tokio::runtime::Runtime;
 
@@ -64,10 +64,19 @@ async fn room(dir: &Path, life: &Lifecycle) -> Arc<WaitingRoom> {
         max_fans: u32::MAX,
         issuer: "https://tickets.example".into(),
         watchers_max: 10,
-        durability: stagedoor::waiting_room::Durability::Journaled,
+        passes_checked_elsewhere: false,
+        durability: Durability::Journaled,
     };
     let keys = Keys::ephemeral(&OsEntropy);
-    let deps = Deps { clock, entropy: Arc::new(OsEntropy), keys, journal_file: dir.join("queue.db"), life: life.clone() };
+    let deps = Deps {
+        clock,
+        entropy: Arc::new(OsEntropy),
+        keys,
+        journal: JournalPlace::File(dir.join("queue.db")),
+        engine: Engine::Memory,
+        node: String::new(),
+        life: life.clone(),
+    };
     WaitingRoom::open(config, deps).await.expect("a new room opens")
 }
 

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use stagedoor::{
-    app::{self, demo::DemoOptions},
+    app::{self, Roles, demo::DemoOptions},
     ops::{self, config},
     seating::VenueKind,
 };
@@ -88,6 +88,18 @@ struct ServeArgs {
     /// Instead of `data.dir`.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// What this process serves; what it does not serve is answered 404 here.
+    #[arg(long, value_enum, default_value_t = RolesArg::All)]
+    roles: RolesArg,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum RolesArg {
+    /// Places, board and door.
+    WaitingRoom,
+    /// Seats, orders and tickets.
+    BoxOffice,
+    All,
 }
 
 #[derive(Subcommand)]
@@ -185,7 +197,12 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             settings.server.ops_listen = args.ops_listen.unwrap_or(settings.server.ops_listen);
             settings.data.dir = args.data.unwrap_or(settings.data.dir);
             settings.check()?;
-            app::block_on(app::serve(settings))
+            let roles = match args.roles {
+                RolesArg::WaitingRoom => Roles::WaitingRoom,
+                RolesArg::BoxOffice => Roles::BoxOffice,
+                RolesArg::All => Roles::All,
+            };
+            app::block_on(app::serve(settings, roles))
         }
         Command::Plan(PlanCommand::Check { file }) => ops::plans::check(&file),
         Command::Plan(PlanCommand::Generate { kind, seats }) => {

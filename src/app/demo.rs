@@ -11,7 +11,11 @@ use std::{
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
-use super::{Extras, Listeners, listen, make_private_dir, open, secret_file};
+use super::{
+    Extras, Listeners, Roles,
+    directory::{self, secret_file},
+    listen, open,
+};
 use crate::{
     edge::http::sales::DemoLogin,
     kernel::{Clock, Currency, LocalText, OsEntropy, SystemClock, Timestamp},
@@ -62,7 +66,7 @@ pub async fn run(options: DemoOptions, mut settings: Settings) -> anyhow::Result
     let listeners = Listeners { public: listen(options.listen)?, ops: listen(options.ops_listen)? };
     let (public, ops) = (listeners.public.local_addr()?, listeners.ops.local_addr()?);
     let data = options.data.clone().unwrap_or_else(|| PathBuf::from(format!("data/demo-{}", clock.now().as_secs())));
-    make_private_dir(&data).with_context(|| format!("cannot make the data directory {}", data.display()))?;
+    directory::make(&data)?;
 
     let (sale, is_new) = sale(&data, &options, clock.now())?;
     let shop_file = data.join("shop.db");
@@ -109,7 +113,7 @@ pub async fn run(options: DemoOptions, mut settings: Settings) -> anyhow::Result
             ..extras
         },
     };
-    open(settings, listeners, extras).await
+    open(settings, Roles::All, listeners, extras).await
 }
 
 /// The sale of a demo's data directory.

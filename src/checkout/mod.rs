@@ -36,12 +36,12 @@ use self::{
     cancellation::RETURN,
     drivers::Drivers,
     house::{House, RUNNING_MAX, TABLES, Tally},
-    ledger::{KeyUse, LeasedSaga, Ledger, LedgerError, LogEntry, NewOrder, Opened, sqlite::SqliteLedger},
+    ledger::{KeyUse, LeasedSaga, Ledger, LedgerError, LogEntry, NewOrder, Opened, postgres::PostgresLedger, sqlite::SqliteLedger},
     order::{Order, Reason},
     payment::{CardToken, PaymentGateway},
     purchase::PURCHASE,
     saga::Pace,
-    seats::{Basket, Seats},
+    seats::{Basket, Seats, SeatsError},
 };
 pub use self::{
     order::{CancelOutcome, HistoryEntry, OrderState, OrderView, PaymentAction, PlaceOrder, PlaceOutcome, WebhookOutcome},
@@ -81,7 +81,7 @@ pub struct Deps {
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
     pub keys: Keys,
-    pub ledger_file: PathBuf,
+    pub ledger: LedgerPlace,
     /// This node's name, which differs from every other's and outlives a restart.
     pub node: String,
     pub seating: Arc<dyn Seats>,
@@ -89,12 +89,23 @@ pub struct Deps {
     /// Where events for the shop go, if anywhere.
     pub announcer: Option<Arc<dyn Announcer>>,
     pub life: Lifecycle,
+    /// Of the ledger's writer, which outlives the orders under way.
+    pub books: Lifecycle,
+}
+
+/// Where the ledger is.
+#[derive(Clone)]
+pub enum LedgerPlace {
+    /// `ledger.db`, for one node.
+    File(PathBuf),
+    /// A database that the nodes share.
+    Postgres { url: String },
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error(transparent)]
-    File(#[from] sql::OpenError),
+    Ledger(#[from] sql::OpenError),
     #[error("cannot bring back what the ledger knows: {0}")]
     Recover(#[from] LedgerError),
 }
@@ -106,6 +117,9 @@ pub enum CheckoutError {
     /// Nothing was begun; come again.
     #[error("too many orders are under way")]
     Busy,
+    /// Nothing was begun; come again.
+    #[error(transparent)]
+    Seats(#[from] SeatsError),
     /// Whether something was begun is known by asking again with the same key.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -133,9 +147,12 @@ impl Checkout {
     /// Opens the ledger, restores its claims into the seats, resumes what was under way, and starts the reconciler.
     ///
     /// # Errors
-    /// [`OpenError`]: the file cannot be opened, or what it knows cannot be brought back.
+    /// [`OpenError`]: the ledger cannot be opened, or what it knows cannot be brought back.
     pub async fn open(config: Config, deps: Deps) -> Result<Arc<Self>, OpenError> {
-        let ledger = Arc::new(SqliteLedger::open(&deps.ledger_file, &deps.node, &deps.life).await?);
+        let ledger: Arc<dyn Ledger> = match &deps.ledger {
+            LedgerPlace::File(file) => Arc::new(SqliteLedger::open(file, &deps.node, &deps.books).await?),
+            LedgerPlace::Postgres { url } => Arc::new(PostgresLedger::open(url, &deps.node, Arc::clone(&deps.entropy)).await?),
+        };
         Ok(Self::open_on(config, deps, ledger).await?)
     }
 
@@ -176,7 +193,7 @@ impl Checkout {
         if house.drivers.count() >= RUNNING_MAX {
             return Err(CheckoutError::Busy);
         }
-        let basket = house.seats.basket(wish.hold, &wish.buyer).await.filter(|it| it.show.sale == wish.sale && !it.seats.is_empty());
+        let basket = house.seats.basket(wish.hold, &wish.buyer).await?.filter(|it| it.show.sale == wish.sale && !it.seats.is_empty());
         let Some(basket) = basket else { return Ok(PlaceOutcome::HoldGone { alternatives: Vec::new() }) };
         let (card, visit) = (CardToken::new(wish.token.clone()), wish.visit);
         let order = self.new_order(wish, basket, request_hash);

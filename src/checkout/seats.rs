@@ -68,7 +68,7 @@ pub struct SeatsError(pub String);
 #[async_trait]
 pub trait Seats: Send + Sync + 'static {
     /// What is in a hold, if it is hers.
-    async fn basket(&self, hold: HoldId, who: &Subject) -> Option<Basket>;
+    async fn basket(&self, hold: HoldId, who: &Subject) -> Result<Option<Basket>, SeatsError>;
 
     /// held -> paying, kept until then at least. `Begun` also when it is paying already.
     async fn begin_checkout(&self, show: &Show, hold: HoldId, who: &Subject, until: Timestamp) -> Result<BeginOutcome, SeatsError>;
@@ -95,8 +95,8 @@ pub trait Seats: Send + Sync + 'static {
 /// The house's own seats, whose ids here are the plan's `seat_guid`s.
 #[async_trait]
 impl Seats for Seating {
-    async fn basket(&self, hold: HoldId, who: &Subject) -> Option<Basket> {
-        let (performance, hold) = self.find_hold(hold, who).await?;
+    async fn basket(&self, hold: HoldId, who: &Subject) -> Result<Option<Basket>, SeatsError> {
+        let Some((performance, hold)) = self.find_hold(hold, who).await? else { return Ok(None) };
         let (config, plan) = (performance.config(), performance.plan());
         let info = |seat: SeatIx| {
             let (label, zone) = (plan.label(seat), plan.zone_of(seat));
@@ -110,7 +110,8 @@ impl Seats for Seating {
             })
         };
         let show = Show { sale: config.sale.clone(), performance: config.performance.clone() };
-        Some(Basket { show, seats: hold.seats.iter().map(|it| info(*it)).collect::<Option<_>>()?, total: hold.total })
+        let seats: Option<Vec<SeatInfo>> = hold.seats.iter().map(|it| info(*it)).collect();
+        Ok(seats.map(|seats| Basket { show, seats, total: hold.total }))
     }
 
     async fn begin_checkout(&self, show: &Show, hold: HoldId, who: &Subject, until: Timestamp) -> Result<BeginOutcome, SeatsError> {

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
 use super::{
-    House, SaleOnOffer, SignIn,
+    Door, House, InHouse, SaleOnOffer, SignIn,
     limits::client_address,
     problem::{Kind, Problem},
     server::Peer,
@@ -21,7 +21,7 @@ use crate::{
     kernel::{SaleId, Subject},
     platform::signing::TokenError,
     shop::Session,
-    waiting_room::{Pass, QueueToken},
+    waiting_room::{Pass, QueueToken, WaitingRoom},
 };
 
 /// The sale that the path names.
@@ -30,9 +30,16 @@ pub struct OnSale(pub Arc<SaleOnOffer>);
 /// A customer of the shop, by her session.
 pub struct SignedIn(pub Session);
 
+/// The sale that the path names, and its waiting room.
+pub struct AtDoor {
+    pub sale: Arc<SaleOnOffer>,
+    pub room: Arc<WaitingRoom>,
+}
+
 /// The holder of a place in this sale's queue. Her session is checked by [`Placed::owner`] where a call changes something.
 pub struct Placed {
     pub sale: Arc<SaleOnOffer>,
+    pub room: Arc<WaitingRoom>,
     pub token: QueueToken,
     pub raw: String,
 }
@@ -70,45 +77,55 @@ pub struct ClientAddress(pub std::net::IpAddr);
 
 const KEY_LENGTH_MAX: usize = 255;
 
-impl FromRequestParts<Arc<House>> for OnSale {
+impl<S: InHouse> FromRequestParts<S> for OnSale {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, house: &Arc<House>) -> Result<Self, Problem> {
-        let params = RawPathParams::from_request_parts(parts, house).await.map_err(|_| no_such_sale())?;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let params = RawPathParams::from_request_parts(parts, state).await.map_err(|_| no_such_sale())?;
         let name = params.iter().find(|(key, _)| *key == "sale").map(|(_, value)| value).ok_or_else(no_such_sale)?;
-        name.parse::<SaleId>().ok().and_then(|id| house.sale(&id)).map(OnSale).ok_or_else(no_such_sale)
+        name.parse::<SaleId>().ok().and_then(|id| state.house().sale(&id)).map(OnSale).ok_or_else(no_such_sale)
     }
 }
 
-impl FromRequestParts<Arc<House>> for SignedIn {
+impl<S: InHouse> FromRequestParts<S> for SignedIn {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, house: &Arc<House>) -> Result<Self, Problem> {
-        session(parts, house)?.map(SignedIn).ok_or_else(|| Problem::new(Kind::SignInRequired))
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        session(parts, state.house())?.map(SignedIn).ok_or_else(|| Problem::new(Kind::SignInRequired))
     }
 }
 
-impl FromRequestParts<Arc<House>> for Placed {
+impl FromRequestParts<Door> for AtDoor {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, house: &Arc<House>) -> Result<Self, Problem> {
-        let OnSale(sale) = OnSale::from_request_parts(parts, house).await?;
-        let raw = presented(parts, house, "queue-token", &queue_cookie(&sale.id))?
+    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Problem> {
+        let OnSale(sale) = OnSale::from_request_parts(parts, door).await?;
+        let room = door.room(&sale.id).ok_or_else(no_such_sale)?;
+        Ok(Self { sale, room })
+    }
+}
+
+impl FromRequestParts<Door> for Placed {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Problem> {
+        let AtDoor { sale, room } = AtDoor::from_request_parts(parts, door).await?;
+        let raw = presented(parts, &door.house, "queue-token", &queue_cookie(&sale.id))?
             .ok_or_else(|| Problem::new(Kind::QueueTokenRequired))?
             .to_owned();
-        let token = sale.room.read_token(&raw).map_err(|e| refused(Kind::QueueTokenRequired, e))?;
-        Ok(Self { sale, token, raw })
+        let token = room.read_token(&raw).map_err(|e| refused(Kind::QueueTokenRequired, e))?;
+        Ok(Self { sale, room, token, raw })
     }
 }
 
-impl FromRequestParts<Arc<House>> for PlaceOwner {
+impl FromRequestParts<Door> for PlaceOwner {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, house: &Arc<House>) -> Result<Self, Problem> {
-        let placed = Placed::from_request_parts(parts, house).await?;
+    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Problem> {
+        let placed = Placed::from_request_parts(parts, door).await?;
         if placed.sale.sign_in == SignIn::Customer {
-            let session = session(parts, house)?.ok_or_else(|| Problem::new(Kind::SignInRequired))?;
-            if !placed.sale.room.belongs_to(&placed.token, &session.subject) {
+            let session = session(parts, &door.house)?.ok_or_else(|| Problem::new(Kind::SignInRequired))?;
+            if !placed.room.belongs_to(&placed.token, &session.subject) {
                 return Err(Problem::new(Kind::NotYours).detail("this place belongs to another customer"));
             }
         }
@@ -116,26 +133,28 @@ impl FromRequestParts<Arc<House>> for PlaceOwner {
     }
 }
 
-impl FromRequestParts<Arc<House>> for Admitted {
+impl<S: InHouse> FromRequestParts<S> for Admitted {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, house: &Arc<House>) -> Result<Self, Problem> {
-        let OnSale(sale) = OnSale::from_request_parts(parts, house).await?;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let OnSale(sale) = OnSale::from_request_parts(parts, state).await?;
+        let house = state.house();
         let raw = presented(parts, house, "admission-pass", &pass_cookie(&sale.id))?.ok_or_else(|| Problem::new(Kind::PassRequired))?;
-        let pass = sale.room.read_pass(raw).map_err(|e| refused(Kind::PassRequired, e))?;
+        let pass = sale.papers.read_pass(raw).map_err(|e| refused(Kind::PassRequired, e))?;
         let who = holder(parts, house, &sale, &pass)?;
         Ok(Self { sale, pass, who })
     }
 }
 
-impl FromRequestParts<Arc<House>> for WasAdmitted {
+impl<S: InHouse> FromRequestParts<S> for WasAdmitted {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, house: &Arc<House>) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let house = state.house();
         let mut refusal = Problem::new(Kind::PassRequired);
         for sale in house.sales.values() {
             let Some(raw) = presented(parts, house, "admission-pass", &pass_cookie(&sale.id))? else { continue };
-            match sale.room.read_pass(raw) {
+            match sale.papers.read_pass(raw) {
                 Ok(pass) => {
                     let who = holder(parts, house, sale, &pass)?;
                     return Ok(Self { sale: Arc::clone(sale), pass: Some(pass), who });
@@ -155,10 +174,11 @@ impl FromRequestParts<Arc<House>> for WasAdmitted {
     }
 }
 
-impl FromRequestParts<Arc<House>> for Owners {
+impl<S: InHouse> FromRequestParts<S> for Owners {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, house: &Arc<House>) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let house = state.house();
         // A session that ran out takes nothing from whoever is known by her place.
         let session = match session(parts, house) {
             Err(problem) if problem.kind() == Kind::SignInRequired => None,
@@ -172,10 +192,10 @@ impl FromRequestParts<Arc<House>> for Owners {
     }
 }
 
-impl FromRequestParts<Arc<House>> for IdempotencyKey {
+impl<S: InHouse> FromRequestParts<S> for IdempotencyKey {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Arc<House>) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let Some(value) = parts.headers.get("idempotency-key") else { return Ok(Self(None)) };
         let key = value.to_str().ok().filter(|key| !key.is_empty() && key.len() <= KEY_LENGTH_MAX);
         let problem = || Problem::new(Kind::InvalidField).with("field", &"Idempotency-Key").detail("1 to 255 visible ASCII characters");
@@ -183,18 +203,18 @@ impl FromRequestParts<Arc<House>> for IdempotencyKey {
     }
 }
 
-impl FromRequestParts<Arc<House>> for ClientAddress {
+impl<S: InHouse> FromRequestParts<S> for ClientAddress {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, house: &Arc<House>) -> Result<Self, Problem> {
-        address(parts, house).map(Self).ok_or_else(|| Problem::new(Kind::Internal))
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        address(parts, state.house()).map(Self).ok_or_else(|| Problem::new(Kind::Internal))
     }
 }
 
-impl<T: DeserializeOwned> FromRequest<Arc<House>> for Json<T> {
+impl<S: InHouse, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, house: &Arc<House>) -> Result<Self, Problem> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         // Also the reason why another site's form cannot post here: it cannot send this type without asking first.
         let is_json = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).is_some_and(|v| {
             let kind = v.split(';').next().unwrap_or_default().trim();
@@ -203,7 +223,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<House>> for Json<T> {
         if !is_json {
             return Err(Problem::new(Kind::NotJson));
         }
-        let bytes = read_body(request.into_body(), house).await?;
+        let bytes = read_body(request.into_body(), state.house()).await?;
         let mut json = serde_json::Deserializer::from_slice(&bytes);
         let value = serde_path_to_error::deserialize(&mut json).map_err(|e| {
             let field = e.path().to_string();
@@ -262,7 +282,7 @@ pub(super) fn address(parts: &Parts, house: &House) -> Option<std::net::IpAddr> 
 /// The queue token that a joining fan of a sale without sign-in shows, if it is good.
 pub(super) fn place_shown(parts: &Parts, house: &House, sale: &SaleOnOffer) -> Result<Option<(QueueToken, String)>, Problem> {
     let raw = presented(parts, house, "queue-token", &queue_cookie(&sale.id))?;
-    Ok(raw.and_then(|raw| Some((sale.room.read_token(raw).ok()?, raw.to_owned()))))
+    Ok(raw.and_then(|raw| Some((sale.papers.read_token(raw).ok()?, raw.to_owned()))))
 }
 
 fn session(parts: &Parts, house: &House) -> Result<Option<Session>, Problem> {
@@ -279,7 +299,7 @@ fn holder(parts: &Parts, house: &House, sale: &SaleOnOffer, pass: &Pass) -> Resu
         SignIn::None => Ok(subject_of_place(&sale.id, pass.subject_hash)),
         SignIn::Customer => {
             let session = session(parts, house)?.ok_or_else(|| Problem::new(Kind::SignInRequired))?;
-            if !sale.room.pass_belongs_to(pass, &session.subject) {
+            if !sale.papers.pass_belongs_to(pass, &session.subject) {
                 return Err(Problem::new(Kind::NotYours).detail("this pass belongs to another customer"));
             }
             Ok(session.subject)

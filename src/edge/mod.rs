@@ -10,6 +10,7 @@ mod patience;
 pub mod problem;
 pub mod server;
 mod sse;
+mod trouble;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -21,6 +22,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{delete, get, post, put},
 };
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use utoipa::ToSchema;
@@ -34,11 +36,11 @@ use self::{
 };
 use crate::{
     checkout::Checkout,
-    kernel::{Clock, Entropy, LocalText, SaleId, Timestamp},
+    kernel::{Clock, Entropy, LocalText, Money, PerformanceId, SaleId, Timestamp, VisitId},
     platform::{lifecycle::Lifecycle, signing::Jwk},
     seating::Seating,
     shop::Shop,
-    waiting_room::WaitingRoom,
+    waiting_room::{Papers, WaitingRoom},
 };
 
 /// Limits and addresses of the public listener.
@@ -65,13 +67,17 @@ pub enum SignIn {
 /// What the public is told of a performance; the seats themselves are [`Seating`]'s.
 #[derive(Clone, Debug)]
 pub struct PerformanceOnOffer {
-    pub id: crate::kernel::PerformanceId,
+    pub id: PerformanceId,
     pub title: LocalText,
     pub venue: String,
     pub starts_at: Timestamp,
+    pub seat_count: usize,
+    pub plan_hash: String,
+    /// Face price by price zone.
+    pub prices: BTreeMap<String, Money>,
 }
 
-/// One sale with its door.
+/// One sale, as every process of the house knows it.
 pub struct SaleOnOffer {
     pub id: SaleId,
     pub title: LocalText,
@@ -86,7 +92,8 @@ pub struct SaleOnOffer {
     pub performances: Vec<PerformanceOnOffer>,
     /// A login that anybody may use: in the demo only.
     pub demo: Option<http::sales::DemoLogin>,
-    pub room: Arc<WaitingRoom>,
+    /// Reads this sale's tokens and passes.
+    pub papers: Arc<dyn Papers>,
 }
 
 /// How often an address may do what costs us most.
@@ -96,13 +103,11 @@ pub struct AddressLimits {
     pub requests: AddressLimit,
 }
 
-/// Everything that handlers may reach.
+/// What the handlers of every role may reach.
 pub struct House {
     pub config: Config,
     pub cookies: CookieRules,
     pub sales: BTreeMap<SaleId, Arc<SaleOnOffer>>,
-    pub seating: Arc<Seating>,
-    pub checkout: Arc<Checkout>,
     pub shop: Arc<Shop>,
     pub pages: pages::Pages,
     /// Public halves of the keys that sign passes and tickets.
@@ -127,23 +132,124 @@ impl House {
     }
 }
 
-/// All URLs of the public listener.
-pub fn router(house: Arc<House>) -> Router {
-    use self::http::{gate, orders, places, sales, seats, sign_in, site};
+/// What the waiting room's handlers may reach besides.
+#[derive(Clone)]
+pub struct Door {
+    pub house: Arc<House>,
+    /// One for each of the house's sales.
+    pub rooms: Arc<BTreeMap<SaleId, Arc<WaitingRoom>>>,
+}
+
+impl Door {
+    #[must_use]
+    pub fn room(&self, sale: &SaleId) -> Option<Arc<WaitingRoom>> {
+        self.rooms.get(sale).cloned()
+    }
+}
+
+/// What the box office's handlers may reach besides.
+#[derive(Clone)]
+pub struct BoxOffice {
+    pub house: Arc<House>,
+    pub seating: Arc<Seating>,
+    pub checkout: Arc<Checkout>,
+    pub ended: EndedVisits,
+}
+
+/// Visits that the box office has seen to their end, until the door has heard of them.
+#[derive(Clone, Debug, Default)]
+pub struct EndedVisits(Arc<Mutex<BTreeMap<SaleId, Vec<VisitId>>>>);
+
+impl EndedVisits {
+    pub fn add(&self, sale: &SaleId, visit: VisitId) {
+        self.0.lock().entry(sale.clone()).or_default().push(visit);
+    }
+
+    /// Those of one sale since the last time.
+    #[must_use]
+    pub fn take(&self, sale: &SaleId) -> Vec<VisitId> {
+        self.0.lock().remove(sale).unwrap_or_default()
+    }
+}
+
+/// A router's state, from which the whole house can be reached.
+pub trait InHouse: Send + Sync {
+    fn house(&self) -> &Arc<House>;
+}
+
+impl InHouse for Arc<House> {
+    fn house(&self) -> &Arc<House> {
+        self
+    }
+}
+
+impl InHouse for Door {
+    fn house(&self) -> &Arc<House> {
+        &self.house
+    }
+}
+
+impl InHouse for BoxOffice {
+    fn house(&self) -> &Arc<House> {
+        &self.house
+    }
+}
+
+/// All URLs of the public listener: those of every process, and those of the roles that this one has. What is not
+/// served here does not exist here; the balancer knows who has what (`config/deploy/nginx.conf`).
+pub fn router(house: Arc<House>, door: Option<Door>, box_office: Option<BoxOffice>) -> Router {
+    let mut urls = for_all();
+    if let Some(door) = door {
+        urls = urls.merge(waiting_room_pages()).merge(waiting_room().with_state(door));
+    }
+    if let Some(office) = box_office {
+        urls = urls.merge(box_office_pages()).merge(box_office_calls().with_state(office));
+    }
+    urls.fallback(http::site::nothing_here)
+        .method_not_allowed_fallback(|| async { Problem::new(Kind::MethodNotAllowed) })
+        .layer(middleware::from_fn_with_state(Arc::clone(&house), guard))
+        .with_state(house)
+}
+
+fn for_all() -> Router<Arc<House>> {
+    use self::http::{gate, sign_in, site};
     Router::new()
-        // sales and sign-in
-        .route("/v1/sales", get(sales::list))
-        .route("/v1/sales/{sale}", get(sales::facts))
         .route("/v1/sign-in", post(sign_in::sign_in))
         .route("/v1/sign-in/handoff", post(sign_in::handoff))
         .route("/v1/session", delete(sign_in::sign_out))
-        // the waiting room
+        .route("/.well-known/jwks.json", get(gate::jwks))
+        .route("/openapi.json", get(openapi::document))
+        .route("/assets/{*path}", get(site::asset))
+}
+
+fn waiting_room_pages() -> Router<Arc<House>> {
+    use self::http::site;
+    Router::new().route("/", get(site::home)).route("/sales/{sale}", get(site::sale))
+}
+
+fn waiting_room() -> Router<Door> {
+    use self::http::{gate, places, sales};
+    Router::new()
+        .route("/v1/sales", get(sales::list))
+        .route("/v1/sales/{sale}", get(sales::facts))
         .route("/v1/sales/{sale}/queue", post(places::join))
         .route("/v1/sales/{sale}/queue/place", get(places::place).delete(places::leave))
         .route("/v1/sales/{sale}/queue/presence", put(places::present))
         .route("/v1/sales/{sale}/board", get(places::board))
         .route("/v1/sales/{sale}/board/events", get(places::board_events))
         .route("/v1/sales/{sale}/admission", post(places::enter).put(places::renew).delete(places::end_visit))
+        // for other programs
+        .route("/v1/gate/{sale}", get(gate::check))
+}
+
+fn box_office_pages() -> Router<Arc<House>> {
+    use self::http::site;
+    Router::new().route("/sales/{sale}/seats", get(site::seats)).route("/orders/{order}", get(site::order))
+}
+
+fn box_office_calls() -> Router<BoxOffice> {
+    use self::http::{orders, seats};
+    Router::new()
         // seats
         .route("/v1/sales/{sale}/performances/{performance}/plan", get(seats::plan))
         .route("/v1/sales/{sale}/performances/{performance}/seats", get(seats::snapshot))
@@ -161,20 +267,6 @@ pub fn router(house: Arc<House>) -> Router {
         .route("/v1/orders/{order}/cancel", post(orders::cancel))
         .route("/v1/orders/{order}/return", get(orders::come_back))
         .route("/v1/webhooks/{gateway}", post(orders::webhook))
-        // for other programs
-        .route("/v1/gate/{sale}", get(gate::check))
-        .route("/.well-known/jwks.json", get(gate::jwks))
-        .route("/openapi.json", get(openapi::document))
-        // pages
-        .route("/", get(site::home))
-        .route("/sales/{sale}", get(site::sale))
-        .route("/sales/{sale}/seats", get(site::seats))
-        .route("/orders/{order}", get(site::order))
-        .route("/assets/{*path}", get(site::asset))
-        .fallback(site::nothing_here)
-        .method_not_allowed_fallback(|| async { Problem::new(Kind::MethodNotAllowed) })
-        .layer(middleware::from_fn_with_state(Arc::clone(&house), guard))
-        .with_state(house)
 }
 
 /// The only layer: refuses early what we could not answer in time, and bounds how long anybody waits.

@@ -75,6 +75,14 @@ kinds! {
     TooManyRequests = TOO_MANY_REQUESTS, "too-many-requests", "Too many requests from this address";
     Overloaded = SERVICE_UNAVAILABLE, "overloaded", "Too much at once; please try again in a moment";
     TemporarilyUnavailable = SERVICE_UNAVAILABLE, "temporarily-unavailable", "Not possible at this moment";
+    /// The memory of queue or seats does not answer.
+    EngineAway = SERVICE_UNAVAILABLE, "engine-away", "Places and seats cannot be looked up at this moment";
+    /// It has lost what it knew and is being taught again.
+    EngineRebuilding = SERVICE_UNAVAILABLE, "engine-rebuilding", "Places and seats are being restored; please try again in a moment";
+    /// The queue's book cannot be written.
+    JournalAway = SERVICE_UNAVAILABLE, "journal-away", "Nobody can be written down at this moment";
+    /// The book of orders cannot be read or written.
+    LedgerAway = SERVICE_UNAVAILABLE, "ledger-away", "Orders cannot be taken down at this moment";
     ShopUnreachable = SERVICE_UNAVAILABLE, "shop-unreachable", "The shop's customer list cannot be reached now";
     Internal = INTERNAL_SERVER_ERROR, "internal", "Something went wrong here";
 }

@@ -1,9 +1,16 @@
 //! The accept loop. `axum::serve` sets no timers and sleeps a second when files run out; a public listener needs both.
 
-use std::{convert::Infallible, io, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{Router, body::Body};
 use dashmap::DashMap;
+use http::{HeaderValue, Version, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{
@@ -12,7 +19,7 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
 };
 use tower::Service;
 
@@ -36,40 +43,76 @@ pub struct Peer(pub IpAddr);
 const HEADERS_MAX: usize = 64;
 const STREAMS_MAX: u32 = 64;
 
+/// A connection that is accepted while the process stops has its first request on the way; so long it is waited for.
+const FIRST_REQUEST_WITHIN: Duration = Duration::from_secs(1);
+
 /// Accepts until the process is stopping, then lets every connection finish the answers it has begun.
+///
+/// From [`Lifecycle::leave`] on every answer tells its client that the connection ends with it, so that a balancer opens
+/// its next one elsewhere; nobody is refused before [`Lifecycle::stop`], and whoever has been let into the kernel's queue
+/// until then is answered too.
 pub async fn serve(listener: TcpListener, router: Router, limits: ConnectionLimits, life: Lifecycle) {
     let room = Arc::new(Semaphore::new(limits.connections_max));
-    let addresses = Arc::new(DashMap::<IpAddr, u32>::new());
+    let entrance = Entrance { router, limits, life, addresses: Arc::default() };
     loop {
         // Beyond the limit new connections wait in the kernel's queue, not in our memory.
-        let accepted = tokio::select! {
-            accepted = async {
-                let permit = Arc::clone(&room).acquire_owned().await.map_err(io::Error::other)?;
-                listener.accept().await.map(|accepted| (accepted, permit))
-            } => accepted,
-            () = life.stopping() => return,
+        let accepting = async {
+            let permit = Arc::clone(&room).acquire_owned().await.map_err(io::Error::other)?;
+            listener.accept().await.map(|accepted| (accepted, permit))
         };
-        let ((socket, peer), permit) = match accepted {
-            Ok(accepted) => accepted,
-            Err(e) if is_about_the_connection(&e) => continue,
-            Err(e) => {
+        match entrance.life.until_stopping(accepting).await {
+            Some(Ok(((socket, peer), permit))) => entrance.welcome(socket, peer, permit),
+            Some(Err(e)) if is_about_the_connection(&e) => {}
+            Some(Err(e)) => {
                 // Out of files or memory: the waiting connection stays in the kernel's queue, so trying at once would spin.
                 metrics::counter!("edge_accept_errors_total").increment(1);
                 tracing::warn!(error = %e, "cannot accept");
                 tokio::time::sleep(Duration::from_millis(20)).await;
-                continue;
             }
-        };
-        let address = network(peer.ip());
-        let Some(turn) = Turn::take(&addresses, address, limits.connections_per_address_max) else {
+            None => break,
+        }
+    }
+    if let Err(error) = entrance.close(listener, &room) {
+        tracing::warn!(%error, "some who waited at the entrance were cut off");
+    }
+}
+
+struct Entrance {
+    router: Router,
+    limits: ConnectionLimits,
+    life: Lifecycle,
+    addresses: Arc<DashMap<IpAddr, u32>>,
+}
+
+impl Entrance {
+    fn welcome(&self, socket: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
+        let Some(turn) = Turn::take(&self.addresses, network(peer.ip()), self.limits.connections_per_address_max) else {
             metrics::counter!("edge_connections_refused_total").increment(1);
-            continue;
+            return;
         };
-        let (router, limits, life_of_connection) = (router.clone(), limits.clone(), life.clone());
-        life.spawn(async move {
-            answer(socket, peer.ip(), router, &limits, &life_of_connection).await;
+        let (router, limits, life) = (self.router.clone(), self.limits.clone(), self.life.clone());
+        self.life.spawn(async move {
+            answer(socket, peer.ip(), router, &limits, &life).await;
             drop((permit, turn));
         });
+    }
+
+    /// Takes in whoever waits in the kernel's queue, which closing the socket would cut off, and closes it at once after
+    /// the last. Asks the kernel itself: what the runtime knows of the queue may be a moment old.
+    fn close(&self, listener: TcpListener, room: &Arc<Semaphore>) -> io::Result<()> {
+        let listener = listener.into_std()?;
+        while let Ok(permit) = Arc::clone(room).try_acquire_owned() {
+            match listener.accept() {
+                Ok((socket, peer)) => {
+                    socket.set_nonblocking(true)?;
+                    self.welcome(TcpStream::from_std(socket)?, peer, permit);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) if is_about_the_connection(&e) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -118,15 +161,21 @@ async fn answer(socket: TcpStream, peer: IpAddr, router: Router, limits: &Connec
     // Answers are small and whole: waiting for more bytes only delays them. A socket that refuses the option still works.
     let _ = socket.set_nodelay(true);
     let in_flight = InFlight::default();
+    // Which protocol the client speaks, once it has spoken.
+    let (speaks, protocol) = watch::channel(None);
     let service = {
-        let in_flight = in_flight.clone();
+        let (in_flight, life) = (in_flight.clone(), life.clone());
         service_fn(move |request: Request<Incoming>| {
-            let mut router = router.clone();
+            let (mut router, life, version) = (router.clone(), life.clone(), request.version());
             let answering = in_flight.begin();
+            speaks.send_if_modified(|known| known.replace(version).is_none());
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(Peer(peer));
             async move {
-                let response = router.call(request).await.unwrap_or_else(|never: Infallible| match never {});
+                let mut response = router.call(request).await.unwrap_or_else(|never: Infallible| match never {});
+                if life.is_leaving() && version < Version::HTTP_2 {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
                 Ok::<_, Infallible>(response.map(|body| Counted { body, _answering: answering }))
             }
         })
@@ -149,11 +198,30 @@ async fn answer(socket: TcpStream, peer: IpAddr, router: Router, limits: &Connec
     tokio::pin!(connection);
     tokio::select! {
         // A connection that breaks is the client's affair.
-        _ = connection.as_mut() => {}
-        () = life.stopping() => {
-            connection.as_mut().graceful_shutdown();
-            let _ = connection.await;
+        _ = connection.as_mut() => return,
+        () = time_to_go(life, protocol) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = connection.await;
+}
+
+/// When a connection takes no more requests. An HTTP/2 client is told so beforehand (GOAWAY) and loses nothing; an idle
+/// HTTP/1 client would find its connection cut, so it is told with its next answer, and cut only in the end.
+async fn time_to_go(life: &Lifecycle, mut protocol: watch::Receiver<Option<Version>>) {
+    life.leaving().await;
+    let mut is_http2 = protocol.clone();
+    let told = async {
+        if is_http2.wait_for(|it| *it == Some(Version::HTTP_2)).await.is_err() {
+            std::future::pending::<()>().await;
         }
+    };
+    let ended = async {
+        life.stopping().await;
+        let _ = tokio::time::timeout(FIRST_REQUEST_WITHIN, protocol.wait_for(Option::is_some)).await;
+    };
+    tokio::select! {
+        () = told => {}
+        () = ended => {}
     }
 }
 

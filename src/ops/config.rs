@@ -2,6 +2,7 @@
 //! with its key, where it was written, and what is right.
 
 mod checks;
+mod nodes;
 mod sales;
 mod sections;
 
@@ -13,6 +14,9 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
+pub use nodes::{
+    BookSettings, BoxOfficeSettings, Database, EngineKind, EngineSettings, OwnRedisSettings, RedisSettings, WaitingRoomSettings,
+};
 pub use sales::{PerformanceSettings, Queueing, SaleSettings, SignIn};
 pub use sections::{
     CheckoutSettings, DataSettings, DatabaseUrl, GatewayKind, GatewaySettings, HandoffSettings, KeySettings, LimitSettings, LogFormat,

@@ -3,5 +3,6 @@
 pub mod config;
 pub mod listener;
 pub mod plans;
+pub mod reports;
 pub mod telemetry;
 pub mod tickets;

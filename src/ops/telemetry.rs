@@ -44,6 +44,7 @@ const METRICS: &[(&str, &str)] = &[
     ("seating_memories_lost_total", "Times this node found that the seat engine had lost its memory, by performance."),
     ("redis_refusals_total", "Calls that Redis refused; each is an error in the log."),
     ("redis_connections_lost_total", "Connections to Redis that were lost and made again."),
+    ("box_office_reports_total", "Reports to doors in other processes, by outcome."),
     ("checkout_orders", "Orders since this process started, by what became of them; `running` are under way now."),
     ("shop_queries_total", "Queries to the shop's database, by outcome."),
     ("shop_password_checks_total", "Passwords checked, by outcome."),

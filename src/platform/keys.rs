@@ -18,6 +18,8 @@ pub struct Keys {
     pub queue: MacKeys,
     /// MACs of session tokens.
     pub session: MacKeys,
+    /// MACs of what one process of the house says to another.
+    pub house: MacKeys,
     /// Signatures of admission passes; public halves at `/.well-known/jwks.json`.
     pub pass: Arc<SigningKeys>,
     /// Signatures of tickets.
@@ -81,6 +83,8 @@ impl Keys {
         };
         Some(Self {
             queue: MacKeys::new(&of("queue")?),
+            // Derived, so that the files of houses that had no such key stay good.
+            house: MacKeys::derived(&of("session")?, b"stagedoor house 1"),
             session: MacKeys::new(&of("session")?),
             pass: Arc::new(SigningKeys::new("pass", &of("pass")?)),
             ticket: Arc::new(SigningKeys::new("ticket", &of("ticket")?)),
@@ -146,6 +150,8 @@ mod tests {
         assert_eq!(made.pass.jwks(), again.pass.jwks());
         assert!(made.queue.verify(1, b"m", &again.queue.tag(1, b"m").unwrap()));
         assert_ne!(made.queue.tag(1, b"m"), made.session.tag(1, b"m"), "each purpose has a key of its own");
+        assert_ne!(made.house.tag(1, b"m"), made.session.tag(1, b"m"));
+        assert_eq!(made.house.tag(1, b"m"), again.house.tag(1, b"m"));
         assert!(matches!(Keys::open_or_make(&file, "other", &entropy), Err(KeysError::Sealed { .. })));
         fs::write(&file, b"short").unwrap();
         assert!(matches!(Keys::open_or_make(&file, "master", &entropy), Err(KeysError::Sealed { .. })));

@@ -1,4 +1,4 @@
-//! How the process ends: one signal to all, and a wait for the work that must not be cut in half.
+//! How the process ends: a word beforehand, one signal to all, and a wait for the work that must not be cut in half.
 
 use std::{future::Future, time::Duration};
 
@@ -11,6 +11,7 @@ use tokio_util::{
 /// Shared by every task of the process. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Lifecycle {
+    leaving: CancellationToken,
     stopping: CancellationToken,
     work: TaskTracker,
 }
@@ -21,8 +22,24 @@ impl Lifecycle {
         Self::default()
     }
 
+    /// Tells everybody that the process will end soon: all is served as before, but whoever can turn elsewhere should.
+    pub fn leave(&self) {
+        self.leaving.cancel();
+    }
+
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.is_cancelled()
+    }
+
+    /// Resolves when [`Lifecycle::leave`] or [`Lifecycle::stop`] has been called.
+    pub fn leaving(&self) -> WaitForCancellationFuture<'_> {
+        self.leaving.cancelled()
+    }
+
     /// Tells everybody that the process is ending.
     pub fn stop(&self) {
+        self.leaving.cancel();
         self.stopping.cancel();
     }
 
@@ -34,6 +51,15 @@ impl Lifecycle {
     /// Resolves when [`Lifecycle::stop`] has been called.
     pub fn stopping(&self) -> WaitForCancellationFuture<'_> {
         self.stopping.cancelled()
+    }
+
+    /// What comes of `work`, or nothing when [`Lifecycle::stop`] is called first.
+    pub async fn until_stopping<F: Future>(&self, work: F) -> Option<F::Output> {
+        tokio::select! {
+            biased;
+            () = self.stopping() => None,
+            output = work => Some(output),
+        }
     }
 
     /// Runs `work` as a task that a drain waits for. Background loops watch [`Lifecycle::stopping`] and end.

@@ -56,6 +56,19 @@ impl MacKeys {
         Self { current, keys }
     }
 
+    /// Keys of another purpose made from these secrets: who has one of them learns nothing of the other.
+    ///
+    /// # Panics
+    /// When there is no key at all.
+    #[must_use]
+    pub fn derived(secrets: &BTreeMap<u8, [u8; 32]>, purpose: &[u8]) -> Self {
+        let derive = |secret: &[u8; 32]| {
+            let whole = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), purpose);
+            <[u8; 32]>::try_from(whole.as_ref()).expect("SHA-256 has 32 bytes")
+        };
+        Self::new(&secrets.iter().map(|(&kid, secret)| (kid, derive(secret))).collect())
+    }
+
     /// The id of the key that signs now.
     #[must_use]
     pub fn current(&self) -> u8 {

@@ -1,5 +1,6 @@
 //! SQL databases: how they are opened, so that a commit that was answered is on the disk, whatever engine keeps it.
 
+mod database;
 mod postgres;
 
 use std::{path::Path, time::Duration};
@@ -10,7 +11,10 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-pub use self::postgres::{Place, is_transient, open_postgres};
+pub use self::{
+    database::{Database, Trouble},
+    postgres::{Place, is_transient, open_postgres},
+};
 
 /// What went wrong with a database, and what to do about it. No password is in it.
 #[derive(Debug, thiserror::Error)]

@@ -133,12 +133,18 @@ impl Seating {
     }
 
     /// The hold if it is `who`'s own and lives; another's does not exist.
-    pub async fn find_hold(&self, id: HoldId, who: &Subject) -> Option<(Arc<Performance>, Hold)> {
+    ///
+    /// # Errors
+    /// When an engine cannot say: it may be there.
+    pub async fn find_hold(&self, id: HoldId, who: &Subject) -> Result<Option<(Arc<Performance>, Hold)>, SeatingError> {
+        let mut away = None;
         for performance in &self.performances {
-            if let Some(hold) = performance.find_hold(id, who).await {
-                return Some((Arc::clone(performance), hold));
+            match performance.find_hold(id, who).await {
+                Ok(None) => {}
+                Ok(Some(hold)) => return Ok(Some((Arc::clone(performance), hold))),
+                Err(error) => away = Some(error),
             }
         }
-        None
+        away.map_or(Ok(None), Err)
     }
 }

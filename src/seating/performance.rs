@@ -111,14 +111,8 @@ impl Performance {
     }
 
     /// The hold if it is `who`'s own and lives.
-    pub async fn find_hold(&self, id: HoldId, who: &Subject) -> Option<Hold> {
-        match self.store.find(id, who).await {
-            Ok(found) => found.map(|record| self.shown(record)),
-            Err(error) => {
-                tracing::warn!(%error, performance = %self.config.performance, "cannot look up a hold");
-                None
-            }
-        }
+    pub async fn find_hold(&self, id: HoldId, who: &Subject) -> Result<Option<Hold>, SeatingError> {
+        Ok(self.store.find(id, who).await?.map(|record| self.shown(record)))
     }
 
     /// From now on the hold lasts until the checkout ends it; `until` is what is shown as its deadline.

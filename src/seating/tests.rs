@@ -77,9 +77,9 @@ async fn a_fan_holds_pays_and_owns_her_seats() {
     let hold = house.held(1, Wish::Seats(seats.clone())).await;
     assert_eq!((hold.total, hold.state), (Money::new(440_000, Currency::KRW), HoldState::Held));
     assert_eq!(hold.expires_at, house.clock.now().plus(Duration::from_mins(7)));
-    let (performance, found) = house.seating.find_hold(hold.id, &fan(1)).await.unwrap();
+    let (performance, found) = house.seating.find_hold(hold.id, &fan(1)).await.unwrap().unwrap();
     assert_eq!((performance.config().performance.as_str(), &found), ("seoul-1", &hold));
-    assert!(house.seating.find_hold(hold.id, &fan(2)).await.is_none());
+    assert!(house.seating.find_hold(hold.id, &fan(2)).await.unwrap().is_none());
     let until = house.clock.now().plus(Duration::from_mins(10));
     let begun = house.performance.begin_checkout(hold.id, &fan(1), until).await.unwrap();
     assert!(matches!(begun, BeginOutcome::Begun(it) if it.state == HoldState::Paying && it.expires_at == until));
@@ -103,7 +103,7 @@ async fn whoever_comes_second_is_shown_what_is_as_good() {
     let hold = house.held(2, Wish::Seats(alternatives[0].clone())).await;
     let swapped = house.performance.swap(hold.id, &fan(2), seats.clone()).await.unwrap();
     assert!(matches!(swapped, ChangeOutcome::Taken { .. }));
-    assert_eq!(house.seating.find_hold(hold.id, &fan(2)).await.unwrap().1.seats, alternatives[0]);
+    assert_eq!(house.seating.find_hold(hold.id, &fan(2)).await.unwrap().unwrap().1.seats, alternatives[0]);
     let swapped = house.performance.swap(hold.id, &fan(2), alternatives[1].clone()).await.unwrap();
     assert!(matches!(swapped, ChangeOutcome::Changed(it) if it.seats == alternatives[1] && it.id == hold.id));
     assert_eq!(house.performance.release(hold.id, &fan(2)).await.unwrap(), ReleaseOutcome::Released);
@@ -284,7 +284,7 @@ async fn the_ledgers_claims_are_given_back_at_start() {
         until: house.clock.now(),
     };
     house.performance.restore(vec![claim(1, "S-A-1", true), claim(2, "S-A-2", false)]).await.unwrap();
-    let (_, hold) = house.seating.find_hold(HoldId::from_uuid(Uuid::from_u128(2)), &fan(2)).await.unwrap();
+    let (_, hold) = house.seating.find_hold(HoldId::from_uuid(Uuid::from_u128(2)), &fan(2)).await.unwrap().unwrap();
     assert_eq!(hold.state, HoldState::Paying);
     let refused = house.performance.restore(vec![claim(3, "S-A-1", true)]).await;
     assert_eq!(refused, Err(SeatingError::Conflict(house.seats(&["S-A-1"]))));

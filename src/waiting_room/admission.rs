@@ -92,7 +92,7 @@ pub(super) struct Lanes {
 /// A slot kept for a claimant lapses so long after she last asked.
 pub(super) const CLAIM_LAPSE: Duration = Duration::from_secs(10);
 /// Beyond this only lower numbers are still written down; with a full house that long the policy has stopped calling.
-const CLAIMANTS_MAX: usize = 8_192;
+pub(super) const CLAIMANTS_MAX: usize = 8_192;
 
 impl Lanes {
     pub(super) fn new(returner_share: f64) -> Self {
@@ -129,6 +129,12 @@ impl Lanes {
         }
         self.forget(number);
         true
+    }
+
+    /// Exactly these stand before the door now, as far as is known.
+    pub(super) fn saw(&mut self, called: &[u32], returners: &[u32], monotonic: Duration) {
+        self.called = called.iter().map(|&number| (number, monotonic)).collect();
+        self.returners = returners.iter().map(|&number| (number, monotonic)).collect();
     }
 
     /// She is no claimant any more.
@@ -183,7 +189,7 @@ fn live(lane: &BTreeMap<u32, Duration>, monotonic: Duration) -> impl Iterator<It
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the range of a count")]
-fn whole(expected: f64) -> usize {
+pub(super) fn whole(expected: f64) -> usize {
     expected.round().clamp(0.0, 1e9) as usize
 }
 
@@ -209,12 +215,18 @@ pub(super) struct Situation {
     pub outlook: Outlook,
     /// Free seats as the box office last said; `None` before it has said anything.
     pub seats_free: Option<u32>,
+    /// The box office has not been heard of for a while.
+    pub box_office_silent: bool,
+    /// Whether it is this node's turn to call, of several.
+    pub is_caller: bool,
 }
 
 /// Slots left idle on purpose: so many standard deviations of what leaves within a lead, and this share of the house at
 /// most.
 const SLACK_DEVIATIONS: f64 = 3.0;
 const SLACK_SHARE_MAX: f64 = 0.02;
+/// Of the rate, while the box office is silent.
+const SILENT_SHARE: f64 = 0.5;
 
 /// How many more to call now.
 ///
@@ -223,7 +235,7 @@ const SLACK_SHARE_MAX: f64 = 0.02;
 /// turns people away. By Little's law that number is the flow through the door times the mean lead.
 #[must_use]
 pub(super) fn policy(now: &Situation) -> u32 {
-    if !now.calling || now.uncalled == 0 {
+    if !now.calling || !now.is_caller || now.uncalled == 0 {
         return 0;
     }
     let lead_s = now.outlook.lead_s.clamp(0.5, 60.0);
@@ -237,6 +249,8 @@ pub(super) fn policy(now: &Situation) -> u32 {
     // When hardly a seat is free, as many are called as there are seats: nobody is called in to look at baskets, and
     // what comes back from them is offered in the order of the queue.
     let by_seats = now.seats_free.map_or(f64::INFINITY, f64::from);
+    // Nobody knows how those inside fare: the door slows, and does not stop, as the silence may be the line's.
+    let by_rate = if now.box_office_silent { by_rate * SILENT_SHARE } else { by_rate };
     let enterable = by_rate.min(by_house).min(by_seats).min(f64::from(now.capacity));
     let returners = f64::from(now.returners).min(enterable.max(0.0) * now.returner_share);
     let wanting = now.outlook.coming + f64::from(now.claimants) + returners;
@@ -272,6 +286,8 @@ mod tests {
                     returner_share: share_r,
                     outlook: Outlook { share, lead_s, coming },
                     seats_free: None,
+                    box_office_silent: false,
+                    is_caller: true,
                 }
             },
         )
@@ -292,6 +308,8 @@ mod tests {
             returners: 0,
             returner_share: 0.2,
             seats_free: None,
+            box_office_silent: false,
+            is_caller: true,
             outlook,
         };
         assert_eq!(policy(&now), 1);
@@ -371,10 +389,18 @@ mod tests {
             returner_share: 0.25,
             outlook: Outlook { share: 0.5, lead_s: 4.0, coming: 0.0 },
             seats_free: None,
+            box_office_silent: false,
+            is_caller: true,
         };
         assert_eq!(policy(&now), 200, "half of them come, and fill the house");
         assert_eq!(policy(&Situation { seats_free: Some(7), ..now }), 14, "a fan who comes for each free seat");
         assert_eq!(policy(&Situation { seats_free: Some(0), ..now }), 0, "all seats are in baskets");
+        assert_eq!(policy(&Situation { is_caller: false, ..now }), 0, "another node calls");
+        let slowed = Situation { box_office_silent: true, permits: 0, ..now };
+        assert_eq!(
+            (policy(&Situation { capacity: 900, ..slowed }), policy(&Situation { box_office_silent: false, capacity: 900, ..slowed })),
+            (400, 800)
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::{
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::{Phase, ZoneStock, estimate::Point};
@@ -65,10 +65,31 @@ pub(super) struct Content<'a> {
     pub zones: Vec<ZoneStock>,
     pub notice: Option<Arc<str>>,
     pub reason: Option<Reason>,
+    /// The engine is away: this is how things were, and nothing moves until it is back.
+    #[serde(skip_serializing_if = "is_false")]
+    pub stale: bool,
     pub poll: Poll,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// What a node reads off a board that another has made.
+#[derive(Debug, Deserialize)]
+struct Made {
+    estimate: Vec<Point>,
+}
+
 const BYTES_MAX: usize = 2_048;
+
+impl EncodedBoard {
+    fn new(version: u64, json: String) -> Self {
+        let sse = Bytes::from(format!("id: {version}\nevent: board\ndata: {json}\n\n"));
+        Self { version, etag: format!("\"{version}\""), json: json.into(), sse }
+    }
+}
 
 impl Content<'_> {
     fn encode(mut self, version: u64) -> EncodedBoard {
@@ -85,8 +106,7 @@ impl Content<'_> {
             sum.blocked += last.blocked;
             json = self.to_json();
         }
-        let sse = Bytes::from(format!("id: {version}\nevent: board\ndata: {json}\n\n"));
-        EncodedBoard { version, etag: format!("\"{version}\""), json: json.into(), sse }
+        EncodedBoard::new(version, json)
     }
 
     fn to_json(&self) -> String {
@@ -133,6 +153,26 @@ impl BoardPost {
         let board = Arc::new(content.encode(version));
         self.current.store(Arc::clone(&board));
         self.news.send_replace(board);
+    }
+
+    /// The bytes of a board that may be hung out for all nodes, under a version above both.
+    pub(super) fn draft(&self, content: Content<'_>, above: u64) -> (u64, Bytes) {
+        let version = u64::try_from(content.generated_at.as_millis()).unwrap_or(0).max(above.max(self.current.load().version) + 1);
+        (version, content.encode(version).json)
+    }
+
+    /// Hangs out what hangs for all nodes; gives its estimate. `None` when it is not newer, or no board.
+    pub(super) fn adopt(&self, version: u64, json: Vec<u8>) -> Option<Vec<Point>> {
+        let _making = self.making.lock();
+        if version <= self.current.load().version {
+            return None;
+        }
+        let json = String::from_utf8(json).ok()?;
+        let made: Made = serde_json::from_str(&json).ok()?;
+        let board = Arc::new(EncodedBoard::new(version, json));
+        self.current.store(Arc::clone(&board));
+        self.news.send_replace(board);
+        Some(made.estimate)
     }
 
     pub(super) fn current(&self) -> Arc<EncodedBoard> {
@@ -185,6 +225,7 @@ mod tests {
             capacity: 4_000_000_000,
             estimate,
             zones: (0..zones).map(|n| ZoneStock { zone: format!("Parterre {n}"), free: 1, held: 2, booked: 3, blocked: 4 }).collect(),
+            stale: false,
             notice: Some(notice.into()),
             reason: Some(Reason::CapacityLowered),
             poll: Poll { near_ms: 1_000, far_ms: 20_000 },

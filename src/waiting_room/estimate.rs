@@ -7,7 +7,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use serde::{Serialize, Serializer, ser::SerializeTuple};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeTuple};
 
 /// A total's growth per second, smoothed over about 20 s.
 #[derive(Debug)]
@@ -127,6 +127,13 @@ impl Serialize for Point {
             tuple.serialize_element(&number)?;
         }
         tuple.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Point {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let [ahead, p10_s, p50_s, p90_s] = Deserialize::deserialize(deserializer)?;
+        Ok(Self { ahead, p10_s, p50_s, p90_s })
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     estimate::{self, Measure, Point},
     journal::Event,
     queue,
-    store::{EndedVisit, Moment, QueueStore, Settings, StoreError},
+    store::{Moment, QueueStore, Settings, SharedBoard, Stock, StoreError},
 };
 use crate::kernel::{Timestamp, VisitId};
 
@@ -22,6 +22,8 @@ const BOARD_EVERY: Duration = Duration::from_secs(1);
 const ENDED_MAX: usize = 65_536;
 /// How long the board says why the wait has grown.
 const REASON_LASTS: Duration = Duration::from_mins(5);
+/// Without a report for so long the door slows.
+const BOX_OFFICE_SILENT: Duration = Duration::from_secs(5);
 
 /// What the gatekeeper remembers from tick to tick.
 #[derive(Debug, Default)]
@@ -33,6 +35,7 @@ pub(super) struct Gatekeeper {
 #[derive(Debug, Default)]
 struct BoxOffice {
     sequence: Option<u64>,
+    heard_at: Option<Duration>,
     zones: Vec<ZoneStock>,
     ended: Vec<VisitId>,
 }
@@ -70,10 +73,11 @@ pub(super) async fn next_call(
     phase: Phase,
     window: Duration,
     at: Moment,
-    seats_free: Option<u32>,
+    stock: &Stock,
 ) -> Result<(Situation, Option<Event>), StoreError> {
     let mut situation = store.situation(at).await?;
-    situation.seats_free = seats_free;
+    situation.seats_free = seats_free(stock);
+    situation.box_office_silent = !stock.zones.is_empty() && stock.age > BOX_OFFICE_SILENT;
     situation.calling &= phase == Phase::OnSale;
     let count = policy(&situation);
     if count == 0 {
@@ -85,25 +89,24 @@ pub(super) async fn next_call(
 }
 
 impl Gatekeeper {
-    pub(super) fn report(&self, report: BoxOfficeReport) {
+    /// Says whether its stock is news.
+    pub(super) fn report(&self, report: BoxOfficeReport, monotonic: Duration) -> bool {
         let mut box_office = self.box_office.lock();
         let space = ENDED_MAX - box_office.ended.len();
         box_office.ended.extend(report.ended.into_iter().take(space));
-        if box_office.sequence.is_none_or(|last| report.sequence > last) {
+        let is_news = box_office.sequence.is_none_or(|last| report.sequence > last);
+        if is_news {
             box_office.sequence = Some(report.sequence);
             box_office.zones = report.zones;
+            box_office.heard_at = Some(monotonic);
         }
+        is_news
     }
+}
 
-    /// `None` before the first report.
-    fn seats_free(&self) -> Option<u32> {
-        let box_office = self.box_office.lock();
-        (!box_office.zones.is_empty()).then(|| box_office.zones.iter().map(|zone| zone.free).sum())
-    }
-
-    fn zones(&self) -> Vec<ZoneStock> {
-        self.box_office.lock().zones.clone()
-    }
+/// `None` before the first report.
+fn seats_free(stock: &Stock) -> Option<u32> {
+    (!stock.zones.is_empty()).then(|| stock.zones.iter().map(|zone| zone.free).sum())
 }
 
 impl WaitingRoom {
@@ -130,27 +133,33 @@ impl WaitingRoom {
                 _ = ticks.tick() => {}
             }
             self.measure_second();
-            self.hang_board();
+            self.renew_board(false).await;
         }
     }
 
     /// One round of the gatekeeper.
     pub(super) async fn tick(&self) -> Result<(), StoreError> {
+        // Also when there is nothing to write: the pen follows what other nodes have written, and after a failure finds
+        // out what was written and what was not.
+        queue::write_for_the_house(&self.pen, Vec::new()).await;
         let at = self.moment();
         self.end_visits(at).await?;
-        self.follow_stock().await;
+        let stock = self.stock();
         let phase = self.phase();
-        let (situation, call) = next_call(self.store.as_ref(), phase, self.config.call_window, at, self.gatekeeper.seats_free()).await?;
+        let (situation, call) = next_call(self.store.as_ref(), phase, self.config.call_window, at, &stock).await?;
         self.gatekeeper.pace.lock().situation = Some(situation);
         let was = self.gatekeeper.pace.lock().phase;
         let mut events: Vec<Event> = call.into_iter().collect();
-        if was != Some(phase) {
-            events.push(Event::Phase { phase });
+        if situation.is_caller {
+            events.extend(self.turn_of_stock(&stock));
+            if was != Some(phase) {
+                events.push(Event::Phase { phase });
+            }
         }
-        // Also when there is nothing to write: after a failure the pen then finds out what was written and what was not.
-        if queue::write_for_the_house(&self.pen, events).await && was != Some(phase) {
+        let written = events.is_empty() || queue::write_for_the_house(&self.pen, events).await;
+        if written && was != Some(phase) {
             self.gatekeeper.pace.lock().phase = Some(phase);
-            self.hang_board();
+            self.renew_board(true).await;
         }
         Ok(())
     }
@@ -159,7 +168,7 @@ impl WaitingRoom {
         let named = std::mem::take(&mut self.gatekeeper.box_office.lock().ended);
         let ended = self.store.end_visits(&named, at.now).await?;
         if !ended.is_empty() {
-            let events = ended.iter().map(|&EndedVisit { visit, number }| Event::VisitEnded { number, visit }).collect();
+            let events = ended.iter().map(|end| end.event()).collect();
             // When it fails the writer reopens them, and they end at a later tick.
             queue::write_for_the_house(&self.pen, events).await;
         }
@@ -167,15 +176,18 @@ impl WaitingRoom {
     }
 
     /// Sold out is when every seat that was ever on sale is booked or blocked.
-    async fn follow_stock(&self) {
-        let sold_out = {
+    fn turn_of_stock(&self, stock: &Stock) -> Option<Event> {
+        let sold_out = !stock.zones.is_empty() && stock.zones.iter().all(|z| z.free == 0 && z.held == 0);
+        (!stock.zones.is_empty() && sold_out != self.store.settings().sold_out).then_some(Event::Stock { sold_out })
+    }
+
+    /// What the box office said last, to this node or to another.
+    fn stock(&self) -> Stock {
+        self.store.stock().unwrap_or_else(|| {
             let box_office = self.gatekeeper.box_office.lock();
-            !box_office.zones.is_empty() && box_office.zones.iter().all(|z| z.free == 0 && z.held == 0)
-        };
-        let known = self.gatekeeper.box_office.lock().sequence.is_some();
-        if known && sold_out != self.store.settings().sold_out {
-            queue::write_for_the_house(&self.pen, vec![Event::Stock { sold_out }]).await;
-        }
+            let heard_at = box_office.heard_at.unwrap_or_default();
+            Stock { zones: box_office.zones.clone(), age: self.clock.monotonic().saturating_sub(heard_at) }
+        })
     }
 
     fn measure_second(&self) {
@@ -208,9 +220,45 @@ impl WaitingRoom {
         }
     }
 
+    /// All nodes serve the bytes that one of them has made: the others' is taken while it is fresh, and a new one is made
+    /// when it is not, or when something has happened that all should hear of at once.
+    async fn renew_board(&self, at_once: bool) {
+        let seen = match self.store.share_board(0, None).await {
+            Ok(Some(shared)) => shared,
+            Ok(None) => return self.hang_board(),
+            Err(error) => {
+                tracing::debug!(%error, "the board is served as it was");
+                let (estimate, reason) = self.estimate();
+                let zones = self.stock().zones;
+                let content = board_content(&self.config, self.store.as_ref(), self.moment(), &estimate, reason, zones);
+                return self.post.hang(Content { stale: true, ..content });
+            }
+        };
+        let (version, is_fresh) = (seen.version, seen.version > 0 && seen.age < BOARD_EVERY - TICK);
+        self.adopt_board(seen);
+        if is_fresh && !at_once {
+            return;
+        }
+        let (estimate, reason) = self.estimate();
+        let zones = self.stock().zones;
+        let content = board_content(&self.config, self.store.as_ref(), self.moment(), &estimate, reason, zones);
+        let (next, json) = self.post.draft(content, version);
+        match self.store.share_board(version, Some((next, &json))).await {
+            Ok(Some(hung)) => self.adopt_board(hung),
+            Ok(None) => {}
+            Err(error) => tracing::debug!(%error, "the board could not be hung out"),
+        }
+    }
+
+    fn adopt_board(&self, shared: SharedBoard) {
+        if let Some(estimate) = self.post.adopt(shared.version, shared.json) {
+            self.estimate.store(Arc::new(estimate));
+        }
+    }
+
     pub(super) fn hang_board(&self) {
         let (estimate, reason) = self.estimate();
-        let zones = self.gatekeeper.zones();
+        let zones = self.stock().zones;
         self.post.hang(board_content(&self.config, self.store.as_ref(), self.moment(), &estimate, reason, zones));
         self.estimate.store(Arc::new(estimate));
     }
@@ -227,7 +275,7 @@ impl WaitingRoom {
                 .lowered
                 .filter(|(_, since)| at.now.since(*since) < REASON_LASTS)
                 .map(|(reason, _)| reason)
-                .or((self.gatekeeper.seats_free() == Some(0)).then_some(Reason::AllInBaskets))
+                .or((seats_free(&self.stock()) == Some(0)).then_some(Reason::AllInBaskets))
                 .or(pace.house_is_full.then_some(Reason::FullHouse)),
             _ => None,
         };
@@ -280,6 +328,7 @@ pub(super) fn board_content<'a>(
         zones,
         notice: settings.notice,
         reason,
+        stale: false,
         poll: Poll { near_ms: super::POLL_NEAR_MS, far_ms: super::POLL_FAR_MS },
     }
 }

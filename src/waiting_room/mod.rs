@@ -19,6 +19,7 @@ mod draw;
 mod estimate;
 mod gatekeeper;
 mod journal;
+mod opening;
 mod pass;
 mod presence;
 mod queue;
@@ -39,19 +40,19 @@ use self::{
     board::BoardPost,
     estimate::Point,
     gatekeeper::Gatekeeper,
-    journal::{Event, Join, SqliteJournal},
+    journal::{Event, Join},
     presence::Presence,
-    queue::{Answer, Ask, Behind, Pen, Writer},
-    store::{EntryAsk, MemoryStore, Moment, Numbered, PassGrant, QueueStore, Reservation, Standing},
+    queue::{Answer, Ask, Behind, Pen},
+    store::{EntryAsk, Moment, Numbered, PassGrant, QueueStore, Reservation, Standing},
 };
 pub use self::{
     board::{BoardWatch, EncodedBoard, Reason},
-    pass::Pass,
+    pass::{Papers, Pass, PassReader},
     store::StoreError,
     token::QueueToken,
     vocabulary::{
-        BoxOfficeReport, CommandOutcome, Deps, EnterOutcome, Figures, JoinOutcome, Joined, NOTICE_CHARS_MAX, OpenError, OperatorCommand,
-        Phase, Place, PlaceState, RenewOutcome, Wait, WaitingRoomError, ZoneStock,
+        BoxOfficeReport, CommandOutcome, Deps, Engine, EnterOutcome, Figures, JoinOutcome, Joined, JournalPlace, NOTICE_CHARS_MAX,
+        OpenError, OperatorCommand, Phase, Place, PlaceState, RenewOutcome, Wait, WaitingRoomError, ZoneStock,
     },
 };
 use crate::{
@@ -88,6 +89,8 @@ pub struct Config {
     pub issuer: String,
     /// Watchers of the board's event stream at most.
     pub watchers_max: usize,
+    /// Whether another process than this one lets passes in: then a slot is free only when its pass is over.
+    pub passes_checked_elsewhere: bool,
     /// What a fan may rely on when she has her number.
     pub durability: Durability,
 }
@@ -133,52 +136,6 @@ impl fmt::Debug for WaitingRoom {
 }
 
 impl WaitingRoom {
-    /// Recovers from the journal and starts the tick and the board.
-    pub async fn open(config: Config, deps: Deps) -> Result<Arc<Self>, OpenError> {
-        let room = Arc::new(Self::recover(config, deps).await?);
-        for (name, pause) in [("admission", Duration::from_millis(100)), ("board", Duration::from_secs(1))] {
-            let of_loop = Arc::clone(&room);
-            room.life.supervise(name, pause, move || {
-                let room = Arc::clone(&of_loop);
-                async move { if name == "board" { room.board_loop().await } else { room.admission_loop().await } }
-            });
-        }
-        Ok(room)
-    }
-
-    /// The room as the journal knows it, without its tick.
-    async fn recover(config: Config, deps: Deps) -> Result<Self, OpenError> {
-        check(&config).map_err(|why| OpenError::Config { sale: config.sale.clone(), why })?;
-        let Deps { clock, entropy, keys, journal_file, life } = deps;
-        let journal = Arc::new(SqliteJournal::open(&journal_file, config.sale.clone()).await?);
-        let at = Moment { now: clock.now(), monotonic: clock.monotonic() };
-        let store: Arc<dyn QueueStore> = Arc::new(MemoryStore::new(config.clone(), 0, at));
-        let writer = Writer::new(journal, Arc::clone(&store), Arc::clone(&clock));
-        let unreadable = |why: String| OpenError::Replay { sale: config.sale.clone(), why };
-        writer.catch_up().await.map_err(|e| unreadable(e.to_string()))?;
-        writer.resume().await.map_err(|e| unreadable(e.to_string()))?;
-        store.recovered(at).await.map_err(|e| unreadable(e.to_string()))?;
-        let first = gatekeeper::board_content(&config, store.as_ref(), at, &[], None, Vec::new());
-        let post = BoardPost::new(first, config.watchers_max);
-        let room = Self {
-            sale_hash: token::sale_hash(&config.sale),
-            behind: writer.behind(),
-            pen: writer.start(&life),
-            post,
-            estimate: ArcSwap::default(),
-            presence: Presence::default(),
-            gatekeeper: Gatekeeper::default(),
-            config,
-            clock,
-            entropy,
-            keys,
-            life,
-            store,
-        };
-        room.hang_board();
-        Ok(room)
-    }
-
     pub fn config(&self) -> &Config {
         &self.config
     }
@@ -209,8 +166,14 @@ impl WaitingRoom {
             }
             Numbered::Had { found, written } => {
                 if !written {
-                    self.write_join(subject, &found).await?;
+                    // Another node may have written it just now, or died before it could.
+                    queue::follow(&self.pen).await.map_err(not_written)?;
+                    if self.store.owner(found.number).is_none() {
+                        self.write_join(subject, &found).await?;
+                    }
                 }
+                // When she came, the journal knows best.
+                let found = self.store.known(subject).unwrap_or(found);
                 Ok(JoinOutcome::Already(self.joined(subject, &found)))
             }
             Numbered::Full => Ok(JoinOutcome::Full),
@@ -362,7 +325,10 @@ impl WaitingRoom {
         for visit in &report.paying {
             self.store.keep_visit(*visit, until);
         }
-        self.gatekeeper.report(report);
+        let zones = report.zones.clone();
+        if self.gatekeeper.report(report, self.clock.monotonic()) {
+            self.store.report(&zones);
+        }
     }
 
     /// Carries out an operator's order, journaled; effective when this returns.
@@ -399,7 +365,7 @@ impl WaitingRoom {
     async fn end(&self, visit: VisitId) -> Result<(), WaitingRoomError> {
         let ended = self.store.end_visits(&[visit], self.clock.now()).await?;
         for end in ended {
-            self.write(Event::VisitEnded { number: end.number, visit: end.visit }).await?;
+            self.write(end.event()).await?;
         }
         Ok(())
     }
@@ -458,20 +424,4 @@ fn poll_after_ms(state: PlaceState, number: u64, soonest_s: Option<u32>) -> u32 
     let base = base.clamp(POLL_NEAR_MS, POLL_FAR_MS);
     let spread = u32::try_from(number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32).expect("32 bits") % (base / 4);
     if base == POLL_NEAR_MS { base } else { base - base / 8 + spread }
-}
-
-fn check(config: &Config) -> Result<(), &'static str> {
-    if config.prequeue_at > config.opens_at || config.opens_at >= config.closes_at {
-        return Err("it must take queue places before it opens, and open before it closes");
-    }
-    if config.rate_per_minute == 0 || config.capacity == 0 || config.max_fans == 0 || config.burst == Some(0) {
-        return Err("rate, capacity, burst and the number of fans must be at least 1");
-    }
-    if !(0.0..=1.0).contains(&config.returner_share) {
-        return Err("the returners' share must be between 0 and 1");
-    }
-    if config.call_window < Duration::from_secs(1) || config.pass_life < Duration::from_secs(2) || config.visit_max < config.pass_life {
-        return Err("the call window must last a second, a pass two, and a visit as long as a pass");
-    }
-    Ok(())
 }

@@ -1,10 +1,19 @@
 //! The admission pass: a short-lived JWT (EdDSA) that the box office verifies without asking anybody.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
+use super::{
+    WaitingRoom,
+    token::{self, QueueToken},
+};
 use crate::{
-    kernel::{Entropy, SaleId, Timestamp, VisitId},
-    platform::signing::{SigningKeys, TokenError, base64url},
+    kernel::{Clock, Entropy, SaleId, Subject, Timestamp, VisitId},
+    platform::{
+        keys::Keys,
+        signing::{SigningKeys, TokenError, base64url},
+    },
 };
 
 const TYP: &str = "pass+jwt";
@@ -24,6 +33,52 @@ pub struct Pass {
     pub generation: u32,
     pub issued_at: Timestamp,
     pub expires_at: Timestamp,
+}
+
+/// Reads what the fans of one sale show. No I/O.
+pub trait Papers: Send + Sync {
+    fn read_token(&self, token: &str) -> Result<QueueToken, TokenError>;
+    fn read_pass(&self, pass: &str) -> Result<Pass, TokenError>;
+    fn pass_belongs_to(&self, pass: &Pass, who: &Subject) -> bool;
+}
+
+/// The room knows besides whether a pass's visit goes on.
+impl Papers for WaitingRoom {
+    fn read_token(&self, token: &str) -> Result<QueueToken, TokenError> {
+        Self::read_token(self, token)
+    }
+
+    fn read_pass(&self, pass: &str) -> Result<Pass, TokenError> {
+        Self::read_pass(self, pass)
+    }
+
+    fn pass_belongs_to(&self, pass: &Pass, who: &Subject) -> bool {
+        Self::pass_belongs_to(self, pass, who)
+    }
+}
+
+/// Reads by keys and clock alone, where the waiting room is in another process.
+#[derive(Clone)]
+pub struct PassReader {
+    pub sale: SaleId,
+    /// Issuer of passes: the public base URL.
+    pub issuer: String,
+    pub keys: Keys,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Papers for PassReader {
+    fn read_token(&self, token: &str) -> Result<QueueToken, TokenError> {
+        QueueToken::open(token, &self.keys.queue, token::sale_hash(&self.sale))
+    }
+
+    fn read_pass(&self, pass: &str) -> Result<Pass, TokenError> {
+        open(pass, &self.keys.pass, &self.sale, &self.issuer, self.clock.now())
+    }
+
+    fn pass_belongs_to(&self, pass: &Pass, who: &Subject) -> bool {
+        pass.subject_hash == token::subject_hash(&self.keys.queue, &self.sale, who)
+    }
 }
 
 #[derive(Clone, Serialize, Deserialize)]

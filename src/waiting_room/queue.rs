@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::{
     draw,
     journal::{Event, Join, Journal, JournalError, Record, Stored},
-    store::{Found, Moment, QueueStore, StoreError},
+    store::{EndedVisit, Finished, Found, Moment, QueueStore, StoreError},
 };
 use crate::{
     kernel::{Clock, Timestamp},
@@ -156,13 +156,20 @@ impl Writer {
         }
         match self.write_group(&asks).await {
             Ok(answers) => answers,
+            Err(WriteError::Journal(JournalError::Conflict)) if self.journal.is_shared() => match self.catch_up().await {
+                // Another node was faster with one of them; what is left may stand.
+                Ok(()) => self.write_each(&asks).await,
+                Err(error) => self.fail(&asks, &error),
+            },
             Err(WriteError::Journal(JournalError::Conflict)) if asks.len() > 1 => self.write_each(&asks).await,
-            Err(error) => {
-                tracing::error!(%error, asks = asks.len(), "a group was not written to the queue's journal");
-                self.doubt(&asks, &error);
-                vec![Answer::Failed; asks.len()]
-            }
+            Err(error) => self.fail(&asks, &error),
         }
+    }
+
+    fn fail(&self, asks: &[Ask], error: &WriteError) -> Vec<Answer> {
+        tracing::error!(%error, asks = asks.len(), "a group was not written to the queue's journal");
+        self.doubt(asks, error);
+        vec![Answer::Failed; asks.len()]
     }
 
     /// One of a group cannot be written: the others must not suffer for it.
@@ -171,6 +178,8 @@ impl Writer {
         for ask in asks.chunks(1) {
             answers.push(match self.write_group(ask).await {
                 Ok(answer) => answer[0],
+                // Of several nodes that call at once one is heard.
+                Err(WriteError::Journal(JournalError::Conflict)) if only_calls(ask) => Answer::Failed,
                 Err(error) => {
                     tracing::error!(%error, "an entry in the queue's journal was refused");
                     self.doubt(ask, &error);
@@ -196,7 +205,9 @@ impl Writer {
             self.behind.0.store(false, Ordering::Relaxed);
         } else if self.journal.is_shared() {
             self.catch_up().await?;
-            self.beat(now).await?;
+            if self.store.epoch().is_ok() {
+                self.beat(now).await?;
+            }
         }
         Ok(vec![Answer::Written; asks.len()])
     }
@@ -312,7 +323,9 @@ impl Writer {
 async fn undo_event(store: &dyn QueueStore, event: &Event) -> Result<(), StoreError> {
     match event {
         Event::Entered { visit, .. } => store.give_back(*visit).await,
-        Event::VisitEnded { number, visit } => store.reopen_visits(&[super::store::EndedVisit { visit: *visit, number: *number }]).await,
+        Event::VisitEnded { number, visit } => {
+            store.reopen_visits(&[EndedVisit { visit: *visit, number: *number, how: Finished::Ended }]).await
+        }
         _ => Ok(()),
     }
 }
@@ -320,6 +333,11 @@ async fn undo_event(store: &dyn QueueStore, event: &Event) -> Result<(), StoreEr
 /// Hands events to the pen for the house itself and waits until they are written; says whether they are.
 pub(super) async fn write_for_the_house(pen: &Pen, events: Vec<Event>) -> bool {
     pen.submit_patiently(Ask::Events(events)).await == Ok(Answer::Written)
+}
+
+/// Brings memory up to a journal that others write too; beside one of its own there is nothing to follow.
+pub(super) async fn follow(pen: &Pen) -> Result<(), GroupCommitError> {
+    pen.submit(Ask::Events(Vec::new())).await.map(|_| ())
 }
 
 /// Hands a visitor's event to the pen. When there is no room for it, what it has taken is freed at once.
@@ -330,6 +348,11 @@ pub(super) async fn write_for_a_visitor(pen: &Pen, store: &dyn QueueStore, event
         let _ = undo_event(store, &event).await;
     }
     written
+}
+
+fn only_calls(asks: &[Ask]) -> bool {
+    let of_the_house = |event: &Event| matches!(event, Event::Called { .. } | Event::Phase { .. } | Event::Stock { .. });
+    asks.iter().all(|ask| matches!(ask, Ask::Events(events) if events.iter().all(of_the_house)))
 }
 
 /// Groups joins in number order into runs without gaps.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::StoreError;
 use crate::{
     kernel::{Clock, Entropy, SaleId, Timestamp, VisitId},
-    platform::{keys::Keys, lifecycle::Lifecycle, sql},
+    platform::{keys::Keys, lifecycle::Lifecycle, redis::Redis, sql},
 };
 
 /// What a room is built from.
@@ -16,9 +16,29 @@ pub struct Deps {
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
     pub keys: Keys,
-    /// The journal; one file may serve several sales.
-    pub journal_file: PathBuf,
+    pub journal: JournalPlace,
+    pub engine: Engine,
+    /// What this node is called among others.
+    pub node: String,
     pub life: Lifecycle,
+}
+
+/// Where the journal is kept. One place may serve several sales.
+#[derive(Clone)]
+pub enum JournalPlace {
+    /// A file of this process's own.
+    File(PathBuf),
+    /// A database that nodes share.
+    Postgres { url: String },
+}
+
+/// What takes numbers and slots.
+#[derive(Clone)]
+pub enum Engine {
+    /// This process's memory: one node.
+    Memory,
+    /// Any number of nodes.
+    Redis(Redis),
 }
 
 /// How far a sale has come.
@@ -148,9 +168,13 @@ pub enum CommandOutcome {
 }
 
 /// What the box office tells the waiting room. May be sent twice and out of order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct BoxOfficeReport {
-    /// Grows from report to report; the stock of an older one is ignored.
+    /// The node whose box office reports.
+    pub source: String,
+    /// Grows from report to report of one source, also over its restart: at least its clock in microseconds. The stock of
+    /// an older one is ignored.
     pub sequence: u64,
     pub zones: Vec<ZoneStock>,
     /// Visits that are over.
@@ -205,6 +229,10 @@ pub enum OpenError {
     Config { sale: SaleId, why: &'static str },
     #[error(transparent)]
     Sql(#[from] sql::OpenError),
+    #[error(transparent)]
+    Journal(#[from] super::journal::OpenError),
+    #[error("the engine of sale {sale} does not become ready: is Redis reachable, and does another node keep rebuilding it?")]
+    NotReady { sale: SaleId },
     #[error("the journal of sale {sale} cannot be replayed: {why}")]
     Replay { sale: SaleId, why: String },
 }

@@ -126,6 +126,7 @@ listen = "{listen}"
 ops_listen = "{ops}"
 public_base = "{base}"
 drain_s = 15
+lame_duck_ms = 0
 [data]
 dir = "{dir}/data"
 [keys]

@@ -51,24 +51,37 @@ pub(in crate::checkout) fn basket(seats: &[&str]) -> Basket {
     Basket { show: show(), seats, total }
 }
 
-fn at(ms: i64) -> Timestamp {
+pub(in crate::checkout) fn at(ms: i64) -> Timestamp {
     Timestamp::from_millis(1_795_464_000_000 + ms)
 }
 
-fn lease(owner: &str, now_ms: i64) -> Lease {
+pub(in crate::checkout) fn lease(owner: &str, now_ms: i64) -> Lease {
     Lease { owner: owner.into(), now: at(now_ms), until: at(now_ms + 1_000) }
 }
 
-fn position(step: &str) -> Position {
+pub(in crate::checkout) fn position(step: &str) -> Position {
     Position { saga: "purchase".into(), step: step.into(), back: false, attempts: 0, since: at(0) }
 }
 
-fn event(kind: &'static str) -> NewEvent {
+pub(in crate::checkout) fn event(kind: &'static str) -> NewEvent {
     NewEvent { kind, data: "{}".into() }
 }
 
-fn tickets(seats: &[&str]) -> Vec<NewTicket> {
+pub(in crate::checkout) fn tickets(seats: &[&str]) -> Vec<NewTicket> {
     seats.iter().map(|it| NewTicket { id: format!("{}-{it}", HoldId::random(&OsEntropy)), seat: (*it).into() }).collect()
+}
+
+/// The first step is done and this one begun, with trouble.
+pub(in crate::checkout) fn progress(step: &str) -> Progress {
+    Progress {
+        position: position(step),
+        ended: false,
+        stuck: true,
+        reason: Some(Reason::HoldGone),
+        log: vec![("begin".into(), "done"), (step.into(), "started")],
+        at: at(6_000),
+        lease_until: at(9_000),
+    }
 }
 
 /// A buyer with a hold.
@@ -93,7 +106,12 @@ impl Given {
         }
     }
 
-    fn order(&self) -> NewOrder {
+    /// The same buyer and hold under another key.
+    pub(in crate::checkout) fn with_key(&self, key: &str) -> Self {
+        Self { key: key.into(), ..self.clone() }
+    }
+
+    pub(in crate::checkout) fn order(&self) -> NewOrder {
         let seats: Vec<&str> = self.seats.iter().map(String::as_str).collect();
         NewOrder {
             id: OrderId::new(at(0), &OsEntropy),
@@ -110,8 +128,12 @@ impl Given {
     }
 }
 
+pub(in crate::checkout) async fn try_open(ledger: &dyn Ledger, given: &Given) -> Result<Opened, LedgerError> {
+    ledger.open_order(given.order(), lease("a", 0)).await
+}
+
 pub(in crate::checkout) async fn open(ledger: &dyn Ledger, given: &Given) -> Right {
-    match ledger.open_order(given.order(), lease("a", 0)).await.unwrap() {
+    match try_open(ledger, given).await.unwrap() {
         Opened::New(right) => right,
         other => panic!("{other:?}"),
     }
@@ -240,15 +262,7 @@ async fn an_old_right_changes_nothing(ledger: &dyn Ledger) {
     assert_eq!((new.position.step.as_str(), new.right.fence), ("begin", old.fence + 1));
     assert!(matches!(ledger.claim(old, 4, at(0)).await, Err(LedgerError::Lost)));
     assert!(matches!(ledger.close(old, OrderState::Declined, None, None, at(0)).await, Err(LedgerError::Lost)));
-    let progress = Progress {
-        position: position("claim"),
-        ended: false,
-        stuck: true,
-        reason: Some(Reason::HoldGone),
-        log: vec![("begin".into(), "done"), ("claim".into(), "started")],
-        at: at(6_000),
-        lease_until: at(9_000),
-    };
+    let progress = progress("claim");
     assert!(matches!(ledger.record(old, progress.clone()).await, Err(LedgerError::Lost)));
     ledger.record(new.right, progress).await.unwrap();
     let order = ledger.order(old.order).await.unwrap().unwrap();

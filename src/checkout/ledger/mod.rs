@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 pub(super) mod contract;
+pub mod postgres;
 pub mod sqlite;
 
 use async_trait::async_trait;
@@ -25,6 +26,12 @@ pub enum LedgerError {
     Busy,
     #[error("the ledger is not available: {0}")]
     Unavailable(String),
+}
+
+impl From<sqlx::Error> for LedgerError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Unavailable(error.to_string())
+    }
 }
 
 /// The right to change an order: the fence of its latest lease.

@@ -106,12 +106,6 @@ async fn try_write_group(pool: &SqlitePool, jobs: Vec<Job>) -> Result<Vec<Answer
     Ok(answers)
 }
 
-impl From<sqlx::Error> for LedgerError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Unavailable(error.to_string())
-    }
-}
-
 /// Refuses whoever is not the latest to have leased the order.
 async fn check(db: &mut SqliteConnection, right: Right) -> Result<(), LedgerError> {
     let held = sqlx::query("SELECT 1 FROM saga WHERE order_id = ?1 AND fence = ?2")

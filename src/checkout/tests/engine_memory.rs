@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use super::world::{FakeGateway, Fuse, FusedGateway, buyer, wish};
 use crate::{
     checkout::{
-        Checkout, Config, Deps, PlaceOutcome, SaleConfig,
+        Checkout, Config, Deps, LedgerPlace, PlaceOutcome, SaleConfig,
         ledger::{
             EngineMemory, Ledger,
             contract::{TempDir, show},
@@ -82,12 +82,13 @@ impl Town {
             clock,
             entropy,
             keys: Keys::ephemeral(&OsEntropy),
-            ledger_file: "unused".into(),
+            ledger: LedgerPlace::File("unused".into()),
             node: "a".into(),
             seating: seats,
             gateway: Arc::new(FusedGateway(Arc::clone(&self.gateway), Fuse::none())),
             announcer: None,
             life: self.life.clone(),
+            books: self.life.clone(),
         };
         let checkout = Checkout::open_on(config, deps, Arc::clone(&self.ledger)).await.unwrap();
         Node { checkout, performance }

@@ -17,7 +17,7 @@ async fn attempt(world: &World) -> Attempt {
     let house = &world.checkout.house;
     let hold = world.seats.hold(&buyer(1), &["A-1", "A-2"]).unwrap();
     let wish = wish(1, hold, "tok_ok", "k");
-    let basket = house.seats.basket(hold, &buyer(1)).await.unwrap();
+    let basket = house.seats.basket(hold, &buyer(1)).await.unwrap().unwrap();
     let visit = wish.visit;
     let order = world.checkout.new_order(wish, basket, "hash".into());
     let mut lease = house.lease();

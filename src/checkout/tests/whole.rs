@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use super::world::buyer;
 use crate::{
     checkout::{
-        Checkout, Config, Deps, PlaceOrder, PlaceOutcome, SaleConfig,
+        Checkout, Config, Deps, LedgerPlace, PlaceOrder, PlaceOutcome, SaleConfig,
         gateways::sandbox::SandboxGateway,
         ledger::contract::{TempDir, show},
         webhooks::WebhookSecret,
@@ -15,12 +15,15 @@ use crate::{
     kernel::{Currency, Money, OsEntropy, SystemClock, VisitId},
     platform::{keys::Keys, lifecycle::Lifecycle},
     seating::{self, HoldOutcome, Plan, Seating, VenueKind, Wish, generate},
-    simulation::sandbox_gateway::{SandboxConfig, serve},
+    simulation::{
+        sandbox_gateway::{SandboxConfig, serve},
+        servers::Postgres,
+    },
 };
 
 const CROWD: u32 = 60;
 
-async fn house(dir: &TempDir, keys: &Keys, gateway: &SandboxGateway, plan: &Arc<Plan>) -> (Arc<Seating>, Arc<Checkout>, Lifecycle) {
+async fn house(ledger: &LedgerPlace, keys: &Keys, gateway: &SandboxGateway, plan: &Arc<Plan>) -> (Arc<Seating>, Arc<Checkout>, Lifecycle) {
     let life = Lifecycle::new();
     let prices: BTreeMap<_, _> = plan.zones().iter().map(|it| (it.clone(), Money::new(1_000, Currency::KRW))).collect();
     let config = seating::Config {
@@ -46,12 +49,13 @@ async fn house(dir: &TempDir, keys: &Keys, gateway: &SandboxGateway, plan: &Arc<
         clock,
         entropy,
         keys: keys.clone(),
-        ledger_file: dir.file("ledger.db"),
+        ledger: ledger.clone(),
         node: "a".into(),
         seating: seats.clone(),
         gateway: Arc::new(gateway.clone()),
         announcer: None,
         life: life.clone(),
+        books: life.clone(),
     };
     let checkout = Checkout::open(config, deps).await.unwrap();
     (seats, checkout, life)
@@ -70,6 +74,17 @@ async fn buys(seats: Arc<Seating>, checkout: Arc<Checkout>, n: u32) -> PlaceOutc
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_buys_and_a_restart_forgets_nobody() {
+    let dir = TempDir::new("whole-ledger");
+    a_crowd_buys_on(&LedgerPlace::File(dir.file("ledger.db"))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_buys_on_postgresql_as_well() {
+    let server = Postgres::start().await.unwrap();
+    a_crowd_buys_on(&LedgerPlace::Postgres { url: server.create_database("tickets").await.unwrap() }).await;
+}
+
+async fn a_crowd_buys_on(ledger: &LedgerPlace) {
     let (dir, keys, bank_life) = (TempDir::new("whole"), Keys::ephemeral(&OsEntropy), Lifecycle::new());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
@@ -85,7 +100,7 @@ async fn a_crowd_buys_and_a_restart_forgets_nobody() {
     let gateway = SandboxGateway::new(&base, WebhookSecret::new(b"s"), Duration::from_secs(5)).unwrap();
     let plan = Arc::new(Plan::parse(&generate(VenueKind::Theatre, 300)).unwrap());
 
-    let (seats, checkout, life) = house(&dir, &keys, &gateway, &plan).await;
+    let (seats, checkout, life) = house(ledger, &keys, &gateway, &plan).await;
     let bought = (0..CROWD).map(|n| tokio::spawn(buys(Arc::clone(&seats), Arc::clone(&checkout), n)));
     let outcomes: Vec<_> = futures_util::future::join_all(bought).await.into_iter().map(Result::unwrap).collect();
     let declined = outcomes.iter().filter(|it| matches!(it, PlaceOutcome::Declined { .. })).count();
@@ -101,7 +116,7 @@ async fn a_crowd_buys_and_a_restart_forgets_nobody() {
     life.stop();
     assert!(life.drained(Duration::from_secs(10)).await);
 
-    let (seats, checkout, life) = house(&dir, &keys, &gateway, &plan).await;
+    let (seats, checkout, life) = house(ledger, &keys, &gateway, &plan).await;
     let performance = seats.performance(&show().sale, &show().performance).unwrap();
     assert_eq!(performance.stock().iter().map(|it| it.booked).sum::<u32>(), 100, "I8: the engine knows again what is sold");
     let mine = checkout.orders_of(&show().sale, &buyer(1)).await.unwrap();

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 use crate::{
     checkout::{
-        Checkout, Config, Deps, PlaceOrder, PlaceOutcome, SaleConfig,
+        Checkout, Config, Deps, LedgerPlace, PlaceOrder, PlaceOutcome, SaleConfig,
         forgetful::ForgetfulSeats,
         ledger::{
             Claimed, EngineMemory, KeyUse, Lease, LeasedSaga, Ledger, LedgerError, LogEntry, NewEvent, NewOrder, NewTicket, Opened,
@@ -159,10 +159,10 @@ struct FusedSeats(Arc<FakeSeats>, Arc<Fuse>);
 
 #[async_trait]
 impl Seats for FusedSeats {
-    async fn basket(&self, hold: HoldId, who: &Subject) -> Option<Basket> {
+    async fn basket(&self, hold: HoldId, who: &Subject) -> Result<Option<Basket>, SeatsError> {
         let known = self.0.known.lock();
-        let (holder, seats, _) = known.holds.get(&hold)?;
-        (holder == who).then(|| basket(&seats.iter().map(String::as_str).collect::<Vec<_>>()))
+        let hers = known.holds.get(&hold).filter(|(holder, ..)| holder == who);
+        Ok(hers.map(|(_, seats, _)| basket(&seats.iter().map(String::as_str).collect::<Vec<_>>())))
     }
 
     async fn begin_checkout(&self, _: &Show, hold: HoldId, _: &Subject, _: Timestamp) -> Result<BeginOutcome, SeatsError> {
@@ -562,12 +562,13 @@ async fn open(
         clock: Arc::new(SystemClock::new()),
         entropy: Arc::new(OsEntropy),
         keys: keys.clone(),
-        ledger_file: file,
+        ledger: LedgerPlace::File(file),
         node: "a".into(),
         seating: Arc::new(FusedSeats(Arc::clone(seats), Arc::clone(&fuse))),
         gateway: Arc::new(FusedGateway(Arc::clone(gateway), Arc::clone(&fuse))),
         announcer: None,
         life: life.clone(),
+        books: life.clone(),
     };
     let checkout = Checkout::open_on(config, deps, Arc::new(ledger)).await.unwrap();
     fuse.armed.store(true, Ordering::SeqCst);

@@ -1,6 +1,6 @@
 //! The waiting room's calls: a place, the board, the door.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{future::Future, pin::Pin};
 
 use axum::{
     extract::{Request, State},
@@ -14,8 +14,8 @@ use utoipa::ToSchema;
 use super::{Answer, Form, broken, private_json, shared};
 use crate::{
     edge::{
-        House, SaleOnOffer, SignIn,
-        extract::{self, Admitted, OnSale, PlaceOwner, Placed, SignedIn},
+        Door, House, SaleOnOffer, SignIn,
+        extract::{self, Admitted, AtDoor, PlaceOwner, Placed, SignedIn},
         problem::{Kind, Problem},
         sse::{Frames, stream_of},
     },
@@ -44,23 +44,24 @@ pub struct PassGranted<'a> {
 
 #[utoipa::path(post, path = "/v1/sales/{sale}/queue", tag = "waiting room", params(("sale" = String, Path)),
     responses((status = 201, body = PlaceGranted), (status = 200, body = PlaceGranted, description = "already in"), (status = 401), (status = 409), (status = 429)))]
-pub async fn join(State(house): State<Arc<House>>, OnSale(sale): OnSale, request: Request) -> Answer {
+pub async fn join(State(door): State<Door>, AtDoor { sale, room }: AtDoor, request: Request) -> Answer {
     use axum::extract::FromRequestParts;
+    let house = &door.house;
     let (mut parts, _) = request.into_parts();
-    if let Some(address) = extract::address(&parts, &house)
+    if let Some(address) = extract::address(&parts, house)
         && let Err(wait) = house.limits.joins.take(address)
     {
         return Err(Problem::new(Kind::TooManyRequests).retry_after_s(wait.as_secs() + 1));
     }
     let who = match sale.sign_in {
-        SignIn::Customer => SignedIn::from_request_parts(&mut parts, &house).await?.0.subject,
+        SignIn::Customer => SignedIn::from_request_parts(&mut parts, &door).await?.0.subject,
         SignIn::None => {
             // Whoever shows a live place has it already; everybody else is somebody new.
-            if let Some((token, raw)) = extract::place_shown(&parts, &house, &sale)? {
-                let place = sale.room.place(&token);
+            if let Some((token, raw)) = extract::place_shown(&parts, house, &sale)? {
+                let place = room.place(&token);
                 if place.state != PlaceState::Left {
                     let joined = Joined { token: raw, state: place.state, number: place.number, joined_at: token.joined_at };
-                    return Ok(place_granted(&house, &sale, StatusCode::OK, &joined));
+                    return Ok(place_granted(house, &sale, StatusCode::OK, &joined));
                 }
             }
             let mut id = [0; 16];
@@ -68,11 +69,10 @@ pub async fn join(State(house): State<Arc<House>>, OnSale(sale): OnSale, request
             Subject::device(uuid::Builder::from_random_bytes(id).into_uuid())
         }
     };
-    let room = Arc::clone(&sale.room);
     let outcome = house.life.run_to_end(async move { room.join(&who).await }).await.map_err(broken)?;
-    match outcome.map_err(|e| Problem::unavailable("join", &e))? {
-        JoinOutcome::Joined(joined) => Ok(place_granted(&house, &sale, StatusCode::CREATED, &joined)),
-        JoinOutcome::Already(joined) => Ok(place_granted(&house, &sale, StatusCode::OK, &joined)),
+    match outcome.map_err(|e| house.no_door("join", &e))? {
+        JoinOutcome::Joined(joined) => Ok(place_granted(house, &sale, StatusCode::CREATED, &joined)),
+        JoinOutcome::Already(joined) => Ok(place_granted(house, &sale, StatusCode::OK, &joined)),
         JoinOutcome::NotOpenYet { opens } => Err(Problem::new(Kind::NotOpenYet).with("opens_at", &opens)),
         JoinOutcome::Closed => Err(Problem::new(Kind::Closed)),
         JoinOutcome::Full => Err(Problem::new(Kind::QueueFull).retry_after_s(house.soon_s(20, 60))),
@@ -82,16 +82,16 @@ pub async fn join(State(house): State<Arc<House>>, OnSale(sale): OnSale, request
 #[utoipa::path(get, path = "/v1/sales/{sale}/queue/place", tag = "waiting room", params(("sale" = String, Path)),
     responses((status = 200, description = "state, number, position, ahead, wait {p10_s, p50_s, p90_s, around}, poll_after_ms, call_ends_at"), (status = 401)))]
 pub async fn place(placed: Placed) -> Answer {
-    Ok(private_json(StatusCode::OK, &placed.sale.room.place(&placed.token)))
+    Ok(private_json(StatusCode::OK, &placed.room.place(&placed.token)))
 }
 
 #[utoipa::path(delete, path = "/v1/sales/{sale}/queue/place", tag = "waiting room", params(("sale" = String, Path)), responses((status = 204), (status = 401)))]
-pub async fn leave(State(house): State<Arc<House>>, PlaceOwner(placed): PlaceOwner) -> Answer {
-    let (room, token) = (Arc::clone(&placed.sale.room), placed.token);
+pub async fn leave(State(Door { house, .. }): State<Door>, PlaceOwner(placed): PlaceOwner) -> Answer {
+    let Placed { sale, room, token, .. } = placed;
     let left = house.life.run_to_end(async move { room.leave(&token).await }).await.map_err(broken)?;
-    left.map_err(|e| Problem::unavailable("leaving the queue", &e))?;
+    left.map_err(|e| house.no_door("leaving the queue", &e))?;
     let mut response = StatusCode::NO_CONTENT.into_response();
-    for name in [extract::queue_cookie(&placed.sale.id), extract::pass_cookie(&placed.sale.id)] {
+    for name in [extract::queue_cookie(&sale.id), extract::pass_cookie(&sale.id)] {
         response.headers_mut().append(header::SET_COOKIE, house.cookies.revoke(&name));
     }
     Ok(response)
@@ -99,7 +99,7 @@ pub async fn leave(State(house): State<Arc<House>>, PlaceOwner(placed): PlaceOwn
 
 #[utoipa::path(put, path = "/v1/sales/{sale}/queue/presence", tag = "waiting room", params(("sale" = String, Path)), responses((status = 204), (status = 401)))]
 pub async fn present(placed: Placed) -> StatusCode {
-    placed.sale.room.present(&placed.token);
+    placed.room.present(&placed.token);
     StatusCode::NO_CONTENT
 }
 
@@ -107,19 +107,18 @@ const BOARD_CACHE: &str = "public, max-age=1";
 
 #[utoipa::path(get, path = "/v1/sales/{sale}/board", tag = "waiting room", params(("sale" = String, Path)),
     responses((status = 200, description = "the public board"), (status = 304)))]
-pub async fn board(OnSale(sale): OnSale, headers: HeaderMap) -> Response {
-    let board = sale.room.board();
+pub async fn board(AtDoor { room, .. }: AtDoor, headers: HeaderMap) -> Response {
+    let board = room.board();
     shared(&headers, "application/json", &board.etag, BOARD_CACHE, Form::Both(&board.json, None))
 }
 
 #[utoipa::path(get, path = "/v1/sales/{sale}/board/events", tag = "waiting room", params(("sale" = String, Path)),
     responses((status = 200, description = "server-sent events `board`"), (status = 503, description = "as many watchers as this node serves; poll the board")))]
-pub async fn board_events(State(house): State<Arc<House>>, OnSale(sale): OnSale) -> Answer {
-    let watch = sale
-        .room
+pub async fn board_events(State(Door { house, .. }): State<Door>, AtDoor { room, .. }: AtDoor) -> Answer {
+    let watch = room
         .watch_board()
         .ok_or_else(|| Problem::new(Kind::Overloaded).detail("poll the board instead").retry_after_s(house.soon_s(10, 60)))?;
-    let now = sale.room.board().sse.clone();
+    let now = room.board().sse.clone();
     Ok(stream_of(Some(now), BoardFrames(watch), house.life.clone(), &house.entropy))
 }
 
@@ -133,11 +132,11 @@ impl Frames for BoardFrames {
 
 #[utoipa::path(post, path = "/v1/sales/{sale}/admission", tag = "waiting room", params(("sale" = String, Path)),
     responses((status = 200, body = PassGranted), (status = 401), (status = 409, description = "not-called-yet, full-for-a-moment (each with `place`), visit-ended, closed")))]
-pub async fn enter(State(house): State<Arc<House>>, PlaceOwner(placed): PlaceOwner) -> Answer {
-    let (room, token) = (Arc::clone(&placed.sale.room), placed.token);
+pub async fn enter(State(Door { house, .. }): State<Door>, PlaceOwner(placed): PlaceOwner) -> Answer {
+    let Placed { sale, room, token, .. } = placed;
     let outcome = house.life.run_to_end(async move { room.enter(&token).await }).await.map_err(broken)?;
-    match outcome.map_err(|e| Problem::unavailable("admission", &e))? {
-        EnterOutcome::Entered { pass, expires_at } => Ok(pass_granted(&house, &placed.sale, &pass, expires_at)),
+    match outcome.map_err(|e| house.no_door("admission", &e))? {
+        EnterOutcome::Entered { pass, expires_at } => Ok(pass_granted(&house, &sale, &pass, expires_at)),
         EnterOutcome::NotCalledYet(place) => Err(Problem::new(Kind::NotCalledYet).with("place", &place)),
         EnterOutcome::FullForAMoment(place) => Err(Problem::new(Kind::FullForAMoment).with("place", &place)),
         EnterOutcome::Ended(place) => Err(Problem::new(Kind::VisitEnded).with("place", &place)),
@@ -147,22 +146,22 @@ pub async fn enter(State(house): State<Arc<House>>, PlaceOwner(placed): PlaceOwn
 
 #[utoipa::path(put, path = "/v1/sales/{sale}/admission", tag = "waiting room", params(("sale" = String, Path)),
     responses((status = 200, body = PassGranted), (status = 401), (status = 409, description = "visit-ended")))]
-pub async fn renew(State(house): State<Arc<House>>, admitted: Admitted) -> Answer {
-    let (room, pass) = (Arc::clone(&admitted.sale.room), admitted.pass);
+pub async fn renew(State(Door { house, .. }): State<Door>, AtDoor { sale, room }: AtDoor, admitted: Admitted) -> Answer {
+    let pass = admitted.pass;
     let outcome = house.life.run_to_end(async move { room.renew(&pass).await }).await.map_err(broken)?;
-    match outcome.map_err(|e| Problem::unavailable("renewing a pass", &e))? {
-        RenewOutcome::Renewed { pass, expires_at } => Ok(pass_granted(&house, &admitted.sale, &pass, expires_at)),
+    match outcome.map_err(|e| house.no_door("renewing a pass", &e))? {
+        RenewOutcome::Renewed { pass, expires_at } => Ok(pass_granted(&house, &sale, &pass, expires_at)),
         RenewOutcome::Ended => Err(Problem::new(Kind::VisitEnded)),
     }
 }
 
 #[utoipa::path(delete, path = "/v1/sales/{sale}/admission", tag = "waiting room", params(("sale" = String, Path)), responses((status = 204), (status = 401)))]
-pub async fn end_visit(State(house): State<Arc<House>>, admitted: Admitted) -> Answer {
-    let (room, pass) = (Arc::clone(&admitted.sale.room), admitted.pass);
+pub async fn end_visit(State(Door { house, .. }): State<Door>, AtDoor { sale, room }: AtDoor, admitted: Admitted) -> Answer {
+    let pass = admitted.pass;
     let ended = house.life.run_to_end(async move { room.end_visit(&pass).await }).await.map_err(broken)?;
-    ended.map_err(|e| Problem::unavailable("ending a visit", &e))?;
+    ended.map_err(|e| house.no_door("ending a visit", &e))?;
     let mut response = StatusCode::NO_CONTENT.into_response();
-    response.headers_mut().append(header::SET_COOKIE, house.cookies.revoke(&extract::pass_cookie(&admitted.sale.id)));
+    response.headers_mut().append(header::SET_COOKIE, house.cookies.revoke(&extract::pass_cookie(&sale.id)));
     Ok(response)
 }
 

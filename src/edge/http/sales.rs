@@ -1,6 +1,6 @@
 //! What is on sale.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use axum::{extract::State, response::Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -9,8 +9,9 @@ use utoipa::ToSchema;
 
 use super::{Answer, private_json};
 use crate::{
-    edge::{House, SaleOnOffer, SignIn, extract::OnSale, pages::Lang},
+    edge::{Door, House, SaleOnOffer, SignIn, extract::AtDoor, pages::Lang},
     kernel::{LocalText, Money, Timestamp},
+    waiting_room::Phase,
 };
 
 /// A login that anybody may use, in the demo.
@@ -31,7 +32,7 @@ pub struct SaleFacts<'a> {
     artist: &'a str,
     /// `scheduled`, `prequeue`, `drawing`, `on_sale`, `paused`, `sold_out` or `closed`.
     #[schema(value_type = String)]
-    phase: crate::waiting_room::Phase,
+    phase: Phase,
     #[schema(value_type = String)]
     now: Timestamp,
     #[schema(value_type = String)]
@@ -87,15 +88,16 @@ pub struct SaleList<'a> {
 }
 
 #[utoipa::path(get, path = "/v1/sales", tag = "sales", responses((status = 200, body = SaleList)))]
-pub async fn list(State(house): State<Arc<House>>, headers: HeaderMap) -> Response {
-    let lang = language(&house, &headers);
-    public(&SaleList { sales: house.sales.values().map(|sale| describe(&house, sale, lang)).collect() })
+pub async fn list(State(door): State<Door>, headers: HeaderMap) -> Response {
+    let lang = language(&door.house, &headers);
+    let sales = door.house.sales.values().filter_map(|sale| Some(describe(&door.house, sale, door.room(&sale.id)?.phase(), lang)));
+    public(&SaleList { sales: sales.collect() })
 }
 
 #[utoipa::path(get, path = "/v1/sales/{sale}", tag = "sales", params(("sale" = String, Path)),
     responses((status = 200, body = SaleFacts), (status = 404, description = "no such sale")))]
-pub async fn facts(State(house): State<Arc<House>>, OnSale(sale): OnSale, headers: HeaderMap) -> Answer {
-    Ok(public(&describe(&house, &sale, language(&house, &headers))))
+pub async fn facts(State(Door { house, .. }): State<Door>, AtDoor { sale, room }: AtDoor, headers: HeaderMap) -> Answer {
+    Ok(public(&describe(&house, &sale, room.phase(), language(&house, &headers))))
 }
 
 pub(super) fn language(house: &House, headers: &HeaderMap) -> Lang {
@@ -103,23 +105,18 @@ pub(super) fn language(house: &House, headers: &HeaderMap) -> Lang {
     Lang::choose(accept, house.cookies.read(headers, super::site::LANG_COOKIE), None)
 }
 
-fn describe<'a>(house: &House, sale: &'a SaleOnOffer, lang: Lang) -> SaleFacts<'a> {
+fn describe<'a>(house: &House, sale: &'a SaleOnOffer, phase: Phase, lang: Lang) -> SaleFacts<'a> {
     let performances: Vec<_> = sale
         .performances
         .iter()
-        .filter_map(|it| {
-            let seats = house.seating.performance(&sale.id, &it.id)?;
-            let plan = seats.plan();
-            let price_zones = seats.config().prices.iter().map(|(zone, price)| PriceZone { zone: zone.clone(), price: *price }).collect();
-            Some(PerformanceFacts {
-                id: it.id.as_str(),
-                title: it.title.in_language(lang.tag()),
-                venue: &it.venue,
-                starts_at: it.starts_at,
-                seat_count: plan.seat_count(),
-                plan_url: format!("/v1/sales/{}/performances/{}/plan?v={}", sale.id, it.id, plan.hash()),
-                price_zones,
-            })
+        .map(|it| PerformanceFacts {
+            id: it.id.as_str(),
+            title: it.title.in_language(lang.tag()),
+            venue: &it.venue,
+            starts_at: it.starts_at,
+            seat_count: it.seat_count,
+            plan_url: format!("/v1/sales/{}/performances/{}/plan?v={}", sale.id, it.id, it.plan_hash),
+            price_zones: it.prices.iter().map(|(zone, price)| PriceZone { zone: zone.clone(), price: *price }).collect(),
         })
         .collect();
     let mut price_zones = BTreeMap::new();
@@ -133,7 +130,7 @@ fn describe<'a>(house: &House, sale: &'a SaleOnOffer, lang: Lang) -> SaleFacts<'
         title: sale.title.in_language(lang.tag()),
         titles: &sale.title,
         artist: &sale.artist,
-        phase: sale.room.phase(),
+        phase,
         now: house.clock.now(),
         prequeue_at: sale.prequeue_at,
         opens_at: sale.opens_at,

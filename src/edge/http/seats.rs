@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     edge::{
-        House,
+        BoxOffice, House,
         extract::{Admitted, IdempotencyKey, Json, OnSale, Owners},
         problem::{Kind, Problem},
         sse::{Frames, stream_of},
@@ -33,15 +33,15 @@ use crate::{
 /// The performance that the path names.
 pub struct OnStage(Arc<Performance>);
 
-impl FromRequestParts<Arc<House>> for OnStage {
+impl FromRequestParts<BoxOffice> for OnStage {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, house: &Arc<House>) -> Result<Self, Problem> {
-        let OnSale(sale) = OnSale::from_request_parts(parts, house).await?;
+    async fn from_request_parts(parts: &mut Parts, office: &BoxOffice) -> Result<Self, Problem> {
+        let OnSale(sale) = OnSale::from_request_parts(parts, office).await?;
         let nothing = || Problem::new(Kind::NotFound).detail("there is no such performance");
-        let params = RawPathParams::from_request_parts(parts, house).await.map_err(|_| nothing())?;
+        let params = RawPathParams::from_request_parts(parts, office).await.map_err(|_| nothing())?;
         let id = params.iter().find(|(key, _)| *key == "performance").and_then(|(_, value)| value.parse::<PerformanceId>().ok());
-        id.and_then(|id| house.seating.performance(&sale.id, &id)).map(Self).ok_or_else(nothing)
+        id.and_then(|id| office.seating.performance(&sale.id, &id)).map(Self).ok_or_else(nothing)
     }
 }
 
@@ -133,7 +133,7 @@ pub struct After {
     params(("sale" = String, Path), ("performance" = String, Path), ("after" = Option<u64>, Query)),
     responses((status = 200, description = "server-sent events `delta` {version, seats} and `reset`"), (status = 401), (status = 503)))]
 pub async fn events(
-    State(house): State<Arc<House>>,
+    State(BoxOffice { house, .. }): State<BoxOffice>,
     _: Admitted,
     OnStage(performance): OnStage,
     Query(asked): Query<After>,
@@ -159,7 +159,7 @@ impl Frames for SeatFrames {
     params(("sale" = String, Path), ("performance" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses((status = 201, body = HoldView), (status = 401), (status = 409, description = "seats-taken {taken, alternatives}, limit-reached, nothing-left"), (status = 422)))]
 pub async fn hold(
-    State(house): State<Arc<House>>,
+    State(BoxOffice { house, .. }): State<BoxOffice>,
     admitted: Admitted,
     OnStage(performance): OnStage,
     IdempotencyKey(key): IdempotencyKey,
@@ -177,7 +177,7 @@ pub async fn hold(
     };
     let (stage, who, visit) = (Arc::clone(&performance), admitted.who, admitted.pass.visit);
     let outcome = house.life.run_to_end(async move { stage.hold(&who, visit, wish, key.as_deref()).await }).await.map_err(broken)?;
-    match outcome.map_err(refused)? {
+    match outcome.map_err(|e| refused(&house, e))? {
         HoldOutcome::Held(hold) => Ok(held(StatusCode::CREATED, &performance, &hold)),
         HoldOutcome::Taken { taken, alternatives } => Err(seats_taken(performance.plan(), &taken, &alternatives)),
         HoldOutcome::LimitReached { limit } => Err(limit_reached(limit)),
@@ -192,13 +192,13 @@ pub async fn show(own: OwnHold) -> Response {
 
 #[utoipa::path(patch, path = "/v1/holds/{hold}", tag = "seats", params(("hold" = String, Path)), request_body = NewSeats,
     responses((status = 200, body = HoldView), (status = 404), (status = 409), (status = 422)))]
-pub async fn swap(State(house): State<Arc<House>>, own: OwnHold, Json(new): Json<NewSeats>) -> Answer {
+pub async fn swap(State(BoxOffice { house, .. }): State<BoxOffice>, own: OwnHold, Json(new): Json<NewSeats>) -> Answer {
     own.not_in_payment()?;
     let limit = own.performance.config().seats_per_fan;
     let seats = seats_of(own.performance.plan(), &new.seats, limit)?;
     let (stage, id, who) = (Arc::clone(&own.performance), own.hold.id, own.who);
     let outcome = house.life.run_to_end(async move { stage.swap(id, &who, seats).await }).await.map_err(broken)?;
-    match outcome.map_err(refused)? {
+    match outcome.map_err(|e| refused(&house, e))? {
         ChangeOutcome::Changed(hold) => Ok(held(StatusCode::OK, &own.performance, &hold)),
         ChangeOutcome::Taken { taken, alternatives } => Err(seats_taken(own.performance.plan(), &taken, &alternatives)),
         ChangeOutcome::LimitReached { limit } => Err(limit_reached(limit)),
@@ -208,11 +208,11 @@ pub async fn swap(State(house): State<Arc<House>>, own: OwnHold, Json(new): Json
 
 #[utoipa::path(post, path = "/v1/holds/{hold}/extend", tag = "seats", params(("hold" = String, Path)),
     responses((status = 200, body = HoldView), (status = 404), (status = 409, description = "no-more-extensions")))]
-pub async fn extend(State(house): State<Arc<House>>, own: OwnHold) -> Answer {
+pub async fn extend(State(BoxOffice { house, .. }): State<BoxOffice>, own: OwnHold) -> Answer {
     own.not_in_payment()?;
     let (stage, id, who) = (Arc::clone(&own.performance), own.hold.id, own.who);
     let outcome = house.life.run_to_end(async move { stage.extend(id, &who).await }).await.map_err(broken)?;
-    match outcome.map_err(refused)? {
+    match outcome.map_err(|e| refused(&house, e))? {
         ExtendOutcome::Extended(hold) => Ok(held(StatusCode::OK, &own.performance, &hold)),
         ExtendOutcome::NoMoreExtensions => Err(Problem::new(Kind::NoMoreExtensions)),
         ExtendOutcome::Gone => Err(no_such_hold()),
@@ -220,11 +220,11 @@ pub async fn extend(State(house): State<Arc<House>>, own: OwnHold) -> Answer {
 }
 
 #[utoipa::path(delete, path = "/v1/holds/{hold}", tag = "seats", params(("hold" = String, Path)), responses((status = 204), (status = 404), (status = 409)))]
-pub async fn release(State(house): State<Arc<House>>, own: OwnHold) -> Answer {
+pub async fn release(State(BoxOffice { house, .. }): State<BoxOffice>, own: OwnHold) -> Answer {
     own.not_in_payment()?;
     let (stage, id, who) = (Arc::clone(&own.performance), own.hold.id, own.who);
     let outcome = house.life.run_to_end(async move { stage.release(id, &who).await }).await.map_err(broken)?;
-    match outcome.map_err(refused)? {
+    match outcome.map_err(|e| refused(&house, e))? {
         ReleaseOutcome::Released => Ok(StatusCode::NO_CONTENT.into_response()),
         ReleaseOutcome::Gone => Err(no_such_hold()),
     }
@@ -244,15 +244,16 @@ impl OwnHold {
     }
 }
 
-impl FromRequestParts<Arc<House>> for OwnHold {
+impl FromRequestParts<BoxOffice> for OwnHold {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, house: &Arc<House>) -> Result<Self, Problem> {
-        let Owners(names) = Owners::from_request_parts(parts, house).await?;
-        let Path(id) = Path::<String>::from_request_parts(parts, house).await.map_err(|_| no_such_hold())?;
+    async fn from_request_parts(parts: &mut Parts, office: &BoxOffice) -> Result<Self, Problem> {
+        let Owners(names) = Owners::from_request_parts(parts, office).await?;
+        let Path(id) = Path::<String>::from_request_parts(parts, office).await.map_err(|_| no_such_hold())?;
         let id: HoldId = id.parse().map_err(|_| no_such_hold())?;
         for who in names {
-            if let Some((performance, hold)) = house.seating.find_hold(id, &who).await {
+            let found = office.seating.find_hold(id, &who).await.map_err(|e| refused(&office.house, e))?;
+            if let Some((performance, hold)) = found {
                 return Ok(Self { performance, hold, who });
             }
         }
@@ -310,13 +311,13 @@ fn limit_reached(limit: u8) -> Problem {
     Problem::new(Kind::LimitReached).with("limit", &limit).detail(format!("at most {limit} seats for one fan"))
 }
 
-fn refused(e: SeatingError) -> Problem {
+fn refused(house: &House, e: SeatingError) -> Problem {
     match e {
         SeatingError::UnknownZone(_) => invalid("best_available.zone", "the plan has no such price zone"),
         SeatingError::UnknownSection(_) => invalid("best_available.section", "the plan has no such section"),
         SeatingError::TooManyAccessible => invalid("best_available.accessible", "not more than `quantity`"),
         SeatingError::OperationReused => Problem::new(Kind::KeyReused),
-        other => Problem::unavailable("seats", &other),
+        other => house.no_seats("seats", &other),
     }
 }
 

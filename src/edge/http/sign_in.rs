@@ -69,7 +69,7 @@ pub async fn handoff(State(house): State<Arc<House>>, Json(it): Json<Handoff>) -
 pub async fn sign_out(State(house): State<Arc<House>>, SignedIn(session): SignedIn) -> Answer {
     let shop = Arc::clone(&house.shop);
     let done = house.life.run_to_end(async move { shop.sign_out(&session).await }).await.map_err(broken)?;
-    done.map_err(|e| Problem::unavailable("sign-out", &e))?;
+    done.map_err(|e| Problem::unavailable("sign-out", &e).retry_after_s(house.soon_s(1, 4)))?;
     let mut response = StatusCode::NO_CONTENT.into_response();
     response.headers_mut().append(header::SET_COOKIE, house.cookies.revoke(SESSION_COOKIE));
     Ok(response)

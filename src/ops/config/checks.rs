@@ -3,15 +3,18 @@
 use std::{collections::HashSet, hash::Hash, net::IpAddr, path::Path};
 
 use super::{
+    nodes::{Database, EngineKind},
     sales::{PerformanceSettings, Queueing, SaleSettings},
-    sections::Settings,
+    sections::{DatabaseUrl, Settings},
 };
-use crate::kernel::LocalText;
+use crate::{kernel::LocalText, waiting_room::Durability};
 
 /// Finds out what cannot work; each finding is a key's full path and a sentence.
 pub(super) fn findings(settings: &Settings) -> Vec<(String, String)> {
     let mut found = Findings::default();
     server(settings, &mut found);
+    engines(settings, &mut found);
+    books(settings, &mut found);
     keys_and_log(settings, &mut found);
     shop(settings, &mut found);
     checkout(settings, &mut found);
@@ -51,6 +54,13 @@ fn server(settings: &Settings, found: &mut Findings) {
             "must be an address or a network, such as 10.0.0.1 or 10.0.0.0/8",
         );
     }
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "._:-".contains(c);
+    found.when(
+        it.node.len() > 64 || !it.node.chars().all(is_name),
+        "server.node",
+        "must be at most 64 letters, digits and . _ : - (empty: the machine's name and the public port)",
+    );
+    found.when(it.lame_duck_ms > 60_000, "server.lame_duck_ms", "must be at most 60000: whoever stops a process does not wait longer");
     found.when(it.header_bytes_max < 8_192, "server.header_bytes_max", "must be at least 8192");
     found.positive(
         &[
@@ -64,6 +74,81 @@ fn server(settings: &Settings, found: &mut Findings) {
         ],
         "server",
     );
+}
+
+fn engines(settings: &Settings, found: &mut Findings) {
+    let shared = &settings.engine.redis;
+    let own = [("waiting_room.redis.url", &settings.waiting_room.redis.url), ("box_office.redis.url", &settings.box_office.redis.url)];
+    for (key, url) in [("engine.redis.url", &shared.url)].into_iter().chain(own) {
+        let plain = url.scheme().strip_suffix("+sentinel").or_else(|| url.scheme().strip_suffix("+cluster")).unwrap_or(url.scheme());
+        found.when(
+            !url.is_empty() && (!matches!(plain, "redis" | "rediss") || !url.expose().contains("://")),
+            key,
+            "must be redis://HOST:PORT, redis+sentinel://HOST:PORT,HOST:PORT/MASTER or redis+cluster://HOST:PORT,HOST:PORT (rediss for TLS)",
+        );
+        found.when(
+            !url.is_empty() && settings.engine.kind == EngineKind::Memory,
+            key,
+            "must be empty while engine.kind is \"memory\"; to use this Redis set engine.kind to \"redis\"",
+        );
+    }
+    let lacks_one = shared.url.is_empty() && own.iter().any(|(_, url)| url.is_empty());
+    found.when(
+        settings.engine.kind == EngineKind::Redis && lacks_one,
+        "engine.redis.url",
+        "must be given when engine.kind is \"redis\", best as STAGEDOOR__ENGINE__REDIS__URL",
+    );
+    found.positive(
+        &[("call_deadline_ms", shared.call_deadline_ms.into()), ("connect_deadline_ms", shared.connect_deadline_ms.into())],
+        "engine.redis",
+    );
+    found.when(
+        shared.call_deadline_ms >= settings.server.request_timeout_ms,
+        "engine.redis.call_deadline_ms",
+        format!("must be shorter than server.request_timeout_ms ({})", settings.server.request_timeout_ms),
+    );
+    found.when(
+        settings.waiting_room.durability == Durability::Acknowledged && settings.engine.kind == EngineKind::Memory,
+        "waiting_room.durability",
+        "must be \"journaled\" with the memory engine: what it has acknowledged would go with the process",
+    );
+    for (ix, door) in settings.box_office.report_to.iter().enumerate() {
+        found.when(
+            !is_base_url(door) || !door.starts_with("http://"),
+            format!("box_office.report_to[{ix}]"),
+            "must be a waiting room's private listener, http://HOST:PORT without a slash at the end",
+        );
+    }
+}
+
+/// Which books go with which engine: several nodes must read the same ones.
+fn books(settings: &Settings, found: &mut Findings) {
+    let mut good = true;
+    for (key, url) in [("ledger.url", &settings.ledger.url), ("journal.url", &settings.journal.url)] {
+        let wrong = !is_book(url);
+        good &= !wrong;
+        found.when(wrong, key, "must be sqlite:FILE or postgres://USER:PASSWORD@HOST/DATABASE");
+    }
+    if !good {
+        return;
+    }
+    let (ledger, journal) = (settings.ledger_database(), settings.journal_database());
+    let is_file = |database: &Database| matches!(database, Database::Sqlite(_));
+    if settings.engine.kind == EngineKind::Redis {
+        let wrong = "must be postgres://... with the redis engine: its nodes share their books, and an SQLite file is one node's own";
+        found.when(is_file(&ledger), "ledger.url", wrong);
+        found.when(is_file(&journal) && !settings.journal.url.is_empty(), "journal.url", wrong);
+    }
+    found.when(is_file(&ledger) && ledger == journal, "journal.url", "must be another file than the ledger's");
+}
+
+fn is_book(url: &DatabaseUrl) -> bool {
+    match url.scheme() {
+        "" => url.is_empty(),
+        "sqlite" => url.expose().len() > "sqlite:".len() && !url.expose().contains('?'),
+        "postgres" | "postgresql" => url.expose().contains("://"),
+        _ => false,
+    }
 }
 
 fn keys_and_log(settings: &Settings, found: &mut Findings) {

@@ -88,7 +88,7 @@ pub struct PerformanceSettings {
 }
 
 impl SaleSettings {
-    /// The door's part; `issuer` is the public base URL.
+    /// The door's part, for a process that has a box office too; `issuer` is the public base URL.
     #[must_use]
     pub fn waiting_room(&self, issuer: &str) -> waiting_room::Config {
         waiting_room::Config {
@@ -106,6 +106,7 @@ impl SaleSettings {
             max_fans: self.max_fans,
             issuer: issuer.to_owned(),
             watchers_max: self.board_watchers_max,
+            passes_checked_elsewhere: false,
             durability: waiting_room::Durability::Journaled,
         }
     }

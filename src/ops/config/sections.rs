@@ -4,7 +4,10 @@ use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::sales::SaleSettings;
+use super::{
+    nodes::{BookSettings, BoxOfficeSettings, EngineSettings, WaitingRoomSettings},
+    sales::SaleSettings,
+};
 use crate::{checkout, shop};
 
 /// A text that no log, error or listing ever shows.
@@ -57,9 +60,8 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-/// A database's address, whose password is never shown.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
+/// A database's address, whose secrets are never shown: users, passwords and parameters may hold one.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct DatabaseUrl(String);
 
 impl DatabaseUrl {
@@ -73,18 +75,43 @@ impl DatabaseUrl {
         &self.0
     }
 
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The text before the first colon.
+    pub(super) fn scheme(&self) -> &str {
+        self.0.split_once(':').map_or("", |(scheme, _)| scheme)
+    }
+
+    /// Scheme and hosts. Whatever is written otherwise than expected shows nothing: it may be a password in the wrong
+    /// place.
     fn shown(&self) -> String {
-        let Some((scheme, rest)) = self.0.split_once("://") else { return self.0.clone() };
-        match rest.rsplit_once('@') {
-            Some((_, host)) => format!("{scheme}://[secret]@{host}"),
-            None => self.0.clone(),
+        let Some((scheme, rest)) = self.0.split_once("://") else {
+            let is_plain_file = self.0.is_empty() || (self.0.starts_with("sqlite:") && !self.0.contains(['?', '@']));
+            return if is_plain_file { self.0.clone() } else { "[secret]".to_owned() };
+        };
+        let parameters = rest.find(['?', '#']);
+        let hosts = rest.rfind('@').map_or(0, |at| at + 1);
+        if parameters.is_some_and(|at| at < hosts) {
+            return format!("{scheme}://[secret]");
         }
+        let user = if hosts > 0 { "[secret]@" } else { "" };
+        let more = if parameters.is_some() { "?[secret]" } else { "" };
+        format!("{scheme}://{user}{}{more}", &rest[hosts..parameters.unwrap_or(rest.len())])
     }
 }
 
 impl fmt::Debug for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.shown())
+    }
+}
+
+impl<'de> Deserialize<'de> for DatabaseUrl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Secret::deserialize(deserializer).map(|text| Self(text.0))
     }
 }
 
@@ -103,6 +130,11 @@ pub struct Settings {
     pub keys: KeySettings,
     pub log: LogSettings,
     pub limits: LimitSettings,
+    pub engine: EngineSettings,
+    pub waiting_room: WaitingRoomSettings,
+    pub box_office: BoxOfficeSettings,
+    pub ledger: BookSettings,
+    pub journal: BookSettings,
     pub shop: ShopSettings,
     pub checkout: CheckoutSettings,
     pub gateway: GatewaySettings,
@@ -113,6 +145,8 @@ pub struct Settings {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServerSettings {
+    /// Empty: the machine's name and the public listener's port.
+    pub node: String,
     pub listen: SocketAddr,
     pub ops_listen: SocketAddr,
     pub public_base: String,
@@ -127,6 +161,7 @@ pub struct ServerSettings {
     pub idle_timeout_s: u32,
     pub request_timeout_ms: u32,
     pub requests_in_flight_max: usize,
+    pub lame_duck_ms: u32,
     pub drain_s: u32,
 }
 
@@ -257,6 +292,6 @@ pub(super) fn seconds(s: u32) -> Duration {
     Duration::from_secs(u64::from(s))
 }
 
-fn millis(ms: u32) -> Duration {
+pub(super) fn millis(ms: u32) -> Duration {
     Duration::from_millis(u64::from(ms))
 }

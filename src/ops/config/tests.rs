@@ -1,3 +1,5 @@
+mod nodes;
+
 use std::{collections::BTreeSet, path::PathBuf};
 
 use super::*;
@@ -114,6 +116,12 @@ fn impossible_combinations_are_refused() {
         ("server.header_bytes_max", "header_bytes_max = 16384", "header_bytes_max = 4096"),
         ("server.connections_max", "connections_max = 20000", "connections_max = 0"),
         ("server.body_timeout_ms", "body_timeout_ms = 10000", "body_timeout_ms = 0"),
+        ("server.node", "node = \"\"", "node = \"two words\""),
+        ("server.lame_duck_ms", "lame_duck_ms = 3000", "lame_duck_ms = 60001"),
+        ("engine.redis.call_deadline_ms", "call_deadline_ms = 500", "call_deadline_ms = 5000"),
+        ("engine.redis.connect_deadline_ms", "connect_deadline_ms = 1000", "connect_deadline_ms = 0"),
+        ("waiting_room.durability", "durability = \"journaled\"", "durability = \"acknowledged\""),
+        ("box_office.report_to[1]", "report_to = []", "report_to = [\"http://10.0.0.5:9090\", \"https://10.0.0.6:9090\"]"),
         ("data.dir", "dir = \"data\"", "dir = \"\""),
         ("keys.master_file", "master = \"\"\n", "master = \"x\"\nmaster_file = \"y\"\n"),
         ("log.level", "level = \"info\"", "level = \"info,,=\""),

@@ -63,6 +63,13 @@ impl Call {
         self
     }
 
+    /// The other's arguments behind its own.
+    #[must_use]
+    pub fn args_of(mut self, other: Self) -> Self {
+        self.args.extend(other.args);
+        self
+    }
+
     #[must_use]
     pub fn arg(mut self, arg: impl ToRedisArgs) -> Self {
         self.args.extend(arg.to_redis_args());

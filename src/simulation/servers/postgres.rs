@@ -107,6 +107,14 @@ impl Postgres {
         ran.map(|_| ()).map_err(refused)
     }
 
+    /// What it has logged since it was last started.
+    ///
+    /// # Errors
+    /// [`ServerError::Io`].
+    pub fn logged(&self) -> Result<String, ServerError> {
+        Ok(fs::read_to_string(self.log())?)
+    }
+
     /// Kills every process of it at once, as a power cut does, less the disk's own memory.
     ///
     /// # Errors
@@ -122,11 +130,35 @@ impl Postgres {
         Ok(())
     }
 
+    /// Stops every process of it without ending any: connections stay and nobody answers.
+    ///
+    /// # Errors
+    /// [`ServerError::Io`].
+    pub fn freeze(&self) -> Result<(), ServerError> {
+        self.signal_all("STOP")
+    }
+
+    /// Lets it go on after [`Postgres::freeze`].
+    ///
+    /// # Errors
+    /// [`ServerError::Io`].
+    pub fn thaw(&self) -> Result<(), ServerError> {
+        self.signal_all("CONT")
+    }
+
+    fn signal_all(&self, name: &str) -> Result<(), ServerError> {
+        let Some(process) = &self.process else { return Ok(()) };
+        // The first process first: it starts no others then.
+        signal(name, &[process.pid()])?;
+        Ok(signal(name, &children(process.pid())?)?)
+    }
+
     /// Ends it at once, as `pg_ctl -m immediate` does: it recovers when it starts again.
     ///
     /// # Errors
     /// [`ServerError::Io`].
     pub fn stop_immediate(&mut self) -> Result<(), ServerError> {
+        self.thaw()?;
         let Some(process) = self.process.take() else { return Ok(()) };
         signal("QUIT", &[process.pid()])?;
         process.wait();

@@ -1,11 +1,16 @@
 //! The journal: what is answered is in it, what memory holds is a fold of it.
 
+mod encoding;
+mod postgres;
 mod sqlite;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-pub(super) use self::sqlite::SqliteJournal;
+pub(super) use self::{
+    postgres::{Head, OpenError, PgJournal},
+    sqlite::SqliteJournal,
+};
 use super::{OperatorCommand, Phase};
 use crate::kernel::{Timestamp, VisitId};
 

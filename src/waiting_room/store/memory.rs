@@ -3,13 +3,14 @@
 //! One lock. Every critical section is short (a group of joins is the longest: some tens of microseconds) and none
 //! waits for anything, so reading a place costs an uncontended read lock.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use async_trait::async_trait;
 use parking_lot::RwLock;
 
 use super::{
-    Counts, EndedVisit, EntryAsk, Found, Moment, Numbered, PassGrant, QueueStore, Reservation, Settings, Standing, StoreError, fans::Fans,
+    Counts, EndedVisit, EntryAsk, Finished, Found, Moment, Numbered, PassGrant, QueueStore, Reservation, Settings, Standing, StoreError,
+    fans::Fans,
 };
 use crate::{
     kernel::{Timestamp, VisitId},
@@ -24,55 +25,57 @@ use crate::{
 };
 
 /// How long after a pass has expired its slot is used again: the verifiers' leeway and a bound on their clocks' skew.
-const SLOT_GRACE: std::time::Duration = std::time::Duration::from_secs(pass::LEEWAY_S.unsigned_abs() + 1);
+pub(super) const SLOT_GRACE: std::time::Duration = std::time::Duration::from_secs(pass::LEEWAY_S.unsigned_abs() + 1);
 
 #[derive(Debug)]
 pub(crate) struct MemoryStore {
-    config: Config,
+    pub(super) config: Config,
     /// Records are written under it: a second process on the same journal has another.
     epoch: u64,
-    state: RwLock<State>,
+    pub(super) state: RwLock<State>,
 }
 
 #[derive(Debug)]
-struct State {
-    fans: Fans,
+pub(super) struct State {
+    pub(super) fans: Fans,
     /// Numbers that were given and are not known to be in the journal.
     unwritten: HashSet<u32>,
-    now_serving: u32,
+    pub(super) now_serving: u32,
     calls: Vec<Call>,
-    visits: HashMap<VisitId, Visit>,
+    pub(super) visits: HashMap<VisitId, Visit>,
     /// Visits by number, reserved ones too.
     inside: HashMap<u32, VisitId>,
     bucket: Bucket,
-    lanes: Lanes,
-    show_up: ShowUp,
+    pub(super) lanes: Lanes,
+    pub(super) show_up: ShowUp,
     departures: Flow,
-    settings: Settings,
+    pub(super) settings: Settings,
     paused_at: Option<Timestamp>,
     entries_total: u64,
     ended_total: u64,
+    /// Of a mirror: visits that are over, while a pass could still speak of them.
+    pub(super) ended: Option<BTreeMap<VisitId, Timestamp>>,
 }
 
 /// Numbers called at once: those after the call before, up to `upto`.
 #[derive(Clone, Copy, Debug)]
-struct Call {
+pub(super) struct Call {
     upto: u32,
-    at: Timestamp,
+    pub(super) at: Timestamp,
     ends_at: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Visit {
-    number: u32,
-    progress: Progress,
-    started: Timestamp,
+pub(super) struct Visit {
+    pub(super) number: u32,
+    pub(super) progress: Progress,
+    pub(super) started: Timestamp,
     pass_until: Timestamp,
     kept_until: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Progress {
+pub(super) enum Progress {
     /// The slot is taken; the entry is not written down yet.
     Reserved,
     Inside,
@@ -98,6 +101,7 @@ impl MemoryStore {
             paused_at: None,
             entries_total: 0,
             ended_total: 0,
+            ended: None,
         };
         Self { config, epoch, state: RwLock::new(state) }
     }
@@ -156,7 +160,7 @@ impl QueueStore for MemoryStore {
         let mut end = |id: VisitId, visit: &mut Visit| {
             if visit.progress == Progress::Inside {
                 visit.progress = Progress::Ending;
-                ended.push(EndedVisit { visit: id, number: visit.number });
+                ended.push(EndedVisit { visit: id, number: visit.number, how: Finished::Ended });
             }
         };
         for id in named {
@@ -203,6 +207,8 @@ impl QueueStore for MemoryStore {
             returner_share: self.config.returner_share,
             outlook: state.show_up.outlook(),
             seats_free: None,
+            box_office_silent: false,
+            is_caller: true,
         })
     }
 
@@ -222,10 +228,11 @@ impl QueueStore for MemoryStore {
     }
 
     fn is_of(&self, number: u32, subject: u64) -> bool {
-        match self.state.read().fans.subject(number) {
+        let state = self.state.read();
+        match state.fans.subject(number) {
             Some(owner) => owner == subject,
-            // A promise that was answered before it was written down stands, though the journal has lost it.
-            None => self.config.durability == Durability::Acknowledged,
+            // Another node has just written it down; or it was answered before that, and stands though it was lost.
+            None => state.ended.is_some() || self.config.durability == Durability::Acknowledged,
         }
     }
 
@@ -239,7 +246,12 @@ impl QueueStore for MemoryStore {
 
     fn is_inside(&self, visit: VisitId, generation: u32) -> bool {
         let state = self.state.read();
-        generation >= state.settings.pass_generation && state.visits.get(&visit).is_some_and(|v| v.progress == Progress::Inside)
+        let goes_on = match (state.visits.get(&visit), &state.ended) {
+            (Some(visit), _) => visit.progress == Progress::Inside,
+            (None, Some(ended)) => !ended.contains_key(&visit),
+            (None, None) => false,
+        };
+        goes_on && generation >= state.settings.pass_generation
     }
 
     fn keep_visit(&self, visit: VisitId, until: Timestamp) {
@@ -353,7 +365,7 @@ impl State {
         Standing::PassedOver
     }
 
-    fn call_of(&self, number: u32) -> Option<Call> {
+    pub(super) fn call_of(&self, number: u32) -> Option<Call> {
         self.calls.get(self.calls.partition_point(|call| call.upto < number)).copied()
     }
 
@@ -409,6 +421,9 @@ impl State {
                 if self.visits.remove(visit).is_some() {
                     self.inside.remove(number);
                     self.ended_total += 1;
+                }
+                if let Some(ended) = &mut self.ended {
+                    ended.insert(*visit, when);
                 }
                 self.fans.set_left(*number);
             }
@@ -487,11 +502,13 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::waiting_room::store::contract;
 
     #[tokio::test]
     async fn it_is_an_engine() {
-        contract::holds(async |config| MemoryStore::new(config, 0, contract::at(0))).await;
+        contract::holds(async |config| Arc::new(MemoryStore::new(config, 0, contract::at(0)))).await;
     }
 }

@@ -4,15 +4,18 @@
 pub(super) mod contract;
 mod fans;
 mod memory;
+mod mirror;
+mod redis;
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-pub(super) use self::memory::MemoryStore;
+pub(super) use self::{memory::MemoryStore, redis::RedisStore};
 use super::{
+    ZoneStock,
     admission::Situation,
-    journal::{Join, Stored},
+    journal::{Event, Join, Stored},
 };
 use crate::kernel::{Timestamp, VisitId};
 
@@ -87,6 +90,40 @@ pub(super) struct PassGrant {
 pub(super) struct EndedVisit {
     pub visit: VisitId,
     pub number: u32,
+    pub how: Finished,
+}
+
+/// How a slot came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Finished {
+    Ended,
+    /// The visit never began: whoever was to write the entry down did not.
+    Lapsed,
+}
+
+impl EndedVisit {
+    pub(super) fn event(self) -> Event {
+        let Self { visit, number, how } = self;
+        match how {
+            Finished::Ended => Event::VisitEnded { number, visit },
+            Finished::Lapsed => Event::Lapsed { number, visit },
+        }
+    }
+}
+
+/// The box office's last word, from whichever node heard it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stock {
+    pub zones: Vec<ZoneStock>,
+    pub age: Duration,
+}
+
+/// The board that all nodes serve; version 0 before there is one.
+#[derive(Clone, Debug)]
+pub(super) struct SharedBoard {
+    pub version: u64,
+    pub json: Vec<u8>,
+    pub age: Duration,
 }
 
 /// What the operator has set.
@@ -115,7 +152,7 @@ pub(super) struct Counts {
     pub ended_total: u64,
 }
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// The record does not continue what the store holds.
     #[error("the store and the journal have parted: {0}")]
@@ -176,6 +213,20 @@ pub(super) trait QueueStore: Send + Sync + 'static {
 
     /// The number reached when `count` more of those in line are called.
     async fn reach(&self, count: u32) -> Result<u32, StoreError>;
+
+    /// The board that hangs out for all nodes; `own` (version and bytes) is hung in its place if it is still `seen`.
+    /// `None` where there is one node only.
+    async fn share_board(&self, _seen: u64, _own: Option<(u64, &[u8])>) -> Result<Option<SharedBoard>, StoreError> {
+        Ok(None)
+    }
+
+    /// Takes down what the box office says, for all nodes.
+    fn report(&self, _zones: &[ZoneStock]) {}
+
+    /// What it said last, to whichever node. `None` where this node is the only one to hear it.
+    fn stock(&self) -> Option<Stock> {
+        None
+    }
 
     // What follows is this process's view and does no I/O: an engine elsewhere keeps a mirror of it.
 

@@ -13,8 +13,8 @@ use crate::{
     kernel::{Clock, ManualClock, SeededEntropy, Subject, Timestamp},
     platform::{keys::Keys, lifecycle::Lifecycle, signing::TokenError},
     waiting_room::{
-        BoxOfficeReport, CommandOutcome, Config, Deps, EnterOutcome, JoinOutcome, Joined, OperatorCommand, Phase, PlaceState, QueueToken,
-        RenewOutcome, WaitingRoom, ZoneStock, store::contract,
+        BoxOfficeReport, CommandOutcome, Config, Deps, Engine, EnterOutcome, JoinOutcome, Joined, JournalPlace, OperatorCommand, Phase,
+        PlaceState, QueueToken, RenewOutcome, WaitingRoom, ZoneStock, store::contract,
     },
 };
 
@@ -36,7 +36,15 @@ async fn house(config: Config, file: &Path, clock: Arc<ManualClock>) -> House {
     let life = Lifecycle::new();
     let entropy = Arc::new(SeededEntropy::new(1));
     let keys = Keys::ephemeral(&SeededEntropy::new(42));
-    let deps = Deps { clock: clock.clone(), entropy, keys, journal_file: file.to_owned(), life: life.clone() };
+    let deps = Deps {
+        clock: clock.clone(),
+        entropy,
+        keys,
+        journal: JournalPlace::File(file.to_owned()),
+        engine: Engine::Memory,
+        node: String::new(),
+        life: life.clone(),
+    };
     House { room: Arc::new(WaitingRoom::recover(config, deps).await.unwrap()), clock, life }
 }
 
@@ -338,7 +346,9 @@ async fn the_room_ticks_by_itself_and_shows_it_to_those_who_watch() {
         clock,
         entropy: Arc::new(SeededEntropy::new(1)),
         keys: Keys::ephemeral(&SeededEntropy::new(42)),
-        journal_file: dir.path().join("queue.db"),
+        journal: JournalPlace::File(dir.path().join("queue.db")),
+        engine: Engine::Memory,
+        node: String::new(),
         life: life.clone(),
     };
     let room = WaitingRoom::open(config(), deps).await.unwrap();

@@ -8,13 +8,17 @@ use crate::{
         Config, Phase,
         gatekeeper::next_call,
         journal::{Event, Join, Record, Stored},
-        store::{EntryAsk, MemoryStore, Moment, QueueStore, Reservation, contract},
+        store::{EntryAsk, MemoryStore, Moment, QueueStore, Reservation, Stock, contract},
     },
 };
 
 /// This engine does not ask for a record's place.
 fn stored(record: Record) -> Stored {
     Stored { seq: 0, record }
+}
+
+fn no_stock() -> Stock {
+    Stock { zones: Vec::new(), age: Duration::ZERO }
 }
 
 struct Crowd {
@@ -126,7 +130,7 @@ async fn run(config: Config, crowd: &Crowd, seed: u64) -> (Judge, f64) {
             store.apply(&[stored(Record::Event { at: at.now, event })], at).await.unwrap();
             judge.active -= 1;
         }
-        if let (_, Some(event)) = next_call(&store, Phase::OnSale, config.call_window, at, None).await.unwrap() {
+        if let (_, Some(event)) = next_call(&store, Phase::OnSale, config.call_window, at, &no_stock()).await.unwrap() {
             let Event::Called { from, upto, ends_at } = event else { panic!("only calls are expected") };
             judge.called(from, upto, u64::try_from(ends_at.as_millis()).unwrap(), crowd.fans);
             store.apply(&[stored(Record::Event { at: at.now, event })], at).await.unwrap();

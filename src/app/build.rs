@@ -1,0 +1,284 @@
+//! Builds the parts of a house that its roles need, each from its settings.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use anyhow::{Context, bail};
+use tokio::{net::TcpListener, sync::Semaphore};
+
+use super::{Roles, directory, gateway::gateway};
+use crate::{
+    checkout::{self, Checkout, LedgerPlace},
+    edge::{
+        self, AddressLimits, BoxOffice, Door, EndedVisits, House, PerformanceOnOffer, SaleOnOffer,
+        cookies::CookieRules,
+        http::sales::DemoLogin,
+        limits::{AddressLimit, Rate},
+        pages::Pages,
+    },
+    kernel::{Clock, Entropy, OsEntropy, SaleId, SystemClock},
+    ops::{
+        config::{self, Database, PerformanceSettings, SaleSettings, Settings},
+        plans,
+    },
+    platform::{
+        keys::Keys,
+        lifecycle::Lifecycle,
+        redis::{Redis, RedisConfig},
+    },
+    seating::{self, Plan, Seating},
+    shop::{self, Shop},
+    waiting_room::{self, JournalPlace, Papers, PassReader, WaitingRoom},
+};
+
+/// The lives of a process, in the order in which they end.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lives {
+    /// Whoever is being served.
+    pub(super) visitors: Lifecycle,
+    /// What serves them, and the orders under way.
+    pub(super) background: Lifecycle,
+    /// What writes down how far both have come.
+    pub(super) books: Lifecycle,
+}
+
+/// What this process has.
+pub(super) struct Parts {
+    pub(super) house: Arc<House>,
+    pub(super) door: Option<Door>,
+    pub(super) box_office: Option<BoxOffice>,
+    pub(super) keys: Keys,
+}
+
+/// What every part is made with.
+struct Tools {
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    keys: Keys,
+    lives: Lives,
+}
+
+/// The plans of a sale's performances, in their order.
+type Plans = Vec<Arc<Plan>>;
+
+pub(super) async fn build(
+    settings: &Settings,
+    roles: Roles,
+    public: &TcpListener,
+    demo: Option<DemoLogin>,
+    lives: &Lives,
+) -> anyhow::Result<Parts> {
+    if roles == Roles::BoxOffice && settings.box_office.report_to.is_empty() {
+        bail!("box_office.report_to: a box office without a waiting room must name one, or the door never learns what is sold");
+    }
+    let data = &settings.data.dir;
+    directory::make(data)?;
+    directory::claim(settings, roles)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let entropy: Arc<dyn Entropy> = Arc::new(OsEntropy);
+    let (keys, shop) = {
+        let _alone = directory::setting_up(data)?;
+        let keys = Keys::open_or_make(&data.join("keys.json"), &master_key(settings)?, entropy.as_ref())?;
+        let customers = shop::Deps {
+            clock: Arc::clone(&clock),
+            entropy: Arc::clone(&entropy),
+            keys: keys.clone(),
+            revoked_file: data.join("sessions.db"),
+            life: lives.background.clone(),
+        };
+        (keys, Shop::open(settings.shop(), customers).await?)
+    };
+    let tools = Tools { clock, entropy, keys, lives: lives.clone() };
+    let plans = settings.sales.iter().map(plans_of).collect::<anyhow::Result<Vec<Plans>>>()?;
+
+    let office = if roles.has_box_office() { Some(box_office(settings, &plans, public, &tools).await?) } else { None };
+    let rooms = if roles.has_waiting_room() { Some(rooms(settings, roles, &tools).await?) } else { None };
+    let sales = settings.sales.iter().zip(&plans).map(|(sale, plans)| {
+        let papers: Arc<dyn Papers> = match rooms.as_ref().and_then(|rooms| rooms.get(&sale.id)) {
+            Some(room) => Arc::clone(room) as _,
+            None => Arc::new(PassReader {
+                sale: sale.id.clone(),
+                issuer: settings.server.public_base.clone(),
+                keys: tools.keys.clone(),
+                clock: Arc::clone(&tools.clock),
+            }),
+        };
+        (sale.id.clone(), Arc::new(on_offer(sale, plans, papers, demo.clone())))
+    });
+    let house = Arc::new(house(settings, sales.collect(), shop, &tools)?);
+    let door = rooms.map(|rooms| Door { house: Arc::clone(&house), rooms: Arc::new(rooms) });
+    let box_office =
+        office.map(|(seating, checkout)| BoxOffice { house: Arc::clone(&house), seating, checkout, ended: EndedVisits::default() });
+    Ok(Parts { house, door, box_office, keys: tools.keys })
+}
+
+fn plans_of(sale: &SaleSettings) -> anyhow::Result<Plans> {
+    let plan = |performance: &PerformanceSettings| {
+        let plan = plans::load(&performance.plan).with_context(|| format!("the plan of {} {}", sale.id, performance.id))?;
+        let unpriced = performance.zones_without_price(plan.zones().iter().map(String::as_str));
+        if !unpriced.is_empty() {
+            bail!("sale {}, performance {}: no price for the plan's zones {}", sale.id, performance.id, unpriced.join(", "));
+        }
+        Ok(Arc::new(plan))
+    };
+    sale.performances.iter().map(plan).collect()
+}
+
+async fn box_office(
+    settings: &Settings,
+    plans: &[Plans],
+    public: &TcpListener,
+    tools: &Tools,
+) -> anyhow::Result<(Arc<Seating>, Arc<Checkout>)> {
+    let engine = match settings.box_office_redis() {
+        None => seating::Engine::Memory,
+        Some(config) => seating::Engine::Redis(fit_redis(config, "box_office.redis.url").await?),
+    };
+    let performances = settings.sales.iter().zip(plans).flat_map(|(sale, plans)| {
+        sale.performances.iter().zip(plans).map(|(performance, plan)| (performance.seating(sale), Arc::clone(plan)))
+    });
+    let life = tools.lives.background.clone();
+    let seats = seating::Deps { engine, clock: Arc::clone(&tools.clock), entropy: Arc::clone(&tools.entropy), life: life.clone() };
+    let seating = Seating::open(performances.collect(), seats).await?;
+    let paying = checkout::Deps {
+        clock: Arc::clone(&tools.clock),
+        entropy: Arc::clone(&tools.entropy),
+        keys: tools.keys.clone(),
+        ledger: ledger_place(settings),
+        node: settings.node(),
+        seating: Arc::clone(&seating) as _,
+        gateway: Arc::new(gateway(settings, public, &tools.clock, &tools.entropy, &life)?),
+        announcer: None,
+        life,
+        books: tools.lives.books.clone(),
+    };
+    let checkout = Checkout::open(settings.checkout(), paying).await?;
+    Ok((seating, checkout))
+}
+
+async fn rooms(settings: &Settings, roles: Roles, tools: &Tools) -> anyhow::Result<BTreeMap<SaleId, Arc<WaitingRoom>>> {
+    let engine = match settings.waiting_room_redis() {
+        None => waiting_room::Engine::Memory,
+        Some(config) => waiting_room::Engine::Redis(fit_redis(config, "waiting_room.redis.url").await?),
+    };
+    let mut rooms = BTreeMap::new();
+    for sale in &settings.sales {
+        let mut config = sale.waiting_room(&settings.server.public_base);
+        config.passes_checked_elsewhere = !roles.has_box_office();
+        config.durability = settings.waiting_room.durability;
+        let door = waiting_room::Deps {
+            clock: Arc::clone(&tools.clock),
+            entropy: Arc::clone(&tools.entropy),
+            keys: tools.keys.clone(),
+            journal: match settings.journal_database() {
+                Database::Sqlite(file) => JournalPlace::File(file),
+                Database::Postgres(url) => JournalPlace::Postgres { url: url.expose().to_owned() },
+            },
+            engine: engine.clone(),
+            node: settings.node(),
+            life: tools.lives.background.clone(),
+        };
+        rooms.insert(sale.id.clone(), WaitingRoom::open(config, door).await?);
+    }
+    Ok(rooms)
+}
+
+/// A Redis that can be relied on; the process does not start on another.
+async fn fit_redis(config: RedisConfig, key: &'static str) -> anyhow::Result<Redis> {
+    let redis = Redis::new(config).with_context(|| format!("{key} (or engine.redis.url)"))?;
+    redis.examine().await.with_context(|| format!("{key} (or engine.redis.url)"))?;
+    Ok(redis)
+}
+
+fn ledger_place(settings: &Settings) -> LedgerPlace {
+    match settings.ledger_database() {
+        Database::Sqlite(file) => LedgerPlace::File(file),
+        Database::Postgres(url) => LedgerPlace::Postgres { url: url.expose().to_owned() },
+    }
+}
+
+fn house(settings: &Settings, sales: BTreeMap<SaleId, Arc<SaleOnOffer>>, shop: Arc<Shop>, tools: &Tools) -> anyhow::Result<House> {
+    let limit = |count, per| AddressLimit::new(Rate { count, per }, Arc::clone(&tools.clock));
+    let (minute, second) = (Duration::from_mins(1), Duration::from_secs(1));
+    Ok(House {
+        config: edge_config(settings)?,
+        cookies: CookieRules { secure: settings.server.public_base.starts_with("https://") },
+        sales,
+        shop,
+        pages: Pages::load(),
+        public_keys: [tools.keys.pass.jwks(), tools.keys.ticket.jwks()].concat(),
+        limits: AddressLimits {
+            sign_ins: limit(settings.limits.sign_in_per_address_per_minute, minute),
+            joins: limit(settings.limits.joins_per_address_per_minute, minute),
+            requests: limit(settings.limits.requests_per_address_per_second, second),
+        },
+        in_flight: Semaphore::new(settings.server.requests_in_flight_max),
+        clock: Arc::clone(&tools.clock),
+        entropy: Arc::clone(&tools.entropy),
+        life: tools.lives.visitors.clone(),
+    })
+}
+
+fn on_offer(sale: &SaleSettings, plans: &Plans, papers: Arc<dyn Papers>, demo: Option<DemoLogin>) -> SaleOnOffer {
+    SaleOnOffer {
+        id: sale.id.clone(),
+        title: sale.title.clone(),
+        artist: sale.artist.clone(),
+        sign_in: match sale.sign_in {
+            config::SignIn::Customer => edge::SignIn::Customer,
+            config::SignIn::None => edge::SignIn::None,
+        },
+        queueing: match sale.queueing {
+            config::Queueing::Fifo => "fifo",
+            config::Queueing::FairDraw => "fair_draw",
+        },
+        prequeue_at: sale.prequeue_at,
+        opens_at: sale.opens_at,
+        closes_at: sale.closes_at,
+        seats_per_fan: sale.seats_per_fan,
+        hold: Duration::from_secs(u64::from(sale.hold_s)),
+        performances: sale
+            .performances
+            .iter()
+            .zip(plans)
+            .map(|(it, plan)| PerformanceOnOffer {
+                id: it.id.clone(),
+                title: it.title.clone(),
+                venue: it.venue.clone(),
+                starts_at: it.starts_at,
+                seat_count: plan.seat_count(),
+                plan_hash: plan.hash().to_owned(),
+                prices: it.seating(sale).prices,
+            })
+            .collect(),
+        demo,
+        papers,
+    }
+}
+
+fn edge_config(settings: &Settings) -> anyhow::Result<edge::Config> {
+    let server = &settings.server;
+    let trusted_proxies = server.trusted_proxies.iter().map(|text| text.parse()).collect::<Result<_, _>>();
+    Ok(edge::Config {
+        public_base: server.public_base.clone(),
+        trusted_proxies: trusted_proxies.map_err(|e: &str| anyhow::anyhow!("server.trusted_proxies: {e}"))?,
+        body_bytes_max: server.body_bytes_max,
+        body_timeout: Duration::from_millis(u64::from(server.body_timeout_ms)),
+        request_timeout: Duration::from_millis(u64::from(server.request_timeout_ms)),
+        requests_in_flight_max: server.requests_in_flight_max,
+    })
+}
+
+fn master_key(settings: &Settings) -> anyhow::Result<String> {
+    if !settings.keys.master.is_empty() {
+        return Ok(settings.keys.master.expose().to_owned());
+    }
+    let file = &settings.keys.master_file;
+    if file.as_os_str().is_empty() {
+        bail!("keys.master: the house's keys are sealed under a master key; set STAGEDOOR__KEYS__MASTER or keys.master_file");
+    }
+    let text = std::fs::read_to_string(file).with_context(|| format!("keys.master_file: cannot read {}", file.display()))?;
+    match text.trim() {
+        "" => bail!("keys.master_file: {} is empty", file.display()),
+        key => Ok(key.to_owned()),
+    }
+}

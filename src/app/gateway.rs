@@ -1,0 +1,83 @@
+//! The payment gateway: the configured one, or the sandbox, inside the house or as a process of its own.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+
+use super::{asked_to_stop, listen};
+use crate::{
+    checkout::{gateways::sandbox::SandboxGateway, webhooks::WebhookSecret},
+    kernel::{Clock, Entropy, OsEntropy, SystemClock},
+    ops::{
+        config::{GatewayKind, LogFormat, Secret, Settings},
+        telemetry,
+    },
+    platform::lifecycle::Lifecycle,
+    simulation::sandbox_gateway::{self, SandboxConfig, WebhookTarget},
+};
+
+/// The sandbox gateway as a process of its own.
+pub async fn sandbox_gateway(address: SocketAddr, book_file: PathBuf, webhook_url: Option<String>, secret: Secret) -> anyhow::Result<()> {
+    telemetry::start_logs("info", LogFormat::Text);
+    let life = Lifecycle::new();
+    let listener = listen(address)?;
+    let public_url = format!("http://{}", listener.local_addr()?);
+    println!("sandbox gateway: {public_url}");
+    let webhook = webhook_url.map(|url| webhook_target(&url, &secret)).transpose()?;
+    let config = sandbox(book_file, public_url, webhook, Arc::new(SystemClock::new()), Arc::new(OsEntropy));
+    let serving = sandbox_gateway::serve(listener, config, life.clone());
+    tokio::select! {
+        served = serving => served?,
+        stopped = asked_to_stop() => stopped?,
+    }
+    life.stop();
+    life.drained(Duration::from_secs(5)).await;
+    Ok(())
+}
+
+/// The configured gateway, or the built-in sandbox on a port of its own.
+pub(super) fn gateway(
+    settings: &Settings,
+    public: &TcpListener,
+    clock: &Arc<dyn Clock>,
+    entropy: &Arc<dyn Entropy>,
+    background: &Lifecycle,
+) -> anyhow::Result<SandboxGateway> {
+    let GatewayKind::Sandbox = settings.gateway.kind;
+    let deadline = Duration::from_millis(u64::from(settings.checkout.gateway_deadline_ms));
+    let secret = &settings.gateway.webhook_secret;
+    let url = if settings.gateway.url.is_empty() {
+        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let port = public.local_addr()?.port();
+        let webhook = webhook_target(&format!("http://127.0.0.1:{port}/v1/webhooks/sandbox"), secret)?;
+        let book_file = settings.data.dir.join("gateway.db");
+        let config = sandbox(book_file, url.clone(), Some(webhook), Arc::clone(clock), Arc::clone(entropy));
+        let serving = sandbox_gateway::serve(listener, config, background.clone());
+        background.spawn(async move {
+            if let Err(e) = serving.await {
+                tracing::error!(error = %e, "the sandbox gateway ended");
+            }
+        });
+        url
+    } else {
+        settings.gateway.url.clone()
+    };
+    SandboxGateway::new(&url, WebhookSecret::new(secret.expose().as_bytes()), deadline).context("gateway.url")
+}
+
+fn sandbox(
+    book_file: PathBuf,
+    public_url: String,
+    webhook: Option<WebhookTarget>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+) -> SandboxConfig {
+    SandboxConfig { book_file, public_url, webhook, slow: Duration::from_secs(3), clock, entropy }
+}
+
+fn webhook_target(url: &str, secret: &Secret) -> anyhow::Result<WebhookTarget> {
+    let url = url.parse().with_context(|| format!("`{url}` is not a URL"))?;
+    Ok(WebhookTarget { url, secret: WebhookSecret::new(secret.expose().as_bytes()) })
+}

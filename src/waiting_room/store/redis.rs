@@ -1,0 +1,599 @@
+//! The engine in Redis, for any number of nodes.
+//!
+//! Redis takes what has to be taken in one step by whoever comes first: numbers, slots, permits, the order of claimants.
+//! Everything else each node knows by following the journal ([`super::mirror`]). Redis follows the journal too, fed by
+//! the nodes ([`effects`]), each record once and in order; and when it has lost its memory it is rebuilt from a node's
+//! mirror under a new epoch ([`rebuild`]), before anything is answered again.
+//!
+//! All keys carry the tag `{sale}`; times are the server's, in milliseconds.
+//!
+//! | key | type | holds |
+//! |---|---|---|
+//! | `ready`, `rebuilding` | string | the epoch that is complete; that is being rebuilt |
+//! | `b:N` | hash | subjects: the part of the hash that does not choose the bucket -> number; 14 bytes a fan |
+//! | `state` | hash | `issued`, `ceiling`, `now_serving`, `applied` (the last record followed), `capacity`, `paused`, `rate`, `burst`, `units` and `filled_us` of the permits, `share`, `contested`, `contested_returners` |
+//! | `visits` | hash | visit -> number, stage and times (`prelude.lua`); as many as are active |
+//! | `by_number` | hash | number -> visit |
+//! | `ends` | zset | visits by when they are to be looked at: pass over, entry lapsed, end not written |
+//! | `gone` | zset | visits whose end is written and whose slot is not free yet, by record |
+//! | `called`, `returners` | zset | claimants by number |
+//! | `called_asked`, `returners_asked` | zset | the same by when they last asked |
+//! | `nodes`, `nodes_seen` | zset | nodes by the record they have followed to; by when they were last heard of |
+//! | `caller` | string | the node whose turn it is to call |
+//! | `stock` | hash | the box office's last word |
+//! | `board` | hash | the encoded board that all nodes serve |
+
+mod effects;
+mod number;
+mod rebuild;
+mod scripts;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use redis::{FromRedisValue, Value};
+use tokio::sync::Notify;
+
+use self::{
+    effects::{Bucket, Effect},
+    scripts::SCRIPTS,
+};
+use super::{
+    Counts, EndedVisit, EntryAsk, Finished, Found, Moment, Numbered, PassGrant, QueueStore, Reservation, Settings, SharedBoard, Standing,
+    Stock, StoreError,
+    memory::{MemoryStore, Progress, SLOT_GRACE},
+};
+use crate::{
+    kernel::{Timestamp, VisitId},
+    platform::{
+        group_commit::GroupCommit,
+        lifecycle::Lifecycle,
+        redis::{Call, CallError, Line},
+    },
+    waiting_room::{
+        Config, ZoneStock,
+        admission::{CLAIM_LAPSE, CLAIMANTS_MAX, Situation, whole},
+        journal::{Join, JournalError, PgJournal, Stored},
+    },
+};
+
+/// A reserved slot whose entry is not written down within this time is given back.
+const ENTRY_LAPSE: Duration = Duration::from_secs(10);
+/// An end that is not written down within this time is handed out again.
+const END_AGAIN: Duration = Duration::from_secs(5);
+const FINISHED_AT_ONCE: usize = 500;
+/// A node that is silent for so long counts no more when a slot is freed: it is dead, or its passes lapse by themselves.
+const NODE_SILENT: Duration = Duration::from_secs(5);
+/// How long a node may be silent before another one calls.
+const CALLER_LEASE: Duration = Duration::from_millis(400);
+/// Records whose meaning is sent at once.
+const EFFECTS_AT_ONCE: usize = 512;
+
+/// One sale's engine, and this node's mirror of its journal.
+pub(crate) struct RedisStore {
+    config: Config,
+    node: String,
+    line: Arc<Line>,
+    journal: Arc<PgJournal>,
+    mirror: MemoryStore,
+    buckets: u32,
+    desk: GroupCommit<Join, Result<Numbered, StoreError>>,
+    numbering: Arc<number::Numbering>,
+    pending: Mutex<Pending>,
+    /// The last record that the mirror holds.
+    followed: AtomicU64,
+    kept: Mutex<HashMap<VisitId, Timestamp>>,
+    report: Mutex<Option<String>>,
+    stock: Mutex<Option<Stock>>,
+    active: AtomicU32,
+    claimants: AtomicU32,
+    returners: AtomicU32,
+    /// Wakes the keeper.
+    look: Arc<Notify>,
+    time: Time,
+}
+
+/// What records mean to Redis, while it is not known to have them.
+#[derive(Default)]
+struct Pending {
+    effects: VecDeque<Effect>,
+    /// Redis has followed the journal so far, as it last said.
+    applied: u64,
+}
+
+/// Whose clock the scripts go by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Time {
+    Servers,
+    #[cfg(test)]
+    Given,
+}
+
+impl Time {
+    fn arg(self, now: Timestamp) -> i64 {
+        match self {
+            Self::Servers => {
+                let _ = now;
+                0
+            }
+            #[cfg(test)]
+            Self::Given => now.as_millis().max(1),
+        }
+    }
+}
+
+impl From<CallError> for StoreError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Away | CallError::Refused(_) => Self::Away,
+            CallError::Rebuilding => Self::Rebuilding,
+        }
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The answer of one of our own scripts; anything else is a slip in it, and nothing can be relied on.
+fn read<T: FromRedisValue>(value: Value) -> Result<T, StoreError> {
+    redis::from_redis_value(value).map_err(|error| {
+        tracing::error!(%error, "a script answered what was not expected");
+        StoreError::Away
+    })
+}
+
+impl RedisStore {
+    /// Starts to keep the engine's memory complete; until it is, calls answer [`StoreError::Rebuilding`].
+    pub(crate) async fn open(
+        config: Config,
+        node: String,
+        line: Arc<Line>,
+        journal: Arc<PgJournal>,
+        at: Moment,
+        life: &Lifecycle,
+    ) -> Result<Arc<Self>, JournalError> {
+        let store = Self::build(config, node, line, journal, at, life, Time::Servers).await?;
+        let kept = Arc::clone(&store);
+        let stopping = life.clone();
+        life.supervise("queue engine keeper", rebuild::LOOK_EVERY, move || {
+            let (store, life) = (Arc::clone(&kept), stopping.clone());
+            async move {
+                tokio::select! {
+                    () = life.stopping() => {}
+                    () = store.keep() => {}
+                }
+            }
+        });
+        Ok(store)
+    }
+
+    async fn build(
+        config: Config,
+        node: String,
+        line: Arc<Line>,
+        journal: Arc<PgJournal>,
+        at: Moment,
+        life: &Lifecycle,
+        time: Time,
+    ) -> Result<Arc<Self>, JournalError> {
+        let head = journal.head().await?;
+        let buckets = head.buckets();
+        let numbering = Arc::new(number::Numbering::new(
+            Arc::clone(&line),
+            Arc::clone(&journal),
+            Bucket::layout(&line, buckets),
+            config.max_fans,
+            head.ceiling(),
+        ));
+        let numbers = Arc::clone(&numbering);
+        let desk = GroupCommit::start(life, number::WAITING_MAX, number::GROUP_MAX, move |joins: Vec<Join>| {
+            let numbers = Arc::clone(&numbers);
+            async move { numbers.give(joins).await }
+        });
+        Ok(Arc::new(Self {
+            mirror: MemoryStore::mirror(config.clone(), at),
+            config,
+            node,
+            line,
+            journal,
+            buckets,
+            desk,
+            numbering,
+            pending: Mutex::default(),
+            followed: AtomicU64::new(0),
+            kept: Mutex::default(),
+            report: Mutex::default(),
+            stock: Mutex::default(),
+            active: AtomicU32::new(0),
+            claimants: AtomicU32::new(0),
+            returners: AtomicU32::new(0),
+            look: Arc::default(),
+            time,
+        }))
+    }
+
+    fn layout(&self) -> effects::Layout {
+        Bucket::layout(&self.line, self.buckets)
+    }
+
+    fn keys(&self, names: &[&str]) -> Call {
+        names.iter().fold(Call::new(), |call, name| call.key(self.line.key(name)))
+    }
+
+    fn time(&self, now: Timestamp) -> i64 {
+        self.time.arg(now)
+    }
+
+    /// Sends on what Redis has not followed yet.
+    async fn feed(&self, now: Timestamp) -> Result<(), StoreError> {
+        loop {
+            let (after, effects) = {
+                let pending = self.pending.lock();
+                let first = pending.effects.partition_point(|it| it.seq <= pending.applied);
+                let effects: Vec<Effect> = pending.effects.iter().skip(first).take(EFFECTS_AT_ONCE).cloned().collect();
+                (pending.applied, effects)
+            };
+            let followed = self.followed.load(Ordering::Acquire);
+            if after >= followed {
+                return Ok(());
+            }
+            let upto = if effects.len() == EFFECTS_AT_ONCE { effects.last().map_or(followed, |it| it.seq) } else { followed };
+            let mut call =
+                self.keys(&["state", "visits", "by_number", "ends", "called", "called_asked", "returners", "returners_asked", "gone"]);
+            let first_bucket = 10;
+            let mut args = Call::new();
+            let mut places = 0;
+            for effect in &effects {
+                let bucket = effect.bucket().map(|bucket| {
+                    call = std::mem::take(&mut call).key(&bucket.key);
+                    places += 1;
+                    (first_bucket + places - 1, bucket.field.clone())
+                });
+                args = effect.encode(args, bucket);
+            }
+            let call =
+                call.arg(self.time(now)).arg(after).arg(upto).arg(millis(self.config.pass_life)).arg(millis(SLOT_GRACE)).args_of(args);
+            let applied: u64 = read(self.line.call(&SCRIPTS.apply, call).await?)?;
+            let mut pending = self.pending.lock();
+            if applied < after {
+                // Its memory is older than it said: another server, which the keeper will find out.
+                pending.applied = applied;
+                drop(pending);
+                self.line.distrust();
+                self.look.notify_one();
+                return Err(StoreError::Rebuilding);
+            }
+            pending.applied = pending.applied.max(applied);
+            let applied = pending.applied;
+            let over = pending.effects.partition_point(|it| it.seq <= applied);
+            pending.effects.drain(..over);
+        }
+    }
+
+    fn overlay(&self, mut counts: Counts) -> Counts {
+        counts.active = self.active.load(Ordering::Relaxed);
+        counts.claimants = self.claimants.load(Ordering::Relaxed);
+        counts.returners = self.returners.load(Ordering::Relaxed);
+        counts
+    }
+}
+
+#[async_trait]
+impl QueueStore for RedisStore {
+    async fn number(&self, join: Join) -> Result<Numbered, StoreError> {
+        let numbered = self.desk.submit(join).await.map_err(|_| StoreError::Away)??;
+        Ok(match numbered {
+            Numbered::Had { found, .. } => {
+                let known = self.mirror.known(join.subject).filter(|known| known.number == found.number);
+                Numbered::Had { found: known.unwrap_or(found), written: known.is_some() }
+            }
+            other => other,
+        })
+    }
+
+    async fn adopt(&self, promised: &[(u32, Join)]) -> Result<Vec<(u32, Join)>, StoreError> {
+        let layout = self.layout();
+        let (mut call, mut args) = (Call::new(), Call::new());
+        for (place, (number, join)) in (1_usize..).zip(promised) {
+            let bucket = layout.bucket(join.subject);
+            call = call.key(&bucket.key);
+            args = args.arg(place).arg(&bucket.field).arg(number);
+        }
+        if promised.is_empty() {
+            return Ok(Vec::new());
+        }
+        let stands: Vec<u8> = read(self.line.call(&SCRIPTS.adopt, call.args_of(args)).await?)?;
+        Ok(promised.iter().zip(stands).filter(|(_, stands)| *stands == 1).map(|(promise, _)| *promise).collect())
+    }
+
+    async fn apply(&self, records: &[Stored], at: Moment) -> Result<(), StoreError> {
+        // What a leaver's bucket is, the mirror knows only while she has not left.
+        let layout = self.layout();
+        let effects: Vec<Effect> = records.iter().filter_map(|it| Effect::of(it, &self.mirror, &self.config, &layout)).collect();
+        self.mirror.apply(records, at).await?;
+        let Some(last) = records.last() else { return Ok(()) };
+        self.pending.lock().effects.extend(effects);
+        self.followed.store(last.seq, Ordering::Release);
+        if let Err(error) = self.feed(at.now).await {
+            // The journal has them, so they are so; Redis follows with the next tick, or is rebuilt.
+            tracing::debug!(%error, "the engine does not follow the journal at this moment");
+        }
+        Ok(())
+    }
+
+    fn epoch(&self) -> Result<u64, StoreError> {
+        self.line.epoch().ok_or(if self.line.identity().is_some() { StoreError::Rebuilding } else { StoreError::Away })
+    }
+
+    fn is_stale(&self) {
+        self.line.distrust();
+        self.look.notify_one();
+    }
+
+    async fn recovered(&self, _at: Moment) -> Result<(), StoreError> {
+        // The engine knows until when passes are good; where it has forgotten, the rebuild takes them to be fresh.
+        self.look.notify_one();
+        Ok(())
+    }
+
+    async fn reserve(&self, ask: &EntryAsk, at: Moment) -> Result<Reservation, StoreError> {
+        let lane = match self.mirror.standing(ask.number, at) {
+            Standing::Left => return Ok(Reservation::Left),
+            Standing::PassedOver => "r",
+            // Whether she is called yet, the script knows better than the mirror.
+            Standing::Waiting | Standing::Called { .. } | Standing::Entered => "c",
+        };
+        let coming = self.mirror.situation(at).await?.outlook.coming;
+        let call = self
+            .keys(&["state", "visits", "by_number", "ends", "called", "called_asked", "returners", "returners_asked"])
+            .arg(self.time(at.now))
+            .arg(ask.number)
+            .arg(ask.visit.as_uuid().as_bytes())
+            .arg(lane)
+            .arg(whole(coming))
+            .arg(millis(self.config.pass_life))
+            .arg(millis(ENTRY_LAPSE))
+            .arg(millis(CLAIM_LAPSE))
+            .arg(CLAIMANTS_MAX);
+        let answer: Vec<Vec<u8>> = read(self.line.call(&SCRIPTS.reserve, call).await?)?;
+        let visit = || answer.get(1).and_then(|id| visit_of(id));
+        Ok(match (answer.first().map(Vec::as_slice), visit()) {
+            (Some(b"reserved"), _) => Reservation::Reserved,
+            (Some(b"inside"), Some(visit)) => Reservation::Inside { visit },
+            (Some(b"not_called"), _) => Reservation::NotCalledYet,
+            (Some(b"left"), _) => Reservation::Left,
+            _ => Reservation::NoRoom,
+        })
+    }
+
+    async fn give_back(&self, visit: VisitId) -> Result<(), StoreError> {
+        let call =
+            self.keys(&["state", "visits", "by_number", "ends"]).arg(self.time(Timestamp::default())).arg(visit.as_uuid().as_bytes());
+        self.line.call(&SCRIPTS.give_back, call).await?;
+        Ok(())
+    }
+
+    async fn grant_pass(&self, visit: VisitId, now: Timestamp) -> Result<Option<PassGrant>, StoreError> {
+        let call = self
+            .keys(&["visits", "ends"])
+            .arg(self.time(now))
+            .arg(visit.as_uuid().as_bytes())
+            .arg(millis(self.config.pass_life))
+            .arg(millis(self.config.visit_max))
+            .arg(millis(SLOT_GRACE));
+        let expires_ms: i64 = read(self.line.call(&SCRIPTS.grant, call).await?)?;
+        let generation = self.mirror.settings().pass_generation;
+        Ok((expires_ms > 0).then(|| PassGrant { expires_at: Timestamp::from_millis(expires_ms), generation }))
+    }
+
+    async fn end_visits(&self, named: &[VisitId], now: Timestamp) -> Result<Vec<EndedVisit>, StoreError> {
+        let mut call = self.keys(&["visits", "ends"]).arg(self.time(now)).arg(millis(END_AGAIN)).arg(FINISHED_AT_ONCE);
+        for visit in named {
+            call = call.arg(visit.as_uuid().as_bytes());
+        }
+        let rows: Vec<(Vec<u8>, u32, Vec<u8>)> = read(self.line.call(&SCRIPTS.finish, call).await?)?;
+        let ended = |(id, number, how): &(Vec<u8>, u32, Vec<u8>)| {
+            let how = if how == b"l" { Finished::Lapsed } else { Finished::Ended };
+            Some(EndedVisit { visit: visit_of(id)?, number: *number, how })
+        };
+        let mut ended: Vec<EndedVisit> = rows.iter().filter_map(ended).collect();
+        ended.sort_unstable_by_key(|it| it.number);
+        self.mirror.are(&ended, Progress::Ending);
+        Ok(ended)
+    }
+
+    async fn reopen_visits(&self, ended: &[EndedVisit]) -> Result<(), StoreError> {
+        let call =
+            ended.iter().fold(self.keys(&["visits", "ends"]).arg(millis(SLOT_GRACE)), |call, it| call.arg(it.visit.as_uuid().as_bytes()));
+        self.line.call(&SCRIPTS.reopen, call).await?;
+        self.mirror.are(ended, Progress::Inside);
+        Ok(())
+    }
+
+    async fn situation(&self, at: Moment) -> Result<Situation, StoreError> {
+        let mirrored = self.mirror.situation(at).await?;
+        let kept: Vec<(VisitId, Timestamp)> = self.kept.lock().drain().collect();
+        let report = self.report.lock().take().unwrap_or_default();
+        let mut call = self
+            .keys(&[
+                "state",
+                "visits",
+                "ends",
+                "called",
+                "called_asked",
+                "returners",
+                "returners_asked",
+                "gone",
+                "nodes",
+                "nodes_seen",
+                "caller",
+                "stock",
+            ])
+            .arg(self.time(at.now))
+            .arg(millis(CLAIM_LAPSE))
+            .arg(millis(SLOT_GRACE))
+            .arg(millis(NODE_SILENT))
+            .arg(&self.node)
+            .arg(self.followed.load(Ordering::Acquire))
+            .arg(u8::from(self.config.passes_checked_elsewhere))
+            .arg(millis(CALLER_LEASE))
+            .arg(&report);
+        for (visit, until) in &kept {
+            call = call.arg(visit.as_uuid().as_bytes()).arg(until.as_millis());
+        }
+        let answer = match self.line.call(&SCRIPTS.situation, call).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                // Whose payment is under way must not lose her visit to a tick that failed.
+                self.kept.lock().extend(kept);
+                return Err(error.into());
+            }
+        };
+        type Answer = (u32, u64, u32, u32, u32, u32, u8, String, u64, Vec<u32>, Vec<u32>);
+        let (now_serving, applied, active, permits, claimants, returners, caller, zones, age_ms, called, returning): Answer = read(answer)?;
+        self.active.store(active, Ordering::Relaxed);
+        self.claimants.store(claimants, Ordering::Relaxed);
+        self.returners.store(returners, Ordering::Relaxed);
+        if !zones.is_empty() {
+            *self.stock.lock() = serde_json::from_str(&zones).ok().map(|zones| Stock { zones, age: Duration::from_millis(age_ms) });
+        }
+        self.mirror.saw_claimants(&called, &returning, at);
+        {
+            let mut pending = self.pending.lock();
+            pending.applied = pending.applied.max(applied);
+        }
+        self.feed(at.now).await?;
+        Ok(Situation {
+            active,
+            permits,
+            claimants,
+            returners,
+            is_caller: caller == 1 && now_serving == self.mirror.now_serving(),
+            ..mirrored
+        })
+    }
+
+    async fn reach(&self, count: u32) -> Result<u32, StoreError> {
+        self.mirror.reach(count).await
+    }
+
+    async fn share_board(&self, seen: u64, own: Option<(u64, &[u8])>) -> Result<Option<SharedBoard>, StoreError> {
+        let (version, json) = own.unwrap_or((0, b""));
+        let call = self.keys(&["board"]).arg(self.time(Timestamp::default())).arg(seen).arg(version).arg(json);
+        let (version, json, age_ms): (u64, Vec<u8>, u64) = read(self.line.call(&SCRIPTS.board, call).await?)?;
+        Ok(Some(SharedBoard { version, json, age: Duration::from_millis(age_ms) }))
+    }
+
+    fn report(&self, zones: &[ZoneStock]) {
+        *self.report.lock() = serde_json::to_string(zones).ok();
+    }
+
+    fn stock(&self) -> Option<Stock> {
+        self.stock.lock().clone()
+    }
+
+    fn known(&self, subject: u64) -> Option<Found> {
+        self.mirror.known(subject)
+    }
+
+    fn owner(&self, number: u32) -> Option<u64> {
+        self.mirror.owner(number)
+    }
+
+    fn is_of(&self, number: u32, subject: u64) -> bool {
+        self.mirror.is_of(number, subject)
+    }
+
+    fn standing(&self, number: u32, at: Moment) -> Standing {
+        self.mirror.standing(number, at)
+    }
+
+    fn visit_of(&self, number: u32) -> Option<VisitId> {
+        self.mirror.visit_of(number)
+    }
+
+    fn is_inside(&self, visit: VisitId, generation: u32) -> bool {
+        self.mirror.is_inside(visit, generation)
+    }
+
+    fn keep_visit(&self, visit: VisitId, until: Timestamp) {
+        let mut kept = self.kept.lock();
+        let kept = kept.entry(visit).or_insert(until);
+        *kept = (*kept).max(until);
+    }
+
+    fn settings(&self) -> Settings {
+        self.mirror.settings()
+    }
+
+    fn now_serving(&self) -> u32 {
+        self.mirror.now_serving()
+    }
+
+    fn counts(&self, at: Moment) -> Counts {
+        self.overlay(self.mirror.counts(at))
+    }
+}
+
+fn visit_of(id: &[u8]) -> Option<VisitId> {
+    uuid::Uuid::from_slice(id).ok().map(VisitId::from_uuid)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use super::*;
+    use crate::{
+        kernel::{OsEntropy, SaleId},
+        platform::redis::{Redis, RedisConfig},
+        simulation::servers::{Postgres, RedisCluster, RedisServer},
+        waiting_room::store::contract,
+    };
+
+    fn redis(url: String) -> Redis {
+        let (call_deadline, connect_deadline) = (Duration::from_secs(2), Duration::from_secs(2));
+        Redis::new(RedisConfig { url, call_deadline, connect_deadline, accept_risky: false }).unwrap()
+    }
+
+    async fn keeps_the_contract(redis: Redis) {
+        let server = Postgres::start().await.unwrap();
+        let url = server.create_database("queue").await.unwrap();
+        let (life, made) = (Lifecycle::new(), AtomicU32::new(0));
+        contract::holds(async |config: Config| {
+            let sale: SaleId = format!("contract-{}", made.fetch_add(1, Ordering::Relaxed)).parse().unwrap();
+            let line = Line::start(redis.clone(), sale.to_string(), Arc::new(OsEntropy), &life);
+            let journal = Arc::new(PgJournal::open(&url, sale, 16).await.unwrap());
+            let building = RedisStore::build(config, "node".into(), line, journal, contract::at(0), &life, Time::Given);
+            let store = building.await.unwrap();
+            while store.epoch().is_err() {
+                store.look_after_memory().await.unwrap();
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            store
+        })
+        .await;
+        life.stop();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn it_is_an_engine_on_one_server() {
+        let server = RedisServer::start().await.unwrap();
+        keeps_the_contract(redis(server.url())).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn it_is_an_engine_on_a_cluster() {
+        let cluster = RedisCluster::start(3).await.unwrap();
+        keeps_the_contract(redis(cluster.url())).await;
+    }
+}

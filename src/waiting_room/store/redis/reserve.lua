@@ -1,0 +1,72 @@
+-- Takes a slot and a permit in one step, if it is her turn; idempotent by the visit's id.
+-- KEYS 1 state, 2 visits, 3 by_number, 4 ends, 5 called, 6 called_asked, 7 returners, 8 returners_asked.
+-- ARGV 1 time, 2 number, 3 visit, 4 lane (c or r), 5 how many are expected any moment, 6 life of a pass, 7 when an
+-- unwritten entry lapses, 8 when a claim lapses (ms), 9 claimants at most.
+-- Returns: reserved | inside + visit | no_room | not_called | left.
+local now, us = clock(ARGV[1])
+local number, visit, lane, coming = tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
+local known = redis.call('HGET', KEYS[3], number)
+if known then
+    local stage = read_visit(KEYS[2], known).stage
+    if stage == 'i' then
+        return { 'inside', known }
+    elseif stage == 'r' then
+        return { known == visit and 'reserved' or 'no_room' }
+    end
+    return { 'left' }
+end
+local s = redis.call('HMGET', KEYS[1], 'now_serving', 'capacity', 'paused', 'contested', 'contested_returners', 'share')
+if number > tonumber(s[1]) then
+    return { 'not_called' }
+end
+if s[3] == '1' then
+    return { 'no_room' }
+end
+local before = now - tonumber(ARGV[8])
+forget_lapsed(KEYS[5], KEYS[6], before)
+forget_lapsed(KEYS[7], KEYS[8], before)
+-- Whoever stood at the door when her time ran out keeps her turn while she goes on asking.
+if lane == 'r' and redis.call('ZSCORE', KEYS[5], number) then
+    lane = 'c'
+end
+local own, asked = KEYS[5], KEYS[6]
+if lane == 'r' then
+    own, asked = KEYS[7], KEYS[8]
+end
+if not redis.call('ZSCORE', own, number) and redis.call('ZCARD', own) >= tonumber(ARGV[9]) then
+    local highest = redis.call('ZRANGE', own, -1, -1)[1]
+    if number > tonumber(highest) then
+        return { 'no_room' }
+    end
+    redis.call('ZREM', own, highest)
+    redis.call('ZREM', asked, highest)
+end
+redis.call('ZADD', own, number, number)
+redis.call('ZADD', asked, now, number)
+
+local called, returners = redis.call('ZCARD', KEYS[5]), redis.call('ZCARD', KEYS[7])
+local contested, contested_returners = tonumber(s[4]), tonumber(s[5])
+local both = returners > 0 and (coming > 0 or called > 0)
+local due = both and contested_returners + 1 <= tonumber(s[6]) * (contested + 1)
+local units, _, filled = fill(KEYS[1], us)
+local free = math.max(tonumber(s[2]) - redis.call('HLEN', KEYS[2]), 0)
+local room = math.min(free, math.floor(units / PERMIT))
+local own_room = room
+if lane == 'r' then
+    own_room = due and math.min(room, 1) or math.max(room - called - coming, 0)
+end
+if redis.call('ZRANK', own, number) >= own_room then
+    return { 'no_room' }
+end
+if both then
+    contested = contested + 1
+    contested_returners = contested_returners + (lane == 'r' and 1 or 0)
+end
+for place = 5, 8 do
+    redis.call('ZREM', KEYS[place], number)
+end
+redis.call('HSET', KEYS[1], 'units', units - PERMIT, 'filled_us', filled, 'contested', contested, 'contested_returners', contested_returners)
+write_visit(KEYS[2], visit, { number = number, stage = 'r', began = now, pass = now + tonumber(ARGV[6]), kept = now })
+redis.call('HSET', KEYS[3], number, visit)
+redis.call('ZADD', KEYS[4], now + tonumber(ARGV[7]), visit)
+return { 'reserved' }

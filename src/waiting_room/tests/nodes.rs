@@ -1,0 +1,305 @@
+//! Several nodes and one queue: on Redis and PostgreSQL, with what can happen to either.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+
+use crate::{
+    kernel::{Clock, OsEntropy, SeededEntropy, Subject, SystemClock},
+    platform::{
+        keys::Keys,
+        lifecycle::Lifecycle,
+        redis::{Redis, RedisConfig},
+    },
+    simulation::servers::{Postgres, RedisServer},
+    waiting_room::{
+        Config, Deps, Durability, Engine, EnterOutcome, JoinOutcome, JournalPlace, PlaceState, QueueToken, WaitingRoom,
+        journal::{Event, Journal, PgJournal, Record, Stored},
+        store::contract,
+    },
+};
+
+struct Nodes {
+    rooms: Vec<Arc<WaitingRoom>>,
+    life: Lifecycle,
+    journal: PgJournal,
+    postgres: Postgres,
+}
+
+fn fan(n: u32) -> Subject {
+    Subject::customer(&n.to_string()).unwrap()
+}
+
+/// A door that is open, with passes long enough not to lapse within a test.
+fn config(durability: Durability) -> Config {
+    let now = SystemClock::new().now();
+    Config {
+        prequeue_at: now.minus(Duration::from_secs(10)),
+        opens_at: now.minus(Duration::from_secs(5)),
+        closes_at: now.plus(Duration::from_hours(1)),
+        rate_per_minute: 60_000,
+        burst: Some(1_000),
+        max_fans: 100_000,
+        durability,
+        ..contract::config(20)
+    }
+}
+
+impl Nodes {
+    async fn open(count: usize, config: Config, redis_url: String) -> Self {
+        let postgres = Postgres::start().await.unwrap();
+        let url = postgres.create_database("queue").await.unwrap();
+        let (call_deadline, connect_deadline) = (Duration::from_millis(500), Duration::from_secs(1));
+        let redis = Redis::new(RedisConfig { url: redis_url, call_deadline, connect_deadline, accept_risky: false }).unwrap();
+        let (life, keys) = (Lifecycle::new(), Keys::ephemeral(&SeededEntropy::new(42)));
+        let mut rooms = Vec::new();
+        for node in 0..count {
+            let deps = Deps {
+                clock: Arc::new(SystemClock::new()),
+                entropy: Arc::new(OsEntropy),
+                keys: keys.clone(),
+                journal: JournalPlace::Postgres { url: url.clone() },
+                engine: Engine::Redis(redis.clone()),
+                node: format!("node-{node}"),
+                life: life.clone(),
+            };
+            rooms.push(WaitingRoom::open(config.clone(), deps).await.unwrap());
+        }
+        let journal = PgJournal::open(&url, config.sale.clone(), 1).await.unwrap();
+        Self { rooms, life, journal, postgres }
+    }
+
+    fn room(&self, n: u32) -> &Arc<WaitingRoom> {
+        &self.rooms[n as usize % self.rooms.len()]
+    }
+
+    /// Joins at a node until it is answered; gives her token.
+    async fn join(&self, n: u32, node: u32) -> QueueToken {
+        let room = self.room(node);
+        let started = tokio::time::Duration::from_secs(30);
+        let asking = async {
+            loop {
+                if let Ok(JoinOutcome::Joined(joined) | JoinOutcome::Already(joined)) = room.join(&fan(n)).await {
+                    return room.read_token(&joined.token).unwrap();
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(started, asking).await.expect("the queue goes on")
+    }
+
+    async fn records(&self) -> Vec<Record> {
+        let (mut after, mut records) = (0, Vec::new());
+        loop {
+            let page = self.journal.read(after, 1_000).await.unwrap();
+            let Some(Stored { seq, .. }) = page.last() else { return records };
+            after = *seq;
+            records.extend(page.into_iter().map(|it| it.record));
+        }
+    }
+
+    /// What must be true of the journal, whatever happened.
+    async fn judge(&self, config: &Config) -> Judged {
+        let (mut owners, mut numbers) = (BTreeMap::new(), BTreeMap::<u64, BTreeSet<u32>>::new());
+        let (mut inside, mut entered, mut left) = (HashSet::new(), HashSet::new(), HashSet::new());
+        let (mut serving, mut active_most) = (0, 0);
+        for record in self.records().await {
+            match record {
+                Record::Joins { first, joins } => {
+                    for (number, join) in (first..).zip(joins) {
+                        assert_eq!(*owners.entry(number).or_insert(join.subject), join.subject, "number {number} is two fans'");
+                        let hers = numbers.entry(join.subject).or_default();
+                        hers.insert(number);
+                        assert_eq!(hers.iter().filter(|it| !left.contains(*it)).count(), 1, "one fan has two numbers: {hers:?}");
+                    }
+                }
+                Record::Event { event: Event::Called { from, upto, .. }, .. } => {
+                    assert_eq!(from, serving, "calls follow on");
+                    serving = upto;
+                }
+                Record::Event { event: Event::Entered { number, visit, subject }, .. } => {
+                    assert!(number <= serving, "{number} was not called");
+                    assert!(entered.insert(number), "{number} entered twice");
+                    assert_eq!(owners.get(&number).copied().unwrap_or(subject), subject);
+                    inside.insert(visit);
+                    active_most = active_most.max(inside.len());
+                }
+                Record::Event { event: Event::VisitEnded { number, visit }, .. } => {
+                    inside.remove(&visit);
+                    left.insert(number);
+                }
+                Record::Event { event: Event::Left { number }, .. } => {
+                    left.insert(number);
+                }
+                Record::Event { .. } => {}
+            }
+        }
+        assert!(active_most <= config.capacity as usize, "{active_most} were inside");
+        Judged { owners, entered: entered.len(), active_most }
+    }
+}
+
+struct Judged {
+    owners: BTreeMap<u32, u64>,
+    entered: usize,
+    active_most: usize,
+}
+
+/// Enters when called, stays a moment, and goes; each step at another node.
+async fn visit(nodes: &Nodes, n: u32, token: QueueToken) {
+    for knock in 0_u32.. {
+        let room = nodes.room(n + knock);
+        if let Ok(EnterOutcome::Entered { pass, .. }) = room.enter(&token).await {
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            for step in 1.. {
+                let room = nodes.room(n + knock + step);
+                let pass = room.read_pass(&pass).expect("a pass opens every node at once");
+                if room.end_visit(&pass).await.is_ok() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_nodes_are_one_door() {
+    let server = RedisServer::start().await.unwrap();
+    let config = config(Durability::Journaled);
+    let nodes = Nodes::open(3, config.clone(), server.url()).await;
+    // Everybody knocks at two nodes at once.
+    let tokens = join_all((0..300_u32).map(|n| {
+        let nodes = &nodes;
+        async move {
+            let (one, other) = tokio::join!(nodes.join(n, n), nodes.join(n, n + 1));
+            assert_eq!(one, other, "fan {n} has one place, whichever node she asks");
+            one
+        }
+    }))
+    .await;
+    let walked = tokio::time::timeout(Duration::from_secs(60), join_all((0..).zip(&tokens).map(|(n, token)| visit(&nodes, n, *token))));
+    walked.await.expect("everybody comes in");
+    let judged = nodes.judge(&config).await;
+    assert_eq!((judged.owners.len(), judged.entered), (300, 300));
+    assert!(judged.active_most > 1, "they were inside together");
+    for room in &nodes.rooms {
+        let figures = room.figures();
+        assert_eq!((figures.issued, figures.now_serving), (300, 300));
+        assert_eq!(room.place(&tokens[7]).state, PlaceState::Left);
+    }
+    let boards: HashSet<_> = nodes.rooms.iter().map(|room| room.board().json.clone()).collect();
+    assert!(boards.len() <= 2, "all nodes serve the same bytes, but for one that is just taking over the next board");
+    nodes.life.stop();
+}
+
+/// Fans come, are called, enter and leave all the while `fault` does its worst to the server.
+async fn through(durability: Durability, fault: impl AsyncFnOnce(&mut RedisServer, &mut Postgres)) -> (Judged, u64) {
+    let mut server = RedisServer::start().await.unwrap();
+    let config = config(durability);
+    let mut nodes = Nodes::open(3, config.clone(), server.url()).await;
+    let epoch = nodes.journal.head().await.unwrap().epoch();
+    let mut first = Vec::new();
+    for n in 0..60 {
+        first.push(nodes.join(n, n).await);
+    }
+    let mut postgres = std::mem::replace(&mut nodes.postgres, Postgres::start().await.unwrap());
+    let nodes = Arc::new(nodes);
+    let crowd: Vec<_> = (60..260_u32)
+        .map(|n| {
+            let nodes = Arc::clone(&nodes);
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(u64::from(n - 60) * 20)).await;
+                let token = nodes.join(n, n).await;
+                let again = nodes.join(n, n + 1).await;
+                assert_eq!(token.arrival, again.arrival, "fan {n} keeps her number");
+                visit(&nodes, n, token).await;
+            })
+        })
+        .chain((0..).zip(first.clone()).map(|(n, token)| {
+            let nodes = Arc::clone(&nodes);
+            tokio::spawn(async move { visit(&nodes, n, token).await })
+        }))
+        .collect();
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    fault(&mut server, &mut postgres).await;
+    for done in tokio::time::timeout(Duration::from_secs(60), join_all(crowd)).await.expect("the sale goes on") {
+        done.unwrap();
+    }
+    for (n, token) in (0..).zip(&first) {
+        let state = nodes.room(n).place(token).state;
+        assert_eq!(state, PlaceState::Left, "fan {n} had her turn");
+    }
+    let judged = nodes.judge(&config).await;
+    let raised = nodes.journal.head().await.unwrap().epoch() - epoch;
+    nodes.life.stop();
+    (judged, raised)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_when_redis_is_emptied() {
+    for durability in [Durability::Journaled, Durability::Acknowledged] {
+        let (judged, raised) = through(durability, async |server, _| server.flush_all().await.unwrap()).await;
+        assert_eq!((judged.entered, raised >= 1), (260, true), "{durability:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_when_redis_is_killed() {
+    let (judged, raised) = through(Durability::Journaled, async |server, _| {
+        server.kill9().unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        server.restart().await.unwrap();
+    })
+    .await;
+    assert_eq!((judged.entered, raised >= 1), (260, true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_when_postgresql_is_killed() {
+    let (judged, raised) = through(Durability::Journaled, async |_, postgres| {
+        postgres.kill9().unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        postgres.restart().await.unwrap();
+    })
+    .await;
+    assert_eq!((judged.entered, raised), (260, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_processes_with_an_engine_in_memory_the_later_one_writes() {
+    let postgres = Postgres::start().await.unwrap();
+    let url = postgres.create_database("queue").await.unwrap();
+    let (life, keys) = (Lifecycle::new(), Keys::ephemeral(&SeededEntropy::new(42)));
+    let open = async || {
+        let deps = Deps {
+            clock: Arc::new(SystemClock::new()),
+            entropy: Arc::new(OsEntropy),
+            keys: keys.clone(),
+            journal: JournalPlace::Postgres { url: url.clone() },
+            engine: Engine::Memory,
+            node: "alone".into(),
+            life: life.clone(),
+        };
+        WaitingRoom::open(config(Durability::Journaled), deps).await.unwrap()
+    };
+    let first = open().await;
+    let JoinOutcome::Joined(one) = first.join(&fan(1)).await.unwrap() else { panic!("a new fan") };
+    let second = open().await;
+    assert!(first.join(&fan(2)).await.is_err(), "its engine is not the one that counts any more");
+    assert_eq!(second.join(&fan(1)).await.unwrap(), JoinOutcome::Already(second_view(&second, &one.token)));
+    let JoinOutcome::Joined(two) = second.join(&fan(2)).await.unwrap() else { panic!("a new fan") };
+    assert_eq!(two.number, Some(2));
+    life.stop();
+}
+
+fn second_view(room: &WaitingRoom, token: &str) -> crate::waiting_room::Joined {
+    let read = room.read_token(token).unwrap();
+    let place = room.place(&read);
+    crate::waiting_room::Joined { token: token.to_owned(), state: place.state, number: place.number, joined_at: read.joined_at }
+}
