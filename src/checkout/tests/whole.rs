@@ -41,7 +41,7 @@ async fn house(ledger: &LedgerPlace, keys: &Keys, gateway: &SandboxGateway, plan
         watchers_max: 10,
     };
     let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(OsEntropy));
-    let deps = seating::Deps { clock: clock.clone(), entropy: entropy.clone(), life: life.clone() };
+    let deps = seating::Deps { engine: seating::Engine::Memory, clock: clock.clone(), entropy: entropy.clone(), life: life.clone() };
     let seats = Seating::open(vec![(config, Arc::clone(plan))], deps).await.unwrap();
     let config = Config {
         sales: vec![SaleConfig { sale: show().sale, title: "Spring".into(), seats_per_fan: 4 }],

@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use crate::{
     checkout::{
         Checkout, Config, Deps, LedgerPlace, PlaceOrder, PlaceOutcome, SaleConfig,
+        forgetful::ForgetfulSeats,
         ledger::{
             Claimed, EngineMemory, KeyUse, Lease, LeasedSaga, Ledger, LedgerError, LogEntry, NewEvent, NewOrder, NewTicket, Opened,
             OutboxRow, Position, Progress, Right, TicketRow,
@@ -177,13 +178,14 @@ impl Seats for FusedSeats {
         self.1.guard(call).await
     }
 
-    async fn return_to_hold(&self, _: &Show, hold: HoldId, _: Timestamp) {
+    async fn return_to_hold(&self, _: &Show, hold: HoldId, _: Timestamp) -> Result<(), SeatsError> {
         let call = async {
             if let Some((_, _, paying)) = self.0.known.lock().holds.get_mut(&hold) {
                 *paying = false;
             }
         };
         self.1.guard(call).await;
+        Ok(())
     }
 
     async fn book(&self, _: &Show, hold: HoldId, seats: &[String], _: &Subject) -> Result<(), SeatsError> {
@@ -219,6 +221,10 @@ impl Seats for FusedSeats {
 
     async fn alternatives(&self, _: &Show, _: &[String], _: &Subject) -> Vec<Vec<String>> {
         vec![vec!["Z-1".into()]]
+    }
+
+    fn forgetful(&self) -> Vec<Arc<dyn ForgetfulSeats>> {
+        Vec::new()
     }
 }
 
@@ -257,7 +263,7 @@ impl FakeGateway {
     }
 }
 
-struct FusedGateway(Arc<FakeGateway>, Arc<Fuse>);
+pub(super) struct FusedGateway(pub(super) Arc<FakeGateway>, pub(super) Arc<Fuse>);
 
 impl FusedGateway {
     fn silent(&self) -> bool {
