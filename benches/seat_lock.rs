@@ -1,4 +1,4 @@
-//! What holding seats costs in the memory engine, beside the floor: the bare minimum that keeps a hold's promise.
+//! What holding seats costs in the memory engine, and in the one on Redis (`on_redis`), beside the floor: the bare minimum that keeps a hold's promise.
 //!
 //! The floor is a lock, a bitmap and the time. To hold, it reads the clock, takes the lock, looks at all the seats' bits
 //! and sets all of them or none, and gives the deadline out. To release, it is handed the deadline, reads the clock (a
@@ -13,6 +13,9 @@
 
 #![expect(clippy::cast_precision_loss, reason = "rates need no 53rd bit")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+
+#[path = "seat_lock/on_redis.rs"]
+mod on_redis;
 
 use std::{
     hint::black_box,
@@ -347,10 +350,15 @@ fn at_once<T>(answer: impl Future<Output = T>) -> T {
 criterion_group!(benches, figures);
 
 fn main() {
-    benches();
-    Criterion::default().configure_from_args().final_summary();
-    ratios();
+    // `cargo bench --bench seat_lock -- redis` runs that part alone.
+    let redis_only = std::env::args().any(|it| it == "redis");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let _inside = runtime.enter();
-    whole_holds();
+    if !redis_only {
+        benches();
+        Criterion::default().configure_from_args().final_summary();
+        ratios();
+        let _inside = runtime.enter();
+        whole_holds();
+    }
+    runtime.block_on(on_redis::figures());
 }

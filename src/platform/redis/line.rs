@@ -214,20 +214,7 @@ impl Line {
     }
 
     async fn eval(&self, link: &Link, script: &Script, call: &Call, epoch: Option<u64>) -> Result<Value, RedisError> {
-        let mut cmd = redis::cmd("EVALSHA");
-        cmd.arg(script.sha()).arg(call.keys.len() + usize::from(epoch.is_some()));
-        for key in &call.keys {
-            cmd.arg(key.as_slice());
-        }
-        if epoch.is_some() {
-            cmd.arg(&self.ready_key);
-        }
-        for arg in &call.args {
-            cmd.arg(arg.as_slice());
-        }
-        if let Some(epoch) = epoch {
-            cmd.arg(epoch);
-        }
+        let cmd = call.of(script, epoch.map(|epoch| (self.ready_key.as_str(), epoch)));
         match self.send(link, &cmd).await {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
                 self.send(link, &script.load()).await?;

@@ -1,6 +1,6 @@
 //! A script, and a call of it.
 
-use redis::{Cmd, ToRedisArgs};
+use redis::{Arg, Cmd, ToRedisArgs};
 
 /// Checks the epoch and takes it off, so that a script sees only its own keys and arguments; `EPOCH` is what it may know
 /// of it. It stands on the script's first line: line numbers in errors stay those of the file.
@@ -38,17 +38,13 @@ impl Script {
         cmd.arg("LOAD").arg(&self.source);
         cmd
     }
-
-    pub(super) fn sha(&self) -> &str {
-        &self.sha
-    }
 }
 
 /// Keys and arguments of one call.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Call {
-    pub(super) keys: Vec<Vec<u8>>,
-    pub(super) args: Vec<Vec<u8>>,
+    keys: Cmd,
+    args: Cmd,
 }
 
 impl Call {
@@ -59,20 +55,39 @@ impl Call {
 
     #[must_use]
     pub fn key(mut self, key: impl AsRef<[u8]>) -> Self {
-        self.keys.push(key.as_ref().to_vec());
+        self.keys.arg(key.as_ref());
         self
     }
 
     /// The other's arguments behind its own.
     #[must_use]
     pub fn args_of(mut self, other: Self) -> Self {
-        self.args.extend(other.args);
+        simple(&other.args).for_each(|arg| {
+            self.args.arg(arg);
+        });
         self
     }
 
     #[must_use]
     pub fn arg(mut self, arg: impl ToRedisArgs) -> Self {
-        self.args.extend(arg.to_redis_args());
+        self.args.arg(arg);
         self
     }
+
+    /// Of the script, under this epoch if it is guarded by one.
+    pub(super) fn of(&self, script: &Script, guard: Option<(&str, u64)>) -> Cmd {
+        let mut cmd = Cmd::with_capacity(8 + self.keys.args_iter().len() + self.args.args_iter().len(), 1_024);
+        cmd.arg("EVALSHA").arg(&script.sha).arg(self.keys.args_iter().len() + usize::from(guard.is_some()));
+        simple(&self.keys).chain(guard.iter().map(|it| it.0.as_bytes())).chain(simple(&self.args)).for_each(|arg| {
+            cmd.arg(arg);
+        });
+        if let Some((_, epoch)) = guard {
+            cmd.arg(epoch);
+        }
+        cmd
+    }
+}
+
+fn simple(cmd: &Cmd) -> impl Iterator<Item = &[u8]> {
+    cmd.args_iter().filter_map(|arg| if let Arg::Simple(bytes) = arg { Some(bytes) } else { None })
 }

@@ -26,24 +26,35 @@ for i = 12, #ARGV do
   set[s + 1], set[s + 2], set[s + 3], set[s + 4] = 'SET', 'u2', at, '1'
   n = n + 1
 end
-local has = tonumber(redis.call('HGET', KEYS[4], ARGV[3]) or 0)
-local states = redis.call('BITFIELD', KEYS[1], unpack(get))
-local refused = has + n > tonumber(ARGV[4])
-for i = 1, n do refused = refused or states[i] ~= 0 end
-if refused then
+local states, most = redis.call('BITFIELD', KEYS[1], unpack(get)), tonumber(ARGV[4])
+local is_free, is_limited = true, false
+for i = 1, n do is_free = is_free and states[i] == 0 end
+if is_free then
+  local has = redis.call('HINCRBY', KEYS[4], ARGV[3], n)
+  is_limited = has > most
+  -- Back again; a fan without seats is not kept.
+  if is_limited and has == n then
+    redis.call('HDEL', KEYS[4], ARGV[3])
+  elseif is_limited then
+    redis.call('HINCRBY', KEYS[4], ARGV[3], -n)
+  end
+else
+  is_limited = (redis.call('HGET', KEYS[4], ARGV[3]) or 0) + n > most
+end
+if is_limited or not is_free then
   -- The same call, sent again because its answer was lost.
   local record = redis.call('HGET', KEYS[2], ARGV[2])
   if record then return {'held', record:sub(3, 15), record:byte(2), ''} end
   if ARGV[11] == '' and redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 1)[1] then return {'overdue'} end
-  if has + n > tonumber(ARGV[4]) then return {'limit'} end
+  if is_limited then return {'limit'} end
   return {'taken', unpack(states)}
 end
-local deadline = now + tonumber(ARGV[5])
+-- A text once, instead of a number that each command writes out anew.
+local deadline = '' .. now + tonumber(ARGV[5])
 local record = 'H' .. ARGV[6] .. deadline .. ARGV[7]
 redis.call('BITFIELD', KEYS[1], unpack(set))
 redis.call('HSET', KEYS[2], ARGV[2], record)
 redis.call('ZADD', KEYS[3], deadline, ARGV[2])
-redis.call('HSET', KEYS[4], ARGV[3], has + n)
 if operation ~= '' then
   local done = now .. ARGV[10] .. ARGV[2] .. record
   if begun and (now - tonumber(begun) > MEMORY_MS or redis.call('HLEN', KEYS[6]) > KEPT) then
@@ -57,5 +68,5 @@ if operation ~= '' then
     redis.call('HSET', KEYS[6], '', now, operation, done)
   end
 end
-local version = redis.call('XADD', KEYS[5], 'MAXLEN', '~', '16384', EPOCH .. '-*', 'c', ARGV[8])
+local version = redis.call('XADD', KEYS[5], EPOCH .. '-*', 'c', ARGV[8])
 return {'held', deadline, string.byte(ARGV[6]), version}

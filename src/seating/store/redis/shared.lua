@@ -125,7 +125,7 @@ local function publish()
     redis.call('BITFIELD', SEATS, unpack(set))
   end
   local changes = table.concat(packed)
-  return redis.call('XADD', CHANGES, 'MAXLEN', '~', 16384, EPOCH .. '-*', 'c', changes), changes
+  return redis.call('XADD', CHANGES, EPOCH .. '-*', 'c', changes), changes
 end
 
 local function fan_has(who, more)

@@ -1,0 +1,169 @@
+//! The engine on a Redis of its own, beside the floor: the least that gives all seats or none over the same kind of
+//! connection. The floor's script looks at the seats' fields and sets them; it knows no owner's limit, no deadline, no
+//! epoch, tells nobody and can be run twice to another effect.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use redis::{Script, aio::MultiplexedConnection};
+use stagedoor::{
+    kernel::{HoldId, OsEntropy},
+    platform::{
+        lifecycle::Lifecycle,
+        redis::{Redis, RedisConfig},
+    },
+    seating::{HoldReply, HoldRequest, RedisStore, SeatStore, StoreError},
+    simulation::servers::{RedisServer, ServerError},
+};
+
+use super::{Fans, HOUSES, TERMS};
+
+/// Callers at a time, on one connection.
+const CALLERS: u32 = 64;
+const ROUNDS: u64 = 20_000;
+const PAIRS: usize = 9;
+
+pub(super) struct Floor {
+    connection: MultiplexedConnection,
+    hold: Script,
+    release: Script,
+}
+
+impl Floor {
+    pub(super) async fn on(url: &str) -> Self {
+        let client = redis::Client::open(url).expect("a URL");
+        let connection = client.get_multiplexed_async_connection().await.expect("it answers");
+        let hold = "for _, it in ipairs(redis.call('HMGET', KEYS[1], unpack(ARGV, 2))) do if it then return 0 end end \
+                    local set = {} for i = 2, #ARGV do set[2 * i - 3], set[2 * i - 2] = ARGV[i], ARGV[1] end \
+                    redis.call('HSET', KEYS[1], unpack(set)) return 1";
+        let release = "return redis.call('HDEL', KEYS[1], unpack(ARGV))";
+        Self { connection, hold: Script::new(hold), release: Script::new(release) }
+    }
+
+    async fn hold(&self, request: &HoldRequest) {
+        let mut call = self.hold.prepare_invoke();
+        call.key("{floor}:seats").arg(&request.id.as_uuid().as_bytes()[..]);
+        for seat in request.seats.iter() {
+            call.arg(seat.0);
+        }
+        let held: i64 = call.invoke_async(&mut self.connection.clone()).await.expect("it answers");
+        assert_eq!(held, 1, "the seats are free");
+    }
+
+    async fn release(&self, request: &HoldRequest) {
+        let mut call = self.release.prepare_invoke();
+        call.key("{floor}:seats");
+        for seat in request.seats.iter() {
+            call.arg(seat.0);
+        }
+        let _: i64 = call.invoke_async(&mut self.connection.clone()).await.expect("it answers");
+    }
+}
+
+/// An engine that somebody has vouched for.
+async fn engine(url: &str, house: u32, life: &Lifecycle) -> RedisStore {
+    let deadline = Duration::from_secs(5);
+    let config = RedisConfig { url: url.to_owned(), call_deadline: deadline, connect_deadline: deadline, accept_risky: false };
+    let redis = Redis::new(config).expect("a URL");
+    let name = ("bench".parse().expect("a sale"), format!("house-{house}").parse().expect("a performance"));
+    let store = RedisStore::start(redis, (&name.0, &name.1), (house as usize, TERMS), Arc::new(OsEntropy), life);
+    let mut changes = store.memory_changes();
+    let memory = loop {
+        match store.memory().await {
+            Ok(Some(memory)) => break memory,
+            _ => changes.changed().await.expect("the line is kept up"),
+        }
+    };
+    let nothing = async { Ok::<_, StoreError>(Vec::new()) };
+    store.rebuild(1, &memory.identity, nothing).await.expect("it can be filled");
+    store.vouch(1, &memory.identity);
+    store
+}
+
+async fn cycle(store: &RedisStore, request: &HoldRequest) {
+    let request = HoldRequest { id: HoldId::random(&OsEntropy), ..request.clone() };
+    let reply = store.hold(&request).await.expect("it answers");
+    assert!(matches!(reply, HoldReply::Held { .. }), "{reply:?}");
+    assert!(store.release(request.id, &request.subject).await.expect("it answers"));
+}
+
+/// Rounds a second of all callers together, each with requests of her own part.
+async fn rate<F: Future<Output = ()> + Send>(house: u32, group: u32, round: impl Fn(HoldRequest) -> F + Clone + Send + 'static) -> f64 {
+    let nanos = Arc::new(AtomicU64::new(0));
+    let start = Instant::now();
+    let callers = (0..CALLERS).map(|caller| {
+        let (round, nanos) = (round.clone(), Arc::clone(&nanos));
+        let mut fans = Fans::of_part(house, group, caller, CALLERS);
+        tokio::spawn(async move {
+            for _ in 0..ROUNDS / u64::from(CALLERS) {
+                round(fans.next().clone()).await;
+            }
+            nanos.fetch_max(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        })
+    });
+    futures_util::future::join_all(callers).await.into_iter().for_each(|it| it.expect("no caller fails"));
+    ROUNDS as f64 / (nanos.load(Ordering::Relaxed) as f64 / 1e9)
+}
+
+/// Microseconds of the server's own time a script of these rounds took.
+async fn server_us(server: &RedisServer, rounds: impl Future<Output = f64>) -> f64 {
+    server.run(&["CONFIG", "RESETSTAT"]).await.expect("it answers");
+    rounds.await;
+    let told = server.info("cmdstat_evalsha").await.expect("it answers");
+    let field = told.split(',').find_map(|it| it.strip_prefix("usec_per_call="));
+    field.and_then(|it| it.parse().ok()).unwrap_or(f64::NAN)
+}
+
+pub(super) async fn figures() {
+    let server = match RedisServer::start().await {
+        Ok(server) => server,
+        Err(ServerError::NotInstalled(what)) => return println!("\nOn Redis: skipped, {what} is not installed"),
+        Err(error) => panic!("{error}"),
+    };
+    println!("\nOn Redis (appendonly yes, appendfsync everysec), {CALLERS} callers on one connection, hold and release:");
+    println!("median of {PAIRS} interleaved pairs of {ROUNDS} rounds");
+    let life = Lifecycle::new();
+    let floor = Arc::new(Floor::on(&server.url()).await);
+    for house in [HOUSES[1], HOUSES[2]] {
+        let store = engine(&server.url(), house, &life).await;
+        for group in [1, 4] {
+            let by_engine = {
+                let store = store.clone();
+                move |request: HoldRequest| {
+                    let store = store.clone();
+                    async move { cycle(&store, &request).await }
+                }
+            };
+            let by_floor = {
+                let floor = Arc::clone(&floor);
+                move |request: HoldRequest| {
+                    let floor = Arc::clone(&floor);
+                    async move {
+                        floor.hold(&request).await;
+                        floor.release(&request).await;
+                    }
+                }
+            };
+            let (mut ratios, mut rates) = (Vec::new(), Vec::new());
+            for _ in 0..PAIRS {
+                let of_engine = rate(house, group, by_engine.clone()).await;
+                rates.push(of_engine);
+                ratios.push(of_engine / rate(house, group, by_floor.clone()).await);
+            }
+            ratios.sort_by(f64::total_cmp);
+            rates.sort_by(f64::total_cmp);
+            let (ratio, per_s) = (ratios[PAIRS / 2], rates[PAIRS / 2]);
+            let engine_us = server_us(&server, rate(house, group, by_engine)).await;
+            let floor_us = server_us(&server, rate(house, group, by_floor)).await;
+            println!(
+                "  {group} of {house} seats: engine / floor {ratio:.2}, {per_s:.0} rounds/s; server time a script {engine_us:.1} us, floor {floor_us:.1} us"
+            );
+        }
+    }
+    life.stop();
+}
