@@ -31,8 +31,8 @@ use stagedoor::{
     kernel::{Clock, Currency, Entropy, HoldId, Money, OsEntropy, SeededEntropy, Subject, SystemClock, Timestamp, VisitId},
     platform::lifecycle::Lifecycle,
     seating::{
-        Config, Deps, HoldOutcome, HoldReply, HoldRequest, MemoryStore, Performance, Plan, SeatIx, SeatStore, Seating, Terms, VenueKind,
-        Wish, generate,
+        Config, Deps, Engine, HoldOutcome, HoldReply, HoldRequest, MemoryStore, Performance, Plan, SeatIx, SeatStore, Seating, Terms,
+        VenueKind, Wish, generate,
     },
 };
 use uuid::Uuid;
@@ -330,7 +330,7 @@ fn performance(seats: u32, life: &Lifecycle) -> Arc<Performance> {
         seats_per_fan: TERMS.seats_per_fan,
         watchers_max: 1,
     };
-    let deps = Deps { clock: Arc::new(SystemClock::new()), entropy: Arc::new(OsEntropy), life: life.clone() };
+    let deps = Deps { engine: Engine::Memory, clock: Arc::new(SystemClock::new()), entropy: Arc::new(OsEntropy), life: life.clone() };
     let seating = at_once(Seating::open(vec![(config.clone(), plan)], deps)).expect("one performance");
     seating.performance(&config.sale, &config.performance).expect("just opened")
 }

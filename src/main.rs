@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use stagedoor::{
-    app::{self, Roles, demo::DemoOptions},
+    app::{self, Roles, audit::Elsewhere, demo::DemoOptions},
     ops::{self, config},
     seating::VenueKind,
 };
@@ -150,6 +150,13 @@ struct AuditArgs {
     /// The configuration whose sales are judged; the demo's own when not given.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// The ledger, where it is not in the data directory: sqlite:FILE or postgres://... A password is best left to
+    /// PGPASSWORD or ~/.pgpass, where other users of the machine do not see it.
+    #[arg(long, value_name = "URL")]
+    ledger: Option<String>,
+    /// The queue's journal, likewise.
+    #[arg(long, value_name = "URL")]
+    journal: Option<String>,
 }
 
 #[derive(Args)]
@@ -227,7 +234,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                 Some(file) => config::load(Some(file), env())?.sales,
                 None => Vec::new(),
             };
-            app::block_on(app::audit::run(&args.data, sales))
+            let elsewhere = Elsewhere { ledger: args.ledger, journal: args.journal };
+            app::block_on(app::audit::run(&args.data, &elsewhere, sales))
         }
         Command::SandboxGateway(args) => {
             let secret = config::load(None, env())?.gateway.webhook_secret;

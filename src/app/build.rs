@@ -17,7 +17,7 @@ use crate::{
     },
     kernel::{Clock, Entropy, OsEntropy, SaleId, SystemClock},
     ops::{
-        config::{self, Database, EngineKind, PerformanceSettings, SaleSettings, Settings},
+        config::{self, Database, PerformanceSettings, SaleSettings, Settings},
         plans,
     },
     platform::{
@@ -77,7 +77,7 @@ pub(super) async fn build(
     let entropy: Arc<dyn Entropy> = Arc::new(OsEntropy);
     let (keys, shop) = {
         let _alone = directory::setting_up(data).await?;
-        let keys = Keys::open_or_make(&data.join("keys.json"), &master_key(settings)?, entropy.as_ref())?;
+        let keys = keys(settings, &entropy).await?;
         let customers = shop::Deps {
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
@@ -115,6 +115,15 @@ pub(super) async fn build(
     Ok(Parts { house, door, box_office, keys: tools.keys })
 }
 
+/// Nodes that share their books share their keys with them.
+async fn keys(settings: &Settings, entropy: &Arc<dyn Entropy>) -> anyhow::Result<Keys> {
+    let (file, master) = (settings.data.dir.join("keys.json"), master_key(settings)?);
+    Ok(match settings.journal_database() {
+        Database::Sqlite(_) => Keys::open_or_make(&file, &master, entropy.as_ref())?,
+        Database::Postgres(url) => Keys::open_or_make_shared(url.expose(), &file, &master, Arc::clone(entropy)).await?,
+    })
+}
+
 fn plans_of(sale: &SaleSettings) -> anyhow::Result<Plans> {
     let plan = |performance: &PerformanceSettings| {
         let plan = plans::load(&performance.plan).with_context(|| format!("the plan of {} {}", sale.id, performance.id))?;
@@ -133,12 +142,15 @@ async fn box_office(
     public: &TcpListener,
     tools: &Tools,
 ) -> anyhow::Result<(Arc<Seating>, Arc<Checkout>)> {
-    only_in_memory(settings)?;
+    let engine = match settings.box_office_redis() {
+        None => seating::Engine::Memory,
+        Some(config) => seating::Engine::Redis(fit_redis(config, "box_office.redis.url").await?),
+    };
     let performances = settings.sales.iter().zip(plans).flat_map(|(sale, plans)| {
         sale.performances.iter().zip(plans).map(|(performance, plan)| (performance.seating(sale), Arc::clone(plan)))
     });
     let life = tools.lives.background.clone();
-    let seats = seating::Deps { clock: Arc::clone(&tools.clock), entropy: Arc::clone(&tools.entropy), life: life.clone() };
+    let seats = seating::Deps { engine, clock: Arc::clone(&tools.clock), entropy: Arc::clone(&tools.entropy), life: life.clone() };
     let seating = Seating::open(performances.collect(), seats).await?;
     let paying = checkout::Deps {
         clock: Arc::clone(&tools.clock),
@@ -181,13 +193,6 @@ async fn rooms(settings: &Settings, roles: Roles, tools: &Tools) -> anyhow::Resu
         rooms.insert(sale.id.clone(), WaitingRoom::open(config, door).await?);
     }
     Ok(rooms)
-}
-
-fn only_in_memory(settings: &Settings) -> anyhow::Result<()> {
-    if settings.engine.kind != EngineKind::Memory {
-        bail!("engine.kind: this version has the memory engine only");
-    }
-    Ok(())
 }
 
 /// A Redis that can be relied on; the process does not start on another.

@@ -9,6 +9,8 @@
 
 mod cancellation;
 mod drivers;
+mod engine_memory;
+pub mod forgetful;
 pub mod gateways;
 mod house;
 pub mod ledger;

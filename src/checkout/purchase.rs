@@ -149,8 +149,10 @@ async fn let_go(a: &Attempt) -> Verdict {
             tracing::warn!(order = %order.id, %error, "the seats did not answer");
             return Ok(Act::Again);
         }
-    } else {
-        house.seats.return_to_hold(&order.show, order.hold, now.plus(house.retry_within())).await;
+    } else if let Err(error) = house.seats.return_to_hold(&order.show, order.hold, now.plus(house.retry_within())).await {
+        // An engine that was not told would keep the seats for a payment that has ended.
+        tracing::warn!(order = %order.id, %error, "the seats did not answer");
+        return Ok(Act::Again);
     }
     let certain = order.payment_key.is_none() || matches!(reason, Reason::Declined(_));
     let check_at = (!certain).then(|| now.plus(house.config.authorise_within));
@@ -251,13 +253,12 @@ async fn book(a: &Attempt) -> Verdict {
     if !a.house.ledger.book(a.right, tickets, event_of(&order, "order.booked"), a.now()).await? {
         return Ok(Act::Back(Reason::SeatsTaken));
     }
-    match a.house.seats.book(&order.show, order.hold, &order.guids(), &order.buyer).await {
-        Ok(()) => Ok(Act::Done),
-        Err(error) => {
-            tracing::warn!(order = %order.id, %error, "the seats were not told that they are sold");
-            Ok(Act::Again)
-        }
+    if let Err(error) = a.house.seats.book(&order.show, order.hold, &order.guids(), &order.buyer).await {
+        // The seats are hers already. An engine that cannot be told keeps them for her payment, or learns of them from the
+        // ledger; the money does not wait for it.
+        tracing::warn!(order = %order.id, %error, "the seats were not told that they are sold");
     }
+    Ok(Act::Done)
 }
 
 async fn capture(a: &Attempt) -> Verdict {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{
     House,
     cancellation::RETURN,
+    engine_memory,
     ledger::LedgerError,
     order::{OrderState, Reason},
     payment::{LookupOutcome, PaymentState},
@@ -19,6 +20,7 @@ const BATCH: u32 = 256;
 /// Before anything is served: this node's own unfinished sagas are leased, which takes the right from whoever drove them;
 /// the seats learn what the ledger knows; then the sagas go on.
 pub(super) async fn at_start(house: &Arc<House>) -> Result<(), LedgerError> {
+    engine_memory::at_start(house).await?;
     let unfinished = house.ledger.lease_due(house.lease(), true, u32::MAX).await?;
     let claims = house.ledger.claims(None, house.clock.now().plus(house.redirect_within())).await?;
     let (restored, resumed) = (claims.len(), unfinished.len());

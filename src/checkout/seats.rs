@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use super::forgetful::{ForgetfulSeats, ForgetfulShow};
 use crate::{
     kernel::{HoldId, Money, PerformanceId, SaleId, Subject, Timestamp, VisitId},
     seating::{self, Performance, RestoredClaim, SeatIx, Seating, SeatingError},
@@ -73,7 +74,7 @@ pub trait Seats: Send + Sync + 'static {
     async fn begin_checkout(&self, show: &Show, hold: HoldId, who: &Subject, until: Timestamp) -> Result<BeginOutcome, SeatsError>;
 
     /// paying -> held, until then. Nothing happens when the hold is unknown.
-    async fn return_to_hold(&self, show: &Show, hold: HoldId, until: Timestamp);
+    async fn return_to_hold(&self, show: &Show, hold: HoldId, until: Timestamp) -> Result<(), SeatsError>;
 
     /// The seats are sold; works also when the hold is unknown.
     async fn book(&self, show: &Show, hold: HoldId, seats: &[String], who: &Subject) -> Result<(), SeatsError>;
@@ -86,6 +87,9 @@ pub trait Seats: Send + Sync + 'static {
 
     /// Up to three blocks as good as these seats that are free now.
     async fn alternatives(&self, show: &Show, seats: &[String], who: &Subject) -> Vec<Vec<String>>;
+
+    /// Those engines that may lose their memory while the house is open, one a show.
+    fn forgetful(&self) -> Vec<Arc<dyn ForgetfulSeats>>;
 }
 
 /// The house's own seats, whose ids here are the plan's `seat_guid`s.
@@ -118,10 +122,9 @@ impl Seats for Seating {
         })
     }
 
-    async fn return_to_hold(&self, show: &Show, hold: HoldId, until: Timestamp) {
-        if let Some(performance) = performance_of(self, show) {
-            performance.return_to_hold(hold, until).await;
-        }
+    async fn return_to_hold(&self, show: &Show, hold: HoldId, until: Timestamp) -> Result<(), SeatsError> {
+        let Some(performance) = performance_of(self, show) else { return Ok(()) };
+        Ok(performance.return_to_hold(hold, until).await?)
     }
 
     async fn book(&self, show: &Show, hold: HoldId, seats: &[String], who: &Subject) -> Result<(), SeatsError> {
@@ -141,15 +144,7 @@ impl Seats for Seating {
         }
         for (show, claims) in by_show {
             let Some(performance) = performance_of(self, &show) else { continue };
-            let claims = claims.into_iter().map(|it| RestoredClaim {
-                hold: it.hold,
-                subject: it.buyer,
-                visit: it.visit,
-                seats: indexes(&performance, &it.seats),
-                booked: it.booked,
-                until: it.until,
-            });
-            ledger_prevails(&show, performance.restore(claims.collect()).await)?;
+            ledger_prevails(&show, performance.restore(as_restored(&performance, claims)).await)?;
         }
         Ok(())
     }
@@ -157,6 +152,10 @@ impl Seats for Seating {
     async fn alternatives(&self, show: &Show, seats: &[String], who: &Subject) -> Vec<Vec<String>> {
         let Some(performance) = performance_of(self, show) else { return Vec::new() };
         performance.alternatives(&indexes(&performance, seats), who).iter().map(|it| guids(&performance, it)).collect()
+    }
+
+    fn forgetful(&self) -> Vec<Arc<dyn ForgetfulSeats>> {
+        self.all().iter().filter_map(|it| ForgetfulShow::of(Arc::clone(it))).map(|it| Arc::new(it) as _).collect()
     }
 }
 
@@ -175,7 +174,19 @@ fn performance_of(seating: &Seating, show: &Show) -> Option<Arc<Performance>> {
     found
 }
 
-fn indexes(performance: &Performance, guids: &[String]) -> Vec<SeatIx> {
+pub(super) fn as_restored(performance: &Performance, claims: Vec<ClaimedSeats>) -> Vec<RestoredClaim> {
+    let claims = claims.into_iter().map(|it| RestoredClaim {
+        hold: it.hold,
+        subject: it.buyer,
+        visit: it.visit,
+        seats: indexes(performance, &it.seats),
+        booked: it.booked,
+        until: it.until,
+    });
+    claims.collect()
+}
+
+pub(super) fn indexes(performance: &Performance, guids: &[String]) -> Vec<SeatIx> {
     let index = |guid: &String| {
         let index = performance.plan().index_of(guid);
         if index.is_none() {
@@ -186,13 +197,13 @@ fn indexes(performance: &Performance, guids: &[String]) -> Vec<SeatIx> {
     guids.iter().filter_map(index).collect()
 }
 
-fn guids(performance: &Performance, seats: &[SeatIx]) -> Vec<String> {
+pub(super) fn guids(performance: &Performance, seats: &[SeatIx]) -> Vec<String> {
     seats.iter().map(|it| performance.plan().guid(*it).to_owned()).collect()
 }
 
 /// Where the engine thinks otherwise, the ledger is right, and waiting for the engine to agree would keep a buyer's
 /// money for nothing. The drift is loud, and gone after a restart.
-fn ledger_prevails(show: &Show, outcome: Result<(), SeatingError>) -> Result<(), SeatsError> {
+pub(super) fn ledger_prevails(show: &Show, outcome: Result<(), SeatingError>) -> Result<(), SeatsError> {
     match outcome {
         Err(SeatingError::Conflict(seats)) => {
             tracing::error!(performance = %show.performance, seats = seats.len(), "the seats and the ledger disagree");

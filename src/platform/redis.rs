@@ -33,6 +33,9 @@ pub use self::{
     script::{Call, Script},
 };
 
+/// So often a member of a cluster may name another one that names yet another.
+const HOPS_MAX: u32 = 3;
+
 /// How one Redis is used.
 #[derive(Clone)]
 pub struct RedisConfig {
@@ -132,9 +135,22 @@ impl Redis {
             Topology::Sentinel(sentinels, name) => self.first_answer(sentinels, |host| Box::pin(self.ask_sentinel(host, name))).await,
             Topology::Cluster(members) => {
                 let slot = i64::from(address::slot_of(tag));
-                self.first_answer(members, |host| Box::pin(self.ask_member(host, slot))).await
+                self.first_answer(members, |host| Box::pin(self.owner_by(host, slot))).await
             }
         }
+    }
+
+    /// Members learn of a move one after the other; whoever has the slot by one's word must say so herself.
+    async fn owner_by(&self, member: &Host, slot: i64) -> Result<Host, RedisError> {
+        let mut owner = self.ask_member(member, slot).await?;
+        for _ in 0..HOPS_MAX {
+            let named = self.ask_member(&owner, slot).await?;
+            if named == owner {
+                return Ok(owner);
+            }
+            owner = named;
+        }
+        Err(no_primary("the cluster's members do not agree on a slot"))
     }
 
     /// Whose the tag's data are by the word of this member of a cluster.

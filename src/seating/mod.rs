@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, collections::HashMap, sync::Arc, time::Duration
 
 use crate::{
     kernel::{Clock, Entropy, HoldId, Money, PerformanceId, SaleId, Subject},
-    platform::lifecycle::Lifecycle,
+    platform::{lifecycle::Lifecycle, redis::Redis},
 };
 
 mod availability;
@@ -60,7 +60,17 @@ pub struct Config {
     pub watchers_max: usize,
 }
 
+/// Where it is kept who has which seat.
+#[derive(Clone)]
+pub enum Engine {
+    /// In this process, which is then the only one.
+    Memory,
+    /// On a Redis that any number of nodes share.
+    Redis(Redis),
+}
+
 pub struct Deps {
+    pub engine: Engine,
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
     pub life: Lifecycle,
@@ -115,6 +125,11 @@ impl Seating {
     /// In the order of the configuration.
     pub fn performances(&self, sale: &SaleId) -> Vec<Arc<Performance>> {
         self.performances.iter().filter(|it| it.config().sale == *sale).cloned().collect()
+    }
+
+    /// Of all sales.
+    pub fn all(&self) -> &[Arc<Performance>] {
+        &self.performances
     }
 
     /// The hold if it is `who`'s own and lives; another's does not exist.

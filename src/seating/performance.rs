@@ -7,14 +7,15 @@ use aws_lc_rs::digest;
 use crate::kernel::{Entropy, HoldId, Money, Subject, Timestamp, VisitId};
 
 use super::{
-    Config, Deps, OpenError,
+    Config, Deps, Engine, OpenError,
     availability::{Availability, Encoded, SeatWatch, ZoneStock},
     best_available::{Ask, alternatives, best_available},
     hold::{BeginOutcome, ChangeOutcome, ExtendOutcome, Hold, HoldOutcome, ReleaseOutcome, RestoredClaim, SeatingError, Wish},
     plan::Plan,
-    seat::SeatIx,
+    seat::{SeatIx, SeatState, SeatStates},
     store::{
-        BookReply, ChangeReply, ExtendReply, HoldRecord, HoldReply, HoldRequest, MemoryStore, Operation, SeatStore, StoreError, Terms,
+        BookReply, ChangeReply, ExtendReply, HoldRecord, HoldReply, HoldRequest, MemoryStore, Operation, RedisStore, SeatStore, StoreError,
+        Terms,
     },
 };
 
@@ -28,6 +29,8 @@ pub struct Performance {
     config: Config,
     plan: Arc<Plan>,
     store: Box<dyn SeatStore>,
+    /// The same store, if somebody must vouch for its memory.
+    forgetful: Option<RedisStore>,
     availability: Arc<Availability>,
     entropy: Arc<dyn Entropy>,
     /// By zone; a zone without a seat may have none.
@@ -38,10 +41,22 @@ impl Performance {
     pub(super) async fn open(config: Config, plan: Arc<Plan>, deps: &Deps) -> Result<Self, OpenError> {
         let prices = prices(&config, &plan)?;
         let terms = Terms { hold: config.hold, extensions_max: config.extensions_max, seats_per_fan: config.seats_per_fan };
-        let store: Box<dyn SeatStore> = Box::new(MemoryStore::new(plan.seat_count(), terms, Arc::clone(&deps.clock)));
-        let (version, states) = store.load().await?;
+        let seats = plan.seat_count();
+        let forgetful = match &deps.engine {
+            Engine::Memory => None,
+            Engine::Redis(redis) => {
+                let name = (&config.sale, &config.performance);
+                Some(RedisStore::start(redis.clone(), name, (seats, terms), Arc::clone(&deps.entropy), &deps.life))
+            }
+        };
+        let store: Box<dyn SeatStore> = match &forgetful {
+            Some(store) => Box::new(store.clone()),
+            None => Box::new(MemoryStore::new(seats, terms, Arc::clone(&deps.clock))),
+        };
+        // Until somebody has vouched for what an engine elsewhere knows, nobody is shown a seat to be had.
+        let (version, states) = if forgetful.is_some() { (0, SeatStates::blocked(seats)) } else { store.load().await? };
         let availability = Availability::new(Arc::clone(&plan), version, states, config.watchers_max, deps.life.clone());
-        Ok(Self { config, plan, store, availability: Arc::new(availability), entropy: Arc::clone(&deps.entropy), prices })
+        Ok(Self { config, plan, store, forgetful, availability: Arc::new(availability), entropy: Arc::clone(&deps.entropy), prices })
     }
 
     pub fn config(&self) -> &Config {
@@ -106,11 +121,12 @@ impl Performance {
         Ok(begun.map_or(BeginOutcome::Gone, |record| BeginOutcome::Begun(self.shown(record))))
     }
 
-    /// The payment came to nothing: the fan has her hold back until `until`.
-    pub async fn return_to_hold(&self, id: HoldId, until: Timestamp) {
-        if let Err(error) = self.store.return_to_hold(id, until).await {
-            tracing::error!(%error, performance = %self.config.performance, "cannot return a hold to its fan");
-        }
+    /// The payment came to nothing: the fan has her hold back until `until`. Idempotent.
+    ///
+    /// # Errors
+    /// When the engine does not answer: until it has, nobody can have the seats.
+    pub async fn return_to_hold(&self, id: HoldId, until: Timestamp) -> Result<(), SeatingError> {
+        Ok(self.store.return_to_hold(id, until).await?)
     }
 
     /// Follows the ledger, which has booked the seats. Idempotent; the hold need not be known.
@@ -151,6 +167,20 @@ impl Performance {
         self.check(seats)?;
         self.store.set_blocked(seats, blocked).await?;
         Ok(self.catch_up().await?)
+    }
+
+    /// The engine, if its memory may be lost and somebody must vouch for it.
+    pub fn forgetful(&self) -> Option<&RedisStore> {
+        self.forgetful.as_ref()
+    }
+
+    /// What the engine itself thinks is booked now.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn booked(&self) -> Result<Vec<SeatIx>, SeatingError> {
+        let (_, states) = self.store.load().await?;
+        Ok(self.plan.seats().filter(|it| states.get(*it) == SeatState::Booked).collect())
     }
 
     /// `{"version", "seats": {guid: state}}` of the house or of one section; `None` when there is no such section.

@@ -63,6 +63,12 @@ impl SeatStates {
         Self { words: words.into(), seats }
     }
 
+    /// All kept back.
+    #[must_use]
+    pub fn blocked(seats: usize) -> Self {
+        Self { words: vec![u64::MAX; seats.div_ceil(SEATS_PER_WORD)].into(), seats }
+    }
+
     #[must_use]
     pub fn seat_count(&self) -> usize {
         self.seats

@@ -39,8 +39,12 @@ where
             _ = ticks.tick() => {}
         }
         for performance in performances {
-            if let Err(error) = turn(performance).await {
-                tracing::warn!(%error, performance = %performance.config().performance, "the seat engine did not answer in time");
+            match turn(performance).await {
+                // Whoever noticed an outage first has said so.
+                Ok(()) | Err(StoreError::Away | StoreError::Rebuilding) => {}
+                Err(error) => {
+                    tracing::warn!(%error, performance = %performance.config().performance, "the seat engine did not answer in time");
+                }
             }
         }
     }

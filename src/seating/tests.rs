@@ -30,7 +30,12 @@ fn config(seats_per_fan: u8) -> Config {
 async fn house(seats: u32) -> House {
     let (clock, life) = (Arc::new(ManualClock::at(Timestamp::from_millis(1_795_464_000_000))), Lifecycle::new());
     let plan = Arc::new(Plan::parse(&generate(VenueKind::Theatre, seats)).unwrap());
-    let deps = Deps { clock: Arc::clone(&clock) as Arc<dyn Clock>, entropy: Arc::new(SeededEntropy::new(1)), life: life.clone() };
+    let deps = Deps {
+        engine: Engine::Memory,
+        clock: Arc::clone(&clock) as Arc<dyn Clock>,
+        entropy: Arc::new(SeededEntropy::new(1)),
+        life: life.clone(),
+    };
     let seating = Seating::open(vec![(config(4), plan)], deps).await.unwrap();
     let performance = seating.performance(&config(4).sale, &config(4).performance).unwrap();
     House { seating, performance, clock, life }
@@ -251,6 +256,7 @@ async fn watchers_are_counted_and_the_late_are_told_to_start_anew() {
 async fn a_house_without_prices_does_not_open() {
     let plan = Arc::new(Plan::parse(&generate(VenueKind::Theatre, 100)).unwrap());
     let deps = || Deps {
+        engine: Engine::Memory,
         clock: Arc::new(ManualClock::at(Timestamp::default())),
         entropy: Arc::new(SeededEntropy::new(1)),
         life: Lifecycle::new(),

@@ -1,6 +1,7 @@
 //! Checkout against a fake seats' engine that forgets and a fake gateway that lies, judged by a checker of its own.
 
 mod behaviour;
+mod engine_memory;
 mod generated;
 mod random;
 mod whole;

@@ -58,6 +58,8 @@ struct State {
     /// `None`: the breaker is open, calls fail at once.
     link: Option<Link>,
     epoch: Option<u64>,
+    /// Another member of the cluster has been named and is being reached: calls wait for it.
+    is_moving: bool,
 }
 
 /// What to do about an error.
@@ -176,7 +178,13 @@ impl Line {
     async fn try_until_told(&self, script: &Script, call: &Call, guarded: bool) -> Result<Value, CallError> {
         loop {
             let state = self.state.load_full();
-            let Some(link) = &state.link else { return Err(CallError::Away) };
+            let Some(link) = &state.link else {
+                if state.is_moving {
+                    self.wait_until(|state| !state.is_moving).await;
+                    continue;
+                }
+                return Err(CallError::Away);
+            };
             let epoch = match (guarded, state.epoch) {
                 (false, _) => None,
                 (true, Some(epoch)) => Some(epoch),
@@ -200,7 +208,7 @@ impl Line {
             if matches!(trouble, Trouble::Soon) {
                 tokio::time::sleep(Duration::from_millis(20).mul_f64(1.0 + self.entropy.unit())).await;
             } else {
-                self.wait_for_link().await;
+                self.wait_until(|state| state.link.is_some()).await;
             }
         }
     }
@@ -251,10 +259,7 @@ impl Line {
         match trouble {
             Trouble::Soon => (trouble, CallError::Away),
             Trouble::Elsewhere | Trouble::Unknown => {
-                if error.kind() == ErrorKind::Server(ServerErrorKind::Moved) {
-                    *self.left.lock() = Some(link.clone());
-                }
-                self.drop_link(link);
+                self.drop_link(link, error.kind() == ErrorKind::Server(ServerErrorKind::Moved));
                 (trouble, CallError::Away)
             }
             Trouble::Rebuilding => {
@@ -271,23 +276,27 @@ impl Line {
     }
 
     /// Opens the breaker, unless another connection has been made meanwhile.
-    fn drop_link(&self, link: &Link) {
+    fn drop_link(&self, link: &Link, is_moving: bool) {
+        let is_current = |state: &State| state.link.as_ref().is_some_and(|now| now.number == link.number);
+        if is_moving && is_current(&self.state.load()) {
+            *self.left.lock() = Some(link.clone());
+        }
         let mut dropped = false;
         self.rcu(|state| {
-            dropped = state.link.as_ref().is_some_and(|now| now.number == link.number);
+            dropped = is_current(state);
             if dropped {
-                *state = State::default();
+                *state = State { is_moving, ..State::default() };
             }
         });
-        if dropped {
+        if dropped && !is_moving {
             metrics::counter!("redis_connections_lost_total").increment(1);
             tracing::warn!(server = link.host, "the connection to Redis is lost; trying to get it back");
         }
     }
 
-    async fn wait_for_link(&self) {
+    async fn wait_until(&self, is_so: impl Fn(&State) -> bool) {
         let mut changes = self.changes();
-        while self.state.load().link.is_none() {
+        while !is_so(&self.state.load()) {
             if changes.changed().await.is_err() {
                 return;
             }
@@ -312,6 +321,7 @@ impl Line {
                         self.raise(link);
                     }
                     Err(error) => {
+                        self.rcu(|state| state.is_moving = false);
                         if failures.is_multiple_of(32) {
                             tracing::warn!(%error, redis = %self.redis.address(), "Redis cannot be reached");
                         }
@@ -346,7 +356,7 @@ impl Line {
         let link = Link { number: self.links.fetch_add(1, Ordering::Relaxed) + 1, ..link };
         tracing::info!(server = link.host, "connected to Redis");
         let epoch = self.vouched.lock().as_ref().filter(|(_, identity)| *identity == link.identity).map(|(epoch, _)| *epoch);
-        self.rcu(|state| *state = State { link: Some(link.clone()), epoch });
+        self.rcu(|state| *state = State { link: Some(link.clone()), epoch, is_moving: false });
     }
 
     /// Whether the same server is still there, still the primary, and still the one to be asked.
@@ -357,10 +367,7 @@ impl Line {
         if is_itself && self.is_still_primary(&before).await {
             return;
         }
-        if is_itself {
-            *self.left.lock() = Some(before.clone());
-        }
-        self.drop_link(&before);
+        self.drop_link(&before, is_itself);
     }
 
     /// When nobody can say, the one that answers is kept.
@@ -369,12 +376,17 @@ impl Line {
     }
 
     fn rcu(&self, mut change: impl FnMut(&mut State)) {
-        self.state.rcu(|state| {
-            let mut state = State::clone(state);
+        let seen = |state: &State| (state.link.as_ref().map(|it| it.number), state.epoch, state.is_moving);
+        let mut is_new = false;
+        self.state.rcu(|before| {
+            let mut state = State::clone(before);
             change(&mut state);
+            is_new = seen(&state) != seen(before);
             state
         });
-        self.changed.send_modify(|n| *n += 1);
+        if is_new {
+            self.changed.send_modify(|n| *n += 1);
+        }
     }
 
     fn earn_retry(&self) {

@@ -116,11 +116,11 @@ pub enum StoreError {
     /// It may or may not have been done; every verb can be sent again.
     #[error("the seat engine did not answer")]
     NoAnswer,
-    /// Nobody answers there. What was sent may have been done.
+    /// Nobody answers there; what was sent may have been done.
     #[error("the seat engine is away")]
     Away,
-    /// Its memory is being brought back. Nothing was done.
-    #[error("the seat engine is being rebuilt")]
+    /// It has lost its memory; nothing was done.
+    #[error("the seats are being restored from the ledger")]
     Rebuilding,
 }
 

@@ -24,7 +24,7 @@ mod scripts;
 mod tests;
 mod view;
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use redis::Value;
@@ -201,15 +201,15 @@ impl Engine {
         loop {
             let mut cmd = redis::cmd("HSCAN");
             cmd.arg(&self.keys[1]).arg(cursor).arg("COUNT").arg(SCANNED_AT_ONCE);
-            let page: (u64, Vec<(Vec<u8>, Vec<u8>)>) =
-                redis::from_redis_value(self.line.ask(&cmd).await?).map_err(|_| record::unreadable())?;
-            for (id, record) in page.1 {
+            let page = self.line.ask(&cmd).await?;
+            let (next, holds): (u64, HashMap<Vec<u8>, Vec<u8>>) = redis::from_redis_value(page).map_err(|_| record::unreadable())?;
+            for (id, record) in holds {
                 let hold = record::read(HoldId::from_uuid(uuid::Uuid::nil()), &record);
                 if hold.is_some_and(|it| it.seats.iter().any(|seat| seats.contains(seat))) {
                     found.push(id);
                 }
             }
-            cursor = page.0;
+            cursor = next;
             if cursor == 0 {
                 return Ok(found);
             }

@@ -155,9 +155,12 @@ async fn visit(nodes: &Nodes, n: u32, token: QueueToken) {
         let room = nodes.room(n + knock);
         if let Ok(EnterOutcome::Entered { pass, .. }) = room.enter(&token).await {
             tokio::time::sleep(Duration::from_millis(30)).await;
-            for step in 1.. {
+            for step in 1_u32.. {
                 let room = nodes.room(n + knock + step);
-                let pass = room.read_pass(&pass).expect("a pass opens every node at once");
+                let read = room.read_pass(&pass);
+                assert!(read.is_ok() || step > 1, "a pass opens every node at once");
+                // An end whose answer was lost is one.
+                let Ok(pass) = read else { return };
                 if room.end_visit(&pass).await.is_ok() {
                     return;
                 }

@@ -4,11 +4,16 @@ use std::time::Duration;
 
 use redis::Value;
 use tokio::sync::watch;
+use uuid::Uuid;
 
-use super::{KEYS, RedisStore, SCRIPTS, StoreError, packed, record};
+use super::{KEYS, RedisStore, SCRIPTS, SeatStore, StoreError, packed, record};
 use crate::{
+    kernel::HoldId,
     platform::redis::{Call, CallError, Identity, Script},
-    seating::{hold::RestoredClaim, seat::SeatStates},
+    seating::{
+        hold::RestoredClaim,
+        seat::{SeatIx, SeatStates},
+    },
 };
 
 /// Who fills the memory and is not heard of for so long is taken for dead.
@@ -23,6 +28,8 @@ pub struct Memory {
     pub epoch: Option<u64>,
     /// Whether the data were vouched for on this server, or handed to it by the one on which they were.
     pub is_home: bool,
+    /// The epoch under which somebody is filling it now.
+    pub filling: Option<u64>,
 }
 
 /// What has come of filling the memory.
@@ -44,15 +51,16 @@ impl RedisStore {
     pub async fn memory(&self) -> Result<Option<Memory>, StoreError> {
         let Some(Identity(identity)) = self.0.line.identity() else { return Ok(None) };
         let mut cmd = redis::cmd("MGET");
-        cmd.arg(&self.0.keys[7]).arg(&self.0.keys[8]);
-        let (epoch, home): (Option<u64>, Option<String>) =
+        cmd.arg(&self.0.keys[7..]);
+        let (epoch, home, filling): (Option<u64>, Option<String>, Option<String>) =
             redis::from_redis_value(self.0.line.ask(&cmd).await?).map_err(|_| record::unreadable())?;
         // The answer came from whoever was there when it was asked.
         if self.0.line.identity().is_none_or(|now| now.0 != identity) {
             return Ok(None);
         }
         let is_home = home.as_deref() == Some(&identity);
-        Ok(Some(Memory { identity, epoch, is_home }))
+        let filling = filling.and_then(|it| it.split_once(':')?.0.parse().ok());
+        Ok(Some(Memory { identity, epoch, is_home, filling }))
     }
 
     /// The epoch under which calls are answered now.
@@ -84,6 +92,18 @@ impl RedisStore {
     #[must_use]
     pub fn memory_changes(&self) -> watch::Receiver<u64> {
         self.0.line.changes()
+    }
+
+    /// Booked seats that the ledger knows nothing of become free.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn free_strays(&self, seats: &[SeatIx]) -> Result<(), StoreError> {
+        for id in self.0.holders_of(seats).await? {
+            let id = Uuid::from_slice(&id).map_err(|_| record::unreadable())?;
+            self.free(HoldId::from_uuid(id), seats).await?;
+        }
+        Ok(())
     }
 
     /// Empties the memory and fills it with the claims that `claims` fetches. Only one does so at a time; while it is
