@@ -1,6 +1,6 @@
 //! The waiting room and the box office as two processes behind one balancer.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, header};
@@ -14,7 +14,7 @@ use tokio::{
 use crate::{
     fan::Fan,
     nodes::Node,
-    world::{Scene, World},
+    world::{Scene, World, command},
 };
 
 struct House {
@@ -137,4 +137,43 @@ async fn the_door_takes_reports_of_its_own_house_only() {
     let public = Fan { base: format!("http://{}", door.public), ..Fan::stranger(&world, 1) };
     public.call(Method::POST, &path, Some(json!({}))).await.problem(404, "not-found");
     world.assert_no_panic();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_serve_a_sale_together_does_not_start() {
+    let world = World::prepared(Scene::default()).await;
+    let file = world.config_file();
+    let alone = command(&["serve", "--roles", "box-office", "--config", file.to_str().unwrap()]);
+    assert!(!alone.0.success() && alone.1.contains("box_office.report_to"), "{}", alone.1);
+    let mut config = fs::read_to_string(&file).unwrap();
+    config.push_str(
+        "[engine]\nkind = \"redis\"\nredis.url = \"redis://:hush@127.0.0.1:1\"\n[ledger]\nurl = \"postgres://u:hush@127.0.0.1:1/x\"\n",
+    );
+    fs::write(&file, config).unwrap();
+    let each_its_own_money = command(&["serve", "--config", file.to_str().unwrap()]);
+    assert!(!each_its_own_money.0.success() && each_its_own_money.1.contains("gateway.url"), "{}", each_its_own_money.1);
+    assert!(!each_its_own_money.1.contains("hush"), "{}", each_its_own_money.1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_memory_engine_each_role_is_served_once() {
+    let House { world, door: _door, office: _office, _nginx } = house(Scene::default()).await;
+    let (file, data) = (world.config_file(), world.data());
+    let (file, data) = (file.to_str().unwrap(), data.to_str().unwrap());
+    for roles in ["waiting-room", "all"] {
+        let second = command(&[
+            "serve",
+            "--roles",
+            roles,
+            "--config",
+            file,
+            "--data",
+            data,
+            "--listen",
+            "127.0.0.1:0",
+            "--ops-listen",
+            "127.0.0.1:0",
+        ]);
+        assert!(!second.0.success() && second.1.contains("another process serves the data directory"), "{roles}: {}", second.1);
+    }
 }

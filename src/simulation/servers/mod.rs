@@ -15,11 +15,9 @@ use std::{
     time::Duration,
 };
 
-pub use self::{
-    nginx::Nginx,
-    postgres::Postgres,
-    redis::{Door, RedisCluster, RedisServer},
-};
+pub use self::nginx::Nginx;
+pub use self::postgres::Postgres;
+pub use self::redis::{Door, RedisCluster, RedisServer};
 
 /// Why there is no server.
 #[derive(Debug, thiserror::Error)]
