@@ -24,7 +24,7 @@ const SUBJECTS_A_BUCKET: u32 = 64;
 /// Entries up to which a bucket must be compact: four times as many, and the spread.
 const BUCKET_ENTRIES_MAX: u32 = 512;
 /// An engine that is not complete after this time keeps the process from starting.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_mins(1);
 
 struct Opened {
     journal: Arc<dyn Journal>,

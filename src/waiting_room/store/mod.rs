@@ -153,7 +153,7 @@ pub(super) struct Counts {
     pub ended_total: u64,
 }
 
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Copy, Debug, thiserror::Error)]
 pub enum StoreError {
     /// The record does not continue what the store holds.
     #[error("the store and the journal have parted: {0}")]

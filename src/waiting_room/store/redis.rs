@@ -112,6 +112,9 @@ struct Pending {
     applied: u64,
 }
 
+/// What `situation.lua` returns.
+type Told = (u32, u64, u32, u32, u32, u32, u8, String, u64, Vec<u32>, Vec<u32>);
+
 /// Whose clock the scripts go by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Time {
@@ -265,7 +268,7 @@ impl RedisStore {
                 args = effect.encode(args, bucket);
             }
             let call =
-                call.arg(self.time(now)).arg(after).arg(upto).arg(millis(self.config.pass_life)).arg(millis(SLOT_GRACE)).args_of(args);
+                call.arg(self.time(now)).arg(after).arg(upto).arg(millis(self.config.pass_life)).arg(millis(SLOT_GRACE)).args_of(&args);
             let applied: u64 = read(self.line.call(&SCRIPTS.apply, call).await?)?;
             let mut pending = self.pending.lock();
             if applied < after {
@@ -315,7 +318,7 @@ impl QueueStore for RedisStore {
         if promised.is_empty() {
             return Ok(Vec::new());
         }
-        let stands: Vec<u8> = read(self.line.call(&SCRIPTS.adopt, call.args_of(args)).await?)?;
+        let stands: Vec<u8> = read(self.line.call(&SCRIPTS.adopt, call.args_of(&args)).await?)?;
         Ok(promised.iter().zip(stands).filter(|(_, stands)| *stands == 1).map(|(promise, _)| *promise).collect())
     }
 
@@ -466,8 +469,7 @@ impl QueueStore for RedisStore {
                 return Err(error.into());
             }
         };
-        type Answer = (u32, u64, u32, u32, u32, u32, u8, String, u64, Vec<u32>, Vec<u32>);
-        let (now_serving, applied, active, permits, claimants, returners, caller, zones, age_ms, called, returning): Answer = read(answer)?;
+        let (now_serving, applied, active, permits, claimants, returners, caller, zones, age_ms, called, returning): Told = read(answer)?;
         self.active.store(active, Ordering::Relaxed);
         self.claimants.store(claimants, Ordering::Relaxed);
         self.returners.store(returners, Ordering::Relaxed);

@@ -114,7 +114,7 @@ impl RedisStore {
         let of_doors = ["state", "visits", "by_number", "ends", "gone", "called", "called_asked", "returners", "returners_asked", "caller"];
         let all: Vec<String> = of_doors.iter().map(|name| self.line.key(name)).chain(layout.keys()).collect();
         for keys in all.chunks(AT_ONCE) {
-            let call = keys.iter().fold(self.keys(&["rebuilding"]), |call, key| call.key(key)).arg(epoch).arg(millis(CLAIM));
+            let call = keys.iter().fold(self.keys(&["rebuilding"]), Call::key).arg(epoch).arg(millis(CLAIM));
             self.step(&SCRIPTS.rebuild_wipe, call).await?;
         }
         for places in snapshot.places.chunks(AT_ONCE) {
@@ -125,7 +125,7 @@ impl RedisStore {
                 call = call.key(&bucket.key);
                 args = args.arg(at).arg(&bucket.field).arg(number);
             }
-            self.step(&SCRIPTS.rebuild_fill, call.args_of(args)).await?;
+            self.step(&SCRIPTS.rebuild_fill, call.args_of(&args)).await?;
         }
         self.complete(head, followed, &snapshot).await
     }
