@@ -9,6 +9,7 @@ mod demo;
 mod evidence;
 mod fan;
 mod faults;
+mod ground;
 mod journeys;
 mod nodes;
 mod roles;
