@@ -4,6 +4,7 @@
 #![expect(unreachable_pub, reason = "a test binary has no outside; `pub` marks what the files share")]
 
 mod architecture;
+mod bad_ground;
 mod bad_input;
 mod demo;
 mod evidence;
