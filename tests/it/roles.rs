@@ -28,16 +28,16 @@ struct House {
 /// Both roles on the memory engine: each is served once, so both are in one directory.
 async fn house(scene: Scene) -> House {
     let mut world = World::prepared(scene).await;
-    let mut door = Node::new("waiting-room", world.data(), Vec::new());
-    let mut office = Node::new("box-office", world.data(), Vec::new());
+    let mut door = Node::new(&world.site(), "waiting-room", world.data(), Vec::new());
+    let mut office = Node::new(&world.site(), "box-office", world.data(), Vec::new());
     let nginx = Nginx::start(&[door.public], &[office.public]).await.unwrap();
     world.base = nginx.url();
     for node in [&mut door, &mut office] {
         node.set("STAGEDOOR__SERVER__PUBLIC_BASE", nginx.url());
     }
     office.set("STAGEDOOR__BOX_OFFICE__REPORT_TO", format!("[\"http://{}\"]", door.ops));
-    door.start(&world).await;
-    office.start(&world).await;
+    door.start().await;
+    office.start().await;
     House { world, door, office, _nginx: nginx }
 }
 
@@ -92,7 +92,7 @@ async fn a_pass_of_the_one_opens_the_other_and_what_is_sold_comes_back_to_the_do
     assert_eq!(said.status, 200, "{}", said.json);
     board_is_served_from_the_cache(&world).await;
     next.call(Method::POST, &world.sale_path("queue"), None).await.problem(503, "temporarily-unavailable");
-    assert!(office.stop(&world).await.success());
+    assert!(office.stop().await.success());
     world.assert_no_panic();
 }
 
@@ -142,7 +142,7 @@ async fn the_door_takes_reports_of_its_own_house_only() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_serve_a_sale_together_does_not_start() {
     let world = World::prepared(Scene::default()).await;
-    let file = world.config_file();
+    let file = world.site().config_file();
     let alone = command(&["serve", "--roles", "box-office", "--config", file.to_str().unwrap()]);
     assert!(!alone.0.success() && alone.1.contains("box_office.report_to"), "{}", alone.1);
     let mut config = fs::read_to_string(&file).unwrap();
@@ -158,7 +158,7 @@ async fn what_cannot_serve_a_sale_together_does_not_start() {
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_memory_engine_each_role_is_served_once() {
     let House { world, door: _door, office: _office, _nginx } = house(Scene::default()).await;
-    let (file, data) = (world.config_file(), world.data());
+    let (file, data) = (world.site().config_file(), world.data());
     let (file, data) = (file.to_str().unwrap(), data.to_str().unwrap());
     for roles in ["waiting-room", "all"] {
         let second = command(&[

@@ -30,7 +30,7 @@ async fn two_nodes() -> (World, [Node; 2], Nginx) {
     let mut world = World::prepared(Scene::default()).await;
     let node = |n: u32| {
         let variables = vec![("STAGEDOOR__SERVER__LAME_DUCK_MS", "3000".to_owned())];
-        Node::new("all", world.data().with_file_name(format!("data-{n}")), variables)
+        Node::new(&world.site(), "all", world.data().with_file_name(format!("data-{n}")), variables)
     };
     let mut nodes = [node(1), node(2)];
     let addresses = [nodes[0].public, nodes[1].public];
@@ -39,11 +39,11 @@ async fn two_nodes() -> (World, [Node; 2], Nginx) {
     for node in &mut nodes {
         node.set("STAGEDOOR__SERVER__PUBLIC_BASE", nginx.url());
     }
-    nodes[0].start(&world).await;
+    nodes[0].start().await;
     let other = world.data().with_file_name("data-2");
     fs::create_dir_all(&other).unwrap();
     fs::copy(world.data().with_file_name("data-1").join("keys.json"), other.join("keys.json")).unwrap();
-    nodes[1].start(&world).await;
+    nodes[1].start().await;
     (world, nodes, nginx)
 }
 
@@ -83,9 +83,9 @@ async fn a_rolling_restart_under_traffic_fails_no_request() {
     for round in 0..4 {
         let node = &mut nodes[round % 2];
         let before = served.load(Ordering::Relaxed);
-        let status = node.stop(&world).await;
+        let status = node.stop().await;
         assert!(status.success(), "{status}");
-        node.start(&world).await;
+        node.start().await;
         let meanwhile = served.load(Ordering::Relaxed) - before;
         assert!(meanwhile > 300, "only {meanwhile} requests were made during restart {round}");
     }
@@ -134,10 +134,10 @@ async fn h2_read(socket: &mut TcpStream, until: u8) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopping_node_says_so_serves_on_and_ends_its_streams_one_by_one() {
     let mut world = World::prepared(Scene::default()).await;
-    let mut node = Node::new("all", world.data(), vec![("STAGEDOOR__SERVER__LAME_DUCK_MS", "2000".to_owned())]);
+    let mut node = Node::new(&world.site(), "all", world.data(), vec![("STAGEDOOR__SERVER__LAME_DUCK_MS", "2000".to_owned())]);
     world.base = format!("http://{}", node.public);
     node.set("STAGEDOOR__SERVER__PUBLIC_BASE", world.base.clone());
-    node.start(&world).await;
+    node.start().await;
     let board = world.sale_path("board");
     let mut idle = TcpStream::connect(node.public).await.unwrap();
     let head = async |socket: &mut TcpStream| {
@@ -166,7 +166,7 @@ async fn a_stopping_node_says_so_serves_on_and_ends_its_streams_one_by_one() {
     }
     let told = world.clock.monotonic();
     node.tell_to_stop();
-    while node.readiness(&world).await == Some(204) {
+    while node.readiness().await == Some(204) {
         assert!(world.clock.monotonic() < told + Duration::from_secs(1), "it still says that it is ready");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -190,6 +190,6 @@ async fn a_stopping_node_says_so_serves_on_and_ends_its_streams_one_by_one() {
     assert!(ends[0] >= Duration::from_secs(2), "none ends while the node still accepts: {ends:?}");
     assert!(ends[7] > ends[0] + Duration::from_millis(200), "they do not end together: {ends:?}");
     assert!(TcpStream::connect(node.public).await.is_err(), "it accepts no longer");
-    assert!(node.ended(&world).await.success());
+    assert!(node.ended().await.success());
     world.assert_no_panic();
 }
