@@ -38,8 +38,12 @@ const PAGE: u32 = 512;
 #[derive(Clone, Debug)]
 pub(super) enum Ask {
     Join(Promise),
-    /// Somebody goes in. Her slot was taken under this epoch; under a later one it is nobody's.
-    Entry(Event, u64),
+    /// Somebody goes in, since her slot was taken. It was taken under this epoch; under a later one it is nobody's.
+    Entry {
+        event: Event,
+        at: Timestamp,
+        epoch: u64,
+    },
     /// All of them or none.
     Events(Vec<Event>),
 }
@@ -58,15 +62,23 @@ impl Ask {
     fn epoch(&self) -> Option<u64> {
         match self {
             Self::Join(promise) => Some(promise.epoch),
-            Self::Entry(_, epoch) => Some(*epoch),
+            Self::Entry { epoch, .. } => Some(*epoch),
             Self::Events(_) => None,
+        }
+    }
+
+    /// When it happened, if that was before the writing.
+    fn at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Entry { at, .. } => Some(*at),
+            Self::Join(_) | Self::Events(_) => None,
         }
     }
 
     fn events(&self) -> &[Event] {
         match self {
             Self::Join(_) => &[],
-            Self::Entry(event, _) => std::slice::from_ref(event),
+            Self::Entry { event, .. } => std::slice::from_ref(event),
             Self::Events(events) => events,
         }
     }
@@ -237,7 +249,11 @@ impl Writer {
         promises.extend(asks.iter().filter_map(|ask| if let Ask::Join(promise) = ask { Some(*promise) } else { None }));
         promises.retain(|promise| promise.epoch == epoch);
         let mut records = runs(self.not_written(promises)?);
-        records.extend(asks.iter().flat_map(Ask::events).map(|event| Record::Event { at: now, event: event.clone() }));
+        let of_ask = |ask: &Ask| {
+            let at = ask.at().unwrap_or(now);
+            ask.events().iter().map(move |event| Record::Event { at, event: event.clone() }).collect::<Vec<_>>()
+        };
+        records.extend(asks.iter().flat_map(of_ask));
         if !records.is_empty() {
             self.append(records).await?;
             let mut progress = self.progress.lock();
@@ -505,7 +521,8 @@ mod tests {
             assert_eq!(desk.write(Ask::Events(vec![called])).await, Answer::Written);
             let visit = VisitId::random(&SeededEntropy::new(1));
             let ask = EntryAsk { number: 1, visit };
-            assert_eq!(desk.store.reserve(&ask, contract::at(10)).await.unwrap(), Reservation::Reserved);
+            let reserved = Reservation::Reserved { at: contract::at(10).now };
+            assert_eq!(desk.store.reserve(&ask, contract::at(10)).await.unwrap(), reserved);
             (desk, Event::Entered { number: 1, subject: 1, visit })
         }
 
@@ -526,6 +543,15 @@ mod tests {
         assert_eq!((desk.store.owner(4), desk.active()), (Some(4), 0), "what was promised is written with the next group");
         assert_eq!(desk.join(4).await, (4, Answer::Written));
         assert_eq!(desk.journal.0.lock().1.len(), 5, "three joins, a call, two joins in one run");
+    }
+
+    #[tokio::test]
+    async fn she_came_in_when_her_slot_was_taken_however_long_the_writing_took() {
+        let (desk, event) = Desk::with_a_reservation().await;
+        let at = Timestamp::from_millis(900);
+        assert_eq!(desk.write(Ask::Entry { event, at, epoch: 0 }).await, Answer::Written);
+        let written = desk.journal.0.lock().1.last().and_then(Record::at);
+        assert_eq!(written, Some(at), "the clock stands at a second by now");
     }
 
     #[tokio::test]
