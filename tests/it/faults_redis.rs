@@ -8,7 +8,7 @@ use serde_json::Value;
 use stagedoor::kernel::Clock;
 
 use crate::{
-    fan::Fan,
+    fan::{Fan, Said},
     ground::{Engine, Pair, Topology},
     rush::{Rush, SOON, insist, is_away, scene},
     world::{SALE, Scene, World},
@@ -214,15 +214,7 @@ async fn a_split_brain_is_refused_at_the_claim_and_gives_no_number_twice() {
         assert_eq!(said.status, 201, "{}", said.json);
     }
     rush.world.nodes[0].wake();
-    for (told, (_, hold)) in join_all(paying).await.into_iter().zip(&first) {
-        let (told, seat) = (told.unwrap(), &hold["seats"][0]);
-        let is_double = second.iter().any(|(_, other)| other["seats"][0] == *seat);
-        if is_double {
-            insist_refused(&rush, told, hold, &first).await;
-        }
-    }
-    let refused = rush.world.ground().number("SELECT COUNT(*) FROM stagedoor_ledger.orders WHERE reason = 'seats_taken'").await;
-    assert!(refused > 0, "no hold of the old side came as far as the claim");
+    let told: Vec<Said> = join_all(paying).await.into_iter().map(Result::unwrap).collect();
 
     // Both sides are awake and each believes in its own server.
     let (one, two) = (rush.buyer(), rush.buyer());
@@ -234,19 +226,31 @@ async fn a_split_brain_is_refused_at_the_claim_and_gives_no_number_twice() {
     rush.world.ground_mut().fail_over_to(replica);
     rush.goes_on().await;
     rush.was_out(down, rush.world.clock.now());
+    for (told, (fan, hold)) in told.into_iter().zip(&first) {
+        if second.iter().any(|(_, other)| other["seats"][0] == hold["seats"][0]) {
+            comes_to_nothing(&rush, told, fan, hold).await;
+        }
+    }
+    let refused = rush.world.ground().number("SELECT COUNT(*) FROM stagedoor_ledger.orders WHERE reason = 'seats_taken'").await;
+    assert!(refused > 0, "no hold of the old side came as far as the claim");
     rush.places_are_kept().await;
     rush.ends_well().await;
 }
 
-/// The seat is somebody else's: the order was refused at once, or is when it is asked for again.
-async fn insist_refused(rush: &Rush, told: crate::fan::Said, hold: &Value, first: &[(Fan, Value)]) {
-    let said = if told.status == 503 {
-        let (fan, _) = first.iter().find(|(_, it)| it["id"] == hold["id"]).unwrap();
-        insist(&rush.world, SOON, async || fan.clone().pay(hold["id"].as_str().unwrap(), "tok_ok").await).await
-    } else {
-        told
-    };
-    assert_eq!(said.status, 409, "seat {}: {}", hold["seats"][0], said.json);
+/// The seat is somebody else's: the order was refused at once, or ends without tickets, or is refused when she asks again.
+async fn comes_to_nothing(rush: &Rush, told: Said, fan: &Fan, hold: &Value) {
+    let fan = Fan { base: rush.world.base.clone(), ..fan.clone() };
+    match told.status {
+        409 => {}
+        202 => {
+            fan.order_becomes(&rush.world, told.json["id"].as_str().unwrap(), &["expired"], SOON).await;
+        }
+        503 => {
+            let again = insist(&rush.world, SOON, async || fan.clone().pay(hold["id"].as_str().unwrap(), "tok_ok").await).await;
+            assert_eq!(again.status, 409, "seat {}: {}", hold["seats"][0], again.json);
+        }
+        other => panic!("seat {}: {other} {}", hold["seats"][0], told.json),
+    }
 }
 
 /// The board as this node has it.

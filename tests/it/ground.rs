@@ -10,7 +10,7 @@ use std::{
 
 use sqlx::{Connection, PgConnection};
 use stagedoor::{
-    kernel::{Clock, Timestamp},
+    kernel::Clock,
     simulation::servers::{Door, Nginx, Postgres, RedisCluster, RedisServer},
 };
 use tokio::net::TcpStream;
@@ -165,15 +165,6 @@ impl Ground {
         let number = sqlx::query_scalar(query).fetch_one(&mut db).await.unwrap();
         db.close().await.unwrap();
         number
-    }
-
-    /// Fans who were let in, by the journal.
-    pub async fn entries_between(&self, from: Timestamp, until: Timestamp) -> i64 {
-        let mut db = PgConnection::connect(&self.database_url()).await.unwrap();
-        let query = "SELECT COUNT(*) FROM stagedoor_queue.entry WHERE entered_at BETWEEN $1 AND $2";
-        let count = sqlx::query_scalar(query).bind(from.as_millis()).bind(until.as_millis()).fetch_one(&mut db).await.unwrap();
-        db.close().await.unwrap();
-        count
     }
 
     /// Memories of the queue's engine so far, and of the seats'.

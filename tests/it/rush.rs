@@ -45,6 +45,8 @@ pub struct Rush {
     newcomers: u32,
     crowd: JoinHandle<CrowdReport>,
     outages: Vec<(Timestamp, Timestamp)>,
+    /// When nobody of the crowd may have been told that she is inside.
+    shut: Vec<(Timestamp, Timestamp)>,
 }
 
 /// An order whose money is moving.
@@ -89,7 +91,7 @@ impl Rush {
         config.first_customer = FIRST_OF_CROWD;
         let clock = Arc::clone(&world.clock) as Arc<dyn Clock>;
         let crowd = tokio::spawn(crowd::run(config, clock, Lifecycle::new()));
-        Self { world, observer, buyers, waiting: places, newcomers: 0, crowd, outages: Vec::new() }
+        Self { world, observer, buyers, waiting: places, newcomers: 0, crowd, outages: Vec::new(), shut: Vec::new() }
     }
 
     /// A fault bites only where something goes on: waits until so many orders are in the ledger, and makes sure that the
@@ -222,6 +224,11 @@ impl Rush {
         self.outages.push((down, up));
     }
 
+    /// Who cannot be written down is not let in: the crowd's own word is heard when it has gone home.
+    pub fn nobody_was_let_in(&mut self, from: Timestamp, until: Timestamp) {
+        self.shut.push((from, until));
+    }
+
     /// `http://...` of one node, past the balancer.
     pub fn base_of(&self, node: usize) -> String {
         format!("http://{}", self.world.nodes[node].public)
@@ -230,7 +237,7 @@ impl Rush {
     /// Waits until the crowd has gone home and everything has come to rest, and hears the auditor.
     pub async fn ends_well(mut self) {
         let report = tokio::time::timeout(Duration::from_secs(100), &mut self.crowd).await.expect("the crowd goes home").unwrap();
-        let Self { world, mut observer, outages, .. } = self;
+        let Self { world, mut observer, outages, shut, .. } = self;
         let (said, crowd_gone) = (summary(&report), world.clock.now());
         let last_hold = crowd_gone.plus(Duration::from_secs(u64::from(world.scene.hold_s)));
         let until = world.clock.monotonic() + Duration::from_secs(u64::from(world.scene.hold_s) + 10);
@@ -251,6 +258,10 @@ impl Rush {
         };
         assert!(found.is_empty(), "{} violations, the first: {:#?}\n{said}", found.len(), &found[..found.len().min(10)]);
         assert!(evidence.holds.is_empty(), "held for ever: {:?}\n{said}", evidence.holds);
+        for (from, until) in shut {
+            let inside = report.entries.iter().filter(|it| from < it.at && it.at < until).count();
+            assert_eq!(inside, 0, "nobody could be written down, and yet they were let in");
+        }
         assert!(report.tickets > 0 && report.entered > 0, "{said}");
         assert!(!report.errors.keys().any(|it| it.contains("unreadable") || it.contains("changed")), "{said}");
         assert_eq!(entered_by(&evidence).len(), evidence.entries.len(), "each number once: {said}");
