@@ -274,9 +274,9 @@ impl WaitingRoom {
         let epoch = self.store.epoch();
         let ask = EntryAsk { number, visit: VisitId::random(self.entropy.as_ref()) };
         let visit = match self.store.reserve(&ask, at).await? {
-            Reservation::Reserved => {
+            Reservation::Reserved { at } => {
                 let entered = Event::Entered { number, subject: token.subject_hash, visit: ask.visit };
-                self.hand_to_pen(Ask::Entry(entered, epoch)).await?;
+                self.hand_to_pen(Ask::Entry { event: entered, at, epoch }).await?;
                 ask.visit
             }
             Reservation::Inside { visit } => visit,

@@ -42,8 +42,12 @@ const PAGE: u32 = 512;
 #[derive(Clone, Debug)]
 pub(super) enum Ask {
     Join(Promise),
-    /// Somebody goes in. Her slot was taken under this epoch; under a later one it is nobody's.
-    Entry(Event, u64),
+    /// Somebody goes in, since her slot was taken. It was taken under this epoch; under a later one it is nobody's.
+    Entry {
+        event: Event,
+        at: Timestamp,
+        epoch: u64,
+    },
     /// All of them or none.
     Events(Vec<Event>),
 }
@@ -62,15 +66,23 @@ impl Ask {
     fn epoch(&self) -> Option<u64> {
         match self {
             Self::Join(promise) => Some(promise.epoch),
-            Self::Entry(_, epoch) => Some(*epoch),
+            Self::Entry { epoch, .. } => Some(*epoch),
             Self::Events(_) => None,
+        }
+    }
+
+    /// When it happened, if that was before the writing.
+    fn at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Entry { at, .. } => Some(*at),
+            Self::Join(_) | Self::Events(_) => None,
         }
     }
 
     fn events(&self) -> &[Event] {
         match self {
             Self::Join(_) => &[],
-            Self::Entry(event, _) => std::slice::from_ref(event),
+            Self::Entry { event, .. } => std::slice::from_ref(event),
             Self::Events(events) => events,
         }
     }
@@ -241,7 +253,11 @@ impl Writer {
         promises.extend(asks.iter().filter_map(|ask| if let Ask::Join(promise) = ask { Some(*promise) } else { None }));
         promises.retain(|promise| promise.epoch == epoch);
         let mut records = runs(self.not_written(promises)?);
-        records.extend(asks.iter().flat_map(Ask::events).map(|event| Record::Event { at: now, event: event.clone() }));
+        let of_ask = |ask: &Ask| {
+            let at = ask.at().unwrap_or(now);
+            ask.events().iter().map(move |event| Record::Event { at, event: event.clone() }).collect::<Vec<_>>()
+        };
+        records.extend(asks.iter().flat_map(of_ask));
         if !records.is_empty() {
             self.append(records).await?;
             let mut progress = self.progress.lock();

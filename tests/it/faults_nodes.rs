@@ -1,21 +1,26 @@
-//! One of three nodes dies in the middle of a sale.
+//! One of three nodes dies in the middle of a sale; or each is restarted in its turn.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 use http::Method;
-use stagedoor::kernel::Clock;
+use stagedoor::{kernel::Clock, platform::http_client::HttpClient};
 
 use crate::{
     fan::Fan,
     ground::Pair,
     rush::{Rush, SOON, insist, scene},
-    world::Scene,
+    world::{Scene, World},
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_others_finish_what_a_killed_node_had_begun() {
     // A lease of six seconds, so that it runs out before a payment must.
-    let mut rush = Rush::begin(Pair::default(), Scene { gateway_deadline_ms: 1_000, ..scene() }, 160, 31).await;
-    rush.until_orders(20).await;
+    let mut rush = Rush::begin(Pair::default(), Scene { gateway_deadline_ms: 1_000, ..scene() }, 31).await;
+    rush.until_orders(12).await;
     let victim = 0;
     let visitor = rush.buyer();
     let at_the_victim = Fan { base: rush.base_of(victim), ..visitor.clone() };
@@ -42,5 +47,68 @@ async fn the_others_finish_what_a_killed_node_had_begun() {
     }
     assert_eq!(rush.world.ground().number(driven).await, 0, "somebody is still waited for");
     rush.world.nodes[victim].start().await;
+    rush.ends_well().await;
+}
+
+/// Looks, takes a seat, looks at it, gives it back, and goes on being a visitor, until told to stop; what failed.
+async fn goes_about(world: &World, fan: Fan, over: &AtomicBool, served: &AtomicUsize) -> Vec<String> {
+    // Connections of her own, as browsers have.
+    let mut fan = Fan { client: HttpClient::new(Duration::from_secs(10), 1 << 20), ..fan };
+    let mut failed = Vec::new();
+    while !over.load(Ordering::Relaxed) {
+        let mut told = vec![(fan.call(Method::GET, &world.stage_path("seats"), None).await, 200)];
+        let hold = fan.hold_best(world, 1).await;
+        if let Some(id) = hold.json["id"].as_str() {
+            let path = format!("/v1/holds/{id}");
+            told.push((fan.call(Method::GET, &path, None).await, 200));
+            told.push((fan.call(Method::DELETE, &path, None).await, 204));
+            told.push((hold, 201));
+        } else {
+            // Somebody else was faster.
+            told.push((hold, 409));
+        }
+        let renewed = fan.call(Method::PUT, &world.sale_path("admission"), None).await;
+        fan.pass = renewed.json["pass"].as_str().map(str::to_owned).or(fan.pass);
+        told.push((renewed, 200));
+        for (said, expected) in told {
+            if said.status == expected {
+                served.fetch_add(1, Ordering::Relaxed);
+            } else {
+                failed.push(format!("{} instead of {expected}: {}", said.status, said.json));
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    failed
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_visitor_notices_that_all_three_are_restarted_one_after_the_other() {
+    let mut rush = Rush::begin(Pair::default(), scene(), 32).await;
+    let visitors: Vec<Fan> = (0..6).map(|_| rush.buyer()).collect();
+    let nodes = std::mem::take(&mut rush.world.nodes);
+    let (over, served) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let going = join_all(visitors.into_iter().map(|fan| goes_about(&rush.world, fan, &over, &served)));
+    let restarting = async {
+        let mut restarted = Vec::new();
+        for mut node in nodes {
+            let before = served.load(Ordering::Relaxed);
+            let status = node.stop().await;
+            assert!(status.success(), "{status}");
+            node.start().await;
+            let meanwhile = served.load(Ordering::Relaxed) - before;
+            assert!(meanwhile > 100, "only {meanwhile} requests were made meanwhile");
+            restarted.push(node);
+        }
+        over.store(true, Ordering::Relaxed);
+        restarted
+    };
+    let (failed, nodes) = tokio::join!(going, restarting);
+    let failed = failed.concat();
+    let served = served.into_inner();
+    assert!(failed.is_empty(), "{} of {} failed: {:#?}", failed.len(), failed.len() + served, &failed[..failed.len().min(5)]);
+    rush.world.nodes = nodes;
+    rush.goes_on().await;
+    rush.places_are_kept().await;
     rush.ends_well().await;
 }

@@ -60,7 +60,7 @@ pub enum Engine {
     Server {
         /// The one that has the data now.
         server: RedisServer,
-        replica: Option<RedisServer>,
+        replica: Option<Box<RedisServer>>,
         /// Each node's way to the one that has the data.
         doors: Vec<Door>,
     },
@@ -80,6 +80,8 @@ impl Ground {
                 ("STAGEDOOR__SERVER__NODE", format!("node-{n}")),
                 ("STAGEDOOR__ENGINE__REDIS__URL", engine.url_for(n)),
                 ("STAGEDOOR__LEDGER__URL", postgres.url(DATABASE)),
+                // Longer than nginx keeps an idle connection to a node.
+                ("STAGEDOOR__SERVER__LAME_DUCK_MS", "3000".to_owned()),
             ];
             Node::new(site, "all", site.dir.join(format!("data-{n}")), variables)
         };
@@ -131,7 +133,7 @@ impl Ground {
         let mut replica = replica.take().expect("it was started with a replica");
         replica.until_it_has(server).await.unwrap();
         replica.promote().await.unwrap();
-        replica
+        *replica
     }
 
     /// Kills the single server; from now on every door leads to this one.
@@ -191,7 +193,7 @@ impl Engine {
             doors.push(Door::before(server.port()).await.unwrap());
         }
         // It is there from the first: a server that gets its first replica gets a new replication id too.
-        let replica = if pair.redis == Topology::WithReplica { Some(server.replica().await.unwrap()) } else { None };
+        let replica = if pair.redis == Topology::WithReplica { Some(Box::new(server.replica().await.unwrap())) } else { None };
         Self::Server { server, replica, doors }
     }
 

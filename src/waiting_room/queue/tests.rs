@@ -87,7 +87,8 @@ impl Desk {
         assert_eq!(desk.write(Ask::Events(vec![called])).await, Answer::Written);
         let visit = VisitId::random(&SeededEntropy::new(1));
         let ask = EntryAsk { number: 1, visit };
-        assert_eq!(desk.store.reserve(&ask, contract::at(10)).await.unwrap(), Reservation::Reserved);
+        let reserved = Reservation::Reserved { at: contract::at(10).now };
+        assert_eq!(desk.store.reserve(&ask, contract::at(10)).await.unwrap(), reserved);
         (desk, Event::Entered { number: 1, subject: 1, visit })
     }
 
@@ -108,6 +109,15 @@ async fn a_refused_commit_writes_nothing_gives_the_slot_back_and_keeps_the_numbe
     assert_eq!((desk.store.owner(4), desk.active()), (Some(4), 0), "what was promised is written with the next group");
     assert_eq!(desk.join(4).await, (4, Answer::Written));
     assert_eq!(desk.journal.0.lock().1.len(), 5, "three joins, a call, two joins in one run");
+}
+
+#[tokio::test]
+async fn she_came_in_when_her_slot_was_taken_however_long_the_writing_took() {
+    let (desk, event) = Desk::with_a_reservation().await;
+    let at = Timestamp::from_millis(900);
+    assert_eq!(desk.write(Ask::Entry { event, at, epoch: 0 }).await, Answer::Written);
+    let written = desk.journal.0.lock().1.last().and_then(Record::at);
+    assert_eq!(written, Some(at), "the clock stands at a second by now");
 }
 
 #[tokio::test]

@@ -89,7 +89,7 @@ impl<S: Deref<Target: QueueStore>> Door<S> {
     /// Enters and writes it down.
     async fn enter(&self, seconds: u64, number: u32) -> VisitId {
         let (visit, reservation) = self.ask(seconds, number).await;
-        assert_eq!(reservation, Reservation::Reserved, "number {number} at {seconds}");
+        assert_eq!(reservation, Reservation::Reserved { at: at(seconds).now }, "number {number} at {seconds}");
         self.apply(seconds, &[event(seconds, Event::Entered { number, subject: u64::from(number), visit })]).await;
         visit
     }

@@ -334,7 +334,7 @@ impl State {
         };
         self.visits.insert(ask.visit, visit);
         self.inside.insert(ask.number, ask.visit);
-        Reservation::Reserved
+        Reservation::Reserved { at: at.now }
     }
 
     fn give_back(&mut self, visit: VisitId) {

@@ -68,7 +68,10 @@ pub(super) struct EntryAsk {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reservation {
     /// A slot and a permit are hers; to be journaled, or given back.
-    Reserved,
+    Reserved {
+        /// When she got them, by the engine's clock: that is when she came in, however long the writing takes.
+        at: Timestamp,
+    },
     /// She is inside already.
     Inside {
         visit: VisitId,

@@ -323,12 +323,12 @@ impl QueueStore for RedisStore {
             .arg(millis(CLAIM_LAPSE))
             .arg(CLAIMANTS_MAX);
         let answer: Vec<Vec<u8>> = read(self.line.call(&SCRIPTS.reserve, call).await?)?;
-        let visit = || answer.get(1).and_then(|id| visit_of(id));
-        Ok(match (answer.first().map(Vec::as_slice), visit()) {
-            (Some(b"reserved"), _) => Reservation::Reserved,
-            (Some(b"inside"), Some(visit)) => Reservation::Inside { visit },
-            (Some(b"not_called"), _) => Reservation::NotCalledYet,
-            (Some(b"left"), _) => Reservation::Left,
+        let answer: Vec<&[u8]> = answer.iter().map(Vec::as_slice).collect();
+        Ok(match answer.as_slice() {
+            [b"reserved", at] => Reservation::Reserved { at: time_of(at)? },
+            [b"inside", visit] => Reservation::Inside { visit: visit_of(visit).ok_or(StoreError::Away)? },
+            [b"not_called"] => Reservation::NotCalledYet,
+            [b"left"] => Reservation::Left,
             _ => Reservation::NoRoom,
         })
     }
@@ -499,6 +499,10 @@ impl QueueStore for RedisStore {
     fn counts(&self, at: Moment) -> Counts {
         self.overlay(self.mirror.counts(at))
     }
+}
+
+fn time_of(ms: &[u8]) -> Result<Timestamp, StoreError> {
+    read(Value::BulkString(ms.to_vec())).map(Timestamp::from_millis)
 }
 
 fn visit_of(id: &[u8]) -> Option<VisitId> {

@@ -157,7 +157,7 @@ async fn run(config: Config, crowd: &Crowd, seed: u64) -> (Judge, f64) {
             judge.came += u32::from(first_time && ask.every_ms == 1_000);
             let visit = VisitId::random(&entropy);
             match store.reserve(&EntryAsk { number: ask.number, visit }, at).await.unwrap() {
-                Reservation::Reserved => {
+                Reservation::Reserved { .. } => {
                     judge.enters(ask.number, now_ms, &config);
                     let event = Event::Entered { number: ask.number, subject: ask.number.into(), visit };
                     store.apply(&[stored(Record::Event { at: at.now, event })], at).await.unwrap();

@@ -2,16 +2,18 @@
 -- KEYS 1 state, 2 visits, 3 by_number, 4 ends, 5 called, 6 called_asked, 7 returners, 8 returners_asked.
 -- ARGV 1 time, 2 number, 3 visit, 4 lane (c or r), 5 how many are expected any moment, 6 life of a pass, 7 when an
 -- unwritten entry lapses, 8 when a claim lapses (ms), 9 claimants at most.
--- Returns: reserved | inside + visit | no_room | not_called | left.
+-- Returns: reserved + when | inside + visit | no_room | not_called | left.
 local now, us = clock(ARGV[1])
 local number, visit, lane, coming = tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
 local known = redis.call('HGET', KEYS[3], number)
 if known then
-    local stage = read_visit(KEYS[2], known).stage
-    if stage == 'i' then
+    local is = read_visit(KEYS[2], known)
+    if is.stage == 'i' then
         return { 'inside', known }
-    elseif stage == 'r' then
-        return { known == visit and 'reserved' or 'no_room' }
+    elseif is.stage == 'r' and known == visit then
+        return { 'reserved', string.format('%.0f', is.began) }
+    elseif is.stage == 'r' then
+        return { 'no_room' }
     end
     return { 'left' }
 end
@@ -69,4 +71,4 @@ redis.call('HSET', KEYS[1], 'units', units - PERMIT, 'filled_us', filled, 'conte
 write_visit(KEYS[2], visit, { number = number, stage = 'r', began = now, pass = now + tonumber(ARGV[6]), kept = now })
 redis.call('HSET', KEYS[3], number, visit)
 redis.call('ZADD', KEYS[4], now + tonumber(ARGV[7]), visit)
-return { 'reserved' }
+return { 'reserved', string.format('%.0f', now) }
