@@ -82,6 +82,9 @@ pub async fn serve(settings: Settings, roles: Roles) -> anyhow::Result<()> {
     if settings.sales.is_empty() {
         bail!("the configuration has no [[sales]]; config/stagedoor.toml shows one");
     }
+    if settings.shares_state() && settings.gateway.url.is_empty() {
+        bail!("gateway.url: nodes that share a sale must share its gateway too; the built-in sandbox belongs to one process");
+    }
     let listeners = Listeners { public: listen(settings.server.listen)?, ops: listen(settings.server.ops_listen)? };
     open(settings, roles, listeners, Extras::default()).await
 }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use stagedoor::{
-    app::{self, Roles, demo::DemoOptions},
+    app::{self, Roles, audit::Elsewhere, demo::DemoOptions},
     ops::{self, config},
     seating::VenueKind,
 };
@@ -150,6 +150,13 @@ struct AuditArgs {
     /// The configuration whose sales are judged; the demo's own when not given.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// The ledger, where it is not in the data directory: sqlite:FILE or postgres://... A password is best left to
+    /// PGPASSWORD or ~/.pgpass, where other users of the machine do not see it.
+    #[arg(long, value_name = "URL")]
+    ledger: Option<String>,
+    /// The queue's journal, likewise.
+    #[arg(long, value_name = "URL")]
+    journal: Option<String>,
 }
 
 #[derive(Args)]
@@ -178,10 +185,13 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let env = || std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
     match cli.command.unwrap_or(Command::Demo(cli.demo)) {
         Command::Demo(args) => {
+            let settings = config::load(None, env())?;
+            let stands_behind = env().any(|(key, _)| key == "STAGEDOOR__SERVER__PUBLIC_BASE");
             let options = DemoOptions {
                 listen: args.listen,
                 ops_listen: args.ops_listen,
                 data: args.data,
+                public_base: stands_behind.then(|| settings.server.public_base.clone()),
                 open_in_s: args.open_in,
                 prequeue_in_s: args.prequeue_in,
                 seats: args.seats,
@@ -189,7 +199,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                 rate_per_minute: args.rate,
                 capacity: args.capacity,
             };
-            app::block_on(app::demo::run(options, config::load(None, env())?))
+            app::block_on(app::demo::run(options, settings))
         }
         Command::Serve(args) => {
             let mut settings = config::load(Some(&args.config), env())?;
@@ -224,7 +234,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                 Some(file) => config::load(Some(file), env())?.sales,
                 None => Vec::new(),
             };
-            app::block_on(app::audit::run(&args.data, sales))
+            let elsewhere = Elsewhere { ledger: args.ledger, journal: args.journal };
+            app::block_on(app::audit::run(&args.data, &elsewhere, sales))
         }
         Command::SandboxGateway(args) => {
             let secret = config::load(None, env())?.gateway.webhook_secret;

@@ -11,19 +11,33 @@ use crate::{
     simulation::{
         auditor::{
             DoorSetting, audit,
-            books::{self, who_came_in_time},
+            books::{self, Books, who_came_in_time},
         },
         crowd::CrowdReport,
     },
 };
 
-/// Reads the books of `sales` in `data`, or of the demo that is there, and prints what they say; an error when one of
-/// the house's promises was broken. May run beside the house: it only reads.
-pub async fn run(data: &Path, sales: Vec<SaleSettings>) -> anyhow::Result<()> {
+/// Books that are not in the data directory: `sqlite:FILE` or `postgres://...`.
+#[derive(Clone, Default)]
+pub struct Elsewhere {
+    pub ledger: Option<String>,
+    pub journal: Option<String>,
+}
+
+/// Reads the books of `sales` in `data` or elsewhere, or of the demo that is there, and prints what they say; an error
+/// when one of the house's promises was broken. May run beside the house: it only reads.
+pub async fn run(data: &Path, elsewhere: &Elsewhere, sales: Vec<SaleSettings>) -> anyhow::Result<()> {
+    let mut books = Books::in_folder(data);
+    if let Some(url) = &elsewhere.ledger {
+        books.ledger = url.parse().context("--ledger")?;
+    }
+    if let Some(url) = &elsewhere.journal {
+        books.journal = url.parse().context("--journal")?;
+    }
     let sales = if sales.is_empty() { vec![demo::kept_sale(data)?] } else { sales };
     let mut broken = 0;
     for sale in &sales {
-        broken += judge(data, sale).await?;
+        broken += judge(data, &books, sale).await?;
     }
     if broken > 0 {
         bail!("{broken} violations");
@@ -31,8 +45,8 @@ pub async fn run(data: &Path, sales: Vec<SaleSettings>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn judge(data: &Path, sale: &SaleSettings) -> anyhow::Result<usize> {
-    let mut evidence = books::read(data, &sale.id).await.with_context(|| format!("cannot read the books in {}", data.display()))?;
+async fn judge(data: &Path, books: &Books, sale: &SaleSettings) -> anyhow::Result<usize> {
+    let mut evidence = books::read_from(books, &sale.id).await.with_context(|| format!("cannot read the books of {}", data.display()))?;
     evidence.observed_at = SystemClock::new().now();
     evidence.returner_share = sale.returner_share;
     let burst = sale.burst.unwrap_or_else(|| sale.rate_per_minute.div_ceil(60).max(1));

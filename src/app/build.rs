@@ -26,7 +26,7 @@ use crate::{
         redis::{Redis, RedisConfig},
     },
     seating::{self, Plan, Seating},
-    shop::{self, Shop},
+    shop::{self, Shop, SpentPlace},
     waiting_room::{self, JournalPlace, Papers, PassReader, WaitingRoom},
 };
 
@@ -76,13 +76,17 @@ pub(super) async fn build(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let entropy: Arc<dyn Entropy> = Arc::new(OsEntropy);
     let (keys, shop) = {
-        let _alone = directory::setting_up(data)?;
-        let keys = Keys::open_or_make(&data.join("keys.json"), &master_key(settings)?, entropy.as_ref())?;
+        let _alone = directory::setting_up(data).await?;
+        let keys = keys(settings, &entropy).await?;
         let customers = shop::Deps {
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
             keys: keys.clone(),
-            revoked_file: data.join("sessions.db"),
+            // Nodes that share their queue share it with the journal's database; a directory's processes share a file.
+            spent: match settings.journal_database() {
+                Database::Postgres(url) => SpentPlace::Postgres { url: url.expose().to_owned() },
+                Database::Sqlite(_) => SpentPlace::File(data.join("sessions.db")),
+            },
             life: lives.background.clone(),
         };
         (keys, Shop::open(settings.shop(), customers).await?)
@@ -109,6 +113,15 @@ pub(super) async fn build(
     let box_office =
         office.map(|(seating, checkout)| BoxOffice { house: Arc::clone(&house), seating, checkout, ended: EndedVisits::default() });
     Ok(Parts { house, door, box_office, keys: tools.keys })
+}
+
+/// Nodes that share their books share their keys with them.
+async fn keys(settings: &Settings, entropy: &Arc<dyn Entropy>) -> anyhow::Result<Keys> {
+    let (file, master) = (settings.data.dir.join("keys.json"), master_key(settings)?);
+    Ok(match settings.journal_database() {
+        Database::Sqlite(_) => Keys::open_or_make(&file, &master, entropy.as_ref())?,
+        Database::Postgres(url) => Keys::open_or_make_shared(url.expose(), &file, &master, Arc::clone(entropy)).await?,
+    })
 }
 
 fn plans_of(sale: &SaleSettings) -> anyhow::Result<Plans> {

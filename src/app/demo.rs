@@ -31,6 +31,8 @@ pub struct DemoOptions {
     pub listen: SocketAddr,
     pub ops_listen: SocketAddr,
     pub data: Option<PathBuf>,
+    /// How browsers reach the demo when a balancer stands before it; its own public listener when `None`.
+    pub public_base: Option<String>,
     pub open_in_s: u32,
     pub prequeue_in_s: u32,
     pub seats: u32,
@@ -68,26 +70,11 @@ pub async fn run(options: DemoOptions, mut settings: Settings) -> anyhow::Result
     let data = options.data.clone().unwrap_or_else(|| PathBuf::from(format!("data/demo-{}", clock.now().as_secs())));
     directory::make(&data)?;
 
-    let (sale, is_new) = sale(&data, &options, clock.now())?;
-    let shop_file = data.join("shop.db");
-    shop::make_demo_shop(&shop_file, CUSTOMERS).await.context("cannot make the demo's shop")?;
     settings.server.listen = public;
     settings.server.ops_listen = ops;
-    settings.server.public_base = format!("http://{public}");
-    settings.server.connections_per_address_max = 0;
+    settings.server.public_base = options.public_base.clone().unwrap_or_else(|| format!("http://{public}"));
     settings.data.dir.clone_from(&data);
-    settings.keys.master_file = data.join("master.key");
-    secret_file(&settings.keys.master_file, &OsEntropy)?;
-    let handoff_secret = secret_file(&data.join("handoff.key"), &OsEntropy)?;
-    settings.shop.database_url = DatabaseUrl::new(format!("sqlite:{}", shop_file.display()));
-    HANDOFF_PARTY.clone_into(&mut settings.shop.handoff.issuer);
-    HANDOFF_PARTY.clone_into(&mut settings.shop.handoff.audience);
-    settings.shop.handoff.secret = Secret::new(handoff_secret);
-    settings.gateway.webhook_secret = Secret::new(secret_file(&data.join("webhook.key"), &OsEntropy)?);
-    // One machine plays the whole world here, so one address is everybody.
-    settings.limits.sign_in_per_address_per_minute = 0;
-    settings.limits.joins_per_address_per_minute = 0;
-    settings.limits.requests_per_address_per_second = 0;
+    let (sale, is_new) = furnish(&mut settings, &options, &clock).await?;
     announce(&options, &settings, &sale, is_new, clock.now());
     let crowd = crowd_of(&options, &settings, &sale, clock.now());
     settings.sales = vec![sale];
@@ -114,6 +101,34 @@ pub async fn run(options: DemoOptions, mut settings: Settings) -> anyhow::Result
         },
     };
     open(settings, Roles::All, listeners, extras).await
+}
+
+/// Makes what is missing in the data directory: of nodes that share it the first makes all, and the others find it.
+async fn furnish(settings: &mut Settings, options: &DemoOptions, clock: &SystemClock) -> anyhow::Result<(SaleSettings, bool)> {
+    let data = settings.data.dir.clone();
+    let _alone = directory::setting_up(&data).await?;
+    let (sale, is_new) = sale(&data, options, clock.now())?;
+    let shop_file = data.join("shop.db");
+    shop::make_demo_shop(&shop_file, CUSTOMERS).await.context("cannot make the demo's shop")?;
+    settings.shop.database_url = DatabaseUrl::new(format!("sqlite:{}", shop_file.display()));
+    settings.keys.master_file = data.join("master.key");
+    secret_file(&settings.keys.master_file, &OsEntropy)?;
+    HANDOFF_PARTY.clone_into(&mut settings.shop.handoff.issuer);
+    HANDOFF_PARTY.clone_into(&mut settings.shop.handoff.audience);
+    settings.shop.handoff.secret = Secret::new(secret_file(&data.join("handoff.key"), &OsEntropy)?);
+    if settings.gateway.webhook_secret.is_empty() {
+        settings.gateway.webhook_secret = Secret::new(secret_file(&data.join("webhook.key"), &OsEntropy)?);
+    }
+    // One machine plays the whole world here, so one address is everybody.
+    settings.server.connections_per_address_max = 0;
+    settings.limits.sign_in_per_address_per_minute = 0;
+    settings.limits.joins_per_address_per_minute = 0;
+    settings.limits.requests_per_address_per_second = 0;
+    if !settings.shares_state() {
+        // Nobody turns elsewhere from the only node.
+        settings.server.lame_duck_ms = 0;
+    }
+    Ok((sale, is_new))
 }
 
 /// The sale of a demo's data directory.
@@ -237,5 +252,51 @@ fn announce(options: &DemoOptions, settings: &Settings, sale: &SaleSettings, is_
     println!("rules:   {} entries a minute, {} visitors at once, {} seats a fan", sale.rate_per_minute, sale.capacity, sale.seats_per_fan);
     if options.crowd > 0 {
         println!("crowd:   {} simulated fans", options.crowd);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::config;
+
+    fn options() -> DemoOptions {
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        DemoOptions {
+            listen,
+            ops_listen: listen,
+            data: None,
+            public_base: None,
+            open_in_s: 60,
+            prequeue_in_s: 0,
+            seats: 500,
+            crowd: 0,
+            rate_per_minute: 600,
+            capacity: 100,
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nodes_that_start_together_find_one_sale_and_one_set_of_secrets() {
+        let mut name = [0; 8];
+        crate::kernel::Entropy::fill(&OsEntropy, &mut name);
+        let dir = std::env::temp_dir().join(format!("stagedoor-demo-{:016x}", u64::from_le_bytes(name)));
+        directory::make(&dir).unwrap();
+        let node = |gateway_secret: &'static str| {
+            let dir = dir.clone();
+            tokio::spawn(async move {
+                let mut settings = config::load(None, std::iter::empty()).unwrap();
+                settings.data.dir = dir;
+                settings.gateway.webhook_secret = Secret::new(gateway_secret);
+                let (sale, is_new) = furnish(&mut settings, &options(), &SystemClock::new()).await.unwrap();
+                (toml::to_string(&sale).unwrap(), settings.shop.handoff.secret, settings.gateway.webhook_secret, is_new)
+            })
+        };
+        let (one, two, three) = (node(""), node(""), node("shared with a gateway elsewhere"));
+        let (one, two, three) = (one.await.unwrap(), two.await.unwrap(), three.await.unwrap());
+        assert_eq!((&one.0, &one.1, &one.2), (&two.0, &two.1, &two.2));
+        assert_eq!([one.3, two.3, three.3].iter().filter(|is_new| **is_new).count(), 1, "one of them made it");
+        assert_eq!((three.0 == one.0, three.2.expose()), (true, "shared with a gateway elsewhere"));
+        fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -22,10 +22,10 @@ pub(super) fn make(dir: &Path) -> anyhow::Result<()> {
 }
 
 /// One process at a time makes what is missing in a directory; the others wait and find it. Ends when dropped.
-pub(super) fn setting_up(dir: &Path) -> anyhow::Result<fs::File> {
-    let lock = lock_file(&dir.join("setup.lock"))?;
-    lock.lock().with_context(|| format!("cannot lock {}", dir.display()))?;
-    Ok(lock)
+pub(super) async fn setting_up(dir: &Path) -> anyhow::Result<fs::File> {
+    let lock = lock_file(&dir.join("lock.setup"))?;
+    let waiting = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock));
+    waiting.await?.with_context(|| format!("cannot lock {}", dir.display()))
 }
 
 /// Takes the directory for this process, until it ends, whatever way it ends.
@@ -48,6 +48,14 @@ pub(super) fn claim(settings: &Settings, roles: Roles) -> anyhow::Result<()> {
         std::mem::forget(lock);
     }
     Ok(())
+}
+
+/// Takes what this file stands for until the process ends; `false` when another process has it.
+pub(super) fn claim_file(file: &Path) -> anyhow::Result<bool> {
+    let lock = lock_file(file)?;
+    let is_ours = lock.try_lock().is_ok();
+    std::mem::forget(lock);
+    Ok(is_ours)
 }
 
 /// A secret of 256 bits in a file of its own, made once.

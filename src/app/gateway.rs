@@ -2,10 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::net::TcpListener;
 
-use super::{asked_to_stop, listen};
+use super::{asked_to_stop, directory, listen};
 use crate::{
     checkout::{gateways::sandbox::SandboxGateway, webhooks::WebhookSecret},
     kernel::{Clock, Entropy, OsEntropy, SystemClock},
@@ -53,6 +53,12 @@ pub(super) fn gateway(
         let port = public.local_addr()?.port();
         let webhook = webhook_target(&format!("http://127.0.0.1:{port}/v1/webhooks/sandbox"), secret)?;
         let book_file = settings.data.dir.join("gateway.db");
+        if !directory::claim_file(&settings.data.dir.join("lock.gateway"))? {
+            bail!(
+                "gateway.url: another node has the built-in sandbox in {}; start `stagedoor sandbox-gateway` and give all nodes its address",
+                settings.data.dir.display()
+            );
+        }
         let config = sandbox(book_file, url.clone(), Some(webhook), Arc::clone(clock), Arc::clone(entropy));
         let serving = sandbox_gateway::serve(listener, config, background.clone());
         background.spawn(async move {

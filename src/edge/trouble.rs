@@ -15,40 +15,75 @@ use crate::{
 impl House {
     /// The waiting room cannot do it now.
     pub(super) fn no_door(&self, what: &'static str, error: &WaitingRoomError) -> Problem {
-        match error {
-            WaitingRoomError::Busy => self.away(Kind::Overloaded, what, error),
-            WaitingRoomError::Journal => self.away(Kind::JournalAway, what, error),
-            WaitingRoomError::Store(QueueStoreError::Away) => self.away(Kind::EngineAway, what, error),
-            WaitingRoomError::Store(QueueStoreError::Rebuilding) => self.away(Kind::EngineRebuilding, what, error),
-            WaitingRoomError::Store(QueueStoreError::Parted(_)) => self.unwell(what, error),
-        }
+        self.trouble(of_the_door(error), what, error)
     }
 
     /// The seats cannot do it now.
     pub(super) fn no_seats(&self, what: &'static str, error: &SeatingError) -> Problem {
-        match error {
-            SeatingError::Store(SeatStoreError::NoAnswer | SeatStoreError::Away) => self.away(Kind::EngineAway, what, error),
-            SeatingError::Store(SeatStoreError::Rebuilding) => self.away(Kind::EngineRebuilding, what, error),
-            _ => self.unwell(what, error),
-        }
+        self.trouble(of_the_seats(error), what, error)
     }
 
     /// The checkout cannot do it now.
     pub(super) fn no_till(&self, what: &'static str, error: &CheckoutError) -> Problem {
-        match error {
-            CheckoutError::UnknownSale => Problem::new(Kind::NotFound).detail("there is no such sale"),
-            CheckoutError::Busy => self.away(Kind::Overloaded, what, error),
-            CheckoutError::Seats(_) => self.away(Kind::EngineAway, what, error),
-            CheckoutError::Ledger(_) => self.away(Kind::LedgerAway, what, error),
-        }
+        self.trouble(of_the_till(error), what, error)
     }
 
-    fn away(&self, kind: Kind, what: &'static str, error: &dyn std::fmt::Display) -> Problem {
+    fn trouble(&self, kind: Kind, what: &'static str, error: &dyn std::fmt::Display) -> Problem {
+        if kind == Kind::TemporarilyUnavailable {
+            return Problem::unavailable(what, error).retry_after_s(self.soon_s(2, 6));
+        }
         tracing::debug!(what, error = %error, "not possible at this moment");
         Problem::new(kind).retry_after_s(self.soon_s(2, 6))
     }
+}
 
-    fn unwell(&self, what: &'static str, error: &dyn std::fmt::Display) -> Problem {
-        Problem::unavailable(what, error).retry_after_s(self.soon_s(2, 6))
+fn of_the_door(error: &WaitingRoomError) -> Kind {
+    match error {
+        WaitingRoomError::Busy => Kind::Overloaded,
+        WaitingRoomError::Journal => Kind::JournalAway,
+        WaitingRoomError::Store(QueueStoreError::Away) => Kind::EngineAway,
+        WaitingRoomError::Store(QueueStoreError::Rebuilding) => Kind::EngineRebuilding,
+        WaitingRoomError::Store(QueueStoreError::Parted(_)) => Kind::TemporarilyUnavailable,
+    }
+}
+
+fn of_the_seats(error: &SeatingError) -> Kind {
+    match error {
+        SeatingError::Store(SeatStoreError::NoAnswer | SeatStoreError::Away) => Kind::EngineAway,
+        SeatingError::Store(SeatStoreError::Rebuilding) => Kind::EngineRebuilding,
+        _ => Kind::TemporarilyUnavailable,
+    }
+}
+
+fn of_the_till(error: &CheckoutError) -> Kind {
+    match error {
+        CheckoutError::UnknownSale => Kind::TemporarilyUnavailable,
+        CheckoutError::Busy => Kind::Overloaded,
+        CheckoutError::Seats(_) => Kind::EngineAway,
+        CheckoutError::Ledger(_) => Kind::LedgerAway,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkout::seats::SeatsError;
+
+    #[test]
+    fn each_outage_has_its_name_and_may_be_asked_about_again() {
+        let (door, seats) = (WaitingRoomError::Store, SeatingError::Store);
+        for (kind, slug) in [
+            (of_the_door(&WaitingRoomError::Busy), "overloaded"),
+            (of_the_door(&WaitingRoomError::Journal), "journal-away"),
+            (of_the_door(&door(QueueStoreError::Away)), "engine-away"),
+            (of_the_door(&door(QueueStoreError::Rebuilding)), "engine-rebuilding"),
+            (of_the_seats(&seats(SeatStoreError::NoAnswer)), "engine-away"),
+            (of_the_seats(&seats(SeatStoreError::Away)), "engine-away"),
+            (of_the_seats(&seats(SeatStoreError::Rebuilding)), "engine-rebuilding"),
+            (of_the_till(&CheckoutError::Seats(SeatsError("no answer".into()))), "engine-away"),
+            (of_the_till(&CheckoutError::Busy), "overloaded"),
+        ] {
+            assert_eq!((kind.slug(), kind.status().as_u16()), (format!("/problems/{slug}").as_str(), 503));
+        }
     }
 }

@@ -14,6 +14,7 @@ use axum::{
     routing::post,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use parking_lot::Mutex;
 
@@ -83,6 +84,10 @@ async fn take(State(desk): State<ReportDesk>, Path(sale): Path<String>, headers:
     let desk =
         desk.0.get().ok_or_else(|| Problem::new(Kind::TemporarilyUnavailable).detail("no waiting room is open here").retry_after_s(1))?;
     let sale: SaleId = sale.parse().map_err(|_| no_such_sale())?;
+    // Said before it is sent, where it says its length.
+    if body.size_hint().lower() > REPORT_BYTES_MAX as u64 {
+        return Err(Problem::new(Kind::BodyTooLarge));
+    }
     let body = match tokio::time::timeout(REPORT_WITHIN, Limited::new(body, REPORT_BYTES_MAX).collect()).await {
         Err(_) => return Err(Problem::new(Kind::BodyTooSlow)),
         Ok(Err(e)) if e.is::<LengthLimitError>() => return Err(Problem::new(Kind::BodyTooLarge)),

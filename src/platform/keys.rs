@@ -1,14 +1,20 @@
 //! The house's keys: made once, stored encrypted under one master key, shared by everything that signs.
 //!
-//! `keys.json` holds random 32-byte secrets by purpose and id, sealed with AES-256-GCM. Losing the master key loses
-//! every place and every ticket's signature, so a file that cannot be opened is an error, never a reason for new keys.
+//! `keys.json`, or a table that nodes share, holds random 32-byte secrets by purpose and id, sealed with AES-256-GCM.
+//! Losing the master key loses every place and every ticket's signature, so keys that cannot be opened are an error,
+//! never a reason for new ones.
+
+mod shared;
 
 use std::{collections::BTreeMap, fs, io::Write, path::Path, sync::Arc};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use serde::{Deserialize, Serialize};
 
-use super::signing::{MacKeys, SigningKeys, base64url, from_base64url, sha256};
+use super::{
+    signing::{MacKeys, SigningKeys, base64url, from_base64url, sha256},
+    sql::{self, Place},
+};
 use crate::kernel::Entropy;
 
 /// All keys of the house.
@@ -28,13 +34,17 @@ pub struct Keys {
 
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
+    #[error(transparent)]
+    Open(#[from] sql::OpenError),
+    #[error("cannot read or keep the keys in {place}: {source}")]
+    Database { place: Place, source: sqlx::Error },
     #[error("cannot read or write the key file {file}: {source}")]
     File { file: String, source: std::io::Error },
     #[error(
-        "the key file {file} does not open with this master key; with the wrong key every place and ticket would be lost, so nothing was changed"
+        "the keys in {file} do not open with this master key; with the wrong key every place and ticket would be lost, so nothing was changed"
     )]
     Sealed { file: String },
-    #[error("the key file {file} is not a key file of this version")]
+    #[error("what is in {file} is not a set of keys of this version")]
     Content { file: String },
 }
 

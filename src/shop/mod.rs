@@ -10,14 +10,14 @@ mod known_customers;
 mod passwords;
 mod protection;
 mod session;
+mod spent;
 mod sql_directory;
-mod sql_spent;
 #[cfg(test)]
 mod test_dir;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 pub use customers::{Customer, CustomerDirectory, NoAnswer};
 pub use demo_shop::{DEMO_PASSWORD, DemoShopError, make_demo_shop};
@@ -27,8 +27,10 @@ pub use session::Session;
 use customers::Unavailable;
 use known_customers::{KnownCustomers, Lookup};
 use passwords::PasswordThreads;
+use spent::{Mark, Spent};
 use sql_directory::SqlDirectory;
-use sql_spent::{Mark, Spent};
+
+pub use spent::SpentPlace;
 
 use crate::{
     kernel::{Clock, Entropy, Subject, Timestamp},
@@ -73,7 +75,7 @@ pub struct Deps {
     pub entropy: Arc<dyn Entropy>,
     pub keys: Keys,
     /// Where signed-out sessions and used hand-offs are kept.
-    pub revoked_file: PathBuf,
+    pub spent: SpentPlace,
     pub life: Lifecycle,
 }
 
@@ -167,8 +169,8 @@ impl Shop {
     /// # Errors
     /// As [`Shop::open`].
     pub async fn open_with(config: Config, directory: Arc<dyn CustomerDirectory>, deps: Deps) -> Result<Arc<Self>, OpenError> {
-        let Deps { clock, entropy, keys, revoked_file, life } = deps;
-        let spent = Spent::open(&revoked_file, Arc::clone(&clock), &life).await?;
+        let Deps { clock, entropy, keys, spent, life } = deps;
+        let spent = Spent::open(&spent, Arc::clone(&clock), Arc::clone(&entropy), &life).await?;
         let passwords = PasswordThreads::start(config.password_threads, config.password_waiting_max, &clock, Arc::clone(&entropy))
             .map_err(OpenError::Threads)?;
         let customers = KnownCustomers::new(

@@ -1,4 +1,4 @@
-use std::{num::NonZeroU32, path::Path};
+use std::{num::NonZeroU32, path::Path, path::PathBuf};
 
 use sqlx::{Connection, SqliteConnection};
 
@@ -28,7 +28,7 @@ fn handoff_config() -> HandoffConfig {
 
 fn deps(dir: &TestDir, clock: Arc<dyn Clock>) -> Deps {
     let entropy = Arc::new(SeededEntropy::new(1));
-    Deps { clock, keys: Keys::ephemeral(&*entropy), entropy, revoked_file: dir.file("revoked.db"), life: Lifecycle::new() }
+    Deps { clock, keys: Keys::ephemeral(&*entropy), entropy, spent: SpentPlace::File(dir.file("revoked.db")), life: Lifecycle::new() }
 }
 
 /// A demo shop whose hashes are quick to check, with some accounts that are out of the ordinary.

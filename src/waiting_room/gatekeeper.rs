@@ -234,7 +234,7 @@ impl WaitingRoom {
                 return self.post.hang(Content { stale: true, ..content });
             }
         };
-        let (version, is_fresh) = (seen.version, seen.version > 0 && seen.age < BOARD_EVERY - TICK);
+        let (version, is_fresh) = (seen.version, seen.version > 0 && seen.age + TICK < BOARD_EVERY);
         self.adopt_board(seen);
         if is_fresh && !at_once {
             return;

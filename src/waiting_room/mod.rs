@@ -42,7 +42,7 @@ use self::{
     gatekeeper::Gatekeeper,
     journal::{Event, Join},
     presence::Presence,
-    queue::{Answer, Ask, Behind, Pen},
+    queue::{Answer, Ask, Behind, Pen, Promise},
     store::{EntryAsk, Moment, Numbered, PassGrant, QueueStore, Reservation, Standing},
 };
 pub use self::{
@@ -159,9 +159,13 @@ impl WaitingRoom {
         if self.behind.is() && self.config.durability == Durability::Acknowledged {
             return Err(WaitingRoomError::Journal);
         }
+        // Read before the engine is asked: whatever it decides is then not written down under a later epoch.
+        let epoch = self.store.epoch();
         match self.store.number(Join { subject, joined_at: self.clock.now() }).await? {
             Numbered::New(found) => {
-                self.write_join(subject, &found).await?;
+                self.write_join(subject, &found, epoch).await?;
+                // When she came, the journal knows best: another node may have been a moment faster.
+                let found = self.store.known(subject).unwrap_or(found);
                 Ok(JoinOutcome::Joined(self.joined(subject, &found)))
             }
             Numbered::Had { found, written } => {
@@ -169,10 +173,9 @@ impl WaitingRoom {
                     // Another node may have written it just now, or died before it could.
                     queue::follow(&self.pen).await.map_err(not_written)?;
                     if self.store.owner(found.number).is_none() {
-                        self.write_join(subject, &found).await?;
+                        self.write_join(subject, &found, epoch).await?;
                     }
                 }
-                // When she came, the journal knows best.
                 let found = self.store.known(subject).unwrap_or(found);
                 Ok(JoinOutcome::Already(self.joined(subject, &found)))
             }
@@ -181,8 +184,8 @@ impl WaitingRoom {
     }
 
     /// As durable as the sale's terms say when this returns.
-    async fn write_join(&self, subject: u64, found: &store::Found) -> Result<(), WaitingRoomError> {
-        let ask = Ask::Join(found.number, Join { subject, joined_at: found.joined_at });
+    async fn write_join(&self, subject: u64, found: &store::Found, epoch: u64) -> Result<(), WaitingRoomError> {
+        let ask = Ask::Join(Promise { number: found.number, join: Join { subject, joined_at: found.joined_at }, epoch });
         match self.config.durability {
             Durability::Acknowledged => self.pen.hand_in(ask).map_err(not_written),
             Durability::Journaled => match self.pen.submit(ask).await.map_err(not_written)? {
@@ -268,10 +271,12 @@ impl WaitingRoom {
         }
         let Some(number) = self.number_in_line(token) else { return Ok(EnterOutcome::Ended(self.place(token))) };
         let at = self.moment();
+        let epoch = self.store.epoch();
         let ask = EntryAsk { number, visit: VisitId::random(self.entropy.as_ref()) };
         let visit = match self.store.reserve(&ask, at).await? {
             Reservation::Reserved => {
-                self.write(Event::Entered { number, subject: token.subject_hash, visit: ask.visit }).await?;
+                let entered = Event::Entered { number, subject: token.subject_hash, visit: ask.visit };
+                self.hand_to_pen(Ask::Entry(entered, epoch)).await?;
                 ask.visit
             }
             Reservation::Inside { visit } => visit,
@@ -377,7 +382,11 @@ impl WaitingRoom {
     }
 
     async fn write(&self, event: Event) -> Result<(), WaitingRoomError> {
-        match queue::write_for_a_visitor(&self.pen, self.store.as_ref(), event).await.map_err(not_written)? {
+        self.hand_to_pen(Ask::Events(vec![event])).await
+    }
+
+    async fn hand_to_pen(&self, ask: Ask) -> Result<(), WaitingRoomError> {
+        match queue::write_for_a_visitor(&self.pen, self.store.as_ref(), ask).await.map_err(not_written)? {
             Answer::Written => Ok(()),
             Answer::Failed => Err(WaitingRoomError::Journal),
         }

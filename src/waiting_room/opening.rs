@@ -24,7 +24,7 @@ const SUBJECTS_A_BUCKET: u32 = 64;
 /// Entries up to which a bucket must be compact: four times as many, and the spread.
 const BUCKET_ENTRIES_MAX: u32 = 512;
 /// An engine that is not complete after this time keeps the process from starting.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_mins(1);
 
 struct Opened {
     journal: Arc<dyn Journal>,
@@ -51,7 +51,7 @@ impl WaitingRoom {
         let at = Moment { now: deps.clock.now(), monotonic: deps.clock.monotonic() };
         let Opened { journal, store } = open_engine(&config, &deps, at).await?;
         let Deps { clock, entropy, keys, life, .. } = deps;
-        let writer = Writer::new(journal, Arc::clone(&store), Arc::clone(&clock));
+        let writer = Writer::new(journal, Arc::clone(&store), Arc::clone(&clock), config.durability);
         let unreadable = |why: String| OpenError::Replay { sale: config.sale.clone(), why };
         store.recovered(at).await.map_err(|e| unreadable(e.to_string()))?;
         tokio::time::timeout(READY_WITHIN, until_complete(&writer, store.as_ref()))
@@ -86,7 +86,7 @@ impl WaitingRoom {
 async fn until_complete(writer: &Writer, store: &dyn QueueStore) -> Result<(), WriteError> {
     loop {
         writer.catch_up().await?;
-        if store.epoch().is_ok() {
+        if store.is_complete() {
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -109,6 +109,7 @@ async fn open_engine(config: &Config, deps: &Deps, at: Moment) -> Result<Opened,
             deps.entropy.fill(&mut name);
             let identity = format!("memory of {} {:016x}", deps.node, u64::from_le_bytes(name));
             let head = journal.raise_epoch(head.epoch(), &identity).await.map_err(broken)?;
+            journal.settle(head.epoch()).await.map_err(broken)?;
             // This engine's numbers go with it, so it needs no ceiling.
             journal.raise_ceiling(head.epoch(), config.max_fans).await.map_err(broken)?;
             Ok(Opened { journal, store: Arc::new(MemoryStore::new(config.clone(), head.epoch(), at)) })

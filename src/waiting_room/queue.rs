@@ -11,7 +11,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
-    draw,
+    Durability, draw,
     journal::{Event, Join, Journal, JournalError, Record, Stored},
     store::{EndedVisit, Finished, Found, Moment, QueueStore, StoreError},
 };
@@ -37,10 +37,39 @@ const PAGE: u32 = 512;
 /// Something to be written down.
 #[derive(Clone, Debug)]
 pub(super) enum Ask {
-    /// A join, with the number that the engine has given it.
-    Join(u32, Join),
+    Join(Promise),
+    /// Somebody goes in. Her slot was taken under this epoch; under a later one it is nobody's.
+    Entry(Event, u64),
     /// All of them or none.
     Events(Vec<Event>),
+}
+
+/// A number that the engine has given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Promise {
+    pub number: u32,
+    pub join: Join,
+    /// Which of the engine's memories gave it.
+    pub epoch: u64,
+}
+
+impl Ask {
+    /// Under which epoch alone it makes sense.
+    fn epoch(&self) -> Option<u64> {
+        match self {
+            Self::Join(promise) => Some(promise.epoch),
+            Self::Entry(_, epoch) => Some(*epoch),
+            Self::Events(_) => None,
+        }
+    }
+
+    fn events(&self) -> &[Event] {
+        match self {
+            Self::Join(_) => &[],
+            Self::Entry(event, _) => std::slice::from_ref(event),
+            Self::Events(events) => events,
+        }
+    }
 }
 
 /// What became of it.
@@ -62,6 +91,7 @@ pub(super) struct Writer {
     journal: Arc<dyn Journal>,
     store: Arc<dyn QueueStore>,
     clock: Arc<dyn Clock>,
+    durability: Durability,
     progress: Mutex<Progress>,
     behind: Behind,
 }
@@ -87,9 +117,7 @@ struct Progress {
     /// What rested on commits in doubt, to be undone where it turns out that they failed.
     undo: Vec<Event>,
     /// Joins whose writing failed. Their numbers stay taken, so they are written with the next group.
-    unwritten: Vec<(u32, Join)>,
-    /// They were given under an epoch that is over.
-    stale: bool,
+    unwritten: Vec<Promise>,
     /// When this process last said that it is at the door.
     beat_at: Option<Timestamp>,
 }
@@ -103,8 +131,8 @@ pub(super) enum WriteError {
 }
 
 impl Writer {
-    pub(super) fn new(journal: Arc<dyn Journal>, store: Arc<dyn QueueStore>, clock: Arc<dyn Clock>) -> Self {
-        Self { journal, store, clock, progress: Mutex::default(), behind: Behind::default() }
+    pub(super) fn new(journal: Arc<dyn Journal>, store: Arc<dyn QueueStore>, clock: Arc<dyn Clock>, durability: Durability) -> Self {
+        Self { journal, store, clock, durability, progress: Mutex::default(), behind: Behind::default() }
     }
 
     /// Brings memory up to what the journal holds.
@@ -150,25 +178,42 @@ impl Writer {
 
     async fn write(&self, asks: Vec<Ask>) -> Vec<Answer> {
         if let Err(error) = self.settle_doubt().await {
-            tracing::error!(%error, "the queue's journal cannot be read; nothing can be written");
-            self.doubt(&asks, &error);
-            return vec![Answer::Failed; asks.len()];
+            return self.fail(&asks, &error);
         }
-        match self.write_group(&asks).await {
+        let epoch = self.store.epoch();
+        let holds = |ask: &Ask| ask.epoch().is_none_or(|it| it == epoch);
+        if asks.iter().all(holds) {
+            return self.write_standing(&asks).await;
+        }
+        // The engine has lost its memory since some of them were decided.
+        let (standing, outlived): (Vec<Ask>, Vec<Ask>) = asks.iter().cloned().partition(holds);
+        self.doubt(&outlived);
+        let mut written = self.write_standing(&standing).await.into_iter();
+        asks.iter().map(|ask| if holds(ask) { written.next().unwrap_or(Answer::Failed) } else { Answer::Failed }).collect()
+    }
+
+    async fn write_standing(&self, asks: &[Ask]) -> Vec<Answer> {
+        match self.write_group(asks).await {
             Ok(answers) => answers,
             Err(WriteError::Journal(JournalError::Conflict)) if self.journal.is_shared() => match self.catch_up().await {
                 // Another node was faster with one of them; what is left may stand.
-                Ok(()) => self.write_each(&asks).await,
-                Err(error) => self.fail(&asks, &error),
+                Ok(()) => self.write_each(asks).await,
+                Err(error) => self.fail(asks, &error),
             },
-            Err(WriteError::Journal(JournalError::Conflict)) if asks.len() > 1 => self.write_each(&asks).await,
-            Err(error) => self.fail(&asks, &error),
+            Err(WriteError::Journal(JournalError::Conflict)) if asks.len() > 1 => self.write_each(asks).await,
+            Err(error) => self.fail(asks, &error),
         }
     }
 
     fn fail(&self, asks: &[Ask], error: &WriteError) -> Vec<Answer> {
-        tracing::error!(%error, asks = asks.len(), "a group was not written to the queue's journal");
-        self.doubt(asks, error);
+        if matches!(error, WriteError::Journal(JournalError::Stale)) {
+            self.store.is_stale();
+        }
+        // While it lasts, once is enough.
+        if !self.progress.lock().in_doubt {
+            tracing::error!(%error, asks = asks.len(), "the queue's journal cannot be written");
+        }
+        self.doubt(asks);
         vec![Answer::Failed; asks.len()]
     }
 
@@ -180,32 +225,27 @@ impl Writer {
                 Ok(answer) => answer[0],
                 // Of several nodes that call at once one is heard.
                 Err(WriteError::Journal(JournalError::Conflict)) if only_calls(ask) => Answer::Failed,
-                Err(error) => {
-                    tracing::error!(%error, "an entry in the queue's journal was refused");
-                    self.doubt(ask, &error);
-                    Answer::Failed
-                }
+                Err(error) => self.fail(ask, &error)[0],
             });
         }
         answers
     }
 
     async fn write_group(&self, asks: &[Ask]) -> Result<Vec<Answer>, WriteError> {
-        let now = self.clock.now();
-        let mut joins: Vec<(u32, Join)> = self.progress.lock().unwritten.clone();
-        joins.extend(asks.iter().filter_map(|ask| if let Ask::Join(number, join) = ask { Some((*number, *join)) } else { None }));
-        let mut records = runs(self.not_written(joins)?);
-        records.extend(asks.iter().flat_map(|ask| match ask {
-            Ask::Events(events) => events.iter().map(|event| Record::Event { at: now, event: event.clone() }).collect(),
-            Ask::Join(..) => Vec::new(),
-        }));
+        let (now, epoch) = (self.clock.now(), self.store.epoch());
+        let mut promises = self.progress.lock().unwritten.clone();
+        promises.extend(asks.iter().filter_map(|ask| if let Ask::Join(promise) = ask { Some(*promise) } else { None }));
+        promises.retain(|promise| promise.epoch == epoch);
+        let mut records = runs(self.not_written(promises)?);
+        records.extend(asks.iter().flat_map(Ask::events).map(|event| Record::Event { at: now, event: event.clone() }));
         if !records.is_empty() {
             self.append(records).await?;
-            self.progress.lock().unwritten.clear();
-            self.behind.0.store(false, Ordering::Relaxed);
+            let mut progress = self.progress.lock();
+            progress.unwritten.retain(|promise| promise.epoch != epoch);
+            self.behind.0.store(!progress.unwritten.is_empty(), Ordering::Relaxed);
         } else if self.journal.is_shared() {
             self.catch_up().await?;
-            if self.store.epoch().is_ok() {
+            if self.store.is_complete() {
                 self.beat(now).await?;
             }
         }
@@ -213,24 +253,24 @@ impl Writer {
     }
 
     /// In the order of their numbers, without those that the journal has.
-    fn not_written(&self, mut joins: Vec<(u32, Join)>) -> Result<Vec<(u32, Join)>, StoreError> {
-        joins.sort_unstable_by_key(|(number, _)| *number);
-        joins.dedup_by_key(|(number, _)| *number);
+    fn not_written(&self, mut promises: Vec<Promise>) -> Result<Vec<Promise>, StoreError> {
+        promises.sort_unstable_by_key(|it| it.number);
+        promises.dedup_by_key(|it| it.number);
         let mut parted = Ok(());
-        joins.retain(|(number, join)| match self.store.owner(*number) {
+        promises.retain(|it| match self.store.owner(it.number) {
             None => true,
             Some(owner) => {
-                if owner != join.subject {
+                if owner != it.join.subject {
                     parted = Err(StoreError::Parted("a number is two subjects'"));
                 }
                 false
             }
         });
-        parted.map(|()| joins)
+        parted.map(|()| promises)
     }
 
     async fn append(&self, records: Vec<Record>) -> Result<(), WriteError> {
-        let last = self.journal.append(self.store.epoch()?, &records).await?;
+        let last = self.journal.append(self.store.epoch(), &records).await?;
         let before = last - records.len() as u64;
         if self.journal.is_shared() && self.progress.lock().seq != before {
             // Others have written meanwhile; this reads their records and its own, in order.
@@ -258,19 +298,15 @@ impl Writer {
         }
     }
 
-    fn doubt(&self, asks: &[Ask], error: &WriteError) {
+    fn doubt(&self, asks: &[Ask]) {
         let mut progress = self.progress.lock();
         progress.in_doubt = true;
         self.behind.0.store(true, Ordering::Relaxed);
-        progress.stale |= matches!(error, WriteError::Journal(JournalError::Stale));
         for ask in asks {
-            match ask {
-                Ask::Events(events) => progress.undo.extend(events.iter().cloned()),
-                Ask::Join(number, join) => progress.unwritten.push((*number, *join)),
+            progress.undo.extend_from_slice(ask.events());
+            if let Ask::Join(promise) = ask {
+                progress.unwritten.push(*promise);
             }
-        }
-        if progress.stale {
-            self.store.is_stale();
         }
     }
 
@@ -280,12 +316,7 @@ impl Writer {
             return Ok(());
         }
         self.catch_up().await?;
-        if self.progress.lock().stale {
-            let promised = self.progress.lock().unwritten.clone();
-            let standing = self.store.adopt(&promised).await?;
-            let mut progress = self.progress.lock();
-            (progress.unwritten, progress.stale) = (standing, false);
-        }
+        self.renew_promises().await?;
         let undo = self.progress.lock().undo.clone();
         for event in undo {
             self.undo(&event).await?;
@@ -294,6 +325,22 @@ impl Writer {
         let mut progress = self.progress.lock();
         progress.in_doubt = false;
         self.behind.0.store(!progress.unwritten.is_empty(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What was promised under an epoch that is over and never written down. Where it was answered, it must stand; else
+    /// whoever asked is told to ask again.
+    async fn renew_promises(&self) -> Result<(), WriteError> {
+        let epoch = self.store.epoch();
+        let outlived: Vec<Promise> = self.progress.lock().unwritten.iter().filter(|it| it.epoch != epoch).copied().collect();
+        let outlived = self.not_written(outlived)?;
+        let stand = match self.durability {
+            Durability::Acknowledged if !outlived.is_empty() => self.store.adopt(&outlived).await?,
+            _ => Vec::new(),
+        };
+        let mut progress = self.progress.lock();
+        progress.unwritten.retain(|it| it.epoch == epoch);
+        progress.unwritten.extend(stand.into_iter().map(|it| Promise { epoch, ..it }));
         Ok(())
     }
 
@@ -341,24 +388,26 @@ pub(super) async fn follow(pen: &Pen) -> Result<(), GroupCommitError> {
 }
 
 /// Hands a visitor's event to the pen. When there is no room for it, what it has taken is freed at once.
-pub(super) async fn write_for_a_visitor(pen: &Pen, store: &dyn QueueStore, event: Event) -> Result<Answer, GroupCommitError> {
-    let written = pen.submit(Ask::Events(vec![event.clone()])).await;
+pub(super) async fn write_for_a_visitor(pen: &Pen, store: &dyn QueueStore, ask: Ask) -> Result<Answer, GroupCommitError> {
+    let written = pen.submit(ask.clone()).await;
     if written == Err(GroupCommitError::Full) {
         // The embedded engine cannot fail here; another one lets the reservation lapse.
-        let _ = undo_event(store, &event).await;
+        for event in ask.events() {
+            let _ = undo_event(store, event).await;
+        }
     }
     written
 }
 
 fn only_calls(asks: &[Ask]) -> bool {
     let of_the_house = |event: &Event| matches!(event, Event::Called { .. } | Event::Phase { .. } | Event::Stock { .. });
-    asks.iter().all(|ask| matches!(ask, Ask::Events(events) if events.iter().all(of_the_house)))
+    asks.iter().all(|ask| !matches!(ask, Ask::Join(_)) && ask.events().iter().all(of_the_house))
 }
 
 /// Groups joins in number order into runs without gaps.
-fn runs(joins: Vec<(u32, Join)>) -> Vec<Record> {
+fn runs(promises: Vec<Promise>) -> Vec<Record> {
     let mut runs: Vec<Record> = Vec::new();
-    for (number, join) in joins {
+    for Promise { number, join, .. } in promises {
         match runs.last_mut() {
             Some(Record::Joins { first, joins }) if u64::from(*first) + joins.len() as u64 == u64::from(number) => joins.push(join),
             _ => runs.push(Record::Joins { first: number, joins: vec![join] }),
@@ -427,7 +476,7 @@ mod tests {
             let journal = FlakyJournal(Arc::new(Mutex::new((Disk::Well, Vec::new()))));
             let store = Arc::new(MemoryStore::new(contract::config(1), 0, contract::at(0)));
             let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1)));
-            let writer = Writer::new(Arc::new(journal.clone()), Arc::clone(&store) as Arc<dyn QueueStore>, clock);
+            let writer = Writer::new(Arc::new(journal.clone()), Arc::clone(&store) as Arc<dyn QueueStore>, clock, Durability::Journaled);
             Self { journal, store, writer }
         }
 
@@ -443,7 +492,7 @@ mod tests {
         async fn join(&self, subject: u64) -> (u32, Answer) {
             let join = Join { subject, joined_at: Timestamp::default() };
             let (Numbered::New(found) | Numbered::Had { found, .. }) = self.store.number(join).await.unwrap() else { panic!("no number") };
-            (found.number, self.write(Ask::Join(found.number, join)).await)
+            (found.number, self.write(Ask::Join(Promise { number: found.number, join, epoch: 0 })).await)
         }
 
         /// Three have joined and are called; the first has a reservation.

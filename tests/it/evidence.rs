@@ -3,7 +3,7 @@
 use serde_json::Value;
 use stagedoor::{
     kernel::{Clock, Timestamp},
-    simulation::auditor::{Evidence, LiveHold, books},
+    simulation::auditor::{Evidence, LiveHold, Violation, audit, books},
 };
 
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 
 /// What the house's books say now. `observer` is a fan inside, who reads the seat map.
 pub async fn gather(world: &World, observer: &Fan) -> Evidence {
-    let mut evidence = books::read(&world.data(), &world.sale).await.unwrap();
+    let mut evidence = books::read_from(&world.books(), &world.sale).await.unwrap();
     evidence.door = vec![world.door()];
     evidence.returner_share = world.scene.returner_share;
     map(&observer.seats(world).await, &mut evidence);
@@ -27,6 +27,18 @@ pub async fn held_after(deadline: Timestamp, world: &World, observer: &Fan, evid
     let held = map["seats"].as_object().unwrap().iter().filter(|(_, state)| *state == "held");
     evidence.holds.extend(held.map(|(guid, _)| LiveHold { id: format!("of seat {guid}"), expires_at: deadline, paying: false }));
     evidence.observed_at = world.clock.now();
+}
+
+/// Whichever node is asked which seats are booked, the answer should be the ledger's: where it is not.
+pub async fn every_node_agrees(world: &World, observer: &Fan, evidence: &Evidence) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for node in &world.nodes {
+        let at_this_one = Fan { base: format!("http://{}", node.public), ..observer.clone() };
+        let mut seen = Evidence { ledger_booked: evidence.ledger_booked.clone(), ..Evidence::default() };
+        map(&at_this_one.seats(world).await, &mut seen);
+        found.extend(audit(&seen));
+    }
+    found
 }
 
 fn map(map: &Value, evidence: &mut Evidence) {

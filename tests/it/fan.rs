@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, Method};
 use serde_json::{Value, json};
 use stagedoor::{
     kernel::Clock,
-    platform::http_client::{Answer, HttpClient},
+    platform::http_client::{Answer, CallError, HttpClient},
 };
 
 use crate::world::World;
@@ -54,10 +54,15 @@ impl Fan {
     /// Signs in with a hand-off of the shop's.
     pub async fn sign_in(world: &World, customer: u32) -> Self {
         let mut fan = Self::stranger(world, customer);
-        let token = world.handoff()(customer);
-        let said = fan.call(Method::POST, "/v1/sign-in/handoff", Some(json!({"token": token}))).await.expect(200);
+        let said = fan.hand_over(world).await.expect(200);
         said["token"].as_str().unwrap().clone_into(&mut fan.session);
         fan
+    }
+
+    /// The shop sends her over; the answer has her session.
+    pub async fn hand_over(&self, world: &World) -> Said {
+        let token = world.handoff()(self.customer);
+        self.call(Method::POST, "/v1/sign-in/handoff", Some(json!({"token": token}))).await
     }
 
     /// Somebody without any proof.
@@ -80,6 +85,16 @@ impl Fan {
 
     /// One call with whatever proofs she has, and these headers beside or instead.
     pub async fn call_with(&self, method: Method, path: &str, body: Option<Value>, more: &[(&'static str, &str)]) -> Said {
+        self.try_call_with(method, path, body, more).await.unwrap()
+    }
+
+    async fn try_call_with(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+        more: &[(&'static str, &str)],
+    ) -> Result<Said, CallError> {
         let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
         let mut proofs = vec![];
         if !self.session.is_empty() {
@@ -96,14 +111,18 @@ impl Fan {
             headers.push((HeaderName::from_static(name), HeaderValue::from_str(&value).unwrap()));
         }
         let body = body.map_or_else(Bytes::new, |b| b.to_string().into());
-        self.send(method, path, &headers, body).await
+        self.try_send(method, path, &headers, body).await
     }
 
     /// One call with exactly these headers and bytes.
     pub async fn send(&self, method: Method, path: &str, headers: &[(HeaderName, HeaderValue)], body: Bytes) -> Said {
+        self.try_send(method, path, headers, body).await.unwrap()
+    }
+
+    async fn try_send(&self, method: Method, path: &str, headers: &[(HeaderName, HeaderValue)], body: Bytes) -> Result<Said, CallError> {
         let uri = format!("{}{path}", self.base).parse().unwrap();
-        let answer = self.client.call(method, uri, headers, body).await.unwrap();
-        Said { status: answer.status.as_u16(), json: answer.json().unwrap_or(Value::Null), answer }
+        let answer = self.client.call(method, uri, headers, body).await?;
+        Ok(Said { status: answer.status.as_u16(), json: answer.json().unwrap_or(Value::Null), answer })
     }
 
     pub async fn join(&mut self, world: &World) -> Said {
@@ -172,8 +191,13 @@ impl Fan {
     }
 
     pub async fn pay_with_key(&self, hold: &str, card: &str, key: &str) -> Said {
+        self.try_pay(hold, card, key).await.unwrap()
+    }
+
+    /// Pays while nobody knows whether there will be an answer.
+    pub async fn try_pay(&self, hold: &str, card: &str, key: &str) -> Result<Said, CallError> {
         let order = json!({"hold": hold, "payment": {"method": "card", "token": card}});
-        self.call_with(Method::POST, "/v1/orders", Some(order), &[("idempotency-key", key)]).await
+        self.try_call_with(Method::POST, "/v1/orders", Some(order), &[("idempotency-key", key)]).await
     }
 
     /// Waits until the order is in one of these states.

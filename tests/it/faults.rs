@@ -139,6 +139,7 @@ async fn told_to_stop_the_house_finishes_what_it_has_begun() {
     assert!(status.success(), "{status}");
     let said = payment.await.unwrap();
     assert!(matches!(said.status, 201 | 202), "an answer that was begun is given: {} {}", said.status, said.json);
+    assert!(!world.log().contains("writer is gone"), "orders are written down to the end:\n{}", world.log());
     world.start().await;
     let order = said.json["id"].as_str().unwrap();
     fan.order_becomes(&world, order, &["paid"], Duration::from_secs(40)).await;

@@ -4,11 +4,20 @@
 #![expect(unreachable_pub, reason = "a test binary has no outside; `pub` marks what the files share")]
 
 mod architecture;
+mod bad_ground;
 mod bad_input;
 mod demo;
 mod evidence;
 mod fan;
 mod faults;
+mod faults_nodes;
+mod faults_postgres;
+mod faults_redis;
+mod ground;
 mod journeys;
+mod nodes;
+mod roles;
+mod rolling;
+mod rush;
 mod sale;
 mod world;

@@ -12,8 +12,9 @@ use stagedoor::{
 };
 
 use crate::{
-    evidence::{gather, held_after},
+    evidence::{every_node_agrees, gather, held_after},
     fan::Fan,
+    ground::Pair,
     world::{Scene, World},
 };
 
@@ -66,9 +67,8 @@ pub async fn settle(world: &World, observer: &mut Fan) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_crowd_four_times_the_house_leaves_nothing_that_the_auditor_minds() {
-    let scene = Scene {
+fn scene() -> Scene {
+    Scene {
         opens_in: Duration::from_secs(8),
         rate_per_minute: 3_000,
         burst: 50,
@@ -77,8 +77,20 @@ async fn a_crowd_four_times_the_house_leaves_nothing_that_the_auditor_minds() {
         seats: 500,
         hold_s: 15,
         ..Scene::default()
-    };
-    let world = World::open(scene).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_four_times_the_house_leaves_nothing_that_the_auditor_minds() {
+    nothing_is_minded(World::open(scene()).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_does_it_on_three_nodes_that_share_redis_and_postgresql() {
+    nothing_is_minded(World::open_on(Pair::default(), scene()).await).await;
+}
+
+async fn nothing_is_minded(world: World) {
     let mut observer = Fan::sign_in(&world, OBSERVER).await;
     observer.join(&world).await.expect(201);
     let config = crowd_of(&world, 2_000, 20_261_123, Duration::from_secs(12));
@@ -102,7 +114,8 @@ async fn a_crowd_four_times_the_house_leaves_nothing_that_the_auditor_minds() {
     who_came_in_time(&mut evidence);
     evidence.settled = true;
     held_after(crowd_gone.plus(Duration::from_secs(u64::from(world.scene.hold_s))), &world, &observer, &mut evidence).await;
-    let found = audit(&evidence);
+    let mut found = audit(&evidence);
+    found.extend(every_node_agrees(&world, &observer, &evidence).await);
     assert!(found.is_empty(), "{} violations, the first: {:#?}\n{said}", found.len(), &found[..found.len().min(10)]);
 
     // A sale in which nothing happened would please the auditor too.

@@ -1,25 +1,34 @@
-//! A house of its own for each test: the real binary as a child process on free ports, its files in a directory that
-//! goes when the test ends.
+//! A house of its own for each test: the real binary as one process or several on free ports, its files in a directory
+//! that goes when the test ends.
 
 use std::{
     fs,
-    net::TcpListener,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Command, ExitStatus, Stdio},
     sync::Arc,
     time::Duration,
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use bytes::Bytes;
-use http::Method;
+use futures_util::future::join_all;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use stagedoor::{
     kernel::{Clock, SaleId, SystemClock, Timestamp},
     platform::http_client::HttpClient,
-    simulation::{auditor::DoorSetting, crowd::HandoffSigner},
+    simulation::{
+        auditor::{
+            DoorSetting,
+            books::{BookAt, Books},
+        },
+        crowd::HandoffSigner,
+    },
+};
+
+use crate::{
+    ground::{Ground, Pair},
+    nodes::{Node, Site},
 };
 
 pub const SALE: &str = "hero-test";
@@ -28,6 +37,8 @@ pub const PERFORMANCE: &str = "friday";
 pub const CUSTOMERS: u32 = 10_000;
 /// Customer 1's.
 pub const PASSWORD: &str = "a flower for the stage";
+
+pub const WEBHOOK_SECRET: &str = "whsec_dGhlIGdhdGV3YXkncyBvd24gc2VjcmV0IGZvciB0ZXN0cw==";
 
 const HANDOFF_ISSUER: &str = "https://shop.example";
 const HANDOFF_AUDIENCE: &str = "stagedoor";
@@ -49,6 +60,8 @@ pub struct Scene {
     pub seats_per_fan: u8,
     pub hold_s: u32,
     pub hold_extensions_max: u8,
+    /// Six of them are a lease on an order.
+    pub gateway_deadline_ms: u32,
 }
 
 impl Default for Scene {
@@ -68,6 +81,7 @@ impl Default for Scene {
             seats_per_fan: 4,
             hold_s: 120,
             hold_extensions_max: 2,
+            gateway_deadline_ms: 5_000,
         }
     }
 }
@@ -75,48 +89,79 @@ impl Default for Scene {
 /// A running house.
 pub struct World {
     pub scene: Scene,
-    /// `http://127.0.0.1:PORT` of the public listener.
+    /// `http://127.0.0.1:PORT` of the public listener, or of the balancer before several.
     pub base: String,
-    /// That of the private one.
-    pub ops: String,
     pub sale: SaleId,
     pub clock: Arc<SystemClock>,
     pub opens_at: Timestamp,
     pub client: HttpClient,
-    dir: PathBuf,
-    child: Option<Child>,
+    /// The processes; one, unless they share a [`Ground`].
+    pub nodes: Vec<Node>,
+    ground: Option<Ground>,
+    site: Site,
 }
 
 impl World {
     /// Builds the house and waits until it is ready.
     pub async fn open(scene: Scene) -> Self {
+        let mut world = Self::prepared(scene).await;
+        world.start().await;
+        world
+    }
+
+    /// A house of several nodes on Redis and PostgreSQL of its own, behind nginx; ready.
+    pub async fn open_on(pair: Pair, scene: Scene) -> Self {
+        let mut world = Self::prepared_on(pair, scene).await;
+        world.start().await;
+        world
+    }
+
+    /// Builds everything that the house needs, and starts nothing of it.
+    pub async fn prepared(scene: Scene) -> Self {
+        Self::built(scene, None).await
+    }
+
+    /// As [`World::open_on`], with the nodes still to be started.
+    pub async fn prepared_on(pair: Pair, scene: Scene) -> Self {
+        Self::built(scene, Some(pair)).await
+    }
+
+    async fn built(scene: Scene, pair: Option<Pair>) -> Self {
         let clock = Arc::new(SystemClock::new());
-        let dir = fresh_dir();
-        let (port, ops_port) = free_ports();
+        let client = HttpClient::new(Duration::from_secs(10), 32 << 20);
+        let site = Site { dir: fresh_dir(), clock: Arc::clone(&clock), client: client.clone() };
+        make_shop(&site.dir.join("shop.db")).await;
+        let (ground, nodes) = match pair {
+            None => (None, vec![Node::new(&site, "all", site.dir.join("data"), Vec::new())]),
+            Some(pair) => {
+                let (ground, nodes) = Ground::laid(pair, &site).await;
+                (Some(ground), nodes)
+            }
+        };
+        // The doors open from now on, not from when the servers were asked to start.
         let now = clock.now();
-        let mut world = Self {
-            base: format!("http://127.0.0.1:{port}"),
-            ops: format!("http://127.0.0.1:{ops_port}"),
+        let world = Self {
+            base: ground.as_ref().map_or_else(|| format!("http://{}", nodes[0].public), Ground::base),
             sale: SALE.parse().unwrap(),
             opens_at: now.plus(scene.opens_in),
-            client: HttpClient::new(Duration::from_secs(10), 32 << 20),
+            client,
             clock,
-            dir,
-            child: None,
+            nodes,
+            ground,
+            site,
             scene,
         };
-        make_shop(&world.dir.join("shop.db")).await;
-        fs::write(world.config_file(), world.config(now)).unwrap();
-        world.start().await;
+        fs::write(world.site.config_file(), world.config(now)).unwrap();
         world
     }
 
     fn config(&self, now: Timestamp) -> String {
         let Scene { rate_per_minute, burst, capacity, call_window_s, returner_share, pass_life_s, visit_max_s, seats, .. } = self.scene;
-        let Scene { seats_per_fan, hold_s, hold_extensions_max, prequeue_in, .. } = self.scene;
-        let (base, dir) = (&self.base, self.dir.display());
-        let listen = base.trim_start_matches("http://");
-        let ops = self.ops.trim_start_matches("http://");
+        let Scene { seats_per_fan, hold_s, hold_extensions_max, prequeue_in, gateway_deadline_ms, .. } = self.scene;
+        let (base, dir) = (&self.base, self.site.dir.display());
+        let (listen, ops) = (self.nodes[0].public, self.nodes[0].ops);
+        let gateway = self.ground.as_ref().map_or_else(String::new, Ground::gateway_url);
+        let shared = self.ground.as_ref().map_or_else(String::new, Ground::config);
         let (prequeue_at, opens_at) = (now.plus(prequeue_in), self.opens_at);
         let (closes_at, starts_at) = (now.plus(Duration::from_hours(2)), now.plus(Duration::from_hours(48)));
         format!(
@@ -127,6 +172,8 @@ ops_listen = "{ops}"
 public_base = "{base}"
 drain_s = 15
 lame_duck_ms = 0
+trusted_proxies = ["127.0.0.1"]
+connections_per_address_max = 0
 [data]
 dir = "{dir}/data"
 [keys]
@@ -141,10 +188,12 @@ audience = "{HANDOFF_AUDIENCE}"
 secret = "{HANDOFF_SECRET}"
 [checkout]
 answer_within_ms = 2000
-gateway_deadline_ms = 5000
+gateway_deadline_ms = {gateway_deadline_ms}
 authorise_within_s = 10
 [gateway]
-webhook_secret = "whsec_dGhlIGdhdGV3YXkncyBvd24gc2VjcmV0IGZvciB0ZXN0cw=="
+url = "{gateway}"
+webhook_secret = "{WEBHOOK_SECRET}"
+{shared}
 [[sales]]
 id = "{SALE}"
 title = {{ en = "Hero-Lim in test", ko = "시험 공연" }}
@@ -173,79 +222,55 @@ prices = {{ VIP = 198000, R = 165000, S = 143000, A = 121000 }}
         )
     }
 
-    fn config_file(&self) -> PathBuf {
-        self.dir.join("stagedoor.toml")
+    pub fn site(&self) -> Site {
+        self.site.clone()
     }
 
-    /// The directory of queue, ledger and keys.
+    /// What the nodes share.
+    pub fn ground(&self) -> &Ground {
+        self.ground.as_ref().expect("this house has one node")
+    }
+
+    pub fn ground_mut(&mut self) -> &mut Ground {
+        self.ground.as_mut().expect("this house has one node")
+    }
+
+    /// The directory of queue, ledger and keys of a house with one node.
     pub fn data(&self) -> PathBuf {
-        self.dir.join("data")
+        self.nodes[0].data().clone()
     }
 
-    /// Starts the process, anew or again on the same data, and waits until it says that it is ready.
-    pub async fn start(&mut self) {
-        assert!(self.child.is_none(), "one process at a time");
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_stagedoor"))
-            .args(["serve", "--config"])
-            .arg(self.config_file())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        self.child = Some(child);
-        self.ready(Duration::from_mins(1)).await;
-    }
-
-    async fn ready(&mut self, patience: Duration) {
-        let until = self.clock.monotonic() + patience;
-        let uri: http::Uri = format!("{}/health/ready", self.ops).parse().unwrap();
-        loop {
-            if let Ok(answer) = self.client.call(Method::GET, uri.clone(), &[], Bytes::new()).await
-                && answer.status.is_success()
-            {
-                return;
+    /// Where everything is written down.
+    pub fn books(&self) -> Books {
+        match &self.ground {
+            None => Books::in_folder(&self.data()),
+            Some(ground) => {
+                let shared = BookAt::Postgres(ground.database_url());
+                Books { journal: shared.clone(), ledger: shared, gateway: Some(ground.gateway_book()) }
             }
-            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
-            assert!(ended.is_none(), "the house ended with {ended:?} before it was ready:\n{}", self.log());
-            assert!(self.clock.monotonic() < until, "not ready after {patience:?}:\n{}", self.log());
-            tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// Starts the processes, anew or again on the same data, and waits until they say that they are ready.
+    pub async fn start(&mut self) {
+        join_all(self.nodes.iter_mut().map(Node::start)).await;
     }
 
     /// kill -9.
     pub fn kill(&mut self) {
-        let mut child = self.child.take().unwrap();
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-
-    /// SIGTERM; gives the exit status once the process has drained.
-    pub async fn stop(&mut self) -> ExitStatus {
-        let mut child = self.child.take().unwrap();
-        let told = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
-        assert!(told.success());
-        let until = self.clock.monotonic() + Duration::from_secs(40);
-        loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                return status;
-            }
-            if self.clock.monotonic() > until {
-                let _ = child.kill();
-                panic!("still running 40 s after SIGTERM:\n{}", self.log());
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        for node in &mut self.nodes {
+            node.kill();
         }
     }
 
-    fn log_file(&self) -> PathBuf {
-        self.dir.join("log")
+    /// SIGTERM; gives the exit status of the only node once it has drained.
+    pub async fn stop(&mut self) -> ExitStatus {
+        self.nodes[0].stop().await
     }
 
-    /// Everything that the process has written, over all its starts.
+    /// Everything that the processes have written, over all their starts.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.log_file()).unwrap_or_default()
+        self.site.log()
     }
 
     /// No request, however odd, may make the house panic.
@@ -288,19 +313,16 @@ prices = {{ VIP = 198000, R = 165000, S = 143000, A = 121000 }}
 
 impl Drop for World {
     fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.nodes.clear();
         if std::thread::panicking() {
             let log = self.log();
-            let tail: Vec<&str> = log.lines().rev().take(40).collect();
-            eprintln!("the end of the house's log ({}):", self.log_file().display());
+            let tail: Vec<&str> = log.lines().rev().take(40 * self.nodes.len().max(1)).collect();
+            eprintln!("the end of the house's log ({}):", self.site.dir.display());
             for line in tail.iter().rev() {
                 eprintln!("  {line}");
             }
         } else {
-            let _ = fs::remove_dir_all(&self.dir);
+            let _ = fs::remove_dir_all(&self.site.dir);
         }
     }
 }
@@ -331,12 +353,6 @@ pub fn fresh_dir() -> PathBuf {
     let dir = std::env::temp_dir().join(format!("stagedoor-it-{:016x}", u64::from_le_bytes(bytes)));
     fs::create_dir_all(&dir).unwrap();
     dir
-}
-
-/// Two ports that were free a moment ago, and so stay the same over restarts.
-fn free_ports() -> (u16, u16) {
-    let (one, two) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
-    (one.local_addr().unwrap().port(), two.local_addr().unwrap().port())
 }
 
 /// The shop as a Django shop keeps it: customer 1 has a password, the others come by hand-off.

@@ -4,13 +4,16 @@
 use std::{sync::Arc, time::Duration};
 
 use super::world::{Fuse, World, buyer, wish};
-use crate::checkout::{
-    PURCHASE, Reason,
-    ledger::{Opened, Progress},
-    order::OrderState,
-    payment::CardToken,
-    purchase::Attempt,
-    saga::Act,
+use crate::{
+    checkout::{
+        PURCHASE, Reason,
+        ledger::{Opened, Progress},
+        order::OrderState,
+        payment::CardToken,
+        purchase::Attempt,
+        saga::Act,
+    },
+    simulation::servers::Postgres,
 };
 
 async fn attempt(world: &World) -> Attempt {
@@ -77,10 +80,24 @@ async fn each_undo_twice_is_once() {
     }
 }
 
+/// Where an order's process dies, and who goes on.
+enum Heir {
+    /// The same node, on its own file.
+    Itself,
+    /// The same node, on a ledger that nodes share.
+    ItselfOn(Arc<Postgres>),
+    /// Another node.
+    Other(Arc<Postgres>),
+}
+
 /// Kills the process at outward call `call` and opens the ledger again. False when the order ended before that call.
-async fn crash(card: &'static str, cancels: bool, call: u64, after: bool) -> bool {
+async fn crash(heir: &Heir, card: &'static str, cancels: bool, call: u64, after: bool) -> bool {
     let fuse = Fuse::at(call, after);
-    let mut world = World::with(Arc::clone(&fuse), Duration::from_millis(300)).await;
+    let authorise_within = Duration::from_millis(300);
+    let mut world = match heir {
+        Heir::Itself => World::with(Arc::clone(&fuse), authorise_within).await,
+        Heir::ItselfOn(server) | Heir::Other(server) => World::shared(server, Arc::clone(&fuse), authorise_within).await,
+    };
     let hold = world.seats.hold(&buyer(1), &["A-1", "A-2"]).unwrap();
     let (checkout, wish) = (Arc::clone(&world.checkout), wish(1, hold, card, "k"));
     let story = tokio::spawn(async move {
@@ -100,7 +117,10 @@ async fn crash(card: &'static str, cancels: bool, call: u64, after: bool) -> boo
     }
     let bit = fuse.is_blown();
     story.abort();
-    world.restart(Fuse::none()).await;
+    match heir {
+        Heir::Itself | Heir::ItselfOn(_) => world.restart(Fuse::none()).await,
+        Heir::Other(_) => world.hand_over("b", Fuse::none()).await,
+    }
     world.comes_to_rest().await;
     world.is_honest().await;
     // Whatever became of it, the seats are hers, or held for her once more, or for sale.
@@ -108,14 +128,15 @@ async fn crash(card: &'static str, cancels: bool, call: u64, after: bool) -> boo
     let held = world.seats.is_paying(hold) == Some(false);
     let for_sale = world.seats.hold(&buyer(2), &["A-1", "A-2"]).is_some();
     assert_eq!(u8::from(sold) + u8::from(held) + u8::from(for_sale), 1, "{card} killed at {call}: {sold} {held} {for_sale}");
+    world.end().await;
     bit
 }
 
-async fn crash_everywhere(card: &'static str, cancels: bool, calls_min: u64) {
+async fn crash_everywhere(heir: &Heir, card: &'static str, cancels: bool, calls_min: u64) {
     for after in [false, true] {
         let mut call = 0;
         loop {
-            let batch = futures_util::future::join_all((call..call + 8).map(|n| crash(card, cancels, n, after))).await;
+            let batch = futures_util::future::join_all((call..call + 8).map(|n| crash(heir, card, cancels, n, after))).await;
             call += 8;
             if batch.contains(&false) {
                 break;
@@ -127,20 +148,43 @@ async fn crash_everywhere(card: &'static str, cancels: bool, calls_min: u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_anywhere_in_a_purchase_sells_or_frees() {
-    crash_everywhere("tok_ok", false, 24).await;
+    crash_everywhere(&Heir::Itself, "tok_ok", false, 24).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_anywhere_in_a_declined_purchase_frees() {
-    crash_everywhere("tok_declined", false, 16).await;
+    crash_everywhere(&Heir::Itself, "tok_declined", false, 16).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_anywhere_in_a_refused_capture_returns_all() {
-    crash_everywhere("tok_capture_fails", false, 24).await;
+    crash_everywhere(&Heir::Itself, "tok_capture_fails", false, 24).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_anywhere_in_a_cancellation_returns_all_or_nothing() {
-    crash_everywhere("tok_ok", true, 32).await;
+    crash_everywhere(&Heir::Itself, "tok_ok", true, 32).await;
+}
+
+/// Before and after take turns: each world here is a database of its own, which is slow to make.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_anywhere_on_a_shared_ledger_returns_all_or_nothing() {
+    let heir = Heir::ItselfOn(Arc::new(Postgres::start().await.unwrap()));
+    let mut call = 0;
+    loop {
+        let batch = (call..call + 8).map(|n| crash(&heir, "tok_ok", true, n, n % 2 == 0));
+        call += 8;
+        if futures_util::future::join_all(batch).await.contains(&false) {
+            break;
+        }
+    }
+    assert!(call >= 32, "the fuse was not put everywhere: {call}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_node_brings_to_an_end_what_a_dead_one_began() {
+    let heir = Heir::Other(Arc::new(Postgres::start().await.unwrap()));
+    let deaths = (3..24).step_by(4).map(|call| crash(&heir, "tok_ok", false, call, call % 8 == 3));
+    let bit = futures_util::future::join_all(deaths).await;
+    assert!(bit.iter().filter(|it| **it).count() > 3, "they died in the middle");
 }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::net::TcpListener;
 
 use super::world::buyer;
@@ -16,6 +17,10 @@ use crate::{
     platform::{keys::Keys, lifecycle::Lifecycle},
     seating::{self, HoldOutcome, Plan, Seating, VenueKind, Wish, generate},
     simulation::{
+        auditor::{
+            OrderState,
+            books::{self, BookAt, Books},
+        },
         sandbox_gateway::{SandboxConfig, serve},
         servers::Postgres,
     },
@@ -123,4 +128,20 @@ async fn a_crowd_buys_on(ledger: &LedgerPlace) {
     assert_eq!(checkout.tickets(mine[0].id, &buyer(1)).await.unwrap().unwrap().len(), 2, "I7");
     life.stop();
     bank_life.stop();
+
+    // And the auditor, who reads the books with eyes of its own, sees the same sale.
+    let ledger = match ledger {
+        LedgerPlace::File(file) => BookAt::File(file.clone()),
+        LedgerPlace::Postgres { url } => BookAt::Postgres(url.clone()),
+    };
+    let journal = dir.file("queue.db");
+    let mut empty = SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(&journal).create_if_missing(true)).await.unwrap();
+    sqlx::raw_sql(include_str!("../../waiting_room/journal/migrations/0001_journal.sql")).execute(&mut empty).await.unwrap();
+    let books = Books { ledger, journal: BookAt::File(journal), gateway: Some(dir.file("book.db")) };
+    let evidence = books::read_from(&books, &show().sale).await.unwrap();
+    let with = |state| evidence.orders.iter().filter(|it| it.state == state).count();
+    assert_eq!((with(OrderState::Paid), with(OrderState::Ended), evidence.orders.len()), (50, 10, 60));
+    assert_eq!((evidence.ledger_booked.len(), evidence.claims.len(), evidence.tickets.len()), (100, 100, 100));
+    assert!(evidence.orders.iter().all(|it| it.seats.len() == 2 && it.total == 2_000));
+    assert_eq!(evidence.payments.iter().map(|it| it.captured).sum::<i64>(), 100_000);
 }

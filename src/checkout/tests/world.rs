@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -21,6 +22,7 @@ use crate::{
             Claimed, EngineMemory, KeyUse, Lease, LeasedSaga, Ledger, LedgerError, LogEntry, NewEvent, NewOrder, NewTicket, Opened,
             OutboxRow, Position, Progress, Right, TicketRow,
             contract::{TempDir, basket, show},
+            postgres::PostgresLedger,
             sqlite::SqliteLedger,
         },
         order::{Order, OrderState, Reason},
@@ -29,6 +31,7 @@ use crate::{
     },
     kernel::{HoldId, Money, OrderId, OsEntropy, SaleId, Subject, SystemClock, Timestamp, VisitId},
     platform::{keys::Keys, lifecycle::Lifecycle},
+    simulation::servers::Postgres,
 };
 
 /// Kills the process at its nth outward call: before the call has its effect, or after it and before the answer.
@@ -382,7 +385,7 @@ macro_rules! fused {
     };
 }
 
-struct FusedLedger(SqliteLedger, Arc<Fuse>);
+struct FusedLedger(Arc<dyn Ledger>, Arc<Fuse>);
 
 fused! {
     fn open_order(order: NewOrder, lease: Lease) -> Opened;
@@ -416,9 +419,40 @@ fused! {
     fn stuck_count() -> u64;
 }
 
-/// One ledger file and one gateway, and processes that come and go.
+/// Where the world's ledger is, which outlives its processes.
+enum Kept {
+    File(TempDir),
+    Shared { server: Arc<Postgres>, database: String },
+}
+
+impl Kept {
+    fn shared(server: &Arc<Postgres>) -> Self {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        Self::Shared { server: Arc::clone(server), database: format!("world_{}", MADE.fetch_add(1, Ordering::SeqCst)) }
+    }
+
+    async fn open(&self, node: &str, life: &Lifecycle) -> Arc<dyn Ledger> {
+        match self {
+            Self::File(dir) => Arc::new(SqliteLedger::open(&dir.file("ledger.db"), node, life).await.unwrap()),
+            Self::Shared { server, database } => {
+                Arc::new(PostgresLedger::open(&server.url(database), node, Arc::new(OsEntropy)).await.unwrap())
+            }
+        }
+    }
+
+    /// What the death of a process does to its connections.
+    async fn hang_up(&self) {
+        if let Self::Shared { server, database } = self {
+            let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'");
+            server.run("postgres", &end).await.unwrap();
+        }
+    }
+}
+
+/// One ledger and one gateway, and processes that come and go.
 pub(super) struct World {
-    dir: TempDir,
+    kept: Kept,
+    node: &'static str,
     keys: Keys,
     pub(super) gateway: Arc<FakeGateway>,
     pub(super) seats: Arc<FakeSeats>,
@@ -451,20 +485,48 @@ impl World {
     }
 
     pub(super) async fn with(fuse: Arc<Fuse>, authorise_within: Duration) -> Self {
-        let (dir, gateway, keys) = (TempDir::new("checkout"), Arc::new(FakeGateway::default()), Keys::ephemeral(&OsEntropy));
-        let (seats, life) = (Arc::new(FakeSeats::default()), Lifecycle::new());
-        let checkout = open(&dir, &keys, &gateway, &seats, &life, Arc::clone(&fuse), authorise_within).await;
-        Self { dir, keys, gateway, seats, checkout, life, fuse, buyers: 8, authorise_within }
+        Self::on(Kept::File(TempDir::new("checkout")), fuse, authorise_within).await
+    }
+
+    /// With a ledger that nodes share, in a database of its own.
+    pub(super) async fn shared(server: &Arc<Postgres>, fuse: Arc<Fuse>, authorise_within: Duration) -> Self {
+        let kept = Kept::shared(server);
+        if let Kept::Shared { server, database } = &kept {
+            server.create_database(database).await.unwrap();
+        }
+        Self::on(kept, fuse, authorise_within).await
+    }
+
+    async fn on(kept: Kept, fuse: Arc<Fuse>, authorise_within: Duration) -> Self {
+        let (gateway, keys) = (Arc::new(FakeGateway::default()), Keys::ephemeral(&OsEntropy));
+        let (seats, life, node) = (Arc::new(FakeSeats::default()), Lifecycle::new(), "a");
+        let ledger = kept.open(node, &life).await;
+        let checkout = open(ledger, &keys, &gateway, &seats, &life, Arc::clone(&fuse), authorise_within).await;
+        Self { kept, node, keys, gateway, seats, checkout, life, fuse, buyers: 8, authorise_within }
     }
 
     /// The process dies; another one opens the same ledger, with an engine that knows nothing.
     pub(super) async fn restart(&mut self, fuse: Arc<Fuse>) {
         self.fuse.kill().await;
         self.life.stop();
+        self.kept.hang_up().await;
         self.fuse = Arc::clone(&fuse);
         self.life = Lifecycle::new();
         self.seats = Arc::new(FakeSeats::default());
-        self.checkout = open(&self.dir, &self.keys, &self.gateway, &self.seats, &self.life, fuse, self.authorise_within).await;
+        let ledger = self.kept.open(self.node, &self.life).await;
+        self.checkout = open(ledger, &self.keys, &self.gateway, &self.seats, &self.life, fuse, self.authorise_within).await;
+    }
+
+    /// The process dies for good, and another node of the house, which knows nothing of its orders, goes on.
+    pub(super) async fn hand_over(&mut self, node: &'static str, fuse: Arc<Fuse>) {
+        self.node = node;
+        self.restart(fuse).await;
+    }
+
+    /// Leaves nothing open at a server that others use after this.
+    pub(super) async fn end(self) {
+        self.life.stop();
+        self.kept.hang_up().await;
     }
 
     pub(super) fn keys(&self) -> &Keys {
@@ -541,7 +603,7 @@ impl Drop for World {
 }
 
 async fn open(
-    dir: &TempDir,
+    ledger: Arc<dyn Ledger>,
     keys: &Keys,
     gateway: &Arc<FakeGateway>,
     seats: &Arc<FakeSeats>,
@@ -549,8 +611,8 @@ async fn open(
     fuse: Arc<Fuse>,
     authorise_within: Duration,
 ) -> Arc<Checkout> {
-    let file = dir.file("ledger.db");
-    let ledger = FusedLedger(SqliteLedger::open(&file, "a", life).await.unwrap(), Arc::clone(&fuse));
+    let node = ledger.owner();
+    let ledger = FusedLedger(ledger, Arc::clone(&fuse));
     let config = Config {
         sales: vec![SaleConfig { sale: show().sale, title: "Spring".into(), seats_per_fan: 4 }],
         issuer: "https://tickets.example".into(),
@@ -562,8 +624,9 @@ async fn open(
         clock: Arc::new(SystemClock::new()),
         entropy: Arc::new(OsEntropy),
         keys: keys.clone(),
-        ledger: LedgerPlace::File(file),
-        node: "a".into(),
+        // Opened above, so that it can be fused.
+        ledger: LedgerPlace::File(PathBuf::new()),
+        node,
         seating: Arc::new(FusedSeats(Arc::clone(seats), Arc::clone(&fuse))),
         gateway: Arc::new(FusedGateway(Arc::clone(gateway), Arc::clone(&fuse))),
         announcer: None,

@@ -320,7 +320,7 @@ async fn the_default_query_finds_the_demo_shops_customers() {
     use crate::{
         kernel::{SeededEntropy, SystemClock},
         platform::{keys::Keys, lifecycle::Lifecycle},
-        shop::{DEMO_PASSWORD, Deps, Shop, SignInOutcome, make_demo_shop},
+        shop::{DEMO_PASSWORD, Deps, Shop, SignInOutcome, SpentPlace, make_demo_shop},
     };
 
     let dir = std::env::temp_dir().join(format!("stagedoor-config-{}-demo", std::process::id()));
@@ -330,7 +330,13 @@ async fn the_default_query_finds_the_demo_shops_customers() {
     settings.shop.database_url = DatabaseUrl::new(format!("sqlite:{}", dir.join("shop.db").display()));
     let entropy = Arc::new(SeededEntropy::new(1));
     let keys = Keys::ephemeral(&*entropy);
-    let deps = Deps { clock: Arc::new(SystemClock::new()), entropy, keys, revoked_file: dir.join("revoked.db"), life: Lifecycle::new() };
+    let deps = Deps {
+        clock: Arc::new(SystemClock::new()),
+        entropy,
+        keys,
+        spent: SpentPlace::File(dir.join("revoked.db")),
+        life: Lifecycle::new(),
+    };
     let shop = Shop::open(settings.shop(), deps).await.unwrap();
     let outcome = shop.sign_in("Fan00019@example.com", DEMO_PASSWORD).await;
     let SignInOutcome::SignedIn(fan) = outcome else { panic!("{outcome:?}") };

@@ -1,11 +1,13 @@
 //! Whether a Redis can be relied on, asked before anything is served.
 
-use redis::{ErrorKind, RedisError, ServerErrorKind, aio::MultiplexedConnection};
+use redis::{ErrorKind, RedisError, ServerErrorKind, Value, aio::MultiplexedConnection};
 
 use super::{Redis, address::Host};
 
 /// Before 7.0 scripts were replicated by their text, which is not what these scripts are written for.
 const VERSION_MIN: (u32, u32) = (7, 0);
+
+const PROBE: &str = "{stagedoor}:probe";
 
 /// Why a node does not start on this Redis, and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -65,13 +67,9 @@ impl Redis {
             return Err(Unfit::Replica { at }.into());
         }
         // A script that calls nothing can be run wherever scripts can; what it would write is seen at the first real one.
-        let _: i64 = redis::cmd("EVAL")
-            .arg("return redis.call('EXISTS', KEYS[1])")
-            .arg(1)
-            .arg("{stagedoor}:probe")
-            .query_async(&mut connection)
-            .await?;
-        let _: () = redis::cmd("SET").arg("{stagedoor}:probe").arg(1).arg("PX").arg(1).query_async(&mut connection).await?;
+        let eval = redis::cmd("EVAL").arg("return redis.call('EXISTS', KEYS[1])").arg(1).arg(PROBE).query_async(&mut connection).await;
+        permitted(eval)?;
+        permitted(redis::cmd("SET").arg(PROBE).arg(1).arg("PX").arg(1).query_async(&mut connection).await)?;
         let replicas: u32 = field("connected_slaves").parse().unwrap_or(0);
         if self.config().accept_risky {
             return Ok(());
@@ -119,6 +117,14 @@ impl From<RedisError> for Finding {
 impl From<Unfit> for Finding {
     fn from(unfit: Unfit) -> Self {
         Self::Unfit(unfit)
+    }
+}
+
+/// A member of a cluster that does not have the probe's slot says whose it is, but only to those who may do this at all.
+fn permitted(answer: Result<Value, RedisError>) -> Result<(), RedisError> {
+    match answer {
+        Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::Moved) => Ok(()),
+        answer => answer.map(|_| ()),
     }
 }
 

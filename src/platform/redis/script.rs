@@ -61,7 +61,7 @@ impl Call {
 
     /// The other's arguments behind its own.
     #[must_use]
-    pub fn args_of(mut self, other: Self) -> Self {
+    pub fn args_of(mut self, other: &Self) -> Self {
         simple(&other.args).for_each(|arg| {
             self.args.arg(arg);
         });

@@ -237,6 +237,22 @@ async fn what_would_lie_is_refused_at_start() {
 }
 
 #[tokio::test]
+async fn every_member_of_a_cluster_is_looked_at() {
+    let cluster = RedisCluster::start(3).await.unwrap();
+    let redis = redis(&cluster.url());
+    redis.examine().await.unwrap();
+    for at in 0..3 {
+        cluster.member(at).run(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await.unwrap();
+        let refusal = redis.examine().await.unwrap_err();
+        assert!(refusal.to_string().contains(&cluster.member(at).port().to_string()), "{refusal}");
+        cluster.member(at).run(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await.unwrap();
+        cluster.member(at).run(&["ACL", "SETUSER", "default", "-eval"]).await.unwrap();
+        assert!(matches!(redis.examine().await, Err(Unfit::NotPermitted { .. })));
+        cluster.member(at).run(&["ACL", "SETUSER", "default", "+eval"]).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn who_may_not_come_in_is_told_what_to_do() {
     let server = RedisServer::start_with(&["requirepass s3cret"]).await.unwrap();
     let at = format!("127.0.0.1:{}", server.port());

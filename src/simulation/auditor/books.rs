@@ -3,28 +3,50 @@
 //! Opened read-only. The queries and the journal's layout are written down here once more, on purpose: a reader that
 //! shared the house's code would share its mistakes.
 
+mod book;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{HashMap, HashSet},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use serde_json::Value;
-use sqlx::{
-    Decode, Row, Sqlite, SqlitePool, Type,
-    sqlite::{SqliteConnectOptions, SqliteRow},
-};
 
+use self::book::Book;
+pub use self::book::BookAt;
 use super::{Called, Claim, Entry, Evidence, JournalJoin, Order, OrderState, Payment, Ticket};
 use crate::kernel::{SaleId, Timestamp};
 
 /// A book cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum BooksError {
-    #[error("{file}: {source}")]
-    Sql { file: &'static str, source: sqlx::Error },
-    #[error("{file}: {what}")]
-    Content { file: &'static str, what: String },
+    #[error("{book}: {source}")]
+    Sql { book: &'static str, source: sqlx::Error },
+    #[error("{book}: {what}")]
+    Content { book: &'static str, what: String },
+    #[error("a book is at sqlite:FILE or postgres://...")]
+    Place,
+}
+
+/// Where the books of a house are.
+#[derive(Clone)]
+pub struct Books {
+    pub journal: BookAt,
+    pub ledger: BookAt,
+    /// The sandbox gateway's own, if it is here.
+    pub gateway: Option<PathBuf>,
+}
+
+impl Books {
+    /// Those of a house that keeps everything in its data directory.
+    #[must_use]
+    pub fn in_folder(dir: &Path) -> Self {
+        let gateway = Some(dir.join("gateway.db")).filter(|it| it.exists());
+        Self { journal: BookAt::file(dir, "queue.db"), ledger: BookAt::file(dir, "ledger.db"), gateway }
+    }
 }
 
 /// What the books in a data directory say of one sale: journal, ledger, and the gateway's own book where it is there.
@@ -32,45 +54,23 @@ pub enum BooksError {
 /// # Errors
 /// [`BooksError`], with the book's name.
 pub async fn read(dir: &Path, sale: &SaleId) -> Result<Evidence, BooksError> {
+    read_from(&Books::in_folder(dir), sale).await
+}
+
+/// As [`read`], with books that are elsewhere.
+///
+/// # Errors
+/// [`BooksError`], with the book's name.
+pub async fn read_from(books: &Books, sale: &SaleId) -> Result<Evidence, BooksError> {
     let mut evidence = Evidence { claimant_lapse: Duration::from_secs(10), sweep_every: Duration::from_secs(3), ..Evidence::default() };
-    queue(&Book::open(dir, "queue.db").await?, sale, &mut evidence).await?;
-    ledger(&Book::open(dir, "ledger.db").await?, sale, &mut evidence).await?;
-    if dir.join("gateway.db").exists() {
-        let others = others(&Book::open(dir, "ledger.db").await?, sale).await?;
-        gateway(&Book::open(dir, "gateway.db").await?, &others, &mut evidence).await?;
+    queue(&Book::open(&books.journal, "the journal", "stagedoor_queue").await?, sale, &mut evidence).await?;
+    let kept = Book::open(&books.ledger, "the ledger", "stagedoor_ledger").await?;
+    ledger(&kept, sale, &mut evidence).await?;
+    if let Some(file) = &books.gateway {
+        let others = others(&kept, sale).await?;
+        gateway(&Book::open(&BookAt::File(file.clone()), "the gateway's book", "").await?, &others, &mut evidence).await?;
     }
     Ok(evidence)
-}
-
-struct Book {
-    file: &'static str,
-    pool: SqlitePool,
-}
-
-impl Book {
-    async fn open(dir: &Path, file: &'static str) -> Result<Self, BooksError> {
-        let options = SqliteConnectOptions::new().filename(dir.join(file)).read_only(true).busy_timeout(Duration::from_secs(5));
-        let pool = SqlitePool::connect_with(options).await.map_err(|source| BooksError::Sql { file, source })?;
-        Ok(Self { file, pool })
-    }
-
-    async fn rows(&self, query: &'static str, sale: Option<&SaleId>) -> Result<Vec<SqliteRow>, BooksError> {
-        let query = sqlx::query(query);
-        let query = if let Some(sale) = sale { query.bind(sale.as_str().to_owned()) } else { query };
-        query.fetch_all(&self.pool).await.map_err(|source| self.sql(source))
-    }
-
-    fn get<'r, T: Decode<'r, Sqlite> + Type<Sqlite>>(&self, row: &'r SqliteRow, column: usize) -> Result<T, BooksError> {
-        row.try_get(column).map_err(|source| self.sql(source))
-    }
-
-    fn sql(&self, source: sqlx::Error) -> BooksError {
-        BooksError::Sql { file: self.file, source }
-    }
-
-    fn wrong(&self, what: impl Into<String>) -> BooksError {
-        BooksError::Content { file: self.file, what: what.into() }
-    }
 }
 
 fn at(ms: i64) -> Timestamp {
@@ -82,12 +82,12 @@ async fn queue(book: &Book, sale: &SaleId, evidence: &mut Evidence) -> Result<()
     let mut call_ended: Vec<(u64, Timestamp)> = Vec::new();
     // Whoever left or was inside and went has given her number up.
     let mut left: HashSet<u64> = HashSet::new();
-    for row in book.rows("SELECT kind, body FROM journal WHERE sale = ? ORDER BY seq", Some(sale)).await? {
-        let (kind, body): (&str, &[u8]) = (book.get(&row, 0)?, book.get(&row, 1)?);
-        match kind {
-            "joins" => evidence.journal_joins.extend(joins(body).ok_or_else(|| book.wrong("a group of joins is cut off"))?),
+    let journal: Vec<(String, Vec<u8>)> = book.rows("SELECT kind, body FROM journal WHERE sale = $1 ORDER BY seq", sale).await?;
+    for (kind, body) in journal {
+        match kind.as_str() {
+            "joins" => evidence.journal_joins.extend(joins(&body).ok_or_else(|| book.wrong("a group of joins is cut off"))?),
             "event" => {
-                let (at_ms, event): (i64, Value) = serde_json::from_slice(body).map_err(|e| book.wrong(format!("an event: {e}")))?;
+                let (at_ms, event): (i64, Value) = serde_json::from_slice(&body).map_err(|e| book.wrong(format!("an event: {e}")))?;
                 let number = |key: &str| event[key].as_u64().ok_or_else(|| book.wrong(format!("an event without {key}")));
                 match event["kind"].as_str().unwrap_or_default() {
                     "called" => {
@@ -108,17 +108,17 @@ async fn queue(book: &Book, sale: &SaleId, evidence: &mut Evidence) -> Result<()
     for join in &mut evidence.journal_joins {
         join.left = left.contains(&join.number);
     }
-    let entries = "SELECT number, subject, visit, entered_at, ended_at FROM entry WHERE sale = ? ORDER BY rowid";
-    for row in book.rows(entries, Some(sale)).await? {
-        let number = book.get::<i64>(&row, 0)?.cast_unsigned();
-        let entered_at = at(book.get(&row, 3)?);
+    let entries: Vec<(i64, i64, String, i64, Option<i64>)> = book.rows(book.entries_in_order(), sale).await?;
+    for (number, subject, visit, entered_at, ended_at) in entries {
+        let number = number.cast_unsigned();
+        let entered_at = at(entered_at);
         let had_until = call_ended.iter().find(|(upto, _)| *upto >= number).map(|(_, ends_at)| *ends_at);
         evidence.entries.push(Entry {
             number,
-            subject_hash: book.get::<i64>(&row, 1)?.cast_unsigned(),
-            visit: book.get(&row, 2)?,
+            subject_hash: subject.cast_unsigned(),
+            visit,
             entered_at,
-            ended_at: book.get::<Option<i64>>(&row, 4)?.map(at),
+            ended_at: ended_at.map(at),
             returner: had_until.is_some_and(|ends_at| entered_at > ends_at),
         });
     }
@@ -135,54 +135,54 @@ fn joins(body: &[u8]) -> Option<Vec<JournalJoin>> {
 
 async fn ledger(book: &Book, sale: &SaleId, evidence: &mut Evidence) -> Result<(), BooksError> {
     let mut seats: HashMap<String, Vec<String>> = HashMap::new();
-    for row in book.rows("SELECT order_id, seat FROM order_seat", None).await? {
-        seats.entry(book.get(&row, 0)?).or_default().push(book.get(&row, 1)?);
+    for (order, seat) in book.all::<(String, String)>("SELECT order_id, seat FROM order_seat").await? {
+        seats.entry(order).or_default().push(seat);
     }
     let mut performance_of: HashMap<String, String> = HashMap::new();
-    for row in book.rows("SELECT id, performance, visit, state, amount, stuck FROM orders WHERE sale = ?", Some(sale)).await? {
-        let (id, performance): (String, String) = (book.get(&row, 0)?, book.get(&row, 1)?);
-        let state = match book.get::<&str>(&row, 3)? {
+    let orders: Vec<(String, String, String, String, i64, bool)> =
+        book.rows("SELECT id, performance, visit, state, amount, stuck FROM orders WHERE sale = $1", sale).await?;
+    for (id, performance, visit, state, total, stuck) in orders {
+        let state = match state.as_str() {
             "paid" => OrderState::Paid,
             "declined" | "expired" | "refunded" | "cancelled" => OrderState::Ended,
-            _ if book.get::<i64>(&row, 5)? != 0 => OrderState::Stuck,
+            _ if stuck => OrderState::Stuck,
             _ => OrderState::Open,
         };
         performance_of.insert(id.clone(), performance.clone());
-        let (visit, total) = (book.get(&row, 2)?, book.get(&row, 4)?);
         evidence.orders.push(Order { seats: seats.remove(&id).unwrap_or_default(), id, state, visit, performance, total });
     }
-    for row in book.rows("SELECT performance, seat, order_id, state FROM seat_claim WHERE sale = ?", Some(sale)).await? {
-        let (performance, seat): (String, String) = (book.get(&row, 0)?, book.get(&row, 1)?);
-        if book.get::<&str>(&row, 3)? == "booked" {
+    let claims: Vec<(String, String, String, String)> =
+        book.rows("SELECT performance, seat, order_id, state FROM seat_claim WHERE sale = $1", sale).await?;
+    for (performance, seat, order, state) in claims {
+        if state == "booked" {
             evidence.ledger_booked.insert((performance.clone(), seat.clone()));
         }
         // A row is a live claim; giving a seat back deletes it.
-        evidence.claims.push(Claim { performance, seat, order: book.get(&row, 2)?, live: true });
+        evidence.claims.push(Claim { performance, seat, order, live: true });
     }
-    for row in book.rows("SELECT order_id, seat, withdrawn_at FROM ticket", None).await? {
-        let order: String = book.get(&row, 0)?;
+    let tickets: Vec<(String, String, Option<i64>)> = book.all("SELECT order_id, seat, withdrawn_at FROM ticket").await?;
+    for (order, seat, withdrawn_at) in tickets {
         let Some(performance) = performance_of.get(&order).cloned() else { continue };
-        let valid = book.get::<Option<i64>>(&row, 2)?.is_none();
-        evidence.tickets.push(Ticket { order, performance, seat: book.get(&row, 1)?, valid });
+        evidence.tickets.push(Ticket { order, performance, seat, valid: withdrawn_at.is_none() });
     }
     Ok(())
 }
 
 /// Orders of other sales, whose payments are in the same book.
 async fn others(book: &Book, sale: &SaleId) -> Result<HashSet<String>, BooksError> {
-    let rows = book.rows("SELECT id FROM orders WHERE sale <> ?", Some(sale)).await?;
-    rows.iter().map(|row| book.get(row, 0)).collect()
+    let rows: Vec<(String,)> = book.rows("SELECT id FROM orders WHERE sale <> $1", sale).await?;
+    Ok(rows.into_iter().map(|(id,)| id).collect())
 }
 
 async fn gateway(book: &Book, others: &HashSet<String>, evidence: &mut Evidence) -> Result<(), BooksError> {
-    for row in book.rows("SELECT key, state, body FROM payment", None).await? {
-        let (key, state, body): (&str, &str, &str) = (book.get(&row, 0)?, book.get(&row, 1)?, book.get(&row, 2)?);
+    for (key, state, body) in book.all::<(String, String, String)>("SELECT key, state, body FROM payment").await? {
+        let state = state.as_str();
         // The key that the house gives a payment: the order, a colon, a fence.
         let order = key.split(':').next().unwrap_or_default().to_owned();
         if others.contains(&order) {
             continue;
         }
-        let body: Value = serde_json::from_str(body).map_err(|e| book.wrong(format!("a payment: {e}")))?;
+        let body: Value = serde_json::from_str(&body).map_err(|e| book.wrong(format!("a payment: {e}")))?;
         // A payment that was voided before it came has no amount, and needs none.
         let moved = ["authorised", "captured", "refunded"].contains(&state);
         let amount = match body["amount"]["amount"].as_i64() {

@@ -1,6 +1,7 @@
 //! Real servers for tests, benches and rehearsals: each in a temporary folder, on a free port of this machine, ended by
 //! its process id, and gone with its owner, however the owner ends.
 
+mod nginx;
 mod postgres;
 mod redis;
 
@@ -14,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+pub use self::nginx::Nginx;
 pub use self::postgres::Postgres;
 pub use self::redis::{Door, RedisCluster, RedisServer};
 

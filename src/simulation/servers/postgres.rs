@@ -257,12 +257,16 @@ fn template(programs: &Path, user: Option<User>) -> Result<PathBuf, ServerError>
     let exe = std::env::current_exe()?;
     let built = exe.ancestors().find(|it| it.file_name().is_some_and(|name| name == "target")).map(Path::to_owned);
     let kept = built.unwrap_or_else(std::env::temp_dir).join(format!("stagedoor-postgres-{version}"));
-    if kept.is_dir() {
-        return Ok(kept);
+    if let Ok(made) = fs::symlink_metadata(&kept) {
+        // What somebody else has put in a folder for everybody would be run.
+        if made.is_dir() && made.uid() == fs::metadata("/proc/self")?.uid() {
+            return Ok(kept);
+        }
+        return Err(ServerError::DidNotStart { server: NAME, log: format!("{} is not ours", kept.display()) });
     }
     let folder = Folder::new("postgres-new")?;
     let mut command = Command::new(programs.join("initdb"));
-    command.args(["--no-sync", "--no-locale", "--encoding=UTF8", "--username=postgres", "--auth=trust", "-D"]);
+    command.args(["--no-sync", "--no-locale", "--encoding=UTF8", "--wal-segsize=4", "--username=postgres", "--auth=trust", "-D"]);
     command.arg(folder.path().join("data")).current_dir(folder.path()).stdin(Stdio::null());
     if let Some(user) = user {
         chown(folder.path(), Some(user.uid), Some(user.gid))?;

@@ -89,6 +89,12 @@ impl PgJournal {
         self.head().await
     }
 
+    /// From now on no join of an earlier epoch is taken; false when a later epoch has begun.
+    pub(crate) async fn settle(&self, epoch: u64) -> Result<bool, JournalError> {
+        let settle = sqlx::query("UPDATE head SET settled = $2 WHERE sale = $1 AND epoch = $2").bind(self.sale.as_str());
+        Ok(in_time(settle.bind(epoch.cast_signed()).execute(&self.pool)).await?.rows_affected() == 1)
+    }
+
     /// Numbers up to this one may be given out from now on; gives the ceiling that stands.
     pub(crate) async fn raise_ceiling(&self, epoch: u64, above: u32) -> Result<u32, JournalError> {
         let raise = sqlx::query_scalar("UPDATE head SET ceiling = greatest(ceiling, $3) WHERE sale = $1 AND epoch = $2 RETURNING ceiling")
@@ -304,10 +310,14 @@ mod tests {
         assert_eq!((head.epoch(), head.identity.as_str(), head.buckets()), (1, "first", 16));
         journal.append(1, &[joins(1, 0..3)]).await.unwrap();
         assert_eq!(journal.raise_epoch(1, "second").await.unwrap().epoch(), 2);
-        assert!(matches!(journal.append(1, &[joins(4, 3..4)]).await, Err(JournalError::Stale)));
+        let left = event(Event::Left { number: 1 });
+        assert!(matches!(journal.append(1, &[joins(4, 3..4), left]).await, Err(JournalError::Stale)));
+        journal.append(1, &[joins(4, 3..4)]).await.unwrap();
+        assert!(!journal.settle(1).await.unwrap() && journal.settle(2).await.unwrap());
+        assert!(matches!(journal.append(1, &[joins(5, 4..5)]).await, Err(JournalError::Stale)));
         assert!(matches!(journal.raise_ceiling(1, 5).await, Err(JournalError::Stale)));
         assert!(matches!(journal.append(2, &[joins(20_000, 5..6)]).await, Err(JournalError::Conflict)), "above the ceiling");
-        assert_eq!(journal.read(0, 10).await.unwrap().len(), 1);
+        assert_eq!(journal.read(0, 10).await.unwrap().len(), 2);
     }
 
     #[tokio::test(flavor = "multi_thread")]

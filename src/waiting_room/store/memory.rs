@@ -118,8 +118,8 @@ impl QueueStore for MemoryStore {
         records.iter().try_for_each(|stored| state.apply(&stored.record, &self.config, at))
     }
 
-    fn epoch(&self) -> Result<u64, StoreError> {
-        Ok(self.epoch)
+    fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     async fn recovered(&self, at: Moment) -> Result<(), StoreError> {

@@ -16,6 +16,7 @@ use super::{
     ZoneStock,
     admission::Situation,
     journal::{Event, Join, Stored},
+    queue::Promise,
 };
 use crate::kernel::{Timestamp, VisitId};
 
@@ -152,7 +153,7 @@ pub(super) struct Counts {
     pub ended_total: u64,
 }
 
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Copy, Debug, thiserror::Error)]
 pub enum StoreError {
     /// The record does not continue what the store holds.
     #[error("the store and the journal have parted: {0}")]
@@ -175,7 +176,7 @@ pub(super) trait QueueStore: Send + Sync + 'static {
 
     /// These numbers were promised under an epoch that is over and never written down: they stand, unless their subject
     /// has another one by now. Gives those that stand.
-    async fn adopt(&self, promised: &[(u32, Join)]) -> Result<Vec<(u32, Join)>, StoreError> {
+    async fn adopt(&self, promised: &[Promise]) -> Result<Vec<Promise>, StoreError> {
         Ok(promised.to_vec())
     }
 
@@ -183,8 +184,13 @@ pub(super) trait QueueStore: Send + Sync + 'static {
     /// that is somebody else's.
     async fn apply(&self, records: &[Stored], at: Moment) -> Result<(), StoreError>;
 
-    /// Under which epoch records are to be written now.
-    fn epoch(&self) -> Result<u64, StoreError>;
+    /// Which of its memories decides, as far as is known here. What is decided under one is written down under it.
+    fn epoch(&self) -> u64;
+
+    /// Whether it answers, and has all its data.
+    fn is_complete(&self) -> bool {
+        true
+    }
 
     /// The journal knows a later epoch.
     fn is_stale(&self) {}

@@ -62,6 +62,7 @@ use crate::{
         Config, ZoneStock,
         admission::{CLAIM_LAPSE, CLAIMANTS_MAX, Situation, whole},
         journal::{Join, JournalError, PgJournal, Stored},
+        queue::Promise,
     },
 };
 
@@ -90,6 +91,8 @@ pub(crate) struct RedisStore {
     pending: Mutex<Pending>,
     /// The last record that the mirror holds.
     followed: AtomicU64,
+    /// The last epoch that was complete here.
+    epoch: AtomicU64,
     kept: Mutex<HashMap<VisitId, Timestamp>>,
     report: Mutex<Option<String>>,
     stock: Mutex<Option<Stock>>,
@@ -108,6 +111,9 @@ struct Pending {
     /// Redis has followed the journal so far, as it last said.
     applied: u64,
 }
+
+/// What `situation.lua` returns.
+type Told = (u32, u64, u32, u32, u32, u32, u8, String, u64, Vec<u32>, Vec<u32>);
 
 /// Whose clock the scripts go by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,6 +216,7 @@ impl RedisStore {
             numbering,
             pending: Mutex::default(),
             followed: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
             kept: Mutex::default(),
             report: Mutex::default(),
             stock: Mutex::default(),
@@ -261,7 +268,7 @@ impl RedisStore {
                 args = effect.encode(args, bucket);
             }
             let call =
-                call.arg(self.time(now)).arg(after).arg(upto).arg(millis(self.config.pass_life)).arg(millis(SLOT_GRACE)).args_of(args);
+                call.arg(self.time(now)).arg(after).arg(upto).arg(millis(self.config.pass_life)).arg(millis(SLOT_GRACE)).args_of(&args);
             let applied: u64 = read(self.line.call(&SCRIPTS.apply, call).await?)?;
             let mut pending = self.pending.lock();
             if applied < after {
@@ -300,18 +307,18 @@ impl QueueStore for RedisStore {
         })
     }
 
-    async fn adopt(&self, promised: &[(u32, Join)]) -> Result<Vec<(u32, Join)>, StoreError> {
+    async fn adopt(&self, promised: &[Promise]) -> Result<Vec<Promise>, StoreError> {
         let layout = self.layout();
         let (mut call, mut args) = (Call::new(), Call::new());
-        for (place, (number, join)) in (1_usize..).zip(promised) {
-            let bucket = layout.bucket(join.subject);
+        for (place, promise) in (1_usize..).zip(promised) {
+            let bucket = layout.bucket(promise.join.subject);
             call = call.key(&bucket.key);
-            args = args.arg(place).arg(&bucket.field).arg(number);
+            args = args.arg(place).arg(&bucket.field).arg(promise.number);
         }
         if promised.is_empty() {
             return Ok(Vec::new());
         }
-        let stands: Vec<u8> = read(self.line.call(&SCRIPTS.adopt, call.args_of(args)).await?)?;
+        let stands: Vec<u8> = read(self.line.call(&SCRIPTS.adopt, call.args_of(&args)).await?)?;
         Ok(promised.iter().zip(stands).filter(|(_, stands)| *stands == 1).map(|(promise, _)| *promise).collect())
     }
 
@@ -330,8 +337,12 @@ impl QueueStore for RedisStore {
         Ok(())
     }
 
-    fn epoch(&self) -> Result<u64, StoreError> {
-        self.line.epoch().ok_or(if self.line.identity().is_some() { StoreError::Rebuilding } else { StoreError::Away })
+    fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    fn is_complete(&self) -> bool {
+        self.line.epoch().is_some()
     }
 
     fn is_stale(&self) {
@@ -458,8 +469,7 @@ impl QueueStore for RedisStore {
                 return Err(error.into());
             }
         };
-        type Answer = (u32, u64, u32, u32, u32, u32, u8, String, u64, Vec<u32>, Vec<u32>);
-        let (now_serving, applied, active, permits, claimants, returners, caller, zones, age_ms, called, returning): Answer = read(answer)?;
+        let (now_serving, applied, active, permits, claimants, returners, caller, zones, age_ms, called, returning): Told = read(answer)?;
         self.active.store(active, Ordering::Relaxed);
         self.claimants.store(claimants, Ordering::Relaxed);
         self.returners.store(returners, Ordering::Relaxed);
@@ -575,7 +585,7 @@ mod tests {
             let journal = Arc::new(PgJournal::open(&url, sale, 16).await.unwrap());
             let building = RedisStore::build(config, "node".into(), line, journal, contract::at(0), &life, Time::Given);
             let store = building.await.unwrap();
-            while store.epoch().is_err() {
+            while !store.is_complete() {
                 store.look_after_memory().await.unwrap();
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }

@@ -155,9 +155,12 @@ async fn visit(nodes: &Nodes, n: u32, token: QueueToken) {
         let room = nodes.room(n + knock);
         if let Ok(EnterOutcome::Entered { pass, .. }) = room.enter(&token).await {
             tokio::time::sleep(Duration::from_millis(30)).await;
-            for step in 1.. {
+            for step in 1_u32.. {
                 let room = nodes.room(n + knock + step);
-                let pass = room.read_pass(&pass).expect("a pass opens every node at once");
+                let read = room.read_pass(&pass);
+                assert!(read.is_ok() || step > 1, "a pass opens every node at once");
+                // An end whose answer was lost is one.
+                let Ok(pass) = read else { return };
                 if room.end_visit(&pass).await.is_ok() {
                     return;
                 }
@@ -183,7 +186,7 @@ async fn three_nodes_are_one_door() {
         }
     }))
     .await;
-    let walked = tokio::time::timeout(Duration::from_secs(60), join_all((0..).zip(&tokens).map(|(n, token)| visit(&nodes, n, *token))));
+    let walked = tokio::time::timeout(Duration::from_mins(1), join_all((0..).zip(&tokens).map(|(n, token)| visit(&nodes, n, *token))));
     walked.await.expect("everybody comes in");
     let judged = nodes.judge(&config).await;
     assert_eq!((judged.owners.len(), judged.entered), (300, 300));
@@ -228,7 +231,7 @@ async fn through(durability: Durability, fault: impl AsyncFnOnce(&mut RedisServe
         .collect();
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     fault(&mut server, &mut postgres).await;
-    for done in tokio::time::timeout(Duration::from_secs(60), join_all(crowd)).await.expect("the sale goes on") {
+    for done in tokio::time::timeout(Duration::from_mins(1), join_all(crowd)).await.expect("the sale goes on") {
         done.unwrap();
     }
     for (n, token) in (0..).zip(&first) {

@@ -34,7 +34,7 @@ async fn a_crowd_on_several_nodes_gets_each_seat_once_and_nobody_an_error() {
     // Every order wants three of twelve seats, in an order of its own, so that they overlap in every way.
     let seat = |n: u32| format!("S-{}", n % 12);
     let mut rights = Vec::new();
-    for buyer in 0..150 {
+    for buyer in 0..72 {
         let step = [1, 5, 7, 11][buyer as usize % 4];
         let wanted = [seat(buyer), seat(buyer + step), seat(buyer + 2 * step)];
         let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
@@ -223,24 +223,24 @@ async fn killed_in_the_middle_of_a_sale_it_has_every_answer_it_gave() {
             let seat = format!("X-{}", buyer / 2);
             let given = Given::new(buyer, &[&seat]);
             let order = given.order();
-            let mut failures = 0;
             let right = loop {
                 match ledger.open_order(order.clone(), lease("a", 0)).await {
                     Ok(Opened::New(right)) => break right,
                     Ok(other) => panic!("{other:?}"),
-                    Err(_) => failures += 1,
+                    Err(LedgerError::Unavailable(_)) => {}
+                    Err(other) => panic!("{other}"),
                 }
             };
-            let claimed = persist(&mut failures, || ledger.claim(right, 4, at(1))).await;
+            let claimed = persist(|| ledger.claim(right, 4, at(1))).await;
             if claimed == Claimed::Claimed {
-                assert!(persist(&mut failures, || ledger.pin(right)).await);
+                assert!(persist(|| ledger.pin(right)).await);
                 let tickets = contract::tickets(&[&seat]);
-                assert!(persist(&mut failures, || ledger.book(right, tickets.clone(), contract::event("order.booked"), at(2))).await);
-                persist(&mut failures, || ledger.captured(right, at(3))).await;
+                assert!(persist(|| ledger.book(right, tickets.clone(), contract::event("order.booked"), at(2))).await);
+                persist(|| ledger.captured(right, at(3))).await;
             } else {
                 assert_eq!(claimed, Claimed::SeatsTaken);
             }
-            (right, claimed, failures)
+            (right, claimed)
         }));
     }
     let pool = PgPool::connect(&url).await.unwrap();
@@ -248,25 +248,24 @@ async fn killed_in_the_middle_of_a_sale_it_has_every_answer_it_gave() {
         tokio::task::yield_now().await;
     }
     server.kill9().unwrap();
+    assert!(buying.iter().any(|it| !it.is_finished()), "it was killed in the middle");
     server.restart().await.unwrap();
-    let (mut sold, mut failures) = (0, 0);
+    let mut sold = 0;
     for buyer in buying {
-        let (right, claimed, failed) = buyer.await.unwrap();
-        failures += failed;
+        let (right, claimed) = buyer.await.unwrap();
         let tickets = ledger.tickets(right.order).await.unwrap().len();
         assert_eq!(tickets, usize::from(claimed == Claimed::Claimed), "what was answered is there");
         assert_eq!(ledger.undelivered(right.order).await.unwrap().len(), tickets, "and once");
         sold += tickets;
     }
     assert_eq!(sold, 30, "each seat once");
-    assert!(failures > 0, "the kill came in the middle");
 }
 
-async fn persist<T, F: Future<Output = Result<T, LedgerError>>>(failures: &mut u32, call: impl Fn() -> F) -> T {
+async fn persist<T, F: Future<Output = Result<T, LedgerError>>>(call: impl Fn() -> F) -> T {
     loop {
         match call().await {
             Ok(answer) => return answer,
-            Err(LedgerError::Unavailable(_)) => *failures += 1,
+            Err(LedgerError::Unavailable(_)) => {}
             Err(other) => panic!("{other}"),
         }
     }

@@ -7,6 +7,7 @@ CREATE TABLE head (
     seq         bigint NOT NULL DEFAULT 0,
     epoch       bigint NOT NULL DEFAULT 0,  -- memories of the engine so far
     identity    text   NOT NULL DEFAULT '', -- of the server that has the present one
+    settled     bigint NOT NULL DEFAULT 0,  -- the epoch from whose beginning on no join of the one before is taken
     ceiling     bigint NOT NULL DEFAULT 0,  -- numbers up to this one may have been given
     now_serving bigint NOT NULL DEFAULT 0,
     alive_at    bigint NOT NULL DEFAULT 0,  -- when somebody was last at the door
@@ -58,7 +59,9 @@ DECLARE
     h head%ROWTYPE;
 BEGIN
     SELECT * INTO STRICT h FROM head WHERE sale = the_sale FOR UPDATE;
-    IF h.epoch <> the_epoch THEN
+    -- Joins whose numbers were given a moment before the engine lost its memory may still come in: the ceiling keeps
+    -- their numbers apart from later ones, and the rebuild waits for them.
+    IF h.epoch <> the_epoch AND NOT (h.epoch = the_epoch + 1 AND h.settled < h.epoch AND 'joined' = ALL (effects)) THEN
         RAISE EXCEPTION 'the epoch is over' USING ERRCODE = 'SD001';
     END IF;
     FOR i IN 1 .. cardinality(kinds) LOOP

@@ -69,7 +69,7 @@ impl Numbering {
             call = call.key(&bucket.key);
             args = args.arg(place).arg(&bucket.field);
         }
-        let numbers: Vec<i64> = read(self.line.call(&SCRIPTS.number, call.args_of(args)).await?)?;
+        let numbers: Vec<i64> = read(self.line.call(&SCRIPTS.number, call.args_of(&args)).await?)?;
         let (issued, numbers) = numbers.split_first().ok_or(StoreError::Away)?;
         let issued = u32::try_from(*issued).unwrap_or(u32::MAX);
         for (&at, &number) in open.iter().zip(numbers) {
@@ -105,5 +105,5 @@ impl Numbering {
 }
 
 fn given(answers: Vec<Option<Numbered>>, else_: StoreError) -> Vec<Result<Numbered, StoreError>> {
-    answers.into_iter().map(|answer| answer.ok_or_else(|| else_.clone())).collect()
+    answers.into_iter().map(|answer| answer.ok_or(else_)).collect()
 }

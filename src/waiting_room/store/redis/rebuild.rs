@@ -25,6 +25,8 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// A rebuilder is believed dead when it has not gone on for so long.
 const CLAIM: Duration = Duration::from_secs(5);
 const AT_ONCE: usize = 1_000;
+/// More than a commit takes.
+const LAST_JOINS: Duration = Duration::from_millis(200);
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Hindrance {
@@ -87,6 +89,7 @@ impl RedisStore {
 
     fn trust(&self, head: &Head, identity: &Identity) {
         self.numbering.allow(head.ceiling());
+        self.epoch.store(head.epoch(), Ordering::Release);
         self.line.vouch(head.epoch(), identity);
     }
 
@@ -100,13 +103,18 @@ impl RedisStore {
         let epoch = head.epoch();
         let begin = self.keys(&["ready", "rebuilding"]).arg(epoch).arg(millis(CLAIM));
         self.step(&SCRIPTS.rebuild_begin, begin).await?;
-        // From here on the journal takes nothing that was decided before; what it has now is all there is.
+        // Nodes that have given numbers a moment ago write them down; after that the journal takes nothing any more that
+        // was decided before, and what it has is all there is.
+        tokio::time::sleep(LAST_JOINS).await;
+        if !self.journal.settle(epoch).await? {
+            return Err(Hindrance::Overtaken);
+        }
         let (followed, snapshot) = self.snapshot_at(head).await?;
         let layout = self.layout();
         let of_doors = ["state", "visits", "by_number", "ends", "gone", "called", "called_asked", "returners", "returners_asked", "caller"];
         let all: Vec<String> = of_doors.iter().map(|name| self.line.key(name)).chain(layout.keys()).collect();
         for keys in all.chunks(AT_ONCE) {
-            let call = keys.iter().fold(self.keys(&["rebuilding"]), |call, key| call.key(key)).arg(epoch).arg(millis(CLAIM));
+            let call = keys.iter().fold(self.keys(&["rebuilding"]), Call::key).arg(epoch).arg(millis(CLAIM));
             self.step(&SCRIPTS.rebuild_wipe, call).await?;
         }
         for places in snapshot.places.chunks(AT_ONCE) {
@@ -117,7 +125,7 @@ impl RedisStore {
                 call = call.key(&bucket.key);
                 args = args.arg(at).arg(&bucket.field).arg(number);
             }
-            self.step(&SCRIPTS.rebuild_fill, call.args_of(args)).await?;
+            self.step(&SCRIPTS.rebuild_fill, call.args_of(&args)).await?;
         }
         self.complete(head, followed, &snapshot).await
     }

@@ -1,0 +1,92 @@
+//! PostgreSQL dies, or is away, in the middle of a sale.
+
+use std::time::Duration;
+
+use http::Method;
+use stagedoor::kernel::Clock;
+
+use crate::{
+    fan::Fan,
+    ground::Pair,
+    rush::{Rush, SOON, insist, is_away, scene},
+    world::Scene,
+};
+
+const FANS: u32 = 160;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_9_of_all_its_processes_loses_no_order() {
+    let mut rush = Rush::begin(Pair::default(), scene(), FANS, 21).await;
+    rush.until_orders(20).await;
+    let before = rush.world.ground().epochs().await;
+    let mut holder = rush.buyer();
+    let kept = holder.hold_best(&rush.world, 1).await.expect(201);
+    let id = kept["id"].as_str().unwrap();
+    let paying = rush.money_moves(3).await;
+
+    let (down, since) = (rush.world.clock.now(), rush.world.clock.monotonic());
+    rush.world.ground_mut().postgres.kill9().unwrap();
+    is_away(holder.pay_with_key(id, "tok_ok", "in the dark").await, "ledger-away");
+    let other = rush.buyer();
+    let held = other.hold_best(&rush.world, 1).await;
+    assert_eq!(held.status, 201, "seats can be chosen meanwhile: {}", held.json);
+    while rush.world.clock.monotonic() - since < Duration::from_secs(3) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    rush.world.ground_mut().postgres.restart().await.unwrap();
+    rush.goes_on().await;
+    rush.was_out(down, rush.world.clock.now());
+
+    let paid = insist(&rush.world, SOON, async || holder.pay_with_key(id, "tok_ok", "in the dark").await).await;
+    assert!(matches!(paid.status, 201 | 202), "{} {}", paid.status, paid.json);
+    holder.serial += 1;
+    assert_eq!(rush.world.ground().epochs().await, before, "no engine lost anything");
+    rush.places_are_kept().await;
+    for payment in paying {
+        rush.is_paid(payment, SOON).await;
+    }
+    rush.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn away_for_five_seconds_holds_live_on_and_nobody_is_let_in() {
+    let mut rush = Rush::begin(Pair::default(), Scene { hold_s: 20, ..scene() }, FANS, 22).await;
+    rush.until_orders(20).await;
+    let holder = rush.buyer();
+    let kept = holder.hold_best(&rush.world, 1).await.expect(201);
+    let newcomer = Fan::sign_in(&rush.world, 400).await;
+    let paying = rush.money_moves(2).await;
+
+    let (down, since) = (rush.world.clock.now(), rush.world.clock.monotonic());
+    rush.world.ground().postgres.freeze().unwrap();
+    let (world, meanwhile) = (&rush.world, rush.buyers.last().unwrap());
+    let (order, joined, held) = tokio::join!(
+        holder.pay_with_key(kept["id"].as_str().unwrap(), "tok_ok", "in the dark"),
+        async { newcomer.clone().join(world).await },
+        meanwhile.hold_best(world, 1),
+    );
+    assert_eq!((order.status, joined.status, held.status), (503, 503, 201), "{} {} {}", order.json, joined.json, held.json);
+    for (said, slug) in [(order, "ledger-away"), (joined, "journal-away")] {
+        is_away(said, slug);
+    }
+    let live = holder.call(Method::GET, &format!("/v1/holds/{}", kept["id"].as_str().unwrap()), None).await.expect(200);
+    assert_eq!(live["seats"], kept["seats"]);
+    while rush.world.clock.monotonic() - since < Duration::from_secs(5) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    rush.world.ground().postgres.thaw().unwrap();
+    let up = rush.world.clock.now();
+    rush.goes_on().await;
+    rush.was_out(down, rush.world.clock.now());
+
+    let entries = rush.world.ground().entries_between(down.plus(Duration::from_millis(500)), up).await;
+    assert_eq!(entries, 0, "nobody comes in who cannot be written down");
+    let id = kept["id"].as_str().unwrap();
+    let paid = insist(&rush.world, SOON, async || holder.pay_with_key(id, "tok_ok", "in the dark").await).await;
+    assert!(matches!(paid.status, 201 | 202), "{} {}", paid.status, paid.json);
+    rush.places_are_kept().await;
+    for payment in paying {
+        rush.is_paid(payment, SOON).await;
+    }
+    rush.ends_well().await;
+}

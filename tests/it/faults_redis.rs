@@ -1,0 +1,358 @@
+//! Redis loses what it knew, or is somebody else, or is away, in the middle of a sale.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use http::Method;
+use serde_json::Value;
+use stagedoor::kernel::Clock;
+
+use crate::{
+    fan::Fan,
+    ground::{Engine, Pair, Topology},
+    rush::{Rush, SOON, insist, is_away, scene},
+    world::{SALE, Scene, World},
+};
+
+const FANS: u32 = 160;
+
+fn with_replica() -> Pair {
+    Pair { redis: Topology::WithReplica, ..Pair::default() }
+}
+
+fn hold_path(hold: &Value) -> String {
+    format!("/v1/holds/{}", hold["id"].as_str().unwrap())
+}
+
+/// Waits until queue and seats are both in a later memory than this.
+async fn until_epochs_after(world: &World, before: (i64, i64)) {
+    let until = world.clock.monotonic() + SOON;
+    loop {
+        let now = world.ground().epochs().await;
+        if now.0 > before.0 && now.1 > before.1 {
+            return;
+        }
+        assert!(world.clock.monotonic() < until, "nobody noticed: epochs {before:?}, now {now:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn everything_is_flushed(durability: &'static str, seed: u64) {
+    let mut rush = Rush::begin(Pair { durability, ..Pair::default() }, scene(), FANS, seed).await;
+    rush.until_orders(20).await;
+    let before = rush.world.ground().epochs().await;
+    let holder = rush.buyer();
+    let forgotten = holder.hold_best(&rush.world, 2).await.expect(201);
+    let paying = rush.money_moves(3).await;
+
+    let down = rush.world.clock.now();
+    rush.world.ground_mut().server().flush_all().await.unwrap();
+    until_epochs_after(&rush.world, before).await;
+    rush.goes_on().await;
+    rush.was_out(down, rush.world.clock.now());
+
+    let asked = insist(&rush.world, SOON, async || holder.call(Method::GET, &hold_path(&forgotten), None).await).await;
+    asked.problem(404, "not-found");
+    rush.places_are_kept().await;
+    for payment in paying {
+        rush.is_paid(payment, SOON).await;
+    }
+    rush.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flushall_forgets_unpaid_holds_and_nothing_else() {
+    everything_is_flushed("journaled", 11).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flushall_where_joins_are_answered_before_they_are_written() {
+    everything_is_flushed("acknowledged", 12).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_9_and_a_restart_on_the_append_only_file() {
+    let mut rush = Rush::begin(Pair::default(), scene(), FANS, 13).await;
+    rush.until_orders(20).await;
+    let before = rush.world.ground().epochs().await;
+    let ran = rush.world.ground_mut().server().info("run_id").await.unwrap();
+    let fan = rush.buyer();
+    let paying = rush.money_moves(3).await;
+
+    let down = rush.world.clock.now();
+    rush.world.ground_mut().server().kill9().unwrap();
+    is_away(fan.hold_best(&rush.world, 1).await, "engine-away");
+    rush.world.ground_mut().server().restart().await.unwrap();
+    assert_ne!(rush.world.ground_mut().server().info("run_id").await.unwrap(), ran);
+    until_epochs_after(&rush.world, before).await;
+    rush.goes_on().await;
+    rush.was_out(down, rush.world.clock.now());
+
+    rush.places_are_kept().await;
+    for payment in paying {
+        rush.is_paid(payment, SOON).await;
+    }
+    rush.ends_well().await;
+}
+
+/// Buyers hold one seat each through this node.
+async fn hold_apart(rush: &mut Rush, count: usize, node: Option<usize>) -> Vec<(Fan, Value)> {
+    let mut held = Vec::new();
+    for _ in 0..count {
+        let mut fan = rush.buyer();
+        if let Some(node) = node {
+            fan.base = rush.base_of(node);
+        }
+        let hold = fan.hold_best(&rush.world, 1).await.expect(201);
+        held.push((fan, hold));
+    }
+    held
+}
+
+/// Others ask for exactly those seats until the engine answers; all of them get what somebody else was given before.
+async fn hold_the_same(rush: &mut Rush, first: &[(Fan, Value)], node: Option<usize>) -> Vec<(Fan, Value)> {
+    let mut held = Vec::new();
+    for (_, hold) in first {
+        let mut fan = rush.buyer();
+        if let Some(node) = node {
+            fan.base = rush.base_of(node);
+        }
+        let seat = hold["seats"][0].as_str().unwrap();
+        let said = insist(&rush.world, SOON, async || fan.hold(&rush.world, &[seat]).await).await;
+        // Somebody of the crowd may be faster than she; that is a double grant too, but not one that can be followed.
+        if said.status == 201 {
+            held.push((fan, said.json));
+        }
+    }
+    held
+}
+
+/// For every seat that both hold, both pay at once; says how often both had been granted it.
+async fn one_of_two_gets_it(rush: &Rush, first: Vec<(Fan, Value)>, second: Vec<(Fan, Value)>) -> usize {
+    let mut doubles = 0;
+    for (mut later, grant) in second {
+        let seat = &grant["seats"][0];
+        let (mut earlier, before) = first.iter().find(|(_, hold)| hold["seats"][0] == *seat).unwrap().clone();
+        doubles += 1;
+        let (one, other) =
+            tokio::join!(earlier.pay(before["id"].as_str().unwrap(), "tok_ok"), later.pay(grant["id"].as_str().unwrap(), "tok_ok"));
+        let mut statuses = [one.status, other.status];
+        statuses.sort_unstable();
+        assert_eq!(statuses, [201, 409], "seat {seat}: {} and {}", one.json, other.json);
+        rush.observer.seat_becomes(&rush.world, seat.as_str().unwrap(), "booked").await;
+    }
+    doubles
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failover_to_a_replica_without_the_last_writes_grants_seats_twice_and_sells_them_once() {
+    let mut rush = Rush::begin(with_replica(), scene(), FANS, 14).await;
+    rush.until_orders(20).await;
+    let before = rush.world.ground().epochs().await;
+    let replica = rush.world.ground_mut().left_behind().await;
+    let first = hold_apart(&mut rush, 3, None).await;
+    let paying = rush.money_moves(2).await;
+
+    let down = rush.world.clock.now();
+    rush.world.ground_mut().fail_over_to(replica);
+    until_epochs_after(&rush.world, before).await;
+    let second = hold_the_same(&mut rush, &first, None).await;
+    let doubles = one_of_two_gets_it(&rush, first, second).await;
+    assert!(doubles > 0, "nothing was granted twice: the failover lost nothing");
+    rush.goes_on().await;
+    rush.was_out(down, rush.world.clock.now());
+
+    rush.places_are_kept().await;
+    for payment in paying {
+        rush.is_paid(payment, SOON).await;
+    }
+    rush.ends_well().await;
+}
+
+/// What one side of a split goes on promising: places and holds that it acknowledged.
+async fn promises(world: &World, base: String, buyer: Fan, customers: std::ops::Range<u32>) -> (usize, usize) {
+    let (mut joins, mut holds) = (0, 0);
+    let buyer = Fan { base: base.clone(), ..buyer };
+    for customer in customers {
+        // Signed in through the balancer, which is no side's.
+        let mut fan = Fan::sign_in(world, customer).await;
+        fan.base.clone_from(&base);
+        joins += usize::from(fan.join(world).await.status == 201);
+        let held = buyer.hold_best(world, 1).await;
+        if held.status == 201 {
+            holds += 1;
+            buyer.call(Method::DELETE, &hold_path(&held.json), None).await;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    (joins, holds)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_split_brain_is_refused_at_the_claim_and_gives_no_number_twice() {
+    let mut rush = Rush::begin(with_replica(), scene(), FANS, 15).await;
+    rush.until_orders(20).await;
+    let before = rush.world.ground().epochs().await;
+    let replica = rush.world.ground_mut().left_behind().await;
+    let first = hold_apart(&mut rush, 3, Some(0)).await;
+
+    // The first node sleeps over the failover. What its fans want to pay waits at its socket, and it wakes up in the
+    // belief that the old primary is the one.
+    let down = rush.world.clock.now();
+    rush.world.nodes[0].freeze();
+    let paying = first.iter().map(|(fan, hold)| {
+        let (mut fan, hold) = (fan.clone(), hold["id"].as_str().unwrap().to_owned());
+        tokio::spawn(async move { fan.pay(&hold, "tok_ok").await })
+    });
+    let paying: Vec<_> = paying.collect();
+    for door in &rush.world.ground().doors()[1..] {
+        door.lead_to(replica.port());
+    }
+    until_epochs_after(&rush.world, before).await;
+    let second = hold_the_same(&mut rush, &first, Some(1)).await;
+    assert!(!second.is_empty(), "nothing was granted twice: the split lost nothing");
+    for (fan, hold) in &second {
+        let said = fan.clone().pay(hold["id"].as_str().unwrap(), "tok_ok").await;
+        assert_eq!(said.status, 201, "{}", said.json);
+    }
+    rush.world.nodes[0].wake();
+    for (told, (_, hold)) in join_all(paying).await.into_iter().zip(&first) {
+        let (told, seat) = (told.unwrap(), &hold["seats"][0]);
+        let is_double = second.iter().any(|(_, other)| other["seats"][0] == *seat);
+        if is_double {
+            insist_refused(&rush, told, hold, &first).await;
+        }
+    }
+    let refused = rush.world.ground().number("SELECT COUNT(*) FROM stagedoor_ledger.orders WHERE reason = 'seats_taken'").await;
+    assert!(refused > 0, "no hold of the old side came as far as the claim");
+
+    // Both sides are awake and each believes in its own server.
+    let (one, two) = (rush.buyer(), rush.buyer());
+    let (old_side, new_side) = (rush.base_of(0), rush.base_of(1));
+    let (old, new) = tokio::join!(promises(&rush.world, old_side, one, 300..330), promises(&rush.world, new_side, two, 330..360));
+    assert!(old.0 + old.1 > 0 && new.0 + new.1 > 0, "only one side was awake: {old:?} and {new:?}");
+
+    // It ends when the old primary does.
+    rush.world.ground_mut().fail_over_to(replica);
+    rush.goes_on().await;
+    rush.was_out(down, rush.world.clock.now());
+    rush.places_are_kept().await;
+    rush.ends_well().await;
+}
+
+/// The seat is somebody else's: the order was refused at once, or is when it is asked for again.
+async fn insist_refused(rush: &Rush, told: crate::fan::Said, hold: &Value, first: &[(Fan, Value)]) {
+    let said = if told.status == 503 {
+        let (fan, _) = first.iter().find(|(_, it)| it["id"] == hold["id"]).unwrap();
+        insist(&rush.world, SOON, async || fan.clone().pay(hold["id"].as_str().unwrap(), "tok_ok").await).await
+    } else {
+        told
+    };
+    assert_eq!(said.status, 409, "seat {}: {}", hold["seats"][0], said.json);
+}
+
+/// The board as this node has it.
+async fn board(rush: &Rush, node: usize) -> Value {
+    let stranger = Fan { base: rush.base_of(node), ..Fan::stranger(&rush.world, 1) };
+    stranger.call(Method::GET, &rush.world.sale_path("board"), None).await.expect(200)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn away_for_five_seconds_the_board_is_served_and_says_that_it_is_old() {
+    let mut rush = Rush::begin(Pair::default(), Scene { hold_s: 20, ..scene() }, FANS, 16).await;
+    rush.until_orders(20).await;
+    let before = rush.world.ground().epochs().await;
+    let holder = rush.buyer();
+    let kept = holder.hold_best(&rush.world, 1).await.expect(201);
+    let newcomer = Fan::sign_in(&rush.world, 400).await;
+    let paying = rush.money_moves(2).await;
+
+    let (down, since) = (rush.world.clock.now(), rush.world.clock.monotonic());
+    for door in rush.world.ground().doors() {
+        door.shut();
+    }
+    for node in 0..rush.world.nodes.len() {
+        let at_this_one = |fan: &Fan| Fan { base: rush.base_of(node), ..fan.clone() };
+        is_away(at_this_one(&newcomer).join(&rush.world).await, "engine-away");
+        is_away(at_this_one(&holder).hold_best(&rush.world, 1).await, "engine-away");
+    }
+    for node in 0..rush.world.nodes.len() {
+        while board(&rush, node).await["stale"] != true {
+            let waited = rush.world.clock.monotonic() - since;
+            assert!(waited < Duration::from_secs(4), "node {node} does not say that its board is old");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    // It stays away for a while: all that time the board is there, and the version only grows.
+    let mut version = 0;
+    while rush.world.clock.monotonic() - since < Duration::from_secs(5) {
+        let now = board(&rush, 1).await;
+        assert_eq!(now["stale"], true, "{now}");
+        assert!(now["version"].as_u64().unwrap() >= version, "{now}");
+        version = now["version"].as_u64().unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let port = rush.world.ground_mut().server().port();
+    for door in rush.world.ground().doors() {
+        door.lead_to(port);
+    }
+    rush.goes_on().await;
+    rush.was_out(down, rush.world.clock.now());
+    for node in 0..rush.world.nodes.len() {
+        while board(&rush, node).await["stale"] == true {
+            assert!(rush.world.clock.monotonic() - since < Duration::from_secs(5) + SOON, "node {node} shows an old board for ever");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    // The same server with all that it had: nobody loses a hold.
+    assert_eq!(rush.world.ground().epochs().await, before, "nothing was lost, and yet the memory was made anew");
+    let asked = insist(&rush.world, SOON, async || holder.call(Method::GET, &hold_path(&kept), None).await).await;
+    assert_eq!(asked.expect(200)["seats"], kept["seats"]);
+    rush.places_are_kept().await;
+    for payment in paying {
+        rush.is_paid(payment, SOON).await;
+    }
+    rush.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slots_of_a_cluster_move_during_the_sale() {
+    let mut rush = Rush::begin(Pair { redis: Topology::Cluster, ..Pair::default() }, scene(), FANS, 17).await;
+    rush.until_orders(10).await;
+    let before = rush.world.ground().epochs().await;
+    let fan = rush.buyer();
+    let kept = fan.hold_best(&rush.world, 1).await.expect(201);
+    let paying = rush.money_moves(2).await;
+    let served_before = served(&rush.world);
+    for round in 0..3 {
+        let Engine::Cluster(cluster) = &rush.world.ground().redis else { unreachable!("on a cluster") };
+        for key in [format!("{{{SALE}}}"), format!("{{{SALE}:{}}}", crate::world::PERFORMANCE)] {
+            let from = cluster.owner_of(&key).await.unwrap();
+            cluster.move_slot_of(&key, (from + 1) % 3).await.unwrap();
+            assert_ne!(cluster.owner_of(&key).await.unwrap(), from);
+        }
+        // Some of the sale goes over the cluster as it now is.
+        rush.until_orders(20 + 10 * round).await;
+    }
+    rush.goes_on().await;
+    let (all, failed) = served(&rush.world);
+    let (all, failed) = (all - served_before.0, failed - served_before.1);
+    assert!(all > 200, "only {all} requests were made meanwhile");
+    assert!(failed * 100 < all, "{failed} of {all} requests failed");
+    assert_eq!(rush.world.ground().epochs().await, before, "what was moved was not lost");
+    let asked = fan.call(Method::GET, &hold_path(&kept), None).await;
+    assert_eq!(asked.expect(200)["seats"], kept["seats"]);
+    rush.places_are_kept().await;
+    for payment in paying {
+        rush.is_paid(payment, SOON).await;
+    }
+    rush.ends_well().await;
+}
+
+/// Requests that the balancer has answered so far, and how many of them as a failure.
+fn served(world: &World) -> (usize, usize) {
+    let log = world.ground().balancer_log();
+    // Combined format: the status follows the quoted request line.
+    let statuses: Vec<&str> = log.lines().filter_map(|it| it.split("\" ").nth(1)?.split(' ').next()).collect();
+    (statuses.len(), statuses.iter().filter(|it| it.starts_with('5')).count())
+}

@@ -1,0 +1,182 @@
+//! Nodes: processes that serve one world's sale, alone or behind a balancer.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::Method;
+use stagedoor::{
+    kernel::{Clock, SystemClock},
+    platform::http_client::HttpClient,
+};
+
+/// What all processes of one world have in common.
+#[derive(Clone)]
+pub struct Site {
+    /// Everything of this world is in it.
+    pub dir: PathBuf,
+    pub clock: Arc<SystemClock>,
+    pub client: HttpClient,
+}
+
+impl Site {
+    pub fn config_file(&self) -> PathBuf {
+        self.dir.join("stagedoor.toml")
+    }
+
+    /// Everything that the processes have written, over all their starts; one process after the other.
+    pub fn log(&self) -> String {
+        let mut files: Vec<PathBuf> = fs::read_dir(&self.dir).into_iter().flatten().flatten().map(|it| it.path()).collect();
+        files.retain(|it| it.extension().is_some_and(|it| it == "log"));
+        files.sort();
+        files.iter().map(|it| fs::read_to_string(it).unwrap_or_default()).collect()
+    }
+}
+
+/// One process, started and stopped as often as wanted, always on the same ports.
+pub struct Node {
+    pub public: SocketAddr,
+    pub ops: SocketAddr,
+    site: Site,
+    roles: &'static str,
+    data: PathBuf,
+    env: Vec<(&'static str, String)>,
+    child: Option<Child>,
+}
+
+impl Node {
+    /// A node that is not started yet, with variables of its own over the world's configuration.
+    pub fn new(site: &Site, roles: &'static str, data: PathBuf, env: Vec<(&'static str, String)>) -> Self {
+        let (one, two) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+        let (public, ops) = (one.local_addr().unwrap(), two.local_addr().unwrap());
+        Self { public, ops, site: site.clone(), roles, data, env, child: None }
+    }
+
+    pub fn set(&mut self, variable: &'static str, value: String) {
+        self.env.retain(|(known, _)| *known != variable);
+        self.env.push((variable, value));
+    }
+
+    /// What it is set to now.
+    pub fn variable(&self, variable: &str) -> String {
+        self.env.iter().find(|(known, _)| *known == variable).expect("it was set").1.clone()
+    }
+
+    /// Starts a process that must end by itself; its status, and all that it wrote.
+    pub async fn fails_to_start(&mut self) -> (ExitStatus, String) {
+        let before = self.log().len();
+        self.spawn();
+        let status = self.ended().await;
+        (status, self.log().split_off(before))
+    }
+
+    /// Starts it and waits until it says that it is ready.
+    pub async fn start(&mut self) {
+        self.spawn();
+        let clock = &self.site.clock;
+        let until = clock.monotonic() + Duration::from_mins(1);
+        while self.readiness().await != Some(204) {
+            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none(), "the node ended with {ended:?} before it was ready:\n{}", self.site.log());
+            assert!(clock.monotonic() < until, "not ready:\n{}", self.site.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    fn spawn(&mut self) {
+        assert!(self.child.is_none(), "it runs");
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_stagedoor"))
+            .args(["serve", "--roles", self.roles, "--config"])
+            .arg(self.site.config_file())
+            .args(["--listen", &self.public.to_string(), "--ops-listen", &self.ops.to_string(), "--data"])
+            .arg(&self.data)
+            .envs(self.env.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn();
+        self.child = Some(child.unwrap());
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.site.dir.join(format!("{}.log", self.public.port()))
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    pub fn data(&self) -> &PathBuf {
+        &self.data
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Stops it where it stands: connections stay open and nothing is answered, until it is woken.
+    pub fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    pub fn wake(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    }
+
+    /// What it says when a balancer asks whether it is ready.
+    pub async fn readiness(&self) -> Option<u16> {
+        let uri = format!("http://{}/health/ready", self.ops).parse().unwrap();
+        self.site.client.call(Method::GET, uri, &[], Bytes::new()).await.ok().map(|answer| answer.status.as_u16())
+    }
+
+    /// SIGTERM.
+    pub fn tell_to_stop(&self) {
+        self.signal("TERM");
+    }
+
+    /// SIGTERM; gives the exit status once the process has drained.
+    pub async fn stop(&mut self) -> ExitStatus {
+        self.tell_to_stop();
+        self.ended().await
+    }
+
+    /// The exit status of a process that was told to stop, or ends by itself.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let mut child = self.child.take().unwrap();
+        let until = self.site.clock.monotonic() + Duration::from_secs(50);
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status;
+            }
+            if self.site.clock.monotonic() > until {
+                let _ = child.kill();
+                panic!("still running after 50 s:\n{}", self.site.log());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
