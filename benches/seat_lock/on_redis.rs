@@ -10,15 +10,21 @@ use std::{
     time::{Duration, Instant},
 };
 
+use axum::{Json, Router, routing::post};
 use redis::{Script, aio::MultiplexedConnection};
 use stagedoor::{
-    kernel::{HoldId, OsEntropy},
+    kernel::{HoldId, OsEntropy, Subject, VisitId},
     platform::{
         lifecycle::Lifecycle,
         redis::{Redis, RedisConfig},
     },
-    seating::{HoldReply, HoldRequest, RedisStore, SeatStore, StoreError},
+    seating::{HoldReply, HoldRequest, RedisStore, SeatIx, SeatStore, StoreError},
     simulation::servers::{RedisServer, ServerError},
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
 };
 
 use super::{Fans, HOUSES, TERMS};
@@ -27,6 +33,8 @@ use super::{Fans, HOUSES, TERMS};
 const CALLERS: u32 = 64;
 const ROUNDS: u64 = 20_000;
 const PAIRS: usize = 9;
+/// Each request over HTTP takes four seats of it, once.
+const HTTP_HOUSE: u32 = 40_000;
 
 pub(super) struct Floor {
     connection: MultiplexedConnection,
@@ -119,6 +127,94 @@ async fn server_us(server: &RedisServer, rounds: impl Future<Output = f64>) -> f
     field.and_then(|it| it.parse().ok()).unwrap_or(f64::NAN)
 }
 
+/// Whole requests of 4 seats: a handler that reads a list of seats, calls one or the other, and says what came of it.
+async fn over_http(server: &RedisServer, life: &Lifecycle, floor: &Arc<Floor>) {
+    let mut ratios = Vec::new();
+    let mut rates = (0.0_f64, 0.0_f64);
+    for n in 0..PAIRS {
+        let store = engine(&server.url(), HTTP_HOUSE + u32::try_from(n).unwrap_or_default(), life).await;
+        let by_engine = move |Json(seats): Json<Vec<u32>>| {
+            let store = store.clone();
+            async move {
+                let request = request_of(&seats);
+                let reply = store.hold(&request).await.expect("it answers");
+                assert!(matches!(reply, HoldReply::Held { .. }), "{reply:?}");
+                Json(request.id)
+            }
+        };
+        let floor_again = Arc::clone(floor);
+        let by_floor = move |Json(seats): Json<Vec<u32>>| {
+            let floor = Arc::clone(&floor_again);
+            async move {
+                let request = request_of(&seats);
+                floor.hold(&request).await;
+                Json(request.id)
+            }
+        };
+        let of_engine = requests_a_second(Router::new().route("/holds", post(by_engine))).await;
+        let of_floor = requests_a_second(Router::new().route("/holds", post(by_floor))).await;
+        server.run(&["UNLINK", "{floor}:seats"]).await.expect("it answers");
+        ratios.push(of_engine / of_floor);
+        rates = (rates.0.max(of_engine), rates.1.max(of_floor));
+    }
+    ratios.sort_by(f64::total_cmp);
+    println!(
+        "  a hold of 4 over HTTP: engine / floor {:.2} ({:.2} to {:.2}), at best {:.0}/s and {:.0}/s  must reach 0.85",
+        ratios[PAIRS / 2],
+        ratios[PAIRS / 5],
+        ratios[PAIRS - 1 - PAIRS / 5],
+        rates.0,
+        rates.1
+    );
+}
+
+fn request_of(seats: &[u32]) -> HoldRequest {
+    let who = Subject::customer(&format!("{}", seats[0])).expect("a short key");
+    let (id, visit) = (HoldId::random(&OsEntropy), VisitId::from_uuid(uuid::Uuid::nil()));
+    HoldRequest { id, subject: who, visit, seats: seats.iter().map(|it| SeatIx(*it)).collect(), operation: None }
+}
+
+/// Requests a second over connections that are kept, each for seats that nobody else wants.
+async fn requests_a_second(router: Router) -> f64 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("it is bound");
+    let serving = tokio::spawn(async move { axum::serve(listener, router).await });
+    let start = Instant::now();
+    let callers = (0..CALLERS).map(|caller| {
+        tokio::spawn(async move {
+            let mut connection = BufReader::new(TcpStream::connect(address).await.expect("it listens"));
+            for group in (caller..HTTP_HOUSE / 4).step_by(CALLERS as usize) {
+                let first = group * 4;
+                let body = format!("[{first},{},{},{}]", first + 1, first + 2, first + 3);
+                let head = "POST /holds HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: ";
+                let request = format!("{head}{}\r\n\r\n{body}", body.len());
+                connection.write_all(request.as_bytes()).await.expect("it reads");
+                read_answer(&mut connection).await;
+            }
+        })
+    });
+    futures_util::future::join_all(callers).await.into_iter().for_each(|it| it.expect("no caller fails"));
+    let spent = start.elapsed().as_secs_f64();
+    serving.abort();
+    f64::from(HTTP_HOUSE / 4) / spent
+}
+
+async fn read_answer(connection: &mut BufReader<TcpStream>) {
+    let (mut line, mut length) = (String::new(), 0);
+    loop {
+        line.clear();
+        connection.read_line(&mut line).await.expect("it answers");
+        assert!(!line.starts_with("HTTP") || line.contains(" 200 "), "{line}");
+        if let Some(told) = line.strip_prefix("content-length: ") {
+            length = told.trim().parse().expect("a number");
+        }
+        if line == "\r\n" {
+            break;
+        }
+    }
+    connection.read_exact(&mut vec![0; length]).await.expect("the whole body");
+}
+
 pub(super) async fn figures() {
     let server = match RedisServer::start().await {
         Ok(server) => server,
@@ -165,5 +261,6 @@ pub(super) async fn figures() {
             );
         }
     }
+    over_http(&server, &life, &floor).await;
     life.stop();
 }

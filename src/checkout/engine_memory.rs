@@ -158,8 +158,12 @@ impl Keeper {
             // Somebody else has raised it for another server.
             return Ok(());
         }
-        tracing::warn!(performance = %show.performance, epoch = raised.epoch, "the seat engine has lost its memory; it is filled from the ledger");
-        metrics::counter!("seating_memories_lost_total", "performance" => show.performance.to_string()).increment(1);
+        if counted.epoch == 0 {
+            tracing::info!(performance = %show.performance, "the seat engine is new; it is filled from the ledger");
+        } else {
+            tracing::warn!(performance = %show.performance, epoch = raised.epoch, "the seat engine has lost its memory; it is filled from the ledger");
+            metrics::counter!("seating_memories_lost_total", "performance" => show.performance.to_string()).increment(1);
+        }
         let claims = Box::pin(claims_of(&self.house, &show));
         let rebuilt = self.engine.rebuild(raised.epoch, &memory.identity, claims).await?;
         if rebuilt != Rebuilt::Ready {

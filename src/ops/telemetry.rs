@@ -42,6 +42,7 @@ const METRICS: &[(&str, &str)] = &[
     ("seating_seats", "Seats by performance and state."),
     ("seating_drift_seats", "Seats on which the engine and the ledger disagree, by performance; must read 0."),
     ("seating_memories_lost_total", "Times this node found that the seat engine had lost its memory, by performance."),
+    ("waiting_room_rebuilds_total", "Times this node gave the queue's engine its memory back."),
     ("redis_refusals_total", "Calls that Redis refused; each is an error in the log."),
     ("redis_connections_lost_total", "Connections to Redis that were lost and made again."),
     ("box_office_reports_total", "Reports to doors in other processes, by outcome."),

@@ -1,5 +1,9 @@
 //! The line's one pen: all changes go through it in groups, first into the journal, then into memory, then the answer.
 
+mod doubt;
+#[cfg(test)]
+mod tests;
+
 use std::{
     sync::{
         Arc,
@@ -13,7 +17,7 @@ use parking_lot::Mutex;
 use super::{
     Durability, draw,
     journal::{Event, Join, Journal, JournalError, Record, Stored},
-    store::{EndedVisit, Finished, Found, Moment, QueueStore, StoreError},
+    store::{Found, Moment, QueueStore, StoreError},
 };
 use crate::{
     kernel::{Clock, Timestamp},
@@ -314,82 +318,8 @@ impl Writer {
         }
     }
 
-    fn doubt(&self, asks: &[Ask]) {
-        let mut progress = self.progress.lock();
-        progress.in_doubt = true;
-        self.behind.0.store(true, Ordering::Relaxed);
-        for ask in asks {
-            progress.undo.extend_from_slice(ask.events());
-            if let Ask::Join(promise) = ask {
-                progress.unwritten.push(*promise);
-            }
-        }
-    }
-
-    /// After a failure: reads what was written after all, and undoes in memory what was not.
-    async fn settle_doubt(&self) -> Result<(), WriteError> {
-        if !self.progress.lock().in_doubt {
-            return Ok(());
-        }
-        self.catch_up().await?;
-        self.renew_promises().await?;
-        let undo = self.progress.lock().undo.clone();
-        for event in undo {
-            self.undo(&event).await?;
-            self.progress.lock().undo.remove(0);
-        }
-        let mut progress = self.progress.lock();
-        progress.in_doubt = false;
-        self.behind.0.store(!progress.unwritten.is_empty(), Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// What was promised under an epoch that is over and never written down. Where it was answered, it must stand; else
-    /// whoever asked is told to ask again.
-    async fn renew_promises(&self) -> Result<(), WriteError> {
-        let epoch = self.store.epoch();
-        let outlived: Vec<Promise> = self.progress.lock().unwritten.iter().filter(|it| it.epoch != epoch).copied().collect();
-        let outlived = self.not_written(outlived)?;
-        let stand = match self.durability {
-            Durability::Acknowledged if !outlived.is_empty() => self.store.adopt(&outlived).await?,
-            _ => Vec::new(),
-        };
-        let mut progress = self.progress.lock();
-        progress.unwritten.retain(|it| it.epoch == epoch);
-        progress.unwritten.extend(stand.into_iter().map(|it| Promise { epoch, ..it }));
-        Ok(())
-    }
-
-    /// Frees what an event that was not written has taken in memory; one that was written has taken nothing any more.
-    async fn undo(&self, event: &Event) -> Result<(), WriteError> {
-        match event {
-            // A commit that was given up here may still be under way there: it must not come after the slot is given to
-            // somebody else.
-            Event::Entered { number, visit, .. } if self.journal.is_shared() => {
-                let lapsed = Record::Event { at: self.clock.now(), event: Event::Lapsed { number: *number, visit: *visit } };
-                match self.append(vec![lapsed]).await {
-                    // It was written, or her reservation went with the engine's memory.
-                    Err(WriteError::Journal(JournalError::Conflict)) => Ok(self.catch_up().await?),
-                    other => other,
-                }
-            }
-            event => Ok(undo_event(self.store.as_ref(), event).await?),
-        }
-    }
-
     fn moment(&self) -> Moment {
         Moment { now: self.clock.now(), monotonic: self.clock.monotonic() }
-    }
-}
-
-/// Frees at once what an event that will not be written has taken in memory.
-async fn undo_event(store: &dyn QueueStore, event: &Event) -> Result<(), StoreError> {
-    match event {
-        Event::Entered { visit, .. } => store.give_back(*visit).await,
-        Event::VisitEnded { number, visit } => {
-            store.reopen_visits(&[EndedVisit { visit: *visit, number: *number, how: Finished::Ended }]).await
-        }
-        _ => Ok(()),
     }
 }
 
@@ -409,7 +339,7 @@ pub(super) async fn write_for_a_visitor(pen: &Pen, store: &dyn QueueStore, ask: 
     if written == Err(GroupCommitError::Full) {
         // The embedded engine cannot fail here; another one lets the reservation lapse.
         for event in ask.events() {
-            let _ = undo_event(store, event).await;
+            let _ = doubt::undo_event(store, event).await;
         }
     }
     written
@@ -430,150 +360,4 @@ fn runs(promises: Vec<Promise>) -> Vec<Record> {
         }
     }
     runs
-}
-
-#[cfg(test)]
-mod tests {
-    use async_trait::async_trait;
-
-    use super::*;
-    use crate::{
-        kernel::{ManualClock, SeededEntropy, VisitId},
-        waiting_room::{
-            journal::Stored,
-            store::{EntryAsk, MemoryStore, Numbered, Reservation, contract},
-        },
-    };
-
-    #[derive(Clone, Copy, PartialEq)]
-    enum Disk {
-        Well,
-        /// The commit fails and leaves nothing.
-        Refuses,
-        /// The commit takes place, but its answer is lost.
-        LosesAnswer,
-        /// As before, and then it cannot be read either.
-        Hangs,
-    }
-
-    #[derive(Clone)]
-    struct FlakyJournal(Arc<Mutex<(Disk, Vec<Record>)>>);
-
-    #[async_trait]
-    impl Journal for FlakyJournal {
-        async fn append(&self, _epoch: u64, records: &[Record]) -> Result<u64, JournalError> {
-            let mut state = self.0.lock();
-            if matches!(state.0, Disk::Refuses) {
-                return Err(JournalError::Unavailable("full".into()));
-            }
-            state.1.extend(records.iter().cloned());
-            let seq = state.1.len() as u64;
-            if state.0 == Disk::Well { Ok(seq) } else { Err(JournalError::Unavailable("no answer".into())) }
-        }
-
-        async fn read(&self, after: u64, limit: u32) -> Result<Vec<Stored>, JournalError> {
-            let state = self.0.lock();
-            if state.0 == Disk::Hangs {
-                return Err(JournalError::Unavailable("no answer".into()));
-            }
-            let stored = (1..).zip(&state.1).skip(usize::try_from(after).unwrap()).take(limit as usize);
-            Ok(stored.map(|(seq, record)| Stored { seq, record: record.clone() }).collect())
-        }
-    }
-
-    struct Desk {
-        journal: FlakyJournal,
-        store: Arc<MemoryStore>,
-        writer: Writer,
-    }
-
-    impl Desk {
-        fn new() -> Self {
-            let journal = FlakyJournal(Arc::new(Mutex::new((Disk::Well, Vec::new()))));
-            let store = Arc::new(MemoryStore::new(contract::config(1), 0, contract::at(0)));
-            let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1)));
-            let writer = Writer::new(Arc::new(journal.clone()), Arc::clone(&store) as Arc<dyn QueueStore>, clock, Durability::Journaled);
-            Self { journal, store, writer }
-        }
-
-        fn disk(&self, disk: Disk) {
-            self.journal.0.lock().0 = disk;
-        }
-
-        async fn write(&self, ask: Ask) -> Answer {
-            self.writer.write(vec![ask]).await[0]
-        }
-
-        /// Her number, and whether it was written.
-        async fn join(&self, subject: u64) -> (u32, Answer) {
-            let join = Join { subject, joined_at: Timestamp::default() };
-            let (Numbered::New(found) | Numbered::Had { found, .. }) = self.store.number(join).await.unwrap() else { panic!("no number") };
-            (found.number, self.write(Ask::Join(Promise { number: found.number, join, epoch: 0 })).await)
-        }
-
-        /// Three have joined and are called; the first has a reservation.
-        async fn with_a_reservation() -> (Self, Event) {
-            let desk = Self::new();
-            for number in 1..=3 {
-                assert_eq!(desk.join(number.into()).await, (number, Answer::Written));
-            }
-            let called = Event::Called { from: 0, upto: 3, ends_at: Timestamp::from_secs(100) };
-            assert_eq!(desk.write(Ask::Events(vec![called])).await, Answer::Written);
-            let visit = VisitId::random(&SeededEntropy::new(1));
-            let ask = EntryAsk { number: 1, visit };
-            let reserved = Reservation::Reserved { at: contract::at(10).now };
-            assert_eq!(desk.store.reserve(&ask, contract::at(10)).await.unwrap(), reserved);
-            (desk, Event::Entered { number: 1, subject: 1, visit })
-        }
-
-        fn active(&self) -> u32 {
-            self.store.counts(contract::at(10)).active
-        }
-    }
-
-    #[tokio::test]
-    async fn a_refused_commit_writes_nothing_gives_the_slot_back_and_keeps_the_number() {
-        let (desk, entered) = Desk::with_a_reservation().await;
-        desk.disk(Disk::Refuses);
-        assert_eq!(desk.write(Ask::Events(vec![entered.clone()])).await, Answer::Failed);
-        assert_eq!(desk.join(4).await, (4, Answer::Failed));
-        assert_eq!(desk.store.known(4), None);
-        desk.disk(Disk::Well);
-        assert_eq!(desk.join(5).await, (5, Answer::Written));
-        assert_eq!((desk.store.owner(4), desk.active()), (Some(4), 0), "what was promised is written with the next group");
-        assert_eq!(desk.join(4).await, (4, Answer::Written));
-        assert_eq!(desk.journal.0.lock().1.len(), 5, "three joins, a call, two joins in one run");
-    }
-
-    #[tokio::test]
-    async fn she_came_in_when_her_slot_was_taken_however_long_the_writing_took() {
-        let (desk, event) = Desk::with_a_reservation().await;
-        let at = Timestamp::from_millis(900);
-        assert_eq!(desk.write(Ask::Entry { event, at, epoch: 0 }).await, Answer::Written);
-        let written = desk.journal.0.lock().1.last().and_then(Record::at);
-        assert_eq!(written, Some(at), "the clock stands at a second by now");
-    }
-
-    #[tokio::test]
-    async fn a_commit_whose_answer_was_lost_stands() {
-        let (desk, entered) = Desk::with_a_reservation().await;
-        for (disk, subject) in [(Disk::LosesAnswer, 4), (Disk::Hangs, 5)] {
-            desk.disk(disk);
-            assert_eq!(desk.join(subject).await.1, Answer::Failed);
-        }
-        assert_eq!(desk.write(Ask::Events(vec![entered])).await, Answer::Failed, "nothing is written while the journal cannot be read");
-        assert_eq!(desk.active(), 1, "while nobody knows, the slot is not given away");
-        desk.disk(Disk::Well);
-        assert_eq!((desk.join(4).await, desk.active()), ((4, Answer::Written), 0));
-        assert_eq!(desk.join(6).await, (6, Answer::Written));
-        let joins = desk
-            .journal
-            .0
-            .lock()
-            .1
-            .iter()
-            .map(|record| if let Record::Joins { joins, .. } = record { joins.len() } else { 0 })
-            .sum::<usize>();
-        assert_eq!(joins, 6, "each is written once");
-    }
 }

@@ -17,6 +17,7 @@
 //! | `{sale:performance}:home` | the server that was vouched for: on another these data are a copy that may lack something |
 //! | `{sale:performance}:rebuilding` | epoch and token of whoever is filling it; goes by itself when she dies |
 
+mod holds;
 mod rebuild;
 mod record;
 mod scripts;
@@ -38,11 +39,11 @@ use crate::{
 };
 
 pub use self::rebuild::{Memory, Rebuilt};
-use self::{record::Answer, scripts::SCRIPTS, view::View};
+use self::{holds::HoldPen, record::Answer, scripts::SCRIPTS, view::View};
 use super::{
     super::{
         hold::RestoredClaim,
-        seat::{SeatIx, SeatState, SeatStates},
+        seat::{SeatIx, SeatStates},
     },
     BookReply, ChangeReply, ExtendReply, HoldRecord, HoldReply, HoldRequest, Operation, SeatChange, SeatStore, StoreError, Terms,
 };
@@ -66,7 +67,7 @@ const SCANNED_AT_ONCE: usize = 256;
 
 /// One performance's engine on Redis, as this node sees it. Cheap to clone.
 #[derive(Clone)]
-pub struct RedisStore(Arc<Engine>);
+pub struct RedisStore(Arc<Engine>, HoldPen);
 
 struct Engine {
     redis: Redis,
@@ -107,7 +108,8 @@ impl RedisStore {
         let keys = KEYS.map(|name| line.key(name));
         let engine = Arc::new(Engine { redis, line, tag, keys, seats, terms, view: View::default(), entropy, clock });
         view::follow(&engine, life);
-        Self(engine)
+        let pen = holds::pen(&engine, life);
+        Self(engine, pen)
     }
 }
 
@@ -135,7 +137,9 @@ impl Engine {
 
     /// The answer's version and changes stand at `at`.
     async fn show(&self, answer: &Answer, at: usize) -> Result<(), StoreError> {
-        self.view.take_own(answer.bytes(at)?, answer.bytes(at + 1)?).await
+        let version = self.view.take_own(answer.bytes(at)?, answer.bytes(at + 1)?)?;
+        self.view.until(version).await;
+        Ok(())
     }
 
     async fn load_now(&self) -> Result<(u64, SeatStates), StoreError> {
@@ -147,52 +151,6 @@ impl Engine {
 
     fn is_of_the_house(&self, seat: SeatIx) -> bool {
         seat.at() < self.seats
-    }
-
-    async fn try_hold(&self, request: &HoldRequest, last_try: bool) -> Result<Option<HoldReply>, StoreError> {
-        let changes = record::changes(&request.seats, SeatState::Held);
-        let (key, wish) = request.operation.as_ref().map_or((&[][..], &[][..]), |it| (&it.key[..], &it.wish[..]));
-        let keys = if request.operation.is_some() { KEYS_OF_OPERATIONS } else { KEYS_OF_HOLDS };
-        let mut call = self
-            .on(keys)
-            .arg(self.time())
-            .arg(&request.id.as_uuid().as_bytes()[..])
-            .arg(request.subject.as_str())
-            .arg(self.terms.seats_per_fan)
-            .arg(u64::try_from(self.terms.hold.as_millis()).unwrap_or(u64::MAX))
-            .arg(&[self.terms.extensions_max][..])
-            .arg(record::tail(request.visit, &request.seats, &request.subject))
-            .arg(&changes[..])
-            .arg(key)
-            .arg(wish)
-            .arg(if last_try { "1" } else { "" });
-        for seat in request.seats.iter() {
-            call = call.arg(record::bit_of(*seat));
-        }
-        let answer = self.answer(&SCRIPTS.hold, call).await?;
-        Ok(Some(match answer.word() {
-            b"held" => {
-                self.view.take_own(answer.bytes(3)?, &changes).await?;
-                let extensions_left = u8::try_from(answer.number(2)?).unwrap_or(u8::MAX);
-                HoldReply::Held { expires_at: Timestamp::from_millis(answer.number(1)?), extensions_left }
-            }
-            b"again" => match again(&answer)? {
-                // This very call, whose first answer was lost.
-                HoldReply::Again(record) if record.id == request.id => {
-                    HoldReply::Held { expires_at: record.expires_at, extensions_left: record.extensions_left }
-                }
-                other => other,
-            },
-            b"reused" => HoldReply::OperationReused,
-            b"limit" => HoldReply::LimitReached,
-            b"taken" => {
-                let states = answer.seats(1)?;
-                let taken = request.seats.iter().zip(states).filter(|(_, state)| state.0 != SeatState::Free as u32);
-                HoldReply::Taken(taken.map(|(seat, _)| *seat).collect())
-            }
-            b"overdue" => return Ok(None),
-            _ => return Err(record::unreadable()),
-        }))
     }
 
     /// Holds that have one of the seats.
@@ -270,15 +228,21 @@ impl Engine {
 #[async_trait]
 impl SeatStore for RedisStore {
     async fn hold(&self, request: &HoldRequest) -> Result<HoldReply, StoreError> {
+        if request.seats.len() > usize::from(self.0.terms.seats_per_fan) {
+            let done = match &request.operation {
+                Some(operation) => self.recall(operation).await?,
+                None => None,
+            };
+            return Ok(done.unwrap_or(HoldReply::LimitReached));
+        }
         if !request.seats.iter().all(|it| self.0.is_of_the_house(*it)) {
             let (_, states) = self.0.load_now().await?;
             return Ok(HoldReply::Taken(request.seats.iter().copied().filter(|it| !states.is_free(*it)).collect()));
         }
-        if let Some(reply) = self.0.try_hold(request, false).await? {
-            return Ok(reply);
-        }
-        self.0.sweep_some(SWEPT_BY_A_HOLD).await?;
-        self.0.try_hold(request, true).await?.ok_or_else(record::unreadable)
+        // Too many wait, or the house is closing.
+        let held = self.1.submit(request.clone()).await.map_err(|_| StoreError::Away)??;
+        self.0.view.until(held.version).await;
+        Ok(held.reply)
     }
 
     async fn recall(&self, operation: &Operation) -> Result<Option<HoldReply>, StoreError> {

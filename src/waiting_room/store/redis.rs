@@ -24,12 +24,15 @@
 //! | `board` | hash | the encoded board that all nodes serve |
 
 mod effects;
+mod feed;
 mod number;
 mod rebuild;
 mod scripts;
+#[cfg(test)]
+mod tests;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering},
@@ -44,6 +47,7 @@ use tokio::sync::Notify;
 
 use self::{
     effects::{Bucket, Effect},
+    feed::Pending,
     scripts::SCRIPTS,
 };
 use super::{
@@ -75,9 +79,6 @@ const FINISHED_AT_ONCE: usize = 500;
 const NODE_SILENT: Duration = Duration::from_secs(5);
 /// How long a node may be silent before another one calls.
 const CALLER_LEASE: Duration = Duration::from_millis(400);
-/// Records whose meaning is sent at once.
-const EFFECTS_AT_ONCE: usize = 512;
-
 /// One sale's engine, and this node's mirror of its journal.
 pub(crate) struct RedisStore {
     config: Config,
@@ -102,14 +103,6 @@ pub(crate) struct RedisStore {
     /// Wakes the keeper.
     look: Arc<Notify>,
     time: Time,
-}
-
-/// What records mean to Redis, while it is not known to have them.
-#[derive(Default)]
-struct Pending {
-    effects: VecDeque<Effect>,
-    /// Redis has followed the journal so far, as it last said.
-    applied: u64,
 }
 
 /// What `situation.lua` returns.
@@ -238,52 +231,6 @@ impl RedisStore {
 
     fn time(&self, now: Timestamp) -> i64 {
         self.time.arg(now)
-    }
-
-    /// Sends on what Redis has not followed yet.
-    async fn feed(&self, now: Timestamp) -> Result<(), StoreError> {
-        loop {
-            let (after, effects) = {
-                let pending = self.pending.lock();
-                let first = pending.effects.partition_point(|it| it.seq <= pending.applied);
-                let effects: Vec<Effect> = pending.effects.iter().skip(first).take(EFFECTS_AT_ONCE).cloned().collect();
-                (pending.applied, effects)
-            };
-            let followed = self.followed.load(Ordering::Acquire);
-            if after >= followed {
-                return Ok(());
-            }
-            let upto = if effects.len() == EFFECTS_AT_ONCE { effects.last().map_or(followed, |it| it.seq) } else { followed };
-            let mut call =
-                self.keys(&["state", "visits", "by_number", "ends", "called", "called_asked", "returners", "returners_asked", "gone"]);
-            let first_bucket = 10;
-            let mut args = Call::new();
-            let mut places = 0;
-            for effect in &effects {
-                let bucket = effect.bucket().map(|bucket| {
-                    call = std::mem::take(&mut call).key(&bucket.key);
-                    places += 1;
-                    (first_bucket + places - 1, bucket.field.clone())
-                });
-                args = effect.encode(args, bucket);
-            }
-            let call =
-                call.arg(self.time(now)).arg(after).arg(upto).arg(millis(self.config.pass_life)).arg(millis(SLOT_GRACE)).args_of(&args);
-            let applied: u64 = read(self.line.call(&SCRIPTS.apply, call).await?)?;
-            let mut pending = self.pending.lock();
-            if applied < after {
-                // Its memory is older than it said: another server, which the keeper will find out.
-                pending.applied = applied;
-                drop(pending);
-                self.line.distrust();
-                self.look.notify_one();
-                return Err(StoreError::Rebuilding);
-            }
-            pending.applied = pending.applied.max(applied);
-            let applied = pending.applied;
-            let over = pending.effects.partition_point(|it| it.seq <= applied);
-            pending.effects.drain(..over);
-        }
     }
 
     fn overlay(&self, mut counts: Counts) -> Counts {
@@ -560,54 +507,4 @@ fn time_of(ms: &[u8]) -> Result<Timestamp, StoreError> {
 
 fn visit_of(id: &[u8]) -> Option<VisitId> {
     uuid::Uuid::from_slice(id).ok().map(VisitId::from_uuid)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::AtomicU32;
-
-    use super::*;
-    use crate::{
-        kernel::{OsEntropy, SaleId},
-        platform::redis::{Redis, RedisConfig},
-        simulation::servers::{Postgres, RedisCluster, RedisServer},
-        waiting_room::store::contract,
-    };
-
-    fn redis(url: String) -> Redis {
-        let (call_deadline, connect_deadline) = (Duration::from_secs(2), Duration::from_secs(2));
-        Redis::new(RedisConfig { url, call_deadline, connect_deadline, accept_risky: false }).unwrap()
-    }
-
-    async fn keeps_the_contract(redis: Redis) {
-        let server = Postgres::start().await.unwrap();
-        let url = server.create_database("queue").await.unwrap();
-        let (life, made) = (Lifecycle::new(), AtomicU32::new(0));
-        contract::holds(async |config: Config| {
-            let sale: SaleId = format!("contract-{}", made.fetch_add(1, Ordering::Relaxed)).parse().unwrap();
-            let line = Line::start(redis.clone(), sale.to_string(), Arc::new(OsEntropy), &life);
-            let journal = Arc::new(PgJournal::open(&url, sale, 16).await.unwrap());
-            let building = RedisStore::build(config, "node".into(), line, journal, contract::at(0), &life, Time::Given);
-            let store = building.await.unwrap();
-            while !store.is_complete() {
-                store.look_after_memory().await.unwrap();
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            store
-        })
-        .await;
-        life.stop();
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn it_is_an_engine_on_one_server() {
-        let server = RedisServer::start().await.unwrap();
-        keeps_the_contract(redis(server.url())).await;
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn it_is_an_engine_on_a_cluster() {
-        let cluster = RedisCluster::start(3).await.unwrap();
-        keeps_the_contract(redis(cluster.url())).await;
-    }
 }

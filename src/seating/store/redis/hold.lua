@@ -1,10 +1,12 @@
--- Gives all the seats to a fan until a deadline, or none.
+-- Gives seats to fans until a deadline: to each, in order, all that she asks for or none. Whatever is looked up or written
+-- for several of them is so in one command.
 -- KEYS: seats, holds, deadlines, fans, changes, operations, operations_before
--- ARGV: 1 the time in tests, else ''; 2 hold; 3 whose; 4 most seats she may have; 5 how long, ms; 6 extensions, 1 byte;
---       7 the record from the visit on; 8 the changes; 9 operation, or ''; 10 its wish; 11 '1' to let pass what is
---       overdue; 12... each seat's place among the bits
--- Returns: {'held', deadline, extensions, version} | {'again', hold, record} | {'reused'} | {'limit'}
---        | {'taken', state of each seat} | {'overdue'}: refused, but holds have run out that may stand in the way
+-- ARGV: 1 the time in tests, else ''; 2 most seats a fan may have; 3 how long, ms; 4 extensions, 1 byte; 5 '1' to let pass
+--       what is overdue; then for each: the hold; its record from the visit on; operation and wish, or ''; each seat's
+--       place among the bits
+-- Returns: {version, changes, deadline, and for each: 1: held until this deadline | {'held', deadline, extensions}: was
+--       before | {'again', hold, record} | {'reused'} | {'limit'} | {'taken', state of each seat} | {'overdue'}: refused,
+--       but holds have run out that may stand in the way}
 local now = ARGV[1]
 if now == '' then
   local t = redis.call('TIME')
@@ -12,61 +14,111 @@ if now == '' then
 else
   now = tonumber(now)
 end
-local operation, begun = ARGV[9]
-if operation ~= '' then
-  local again
-  again, begun = recall(KEYS[6], KEYS[7], KEYS[2], operation, ARGV[10], now)
-  if again then return again end
-end
-local get, set, n = {}, {}, 0
-for i = 12, #ARGV do
-  local at = ARGV[i]
-  local g, s = 3 * n, 4 * n
-  get[g + 1], get[g + 2], get[g + 3] = 'GET', 'u2', at
-  set[s + 1], set[s + 2], set[s + 3], set[s + 4] = 'SET', 'u2', at, '1'
-  n = n + 1
-end
-local states, most = redis.call('BITFIELD', KEYS[1], unpack(get)), tonumber(ARGV[4])
-local is_free, is_limited = true, false
-for i = 1, n do is_free = is_free and states[i] == 0 end
-if is_free then
-  local has = redis.call('HINCRBY', KEYS[4], ARGV[3], n)
-  is_limited = has > most
-  -- Back again; a fan without seats is not kept.
-  if is_limited and has == n then
-    redis.call('HDEL', KEYS[4], ARGV[3])
-  elseif is_limited then
-    redis.call('HINCRBY', KEYS[4], ARGV[3], -n)
-  end
-else
-  is_limited = (redis.call('HGET', KEYS[4], ARGV[3]) or 0) + n > most
-end
-if is_limited or not is_free then
-  -- The same call, sent again because its answer was lost.
-  local record = redis.call('HGET', KEYS[2], ARGV[2])
-  if record then return {'held', record:sub(3, 15), record:byte(2), ''} end
-  if ARGV[11] == '' and redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 1)[1] then return {'overdue'} end
-  if is_limited then return {'limit'} end
-  return {'taken', unpack(states)}
-end
+local most, left = tonumber(ARGV[2]), ARGV[4]
 -- A text once, instead of a number that each command writes out anew.
-local deadline = '' .. now + tonumber(ARGV[5])
-local record = 'H' .. ARGV[6] .. deadline .. ARGV[7]
+local deadline = '' .. now + ARGV[3]
+
+local asked, get, fans, operations = {}, {}, {}, {''}
+local i, g = 6, 0
+while i <= #ARGV do
+  local tail, operation = ARGV[i + 1], ARGV[i + 2]
+  local n = tail:byte(17) * 256 + tail:byte(18)
+  local who = tail:sub(19 + 4 * n)
+  local ask = {at = i + 2, n = n, states_at = g, id = ARGV[i], tail = tail, who = who}
+  for j = i + 3, i + 2 + n do
+    local k = 3 * g
+    get[k + 1], get[k + 2], get[k + 3] = 'GET', 'u2', ARGV[j]
+    g = g + 1
+  end
+  asked[#asked + 1] = ask
+  fans[#fans + 1] = who
+  if operation ~= '' then
+    operations[#operations + 1] = operation:sub(1, 16)
+    ask.operation, ask.wish, ask.operation_at = operation:sub(1, 16), operation:sub(17), #operations
+  end
+  i = i + 3 + n
+end
+local states = redis.call('BITFIELD', KEYS[1], unpack(get))
+local counts = redis.call('HMGET', KEYS[4], unpack(fans))
+local done, done_before
+if #operations > 1 then
+  done = redis.call('HMGET', KEYS[6], unpack(operations))
+  done_before = redis.call('HMGET', KEYS[7], unpack(operations))
+end
+
+local answers, has, taken, texts = {'', '', deadline}, {}, {}, {}
+local set, records, due, counted, changes, remembered = {}, {}, {}, {}, {}, {}
+local overdue
+local function answer(ask, number)
+  if ask.operation then
+    local was = remembered[ask.operation] or done[ask.operation_at] or done_before[ask.operation_at]
+    local again = answer_of(was, ask.wish, KEYS[2], now)
+    if again then return again end
+  end
+  local had = has[ask.who] or tonumber(counts[number] or 0)
+  local is_limited, is_free = had + ask.n > most, true
+  for j = 1, ask.n do
+    if states[ask.states_at + j] ~= 0 then
+      is_free = false
+    elseif taken[ARGV[ask.at + j]] then
+      is_free = false
+      states[ask.states_at + j] = 1
+    end
+  end
+  if is_limited or not is_free then
+    -- The same call, sent again because its answer was lost.
+    local record = redis.call('HGET', KEYS[2], ask.id)
+    if record then return {'held', record:sub(3, 15), record:byte(2)} end
+    if overdue == nil then
+      overdue = ARGV[5] == '' and redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 1)[1] ~= nil
+    end
+    if overdue then return {'overdue'} end
+    if is_limited then return {'limit'} end
+    local refused = {'taken'}
+    for j = 1, ask.n do refused[j + 1] = states[ask.states_at + j] end
+    return refused
+  end
+  has[ask.who] = had + ask.n
+  local s = #set
+  for j = ask.at + 1, ask.at + ask.n do
+    local bit = ARGV[j]
+    taken[bit] = true
+    set[s + 1], set[s + 2], set[s + 3], set[s + 4] = 'SET', 'u2', bit, '1'
+    s = s + 4
+  end
+  local record, r = 'H' .. left .. deadline .. ask.tail, #records
+  records[r + 1], records[r + 2] = ask.id, record
+  due[r + 1], due[r + 2] = deadline, ask.id
+  changes[#changes + 1] = '\1' .. ask.tail:sub(17, 18 + 4 * ask.n)
+  if ask.operation then remembered[ask.operation] = now .. ask.wish .. ask.id .. record end
+  return 1
+end
+for number, ask in ipairs(asked) do answers[3 + number] = answer(ask, number) end
+if #records == 0 then return answers end
+
 redis.call('BITFIELD', KEYS[1], unpack(set))
-redis.call('HSET', KEYS[2], ARGV[2], record)
-redis.call('ZADD', KEYS[3], deadline, ARGV[2])
-if operation ~= '' then
-  local done = now .. ARGV[10] .. ARGV[2] .. record
+redis.call('HSET', KEYS[2], unpack(records))
+redis.call('ZADD', KEYS[3], unpack(due))
+for who, count in pairs(has) do
+  local text = texts[count] or tostring(count)
+  texts[count] = text
+  counted[#counted + 1], counted[#counted + 2] = who, text
+end
+redis.call('HSET', KEYS[4], unpack(counted))
+if next(remembered) then
+  local begun = done[1]
   if begun and (now - tonumber(begun) > MEMORY_MS or redis.call('HLEN', KEYS[6]) > KEPT) then
     redis.call('UNLINK', KEYS[7])
     redis.call('RENAME', KEYS[6], KEYS[7])
     begun = nil
   end
-  if begun then
-    redis.call('HSET', KEYS[6], operation, done)
-  else
-    redis.call('HSET', KEYS[6], '', now, operation, done)
+  local fields = begun and {} or {'', now}
+  for operation, what in pairs(remembered) do
+    fields[#fields + 1] = operation
+    fields[#fields + 1] = what
   end
+  redis.call('HSET', KEYS[6], unpack(fields))
 end
-local version = redis.call('XADD', KEYS[5], EPOCH .. '-*', 'c', ARGV[8])
-return {'held', deadline, string.byte(ARGV[6]), version}
+answers[2] = table.concat(changes)
+answers[1] = redis.call('XADD', KEYS[5], EPOCH .. '-*', 'c', answers[2])
+return answers

@@ -3,11 +3,9 @@
 -- hold's record as it was made.
 local MEMORY_MS, KEPT = 600000, 65536
 
--- Returns the answer to an operation that was done (nil when it was not), and when this while began.
-local function recall(operations, before, holds, key, wish, now)
-  local known = redis.call('HMGET', operations, key, '')
-  local done = known[1] or redis.call('HGET', before, key)
-  if not done or tonumber(done:sub(1, 13)) < now - MEMORY_MS then return nil, known[2] end
+-- The answer to what was done; nil when it is too long ago, or was not.
+local function answer_of(done, wish, holds, now)
+  if not done or tonumber(done:sub(1, 13)) < now - MEMORY_MS then return nil end
   if done:sub(14, 29) ~= wish then return {'reused'} end
   local id = done:sub(30, 45)
   local record = redis.call('HGET', holds, id)

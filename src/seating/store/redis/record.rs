@@ -48,22 +48,28 @@ pub(super) fn read(id: HoldId, record: &[u8]) -> Option<HoldRecord> {
         id,
         subject: Subject::from_stored(std::str::from_utf8(who).ok()?).ok()?,
         visit: VisitId::from_uuid(visit),
-        seats: seats.chunks_exact(4).map(|it| SeatIx(u32::from_be_bytes([it[0], it[1], it[2], it[3]]))).collect(),
+        seats: seats_in(seats).collect(),
         expires_at: Timestamp::from_millis(deadline),
         extensions_left: record[1],
         state,
     })
 }
 
-pub(super) fn changes(seats: &[SeatIx], state: SeatState) -> Vec<u8> {
-    seats.iter().flat_map(|it| (it.0 * 4 + state as u32).to_be_bytes()).collect()
+/// Groups of seats that came into one state, in their order; what cannot be read ends them.
+pub(super) fn read_changes(packed: &[u8]) -> Vec<(SeatIx, SeatState)> {
+    let (mut changes, mut rest) = (Vec::new(), packed);
+    while let Some(([state, high, low], after)) = rest.split_first_chunk::<3>()
+        && let Some((seats, after)) = after.split_at_checked(4 * usize::from(u16::from_be_bytes([*high, *low])))
+    {
+        let state = SeatState::ALL[usize::from(*state) % SeatState::ALL.len()];
+        changes.extend(seats_in(seats).map(|seat| (seat, state)));
+        rest = after;
+    }
+    changes
 }
 
-pub(super) fn read_changes(packed: &[u8]) -> impl Iterator<Item = (SeatIx, SeatState)> {
-    packed.chunks_exact(4).map(|it| {
-        let both = u32::from_be_bytes([it[0], it[1], it[2], it[3]]);
-        (SeatIx(both / 4), SeatState::ALL[both as usize % 4])
-    })
+fn seats_in(packed: &[u8]) -> impl Iterator<Item = SeatIx> {
+    packed.chunks_exact(4).map(|it| SeatIx(u32::from_be_bytes([it[0], it[1], it[2], it[3]])))
 }
 
 /// `epoch-number`, as the stream of changes names its entries.
@@ -117,6 +123,11 @@ impl Answer {
         }
     }
 
+    /// Its parts from there on, each an answer of its own or a number.
+    pub(super) fn parts(self, from: usize) -> impl Iterator<Item = Value> {
+        self.0.into_iter().skip(from)
+    }
+
     /// The seats from there on.
     pub(super) fn seats(&self, from: usize) -> Result<Vec<SeatIx>, StoreError> {
         seats(self.0.get(from..).unwrap_or_default())
@@ -159,6 +170,15 @@ mod tests {
         }
         assert!(version(b"2-1").unwrap() > version(b"1-1099511627775").unwrap(), "they grow over a rebuild");
         assert_eq!(version(b"17"), None);
+    }
+
+    #[test]
+    fn changes_are_read_group_by_group() {
+        let packed = [1, 0, 2, 0, 0, 0, 7, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 9];
+        let (held, free) = (SeatState::Held, SeatState::Free);
+        assert_eq!(read_changes(&packed), [(SeatIx(7), held), (SeatIx(65_536), held), (SeatIx(9), free)]);
+        assert_eq!(read_changes(&packed[..packed.len() - 1]).len(), 2, "half a group is none");
+        assert_eq!(read_changes(&[]), []);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 -- What the scripts on holds share; it stands before each of them. KEYS as in the table of redis.rs.
 --
 -- A hold's record: H held, P being paid or B booked; extensions left, 1 byte; deadline, 13 digits of milliseconds; visit,
--- 16 bytes; how many seats, 2 bytes; the seats, 4 bytes each; whose. A change: 4 bytes, the seat times 4 and its state.
+-- 16 bytes; how many seats, 2 bytes; the seats, 4 bytes each; whose. Changes: 1 byte the state; how many seats, 2 bytes;
+-- the seats, 4 bytes each; and so on.
 local SEATS, HOLDS, DEADLINES, FANS, CHANGES = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local FREE, HELD, BOOKED, BLOCKED = 0, 1, 2, 3
 -- More could not be passed to one command.
@@ -100,19 +101,23 @@ local function those_in(seats, state, other)
   return found
 end
 
-local changed, states_now = {}, {}
+local changed, states_now, packed = {}, {}, {}
 
 local function mark(seats, state)
-  for _, seat in ipairs(seats) do
-    changed[#changed + 1] = seat
-    states_now[#changed] = state
+  for first = 1, #seats, AT_ONCE do
+    local last = math.min(first + AT_ONCE - 1, #seats)
+    packed[#packed + 1] = string.char(state) .. struct.pack('>I2', last - first + 1)
+    for i = first, last do
+      changed[#changed + 1] = seats[i]
+      states_now[#changed] = state
+      packed[#packed + 1] = struct.pack('>I4', seats[i])
+    end
   end
 end
 
 -- Writes down what was marked, all under one version. Returns the version and the changes.
 local function publish()
   if #changed == 0 then return '', '' end
-  local packed = {}
   for first = 1, #changed, AT_ONCE do
     local set = {}
     for i = first, math.min(first + AT_ONCE - 1, #changed) do
@@ -120,7 +125,6 @@ local function publish()
       set[#set + 1] = 'u2'
       set[#set + 1] = bit_of(changed[i])
       set[#set + 1] = states_now[i]
-      packed[i] = struct.pack('>I4', changed[i] * 4 + states_now[i])
     end
     redis.call('BITFIELD', SEATS, unpack(set))
   end

@@ -76,26 +76,27 @@ impl View {
         self.tell();
     }
 
-    /// Takes over what this node has changed itself; waits, within bounds, for what came before it.
-    pub(super) async fn take_own(&self, name: &[u8], changes: &[u8]) -> Result<(), StoreError> {
+    /// Takes over what this node has changed itself; says under which version. Nothing was changed under an empty name.
+    pub(super) fn take_own(&self, name: &[u8], changes: &[u8]) -> Result<Option<u64>, StoreError> {
         if name.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let version = record::version(name).ok_or_else(record::unreadable)?;
-        let is_shown = self.kept.lock().take_own(version, changes);
-        if is_shown {
+        if self.kept.lock().take_own(version, changes) {
             self.tell();
-            return Ok(());
-        }
-        let mut shown = self.version.subscribe();
-        let caught_up = async {
+        } else {
             self.wanted.notify_one();
-            let _ = shown.wait_for(|it| *it >= version).await;
-        };
-        if tokio::time::timeout(OWN_WITHIN, caught_up).await.is_err() {
+        }
+        Ok(Some(version))
+    }
+
+    /// Waits, within bounds, until all up to this version is shown here.
+    pub(super) async fn until(&self, version: Option<u64>) {
+        let Some(version) = version.filter(|it| self.version().is_none_or(|now| now < *it)) else { return };
+        let mut shown = self.version.subscribe();
+        if tokio::time::timeout(OWN_WITHIN, shown.wait_for(|it| *it >= version)).await.is_err() {
             tracing::debug!("the seat engine's stream is late");
         }
-        Ok(())
     }
 
     fn version(&self) -> Option<u64> {
@@ -107,7 +108,7 @@ impl View {
         for entry in entries {
             let Some(version) = record::version(entry.id.as_bytes()) else { continue };
             let packed: Vec<u8> = entry.get("c").unwrap_or_default();
-            kept.take(version, record::read_changes(&packed));
+            kept.take(version, record::read_changes(&packed).into_iter());
         }
         kept.take_waiting();
         drop(kept);
@@ -142,11 +143,11 @@ impl Kept {
         let Some(list) = &self.list else { return false };
         if version > list.version() + 1 {
             if self.waiting.len() < WAITING_MAX {
-                self.waiting.insert(version, record::read_changes(changes).collect());
+                self.waiting.insert(version, record::read_changes(changes));
             }
             return false;
         }
-        self.take(version, record::read_changes(changes));
+        self.take(version, record::read_changes(changes).into_iter());
         self.take_waiting();
         true
     }
@@ -245,7 +246,8 @@ mod tests {
     use super::*;
 
     fn own(view: &View, version: u64, seat: u32) -> bool {
-        view.kept.lock().take_own(version, &record::changes(&[SeatIx(seat)], SeatState::Held))
+        let [a, b, c, d] = seat.to_be_bytes();
+        view.kept.lock().take_own(version, &[1, 0, 1, a, b, c, d])
     }
 
     fn seats_since(view: &View, after: u64) -> Option<Vec<u32>> {
@@ -281,7 +283,8 @@ mod tests {
     async fn nobody_waits_for_ever_for_a_stream_that_does_not_come() {
         let view = View::default();
         view.hear(record::version(b"1-1").unwrap());
-        view.take_own(b"1-5", &[]).await.unwrap();
+        let version = view.take_own(b"1-5", &[]).unwrap();
+        view.until(version).await;
         assert_eq!(seats_since(&view, record::version(b"1-5").unwrap()), Some(vec![]));
     }
 }

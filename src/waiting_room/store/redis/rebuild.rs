@@ -79,8 +79,12 @@ impl RedisStore {
         if raised.epoch() != head.epoch() + 1 || raised.identity != identity.0 {
             return Ok(());
         }
-        tracing::warn!(sale = %self.config.sale, epoch = raised.epoch(), "the queue's engine has lost its memory; rebuilding it");
-        metrics::counter!("waiting_room_rebuilds_total").increment(1);
+        if head.epoch() == 0 {
+            tracing::info!(sale = %self.config.sale, "the queue's engine is new; filling it");
+        } else {
+            tracing::warn!(sale = %self.config.sale, epoch = raised.epoch(), "the queue's engine has lost its memory; rebuilding it");
+            metrics::counter!("waiting_room_rebuilds_total").increment(1);
+        }
         self.rebuild(&raised).await?;
         self.trust(&raised, &identity);
         tracing::info!(sale = %self.config.sale, epoch = raised.epoch(), "the queue's engine is complete again");

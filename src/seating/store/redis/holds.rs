@@ -1,0 +1,131 @@
+//! Holds are asked for together: while one script is on its way, those who come next gather for the following one.
+
+use std::sync::Arc;
+
+use redis::Value;
+
+use super::{
+    super::{super::seat::SeatState, HoldReply, HoldRequest, StoreError},
+    Engine, KEYS_OF_HOLDS, KEYS_OF_OPERATIONS, SWEPT_BY_A_HOLD, SWEPT_BY_A_SCRIPT, again,
+    record::{self, Answer},
+    scripts::SCRIPTS,
+};
+use crate::{
+    kernel::Timestamp,
+    platform::{group_commit::GroupCommit, lifecycle::Lifecycle},
+};
+
+/// Fans who wait; beyond that the engine is overrun.
+const QUEUE_MAX: usize = 4_096;
+/// Holds of one script: a fraction of a millisecond's work.
+const GROUP_MAX: usize = 64;
+/// Seats of one script: more could not be passed to one command.
+const SEATS_MAX: usize = 1_500;
+
+pub(super) type HoldPen = GroupCommit<HoldRequest, Result<Held, StoreError>>;
+
+/// A reply, and the version as of which it is to be seen.
+pub(super) struct Held {
+    pub(super) reply: HoldReply,
+    pub(super) version: Option<u64>,
+}
+
+pub(super) fn pen(engine: &Arc<Engine>, life: &Lifecycle) -> HoldPen {
+    let engine = Arc::clone(engine);
+    GroupCommit::start(life, QUEUE_MAX, GROUP_MAX, move |asked: Vec<HoldRequest>| {
+        let engine = Arc::clone(&engine);
+        async move { engine.hold_all(asked).await }
+    })
+}
+
+impl Engine {
+    /// In parts that one script can take.
+    async fn hold_all(&self, mut asked: Vec<HoldRequest>) -> Vec<Result<Held, StoreError>> {
+        let mut held = Vec::with_capacity(asked.len());
+        while !asked.is_empty() {
+            let mut seats = 0;
+            let fits = asked.iter().take_while(|it| {
+                seats += it.seats.len();
+                seats <= SEATS_MAX
+            });
+            let rest = asked.split_off(fits.count().max(1));
+            let some = std::mem::replace(&mut asked, rest);
+            match self.hold_some(&some).await {
+                Ok(replies) => held.extend(replies.into_iter().map(Ok)),
+                Err(error) => held.extend(some.iter().map(|_| Err(error))),
+            }
+        }
+        held
+    }
+
+    /// Whoever is refused while holds stand in the way that have run out is tried once more without them.
+    async fn hold_some(&self, asked: &[HoldRequest]) -> Result<Vec<Held>, StoreError> {
+        let everybody: Vec<&HoldRequest> = asked.iter().collect();
+        let mut held = self.try_to_hold(&everybody, false).await?;
+        let overdue: Vec<usize> = (0..held.len()).filter(|at| held[*at].is_none()).collect();
+        if !overdue.is_empty() {
+            self.sweep_some((SWEPT_BY_A_HOLD * overdue.len()).min(SWEPT_BY_A_SCRIPT)).await?;
+            let refused: Vec<&HoldRequest> = overdue.iter().map(|at| &asked[*at]).collect();
+            for (at, reply) in overdue.into_iter().zip(self.try_to_hold(&refused, true).await?) {
+                held[at] = reply;
+            }
+        }
+        held.into_iter().collect::<Option<_>>().ok_or_else(record::unreadable)
+    }
+
+    /// `None` for whoever is refused while something is overdue.
+    async fn try_to_hold(&self, asked: &[&HoldRequest], last_try: bool) -> Result<Vec<Option<Held>>, StoreError> {
+        let has_operations = asked.iter().any(|it| it.operation.is_some());
+        let mut call = self
+            .on(if has_operations { KEYS_OF_OPERATIONS } else { KEYS_OF_HOLDS })
+            .arg(self.time())
+            .arg(self.terms.seats_per_fan)
+            .arg(u64::try_from(self.terms.hold.as_millis()).unwrap_or(u64::MAX))
+            .arg(&[self.terms.extensions_max][..])
+            .arg(if last_try { "1" } else { "" });
+        for request in asked {
+            let operation = request.operation.as_ref().map(|it| [it.key, it.wish].concat()).unwrap_or_default();
+            let tail = record::tail(request.visit, &request.seats, &request.subject);
+            call = call.arg(&request.id.as_uuid().as_bytes()[..]).arg(tail).arg(operation);
+            call = request.seats.iter().fold(call, |call, seat| call.arg(record::bit_of(*seat)));
+        }
+        let answer = self.answer(&SCRIPTS.hold, call).await?;
+        let version = self.view.take_own(answer.bytes(0)?, answer.bytes(1)?)?;
+        let expires_at = Timestamp::from_millis(answer.number(2)?);
+        let extensions_left = self.terms.extensions_max;
+        let replies: Vec<Option<Held>> = answer
+            .parts(3)
+            .zip(asked)
+            .map(|(part, request)| match part {
+                Value::Int(_) => Ok(Some(Held { reply: HoldReply::Held { expires_at, extensions_left }, version })),
+                other => Ok(reply(&Answer::new(other)?, request)?.map(|reply| Held { reply, version: None })),
+            })
+            .collect::<Result<_, StoreError>>()?;
+        if replies.len() == asked.len() { Ok(replies) } else { Err(record::unreadable()) }
+    }
+}
+
+fn reply(answer: &Answer, request: &HoldRequest) -> Result<Option<HoldReply>, StoreError> {
+    Ok(Some(match answer.word() {
+        b"held" => {
+            let extensions_left = u8::try_from(answer.number(2)?).unwrap_or(u8::MAX);
+            HoldReply::Held { expires_at: Timestamp::from_millis(answer.number(1)?), extensions_left }
+        }
+        b"again" => match again(answer)? {
+            // This very call, whose first answer was lost.
+            HoldReply::Again(record) if record.id == request.id => {
+                HoldReply::Held { expires_at: record.expires_at, extensions_left: record.extensions_left }
+            }
+            other => other,
+        },
+        b"reused" => HoldReply::OperationReused,
+        b"limit" => HoldReply::LimitReached,
+        b"taken" => {
+            let states = answer.seats(1)?;
+            let taken = request.seats.iter().zip(states).filter(|(_, state)| state.0 != SeatState::Free as u32);
+            HoldReply::Taken(taken.map(|(seat, _)| *seat).collect())
+        }
+        b"overdue" => return Ok(None),
+        _ => return Err(record::unreadable()),
+    }))
+}

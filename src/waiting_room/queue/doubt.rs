@@ -1,0 +1,86 @@
+//! After a failed commit: what was written after all, what is undone, what must be promised again.
+
+use std::sync::atomic::Ordering;
+
+use super::{Ask, Promise, WriteError, Writer};
+use crate::waiting_room::{
+    Durability,
+    journal::{Event, JournalError, Record},
+    store::{EndedVisit, Finished, QueueStore, StoreError},
+};
+
+impl Writer {
+    pub(super) fn doubt(&self, asks: &[Ask]) {
+        let mut progress = self.progress.lock();
+        progress.in_doubt = true;
+        self.behind.0.store(true, Ordering::Relaxed);
+        for ask in asks {
+            progress.undo.extend_from_slice(ask.events());
+            if let Ask::Join(promise) = ask {
+                progress.unwritten.push(*promise);
+            }
+        }
+    }
+
+    /// After a failure: reads what was written after all, and undoes in memory what was not.
+    pub(super) async fn settle_doubt(&self) -> Result<(), WriteError> {
+        if !self.progress.lock().in_doubt {
+            return Ok(());
+        }
+        self.catch_up().await?;
+        self.renew_promises().await?;
+        let undo = self.progress.lock().undo.clone();
+        for event in undo {
+            self.undo(&event).await?;
+            self.progress.lock().undo.remove(0);
+        }
+        let mut progress = self.progress.lock();
+        progress.in_doubt = false;
+        self.behind.0.store(!progress.unwritten.is_empty(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What was promised under an epoch that is over and never written down. Where it was answered, it must stand; else
+    /// whoever asked is told to ask again.
+    async fn renew_promises(&self) -> Result<(), WriteError> {
+        let epoch = self.store.epoch();
+        let outlived: Vec<Promise> = self.progress.lock().unwritten.iter().filter(|it| it.epoch != epoch).copied().collect();
+        let outlived = self.not_written(outlived)?;
+        let stand = match self.durability {
+            Durability::Acknowledged if !outlived.is_empty() => self.store.adopt(&outlived).await?,
+            _ => Vec::new(),
+        };
+        let mut progress = self.progress.lock();
+        progress.unwritten.retain(|it| it.epoch == epoch);
+        progress.unwritten.extend(stand.into_iter().map(|it| Promise { epoch, ..it }));
+        Ok(())
+    }
+
+    /// Frees what an event that was not written has taken in memory; one that was written has taken nothing any more.
+    async fn undo(&self, event: &Event) -> Result<(), WriteError> {
+        match event {
+            // A commit that was given up here may still be under way there: it must not come after the slot is given to
+            // somebody else.
+            Event::Entered { number, visit, .. } if self.journal.is_shared() => {
+                let lapsed = Record::Event { at: self.clock.now(), event: Event::Lapsed { number: *number, visit: *visit } };
+                match self.append(vec![lapsed]).await {
+                    // It was written, or her reservation went with the engine's memory.
+                    Err(WriteError::Journal(JournalError::Conflict)) => Ok(self.catch_up().await?),
+                    other => other,
+                }
+            }
+            event => Ok(undo_event(self.store.as_ref(), event).await?),
+        }
+    }
+}
+
+/// Frees at once what an event that will not be written has taken in memory.
+pub(super) async fn undo_event(store: &dyn QueueStore, event: &Event) -> Result<(), StoreError> {
+    match event {
+        Event::Entered { visit, .. } => store.give_back(*visit).await,
+        Event::VisitEnded { number, visit } => {
+            store.reopen_visits(&[EndedVisit { visit: *visit, number: *number, how: Finished::Ended }]).await
+        }
+        _ => Ok(()),
+    }
+}
