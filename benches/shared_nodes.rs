@@ -136,7 +136,7 @@ fn config(folder: &Folder, durability: &str, redis: &str, books: &str) -> String
          [data]\ndir = \"{dir}/data\"\n[keys]\nmaster = \"only for this bench\"\n[log]\nlevel = \"warn\"\n\
          [limits]\nsign_in_per_address_per_minute = 0\njoins_per_address_per_minute = 0\nrequests_per_address_per_second = 0\n\
          [shop]\ndatabase_url = \"sqlite:{dir}/shop.db\"\n[engine]\nkind = \"redis\"\n[engine.redis]\nurl = \"{redis}\"\ncall_deadline_ms = 2000\n\
-         [waiting_room]\ndurability = \"{durability}\"\n[ledger]\nurl = \"{books}\"\n[gateway]\nwebhook_secret = \"whsec_c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0\"\n{}",
+         [waiting_room]\ndurability = \"{durability}\"\n[ledger]\nurl = \"{books}\"\n[gateway]\nurl = \"http://127.0.0.1:9\"\nwebhook_secret = \"whsec_c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0\"\n{}",
         sales.concat()
     )
 }
@@ -230,7 +230,10 @@ async fn fill(books: &str, sale: &str, fans: u64) {
     let pool = PgPool::connect(books).await.expect("PostgreSQL answers");
     let entropy = SeededEntropy::new(fans);
     let base = SystemClock::new().now().as_millis();
-    for (seq, first) in (1_i64..).zip((1..=fans).step_by(usize::try_from(GROUP).expect("small"))) {
+    // What its opening wrote stays.
+    let last: i64 =
+        sqlx::query_scalar("SELECT seq FROM stagedoor_queue.head WHERE sale = $1").bind(sale).fetch_one(&pool).await.expect("a head");
+    for (seq, first) in (last + 1..).zip((1..=fans).step_by(usize::try_from(GROUP).expect("small"))) {
         let count = GROUP.min(fans + 1 - first);
         let mut body = Vec::with_capacity(16 + usize::try_from(count).expect("small") * 12);
         body.extend(u32::try_from(first).expect("numbers are 32 bits").to_be_bytes());
