@@ -118,7 +118,7 @@ async fn rate<F: Future<Output = ()> + Send>(house: u32, group: u32, round: impl
     ROUNDS as f64 / (nanos.load(Ordering::Relaxed) as f64 / 1e9)
 }
 
-/// Microseconds of the server's own time a script of these rounds took.
+/// Microseconds of the server's own time a script of these rounds took; the engine's holds share theirs.
 async fn server_us(server: &RedisServer, rounds: impl Future<Output = f64>) -> f64 {
     server.run(&["CONFIG", "RESETSTAT"]).await.expect("it answers");
     rounds.await;

@@ -65,7 +65,8 @@ pub(super) async fn at_start(house: &Arc<House>) -> Result<(), LedgerError> {
         let ready = tokio::time::timeout(READY_WITHIN, keeper.keep_until(|engine| engine.trusted().is_some()));
         if ready.await.is_err() {
             let performance = &engine.show().performance;
-            return Err(LedgerError::Unavailable(format!("the seat engine of {performance} is not there: {}", keeper.told)));
+            let why = if keeper.told.is_empty() { "nobody answers, or another node fills it and does not end" } else { &keeper.told };
+            return Err(LedgerError::Unavailable(format!("the seat engine of {performance} is not there: {why}")));
         }
         let kept = Arc::clone(house);
         house.life.supervise("seat engine's keeper", LOOK_EVERY, move || {

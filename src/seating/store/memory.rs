@@ -167,11 +167,13 @@ mod tests {
     fn threads_that_fight_for_seats_never_share_one() {
         let (Bench { store, .. }, seats) = (bench(), 24);
         let owners: Vec<AtomicU32> = (0..seats).map(|_| AtomicU32::new(0)).collect();
-        let fought = AtomicU32::new(0);
+        let (fought, start) = (AtomicU32::new(0), std::sync::Barrier::new(4));
         thread::scope(|scope| {
             for me in 1..=4_u8 {
-                let (store, owners, fought) = (&store, &owners, &fought);
+                let (store, owners, fought, start) = (&store, &owners, &fought, &start);
                 scope.spawn(move || {
+                    // A thread that has run to its end before the next one is made meets nobody.
+                    start.wait();
                     let mut random = u32::from(me);
                     for round in 0..4_000 {
                         random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
