@@ -349,13 +349,15 @@ async fn compare(name: &str, client: &HttpClient, ours: (&str, u16), floor: (&st
 async fn hold(house: &Server, floor: &Server, client: &HttpClient) {
     let passes = visitors(house, client).await;
     let pass_header = HeaderName::from_static("admission-pass");
-    let header = |pass: &str| vec![(pass_header.clone(), HeaderValue::from_str(pass).expect("a header"))];
+    let token_header = HeaderName::from_static("queue-token");
+    let value = |text: &str| HeaderValue::from_str(text).expect("a header");
+    let header = |(token, pass): &(String, String)| vec![(pass_header.clone(), value(pass)), (token_header.clone(), value(token))];
     let seats_url: Uri = format!("{}/v1/sales/open/performances/night/seats", house.base).parse().expect("a URL");
     let answer = client.call(Method::GET, seats_url, &header(&passes[0]), Bytes::new()).await.expect("an answer");
     let all: Value = answer.json().expect("seats are JSON");
     let seats: Vec<String> = all["seats"].as_object().expect("seats").keys().take(4 * HOLDERS).cloned().collect();
     let bodies: Arc<Vec<Bytes>> = Arc::new(seats.chunks(4).map(|four| json!({ "seats": four }).to_string().into()).collect());
-    let headers = Arc::new(passes.iter().map(|pass| header(pass)).collect::<Vec<_>>());
+    let headers = Arc::new(passes.iter().map(header).collect::<Vec<_>>());
     let side = async |hold: String, release: String, headers: Arc<Vec<Vec<(HeaderName, HeaderValue)>>>| {
         let (bodies, client): (_, HttpClient) = (Arc::clone(&bodies), client.clone());
         let hold: Uri = hold.parse().expect("a URL");
@@ -389,13 +391,15 @@ async fn hold(house: &Server, floor: &Server, client: &HttpClient) {
     report("hold and release of 4 seats over HTTP, over a minimal handler around a minimal script", pairs);
 }
 
-async fn visitors(house: &Server, client: &HttpClient) -> Vec<String> {
+/// The queue token and the pass of each.
+async fn visitors(house: &Server, client: &HttpClient) -> Vec<(String, String)> {
     let token_header = HeaderName::from_static("queue-token");
     let door: Uri = format!("{}/v1/sales/open/admission", house.base).parse().expect("a URL");
     let mut passes = Vec::new();
     for _ in 0..HOLDERS {
         let joined: Value = serde_json::from_slice(&client_join(client, &house.base, "open").await).expect("a place is JSON");
-        let token = HeaderValue::from_str(joined["token"].as_str().expect("a token")).expect("a header");
+        let shown = joined["token"].as_str().expect("a token").to_owned();
+        let token = HeaderValue::from_str(&shown).expect("a header");
         let pass = loop {
             let answer = client.call(Method::POST, door.clone(), &[(token_header.clone(), token.clone())], Bytes::new()).await;
             let answer = answer.expect("an answer");
@@ -405,7 +409,7 @@ async fn visitors(house: &Server, client: &HttpClient) -> Vec<String> {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         };
-        passes.push(pass);
+        passes.push((shown, pass));
     }
     passes
 }
