@@ -1,4 +1,4 @@
-//! Engines that may lose their memory: what their keeper ([`super::engine_memory`]) must be able to ask and do.
+//! Engines that may lose their memory: what their keeper (`engine_memory`) must be able to ask and do.
 
 use std::sync::Arc;
 
