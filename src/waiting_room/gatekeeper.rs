@@ -229,9 +229,7 @@ impl WaitingRoom {
             Err(error) => {
                 tracing::debug!(%error, "the board is served as it was");
                 let (estimate, reason) = self.estimate();
-                let zones = self.stock().zones;
-                let content = board_content(&self.config, self.store.as_ref(), self.moment(), &estimate, reason, zones);
-                return self.post.hang(Content { stale: true, ..content });
+                return self.post.hang(Content { stale: true, ..self.content(&estimate, reason) });
             }
         };
         let (version, is_fresh) = (seen.version, seen.version > 0 && seen.age + TICK < BOARD_EVERY);
@@ -240,9 +238,7 @@ impl WaitingRoom {
             return;
         }
         let (estimate, reason) = self.estimate();
-        let zones = self.stock().zones;
-        let content = board_content(&self.config, self.store.as_ref(), self.moment(), &estimate, reason, zones);
-        let (next, json) = self.post.draft(content, version);
+        let (next, json) = self.post.draft(self.content(&estimate, reason), version);
         match self.store.share_board(version, Some((next, &json))).await {
             Ok(Some(hung)) => self.adopt_board(hung),
             Ok(None) => {}
@@ -258,9 +254,12 @@ impl WaitingRoom {
 
     pub(super) fn hang_board(&self) {
         let (estimate, reason) = self.estimate();
-        let zones = self.stock().zones;
-        self.post.hang(board_content(&self.config, self.store.as_ref(), self.moment(), &estimate, reason, zones));
+        self.post.hang(self.content(&estimate, reason));
         self.estimate.store(Arc::new(estimate));
+    }
+
+    fn content<'a>(&'a self, estimate: &'a [Point], reason: Option<Reason>) -> Content<'a> {
+        board_content(&self.config, self.store.as_ref(), self.moment(), estimate, reason, self.stock().zones)
     }
 
     /// The table of waits, empty while nobody can say; and why the wait has grown.

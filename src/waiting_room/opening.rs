@@ -53,7 +53,6 @@ impl WaitingRoom {
         let Deps { clock, entropy, keys, life, .. } = deps;
         let writer = Writer::new(journal, Arc::clone(&store), Arc::clone(&clock), config.durability);
         let unreadable = |why: String| OpenError::Replay { sale: config.sale.clone(), why };
-        store.recovered(at).await.map_err(|e| unreadable(e.to_string()))?;
         tokio::time::timeout(READY_WITHIN, until_complete(&writer, store.as_ref()))
             .await
             .map_err(|_| OpenError::NotReady { sale: config.sale.clone() })?
