@@ -1,7 +1,8 @@
 //! Joins and holds over HTTP on Redis and PostgreSQL, each beside a floor that answers as many bytes, in the same run and
 //! from the same client; and what a queue weighs in Redis.
 //!
-//! `cargo bench --bench shared_nodes`; needs redis-server and PostgreSQL installed, and starts its own. The client, the
+//! `cargo bench --bench shared_nodes [-- memory|join|growth|hold ...]`; needs redis-server and PostgreSQL installed, and
+//! starts its own. The client, the
 //! house, Redis and PostgreSQL share the machine's cores, so a ratio says what the whole way costs. Rounds of the two
 //! sides are interleaved; the ratio is that of the medians, beside the least and the most of the pairs.
 
@@ -38,6 +39,8 @@ const ROUNDS: usize = 9;
 const ROUND: Duration = Duration::from_millis(1_500);
 const WORKERS: usize = 256;
 const HOLDERS: usize = 64;
+/// Holds that each holder makes before they are taken back.
+const HOLDS_EACH: usize = 20;
 /// Fans whom a sale declares, and who come: as many, and four times as many.
 const DECLARED: u64 = 1_000_000;
 const FLOOR: &str = "STAGEDOOR_BENCH_FLOOR";
@@ -58,6 +61,17 @@ fn main() {
 struct Server {
     child: Child,
     base: String,
+}
+
+impl Server {
+    /// Seconds of a core that the process has used so far.
+    fn cpu_s(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("the process runs");
+        let fields: Vec<&str> = stat.rsplit(')').next().expect("a name in brackets").split_whitespace().collect();
+        let ticks = |at: usize| fields[at].parse::<f64>().expect("ticks");
+        // utime and stime, in the hundredths of a second that Linux counts for programs (proc(5)).
+        (ticks(11) + ticks(12)) / 100.0
+    }
 }
 
 impl Drop for Server {
@@ -95,21 +109,33 @@ async fn measure() {
     let floor = start_floor(&redis.url(), &client).await;
 
     drop(start_house(&folder, "acknowledged.toml", &client).await);
-    for (sale, fans) in [("declared", DECLARED), ("fourfold", 4 * DECLARED)] {
-        fill(&books, sale, fans).await;
+    if asked("memory") || asked("growth") {
+        for (sale, fans) in [("declared", DECLARED), ("fourfold", 4 * DECLARED)] {
+            fill(&books, sale, fans).await;
+        }
+        weigh(&folder, &redis, &client).await;
     }
-    weigh(&folder, &redis, &client).await;
-
     for (durability, file) in [("acknowledged", "acknowledged.toml"), ("journaled", "journaled.toml")] {
         let house = start_house(&folder, file, &client).await;
         let bytes = client_join(&client, &house.base, "empty").await.len();
-        let bare = format!("{}/bare/{bytes}", floor.base);
-        let url = |sale: &str| format!("{}/v1/sales/{sale}/queue", house.base);
-        compare(&format!("join, {durability}, over a bare route"), &client, (&url("empty"), 201), (&bare, 201)).await;
-        compare(&format!("join, {durability}, 4,000,000 wait, over none"), &client, (&url("fourfold"), 201), (&url("empty"), 201)).await;
+        let (bare, empty, fourfold) = (format!("/bare/{bytes}"), "/v1/sales/empty/queue", "/v1/sales/fourfold/queue");
+        if asked("join") {
+            compare(&format!("join, {durability}, over a bare route"), &client, (&house, empty), (&floor, &bare)).await;
+        }
+        if asked("growth") {
+            compare(&format!("join, {durability}, 4,000,000 wait, over none"), &client, (&house, fourfold), (&house, empty)).await;
+        }
     }
-    let house = start_house(&folder, "journaled.toml", &client).await;
-    hold(&house, &floor, &client).await;
+    if asked("hold") {
+        let house = start_house(&folder, "journaled.toml", &client).await;
+        hold(&house, &floor, &client).await;
+    }
+}
+
+/// Whether this figure was named on the command line, or none was.
+fn asked(figure: &str) -> bool {
+    let mut named = env::args().skip(1).filter(|arg| !arg.starts_with('-')).peekable();
+    named.peek().is_none() || named.any(|arg| arg == figure)
 }
 
 fn config(folder: &Folder, durability: &str, redis: &str, books: &str) -> String {
@@ -119,7 +145,7 @@ fn config(folder: &Folder, durability: &str, redis: &str, books: &str) -> String
     let sale = |id: &str, opens: String, fans: u64| {
         format!(
             "[[sales]]\nid = \"{id}\"\ntitle = {{ en = \"Bench\" }}\nartist = \"Nobody\"\nsign_in = \"none\"\nprequeue_at = \"{now}\"\n\
-             opens_at = \"{opens}\"\ncloses_at = \"{end}\"\nrate_per_minute = 60000\ncapacity = 5000\nmax_fans = {fans}\nseats_per_fan = 8\n\
+             opens_at = \"{opens}\"\ncloses_at = \"{end}\"\nrate_per_minute = 60000\ncapacity = 5000\nmax_fans = {fans}\nseats_per_fan = 80\npass_life_s = 1200\n\
              [[sales.performances]]\nid = \"night\"\ntitle = {{ en = \"Night\" }}\nstarts_at = \"{end}\"\nvenue = \"Hall\"\n\
              plan = \"generate:arena:15000\"\nprices = {{ VIP = 4, R = 3, S = 2, A = 1 }}\n"
         )
@@ -284,14 +310,28 @@ async fn client_join(client: &HttpClient, base: &str, sale: &str) -> Bytes {
     answer.body
 }
 
-/// `work` by so many at once, again and again for one round; how often a second.
-async fn rate<F, W>(workers: usize, work: W) -> f64
+/// What one side did in one round.
+#[derive(Clone, Copy)]
+struct Round {
+    done: f64,
+    seconds: f64,
+    cpu_s: f64,
+}
+
+impl Round {
+    fn rate(&self) -> f64 {
+        self.done / self.seconds
+    }
+}
+
+/// `work` by so many at once, again and again for one round.
+async fn round<F, W>(server: &Server, workers: usize, work: W) -> Round
 where
     W: Fn(usize) -> F + Send + Sync + 'static,
     F: Future<Output = ()> + Send,
 {
     let (done, clock) = (Arc::new(AtomicU64::new(0)), Arc::new(SystemClock::new()));
-    let (started, work) = (clock.monotonic(), Arc::new(work));
+    let (started, work, cpu_s) = (clock.monotonic(), Arc::new(work), server.cpu_s());
     let running: Vec<_> = (0..workers)
         .map(|worker| {
             let (done, clock, work) = (Arc::clone(&done), Arc::clone(&clock), Arc::clone(&work));
@@ -308,33 +348,40 @@ where
     }
     #[expect(clippy::cast_precision_loss, reason = "counts of some thousands")]
     let done = done.load(Ordering::Relaxed) as f64;
-    done / clock.monotonic().saturating_sub(started).as_secs_f64()
+    Round { done, seconds: clock.monotonic().saturating_sub(started).as_secs_f64(), cpu_s: server.cpu_s() - cpu_s }
 }
 
-fn report(name: &str, mut pairs: Vec<(f64, f64)>) {
+fn report(name: &str, mut pairs: Vec<(Round, Round)>) {
     // The first pair warms both sides up.
     pairs.remove(0);
-    let median = |of: fn(&(f64, f64)) -> f64| {
+    let median = |of: fn(&(Round, Round)) -> f64| {
         let mut values: Vec<f64> = pairs.iter().map(of).collect();
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]
     };
-    let (ours, floor) = (median(|it| it.0), median(|it| it.1));
-    let ratios: Vec<f64> = pairs.iter().map(|(ours, floor)| ours / floor).collect();
+    let (ours, floor) = (median(|it| it.0.rate()), median(|it| it.1.rate()));
+    let cpu = (median(|it| it.0.cpu_s / it.0.done), median(|it| it.1.cpu_s / it.1.done));
+    let ratios: Vec<f64> = pairs.iter().map(|(ours, floor)| ours.rate() / floor.rate()).collect();
     let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
     let most = ratios.iter().copied().fold(0.0, f64::max);
-    println!("{name}: {:.2} ({least:.2} to {most:.2}); {ours:.0} over {floor:.0} a second", ours / floor);
+    println!(
+        "{name}: {:.2} ({least:.2} to {most:.2}); {ours:.0} over {floor:.0} a second; {:.1} over {:.1} us of the server's own CPU each",
+        ours / floor,
+        cpu.0 * 1e6,
+        cpu.1 * 1e6
+    );
 }
 
-async fn compare(name: &str, client: &HttpClient, ours: (&str, u16), floor: (&str, u16)) {
+async fn compare(name: &str, client: &HttpClient, ours: (&Server, &str), floor: (&Server, &str)) {
     let mut pairs = Vec::new();
-    let side = async |(url, status): (&str, u16)| {
-        let (uri, client): (Uri, _) = (url.parse().expect("a URL"), client.with_deadline(Duration::from_secs(10)));
-        rate(WORKERS, move |_| {
+    let side = async |(server, path): (&Server, &str)| {
+        let uri: Uri = format!("{}{path}", server.base).parse().expect("a URL");
+        let client = client.with_deadline(Duration::from_secs(10));
+        round(server, WORKERS, move |_| {
             let (uri, client) = (uri.clone(), client.clone());
             async move {
                 let answer = client.call(Method::POST, uri, &[], Bytes::new()).await.expect("an answer");
-                assert_eq!(answer.status.as_u16(), status, "{}", String::from_utf8_lossy(&answer.body));
+                assert_eq!(answer.status, StatusCode::CREATED, "{}", String::from_utf8_lossy(&answer.body));
             }
         })
         .await
@@ -345,7 +392,7 @@ async fn compare(name: &str, client: &HttpClient, ours: (&str, u16), floor: (&st
     report(name, pairs);
 }
 
-/// Four seats held and released, each holder her own ones.
+/// Four seats held, each holder her own ones, and given back: once with the giving back outside the time, once within.
 async fn hold(house: &Server, floor: &Server, client: &HttpClient) {
     let passes = visitors(house, client).await;
     let pass_header = HeaderName::from_static("admission-pass");
@@ -355,40 +402,95 @@ async fn hold(house: &Server, floor: &Server, client: &HttpClient) {
     let seats_url: Uri = format!("{}/v1/sales/open/performances/night/seats", house.base).parse().expect("a URL");
     let answer = client.call(Method::GET, seats_url, &header(&passes[0]), Bytes::new()).await.expect("an answer");
     let all: Value = answer.json().expect("seats are JSON");
-    let seats: Vec<String> = all["seats"].as_object().expect("seats").keys().take(4 * HOLDERS).cloned().collect();
-    let bodies: Arc<Vec<Bytes>> = Arc::new(seats.chunks(4).map(|four| json!({ "seats": four }).to_string().into()).collect());
-    let headers = Arc::new(passes.iter().map(header).collect::<Vec<_>>());
-    let side = async |hold: String, release: String, headers: Arc<Vec<Vec<(HeaderName, HeaderValue)>>>| {
-        let (bodies, client): (_, HttpClient) = (Arc::clone(&bodies), client.clone());
-        let hold: Uri = hold.parse().expect("a URL");
-        rate(HOLDERS, move |worker| {
-            let (bodies, client, hold, release, headers) =
-                (Arc::clone(&bodies), client.clone(), hold.clone(), release.clone(), Arc::clone(&headers));
-            async move {
-                let mut with = headers[worker].clone();
-                with.push((http::header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
-                let answer = client.call(Method::POST, hold, &with, bodies[worker].clone()).await.expect("an answer");
-                assert_eq!(answer.status, StatusCode::CREATED, "{}", String::from_utf8_lossy(&answer.body));
-                let held: Value = answer.json().expect("a hold is JSON");
-                let release = format!("{release}/{}", held["id"].as_str().expect("an id")).parse().expect("a URL");
-                let answer = client.call(Method::DELETE, release, &with, Bytes::new()).await.expect("an answer");
-                assert_eq!(answer.status, StatusCode::NO_CONTENT, "{}", String::from_utf8_lossy(&answer.body));
-            }
-        })
-        .await
+    let seats: Vec<String> = all["seats"].as_object().expect("seats").keys().take(4 * HOLDERS * HOLDS_EACH).cloned().collect();
+    let bodies: Vec<Bytes> = seats.chunks(4).map(|four| json!({ "seats": four }).to_string().into()).collect();
+    let json = (http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let holders = |proofs: Vec<Vec<(HeaderName, HeaderValue)>>, base: &str, path: &str| -> Arc<Vec<Holder>> {
+        let holds: Uri = format!("{base}{path}").parse().expect("a URL");
+        let releases = format!("{base}{}/", if path == "/holds" { path } else { "/v1/holds" });
+        let each = proofs.into_iter().zip(bodies.chunks(HOLDS_EACH)).map(|(mut headers, bodies)| {
+            headers.push(json.clone());
+            Holder { client: client.clone(), headers, bodies: bodies.to_vec(), holds: holds.clone(), releases: releases.clone() }
+        });
+        Arc::new(each.collect())
     };
-    let mut pairs = Vec::new();
+    let ours = holders(passes.iter().map(header).collect(), &house.base, "/v1/sales/open/performances/night/holds");
+    let theirs = holders(vec![Vec::new(); HOLDERS], &floor.base, "/holds");
+    let (mut holds, mut cycles) = (Vec::new(), Vec::new());
     for _ in 0..=ROUNDS {
-        let ours = side(
-            format!("{}/v1/sales/open/performances/night/holds", house.base),
-            format!("{}/v1/holds", house.base),
-            Arc::clone(&headers),
-        );
-        let ours = ours.await;
-        let none = Arc::new(vec![Vec::new(); HOLDERS]);
-        pairs.push((ours, side(format!("{}/holds", floor.base), format!("{}/holds", floor.base), none).await));
+        holds.push((holds_only(house, &ours).await, holds_only(floor, &theirs).await));
+        cycles.push((cycle(house, &ours).await, cycle(floor, &theirs).await));
     }
-    report("hold and release of 4 seats over HTTP, over a minimal handler around a minimal script", pairs);
+    report("hold of 4 seats over HTTP, over a minimal handler around a minimal script", holds);
+    report("hold and release of 4 seats, over the same", cycles);
+}
+
+/// Somebody inside, with the seats that she goes for.
+struct Holder {
+    client: HttpClient,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    bodies: Vec<Bytes>,
+    holds: Uri,
+    releases: String,
+}
+
+impl Holder {
+    async fn hold(&self, which: usize) -> String {
+        let answer =
+            self.client.call(Method::POST, self.holds.clone(), &self.headers, self.bodies[which].clone()).await.expect("an answer");
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", String::from_utf8_lossy(&answer.body));
+        let held: Value = answer.json().expect("a hold is JSON");
+        held["id"].as_str().expect("an id").to_owned()
+    }
+
+    async fn release(&self, id: &str) {
+        let uri = format!("{}{id}", self.releases).parse().expect("a URL");
+        let answer = self.client.call(Method::DELETE, uri, &self.headers, Bytes::new()).await.expect("an answer");
+        assert_eq!(answer.status, StatusCode::NO_CONTENT, "{}", String::from_utf8_lossy(&answer.body));
+    }
+}
+
+async fn cycle(server: &Server, holders: &Arc<Vec<Holder>>) -> Round {
+    let holders = Arc::clone(holders);
+    round(server, HOLDERS, move |holder| {
+        let holders = Arc::clone(&holders);
+        async move {
+            let id = holders[holder].hold(0).await;
+            holders[holder].release(&id).await;
+        }
+    })
+    .await
+}
+
+/// All holders hold all that they go for, then the clock stops until all is free again; until a round's time is used.
+async fn holds_only(server: &Server, holders: &Arc<Vec<Holder>>) -> Round {
+    let clock = SystemClock::new();
+    let mut sum = Round { done: 0.0, seconds: 0.0, cpu_s: 0.0 };
+    while sum.seconds < ROUND.as_secs_f64() {
+        let (started, cpu_s) = (clock.monotonic(), server.cpu_s());
+        let running: Vec<_> = (0..HOLDERS)
+            .map(|holder| {
+                let holders = Arc::clone(holders);
+                tokio::spawn(async move {
+                    let mut ids = Vec::new();
+                    for which in 0..HOLDS_EACH {
+                        ids.push(holders[holder].hold(which).await);
+                    }
+                    ids
+                })
+            })
+            .collect();
+        let ids = futures_util::future::join_all(running).await;
+        sum.seconds += clock.monotonic().saturating_sub(started).as_secs_f64();
+        sum.cpu_s += server.cpu_s() - cpu_s;
+        for (holder, ids) in holders.iter().zip(ids) {
+            for id in ids.expect("no call fails") {
+                holder.release(&id).await;
+                sum.done += 1.0;
+            }
+        }
+    }
+    sum
 }
 
 /// The queue token and the pass of each.

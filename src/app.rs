@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use self::build::Lives;
 pub use self::gateway::sandbox_gateway;
 use crate::{
-    edge::{self, Patience, server::ConnectionLimits},
+    edge::{self, Front, Patience, server::ConnectionLimits},
     ops::{
         config::Settings,
         listener::{self, Readiness},
@@ -104,7 +104,7 @@ pub async fn open(settings: Settings, roles: Roles, listeners: Listeners, extras
     let (readiness, desk) = (Readiness::default(), ReportDesk::default());
     lives.background.spawn(edge::server::serve(
         listeners.ops,
-        listener::router(readiness.clone(), metrics.clone(), desk.clone()),
+        Front::private(listener::router(readiness.clone(), metrics.clone(), desk.clone())),
         connection_limits(&settings),
         lives.background.clone(),
     ));
@@ -112,7 +112,7 @@ pub async fn open(settings: Settings, roles: Roles, listeners: Listeners, extras
     let parts = build::build(&settings, roles, &listeners.public, extras.demo_login, &lives).await?;
     let public = lives.visitors.spawn(edge::server::serve(
         listeners.public,
-        edge::router(parts.house.clone(), parts.door.clone(), parts.box_office.clone()),
+        Front::public(parts.house.clone(), parts.door.clone(), parts.box_office.clone()),
         connection_limits(&settings),
         lives.visitors.clone(),
     ));

@@ -99,12 +99,12 @@ pub(super) async fn build(
     let sales = settings.sales.iter().zip(&plans).map(|(sale, plans)| {
         let papers: Arc<dyn Papers> = match rooms.as_ref().and_then(|rooms| rooms.get(&sale.id)) {
             Some(room) => Arc::clone(room) as _,
-            None => Arc::new(PassReader {
-                sale: sale.id.clone(),
-                issuer: settings.server.public_base.clone(),
-                keys: tools.keys.clone(),
-                clock: Arc::clone(&tools.clock),
-            }),
+            None => Arc::new(PassReader::new(
+                sale.id.clone(),
+                settings.server.public_base.clone(),
+                tools.keys.clone(),
+                Arc::clone(&tools.clock),
+            )),
         };
         (sale.id.clone(), Arc::new(on_offer(sale, plans, papers, demo.clone())))
     });

@@ -7,7 +7,7 @@ use axum::{
     body::Body,
     extract::{FromRequest, FromRequestParts, RawPathParams, Request},
 };
-use http::{HeaderMap, Method, header, request::Parts};
+use http::{Extensions, HeaderMap, Method, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
@@ -207,7 +207,7 @@ impl<S: InHouse> FromRequestParts<S> for ClientAddress {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        address(parts, state.house()).map(Self).ok_or_else(|| Problem::new(Kind::Internal))
+        address(&parts.extensions, &parts.headers, state.house()).map(Self).ok_or_else(|| Problem::new(Kind::Internal))
     }
 }
 
@@ -274,9 +274,9 @@ pub(super) fn subject_of_place(sale: &SaleId, subject_hash: u64) -> Subject {
 
 /// The caller's address.
 #[must_use]
-pub(super) fn address(parts: &Parts, house: &House) -> Option<std::net::IpAddr> {
-    let Peer(peer) = parts.extensions.get::<Peer>()?;
-    Some(client_address(*peer, &parts.headers, &house.config.trusted_proxies))
+pub(super) fn address(extensions: &Extensions, headers: &HeaderMap, house: &House) -> Option<std::net::IpAddr> {
+    let Peer(peer) = extensions.get::<Peer>()?;
+    Some(client_address(*peer, headers, &house.config.trusted_proxies))
 }
 
 /// The queue token that a joining fan of a sale without sign-in shows, if it is good.

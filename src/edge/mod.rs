@@ -1,4 +1,4 @@
-//! The public listener: every URL and every layer on this page.
+//! The public listener: every URL, and every bound that holds for all of them, on this page.
 
 pub mod cookies;
 mod extract;
@@ -12,19 +12,19 @@ pub mod server;
 mod sse;
 mod trouble;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
 use ::http::{HeaderValue, header};
 use axum::{
     Router,
-    extract::{Request, State},
-    middleware::{self, Next},
+    extract::Request,
     response::{IntoResponse, Response},
     routing::{delete, get, post, put},
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
+use tower::Service;
 use utoipa::ToSchema;
 
 pub use patience::Patience;
@@ -33,6 +33,7 @@ use self::{
     cookies::CookieRules,
     limits::{AddressLimit, Network},
     problem::{Kind, Problem},
+    server::Peer,
 };
 use crate::{
     checkout::Checkout,
@@ -195,9 +196,59 @@ impl InHouse for BoxOffice {
     }
 }
 
+/// What answers the requests of a listener.
+#[derive(Clone)]
+pub struct Front {
+    urls: Router,
+    /// Whose bounds apply to each request; a private listener has none.
+    house: Option<Arc<House>>,
+}
+
+impl Front {
+    /// The public listener of this process.
+    #[must_use]
+    pub fn public(house: Arc<House>, door: Option<Door>, box_office: Option<BoxOffice>) -> Self {
+        Self { urls: router(Arc::clone(&house), door, box_office), house: Some(house) }
+    }
+
+    /// A listener that only operators and our own programs can reach.
+    #[must_use]
+    pub fn private(urls: Router) -> Self {
+        Self { urls, house: None }
+    }
+
+    /// Answers one request that came over a connection from `peer`. Not a layer: axum would box, clone and route every
+    /// request once more for it.
+    async fn answer(&self, peer: IpAddr, mut request: Request) -> Response {
+        request.extensions_mut().insert(Peer(peer));
+        let Some(house) = &self.house else { return self.route(request).await };
+        if let Some(address) = extract::address(request.extensions(), request.headers(), house)
+            && let Err(wait) = house.limits.requests.take(address)
+        {
+            return Problem::new(Kind::TooManyRequests).retry_after_s(wait.as_secs() + 1).into_response();
+        }
+        let Ok(_in_flight) = house.in_flight.try_acquire() else {
+            return Problem::new(Kind::Overloaded).retry_after_s(house.soon_s(1, 4)).into_response();
+        };
+        let Ok(mut response) = tokio::time::timeout(house.config.request_timeout, self.route(request)).await else {
+            metrics::counter!("edge_timeouts_total").increment(1);
+            return Problem::new(Kind::Overloaded)
+                .detail("not answered in time; what was begun goes on")
+                .retry_after_s(house.soon_s(2, 6))
+                .into_response();
+        };
+        response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response
+    }
+
+    async fn route(&self, request: Request) -> Response {
+        self.urls.clone().call(request).await.unwrap_or_else(|never: Infallible| match never {})
+    }
+}
+
 /// All URLs of the public listener: those of every process, and those of the roles that this one has. What is not
 /// served here does not exist here; the balancer knows who has what (`config/deploy/nginx.conf`).
-pub fn router(house: Arc<House>, door: Option<Door>, box_office: Option<BoxOffice>) -> Router {
+fn router(house: Arc<House>, door: Option<Door>, box_office: Option<BoxOffice>) -> Router {
     let mut urls = for_all();
     if let Some(door) = door {
         urls = urls.merge(waiting_room_pages()).merge(waiting_room().with_state(door));
@@ -205,10 +256,7 @@ pub fn router(house: Arc<House>, door: Option<Door>, box_office: Option<BoxOffic
     if let Some(office) = box_office {
         urls = urls.merge(box_office_pages()).merge(box_office_calls().with_state(office));
     }
-    urls.fallback(http::site::nothing_here)
-        .method_not_allowed_fallback(|| async { Problem::new(Kind::MethodNotAllowed) })
-        .layer(middleware::from_fn_with_state(Arc::clone(&house), guard))
-        .with_state(house)
+    urls.fallback(http::site::nothing_here).method_not_allowed_fallback(|| async { Problem::new(Kind::MethodNotAllowed) }).with_state(house)
 }
 
 fn for_all() -> Router<Arc<House>> {
@@ -267,27 +315,4 @@ fn box_office_calls() -> Router<BoxOffice> {
         .route("/v1/orders/{order}/cancel", post(orders::cancel))
         .route("/v1/orders/{order}/return", get(orders::come_back))
         .route("/v1/webhooks/{gateway}", post(orders::webhook))
-}
-
-/// The only layer: refuses early what we could not answer in time, and bounds how long anybody waits.
-async fn guard(State(house): State<Arc<House>>, request: Request, next: Next) -> Response {
-    let (parts, body) = request.into_parts();
-    if let Some(address) = extract::address(&parts, &house)
-        && let Err(wait) = house.limits.requests.take(address)
-    {
-        return Problem::new(Kind::TooManyRequests).retry_after_s(wait.as_secs() + 1).into_response();
-    }
-    let Ok(_in_flight) = house.in_flight.try_acquire() else {
-        return Problem::new(Kind::Overloaded).retry_after_s(house.soon_s(1, 4)).into_response();
-    };
-    let answer = next.run(Request::from_parts(parts, body));
-    let Ok(mut response) = tokio::time::timeout(house.config.request_timeout, answer).await else {
-        metrics::counter!("edge_timeouts_total").increment(1);
-        return Problem::new(Kind::Overloaded)
-            .detail("not answered in time; what was begun goes on")
-            .retry_after_s(house.soon_s(2, 6))
-            .into_response();
-    };
-    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
 }

@@ -66,6 +66,8 @@ pub(super) struct Patient<S> {
     limits: Patience,
     in_flight: InFlight,
     waiting: Awaited,
+    /// Whether `reading` measures what is awaited now. It is set only when a read has to wait: most heads come whole.
+    is_timed: bool,
     reading: Pin<Box<Sleep>>,
     writing: Pin<Box<Sleep>>,
     stalled: bool,
@@ -80,15 +82,28 @@ impl<S> Patient<S> {
             limits,
             in_flight,
             waiting: Awaited::Head,
+            is_timed: true,
             reading: Box::pin(sleep_until(first)),
             writing: Box::pin(sleep_until(first)),
             stalled: false,
         }
     }
 
-    fn wait(&mut self, waiting: Awaited, limit: Duration) {
-        self.waiting = waiting;
-        self.reading.as_mut().reset(Instant::now() + limit);
+    fn wait(&mut self, waiting: Awaited) {
+        (self.waiting, self.is_timed) = (waiting, false);
+    }
+
+    /// Whether what is awaited has been awaited for too long.
+    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        let limit = match self.waiting {
+            Awaited::Us => return false,
+            Awaited::Request => self.limits.idle,
+            Awaited::Head => self.limits.head,
+        };
+        if !std::mem::replace(&mut self.is_timed, true) {
+            self.reading.as_mut().reset(Instant::now() + limit);
+        }
+        self.reading.as_mut().poll(cx).is_ready()
     }
 }
 
@@ -98,17 +113,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
         if this.in_flight.any() {
             this.waiting = Awaited::Us;
         } else if this.waiting == Awaited::Us {
-            this.wait(Awaited::Request, this.limits.idle);
+            this.wait(Awaited::Request);
         }
         let filled = buffer.filled().len();
         match Pin::new(&mut this.socket).poll_read(cx, buffer) {
             Poll::Ready(Ok(())) if buffer.filled().len() > filled && this.waiting == Awaited::Request => {
-                this.wait(Awaited::Head, this.limits.head);
+                this.wait(Awaited::Head);
                 Poll::Ready(Ok(()))
             }
-            Poll::Pending if this.waiting != Awaited::Us && this.reading.as_mut().poll(cx).is_ready() => {
-                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-            }
+            Poll::Pending if this.is_over(cx) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             other => other,
         }
     }

@@ -4,11 +4,14 @@ use std::{
     convert::Infallible,
     io,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use axum::{Router, body::Body};
+use axum::body::Body;
 use dashmap::DashMap;
 use http::{HeaderValue, Version, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -21,9 +24,11 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
 };
-use tower::Service;
 
-use super::patience::{Answering, InFlight, Patience, Patient};
+use super::{
+    Front,
+    patience::{Answering, InFlight, Patience, Patient},
+};
 use crate::platform::lifecycle::Lifecycle;
 
 /// Limits of a listener.
@@ -51,9 +56,9 @@ const FIRST_REQUEST_WITHIN: Duration = Duration::from_secs(1);
 /// From [`Lifecycle::leave`] on every answer tells its client that the connection ends with it, so that a balancer opens
 /// its next one elsewhere; nobody is refused before [`Lifecycle::stop`], and whoever has been let into the kernel's queue
 /// until then is answered too.
-pub async fn serve(listener: TcpListener, router: Router, limits: ConnectionLimits, life: Lifecycle) {
+pub async fn serve(listener: TcpListener, front: Front, limits: ConnectionLimits, life: Lifecycle) {
     let room = Arc::new(Semaphore::new(limits.connections_max));
-    let entrance = Entrance { router, limits, life, addresses: Arc::default() };
+    let entrance = Entrance { front, limits, life, addresses: Arc::default() };
     loop {
         // Beyond the limit new connections wait in the kernel's queue, not in our memory.
         let accepting = async {
@@ -78,7 +83,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ConnectionLimi
 }
 
 struct Entrance {
-    router: Router,
+    front: Front,
     limits: ConnectionLimits,
     life: Lifecycle,
     addresses: Arc<DashMap<IpAddr, u32>>,
@@ -90,9 +95,9 @@ impl Entrance {
             metrics::counter!("edge_connections_refused_total").increment(1);
             return;
         };
-        let (router, limits, life) = (self.router.clone(), self.limits.clone(), self.life.clone());
+        let (front, limits, life) = (self.front.clone(), self.limits.clone(), self.life.clone());
         self.life.spawn(async move {
-            answer(socket, peer.ip(), router, &limits, &life).await;
+            answer(socket, peer.ip(), front, &limits, &life).await;
             drop((permit, turn));
         });
     }
@@ -157,22 +162,23 @@ fn is_about_the_connection(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
-async fn answer(socket: TcpStream, peer: IpAddr, router: Router, limits: &ConnectionLimits, life: &Lifecycle) {
+async fn answer(socket: TcpStream, peer: IpAddr, front: Front, limits: &ConnectionLimits, life: &Lifecycle) {
     // Answers are small and whole: waiting for more bytes only delays them. A socket that refuses the option still works.
     let _ = socket.set_nodelay(true);
     let in_flight = InFlight::default();
     // Which protocol the client speaks, once it has spoken.
     let (speaks, protocol) = watch::channel(None);
     let service = {
-        let (in_flight, life) = (in_flight.clone(), life.clone());
+        let (in_flight, shared, has_spoken) = (in_flight.clone(), Arc::new((front, life.clone())), AtomicBool::new(false));
         service_fn(move |request: Request<Incoming>| {
-            let (mut router, life, version) = (router.clone(), life.clone(), request.version());
+            let (shared, version) = (Arc::clone(&shared), request.version());
             let answering = in_flight.begin();
-            speaks.send_if_modified(|known| known.replace(version).is_none());
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(Peer(peer));
+            if !has_spoken.swap(true, Ordering::Relaxed) {
+                speaks.send_replace(Some(version));
+            }
             async move {
-                let mut response = router.call(request).await.unwrap_or_else(|never: Infallible| match never {});
+                let (front, life) = &*shared;
+                let mut response = front.answer(peer, request.map(Body::new)).await;
                 if life.is_leaving() && version < Version::HTTP_2 {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }

@@ -1,9 +1,10 @@
 //! Group commit: whoever asks within the same moment is written together, with one flush for all.
 //!
-//! There is no waiting window. While one group is being written the next one gathers, so a lone caller waits for one
-//! flush and a crowd shares it (the scheme of PostgreSQL's `commit_delay = 0` and of InnoDB's binary log).
+//! Nobody waits for company. While one group is being written the next one gathers, so a lone caller waits for one
+//! flush and a crowd shares it (the scheme of PostgreSQL's `commit_delay = 0` and of InnoDB's binary log). Only what
+//! nobody waits for is let gather for a moment: many small writes cost more than one large one.
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -12,8 +13,14 @@ use super::lifecycle::Lifecycle;
 /// The way into a group writer. Cheap to clone.
 #[derive(Debug)]
 pub struct GroupCommit<T, R> {
-    asks: mpsc::Sender<(T, oneshot::Sender<R>)>,
+    asks: mpsc::Sender<Asked<T, R>>,
 }
+
+/// Without a sender nobody waits for the answer.
+type Asked<T, R> = (T, Option<oneshot::Sender<R>>);
+
+/// How long a group for which nobody waits may gather.
+const GATHERS: Duration = Duration::from_millis(5);
 
 impl<T, R> Clone for GroupCommit<T, R> {
     fn clone(&self) -> Self {
@@ -38,7 +45,7 @@ impl<T: Send + 'static, R: Send + 'static> GroupCommit<T, R> {
         W: FnMut(Vec<T>) -> F + Send + 'static,
         F: Future<Output = Vec<R>> + Send,
     {
-        let (asks, mut asked) = mpsc::channel::<(T, oneshot::Sender<R>)>(queue_max);
+        let (asks, mut asked) = mpsc::channel::<Asked<T, R>>(queue_max);
         let stopping = life.clone();
         life.spawn(async move {
             let mut group = Vec::with_capacity(group_max);
@@ -55,10 +62,14 @@ impl<T: Send + 'static, R: Send + 'static> GroupCommit<T, R> {
                 if got == 0 {
                     return;
                 }
+                if group.iter().all(|(_, answer)| answer.is_none()) {
+                    let gathering = gather(&mut asked, &mut group, group_max);
+                    let _ = stopping.until_stopping(tokio::time::timeout(GATHERS, gathering)).await;
+                }
                 let (items, answers): (Vec<T>, Vec<_>) = group.drain(..).unzip();
                 for (answer, result) in answers.into_iter().zip(write(items).await) {
                     // Whoever hung up does not want the answer; the write stands.
-                    let _ = answer.send(result);
+                    let _ = answer.map(|answer| answer.send(result));
                 }
             }
         });
@@ -72,19 +83,19 @@ impl<T: Send + 'static, R: Send + 'static> GroupCommit<T, R> {
     /// [`GroupCommitError::Gone`] when the writer ended or broke before answering.
     pub async fn submit(&self, item: T) -> Result<R, GroupCommitError> {
         let (answer, answered) = oneshot::channel();
-        self.try_send(item, answer)?;
+        self.try_send(item, Some(answer))?;
         answered.await.map_err(|_| GroupCommitError::Gone)
     }
 
-    /// Hands in one item whose answer nobody waits for.
+    /// Hands in one item whose answer nobody waits for; it is written within some milliseconds.
     ///
     /// # Errors
     /// As [`GroupCommit::submit`], at once.
     pub fn hand_in(&self, item: T) -> Result<(), GroupCommitError> {
-        self.try_send(item, oneshot::channel().0)
+        self.try_send(item, None)
     }
 
-    fn try_send(&self, item: T, answer: oneshot::Sender<R>) -> Result<(), GroupCommitError> {
+    fn try_send(&self, item: T, answer: Option<oneshot::Sender<R>>) -> Result<(), GroupCommitError> {
         self.asks.try_send((item, answer)).map_err(|e| match e {
             mpsc::error::TrySendError::Full(_) => GroupCommitError::Full,
             mpsc::error::TrySendError::Closed(_) => GroupCommitError::Gone,
@@ -97,8 +108,19 @@ impl<T: Send + 'static, R: Send + 'static> GroupCommit<T, R> {
     /// [`GroupCommitError::Gone`] when the writer ended or broke before answering.
     pub async fn submit_patiently(&self, item: T) -> Result<R, GroupCommitError> {
         let (answer, answered) = oneshot::channel();
-        self.asks.send((item, answer)).await.map_err(|_| GroupCommitError::Gone)?;
+        self.asks.send((item, Some(answer))).await.map_err(|_| GroupCommitError::Gone)?;
         answered.await.map_err(|_| GroupCommitError::Gone)
+    }
+}
+
+/// Until the group is full, somebody waits for it, or nobody can come any more.
+async fn gather<T, R>(asked: &mut mpsc::Receiver<Asked<T, R>>, group: &mut Vec<Asked<T, R>>, group_max: usize) {
+    while group.len() < group_max {
+        let before = group.len();
+        let got = asked.recv_many(group, group_max - before).await;
+        if got == 0 || group[before..].iter().any(|(_, answer)| answer.is_some()) {
+            return;
+        }
     }
 }
 

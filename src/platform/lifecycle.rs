@@ -1,6 +1,13 @@
 //! How the process ends: a word beforehand, one signal to all, and a wait for the work that must not be cut in half.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::task::JoinHandle;
 use tokio_util::{
@@ -12,6 +19,8 @@ use tokio_util::{
 #[derive(Clone, Debug, Default)]
 pub struct Lifecycle {
     leaving: CancellationToken,
+    /// The same for whoever asks with every answer: a token is read under a lock.
+    is_leaving: Arc<AtomicBool>,
     stopping: CancellationToken,
     work: TaskTracker,
 }
@@ -24,12 +33,13 @@ impl Lifecycle {
 
     /// Tells everybody that the process will end soon: all is served as before, but whoever can turn elsewhere should.
     pub fn leave(&self) {
+        self.is_leaving.store(true, Ordering::SeqCst);
         self.leaving.cancel();
     }
 
     #[must_use]
     pub fn is_leaving(&self) -> bool {
-        self.leaving.is_cancelled()
+        self.is_leaving.load(Ordering::Relaxed)
     }
 
     /// Resolves when [`Lifecycle::leave`] or [`Lifecycle::stop`] has been called.
@@ -39,7 +49,7 @@ impl Lifecycle {
 
     /// Tells everybody that the process is ending.
     pub fn stop(&self) {
-        self.leaving.cancel();
+        self.leave();
         self.stopping.cancel();
     }
 

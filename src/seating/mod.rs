@@ -147,4 +147,20 @@ impl Seating {
         }
         away.map_or(Ok(None), Err)
     }
+
+    /// Ends the hold if it is `who`'s own, lives and is not in payment.
+    ///
+    /// # Errors
+    /// When an engine cannot say: it may be there.
+    pub async fn release(&self, id: HoldId, who: &Subject) -> Result<ReleaseOutcome, SeatingError> {
+        let mut away = None;
+        for performance in &self.performances {
+            match performance.release(id, who).await {
+                Ok(ReleaseOutcome::Gone) => {}
+                Ok(released) => return Ok(released),
+                Err(error) => away = Some(error),
+            }
+        }
+        away.map_or(Ok(ReleaseOutcome::Gone), Err)
+    }
 }

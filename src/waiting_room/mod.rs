@@ -127,6 +127,7 @@ pub struct WaitingRoom {
     estimate: ArcSwap<Vec<Point>>,
     presence: Presence,
     gatekeeper: Gatekeeper,
+    passes: PassReader,
 }
 
 impl fmt::Debug for WaitingRoom {
@@ -144,9 +145,13 @@ impl WaitingRoom {
         gatekeeper::phase_at(&self.config, &self.store.settings(), self.clock.now())
     }
 
-    /// Takes a place, or finds the one she has. Answered when the journal has it.
+    /// Takes a place, or finds the one she has. As durable as the sale's terms say when this returns.
+    ///
+    /// May be dropped at any moment: what was handed to the pen is written, and a number that was given and not handed to
+    /// it is nobody's until she asks again.
     pub async fn join(&self, who: &Subject) -> Result<JoinOutcome, WaitingRoomError> {
-        match self.phase() {
+        let phase = self.phase();
+        match phase {
             Phase::Scheduled => return Ok(JoinOutcome::NotOpenYet { opens: self.config.prequeue_at }),
             Phase::Closed => return Ok(JoinOutcome::Closed),
             _ => {}
@@ -154,7 +159,7 @@ impl WaitingRoom {
         let subject = token::subject_hash(&self.keys.queue, &self.config.sale, who);
         // Most who join twice have merely reloaded the page.
         if let Some(found) = self.store.known(subject) {
-            return Ok(JoinOutcome::Already(self.joined(subject, &found)));
+            return Ok(self.already(subject, &found));
         }
         if self.behind.is() && self.config.durability == Durability::Acknowledged {
             return Err(WaitingRoomError::Journal);
@@ -165,8 +170,9 @@ impl WaitingRoom {
             Numbered::New(found) => {
                 self.write_join(subject, &found, epoch).await?;
                 // When she came, the journal knows best: another node may have been a moment faster.
-                let found = self.store.known(subject).unwrap_or(found);
-                Ok(JoinOutcome::Joined(self.joined(subject, &found)))
+                let written = self.config.durability == Durability::Journaled;
+                let found = if written { self.store.known(subject).unwrap_or(found) } else { found };
+                Ok(JoinOutcome::Joined(self.joined(&token_of(subject, &found), waiting_in(phase))))
             }
             Numbered::Had { found, written } => {
                 if !written {
@@ -177,7 +183,7 @@ impl WaitingRoom {
                     }
                 }
                 let found = self.store.known(subject).unwrap_or(found);
-                Ok(JoinOutcome::Already(self.joined(subject, &found)))
+                Ok(self.already(subject, &found))
             }
             Numbered::Full => Ok(JoinOutcome::Full),
         }
@@ -211,8 +217,7 @@ impl WaitingRoom {
         let number = draw::queue_number(token.arrival);
         let standing = self.number_in_line(token).map_or(Standing::Left, |number| self.store.standing(number, at));
         let (state, call_ends_at) = match standing {
-            Standing::Waiting if matches!(phase, Phase::Scheduled | Phase::Prequeue | Phase::Drawing) => (PlaceState::Prequeue, None),
-            Standing::Waiting => (PlaceState::Waiting, None),
+            Standing::Waiting => (waiting_in(phase), None),
             Standing::Called { ends_at } => (PlaceState::Called, Some(ends_at)),
             Standing::PassedOver => (PlaceState::PassedOver, None),
             Standing::Entered => (PlaceState::Entered, None),
@@ -296,7 +301,7 @@ impl WaitingRoom {
 
     /// Reads a pass: signature, house, sale, times, generation, and that its visit goes on. No I/O.
     pub fn read_pass(&self, pass: &str) -> Result<Pass, TokenError> {
-        let pass = pass::open(pass, &self.keys.pass, &self.config.sale, &self.config.issuer, self.clock.now())?;
+        let pass = self.passes.read_pass(pass)?;
         if !self.store.is_inside(pass.visit, pass.generation) {
             return Err(TokenError::Expired);
         }
@@ -304,7 +309,7 @@ impl WaitingRoom {
     }
 
     pub fn pass_belongs_to(&self, pass: &Pass, who: &Subject) -> bool {
-        pass.subject_hash == token::subject_hash(&self.keys.queue, &self.config.sale, who)
+        self.passes.pass_belongs_to(pass, who)
     }
 
     /// A fresh pass for a visit that goes on; whoever is inside when the sale closes may finish.
@@ -392,13 +397,17 @@ impl WaitingRoom {
         }
     }
 
-    fn joined(&self, subject_hash: u64, found: &store::Found) -> Joined {
-        let token = QueueToken { arrival: found.number.into(), subject_hash, joined_at: found.joined_at };
+    fn already(&self, subject_hash: u64, found: &store::Found) -> JoinOutcome {
+        let token = token_of(subject_hash, found);
+        JoinOutcome::Already(self.joined(&token, self.place(&token).state))
+    }
+
+    fn joined(&self, token: &QueueToken, state: PlaceState) -> Joined {
         Joined {
             token: token.seal(&self.keys.queue, self.sale_hash),
-            state: self.place(&token).state,
-            number: Some(queue::queue_number(found)),
-            joined_at: found.joined_at,
+            state,
+            number: Some(draw::queue_number(token.arrival)),
+            joined_at: token.joined_at,
         }
     }
 
@@ -411,6 +420,18 @@ impl WaitingRoom {
 
     fn moment(&self) -> Moment {
         Moment { now: self.clock.now(), monotonic: self.clock.monotonic() }
+    }
+}
+
+fn token_of(subject_hash: u64, found: &store::Found) -> QueueToken {
+    QueueToken { arrival: found.number.into(), subject_hash, joined_at: found.joined_at }
+}
+
+/// What a place is that is not called yet.
+fn waiting_in(phase: Phase) -> PlaceState {
+    match phase {
+        Phase::Scheduled | Phase::Prequeue | Phase::Drawing => PlaceState::Prequeue,
+        Phase::OnSale | Phase::Paused | Phase::SoldOut | Phase::Closed => PlaceState::Waiting,
     }
 }
 

@@ -1,7 +1,8 @@
 //! The admission pass: a short-lived JWT (EdDSA) that the box office verifies without asking anybody.
 
-use std::sync::Arc;
+use std::{collections::HashMap, mem, sync::Arc};
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -12,7 +13,7 @@ use crate::{
     kernel::{Clock, Entropy, SaleId, Subject, Timestamp, VisitId},
     platform::{
         keys::Keys,
-        signing::{SigningKeys, TokenError, base64url},
+        signing::{SigningKeys, TokenError, base64url, sha256},
     },
 };
 
@@ -57,14 +58,64 @@ impl Papers for WaitingRoom {
     }
 }
 
-/// Reads by keys and clock alone, where the waiting room is in another process.
-#[derive(Clone)]
+/// Reads by keys and clock alone; all that there is where the waiting room is in another process.
 pub struct PassReader {
-    pub sale: SaleId,
-    /// Issuer of passes: the public base URL.
-    pub issuer: String,
-    pub keys: Keys,
-    pub clock: Arc<dyn Clock>,
+    sale: SaleId,
+    issuer: String,
+    keys: Keys,
+    clock: Arc<dyn Clock>,
+    genuine: Genuine,
+}
+
+impl PassReader {
+    /// `issuer` of passes is the public base URL.
+    #[must_use]
+    pub fn new(sale: SaleId, issuer: String, keys: Keys, clock: Arc<dyn Clock>) -> Self {
+        Self { sale, issuer, keys, clock, genuine: Genuine::default() }
+    }
+}
+
+/// Passes that were found genuine, by the SHA-256 of their texts. A visitor shows the same pass with each call, and to
+/// check an Ed25519 signature costs more than everything else that a hold asks of a node. Whatever is not here is checked.
+#[derive(Default)]
+struct Genuine(Mutex<Remembered>);
+
+/// What has been asked for of late, and what was before that: when the one is full it becomes the other.
+#[derive(Default)]
+struct Remembered {
+    now: HashMap<[u8; 32], Pass>,
+    before: HashMap<[u8; 32], Pass>,
+}
+
+/// Passes in each of the two: some 130 bytes each, and more than are inside.
+const REMEMBERED_MAX: usize = 16_384;
+
+impl Genuine {
+    fn or_check(&self, text: &str, check: impl FnOnce() -> Result<Pass, TokenError>) -> Result<Pass, TokenError> {
+        let name = sha256(text.as_bytes());
+        {
+            let mut remembered = self.0.lock();
+            if let Some(pass) = remembered.now.get(&name) {
+                return Ok(pass.clone());
+            }
+            if let Some(pass) = remembered.before.remove(&name) {
+                remembered.add(name, pass.clone());
+                return Ok(pass);
+            }
+        }
+        let pass = check()?;
+        self.0.lock().add(name, pass.clone());
+        Ok(pass)
+    }
+}
+
+impl Remembered {
+    fn add(&mut self, name: [u8; 32], pass: Pass) {
+        if self.now.len() >= REMEMBERED_MAX {
+            self.before = mem::take(&mut self.now);
+        }
+        self.now.insert(name, pass);
+    }
 }
 
 impl Papers for PassReader {
@@ -73,7 +124,8 @@ impl Papers for PassReader {
     }
 
     fn read_pass(&self, pass: &str) -> Result<Pass, TokenError> {
-        open(pass, &self.keys.pass, &self.sale, &self.issuer, self.clock.now())
+        let pass = self.genuine.or_check(pass, || open(pass, &self.keys.pass, &self.sale, &self.issuer))?;
+        is_in_time(&pass, self.clock.now()).map(|()| pass)
     }
 
     fn pass_belongs_to(&self, pass: &Pass, who: &Subject) -> bool {
@@ -116,58 +168,112 @@ pub(super) fn seal(pass: &Pass, keys: &SigningKeys, sale: &SaleId, issuer: &str,
     keys.sign(TYP, &claims)
 }
 
-/// Reads a pass: signature, issuer, audience, sale and times. Whether the visit goes on is the room's to know.
-pub(super) fn open(text: &str, keys: &SigningKeys, sale: &SaleId, issuer: &str, now: Timestamp) -> Result<Pass, TokenError> {
+/// Reads a pass: signature, issuer, audience and sale.
+fn open(text: &str, keys: &SigningKeys, sale: &SaleId, issuer: &str) -> Result<Pass, TokenError> {
     let claims: Claims = keys.verify(TYP, text)?;
     if claims.iss != issuer || claims.aud != AUDIENCE || claims.sale != *sale {
         return Err(TokenError::Purpose);
-    }
-    if claims.nbf.saturating_sub(LEEWAY_S) > now.as_secs() {
-        return Err(TokenError::NotYet);
-    }
-    if claims.exp.saturating_add(LEEWAY_S) <= now.as_secs() {
-        return Err(TokenError::Expired);
     }
     Ok(Pass {
         visit: claims.sid,
         subject_hash: u64::from_str_radix(&claims.sub, 16).map_err(|_| TokenError::Malformed)?,
         number: claims.num,
         generation: claims.r#gen,
-        issued_at: Timestamp::from_secs(claims.iat),
+        issued_at: Timestamp::from_secs(claims.nbf),
         expires_at: Timestamp::from_secs(claims.exp),
     })
 }
 
+/// Not before its time and not after it, as far as two clocks agree.
+fn is_in_time(pass: &Pass, now: Timestamp) -> Result<(), TokenError> {
+    if pass.issued_at.as_secs().saturating_sub(LEEWAY_S) > now.as_secs() {
+        return Err(TokenError::NotYet);
+    }
+    if pass.expires_at.as_secs().saturating_add(LEEWAY_S) <= now.as_secs() {
+        return Err(TokenError::Expired);
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, time::Duration};
+    use std::time::Duration;
 
     use super::*;
-    use crate::kernel::SeededEntropy;
+    use crate::kernel::{ManualClock, SeededEntropy};
 
-    #[test]
-    fn a_pass_is_read_back_within_its_time_by_its_own_sale_and_house() {
-        let keys = SigningKeys::new("pass", &BTreeMap::from([(1, [1; 32])]));
-        let entropy = SeededEntropy::new(1);
-        let sale: SaleId = "a".parse().unwrap();
+    fn pass() -> Pass {
         let now = Timestamp::from_secs(1_000);
-        let pass = Pass {
-            visit: VisitId::random(&entropy),
+        Pass {
+            visit: VisitId::random(&SeededEntropy::new(1)),
             subject_hash: u64::MAX - 3,
             number: 7,
             generation: 2,
             issued_at: now,
             expires_at: now.plus(Duration::from_mins(2)),
+        }
+    }
+
+    fn keys(seed: u64) -> Keys {
+        Keys::ephemeral(&SeededEntropy::new(seed))
+    }
+
+    fn reader(sale: &str, issuer: &str, keys: Keys, clock: &Arc<ManualClock>) -> PassReader {
+        PassReader::new(sale.parse().unwrap(), issuer.to_owned(), keys, Arc::clone(clock) as Arc<dyn Clock>)
+    }
+
+    #[test]
+    fn a_pass_is_read_back_within_its_time_by_its_own_sale_and_house() {
+        let clock = Arc::new(ManualClock::at(Timestamp::from_secs(994)));
+        let text = seal(&pass(), &keys(1).pass, &"a".parse().unwrap(), "https://x", &SeededEntropy::new(2));
+        let ours = reader("a", "https://x", keys(1), &clock);
+        let read_at = |s: i64| {
+            clock.step_to(Timestamp::from_secs(s));
+            ours.read_pass(&text)
         };
-        let text = seal(&pass, &keys, &sale, "https://x", &entropy);
-        let read = |sale: &str, issuer: &str, after_s: i64| {
-            open(&text, &keys, &sale.parse().unwrap(), issuer, Timestamp::from_secs(1_000 + after_s))
+        assert_eq!(read_at(994), Err(TokenError::NotYet));
+        assert_eq!(read_at(1_000), Ok(pass()));
+        assert_eq!(read_at(1_124), Ok(pass()));
+        assert_eq!(read_at(1_125), Err(TokenError::Expired), "having been good before does not help");
+        clock.step_to(Timestamp::from_secs(1_000));
+        assert_eq!(reader("b", "https://x", keys(1), &clock).read_pass(&text), Err(TokenError::Purpose));
+        assert_eq!(reader("a", "https://y", keys(1), &clock).read_pass(&text), Err(TokenError::Purpose));
+        assert_eq!(reader("a", "https://x", keys(3), &clock).read_pass(&text), Err(TokenError::Signature));
+    }
+
+    #[test]
+    fn a_forged_pass_is_refused_again_and_again() {
+        let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1_000)));
+        let ours = reader("a", "https://x", keys(1), &clock);
+        let sealed = |seed| seal(&pass(), &keys(seed).pass, &"a".parse().unwrap(), "https://x", &SeededEntropy::new(2));
+        let (genuine, other) = (sealed(1), sealed(3));
+        assert!(ours.read_pass(&genuine).is_ok());
+        let (body, _) = genuine.rsplit_once('.').unwrap();
+        let (_, signature) = other.rsplit_once('.').unwrap();
+        for _ in 0..2 {
+            assert_eq!(ours.read_pass(&format!("{body}.{signature}")), Err(TokenError::Signature));
+        }
+    }
+
+    #[test]
+    fn a_signature_is_checked_once_and_what_is_remembered_is_bounded() {
+        let (genuine, checks) = (Genuine::default(), std::cell::Cell::new(0));
+        let ask = |text: &str| {
+            genuine.or_check(text, || {
+                checks.set(checks.get() + 1);
+                Ok(pass())
+            })
         };
-        assert_eq!(read("a", "https://x", 0), Ok(pass.clone()));
-        assert_eq!(read("a", "https://x", 124), Ok(pass));
-        assert_eq!(read("a", "https://x", 125), Err(TokenError::Expired));
-        assert_eq!(read("a", "https://x", -6), Err(TokenError::NotYet));
-        assert_eq!(read("b", "https://x", 0), Err(TokenError::Purpose));
-        assert_eq!(read("a", "https://y", 0), Err(TokenError::Purpose));
+        for _ in 0..3 {
+            assert_eq!(ask("hers"), Ok(pass()));
+        }
+        assert_eq!(checks.get(), 1);
+        for other in 0..2 * REMEMBERED_MAX {
+            ask(&other.to_string()).unwrap();
+            ask("hers").unwrap();
+        }
+        assert_eq!(checks.get(), 1 + 2 * REMEMBERED_MAX, "whoever keeps asking is not forgotten");
+        let remembered = genuine.0.lock();
+        assert!(remembered.now.len() <= REMEMBERED_MAX && remembered.before.len() <= REMEMBERED_MAX);
     }
 }

@@ -15,9 +15,9 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
-    Durability, draw,
+    Durability,
     journal::{Event, Join, Journal, JournalError, Record, Stored},
-    store::{Found, Moment, QueueStore, StoreError},
+    store::{Moment, QueueStore, StoreError},
 };
 use crate::{
     kernel::{Clock, Timestamp},
@@ -94,11 +94,6 @@ pub(super) enum Answer {
     Written,
     /// It was not written, or nobody knows.
     Failed,
-}
-
-/// The place in line that belongs to what was found.
-pub(super) fn queue_number(found: &Found) -> u64 {
-    draw::queue_number(u64::from(found.number))
 }
 
 pub(super) type Pen = GroupCommit<Ask, Answer>;

@@ -48,7 +48,7 @@ pub async fn join(State(door): State<Door>, AtDoor { sale, room }: AtDoor, reque
     use axum::extract::FromRequestParts;
     let house = &door.house;
     let (mut parts, _) = request.into_parts();
-    if let Some(address) = extract::address(&parts, house)
+    if let Some(address) = extract::address(&parts.extensions, &parts.headers, house)
         && let Err(wait) = house.limits.joins.take(address)
     {
         return Err(Problem::new(Kind::TooManyRequests).retry_after_s(wait.as_secs() + 1));
@@ -69,8 +69,8 @@ pub async fn join(State(door): State<Door>, AtDoor { sale, room }: AtDoor, reque
             Subject::device(uuid::Builder::from_random_bytes(id).into_uuid())
         }
     };
-    let outcome = house.life.run_to_end(async move { room.join(&who).await }).await.map_err(broken)?;
-    match outcome.map_err(|e| house.no_door("join", &e))? {
+    // No task of its own: nothing is half done when she hangs up (see `WaitingRoom::join`), and joins are many.
+    match room.join(&who).await.map_err(|e| house.no_door("join", &e))? {
         JoinOutcome::Joined(joined) => Ok(place_granted(house, &sale, StatusCode::CREATED, &joined)),
         JoinOutcome::Already(joined) => Ok(place_granted(house, &sale, StatusCode::OK, &joined)),
         JoinOutcome::NotOpenYet { opens } => Err(Problem::new(Kind::NotOpenYet).with("opens_at", &opens)),

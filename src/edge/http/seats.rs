@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use super::{
     Answer,
     Form::{Both, Packed},
-    broken, private_json, shared,
+    private_json, shared,
 };
 use crate::{
     edge::{
@@ -175,9 +175,7 @@ pub async fn hold(
         }
         _ => return Err(invalid("seats", "name either `seats` or `best_available`")),
     };
-    let (stage, who, visit) = (Arc::clone(&performance), admitted.who, admitted.pass.visit);
-    let outcome = house.life.run_to_end(async move { stage.hold(&who, visit, wish, key.as_deref()).await }).await.map_err(broken)?;
-    match outcome.map_err(|e| refused(&house, e))? {
+    match performance.hold(&admitted.who, admitted.pass.visit, wish, key.as_deref()).await.map_err(|e| refused(&house, e))? {
         HoldOutcome::Held(hold) => Ok(held(StatusCode::CREATED, &performance, &hold)),
         HoldOutcome::Taken { taken, alternatives } => Err(seats_taken(performance.plan(), &taken, &alternatives)),
         HoldOutcome::LimitReached { limit } => Err(limit_reached(limit)),
@@ -196,9 +194,7 @@ pub async fn swap(State(BoxOffice { house, .. }): State<BoxOffice>, own: OwnHold
     own.not_in_payment()?;
     let limit = own.performance.config().seats_per_fan;
     let seats = seats_of(own.performance.plan(), &new.seats, limit)?;
-    let (stage, id, who) = (Arc::clone(&own.performance), own.hold.id, own.who);
-    let outcome = house.life.run_to_end(async move { stage.swap(id, &who, seats).await }).await.map_err(broken)?;
-    match outcome.map_err(|e| refused(&house, e))? {
+    match own.performance.swap(own.hold.id, &own.who, seats).await.map_err(|e| refused(&house, e))? {
         ChangeOutcome::Changed(hold) => Ok(held(StatusCode::OK, &own.performance, &hold)),
         ChangeOutcome::Taken { taken, alternatives } => Err(seats_taken(own.performance.plan(), &taken, &alternatives)),
         ChangeOutcome::LimitReached { limit } => Err(limit_reached(limit)),
@@ -210,9 +206,7 @@ pub async fn swap(State(BoxOffice { house, .. }): State<BoxOffice>, own: OwnHold
     responses((status = 200, body = HoldView), (status = 404), (status = 409, description = "no-more-extensions")))]
 pub async fn extend(State(BoxOffice { house, .. }): State<BoxOffice>, own: OwnHold) -> Answer {
     own.not_in_payment()?;
-    let (stage, id, who) = (Arc::clone(&own.performance), own.hold.id, own.who);
-    let outcome = house.life.run_to_end(async move { stage.extend(id, &who).await }).await.map_err(broken)?;
-    match outcome.map_err(|e| refused(&house, e))? {
+    match own.performance.extend(own.hold.id, &own.who).await.map_err(|e| refused(&house, e))? {
         ExtendOutcome::Extended(hold) => Ok(held(StatusCode::OK, &own.performance, &hold)),
         ExtendOutcome::NoMoreExtensions => Err(Problem::new(Kind::NoMoreExtensions)),
         ExtendOutcome::Gone => Err(no_such_hold()),
@@ -220,13 +214,27 @@ pub async fn extend(State(BoxOffice { house, .. }): State<BoxOffice>, own: OwnHo
 }
 
 #[utoipa::path(delete, path = "/v1/holds/{hold}", tag = "seats", params(("hold" = String, Path)), responses((status = 204), (status = 404), (status = 409)))]
-pub async fn release(State(BoxOffice { house, .. }): State<BoxOffice>, own: OwnHold) -> Answer {
-    own.not_in_payment()?;
-    let (stage, id, who) = (Arc::clone(&own.performance), own.hold.id, own.who);
-    let outcome = house.life.run_to_end(async move { stage.release(id, &who).await }).await.map_err(broken)?;
-    match outcome.map_err(|e| refused(&house, e))? {
-        ReleaseOutcome::Released => Ok(StatusCode::NO_CONTENT.into_response()),
-        ReleaseOutcome::Gone => Err(no_such_hold()),
+pub async fn release(State(office): State<BoxOffice>, Owners(names): Owners, NamedHold(id): NamedHold) -> Answer {
+    for who in &names {
+        let released = office.seating.release(id, who).await.map_err(|e| refused(&office.house, e))?;
+        if released == ReleaseOutcome::Released {
+            return Ok(StatusCode::NO_CONTENT.into_response());
+        }
+    }
+    // Hardly anybody comes here: only then it is worth asking why.
+    OwnHold::find(&office, id, names).await?.not_in_payment()?;
+    Err(no_such_hold())
+}
+
+/// The hold that the path names, whoever's it is.
+pub struct NamedHold(HoldId);
+
+impl FromRequestParts<BoxOffice> for NamedHold {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, office: &BoxOffice) -> Result<Self, Problem> {
+        let Path(id) = Path::<String>::from_request_parts(parts, office).await.map_err(|_| no_such_hold())?;
+        id.parse().map(Self).map_err(|_| no_such_hold())
     }
 }
 
@@ -238,6 +246,16 @@ pub struct OwnHold {
 }
 
 impl OwnHold {
+    async fn find(office: &BoxOffice, id: HoldId, names: Vec<Subject>) -> Result<Self, Problem> {
+        for who in names {
+            let found = office.seating.find_hold(id, &who).await.map_err(|e| refused(&office.house, e))?;
+            if let Some((performance, hold)) = found {
+                return Ok(Self { performance, hold, who });
+            }
+        }
+        Err(no_such_hold())
+    }
+
     /// The seats themselves refuse it as well; this says why.
     fn not_in_payment(&self) -> Result<(), Problem> {
         if self.hold.state == HoldState::Paying { Err(Problem::new(Kind::HoldInPayment)) } else { Ok(()) }
@@ -249,15 +267,8 @@ impl FromRequestParts<BoxOffice> for OwnHold {
 
     async fn from_request_parts(parts: &mut Parts, office: &BoxOffice) -> Result<Self, Problem> {
         let Owners(names) = Owners::from_request_parts(parts, office).await?;
-        let Path(id) = Path::<String>::from_request_parts(parts, office).await.map_err(|_| no_such_hold())?;
-        let id: HoldId = id.parse().map_err(|_| no_such_hold())?;
-        for who in names {
-            let found = office.seating.find_hold(id, &who).await.map_err(|e| refused(&office.house, e))?;
-            if let Some((performance, hold)) = found {
-                return Ok(Self { performance, hold, who });
-            }
-        }
-        Err(no_such_hold())
+        let NamedHold(id) = NamedHold::from_request_parts(parts, office).await?;
+        Self::find(office, id, names).await
     }
 }
 

@@ -39,7 +39,7 @@ use crate::{
 };
 
 pub use self::rebuild::{Memory, Rebuilt};
-use self::{holds::HoldPen, record::Answer, scripts::SCRIPTS, view::View};
+use self::{holds::Pens, record::Answer, scripts::SCRIPTS, view::View};
 use super::{
     super::{
         hold::RestoredClaim,
@@ -67,7 +67,7 @@ const SCANNED_AT_ONCE: usize = 256;
 
 /// One performance's engine on Redis, as this node sees it. Cheap to clone.
 #[derive(Clone)]
-pub struct RedisStore(Arc<Engine>, HoldPen);
+pub struct RedisStore(Arc<Engine>, Pens);
 
 struct Engine {
     redis: Redis,
@@ -108,8 +108,8 @@ impl RedisStore {
         let keys = KEYS.map(|name| line.key(name));
         let engine = Arc::new(Engine { redis, line, tag, keys, seats, terms, view: View::default(), entropy, clock });
         view::follow(&engine, life);
-        let pen = holds::pen(&engine, life);
-        Self(engine, pen)
+        let pens = Pens::start(&engine, life);
+        Self(engine, pens)
     }
 }
 
@@ -240,7 +240,7 @@ impl SeatStore for RedisStore {
             return Ok(HoldReply::Taken(request.seats.iter().copied().filter(|it| !states.is_free(*it)).collect()));
         }
         // Too many wait, or the house is closing.
-        let held = self.1.submit(request.clone()).await.map_err(|_| StoreError::Away)??;
+        let held = self.1.holds.submit(request.clone()).await.map_err(|_| StoreError::Away)??;
         self.0.view.until(held.version).await;
         Ok(held.reply)
     }
@@ -283,12 +283,9 @@ impl SeatStore for RedisStore {
     }
 
     async fn release(&self, id: HoldId, who: &Subject) -> Result<bool, StoreError> {
-        let answer = self.0.answer(&SCRIPTS.release, self.0.on_her_hold(id, who)).await?;
-        if answer.word() == b"gone" {
-            return Ok(false);
-        }
-        self.0.show(&answer, 1).await?;
-        Ok(true)
+        let released = self.1.releases.submit((id, who.clone())).await.map_err(|_| StoreError::Away)??;
+        self.0.view.until(released.version).await;
+        Ok(released.reply)
     }
 
     async fn begin_checkout(&self, id: HoldId, who: &Subject, until: Timestamp) -> Result<Option<HoldRecord>, StoreError> {

@@ -256,16 +256,15 @@ impl QueueStore for RedisStore {
 
     async fn adopt(&self, promised: &[Promise]) -> Result<Vec<Promise>, StoreError> {
         let layout = self.layout();
-        let (mut call, mut args) = (Call::new(), Call::new());
+        let mut call = Call::new();
         for (place, promise) in (1_usize..).zip(promised) {
             let bucket = layout.bucket(promise.join.subject);
-            call = call.key(&bucket.key);
-            args = args.arg(place).arg(&bucket.field).arg(promise.number);
+            call = call.key(&bucket.key).arg(place).arg(&bucket.field).arg(promise.number);
         }
         if promised.is_empty() {
             return Ok(Vec::new());
         }
-        let stands: Vec<u8> = read(self.line.call(&SCRIPTS.adopt, call.args_of(&args)).await?)?;
+        let stands: Vec<u8> = read(self.line.call(&SCRIPTS.adopt, call).await?)?;
         Ok(promised.iter().zip(stands).filter(|(_, stands)| *stands == 1).map(|(promise, _)| *promise).collect())
     }
 

@@ -1,4 +1,5 @@
-//! Holds are asked for together: while one script is on its way, those who come next gather for the following one.
+//! Holds are asked for together, and given back together: while one script is on its way, those who come next gather for
+//! the following one.
 
 use std::sync::Arc;
 
@@ -11,36 +12,70 @@ use super::{
     scripts::SCRIPTS,
 };
 use crate::{
-    kernel::Timestamp,
+    kernel::{HoldId, Subject, Timestamp},
     platform::{group_commit::GroupCommit, lifecycle::Lifecycle},
 };
 
 /// Fans who wait; beyond that the engine is overrun.
 const QUEUE_MAX: usize = 4_096;
-/// Holds of one script: a fraction of a millisecond's work.
+/// Holds or releases of one script: a fraction of a millisecond's work.
 const GROUP_MAX: usize = 64;
 /// Seats of one script: more could not be passed to one command.
 const SEATS_MAX: usize = 1_500;
 
-pub(super) type HoldPen = GroupCommit<HoldRequest, Result<Held, StoreError>>;
+/// What gathers on this node.
+#[derive(Clone)]
+pub(super) struct Pens {
+    pub(super) holds: GroupCommit<HoldRequest, Result<Shown<HoldReply>, StoreError>>,
+    /// Whether the hold was hers and is over now.
+    pub(super) releases: GroupCommit<(HoldId, Subject), Result<Shown<bool>, StoreError>>,
+}
 
 /// A reply, and the version as of which it is to be seen.
-pub(super) struct Held {
-    pub(super) reply: HoldReply,
+pub(super) struct Shown<T> {
+    pub(super) reply: T,
     pub(super) version: Option<u64>,
 }
 
-pub(super) fn pen(engine: &Arc<Engine>, life: &Lifecycle) -> HoldPen {
-    let engine = Arc::clone(engine);
-    GroupCommit::start(life, QUEUE_MAX, GROUP_MAX, move |asked: Vec<HoldRequest>| {
-        let engine = Arc::clone(&engine);
-        async move { engine.hold_all(asked).await }
-    })
+impl Pens {
+    pub(super) fn start(engine: &Arc<Engine>, life: &Lifecycle) -> Self {
+        let (holds, releases) = (Arc::clone(engine), Arc::clone(engine));
+        Self {
+            holds: GroupCommit::start(life, QUEUE_MAX, GROUP_MAX, move |asked: Vec<HoldRequest>| {
+                let engine = Arc::clone(&holds);
+                async move { engine.hold_all(asked).await }
+            }),
+            releases: GroupCommit::start(life, QUEUE_MAX, GROUP_MAX, move |asked: Vec<(HoldId, Subject)>| {
+                let engine = Arc::clone(&releases);
+                async move { engine.release_all(&asked).await }
+            }),
+        }
+    }
 }
 
 impl Engine {
+    async fn release_all(&self, asked: &[(HoldId, Subject)]) -> Vec<Result<Shown<bool>, StoreError>> {
+        match self.try_to_release(asked).await {
+            Ok(replies) => replies.into_iter().map(Ok).collect(),
+            Err(error) => asked.iter().map(|_| Err(error)).collect(),
+        }
+    }
+
+    async fn try_to_release(&self, asked: &[(HoldId, Subject)]) -> Result<Vec<Shown<bool>>, StoreError> {
+        let call = self.on_holds().arg(self.time());
+        let call = asked.iter().fold(call, |call, (id, who)| call.arg(&id.as_uuid().as_bytes()[..]).arg(who.as_str()));
+        let answer = self.answer(&SCRIPTS.release, call).await?;
+        let version = self.view.take_own(answer.bytes(0)?, answer.bytes(1)?)?;
+        let replies = answer.parts(2).map(|part| {
+            let reply = part == Value::Int(1);
+            Shown { reply, version: version.filter(|_| reply) }
+        });
+        let replies: Vec<_> = replies.collect();
+        if replies.len() == asked.len() { Ok(replies) } else { Err(record::unreadable()) }
+    }
+
     /// In parts that one script can take.
-    async fn hold_all(&self, mut asked: Vec<HoldRequest>) -> Vec<Result<Held, StoreError>> {
+    async fn hold_all(&self, mut asked: Vec<HoldRequest>) -> Vec<Result<Shown<HoldReply>, StoreError>> {
         let mut held = Vec::with_capacity(asked.len());
         while !asked.is_empty() {
             let mut seats = 0;
@@ -59,7 +94,7 @@ impl Engine {
     }
 
     /// Whoever is refused while holds stand in the way that have run out is tried once more without them.
-    async fn hold_some(&self, asked: &[HoldRequest]) -> Result<Vec<Held>, StoreError> {
+    async fn hold_some(&self, asked: &[HoldRequest]) -> Result<Vec<Shown<HoldReply>>, StoreError> {
         let everybody: Vec<&HoldRequest> = asked.iter().collect();
         let mut held = self.try_to_hold(&everybody, false).await?;
         let overdue: Vec<usize> = (0..held.len()).filter(|at| held[*at].is_none()).collect();
@@ -74,7 +109,7 @@ impl Engine {
     }
 
     /// `None` for whoever is refused while something is overdue.
-    async fn try_to_hold(&self, asked: &[&HoldRequest], last_try: bool) -> Result<Vec<Option<Held>>, StoreError> {
+    async fn try_to_hold(&self, asked: &[&HoldRequest], last_try: bool) -> Result<Vec<Option<Shown<HoldReply>>>, StoreError> {
         let has_operations = asked.iter().any(|it| it.operation.is_some());
         let mut call = self
             .on(if has_operations { KEYS_OF_OPERATIONS } else { KEYS_OF_HOLDS })
@@ -93,12 +128,12 @@ impl Engine {
         let version = self.view.take_own(answer.bytes(0)?, answer.bytes(1)?)?;
         let expires_at = Timestamp::from_millis(answer.number(2)?);
         let extensions_left = self.terms.extensions_max;
-        let replies: Vec<Option<Held>> = answer
+        let replies: Vec<Option<Shown<HoldReply>>> = answer
             .parts(3)
             .zip(asked)
             .map(|(part, request)| match part {
-                Value::Int(_) => Ok(Some(Held { reply: HoldReply::Held { expires_at, extensions_left }, version })),
-                other => Ok(reply(&Answer::new(other)?, request)?.map(|reply| Held { reply, version: None })),
+                Value::Int(_) => Ok(Some(Shown { reply: HoldReply::Held { expires_at, extensions_left }, version })),
+                other => Ok(reply(&Answer::new(other)?, request)?.map(|reply| Shown { reply, version: None })),
             })
             .collect::<Result<_, StoreError>>()?;
         if replies.len() == asked.len() { Ok(replies) } else { Err(record::unreadable()) }

@@ -1,8 +1,14 @@
--- Ends a hold.
+-- Ends holds, each its fan's own that lives.
 -- KEYS: as the table
--- ARGV: 1 the time in tests, else ''; 2 hold; 3 whose
--- Returns: {'released', version, changes} | {'gone'}
-local hold = live(ARGV[2], ARGV[3], time(ARGV[1]))
-if not hold or hold.state ~= 'H' then return {'gone'} end
-finish(ARGV[2], hold)
-return {'released', publish()}
+-- ARGV: 1 the time in tests, else ''; then for each: the hold; whose
+-- Returns: {version, changes, and for each: 1 released | 0 gone}
+local now = time(ARGV[1])
+local answers = {'', ''}
+for i = 2, #ARGV, 2 do
+  local hold = live(ARGV[i], ARGV[i + 1], now)
+  local is_held = hold and hold.state == 'H'
+  if is_held then finish(ARGV[i], hold) end
+  answers[#answers + 1] = is_held and 1 or 0
+end
+answers[1], answers[2] = publish()
+return answers

@@ -62,14 +62,12 @@ impl Numbering {
 
     /// Gives the highest number that was ever given.
     async fn ask(&self, joins: &[Join], open: &[usize], answers: &mut [Option<Numbered>]) -> Result<u32, StoreError> {
-        let mut call = Call::new().key(self.line.key("state"));
-        let mut args = Call::new().arg(self.ceiling.load(Ordering::Relaxed)).arg(self.numbers_max);
-        for (place, &at) in (2_usize..).zip(open) {
+        let mut call = Call::new().key(self.line.key("state")).arg(self.ceiling.load(Ordering::Relaxed)).arg(self.numbers_max);
+        for &at in open {
             let bucket = self.layout.bucket(joins[at].subject);
-            call = call.key(&bucket.key);
-            args = args.arg(place).arg(&bucket.field);
+            call = call.key(&bucket.key).arg(&bucket.field);
         }
-        let numbers: Vec<i64> = read(self.line.call(&SCRIPTS.number, call.args_of(&args)).await?)?;
+        let numbers: Vec<i64> = read(self.line.call(&SCRIPTS.number, call).await?)?;
         let (issued, numbers) = numbers.split_first().ok_or(StoreError::Away)?;
         let issued = u32::try_from(*issued).unwrap_or(u32::MAX);
         for (&at, &number) in open.iter().zip(numbers) {
