@@ -167,6 +167,31 @@ async fn a_failover_to_a_replica_without_the_last_writes_grants_seats_twice_and_
     rush.ends_well().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn sentinels_put_the_replica_in_the_place_of_a_primary_that_is_killed() {
+    let mut rush = Rush::begin(Pair { redis: Topology::Sentinels, ..Pair::default() }, scene(), 18).await;
+    rush.until_orders(12).await;
+    let before = rush.world.ground().epochs().await;
+    let fan = rush.buyer();
+    let paying = rush.money_moves(3).await;
+
+    let down = rush.world.clock.now();
+    let Engine::Sentinels(watched) = &mut rush.world.ground_mut().redis else { unreachable!("they watch it") };
+    watched.primary_mut().kill9().unwrap();
+    // Whether she waits in vain for the old one or is told that the new one is being filled.
+    assert_eq!(fan.hold_best(&rush.world, 1).await.status, 503);
+    // Nobody starts it again.
+    until_epochs_after(&rush.world, before).await;
+    rush.goes_on().await;
+    rush.was_out(down, rush.world.clock.now());
+
+    rush.places_are_kept().await;
+    for payment in paying {
+        rush.is_paid(payment, SOON).await;
+    }
+    rush.ends_well().await;
+}
+
 /// What one side of a split goes on promising: places and holds that it acknowledged.
 async fn promises(world: &World, base: String, buyer: Fan, customers: std::ops::Range<u32>) -> (usize, usize) {
     let (mut joins, mut holds) = (0, 0);
