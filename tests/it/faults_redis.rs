@@ -40,7 +40,7 @@ async fn everything_is_flushed(durability: &'static str, seed: u64) {
     rush.until_orders(12).await;
     let before = rush.world.ground().epochs().await;
     let holder = rush.buyer();
-    let forgotten = holder.hold_best(&rush.world, 2).await.expect(201);
+    let forgotten = rush.holds(&holder, 2).await;
     let paying = rush.money_moves(3).await;
 
     let down = rush.world.clock.now();
@@ -101,7 +101,7 @@ async fn hold_apart(rush: &mut Rush, count: usize, node: Option<usize>) -> Vec<(
         if let Some(node) = node {
             fan.base = rush.base_of(node);
         }
-        let hold = fan.hold_best(&rush.world, 1).await.expect(201);
+        let hold = rush.holds(&fan, 1).await;
         held.push((fan, hold));
     }
     held
@@ -290,7 +290,7 @@ async fn away_for_five_seconds_the_board_is_served_and_says_that_it_is_old() {
     rush.until_orders(12).await;
     let before = rush.world.ground().epochs().await;
     let holder = rush.buyer();
-    let kept = holder.hold_best(&rush.world, 1).await.expect(201);
+    let kept = rush.holds(&holder, 1).await;
     let newcomer = Fan::sign_in(&rush.world, 400).await;
     let paying = rush.money_moves(2).await;
 
@@ -351,7 +351,7 @@ async fn slots_of_a_cluster_move_during_the_sale() {
     rush.until_orders(10).await;
     let before = rush.world.ground().epochs().await;
     let fan = rush.buyer();
-    let kept = fan.hold_best(&rush.world, 1).await.expect(201);
+    let kept = rush.holds(&fan, 1).await;
     let paying = rush.money_moves(2).await;
     let served_before = served(&rush.world);
     for round in 0..3 {
