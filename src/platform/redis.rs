@@ -17,24 +17,22 @@ mod address;
 mod fitness;
 mod line;
 mod script;
+mod search;
 #[cfg(test)]
 mod tests;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use futures_util::future::BoxFuture;
-use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, ServerErrorKind, Value, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, ServerErrorKind, aio::MultiplexedConnection};
 
-use self::address::{Host, Topology};
+use self::address::Host;
 pub use self::{
     address::{Address, AddressError},
     fitness::Unfit,
     line::{Line, Link},
     script::{Call, Script},
+    search::ConnectError,
 };
-
-/// So often a member of a cluster may name another one that names yet another.
-const HOPS_MAX: u32 = 3;
 
 /// How one Redis is used.
 #[derive(Clone)]
@@ -101,8 +99,8 @@ impl Redis {
     /// A connection to the primary that owns the tag's slot, whose identity is known.
     ///
     /// # Errors
-    /// The driver's; or an I/O error when no primary can be found.
-    pub async fn connect(&self, tag: &str) -> Result<Link, RedisError> {
+    /// [`ConnectError`]: no primary is found, or it does not answer, or is none any more.
+    pub async fn connect(&self, tag: &str) -> Result<Link, ConnectError> {
         let host = self.primary_of(tag).await?;
         self.link_to(&host, Some(self.0.config.call_deadline)).await
     }
@@ -111,12 +109,12 @@ impl Redis {
     ///
     /// # Errors
     /// As [`Redis::connect`].
-    pub async fn connect_to_wait(&self, tag: &str) -> Result<Link, RedisError> {
+    pub async fn connect_to_wait(&self, tag: &str) -> Result<Link, ConnectError> {
         let host = self.primary_of(tag).await?;
         self.link_to(&host, None).await
     }
 
-    async fn link_to(&self, host: &Host, deadline: Option<Duration>) -> Result<Link, RedisError> {
+    async fn link_to(&self, host: &Host, deadline: Option<Duration>) -> Result<Link, ConnectError> {
         let mut connection = self.open(self.0.address.connection_to(host), deadline).await?;
         let identity = identify(&mut connection, self.0.config.call_deadline).await?;
         Ok(Link { connection, identity, host: host.to_string(), number: 0 })
@@ -127,98 +125,6 @@ impl Redis {
             AsyncConnectionConfig::new().set_connection_timeout(Some(self.0.config.connect_deadline)).set_response_timeout(deadline);
         Client::open(to)?.get_multiplexed_async_connection_with_config(&config).await
     }
-
-    /// Where the tag's data are now.
-    async fn primary_of(&self, tag: &str) -> Result<Host, RedisError> {
-        match &self.0.address.topology {
-            Topology::Single(host) => Ok(host.clone()),
-            Topology::Sentinel(sentinels, name) => self.first_answer(sentinels, |host| Box::pin(self.ask_sentinel(host, name))).await,
-            Topology::Cluster(members) => {
-                let slot = i64::from(address::slot_of(tag));
-                self.first_answer(members, |host| Box::pin(self.owner_by(host, slot))).await
-            }
-        }
-    }
-
-    /// Members learn of a move one after the other; whoever has the slot by one's word must say so herself.
-    async fn owner_by(&self, member: &Host, slot: i64) -> Result<Host, RedisError> {
-        let mut owner = self.ask_member(member, slot).await?;
-        for _ in 0..HOPS_MAX {
-            let named = self.ask_member(&owner, slot).await?;
-            if named == owner {
-                return Ok(owner);
-            }
-            owner = named;
-        }
-        Err(no_primary("the cluster's members do not agree on a slot"))
-    }
-
-    /// Whose the tag's data are by the word of this member of a cluster.
-    async fn says_owner(&self, member: &str, tag: &str) -> Option<String> {
-        let Topology::Cluster(_) = self.0.address.topology else { return None };
-        let (name, port) = member.rsplit_once(':')?;
-        let member = Host::new(name, port.parse().ok()?);
-        self.ask_member(&member, i64::from(address::slot_of(tag))).await.ok().map(|it| it.to_string())
-    }
-
-    /// Every primary, once: for what is checked at start.
-    async fn primaries(&self) -> Result<Vec<Host>, RedisError> {
-        let Topology::Cluster(members) = &self.0.address.topology else { return Ok(vec![self.primary_of("").await?]) };
-        let ranges = self.first_answer(members, |host| Box::pin(self.slots_by(host))).await?;
-        let mut primaries: Vec<Host> = Vec::new();
-        for (_, _, host) in ranges {
-            if !primaries.contains(&host) {
-                primaries.push(host);
-            }
-        }
-        Ok(primaries)
-    }
-
-    async fn first_answer<'f, T>(
-        &'f self,
-        hosts: &'f [Host],
-        ask: impl Fn(&'f Host) -> BoxFuture<'f, Result<T, RedisError>> + Send,
-    ) -> Result<T, RedisError> {
-        let mut last = None;
-        for host in hosts {
-            match ask(host).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.unwrap_or_else(|| no_primary("no host is configured")))
-    }
-
-    async fn ask_sentinel(&self, host: &Host, name: &str) -> Result<Host, RedisError> {
-        let mut sentinel = self.open(self.0.address.connection_to_sentinel(host), Some(self.0.config.call_deadline)).await?;
-        let found: Option<(String, u16)> =
-            redis::cmd("SENTINEL").arg("get-master-addr-by-name").arg(name).query_async(&mut sentinel).await?;
-        found.map(|(name, port)| Host::new(name, port)).ok_or_else(|| no_primary("the sentinels know no primary of that name"))
-    }
-
-    async fn ask_member(&self, host: &Host, slot: i64) -> Result<Host, RedisError> {
-        let ranges = self.slots_by(host).await?;
-        let owner = ranges.into_iter().find(|(from, to, _)| (*from..=*to).contains(&slot));
-        owner.map(|(_, _, host)| host).ok_or_else(|| no_primary("the cluster has no primary for a slot"))
-    }
-
-    /// First slot, last slot, primary.
-    async fn slots_by(&self, host: &Host) -> Result<Vec<(i64, i64, Host)>, RedisError> {
-        let mut member = self.open(self.0.address.connection_to(host), Some(self.0.config.call_deadline)).await?;
-        let ranges: Vec<Vec<Value>> = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut member).await?;
-        let range = |row: &Vec<Value>| {
-            let [Value::Int(from), Value::Int(to), Value::Array(primary), ..] = row.as_slice() else { return None };
-            let name: String = redis::from_redis_value(primary.first()?.clone()).ok()?;
-            let port: u16 = redis::from_redis_value(primary.get(1)?.clone()).ok()?;
-            // A member that does not know its own address leaves it out: it is the one that was asked.
-            Some((*from, *to, Host::new(if name.is_empty() { host.name.clone() } else { name }, port)))
-        };
-        ranges.iter().map(range).collect::<Option<_>>().ok_or_else(|| no_primary("the cluster's map cannot be read"))
-    }
-}
-
-fn no_primary(why: &'static str) -> RedisError {
-    RedisError::from((ErrorKind::ClusterConnectionNotFound, why))
 }
 
 /// Who answers on this connection; an error when it is no primary.

@@ -1,7 +1,7 @@
 //! A node that is given servers it cannot rely on says what is wrong and what to do about it, and ends: it does not
 //! serve, keeps nothing open and makes nothing half.
 
-use stagedoor::simulation::servers::RedisServer;
+use stagedoor::simulation::servers::{RedisSentinels, RedisServer};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -63,6 +63,9 @@ async fn a_redis_that_cannot_be_relied_on() {
     let replica = unkept.replica().await.unwrap();
     refuses(&mut world, REDIS, &unkept.url(), &["no persistence", "appendonly yes"]).await;
     refuses(&mut world, REDIS, &replica.url(), &["is a replica", "redis+sentinel://"]).await;
+    let watched = RedisSentinels::start().await.unwrap();
+    refuses(&mut world, REDIS, &watched.url_of("villain"), &["no primary named villain", "sentinel monitor"]).await;
+    refuses(&mut world, REDIS, &format!("redis+sentinel://{nobody}/villain"), &["sentinels at", &nobody.to_string(), "running"]).await;
     let (old, _serving) = old_redis().await;
     refuses(&mut world, REDIS, &old, &["version 6.2.14", "7.0"]).await;
 

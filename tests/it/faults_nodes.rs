@@ -24,7 +24,7 @@ async fn the_others_finish_what_a_killed_node_had_begun() {
     let victim = 0;
     let visitor = rush.buyer();
     let at_the_victim = Fan { base: rush.base_of(victim), ..visitor.clone() };
-    let held = at_the_victim.hold_best(&rush.world, 1).await.expect(201);
+    let held = rush.holds(&at_the_victim, 1).await;
     // The gateway has the money; what it answered, the victim will not live to read.
     let buyers: Vec<Fan> = (0..3).map(|_| Fan { base: rush.base_of(victim), ..rush.buyer() }).collect();
     let paying = join_all(buyers.into_iter().map(|fan| rush.pays(fan, "tok_timeout_after_success"))).await;

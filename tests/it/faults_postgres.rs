@@ -18,7 +18,7 @@ async fn kill_9_of_all_its_processes_loses_no_order() {
     rush.until_orders(12).await;
     let before = rush.world.ground().epochs().await;
     let mut holder = rush.buyer();
-    let kept = holder.hold_best(&rush.world, 1).await.expect(201);
+    let kept = rush.holds(&holder, 1).await;
     let id = kept["id"].as_str().unwrap();
     let paying = rush.money_moves(3).await;
 
@@ -51,7 +51,7 @@ async fn away_for_five_seconds_holds_live_on_and_nobody_is_let_in() {
     let mut rush = Rush::begin(Pair::default(), Scene { hold_s: 20, ..scene() }, 22).await;
     rush.until_orders(12).await;
     let holder = rush.buyer();
-    let kept = holder.hold_best(&rush.world, 1).await.expect(201);
+    let kept = rush.holds(&holder, 1).await;
     let newcomer = Fan::sign_in(&rush.world, 400).await;
     let paying = rush.money_moves(2).await;
 

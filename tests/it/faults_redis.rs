@@ -40,7 +40,7 @@ async fn everything_is_flushed(durability: &'static str, seed: u64) {
     rush.until_orders(12).await;
     let before = rush.world.ground().epochs().await;
     let holder = rush.buyer();
-    let forgotten = holder.hold_best(&rush.world, 2).await.expect(201);
+    let forgotten = rush.holds(&holder, 2).await;
     let paying = rush.money_moves(3).await;
 
     let down = rush.world.clock.now();
@@ -101,7 +101,7 @@ async fn hold_apart(rush: &mut Rush, count: usize, node: Option<usize>) -> Vec<(
         if let Some(node) = node {
             fan.base = rush.base_of(node);
         }
-        let hold = fan.hold_best(&rush.world, 1).await.expect(201);
+        let hold = rush.holds(&fan, 1).await;
         held.push((fan, hold));
     }
     held
@@ -157,6 +157,31 @@ async fn a_failover_to_a_replica_without_the_last_writes_grants_seats_twice_and_
     let second = hold_the_same(&mut rush, &first, None).await;
     let doubles = one_of_two_gets_it(&rush, first, second).await;
     assert!(doubles > 0, "nothing was granted twice: the failover lost nothing");
+    rush.goes_on().await;
+    rush.was_out(down, rush.world.clock.now());
+
+    rush.places_are_kept().await;
+    for payment in paying {
+        rush.is_paid(payment, SOON).await;
+    }
+    rush.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sentinels_put_the_replica_in_the_place_of_a_primary_that_is_killed() {
+    let mut rush = Rush::begin(Pair { redis: Topology::Sentinels, ..Pair::default() }, scene(), 18).await;
+    rush.until_orders(12).await;
+    let before = rush.world.ground().epochs().await;
+    let fan = rush.buyer();
+    let paying = rush.money_moves(3).await;
+
+    let down = rush.world.clock.now();
+    let Engine::Sentinels(watched) = &mut rush.world.ground_mut().redis else { unreachable!("they watch it") };
+    watched.primary_mut().kill9().unwrap();
+    // Whether she waits in vain for the old one or is told that the new one is being filled.
+    assert_eq!(fan.hold_best(&rush.world, 1).await.status, 503);
+    // Nobody starts it again.
+    until_epochs_after(&rush.world, before).await;
     rush.goes_on().await;
     rush.was_out(down, rush.world.clock.now());
 
@@ -265,7 +290,7 @@ async fn away_for_five_seconds_the_board_is_served_and_says_that_it_is_old() {
     rush.until_orders(12).await;
     let before = rush.world.ground().epochs().await;
     let holder = rush.buyer();
-    let kept = holder.hold_best(&rush.world, 1).await.expect(201);
+    let kept = rush.holds(&holder, 1).await;
     let newcomer = Fan::sign_in(&rush.world, 400).await;
     let paying = rush.money_moves(2).await;
 
@@ -326,7 +351,7 @@ async fn slots_of_a_cluster_move_during_the_sale() {
     rush.until_orders(10).await;
     let before = rush.world.ground().epochs().await;
     let fan = rush.buyer();
-    let kept = fan.hold_best(&rush.world, 1).await.expect(201);
+    let kept = rush.holds(&fan, 1).await;
     let paying = rush.money_moves(2).await;
     let served_before = served(&rush.world);
     for round in 0..3 {

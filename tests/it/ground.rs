@@ -11,7 +11,7 @@ use std::{
 use sqlx::{Connection, PgConnection};
 use stagedoor::{
     kernel::Clock,
-    simulation::servers::{Door, Nginx, Postgres, RedisCluster, RedisServer},
+    simulation::servers::{Door, Nginx, Postgres, RedisCluster, RedisSentinels, RedisServer},
 };
 use tokio::net::TcpStream;
 
@@ -37,6 +37,8 @@ pub enum Topology {
     Server,
     /// As [`Topology::Server`], with a replica.
     WithReplica,
+    /// A primary and its replica, which sentinels watch.
+    Sentinels,
     /// Three primaries.
     Cluster,
 }
@@ -64,6 +66,7 @@ pub enum Engine {
         /// Each node's way to the one that has the data.
         doors: Vec<Door>,
     },
+    Sentinels(Box<RedisSentinels>),
     Cluster(RedisCluster),
 }
 
@@ -123,13 +126,13 @@ impl Ground {
     pub fn server(&mut self) -> &mut RedisServer {
         match &mut self.redis {
             Engine::Server { server, .. } => server,
-            Engine::Cluster(_) => panic!("this house is on a cluster"),
+            Engine::Sentinels(_) | Engine::Cluster(_) => panic!("this house is on several servers"),
         }
     }
 
     /// Takes the replica, with all that it has been sent so far: what is written next is what a failover loses.
     pub async fn left_behind(&mut self) -> RedisServer {
-        let Engine::Server { server, replica, .. } = &mut self.redis else { panic!("this house is on a cluster") };
+        let Engine::Server { server, replica, .. } = &mut self.redis else { panic!("this house is on several servers") };
         let mut replica = replica.take().expect("it was started with a replica");
         replica.until_it_has(server).await.unwrap();
         replica.promote().await.unwrap();
@@ -138,7 +141,7 @@ impl Ground {
 
     /// Kills the single server; from now on every door leads to this one.
     pub fn fail_over_to(&mut self, next: RedisServer) {
-        let Engine::Server { server, doors, .. } = &mut self.redis else { panic!("this house is on a cluster") };
+        let Engine::Server { server, doors, .. } = &mut self.redis else { panic!("this house is on several servers") };
         server.kill9().unwrap();
         for door in doors {
             door.lead_to(next.port());
@@ -150,7 +153,7 @@ impl Ground {
     pub fn doors(&self) -> &[Door] {
         match &self.redis {
             Engine::Server { doors, .. } => doors,
-            Engine::Cluster(_) => panic!("this house is on a cluster"),
+            Engine::Sentinels(_) | Engine::Cluster(_) => panic!("this house is on several servers"),
         }
     }
 
@@ -175,8 +178,10 @@ impl Ground {
 
 impl Engine {
     async fn start(pair: Pair) -> Self {
-        if pair.redis == Topology::Cluster {
-            return Self::Cluster(RedisCluster::start(3).await.unwrap());
+        match pair.redis {
+            Topology::Cluster => return Self::Cluster(RedisCluster::start(3).await.unwrap()),
+            Topology::Sentinels => return Self::Sentinels(Box::new(RedisSentinels::start().await.unwrap())),
+            Topology::Server | Topology::WithReplica => {}
         }
         let server = RedisServer::start().await.unwrap();
         let mut doors = Vec::new();
@@ -191,6 +196,7 @@ impl Engine {
     fn url_for(&self, node: usize) -> String {
         match self {
             Self::Server { doors, .. } => doors[node].url(),
+            Self::Sentinels(watched) => watched.url(),
             Self::Cluster(cluster) => cluster.url(),
         }
     }

@@ -20,7 +20,7 @@ use crate::{
         redis::{Redis, RedisConfig},
     },
     seating::{self, Engine, HoldOutcome, Performance, Plan, SeatIx, Seating, SeatingError, StoreError, VenueKind, Wish, generate},
-    simulation::servers::{Door, RedisCluster, RedisServer},
+    simulation::servers::{Door, RedisCluster, RedisSentinels, RedisServer},
 };
 
 const IN_TIME: Duration = Duration::from_secs(20);
@@ -265,6 +265,41 @@ async fn a_node_left_with_the_old_primary_stops() {
     assert!(!nodes[1].lives(2, lost).await);
     assert_eq!(nodes[1].booked().await, [0, 1]);
     assert_eq!(town.epoch().await, 2);
+}
+
+/// Two nodes sell, the primary is killed and nobody starts it again, and the two sell on.
+async fn a_replica_takes_over(url: String, kill: impl FnOnce()) {
+    let town = Town::new().await;
+    let nodes = [town.node(url.clone()).await, town.node(url).await];
+    nodes[0].buy(1, &[0, 1]).await;
+    let lost = nodes[1].hold(2, &[5]).await;
+    kill();
+    let HoldOutcome::Held(_) = nodes[0].hold_when_back(3, &[5]).await else { panic!("nobody has that seat any more") };
+    for node in &nodes {
+        assert!(is_taken(&node.hold_when_back(4, &[0]).await), "what was sold stays sold");
+        assert!(is_taken(&node.hold_when_back(4, &[5]).await), "both have one and the same memory");
+        assert_eq!(node.booked().await, [0, 1]);
+        assert!(!node.lives(2, lost).await);
+    }
+    nodes[1].buy(4, &[6]).await;
+    assert_eq!(town.epoch().await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn seats_go_over_to_the_replica_that_sentinels_promote() {
+    let mut watched = RedisSentinels::start().await.unwrap();
+    a_replica_takes_over(watched.url(), || watched.primary_mut().kill9().unwrap()).await;
+    assert_eq!(watched.replica().info("role").await.unwrap(), "master");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn seats_go_over_to_the_replica_in_a_cluster() {
+    let mut cluster = RedisCluster::start(3).await.unwrap();
+    let tag = format!("{{{}:{}}}", show().sale, show().performance);
+    let owner = cluster.owner_of(&tag).await.unwrap();
+    let replica = cluster.add_replica_of(owner).await.unwrap();
+    a_replica_takes_over(cluster.url(), || cluster.member_mut(owner).kill9().unwrap()).await;
+    assert_eq!(cluster.owner_of(&tag).await.unwrap(), replica);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind, Value, aio::MultiplexedConnection};
 
-use super::{Redis, address::Host};
+use super::{Redis, address::Host, search::ConnectError};
 
 /// Before 7.0 scripts were replicated by their text, which is not what these scripts are written for.
 const VERSION_MIN: (u32, u32) = (7, 0);
@@ -14,6 +14,12 @@ const PROBE: &str = "{stagedoor}:probe";
 pub enum Unfit {
     #[error("Redis at {at} cannot be reached: {why}; is the address right, is it running?")]
     Unreachable { at: String, why: String },
+    #[error(
+        "the sentinels at {at} do not say where the primary is: {why}; are their addresses right, are they running, do they answer without a password?"
+    )]
+    Sentinels { at: String, why: String },
+    #[error("the sentinels at {at} watch no primary named {name}; end the URL with the name that they have in `sentinel monitor NAME ...`")]
+    UnknownName { at: String, name: String },
     #[error("Redis at {at} refuses the login; set the user and password in the URL: redis://USER:PASSWORD@HOST:PORT")]
     Login { at: String },
     #[error("Redis at {at} is a replica and takes no writes; name its primary, or the sentinels that know it: redis+sentinel://...")]
@@ -41,7 +47,7 @@ impl Redis {
     /// # Errors
     /// [`Unfit`], the first that is found.
     pub async fn examine(&self) -> Result<(), Unfit> {
-        let primaries = self.primaries().await.map_err(|error| unfit(self.address().to_string(), &error))?;
+        let primaries = self.primaries().await.map_err(|error| unfound(self.address().to_string(), error))?;
         for host in primaries {
             let at = host.to_string();
             self.examine_one(&host).await.map_err(|error| match error {
@@ -87,8 +93,8 @@ impl Redis {
     /// Makes room for `entries` in the compact form of a hash on every primary; says whether there is.
     ///
     /// # Errors
-    /// The driver's.
-    pub async fn compact_hashes(&self, entries: u32) -> Result<bool, RedisError> {
+    /// [`ConnectError`].
+    pub async fn compact_hashes(&self, entries: u32) -> Result<bool, ConnectError> {
         const NAME: &str = "hash-max-listpack-entries";
         let mut all = true;
         for host in self.primaries().await? {
@@ -135,6 +141,16 @@ async fn setting(connection: &mut MultiplexedConnection, name: &str) -> Result<O
         Ok(pair) => Ok(pair.into_iter().nth(1)),
         Err(error) if matches!(error.kind(), ErrorKind::Server(_)) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+fn unfound(at: String, error: ConnectError) -> Unfit {
+    match error {
+        ConnectError::Driver(error) => unfit(at, &error),
+        ConnectError::UnknownName(name) => Unfit::UnknownName { at, name },
+        ConnectError::NoSentinel(error) => Unfit::Sentinels { at, why: error.to_string() },
+        ConnectError::SentinelsDisagree => Unfit::Sentinels { at, why: "they do not agree".into() },
+        other => Unfit::Unreachable { at, why: other.to_string() },
     }
 }
 

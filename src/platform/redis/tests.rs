@@ -1,5 +1,7 @@
 //! Lines to real servers that restart, forget, hang, are replaced and move.
 
+mod failover;
+
 use super::*;
 use crate::{
     kernel::SeededEntropy,

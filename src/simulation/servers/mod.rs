@@ -17,7 +17,7 @@ use std::{
 
 pub use self::nginx::Nginx;
 pub use self::postgres::Postgres;
-pub use self::redis::{Door, RedisCluster, RedisServer};
+pub use self::redis::{Door, RedisCluster, RedisSentinel, RedisSentinels, RedisServer};
 
 /// Why there is no server.
 #[derive(Debug, thiserror::Error)]

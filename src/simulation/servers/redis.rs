@@ -1,16 +1,21 @@
-//! Redis servers: one alone, a primary with its replica, a cluster of primaries, and a door before one of them that can
-//! be led elsewhere or shut.
+//! Redis servers: one alone, a primary with its replica, the same under the eyes of sentinels, a cluster, and a door
+//! before one of them that can be led elsewhere or shut.
 
 mod cluster;
 mod door;
+mod sentinel;
 
 use std::{fs, io, path::PathBuf, process::Command, time::Duration};
 
-use redis::{Client, ErrorKind, RedisError, Value, aio::MultiplexedConnection};
+use redis::{Client, ErrorKind, FromRedisValue, RedisError, Value, aio::MultiplexedConnection};
 
 use super::{Folder, LOOK_EVERY, PATIENCE, Process, ServerError, free_port, signal};
 
-pub use self::{cluster::RedisCluster, door::Door};
+pub use self::{
+    cluster::RedisCluster,
+    door::Door,
+    sentinel::{RedisSentinel, RedisSentinels},
+};
 
 const NAME: &str = "Redis";
 const STARTS_MAX: u32 = 20;
@@ -73,12 +78,7 @@ impl RedisServer {
     /// # Errors
     /// [`ServerError::Refused`], with what the server said.
     pub async fn run(&self, command: &[&str]) -> Result<Value, ServerError> {
-        let mut cmd = redis::cmd(command.first().copied().unwrap_or_default());
-        cmd.arg(command.get(1..).unwrap_or_default());
-        let refused = |e: RedisError| ServerError::Refused { server: NAME, what: e.to_string() };
-        let mut connection = self.connect().await.map_err(refused)?;
-        let late = |_| ServerError::Refused { server: NAME, what: "no answer in time".into() };
-        tokio::time::timeout(COMMAND_WITHIN, cmd.query_async(&mut connection)).await.map_err(late)?.map_err(refused)
+        ask(&self.url(), command).await
     }
 
     /// One field of what it tells about itself.
@@ -86,10 +86,7 @@ impl RedisServer {
     /// # Errors
     /// As [`RedisServer::run`].
     pub async fn info(&self, field: &str) -> Result<String, ServerError> {
-        let info: String = redis::from_redis_value(self.run(&["INFO", "everything"]).await?)
-            .map_err(|e| ServerError::Refused { server: NAME, what: e.to_string() })?;
-        let found = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-        Ok(found.unwrap_or_default().trim().to_owned())
+        info(&self.url(), field).await
     }
 
     /// Kills it, as a crash does: what it had written is in the kernel's hands and is kept. While the disk is busy it
@@ -179,12 +176,7 @@ impl RedisServer {
     pub async fn until_it_has(&self, primary: &Self) -> Result<(), ServerError> {
         let written: u64 = primary.info("master_repl_offset").await?.parse().unwrap_or(u64::MAX);
         let has = async || self.info("slave_repl_offset").await.ok().and_then(|it| it.parse::<u64>().ok());
-        let told = tokio::time::timeout(PATIENCE, async {
-            while has().await.is_none_or(|it| it < written) {
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-        });
-        told.await.map_err(|_| ServerError::DidNotStart { server: NAME, log: "the replica does not catch up".into() })
+        until("the replica catches up", async || has().await.is_some_and(|it| it >= written)).await
     }
 
     /// Waits until it tells this about itself.
@@ -192,12 +184,7 @@ impl RedisServer {
     /// # Errors
     /// [`ServerError::DidNotStart`] when it does not come to that.
     pub async fn until(&self, field: &str, value: &str) -> Result<(), ServerError> {
-        let told = tokio::time::timeout(PATIENCE, async {
-            while self.info(field).await.ok().as_deref() != Some(value) {
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-        });
-        told.await.map_err(|_| ServerError::DidNotStart { server: NAME, log: format!("{field} did not become {value}") })
+        until(&format!("{field} is {value}"), async || self.info(field).await.ok().as_deref() == Some(value)).await
     }
 
     /// A port that is free when it is looked may be taken when it is used: then another one is tried.
@@ -209,45 +196,17 @@ impl RedisServer {
             fs::create_dir_all(self.data())?;
             let config = self.folder.path().join("redis.conf");
             fs::write(&config, format!("port {}\n{SETTINGS}{}\n", self.port, self.settings.join("\n")))?;
-            let log = fs::File::create(self.log())?;
             let mut command = Command::new("redis-server");
-            command.arg(&config).arg("--dir").arg(self.data()).current_dir(self.folder.path()).stdout(log.try_clone()?).stderr(log);
-            let mut process = Process::start(&mut command, "KILL", self.folder.path()).map_err(|e| match e.kind() {
-                io::ErrorKind::NotFound => ServerError::NotInstalled("redis-server"),
-                _ => ServerError::Io(e),
-            })?;
-            if self.answers(&mut process).await? {
+            command.arg(&config).arg("--dir").arg(self.data());
+            let is_up = async |pid: u32| {
+                self.info("process_id").await.is_ok_and(|it| it == pid.to_string()) && self.info("loading").await.is_ok_and(|it| it == "0")
+            };
+            if let Some(process) = start_once(command, &self.folder, is_up).await? {
                 self.process = Some(process);
                 return Ok(());
             }
-            signal("KILL", &[process.pid()])?;
-            process.wait();
-            tokio::time::sleep(LOOK_EVERY).await;
         }
-        Err(ServerError::DidNotStart { server: NAME, log: fs::read_to_string(self.log()).unwrap_or_default() })
-    }
-
-    /// Whether this process, and no other on its port, came to answer; not when it ended instead.
-    async fn answers(&self, process: &mut Process) -> Result<bool, ServerError> {
-        let own = process.pid().to_string();
-        let answered = tokio::time::timeout(PATIENCE, async {
-            loop {
-                if process.ended()?.is_some() {
-                    return Ok(false);
-                }
-                if self.info("process_id").await.is_ok_and(|pid| pid == own) && self.info("loading").await.is_ok_and(|it| it == "0") {
-                    return Ok(true);
-                }
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-        });
-        answered.await.unwrap_or(Ok(false))
-    }
-
-    async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
-        let late = |_| RedisError::from((ErrorKind::Io, "no connection in time"));
-        let client = Client::open(self.url())?;
-        tokio::time::timeout(COMMAND_WITHIN, client.get_multiplexed_async_connection()).await.map_err(late)?
+        Err(did_not_start(&self.folder))
     }
 
     fn password(&self) -> Option<&str> {
@@ -265,16 +224,83 @@ impl RedisServer {
     fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
-
-    fn log(&self) -> PathBuf {
-        self.folder.path().join("server.log")
-    }
 }
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
         let _ = self.kill9();
     }
+}
+
+/// Whether this process, and no other on its port, came to answer; it is gone when it did not.
+async fn start_once(mut command: Command, folder: &Folder, is_up: impl AsyncFn(u32) -> bool) -> Result<Option<Process>, ServerError> {
+    let log = fs::File::create(log_in(folder))?;
+    command.current_dir(folder.path()).stdout(log.try_clone()?).stderr(log);
+    let mut process = Process::start(&mut command, "KILL", folder.path()).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => ServerError::NotInstalled("redis-server"),
+        _ => ServerError::Io(e),
+    })?;
+    let pid = process.pid();
+    let answered = tokio::time::timeout(PATIENCE, async {
+        while process.ended()?.is_none() {
+            if is_up(pid).await {
+                return Ok::<_, io::Error>(true);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(false)
+    });
+    if answered.await.unwrap_or(Ok(false))? {
+        return Ok(Some(process));
+    }
+    signal("KILL", &[pid])?;
+    process.wait();
+    tokio::time::sleep(LOOK_EVERY).await;
+    Ok(None)
+}
+
+fn did_not_start(folder: &Folder) -> ServerError {
+    ServerError::DidNotStart { server: NAME, log: fs::read_to_string(log_in(folder)).unwrap_or_default() }
+}
+
+fn log_in(folder: &Folder) -> PathBuf {
+    folder.path().join("server.log")
+}
+
+async fn connect(url: &str) -> Result<MultiplexedConnection, RedisError> {
+    let late = |_| RedisError::from((ErrorKind::Io, "no connection in time"));
+    let client = Client::open(url)?;
+    tokio::time::timeout(COMMAND_WITHIN, client.get_multiplexed_async_connection()).await.map_err(late)?
+}
+
+/// One command, words apart.
+async fn ask(url: &str, command: &[&str]) -> Result<Value, ServerError> {
+    let mut cmd = redis::cmd(command.first().copied().unwrap_or_default());
+    cmd.arg(command.get(1..).unwrap_or_default());
+    let refused = |e: RedisError| ServerError::Refused { server: NAME, what: e.to_string() };
+    let mut connection = connect(url).await.map_err(refused)?;
+    let late = |_| ServerError::Refused { server: NAME, what: "no answer in time".into() };
+    tokio::time::timeout(COMMAND_WITHIN, cmd.query_async(&mut connection)).await.map_err(late)?.map_err(refused)
+}
+
+async fn info(url: &str, field: &str) -> Result<String, ServerError> {
+    let info: String = read(ask(url, &["INFO", "everything"]).await?)?;
+    let found = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    Ok(found.unwrap_or_default().trim().to_owned())
+}
+
+fn read<T: FromRedisValue>(value: Value) -> Result<T, ServerError> {
+    redis::from_redis_value(value).map_err(|e| ServerError::Refused { server: NAME, what: e.to_string() })
+}
+
+/// Looks until it is so.
+async fn until(what: &str, is_so: impl AsyncFn() -> bool) -> Result<(), ServerError> {
+    let waiting = tokio::time::timeout(PATIENCE, async {
+        while !is_so().await {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    });
+    waiting.await.map_err(|_| ServerError::DidNotStart { server: NAME, log: format!("it did not come to this: {what}") })
 }
 
 #[cfg(test)]
@@ -321,6 +347,32 @@ mod tests {
         assert_eq!(cluster.member(next).run(&["GET", "{a}:y"]).await.unwrap(), text("2"));
         let elsewhere = cluster.member(owner).run(&["GET", "{a}:y"]).await.unwrap_err().to_string();
         assert!(elsewhere.contains("Moved"), "{elsewhere}");
+    }
+
+    #[tokio::test]
+    async fn a_replica_in_a_cluster_takes_over_when_its_primary_is_killed() {
+        let mut cluster = RedisCluster::start(3).await.unwrap();
+        let owner = cluster.owner_of("{a}").await.unwrap();
+        let replica = cluster.add_replica_of(owner).await.unwrap();
+        cluster.member(owner).run(&["SET", "{a}:x", "1"]).await.unwrap();
+        cluster.member(replica).until_it_has(cluster.member(owner)).await.unwrap();
+        cluster.member_mut(owner).kill9().unwrap();
+        cluster.until_owner_of("{a}", replica).await.unwrap();
+        assert_eq!(cluster.member(replica).run(&["GET", "{a}:x"]).await.unwrap(), text("1"));
+    }
+
+    #[tokio::test]
+    async fn sentinels_put_the_replica_in_place_of_a_primary_that_is_killed() {
+        let mut watched = RedisSentinels::start().await.unwrap();
+        watched.primary().run(&["SET", "a", "1"]).await.unwrap();
+        watched.replica().until_it_has(watched.primary()).await.unwrap();
+        for sentinel in watched.sentinels() {
+            assert_eq!(sentinel.names().await.unwrap(), watched.primary().port());
+        }
+        watched.primary_mut().kill9().unwrap();
+        watched.until_replaced().await.unwrap();
+        assert_eq!(watched.replica().info("role").await.unwrap(), "master");
+        assert_eq!(value(watched.replica()).await, text("1"));
     }
 
     #[tokio::test]

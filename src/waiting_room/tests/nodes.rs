@@ -15,7 +15,7 @@ use crate::{
         lifecycle::Lifecycle,
         redis::{Redis, RedisConfig},
     },
-    simulation::servers::{Postgres, RedisServer},
+    simulation::servers::{Postgres, RedisCluster, RedisSentinels, RedisServer},
     waiting_room::{
         Config, Deps, Durability, Engine, EnterOutcome, JoinOutcome, JournalPlace, PlaceState, QueueToken, WaitingRoom,
         journal::{Event, Journal, PgJournal, Record, Stored},
@@ -206,11 +206,10 @@ async fn three_nodes_are_one_door() {
     nodes.life.stop();
 }
 
-/// Fans come, are called, enter and leave all the while `fault` does its worst to the server.
-async fn through(durability: Durability, fault: impl AsyncFnOnce(&mut RedisServer, &mut Postgres)) -> (Judged, u64) {
-    let mut server = RedisServer::start().await.unwrap();
+/// Fans come, are called, enter and leave all the while `fault` does its worst to the servers.
+async fn through(durability: Durability, redis_url: String, fault: impl AsyncFnOnce(&mut Postgres)) -> (Judged, u64) {
     let config = config(durability);
-    let mut nodes = Nodes::open(3, config.clone(), server.url()).await;
+    let mut nodes = Nodes::open(3, config.clone(), redis_url).await;
     let epoch = nodes.journal.head().await.unwrap().epoch();
     let mut first = Vec::new();
     for n in 0..60 {
@@ -235,7 +234,7 @@ async fn through(durability: Durability, fault: impl AsyncFnOnce(&mut RedisServe
         }))
         .collect();
     tokio::time::sleep(Duration::from_millis(1_500)).await;
-    fault(&mut server, &mut postgres).await;
+    fault(&mut postgres).await;
     for done in tokio::time::timeout(Duration::from_mins(1), join_all(crowd)).await.expect("the sale goes on") {
         done.unwrap();
     }
@@ -252,14 +251,16 @@ async fn through(durability: Durability, fault: impl AsyncFnOnce(&mut RedisServe
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_when_redis_is_emptied() {
     for durability in [Durability::Journaled, Durability::Acknowledged] {
-        let (judged, raised) = through(durability, async |server, _| server.flush_all().await.unwrap()).await;
+        let server = RedisServer::start().await.unwrap();
+        let (judged, raised) = through(durability, server.url(), async |_| server.flush_all().await.unwrap()).await;
         assert_eq!((judged.entered, raised >= 1), (260, true), "{durability:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_when_redis_is_killed() {
-    let (judged, raised) = through(Durability::Journaled, async |server, _| {
+    let mut server = RedisServer::start().await.unwrap();
+    let (judged, raised) = through(Durability::Journaled, server.url(), async |_| {
         server.kill9().unwrap();
         tokio::time::sleep(Duration::from_millis(500)).await;
         server.restart().await.unwrap();
@@ -269,8 +270,30 @@ async fn nothing_is_lost_when_redis_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_when_sentinels_put_the_replica_in_the_primarys_place() {
+    for durability in [Durability::Journaled, Durability::Acknowledged] {
+        let mut watched = RedisSentinels::start().await.unwrap();
+        let (judged, raised) = through(durability, watched.url(), async |_| watched.primary_mut().kill9().unwrap()).await;
+        assert_eq!((judged.entered, raised >= 1), (260, true), "{durability:?}");
+        assert_eq!(watched.replica().info("role").await.unwrap(), "master");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_when_a_replica_takes_over_in_a_cluster() {
+    let mut cluster = RedisCluster::start(3).await.unwrap();
+    let tag = format!("{{{}}}", config(Durability::Journaled).sale);
+    let owner = cluster.owner_of(&tag).await.unwrap();
+    let replica = cluster.add_replica_of(owner).await.unwrap();
+    let (judged, raised) = through(Durability::Journaled, cluster.url(), async |_| cluster.member_mut(owner).kill9().unwrap()).await;
+    assert_eq!((judged.entered, raised >= 1), (260, true));
+    assert_eq!(cluster.owner_of(&tag).await.unwrap(), replica);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_when_postgresql_is_killed() {
-    let (judged, raised) = through(Durability::Journaled, async |_, postgres| {
+    let server = RedisServer::start().await.unwrap();
+    let (judged, raised) = through(Durability::Journaled, server.url(), async |postgres| {
         postgres.kill9().unwrap();
         tokio::time::sleep(Duration::from_secs(1)).await;
         postgres.restart().await.unwrap();

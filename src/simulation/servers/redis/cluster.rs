@@ -1,14 +1,14 @@
-//! A cluster of primaries without replicas.
+//! A cluster of primaries, without replicas at first.
 
-use redis::{FromRedisValue, Value};
+use redis::Value;
 
-use super::{LOOK_EVERY, NAME, PATIENCE, RedisServer, ServerError, free_port};
+use super::{NAME, RedisServer, ServerError, free_port, read, until};
 
 const SLOTS: usize = 16_384;
 /// Keys handed over in one go.
 const BATCH: usize = 64;
 
-/// Several primaries that share the slots; ended and removed when dropped.
+/// Several primaries that share the slots, and what replicas they were given; ended and removed when dropped.
 pub struct RedisCluster {
     members: Vec<RedisServer>,
 }
@@ -28,13 +28,32 @@ impl RedisCluster {
             let (from, to) = (at * SLOTS / count, (at + 1) * SLOTS / count - 1);
             member.run(&["CLUSTER", "SET-CONFIG-EPOCH", &(at + 1).to_string()]).await?;
             member.run(&["CLUSTER", "ADDSLOTSRANGE", &from.to_string(), &to.to_string()]).await?;
-            let first = &cluster.members[0];
             if at > 0 {
-                member.run(&["CLUSTER", "MEET", "127.0.0.1", &first.port.to_string(), &first.bus_port()]).await?;
+                member.meet(&cluster.members[0]).await?;
             }
         }
         cluster.agreed().await?;
         Ok(cluster)
+    }
+
+    /// Starts one more member, which follows the one at this place and takes over from it when it fails; gives the new
+    /// one's place. A failure is noticed after two seconds.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub async fn add_replica_of(&mut self, at: usize) -> Result<usize, ServerError> {
+        let replica = RedisServer::start_member().await?;
+        replica.meet(&self.members[at]).await?;
+        self.members.push(replica);
+        self.agreed().await?;
+        let (place, primary) = (self.members.len() - 1, self.members[at].id().await?);
+        self.members[place].run(&["CLUSTER", "REPLICATE", &primary]).await?;
+        self.members[place].until("master_link_status", "up").await?;
+        // Nobody votes for a replica that she does not know to be one.
+        for member in &self.members {
+            until("all know the replica", async || member.names_replica_of(&primary).await).await?;
+        }
+        Ok(place)
     }
 
     #[must_use]
@@ -52,14 +71,14 @@ impl RedisCluster {
         &mut self.members[at]
     }
 
-    /// Which member has the slot of this key.
+    /// Which of the running members has the slot of this key.
     ///
     /// # Errors
     /// [`ServerError::Refused`].
     pub async fn owner_of(&self, key: &str) -> Result<usize, ServerError> {
-        let slot: i64 = read(self.members[0].run(&["CLUSTER", "KEYSLOT", key]).await?)?;
-        for (at, member) in self.members.iter().enumerate() {
-            let id: String = read(member.run(&["CLUSTER", "MYID"]).await?)?;
+        for (at, member) in self.members.iter().enumerate().filter(|(_, it)| it.process.is_some()) {
+            let slot: i64 = read(member.run(&["CLUSTER", "KEYSLOT", key]).await?)?;
+            let id = member.id().await?;
             let ranges: Vec<Vec<Value>> = read(member.run(&["CLUSTER", "SLOTS"]).await?)?;
             for range in ranges {
                 let [Value::Int(from), Value::Int(to), Value::Array(primary), ..] = range.as_slice() else { continue };
@@ -70,6 +89,14 @@ impl RedisCluster {
             }
         }
         Err(ServerError::Refused { server: NAME, what: format!("nobody has the slot of {key}") })
+    }
+
+    /// Waits until this member has the slot of this key.
+    ///
+    /// # Errors
+    /// [`ServerError::DidNotStart`] when it does not come to that.
+    pub async fn until_owner_of(&self, key: &str, at: usize) -> Result<(), ServerError> {
+        until("the slot changes hands", async || self.owner_of(key).await.is_ok_and(|owner| owner == at)).await
     }
 
     /// Hands the slot of this key to another member while it is in use, the way `redis-cli --cluster reshard` does.
@@ -84,8 +111,7 @@ impl RedisCluster {
         let slot: i64 = read(self.members[0].run(&["CLUSTER", "KEYSLOT", key]).await?)?;
         let slot = slot.to_string();
         let (source, target) = (&self.members[from], &self.members[to]);
-        let source_id: String = read(source.run(&["CLUSTER", "MYID"]).await?)?;
-        let target_id: String = read(target.run(&["CLUSTER", "MYID"]).await?)?;
+        let (source_id, target_id) = (source.id().await?, target.id().await?);
         target.run(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source_id]).await?;
         source.run(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target_id]).await?;
         let port = target.port.to_string();
@@ -107,14 +133,10 @@ impl RedisCluster {
     }
 
     async fn agreed(&self) -> Result<(), ServerError> {
-        let agreed = tokio::time::timeout(PATIENCE, async {
-            for member in &self.members {
-                while !member.sees(self.members.len()).await {
-                    tokio::time::sleep(LOOK_EVERY).await;
-                }
-            }
-        });
-        agreed.await.map_err(|_| ServerError::DidNotStart { server: NAME, log: "the cluster's members did not agree".into() })
+        for member in &self.members {
+            until("the cluster's members agree", async || member.sees(self.members.len()).await).await?;
+        }
+        Ok(())
     }
 }
 
@@ -129,13 +151,22 @@ impl RedisServer {
         self.settings.iter().find_map(|it| it.strip_prefix("cluster-port ")).unwrap_or_default().to_owned()
     }
 
+    async fn meet(&self, other: &Self) -> Result<(), ServerError> {
+        self.run(&["CLUSTER", "MEET", "127.0.0.1", &other.port.to_string(), &other.bus_port()]).await.map(|_| ())
+    }
+
+    async fn id(&self) -> Result<String, ServerError> {
+        read(self.run(&["CLUSTER", "MYID"]).await?)
+    }
+
     async fn sees(&self, members: usize) -> bool {
         let Ok(info) = self.run(&["CLUSTER", "INFO"]).await.and_then(read::<String>) else { return false };
         let known = format!("cluster_known_nodes:{members}");
         info.lines().any(|it| it == "cluster_state:ok") && info.lines().any(|it| it == known)
     }
-}
 
-fn read<T: FromRedisValue>(value: Value) -> Result<T, ServerError> {
-    redis::from_redis_value(value).map_err(|e| ServerError::Refused { server: NAME, what: e.to_string() })
+    async fn names_replica_of(&self, primary: &str) -> bool {
+        let Ok(replicas) = self.run(&["CLUSTER", "REPLICAS", primary]).await.and_then(read::<Vec<String>>) else { return false };
+        !replicas.is_empty()
+    }
 }
