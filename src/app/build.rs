@@ -1,6 +1,10 @@
 //! Builds the parts of a house that its roles need, each from its settings.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use tokio::{net::TcpListener, sync::Semaphore};
@@ -225,6 +229,7 @@ fn house(settings: &Settings, sales: BTreeMap<SaleId, Arc<SaleOnOffer>>, shop: A
             requests: limit(settings.limits.requests_per_address_per_second, second),
         },
         in_flight: Semaphore::new(settings.server.requests_in_flight_max),
+        asked: AtomicU64::new(0),
         clock: Arc::clone(&tools.clock),
         entropy: Arc::clone(&tools.entropy),
         life: tools.lives.visitors.clone(),

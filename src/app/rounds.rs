@@ -1,6 +1,9 @@
 //! The small rounds of a house: gauges are set, idle addresses forgotten, metrics kept.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 
@@ -15,12 +18,13 @@ const GAUGES_EVERY: Duration = Duration::from_millis(500);
 
 /// Starts them.
 pub(super) fn start(parts: &Parts, metrics: Option<PrometheusHandle>, background: &Lifecycle) {
-    let (door, office, gauged) = (parts.door.clone(), parts.box_office.clone(), background.clone());
+    let (house, door, office, gauged) = (Arc::clone(&parts.house), parts.door.clone(), parts.box_office.clone(), background.clone());
     background.supervise("gauges", GAUGES_EVERY, move || {
-        let (door, office, life) = (door.clone(), office.clone(), gauged.clone());
+        let (house, door, office, life) = (Arc::clone(&house), door.clone(), office.clone(), gauged.clone());
         async move {
             let mut every = tokio::time::interval(GAUGES_EVERY);
             while life.until_stopping(every.tick()).await.is_some() {
+                metrics::counter!("edge_requests_total").absolute(house.asked.load(Ordering::Relaxed));
                 if let Some(door) = &door {
                     of_the_door(door);
                 }

@@ -12,7 +12,16 @@ pub mod server;
 mod sse;
 mod trouble;
 
-use std::{collections::BTreeMap, convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use ::http::{HeaderValue, header};
 use axum::{
@@ -115,6 +124,8 @@ pub struct House {
     pub public_keys: Vec<Jwk>,
     pub limits: AddressLimits,
     pub in_flight: Semaphore,
+    /// Requests that have come to the public listener.
+    pub asked: AtomicU64,
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
     pub life: Lifecycle,
@@ -222,6 +233,7 @@ impl Front {
     async fn answer(&self, peer: IpAddr, mut request: Request) -> Response {
         request.extensions_mut().insert(Peer(peer));
         let Some(house) = &self.house else { return self.route(request).await };
+        house.asked.fetch_add(1, Ordering::Relaxed);
         if let Some(address) = extract::address(request.extensions(), request.headers(), house)
             && let Err(wait) = house.limits.requests.take(address)
         {

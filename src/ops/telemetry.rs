@@ -29,6 +29,7 @@ pub const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// Every metric of this process, with unit and sentence; names are fixed, labels are few and never a person or a seat.
 const METRICS: &[(&str, &str)] = &[
+    ("edge_requests_total", "Requests that came to the public listener, refused ones too."),
     ("edge_connections_refused_total", "Connections closed at once because too many were open, in all or from one address."),
     ("edge_accept_errors_total", "Connections that could not be accepted for want of files or memory."),
     ("edge_problems_total", "Answers that said why not, by problem type."),

@@ -173,7 +173,8 @@ async function join() {
     signing_in = false;
     auto_enter_at = 0;
     show("loading");
-    return look(true);
+    // A new place is all there is to know; one that she had may have been called.
+    return look(answer.status === 200);
   }
   if (answer.status === 401) return ask_to_sign_in();
   note("message", sorry(answer));
