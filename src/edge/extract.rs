@@ -180,10 +180,7 @@ impl<S: InHouse> FromRequestParts<S> for Owners {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let house = state.house();
         // A session that ran out takes nothing from whoever is known by her place.
-        let session = match session(parts, house) {
-            Err(problem) if problem.kind() == Kind::SignInRequired => None,
-            other => other?,
-        };
+        let session = session_shown(parts, house)?;
         let mut names: Vec<Subject> = session.map(|s| s.subject).into_iter().collect();
         for sale in house.sales.values().filter(|sale| sale.sign_in == SignIn::None) {
             names.extend(place_holder(parts, house, sale)?);
@@ -283,6 +280,14 @@ pub(super) fn address(extensions: &Extensions, headers: &HeaderMap, house: &Hous
 pub(super) fn place_shown(parts: &Parts, house: &House, sale: &SaleOnOffer) -> Result<Option<(QueueToken, String)>, Problem> {
     let raw = presented(parts, house, "queue-token", &queue_cookie(&sale.id))?;
     Ok(raw.and_then(|raw| Some((sale.papers.read_token(raw).ok()?, raw.to_owned()))))
+}
+
+/// Her session, if it is good: where none is needed, one that has ended or is forged counts as none.
+pub(super) fn session_shown(parts: &Parts, house: &House) -> Result<Option<Session>, Problem> {
+    match session(parts, house) {
+        Err(problem) if problem.kind() == Kind::SignInRequired => Ok(None),
+        other => other,
+    }
 }
 
 fn session(parts: &Parts, house: &House) -> Result<Option<Session>, Problem> {
