@@ -319,10 +319,14 @@ fn place_holder(parts: &Parts, house: &House, sale: &SaleOnOffer) -> Result<Opti
 
 /// A token from its header, else from its cookie.
 fn presented<'a>(parts: &'a Parts, house: &House, header: &str, cookie_name: &str) -> Result<Option<&'a str>, Problem> {
-    match parts.headers.get(header) {
-        Some(value) => Ok(value.to_str().ok()),
-        None => cookie(parts, house, cookie_name),
-    }
+    if parts.headers.contains_key(header) { Ok(only(&parts.headers, header)) } else { cookie(parts, house, cookie_name) }
+}
+
+/// The value of a header that is there once. Of two, whoever stands before us may have judged the other one, so neither
+/// is believed.
+fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())?.to_str().ok()
 }
 
 /// A browser sends cookies along with requests that other sites make; with a cookie as the proof, a request that
@@ -343,7 +347,7 @@ fn is_same_origin(parts: &Parts, house: &House) -> bool {
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let (scheme, token) = only(headers, "authorization")?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
