@@ -257,7 +257,7 @@ async fn forged_tokens_and_those_of_another_sale_or_kind_are_refused() {
 async fn a_clock_that_the_client_moves_moves_nothing() {
     let world = World::open(Scene { pass_life_s: 2, ..Scene::default() }).await;
     let mut later =
-        World::prepared(Scene { prequeue_in: Duration::from_mins(30), opens_in: Duration::from_mins(60), ..Scene::default() }).await;
+        World::prepared(Scene { prequeue_in: Duration::from_mins(30), opens_in: Duration::from_hours(1), ..Scene::default() }).await;
     later.start().await;
     let fan = Fan::inside(&world, 1).await;
     // Two seconds of life, five of leeway.

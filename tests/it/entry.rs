@@ -46,7 +46,7 @@ fn solved(challenge: &Value) -> Value {
     assert_eq!(text("algorithm"), "SHA-256");
     let hash = |number: u64| {
         let whole = digest::digest(&digest::SHA256, format!("{}{number}", text("salt")).as_bytes());
-        whole.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+        whole.as_ref().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
     };
     let number = (0..=challenge["maxnumber"].as_u64().unwrap()).find(|number| hash(*number) == text("challenge")).unwrap();
     json!({"algorithm": "SHA-256", "challenge": text("challenge"), "number": number, "salt": text("salt"), "signature": text("signature")})

@@ -70,14 +70,13 @@ pub async fn join(State(door): State<Door>, AtDoor { sale, room }: AtDoor, reque
                     return Ok(place_granted(house, &sale, StatusCode::OK, &joined));
                 }
             }
-            match extract::session_shown(&parts, house)? {
-                Some(session) => (session.subject, None),
-                None => {
-                    // Nobody works for a place that is not given.
-                    shut(&room).map_or(Ok(()), Err)?;
-                    let stranger = strangers::welcome(house, &sale, parts, body).await?;
-                    (stranger.who.clone(), Some(stranger))
-                }
+            if let Some(session) = extract::session_shown(&parts, house)? {
+                (session.subject, None)
+            } else {
+                // Nobody works for a place that is not given.
+                shut(&room).map_or(Ok(()), Err)?;
+                let stranger = strangers::welcome(house, &sale, parts, body).await?;
+                (stranger.who.clone(), Some(stranger))
             }
         }
     };
