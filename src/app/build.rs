@@ -18,6 +18,7 @@ use crate::{
         http::sales::DemoLogin,
         limits::{AddressLimit, Rate},
         pages::Pages,
+        proof_of_work::ProofOfWork,
     },
     kernel::{Clock, Entropy, OsEntropy, SaleId, SystemClock},
     ops::{
@@ -228,6 +229,12 @@ fn house(settings: &Settings, sales: BTreeMap<SaleId, Arc<SaleOnOffer>>, shop: A
             joins: limit(settings.limits.joins_per_address_per_minute, minute),
             requests: limit(settings.limits.requests_per_address_per_second, second),
         },
+        proof_of_work: ProofOfWork::new(
+            settings.proof_of_work(),
+            tools.keys.proof_of_work.clone(),
+            Arc::clone(&tools.clock),
+            Arc::clone(&tools.entropy),
+        ),
         in_flight: Semaphore::new(settings.server.requests_in_flight_max),
         asked: AtomicU64::new(0),
         clock: Arc::clone(&tools.clock),

@@ -44,6 +44,8 @@ async fn keep(house: Arc<House>, metrics: Option<PrometheusHandle>, life: Lifecy
         for limit in [&house.limits.sign_ins, &house.limits.joins, &house.limits.requests] {
             limit.forget_idle();
         }
+        house.proof_of_work.forget_idle();
+        metrics::gauge!("edge_proof_of_work_bits").set(f64::from(house.proof_of_work.bits(None, house.in_use())));
         if let Some(metrics) = &metrics {
             metrics.run_upkeep();
         }

@@ -180,10 +180,7 @@ impl<S: InHouse> FromRequestParts<S> for Owners {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let house = state.house();
         // A session that ran out takes nothing from whoever is known by her place.
-        let session = match session(parts, house) {
-            Err(problem) if problem.kind() == Kind::SignInRequired => None,
-            other => other?,
-        };
+        let session = session_shown(parts, house)?;
         let mut names: Vec<Subject> = session.map(|s| s.subject).into_iter().collect();
         for sale in house.sales.values().filter(|sale| sale.sign_in == SignIn::None) {
             names.extend(place_holder(parts, house, sale)?);
@@ -285,6 +282,14 @@ pub(super) fn place_shown(parts: &Parts, house: &House, sale: &SaleOnOffer) -> R
     Ok(raw.and_then(|raw| Some((sale.papers.read_token(raw).ok()?, raw.to_owned()))))
 }
 
+/// Her session, if it is good: where none is needed, one that has ended or is forged counts as none.
+pub(super) fn session_shown(parts: &Parts, house: &House) -> Result<Option<Session>, Problem> {
+    match session(parts, house) {
+        Err(problem) if problem.kind() == Kind::SignInRequired => Ok(None),
+        other => other,
+    }
+}
+
 fn session(parts: &Parts, house: &House) -> Result<Option<Session>, Problem> {
     let raw = match bearer(&parts.headers) {
         Some(raw) => Some(raw),
@@ -314,10 +319,14 @@ fn place_holder(parts: &Parts, house: &House, sale: &SaleOnOffer) -> Result<Opti
 
 /// A token from its header, else from its cookie.
 fn presented<'a>(parts: &'a Parts, house: &House, header: &str, cookie_name: &str) -> Result<Option<&'a str>, Problem> {
-    match parts.headers.get(header) {
-        Some(value) => Ok(value.to_str().ok()),
-        None => cookie(parts, house, cookie_name),
-    }
+    if parts.headers.contains_key(header) { Ok(only(&parts.headers, header)) } else { cookie(parts, house, cookie_name) }
+}
+
+/// The value of a header that is there once. Of two, whoever stands before us may have judged the other one, so neither
+/// is believed.
+fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())?.to_str().ok()
 }
 
 /// A browser sends cookies along with requests that other sites make; with a cookie as the proof, a request that
@@ -338,7 +347,7 @@ fn is_same_origin(parts: &Parts, house: &House) -> bool {
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let (scheme, token) = only(headers, "authorization")?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 

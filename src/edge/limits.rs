@@ -39,16 +39,26 @@ impl AddressLimit {
         if self.rate.count == 0 {
             return Ok(());
         }
-        let each = self.rate.per / self.rate.count;
         let now = self.clock.monotonic();
         let mut paid_until = self.paid_until.entry(network(address)).or_insert(now);
-        let next = (*paid_until).max(now) + each;
-        let burst_ends = now + self.rate.per;
-        if let Some(wait) = next.checked_sub(burst_ends).filter(|wait| !wait.is_zero()) {
-            return Err(wait);
+        self.next(*paid_until, now).map(|next| *paid_until = next)
+    }
+
+    /// How long this address has to wait for one request's worth; `None` when it need not. Takes nothing.
+    #[must_use]
+    pub fn wait(&self, address: IpAddr) -> Option<Duration> {
+        if self.rate.count == 0 {
+            return None;
         }
-        *paid_until = next;
-        Ok(())
+        let paid_until = *self.paid_until.get(&network(address))?;
+        self.next(paid_until, self.clock.monotonic()).err()
+    }
+
+    /// Up to when one request more would be paid for, or how long to wait until it may be made.
+    fn next(&self, paid_until: Duration, now: Duration) -> Result<Duration, Duration> {
+        let next = paid_until.max(now) + self.rate.per / self.rate.count;
+        let burst_ends = now + self.rate.per;
+        next.checked_sub(burst_ends).filter(|wait| !wait.is_zero()).map_or(Ok(next), Err)
     }
 
     /// Forgets the addresses that owe nothing any more.
@@ -125,9 +135,10 @@ mod tests {
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis(0)));
         let limit = limit(6, &clock);
         let (one, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-        assert!((0..6).all(|_| limit.take(one).is_ok()));
+        assert!((0..6).all(|_| limit.wait(one).is_none() && limit.take(one).is_ok()));
         assert_eq!(limit.take(one), Err(Duration::from_secs(10)));
-        assert!(limit.take(other).is_ok());
+        assert_eq!(limit.wait(one), Some(Duration::from_secs(10)));
+        assert!(limit.wait(other).is_none() && limit.take(other).is_ok());
         clock.advance(Duration::from_secs(10));
         assert!(limit.take(one).is_ok());
         assert!(limit.take(one).is_err());

@@ -8,6 +8,7 @@ mod openapi;
 pub mod pages;
 mod patience;
 pub mod problem;
+pub mod proof_of_work;
 pub mod server;
 mod sse;
 mod trouble;
@@ -42,6 +43,7 @@ use self::{
     cookies::CookieRules,
     limits::{AddressLimit, Network},
     problem::{Kind, Problem},
+    proof_of_work::{InUse, ProofOfWork},
     server::Peer,
 };
 use crate::{
@@ -123,6 +125,8 @@ pub struct House {
     /// Public halves of the keys that sign passes and tickets.
     pub public_keys: Vec<Jwk>,
     pub limits: AddressLimits,
+    /// What a place costs where nobody signs in.
+    pub proof_of_work: ProofOfWork,
     pub in_flight: Semaphore,
     /// Requests that have come to the public listener.
     pub asked: AtomicU64,
@@ -135,6 +139,12 @@ impl House {
     #[must_use]
     pub fn sale(&self, id: &SaleId) -> Option<Arc<SaleOnOffer>> {
         self.sales.get(id).cloned()
+    }
+
+    /// How much of what this node has for requests is in use.
+    #[must_use]
+    pub fn in_use(&self) -> InUse {
+        InUse { left: self.in_flight.available_permits(), of: self.config.requests_in_flight_max }
     }
 
     /// A delay that does not bring everybody back at once: uniform in `from_s..=to_s`.
@@ -284,15 +294,17 @@ fn for_all() -> Router<Arc<House>> {
 
 fn waiting_room_pages() -> Router<Arc<House>> {
     use self::http::site;
-    Router::new().route("/", get(site::home)).route("/sales/{sale}", get(site::sale))
+    Router::new().route("/", get(site::home))
 }
 
 fn waiting_room() -> Router<Door> {
-    use self::http::{gate, places, sales};
+    use self::http::{gate, places, sales, site, strangers};
     Router::new()
+        .route("/sales/{sale}", get(site::sale))
         .route("/v1/sales", get(sales::list))
         .route("/v1/sales/{sale}", get(sales::facts))
         .route("/v1/sales/{sale}/queue", post(places::join))
+        .route("/v1/sales/{sale}/queue/challenge", get(strangers::challenge))
         .route("/v1/sales/{sale}/queue/place", get(places::place).delete(places::leave))
         .route("/v1/sales/{sale}/queue/presence", put(places::present))
         .route("/v1/sales/{sale}/board", get(places::board))

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderValue, header};
 use utoipa::OpenApi;
 
-use super::http::{gate, orders, places, sales, seats, sign_in};
+use super::http::{gate, orders, places, sales, seats, sign_in, strangers};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -26,6 +26,7 @@ use super::http::{gate, orders, places, sales, seats, sign_in};
         sign_in::handoff,
         sign_in::sign_out,
         places::join,
+        strangers::challenge,
         places::place,
         places::leave,
         places::present,

@@ -56,6 +56,8 @@ kinds! {
     NotSigned = UNAUTHORIZED, "not-signed", "The message is not signed by its sender";
     ForeignOrigin = FORBIDDEN, "foreign-origin", "The request does not come from this site";
     NotYours = FORBIDDEN, "not-yours", "This belongs to somebody else";
+    /// A place in a sale without sign-in costs a moment of computing.
+    ProofRequired = FORBIDDEN, "proof-required", "A proof of work is needed";
     NotOpenYet = CONFLICT, "not-open-yet", "The sale does not take places yet";
     Closed = CONFLICT, "closed", "The sale is closed";
     QueueFull = SERVICE_UNAVAILABLE, "queue-full", "The queue takes nobody more";

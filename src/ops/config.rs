@@ -20,7 +20,7 @@ pub use nodes::{
 pub use sales::{PerformanceSettings, Queueing, SaleSettings, SignIn};
 pub use sections::{
     CheckoutSettings, DataSettings, DatabaseUrl, GatewayKind, GatewaySettings, HandoffSettings, KeySettings, LimitSettings, LogFormat,
-    LogSettings, Secret, ServerSettings, Settings, ShopSettings,
+    LogSettings, ProofOfWorkSettings, Secret, ServerSettings, Settings, ShopSettings,
 };
 
 /// The reference: every key with its meaning, and the default of each.

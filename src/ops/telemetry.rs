@@ -34,6 +34,8 @@ const METRICS: &[(&str, &str)] = &[
     ("edge_accept_errors_total", "Connections that could not be accepted for want of files or memory."),
     ("edge_problems_total", "Answers that said why not, by problem type."),
     ("edge_timeouts_total", "Requests answered 503 because the house took too long."),
+    ("edge_proofs_of_work_total", "Proofs of work that joins brought, or should have brought, by outcome."),
+    ("edge_proof_of_work_bits", "What a join from an address that has not joined of late costs, as a power of two of hashes."),
     ("waiting_room_issued", "Queue numbers given, by sale."),
     ("waiting_room_now_serving", "Highest queue number called, by sale."),
     ("waiting_room_active", "Visitors behind the door, by sale."),

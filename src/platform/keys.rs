@@ -22,6 +22,8 @@ use crate::kernel::Entropy;
 pub struct Keys {
     /// MACs of queue tokens, and the keyed hashes of their subjects.
     pub queue: MacKeys,
+    /// MACs of proof-of-work challenges.
+    pub proof_of_work: MacKeys,
     /// MACs of session tokens.
     pub session: MacKeys,
     /// MACs of what one process of the house says to another.
@@ -93,7 +95,8 @@ impl Keys {
         };
         Some(Self {
             queue: MacKeys::new(&of("queue")?),
-            // Derived, so that the files of houses that had no such key stay good.
+            // Derived, so that the files of houses that had no such key stay good; so is the house's own.
+            proof_of_work: MacKeys::derived(&of("queue")?, b"stagedoor proof of work 1"),
             house: MacKeys::derived(&of("session")?, b"stagedoor house 1"),
             session: MacKeys::new(&of("session")?),
             pass: Arc::new(SigningKeys::new("pass", &of("pass")?)),
@@ -161,6 +164,7 @@ mod tests {
         assert!(made.queue.verify(1, b"m", &again.queue.tag(1, b"m").unwrap()));
         assert_ne!(made.queue.tag(1, b"m"), made.session.tag(1, b"m"), "each purpose has a key of its own");
         assert_ne!(made.house.tag(1, b"m"), made.session.tag(1, b"m"));
+        assert_ne!(made.proof_of_work.tag(1, b"m"), made.queue.tag(1, b"m"));
         assert_eq!(made.house.tag(1, b"m"), again.house.tag(1, b"m"));
         assert!(matches!(Keys::open_or_make(&file, "other", &entropy), Err(KeysError::Sealed { .. })));
         fs::write(&file, b"short").unwrap();

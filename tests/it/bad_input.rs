@@ -34,7 +34,7 @@ async fn fingerprint(world: &World, observer: &Fan) -> BTreeMap<String, String> 
 }
 
 /// The same once the map and the books have followed what was done before: when two looks in a row agree.
-async fn settled_fingerprint(world: &World, observer: &Fan) -> BTreeMap<String, String> {
+pub async fn settled_fingerprint(world: &World, observer: &Fan) -> BTreeMap<String, String> {
     let until = world.clock.monotonic() + Duration::from_secs(10);
     let mut last = fingerprint(world, observer).await;
     loop {

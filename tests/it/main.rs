@@ -4,9 +4,11 @@
 #![expect(unreachable_pub, reason = "a test binary has no outside; `pub` marks what the files share")]
 
 mod architecture;
+mod attacks;
 mod bad_ground;
 mod bad_input;
 mod demo;
+mod entry;
 mod evidence;
 mod fan;
 mod faults;

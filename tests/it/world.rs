@@ -222,6 +222,25 @@ prices = {{ VIP = 198000, R = 165000, S = 143000, A = 121000 }}
         )
     }
 
+    /// Adds to the configuration of a house that has not been started; TOML tables with their headers.
+    pub fn add_to_config(&self, more: &str) {
+        let file = self.site.config_file();
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, text + "\n" + more).unwrap();
+    }
+
+    /// One sale more beside the world's own, open now and for two hours; `more` are keys of it.
+    pub fn another_sale(&self, id: &str, more: &str) -> String {
+        let now = self.clock.now();
+        let (end, starts) = (now.plus(Duration::from_hours(2)), now.plus(Duration::from_hours(48)));
+        format!(
+            "[[sales]]\nid = \"{id}\"\ntitle = {{ en = \"Another\" }}\nartist = \"Hero-Lim\"\nprequeue_at = \"{now}\"\nopens_at = \"{now}\"\n\
+             closes_at = \"{end}\"\nrate_per_minute = 60000\nburst = 1000\ncapacity = 1000\nhold_s = 120\nvisit_max_s = 600\n{more}\n\
+             [[sales.performances]]\nid = \"{PERFORMANCE}\"\ntitle = {{ en = \"Friday\" }}\nstarts_at = \"{starts}\"\nvenue = \"Hall\"\n\
+             plan = \"generate:theatre:60\"\nprices = {{ VIP = 4, R = 3, S = 2, A = 1 }}\n"
+        )
+    }
+
     pub fn site(&self) -> Site {
         self.site.clone()
     }

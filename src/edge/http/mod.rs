@@ -7,6 +7,7 @@ pub mod sales;
 pub mod seats;
 pub mod sign_in;
 pub mod site;
+pub mod strangers;
 
 use axum::{
     body::Body,

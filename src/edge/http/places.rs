@@ -11,7 +11,10 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Answer, Form, broken, private_json, shared};
+use super::{
+    Answer, Form, broken, private_json, shared,
+    strangers::{self, JoinAsk},
+};
 use crate::{
     edge::{
         Door, House, SaleOnOffer, SignIn,
@@ -19,8 +22,8 @@ use crate::{
         problem::{Kind, Problem},
         sse::{Frames, stream_of},
     },
-    kernel::{Subject, Timestamp},
-    waiting_room::{BoardWatch, EnterOutcome, JoinOutcome, Joined, PlaceState, RenewOutcome},
+    kernel::Timestamp,
+    waiting_room::{BoardWatch, EnterOutcome, JoinOutcome, Joined, Phase, PlaceState, RenewOutcome, WaitingRoom},
 };
 
 /// A place in the queue.
@@ -42,21 +45,24 @@ pub struct PassGranted<'a> {
     expires_at: Timestamp,
 }
 
-#[utoipa::path(post, path = "/v1/sales/{sale}/queue", tag = "waiting room", params(("sale" = String, Path)),
-    responses((status = 201, body = PlaceGranted), (status = 200, body = PlaceGranted, description = "already in"), (status = 401), (status = 409), (status = 429)))]
+#[utoipa::path(post, path = "/v1/sales/{sale}/queue", tag = "waiting room", params(("sale" = String, Path)), request_body = Option<JoinAsk>,
+    responses((status = 201, body = PlaceGranted), (status = 200, body = PlaceGranted, description = "already in"), (status = 401),
+        (status = 403, description = "proof-required, with a `challenge` for this join"), (status = 409), (status = 429)))]
 pub async fn join(State(door): State<Door>, AtDoor { sale, room }: AtDoor, request: Request) -> Answer {
     use axum::extract::FromRequestParts;
     let house = &door.house;
-    let (mut parts, _) = request.into_parts();
-    if let Some(address) = extract::address(&parts.extensions, &parts.headers, house)
-        && let Err(wait) = house.limits.joins.take(address)
-    {
-        return Err(Problem::new(Kind::TooManyRequests).retry_after_s(wait.as_secs() + 1));
-    }
-    let who = match sale.sign_in {
-        SignIn::Customer => SignedIn::from_request_parts(&mut parts, &door).await?.0.subject,
+    let (mut parts, body) = request.into_parts();
+    let (who, stranger) = match sale.sign_in {
+        SignIn::Customer => {
+            if let Some(address) = extract::address(&parts.extensions, &parts.headers, house)
+                && let Err(wait) = house.limits.joins.take(address)
+            {
+                return Err(Problem::new(Kind::TooManyRequests).retry_after_s(wait.as_secs() + 1));
+            }
+            (SignedIn::from_request_parts(&mut parts, &door).await?.0.subject, None)
+        }
         SignIn::None => {
-            // Whoever shows a live place has it already; everybody else is somebody new.
+            // Whoever shows a live place has it already; of the others, a customer is known and everybody else is new.
             if let Some((token, raw)) = extract::place_shown(&parts, house, &sale)? {
                 let place = room.place(&token);
                 if place.state != PlaceState::Left {
@@ -64,18 +70,36 @@ pub async fn join(State(door): State<Door>, AtDoor { sale, room }: AtDoor, reque
                     return Ok(place_granted(house, &sale, StatusCode::OK, &joined));
                 }
             }
-            let mut id = [0; 16];
-            house.entropy.fill(&mut id);
-            Subject::device(uuid::Builder::from_random_bytes(id).into_uuid())
+            if let Some(session) = extract::session_shown(&parts, house)? {
+                (session.subject, None)
+            } else {
+                // Nobody works for a place that is not given.
+                shut(&room).map_or(Ok(()), Err)?;
+                let stranger = strangers::welcome(house, &sale, parts, body).await?;
+                (stranger.who.clone(), Some(stranger))
+            }
         }
     };
     // No task of its own: nothing is half done when she hangs up (see `WaitingRoom::join`), and joins are many.
-    match room.join(&who).await.map_err(|e| house.no_door("join", &e))? {
+    let outcome = room.join(&who).await;
+    if let Some(stranger) = stranger.filter(|_| !matches!(outcome, Ok(JoinOutcome::Joined(_)))) {
+        stranger.give_back(house);
+    }
+    match outcome.map_err(|e| house.no_door("join", &e))? {
         JoinOutcome::Joined(joined) => Ok(place_granted(house, &sale, StatusCode::CREATED, &joined)),
         JoinOutcome::Already(joined) => Ok(place_granted(house, &sale, StatusCode::OK, &joined)),
         JoinOutcome::NotOpenYet { opens } => Err(Problem::new(Kind::NotOpenYet).with("opens_at", &opens)),
         JoinOutcome::Closed => Err(Problem::new(Kind::Closed)),
         JoinOutcome::Full => Err(Problem::new(Kind::QueueFull).retry_after_s(house.soon_s(20, 60))),
+    }
+}
+
+/// Why nobody gets a place now, whoever she is.
+fn shut(room: &WaitingRoom) -> Option<Problem> {
+    match room.phase() {
+        Phase::Scheduled => Some(Problem::new(Kind::NotOpenYet).with("opens_at", &room.config().prequeue_at)),
+        Phase::Closed => Some(Problem::new(Kind::Closed)),
+        _ => None,
     }
 }
 

@@ -42,18 +42,21 @@ struct Art;
 pub enum Page {
     Home,
     Sale,
+    /// The sale for a browser that runs no scripts; see [`Pages::plain`].
+    Plain,
     Seats,
     Order,
     NotFound,
 }
 
 impl Page {
-    const ALL: [Self; 5] = [Self::Home, Self::Sale, Self::Seats, Self::Order, Self::NotFound];
+    const ALL: [Self; 6] = [Self::Home, Self::Sale, Self::Plain, Self::Seats, Self::Order, Self::NotFound];
 
     const fn template(self) -> &'static str {
         match self {
             Self::Home => "home.html",
             Self::Sale => "sale.html",
+            Self::Plain => "plain.html",
             Self::Seats => "seats.html",
             Self::Order => "order.html",
             Self::NotFound => "not_found.html",
@@ -78,6 +81,7 @@ pub struct Pages {
     rendered: HashMap<(Page, Lang), Asset>,
     /// By plain name: `sale.js`.
     assets: HashMap<String, Asset>,
+    words: HashMap<Lang, BTreeMap<String, String>>,
     release: String,
 }
 
@@ -85,6 +89,8 @@ pub struct Pages {
 const PAGE_CACHE: &str = "private, no-cache";
 const ASSET_CACHE: &str = "public, max-age=31536000, immutable";
 const STALE_CACHE: &str = "no-cache";
+
+const PLACE_GOES_HERE: &str = "<!--place-->";
 
 impl Pages {
     /// Renders and compresses everything. Panics on a template that names a missing text or file, which the tests exclude.
@@ -113,12 +119,27 @@ impl Pages {
                 rendered.insert((page, lang), encode("text/html; charset=utf-8", html.into_bytes(), PAGE_CACHE));
             }
         }
-        Self { rendered, assets, release }
+        let words = Lang::ALL.into_iter().map(|lang| (lang, lang.words())).collect();
+        Self { rendered, assets, words, release }
     }
 
     #[must_use]
     pub fn page(&self, page: Page, lang: Lang) -> Asset {
         self.rendered[&(page, lang)].clone()
+    }
+
+    /// A text in this language, with its placeholders filled; the key itself where there is no such text.
+    #[must_use]
+    pub fn text(&self, lang: Lang, key: &str, values: &[(&str, &str)]) -> String {
+        let text = self.words[&lang].get(key).map_or(key, String::as_str).to_owned();
+        values.iter().fold(text, |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
+    }
+
+    /// The page for a browser that runs no scripts, with a heading and these lines on it.
+    #[must_use]
+    pub fn plain(&self, lang: Lang, heading: &str, lines: &[String]) -> String {
+        let lines = lines.iter().fold(format!("<h1>{}</h1>\n", escape(heading)), |html, line| html + "<p>" + &escape(line) + "</p>\n");
+        String::from_utf8_lossy(&self.rendered[&(Page::Plain, lang)].plain).replace(PLACE_GOES_HERE, &lines)
     }
 
     /// The file behind `/assets/{path}`. A name of another release, as a rolling restart brings about, gives this release's

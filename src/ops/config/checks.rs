@@ -7,7 +7,7 @@ use super::{
     sales::{PerformanceSettings, Queueing, SaleSettings},
     sections::{DatabaseUrl, Settings},
 };
-use crate::{kernel::LocalText, waiting_room::Durability};
+use crate::{edge::proof_of_work::BITS_MAX, kernel::LocalText, waiting_room::Durability};
 
 /// Finds out what cannot work; each finding is a key's full path and a sentence.
 pub(super) fn findings(settings: &Settings) -> Vec<(String, String)> {
@@ -16,6 +16,7 @@ pub(super) fn findings(settings: &Settings) -> Vec<(String, String)> {
     engines(settings, &mut found);
     books(settings, &mut found);
     keys_and_log(settings, &mut found);
+    proof_of_work(settings, &mut found);
     shop(settings, &mut found);
     checkout(settings, &mut found);
     sales(settings, &mut found);
@@ -160,6 +161,32 @@ fn keys_and_log(settings: &Settings, found: &mut Findings) {
         settings.log.level.is_empty() || level.is_err(),
         "log.level",
         "must be error, warn, info, debug or trace, or a list such as info,stagedoor=debug",
+    );
+}
+
+fn proof_of_work(settings: &Settings, found: &mut Findings) {
+    let it = &settings.limits.proof_of_work;
+    let at = "limits.proof_of_work";
+    found.when(
+        it.bits_max > BITS_MAX,
+        format!("{at}.bits_max"),
+        format!("must be at most {BITS_MAX}: more keeps a phone busy for minutes"),
+    );
+    found.when(it.bits_min > it.bits_max, format!("{at}.bits_min"), format!("must not be above bits_max ({})", it.bits_max));
+    found.when(
+        it.lifts_join_limit && it.bits_max == 0,
+        format!("{at}.lifts_join_limit"),
+        "must be false while bits_max is 0: nothing would be asked instead of the limit",
+    );
+    found.when(it.life_s > 3_600, format!("{at}.life_s"), "must be at most 3600: what was answered is remembered for so long");
+    found.positive(
+        &[
+            ("joins_per_second_normal", it.joins_per_second_normal.into()),
+            ("joins_per_address_per_minute_normal", it.joins_per_address_per_minute_normal.into()),
+            ("life_s", it.life_s.into()),
+            ("spent_max", it.spent_max as u64),
+        ],
+        at,
     );
 }
 

@@ -8,7 +8,7 @@ use super::{
     nodes::{BookSettings, BoxOfficeSettings, EngineSettings, WaitingRoomSettings},
     sales::SaleSettings,
 };
-use crate::{checkout, shop};
+use crate::{checkout, edge::proof_of_work, shop};
 
 /// A text that no log, error or listing ever shows.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -200,6 +200,19 @@ pub struct LimitSettings {
     pub sign_in_per_address_per_minute: u32,
     pub joins_per_address_per_minute: u32,
     pub requests_per_address_per_second: u32,
+    pub proof_of_work: ProofOfWorkSettings,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProofOfWorkSettings {
+    pub bits_min: u8,
+    pub bits_max: u8,
+    pub joins_per_second_normal: u32,
+    pub joins_per_address_per_minute_normal: u32,
+    pub life_s: u32,
+    pub spent_max: usize,
+    pub lifts_join_limit: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -264,6 +277,20 @@ impl Settings {
             answer_within: millis(self.checkout.answer_within_ms),
             gateway_deadline: millis(self.checkout.gateway_deadline_ms),
             authorise_within: seconds(self.checkout.authorise_within_s),
+        }
+    }
+
+    #[must_use]
+    pub fn proof_of_work(&self) -> proof_of_work::Config {
+        let it = &self.limits.proof_of_work;
+        proof_of_work::Config {
+            bits_min: it.bits_min,
+            bits_max: it.bits_max,
+            joins_per_second_normal: it.joins_per_second_normal,
+            joins_per_address_per_minute_normal: it.joins_per_address_per_minute_normal,
+            life: seconds(it.life_s),
+            spent_max: it.spent_max,
+            lifts_join_limit: it.lifts_join_limit,
         }
     }
 

@@ -1,9 +1,21 @@
 // Sound, vibration and notification, only for who asked for them: browsers want a press first, and so do people.
+import { t, put } from "./words.js";
+
 const audio = new (window.AudioContext ?? window.webkitAudioContext)();
 if ("Notification" in window && Notification.permission === "default") Notification.requestPermission();
 
+/** Says on its buttons that the bell hangs, and rings once. */
+export function hang() {
+  for (const button of document.querySelectorAll("[data-do=tell]")) {
+    put(button, `✓ ${t("sale.told")}`);
+    button.disabled = true;
+  }
+  bell();
+  return bell;
+}
+
 /** A chime; with words also what reaches somebody who is not looking. */
-export function bell(heading, body) {
+function bell(heading, body) {
   audio.resume();
   [523, 659, 784, 1047].forEach((pitch, i) => {
     const tone = audio.createOscillator();

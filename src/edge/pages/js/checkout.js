@@ -1,6 +1,7 @@
 import { call, key, pause, backoff } from "./net.js";
 import { is_page } from "./bank.js";
-import { t, put, note, sorry, money } from "./words.js";
+import { t, put, note, sorry } from "./words.js";
+import { money } from "./money.js";
 
 const $ = (selector) => document.querySelector(selector);
 const dialog = $("#checkout");

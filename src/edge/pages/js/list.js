@@ -1,5 +1,6 @@
 // The same seats as words and buttons: for screen readers, and for everybody who likes a list better than a map.
-import { t, put, count, money } from "./words.js";
+import { t, put, count } from "./words.js";
+import { money } from "./money.js";
 import { label, kinds_of } from "./plan.js";
 
 export function seat_list(box, { on_pick, is_mine, price_of, words_of, state_in_words }) {

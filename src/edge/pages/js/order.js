@@ -1,6 +1,7 @@
 import { call, jitter, backoff, key, on_wake } from "./net.js";
 import { is_page } from "./bank.js";
-import { t, has, put, note, sorry, money, day, hour } from "./words.js";
+import { t, has, put, note, sorry, day, hour } from "./words.js";
+import { money } from "./money.js";
 
 const id = location.pathname.split("/")[2];
 const base = `/v1/orders/${id}`;

@@ -164,9 +164,9 @@ async function look(again = false) {
   timer = setTimeout(look, failures ? backoff(failures) : Math.max(jitter(rhythm(wait, board)), place_may_change() ? own_ms : 0));
 }
 
-async function join() {
+async function join(proof) {
   note("message", "");
-  const answer = await call("POST", `${base}/queue`, {});
+  const answer = await call("POST", `${base}/queue`, { proof });
   if (answer.ok) {
     place = answer.data;
     delete place.token;
@@ -177,6 +177,7 @@ async function join() {
     return look(answer.status === 200);
   }
   if (answer.status === 401) return ask_to_sign_in();
+  if (answer.data?.sign_in) return (await import("./entry.js")).go_on(answer, join);
   note("message", sorry(answer));
   if (answer.retry_ms) again_in(jitter(answer.retry_ms), "message", join);
   else look();
@@ -239,13 +240,7 @@ async function sign_out() {
 }
 
 async function tell() {
-  const { bell } = await import("./bell.js");
-  ring = bell;
-  for (const button of document.querySelectorAll("[data-do=tell]")) {
-    put(button, `✓ ${t("sale.told")}`);
-    button.disabled = true;
-  }
-  ring();
+  ring = (await import("./bell.js")).hang();
 }
 
 const actions = {

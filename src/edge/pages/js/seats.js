@@ -4,7 +4,8 @@ import { seat_map } from "./map.js";
 import { seat_list } from "./list.js";
 import { follow } from "./availability.js";
 import { open_checkout, forget_attempt } from "./checkout.js";
-import { t, put, note, say, sorry, count, money, clock, day } from "./words.js";
+import { t, put, note, say, sorry, count, clock, day } from "./words.js";
+import { money } from "./money.js";
 
 const sale = location.pathname.split("/")[2];
 const base = `/v1/sales/${sale}`;

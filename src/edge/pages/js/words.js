@@ -13,12 +13,6 @@ export const count = (n) => integers.format(n);
 export const hour = (date) => hours.format(new Date(date));
 export const day = (date) => days.format(new Date(date));
 
-export function money({ amount, currency }) {
-  if (currency === "KRW") return t("common.won", { n: count(amount) });
-  const style = new Intl.NumberFormat(lang, { style: "currency", currency });
-  return style.format(amount / 10 ** style.resolvedOptions().maximumFractionDigits);
-}
-
 /** "2:05", "1:02:05"; days are said in words. */
 export function clock(ms) {
   const s = Math.max(0, Math.ceil(ms / 1000));
