@@ -15,7 +15,7 @@
 
 mod admission;
 mod board;
-mod draw;
+pub mod draw;
 mod estimate;
 mod gatekeeper;
 mod journal;
@@ -214,7 +214,7 @@ impl WaitingRoom {
     pub fn place(&self, token: &QueueToken) -> Place {
         let at = self.moment();
         let phase = self.phase();
-        let number = draw::queue_number(token.arrival);
+        let number = token.arrival;
         let standing = self.number_in_line(token).map_or(Standing::Left, |number| self.store.standing(number, at));
         let (state, call_ends_at) = match standing {
             Standing::Waiting => (waiting_in(phase), None),
@@ -292,7 +292,7 @@ impl WaitingRoom {
         let now = self.clock.now();
         Ok(match self.store.grant_pass(visit, now).await? {
             Some(grant) => {
-                let (pass, expires_at) = self.seal_pass(visit, token.subject_hash, draw::queue_number(token.arrival), grant, now);
+                let (pass, expires_at) = self.seal_pass(visit, token.subject_hash, token.arrival, grant, now);
                 EnterOutcome::Entered { pass, expires_at }
             }
             None => EnterOutcome::Ended(self.place(token)),
@@ -403,12 +403,7 @@ impl WaitingRoom {
     }
 
     fn joined(&self, token: &QueueToken, state: PlaceState) -> Joined {
-        Joined {
-            token: token.seal(&self.keys.queue, self.sale_hash),
-            state,
-            number: Some(draw::queue_number(token.arrival)),
-            joined_at: token.joined_at,
-        }
+        Joined { token: token.seal(&self.keys.queue, self.sale_hash), state, number: Some(token.arrival), joined_at: token.joined_at }
     }
 
     fn seal_pass(&self, visit: VisitId, subject_hash: u64, number: u64, grant: PassGrant, now: Timestamp) -> (String, Timestamp) {
