@@ -12,6 +12,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    sealing::SealingKeys,
     signing::{MacKeys, SigningKeys, base64url, from_base64url, sha256},
     sql::{self, Place},
 };
@@ -22,6 +23,8 @@ use crate::kernel::Entropy;
 pub struct Keys {
     /// MACs of queue tokens, and the keyed hashes of their subjects.
     pub queue: MacKeys,
+    /// What draws keep to themselves until they are held.
+    pub draw: SealingKeys,
     /// MACs of session tokens.
     pub session: MacKeys,
     /// MACs of what one process of the house says to another.
@@ -93,7 +96,8 @@ impl Keys {
         };
         Some(Self {
             queue: MacKeys::new(&of("queue")?),
-            // Derived, so that the files of houses that had no such key stay good.
+            // Derived, like the house's, so that the files of houses that had no such key stay good.
+            draw: SealingKeys::derived(&of("queue")?, b"stagedoor draw 1"),
             house: MacKeys::derived(&of("session")?, b"stagedoor house 1"),
             session: MacKeys::new(&of("session")?),
             pass: Arc::new(SigningKeys::new("pass", &of("pass")?)),

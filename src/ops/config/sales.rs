@@ -108,6 +108,7 @@ impl SaleSettings {
             watchers_max: self.board_watchers_max,
             passes_checked_elsewhere: false,
             durability: waiting_room::Durability::Journaled,
+            draw: None,
         }
     }
 }

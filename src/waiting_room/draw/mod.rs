@@ -16,19 +16,27 @@
 //!
 //! A number that was skipped is an entry without a person: it is drawn like the others, and passed when it is called.
 
+mod beacon;
 mod digest;
 pub mod merkle;
 mod order;
+mod progress;
 mod secrets;
 mod shuffle;
 mod verify;
 
 pub use self::{
+    beacon::{Beacon, BeaconAway, Chain, FixedBeacon, Round},
     digest::{Digest, NotADigest},
     order::Order,
+    progress::DrawTerms,
     secrets::{Secrets, commitment, draw_seed},
     shuffle::Shuffle,
     verify::{Checked, ClaimedDraw, Fault, verify},
+};
+pub(super) use self::{
+    digest::hex,
+    progress::{Closed, Committed, Draw, Drawn, counted_from, deciding_round, planned_round},
 };
 
 /// What the shuffle is called where it is published.
