@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_round_is_believed_only_as_far_as_its_signature_goes() {
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let hex = |bytes: &[u8]| bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
         let signature = [5; 48];
         let answer = |round, randomness: &str, signature: &str| {
             read(&Answer { round, randomness: randomness.to_owned(), signature: signature.to_owned() }, 7)

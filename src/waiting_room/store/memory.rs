@@ -515,12 +515,11 @@ impl State {
             Event::Stock { sold_out } => self.settings.sold_out = *sold_out,
             Event::Interrupted { since } if self.paused_at.is_none() => self.lengthen_calls(*since, when),
             // Within a pause the windows stand still anyway.
-            Event::Interrupted { .. } | Event::Phase { .. } => {}
+            // And a draw is held once its record and those before it are applied: it takes longer than a lock should be held.
+            Event::Interrupted { .. } | Event::Phase { .. } | Event::Drawn(_) => {}
             Event::Operator { command } => self.ordered(command, when, at),
             Event::DrawCommitted(committed) => self.draw.committed(committed),
             Event::EntriesClosed(closed) => self.draw.closed(closed, when),
-            // Held once this record and those before it are applied: it takes longer than a lock should be held.
-            Event::Drawn(_) => {}
         }
         Ok(())
     }
