@@ -66,6 +66,7 @@ async fn room(dir: &Path, life: &Lifecycle) -> Arc<WaitingRoom> {
         watchers_max: 10,
         passes_checked_elsewhere: false,
         durability: Durability::Journaled,
+        draw: None,
     };
     let keys = Keys::ephemeral(&OsEntropy);
     let deps = Deps {

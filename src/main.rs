@@ -37,6 +37,9 @@ enum Command {
     /// Tickets.
     #[command(subcommand)]
     Ticket(TicketCommand),
+    /// Fair draws, computed again from what was published.
+    #[command(subcommand)]
+    Draw(DrawCommand),
     /// Judges a sale by its books: no seat twice, no money without tickets, nobody in beyond rate and capacity.
     Audit(AuditArgs),
     /// A payment gateway that moves no money and misbehaves on demand.
@@ -142,6 +145,27 @@ enum TicketCommand {
     },
 }
 
+#[derive(Subcommand)]
+enum DrawCommand {
+    /// Prints the order of a draw: a line for each entry, its arrival number and its queue number, both from 1.
+    Order {
+        /// The draw seed, 64 hexadecimal digits.
+        #[arg(long, value_name = "HEX")]
+        seed: String,
+        /// How many are in the draw.
+        #[arg(long)]
+        entries: u32,
+    },
+    /// Says which value of a published draw is wrong, if any is.
+    Verify {
+        /// What `GET /v1/sales/{sale}/draw` gives; it may hold the list of `leaves` too.
+        file: PathBuf,
+        /// What `GET /v1/sales/{sale}/draw/entries` gives, packed or as JSON.
+        #[arg(long, value_name = "FILE")]
+        leaves: Option<PathBuf>,
+    },
+}
+
 #[derive(Args)]
 struct AuditArgs {
     /// The data directory of a house, running or not.
@@ -229,6 +253,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Ticket(TicketCommand::Verify { code, jwks }) => ops::tickets::verify(&code, &jwks),
+        Command::Draw(DrawCommand::Order { seed, entries }) => ops::draws::order(&seed, entries),
+        Command::Draw(DrawCommand::Verify { file, leaves }) => ops::draws::verify(&file, leaves.as_deref()),
         Command::Audit(args) => {
             let sales = match &args.config {
                 Some(file) => config::load(Some(file), env())?.sales,

@@ -183,6 +183,7 @@ async fn rooms(settings: &Settings, roles: Roles, tools: &Tools) -> anyhow::Resu
         let mut config = sale.waiting_room(&settings.server.public_base);
         config.passes_checked_elsewhere = !roles.has_box_office();
         config.durability = settings.waiting_room.durability;
+        config.draw = sale.draw_terms(&tools.entropy);
         let door = waiting_room::Deps {
             clock: Arc::clone(&tools.clock),
             entropy: Arc::clone(&tools.entropy),

@@ -184,6 +184,7 @@ fn new_sale(options: &DemoOptions, now: Timestamp) -> anyhow::Result<SaleSetting
         artist: "Hero-Lim".to_owned(),
         sign_in: SignIn::Customer,
         queueing: Queueing::Fifo,
+        draw: None,
         prequeue_at: now.plus(seconds(options.prequeue_in_s)),
         opens_at,
         closes_at: opens_at.plus(SALE_LASTS),

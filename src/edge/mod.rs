@@ -298,7 +298,7 @@ fn waiting_room_pages() -> Router<Arc<House>> {
 }
 
 fn waiting_room() -> Router<Door> {
-    use self::http::{gate, places, sales, site, strangers};
+    use self::http::{draws, gate, places, sales, site, strangers};
     Router::new()
         .route("/sales/{sale}", get(site::sale))
         .route("/v1/sales", get(sales::list))
@@ -310,6 +310,9 @@ fn waiting_room() -> Router<Door> {
         .route("/v1/sales/{sale}/board", get(places::board))
         .route("/v1/sales/{sale}/board/events", get(places::board_events))
         .route("/v1/sales/{sale}/admission", post(places::enter).put(places::renew).delete(places::end_visit))
+        .route("/v1/sales/{sale}/draw", get(draws::draw))
+        .route("/v1/sales/{sale}/draw/entries", get(draws::entries))
+        .route("/v1/sales/{sale}/draw/receipt", get(draws::receipt))
         // for other programs
         .route("/v1/gate/{sale}", get(gate::check))
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderValue, header};
 use utoipa::OpenApi;
 
-use super::http::{gate, orders, places, sales, seats, sign_in, strangers};
+use super::http::{draws, gate, orders, places, sales, seats, sign_in, strangers};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -35,6 +35,9 @@ use super::http::{gate, orders, places, sales, seats, sign_in, strangers};
         places::enter,
         places::renew,
         places::end_visit,
+        draws::draw,
+        draws::entries,
+        draws::receipt,
         seats::plan,
         seats::snapshot,
         seats::events,

@@ -17,7 +17,7 @@ use toml::{
 pub use nodes::{
     BookSettings, BoxOfficeSettings, Database, EngineKind, EngineSettings, OwnRedisSettings, RedisSettings, WaitingRoomSettings,
 };
-pub use sales::{PerformanceSettings, Queueing, SaleSettings, SignIn};
+pub use sales::{DrawSettings, PerformanceSettings, Queueing, SaleSettings, SignIn};
 pub use sections::{
     CheckoutSettings, DataSettings, DatabaseUrl, GatewayKind, GatewaySettings, HandoffSettings, KeySettings, LimitSettings, LogFormat,
     LogSettings, ProofOfWorkSettings, Secret, ServerSettings, Settings, ShopSettings,

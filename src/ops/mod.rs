@@ -21,6 +21,7 @@
 //! comes back.
 
 pub mod config;
+pub mod draws;
 pub mod listener;
 pub mod plans;
 pub mod reports;

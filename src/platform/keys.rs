@@ -12,6 +12,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    sealing::SealingKeys,
     signing::{MacKeys, SigningKeys, base64url, from_base64url, sha256},
     sql::{self, Place},
 };
@@ -24,6 +25,8 @@ pub struct Keys {
     pub queue: MacKeys,
     /// MACs of proof-of-work challenges.
     pub proof_of_work: MacKeys,
+    /// What draws keep to themselves until they are held.
+    pub draw: SealingKeys,
     /// MACs of session tokens.
     pub session: MacKeys,
     /// MACs of what one process of the house says to another.
@@ -95,8 +98,9 @@ impl Keys {
         };
         Some(Self {
             queue: MacKeys::new(&of("queue")?),
-            // Derived, so that the files of houses that had no such key stay good; so is the house's own.
+            // Derived, like the house's, so that the files of houses that had no such key stay good.
             proof_of_work: MacKeys::derived(&of("queue")?, b"stagedoor proof of work 1"),
+            draw: SealingKeys::derived(&of("queue")?, b"stagedoor draw 1"),
             house: MacKeys::derived(&of("session")?, b"stagedoor house 1"),
             session: MacKeys::new(&of("session")?),
             pass: Arc::new(SigningKeys::new("pass", &of("pass")?)),

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::{Phase, ZoneStock, estimate::Point};
+use super::{Phase, ZoneStock, drawing::DrawOnBoard, estimate::Point};
 use crate::kernel::{SaleId, Timestamp};
 
 /// A board as it goes out, bytes and all.
@@ -68,6 +68,8 @@ pub(super) struct Content<'a> {
     /// The engine is away: this is how things were, and nothing moves until it is back.
     #[serde(skip_serializing_if = "is_false")]
     pub stale: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draw: Option<DrawOnBoard>,
     pub poll: Poll,
 }
 
@@ -226,6 +228,7 @@ mod tests {
             estimate,
             zones: (0..zones).map(|n| ZoneStock { zone: format!("Parterre {n}"), free: 1, held: 2, booked: 3, blocked: 4 }).collect(),
             stale: false,
+            draw: Some(DrawOnBoard::largest()),
             notice: Some(notice.into()),
             reason: Some(Reason::CapacityLowered),
             poll: Poll { near_ms: 1_000, far_ms: 20_000 },

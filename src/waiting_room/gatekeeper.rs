@@ -9,6 +9,7 @@ use super::{
     BoxOfficeReport, Config, Phase, WaitingRoom, ZoneStock,
     admission::{Situation, policy},
     board::{Content, Poll, Reason},
+    drawing,
     estimate::{self, Measure, Point},
     journal::Event,
     queue,
@@ -58,6 +59,8 @@ pub(super) fn phase_at(config: &Config, settings: &Settings, now: Timestamp) -> 
         Phase::Scheduled
     } else if now < config.opens_at {
         Phase::Prequeue
+    } else if !drawing::has_order(config, settings) {
+        Phase::Drawing
     } else if settings.paused {
         Phase::Paused
     } else if settings.sold_out {
@@ -89,6 +92,11 @@ pub(super) async fn next_call(
 }
 
 impl Gatekeeper {
+    /// Whether this node is the one whose turn it was to call at the last tick; a node that is alone always is.
+    pub(super) fn is_caller(&self) -> bool {
+        self.pace.lock().situation.is_some_and(|situation| situation.is_caller)
+    }
+
     /// Says whether its stock is news.
     pub(super) fn report(&self, report: BoxOfficeReport, monotonic: Duration) -> bool {
         let mut box_office = self.box_office.lock();
@@ -222,7 +230,7 @@ impl WaitingRoom {
 
     /// All nodes serve the bytes that one of them has made: the others' is taken while it is fresh, and a new one is made
     /// when it is not, or when something has happened that all should hear of at once.
-    async fn renew_board(&self, at_once: bool) {
+    pub(super) async fn renew_board(&self, at_once: bool) {
         let seen = match self.store.share_board(0, None).await {
             Ok(Some(shared)) => shared,
             Ok(None) => return self.hang_board(),
@@ -259,7 +267,8 @@ impl WaitingRoom {
     }
 
     fn content<'a>(&'a self, estimate: &'a [Point], reason: Option<Reason>) -> Content<'a> {
-        board_content(&self.config, self.store.as_ref(), self.moment(), estimate, reason, self.stock().zones)
+        let content = board_content(&self.config, self.store.as_ref(), self.moment(), estimate, reason, self.stock().zones);
+        Content { draw: self.draw_on_board(), ..content }
     }
 
     /// The table of waits, empty while nobody can say; and why the wait has grown.
@@ -282,7 +291,9 @@ impl WaitingRoom {
             return (Vec::new(), reason);
         }
         let process = pace.measure.process(self.modelled_flow(&pace));
-        let until_open_s = u32::try_from(self.config.opens_at.since(at.now).as_secs()).unwrap_or(u32::MAX);
+        // Nobody is called before the draw.
+        let calls_from = self.draw_on_board().map_or(self.config.opens_at, |draw| draw.round_at.max(self.config.opens_at));
+        let until_open_s = u32::try_from(calls_from.since(at.now).as_secs()).unwrap_or(u32::MAX);
         (estimate::table(&process, counts.issued.saturating_sub(counts.now_serving), until_open_s), reason)
     }
 
@@ -328,6 +339,7 @@ pub(super) fn board_content<'a>(
         notice: settings.notice,
         reason,
         stale: false,
+        draw: None,
         poll: Poll { near_ms: super::POLL_NEAR_MS, far_ms: super::POLL_FAR_MS },
     }
 }

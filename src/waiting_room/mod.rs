@@ -15,7 +15,8 @@
 
 mod admission;
 mod board;
-mod draw;
+pub mod draw;
+mod drawing;
 mod estimate;
 mod gatekeeper;
 mod journal;
@@ -38,6 +39,8 @@ use serde::{Deserialize, Serialize};
 
 use self::{
     board::BoardPost,
+    draw::DrawTerms,
+    drawing::Drawing,
     estimate::Point,
     gatekeeper::Gatekeeper,
     journal::{Event, Join},
@@ -47,6 +50,7 @@ use self::{
 };
 pub use self::{
     board::{BoardWatch, EncodedBoard, Reason},
+    drawing::{DrawLeaves, DrawReceipt, PublishedDraw, ReceiptOutcome},
     pass::{Papers, Pass, PassReader},
     store::StoreError,
     token::QueueToken,
@@ -93,6 +97,8 @@ pub struct Config {
     pub passes_checked_elsewhere: bool,
     /// What a fan may rely on when she has her number.
     pub durability: Durability,
+    /// How those who came before the opening are shuffled; `None`: first come, first served.
+    pub draw: Option<DrawTerms>,
 }
 
 /// When a join is answered.
@@ -127,6 +133,7 @@ pub struct WaitingRoom {
     estimate: ArcSwap<Vec<Point>>,
     presence: Presence,
     gatekeeper: Gatekeeper,
+    drawing: Drawing,
     passes: PassReader,
 }
 
@@ -166,9 +173,10 @@ impl WaitingRoom {
         }
         // Read before the engine is asked: whatever it decides is then not written down under a later epoch.
         let epoch = self.store.epoch();
-        match self.store.number(Join { subject, joined_at: self.clock.now() }).await? {
+        let join = Join { subject, joined_at: self.clock.now() };
+        match self.number(join).await? {
             Numbered::New(found) => {
-                self.write_join(subject, &found, epoch).await?;
+                let found = self.write_join(join, found, epoch).await?;
                 // When she came, the journal knows best: another node may have been a moment faster.
                 let written = self.config.durability == Durability::Journaled;
                 let found = if written { self.store.known(subject).unwrap_or(found) } else { found };
@@ -179,7 +187,8 @@ impl WaitingRoom {
                     // Another node may have written it just now, or died before it could.
                     queue::follow(&self.pen).await.map_err(not_written)?;
                     if self.store.owner(found.number).is_none() {
-                        self.write_join(subject, &found, epoch).await?;
+                        let found = self.write_join(join, found, epoch).await?;
+                        return Ok(self.already(subject, &self.store.known(subject).unwrap_or(found)));
                     }
                 }
                 let found = self.store.known(subject).unwrap_or(found);
@@ -189,15 +198,44 @@ impl WaitingRoom {
         }
     }
 
-    /// As durable as the sale's terms say when this returns.
-    async fn write_join(&self, subject: u64, found: &store::Found, epoch: u64) -> Result<(), WaitingRoomError> {
-        let ask = Ask::Join(Promise { number: found.number, join: Join { subject, joined_at: found.joined_at }, epoch });
-        match self.config.durability {
-            Durability::Acknowledged => self.pen.hand_in(ask).map_err(not_written),
-            Durability::Journaled => match self.pen.submit(ask).await.map_err(not_written)? {
-                Answer::Written => Ok(()),
-                Answer::Failed => Err(WaitingRoomError::Journal),
-            },
+    /// Her number, or the next: not one that a draw was closed over before it was written down.
+    async fn number(&self, join: Join) -> Result<Numbered, WaitingRoomError> {
+        match self.store.number(join).await? {
+            Numbered::Had { found, written: false } if self.store.missed_draw(found.number) => {
+                self.store.give_up(join.subject, found.number).await?;
+                Ok(self.store.number(join).await?)
+            }
+            numbered => Ok(numbered),
+        }
+    }
+
+    /// As durable as the sale's terms say when this returns. Where the entries were closed a moment before, she stands
+    /// behind those of the draw, with another number.
+    async fn write_join(&self, join: Join, found: store::Found, epoch: u64) -> Result<store::Found, WaitingRoomError> {
+        let ask = |found: store::Found| {
+            let join = Join { joined_at: found.joined_at, ..join };
+            Ask::Join(Promise { number: found.number, join, epoch })
+        };
+        if self.config.durability == Durability::Acknowledged {
+            self.pen.hand_in(ask(found)).map_err(not_written)?;
+            return Ok(found);
+        }
+        let answer = self.pen.submit(ask(found)).await.map_err(not_written)?;
+        if answer == Answer::Written {
+            return Ok(found);
+        }
+        if !self.store.missed_draw(found.number) {
+            return Err(WaitingRoomError::Journal);
+        }
+        match self.number(join).await? {
+            Numbered::New(found) | Numbered::Had { found, written: false } => {
+                match self.pen.submit(ask(found)).await.map_err(not_written)? {
+                    Answer::Written => Ok(found),
+                    Answer::Failed => Err(WaitingRoomError::Journal),
+                }
+            }
+            Numbered::Had { found, written: true } => Ok(found),
+            Numbered::Full => Err(WaitingRoomError::Busy),
         }
     }
 
@@ -213,9 +251,11 @@ impl WaitingRoom {
     /// Where she stands now. No I/O.
     pub fn place(&self, token: &QueueToken) -> Place {
         let at = self.moment();
-        let phase = self.phase();
-        let number = draw::queue_number(token.arrival);
-        let standing = self.number_in_line(token).map_or(Standing::Left, |number| self.store.standing(number, at));
+        let settings = self.store.settings();
+        let phase = gatekeeper::phase_at(&self.config, &settings, at.now);
+        let in_line = self.number_in_line(token);
+        let number = in_line.map_or(token.arrival, u64::from);
+        let standing = in_line.map_or(Standing::Left, |number| self.store.standing(number, at));
         let (state, call_ends_at) = match standing {
             Standing::Waiting => (waiting_in(phase), None),
             Standing::Called { ends_at } => (PlaceState::Called, Some(ends_at)),
@@ -223,7 +263,9 @@ impl WaitingRoom {
             Standing::Entered => (PlaceState::Entered, None),
             Standing::Left => (PlaceState::Left, None),
         };
-        let position = (standing == Standing::Waiting).then(|| number.saturating_sub(u64::from(self.store.now_serving())).max(1));
+        let has_order = drawing::has_order(&self.config, &settings);
+        let position =
+            (standing == Standing::Waiting && has_order).then(|| number.saturating_sub(u64::from(self.store.now_serving())).max(1));
         let ahead = position.map(|position| position - 1);
         let wait = ahead.and_then(|ahead| estimate::interpolate(&self.estimate.load(), ahead)).map(|[p10_s, p50_s, p90_s]| Wait {
             p10_s,
@@ -232,7 +274,7 @@ impl WaitingRoom {
             around: at.now.plus(Duration::from_secs(p50_s.into())),
         });
         let poll_after_ms = poll_after_ms(state, number, wait.map(|w| w.p10_s));
-        Place { state, number: Some(number), position, ahead, wait, poll_after_ms, call_ends_at }
+        Place { state, number: has_order.then_some(number), position, ahead, wait, poll_after_ms, call_ends_at }
     }
 
     /// She leaves on purpose; whoever is inside ends her visit with it. Leaving twice is leaving once.
@@ -249,7 +291,8 @@ impl WaitingRoom {
             }
             return self.end(visit).await;
         }
-        self.write(Event::Left { number }).await
+        let Some(arrival) = self.arrival_in_line(token) else { return Ok(()) };
+        self.write(Event::Left { number: arrival }).await
     }
 
     /// She is there.
@@ -292,7 +335,7 @@ impl WaitingRoom {
         let now = self.clock.now();
         Ok(match self.store.grant_pass(visit, now).await? {
             Some(grant) => {
-                let (pass, expires_at) = self.seal_pass(visit, token.subject_hash, draw::queue_number(token.arrival), grant, now);
+                let (pass, expires_at) = self.seal_pass(visit, token.subject_hash, number.into(), grant, now);
                 EnterOutcome::Entered { pass, expires_at }
             }
             None => EnterOutcome::Ended(self.place(token)),
@@ -380,10 +423,16 @@ impl WaitingRoom {
         Ok(())
     }
 
-    /// Her number, if the journal knows her by it: after the loss of a journal an old token must not stand for somebody
-    /// else's place.
+    /// Her arrival number, if the journal knows her by it: after the loss of a journal an old token must not stand for
+    /// somebody else's place.
+    fn arrival_in_line(&self, token: &QueueToken) -> Option<u32> {
+        u32::try_from(token.arrival).ok().filter(|&arrival| self.store.is_of(arrival, token.subject_hash))
+    }
+
+    /// Her queue number: before a draw it stands for her place and is told to nobody.
     fn number_in_line(&self, token: &QueueToken) -> Option<u32> {
-        u32::try_from(token.arrival).ok().filter(|&number| self.store.is_of(number, token.subject_hash))
+        let arrival = self.arrival_in_line(token)?;
+        Some(if self.config.draw.is_none() { arrival } else { self.store.queue_number(arrival) })
     }
 
     async fn write(&self, event: Event) -> Result<(), WaitingRoomError> {
@@ -403,12 +452,15 @@ impl WaitingRoom {
     }
 
     fn joined(&self, token: &QueueToken, state: PlaceState) -> Joined {
-        Joined {
-            token: token.seal(&self.keys.queue, self.sale_hash),
-            state,
-            number: Some(draw::queue_number(token.arrival)),
-            joined_at: token.joined_at,
+        Joined { token: token.seal(&self.keys.queue, self.sale_hash), state, number: self.told_number(token), joined_at: token.joined_at }
+    }
+
+    fn told_number(&self, token: &QueueToken) -> Option<u64> {
+        if self.config.draw.is_none() {
+            return Some(token.arrival);
         }
+        let drawn = self.store.settings().drawn;
+        u32::try_from(token.arrival).ok().filter(|_| drawn).map(|arrival| self.store.queue_number(arrival).into())
     }
 
     fn seal_pass(&self, visit: VisitId, subject_hash: u64, number: u64, grant: PassGrant, now: Timestamp) -> (String, Timestamp) {

@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 
 use super::{
-    Config, Deps, Engine, JournalPlace, OpenError, WaitingRoom,
+    Config, Deps, Durability, Engine, JournalPlace, OpenError, WaitingRoom,
     board::BoardPost,
+    drawing::{self, Drawing},
     gatekeeper::{self, Gatekeeper},
     journal::{Journal, JournalError, PgJournal, SqliteJournal},
     pass::PassReader,
@@ -36,11 +37,19 @@ impl WaitingRoom {
     /// Recovers from the journal and starts the tick and the board.
     pub async fn open(config: Config, deps: Deps) -> Result<Arc<Self>, OpenError> {
         let room = Arc::new(Self::recover(config, deps).await?);
-        for (name, pause) in [("admission", Duration::from_millis(100)), ("board", Duration::from_secs(1))] {
+        for (name, pause) in
+            [("admission", Duration::from_millis(100)), ("board", Duration::from_secs(1)), ("draw", Duration::from_secs(1))]
+        {
             let of_loop = Arc::clone(&room);
             room.life.supervise(name, pause, move || {
                 let room = Arc::clone(&of_loop);
-                async move { if name == "board" { room.board_loop().await } else { room.admission_loop().await } }
+                async move {
+                    match name {
+                        "board" => room.board_loop().await,
+                        "draw" => room.draw_loop().await,
+                        _ => room.admission_loop().await,
+                    }
+                }
             });
         }
         Ok(room)
@@ -58,6 +67,10 @@ impl WaitingRoom {
             .await
             .map_err(|_| OpenError::NotReady { sale: config.sale.clone() })?
             .map_err(|e| unreadable(e.to_string()))?;
+        if let Some(terms) = &config.draw {
+            drawing::commit(&config, terms, store.as_ref(), &writer, &keys, entropy.as_ref()).await?;
+        }
+        let drawing = Drawing::of(&config, store.as_ref(), &keys)?;
         writer.resume().await.map_err(|e| unreadable(e.to_string()))?;
         store.recovered(at).await.map_err(|e| unreadable(e.to_string()))?;
         let first = gatekeeper::board_content(&config, store.as_ref(), at, &[], None, Vec::new());
@@ -70,6 +83,7 @@ impl WaitingRoom {
             estimate: ArcSwap::default(),
             presence: Presence::default(),
             gatekeeper: Gatekeeper::default(),
+            drawing,
             passes: PassReader::new(config.sale.clone(), config.issuer.clone(), keys.clone(), Arc::clone(&clock)),
             config,
             clock,
@@ -151,6 +165,12 @@ fn check(config: &Config) -> Result<(), &'static str> {
     }
     if config.rate_per_minute == 0 || config.capacity == 0 || config.max_fans == 0 || config.burst == Some(0) {
         return Err("rate, capacity, burst and the number of fans must be at least 1");
+    }
+    if config.draw.is_some() && config.durability != Durability::Journaled {
+        return Err("a fair draw needs durability \"journaled\": nobody is told that she is in a list that may not hold her");
+    }
+    if config.draw.as_ref().is_some_and(|terms| terms.chain.period_s == 0) {
+        return Err("the beacon's rounds must be at least a second apart");
     }
     if !(0.0..=1.0).contains(&config.returner_share) {
         return Err("the returners' share must be between 0 and 1");

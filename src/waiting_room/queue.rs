@@ -203,6 +203,20 @@ impl Writer {
         asks.iter().map(|ask| if holds(ask) { written.next().unwrap_or(Answer::Failed) } else { Answer::Failed }).collect()
     }
 
+    /// A draw was closed before this join could be written down: it is not written any more.
+    fn comes_late(&self, ask: &Ask) -> bool {
+        matches!(ask, Ask::Join(promise) if self.store.missed_draw(promise.number))
+    }
+
+    /// Nobody may be written down behind the back of a root: what is closed must be what the journal holds.
+    fn closes_rightly(&self, asks: &[Ask], promises: &[Promise]) -> bool {
+        let closed = asks.iter().flat_map(Ask::events).find_map(|event| if let Event::EntriesClosed(it) = event { Some(it) } else { None });
+        closed.is_none_or(|closed| {
+            super::drawing::count_persons(self.store.as_ref(), closed.entries) == closed.persons
+                && promises.iter().all(|it| it.number > closed.entries)
+        })
+    }
+
     async fn write_standing(&self, asks: &[Ask]) -> Vec<Answer> {
         match self.write_group(asks).await {
             Ok(answers) => answers,
@@ -211,7 +225,7 @@ impl Writer {
                 Ok(()) => self.write_each(asks).await,
                 Err(error) => self.fail(asks, &error),
             },
-            Err(WriteError::Journal(JournalError::Conflict)) if asks.len() > 1 => self.write_each(asks).await,
+            Err(WriteError::Journal(JournalError::Conflict)) if asks.len() > 1 || only_calls(asks) => self.write_each(asks).await,
             Err(error) => self.fail(asks, &error),
         }
     }
@@ -246,7 +260,11 @@ impl Writer {
         let (now, epoch) = (self.clock.now(), self.store.epoch());
         let mut promises = self.progress.lock().unwritten.clone();
         promises.extend(asks.iter().filter_map(|ask| if let Ask::Join(promise) = ask { Some(*promise) } else { None }));
-        promises.retain(|promise| promise.epoch == epoch);
+        promises.retain(|promise| promise.epoch == epoch && !self.store.missed_draw(promise.number));
+        if !self.closes_rightly(asks, &promises) {
+            return Err(JournalError::Conflict.into());
+        }
+        let answers = asks.iter().map(|ask| if self.comes_late(ask) { Answer::Failed } else { Answer::Written }).collect();
         let mut records = runs(self.not_written(promises)?);
         let of_ask = |ask: &Ask| {
             let at = ask.at().unwrap_or(now);
@@ -264,7 +282,19 @@ impl Writer {
                 self.beat(now).await?;
             }
         }
-        Ok(vec![Answer::Written; asks.len()])
+        Ok(answers)
+    }
+
+    /// Writes down something that has to be there before anybody comes, unless it is there.
+    pub(super) async fn write_once(&self, event: Event, is_there: impl Fn() -> bool) -> Result<(), WriteError> {
+        while !is_there() {
+            match self.append(vec![Record::Event { at: self.clock.now(), event: event.clone() }]).await {
+                // Another node was faster with this or with something else.
+                Err(WriteError::Journal(JournalError::Conflict)) if self.journal.is_shared() => self.catch_up().await?,
+                other => other?,
+            }
+        }
+        Ok(())
     }
 
     /// In the order of their numbers, without those that the journal has.
@@ -341,7 +371,9 @@ pub(super) async fn write_for_a_visitor(pen: &Pen, store: &dyn QueueStore, ask: 
 }
 
 fn only_calls(asks: &[Ask]) -> bool {
-    let of_the_house = |event: &Event| matches!(event, Event::Called { .. } | Event::Phase { .. } | Event::Stock { .. });
+    let of_the_house = |event: &Event| {
+        matches!(event, Event::Called { .. } | Event::Phase { .. } | Event::Stock { .. } | Event::EntriesClosed(_) | Event::Drawn(_))
+    };
     asks.iter().all(|ask| !matches!(ask, Ask::Join(_)) && ask.events().iter().all(of_the_house))
 }
 

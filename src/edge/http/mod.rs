@@ -1,5 +1,6 @@
 //! One handler a call: take the proofs, make one call into the house, shape the answer.
 
+pub mod draws;
 pub mod gate;
 pub mod orders;
 pub mod places;

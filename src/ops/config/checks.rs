@@ -7,7 +7,11 @@ use super::{
     sales::{PerformanceSettings, Queueing, SaleSettings},
     sections::{DatabaseUrl, Settings},
 };
-use crate::{edge::proof_of_work::BITS_MAX, kernel::LocalText, waiting_room::Durability};
+use crate::{
+    edge::proof_of_work::BITS_MAX,
+    kernel::LocalText,
+    waiting_room::{Durability, draw::Digest},
+};
 
 /// Finds out what cannot work; each finding is a key's full path and a sentence.
 pub(super) fn findings(settings: &Settings) -> Vec<(String, String)> {
@@ -254,6 +258,11 @@ fn sales(settings: &Settings, found: &mut Findings) {
         once(&mut sales, &sale.id, &at, found);
         one_sale(sale, &at, found);
         found.when(
+            sale.queueing == Queueing::FairDraw && settings.waiting_room.durability == Durability::Acknowledged,
+            "waiting_room.durability",
+            "must be \"journaled\" for a sale with a fair draw: nobody may be told that she is in a list that does not hold her",
+        );
+        found.when(
             sale.hold_s < settings.checkout.authorise_within_s,
             format!("{at}.hold_s"),
             format!("must not be shorter than a payment may take, checkout.authorise_within_s ({})", settings.checkout.authorise_within_s),
@@ -270,11 +279,7 @@ fn sales(settings: &Settings, found: &mut Findings) {
 fn one_sale(sale: &SaleSettings, at: &str, found: &mut Findings) {
     let key = |name: &str| format!("{at}.{name}");
     local_text(&sale.title, &key("title"), found);
-    found.when(
-        sale.queueing == Queueing::FairDraw,
-        key("queueing"),
-        "fair_draw is not offered by this version; it must be fifo: first come, first served",
-    );
+    draw(sale, at, found);
     found.when(sale.prequeue_at > sale.opens_at, key("prequeue_at"), format!("must not be after opens_at ({})", sale.opens_at));
     found.when(sale.closes_at <= sale.opens_at, key("closes_at"), format!("must be after opens_at ({})", sale.opens_at));
     found.positive(
@@ -299,6 +304,25 @@ fn one_sale(sale: &SaleSettings, at: &str, found: &mut Findings) {
     );
     found.when(sale.hold_s > sale.visit_max_s, key("hold_s"), format!("must not be longer than visit_max_s ({})", sale.visit_max_s));
     found.when(sale.performances.is_empty(), key("performances"), "there must be at least one [[sales.performances]]");
+}
+
+/// A draw needs a beacon that nobody in the house decides.
+fn draw(sale: &SaleSettings, at: &str, found: &mut Findings) {
+    let key = |name: &str| format!("{at}.draw.{name}");
+    let Some(draw) = &sale.draw else {
+        let wrong = sale.queueing == Queueing::FairDraw;
+        found.when(wrong, format!("{at}.queueing"), "fair_draw needs [sales.draw], which names the beacon; else it must be fifo");
+        return;
+    };
+    found.when(sale.queueing == Queueing::Fifo, format!("{at}.draw"), "must not be given when queueing is \"fifo\"");
+    found.when(
+        !is_base_url(&draw.beacon_url) || !draw.beacon_url.starts_with("http://"),
+        key("beacon_url"),
+        "must be http://HOST without a slash at the end: a drand relay of your own, or a proxy that speaks TLS to a public one",
+    );
+    found.when(draw.chain.parse::<Digest>().is_err(), key("chain"), "must be the chain's hash, 64 hexadecimal digits");
+    found.when(draw.period_s == 0 || draw.period_s > 600, key("period_s"), "must be between 1 and 600");
+    found.when(draw.genesis_at > sale.opens_at, key("genesis_at"), format!("must not be after opens_at ({})", sale.opens_at));
 }
 
 fn one_performance(performance: &PerformanceSettings, at: &str, found: &mut Findings) {

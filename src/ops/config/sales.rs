@@ -1,13 +1,18 @@
 //! The sales of the configuration file. What a key means is said in `config/stagedoor.toml`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use super::sections::seconds;
 use crate::{
-    kernel::{Currency, LocalText, Money, PerformanceId, SaleId, Timestamp},
-    seating, waiting_room,
+    kernel::{Currency, Entropy, LocalText, Money, PerformanceId, SaleId, Timestamp},
+    platform::drand::Drand,
+    seating,
+    waiting_room::{
+        self,
+        draw::{Chain, DrawTerms},
+    },
 };
 
 /// One sale: its door and its performances.
@@ -21,6 +26,8 @@ pub struct SaleSettings {
     pub sign_in: SignIn,
     #[serde(default)]
     pub queueing: Queueing,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draw: Option<DrawSettings>,
     pub prequeue_at: Timestamp,
     pub opens_at: Timestamp,
     pub closes_at: Timestamp,
@@ -48,6 +55,17 @@ pub struct SaleSettings {
     pub hold_extensions_max: u8,
     #[serde(default)]
     pub performances: Vec<PerformanceSettings>,
+}
+
+/// The beacon that decides a sale's draw.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrawSettings {
+    pub beacon_url: String,
+    /// The chain's hash.
+    pub chain: String,
+    pub genesis_at: Timestamp,
+    pub period_s: u32,
 }
 
 /// Who may join a sale.
@@ -88,6 +106,14 @@ pub struct PerformanceSettings {
 }
 
 impl SaleSettings {
+    /// How the sale is drawn; `None`: first come, first served.
+    #[must_use]
+    pub fn draw_terms(&self, entropy: &Arc<dyn Entropy>) -> Option<DrawTerms> {
+        let draw = self.draw.as_ref().filter(|_| self.queueing == Queueing::FairDraw)?;
+        let chain = Chain { chain: draw.chain.clone(), genesis_at: draw.genesis_at, period_s: draw.period_s };
+        Some(DrawTerms { chain, beacon: Arc::new(Drand::new(&draw.beacon_url, &draw.chain, Arc::clone(entropy))) })
+    }
+
     /// The door's part, for a process that has a box office too; `issuer` is the public base URL.
     #[must_use]
     pub fn waiting_room(&self, issuer: &str) -> waiting_room::Config {
@@ -108,6 +134,7 @@ impl SaleSettings {
             watchers_max: self.board_watchers_max,
             passes_checked_elsewhere: false,
             durability: waiting_room::Durability::Journaled,
+            draw: None,
         }
     }
 }

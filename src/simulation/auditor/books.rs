@@ -4,6 +4,7 @@
 //! shared the house's code would share its mistakes.
 
 mod book;
+mod drawn;
 #[cfg(test)]
 mod tests;
 
@@ -80,8 +81,9 @@ fn at(ms: i64) -> Timestamp {
 async fn queue(book: &Book, sale: &SaleId, evidence: &mut Evidence) -> Result<(), BooksError> {
     // Until when the holder of each number had to come, once she was called.
     let mut call_ended: Vec<(u64, Timestamp)> = Vec::new();
-    // Whoever left or was inside and went has given her number up.
-    let mut left: HashSet<u64> = HashSet::new();
+    // Whoever left or was inside and went has given her number up: by arrival number the one, by queue number the other.
+    let (mut left, mut ended): (HashSet<u64>, HashSet<u64>) = (HashSet::new(), HashSet::new());
+    let mut draw = drawn::Draw::default();
     let journal: Vec<(String, Vec<u8>)> = book.rows("SELECT kind, body FROM journal WHERE sale = $1 ORDER BY seq", sale).await?;
     for (kind, body) in journal {
         match kind.as_str() {
@@ -96,17 +98,22 @@ async fn queue(book: &Book, sale: &SaleId, evidence: &mut Evidence) -> Result<()
                         let ends_at = event["ends_at"].as_str().and_then(|text| text.parse().ok());
                         call_ended.push((upto, ends_at.ok_or_else(|| book.wrong("a call without its end"))?));
                     }
-                    "left" | "visit_ended" => {
+                    "left" => {
                         left.insert(number("number")?);
                     }
-                    _ => {}
+                    "visit_ended" => {
+                        ended.insert(number("number")?);
+                    }
+                    kind => draw.saw(kind, &event),
                 }
             }
             other => return Err(book.wrong(format!("a record of unknown kind {other}"))),
         }
     }
     for join in &mut evidence.journal_joins {
-        join.left = left.contains(&join.number);
+        let arrival = join.number;
+        join.number = draw.queue_number(arrival);
+        join.left = left.contains(&arrival) || ended.contains(&join.number);
     }
     let entries: Vec<(i64, i64, String, i64, Option<i64>)> = book.rows(book.entries_in_order(), sale).await?;
     for (number, subject, visit, entered_at, ended_at) in entries {

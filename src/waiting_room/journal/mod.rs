@@ -11,7 +11,10 @@ pub(super) use self::{
     postgres::{Head, OpenError, PgJournal},
     sqlite::SqliteJournal,
 };
-use super::{OperatorCommand, Phase};
+use super::{
+    OperatorCommand, Phase,
+    draw::{Closed, Committed, Drawn},
+};
 use crate::kernel::{Timestamp, VisitId};
 
 /// One change of a sale's queue.
@@ -30,7 +33,8 @@ pub(super) struct Join {
     pub joined_at: Timestamp,
 }
 
-/// What happened to the line or to one who stands in it.
+/// What happened to the line or to one who stands in it. Numbers are queue numbers, but where arrival numbers are named;
+/// before a draw, and without one, they are the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(super) enum Event {
@@ -49,7 +53,7 @@ pub(super) enum Event {
         number: u32,
         visit: VisitId,
     },
-    /// Left the line on purpose.
+    /// Left the line on purpose. By her arrival number, which a draw does not change: she may be leaving while it is held.
     Left {
         number: u32,
     },
@@ -72,6 +76,12 @@ pub(super) enum Event {
     Operator {
         command: OperatorCommand,
     },
+    /// A fair draw is promised.
+    DrawCommitted(Box<Committed>),
+    /// The arrivals so far are in the draw; a number among them that is nobody's now is nobody's for ever.
+    EntriesClosed(Box<Closed>),
+    /// The draw is held.
+    Drawn(Box<Drawn>),
 }
 
 impl Record {

@@ -164,6 +164,7 @@ impl Effect {
                         of("entered", i64::from(*number), subject.cast_signed(), visit.to_string())
                     }
                     Event::VisitEnded { number, visit } => of("ended", i64::from(*number), 0, visit.to_string()),
+                    Event::EntriesClosed(closed) => of("closed", i64::from(closed.entries), i64::from(closed.persons), String::new()),
                     Event::Lapsed { visit, .. } => of("lapsed", 0, 0, visit.to_string()),
                     _ => Self::default(),
                 }
@@ -318,6 +319,30 @@ mod tests {
         assert!(matches!(journal.raise_ceiling(1, 5).await, Err(JournalError::Stale)));
         assert!(matches!(journal.append(2, &[joins(20_000, 5..6)]).await, Err(JournalError::Conflict)), "above the ceiling");
         assert_eq!(journal.read(0, 10).await.unwrap().len(), 2);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_draw_is_closed_once_over_those_who_are_there_and_nobody_slips_in() {
+        use crate::waiting_room::draw::{Closed, Digest};
+        let server = Postgres::start().await.unwrap();
+        let url = server.create_database("draws").await.unwrap();
+        let journal = journal(&url, "a").await;
+        let closed = |entries, persons| {
+            let journal = &journal;
+            let closed = Closed { entries, persons, root: Digest([0; 32]), round: 1 };
+            async move { journal.append(0, &[event(Event::EntriesClosed(Box::new(closed)))]).await }
+        };
+        let joined = |first, subjects| {
+            let journal = &journal;
+            async move { journal.append(0, &[joins(first, subjects)]).await }
+        };
+        joined(1, 0..10).await.unwrap();
+        joined(13, 10..20).await.unwrap();
+        assert!(matches!(closed(15, 12).await, Err(JournalError::Conflict)), "somebody was not counted");
+        closed(15, 13).await.unwrap();
+        assert!(matches!(closed(15, 13).await, Err(JournalError::Conflict)), "once");
+        assert!(matches!(joined(11, 30..31).await, Err(JournalError::Conflict)), "a number in the draw");
+        joined(23, 30..31).await.unwrap();
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -34,6 +34,7 @@ pub(crate) fn config(capacity: u32) -> Config {
         watchers_max: 10,
         passes_checked_elsewhere: false,
         durability: Durability::Journaled,
+        draw: None,
     }
 }
 

@@ -1,5 +1,10 @@
 //! Who stands where: one line per number, and a table from subject to number. 13 bytes a fan for the line and 5 to 11
-//! for the table, so a million fans fit into some 24 MB.
+//! for the table, so a million fans fit into some 24 MB; 8 bytes more for those who are in a draw.
+//!
+//! Who has which number is a matter of arrival numbers, which a draw does not change; what has become of a number is one
+//! of queue numbers, which it gives.
+
+use crate::waiting_room::draw::Order;
 
 /// The fan has entered; her visit may be over.
 const ENTERED: u8 = 1;
@@ -36,10 +41,13 @@ impl Status {
 /// The line. Numbers begin at 1.
 #[derive(Debug)]
 pub(super) struct Fans {
+    /// By arrival number, as the next.
     subjects: Vec<u64>,
     /// Milliseconds after `base_ms`; a queue older than 49 days says 49 days.
     joined_after_ms: Vec<u32>,
+    /// By queue number.
     statuses: Vec<u8>,
+    order: Order,
     base_ms: i64,
     /// Open addressing with linear probing; 0 is an empty slot, else a number whose subject's hash leads here. The
     /// hashes are keyed MACs, so they spread evenly and nobody outside can choose them to collide.
@@ -52,7 +60,15 @@ const TABLE_MIN: usize = 1 << 12;
 
 impl Fans {
     pub(super) fn new() -> Self {
-        Self { subjects: Vec::new(), joined_after_ms: Vec::new(), statuses: Vec::new(), base_ms: 0, table: vec![0; TABLE_MIN], used: 0 }
+        Self {
+            subjects: Vec::new(),
+            joined_after_ms: Vec::new(),
+            statuses: Vec::new(),
+            order: Order::default(),
+            base_ms: 0,
+            table: vec![0; TABLE_MIN],
+            used: 0,
+        }
     }
 
     /// The highest number that was given out.
@@ -85,7 +101,9 @@ impl Fans {
         }
         let after_ms = joined_at_ms.saturating_sub(self.base_ms);
         self.joined_after_ms[at] = u32::try_from(after_ms.max(0)).unwrap_or(u32::MAX);
-        self.statuses[at] &= !VOID;
+        if let Some(status) = index(self.order.queue_number(number)).and_then(|at| self.statuses.get_mut(at)) {
+            *status &= !VOID;
+        }
         self.subjects[at] = subject;
         let slot = self.slot(subject);
         self.used += usize::from(self.table[slot] == 0);
@@ -97,23 +115,57 @@ impl Fans {
         Some(self.table[self.slot(subject)]).filter(|&number| number != 0)
     }
 
-    pub(super) fn subject(&self, number: u32) -> Option<u64> {
-        self.status(number)?;
-        self.subjects.get(index(number)?).copied()
+    /// Whose an arrival number is.
+    pub(super) fn subject(&self, arrival: u32) -> Option<u64> {
+        self.status(self.order.queue_number(arrival))?;
+        self.subjects.get(index(arrival)?).copied()
     }
 
-    pub(super) fn joined_at_ms(&self, number: u32) -> Option<i64> {
-        Some(self.base_ms + i64::from(*self.joined_after_ms.get(index(number)?)?))
+    pub(super) fn joined_at_ms(&self, arrival: u32) -> Option<i64> {
+        Some(self.base_ms + i64::from(*self.joined_after_ms.get(index(arrival)?)?))
     }
 
+    pub(super) fn order(&self) -> &Order {
+        &self.order
+    }
+
+    /// From now on the line stands in this order. Numbers of the draw that nobody has come with stay nobody's.
+    pub(super) fn draw(&mut self, order: Order) {
+        let len = self.statuses.len().max(order.entries() as usize);
+        self.subjects.resize(len, 0);
+        self.joined_after_ms.resize(len, 0);
+        self.statuses.resize(len, VOID);
+        let of_arrivals = self.statuses.clone();
+        for (arrival, status) in (1..).zip(of_arrivals) {
+            if let Some(at) = index(order.queue_number(arrival)) {
+                self.statuses[at] = status;
+            }
+        }
+        self.order = order;
+    }
+
+    /// The highest arrival number whose owner came before this moment.
+    pub(super) fn arrived_before(&self, at_ms: i64) -> u32 {
+        (1..=self.issued())
+            .rev()
+            .find(|&arrival| self.subject(arrival).is_some() && self.joined_at_ms(arrival).is_some_and(|joined| joined < at_ms))
+            .unwrap_or(0)
+    }
+
+    /// An arrival number becomes nobody's.
+    pub(super) fn give_up(&mut self, arrival: u32) {
+        self.set(self.order.queue_number(arrival), VOID);
+    }
+
+    /// What has become of a queue number.
     pub(super) fn status(&self, number: u32) -> Option<Status> {
         self.statuses.get(index(number)?).copied().map(Status).filter(|it| it.0 & VOID == 0)
     }
 
-    /// Those who have not given their number up, with their numbers.
+    /// Those who have not given their number up, with their arrival numbers.
     pub(super) fn living(&self) -> impl Iterator<Item = (u32, u64)> {
-        let all = (1..).zip(self.subjects.iter().zip(&self.statuses));
-        all.filter(|(_, (_, status))| *status & (LEFT | VOID) == 0).map(|(number, (&subject, _))| (number, subject))
+        let all = (1_u32..).zip(self.subjects.iter().copied());
+        all.filter(|&(arrival, _)| self.status(self.order.queue_number(arrival)).is_some_and(|status| !status.left()))
     }
 
     pub(super) fn set_entered(&mut self, number: u32) {
@@ -233,6 +285,27 @@ mod tests {
         }
         assert_eq!((fans.reach(0, 1), fans.reach(0, 2), fans.reach(0, 3), fans.reach(4, 9)), (1, 4, 6, 10));
         assert_eq!((fans.in_line(0, 4), fans.in_line(0, 99), fans.in_line(20, 10)), (2, 7, 0));
+    }
+
+    #[test]
+    fn a_draw_changes_what_has_become_of_numbers_and_not_whose_they_are() {
+        use crate::waiting_room::draw::Digest;
+        let mut fans = Fans::new();
+        for arrival in [1, 2, 4, 5, 6] {
+            fans.put(arrival, u64::from(arrival) * 10, i64::from(arrival));
+        }
+        fans.set_left(5);
+        assert_eq!((fans.arrived_before(5), fans.arrived_before(1)), (4, 0));
+        let order = Order::drawn(&Digest([1; 32]), 5);
+        fans.draw(order.clone());
+        fans.put(8, 80, 9);
+        assert_eq!((1..=8).map(|it| fans.subject(it).unwrap_or(0)).collect::<Vec<_>>(), [10, 20, 0, 40, 50, 60, 0, 80]);
+        assert_eq!(fans.living().collect::<Vec<_>>(), [(1, 10), (2, 20), (4, 40), (6, 60), (8, 80)]);
+        assert!(fans.status(order.queue_number(3)).is_none() && fans.status(order.queue_number(5)).unwrap().left());
+        let first = (1..=5).find(|&number| ![3, 5].contains(&order.arrival(number))).unwrap();
+        assert_eq!((fans.reach(0, 1), fans.in_line(0, 5), fans.in_line(0, 8)), (first, 3, 5));
+        fans.give_up(4);
+        assert_eq!((fans.subject(4), fans.in_line(0, 5)), (None, 2));
     }
 
     #[test]

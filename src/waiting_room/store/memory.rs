@@ -17,6 +17,7 @@ use crate::{
     waiting_room::{
         Config, Durability, OperatorCommand,
         admission::{Bucket, Lane, Lanes, Situation},
+        draw::{Draw, Drawn, Order},
         estimate::Flow,
         journal::{Event, Join, Record, Stored},
         pass,
@@ -50,6 +51,7 @@ pub(super) struct State {
     pub(super) show_up: ShowUp,
     departures: Flow,
     pub(super) settings: Settings,
+    draw: Draw,
     paused_at: Option<Timestamp>,
     entries_total: u64,
     ended_total: u64,
@@ -98,6 +100,7 @@ impl MemoryStore {
             show_up: ShowUp::new(config.call_window),
             departures: Flow::new(at.monotonic),
             settings,
+            draw: Draw::default(),
             paused_at: None,
             entries_total: 0,
             ended_total: 0,
@@ -113,9 +116,26 @@ impl QueueStore for MemoryStore {
         Ok(self.state.write().number(join, self.config.max_fans))
     }
 
-    async fn apply(&self, records: &[Stored], at: Moment) -> Result<(), StoreError> {
+    async fn give_up(&self, subject: u64, arrival: u32) -> Result<(), StoreError> {
         let mut state = self.state.write();
-        records.iter().try_for_each(|stored| state.apply(&stored.record, &self.config, at))
+        if state.unwritten.contains(&arrival) && state.fans.subject(arrival) == Some(subject) {
+            state.unwritten.remove(&arrival);
+            state.fans.give_up(arrival);
+        }
+        Ok(())
+    }
+
+    async fn apply(&self, records: &[Stored], at: Moment) -> Result<(), StoreError> {
+        for part in records.split_inclusive(|stored| drawn_in(&stored.record).is_some()) {
+            {
+                let mut state = self.state.write();
+                part.iter().try_for_each(|stored| state.apply(&stored.record, &self.config, at))?;
+            }
+            if let Some((when, drawn)) = part.last().and_then(|stored| drawn_in(&stored.record)) {
+                self.hold_draw(when, drawn).await?;
+            }
+        }
+        Ok(())
     }
 
     fn epoch(&self) -> u64 {
@@ -227,6 +247,30 @@ impl QueueStore for MemoryStore {
         state.fans.subject(number).filter(|_| !state.unwritten.contains(&number))
     }
 
+    fn draw(&self) -> Draw {
+        self.state.read().draw.clone()
+    }
+
+    fn queue_number(&self, arrival: u32) -> u32 {
+        self.state.read().fans.order().queue_number(arrival)
+    }
+
+    fn arrived_before(&self, at: Timestamp) -> u32 {
+        self.state.read().fans.arrived_before(at.as_millis())
+    }
+
+    fn owners(&self, first: u32, count: u32) -> Vec<Option<u64>> {
+        let state = self.state.read();
+        let owner = |arrival| state.fans.subject(arrival).filter(|_| !state.unwritten.contains(&arrival));
+        (first..first.saturating_add(count)).map(owner).collect()
+    }
+
+    fn missed_draw(&self, arrival: u32) -> bool {
+        let state = self.state.read();
+        state.draw.entries().is_some_and(|entries| arrival <= entries)
+            && (state.fans.subject(arrival).is_none() || state.unwritten.contains(&arrival))
+    }
+
     fn is_of(&self, number: u32, subject: u64) -> bool {
         let state = self.state.read();
         match state.fans.subject(number) {
@@ -284,6 +328,36 @@ impl QueueStore for MemoryStore {
             entries_total: state.entries_total,
             ended_total: state.ended_total,
         }
+    }
+}
+
+fn drawn_in(record: &Record) -> Option<(Timestamp, &Drawn)> {
+    match record {
+        Record::Event { at, event: Event::Drawn(drawn) } => Some((*at, drawn)),
+        _ => None,
+    }
+}
+
+impl MemoryStore {
+    pub(super) fn arrival(&self, queue_number: u32) -> u32 {
+        self.state.read().fans.order().arrival(queue_number)
+    }
+
+    /// Gives the line its order, if this decides the draw. Only the pen applies records, so nothing changes meanwhile but
+    /// those who join.
+    async fn hold_draw(&self, when: Timestamp, drawn: &Drawn) -> Result<(), StoreError> {
+        let Some((draw_seed, entries)) = self.state.read().draw.decided_by(drawn, &self.config.sale) else { return Ok(()) };
+        let drawing = tokio::task::spawn_blocking(move || {
+            let order = Order::drawn(&draw_seed, entries);
+            (order.digest(), order)
+        });
+        let (digest, order) = drawing.await.map_err(|_| StoreError::Away)?;
+        let mut state = self.state.write();
+        state.draw.order = Some(digest);
+        state.fans.draw(order);
+        state.draw.drawn = Some((when, drawn.clone().into()));
+        state.settings.drawn = true;
+        Ok(())
     }
 }
 
@@ -392,7 +466,7 @@ impl State {
     fn found(&self, subject: u64) -> Option<Found> {
         let number = self.fans.number_of(subject)?;
         let joined_at = Timestamp::from_millis(self.fans.joined_at_ms(number)?);
-        self.fans.status(number).filter(|status| !status.left()).map(|_| Found { number, joined_at })
+        self.fans.status(self.fans.order().queue_number(number)).filter(|status| !status.left()).map(|_| Found { number, joined_at })
     }
 
     fn joined(&mut self, number: u32, join: Join) -> Result<(), StoreError> {
@@ -428,27 +502,32 @@ impl State {
                 self.fans.set_left(*number);
             }
             Event::Lapsed { visit, .. } => self.give_back(*visit),
-            Event::Left { number } => {
-                if self.fans.status(*number).is_some_and(|s| s.is_in_line() && !s.came())
-                    && let Some(call) = self.call_of(*number)
+            Event::Left { number: arrival } => {
+                let number = self.fans.order().queue_number(*arrival);
+                if self.fans.status(number).is_some_and(|s| s.is_in_line() && !s.came())
+                    && let Some(call) = self.call_of(number)
                 {
                     self.show_up.left(call.at);
                 }
-                self.lanes.forget(*number);
-                self.fans.set_left(*number);
+                self.lanes.forget(number);
+                self.fans.set_left(number);
             }
             Event::Stock { sold_out } => self.settings.sold_out = *sold_out,
             Event::Interrupted { since } if self.paused_at.is_none() => self.lengthen_calls(*since, when),
             // Within a pause the windows stand still anyway.
-            Event::Interrupted { .. } | Event::Phase { .. } => {}
+            // And a draw is held once its record and those before it are applied: it takes longer than a lock should be held.
+            Event::Interrupted { .. } | Event::Phase { .. } | Event::Drawn(_) => {}
             Event::Operator { command } => self.ordered(command, when, at),
+            Event::DrawCommitted(committed) => self.draw.committed(committed),
+            Event::EntriesClosed(closed) => self.draw.closed(closed, when),
         }
         Ok(())
     }
 
     fn entered(&mut self, number: u32, subject: u64, visit: VisitId, when: Timestamp, config: &Config) {
-        if self.fans.subject(number).is_none() {
-            self.fans.put(number, subject, when.as_millis());
+        let arrival = self.fans.order().arrival(number);
+        if self.fans.subject(arrival).is_none() {
+            self.fans.put(arrival, subject, when.as_millis());
         }
         let status = self.fans.status(number);
         // Only in replay has she not been seen coming.

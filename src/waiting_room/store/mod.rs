@@ -15,6 +15,7 @@ pub(super) use self::{memory::MemoryStore, redis::RedisStore};
 use super::{
     ZoneStock,
     admission::Situation,
+    draw::Draw,
     journal::{Event, Join, Stored},
     queue::Promise,
 };
@@ -30,6 +31,7 @@ pub(super) struct Moment {
 /// Where a subject stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Found {
+    /// Her arrival number.
     pub number: u32,
     pub joined_at: Timestamp,
 }
@@ -59,6 +61,7 @@ pub(super) enum Standing {
 /// Somebody asks to enter.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EntryAsk {
+    /// Her queue number.
     pub number: u32,
     /// The name of the visit if she gets in.
     pub visit: VisitId,
@@ -93,6 +96,7 @@ pub(super) struct PassGrant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct EndedVisit {
     pub visit: VisitId,
+    /// Its visitor's queue number.
     pub number: u32,
     pub how: Finished,
 }
@@ -138,6 +142,8 @@ pub(super) struct Settings {
     pub paused: bool,
     pub closed: bool,
     pub sold_out: bool,
+    /// A draw has given the line its order.
+    pub drawn: bool,
     pub notice: Option<Arc<str>>,
     pub pass_generation: u32,
 }
@@ -176,6 +182,10 @@ pub enum StoreError {
 pub(super) trait QueueStore: Send + Sync + 'static {
     /// The number of whoever joins: her own, or the next. A number is never given to two subjects.
     async fn number(&self, join: Join) -> Result<Numbered, StoreError>;
+
+    /// This number was given and never written down, and a draw has been closed over it: it is nobody's, and its subject
+    /// gets another one when she asks again.
+    async fn give_up(&self, subject: u64, arrival: u32) -> Result<(), StoreError>;
 
     /// These numbers were promised under an epoch that is over and never written down: they stand, unless their subject
     /// has another one by now. Gives those that stand.
@@ -241,10 +251,20 @@ pub(super) trait QueueStore: Send + Sync + 'static {
 
     /// Where a subject stands, if the journal has it and she has not left.
     fn known(&self, subject: u64) -> Option<Found>;
-    /// Whose number it is, if the journal has it.
-    fn owner(&self, number: u32) -> Option<u64>;
+    /// Whose arrival number it is, if the journal has it.
+    fn owner(&self, arrival: u32) -> Option<u64>;
     /// Whether a token that says so is to be believed.
-    fn is_of(&self, number: u32, subject: u64) -> bool;
+    fn is_of(&self, arrival: u32, subject: u64) -> bool;
+    /// How far the draw has come.
+    fn draw(&self) -> Draw;
+    /// Where an arrival stands in line: as it came without a draw, and before it.
+    fn queue_number(&self, arrival: u32) -> u32;
+    /// The highest arrival number of those whom the journal has and who came before this moment.
+    fn arrived_before(&self, at: Timestamp) -> u32;
+    /// Whose the arrival numbers from `first` on are, `count` of them; `None` for those that the journal does not have.
+    fn owners(&self, first: u32, count: u32) -> Vec<Option<u64>>;
+    /// A draw was closed over this number while nobody had come with it.
+    fn missed_draw(&self, arrival: u32) -> bool;
     fn standing(&self, number: u32, at: Moment) -> Standing;
     fn visit_of(&self, number: u32) -> Option<VisitId>;
     /// Whether a pass of this visit and generation opens the door.

@@ -5,6 +5,8 @@
 //! the nodes ([`effects`]), each record once and in order; and when it has lost its memory it is rebuilt from a node's
 //! mirror under a new epoch ([`rebuild`]), before anything is answered again.
 //!
+//! Subjects are kept with their arrival numbers, which a draw does not change; claims and visits go by queue numbers.
+//!
 //! All keys carry the tag `{sale}`; times are the server's, in milliseconds.
 //!
 //! | key | type | holds |
@@ -65,7 +67,8 @@ use crate::{
     waiting_room::{
         Config, ZoneStock,
         admission::{CLAIM_LAPSE, CLAIMANTS_MAX, Situation, whole},
-        journal::{Join, JournalError, PgJournal, Stored},
+        draw::Draw,
+        journal::{Event, Join, JournalError, PgJournal, Record, Stored},
         queue::Promise,
     },
 };
@@ -254,6 +257,12 @@ impl QueueStore for RedisStore {
         })
     }
 
+    async fn give_up(&self, subject: u64, arrival: u32) -> Result<(), StoreError> {
+        let bucket = self.layout().bucket(subject);
+        self.line.call(&SCRIPTS.give_up, Call::new().key(&bucket.key).arg(&bucket.field).arg(arrival)).await?;
+        Ok(())
+    }
+
     async fn adopt(&self, promised: &[Promise]) -> Result<Vec<Promise>, StoreError> {
         let layout = self.layout();
         let mut call = Call::new();
@@ -269,13 +278,20 @@ impl QueueStore for RedisStore {
     }
 
     async fn apply(&self, records: &[Stored], at: Moment) -> Result<(), StoreError> {
-        // What a leaver's bucket is, the mirror knows only while she has not left.
         let layout = self.layout();
-        let effects: Vec<Effect> = records.iter().filter_map(|it| Effect::of(it, &self.mirror, &self.config, &layout)).collect();
-        self.mirror.apply(records, at).await?;
-        let Some(last) = records.last() else { return Ok(()) };
-        self.pending.lock().effects.extend(effects);
-        self.followed.store(last.seq, Ordering::Release);
+        // What numbers mean after a draw, the mirror knows only when it has held it.
+        for part in records.split_inclusive(|it| matches!(it.record, Record::Event { event: Event::Drawn(_), .. })) {
+            // What a leaver's bucket is, it knows only while she has not left.
+            let effects: Vec<Effect> = part.iter().filter_map(|it| Effect::of(it, &self.mirror, &self.config, &layout)).collect();
+            self.mirror.apply(part, at).await?;
+            self.pending.lock().effects.extend(effects);
+            if let Some(last) = part.last() {
+                self.followed.store(last.seq, Ordering::Release);
+            }
+        }
+        if records.is_empty() {
+            return Ok(());
+        }
         if let Err(error) = self.feed(at.now).await {
             // The journal has them, so they are so; Redis follows with the next tick, or is rebuilt.
             tracing::debug!(%error, "the engine does not follow the journal at this moment");
@@ -467,6 +483,26 @@ impl QueueStore for RedisStore {
 
     fn is_of(&self, number: u32, subject: u64) -> bool {
         self.mirror.is_of(number, subject)
+    }
+
+    fn draw(&self) -> Draw {
+        self.mirror.draw()
+    }
+
+    fn queue_number(&self, arrival: u32) -> u32 {
+        self.mirror.queue_number(arrival)
+    }
+
+    fn arrived_before(&self, at: Timestamp) -> u32 {
+        self.mirror.arrived_before(at)
+    }
+
+    fn owners(&self, first: u32, count: u32) -> Vec<Option<u64>> {
+        self.mirror.owners(first, count)
+    }
+
+    fn missed_draw(&self, arrival: u32) -> bool {
+        self.mirror.missed_draw(arrival)
     }
 
     fn standing(&self, number: u32, at: Moment) -> Standing {

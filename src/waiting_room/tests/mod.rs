@@ -1,5 +1,6 @@
 //! The room as a whole.
 
+mod draw;
 mod nodes;
 mod room;
 mod simulation;

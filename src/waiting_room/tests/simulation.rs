@@ -225,13 +225,13 @@ fn the_judge_sees_what_is_wrong() {
     let config = Config { capacity: 1, ..contract::config(1) };
     let caught = |wrong: fn(&mut Judge, &Config)| {
         let config = config.clone();
-        std::panic::catch_unwind(move || {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
             let mut judge = Judge::default();
             judge.called(0, 5, 60_000, 9);
             judge.asks(1, 1_000);
             judge.asks(2, 1_000);
             wrong(&mut judge, &config);
-        })
+        }))
         .is_err()
     };
     assert!(!caught(|judge, config| judge.enters(1, 1_000, config)));

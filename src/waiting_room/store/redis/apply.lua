@@ -3,10 +3,11 @@
 -- buckets. ARGV 1 time, 2 after, 3 upto, 4 life of a pass, 5 grace after it (ms); then seq, kind and four values each:
 --   C upto                           called
 --   E number visit began             entered
---   X number visit bucket field      the visit has ended
---   L number - bucket field          left the line
+--   X arrival visit bucket field     the visit has ended
+--   L arrival number bucket field    left the line
 --   V number visit                   the entry lapsed
 --   S name value                     a setting
+-- Subjects are kept with their arrival numbers; everything else goes by queue numbers.
 -- Returns: the last record that is applied; less than `after` when records are missing before these.
 local _, us = clock(ARGV[1])
 local applied = tonumber(redis.call('HGET', KEYS[1], 'applied'))
@@ -19,9 +20,9 @@ local function forget_claim(number)
         redis.call('ZREM', KEYS[place], number)
     end
 end
-local function forget_subject(number, place, field)
+local function forget_subject(arrival, place, field)
     local bucket = KEYS[tonumber(place)]
-    if bucket and redis.call('HGET', bucket, field) == number then
+    if bucket and redis.call('HGET', bucket, field) == arrival then
         redis.call('HDEL', bucket, field)
     end
 end
@@ -47,11 +48,11 @@ for i = 6, #ARGV, 6 do
                 write_visit(KEYS[2], b, v)
                 redis.call('ZADD', KEYS[4], math.max(v.pass, v.kept) + tonumber(ARGV[5]), b)
                 redis.call('ZADD', KEYS[9], seq, b)
-                redis.call('HDEL', KEYS[3], a)
+                redis.call('HDEL', KEYS[3], string.format('%.0f', v.number))
             end
             forget_subject(a, c, d)
         elseif kind == 'L' then
-            forget_claim(a)
+            forget_claim(b)
             forget_subject(a, c, d)
         elseif kind == 'V' then
             local v = read_visit(KEYS[2], b)

@@ -60,8 +60,8 @@ pub(super) struct Effect {
 enum What {
     Called { upto: u32 },
     Entered { number: u32, visit: VisitId, began: Timestamp },
-    Ended { number: u32, visit: VisitId, bucket: Option<Bucket> },
-    Left { number: u32, bucket: Option<Bucket> },
+    Ended { arrival: u32, visit: VisitId, bucket: Option<Bucket> },
+    Left { arrival: u32, number: u32, bucket: Option<Bucket> },
     Lapsed { number: u32, visit: VisitId },
     Set { name: &'static str, value: u64, more: u64 },
 }
@@ -70,12 +70,17 @@ impl Effect {
     /// `None`: it means nothing to Redis.
     pub(super) fn of(stored: &Stored, mirror: &MemoryStore, config: &Config, layout: &Layout) -> Option<Self> {
         let Record::Event { at, event } = &stored.record else { return None };
-        let bucket = |number| mirror.owner(number).map(|subject| layout.bucket(subject));
+        let bucket = |arrival| mirror.owner(arrival).map(|subject| layout.bucket(subject));
         let what = match event {
             Event::Called { upto, .. } => What::Called { upto: *upto },
             Event::Entered { number, visit, .. } => What::Entered { number: *number, visit: *visit, began: *at },
-            Event::VisitEnded { number, visit } => What::Ended { number: *number, visit: *visit, bucket: bucket(*number) },
-            Event::Left { number } => What::Left { number: *number, bucket: bucket(*number) },
+            Event::VisitEnded { number, visit } => {
+                let arrival = mirror.arrival(*number);
+                What::Ended { arrival, visit: *visit, bucket: bucket(arrival) }
+            }
+            Event::Left { number: arrival } => {
+                What::Left { arrival: *arrival, number: mirror.queue_number(*arrival), bucket: bucket(*arrival) }
+            }
             Event::Lapsed { number, visit } => What::Lapsed { number: *number, visit: *visit },
             Event::Operator { command } => match command {
                 OperatorCommand::Pause => What::Set { name: "paused", value: 1, more: 0 },
@@ -86,7 +91,12 @@ impl Effect {
                 }
                 OperatorCommand::Notice { .. } | OperatorCommand::Close | OperatorCommand::RevokePasses => return None,
             },
-            Event::Stock { .. } | Event::Phase { .. } | Event::Interrupted { .. } => return None,
+            Event::Stock { .. }
+            | Event::Phase { .. }
+            | Event::Interrupted { .. }
+            | Event::DrawCommitted(_)
+            | Event::EntriesClosed(_)
+            | Event::Drawn(_) => return None,
         };
         Some(Self { seq: stored.seq, what })
     }
@@ -106,8 +116,8 @@ impl Effect {
         match &self.what {
             What::Called { upto } => call.arg("C").arg(upto).arg("").arg("").arg(""),
             What::Entered { number, visit: id, began } => call.arg("E").arg(number).arg(visit(id)).arg(began.as_millis()).arg(""),
-            What::Ended { number, visit: id, .. } => call.arg("X").arg(number).arg(visit(id)).arg(place).arg(field),
-            What::Left { number, .. } => call.arg("L").arg(number).arg("").arg(place).arg(field),
+            What::Ended { arrival, visit: id, .. } => call.arg("X").arg(arrival).arg(visit(id)).arg(place).arg(field),
+            What::Left { arrival, number, .. } => call.arg("L").arg(arrival).arg(number).arg(place).arg(field),
             What::Lapsed { number, visit: id } => call.arg("V").arg(number).arg(visit(id)).arg("").arg(""),
             What::Set { name, value, more } => call.arg("S").arg(*name).arg(value).arg(more).arg(""),
         }

@@ -7,6 +7,7 @@ use crate::platform::redis::Script;
 pub(super) struct Scripts {
     pub(super) number: Script,
     pub(super) adopt: Script,
+    pub(super) give_up: Script,
     pub(super) reserve: Script,
     pub(super) give_back: Script,
     pub(super) grant: Script,
@@ -30,6 +31,7 @@ macro_rules! script {
 pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
     number: Script::new("number", include_str!("number.lua")),
     adopt: Script::new("adopt", include_str!("adopt.lua")),
+    give_up: Script::new("give_up", include_str!("give_up.lua")),
     reserve: script!(new, "reserve"),
     give_back: script!(new, "give_back"),
     grant: script!(new, "grant"),

@@ -1,0 +1,144 @@
+//! A randomness beacon as the drand network serves it: `GET {url}/{chain}/public/{round}`.
+//!
+//! A round's randomness is the SHA-256 of its signature, and that is checked here. The signature itself (BLS on
+//! BLS12-381, by a threshold of the network) is *not*: whoever doubts a round asks another of the network's servers, or
+//! checks the signature against the chain's public key, for which it is kept and published.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Method, Uri};
+use serde::Deserialize;
+
+use super::{
+    http_client::{CallError, HttpClient},
+    signing::sha256,
+};
+use crate::kernel::Entropy;
+
+/// How long one call may take.
+const DEADLINE: Duration = Duration::from_secs(3);
+/// An answer is some hundreds of bytes.
+const ANSWER_BYTES_MAX: usize = 16 * 1_024;
+/// Calls for one round before it is given up for the moment.
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(250);
+/// BLS signatures have 48 or 96 bytes.
+const SIGNATURE_BYTES_MAX: usize = 96;
+
+/// One chain of the network, by one of its servers.
+pub struct Drand {
+    url: String,
+    chain: String,
+    http: HttpClient,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl fmt::Debug for Drand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Drand({}/{})", self.url, self.chain)
+    }
+}
+
+/// A round's value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrandRound {
+    pub randomness: [u8; 32],
+    pub signature: Vec<u8>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum DrandError {
+    #[error("its address is not one")]
+    Address,
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error("it answers {0}")]
+    Status(http::StatusCode),
+    #[error("its answer is not a round's")]
+    Content,
+    #[error("its answer is about another round")]
+    OtherRound,
+    #[error("its randomness is not the hash of its signature")]
+    Forged,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    round: u64,
+    randomness: String,
+    signature: String,
+}
+
+impl Drand {
+    /// `url` without a slash at the end, `http` only; `chain` is the chain's hash.
+    #[must_use]
+    pub fn new(url: &str, chain: &str, entropy: Arc<dyn Entropy>) -> Self {
+        Self { url: url.to_owned(), chain: chain.to_owned(), http: HttpClient::new(DEADLINE, ANSWER_BYTES_MAX), entropy }
+    }
+
+    /// The value of a round that is over. Tries a few times, with pauses that grow and differ from node to node.
+    ///
+    /// # Errors
+    /// [`DrandError`], that of the last try.
+    pub async fn round(&self, round: u64) -> Result<DrandRound, DrandError> {
+        let mut tried = 0;
+        loop {
+            match self.ask(round).await {
+                Err(_) if tried + 1 < TRIES => {
+                    tokio::time::sleep(PAUSE * 2_u32.pow(tried) + PAUSE.mul_f64(self.entropy.unit())).await;
+                    tried += 1;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn ask(&self, round: u64) -> Result<DrandRound, DrandError> {
+        let uri: Uri = format!("{}/{}/public/{round}", self.url, self.chain).parse().map_err(|_| DrandError::Address)?;
+        let answer = self.http.call(Method::GET, uri, &[], Bytes::new()).await?;
+        if !answer.status.is_success() {
+            return Err(DrandError::Status(answer.status));
+        }
+        read(&answer.json().map_err(|_| DrandError::Content)?, round)
+    }
+}
+
+fn read(answer: &Answer, round: u64) -> Result<DrandRound, DrandError> {
+    if answer.round != round {
+        return Err(DrandError::OtherRound);
+    }
+    let randomness = unhex(&answer.randomness).and_then(|bytes| bytes.try_into().ok()).ok_or(DrandError::Content)?;
+    let signature = unhex(&answer.signature).filter(|it| !it.is_empty() && it.len() <= SIGNATURE_BYTES_MAX).ok_or(DrandError::Content)?;
+    if sha256(&signature) != randomness {
+        return Err(DrandError::Forged);
+    }
+    Ok(DrandRound { randomness, signature })
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let digits: Vec<u8> = text.bytes().map(digit).collect::<Option<_>>()?;
+    digits.len().is_multiple_of(2).then(|| digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_is_believed_only_as_far_as_its_signature_goes() {
+        let hex = |bytes: &[u8]| bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+        let signature = [5; 48];
+        let answer = |round, randomness: &str, signature: &str| {
+            read(&Answer { round, randomness: randomness.to_owned(), signature: signature.to_owned() }, 7)
+        };
+        let right = hex(&sha256(&signature));
+        assert_eq!(answer(7, &right, &hex(&signature)).unwrap(), DrandRound { randomness: sha256(&signature), signature: vec![5; 48] });
+        assert!(matches!(answer(8, &right, &hex(&signature)), Err(DrandError::OtherRound)));
+        assert!(matches!(answer(7, &hex(&[1; 32]), &hex(&signature)), Err(DrandError::Forged)));
+        assert!(matches!(answer(7, &right[..62], &hex(&signature)), Err(DrandError::Content)));
+        assert!(matches!(answer(7, &right, ""), Err(DrandError::Content)));
+        assert!(matches!(answer(7, "no hex", &hex(&signature)), Err(DrandError::Content)));
+    }
+}

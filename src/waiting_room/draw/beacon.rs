@@ -1,0 +1,90 @@
+//! Randomness that nobody in the house decides: a public beacon whose rounds have their time in advance.
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::Digest;
+use crate::{kernel::Timestamp, platform::drand::Drand};
+
+/// Which beacon, and when its rounds are: round 1 at `genesis_at`, and so on every `period_s` seconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chain {
+    /// The chain's name among the beacon's: its hash.
+    pub chain: String,
+    pub genesis_at: Timestamp,
+    pub period_s: u32,
+}
+
+impl Chain {
+    /// When the value of a round becomes known.
+    #[must_use]
+    pub fn round_at(&self, round: u64) -> Timestamp {
+        self.genesis_at.plus(Duration::from_secs(u64::from(self.period_s).saturating_mul(round.saturating_sub(1))))
+    }
+
+    /// The first round that is not before `at`.
+    #[must_use]
+    pub fn first_round_from(&self, at: Timestamp) -> u64 {
+        let ms = u64::try_from(at.since(self.genesis_at).as_millis()).unwrap_or(u64::MAX);
+        1 + ms.div_ceil(u64::from(self.period_s.max(1)) * 1_000)
+    }
+}
+
+/// A round's value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Round {
+    pub beacon: Digest,
+    /// What proves it, where the beacon gives proofs: `beacon` is its SHA-256.
+    pub signature: Option<Vec<u8>>,
+}
+
+/// The value cannot be had at this moment.
+#[derive(Debug, thiserror::Error)]
+#[error("the beacon does not give round {round}: {why}")]
+pub struct BeaconAway {
+    pub round: u64,
+    pub why: String,
+}
+
+/// Where rounds come from. A round that is over has one value for ever, whoever asks.
+#[async_trait]
+pub trait Beacon: fmt::Debug + Send + Sync + 'static {
+    async fn round(&self, round: u64) -> Result<Round, BeaconAway>;
+}
+
+#[async_trait]
+impl Beacon for Drand {
+    async fn round(&self, round: u64) -> Result<Round, BeaconAway> {
+        let answer = Self::round(self, round).await;
+        let value = answer.map_err(|error| BeaconAway { round, why: error.to_string() })?;
+        Ok(Round { beacon: Digest(value.randomness), signature: Some(value.signature) })
+    }
+}
+
+/// The same value in every round: for the demo and for tests, never for a sale, since the house knows it in advance.
+#[derive(Clone, Debug)]
+pub struct FixedBeacon(pub Digest);
+
+#[async_trait]
+impl Beacon for FixedBeacon {
+    async fn round(&self, _: u64) -> Result<Round, BeaconAway> {
+        Ok(Round { beacon: self.0, signature: None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_have_their_time_in_advance() {
+        let at = Timestamp::from_secs;
+        let chain = Chain { chain: "c".into(), genesis_at: at(1_000), period_s: 30 };
+        assert_eq!((chain.round_at(1), chain.round_at(3)), (at(1_000), at(1_060)));
+        for (moment, round) in [(at(5), 1), (at(1_000), 1), (at(1_001), 2), (at(1_030), 2), (Timestamp::from_millis(1_030_001), 3)] {
+            assert_eq!(chain.first_round_from(moment), round, "{moment}");
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Recomputes a published draw from nothing but what was published.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{ALGORITHM, Digest, Order, commitment, digest::from_hex, draw_seed, merkle::Tree};
+use crate::{
+    kernel::{SaleId, Timestamp},
+    platform::signing::sha256,
+};
+
+/// Between the publication of the entries and the beacon's round, at least.
+const PUBLIC_BEFORE_ROUND: Duration = Duration::from_secs(30);
+
+/// A draw as somebody says it was. What is `None` is not checked; a draw that has not taken place lacks its seed.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ClaimedDraw {
+    pub sale: SaleId,
+    pub algorithm: String,
+    pub commitment: Digest,
+    pub entries: Option<u32>,
+    pub root: Option<Digest>,
+    pub beacon: Option<Digest>,
+    pub seed: Option<Digest>,
+    pub draw_seed: Option<Digest>,
+    pub order: Option<Digest>,
+    /// The beacon's signature, in hexadecimal digits; its SHA-256 is the beacon.
+    pub signature: Option<String>,
+    pub chain: Option<ClaimedChain>,
+    pub planned_round: Option<u64>,
+    pub planned_round_at: Option<Timestamp>,
+    pub closed_at: Option<Timestamp>,
+    pub round: Option<u64>,
+    pub round_at: Option<Timestamp>,
+    /// The leaves of all entries in order of arrival.
+    pub leaves: Option<Vec<Digest>>,
+}
+
+/// When the beacon's rounds are.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ClaimedChain {
+    pub genesis_at: Timestamp,
+    pub period_s: u32,
+}
+
+/// A value that cannot be right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The field that is wrong.
+    pub field: &'static str,
+    pub why: String,
+}
+
+/// What was found out about a draw.
+#[derive(Debug)]
+pub struct Checked {
+    /// Fields that were recomputed, or hold what the others say.
+    pub right: Vec<&'static str>,
+    pub faults: Vec<Fault>,
+    /// The order that follows from what was published.
+    pub order: Order,
+}
+
+/// Checks everything that can be checked.
+///
+/// # Errors
+/// The names of fields without which nothing can be: the draw has not taken place.
+pub fn verify(claimed: &ClaimedDraw) -> Result<Checked, Vec<&'static str>> {
+    let (Some(entries), Some(root), Some(beacon), Some(seed)) = (claimed.entries, claimed.root, claimed.beacon, claimed.seed) else {
+        let fields = [
+            ("entries", claimed.entries.is_none()),
+            ("root", claimed.root.is_none()),
+            ("beacon", claimed.beacon.is_none()),
+            ("seed", claimed.seed.is_none()),
+        ];
+        return Err(fields.into_iter().filter_map(|(field, missing)| missing.then_some(field)).collect());
+    };
+    let mut findings = Findings::default();
+    findings.equal("algorithm", &claimed.algorithm.as_str(), &ALGORITHM, "this program knows one algorithm");
+    findings.equal("commitment", &claimed.commitment, &commitment(&seed, &claimed.sale), "it is not SHA-256(seed, sale)");
+    if let Some(signature) = &claimed.signature {
+        match from_hex(signature) {
+            Some(bytes) => findings.equal("beacon", &beacon, &Digest(sha256(&bytes)), "it is not SHA-256(signature)"),
+            None => findings.wrong("signature", "it is not made of hexadecimal digits".to_owned()),
+        }
+    }
+    if let Some(leaves) = &claimed.leaves {
+        findings.equal("entries", &(entries as usize), &leaves.len(), "there are more or fewer leaves");
+        let count = u32::try_from(leaves.len()).unwrap_or(u32::MAX);
+        findings.equal("root", &root, &Tree::over(count, |ix| leaves[ix as usize]).root(), "it is not the root of these leaves");
+    }
+    let recomputed = draw_seed(&seed, &beacon, &root, entries);
+    if let Some(claimed) = &claimed.draw_seed {
+        findings.equal("draw_seed", claimed, &recomputed, "it is not SHA-256(seed, beacon, root, entries)");
+    }
+    let order = Order::drawn(&recomputed, entries);
+    if let Some(claimed) = &claimed.order {
+        findings.equal("order", claimed, &order.digest(), "it is not the order that the draw seed gives");
+    }
+    schedule(claimed, &mut findings);
+    Ok(Checked { right: findings.right, faults: findings.faults, order })
+}
+
+/// The round was named in advance, and nobody knew it when the entries were published.
+fn schedule(claimed: &ClaimedDraw, findings: &mut Findings) {
+    if let Some(chain) = &claimed.chain {
+        let at = |round: u64| chain.genesis_at.plus(Duration::from_secs(u64::from(chain.period_s).saturating_mul(round.saturating_sub(1))));
+        for (field, round, said) in
+            [("planned_round_at", claimed.planned_round, claimed.planned_round_at), ("round_at", claimed.round, claimed.round_at)]
+        {
+            if let (Some(round), Some(said)) = (round, said) {
+                findings.equal(field, &said, &at(round), "the round is at another time");
+            }
+        }
+    }
+    if let (Some(planned), Some(round)) = (claimed.planned_round, claimed.round) {
+        findings.holds("round", round >= planned, || format!("it is before the planned round {planned}"));
+    }
+    if let (Some(closed), Some(round)) = (claimed.closed_at, claimed.round_at) {
+        let in_time = round.since(closed) >= PUBLIC_BEFORE_ROUND;
+        findings.holds("closed_at", in_time, || "the entries were not public 30 s before the round".to_owned());
+    }
+}
+
+#[derive(Default)]
+struct Findings {
+    right: Vec<&'static str>,
+    faults: Vec<Fault>,
+}
+
+impl Findings {
+    fn equal<T: PartialEq + std::fmt::Display>(&mut self, field: &'static str, claimed: &T, recomputed: &T, why: &str) {
+        self.holds(field, claimed == recomputed, || format!("{why}: {claimed} is published, {recomputed} is right"));
+    }
+
+    fn holds(&mut self, field: &'static str, holds: bool, why: impl FnOnce() -> String) {
+        if holds { self.right.push(field) } else { self.wrong(field, why()) }
+    }
+
+    fn wrong(&mut self, field: &'static str, why: String) {
+        self.faults.push(Fault { field, why });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        kernel::SeededEntropy,
+        waiting_room::draw::{Secrets, digest::hex},
+    };
+
+    fn published() -> Value {
+        let secrets = Secrets::new(&SeededEntropy::new(1));
+        let leaves: Vec<Digest> = (1..=50).map(|arrival| secrets.leaf(arrival, (arrival % 9 > 0).then_some(arrival.into()))).collect();
+        let (sale, root) = ("hero".parse().unwrap(), Tree::over(50, |ix| leaves[ix as usize]).root());
+        let signature = [7; 48];
+        let beacon = Digest(sha256(&signature));
+        let seed = draw_seed(&secrets.seed(), &beacon, &root, 50);
+        json!({
+            "sale": sale, "algorithm": ALGORITHM, "commitment": commitment(&secrets.seed(), &sale),
+            "chain": { "chain": "c", "genesis_at": "2027-01-01T00:00:00Z", "period_s": 30 },
+            "planned_round": 3, "planned_round_at": "2027-01-01T00:01:00Z", "closed_at": "2027-01-01T00:01:00Z",
+            "round": 4, "round_at": "2027-01-01T00:01:30Z", "entries": 50, "root": root, "beacon": beacon,
+            "signature": hex(&signature), "seed": secrets.seed(), "draw_seed": seed, "order": Order::drawn(&seed, 50).digest(),
+            "leaves": leaves,
+        })
+    }
+
+    fn faults(draw: &Value) -> Vec<&'static str> {
+        let checked = verify(&serde_json::from_value(draw.clone()).unwrap()).unwrap();
+        checked.faults.into_iter().map(|fault| fault.field).collect()
+    }
+
+    #[test]
+    fn a_draw_that_was_held_as_published_is_right_in_everything() {
+        let checked = verify(&serde_json::from_value(published()).unwrap()).unwrap();
+        assert!(checked.faults.is_empty(), "{:?}", checked.faults);
+        assert_eq!(checked.right.len(), 11, "{:?}", checked.right);
+        let undrawn = json!({ "sale": "hero", "algorithm": ALGORITHM, "commitment": "0".repeat(64), "entries": 3 });
+        assert_eq!(verify(&serde_json::from_value(undrawn).unwrap()).unwrap_err(), ["root", "beacon", "seed"]);
+    }
+
+    #[test]
+    fn any_value_that_is_not_what_it_was_is_found() {
+        let right = published();
+        let other = Digest([3; 32]);
+        let changes = [
+            ("sale", json!("other"), "commitment"),
+            ("algorithm", json!("fifo"), "algorithm"),
+            ("commitment", json!(other), "commitment"),
+            ("entries", json!(49), "entries"),
+            ("root", json!(other), "root"),
+            ("beacon", json!(other), "beacon"),
+            ("signature", json!("0707"), "beacon"),
+            ("signature", json!("not hex"), "signature"),
+            ("seed", json!(other), "commitment"),
+            ("draw_seed", json!(other), "draw_seed"),
+            ("order", json!(other), "order"),
+            ("planned_round", json!(5), "round"),
+            ("planned_round_at", json!("2027-01-01T00:02:00Z"), "planned_round_at"),
+            ("closed_at", json!("2027-01-01T00:01:01Z"), "closed_at"),
+            ("round", json!(5), "round_at"),
+            ("round_at", json!("2027-01-01T00:02:00Z"), "round_at"),
+            ("chain", json!({ "genesis_at": "2027-01-01T00:00:01Z", "period_s": 30 }), "round_at"),
+            ("leaves", json!([other]), "root"),
+        ];
+        for (field, value, found) in changes {
+            let mut wrong = right.clone();
+            wrong[field] = value;
+            assert!(faults(&wrong).contains(&found), "{field}: {:?}", faults(&wrong));
+        }
+        let mut without = right;
+        without["leaves"] = json!(null);
+        without["root"] = json!(other);
+        assert_eq!(faults(&without), ["draw_seed", "order"], "the draw seed binds the root too");
+    }
+}

@@ -1,0 +1,291 @@
+//! A sale that draws: who is in it, in which order they are called, and what a crash at each step leaves.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+
+use super::TempDir;
+use crate::{
+    kernel::{Clock, ManualClock, SeededEntropy, Subject, Timestamp},
+    platform::{keys::Keys, lifecycle::Lifecycle},
+    waiting_room::{
+        Config, Deps, Durability, Engine, EnterOutcome, JoinOutcome, JournalPlace, OpenError, Phase, PlaceState, PublishedDraw, QueueToken,
+        ReceiptOutcome, WaitingRoom,
+        draw::{self, Beacon, BeaconAway, Chain, ClaimedDraw, Digest, DrawTerms, Order, Round, Shuffle, merkle},
+        store::contract,
+    },
+};
+
+const START: i64 = 1_795_464_000;
+
+#[derive(Debug, Default)]
+struct TestBeacon {
+    is_away: AtomicBool,
+}
+
+#[async_trait]
+impl Beacon for TestBeacon {
+    async fn round(&self, round: u64) -> Result<Round, BeaconAway> {
+        if self.is_away.load(Ordering::Relaxed) {
+            return Err(BeaconAway { round, why: "a test".to_owned() });
+        }
+        let signature = round.to_be_bytes().repeat(6);
+        Ok(Round { beacon: Digest(crate::platform::signing::sha256(&signature)), signature: Some(signature) })
+    }
+}
+
+struct House {
+    room: Arc<WaitingRoom>,
+    clock: Arc<ManualClock>,
+    life: Lifecycle,
+}
+
+fn chain() -> Chain {
+    Chain { chain: "test".into(), genesis_at: Timestamp::from_secs(START - 300), period_s: 10 }
+}
+
+fn config(beacon: &Arc<TestBeacon>) -> Config {
+    let at = |s: i64| Timestamp::from_secs(START + s);
+    let draw = Some(DrawTerms { chain: chain(), beacon: Arc::clone(beacon) as _ });
+    Config {
+        prequeue_at: at(100),
+        opens_at: at(200),
+        closes_at: at(5_000),
+        burst: Some(50),
+        rate_per_minute: 60_000,
+        draw,
+        ..contract::config(30)
+    }
+}
+
+fn fan(n: u32) -> Subject {
+    Subject::customer(&n.to_string()).unwrap()
+}
+
+async fn try_open(config: Config, file: &Path, clock: &Arc<ManualClock>, seed: u64) -> Result<House, OpenError> {
+    let life = Lifecycle::new();
+    let deps = Deps {
+        clock: Arc::clone(clock) as _,
+        entropy: Arc::new(SeededEntropy::new(seed)),
+        keys: Keys::ephemeral(&SeededEntropy::new(42)),
+        journal: JournalPlace::File(file.to_owned()),
+        engine: Engine::Memory,
+        node: String::new(),
+        life: life.clone(),
+    };
+    Ok(House { room: Arc::new(WaitingRoom::recover(config, deps).await?), clock: Arc::clone(clock), life })
+}
+
+async fn open(config: Config, file: &Path, clock: &Arc<ManualClock>, seed: u64) -> House {
+    try_open(config, file, clock, seed).await.unwrap()
+}
+
+fn clock() -> Arc<ManualClock> {
+    Arc::new(ManualClock::at(Timestamp::from_secs(START)))
+}
+
+impl House {
+    async fn passes(&self, seconds: u64) {
+        self.clock.advance(Duration::from_secs(seconds));
+        self.room.tick().await.unwrap();
+        self.room.advance_draw().await;
+        self.room.tick().await.unwrap();
+    }
+
+    async fn join(&self, n: u32) -> (Option<u64>, QueueToken) {
+        let (JoinOutcome::Joined(joined) | JoinOutcome::Already(joined)) = self.room.join(&fan(n)).await.unwrap() else {
+            panic!("fan {n} may join")
+        };
+        (joined.number, self.room.read_token(&joined.token).unwrap())
+    }
+
+    fn published(&self) -> PublishedDraw {
+        self.room.published_draw().unwrap()
+    }
+
+    fn board(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.room.board().json).unwrap()
+    }
+
+    async fn leaves(&self) -> Vec<Digest> {
+        let list = self.room.draw_leaves().unwrap().unwrap();
+        list.into_stream().collect::<Vec<_>>().await.concat()
+    }
+}
+
+fn claimed(published: &PublishedDraw, leaves: Option<Vec<Digest>>) -> ClaimedDraw {
+    let mut claimed: ClaimedDraw = serde_json::from_value(serde_json::to_value(published).unwrap()).unwrap();
+    claimed.leaves = leaves;
+    claimed
+}
+
+#[tokio::test]
+async fn all_who_came_before_the_opening_are_drawn_once_and_called_in_the_published_order() {
+    let (dir, beacon, clock) = (TempDir::new(), Arc::new(TestBeacon::default()), clock());
+    let house = open(config(&beacon), &dir.path().join("queue.db"), &clock, 1).await;
+    let promised = house.published();
+    assert_eq!((promised.entries, promised.root, promised.seed, promised.beacon), (None, None, None, None));
+    house.passes(100).await;
+    let mut tokens = Vec::new();
+    for n in 1..=40 {
+        let (number, token) = house.join(n).await;
+        assert_eq!((number, token.arrival), (None, u64::from(n)), "no number before the draw");
+        tokens.push(token);
+    }
+    let place = house.room.place(&tokens[3]);
+    assert_eq!((place.state, place.number, place.position, place.wait), (PlaceState::Prequeue, None, None, None));
+    assert_eq!(house.room.draw_receipt(&tokens[3]).await, Err(ReceiptOutcome::NotClosed));
+    house.room.leave(&tokens[6]).await.unwrap();
+    house.passes(100).await;
+    assert_eq!(house.room.phase(), Phase::Drawing);
+    let (number, late) = house.join(41).await;
+    assert_eq!((number, house.room.place(&late).state), (None, PlaceState::Prequeue));
+    house.passes(1).await;
+    let closed = house.published();
+    assert_eq!((closed.entries, closed.seed, closed.planned_round), (Some(40), None, promised.planned_round));
+    assert!(closed.round_at.unwrap().since(closed.closed_at.unwrap()) >= Duration::from_secs(30));
+    assert_eq!(house.board()["draw"]["entries"], 40);
+    assert!(matches!(house.room.enter(&tokens[0]).await.unwrap(), EnterOutcome::NotCalledYet(_)));
+    let receipt = house.room.draw_receipt(&tokens[3]).await.unwrap();
+    assert_eq!((receipt.arrival, receipt.number), (4, None));
+
+    house.passes(closed.round_at.unwrap().since(clock.now()).as_secs()).await;
+    assert_eq!(house.room.phase(), Phase::OnSale);
+    let drawn = house.published();
+    assert_eq!((drawn.commitment, drawn.root), (promised.commitment, closed.root));
+    let leaves = house.leaves().await;
+    let checked = draw::verify(&claimed(&drawn, Some(leaves.clone()))).unwrap();
+    assert!(checked.faults.is_empty(), "{:?}", checked.faults);
+    for token in &tokens {
+        let arrival = u32::try_from(token.arrival).unwrap();
+        assert!(token.arrival == 7 || house.room.place(token).number == Some(checked.order.queue_number(arrival).into()));
+    }
+    let receipt = house.room.draw_receipt(&tokens[3]).await.unwrap();
+    assert_eq!(receipt.number, Some(checked.order.queue_number(4)));
+    let entry = [4_u64.to_be_bytes(), tokens[3].subject_hash.to_be_bytes()].concat();
+    assert_eq!(receipt.leaf.0, crate::platform::signing::hmac_sha256(&receipt.nonce.0, &entry), "she can make her leaf herself");
+    assert!(merkle::leads_to(&drawn.root.unwrap(), 3, 40, &receipt.leaf, &receipt.path));
+    assert_eq!(house.room.draw_receipt(&late).await, Err(ReceiptOutcome::NotInDraw));
+    assert_eq!((house.join(41).await.0, house.join(42).await.0), (Some(41), Some(42)), "who came later stands behind");
+
+    let mut entered = Vec::new();
+    for _ in 0..40 {
+        house.passes(1).await;
+        let mut called: Vec<&QueueToken> = tokens.iter().filter(|t| house.room.place(t).state == PlaceState::Called).collect();
+        called.sort_unstable_by_key(|token| house.room.place(token).number);
+        for token in called {
+            if let EnterOutcome::Entered { pass, .. } = house.room.enter(token).await.unwrap() {
+                let pass = house.room.read_pass(&pass).unwrap();
+                entered.push((pass.number, token.arrival));
+                house.room.end_visit(&pass).await.unwrap();
+            }
+        }
+    }
+    let order: Vec<(u64, u64)> =
+        (1..=40).map(|number| (u64::from(number), u64::from(checked.order.arrival(number)))).filter(|(_, arrival)| *arrival != 7).collect();
+    assert_eq!(entered, order, "called in the published order");
+    house.life.stop();
+}
+
+#[tokio::test]
+async fn a_crash_at_any_step_leaves_the_same_draw() {
+    let (dir, beacon, clock) = (TempDir::new(), Arc::new(TestBeacon::default()), clock());
+    let file = dir.path().join("queue.db");
+    let mut house = open(config(&beacon), &file, &clock, 1).await;
+    let promised = house.published();
+    let mut tokens = Vec::new();
+    let mut last = promised.clone();
+    for (step, seconds) in [100, 50, 50, 1, 60, 10].into_iter().enumerate() {
+        house.passes(seconds).await;
+        if step < 2 {
+            for n in 1..=20_u32 {
+                tokens.push(house.join(n + 20 * u32::try_from(step).unwrap()).await.1);
+            }
+        }
+        let before = (house.published(), house.room.phase(), tokens.iter().map(|t| house.room.place(t)).collect::<Vec<_>>());
+        house.life.stop();
+        let copy = dir.path().join(format!("crashed-{step}.db"));
+        for suffix in ["", "-wal"] {
+            let from =
+                format!("{}{suffix}", if step == 0 { file.clone() } else { dir.path().join(format!("crashed-{}.db", step - 1)) }.display());
+            std::fs::copy(from, format!("{}{suffix}", copy.display())).unwrap();
+        }
+        // Other randomness: what was decided is in the journal.
+        house = open(config(&beacon), &copy, &clock, 100 + u64::try_from(step).unwrap()).await;
+        let after = (house.published(), house.room.phase(), tokens.iter().map(|t| house.room.place(t)).collect::<Vec<_>>());
+        assert_eq!(after, before, "after step {step}");
+        last = after.0;
+    }
+    assert_eq!((last.commitment, last.entries, house.room.phase()), (promised.commitment, Some(40), Phase::OnSale));
+    assert!(draw::verify(&claimed(&last, Some(house.leaves().await))).unwrap().faults.is_empty());
+    let receipt = house.room.draw_receipt(&tokens[39]).await.unwrap();
+    assert!(merkle::leads_to(&last.root.unwrap(), 39, 40, &receipt.leaf, &receipt.path), "the tree is made again");
+    house.life.stop();
+}
+
+#[tokio::test]
+async fn a_sale_whose_beacon_is_away_waits_for_it_and_a_house_that_was_down_takes_a_later_round() {
+    let (dir, beacon, clock) = (TempDir::new(), Arc::new(TestBeacon::default()), clock());
+    beacon.is_away.store(true, Ordering::Relaxed);
+    let house = open(config(&beacon), &dir.path().join("queue.db"), &clock, 1).await;
+    house.passes(100).await;
+    let token = house.join(1).await.1;
+    house.passes(400).await;
+    let closed = house.published();
+    assert!(closed.round.unwrap() > closed.planned_round, "nobody counted the entries in time for the planned round");
+    assert!(closed.round_at.unwrap().since(closed.closed_at.unwrap()) >= Duration::from_secs(30));
+    house.passes(100).await;
+    assert_eq!((house.room.phase(), house.board()["draw"]["beacon_away"].as_bool()), (Phase::Drawing, Some(true)));
+    assert_eq!(house.board()["phase"], "drawing");
+    beacon.is_away.store(false, Ordering::Relaxed);
+    house.passes(5).await;
+    let drawn = house.published();
+    assert_eq!((house.room.phase(), drawn.round), (Phase::OnSale, closed.round), "the round that was to decide");
+    assert_eq!(house.room.place(&token).number, Some(1));
+    assert_eq!(house.board()["draw"]["beacon_away"], false);
+    house.life.stop();
+}
+
+#[tokio::test]
+async fn terms_that_break_a_promise_are_refused() {
+    let (dir, beacon, clock) = (TempDir::new(), Arc::new(TestBeacon::default()), clock());
+    let file = dir.path().join("queue.db");
+    open(config(&beacon), &file, &clock, 1).await.life.stop();
+    let refused = async |config: Config| matches!(try_open(config, &file, &clock, 1).await, Err(OpenError::Config { .. }));
+    assert!(refused(Config { draw: None, ..config(&beacon) }).await, "the journal promises a draw");
+    let other = Chain { period_s: 3, ..chain() };
+    assert!(refused(Config { draw: Some(DrawTerms { chain: other, beacon: Arc::clone(&beacon) as _ }), ..config(&beacon) }).await);
+    assert!(refused(Config { durability: Durability::Acknowledged, ..config(&beacon) }).await);
+    assert!(!refused(config(&beacon)).await);
+
+    let fifo = dir.path().join("fifo.db");
+    let house = open(Config { draw: None, ..config(&beacon) }, &fifo, &clock, 1).await;
+    house.passes(100).await;
+    house.join(1).await;
+    house.passes(200).await;
+    house.life.stop();
+    let late = try_open(config(&beacon), &fifo, &clock, 1).await;
+    assert!(matches!(late, Err(OpenError::Config { .. })), "fans were called already");
+}
+
+/// Ranks of one arrival over many draws, as a sale makes them: chi-square with 9 degrees of freedom, 0.9999 quantile 33.7.
+#[test]
+fn whoever_comes_first_gains_nothing() {
+    let mut counts = [0_u32; 10];
+    for draw in 0..5_000_u64 {
+        let beacon = Digest(crate::platform::signing::sha256(&draw.to_be_bytes()));
+        let seed = draw::draw_seed(&Digest([1; 32]), &beacon, &Digest([2; 32]), 10);
+        counts[Shuffle::new(seed.0, 10).place_of(0) as usize] += 1;
+        assert!(draw > 0 || Order::drawn(&seed, 10).queue_number(1) == Shuffle::new(seed.0, 10).place_of(0) + 1);
+    }
+    let chi: f64 = counts.iter().map(|&n| (f64::from(n) - 500.0).powi(2) / 500.0).sum();
+    assert!(chi < 33.7, "{chi} of {counts:?}");
+}
