@@ -75,6 +75,9 @@ struct DemoArgs {
     /// Visitors behind the door at once.
     #[arg(long, default_value_t = 500)]
     capacity: u32,
+    /// Draws the order of all who come before the opening, a minute after it, by a beacon of its own.
+    #[arg(long)]
+    fair_draw: bool,
 }
 
 #[derive(Args)]
@@ -222,6 +225,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                 crowd: args.crowd,
                 rate_per_minute: args.rate,
                 capacity: args.capacity,
+                fair_draw: args.fair_draw,
             };
             app::block_on(app::demo::run(options, settings))
         }

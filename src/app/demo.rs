@@ -18,11 +18,14 @@ use super::{
 };
 use crate::{
     edge::http::sales::DemoLogin,
-    kernel::{Clock, Currency, LocalText, OsEntropy, SystemClock, Timestamp},
-    ops::config::{DatabaseUrl, PerformanceSettings, Queueing, SaleSettings, Secret, Settings, SignIn},
-    platform::keys::write_private,
+    kernel::{Clock, Currency, Entropy, LocalText, OsEntropy, SystemClock, Timestamp},
+    ops::config::{DatabaseUrl, DrawSettings, PerformanceSettings, Queueing, SaleSettings, Secret, Settings, SignIn},
+    platform::{keys::write_private, signing::hex},
     shop,
-    simulation::crowd::{self, CrowdConfig, Pace},
+    simulation::{
+        crowd::{self, CrowdConfig, Pace},
+        sandbox_beacon::{self, BeaconConfig},
+    },
 };
 
 /// What the command line says.
@@ -39,6 +42,8 @@ pub struct DemoOptions {
     pub crowd: u32,
     pub rate_per_minute: u32,
     pub capacity: u32,
+    /// Whether the order is drawn at the opening.
+    pub fair_draw: bool,
 }
 
 /// The sale, kept with its data so that a restart goes on with the same one.
@@ -57,6 +62,8 @@ const DEMO_FILE: &str = "demo.toml";
 pub(crate) const CROWD_FILE: &str = "crowd.json";
 const SALE: &str = "hero-lim";
 const SALE_LASTS: Duration = Duration::from_hours(6);
+/// As often as drand's fastest chain.
+const BEACON_PERIOD_S: u32 = 3;
 const HANDOFF_PARTY: &str = "stagedoor-demo";
 
 /// Runs the demo until SIGTERM or SIGINT.
@@ -74,7 +81,10 @@ pub async fn run(options: DemoOptions, mut settings: Settings) -> anyhow::Result
     settings.server.ops_listen = ops;
     settings.server.public_base = options.public_base.clone().unwrap_or_else(|| format!("http://{public}"));
     settings.data.dir.clone_from(&data);
-    let (sale, is_new) = furnish(&mut settings, &options, &clock).await?;
+    let (mut sale, is_new) = furnish(&mut settings, &options, &clock).await?;
+    if let Some(draw) = &mut sale.draw {
+        draw.beacon_url = sandbox_beacon(draw)?;
+    }
     announce(&options, &settings, &sale, is_new, clock.now());
     let crowd = crowd_of(&options, &settings, &sale, clock.now());
     settings.sales = vec![sale];
@@ -131,6 +141,27 @@ async fn furnish(settings: &mut Settings, options: &DemoOptions, clock: &SystemC
     Ok((sale, is_new))
 }
 
+/// A beacon for one sale; where it is, each start decides.
+fn new_beacon(now: Timestamp) -> DrawSettings {
+    let mut chain = [0; 32];
+    OsEntropy.fill(&mut chain);
+    DrawSettings { beacon_url: String::new(), chain: hex(&chain), genesis_at: now, period_s: BEACON_PERIOD_S }
+}
+
+/// Starts the sale's beacon; gives its address.
+fn sandbox_beacon(draw: &DrawSettings) -> anyhow::Result<String> {
+    let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let DrawSettings { chain, genesis_at, period_s, .. } = draw.clone();
+    let config = BeaconConfig { chain, genesis_at, period_s, clock: Arc::new(SystemClock::new()) };
+    tokio::spawn(async move {
+        if let Err(error) = sandbox_beacon::serve(listener, config).await {
+            tracing::error!(%error, "the sandbox beacon ended");
+        }
+    });
+    Ok(url)
+}
+
 /// The sale of a demo's data directory.
 pub fn kept_sale(data: &Path) -> anyhow::Result<SaleSettings> {
     let file = data.join(DEMO_FILE);
@@ -183,8 +214,8 @@ fn new_sale(options: &DemoOptions, now: Timestamp) -> anyhow::Result<SaleSetting
         title: text("임히어로 콘서트 — 다시, 우리", "Hero-Lim in concert — Us, again", "イム・ヒーロー コンサート ―ふたたび、私たち"),
         artist: "Hero-Lim".to_owned(),
         sign_in: SignIn::Customer,
-        queueing: Queueing::Fifo,
-        draw: None,
+        queueing: if options.fair_draw { Queueing::FairDraw } else { Queueing::Fifo },
+        draw: options.fair_draw.then(|| new_beacon(now)),
         prequeue_at: now.plus(seconds(options.prequeue_in_s)),
         opens_at,
         closes_at: opens_at.plus(SALE_LASTS),
@@ -274,6 +305,7 @@ mod tests {
             crowd: 0,
             rate_per_minute: 600,
             capacity: 100,
+            fair_draw: false,
         }
     }
 

@@ -19,7 +19,7 @@
 //! one place at each node: with four nodes a robot pays at least a quarter of the price, and never more than the nodes
 //! are many.
 
-use std::{collections::HashSet, fmt::Write as _, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::HashSet, net::IpAddr, sync::Arc, time::Duration};
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
@@ -29,7 +29,7 @@ use utoipa::ToSchema;
 use super::server::network;
 use crate::{
     kernel::{Clock, Entropy, SaleId, Timestamp},
-    platform::signing::{MacKeys, TAG_LEN, sha256},
+    platform::signing::{MacKeys, from_hex, hex, sha256},
 };
 
 /// More would keep a phone busy for minutes.
@@ -200,7 +200,7 @@ impl ProofOfWork {
         let is_ours = solution.algorithm == ALGORITHM
             && salt.sale == sale.as_str()
             && solution.challenge.len() == DIGEST_HEX_LEN
-            && from_hex::<TAG_LEN>(&solution.signature).is_some_and(|tag| self.keys.verify(salt.kid, solution.challenge.as_bytes(), &tag));
+            && from_hex(&solution.signature).is_some_and(|tag| self.keys.verify(salt.kid, solution.challenge.as_bytes(), &tag));
         if !is_ours || hex(&sha256(format!("{}{}", solution.salt, solution.number).as_bytes())) != solution.challenge {
             return Err(Worthless::Wrong);
         }
@@ -370,26 +370,6 @@ impl SpentLately {
 
 fn window_of(at_s: i64, life: Duration) -> i64 {
     at_s.div_euclid(i64::try_from(life.as_secs()).unwrap_or(i64::MAX).max(1))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digits = text.as_bytes();
-    if digits.len() != 2 * N {
-        return None;
-    }
-    let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        let digit = |at: usize| char::from(pair[at]).to_digit(16).and_then(|it| u8::try_from(it).ok());
-        *byte = digit(0)? << 4 | digit(1)?;
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]

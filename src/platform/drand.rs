@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::{
     http_client::{CallError, HttpClient},
-    signing::sha256,
+    signing::{from_hex, sha256},
 };
 use crate::kernel::Entropy;
 
@@ -108,27 +108,22 @@ fn read(answer: &Answer, round: u64) -> Result<DrandRound, DrandError> {
     if answer.round != round {
         return Err(DrandError::OtherRound);
     }
-    let randomness = unhex(&answer.randomness).and_then(|bytes| bytes.try_into().ok()).ok_or(DrandError::Content)?;
-    let signature = unhex(&answer.signature).filter(|it| !it.is_empty() && it.len() <= SIGNATURE_BYTES_MAX).ok_or(DrandError::Content)?;
+    let randomness = from_hex(&answer.randomness).and_then(|bytes| bytes.try_into().ok()).ok_or(DrandError::Content)?;
+    let signature =
+        from_hex(&answer.signature).filter(|it| !it.is_empty() && it.len() <= SIGNATURE_BYTES_MAX).ok_or(DrandError::Content)?;
     if sha256(&signature) != randomness {
         return Err(DrandError::Forged);
     }
     Ok(DrandRound { randomness, signature })
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
-    let digits: Vec<u8> = text.bytes().map(digit).collect::<Option<_>>()?;
-    digits.len().is_multiple_of(2).then(|| digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::signing::hex;
 
     #[test]
     fn a_round_is_believed_only_as_far_as_its_signature_goes() {
-        let hex = |bytes: &[u8]| bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
         let signature = [5; 48];
         let answer = |round, randomness: &str, signature: &str| {
             read(&Answer { round, randomness: randomness.to_owned(), signature: signature.to_owned() }, 7)

@@ -47,6 +47,21 @@ pub fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
     hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message).as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
+/// Bytes as lower-case hexadecimal digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+}
+
+/// The bytes behind hexadecimal digits of either case, or `None`.
+#[must_use]
+pub fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let digits: Vec<u8> = text.bytes().map(digit).collect::<Option<_>>()?;
+    digits.len().is_multiple_of(2).then(|| digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+}
+
 /// Unpadded base64url, as in JWTs.
 #[must_use]
 pub fn base64url(bytes: &[u8]) -> String {

@@ -17,7 +17,7 @@ use tokio::{
 use super::{
     Config, OpenError, Phase, QueueToken, WaitingRoom,
     draw::{
-        self, ALGORITHM, Chain, Closed, Committed, Digest, Draw, DrawTerms, Drawn, Secrets, commitment, counted_from, deciding_round, hex,
+        self, ALGORITHM, Chain, Closed, Committed, Digest, Draw, DrawTerms, Drawn, Secrets, commitment, counted_from, deciding_round,
         merkle::Tree, planned_round,
     },
     journal::Event,
@@ -28,7 +28,7 @@ use crate::{
     kernel::{Entropy, SaleId, Timestamp},
     platform::{
         keys::Keys,
-        signing::{base64url, from_base64url},
+        signing::{base64url, from_base64url, hex},
     },
 };
 

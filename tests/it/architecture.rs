@@ -156,7 +156,7 @@ fn technique_stays_where_it_belongs() {
     // A word, and where it may stand.
     type Rule = (&'static str, fn(&str) -> bool);
     let at_the_rim: fn(&str) -> bool =
-        |path| ["edge", "ops", "app", "main"].contains(&module_of(path)) || path.starts_with("simulation/sandbox_gateway");
+        |path| ["edge", "ops", "app", "main"].contains(&module_of(path)) || path.starts_with("simulation/sandbox_");
     let rules: [Rule; 9] = [
         ("axum", at_the_rim),
         ("tower", |path| ["edge", "ops", "app"].contains(&module_of(path))),

@@ -25,6 +25,7 @@ mod secrets;
 mod shuffle;
 mod verify;
 
+pub(super) use self::progress::{Closed, Committed, Draw, Drawn, counted_from, deciding_round, planned_round};
 pub use self::{
     beacon::{Beacon, BeaconAway, Chain, FixedBeacon, Round},
     digest::{Digest, NotADigest},
@@ -33,10 +34,6 @@ pub use self::{
     secrets::{Secrets, commitment, draw_seed},
     shuffle::Shuffle,
     verify::{Checked, ClaimedDraw, Fault, verify},
-};
-pub(super) use self::{
-    digest::hex,
-    progress::{Closed, Committed, Draw, Drawn, counted_from, deciding_round, planned_round},
 };
 
 /// What the shuffle is called where it is published.

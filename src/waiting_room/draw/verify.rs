@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{ALGORITHM, Digest, Order, commitment, digest::from_hex, draw_seed, merkle::Tree};
+use super::{ALGORITHM, Digest, Order, commitment, draw_seed, merkle::Tree};
 use crate::{
     kernel::{SaleId, Timestamp},
-    platform::signing::sha256,
+    platform::signing::{from_hex, sha256},
 };
 
 /// Between the publication of the entries and the beacon's round, at least.
@@ -148,10 +148,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{
-        kernel::SeededEntropy,
-        waiting_room::draw::{Secrets, digest::hex},
-    };
+    use crate::{kernel::SeededEntropy, platform::signing::hex, waiting_room::draw::Secrets};
 
     fn published() -> Value {
         let secrets = Secrets::new(&SeededEntropy::new(1));
