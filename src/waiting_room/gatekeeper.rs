@@ -25,7 +25,7 @@ const ENDED_MAX: usize = 65_536;
 const BOX_OFFICE_SILENT: Duration = Duration::from_secs(5);
 
 /// What the gatekeeper remembers from tick to tick.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Gatekeeper {
     box_office: Mutex<BoxOffice>,
     last: Mutex<LastTick>,
@@ -85,10 +85,6 @@ pub(super) async fn next_call(
 }
 
 impl Gatekeeper {
-    pub(super) fn new(config: &Config) -> Self {
-        Self { box_office: Mutex::default(), last: Mutex::default(), pace: Mutex::new(Pace::new(config.visit_max)) }
-    }
-
     /// Says whether its stock is news.
     pub(super) fn report(&self, report: BoxOfficeReport, monotonic: Duration) -> bool {
         let mut box_office = self.box_office.lock();
@@ -206,6 +202,7 @@ impl WaitingRoom {
             settings,
             situation: self.gatekeeper.last.lock().situation,
             counts: self.store.counts(at),
+            visits: self.store.visits(at.now),
             seats_free: seats_free(&self.stock()),
             until_open_s: u32::try_from(self.config.opens_at.since(at.now).as_secs()).unwrap_or(u32::MAX),
         }

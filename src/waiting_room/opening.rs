@@ -69,7 +69,7 @@ impl WaitingRoom {
             post,
             estimate: ArcSwap::default(),
             presence: Presence::default(),
-            gatekeeper: Gatekeeper::new(&config),
+            gatekeeper: Gatekeeper::default(),
             passes: PassReader::new(config.sale.clone(), config.issuer.clone(), keys.clone(), Arc::clone(&clock)),
             config,
             clock,

@@ -152,7 +152,7 @@ impl<'a> Sale<'a> {
         Self {
             scenario,
             store: MemoryStore::new(config.clone(), 0, moment(0)),
-            pace: Pace::new(config.visit_max),
+            pace: Pace::default(),
             journal: needs_journal.then(Vec::new),
             config,
             number_of_fans,
@@ -248,6 +248,7 @@ impl<'a> Sale<'a> {
             settings: &settings,
             situation: self.situation,
             counts,
+            visits: self.store.visits(at.now),
             seats_free: seats_free(&self.stock),
             until_open_s: u32::try_from(self.config.opens_at.since(at.now).as_secs()).unwrap_or(u32::MAX),
         };
@@ -479,7 +480,7 @@ impl<'a> Sale<'a> {
         let since = moment(self.away_since_ms(now_ms)).now;
         self.happened(Event::Interrupted { since }, now_ms).await?;
         self.store.recovered(at).await?;
-        self.pace = Pace::new(self.config.visit_max);
+        self.pace = Pace::default();
         self.situation = None;
         self.diary.judge.goes_on(now_ms);
         Ok(())

@@ -32,3 +32,24 @@ fn no_scenario_breaks_an_invariant() {
         assert!(verdict.figures.forecasts > 100, "{}: {:?}", scenario.name, verdict.figures);
     }
 }
+
+#[test]
+fn estimates_are_roughly_what_they_promise() {
+    let mut all = Vec::new();
+    for name in ["two-waves", "full-house", "impatient", "bots"] {
+        let (verdict, runs) = rehearsed(named(name).unwrap()[0], 3_000, 1..3);
+        let it = verdict.figures;
+        assert!(it.coverage.unwrap() > 0.4 && it.p50_error.unwrap() < 0.3, "{name}: {it:?}");
+        all.extend(runs);
+    }
+    let pooled = figures(all.iter());
+    assert!((0.6..0.98).contains(&pooled.coverage.unwrap()), "{pooled:?}");
+    assert!(pooled.interval_score_ratio.unwrap() < 0.6 && pooled.p50_error.unwrap() < 0.15, "{pooled:?}");
+}
+
+#[test]
+fn a_house_stays_full_though_most_are_away() {
+    let it = rehearsed(named("absent").unwrap()[0], 8_000, 1..2).0.figures;
+    // Chance weighs more in a house this small; the bounds of a real one are measured by the command.
+    assert!(it.slot_use.unwrap() >= 0.97 && it.met_full_house.unwrap() <= 0.20 && it.extra_wait_p95_s.unwrap() <= 15.0, "{it:?}");
+}

@@ -17,6 +17,7 @@ use super::{
     admission::Situation,
     journal::{Event, Join, Stored},
     queue::Promise,
+    visits::VisitsOutlook,
 };
 use crate::kernel::{Timestamp, VisitId};
 
@@ -254,4 +255,6 @@ pub(super) trait QueueStore: Send + Sync + 'static {
     fn settings(&self) -> Settings;
     fn now_serving(&self) -> u32;
     fn counts(&self, at: Moment) -> Counts;
+    /// How long visits last, as far as it has been seen.
+    fn visits(&self, now: Timestamp) -> VisitsOutlook;
 }

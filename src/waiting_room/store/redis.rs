@@ -67,6 +67,7 @@ use crate::{
         admission::{CLAIM_LAPSE, CLAIMANTS_MAX, Situation, whole},
         journal::{Join, JournalError, PgJournal, Stored},
         queue::Promise,
+        visits::VisitsOutlook,
     },
 };
 
@@ -497,6 +498,10 @@ impl QueueStore for RedisStore {
 
     fn counts(&self, at: Moment) -> Counts {
         self.overlay(self.mirror.counts(at))
+    }
+
+    fn visits(&self, now: Timestamp) -> VisitsOutlook {
+        self.mirror.visits(now)
     }
 }
 
