@@ -5,6 +5,7 @@ mod build;
 pub mod demo;
 mod directory;
 mod gateway;
+pub mod rehearse;
 mod report;
 mod rounds;
 

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use stagedoor::{
-    app::{self, Roles, audit::Elsewhere, demo::DemoOptions},
+    app::{self, Roles, audit::Elsewhere, demo::DemoOptions, rehearse::RehearseOptions},
     ops::{self, config},
     seating::VenueKind,
 };
@@ -42,6 +42,8 @@ enum Command {
     Draw(DrawCommand),
     /// Judges a sale by its books: no seat twice, no money without tickets, nobody in beyond rate and capacity.
     Audit(AuditArgs),
+    /// Rehearses whole sales in virtual time: whether the door keeps its promises and what its estimates are worth.
+    Rehearse(RehearseArgs),
     /// A payment gateway that moves no money and misbehaves on demand.
     SandboxGateway(GatewayArgs),
 }
@@ -187,6 +189,27 @@ struct AuditArgs {
 }
 
 #[derive(Args)]
+struct RehearseArgs {
+    /// Which sale; an unknown name is answered with those that there are.
+    #[arg(long, value_name = "NAME|all", default_value = "all")]
+    scenario: String,
+    #[arg(long, default_value_t = 20_000)]
+    fans: u32,
+    /// The same seed gives the same sale.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Sales of each scenario, with seeds from `--seed` on.
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    seeds: u32,
+    /// JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Leaves a page with plots there.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Args)]
 struct GatewayArgs {
     #[arg(long, default_value = "127.0.0.1:8090")]
     listen: SocketAddr,
@@ -267,6 +290,14 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             let elsewhere = Elsewhere { ledger: args.ledger, journal: args.journal };
             app::block_on(app::audit::run(&args.data, &elsewhere, sales))
         }
+        Command::Rehearse(args) => app::rehearse::run(&RehearseOptions {
+            scenario: args.scenario,
+            fans: args.fans,
+            seed: args.seed,
+            seeds: args.seeds,
+            json: args.json,
+            out: args.out,
+        }),
         Command::SandboxGateway(args) => {
             let secret = config::load(None, env())?.gateway.webhook_secret;
             app::block_on(app::sandbox_gateway(args.listen, args.book, args.webhook_url, secret))

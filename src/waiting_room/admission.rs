@@ -205,6 +205,8 @@ pub(super) struct Situation {
     pub rate_per_minute: u32,
     /// Entries the rate allows at this moment.
     pub permits: u32,
+    /// Permits there are at most.
+    pub burst: u32,
     /// Visits that ended per second, lately.
     pub departures_per_s: f64,
     /// Called fans who stand before the door.
@@ -225,8 +227,10 @@ pub(super) struct Situation {
 /// most.
 const SLACK_DEVIATIONS: f64 = 3.0;
 const SLACK_SHARE_MAX: f64 = 0.02;
+/// Of the burst beyond the first, permits left lying.
+const RESERVE_SHARE: f64 = 0.4;
 /// Of the rate, while the box office is silent.
-const SILENT_SHARE: f64 = 0.5;
+pub(super) const SILENT_SHARE: f64 = 0.5;
 
 /// How many more to call now.
 ///
@@ -239,7 +243,11 @@ pub(super) fn policy(now: &Situation) -> u32 {
         return 0;
     }
     let lead_s = now.outlook.lead_s.clamp(0.5, 60.0);
-    let by_rate = f64::from(now.permits) + f64::from(now.rate_per_minute) / 60.0 * lead_s;
+    let flow = f64::from(now.rate_per_minute) / 60.0 * lead_s;
+    // Those who come by chance a little together must find permits, so some are left lying: they are lost only when
+    // there are as many as there may be.
+    let reserve = (flow.sqrt() * SLACK_DEVIATIONS).min(flow / 2.0).min(f64::from(now.burst.saturating_sub(1)) * RESERVE_SHARE);
+    let by_rate = f64::from(now.permits) + flow - reserve;
     let free = f64::from(now.capacity) - f64::from(now.active);
     let leaving = now.departures_per_s.max(0.0) * lead_s;
     // A full house is met by chance as often as the house is run without slack; a little slack makes it rare. Less
@@ -280,6 +288,7 @@ mod tests {
                     active,
                     rate_per_minute,
                     permits,
+                    burst: permits.max(1),
                     departures_per_s,
                     claimants,
                     returners,
@@ -303,6 +312,7 @@ mod tests {
             active: 4,
             rate_per_minute: 120,
             permits: 2,
+            burst: 2,
             departures_per_s: 0.02,
             claimants: 0,
             returners: 0,
@@ -383,6 +393,7 @@ mod tests {
             active: 0,
             rate_per_minute: 6_000,
             permits: 100,
+            burst: 100,
             departures_per_s: 0.0,
             claimants: 0,
             returners: 0,
@@ -399,7 +410,7 @@ mod tests {
         let slowed = Situation { box_office_silent: true, permits: 0, ..now };
         assert_eq!(
             (policy(&Situation { capacity: 900, ..slowed }), policy(&Situation { box_office_silent: false, capacity: 900, ..slowed })),
-            (400, 800)
+            (360, 720)
         );
     }
 

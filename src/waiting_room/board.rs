@@ -208,7 +208,7 @@ impl Drop for BoardWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::waiting_room::estimate::{Process, table};
+    use crate::waiting_room::estimate::table;
 
     fn content<'a>(sale: &'a SaleId, at_ms: i64, estimate: &'a [Point], notice: &'a str, zones: u32) -> Content<'a> {
         let at = Timestamp::from_millis(at_ms);
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn it_stays_small_whatever_there_is_to_say() {
         let sale = "s".repeat(64).parse().unwrap();
-        let estimate = table(&Process { per_s: 0.01, dispersion: 1.0, drift: 0.4 }, 4_000_000, 90_000);
+        let estimate = table(|ahead| [60.0, 90.0, 140.0].map(|s| s * ahead.powf(0.9)), 4_000_000, 90_000);
         let notice = "곧".repeat(super::super::NOTICE_CHARS_MAX);
         let board = content(&sale, 1, &estimate, &notice, 60).encode(7);
         assert!(board.json.len() <= BYTES_MAX, "{}", board.json.len());

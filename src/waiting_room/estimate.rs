@@ -1,11 +1,6 @@
-//! How long it will take: a range computed from the measured progress of the line. Pure.
-//!
-//! The line is taken for a process that calls `per_s` fans a second on average. In `t` seconds it calls
-//! `per_s * t`, give or take: short swings add up like a random walk (variance `dispersion * t`), and the average
-//! itself is known only to within a share `drift`. The time at which the line has passed `n` fans with a given
-//! confidence is then the root of a quadratic equation.
+//! How long it will take, as the board says it: a table of ranges, and straight lines between its rows. Pure.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeTuple};
 
@@ -41,75 +36,6 @@ impl Flow {
     }
 }
 
-/// How the line moves.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Process {
-    /// Fans called per second, on average.
-    pub per_s: f64,
-    /// Variance of the progress that one second adds.
-    pub dispersion: f64,
-    /// Relative uncertainty of `per_s` itself.
-    pub drift: f64,
-}
-
-/// Progress of the line in blocks of ten seconds.
-#[derive(Debug, Default)]
-pub(super) struct Measure {
-    serving: Option<u32>,
-    block: u32,
-    block_s: u32,
-    blocks: VecDeque<u32>,
-}
-
-const BLOCK_S: u32 = 10;
-const BLOCKS_MAX: usize = 60;
-/// Weight of a block over that of the next younger: half of it is gone after a minute and a half.
-const FADING: f64 = 0.93;
-/// The modelled flow counts as much as so many blocks.
-const MODEL_BLOCKS: f64 = 2.0;
-const DRIFT_MIN: f64 = 0.06;
-const DRIFT_UNKNOWN: f64 = 0.45;
-
-impl Measure {
-    /// A second of calling has passed.
-    pub(super) fn second(&mut self, now_serving: u32) {
-        let progress = now_serving.saturating_sub(self.serving.unwrap_or(now_serving));
-        self.serving = Some(now_serving);
-        self.block += progress;
-        self.block_s += 1;
-        if self.block_s == BLOCK_S {
-            self.blocks.push_front(self.block);
-            self.blocks.truncate(BLOCKS_MAX);
-            (self.block, self.block_s) = (0, 0);
-        }
-    }
-
-    /// A second in which nobody could be called: it says nothing about the pace.
-    pub(super) fn idle(&mut self, now_serving: u32) {
-        self.serving = Some(now_serving);
-    }
-
-    /// The pace has changed for a known reason, so the past says nothing about it.
-    pub(super) fn disturbed(&mut self) {
-        self.blocks.clear();
-        (self.block, self.block_s) = (0, 0);
-    }
-
-    /// The process as measured, leaning on the `modelled` flow while little is known.
-    pub(super) fn process(&self, modelled_per_s: f64) -> Process {
-        let block_s = f64::from(BLOCK_S);
-        let weights = || std::iter::successors(Some(1.0), |w| Some(w * FADING));
-        let weight: f64 = weights().take(self.blocks.len()).sum();
-        let calls: f64 = weights().zip(&self.blocks).map(|(w, &b)| w * f64::from(b)).sum();
-        let per_s = ((calls + MODEL_BLOCKS * block_s * modelled_per_s) / (block_s * (weight + MODEL_BLOCKS))).max(1e-4);
-        let swings: f64 = weights().zip(&self.blocks).map(|(w, &b)| w * (f64::from(b) - per_s * block_s).powi(2)).sum();
-        // Without measurements, twice the variance of fans who come one by one.
-        let dispersion = (swings / block_s + MODEL_BLOCKS * 2.0 * per_s) / (weight + MODEL_BLOCKS);
-        let drift = (DRIFT_UNKNOWN / (1.0 + weight / MODEL_BLOCKS)).max(DRIFT_MIN);
-        Process { per_s, dispersion, drift }
-    }
-}
-
 /// With so many fans ahead, the wait in seconds: one chance in ten that it is shorter than `p10_s`, one in ten that it
 /// is longer than `p90_s`. On the wire `[ahead, p10_s, p50_s, p90_s]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,23 +63,51 @@ impl<'de> Deserialize<'de> for Point {
     }
 }
 
-const POINTS: u32 = 12;
-/// The 90th percentile of the standard normal distribution.
-const Z90: f64 = 1.281_551_565_5;
+const POINTS: usize = 14;
+/// Distances at which the curve is looked at before the points are chosen.
+const LOOKED_AT: u32 = 64;
 
-/// Waits for about a dozen positions, denser near the front; `until_open_s` is added to all.
+/// Waits for about a dozen positions, chosen so that straight lines between them are near the truth everywhere:
+/// `waits_s` gives p10, p50 and p90 behind so many others.
 #[must_use]
-pub(super) fn table(process: &Process, waiting: u32, until_open_s: u32) -> Vec<Point> {
+pub(super) fn table(waits_s: impl Fn(f64) -> [f64; 3], waiting: u32, until_open_s: u32) -> Vec<Point> {
     let last = waiting.max(1);
-    let mut aheads: Vec<u32> =
-        (1..POINTS).map(|i| whole(f64::from(last).powf(f64::from(i - 1) / f64::from(POINTS - 2))).clamp(1, last)).collect();
-    aheads.insert(0, 0);
+    let nth = |i| whole(f64::from(last).powf(f64::from(i) / f64::from(LOOKED_AT - 1))).clamp(1, last);
+    let mut aheads: Vec<u32> = std::iter::once(0).chain((0..LOOKED_AT).map(nth)).collect();
     aheads.dedup();
-    let point = |ahead| {
-        let [p10_s, p50_s, p90_s] = quantiles(process, f64::from(ahead) + 1.0).map(|s| until_open_s.saturating_add(whole(s)));
-        Point { ahead, p10_s, p50_s, p90_s }
+    let mut waits: Vec<[f64; 3]> = aheads.iter().map(|&ahead| waits_s(f64::from(ahead))).collect();
+    // Rounding and the steps of the curve must not make anybody's wait shrink with her distance.
+    for at in 1..waits.len() {
+        waits[at] = std::array::from_fn(|i| waits[at][i].max(waits[at - 1][i]));
+    }
+    let mut chosen = vec![0, aheads.len() - 1];
+    while chosen.len() < POINTS.min(aheads.len()) {
+        let Some((at, _)) = worst(&aheads, &waits, &chosen) else { break };
+        chosen.insert(chosen.partition_point(|&it| it < at), at);
+    }
+    let point = |at: usize| {
+        let [p10_s, p50_s, p90_s] = waits[at];
+        let after_opening = |s: f64| until_open_s.saturating_add(whole(s));
+        Point { ahead: aheads[at], p10_s: after_opening(p10_s.floor()), p50_s: after_opening(p50_s), p90_s: after_opening(p90_s.ceil()) }
     };
-    aheads.into_iter().map(point).collect()
+    chosen.into_iter().map(point).collect()
+}
+
+/// Where the straight lines between the chosen are farthest from the truth, measured by the width of the range there.
+fn worst(aheads: &[u32], waits: &[[f64; 3]], chosen: &[usize]) -> Option<(usize, f64)> {
+    let mut found: Option<(usize, f64)> = None;
+    for pair in chosen.windows(2) {
+        let (from, to) = (pair[0], pair[1]);
+        for at in from + 1..to {
+            let along = f64::from(aheads[at] - aheads[from]) / f64::from(aheads[to] - aheads[from]);
+            let scale = 1.0 + waits[at][2] - waits[at][0];
+            let off = (0..3).map(|i| (waits[from][i] + (waits[to][i] - waits[from][i]) * along - waits[at][i]).abs()).fold(0.0, f64::max);
+            if found.is_none_or(|(_, most)| off / scale > most) {
+                found = Some((at, off / scale));
+            }
+        }
+    }
+    found
 }
 
 /// The wait behind `ahead` others, between the table's points (beyond its end in proportion): p10, p50, p90 in seconds.
@@ -169,21 +123,8 @@ pub(super) fn interpolate(table: &[Point], ahead: u64) -> Option<[u32; 3]> {
     Some([between(a.p10_s, b.p10_s), between(a.p50_s, b.p50_s), between(a.p90_s, b.p90_s)])
 }
 
-/// Seconds until `n` fans have been called: the roots of `(n - per_s t)^2 = z^2 (dispersion t + (drift per_s t)^2)`,
-/// and `n / per_s` between them.
-fn quantiles(process: &Process, n: f64) -> [f64; 3] {
-    let z2 = Z90 * Z90;
-    let per_s = process.per_s.max(1e-6);
-    let drift = process.drift.clamp(0.0, 0.75);
-    let a = per_s * per_s * (1.0 - z2 * drift * drift);
-    let half_b = n * per_s + z2 * process.dispersion.max(0.0) / 2.0;
-    let root = (half_b * half_b - a * n * n).max(0.0).sqrt();
-    // The smaller root in the form that does not lose its digits when both terms are nearly equal.
-    [n * n / (half_b + root), n / per_s, (half_b + root) / a]
-}
-
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the range of the answer")]
-fn whole(value: f64) -> u32 {
+pub(super) fn whole(value: f64) -> u32 {
     value.round().clamp(0.0, 1e9) as u32
 }
 
@@ -192,16 +133,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernel::{Entropy, SeededEntropy};
 
     proptest! {
         #[test]
         fn ranges_are_ordered_and_grow_with_the_distance(
-            per_s in 0.001_f64..500.0, dispersion in 0.0_f64..2_000.0, drift in 0.0_f64..0.6,
+            per_s in 0.001_f64..500.0, bend in 0_u32..1_000_000, slower in 1.0_f64..50.0, width in 0.0_f64..0.9,
             waiting in 0_u32..4_000_000, until_open_s in 0_u32..100_000, aheads in proptest::collection::vec(0_u64..5_000_000, 20),
         ) {
-            let table = table(&Process { per_s, dispersion, drift }, waiting, until_open_s);
-            prop_assert!(table.len() <= POINTS as usize);
+            let curve = |ahead: f64| {
+                let p50 = (ahead + 1.0 + (ahead - f64::from(bend)).max(0.0) * slower) / per_s;
+                [p50 * (1.0 - width), p50, p50 * (1.0 + width)]
+            };
+            let table = table(curve, waiting, until_open_s);
+            prop_assert!(table.len() <= POINTS);
             let mut aheads = aheads;
             aheads.sort_unstable();
             let mut before = [until_open_s; 3];
@@ -215,48 +159,14 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_moves_as_modelled_is_believed_more_and_more() {
-        let mut measure = Measure::default();
-        let width = |measure: &Measure| {
-            let [p10, p50, p90] = quantiles(&measure.process(10.0), 1_000.0);
-            assert!((80.0..125.0).contains(&p50), "{p50}");
-            p90 - p10
-        };
-        let at_first = width(&measure);
-        (0..600).for_each(|second| measure.second(second * 10));
-        assert!(width(&measure) < at_first / 3.0);
-    }
-
-    #[test]
-    fn eight_of_ten_waits_are_within_the_range_of_a_random_line() {
-        let entropy = SeededEntropy::new(9);
-        let (mut within, mut all) = (0, 0);
-        for _ in 0..150 {
-            let mut measure = Measure::default();
-            let mut serving = 0_u32;
-            let call = || (0..20).filter(|_| entropy.unit() < 0.25).count();
-            for _ in 0..400 {
-                serving += u32::try_from(call()).unwrap();
-                measure.second(serving);
-            }
-            let [p10, _, p90] = quantiles(&measure.process(5.0), 200.0);
-            let (mut seconds, mut called) = (0.0, 0);
-            while called < 200 {
-                called += call();
-                seconds += 1.0;
-            }
-            all += 1;
-            within += usize::from((p10..=p90).contains(&seconds));
+    fn a_bend_in_the_curve_is_a_point_of_the_table() {
+        // A hundred a second until the house is full with 1000, then five.
+        let curve = |ahead: f64| [0.9, 1.0, 1.1].map(|times| times * (ahead.min(1_000.0) / 100.0 + (ahead - 1_000.0).max(0.0) / 5.0));
+        let table = table(curve, 50_000, 0);
+        for ahead in [10, 500, 990, 1_010, 1_500, 5_000, 30_000] {
+            let [_, told, _] = interpolate(&table, ahead).unwrap().map(f64::from);
+            let [low, _, high] = curve(f64::from(u32::try_from(ahead).unwrap()));
+            assert!((low - 5.0..=high + 5.0).contains(&told), "{ahead}: {told} is not in {low} to {high}");
         }
-        assert!((all * 7 / 10..=all * 97 / 100).contains(&within), "{within} of {all}");
-    }
-
-    #[test]
-    fn a_known_change_counts_at_once() {
-        let mut measure = Measure::default();
-        (0..300).for_each(|second| measure.second(second * 10));
-        measure.disturbed();
-        let process = measure.process(2.0);
-        assert!((1.9..2.1).contains(&process.per_s) && process.drift > 0.4, "{process:?}");
     }
 }

@@ -10,8 +10,9 @@ use super::{
     admission::{Situation, policy},
     board::{Content, Poll, Reason},
     drawing,
-    estimate::{self, Measure, Point},
+    estimate::Point,
     journal::Event,
+    pace::{Glimpse, Pace},
     queue,
     store::{Moment, QueueStore, Settings, SharedBoard, Stock, StoreError},
 };
@@ -21,8 +22,6 @@ const TICK: Duration = Duration::from_millis(100);
 const BOARD_EVERY: Duration = Duration::from_secs(1);
 /// Ended visits that wait for the next tick at most; those beyond it end when their pass expires.
 const ENDED_MAX: usize = 65_536;
-/// How long the board says why the wait has grown.
-const REASON_LASTS: Duration = Duration::from_mins(5);
 /// Without a report for so long the door slows.
 const BOX_OFFICE_SILENT: Duration = Duration::from_secs(5);
 
@@ -30,6 +29,7 @@ const BOX_OFFICE_SILENT: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Gatekeeper {
     box_office: Mutex<BoxOffice>,
+    last: Mutex<LastTick>,
     pace: Mutex<Pace>,
 }
 
@@ -42,13 +42,9 @@ struct BoxOffice {
 }
 
 #[derive(Debug, Default)]
-struct Pace {
+struct LastTick {
     phase: Option<Phase>,
-    measure: Measure,
     situation: Option<Situation>,
-    house_is_full: bool,
-    settings: Option<Settings>,
-    lowered: Option<(Reason, Timestamp)>,
 }
 
 /// Which phase it is, by the clock and by what was ordered.
@@ -94,7 +90,7 @@ pub(super) async fn next_call(
 impl Gatekeeper {
     /// Whether this node is the one whose turn it was to call at the last tick; a node that is alone always is.
     pub(super) fn is_caller(&self) -> bool {
-        self.pace.lock().situation.is_some_and(|situation| situation.is_caller)
+        self.last.lock().situation.is_some_and(|situation| situation.is_caller)
     }
 
     /// Says whether its stock is news.
@@ -113,7 +109,7 @@ impl Gatekeeper {
 }
 
 /// `None` before the first report.
-fn seats_free(stock: &Stock) -> Option<u32> {
+pub(super) fn seats_free(stock: &Stock) -> Option<u32> {
     (!stock.zones.is_empty()).then(|| stock.zones.iter().map(|zone| zone.free).sum())
 }
 
@@ -155,8 +151,11 @@ impl WaitingRoom {
         let stock = self.stock();
         let phase = self.phase();
         let (situation, call) = next_call(self.store.as_ref(), phase, self.config.call_window, at, &stock).await?;
-        self.gatekeeper.pace.lock().situation = Some(situation);
-        let was = self.gatekeeper.pace.lock().phase;
+        let was = {
+            let mut last = self.gatekeeper.last.lock();
+            last.situation = Some(situation);
+            last.phase
+        };
         let mut events: Vec<Event> = call.into_iter().collect();
         if situation.is_caller {
             events.extend(self.turn_of_stock(&stock));
@@ -166,7 +165,7 @@ impl WaitingRoom {
         }
         let written = events.is_empty() || queue::write_for_the_house(&self.pen, events).await;
         if written && was != Some(phase) {
-            self.gatekeeper.pace.lock().phase = Some(phase);
+            self.gatekeeper.last.lock().phase = Some(phase);
             self.renew_board(true).await;
         }
         Ok(())
@@ -199,32 +198,23 @@ impl WaitingRoom {
     }
 
     fn measure_second(&self) {
-        let (phase, settings, serving) = (self.phase(), self.store.settings(), self.store.now_serving());
-        let now = self.clock.now();
-        let mut pace = self.gatekeeper.pace.lock();
-        if let Some(before) = pace.settings.replace(settings.clone()) {
-            if settings.capacity < before.capacity {
-                pace.lowered = Some((Reason::CapacityLowered, now));
-            } else if settings.rate_per_minute < before.rate_per_minute {
-                pace.lowered = Some((Reason::RateLowered, now));
-            }
-            if (settings.rate_per_minute, settings.capacity) != (before.rate_per_minute, before.capacity) {
-                pace.measure.disturbed();
-            }
-        }
-        // A house that fills up, or empties, moves at another pace; the gap between the bounds keeps it from flapping.
-        if let Some(Situation { active, capacity, .. }) = pace.situation {
-            let share = f64::from(active) / f64::from(capacity.max(1));
-            let full = if pace.house_is_full { share > 0.85 } else { share >= 0.97 };
-            if full != pace.house_is_full {
-                pace.house_is_full = full;
-                pace.measure.disturbed();
-            }
-        }
-        if phase == Phase::OnSale {
-            pace.measure.second(serving);
-        } else {
-            pace.measure.idle(serving);
+        let settings = self.store.settings();
+        self.gatekeeper.pace.lock().second(&self.glimpse(&settings));
+    }
+
+    fn glimpse<'a>(&self, settings: &'a Settings) -> Glimpse<'a> {
+        let at = self.moment();
+        // Nobody is called before the draw.
+        let calls_from = self.draw_on_board().map_or(self.config.opens_at, |draw| draw.round_at.max(self.config.opens_at));
+        Glimpse {
+            now: at.now,
+            phase: phase_at(&self.config, settings, at.now),
+            settings,
+            situation: self.gatekeeper.last.lock().situation,
+            counts: self.store.counts(at),
+            visits: self.store.visits(at.now),
+            seats_free: seats_free(&self.stock()),
+            until_open_s: u32::try_from(calls_from.since(at.now).as_secs()).unwrap_or(u32::MAX),
         }
     }
 
@@ -273,41 +263,10 @@ impl WaitingRoom {
 
     /// The table of waits, empty while nobody can say; and why the wait has grown.
     fn estimate(&self) -> (Vec<Point>, Option<Reason>) {
-        let at = self.moment();
-        let (phase, counts) = (self.phase(), self.store.counts(at));
-        let pace = self.gatekeeper.pace.lock();
-        let reason = match phase {
-            Phase::Paused => Some(Reason::Paused),
-            Phase::SoldOut => Some(Reason::SoldOut),
-            Phase::OnSale => pace
-                .lowered
-                .filter(|(_, since)| at.now.since(*since) < REASON_LASTS)
-                .map(|(reason, _)| reason)
-                .or((seats_free(&self.stock()) == Some(0)).then_some(Reason::AllInBaskets))
-                .or(pace.house_is_full.then_some(Reason::FullHouse)),
-            _ => None,
-        };
-        if !matches!(phase, Phase::Scheduled | Phase::Prequeue | Phase::Drawing | Phase::OnSale) {
-            return (Vec::new(), reason);
-        }
-        let process = pace.measure.process(self.modelled_flow(&pace));
-        // Nobody is called before the draw.
-        let calls_from = self.draw_on_board().map_or(self.config.opens_at, |draw| draw.round_at.max(self.config.opens_at));
-        let until_open_s = u32::try_from(calls_from.since(at.now).as_secs()).unwrap_or(u32::MAX);
-        (estimate::table(&process, counts.issued.saturating_sub(counts.now_serving), until_open_s), reason)
-    }
-
-    /// Calls per second as the door's rules have it, before they are measured.
-    fn modelled_flow(&self, pace: &Pace) -> f64 {
         let settings = self.store.settings();
-        let by_rate = f64::from(settings.rate_per_minute) / 60.0;
-        let (share, by_house) = pace.situation.map_or((1.0, f64::INFINITY), |s| {
-            // A full house lets in as many as leave; at the very least everybody leaves in the end.
-            let slowest = f64::from(s.capacity) / self.config.visit_max.as_secs_f64().max(1.0);
-            let by_house = if pace.house_is_full { s.departures_per_s.max(slowest) } else { f64::INFINITY };
-            (s.outlook.share, by_house)
-        });
-        by_rate.min(by_house) / share.max(0.05)
+        let seen = self.glimpse(&settings);
+        let pace = self.gatekeeper.pace.lock();
+        (pace.estimate(&seen), pace.reason(&seen))
     }
 }
 

@@ -21,12 +21,16 @@ mod estimate;
 mod gatekeeper;
 mod journal;
 mod opening;
+mod pace;
 mod pass;
 mod presence;
+mod prospect;
 mod queue;
+pub mod rehearsal;
 mod show_up;
 mod store;
 mod token;
+mod visits;
 mod vocabulary;
 
 #[cfg(test)]

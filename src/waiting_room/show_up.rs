@@ -11,10 +11,17 @@ use crate::kernel::Timestamp;
 /// Ends of the age classes in seconds after the call; the call window closes the last one that it reaches.
 const EDGES_S: [f64; 14] = [1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 18.0, 27.0, 40.0, 60.0, 90.0, 135.0, 200.0];
 const CLASSES: usize = EDGES_S.len() + 1;
-/// Before anything is measured nearly everybody comes, at first a quarter of those awaited each second.
-const PRIOR_HAZARD_PER_S: f64 = 0.25;
-/// After this age a class that has not been observed is taken to be half as lively as the one before it.
-const SETTLED_S: f64 = 12.0;
+/// Before anything is measured nearly everybody comes.
+const PRIOR_SHARE: f64 = 0.95;
+/// The lead of those who come has a median of so many seconds and a heavy tail (log-logistic with this shape): nobody in
+/// the first seconds says that people are slow, and not yet that they are away.
+const PRIOR_LEAD_S: f64 = 4.0;
+const PRIOR_LEAD_SHAPE: f64 = 1.5;
+/// Ages from here on may be judged by the one before: when far fewer come at an age than was assumed, those who come have
+/// come.
+const SETTLED_S: f64 = 4.0;
+/// That is only said once such a share of all has come.
+const SETTLED_SHARE: f64 = 0.2;
 /// As many observed fans outweigh the assumption.
 const PRIOR_WEIGHT: f64 = 5.0;
 /// Observations fade so that each class remembers about so many fans.
@@ -142,30 +149,40 @@ impl ShowUp {
         self.cohorts.get_mut(after.checked_sub(1)?)
     }
 
-    /// Of those awaited at the beginning of each age class, the share that comes within it. What is not known of a class
-    /// is guessed from the one before.
+    /// Of those awaited at the beginning of each age class, the share that comes within it.
+    ///
+    /// What is not known of a class is taken from the prior for its age, a mixture of those who come and those who never
+    /// do (a cure model: Boag 1949). It is scaled down by how the class before fell short of its own prior, but only as
+    /// far as some have come at all: a crowd of which nobody has come yet is not there yet, or slow.
     fn hazards(&self) -> [f64; CLASSES] {
-        let mut per_s = PRIOR_HAZARD_PER_S;
+        let (mut liveliness, mut awaited) = (1.0, 1.0);
         std::array::from_fn(|class| {
             let (from, to) = bounds(class, self.window_s);
-            let length_s = to - from;
-            if length_s <= 0.0 {
+            if to <= from {
                 return 0.0;
             }
-            let prior_per_s = if from >= SETTLED_S { per_s / 2.0 } else { per_s };
-            let hazard = self.classes[class].hazard(1.0 - (-prior_per_s * length_s).exp()).min(0.999);
-            per_s = -(1.0 - hazard).ln() / length_s;
+            let prior = prior_hazard(from, to);
+            let hazard = self.classes[class].hazard((prior * liveliness).min(0.999)).min(0.999);
+            awaited *= 1.0 - hazard;
+            if to >= SETTLED_S {
+                let sure = f64::min((1.0 - awaited) / SETTLED_SHARE, 1.0);
+                liveliness = 1.0 - sure * (1.0 - f64::min(hazard / prior, 1.0));
+            }
             hazard
         })
     }
 
     fn look(&self) -> Outlook {
         let (mut awaited, mut came, mut age_sum) = (1.0, 0.0, 0.0);
+        // Of ages that nobody has reached yet one knows that some come then, and not that they come so late: a lead that
+        // is assumed too long would call a houseful at once.
+        let unseen = self.classes.iter().position(|class| class.awaited <= 0.0).unwrap_or(CLASSES);
+        let age_max = if unseen == CLASSES { f64::INFINITY } else { bounds(unseen, self.window_s).0.max(PRIOR_LEAD_S) };
         for (class, hazard) in self.hazards().into_iter().enumerate() {
             let (from, to) = bounds(class, self.window_s);
             let now = awaited * hazard;
             came += now;
-            age_sum += now * (from + to) / 2.0;
+            age_sum += now * f64::midpoint(from, to).min(age_max);
             awaited -= now;
         }
         Outlook { share: f64::clamp(came, SHARE_MIN, 1.0), lead_s: age_sum / f64::max(came, 1e-9), coming: 0.0 }
@@ -184,6 +201,12 @@ impl ShowUp {
         });
         Outlook { coming: coming.sum(), ..self.look() }
     }
+}
+
+/// Of those who have not come by `from`, the share that comes by `to`, as far as one can say without having seen any.
+fn prior_hazard(from: f64, to: f64) -> f64 {
+    let coming_later = |age: f64| 1.0 / (1.0 + (age / PRIOR_LEAD_S).powf(PRIOR_LEAD_SHAPE));
+    PRIOR_SHARE * (coming_later(from) - coming_later(to)) / (1.0 - PRIOR_SHARE * (1.0 - coming_later(from)))
 }
 
 /// Where an age class begins and ends, in seconds; a class beyond the call window is empty.
@@ -216,10 +239,23 @@ mod tests {
     #[test]
     fn at_first_everybody_is_expected() {
         let mut show_up = ShowUp::new(Duration::from_mins(3));
-        assert!(show_up.outlook().share > 0.95);
+        assert!(show_up.outlook().share > 0.93);
         show_up.called(at(0.0), 40);
         show_up.observe(at(0.1));
-        assert!((38.0..=40.0).contains(&show_up.outlook().coming));
+        assert!((37.0..=40.0).contains(&show_up.outlook().coming));
+    }
+
+    #[test]
+    fn nothing_is_concluded_from_the_first_seconds() {
+        let mut show_up = ShowUp::new(Duration::from_mins(3));
+        // Hundreds are called each second, and nobody has had time to come.
+        for tenth in 0..30 {
+            let now = f64::from(tenth) / 10.0;
+            show_up.called(at(now), 50);
+            show_up.observe(at(now));
+            let outlook = show_up.outlook();
+            assert!(outlook.share > 0.8 && outlook.coming > 0.8 * 50.0 * f64::from(tenth + 1), "{now}: {outlook:?}");
+        }
     }
 
     #[test]

@@ -16,12 +16,13 @@ use crate::{
     kernel::{Timestamp, VisitId},
     waiting_room::{
         Config, Durability, OperatorCommand,
-        admission::{Bucket, Lane, Lanes, Situation},
+        admission::{Bucket, Lane, Lanes, Situation, burst_of},
         draw::{Draw, Drawn, Order},
         estimate::Flow,
         journal::{Event, Join, Record, Stored},
         pass,
         show_up::ShowUp,
+        visits::{VisitLengths, VisitsOutlook},
     },
 };
 
@@ -50,6 +51,7 @@ pub(super) struct State {
     pub(super) lanes: Lanes,
     pub(super) show_up: ShowUp,
     departures: Flow,
+    visit_lengths: VisitLengths,
     pub(super) settings: Settings,
     draw: Draw,
     paused_at: Option<Timestamp>,
@@ -99,6 +101,7 @@ impl MemoryStore {
             lanes: Lanes::new(config.returner_share),
             show_up: ShowUp::new(config.call_window),
             departures: Flow::new(at.monotonic),
+            visit_lengths: VisitLengths::new(config.visit_max),
             settings,
             draw: Draw::default(),
             paused_at: None,
@@ -145,6 +148,7 @@ impl QueueStore for MemoryStore {
     async fn recovered(&self, at: Moment) -> Result<(), StoreError> {
         let mut state = self.state.write();
         state.show_up.resume(at.now);
+        state.visit_lengths.resume(at.now);
         let fresh_until = at.now.plus(self.config.pass_life);
         for visit in state.visits.values_mut() {
             visit.pass_until = fresh_until.min(visit.started.plus(self.config.visit_max)).max(at.now);
@@ -211,6 +215,7 @@ impl QueueStore for MemoryStore {
     async fn situation(&self, at: Moment) -> Result<Situation, StoreError> {
         let mut state = self.state.write();
         state.show_up.observe(at.now);
+        state.visit_lengths.observe(at.now);
         let ended = state.ended_total;
         state.departures.observe(ended, at.monotonic);
         let (claimants, returners) = state.lanes.waiting(at.monotonic);
@@ -221,6 +226,7 @@ impl QueueStore for MemoryStore {
             active: state.active(),
             rate_per_minute: state.settings.rate_per_minute,
             permits: state.bucket.permits(at.monotonic),
+            burst: burst_of(state.settings.rate_per_minute, self.config.burst),
             departures_per_s: state.departures.per_s(),
             claimants,
             returners,
@@ -328,6 +334,10 @@ impl QueueStore for MemoryStore {
             entries_total: state.entries_total,
             ended_total: state.ended_total,
         }
+    }
+
+    fn visits(&self, now: Timestamp) -> VisitsOutlook {
+        self.state.read().visit_lengths.outlook(now)
     }
 }
 
@@ -492,7 +502,8 @@ impl State {
             }
             Event::Entered { number, subject, visit } => self.entered(*number, *subject, *visit, when, config),
             Event::VisitEnded { number, visit } => {
-                if self.visits.remove(visit).is_some() {
+                if let Some(over) = self.visits.remove(visit) {
+                    self.visit_lengths.ended(over.started, when);
                     self.inside.remove(number);
                     self.ended_total += 1;
                 }
@@ -543,6 +554,8 @@ impl State {
         let inside = Visit { number, progress: Progress::Inside, started: when, pass_until: when.plus(config.pass_life), kept_until: when };
         let visit_there = self.visits.entry(visit).or_insert(inside);
         visit_there.progress = Progress::Inside;
+        let started = visit_there.started;
+        self.visit_lengths.entered(started);
         self.inside.insert(number, visit);
     }
 

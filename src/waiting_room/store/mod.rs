@@ -18,6 +18,7 @@ use super::{
     draw::Draw,
     journal::{Event, Join, Stored},
     queue::Promise,
+    visits::VisitsOutlook,
 };
 use crate::kernel::{Timestamp, VisitId};
 
@@ -274,4 +275,6 @@ pub(super) trait QueueStore: Send + Sync + 'static {
     fn settings(&self) -> Settings;
     fn now_serving(&self) -> u32;
     fn counts(&self, at: Moment) -> Counts;
+    /// How long visits last, as far as it has been seen.
+    fn visits(&self, now: Timestamp) -> VisitsOutlook;
 }

@@ -70,6 +70,7 @@ use crate::{
         draw::Draw,
         journal::{Event, Join, JournalError, PgJournal, Record, Stored},
         queue::Promise,
+        visits::VisitsOutlook,
     },
 };
 
@@ -533,6 +534,10 @@ impl QueueStore for RedisStore {
 
     fn counts(&self, at: Moment) -> Counts {
         self.overlay(self.mirror.counts(at))
+    }
+
+    fn visits(&self, now: Timestamp) -> VisitsOutlook {
+        self.mirror.visits(now)
     }
 }
 

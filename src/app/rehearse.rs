@@ -1,0 +1,132 @@
+//! Rehearses sales on all cores and reports: a table, JSON, and a page with plots.
+
+mod plots;
+
+use std::{
+    fmt::Write,
+    fs,
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use anyhow::{Context, bail};
+use serde::Serialize;
+
+use crate::waiting_room::rehearsal::{self, Figures, Rehearsal, Scenario, Verdict};
+
+/// What is rehearsed, and how it is told.
+#[derive(Clone, Debug)]
+pub struct RehearseOptions {
+    /// A scenario's name, or `all`.
+    pub scenario: String,
+    pub fans: u32,
+    /// The first seed, and how many from there on.
+    pub seed: u64,
+    pub seeds: u32,
+    pub json: bool,
+    /// Where a page with plots is left.
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    pooled: Figures,
+    scenarios: &'a [Verdict],
+}
+
+/// Rehearses and prints; an error when an invariant was broken.
+pub fn run(options: &RehearseOptions) -> anyhow::Result<()> {
+    if options.fans == 0 || options.seeds == 0 {
+        bail!("a rehearsal needs at least one fan and one seed");
+    }
+    let scenarios = rehearsal::named(&options.scenario)?;
+    let rehearsals = all_of(&scenarios, options)?;
+    let verdicts: Vec<Verdict> = scenarios.iter().zip(&rehearsals).map(|(scenario, runs)| rehearsal::judge(scenario, runs)).collect();
+    let pooled = rehearsal::figures(rehearsals.iter().flatten());
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&Report { pooled, scenarios: &verdicts })?);
+    } else {
+        print!("{}", table(&pooled, &verdicts));
+    }
+    if let Some(dir) = &options.out {
+        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        let file = dir.join("rehearsal.html");
+        let first = scenarios.iter().zip(&rehearsals).filter_map(|(scenario, runs)| Some((*scenario, runs.first()?)));
+        fs::write(&file, plots::page(first, &verdicts)).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    for (verdict, seed) in verdicts.iter().filter_map(|verdict| Some((verdict, verdict.broken_seeds.first()?))) {
+        eprintln!("{}: {}", verdict.scenario, verdict.violations.join("\n  "));
+        eprintln!("replay: stagedoor rehearse --scenario {} --fans {} --seed {seed}", verdict.scenario, options.fans);
+    }
+    if pooled.violations_total > 0 {
+        bail!("{} violations", pooled.violations_total);
+    }
+    Ok(())
+}
+
+/// The rehearsals of each scenario, by seed; each core takes the next that nobody has taken.
+fn all_of(scenarios: &[&Scenario], options: &RehearseOptions) -> anyhow::Result<Vec<Vec<Rehearsal>>> {
+    let seeds = options.seeds as usize;
+    let total = scenarios.len() * seeds;
+    let next = AtomicUsize::new(0);
+    let work = || -> anyhow::Result<Vec<(usize, Rehearsal)>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().context("cannot start the runtime")?;
+        let mut done = Vec::new();
+        loop {
+            let nth = next.fetch_add(1, Ordering::Relaxed);
+            if nth >= total {
+                return Ok(done);
+            }
+            let (scenario, seed) = (scenarios[nth / seeds], options.seed.wrapping_add((nth % seeds) as u64));
+            let rehearsed = runtime.block_on(rehearsal::rehearse(scenario, options.fans, seed));
+            done.push((nth, rehearsed.with_context(|| format!("{} with seed {seed}", scenario.name))?));
+        }
+    };
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(total);
+    let mut done = std::thread::scope(|scope| -> anyhow::Result<Vec<(usize, Rehearsal)>> {
+        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        let mut done = Vec::with_capacity(total);
+        for worker in workers {
+            let Ok(part) = worker.join() else { bail!("a rehearsal broke off") };
+            done.extend(part?);
+        }
+        Ok(done)
+    })?;
+    done.sort_unstable_by_key(|(nth, _)| *nth);
+    let mut by_scenario: Vec<Vec<Rehearsal>> = scenarios.iter().map(|_| Vec::new()).collect();
+    for (nth, rehearsed) in done {
+        by_scenario[nth / seeds].push(rehearsed);
+    }
+    Ok(by_scenario)
+}
+
+fn table(pooled: &Figures, verdicts: &[Verdict]) -> String {
+    let mut out = format!(
+        "{:<18} {:>5} {:>9} {:>6} {:>6} {:>6} {:>9} {:>8} {:>6} {:>7} {:>9} {:>9} {:>7}\n",
+        "scenario", "runs", "coverage", "below", "above", "score", "p50 err", "slots", "full", "p95 s", "returner", "surprised", "broken"
+    );
+    let rows = verdicts.iter().map(|verdict| (verdict.scenario, &verdict.figures)).chain([("pooled", pooled)]);
+    for (name, it) in rows {
+        let _ = writeln!(
+            out,
+            "{name:<18} {:>5} {:>9} {:>6} {:>6} {:>6} {:>9} {:>8} {:>6} {:>7} {:>9} {:>9} {:>7}",
+            it.runs,
+            figure(it.coverage),
+            figure(it.below),
+            figure(it.above),
+            figure(it.interval_score_ratio),
+            figure(it.p50_error),
+            figure(it.slot_use),
+            figure(it.met_full_house),
+            figure(it.extra_wait_p95_s),
+            figure(it.returner_share),
+            figure(it.surprised_coverage),
+            it.violations_total,
+        );
+    }
+    out
+}
+
+fn figure(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".into(), |value| format!("{value:.3}"))
+}
