@@ -138,7 +138,8 @@ impl Judge {
         self.returners.remove(&number);
         self.active += 1;
         self.entries += 1;
-        let (door, in_bounds) = (self.door, self.allowance.entry(now_ms, &self.door.clone()));
+        let door = self.door;
+        let in_bounds = self.allowance.entry(now_ms, &door);
         self.must(in_bounds, || {
             format!("I4: entries up to {now_ms} ms exceed {} a minute and {} at once", door.rate_per_minute, door.burst)
         });

@@ -121,7 +121,7 @@ pub fn judge(scenario: &Scenario, rehearsals: &[Rehearsal]) -> Verdict {
     Verdict {
         scenario: scenario.name,
         disturbed: scenario.is_disturbed(),
-        figures: figures(rehearsals.iter()),
+        figures: figures(rehearsals),
         violations,
         broken_seeds: rehearsals.iter().filter(|it| it.violations_total > 0).map(|it| it.seed).collect(),
     }
@@ -129,15 +129,16 @@ pub fn judge(scenario: &Scenario, rehearsals: &[Rehearsal]) -> Verdict {
 
 /// The figures of any rehearsals together.
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-pub fn figures<'a>(rehearsals: impl Iterator<Item = &'a Rehearsal> + Clone) -> Figures {
-    let forecasts: Vec<Forecast> = rehearsals.clone().flat_map(|it| it.forecasts.iter().copied()).collect();
+pub fn figures<'a>(rehearsals: impl IntoIterator<Item = &'a Rehearsal>) -> Figures {
+    let rehearsals: Vec<&Rehearsal> = rehearsals.into_iter().collect();
+    let forecasts: Vec<Forecast> = rehearsals.iter().flat_map(|it| it.forecasts.iter().copied()).collect();
     let worth = worth(&forecasts);
-    let sum = |of: fn(&Rehearsal) -> u64| rehearsals.clone().map(of).sum::<u64>();
+    let sum = |of: fn(&Rehearsal) -> u64| rehearsals.iter().map(|it| of(it)).sum::<u64>();
     let share = |part: u64, of: u64| (of > 0).then(|| part as f64 / of as f64);
-    let mut extra_ms: Vec<u64> = rehearsals.clone().flat_map(|it| it.extra_waits_ms.iter().copied()).collect();
+    let mut extra_ms: Vec<u64> = rehearsals.iter().flat_map(|it| it.extra_waits_ms.iter().copied()).collect();
     extra_ms.sort_unstable();
     Figures {
-        runs: rehearsals.clone().count(),
+        runs: rehearsals.len(),
         forecasts: worth.forecasts,
         coverage: worth.coverage,
         below: worth.below,

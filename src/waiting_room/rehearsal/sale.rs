@@ -449,7 +449,7 @@ impl<'a> Sale<'a> {
                     self.order(OperatorCommand::Capacity { visitors }, now_ms).await?;
                 }
                 Surprise::BoxOfficeSilent(seconds) => self.silent_until_ms = now_ms + u64::from(whole(seconds * 1_000.0)),
-                Surprise::Restart(seconds) => self.restart(now_ms, u64::from(whole(seconds * 1_000.0))).await?,
+                Surprise::Restart(seconds) => self.restart(now_ms, u64::from(whole(seconds * 1_000.0))),
             }
         }
         if self.away_until_ms == now_ms && now_ms > 0 {
@@ -467,10 +467,9 @@ impl<'a> Sale<'a> {
     }
 
     /// The room dies; nobody is answered until it is back.
-    async fn restart(&mut self, now_ms: u64, for_ms: u64) -> Result<(), StoreError> {
+    fn restart(&mut self, now_ms: u64, for_ms: u64) {
         self.away_until_ms = (now_ms + for_ms).next_multiple_of(TICK_MS);
         self.diary.judge.stands_still(now_ms);
-        Ok(())
     }
 
     /// What the journal holds is read again, as a room does that is opened.

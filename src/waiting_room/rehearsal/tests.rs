@@ -42,7 +42,7 @@ fn estimates_are_roughly_what_they_promise() {
         assert!(it.coverage.unwrap() > 0.4 && it.p50_error.unwrap() < 0.3, "{name}: {it:?}");
         all.extend(runs);
     }
-    let pooled = figures(all.iter());
+    let pooled = figures(&all);
     assert!((0.6..0.98).contains(&pooled.coverage.unwrap()), "{pooled:?}");
     assert!(pooled.interval_score_ratio.unwrap() < 0.6 && pooled.p50_error.unwrap() < 0.15, "{pooled:?}");
 }
