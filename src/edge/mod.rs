@@ -301,6 +301,7 @@ fn waiting_room() -> Router<Door> {
     use self::http::{draws, gate, places, sales, site, strangers};
     Router::new()
         .route("/sales/{sale}", get(site::sale))
+        .route("/sales/{sale}/draw", get(site::draw))
         .route("/v1/sales", get(sales::list))
         .route("/v1/sales/{sale}", get(sales::facts))
         .route("/v1/sales/{sale}/queue", post(places::join))

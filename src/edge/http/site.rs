@@ -50,6 +50,15 @@ pub async fn sale(
     }
 }
 
+pub async fn draw(
+    State(Door { house, .. }): State<Door>,
+    at_door: Result<AtDoor, Problem>,
+    Query(chosen): Query<Chosen>,
+    headers: HeaderMap,
+) -> Response {
+    of_sale(&house, at_door.map(|it| OnSale(it.sale)), Page::Draw, &chosen, &headers)
+}
+
 pub async fn seats(
     State(house): State<Arc<House>>,
     sale: Result<OnSale, Problem>,

@@ -44,19 +44,22 @@ pub enum Page {
     Sale,
     /// The sale for a browser that runs no scripts; see [`Pages::plain`].
     Plain,
+    /// How the order was drawn, to be computed again.
+    Draw,
     Seats,
     Order,
     NotFound,
 }
 
 impl Page {
-    const ALL: [Self; 6] = [Self::Home, Self::Sale, Self::Plain, Self::Seats, Self::Order, Self::NotFound];
+    const ALL: [Self; 7] = [Self::Home, Self::Sale, Self::Plain, Self::Draw, Self::Seats, Self::Order, Self::NotFound];
 
     const fn template(self) -> &'static str {
         match self {
             Self::Home => "home.html",
             Self::Sale => "sale.html",
             Self::Plain => "plain.html",
+            Self::Draw => "draw.html",
             Self::Seats => "seats.html",
             Self::Order => "order.html",
             Self::NotFound => "not_found.html",

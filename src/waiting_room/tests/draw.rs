@@ -17,8 +17,8 @@ use crate::{
     kernel::{Clock, ManualClock, SeededEntropy, Subject, Timestamp},
     platform::{keys::Keys, lifecycle::Lifecycle},
     waiting_room::{
-        Config, Deps, Durability, Engine, EnterOutcome, JoinOutcome, JournalPlace, OpenError, Phase, PlaceState, PublishedDraw, QueueToken,
-        ReceiptOutcome, WaitingRoom,
+        Config, Deps, Durability, Engine, EnterOutcome, JoinOutcome, JournalPlace, OpenError, Phase, Place, PlaceState, PublishedDraw,
+        QueueToken, ReceiptOutcome, WaitingRoom,
         draw::{self, Beacon, BeaconAway, Chain, ClaimedDraw, Digest, DrawTerms, Order, Round, Shuffle, merkle},
         store::contract,
     },
@@ -105,6 +105,11 @@ impl House {
             panic!("fan {n} may join")
         };
         (joined.number, self.room.read_token(&joined.token).unwrap())
+    }
+
+    /// Without how long it will take: that is measured anew after a restart.
+    fn places(&self, tokens: &[QueueToken]) -> Vec<Place> {
+        tokens.iter().map(|token| Place { wait: None, ..self.room.place(token) }).collect()
     }
 
     fn published(&self) -> PublishedDraw {
@@ -210,7 +215,7 @@ async fn a_crash_at_any_step_leaves_the_same_draw() {
                 tokens.push(house.join(n + 20 * u32::try_from(step).unwrap()).await.1);
             }
         }
-        let before = (house.published(), house.room.phase(), tokens.iter().map(|t| house.room.place(t)).collect::<Vec<_>>());
+        let before = (house.published(), house.room.phase(), house.places(&tokens));
         house.life.stop();
         let copy = dir.path().join(format!("crashed-{step}.db"));
         for suffix in ["", "-wal"] {
@@ -220,7 +225,7 @@ async fn a_crash_at_any_step_leaves_the_same_draw() {
         }
         // Other randomness: what was decided is in the journal.
         house = open(config(&beacon), &copy, &clock, 100 + u64::try_from(step).unwrap()).await;
-        let after = (house.published(), house.room.phase(), tokens.iter().map(|t| house.room.place(t)).collect::<Vec<_>>());
+        let after = (house.published(), house.room.phase(), house.places(&tokens));
         assert_eq!(after, before, "after step {step}");
         last = after.0;
     }
