@@ -213,9 +213,17 @@ impl Rush {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        let hold = insist(world, left(), async || fan.hold_best(world, 2).await).await.expect(201);
-        let id = hold["id"].as_str().unwrap();
-        let paid = insist(world, left(), async || fan.pay_with_key(id, "tok_ok", &format!("newcomer-{customer}")).await).await;
+        let mut tries = 0;
+        let paid = loop {
+            tries += 1;
+            let hold = insist(world, left(), async || fan.hold_best(world, 2).await).await.expect(201);
+            let (id, key) = (hold["id"].as_str().unwrap(), format!("newcomer-{customer}-{tries}"));
+            let paid = insist(world, left(), async || fan.pay_with_key(id, "tok_ok", &key).await).await;
+            // An engine that loses its memory once more forgets a hold that nobody pays yet.
+            if paid.status != 409 || left().is_zero() {
+                break paid;
+            }
+        };
         assert!(matches!(paid.status, 201 | 202), "{} {}", paid.status, paid.json);
         fan.order_becomes(world, paid.json["id"].as_str().unwrap(), &["paid"], left().max(Duration::from_secs(1))).await;
         eprintln!("the sale went on within {:?}", world.clock.monotonic().saturating_sub(began));
