@@ -34,7 +34,7 @@ const FIRST_NEWCOMER: u32 = 200;
 const FIRST_OF_CROWD: u32 = 1_000;
 const CROWD: u32 = 110;
 /// After a fault everything that was possible before is possible again within this time.
-pub const SOON: Duration = Duration::from_secs(15);
+pub const SOON: Duration = Duration::from_secs(30);
 
 pub struct Rush {
     pub world: World,
