@@ -10,7 +10,7 @@
 //! | [`seating`] | which seats there are, and whose they are now: plans, holds, availability | money, queues |
 //! | [`checkout`] | turns a hold into tickets, or into nothing: saga, ledger, payment port | the waiting room, HTTP |
 //! | [`shop`] | the anti-corruption layer before the company's existing shop: customers, passwords, hand-off | what the customers came for |
-//! | [`simulation`] | a crowd of fans, a payment gateway that misbehaves on demand, an auditor, real servers to run against | the inside of what it tests |
+//! | [`simulation`] | a crowd of fans, a payment gateway that misbehaves on demand, a beacon that has no secret, an auditor, real servers to run against | the inside of what it tests |
 //! | [`edge`] | the public listener: every URL, every layer, proofs, pages | stores, SQL |
 //! | [`ops`] | configuration, metrics, health: what runs the house | business decisions |
 //! | [`app`] | the composition root: builds, serves, drains | decisions of any kind |

@@ -63,17 +63,6 @@ impl Beacon for Drand {
     }
 }
 
-/// The same value in every round: for the demo and for tests, never for a sale, since the house knows it in advance.
-#[derive(Clone, Debug)]
-pub struct FixedBeacon(pub Digest);
-
-#[async_trait]
-impl Beacon for FixedBeacon {
-    async fn round(&self, _: u64) -> Result<Round, BeaconAway> {
-        Ok(Round { beacon: self.0, signature: None })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -27,7 +27,7 @@ mod verify;
 
 pub(super) use self::progress::{Closed, Committed, Draw, Drawn, counted_from, deciding_round, planned_round};
 pub use self::{
-    beacon::{Beacon, BeaconAway, Chain, FixedBeacon, Round},
+    beacon::{Beacon, BeaconAway, Chain, Round},
     digest::{Digest, NotADigest},
     order::Order,
     progress::DrawTerms,

@@ -8,7 +8,7 @@ use super::{Beacon, Chain, Digest, commitment, draw_seed};
 use crate::kernel::{SaleId, Timestamp};
 
 /// Between the publication of the entries and the round that decides, at least.
-const PUBLIC_BEFORE_ROUND: Duration = Duration::from_secs(30);
+pub(super) const PUBLIC_BEFORE_ROUND: Duration = Duration::from_secs(30);
 /// More than it takes to write the entries down once they are known, or the writing fails.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(10);
 /// After the opening, how long joins that were under way are waited for.

@@ -4,14 +4,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{ALGORITHM, Digest, Order, commitment, draw_seed, merkle::Tree};
+use super::{ALGORITHM, Digest, Order, commitment, draw_seed, merkle::Tree, progress::PUBLIC_BEFORE_ROUND};
 use crate::{
     kernel::{SaleId, Timestamp},
     platform::signing::{from_hex, sha256},
 };
-
-/// Between the publication of the entries and the beacon's round, at least.
-const PUBLIC_BEFORE_ROUND: Duration = Duration::from_secs(30);
 
 /// A draw as somebody says it was. What is `None` is not checked; a draw that has not taken place lacks its seed.
 #[derive(Clone, Debug, Deserialize)]

@@ -1,7 +1,7 @@
 // The draw, computed again in the fan's own browser from nothing but what was published.
 import { call, jitter } from "./net.js";
 import { check_all, check_mine } from "./lots.js";
-import { t, put, note, sorry, count, day } from "./words.js";
+import { t, note, sorry, count, day } from "./words.js";
 
 const sale = location.pathname.split("/")[2];
 const base = `/v1/sales/${sale}/draw`;
@@ -85,5 +85,4 @@ async function look() {
   } else note("message", sorry(answer));
   setTimeout(look, jitter(answer.retry_ms || LOOK_MS));
 }
-put($("#message"), "");
 look();
