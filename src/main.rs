@@ -2,11 +2,13 @@
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use stagedoor::{
     app::{self, Roles, audit::Elsewhere, demo::DemoOptions, rehearse::RehearseOptions},
     ops::{self, config},
     seating::VenueKind,
+    waiting_room::JournalPlace,
 };
 
 #[global_allocator]
@@ -40,6 +42,9 @@ enum Command {
     /// Fair draws, computed again from what was published.
     #[command(subcommand)]
     Draw(DrawCommand),
+    /// The audit log: everything that happened to a queue, as it was written down.
+    #[command(subcommand)]
+    Log(LogCommand),
     /// Judges a sale by its books: no seat twice, no money without tickets, nobody in beyond rate and capacity.
     Audit(AuditArgs),
     /// Rehearses whole sales in virtual time: whether the door keeps its promises and what its estimates are worth.
@@ -171,6 +176,29 @@ enum DrawCommand {
     },
 }
 
+#[derive(Subcommand)]
+enum LogCommand {
+    /// Reckons the chain of hashes over the queue's journal again, and names the first link that is wrong. It only reads.
+    Verify(LogArgs),
+}
+
+#[derive(Args)]
+#[group(id = "where", required = true, multiple = false, args = ["journal", "data"])]
+struct LogArgs {
+    /// The queue's journal: sqlite:FILE or postgres://... A password is best left to PGPASSWORD or ~/.pgpass.
+    #[arg(long, value_name = "URL")]
+    journal: Option<String>,
+    /// The data directory of a house that keeps its journal there.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// A link that the board showed once, and its hash: a log that was cut or written anew since is found out by it.
+    #[arg(long, value_name = "LINK:HEX")]
+    head: Option<String>,
+    /// One sale instead of all.
+    #[arg(long, value_name = "ID")]
+    sale: Option<String>,
+}
+
 #[derive(Args)]
 struct AuditArgs {
     /// The data directory of a house, running or not.
@@ -282,6 +310,15 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Ticket(TicketCommand::Verify { code, jwks }) => ops::tickets::verify(&code, &jwks),
         Command::Draw(DrawCommand::Order { seed, entries }) => ops::draws::order(&seed, entries),
         Command::Draw(DrawCommand::Verify { file, leaves }) => ops::draws::verify(&file, leaves.as_deref()),
+        Command::Log(LogCommand::Verify(LogArgs { journal, data, head, sale })) => {
+            let place = match (journal, data) {
+                (Some(url), _) => ops::logs::place(&url).context("--journal")?,
+                (None, data) => JournalPlace::File(data.unwrap_or_default().join("queue.db")),
+            };
+            let sale = sale.map(|id| id.parse().map_err(|_| anyhow::anyhow!("--sale: {id} is no sale's name"))).transpose()?;
+            let head = head.map(|text| ops::logs::head(&text).context("--head")).transpose()?;
+            app::block_on(async move { ops::logs::verify(&place, sale.as_ref(), head).await })
+        }
         Command::Audit(args) => {
             let sales = match &args.config {
                 Some(file) => config::load(Some(file), env())?.sales,

@@ -23,6 +23,7 @@
 pub mod config;
 pub mod draws;
 pub mod listener;
+pub mod logs;
 pub mod plans;
 pub mod reports;
 pub mod telemetry;

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::{Phase, ZoneStock, drawing::DrawOnBoard, estimate::Point};
+use super::{LogHead, Phase, ZoneStock, drawing::DrawOnBoard, estimate::Point};
 use crate::kernel::{SaleId, Timestamp};
 
 /// A board as it goes out, bytes and all.
@@ -70,6 +70,9 @@ pub(super) struct Content<'a> {
     pub stale: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub draw: Option<DrawOnBoard>,
+    /// The last link of the journal's chain; nothing before the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogHead>,
     pub poll: Poll,
 }
 
@@ -208,7 +211,7 @@ impl Drop for BoardWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::waiting_room::estimate::table;
+    use crate::waiting_room::{draw::Digest, estimate::table};
 
     fn content<'a>(sale: &'a SaleId, at_ms: i64, estimate: &'a [Point], notice: &'a str, zones: u32) -> Content<'a> {
         let at = Timestamp::from_millis(at_ms);
@@ -229,6 +232,7 @@ mod tests {
             zones: (0..zones).map(|n| ZoneStock { zone: format!("Parterre {n}"), free: 1, held: 2, booked: 3, blocked: 4 }).collect(),
             stale: false,
             draw: Some(DrawOnBoard::largest()),
+            log: Some(LogHead { link: u64::MAX, hash: Digest([255; 32]) }),
             notice: Some(notice.into()),
             reason: Some(Reason::CapacityLowered),
             poll: Poll { near_ms: 1_000, far_ms: 20_000 },

@@ -1,4 +1,5 @@
-//! The tick: every 100 ms it ends visits, follows the phases and calls; every second it hangs out a new board.
+//! The tick: every 100 ms it ends visits, follows the phases and calls; every second it hangs out a new board and links
+//! what was written down.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use super::{
     board::{Content, Poll, Reason},
     drawing,
     estimate::Point,
-    journal::Event,
+    journal::{self, Event, JournalError, Link, LogHead},
     pace::{Glimpse, Pace},
     queue,
     store::{Moment, QueueStore, Settings, SharedBoard, Stock, StoreError},
@@ -20,6 +21,7 @@ use crate::kernel::{Timestamp, VisitId};
 
 const TICK: Duration = Duration::from_millis(100);
 const BOARD_EVERY: Duration = Duration::from_secs(1);
+const LINK_EVERY: Duration = Duration::from_secs(1);
 /// Ended visits that wait for the next tick at most; those beyond it end when their pass expires.
 const ENDED_MAX: usize = 65_536;
 /// Without a report for so long the door slows.
@@ -141,6 +143,34 @@ impl WaitingRoom {
         }
     }
 
+    /// Chains the journal's records, second by second. Apart from the board, which goes on when the journal is away.
+    pub(super) async fn log_loop(&self) {
+        let mut ticks = interval(LINK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_away = false;
+        loop {
+            tokio::select! {
+                () = self.life.stopping() => return,
+                _ = ticks.tick() => {}
+            }
+            let linked = self.link().await;
+            if let Err(error) = &linked
+                && !is_away
+            {
+                tracing::warn!(sale = %self.config.sale, %error, "the journal is not chained at this moment");
+            }
+            is_away = linked.is_err();
+        }
+    }
+
+    /// Links what is not linked, where it is this node's turn; the others see how far the chain goes.
+    pub(super) async fn link(&self) -> Result<(), JournalError> {
+        let chain = self.chain.as_ref();
+        let last = if self.gatekeeper.is_caller() { journal::extend(chain).await? } else { chain.last_link().await? };
+        self.linked.store(Arc::new(last));
+        Ok(())
+    }
+
     /// One round of the gatekeeper.
     pub(super) async fn tick(&self) -> Result<(), StoreError> {
         // Also when there is nothing to write: the pen follows what other nodes have written, and after a failure finds
@@ -258,7 +288,8 @@ impl WaitingRoom {
 
     fn content<'a>(&'a self, estimate: &'a [Point], reason: Option<Reason>) -> Content<'a> {
         let content = board_content(&self.config, self.store.as_ref(), self.moment(), estimate, reason, self.stock().zones);
-        Content { draw: self.draw_on_board(), ..content }
+        let Link { number, hash, .. } = **self.linked.load();
+        Content { draw: self.draw_on_board(), log: (number > 0).then_some(LogHead { link: number, hash }), ..content }
     }
 
     /// The table of waits, empty while nobody can say; and why the wait has grown.
@@ -299,6 +330,7 @@ pub(super) fn board_content<'a>(
         reason,
         stale: false,
         draw: None,
+        log: None,
         poll: Poll { near_ms: super::POLL_NEAR_MS, far_ms: super::POLL_FAR_MS },
     }
 }

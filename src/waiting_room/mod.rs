@@ -47,7 +47,7 @@ use self::{
     drawing::Drawing,
     estimate::Point,
     gatekeeper::Gatekeeper,
-    journal::{Event, Join},
+    journal::{Chain, Event, Join, Link},
     presence::Presence,
     queue::{Answer, Ask, Behind, Pen, Promise},
     store::{EntryAsk, Moment, Numbered, PassGrant, QueueStore, Reservation, Standing},
@@ -55,6 +55,7 @@ use self::{
 pub use self::{
     board::{BoardWatch, EncodedBoard, Reason},
     drawing::{DrawLeaves, DrawReceipt, PublishedDraw, ReceiptOutcome},
+    journal::{CheckedLog, LogError, LogFault, LogHead, check_log},
     pass::{Papers, Pass, PassReader},
     store::StoreError,
     token::QueueToken,
@@ -133,6 +134,9 @@ pub struct WaitingRoom {
     store: Arc<dyn QueueStore>,
     pen: Pen,
     behind: Behind,
+    chain: Arc<dyn Chain>,
+    /// The last link that this node knows of.
+    linked: ArcSwap<Link>,
     post: BoardPost,
     estimate: ArcSwap<Vec<Point>>,
     presence: Presence,

@@ -9,7 +9,7 @@ use super::{
     board::BoardPost,
     drawing::{self, Drawing},
     gatekeeper::{self, Gatekeeper},
-    journal::{Journal, JournalError, PgJournal, SqliteJournal},
+    journal::{Chain, Journal, JournalError, PgJournal, SqliteJournal},
     pass::PassReader,
     presence::Presence,
     queue::{WriteError, Writer},
@@ -30,6 +30,7 @@ const READY_WITHIN: Duration = Duration::from_mins(1);
 
 struct Opened {
     journal: Arc<dyn Journal>,
+    chain: Arc<dyn Chain>,
     store: Arc<dyn QueueStore>,
 }
 
@@ -37,9 +38,12 @@ impl WaitingRoom {
     /// Recovers from the journal and starts the tick and the board.
     pub async fn open(config: Config, deps: Deps) -> Result<Arc<Self>, OpenError> {
         let room = Arc::new(Self::recover(config, deps).await?);
-        for (name, pause) in
-            [("admission", Duration::from_millis(100)), ("board", Duration::from_secs(1)), ("draw", Duration::from_secs(1))]
-        {
+        for (name, pause) in [
+            ("admission", Duration::from_millis(100)),
+            ("board", Duration::from_secs(1)),
+            ("draw", Duration::from_secs(1)),
+            ("log", Duration::from_secs(1)),
+        ] {
             let of_loop = Arc::clone(&room);
             room.life.supervise(name, pause, move || {
                 let room = Arc::clone(&of_loop);
@@ -47,6 +51,7 @@ impl WaitingRoom {
                     match name {
                         "board" => room.board_loop().await,
                         "draw" => room.draw_loop().await,
+                        "log" => room.log_loop().await,
                         _ => room.admission_loop().await,
                     }
                 }
@@ -59,7 +64,7 @@ impl WaitingRoom {
     pub(super) async fn recover(config: Config, deps: Deps) -> Result<Self, OpenError> {
         check(&config).map_err(|why| OpenError::Config { sale: config.sale.clone(), why })?;
         let at = Moment { now: deps.clock.now(), monotonic: deps.clock.monotonic() };
-        let Opened { journal, store } = open_engine(&config, &deps, at).await?;
+        let Opened { journal, chain, store } = open_engine(&config, &deps, at).await?;
         let Deps { clock, entropy, keys, life, .. } = deps;
         let writer = Writer::new(journal, Arc::clone(&store), Arc::clone(&clock), config.durability);
         let unreadable = |why: String| OpenError::Replay { sale: config.sale.clone(), why };
@@ -73,12 +78,15 @@ impl WaitingRoom {
         let drawing = Drawing::of(&config, store.as_ref(), &keys)?;
         writer.resume().await.map_err(|e| unreadable(e.to_string()))?;
         store.recovered(at).await.map_err(|e| unreadable(e.to_string()))?;
+        let linked = chain.last_link().await.map_err(|e| unreadable(e.to_string()))?;
         let first = gatekeeper::board_content(&config, store.as_ref(), at, &[], None, Vec::new());
         let post = BoardPost::new(first, config.watchers_max);
         let room = Self {
             sale_hash: token::sale_hash(&config.sale),
             behind: writer.behind(),
             pen: writer.start(&life),
+            chain,
+            linked: ArcSwap::from_pointee(linked),
             post,
             estimate: ArcSwap::default(),
             presence: Presence::default(),
@@ -114,7 +122,7 @@ async fn open_engine(config: &Config, deps: &Deps, at: Moment) -> Result<Opened,
     match (&deps.engine, &deps.journal) {
         (Engine::Memory, JournalPlace::File(file)) => {
             let journal = Arc::new(SqliteJournal::open(file, sale.clone()).await?);
-            Ok(Opened { journal, store: Arc::new(MemoryStore::new(config.clone(), 0, at)) })
+            Ok(Opened { chain: Arc::clone(&journal) as _, journal, store: Arc::new(MemoryStore::new(config.clone(), 0, at)) })
         }
         (Engine::Memory, JournalPlace::Postgres { url }) => {
             let journal = Arc::new(open_shared(url, sale, config).await?);
@@ -127,7 +135,8 @@ async fn open_engine(config: &Config, deps: &Deps, at: Moment) -> Result<Opened,
             journal.settle(head.epoch()).await.map_err(broken)?;
             // This engine's numbers go with it, so it needs no ceiling.
             journal.raise_ceiling(head.epoch(), config.max_fans).await.map_err(broken)?;
-            Ok(Opened { journal, store: Arc::new(MemoryStore::new(config.clone(), head.epoch(), at)) })
+            let store = Arc::new(MemoryStore::new(config.clone(), head.epoch(), at));
+            Ok(Opened { chain: Arc::clone(&journal) as _, journal, store })
         }
         (Engine::Redis(redis), JournalPlace::Postgres { url }) => {
             let journal = Arc::new(open_shared(url, sale, config).await?);
@@ -135,7 +144,7 @@ async fn open_engine(config: &Config, deps: &Deps, at: Moment) -> Result<Opened,
             let line = Line::start(redis.clone(), sale.to_string(), Arc::clone(&deps.entropy), &deps.life);
             let opening = RedisStore::open(config.clone(), deps.node.clone(), line, Arc::clone(&journal), at, &deps.life);
             let store = opening.await.map_err(broken)?;
-            Ok(Opened { journal, store })
+            Ok(Opened { chain: Arc::clone(&journal) as _, journal, store })
         }
         (Engine::Redis(_), JournalPlace::File(_)) => Err(OpenError::Config {
             sale: sale.clone(),

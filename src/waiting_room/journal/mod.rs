@@ -1,13 +1,17 @@
 //! The journal: what is answered is in it, what memory holds is a fold of it.
 
+mod chain;
 mod encoding;
 mod postgres;
 mod sqlite;
+mod verify;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+pub use self::verify::{CheckedLog, LogError, LogFault, LogHead, check_log};
 pub(super) use self::{
+    chain::{Chain, Link, extend},
     postgres::{Head, OpenError, PgJournal},
     sqlite::SqliteJournal,
 };
@@ -115,6 +119,8 @@ pub(super) enum JournalError {
     Unavailable(String),
     #[error("the journal's record {seq} cannot be read")]
     Unreadable { seq: u64 },
+    #[error("the journal's link {number} cannot be read")]
+    UnreadableLink { number: u64 },
 }
 
 /// One sale's journal.

@@ -9,10 +9,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::{FromRow, PgPool, Row, migrate::Migrator, postgres::PgRow};
 
-use super::{Event, Journal, JournalError, Record, Stored, encoding};
+use super::{
+    Event, Journal, JournalError, Record, Stored,
+    chain::{Chain, Line, Link},
+    encoding,
+};
 use crate::{
     kernel::{SaleId, Timestamp},
     platform::sql,
+    waiting_room::draw::Digest,
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/waiting_room/journal/postgres");
@@ -213,6 +218,43 @@ impl Journal for PgJournal {
     }
 }
 
+#[async_trait]
+impl Chain for PgJournal {
+    async fn last_link(&self) -> Result<Link, JournalError> {
+        let last = sqlx::query_as("SELECT number, upto, records, hash FROM link WHERE sale = $1 ORDER BY number DESC LIMIT 1")
+            .bind(self.sale.as_str())
+            .fetch_optional(&self.pool);
+        let last: Option<(i64, i64, i64, Vec<u8>)> = in_time(last).await?;
+        let Some((number, upto, records, hash)) = last else { return Ok(Link::genesis(&self.sale)) };
+        Link::read([number, upto, records], hash)
+    }
+
+    // Whoever writes holds the head until the commit, so records become visible in the order of their numbers, and these
+    // have no gaps. Should one be missing all the same, nothing after it is linked: it may still come, and if it does not,
+    // somebody took it away, and a chain that stands still is seen.
+    async fn lines(&self, after: u64, limit: u32) -> Result<Vec<Line>, JournalError> {
+        let rows = sqlx::query_as("SELECT seq, kind, body FROM journal WHERE sale = $1 AND seq > $2 ORDER BY seq LIMIT $3")
+            .bind(self.sale.as_str())
+            .bind(after.cast_signed())
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool);
+        let rows: Vec<(i64, String, Vec<u8>)> = in_time(rows).await?;
+        let lines = rows.into_iter().map(|(seq, kind, body)| Line { seq: seq.cast_unsigned(), kind, body });
+        Ok(lines.zip(after + 1..).take_while(|(line, expected)| line.seq == *expected).map(|(line, _)| line).collect())
+    }
+
+    async fn add_link(&self, link: &Link) -> Result<bool, JournalError> {
+        let Link { number, upto, records, hash: Digest(hash) } = link;
+        let add = sqlx::query("INSERT INTO link (sale, number, upto, records, hash) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING")
+            .bind(self.sale.as_str())
+            .bind(number.cast_signed())
+            .bind(upto.cast_signed())
+            .bind(records.cast_signed())
+            .bind(hash.as_slice());
+        Ok(in_time(add.execute(&self.pool)).await?.rows_affected() == 1)
+    }
+}
+
 async fn in_time<T>(query: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, JournalError> {
     let answer = tokio::time::timeout(DEADLINE, query).await;
     answer.map_err(|_| JournalError::Unavailable("no answer in time".into()))?.map_err(|e| JournalError::Unavailable(failed(&e)))
@@ -229,7 +271,13 @@ fn decode(row: &PgRow) -> Result<Stored, JournalError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::contract, *};
+    use super::{
+        super::{
+            chain::{self, contract::joined},
+            contract,
+        },
+        *,
+    };
     use crate::{
         kernel::{SeededEntropy, VisitId},
         simulation::servers::Postgres,
@@ -260,6 +308,43 @@ mod tests {
                 0 => contract::keeps_what_it_was_given(open).await,
                 _ => contract::refuses_a_number_or_a_visit_twice(open).await,
             }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn its_records_are_chained() {
+        let server = Postgres::start().await.unwrap();
+        let (one, several) = (server.create_database("one").await.unwrap(), server.create_database("several").await.unwrap());
+        chain::contract::is_over_every_record_once(|sale| journal(&one, sale)).await;
+        chain::contract::of_several_linkers_each_link_is_one_s(|sale| journal(&several, sale)).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_not_committed_yet_keeps_later_records_from_being_linked() {
+        let server = Postgres::start().await.unwrap();
+        let url = server.create_database("late").await.unwrap();
+        let journal = journal(&url, "a").await;
+        journal.append(0, &[joined(1)]).await.unwrap();
+        // A second node's group is written and not committed; a third's waits behind it.
+        let pool =
+            PgPool::connect_with(url.parse::<sqlx::postgres::PgConnectOptions>().unwrap().options([("search_path", "stagedoor_queue")]))
+                .await
+                .unwrap();
+        let mut slow = pool.begin().await.unwrap();
+        let write = "SELECT * FROM append('a', 0, 0, 100, '{joins}', ARRAY['\\x00'::bytea], '{joined}', '{2}', '{2}', '{\"\"}', '{0}')";
+        sqlx::query(write).execute(&mut *slow).await.unwrap();
+        let third = {
+            let journal = PgJournal::open(&url, "a".parse().unwrap(), 16).await.unwrap();
+            tokio::spawn(async move { journal.append(0, &[joined(3)]).await.unwrap() })
+        };
+        assert_eq!(chain::extend(&journal).await.unwrap().upto, 1);
+        slow.commit().await.unwrap();
+        assert_eq!(third.await.unwrap(), 3);
+        assert_eq!(chain::extend(&journal).await.unwrap().upto, 3);
+        // And if one became visible before those before it, it would wait for them.
+        for (seq, linked) in [(5, 3), (4, 5)] {
+            sqlx::query("INSERT INTO journal VALUES ('a', $1, 'joins', '')").bind(seq).execute(&pool).await.unwrap();
+            assert_eq!(chain::extend(&journal).await.unwrap().upto, linked);
         }
     }
 

@@ -5,8 +5,12 @@ use std::{path::Path, time::Duration};
 use async_trait::async_trait;
 use sqlx::{Row, Sqlite, SqlitePool, Transaction, migrate::Migrator, sqlite::SqliteRow};
 
-use super::{Event, Journal, JournalError, Record, Stored, encoding};
-use crate::{kernel::SaleId, platform::sql};
+use super::{
+    Event, Journal, JournalError, Record, Stored,
+    chain::{Chain, Line, Link},
+    encoding,
+};
+use crate::{kernel::SaleId, platform::sql, waiting_room::draw::Digest};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/waiting_room/journal/migrations");
 
@@ -17,14 +21,16 @@ const DEADLINE: Duration = Duration::from_secs(8);
 pub(crate) struct SqliteJournal {
     sale: SaleId,
     writer: SqlitePool,
+    /// What the chain reads does not keep the writer waiting.
+    reader: SqlitePool,
 }
 
 impl SqliteJournal {
     pub(crate) async fn open(file: &Path, sale: SaleId) -> Result<Self, sql::OpenError> {
-        // All reading is done by the writer's connection, at the start and after a failure, when it must see what the
+        // The journal is read by the writer's connection, at the start and after a failure, when it must see what the
         // failed commit left.
-        let (writer, _) = sql::open(file, &MIGRATIONS, 1).await?;
-        Ok(Self { sale, writer })
+        let (writer, reader) = sql::open(file, &MIGRATIONS, 1).await?;
+        Ok(Self { sale, writer, reader })
     }
 
     async fn write(&self, records: &[Record]) -> Result<u64, sqlx::Error> {
@@ -85,12 +91,47 @@ impl Journal for SqliteJournal {
             .bind(after.cast_signed())
             .bind(limit)
             .fetch_all(&self.writer);
-        let rows = tokio::time::timeout(DEADLINE, rows).await;
-        let rows = rows
-            .map_err(|_| JournalError::Unavailable("no answer in time".into()))?
-            .map_err(|e| JournalError::Unavailable(e.to_string()))?;
-        rows.iter().map(decode).collect()
+        in_time(rows).await?.iter().map(decode).collect()
     }
+}
+
+#[async_trait]
+impl Chain for SqliteJournal {
+    async fn last_link(&self) -> Result<Link, JournalError> {
+        let last = sqlx::query_as("SELECT number, upto, records, hash FROM link WHERE sale = ? ORDER BY number DESC LIMIT 1")
+            .bind(self.sale.as_str())
+            .fetch_optional(&self.reader);
+        let last: Option<(i64, i64, i64, Vec<u8>)> = in_time(last).await?;
+        let Some((number, upto, records, hash)) = last else { return Ok(Link::genesis(&self.sale)) };
+        Link::read([number, upto, records], hash)
+    }
+
+    // One process writes at a time, so records are there in the order of their numbers; between them are other sales'.
+    async fn lines(&self, after: u64, limit: u32) -> Result<Vec<Line>, JournalError> {
+        let rows = sqlx::query_as("SELECT seq, kind, body FROM journal WHERE sale = ? AND seq > ? ORDER BY seq LIMIT ?")
+            .bind(self.sale.as_str())
+            .bind(after.cast_signed())
+            .bind(limit)
+            .fetch_all(&self.reader);
+        let rows: Vec<(i64, String, Vec<u8>)> = in_time(rows).await?;
+        Ok(rows.into_iter().map(|(seq, kind, body)| Line { seq: seq.cast_unsigned(), kind, body }).collect())
+    }
+
+    async fn add_link(&self, link: &Link) -> Result<bool, JournalError> {
+        let Link { number, upto, records, hash: Digest(hash) } = link;
+        let add = sqlx::query("INSERT INTO link (sale, number, upto, records, hash) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")
+            .bind(self.sale.as_str())
+            .bind(number.cast_signed())
+            .bind(upto.cast_signed())
+            .bind(records.cast_signed())
+            .bind(hash.as_slice());
+        Ok(in_time(add.execute(&self.writer)).await?.rows_affected() == 1)
+    }
+}
+
+async fn in_time<T>(query: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, JournalError> {
+    let answer = tokio::time::timeout(DEADLINE, query).await;
+    answer.map_err(|_| JournalError::Unavailable("no answer in time".into()))?.map_err(|e| JournalError::Unavailable(e.to_string()))
 }
 
 fn decode(row: &SqliteRow) -> Result<Stored, JournalError> {
@@ -99,7 +140,10 @@ fn decode(row: &SqliteRow) -> Result<Stored, JournalError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::contract, *};
+    use super::{
+        super::{chain, contract},
+        *,
+    };
     use crate::waiting_room::tests::TempDir;
 
     #[tokio::test]
@@ -111,5 +155,16 @@ mod tests {
         };
         contract::keeps_what_it_was_given(|sale| open("kept.db", sale)).await;
         contract::refuses_a_number_or_a_visit_twice(|sale| open("refused.db", sale)).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn its_records_are_chained() {
+        let dir = TempDir::new();
+        let open = |name: &str, sale: &'static str| {
+            let file = dir.path().join(name);
+            async move { SqliteJournal::open(&file, sale.parse().unwrap()).await.unwrap() }
+        };
+        chain::contract::is_over_every_record_once(|sale| open("once.db", sale)).await;
+        chain::contract::of_several_linkers_each_link_is_one_s(|sale| open("several.db", sale)).await;
     }
 }
