@@ -42,8 +42,10 @@ pub fn verify(file: &Path, leaves: Option<&Path>) -> anyhow::Result<()> {
     if claimed.leaves.is_none() {
         println!("not checked: root (give the list of leaves with --leaves)");
     }
-    if let Some(round) = claimed.round {
-        println!("not checked: beacon (ask any of its servers for round {round})");
+    match &claimed.chain {
+        Some(chain) if chain.is_known() => {}
+        Some(chain) => println!("not checked: public_key (ask the beacon's operators whether it is that of chain {})", chain.chain),
+        None => println!("not checked: signature (no chain is given)"),
     }
     if !checked.faults.is_empty() {
         let fields: Vec<&str> = checked.faults.iter().map(|fault| fault.field).collect();

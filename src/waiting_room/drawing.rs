@@ -272,8 +272,7 @@ impl WaitingRoom {
             }
         };
         self.drawing.beacon.lock().is_away = false;
-        let signature = round.signature.as_deref().map(hex);
-        let drawn = Drawn { round: closed.round, beacon: round.beacon, signature, seed: secrets.seed() };
+        let drawn = Drawn { round: closed.round, beacon: round.beacon, signature: hex(&round.signature), seed: secrets.seed() };
         if queue::write_for_the_house(&self.pen, vec![Event::Drawn(Box::new(drawn))]).await {
             tracing::info!(sale = %self.config.sale, round = closed.round, beacon = %round.beacon, "the draw is held");
             self.renew_board(true).await;
@@ -304,7 +303,7 @@ impl WaitingRoom {
             round: the_closed.map(|it| it.round),
             round_at: the_closed.map(|it| chain.round_at(it.round)),
             beacon: the_drawn.map(|it| it.beacon),
-            signature: the_drawn.and_then(|it| it.signature.clone()),
+            signature: the_drawn.map(|it| it.signature.clone()),
             seed: the_drawn.map(|it| it.seed),
             draw_seed,
             order,

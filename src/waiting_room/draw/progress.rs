@@ -52,7 +52,7 @@ pub(crate) struct Drawn {
     pub round: u64,
     pub beacon: Digest,
     /// The beacon's proof, in hexadecimal digits.
-    pub signature: Option<String>,
+    pub signature: String,
     pub seed: Digest,
 }
 

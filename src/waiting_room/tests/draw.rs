@@ -16,6 +16,7 @@ use super::TempDir;
 use crate::{
     kernel::{Clock, ManualClock, SeededEntropy, Subject, Timestamp},
     platform::{keys::Keys, lifecycle::Lifecycle},
+    simulation::sandbox_beacon::SandboxSigner,
     waiting_room::{
         Config, Deps, Durability, Engine, EnterOutcome, JoinOutcome, JournalPlace, OpenError, Phase, Place, PlaceState, PublishedDraw,
         QueueToken, ReceiptOutcome, WaitingRoom,
@@ -37,8 +38,8 @@ impl Beacon for TestBeacon {
         if self.is_away.load(Ordering::Relaxed) {
             return Err(BeaconAway { round, why: "a test".to_owned() });
         }
-        let signature = round.to_be_bytes().repeat(6);
-        Ok(Round { beacon: Digest(crate::platform::signing::sha256(&signature)), signature: Some(signature) })
+        let signature = SandboxSigner::of("test").sign(round).to_vec();
+        Ok(Round { beacon: Digest(crate::platform::signing::sha256(&signature)), signature })
     }
 }
 
@@ -49,7 +50,8 @@ struct House {
 }
 
 fn chain() -> Chain {
-    Chain { chain: "test".into(), genesis_at: Timestamp::from_secs(START - 300), period_s: 10 }
+    let public_key = SandboxSigner::of("test").public_key();
+    Chain { chain: "test".into(), genesis_at: Timestamp::from_secs(START - 300), period_s: 10, public_key }
 }
 
 fn config(beacon: &Arc<TestBeacon>) -> Config {
