@@ -37,6 +37,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const BEACON_PAUSE: Duration = Duration::from_secs(2);
 /// Another node than the caller asks the beacon only when the caller has had so long.
 const OTHERS_AFTER: Duration = Duration::from_secs(8);
+/// So long after its round a beacon that has not been heard of is said to be late.
+const BEACON_LATE: Duration = Duration::from_secs(3);
 /// Leaves that are made at once.
 const LEAVES_AT_ONCE: u32 = 1_024;
 /// Lists of leaves that are being sent at most: each costs seconds of a core for some millions of entries.
@@ -54,7 +56,9 @@ pub(super) struct Drawing {
 
 #[derive(Debug, Default)]
 struct BeaconSeen {
+    /// It did not answer when it was last asked.
     is_away: bool,
+    /// When it may be asked again.
     not_before: Duration,
 }
 
@@ -92,7 +96,8 @@ pub(super) struct DrawOnBoard {
     entries: Option<u32>,
     root: Option<Digest>,
     drawn: bool,
-    /// The sale waits for the beacon.
+    /// The round is over and its value cannot be had: the sale waits for it. It follows from what all nodes know, whichever
+    /// of them has asked.
     beacon_away: bool,
 }
 
@@ -317,14 +322,15 @@ impl WaitingRoom {
         let committed = committed?;
         let closed = closed.map(|(_, closed)| closed);
         let round = closed.as_ref().map_or(committed.planned_round, |closed| closed.round);
+        let round_at = committed.chain.round_at(round);
         Some(DrawOnBoard {
             commitment: committed.commitment,
             round,
-            round_at: committed.chain.round_at(round),
+            round_at,
             entries: closed.as_ref().map(|it| it.entries),
             root: closed.as_ref().map(|it| it.root),
             drawn: drawn.is_some(),
-            beacon_away: self.drawing.beacon.lock().is_away,
+            beacon_away: closed.is_some() && drawn.is_none() && self.clock.now() >= round_at.plus(BEACON_LATE),
         })
     }
 
