@@ -54,7 +54,7 @@ use self::{
 };
 pub use self::{
     board::{BoardWatch, EncodedBoard, Reason},
-    drawing::{DrawLeaves, DrawReceipt, PublishedDraw, ReceiptOutcome},
+    drawing::{DrawLeaves, DrawProgress, PublishedDraw, ReceiptOutcome},
     pass::{Papers, Pass, PassReader},
     store::StoreError,
     token::QueueToken,

@@ -133,11 +133,42 @@ async fn until_epoch_after(world: &World, before: i64) {
 
 /// The command's verdict on what was published.
 fn verify(dir: &Path, draw: &Value, leaves: &[u8]) -> (bool, String) {
-    let (file, list) = (dir.join("draw.json"), dir.join("leaves.bin"));
-    fs::write(&file, draw.to_string()).unwrap();
+    let list = dir.join("leaves.bin");
     fs::write(&list, leaves).unwrap();
-    let (status, text) = command(&["draw", "verify", file.to_str().unwrap(), "--leaves", list.to_str().unwrap()]);
+    verify_with(dir, draw, &["--leaves", list.to_str().unwrap()])
+}
+
+fn verify_with(dir: &Path, draw: &Value, more: &[&str]) -> (bool, String) {
+    let file = dir.join("draw.json");
+    fs::write(&file, draw.to_string()).unwrap();
+    let (status, text) = command(&[&["draw", "verify", file.to_str().unwrap()], more].concat());
     (status.success(), text)
+}
+
+/// A receipt from before the close proves before the draw that she was there, and after it that she is in the list.
+async fn a_receipt_holds(world: &World, draw: &Value, receipt: &Value, list: Option<&[u8]>) {
+    let dir = world.site().dir;
+    let keys = Fan::stranger(world, 1).call(Method::GET, "/.well-known/jwks.json", None).await.expect(200);
+    let files = [("receipt.json", receipt.to_string()), ("keys.json", keys.to_string())].map(|(name, text)| {
+        fs::write(dir.join(name), text).unwrap();
+        dir.join(name).display().to_string()
+    });
+    let leaves = dir.join("leaves.bin").display().to_string();
+    let mut args = vec!["--receipt", &files[0], "--keys", &files[1]];
+    if let Some(list) = list {
+        fs::write(&leaves, list).unwrap();
+        args.extend(["--leaves", &leaves]);
+    }
+    let (is_right, text) = verify_with(&dir, draw, &args);
+    assert!(is_right && text.contains("right: receipt.group"), "{text}");
+    let Some(list) = list else { return };
+    assert!(text.contains("right: receipt.entry"), "{text}");
+    let at = 32 * (usize::try_from(receipt["arrival"].as_u64().unwrap()).unwrap() - 1);
+    let mut without_her = list.to_vec();
+    without_her[at] ^= 1;
+    fs::write(&leaves, without_her).unwrap();
+    let (is_right, text) = verify_with(&dir, draw, &args);
+    assert!(!is_right && text.contains("WRONG: receipt.entry"), "{text}");
 }
 
 async fn leaves(world: &World, node: usize) -> Vec<u8> {
@@ -174,7 +205,7 @@ async fn on_three_nodes_the_order_is_the_published_one_whatever_dies() {
     assert!(moment(&promised["planned_round_at"]).since(opens_at) >= Duration::from_secs(30), "{promised}");
 
     let mut places = join_all((1..=EARLY).map(|customer| takes_a_place(&world, customer))).await;
-    before_the_close(&world, &places[0].fan).await;
+    let kept = before_the_close(&world, &places[0].fan).await;
 
     // Some come just before the opening and some just after it, at every node.
     let rush: Vec<Fan> = join_all((EARLY + 1..=EARLY + IN_THE_RUSH).map(|customer| Fan::sign_in(&world, customer))).await;
@@ -213,18 +244,20 @@ async fn on_three_nodes_the_order_is_the_published_one_whatever_dies() {
     assert!(is_right, "{text}");
     assert!(["right: signature", "right: root", "right: order", "right: closed_at"].iter().all(|it| text.contains(it)), "{text}");
     changed_values_are_found(&dir, &drawn, &list);
+    a_receipt_holds(&world, &promised, &kept, None).await;
+    a_receipt_holds(&world, &drawn, &kept, Some(&list)).await;
     let order = Order::drawn(&drawn["draw_seed"].as_str().unwrap().parse().unwrap(), u32::try_from(entries).unwrap());
     let told = numbers(&world, &places).await;
     assert_eq!(told.values().collect::<BTreeSet<_>>().len(), places.len(), "each number once: {told:?}");
     for place in &places {
         let (number, receipt) = (told[&place.fan.customer], asks(&world, &place.fan, 1, "draw/receipt").await);
-        if number > entries {
-            assert!(place.acknowledged_at >= opens_at, "she was there before the opening, and stands behind the draw");
-            receipt.problem(404, "not-found");
-            continue;
-        }
         let receipt = receipt.expect(200);
         assert_eq!(receipt["number"].as_u64(), Some(number), "{receipt}");
+        assert_eq!(receipt["path"].is_null(), number > entries, "{receipt}");
+        if number > entries {
+            assert!(place.acknowledged_at >= opens_at, "she was there before the opening, and stands behind the draw");
+            continue;
+        }
         let arrival = u32::try_from(receipt["arrival"].as_u64().unwrap()).unwrap();
         assert_eq!(u64::from(order.queue_number(arrival)), number, "arrival {arrival}");
     }
@@ -245,11 +278,16 @@ async fn on_three_nodes_the_order_is_the_published_one_whatever_dies() {
     world.assert_no_panic();
 }
 
-async fn before_the_close(world: &World, fan: &Fan) {
+/// Gives what she can prove before the entries are closed.
+async fn before_the_close(world: &World, fan: &Fan) -> Value {
     let stranger = Fan::stranger(world, 9_999);
     asks(world, &stranger, 0, "draw/entries").await.problem(404, "not-found");
     asks(world, &stranger, 0, "draw/receipt").await.problem(401, "queue-token-required");
-    asks(world, fan, 1, "draw/receipt").await.problem(404, "not-found");
+    let receipt = asks(world, fan, 1, "draw/receipt").await.expect(200);
+    assert!(["entries", "root", "path", "number"].iter().all(|field| receipt[field].is_null()), "{receipt}");
+    for node in [0, 2] {
+        assert_eq!(asks(world, fan, node, "draw/receipt").await.expect(200), receipt, "every node signs the same");
+    }
     let place = asks(world, fan, 1, "queue/place").await.expect(200);
     assert!(place["number"].is_null() && place["position"].is_null() && place["state"] == "prequeue", "{place}");
     for path in ["draw", "draw/entries"] {
@@ -263,6 +301,7 @@ async fn before_the_close(world: &World, fan: &Fan) {
     let foreign = [("queue-token", token)];
     stranger.call_with(Method::GET, &world.sale_path("draw/receipt"), None, &foreign).await.problem(401, "queue-token-required");
     stranger.call_with(Method::GET, "/v1/sales/first-come/draw/receipt", None, &foreign).await.problem(404, "not-found");
+    receipt
 }
 
 async fn after_the_close(world: &World, places: &[Place], closed: &Value) {
