@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use stagedoor::{
     app::{self, Roles, audit::Elsewhere, demo::DemoOptions, rehearse::RehearseOptions},
-    ops::{self, config},
+    ops::{self, config, draws::Beside},
     seating::VenueKind,
     waiting_room::JournalPlace,
 };
@@ -173,6 +173,12 @@ enum DrawCommand {
         /// What `GET /v1/sales/{sale}/draw/entries` gives, packed or as JSON.
         #[arg(long, value_name = "FILE")]
         leaves: Option<PathBuf>,
+        /// What `GET /v1/sales/{sale}/draw/receipt` gave to one fan, before the draw or after it.
+        #[arg(long, value_name = "FILE")]
+        receipt: Option<PathBuf>,
+        /// The house's public keys, as `GET /.well-known/jwks.json` gives them: with them the receipt's signature is checked.
+        #[arg(long, value_name = "FILE")]
+        keys: Option<PathBuf>,
     },
 }
 
@@ -309,7 +315,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Ticket(TicketCommand::Verify { code, jwks }) => ops::tickets::verify(&code, &jwks),
         Command::Draw(DrawCommand::Order { seed, entries }) => ops::draws::order(&seed, entries),
-        Command::Draw(DrawCommand::Verify { file, leaves }) => ops::draws::verify(&file, leaves.as_deref()),
+        Command::Draw(DrawCommand::Verify { file, leaves, receipt, keys }) => {
+            let beside = Beside { leaves: leaves.as_deref(), receipt: receipt.as_deref(), keys: keys.as_deref() };
+            ops::draws::verify(&file, beside)
+        }
         Command::Log(LogCommand::Verify(LogArgs { journal, data, head, sale })) => {
             let place = match (journal, data) {
                 (Some(url), _) => ops::logs::place(&url).context("--journal")?,

@@ -224,7 +224,7 @@ fn house(settings: &Settings, sales: BTreeMap<SaleId, Arc<SaleOnOffer>>, shop: A
         sales,
         shop,
         pages: Pages::load(),
-        public_keys: [tools.keys.pass.jwks(), tools.keys.ticket.jwks()].concat(),
+        public_keys: [tools.keys.pass.jwks(), tools.keys.receipt.jwks(), tools.keys.ticket.jwks()].concat(),
         limits: AddressLimits {
             sign_ins: limit(settings.limits.sign_in_per_address_per_minute, minute),
             joins: limit(settings.limits.joins_per_address_per_minute, minute),

@@ -76,7 +76,7 @@ fn of_the_box_office(office: &BoxOffice) {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts of fans are far below 2^53")]
+#[expect(clippy::cast_precision_loss, reason = "counts of fans, and of seconds, are far below 2^53")]
 fn of_the_door(door: &Door) {
     for (sale, room) in door.rooms.iter() {
         let figures = room.figures();
@@ -89,6 +89,12 @@ fn of_the_door(door: &Door) {
             ("waiting_room_claimants", u64::from(figures.claimants)),
         ] {
             metrics::gauge!(metric, "sale" => name.clone()).set(value as f64);
+        }
+        if let Some(draw) = room.draw_progress() {
+            metrics::gauge!("waiting_room_draw_step", "sale" => name.clone()).set(f64::from(draw.step));
+            metrics::gauge!("waiting_room_draw_entries", "sale" => name.clone()).set(f64::from(draw.entries));
+            metrics::gauge!("waiting_room_draw_round_at", "sale" => name.clone()).set(draw.round_at.as_secs() as f64);
+            metrics::gauge!("waiting_room_draw_beacon_late", "sale" => name.clone()).set(f64::from(u8::from(draw.beacon_is_late)));
         }
         metrics::counter!("waiting_room_entries_total", "sale" => name).absolute(figures.entries_total);
     }

@@ -42,6 +42,13 @@ const METRICS: &[(&str, &str)] = &[
     ("waiting_room_capacity", "Visitors that may be behind the door, by sale."),
     ("waiting_room_claimants", "Called fans at the door who wait for a free slot, by sale."),
     ("waiting_room_entries_total", "Visitors let in since the sale was made, by sale."),
+    ("waiting_room_draw_step", "How far a fair draw has come, by sale: 0 promised, 1 its entries are closed, 2 held."),
+    ("waiting_room_draw_entries", "Entries of a fair draw, by sale; 0 before they are closed."),
+    ("waiting_room_draw_round_at", "When the round of the beacon that decides is over, in seconds since 1970, by sale."),
+    (
+        "waiting_room_draw_beacon_late",
+        "1 while the round is over and its value cannot be had, by sale: change sales.draw.beacon_url if that lasts.",
+    ),
     ("seating_seats", "Seats by performance and state."),
     ("seating_drift_seats", "Seats on which the engine and the ledger disagree, by performance; must read 0."),
     ("seating_memories_lost_total", "Times this node found that the seat engine had lost its memory, by performance."),

@@ -54,7 +54,7 @@ use self::{
 };
 pub use self::{
     board::{BoardWatch, EncodedBoard, Reason},
-    drawing::{DrawLeaves, DrawReceipt, PublishedDraw, ReceiptOutcome},
+    drawing::{DrawLeaves, DrawProgress, PublishedDraw, ReceiptOutcome},
     journal::{CheckedLog, LogError, LogFault, LogHead, check_log},
     pass::{Papers, Pass, PassReader},
     store::StoreError,

@@ -33,6 +33,8 @@ pub struct ClaimedDraw {
     pub closed_at: Option<Timestamp>,
     pub round: Option<u64>,
     pub round_at: Option<Timestamp>,
+    /// Whoever came before it is in the draw.
+    pub opens_at: Option<Timestamp>,
     /// The leaves of all entries in order of arrival.
     pub leaves: Option<Vec<Digest>>,
 }
@@ -93,7 +95,8 @@ pub fn verify(claimed: &ClaimedDraw) -> Result<Checked, Vec<&'static str>> {
     if let Some(leaves) = &claimed.leaves {
         findings.equal("entries", &(entries as usize), &leaves.len(), "there are more or fewer leaves");
         let count = u32::try_from(leaves.len()).unwrap_or(u32::MAX);
-        findings.equal("root", &root, &Tree::over(count, |ix| leaves[ix as usize]).root(), "it is not the root of these leaves");
+        let tree = Tree::over(count, |range| leaves[range.start as usize..range.end as usize].to_vec());
+        findings.equal("root", &root, &tree.root(), "it is not the root of these leaves");
     }
     let recomputed = draw_seed(&seed, &beacon, &root, entries);
     if let Some(claimed) = &claimed.draw_seed {
@@ -143,22 +146,23 @@ fn schedule(claimed: &ClaimedDraw, findings: &mut Findings) {
     }
 }
 
-#[derive(Default)]
-struct Findings {
-    right: Vec<&'static str>,
-    faults: Vec<Fault>,
+/// What was looked at, and how it was found.
+#[derive(Debug, Default)]
+pub struct Findings {
+    pub right: Vec<&'static str>,
+    pub faults: Vec<Fault>,
 }
 
 impl Findings {
-    fn equal<T: PartialEq + std::fmt::Display>(&mut self, field: &'static str, claimed: &T, recomputed: &T, why: &str) {
+    pub(super) fn equal<T: PartialEq + std::fmt::Display>(&mut self, field: &'static str, claimed: &T, recomputed: &T, why: &str) {
         self.holds(field, claimed == recomputed, || format!("{why}: {claimed} is published, {recomputed} is right"));
     }
 
-    fn holds(&mut self, field: &'static str, holds: bool, why: impl FnOnce() -> String) {
+    pub(super) fn holds(&mut self, field: &'static str, holds: bool, why: impl FnOnce() -> String) {
         if holds { self.right.push(field) } else { self.wrong(field, why()) }
     }
 
-    fn wrong(&mut self, field: &'static str, why: String) {
+    pub(super) fn wrong(&mut self, field: &'static str, why: String) {
         self.faults.push(Fault { field, why });
     }
 }
@@ -174,7 +178,8 @@ mod tests {
         let signer = SandboxSigner::of("c");
         let secrets = Secrets::new(&SeededEntropy::new(1));
         let leaves: Vec<Digest> = (1..=50).map(|arrival| secrets.leaf(arrival, (arrival % 9 > 0).then_some(arrival.into()))).collect();
-        let (sale, root) = ("hero".parse().unwrap(), Tree::over(50, |ix| leaves[ix as usize]).root());
+        let (sale, root) =
+            ("hero".parse().unwrap(), Tree::over(50, |range| leaves[range.start as usize..range.end as usize].to_vec()).root());
         let signature = signer.sign(4);
         let beacon = Digest(sha256(&signature));
         let seed = draw_seed(&secrets.seed(), &beacon, &root, 50);

@@ -176,11 +176,37 @@ pub enum StoreError {
     Rebuilding,
 }
 
+/// Those who were written down together. Their leaves have a root of their own, which the house signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct JoinGroup {
+    /// Its lowest arrival number.
+    pub first: u32,
+    pub count: u32,
+    /// When the last of them came.
+    pub until: Timestamp,
+}
+
+/// What an engine knows of its sale's draw, from the journal: this process's view, without I/O.
+pub(super) trait DrawnStore {
+    /// How far the draw has come.
+    fn draw(&self) -> Draw;
+    /// Where an arrival stands in line: as it came without a draw, and before it.
+    fn queue_number(&self, arrival: u32) -> u32;
+    /// The highest arrival number of those whom the journal has and who came before this moment.
+    fn arrived_before(&self, at: Timestamp) -> u32;
+    /// Whose the arrival numbers from `first` on are, `count` of them; `None` for those that the journal does not have.
+    fn owners(&self, first: u32, count: u32) -> Vec<Option<u64>>;
+    /// A draw was closed over this number while nobody had come with it.
+    fn missed_draw(&self, arrival: u32) -> bool;
+    /// With whom somebody was written down. Kept only where there is a draw.
+    fn group_of(&self, arrival: u32) -> Option<JoinGroup>;
+}
+
 /// One sale's engine. State changes only by [`QueueStore::apply`], a fold of journal records, and by what is taken
 /// ahead of its record: numbers, which stay taken, and reservations, which last until their record is applied or they
 /// are given back.
 #[async_trait]
-pub(super) trait QueueStore: Send + Sync + 'static {
+pub(super) trait QueueStore: DrawnStore + Send + Sync + 'static {
     /// The number of whoever joins: her own, or the next. A number is never given to two subjects.
     async fn number(&self, join: Join) -> Result<Numbered, StoreError>;
 
@@ -256,16 +282,6 @@ pub(super) trait QueueStore: Send + Sync + 'static {
     fn owner(&self, arrival: u32) -> Option<u64>;
     /// Whether a token that says so is to be believed.
     fn is_of(&self, arrival: u32, subject: u64) -> bool;
-    /// How far the draw has come.
-    fn draw(&self) -> Draw;
-    /// Where an arrival stands in line: as it came without a draw, and before it.
-    fn queue_number(&self, arrival: u32) -> u32;
-    /// The highest arrival number of those whom the journal has and who came before this moment.
-    fn arrived_before(&self, at: Timestamp) -> u32;
-    /// Whose the arrival numbers from `first` on are, `count` of them; `None` for those that the journal does not have.
-    fn owners(&self, first: u32, count: u32) -> Vec<Option<u64>>;
-    /// A draw was closed over this number while nobody had come with it.
-    fn missed_draw(&self, arrival: u32) -> bool;
     fn standing(&self, number: u32, at: Moment) -> Standing;
     fn visit_of(&self, number: u32) -> Option<VisitId>;
     /// Whether a pass of this visit and generation opens the door.

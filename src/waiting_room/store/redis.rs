@@ -25,6 +25,7 @@
 //! | `stock` | hash | the box office's last word |
 //! | `board` | hash | the encoded board that all nodes serve |
 
+mod draw;
 mod effects;
 mod feed;
 mod number;
@@ -67,7 +68,6 @@ use crate::{
     waiting_room::{
         Config, ZoneStock,
         admission::{CLAIM_LAPSE, CLAIMANTS_MAX, Situation, whole},
-        draw::Draw,
         journal::{Event, Join, JournalError, PgJournal, Record, Stored},
         queue::Promise,
         visits::VisitsOutlook,
@@ -484,26 +484,6 @@ impl QueueStore for RedisStore {
 
     fn is_of(&self, number: u32, subject: u64) -> bool {
         self.mirror.is_of(number, subject)
-    }
-
-    fn draw(&self) -> Draw {
-        self.mirror.draw()
-    }
-
-    fn queue_number(&self, arrival: u32) -> u32 {
-        self.mirror.queue_number(arrival)
-    }
-
-    fn arrived_before(&self, at: Timestamp) -> u32 {
-        self.mirror.arrived_before(at)
-    }
-
-    fn owners(&self, first: u32, count: u32) -> Vec<Option<u64>> {
-        self.mirror.owners(first, count)
-    }
-
-    fn missed_draw(&self, arrival: u32) -> bool {
-        self.mirror.missed_draw(arrival)
     }
 
     fn standing(&self, number: u32, at: Moment) -> Standing {

@@ -78,7 +78,7 @@ function render() {
   if (place) {
     const number = place.number == null ? "" : t("sale.number", { n: count(place.number) });
     fill("number", number);
-    fill("prequeue_text", place.number == null ? t("sale.prequeue_draw") : t("sale.prequeue_fifo", { n: count(place.number) }));
+    fill("prequeue_text", place.number == null ? t(board?.draw?.beacon_away ? "sale.draw_late" : "sale.prequeue_draw") : t("sale.prequeue_fifo", { n: count(place.number) }));
     fill("joined", place.joined_at ? t("sale.joined_at", { time: hour(place.joined_at) }) : "");
   }
   if (view === "waiting") render_waiting(phase);
@@ -87,6 +87,8 @@ function render() {
 
   const member = facts?.sign_in !== "customer" || name;
   for (const node of document.querySelectorAll("[data-when]")) node.hidden = node.dataset.when === "early" ? !before : (node.dataset.when === "member") !== Boolean(member);
+  $("#draw").hidden = facts?.queueing !== "fair_draw";
+  $("#draw a").href = `/sales/${sale}/draw`;
   $("#who").hidden = !name || signing_in;
   put($("#who span"), t("sale.hello", { name }));
   note("notice", phase === "paused" ? `${t("sale.paused_text")} ${board?.notice ?? ""}` : phase === "sold_out" && active() ? t("sale.waiting_list") : board?.notice);

@@ -7,7 +7,7 @@ use crate::{
         Config, OperatorCommand,
         admission::burst_of,
         journal::{Event, Record, Stored},
-        store::{QueueStore, memory::MemoryStore},
+        store::{DrawnStore, QueueStore, memory::MemoryStore},
     },
 };
 
