@@ -90,6 +90,13 @@ fn of_the_door(door: &Door) {
         ] {
             metrics::gauge!(metric, "sale" => name.clone()).set(value as f64);
         }
-        metrics::counter!("waiting_room_entries_total", "sale" => name).absolute(figures.entries_total);
+        metrics::counter!("waiting_room_entries_total", "sale" => name.clone()).absolute(figures.entries_total);
+        if let Some(percent) = figures.present_percent {
+            metrics::gauge!("waiting_room_present_percent", "sale" => name.clone()).set(f64::from(percent));
+        }
+        let it = figures.statements;
+        for (outcome, count) in [("within", it.within), ("sooner", it.sooner), ("later", it.later), ("overtaken", it.overtaken)] {
+            metrics::counter!("waiting_room_forecasts_total", "sale" => name.clone(), "outcome" => outcome).absolute(count);
+        }
     }
 }

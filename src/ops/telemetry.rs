@@ -42,6 +42,11 @@ const METRICS: &[(&str, &str)] = &[
     ("waiting_room_capacity", "Visitors that may be behind the door, by sale."),
     ("waiting_room_claimants", "Called fans at the door who wait for a free slot, by sale."),
     ("waiting_room_entries_total", "Visitors let in since the sale was made, by sale."),
+    ("waiting_room_present_percent", "Of a hundred fans near the front, how many have their page open, by sale; from a sample."),
+    (
+        "waiting_room_forecasts_total",
+        "Published waits whose end is known, by sale and outcome: `within` the range (eight of ten should be), `sooner`, `later`, or `overtaken` by an order or a pause.",
+    ),
     ("seating_seats", "Seats by performance and state."),
     ("seating_drift_seats", "Seats on which the engine and the ledger disagree, by performance; must read 0."),
     ("seating_memories_lost_total", "Times this node found that the seat engine had lost its memory, by performance."),

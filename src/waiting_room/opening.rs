@@ -80,7 +80,7 @@ impl WaitingRoom {
             behind: writer.behind(),
             pen: writer.start(&life),
             post,
-            estimate: ArcSwap::default(),
+            told: ArcSwap::default(),
             presence: Presence::default(),
             gatekeeper: Gatekeeper::default(),
             drawing,
