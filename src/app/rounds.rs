@@ -96,6 +96,13 @@ fn of_the_door(door: &Door) {
             metrics::gauge!("waiting_room_draw_round_at", "sale" => name.clone()).set(draw.round_at.as_secs() as f64);
             metrics::gauge!("waiting_room_draw_beacon_late", "sale" => name.clone()).set(f64::from(u8::from(draw.beacon_is_late)));
         }
-        metrics::counter!("waiting_room_entries_total", "sale" => name).absolute(figures.entries_total);
+        metrics::counter!("waiting_room_entries_total", "sale" => name.clone()).absolute(figures.entries_total);
+        if let Some(percent) = figures.present_percent {
+            metrics::gauge!("waiting_room_present_percent", "sale" => name.clone()).set(f64::from(percent));
+        }
+        let it = figures.statements;
+        for (outcome, count) in [("within", it.within), ("sooner", it.sooner), ("later", it.later), ("overtaken", it.overtaken)] {
+            metrics::counter!("waiting_room_forecasts_total", "sale" => name.clone(), "outcome" => outcome).absolute(count);
+        }
     }
 }

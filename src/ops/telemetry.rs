@@ -49,6 +49,11 @@ const METRICS: &[(&str, &str)] = &[
         "waiting_room_draw_beacon_late",
         "1 while the round is over and its value cannot be had, by sale: change sales.draw.beacon_url if that lasts.",
     ),
+    ("waiting_room_present_percent", "Of a hundred fans near the front, how many have their page open, by sale; from a sample."),
+    (
+        "waiting_room_forecasts_total",
+        "Published waits whose end is known, by sale and outcome: `within` the range (eight of ten should be), `sooner`, `later`, or `overtaken` by an order or a pause.",
+    ),
     ("seating_seats", "Seats by performance and state."),
     ("seating_drift_seats", "Seats on which the engine and the ledger disagree, by performance; must read 0."),
     ("seating_memories_lost_total", "Times this node found that the seat engine had lost its memory, by performance."),

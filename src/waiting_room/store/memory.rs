@@ -25,6 +25,7 @@ use crate::{
         journal::{Event, Join, Record, Stored},
         pass,
         show_up::ShowUp,
+        survivors::Survivors,
         visits::{VisitLengths, VisitsOutlook},
     },
 };
@@ -298,6 +299,16 @@ impl QueueStore for MemoryStore {
 
     fn now_serving(&self) -> u32 {
         self.state.read().now_serving
+    }
+
+    fn survivors(&self) -> Survivors {
+        let state = self.state.read();
+        state.fans.survivors(state.now_serving)
+    }
+
+    fn asked(&self, near: u32) -> Vec<u32> {
+        let state = self.state.read();
+        state.fans.asked(state.now_serving, near)
     }
 
     fn counts(&self, at: Moment) -> Counts {

@@ -18,6 +18,7 @@ use super::{
     draw::Draw,
     journal::{Event, Join, Stored},
     queue::Promise,
+    survivors::Survivors,
     visits::VisitsOutlook,
 };
 use crate::kernel::{Timestamp, VisitId};
@@ -133,6 +134,14 @@ pub(super) struct SharedBoard {
     pub version: u64,
     pub json: Vec<u8>,
     pub age: Duration,
+}
+
+/// Somebody has said that she is there, and counts as such until then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Heard {
+    /// Her queue number.
+    pub number: u32,
+    pub until: Timestamp,
 }
 
 /// What the operator has set.
@@ -274,6 +283,11 @@ pub(super) trait QueueStore: DrawnStore + Send + Sync + 'static {
         None
     }
 
+    /// Tells the other nodes who has been heard of here; gives what they have heard since this was last asked.
+    async fn share_presence(&self, _heard: &[Heard]) -> Result<Vec<Heard>, StoreError> {
+        Ok(Vec::new())
+    }
+
     // What follows is this process's view and does no I/O: an engine elsewhere keeps a mirror of it.
 
     /// Where a subject stands, if the journal has it and she has not left.
@@ -290,6 +304,11 @@ pub(super) trait QueueStore: DrawnStore + Send + Sync + 'static {
     fn keep_visit(&self, visit: VisitId, until: Timestamp);
     fn settings(&self) -> Settings;
     fn now_serving(&self) -> u32;
+    /// How many people stand how far behind the last number called.
+    fn survivors(&self) -> Survivors;
+    /// The queue numbers behind it of those in line who are asked whether they are there, in order: of the next `near`
+    /// numbers those of the one sample, of the others those of the other one.
+    fn asked(&self, near: u32) -> Vec<u32>;
     fn counts(&self, at: Moment) -> Counts;
     /// How long visits last, as far as it has been seen.
     fn visits(&self, now: Timestamp) -> VisitsOutlook;

@@ -374,5 +374,42 @@ async fn of_two_processes_with_an_engine_in_memory_the_later_one_writes() {
 fn second_view(room: &WaitingRoom, token: &str) -> crate::waiting_room::Joined {
     let read = room.read_token(token).unwrap();
     let place = room.place(&read);
-    crate::waiting_room::Joined { token: token.to_owned(), state: place.state, number: place.number, joined_at: read.joined_at }
+    crate::waiting_room::Joined {
+        token: token.to_owned(),
+        state: place.state,
+        number: place.number,
+        joined_at: read.joined_at,
+        sample: place.sample,
+    }
+}
+
+/// Each fan's page talks to whichever node the balancer chooses.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_nodes_hear_of_each_others_fans_who_say_that_they_are_there() {
+    let redis = RedisServer::start().await.unwrap();
+    let config = Config { rate_per_minute: 60, burst: Some(1), ..config(Durability::Journaled) };
+    let nodes = Nodes::open(2, config, redis.url()).await;
+    let mut tokens = Vec::new();
+    for n in 0..120 {
+        tokens.push(nodes.join(n, n % 2).await);
+    }
+    let board = |node: u32| -> serde_json::Value { serde_json::from_slice(&nodes.room(node).board().json).unwrap() };
+    let told = |node: u32| board(node)["presence"]["there"][0][1].as_u64();
+    let all_there = async {
+        while (0..2).any(|node| told(node) != Some(100)) {
+            for (n, token) in (0_u32..).zip(&tokens) {
+                nodes.room(n % 2).present(token);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(20), all_there).await.is_ok(), "{} {}", board(0), board(1));
+    // Each by itself knows it of all, so that it does not matter which of them makes the board.
+    for node in 0..2 {
+        let room = nodes.room(node);
+        let asked = room.store.asked(120);
+        let there = room.presence.on_board(&asked, room.store.now_serving(), 120, 120, SystemClock::new().now()).there;
+        assert!(there.iter().all(|it| it.percent > 90), "{there:?}");
+    }
+    nodes.life.stop();
 }
