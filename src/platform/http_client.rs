@@ -144,7 +144,8 @@ impl HttpClient {
             let body = Limited::new(body, self.answer_bytes_max).collect().await.map_err(|_| CallError::Broken)?.to_bytes();
             Ok(Answer { status: head.status, headers: head.headers, body })
         };
-        tokio::time::timeout(self.deadline, exchange).await.unwrap_or(Err(CallError::Deadline(self.deadline)))
+        // Aside, so that whoever waits for an answer does not carry connector and handshake in a future of her own.
+        tokio::time::timeout(self.deadline, Box::pin(exchange)).await.unwrap_or(Err(CallError::Deadline(self.deadline)))
     }
 
     /// `POST` of a JSON body.

@@ -413,10 +413,12 @@ async fn they_come_in_by_their_numbers(world: &World, places: Vec<Place>, told: 
         let mut entries = Vec::new();
         let mut all_refusals = Vec::new();
         let leaving = knocks.map(async |knock| {
-            let (mut fan, entry, refusals) = knock.await;
+            let (fan, entry, refusals) = knock.await;
             if usize::try_from(entry.number).unwrap() < everybody {
                 tokio::time::sleep(Duration::from_millis(300)).await;
-                fan.end_visit(world).await;
+                let path = world.sale_path("admission");
+                let said = insist(world, SOON, async || fan.call(Method::DELETE, &path, None).await).await;
+                assert_eq!(said.status, 204, "{}", said.json);
             }
             (fan, entry, refusals)
         });
