@@ -31,6 +31,12 @@ pub struct EncodedBoard {
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     Paused,
+    /// A rate of 0 was ordered: a pause until another one is.
+    PausedByRate,
+    /// A capacity of 0 was ordered: likewise.
+    PausedByCapacity,
+    /// The box office is slow or makes errors: fewer come in until it has recovered.
+    BoxOfficeBusy,
     SoldOut,
     CapacityLowered,
     RateLowered,
