@@ -21,6 +21,7 @@ use crate::{
     ops::{
         config::Settings,
         listener::{self, Readiness},
+        operators::OperatorDesk,
         reports::ReportDesk,
         telemetry,
     },
@@ -102,10 +103,10 @@ pub async fn open(settings: Settings, roles: Roles, listeners: Listeners, extras
     telemetry::start_logs(&settings.log.level, settings.log.format);
     let metrics = telemetry::start_metrics();
     let lives = Lives::default();
-    let (readiness, desk) = (Readiness::default(), ReportDesk::default());
+    let (readiness, desk, operators) = (Readiness::default(), ReportDesk::default(), OperatorDesk::default());
     lives.background.spawn(edge::server::serve(
         listeners.ops,
-        Front::private(listener::router(readiness.clone(), metrics.clone(), desk.clone())),
+        Front::private(listener::router(readiness.clone(), metrics.clone(), desk.clone(), operators.clone())),
         connection_limits(&settings),
         lives.background.clone(),
     ));
@@ -119,6 +120,7 @@ pub async fn open(settings: Settings, roles: Roles, listeners: Listeners, extras
     ));
     if let Some(door) = &parts.door {
         desk.open(&door.rooms, parts.keys.house.clone());
+        operators.open(&door.rooms, &settings.operators);
     }
     report::start(&parts, &settings, &lives.background)?;
     rounds::start(&parts, metrics, &lives.background);

@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use stagedoor::{
     app::{self, Roles, audit::Elsewhere, demo::DemoOptions, rehearse::RehearseOptions},
+    kernel::OsEntropy,
     ops::{self, config, draws::Beside},
     seating::VenueKind,
     waiting_room::JournalPlace,
@@ -42,6 +43,8 @@ enum Command {
     /// Fair draws, computed again from what was published.
     #[command(subcommand)]
     Draw(DrawCommand),
+    /// Makes a token for an operator, and the hash of it for the configuration.
+    OperatorToken,
     /// The audit log: everything that happened to a queue, as it was written down.
     #[command(subcommand)]
     Log(LogCommand),
@@ -189,20 +192,26 @@ enum LogCommand {
 }
 
 #[derive(Args)]
-#[group(id = "where", required = true, multiple = false, args = ["journal", "data"])]
 struct LogArgs {
-    /// The queue's journal: sqlite:FILE or postgres://... A password is best left to PGPASSWORD or ~/.pgpass.
-    #[arg(long, value_name = "URL")]
-    journal: Option<String>,
-    /// The data directory of a house that keeps its journal there.
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    at: JournalAt,
     /// A link that the board showed once, and its hash: a log that was cut or written anew since is found out by it.
     #[arg(long, value_name = "LINK:HEX")]
     head: Option<String>,
     /// One sale instead of all.
     #[arg(long, value_name = "ID")]
     sale: Option<String>,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct JournalAt {
+    /// The queue's journal: sqlite:FILE or postgres://... A password is best left to PGPASSWORD or ~/.pgpass.
+    #[arg(long, value_name = "URL")]
+    journal: Option<String>,
+    /// The data directory of a house that keeps its journal there.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -319,8 +328,13 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             let beside = Beside { leaves: leaves.as_deref(), receipt: receipt.as_deref(), keys: keys.as_deref() };
             ops::draws::verify(&file, beside)
         }
-        Command::Log(LogCommand::Verify(LogArgs { journal, data, head, sale })) => {
-            let place = match (journal, data) {
+        Command::OperatorToken => {
+            let (token, hash) = ops::operators::new_token(&OsEntropy);
+            println!("token: {token}\n[operators]\nNAME = \"{hash}\"");
+            Ok(())
+        }
+        Command::Log(LogCommand::Verify(LogArgs { at, head, sale })) => {
+            let place = match (at.journal, at.data) {
                 (Some(url), _) => ops::logs::place(&url).context("--journal")?,
                 (None, data) => JournalPlace::File(data.unwrap_or_default().join("queue.db")),
             };

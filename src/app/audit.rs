@@ -6,11 +6,11 @@ use anyhow::{Context, bail};
 
 use super::demo;
 use crate::{
-    kernel::{Clock, SystemClock, Timestamp},
+    kernel::{Clock, SystemClock},
     ops::config::SaleSettings,
     simulation::{
         auditor::{
-            DoorSetting, audit,
+            audit,
             books::{self, Books, who_came_in_time},
         },
         crowd::CrowdReport,
@@ -49,9 +49,7 @@ async fn judge(data: &Path, books: &Books, sale: &SaleSettings) -> anyhow::Resul
     let mut evidence = books::read_from(books, &sale.id).await.with_context(|| format!("cannot read the books of {}", data.display()))?;
     evidence.observed_at = SystemClock::new().now();
     evidence.returner_share = sale.returner_share;
-    let burst = sale.burst.unwrap_or_else(|| sale.rate_per_minute.div_ceil(60).max(1));
-    let (capacity, rate_per_minute) = (sale.capacity, sale.rate_per_minute);
-    evidence.door = vec![DoorSetting { from: Timestamp::default(), capacity, rate_per_minute, burst }];
+    evidence.door = books::door_over_time(books, &sale.id, sale.capacity, sale.rate_per_minute, sale.burst).await?;
     // The engine's own memory is not in the books; whether it agrees is asked of a running house.
     evidence.engine_booked = evidence.ledger_booked.clone();
     let crowd = data.join(demo::CROWD_FILE);

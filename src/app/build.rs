@@ -115,8 +115,13 @@ pub(super) async fn build(
     });
     let house = Arc::new(house(settings, sales.collect(), shop, &tools)?);
     let door = rooms.map(|rooms| Door { house: Arc::clone(&house), rooms: Arc::new(rooms) });
-    let box_office =
-        office.map(|(seating, checkout)| BoxOffice { house: Arc::clone(&house), seating, checkout, ended: EndedVisits::default() });
+    let box_office = office.map(|(seating, checkout)| BoxOffice {
+        house: Arc::clone(&house),
+        seating,
+        checkout,
+        ended: EndedVisits::default(),
+        pulse: Arc::default(),
+    });
     Ok(Parts { house, door, box_office, keys: tools.keys })
 }
 

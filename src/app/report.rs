@@ -15,12 +15,12 @@ use parking_lot::Mutex;
 
 use super::build::Parts;
 use crate::{
-    edge::{BoxOffice, Door},
+    edge::{BoxOffice, Door, pulse::Vitals},
     kernel::{Clock, SaleId, VisitId},
     ops::{config::Settings, reports},
     platform::{http_client::HttpClient, lifecycle::Lifecycle, signing::MacKeys},
     seating::Seating,
-    waiting_room::{BoxOfficeReport, ZoneStock},
+    waiting_room::{BoxOfficeHealth, BoxOfficeReport, ZoneStock},
 };
 
 const REPORT_EVERY: Duration = Duration::from_millis(500);
@@ -45,7 +45,7 @@ pub(super) fn start(parts: &Parts, settings: &Settings, background: &Lifecycle) 
     };
     let clock = Arc::clone(&parts.house.clock);
     let memory = Mutex::new(Memory { sequence: 0, ended: BTreeMap::new() });
-    let reporter = Arc::new(Reporter { office, to, node: settings.node(), clock, memory });
+    let reporter = Arc::new(Reporter { office, to, node: settings.node(), clock, memory, vitals: Mutex::default() });
     let life = background.clone();
     background.supervise("box office report", REPORT_EVERY, move || {
         let (reporter, life) = (Arc::clone(&reporter), life.clone());
@@ -81,6 +81,7 @@ struct Reporter {
     node: String,
     clock: Arc<dyn Clock>,
     memory: Mutex<Memory>,
+    vitals: Mutex<Vitals>,
 }
 
 struct Memory {
@@ -92,8 +93,9 @@ struct Memory {
 impl Reporter {
     async fn round(&self) {
         let paying = self.office.checkout.visits_kept();
+        let health = self.vitals.lock().round(self.office.pulse.take(), self.clock.monotonic());
         for sale in self.office.house.sales.keys() {
-            let report = self.report(sale, paying.clone());
+            let report = self.report(sale, paying.clone(), health);
             let told = report.ended.len();
             let taken = match &self.to {
                 Doors::Here(door) => door.room(sale).map(|room| room.box_office_report(report)).is_some(),
@@ -105,7 +107,7 @@ impl Reporter {
         }
     }
 
-    fn report(&self, sale: &SaleId, paying: Vec<VisitId>) -> BoxOfficeReport {
+    fn report(&self, sale: &SaleId, paying: Vec<VisitId>, health: BoxOfficeHealth) -> BoxOfficeReport {
         let mut memory = self.memory.lock();
         // By the clock, so that it grows over a restart, and one more each time, so that it grows whatever the clock does.
         let micros = u64::try_from(self.clock.now().as_millis()).unwrap_or(0).saturating_mul(1_000);
@@ -114,7 +116,14 @@ impl Reporter {
         let waiting = memory.ended.entry(sale.clone()).or_default();
         waiting.extend(self.office.ended.take(sale));
         let ended = waiting.iter().take(ENDED_MAX).copied().collect();
-        BoxOfficeReport { source: self.node.clone(), sequence, zones: zones_of(&self.office.seating, sale), ended, paying }
+        BoxOfficeReport {
+            source: self.node.clone(),
+            sequence,
+            zones: zones_of(&self.office.seating, sale),
+            ended,
+            paying,
+            health: Some(health),
+        }
     }
 }
 

@@ -87,6 +87,8 @@ fn of_the_door(door: &Door) {
             ("waiting_room_active", u64::from(figures.active)),
             ("waiting_room_capacity", u64::from(figures.capacity)),
             ("waiting_room_claimants", u64::from(figures.claimants)),
+            ("waiting_room_rate_per_minute", u64::from(figures.rate_per_minute)),
+            ("waiting_room_rate_ordered_per_minute", u64::from(figures.rate_ordered_per_minute)),
         ] {
             metrics::gauge!(metric, "sale" => name.clone()).set(value as f64);
         }

@@ -9,6 +9,7 @@ pub mod pages;
 mod patience;
 pub mod problem;
 pub mod proof_of_work;
+pub mod pulse;
 pub mod server;
 mod sse;
 mod trouble;
@@ -44,6 +45,7 @@ use self::{
     limits::{AddressLimit, Network},
     problem::{Kind, Problem},
     proof_of_work::{InUse, ProofOfWork},
+    pulse::Pulse,
     server::Peer,
 };
 use crate::{
@@ -176,6 +178,8 @@ pub struct BoxOffice {
     pub seating: Arc<Seating>,
     pub checkout: Arc<Checkout>,
     pub ended: EndedVisits,
+    /// How its visitors fare.
+    pub pulse: Arc<Pulse>,
 }
 
 /// Visits that the box office has seen to their end, until the door has heard of them.
@@ -223,19 +227,22 @@ pub struct Front {
     urls: Router,
     /// Whose bounds apply to each request; a private listener has none.
     house: Option<Arc<House>>,
+    /// Where it is counted how the box office fares, if it is here.
+    pulse: Option<Arc<Pulse>>,
 }
 
 impl Front {
     /// The public listener of this process.
     #[must_use]
     pub fn public(house: Arc<House>, door: Option<Door>, box_office: Option<BoxOffice>) -> Self {
-        Self { urls: router(Arc::clone(&house), door, box_office), house: Some(house) }
+        let pulse = box_office.as_ref().map(|office| Arc::clone(&office.pulse));
+        Self { urls: router(Arc::clone(&house), door, box_office), house: Some(house), pulse }
     }
 
     /// A listener that only operators and our own programs can reach.
     #[must_use]
     pub fn private(urls: Router) -> Self {
-        Self { urls, house: None }
+        Self { urls, house: None, pulse: None }
     }
 
     /// Answers one request that came over a connection from `peer`. Not a layer: axum would box, clone and route every
@@ -249,6 +256,16 @@ impl Front {
         {
             return Problem::new(Kind::TooManyRequests).retry_after_s(wait.as_secs() + 1).into_response();
         }
+        let Some(pulse) = self.pulse.as_ref().filter(|_| Pulse::concerns(request.uri().path())) else {
+            return self.answer_in_time(house, request).await;
+        };
+        let (path, came_at) = (request.uri().clone(), house.clock.monotonic());
+        let response = self.answer_in_time(house, request).await;
+        pulse.answered(path.path(), house.clock.monotonic().saturating_sub(came_at), response.status().is_server_error());
+        response
+    }
+
+    async fn answer_in_time(&self, house: &House, request: Request) -> Response {
         let Ok(_in_flight) = house.in_flight.try_acquire() else {
             return Problem::new(Kind::Overloaded).retry_after_s(house.soon_s(1, 4)).into_response();
         };

@@ -1,4 +1,4 @@
-//! The private listener: metrics, health, and the box office's reports. Never to be reachable by the public.
+//! The private listener: metrics, health, the box office's reports, and operators' orders. Never to be reachable by the public.
 
 use std::sync::{
     Arc,
@@ -14,7 +14,7 @@ use axum::{
 use http::{HeaderValue, StatusCode, header};
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use super::reports::ReportDesk;
+use super::{operators::OperatorDesk, reports::ReportDesk};
 
 /// Whether this node should get traffic: false until everything is recovered, and from the moment it is to stop.
 #[derive(Clone, Debug, Default)]
@@ -38,13 +38,14 @@ struct Ops {
 }
 
 /// All URLs of the private listener.
-pub fn router(readiness: Readiness, metrics: Option<PrometheusHandle>, reports: ReportDesk) -> Router {
+pub fn router(readiness: Readiness, metrics: Option<PrometheusHandle>, reports: ReportDesk, operators: OperatorDesk) -> Router {
     Router::new()
         .route("/metrics", get(render_metrics))
         .route("/health/live", get(|| async { StatusCode::NO_CONTENT }))
         .route("/health/ready", get(ready))
         .with_state(Ops { readiness, metrics })
         .merge(reports.router())
+        .merge(operators.router())
 }
 
 async fn ready(State(ops): State<Ops>) -> StatusCode {

@@ -24,6 +24,7 @@ pub mod config;
 pub mod draws;
 pub mod listener;
 pub mod logs;
+pub mod operators;
 pub mod plans;
 pub mod reports;
 pub mod telemetry;

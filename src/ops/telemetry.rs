@@ -41,6 +41,8 @@ const METRICS: &[(&str, &str)] = &[
     ("waiting_room_active", "Visitors behind the door, by sale."),
     ("waiting_room_capacity", "Visitors that may be behind the door, by sale."),
     ("waiting_room_claimants", "Called fans at the door who wait for a free slot, by sale."),
+    ("waiting_room_rate_per_minute", "Entries a minute in force, by sale; below the ordered rate while the box office suffers."),
+    ("waiting_room_rate_ordered_per_minute", "Entries a minute as configured or ordered, by sale."),
     ("waiting_room_entries_total", "Visitors let in since the sale was made, by sale."),
     ("waiting_room_draw_step", "How far a fair draw has come, by sale: 0 promised, 1 its entries are closed, 2 held."),
     ("waiting_room_draw_entries", "Entries of a fair draw, by sale; 0 before they are closed."),

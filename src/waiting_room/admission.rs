@@ -63,6 +63,12 @@ impl Bucket {
     }
 }
 
+/// The rate that is in force while so many thousandths of it are taken away; never none of a rate that is one.
+pub(super) fn slowed(rate_per_minute: u32, by_per_mille: u16) -> u32 {
+    let left = u64::from(rate_per_minute) * u64::from(1_000_u16.saturating_sub(by_per_mille)) / 1_000;
+    u32::try_from(left).unwrap_or(rate_per_minute).max(u32::from(rate_per_minute > 0))
+}
+
 /// Entries that may come at once: as configured, else one second's worth; at least 1, or nobody could ever enter.
 pub(super) fn burst_of(rate_per_minute: u32, configured: Option<u32>) -> u32 {
     configured.unwrap_or_else(|| rate_per_minute.div_ceil(60)).max(1)
@@ -379,6 +385,34 @@ mod tests {
                 for (j, to) in entries.iter().enumerate().skip(i) {
                     let count = (j - i + 1) as u128;
                     prop_assert!(count * 60_000_000 <= u128::from(rate) * (to - from) + u128::from(burst) * 60_000_000);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        /// On the door's own clock, which goes forward only, whatever the machine's does and whatever is ordered.
+        #[test]
+        fn a_clock_that_steps_and_rates_that_change_give_nothing_on_top(
+            steps in proptest::collection::vec((-5_000_000_i64..5_000_000, 0_u32..5_000, 1_u32..30), 1..100),
+        ) {
+            const BURST: u32 = 7;
+            let mut bucket = Bucket::empty(0, Some(BURST), Duration::ZERO);
+            let (mut now, mut clock, mut rate, mut allowed) = (0_i64, 0_i64, 0, 0_u128);
+            // Of each entry: what the rates had brought in all when it came.
+            let mut entries: Vec<u128> = Vec::new();
+            for (step_us, new_rate, tries) in steps {
+                now = (now + step_us).max(0);
+                allowed += u128::from(now.saturating_sub(clock).max(0).unsigned_abs()) * u128::from(rate);
+                clock = clock.max(now);
+                let monotonic = Duration::from_micros(now.unsigned_abs());
+                entries.extend((0..tries).filter(|_| bucket.take(monotonic)).map(|_| allowed));
+                rate = new_rate;
+                bucket.set_rate(rate, monotonic);
+            }
+            for (i, from) in entries.iter().enumerate() {
+                for (j, to) in entries.iter().enumerate().skip(i) {
+                    prop_assert!((j - i + 1) as u128 * 60_000_000 <= (to - from) + u128::from(BURST) * 60_000_000);
                 }
             }
         }

@@ -39,13 +39,17 @@ pub struct EncodedBoard {
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     Paused,
+    /// A rate of 0 was ordered: a pause until another one is.
+    PausedByRate,
+    /// A capacity of 0 was ordered: likewise.
+    PausedByCapacity,
+    /// The box office is slow, silent or makes errors: fewer come in until it has recovered.
+    BoxOfficeBusy,
     SoldOut,
     CapacityLowered,
     RateLowered,
     /// Every seat that is not sold is held by somebody: who waits is called when one comes back.
     AllInBaskets,
-    /// The box office is slow or silent, so fewer are let in until it is well.
-    BoxOfficeSlow,
     /// More of those who were called came, or they stay longer, than was foreseen.
     MoreStayed,
     FullHouse,

@@ -1,15 +1,16 @@
 //! The tick: every 100 ms it ends visits, follows the phases and calls; every second it hangs out a new board and links
 //! what was written down.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::time::{Duration, MissedTickBehavior, interval};
 
 use super::{
-    BoxOfficeReport, Config, Phase, WaitingRoom, ZoneStock,
+    BoxOfficeHealth, BoxOfficeReport, Config, Phase, WaitingRoom, ZoneStock,
     admission::{Situation, policy},
     board::{Content, Poll, Reason},
+    brake,
     calibration::{Calibration, Statements},
     drawing,
     estimate::Point,
@@ -23,6 +24,7 @@ use crate::kernel::{Timestamp, VisitId};
 
 const TICK: Duration = Duration::from_millis(100);
 const BOARD_EVERY: Duration = Duration::from_secs(1);
+const BRAKE_EVERY: Duration = Duration::from_secs(1);
 const LINK_EVERY: Duration = Duration::from_secs(1);
 /// Ended visits that wait for the next tick at most; those beyond it end when their pass expires.
 const ENDED_MAX: usize = 65_536;
@@ -44,12 +46,15 @@ struct BoxOffice {
     sequence: Option<u64>,
     heard_at: Option<Duration>,
     zones: Vec<ZoneStock>,
+    /// What each source said last of its visitors, in its own order, and when that was heard.
+    healths: HashMap<String, (u64, BoxOfficeHealth, Duration)>,
     ended: Vec<VisitId>,
 }
 
 #[derive(Debug, Default)]
 struct LastTick {
-    phase: Option<Phase>,
+    /// The phase, and how many orders had been given: what the board shows.
+    shown: (Option<Phase>, u32),
     situation: Option<Situation>,
 }
 
@@ -63,12 +68,25 @@ pub(super) fn phase_at(config: &Config, settings: &Settings, now: Timestamp) -> 
         Phase::Prequeue
     } else if !drawing::has_order(config, settings) {
         Phase::Drawing
-    } else if settings.paused {
+    } else if settings.is_stopped() {
         Phase::Paused
     } else if settings.sold_out {
         Phase::SoldOut
     } else {
         Phase::OnSale
+    }
+}
+
+/// Why nobody comes in, or fewer than could, as far as it follows from how the door is set.
+pub(super) fn reason_of(phase: Phase, settings: &Settings, active: u32) -> Option<Reason> {
+    match phase {
+        Phase::SoldOut | Phase::Closed => None,
+        _ if settings.paused => Some(Reason::Paused),
+        _ if settings.rate_ordered == 0 => Some(Reason::PausedByRate),
+        _ if settings.capacity == 0 => Some(Reason::PausedByCapacity),
+        Phase::OnSale if active > settings.capacity => Some(Reason::CapacityLowered),
+        Phase::OnSale if settings.slowed_per_mille > 0 => Some(Reason::BoxOfficeBusy),
+        _ => None,
     }
 }
 
@@ -109,6 +127,12 @@ impl Gatekeeper {
         let mut box_office = self.box_office.lock();
         let space = ENDED_MAX - box_office.ended.len();
         box_office.ended.extend(report.ended.into_iter().take(space));
+        if let Some(health) = report.health {
+            let known = box_office.healths.entry(report.source).or_insert((report.sequence, health, monotonic));
+            if report.sequence >= known.0 {
+                *known = (report.sequence, health, monotonic);
+            }
+        }
         let is_news = box_office.sequence.is_none_or(|last| report.sequence > last);
         if is_news {
             box_office.sequence = Some(report.sequence);
@@ -194,18 +218,20 @@ impl WaitingRoom {
         let was = {
             let mut last = self.gatekeeper.last.lock();
             last.situation = Some(situation);
-            last.phase
+            last.shown
         };
+        let orders = self.store.settings().orders;
         let mut events: Vec<Event> = call.into_iter().collect();
         if situation.is_caller {
             events.extend(self.turn_of_stock(&stock));
-            if was != Some(phase) {
+            events.extend(self.turn_of_brake(phase, &stock, at.now));
+            if was.0 != Some(phase) {
                 events.push(Event::Phase { phase });
             }
         }
         let written = events.is_empty() || queue::write_for_the_house(&self.pen, events).await;
-        if written && was != Some(phase) {
-            self.gatekeeper.last.lock().phase = Some(phase);
+        if written && was != (Some(phase), orders) {
+            self.gatekeeper.last.lock().shown = (Some(phase), orders);
             self.renew_board(true).await;
         }
         Ok(())
@@ -228,12 +254,27 @@ impl WaitingRoom {
         (!stock.zones.is_empty() && sold_out != self.store.settings().sold_out).then_some(Event::Stock { sold_out })
     }
 
+    /// Once a second, whichever node does it: how much of the rate is taken away.
+    fn turn_of_brake(&self, phase: Phase, stock: &Stock, now: Timestamp) -> Option<Event> {
+        let settings = self.store.settings();
+        // A clock that was set back must not keep the brake on.
+        let is_due = settings.slowed_at.is_none_or(|at| now < at || now.since(at) >= BRAKE_EVERY);
+        let is_open = matches!(phase, Phase::OnSale | Phase::Paused | Phase::SoldOut);
+        let by_per_mille = brake::step(settings.slowed_per_mille, &stock.healths);
+        (is_open && is_due && by_per_mille != settings.slowed_per_mille).then_some(Event::Slowed { by_per_mille })
+    }
+
     /// What the box office said last, to this node or to another.
     fn stock(&self) -> Stock {
         self.store.stock().unwrap_or_else(|| {
             let box_office = self.gatekeeper.box_office.lock();
-            let heard_at = box_office.heard_at.unwrap_or_default();
-            Stock { zones: box_office.zones.clone(), age: self.clock.monotonic().saturating_sub(heard_at) }
+            let age = |heard_at: Duration| self.clock.monotonic().saturating_sub(heard_at);
+            let lately = box_office.healths.values().filter(|(.., heard_at)| age(*heard_at) <= BOX_OFFICE_SILENT);
+            Stock {
+                zones: box_office.zones.clone(),
+                age: age(box_office.heard_at.unwrap_or_default()),
+                healths: lately.map(|(_, health, _)| *health).collect(),
+            }
         })
     }
 
@@ -342,16 +383,20 @@ impl WaitingRoom {
         let settings = self.store.settings();
         let seen = self.glimpse(&settings);
         let pace = self.gatekeeper.pace.lock();
-        (pace.estimate(&seen), self.reason(&seen, pace.reason(&seen)))
+        let estimate = if settings.is_stopped() { Vec::new() } else { pace.estimate(&seen) };
+        (estimate, self.reason(&seen, pace.reason(&seen)))
     }
 
     /// What was ordered goes before what has happened, and what is out of the ordinary before a house that is full.
     fn reason(&self, seen: &Glimpse<'_>, of_pace: Option<Reason>) -> Option<Reason> {
         let is_ordered = !matches!(of_pace, None | Some(Reason::AllInBaskets | Reason::FullHouse));
-        if seen.phase != Phase::OnSale || is_ordered {
+        let of_door = reason_of(seen.phase, seen.settings, seen.counts.active);
+        if of_door.is_some() {
+            of_door
+        } else if seen.phase != Phase::OnSale || is_ordered {
             of_pace
         } else if seen.situation.is_some_and(|it| it.box_office_silent) {
-            Some(Reason::BoxOfficeSlow)
+            Some(Reason::BoxOfficeBusy)
         } else if of_pace != Some(Reason::AllInBaskets) && self.gatekeeper.calibration.lock().is_outgrown(seen.now) {
             Some(Reason::MoreStayed)
         } else {

@@ -15,6 +15,7 @@
 
 mod admission;
 mod board;
+mod brake;
 mod calibration;
 pub mod draw;
 mod drawing;
@@ -63,8 +64,9 @@ pub use self::{
     store::StoreError,
     token::QueueToken,
     vocabulary::{
-        BoxOfficeReport, CommandOutcome, Deps, Engine, EnterOutcome, Figures, JoinOutcome, Joined, JournalPlace, NOTICE_CHARS_MAX,
-        OpenError, OperatorCommand, Phase, Place, PlaceState, RenewOutcome, Wait, WaitingRoomError, ZoneStock,
+        BoxOfficeHealth, BoxOfficeReport, CommandOutcome, Deps, DoorState, Engine, EnterOutcome, Figures, JoinOutcome, Joined,
+        JournalPlace, NOTICE_CHARS_MAX, OpenError, OperatorCommand, Phase, Place, PlaceState, Refusal, RenewOutcome, Wait,
+        WaitingRoomError, ZoneStock,
     },
 };
 use crate::{
@@ -407,24 +409,56 @@ impl WaitingRoom {
         for visit in &report.paying {
             self.store.keep_visit(*visit, until);
         }
-        let zones = report.zones.clone();
-        if self.gatekeeper.report(report, self.clock.monotonic()) {
-            self.store.report(&zones);
-        }
+        let (source, zones, health) = (report.source.clone(), report.zones.clone(), report.health);
+        let is_news = self.gatekeeper.report(report, self.clock.monotonic());
+        self.store.report(&source, is_news.then_some(&zones), health);
     }
 
-    /// Carries out an operator's order, journaled; effective when this returns.
+    /// Carries out an order of the house's own; see [`WaitingRoom::order`].
     pub async fn command(&self, command: OperatorCommand) -> Result<CommandOutcome, WaitingRoomError> {
-        let in_bounds = match &command {
-            OperatorCommand::Rate { per_minute } => *per_minute >= 1,
-            OperatorCommand::Notice { text } => text.as_ref().is_none_or(|text| text.chars().count() <= NOTICE_CHARS_MAX),
-            _ => true,
+        self.ordered(command, None).await
+    }
+
+    /// Carries out an operator's order: in the journal with her name, and effective here when this returns; on every
+    /// other node with its next tick.
+    pub async fn order(&self, command: OperatorCommand, by: &str) -> Result<CommandOutcome, WaitingRoomError> {
+        self.ordered(command, Some(by.to_owned())).await
+    }
+
+    async fn ordered(&self, command: OperatorCommand, by: Option<String>) -> Result<CommandOutcome, WaitingRoomError> {
+        let refusal = match &command {
+            OperatorCommand::Notice { text } if text.as_ref().is_some_and(|text| text.chars().count() > NOTICE_CHARS_MAX) => {
+                Some(Refusal::NoticeTooLong)
+            }
+            OperatorCommand::Pause | OperatorCommand::Resume | OperatorCommand::Rate { .. } | OperatorCommand::Capacity { .. }
+                if self.phase() == Phase::Closed =>
+            {
+                Some(Refusal::Closed)
+            }
+            _ => None,
         };
-        if !in_bounds {
-            return Ok(CommandOutcome::Refused);
+        if let Some(refusal) = refusal {
+            return Ok(CommandOutcome::Refused(refusal));
         }
-        self.write(Event::Operator { command }).await?;
+        self.write(Event::Operator { command, by }).await?;
         Ok(CommandOutcome::Done)
+    }
+
+    /// How the door is set now.
+    pub fn door_state(&self) -> DoorState {
+        let (settings, active) = (self.store.settings(), self.store.counts(self.moment()).active);
+        let phase = gatekeeper::phase_at(&self.config, &settings, self.clock.now());
+        DoorState {
+            phase,
+            reason: gatekeeper::reason_of(phase, &settings, active),
+            version: settings.orders,
+            paused: settings.paused,
+            rate_per_minute: settings.rate_ordered,
+            rate_in_force_per_minute: settings.rate_per_minute,
+            capacity: settings.capacity,
+            active,
+            notice: settings.notice.as_deref().map(str::to_owned),
+        }
     }
 
     pub fn figures(&self) -> Figures {
@@ -439,6 +473,7 @@ impl WaitingRoom {
             present_percent: self.told.load().present_percent,
             passed_over: counts.passed_over,
             rate_per_minute: settings.rate_per_minute,
+            rate_ordered_per_minute: settings.rate_ordered,
             capacity: settings.capacity,
             entries_total: counts.entries_total,
             statements: self.gatekeeper.statements(),

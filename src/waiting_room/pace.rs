@@ -69,7 +69,7 @@ impl Pace {
         if let Some(before) = self.settings.replace(seen.settings.clone()) {
             if seen.settings.capacity < before.capacity {
                 self.lowered = Some((Reason::CapacityLowered, seen.now));
-            } else if seen.settings.rate_per_minute < before.rate_per_minute {
+            } else if seen.settings.rate_ordered < before.rate_ordered {
                 self.lowered = Some((Reason::RateLowered, seen.now));
             }
             let door = |s: &Settings| (s.rate_per_minute, s.capacity, s.paused);

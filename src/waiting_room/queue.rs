@@ -372,7 +372,15 @@ pub(super) async fn write_for_a_visitor(pen: &Pen, store: &dyn QueueStore, ask: 
 
 fn only_calls(asks: &[Ask]) -> bool {
     let of_the_house = |event: &Event| {
-        matches!(event, Event::Called { .. } | Event::Phase { .. } | Event::Stock { .. } | Event::EntriesClosed(_) | Event::Drawn(_))
+        matches!(
+            event,
+            Event::Called { .. }
+                | Event::Phase { .. }
+                | Event::Stock { .. }
+                | Event::Slowed { .. }
+                | Event::EntriesClosed(_)
+                | Event::Drawn(_)
+        )
     };
     asks.iter().all(|ask| !matches!(ask, Ask::Join(_)) && ask.events().iter().all(of_the_house))
 }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{StoreError, calibration::Statements};
+use super::{Reason, StoreError, calibration::Statements};
 use crate::{
     kernel::{Clock, Entropy, SaleId, Timestamp, VisitId},
     platform::{keys::Keys, lifecycle::Lifecycle, redis::Redis, sql},
@@ -139,24 +139,21 @@ pub enum RenewOutcome {
     Ended,
 }
 
-/// What an operator may order.
+/// What an operator may order. Of contradictory orders the last counts; all are written down, with who gave them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
 pub enum OperatorCommand {
-    /// Nobody is called and nobody enters; call windows stand still.
+    /// Nobody is called and nobody enters; call windows stand still. A draw goes on, and the pause holds after it.
     Pause,
+    /// Takes a pause back. A rate or a capacity of 0 goes on stopping the door.
     Resume,
-    Rate {
-        per_minute: u32,
-    },
-    Capacity {
-        visitors: u32,
-    },
+    /// 0 stops the door as a pause does, until another rate is ordered.
+    Rate { per_minute: u32 },
+    /// Below the number of those inside nobody enters until they are fewer; 0 stops the door as a pause does.
+    Capacity { visitors: u32 },
     /// A sentence for the board, at most [`NOTICE_CHARS_MAX`] characters; `None` takes it down.
-    Notice {
-        text: Option<String>,
-    },
-    /// For good.
+    Notice { text: Option<String> },
+    /// For good: nothing that concerns coming in can be ordered any more. Closing twice is closing once.
     Close,
     /// All passes are refused from now on; whoever is inside gets a fresh one by entering again.
     RevokePasses,
@@ -169,8 +166,35 @@ pub const NOTICE_CHARS_MAX: usize = 160;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommandOutcome {
     Done,
-    /// The value is out of bounds; nothing has changed.
-    Refused,
+    /// Nothing has changed, and nothing was written down.
+    Refused(Refusal),
+}
+
+/// Why an order is not carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The notice has more than [`NOTICE_CHARS_MAX`] characters.
+    NoticeTooLong,
+    /// The sale is closed.
+    Closed,
+}
+
+/// How a door is set, and what follows from it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DoorState {
+    pub phase: Phase,
+    /// As on the board.
+    pub reason: Option<Reason>,
+    /// Orders so far: each makes a new version, and the last one counts.
+    pub version: u32,
+    pub paused: bool,
+    /// As ordered.
+    pub rate_per_minute: u32,
+    /// What is left of it while the box office suffers.
+    pub rate_in_force_per_minute: u32,
+    pub capacity: u32,
+    pub active: u32,
+    pub notice: Option<String>,
 }
 
 /// What the box office tells the waiting room. May be sent twice and out of order.
@@ -187,6 +211,20 @@ pub struct BoxOfficeReport {
     pub ended: Vec<VisitId>,
     /// Visits with a payment under way: they last on until a report names them no longer.
     pub paying: Vec<VisitId>,
+    /// How its visitors fare; `None` from one that does not say.
+    #[serde(default)]
+    pub health: Option<BoxOfficeHealth>,
+}
+
+/// How the visitors of one box office fare.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoxOfficeHealth {
+    /// Nine of ten answers about seats took no longer, in the last two seconds; `None` when there were too few.
+    pub latency_ms: Option<u32>,
+    /// What that is when the box office is well.
+    pub usual_ms: u32,
+    /// Answers that said that something failed, of a thousand.
+    pub failed_per_mille: u16,
 }
 
 /// What is left in one price zone, in seats.
@@ -213,7 +251,9 @@ pub struct Figures {
     /// Of a hundred who are called within two minutes, how many have their page open; `None` when too few are asked.
     pub present_percent: Option<u32>,
     pub passed_over: u32,
+    /// In force.
     pub rate_per_minute: u32,
+    pub rate_ordered_per_minute: u32,
     pub capacity: u32,
     pub entries_total: u64,
     /// What became of the waits that this node has published.

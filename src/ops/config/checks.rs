@@ -3,6 +3,7 @@
 use std::{collections::HashSet, hash::Hash, net::IpAddr, path::Path};
 
 use super::{
+    super::operators::is_token_hash,
     nodes::{Database, EngineKind},
     sales::{PerformanceSettings, Queueing, SaleSettings},
     sections::{DatabaseUrl, Settings},
@@ -24,6 +25,7 @@ pub(super) fn findings(settings: &Settings) -> Vec<(String, String)> {
     proof_of_work(settings, &mut found);
     shop(settings, &mut found);
     checkout(settings, &mut found);
+    operators(settings, &mut found);
     sales(settings, &mut found);
     found.0
 }
@@ -167,6 +169,16 @@ fn keys_and_log(settings: &Settings, found: &mut Findings) {
         "log.level",
         "must be error, warn, info, debug or trace, or a list such as info,stagedoor=debug",
     );
+}
+
+fn operators(settings: &Settings, found: &mut Findings) {
+    for (name, hash) in &settings.operators {
+        found.when(
+            !is_token_hash(hash),
+            format!("operators.{name}"),
+            "must be the SHA-256 of her token, 64 hexadecimal digits; `stagedoor operator-token` makes both",
+        );
+    }
 }
 
 fn proof_of_work(settings: &Settings, found: &mut Findings) {

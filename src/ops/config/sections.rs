@@ -1,6 +1,6 @@
 //! The sections of the configuration file, each a type. What a key means is said in `config/stagedoor.toml`.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -138,6 +138,8 @@ pub struct Settings {
     pub shop: ShopSettings,
     pub checkout: CheckoutSettings,
     pub gateway: GatewaySettings,
+    /// Name -> SHA-256 of the token, in hexadecimal digits.
+    pub operators: BTreeMap<String, String>,
     #[serde(default)]
     pub sales: Vec<SaleSettings>,
 }

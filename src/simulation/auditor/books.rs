@@ -5,6 +5,7 @@
 
 mod book;
 mod drawn;
+mod ordered;
 #[cfg(test)]
 mod tests;
 
@@ -18,7 +19,7 @@ use serde_json::Value;
 
 use self::book::Book;
 pub use self::book::BookAt;
-use super::{Called, Claim, Entry, Evidence, JournalJoin, Order, OrderState, Payment, Ticket};
+use super::{Called, Claim, DoorSetting, Entry, Evidence, JournalJoin, Order, OrderState, Payment, Ticket};
 use crate::kernel::{SaleId, Timestamp};
 
 /// A book cannot be read.
@@ -205,6 +206,27 @@ async fn gateway(book: &Book, others: &HashSet<String>, evidence: &mut Evidence)
         });
     }
     Ok(())
+}
+
+/// The door's settings over time: as it was configured, as operators ordered, and slowed while the box office suffered.
+///
+/// # Errors
+/// [`BooksError`], with the book's name.
+pub async fn door_over_time(
+    books: &Books,
+    sale: &SaleId,
+    capacity: u32,
+    rate_per_minute: u32,
+    burst: Option<u32>,
+) -> Result<Vec<DoorSetting>, BooksError> {
+    let book = Book::open(&books.journal, "the journal", "stagedoor_queue").await?;
+    let mut door = ordered::DoorOverTime::configured(capacity, rate_per_minute);
+    let events: Vec<(Vec<u8>,)> = book.rows("SELECT body FROM journal WHERE sale = $1 AND kind = 'event' ORDER BY seq", sale).await?;
+    for (body,) in events {
+        let (at_ms, event): (i64, Value) = serde_json::from_slice(&body).map_err(|e| book.wrong(format!("an event: {e}")))?;
+        door.saw(at(at_ms), &event);
+    }
+    Ok(door.settings(burst))
 }
 
 /// Takes from the returners those who came in time and have stood at the door since: they stay in the called lane.

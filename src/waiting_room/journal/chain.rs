@@ -119,9 +119,13 @@ pub(in crate::waiting_room) async fn extend(chain: &dyn Chain) -> Result<Link, J
 pub(super) mod contract {
     //! What every chain must do. `open` gives journal and chain of the named sale on one and the same storage.
 
-    use std::{future::Future, sync::Arc};
-
-    use futures_util::future::join_all;
+    use std::{
+        future::Future,
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+    };
 
     use super::*;
     use crate::{
@@ -183,25 +187,29 @@ pub(super) mod contract {
     pub(crate) async fn of_several_linkers_each_link_is_one_s<J: Journal + Chain, F: Future<Output = J>>(open: impl Fn(&'static str) -> F) {
         let writers = Arc::new([open("a").await, open("a").await]);
         let linkers = Arc::new([open("a").await, open("a").await, open("a").await]);
-        let mut tasks = Vec::new();
-        for (n, first) in [(0_usize, 1_u32), (1, 1_000)] {
+        let over = Arc::new(AtomicBool::new(false));
+        let writing = [(0_usize, 1_u32), (1, 1_000)].map(|(n, first)| {
             let writers = Arc::clone(&writers);
-            tasks.push(tokio::spawn(async move {
+            tokio::spawn(async move {
                 for number in first..first + 60 {
                     writers[n].append(0, &[joined(number), sold_out()]).await.unwrap();
                 }
-            }));
-        }
-        for n in 0..3 {
-            let linkers = Arc::clone(&linkers);
-            tasks.push(tokio::spawn(async move {
-                for _ in 0..40 {
+            })
+        });
+        let linking = [0, 1, 2].map(|n| {
+            let (linkers, over) = (Arc::clone(&linkers), Arc::clone(&over));
+            tokio::spawn(async move {
+                while !over.load(Ordering::Relaxed) {
                     extend(&linkers[n]).await.unwrap();
                 }
-            }));
+            })
+        });
+        for writer in writing {
+            writer.await.unwrap();
         }
-        for task in join_all(tasks).await {
-            task.unwrap();
+        over.store(true, Ordering::Relaxed);
+        for linker in linking {
+            linker.await.unwrap();
         }
         let last = extend(&linkers[0]).await.unwrap();
         let records = writers[0].lines(0, 1_000).await.unwrap();

@@ -77,8 +77,15 @@ pub(super) enum Event {
         number: u32,
         visit: VisitId,
     },
+    /// An order, and who gave it; nobody is named where the house itself did, or before orders had names.
     Operator {
         command: OperatorCommand,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+    },
+    /// So many thousandths of the ordered rate are taken away, as the box office suffers; 0 when it does not.
+    Slowed {
+        by_per_mille: u16,
     },
     /// A fair draw is promised.
     DrawCommitted(Box<Committed>),
@@ -184,7 +191,9 @@ pub(super) mod contract {
             event(Event::Stock { sold_out: true }),
             event(Event::Phase { phase: Phase::SoldOut }),
             event(Event::Interrupted { since: at(4_000) }),
-            event(Event::Operator { command: OperatorCommand::Notice { text: Some("곧 다시".into()) } }),
+            event(Event::Operator { command: OperatorCommand::Notice { text: Some("곧 다시".into()) }, by: Some("kim".into()) }),
+            event(Event::Operator { command: OperatorCommand::Resume, by: None }),
+            event(Event::Slowed { by_per_mille: 250 }),
         ];
         let journal = open("a").await;
         journal.append(0, &given[..3]).await.unwrap();

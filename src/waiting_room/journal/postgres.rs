@@ -325,6 +325,7 @@ mod tests {
         let url = server.create_database("late").await.unwrap();
         let journal = journal(&url, "a").await;
         journal.append(0, &[joined(1)]).await.unwrap();
+        let third = PgJournal::open(&url, "a".parse().unwrap(), 16).await.unwrap();
         // A second node's group is written and not committed; a third's waits behind it.
         let pool =
             PgPool::connect_with(url.parse::<sqlx::postgres::PgConnectOptions>().unwrap().options([("search_path", "stagedoor_queue")]))
@@ -333,10 +334,7 @@ mod tests {
         let mut slow = pool.begin().await.unwrap();
         let write = "SELECT * FROM append('a', 0, 0, 100, '{joins}', ARRAY['\\x00'::bytea], '{joined}', '{2}', '{2}', '{\"\"}', '{0}')";
         sqlx::query(write).execute(&mut *slow).await.unwrap();
-        let third = {
-            let journal = PgJournal::open(&url, "a".parse().unwrap(), 16).await.unwrap();
-            tokio::spawn(async move { journal.append(0, &[joined(3)]).await.unwrap() })
-        };
+        let third = tokio::spawn(async move { third.append(0, &[joined(3)]).await.unwrap() });
         assert_eq!(chain::extend(&journal).await.unwrap().upto, 1);
         slow.commit().await.unwrap();
         assert_eq!(third.await.unwrap(), 3);

@@ -198,9 +198,7 @@ impl Book {
     /// Whether a house that chains its journal has opened it.
     async fn has_chain(&mut self) -> Result<bool, LogError> {
         Ok(match self {
-            Self::Sqlite(it) => {
-                sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'link')").fetch_one(it).await?
-            }
+            Self::Sqlite(it) => sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'link')").fetch_one(it).await?,
             Self::Postgres(it) => sqlx::query_scalar("SELECT to_regclass('link') IS NOT NULL").fetch_one(it).await?,
         })
     }

@@ -158,7 +158,7 @@ impl<'a> Sale<'a> {
             config,
             number_of_fans,
             situation: None,
-            stock: Stock { zones: zones(seats_total, 0, 0), age: Duration::ZERO },
+            stock: Stock { zones: zones(seats_total, 0, 0), age: Duration::ZERO, healths: Vec::new() },
             seats_total,
             asks: BinaryHeap::new(),
             stays: BinaryHeap::new(),
@@ -459,7 +459,7 @@ impl<'a> Sale<'a> {
     }
 
     async fn order(&mut self, command: OperatorCommand, now_ms: u64) -> Result<(), StoreError> {
-        self.happened(Event::Operator { command }, now_ms).await?;
+        self.happened(Event::Operator { command, by: None }, now_ms).await?;
         let settings = self.store.settings();
         let (capacity, rate_per_minute) = (settings.capacity, settings.rate_per_minute);
         self.diary.judge.door_is(Door { capacity, rate_per_minute, burst: burst_of(rate_per_minute, self.config.burst) }, now_ms);

@@ -56,7 +56,7 @@ fn called(seconds: u64, from: u32, upto: u32) -> Record {
 }
 
 fn ordered(seconds: u64, command: OperatorCommand) -> Record {
-    event(seconds, Event::Operator { command })
+    event(seconds, Event::Operator { command, by: None })
 }
 
 /// An engine, where visits get their names from, and the last record's number.
@@ -111,6 +111,8 @@ pub(crate) async fn holds<S: Deref<Target: QueueStore>>(make: impl AsyncFn(Confi
     revoked_passes_open_nothing(&door(9).await).await;
     the_line_knows_who_is_left_of_it(&door(9).await).await;
     those_who_are_asked_are_those_of_the_samples(&door(9).await).await;
+    orders_set_the_door(&door(9).await).await;
+    a_clock_that_steps_lets_nobody_in_beyond_the_rate(&door(500).await).await;
 }
 
 async fn one_subject_has_one_number<S: Deref<Target: QueueStore>>(door: &Door<S>) {
@@ -274,4 +276,62 @@ async fn those_who_are_asked_are_those_of_the_samples<S: Deref<Target: QueueStor
     door.apply(1, &[event(1, Event::Left { number: 6 }), event(1, Event::Left { number: 21 })]).await;
     assert_eq!(door.0.asked(8), [3, 4, 7, 9, 10, 12, 15, 18, 24, 27, 30]);
     assert_eq!(door.0.asked(0), [3, 9, 12, 15, 18, 24, 27, 30]);
+}
+
+async fn orders_set_the_door<S: Deref<Target: QueueStore>>(door: &Door<S>) {
+    let call = event(1, Event::Called { from: 0, upto: 12, ends_at: at(100_000).now });
+    door.apply(1, &[joins(1, 1..20), call]).await;
+    let orders = [
+        (OperatorCommand::Rate { per_minute: 0 }, OperatorCommand::Rate { per_minute: 60 }),
+        (OperatorCommand::Capacity { visitors: 0 }, OperatorCommand::Capacity { visitors: 9 }),
+        (OperatorCommand::Pause, OperatorCommand::Resume),
+    ];
+    for (number, (stop, go)) in (1..).zip(orders) {
+        let seconds = u64::from(number) * 100;
+        door.apply(seconds, &[ordered(seconds, stop.clone())]).await;
+        assert_eq!(door.ask(seconds + 20, number).await.1, Reservation::NoRoom, "{stop:?}");
+        assert!(!door.tick(seconds + 20).await.calling, "{stop:?}");
+        door.apply(seconds + 21, &[ordered(seconds + 21, go)]).await;
+        door.enter(seconds + 30, number).await;
+    }
+    // A group of orders is as good as one after the other, also for an engine that is told their sum.
+    let rate = |per_minute| OperatorCommand::Rate { per_minute };
+    door.apply(500, &[ordered(500, rate(6)), event(500, Event::Slowed { by_per_mille: 500 }), ordered(500, rate(120))]).await;
+    assert_eq!((door.tick(500).await.rate_per_minute, door.0.settings().rate_ordered), (60, 120));
+    for number in 4..7 {
+        door.enter(500, number).await;
+    }
+    assert_eq!(door.ask(500, 7).await.1, Reservation::NoRoom, "what lay ready is used up");
+    door.enter(501, 7).await;
+    assert_eq!(door.ask(501, 8).await.1, Reservation::NoRoom, "one a second is half of what was ordered");
+    door.apply(501, &[event(501, Event::Slowed { by_per_mille: 0 })]).await;
+    for number in 8..10 {
+        door.enter(502, number).await;
+    }
+    assert_eq!(door.0.settings().orders, 8);
+    assert_eq!(door.ask(520, 10).await.1, Reservation::NoRoom, "nine are inside");
+    door.apply(520, &[ordered(520, OperatorCommand::Capacity { visitors: 5 })]).await;
+    assert_eq!(door.ask(530, 10).await.1, Reservation::NoRoom);
+}
+
+/// The sale's clock is what the door has seen of it, and goes forward only: a step forward fills what may lie ready and no
+/// more, and a step back is waited out.
+async fn a_clock_that_steps_lets_nobody_in_beyond_the_rate<S: Deref<Target: QueueStore>>(door: &Door<S>) {
+    let call = event(1, Event::Called { from: 0, upto: 100, ends_at: at(10_000_000).now });
+    door.apply(1, &[joins(1, 1..200), call]).await;
+    let mut next = 1;
+    let mut entries = async |seconds: u64| {
+        let mut came = 0;
+        loop {
+            let (visit, reservation) = door.ask(seconds, next).await;
+            let Reservation::Reserved { .. } = reservation else { return came };
+            door.apply(seconds, &[event(seconds, Event::Entered { number: next, subject: u64::from(next), visit })]).await;
+            next += 1;
+            came += 1;
+        }
+    };
+    // 60 a minute, three at once.
+    for (seconds, expected) in [(50, 3), (51, 1), (9_000, 3), (8_000, 0), (8_900, 0), (9_000, 0), (9_001, 1), (2_000_000, 3), (9_002, 0)] {
+        assert_eq!(entries(seconds).await, expected, "at {seconds}");
+    }
 }

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     kernel::{Timestamp, VisitId},
     waiting_room::{
-        Config, Durability, OperatorCommand,
+        Config, Durability,
         admission::{Bucket, Lane, Lanes, Situation, burst_of},
         draw::Draw,
         estimate::Flow,
@@ -95,7 +95,7 @@ pub(super) enum Progress {
 
 impl MemoryStore {
     pub(crate) fn new(config: Config, epoch: u64, at: Moment) -> Self {
-        let settings = Settings { rate_per_minute: config.rate_per_minute, capacity: config.capacity, ..Settings::default() };
+        let settings = Settings::of(&config);
         let state = State {
             fans: Fans::new(),
             unwritten: HashSet::new(),
@@ -227,7 +227,7 @@ impl QueueStore for MemoryStore {
         state.departures.observe(ended, at.monotonic);
         let (claimants, returners) = state.lanes.waiting(at.monotonic);
         Ok(Situation {
-            calling: !state.settings.paused && !state.settings.closed && !state.settings.sold_out,
+            calling: !state.settings.is_stopped() && !state.settings.closed && !state.settings.sold_out,
             uncalled: state.fans.issued().saturating_sub(state.now_serving),
             capacity: state.settings.capacity,
             active: state.active(),
@@ -363,7 +363,7 @@ impl State {
                 self.show_up.came(call.at);
             }
         }
-        if self.settings.paused {
+        if self.settings.is_stopped() {
             return Reservation::NoRoom;
         }
         let free = self.settings.capacity.saturating_sub(self.active());
@@ -491,12 +491,12 @@ impl State {
                 self.lanes.forget(number);
                 self.fans.set_left(number);
             }
-            Event::Stock { sold_out } => self.settings.sold_out = *sold_out,
+            Event::Stock { .. } => self.settings.follow(event, when),
             Event::Interrupted { since } if self.paused_at.is_none() => self.lengthen_calls(*since, when),
             // Within a pause the windows stand still anyway.
             // And a draw is held once its record and those before it are applied: it takes longer than a lock should be held.
             Event::Interrupted { .. } | Event::Phase { .. } | Event::Drawn(_) => {}
-            Event::Operator { command } => self.ordered(command, when, at),
+            Event::Operator { .. } | Event::Slowed { .. } => self.set_door(event, when, at),
             Event::DrawCommitted(committed) => self.draw.committed(committed),
             Event::EntriesClosed(closed) => self.draw.closed(closed, when),
         }
@@ -536,26 +536,13 @@ impl State {
         }
     }
 
-    fn ordered(&mut self, command: &OperatorCommand, when: Timestamp, at: Moment) {
-        match command {
-            OperatorCommand::Pause => {
-                self.settings.paused = true;
-                self.paused_at = self.paused_at.or(Some(when));
-            }
-            OperatorCommand::Resume => {
-                self.settings.paused = false;
-                if let Some(paused_at) = self.paused_at.take() {
-                    self.lengthen_calls(paused_at, when);
-                }
-            }
-            OperatorCommand::Rate { per_minute } => {
-                self.settings.rate_per_minute = *per_minute;
-                self.bucket.set_rate(*per_minute, at.monotonic);
-            }
-            OperatorCommand::Capacity { visitors } => self.settings.capacity = *visitors,
-            OperatorCommand::Notice { text } => self.settings.notice = text.as_deref().map(Into::into),
-            OperatorCommand::Close => self.settings.closed = true,
-            OperatorCommand::RevokePasses => self.settings.pass_generation += 1,
+    fn set_door(&mut self, event: &Event, when: Timestamp, at: Moment) {
+        self.settings.follow(event, when);
+        self.bucket.set_rate(self.settings.rate_per_minute, at.monotonic);
+        if self.settings.is_stopped() {
+            self.paused_at = self.paused_at.or(Some(when));
+        } else if let Some(paused_at) = self.paused_at.take() {
+            self.lengthen_calls(paused_at, when);
         }
     }
 }

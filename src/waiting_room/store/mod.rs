@@ -13,8 +13,8 @@ use async_trait::async_trait;
 
 pub(super) use self::{memory::MemoryStore, redis::RedisStore};
 use super::{
-    ZoneStock,
-    admission::Situation,
+    BoxOfficeHealth, Config, OperatorCommand, ZoneStock,
+    admission::{Situation, slowed},
     draw::Draw,
     journal::{Event, Join, Stored},
     queue::Promise,
@@ -126,6 +126,8 @@ impl EndedVisit {
 pub(super) struct Stock {
     pub zones: Vec<ZoneStock>,
     pub age: Duration,
+    /// How the visitors of each box office fare that has said so lately.
+    pub healths: Vec<BoxOfficeHealth>,
 }
 
 /// The board that all nodes serve; version 0 before there is one.
@@ -144,11 +146,18 @@ pub(super) struct Heard {
     pub until: Timestamp,
 }
 
-/// What the operator has set.
+/// How the door is set: by its operators, by the stock, and by how the box office fares.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Settings {
+    /// In force: as ordered, less what the box office's state takes away.
     pub rate_per_minute: u32,
+    pub rate_ordered: u32,
+    /// How many thousandths of the ordered rate are taken away while the box office suffers.
+    pub slowed_per_mille: u16,
+    /// When that was last decided.
+    pub slowed_at: Option<Timestamp>,
     pub capacity: u32,
+    /// By order. See also [`Settings::is_stopped`].
     pub paused: bool,
     pub closed: bool,
     pub sold_out: bool,
@@ -156,6 +165,51 @@ pub(super) struct Settings {
     pub drawn: bool,
     pub notice: Option<Arc<str>>,
     pub pass_generation: u32,
+    /// Orders so far: each is another version of the settings, and the last one counts.
+    pub orders: u32,
+}
+
+impl Settings {
+    /// As a sale begins.
+    pub(super) fn of(config: &Config) -> Self {
+        let (rate, capacity) = (config.rate_per_minute, config.capacity);
+        Self { rate_per_minute: rate, rate_ordered: rate, capacity, ..Self::default() }
+    }
+
+    /// Nobody is called and nobody enters, and call windows stand still: by order, or because no rate or no capacity is
+    /// left to enter by.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.paused || self.rate_ordered == 0 || self.capacity == 0
+    }
+
+    /// What a journaled event changes of them.
+    pub(super) fn follow(&mut self, event: &Event, when: Timestamp) {
+        match event {
+            Event::Operator { command, .. } => {
+                self.orders += 1;
+                self.ordered(command);
+            }
+            Event::Slowed { by_per_mille } => {
+                self.slowed_per_mille = *by_per_mille;
+                self.slowed_at = Some(when);
+            }
+            Event::Stock { sold_out } => self.sold_out = *sold_out,
+            _ => return,
+        }
+        self.rate_per_minute = slowed(self.rate_ordered, self.slowed_per_mille);
+    }
+
+    fn ordered(&mut self, command: &OperatorCommand) {
+        match command {
+            OperatorCommand::Pause => self.paused = true,
+            OperatorCommand::Resume => self.paused = false,
+            OperatorCommand::Rate { per_minute } => self.rate_ordered = *per_minute,
+            OperatorCommand::Capacity { visitors } => self.capacity = *visitors,
+            OperatorCommand::Notice { text } => self.notice = text.as_deref().map(Into::into),
+            OperatorCommand::Close => self.closed = true,
+            OperatorCommand::RevokePasses => self.pass_generation += 1,
+        }
+    }
 }
 
 /// Counts for the board, metrics and operators.
@@ -275,8 +329,8 @@ pub(super) trait QueueStore: DrawnStore + Send + Sync + 'static {
         Ok(None)
     }
 
-    /// Takes down what the box office says, for all nodes.
-    fn report(&self, _zones: &[ZoneStock]) {}
+    /// Takes down what a box office says, for all nodes: its stock, where it is news, and how its visitors fare.
+    fn report(&self, _source: &str, _zones: Option<&[ZoneStock]>, _health: Option<BoxOfficeHealth>) {}
 
     /// What it said last, to whichever node. `None` where this node is the only one to hear it.
     fn stock(&self) -> Option<Stock> {

@@ -22,7 +22,7 @@
 //! | `called_asked`, `returners_asked` | zset | the same by when they last asked |
 //! | `nodes`, `nodes_seen` | zset | nodes by the record they have followed to; by when they were last heard of |
 //! | `caller` | string | the node whose turn it is to call |
-//! | `stock` | hash | the box office's last word |
+//! | `stock` | hash | the box offices' last word on stock; `h:SOURCE`: when each last said how its visitors fare, and how |
 //! | `board` | hash | the encoded board that all nodes serve |
 //! | `present` | zset | who has said that she is there and until when she counts, by when she said it; forgotten after two and a half hours |
 
@@ -67,7 +67,7 @@ use crate::{
         redis::{Call, CallError, Line},
     },
     waiting_room::{
-        Config, ZoneStock,
+        BoxOfficeHealth, Config, ZoneStock,
         admission::{CLAIM_LAPSE, CLAIMANTS_MAX, Situation, whole},
         journal::{Event, Join, JournalError, PgJournal, Record, Stored},
         queue::Promise,
@@ -101,7 +101,7 @@ pub(crate) struct RedisStore {
     /// The last epoch that was complete here.
     epoch: AtomicU64,
     kept: Mutex<HashMap<VisitId, Timestamp>>,
-    report: Mutex<Option<String>>,
+    said: Mutex<Said>,
     stock: Mutex<Option<Stock>>,
     active: AtomicU32,
     claimants: AtomicU32,
@@ -113,8 +113,16 @@ pub(crate) struct RedisStore {
     time: Time,
 }
 
+/// What box offices said to this node since the last tick.
+#[derive(Debug, Default)]
+struct Said {
+    zones: Option<String>,
+    /// By source.
+    healths: HashMap<String, String>,
+}
+
 /// What `situation.lua` returns.
-type Told = (u32, u64, u32, u32, u32, u32, u8, String, u64, Vec<u32>, Vec<u32>);
+type Told = (u32, u64, u32, u32, u32, u32, u8, String, u64, Vec<u32>, Vec<u32>, Vec<String>);
 
 /// Whose clock the scripts go by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,7 +227,7 @@ impl RedisStore {
             followed: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
             kept: Mutex::default(),
-            report: Mutex::default(),
+            said: Mutex::default(),
             stock: Mutex::default(),
             active: AtomicU32::new(0),
             claimants: AtomicU32::new(0),
@@ -288,7 +296,9 @@ impl QueueStore for RedisStore {
         // What numbers mean after a draw, the mirror knows only when it has held it.
         for part in records.split_inclusive(|it| matches!(it.record, Record::Event { event: Event::Drawn(_), .. })) {
             // What a leaver's bucket is, it knows only while she has not left.
-            let effects: Vec<Effect> = part.iter().filter_map(|it| Effect::of(it, &self.mirror, &self.config, &layout)).collect();
+            let mut door = self.mirror.settings();
+            let effects: Vec<Effect> =
+                part.iter().filter_map(|it| Effect::of(it, &self.mirror, &mut door, &self.config, &layout)).collect();
             self.mirror.apply(part, at).await?;
             self.pending.lock().effects.extend(effects);
             if let Some(last) = part.last() {
@@ -401,7 +411,7 @@ impl QueueStore for RedisStore {
     async fn situation(&self, at: Moment) -> Result<Situation, StoreError> {
         let mirrored = self.mirror.situation(at).await?;
         let kept: Vec<(VisitId, Timestamp)> = self.kept.lock().drain().collect();
-        let report = self.report.lock().take().unwrap_or_default();
+        let said = std::mem::take(&mut *self.said.lock());
         let mut call = self
             .keys(&[
                 "state",
@@ -425,7 +435,11 @@ impl QueueStore for RedisStore {
             .arg(self.followed.load(Ordering::Acquire))
             .arg(u8::from(self.config.passes_checked_elsewhere))
             .arg(millis(CALLER_LEASE))
-            .arg(&report);
+            .arg(said.zones.unwrap_or_default())
+            .arg(said.healths.len());
+        for (source, health) in &said.healths {
+            call = call.arg(source).arg(health);
+        }
         for (visit, until) in &kept {
             call = call.arg(visit.as_uuid().as_bytes()).arg(until.as_millis());
         }
@@ -437,12 +451,15 @@ impl QueueStore for RedisStore {
                 return Err(error.into());
             }
         };
-        let (now_serving, applied, active, permits, claimants, returners, caller, zones, age_ms, called, returning): Told = read(answer)?;
+        let (now_serving, applied, active, permits, claimants, returners, caller, zones, age_ms, called, returning, healths): Told =
+            read(answer)?;
         self.active.store(active, Ordering::Relaxed);
         self.claimants.store(claimants, Ordering::Relaxed);
         self.returners.store(returners, Ordering::Relaxed);
         if !zones.is_empty() {
-            *self.stock.lock() = serde_json::from_str(&zones).ok().map(|zones| Stock { zones, age: Duration::from_millis(age_ms) });
+            let age = Duration::from_millis(age_ms);
+            let healths = healths.iter().filter_map(|text| serde_json::from_str(text).ok()).collect();
+            *self.stock.lock() = serde_json::from_str(&zones).ok().map(|zones| Stock { zones, age, healths });
         }
         self.mirror.saw_claimants(&called, &returning, at);
         {
@@ -485,8 +502,14 @@ impl QueueStore for RedisStore {
         Ok(told.iter().filter_map(heard).collect())
     }
 
-    fn report(&self, zones: &[ZoneStock]) {
-        *self.report.lock() = serde_json::to_string(zones).ok();
+    fn report(&self, source: &str, zones: Option<&[ZoneStock]>, health: Option<BoxOfficeHealth>) {
+        let mut said = self.said.lock();
+        if let Some(zones) = zones {
+            said.zones = serde_json::to_string(zones).ok();
+        }
+        if let Some(health) = health.and_then(|health| serde_json::to_string(&health).ok()) {
+            said.healths.insert(source.to_owned(), health);
+        }
     }
 
     fn stock(&self) -> Option<Stock> {

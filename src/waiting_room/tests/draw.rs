@@ -54,6 +54,10 @@ pub(super) fn chain() -> Chain {
     Chain { chain: "test".into(), genesis_at: Timestamp::from_secs(START - 300), period_s: 10, public_key }
 }
 
+pub(super) fn terms() -> DrawTerms {
+    DrawTerms { chain: chain(), beacon: Arc::new(TestBeacon::default()) }
+}
+
 fn config(beacon: &Arc<TestBeacon>) -> Config {
     let at = |s: i64| Timestamp::from_secs(START + s);
     let draw = Some(DrawTerms { chain: chain(), beacon: Arc::clone(beacon) as _ });

@@ -1,7 +1,9 @@
 //! The room as a whole.
 
+mod brake;
 mod draw;
 mod nodes;
+mod orders;
 mod room;
 mod simulation;
 

@@ -26,9 +26,9 @@ use crate::{
     },
 };
 
-struct Nodes {
-    rooms: Vec<Arc<WaitingRoom>>,
-    life: Lifecycle,
+pub(super) struct Nodes {
+    pub(super) rooms: Vec<Arc<WaitingRoom>>,
+    pub(super) life: Lifecycle,
     journal: PgJournal,
     postgres: Postgres,
 }
@@ -38,7 +38,7 @@ fn fan(n: u32) -> Subject {
 }
 
 /// A door that is open, with passes long enough not to lapse within a test.
-fn config(durability: Durability) -> Config {
+pub(super) fn config(durability: Durability) -> Config {
     let now = SystemClock::new().now();
     Config {
         prequeue_at: now.minus(Duration::from_secs(10)),
@@ -53,7 +53,7 @@ fn config(durability: Durability) -> Config {
 }
 
 impl Nodes {
-    async fn open(count: usize, config: Config, redis_url: String) -> Self {
+    pub(super) async fn open(count: usize, config: Config, redis_url: String) -> Self {
         let postgres = Postgres::start().await.unwrap();
         let url = postgres.create_database("queue").await.unwrap();
         let (call_deadline, connect_deadline) = (Duration::from_millis(500), Duration::from_secs(1));
@@ -81,7 +81,7 @@ impl Nodes {
     }
 
     /// Joins at a node until it is answered; gives her token.
-    async fn join(&self, n: u32, node: u32) -> QueueToken {
+    pub(super) async fn join(&self, n: u32, node: u32) -> QueueToken {
         let room = self.room(node);
         let started = tokio::time::Duration::from_secs(30);
         let asking = async {
@@ -95,7 +95,7 @@ impl Nodes {
         tokio::time::timeout(started, asking).await.expect("the queue goes on")
     }
 
-    async fn records(&self) -> Vec<Record> {
+    pub(super) async fn records(&self) -> Vec<Record> {
         let (mut after, mut records) = (0, Vec::new());
         loop {
             let page = self.journal.read(after, 1_000).await.unwrap();

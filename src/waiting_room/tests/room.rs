@@ -14,20 +14,20 @@ use crate::{
     platform::{keys::Keys, lifecycle::Lifecycle, signing::TokenError},
     waiting_room::{
         BoxOfficeReport, CommandOutcome, Config, Deps, Engine, EnterOutcome, JoinOutcome, Joined, JournalPlace, OperatorCommand, Phase,
-        PlaceState, QueueToken, RenewOutcome, WaitingRoom, ZoneStock, store::contract,
+        PlaceState, QueueToken, Refusal, RenewOutcome, WaitingRoom, ZoneStock, store::contract,
     },
 };
 
 /// The room without its own ticking, so that a test says when time passes.
-struct House {
-    room: Arc<WaitingRoom>,
-    clock: Arc<ManualClock>,
-    life: Lifecycle,
+pub(super) struct House {
+    pub(super) room: Arc<WaitingRoom>,
+    pub(super) clock: Arc<ManualClock>,
+    pub(super) life: Lifecycle,
 }
 
 const START: i64 = 1_795_464_000;
 
-fn config() -> Config {
+pub(super) fn config() -> Config {
     let at = |s: i64| Timestamp::from_secs(START + s);
     Config { prequeue_at: at(100), opens_at: at(200), closes_at: at(5_000), burst: Some(50), rate_per_minute: 600, ..contract::config(3) }
 }
@@ -48,7 +48,7 @@ async fn house(config: Config, file: &Path, clock: Arc<ManualClock>) -> House {
     House { room: Arc::new(WaitingRoom::recover(config, deps).await.unwrap()), clock, life }
 }
 
-async fn new_house(dir: &TempDir, config: Config) -> House {
+pub(super) async fn new_house(dir: &TempDir, config: Config) -> House {
     house(config, &dir.path().join("queue.db"), Arc::new(ManualClock::at(Timestamp::from_secs(START)))).await
 }
 
@@ -57,15 +57,15 @@ fn fan(n: u32) -> Subject {
 }
 
 impl House {
-    fn passes(&self, seconds: u64) {
+    pub(super) fn passes(&self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
     }
 
-    async fn tick(&self) {
+    pub(super) async fn tick(&self) {
         self.room.tick().await.unwrap();
     }
 
-    async fn joined(&self, n: u32) -> (Joined, QueueToken) {
+    pub(super) async fn joined(&self, n: u32) -> (Joined, QueueToken) {
         let (JoinOutcome::Joined(joined) | JoinOutcome::Already(joined)) = self.room.join(&fan(n)).await.unwrap() else {
             panic!("no place for {n}")
         };
@@ -73,14 +73,14 @@ impl House {
         (joined, token)
     }
 
-    async fn entered(&self, token: &QueueToken) -> String {
+    pub(super) async fn entered(&self, token: &QueueToken) -> String {
         match self.room.enter(token).await.unwrap() {
             EnterOutcome::Entered { pass, .. } => pass,
             other => panic!("{other:?}"),
         }
     }
 
-    fn state(&self, token: &QueueToken) -> PlaceState {
+    pub(super) fn state(&self, token: &QueueToken) -> PlaceState {
         self.room.place(token).state
     }
 }
@@ -254,7 +254,8 @@ async fn nobody_is_called_while_it_is_sold_out_or_paused() {
     house.room.command(OperatorCommand::Close).await.unwrap();
     assert_eq!(house.room.join(&fan(2)).await.unwrap(), JoinOutcome::Closed);
     assert_eq!(house.room.enter(&token).await.unwrap(), EnterOutcome::Closed);
-    assert_eq!(house.room.command(OperatorCommand::Rate { per_minute: 0 }).await.unwrap(), CommandOutcome::Refused);
+    let late = house.room.command(OperatorCommand::Rate { per_minute: 60 }).await.unwrap();
+    assert_eq!(late, CommandOutcome::Refused(Refusal::Closed));
     house.life.stop();
 }
 

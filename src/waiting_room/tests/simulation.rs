@@ -20,7 +20,7 @@ fn stored(record: Record) -> Stored {
 }
 
 fn no_stock() -> Stock {
-    Stock { zones: Vec::new(), age: Duration::ZERO }
+    Stock { zones: Vec::new(), age: Duration::ZERO, healths: Vec::new() }
 }
 
 struct Crowd {

@@ -6,7 +6,7 @@
 --   X arrival visit bucket field     the visit has ended
 --   L arrival number bucket field    left the line
 --   V number visit                   the entry lapsed
---   S name value                     a setting
+--   S rate burst capacity stopped    how the door is set
 -- Subjects are kept with their arrival numbers; everything else goes by queue numbers.
 -- Returns: the last record that is applied; less than `after` when records are missing before these.
 local _, us = clock(ARGV[1])
@@ -62,12 +62,9 @@ for i = 6, #ARGV, 6 do
                 redis.call('ZREM', KEYS[4], b)
             end
         elseif kind == 'S' then
-            if a == 'rate' then
-                local units, _, filled = fill(KEYS[1], us)
-                redis.call('HSET', KEYS[1], 'rate', b, 'burst', c, 'filled_us', filled, 'units', math.min(units, tonumber(c) * PERMIT))
-            else
-                redis.call('HSET', KEYS[1], a, b)
-            end
+            local units, _, filled = fill(KEYS[1], us)
+            redis.call('HSET', KEYS[1], 'rate', a, 'burst', b, 'capacity', c, 'paused', d, 'filled_us', filled,
+                'units', math.min(units, tonumber(b) * PERMIT))
         end
     end
 end

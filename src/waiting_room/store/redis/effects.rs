@@ -4,10 +4,10 @@ use crate::{
     kernel::{Timestamp, VisitId},
     platform::redis::{Call, Line},
     waiting_room::{
-        Config, OperatorCommand,
+        Config,
         admission::burst_of,
         journal::{Event, Record, Stored},
-        store::{DrawnStore, QueueStore, memory::MemoryStore},
+        store::{DrawnStore, QueueStore, Settings, memory::MemoryStore},
     },
 };
 
@@ -58,17 +58,40 @@ pub(super) struct Effect {
 
 #[derive(Clone, Debug)]
 enum What {
-    Called { upto: u32 },
-    Entered { number: u32, visit: VisitId, began: Timestamp },
-    Ended { arrival: u32, visit: VisitId, bucket: Option<Bucket> },
-    Left { arrival: u32, number: u32, bucket: Option<Bucket> },
-    Lapsed { number: u32, visit: VisitId },
-    Set { name: &'static str, value: u64, more: u64 },
+    Called {
+        upto: u32,
+    },
+    Entered {
+        number: u32,
+        visit: VisitId,
+        began: Timestamp,
+    },
+    Ended {
+        arrival: u32,
+        visit: VisitId,
+        bucket: Option<Bucket>,
+    },
+    Left {
+        arrival: u32,
+        number: u32,
+        bucket: Option<Bucket>,
+    },
+    Lapsed {
+        number: u32,
+        visit: VisitId,
+    },
+    /// The door is set so.
+    Door {
+        rate: u32,
+        burst: u32,
+        capacity: u32,
+        stopped: bool,
+    },
 }
 
 impl Effect {
-    /// `None`: it means nothing to Redis.
-    pub(super) fn of(stored: &Stored, mirror: &MemoryStore, config: &Config, layout: &Layout) -> Option<Self> {
+    /// `None`: it means nothing to Redis. `door` is how the door was set before this record, and is after it.
+    pub(super) fn of(stored: &Stored, mirror: &MemoryStore, door: &mut Settings, config: &Config, layout: &Layout) -> Option<Self> {
         let Record::Event { at, event } = &stored.record else { return None };
         let bucket = |arrival| mirror.owner(arrival).map(|subject| layout.bucket(subject));
         let what = match event {
@@ -82,15 +105,11 @@ impl Effect {
                 What::Left { arrival: *arrival, number: mirror.queue_number(*arrival), bucket: bucket(*arrival) }
             }
             Event::Lapsed { number, visit } => What::Lapsed { number: *number, visit: *visit },
-            Event::Operator { command } => match command {
-                OperatorCommand::Pause => What::Set { name: "paused", value: 1, more: 0 },
-                OperatorCommand::Resume => What::Set { name: "paused", value: 0, more: 0 },
-                OperatorCommand::Capacity { visitors } => What::Set { name: "capacity", value: (*visitors).into(), more: 0 },
-                OperatorCommand::Rate { per_minute } => {
-                    What::Set { name: "rate", value: (*per_minute).into(), more: burst_of(*per_minute, config.burst).into() }
-                }
-                OperatorCommand::Notice { .. } | OperatorCommand::Close | OperatorCommand::RevokePasses => return None,
-            },
+            Event::Operator { .. } | Event::Slowed { .. } => {
+                door.follow(event, *at);
+                let (rate, burst) = (door.rate_per_minute, burst_of(door.rate_per_minute, config.burst));
+                What::Door { rate, burst, capacity: door.capacity, stopped: door.is_stopped() }
+            }
             Event::Stock { .. }
             | Event::Phase { .. }
             | Event::Interrupted { .. }
@@ -119,7 +138,7 @@ impl Effect {
             What::Ended { arrival, visit: id, .. } => call.arg("X").arg(arrival).arg(visit(id)).arg(place).arg(field),
             What::Left { arrival, number, .. } => call.arg("L").arg(arrival).arg(number).arg(place).arg(field),
             What::Lapsed { number, visit: id } => call.arg("V").arg(number).arg(visit(id)).arg("").arg(""),
-            What::Set { name, value, more } => call.arg("S").arg(*name).arg(value).arg(more).arg(""),
+            What::Door { rate, burst, capacity, stopped } => call.arg("S").arg(rate).arg(burst).arg(capacity).arg(u8::from(*stopped)),
         }
     }
 }

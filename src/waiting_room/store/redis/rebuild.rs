@@ -162,7 +162,7 @@ impl RedisStore {
             ("now_serving", snapshot.now_serving.to_string()),
             ("applied", followed.to_string()),
             ("capacity", settings.capacity.to_string()),
-            ("paused", u8::from(settings.paused).to_string()),
+            ("paused", u8::from(settings.is_stopped()).to_string()),
             ("rate", settings.rate_per_minute.to_string()),
             ("burst", burst_of(settings.rate_per_minute, self.config.burst).to_string()),
             ("share", self.config.returner_share.to_string()),

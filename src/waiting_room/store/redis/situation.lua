@@ -2,14 +2,16 @@
 -- kept, what the box office said last. One node at a time is the caller; another takes over when it falls silent.
 -- KEYS 1 state, 2 visits, 3 ends, 4 called, 5 called_asked, 6 returners, 7 returners_asked, 8 gone, 9 nodes,
 -- 10 nodes_seen, 11 caller, 12 stock.
--- ARGV 1 time, 2 when a claim lapses, 3 grace after a pass, 4 when a silent node counts no more (ms), 5 this node,
--- 6 the record it has followed to, 7 whether passes are checked elsewhere, 8 the caller's lease (ms), 9 the box office's
--- word or nothing; then a visit and until when it is kept each.
+-- ARGV 1 time, 2 when a claim lapses, 3 grace after a pass, 4 when a silent node or box office counts no more (ms),
+-- 5 this node, 6 the record it has followed to, 7 whether passes are checked elsewhere, 8 the caller's lease (ms), 9 what
+-- a box office said of its stock, or nothing, 10 how many said how their visitors fare; then each one's name and words;
+-- then a visit and until when it is kept each.
 -- Returns: now serving, applied, active, permits, called claimants, returners, whether this node is the caller, stock,
--- its age in ms; then the first claimants of either lane.
+-- its age in ms; then the first claimants of either lane; then how the visitors of each box office fare.
 local now, us = clock(ARGV[1])
 local grace = tonumber(ARGV[3])
-for i = 10, #ARGV, 2 do
+local visits = 11 + 2 * tonumber(ARGV[10])
+for i = visits, #ARGV, 2 do
     local v = read_visit(KEYS[2], ARGV[i])
     if v then
         v.kept = math.max(v.kept, tonumber(ARGV[i + 1]))
@@ -46,11 +48,26 @@ end
 if ARGV[9] ~= '' then
     redis.call('HSET', KEYS[12], 'zones', ARGV[9], 'at', now)
 end
+for i = 11, visits - 1, 2 do
+    redis.call('HSET', KEYS[12], 'h:' .. ARGV[i], string.format('%.0f %s', now, ARGV[i + 1]))
+end
 local stock = redis.call('HMGET', KEYS[12], 'zones', 'at')
+local said = redis.call('HGETALL', KEYS[12])
+local healths = {}
+for i = 1, #said, 2 do
+    local at, words = string.match(said[i + 1], '^(%d+) (.*)$')
+    if string.sub(said[i], 1, 2) == 'h:' then
+        if at and now - tonumber(at) <= tonumber(ARGV[4]) then
+            healths[#healths + 1] = words
+        else
+            redis.call('HDEL', KEYS[12], said[i])
+        end
+    end
+end
 local units = fill(KEYS[1], us)
 local s = redis.call('HMGET', KEYS[1], 'now_serving', 'applied')
 return {
     tonumber(s[1]), tonumber(s[2]), redis.call('HLEN', KEYS[2]), math.floor(units / PERMIT), redis.call('ZCARD', KEYS[4]),
     redis.call('ZCARD', KEYS[6]), is_caller and 1 or 0, stock[1] or '', stock[2] and now - tonumber(stock[2]) or 0,
-    redis.call('ZRANGE', KEYS[4], 0, 1023), redis.call('ZRANGE', KEYS[6], 0, 1023),
+    redis.call('ZRANGE', KEYS[4], 0, 1023), redis.call('ZRANGE', KEYS[6], 0, 1023), healths,
 }

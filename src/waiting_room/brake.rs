@@ -1,0 +1,125 @@
+//! How much of the rate is taken away while the box office suffers. Pure.
+//!
+//! Additive increase, multiplicative decrease (Chiu and Jain 1989), one step a second. Latency is held against what it
+//! usually is there, as in gradient limiters: how far it is above what is bearable is how much less is let in, within
+//! bounds for one step. Between well and suffering the rate stands still, so that it does not swing about the border.
+//!
+//! - never more is taken away than all but [`SHARE_MIN`], and never less than nothing: the rate is never above the
+//!   ordered one;
+//! - worse news never lets more in;
+//! - from any state the full rate is back after [`RECOVERED_WITHIN_S`] steps of good news.
+
+use super::BoxOfficeHealth;
+
+/// Thousandths of the ordered rate that are left in the worst case.
+pub(super) const SHARE_MIN: u16 = 100;
+/// What one step gives back.
+const STEP_UP: u16 = 25;
+/// Steps of good news until nothing is taken away.
+#[cfg(test)]
+const RECOVERED_WITHIN_S: u16 = (1_000 - SHARE_MIN).div_ceil(STEP_UP);
+/// So many times the usual latency are bearable.
+const LATENCY_TIMES: f64 = 3.0;
+/// So many failures of a thousand are bearable.
+const FAILED_PER_MILLE: f64 = 50.0;
+/// Below this share of the bearable all is well again.
+const WELL: f64 = 0.8;
+/// What one step leaves of the share, at least and at most.
+const STEP_DOWN: std::ops::RangeInclusive<f64> = 0.7..=0.95;
+
+/// How many thousandths of the rate are taken away from now on, when `slowed` were before. Nothing changes while nobody
+/// says how the box office fares.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within 0..=1000")]
+pub(super) fn step(slowed: u16, healths: &[BoxOfficeHealth]) -> u16 {
+    let share = 1_000_u16.saturating_sub(slowed).clamp(SHARE_MIN, 1_000);
+    let share = match healths.iter().map(pressure).reduce(f64::max) {
+        None => share,
+        Some(pressure) if pressure <= WELL => (share + STEP_UP).min(1_000),
+        Some(pressure) if pressure <= 1.0 => share,
+        Some(pressure) => {
+            let left = f64::from(share) * (1.0 / pressure).clamp(*STEP_DOWN.start(), *STEP_DOWN.end());
+            (left as u16).max(SHARE_MIN)
+        }
+    };
+    1_000 - share
+}
+
+/// What is, over what is bearable.
+fn pressure(health: &BoxOfficeHealth) -> f64 {
+    let latency = health.latency_ms.map_or(0.0, |ms| f64::from(ms) / (f64::from(health.usual_ms.max(1)) * LATENCY_TIMES));
+    latency.max(f64::from(health.failed_per_mille) / FAILED_PER_MILLE)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::waiting_room::admission::slowed;
+
+    fn health() -> impl Strategy<Value = BoxOfficeHealth> {
+        (proptest::option::of(0_u32..40_000), 0_u32..5_000, 0_u16..=1_000)
+            .prop_map(|(latency_ms, usual_ms, failed_per_mille)| BoxOfficeHealth { latency_ms, usual_ms, failed_per_mille })
+    }
+
+    const WELL_NOW: BoxOfficeHealth = BoxOfficeHealth { latency_ms: Some(100), usual_ms: 50, failed_per_mille: 0 };
+    const SLOW: BoxOfficeHealth = BoxOfficeHealth { latency_ms: Some(300), usual_ms: 50, failed_per_mille: 0 };
+    const FAILING: BoxOfficeHealth = BoxOfficeHealth { latency_ms: Some(20), usual_ms: 50, failed_per_mille: 200 };
+
+    proptest! {
+        #[test]
+        fn the_rate_is_never_above_the_ordered_one_and_never_below_the_floor(
+            rate in any::<u32>(),
+            news in proptest::collection::vec(proptest::collection::vec(health(), 0..4), 0..200),
+        ) {
+            let mut taken = 0;
+            for healths in news {
+                taken = step(taken, &healths);
+                let in_force = slowed(rate, taken);
+                prop_assert!(taken <= 1_000 - SHARE_MIN);
+                prop_assert!(in_force <= rate);
+                prop_assert!(u64::from(in_force) >= u64::from(rate) * u64::from(SHARE_MIN) / 1_000);
+                prop_assert_eq!(in_force == 0, rate == 0, "only an order stops the door");
+            }
+        }
+
+        #[test]
+        fn worse_news_never_let_more_in(before in 0_u16..=900, health in health(), others in proptest::collection::vec(health(), 0..3)) {
+            let with = |change: &dyn Fn(&mut BoxOfficeHealth)| {
+                let mut changed = health;
+                change(&mut changed);
+                step(before, &[others.clone(), vec![changed]].concat())
+            };
+            let now = with(&|_| {});
+            prop_assert!(with(&|h| h.failed_per_mille = (h.failed_per_mille + 30).min(1_000)) >= now);
+            prop_assert!(with(&|h| h.latency_ms = Some(h.latency_ms.unwrap_or(0) + 100)) >= now);
+            prop_assert!(step(before, &others) <= now || others.is_empty(), "one more who suffers never helps");
+            prop_assert!(step(before.saturating_sub(50), &[health]) <= step(before, &[health]), "who was slower stays slower");
+        }
+
+        #[test]
+        fn it_recovers_in_time(news in proptest::collection::vec(health(), 0..50)) {
+            let mut taken = news.iter().fold(0, |taken, health| step(taken, &[*health]));
+            for _ in 0..RECOVERED_WITHIN_S {
+                taken = step(taken, &[WELL_NOW]);
+            }
+            prop_assert_eq!(taken, 0);
+        }
+    }
+
+    #[test]
+    fn a_box_office_that_suffers_makes_the_door_slow_and_silence_changes_nothing() {
+        assert_eq!(RECOVERED_WITHIN_S, 36);
+        for suffering in [SLOW, FAILING] {
+            let mut taken = 0;
+            for _ in 0..7 {
+                taken = step(taken, &[WELL_NOW, suffering]);
+            }
+            assert!(taken > 850, "{suffering:?}: {taken}");
+            assert_eq!(step(taken, &[]), taken);
+        }
+        let bearable = BoxOfficeHealth { latency_ms: Some(140), ..WELL_NOW };
+        assert_eq!((step(0, &[bearable]), step(400, &[bearable])), (0, 400));
+        assert_eq!(step(0, &[WELL_NOW]), 0);
+    }
+}

@@ -1,0 +1,224 @@
+//! Operators at the private listener: whose orders are taken, what is no use, and the log that holds them all.
+
+use std::{process::ExitStatus, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, header};
+use serde_json::{Value, json};
+use sqlx::{Connection, SqliteConnection};
+use stagedoor::{
+    kernel::Clock,
+    platform::signing::{hex, sha256},
+};
+
+use crate::{
+    fan::Fan,
+    ground::Pair,
+    world::{Scene, World, command},
+};
+
+const KIM: &str = "the token of Kim, who is an operator in tests";
+const LEE: &str = "the token of Lee, who is another";
+
+/// The house, ready, with two operators.
+async fn with_operators(mut world: World) -> World {
+    let hash = |token: &str| hex(&sha256(token.as_bytes()));
+    world.add_to_config(&format!("[operators]\nkim = \"{}\"\nlee = \"{}\"\n", hash(KIM), hash(LEE)));
+    world.start().await;
+    world
+}
+
+/// What the private listener of a node answers: status and body.
+async fn at_node(world: &World, node: usize, method: Method, path: &str, proof: Option<&str>, body: String) -> (u16, Value) {
+    let headers: Vec<(HeaderName, HeaderValue)> =
+        proof.iter().map(|token| (header::AUTHORIZATION, format!("Bearer {token}").parse().unwrap())).collect();
+    let uri = format!("http://{}{path}", world.nodes[node].ops).parse().unwrap();
+    let answer = world.client.call(method, uri, &headers, Bytes::from(body)).await.unwrap();
+    (answer.status.as_u16(), answer.json().unwrap_or(Value::Null))
+}
+
+async fn order(world: &World, node: usize, token: &str, order: Value) -> (u16, Value) {
+    let path = format!("/v1/admin/sales/{}/orders", world.sale);
+    at_node(world, node, Method::POST, &path, Some(token), order.to_string()).await
+}
+
+async fn done(world: &World, node: usize, what: Value) -> Value {
+    let (status, said) = order(world, node, KIM, what.clone()).await;
+    assert_eq!(status, 200, "{what}: {said}");
+    said
+}
+
+async fn board(world: &World, node: usize) -> Value {
+    let there = Fan { base: format!("http://{}", world.nodes[node].public), ..Fan::stranger(world, 1) };
+    there.call(Method::GET, &world.sale_path("board"), None).await.expect(200)
+}
+
+/// The last link on a node's board, once everything is under it, and the node has seen that.
+async fn remembered(world: &World, node: usize, verify: impl Fn(&[&str]) -> (ExitStatus, String)) -> String {
+    let until = world.clock.monotonic() + Duration::from_secs(20);
+    loop {
+        let (log, (status, said)) = (board(world, node).await["log"].clone(), verify(&[]));
+        assert!(status.success(), "{said}");
+        let head = format!("{}:{}", log["link"], log["hash"].as_str().unwrap_or_default());
+        if said.contains(&head) && !said.contains("not linked yet") {
+            return head;
+        }
+        assert!(world.clock.monotonic() < until, "the board shows {head}: {said}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_at_one_node_is_obeyed_by_the_other_within_a_second() {
+    let world = World::prepared_on(Pair { nodes: 2, ..Pair::default() }, Scene::default()).await;
+    let world = with_operators(world).await;
+    let mut outside = Vec::new();
+    for customer in 1..=120 {
+        let mut fan = Fan { base: format!("http://{}", world.nodes[1].public), ..Fan::sign_in(&world, customer).await };
+        fan.join(&world).await.expect(201);
+        outside.push(fan);
+    }
+    let (clock, moment) = (&world.clock, Duration::from_secs(1));
+    // Whoever is next at the second node: whether she comes in.
+    let mut comes_in = async || {
+        let said = outside.last_mut().expect("there are enough").enter(&world).await;
+        if said.status == 200 {
+            outside.pop();
+        }
+        said
+    };
+    let until = clock.monotonic() + Duration::from_secs(20);
+    while comes_in().await.status != 200 {
+        assert!(clock.monotonic() < until, "nobody is called");
+    }
+    for (stop, go, reason) in [
+        (json!({"order": "pause"}), json!({"order": "resume"}), "paused"),
+        (json!({"order": "rate", "per_minute": 0}), json!({"order": "rate", "per_minute": 60_000}), "paused_by_rate"),
+        (json!({"order": "capacity", "visitors": 0}), json!({"order": "capacity", "visitors": 1_000}), "paused_by_capacity"),
+    ] {
+        let state = done(&world, 0, stop.clone()).await;
+        assert_eq!((state["phase"].as_str(), state["reason"].as_str()), (Some("paused"), Some(reason)));
+        let given = clock.monotonic();
+        let mut last_in = Duration::ZERO;
+        while clock.monotonic() - given < moment + Duration::from_millis(300) {
+            let said = comes_in().await;
+            if said.status == 200 {
+                last_in = clock.monotonic() - given;
+            }
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+        assert!(last_in < moment, "somebody came in {last_in:?} after {stop}");
+        assert_eq!(board(&world, 1).await["reason"], reason);
+        done(&world, 0, go).await;
+        let given = clock.monotonic();
+        while comes_in().await.status != 200 {
+            assert!(clock.monotonic() - given < moment, "nobody comes in again after {stop}");
+        }
+    }
+    done(&world, 0, json!({"order": "notice", "text": "곧 시작합니다"})).await;
+    let given = clock.monotonic();
+    while board(&world, 1).await["notice"] != "곧 시작합니다" {
+        assert!(clock.monotonic() - given < moment, "the notice is not there");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    done(&world, 0, json!({"order": "close"})).await;
+    let given = clock.monotonic();
+    while comes_in().await.json["type"] != "/problems/closed" {
+        assert!(clock.monotonic() - given < moment, "the other node is not closed");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
+    // All of it is in the log, under her name, and the log is chained.
+    let by_kim = r#"SELECT count(*) FROM stagedoor_queue.journal WHERE kind = 'event' AND convert_from(body, 'UTF8') LIKE '%"by":"kim"%'"#;
+    assert_eq!(world.ground().number(by_kim).await, 8);
+    let url = world.ground().database_url();
+    let verify = |more: &[&str]| command(&[&["log", "verify", "--journal", &url], more].concat());
+    let head = remembered(&world, 1, verify).await;
+    let (status, said) = verify(&["--head", &head]);
+    assert!(status.success() && said.contains("right, "), "{said}");
+    let forged = r#"WITH changed AS (UPDATE stagedoor_queue.journal SET body = convert_to(replace(convert_from(body, 'UTF8'), '"by":"kim"', '"by":"lee"'), 'UTF8')
+         WHERE kind = 'event' AND convert_from(body, 'UTF8') LIKE '%"order":"close"%' RETURNING 1) SELECT count(*) FROM changed"#;
+    assert_eq!(world.ground().number(forged).await, 1);
+    let (status, said) = verify(&[]);
+    assert!(!status.success() && said.contains("WRONG at link"), "{said}");
+    world.assert_no_panic();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_operators_are_obeyed_and_what_is_no_use_is_said() {
+    let world = with_operators(World::prepared(Scene::default()).await).await;
+    let path = format!("/v1/admin/sales/{}/orders", world.sale);
+    let pause = || json!({"order": "pause"}).to_string();
+    for (proof, status, problem) in [
+        (None, 401, "/problems/sign-in-required"),
+        (Some("not a token"), 401, "/problems/wrong-credentials"),
+        (Some(""), 401, "/problems/wrong-credentials"),
+    ] {
+        let (answered, said) = at_node(&world, 0, Method::POST, &path, proof, pause()).await;
+        assert_eq!((answered, said["type"].as_str()), (status, Some(problem)), "{proof:?}: {said}");
+    }
+    // The hash in the configuration is not the token.
+    let hash = hex(&sha256(KIM.as_bytes()));
+    assert_eq!(at_node(&world, 0, Method::POST, &path, Some(&hash), pause()).await.0, 401);
+    let (status, said) = at_node(&world, 0, Method::POST, "/v1/admin/sales/another/orders", Some(KIM), pause()).await;
+    assert_eq!((status, said["type"].as_str()), (404, Some("/problems/not-found")));
+    for (body, status) in [
+        ("", 400),
+        ("{", 400),
+        (r#"{"order": "open"}"#, 422),
+        (r#"{"order": "rate", "per_minute": -1}"#, 422),
+        (r#"{"order": "rate", "per_minute": 4294967296}"#, 422),
+        (r#"{"order": "capacity"}"#, 422),
+    ] {
+        let (answered, said) = at_node(&world, 0, Method::POST, &path, Some(KIM), body.to_owned()).await;
+        assert_eq!(answered, status, "{body}: {said}");
+    }
+    let long = json!({"order": "notice", "text": "x".repeat(161)});
+    assert_eq!(order(&world, 0, KIM, long).await.0, 422);
+    let huge = json!({"order": "notice", "text": "x".repeat(100_000)});
+    assert_eq!(order(&world, 0, KIM, huge).await.0, 413);
+    // Never on the public listener.
+    Fan::stranger(&world, 1).call(Method::POST, &path, Some(json!({"order": "pause"}))).await.problem(404, "not-found");
+    let before = at_node(&world, 0, Method::GET, &format!("/v1/admin/sales/{}", world.sale), Some(LEE), String::new()).await;
+    assert_eq!((before.0, before.1["version"].as_u64(), before.1["phase"].as_str()), (200, Some(0), Some("on_sale")), "{}", before.1);
+
+    // Of two who contradict each other the last counts; and what is closed stays closed.
+    for (token, rate) in [(KIM, 100), (LEE, 200)] {
+        assert_eq!(order(&world, 0, token, json!({"order": "rate", "per_minute": rate})).await.0, 200);
+    }
+    let closed = done(&world, 0, json!({"order": "close"})).await;
+    assert_eq!(
+        (closed["rate_per_minute"].as_u64(), closed["version"].as_u64(), closed["phase"].as_str()),
+        (Some(200), Some(3), Some("closed"))
+    );
+    let (status, said) = order(&world, 0, LEE, json!({"order": "resume"})).await;
+    assert_eq!((status, said["type"].as_str()), (409, Some("/problems/closed")));
+    assert_eq!(done(&world, 0, json!({"order": "close"})).await["version"], 4);
+
+    // What was written is not to be changed any more, not even with the house stopped.
+    let data = world.data();
+    let data = data.to_str().unwrap();
+    let verify = |more: &[&str]| command(&[&["log", "verify", "--data", data], more].concat());
+    let head = remembered(&world, 0, verify).await;
+    let (status, said) = verify(&["--head", &head, "--sale", world.sale.as_str()]);
+    assert!(status.success() && said.contains("right, "), "{said}");
+    let mut world = world;
+    world.kill();
+    let mut file = SqliteConnection::connect(&format!("sqlite:{data}/queue.db")).await.unwrap();
+    let gone = sqlx::query("DELETE FROM journal WHERE seq = (SELECT max(seq) FROM journal)").execute(&mut file).await.unwrap();
+    assert_eq!(gone.rows_affected(), 1);
+    let (status, said) = verify(&[]);
+    assert!(!status.success() && said.contains("WRONG at link"), "{said}");
+    sqlx::query("DELETE FROM link").execute(&mut file).await.unwrap();
+    assert!(verify(&[]).0.success(), "nobody who remembers nothing can know");
+    let (status, said) = verify(&["--head", &head]);
+    assert!(!status.success() && said.contains("no link now"), "{said}");
+    file.close().await.unwrap();
+    for (more, says) in
+        [(vec!["--head", "7"], "--head"), (vec!["--sale", "another"], "no sale another"), (vec!["--journal", "x"], "cannot be used")]
+    {
+        let (status, said) = verify(&more);
+        assert!(!status.success() && said.contains(says), "{more:?}: {said}");
+    }
+    world.assert_no_panic();
+}
