@@ -77,7 +77,8 @@ async function keep() {
   link.href = URL.createObjectURL(new Blob([JSON.stringify(answer.data)], { type: "application/json" }));
   link.download = `${sale}-${answer.data.arrival}.json`;
   link.click();
-  URL.revokeObjectURL(link.href);
+  // Some browsers fetch it a moment later.
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
 const actions = { mine, all, keep };
