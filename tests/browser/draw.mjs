@@ -72,6 +72,30 @@ await run(1, async function* () {
         },
       ];
     }
+    for (const [name, change] of Object.entries({
+      leaf: (receipt) => (receipt.subject = receipt.subject.replace(/^./, (digit) => (digit === "0" ? "1" : "0"))),
+      group: (receipt) => (receipt.group.signed = receipt.group.signed.replace(/.{9}$/, "AAAAAAAAA")),
+      root: (receipt) => receipt.path.reverse().push(receipt.leaf),
+      number: (receipt) => (receipt.number += 1),
+    })) {
+      yield [
+        `a receipt with another ${name} is caught`,
+        async () => {
+          const path = `**/v1/sales/${sale}/draw/receipt`;
+          await page.route(path, async (route) => {
+            const answer = await route.fetch();
+            const receipt = await answer.json();
+            change(receipt);
+            await route.fulfill({ response: answer, json: receipt });
+          });
+          await open_draw();
+          await page.locator("#check").waitFor();
+          const text = await verdict("mine", "wrong");
+          check(text === t("draw.wrong", { what: name }), text);
+          await page.unroute(path);
+        },
+      ];
+    }
     yield [
       "a beacon that is late is said to be",
       async () => {

@@ -58,7 +58,9 @@ async function mine() {
   if ([401, 404].includes(answer.status)) return verdict("", t("draw.no_place"));
   if (!answer.ok) return verdict("", sorry(answer));
   if (!answer.data.path) return verdict("", t("draw.mine_after"));
-  await check_mine(draw, answer.data);
+  const keys = await call("GET", "/.well-known/jwks.json");
+  if (!keys.ok) return verdict("", sorry(keys));
+  await check_mine(draw, answer.data, keys.data.keys);
   verdict("right", t("draw.mine_right", { arrival: count(answer.data.arrival), n: count(answer.data.number) }));
 }
 
