@@ -124,7 +124,7 @@ pub struct House {
     pub sales: BTreeMap<SaleId, Arc<SaleOnOffer>>,
     pub shop: Arc<Shop>,
     pub pages: pages::Pages,
-    /// Public halves of the keys that sign passes and tickets.
+    /// Public halves of the keys that sign passes, a draw's groups and tickets.
     pub public_keys: Vec<Jwk>,
     pub limits: AddressLimits,
     /// What a place costs where nobody signs in.

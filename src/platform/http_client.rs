@@ -59,7 +59,7 @@ impl Roots {
 /// Keeps connections; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct HttpClient {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Arc<Client<HttpsConnector<HttpConnector>, Full<Bytes>>>,
     deadline: Duration,
     answer_bytes_max: usize,
 }
@@ -119,7 +119,7 @@ impl HttpClient {
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(plain);
         let client =
             Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).pool_idle_timeout(Duration::from_secs(20)).build(connector);
-        Self { client, deadline, answer_bytes_max }
+        Self { client: Arc::new(client), deadline, answer_bytes_max }
     }
 
     /// The same connections under another deadline.
@@ -144,8 +144,7 @@ impl HttpClient {
             let body = Limited::new(body, self.answer_bytes_max).collect().await.map_err(|_| CallError::Broken)?.to_bytes();
             Ok(Answer { status: head.status, headers: head.headers, body })
         };
-        // Aside, so that whoever waits for an answer does not carry connector and handshake in a future of her own.
-        tokio::time::timeout(self.deadline, Box::pin(exchange)).await.unwrap_or(Err(CallError::Deadline(self.deadline)))
+        tokio::time::timeout(self.deadline, exchange).await.unwrap_or(Err(CallError::Deadline(self.deadline)))
     }
 
     /// `POST` of a JSON body.

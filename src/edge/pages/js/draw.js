@@ -58,7 +58,9 @@ async function mine() {
   if ([401, 404].includes(answer.status)) return verdict("", t("draw.no_place"));
   if (!answer.ok) return verdict("", sorry(answer));
   if (!answer.data.path) return verdict("", t("draw.mine_after"));
-  await check_mine(draw, answer.data);
+  const keys = await call("GET", "/.well-known/jwks.json");
+  if (!keys.ok) return verdict("", sorry(keys));
+  await check_mine(draw, answer.data, keys.data.keys);
   verdict("right", t("draw.mine_right", { arrival: count(answer.data.arrival), n: count(answer.data.number) }));
 }
 
@@ -77,7 +79,8 @@ async function keep() {
   link.href = URL.createObjectURL(new Blob([JSON.stringify(answer.data)], { type: "application/json" }));
   link.download = `${sale}-${answer.data.arrival}.json`;
   link.click();
-  URL.revokeObjectURL(link.href);
+  // Some browsers fetch it a moment later.
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
 const actions = { mine, all, keep };
