@@ -11,7 +11,6 @@ use serde::Serialize;
 
 use super::{
     ZoneStock,
-    estimate::whole,
     survivors::{self, Survivors},
 };
 
