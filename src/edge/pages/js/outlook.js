@@ -87,7 +87,7 @@ const zones = node("ul", "zones");
 document.querySelector("[data-view=waiting] .big").after(there);
 document.querySelector("[data-view=waiting] .wait").after(reason);
 document.querySelector("[data-view=passed_over] .go").after(passed);
-document.getElementById("more").append(heading, zones, guess, node("details", "stack", node("summary", "", t("more")), returners, kept));
+document.getElementById("more").append(heading, zones, guess, node("details", "", node("summary", "", t("more")), node("div", "stack", returners, kept)));
 
 /** Of those before her, how many have their page open, by what the board says of the few who are asked; `null`: too few. */
 function there_in(distance, board) {
