@@ -286,7 +286,7 @@ impl WaitingRoom {
         }
     }
 
-    fn measure_second(&self) {
+    pub(super) fn measure_second(&self) {
         let settings = self.store.settings();
         let seen = self.glimpse(&settings);
         self.gatekeeper.pace.lock().second(&seen);

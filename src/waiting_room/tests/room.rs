@@ -449,3 +449,52 @@ async fn only_those_of_the_sample_are_asked_if_they_are_there_and_the_board_says
     }
     house.life.stop();
 }
+
+#[tokio::test]
+async fn the_board_says_how_far_zones_last_how_well_waits_were_foretold_and_why_they_grow() {
+    let dir = TempDir::new();
+    let (house, _) = line_of(&dir, 400).await;
+    let report = |sequence| {
+        let zone = |zone: &str, free| ZoneStock { zone: zone.into(), free, held: 0, booked: 0, blocked: 0 };
+        let zones = vec![zone("R", 60), zone("S", 9_000)];
+        house.room.box_office_report(BoxOfficeReport { sequence, zones, ..BoxOfficeReport::default() });
+    };
+    report(1);
+    house.room.measure_second();
+    house.room.hang_board();
+    let board = board_of(&house);
+    let of_first: Vec<u64> = board["zones"][0]["left_for"].as_array().unwrap().iter().filter_map(serde_json::Value::as_u64).collect();
+    assert_eq!(
+        (board["zones"][0]["free"].as_u64(), of_first.len()),
+        (Some(60), 0),
+        "sixty seats of nine thousand are few wishes too: {board}"
+    );
+    assert_eq!(
+        (&board["zones"][1]["left_for"], &board["returner_percent"]),
+        (&serde_json::json!([null, null, null]), &serde_json::json!(25))
+    );
+    assert!(board["kept_word"].is_null() && board["reason"].is_null(), "{board}");
+
+    house.passes(6);
+    house.tick().await;
+    house.room.hang_board();
+    assert_eq!(board_of(&house)["reason"], "box_office_slow", "it has been silent for more than five seconds");
+    for sequence in 2..300 {
+        report(sequence);
+        house.passes(1);
+        house.tick().await;
+        house.room.measure_second();
+        house.room.hang_board();
+    }
+    let board = board_of(&house);
+    assert_ne!(board["reason"], "box_office_slow");
+    let (kept, all) = (&board["kept_word"], house.room.figures().statements);
+    assert_eq!(kept["of"].as_u64(), Some(all.within + all.sooner + all.later), "{board}");
+    assert!(all.within > 0 && kept["within"].as_u64() == Some(all.within), "{all:?}");
+    let overtaken = |house: &House| house.room.figures().statements.overtaken;
+    assert_eq!(overtaken(&house), 0);
+    house.room.command(OperatorCommand::Rate { per_minute: 30 }).await.unwrap();
+    house.room.measure_second();
+    assert!(overtaken(&house) > 0, "what was said before an order is not held against anybody");
+    house.life.stop();
+}

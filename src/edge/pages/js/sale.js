@@ -40,7 +40,7 @@ function show(next, take_focus = false) {
   icon.dataset.usual ??= icon.getAttribute("href");
   icon.href = next === "called" ? icon.dataset.called : icon.dataset.usual;
   if (next === "called") ring(t("sale.called_heading"), title());
-  if (next === "waiting") import("./outlook.js").then((more) => ((tell_more = more.tell_more), render()), () => {});
+  if (next === "waiting" || next === "passed_over") import("./outlook.js").then((more) => ((tell_more = more.tell_more), render()), () => {});
 }
 
 /** The view follows from the three facts alone: the board's phase, her place, and whether she is at the form. */
@@ -86,6 +86,7 @@ function render() {
   }
   if (view === "waiting") render_waiting(phase);
   if (view === "called") render_called();
+  if (view === "passed_over") tell_more(board);
   if (view === "passed_over") fill("passed_text", t(entering ? "sale.full_for_a_moment" : "sale.passed_text"));
 
   const member = facts?.sign_in !== "customer" || name;
