@@ -11,6 +11,7 @@
 //! none. Sixty-four fans take turns. After criterion's figures comes a table of ratios from interleaved pairs of one
 //! run, then what a whole hold by way of [`Performance`] takes in the largest house.
 
+#![expect(clippy::cast_precision_loss, reason = "rates need no 53rd bit")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
 #[path = "seat_lock/cycles.rs"]

@@ -6,9 +6,10 @@ use anyhow::Context;
 use axum::{
     Json, Router,
     extract::{Path, State},
-    http::StatusCode,
+    http::{StatusCode, header},
     routing::{delete, get, post},
 };
+use bytes::Bytes;
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use serde::Deserialize;
@@ -17,6 +18,8 @@ use serde_json::{Value, json};
 /// All seats are free, and then they are a hold's: nothing but what all-or-none asks for.
 const HOLD: &str = "local s=redis.call('HMGET',KEYS[1],unpack(ARGV,2)) for _,v in ipairs(s) do if v then return 0 end end \
                     for i=2,#ARGV do redis.call('HSET',KEYS[1],ARGV[i],ARGV[1]) end return 1";
+
+const SENT_MAX: usize = 1 << 16;
 
 #[derive(Deserialize)]
 struct Wish {
@@ -28,7 +31,13 @@ pub async fn serve(port: u16, redis: Option<&str>) -> anyhow::Result<()> {
     let bare = |Path(bytes): Path<usize>| async move { Json(json!({ "token": "x".repeat(bytes.saturating_sub(12)) })) };
     let created =
         |Path(bytes): Path<usize>| async move { (StatusCode::CREATED, Json(json!({ "token": "x".repeat(bytes.saturating_sub(12)) }))) };
-    let app = Router::new().route("/bare/{bytes}", get(bare).post(created));
+    // What was encoded once for everybody, and is sent as it is.
+    let sent = Bytes::from(vec![b'x'; SENT_MAX]);
+    let bytes = move |Path(bytes): Path<usize>| {
+        let sent = sent.clone();
+        async move { ([(header::CONTENT_TYPE, "application/json")], sent.slice(..bytes.min(SENT_MAX))) }
+    };
+    let app = Router::new().route("/bare/{bytes}", get(bare).post(created)).route("/bytes/{bytes}", get(bytes));
     let app = match redis {
         Some(url) => {
             let connection = redis::Client::open(url)?.get_multiplexed_async_connection().await.context("the floor's Redis")?;

@@ -10,6 +10,7 @@ mod patience;
 pub mod problem;
 pub mod proof_of_work;
 pub mod server;
+pub mod shedding;
 mod sse;
 mod trouble;
 
@@ -45,6 +46,7 @@ use self::{
     problem::{Kind, Problem},
     proof_of_work::{InUse, ProofOfWork},
     server::Peer,
+    shedding::{Class, Valve},
 };
 use crate::{
     checkout::Checkout,
@@ -128,6 +130,8 @@ pub struct House {
     /// What a place costs where nobody signs in.
     pub proof_of_work: ProofOfWork,
     pub in_flight: Semaphore,
+    /// Turns away what cannot be answered in time.
+    pub valve: Valve,
     /// Requests that have come to the public listener.
     pub asked: AtomicU64,
     pub clock: Arc<dyn Clock>,
@@ -249,10 +253,19 @@ impl Front {
         {
             return Problem::new(Kind::TooManyRequests).retry_after_s(wait.as_secs() + 1).into_response();
         }
+        let class = Class::of(request.method(), request.uri().path());
+        if let Some(refusal) = house.turn_away(class) {
+            return refusal;
+        }
+        let timed = house.timed(class, request.method(), request.uri().path());
         let Ok(_in_flight) = house.in_flight.try_acquire() else {
             return Problem::new(Kind::Overloaded).retry_after_s(house.soon_s(1, 4)).into_response();
         };
-        let Ok(mut response) = tokio::time::timeout(house.config.request_timeout, self.route(request)).await else {
+        let answered = tokio::time::timeout(house.config.request_timeout, self.route(request)).await;
+        if let Some(since) = timed {
+            house.answered_since(since);
+        }
+        let Ok(mut response) = answered else {
             metrics::counter!("edge_timeouts_total").increment(1);
             return Problem::new(Kind::Overloaded)
                 .detail("not answered in time; what was begun goes on")

@@ -17,6 +17,9 @@ use crate::{
 };
 
 pub(super) struct Lab {
+    // Dropped in this order: the processes before what they rely on.
+    house_process: Process,
+    _floor_process: Process,
     pub engine: Engine,
     pub durability: Durability,
     pub house: Server,
@@ -24,9 +27,8 @@ pub(super) struct Lab {
     pub ops: SocketAddr,
     pub servers: Option<Arc<Servers>>,
     pub folder: Arc<Folder>,
-    // Dropped last: the processes behind the servers above.
-    house_process: Process,
-    _floor_process: Process,
+    /// From its start until it was ready, its books read and its engine filled.
+    pub ready_after: Duration,
 }
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -68,9 +70,10 @@ impl Lab {
         let file = folder.path.join("lab.toml");
         fs::write(&file, house_config(&folder, public, ops, &more) + &sales())
             .with_context(|| format!("cannot write {}", file.display()))?;
-        let mut house_process = start_house(&file, None)?;
+        let (clock, mut house_process) = (SystemClock::new(), start_house(&file, None)?);
         let ops = SocketAddr::from(([127, 0, 0, 1], ops));
         house_process.until_ready(&Wire::new(ops, "ops", 1, DEADLINE), "/health/ready").await?;
+        let ready_after = clock.monotonic();
         let redis = servers.as_ref().map(|it| it.redis.url()).unwrap_or_default();
         let mut floor_process = Process::start("the floor", &["floor", &beside.to_string(), &redis], None)?;
         let server = |port: u16, pid: u32| {
@@ -80,7 +83,7 @@ impl Lab {
         let floor = server(beside, floor_process.pid());
         floor_process.until_ready(&floor.wire, HEAD).await?;
         let house = server(public, house_process.pid());
-        Ok(Self { engine, durability, house, floor, ops, servers, folder, house_process, _floor_process: floor_process })
+        Ok(Self { engine, durability, house, floor, ops, servers, folder, ready_after, house_process, _floor_process: floor_process })
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -89,6 +92,15 @@ impl Lab {
 
     /// The bare route with as many bytes as `side` is answered, heads included, by the same method.
     pub(super) async fn bare(&self, side: &Side) -> anyhow::Result<Side> {
+        self.as_many_bytes(side, "/bare").await
+    }
+
+    /// The same from a route whose bytes were made beforehand.
+    pub(super) async fn bytes(&self, side: &Side) -> anyhow::Result<Side> {
+        self.as_many_bytes(side, "/bytes").await
+    }
+
+    async fn as_many_bytes(&self, side: &Side, route: &str) -> anyhow::Result<Side> {
         let request = &side.requests[0];
         let answer = side.wire.send(request).await.map_err(|lost| anyhow::anyhow!("{}", lost.name()))?;
         if !answer.is_ok() {
@@ -96,9 +108,14 @@ impl Lab {
         }
         let is_post = request.starts_with(b"POST");
         let of = |path: &str| if is_post { Side::post(&self.floor, path) } else { Side::get(&self.floor, path) };
-        let own = self.floor.wire.send(&of(HEAD).requests[0]).await.map_err(|lost| anyhow::anyhow!("the floor: {}", lost.name()))?;
+        let own = self
+            .floor
+            .wire
+            .send(&of(&format!("{route}/100")).requests[0])
+            .await
+            .map_err(|lost| anyhow::anyhow!("the floor: {}", lost.name()))?;
         let wanted = answer.bytes.saturating_sub(own.bytes - own.body.len());
-        Ok(of(&format!("/bare/{wanted}")))
+        Ok(of(&format!("{route}/{wanted}")))
     }
 
     /// Joins so often, and gives the tokens.

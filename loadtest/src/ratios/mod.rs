@@ -278,8 +278,9 @@ async fn of_one(
     }
     if whole && wants("board") {
         let board = Side::get(&lab.house, "/v1/sales/empty/board");
-        let pairs = compare(&board, &lab.bare(&board).await?).await?;
-        table.rows.push(Row::of_pairs("board", engine, &pairs, Some(0.95), BARE));
+        let pairs = compare(&board, &lab.bytes(&board).await?).await?;
+        let sent = "a bare axum route of as many bytes, made beforehand";
+        table.rows.push(Row::of_pairs("board", engine, &pairs, Some(0.95), sent));
         say(table);
     }
     if whole && wants("hold") {
@@ -296,6 +297,8 @@ async fn of_one(
     }
     if whole && wants("growth") {
         let grown = lab.grown(args.fans.saturating_mul(4)).await?;
+        let replay = format!("a node that starts with {} joins in its journal is ready after", args.fans.saturating_mul(4));
+        table.rows.push(Row::plain(&replay, engine, grown.ready_after.as_secs_f64(), "s", None, false));
         let full = Side::post(&grown.house, "/v1/sales/fourfold/queue");
         let pairs = compare(&full, &Side::post(&grown.house, "/v1/sales/empty/queue")).await?;
         let none = "the same while nobody waits";
