@@ -19,6 +19,7 @@ use crate::{
         limits::{AddressLimit, Rate},
         pages::Pages,
         proof_of_work::ProofOfWork,
+        shedding::Valve,
     },
     kernel::{Clock, Entropy, OsEntropy, SaleId, SystemClock},
     ops::{
@@ -242,6 +243,7 @@ fn house(settings: &Settings, sales: BTreeMap<SaleId, Arc<SaleOnOffer>>, shop: A
             Arc::clone(&tools.entropy),
         ),
         in_flight: Semaphore::new(settings.server.requests_in_flight_max),
+        valve: Valve::default(),
         asked: AtomicU64::new(0),
         clock: Arc::clone(&tools.clock),
         entropy: Arc::clone(&tools.entropy),

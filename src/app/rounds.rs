@@ -9,7 +9,10 @@ use metrics_exporter_prometheus::PrometheusHandle;
 
 use super::build::Parts;
 use crate::{
-    edge::{BoxOffice, Door, House},
+    edge::{
+        BoxOffice, Door, House,
+        shedding::{self, Class},
+    },
     ops::telemetry,
     platform::lifecycle::Lifecycle,
 };
@@ -25,6 +28,7 @@ pub(super) fn start(parts: &Parts, metrics: Option<PrometheusHandle>, background
             let mut every = tokio::time::interval(GAUGES_EVERY);
             while life.until_stopping(every.tick()).await.is_some() {
                 metrics::counter!("edge_requests_total").absolute(house.asked.load(Ordering::Relaxed));
+                of_the_edge(&house);
                 if let Some(door) = &door {
                     of_the_door(door);
                 }
@@ -35,7 +39,17 @@ pub(super) fn start(parts: &Parts, metrics: Option<PrometheusHandle>, background
         }
     });
     let (house, life) = (Arc::clone(&parts.house), background.clone());
+    background.supervise("overload", GAUGES_EVERY, move || shedding::watch(Arc::clone(&house), life.clone()));
+    let (house, life) = (Arc::clone(&parts.house), background.clone());
     background.supervise("housekeeping", telemetry::UPKEEP_EVERY, move || keep(Arc::clone(&house), metrics.clone(), life.clone()));
+}
+
+fn of_the_edge(house: &House) {
+    for class in Class::ALL {
+        metrics::counter!("edge_turned_away_total", "class" => class.name()).absolute(house.valve.turned_away(class));
+    }
+    metrics::gauge!("edge_lag_seconds").set(house.valve.lag().as_secs_f64());
+    metrics::gauge!("edge_valve_closed").set(house.valve.closed());
 }
 
 async fn keep(house: Arc<House>, metrics: Option<PrometheusHandle>, life: Lifecycle) {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { base, check, open_browser, open_sale, run, shots, view } from "./fan.mjs";
 
 const langs = ["ko", "en", "ja"];
-const reasons = ["rate_lowered", "capacity_lowered", "all_in_baskets", "box_office_slow", "more_stayed", "full_house"];
+const reasons = ["rate_lowered", "capacity_lowered", "all_in_baskets", "box_office_busy", "more_stayed", "full_house"];
 
 function a_board(version, changes = {}) {
   return {
