@@ -56,7 +56,7 @@ use self::{
 pub use self::{
     board::{BoardWatch, EncodedBoard, Reason},
     drawing::{DrawLeaves, DrawReceipt, PublishedDraw, ReceiptOutcome},
-    journal::{CheckedLog, LogError, LogFault, LogHead, check_log},
+    journal::{CheckedLog, LogError, LogFault, LogHead, LogLine, check_log, read_log},
     pass::{Papers, Pass, PassReader},
     store::StoreError,
     token::QueueToken,

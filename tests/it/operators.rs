@@ -195,6 +195,12 @@ async fn only_operators_are_obeyed_and_what_is_no_use_is_said() {
     assert_eq!((status, said["type"].as_str()), (409, Some("/problems/closed")));
     assert_eq!(done(&world, 0, json!({"order": "close"})).await["version"], 4);
 
+    // Who ordered what can be read.
+    let (status, shown) = command(&["log", "show", "--data", world.data().to_str().unwrap(), "--kind", "operator"]);
+    let shown: Vec<Value> = shown.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let given: Vec<_> = shown.iter().map(|it| (it["by"].as_str().unwrap(), it["command"]["order"].as_str().unwrap())).collect();
+    assert_eq!((status.success(), given), (true, vec![("kim", "rate"), ("lee", "rate"), ("kim", "close"), ("kim", "close")]));
+
     // What was written is not to be changed any more, not even with the house stopped.
     let data = world.data();
     let data = data.to_str().unwrap();
