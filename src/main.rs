@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use stagedoor::{
     app::{self, Roles, audit::Elsewhere, demo::DemoOptions, rehearse::RehearseOptions},
-    kernel::OsEntropy,
+    kernel::{OsEntropy, SaleId},
     ops::{self, config, draws::Beside},
     seating::VenueKind,
     waiting_room::JournalPlace,
@@ -189,6 +189,17 @@ enum DrawCommand {
 enum LogCommand {
     /// Reckons the chain of hashes over the queue's journal again, and names the first link that is wrong. It only reads.
     Verify(LogArgs),
+    /// Prints the queue's journal, a record a line, as JSON.
+    Show {
+        #[command(flatten)]
+        at: JournalAt,
+        /// One sale instead of all.
+        #[arg(long, value_name = "ID")]
+        sale: Option<String>,
+        /// Records of one kind only: operator, called, entered, phase, slowed...
+        #[arg(long)]
+        kind: Option<String>,
+    },
 }
 
 #[derive(Args)]
@@ -274,6 +285,17 @@ fn main() -> ExitCode {
     }
 }
 
+fn journal_at(at: JournalAt) -> anyhow::Result<JournalPlace> {
+    match (at.journal, at.data) {
+        (Some(url), _) => ops::logs::place(&url).context("--journal"),
+        (None, data) => Ok(JournalPlace::File(data.unwrap_or_default().join("queue.db"))),
+    }
+}
+
+fn sale_named(id: Option<String>) -> anyhow::Result<Option<SaleId>> {
+    id.map(|id| id.parse().map_err(|_| anyhow::anyhow!("--sale: {id} is no sale's name"))).transpose()
+}
+
 fn run(cli: Cli) -> anyhow::Result<()> {
     let env = || std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
     match cli.command.unwrap_or(Command::Demo(cli.demo)) {
@@ -334,13 +356,13 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Log(LogCommand::Verify(LogArgs { at, head, sale })) => {
-            let place = match (at.journal, at.data) {
-                (Some(url), _) => ops::logs::place(&url).context("--journal")?,
-                (None, data) => JournalPlace::File(data.unwrap_or_default().join("queue.db")),
-            };
-            let sale = sale.map(|id| id.parse().map_err(|_| anyhow::anyhow!("--sale: {id} is no sale's name"))).transpose()?;
+            let (place, sale) = (journal_at(at)?, sale_named(sale)?);
             let head = head.map(|text| ops::logs::head(&text).context("--head")).transpose()?;
             app::block_on(async move { ops::logs::verify(&place, sale.as_ref(), head).await })
+        }
+        Command::Log(LogCommand::Show { at, sale, kind }) => {
+            let (place, sale) = (journal_at(at)?, sale_named(sale)?);
+            app::block_on(async move { ops::logs::show(&place, sale.as_ref(), kind.as_deref()).await })
         }
         Command::Audit(args) => {
             let sales = match &args.config {

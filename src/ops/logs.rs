@@ -1,10 +1,12 @@
 //! The audit log, checked by whoever wants to know.
 
+use std::io::{BufWriter, Write};
+
 use anyhow::{Context, bail};
 
 use crate::{
     kernel::SaleId,
-    waiting_room::{CheckedLog, JournalPlace, LogHead, check_log},
+    waiting_room::{CheckedLog, JournalPlace, LogHead, check_log, read_log},
 };
 
 /// Where a journal is, as the configuration writes it.
@@ -36,6 +38,20 @@ pub async fn verify(place: &JournalPlace, sale: Option<&SaleId>, head: Option<Lo
         bail!("the log was changed: {}", wrong.join(", "));
     }
     Ok(())
+}
+
+/// Prints the log, a record a line, as JSON: all of it, or the records of one kind, such as `operator`.
+pub async fn show(place: &JournalPlace, sale: Option<&SaleId>, kind: Option<&str>) -> anyhow::Result<()> {
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut written = Ok(());
+    let read = read_log(place, sale, |line| {
+        if kind.is_none_or(|kind| line.what["kind"] == kind) {
+            written = writeln!(out, "{}", serde_json::to_string(&line).expect("a line is JSON"));
+        }
+        written.is_ok()
+    });
+    read.await?;
+    written.and_then(|()| out.flush()).context("cannot write")
 }
 
 fn sentence(log: &CheckedLog) -> String {

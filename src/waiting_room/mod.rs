@@ -59,7 +59,7 @@ pub use self::{
     board::{BoardWatch, EncodedBoard, Reason},
     calibration::{KeptWord, Statements},
     drawing::{DrawLeaves, DrawProgress, PublishedDraw, ReceiptOutcome},
-    journal::{CheckedLog, LogError, LogFault, LogHead, check_log},
+    journal::{CheckedLog, LogError, LogFault, LogHead, LogLine, check_log, read_log},
     pass::{Papers, Pass, PassReader},
     store::StoreError,
     token::QueueToken,

@@ -91,7 +91,7 @@ async fn a_slow_box_office_makes_the_door_slow_and_it_recovers() {
         until(&world, Duration::from_secs(20), slowed).await;
         assert!(rate_in_metrics(&world, 1).await < 6_000);
         slow.store(false, Ordering::Relaxed);
-        until(&world, Duration::from_secs(60), |board| board["rate_per_minute"] == 6_000 && board["reason"].is_null()).await;
+        until(&world, Duration::from_mins(1), |board| board["rate_per_minute"] == 6_000 && board["reason"].is_null()).await;
         over.store(true, Ordering::Relaxed);
     };
     tokio::join!(watches, drags(&office, &slow, &over), join_all(fans.iter().map(|fan| looks_around(&world, fan, &over))));

@@ -3,17 +3,21 @@
 mod chain;
 mod encoding;
 mod postgres;
+mod show;
 mod sqlite;
 mod verify;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-pub use self::verify::{CheckedLog, LogError, LogFault, LogHead, check_log};
 pub(super) use self::{
     chain::{Chain, Link, extend},
     postgres::{Head, OpenError, PgJournal},
     sqlite::SqliteJournal,
+};
+pub use self::{
+    show::{LogLine, read_log},
+    verify::{CheckedLog, LogError, LogFault, LogHead, check_log},
 };
 use super::{
     OperatorCommand, Phase,

@@ -59,6 +59,8 @@ pub enum LogError {
     Name(String),
     #[error("the journal has no sale {0}")]
     NoSale(SaleId),
+    #[error("{0}")]
+    Record(String),
     #[error("the journal holds no sale")]
     Empty,
     #[error("a head belongs to one sale, and the journal holds several: name it with --sale")]
@@ -72,19 +74,26 @@ pub enum LogError {
 /// [`LogError`] where it cannot be read. What is wrong with it is no error, but what was asked for.
 pub async fn check_log(place: &JournalPlace, sale: Option<&SaleId>, head: Option<LogHead>) -> Result<Vec<CheckedLog>, LogError> {
     let mut book = Book::open(place).await?;
-    let all = book.sales().await?;
-    let chosen: Vec<SaleId> = match sale {
-        Some(one) if all.contains(one) => vec![one.clone()],
-        Some(one) => return Err(LogError::NoSale(one.clone())),
-        None if all.is_empty() => return Err(LogError::Empty),
-        None if head.is_some() && all.len() > 1 => return Err(LogError::WhoseHead),
-        None => all,
-    };
+    let chosen = chosen(&mut book, sale).await?;
+    if head.is_some() && chosen.len() > 1 {
+        return Err(LogError::WhoseHead);
+    }
     let mut checked = Vec::new();
     for sale in chosen {
         checked.push(check(&mut book, sale, head).await?);
     }
     Ok(checked)
+}
+
+/// That sale, or all there are.
+pub(super) async fn chosen(book: &mut Book, sale: Option<&SaleId>) -> Result<Vec<SaleId>, LogError> {
+    let all = book.sales().await?;
+    match sale {
+        Some(one) if all.contains(one) => Ok(vec![one.clone()]),
+        Some(one) => Err(LogError::NoSale(one.clone())),
+        None if all.is_empty() => Err(LogError::Empty),
+        None => Ok(all),
+    }
 }
 
 async fn check(book: &mut Book, sale: SaleId, head: Option<LogHead>) -> Result<CheckedLog, LogError> {
@@ -141,7 +150,7 @@ fn fault_of(before: &Link, kept: &Link, lines: &[Line], head: Option<LogHead>) -
 }
 
 /// The journal at one moment, read only.
-enum Book {
+pub(super) enum Book {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
 }
@@ -152,7 +161,7 @@ trait AnyRow: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send
 impl<T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin> AnyRow for T {}
 
 impl Book {
-    async fn open(place: &JournalPlace) -> Result<Self, LogError> {
+    pub(super) async fn open(place: &JournalPlace) -> Result<Self, LogError> {
         match place {
             JournalPlace::File(file) => {
                 let failed = |source| LogError::Open { place: file.display().to_string(), source };
@@ -220,7 +229,7 @@ impl Book {
     }
 
     /// Those after `after` up to `upto`; one more than a link can be over at most.
-    async fn lines(&mut self, sale: &SaleId, after: u64, upto: u64) -> Result<Vec<Line>, LogError> {
+    pub(super) async fn lines(&mut self, sale: &SaleId, after: u64, upto: u64) -> Result<Vec<Line>, LogError> {
         let query = "SELECT seq, kind, body FROM journal WHERE sale = $1 AND seq > $2 AND seq <= $3 ORDER BY seq LIMIT $4";
         let numbers = [after.cast_signed(), upto.cast_signed(), i64::from(RECORDS_MAX) + 1];
         let rows: Vec<(i64, String, Vec<u8>)> = self.rows(query, sale, &numbers).await?;
