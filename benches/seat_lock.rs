@@ -14,139 +14,37 @@
 #![expect(clippy::cast_precision_loss, reason = "rates need no 53rd bit")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
+#[path = "seat_lock/cycles.rs"]
+mod cycles;
 #[path = "seat_lock/on_redis.rs"]
 mod on_redis;
 
 use std::{
     hint::black_box,
-    sync::{
-        Arc, Barrier,
-        atomic::{AtomicU64, Ordering},
-    },
-    thread,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use criterion::{BenchmarkId, Criterion, criterion_group};
 use futures_util::FutureExt;
-use parking_lot::Mutex;
 use stagedoor::{
-    kernel::{Clock, Currency, Entropy, HoldId, Money, OsEntropy, SeededEntropy, Subject, SystemClock, Timestamp, VisitId},
+    kernel::{Currency, Money, OsEntropy, Subject, SystemClock, VisitId},
     platform::lifecycle::Lifecycle,
-    seating::{
-        Config, Deps, Engine, HoldOutcome, HoldReply, HoldRequest, MemoryStore, Performance, Plan, SeatIx, SeatStore, Seating, Terms,
-        VenueKind, Wish, generate,
-    },
+    seating::{Config, Deps, Engine, HoldOutcome, HoldRequest, Performance, Plan, SeatIx, Seating, VenueKind, Wish, generate},
 };
 use uuid::Uuid;
+
+use self::cycles::{
+    Fans, Floor, HOUSES, ROUND, TERMS, all_taken, boxed_cycle, engine, engine_cycle, engine_holds, floor_cycle, rate, rate_of_holding,
+    rate_of_two,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const HOUSES: [u32; 3] = [500, 15_000, 66_000];
-const TERMS: Terms = Terms { hold: Duration::from_mins(7), extensions_max: 1, seats_per_fan: 4 };
-const WISHES: u32 = 64;
 const PAIRS: usize = 15;
-const ROUND: u64 = 50_000;
 /// Whole holds are timed one by one.
 const WHOLE_HOLDS: u32 = 2_000;
-
-struct Floor {
-    taken: Mutex<Vec<u64>>,
-    clock: Arc<dyn Clock>,
-}
-
-impl Floor {
-    fn new(seats: u32) -> Self {
-        Self { taken: Mutex::new(vec![0; seats.div_ceil(64) as usize]), clock: Arc::new(SystemClock::new()) }
-    }
-
-    fn hold(&self, seats: &[SeatIx]) -> Option<Timestamp> {
-        let now = self.clock.now();
-        self.take(seats).then(|| now.plus(TERMS.hold))
-    }
-
-    fn release(&self, seats: &[SeatIx], deadline: Timestamp) -> bool {
-        let live = self.clock.now() < deadline;
-        if live {
-            self.give_back(seats);
-        }
-        live
-    }
-
-    fn take(&self, seats: &[SeatIx]) -> bool {
-        let mut taken = self.taken.lock();
-        if seats.iter().any(|it| taken[it.at() / 64] >> (it.at() % 64) & 1 == 1) {
-            return false;
-        }
-        for it in seats {
-            taken[it.at() / 64] |= 1 << (it.at() % 64);
-        }
-        true
-    }
-
-    fn give_back(&self, seats: &[SeatIx]) {
-        let mut taken = self.taken.lock();
-        for it in seats {
-            taken[it.at() / 64] &= !(1 << (it.at() % 64));
-        }
-    }
-}
-
-/// Fans of one part of the house, one after the other, each with her own wish.
-struct Fans {
-    requests: Vec<HoldRequest>,
-    next: usize,
-}
-
-impl Fans {
-    fn of_all(house: u32, group: u32) -> Self {
-        Self::of_part(house, group, 0, 1)
-    }
-
-    /// Fans of different parts never want the same seat.
-    fn of_part(house: u32, group: u32, part: u32, parts: u32) -> Self {
-        let entropy = SeededEntropy::new(u64::from(part));
-        let stride = (house / WISHES).max(group);
-        let request = |i: u32| HoldRequest {
-            id: HoldId::random(&entropy),
-            subject: Subject::customer(&format!("{}", entropy.below(1 << 40))).expect("a short key"),
-            visit: VisitId::random(&entropy),
-            seats: (0..group).map(|s| SeatIx(((i * stride + s) / parts * parts + part + s * parts) % house)).collect(),
-            operation: None,
-        };
-        let distinct = |it: &HoldRequest| (1..it.seats.len()).all(|i| !it.seats[..i].contains(&it.seats[i]));
-        Self { requests: (0..WISHES).map(request).filter(distinct).collect(), next: 0 }
-    }
-
-    fn next(&mut self) -> &HoldRequest {
-        self.next = (self.next + 1) % self.requests.len();
-        &self.requests[self.next]
-    }
-}
-
-fn engine(house: u32) -> MemoryStore {
-    MemoryStore::new(house as usize, TERMS, Arc::new(SystemClock::new()))
-}
-
-fn engine_holds(store: &MemoryStore, request: &HoldRequest) -> bool {
-    matches!(store.hold_now(request), HoldReply::Held { .. })
-}
-
-fn engine_cycle(store: &MemoryStore, request: &HoldRequest) {
-    assert!(engine_holds(store, request));
-    assert!(store.release_now(request.id, &request.subject));
-}
-
-fn boxed_cycle(store: &MemoryStore, request: &HoldRequest) {
-    assert!(matches!(store.hold(request).now_or_never(), Some(Ok(HoldReply::Held { .. }))));
-    assert!(matches!(store.release(request.id, &request.subject).now_or_never(), Some(Ok(true))));
-}
-
-fn floor_cycle(floor: &Floor, request: &HoldRequest) {
-    let deadline = floor.hold(&request.seats).expect("the seats are free");
-    assert!(floor.release(&request.seats, black_box(deadline)));
-}
 
 fn figures(c: &mut Criterion) {
     for house in HOUSES {
@@ -161,62 +59,6 @@ fn figures(c: &mut Criterion) {
             bench.bench_function(BenchmarkId::new("taken", "engine"), |b| b.iter(|| assert!(!engine_holds(&store, fans.next()))));
         }
     }
-}
-
-/// Every seat that the fans of all parts may want is somebody's.
-fn all_taken(house: u32, group: u32) -> (MemoryStore, Floor) {
-    let (store, floor) = (engine(house), Floor::new(house));
-    for request in Fans::of_all(house, group).requests {
-        let subject = Subject::customer(&format!("owner-{}", request.id)).expect("a short key");
-        floor.hold(&request.seats).expect("the seats are free");
-        let request = HoldRequest { id: HoldId::random(&OsEntropy), subject, ..request };
-        assert!(engine_holds(&store, &request));
-    }
-    (store, floor)
-}
-
-/// Rounds a second of `work`.
-fn rate(fans: &mut Fans, mut work: impl FnMut(&HoldRequest)) -> f64 {
-    let start = Instant::now();
-    for _ in 0..ROUND {
-        work(fans.next());
-    }
-    ROUND as f64 / start.elapsed().as_secs_f64()
-}
-
-/// Cycles a second of two threads together.
-fn rate_of_two(house: u32, group: u32, cycle: impl Fn(&HoldRequest) + Sync) -> f64 {
-    let (start, nanos) = (Barrier::new(2), AtomicU64::new(0));
-    thread::scope(|scope| {
-        for part in 0..2 {
-            let (start, nanos, cycle) = (&start, &nanos, &cycle);
-            scope.spawn(move || {
-                let mut fans = Fans::of_part(house, group, part, 2);
-                start.wait();
-                let began = Instant::now();
-                (0..ROUND).for_each(|_| cycle(fans.next()));
-                nanos.fetch_max(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-            });
-        }
-    });
-    (2 * ROUND) as f64 / (nanos.load(Ordering::Relaxed) as f64 / 1e9)
-}
-
-/// Holds, or tries to, a second; releases are not counted.
-fn rate_of_holding(store: &MemoryStore, fans: &Fans, held: bool) -> f64 {
-    let (mut spent, mut rounds) = (Duration::ZERO, 0);
-    while rounds < ROUND {
-        let start = Instant::now();
-        for request in &fans.requests {
-            assert_eq!(engine_holds(store, request), held);
-        }
-        spent += start.elapsed();
-        rounds += fans.requests.len() as u64;
-        for request in &fans.requests {
-            assert_eq!(store.release_now(request.id, &request.subject), held);
-        }
-    }
-    rounds as f64 / spent.as_secs_f64()
 }
 
 fn ratio(name: &str, must: Option<f64>, mut pair: impl FnMut() -> (f64, f64)) {

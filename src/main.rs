@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use stagedoor::{
     app::{self, Roles, audit::Elsewhere, demo::DemoOptions, rehearse::RehearseOptions},
     kernel::{OsEntropy, SaleId},
-    ops::{self, config},
+    ops::{self, config, draws::Beside},
     seating::VenueKind,
     waiting_room::JournalPlace,
 };
@@ -176,6 +176,12 @@ enum DrawCommand {
         /// What `GET /v1/sales/{sale}/draw/entries` gives, packed or as JSON.
         #[arg(long, value_name = "FILE")]
         leaves: Option<PathBuf>,
+        /// What `GET /v1/sales/{sale}/draw/receipt` gave to one fan, before the draw or after it.
+        #[arg(long, value_name = "FILE")]
+        receipt: Option<PathBuf>,
+        /// The house's public keys, as `GET /.well-known/jwks.json` gives them: with them the receipt's signature is checked.
+        #[arg(long, value_name = "FILE")]
+        keys: Option<PathBuf>,
     },
 }
 
@@ -340,7 +346,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Ticket(TicketCommand::Verify { code, jwks }) => ops::tickets::verify(&code, &jwks),
         Command::Draw(DrawCommand::Order { seed, entries }) => ops::draws::order(&seed, entries),
-        Command::Draw(DrawCommand::Verify { file, leaves }) => ops::draws::verify(&file, leaves.as_deref()),
+        Command::Draw(DrawCommand::Verify { file, leaves, receipt, keys }) => {
+            let beside = Beside { leaves: leaves.as_deref(), receipt: receipt.as_deref(), keys: keys.as_deref() };
+            ops::draws::verify(&file, beside)
+        }
         Command::OperatorToken => {
             let (token, hash) = ops::operators::new_token(&OsEntropy);
             println!("token: {token}\n[operators]\nNAME = \"{hash}\"");

@@ -27,7 +27,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{Fans, HOUSES, TERMS};
+use super::cycles::{Fans, HOUSES, TERMS};
 
 /// Callers at a time, on one connection.
 const CALLERS: u32 = 64;

@@ -19,6 +19,7 @@ use crate::{
         limits::{AddressLimit, Rate},
         pages::Pages,
         proof_of_work::ProofOfWork,
+        shedding::Valve,
     },
     kernel::{Clock, Entropy, OsEntropy, SaleId, SystemClock},
     ops::{
@@ -229,7 +230,7 @@ fn house(settings: &Settings, sales: BTreeMap<SaleId, Arc<SaleOnOffer>>, shop: A
         sales,
         shop,
         pages: Pages::load(),
-        public_keys: [tools.keys.pass.jwks(), tools.keys.ticket.jwks()].concat(),
+        public_keys: [tools.keys.pass.jwks(), tools.keys.receipt.jwks(), tools.keys.ticket.jwks()].concat(),
         limits: AddressLimits {
             sign_ins: limit(settings.limits.sign_in_per_address_per_minute, minute),
             joins: limit(settings.limits.joins_per_address_per_minute, minute),
@@ -242,6 +243,7 @@ fn house(settings: &Settings, sales: BTreeMap<SaleId, Arc<SaleOnOffer>>, shop: A
             Arc::clone(&tools.entropy),
         ),
         in_flight: Semaphore::new(settings.server.requests_in_flight_max),
+        valve: Valve::default(),
         asked: AtomicU64::new(0),
         clock: Arc::clone(&tools.clock),
         entropy: Arc::clone(&tools.entropy),

@@ -24,7 +24,7 @@ use crate::{
     shop,
     simulation::{
         crowd::{self, CrowdConfig, Pace},
-        sandbox_beacon::{self, BeaconConfig},
+        sandbox_beacon::{self, BeaconConfig, SandboxSigner},
     },
 };
 
@@ -145,7 +145,9 @@ async fn furnish(settings: &mut Settings, options: &DemoOptions, clock: &SystemC
 fn new_beacon(now: Timestamp) -> DrawSettings {
     let mut chain = [0; 32];
     OsEntropy.fill(&mut chain);
-    DrawSettings { beacon_url: String::new(), chain: hex(&chain), genesis_at: now, period_s: BEACON_PERIOD_S }
+    let chain = hex(&chain);
+    let public_key = SandboxSigner::of(&chain).public_key();
+    DrawSettings { beacon_url: String::new(), chain, genesis_at: now, period_s: BEACON_PERIOD_S, public_key }
 }
 
 /// Starts the sale's beacon; gives its address.

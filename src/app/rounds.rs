@@ -9,7 +9,10 @@ use metrics_exporter_prometheus::PrometheusHandle;
 
 use super::build::Parts;
 use crate::{
-    edge::{BoxOffice, Door, House},
+    edge::{
+        BoxOffice, Door, House,
+        shedding::{self, Class},
+    },
     ops::telemetry,
     platform::lifecycle::Lifecycle,
 };
@@ -25,6 +28,7 @@ pub(super) fn start(parts: &Parts, metrics: Option<PrometheusHandle>, background
             let mut every = tokio::time::interval(GAUGES_EVERY);
             while life.until_stopping(every.tick()).await.is_some() {
                 metrics::counter!("edge_requests_total").absolute(house.asked.load(Ordering::Relaxed));
+                of_the_edge(&house);
                 if let Some(door) = &door {
                     of_the_door(door);
                 }
@@ -35,7 +39,17 @@ pub(super) fn start(parts: &Parts, metrics: Option<PrometheusHandle>, background
         }
     });
     let (house, life) = (Arc::clone(&parts.house), background.clone());
+    background.supervise("overload", GAUGES_EVERY, move || shedding::watch(Arc::clone(&house), life.clone()));
+    let (house, life) = (Arc::clone(&parts.house), background.clone());
     background.supervise("housekeeping", telemetry::UPKEEP_EVERY, move || keep(Arc::clone(&house), metrics.clone(), life.clone()));
+}
+
+fn of_the_edge(house: &House) {
+    for class in Class::ALL {
+        metrics::counter!("edge_turned_away_total", "class" => class.name()).absolute(house.valve.turned_away(class));
+    }
+    metrics::gauge!("edge_lag_seconds").set(house.valve.lag().as_secs_f64());
+    metrics::gauge!("edge_valve_closed").set(house.valve.closed());
 }
 
 async fn keep(house: Arc<House>, metrics: Option<PrometheusHandle>, life: Lifecycle) {
@@ -76,7 +90,7 @@ fn of_the_box_office(office: &BoxOffice) {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts of fans are far below 2^53")]
+#[expect(clippy::cast_precision_loss, reason = "counts of fans, and of seconds, are far below 2^53")]
 fn of_the_door(door: &Door) {
     for (sale, room) in door.rooms.iter() {
         let figures = room.figures();
@@ -92,6 +106,19 @@ fn of_the_door(door: &Door) {
         ] {
             metrics::gauge!(metric, "sale" => name.clone()).set(value as f64);
         }
-        metrics::counter!("waiting_room_entries_total", "sale" => name).absolute(figures.entries_total);
+        if let Some(draw) = room.draw_progress() {
+            metrics::gauge!("waiting_room_draw_step", "sale" => name.clone()).set(f64::from(draw.step));
+            metrics::gauge!("waiting_room_draw_entries", "sale" => name.clone()).set(f64::from(draw.entries));
+            metrics::gauge!("waiting_room_draw_round_at", "sale" => name.clone()).set(draw.round_at.as_secs() as f64);
+            metrics::gauge!("waiting_room_draw_beacon_late", "sale" => name.clone()).set(f64::from(u8::from(draw.beacon_is_late)));
+        }
+        metrics::counter!("waiting_room_entries_total", "sale" => name.clone()).absolute(figures.entries_total);
+        if let Some(percent) = figures.present_percent {
+            metrics::gauge!("waiting_room_present_percent", "sale" => name.clone()).set(f64::from(percent));
+        }
+        let it = figures.statements;
+        for (outcome, count) in [("within", it.within), ("sooner", it.sooner), ("later", it.later), ("overtaken", it.overtaken)] {
+            metrics::counter!("waiting_room_forecasts_total", "sale" => name.clone(), "outcome" => outcome).absolute(count);
+        }
     }
 }

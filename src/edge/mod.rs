@@ -11,6 +11,7 @@ pub mod problem;
 pub mod proof_of_work;
 pub mod pulse;
 pub mod server;
+pub mod shedding;
 mod sse;
 mod trouble;
 
@@ -47,6 +48,7 @@ use self::{
     proof_of_work::{InUse, ProofOfWork},
     pulse::Pulse,
     server::Peer,
+    shedding::{Class, Valve},
 };
 use crate::{
     checkout::Checkout,
@@ -124,12 +126,14 @@ pub struct House {
     pub sales: BTreeMap<SaleId, Arc<SaleOnOffer>>,
     pub shop: Arc<Shop>,
     pub pages: pages::Pages,
-    /// Public halves of the keys that sign passes and tickets.
+    /// Public halves of the keys that sign passes, a draw's groups and tickets.
     pub public_keys: Vec<Jwk>,
     pub limits: AddressLimits,
     /// What a place costs where nobody signs in.
     pub proof_of_work: ProofOfWork,
     pub in_flight: Semaphore,
+    /// Turns away what cannot be answered in time.
+    pub valve: Valve,
     /// Requests that have come to the public listener.
     pub asked: AtomicU64,
     pub clock: Arc<dyn Clock>,
@@ -266,10 +270,19 @@ impl Front {
     }
 
     async fn answer_in_time(&self, house: &House, request: Request) -> Response {
+        let class = Class::of(request.method(), request.uri().path());
+        if let Some(refusal) = house.turn_away(class) {
+            return refusal;
+        }
+        let timed = house.timed(class, request.method(), request.uri().path());
         let Ok(_in_flight) = house.in_flight.try_acquire() else {
             return Problem::new(Kind::Overloaded).retry_after_s(house.soon_s(1, 4)).into_response();
         };
-        let Ok(mut response) = tokio::time::timeout(house.config.request_timeout, self.route(request)).await else {
+        let answered = tokio::time::timeout(house.config.request_timeout, self.route(request)).await;
+        if let Some(since) = timed {
+            house.answered_since(since);
+        }
+        let Ok(mut response) = answered else {
             metrics::counter!("edge_timeouts_total").increment(1);
             return Problem::new(Kind::Overloaded)
                 .detail("not answered in time; what was begun goes on")

@@ -8,7 +8,8 @@ use std::{
 
 use anyhow::{Context, bail};
 
-use crate::waiting_room::draw::{self, ClaimedDraw, Digest, Order};
+use super::tickets::read_keys;
+use crate::waiting_room::draw::{self, Checked, ClaimedDraw, Digest, DrawReceipt, Findings, Order};
 
 /// Bytes of a leaf in a file of leaves.
 const LEAF_LEN: usize = 32;
@@ -24,41 +25,80 @@ pub fn order(draw_seed: &str, entries: u32) -> anyhow::Result<()> {
     out.flush().context("cannot write")
 }
 
+/// What is looked at beside the published values.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Beside<'a> {
+    pub leaves: Option<&'a Path>,
+    pub receipt: Option<&'a Path>,
+    /// The house's public keys.
+    pub keys: Option<&'a Path>,
+}
+
 /// Says of each published value whether it is right; an error when one is not.
-pub fn verify(file: &Path, leaves: Option<&Path>) -> anyhow::Result<()> {
-    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let mut claimed = read(&text).with_context(|| file.display().to_string())?;
-    if let Some(file) = leaves {
+pub fn verify(file: &Path, beside: Beside<'_>) -> anyhow::Result<()> {
+    let mut claimed: ClaimedDraw = read(file, "a published draw")?;
+    if let Some(file) = beside.leaves {
         claimed.leaves = Some(read_leaves(file)?);
     }
-    let checked = draw::verify(&claimed)
-        .map_err(|missing| anyhow::anyhow!("{}: {} not published: the draw has not taken place yet", file.display(), missing.join(", ")))?;
-    for field in &checked.right {
+    let receipt: Option<DrawReceipt> = beside.receipt.map(|file| read(file, "a receipt")).transpose()?;
+    let keys = beside.keys.map(read_keys).transpose()?;
+    let checked = draw::verify(&claimed);
+    let order = checked.as_ref().ok().map(|it| &it.order);
+    let of_receipt = receipt.map(|receipt| draw::verify_receipt(&receipt, &claimed, order, keys.as_ref()));
+    if of_receipt.is_some() && keys.is_none() {
+        println!("not checked: receipt.group (give the house's public keys with --keys)");
+    }
+    let mut all = of_receipt.unwrap_or_default();
+    let drawn = match checked {
+        Ok(Checked { right, faults, order }) => {
+            all.right.extend(right);
+            all.faults.extend(faults);
+            Ok(order.entries())
+        }
+        Err(missing) => Err(missing.join(", ")),
+    };
+    print(&all, &claimed);
+    if !all.faults.is_empty() {
+        let fields: Vec<&str> = all.faults.iter().map(|fault| fault.field).collect();
+        bail!("{}: wrong: {}", file.display(), fields.join(", "));
+    }
+    match drawn {
+        Ok(entries) => println!("the order of {entries} entries is the one that was drawn"),
+        // A receipt proves something before the draw too.
+        Err(missing) if beside.receipt.is_some() => println!("not checked: the order ({missing} not published yet)"),
+        Err(missing) => bail!("{}: {missing} not published: the draw has not taken place yet", file.display()),
+    }
+    Ok(())
+}
+
+fn print(found: &Findings, claimed: &ClaimedDraw) {
+    for field in &found.right {
         println!("right: {field}");
     }
-    for fault in &checked.faults {
+    for fault in &found.faults {
         println!("WRONG: {}: {}", fault.field, fault.why);
     }
     if claimed.leaves.is_none() {
         println!("not checked: root (give the list of leaves with --leaves)");
     }
-    if let Some(round) = claimed.round {
-        println!("not checked: beacon (ask any of its servers for round {round})");
+    match &claimed.chain {
+        Some(chain) if chain.is_known() => {}
+        Some(chain) => println!("not checked: public_key (ask the beacon's operators whether it is that of chain {})", chain.chain),
+        None => println!("not checked: signature (no chain is given)"),
     }
-    if !checked.faults.is_empty() {
-        let fields: Vec<&str> = checked.faults.iter().map(|fault| fault.field).collect();
-        bail!("{}: wrong: {}", file.display(), fields.join(", "));
-    }
-    println!("the order of {} entries is the one that was drawn", checked.order.entries());
-    Ok(())
 }
 
-fn read(text: &str) -> anyhow::Result<ClaimedDraw> {
+fn read<T: serde::de::DeserializeOwned>(file: &Path, what: &str) -> anyhow::Result<T> {
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    parse(&text, what).with_context(|| file.display().to_string())
+}
+
+fn parse<T: serde::de::DeserializeOwned>(text: &str, what: &str) -> anyhow::Result<T> {
     let mut json = serde_json::Deserializer::from_str(text);
     serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let field = error.path().to_string();
         let why = error.into_inner();
-        if field == "." { anyhow::anyhow!("not a published draw: {why}") } else { anyhow::anyhow!("{field}: {why}") }
+        if field == "." { anyhow::anyhow!("not {what}: {why}") } else { anyhow::anyhow!("{field}: {why}") }
     })
 }
 
@@ -90,7 +130,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_named() {
-        let because = |text: &str| format!("{:#}", read(text).unwrap_err());
+        let because = |text: &str| format!("{:#}", parse::<ClaimedDraw>(text, "a published draw").unwrap_err());
         assert!(because("[]").contains("not a published draw"), "{}", because("[]"));
         assert!(because("{\"sale\": \"a\"}").contains("algorithm"));
         let short = "{\"sale\": \"a\", \"algorithm\": \"x\", \"commitment\": \"12\"}";

@@ -15,7 +15,7 @@
 //! | the waiting room's processes | whoever is inside, until her pass runs out: the box office reads passes by their signature; the board, from the balancer's cache | the queue and the door: `/problems/temporarily-unavailable`, by the balancer |
 //! | the box office's processes | the queue and the door, by the stock that was reported last | seats and orders: the same |
 //! | one node of several | everything: the balancer asks the next one | nothing |
-//! | too much at once | what is being answered | the rest: `/problems/overloaded` |
+//! | too much at once | what is being answered; then, as far as it goes: callbacks, confirmations and the board; visitors inside; the queue and the door; pages and plans | the rest, the last first: `/problems/overloaded` |
 //!
 //! What is away is seen at `/metrics` (`edge_problems_total` by type) and in the log, once when it goes and once when it
 //! comes back.

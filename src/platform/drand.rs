@@ -1,8 +1,10 @@
 //! A randomness beacon as the drand network serves it: `GET {url}/{chain}/public/{round}`.
 //!
-//! A round's randomness is the SHA-256 of its signature, and that is checked here. The signature itself (BLS on
-//! BLS12-381, by a threshold of the network) is *not*: whoever doubts a round asks another of the network's servers, or
-//! checks the signature against the chain's public key, for which it is kept and published.
+//! A round's randomness is the SHA-256 of its signature, and the signature is the network's ([`ChainKey::signed`]): both are
+//! checked here, so it does not matter whose server is asked, nor by which way. Over `https` the server's certificate is
+//! checked against the roots that this machine trusts.
+
+mod signature;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -10,8 +12,10 @@ use bytes::Bytes;
 use http::{Method, Uri};
 use serde::Deserialize;
 
+pub use self::signature::{ChainKey, NotAChainKey, QUICKNET, QUICKNET_KEY, SCHEME};
+pub(crate) use self::signature::{DOMAIN, message};
 use super::{
-    http_client::{CallError, HttpClient},
+    http_client::{CallError, HttpClient, Roots},
     signing::{from_hex, sha256},
 };
 use crate::kernel::Entropy;
@@ -23,13 +27,11 @@ const ANSWER_BYTES_MAX: usize = 16 * 1_024;
 /// Calls for one round before it is given up for the moment.
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(250);
-/// BLS signatures have 48 or 96 bytes.
-const SIGNATURE_BYTES_MAX: usize = 96;
-
 /// One chain of the network, by one of its servers.
 pub struct Drand {
     url: String,
     chain: String,
+    key: ChainKey,
     http: HttpClient,
     entropy: Arc<dyn Entropy>,
 }
@@ -60,6 +62,8 @@ pub enum DrandError {
     #[error("its answer is about another round")]
     OtherRound,
     #[error("its randomness is not the hash of its signature")]
+    Randomness,
+    #[error("its signature is not the chain's")]
     Forged,
 }
 
@@ -71,10 +75,12 @@ struct Answer {
 }
 
 impl Drand {
-    /// `url` without a slash at the end, `http` only; `chain` is the chain's hash.
+    /// `url` without a slash at the end; `chain` is the chain's hash. `roots` say whose word for a server is believed; over
+    /// `http` none are needed.
     #[must_use]
-    pub fn new(url: &str, chain: &str, entropy: Arc<dyn Entropy>) -> Self {
-        Self { url: url.to_owned(), chain: chain.to_owned(), http: HttpClient::new(DEADLINE, ANSWER_BYTES_MAX), entropy }
+    pub fn new(url: &str, chain: &str, key: ChainKey, roots: &Roots, entropy: Arc<dyn Entropy>) -> Self {
+        let http = HttpClient::with_roots(DEADLINE, ANSWER_BYTES_MAX, roots);
+        Self { url: url.to_owned(), chain: chain.to_owned(), key, http, entropy }
     }
 
     /// The value of a round that is over. Tries a few times, with pauses that grow and differ from node to node.
@@ -100,18 +106,20 @@ impl Drand {
         if !answer.status.is_success() {
             return Err(DrandError::Status(answer.status));
         }
-        read(&answer.json().map_err(|_| DrandError::Content)?, round)
+        read(&answer.json().map_err(|_| DrandError::Content)?, round, &self.key)
     }
 }
 
-fn read(answer: &Answer, round: u64) -> Result<DrandRound, DrandError> {
+fn read(answer: &Answer, round: u64, key: &ChainKey) -> Result<DrandRound, DrandError> {
     if answer.round != round {
         return Err(DrandError::OtherRound);
     }
     let randomness = from_hex(&answer.randomness).and_then(|bytes| bytes.try_into().ok()).ok_or(DrandError::Content)?;
-    let signature =
-        from_hex(&answer.signature).filter(|it| !it.is_empty() && it.len() <= SIGNATURE_BYTES_MAX).ok_or(DrandError::Content)?;
+    let signature = from_hex(&answer.signature).ok_or(DrandError::Content)?;
     if sha256(&signature) != randomness {
+        return Err(DrandError::Randomness);
+    }
+    if !key.signed(round, &signature) {
         return Err(DrandError::Forged);
     }
     Ok(DrandRound { randomness, signature })
@@ -120,20 +128,25 @@ fn read(answer: &Answer, round: u64) -> Result<DrandRound, DrandError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::signing::hex;
+    use crate::{platform::signing::hex, simulation::sandbox_beacon::SandboxSigner};
 
     #[test]
     fn a_round_is_believed_only_as_far_as_its_signature_goes() {
-        let signature = [5; 48];
+        let (ours, other) = (SandboxSigner::of("ours"), SandboxSigner::of("another chain"));
+        let signature = ours.sign(7);
         let answer = |round, randomness: &str, signature: &str| {
-            read(&Answer { round, randomness: randomness.to_owned(), signature: signature.to_owned() }, 7)
+            read(&Answer { round, randomness: randomness.to_owned(), signature: signature.to_owned() }, 7, &ours.public_key())
         };
         let right = hex(&sha256(&signature));
-        assert_eq!(answer(7, &right, &hex(&signature)).unwrap(), DrandRound { randomness: sha256(&signature), signature: vec![5; 48] });
+        let believed = DrandRound { randomness: sha256(&signature), signature: signature.to_vec() };
+        assert_eq!(answer(7, &right, &hex(&signature)).unwrap(), believed);
         assert!(matches!(answer(8, &right, &hex(&signature)), Err(DrandError::OtherRound)));
-        assert!(matches!(answer(7, &hex(&[1; 32]), &hex(&signature)), Err(DrandError::Forged)));
+        assert!(matches!(answer(7, &hex(&[1; 32]), &hex(&signature)), Err(DrandError::Randomness)));
         assert!(matches!(answer(7, &right[..62], &hex(&signature)), Err(DrandError::Content)));
-        assert!(matches!(answer(7, &right, ""), Err(DrandError::Content)));
-        assert!(matches!(answer(7, "no hex", &hex(&signature)), Err(DrandError::Content)));
+        assert!(matches!(answer(7, &right, "no hex"), Err(DrandError::Content)));
+        for forged in [ours.sign(8), other.sign(7)] {
+            assert!(matches!(answer(7, &hex(&sha256(&forged)), &hex(&forged)), Err(DrandError::Forged)));
+        }
+        assert!(matches!(answer(7, &hex(&sha256(&[])), ""), Err(DrandError::Forged)));
     }
 }

@@ -1,19 +1,65 @@
-//! A small HTTP client: plain HTTP/1.1 with a deadline on every call and a bound on every answer.
+//! A small HTTP client: HTTP/1.1, plain or over TLS, with a deadline on every call and a bound on every answer.
 
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
+use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::CertificateDer};
+
+/// Whose word for a server is believed: certificates at the root of others.
+#[derive(Clone)]
+pub struct Roots(Arc<RootCertStore>);
+
+impl fmt::Debug for Roots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Roots({})", self.0.len())
+    }
+}
+
+impl Roots {
+    /// Nobody's: enough for plain HTTP.
+    #[must_use]
+    pub fn none() -> Self {
+        Self(Arc::new(RootCertStore::empty()))
+    }
+
+    /// Those that this machine trusts; `SSL_CERT_FILE` and `SSL_CERT_DIR` name others. What cannot be read is passed over,
+    /// with a word in the log.
+    #[must_use]
+    pub fn of_this_machine() -> Self {
+        let found = rustls_native_certs::load_native_certs();
+        for error in found.errors {
+            tracing::warn!(%error, "some of the certificates that this machine trusts cannot be read");
+        }
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(found.certs);
+        if roots.is_empty() {
+            tracing::error!("this machine trusts no certificates: no server can be asked over https");
+        }
+        Self(Arc::new(roots))
+    }
+
+    /// These alone, in DER; `None` when one of them is no certificate.
+    #[must_use]
+    pub fn only(certificates: impl IntoIterator<Item = Vec<u8>>) -> Option<Self> {
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates {
+            roots.add(CertificateDer::from(certificate)).ok()?;
+        }
+        Some(Self(Arc::new(roots)))
+    }
+}
 
 /// Keeps connections; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct HttpClient {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Arc<Client<HttpsConnector<HttpConnector>, Full<Bytes>>>,
     deadline: Duration,
     answer_bytes_max: usize,
 }
@@ -48,14 +94,32 @@ pub enum CallError {
 }
 
 impl HttpClient {
+    /// For plain HTTP.
     #[must_use]
     pub fn new(deadline: Duration, answer_bytes_max: usize) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(deadline.min(Duration::from_secs(3))));
-        connector.set_nodelay(true);
+        Self::with_roots(deadline, answer_bytes_max, &Roots::none())
+    }
+
+    /// For HTTPS too, with those servers for whom one of the roots speaks.
+    ///
+    /// # Panics
+    /// Never: the cryptography has the protocol's versions.
+    #[must_use]
+    pub fn with_roots(deadline: Duration, answer_bytes_max: usize, roots: &Roots) -> Self {
+        let mut plain = HttpConnector::new();
+        plain.set_connect_timeout(Some(deadline.min(Duration::from_secs(3))));
+        plain.set_nodelay(true);
+        plain.enforce_http(false);
+        // Named here: the tree holds two of them, so there is none by default.
+        let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("TLS 1.2 and 1.3 are built in")
+            .with_root_certificates(Arc::clone(&roots.0))
+            .with_no_client_auth();
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(plain);
         let client =
             Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).pool_idle_timeout(Duration::from_secs(20)).build(connector);
-        Self { client, deadline, answer_bytes_max }
+        Self { client: Arc::new(client), deadline, answer_bytes_max }
     }
 
     /// The same connections under another deadline.

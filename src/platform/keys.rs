@@ -33,6 +33,8 @@ pub struct Keys {
     pub house: MacKeys,
     /// Signatures of admission passes; public halves at `/.well-known/jwks.json`.
     pub pass: Arc<SigningKeys>,
+    /// Signatures under a draw's groups; public halves there too.
+    pub receipt: Arc<SigningKeys>,
     /// Signatures of tickets.
     pub ticket: Arc<SigningKeys>,
 }
@@ -104,6 +106,7 @@ impl Keys {
             house: MacKeys::derived(&of("session")?, b"stagedoor house 1"),
             session: MacKeys::new(&of("session")?),
             pass: Arc::new(SigningKeys::new("pass", &of("pass")?)),
+            receipt: Arc::new(SigningKeys::derived("receipt", &of("pass")?, b"stagedoor receipt 1")),
             ticket: Arc::new(SigningKeys::new("ticket", &of("ticket")?)),
         })
     }
@@ -169,6 +172,8 @@ mod tests {
         assert_ne!(made.queue.tag(1, b"m"), made.session.tag(1, b"m"), "each purpose has a key of its own");
         assert_ne!(made.house.tag(1, b"m"), made.session.tag(1, b"m"));
         assert_ne!(made.proof_of_work.tag(1, b"m"), made.queue.tag(1, b"m"));
+        assert_eq!(made.receipt.jwks(), again.receipt.jwks());
+        assert_ne!(made.receipt.jwks()[0].x, made.pass.jwks()[0].x);
         assert_eq!(made.house.tag(1, b"m"), again.house.tag(1, b"m"));
         assert!(matches!(Keys::open_or_make(&file, "other", &entropy), Err(KeysError::Sealed { .. })));
         fs::write(&file, b"short").unwrap();

@@ -246,6 +246,15 @@ impl SigningKeys {
         Self { current, keys, verifying }
     }
 
+    /// Keys of another purpose made from these secrets: who has one of them learns nothing of the other.
+    ///
+    /// # Panics
+    /// As [`SigningKeys::new`].
+    #[must_use]
+    pub fn derived(prefix: &str, secrets: &BTreeMap<u8, [u8; 32]>, purpose: &[u8]) -> Self {
+        Self::new(prefix, &secrets.iter().map(|(&id, secret)| (id, hmac_sha256(secret, purpose))).collect())
+    }
+
     /// A JWT of the given `typ` over the claims, signed with EdDSA by the current key.
     ///
     /// # Panics

@@ -1,5 +1,5 @@
-//! A randomness beacon that speaks as drand does and that anybody can compute in advance: a demo's draw has no stranger to
-//! rely on. Never for a sale.
+//! A randomness beacon that speaks and signs as drand does, with a key that anybody can make: a demo's draw has no stranger
+//! to rely on. Never for a sale.
 
 use std::sync::Arc;
 
@@ -10,12 +10,16 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use serde_json::json;
+use blst::min_sig::SecretKey;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::{
     kernel::{Clock, Timestamp},
-    platform::signing::{hex, sha256},
+    platform::{
+        drand::{self, ChainKey},
+        signing::{hex, sha256},
+    },
 };
 
 /// Which rounds it has: round 1 at `genesis_at`, and so on every `period_s` seconds.
@@ -26,6 +30,36 @@ pub struct BeaconConfig {
     pub genesis_at: Timestamp,
     pub period_s: u32,
     pub clock: Arc<dyn Clock>,
+}
+
+/// Signs the rounds of one chain. Its secret follows from the chain's name, so it is none.
+#[derive(Clone)]
+pub struct SandboxSigner(SecretKey);
+
+impl SandboxSigner {
+    /// # Panics
+    /// Never: a hash is enough to make a key from.
+    #[must_use]
+    pub fn of(chain: &str) -> Self {
+        Self(SecretKey::key_gen(&sha256(chain.as_bytes()), b"sandbox beacon").expect("32 bytes make a key"))
+    }
+
+    #[must_use]
+    pub fn public_key(&self) -> ChainKey {
+        ChainKey::new(self.0.sk_to_pk())
+    }
+
+    #[must_use]
+    pub fn sign(&self, round: u64) -> [u8; 48] {
+        self.0.sign(&drand::message(round), drand::DOMAIN, &[]).compress()
+    }
+
+    /// A round as drand's servers answer it.
+    #[must_use]
+    pub fn answer(&self, round: u64) -> Value {
+        let signature = self.sign(round);
+        json!({ "round": round, "randomness": hex(&sha256(&signature)), "signature": hex(&signature) })
+    }
 }
 
 /// Serves until the process ends.
@@ -43,6 +77,5 @@ async fn round(State(config): State<BeaconConfig>, Path((chain, round)): Path<(S
     if chain != config.chain || round == 0 || !has_begun || round > over {
         return StatusCode::NOT_FOUND.into_response();
     }
-    let signature = sha256(format!("{chain}/{round}").as_bytes());
-    Json(json!({ "round": round, "randomness": hex(&sha256(&signature)), "signature": hex(&signature) })).into_response()
+    Json(SandboxSigner::of(&chain).answer(round)).into_response()
 }

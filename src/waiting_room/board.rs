@@ -8,10 +8,18 @@ use std::sync::{
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use tokio::sync::watch;
 
-use super::{LogHead, Phase, ZoneStock, drawing::DrawOnBoard, estimate::Point};
+use super::{
+    LogHead, Phase,
+    calibration::KeptWord,
+    drawing::DrawOnBoard,
+    estimate::Point,
+    presence::{PresenceOnBoard, There},
+    supply::ZoneOnBoard,
+    survivors::{People, Survivors},
+};
 use crate::kernel::{SaleId, Timestamp};
 
 /// A board as it goes out, bytes and all.
@@ -35,13 +43,15 @@ pub enum Reason {
     PausedByRate,
     /// A capacity of 0 was ordered: likewise.
     PausedByCapacity,
-    /// The box office is slow or makes errors: fewer come in until it has recovered.
+    /// The box office is slow, silent or makes errors: fewer come in until it has recovered.
     BoxOfficeBusy,
     SoldOut,
     CapacityLowered,
     RateLowered,
     /// Every seat that is not sold is held by somebody: who waits is called when one comes back.
     AllInBaskets,
+    /// More of those who were called came, or they stay longer, than was foreseen.
+    MoreStayed,
     FullHouse,
 }
 
@@ -68,7 +78,16 @@ pub(super) struct Content<'a> {
     pub rate_per_minute: u32,
     pub capacity: u32,
     pub estimate: &'a [Point],
-    pub zones: Vec<ZoneStock>,
+    /// People behind the last number called.
+    pub survivors: Survivors,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub presence: Option<PresenceOnBoard>,
+    pub zones: Vec<ZoneOnBoard>,
+    /// Of a hundred entries, how many at most go to those who come back after they were passed over, while others wait.
+    pub returner_percent: u32,
+    /// Of the last waits that are over, how many were within the range that had been published for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept_word: Option<KeptWord>,
     pub notice: Option<Arc<str>>,
     pub reason: Option<Reason>,
     /// The engine is away: this is how things were, and nothing moves until it is back.
@@ -87,10 +106,31 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-/// What a node reads off a board that another has made.
-#[derive(Debug, Deserialize)]
-struct Made {
-    estimate: Vec<Point>,
+/// What a node answers by: what it reads off the board that hangs, whoever has made it.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(super) struct Told {
+    pub now_serving: u32,
+    pub estimate: Vec<Point>,
+    survivors: Survivors,
+    #[serde(default, rename = "presence", deserialize_with = "percent_near")]
+    pub present_percent: Option<u32>,
+}
+
+impl Told {
+    /// People with numbers after `from` up to `upto`.
+    pub(super) fn people_between(&self, from: u64, upto: u64) -> People {
+        let behind = |number: u64| self.survivors.people(number.saturating_sub(self.now_serving.into()));
+        let (gone, all) = (behind(from), behind(upto));
+        People { count: all.count.saturating_sub(gone.count), about: all.about || gone.about }
+    }
+}
+
+fn percent_near<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    #[derive(Deserialize)]
+    struct Presence {
+        there: Vec<There>,
+    }
+    Ok(Option::<Presence>::deserialize(deserializer)?.and_then(|presence| presence.there.first().map(|near| near.percent)))
 }
 
 const BYTES_MAX: usize = 2_048;
@@ -106,15 +146,26 @@ impl Content<'_> {
     fn encode(mut self, version: u64) -> EncodedBoard {
         self.version = version;
         let mut json = self.to_json();
-        // Every byte is paid a million times: a hall with very many price zones shows the first ones and a sum.
+        // Every byte is paid a million times: the line is told in fewer rows, and a hall with very many price zones shows
+        // the first ones and a sum.
+        while json.len() > BYTES_MAX && self.survivors.thin() {
+            json = self.to_json();
+        }
         while json.len() > BYTES_MAX && self.zones.len() > 1 {
             let last = self.zones.pop().expect("there are two");
             let sum = self.zones.last_mut().expect("there is one");
+            sum.left_for = None;
+            let (sum, last) = (&mut sum.stock, last.stock);
             "…".clone_into(&mut sum.zone);
             sum.free += last.free;
             sum.held += last.held;
             sum.booked += last.booked;
             sum.blocked += last.blocked;
+            json = self.to_json();
+        }
+        // With every number at its limit beside the longest notice: how well waits were foretold can wait for another board.
+        if json.len() > BYTES_MAX {
+            self.kept_word = None;
             json = self.to_json();
         }
         EncodedBoard::new(version, json)
@@ -156,14 +207,21 @@ impl BoardPost {
         }
     }
 
-    /// Hangs out a new board. Versions come from the wall clock, so they grow over restarts, and still grow when it is
+    /// Hangs out a new board; gives what is to be answered by. Versions come from the wall clock, so they grow over restarts, and still grow when it is
     /// set back.
-    pub(super) fn hang(&self, content: Content<'_>) {
+    pub(super) fn hang(&self, content: Content<'_>) -> Told {
+        let told = Told {
+            now_serving: content.now_serving,
+            estimate: content.estimate.to_vec(),
+            survivors: content.survivors.clone(),
+            present_percent: content.presence.as_ref().and_then(|presence| presence.there.first()).map(|near| near.percent),
+        };
         let _making = self.making.lock();
         let version = u64::try_from(content.generated_at.as_millis()).unwrap_or(0).max(self.current.load().version + 1);
         let board = Arc::new(content.encode(version));
         self.current.store(Arc::clone(&board));
         self.news.send_replace(board);
+        told
     }
 
     /// The bytes of a board that may be hung out for all nodes, under a version above both.
@@ -172,18 +230,18 @@ impl BoardPost {
         (version, content.encode(version).json)
     }
 
-    /// Hangs out what hangs for all nodes; gives its estimate. `None` when it is not newer, or no board.
-    pub(super) fn adopt(&self, version: u64, json: Vec<u8>) -> Option<Vec<Point>> {
+    /// Hangs out what hangs for all nodes; gives what is to be answered by. `None` when it is not newer, or no board.
+    pub(super) fn adopt(&self, version: u64, json: Vec<u8>) -> Option<Told> {
         let _making = self.making.lock();
         if version <= self.current.load().version {
             return None;
         }
         let json = String::from_utf8(json).ok()?;
-        let made: Made = serde_json::from_str(&json).ok()?;
+        let told: Told = serde_json::from_str(&json).ok()?;
         let board = Arc::new(EncodedBoard::new(version, json));
         self.current.store(Arc::clone(&board));
         self.news.send_replace(board);
-        Some(made.estimate)
+        Some(told)
     }
 
     pub(super) fn current(&self) -> Arc<EncodedBoard> {
@@ -217,7 +275,12 @@ impl Drop for BoardWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::waiting_room::{draw::Digest, estimate::table};
+    use crate::waiting_room::{ZoneStock, draw::Digest, estimate::table, survivors};
+
+    fn zone(n: u32) -> ZoneOnBoard {
+        let stock = ZoneStock { zone: format!("Parterre {n}"), free: 1, held: 2, booked: 3, blocked: 4 };
+        ZoneOnBoard { stock, left_for: Some([Some(1_000_000), Some(2_000_000), None]) }
+    }
 
     fn content<'a>(sale: &'a SaleId, at_ms: i64, estimate: &'a [Point], notice: &'a str, zones: u32) -> Content<'a> {
         let at = Timestamp::from_millis(at_ms);
@@ -235,7 +298,16 @@ mod tests {
             rate_per_minute: 4_000_000_000,
             capacity: 4_000_000_000,
             estimate,
-            zones: (0..zones).map(|n| ZoneStock { zone: format!("Parterre {n}"), free: 1, held: 2, booked: 3, blocked: 4 }).collect(),
+            survivors: Survivors::of(survivors::distances(4_000_000).into_iter().map(|upto| (upto, upto - upto / 7))),
+            presence: Some(PresenceOnBoard {
+                near: 4_096,
+                near_mask: 7,
+                mask: 127,
+                there: (0..6).map(|n| There { upto: 4_096 << (2 * n), percent: 93 }).collect(),
+            }),
+            zones: (0..zones).map(zone).collect(),
+            returner_percent: 20,
+            kept_word: Some(KeptWord { within: 1_000, of: 1_000 }),
             stale: false,
             draw: Some(DrawOnBoard::largest()),
             log: Some(LogHead { link: u64::MAX, hash: Digest([255; 32]) }),
@@ -255,6 +327,8 @@ mod tests {
         let said: serde_json::Value = serde_json::from_slice(&board.json).unwrap();
         let zones = said["zones"].as_array().unwrap();
         assert_eq!(zones.iter().map(|z| z["booked"].as_u64().unwrap()).sum::<u64>(), 180, "no seat is lost in the sum");
+        let told: Told = serde_json::from_slice(&board.json).unwrap();
+        assert_eq!((told.present_percent, told.survivors.people(4_000_000).count), (Some(93), 3_428_572));
         assert_eq!(board.sse, format!("id: 7\nevent: board\ndata: {}\n\n", std::str::from_utf8(&board.json).unwrap()));
     }
 

@@ -4,28 +4,32 @@
 //! after a crash, and the draw is the same. Where the beacon is away the sale waits: the round that decides is fixed, and
 //! choosing another one because this one does not answer would be a choice.
 
+mod published;
+mod receipts;
+
 use std::{sync::Arc, time::Duration};
 
-use futures_util::{Stream, stream};
 use parking_lot::Mutex;
-use serde::Serialize;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::Semaphore,
     time::{MissedTickBehavior, interval},
 };
 
+pub(super) use self::published::DrawOnBoard;
+use self::receipts::tree_over;
+pub use self::{
+    published::{DrawProgress, PublishedDraw},
+    receipts::{DrawLeaves, ReceiptOutcome},
+};
 use super::{
-    Config, OpenError, Phase, QueueToken, WaitingRoom,
-    draw::{
-        self, ALGORITHM, Chain, Closed, Committed, Digest, Draw, DrawTerms, Drawn, Secrets, commitment, counted_from, deciding_round,
-        merkle::Tree, planned_round,
-    },
+    Config, OpenError, Phase, WaitingRoom,
+    draw::{Closed, Committed, Draw, DrawTerms, Drawn, Secrets, commitment, counted_from, deciding_round, merkle::Tree, planned_round},
     journal::Event,
     queue::{self, Writer},
     store::{QueueStore, Settings},
 };
 use crate::{
-    kernel::{Entropy, SaleId, Timestamp},
+    kernel::Entropy,
     platform::{
         keys::Keys,
         signing::{base64url, from_base64url, hex},
@@ -37,10 +41,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const BEACON_PAUSE: Duration = Duration::from_secs(2);
 /// Another node than the caller asks the beacon only when the caller has had so long.
 const OTHERS_AFTER: Duration = Duration::from_secs(8);
+/// So long after its round a beacon that has not been heard of is said to be late.
+const BEACON_LATE: Duration = Duration::from_secs(3);
 /// Leaves that are made at once.
 const LEAVES_AT_ONCE: u32 = 1_024;
 /// Lists of leaves that are being sent at most: each costs seconds of a core for some millions of entries.
 const LISTS_MAX: usize = 4;
+/// Receipts that are being made at most; whoever asks meanwhile waits her turn.
+const RECEIPTS_MAX: usize = 2;
 
 /// What a node remembers while it draws.
 #[derive(Debug)]
@@ -50,94 +58,15 @@ pub(super) struct Drawing {
     tree: Mutex<Option<Arc<Tree>>>,
     beacon: Mutex<BeaconSeen>,
     lists: Arc<Semaphore>,
+    receipts: Semaphore,
 }
 
 #[derive(Debug, Default)]
 struct BeaconSeen {
+    /// It did not answer when it was last asked.
     is_away: bool,
+    /// When it may be asked again.
     not_before: Duration,
-}
-
-/// What the public may know of a draw, `None` until it may: the body of `GET /v1/sales/{sale}/draw`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct PublishedDraw {
-    pub sale: SaleId,
-    pub algorithm: &'static str,
-    pub commitment: Digest,
-    pub chain: Chain,
-    pub planned_round: u64,
-    pub planned_round_at: Timestamp,
-    /// How many are in the draw: arrival numbers from 1 on, void ones among them.
-    pub entries: Option<u32>,
-    pub root: Option<Digest>,
-    pub closed_at: Option<Timestamp>,
-    /// The round that decides.
-    pub round: Option<u64>,
-    pub round_at: Option<Timestamp>,
-    pub beacon: Option<Digest>,
-    pub signature: Option<String>,
-    pub seed: Option<Digest>,
-    pub draw_seed: Option<Digest>,
-    /// One hash for the whole order.
-    pub order: Option<Digest>,
-    pub drawn_at: Option<Timestamp>,
-}
-
-/// What the board says of a draw.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct DrawOnBoard {
-    commitment: Digest,
-    round: u64,
-    pub(super) round_at: Timestamp,
-    entries: Option<u32>,
-    root: Option<Digest>,
-    drawn: bool,
-    /// The sale waits for the beacon.
-    beacon_away: bool,
-}
-
-#[cfg(test)]
-impl DrawOnBoard {
-    /// With the longest values.
-    pub(super) fn largest() -> Self {
-        let (digest, at) = (Digest([0xff; 32]), Timestamp::from_secs(1_900_000_000));
-        Self {
-            commitment: digest,
-            round: 4_000_000_000,
-            round_at: at,
-            entries: Some(u32::MAX),
-            root: Some(digest),
-            drawn: false,
-            beacon_away: false,
-        }
-    }
-}
-
-/// That somebody is in a draw, for herself only.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct DrawReceipt {
-    pub arrival: u32,
-    /// `None` before the draw is held.
-    pub number: Option<u32>,
-    pub nonce: Digest,
-    pub leaf: Digest,
-    /// From the leaf up.
-    pub path: Vec<Digest>,
-    pub entries: u32,
-    pub root: Digest,
-}
-
-/// Why there is no receipt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReceiptOutcome {
-    /// The sale has no draw.
-    NoDraw,
-    /// The entries are not counted yet.
-    NotClosed,
-    /// She came after the entries were closed.
-    NotInDraw,
-    /// The place is not known here.
-    Unknown,
 }
 
 impl Drawing {
@@ -162,7 +91,8 @@ impl Drawing {
             }
         };
         let lists = Arc::new(Semaphore::new(LISTS_MAX));
-        Ok(Self { secrets, tree: Mutex::default(), beacon: Mutex::default(), lists })
+        let receipts = Semaphore::new(RECEIPTS_MAX);
+        Ok(Self { secrets, tree: Mutex::default(), beacon: Mutex::default(), lists, receipts })
     }
 }
 
@@ -272,8 +202,7 @@ impl WaitingRoom {
             }
         };
         self.drawing.beacon.lock().is_away = false;
-        let signature = round.signature.as_deref().map(hex);
-        let drawn = Drawn { round: closed.round, beacon: round.beacon, signature, seed: secrets.seed() };
+        let drawn = Drawn { round: closed.round, beacon: round.beacon, signature: hex(&round.signature), seed: secrets.seed() };
         if queue::write_for_the_house(&self.pen, vec![Event::Drawn(Box::new(drawn))]).await {
             tracing::info!(sale = %self.config.sale, round = closed.round, beacon = %round.beacon, "the draw is held");
             self.renew_board(true).await;
@@ -283,116 +212,6 @@ impl WaitingRoom {
     fn is_caller(&self) -> bool {
         self.gatekeeper.is_caller()
     }
-
-    /// What is published of the draw; `None` in a sale without one.
-    pub fn published_draw(&self) -> Option<PublishedDraw> {
-        let Draw { committed, closed, drawn, order } = self.store.draw();
-        let committed = committed?;
-        let chain = committed.chain.clone();
-        let the_closed = closed.as_ref().map(|(_, closed)| closed);
-        let the_drawn = drawn.as_ref().map(|(_, drawn)| drawn);
-        let draw_seed = the_closed.zip(the_drawn).map(|(c, d)| draw::draw_seed(&d.seed, &d.beacon, &c.root, c.entries));
-        Some(PublishedDraw {
-            sale: self.config.sale.clone(),
-            algorithm: ALGORITHM,
-            commitment: committed.commitment,
-            planned_round: committed.planned_round,
-            planned_round_at: chain.round_at(committed.planned_round),
-            entries: the_closed.map(|it| it.entries),
-            root: the_closed.map(|it| it.root),
-            closed_at: closed.as_ref().map(|(at, _)| *at),
-            round: the_closed.map(|it| it.round),
-            round_at: the_closed.map(|it| chain.round_at(it.round)),
-            beacon: the_drawn.map(|it| it.beacon),
-            signature: the_drawn.and_then(|it| it.signature.clone()),
-            seed: the_drawn.map(|it| it.seed),
-            draw_seed,
-            order,
-            drawn_at: drawn.as_ref().map(|(at, _)| *at),
-            chain,
-        })
-    }
-
-    pub(super) fn draw_on_board(&self) -> Option<DrawOnBoard> {
-        let Draw { committed, closed, drawn, .. } = self.store.draw();
-        let committed = committed?;
-        let closed = closed.map(|(_, closed)| closed);
-        let round = closed.as_ref().map_or(committed.planned_round, |closed| closed.round);
-        Some(DrawOnBoard {
-            commitment: committed.commitment,
-            round,
-            round_at: committed.chain.round_at(round),
-            entries: closed.as_ref().map(|it| it.entries),
-            root: closed.as_ref().map(|it| it.root),
-            drawn: drawn.is_some(),
-            beacon_away: self.drawing.beacon.lock().is_away,
-        })
-    }
-
-    /// Her leaf, and how it leads to the root. Some milliseconds of work, and once after a start some seconds for
-    /// millions of entries, so it is done aside.
-    pub async fn draw_receipt(&self, token: &QueueToken) -> Result<DrawReceipt, ReceiptOutcome> {
-        let Some(secrets) = self.drawing.secrets.clone() else { return Err(ReceiptOutcome::NoDraw) };
-        let Some((_, closed)) = self.store.draw().closed else { return Err(ReceiptOutcome::NotClosed) };
-        let arrival = self.arrival_in_line(token).ok_or(ReceiptOutcome::Unknown)?;
-        if arrival > closed.entries || self.store.missed_draw(arrival) {
-            return Err(ReceiptOutcome::NotInDraw);
-        }
-        let (store, known) = (Arc::clone(&self.store), self.drawing.tree.lock().clone());
-        let entries = closed.entries;
-        let making = tokio::task::spawn_blocking(move || {
-            let tree = known.unwrap_or_else(|| Arc::new(tree_over(store.as_ref(), &secrets, entries)));
-            let leaf = |index: u32| secrets.leaf(index + 1, store.owners(index + 1, 1)[0]);
-            (tree.path(arrival - 1, leaf), leaf(arrival - 1), secrets.nonce(arrival), tree)
-        });
-        let Ok((Some(path), leaf, nonce, tree)) = making.await else { return Err(ReceiptOutcome::Unknown) };
-        *self.drawing.tree.lock() = Some(tree);
-        let number = self.store.settings().drawn.then(|| self.store.queue_number(arrival));
-        Ok(DrawReceipt { arrival, number, nonce, leaf, path, entries, root: closed.root })
-    }
-
-    /// All leaves in order of arrival, some at a time; `None` before the entries are closed. `Err`: as many lists are being
-    /// sent as may be.
-    pub fn draw_leaves(&self) -> Option<Result<DrawLeaves, ()>> {
-        let secrets = self.drawing.secrets.clone()?;
-        let (_, closed) = self.store.draw().closed?;
-        let Ok(permit) = Arc::clone(&self.drawing.lists).try_acquire_owned() else { return Some(Err(())) };
-        let (store, entries, root) = (Arc::clone(&self.store), closed.entries, closed.root);
-        Some(Ok(DrawLeaves { store, secrets, entries, root, next: 0, _permit: permit }))
-    }
-}
-
-/// A list of leaves under way.
-pub struct DrawLeaves {
-    store: Arc<dyn QueueStore>,
-    secrets: Secrets,
-    pub entries: u32,
-    pub root: Digest,
-    next: u32,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl std::fmt::Debug for DrawLeaves {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "DrawLeaves({} of {})", self.next, self.entries)
-    }
-}
-
-impl DrawLeaves {
-    pub fn into_stream(self) -> impl Stream<Item = Vec<Digest>> + Send {
-        stream::unfold(self, |mut list| async move {
-            let count = LEAVES_AT_ONCE.min(list.entries - list.next);
-            if count == 0 {
-                return None;
-            }
-            let first = list.next + 1;
-            list.next += count;
-            let leaves = (first..).zip(list.store.owners(first, count)).map(|(arrival, owner)| list.secrets.leaf(arrival, owner)).collect();
-            // Somebody else's turn: this is work, not waiting.
-            tokio::task::yield_now().await;
-            Some((leaves, list))
-        })
-    }
 }
 
 pub(super) fn count_persons(store: &dyn QueueStore, entries: u32) -> u32 {
@@ -400,9 +219,4 @@ pub(super) fn count_persons(store: &dyn QueueStore, entries: u32) -> u32 {
     let persons: usize =
         parts.map(|first| store.owners(first, LEAVES_AT_ONCE.min(entries - first + 1)).into_iter().flatten().count()).sum();
     u32::try_from(persons).unwrap_or(u32::MAX)
-}
-
-/// Reads the owners of one block at a time, so that nobody waits for the whole.
-fn tree_over(store: &dyn QueueStore, secrets: &Secrets, entries: u32) -> Tree {
-    Tree::over(entries, |index| secrets.leaf(index + 1, store.owners(index + 1, 1)[0]))
 }

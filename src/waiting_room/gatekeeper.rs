@@ -10,12 +10,15 @@ use super::{
     BoxOfficeHealth, BoxOfficeReport, Config, Phase, WaitingRoom, ZoneStock,
     admission::{Situation, policy},
     board::{Content, Poll, Reason},
-    brake, drawing,
+    brake,
+    calibration::{Calibration, Statements},
+    drawing,
     estimate::Point,
     journal::{self, Event, JournalError, Link, LogHead},
     pace::{Glimpse, Pace},
-    queue,
+    presence, queue,
     store::{Moment, QueueStore, Settings, SharedBoard, Stock, StoreError},
+    supply::{Inside, Supply, ZoneOnBoard},
 };
 use crate::kernel::{Timestamp, VisitId};
 
@@ -34,6 +37,8 @@ pub(super) struct Gatekeeper {
     box_office: Mutex<BoxOffice>,
     last: Mutex<LastTick>,
     pace: Mutex<Pace>,
+    calibration: Mutex<Calibration>,
+    supply: Mutex<Supply>,
 }
 
 #[derive(Debug, Default)]
@@ -112,6 +117,11 @@ impl Gatekeeper {
         self.last.lock().situation.is_some_and(|situation| situation.is_caller)
     }
 
+    /// What became of the waits that were published.
+    pub(super) fn statements(&self) -> Statements {
+        self.calibration.lock().statements()
+    }
+
     /// Says whether its stock is news.
     pub(super) fn report(&self, report: BoxOfficeReport, monotonic: Duration) -> bool {
         let mut box_office = self.box_office.lock();
@@ -162,6 +172,7 @@ impl WaitingRoom {
                 _ = ticks.tick() => {}
             }
             self.measure_second();
+            self.share_presence().await;
             self.renew_board(false).await;
         }
     }
@@ -267,9 +278,23 @@ impl WaitingRoom {
         })
     }
 
-    fn measure_second(&self) {
+    /// What is lost here is said again by those whom it is about.
+    pub(super) async fn share_presence(&self) {
+        match self.store.share_presence(&self.presence.take_news()).await {
+            Ok(heard) => self.presence.learn(&heard),
+            Err(error) => tracing::debug!(%error, "the nodes do not hear of each other's fans"),
+        }
+    }
+
+    pub(super) fn measure_second(&self) {
         let settings = self.store.settings();
-        self.gatekeeper.pace.lock().second(&self.glimpse(&settings));
+        let seen = self.glimpse(&settings);
+        self.gatekeeper.pace.lock().second(&seen);
+        self.gatekeeper.supply.lock().second(&self.stock().zones, &inside(&seen));
+        let told = self.told.load();
+        let dice = |n: u32| u32::try_from(self.entropy.below(n.into())).unwrap_or(0);
+        let mut calibration = self.gatekeeper.calibration.lock();
+        calibration.second(seen.now, seen.phase, &settings, told.now_serving, &told.estimate, dice);
     }
 
     fn glimpse<'a>(&self, settings: &'a Settings) -> Glimpse<'a> {
@@ -297,7 +322,8 @@ impl WaitingRoom {
             Err(error) => {
                 tracing::debug!(%error, "the board is served as it was");
                 let (estimate, reason) = self.estimate();
-                return self.post.hang(Content { stale: true, ..self.content(&estimate, reason) });
+                self.post.hang(Content { stale: true, ..self.content(&estimate, reason) });
+                return;
             }
         };
         let (version, is_fresh) = (seen.version, seen.version > 0 && seen.age + TICK < BOARD_EVERY);
@@ -315,21 +341,41 @@ impl WaitingRoom {
     }
 
     fn adopt_board(&self, shared: SharedBoard) {
-        if let Some(estimate) = self.post.adopt(shared.version, shared.json) {
-            self.estimate.store(Arc::new(estimate));
+        if let Some(told) = self.post.adopt(shared.version, shared.json) {
+            self.told.store(Arc::new(told));
         }
     }
 
     pub(super) fn hang_board(&self) {
         let (estimate, reason) = self.estimate();
-        self.post.hang(self.content(&estimate, reason));
-        self.estimate.store(Arc::new(estimate));
+        self.told.store(Arc::new(self.post.hang(self.content(&estimate, reason))));
     }
 
     fn content<'a>(&'a self, estimate: &'a [Point], reason: Option<Reason>) -> Content<'a> {
-        let content = board_content(&self.config, self.store.as_ref(), self.moment(), estimate, reason, self.stock().zones);
+        let mut content = board_content(&self.config, self.store.as_ref(), self.moment(), estimate, reason, self.stock().zones);
+        self.say_how_long_zones_last(&mut content);
+        let presence = matches!(content.phase, Phase::OnSale | Phase::Paused | Phase::SoldOut).then(|| {
+            let near = presence::near(content.rate_per_minute);
+            self.presence.on_board(&self.store.asked(near), content.now_serving, content.issued, near, content.generated_at)
+        });
+        let kept_word = Some(self.gatekeeper.calibration.lock().kept_word()).filter(|it| it.of > 0);
         let Link { number, hash, .. } = **self.linked.load();
-        Content { draw: self.draw_on_board(), log: (number > 0).then_some(LogHead { link: number, hash }), ..content }
+        let log = (number > 0).then_some(LogHead { link: number, hash });
+        Content { draw: self.draw_on_board(), presence, kept_word, log, ..content }
+    }
+
+    fn say_how_long_zones_last(&self, content: &mut Content<'_>) {
+        if content.phase != Phase::OnSale {
+            return;
+        }
+        let settings = self.store.settings();
+        let inside = inside(&self.glimpse(&settings));
+        let zones: Vec<ZoneStock> = content.zones.iter().map(|zone| zone.stock.clone()).collect();
+        let length = content.issued.saturating_sub(content.now_serving);
+        let left_for = self.gatekeeper.supply.lock().left_for(&zones, &inside, &content.survivors, length);
+        for (zone, left_for) in content.zones.iter_mut().zip(left_for) {
+            zone.left_for = left_for;
+        }
     }
 
     /// The table of waits, empty while nobody can say; and why the wait has grown.
@@ -338,11 +384,34 @@ impl WaitingRoom {
         let seen = self.glimpse(&settings);
         let pace = self.gatekeeper.pace.lock();
         let estimate = if settings.is_stopped() { Vec::new() } else { pace.estimate(&seen) };
-        let is_silent = seen.phase == Phase::OnSale && seen.situation.is_some_and(|it| it.box_office_silent);
-        let reason = reason_of(seen.phase, seen.settings, seen.counts.active)
-            .or(is_silent.then_some(Reason::BoxOfficeBusy))
-            .or_else(|| pace.reason(&seen));
-        (estimate, reason)
+        (estimate, self.reason(&seen, pace.reason(&seen)))
+    }
+
+    /// What was ordered goes before what has happened, and what is out of the ordinary before a house that is full.
+    fn reason(&self, seen: &Glimpse<'_>, of_pace: Option<Reason>) -> Option<Reason> {
+        let is_ordered = !matches!(of_pace, None | Some(Reason::AllInBaskets | Reason::FullHouse));
+        let of_door = reason_of(seen.phase, seen.settings, seen.counts.active);
+        if of_door.is_some() {
+            of_door
+        } else if seen.phase != Phase::OnSale || is_ordered {
+            of_pace
+        } else if seen.situation.is_some_and(|it| it.box_office_silent) {
+            Some(Reason::BoxOfficeBusy)
+        } else if of_pace != Some(Reason::AllInBaskets) && self.gatekeeper.calibration.lock().is_outgrown(seen.now) {
+            Some(Reason::MoreStayed)
+        } else {
+            of_pace
+        }
+    }
+}
+
+fn inside(seen: &Glimpse<'_>) -> Inside {
+    Inside {
+        active: seen.counts.active,
+        capacity: seen.settings.capacity,
+        ended_total: seen.counts.ended_total,
+        share: seen.share(),
+        expected: seen.expected(),
     }
 }
 
@@ -370,7 +439,11 @@ pub(super) fn board_content<'a>(
         rate_per_minute: settings.rate_per_minute,
         capacity: settings.capacity,
         estimate,
-        zones,
+        survivors: store.survivors(),
+        presence: None,
+        zones: ZoneOnBoard::plain(zones),
+        returner_percent: super::estimate::whole(config.returner_share * 100.0),
+        kept_word: None,
         notice: settings.notice,
         reason,
         stale: false,

@@ -16,6 +16,7 @@
 mod admission;
 mod board;
 mod brake;
+mod calibration;
 pub mod draw;
 mod drawing;
 mod estimate;
@@ -30,6 +31,8 @@ mod queue;
 pub mod rehearsal;
 mod show_up;
 mod store;
+mod supply;
+mod survivors;
 mod token;
 mod visits;
 mod vocabulary;
@@ -43,10 +46,9 @@ use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
 use self::{
-    board::BoardPost,
+    board::{BoardPost, Told},
     draw::DrawTerms,
     drawing::Drawing,
-    estimate::Point,
     gatekeeper::Gatekeeper,
     journal::{Chain, Event, Join, Link},
     presence::Presence,
@@ -55,7 +57,8 @@ use self::{
 };
 pub use self::{
     board::{BoardWatch, EncodedBoard, Reason},
-    drawing::{DrawLeaves, DrawReceipt, PublishedDraw, ReceiptOutcome},
+    calibration::{KeptWord, Statements},
+    drawing::{DrawLeaves, DrawProgress, PublishedDraw, ReceiptOutcome},
     journal::{CheckedLog, LogError, LogFault, LogHead, LogLine, check_log, read_log},
     pass::{Papers, Pass, PassReader},
     store::StoreError,
@@ -140,7 +143,7 @@ pub struct WaitingRoom {
     /// The last link that this node knows of.
     linked: ArcSwap<Link>,
     post: BoardPost,
-    estimate: ArcSwap<Vec<Point>>,
+    told: ArcSwap<Told>,
     presence: Presence,
     gatekeeper: Gatekeeper,
     drawing: Drawing,
@@ -274,17 +277,27 @@ impl WaitingRoom {
             Standing::Left => (PlaceState::Left, None),
         };
         let has_order = drawing::has_order(&self.config, &settings);
-        let position =
-            (standing == Standing::Waiting && has_order).then(|| number.saturating_sub(u64::from(self.store.now_serving())).max(1));
-        let ahead = position.map(|position| position - 1);
-        let wait = ahead.and_then(|ahead| estimate::interpolate(&self.estimate.load(), ahead)).map(|[p10_s, p50_s, p90_s]| Wait {
+        let (now_serving, told) = (u64::from(self.store.now_serving()), self.told.load());
+        let is_behind = standing == Standing::Waiting && has_order;
+        let ahead = is_behind.then(|| told.people_between(now_serving, number.saturating_sub(1)));
+        let distance = is_behind.then(|| number.saturating_sub(now_serving + 1));
+        let wait = distance.and_then(|numbers| estimate::interpolate(&told.estimate, numbers)).map(|[p10_s, p50_s, p90_s]| Wait {
             p10_s,
             p50_s,
             p90_s,
             around: at.now.plus(Duration::from_secs(p50_s.into())),
         });
-        let poll_after_ms = poll_after_ms(state, number, wait.map(|w| w.p10_s));
-        Place { state, number: has_order.then_some(number), position, ahead, wait, poll_after_ms, call_ends_at }
+        Place {
+            state,
+            number: has_order.then_some(number),
+            position: ahead.map(|ahead| ahead.count + 1),
+            ahead: ahead.map(|ahead| ahead.count),
+            about: ahead.is_some_and(|ahead| ahead.about),
+            poll_after_ms: poll_after_ms(state, number, wait.map(|w| w.p10_s)),
+            wait,
+            call_ends_at,
+            sample: presence::sample_of(token.subject_hash),
+        }
     }
 
     /// She leaves on purpose; whoever is inside ends her visit with it. Leaving twice is leaving once.
@@ -305,11 +318,19 @@ impl WaitingRoom {
         self.write(Event::Left { number: arrival }).await
     }
 
-    /// She is there.
-    pub fn present(&self, token: &QueueToken) {
-        if let Some(number) = self.number_in_line(token) {
-            self.presence.present(number, self.store.now_serving(), self.clock.monotonic());
+    /// She is there. `None`: she is not asked, and nothing has changed. Else how soon she is asked again.
+    pub fn present(&self, token: &QueueToken) -> Option<Duration> {
+        let at = self.moment();
+        let number = self.number_in_line(token).filter(|number| self.store.standing(*number, at) == Standing::Waiting)?;
+        let settings = self.store.settings();
+        if waiting_in(gatekeeper::phase_at(&self.config, &settings, at.now)) != PlaceState::Waiting {
+            return None;
         }
+        let distance = number.saturating_sub(self.store.now_serving());
+        let wait_s = estimate::interpolate(&self.told.load().estimate, distance.into()).map(|[_, p50_s, _]| p50_s);
+        let again_in = presence::again_in(token.subject_hash, distance, presence::near(settings.rate_per_minute), wait_s)?;
+        self.presence.heard(number, at.now, again_in);
+        Some(again_in)
     }
 
     /// The current board, ready to be sent.
@@ -449,12 +470,13 @@ impl WaitingRoom {
             claimants: counts.claimants,
             returners: counts.returners,
             waiting: counts.waiting,
-            present_near: self.presence.near(counts.now_serving, self.clock.monotonic()),
+            present_percent: self.told.load().present_percent,
             passed_over: counts.passed_over,
             rate_per_minute: settings.rate_per_minute,
             rate_ordered_per_minute: settings.rate_ordered,
             capacity: settings.capacity,
             entries_total: counts.entries_total,
+            statements: self.gatekeeper.statements(),
         }
     }
 
@@ -495,7 +517,13 @@ impl WaitingRoom {
     }
 
     fn joined(&self, token: &QueueToken, state: PlaceState) -> Joined {
-        Joined { token: token.seal(&self.keys.queue, self.sale_hash), state, number: self.told_number(token), joined_at: token.joined_at }
+        Joined {
+            token: token.seal(&self.keys.queue, self.sale_hash),
+            state,
+            number: self.told_number(token),
+            joined_at: token.joined_at,
+            sample: presence::sample_of(token.subject_hash),
+        }
     }
 
     fn told_number(&self, token: &QueueToken) -> Option<u64> {

@@ -88,7 +88,7 @@ impl WaitingRoom {
             chain,
             linked: ArcSwap::from_pointee(linked),
             post,
-            estimate: ArcSwap::default(),
+            told: ArcSwap::default(),
             presence: Presence::default(),
             gatekeeper: Gatekeeper::default(),
             drawing,

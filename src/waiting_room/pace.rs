@@ -45,11 +45,11 @@ impl Glimpse<'_> {
     }
 
     /// Called fans who are still to enter, as far as they are expected to.
-    fn expected(&self) -> f64 {
+    pub(super) fn expected(&self) -> f64 {
         self.situation.map_or(0.0, |s| s.outlook.coming + f64::from(s.claimants))
     }
 
-    fn share(&self) -> f64 {
+    pub(super) fn share(&self) -> f64 {
         self.situation.map_or(1.0, |s| s.outlook.share)
     }
 }

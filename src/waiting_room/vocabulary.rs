@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Reason, StoreError};
+use super::{Reason, StoreError, calibration::Statements};
 use crate::{
     kernel::{Clock, Entropy, SaleId, Timestamp, VisitId},
     platform::{keys::Keys, lifecycle::Lifecycle, redis::Redis, sql},
@@ -73,12 +73,16 @@ pub struct Place {
     pub number: Option<u64>,
     /// The how-many-th she is; 1 is the next to be called. `None` once she has been called.
     pub position: Option<u64>,
-    /// How many are called before her at most; some of them may have left.
+    /// How many people are called before her: those who have left are not counted.
     pub ahead: Option<u64>,
+    /// `ahead` is only about right: some of those at her distance have left, and the board does not say which.
+    pub about: bool,
     /// `None` when it cannot be said, or is over.
     pub wait: Option<Wait>,
     pub poll_after_ms: u32,
     pub call_ends_at: Option<Timestamp>,
+    /// With the board's masks it says whether she is asked now and then if she is there.
+    pub sample: u16,
 }
 
 /// How long it will take: a range, and a time of day to plan by.
@@ -98,6 +102,8 @@ pub struct Joined {
     pub state: PlaceState,
     pub number: Option<u64>,
     pub joined_at: Timestamp,
+    /// As in [`Place`].
+    pub sample: u16,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -242,14 +248,16 @@ pub struct Figures {
     /// Returners who do.
     pub returners: u32,
     pub waiting: u32,
-    /// Of the next few thousand, how many have been heard of within a minute.
-    pub present_near: u32,
+    /// Of a hundred who are called within two minutes, how many have their page open; `None` when too few are asked.
+    pub present_percent: Option<u32>,
     pub passed_over: u32,
     /// In force.
     pub rate_per_minute: u32,
     pub rate_ordered_per_minute: u32,
     pub capacity: u32,
     pub entries_total: u64,
+    /// What became of the waits that this node has published.
+    pub statements: Statements,
 }
 
 /// The room cannot do it now. Safe to try again: nothing is done twice.

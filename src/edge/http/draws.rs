@@ -72,16 +72,14 @@ fn whole_list(list: DrawLeaves, packed: bool) -> Response {
 }
 
 #[utoipa::path(get, path = "/v1/sales/{sale}/draw/receipt", tag = "waiting room", params(("sale" = String, Path)),
-    responses((status = 200, description = "for the holder of the queue token: arrival, number, nonce, leaf and its path to the root"), (status = 401), (status = 404, description = "no draw, not closed yet, or she came after it")))]
+    responses((status = 200, description = "for the holder of the queue token, as soon as she has it: arrival, nonce, leaf, and her group with its signature and path; then entries, root and path; then her number"), (status = 401), (status = 404, description = "the sale has no draw, or the place is not known yet")))]
 pub async fn receipt(placed: Placed) -> Answer {
     match placed.room.draw_receipt(&placed.token).await {
         Ok(receipt) => Ok(private_json(StatusCode::OK, &receipt)),
         Err(why) => {
             let detail = match why {
                 ReceiptOutcome::NoDraw => "this sale has no draw",
-                ReceiptOutcome::NotClosed => "the entries are not counted yet",
-                ReceiptOutcome::NotInDraw => "this place was taken after the entries were closed",
-                ReceiptOutcome::Unknown => "this place is not known here",
+                ReceiptOutcome::Unknown => "this place is not known here, or not yet",
             };
             Err(Problem::new(Kind::NotFound).detail(detail))
         }

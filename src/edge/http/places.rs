@@ -35,6 +35,15 @@ pub struct PlaceGranted<'a> {
     number: Option<u64>,
     #[schema(value_type = String)]
     joined_at: Timestamp,
+    /// Whoever has `sample & mask == 0` by the board's `presence` is asked to say now and then that she is there.
+    sample: u16,
+}
+
+/// Whether somebody is asked to say that she is there.
+#[derive(Serialize, ToSchema)]
+pub struct Presence {
+    /// Milliseconds until she is to say so again; `null` when she is not asked, and nothing was taken down.
+    again_in_ms: Option<u64>,
 }
 
 /// An admission pass.
@@ -66,7 +75,8 @@ pub async fn join(State(door): State<Door>, AtDoor { sale, room }: AtDoor, reque
             if let Some((token, raw)) = extract::place_shown(&parts, house, &sale)? {
                 let place = room.place(&token);
                 if place.state != PlaceState::Left {
-                    let joined = Joined { token: raw, state: place.state, number: place.number, joined_at: token.joined_at };
+                    let (state, number, sample) = (place.state, place.number, place.sample);
+                    let joined = Joined { token: raw, state, number, joined_at: token.joined_at, sample };
                     return Ok(place_granted(house, &sale, StatusCode::OK, &joined));
                 }
             }
@@ -104,7 +114,7 @@ fn shut(room: &WaitingRoom) -> Option<Problem> {
 }
 
 #[utoipa::path(get, path = "/v1/sales/{sale}/queue/place", tag = "waiting room", params(("sale" = String, Path)),
-    responses((status = 200, description = "state, number, position, ahead, wait {p10_s, p50_s, p90_s, around}, poll_after_ms, call_ends_at"), (status = 401)))]
+    responses((status = 200, description = "state, number, position, ahead, about, wait {p10_s, p50_s, p90_s, around}, poll_after_ms, call_ends_at, sample"), (status = 401)))]
 pub async fn place(placed: Placed) -> Answer {
     Ok(private_json(StatusCode::OK, &placed.room.place(&placed.token)))
 }
@@ -121,10 +131,11 @@ pub async fn leave(State(Door { house, .. }): State<Door>, PlaceOwner(placed): P
     Ok(response)
 }
 
-#[utoipa::path(put, path = "/v1/sales/{sale}/queue/presence", tag = "waiting room", params(("sale" = String, Path)), responses((status = 204), (status = 401)))]
-pub async fn present(placed: Placed) -> StatusCode {
-    placed.room.present(&placed.token);
-    StatusCode::NO_CONTENT
+#[utoipa::path(put, path = "/v1/sales/{sale}/queue/presence", tag = "waiting room", params(("sale" = String, Path)),
+    responses((status = 200, body = Presence), (status = 401)))]
+pub async fn present(placed: Placed) -> Response {
+    let again_in_ms = placed.room.present(&placed.token).map(|again_in| u64::try_from(again_in.as_millis()).unwrap_or(u64::MAX));
+    private_json(StatusCode::OK, &Presence { again_in_ms })
 }
 
 const BOARD_CACHE: &str = "public, max-age=1";
@@ -190,7 +201,13 @@ pub async fn end_visit(State(Door { house, .. }): State<Door>, AtDoor { sale, ro
 }
 
 fn place_granted(house: &House, sale: &SaleOnOffer, status: StatusCode, joined: &Joined) -> Response {
-    let body = PlaceGranted { token: &joined.token, state: joined.state, number: joined.number, joined_at: joined.joined_at };
+    let body = PlaceGranted {
+        token: &joined.token,
+        state: joined.state,
+        number: joined.number,
+        joined_at: joined.joined_at,
+        sample: joined.sample,
+    };
     let mut response = private_json(status, &body);
     let cookie = house.cookies.grant(&extract::queue_cookie(&sale.id), &joined.token, extract::cookie_life(house, sale));
     response.headers_mut().append(header::SET_COOKIE, cookie);

@@ -130,7 +130,8 @@ fn of_place(house: &House, lang: Lang, place: &Place) -> Vec<String> {
     match place.state {
         PlaceState::Prequeue => lines.push(text("plain.early", &[])),
         PlaceState::Waiting => {
-            lines.extend(place.ahead.map(|ahead| text("plain.waiting", &[("n", &ahead.to_string())])));
+            let about = if place.about { text("sale.about", &[]) } else { String::new() };
+            lines.extend(place.ahead.map(|ahead| text("plain.waiting", &[("n", &format!("{about}{ahead}"))])));
             lines.extend(place.wait.as_ref().map(|wait| text("plain.wait", &[("wait", &minutes(house, lang, wait))])));
         }
         PlaceState::Called => lines.push(text("sale.called_heading", &[])),

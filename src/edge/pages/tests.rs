@@ -6,7 +6,7 @@ use std::{
 use super::*;
 
 /// Families of texts whose last part comes from the server: the page looks up what it is given.
-const LOOKED_UP: [&str; 8] = ["problem.", "plain.", "refusal.", "history.", "home.phase.", "sale.reason.", "order.state.", "order.text."];
+const LOOKED_UP: [&str; 7] = ["problem.", "plain.", "refusal.", "history.", "home.phase.", "order.state.", "order.text."];
 
 fn placeholders(text: &str) -> BTreeSet<&str> {
     text.split('{').skip(1).filter_map(|part| part.split_once('}')).map(|(name, _)| name).collect()

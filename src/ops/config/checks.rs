@@ -11,6 +11,7 @@ use super::{
 use crate::{
     edge::proof_of_work::BITS_MAX,
     kernel::LocalText,
+    platform::drand::{QUICKNET, QUICKNET_KEY},
     waiting_room::{Durability, draw::Digest},
 };
 
@@ -327,13 +328,14 @@ fn draw(sale: &SaleSettings, at: &str, found: &mut Findings) {
         return;
     };
     found.when(sale.queueing == Queueing::Fifo, format!("{at}.draw"), "must not be given when queueing is \"fifo\"");
-    found.when(
-        !is_base_url(&draw.beacon_url) || !draw.beacon_url.starts_with("http://"),
-        key("beacon_url"),
-        "must be http://HOST without a slash at the end: a drand relay of your own, or a proxy that speaks TLS to a public one",
-    );
+    found.when(!is_base_url(&draw.beacon_url), key("beacon_url"), "must be https://HOST or http://HOST without a slash at the end");
     found.when(draw.chain.parse::<Digest>().is_err(), key("chain"), "must be the chain's hash, 64 hexadecimal digits");
     found.when(draw.period_s == 0 || draw.period_s > 600, key("period_s"), "must be between 1 and 600");
+    found.when(
+        draw.chain.eq_ignore_ascii_case(QUICKNET) && draw.public_key.to_string() != QUICKNET_KEY,
+        key("public_key"),
+        "is not the public key of this chain, which is quicknet",
+    );
     found.when(draw.genesis_at > sale.opens_at, key("genesis_at"), format!("must not be after opens_at ({})", sale.opens_at));
 }
 

@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::sections::seconds;
 use crate::{
     kernel::{Currency, Entropy, LocalText, Money, PerformanceId, SaleId, Timestamp},
-    platform::drand::Drand,
+    platform::{
+        drand::{ChainKey, Drand},
+        http_client::Roots,
+    },
     seating,
     waiting_room::{
         self,
@@ -66,6 +69,7 @@ pub struct DrawSettings {
     pub chain: String,
     pub genesis_at: Timestamp,
     pub period_s: u32,
+    pub public_key: ChainKey,
 }
 
 /// Who may join a sale.
@@ -110,8 +114,10 @@ impl SaleSettings {
     #[must_use]
     pub fn draw_terms(&self, entropy: &Arc<dyn Entropy>) -> Option<DrawTerms> {
         let draw = self.draw.as_ref().filter(|_| self.queueing == Queueing::FairDraw)?;
-        let chain = Chain { chain: draw.chain.clone(), genesis_at: draw.genesis_at, period_s: draw.period_s };
-        Some(DrawTerms { chain, beacon: Arc::new(Drand::new(&draw.beacon_url, &draw.chain, Arc::clone(entropy))) })
+        let DrawSettings { beacon_url, chain, genesis_at, period_s, public_key } = draw.clone();
+        let roots = if beacon_url.starts_with("https:") { Roots::of_this_machine() } else { Roots::none() };
+        let beacon = Arc::new(Drand::new(&beacon_url, &chain, public_key, &roots, Arc::clone(entropy)));
+        Some(DrawTerms { chain: Chain { chain, genesis_at, period_s, public_key }, beacon })
     }
 
     /// The door's part, for a process that has a box office too; `issuer` is the public base URL.

@@ -3,7 +3,10 @@ mod nodes;
 use std::{collections::BTreeSet, path::PathBuf};
 
 use super::*;
-use crate::kernel::{Currency, Money};
+use crate::{
+    kernel::{Currency, Money},
+    platform::drand::QUICKNET_KEY,
+};
 
 /// A file of its own for each test.
 struct File(PathBuf);
@@ -107,6 +110,7 @@ fn wrong_types_and_unreadable_files_are_refused_with_their_place() {
 
 #[test]
 fn impossible_combinations_are_refused() {
+    let another_key = crate::simulation::sandbox_beacon::SandboxSigner::of("another chain").public_key().to_string();
     // (key, what stands in the example, what is put there instead)
     let cases: &[(&str, &str, &str)] = &[
         ("server.ops_listen", "127.0.0.1:9090", "127.0.0.1:8080"),
@@ -150,7 +154,12 @@ fn impossible_combinations_are_refused() {
             "{}",
         ),
         ("sales[0].performances[0].title.fr", "en = \"Friday\"", "fr = \"vendredi\""),
-        ("sales[0].queueing", "\"fifo\"\n", "\"fair_draw\"\n"),
+        ("sales[0].draw", "\"fair_draw\"\n", "\"fifo\"\n"),
+        ("sales[0].draw.beacon_url", "\"https://api.drand.sh\"\n", "\"drand\"\n"),
+        ("sales[0].draw.chain", "\"52db9ba7", "\"52db9ba"),
+        ("sales[0].draw.genesis_at", "2023-08-23", "2123-08-23"),
+        ("sales[0].draw.period_s", "period_s = 3\n", "period_s = 0\n"),
+        ("sales[0].draw.public_key", QUICKNET_KEY, &another_key),
         ("sales[0].prequeue_at", "T10:30:00Z", "T11:00:01Z"),
         ("sales[0].closes_at", "T23:00:00Z", "T11:00:00Z"),
         ("sales[0].rate_per_minute", "rate_per_minute = 1200", "rate_per_minute = 0"),
@@ -177,10 +186,21 @@ fn impossible_combinations_are_refused() {
             text = text.replace("\nmaster_file = \"\"", "");
         }
         let problems = refusal("impossible", &text, &[]);
-        assert_eq!(problems.iter().map(|p| p.key.as_str()).collect::<Vec<_>>(), [*key], "{stands} -> {instead}");
+        let keys: BTreeSet<&str> = problems.iter().map(|p| p.key.as_str()).collect();
+        assert_eq!(keys, BTreeSet::from([*key]), "{stands} -> {instead}");
         assert!(problems[0].source.contains("impossible.toml:"), "{key}: {}", problems[0].source);
         assert!(problems[0].message.len() > 15, "{key} says what is right");
     }
+}
+
+#[test]
+fn a_fair_draw_needs_a_beacon_and_a_key_that_is_one() {
+    let text = example();
+    let (from, to) = (text.find("[sales.draw]").unwrap(), text.find("[[sales.performances]]").unwrap());
+    assert_eq!(refusal("no-beacon", &(text[..from].to_owned() + &text[to..]), &[])[0].key, "sales[0].queueing");
+    let problems = refusal("no-key", &text.replace(QUICKNET_KEY, "83cf"), &[]);
+    assert_eq!(problems[0].key, "sales[0].draw.public_key");
+    assert!(problems[0].message.contains("192 hexadecimal digits"), "{}", problems[0].message);
 }
 
 #[test]

@@ -4,30 +4,33 @@ use std::time::Duration;
 
 use crate::kernel::{Entropy, SeededEntropy};
 
-pub(super) struct Dice(SeededEntropy);
+/// The same in every run with the same seed; what is drawn depends on the order of drawing alone.
+pub struct Dice(SeededEntropy);
 
 impl Dice {
-    pub(super) fn new(seed: u64, customer: u32) -> Self {
+    #[must_use]
+    pub fn new(seed: u64, customer: u32) -> Self {
         // The multiplier (that of SplitMix64) keeps neighbouring seeds from sharing fans.
         Self(SeededEntropy::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(u64::from(customer))))
     }
 
     /// In `[0, 1)`.
-    pub(super) fn unit(&self) -> f64 {
+    pub fn unit(&self) -> f64 {
         self.0.unit()
     }
 
-    pub(super) fn chance(&self, probability: f64) -> bool {
+    /// `true` as often as `probability` says.
+    pub fn chance(&self, probability: f64) -> bool {
         self.unit() < probability
     }
 
     /// In `0..bound`; 0 when `bound` is 0.
-    pub(super) fn below(&self, bound: usize) -> usize {
+    pub fn below(&self, bound: usize) -> usize {
         usize::try_from(self.0.below(bound as u64)).unwrap_or(0)
     }
 
     /// One of the values, as often as its weight says.
-    pub(super) fn weighted<T: Copy>(&self, choices: &[(T, u32)]) -> T {
+    pub fn weighted<T: Copy>(&self, choices: &[(T, u32)]) -> T {
         let total: u32 = choices.iter().map(|(_, weight)| weight).sum();
         let mut drawn = self.below(total as usize);
         for (value, weight) in choices {
@@ -41,19 +44,19 @@ impl Dice {
 
     /// A human pause: log-normal around `median` (spread 0.6, so that one in six takes about twice as long), from a
     /// tenth to eight times of it.
-    pub(super) fn pause(&self, median: Duration) -> Duration {
+    pub fn pause(&self, median: Duration) -> Duration {
         let (u, v) = (1.0 - self.unit(), self.unit());
         let normal = (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos();
         median.mul_f64((0.6 * normal).exp().clamp(0.1, 8.0))
     }
 
     /// Uniform from zero to `most`: full jitter.
-    pub(super) fn up_to(&self, most: Duration) -> Duration {
+    pub fn up_to(&self, most: Duration) -> Duration {
         most.mul_f64(self.unit())
     }
 
     /// A fresh idempotency key.
-    pub(super) fn key(&self) -> String {
+    pub fn key(&self) -> String {
         let mut bytes = [0; 16];
         self.0.fill(&mut bytes);
         uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()

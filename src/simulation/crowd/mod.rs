@@ -18,8 +18,11 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::task::JoinSet;
 
-pub use self::report::{CrowdReport, Entered, Joined, Ordered, Refused};
-use self::{api::Api, dice::Dice, report::Notebook, shared::Shared};
+use self::{api::Api, report::Notebook, shared::Shared};
+pub use self::{
+    dice::Dice,
+    report::{CrowdReport, Entered, Joined, Ordered, Refused},
+};
 use crate::{
     kernel::{Clock, SaleId},
     platform::lifecycle::Lifecycle,

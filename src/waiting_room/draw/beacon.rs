@@ -6,7 +6,10 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::Digest;
-use crate::{kernel::Timestamp, platform::drand::Drand};
+use crate::{
+    kernel::Timestamp,
+    platform::drand::{ChainKey, Drand},
+};
 
 /// Which beacon, and when its rounds are: round 1 at `genesis_at`, and so on every `period_s` seconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +18,8 @@ pub struct Chain {
     pub chain: String,
     pub genesis_at: Timestamp,
     pub period_s: u32,
+    /// Under which its rounds are signed.
+    pub public_key: ChainKey,
 }
 
 impl Chain {
@@ -36,8 +41,8 @@ impl Chain {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Round {
     pub beacon: Digest,
-    /// What proves it, where the beacon gives proofs: `beacon` is its SHA-256.
-    pub signature: Option<Vec<u8>>,
+    /// The chain's, which proves it: `beacon` is its SHA-256.
+    pub signature: Vec<u8>,
 }
 
 /// The value cannot be had at this moment.
@@ -59,7 +64,7 @@ impl Beacon for Drand {
     async fn round(&self, round: u64) -> Result<Round, BeaconAway> {
         let answer = Self::round(self, round).await;
         let value = answer.map_err(|error| BeaconAway { round, why: error.to_string() })?;
-        Ok(Round { beacon: Digest(value.randomness), signature: Some(value.signature) })
+        Ok(Round { beacon: Digest(value.randomness), signature: value.signature })
     }
 }
 
@@ -70,7 +75,8 @@ mod tests {
     #[test]
     fn rounds_have_their_time_in_advance() {
         let at = Timestamp::from_secs;
-        let chain = Chain { chain: "c".into(), genesis_at: at(1_000), period_s: 30 };
+        let public_key = crate::simulation::sandbox_beacon::SandboxSigner::of("c").public_key();
+        let chain = Chain { chain: "c".into(), genesis_at: at(1_000), period_s: 30, public_key };
         assert_eq!((chain.round_at(1), chain.round_at(3)), (at(1_000), at(1_060)));
         for (moment, round) in [(at(5), 1), (at(1_000), 1), (at(1_001), 2), (at(1_030), 2), (Timestamp::from_millis(1_030_001), 3)] {
             assert_eq!(chain.first_round_from(moment), round, "{moment}");

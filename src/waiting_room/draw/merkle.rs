@@ -1,6 +1,8 @@
 //! One hash for a whole list, and a short proof that an entry is in it: the Merkle tree of RFC 6962, section 2.1 (leaves
 //! are hashed behind a 0 byte and nodes behind a 1 byte, so that neither can be passed off as the other).
 
+use std::ops::Range;
+
 use super::Digest;
 use crate::platform::signing::sha256;
 
@@ -15,10 +17,10 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Over `count` leaves; `leaf` gives the data of each, from 0 on.
+    /// Over `count` leaves; `leaves` gives the data of some, from 0 on.
     #[must_use]
-    pub fn over(count: u32, leaf: impl Fn(u32) -> Digest) -> Self {
-        let blocks = (0..count.div_ceil(BLOCK)).map(|block| root_of(&hashes_of(block, count, &leaf))).collect();
+    pub fn over(count: u32, leaves: impl Fn(Range<u32>) -> Vec<Digest>) -> Self {
+        let blocks = (0..count.div_ceil(BLOCK)).map(|block| root_of(&hashes_of(block, count, &leaves))).collect();
         Self { count, blocks }
     }
 
@@ -29,12 +31,12 @@ impl Tree {
 
     /// What leads from a leaf to the root: the sibling at every level, from the leaf up. `None` when there is no such leaf.
     #[must_use]
-    pub fn path(&self, index: u32, leaf: impl Fn(u32) -> Digest) -> Option<Vec<Digest>> {
+    pub fn path(&self, index: u32, leaves: impl Fn(Range<u32>) -> Vec<Digest>) -> Option<Vec<Digest>> {
         if index >= self.count {
             return None;
         }
         let mut path = Vec::new();
-        climb(&hashes_of(index / BLOCK, self.count, &leaf), index % BLOCK, &mut path);
+        climb(&hashes_of(index / BLOCK, self.count, &leaves), index % BLOCK, &mut path);
         // The blocks but the last are full and as long as a power of two, so they are nodes of the whole tree.
         climb(&self.blocks, index / BLOCK, &mut path);
         Some(path)
@@ -66,9 +68,9 @@ pub fn leads_to(root: &Digest, index: u32, count: u32, leaf: &Digest, path: &[Di
     last == 0 && hash == *root
 }
 
-fn hashes_of(block: u32, count: u32, leaf: impl Fn(u32) -> Digest) -> Vec<Digest> {
+fn hashes_of(block: u32, count: u32, leaves: impl Fn(Range<u32>) -> Vec<Digest>) -> Vec<Digest> {
     let first = block * BLOCK;
-    (first..count.min(first.saturating_add(BLOCK))).map(|index| leaf_hash(&leaf(index))).collect()
+    leaves(first..count.min(first.saturating_add(BLOCK))).iter().map(leaf_hash).collect()
 }
 
 fn root_of(hashes: &[Digest]) -> Digest {
@@ -123,6 +125,10 @@ mod tests {
         Digest(sha256(&index.to_be_bytes()))
     }
 
+    fn leaves(range: Range<u32>) -> Vec<Digest> {
+        range.map(leaf).collect()
+    }
+
     /// RFC 6962's definition, over the whole list.
     fn merkle_tree_hash(leaves: &[Digest]) -> [u8; 32] {
         match leaves {
@@ -141,18 +147,18 @@ mod tests {
     #[test]
     fn the_root_is_that_of_the_definition() {
         for count in [0, 1, 2, 3, 7, 8, 1_023, 1_024, 1_025, 2_048, 2_049, 5_000] {
-            let leaves: Vec<Digest> = (0..count).map(leaf).collect();
-            assert_eq!(Tree::over(count, leaf).root().0, merkle_tree_hash(&leaves), "{count}");
+            let all = leaves(0..count);
+            assert_eq!(Tree::over(count, leaves).root().0, merkle_tree_hash(&all), "{count}");
         }
     }
 
     #[test]
     fn a_path_proves_its_own_leaf_at_its_own_index_only() {
         for count in [1, 2, 3, 6, 1_024, 1_025, 3_100] {
-            let tree = Tree::over(count, leaf);
+            let tree = Tree::over(count, leaves);
             let root = tree.root();
             for index in (0..count).step_by(if count > 100 { 97 } else { 1 }).chain([count - 1]) {
-                let path = tree.path(index, leaf).unwrap();
+                let path = tree.path(index, leaves).unwrap();
                 assert!(leads_to(&root, index, count, &leaf(index), &path), "{index} of {count}");
                 assert!(!leads_to(&root, index, count, &leaf(index + 1), &path));
                 assert!(!leads_to(&root, index + 1, count, &leaf(index), &path));
@@ -164,7 +170,7 @@ mod tests {
                 }
                 assert!(!leads_to(&root, index, count, &leaf(index), &[path.as_slice(), &[root]].concat()));
             }
-            assert_eq!(tree.path(count, leaf), None);
+            assert_eq!(tree.path(count, leaves), None);
         }
     }
 }

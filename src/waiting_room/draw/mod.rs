@@ -15,25 +15,46 @@
 //! | order | SHA-256 of all queue numbers in order of arrival, 4 bytes each, big endian |
 //!
 //! A number that was skipped is an entry without a person: it is drawn like the others, and passed when it is called.
+//!
+//! # Who could cheat, and why she cannot
+//!
+//! - The house knows its seed from the first day on, and has published its commitment by then: a journal takes the first
+//!   one only, a record with another seed decides nothing, and whoever holds the commitment finds it out.
+//! - The house knows who has come, and could add or leave out entries until the order pleases it: but the order also depends
+//!   on a round that is signed at least 30 s after number and root of the entries are public. Whoever has a [receipt](DrawReceipt)
+//!   can prove that she must be among them.
+//! - The house could call a round that it does not like unreachable and take the next: so the round that decides is fixed
+//!   when the entries are closed, and the sale waits for its value however long that takes. Rounds do not go away: any of
+//!   the network's servers gives them for ever, and which one is asked may be changed in the configuration. A later round than
+//!   the planned one decides only where the entries were not public in time for it, and then none is known yet either.
+//! - The beacon's servers could answer with something else: the round must be signed under the chain's key, which was
+//!   published with the commitment. Its network does not know the seed, so it cannot choose an order; nor can a fan, whose
+//!   arrival number is one of all that are shuffled.
+//! - House and network together could. That is what remains.
 
 mod beacon;
 mod digest;
 pub mod merkle;
 mod order;
 mod progress;
+mod receipt;
 mod secrets;
 mod shuffle;
 mod verify;
 
-pub(super) use self::progress::{Closed, Committed, Draw, Drawn, counted_from, deciding_round, planned_round};
 pub use self::{
     beacon::{Beacon, BeaconAway, Chain, Round},
     digest::{Digest, NotADigest},
     order::Order,
     progress::DrawTerms,
+    receipt::{DrawReceipt, GROUP_TYP, GroupClaims, GroupReceipt, verify_receipt},
     secrets::{Secrets, commitment, draw_seed},
     shuffle::Shuffle,
-    verify::{Checked, ClaimedDraw, Fault, verify},
+    verify::{Checked, ClaimedDraw, Fault, Findings, verify},
+};
+pub(super) use self::{
+    progress::{Closed, Committed, Draw, Drawn, counted_from, deciding_round, planned_round},
+    receipt::subject_text,
 };
 
 /// What the shuffle is called where it is published.

@@ -52,7 +52,7 @@ pub(crate) struct Drawn {
     pub round: u64,
     pub beacon: Digest,
     /// The beacon's proof, in hexadecimal digits.
-    pub signature: Option<String>,
+    pub signature: String,
     pub seed: Digest,
 }
 
@@ -105,4 +105,64 @@ pub(crate) fn planned_round(chain: &Chain, opens_at: Timestamp) -> u64 {
 /// The round that decides when the entries are about to be written down at `now`.
 pub(crate) fn deciding_round(committed: &Committed, now: Timestamp) -> u64 {
     committed.planned_round.max(committed.chain.first_round_from(now.plus(WRITTEN_WITHIN + PUBLIC_BEFORE_ROUND)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulation::sandbox_beacon::SandboxSigner;
+
+    /// What the journal holds decides, of each kind the first; whoever could write into it later could not choose any more.
+    #[test]
+    fn nothing_that_was_promised_can_be_chosen_anew() {
+        let sale: SaleId = "hero".parse().unwrap();
+        let (seed, other, at) = (Digest([1; 32]), Digest([2; 32]), Timestamp::from_secs(5));
+        let public_key = SandboxSigner::of("c").public_key();
+        let chain = Chain { chain: "c".into(), genesis_at: at, period_s: 3, public_key };
+        let promise = |seed: &Digest| Committed {
+            commitment: commitment(seed, &sale),
+            sealed: String::new(),
+            chain: chain.clone(),
+            planned_round: 20,
+        };
+        let close = |entries| Closed { entries, persons: entries, root: Digest([3; 32]), round: 21 };
+        let drawn = |round, seed| Drawn { round, beacon: Digest([4; 32]), signature: String::new(), seed };
+        let mut draw = Draw::default();
+        draw.closed(&close(5), at);
+        assert_eq!(draw.entries(), None, "nothing is closed before it is promised");
+        draw.committed(&promise(&seed));
+        draw.committed(&promise(&other));
+        assert_eq!(draw.decided_by(&drawn(21, seed), &sale), None, "nor drawn before it is closed");
+        draw.closed(&close(9), at);
+        draw.closed(&close(8), at);
+        assert_eq!((draw.entries(), draw.committed.clone().unwrap().commitment), (Some(9), commitment(&seed, &sale)));
+        assert_eq!(draw.decided_by(&drawn(21, other), &sale), None, "another seed than the one that was promised");
+        for round in [20, 22] {
+            assert_eq!(draw.decided_by(&drawn(round, seed), &sale), None, "another round than the one that was named");
+        }
+        assert_eq!(draw.decided_by(&drawn(21, seed), &sale), Some((draw_seed(&seed, &Digest([4; 32]), &Digest([3; 32]), 9), 9)));
+        draw.drawn = Some((at, Arc::new(drawn(21, seed))));
+        assert_eq!(draw.decided_by(&drawn(21, seed), &sale), None, "and once only");
+    }
+
+    #[test]
+    fn the_entries_are_public_half_a_minute_before_the_round_that_decides() {
+        let opens_at = Timestamp::from_secs(1_000_000);
+        for period_s in [1, 3, 30, 600] {
+            let public_key = SandboxSigner::of("c").public_key();
+            let chain = Chain { chain: "c".into(), genesis_at: Timestamp::from_secs(12_345), period_s, public_key };
+            let planned_round = planned_round(&chain, opens_at);
+            let committed = Committed { commitment: Digest([0; 32]), sealed: String::new(), chain: chain.clone(), planned_round };
+            for late_s in [1, 10, 11, 60, 5_000] {
+                let now = opens_at.plus(Duration::from_secs(late_s));
+                let round = deciding_round(&committed, now);
+                assert!(
+                    round >= planned_round && chain.round_at(round) >= now.plus(PUBLIC_BEFORE_ROUND + WRITTEN_WITHIN),
+                    "{period_s} {late_s}"
+                );
+                let one_before = chain.round_at(round - 1);
+                assert!(round == planned_round || one_before < now.plus(PUBLIC_BEFORE_ROUND + WRITTEN_WITHIN), "no later than needed");
+            }
+        }
+    }
 }

@@ -58,12 +58,17 @@ impl Secrets {
     /// The leaf of an arrival; `subject` is `None` for a void number.
     #[must_use]
     pub fn leaf(&self, arrival: u32, subject: Option<u64>) -> Digest {
-        let mut entry = [0; 16];
-        entry[..8].copy_from_slice(&u64::from(arrival).to_be_bytes());
-        entry[8..].copy_from_slice(&subject.unwrap_or_default().to_be_bytes());
-        let entry = if subject.is_some() { &entry[..] } else { &entry[..8] };
-        Digest(hmac_sha256(&self.nonce(arrival).0, entry))
+        leaf_of(&self.nonce(arrival), arrival, subject)
     }
+}
+
+/// The leaf that belongs to a nonce.
+pub(super) fn leaf_of(nonce: &Digest, arrival: u32, subject: Option<u64>) -> Digest {
+    let mut entry = [0; 16];
+    entry[..8].copy_from_slice(&u64::from(arrival).to_be_bytes());
+    entry[8..].copy_from_slice(&subject.unwrap_or_default().to_be_bytes());
+    let entry = if subject.is_some() { &entry[..] } else { &entry[..8] };
+    Digest(hmac_sha256(&nonce.0, entry))
 }
 
 /// What binds the house to a seed that it keeps to itself.

@@ -7,7 +7,10 @@ use serde::Deserialize;
 use super::{ALGORITHM, Digest, Order, commitment, draw_seed, merkle::Tree, progress::PUBLIC_BEFORE_ROUND};
 use crate::{
     kernel::{SaleId, Timestamp},
-    platform::signing::{from_hex, sha256},
+    platform::{
+        drand::{ChainKey, QUICKNET, QUICKNET_KEY},
+        signing::{from_hex, sha256},
+    },
 };
 
 /// A draw as somebody says it was. What is `None` is not checked; a draw that has not taken place lacks its seed.
@@ -22,7 +25,7 @@ pub struct ClaimedDraw {
     pub seed: Option<Digest>,
     pub draw_seed: Option<Digest>,
     pub order: Option<Digest>,
-    /// The beacon's signature, in hexadecimal digits; its SHA-256 is the beacon.
+    /// The chain's, in hexadecimal digits; its SHA-256 is the beacon.
     pub signature: Option<String>,
     pub chain: Option<ClaimedChain>,
     pub planned_round: Option<u64>,
@@ -30,15 +33,27 @@ pub struct ClaimedDraw {
     pub closed_at: Option<Timestamp>,
     pub round: Option<u64>,
     pub round_at: Option<Timestamp>,
+    /// Whoever came before it is in the draw.
+    pub opens_at: Option<Timestamp>,
     /// The leaves of all entries in order of arrival.
     pub leaves: Option<Vec<Digest>>,
 }
 
-/// When the beacon's rounds are.
+/// Which beacon, when its rounds are, and who signs them.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ClaimedChain {
+    pub chain: String,
     pub genesis_at: Timestamp,
     pub period_s: u32,
+    pub public_key: ChainKey,
+}
+
+impl ClaimedChain {
+    /// Whether this program knows whose the chain is.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.chain.eq_ignore_ascii_case(QUICKNET)
+    }
 }
 
 /// A value that cannot be right.
@@ -76,16 +91,12 @@ pub fn verify(claimed: &ClaimedDraw) -> Result<Checked, Vec<&'static str>> {
     let mut findings = Findings::default();
     findings.equal("algorithm", &claimed.algorithm.as_str(), &ALGORITHM, "this program knows one algorithm");
     findings.equal("commitment", &claimed.commitment, &commitment(&seed, &claimed.sale), "it is not SHA-256(seed, sale)");
-    if let Some(signature) = &claimed.signature {
-        match from_hex(signature) {
-            Some(bytes) => findings.equal("beacon", &beacon, &Digest(sha256(&bytes)), "it is not SHA-256(signature)"),
-            None => findings.wrong("signature", "it is not made of hexadecimal digits".to_owned()),
-        }
-    }
+    signed(claimed, &beacon, &mut findings);
     if let Some(leaves) = &claimed.leaves {
         findings.equal("entries", &(entries as usize), &leaves.len(), "there are more or fewer leaves");
         let count = u32::try_from(leaves.len()).unwrap_or(u32::MAX);
-        findings.equal("root", &root, &Tree::over(count, |ix| leaves[ix as usize]).root(), "it is not the root of these leaves");
+        let tree = Tree::over(count, |range| leaves[range.start as usize..range.end as usize].to_vec());
+        findings.equal("root", &root, &tree.root(), "it is not the root of these leaves");
     }
     let recomputed = draw_seed(&seed, &beacon, &root, entries);
     if let Some(claimed) = &claimed.draw_seed {
@@ -97,6 +108,21 @@ pub fn verify(claimed: &ClaimedDraw) -> Result<Checked, Vec<&'static str>> {
     }
     schedule(claimed, &mut findings);
     Ok(Checked { right: findings.right, faults: findings.faults, order })
+}
+
+/// The beacon is what the chain has signed.
+fn signed(claimed: &ClaimedDraw, beacon: &Digest, findings: &mut Findings) {
+    if let Some(chain) = claimed.chain.as_ref().filter(|chain| chain.is_known()) {
+        findings.equal("public_key", &chain.public_key.to_string().as_str(), &QUICKNET_KEY, "it is not that of the chain quicknet");
+    }
+    let Some(signature) = &claimed.signature else { return };
+    let Some(signature) = from_hex(signature) else {
+        return findings.wrong("signature", "it is not made of hexadecimal digits".to_owned());
+    };
+    findings.equal("beacon", beacon, &Digest(sha256(&signature)), "it is not SHA-256(signature)");
+    if let (Some(chain), Some(round)) = (&claimed.chain, claimed.round) {
+        findings.holds("signature", chain.public_key.signed(round, &signature), || format!("it is not the chain's of round {round}"));
+    }
 }
 
 /// The round was named in advance, and nobody knew it when the entries were published.
@@ -120,22 +146,23 @@ fn schedule(claimed: &ClaimedDraw, findings: &mut Findings) {
     }
 }
 
-#[derive(Default)]
-struct Findings {
-    right: Vec<&'static str>,
-    faults: Vec<Fault>,
+/// What was looked at, and how it was found.
+#[derive(Debug, Default)]
+pub struct Findings {
+    pub right: Vec<&'static str>,
+    pub faults: Vec<Fault>,
 }
 
 impl Findings {
-    fn equal<T: PartialEq + std::fmt::Display>(&mut self, field: &'static str, claimed: &T, recomputed: &T, why: &str) {
+    pub(super) fn equal<T: PartialEq + std::fmt::Display>(&mut self, field: &'static str, claimed: &T, recomputed: &T, why: &str) {
         self.holds(field, claimed == recomputed, || format!("{why}: {claimed} is published, {recomputed} is right"));
     }
 
-    fn holds(&mut self, field: &'static str, holds: bool, why: impl FnOnce() -> String) {
+    pub(super) fn holds(&mut self, field: &'static str, holds: bool, why: impl FnOnce() -> String) {
         if holds { self.right.push(field) } else { self.wrong(field, why()) }
     }
 
-    fn wrong(&mut self, field: &'static str, why: String) {
+    pub(super) fn wrong(&mut self, field: &'static str, why: String) {
         self.faults.push(Fault { field, why });
     }
 }
@@ -145,23 +172,29 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{kernel::SeededEntropy, platform::signing::hex, waiting_room::draw::Secrets};
+    use crate::{kernel::SeededEntropy, platform::signing::hex, simulation::sandbox_beacon::SandboxSigner, waiting_room::draw::Secrets};
 
     fn published() -> Value {
+        let signer = SandboxSigner::of("c");
         let secrets = Secrets::new(&SeededEntropy::new(1));
         let leaves: Vec<Digest> = (1..=50).map(|arrival| secrets.leaf(arrival, (arrival % 9 > 0).then_some(arrival.into()))).collect();
-        let (sale, root) = ("hero".parse().unwrap(), Tree::over(50, |ix| leaves[ix as usize]).root());
-        let signature = [7; 48];
+        let (sale, root) =
+            ("hero".parse().unwrap(), Tree::over(50, |range| leaves[range.start as usize..range.end as usize].to_vec()).root());
+        let signature = signer.sign(4);
         let beacon = Digest(sha256(&signature));
         let seed = draw_seed(&secrets.seed(), &beacon, &root, 50);
         json!({
             "sale": sale, "algorithm": ALGORITHM, "commitment": commitment(&secrets.seed(), &sale),
-            "chain": { "chain": "c", "genesis_at": "2027-01-01T00:00:00Z", "period_s": 30 },
+            "chain": { "chain": "c", "genesis_at": "2027-01-01T00:00:00Z", "period_s": 30, "public_key": signer.public_key() },
             "planned_round": 3, "planned_round_at": "2027-01-01T00:01:00Z", "closed_at": "2027-01-01T00:01:00Z",
             "round": 4, "round_at": "2027-01-01T00:01:30Z", "entries": 50, "root": root, "beacon": beacon,
             "signature": hex(&signature), "seed": secrets.seed(), "draw_seed": seed, "order": Order::drawn(&seed, 50).digest(),
             "leaves": leaves,
         })
+    }
+
+    fn chain(name: &str, genesis_at: &str, key_of: &str) -> Value {
+        json!({ "chain": name, "genesis_at": genesis_at, "period_s": 30, "public_key": SandboxSigner::of(key_of).public_key() })
     }
 
     fn faults(draw: &Value) -> Vec<&'static str> {
@@ -173,7 +206,7 @@ mod tests {
     fn a_draw_that_was_held_as_published_is_right_in_everything() {
         let checked = verify(&serde_json::from_value(published()).unwrap()).unwrap();
         assert!(checked.faults.is_empty(), "{:?}", checked.faults);
-        assert_eq!(checked.right.len(), 11, "{:?}", checked.right);
+        assert_eq!(checked.right.len(), 12, "{:?}", checked.right);
         let undrawn = json!({ "sale": "hero", "algorithm": ALGORITHM, "commitment": "0".repeat(64), "entries": 3 });
         assert_eq!(verify(&serde_json::from_value(undrawn).unwrap()).unwrap_err(), ["root", "beacon", "seed"]);
     }
@@ -191,6 +224,7 @@ mod tests {
             ("beacon", json!(other), "beacon"),
             ("signature", json!("0707"), "beacon"),
             ("signature", json!("not hex"), "signature"),
+            ("signature", json!(hex(&SandboxSigner::of("c").sign(5))), "signature"),
             ("seed", json!(other), "commitment"),
             ("draw_seed", json!(other), "draw_seed"),
             ("order", json!(other), "order"),
@@ -199,7 +233,9 @@ mod tests {
             ("closed_at", json!("2027-01-01T00:01:01Z"), "closed_at"),
             ("round", json!(5), "round_at"),
             ("round_at", json!("2027-01-01T00:02:00Z"), "round_at"),
-            ("chain", json!({ "genesis_at": "2027-01-01T00:00:01Z", "period_s": 30 }), "round_at"),
+            ("chain", chain("c", "2027-01-01T00:00:01Z", "c"), "round_at"),
+            ("chain", chain("c", "2027-01-01T00:00:00Z", "d"), "signature"),
+            ("chain", chain(QUICKNET, "2027-01-01T00:00:00Z", "c"), "public_key"),
             ("leaves", json!([other]), "root"),
         ];
         for (field, value, found) in changes {

@@ -12,6 +12,7 @@ use crate::{
     waiting_room::{
         Config, Durability, OperatorCommand,
         journal::{Event, Join, Record, Stored},
+        survivors::People,
     },
 };
 
@@ -108,6 +109,8 @@ pub(crate) async fn holds<S: Deref<Target: QueueStore>>(make: impl AsyncFn(Confi
     a_pause_stops_the_windows(&door(9).await).await;
     a_payment_keeps_the_slot(&door(9).await).await;
     revoked_passes_open_nothing(&door(9).await).await;
+    the_line_knows_who_is_left_of_it(&door(9).await).await;
+    those_who_are_asked_are_those_of_the_samples(&door(9).await).await;
     orders_set_the_door(&door(9).await).await;
     a_clock_that_steps_lets_nobody_in_beyond_the_rate(&door(500).await).await;
 }
@@ -248,6 +251,31 @@ async fn revoked_passes_open_nothing<S: Deref<Target: QueueStore>>(door: &Door<S
     door.apply(12, &[ordered(12, OperatorCommand::RevokePasses)]).await;
     let after = door.0.grant_pass(visit, at(13).now).await.unwrap().unwrap().generation;
     assert!(!door.0.is_inside(visit, before) && door.0.is_inside(visit, after));
+}
+
+async fn the_line_knows_who_is_left_of_it<S: Deref<Target: QueueStore>>(door: &Door<S>) {
+    let people = |distance| door.0.survivors().people(distance);
+    let told = |count, about| People { count, about };
+    // Number 50 is nobody's.
+    door.apply(1, &[joins(1, 1..50), joins(51, 51..101), called(1, 0, 3)]).await;
+    assert_eq!((people(6), people(96)), (told(6, false), told(95, false)));
+    door.apply(2, &[event(2, Event::Left { number: 10 }), event(2, Event::Left { number: 60 })]).await;
+    assert_eq!((people(6), people(7), people(8)), (told(6, false), told(6, false), told(7, false)), "near the front each is told apart");
+    assert_eq!((people(97), people(107)), (told(94, false), told(104, false)), "who comes after it stands behind it");
+    let far = people(57);
+    assert!((53..=55).contains(&far.count) && far.about, "{far:?}");
+    door.apply(3, &[called(3, 3, 20)]).await;
+    assert_eq!((people(1), people(80)), (told(1, false), told(78, false)), "it begins at the front");
+}
+
+async fn those_who_are_asked_are_those_of_the_samples<S: Deref<Target: QueueStore>>(door: &Door<S>) {
+    // Of the bits that choose: none, one of the far sample's only, one of both.
+    let subject = |n: u64| n | [0, 8, 1][usize::try_from(n % 3).unwrap()] << 48;
+    let join = |n| Join { subject: subject(n), joined_at: at(1).now };
+    door.apply(1, &[Record::Joins { first: 1, joins: (1..=30).map(join).collect() }, called(1, 0, 2)]).await;
+    door.apply(1, &[event(1, Event::Left { number: 6 }), event(1, Event::Left { number: 21 })]).await;
+    assert_eq!(door.0.asked(8), [3, 4, 7, 9, 10, 12, 15, 18, 24, 27, 30]);
+    assert_eq!(door.0.asked(0), [3, 9, 12, 15, 18, 24, 27, 30]);
 }
 
 async fn orders_set_the_door<S: Deref<Target: QueueStore>>(door: &Door<S>) {

@@ -4,7 +4,13 @@
 //! Who has which number is a matter of arrival numbers, which a draw does not change; what has become of a number is one
 //! of queue numbers, which it gives.
 
-use crate::waiting_room::draw::Order;
+use std::collections::BTreeSet;
+
+use crate::waiting_room::{
+    draw::Order,
+    presence,
+    survivors::{self, Survivors},
+};
 
 /// The fan has entered; her visit may be over.
 const ENTERED: u8 = 1;
@@ -54,6 +60,8 @@ pub(super) struct Fans {
     table: Vec<u32>,
     /// Slots of the table in use: subjects, each with her latest number.
     used: usize,
+    /// Arrival numbers of the few who are asked wherever they stand.
+    sampled: BTreeSet<u32>,
 }
 
 const TABLE_MIN: usize = 1 << 12;
@@ -68,6 +76,7 @@ impl Fans {
             base_ms: 0,
             table: vec![0; TABLE_MIN],
             used: 0,
+            sampled: BTreeSet::new(),
         }
     }
 
@@ -105,6 +114,9 @@ impl Fans {
             *status &= !VOID;
         }
         self.subjects[at] = subject;
+        if presence::in_far_sample(subject) {
+            self.sampled.insert(number);
+        }
         let slot = self.slot(subject);
         self.used += usize::from(self.table[slot] == 0);
         self.table[slot] = self.table[slot].max(number);
@@ -185,6 +197,33 @@ impl Fans {
         let upto = (upto as usize).min(self.statuses.len());
         let range = self.statuses.get(from as usize..upto).unwrap_or_default();
         u32::try_from(range.iter().filter(|&&s| Status(s).is_in_line()).count()).expect("numbers are 32 bits")
+    }
+
+    /// How many people stand how far behind a number.
+    pub(super) fn survivors(&self, from: u32) -> Survivors {
+        let (mut counted, mut people) = (from, 0);
+        Survivors::of(survivors::distances(self.issued().saturating_sub(from)).into_iter().map(|upto| {
+            people += self.in_line(counted, from + upto);
+            counted = from + upto;
+            (upto, people)
+        }))
+    }
+
+    /// Those behind a number who are asked whether they are there, by queue number.
+    pub(super) fn asked(&self, from: u32, near: u32) -> Vec<u32> {
+        let is_in_line = |number: &u32| self.status(*number).is_some_and(Status::is_in_line);
+        let of = |number: u32| index(self.order.arrival(number)).and_then(|at| self.subjects.get(at)).copied();
+        let near_upto = from.saturating_add(near).min(self.issued());
+        let near = (from.saturating_add(1)..=near_upto).filter(|it| of(*it).is_some_and(presence::in_near_sample));
+        let mut far: Vec<u32> = self
+            .sampled
+            .iter()
+            .filter(|arrival| index(**arrival).is_some_and(|at| presence::in_far_sample(self.subjects[at])))
+            .map(|arrival| self.order.queue_number(*arrival))
+            .filter(|number| *number > near_upto)
+            .collect();
+        far.sort_unstable();
+        near.chain(far).filter(is_in_line).collect()
     }
 
     /// The number that is reached when `count` of those in line after `from` are passed.

@@ -3,11 +3,14 @@
 //! One lock. Every critical section is short (a group of joins is the longest: some tens of microseconds) and none
 //! waits for anything, so reading a place costs an uncontended read lock.
 
+mod draw;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use async_trait::async_trait;
 use parking_lot::RwLock;
 
+use self::draw::{Groups, drawn_in};
 use super::{
     Counts, EndedVisit, EntryAsk, Finished, Found, Moment, Numbered, PassGrant, QueueStore, Reservation, Settings, Standing, StoreError,
     fans::Fans,
@@ -17,11 +20,12 @@ use crate::{
     waiting_room::{
         Config, Durability,
         admission::{Bucket, Lane, Lanes, Situation, burst_of},
-        draw::{Draw, Drawn, Order},
+        draw::Draw,
         estimate::Flow,
         journal::{Event, Join, Record, Stored},
         pass,
         show_up::ShowUp,
+        survivors::Survivors,
         visits::{VisitLengths, VisitsOutlook},
     },
 };
@@ -54,6 +58,8 @@ pub(super) struct State {
     visit_lengths: VisitLengths,
     pub(super) settings: Settings,
     draw: Draw,
+    /// Of a sale that draws.
+    groups: Groups,
     paused_at: Option<Timestamp>,
     entries_total: u64,
     ended_total: u64,
@@ -104,6 +110,7 @@ impl MemoryStore {
             visit_lengths: VisitLengths::new(config.visit_max),
             settings,
             draw: Draw::default(),
+            groups: Groups::default(),
             paused_at: None,
             entries_total: 0,
             ended_total: 0,
@@ -253,30 +260,6 @@ impl QueueStore for MemoryStore {
         state.fans.subject(number).filter(|_| !state.unwritten.contains(&number))
     }
 
-    fn draw(&self) -> Draw {
-        self.state.read().draw.clone()
-    }
-
-    fn queue_number(&self, arrival: u32) -> u32 {
-        self.state.read().fans.order().queue_number(arrival)
-    }
-
-    fn arrived_before(&self, at: Timestamp) -> u32 {
-        self.state.read().fans.arrived_before(at.as_millis())
-    }
-
-    fn owners(&self, first: u32, count: u32) -> Vec<Option<u64>> {
-        let state = self.state.read();
-        let owner = |arrival| state.fans.subject(arrival).filter(|_| !state.unwritten.contains(&arrival));
-        (first..first.saturating_add(count)).map(owner).collect()
-    }
-
-    fn missed_draw(&self, arrival: u32) -> bool {
-        let state = self.state.read();
-        state.draw.entries().is_some_and(|entries| arrival <= entries)
-            && (state.fans.subject(arrival).is_none() || state.unwritten.contains(&arrival))
-    }
-
     fn is_of(&self, number: u32, subject: u64) -> bool {
         let state = self.state.read();
         match state.fans.subject(number) {
@@ -318,6 +301,16 @@ impl QueueStore for MemoryStore {
         self.state.read().now_serving
     }
 
+    fn survivors(&self) -> Survivors {
+        let state = self.state.read();
+        state.fans.survivors(state.now_serving)
+    }
+
+    fn asked(&self, near: u32) -> Vec<u32> {
+        let state = self.state.read();
+        state.fans.asked(state.now_serving, near)
+    }
+
     fn counts(&self, at: Moment) -> Counts {
         let (claimants, returners) = self.state.write().lanes.waiting(at.monotonic);
         let state = self.state.read();
@@ -338,36 +331,6 @@ impl QueueStore for MemoryStore {
 
     fn visits(&self, now: Timestamp) -> VisitsOutlook {
         self.state.read().visit_lengths.outlook(now)
-    }
-}
-
-fn drawn_in(record: &Record) -> Option<(Timestamp, &Drawn)> {
-    match record {
-        Record::Event { at, event: Event::Drawn(drawn) } => Some((*at, drawn)),
-        _ => None,
-    }
-}
-
-impl MemoryStore {
-    pub(super) fn arrival(&self, queue_number: u32) -> u32 {
-        self.state.read().fans.order().arrival(queue_number)
-    }
-
-    /// Gives the line its order, if this decides the draw. Only the pen applies records, so nothing changes meanwhile but
-    /// those who join.
-    async fn hold_draw(&self, when: Timestamp, drawn: &Drawn) -> Result<(), StoreError> {
-        let Some((draw_seed, entries)) = self.state.read().draw.decided_by(drawn, &self.config.sale) else { return Ok(()) };
-        let drawing = tokio::task::spawn_blocking(move || {
-            let order = Order::drawn(&draw_seed, entries);
-            (order.digest(), order)
-        });
-        let (digest, order) = drawing.await.map_err(|_| StoreError::Away)?;
-        let mut state = self.state.write();
-        state.draw.order = Some(digest);
-        state.fans.draw(order);
-        state.draw.drawn = Some((when, drawn.clone().into()));
-        state.settings.drawn = true;
-        Ok(())
     }
 }
 
@@ -455,7 +418,12 @@ impl State {
 
     fn apply(&mut self, record: &Record, config: &Config, at: Moment) -> Result<(), StoreError> {
         match record {
-            Record::Joins { first, joins } => (*first..).zip(joins).try_for_each(|(number, join)| self.joined(number, *join)),
+            Record::Joins { first, joins } => {
+                if config.draw.is_some() {
+                    self.groups.written(*first, joins.len());
+                }
+                (*first..).zip(joins).try_for_each(|(number, join)| self.joined(number, *join))
+            }
             Record::Event { at: when, event } => self.happened(event, *when, config, at),
         }
     }

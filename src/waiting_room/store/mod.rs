@@ -18,6 +18,7 @@ use super::{
     draw::Draw,
     journal::{Event, Join, Stored},
     queue::Promise,
+    survivors::Survivors,
     visits::VisitsOutlook,
 };
 use crate::kernel::{Timestamp, VisitId};
@@ -137,6 +138,14 @@ pub(super) struct SharedBoard {
     pub age: Duration,
 }
 
+/// Somebody has said that she is there, and counts as such until then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Heard {
+    /// Her queue number.
+    pub number: u32,
+    pub until: Timestamp,
+}
+
 /// How the door is set: by its operators, by the stock, and by how the box office fares.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Settings {
@@ -230,11 +239,37 @@ pub enum StoreError {
     Rebuilding,
 }
 
+/// Those who were written down together. Their leaves have a root of their own, which the house signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct JoinGroup {
+    /// Its lowest arrival number.
+    pub first: u32,
+    pub count: u32,
+    /// When the last of them came.
+    pub until: Timestamp,
+}
+
+/// What an engine knows of its sale's draw, from the journal: this process's view, without I/O.
+pub(super) trait DrawnStore {
+    /// How far the draw has come.
+    fn draw(&self) -> Draw;
+    /// Where an arrival stands in line: as it came without a draw, and before it.
+    fn queue_number(&self, arrival: u32) -> u32;
+    /// The highest arrival number of those whom the journal has and who came before this moment.
+    fn arrived_before(&self, at: Timestamp) -> u32;
+    /// Whose the arrival numbers from `first` on are, `count` of them; `None` for those that the journal does not have.
+    fn owners(&self, first: u32, count: u32) -> Vec<Option<u64>>;
+    /// A draw was closed over this number while nobody had come with it.
+    fn missed_draw(&self, arrival: u32) -> bool;
+    /// With whom somebody was written down. Kept only where there is a draw.
+    fn group_of(&self, arrival: u32) -> Option<JoinGroup>;
+}
+
 /// One sale's engine. State changes only by [`QueueStore::apply`], a fold of journal records, and by what is taken
 /// ahead of its record: numbers, which stay taken, and reservations, which last until their record is applied or they
 /// are given back.
 #[async_trait]
-pub(super) trait QueueStore: Send + Sync + 'static {
+pub(super) trait QueueStore: DrawnStore + Send + Sync + 'static {
     /// The number of whoever joins: her own, or the next. A number is never given to two subjects.
     async fn number(&self, join: Join) -> Result<Numbered, StoreError>;
 
@@ -302,6 +337,11 @@ pub(super) trait QueueStore: Send + Sync + 'static {
         None
     }
 
+    /// Tells the other nodes who has been heard of here; gives what they have heard since this was last asked.
+    async fn share_presence(&self, _heard: &[Heard]) -> Result<Vec<Heard>, StoreError> {
+        Ok(Vec::new())
+    }
+
     // What follows is this process's view and does no I/O: an engine elsewhere keeps a mirror of it.
 
     /// Where a subject stands, if the journal has it and she has not left.
@@ -310,16 +350,6 @@ pub(super) trait QueueStore: Send + Sync + 'static {
     fn owner(&self, arrival: u32) -> Option<u64>;
     /// Whether a token that says so is to be believed.
     fn is_of(&self, arrival: u32, subject: u64) -> bool;
-    /// How far the draw has come.
-    fn draw(&self) -> Draw;
-    /// Where an arrival stands in line: as it came without a draw, and before it.
-    fn queue_number(&self, arrival: u32) -> u32;
-    /// The highest arrival number of those whom the journal has and who came before this moment.
-    fn arrived_before(&self, at: Timestamp) -> u32;
-    /// Whose the arrival numbers from `first` on are, `count` of them; `None` for those that the journal does not have.
-    fn owners(&self, first: u32, count: u32) -> Vec<Option<u64>>;
-    /// A draw was closed over this number while nobody had come with it.
-    fn missed_draw(&self, arrival: u32) -> bool;
     fn standing(&self, number: u32, at: Moment) -> Standing;
     fn visit_of(&self, number: u32) -> Option<VisitId>;
     /// Whether a pass of this visit and generation opens the door.
@@ -328,6 +358,11 @@ pub(super) trait QueueStore: Send + Sync + 'static {
     fn keep_visit(&self, visit: VisitId, until: Timestamp);
     fn settings(&self) -> Settings;
     fn now_serving(&self) -> u32;
+    /// How many people stand how far behind the last number called.
+    fn survivors(&self) -> Survivors;
+    /// The queue numbers behind it of those in line who are asked whether they are there, in order: of the next `near`
+    /// numbers those of the one sample, of the others those of the other one.
+    fn asked(&self, near: u32) -> Vec<u32>;
     fn counts(&self, at: Moment) -> Counts;
     /// How long visits last, as far as it has been seen.
     fn visits(&self, now: Timestamp) -> VisitsOutlook;

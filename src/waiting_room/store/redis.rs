@@ -24,7 +24,9 @@
 //! | `caller` | string | the node whose turn it is to call |
 //! | `stock` | hash | the box offices' last word on stock; `h:SOURCE`: when each last said how its visitors fare, and how |
 //! | `board` | hash | the encoded board that all nodes serve |
+//! | `present` | zset | who has said that she is there and until when she counts, by when she said it; forgotten after two and a half hours |
 
+mod draw;
 mod effects;
 mod feed;
 mod number;
@@ -37,7 +39,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -53,8 +55,8 @@ use self::{
     scripts::SCRIPTS,
 };
 use super::{
-    Counts, EndedVisit, EntryAsk, Finished, Found, Moment, Numbered, PassGrant, QueueStore, Reservation, Settings, SharedBoard, Standing,
-    Stock, StoreError,
+    Counts, EndedVisit, EntryAsk, Finished, Found, Heard, Moment, Numbered, PassGrant, QueueStore, Reservation, Settings, SharedBoard,
+    Standing, Stock, StoreError,
     memory::{MemoryStore, Progress, SLOT_GRACE},
 };
 use crate::{
@@ -67,9 +69,9 @@ use crate::{
     waiting_room::{
         BoxOfficeHealth, Config, ZoneStock,
         admission::{CLAIM_LAPSE, CLAIMANTS_MAX, Situation, whole},
-        draw::Draw,
         journal::{Event, Join, JournalError, PgJournal, Record, Stored},
         queue::Promise,
+        survivors::Survivors,
         visits::VisitsOutlook,
     },
 };
@@ -104,6 +106,8 @@ pub(crate) struct RedisStore {
     active: AtomicU32,
     claimants: AtomicU32,
     returners: AtomicU32,
+    /// Up to when, by the server's clock, this node knows who has been heard of.
+    heard_to_ms: AtomicI64,
     /// Wakes the keeper.
     look: Arc<Notify>,
     time: Time,
@@ -228,6 +232,7 @@ impl RedisStore {
             active: AtomicU32::new(0),
             claimants: AtomicU32::new(0),
             returners: AtomicU32::new(0),
+            heard_to_ms: AtomicI64::new(0),
             look: Arc::default(),
             time,
         }))
@@ -483,6 +488,20 @@ impl QueueStore for RedisStore {
         Ok(Some(SharedBoard { version, json, age: Duration::from_millis(age_ms) }))
     }
 
+    async fn share_presence(&self, heard: &[Heard]) -> Result<Vec<Heard>, StoreError> {
+        let mut call = self.keys(&["present"]).arg(self.time(Timestamp::default())).arg(self.heard_to_ms.load(Ordering::Relaxed));
+        for Heard { number, until } in heard {
+            call = call.arg(format!("{number} {}", until.as_millis()));
+        }
+        let (now_ms, told): (i64, Vec<String>) = read(self.line.call(&SCRIPTS.present, call).await?)?;
+        self.heard_to_ms.store(now_ms, Ordering::Relaxed);
+        let heard = |told: &String| {
+            let (number, until) = told.split_once(' ')?;
+            Some(Heard { number: number.parse().ok()?, until: Timestamp::from_millis(until.parse().ok()?) })
+        };
+        Ok(told.iter().filter_map(heard).collect())
+    }
+
     fn report(&self, source: &str, zones: Option<&[ZoneStock]>, health: Option<BoxOfficeHealth>) {
         let mut said = self.said.lock();
         if let Some(zones) = zones {
@@ -509,26 +528,6 @@ impl QueueStore for RedisStore {
         self.mirror.is_of(number, subject)
     }
 
-    fn draw(&self) -> Draw {
-        self.mirror.draw()
-    }
-
-    fn queue_number(&self, arrival: u32) -> u32 {
-        self.mirror.queue_number(arrival)
-    }
-
-    fn arrived_before(&self, at: Timestamp) -> u32 {
-        self.mirror.arrived_before(at)
-    }
-
-    fn owners(&self, first: u32, count: u32) -> Vec<Option<u64>> {
-        self.mirror.owners(first, count)
-    }
-
-    fn missed_draw(&self, arrival: u32) -> bool {
-        self.mirror.missed_draw(arrival)
-    }
-
     fn standing(&self, number: u32, at: Moment) -> Standing {
         self.mirror.standing(number, at)
     }
@@ -553,6 +552,14 @@ impl QueueStore for RedisStore {
 
     fn now_serving(&self) -> u32 {
         self.mirror.now_serving()
+    }
+
+    fn survivors(&self) -> Survivors {
+        self.mirror.survivors()
+    }
+
+    fn asked(&self, near: u32) -> Vec<u32> {
+        self.mirror.asked(near)
     }
 
     fn counts(&self, at: Moment) -> Counts {

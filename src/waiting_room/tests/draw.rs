@@ -15,10 +15,11 @@ use futures_util::StreamExt;
 use super::TempDir;
 use crate::{
     kernel::{Clock, ManualClock, SeededEntropy, Subject, Timestamp},
-    platform::{keys::Keys, lifecycle::Lifecycle},
+    platform::{keys::Keys, lifecycle::Lifecycle, signing::VerifyingKeys},
+    simulation::sandbox_beacon::SandboxSigner,
     waiting_room::{
         Config, Deps, Durability, Engine, EnterOutcome, JoinOutcome, JournalPlace, OpenError, Phase, Place, PlaceState, PublishedDraw,
-        QueueToken, ReceiptOutcome, WaitingRoom,
+        QueueToken, WaitingRoom,
         draw::{self, Beacon, BeaconAway, Chain, ClaimedDraw, Digest, DrawTerms, Order, Round, Shuffle, merkle},
         store::contract,
     },
@@ -27,7 +28,7 @@ use crate::{
 const START: i64 = 1_795_464_000;
 
 #[derive(Debug, Default)]
-struct TestBeacon {
+pub(super) struct TestBeacon {
     is_away: AtomicBool,
 }
 
@@ -37,8 +38,8 @@ impl Beacon for TestBeacon {
         if self.is_away.load(Ordering::Relaxed) {
             return Err(BeaconAway { round, why: "a test".to_owned() });
         }
-        let signature = round.to_be_bytes().repeat(6);
-        Ok(Round { beacon: Digest(crate::platform::signing::sha256(&signature)), signature: Some(signature) })
+        let signature = SandboxSigner::of("test").sign(round).to_vec();
+        Ok(Round { beacon: Digest(crate::platform::signing::sha256(&signature)), signature })
     }
 }
 
@@ -48,8 +49,9 @@ struct House {
     life: Lifecycle,
 }
 
-fn chain() -> Chain {
-    Chain { chain: "test".into(), genesis_at: Timestamp::from_secs(START - 300), period_s: 10 }
+pub(super) fn chain() -> Chain {
+    let public_key = SandboxSigner::of("test").public_key();
+    Chain { chain: "test".into(), genesis_at: Timestamp::from_secs(START - 300), period_s: 10, public_key }
 }
 
 pub(super) fn terms() -> DrawTerms {
@@ -151,7 +153,8 @@ async fn all_who_came_before_the_opening_are_drawn_once_and_called_in_the_publis
     }
     let place = house.room.place(&tokens[3]);
     assert_eq!((place.state, place.number, place.position, place.wait), (PlaceState::Prequeue, None, None, None));
-    assert_eq!(house.room.draw_receipt(&tokens[3]).await, Err(ReceiptOutcome::NotClosed));
+    let early = house.room.draw_receipt(&tokens[3]).await.unwrap();
+    assert_eq!((early.arrival, early.entries, early.root, &early.path, early.number), (4, None, None, &None, None), "she was there");
     house.room.leave(&tokens[6]).await.unwrap();
     house.passes(100).await;
     assert_eq!(house.room.phase(), Phase::Drawing);
@@ -164,7 +167,8 @@ async fn all_who_came_before_the_opening_are_drawn_once_and_called_in_the_publis
     assert_eq!(house.board()["draw"]["entries"], 40);
     assert!(matches!(house.room.enter(&tokens[0]).await.unwrap(), EnterOutcome::NotCalledYet(_)));
     let receipt = house.room.draw_receipt(&tokens[3]).await.unwrap();
-    assert_eq!((receipt.arrival, receipt.number), (4, None));
+    assert_eq!((receipt.arrival, receipt.entries, receipt.number), (4, Some(40), None));
+    assert_eq!(receipt.group, early.group, "the signature under her group is one and the same");
 
     house.passes(closed.round_at.unwrap().since(clock.now()).as_secs()).await;
     assert_eq!(house.room.phase(), Phase::OnSale);
@@ -181,8 +185,15 @@ async fn all_who_came_before_the_opening_are_drawn_once_and_called_in_the_publis
     assert_eq!(receipt.number, Some(checked.order.queue_number(4)));
     let entry = [4_u64.to_be_bytes(), tokens[3].subject_hash.to_be_bytes()].concat();
     assert_eq!(receipt.leaf.0, crate::platform::signing::hmac_sha256(&receipt.nonce.0, &entry), "she can make her leaf herself");
-    assert!(merkle::leads_to(&drawn.root.unwrap(), 3, 40, &receipt.leaf, &receipt.path));
-    assert_eq!(house.room.draw_receipt(&late).await, Err(ReceiptOutcome::NotInDraw));
+    assert!(merkle::leads_to(&drawn.root.unwrap(), 3, 40, &receipt.leaf, receipt.path.as_ref().unwrap()));
+    let late = house.room.draw_receipt(&late).await.unwrap();
+    assert_eq!((late.arrival, late.path.clone(), late.number), (41, None, Some(41)), "behind the draw");
+    let keys = VerifyingKeys::from_jwks(&Keys::ephemeral(&SeededEntropy::new(42)).receipt.jwks());
+    let all_known = claimed(&drawn, Some(leaves));
+    for held in [&early, &receipt, &late] {
+        let found = draw::verify_receipt(held, &all_known, Some(&checked.order), Some(&keys));
+        assert!(found.faults.is_empty() && found.right.contains(&"receipt.group"), "{found:?}");
+    }
     assert_eq!((house.join(41).await.0, house.join(42).await.0), (Some(41), Some(42)), "who came later stands behind");
 
     let mut entered = Vec::new();
@@ -236,7 +247,7 @@ async fn a_crash_at_any_step_leaves_the_same_draw() {
     assert_eq!((last.commitment, last.entries, house.room.phase()), (promised.commitment, Some(40), Phase::OnSale));
     assert!(draw::verify(&claimed(&last, Some(house.leaves().await))).unwrap().faults.is_empty());
     let receipt = house.room.draw_receipt(&tokens[39]).await.unwrap();
-    assert!(merkle::leads_to(&last.root.unwrap(), 39, 40, &receipt.leaf, &receipt.path), "the tree is made again");
+    assert!(merkle::leads_to(&last.root.unwrap(), 39, 40, &receipt.leaf, &receipt.path.unwrap()), "the tree is made again");
     house.life.stop();
 }
 

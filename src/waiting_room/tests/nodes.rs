@@ -8,6 +8,7 @@ use std::{
 
 use futures_util::future::join_all;
 
+use super::draw::TestBeacon;
 use crate::{
     kernel::{Clock, OsEntropy, SeededEntropy, Subject, SystemClock},
     platform::{
@@ -18,8 +19,10 @@ use crate::{
     simulation::servers::{Postgres, RedisCluster, RedisSentinels, RedisServer},
     waiting_room::{
         Config, Deps, Durability, Engine, EnterOutcome, JoinOutcome, JournalPlace, PlaceState, QueueToken, WaitingRoom,
-        journal::{Event, Journal, PgJournal, Record, Stored},
-        store::contract,
+        draw::DrawTerms,
+        journal::{Event, Join, Journal, PgJournal, Record, Stored},
+        store::{Numbered, contract},
+        token::subject_hash,
     },
 };
 
@@ -249,6 +252,45 @@ async fn through(durability: Durability, redis_url: String, fault: impl AsyncFnO
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_number_that_was_not_written_down_when_the_draw_was_closed_is_nobodys_and_its_fan_stands_behind() {
+    let (server, now) = (RedisServer::start().await.unwrap(), SystemClock::new().now());
+    let opens_at = now.plus(Duration::from_secs(8));
+    let draw = Some(DrawTerms { chain: super::draw::chain(), beacon: Arc::new(TestBeacon::default()) });
+    let config = Config { opens_at, draw, ..config(Durability::Journaled) };
+    let nodes = Nodes::open(2, config.clone(), server.url()).await;
+    let mut tokens = vec![nodes.join(1, 0).await, nodes.join(2, 1).await];
+    // A node gives her a number, and is away before it is written down.
+    let room = nodes.room(0);
+    let subject = subject_hash(&Keys::ephemeral(&SeededEntropy::new(42)).queue, &config.sale, &fan(3));
+    let Numbered::New(given) = room.store.number(Join { subject, joined_at: SystemClock::new().now() }).await.unwrap() else {
+        panic!("she is new");
+    };
+    assert_eq!(given.number, 3);
+    tokens.extend([nodes.join(4, 0).await, nodes.join(5, 1).await]);
+    assert!(SystemClock::new().now() < opens_at, "this machine was too slow");
+
+    let closed = async {
+        while nodes.rooms.iter().any(|room| room.published_draw().unwrap().entries.is_none()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), closed).await.expect("the entries are closed");
+    let published = nodes.room(1).published_draw().unwrap();
+    assert_eq!((published.entries, nodes.room(1).store.owners(3, 1)), (Some(5), vec![None]), "her number is void");
+    let late = nodes.join(3, 1).await;
+    assert!(late.arrival > 5, "she stands behind the draw: {late:?}");
+    assert_eq!(nodes.join(3, 0).await, late, "on every node");
+    for (n, token) in [1, 2, 4, 5].into_iter().zip(&tokens) {
+        assert_eq!(nodes.join(n, n + 1).await, *token, "the others are where they were");
+    }
+    let receipts = join_all(tokens.iter().chain([&late]).map(|token| nodes.room(0).draw_receipt(token))).await;
+    let in_it: Vec<bool> = receipts.iter().map(|receipt| receipt.as_ref().unwrap().path.is_some()).collect();
+    assert_eq!(in_it, [true, true, true, true, false]);
+    nodes.judge(&config).await;
+    nodes.life.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_when_redis_is_emptied() {
     for durability in [Durability::Journaled, Durability::Acknowledged] {
         let server = RedisServer::start().await.unwrap();
@@ -332,5 +374,42 @@ async fn of_two_processes_with_an_engine_in_memory_the_later_one_writes() {
 fn second_view(room: &WaitingRoom, token: &str) -> crate::waiting_room::Joined {
     let read = room.read_token(token).unwrap();
     let place = room.place(&read);
-    crate::waiting_room::Joined { token: token.to_owned(), state: place.state, number: place.number, joined_at: read.joined_at }
+    crate::waiting_room::Joined {
+        token: token.to_owned(),
+        state: place.state,
+        number: place.number,
+        joined_at: read.joined_at,
+        sample: place.sample,
+    }
+}
+
+/// Each fan's page talks to whichever node the balancer chooses.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_nodes_hear_of_each_others_fans_who_say_that_they_are_there() {
+    let redis = RedisServer::start().await.unwrap();
+    let config = Config { rate_per_minute: 60, burst: Some(1), ..config(Durability::Journaled) };
+    let nodes = Nodes::open(2, config, redis.url()).await;
+    let mut tokens = Vec::new();
+    for n in 0..120 {
+        tokens.push(nodes.join(n, n % 2).await);
+    }
+    let board = |node: u32| -> serde_json::Value { serde_json::from_slice(&nodes.room(node).board().json).unwrap() };
+    let told = |node: u32| board(node)["presence"]["there"][0][1].as_u64();
+    let all_there = async {
+        while (0..2).any(|node| told(node) != Some(100)) {
+            for (n, token) in (0_u32..).zip(&tokens) {
+                nodes.room(n % 2).present(token);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(20), all_there).await.is_ok(), "{} {}", board(0), board(1));
+    // Each by itself knows it of all, so that it does not matter which of them makes the board.
+    for node in 0..2 {
+        let room = nodes.room(node);
+        let asked = room.store.asked(120);
+        let there = room.presence.on_board(&asked, room.store.now_serving(), 120, 120, SystemClock::new().now()).there;
+        assert!(there.iter().all(|it| it.percent > 90), "{there:?}");
+    }
+    nodes.life.stop();
 }

@@ -366,3 +366,135 @@ async fn the_room_ticks_by_itself_and_shows_it_to_those_who_watch() {
     life.stop();
     assert!(life.drained(Duration::from_secs(5)).await);
 }
+
+fn board_of(house: &House) -> serde_json::Value {
+    serde_json::from_slice(&house.room.board().json).unwrap()
+}
+
+/// A line of so many behind an open door at one a second, and the tokens of those in it.
+async fn line_of(dir: &TempDir, fans: u32) -> (House, Vec<QueueToken>) {
+    let house = new_house(dir, Config { rate_per_minute: 60, burst: Some(1), capacity: 10, ..config() }).await;
+    house.passes(100);
+    let mut tokens = Vec::new();
+    for n in 1..=fans {
+        tokens.push(house.joined(n).await.1);
+    }
+    house.passes(100);
+    house.tick().await;
+    house.room.hang_board();
+    (house, tokens)
+}
+
+#[tokio::test]
+async fn a_position_shrinks_when_others_leave_and_whoever_looks_asks_the_board_alone() {
+    let dir = TempDir::new();
+    let (house, tokens) = line_of(&dir, 400).await;
+    let serving = board_of(&house)["now_serving"].as_u64().unwrap();
+    let ahead = |n: usize| house.room.place(&tokens[n - 1]).ahead.unwrap();
+    assert_eq!((board_of(&house)["survivors"].clone(), ahead(400)), (serde_json::json!([[400 - serving, 400 - serving]]), 399 - serving));
+    let place = house.room.place(&tokens[399]);
+    assert_eq!((place.position, place.about), (Some(400 - serving), false));
+    for n in 101..=160 {
+        house.room.leave(&tokens[n - 1]).await.unwrap();
+    }
+    assert_eq!(ahead(400), 399 - serving, "the board is what counts, the same for all");
+    house.room.hang_board();
+    assert_eq!((ahead(400), ahead(90)), (339 - serving, 89 - serving));
+    assert_eq!(house.room.place(&tokens[399]).number, Some(400), "her number is what it was");
+    let mut about = 0;
+    for n in 161..=200_u64 {
+        let place = house.room.place(&tokens[usize::try_from(n).unwrap() - 1]);
+        let truth = n - 61 - serving;
+        assert!(place.ahead.unwrap().abs_diff(truth) <= if place.about { truth / 4 } else { 0 }, "{place:?}");
+        about += u32::from(place.about);
+    }
+    assert!(about > 0, "where the block begins in which some have left is not told");
+    house.life.stop();
+}
+
+#[tokio::test]
+async fn only_those_of_the_sample_are_asked_if_they_are_there_and_the_board_says_how_many_are() {
+    let dir = TempDir::new();
+    let (house, tokens) = line_of(&dir, 1_000).await;
+    let board = board_of(&house);
+    let of = |name: &str| board["presence"][name].as_u64().unwrap();
+    let (near, near_mask, mask, serving) = (of("near"), of("near_mask"), of("mask"), board["now_serving"].as_u64().unwrap());
+    assert_eq!((near, near_mask, mask), (120, 7, 127));
+    assert!(board["presence"]["there"][0][1] == 0, "{board}");
+    let mut asked = [0, 0];
+    for token in &tokens {
+        let place = house.room.place(token);
+        // As a browser reckons it.
+        let Some(distance) = place.number.unwrap().checked_sub(serving).filter(|d| *d > 0) else {
+            assert_eq!(house.room.present(token), None, "who is called is not asked");
+            continue;
+        };
+        let own_mask = if distance <= near { near_mask } else { mask };
+        let is_asked = u64::from(place.sample) & own_mask == 0;
+        assert_eq!(house.room.present(token).is_some(), is_asked, "{place:?}");
+        asked[usize::from(distance > near)] += u32::from(is_asked);
+    }
+    assert!((6..=30).contains(&asked[0]) && (1..=20).contains(&asked[1]), "{asked:?}");
+    house.room.hang_board();
+    let there = |house: &House| board_of(house)["presence"]["there"][0].clone();
+    assert_eq!(there(&house)[1], 100);
+    assert_eq!(house.room.figures().present_percent, Some(100));
+    house.passes(151);
+    house.room.hang_board();
+    assert_eq!(there(&house)[1], 0, "their pages have been silent for more than two minutes");
+    // Whoever has left is neither asked nor missed.
+    for token in &tokens[200..] {
+        house.room.leave(token).await.unwrap();
+        assert_eq!(house.room.present(token), None);
+    }
+    house.life.stop();
+}
+
+#[tokio::test]
+async fn the_board_says_how_far_zones_last_how_well_waits_were_foretold_and_why_they_grow() {
+    let dir = TempDir::new();
+    let (house, _) = line_of(&dir, 400).await;
+    let report = |sequence| {
+        let zone = |zone: &str, free| ZoneStock { zone: zone.into(), free, held: 0, booked: 0, blocked: 0 };
+        let zones = vec![zone("R", 60), zone("S", 9_000)];
+        house.room.box_office_report(BoxOfficeReport { sequence, zones, ..BoxOfficeReport::default() });
+    };
+    report(1);
+    house.room.measure_second();
+    house.room.hang_board();
+    let board = board_of(&house);
+    let of_first: Vec<u64> = board["zones"][0]["left_for"].as_array().unwrap().iter().filter_map(serde_json::Value::as_u64).collect();
+    assert_eq!(
+        (board["zones"][0]["free"].as_u64(), of_first.len()),
+        (Some(60), 0),
+        "sixty seats of nine thousand are few wishes too: {board}"
+    );
+    assert_eq!(
+        (&board["zones"][1]["left_for"], &board["returner_percent"]),
+        (&serde_json::json!([null, null, null]), &serde_json::json!(25))
+    );
+    assert!(board["kept_word"].is_null() && board["reason"].is_null(), "{board}");
+
+    house.passes(6);
+    house.tick().await;
+    house.room.hang_board();
+    assert_eq!(board_of(&house)["reason"], "box_office_busy", "it has been silent for more than five seconds");
+    for sequence in 2..300 {
+        report(sequence);
+        house.passes(1);
+        house.tick().await;
+        house.room.measure_second();
+        house.room.hang_board();
+    }
+    let board = board_of(&house);
+    assert_ne!(board["reason"], "box_office_busy");
+    let (kept, all) = (&board["kept_word"], house.room.figures().statements);
+    assert_eq!(kept["of"].as_u64(), Some(all.within + all.sooner + all.later), "{board}");
+    assert!(all.within > 0 && kept["within"].as_u64() == Some(all.within), "{all:?}");
+    let overtaken = |house: &House| house.room.figures().statements.overtaken;
+    assert_eq!(overtaken(&house), 0);
+    house.room.command(OperatorCommand::Rate { per_minute: 30 }).await.unwrap();
+    house.room.measure_second();
+    assert!(overtaken(&house) > 0, "what was said before an order is not held against anybody");
+    house.life.stop();
+}

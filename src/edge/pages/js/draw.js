@@ -1,5 +1,5 @@
 // The draw, computed again in the fan's own browser from nothing but what was published.
-import { call, jitter } from "./net.js";
+import { call, jitter, now } from "./net.js";
 import { check_all, check_mine } from "./lots.js";
 import { t, note, sorry, count, day } from "./words.js";
 
@@ -7,14 +7,17 @@ const sale = location.pathname.split("/")[2];
 const base = `/v1/sales/${sale}/draw`;
 const $ = (selector) => document.querySelector(selector);
 const LOOK_MS = 3000;
+const LATE_MS = 3000;
 let draw;
+
+const is_late = () => draw.root && now() > Date.parse(draw.round_at) + LATE_MS;
 
 function steps() {
   const short = (hash) => `${hash.slice(0, 16)}…`;
   return [
     [true, t("draw.step.promised"), short(draw.commitment)],
     [draw.root, draw.root ? t("draw.step.closed", { n: count(draw.entries), time: day(draw.closed_at) }) : t("draw.step.to_close"), draw.root && short(draw.root)],
-    [draw.beacon, t(draw.beacon ? "draw.step.beacon" : "draw.step.to_come", { n: count(draw.round ?? draw.planned_round), time: day(draw.round_at ?? draw.planned_round_at) }), draw.beacon && short(draw.beacon)],
+    [draw.beacon, t(draw.beacon ? "draw.step.beacon" : is_late() ? "draw.step.late" : "draw.step.to_come", { n: count(draw.round ?? draw.planned_round), time: day(draw.round_at ?? draw.planned_round_at) }), draw.beacon && short(draw.beacon)],
     [draw.order, t(draw.order ? "draw.step.drawn" : "draw.step.to_draw"), draw.order && short(draw.order)],
   ];
 }
@@ -27,7 +30,7 @@ function render() {
   });
   $("#steps").replaceChildren(...items);
   $("#check").hidden = !draw.order;
-  $("#facts").hidden = false;
+  $("#facts").hidden = $("#keep").hidden = false;
   const rows = Object.entries(draw).flatMap(([name, value]) => (value == null ? [] : [[name, typeof value === "object" ? JSON.stringify(value) : String(value)]]));
   $("#values").replaceChildren(...rows.flatMap(([name, value]) => [Object.assign(document.createElement("dt"), { textContent: name }), Object.assign(document.createElement("dd"), { textContent: value })]));
 }
@@ -54,7 +57,10 @@ async function mine() {
   const answer = await call("GET", `${base}/receipt`);
   if ([401, 404].includes(answer.status)) return verdict("", t("draw.no_place"));
   if (!answer.ok) return verdict("", sorry(answer));
-  await check_mine(draw, answer.data);
+  if (!answer.data.path) return verdict("", t("draw.mine_after"));
+  const keys = await call("GET", "/.well-known/jwks.json");
+  if (!keys.ok) return verdict("", sorry(keys));
+  await check_mine(draw, answer.data, keys.data.keys);
   verdict("right", t("draw.mine_right", { arrival: count(answer.data.arrival), n: count(answer.data.number) }));
 }
 
@@ -65,12 +71,25 @@ async function all() {
   verdict("right", t("draw.all_right", { n: count(draw.entries) }));
 }
 
-const actions = { mine, all };
+/** A file of her own, for `stagedoor draw verify --receipt`. */
+async function keep() {
+  const answer = await call("GET", `${base}/receipt`);
+  if (!answer.ok) return note("message", answer.status < 500 && answer.status ? t("draw.no_place") : sorry(answer));
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([JSON.stringify(answer.data)], { type: "application/json" }));
+  link.download = `${sale}-${answer.data.arrival}.json`;
+  link.click();
+  // Some browsers fetch it a moment later.
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
+const actions = { mine, all, keep };
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-do]");
   if (!button || button.ariaDisabled === "true") return;
   for (const it of document.querySelectorAll("[data-do]")) it.ariaDisabled = "true";
-  await checked(actions[button.dataset.do]);
+  const action = actions[button.dataset.do];
+  await (action === keep ? keep() : checked(action));
   for (const it of document.querySelectorAll("[data-do]")) it.ariaDisabled = null;
 });
 

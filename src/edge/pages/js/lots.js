@@ -64,21 +64,50 @@ async function shuffled(index, count, seed) {
   return index;
 }
 
-/** Her leaf is in the tree, and the shuffle gives her the number that she was told. */
-export async function check_mine(draw, receipt) {
-  const seed = await check_promise(draw);
-  must("entries", receipt.entries === draw.entries && receipt.root === draw.root);
-  let [at, last] = [receipt.arrival - 1, draw.entries - 1];
-  let hash = await leaf_hash(bytes_of(receipt.leaf));
-  for (const sibling of receipt.path.map(bytes_of)) {
-    must("path", last > 0);
+/** The leaf is made of what only she was given, and nothing else. */
+async function check_leaf({ nonce, arrival, subject, leaf }) {
+  const key = await crypto.subtle.importKey("raw", bytes_of(nonce), { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
+  const made = await crypto.subtle.sign("HMAC", key, joined([integer(arrival, 8, false), bytes_of(subject)]));
+  must("leaf", hex_of(new Uint8Array(made)) === leaf);
+}
+
+/** Whether the path leads from the leaf, the index-th of so many, to the root (RFC 9162, section 2.1.3.2). */
+async function leads_to(root, index, count, leaf, path) {
+  let [at, last] = [index, count - 1];
+  let hash = await leaf_hash(bytes_of(leaf));
+  for (const sibling of path.map(bytes_of)) {
+    if (last <= 0) return false;
     if (at % 2 || at === last) {
       hash = await node_hash(sibling, hash);
       while (at && !(at % 2)) [at, last] = [Math.floor(at / 2), Math.floor(last / 2)];
     } else hash = await node_hash(hash, sibling);
     [at, last] = [Math.floor(at / 2), Math.floor(last / 2)];
   }
-  must("root", last === 0 && hex_of(hash) === draw.root);
+  return last === 0 && hex_of(hash) === root;
+}
+
+const json_of = (part) => JSON.parse(new TextDecoder().decode(base64_of(part)));
+const base64_of = (text) => Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (letter) => letter.charCodeAt(0));
+
+/** The house has signed the group that she was written down with. Browsers that do not know Ed25519 check all but that. */
+async function check_group(draw, { arrival, leaf, group }, keys) {
+  const [head, body, signature] = group.signed.split(".");
+  const { sale, first, count, root } = json_of(body);
+  must("group", sale === draw.sale && arrival >= first && (await leads_to(root, arrival - first, count, leaf, group.path)));
+  const key = keys.find(({ kid }) => kid === json_of(head).kid);
+  must("group", key);
+  const { kty, crv, x } = key;
+  const known = await crypto.subtle.importKey("jwk", { kty, crv, x }, "Ed25519", false, ["verify"]).catch(() => null);
+  if (known) must("group", await crypto.subtle.verify("Ed25519", known, base64_of(signature), text_bytes(`${head}.${body}`)));
+}
+
+/** Her leaf is hers, the house has signed it, it is in the tree, and the shuffle gives her the number that she was told. */
+export async function check_mine(draw, receipt, keys) {
+  const seed = await check_promise(draw);
+  await check_leaf(receipt);
+  await check_group(draw, receipt, keys);
+  must("entries", receipt.entries === draw.entries && receipt.root === draw.root);
+  must("root", await leads_to(draw.root, receipt.arrival - 1, draw.entries, receipt.leaf, receipt.path));
   must("number", (await shuffled(receipt.arrival - 1, draw.entries, seed)) + 1 === receipt.number);
 }
 

@@ -1,6 +1,6 @@
 import { call, now, jitter, backoff, pause, on_wake } from "./net.js";
-import { ahead_of, wait_of, rhythm, progress, kept } from "./queue.js";
-import { t, has, put, note, say, sorry, again_in, count, hour, day, clock, range } from "./words.js";
+import { distance_of, people_in, wait_of, is_asked, rhythm, progress, kept } from "./queue.js";
+import { t, put, note, say, sorry, again_in, count, hour, day, clock, range } from "./words.js";
 
 const sale = location.pathname.split("/")[2];
 const base = `/v1/sales/${sale}`;
@@ -15,7 +15,9 @@ let auto_enter_at = 0;
 let failures = 0;
 let timer;
 let spoken_at = 0;
+let ask_at = now() + Math.random() * 20000;
 let ring = () => {}; // after "tell me" a bell
+let tell_more = () => {}; // once she waits, what else there is to know
 
 for (const slot of document.querySelectorAll("[data-slot=advice]")) slot.append($("#advice").content.cloneNode(true));
 $(".sticks").append(...Array.from({ length: 20 }, () => document.createElement("i")));
@@ -38,6 +40,7 @@ function show(next, take_focus = false) {
   icon.dataset.usual ??= icon.getAttribute("href");
   icon.href = next === "called" ? icon.dataset.called : icon.dataset.usual;
   if (next === "called") ring(t("sale.called_heading"), title());
+  if (next === "waiting" || next === "passed_over") import("./outlook.js").then((more) => ((tell_more = more.tell_more), render()), () => {});
 }
 
 /** The view follows from the three facts alone: the board's phase, her place, and whether she is at the form. */
@@ -50,13 +53,13 @@ function choose() {
   if (state === "entered") return show("entered");
   if (phase === "closed") return show("closed");
   if (state === "passed_over") return show("passed_over");
-  if (state === "prequeue" || (state === "waiting" && place.number == null)) return show("prequeue");
-  if (state === "waiting") return show(["scheduled", "prequeue", "drawing"].includes(phase) ? "prequeue" : "waiting");
+  if (["prequeue", "waiting"].includes(state)) return show(place.number == null || is_early(phase) ? "prequeue" : "waiting");
   if (state === "left") return show("left");
   if (phase === "scheduled") return show("scheduled");
   show(phase === "sold_out" ? "sold_out" : "join");
 }
 
+const is_early = (phase) => ["scheduled", "prequeue", "drawing"].includes(phase);
 const active = () => ["prequeue", "waiting", "called", "entered", "passed_over"].includes(place?.state);
 
 function render() {
@@ -78,39 +81,42 @@ function render() {
   if (place) {
     const number = place.number == null ? "" : t("sale.number", { n: count(place.number) });
     fill("number", number);
-    fill("prequeue_text", place.number == null ? t("sale.prequeue_draw") : t("sale.prequeue_fifo", { n: count(place.number) }));
+    fill("prequeue_text", place.number == null ? t(board?.draw?.beacon_away ? "sale.draw_late" : "sale.prequeue_draw") : t("sale.prequeue_fifo", { n: count(place.number) }));
     fill("joined", place.joined_at ? t("sale.joined_at", { time: hour(place.joined_at) }) : "");
   }
   if (view === "waiting") render_waiting(phase);
   if (view === "called") render_called();
+  if (view === "passed_over") tell_more(board);
   if (view === "passed_over") fill("passed_text", t(entering ? "sale.full_for_a_moment" : "sale.passed_text"));
 
   const member = facts?.sign_in !== "customer" || name;
   for (const node of document.querySelectorAll("[data-when]")) node.hidden = node.dataset.when === "early" ? !before : (node.dataset.when === "member") !== Boolean(member);
+  $("#draw").hidden = facts?.queueing !== "fair_draw";
+  $("#draw a").href = `/sales/${sale}/draw`;
   $("#who").hidden = !name || signing_in;
   put($("#who span"), t("sale.hello", { name }));
   note("notice", phase === "paused" ? `${t("sale.paused_text")} ${board?.notice ?? ""}` : phase === "sold_out" && active() ? t("sale.waiting_list") : board?.notice);
-  const ahead = view === "waiting" ? ahead_of(place.number, board) : null;
+  const ahead = view === "waiting" ? people_in(distance_of(place.number, board), board) : null;
   document.title = view === "called" ? t("sale.called_title") : ahead != null ? t("sale.waiting_title", { n: count(ahead), title: title() }) : title();
 }
 
 function render_waiting(phase) {
-  const ahead = ahead_of(place.number, board);
-  const wait = wait_of(ahead, board);
+  const distance = distance_of(place.number, board);
+  const ahead = people_in(distance, board);
+  const wait = wait_of(distance, board);
   fill("ahead", count(ahead));
+  // Further back the board does not tell which of the places are empty.
+  fill("about", distance <= 16 || ahead === distance ? "" : t("sale.about"));
   $("[data-view=waiting] .big").classList.toggle("long", ahead > 99999);
   fill("wait", wait ? range(wait[0], wait[2]) : t(phase === "on_sale" ? "sale.wait_unknown" : "sale.wait_paused"));
   fill("around", wait ? t("sale.around", { time: hour(Math.round((now() + wait[1] * 1000) / 60000) * 60000) }) : "");
-  fill("reason", board.reason && has(`sale.reason.${board.reason}`) ? t(`sale.reason.${board.reason}`) : "");
+  tell_more(board, distance);
   const part = progress(sale, place.number, ahead);
   const lit = Math.max(1, Math.floor(part * 20));
   [...$(".sticks").children].forEach((stick, i) => stick.classList.toggle("lit", i < lit));
   const text = t("sale.progress", { n: Math.floor(part * 100) });
   fill("progress", text);
   $("[data-fill-label=progress]").setAttribute("aria-label", text);
-  const zones = (board.zones ?? []).map((z) => t(z.free ? "sale.zone_left" : z.held ? "sale.zone_in_baskets" : "sale.zone_gone", { zone: z.zone, n: count(z.free) }));
-  const list = $(".zones");
-  if (list.textContent !== zones.join("")) list.replaceChildren(...zones.map((zone) => Object.assign(document.createElement("li"), { textContent: zone })));
   if (now() - spoken_at > 60000) {
     spoken_at = now();
     say(wait ? t("sale.spoken", { n: count(ahead), wait: range(wait[0], wait[2]) }) : t("sale.spoken_short", { n: count(ahead) }));
@@ -156,10 +162,15 @@ async function look(again = false) {
     const answer = await see_place();
     own_ms = answer.data?.poll_after_ms ?? answer.retry_ms;
   }
+  if (view === "waiting" && is_asked(place, board) && now() > ask_at) {
+    ask_at = Infinity;
+    const answer = await call("PUT", `${base}/queue/presence`);
+    ask_at = now() + (answer.data?.again_in_ms ?? 60000);
+  }
   if (place?.state === "called" && !auto_enter_at) auto_enter_at = now() + AUTO_ENTER_MS;
   if (place?.state !== "called") auto_enter_at = 0;
   render();
-  const wait = board && wait_of(ahead_of(place?.number, board), board);
+  const wait = board && wait_of(distance_of(place?.number, board), board);
   clearTimeout(timer);
   timer = setTimeout(look, failures ? backoff(failures) : Math.max(jitter(rhythm(wait, board)), place_may_change() ? own_ms : 0));
 }

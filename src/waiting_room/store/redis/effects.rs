@@ -7,7 +7,7 @@ use crate::{
         Config,
         admission::burst_of,
         journal::{Event, Record, Stored},
-        store::{QueueStore, Settings, memory::MemoryStore},
+        store::{DrawnStore, QueueStore, Settings, memory::MemoryStore},
     },
 };
 

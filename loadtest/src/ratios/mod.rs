@@ -1,0 +1,473 @@
+//! The table of figures, each over the floor that it stands on: measured in one run, on one machine, by turns.
+//!
+//! A figure's two sides take turns, a second each; the ratio is taken of each pair, and the median of the pairs is told with
+//! the interval that holds the true median nineteen times of twenty (for nine pairs: the second least to the second most).
+//! Client, house, floor, Redis and PostgreSQL share the machine, so a ratio says what the whole way costs.
+
+mod alone;
+mod fill;
+mod held;
+mod lab;
+mod origin;
+mod sides;
+
+use std::{fmt::Write, fs, path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use stagedoor::waiting_room::rehearsal;
+
+use self::{
+    lab::Lab,
+    sides::{PAIRS, Pairs, Side, compare},
+};
+use crate::{
+    ground::{Durability, Engine, Servers},
+    overload::{self, OverloadArgs},
+    process::machine,
+    watchers::{self, WatchersArgs},
+};
+
+/// Which figures, and how often.
+#[derive(Args, Clone, Debug)]
+pub struct RatiosArgs {
+    /// Only these: join, board, place, hold, seats, memory, growth, watchers, origin, forecast, overload.
+    #[arg(long, value_delimiter = ',', value_name = "FIGURES")]
+    pub only: Vec<String>,
+    /// The whole table so many times, with the spread.
+    #[arg(long, default_value_t = 1)]
+    pub repeat: u32,
+    /// JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+    /// The table as the README has it.
+    #[arg(long)]
+    pub markdown: bool,
+    /// Fans whose memory is weighed; four times as many are declared as one.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub fans: u32,
+    /// Seeds of each rehearsed scenario.
+    #[arg(long, default_value_t = 25)]
+    pub seeds: u32,
+    /// Minutes that the watchers watch.
+    #[arg(long, default_value_t = 1.0)]
+    pub watch_minutes: f64,
+    /// Where ratios.json is left.
+    #[arg(long, value_name = "DIR", default_value = "loadtest-out")]
+    pub out: PathBuf,
+}
+
+pub const FIGURES: [&str; 11] =
+    ["join", "board", "place", "hold", "seats", "memory", "growth", "watchers", "origin", "forecast", "overload"];
+
+/// One line of the table.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Row {
+    pub figure: String,
+    pub engine: String,
+    /// The median; a ratio unless the unit says otherwise.
+    pub value: f64,
+    /// Of the pairs, the interval; of one measurement, nothing.
+    pub interval: Option<(f64, f64)>,
+    /// Over several repetitions, the least and the most.
+    pub spread: Option<(f64, f64)>,
+    pub unit: String,
+    /// What must be reached, if anything, and whether more is better.
+    pub goal: Option<f64>,
+    pub more_is_better: bool,
+    /// A second: ours, the floor's.
+    pub rates: Option<(f64, f64)>,
+    /// Microseconds of the server's own CPU each: ours, the floor's.
+    pub cpu_us: Option<(f64, f64)>,
+    pub floor: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Table {
+    pub machine: String,
+    pub version: String,
+    pub pairs: usize,
+    pub round_s: f64,
+    pub repeats: u32,
+    pub rows: Vec<Row>,
+    /// Figures that could not be measured here, and why.
+    pub not_measured: Vec<String>,
+}
+
+impl Row {
+    fn of_pairs(figure: impl Into<String>, engine: &str, pairs: &Pairs, goal: Option<f64>, floor: &str) -> Self {
+        Self {
+            figure: figure.into(),
+            engine: engine.to_owned(),
+            value: pairs.ratio(),
+            interval: Some(pairs.interval()),
+            spread: None,
+            unit: "ratio".to_owned(),
+            goal,
+            more_is_better: true,
+            rates: Some(pairs.rates()),
+            cpu_us: pairs.cpu_us(),
+            floor: floor.to_owned(),
+        }
+    }
+
+    fn plain(figure: &str, engine: &str, value: f64, unit: &str, goal: Option<f64>, more_is_better: bool) -> Self {
+        Self {
+            figure: figure.to_owned(),
+            engine: engine.to_owned(),
+            value,
+            interval: None,
+            spread: None,
+            unit: unit.to_owned(),
+            goal,
+            more_is_better,
+            rates: None,
+            cpu_us: None,
+            floor: String::new(),
+        }
+    }
+
+    /// Whether the goal is reached; `None` without one.
+    pub fn reaches(&self) -> Option<bool> {
+        self.goal.map(|goal| if self.more_is_better { self.value >= goal } else { self.value <= goal })
+    }
+}
+
+/// Measures and tells. Falling short of a goal is told, and is no failure of the measurement.
+pub async fn run(args: RatiosArgs) -> anyhow::Result<ExitCode> {
+    if let Some(unknown) = args.only.iter().find(|it| !FIGURES.contains(&it.as_str())) {
+        bail!("--only {unknown}: there are {}", FIGURES.join(", "));
+    }
+    if args.repeat == 0 || args.fans == 0 {
+        bail!("--repeat and --fans: must be at least 1");
+    }
+    fs::create_dir_all(&args.out).with_context(|| format!("--out: cannot make {}", args.out.display()))?;
+    let mut tables = Vec::new();
+    for n in 1..=args.repeat {
+        eprintln!("repetition {n} of {}", args.repeat);
+        tables.push(measure(&args).await?);
+        // What is done is kept, should a later repetition break off.
+        fs::write(args.out.join("ratios.json"), serde_json::to_vec_pretty(&together(&tables))?)?;
+    }
+    let table = together(&tables);
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&table)?);
+    } else {
+        print!("{}", told(&table, args.markdown));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn measure(args: &RatiosArgs) -> anyhow::Result<Table> {
+    let wants = |figure: &str| args.only.is_empty() || args.only.iter().any(|it| it == figure);
+    let mut table = Table {
+        machine: machine(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pairs: PAIRS,
+        round_s: sides::ROUND.as_secs_f64(),
+        repeats: 1,
+        rows: Vec::new(),
+        not_measured: Vec::new(),
+    };
+    if wants("seats") {
+        table.rows.extend(alone::rows());
+    }
+    over_http(args, &wants, &mut table).await?;
+    if wants("watchers") {
+        let watching =
+            WatchersArgs { count: 10_000, minutes: args.watch_minutes, engine: Engine::Memory, pin: None, out: args.out.clone() };
+        match watchers::measure(&watching).await {
+            Ok(it) => {
+                let seen = it.seen;
+                table.rows.push(Row::plain("memory per SSE watcher, of 10,000", "memory", it.rss_bytes_each, "B", Some(16_384.0), false));
+                table.rows.push(Row::plain("kernel memory per watcher, both ends", "memory", it.kernel_bytes_each, "B", None, false));
+                table.rows.push(Row::plain("CPU per watcher and board", "memory", it.cpu_us_each_board, "us", None, false));
+                table.rows.push(Row::plain(
+                    "boards received over boards due",
+                    "memory",
+                    ratio(seen.received, seen.due),
+                    "ratio",
+                    Some(1.0),
+                    true,
+                ));
+            }
+            Err(why) => table.not_measured.push(format!("watchers: {why:#}")),
+        }
+    }
+    if wants("forecast") {
+        forecast(args, &mut table).await?;
+    }
+    if wants("overload") {
+        let asked = OverloadArgs {
+            engine: Engine::Memory,
+            pin: None,
+            stage: 15,
+            longest: 120,
+            saturating: None,
+            from: 50.0,
+            factors: vec![0.5, 1.0, 2.0, 5.0],
+            out: args.out.clone(),
+        };
+        let it = overload::measure(&asked).await?;
+        table.rows.push(Row::plain(
+            "goodput at 10x the saturating load over the peak",
+            "memory",
+            it.goodput_ratio,
+            "ratio",
+            Some(0.9),
+            true,
+        ));
+        table.rows.push(Row::plain("refusals at 10x, median", "memory", it.refusal_p50_ms, "ms", Some(5.0), false));
+    }
+    Ok(table)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "boards of minutes")]
+fn ratio(of: u64, over: u64) -> f64 {
+    of as f64 / over.max(1) as f64
+}
+
+/// Everything that needs a house and a floor beside it, engine by engine.
+async fn over_http(args: &RatiosArgs, wants: &impl Fn(&str) -> bool, table: &mut Table) -> anyhow::Result<()> {
+    if !["join", "board", "place", "hold", "memory", "growth", "origin"].iter().any(|it| wants(it)) {
+        return Ok(());
+    }
+    let lab = Lab::open(Engine::Memory, Durability::Journaled, None).await?;
+    of_one(&lab, Some(0.85), true, args, wants, table).await?;
+    drop(lab);
+    let servers = match Servers::start().await {
+        Ok(servers) => servers,
+        Err(why) => {
+            table.not_measured.push(format!("everything on Redis and PostgreSQL: {why:#}"));
+            return Ok(());
+        }
+    };
+    let lab = Lab::open(Engine::Redis, Durability::Acknowledged, Some(servers)).await?;
+    of_one(&lab, Some(0.8), true, args, wants, table).await?;
+    if wants("join") {
+        let lab = lab.reopened(Durability::Journaled).await?;
+        of_one(&lab, None, false, args, &|it: &str| it == "join", table).await?;
+    }
+    Ok(())
+}
+
+const BARE: &str = "a bare axum route of as many bytes";
+
+/// The figures of one house. `whole`: also those that its durability has nothing to do with.
+async fn of_one(
+    lab: &Lab,
+    join_goal: Option<f64>,
+    whole: bool,
+    args: &RatiosArgs,
+    wants: &impl Fn(&str) -> bool,
+    table: &mut Table,
+) -> anyhow::Result<()> {
+    let engine = lab.engine.name();
+    let joins = |sale: &str| Side::post(&lab.house, &format!("/v1/sales/{sale}/queue"));
+    if wants("join") {
+        let pairs = compare(&joins("empty"), &lab.bare(&joins("empty")).await?).await?;
+        table.rows.push(Row::of_pairs(format!("join, {}", lab.durability.name()), engine, &pairs, join_goal, BARE));
+        say(table);
+    }
+    let place = Side::get_each(&lab.house, "/v1/sales/empty/queue/place", "queue-token", &lab.tokens("empty").await?);
+    if whole && wants("place") {
+        let pairs = compare(&place, &lab.bare(&place).await?).await?;
+        table.rows.push(Row::of_pairs("place, with the token verified", engine, &pairs, Some(0.85), BARE));
+        say(table);
+    }
+    if whole && wants("board") {
+        let board = Side::get(&lab.house, "/v1/sales/empty/board");
+        let pairs = compare(&board, &lab.bytes(&board).await?).await?;
+        let sent = "a bare axum route of as many bytes, made beforehand";
+        table.rows.push(Row::of_pairs("board", engine, &pairs, Some(0.95), sent));
+        say(table);
+    }
+    if whole && wants("hold") {
+        let (pairs, floor, goal) = match lab.engine {
+            Engine::Redis => (held::pairs(lab).await?, "a minimal axum handler around a minimal all-or-none script", Some(0.85)),
+            Engine::Memory => (held::pairs(lab).await?, "a minimal axum handler around a lock and a set", None),
+        };
+        table.rows.push(Row::of_pairs("hold of 4 seats, over HTTP", engine, &pairs, goal, floor));
+        say(table);
+    }
+    if whole && wants("memory") {
+        fill::weigh(lab, args.fans, table).await?;
+        say(table);
+    }
+    if whole && wants("growth") {
+        let grown = lab.grown(args.fans.saturating_mul(4)).await?;
+        let replay = format!("a node that starts with {} joins in its journal is ready after", args.fans.saturating_mul(4));
+        table.rows.push(Row::plain(&replay, engine, grown.ready_after.as_secs_f64(), "s", None, false));
+        let full = Side::post(&grown.house, "/v1/sales/fourfold/queue");
+        let pairs = compare(&full, &Side::post(&grown.house, "/v1/sales/empty/queue")).await?;
+        let none = "the same while nobody waits";
+        table.rows.push(Row::of_pairs(format!("join while {} wait", args.fans.saturating_mul(4)), engine, &pairs, Some(0.95), none));
+        let of =
+            |sale: &str, tokens: &[String]| Side::get_each(&grown.house, &format!("/v1/sales/{sale}/queue/place"), "queue-token", tokens);
+        let (in_full, in_empty) = (of("fourfold", &grown.tokens("fourfold").await?), of("empty", &grown.tokens("empty").await?));
+        let pairs = compare(&in_full, &in_empty).await?;
+        table.rows.push(Row::of_pairs(format!("place while {} wait", args.fans.saturating_mul(4)), engine, &pairs, Some(0.95), none));
+        say(table);
+    }
+    if whole && wants("origin") {
+        match origin::asked_each(lab, 20_000, Duration::from_mins(1)).await {
+            Ok(each) => table.rows.push(Row::plain(
+                "requests of a waiting fan at the node, behind nginx",
+                engine,
+                each,
+                "requests",
+                Some(1.0),
+                false,
+            )),
+            Err(why) => table.not_measured.push(format!("origin, {engine}: {why:#}")),
+        }
+    }
+    Ok(())
+}
+
+/// The door in virtual time: slots in use, and what forecasts are worth.
+async fn forecast(args: &RatiosArgs, table: &mut Table) -> anyhow::Result<()> {
+    let (mut all, mut plain_use) = (Vec::new(), None);
+    for scenario in rehearsal::named("all")? {
+        let mut runs = Vec::new();
+        for seed in 0..args.seeds {
+            runs.push(rehearsal::rehearse(scenario, 20_000, u64::from(seed) + 1).await?);
+        }
+        let verdict = rehearsal::judge(scenario, &runs);
+        eprintln!("{}: coverage {:?}, slots {:?}", scenario.name, verdict.figures.coverage, verdict.figures.slot_use);
+        if scenario.name.contains("absent") {
+            plain_use = verdict.figures.slot_use;
+        }
+        all.extend(runs);
+    }
+    let pooled = rehearsal::figures(&all);
+    let runs = format!("rehearsed, {} sales", pooled.runs);
+    for (figure, value, goal, more) in [
+        ("slot use after ramp-up, many absent", plain_use.or(pooled.slot_use), Some(0.98), true),
+        ("share of waits within p10 to p90 (0.77 to 0.83)", pooled.coverage, None, true),
+        ("interval score over position / rate", pooled.interval_score_ratio, Some(0.6), false),
+        ("median error of p50", pooled.p50_error, Some(0.1), false),
+    ] {
+        match value {
+            Some(value) => table.rows.push(Row::plain(figure, &runs, value, "ratio", goal, more)),
+            None => table.not_measured.push(format!("{figure}: no sale gave anything to measure it by")),
+        }
+    }
+    Ok(())
+}
+
+/// Says the youngest row, as a table takes long.
+fn say(table: &Table) {
+    if let Some(row) = table.rows.last() {
+        eprint!("{}", line(row, false));
+    }
+}
+
+/// Several tables as one: medians of medians, with their spread.
+fn together(tables: &[Table]) -> Table {
+    let mut all = tables[0].clone();
+    all.repeats = u32::try_from(tables.len()).unwrap_or(u32::MAX);
+    for row in &mut all.rows {
+        let same = |it: &&Row| (it.figure == row.figure) && it.engine == row.engine;
+        let mut values: Vec<f64> = tables.iter().filter_map(|table| Some(table.rows.iter().find(same)?.value)).collect();
+        values.sort_by(f64::total_cmp);
+        row.value = values[values.len() / 2];
+        row.spread = (values.len() > 1).then(|| (values[0], values[values.len() - 1]));
+    }
+    all
+}
+
+fn number(value: f64, unit: &str) -> String {
+    match unit {
+        "ratio" => format!("{value:.2}"),
+        "requests" => format!("{value:.4}"),
+        "B" if value >= 1_000.0 => format!("{value:.0} B"),
+        unit => format!("{value:.1} {unit}"),
+    }
+}
+
+fn line(row: &Row, markdown: bool) -> String {
+    let mut measured = number(row.value, &row.unit);
+    let range = row.spread.map(|it| (it, "in all repetitions")).or_else(|| row.interval.map(|it| (it, "")));
+    if let Some(((low, high), what)) = range {
+        let _ = write!(
+            measured,
+            " ({} to {}{}{what})",
+            number(low, &row.unit),
+            number(high, &row.unit),
+            if what.is_empty() { "" } else { " " }
+        );
+    }
+    let goal =
+        row.goal.map_or_else(|| "-".to_owned(), |it| format!("{} {}", if row.more_is_better { ">=" } else { "<=" }, number(it, &row.unit)));
+    let met = match row.reaches() {
+        Some(true) => "reached",
+        Some(false) => "short",
+        None => "",
+    };
+    let mut beside = row.rates.map_or_else(String::new, |(ours, floor)| format!("{ours:.0} over {floor:.0} a second"));
+    if let Some((ours, floor)) = row.cpu_us {
+        let _ = write!(beside, "; CPU {ours:.1} over {floor:.1} us");
+    }
+    if !row.floor.is_empty() {
+        let _ = write!(beside, "; {}", row.floor);
+    }
+    if markdown {
+        format!("| {} | {} | {measured} | {goal} | {met} | {beside} |\n", row.figure, row.engine)
+    } else {
+        format!("{:<46} {:<10} {measured:<26} {goal:<12} {met:<8} {beside}\n", row.figure, row.engine)
+    }
+}
+
+/// The table for people.
+fn told(table: &Table, markdown: bool) -> String {
+    let mut out = format!(
+        "{}; stagedoor {}; medians of {} interleaved pairs of {} s, {} repetitions\n",
+        table.machine, table.version, table.pairs, table.round_s, table.repeats
+    );
+    if markdown {
+        out += "\n| figure | engine | measured | goal | | beside |\n|---|---|---|---|---|---|\n";
+    }
+    for row in &table.rows {
+        out += &line(row, markdown);
+    }
+    for why in &table.not_measured {
+        let _ = writeln!(out, "not measured: {why}");
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(value: f64) -> Table {
+        let row = Row { goal: Some(0.85), ..Row::plain("join", "memory", value, "ratio", None, true) };
+        Table {
+            machine: "m".into(),
+            version: "v".into(),
+            pairs: 9,
+            round_s: 1.0,
+            repeats: 1,
+            rows: vec![row],
+            not_measured: vec!["x: why".into()],
+        }
+    }
+
+    #[test]
+    fn repetitions_are_told_by_their_median_and_spread() {
+        let all = together(&[table(0.8), table(0.9), table(0.86)]);
+        assert_eq!((all.rows[0].value, all.rows[0].spread, all.repeats), (0.86, Some((0.8, 0.9)), 3));
+        let text = told(&all, true);
+        assert!(text.contains("| join | memory | 0.86 (0.80 to 0.90 in all repetitions) | >= 0.85 | reached |"), "{text}");
+        assert!(told(&table(0.8), false).contains("short") && text.contains("not measured: x: why"));
+    }
+
+    #[test]
+    fn less_is_better_where_it_is() {
+        assert_eq!(Row::plain("memory", "redis", 25.0, "B", Some(20.0), false).reaches(), Some(false));
+        assert_eq!(Row::plain("memory", "redis", 16.0, "B", Some(20.0), false).reaches(), Some(true));
+        assert_eq!(Row::plain("memory", "redis", 16.0, "B", None, false).reaches(), None);
+    }
+}

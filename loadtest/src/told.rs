@@ -1,0 +1,105 @@
+//! What the clients were told, for the auditor.
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+use stagedoor::simulation::{
+    auditor::{Evidence, Probe},
+    crowd::{CrowdReport, Entered, Joined, Ordered, Refused},
+};
+
+/// Written by all fans of a process.
+pub struct Told {
+    report: Mutex<CrowdReport>,
+    orders: Mutex<HashMap<String, Ordered>>,
+    /// Calls without the proof they need: what, and the status.
+    probes: Mutex<Vec<(String, u16)>>,
+}
+
+impl Told {
+    pub fn new(fans: u32) -> Self {
+        Self { report: Mutex::new(CrowdReport { fans, ..CrowdReport::default() }), orders: Mutex::default(), probes: Mutex::default() }
+    }
+
+    pub fn joined(&self, joined: Joined) {
+        let mut report = self.report.lock();
+        report.joined += 1;
+        report.joins.push(joined);
+    }
+
+    pub fn entered(&self, entered: Entered) {
+        let mut report = self.report.lock();
+        report.entered += 1;
+        report.entries.push(entered);
+    }
+
+    pub fn refused(&self, refused: Refused) {
+        self.report.lock().refusals.push(refused);
+    }
+
+    pub fn held(&self) {
+        self.report.lock().held += 1;
+    }
+
+    pub fn conflict(&self) {
+        self.report.lock().conflicts += 1;
+    }
+
+    pub fn ordered(&self, order: Ordered) {
+        self.orders.lock().insert(order.id.clone(), order);
+    }
+
+    pub fn tickets(&self, count: u32) {
+        self.report.lock().tickets += count;
+    }
+
+    pub fn active(&self, active: u64) {
+        let mut report = self.report.lock();
+        report.active_max = report.active_max.max(u32::try_from(active).unwrap_or(u32::MAX));
+    }
+
+    pub fn probed(&self, what: &str, status: u16) {
+        self.probes.lock().push((what.to_owned(), status));
+    }
+
+    pub fn ended(&self, how: &str) {
+        *self.report.lock().endings.entry(how.to_owned()).or_default() += 1;
+    }
+
+    /// Those who were still waiting when it was over.
+    pub fn sent_home(&self, waiting: usize, sold_out: bool) {
+        let how = if sold_out { "sold out" } else { "still waiting" };
+        *self.report.lock().endings.entry(how.to_owned()).or_default() += u32::try_from(waiting).unwrap_or(u32::MAX);
+    }
+
+    /// So far: joined, entered, tickets.
+    pub fn counts(&self) -> (u32, u32, u32) {
+        let report = self.report.lock();
+        (report.joined, report.entered, report.tickets)
+    }
+
+    /// The clients' side of the story.
+    pub fn report(&self) -> CrowdReport {
+        let mut report = self.report.lock().clone();
+        report.orders = self.orders.lock().values().cloned().collect();
+        for order in &report.orders {
+            *report.orders_by_state.entry(order.state.clone()).or_default() += 1;
+        }
+        report
+    }
+
+    pub fn probes(&self) -> Vec<(String, u16)> {
+        self.probes.lock().clone()
+    }
+}
+
+/// Adds calls that were made without their proof.
+pub fn testify_probes(probes: &[(String, u16)], evidence: &mut Evidence) {
+    evidence.probes.extend(probes.iter().map(|(what, status)| Probe {
+        what: what.clone(),
+        status: *status,
+        // What changed nothing is judged by the books: no visit and no order without an entry.
+        before: std::collections::BTreeMap::default(),
+        after: std::collections::BTreeMap::default(),
+    }));
+}

@@ -1,0 +1,165 @@
+//! The binary as it is used: a whole run with its verdict, and everything that can be wrong with where it is sent.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::Value;
+use stagedoor::kernel::{Entropy, OsEntropy};
+
+/// A folder that goes with the test.
+struct Out(PathBuf);
+
+impl Out {
+    fn new() -> Self {
+        Self(std::env::temp_dir().join(format!("stagedoor-loadtest-test-{:016x}", OsEntropy.below(u64::MAX))))
+    }
+
+    fn result(&self) -> Value {
+        serde_json::from_slice(&fs::read(self.0.join("result.json")).expect("a result was left")).expect("it is JSON")
+    }
+}
+
+impl Drop for Out {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn loadtest(args: &[&str], out: &Out) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.args(args).arg("--out").arg(&out.0);
+    command
+}
+
+fn said(output: &Output) -> String {
+    format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+const SMALL: [&str; 17] = [
+    "run",
+    "--fans",
+    "300",
+    "--within",
+    "4",
+    "--seats",
+    "120",
+    "--capacity",
+    "80",
+    "--rate",
+    "6000",
+    "--hold",
+    "10",
+    "--pace",
+    "0.02",
+    "--open-in",
+    "3",
+];
+
+#[test]
+fn a_whole_run_is_judged_and_leaves_a_result_and_a_page() {
+    let out = Out::new();
+    let output = loadtest(&[&SMALL[..], &["--bots", "2", "--watchers", "5", "--arrivals", "flash"]].concat(), &out).output().unwrap();
+    let said = said(&output);
+    assert!(output.status.success(), "{said}");
+    let result = out.result();
+    let (fans, audit) = (&result["fans"], &result["audit"]);
+    assert_eq!((&fans["coming"], &audit["violations_count"], &audit["settled"]), (&300.into(), &0.into(), &true.into()), "{said}");
+    assert!(fans["joined"].as_u64() >= Some(300), "{said}");
+    // A run in which nothing happened would please the auditor too.
+    assert!(audit["booked"].as_u64() >= Some(100) && audit["probes"].as_u64() > Some(6) && audit["tickets"] == audit["booked"], "{said}");
+    assert!(result["steps"]["join"]["answered"]["p50_ms"].as_f64() > Some(0.0), "{said}");
+    assert!(result["watchers"]["received"].as_u64() > Some(10), "{said}");
+    assert!(result["server"]["cpu_s"].as_f64() > Some(0.0), "{said}");
+    assert!(said.contains("joined 3"), "it says how it goes: {said}");
+    let page = fs::read_to_string(out.0.join("report.html")).unwrap();
+    assert!(page.contains("The auditor found nothing") && page.matches("<svg").count() >= 6);
+
+    let same = Command::new(env!("CARGO_BIN_EXE_loadtest"))
+        .args(["compare", "--fail-over", "1"])
+        .args([out.0.join("result.json"), out.0.join("result.json")])
+        .output()
+        .unwrap();
+    assert!(same.status.success() && String::from_utf8_lossy(&same.stdout).contains("join"), "{same:?}");
+}
+
+#[test]
+fn a_house_that_dies_ends_the_run_with_what_was_measured_so_far() {
+    let out = Out::new();
+    let mut child = loadtest(&["run", "--fans", "4000", "--within", "120", "--pace", "1", "--open-in", "2"], &out)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let joined = |line: &String| line.split("joined ").nth(1).and_then(|it| it.split(' ').next()?.parse::<u32>().ok()) > Some(50);
+    lines.find(joined).expect("fans join");
+    let house = children_of(child.id());
+    assert_eq!(house.len(), 1, "one house");
+    assert!(Command::new("kill").args(["-9", &house[0].to_string()]).status().unwrap().success());
+    let rest: Vec<String> = lines.collect();
+    let status = child.wait().unwrap();
+    let mut errors = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+    assert_eq!(status.code(), Some(3), "{rest:#?} {errors}");
+    assert!(errors.contains("the house ended: signal: 9"), "{errors}");
+    let result = out.result();
+    assert!(result["fans"]["joined"].as_u64() > Some(50) && result["steps"]["join"]["answered"]["count"].as_u64() > Some(50));
+    // What was acknowledged is in the books of the dead house.
+    assert_eq!((&result["audit"]["not_audited"], &result["audit"]["violations_count"]), (&Value::Null, &0.into()), "{rest:#?}");
+}
+
+/// The processes that this one has started.
+fn children_of(pid: u32) -> Vec<u32> {
+    let stat = |pid: u32| fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let parent = |pid: u32| stat(pid).rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse::<u32>().ok());
+    let all = fs::read_dir("/proc").expect("this is Linux").filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    all.filter(|it| parent(*it) == Some(pid)).collect()
+}
+
+#[test]
+fn another_machine_is_not_attacked_by_mistake() {
+    let out = Out::new();
+    let output = loadtest(&["run", "--target", "http://192.0.2.1:8080"], &out).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("192.0.2.1 is not this machine") && said(&output).contains("--allow-remote"), "{}", said(&output));
+}
+
+#[test]
+fn whoever_answers_something_else_is_named() {
+    let out = Out::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let serving = std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let _ = socket.read(&mut [0; 1_024]).unwrap();
+        socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 24\r\n\r\n<h1>Buy socks, cheap</h1>").unwrap();
+    });
+    let output = loadtest(&["run", "--target", &url], &out).output().unwrap();
+    serving.join().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("no stagedoor: 200") && said(&output).contains("Buy socks"), "{}", said(&output));
+}
+
+#[test]
+fn nobody_there_and_wrong_words_are_said_at_once() {
+    let out = Out::new();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for (args, wrong) in [
+        (vec!["run", "--target", &format!("http://{free}")], "no connection"),
+        (vec!["run", "--part", "4/3"], "--part 4/3"),
+        (vec!["run", "--part", "1/2"], "--begin-at"),
+        (vec!["run", "--absent", "1.5"], "--absent 1.5"),
+        (vec!["run", "--arrivals", "/no/such/curve.csv"], "/no/such/curve.csv"),
+        (vec!["run", "--durability", "acknowledged"], "--durability"),
+        (vec!["run", "--fans", "many"], "--fans"),
+    ] {
+        let output = loadtest(&args, &out).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(said(&output).contains(wrong), "{args:?}: {}", said(&output));
+    }
+}

@@ -1,0 +1,323 @@
+//! What is turned away when more is asked than can be answered, and what never is.
+//!
+//! Requests wait in the runtime's queue of ready tasks, so that is the queue that is watched: a probe asks to be woken every
+//! [`PROBE_EVERY`], and how late it is woken is how long a request waits now. As CoDel does (RFC 8289), the *least* lag of
+//! an interval counts: a burst that drains is no overload, a queue that stands is. While it stands above the target the
+//! valve closes step by step, class by class from the least important up; when it has gone, it opens again.
+//!
+//! A visitor's request may wait for the books as well, which no queue of tasks shows. So it is counted how many of the calls
+//! inside, those apart that wait for a gateway, are answered late; while many are, the door and the queue close: whoever is
+//! inside is served first, and who is not let in makes no work that cannot be done.
+//!
+//! A refusal must cost next to nothing, or refusing is itself the overload: it is decided before routing, its bytes are made
+//! beforehand, and its `Retry-After` differs from caller to caller. The board is never refused: answering it costs no more.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{body::Body, response::Response};
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode, header};
+
+use super::{House, problem::Kind};
+use crate::platform::lifecycle::Lifecycle;
+
+/// How important it is that a request is answered now, the most important first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// Money and seats are on their way: the gateway's word, a confirmation; and what costs no more than refusing it.
+    Settling,
+    /// A visitor behind the door: her seats, her order, her pass.
+    Inside,
+    /// Places, entries, sign-in.
+    Queueing,
+    /// Pages, pictures, plans, facts.
+    Browsing,
+}
+
+impl Class {
+    pub const ALL: [Self; 4] = [Self::Settling, Self::Inside, Self::Queueing, Self::Browsing];
+
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Settling => "settling",
+            Self::Inside => "inside",
+            Self::Queueing => "queueing",
+            Self::Browsing => "browsing",
+        }
+    }
+
+    /// The class of a request, by its address alone: what a proof is worth is found out later.
+    #[must_use]
+    pub fn of(method: &Method, path: &str) -> Self {
+        let mut parts = path.strip_prefix("/v1/").unwrap_or_default().split('/');
+        match (parts.next().unwrap_or_default(), parts.nth(1), parts.next()) {
+            ("webhooks", ..) | ("orders", Some("confirm" | "return"), _) | ("sales", Some("board"), None) => Self::Settling,
+            ("orders" | "holds" | "gate", ..) => Self::Inside,
+            // Who comes in makes work for later: she comes in when there is room for it.
+            ("sales", Some("admission"), _) if method != Method::POST => Self::Inside,
+            ("sales", Some("admission" | "queue" | "board"), _) | ("sign-in" | "session", ..) => Self::Queueing,
+            ("sales", Some("performances"), Some(_)) if !path.ends_with("/plan") => Self::Inside,
+            _ => Self::Browsing,
+        }
+    }
+
+    /// Of the requests that are worked on at once, the share that is kept for those who are more important.
+    const fn kept_for_others(self, of: usize) -> usize {
+        match self {
+            Self::Settling => 0,
+            Self::Inside => of / 16,
+            Self::Queueing => of / 4,
+            Self::Browsing => of / 2,
+        }
+    }
+}
+
+/// How often it is looked how late one is woken.
+const PROBE_EVERY: Duration = Duration::from_millis(10);
+/// The runtime's timers are a millisecond coarse.
+const TIMER_SLACK: Duration = Duration::from_millis(1);
+const PROBES_IN_INTERVAL: u32 = 10;
+/// A queue that does not get shorter than this within an interval stands.
+pub const LAG_TARGET: Duration = Duration::from_millis(5);
+/// With fewer requests in an interval than this it is not they who keep the process waiting, and refusing them helps nobody.
+const ASKED_MIN: u64 = 30;
+/// A call inside that takes longer is late; so many must have been answered, and this part of them late.
+const LATE: Duration = Duration::from_millis(250);
+const ANSWERED_MIN: u64 = 8;
+const LATE_PART: u64 = 4;
+/// Steps of the valve, which goes from 0 to [`CLOSED`]: a thousand for each class but the first.
+const OPENS_BY: u32 = 30;
+const OPENS_IDLE_BY: u32 = 200;
+const CLOSES_BY_MAX: u32 = 250;
+const CLOSES_FOR_THE_LATE_BY: u32 = 120;
+const CLASS: u32 = 1_000;
+const CLOSED: u32 = 3 * CLASS;
+
+/// How far requests are turned away.
+#[derive(Debug, Default)]
+pub struct Valve {
+    closed: AtomicU32,
+    lag_us: AtomicU64,
+    /// Calls inside that were answered in this interval, and those of them that were late.
+    answered: AtomicU64,
+    late: AtomicU64,
+    turned_away: [AtomicU64; Class::ALL.len()],
+}
+
+impl Valve {
+    /// Whether a request of this class is turned away; `die` is uniform in `[0, 1)` and asked for only when it matters.
+    fn turns_away(&self, class: Class, die: impl FnOnce() -> f64) -> bool {
+        let open_to = match class {
+            Class::Settling => return false,
+            Class::Inside => 2 * CLASS,
+            Class::Queueing => CLASS,
+            Class::Browsing => 0,
+        };
+        let closed = self.closed.load(Ordering::Relaxed).saturating_sub(open_to).min(CLASS);
+        closed > 0 && die() * f64::from(CLASS) < f64::from(closed)
+    }
+
+    /// A call inside was answered after so long.
+    fn answered(&self, after: Duration) {
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        self.late.fetch_add(u64::from(after > LATE), Ordering::Relaxed);
+    }
+
+    /// An interval has passed in which the least lag was `lag` and so many requests came.
+    fn interval(&self, lag: Duration, asked: u64) {
+        self.lag_us.store(u64::try_from(lag.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let (answered, late) = (self.answered.swap(0, Ordering::Relaxed), self.late.swap(0, Ordering::Relaxed));
+        let many_late = answered >= ANSWERED_MIN && late * LATE_PART >= answered;
+        let closed = self.closed.load(Ordering::Relaxed);
+        let next = if many_late && lag <= LAG_TARGET {
+            // The door and the queue close, and no more: who is inside makes the books no lighter by going away.
+            closed.max((closed + CLOSES_FOR_THE_LATE_BY).min(2 * CLASS))
+        } else if asked < ASKED_MIN {
+            closed.saturating_sub(OPENS_IDLE_BY)
+        } else if lag > LAG_TARGET {
+            let over = lag.saturating_sub(LAG_TARGET).as_millis().max(1).saturating_mul(u128::from(OPENS_BY)) / LAG_TARGET.as_millis();
+            (closed + u32::try_from(over).unwrap_or(u32::MAX).clamp(1, CLOSES_BY_MAX)).min(CLOSED)
+        } else {
+            closed.saturating_sub(OPENS_BY)
+        };
+        self.closed.store(next, Ordering::Relaxed);
+    }
+
+    /// From 0, nobody is turned away, to 1, only what settles is answered.
+    #[must_use]
+    pub fn closed(&self) -> f64 {
+        f64::from(self.closed.load(Ordering::Relaxed)) / f64::from(CLOSED)
+    }
+
+    /// The least lag of the last interval.
+    #[must_use]
+    pub fn lag(&self) -> Duration {
+        Duration::from_micros(self.lag_us.load(Ordering::Relaxed))
+    }
+
+    /// Requests of this class that were turned away so far.
+    #[must_use]
+    pub fn turned_away(&self, class: Class) -> u64 {
+        self.turned_away[class as usize].load(Ordering::Relaxed)
+    }
+}
+
+/// Watches the runtime's lag and works the house's valve, until the house closes.
+pub async fn watch(house: Arc<House>, life: Lifecycle) {
+    let mut asked_before = house.asked.load(Ordering::Relaxed);
+    while !life.is_stopping() {
+        let mut least = Duration::MAX;
+        for _ in 0..PROBES_IN_INTERVAL {
+            let began = house.clock.monotonic();
+            tokio::time::sleep(PROBE_EVERY).await;
+            least = least.min(house.clock.monotonic().saturating_sub(began + PROBE_EVERY + TIMER_SLACK));
+        }
+        let asked = house.asked.load(Ordering::Relaxed);
+        house.valve.interval(least, asked - asked_before);
+        asked_before = asked;
+    }
+}
+
+impl House {
+    /// Whether a call inside is to be timed, and since when: not one that waits for a gateway.
+    pub(super) fn timed(&self, class: Class, method: &Method, path: &str) -> Option<Duration> {
+        (class == Class::Inside && !(method == Method::POST && path == "/v1/orders")).then(|| self.clock.monotonic())
+    }
+
+    /// A call that was timed has been answered.
+    pub(super) fn answered_since(&self, since: Duration) {
+        self.valve.answered(self.clock.monotonic().saturating_sub(since));
+    }
+
+    /// The answer to a request that is turned away; `None` lets it in.
+    pub(super) fn turn_away(&self, class: Class) -> Option<Response> {
+        let is_full = self.in_flight.available_permits() <= class.kept_for_others(self.config.requests_in_flight_max);
+        if !is_full && !self.valve.turns_away(class, || self.entropy.unit()) {
+            return None;
+        }
+        self.valve.turned_away[class as usize].fetch_add(1, Ordering::Relaxed);
+        Some(refusal(self.soon_s(1, 4)))
+    }
+}
+
+/// `/problems/overloaded`, without a thought.
+fn refusal(retry_after_s: u64) -> Response {
+    static BODY: std::sync::LazyLock<Bytes> = std::sync::LazyLock::new(|| {
+        let kind = Kind::Overloaded;
+        let body = serde_json::json!({"type": kind.slug(), "title": kind.title(), "status": kind.status().as_u16()});
+        body.to_string().into()
+    });
+    let mut response = Response::new(Body::from(BODY.clone()));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_s));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn money_comes_before_visitors_visitors_before_the_queue_and_the_queue_before_lookers() {
+        let (get, post, put) = (Method::GET, Method::POST, Method::PUT);
+        for (method, path, class) in [
+            (&post, "/v1/webhooks/sandbox", Class::Settling),
+            (&post, "/v1/orders/o-1/confirm", Class::Settling),
+            (&get, "/v1/orders/o-1/return", Class::Settling),
+            (&get, "/v1/sales/s/board", Class::Settling),
+            (&post, "/v1/orders", Class::Inside),
+            (&get, "/v1/orders/o-1/tickets", Class::Inside),
+            (&Method::PATCH, "/v1/holds/h", Class::Inside),
+            (&post, "/v1/sales/s/performances/p/holds", Class::Inside),
+            (&get, "/v1/sales/s/performances/p/seats/events", Class::Inside),
+            (&put, "/v1/sales/s/admission", Class::Inside),
+            (&Method::DELETE, "/v1/sales/s/admission", Class::Inside),
+            (&post, "/v1/sales/s/admission", Class::Queueing),
+            (&post, "/v1/sales/s/queue", Class::Queueing),
+            (&get, "/v1/sales/s/queue/place", Class::Queueing),
+            (&get, "/v1/sales/s/board/events", Class::Queueing),
+            (&post, "/v1/sign-in/handoff", Class::Queueing),
+            (&get, "/v1/sales/s/performances/p/plan", Class::Browsing),
+            (&get, "/v1/sales/s", Class::Browsing),
+            (&get, "/sales/s", Class::Browsing),
+            (&get, "/assets/app.js", Class::Browsing),
+            (&get, "/", Class::Browsing),
+        ] {
+            assert_eq!(Class::of(method, path), class, "{method} {path}");
+        }
+    }
+
+    /// Of a thousand requests of each class, how many are turned away.
+    fn turned_away(valve: &Valve) -> [usize; 4] {
+        Class::ALL.map(|class| (0..1_000).filter(|n| valve.turns_away(class, || f64::from(*n) / 1_000.0)).count())
+    }
+
+    #[test]
+    fn a_standing_queue_closes_the_valve_class_by_class_and_a_burst_does_not() {
+        let valve = Valve::default();
+        valve.interval(Duration::from_millis(4), 10_000);
+        assert_eq!(turned_away(&valve), [0; 4], "it drains");
+        let mut before = turned_away(&valve);
+        for _ in 0..100 {
+            valve.interval(Duration::from_millis(40), 10_000);
+            let now = turned_away(&valve);
+            assert!(now.iter().zip(before).all(|(now, before)| *now >= before), "{before:?} {now:?}");
+            // Nobody more important is turned away while somebody less important is let in.
+            assert!(now[1] == 0 || now[2] == 1_000, "{now:?}");
+            assert!(now[2] == 0 || now[3] == 1_000, "{now:?}");
+            before = now;
+        }
+        assert_eq!(before, [0, 1_000, 1_000, 1_000], "what settles is always let in");
+    }
+
+    #[test]
+    fn it_opens_again_within_ten_seconds_whether_or_not_there_is_load() {
+        for asked in [10_000, 3] {
+            let valve = Valve::default();
+            (0..200).for_each(|_| valve.interval(Duration::from_secs(1), 10_000));
+            assert!((valve.closed() - 1.0).abs() < 1e-9);
+            (0..100).for_each(|_| valve.interval(Duration::from_millis(1), asked));
+            assert_eq!(turned_away(&valve), [0; 4], "{asked}");
+        }
+    }
+
+    #[test]
+    fn late_answers_inside_close_the_door_and_nothing_else() {
+        let valve = Valve::default();
+        let interval = |late: u64, of: u64| {
+            (0..of).for_each(|n| valve.answered(if n < late { LATE * 2 } else { LATE / 2 }));
+            valve.interval(Duration::from_millis(1), 1_000);
+        };
+        (0..50).for_each(|_| interval(2, 20));
+        assert_eq!(turned_away(&valve), [0; 4], "some are always late");
+        (0..50).for_each(|_| interval(ANSWERED_MIN - 1, ANSWERED_MIN - 1));
+        assert_eq!(turned_away(&valve), [0; 4], "a few are no measure");
+        (0..50).for_each(|_| interval(10, 20));
+        assert_eq!(turned_away(&valve), [0, 0, 1_000, 1_000]);
+        (0..100).for_each(|_| interval(0, 20));
+        assert_eq!(turned_away(&valve), [0; 4]);
+    }
+
+    #[test]
+    fn few_requests_are_never_turned_away_however_slow_the_machine() {
+        let valve = Valve::default();
+        (0..200).for_each(|_| valve.interval(Duration::from_secs(1), ASKED_MIN - 1));
+        assert_eq!(turned_away(&valve), [0; 4]);
+    }
+
+    #[test]
+    fn a_refusal_says_when_to_come_again() {
+        let refusal = refusal(3);
+        assert_eq!((refusal.status().as_u16(), &refusal.headers()[header::RETRY_AFTER]), (503, &HeaderValue::from_static("3")));
+    }
+}

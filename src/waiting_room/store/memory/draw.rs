@@ -1,0 +1,113 @@
+//! What the embedded engine, and every node's mirror, knows of a draw.
+
+use super::{MemoryStore, StoreError};
+use crate::{
+    kernel::Timestamp,
+    waiting_room::{
+        draw::{Draw, Drawn, Order},
+        journal::{Event, Record},
+        store::{DrawnStore, JoinGroup},
+    },
+};
+
+/// The groups in which arrivals were written down, in the order of their numbers; 8 bytes each.
+#[derive(Debug, Default)]
+pub(super) struct Groups(Vec<(u32, u32)>);
+
+impl Groups {
+    pub(super) fn written(&mut self, first: u32, count: usize) {
+        // Nearly always behind the last: only of several nodes' groups a lower one may come after a higher one.
+        let at = self.0.partition_point(|group| group.0 < first);
+        self.0.insert(at, (first, u32::try_from(count).unwrap_or(u32::MAX)));
+    }
+
+    /// First number and count.
+    fn of(&self, arrival: u32) -> Option<(u32, u32)> {
+        let at = self.0.partition_point(|group| group.0 <= arrival).checked_sub(1)?;
+        Some(self.0[at]).filter(|(first, count)| arrival - first < *count)
+    }
+}
+
+impl DrawnStore for MemoryStore {
+    fn draw(&self) -> Draw {
+        self.state.read().draw.clone()
+    }
+
+    fn queue_number(&self, arrival: u32) -> u32 {
+        self.state.read().fans.order().queue_number(arrival)
+    }
+
+    fn arrived_before(&self, at: Timestamp) -> u32 {
+        self.state.read().fans.arrived_before(at.as_millis())
+    }
+
+    fn owners(&self, first: u32, count: u32) -> Vec<Option<u64>> {
+        let state = self.state.read();
+        let owner = |arrival| state.fans.subject(arrival).filter(|_| !state.unwritten.contains(&arrival));
+        (first..first.saturating_add(count)).map(owner).collect()
+    }
+
+    fn missed_draw(&self, arrival: u32) -> bool {
+        // Asked with every join: a sale without a draw answers at once.
+        if self.config.draw.is_none() {
+            return false;
+        }
+        let state = self.state.read();
+        state.draw.entries().is_some_and(|entries| arrival <= entries)
+            && (state.fans.subject(arrival).is_none() || state.unwritten.contains(&arrival))
+    }
+
+    fn group_of(&self, arrival: u32) -> Option<JoinGroup> {
+        let state = self.state.read();
+        let (first, count) = state.groups.of(arrival)?;
+        let until = (first..first + count).filter_map(|it| state.fans.joined_at_ms(it)).max()?;
+        Some(JoinGroup { first, count, until: Timestamp::from_millis(until) })
+    }
+}
+
+pub(super) fn drawn_in(record: &Record) -> Option<(Timestamp, &Drawn)> {
+    match record {
+        Record::Event { at, event: Event::Drawn(drawn) } => Some((*at, drawn)),
+        _ => None,
+    }
+}
+
+impl MemoryStore {
+    pub(in crate::waiting_room::store) fn arrival(&self, queue_number: u32) -> u32 {
+        self.state.read().fans.order().arrival(queue_number)
+    }
+
+    /// Gives the line its order, if this decides the draw. Only the pen applies records, so nothing changes meanwhile but
+    /// those who join.
+    pub(super) async fn hold_draw(&self, when: Timestamp, drawn: &Drawn) -> Result<(), StoreError> {
+        let Some((draw_seed, entries)) = self.state.read().draw.decided_by(drawn, &self.config.sale) else { return Ok(()) };
+        let drawing = tokio::task::spawn_blocking(move || {
+            let order = Order::drawn(&draw_seed, entries);
+            (order.digest(), order)
+        });
+        let (digest, order) = drawing.await.map_err(|_| StoreError::Away)?;
+        let mut state = self.state.write();
+        state.draw.order = Some(digest);
+        state.fans.draw(order);
+        state.draw.drawn = Some((when, drawn.clone().into()));
+        state.settings.drawn = true;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everybody_is_found_in_the_group_that_she_was_written_with() {
+        let mut groups = Groups::default();
+        for (first, count) in [(1, 3), (10, 2), (5, 1), (4, 1)] {
+            groups.written(first, count);
+        }
+        let found = |arrival| groups.of(arrival);
+        assert_eq!([found(1), found(3), found(4), found(5)], [Some((1, 3)), Some((1, 3)), Some((4, 1)), Some((5, 1))]);
+        assert_eq!([found(10), found(11)], [Some((10, 2)); 2]);
+        assert_eq!([found(0), found(6), found(9), found(12)], [None; 4]);
+    }
+}
