@@ -163,6 +163,11 @@ impl Content<'_> {
             sum.blocked += last.blocked;
             json = self.to_json();
         }
+        // With every number at its limit beside the longest notice: how well waits were foretold can wait for another board.
+        if json.len() > BYTES_MAX {
+            self.kept_word = None;
+            json = self.to_json();
+        }
         EncodedBoard::new(version, json)
     }
 
