@@ -40,7 +40,7 @@ function show(next, take_focus = false) {
   icon.dataset.usual ??= icon.getAttribute("href");
   icon.href = next === "called" ? icon.dataset.called : icon.dataset.usual;
   if (next === "called") ring(t("sale.called_heading"), title());
-  if (next === "waiting" || next === "passed_over") import("./outlook.js").then((more) => ((tell_more = more.tell_more), render()), () => {});
+  if (["waiting", "passed_over"].includes(next)) import("./outlook.js").then((more) => ((tell_more = more.tell_more), render()), () => {});
 }
 
 /** The view follows from the three facts alone: the board's phase, her place, and whether she is at the form. */
@@ -86,8 +86,10 @@ function render() {
   }
   if (view === "waiting") render_waiting(phase);
   if (view === "called") render_called();
-  if (view === "passed_over") tell_more(board);
-  if (view === "passed_over") fill("passed_text", t(entering ? "sale.full_for_a_moment" : "sale.passed_text"));
+  if (view === "passed_over") {
+    tell_more(board);
+    fill("passed_text", t(entering ? "sale.full_for_a_moment" : "sale.passed_text"));
+  }
 
   const member = facts?.sign_in !== "customer" || name;
   for (const node of document.querySelectorAll("[data-when]")) node.hidden = node.dataset.when === "early" ? !before : (node.dataset.when === "member") !== Boolean(member);
