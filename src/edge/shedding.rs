@@ -96,7 +96,6 @@ const LATE_PART: u64 = 4;
 const OPENS_BY: u32 = 30;
 const OPENS_IDLE_BY: u32 = 200;
 const CLOSES_BY_MAX: u32 = 250;
-const CLOSES_FOR_THE_LATE_BY: u32 = 120;
 const CLASS: u32 = 1_000;
 const CLOSED: u32 = 3 * CLASS;
 
@@ -137,8 +136,9 @@ impl Valve {
         let many_late = answered >= ANSWERED_MIN && late * LATE_PART >= answered;
         let closed = self.closed.load(Ordering::Relaxed);
         let next = if many_late && lag <= LAG_TARGET {
-            // The door and the queue close, and no more: who is inside makes the books no lighter by going away.
-            closed.max((closed + CLOSES_FOR_THE_LATE_BY).min(2 * CLASS))
+            // The door and the queue close at once, as who comes in now is late later; and no more than they: who is inside
+            // makes the books no lighter by going away.
+            closed.max((closed.max(CLASS) + CLOSES_BY_MAX).min(2 * CLASS))
         } else if asked < ASKED_MIN {
             closed.saturating_sub(OPENS_IDLE_BY)
         } else if lag > LAG_TARGET {
