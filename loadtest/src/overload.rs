@@ -90,7 +90,8 @@ const NORMAL_US: u64 = 250_000;
 /// What a waiting fan may weigh in the house.
 const BYTES_A_FAN: u64 = 40;
 const DEADLINE: Duration = Duration::from_secs(10);
-const CONNECTIONS: usize = 1_024;
+/// More than there are calls at a time: a refusal must not wait for a connection of the crowd's own.
+const CONNECTIONS: usize = 8_192;
 /// A search that has not found the end by then is wrong.
 const SEARCHED_MAX: f64 = 20_000.0;
 

@@ -1,7 +1,7 @@
 //! What is turned away when more is asked than can be answered, and what never is.
 //!
 //! Requests wait in the runtime's queue of ready tasks, so that is the queue that is watched: a probe asks to be woken every
-//! [`PROBE_EVERY`], and how late it is woken is how long a request waits now. As CoDel does (RFC 8289), the *least* lag of
+//! ten milliseconds, and how late it is woken is how long a request waits now. As CoDel does (RFC 8289), the *least* lag of
 //! an interval counts: a burst that drains is no overload, a queue that stands is. While it stands above the target the
 //! valve closes step by step, class by class from the least important up; when it has gone, it opens again.
 //!
@@ -92,12 +92,13 @@ const ASKED_MIN: u64 = 30;
 const LATE: Duration = Duration::from_millis(250);
 const ANSWERED_MIN: u64 = 8;
 const LATE_PART: u64 = 4;
-/// Steps of the valve, which goes from 0 to [`CLOSED`]: a thousand for each class but the first.
+/// Steps of the valve, which goes from 0 to `CLOSED`: a thousand for each class but the first.
 const OPENS_BY: u32 = 30;
 const OPENS_IDLE_BY: u32 = 200;
 const CLOSES_BY_MAX: u32 = 250;
-const CLOSES_FOR_THE_LATE_BY: u32 = 120;
 const CLASS: u32 = 1_000;
+/// A caller is told to stay away a second longer for so many steps.
+const RETRY_STEP: u64 = 120;
 const CLOSED: u32 = 3 * CLASS;
 
 /// How far requests are turned away.
@@ -137,8 +138,9 @@ impl Valve {
         let many_late = answered >= ANSWERED_MIN && late * LATE_PART >= answered;
         let closed = self.closed.load(Ordering::Relaxed);
         let next = if many_late && lag <= LAG_TARGET {
-            // The door and the queue close, and no more: who is inside makes the books no lighter by going away.
-            closed.max((closed + CLOSES_FOR_THE_LATE_BY).min(2 * CLASS))
+            // The door and the queue close at once, as who comes in now is late later; and no more than they: who is inside
+            // makes the books no lighter by going away.
+            closed.max((closed.max(CLASS) + CLOSES_BY_MAX).min(2 * CLASS))
         } else if asked < ASKED_MIN {
             closed.saturating_sub(OPENS_IDLE_BY)
         } else if lag > LAG_TARGET {
@@ -203,7 +205,9 @@ impl House {
             return None;
         }
         self.valve.turned_away[class as usize].fetch_add(1, Ordering::Relaxed);
-        Some(refusal(self.soon_s(1, 4)))
+        // The more are turned away, the later they are to come back: else they are the overload.
+        let far_s = u64::from(self.valve.closed.load(Ordering::Relaxed)) / RETRY_STEP;
+        Some(refusal(self.soon_s(1 + far_s / 2, 4 + far_s)))
     }
 }
 
