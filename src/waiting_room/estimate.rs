@@ -88,7 +88,7 @@ pub(super) fn table(waits_s: impl Fn(f64) -> [f64; 3], waiting: u32, until_open_
     let point = |at: usize| {
         let [p10_s, p50_s, p90_s] = waits[at];
         let after_opening = |s: f64| until_open_s.saturating_add(whole(s));
-        Point { ahead: aheads[at], p10_s: after_opening(p10_s.floor()), p50_s: after_opening(p50_s), p90_s: after_opening(p90_s.ceil()) }
+        Point { ahead: aheads[at], p10_s: after_opening(p10_s), p50_s: after_opening(p50_s), p90_s: after_opening(p90_s) }
     };
     chosen.into_iter().map(point).collect()
 }

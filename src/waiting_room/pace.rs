@@ -150,6 +150,7 @@ const SILENCE_LASTS_S: f64 = 60.0;
 /// Calls and the entries that came or are to come of them, block by block.
 #[derive(Debug, Default)]
 struct Yields {
+    returners: Returners,
     seconds: f64,
     from: Option<(u32, f64, f64)>,
     /// The line as it was second by second, youngest last: who enters now was called a lead ago.
@@ -166,11 +167,37 @@ const BLOCKS_MAX: usize = 90;
 /// The weight of a block halves in so many seconds.
 const HALF_LIFE_S: f64 = 420.0;
 /// What the show-up share alone says: the standard deviation of the logarithm of the truth around it.
-const SHARE_DEVIATION: f64 = 0.12;
-/// What is known of trends beforehand, per second.
-const TREND_DEVIATION: f64 = 0.000_12;
+const SHARE_DEVIATION: f64 = 0.08;
+/// Patience ends with time: what is known of trends beforehand, per second.
+const TREND: f64 = 0.000_05;
+const TREND_DEVIATION: f64 = 0.000_2;
 /// Blocks differ by so much more than by counting.
-const BLOCK_DEVIATION: f64 = 0.03;
+const BLOCK_DEVIATION: f64 = 0.01;
+
+/// The share of entries that went to those who had been passed over, lately.
+#[derive(Debug, Default)]
+struct Returners {
+    seen: Option<(u64, u64)>,
+    entries: f64,
+    returned: f64,
+}
+
+/// It remembers about so long.
+const RETURNERS_MEMORY_S: f64 = 120.0;
+
+impl Returners {
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+    fn second(&mut self, entries: u64, returned: u64) {
+        let (entries_before, returned_before) = self.seen.replace((entries, returned)).unwrap_or((entries, returned));
+        let keep = (-1.0 / RETURNERS_MEMORY_S).exp();
+        self.entries = self.entries * keep + entries.saturating_sub(entries_before) as f64;
+        self.returned = self.returned * keep + returned.saturating_sub(returned_before) as f64;
+    }
+
+    fn share(&self) -> f64 {
+        self.returned / self.entries.max(1.0)
+    }
+}
 
 impl Yields {
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
@@ -183,7 +210,9 @@ impl Yields {
         let lead_s = seen.situation.map_or(0, |s| estimate::whole(s.outlook.lead_s)) as usize;
         let served = self.served[SETTLED_S - 1 - lead_s.min(SETTLED_S - 1)];
         self.served.pop_front();
-        let entries = seen.counts.entries_total as f64 + f64::from(seen.counts.claimants);
+        let in_time = seen.counts.entries_total.saturating_sub(seen.counts.returned_total);
+        let entries = in_time as f64 + f64::from(seen.counts.claimants);
+        self.returners.second(seen.counts.entries_total, seen.counts.returned_total);
         let (calls_before, entries_before, since) = *self.from.get_or_insert((served, entries, self.seconds));
         let calls = f64::from(served.saturating_sub(calls_before));
         let came = entries - entries_before;
@@ -206,7 +235,7 @@ impl Yields {
     fn look(&self, share: f64) -> Yield {
         let prior = -share.clamp(0.05, 1.0).ln();
         let (mut p00, mut p01, mut p11) = (SHARE_DEVIATION.powi(-2), 0.0, TREND_DEVIATION.powi(-2));
-        let (mut q0, mut q1) = (p00 * prior, 0.0);
+        let (mut q0, mut q1) = (p00 * prior, p11 * TREND);
         for &(at, value, variance) in &self.blocks {
             let x = at - self.seconds;
             let weight = (x / HALF_LIFE_S).exp2() / variance;
@@ -218,7 +247,7 @@ impl Yields {
         }
         let determinant = p00 * p11 - p01 * p01;
         Yield {
-            level: (p11 * q0 - p01 * q1) / determinant,
+            level: (p11 * q0 - p01 * q1) / determinant + (1.0 - self.returners.share()).ln(),
             trend_per_s: (p00 * q1 - p01 * q0) / determinant,
             level_variance: p11 / determinant,
             trend_variance: p00 / determinant,
@@ -236,11 +265,11 @@ struct Hindsight {
 
 const HORIZONS_S: [u32; 4] = [15, 60, 240, 720];
 /// How far a whole horizon of statements that were all wrong, or all right, moves the scale.
-const LEARNING: f64 = 1.5;
+const LEARNING: f64 = 2.5;
 const SAYS_EVERY_S: u32 = 5;
 /// Statements that should not come true.
 const MISSES: f64 = 0.2;
-const SCALE: std::ops::RangeInclusive<f64> = 0.5..=4.0;
+const SCALE: std::ops::RangeInclusive<f64> = 0.2..=6.0;
 
 #[derive(Debug, Default)]
 struct Horizon {

@@ -2,14 +2,15 @@
 //!
 //! A fluid model: what is random is replaced by its mean, and how far the truth may be from it is carried along as a
 //! variance. Each step ages those who are inside, lets those go whose visit ends, and lets in as many as rate and house
-//! allow. So it knows by itself when the house will be full, and what its departures will be then. Ages are passed
-//! through as stages (Erlang's method of stages), each with the mean stay and the share of ends that was measured, so
-//! that the mean visit is exact.
+//! allow. So it knows by itself when the house will be full, and what its departures will be then. Everybody grows older
+//! by one step at a time, so that those who stay for as long as they may leave together, as they came.
 //!
 //! Calls run ahead of entries by the mean lead: what is called by `t` is what can enter by `t + lead`, less those who
 //! are expected already, times the calls that one entry takes.
 
-use super::visits::{AGES, VisitsOutlook};
+use std::collections::VecDeque;
+
+use super::visits::VisitsOutlook;
 
 /// The door as it is.
 #[derive(Clone, Copy, Debug)]
@@ -55,37 +56,32 @@ pub(super) struct Step {
     pub deviation: f64,
 }
 
-/// A step is short beside a visit, or those who enter within it would be too young at its end.
-const STEP_S: f64 = 2.0;
 /// From then on the house is as it will stay: rate, or capacity over the mean visit.
 const STEADY_AFTER_VISITS: f64 = 5.0;
 
 /// Beyond this nothing is said but that it goes on as then.
 const HORIZON_S: f64 = 48.0 * 3_600.0;
 /// Nobody has ever seen it go better than this.
-const FLOOR_DRIFT: f64 = 0.02;
+const FLOOR_DRIFT: f64 = 0.01;
 
 /// Plays the door forward until `waiting` have been called for sure, and for `at_least_s`.
 pub(super) fn prospect(door: &DoorNow, visits: &VisitsOutlook, calls_per_entry: &Yield, waiting: f64, at_least_s: f64) -> Vec<Step> {
-    let mut inside = visits.inside;
+    let mut inside: VecDeque<f64> = visits.inside.iter().copied().collect();
     let mut steps = vec![Step { t_s: 0.0, calls: 0.0, deviation: 0.0 }];
     let (mut t_s, mut entered, mut by_house, mut calls) = (0.0, 0.0, 0.0, 0.0);
     let mut credit = door.permits;
     let mut noise = 0.0;
-    let mean_visit_s = visits.mean_s();
-    let leaving: [f64; AGES] =
-        std::array::from_fn(|at| if visits.stay_s[at] > 0.0 { 1.0 - (-STEP_S / visits.stay_s[at]).exp() } else { 1.0 });
     while t_s < HORIZON_S {
-        let is_steady = t_s > STEADY_AFTER_VISITS * mean_visit_s;
-        let dt = if is_steady { (t_s * 0.03).max(STEP_S) } else { STEP_S };
+        let is_steady = t_s > STEADY_AFTER_VISITS * visits.mean_s;
+        let dt = if is_steady { (t_s * 0.03).max(visits.step_s) } else { visits.step_s };
         t_s += dt;
         let slowed_s = (door.slowed_s - (t_s - dt)).clamp(0.0, dt);
         let by_rate = door.rate_per_s * (dt - slowed_s * (1.0 - door.slowed_share)) + std::mem::take(&mut credit);
         let (ended, room) = if is_steady {
-            let ended = door.capacity / mean_visit_s * dt;
+            let ended = door.capacity / visits.mean_s * dt;
             (ended, ended)
         } else {
-            let (ended, active) = age(&mut inside, visits, &leaving);
+            let (ended, active) = age(&mut inside, &visits.leaving);
             (ended, (door.capacity - active).max(0.0))
         };
         let entries = by_rate.min(room);
@@ -114,18 +110,19 @@ pub(super) fn prospect(door: &DoorNow, visits: &VisitsOutlook, calls_per_entry: 
     steps
 }
 
-/// A step passes inside, in which the given shares leave their age: gives the ends, and how many are left.
-fn age(inside: &mut [f64; AGES], visits: &VisitsOutlook, leaving: &[f64; AGES]) -> (f64, f64) {
-    let mut ended = 0.0;
-    for at in (0..AGES).rev() {
-        let left = inside[at] * leaving[at];
-        inside[at] -= left;
-        ended += left * visits.ending[at];
-        if let Some(next) = inside.get_mut(at + 1) {
-            *next += left * (1.0 - visits.ending[at]);
-        }
+/// A step passes inside: gives the ends, and how many are left.
+fn age(inside: &mut VecDeque<f64>, leaving: &[f64]) -> (f64, f64) {
+    let (mut ended, mut left) = (0.0, 0.0);
+    for (there, leaving) in inside.iter_mut().zip(leaving) {
+        let going = *there * leaving;
+        *there -= going;
+        ended += going;
+        left += *there;
     }
-    (ended, inside.iter().sum())
+    // Everybody is a step older.
+    inside.pop_back();
+    inside.push_front(0.0);
+    (ended, left)
 }
 
 /// Seconds until `n` have been called when it goes `z` standard deviations better than expected.

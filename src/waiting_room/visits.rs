@@ -11,20 +11,22 @@ use crate::kernel::Timestamp;
 
 /// Ends of the age classes in seconds; the longest visit there may be closes the last one that it reaches.
 const EDGES_S: [f64; 11] = [20.0, 40.0, 60.0, 90.0, 120.0, 180.0, 240.0, 360.0, 540.0, 900.0, 1_800.0];
-pub(super) const AGES: usize = EDGES_S.len() + 1;
-/// Before anything is measured a visit takes this share of the longest there may be.
-const PRIOR_SHARE: f64 = 0.21;
-const PRIOR_EARLY: f64 = 1.3;
-const PRIOR_TAIL: f64 = 0.45;
-/// The ages are wrong together: relative uncertainty of the assumed visit, and how many ends halve its square.
-const PRIOR_DRIFT: f64 = 0.35;
-const PRIOR_DRIFT_ENDS: f64 = 80.0;
-/// An age is taken to be as lively as the one before it, by so much at most, when as many ends were seen there: few go at
-/// once, and that says nothing about those who stay.
+const AGES: usize = EDGES_S.len() + 1;
+/// The longest visit there may be is looked at in so many steps.
+const STEPS: usize = 180;
+/// Before anything is measured the median visit takes this share of the longest there may be, and the logarithms of
+/// visits are spread about it like this (log-logistic: hardly anybody is done at once, and who has stayed for long stays
+/// on; service times are so wherever they were measured, as in Brown and others 2005).
+const PRIOR_MEDIAN: f64 = 0.14;
+const PRIOR_SHAPE: f64 = 2.0;
+/// An age is taken to differ from what was assumed of it as the one before it did, by so much at most, when as many ends
+/// were seen there.
 const LIKE_BEFORE: f64 = 0.5;
 const LIKE_BEFORE_ENDS: f64 = 20.0;
 /// As many observed ends outweigh the assumption.
 const PRIOR_WEIGHT: f64 = 3.0;
+/// How uncertain the logarithm of an assumed hazard is. Ages that nobody has reached yet are wrong together.
+const ASSUMED_DEVIATION: f64 = 0.6;
 /// Observations fade so that each age remembers about so many ends.
 const MEMORY: f64 = 800.0;
 
@@ -50,14 +52,15 @@ pub(super) struct VisitLengths {
     counted_to_s: Option<i64>,
 }
 
-/// What is expected of visits.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// What is expected of visits, by steps of `step_s` since the entry; at the end of the last one everybody must leave.
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct VisitsOutlook {
-    /// Mean time that a visitor spends in each age class that she reaches, and the share whose visit ends in it.
-    pub stay_s: [f64; AGES],
-    pub ending: [f64; AGES],
-    /// Visitors of each age now.
-    pub inside: [f64; AGES],
+    pub step_s: f64,
+    /// Of the visitors of each step, the share that leaves before the next.
+    pub leaving: Vec<f64>,
+    /// Visitors of each step now.
+    pub inside: Vec<f64>,
+    pub mean_s: f64,
     /// Relative uncertainty of the mean visit.
     pub drift: f64,
 }
@@ -83,8 +86,11 @@ impl VisitLengths {
         if let Some(cohort) = after.checked_sub(1).and_then(|last| self.cohorts.get_mut(last)) {
             cohort.inside = cohort.inside.saturating_sub(1);
         }
-        let age = self.age(at.since(entered).as_secs_f64());
-        self.ages[age].ended += 1.0;
+        let age_s = at.since(entered).as_secs_f64();
+        // Who had to leave does not say who would have.
+        if age_s < self.longest_s {
+            self.ages[class_of(age_s)].ended += 1.0;
+        }
     }
 
     /// Time has passed: who is inside has been so for another second.
@@ -96,9 +102,13 @@ impl VisitLengths {
         }
         #[expect(clippy::cast_precision_loss, reason = "seconds between two ticks")]
         let passed_s = (now_s - since_s) as f64;
-        let census = self.census(now);
-        for (age, inside) in self.ages.iter_mut().zip(census) {
-            age.exposure_s += inside * passed_s;
+        for cohort in &self.cohorts {
+            let age_s = now.since(Timestamp::from_secs(cohort.entered_at_s)).as_secs_f64();
+            if age_s < self.longest_s {
+                self.ages[class_of(age_s)].exposure_s += f64::from(cohort.inside) * passed_s;
+            }
+        }
+        for age in &mut self.ages {
             if age.ended > MEMORY {
                 let keep = MEMORY / age.ended;
                 age.exposure_s *= keep;
@@ -114,76 +124,73 @@ impl VisitLengths {
         self.ages = [Age::default(); AGES];
     }
 
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a few steps, and seconds that are not negative"
+    )]
     pub(super) fn outlook(&self, now: Timestamp) -> VisitsOutlook {
-        let (mut stay_s, mut ending, mut weight) = ([0.0; AGES], [1.0; AGES], [0.0; AGES]);
-        // Visits have long tails: who has stayed for long stays on.
-        let usual_per_s = |from: f64| PRIOR_EARLY / (self.longest_s * PRIOR_SHARE) * (-from / (self.longest_s * PRIOR_TAIL)).exp();
-        let mut prior_per_s = usual_per_s(0.0);
-        for at in 0..AGES {
-            let (from, to) = self.bounds(at);
-            let Age { exposure_s, ended } = self.ages[at];
-            let per_s = (ended + PRIOR_WEIGHT) / (exposure_s + PRIOR_WEIGHT / prior_per_s);
-            let length_s = to - from;
-            let surviving = (-per_s * length_s).exp();
-            stay_s[at] = (1.0 - surviving) / per_s;
-            // At the end of the last age everybody must leave.
-            ending[at] = if to >= self.longest_s { 1.0 } else { 1.0 - surviving };
-            weight[at] = ended + PRIOR_WEIGHT;
-            let like_before = LIKE_BEFORE * f64::min(ended / LIKE_BEFORE_ENDS, 1.0);
-            prior_per_s = usual_per_s(to.min(self.longest_s)).powf(1.0 - like_before) * per_s.powf(like_before);
-        }
-        let drift = drift(&stay_s, &ending, &weight);
-        VisitsOutlook { stay_s, ending, inside: self.census(now), drift }
-    }
-
-    fn census(&self, now: Timestamp) -> [f64; AGES] {
-        let mut inside = [0.0; AGES];
+        let (per_s, weight) = self.hazards();
+        let step_s = self.longest_s / STEPS as f64;
+        let middle_s = |step: usize| (step as f64 + 0.5) * step_s;
+        let mut leaving: Vec<f64> = (0..STEPS).map(|step| 1.0 - (-per_s[class_of(middle_s(step))] * step_s).exp()).collect();
+        leaving[STEPS - 1] = 1.0;
+        let mut inside = vec![0.0; STEPS];
         for cohort in &self.cohorts {
             let age_s = now.since(Timestamp::from_secs(cohort.entered_at_s)).as_secs_f64();
-            inside[self.age(age_s)] += f64::from(cohort.inside);
+            inside[((age_s / step_s) as usize).min(STEPS - 1)] += f64::from(cohort.inside);
         }
-        inside
+        // What is still to be stayed by those who have come so far, from the last step back; and by how much the mean
+        // changes when the hazard of an age does (the delta method).
+        let mut reaching = vec![1.0; STEPS];
+        for step in 1..STEPS {
+            reaching[step] = reaching[step - 1] * (1.0 - leaving[step - 1]);
+        }
+        let (mut remaining_s, mut shift_s) = (0.0, [0.0; AGES]);
+        for step in (0..STEPS).rev() {
+            let hazard = per_s[class_of(middle_s(step))] * step_s;
+            shift_s[class_of(middle_s(step))] += reaching[step] * hazard * (remaining_s + step_s / 2.0);
+            let staying = (-hazard).exp();
+            remaining_s = step_s * (1.0 + staying) / 2.0 + staying * remaining_s;
+        }
+        let drift = drift(&shift_s, &weight, remaining_s);
+        VisitsOutlook { step_s, leaving, inside, mean_s: remaining_s, drift }
     }
 
-    fn age(&self, age_s: f64) -> usize {
-        EDGES_S.partition_point(|&edge| edge <= age_s.min(self.longest_s - 0.5))
-    }
-
-    fn bounds(&self, age: usize) -> (f64, f64) {
-        let from = age.checked_sub(1).map_or(0.0, |before| EDGES_S[before]);
-        let to = EDGES_S.get(age).copied().unwrap_or(f64::INFINITY);
-        (from.min(self.longest_s), to.min(self.longest_s))
+    /// Ends per second and visitor of each age, and how many ends say so.
+    fn hazards(&self) -> ([f64; AGES], [f64; AGES]) {
+        let (mut per_s, mut weight) = ([0.0; AGES], [PRIOR_WEIGHT; AGES]);
+        let staying = |age_s: f64| 1.0 / (1.0 + (age_s / (self.longest_s * PRIOR_MEDIAN)).powf(PRIOR_SHAPE));
+        let mut liveliness = 1.0;
+        for at in 0..AGES {
+            let from = at.checked_sub(1).map_or(0.0, |before| EDGES_S[before]);
+            let to = EDGES_S.get(at).copied().unwrap_or(from * 2.0);
+            let Age { exposure_s, ended } = self.ages[at];
+            let usual_per_s = (staying(from) / staying(to)).ln() / (to - from);
+            per_s[at] = (ended + PRIOR_WEIGHT) / (exposure_s + PRIOR_WEIGHT / (usual_per_s * liveliness));
+            weight[at] += ended;
+            let like_before = LIKE_BEFORE * f64::min(ended / LIKE_BEFORE_ENDS, 1.0);
+            liveliness = (per_s[at] / usual_per_s).powf(like_before);
+        }
+        (per_s, weight)
     }
 }
 
-impl VisitsOutlook {
-    /// The mean visit in seconds.
-    pub(super) fn mean_s(&self) -> f64 {
-        remaining(&self.stay_s, &self.ending)[0]
-    }
+fn class_of(age_s: f64) -> usize {
+    EDGES_S.partition_point(|&edge| edge <= age_s)
 }
 
-/// Expected time yet to be spent, at the beginning of each age.
-fn remaining(stay_s: &[f64; AGES], ending: &[f64; AGES]) -> [f64; AGES + 1] {
-    let mut remaining = [0.0; AGES + 1];
-    for age in (0..AGES).rev() {
-        remaining[age] = stay_s[age] + (1.0 - ending[age]) * remaining[age + 1];
+/// The logarithm of a hazard that was measured on `w` ends is uncertain by `1 / sqrt(w)`, each for itself; what is
+/// assumed is wrong together.
+fn drift(shift_s: &[f64; AGES], weight: &[f64; AGES], mean_s: f64) -> f64 {
+    let (mut variance, mut assumed) = (0.0, 0.0);
+    for (shift_s, weight) in shift_s.iter().zip(weight) {
+        let shift = shift_s / mean_s;
+        variance += shift * shift * (weight - PRIOR_WEIGHT) / (weight * weight);
+        assumed += shift * PRIOR_WEIGHT / weight * ASSUMED_DEVIATION;
     }
-    remaining
-}
-
-/// By the delta method: the logarithm of a hazard that was measured on `w` ends is uncertain by `1 / sqrt(w)`, and
-/// shifts the mean by what those who end in its age would else have stayed on.
-fn drift(stay_s: &[f64; AGES], ending: &[f64; AGES], weight: &[f64; AGES]) -> f64 {
-    let remaining = remaining(stay_s, ending);
-    let ends: f64 = weight.iter().sum();
-    let (mut reaching, mut variance) = (1.0, PRIOR_DRIFT * PRIOR_DRIFT * PRIOR_DRIFT_ENDS / (PRIOR_DRIFT_ENDS + ends));
-    for age in 0..AGES {
-        let shift = reaching * ending[age] * remaining[age + 1].max(stay_s[age] / 2.0) / remaining[0];
-        variance += shift * shift / weight[age];
-        reaching *= 1.0 - ending[age];
-    }
-    f64::sqrt(variance)
+    (variance + assumed * assumed).sqrt()
 }
 
 #[cfg(test)]
@@ -215,11 +222,11 @@ mod tests {
             lengths.observe(at(now));
             if now == 120 {
                 // Of those who have gone by now the longest stayed two minutes.
-                assert!((140.0..260.0).contains(&lengths.outlook(at(now)).mean_s()), "{:?}", lengths.outlook(at(now)));
+                assert!((140.0..260.0).contains(&lengths.outlook(at(now)).mean_s), "{:?}", lengths.outlook(at(now)));
             }
         }
         let outlook = lengths.outlook(at(1_200));
-        assert!((180.0..215.0).contains(&outlook.mean_s()) && outlook.drift < 0.1, "{outlook:?}");
+        assert!((180.0..215.0).contains(&outlook.mean_s) && outlook.drift < 0.1, "{outlook:?}");
         #[expect(clippy::cast_precision_loss, reason = "hundreds")]
         let counted = inside.len() as f64;
         assert!((outlook.inside.iter().sum::<f64>() - counted).abs() < 1e-9);
@@ -228,6 +235,6 @@ mod tests {
     #[test]
     fn before_anything_is_known_a_visit_is_a_part_of_the_longest() {
         let outlook = VisitLengths::new(Duration::from_mins(10)).outlook(at(0));
-        assert!((100.0..200.0).contains(&outlook.mean_s()) && outlook.drift > 0.15, "{} {outlook:?}", outlook.mean_s());
+        assert!((100.0..200.0).contains(&outlook.mean_s) && outlook.drift > 0.15, "{} {outlook:?}", outlook.mean_s);
     }
 }

@@ -26,9 +26,9 @@ pub(super) fn page<'a>(first: impl Iterator<Item = (&'a Scenario, &'a Rehearsal)
             scenario.what,
             rehearsal.seed,
             it.runs,
-            super::figure(it.coverage),
-            super::figure(it.interval_score_ratio),
-            super::figure(it.p50_error),
+            super::figure(it.worth.coverage),
+            super::figure(it.worth.interval_score_ratio),
+            super::figure(it.worth.p50_error),
             super::figure(it.slot_use),
             course.sold_out_s.map_or_else(String::new, |s| format!(" Sold out after {} min.", s / 60)),
         );

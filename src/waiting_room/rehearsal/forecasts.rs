@@ -6,6 +6,8 @@
 //!   `position / configured rate`, give or take the relative width that suits it best in hindsight;
 //! - centre: the median of |p50 - wait| / wait, for waits over two minutes, from two minutes after the first entry.
 
+use serde::Serialize;
+
 use super::sale::Diary;
 use crate::{
     kernel::{Entropy, SeededEntropy},
@@ -65,17 +67,17 @@ pub(super) fn draw(diary: &Diary, issued_by: &[u32], seed: u64) -> (Vec<Forecast
     (forecasts, unsaid)
 }
 
-/// The worth of many forecasts.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Worth {
+/// The worth of many forecasts; `null` where there was none to measure it by.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Worth {
     pub forecasts: usize,
+    /// Share of waits within p10 to p90, shorter than p10, longer than p90.
     pub coverage: Option<f64>,
-    /// Waits shorter than p10, longer than p90.
     pub below: Option<f64>,
     pub above: Option<f64>,
     pub interval_score_ratio: Option<f64>,
     pub p50_error: Option<f64>,
-    /// Of those that a surprise overtook.
+    /// Forecasts that a surprise overtook, and the share of waits within them.
     pub surprised: usize,
     pub surprised_coverage: Option<f64>,
 }

@@ -11,7 +11,10 @@ mod scenarios;
 
 use serde::Serialize;
 
-pub use self::scenarios::{SCENARIOS, Scenario, UnknownScenario, named};
+pub use self::{
+    forecasts::Worth,
+    scenarios::{SCENARIOS, Scenario, UnknownScenario, named},
+};
 use self::{
     forecasts::{Forecast, worth},
     sale::{Diary, Sale},
@@ -71,22 +74,14 @@ pub struct Verdict {
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Figures {
     pub runs: usize,
-    pub forecasts: usize,
-    /// Share of waits within p10 to p90, shorter than p10, longer than p90.
-    pub coverage: Option<f64>,
-    pub below: Option<f64>,
-    pub above: Option<f64>,
-    pub interval_score_ratio: Option<f64>,
-    pub p50_error: Option<f64>,
+    #[serde(flatten)]
+    pub worth: Worth,
     pub slot_use: Option<f64>,
     /// Share of those who came when called and found no room at once; how long nineteen of twenty of them then waited.
     pub met_full_house: Option<f64>,
     pub extra_wait_p95_s: Option<f64>,
     /// Share of entries.
     pub returner_share: Option<f64>,
-    /// Forecasts that a surprise overtook, and the share of waits within them.
-    pub surprised: usize,
-    pub surprised_coverage: Option<f64>,
     /// Times somebody asked and the board gave no estimate.
     pub unsaid: u64,
     pub violations_total: u64,
@@ -132,25 +127,17 @@ pub fn judge(scenario: &Scenario, rehearsals: &[Rehearsal]) -> Verdict {
 pub fn figures<'a>(rehearsals: impl IntoIterator<Item = &'a Rehearsal>) -> Figures {
     let rehearsals: Vec<&Rehearsal> = rehearsals.into_iter().collect();
     let forecasts: Vec<Forecast> = rehearsals.iter().flat_map(|it| it.forecasts.iter().copied()).collect();
-    let worth = worth(&forecasts);
     let sum = |of: fn(&Rehearsal) -> u64| rehearsals.iter().map(|it| of(it)).sum::<u64>();
     let share = |part: u64, of: u64| (of > 0).then(|| part as f64 / of as f64);
     let mut extra_ms: Vec<u64> = rehearsals.iter().flat_map(|it| it.extra_waits_ms.iter().copied()).collect();
     extra_ms.sort_unstable();
     Figures {
         runs: rehearsals.len(),
-        forecasts: worth.forecasts,
-        coverage: worth.coverage,
-        below: worth.below,
-        above: worth.above,
-        interval_score_ratio: worth.interval_score_ratio,
-        p50_error: worth.p50_error,
+        worth: worth(&forecasts),
         slot_use: share(sum(|it| it.slots[0]), sum(|it| it.slots[1])),
         met_full_house: share(sum(|it| it.met_full_house), sum(|it| it.came)),
         extra_wait_p95_s: extra_ms.get(extra_ms.len() * 95 / 100).map(|&ms| ms as f64 / 1_000.0),
         returner_share: share(sum(|it| it.returner_entries), sum(|it| it.entries)),
-        surprised: worth.surprised,
-        surprised_coverage: worth.surprised_coverage,
         unsaid: sum(|it| it.unsaid.into()),
         violations_total: sum(|it| it.violations_total),
     }

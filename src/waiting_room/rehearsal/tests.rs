@@ -29,7 +29,7 @@ fn no_scenario_breaks_an_invariant() {
     for scenario in &SCENARIOS {
         let (verdict, _) = rehearsed(scenario, 1_500, 1..2);
         assert!(verdict.violations.is_empty(), "{}: {:#?}", scenario.name, verdict.violations);
-        assert!(verdict.figures.forecasts > 100, "{}: {:?}", scenario.name, verdict.figures);
+        assert!(verdict.figures.worth.forecasts > 100, "{}: {:?}", scenario.name, verdict.figures);
     }
 }
 
@@ -39,12 +39,12 @@ fn estimates_are_roughly_what_they_promise() {
     for name in ["two-waves", "full-house", "impatient", "bots"] {
         let (verdict, runs) = rehearsed(named(name).unwrap()[0], 3_000, 1..3);
         let it = verdict.figures;
-        assert!(it.coverage.unwrap() > 0.4 && it.p50_error.unwrap() < 0.3, "{name}: {it:?}");
+        assert!(it.worth.coverage.unwrap() > 0.4 && it.worth.p50_error.unwrap() < 0.3, "{name}: {it:?}");
         all.extend(runs);
     }
     let pooled = figures(&all);
-    assert!((0.6..0.98).contains(&pooled.coverage.unwrap()), "{pooled:?}");
-    assert!(pooled.interval_score_ratio.unwrap() < 0.6 && pooled.p50_error.unwrap() < 0.15, "{pooled:?}");
+    assert!((0.6..0.98).contains(&pooled.worth.coverage.unwrap()), "{pooled:?}");
+    assert!(pooled.worth.interval_score_ratio.unwrap() < 0.6 && pooled.worth.p50_error.unwrap() < 0.15, "{pooled:?}");
 }
 
 #[test]

@@ -62,6 +62,7 @@ pub(super) struct State {
     groups: Groups,
     paused_at: Option<Timestamp>,
     entries_total: u64,
+    returned_total: u64,
     ended_total: u64,
     /// Of a mirror: visits that are over, while a pass could still speak of them.
     pub(super) ended: Option<BTreeMap<VisitId, Timestamp>>,
@@ -113,6 +114,7 @@ impl MemoryStore {
             groups: Groups::default(),
             paused_at: None,
             entries_total: 0,
+            returned_total: 0,
             ended_total: 0,
             ended: None,
         };
@@ -325,6 +327,7 @@ impl QueueStore for MemoryStore {
             waiting: state.fans.in_line(state.now_serving, u32::MAX),
             passed_over: state.fans.in_line(0, over_upto),
             entries_total: state.entries_total,
+            returned_total: state.returned_total,
             ended_total: state.ended_total,
         }
     }
@@ -510,11 +513,14 @@ impl State {
         }
         let status = self.fans.status(number);
         // Only in replay has she not been seen coming.
-        if status.is_some_and(|s| !s.came())
-            && let Some(call) = self.call_of(number).filter(|call| when <= call.ends_at)
-        {
-            self.fans.set_came(number);
-            self.show_up.came(call.at);
+        if status.is_some_and(|s| !s.came()) {
+            match self.call_of(number).filter(|call| when <= call.ends_at) {
+                Some(call) => {
+                    self.fans.set_came(number);
+                    self.show_up.came(call.at);
+                }
+                None => self.returned_total += 1,
+            }
         }
         self.fans.set_entered(number);
         self.lanes.forget(number);

@@ -223,6 +223,8 @@ pub(super) struct Counts {
     pub waiting: u32,
     pub passed_over: u32,
     pub entries_total: u64,
+    /// Entries of those who had been passed over and came back.
+    pub returned_total: u64,
     pub ended_total: u64,
 }
 
