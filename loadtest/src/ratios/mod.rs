@@ -335,7 +335,7 @@ async fn forecast(args: &RatiosArgs, table: &mut Table) -> anyhow::Result<()> {
             runs.push(rehearsal::rehearse(scenario, 20_000, u64::from(seed) + 1).await?);
         }
         let verdict = rehearsal::judge(scenario, &runs);
-        eprintln!("{}: coverage {:?}, slots {:?}", scenario.name, verdict.figures.coverage, verdict.figures.slot_use);
+        eprintln!("{}: coverage {:?}, slots {:?}", scenario.name, verdict.figures.worth.coverage, verdict.figures.slot_use);
         if scenario.name.contains("absent") {
             plain_use = verdict.figures.slot_use;
         }
@@ -345,9 +345,9 @@ async fn forecast(args: &RatiosArgs, table: &mut Table) -> anyhow::Result<()> {
     let runs = format!("rehearsed, {} sales", pooled.runs);
     for (figure, value, goal, more) in [
         ("slot use after ramp-up, many absent", plain_use.or(pooled.slot_use), Some(0.98), true),
-        ("share of waits within p10 to p90 (0.77 to 0.83)", pooled.coverage, None, true),
-        ("interval score over position / rate", pooled.interval_score_ratio, Some(0.6), false),
-        ("median error of p50", pooled.p50_error, Some(0.1), false),
+        ("share of waits within p10 to p90 (0.77 to 0.83)", pooled.worth.coverage, None, true),
+        ("interval score over position / rate", pooled.worth.interval_score_ratio, Some(0.6), false),
+        ("median error of p50", pooled.worth.p50_error, Some(0.1), false),
     ] {
         match value {
             Some(value) => table.rows.push(Row::plain(figure, &runs, value, "ratio", goal, more)),

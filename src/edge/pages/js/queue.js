@@ -16,7 +16,7 @@ export const distance_of = (number, board) => (number == null ? null : Math.max(
 /** How many people stand within so many numbers; a board knows nothing of those who came after it. */
 export function people_in(distance, board) {
   const [end, all] = board.survivors.at(-1) ?? [0, 0];
-  return distance > end ? all + distance - end : Math.round(between(board.survivors, distance)[1]);
+  return distance >= end ? all + distance - end : Math.round(between(board.survivors, distance)[1]);
 }
 
 /** `[p10, p50, p90]` in seconds from the board's table, or `null`. */
