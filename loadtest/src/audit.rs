@@ -40,6 +40,18 @@ pub struct Verdict {
     pub violations_count: usize,
 }
 
+impl Verdict {
+    /// What was looked at.
+    pub fn looked_at(&self) -> String {
+        let Self { joins, entries, orders, booked, tickets, payments, probes, .. } = self;
+        let reserve = if self.settled { "" } else { " (deadlines had not all passed)" };
+        format!(
+            "{joins} joins, {entries} entries, {orders} orders, {booked} booked seats, {tickets} tickets, {payments} payments, \
+             {probes} forged calls{reserve}"
+        )
+    }
+}
+
 const LISTED_MAX: usize = 50;
 /// The customer who is inside all the time and reads the seat map.
 const OBSERVER: u32 = 0xefff_ffff;

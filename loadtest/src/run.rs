@@ -399,18 +399,7 @@ pub fn conclude(result: &RunResult) -> ExitCode {
         if let Some(why) = &audit.not_audited {
             println!("not audited: {why}");
         } else {
-            println!(
-                "auditor: {} violations in {} joins, {} entries, {} orders, {} booked seats, {} tickets, {} payments, {} forged calls{}",
-                audit.violations_count,
-                audit.joins,
-                audit.entries,
-                audit.orders,
-                audit.booked,
-                audit.tickets,
-                audit.payments,
-                audit.probes,
-                if audit.settled { "" } else { " (deadlines had not all passed)" }
-            );
+            println!("auditor: {} violations in {}", audit.violations_count, audit.looked_at());
             for violation in &audit.violations {
                 println!("  {violation}");
             }

@@ -109,10 +109,9 @@ impl Pace {
         estimate::table(waits_s, seen.waiting(), seen.until_open_s)
     }
 
-    /// Why the wait is not what it was.
+    /// Why the wait is not what it was, beyond what follows from how the door is set.
     pub(super) fn reason(&self, seen: &Glimpse<'_>) -> Option<Reason> {
         match seen.phase {
-            Phase::Paused => Some(Reason::Paused),
             Phase::SoldOut => Some(Reason::SoldOut),
             Phase::OnSale => self
                 .lowered
