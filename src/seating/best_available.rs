@@ -8,7 +8,7 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 
 use super::{
     plan::{Attribute, Plan},
-    seat::{SeatIx, SeatStates},
+    seat::{SeatIx, SeatState, SeatStates},
     split,
 };
 
@@ -118,7 +118,7 @@ pub(super) fn windows(
         let (mut since, mut sum) = (start, 0.0);
         for here in start..end {
             let seat = seats[here];
-            if !may_have(plan, ask, seat) {
+            if !may_have(plan, states, ask, seats, here) {
                 (since, sum) = (here + 1, 0.0);
                 continue;
             }
@@ -140,10 +140,24 @@ pub(super) fn windows(
     }
 }
 
-/// Whether the seat is in the zone asked for, and not kept for others.
-pub(super) fn may_have(plan: &Plan, ask: &Ask, seat: SeatIx) -> bool {
-    let kept = || plan.has_attribute(seat, Attribute::Accessible) || plan.has_attribute(seat, Attribute::Companion);
-    ask.zone.is_none_or(|zone| plan.zone_index_of(seat) == zone) && (ask.accessible > 0 || !kept())
+/// Whether the seat at `here` of its run is in the zone asked for, and not kept for others.
+pub(super) fn may_have(plan: &Plan, states: &SeatStates, ask: &Ask, seats: &[SeatIx], here: usize) -> bool {
+    let in_zone = ask.zone.is_none_or(|zone| plan.zone_index_of(seats[here]) == zone);
+    in_zone && (ask.accessible > 0 || !is_kept(plan, states, seats, here))
+}
+
+/// Wheelchairs' places are kept for who asks for one, and a companion's seat as long as the place beside it may still be
+/// sold: after that it is anybody's, or the house could never be full.
+fn is_kept(plan: &Plan, states: &SeatStates, seats: &[SeatIx], here: usize) -> bool {
+    let has = |seat: SeatIx, attribute| plan.has_attribute(seat, attribute);
+    let may_be_sold = |seat: &SeatIx| {
+        has(*seat, Attribute::Accessible) && matches!(states.get(*seat), SeatState::Free | SeatState::Held)
+    };
+    let not_companions = |seat: &&SeatIx| !has(**seat, Attribute::Companion);
+    has(seats[here], Attribute::Accessible)
+        || has(seats[here], Attribute::Companion)
+            && (seats[..here].iter().rev().find(not_companions).is_some_and(may_be_sold)
+                || seats[here..].iter().find(not_companions).is_some_and(may_be_sold))
 }
 
 pub(super) fn seats_in(plan: &Plan, window: Window, size: usize) -> Vec<SeatIx> {
@@ -231,7 +245,6 @@ mod tests {
     use super::{
         super::{
             generate::{VenueKind, generate},
-            seat::SeatState,
         },
         *,
     };
@@ -255,13 +268,21 @@ mod tests {
         Ask { quantity, accessible, zone, section: None, spread, beaten: 0 }
     }
 
-    fn kept(plan: &Plan, seat: SeatIx) -> bool {
-        plan.has_attribute(seat, Attribute::Accessible) || plan.has_attribute(seat, Attribute::Companion)
+    /// By the numbers in the seats' labels, as the generator puts a companion next to the wheelchair's place.
+    fn kept(plan: &Plan, states: &SeatStates, seat: SeatIx) -> bool {
+        let number = |seat: SeatIx| plan.label(seat).number.parse::<u32>().unwrap();
+        let is_beside = |other: &SeatIx| {
+            let (a, b) = (plan.label(seat), plan.label(*other));
+            plan.section_of(seat) == plan.section_of(*other) && a.row == b.row && number(seat).abs_diff(number(*other)) == 1
+        };
+        let may_be_sold = |other: SeatIx| plan.has_attribute(other, Attribute::Accessible) && states.get(other) != SeatState::Booked;
+        plan.has_attribute(seat, Attribute::Accessible)
+            || plan.has_attribute(seat, Attribute::Companion) && plan.seats().filter(is_beside).any(may_be_sold)
     }
 
     /// All groups of neighbours that may be had, found the slow way, and whether each leaves nobody alone.
     fn groups(plan: &Plan, states: &SeatStates, quantity: usize, zone: Option<u32>) -> Vec<(Vec<SeatIx>, bool)> {
-        let may = |seat: SeatIx| states.is_free(seat) && !kept(plan, seat) && zone.is_none_or(|zone| plan.zone_index_of(seat) == zone);
+        let may = |seat: SeatIx| states.is_free(seat) && !kept(plan, states, seat) && zone.is_none_or(|zone| plan.zone_index_of(seat) == zone);
         let mut all = Vec::new();
         for run in plan.runs_of(None) {
             let seats = plan.seats_of(*run);
@@ -292,7 +313,7 @@ mod tests {
             let Some(offer) = offer else {
                 let zones = zone.map_or(0..plan.zones().len(), |zone| zone as usize..zone as usize + 1);
                 for zone in zones {
-                    let left = plan.seats().filter(|seat| states.is_free(*seat) && !kept(&plan, *seat) && plan.zone_index_of(*seat) as usize == zone);
+                    let left = plan.seats().filter(|seat| states.is_free(*seat) && !kept(&plan, &states, *seat) && plan.zone_index_of(*seat) as usize == zone);
                     prop_assert!(left.count() < quantity, "there were enough in zone {zone}");
                 }
                 return Ok(());
@@ -301,7 +322,7 @@ mod tests {
             distinct.sort_unstable();
             distinct.dedup();
             prop_assert_eq!(distinct.len(), quantity);
-            prop_assert!(offer.iter().all(|seat| states.is_free(*seat) && !kept(&plan, *seat)));
+            prop_assert!(offer.iter().all(|seat| states.is_free(*seat) && !kept(&plan, &states, *seat)));
             let of_zone = zone.unwrap_or(plan.zone_index_of(offer[0]));
             prop_assert!(offer.iter().all(|seat| plan.zone_index_of(*seat) == of_zone));
             if !groups.is_empty() {

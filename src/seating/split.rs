@@ -74,8 +74,9 @@ fn parts(plan: &Plan, states: &SeatStates, ask: &Ask) -> Vec<Part> {
             continue;
         }
         let mut open: Option<Part> = None;
-        for seat in plan.seats_of(run).iter().copied() {
-            if !states.is_free(seat) || !may_have(plan, ask, seat) {
+        let seats = plan.seats_of(run);
+        for (here, seat) in seats.iter().copied().enumerate() {
+            if !states.is_free(seat) || !may_have(plan, states, ask, seats, here) {
                 parts.extend(open.take());
                 continue;
             }
@@ -149,7 +150,8 @@ fn overlaps(plan: &Plan, window: Window, size: usize, seats: &[SeatIx]) -> bool 
 /// The wheelchairs' places nearest to the best one, and for the others whatever is nearest to it.
 fn beside_wheelchairs(plan: &Plan, states: &SeatStates, ask: &Ask) -> Option<Vec<SeatIx>> {
     let in_section = |seat: &SeatIx| ask.section.is_none_or(|section| plan.section_index_of(*seat) == section);
-    let open = || plan.seats().filter(|seat| states.is_free(*seat) && may_have(plan, ask, *seat)).filter(in_section);
+    let in_zone = |seat: &SeatIx| ask.zone.is_none_or(|zone| plan.zone_index_of(*seat) == zone);
+    let open = || plan.seats().filter(|seat| states.is_free(*seat)).filter(in_zone).filter(in_section);
     let is_accessible = |seat: &SeatIx| plan.has_attribute(*seat, Attribute::Accessible);
     let anchor = open().filter(is_accessible).min_by(|a, b| plan.score(*a).total_cmp(&plan.score(*b)))?;
     let (x, y) = plan.position_of(anchor);

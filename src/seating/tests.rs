@@ -161,12 +161,11 @@ async fn best_available_sells_the_house_out_to_the_last_seat() {
     }
     assert_eq!(house.free(), 101 - sold);
     let stock = house.performance.stock();
-    // Two may be left over in each zone, and the wheelchairs' places.
-    let kept = house.performance.plan().seats().filter(|seat| {
-        let has = |attribute| house.performance.plan().has_attribute(*seat, attribute);
-        has(Attribute::Accessible) || has(Attribute::Companion)
-    });
-    assert!(house.free() as usize <= 2 * stock.len() + kept.count(), "{stock:?}");
+    // Two may be left over in each zone, and the wheelchairs' places with their companions'.
+    let plan = Arc::clone(house.performance.plan());
+    let with = |attribute| plan.seats().filter(|seat| plan.has_attribute(*seat, attribute)).collect::<Vec<_>>();
+    let (wheelchairs, companions) = (with(Attribute::Accessible), with(Attribute::Companion));
+    assert!(house.free() as usize <= 2 * stock.len() + wheelchairs.len() + companions.len(), "{stock:?}");
     assert_eq!(
         house.performance.hold(&fan(9_999), visit(), best(5), None).await.unwrap(),
         HoldOutcome::LimitReached { limit: 4 },
@@ -292,4 +291,38 @@ async fn the_ledgers_claims_are_given_back_at_start() {
     let stock: Vec<u32> =
         house.performance.stock().iter().fold(vec![0; 3], |sum, it| vec![sum[0] + it.held, sum[1] + it.booked, sum[2] + it.blocked]);
     assert_eq!(stock, [1, 1, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_companions_seat_is_anybodys_once_the_wheelchairs_place_is_gone() {
+    let house = house(101).await;
+    let plan = Arc::clone(house.performance.plan());
+    let with = |attribute| plan.seats().filter(|seat| plan.has_attribute(*seat, attribute)).collect::<Vec<_>>();
+    let (wheelchairs, companions) = (with(Attribute::Accessible), with(Attribute::Companion));
+    assert!(!companions.is_empty());
+    let mut who = 0..;
+    let mut singles = async || {
+        let mut taken = Vec::new();
+        for who in who.by_ref() {
+            match house.performance.hold(&fan(who), visit(), best(1), None).await.unwrap() {
+                HoldOutcome::Held(hold) => taken.extend(hold.seats),
+                HoldOutcome::NothingLeft => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        taken
+    };
+    let first = singles().await;
+    assert!(first.iter().all(|seat| !wheelchairs.contains(seat) && !companions.contains(seat)));
+    let mut then = Vec::new();
+    for seat in wheelchairs {
+        let hold = house.held(20_000 + seat.0, Wish::Seats(vec![seat])).await;
+        assert!(singles().await.is_empty(), "it may come back");
+        house.performance.begin_checkout(hold.id, &fan(20_000 + seat.0), hold.expires_at).await.unwrap();
+        house.performance.book(hold.id, &[seat], &fan(20_000 + seat.0)).await.unwrap();
+        then.extend(singles().await);
+    }
+    then.sort_unstable();
+    assert_eq!(then, companions);
+    assert_eq!(house.free(), 0);
 }
