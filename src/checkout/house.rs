@@ -20,6 +20,7 @@ use super::{
     purchase::{Attempt, LATE_MONEY, PURCHASE},
     saga::{Driver, Drove, Pace, Table},
     seats::Seats,
+    till::Till,
 };
 use crate::{
     kernel::{Clock, Entropy, OrderId, SaleId},
@@ -36,7 +37,7 @@ pub(super) struct Tally {
     pub(super) late_money: AtomicU64,
 }
 
-/// Orders driven at a time; beyond that new ones are refused until some have ended.
+/// Orders under way at a time, most of them waiting for a gateway or a buyer; beyond that new ones are refused.
 pub(super) const RUNNING_MAX: usize = 20_000;
 
 pub(super) static TABLES: [&Table<Attempt>; 3] = [&PURCHASE, &RETURN, &LATE_MONEY];
@@ -54,13 +55,14 @@ pub(super) struct House {
     pub(super) life: Lifecycle,
     pub(super) pace: Pace,
     pub(super) drivers: Drivers,
+    pub(super) till: Till,
     pub(super) tally: Tally,
 }
 
 impl House {
-    /// One outward call under the configured deadline.
+    /// One outward call of an order at work, under the configured deadline.
     pub(super) async fn ask<T>(&self, call: impl Future<Output = T> + Send, unknown: T) -> T {
-        tokio::time::timeout(self.config.gateway_deadline, call).await.unwrap_or(unknown)
+        self.till.meanwhile(tokio::time::timeout(self.config.gateway_deadline, call)).await.unwrap_or(unknown)
     }
 
     /// How long a buyer has on the gateway's page, and how long the seats are kept for a payment.
@@ -119,7 +121,9 @@ impl House {
             pace: self.pace,
             tables: &TABLES,
             wake: &run.wake,
+            till: &self.till,
         };
+        let _work = self.till.work();
         if driver.drive(right, position, &attempt).await == Drove::Ended {
             self.count(&saga, right.order).await;
         }

@@ -24,6 +24,7 @@ pub mod seats;
 #[cfg(test)]
 mod tests;
 mod tickets;
+mod till;
 pub mod webhooks;
 
 use std::{
@@ -42,6 +43,7 @@ use self::{
     purchase::PURCHASE,
     saga::Pace,
     seats::{Basket, Seats, SeatsError},
+    till::Till,
 };
 pub use self::{
     order::{CancelOutcome, HistoryEntry, OrderState, OrderView, PaymentAction, PlaceOrder, PlaceOutcome, WebhookOutcome},
@@ -169,6 +171,7 @@ impl Checkout {
             ledger,
             life: deps.life,
             drivers: Drivers::default(),
+            till: Till::default(),
             tally: Tally::default(),
         });
         recovery::at_start(&house).await?;
@@ -193,20 +196,23 @@ impl Checkout {
         if house.drivers.count() >= RUNNING_MAX {
             return Err(CheckoutError::Busy);
         }
+        let Some(work) = house.till.turn().await else { return Err(CheckoutError::Busy) };
         let basket = house.seats.basket(wish.hold, &wish.buyer).await?.filter(|it| it.show.sale == wish.sale && !it.seats.is_empty());
         let Some(basket) = basket else { return Ok(PlaceOutcome::HoldGone { alternatives: Vec::new() }) };
         let (card, visit) = (CardToken::new(wish.token.clone()), wish.visit);
         let order = self.new_order(wish, basket, request_hash);
         let position = order.position.clone();
-        match house.ledger.open_order(order, house.lease()).await? {
+        let id = match house.ledger.open_order(order, house.lease()).await? {
             Opened::New(right) => {
                 house.tally.opened.fetch_add(1, Ordering::Relaxed);
                 house.start(LeasedSaga { right, visit, position }, Some(card));
-                self.answer(right.order).await
+                right.order
             }
-            Opened::Same(order) => self.answer(order).await,
-            Opened::KeyReused => Ok(PlaceOutcome::KeyReused),
-        }
+            Opened::Same(order) => order,
+            Opened::KeyReused => return Ok(PlaceOutcome::KeyReused),
+        };
+        drop(work);
+        self.answer(id).await
     }
 
     /// The buyer came back from the gateway's page, or asks whether it is done: the gateway is asked now.
@@ -315,6 +321,12 @@ impl Checkout {
     /// Visits with a payment under way, which must not end meanwhile.
     pub fn visits_kept(&self) -> Vec<VisitId> {
         self.house.drivers.visits_kept()
+    }
+
+    /// Whether no new order could have begun at once since this was last asked.
+    #[must_use]
+    pub fn is_pressed(&self) -> bool {
+        self.house.till.is_pressed()
     }
 
     pub fn figures(&self) -> Figures {

@@ -64,6 +64,7 @@ pub(super) async fn look_for_late_money(house: &Arc<House>, id: OrderId) -> Resu
     let Some(order) = house.ledger.order(id).await? else { return Ok(()) };
     let Some(key) = order.payment_key.as_deref().filter(|_| order.state.is_final()) else { return Ok(()) };
     let now = house.clock.now();
+    let _work = house.till.work();
     match house.ask(house.gateway.lookup(key), LookupOutcome::Unknown).await {
         LookupOutcome::Found(PaymentState::Authorised { .. } | PaymentState::Captured) => {
             tracing::warn!(order = %id, "money came after its order was closed");

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use super::{
     ledger::{Ledger, LedgerError, Position, Progress, Right},
     order::Reason,
+    till::Till,
 };
 use crate::{
     kernel::{Clock, Entropy, Timestamp},
@@ -114,6 +115,8 @@ pub(super) struct Driver<'a, C: 'static> {
     pub(super) tables: &'static [&'static Table<C>],
     /// Cuts a pause short.
     pub(super) wake: &'a Notify,
+    /// Where a drive counts as work but for its pauses.
+    pub(super) till: &'a Till,
 }
 
 enum Pause {
@@ -264,11 +267,14 @@ impl<C> Driver<'_, C> {
 
     /// False when the process is ending.
     async fn pause(&self, length: Duration) -> bool {
-        tokio::select! {
-            biased;
-            () = self.life.stopping() => false,
-            () = self.wake.notified() => true,
-            () = tokio::time::sleep(length) => true,
-        }
+        let over = async {
+            tokio::select! {
+                biased;
+                () = self.life.stopping() => false,
+                () = self.wake.notified() => true,
+                () = tokio::time::sleep(length) => true,
+            }
+        };
+        self.till.meanwhile(over).await
     }
 }

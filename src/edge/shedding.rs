@@ -5,9 +5,10 @@
 //! an interval counts: a burst that drains is no overload, a queue that stands is. While it stands above the target the
 //! valve closes step by step, class by class from the least important up; when it has gone, it opens again.
 //!
-//! A visitor's request may wait for the books as well, which no queue of tasks shows. So it is counted how many of the calls
-//! inside, those apart that wait for a gateway, are answered late; while many are, the door and the queue close: whoever is
-//! inside is served first, and who is not let in makes no work that cannot be done.
+//! A visitor's request may wait for the books as well, which no queue of tasks shows. So the till says whether new orders
+//! have to wait for others, and it is counted how many of the calls inside, those apart that wait for a gateway, are answered
+//! late; while that is so the door closes: whoever is inside is served first, and who is not let in makes no work that
+//! cannot be done. The queue stays open: a fan who has her place asks for nothing, one who is turned away comes again.
 //!
 //! A refusal must cost next to nothing, or refusing is itself the overload: it is decided before routing, its bytes are made
 //! beforehand, and its `Retry-After` differs from caller to caller. The board is never refused: answering it costs no more.
@@ -25,7 +26,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 
 use super::{House, problem::Kind};
-use crate::platform::lifecycle::Lifecycle;
+use crate::{checkout::Checkout, platform::lifecycle::Lifecycle};
 
 /// How important it is that a request is answered now, the most important first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,14 +35,16 @@ pub enum Class {
     Settling,
     /// A visitor behind the door: her seats, her order, her pass.
     Inside,
-    /// Places, entries, sign-in.
+    /// Places, sign-in.
     Queueing,
+    /// Who comes in makes work for later: she comes in when there is room for it.
+    Entering,
     /// Pages, pictures, plans, facts.
     Browsing,
 }
 
 impl Class {
-    pub const ALL: [Self; 4] = [Self::Settling, Self::Inside, Self::Queueing, Self::Browsing];
+    pub const ALL: [Self; 5] = [Self::Settling, Self::Inside, Self::Queueing, Self::Entering, Self::Browsing];
 
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -49,6 +52,7 @@ impl Class {
             Self::Settling => "settling",
             Self::Inside => "inside",
             Self::Queueing => "queueing",
+            Self::Entering => "entering",
             Self::Browsing => "browsing",
         }
     }
@@ -60,9 +64,14 @@ impl Class {
         match (parts.next().unwrap_or_default(), parts.nth(1), parts.next()) {
             ("webhooks", ..) | ("orders", Some("confirm" | "return"), _) | ("sales", Some("board"), None) => Self::Settling,
             ("orders" | "holds" | "gate", ..) => Self::Inside,
-            // Who comes in makes work for later: she comes in when there is room for it.
-            ("sales", Some("admission"), _) if method != Method::POST => Self::Inside,
-            ("sales", Some("admission" | "queue" | "board"), _) | ("sign-in" | "session", ..) => Self::Queueing,
+            ("sales", Some("admission"), _) => {
+                if method == Method::POST {
+                    Self::Entering
+                } else {
+                    Self::Inside
+                }
+            }
+            ("sales", Some("queue" | "board"), _) | ("sign-in" | "session", ..) => Self::Queueing,
             ("sales", Some("performances"), Some(_)) if !path.ends_with("/plan") => Self::Inside,
             _ => Self::Browsing,
         }
@@ -74,6 +83,7 @@ impl Class {
             Self::Settling => 0,
             Self::Inside => of / 16,
             Self::Queueing => of / 4,
+            Self::Entering => of / 3,
             Self::Browsing => of / 2,
         }
     }
@@ -93,13 +103,15 @@ const LATE: Duration = Duration::from_millis(250);
 const ANSWERED_MIN: u64 = 8;
 const LATE_PART: u64 = 4;
 /// Steps of the valve, which goes from 0 to `CLOSED`: a thousand for each class but the first.
-const OPENS_BY: u32 = 30;
+const OPENS_BY: u32 = 50;
 const OPENS_IDLE_BY: u32 = 200;
 const CLOSES_BY_MAX: u32 = 250;
 const CLASS: u32 = 1_000;
 /// A caller is told to stay away a second longer for so many steps.
-const RETRY_STEP: u64 = 120;
-const CLOSED: u32 = 3 * CLASS;
+const RETRY_STEP: u64 = 160;
+const CLOSED: u32 = 4 * CLASS;
+/// Nobody comes in any more, and nobody is just looking.
+const DOOR_CLOSED: u32 = 2 * CLASS;
 
 /// How far requests are turned away.
 #[derive(Debug, Default)]
@@ -117,8 +129,9 @@ impl Valve {
     fn turns_away(&self, class: Class, die: impl FnOnce() -> f64) -> bool {
         let open_to = match class {
             Class::Settling => return false,
-            Class::Inside => 2 * CLASS,
-            Class::Queueing => CLASS,
+            Class::Inside => 3 * CLASS,
+            Class::Queueing => 2 * CLASS,
+            Class::Entering => CLASS,
             Class::Browsing => 0,
         };
         let closed = self.closed.load(Ordering::Relaxed).saturating_sub(open_to).min(CLASS);
@@ -131,16 +144,16 @@ impl Valve {
         self.late.fetch_add(u64::from(after > LATE), Ordering::Relaxed);
     }
 
-    /// An interval has passed in which the least lag was `lag` and so many requests came.
-    fn interval(&self, lag: Duration, asked: u64) {
+    /// An interval has passed in which the least lag was `lag`, so many requests came, and new orders had to wait or not.
+    fn interval(&self, lag: Duration, asked: u64, till_is_pressed: bool) {
         self.lag_us.store(u64::try_from(lag.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
         let (answered, late) = (self.answered.swap(0, Ordering::Relaxed), self.late.swap(0, Ordering::Relaxed));
-        let many_late = answered >= ANSWERED_MIN && late * LATE_PART >= answered;
+        let many_late = till_is_pressed || answered >= ANSWERED_MIN && late * LATE_PART >= answered;
         let closed = self.closed.load(Ordering::Relaxed);
         let next = if many_late && lag <= LAG_TARGET {
-            // The door and the queue close at once, as who comes in now is late later; and no more than they: who is inside
-            // makes the books no lighter by going away.
-            closed.max((closed.max(CLASS) + CLOSES_BY_MAX).min(2 * CLASS))
+            // The door closes at once, as who comes in now is late later; and no more than the door: who is inside makes
+            // the books no lighter by going away.
+            closed.max((closed.max(CLASS) + CLOSES_BY_MAX).min(DOOR_CLOSED))
         } else if asked < ASKED_MIN {
             closed.saturating_sub(OPENS_IDLE_BY)
         } else if lag > LAG_TARGET {
@@ -171,8 +184,8 @@ impl Valve {
     }
 }
 
-/// Watches the runtime's lag and works the house's valve, until the house closes.
-pub async fn watch(house: Arc<House>, life: Lifecycle) {
+/// Watches the runtime's lag and the till, if it is here, and works the house's valve, until the house closes.
+pub async fn watch(house: Arc<House>, till: Option<Arc<Checkout>>, life: Lifecycle) {
     let mut asked_before = house.asked.load(Ordering::Relaxed);
     while !life.is_stopping() {
         let mut least = Duration::MAX;
@@ -182,7 +195,7 @@ pub async fn watch(house: Arc<House>, life: Lifecycle) {
             least = least.min(house.clock.monotonic().saturating_sub(began + PROBE_EVERY + TIMER_SLACK));
         }
         let asked = house.asked.load(Ordering::Relaxed);
-        house.valve.interval(least, asked - asked_before);
+        house.valve.interval(least, asked - asked_before, till.as_ref().is_some_and(|it| it.is_pressed()));
         asked_before = asked;
     }
 }
@@ -246,7 +259,7 @@ mod tests {
             (&get, "/v1/sales/s/performances/p/seats/events", Class::Inside),
             (&put, "/v1/sales/s/admission", Class::Inside),
             (&Method::DELETE, "/v1/sales/s/admission", Class::Inside),
-            (&post, "/v1/sales/s/admission", Class::Queueing),
+            (&post, "/v1/sales/s/admission", Class::Entering),
             (&post, "/v1/sales/s/queue", Class::Queueing),
             (&get, "/v1/sales/s/queue/place", Class::Queueing),
             (&get, "/v1/sales/s/board/events", Class::Queueing),
@@ -262,36 +275,37 @@ mod tests {
     }
 
     /// Of a thousand requests of each class, how many are turned away.
-    fn turned_away(valve: &Valve) -> [usize; 4] {
+    fn turned_away(valve: &Valve) -> [usize; 5] {
         Class::ALL.map(|class| (0..1_000).filter(|n| valve.turns_away(class, || f64::from(*n) / 1_000.0)).count())
     }
 
     #[test]
     fn a_standing_queue_closes_the_valve_class_by_class_and_a_burst_does_not() {
         let valve = Valve::default();
-        valve.interval(Duration::from_millis(4), 10_000);
-        assert_eq!(turned_away(&valve), [0; 4], "it drains");
+        valve.interval(Duration::from_millis(4), 10_000, false);
+        assert_eq!(turned_away(&valve), [0; 5], "it drains");
         let mut before = turned_away(&valve);
         for _ in 0..100 {
-            valve.interval(Duration::from_millis(40), 10_000);
+            valve.interval(Duration::from_millis(40), 10_000, false);
             let now = turned_away(&valve);
             assert!(now.iter().zip(before).all(|(now, before)| *now >= before), "{before:?} {now:?}");
             // Nobody more important is turned away while somebody less important is let in.
             assert!(now[1] == 0 || now[2] == 1_000, "{now:?}");
             assert!(now[2] == 0 || now[3] == 1_000, "{now:?}");
+            assert!(now[3] == 0 || now[4] == 1_000, "{now:?}");
             before = now;
         }
-        assert_eq!(before, [0, 1_000, 1_000, 1_000], "what settles is always let in");
+        assert_eq!(before, [0, 1_000, 1_000, 1_000, 1_000], "what settles is always let in");
     }
 
     #[test]
     fn it_opens_again_within_ten_seconds_whether_or_not_there_is_load() {
         for asked in [10_000, 3] {
             let valve = Valve::default();
-            (0..200).for_each(|_| valve.interval(Duration::from_secs(1), 10_000));
+            (0..200).for_each(|_| valve.interval(Duration::from_secs(1), 10_000, false));
             assert!((valve.closed() - 1.0).abs() < 1e-9);
-            (0..100).for_each(|_| valve.interval(Duration::from_millis(1), asked));
-            assert_eq!(turned_away(&valve), [0; 4], "{asked}");
+            (0..100).for_each(|_| valve.interval(Duration::from_millis(1), asked, false));
+            assert_eq!(turned_away(&valve), [0; 5], "{asked}");
         }
     }
 
@@ -300,23 +314,32 @@ mod tests {
         let valve = Valve::default();
         let interval = |late: u64, of: u64| {
             (0..of).for_each(|n| valve.answered(if n < late { LATE * 2 } else { LATE / 2 }));
-            valve.interval(Duration::from_millis(1), 1_000);
+            valve.interval(Duration::from_millis(1), 1_000, false);
         };
         (0..50).for_each(|_| interval(2, 20));
-        assert_eq!(turned_away(&valve), [0; 4], "some are always late");
+        assert_eq!(turned_away(&valve), [0; 5], "some are always late");
         (0..50).for_each(|_| interval(ANSWERED_MIN - 1, ANSWERED_MIN - 1));
-        assert_eq!(turned_away(&valve), [0; 4], "a few are no measure");
+        assert_eq!(turned_away(&valve), [0; 5], "a few are no measure");
         (0..50).for_each(|_| interval(10, 20));
-        assert_eq!(turned_away(&valve), [0, 0, 1_000, 1_000]);
+        assert_eq!(turned_away(&valve), [0, 0, 0, 1_000, 1_000]);
         (0..100).for_each(|_| interval(0, 20));
-        assert_eq!(turned_away(&valve), [0; 4]);
+        assert_eq!(turned_away(&valve), [0; 5]);
+    }
+
+    #[test]
+    fn a_till_without_room_closes_the_door_and_nothing_else() {
+        let valve = Valve::default();
+        (0..50).for_each(|_| valve.interval(Duration::from_millis(1), 1_000, true));
+        assert_eq!(turned_away(&valve), [0, 0, 0, 1_000, 1_000]);
+        (0..100).for_each(|_| valve.interval(Duration::from_millis(1), 1_000, false));
+        assert_eq!(turned_away(&valve), [0; 5]);
     }
 
     #[test]
     fn few_requests_are_never_turned_away_however_slow_the_machine() {
         let valve = Valve::default();
-        (0..200).for_each(|_| valve.interval(Duration::from_secs(1), ASKED_MIN - 1));
-        assert_eq!(turned_away(&valve), [0; 4]);
+        (0..200).for_each(|_| valve.interval(Duration::from_secs(1), ASKED_MIN - 1, false));
+        assert_eq!(turned_away(&valve), [0; 5]);
     }
 
     #[test]

@@ -150,9 +150,7 @@ pub(super) fn may_have(plan: &Plan, states: &SeatStates, ask: &Ask, seats: &[Sea
 /// sold: after that it is anybody's, or the house could never be full.
 fn is_kept(plan: &Plan, states: &SeatStates, seats: &[SeatIx], here: usize) -> bool {
     let has = |seat: SeatIx, attribute| plan.has_attribute(seat, attribute);
-    let may_be_sold = |seat: &SeatIx| {
-        has(*seat, Attribute::Accessible) && matches!(states.get(*seat), SeatState::Free | SeatState::Held)
-    };
+    let may_be_sold = |seat: &SeatIx| has(*seat, Attribute::Accessible) && matches!(states.get(*seat), SeatState::Free | SeatState::Held);
     let not_companions = |seat: &&SeatIx| !has(**seat, Attribute::Companion);
     has(seats[here], Attribute::Accessible)
         || has(seats[here], Attribute::Companion)
@@ -243,9 +241,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        super::{
-            generate::{VenueKind, generate},
-        },
+        super::generate::{VenueKind, generate},
         *,
     };
 
@@ -282,7 +278,8 @@ mod tests {
 
     /// All groups of neighbours that may be had, found the slow way, and whether each leaves nobody alone.
     fn groups(plan: &Plan, states: &SeatStates, quantity: usize, zone: Option<u32>) -> Vec<(Vec<SeatIx>, bool)> {
-        let may = |seat: SeatIx| states.is_free(seat) && !kept(plan, states, seat) && zone.is_none_or(|zone| plan.zone_index_of(seat) == zone);
+        let may =
+            |seat: SeatIx| states.is_free(seat) && !kept(plan, states, seat) && zone.is_none_or(|zone| plan.zone_index_of(seat) == zone);
         let mut all = Vec::new();
         for run in plan.runs_of(None) {
             let seats = plan.seats_of(*run);

@@ -1,23 +1,28 @@
 //! How much of the rate is taken away while the box office suffers. Pure.
 //!
-//! Additive increase, multiplicative decrease (Chiu and Jain 1989), one step a second. Latency is held against what it
+//! Additive increase, multiplicative decrease (Chiu and Jain 1989), one step a second; where little is left, the increase is
+//! a part of it. Latency is held against what it
 //! usually is there, as in gradient limiters: how far it is above what is bearable is how much less is let in, within
 //! bounds for one step. Between well and suffering the rate stands still, so that it does not swing about the border.
 //!
-//! - never more is taken away than all but [`SHARE_MIN`], and never less than nothing: the rate is never above the
+//! - never more is taken away than all but [`share_min`], and never less than nothing: the rate is never above the
 //!   ordered one;
 //! - worse news never lets more in;
 //! - from any state the full rate is back after [`RECOVERED_WITHIN_S`] steps of good news.
 
 use super::BoxOfficeHealth;
 
-/// Thousandths of the ordered rate that are left in the worst case.
-pub(super) const SHARE_MIN: u16 = 100;
-/// What one step gives back.
+/// Thousandths of the ordered rate that are left in the worst case. An order may be far more than any box office bears: of
+/// such a one less is left.
+const SHARES_MIN: std::ops::RangeInclusive<u32> = 5..=100;
+const LEFT_PER_MINUTE: u32 = 6_000;
+/// What one step gives back at most, and the part of the share that it gives back at most: where little is let in, little
+/// more is a lot.
 const STEP_UP: u16 = 25;
+const PART_UP: u16 = 4;
 /// Steps of good news until nothing is taken away.
 #[cfg(test)]
-const RECOVERED_WITHIN_S: u16 = (1_000 - SHARE_MIN).div_ceil(STEP_UP);
+const RECOVERED_WITHIN_S: u16 = 60;
 /// So many times the usual latency are bearable.
 const LATENCY_TIMES: f64 = 3.0;
 /// So many failures of a thousand are bearable.
@@ -25,20 +30,27 @@ const FAILED_PER_MILLE: f64 = 50.0;
 /// Below this share of the bearable all is well again.
 const WELL: f64 = 0.8;
 /// What one step leaves of the share, at least and at most.
-const STEP_DOWN: std::ops::RangeInclusive<f64> = 0.7..=0.95;
+const STEP_DOWN: std::ops::RangeInclusive<f64> = 0.5..=0.95;
 
-/// How many thousandths of the rate are taken away from now on, when `slowed` were before. Nothing changes while nobody
+/// Thousandths of a rate that are always left of it.
+fn share_min(rate_per_minute: u32) -> u16 {
+    let share = LEFT_PER_MINUTE.saturating_mul(1_000) / rate_per_minute.max(1);
+    u16::try_from(share.clamp(*SHARES_MIN.start(), *SHARES_MIN.end())).unwrap_or(1_000)
+}
+
+/// How many thousandths of the ordered rate are taken away from now on, when `slowed` were before. Nothing changes while nobody
 /// says how the box office fares.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within 0..=1000")]
-pub(super) fn step(slowed: u16, healths: &[BoxOfficeHealth]) -> u16 {
-    let share = 1_000_u16.saturating_sub(slowed).clamp(SHARE_MIN, 1_000);
+pub(super) fn step(slowed: u16, rate_per_minute: u32, healths: &[BoxOfficeHealth]) -> u16 {
+    let share_min = share_min(rate_per_minute);
+    let share = 1_000_u16.saturating_sub(slowed).clamp(share_min, 1_000);
     let share = match healths.iter().map(pressure).reduce(f64::max) {
         None => share,
-        Some(pressure) if pressure <= WELL => (share + STEP_UP).min(1_000),
+        Some(pressure) if pressure <= WELL => (share + (share / PART_UP).clamp(1, STEP_UP)).min(1_000),
         Some(pressure) if pressure <= 1.0 => share,
         Some(pressure) => {
             let left = f64::from(share) * (1.0 / pressure).clamp(*STEP_DOWN.start(), *STEP_DOWN.end());
-            (left as u16).max(SHARE_MIN)
+            (left as u16).max(share_min)
         }
     };
     1_000 - share
@@ -74,34 +86,34 @@ mod tests {
         ) {
             let mut taken = 0;
             for healths in news {
-                taken = step(taken, &healths);
+                taken = step(taken, rate, &healths);
                 let in_force = slowed(rate, taken);
-                prop_assert!(taken <= 1_000 - SHARE_MIN);
+                prop_assert!(taken <= 1_000 - share_min(rate));
                 prop_assert!(in_force <= rate);
-                prop_assert!(u64::from(in_force) >= u64::from(rate) * u64::from(SHARE_MIN) / 1_000);
+                prop_assert!(in_force >= (rate / 10).min(LEFT_PER_MINUTE.saturating_sub(rate / 1_000)).max(rate / 200));
                 prop_assert_eq!(in_force == 0, rate == 0, "only an order stops the door");
             }
         }
 
         #[test]
-        fn worse_news_never_let_more_in(before in 0_u16..=900, health in health(), others in proptest::collection::vec(health(), 0..3)) {
+        fn worse_news_never_let_more_in(rate in any::<u32>(), before in 0_u16..=995, health in health(), others in proptest::collection::vec(health(), 0..3)) {
             let with = |change: &dyn Fn(&mut BoxOfficeHealth)| {
                 let mut changed = health;
                 change(&mut changed);
-                step(before, &[others.clone(), vec![changed]].concat())
+                step(before, rate, &[others.clone(), vec![changed]].concat())
             };
             let now = with(&|_| {});
             prop_assert!(with(&|h| h.failed_per_mille = (h.failed_per_mille + 30).min(1_000)) >= now);
             prop_assert!(with(&|h| h.latency_ms = Some(h.latency_ms.unwrap_or(0) + 100)) >= now);
-            prop_assert!(step(before, &others) <= now || others.is_empty(), "one more who suffers never helps");
-            prop_assert!(step(before.saturating_sub(50), &[health]) <= step(before, &[health]), "who was slower stays slower");
+            prop_assert!(step(before, rate, &others) <= now || others.is_empty(), "one more who suffers never helps");
+            prop_assert!(step(before.saturating_sub(50), rate, &[health]) <= step(before, rate, &[health]), "who was slower stays slower");
         }
 
         #[test]
-        fn it_recovers_in_time(news in proptest::collection::vec(health(), 0..50)) {
-            let mut taken = news.iter().fold(0, |taken, health| step(taken, &[*health]));
+        fn it_recovers_in_time(rate in any::<u32>(), news in proptest::collection::vec(health(), 0..50)) {
+            let mut taken = news.iter().fold(0, |taken, health| step(taken, rate, &[*health]));
             for _ in 0..RECOVERED_WITHIN_S {
-                taken = step(taken, &[WELL_NOW]);
+                taken = step(taken, rate, &[WELL_NOW]);
             }
             prop_assert_eq!(taken, 0);
         }
@@ -109,17 +121,16 @@ mod tests {
 
     #[test]
     fn a_box_office_that_suffers_makes_the_door_slow_and_silence_changes_nothing() {
-        assert_eq!(RECOVERED_WITHIN_S, 36);
         for suffering in [SLOW, FAILING] {
             let mut taken = 0;
             for _ in 0..7 {
-                taken = step(taken, &[WELL_NOW, suffering]);
+                taken = step(taken, 600, &[WELL_NOW, suffering]);
             }
             assert!(taken > 850, "{suffering:?}: {taken}");
-            assert_eq!(step(taken, &[]), taken);
+            assert_eq!(step(taken, 600, &[]), taken);
         }
         let bearable = BoxOfficeHealth { latency_ms: Some(140), ..WELL_NOW };
-        assert_eq!((step(0, &[bearable]), step(400, &[bearable])), (0, 400));
-        assert_eq!(step(0, &[WELL_NOW]), 0);
+        assert_eq!((step(0, 600, &[bearable]), step(400, 600, &[bearable])), (0, 400));
+        assert_eq!(step(0, 600, &[WELL_NOW]), 0);
     }
 }
