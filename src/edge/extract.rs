@@ -83,7 +83,7 @@ impl<S: InHouse> FromRequestParts<S> for OnSale {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let params = RawPathParams::from_request_parts(parts, state).await.map_err(|_| no_such_sale())?;
         let name = params.iter().find(|(key, _)| *key == "sale").map(|(_, value)| value).ok_or_else(no_such_sale)?;
-        name.parse::<SaleId>().ok().and_then(|id| state.house().sale(&id)).map(OnSale).ok_or_else(no_such_sale)
+        state.house().sales.get(name).cloned().map(OnSale).ok_or_else(no_such_sale)
     }
 }
 
@@ -109,7 +109,15 @@ impl FromRequestParts<Door> for Placed {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Problem> {
-        let AtDoor { sale, room } = AtDoor::from_request_parts(parts, door).await?;
+        let at_door = AtDoor::from_request_parts(parts, door).await?;
+        Self::of(parts, door, at_door)
+    }
+}
+
+impl Placed {
+    /// By what a request shows.
+    pub(super) fn of(parts: &Parts, door: &Door, at_door: AtDoor) -> Result<Self, Problem> {
+        let AtDoor { sale, room } = at_door;
         let raw = presented(parts, &door.house, "queue-token", &queue_cookie(&sale.id))?
             .ok_or_else(|| Problem::new(Kind::QueueTokenRequired))?
             .to_owned();

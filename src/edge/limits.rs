@@ -31,12 +31,18 @@ impl AddressLimit {
         Self { clock, rate, paid_until: DashMap::new() }
     }
 
+    /// Whether there is a limit at all.
+    #[must_use]
+    pub fn applies(&self) -> bool {
+        self.rate.count != 0
+    }
+
     /// Takes one request's worth.
     ///
     /// # Errors
     /// How long to wait until one is free.
     pub fn take(&self, address: IpAddr) -> Result<(), Duration> {
-        if self.rate.count == 0 {
+        if !self.applies() {
             return Ok(());
         }
         let now = self.clock.monotonic();
@@ -47,7 +53,7 @@ impl AddressLimit {
     /// How long this address has to wait for one request's worth; `None` when it need not. Takes nothing.
     #[must_use]
     pub fn wait(&self, address: IpAddr) -> Option<Duration> {
-        if self.rate.count == 0 {
+        if !self.applies() {
             return None;
         }
         let paid_until = *self.paid_until.get(&network(address))?;

@@ -30,6 +30,27 @@ pub struct Beat {
     failed: u32,
 }
 
+/// What of the box office a request is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Concern {
+    Seats,
+    /// How long these take is the gateway's affair.
+    Orders,
+}
+
+impl Concern {
+    /// `None`: not the box office's.
+    pub(super) fn of(path: &str) -> Option<Self> {
+        if path.starts_with("/v1/orders") {
+            Some(Self::Orders)
+        } else if path.starts_with("/v1/holds") || (path.contains("/performances/") && !path.ends_with("/plan")) {
+            Some(Self::Seats)
+        } else {
+            None
+        }
+    }
+}
+
 impl Default for Pulse {
     fn default() -> Self {
         Self { waited: [const { AtomicU32::new(0) }; BUCKETS], asked: AtomicU32::new(0), failed: AtomicU32::new(0) }
@@ -37,19 +58,10 @@ impl Default for Pulse {
 }
 
 impl Pulse {
-    /// Whether a request is the box office's.
-    pub(super) fn concerns(path: &str) -> bool {
-        Self::is_of_seats(path) || path.starts_with("/v1/orders")
-    }
-
-    fn is_of_seats(path: &str) -> bool {
-        path.starts_with("/v1/holds") || (path.contains("/performances/") && !path.ends_with("/plan"))
-    }
-
-    pub(super) fn answered(&self, path: &str, took: Duration, failed: bool) {
+    pub(super) fn answered(&self, concern: Concern, took: Duration, failed: bool) {
         self.asked.fetch_add(1, Ordering::Relaxed);
         self.failed.fetch_add(u32::from(failed), Ordering::Relaxed);
-        if Self::is_of_seats(path) {
+        if concern == Concern::Seats {
             self.waited[bucket(took)].fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -131,8 +143,6 @@ impl Vitals {
 mod tests {
     use super::*;
 
-    const SEATS: &str = "/v1/sales/a/performances/b/seats";
-
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
     }
@@ -150,14 +160,14 @@ mod tests {
     #[test]
     fn only_what_is_the_box_offices_is_counted() {
         for (path, concerns) in [
-            (SEATS, true),
-            ("/v1/holds/x", true),
-            ("/v1/orders", true),
-            ("/v1/sales/a/performances/b/plan", false),
-            ("/v1/sales/a/board", false),
-            ("/v1/sales/a/admission", false),
+            ("/v1/sales/a/performances/b/seats", Some(Concern::Seats)),
+            ("/v1/holds/x", Some(Concern::Seats)),
+            ("/v1/orders", Some(Concern::Orders)),
+            ("/v1/sales/a/performances/b/plan", None),
+            ("/v1/sales/a/board", None),
+            ("/v1/sales/a/admission", None),
         ] {
-            assert_eq!(Pulse::concerns(path), concerns, "{path}");
+            assert_eq!(Concern::of(path), concerns, "{path}");
         }
     }
 
@@ -165,13 +175,13 @@ mod tests {
     fn nine_of_ten_are_answered_within_the_latency_and_few_say_nothing() {
         let (pulse, mut vitals) = (Pulse::default(), Vitals::default());
         for _ in 0..9 {
-            pulse.answered(SEATS, ms(20), true);
+            pulse.answered(Concern::Seats, ms(20), true);
         }
         let few = vitals.round(pulse.take(), ms(0));
         assert_eq!(few, BoxOfficeHealth { latency_ms: None, usual_ms: 50, failed_per_mille: 0 });
         for n in 0..91 {
-            pulse.answered(SEATS, ms(if n < 80 { 20 } else { 900 }), false);
-            pulse.answered("/v1/orders", ms(9_000), false);
+            pulse.answered(Concern::Seats, ms(if n < 80 { 20 } else { 900 }), false);
+            pulse.answered(Concern::Orders, ms(9_000), false);
         }
         let health = vitals.round(pulse.take(), ms(500));
         assert!(health.latency_ms.unwrap() >= 900, "{health:?}");
@@ -179,7 +189,7 @@ mod tests {
         // What was counted two seconds ago counts no more.
         for round in 2..6 {
             for _ in 0..25 {
-                pulse.answered(SEATS, ms(20), false);
+                pulse.answered(Concern::Seats, ms(20), false);
             }
             vitals.round(pulse.take(), ms(round * 500));
         }
@@ -194,7 +204,7 @@ mod tests {
             let mut last = None;
             for round in 0..RECENT as u64 {
                 for _ in 0..20 {
-                    pulse.answered(SEATS, ms(took), false);
+                    pulse.answered(Concern::Seats, ms(took), false);
                 }
                 last = Some(vitals.round(pulse.take(), Duration::from_mins(minute) + ms(round * 500)));
             }

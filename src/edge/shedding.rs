@@ -77,6 +77,11 @@ impl Class {
         }
     }
 
+    /// Whether it is looked how long the answer takes: of calls inside that do not wait for a gateway.
+    pub(super) fn is_timed(self, method: &Method, path: &str) -> bool {
+        self == Self::Inside && !(method == Method::POST && path == "/v1/orders")
+    }
+
     /// Of the requests that are worked on at once, the share that is kept for those who are more important.
     const fn kept_for_others(self, of: usize) -> usize {
         match self {
@@ -139,7 +144,7 @@ impl Valve {
     }
 
     /// A call inside was answered after so long.
-    fn answered(&self, after: Duration) {
+    pub(super) fn answered(&self, after: Duration) {
         self.answered.fetch_add(1, Ordering::Relaxed);
         self.late.fetch_add(u64::from(after > LATE), Ordering::Relaxed);
     }
@@ -201,16 +206,6 @@ pub async fn watch(house: Arc<House>, till: Option<Arc<Checkout>>, life: Lifecyc
 }
 
 impl House {
-    /// Whether a call inside is to be timed, and since when: not one that waits for a gateway.
-    pub(super) fn timed(&self, class: Class, method: &Method, path: &str) -> Option<Duration> {
-        (class == Class::Inside && !(method == Method::POST && path == "/v1/orders")).then(|| self.clock.monotonic())
-    }
-
-    /// A call that was timed has been answered.
-    pub(super) fn answered_since(&self, since: Duration) {
-        self.valve.answered(self.clock.monotonic().saturating_sub(since));
-    }
-
     /// The answer to a request that is turned away; `None` lets it in.
     pub(super) fn turn_away(&self, class: Class) -> Option<Response> {
         let is_full = self.in_flight.available_permits() <= class.kept_for_others(self.config.requests_in_flight_max);

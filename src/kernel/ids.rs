@@ -1,6 +1,6 @@
 //! Identities. Each is a type of its own, so that a hold cannot be looked up by an order's id.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
@@ -44,6 +44,13 @@ macro_rules! slug {
                     return Err(IdError::Character);
                 }
                 Ok(Self(text.into()))
+            }
+        }
+
+        /// To be looked up by a text that need not be a valid name.
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
             }
         }
 

@@ -116,6 +116,10 @@ fn shut(room: &WaitingRoom) -> Option<Problem> {
 #[utoipa::path(get, path = "/v1/sales/{sale}/queue/place", tag = "waiting room", params(("sale" = String, Path)),
     responses((status = 200, description = "state, number, position, ahead, about, wait {p10_s, p50_s, p90_s, around}, poll_after_ms, call_ends_at, sample"), (status = 401)))]
 pub async fn place(placed: Placed) -> Answer {
+    place_of(placed)
+}
+
+pub(in crate::edge) fn place_of(placed: Placed) -> Answer {
     Ok(private_json(StatusCode::OK, &placed.room.place(&placed.token)))
 }
 
@@ -142,9 +146,13 @@ const BOARD_CACHE: &str = "public, max-age=1";
 
 #[utoipa::path(get, path = "/v1/sales/{sale}/board", tag = "waiting room", params(("sale" = String, Path)),
     responses((status = 200, description = "the public board"), (status = 304)))]
-pub async fn board(AtDoor { room, .. }: AtDoor, headers: HeaderMap) -> Response {
-    let board = room.board();
-    shared(&headers, "application/json", &board.etag, BOARD_CACHE, Form::Both(&board.json, None))
+pub async fn board(at_door: AtDoor, headers: HeaderMap) -> Response {
+    board_of(&at_door, &headers)
+}
+
+pub(in crate::edge) fn board_of(at_door: &AtDoor, headers: &HeaderMap) -> Response {
+    let board = at_door.room.board();
+    shared(headers, "application/json", &board.etag, BOARD_CACHE, Form::Both(&board.json, None))
 }
 
 #[utoipa::path(get, path = "/v1/sales/{sale}/board/events", tag = "waiting room", params(("sale" = String, Path)),
