@@ -64,6 +64,8 @@ pub struct CrowdConfig {
     pub walk_away: f64,
     /// Everybody wants one seat only.
     pub singles: bool,
+    /// Every card is good and answered at once, so that what takes long takes long in the house.
+    pub good_cards: bool,
     pub looking: Looking,
     pub watchers: u32,
     pub bots: u32,

@@ -77,7 +77,8 @@ pub struct OverloadResult {
     /// Goodput at ten times over the peak.
     pub goodput_ratio: f64,
     pub refusal_p50_ms: f64,
-    /// Seconds after the load had gone until nobody was refused any more and every answer came within a quarter of a second.
+    /// Seconds after the load had gone until nobody was refused any more and every answer came as soon as it does at that
+    /// load ([`usual`]).
     pub normal_after_s: Option<u64>,
     pub rss_growth_kib: i64,
     pub rss_growth_without_fans_kib: i64,
@@ -86,7 +87,10 @@ pub struct OverloadResult {
 const WARM_UP_S: usize = 4;
 const LAST: f64 = 10.0;
 const CALM: Duration = Duration::from_secs(20);
+const CALM_LOAD: f64 = 0.5;
 const NORMAL_US: u64 = 250_000;
+/// What is this many times as slow as the slowest of a house that was never overloaded is as usual.
+const AS_USUAL: f64 = 1.5;
 /// What a waiting fan may weigh in the house.
 const BYTES_A_FAN: u64 = 40;
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -131,15 +135,19 @@ pub async fn measure(args: &OverloadArgs) -> anyhow::Result<OverloadResult> {
         None => search(args).await?,
     };
     println!("saturating: {saturating:.0} fans a second");
-    let mut stages = Vec::new();
+    let (mut stages, mut usual_us) = (Vec::new(), NORMAL_US);
     for &factor in &args.factors {
         let ground = house(args).await?;
-        stages.push(stage(&ground, factor, saturating * factor, args.stage).await?.0);
+        let (it, seconds) = stage(&ground, factor, saturating * factor, args.stage).await?;
+        if (factor - CALM_LOAD).abs() < 1e-9 {
+            usual_us = usual(&seconds);
+        }
+        stages.push(it);
     }
     let ground = house(args).await?;
     let (last, _) = stage(&ground, LAST, saturating * LAST, args.longest).await?;
-    let (_, calm) = stage(&ground, 0.5, saturating * 0.5, u32::try_from(CALM.as_secs()).unwrap_or(20)).await?;
-    let normal_after_s = normal_after(&calm);
+    let (_, calm) = stage(&ground, CALM_LOAD, saturating * CALM_LOAD, u32::try_from(CALM.as_secs()).unwrap_or(20)).await?;
+    let normal_after_s = normal_after(&calm, usual_us);
     let growth = signed(last.rss_kib.1) - signed(last.rss_kib.0);
     stages.push(last.clone());
     let peak = stages.iter().map(|it| it.goodput_per_s).fold(0.0, f64::max);
@@ -206,6 +214,7 @@ async fn stage(ground: &Ground, factor: f64, rate: f64, seconds: u32) -> anyhow:
         absent: 0.0,
         walk_away: 0.0,
         singles: true,
+        good_cards: true,
         looking: Looking::Cache,
         watchers: 0,
         bots: 0,
@@ -253,9 +262,16 @@ async fn stage(ground: &Ground, factor: f64, rate: f64, seconds: u32) -> anyhow:
     Ok((stage, series))
 }
 
+/// How slow an answer may be at that load, by a house that was never asked more.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a minute at most")]
+fn usual(seconds: &[Second]) -> u64 {
+    let slowest = seconds.iter().skip(WARM_UP_S).map(|it| it.slowest_us).max().unwrap_or(0);
+    NORMAL_US.max((slowest as f64 * AS_USUAL) as u64)
+}
+
 /// The first second after which nothing is refused, lost or slow any more.
-fn normal_after(calm: &[Second]) -> Option<u64> {
-    let is_well = |it: &Second| it.refused == 0 && it.failed == 0 && it.slowest_us <= NORMAL_US;
+fn normal_after(calm: &[Second], usual_us: u64) -> Option<u64> {
+    let is_well = |it: &Second| it.refused == 0 && it.failed == 0 && it.slowest_us <= usual_us;
     let well = calm.iter().rev().take_while(|it| is_well(it)).count();
     // A last second that is well by chance is no proof.
     (well >= 3).then(|| (calm.len() - well) as u64)
@@ -288,7 +304,7 @@ mod tests {
     fn normal_is_when_nothing_is_refused_lost_or_slow_any_more() {
         let well = Second { answered: 9, slowest_us: 9_000, ..Second::default() };
         let (refused, slow) = (Second { refused: 1, ..well.clone() }, Second { slowest_us: 400_000, ..well.clone() });
-        let after = |seconds: &[&Second]| normal_after(&seconds.iter().map(|it| (*it).clone()).collect::<Vec<_>>());
+        let after = |seconds: &[&Second]| normal_after(&seconds.iter().map(|it| (*it).clone()).collect::<Vec<_>>(), usual(&[]));
         assert_eq!(after(&[&well, &well, &well]), Some(0));
         assert_eq!(after(&[&refused, &well, &slow, &well, &well, &well]), Some(3));
         assert_eq!(after(&[&well, &well, &well, &refused, &well]), None);

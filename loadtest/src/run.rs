@@ -156,6 +156,7 @@ pub async fn run(kind: Kind, place: GroundArgs, who: CrowdArgs) -> anyhow::Resul
         absent: who.absent,
         walk_away: who.walk_away,
         singles: false,
+        good_cards: false,
         looking: who.looking.unwrap_or(if is_flash { Looking::Cache } else { Looking::Each }),
         watchers: who.watchers,
         bots: who.bots,

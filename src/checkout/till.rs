@@ -12,8 +12,9 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// With so many the ledger is never idle, be it a file or a database on the network.
-const AT_WORK_MAX: usize = 64;
+/// With so many the ledger is never idle, be it a file that is flushed once for all of them (64 left it waiting half of the
+/// time) or a database on the network.
+const AT_WORK_MAX: usize = 256;
 /// New orders that may wait for room, and how long: whoever is told to come again soon is served better than who hears
 /// nothing.
 const WAITING_MAX: usize = 512;

@@ -13,7 +13,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep_until},
 };
 
@@ -71,7 +71,14 @@ pub(super) struct Patient<S> {
     reading: Pin<Box<Sleep>>,
     writing: Pin<Box<Sleep>>,
     stalled: bool,
+    /// What was read to learn the protocol and is still to be handed on, and how much of it.
+    first: [u8; FIRST],
+    first_len: usize,
 }
+
+/// Of an HTTP/2 connection's preface, which no HTTP/1 request begins with (RFC 9113, 3.4).
+const PREFACE: [u8; FIRST] = *b"PRI";
+const FIRST: usize = 3;
 
 impl<S> Patient<S> {
     pub(super) fn new(socket: S, limits: Patience, in_flight: InFlight) -> Self {
@@ -86,6 +93,8 @@ impl<S> Patient<S> {
             reading: Box::pin(sleep_until(first)),
             writing: Box::pin(sleep_until(first)),
             stalled: false,
+            first: [0; FIRST],
+            first_len: 0,
         }
     }
 
@@ -107,6 +116,24 @@ impl<S> Patient<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> Patient<S> {
+    /// Whether the client speaks HTTP/2, by its first bytes; reading begins with them all the same.
+    ///
+    /// # Errors
+    /// The connection has broken, or it said nothing for too long.
+    pub(super) async fn speaks_http2(&mut self) -> io::Result<bool> {
+        let (mut first, mut len) = ([0; FIRST], 0);
+        while len < FIRST && first[..len] == PREFACE[..len] {
+            match self.read(&mut first[len..]).await? {
+                0 => break,
+                more => len += more,
+            }
+        }
+        (self.first, self.first_len) = (first, len);
+        Ok(first == PREFACE)
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
@@ -116,6 +143,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
             this.wait(Awaited::Request);
         }
         let filled = buffer.filled().len();
+        let first = std::mem::take(&mut this.first_len);
+        if first > 0 {
+            // Together with what follows: hyper would make its buffer twice as large for the rest.
+            buffer.put_slice(&this.first[..first]);
+            return match Pin::new(&mut this.socket).poll_read(cx, buffer) {
+                Poll::Ready(Err(e)) => Poll::Ready(Err(e)),
+                Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(())),
+            };
+        }
         match Pin::new(&mut this.socket).poll_read(cx, buffer) {
             Poll::Ready(Ok(())) if buffer.filled().len() > filled && this.waiting == Awaited::Request => {
                 this.wait(Awaited::Head);
@@ -170,7 +206,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::io::{AsyncWriteExt, duplex};
 
     use super::*;
 
@@ -197,6 +233,42 @@ mod tests {
         let (after, kind) = first_error_after(Patient::new(server, LIMITS, InFlight::default())).await;
         assert_eq!((after.as_secs(), kind), (5, io::ErrorKind::TimedOut));
         drip.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_read_to_learn_the_protocol_is_read_again_with_what_follows() {
+        for (parts, is_http2) in [
+            (&["GET / HTTP/1.1\r\n"][..], false),
+            (&["P", "OST / HTTP/1.1\r\n"], false),
+            (&["P", "R", "I * HTTP/2.0\r\n"], true),
+            (&["PR", "OPFIND / HTTP/1.1\r\n"], false),
+            (&["PR"], false),
+        ] {
+            let (mut client, server) = duplex(64);
+            let mut patient = Patient::new(server, LIMITS, InFlight::default());
+            let says = async {
+                for part in parts {
+                    client.write_all(part.as_bytes()).await.unwrap();
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                client.shutdown().await.unwrap();
+            };
+            let reads = async {
+                assert_eq!(patient.speaks_http2().await.unwrap(), is_http2, "{parts:?}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                let mut buffer = [0; 64];
+                let got = patient.read(&mut buffer).await.unwrap();
+                assert_eq!(std::str::from_utf8(&buffer[..got]).unwrap(), parts.concat(), "at once");
+            };
+            tokio::join!(says, reads);
+        }
+        let (client, server) = duplex(64);
+        drop(client);
+        let silent = Patient::new(server, LIMITS, InFlight::default()).speaks_http2().await;
+        assert!(!silent.unwrap(), "a connection that ends says nothing");
+        let (_client, server) = duplex(64);
+        let waits = Patient::new(server, LIMITS, InFlight::default()).speaks_http2().await;
+        assert_eq!(waits.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test(start_paused = true)]

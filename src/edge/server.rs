@@ -4,10 +4,7 @@ use std::{
     convert::Infallible,
     io,
     net::{IpAddr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,10 +12,15 @@ use axum::body::Body;
 use dashmap::DashMap;
 use http::{HeaderValue, Version, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::{Request, body::Incoming, service::service_fn};
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
+    server::graceful::GracefulConnection,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -166,15 +168,23 @@ async fn answer(socket: TcpStream, peer: IpAddr, front: Front, limits: &Connecti
     // Answers are small and whole: waiting for more bytes only delays them. A socket that refuses the option still works.
     let _ = socket.set_nodelay(true);
     let in_flight = InFlight::default();
-    // Which protocol the client speaks, once it has spoken.
-    let (speaks, protocol) = watch::channel(None);
+    let mut socket = Patient::new(socket, limits.patience, in_flight.clone());
+    // Not hyper-util's own way to find out: it hands on the first bytes apart, and hyper's buffer doubles for the rest.
+    let is_http2 = tokio::select! {
+        it = socket.speaks_http2() => match it {
+            Ok(it) => it,
+            Err(_) => return,
+        },
+        () = stopped_for(life, FIRST_REQUEST_WITHIN) => return,
+    };
+    let has_spoken = Arc::new(watch::Sender::new(false));
     let service = {
-        let (in_flight, shared, has_spoken) = (in_flight.clone(), Arc::new((front, life.clone())), AtomicBool::new(false));
+        let (shared, has_spoken) = (Arc::new((front, life.clone())), Arc::clone(&has_spoken));
         service_fn(move |request: Request<Incoming>| {
             let (shared, version) = (Arc::clone(&shared), request.version());
             let answering = in_flight.begin();
-            if !has_spoken.swap(true, Ordering::Relaxed) {
-                speaks.send_replace(Some(version));
+            if !*has_spoken.borrow() {
+                has_spoken.send_replace(true);
             }
             async move {
                 let (front, life) = &*shared;
@@ -186,49 +196,48 @@ async fn answer(socket: TcpStream, peer: IpAddr, front: Front, limits: &Connecti
             }
         })
     };
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(None)
-        .max_buf_size(limits.header_bytes_max.max(8 * 1024))
-        .max_headers(HEADERS_MAX);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
-        .keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_timeout(Duration::from_secs(10));
-    let connection = builder.serve_connection(TokioIo::new(Patient::new(socket, limits.patience, in_flight)), service);
+    let io = TokioIo::new(socket);
+    if is_http2 {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS_MAX)
+            .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
+            .keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(10));
+        // It is told so beforehand (GOAWAY) and loses nothing.
+        drive(builder.serve_connection(io, service), life.leaving()).await;
+    } else {
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(None)
+            .max_buf_size(limits.header_bytes_max.max(8 * 1024))
+            .max_headers(HEADERS_MAX);
+        // An idle client would find its connection cut, so it is told with its next answer, and cut only in the end.
+        let ended = async {
+            life.stopping().await;
+            let _ = tokio::time::timeout(FIRST_REQUEST_WITHIN, has_spoken.subscribe().wait_for(|it| *it)).await;
+        };
+        drive(builder.serve_connection(io, service), ended).await;
+    }
+}
+
+/// Answers until the client goes, or until it is time to go; then it takes no more requests.
+async fn drive(connection: impl GracefulConnection, time_to_go: impl Future<Output = ()>) {
     tokio::pin!(connection);
     tokio::select! {
         // A connection that breaks is the client's affair.
         _ = connection.as_mut() => return,
-        () = time_to_go(life, protocol) => {}
+        () = time_to_go => {}
     }
     connection.as_mut().graceful_shutdown();
     let _ = connection.await;
 }
 
-/// When a connection takes no more requests. An HTTP/2 client is told so beforehand (GOAWAY) and loses nothing; an idle
-/// HTTP/1 client would find its connection cut, so it is told with its next answer, and cut only in the end.
-async fn time_to_go(life: &Lifecycle, mut protocol: watch::Receiver<Option<Version>>) {
-    life.leaving().await;
-    let mut is_http2 = protocol.clone();
-    let told = async {
-        if is_http2.wait_for(|it| *it == Some(Version::HTTP_2)).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
-    let ended = async {
-        life.stopping().await;
-        let _ = tokio::time::timeout(FIRST_REQUEST_WITHIN, protocol.wait_for(Option::is_some)).await;
-    };
-    tokio::select! {
-        () = told => {}
-        () = ended => {}
-    }
+async fn stopped_for(life: &Lifecycle, time: Duration) {
+    life.stopping().await;
+    tokio::time::sleep(time).await;
 }
 
 /// A body during whose sending the connection counts as busy.
