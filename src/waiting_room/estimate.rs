@@ -120,7 +120,10 @@ pub(super) fn interpolate(table: &[Point], ahead: u64) -> Option<[u32; 3]> {
     #[expect(clippy::cast_precision_loss, reason = "queue numbers are far below 2^53")]
     let along = (ahead as f64 - f64::from(a.ahead)) / f64::from(b.ahead - a.ahead);
     let between = |from: u32, to: u32| whole(f64::from(from) + (f64::from(to) - f64::from(from)) * along);
-    Some([between(a.p10_s, b.p10_s), between(a.p50_s, b.p50_s), between(a.p90_s, b.p90_s)])
+    // Beyond the end rounding could turn them over.
+    let p10_s = between(a.p10_s, b.p10_s);
+    let p50_s = between(a.p50_s, b.p50_s).max(p10_s);
+    Some([p10_s, p50_s, between(a.p90_s, b.p90_s).max(p50_s)])
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the range of the answer")]

@@ -19,6 +19,7 @@ use super::{
     presence, queue,
     store::{Moment, QueueStore, Settings, SharedBoard, Stock, StoreError},
     supply::{Inside, Supply, ZoneOnBoard},
+    takings::Seats,
 };
 use crate::kernel::{Timestamp, VisitId};
 
@@ -144,7 +145,7 @@ impl Gatekeeper {
 }
 
 /// `None` before the first report.
-pub(super) fn seats_free(stock: &Stock) -> Option<u32> {
+fn seats_free(stock: &Stock) -> Option<u32> {
     (!stock.zones.is_empty()).then(|| stock.zones.iter().map(|zone| zone.free).sum())
 }
 
@@ -308,7 +309,8 @@ impl WaitingRoom {
             situation: self.gatekeeper.last.lock().situation,
             counts: self.store.counts(at),
             visits: self.store.visits(at.now),
-            seats_free: seats_free(&self.stock()),
+            call_window: self.config.call_window,
+            seats: Seats::of(&self.stock().zones),
             until_open_s: u32::try_from(calls_from.since(at.now).as_secs()).unwrap_or(u32::MAX),
         }
     }

@@ -10,23 +10,23 @@ use std::{collections::VecDeque, time::Duration};
 use crate::kernel::Timestamp;
 
 /// Ends of the age classes in seconds; the longest visit there may be closes the last one that it reaches.
-const EDGES_S: [f64; 11] = [20.0, 40.0, 60.0, 90.0, 120.0, 180.0, 240.0, 360.0, 540.0, 900.0, 1_800.0];
+const EDGES_S: [f64; 24] = [
+    20.0, 30.0, 40.0, 50.0, 60.0, 75.0, 90.0, 110.0, 130.0, 160.0, 190.0, 230.0, 270.0, 320.0, 380.0, 450.0, 530.0, 620.0, 720.0, 840.0,
+    980.0, 1_200.0, 1_500.0, 1_800.0,
+];
 const AGES: usize = EDGES_S.len() + 1;
 /// The longest visit there may be is looked at in so many steps.
 const STEPS: usize = 180;
 /// Before anything is measured the median visit takes this share of the longest there may be, and the logarithms of
 /// visits are spread about it like this (log-logistic: hardly anybody is done at once, and who has stayed for long stays
 /// on; service times are so wherever they were measured, as in Brown and others 2005).
-const PRIOR_MEDIAN: f64 = 0.14;
+const PRIOR_MEDIAN: f64 = 0.12;
 const PRIOR_SHAPE: f64 = 2.0;
-/// An age is taken to differ from what was assumed of it as the one before it did, by so much at most, when as many ends
-/// were seen there.
-const LIKE_BEFORE: f64 = 0.5;
-const LIKE_BEFORE_ENDS: f64 = 20.0;
-/// As many observed ends outweigh the assumption.
-const PRIOR_WEIGHT: f64 = 3.0;
-/// How uncertain the logarithm of an assumed hazard is. Ages that nobody has reached yet are wrong together.
-const ASSUMED_DEVIATION: f64 = 0.6;
+/// How uncertain the logarithm of an assumed hazard is, and how alike ages are: so much of what one is off by falls to its
+/// e-th part over a factor `e^ALIKE` of age (an Ornstein-Uhlenbeck process over the logarithm of age). So what is seen of young
+/// visitors says something of old ones, and less of much older ones.
+const ASSUMED_DEVIATION: f64 = 0.8;
+const ALIKE: f64 = 2.0;
 /// Observations fade so that each age remembers about so many ends.
 const MEMORY: f64 = 800.0;
 
@@ -52,17 +52,23 @@ pub(super) struct VisitLengths {
     counted_to_s: Option<i64>,
 }
 
-/// What is expected of visits, by steps of `step_s` since the entry; at the end of the last one everybody must leave.
+/// What is expected of visits, by steps of `step_s` since the entry.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct VisitsOutlook {
     pub step_s: f64,
-    /// Of the visitors of each step, the share that leaves before the next.
-    pub leaving: Vec<f64>,
     /// Visitors of each step now.
     pub inside: Vec<f64>,
+    pub expected: Leaving,
+    /// How they would leave if the mean visit were longer, or shorter, by a standard deviation of what is known of it.
+    pub longer: Leaving,
+    pub shorter: Leaving,
+}
+
+/// Of the visitors of each step, the share that leaves before the next; at the end of the last one everybody must.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Leaving {
+    pub shares: Vec<f64>,
     pub mean_s: f64,
-    /// Relative uncertainty of the mean visit.
-    pub drift: f64,
 }
 
 impl VisitLengths {
@@ -131,49 +137,136 @@ impl VisitLengths {
         reason = "a few steps, and seconds that are not negative"
     )]
     pub(super) fn outlook(&self, now: Timestamp) -> VisitsOutlook {
-        let (per_s, weight) = self.hazards();
         let step_s = self.longest_s / STEPS as f64;
-        let middle_s = |step: usize| (step as f64 + 0.5) * step_s;
-        let mut leaving: Vec<f64> = (0..STEPS).map(|step| 1.0 - (-per_s[class_of(middle_s(step))] * step_s).exp()).collect();
-        leaving[STEPS - 1] = 1.0;
         let mut inside = vec![0.0; STEPS];
         for cohort in &self.cohorts {
             let age_s = now.since(Timestamp::from_secs(cohort.entered_at_s)).as_secs_f64();
             inside[((age_s / step_s) as usize).min(STEPS - 1)] += f64::from(cohort.inside);
         }
-        // What is still to be stayed by those who have come so far, from the last step back; and by how much the mean
-        // changes when the hazard of an age does (the delta method).
-        let mut reaching = vec![1.0; STEPS];
-        for step in 1..STEPS {
-            reaching[step] = reaching[step - 1] * (1.0 - leaving[step - 1]);
-        }
-        let (mut remaining_s, mut shift_s) = (0.0, [0.0; AGES]);
-        for step in (0..STEPS).rev() {
-            let hazard = per_s[class_of(middle_s(step))] * step_s;
-            shift_s[class_of(middle_s(step))] += reaching[step] * hazard * (remaining_s + step_s / 2.0);
-            let staying = (-hazard).exp();
-            remaining_s = step_s * (1.0 + staying) / 2.0 + staying * remaining_s;
-        }
-        let drift = drift(&shift_s, &weight, remaining_s);
-        VisitsOutlook { step_s, leaving, inside, mean_s: remaining_s, drift }
+        let (usual_per_s, ratios, known) = self.ratios();
+        let expected = Leaving::at(step_s, &usual_per_s, &ratios);
+        let shift_s = expected.shift_s(step_s, &usual_per_s, &ratios);
+        // The most likely of all ways in which the mean visit could be off by one standard deviation.
+        let way = known.solve(shift_s);
+        let deviation_s = way.iter().zip(&shift_s).map(|(way, shift)| way * shift).sum::<f64>().sqrt().max(1e-9);
+        let off = |by: f64| Leaving::at(step_s, &usual_per_s, &std::array::from_fn(|at| ratios[at] + way[at] * by));
+        let (longer, shorter) = (off(-deviation_s.recip()), off(deviation_s.recip()));
+        VisitsOutlook { step_s, inside, expected, longer, shorter }
     }
 
-    /// Ends per second and visitor of each age, and how many ends say so.
-    fn hazards(&self) -> ([f64; AGES], [f64; AGES]) {
-        let (mut per_s, mut weight) = ([0.0; AGES], [PRIOR_WEIGHT; AGES]);
+    /// Of each age the usual hazard (ends per second and visitor), the logarithm of how many times that it is, and how
+    /// surely that is known: the mode of a Poisson regression whose neighbours are alike, by Newton's method (Rue and
+    /// Held, Gaussian Markov Random Fields, ch. 4).
+    fn ratios(&self) -> ([f64; AGES], [f64; AGES], Precision) {
         let staying = |age_s: f64| 1.0 / (1.0 + (age_s / (self.longest_s * PRIOR_MEDIAN)).powf(PRIOR_SHAPE));
-        let mut liveliness = 1.0;
-        for at in 0..AGES {
-            let from = at.checked_sub(1).map_or(0.0, |before| EDGES_S[before]);
-            let to = EDGES_S.get(at).copied().unwrap_or(from * 2.0);
-            let Age { exposure_s, ended } = self.ages[at];
-            let usual_per_s = (staying(from) / staying(to)).ln() / (to - from);
-            per_s[at] = (ended + PRIOR_WEIGHT) / (exposure_s + PRIOR_WEIGHT / (usual_per_s * liveliness));
-            weight[at] += ended;
-            let like_before = LIKE_BEFORE * f64::min(ended / LIKE_BEFORE_ENDS, 1.0);
-            liveliness = (per_s[at] / usual_per_s).powf(like_before);
+        let usual_per_s = std::array::from_fn(|at| {
+            let (from, to) = (begin_of(at), end_of(at));
+            (staying(from) / staying(to)).ln() / (to - from)
+        });
+        let assumed = Precision::assumed();
+        let (mut ratios, mut known) = ([0.0; AGES], assumed);
+        for _ in 0..NEWTON_STEPS {
+            let mut push = assumed.times(&ratios).map(|pull| -pull);
+            known = assumed;
+            for (at, age) in self.ages.iter().enumerate() {
+                let ends = usual_per_s[at] * age.exposure_s * f64::exp(ratios[at]);
+                push[at] += age.ended - ends;
+                known.own[at] += ends;
+            }
+            let step = known.solve(push);
+            for (ratio, step) in ratios.iter_mut().zip(step) {
+                *ratio = (*ratio + step.clamp(-1.0, 1.0)).clamp(-RATIO_MAX, RATIO_MAX);
+            }
         }
-        (per_s, weight)
+        (usual_per_s, ratios, known)
+    }
+}
+
+const NEWTON_STEPS: usize = 8;
+/// No hazard is believed to be so many times, as a logarithm, what is usual.
+const RATIO_MAX: f64 = 5.0;
+
+impl Leaving {
+    #[expect(clippy::cast_precision_loss, reason = "a few steps")]
+    fn at(step_s: f64, usual_per_s: &[f64; AGES], ratios: &[f64; AGES]) -> Self {
+        let per_s = |step: usize| {
+            let class = class_of((step as f64 + 0.5) * step_s);
+            usual_per_s[class] * ratios[class].exp()
+        };
+        // Visitors of a step are half a step old in it on average, so half of what they pass is the next one's.
+        let passing = |step: usize| 1.0 - (-f64::midpoint(per_s(step), per_s(step + 1)) * step_s).exp();
+        let shares: Vec<f64> = (0..STEPS - 1).map(passing).chain([1.0]).collect();
+        let mean_s = step_s * reaching(&shares).iter().sum::<f64>();
+        Self { shares, mean_s }
+    }
+
+    /// By how many seconds the mean visit gets shorter when an age's hazard grows, per unit of its logarithm.
+    #[expect(clippy::cast_precision_loss, reason = "a few steps")]
+    fn shift_s(&self, step_s: f64, usual_per_s: &[f64; AGES], ratios: &[f64; AGES]) -> [f64; AGES] {
+        let reaching = reaching(&self.shares);
+        let (mut still_s, mut shift_s) = (0.0, [0.0; AGES]);
+        for step in (0..STEPS).rev() {
+            let class = class_of((step as f64 + 0.5) * step_s);
+            shift_s[class] += reaching[step] * usual_per_s[class] * ratios[class].exp() * step_s * still_s;
+            still_s = step_s + (1.0 - self.shares[step]) * still_s;
+        }
+        shift_s
+    }
+}
+
+/// Of all visits, the share that reaches each step.
+fn reaching(shares: &[f64]) -> Vec<f64> {
+    let mut there = 1.0;
+    let mut pass = |share: &f64| {
+        let reached = there;
+        there *= 1.0 - share;
+        reached
+    };
+    shares.iter().map(&mut pass).collect()
+}
+
+/// How surely the ages' ratios are known: a matrix that joins each age to its neighbours only.
+#[derive(Clone, Copy, Debug)]
+struct Precision {
+    own: [f64; AGES],
+    /// With the next age.
+    next: [f64; AGES],
+}
+
+impl Precision {
+    fn assumed() -> Self {
+        let (mut own, mut next) = ([0.0; AGES], [0.0; AGES]);
+        own[0] = ASSUMED_DEVIATION.powi(-2);
+        for at in 0..AGES - 1 {
+            let alike = (middle_of(at) / middle_of(at + 1)).powf(ALIKE.recip());
+            let precision = (ASSUMED_DEVIATION.powi(2) * (1.0 - alike * alike)).recip();
+            own[at] += alike * alike * precision;
+            own[at + 1] += precision;
+            next[at] = -alike * precision;
+        }
+        Self { own, next }
+    }
+
+    fn times(&self, vector: &[f64; AGES]) -> [f64; AGES] {
+        std::array::from_fn(|at| {
+            let before = at.checked_sub(1).map_or(0.0, |before| self.next[before] * vector[before]);
+            before + self.own[at] * vector[at] + self.next[at] * vector.get(at + 1).unwrap_or(&0.0)
+        })
+    }
+
+    /// What it turns into `vector`: elimination forwards, substitution backwards.
+    fn solve(&self, mut vector: [f64; AGES]) -> [f64; AGES] {
+        let mut own = self.own;
+        for at in 1..AGES {
+            let times = self.next[at - 1] / own[at - 1];
+            own[at] -= times * self.next[at - 1];
+            vector[at] -= times * vector[at - 1];
+        }
+        vector[AGES - 1] /= own[AGES - 1];
+        for at in (0..AGES - 1).rev() {
+            vector[at] = (vector[at] - self.next[at] * vector[at + 1]) / own[at];
+        }
+        vector
     }
 }
 
@@ -181,20 +274,22 @@ fn class_of(age_s: f64) -> usize {
     EDGES_S.partition_point(|&edge| edge <= age_s)
 }
 
-/// The logarithm of a hazard that was measured on `w` ends is uncertain by `1 / sqrt(w)`, each for itself; what is
-/// assumed is wrong together.
-fn drift(shift_s: &[f64; AGES], weight: &[f64; AGES], mean_s: f64) -> f64 {
-    let (mut variance, mut assumed) = (0.0, 0.0);
-    for (shift_s, weight) in shift_s.iter().zip(weight) {
-        let shift = shift_s / mean_s;
-        variance += shift * shift * (weight - PRIOR_WEIGHT) / (weight * weight);
-        assumed += shift * PRIOR_WEIGHT / weight * ASSUMED_DEVIATION;
-    }
-    (variance + assumed * assumed).sqrt()
+fn begin_of(class: usize) -> f64 {
+    class.checked_sub(1).map_or(0.0, |before| EDGES_S[before])
+}
+
+fn end_of(class: usize) -> f64 {
+    EDGES_S.get(class).copied().unwrap_or(begin_of(class) * 2.0)
+}
+
+fn middle_of(class: usize) -> f64 {
+    f64::midpoint(begin_of(class), end_of(class))
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::kernel::{Entropy, SeededEntropy};
 
@@ -222,19 +317,80 @@ mod tests {
             lengths.observe(at(now));
             if now == 120 {
                 // Of those who have gone by now the longest stayed two minutes.
-                assert!((140.0..260.0).contains(&lengths.outlook(at(now)).mean_s), "{:?}", lengths.outlook(at(now)));
+                assert!((140.0..260.0).contains(&lengths.outlook(at(now)).expected.mean_s), "{:?}", lengths.outlook(at(now)));
             }
         }
         let outlook = lengths.outlook(at(1_200));
-        assert!((180.0..215.0).contains(&outlook.mean_s) && outlook.drift < 0.1, "{outlook:?}");
+        assert!((180.0..215.0).contains(&outlook.expected.mean_s) && drift(&outlook) < 0.1, "{outlook:?}");
         #[expect(clippy::cast_precision_loss, reason = "hundreds")]
         let counted = inside.len() as f64;
         assert!((outlook.inside.iter().sum::<f64>() - counted).abs() < 1e-9);
     }
 
+    /// By how much of itself the mean visit may be longer.
+    fn drift(outlook: &VisitsOutlook) -> f64 {
+        assert!(outlook.shorter.mean_s < outlook.expected.mean_s && outlook.expected.mean_s < outlook.longer.mean_s);
+        outlook.longer.mean_s / outlook.expected.mean_s - 1.0
+    }
+
     #[test]
     fn before_anything_is_known_a_visit_is_a_part_of_the_longest() {
-        let outlook = VisitLengths::new(Duration::from_mins(10)).outlook(at(0));
-        assert!((100.0..200.0).contains(&outlook.mean_s) && outlook.drift > 0.15, "{} {outlook:?}", outlook.mean_s);
+        let outlook = VisitLengths::new(Duration::from_mins(15)).outlook(at(0));
+        // The mean of a log-logistic visit with this median and shape 2 that ends with the longest: not half a step more.
+        let median_s = 900.0 * PRIOR_MEDIAN;
+        let mean_s = median_s * (900.0 / median_s).atan();
+        assert!((outlook.expected.mean_s - mean_s).abs() < 1.5, "{mean_s} {}", outlook.expected.mean_s);
+        assert!(drift(&outlook) > 0.15, "{outlook:?}");
+    }
+
+    /// All enter at once, and none of them has left for so long.
+    fn nobody_has_left_for(seconds: i64) -> VisitsOutlook {
+        let mut lengths = VisitLengths::new(Duration::from_mins(15));
+        (0..200).for_each(|_| lengths.entered(at(0)));
+        (0..=seconds).for_each(|now| lengths.observe(at(now)));
+        lengths.outlook(at(seconds))
+    }
+
+    #[test]
+    fn what_is_seen_of_the_young_says_something_of_the_old_and_less_of_the_very_old() {
+        let (before, after) = (nobody_has_left_for(0), nobody_has_left_for(200));
+        // A factor on the hazard of an age that nobody has reached.
+        let slower = |age_s: usize| after.expected.shares[age_s / 5] / before.expected.shares[age_s / 5];
+        assert!(slower(240) < 0.6 && slower(240) < slower(500) && slower(500) < slower(880) && slower(880) < 1.0);
+    }
+
+    proptest! {
+        #[test]
+        fn solving_is_the_inverse_of_multiplying(counted in proptest::array::uniform25(0.0_f64..500.0), vector in proptest::array::uniform25(-9.0_f64..9.0)) {
+            let mut known = Precision::assumed();
+            known.own.iter_mut().zip(counted).for_each(|(own, counted)| *own += counted);
+            for (was, is) in vector.iter().zip(known.times(&known.solve(vector))) {
+                prop_assert!((was - is).abs() < 1e-6, "{was} {is}");
+            }
+        }
+
+        #[test]
+        fn shares_are_shares_and_the_mean_is_between_nothing_and_the_longest(
+            visits in proptest::collection::vec((0_i64..600, 0_i64..900), 0..60), now in 600_i64..1_500,
+        ) {
+            let mut lengths = VisitLengths::new(Duration::from_mins(15));
+            for second in 0..now {
+                for &(from, lasts) in &visits {
+                    if from == second {
+                        lengths.entered(at(from));
+                    }
+                    if from + lasts == second {
+                        lengths.ended(at(from), at(second));
+                    }
+                }
+                lengths.observe(at(second));
+            }
+            let outlook = lengths.outlook(at(now));
+            for leaving in [&outlook.expected, &outlook.longer, &outlook.shorter] {
+                prop_assert!(leaving.shares.iter().all(|share| (0.0..=1.0).contains(share)));
+                prop_assert!(leaving.mean_s > 0.0 && leaving.mean_s <= 900.0, "{}", leaving.mean_s);
+            }
+            prop_assert!(outlook.shorter.mean_s <= outlook.expected.mean_s && outlook.expected.mean_s <= outlook.longer.mean_s);
+        }
     }
 }

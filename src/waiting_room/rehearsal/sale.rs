@@ -20,10 +20,11 @@ use crate::{
         Config, Durability, OperatorCommand, Phase, ZoneStock,
         admission::{Situation, burst_of},
         estimate::Point,
-        gatekeeper::{next_call, phase_at, seats_free},
+        gatekeeper::{next_call, phase_at},
         journal::{Event, Join, Record, Stored},
         pace::{Glimpse, Pace},
         store::{EntryAsk, MemoryStore, Moment, Numbered, QueueStore, Reservation, Stock, StoreError},
+        takings::Seats,
     },
 };
 
@@ -250,7 +251,8 @@ impl<'a> Sale<'a> {
             situation: self.situation,
             counts,
             visits: self.store.visits(at.now),
-            seats_free: seats_free(&self.stock),
+            call_window: self.config.call_window,
+            seats: Seats::of(&self.stock.zones),
             until_open_s: u32::try_from(self.config.opens_at.since(at.now).as_secs()).unwrap_or(u32::MAX),
         };
         self.pace.second(&seen);
