@@ -39,8 +39,8 @@ pub(super) fn start(parts: &Parts, metrics: Option<PrometheusHandle>, background
         }
     });
     let (house, life) = (Arc::clone(&parts.house), background.clone());
-    let till = parts.box_office.as_ref().map(|office| Arc::clone(&office.checkout));
-    background.supervise("overload", GAUGES_EVERY, move || shedding::watch(Arc::clone(&house), till.clone(), life.clone()));
+    let office = parts.box_office.clone();
+    background.supervise("overload", GAUGES_EVERY, move || shedding::watch(Arc::clone(&house), office.clone(), life.clone()));
     let (house, life) = (Arc::clone(&parts.house), background.clone());
     background.supervise("housekeeping", telemetry::UPKEEP_EVERY, move || keep(Arc::clone(&house), metrics.clone(), life.clone()));
 }

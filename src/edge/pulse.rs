@@ -20,6 +20,8 @@ pub struct Pulse {
     waited: [AtomicU32; BUCKETS],
     asked: AtomicU32,
     failed: AtomicU32,
+    looks: AtomicU32,
+    pressed: AtomicU32,
 }
 
 /// What was counted in one round.
@@ -28,6 +30,8 @@ pub struct Beat {
     waited: [u32; BUCKETS],
     asked: u32,
     failed: u32,
+    looks: u32,
+    pressed: u32,
 }
 
 /// What of the box office a request is about.
@@ -53,7 +57,8 @@ impl Concern {
 
 impl Default for Pulse {
     fn default() -> Self {
-        Self { waited: [const { AtomicU32::new(0) }; BUCKETS], asked: AtomicU32::new(0), failed: AtomicU32::new(0) }
+        let [asked, failed, looks, pressed] = [const { AtomicU32::new(0) }; 4];
+        Self { waited: [const { AtomicU32::new(0) }; BUCKETS], asked, failed, looks, pressed }
     }
 }
 
@@ -66,10 +71,18 @@ impl Pulse {
         }
     }
 
+    /// It was looked whether new orders have to wait for others.
+    pub(super) fn looked(&self, is_pressed: bool) {
+        self.looks.fetch_add(1, Ordering::Relaxed);
+        self.pressed.fetch_add(u32::from(is_pressed), Ordering::Relaxed);
+    }
+
     /// What was counted since the last time.
     pub fn take(&self) -> Beat {
         let waited = std::array::from_fn(|at| self.waited[at].swap(0, Ordering::Relaxed));
-        Beat { waited, asked: self.asked.swap(0, Ordering::Relaxed), failed: self.failed.swap(0, Ordering::Relaxed) }
+        let [asked, failed, looks, pressed] =
+            [&self.asked, &self.failed, &self.looks, &self.pressed].map(|it| it.swap(0, Ordering::Relaxed));
+        Beat { waited, asked, failed, looks, pressed }
     }
 }
 
@@ -89,6 +102,8 @@ fn upto_ms(bucket: usize) -> u32 {
 const RECENT: usize = 4;
 /// Fewer answers say nothing.
 const ANSWERS_MIN: u32 = 10;
+/// A till that has no room half of the time is as bad as one failure in twenty, and one that never has room as two.
+const PRESSED_IN_FAILURES: u16 = 10;
 /// The usual latency is the lowest of so many stretches of so long each.
 const STRETCHES: usize = 10;
 const STRETCH: Duration = Duration::from_mins(1);
@@ -111,7 +126,11 @@ impl Vitals {
             self.recent.pop_front();
         }
         let (asked, failed) = self.recent.iter().fold((0, 0), |(asked, failed), it| (asked + it.asked, failed + it.failed));
+        let (looks, pressed) = self.recent.iter().fold((0, 0), |(looks, pressed), it| (looks + it.looks, pressed + it.pressed));
         let failed_per_mille = if asked < ANSWERS_MIN { 0 } else { u16::try_from(failed * 1_000 / asked).unwrap_or(1_000) };
+        // Where new orders always have to wait, whoever is called besides is turned away at the door.
+        let turned_away_per_mille = u16::try_from(pressed * 1_000 / looks.max(1)).unwrap_or(1_000) / PRESSED_IN_FAILURES;
+        let failed_per_mille = failed_per_mille.max(turned_away_per_mille);
         let latency_ms = self.latency_ms();
         if let Some(latency_ms) = latency_ms {
             match self.lows.back_mut() {
@@ -195,6 +214,20 @@ mod tests {
         }
         let health = vitals.round(pulse.take(), ms(3_000));
         assert!(health.latency_ms.unwrap() <= 24 && health.failed_per_mille == 0, "{health:?}");
+    }
+
+    #[test]
+    fn a_till_without_room_is_a_failure() {
+        let (pulse, mut vitals) = (Pulse::default(), Vitals::default());
+        (0..5).for_each(|_| pulse.looked(true));
+        assert_eq!(vitals.round(pulse.take(), ms(0)).failed_per_mille, 100);
+        (0..5).for_each(|_| pulse.looked(false));
+        assert_eq!(vitals.round(pulse.take(), ms(500)).failed_per_mille, 50);
+        for round in 2..6 {
+            pulse.looked(false);
+            vitals.round(pulse.take(), ms(round * 500));
+        }
+        assert_eq!(vitals.round(pulse.take(), ms(3_000)).failed_per_mille, 0);
     }
 
     #[test]

@@ -25,8 +25,8 @@ use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 
-use super::{House, problem::Kind};
-use crate::{checkout::Checkout, platform::lifecycle::Lifecycle};
+use super::{BoxOffice, House, problem::Kind};
+use crate::platform::lifecycle::Lifecycle;
 
 /// How important it is that a request is answered now, the most important first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -190,7 +190,7 @@ impl Valve {
 }
 
 /// Watches the runtime's lag and the till, if it is here, and works the house's valve, until the house closes.
-pub async fn watch(house: Arc<House>, till: Option<Arc<Checkout>>, life: Lifecycle) {
+pub async fn watch(house: Arc<House>, office: Option<BoxOffice>, life: Lifecycle) {
     let mut asked_before = house.asked.load(Ordering::Relaxed);
     while !life.is_stopping() {
         let mut least = Duration::MAX;
@@ -200,7 +200,12 @@ pub async fn watch(house: Arc<House>, till: Option<Arc<Checkout>>, life: Lifecyc
             least = least.min(house.clock.monotonic().saturating_sub(began + PROBE_EVERY + TIMER_SLACK));
         }
         let asked = house.asked.load(Ordering::Relaxed);
-        house.valve.interval(least, asked - asked_before, till.as_ref().is_some_and(|it| it.is_pressed()));
+        let till_is_pressed = office.as_ref().is_some_and(|office| {
+            let is_pressed = office.checkout.is_pressed();
+            office.pulse.looked(is_pressed);
+            is_pressed
+        });
+        house.valve.interval(least, asked - asked_before, till_is_pressed);
         asked_before = asked;
     }
 }
