@@ -162,6 +162,13 @@ mod tests {
     }
 
     #[test]
+    fn beyond_the_end_rounding_turns_nothing_over() {
+        let point = |[ahead, p10_s, p50_s, p90_s]: [u32; 4]| Point { ahead, p10_s, p50_s, p90_s };
+        let table = [point([0, 0, 0, 1]), point([2, 1, 2, 2])];
+        assert_eq!(interpolate(&table, 6), Some([3, 6, 6]));
+    }
+
+    #[test]
     fn a_bend_in_the_curve_is_a_point_of_the_table() {
         // A hundred a second until the house is full with 1000, then five.
         let curve = |ahead: f64| [0.9, 1.0, 1.1].map(|times| times * (ahead.min(1_000.0) / 100.0 + (ahead - 1_000.0).max(0.0) / 5.0));

@@ -18,9 +18,9 @@ pub(super) struct Returners {
     returned: f64,
     /// How it would be if they came back sooner or later, for each of [`RETURN_S`].
     ways: [Return; RETURN_S.len()],
-    /// Lately, about a minute.
+    /// Entries of about the last minute, and how many of them were returners'.
     entries: f64,
-    entries_of_returners: f64,
+    theirs: f64,
 }
 
 /// What became of calls if all came back after them.
@@ -37,7 +37,7 @@ struct Return {
 struct Tally {
     returned: u64,
     entries: u64,
-    entries_of_returners: u64,
+    theirs: u64,
 }
 
 /// Whoever comes back does so within about so long after her call is over: which it is, is what is to be found out.
@@ -58,7 +58,7 @@ impl Returners {
         let tally = Tally {
             returned: counts.returned_total + u64::from(counts.returners),
             entries: counts.entries_total,
-            entries_of_returners: counts.returned_total,
+            theirs: counts.returned_total,
         };
         let Some(before) = self.seen.replace(tally) else {
             // After a restart some are away of whom nothing is known but that they are not more than can have been called.
@@ -70,8 +70,8 @@ impl Returners {
         };
         let keep = (-1.0 / LANE_MEMORY_S).exp();
         self.entries = self.entries * keep + tally.entries.saturating_sub(before.entries) as f64;
-        let of_returners = tally.entries_of_returners.saturating_sub(before.entries_of_returners);
-        self.entries_of_returners = self.entries_of_returners * keep + of_returners as f64;
+        let of_returners = tally.theirs.saturating_sub(before.theirs);
+        self.theirs = self.theirs * keep + of_returners as f64;
         // Who gives up before the door is no returner any more; the count may fall.
         let returned = tally.returned as f64 - before.returned as f64;
         self.served.push_back(counts.now_serving);
@@ -100,7 +100,7 @@ impl Returners {
         let share_max = seen.situation.map_or(0.0, |s| s.returner_share);
         // Where they have to wait, it is seen how many of the entries are theirs.
         let is_late = before_door > share_max * self.entries / LANE_MEMORY_S * LANE_IS_LATE_S;
-        let share_max = if is_late { share_max.min(self.entries_of_returners / self.entries.max(1.0)) } else { share_max };
+        let share_max = if is_late { share_max.min(self.theirs / self.entries.max(1.0)) } else { share_max };
         let window_s = seen.call_window.as_secs_f64();
         ReturnersNow { per_call, away: way.away * per_call, return_s, due: due.collect(), window_s, before_door, share_max }
     }
