@@ -261,7 +261,7 @@ impl WaitingRoom {
         // A clock that was set back must not keep the brake on.
         let is_due = settings.slowed_at.is_none_or(|at| now < at || now.since(at) >= BRAKE_EVERY);
         let is_open = matches!(phase, Phase::OnSale | Phase::Paused | Phase::SoldOut);
-        let by_per_mille = brake::step(settings.slowed_per_mille, settings.rate_per_minute, &stock.healths);
+        let by_per_mille = brake::step(settings.slowed_per_mille, settings.rate_ordered, &stock.healths);
         (is_open && is_due && by_per_mille != settings.slowed_per_mille).then_some(Event::Slowed { by_per_mille })
     }
 

@@ -101,6 +101,19 @@ async fn a_box_office_that_suffers_makes_the_door_slow_and_it_recovers() {
 }
 
 #[tokio::test]
+async fn of_an_order_beyond_all_bearing_little_is_left() {
+    let dir = TempDir::new();
+    let house = new_house(&dir, Config { rate_per_minute: 1_200_000, burst: None, ..config() }).await;
+    house.passes(200);
+    let mut sale = Sale { house, outside: Vec::new(), sequence: 0 };
+    sale.seconds(20, Some(FAILING)).await;
+    assert_eq!(sale.rate(), (1_200_000, 6_000));
+    sale.seconds(60, Some(WELL)).await;
+    assert_eq!((sale.rate(), sale.reason()), ((1_200_000, 1_200_000), None));
+    sale.house.life.stop();
+}
+
+#[tokio::test]
 async fn who_finds_a_slow_door_after_a_restart_goes_on_from_there() {
     let dir = TempDir::new();
     let house = new_house(&dir, Config { rate_per_minute: 600, burst: None, ..config() }).await;
