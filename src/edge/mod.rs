@@ -294,16 +294,14 @@ impl Front {
         };
         let mut response = match self.at_the_wicket(request) {
             Ok(response) => response,
-            Err(request) => match tokio::time::timeout(house.config.request_timeout, self.route(peer, request)).await {
-                Ok(response) => response,
-                Err(_) => {
+            Err(request) => {
+                let answered = tokio::time::timeout(house.config.request_timeout, self.route(peer, request)).await;
+                answered.unwrap_or_else(|_| {
                     metrics::counter!("edge_timeouts_total").increment(1);
-                    return Problem::new(Kind::Overloaded)
-                        .detail("not answered in time; what was begun goes on")
-                        .retry_after_s(house.soon_s(2, 6))
-                        .into_response();
-                }
-            },
+                    let problem = Problem::new(Kind::Overloaded).detail("not answered in time; what was begun goes on");
+                    problem.retry_after_s(house.soon_s(2, 6)).into_response()
+                })
+            }
         };
         response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         response
@@ -321,7 +319,7 @@ impl Front {
             return Ok(http::places::board_of(&at_door, request.headers()));
         }
         let (parts, _) = request.into_parts();
-        Ok(Placed::of(&parts, door, at_door).and_then(http::places::place_of).into_response())
+        Ok(Placed::of(&parts, door, at_door).map(|placed| http::places::place_of(&placed)).into_response())
     }
 
     async fn route(&self, peer: IpAddr, mut request: Request) -> Response {

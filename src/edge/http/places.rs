@@ -115,12 +115,12 @@ fn shut(room: &WaitingRoom) -> Option<Problem> {
 
 #[utoipa::path(get, path = "/v1/sales/{sale}/queue/place", tag = "waiting room", params(("sale" = String, Path)),
     responses((status = 200, description = "state, number, position, ahead, about, wait {p10_s, p50_s, p90_s, around}, poll_after_ms, call_ends_at, sample"), (status = 401)))]
-pub async fn place(placed: Placed) -> Answer {
-    place_of(placed)
+pub async fn place(placed: Placed) -> Response {
+    place_of(&placed)
 }
 
-pub(in crate::edge) fn place_of(placed: Placed) -> Answer {
-    Ok(private_json(StatusCode::OK, &placed.room.place(&placed.token)))
+pub(in crate::edge) fn place_of(placed: &Placed) -> Response {
+    private_json(StatusCode::OK, &placed.room.place(&placed.token))
 }
 
 #[utoipa::path(delete, path = "/v1/sales/{sale}/queue/place", tag = "waiting room", params(("sale" = String, Path)), responses((status = 204), (status = 401)))]
