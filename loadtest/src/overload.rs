@@ -78,7 +78,7 @@ pub struct OverloadResult {
     pub goodput_ratio: f64,
     pub refusal_p50_ms: f64,
     /// Seconds after the load had gone until nobody was refused any more and every answer came as soon as it does at that
-    /// load ([`usual`]).
+    /// load in a house that was never asked more.
     pub normal_after_s: Option<u64>,
     pub rss_growth_kib: i64,
     pub rss_growth_without_fans_kib: i64,
