@@ -125,8 +125,9 @@ impl Vitals {
         if self.recent.len() > RECENT {
             self.recent.pop_front();
         }
-        let (asked, failed) = self.recent.iter().fold((0, 0), |(asked, failed), it| (asked + it.asked, failed + it.failed));
-        let (looks, pressed) = self.recent.iter().fold((0, 0), |(looks, pressed), it| (looks + it.looks, pressed + it.pressed));
+        let recent = |of: fn(&Beat) -> u32| self.recent.iter().map(of).sum::<u32>();
+        let (asked, failed, looks, pressed) =
+            (recent(|it| it.asked), recent(|it| it.failed), recent(|it| it.looks), recent(|it| it.pressed));
         let failed_per_mille = if asked < ANSWERS_MIN { 0 } else { u16::try_from(failed * 1_000 / asked).unwrap_or(1_000) };
         // Where new orders always have to wait, whoever is called besides is turned away at the door.
         let turned_away_per_mille = u16::try_from(pressed * 1_000 / looks.max(1)).unwrap_or(1_000) / PRESSED_IN_FAILURES;

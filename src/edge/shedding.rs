@@ -63,14 +63,8 @@ impl Class {
         let mut parts = path.strip_prefix("/v1/").unwrap_or_default().split('/');
         match (parts.next().unwrap_or_default(), parts.nth(1), parts.next()) {
             ("webhooks", ..) | ("orders", Some("confirm" | "return"), _) | ("sales", Some("board"), None) => Self::Settling,
-            ("orders" | "holds" | "gate", ..) => Self::Inside,
-            ("sales", Some("admission"), _) => {
-                if method == Method::POST {
-                    Self::Entering
-                } else {
-                    Self::Inside
-                }
-            }
+            ("sales", Some("admission"), _) if method == Method::POST => Self::Entering,
+            ("orders" | "holds" | "gate", ..) | ("sales", Some("admission"), _) => Self::Inside,
             ("sales", Some("queue" | "board"), _) | ("sign-in" | "session", ..) => Self::Queueing,
             ("sales", Some("performances"), Some(_)) if !path.ends_with("/plan") => Self::Inside,
             _ => Self::Browsing,
@@ -153,9 +147,9 @@ impl Valve {
     fn interval(&self, lag: Duration, asked: u64, till_is_pressed: bool) {
         self.lag_us.store(u64::try_from(lag.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
         let (answered, late) = (self.answered.swap(0, Ordering::Relaxed), self.late.swap(0, Ordering::Relaxed));
-        let many_late = till_is_pressed || answered >= ANSWERED_MIN && late * LATE_PART >= answered;
+        let books_are_late = till_is_pressed || answered >= ANSWERED_MIN && late * LATE_PART >= answered;
         let closed = self.closed.load(Ordering::Relaxed);
-        let next = if many_late && lag <= LAG_TARGET {
+        let next = if books_are_late && lag <= LAG_TARGET {
             // The door closes at once, as who comes in now is late later; and no more than the door: who is inside makes
             // the books no lighter by going away.
             closed.max((closed.max(CLASS) + CLOSES_BY_MAX).min(DOOR_CLOSED))
