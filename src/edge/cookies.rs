@@ -45,12 +45,15 @@ impl CookieRules {
     }
 
     fn line(self, name: &str, value: &str, max_age_s: u64) -> HeaderValue {
-        let mut line = format!("{}{name}={value}; Path=/; HttpOnly; SameSite=Lax", self.prefix());
-        let _ = write!(line, "; Max-Age={max_age_s}");
+        let mut line = String::with_capacity(name.len() + value.len() + 96);
+        for part in [self.prefix(), name, "=", value, "; Path=/; HttpOnly; SameSite=Lax; Max-Age="] {
+            line.push_str(part);
+        }
+        let _ = write!(line, "{max_age_s}");
         if self.secure {
             line.push_str("; Secure");
         }
-        HeaderValue::from_str(&line).expect("names and tokens are visible ASCII")
+        HeaderValue::try_from(line).expect("names and tokens are visible ASCII")
     }
 }
 

@@ -29,7 +29,7 @@ use std::{
 use ::http::{HeaderValue, Method, header};
 use axum::{
     Router,
-    extract::Request,
+    extract::{Request, State},
     response::{IntoResponse, Response},
     routing::{delete, get, post, put},
 };
@@ -307,13 +307,12 @@ impl Front {
         response
     }
 
-    /// What a waiting crowd looks at by the million is answered without the router, which would be a tenth of the work; a
-    /// path that is written in another way finds the same handler there.
+    /// What a waiting crowd looks at by the million is answered without the router, which would be a tenth of the work, as
+    /// are joins ([`Self::joins_at`]); a path that is written in another way finds the same handler there.
     #[expect(clippy::result_large_err, reason = "most are answered")]
     fn at_the_wicket(&self, request: Request) -> Result<Response, Request> {
         let Some(door) = self.door.as_ref().filter(|_| request.method() == Method::GET) else { return Err(request) };
-        let asked = request.uri().path().strip_prefix("/v1/sales/").and_then(|rest| rest.split_once('/'));
-        let Some((sale, call @ ("board" | "queue/place"))) = asked else { return Err(request) };
+        let Some((sale, call @ ("board" | "queue/place"))) = of_sale(&request) else { return Err(request) };
         let Some(at_door) = door.at(sale) else { return Err(request) };
         if call == "board" {
             return Ok(http::places::board_of(&at_door, request.headers()));
@@ -322,10 +321,26 @@ impl Front {
         Ok(Placed::of(&parts, door, at_door).map(|placed| http::places::place_of(&placed)).into_response())
     }
 
+    /// Where a request wants a place.
+    fn joins_at(&self, request: &Request) -> Option<(Door, AtDoor)> {
+        let door = self.door.as_ref().filter(|_| request.method() == Method::POST)?;
+        let (sale, "queue") = of_sale(request)? else { return None };
+        Some((door.clone(), door.at(sale)?))
+    }
+
     async fn route(&self, peer: IpAddr, mut request: Request) -> Response {
         request.extensions_mut().insert(Peer(peer));
+        if let Some((door, at_door)) = self.joins_at(&request) {
+            // Boxed: a connection must not keep room for it while it does something else.
+            return Box::pin(http::places::join(State(door), at_door, request)).await.into_response();
+        }
         self.urls.clone().call(request).await.unwrap_or_else(|never: Infallible| match never {})
     }
+}
+
+/// `/v1/sales/SALE/CALL`: which sale's, and what of it.
+fn of_sale(request: &Request) -> Option<(&str, &str)> {
+    request.uri().path().strip_prefix("/v1/sales/")?.split_once('/')
 }
 
 /// All URLs of the public listener: those of every process, and those of the roles that this one has. What is not

@@ -4,7 +4,10 @@ use std::{
     convert::Infallible,
     io,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -180,10 +183,12 @@ async fn answer(socket: TcpStream, peer: IpAddr, front: Front, limits: &Connecti
     let has_spoken = Arc::new(watch::Sender::new(false));
     let service = {
         let (shared, has_spoken) = (Arc::new((front, life.clone())), Arc::clone(&has_spoken));
+        let is_first = AtomicBool::new(true);
         service_fn(move |request: Request<Incoming>| {
             let (shared, version) = (Arc::clone(&shared), request.version());
             let answering = in_flight.begin();
-            if !*has_spoken.borrow() {
+            if is_first.load(Ordering::Relaxed) {
+                is_first.store(false, Ordering::Relaxed);
                 has_spoken.send_replace(true);
             }
             async move {

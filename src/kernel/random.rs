@@ -1,6 +1,6 @@
 //! Randomness as a parameter, so that a failing seed can be replayed.
 
-use std::sync::Mutex;
+use std::{cell::RefCell, sync::Mutex};
 
 use rand_chacha::{
     ChaCha12Rng,
@@ -44,8 +44,30 @@ pub struct OsEntropy;
 
 impl Entropy for OsEntropy {
     fn fill(&self, bytes: &mut [u8]) {
-        aws_lc_rs::rand::fill(bytes).expect("the operating system gives random bytes");
+        let from_the_system = |bytes: &mut [u8]| aws_lc_rs::rand::fill(bytes).expect("the operating system gives random bytes");
+        let len = bytes.len();
+        if len > DRAWN_AHEAD / 8 {
+            return from_the_system(bytes);
+        }
+        AHEAD.with_borrow_mut(|(ahead, left)| {
+            if *left < len {
+                from_the_system(&mut ahead[..]);
+                *left = DRAWN_AHEAD;
+            }
+            let drawn = &mut ahead[*left - len..*left];
+            bytes.copy_from_slice(drawn);
+            // Nobody who reads our memory later learns what was given out.
+            drawn.fill(0);
+            *left -= len;
+        });
     }
+}
+
+/// Bytes that a thread draws at once: each draw mixes in what the processor gives, which costs as much as 100 bytes.
+const DRAWN_AHEAD: usize = 512;
+
+thread_local! {
+    static AHEAD: RefCell<([u8; DRAWN_AHEAD], usize)> = const { RefCell::new(([0; DRAWN_AHEAD], 0)) };
 }
 
 /// The same bytes for the same seed: for simulations and tests.
@@ -75,6 +97,18 @@ mod tests {
         let draws = |e: &SeededEntropy| (0..50).map(|_| e.below(1_000)).collect::<Vec<_>>();
         assert_eq!(draws(&a), draws(&b));
         assert_ne!(draws(&a), draws(&SeededEntropy::new(8)));
+    }
+
+    #[test]
+    fn nothing_that_was_drawn_ahead_is_given_twice() {
+        let mut seen = std::collections::HashSet::new();
+        for len in [8, 16, 61, 64, 65, 512, 600] {
+            for _ in 0..40 {
+                let mut bytes = vec![0; len];
+                OsEntropy.fill(&mut bytes);
+                assert!(bytes.chunks_exact(8).all(|word| seen.insert(word.to_vec())), "{len} bytes");
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Group commit: whoever asks within the same moment is written together, with one flush for all.
 //!
-//! Nobody waits for company. While one group is being written the next one gathers, so a lone caller waits for one
+//! Nobody waits for company that is not at the door already. While one group is being written the next one gathers, so a lone caller waits for one
 //! flush and a crowd shares it (the scheme of PostgreSQL's `commit_delay = 0` and of InnoDB's binary log). Only what
 //! nobody waits for is let gather for a moment: many small writes cost more than one large one.
 
@@ -61,6 +61,12 @@ impl<T: Send + 'static, R: Send + 'static> GroupCommit<T, R> {
                 };
                 if got == 0 {
                     return;
+                }
+                // Whoever is on her way already comes along: a runtime wakes this task before those whose requests it has
+                // read in the same moment, and a group of one costs as much as a group of all of them.
+                tokio::task::yield_now().await;
+                while group.len() < group_max && let Ok(ask) = asked.try_recv() {
+                    group.push(ask);
                 }
                 if group.iter().all(|(_, answer)| answer.is_none()) {
                     let gathering = gather(&mut asked, &mut group, group_max);

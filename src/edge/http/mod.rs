@@ -22,9 +22,13 @@ use crate::platform::lifecycle::Broken;
 
 type Answer = Result<Response, Problem>;
 
+/// Room for the JSON that is asked for most.
+const USUAL_BYTES: usize = 256;
+
 /// JSON that belongs to one visitor: never stored on the way.
 fn private_json<T: serde::Serialize>(status: StatusCode, body: &T) -> Response {
-    let bytes = serde_json::to_vec(body).expect("wire types are JSON");
+    let mut bytes = Vec::with_capacity(USUAL_BYTES);
+    serde_json::to_writer(&mut bytes, body).expect("wire types are JSON");
     let mut response = Response::new(Body::from(bytes));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
