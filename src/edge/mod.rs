@@ -13,6 +13,7 @@ pub mod pulse;
 pub mod server;
 pub mod shedding;
 mod sse;
+mod takeover;
 mod trouble;
 
 use std::{
@@ -255,6 +256,11 @@ impl Front {
     #[must_use]
     pub fn private(urls: Router) -> Self {
         Self { urls, house: None, door: None, pulse: None }
+    }
+
+    /// By which its answers are dated, where it is public.
+    fn clock(&self) -> Option<Arc<dyn Clock>> {
+        self.house.as_ref().map(|house| Arc::clone(&house.clock))
     }
 
     /// Answers one request that came over a connection from `peer`. Not a layer: axum would box, clone and route every

@@ -98,6 +98,11 @@ impl<S> Patient<S> {
         }
     }
 
+    /// Whether its client has yet to take something that was written.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+
     fn wait(&mut self, waiting: Awaited) {
         (self.waiting, self.is_timed) = (waiting, false);
     }

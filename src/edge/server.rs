@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     io,
     net::{IpAddr, SocketAddr},
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,7 +14,7 @@ use std::{
 
 use axum::body::Body;
 use dashmap::DashMap;
-use http::{HeaderValue, Version, header};
+use http::{HeaderValue, Method, Version, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::{
     Request,
@@ -33,6 +34,7 @@ use tokio::{
 use super::{
     Front,
     patience::{Answering, InFlight, Patience, Patient},
+    takeover::{self, Takeover},
 };
 use crate::platform::lifecycle::Lifecycle;
 
@@ -181,23 +183,30 @@ async fn answer(socket: TcpStream, peer: IpAddr, front: Front, limits: &Connecti
         () = stopped_for(life, FIRST_REQUEST_WITHIN) => return,
     };
     let has_spoken = Arc::new(watch::Sender::new(false));
+    let (takeover, taken) = Takeover::new();
+    let clock = front.clock();
     let service = {
-        let (shared, has_spoken) = (Arc::new((front, life.clone())), Arc::clone(&has_spoken));
+        let (shared, has_spoken) = (Arc::new((front, life.clone(), takeover)), Arc::clone(&has_spoken));
         let is_first = AtomicBool::new(true);
         service_fn(move |request: Request<Incoming>| {
             let (shared, version) = (Arc::clone(&shared), request.version());
+            let is_get = *request.method() == Method::GET;
             let answering = in_flight.begin();
             if is_first.load(Ordering::Relaxed) {
                 is_first.store(false, Ordering::Relaxed);
                 has_spoken.send_replace(true);
             }
             async move {
-                let (front, life) = &*shared;
+                let (front, life, takeover) = &*shared;
                 let mut response = front.answer(peer, request.map(Body::new)).await;
                 if life.is_leaving() && version < Version::HTTP_2 {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
-                Ok::<_, Infallible>(response.map(|body| Counted { body, _answering: answering }))
+                match takeover.offer(is_get, version, response.map(|body| Counted { body, _answering: answering })) {
+                    Some(response) => Ok::<_, Infallible>(response),
+                    // Nothing more is heard of it here.
+                    None => std::future::pending().await,
+                }
             }
         })
     };
@@ -211,7 +220,7 @@ async fn answer(socket: TcpStream, peer: IpAddr, front: Front, limits: &Connecti
             .keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10));
         // It is told so beforehand (GOAWAY) and loses nothing.
-        drive(builder.serve_connection(io, service), life.leaving()).await;
+        drive(pin!(builder.serve_connection(io, service)), life.leaving()).await;
     } else {
         let mut builder = http1::Builder::new();
         builder
@@ -224,13 +233,23 @@ async fn answer(socket: TcpStream, peer: IpAddr, front: Front, limits: &Connecti
             life.stopping().await;
             let _ = tokio::time::timeout(FIRST_REQUEST_WITHIN, has_spoken.subscribe().wait_for(|it| *it)).await;
         };
-        drive(builder.serve_connection(io, service), ended).await;
+        // Boxed, so that what takes the connection over does not keep its room.
+        let mut connection = Box::new(builder.serve_connection(io, service));
+        tokio::select! {
+            Ok(stream) = taken => {
+                let socket = connection.into_parts().io.into_inner();
+                if !socket.is_stalled() {
+                    // A connection that breaks is the client's affair.
+                    let _ = takeover::send(socket, stream, clock.map(|it| it.now())).await;
+                }
+            }
+            () = drive(Pin::new(&mut *connection), ended) => {}
+        }
     }
 }
 
 /// Answers until the client goes, or until it is time to go; then it takes no more requests.
-async fn drive(connection: impl GracefulConnection, time_to_go: impl Future<Output = ()>) {
-    tokio::pin!(connection);
+async fn drive(mut connection: Pin<&mut impl GracefulConnection>, time_to_go: impl Future<Output = ()>) {
     tokio::select! {
         // A connection that breaks is the client's affair.
         _ = connection.as_mut() => return,
@@ -256,10 +275,10 @@ impl HttpBody for Counted {
     type Error = axum::Error;
 
     fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        std::pin::Pin::new(&mut self.body).poll_frame(cx)
+        Pin::new(&mut self.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -65,7 +65,9 @@ impl<T: Send + 'static, R: Send + 'static> GroupCommit<T, R> {
                 // Whoever is on her way already comes along: a runtime wakes this task before those whose requests it has
                 // read in the same moment, and a group of one costs as much as a group of all of them.
                 tokio::task::yield_now().await;
-                while group.len() < group_max && let Ok(ask) = asked.try_recv() {
+                while group.len() < group_max
+                    && let Ok(ask) = asked.try_recv()
+                {
                     group.push(ask);
                 }
                 if group.iter().all(|(_, answer)| answer.is_none()) {
