@@ -6,11 +6,11 @@
 //! next try, takes none.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 /// With so many the ledger is never idle, be it a file that is flushed once for all of them (64 left it waiting half of the
 /// time) or a database on the network.
@@ -19,14 +19,24 @@ const AT_WORK_MAX: usize = 256;
 /// nothing.
 const WAITING_MAX: usize = 512;
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Some wait is good, as the ledger is never idle then. While nobody has waited less than this there are too many.
+const TARGET: Duration = Duration::from_millis(250);
+/// Nobody has begun.
+const NOBODY: u64 = u64::MAX;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Till {
     at_work: AtomicUsize,
     waiting: AtomicUsize,
     room: Notify,
-    /// Since somebody last asked, there was a moment at which a new order could have begun at once.
-    was_roomy: AtomicBool,
+    /// Of the new orders that have begun since somebody last asked, the one that waited least did so for so long.
+    least_wait_us: AtomicU64,
+}
+
+impl Default for Till {
+    fn default() -> Self {
+        Self { at_work: AtomicUsize::new(0), waiting: AtomicUsize::new(0), room: Notify::new(), least_wait_us: AtomicU64::new(NOBODY) }
+    }
 }
 
 /// Counts as work until dropped.
@@ -54,8 +64,10 @@ impl Till {
         if self.waiting.load(Ordering::Relaxed) == 0
             && let Some(work) = self.try_work()
         {
+            self.least_wait_us.store(0, Ordering::Relaxed);
             return Some(work);
         }
+        let came_at = Instant::now();
         let _waiting = Waiting::among(&self.waiting)?;
         let in_turn = async {
             loop {
@@ -66,13 +78,19 @@ impl Till {
                 freed.await;
             }
         };
-        tokio::time::timeout(PATIENCE, in_turn).await.ok()
+        let work = tokio::time::timeout(PATIENCE, in_turn).await.ok()?;
+        let waited_us = u64::try_from(came_at.elapsed().as_micros()).unwrap_or(NOBODY);
+        self.least_wait_us.fetch_min(waited_us, Ordering::Relaxed);
+        Some(work)
     }
 
-    /// Whether there was no room at all since the last time this was asked.
+    /// Whether every new order has waited for too long since the last time this was asked (the least wait tells a queue
+    /// that stands from one that drains, as in CoDel, RFC 8289).
     pub(super) fn is_pressed(&self) -> bool {
-        let is_roomy = self.is_roomy();
-        !self.was_roomy.swap(is_roomy, Ordering::Relaxed) && !is_roomy
+        match self.least_wait_us.swap(NOBODY, Ordering::Relaxed) {
+            NOBODY => self.waiting.load(Ordering::Relaxed) > 0,
+            least_us => Duration::from_micros(least_us) >= TARGET,
+        }
     }
 
     fn try_work(&self) -> Option<Work<'_>> {
@@ -80,17 +98,10 @@ impl Till {
         self.at_work.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Work(self))
     }
 
-    fn is_roomy(&self) -> bool {
-        self.at_work.load(Ordering::Relaxed) < AT_WORK_MAX && self.waiting.load(Ordering::Relaxed) == 0
-    }
-
     fn rest(&self) {
         let before = self.at_work.fetch_sub(1, Ordering::Relaxed);
         if before <= AT_WORK_MAX {
             self.room.notify_one();
-        }
-        if self.is_roomy() {
-            self.was_roomy.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -186,18 +197,34 @@ mod tests {
         assert!(till.turn().await.is_some());
     }
 
-    #[tokio::test]
-    async fn it_is_pressed_only_when_there_was_no_room_all_the_time() {
-        let till = Till::default();
-        assert!(!till.is_pressed());
+    #[tokio::test(start_paused = true)]
+    async fn it_is_pressed_while_nobody_begins_soon() {
+        let till = Arc::new(Till::default());
+        assert!(!till.is_pressed(), "nobody has come");
         let mut working: Vec<_> = (0..AT_WORK_MAX).map(|_| till.work()).collect();
-        assert!(!till.is_pressed(), "there was room when it was last asked");
-        assert!(till.is_pressed());
+        assert!(!till.is_pressed(), "nobody waits");
+        let wait_for = |time: Duration| {
+            let newcomer = tokio::spawn({
+                let till = Arc::clone(&till);
+                async move { till.turn().await.is_some() }
+            });
+            async move {
+                tokio::time::sleep(time).await;
+                newcomer
+            }
+        };
+        let newcomer = wait_for(TARGET * 2).await;
+        assert!(till.is_pressed(), "somebody waits and nobody has begun");
         working.pop();
+        assert!(newcomer.await.unwrap());
+        assert!(till.is_pressed(), "who has begun waited for long");
         working.push(till.work());
-        assert!(!till.is_pressed(), "there was room for a moment");
-        assert!(till.is_pressed());
+        let newcomer = wait_for(TARGET / 2).await;
+        working.pop();
+        assert!(newcomer.await.unwrap());
+        assert!(!till.is_pressed(), "a short wait keeps the ledger busy");
         working.clear();
+        assert!(till.turn().await.is_some());
         assert!(!till.is_pressed());
     }
 }

@@ -6,7 +6,7 @@
 //! valve closes step by step, class by class from the least important up; when it has gone, it opens again.
 //!
 //! A visitor's request may wait for the books as well, which no queue of tasks shows. So the till says whether new orders
-//! have to wait for others, and it is counted how many of the calls inside, those apart that wait for a gateway, are answered
+//! have to wait for others too long, and it is counted how many of the calls inside, those apart that wait for a gateway, are answered
 //! late; while that is so the door closes: whoever is inside is served first, and who is not let in makes no work that
 //! cannot be done. The queue stays open: a fan who has her place asks for nothing, one who is turned away comes again.
 //!
@@ -103,6 +103,8 @@ const ANSWERED_MIN: u64 = 8;
 const LATE_PART: u64 = 4;
 /// Steps of the valve, which goes from 0 to `CLOSED`: a thousand for each class but the first.
 const OPENS_BY: u32 = 50;
+/// The door opens as fast as it closes: what waits behind it for the till keeps that busy for a moment only.
+const OPENS_DOOR_BY: u32 = 150;
 const OPENS_IDLE_BY: u32 = 200;
 const CLOSES_BY_MAX: u32 = 250;
 const CLASS: u32 = 1_000;
@@ -126,15 +128,20 @@ pub struct Valve {
 impl Valve {
     /// Whether a request of this class is turned away; `die` is uniform in `[0, 1)` and asked for only when it matters.
     fn turns_away(&self, class: Class, die: impl FnOnce() -> f64) -> bool {
+        let closed = self.closed_to(class).min(CLASS);
+        closed > 0 && die() * f64::from(CLASS) < f64::from(closed)
+    }
+
+    /// How far it is closed beyond the point where it begins to turn away this class.
+    fn closed_to(&self, class: Class) -> u32 {
         let open_to = match class {
-            Class::Settling => return false,
+            Class::Settling => return 0,
             Class::Inside => 3 * CLASS,
             Class::Queueing => 2 * CLASS,
             Class::Entering => CLASS,
             Class::Browsing => 0,
         };
-        let closed = self.closed.load(Ordering::Relaxed).saturating_sub(open_to).min(CLASS);
-        closed > 0 && die() * f64::from(CLASS) < f64::from(closed)
+        self.closed.load(Ordering::Relaxed).saturating_sub(open_to)
     }
 
     /// A call inside was answered after so long.
@@ -158,6 +165,8 @@ impl Valve {
         } else if lag > LAG_TARGET {
             let over = lag.saturating_sub(LAG_TARGET).as_millis().max(1).saturating_mul(u128::from(OPENS_BY)) / LAG_TARGET.as_millis();
             (closed + u32::try_from(over).unwrap_or(u32::MAX).clamp(1, CLOSES_BY_MAX)).min(CLOSED)
+        } else if (CLASS..=DOOR_CLOSED).contains(&closed) {
+            closed.saturating_sub(OPENS_DOOR_BY)
         } else {
             closed.saturating_sub(OPENS_BY)
         };
@@ -212,8 +221,8 @@ impl House {
             return None;
         }
         self.valve.turned_away[class as usize].fetch_add(1, Ordering::Relaxed);
-        // The more are turned away, the later they are to come back: else they are the overload.
-        let far_s = u64::from(self.valve.closed.load(Ordering::Relaxed)) / RETRY_STEP;
+        // The more of them are turned away, the later they are to come back: else they are the overload.
+        let far_s = u64::from(self.valve.closed_to(class)) / RETRY_STEP;
         Some(refusal(self.soon_s(1 + far_s / 2, 4 + far_s)))
     }
 }

@@ -6,6 +6,7 @@
 
 use std::{future::Future, time::Duration};
 
+use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 
 use super::lifecycle::Lifecycle;
@@ -65,11 +66,8 @@ impl<T: Send + 'static, R: Send + 'static> GroupCommit<T, R> {
                 // Whoever is on her way already comes along: a runtime wakes this task before those whose requests it has
                 // read in the same moment, and a group of one costs as much as a group of all of them.
                 tokio::task::yield_now().await;
-                while group.len() < group_max
-                    && let Ok(ask) = asked.try_recv()
-                {
-                    group.push(ask);
-                }
+                let room = group_max - group.len();
+                let _ = asked.recv_many(&mut group, room).now_or_never();
                 if group.iter().all(|(_, answer)| answer.is_none()) {
                     let gathering = gather(&mut asked, &mut group, group_max);
                     let _ = stopping.until_stopping(tokio::time::timeout(GATHERS, gathering)).await;

@@ -1,14 +1,15 @@
 //! How much of the rate is taken away while the box office suffers. Pure.
 //!
 //! Additive increase, multiplicative decrease (Chiu and Jain 1989), one step a second; where little is left, the increase is
-//! a part of it. Latency is held against what it
-//! usually is there, as in gradient limiters: how far it is above what is bearable is how much less is let in, within
-//! bounds for one step. Between well and suffering the rate stands still, so that it does not swing about the border.
+//! a part of it. Latency is held against what it usually is there, as in gradient limiters: how far it is above what is
+//! bearable is how much less is let in, within bounds for one step. Between well and suffering the rate stands still, so
+//! that it does not swing about the border. That all is well while hardly anybody is inside says little of what could be
+//! borne, so there the rate grows slowly (as a window that was not used does not, RFC 7661).
 //!
 //! - never more is taken away than all but [`share_min`], and never less than nothing: the rate is never above the
 //!   ordered one;
 //! - worse news never lets more in;
-//! - from any state the full rate is back after [`RECOVERED_WITHIN_S`] steps of good news.
+//! - from any state the full rate is back after [`RECOVERED_WITHIN_S`] steps of good news from somebody who has visitors.
 
 use super::BoxOfficeHealth;
 
@@ -20,6 +21,8 @@ const LEFT_PER_MINUTE: u32 = 6_000;
 /// more is a lot.
 const STEP_UP: u16 = 25;
 const PART_UP: u16 = 4;
+/// The same where hardly anybody is inside.
+const PART_UP_EMPTY: u16 = 16;
 /// Steps of good news until nothing is taken away.
 #[cfg(test)]
 const RECOVERED_WITHIN_S: u16 = 60;
@@ -46,7 +49,11 @@ pub(super) fn step(slowed: u16, rate_per_minute: u32, healths: &[BoxOfficeHealth
     let share = 1_000_u16.saturating_sub(slowed).clamp(share_min, 1_000);
     let share = match healths.iter().map(pressure).reduce(f64::max) {
         None => share,
-        Some(pressure) if pressure <= WELL => (share + (share / PART_UP).clamp(1, STEP_UP)).min(1_000),
+        Some(pressure) if pressure <= WELL => {
+            let is_told = healths.iter().any(|health| health.latency_ms.is_some());
+            let part = if is_told { PART_UP } else { PART_UP_EMPTY };
+            (share + (share / part).clamp(1, STEP_UP)).min(1_000)
+        }
         Some(pressure) if pressure <= 1.0 => share,
         Some(pressure) => {
             let left = f64::from(share) * (1.0 / pressure).clamp(*STEP_DOWN.start(), *STEP_DOWN.end());
@@ -104,8 +111,9 @@ mod tests {
             };
             let now = with(&|_| {});
             prop_assert!(with(&|h| h.failed_per_mille = (h.failed_per_mille + 30).min(1_000)) >= now);
-            prop_assert!(with(&|h| h.latency_ms = Some(h.latency_ms.unwrap_or(0) + 100)) >= now);
-            prop_assert!(step(before, rate, &others) <= now || others.is_empty(), "one more who suffers never helps");
+            prop_assert!(with(&|h| h.latency_ms = h.latency_ms.map(|ms| ms + 100)) >= now);
+            let is_told = others.iter().any(|it| it.latency_ms.is_some());
+            prop_assert!(step(before, rate, &others) <= now || !is_told, "one more who suffers never helps");
             prop_assert!(step(before.saturating_sub(50), rate, &[health]) <= step(before, rate, &[health]), "who was slower stays slower");
         }
 
@@ -132,5 +140,14 @@ mod tests {
         let bearable = BoxOfficeHealth { latency_ms: Some(140), ..WELL_NOW };
         assert_eq!((step(0, 600, &[bearable]), step(400, 600, &[bearable])), (0, 400));
         assert_eq!(step(0, 600, &[WELL_NOW]), 0);
+    }
+
+    #[test]
+    fn an_empty_box_office_is_no_proof_that_more_could_be_borne() {
+        let empty = BoxOfficeHealth { latency_ms: None, ..WELL_NOW };
+        let after = |health: BoxOfficeHealth, steps: u32| (0..steps).fold(900, |taken, _| step(taken, 600, &[health]));
+        assert!(after(empty, 10) > 800 && after(WELL_NOW, 10) < 760, "{} {}", after(empty, 10), after(WELL_NOW, 10));
+        assert_eq!(after(empty, 120), 0, "but it does not stay shut for ever");
+        assert_eq!(step(900, 600, &[empty, WELL_NOW]), step(900, 600, &[WELL_NOW]), "another one has visitors");
     }
 }
