@@ -221,8 +221,10 @@ impl House {
             return None;
         }
         self.valve.turned_away[class as usize].fetch_add(1, Ordering::Relaxed);
-        // The more of them are turned away, the later they are to come back: else they are the overload.
-        let far_s = u64::from(self.valve.closed_to(class)) / RETRY_STEP;
+        // The more of them are turned away, the later they are to come back: else they are the overload. Who is called is
+        // one of few, and the first of them are let in first: while it is for the till's sake they come back soon.
+        let beyond = if class == Class::Entering { self.valve.closed_to(Class::Queueing) } else { self.valve.closed_to(class) };
+        let far_s = u64::from(beyond) / RETRY_STEP;
         Some(refusal(self.soon_s(1 + far_s / 2, 4 + far_s)))
     }
 }
