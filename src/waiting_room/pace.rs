@@ -189,7 +189,7 @@ const SHARE_DEVIATION: f64 = 0.06;
 const NEVER_COME: f64 = 0.02;
 /// When the first calls go out nobody knows: nearly all may come, or one in three. So far it is more uncertain, and so
 /// many deviations higher, and that is over in about so long.
-const EARLY_DEVIATION: f64 = 0.25;
+const EARLY_DEVIATION: f64 = 0.4;
 const EARLY_SHIFT: f64 = 0.5;
 const EARLY_S: f64 = 10.0;
 /// Patience ends with time: what is known of trends beforehand, per second.

@@ -70,12 +70,22 @@ pub(super) struct Step {
     pub calls: f64,
     pub more: f64,
     pub fewer: f64,
+    /// Likewise of how many are called between that moment and the one that a reader of the board takes it for.
+    pub misread: f64,
 }
 
 impl Step {
     /// Fans called when it goes `z` standard deviations better than expected.
     pub(super) fn quantile(&self, z: f64) -> f64 {
         self.calls + z * if z > 0.0 { self.more } else { self.fewer }
+    }
+
+    /// Likewise as it is read off a board: however sure the door is, that is not.
+    fn as_read(&self, z: f64) -> f64 {
+        if z == 0.0 {
+            return self.calls;
+        }
+        self.calls + (self.quantile(z) - self.calls).hypot(Z90 * self.misread).copysign(z)
     }
 }
 
@@ -93,8 +103,10 @@ const SOLD_OUT: f64 = 0.02;
 const STOCK_DRIFT: f64 = 0.3;
 /// Nobody has ever seen it go better than this.
 const FLOOR_DRIFT: f64 = 0.01;
-/// The board speaks in whole seconds and is up to a second old: each is spread evenly over a second.
-const SPOKEN_S: f64 = 0.4;
+/// A board speaks in whole seconds and is up to a second old: each is spread evenly over a second.
+const MISREAD_S: f64 = 0.4;
+/// The 90th percentile of the standard normal distribution.
+pub(super) const Z90: f64 = 1.281_551_565_5;
 
 /// Plays the door forward until `waiting` have been called for sure, and for `at_least_s`.
 pub(super) fn prospect(door: &DoorNow, visits: &VisitsOutlook, calls_per_entry: &Yield, waiting: f64, at_least_s: f64) -> Vec<Step> {
@@ -134,15 +146,15 @@ pub(super) fn prospect(door: &DoorNow, visits: &VisitsOutlook, calls_per_entry: 
         calls += (reached - before) * per_entry;
         let of_stock = STOCK_DRIFT * by_stock * per_entry;
         let chance = per_entry * per_entry * noise + per_entry * (per_entry - 1.0).max(0.05) * reached;
-        let spoken = per_entry * entries / dt * SPOKEN_S;
+        let misread = per_entry * entries / dt * MISREAD_S;
         let level_more = level[0] * calls;
         // Nobody enters without a call.
         let level_fewer = (level[1] * calls).min((calls - reached).max(0.0));
-        let others = chance + spoken.powi(2) + of_stock.powi(2) + (FLOOR_DRIFT * calls).powi(2);
+        let others = chance + of_stock.powi(2) + (FLOOR_DRIFT * calls).powi(2);
         let deviation = |level: f64, entered: f64| (others + level.powi(2) + (per_entry * (entered - house.entered)).powi(2)).sqrt();
         let (more, fewer) = (deviation(level_more, better.entered), deviation(level_fewer, worse.entered));
         let t_s = (house.t_s - door.lead_s).max(0.0);
-        steps.push(Step { t_s, calls, more, fewer });
+        steps.push(Step { t_s, calls, more, fewer, misread });
         if house.t_s - door.lead_s > at_least_s && (calls - 3.0 * fewer > waiting || calls > 4.0 * waiting + 100.0) {
             break;
         }
@@ -239,11 +251,11 @@ impl<'a> House<'a> {
     }
 }
 
-/// Seconds until `n` have been called when it goes `z` standard deviations better than expected.
+/// Seconds until `n` have been called when it goes `z` standard deviations better than expected, as read off a board.
 pub(super) fn reached_after_s(steps: &[Step], n: f64, z: impl Fn(f64) -> f64) -> f64 {
     let ((mut t_s, mut reached), mut expected) = ((0.0, 0.0), 0.0);
     for step in steps {
-        let best = step.quantile(z(step.t_s)).max(reached);
+        let best = step.as_read(z(step.t_s)).max(reached);
         if best >= n {
             let along = if best > reached { ((n - reached) / (best - reached)).clamp(0.0, 1.0) } else { 0.0 };
             return (t_s + (step.t_s - t_s) * along).min(HORIZON_S);
@@ -324,6 +336,18 @@ mod tests {
         // Who takes more leaves less.
         door.stock = Some(StockNow { free: 1_000.0, held: 0.0, per_entry: 4.0, deviation: 0.1, back: 0.2 });
         assert!(prospect(&door, &visits(120.0), &ONE_EACH, 2_000.0, 0.0).last().unwrap().calls < called);
+    }
+
+    #[test]
+    fn a_board_is_read_no_more_exactly_than_it_speaks_however_sure_the_door_is() {
+        let steps = prospect(&door(10.0, 1e6), &visits(120.0), &ONE_EACH, 2_000.0, 0.0);
+        let reached = |n: f64, z: f64| reached_after_s(&steps, n, |_| z);
+        for n in [100.0, 1_000.0] {
+            let width_s = reached(n, -1e-9) - reached(n, 1e-9);
+            assert!((width_s - 2.0 * Z90 * MISREAD_S).abs() < 0.05, "{n}: {width_s}");
+            let more_s = reached(n, -Z90) - reached(n, Z90);
+            assert!(more_s > width_s, "{n}: {more_s} {width_s}");
+        }
     }
 
     #[test]
