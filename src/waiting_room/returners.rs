@@ -219,7 +219,7 @@ mod tests {
             with(&Glimpse {
                 now,
                 phase: Phase::OnSale,
-                settings: &Settings::default(),
+                settings: &Settings { rate_per_minute: 600, ..Settings::default() },
                 situation: None,
                 counts: self.counts,
                 visits: VisitLengths::new(Duration::from_mins(15)).outlook(now),
