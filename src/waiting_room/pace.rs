@@ -14,7 +14,7 @@ use super::{
     board::Reason,
     estimate::{self, Point},
     hindsight::Hindsight,
-    prospect::{DoorNow, Step, Yield, prospect, reached_after_s},
+    prospect::{Course, DoorNow, Step, Yield, prospect},
     returners::Returners,
     store::{Counts, Settings},
     takings::{Seats, Takings},
@@ -114,12 +114,9 @@ impl Pace {
             return Vec::new();
         }
         let steps = self.prospect(seen, 0.0);
-        let scale = |t_s: f64| self.hindsight.z(t_s);
-        let waits_s = |ahead: f64| {
-            let n = ahead + 1.0;
-            let after_s = |z: &dyn Fn(f64) -> f64| (reached_after_s(&steps, n, z) - BOARD_AGE_S).max(0.0);
-            [after_s(&scale), after_s(&|_| 0.0), after_s(&|t_s| -scale(t_s))]
-        };
+        let z = |t_s: f64| self.hindsight.z(t_s);
+        let courses = [Course::new(&steps, z), Course::new(&steps, |_| 0.0), Course::new(&steps, |t_s| -z(t_s))];
+        let waits_s = |ahead: f64| std::array::from_fn(|at| (courses[at].after_s(ahead + 1.0) - BOARD_AGE_S).max(0.0));
         estimate::table(waits_s, seen.waiting(), seen.until_open_s)
     }
 
