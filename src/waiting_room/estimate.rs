@@ -86,11 +86,17 @@ pub(super) fn table(waits_s: impl Fn(f64) -> [f64; 3], waiting: u32, until_open_
         chosen.insert(chosen.partition_point(|&it| it < at), at);
     }
     let point = |at: usize| {
-        let [p10_s, p50_s, p90_s] = waits[at];
+        let [p10_s, p50_s, p90_s] = inclusive(waits[at]);
         let after_opening = |s: f64| until_open_s.saturating_add(whole(s));
         Point { ahead: aheads[at], p10_s: after_opening(p10_s), p50_s: after_opening(p50_s), p90_s: after_opening(p90_s) }
     };
     chosen.into_iter().map(point).collect()
+}
+
+/// Who is called in the first second of a range, or in its last, is called within it. So it reaches half a second
+/// farther on either side than what is said, and that much less is said.
+fn inclusive([p10_s, p50_s, p90_s]: [f64; 3]) -> [f64; 3] {
+    [p50_s.min(p10_s + 0.5), p50_s, p50_s.max(p90_s - 0.5)]
 }
 
 /// Where the straight lines between the chosen are farthest from the truth, measured by the width of the range there.
@@ -136,6 +142,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::kernel::{Entropy, SeededEntropy};
 
     proptest! {
         #[test]
@@ -158,6 +165,30 @@ mod tests {
                 prop_assert!((0..3).all(|i| before[i] <= wait[i]), "{before:?} {wait:?}");
                 before = wait;
             }
+        }
+    }
+
+    /// Of waits that are spread like this about what is expected, the share that is within what is said, in whole seconds.
+    fn kept(deviation_s: f64) -> f64 {
+        let dice = SeededEntropy::new(5);
+        let said = |expected_s: f64| {
+            let range_s = [-1.2816, 0.0, 1.2816].map(|z| expected_s + z * deviation_s);
+            interpolate(&table(|_| range_s, 1, 0), 0).unwrap().map(f64::from)
+        };
+        let is_kept = |_: &u32| {
+            let expected_s = 100.0 + 10.0 * dice.unit();
+            let normal = (-2.0 * (1.0 - dice.unit()).ln()).sqrt() * (std::f64::consts::TAU * dice.unit()).cos();
+            let ([p10_s, _, p90_s], whole_s) = (said(expected_s), (expected_s + deviation_s * normal).round());
+            p10_s <= whole_s && whole_s <= p90_s
+        };
+        f64::from(u32::try_from((0..4_000_u32).filter(is_kept).count()).unwrap()) / 4_000.0
+    }
+
+    #[test]
+    fn eight_of_ten_whole_seconds_are_within_a_range_be_it_wide_or_narrow() {
+        for deviation_s in [1.0, 2.0, 5.0, 20.0] {
+            let kept = kept(deviation_s);
+            assert!((0.765..0.82).contains(&kept), "{deviation_s}: {kept}");
         }
     }
 

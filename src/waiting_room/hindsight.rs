@@ -10,10 +10,7 @@
 
 use std::collections::VecDeque;
 
-use super::prospect::Step;
-
-/// The 90th percentile of the standard normal distribution.
-const Z90: f64 = 1.281_551_565_5;
+use super::prospect::{Step, Z90};
 
 #[derive(Debug, Default)]
 pub(super) struct Hindsight {
@@ -27,22 +24,14 @@ const LEARNING: f64 = 2.5;
 const SAYS_EVERY_S: u32 = 5;
 /// Statements that should not come true.
 const MISSES: f64 = 0.2;
-/// What adds up as if every cause went its own way is a little too much.
-const SCALE_AT_FIRST: f64 = 0.85;
 const SCALE: std::ops::RangeInclusive<f64> = 0.2..=6.0;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Horizon {
     /// Logarithm of the factor of the width.
     scale: f64,
     /// Due when, number called when it was said, what was to be so then.
     said: VecDeque<(u32, u32, Step)>,
-}
-
-impl Default for Horizon {
-    fn default() -> Self {
-        Self { scale: SCALE_AT_FIRST.ln(), said: VecDeque::new() }
-    }
 }
 
 impl Hindsight {
@@ -114,7 +103,7 @@ fn at(steps: &[Step], t_s: f64) -> Option<Step> {
     let (a, b) = (steps.get(next.checked_sub(1)?)?, steps.get(next)?);
     let along = (t_s - a.t_s) / (b.t_s - a.t_s).max(1e-9);
     let between = |from: f64, to: f64| from + (to - from) * along;
-    Some(Step { t_s, calls: between(a.calls, b.calls), more: between(a.more, b.more), fewer: between(a.fewer, b.fewer) })
+    Some(Step { t_s, calls: between(a.calls, b.calls), more: between(a.more, b.more), fewer: between(a.fewer, b.fewer), misread: 0.0 })
 }
 
 #[cfg(test)]
@@ -128,7 +117,7 @@ mod tests {
     fn steps(deviation_per_s: f64) -> Vec<Step> {
         let step = |second: u32| {
             let t_s = f64::from(second);
-            Step { t_s, calls: 10.0 * t_s, more: deviation_per_s * t_s, fewer: deviation_per_s * t_s }
+            Step { t_s, calls: 10.0 * t_s, more: deviation_per_s * t_s, fewer: deviation_per_s * t_s, misread: 0.0 }
         };
         (0..=800).map(step).collect()
     }

@@ -14,7 +14,7 @@ use super::{
     board::Reason,
     estimate::{self, Point},
     hindsight::Hindsight,
-    prospect::{DoorNow, Step, Yield, prospect, reached_after_s},
+    prospect::{Course, DoorNow, Step, Yield, prospect},
     returners::Returners,
     store::{Counts, Settings},
     takings::{Seats, Takings},
@@ -114,12 +114,9 @@ impl Pace {
             return Vec::new();
         }
         let steps = self.prospect(seen, 0.0);
-        let scale = |t_s: f64| self.hindsight.z(t_s);
-        let waits_s = |ahead: f64| {
-            let n = ahead + 1.0;
-            let after_s = |z: &dyn Fn(f64) -> f64| (reached_after_s(&steps, n, z) - BOARD_AGE_S).max(0.0);
-            [after_s(&scale), after_s(&|_| 0.0), after_s(&|t_s| -scale(t_s))]
-        };
+        let z = |t_s: f64| self.hindsight.z(t_s);
+        let courses = [Course::new(&steps, z), Course::new(&steps, |_| 0.0), Course::new(&steps, |t_s| -z(t_s))];
+        let waits_s = |ahead: f64| std::array::from_fn(|at| (courses[at].after_s(ahead + 1.0) - BOARD_AGE_S).max(0.0));
         estimate::table(waits_s, seen.waiting(), seen.until_open_s)
     }
 
@@ -189,7 +186,7 @@ const SHARE_DEVIATION: f64 = 0.06;
 const NEVER_COME: f64 = 0.02;
 /// When the first calls go out nobody knows: nearly all may come, or one in three. So far it is more uncertain, and so
 /// many deviations higher, and that is over in about so long.
-const EARLY_DEVIATION: f64 = 0.25;
+const EARLY_DEVIATION: f64 = 0.4;
 const EARLY_SHIFT: f64 = 0.5;
 const EARLY_S: f64 = 10.0;
 /// Patience ends with time: what is known of trends beforehand, per second.

@@ -8,8 +8,6 @@
 //! Calls run ahead of entries by the mean lead: what is called by `t` is what can enter by `t + lead`, less those who
 //! are expected already, times the calls that one entry takes.
 
-use std::collections::VecDeque;
-
 use super::{
     returners::{Lane, ReturnersNow},
     takings::StockNow,
@@ -70,12 +68,23 @@ pub(super) struct Step {
     pub calls: f64,
     pub more: f64,
     pub fewer: f64,
+    /// Likewise of how many are called between that moment and the one that a reader of the board takes it for.
+    pub misread: f64,
 }
 
 impl Step {
     /// Fans called when it goes `z` standard deviations better than expected.
     pub(super) fn quantile(&self, z: f64) -> f64 {
         self.calls + z * if z > 0.0 { self.more } else { self.fewer }
+    }
+
+    /// Likewise as it is read off a board: however sure the door is, that is not.
+    fn as_read(&self, z: f64) -> f64 {
+        if z == 0.0 {
+            return self.calls;
+        }
+        let (off, misread) = (self.quantile(z) - self.calls, Z90 * self.misread);
+        self.calls + (off * off + misread * misread).sqrt().copysign(z)
     }
 }
 
@@ -93,8 +102,10 @@ const SOLD_OUT: f64 = 0.02;
 const STOCK_DRIFT: f64 = 0.3;
 /// Nobody has ever seen it go better than this.
 const FLOOR_DRIFT: f64 = 0.01;
-/// The board speaks in whole seconds and is up to a second old: each is spread evenly over a second.
-const SPOKEN_S: f64 = 0.4;
+/// A board speaks in whole seconds and is up to a second old: each is spread evenly over a second.
+const MISREAD_S: f64 = 0.4;
+/// The 90th percentile of the standard normal distribution.
+pub(super) const Z90: f64 = 1.281_551_565_5;
 
 /// Plays the door forward until `waiting` have been called for sure, and for `at_least_s`.
 pub(super) fn prospect(door: &DoorNow, visits: &VisitsOutlook, calls_per_entry: &Yield, waiting: f64, at_least_s: f64) -> Vec<Step> {
@@ -134,15 +145,15 @@ pub(super) fn prospect(door: &DoorNow, visits: &VisitsOutlook, calls_per_entry: 
         calls += (reached - before) * per_entry;
         let of_stock = STOCK_DRIFT * by_stock * per_entry;
         let chance = per_entry * per_entry * noise + per_entry * (per_entry - 1.0).max(0.05) * reached;
-        let spoken = per_entry * entries / dt * SPOKEN_S;
+        let misread = per_entry * entries / dt * MISREAD_S;
         let level_more = level[0] * calls;
         // Nobody enters without a call.
         let level_fewer = (level[1] * calls).min((calls - reached).max(0.0));
-        let others = chance + spoken.powi(2) + of_stock.powi(2) + (FLOOR_DRIFT * calls).powi(2);
+        let others = chance + of_stock.powi(2) + (FLOOR_DRIFT * calls).powi(2);
         let deviation = |level: f64, entered: f64| (others + level.powi(2) + (per_entry * (entered - house.entered)).powi(2)).sqrt();
         let (more, fewer) = (deviation(level_more, better.entered), deviation(level_fewer, worse.entered));
         let t_s = (house.t_s - door.lead_s).max(0.0);
-        steps.push(Step { t_s, calls, more, fewer });
+        steps.push(Step { t_s, calls, more, fewer, misread });
         if house.t_s - door.lead_s > at_least_s && (calls - 3.0 * fewer > waiting || calls > 4.0 * waiting + 100.0) {
             break;
         }
@@ -158,7 +169,8 @@ struct House<'a> {
     door: &'a DoorNow,
     step_s: f64,
     leaving: &'a Leaving,
-    inside: VecDeque<f64>,
+    inside: Vec<f64>,
+    active: f64,
     t_s: f64,
     entered: f64,
     stock: Option<StockNow>,
@@ -182,8 +194,8 @@ enum Limit {
 
 impl<'a> House<'a> {
     fn new(door: &'a DoorNow, visits: &VisitsOutlook, leaving: &'a Leaving) -> Self {
-        let inside = visits.inside.iter().copied().collect();
-        Self { door, step_s: visits.step_s, leaving, inside, t_s: 0.0, entered: 0.0, stock: door.stock }
+        let inside = visits.inside.clone();
+        Self { door, step_s: visits.step_s, leaving, active: inside.iter().sum(), inside, t_s: 0.0, entered: 0.0, stock: door.stock }
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a few steps")]
@@ -193,13 +205,13 @@ impl<'a> House<'a> {
         let slowed_s = (self.door.slowed_s - self.t_s).clamp(0.0, dt);
         self.t_s += dt;
         let by_rate = self.door.rate_per_s * (dt - slowed_s * (1.0 - self.door.slowed_share));
-        let active_before = if is_steady { self.door.capacity } else { self.inside.iter().sum() };
+        let active_before = if is_steady { self.door.capacity } else { self.active };
         let (ended, room) = if is_steady {
             let ended = self.door.capacity / self.leaving.mean_s * dt;
             (ended, ended)
         } else {
-            let (ended, active) = self.age();
-            (ended, (self.door.capacity - active).max(0.0))
+            let ended = self.age();
+            (ended, (self.door.capacity - self.active).max(0.0))
         };
         let (mut entries, mut limit) = if room < by_rate { (room, Limit::House) } else { (by_rate, Limit::Rate) };
         if let Some(stock) = &mut self.stock {
@@ -215,6 +227,7 @@ impl<'a> House<'a> {
             stock.held += taken;
         }
         self.inside[0] += entries;
+        self.active += entries;
         self.entered += entries;
         Passed { dt, entries, ended, limit }
     }
@@ -223,35 +236,56 @@ impl<'a> House<'a> {
         self.stock.zip(self.door.stock).is_some_and(|(then, now)| then.free + then.held < f64::max(SOLD_OUT * (now.free + now.held), 1.0))
     }
 
-    /// A step passes inside: gives the ends, and how many are left.
-    fn age(&mut self) -> (f64, f64) {
-        let (mut ended, mut left) = (0.0, 0.0);
-        for (there, leaving) in self.inside.iter_mut().zip(&self.leaving.shares) {
-            let going = *there * leaving;
-            *there -= going;
-            ended += going;
-            left += *there;
+    /// A step passes inside: gives the ends.
+    fn age(&mut self) -> f64 {
+        // Sums of their own, so that one need not wait for the other.
+        let mut ended = [0.0; 4];
+        let leaving = self.leaving.shares.chunks(ended.len());
+        for (there, leaving) in self.inside.chunks_mut(ended.len()).zip(leaving) {
+            for ((ended, there), leaving) in ended.iter_mut().zip(there).zip(leaving) {
+                let going = *there * leaving;
+                *there -= going;
+                *ended += going;
+            }
         }
-        // Everybody is a step older.
-        self.inside.pop_back();
-        self.inside.push_front(0.0);
-        (ended, left)
+        // Everybody is a step older, and nobody older than the last step.
+        self.inside.rotate_right(1);
+        self.inside[0] = 0.0;
+        let ended: f64 = ended.iter().sum();
+        self.active = (self.active - ended).max(0.0);
+        ended
     }
 }
 
-/// Seconds until `n` have been called when it goes `z` standard deviations better than expected.
-pub(super) fn reached_after_s(steps: &[Step], n: f64, z: impl Fn(f64) -> f64) -> f64 {
-    let ((mut t_s, mut reached), mut expected) = ((0.0, 0.0), 0.0);
-    for step in steps {
-        let best = step.quantile(z(step.t_s)).max(reached);
-        if best >= n {
-            let along = if best > reached { ((n - reached) / (best - reached)).clamp(0.0, 1.0) } else { 0.0 };
+/// How many have been called by when if it goes `z` standard deviations better than expected, as read off a board.
+pub(super) struct Course<'a> {
+    steps: &'a [Step],
+    /// By each of the steps; it never falls.
+    reached: Vec<f64>,
+}
+
+impl<'a> Course<'a> {
+    pub(super) fn new(steps: &'a [Step], z: impl Fn(f64) -> f64) -> Self {
+        let furthest = |so_far: &mut f64, step: &Step| {
+            *so_far = step.as_read(z(step.t_s)).max(*so_far);
+            Some(*so_far)
+        };
+        Self { steps, reached: steps.iter().scan(0.0, furthest).collect() }
+    }
+
+    /// Seconds until `n` have been called.
+    pub(super) fn after_s(&self, n: f64) -> f64 {
+        let next = self.reached.partition_point(|reached| *reached < n);
+        let last = next.checked_sub(1);
+        let (t_s, reached) = last.map_or((0.0, 0.0), |last| (self.steps[last].t_s, self.reached[last]));
+        if let (Some(step), Some(best)) = (self.steps.get(next), self.reached.get(next)) {
+            let along = if *best > reached { ((n - reached) / (best - reached)).clamp(0.0, 1.0) } else { 0.0 };
             return (t_s + (step.t_s - t_s) * along).min(HORIZON_S);
         }
-        (t_s, reached, expected) = (step.t_s, best, step.calls);
+        // It goes on as is expected on average until then.
+        let expected = last.map_or(0.0, |last| self.steps[last].calls);
+        if expected > 0.0 { (t_s + (n - reached) * t_s / expected).min(HORIZON_S) } else { HORIZON_S }
     }
-    // It goes on as is expected on average until then.
-    if expected > 0.0 { (t_s + (n - reached) * t_s / expected).min(HORIZON_S) } else { HORIZON_S }
 }
 
 #[cfg(test)]
@@ -314,7 +348,7 @@ mod tests {
         let unlimited = prospect(&door, &visits(120.0), &ONE_EACH, 2_000.0, 0.0);
         door.stock = Some(StockNow { free: 1_000.0, held: 0.0, per_entry: 2.0, deviation: 0.1, back: 0.2 });
         let limited = prospect(&door, &visits(120.0), &ONE_EACH, 2_000.0, 0.0);
-        let wait_s = |steps: &[Step], n: f64| reached_after_s(steps, n, |_| 0.0);
+        let wait_s = |steps: &[Step], n: f64| Course::new(steps, |_| 0.0).after_s(n);
         assert!((wait_s(&limited, 450.0) - wait_s(&unlimited, 450.0)).abs() < 1.0, "there are seats for these");
         // A fifth of a thousand seats comes back, for those who are called for it one by one, and a fifth of these.
         let called = limited.last().unwrap().calls;
@@ -324,6 +358,18 @@ mod tests {
         // Who takes more leaves less.
         door.stock = Some(StockNow { free: 1_000.0, held: 0.0, per_entry: 4.0, deviation: 0.1, back: 0.2 });
         assert!(prospect(&door, &visits(120.0), &ONE_EACH, 2_000.0, 0.0).last().unwrap().calls < called);
+    }
+
+    #[test]
+    fn a_board_is_read_no_more_exactly_than_it_speaks_however_sure_the_door_is() {
+        let steps = prospect(&door(10.0, 1e6), &visits(120.0), &ONE_EACH, 2_000.0, 0.0);
+        let reached = |n: f64, z: f64| Course::new(&steps, |_| z).after_s(n);
+        for n in [100.0, 1_000.0] {
+            let width_s = reached(n, -1e-9) - reached(n, 1e-9);
+            assert!((width_s - 2.0 * Z90 * MISREAD_S).abs() < 0.05, "{n}: {width_s}");
+            let more_s = reached(n, -Z90) - reached(n, Z90);
+            assert!(more_s > width_s, "{n}: {more_s} {width_s}");
+        }
     }
 
     #[test]
@@ -356,7 +402,7 @@ mod tests {
             ns.sort_unstable_by(f64::total_cmp);
             let mut before = [0.0; 3];
             for n in ns {
-                let waits_s = [1.28, 0.0, -1.28].map(|z| reached_after_s(&steps, n, |_| z));
+                let waits_s = [1.28, 0.0, -1.28].map(|z| Course::new(&steps, |_| z).after_s(n));
                 prop_assert!(waits_s.iter().all(|s| (0.0..=HORIZON_S).contains(s)), "{waits_s:?}");
                 prop_assert!(waits_s[0] <= waits_s[1] && waits_s[1] <= waits_s[2], "{n}: {waits_s:?}");
                 prop_assert!((0..3).all(|i| before[i] <= waits_s[i] + 1e-6), "{n}: {before:?} {waits_s:?}");

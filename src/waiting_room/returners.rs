@@ -3,8 +3,8 @@
 //! They come as many as were called a while ago, whatever the door does meanwhile, so they take much of a door that goes
 //! slowly and little of one that goes fast: a share of entries would say too much of a house that is about to empty, and
 //! too little of one that has just filled. What is measured is which share of those called comes back, and how long
-//! after; the latter by holding several answers against what is seen, second by second, and believing the likeliest
-//! (prequential likelihood: Dawid 1984).
+//! after; the latter by holding several answers against what is seen, second by second, and believing each as far as that
+//! makes it likely (prequential likelihood: Dawid 1984).
 
 use std::collections::VecDeque;
 
@@ -44,6 +44,8 @@ struct Tally {
 const RETURN_S: [f64; 6] = [100.0, 150.0, 225.0, 340.0, 500.0, 750.0];
 /// As it is assumed to be.
 const USUAL_RETURN: usize = 2;
+/// And by so many steps of [`RETURN_S`] it may be off (a standard deviation): until more is seen, that is what is said.
+const RETURN_DEVIATION: f64 = 1.0;
 /// Before anything is measured this share of those called comes back later; as many calls outweigh it.
 const PRIOR_RETURNING: f64 = 0.06;
 const PRIOR_RETURNING_CALLS: f64 = 50.0;
@@ -91,10 +93,15 @@ impl Returners {
     }
 
     pub(super) fn look(&self, seen: &Glimpse<'_>) -> ReturnersNow {
-        let likely = |at: usize| self.ways[at].likelihood;
-        let best = (0..RETURN_S.len()).fold(USUAL_RETURN, |best, at| if likely(at) > likely(best) { at } else { best });
-        let (way, return_s) = (self.ways[best], RETURN_S[best]);
-        let per_call = way.per_call(self.returned);
+        let ways = self.believed();
+        let mean = |of: &dyn Fn(&Return, f64) -> f64| -> f64 {
+            ways.iter().zip(&self.ways).zip(RETURN_S).map(|((believed, way), return_s)| believed * of(way, return_s)).sum()
+        };
+        let per_call = mean(&|way, _| way.per_call(self.returned));
+        let away = mean(&|way, _| way.away * way.per_call(self.returned));
+        // As many come back per second as all ways together say.
+        let back_per_s = mean(&|way, return_s| way.away * way.per_call(self.returned) / return_s);
+        let return_s = if back_per_s > 0.0 { away / back_per_s } else { RETURN_S[USUAL_RETURN] };
         let due = self.served.iter().zip(self.served.iter().skip(1)).map(|(from, upto)| f64::from(upto.saturating_sub(*from)));
         let before_door = f64::from(seen.counts.returners);
         let share_max = seen.situation.map_or(0.0, |s| s.returner_share);
@@ -102,7 +109,17 @@ impl Returners {
         let is_late = before_door > share_max * self.entries / LANE_MEMORY_S * LANE_IS_LATE_S;
         let share_max = if is_late { share_max.min(self.theirs / self.entries.max(1.0)) } else { share_max };
         let window_s = seen.call_window.as_secs_f64();
-        ReturnersNow { per_call, away: way.away * per_call, return_s, due: due.collect(), window_s, before_door, share_max }
+        ReturnersNow { per_call, away, return_s, due: due.collect(), window_s, before_door, share_max }
+    }
+
+    /// How far each way is believed, in shares of one.
+    #[expect(clippy::cast_precision_loss, reason = "a few steps")]
+    fn believed(&self) -> [f64; RETURN_S.len()] {
+        let surely = |at: usize| self.ways[at].likelihood - (at.abs_diff(USUAL_RETURN) as f64 / RETURN_DEVIATION).powi(2) / 2.0;
+        let most = (0..RETURN_S.len()).map(surely).fold(f64::NEG_INFINITY, f64::max);
+        let weights: [f64; RETURN_S.len()] = std::array::from_fn(|at| (surely(at) - most).exp());
+        let all: f64 = weights.iter().sum();
+        weights.map(|weight| weight / all)
     }
 }
 
@@ -202,7 +219,7 @@ mod tests {
             with(&Glimpse {
                 now,
                 phase: Phase::OnSale,
-                settings: &Settings::default(),
+                settings: &Settings { rate_per_minute: 600, ..Settings::default() },
                 situation: None,
                 counts: self.counts,
                 visits: VisitLengths::new(Duration::from_mins(15)).outlook(now),
@@ -238,6 +255,14 @@ mod tests {
             assert!((at_least..=at_most).contains(&now.return_s), "{after_s}: {}", now.return_s);
             assert!((0.08..0.125).contains(&now.per_call), "{after_s}: {}", now.per_call);
         }
+    }
+
+    #[test]
+    fn while_no_call_is_over_yet_they_come_back_as_is_usual() {
+        let (mut line, mut returners) = (Line::new(225.0), Returners::default());
+        line.pass(150, 10, &mut returners);
+        let now = line.look(|seen| returners.look(seen));
+        assert!((180.0..280.0).contains(&now.return_s) && (0.04..0.07).contains(&now.per_call), "{now:?}");
     }
 
     #[test]

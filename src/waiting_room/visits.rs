@@ -26,7 +26,7 @@ const PRIOR_SHAPE: f64 = 2.0;
 /// e-th part over a factor `e^ALIKE` of age (an Ornstein-Uhlenbeck process over the logarithm of age). So what is seen of young
 /// visitors says something of old ones, and less of much older ones.
 const ASSUMED_DEVIATION: f64 = 0.8;
-const ALIKE: f64 = 2.0;
+const ALIKE: f64 = 1.2;
 /// Observations fade so that each age remembers about so many ends.
 const MEMORY: f64 = 800.0;
 

@@ -471,7 +471,8 @@ impl<'a> Sale<'a> {
     /// The room dies; nobody is answered until it is back.
     fn restart(&mut self, now_ms: u64, for_ms: u64) {
         self.away_until_ms = (now_ms + for_ms).next_multiple_of(TICK_MS);
-        self.diary.judge.stands_still(now_ms);
+        // What came after the last record nobody can know who comes back: call windows stand still from there on.
+        self.diary.judge.stands_still(self.away_since_ms(now_ms));
     }
 
     /// What the journal holds is read again, as a room does that is opened.
