@@ -6,11 +6,12 @@
 //! next try, takes none.
 
 use std::{
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    pin::pin,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::Instant};
+use tokio::sync::Notify;
 
 /// With so many the ledger is never idle, be it a file that is flushed once for all of them (64 left it waiting half of the
 /// time) or a database on the network.
@@ -21,22 +22,15 @@ const WAITING_MAX: usize = 512;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Some wait is good, as the ledger is never idle then. While nobody has waited less than this there are too many.
 const TARGET: Duration = Duration::from_millis(250);
-/// Nobody has begun.
-const NOBODY: u64 = u64::MAX;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Till {
     at_work: AtomicUsize,
     waiting: AtomicUsize,
     room: Notify,
-    /// Of the new orders that have begun since somebody last asked, the one that waited least did so for so long.
-    least_wait_us: AtomicU64,
-}
-
-impl Default for Till {
-    fn default() -> Self {
-        Self { at_work: AtomicUsize::new(0), waiting: AtomicUsize::new(0), room: Notify::new(), least_wait_us: AtomicU64::new(NOBODY) }
-    }
+    /// Since somebody last asked, a new order has begun within [`TARGET`]; after it.
+    began_soon: AtomicBool,
+    began_late: AtomicBool,
 }
 
 /// Counts as work until dropped.
@@ -64,10 +58,9 @@ impl Till {
         if self.waiting.load(Ordering::Relaxed) == 0
             && let Some(work) = self.try_work()
         {
-            self.least_wait_us.store(0, Ordering::Relaxed);
+            self.began_soon.store(true, Ordering::Relaxed);
             return Some(work);
         }
-        let came_at = Instant::now();
         let _waiting = Waiting::among(&self.waiting)?;
         let in_turn = async {
             loop {
@@ -78,19 +71,20 @@ impl Till {
                 freed.await;
             }
         };
-        let work = tokio::time::timeout(PATIENCE, in_turn).await.ok()?;
-        let waited_us = u64::try_from(came_at.elapsed().as_micros()).unwrap_or(NOBODY);
-        self.least_wait_us.fetch_min(waited_us, Ordering::Relaxed);
+        let mut in_turn = pin!(in_turn);
+        let (work, began) = match tokio::time::timeout(TARGET, in_turn.as_mut()).await {
+            Ok(work) => (work, &self.began_soon),
+            Err(_) => (tokio::time::timeout(PATIENCE - TARGET, in_turn).await.ok()?, &self.began_late),
+        };
+        began.store(true, Ordering::Relaxed);
         Some(work)
     }
 
     /// Whether every new order has waited for too long since the last time this was asked (the least wait tells a queue
     /// that stands from one that drains, as in CoDel, RFC 8289).
     pub(super) fn is_pressed(&self) -> bool {
-        match self.least_wait_us.swap(NOBODY, Ordering::Relaxed) {
-            NOBODY => self.waiting.load(Ordering::Relaxed) > 0,
-            least_us => Duration::from_micros(least_us) >= TARGET,
-        }
+        let [soon, late] = [&self.began_soon, &self.began_late].map(|it| it.swap(false, Ordering::Relaxed));
+        !soon && (late || self.waiting.load(Ordering::Relaxed) > 0)
     }
 
     fn try_work(&self) -> Option<Work<'_>> {
@@ -203,25 +197,21 @@ mod tests {
         assert!(!till.is_pressed(), "nobody has come");
         let mut working: Vec<_> = (0..AT_WORK_MAX).map(|_| till.work()).collect();
         assert!(!till.is_pressed(), "nobody waits");
-        let wait_for = |time: Duration| {
-            let newcomer = tokio::spawn({
-                let till = Arc::clone(&till);
-                async move { till.turn().await.is_some() }
-            });
-            async move {
-                tokio::time::sleep(time).await;
-                newcomer
-            }
+        let newcomer = || {
+            let till = Arc::clone(&till);
+            tokio::spawn(async move { till.turn().await.is_some() })
         };
-        let newcomer = wait_for(TARGET * 2).await;
+        let patient = newcomer();
+        tokio::time::sleep(TARGET * 2).await;
         assert!(till.is_pressed(), "somebody waits and nobody has begun");
         working.pop();
-        assert!(newcomer.await.unwrap());
+        assert!(patient.await.unwrap());
         assert!(till.is_pressed(), "who has begun waited for long");
         working.push(till.work());
-        let newcomer = wait_for(TARGET / 2).await;
+        let lucky = newcomer();
+        tokio::time::sleep(TARGET / 2).await;
         working.pop();
-        assert!(newcomer.await.unwrap());
+        assert!(lucky.await.unwrap());
         assert!(!till.is_pressed(), "a short wait keeps the ledger busy");
         working.clear();
         assert!(till.turn().await.is_some());
