@@ -74,7 +74,7 @@ impl Till {
         let mut in_turn = pin!(in_turn);
         let (work, began) = match tokio::time::timeout(TARGET, in_turn.as_mut()).await {
             Ok(work) => (work, &self.began_soon),
-            Err(_) => (tokio::time::timeout(PATIENCE - TARGET, in_turn).await.ok()?, &self.began_late),
+            Err(_) => (tokio::time::timeout(PATIENCE.saturating_sub(TARGET), in_turn).await.ok()?, &self.began_late),
         };
         began.store(true, Ordering::Relaxed);
         Some(work)
