@@ -39,13 +39,13 @@ impl<B> Takeover<B> {
     /// Hands in what is to take the connection over, and gives back everything else.
     pub(super) fn offer(&self, is_get: bool, version: Version, response: Response<B>) -> Option<Response<B>> {
         let is_stream = response.headers().get(header::CONTENT_TYPE).is_some_and(|it| it == "text/event-stream");
-        if is_stream && is_get && version == Version::HTTP_11 && response.status() == StatusCode::OK {
-            return match self.0.lock().take() {
-                Some(hands_in) => hands_in.send(response).err(),
-                None => Some(response),
-            };
+        if !(is_stream && is_get && version == Version::HTTP_11 && response.status() == StatusCode::OK) {
+            return Some(response);
         }
-        Some(response)
+        match self.0.lock().take() {
+            Some(hands_in) => hands_in.send(response).err(),
+            None => Some(response),
+        }
     }
 }
 

@@ -55,12 +55,9 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Ok(at) = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000) else {
-            return write!(f, "{} ms", self.0);
-        };
-        let Some(year) = u32::try_from(at.year()).ok().filter(|year| *year <= 9_999) else {
-            return write!(f, "{} ms", self.0);
-        };
+        let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000).ok();
+        let of_four_digits = |at: OffsetDateTime| Some((at, u32::try_from(at.year()).ok().filter(|year| *year <= 9_999)?));
+        let Some((at, year)) = at.and_then(of_four_digits) else { return write!(f, "{} ms", self.0) };
         // Digit by digit: every place, pass and hold tells a time or two, and the formatter takes ten times as long.
         let mut text = *b"0000-00-00T00:00:00.000Z";
         let mut put = |digits: std::ops::Range<usize>, mut number: u32| {

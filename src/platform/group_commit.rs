@@ -1,8 +1,8 @@
 //! Group commit: whoever asks within the same moment is written together, with one flush for all.
 //!
-//! Nobody waits for company that is not at the door already. While one group is being written the next one gathers, so a lone caller waits for one
-//! flush and a crowd shares it (the scheme of PostgreSQL's `commit_delay = 0` and of InnoDB's binary log). Only what
-//! nobody waits for is let gather for a moment: many small writes cost more than one large one.
+//! Nobody waits for company that is not at the door already. While one group is being written the next one gathers, so a
+//! lone caller waits for one flush and a crowd shares it (the scheme of PostgreSQL's `commit_delay = 0` and of InnoDB's
+//! binary log). Only what nobody waits for is let gather for a moment: many small writes cost more than one large one.
 
 use std::{future::Future, time::Duration};
 

@@ -59,9 +59,7 @@ impl Lab {
         fill::journal(&folder.path, servers.as_ref().map(|it| it.books.as_str()), "fourfold", u64::from(fans)).await?;
         if let Some(servers) = &servers {
             // What Redis knows of the first start is not what the journal says now: it is rebuilt from that.
-            let client = redis::Client::open(servers.redis.url())?;
-            let mut connection = client.get_multiplexed_async_connection().await.context("the lab's Redis")?;
-            redis::cmd("FLUSHALL").exec_async(&mut connection).await?;
+            servers.redis.flush_all().await?;
         }
         Self::start(self.engine, self.durability, servers, folder).await
     }
