@@ -50,6 +50,7 @@ fn of_the_edge(house: &House) {
         metrics::counter!("edge_turned_away_total", "class" => class.name()).absolute(house.valve.turned_away(class));
     }
     metrics::gauge!("edge_lag_seconds").set(house.valve.lag().as_secs_f64());
+    metrics::gauge!("edge_inside_late").set(f64::from(u8::from(house.valve.are_inside_late())));
     metrics::gauge!("edge_valve_closed").set(house.valve.closed());
 }
 

@@ -16,21 +16,37 @@ use tokio::sync::Notify;
 /// With so many the ledger is never idle, be it a file that is flushed once for all of them (64 left it waiting half of the
 /// time) or a database on the network.
 const AT_WORK_MAX: usize = 256;
-/// New orders that may wait for room, and how long: whoever is told to come again soon is served better than who hears
-/// nothing.
-const WAITING_MAX: usize = 512;
+/// How long a new order may wait for room: whoever is told to come again soon is served better than who hears nothing. And
+/// who would wait for longer is told so at once: no more may wait than find room in time, which is found out by trying.
 const PATIENCE: Duration = Duration::from_secs(1);
+const MAY_WAIT: std::ops::RangeInclusive<usize> = 32..=512;
+/// At each look, if some were sent away at once and nobody ran out of patience; and what part of them, if somebody did.
+const MORE: usize = 4;
+const FEWER_BY: usize = 4;
 /// Some wait is good, as the ledger is never idle then. While nobody has waited less than this there are too many.
 const TARGET: Duration = Duration::from_millis(250);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Till {
     at_work: AtomicUsize,
     waiting: AtomicUsize,
+    may_wait: AtomicUsize,
     room: Notify,
-    /// Since somebody last asked, a new order has begun within [`TARGET`]; after it.
+    /// Since the last look a new order has begun within [`TARGET`]; after it.
     began_soon: AtomicBool,
     began_late: AtomicBool,
+    /// Since the last look somebody was sent away at once; after all her patience.
+    sent_away: AtomicBool,
+    ran_out: AtomicBool,
+}
+
+impl Default for Till {
+    fn default() -> Self {
+        let [began_soon, began_late, sent_away, ran_out] = [const { AtomicBool::new(false) }; 4];
+        let (at_work, waiting) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let may_wait = AtomicUsize::new(*MAY_WAIT.end());
+        Self { at_work, waiting, may_wait, room: Notify::new(), began_soon, began_late, sent_away, ran_out }
+    }
 }
 
 /// Counts as work until dropped.
@@ -53,38 +69,53 @@ impl Till {
         answer
     }
 
-    /// Waits until a new order may begin; `None` when there is no room for too long.
+    /// Waits until a new order may begin; `None` when there is no room in time.
     pub(super) async fn turn(&self) -> Option<Work<'_>> {
-        if self.waiting.load(Ordering::Relaxed) == 0
-            && let Some(work) = self.try_work()
-        {
-            self.began_soon.store(true, Ordering::Relaxed);
-            return Some(work);
-        }
-        let _waiting = Waiting::among(&self.waiting)?;
+        let Some(waiting) = self.waits() else {
+            self.sent_away.store(true, Ordering::Relaxed);
+            return None;
+        };
         let in_turn = async {
+            // Who comes while others wait stands behind them, also when there is room at this moment: it is theirs.
+            if waiting.is_first
+                && let Some(work) = self.try_work()
+            {
+                return work;
+            }
             loop {
-                let freed = self.room.notified();
+                self.room.notified().await;
                 if let Some(work) = self.try_work() {
                     return work;
                 }
-                freed.await;
             }
         };
         let mut in_turn = pin!(in_turn);
-        let (work, began) = match tokio::time::timeout(TARGET, in_turn.as_mut()).await {
-            Ok(work) => (work, &self.began_soon),
-            Err(_) => (tokio::time::timeout(PATIENCE.saturating_sub(TARGET), in_turn).await.ok()?, &self.began_late),
-        };
-        began.store(true, Ordering::Relaxed);
-        Some(work)
+        if let Ok(work) = tokio::time::timeout(TARGET, in_turn.as_mut()).await {
+            self.began_soon.store(true, Ordering::Relaxed);
+            return Some(work);
+        }
+        let work = tokio::time::timeout(PATIENCE.saturating_sub(TARGET), in_turn).await.ok();
+        let became = if work.is_some() { &self.began_late } else { &self.ran_out };
+        became.store(true, Ordering::Relaxed);
+        work
     }
 
-    /// Whether every new order has waited for too long since the last time this was asked (the least wait tells a queue
-    /// that stands from one that drains, as in CoDel, RFC 8289).
+    /// To be asked now and then: whether every new order has waited for too long since the last time (the least wait tells
+    /// a queue that stands from one that drains, as in CoDel, RFC 8289).
     pub(super) fn is_pressed(&self) -> bool {
-        let [soon, late] = [&self.began_soon, &self.began_late].map(|it| it.swap(false, Ordering::Relaxed));
+        let [soon, late, sent_away, ran_out] =
+            [&self.began_soon, &self.began_late, &self.sent_away, &self.ran_out].map(|it| it.swap(false, Ordering::Relaxed));
+        let may_wait = self.may_wait.load(Ordering::Relaxed);
+        let may_wait = if ran_out { may_wait - may_wait / FEWER_BY } else { may_wait + if sent_away { MORE } else { 0 } };
+        self.may_wait.store(may_wait.clamp(*MAY_WAIT.start(), *MAY_WAIT.end()), Ordering::Relaxed);
         !soon && (late || self.waiting.load(Ordering::Relaxed) > 0)
+    }
+
+    /// `None`: too many wait already.
+    fn waits(&self) -> Option<Waiting<'_>> {
+        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let one = Waiting { till: self, is_first: before == 0 };
+        (before < self.may_wait.load(Ordering::Relaxed)).then_some(one)
     }
 
     fn try_work(&self) -> Option<Work<'_>> {
@@ -115,18 +146,18 @@ impl Drop for Back<'_> {
     }
 }
 
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn among(count: &'a AtomicUsize) -> Option<Self> {
-        let one = Self(count);
-        (count.fetch_add(1, Ordering::Relaxed) < WAITING_MAX).then_some(one)
-    }
+struct Waiting<'a> {
+    till: &'a Till,
+    is_first: bool,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.till.waiting.fetch_sub(1, Ordering::Relaxed);
+        // Whoever stood behind her may have been told of one place while there are several.
+        if self.till.at_work.load(Ordering::Relaxed) < AT_WORK_MAX {
+            self.till.room.notify_one();
+        }
     }
 }
 
@@ -134,6 +165,7 @@ impl Drop for Waiting<'_> {
 mod tests {
     use std::sync::Arc;
 
+    use futures_util::FutureExt;
     use tokio::sync::mpsc;
 
     use super::*;
@@ -175,7 +207,7 @@ mod tests {
         let till = Arc::new(Till::default());
         let working: Vec<_> = (0..AT_WORK_MAX).map(|_| till.work()).collect();
         assert!(till.turn().await.is_none());
-        let crowd: Vec<_> = (0..=WAITING_MAX)
+        let crowd: Vec<_> = (0..=*MAY_WAIT.end())
             .map(|_| {
                 let till = Arc::clone(&till);
                 tokio::spawn(async move { till.turn().await.is_some() })
@@ -189,6 +221,51 @@ mod tests {
         drop(working);
         assert_eq!((till.at_work.load(Ordering::Relaxed), till.waiting.load(Ordering::Relaxed)), (0, 0));
         assert!(till.turn().await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_steps_in_before_those_who_wait() {
+        let till = Arc::new(Till::default());
+        let mut working: Vec<_> = (0..AT_WORK_MAX).map(|_| till.work()).collect();
+        let waiting = tokio::spawn({
+            let till = Arc::clone(&till);
+            async move { till.turn().await.is_some() }
+        });
+        tokio::time::sleep(TARGET / 4).await;
+        // The place is free, and the one whose it is has not run yet when another comes.
+        working.pop();
+        assert!(till.turn().now_or_never().is_none());
+        assert!(waiting.await.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_wait_than_find_room_in_time() {
+        let till = Arc::new(Till::default());
+        let working: Vec<_> = (0..AT_WORK_MAX).map(|_| till.work()).collect();
+        // Nobody ever finds room: fewer and fewer are kept waiting for nothing, and the others are told at once.
+        for _ in 0..20 {
+            let crowd: Vec<_> = (0..600)
+                .map(|_| {
+                    let till = Arc::clone(&till);
+                    tokio::spawn(async move { till.turn().await.is_some() })
+                })
+                .collect();
+            tokio::time::sleep(PATIENCE / 2).await;
+            let at_once = crowd.iter().filter(|it| it.is_finished()).count();
+            assert_eq!(at_once, 600 - till.may_wait.load(Ordering::Relaxed));
+            tokio::time::sleep(PATIENCE).await;
+            till.is_pressed();
+        }
+        assert_eq!(till.may_wait.load(Ordering::Relaxed), *MAY_WAIT.start());
+        // There is room for all who wait: more may.
+        drop(working);
+        for _ in 0..1_000 {
+            till.sent_away.store(true, Ordering::Relaxed);
+            till.is_pressed();
+        }
+        assert_eq!(till.may_wait.load(Ordering::Relaxed), *MAY_WAIT.end());
+        till.is_pressed();
+        assert_eq!(till.may_wait.load(Ordering::Relaxed), *MAY_WAIT.end());
     }
 
     #[tokio::test(start_paused = true)]

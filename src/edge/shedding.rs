@@ -7,8 +7,9 @@
 //!
 //! A visitor's request may wait for the books as well, which no queue of tasks shows. So the till says whether new orders
 //! have to wait for others too long, and it is counted how many of the calls inside, those apart that wait for a gateway, are answered
-//! late; while that is so the door closes: whoever is inside is served first, and who is not let in makes no work that
-//! cannot be done. The queue stays open: a fan who has her place asks for nothing, one who is turned away comes again.
+//! late; while that is so nobody comes in: whoever is inside is served first, and who is not let in makes no work that
+//! cannot be done. The called are not turned away for it: the waiting room knows who is before whom, and tells each when
+//! to ask again.
 //!
 //! A refusal must cost next to nothing, or refusing is itself the overload: it is decided before routing, its bytes are made
 //! beforehand, and its `Retry-After` differs from caller to caller. The board is never refused: answering it costs no more.
@@ -16,7 +17,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -103,22 +104,20 @@ const ANSWERED_MIN: u64 = 8;
 const LATE_PART: u64 = 4;
 /// Steps of the valve, which goes from 0 to `CLOSED`: a thousand for each class but the first.
 const OPENS_BY: u32 = 50;
-/// The door opens as fast as it closes: what waits behind it for the till keeps that busy for a moment only.
-const OPENS_DOOR_BY: u32 = 150;
 const OPENS_IDLE_BY: u32 = 200;
 const CLOSES_BY_MAX: u32 = 250;
 const CLASS: u32 = 1_000;
 /// A caller is told to stay away a second longer for so many steps.
 const RETRY_STEP: u64 = 160;
 const CLOSED: u32 = 4 * CLASS;
-/// Nobody comes in any more, and nobody is just looking.
-const DOOR_CLOSED: u32 = 2 * CLASS;
 
 /// How far requests are turned away.
 #[derive(Debug, Default)]
 pub struct Valve {
     closed: AtomicU32,
     lag_us: AtomicU64,
+    /// In the last interval those inside were answered late.
+    late_inside: AtomicBool,
     /// Calls inside that were answered in this interval, and those of them that were late.
     answered: AtomicU64,
     late: AtomicU64,
@@ -155,18 +154,13 @@ impl Valve {
         self.lag_us.store(u64::try_from(lag.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
         let (answered, late) = (self.answered.swap(0, Ordering::Relaxed), self.late.swap(0, Ordering::Relaxed));
         let books_are_late = till_is_pressed || answered >= ANSWERED_MIN && late * LATE_PART >= answered;
+        self.late_inside.store(books_are_late, Ordering::Relaxed);
         let closed = self.closed.load(Ordering::Relaxed);
-        let next = if books_are_late && lag <= LAG_TARGET {
-            // The door closes at once, as who comes in now is late later; and no more than the door: who is inside makes
-            // the books no lighter by going away.
-            closed.max((closed.max(CLASS) + CLOSES_BY_MAX).min(DOOR_CLOSED))
-        } else if asked < ASKED_MIN {
+        let next = if asked < ASKED_MIN {
             closed.saturating_sub(OPENS_IDLE_BY)
         } else if lag > LAG_TARGET {
             let over = lag.saturating_sub(LAG_TARGET).as_millis().max(1).saturating_mul(u128::from(OPENS_BY)) / LAG_TARGET.as_millis();
             (closed + u32::try_from(over).unwrap_or(u32::MAX).clamp(1, CLOSES_BY_MAX)).min(CLOSED)
-        } else if (CLASS..=DOOR_CLOSED).contains(&closed) {
-            closed.saturating_sub(OPENS_DOOR_BY)
         } else {
             closed.saturating_sub(OPENS_BY)
         };
@@ -177,6 +171,12 @@ impl Valve {
     #[must_use]
     pub fn closed(&self) -> f64 {
         f64::from(self.closed.load(Ordering::Relaxed)) / f64::from(CLOSED)
+    }
+
+    /// Whether those inside have to wait for too long, so that nobody should come in.
+    #[must_use]
+    pub fn are_inside_late(&self) -> bool {
+        self.late_inside.load(Ordering::Relaxed)
     }
 
     /// The least lag of the last interval.
@@ -221,10 +221,8 @@ impl House {
             return None;
         }
         self.valve.turned_away[class as usize].fetch_add(1, Ordering::Relaxed);
-        // The more of them are turned away, the later they are to come back: else they are the overload. Who is called is
-        // one of few, and the first of them are let in first: while it is for the till's sake they come back soon.
-        let beyond = if class == Class::Entering { self.valve.closed_to(Class::Queueing) } else { self.valve.closed_to(class) };
-        let far_s = u64::from(beyond) / RETRY_STEP;
+        // The more of them are turned away, the later they are to come back: else they are the overload.
+        let far_s = u64::from(self.valve.closed_to(class)) / RETRY_STEP;
         Some(refusal(self.soon_s(1 + far_s / 2, 4 + far_s)))
     }
 }
@@ -315,28 +313,19 @@ mod tests {
     }
 
     #[test]
-    fn late_answers_inside_close_the_door_and_nothing_else() {
+    fn who_is_answered_late_inside_keeps_others_out_and_turns_nobody_away() {
         let valve = Valve::default();
         let interval = |late: u64, of: u64| {
             (0..of).for_each(|n| valve.answered(if n < late { LATE * 2 } else { LATE / 2 }));
             valve.interval(Duration::from_millis(1), 1_000, false);
+            valve.are_inside_late()
         };
-        (0..50).for_each(|_| interval(2, 20));
-        assert_eq!(turned_away(&valve), [0; 5], "some are always late");
-        (0..50).for_each(|_| interval(ANSWERED_MIN - 1, ANSWERED_MIN - 1));
-        assert_eq!(turned_away(&valve), [0; 5], "a few are no measure");
-        (0..50).for_each(|_| interval(10, 20));
-        assert_eq!(turned_away(&valve), [0, 0, 0, 1_000, 1_000]);
-        (0..100).for_each(|_| interval(0, 20));
-        assert_eq!(turned_away(&valve), [0; 5]);
-    }
-
-    #[test]
-    fn a_till_without_room_closes_the_door_and_nothing_else() {
-        let valve = Valve::default();
-        (0..50).for_each(|_| valve.interval(Duration::from_millis(1), 1_000, true));
-        assert_eq!(turned_away(&valve), [0, 0, 0, 1_000, 1_000]);
-        (0..100).for_each(|_| valve.interval(Duration::from_millis(1), 1_000, false));
+        assert!(!interval(2, 20), "some are always late");
+        assert!(!interval(ANSWERED_MIN - 1, ANSWERED_MIN - 1), "a few are no measure");
+        assert!(interval(10, 20));
+        assert!(!interval(0, 20));
+        valve.interval(Duration::from_millis(1), 1_000, true);
+        assert!(valve.are_inside_late(), "the till is pressed");
         assert_eq!(turned_away(&valve), [0; 5]);
     }
 

@@ -35,7 +35,11 @@ const METRICS: &[(&str, &str)] = &[
     ("edge_problems_total", "Answers that said why not, by problem type."),
     ("edge_turned_away_total", "Requests that were turned away so that others are answered in time, by class."),
     ("edge_lag_seconds", "How long a request waits before it is looked at: the least of the last tenth of a second."),
-    ("edge_valve_closed", "How far requests are turned away: 0 nobody, 1/3 all browsing, 2/3 the queue too, 1 all but what settles."),
+    ("edge_inside_late", "1 while visitors have to wait for too long, so that nobody is let in."),
+    (
+        "edge_valve_closed",
+        "How far requests are turned away: 0 nobody, 1/4 all browsing, 1/2 those who enter too, 3/4 the queue too, 1 all but what settles.",
+    ),
     ("edge_timeouts_total", "Requests answered 503 because the house took too long."),
     ("edge_proofs_of_work_total", "Proofs of work that joins brought, or should have brought, by outcome."),
     ("edge_proof_of_work_bits", "What a join from an address that has not joined of late costs, as a power of two of hashes."),

@@ -63,9 +63,9 @@ impl Bucket {
     }
 }
 
-/// The rate that is in force while so many thousandths of it are taken away; never none of a rate that is one.
-pub(super) fn slowed(rate_per_minute: u32, by_per_mille: u16) -> u32 {
-    let left = u64::from(rate_per_minute) * u64::from(1_000_u16.saturating_sub(by_per_mille)) / 1_000;
+/// The rate that is in force while so many millionths of it are taken away; never none of a rate that is one.
+pub(super) fn slowed(rate_per_minute: u32, by_ppm: u32) -> u32 {
+    let left = u64::from(rate_per_minute) * u64::from(1_000_000_u32.saturating_sub(by_ppm)) / 1_000_000;
     u32::try_from(left).unwrap_or(rate_per_minute).max(u32::from(rate_per_minute > 0))
 }
 
@@ -141,6 +141,13 @@ impl Lanes {
     pub(super) fn saw(&mut self, called: &[u32], returners: &[u32], monotonic: Duration) {
         self.called = called.iter().map(|&number| (number, monotonic)).collect();
         self.returners = returners.iter().map(|&number| (number, monotonic)).collect();
+    }
+
+    /// How many live claimants stand before her in her lane.
+    pub(super) fn before(&self, lane: Lane, number: u32, monotonic: Duration) -> u32 {
+        let own = if lane == Lane::Called { &self.called } else { &self.returners };
+        let before = own.range(..number).filter(|&(_, &asked_at)| is_live(asked_at, monotonic)).count();
+        u32::try_from(before).unwrap_or(u32::MAX)
     }
 
     /// She is no claimant any more.

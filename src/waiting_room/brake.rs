@@ -13,16 +13,18 @@
 
 use super::BoxOfficeHealth;
 
-/// Thousandths of the ordered rate that are left in the worst case. An order may be far more than any box office bears: of
-/// such a one less is left.
-const SHARES_MIN: std::ops::RangeInclusive<u32> = 5..=100;
+/// Shares of a rate are counted in millionths.
+const WHOLE: u32 = 1_000_000;
+/// What is left of the ordered rate in the worst case. An order may be far more than any box office bears: of such a one
+/// less is left.
+const SHARES_MIN: std::ops::RangeInclusive<u32> = 5_000..=100_000;
 const LEFT_PER_MINUTE: u32 = 6_000;
 /// What one step gives back at most, and the part of the share that it gives back at most: where little is let in, little
 /// more is a lot.
-const STEP_UP: u16 = 25;
-const PART_UP: u16 = 4;
+const STEP_UP: u32 = 25_000;
+const PART_UP: u32 = 4;
 /// The same where hardly anybody is inside.
-const PART_UP_EMPTY: u16 = 16;
+const PART_UP_EMPTY: u32 = 16;
 /// Steps of good news until nothing is taken away.
 #[cfg(test)]
 const RECOVERED_WITHIN_S: u16 = 60;
@@ -35,32 +37,32 @@ const WELL: f64 = 0.8;
 /// What one step leaves of the share, at least and at most.
 const STEP_DOWN: std::ops::RangeInclusive<f64> = 0.5..=0.95;
 
-/// Thousandths of a rate that are always left of it.
-fn share_min(rate_per_minute: u32) -> u16 {
-    let share = LEFT_PER_MINUTE.saturating_mul(1_000) / rate_per_minute.max(1);
-    u16::try_from(share.clamp(*SHARES_MIN.start(), *SHARES_MIN.end())).unwrap_or(1_000)
+/// What is always left of a rate.
+fn share_min(rate_per_minute: u32) -> u32 {
+    let share = u64::from(LEFT_PER_MINUTE) * u64::from(WHOLE) / u64::from(rate_per_minute.max(1));
+    u32::try_from(share).unwrap_or(WHOLE).clamp(*SHARES_MIN.start(), *SHARES_MIN.end())
 }
 
-/// How many thousandths of the ordered rate are taken away from now on, when `slowed` were before. Nothing changes while nobody
-/// says how the box office fares.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within 0..=1000")]
-pub(super) fn step(slowed: u16, rate_per_minute: u32, healths: &[BoxOfficeHealth]) -> u16 {
+/// How many millionths of the ordered rate are taken away from now on, when `slowed` were before. Nothing changes while
+/// nobody says how the box office fares.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a million")]
+pub(super) fn step(slowed: u32, rate_per_minute: u32, healths: &[BoxOfficeHealth]) -> u32 {
     let share_min = share_min(rate_per_minute);
-    let share = 1_000_u16.saturating_sub(slowed).clamp(share_min, 1_000);
+    let share = WHOLE.saturating_sub(slowed).clamp(share_min, WHOLE);
     let share = match healths.iter().map(pressure).reduce(f64::max) {
         None => share,
         Some(pressure) if pressure <= WELL => {
             let is_told = healths.iter().any(|health| health.latency_ms.is_some());
             let part = if is_told { PART_UP } else { PART_UP_EMPTY };
-            (share + (share / part).clamp(1, STEP_UP)).min(1_000)
+            (share + (share / part).min(STEP_UP)).min(WHOLE)
         }
         Some(pressure) if pressure <= 1.0 => share,
         Some(pressure) => {
             let left = f64::from(share) * (1.0 / pressure).clamp(*STEP_DOWN.start(), *STEP_DOWN.end());
-            (left as u16).max(share_min)
+            (left as u32).max(share_min)
         }
     };
-    1_000 - share
+    WHOLE - share
 }
 
 /// What is, over what is bearable.
@@ -95,15 +97,15 @@ mod tests {
             for healths in news {
                 taken = step(taken, rate, &healths);
                 let in_force = slowed(rate, taken);
-                prop_assert!(taken <= 1_000 - share_min(rate));
+                prop_assert!(taken <= WHOLE - share_min(rate));
                 prop_assert!(in_force <= rate);
-                prop_assert!(in_force >= (rate / 10).min(LEFT_PER_MINUTE.saturating_sub(rate / 1_000)).max(rate / 200));
+                prop_assert!(in_force >= (rate / 10).min(LEFT_PER_MINUTE - 1).max(rate / 200));
                 prop_assert_eq!(in_force == 0, rate == 0, "only an order stops the door");
             }
         }
 
         #[test]
-        fn worse_news_never_let_more_in(rate in any::<u32>(), before in 0_u16..=995, health in health(), others in proptest::collection::vec(health(), 0..3)) {
+        fn worse_news_never_let_more_in(rate in any::<u32>(), before in 0_u32..=995_000, health in health(), others in proptest::collection::vec(health(), 0..3)) {
             let with = |change: &dyn Fn(&mut BoxOfficeHealth)| {
                 let mut changed = health;
                 change(&mut changed);
@@ -114,7 +116,7 @@ mod tests {
             prop_assert!(with(&|h| h.latency_ms = h.latency_ms.map(|ms| ms + 100)) >= now);
             let is_told = others.iter().any(|it| it.latency_ms.is_some());
             prop_assert!(step(before, rate, &others) <= now || !is_told, "one more who suffers never helps");
-            prop_assert!(step(before.saturating_sub(50), rate, &[health]) <= step(before, rate, &[health]), "who was slower stays slower");
+            prop_assert!(step(before.saturating_sub(50_000), rate, &[health]) <= step(before, rate, &[health]), "who was slower stays slower");
         }
 
         #[test]
@@ -134,20 +136,20 @@ mod tests {
             for _ in 0..7 {
                 taken = step(taken, 600, &[WELL_NOW, suffering]);
             }
-            assert!(taken > 850, "{suffering:?}: {taken}");
+            assert!(taken > 850_000, "{suffering:?}: {taken}");
             assert_eq!(step(taken, 600, &[]), taken);
         }
         let bearable = BoxOfficeHealth { latency_ms: Some(140), ..WELL_NOW };
-        assert_eq!((step(0, 600, &[bearable]), step(400, 600, &[bearable])), (0, 400));
+        assert_eq!((step(0, 600, &[bearable]), step(400_000, 600, &[bearable])), (0, 400_000));
         assert_eq!(step(0, 600, &[WELL_NOW]), 0);
     }
 
     #[test]
     fn an_empty_box_office_is_no_proof_that_more_could_be_borne() {
         let empty = BoxOfficeHealth { latency_ms: None, ..WELL_NOW };
-        let after = |health: BoxOfficeHealth, steps: u32| (0..steps).fold(900, |taken, _| step(taken, 600, &[health]));
-        assert!(after(empty, 10) > 800 && after(WELL_NOW, 10) < 760, "{} {}", after(empty, 10), after(WELL_NOW, 10));
+        let after = |health: BoxOfficeHealth, steps: u32| (0..steps).fold(900_000, |taken, _| step(taken, 600, &[health]));
+        assert!(after(empty, 10) > 800_000 && after(WELL_NOW, 10) < 760_000, "{} {}", after(empty, 10), after(WELL_NOW, 10));
         assert_eq!(after(empty, 120), 0, "but it does not stay shut for ever");
-        assert_eq!(step(900, 600, &[empty, WELL_NOW]), step(900, 600, &[WELL_NOW]), "another one has visitors");
+        assert_eq!(step(900_000, 600, &[empty, WELL_NOW]), step(900_000, 600, &[WELL_NOW]), "another one has visitors");
     }
 }

@@ -86,7 +86,7 @@ pub(super) fn reason_of(phase: Phase, settings: &Settings, active: u32) -> Optio
         _ if settings.rate_ordered == 0 => Some(Reason::PausedByRate),
         _ if settings.capacity == 0 => Some(Reason::PausedByCapacity),
         Phase::OnSale if active > settings.capacity => Some(Reason::CapacityLowered),
-        Phase::OnSale if settings.slowed_per_mille > 0 => Some(Reason::BoxOfficeBusy),
+        Phase::OnSale if settings.slowed_ppm > 0 => Some(Reason::BoxOfficeBusy),
         _ => None,
     }
 }
@@ -261,8 +261,8 @@ impl WaitingRoom {
         // A clock that was set back must not keep the brake on.
         let is_due = settings.slowed_at.is_none_or(|at| now < at || now.since(at) >= BRAKE_EVERY);
         let is_open = matches!(phase, Phase::OnSale | Phase::Paused | Phase::SoldOut);
-        let by_per_mille = brake::step(settings.slowed_per_mille, settings.rate_ordered, &stock.healths);
-        (is_open && is_due && by_per_mille != settings.slowed_per_mille).then_some(Event::Slowed { by_per_mille })
+        let by_ppm = brake::step(settings.slowed_ppm, settings.rate_ordered, &stock.healths);
+        (is_open && is_due && by_ppm != settings.slowed_ppm).then_some(Event::Slowed { by_ppm })
     }
 
     /// What the box office said last, to this node or to another.

@@ -67,7 +67,7 @@ pub use self::{
     store::StoreError,
     token::QueueToken,
     vocabulary::{
-        BoxOfficeHealth, BoxOfficeReport, CommandOutcome, Deps, DoorState, Engine, EnterOutcome, Figures, JoinOutcome, Joined,
+        BoxOfficeHealth, BoxOfficeReport, CommandOutcome, Deps, DoorState, Engine, EnterOutcome, Figures, Inside, JoinOutcome, Joined,
         JournalPlace, NOTICE_CHARS_MAX, OpenError, OperatorCommand, Phase, Place, PlaceState, Refusal, RenewOutcome, Wait,
         WaitingRoomError, ZoneStock,
     },
@@ -130,6 +130,8 @@ pub enum Durability {
 const PAYING_KEPT: Duration = Duration::from_secs(10);
 const POLL_NEAR_MS: u32 = 1_000;
 const POLL_FAR_MS: u32 = 20_000;
+/// A claim lives for [`admission::CLAIM_LAPSE`] after she last asked, and she may be somewhat late.
+const POLL_CLAIMANT_MAX_MS: u32 = 7_000;
 
 /// One sale's waiting room.
 pub struct WaitingRoom {
@@ -346,15 +348,16 @@ impl WaitingRoom {
         self.post.watch()
     }
 
-    /// Goes through the door. Asking again while the visit lasts gives a fresh pass for the same visit.
-    pub async fn enter(&self, token: &QueueToken) -> Result<EnterOutcome, WaitingRoomError> {
+    /// Goes through the door, unless those `inside` are late. Asking again while the visit lasts gives a fresh pass for the
+    /// same visit.
+    pub async fn enter(&self, token: &QueueToken, inside: Inside) -> Result<EnterOutcome, WaitingRoomError> {
         if self.phase() == Phase::Closed {
             return Ok(EnterOutcome::Closed);
         }
         let Some(number) = self.number_in_line(token) else { return Ok(EnterOutcome::Ended(self.place(token))) };
         let at = self.moment();
         let epoch = self.store.epoch();
-        let ask = EntryAsk { number, visit: VisitId::random(self.entropy.as_ref()) };
+        let ask = EntryAsk { number, visit: VisitId::random(self.entropy.as_ref()), inside };
         let visit = match self.store.reserve(&ask, at).await? {
             Reservation::Reserved { at } => {
                 let entered = Event::Entered { number, subject: token.subject_hash, visit: ask.visit };
@@ -363,7 +366,11 @@ impl WaitingRoom {
             }
             Reservation::Inside { visit } => visit,
             Reservation::NotCalledYet => return Ok(EnterOutcome::NotCalledYet(self.place(token))),
-            Reservation::NoRoom => return Ok(EnterOutcome::FullForAMoment(self.place(token))),
+            Reservation::NoRoom { before } => {
+                let mut place = self.place(token);
+                place.poll_after_ms = place.poll_after_ms.max(poll_before_the_door_ms(before, self.store.settings().rate_per_minute));
+                return Ok(EnterOutcome::FullForAMoment(place));
+            }
             Reservation::Left => return Ok(EnterOutcome::Ended(self.place(token))),
         };
         let now = self.clock.now();
@@ -566,6 +573,12 @@ fn not_written(error: GroupCommitError) -> WaitingRoomError {
         GroupCommitError::Full => WaitingRoomError::Busy,
         GroupCommitError::Gone => WaitingRoomError::Journal,
     }
+}
+
+/// When it may be her turn who stands before the door behind so many; before her claim lapses.
+fn poll_before_the_door_ms(before: u32, rate_per_minute: u32) -> u32 {
+    let turn_ms = u64::from(before) * 60_000 / u64::from(rate_per_minute.max(1));
+    u32::try_from(turn_ms).unwrap_or(u32::MAX).clamp(POLL_NEAR_MS, POLL_CLAIMANT_MAX_MS)
 }
 
 /// The nearer, the oftener; spread by number so that those who came together do not ask together.

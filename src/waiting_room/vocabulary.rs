@@ -119,6 +119,14 @@ pub enum JoinOutcome {
     Full,
 }
 
+/// How those inside fare at this moment, as far as who asks for somebody's entry can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inside {
+    Served,
+    /// They have to wait for too long.
+    Late,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EnterOutcome {
     Entered {

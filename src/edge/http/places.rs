@@ -23,7 +23,7 @@ use crate::{
         sse::{Frames, stream_of},
     },
     kernel::Timestamp,
-    waiting_room::{BoardWatch, EnterOutcome, JoinOutcome, Joined, Phase, PlaceState, RenewOutcome, WaitingRoom},
+    waiting_room::{BoardWatch, EnterOutcome, Inside, JoinOutcome, Joined, Phase, PlaceState, RenewOutcome, WaitingRoom},
 };
 
 /// A place in the queue.
@@ -177,7 +177,8 @@ impl Frames for BoardFrames {
     responses((status = 200, body = PassGranted), (status = 401), (status = 409, description = "not-called-yet, full-for-a-moment (each with `place`), visit-ended, closed")))]
 pub async fn enter(State(Door { house, .. }): State<Door>, PlaceOwner(placed): PlaceOwner) -> Answer {
     let Placed { sale, room, token, .. } = placed;
-    let outcome = house.life.run_to_end(async move { room.enter(&token).await }).await.map_err(broken)?;
+    let inside = if house.valve.are_inside_late() { Inside::Late } else { Inside::Served };
+    let outcome = house.life.run_to_end(async move { room.enter(&token, inside).await }).await.map_err(broken)?;
     match outcome.map_err(|e| house.no_door("admission", &e))? {
         EnterOutcome::Entered { pass, expires_at } => Ok(pass_granted(&house, &sale, &pass, expires_at)),
         EnterOutcome::NotCalledYet(place) => Err(Problem::new(Kind::NotCalledYet).with("place", &place)),

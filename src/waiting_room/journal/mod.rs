@@ -87,9 +87,9 @@ pub(super) enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<String>,
     },
-    /// So many thousandths of the ordered rate are taken away, as the box office suffers; 0 when it does not.
+    /// So many millionths of the ordered rate are taken away, as the box office suffers; 0 when it does not.
     Slowed {
-        by_per_mille: u16,
+        by_ppm: u32,
     },
     /// A fair draw is promised.
     DrawCommitted(Box<Committed>),
@@ -197,7 +197,7 @@ pub(super) mod contract {
             event(Event::Interrupted { since: at(4_000) }),
             event(Event::Operator { command: OperatorCommand::Notice { text: Some("곧 다시".into()) }, by: Some("kim".into()) }),
             event(Event::Operator { command: OperatorCommand::Resume, by: None }),
-            event(Event::Slowed { by_per_mille: 250 }),
+            event(Event::Slowed { by_ppm: 250_000 }),
         ];
         let journal = open("a").await;
         journal.append(0, &given[..3]).await.unwrap();

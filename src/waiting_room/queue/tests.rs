@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     kernel::{ManualClock, SeededEntropy, VisitId},
     waiting_room::{
+        Inside,
         journal::Stored,
         store::{EntryAsk, MemoryStore, Numbered, Reservation, contract},
     },
@@ -86,7 +87,7 @@ impl Desk {
         let called = Event::Called { from: 0, upto: 3, ends_at: Timestamp::from_secs(100) };
         assert_eq!(desk.write(Ask::Events(vec![called])).await, Answer::Written);
         let visit = VisitId::random(&SeededEntropy::new(1));
-        let ask = EntryAsk { number: 1, visit };
+        let ask = EntryAsk { number: 1, visit, inside: Inside::Served };
         let reserved = Reservation::Reserved { at: contract::at(10).now };
         assert_eq!(desk.store.reserve(&ask, contract::at(10)).await.unwrap(), reserved);
         (desk, Event::Entered { number: 1, subject: 1, visit })

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     kernel::{Timestamp, VisitId},
     waiting_room::{
-        Config, Durability, OperatorCommand, Phase, ZoneStock,
+        Config, Durability, Inside, OperatorCommand, Phase, ZoneStock,
         admission::{Situation, burst_of},
         estimate::Point,
         gatekeeper::{next_call, phase_at},
@@ -363,7 +363,7 @@ impl<'a> Sale<'a> {
             self.diary.judge.asks(ask.number, now_ms);
             self.diary.came += u64::from(in_time && ask.refused_at_ms.is_none());
             let visit = VisitId::random(self.fans.entropy());
-            match self.store.reserve(&EntryAsk { number: ask.number, visit }, at).await? {
+            match self.store.reserve(&EntryAsk { number: ask.number, visit, inside: Inside::Served }, at).await? {
                 Reservation::Reserved { .. } => {
                     self.diary.judge.enters(ask.number, now_ms);
                     self.happened(Event::Entered { number: ask.number, subject: subject(ask.number), visit }, now_ms).await?;
@@ -373,7 +373,7 @@ impl<'a> Sale<'a> {
                     }
                     self.stay(ask.number, visit, now_ms);
                 }
-                Reservation::NoRoom => {
+                Reservation::NoRoom { .. } => {
                     self.diary.met_full_house += u64::from(in_time && ask.refused_at_ms.is_none() && !is_paused);
                     let refused_at_ms = ask.refused_at_ms.or(Some(now_ms));
                     if is_paused || !self.fans.gives_up() {

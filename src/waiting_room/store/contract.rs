@@ -83,9 +83,12 @@ impl<S: Deref<Target: QueueStore>> Door<S> {
     }
 
     async fn ask(&self, seconds: u64, number: u32) -> (VisitId, Reservation) {
+        self.ask_while(Inside::Served, seconds, number).await
+    }
+
+    async fn ask_while(&self, inside: Inside, seconds: u64, number: u32) -> (VisitId, Reservation) {
         let visit = VisitId::random(&self.1 as &dyn Entropy);
-        let ask = EntryAsk { number, visit };
-        (visit, self.0.reserve(&ask, at(seconds)).await.unwrap())
+        (visit, self.0.reserve(&EntryAsk { number, visit, inside }, at(seconds)).await.unwrap())
     }
 
     /// Enters and writes it down.
@@ -104,6 +107,7 @@ pub(crate) async fn holds<S: Deref<Target: QueueStore>>(make: impl AsyncFn(Confi
     joins_may_come_late(&door(9).await).await;
     what_does_not_follow_on_is_refused(&door(9).await).await;
     the_door_is_exact(&door(2).await).await;
+    nobody_comes_in_while_those_inside_are_late(&door(9).await).await;
     a_slot_comes_back_once(&door(1).await).await;
     a_place_runs_its_course(&door(9).await).await;
     a_pause_stops_the_windows(&door(9).await).await;
@@ -165,24 +169,39 @@ async fn the_door_is_exact<S: Deref<Target: QueueStore>>(door: &Door<S>) {
     assert_eq!(door.ask(20, 7).await.1, Reservation::NotCalledYet);
     assert_eq!(door.ask(20, 700).await.1, Reservation::NotCalledYet);
     let (first, _) = door.ask(20, 1).await;
-    assert_eq!(door.ask(20, 1).await.1, Reservation::NoRoom, "her entry is being written down");
+    assert_eq!(door.ask(20, 1).await.1, Reservation::NoRoom { before: 0 }, "her entry is being written down");
     door.apply(20, &[event(20, Event::Entered { number: 1, subject: 1, visit: first })]).await;
     assert_eq!(door.ask(21, 1).await.1, Reservation::Inside { visit: first });
     door.enter(21, 2).await;
-    assert_eq!(door.ask(22, 4).await.1, Reservation::NoRoom, "capacity");
-    assert_eq!(door.ask(23, 3).await.1, Reservation::NoRoom, "capacity");
+    assert_eq!(door.ask(22, 4).await.1, Reservation::NoRoom { before: 0 }, "capacity");
+    assert_eq!(door.ask(23, 3).await.1, Reservation::NoRoom { before: 0 }, "capacity");
     let ended = door.0.end_visits(&[first], at(24).now).await.unwrap();
     assert_eq!(ended, [EndedVisit { visit: first, number: 1, how: Finished::Ended }]);
-    assert_eq!(door.ask(24, 3).await.1, Reservation::NoRoom, "its end is not written down yet");
+    assert_eq!(door.ask(24, 3).await.1, Reservation::NoRoom { before: 0 }, "its end is not written down yet");
     door.apply(24, &[event(24, Event::VisitEnded { number: 1, visit: first })]).await;
     door.tick(25).await;
-    assert_eq!(door.ask(25, 4).await.1, Reservation::NoRoom, "the slot is kept for number 3");
+    assert_eq!(door.ask(25, 4).await.1, Reservation::NoRoom { before: 1 }, "the slot is kept for number 3");
     let (given_back, _) = door.ask(26, 3).await;
     door.0.give_back(given_back).await.unwrap();
     door.enter(26, 3).await;
     door.tick(26).await;
     assert_eq!(door.0.counts(at(26)).active, 2);
     assert_eq!(door.ask(27, 1).await.1, Reservation::Left);
+}
+
+async fn nobody_comes_in_while_those_inside_are_late<S: Deref<Target: QueueStore>>(door: &Door<S>) {
+    door.apply(1, &[joins(1, 1..9), called(1, 0, 6)]).await;
+    let inside = door.enter(20, 1).await;
+    for (number, before) in [(4, 0), (3, 0), (5, 2), (4, 1)] {
+        assert_eq!(door.ask_while(Inside::Late, 21, number).await.1, Reservation::NoRoom { before }, "number {number}");
+    }
+    assert_eq!(door.ask_while(Inside::Late, 21, 1).await.1, Reservation::Inside { visit: inside }, "her pass is hers");
+    door.enter(22, 3).await;
+    assert_eq!(door.ask_while(Inside::Late, 22, 5).await.1, Reservation::NoRoom { before: 1 }, "number 4 still stands there");
+    door.enter(23, 5).await;
+    door.enter(23, 4).await;
+    assert_eq!(door.ask_while(Inside::Late, 24, 6).await.1, Reservation::NoRoom { before: 0 });
+    door.enter(24, 6).await;
 }
 
 async fn a_slot_comes_back_once<S: Deref<Target: QueueStore>>(door: &Door<S>) {
@@ -223,7 +242,7 @@ async fn a_place_runs_its_course<S: Deref<Target: QueueStore>>(door: &Door<S>) {
 async fn a_pause_stops_the_windows<S: Deref<Target: QueueStore>>(door: &Door<S>) {
     door.apply(1, &[joins(1, 1..5), called(1, 0, 1)]).await;
     door.apply(31, &[ordered(31, OperatorCommand::Pause)]).await;
-    assert_eq!(door.ask(40, 1).await.1, Reservation::NoRoom);
+    assert_eq!(door.ask(40, 1).await.1, Reservation::NoRoom { before: 0 });
     assert!(matches!(door.0.standing(1, at(500)), Standing::Called { .. }));
     assert!(!door.tick(500).await.calling);
     door.apply(531, &[ordered(531, OperatorCommand::Resume)]).await;
@@ -289,29 +308,29 @@ async fn orders_set_the_door<S: Deref<Target: QueueStore>>(door: &Door<S>) {
     for (number, (stop, go)) in (1..).zip(orders) {
         let seconds = u64::from(number) * 100;
         door.apply(seconds, &[ordered(seconds, stop.clone())]).await;
-        assert_eq!(door.ask(seconds + 20, number).await.1, Reservation::NoRoom, "{stop:?}");
+        assert_eq!(door.ask(seconds + 20, number).await.1, Reservation::NoRoom { before: 0 }, "{stop:?}");
         assert!(!door.tick(seconds + 20).await.calling, "{stop:?}");
         door.apply(seconds + 21, &[ordered(seconds + 21, go)]).await;
         door.enter(seconds + 30, number).await;
     }
     // A group of orders is as good as one after the other, also for an engine that is told their sum.
     let rate = |per_minute| OperatorCommand::Rate { per_minute };
-    door.apply(500, &[ordered(500, rate(6)), event(500, Event::Slowed { by_per_mille: 500 }), ordered(500, rate(120))]).await;
+    door.apply(500, &[ordered(500, rate(6)), event(500, Event::Slowed { by_ppm: 500_000 }), ordered(500, rate(120))]).await;
     assert_eq!((door.tick(500).await.rate_per_minute, door.0.settings().rate_ordered), (60, 120));
     for number in 4..7 {
         door.enter(500, number).await;
     }
-    assert_eq!(door.ask(500, 7).await.1, Reservation::NoRoom, "what lay ready is used up");
+    assert_eq!(door.ask(500, 7).await.1, Reservation::NoRoom { before: 0 }, "what lay ready is used up");
     door.enter(501, 7).await;
-    assert_eq!(door.ask(501, 8).await.1, Reservation::NoRoom, "one a second is half of what was ordered");
-    door.apply(501, &[event(501, Event::Slowed { by_per_mille: 0 })]).await;
+    assert_eq!(door.ask(501, 8).await.1, Reservation::NoRoom { before: 0 }, "one a second is half of what was ordered");
+    door.apply(501, &[event(501, Event::Slowed { by_ppm: 0 })]).await;
     for number in 8..10 {
         door.enter(502, number).await;
     }
     assert_eq!(door.0.settings().orders, 8);
-    assert_eq!(door.ask(520, 10).await.1, Reservation::NoRoom, "nine are inside");
+    assert_eq!(door.ask(520, 10).await.1, Reservation::NoRoom { before: 0 }, "nine are inside");
     door.apply(520, &[ordered(520, OperatorCommand::Capacity { visitors: 5 })]).await;
-    assert_eq!(door.ask(530, 10).await.1, Reservation::NoRoom);
+    assert_eq!(door.ask(530, 10).await.1, Reservation::NoRoom { before: 0 });
 }
 
 /// The sale's clock is what the door has seen of it, and goes forward only: a step forward fills what may lie ready and no

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     kernel::{Timestamp, VisitId},
     waiting_room::{
-        Config, Durability,
+        Config, Durability, Inside,
         admission::{Bucket, Lane, Lanes, Situation, burst_of},
         draw::Draw,
         estimate::Flow,
@@ -349,7 +349,7 @@ impl State {
         }
         if let Some(&visit) = self.inside.get(&ask.number) {
             return match self.visits[&visit].progress {
-                Progress::Reserved => Reservation::NoRoom,
+                Progress::Reserved => Reservation::NoRoom { before: 0 },
                 Progress::Inside => Reservation::Inside { visit },
                 Progress::Ending => Reservation::Left,
             };
@@ -366,14 +366,18 @@ impl State {
                 self.show_up.came(call.at);
             }
         }
+        let no_room = |lanes: &Lanes| Reservation::NoRoom { before: lanes.before(lane, ask.number, at.monotonic) };
         if self.settings.is_stopped() {
-            return Reservation::NoRoom;
+            return no_room(&self.lanes);
         }
         let free = self.settings.capacity.saturating_sub(self.active());
-        let room = free.min(self.bucket.permits(at.monotonic));
+        let room = match ask.inside {
+            Inside::Served => free.min(self.bucket.permits(at.monotonic)),
+            Inside::Late => 0,
+        };
         let coming = self.show_up.outlook().coming;
         if !self.lanes.may_enter(lane, ask.number, room, coming, at.monotonic) || !self.bucket.take(at.monotonic) {
-            return Reservation::NoRoom;
+            return no_room(&self.lanes);
         }
         let visit = Visit {
             number: ask.number,

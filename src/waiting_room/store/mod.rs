@@ -13,7 +13,7 @@ use async_trait::async_trait;
 
 pub(super) use self::{memory::MemoryStore, redis::RedisStore};
 use super::{
-    BoxOfficeHealth, Config, OperatorCommand, ZoneStock,
+    BoxOfficeHealth, Config, Inside, OperatorCommand, ZoneStock,
     admission::{Situation, slowed},
     draw::Draw,
     journal::{Event, Join, Stored},
@@ -67,6 +67,8 @@ pub(super) struct EntryAsk {
     pub number: u32,
     /// The name of the visit if she gets in.
     pub visit: VisitId,
+    /// While those inside cannot be served nobody comes in; whoever asks stands before the door and keeps her turn.
+    pub inside: Inside,
 }
 
 /// Whether she gets in.
@@ -83,7 +85,10 @@ pub(super) enum Reservation {
     },
     NotCalledYet,
     /// No room at this moment, or her entry is just being written down.
-    NoRoom,
+    NoRoom {
+        /// So many stand before her in her lane.
+        before: u32,
+    },
     Left,
 }
 
@@ -152,8 +157,8 @@ pub(super) struct Settings {
     /// In force: as ordered, less what the box office's state takes away.
     pub rate_per_minute: u32,
     pub rate_ordered: u32,
-    /// How many thousandths of the ordered rate are taken away while the box office suffers.
-    pub slowed_per_mille: u16,
+    /// How many millionths of the ordered rate are taken away while the box office suffers.
+    pub slowed_ppm: u32,
     /// When that was last decided.
     pub slowed_at: Option<Timestamp>,
     pub capacity: u32,
@@ -189,14 +194,14 @@ impl Settings {
                 self.orders += 1;
                 self.ordered(command);
             }
-            Event::Slowed { by_per_mille } => {
-                self.slowed_per_mille = *by_per_mille;
+            Event::Slowed { by_ppm } => {
+                self.slowed_ppm = *by_ppm;
                 self.slowed_at = Some(when);
             }
             Event::Stock { sold_out } => self.sold_out = *sold_out,
             _ => return,
         }
-        self.rate_per_minute = slowed(self.rate_ordered, self.slowed_per_mille);
+        self.rate_per_minute = slowed(self.rate_ordered, self.slowed_ppm);
     }
 
     fn ordered(&mut self, command: &OperatorCommand) {

@@ -67,7 +67,7 @@ use crate::{
         redis::{Call, CallError, Line},
     },
     waiting_room::{
-        BoxOfficeHealth, Config, ZoneStock,
+        BoxOfficeHealth, Config, Inside, ZoneStock,
         admission::{CLAIM_LAPSE, CLAIMANTS_MAX, Situation, whole},
         journal::{Event, Join, JournalError, PgJournal, Record, Stored},
         queue::Promise,
@@ -352,7 +352,8 @@ impl QueueStore for RedisStore {
             .arg(millis(self.config.pass_life))
             .arg(millis(ENTRY_LAPSE))
             .arg(millis(CLAIM_LAPSE))
-            .arg(CLAIMANTS_MAX);
+            .arg(CLAIMANTS_MAX)
+            .arg(u8::from(ask.inside == Inside::Late));
         let answer: Vec<Vec<u8>> = read(self.line.call(&SCRIPTS.reserve, call).await?)?;
         let answer: Vec<&[u8]> = answer.iter().map(Vec::as_slice).collect();
         Ok(match answer.as_slice() {
@@ -360,7 +361,8 @@ impl QueueStore for RedisStore {
             [b"inside", visit] => Reservation::Inside { visit: visit_of(visit).ok_or(StoreError::Away)? },
             [b"not_called"] => Reservation::NotCalledYet,
             [b"left"] => Reservation::Left,
-            _ => Reservation::NoRoom,
+            [b"no_room", before] => Reservation::NoRoom { before: read(Value::BulkString(before.to_vec()))? },
+            _ => return Err(StoreError::Away),
         })
     }
 

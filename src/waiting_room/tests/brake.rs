@@ -10,7 +10,7 @@ use super::{
 use crate::{
     kernel::{Clock, SystemClock},
     simulation::servers::RedisServer,
-    waiting_room::{BoxOfficeHealth, BoxOfficeReport, Config, Durability, EnterOutcome, QueueToken, Reason, ZoneStock},
+    waiting_room::{BoxOfficeHealth, BoxOfficeReport, Config, Durability, EnterOutcome, Inside, QueueToken, Reason, ZoneStock},
 };
 
 const WELL: BoxOfficeHealth = BoxOfficeHealth { latency_ms: Some(60), usual_ms: 50, failed_per_mille: 0 };
@@ -43,7 +43,7 @@ impl Sale {
                 self.house.room.hang_board();
             }
             while let Some(token) = self.outside.last() {
-                let Ok(EnterOutcome::Entered { .. }) = self.house.room.enter(token).await else { break };
+                let Ok(EnterOutcome::Entered { .. }) = self.house.room.enter(token, Inside::Served).await else { break };
                 self.outside.pop();
             }
         }

@@ -18,8 +18,8 @@ use crate::{
     platform::{keys::Keys, lifecycle::Lifecycle, signing::VerifyingKeys},
     simulation::sandbox_beacon::SandboxSigner,
     waiting_room::{
-        Config, Deps, Durability, Engine, EnterOutcome, JoinOutcome, JournalPlace, OpenError, Phase, Place, PlaceState, PublishedDraw,
-        QueueToken, WaitingRoom,
+        Config, Deps, Durability, Engine, EnterOutcome, Inside, JoinOutcome, JournalPlace, OpenError, Phase, Place, PlaceState,
+        PublishedDraw, QueueToken, WaitingRoom,
         draw::{self, Beacon, BeaconAway, Chain, ClaimedDraw, Digest, DrawTerms, Order, Round, Shuffle, merkle},
         store::contract,
     },
@@ -165,7 +165,7 @@ async fn all_who_came_before_the_opening_are_drawn_once_and_called_in_the_publis
     assert_eq!((closed.entries, closed.seed, closed.planned_round), (Some(40), None, promised.planned_round));
     assert!(closed.round_at.unwrap().since(closed.closed_at.unwrap()) >= Duration::from_secs(30));
     assert_eq!(house.board()["draw"]["entries"], 40);
-    assert!(matches!(house.room.enter(&tokens[0]).await.unwrap(), EnterOutcome::NotCalledYet(_)));
+    assert!(matches!(house.room.enter(&tokens[0], Inside::Served).await.unwrap(), EnterOutcome::NotCalledYet(_)));
     let receipt = house.room.draw_receipt(&tokens[3]).await.unwrap();
     assert_eq!((receipt.arrival, receipt.entries, receipt.number), (4, Some(40), None));
     assert_eq!(receipt.group, early.group, "the signature under her group is one and the same");
@@ -202,7 +202,7 @@ async fn all_who_came_before_the_opening_are_drawn_once_and_called_in_the_publis
         let mut called: Vec<&QueueToken> = tokens.iter().filter(|t| house.room.place(t).state == PlaceState::Called).collect();
         called.sort_unstable_by_key(|token| house.room.place(token).number);
         for token in called {
-            if let EnterOutcome::Entered { pass, .. } = house.room.enter(token).await.unwrap() {
+            if let EnterOutcome::Entered { pass, .. } = house.room.enter(token, Inside::Served).await.unwrap() {
                 let pass = house.room.read_pass(&pass).unwrap();
                 entered.push((pass.number, token.arrival));
                 house.room.end_visit(&pass).await.unwrap();

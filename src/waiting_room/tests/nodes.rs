@@ -18,7 +18,7 @@ use crate::{
     },
     simulation::servers::{Postgres, RedisCluster, RedisSentinels, RedisServer},
     waiting_room::{
-        Config, Deps, Durability, Engine, EnterOutcome, JoinOutcome, JournalPlace, PlaceState, QueueToken, WaitingRoom,
+        Config, Deps, Durability, Engine, EnterOutcome, Inside, JoinOutcome, JournalPlace, PlaceState, QueueToken, WaitingRoom,
         draw::DrawTerms,
         journal::{Event, Join, Journal, PgJournal, Record, Stored},
         store::{Numbered, contract},
@@ -156,7 +156,7 @@ struct Judged {
 async fn visit(nodes: &Nodes, n: u32, token: QueueToken) {
     for knock in 0_u32.. {
         let room = nodes.room(n + knock);
-        if let Ok(EnterOutcome::Entered { pass, .. }) = room.enter(&token).await {
+        if let Ok(EnterOutcome::Entered { pass, .. }) = room.enter(&token, Inside::Served).await {
             tokio::time::sleep(Duration::from_millis(30)).await;
             for step in 1_u32.. {
                 let room = nodes.room(n + knock + step);

@@ -11,7 +11,7 @@ use crate::{
     kernel::{Clock, SystemClock},
     simulation::servers::RedisServer,
     waiting_room::{
-        CommandOutcome, Config, Durability, EnterOutcome, OperatorCommand, Phase, PlaceState, Reason, Refusal,
+        CommandOutcome, Config, Durability, EnterOutcome, Inside, OperatorCommand, Phase, PlaceState, Reason, Refusal,
         gatekeeper::{phase_at, reason_of},
         journal::{Event, Journal, Record, SqliteJournal, Stored},
         store::Settings,
@@ -45,7 +45,7 @@ async fn nothing_of_rate_or_capacity_is_a_pause_with_its_reason() {
         assert_eq!(house.room.order(stop, "kim").await.unwrap(), CommandOutcome::Done);
         house.tick().await;
         assert_eq!((house.room.phase(), board(&house.room)), (Phase::Paused, said("paused", reason)));
-        assert!(matches!(house.room.enter(&token).await.unwrap(), EnterOutcome::FullForAMoment(_)));
+        assert!(matches!(house.room.enter(&token, Inside::Served).await.unwrap(), EnterOutcome::FullForAMoment(_)));
         house.passes(600);
         assert_eq!(house.state(&token), PlaceState::Called, "her time to come stands still");
         // An order to go on lets nobody in by a rate of nothing.
@@ -84,7 +84,7 @@ async fn a_capacity_below_those_inside_lets_nobody_in_until_they_are_fewer() {
         assert_eq!(board["capacity"], 2, "the board does not wait for its second");
         assert_eq!(house.room.door_state().reason.is_some(), left == 2);
         assert_eq!(house.room.phase(), Phase::OnSale);
-        assert!(!matches!(house.room.enter(&tokens[3]).await.unwrap(), EnterOutcome::Entered { .. }));
+        assert!(!matches!(house.room.enter(&tokens[3], Inside::Served).await.unwrap(), EnterOutcome::Entered { .. }));
         house.room.end_visit(&passes.pop().unwrap()).await.unwrap();
     }
     assert_eq!(house.room.figures().active, 1);
@@ -92,7 +92,7 @@ async fn a_capacity_below_those_inside_lets_nobody_in_until_they_are_fewer() {
     assert_eq!(house.room.door_state().reason, None);
     house.entered(&tokens[3]).await;
     house.tick().await;
-    assert!(!matches!(house.room.enter(&tokens[4]).await.unwrap(), EnterOutcome::Entered { .. }), "two fit");
+    assert!(!matches!(house.room.enter(&tokens[4], Inside::Served).await.unwrap(), EnterOutcome::Entered { .. }), "two fit");
     house.life.stop();
 }
 
@@ -164,7 +164,7 @@ async fn an_order_at_one_node_is_obeyed_at_the_other_within_a_second_and_of_two_
     let mut outside = tokens.into_iter();
     let mut enters = async || {
         let token = outside.next().expect("there are enough");
-        matches!(there.enter(&token).await.unwrap(), EnterOutcome::Entered { .. })
+        matches!(there.enter(&token, Inside::Served).await.unwrap(), EnterOutcome::Entered { .. })
     };
     let all_called = async || {
         while there.figures().now_serving < 400 {

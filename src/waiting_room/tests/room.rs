@@ -13,8 +13,8 @@ use crate::{
     kernel::{Clock, ManualClock, SeededEntropy, Subject, Timestamp},
     platform::{keys::Keys, lifecycle::Lifecycle, signing::TokenError},
     waiting_room::{
-        BoxOfficeReport, CommandOutcome, Config, Deps, Engine, EnterOutcome, JoinOutcome, Joined, JournalPlace, OperatorCommand, Phase,
-        PlaceState, QueueToken, Refusal, RenewOutcome, WaitingRoom, ZoneStock, store::contract,
+        BoxOfficeReport, CommandOutcome, Config, Deps, Engine, EnterOutcome, Inside, JoinOutcome, Joined, JournalPlace, OperatorCommand,
+        Phase, PlaceState, QueueToken, Refusal, RenewOutcome, WaitingRoom, ZoneStock, store::contract,
     },
 };
 
@@ -74,7 +74,7 @@ impl House {
     }
 
     pub(super) async fn entered(&self, token: &QueueToken) -> String {
-        match self.room.enter(token).await.unwrap() {
+        match self.room.enter(token, Inside::Served).await.unwrap() {
             EnterOutcome::Entered { pass, .. } => pass,
             other => panic!("{other:?}"),
         }
@@ -104,7 +104,7 @@ async fn the_way_of_a_fan() {
     let wait = place.wait.unwrap();
     assert!(wait.p10_s >= 100 && wait.p10_s <= wait.p50_s && wait.p50_s <= wait.p90_s, "{wait:?}");
     house.tick().await;
-    assert!(matches!(house.room.enter(&token).await.unwrap(), EnterOutcome::NotCalledYet(_)));
+    assert!(matches!(house.room.enter(&token, Inside::Served).await.unwrap(), EnterOutcome::NotCalledYet(_)));
 
     house.passes(100);
     house.tick().await;
@@ -120,7 +120,7 @@ async fn the_way_of_a_fan() {
     house.room.end_visit(&pass).await.unwrap();
     assert_eq!(house.room.read_pass(&renewed), Err(TokenError::Expired), "the visit is over, whatever the pass says");
     assert_eq!(house.room.renew(&pass).await.unwrap(), RenewOutcome::Ended);
-    assert!(matches!(house.room.enter(&token).await.unwrap(), EnterOutcome::Ended(_)));
+    assert!(matches!(house.room.enter(&token, Inside::Served).await.unwrap(), EnterOutcome::Ended(_)));
     assert_eq!(house.joined(1).await.0.number, Some(6), "she joins again, at the end");
     assert_eq!(house.room.figures().active, 0);
     house.life.stop();
@@ -253,7 +253,7 @@ async fn nobody_is_called_while_it_is_sold_out_or_paused() {
     assert_eq!(house.state(&token), PlaceState::Called);
     house.room.command(OperatorCommand::Close).await.unwrap();
     assert_eq!(house.room.join(&fan(2)).await.unwrap(), JoinOutcome::Closed);
-    assert_eq!(house.room.enter(&token).await.unwrap(), EnterOutcome::Closed);
+    assert_eq!(house.room.enter(&token, Inside::Served).await.unwrap(), EnterOutcome::Closed);
     let late = house.room.command(OperatorCommand::Rate { per_minute: 60 }).await.unwrap();
     assert_eq!(late, CommandOutcome::Refused(Refusal::Closed));
     house.life.stop();
@@ -280,7 +280,7 @@ async fn whoever_leaves_while_inside_gives_her_slot_back_and_who_is_inside_at_th
     let foreign = QueueToken { arrival: 1, ..second };
     for lost in [unknown, foreign] {
         assert_eq!(house.state(&lost), PlaceState::Left, "a place that the journal does not know, or knows as another's, is gone");
-        assert!(matches!(house.room.enter(&lost).await.unwrap(), EnterOutcome::Ended(_)));
+        assert!(matches!(house.room.enter(&lost, Inside::Served).await.unwrap(), EnterOutcome::Ended(_)));
     }
 
     house.room.command(OperatorCommand::Close).await.unwrap();
@@ -327,7 +327,7 @@ async fn the_box_office_ends_visits_and_the_slot_goes_to_the_next() {
     house.passes(5);
     let pass = house.room.read_pass(&house.entered(&first).await).unwrap();
     house.tick().await;
-    assert!(!matches!(house.room.enter(&second).await.unwrap(), EnterOutcome::Entered { .. }), "one at a time");
+    assert!(!matches!(house.room.enter(&second, Inside::Served).await.unwrap(), EnterOutcome::Entered { .. }), "one at a time");
     let report = BoxOfficeReport { sequence: 1, ended: vec![pass.visit], ..BoxOfficeReport::default() };
     house.room.box_office_report(report.clone());
     house.room.box_office_report(report);

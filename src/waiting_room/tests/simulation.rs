@@ -5,7 +5,7 @@ use std::{ops::Range, time::Duration};
 use crate::{
     kernel::{Entropy, SeededEntropy, Timestamp, VisitId},
     waiting_room::{
-        Config, Phase,
+        Config, Inside, Phase,
         admission::burst_of,
         gatekeeper::next_call,
         journal::{Event, Join, Record, Stored},
@@ -108,7 +108,7 @@ async fn run(config: Config, crowd: &Crowd, seed: u64) -> (Seen, f64) {
             let first_time = ask.first_refused_ms.is_none();
             seen.came += u32::from(first_time && ask.every_ms == 1_000);
             let visit = VisitId::random(&entropy);
-            match store.reserve(&EntryAsk { number: ask.number, visit }, at).await.unwrap() {
+            match store.reserve(&EntryAsk { number: ask.number, visit, inside: Inside::Served }, at).await.unwrap() {
                 Reservation::Reserved { .. } => {
                     seen.judge.enters(ask.number, now_ms);
                     let event = Event::Entered { number: ask.number, subject: ask.number.into(), visit };
@@ -120,7 +120,7 @@ async fn run(config: Config, crowd: &Crowd, seed: u64) -> (Seen, f64) {
                         seen.extra_waits_ms.extend(ask.first_refused_ms.map(|first| now_ms - first));
                     }
                 }
-                Reservation::NoRoom => {
+                Reservation::NoRoom { .. } => {
                     seen.met_full_house += u32::from(first_time && ask.every_ms == 1_000);
                     ask.first_refused_ms.get_or_insert(now_ms);
                     // One in fifty gives up when there is no room at once.

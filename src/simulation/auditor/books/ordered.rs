@@ -14,7 +14,7 @@ const HOLDS_WITHIN: Duration = Duration::from_secs(1);
 pub(super) struct DoorOverTime {
     capacity: u64,
     rate_ordered: u64,
-    slowed_per_mille: u64,
+    slowed_ppm: u64,
     /// From when, capacity, rate in force.
     settings: Vec<(Timestamp, u64, u64)>,
 }
@@ -22,7 +22,7 @@ pub(super) struct DoorOverTime {
 impl DoorOverTime {
     pub(super) fn configured(capacity: u32, rate_per_minute: u32) -> Self {
         let (capacity, rate) = (u64::from(capacity), u64::from(rate_per_minute));
-        Self { capacity, rate_ordered: rate, slowed_per_mille: 0, settings: vec![(Timestamp::default(), capacity, rate)] }
+        Self { capacity, rate_ordered: rate, slowed_ppm: 0, settings: vec![(Timestamp::default(), capacity, rate)] }
     }
 
     pub(super) fn saw(&mut self, at: Timestamp, event: &Value) {
@@ -30,10 +30,10 @@ impl DoorOverTime {
         match (event["kind"].as_str(), order["order"].as_str()) {
             (Some("operator"), Some("rate")) => self.rate_ordered = order["per_minute"].as_u64().unwrap_or(self.rate_ordered),
             (Some("operator"), Some("capacity")) => self.capacity = order["visitors"].as_u64().unwrap_or(self.capacity),
-            (Some("slowed"), _) => self.slowed_per_mille = event["by_per_mille"].as_u64().unwrap_or(0).min(1_000),
+            (Some("slowed"), _) => self.slowed_ppm = event["by_ppm"].as_u64().unwrap_or(0).min(1_000_000),
             _ => return,
         }
-        let left = self.rate_ordered * (1_000 - self.slowed_per_mille) / 1_000;
+        let left = self.rate_ordered * (1_000_000 - self.slowed_ppm) / 1_000_000;
         self.settings.push((at, self.capacity, left.max(self.rate_ordered.min(1))));
     }
 
@@ -66,7 +66,7 @@ mod tests {
         let mut door = DoorOverTime::configured(100, 600);
         door.saw(at(10), &json!({"kind": "operator", "command": {"order": "rate", "per_minute": 60}}));
         door.saw(at(20), &json!({"kind": "operator", "command": {"order": "capacity", "visitors": 200}, "by": "kim"}));
-        door.saw(at(30), &json!({"kind": "slowed", "by_per_mille": 500}));
+        door.saw(at(30), &json!({"kind": "slowed", "by_ppm": 500_000}));
         door.saw(at(30), &json!({"kind": "operator", "command": {"order": "pause"}}));
         let said: Vec<_> = door.settings(None).iter().map(|it| (it.from.as_secs(), it.capacity, it.rate_per_minute, it.burst)).collect();
         let expected = [

@@ -1,8 +1,8 @@
 -- Takes a slot and a permit in one step, if it is her turn; idempotent by the visit's id.
 -- KEYS 1 state, 2 visits, 3 by_number, 4 ends, 5 called, 6 called_asked, 7 returners, 8 returners_asked.
 -- ARGV 1 time, 2 number, 3 visit, 4 lane (c or r), 5 how many are expected any moment, 6 life of a pass, 7 when an
--- unwritten entry lapses, 8 when a claim lapses (ms), 9 claimants at most.
--- Returns: reserved + when | inside + visit | no_room | not_called | left.
+-- unwritten entry lapses, 8 when a claim lapses (ms), 9 claimants at most, 10 whether those inside are late (1 or 0).
+-- Returns: reserved + when | inside + visit | no_room + claimants before her | not_called | left.
 local now, us = clock(ARGV[1])
 local number, visit, lane, coming = tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
 local known = redis.call('HGET', KEYS[3], number)
@@ -13,7 +13,7 @@ if known then
     elseif is.stage == 'r' and known == visit then
         return { 'reserved', string.format('%.0f', is.began) }
     elseif is.stage == 'r' then
-        return { 'no_room' }
+        return { 'no_room', '0' }
     end
     return { 'left' }
 end
@@ -22,11 +22,11 @@ if number > tonumber(s[1]) then
     return { 'not_called' }
 end
 if s[3] == '1' then
-    return { 'no_room' }
+    return { 'no_room', '0' }
 end
-local before = now - tonumber(ARGV[8])
-forget_lapsed(KEYS[5], KEYS[6], before)
-forget_lapsed(KEYS[7], KEYS[8], before)
+local lapsed = now - tonumber(ARGV[8])
+forget_lapsed(KEYS[5], KEYS[6], lapsed)
+forget_lapsed(KEYS[7], KEYS[8], lapsed)
 -- Whoever stood at the door when her time ran out keeps her turn while she goes on asking.
 if lane == 'r' and redis.call('ZSCORE', KEYS[5], number) then
     lane = 'c'
@@ -38,7 +38,7 @@ end
 if not redis.call('ZSCORE', own, number) and redis.call('ZCARD', own) >= tonumber(ARGV[9]) then
     local highest = redis.call('ZRANGE', own, -1, -1)[1]
     if number > tonumber(highest) then
-        return { 'no_room' }
+        return { 'no_room', ARGV[9] }
     end
     redis.call('ZREM', own, highest)
     redis.call('ZREM', asked, highest)
@@ -52,13 +52,14 @@ local both = returners > 0 and (coming > 0 or called > 0)
 local due = both and contested_returners + 1 <= tonumber(s[6]) * (contested + 1)
 local units, _, filled = fill(KEYS[1], us)
 local free = math.max(tonumber(s[2]) - redis.call('HLEN', KEYS[2]), 0)
-local room = math.min(free, math.floor(units / PERMIT))
+local room = ARGV[10] == '1' and 0 or math.min(free, math.floor(units / PERMIT))
 local own_room = room
 if lane == 'r' then
     own_room = due and math.min(room, 1) or math.max(room - called - coming, 0)
 end
-if redis.call('ZRANK', own, number) >= own_room then
-    return { 'no_room' }
+local before = redis.call('ZRANK', own, number)
+if before >= own_room then
+    return { 'no_room', tostring(before) }
 end
 if both then
     contested = contested + 1
