@@ -118,7 +118,7 @@ pub enum CheckoutError {
     UnknownSale,
     /// Nothing was begun; come again.
     #[error("too many orders are under way")]
-    Busy,
+    Busy { again: Duration },
     /// Nothing was begun; come again.
     #[error(transparent)]
     Seats(#[from] SeatsError),
@@ -194,9 +194,9 @@ impl Checkout {
             return if known == request_hash { self.answer(order).await } else { Ok(PlaceOutcome::KeyReused) };
         }
         if house.drivers.count() >= RUNNING_MAX {
-            return Err(CheckoutError::Busy);
+            return Err(CheckoutError::Busy { again: house.till.again() });
         }
-        let Some(work) = house.till.turn().await else { return Err(CheckoutError::Busy) };
+        let Some(work) = house.till.turn().await else { return Err(CheckoutError::Busy { again: house.till.again() }) };
         let basket = house.seats.basket(wish.hold, &wish.buyer).await?.filter(|it| it.show.sale == wish.sale && !it.seats.is_empty());
         let Some(basket) = basket else { return Ok(PlaceOutcome::HoldGone { alternatives: Vec::new() }) };
         let (card, visit) = (CardToken::new(wish.token.clone()), wish.visit);

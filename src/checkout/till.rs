@@ -6,8 +6,9 @@
 //! next try, takes none.
 
 use std::{
+    ops::RangeInclusive,
     pin::pin,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -19,10 +20,17 @@ const AT_WORK_MAX: usize = 256;
 /// How long a new order may wait for room: whoever is told to come again soon is served better than who hears nothing. And
 /// who would wait for longer is told so at once: no more may wait than find room in time, which is found out by trying.
 const PATIENCE: Duration = Duration::from_secs(1);
-const MAY_WAIT: std::ops::RangeInclusive<usize> = 32..=512;
-/// At each look, if some were sent away at once and nobody ran out of patience; and what part of them, if somebody did.
+const MAY_WAIT: RangeInclusive<usize> = 32..=512;
+/// At each look, if some were sent away at once and nobody ran out of patience; and what part of them, if somebody did. Those
+/// who stood there before it was so are not to count again.
 const MORE: usize = 4;
 const FEWER_BY: usize = 4;
+const LOOKS_BETWEEN: u32 = 12;
+/// After how long whoever was sent away is to come again, and how that changes with each look: it grows while more are sent
+/// away than begin, and falls while they are few.
+const AGAIN: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(30);
+const LATER: Duration = Duration::from_millis(100);
+const SOONER: Duration = Duration::from_millis(200);
 /// Some wait is good, as the ledger is never idle then. While nobody has waited less than this there are too many.
 const TARGET: Duration = Duration::from_millis(250);
 
@@ -32,20 +40,23 @@ pub(super) struct Till {
     waiting: AtomicUsize,
     may_wait: AtomicUsize,
     room: Notify,
-    /// Since the last look a new order has begun within [`TARGET`]; after it.
-    began_soon: AtomicBool,
-    began_late: AtomicBool,
-    /// Since the last look somebody was sent away at once; after all her patience.
-    sent_away: AtomicBool,
-    ran_out: AtomicBool,
+    again_ms: AtomicU64,
+    /// Since the last look so many new orders have begun within [`TARGET`]; after it.
+    began_soon: AtomicU32,
+    began_late: AtomicU32,
+    /// And so many were sent away at once; after all their patience.
+    sent_away: AtomicU32,
+    ran_out: AtomicU32,
+    /// Looks until `may_wait` may become less again.
+    looks_left: AtomicU32,
 }
 
 impl Default for Till {
     fn default() -> Self {
-        let [began_soon, began_late, sent_away, ran_out] = [const { AtomicBool::new(false) }; 4];
+        let [began_soon, began_late, sent_away, ran_out, looks_left] = [const { AtomicU32::new(0) }; 5];
         let (at_work, waiting) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let may_wait = AtomicUsize::new(*MAY_WAIT.end());
-        Self { at_work, waiting, may_wait, room: Notify::new(), began_soon, began_late, sent_away, ran_out }
+        let (may_wait, again_ms) = (AtomicUsize::new(*MAY_WAIT.end()), AtomicU64::new(millis(*AGAIN.start())));
+        Self { at_work, waiting, may_wait, room: Notify::new(), again_ms, began_soon, began_late, sent_away, ran_out, looks_left }
     }
 }
 
@@ -72,7 +83,7 @@ impl Till {
     /// Waits until a new order may begin; `None` when there is no room in time.
     pub(super) async fn turn(&self) -> Option<Work<'_>> {
         let Some(waiting) = self.waits() else {
-            self.sent_away.store(true, Ordering::Relaxed);
+            self.sent_away.fetch_add(1, Ordering::Relaxed);
             return None;
         };
         let in_turn = async {
@@ -91,24 +102,46 @@ impl Till {
         };
         let mut in_turn = pin!(in_turn);
         if let Ok(work) = tokio::time::timeout(TARGET, in_turn.as_mut()).await {
-            self.began_soon.store(true, Ordering::Relaxed);
+            self.began_soon.fetch_add(1, Ordering::Relaxed);
             return Some(work);
         }
         let work = tokio::time::timeout(PATIENCE.saturating_sub(TARGET), in_turn).await.ok();
         let became = if work.is_some() { &self.began_late } else { &self.ran_out };
-        became.store(true, Ordering::Relaxed);
+        became.fetch_add(1, Ordering::Relaxed);
         work
     }
 
-    /// To be asked now and then: whether every new order has waited for too long since the last time (the least wait tells
-    /// a queue that stands from one that drains, as in CoDel, RFC 8289).
+    /// To be asked ten times a second: whether since the last time somebody was sent away, or every new order has waited for
+    /// too long (the least wait tells a queue that stands from one that drains, as in CoDel, RFC 8289).
     pub(super) fn is_pressed(&self) -> bool {
         let [soon, late, sent_away, ran_out] =
-            [&self.began_soon, &self.began_late, &self.sent_away, &self.ran_out].map(|it| it.swap(false, Ordering::Relaxed));
+            [&self.began_soon, &self.began_late, &self.sent_away, &self.ran_out].map(|it| it.swap(0, Ordering::Relaxed));
+        self.learn(soon + late, sent_away, ran_out);
+        sent_away + ran_out > 0 || soon == 0 && (late > 0 || self.waiting.load(Ordering::Relaxed) > 0)
+    }
+
+    /// After how long whoever was sent away is to come again, at least.
+    pub(super) fn again(&self) -> Duration {
+        Duration::from_millis(self.again_ms.load(Ordering::Relaxed))
+    }
+
+    fn learn(&self, began: u32, sent_away: u32, ran_out: u32) {
         let may_wait = self.may_wait.load(Ordering::Relaxed);
-        let may_wait = if ran_out { may_wait - may_wait / FEWER_BY } else { may_wait + if sent_away { MORE } else { 0 } };
-        self.may_wait.store(may_wait.clamp(*MAY_WAIT.start(), *MAY_WAIT.end()), Ordering::Relaxed);
-        !soon && (late || self.waiting.load(Ordering::Relaxed) > 0)
+        let looks_left = self.looks_left.load(Ordering::Relaxed);
+        let (next, looks_left) = match (ran_out > 0, looks_left) {
+            (true, 0) => (may_wait - may_wait / FEWER_BY, LOOKS_BETWEEN),
+            (false, 0) if sent_away > 0 => (may_wait + MORE, 0),
+            _ => (may_wait, looks_left.saturating_sub(1)),
+        };
+        self.may_wait.store(next.clamp(*MAY_WAIT.start(), *MAY_WAIT.end()), Ordering::Relaxed);
+        self.looks_left.store(looks_left, Ordering::Relaxed);
+        let again = self.again();
+        let next = match sent_away + ran_out {
+            away if away > began => again + LATER,
+            away if away > began / 4 => again,
+            _ => again.saturating_sub(SOONER),
+        };
+        self.again_ms.store(millis(next.clamp(*AGAIN.start(), *AGAIN.end())), Ordering::Relaxed);
     }
 
     /// `None`: too many wait already.
@@ -159,6 +192,10 @@ impl Drop for Waiting<'_> {
             self.till.room.notify_one();
         }
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -254,18 +291,32 @@ mod tests {
             let at_once = crowd.iter().filter(|it| it.is_finished()).count();
             assert_eq!(at_once, 600 - till.may_wait.load(Ordering::Relaxed));
             tokio::time::sleep(PATIENCE).await;
-            till.is_pressed();
+            (0..=LOOKS_BETWEEN).for_each(|_| drop(till.is_pressed()));
         }
         assert_eq!(till.may_wait.load(Ordering::Relaxed), *MAY_WAIT.start());
         // There is room for all who wait: more may.
         drop(working);
         for _ in 0..1_000 {
-            till.sent_away.store(true, Ordering::Relaxed);
-            till.is_pressed();
+            till.sent_away.store(1, Ordering::Relaxed);
+            assert!(till.is_pressed());
         }
         assert_eq!(till.may_wait.load(Ordering::Relaxed), *MAY_WAIT.end());
         till.is_pressed();
         assert_eq!(till.may_wait.load(Ordering::Relaxed), *MAY_WAIT.end());
+    }
+
+    #[test]
+    fn the_more_are_sent_away_the_later_they_are_to_come_again() {
+        let till = Till::default();
+        assert_eq!(till.again(), *AGAIN.start());
+        (0..50).for_each(|_| till.learn(25, 60, 0));
+        assert_eq!(till.again(), *AGAIN.start() + LATER * 50);
+        (0..50).for_each(|_| till.learn(25, 15, 0));
+        assert_eq!(till.again(), *AGAIN.start() + LATER * 50, "about as many come as can be served");
+        (0..500).for_each(|_| till.learn(0, 1, 0));
+        assert_eq!(till.again(), *AGAIN.end());
+        (0..200).for_each(|_| till.learn(0, 0, 0));
+        assert_eq!(till.again(), *AGAIN.start());
     }
 
     #[tokio::test(start_paused = true)]

@@ -25,7 +25,12 @@ impl House {
 
     /// The checkout cannot do it now.
     pub(super) fn no_till(&self, what: &'static str, error: &CheckoutError) -> Problem {
-        self.trouble(of_the_till(error), what, error)
+        let problem = self.trouble(of_the_till(error), what, error);
+        match error {
+            // So many were sent away that they would be sent away again.
+            CheckoutError::Busy { again } => problem.retry_after_s(self.soon_s(again.as_secs(), again.as_secs() * 2)),
+            _ => problem,
+        }
     }
 
     fn trouble(&self, kind: Kind, what: &'static str, error: &dyn std::fmt::Display) -> Problem {
@@ -58,7 +63,7 @@ fn of_the_seats(error: &SeatingError) -> Kind {
 fn of_the_till(error: &CheckoutError) -> Kind {
     match error {
         CheckoutError::UnknownSale => Kind::TemporarilyUnavailable,
-        CheckoutError::Busy => Kind::Overloaded,
+        CheckoutError::Busy { .. } => Kind::Overloaded,
         CheckoutError::Seats(_) => Kind::EngineAway,
         CheckoutError::Ledger(_) => Kind::LedgerAway,
     }
@@ -66,6 +71,8 @@ fn of_the_till(error: &CheckoutError) -> Kind {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::checkout::seats::SeatsError;
 
@@ -81,7 +88,7 @@ mod tests {
             (of_the_seats(&seats(SeatStoreError::Away)), "engine-away"),
             (of_the_seats(&seats(SeatStoreError::Rebuilding)), "engine-rebuilding"),
             (of_the_till(&CheckoutError::Seats(SeatsError("no answer".into()))), "engine-away"),
-            (of_the_till(&CheckoutError::Busy), "overloaded"),
+            (of_the_till(&CheckoutError::Busy { again: Duration::ZERO }), "overloaded"),
         ] {
             assert_eq!((kind.slug(), kind.status().as_u16()), (format!("/problems/{slug}").as_str(), 503));
         }

@@ -196,6 +196,12 @@ impl Subject {
         Ok(Self(text.into()))
     }
 
+    /// Whether she is a browser that showed no customer: her name was made when she came, and nobody asks by it again.
+    #[must_use]
+    pub fn is_device(&self) -> bool {
+        self.0.starts_with("device:")
+    }
+
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,6 +1,6 @@
 //! Who may be called and who may enter: the arithmetic, pure and exact.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use super::show_up::Outlook;
 
@@ -87,7 +87,7 @@ pub(super) enum Lane {
 #[derive(Clone, Debug)]
 pub(super) struct Lanes {
     returner_share: f64,
-    /// number -> when she last asked
+    /// number -> from when her silence counts: when she last asked, later where she was told to ask later.
     called: BTreeMap<u32, Duration>,
     returners: BTreeMap<u32, Duration>,
     /// Entries granted while both lanes wanted in, and those of them that went to returners.
@@ -95,8 +95,10 @@ pub(super) struct Lanes {
     contested_returners: u64,
 }
 
-/// A slot kept for a claimant lapses so long after she last asked.
+/// A slot kept for a claimant lapses when she has been silent for so long.
 pub(super) const CLAIM_LAPSE: Duration = Duration::from_secs(10);
+/// How soon a claimant may ask again, and how late at most.
+pub(super) const ASK_AGAIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
 /// Beyond this only lower numbers are still written down; with a full house that long the policy has stopped calling.
 pub(super) const CLAIMANTS_MAX: usize = 8_192;
 
@@ -143,11 +145,17 @@ impl Lanes {
         self.returners = returners.iter().map(|&number| (number, monotonic)).collect();
     }
 
-    /// How many live claimants stand before her in her lane.
-    pub(super) fn before(&self, lane: Lane, number: u32, monotonic: Duration) -> u32 {
-        let own = if lane == Lane::Called { &self.called } else { &self.returners };
-        let before = own.range(..number).filter(|&(_, &asked_at)| is_live(asked_at, monotonic)).count();
-        u32::try_from(before).unwrap_or(u32::MAX)
+    /// When a claimant who was told no is to ask again: when it may be her turn, by those who stand before her in her lane.
+    /// Whoever stands far back asks seldom, and keeps her claim all the same.
+    pub(super) fn ask_again(&mut self, lane: Lane, number: u32, rate_per_minute: u32, monotonic: Duration) -> Duration {
+        let own = if lane == Lane::Called { &mut self.called } else { &mut self.returners };
+        let before = own.range(..number).filter(|&(_, &from)| is_live(from, monotonic)).count();
+        let turn_ms = u64::try_from(before).unwrap_or(u64::MAX).saturating_mul(60_000) / u64::from(rate_per_minute.max(1));
+        let again = Duration::from_millis(turn_ms).clamp(*ASK_AGAIN.start(), *ASK_AGAIN.end());
+        if let Some(from) = own.get_mut(&number) {
+            *from = monotonic + again - *ASK_AGAIN.start();
+        }
+        again
     }
 
     /// She is no claimant any more.
@@ -158,13 +166,13 @@ impl Lanes {
 
     /// Whether she stands before the door as one who was called in time.
     pub(super) fn keeps(&self, number: u32, monotonic: Duration) -> bool {
-        self.called.get(&number).is_some_and(|&asked_at| is_live(asked_at, monotonic))
+        self.called.get(&number).is_some_and(|&from| is_live(from, monotonic))
     }
 
     /// Claimants who asked lately: called, returners.
     pub(super) fn waiting(&mut self, monotonic: Duration) -> (u32, u32) {
         let count = |lane: &mut BTreeMap<u32, Duration>| {
-            lane.retain(|_, &mut asked_at| is_live(asked_at, monotonic));
+            lane.retain(|_, &mut from| is_live(from, monotonic));
             u32::try_from(lane.len()).unwrap_or(u32::MAX)
         };
         (count(&mut self.called), count(&mut self.returners))
@@ -193,12 +201,12 @@ impl Lanes {
     }
 }
 
-fn is_live(asked_at: Duration, monotonic: Duration) -> bool {
-    monotonic.saturating_sub(asked_at) <= CLAIM_LAPSE
+fn is_live(silent_from: Duration, monotonic: Duration) -> bool {
+    monotonic.saturating_sub(silent_from) <= CLAIM_LAPSE
 }
 
 fn live(lane: &BTreeMap<u32, Duration>, monotonic: Duration) -> impl Iterator<Item = u32> {
-    lane.iter().filter(move |&(_, &asked_at)| is_live(asked_at, monotonic)).map(|(&number, _)| number)
+    lane.iter().filter(move |&(_, &from)| is_live(from, monotonic)).map(|(&number, _)| number)
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the range of a count")]
@@ -472,6 +480,23 @@ mod tests {
         assert!(lanes.may_enter(Lane::Called, 9, 2, 0.0, T), "two slots are enough for both");
         assert!(!lanes.may_enter(Lane::Called, 8, 1, 0.0, T + CLAIM_LAPSE));
         assert!(lanes.may_enter(Lane::Called, 8, 1, 0.0, T + CLAIM_LAPSE + Duration::from_millis(1)), "her claim has lapsed");
+    }
+
+    #[test]
+    fn a_claimant_asks_again_when_it_may_be_her_turn_and_keeps_her_claim_until_then() {
+        let mut lanes = Lanes::new(0.25);
+        for number in 1..=40 {
+            assert!(!lanes.may_enter(Lane::Called, number, 0, 0.0, T));
+        }
+        let secs = Duration::from_secs;
+        let again: Vec<_> = [1, 2, 3, 15, 40].map(|number| lanes.ask_again(Lane::Called, number, 60, T)).into();
+        assert_eq!(again, [secs(1), secs(1), secs(2), secs(14), secs(30)]);
+        assert_eq!(lanes.ask_again(Lane::Called, 41, 6_000, T), secs(1), "hers were not taken down");
+        // The others were told nothing and have been silent for too long.
+        let at = T + secs(20);
+        assert_eq!(lanes.waiting(at), (2, 0));
+        assert!(!lanes.may_enter(Lane::Called, 40, 1, 0.0, at), "number 15 was told to come in 14 s, and is late");
+        assert!(lanes.may_enter(Lane::Called, 40, 1, 0.0, T + secs(24)));
     }
 
     #[test]

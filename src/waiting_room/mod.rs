@@ -130,8 +130,6 @@ pub enum Durability {
 const PAYING_KEPT: Duration = Duration::from_secs(10);
 const POLL_NEAR_MS: u32 = 1_000;
 const POLL_FAR_MS: u32 = 20_000;
-/// A claim lives for [`admission::CLAIM_LAPSE`] after she last asked, and she may be somewhat late.
-const POLL_CLAIMANT_MAX_MS: u32 = 7_000;
 
 /// One sale's waiting room.
 pub struct WaitingRoom {
@@ -366,9 +364,9 @@ impl WaitingRoom {
             }
             Reservation::Inside { visit } => visit,
             Reservation::NotCalledYet => return Ok(EnterOutcome::NotCalledYet(self.place(token))),
-            Reservation::NoRoom { before } => {
+            Reservation::NoRoom { ask_again } => {
                 let mut place = self.place(token);
-                place.poll_after_ms = place.poll_after_ms.max(poll_before_the_door_ms(before, self.store.settings().rate_per_minute));
+                place.poll_after_ms = place.poll_after_ms.max(u32::try_from(ask_again.as_millis()).unwrap_or(POLL_FAR_MS));
                 return Ok(EnterOutcome::FullForAMoment(place));
             }
             Reservation::Left => return Ok(EnterOutcome::Ended(self.place(token))),
@@ -573,12 +571,6 @@ fn not_written(error: GroupCommitError) -> WaitingRoomError {
         GroupCommitError::Full => WaitingRoomError::Busy,
         GroupCommitError::Gone => WaitingRoomError::Journal,
     }
-}
-
-/// When it may be her turn who stands before the door behind so many; before her claim lapses.
-fn poll_before_the_door_ms(before: u32, rate_per_minute: u32) -> u32 {
-    let turn_ms = u64::from(before) * 60_000 / u64::from(rate_per_minute.max(1));
-    u32::try_from(turn_ms).unwrap_or(u32::MAX).clamp(POLL_NEAR_MS, POLL_CLAIMANT_MAX_MS)
 }
 
 /// The nearer, the oftener; spread by number so that those who came together do not ask together.

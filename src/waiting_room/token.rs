@@ -12,6 +12,9 @@
 //! | 27..35 | when the place was taken, ms since the epoch |
 //! | 35..51 | HMAC-SHA-256 of all before, cut to 16 bytes |
 //!
+//! The highest bit of the hash says whether she is a stranger: one whose name was made for this place, so that nobody ever
+//! asks by it which place is hers.
+//!
 //! 51 bytes are 68 characters of base64url with no bit left over, so a token has exactly one spelling.
 
 use crate::{
@@ -43,7 +46,15 @@ pub(super) fn subject_hash(keys: &MacKeys, sale: &SaleId, who: &Subject) -> u64 
     message.extend_from_slice(sale.as_str().as_bytes());
     message.push(0);
     message.extend_from_slice(who.as_str().as_bytes());
-    keys.keyed_hash(&message)
+    let hash = keys.keyed_hash(&message);
+    if who.is_device() { hash | STRANGER } else { hash & !STRANGER }
+}
+
+const STRANGER: u64 = 1 << 63;
+
+/// Whether the subject of this hash has shown no customer.
+pub(super) const fn is_stranger(subject_hash: u64) -> bool {
+    subject_hash & STRANGER != 0
 }
 
 /// Eight bytes that stand for the sale in its tokens.
@@ -139,6 +150,8 @@ mod tests {
         let name = |sale: &str| subject_hash(&keys(), &sale.parse().unwrap(), &who);
         assert_eq!(name("a"), name("a"));
         assert_ne!(name("a"), name("b"));
+        let stranger = Subject::device(uuid::Uuid::from_u128(42));
+        assert!(is_stranger(subject_hash(&keys(), &"a".parse().unwrap(), &stranger)) && !is_stranger(name("a")));
         // The separator keeps sale and subject apart: "ab" + "c.." is not "a" + "bc..".
         let joined = Subject::from_stored("bx").unwrap();
         let apart = Subject::from_stored("x").unwrap();

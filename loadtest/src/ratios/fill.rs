@@ -59,48 +59,41 @@ fn packed(entropy: &SeededEntropy, first: u64, count: u64) -> anyhow::Result<Vec
     for _ in 0..count {
         let mut subject = [0; 8];
         entropy.fill(&mut subject);
+        // The highest bit is a stranger's.
+        subject[0] &= 0x7f;
         body.extend(subject);
         body.extend([0; 4]);
     }
     Ok(body)
 }
 
-/// So many join over HTTP, and what that adds: to the house's memory, or to Redis's; then three times as many again.
+/// What so many add to the house's memory, or to Redis's. Strangers join over HTTP; customers, whose places are to be found by
+/// their names, are in the journal that a house starts with.
 pub(super) async fn weigh(lab: &Lab, fans: u32, table: &mut Table) -> anyhow::Result<()> {
     let engine = lab.engine.name();
+    let mut tell = |who: &str, of: u32, added: u64, goal: f64| {
+        let each = f64::from(u32::try_from(added).unwrap_or(u32::MAX)) / f64::from(of.max(1));
+        table.rows.push(Row::plain(&format!("memory per waiting fan, {who}"), engine, each, "B", Some(goal), false));
+    };
     let before = used(lab).await?;
-    let declared = join(lab, "declared", fans).await?;
-    let after = used(lab).await?;
-    let each = |bytes: u64, fans: u32| f64::from(u32::try_from(bytes).unwrap_or(u32::MAX)) / f64::from(fans.max(1));
-    let is_redis = lab.servers.is_some();
-    let goal = if is_redis { 20.0 } else { 40.0 };
-    table.rows.push(Row::plain(
-        &format!("memory per waiting fan, {fans} of as many declared"),
-        engine,
-        each(after.saturating_sub(before), declared),
-        "B",
-        Some(goal),
-        false,
-    ));
-    if is_redis {
-        // The sale counts on a million; its map is that of a million, whatever comes.
-        let more = join(lab, "declared", fans.saturating_mul(3)).await?;
-        let weighs = used(lab).await?;
-        let all = declared + more;
-        table.rows.push(Row::plain(
-            &format!("memory per waiting fan, {all} of {fans} declared"),
-            engine,
-            each(weighs.saturating_sub(before), all),
-            "B",
-            Some(24.0),
-            false,
-        ));
+    let joined = join(lab, "declared", fans).await?;
+    let added = used(lab).await?.saturating_sub(before);
+    if lab.servers.is_none() {
+        tell(&format!("{joined}"), joined, added, 40.0);
+        return Ok(());
+    }
+    tell(&format!("{joined} strangers"), joined, added, 20.0);
+    // The sale counts on a million; its map is that of a million, whatever comes.
+    for (times, goal) in [(1, 20.0), (4, 24.0)] {
+        let customers = fans.saturating_mul(times);
+        let (grown, empty) = lab.grown("declared", customers).await?;
+        tell(&format!("{customers} customers where {fans} were declared"), customers, used(&grown).await?.saturating_sub(empty), goal);
     }
     Ok(())
 }
 
 /// Bytes that the engine uses.
-async fn used(lab: &Lab) -> anyhow::Result<u64> {
+pub(super) async fn used(lab: &Lab) -> anyhow::Result<u64> {
     tokio::time::sleep(Duration::from_secs(2)).await;
     match &lab.servers {
         Some(servers) => Ok(servers.redis.info("used_memory").await?.trim().parse()?),

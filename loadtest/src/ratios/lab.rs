@@ -46,22 +46,22 @@ impl Lab {
         Self::start(engine, durability, servers, folder).await
     }
 
-    /// Another house beside this one, in whose sale `fourfold` so many wait.
-    pub(super) async fn grown(&self, fans: u32) -> anyhow::Result<Self> {
+    /// Another house beside this one, in one of whose sales so many customers wait; and what its engine weighed without them.
+    pub(super) async fn grown(&self, sale: &str, fans: u32) -> anyhow::Result<(Self, u64)> {
         let servers = match self.engine {
             Engine::Memory => None,
             Engine::Redis => Some(Servers::start().await?),
         };
         // The first start makes the books, the second reads what was written into them meanwhile.
         let first = Self::open(self.engine, self.durability, servers).await?;
-        let (servers, folder) = (first.servers.clone(), Arc::clone(&first.folder));
+        let (servers, folder, empty) = (first.servers.clone(), Arc::clone(&first.folder), fill::used(&first).await?);
         drop(first);
-        fill::journal(&folder.path, servers.as_ref().map(|it| it.books.as_str()), "fourfold", u64::from(fans)).await?;
+        fill::journal(&folder.path, servers.as_ref().map(|it| it.books.as_str()), sale, u64::from(fans)).await?;
         if let Some(servers) = &servers {
             // What Redis knows of the first start is not what the journal says now: it is rebuilt from that.
             servers.redis.flush_all().await?;
         }
-        Self::start(self.engine, self.durability, servers, folder).await
+        Ok((Self::start(self.engine, self.durability, servers, folder).await?, empty))
     }
 
     async fn start(engine: Engine, durability: Durability, servers: Option<Arc<Servers>>, folder: Arc<Folder>) -> anyhow::Result<Self> {

@@ -296,7 +296,7 @@ async fn of_one(
         say(table);
     }
     if whole && wants("growth") {
-        let grown = lab.grown(args.fans.saturating_mul(4)).await?;
+        let (grown, _) = lab.grown("fourfold", args.fans.saturating_mul(4)).await?;
         let replay = format!("a node that starts with {} joins in its journal is ready after", args.fans.saturating_mul(4));
         table.rows.push(Row::plain(&replay, engine, grown.ready_after.as_secs_f64(), "s", None, false));
         let full = Side::post(&grown.house, "/v1/sales/fourfold/queue");

@@ -100,6 +100,10 @@ impl<S: Deref<Target: QueueStore>> Door<S> {
     }
 }
 
+fn no_room(again_s: u64) -> Reservation {
+    Reservation::NoRoom { ask_again: Duration::from_secs(again_s) }
+}
+
 pub(crate) async fn holds<S: Deref<Target: QueueStore>>(make: impl AsyncFn(Config) -> S) {
     let door = async |capacity| Door(make(config(capacity)).await, SeededEntropy::new(1), AtomicU64::new(0));
     one_subject_has_one_number(&door(9).await).await;
@@ -169,18 +173,18 @@ async fn the_door_is_exact<S: Deref<Target: QueueStore>>(door: &Door<S>) {
     assert_eq!(door.ask(20, 7).await.1, Reservation::NotCalledYet);
     assert_eq!(door.ask(20, 700).await.1, Reservation::NotCalledYet);
     let (first, _) = door.ask(20, 1).await;
-    assert_eq!(door.ask(20, 1).await.1, Reservation::NoRoom { before: 0 }, "her entry is being written down");
+    assert_eq!(door.ask(20, 1).await.1, no_room(1), "her entry is being written down");
     door.apply(20, &[event(20, Event::Entered { number: 1, subject: 1, visit: first })]).await;
     assert_eq!(door.ask(21, 1).await.1, Reservation::Inside { visit: first });
     door.enter(21, 2).await;
-    assert_eq!(door.ask(22, 4).await.1, Reservation::NoRoom { before: 0 }, "capacity");
-    assert_eq!(door.ask(23, 3).await.1, Reservation::NoRoom { before: 0 }, "capacity");
+    assert_eq!(door.ask(22, 4).await.1, no_room(1), "capacity");
+    assert_eq!(door.ask(23, 3).await.1, no_room(1), "capacity");
     let ended = door.0.end_visits(&[first], at(24).now).await.unwrap();
     assert_eq!(ended, [EndedVisit { visit: first, number: 1, how: Finished::Ended }]);
-    assert_eq!(door.ask(24, 3).await.1, Reservation::NoRoom { before: 0 }, "its end is not written down yet");
+    assert_eq!(door.ask(24, 3).await.1, no_room(1), "its end is not written down yet");
     door.apply(24, &[event(24, Event::VisitEnded { number: 1, visit: first })]).await;
     door.tick(25).await;
-    assert_eq!(door.ask(25, 4).await.1, Reservation::NoRoom { before: 1 }, "the slot is kept for number 3");
+    assert_eq!(door.ask(25, 4).await.1, no_room(1), "the slot is kept for number 3");
     let (given_back, _) = door.ask(26, 3).await;
     door.0.give_back(given_back).await.unwrap();
     door.enter(26, 3).await;
@@ -192,15 +196,15 @@ async fn the_door_is_exact<S: Deref<Target: QueueStore>>(door: &Door<S>) {
 async fn nobody_comes_in_while_those_inside_are_late<S: Deref<Target: QueueStore>>(door: &Door<S>) {
     door.apply(1, &[joins(1, 1..9), called(1, 0, 6)]).await;
     let inside = door.enter(20, 1).await;
-    for (number, before) in [(4, 0), (3, 0), (5, 2), (4, 1)] {
-        assert_eq!(door.ask_while(Inside::Late, 21, number).await.1, Reservation::NoRoom { before }, "number {number}");
+    for (number, again) in [(4, 1), (3, 1), (5, 2), (4, 1)] {
+        assert_eq!(door.ask_while(Inside::Late, 21, number).await.1, no_room(again), "number {number}");
     }
     assert_eq!(door.ask_while(Inside::Late, 21, 1).await.1, Reservation::Inside { visit: inside }, "her pass is hers");
     door.enter(22, 3).await;
-    assert_eq!(door.ask_while(Inside::Late, 22, 5).await.1, Reservation::NoRoom { before: 1 }, "number 4 still stands there");
+    assert_eq!(door.ask_while(Inside::Late, 22, 5).await.1, no_room(1), "number 4 still stands there");
     door.enter(23, 5).await;
     door.enter(23, 4).await;
-    assert_eq!(door.ask_while(Inside::Late, 24, 6).await.1, Reservation::NoRoom { before: 0 });
+    assert_eq!(door.ask_while(Inside::Late, 24, 6).await.1, no_room(1));
     door.enter(24, 6).await;
 }
 
@@ -242,7 +246,7 @@ async fn a_place_runs_its_course<S: Deref<Target: QueueStore>>(door: &Door<S>) {
 async fn a_pause_stops_the_windows<S: Deref<Target: QueueStore>>(door: &Door<S>) {
     door.apply(1, &[joins(1, 1..5), called(1, 0, 1)]).await;
     door.apply(31, &[ordered(31, OperatorCommand::Pause)]).await;
-    assert_eq!(door.ask(40, 1).await.1, Reservation::NoRoom { before: 0 });
+    assert_eq!(door.ask(40, 1).await.1, no_room(1));
     assert!(matches!(door.0.standing(1, at(500)), Standing::Called { .. }));
     assert!(!door.tick(500).await.calling);
     door.apply(531, &[ordered(531, OperatorCommand::Resume)]).await;
@@ -308,7 +312,7 @@ async fn orders_set_the_door<S: Deref<Target: QueueStore>>(door: &Door<S>) {
     for (number, (stop, go)) in (1..).zip(orders) {
         let seconds = u64::from(number) * 100;
         door.apply(seconds, &[ordered(seconds, stop.clone())]).await;
-        assert_eq!(door.ask(seconds + 20, number).await.1, Reservation::NoRoom { before: 0 }, "{stop:?}");
+        assert_eq!(door.ask(seconds + 20, number).await.1, no_room(1), "{stop:?}");
         assert!(!door.tick(seconds + 20).await.calling, "{stop:?}");
         door.apply(seconds + 21, &[ordered(seconds + 21, go)]).await;
         door.enter(seconds + 30, number).await;
@@ -320,17 +324,17 @@ async fn orders_set_the_door<S: Deref<Target: QueueStore>>(door: &Door<S>) {
     for number in 4..7 {
         door.enter(500, number).await;
     }
-    assert_eq!(door.ask(500, 7).await.1, Reservation::NoRoom { before: 0 }, "what lay ready is used up");
+    assert_eq!(door.ask(500, 7).await.1, no_room(1), "what lay ready is used up");
     door.enter(501, 7).await;
-    assert_eq!(door.ask(501, 8).await.1, Reservation::NoRoom { before: 0 }, "one a second is half of what was ordered");
+    assert_eq!(door.ask(501, 8).await.1, no_room(1), "one a second is half of what was ordered");
     door.apply(501, &[event(501, Event::Slowed { by_ppm: 0 })]).await;
     for number in 8..10 {
         door.enter(502, number).await;
     }
     assert_eq!(door.0.settings().orders, 8);
-    assert_eq!(door.ask(520, 10).await.1, Reservation::NoRoom { before: 0 }, "nine are inside");
+    assert_eq!(door.ask(520, 10).await.1, no_room(1), "nine are inside");
     door.apply(520, &[ordered(520, OperatorCommand::Capacity { visitors: 5 })]).await;
-    assert_eq!(door.ask(530, 10).await.1, Reservation::NoRoom { before: 0 });
+    assert_eq!(door.ask(530, 10).await.1, no_room(1));
 }
 
 /// The sale's clock is what the door has seen of it, and goes forward only: a step forward fills what may lie ready and no

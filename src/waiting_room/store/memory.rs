@@ -19,7 +19,7 @@ use crate::{
     kernel::{Timestamp, VisitId},
     waiting_room::{
         Config, Durability, Inside,
-        admission::{Bucket, Lane, Lanes, Situation, burst_of},
+        admission::{ASK_AGAIN, Bucket, Lane, Lanes, Situation, burst_of},
         draw::Draw,
         estimate::Flow,
         journal::{Event, Join, Record, Stored},
@@ -349,7 +349,7 @@ impl State {
         }
         if let Some(&visit) = self.inside.get(&ask.number) {
             return match self.visits[&visit].progress {
-                Progress::Reserved => Reservation::NoRoom { before: 0 },
+                Progress::Reserved => Reservation::NoRoom { ask_again: *ASK_AGAIN.start() },
                 Progress::Inside => Reservation::Inside { visit },
                 Progress::Ending => Reservation::Left,
             };
@@ -366,9 +366,8 @@ impl State {
                 self.show_up.came(call.at);
             }
         }
-        let no_room = |lanes: &Lanes| Reservation::NoRoom { before: lanes.before(lane, ask.number, at.monotonic) };
         if self.settings.is_stopped() {
-            return no_room(&self.lanes);
+            return Reservation::NoRoom { ask_again: *ASK_AGAIN.start() };
         }
         let free = self.settings.capacity.saturating_sub(self.active());
         let room = match ask.inside {
@@ -377,7 +376,8 @@ impl State {
         };
         let coming = self.show_up.outlook().coming;
         if !self.lanes.may_enter(lane, ask.number, room, coming, at.monotonic) || !self.bucket.take(at.monotonic) {
-            return no_room(&self.lanes);
+            let ask_again = self.lanes.ask_again(lane, ask.number, self.settings.rate_per_minute, at.monotonic);
+            return Reservation::NoRoom { ask_again };
         }
         let visit = Visit {
             number: ask.number,

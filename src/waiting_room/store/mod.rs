@@ -86,8 +86,8 @@ pub(super) enum Reservation {
     NotCalledYet,
     /// No room at this moment, or her entry is just being written down.
     NoRoom {
-        /// So many stand before her in her lane.
-        before: u32,
+        /// When it may be her turn, by those who stand before her in her lane; her claim lives until she has asked then.
+        ask_again: Duration,
     },
     Left,
 }

@@ -19,7 +19,7 @@
 //! | `ends` | zset | visits by when they are to be looked at: pass over, entry lapsed, end not written |
 //! | `gone` | zset | visits whose end is written and whose slot is not free yet, by record |
 //! | `called`, `returners` | zset | claimants by number |
-//! | `called_asked`, `returners_asked` | zset | the same by when they last asked |
+//! | `called_asked`, `returners_asked` | zset | the same by when their silence counts from |
 //! | `nodes`, `nodes_seen` | zset | nodes by the record they have followed to; by when they were last heard of |
 //! | `caller` | string | the node whose turn it is to call |
 //! | `stock` | hash | the box offices' last word on stock; `h:SOURCE`: when each last said how its visitors fare, and how |
@@ -68,10 +68,11 @@ use crate::{
     },
     waiting_room::{
         BoxOfficeHealth, Config, Inside, ZoneStock,
-        admission::{CLAIM_LAPSE, CLAIMANTS_MAX, Situation, whole},
+        admission::{ASK_AGAIN, CLAIM_LAPSE, CLAIMANTS_MAX, Situation, whole},
         journal::{Event, Join, JournalError, PgJournal, Record, Stored},
         queue::Promise,
         survivors::Survivors,
+        token::is_stranger,
         visits::VisitsOutlook,
     },
 };
@@ -261,6 +262,11 @@ impl RedisStore {
 #[async_trait]
 impl QueueStore for RedisStore {
     async fn number(&self, join: Join) -> Result<Numbered, StoreError> {
+        if is_stranger(join.subject)
+            && let Some(found) = self.numbering.at_hand(join)
+        {
+            return Ok(Numbered::New(found));
+        }
         let numbered = self.desk.submit(join).await.map_err(|_| StoreError::Away)??;
         Ok(match numbered {
             Numbered::Had { found, .. } => {
@@ -278,17 +284,20 @@ impl QueueStore for RedisStore {
     }
 
     async fn adopt(&self, promised: &[Promise]) -> Result<Vec<Promise>, StoreError> {
+        // A stranger has no other number by now: nobody else goes by her name.
+        let (mut stand, customers): (Vec<Promise>, Vec<Promise>) = promised.iter().partition(|it| is_stranger(it.join.subject));
+        if customers.is_empty() {
+            return Ok(stand);
+        }
         let layout = self.layout();
         let mut call = Call::new();
-        for (place, promise) in (1_usize..).zip(promised) {
+        for (place, promise) in (1_usize..).zip(&customers) {
             let bucket = layout.bucket(promise.join.subject);
             call = call.key(&bucket.key).arg(place).arg(&bucket.field).arg(promise.number);
         }
-        if promised.is_empty() {
-            return Ok(Vec::new());
-        }
-        let stands: Vec<u8> = read(self.line.call(&SCRIPTS.adopt, call).await?)?;
-        Ok(promised.iter().zip(stands).filter(|(_, stands)| *stands == 1).map(|(promise, _)| *promise).collect())
+        let still: Vec<u8> = read(self.line.call(&SCRIPTS.adopt, call).await?)?;
+        stand.extend(customers.into_iter().zip(still).filter(|(_, still)| *still == 1).map(|(promise, _)| promise));
+        Ok(stand)
     }
 
     async fn apply(&self, records: &[Stored], at: Moment) -> Result<(), StoreError> {
@@ -353,7 +362,9 @@ impl QueueStore for RedisStore {
             .arg(millis(ENTRY_LAPSE))
             .arg(millis(CLAIM_LAPSE))
             .arg(CLAIMANTS_MAX)
-            .arg(u8::from(ask.inside == Inside::Late));
+            .arg(u8::from(ask.inside == Inside::Late))
+            .arg(millis(*ASK_AGAIN.start()))
+            .arg(millis(*ASK_AGAIN.end()));
         let answer: Vec<Vec<u8>> = read(self.line.call(&SCRIPTS.reserve, call).await?)?;
         let answer: Vec<&[u8]> = answer.iter().map(Vec::as_slice).collect();
         Ok(match answer.as_slice() {
@@ -361,7 +372,10 @@ impl QueueStore for RedisStore {
             [b"inside", visit] => Reservation::Inside { visit: visit_of(visit).ok_or(StoreError::Away)? },
             [b"not_called"] => Reservation::NotCalledYet,
             [b"left"] => Reservation::Left,
-            [b"no_room", before] => Reservation::NoRoom { before: read(Value::BulkString(before.to_vec()))? },
+            [b"no_room", again_ms] => {
+                let again_ms: u64 = read(Value::BulkString(again_ms.to_vec()))?;
+                Reservation::NoRoom { ask_again: Duration::from_millis(again_ms) }
+            }
             _ => return Err(StoreError::Away),
         })
     }

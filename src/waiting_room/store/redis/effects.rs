@@ -8,6 +8,7 @@ use crate::{
         admission::burst_of,
         journal::{Event, Record, Stored},
         store::{DrawnStore, QueueStore, Settings, memory::MemoryStore},
+        token::is_stranger,
     },
 };
 
@@ -93,7 +94,7 @@ impl Effect {
     /// `None`: it means nothing to Redis. `door` is how the door was set before this record, and is after it.
     pub(super) fn of(stored: &Stored, mirror: &MemoryStore, door: &mut Settings, config: &Config, layout: &Layout) -> Option<Self> {
         let Record::Event { at, event } = &stored.record else { return None };
-        let bucket = |arrival| mirror.owner(arrival).map(|subject| layout.bucket(subject));
+        let bucket = |arrival| mirror.owner(arrival).filter(|subject| !is_stranger(*subject)).map(|subject| layout.bucket(subject));
         let what = match event {
             Event::Called { upto, .. } => What::Called { upto: *upto },
             Event::Entered { number, visit, .. } => What::Entered { number: *number, visit: *visit, began: *at },

@@ -38,7 +38,7 @@ local function write_visit(visits, id, v)
     redis.call('HSET', visits, id, string.format('%.0f %s %.0f %.0f %.0f', v.number, v.stage, v.began, v.pass, v.kept))
 end
 
--- A claimant who has not asked for `lapse` milliseconds is one no more.
+-- A claimant whose silence counts from before this is one no more.
 local function forget_lapsed(lane, asked, before)
     local lapsed = redis.call('ZRANGEBYSCORE', asked, '-inf', '(' .. before, 'LIMIT', 0, 1000)
     for _, number in ipairs(lapsed) do

@@ -1,8 +1,9 @@
 -- Takes a slot and a permit in one step, if it is her turn; idempotent by the visit's id.
 -- KEYS 1 state, 2 visits, 3 by_number, 4 ends, 5 called, 6 called_asked, 7 returners, 8 returners_asked.
 -- ARGV 1 time, 2 number, 3 visit, 4 lane (c or r), 5 how many are expected any moment, 6 life of a pass, 7 when an
--- unwritten entry lapses, 8 when a claim lapses (ms), 9 claimants at most, 10 whether those inside are late (1 or 0).
--- Returns: reserved + when | inside + visit | no_room + claimants before her | not_called | left.
+-- unwritten entry lapses, 8 when a claim lapses (ms), 9 claimants at most, 10 whether those inside are late (1 or 0),
+-- 11 how soon a claimant may ask again, 12 how late at most (ms).
+-- Returns: reserved + when | inside + visit | no_room + when to ask again (ms) | not_called | left.
 local now, us = clock(ARGV[1])
 local number, visit, lane, coming = tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
 local known = redis.call('HGET', KEYS[3], number)
@@ -13,16 +14,16 @@ if known then
     elseif is.stage == 'r' and known == visit then
         return { 'reserved', string.format('%.0f', is.began) }
     elseif is.stage == 'r' then
-        return { 'no_room', '0' }
+        return { 'no_room', ARGV[11] }
     end
     return { 'left' }
 end
-local s = redis.call('HMGET', KEYS[1], 'now_serving', 'capacity', 'paused', 'contested', 'contested_returners', 'share')
+local s = redis.call('HMGET', KEYS[1], 'now_serving', 'capacity', 'paused', 'contested', 'contested_returners', 'share', 'rate')
 if number > tonumber(s[1]) then
     return { 'not_called' }
 end
 if s[3] == '1' then
-    return { 'no_room', '0' }
+    return { 'no_room', ARGV[11] }
 end
 local lapsed = now - tonumber(ARGV[8])
 forget_lapsed(KEYS[5], KEYS[6], lapsed)
@@ -38,7 +39,7 @@ end
 if not redis.call('ZSCORE', own, number) and redis.call('ZCARD', own) >= tonumber(ARGV[9]) then
     local highest = redis.call('ZRANGE', own, -1, -1)[1]
     if number > tonumber(highest) then
-        return { 'no_room', ARGV[9] }
+        return { 'no_room', ARGV[12] }
     end
     redis.call('ZREM', own, highest)
     redis.call('ZREM', asked, highest)
@@ -59,7 +60,11 @@ if lane == 'r' then
 end
 local before = redis.call('ZRANK', own, number)
 if before >= own_room then
-    return { 'no_room', tostring(before) }
+    -- When it may be her turn; until then she may be silent.
+    local again = math.floor(before * 60000 / math.max(tonumber(s[7]), 1))
+    again = math.min(math.max(again, tonumber(ARGV[11])), tonumber(ARGV[12]))
+    redis.call('ZADD', asked, now + again - tonumber(ARGV[11]), number)
+    return { 'no_room', string.format('%.0f', again) }
 end
 if both then
     contested = contested + 1

@@ -15,21 +15,29 @@ fn redis(url: String) -> Redis {
     Redis::new(RedisConfig { url, call_deadline, connect_deadline, accept_risky: false }).unwrap()
 }
 
+/// An engine of its own sale, complete.
+async fn engine(redis: &Redis, url: &str, sale: SaleId, config: Config, life: &Lifecycle) -> Arc<RedisStore> {
+    let line = Line::start(redis.clone(), sale.to_string(), Arc::new(OsEntropy), life);
+    let journal = Arc::new(PgJournal::open(url, sale, 16).await.unwrap());
+    let store = RedisStore::build(config, "node".into(), line, journal, contract::at(0), life, Time::Given).await.unwrap();
+    complete(&store).await;
+    store
+}
+
+async fn complete(store: &RedisStore) {
+    while !store.is_complete() {
+        store.look_after_memory().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 async fn keeps_the_contract(redis: Redis) {
     let server = Postgres::start().await.unwrap();
     let url = server.create_database("queue").await.unwrap();
     let (life, made) = (Lifecycle::new(), AtomicU32::new(0));
     contract::holds(async |config: Config| {
         let sale: SaleId = format!("contract-{}", made.fetch_add(1, Ordering::Relaxed)).parse().unwrap();
-        let line = Line::start(redis.clone(), sale.to_string(), Arc::new(OsEntropy), &life);
-        let journal = Arc::new(PgJournal::open(&url, sale, 16).await.unwrap());
-        let building = RedisStore::build(config, "node".into(), line, journal, contract::at(0), &life, Time::Given);
-        let store = building.await.unwrap();
-        while !store.is_complete() {
-            store.look_after_memory().await.unwrap();
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        store
+        engine(&redis, &url, sale, config, &life).await
     })
     .await;
     life.stop();
@@ -45,4 +53,60 @@ async fn it_is_an_engine_on_one_server() {
 async fn it_is_an_engine_on_a_cluster() {
     let cluster = RedisCluster::start(3).await.unwrap();
     keeps_the_contract(redis(cluster.url())).await;
+}
+
+/// The number of a stranger who comes in this millisecond.
+async fn stranger(store: &RedisStore, name: u64, ms: i64) -> u32 {
+    let joined_at = contract::at(1).now.plus(Duration::from_millis(u64::try_from(ms).unwrap()));
+    match store.number(Join { subject: name | 1 << 63, joined_at }).await.unwrap() {
+        Numbered::New(found) => found.number,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn scripts_run(server: &RedisServer) -> u64 {
+    let stats = server.info("cmdstat_evalsha").await.unwrap();
+    stats.trim_start_matches("calls=").split(',').next().unwrap().parse().unwrap()
+}
+
+async fn keys_in(server: &RedisServer) -> String {
+    server.info("db0").await.unwrap().split(',').next().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_weigh_nothing_and_a_flood_of_them_waits_for_no_engine() {
+    let (server, books) = (RedisServer::start().await.unwrap(), Postgres::start().await.unwrap());
+    let url = books.create_database("queue").await.unwrap();
+    let life = Lifecycle::new();
+    let config = Config { max_fans: 100_000, ..contract::config(9) };
+    let store = engine(&redis(server.url()), &url, "strangers".parse().unwrap(), config, &life).await;
+    let keys = keys_in(&server).await;
+    let mut numbers = Vec::new();
+    for name in 0..20 {
+        numbers.push(stranger(&store, name, 0).await);
+    }
+    assert_eq!(numbers, (1..=20).collect::<Vec<_>>(), "few leave no gaps");
+    for ms in 1..150 {
+        for name in 0..20 {
+            numbers.push(stranger(&store, name, ms).await);
+        }
+    }
+    let before = scripts_run(&server).await;
+    for name in 0..200 {
+        numbers.push(stranger(&store, name, 150 + i64::try_from(name).unwrap() / 20).await);
+    }
+    let calls = scripts_run(&server).await - before;
+    assert!(calls <= 4, "{calls} calls for 200 who come within 10 ms");
+    assert!(numbers.is_sorted_by(|a, b| a < b), "nobody has another's number");
+    let gaps = numbers.last().unwrap() - u32::try_from(numbers.len()).unwrap();
+    assert!(gaps <= 100, "{gaps} are nobody's");
+    assert_eq!(keys_in(&server).await, keys);
+
+    // What was taken ahead under a memory that is lost is nobody's.
+    assert!(store.numbering.at_hand(Join { subject: 1 << 63, joined_at: contract::at(1).now.plus(Duration::from_millis(159)) }).is_some());
+    server.flush_all().await.unwrap();
+    store.is_stale();
+    complete(&store).await;
+    assert_eq!(stranger(&store, 0, 159).await, 1, "the journal has none");
+    life.stop();
 }
