@@ -323,6 +323,14 @@ impl Checkout {
         self.house.drivers.visits_kept()
     }
 
+    /// So many orders wait to begin that one more would only be told to come again: after how long. To be asked once for each
+    /// that comes.
+    #[must_use]
+    pub fn sends_away(&self) -> Option<Duration> {
+        let till = &self.house.till;
+        till.sends_away().then(|| till.again())
+    }
+
     /// Whether no new order could have begun at once since this was last asked.
     #[must_use]
     pub fn is_pressed(&self) -> bool {

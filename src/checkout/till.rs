@@ -120,6 +120,13 @@ impl Till {
         sent_away + ran_out > 0 || soon == 0 && (late > 0 || self.waiting.load(Ordering::Relaxed) > 0)
     }
 
+    /// Whether so many wait that a newcomer would be sent away; who was told so counts as such.
+    pub(super) fn sends_away(&self) -> bool {
+        let is_full = self.waiting.load(Ordering::Relaxed) >= self.may_wait.load(Ordering::Relaxed);
+        self.sent_away.fetch_add(u32::from(is_full), Ordering::Relaxed);
+        is_full
+    }
+
     /// After how long whoever was sent away is to come again, at least.
     pub(super) fn again(&self) -> Duration {
         Duration::from_millis(self.again_ms.load(Ordering::Relaxed))
@@ -291,7 +298,9 @@ mod tests {
             let at_once = crowd.iter().filter(|it| it.is_finished()).count();
             assert_eq!(at_once, 600 - till.may_wait.load(Ordering::Relaxed));
             tokio::time::sleep(PATIENCE).await;
-            (0..=LOOKS_BETWEEN).for_each(|_| drop(till.is_pressed()));
+            for _ in 0..=LOOKS_BETWEEN {
+                till.is_pressed();
+            }
         }
         assert_eq!(till.may_wait.load(Ordering::Relaxed), *MAY_WAIT.start());
         // There is room for all who wait: more may.

@@ -160,6 +160,13 @@ impl House {
     pub fn soon_s(&self, from_s: u64, to_s: u64) -> u64 {
         from_s + self.entropy.below(to_s - from_s + 1)
     }
+
+    /// Seconds to come again after, not sooner than this.
+    #[must_use]
+    pub fn no_sooner_s(&self, than: Duration) -> u64 {
+        let least_s = than.as_secs().max(1);
+        self.soon_s(least_s, least_s * 2)
+    }
 }
 
 /// What the waiting room's handlers may reach besides.
@@ -240,22 +247,21 @@ pub struct Front {
     house: Option<Arc<House>>,
     /// The waiting room, if it is here.
     door: Option<Door>,
-    /// Where it is counted how the box office fares, if it is here.
-    pulse: Option<Arc<Pulse>>,
+    /// The box office, if it is here.
+    office: Option<BoxOffice>,
 }
 
 impl Front {
     /// The public listener of this process.
     #[must_use]
     pub fn public(house: Arc<House>, door: Option<Door>, box_office: Option<BoxOffice>) -> Self {
-        let pulse = box_office.as_ref().map(|office| Arc::clone(&office.pulse));
-        Self { urls: router(Arc::clone(&house), door.clone(), box_office), house: Some(house), door, pulse }
+        Self { urls: router(Arc::clone(&house), door.clone(), box_office.clone()), house: Some(house), door, office: box_office }
     }
 
     /// A listener that only operators and our own programs can reach.
     #[must_use]
     pub fn private(urls: Router) -> Self {
-        Self { urls, house: None, door: None, pulse: None }
+        Self { urls, house: None, door: None, office: None }
     }
 
     /// By which its answers are dated, where it is public.
@@ -276,9 +282,9 @@ impl Front {
         let (method, path) = (request.method(), request.uri().path());
         let class = Class::of(method, path);
         let is_timed = class.is_timed(method, path);
-        let concern = self.pulse.as_ref().and_then(|pulse| Some((pulse, Concern::of(path)?)));
+        let concern = self.office.as_ref().and_then(|office| Some((&office.pulse, Concern::of(path)?)));
         let came_at = (is_timed || concern.is_some()).then(|| house.clock.monotonic());
-        let response = match house.turn_away(class) {
+        let response = match house.turn_away(class).or_else(|| self.turn_away_orders(house, method, path)) {
             Some(refusal) => refusal,
             None => self.answer_in_time(house, peer, request).await,
         };
@@ -292,6 +298,12 @@ impl Front {
             }
         }
         response
+    }
+
+    /// An order that would wait in vain is told so before anything is done for it.
+    fn turn_away_orders(&self, house: &House, method: &Method, path: &str) -> Option<Response> {
+        let office = self.office.as_ref().filter(|_| method == Method::POST && path == "/v1/orders")?;
+        Some(house.come_again(office.checkout.sends_away()?))
     }
 
     async fn answer_in_time(&self, house: &House, peer: IpAddr, request: Request) -> Response {

@@ -225,6 +225,11 @@ impl House {
         let far_s = u64::from(self.valve.closed_to(class)) / RETRY_STEP;
         Some(refusal(self.soon_s(1 + far_s / 2, 4 + far_s)))
     }
+
+    /// The answer to somebody who is to come again after so long, or somewhat later.
+    pub(super) fn come_again(&self, after: Duration) -> Response {
+        refusal(self.no_sooner_s(after))
+    }
 }
 
 /// `/problems/overloaded`, without a thought.

@@ -28,7 +28,7 @@ impl House {
         let problem = self.trouble(of_the_till(error), what, error);
         match error {
             // So many were sent away that they would be sent away again.
-            CheckoutError::Busy { again } => problem.retry_after_s(self.soon_s(again.as_secs(), again.as_secs() * 2)),
+            CheckoutError::Busy { again } => problem.retry_after_s(self.no_sooner_s(*again)),
             _ => problem,
         }
     }

@@ -179,12 +179,6 @@ impl Subject {
             .and_then(|it| if key.is_empty() { Err(IdError::Length { max: Self::LENGTH_MAX }) } else { Ok(it) })
     }
 
-    /// A browser that showed no customer.
-    #[must_use]
-    pub fn device(id: Uuid) -> Self {
-        Self(format!("device:{}", id.simple()).into())
-    }
-
     /// Reads back what [`Subject::as_str`] gave.
     ///
     /// # Errors
@@ -196,12 +190,6 @@ impl Subject {
         Ok(Self(text.into()))
     }
 
-    /// Whether she is a browser that showed no customer: her name was made when she came, and nobody asks by it again.
-    #[must_use]
-    pub fn is_device(&self) -> bool {
-        self.0.starts_with("device:")
-    }
-
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -211,6 +199,6 @@ impl Subject {
 /// A customer's key is personal data: it stays out of logs.
 impl fmt::Debug for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.starts_with("customer:") { "Subject(customer)" } else { "Subject(device)" })
+        f.write_str(if self.0.starts_with("customer:") { "Subject(customer)" } else { "Subject(place)" })
     }
 }

@@ -173,16 +173,25 @@ impl WaitingRoom {
     /// May be dropped at any moment: what was handed to the pen is written, and a number that was given and not handed to
     /// it is nobody's until she asks again.
     pub async fn join(&self, who: &Subject) -> Result<JoinOutcome, WaitingRoomError> {
+        let subject = token::subject_hash(&self.keys.queue, &self.config.sale, who);
+        // Most who join twice have merely reloaded the page.
+        match self.store.known(subject) {
+            Some(found) if !matches!(self.phase(), Phase::Scheduled | Phase::Closed) => Ok(self.already(subject, &found)),
+            _ => self.take_place(subject).await,
+        }
+    }
+
+    /// Takes a place for somebody who has shown no name: only the token will say that it is hers. As [`WaitingRoom::join`].
+    pub async fn join_stranger(&self) -> Result<JoinOutcome, WaitingRoomError> {
+        self.take_place(token::stranger(self.entropy.as_ref())).await
+    }
+
+    async fn take_place(&self, subject: u64) -> Result<JoinOutcome, WaitingRoomError> {
         let phase = self.phase();
         match phase {
             Phase::Scheduled => return Ok(JoinOutcome::NotOpenYet { opens: self.config.prequeue_at }),
             Phase::Closed => return Ok(JoinOutcome::Closed),
             _ => {}
-        }
-        let subject = token::subject_hash(&self.keys.queue, &self.config.sale, who);
-        // Most who join twice have merely reloaded the page.
-        if let Some(found) = self.store.known(subject) {
-            return Ok(self.already(subject, &found));
         }
         if self.behind.is() && self.config.durability == Durability::Acknowledged {
             return Err(WaitingRoomError::Journal);

@@ -12,13 +12,13 @@
 //! | 27..35 | when the place was taken, ms since the epoch |
 //! | 35..51 | HMAC-SHA-256 of all before, cut to 16 bytes |
 //!
-//! The highest bit of the hash says whether she is a stranger: one whose name was made for this place, so that nobody ever
-//! asks by it which place is hers.
+//! The highest bit of the hash says whether she is a stranger. She has shown no name that it could be a hash of, so the rest
+//! is chance, and nobody ever asks by it which place is hers.
 //!
 //! 51 bytes are 68 characters of base64url with no bit left over, so a token has exactly one spelling.
 
 use crate::{
-    kernel::{SaleId, Subject, Timestamp},
+    kernel::{Entropy, SaleId, Subject, Timestamp},
     platform::signing::{MacKeys, TAG_LEN, TokenError, base64url, from_base64url, sha256},
 };
 
@@ -34,7 +34,7 @@ const TEXT_LEN: usize = LEN / 3 * 4;
 pub struct QueueToken {
     /// The how-many-th to join; given once, never changed.
     pub arrival: u64,
-    /// Who she is: the keyed hash of her subject.
+    /// Who she is: the keyed hash of her subject, or a stranger's.
     pub subject_hash: u64,
     /// When she took the place.
     pub joined_at: Timestamp,
@@ -46,13 +46,19 @@ pub(super) fn subject_hash(keys: &MacKeys, sale: &SaleId, who: &Subject) -> u64 
     message.extend_from_slice(sale.as_str().as_bytes());
     message.push(0);
     message.extend_from_slice(who.as_str().as_bytes());
-    let hash = keys.keyed_hash(&message);
-    if who.is_device() { hash | STRANGER } else { hash & !STRANGER }
+    keys.keyed_hash(&message) & !STRANGER
 }
 
 const STRANGER: u64 = 1 << 63;
 
-/// Whether the subject of this hash has shown no customer.
+/// Somebody who has shown no name.
+pub(super) fn stranger(entropy: &dyn Entropy) -> u64 {
+    let mut hash = [0; 8];
+    entropy.fill(&mut hash);
+    u64::from_le_bytes(hash) | STRANGER
+}
+
+/// Whether this is the hash of nobody's name.
 pub(super) const fn is_stranger(subject_hash: u64) -> bool {
     subject_hash & STRANGER != 0
 }
@@ -107,6 +113,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::kernel::SeededEntropy;
 
     fn keys() -> MacKeys {
         MacKeys::new(&BTreeMap::from([(1, [1; 32]), (7, [7; 32])]))
@@ -150,8 +157,7 @@ mod tests {
         let name = |sale: &str| subject_hash(&keys(), &sale.parse().unwrap(), &who);
         assert_eq!(name("a"), name("a"));
         assert_ne!(name("a"), name("b"));
-        let stranger = Subject::device(uuid::Uuid::from_u128(42));
-        assert!(is_stranger(subject_hash(&keys(), &"a".parse().unwrap(), &stranger)) && !is_stranger(name("a")));
+        assert!(is_stranger(stranger(&SeededEntropy::new(1))) && !is_stranger(name("a")));
         // The separator keeps sale and subject apart: "ab" + "c.." is not "a" + "bc..".
         let joined = Subject::from_stored("bx").unwrap();
         let apart = Subject::from_stored("x").unwrap();

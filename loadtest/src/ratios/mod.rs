@@ -9,6 +9,7 @@ mod fill;
 mod held;
 mod lab;
 mod origin;
+mod pipeline;
 mod sides;
 
 use std::{fmt::Write, fs, path::PathBuf, process::ExitCode, time::Duration};
@@ -268,6 +269,15 @@ async fn of_one(
     if wants("join") {
         let pairs = compare(&joins("empty"), &lab.bare(&joins("empty")).await?).await?;
         table.rows.push(Row::of_pairs(format!("join, {}", lab.durability.name()), engine, &pairs, join_goal, BARE));
+        say(table);
+    }
+    if whole
+        && wants("join")
+        && let Some(servers) = &lab.servers
+    {
+        let pairs = pipeline::compare(&joins("empty"), &servers.redis.url()).await?;
+        let one = "commands of a bare Redis pipeline, 64 at once, each writing a field";
+        table.rows.push(Row::of_pairs(format!("join, {}", lab.durability.name()), engine, &pairs, None, one));
         say(table);
     }
     let place = Side::get_each(&lab.house, "/v1/sales/empty/queue/place", "queue-token", &lab.tokens("empty").await?);

@@ -115,7 +115,7 @@ pub(super) async fn compare(ours: &Side, floor: &Side) -> anyhow::Result<Pairs> 
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of a second")]
-async fn round(side: &Side) -> anyhow::Result<Round> {
+pub(super) async fn round(side: &Side) -> anyhow::Result<Round> {
     let (clock, done) = (Arc::new(SystemClock::new()), Arc::new(AtomicU64::new(0)));
     let cpu = || Usage::of(side.pid).unwrap_or_default().cpu;
     let (began, cpu_before) = (clock.monotonic(), cpu());

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::{
     Answer, Form, broken, private_json, shared,
-    strangers::{self, JoinAsk},
+    strangers::{self, JoinAsk, Stranger},
 };
 use crate::{
     edge::{
@@ -22,7 +22,7 @@ use crate::{
         problem::{Kind, Problem},
         sse::{Frames, stream_of},
     },
-    kernel::Timestamp,
+    kernel::{Subject, Timestamp},
     waiting_room::{BoardWatch, EnterOutcome, Inside, JoinOutcome, Joined, Phase, PlaceState, RenewOutcome, WaitingRoom},
 };
 
@@ -61,14 +61,14 @@ pub async fn join(State(door): State<Door>, AtDoor { sale, room }: AtDoor, reque
     use axum::extract::FromRequestParts;
     let house = &door.house;
     let (mut parts, body) = request.into_parts();
-    let (who, stranger) = match sale.sign_in {
+    let who = match sale.sign_in {
         SignIn::Customer => {
             if let Some(address) = extract::address(&parts.extensions, &parts.headers, house)
                 && let Err(wait) = house.limits.joins.take(address)
             {
                 return Err(Problem::new(Kind::TooManyRequests).retry_after_s(wait.as_secs() + 1));
             }
-            (SignedIn::from_request_parts(&mut parts, &door).await?.0.subject, None)
+            Comes::Customer(SignedIn::from_request_parts(&mut parts, &door).await?.0.subject)
         }
         SignIn::None => {
             // Whoever shows a live place has it already; of the others, a customer is known and everybody else is new.
@@ -81,20 +81,25 @@ pub async fn join(State(door): State<Door>, AtDoor { sale, room }: AtDoor, reque
                 }
             }
             if let Some(session) = extract::session_shown(&parts, house)? {
-                (session.subject, None)
+                Comes::Customer(session.subject)
             } else {
                 // Nobody works for a place that is not given.
                 shut(&room).map_or(Ok(()), Err)?;
-                let stranger = strangers::welcome(house, &sale, parts, body).await?;
-                (stranger.who.clone(), Some(stranger))
+                Comes::Stranger(strangers::welcome(house, &sale, parts, body).await?)
             }
         }
     };
     // No task of its own: nothing is half done when she hangs up (see `WaitingRoom::join`), and joins are many.
-    let outcome = room.join(&who).await;
-    if let Some(stranger) = stranger.filter(|_| !matches!(outcome, Ok(JoinOutcome::Joined(_)))) {
-        stranger.give_back(house);
-    }
+    let outcome = match who {
+        Comes::Customer(subject) => room.join(&subject).await,
+        Comes::Stranger(stranger) => {
+            let outcome = room.join_stranger().await;
+            if !matches!(outcome, Ok(JoinOutcome::Joined(_))) {
+                stranger.give_back(house);
+            }
+            outcome
+        }
+    };
     match outcome.map_err(|e| house.no_door("join", &e))? {
         JoinOutcome::Joined(joined) => Ok(place_granted(house, &sale, StatusCode::CREATED, &joined)),
         JoinOutcome::Already(joined) => Ok(place_granted(house, &sale, StatusCode::OK, &joined)),
@@ -102,6 +107,12 @@ pub async fn join(State(door): State<Door>, AtDoor { sale, room }: AtDoor, reque
         JoinOutcome::Closed => Err(Problem::new(Kind::Closed)),
         JoinOutcome::Full => Err(Problem::new(Kind::QueueFull).retry_after_s(house.soon_s(20, 60))),
     }
+}
+
+/// Who wants a place.
+enum Comes {
+    Customer(Subject),
+    Stranger(Stranger),
 }
 
 /// Why nobody gets a place now, whoever she is.

@@ -20,7 +20,7 @@ use crate::{
         problem::{Kind, Problem},
         proof_of_work::{Challenge, Solution, Spent, Worthless},
     },
-    kernel::{SaleId, Subject},
+    kernel::SaleId,
 };
 
 /// What a join may bring along.
@@ -32,7 +32,6 @@ pub struct JoinAsk {
 
 /// Somebody new, who has paid what her place costs.
 pub(super) struct Stranger {
-    pub(super) who: Subject,
     work: Option<Spent>,
 }
 
@@ -72,7 +71,7 @@ pub(super) async fn welcome(house: &Arc<House>, sale: &SaleOnOffer, parts: Parts
         wait => wait.is_some(),
     };
     let work = if house.proof_of_work.is_asked() { work(house, sale, address, is_beyond, parts, body).await? } else { None };
-    let stranger = Stranger { who: somebody_new(house), work };
+    let stranger = Stranger { work };
     if let Some(address) = address
         && let Err(wait) = house.limits.joins.take(address)
         && !is_beyond
@@ -141,12 +140,6 @@ fn too_many_from_here(wait: std::time::Duration) -> Problem {
         .with("reason", &"joins_from_this_address")
         .with("sign_in", &SIGN_IN)
         .retry_after_s(wait.as_secs() + 1)
-}
-
-fn somebody_new(house: &House) -> Subject {
-    let mut id = [0; 16];
-    house.entropy.fill(&mut id);
-    Subject::device(uuid::Builder::from_random_bytes(id).into_uuid())
 }
 
 fn count(outcome: &'static str) {

@@ -515,12 +515,13 @@ fn turns(at_ms: u64, surprise: Surprise) -> impl Iterator<Item = u64> {
     std::iter::once(at_ms).chain(back_ms)
 }
 
-/// A keyed hash spreads evenly; so does this (the finaliser of SplitMix64, which is a bijection: one subject, one number).
+/// A customer's keyed hash spreads evenly over 63 bits; so does this (the finaliser of SplitMix64, less the highest bit, which is
+/// a stranger's: two of ten million are alike once in a hundred thousand sales).
 fn subject(number: u32) -> u64 {
     let mut z = u64::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
+    (z ^ (z >> 31)) & (u64::MAX >> 1)
 }
 
 fn moment(now_ms: u64) -> Moment {

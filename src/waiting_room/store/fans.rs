@@ -1,5 +1,6 @@
-//! Who stands where: one line per number, and a table from subject to number. 13 bytes a fan for the line and 5 to 11
-//! for the table, so a million fans fit into some 24 MB; 8 bytes more for those who are in a draw.
+//! Who stands where: one line per number, and a table from customer to number. 13 bytes a fan for the line and 5 to 11
+//! for the table, so a million fans fit into some 24 MB; 8 bytes more for those who are in a draw. Strangers are not in the
+//! table: they show a number.
 //!
 //! Who has which number is a matter of arrival numbers, which a draw does not change; what has become of a number is one
 //! of queue numbers, which it gives.
@@ -10,6 +11,7 @@ use crate::waiting_room::{
     draw::Order,
     presence,
     survivors::{self, Survivors},
+    token::is_stranger,
 };
 
 /// The fan has entered; her visit may be over.
@@ -100,9 +102,6 @@ impl Fans {
             // Room for a wall clock that is set back a little.
             self.base_ms = joined_at_ms.saturating_sub(3_600_000);
         }
-        if (self.used + 1) * 4 > self.table.len() * 3 {
-            self.grow();
-        }
         if at >= self.subjects.len() {
             self.subjects.resize(at + 1, 0);
             self.joined_after_ms.resize(at + 1, 0);
@@ -117,14 +116,23 @@ impl Fans {
         if presence::in_far_sample(subject) {
             self.sampled.insert(number);
         }
+        if !is_stranger(subject) {
+            self.list(subject, number);
+        }
+    }
+
+    fn list(&mut self, subject: u64, number: u32) {
+        if (self.used + 1) * 4 > self.table.len() * 3 {
+            self.grow();
+        }
         let slot = self.slot(subject);
         self.used += usize::from(self.table[slot] == 0);
         self.table[slot] = self.table[slot].max(number);
     }
 
-    /// The latest number of a subject.
+    /// The latest number of a customer.
     pub(super) fn number_of(&self, subject: u64) -> Option<u32> {
-        Some(self.table[self.slot(subject)]).filter(|&number| number != 0)
+        if is_stranger(subject) { None } else { Some(self.table[self.slot(subject)]).filter(|&number| number != 0) }
     }
 
     /// Whose an arrival number is.
@@ -354,7 +362,7 @@ mod tests {
         let mut block = [0; 8];
         for _ in 0..1_000_000 {
             entropy.fill(&mut block);
-            fans.push(u64::from_le_bytes(block), 0);
+            fans.push(u64::from_le_bytes(block) >> 1, 0);
         }
         // Capacity, not length: what the allocator holds at worst.
         let bytes = fans.subjects.capacity() * 8 + fans.joined_after_ms.capacity() * 4 + fans.statuses.capacity() + fans.table.len() * 4;

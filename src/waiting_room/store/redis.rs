@@ -186,6 +186,7 @@ impl RedisStore {
                 tokio::select! {
                     () = life.stopping() => {}
                     () = store.keep() => {}
+                    () = store.numbering.stock_up() => {}
                 }
             }
         });

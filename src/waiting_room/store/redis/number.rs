@@ -1,11 +1,12 @@
 //! Numbers for those who join, whole groups of them with one call.
 //!
 //! Whose place is to be found again by her name, a customer, is written into a bucket; a stranger, whose name is made for this
-//! join and told to nobody, needs a number and nothing else. While strangers come in a flood, a node takes some more
-//! numbers along than are asked for, for those who come within the next moment: they wait for no engine. Numbers that are
-//! left over then are nobody's for ever, and so few that nobody misses them.
+//! join and told to nobody, needs a number and nothing else. While strangers come in a flood, a node takes numbers ahead, for
+//! those who come within the next moment: they wait for no engine. Numbers that are left over then are nobody's for ever,
+//! and so few that nobody misses them.
 
 use std::{
+    collections::VecDeque,
     ops::Range,
     sync::{
         Arc,
@@ -15,6 +16,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::{effects::Layout, read, scripts::SCRIPTS};
 use crate::{
@@ -40,11 +42,12 @@ pub(super) struct Numbering {
     /// What the journal allows, as far as this node knows.
     ceiling: AtomicU32,
     ahead: Mutex<Ahead>,
+    runs_short: Notify,
 }
 
 impl Numbering {
     pub(super) fn new(line: Arc<Line>, journal: Arc<PgJournal>, layout: Layout, numbers_max: u32, ceiling: u32) -> Self {
-        Self { line, journal, layout, numbers_max, ceiling: AtomicU32::new(ceiling), ahead: Mutex::default() }
+        Self { line, journal, layout, numbers_max, ceiling: AtomicU32::new(ceiling), ahead: Mutex::default(), runs_short: Notify::new() }
     }
 
     /// The journal is known to allow as much.
@@ -57,7 +60,27 @@ impl Numbering {
         let epoch = self.line.epoch()?;
         let mut ahead = self.ahead.lock();
         ahead.came(join.joined_at);
-        ahead.take(epoch, join.joined_at).map(|number| Found { number, joined_at: join.joined_at })
+        let number = ahead.take(epoch, join.joined_at);
+        if ahead.runs_short() {
+            self.runs_short.notify_one();
+        }
+        number.map(|number| Found { number, joined_at: join.joined_at })
+    }
+
+    /// Takes numbers ahead whenever they run short. Never ends.
+    pub(super) async fn stock_up(&self) {
+        loop {
+            self.runs_short.notified().await;
+            let (wanted, since) = self.ahead.lock().wanted();
+            // Whoever comes meanwhile asks for herself.
+            let Some(epoch) = self.line.epoch() else { continue };
+            let Ok((issued, numbers, _)) = self.call(wanted, &[], &[]).await else { continue };
+            let is_short = u32::try_from(numbers.len()).is_ok_and(|it| it < wanted);
+            self.ahead.lock().lots.push_back(Lot { numbers, epoch, since });
+            if is_short && issued < self.numbers_max {
+                let _ = self.raise_ceiling(issued).await;
+            }
+        }
     }
 
     /// One answer for each, in order.
@@ -84,38 +107,39 @@ impl Numbering {
 
     /// Gives the highest number that was ever given.
     async fn ask(&self, joins: &[Join], open: &[usize], answers: &mut [Option<Numbered>]) -> Result<u32, StoreError> {
-        let epoch = self.line.epoch().ok_or(StoreError::Rebuilding)?;
         let (strangers, customers): (Vec<usize>, Vec<usize>) = open.iter().partition(|&&at| is_stranger(joins[at].subject));
-        let latest = open.iter().map(|&at| joins[at].joined_at).max().unwrap_or_default();
-        let spare = if strangers.is_empty() { 0 } else { self.ahead.lock().wanted(latest) };
-        let of_nobody = u32::try_from(strangers.len()).unwrap_or(u32::MAX).saturating_add(spare);
-        let mut call =
-            Call::new().key(self.line.key("state")).arg(self.ceiling.load(Ordering::Relaxed)).arg(self.numbers_max).arg(of_nobody);
-        for &at in &customers {
-            let bucket = self.layout.bucket(joins[at].subject);
-            call = call.key(&bucket.key).arg(&bucket.field);
-        }
-        let numbers: Vec<i64> = read(self.line.call(&SCRIPTS.number, call).await?)?;
-        let [issued, first, of_nobody, numbers @ ..] = numbers.as_slice() else { return Err(StoreError::Away) };
-        let number = |number: i64| u32::try_from(number).unwrap_or(u32::MAX);
-        let found = |at: usize, it: u32| Found { number: it, joined_at: joins[at].joined_at };
-        let issued = number(*issued);
-        let mut free = number(*first)..number(first + of_nobody);
+        let (issued, mut of_nobody, of_customers) =
+            self.call(u32::try_from(strangers.len()).unwrap_or(u32::MAX), &customers, joins).await?;
+        let found = |at: usize, number: u32| Found { number, joined_at: joins[at].joined_at };
         let none_left = || (issued >= self.numbers_max).then_some(Numbered::Full);
         for at in strangers {
-            answers[at] = free.next().map(|it| Numbered::New(found(at, it))).or_else(none_left);
+            answers[at] = of_nobody.next().map(|it| Numbered::New(found(at, it))).or_else(none_left);
         }
-        for (at, &it) in customers.into_iter().zip(numbers) {
+        for (at, it) in customers.into_iter().zip(of_customers) {
             answers[at] = match it {
                 1.. => Some(Numbered::New(found(at, number(it)))),
                 ..=-1 => Some(Numbered::Had { found: found(at, number(-it)), written: false }),
                 0 => none_left(),
             };
         }
-        if !free.is_empty() {
-            self.ahead.lock().put(epoch, free, latest);
-        }
         Ok(issued)
+    }
+
+    /// One call: so many numbers of nobody's, and one for each of these customers. Gives the highest number that was ever
+    /// given, those of nobody's, and what the script says of each customer.
+    async fn call(&self, of_nobody: u32, customers: &[usize], joins: &[Join]) -> Result<(u32, Range<u32>, Vec<i64>), StoreError> {
+        let mut call =
+            Call::new().key(self.line.key("state")).arg(self.ceiling.load(Ordering::Relaxed)).arg(self.numbers_max).arg(of_nobody);
+        for &at in customers {
+            let bucket = self.layout.bucket(joins[at].subject);
+            call = call.key(&bucket.key).arg(&bucket.field);
+        }
+        let mut said: Vec<i64> = read(self.line.call(&SCRIPTS.number, call).await?)?;
+        if said.len() != 3 + customers.len() {
+            return Err(StoreError::Away);
+        }
+        let of_customers = said.split_off(3);
+        Ok((number(said[0]), number(said[1])..number(said[1] + said[2]), of_customers))
     }
 
     /// The journal must know of a number's possibility before it is given out.
@@ -138,17 +162,29 @@ impl Numbering {
     }
 }
 
+fn number(said: i64) -> u32 {
+    u32::try_from(said).unwrap_or(u32::MAX)
+}
+
 fn given(answers: Vec<Option<Numbered>>, else_: StoreError) -> Vec<Result<Numbered, StoreError>> {
     answers.into_iter().map(|answer| answer.ok_or(else_)).collect()
+}
+
+/// Numbers that were taken ahead at one moment.
+#[derive(Clone, Debug)]
+struct Lot {
+    numbers: Range<u32>,
+    /// Which of the engine's memories gave them.
+    epoch: u64,
+    since: Timestamp,
 }
 
 /// Numbers for strangers who come within the next moment.
 #[derive(Debug, Default)]
 struct Ahead {
-    numbers: Range<u32>,
-    /// Which of the engine's memories gave them.
-    epoch: u64,
-    taken_at: Timestamp,
+    lots: VecDeque<Lot>,
+    /// When the last stranger came.
+    latest: Timestamp,
     /// Strangers who came in the stretch that began then, and in the whole one before it.
     stretch: Timestamp,
     come: u32,
@@ -157,45 +193,44 @@ struct Ahead {
 
 /// Numbers taken ahead are given to who comes within this, so that who comes later elsewhere does not stand before her.
 const GOOD_FOR: Duration = Duration::from_millis(10);
-/// As many are taken as come in this.
+/// As many are taken as come in this; half of it before they run out.
 const SUFFICE_FOR: Duration = Duration::from_millis(5);
 /// For fewer it is not worth it, and too many would be left over.
-const SPARE_MIN: u32 = 8;
-const SPARE_MAX: u32 = 1_024;
+const AHEAD_MIN: u32 = 8;
+const AHEAD_MAX: u32 = 1_024;
 /// How long it is counted how many come.
 const STRETCH: Duration = Duration::from_millis(100);
 
 impl Ahead {
     /// A stranger has come.
     fn came(&mut self, at: Timestamp) {
-        self.go_on_to(at);
-        self.come += 1;
-    }
-
-    fn go_on_to(&mut self, at: Timestamp) {
-        if at >= self.stretch && at < self.stretch.plus(STRETCH) {
-            return;
+        if at < self.stretch || at >= self.stretch.plus(STRETCH) {
+            let is_next = at >= self.stretch && at < self.stretch.plus(STRETCH * 2);
+            self.came_before = if is_next { self.come } else { 0 };
+            (self.stretch, self.come) = (at, 0);
         }
-        let is_next = at >= self.stretch && at < self.stretch.plus(STRETCH * 2);
-        self.came_before = if is_next { self.come } else { 0 };
-        (self.stretch, self.come) = (at, 0);
+        self.come += 1;
+        self.latest = at;
     }
 
-    /// How many to take ahead.
-    fn wanted(&mut self, at: Timestamp) -> u32 {
-        self.go_on_to(at);
-        let part = u64::from(self.came_before) * u64::try_from(SUFFICE_FOR.as_millis()).unwrap_or(0);
-        let wanted = part / u64::try_from(STRETCH.as_millis()).unwrap_or(1);
-        u32::try_from(wanted).map_or(SPARE_MAX, |wanted| if wanted < SPARE_MIN { 0 } else { wanted.min(SPARE_MAX) })
+    /// How many to take ahead, and for whom: who comes from when on.
+    fn wanted(&self) -> (u32, Timestamp) {
+        let part = u32::try_from(STRETCH.as_millis() / SUFFICE_FOR.as_millis()).unwrap_or(1);
+        let wanted = self.came_before / part;
+        (if wanted < AHEAD_MIN { 0 } else { wanted.min(AHEAD_MAX) }, self.latest)
     }
 
-    fn put(&mut self, epoch: u64, numbers: Range<u32>, at: Timestamp) {
-        (self.numbers, self.epoch, self.taken_at) = (numbers, epoch, at);
+    fn runs_short(&self) -> bool {
+        let left: usize = self.lots.iter().map(|it| it.numbers.len()).sum();
+        u32::try_from(left).is_ok_and(|left| left < self.wanted().0 / 2)
     }
 
     fn take(&mut self, epoch: u64, at: Timestamp) -> Option<u32> {
-        let is_good = epoch == self.epoch && at >= self.taken_at && at < self.taken_at.plus(GOOD_FOR);
-        if is_good { self.numbers.next() } else { None }
+        let is_good = |lot: &Lot| lot.epoch == epoch && at >= lot.since && at < lot.since.plus(GOOD_FOR) && !lot.numbers.is_empty();
+        while self.lots.front().is_some_and(|lot| !is_good(lot)) {
+            self.lots.pop_front();
+        }
+        self.lots.front_mut()?.numbers.next()
     }
 }
 
@@ -207,33 +242,41 @@ mod tests {
         Timestamp::from_millis(1_000_000 + ms)
     }
 
-    /// `each_ms` strangers every millisecond for so long; what is wanted ahead then.
-    fn wanted(each_ms: u32, for_ms: i64) -> u32 {
+    /// `each_ms` strangers every millisecond for so long.
+    fn flood(each_ms: u32, for_ms: i64) -> Ahead {
         let mut ahead = Ahead::default();
         for at in 0..for_ms {
             (0..each_ms).for_each(|_| ahead.came(ms(at)));
         }
-        ahead.wanted(ms(for_ms))
+        ahead
     }
 
     #[test]
     fn as_many_are_taken_ahead_as_come_in_a_moment_and_none_while_few_come() {
-        assert_eq!((wanted(40, 150), wanted(10, 150), wanted(1_000, 150)), (200, 50, SPARE_MAX));
-        assert_eq!(wanted(40, 50), 0, "nobody knows yet");
-        assert_eq!(wanted(1, 150), 0);
-        let mut ahead = Ahead::default();
-        (0..150).for_each(|at| (0..40).for_each(|_| ahead.came(ms(at))));
-        assert_eq!(ahead.wanted(ms(1_000)), 0, "the flood is over");
-        (0..40).for_each(|_| ahead.came(ms(1_010)));
-        assert_eq!((ahead.wanted(ms(500)), ahead.come), (0, 0), "a clock that is set back begins anew");
+        let wanted = |each_ms, for_ms| flood(each_ms, for_ms).wanted().0;
+        assert_eq!((wanted(40, 150), wanted(10, 150), wanted(1_000, 150)), (200, 50, AHEAD_MAX));
+        assert_eq!((wanted(40, 50), wanted(1, 150)), (0, 0));
+        let mut ahead = flood(40, 150);
+        assert!(ahead.runs_short());
+        ahead.came(ms(1_000));
+        assert_eq!((ahead.wanted().0, ahead.runs_short()), (0, false), "the flood is over");
+        let mut ahead = flood(40, 150);
+        ahead.came(ms(-1_000));
+        assert_eq!(ahead.wanted(), (0, ms(-1_000)), "a clock that is set back begins anew");
     }
 
     #[test]
     fn what_was_taken_ahead_is_good_for_a_moment_and_under_its_epoch() {
-        let mut ahead = Ahead::default();
-        ahead.put(3, 7..10, ms(0));
-        assert_eq!((ahead.take(3, ms(0)), ahead.take(3, ms(9))), (Some(7), Some(8)));
-        assert_eq!((ahead.take(4, ms(1)), ahead.take(3, ms(10)), ahead.take(3, ms(-1))), (None, None, None));
-        assert_eq!((ahead.take(3, ms(2)), ahead.take(3, ms(2))), (Some(9), None));
+        let mut ahead = flood(40, 150);
+        ahead.lots.push_back(Lot { numbers: 7..170, epoch: 3, since: ms(150) });
+        assert!(!ahead.runs_short());
+        assert_eq!((ahead.take(3, ms(150)), ahead.take(3, ms(159))), (Some(7), Some(8)));
+        ahead.lots.push_back(Lot { numbers: 200..202, epoch: 3, since: ms(155) });
+        assert_eq!((ahead.take(3, ms(160)), ahead.take(3, ms(164))), (Some(200), Some(201)), "the first lot is too old");
+        assert!(ahead.take(3, ms(164)).is_none() && ahead.runs_short());
+        ahead.lots.push_back(Lot { numbers: 300..400, epoch: 3, since: ms(155) });
+        assert_eq!(ahead.take(4, ms(156)), None, "the engine has lost its memory since");
+        ahead.lots.push_back(Lot { numbers: 400..500, epoch: 4, since: ms(155) });
+        assert_eq!(ahead.take(4, ms(154)), None, "the clock was set back");
     }
 }
