@@ -14,7 +14,7 @@ use crate::{
     checkout::{self, Checkout, LedgerPlace},
     edge::{
         self, AddressLimits, BoxOffice, Door, EndedVisits, House, PerformanceOnOffer, SaleOnOffer,
-        cookies::CookieRules,
+        cookies::{CookieRules, SaleCookies},
         http::sales::DemoLogin,
         limits::{AddressLimit, Rate},
         pages::Pages,
@@ -254,6 +254,7 @@ fn house(settings: &Settings, sales: BTreeMap<SaleId, Arc<SaleOnOffer>>, shop: A
 fn on_offer(sale: &SaleSettings, plans: &Plans, papers: Arc<dyn Papers>, demo: Option<DemoLogin>) -> SaleOnOffer {
     SaleOnOffer {
         id: sale.id.clone(),
+        cookies: SaleCookies::of(&sale.id),
         title: sale.title.clone(),
         artist: sale.artist.clone(),
         sign_in: match sale.sign_in {

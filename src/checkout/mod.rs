@@ -189,14 +189,18 @@ impl Checkout {
         if house.sale(&wish.sale).is_none() {
             return Err(CheckoutError::UnknownSale);
         }
+        // Whoever would wait in vain is told so first, also of an order that goes on already: its outcome is asked for by its id.
+        let busy = || CheckoutError::Busy { again: house.till.again() };
+        let place = house.till.line_up().ok_or_else(busy)?;
         let request_hash = self.request_hash(&wish);
         if let Some(KeyUse { request_hash: known, order }) = house.ledger.key_use(&wish.buyer, &wish.idempotency_key).await? {
+            drop(place);
             return if known == request_hash { self.answer(order).await } else { Ok(PlaceOutcome::KeyReused) };
         }
         if house.drivers.count() >= RUNNING_MAX {
-            return Err(CheckoutError::Busy { again: house.till.again() });
+            return Err(busy());
         }
-        let Some(work) = house.till.turn().await else { return Err(CheckoutError::Busy { again: house.till.again() }) };
+        let work = house.till.turn(place).await.ok_or_else(busy)?;
         let basket = house.seats.basket(wish.hold, &wish.buyer).await?.filter(|it| it.show.sale == wish.sale && !it.seats.is_empty());
         let Some(basket) = basket else { return Ok(PlaceOutcome::HoldGone { alternatives: Vec::new() }) };
         let (card, visit) = (CardToken::new(wish.token.clone()), wish.visit);

@@ -37,6 +37,8 @@ const TARGET: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub(super) struct Till {
     at_work: AtomicUsize,
+    /// New orders that are looked at, or wait for room; those of them who wait.
+    in_line: AtomicUsize,
     waiting: AtomicUsize,
     may_wait: AtomicUsize,
     room: Notify,
@@ -54,9 +56,9 @@ pub(super) struct Till {
 impl Default for Till {
     fn default() -> Self {
         let [began_soon, began_late, sent_away, ran_out, looks_left] = [const { AtomicU32::new(0) }; 5];
-        let (at_work, waiting) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let [at_work, in_line, waiting] = [const { AtomicUsize::new(0) }; 3];
         let (may_wait, again_ms) = (AtomicUsize::new(*MAY_WAIT.end()), AtomicU64::new(millis(*AGAIN.start())));
-        Self { at_work, waiting, may_wait, room: Notify::new(), again_ms, began_soon, began_late, sent_away, ran_out, looks_left }
+        Self { at_work, in_line, waiting, may_wait, room: Notify::new(), again_ms, began_soon, began_late, sent_away, ran_out, looks_left }
     }
 }
 
@@ -80,12 +82,17 @@ impl Till {
         answer
     }
 
+    /// A place in line for a new order, before anything is done for it; `None` when it would wait in vain.
+    pub(super) fn line_up(&self) -> Option<InLine<'_>> {
+        let place = InLine(self);
+        let is_full = self.in_line.fetch_add(1, Ordering::Relaxed) >= self.may_wait.load(Ordering::Relaxed);
+        self.sent_away.fetch_add(u32::from(is_full), Ordering::Relaxed);
+        (!is_full).then_some(place)
+    }
+
     /// Waits until a new order may begin; `None` when there is no room in time.
-    pub(super) async fn turn(&self) -> Option<Work<'_>> {
-        let Some(waiting) = self.waits() else {
-            self.sent_away.fetch_add(1, Ordering::Relaxed);
-            return None;
-        };
+    pub(super) async fn turn(&self, _place: InLine<'_>) -> Option<Work<'_>> {
+        let waiting = self.waits();
         let in_turn = async {
             // Who comes while others wait stands behind them, also when there is room at this moment: it is theirs.
             if waiting.is_first
@@ -122,7 +129,7 @@ impl Till {
 
     /// Whether so many wait that a newcomer would be sent away; who was told so counts as such.
     pub(super) fn sends_away(&self) -> bool {
-        let is_full = self.waiting.load(Ordering::Relaxed) >= self.may_wait.load(Ordering::Relaxed);
+        let is_full = self.in_line.load(Ordering::Relaxed) >= self.may_wait.load(Ordering::Relaxed);
         self.sent_away.fetch_add(u32::from(is_full), Ordering::Relaxed);
         is_full
     }
@@ -151,11 +158,9 @@ impl Till {
         self.again_ms.store(millis(next.clamp(*AGAIN.start(), *AGAIN.end())), Ordering::Relaxed);
     }
 
-    /// `None`: too many wait already.
-    fn waits(&self) -> Option<Waiting<'_>> {
+    fn waits(&self) -> Waiting<'_> {
         let before = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let one = Waiting { till: self, is_first: before == 0 };
-        (before < self.may_wait.load(Ordering::Relaxed)).then_some(one)
+        Waiting { till: self, is_first: before == 0 }
     }
 
     fn try_work(&self) -> Option<Work<'_>> {
@@ -183,6 +188,16 @@ struct Back<'a>(&'a Till);
 impl Drop for Back<'_> {
     fn drop(&mut self) {
         self.0.at_work.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Stands in line until dropped.
+#[derive(Debug)]
+pub(super) struct InLine<'a>(&'a Till);
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        self.0.in_line.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -214,6 +229,10 @@ mod tests {
 
     use super::*;
 
+    async fn comes(till: &Till) -> Option<Work<'_>> {
+        till.turn(till.line_up()?).await
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_new_order_begins_when_another_has_ended_or_waits_for_somebody_else() {
         let till = Arc::new(Till::default());
@@ -223,7 +242,7 @@ mod tests {
             .map(|n| {
                 let (till, begun) = (Arc::clone(&till), begun.clone());
                 tokio::spawn(async move {
-                    let work = till.turn().await;
+                    let work = comes(&till).await;
                     begun.send(n).unwrap();
                     std::mem::forget(work);
                 })
@@ -250,11 +269,11 @@ mod tests {
     async fn whoever_finds_no_room_is_told_so_in_time_and_leaves_no_trace() {
         let till = Arc::new(Till::default());
         let working: Vec<_> = (0..AT_WORK_MAX).map(|_| till.work()).collect();
-        assert!(till.turn().await.is_none());
+        assert!(comes(&till).await.is_none());
         let crowd: Vec<_> = (0..=*MAY_WAIT.end())
             .map(|_| {
                 let till = Arc::clone(&till);
-                tokio::spawn(async move { till.turn().await.is_some() })
+                tokio::spawn(async move { comes(&till).await.is_some() })
             })
             .collect();
         tokio::time::sleep(PATIENCE / 2).await;
@@ -263,8 +282,11 @@ mod tests {
             assert!(!one.await.unwrap());
         }
         drop(working);
-        assert_eq!((till.at_work.load(Ordering::Relaxed), till.waiting.load(Ordering::Relaxed)), (0, 0));
-        assert!(till.turn().await.is_some());
+        assert_eq!(
+            (till.at_work.load(Ordering::Relaxed), till.in_line.load(Ordering::Relaxed), till.waiting.load(Ordering::Relaxed)),
+            (0, 0, 0)
+        );
+        assert!(comes(&till).await.is_some());
     }
 
     #[tokio::test(start_paused = true)]
@@ -273,12 +295,12 @@ mod tests {
         let mut working: Vec<_> = (0..AT_WORK_MAX).map(|_| till.work()).collect();
         let waiting = tokio::spawn({
             let till = Arc::clone(&till);
-            async move { till.turn().await.is_some() }
+            async move { comes(&till).await.is_some() }
         });
         tokio::time::sleep(TARGET / 4).await;
         // The place is free, and the one whose it is has not run yet when another comes.
         working.pop();
-        assert!(till.turn().now_or_never().is_none());
+        assert!(comes(&till).now_or_never().is_none());
         assert!(waiting.await.unwrap());
     }
 
@@ -291,7 +313,7 @@ mod tests {
             let crowd: Vec<_> = (0..600)
                 .map(|_| {
                     let till = Arc::clone(&till);
-                    tokio::spawn(async move { till.turn().await.is_some() })
+                    tokio::spawn(async move { comes(&till).await.is_some() })
                 })
                 .collect();
             tokio::time::sleep(PATIENCE / 2).await;
@@ -336,7 +358,7 @@ mod tests {
         assert!(!till.is_pressed(), "nobody waits");
         let newcomer = || {
             let till = Arc::clone(&till);
-            tokio::spawn(async move { till.turn().await.is_some() })
+            tokio::spawn(async move { comes(&till).await.is_some() })
         };
         let patient = newcomer();
         tokio::time::sleep(TARGET * 2).await;
@@ -351,7 +373,7 @@ mod tests {
         assert!(lucky.await.unwrap());
         assert!(!till.is_pressed(), "a short wait keeps the ledger busy");
         working.clear();
-        assert!(till.turn().await.is_some());
+        assert!(comes(&till).await.is_some());
         assert!(!till.is_pressed());
     }
 }

@@ -4,11 +4,29 @@ use std::{fmt::Write as _, time::Duration};
 
 use http::{HeaderMap, HeaderValue, header};
 
+use crate::kernel::SaleId;
+
 /// How this house names and guards its cookies.
 #[derive(Clone, Copy, Debug)]
 pub struct CookieRules {
     /// Behind TLS cookies are `Secure` and carry the `__Host-` prefix, which pins them to this host.
     pub secure: bool,
+}
+
+/// The names of one sale's cookies.
+#[derive(Clone, Debug)]
+pub struct SaleCookies {
+    /// The queue token's.
+    pub queue: String,
+    /// The admission pass's.
+    pub pass: String,
+}
+
+impl SaleCookies {
+    #[must_use]
+    pub fn of(sale: &SaleId) -> Self {
+        Self { queue: format!("sd_queue_{sale}"), pass: format!("sd_pass_{sale}") }
+    }
 }
 
 impl CookieRules {

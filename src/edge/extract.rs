@@ -118,7 +118,7 @@ impl Placed {
     /// By what a request shows.
     pub(super) fn of(parts: &Parts, door: &Door, at_door: AtDoor) -> Result<Self, Problem> {
         let AtDoor { sale, room } = at_door;
-        let raw = presented(parts, &door.house, "queue-token", &queue_cookie(&sale.id))?
+        let raw = presented(parts, &door.house, "queue-token", &sale.cookies.queue)?
             .ok_or_else(|| Problem::new(Kind::QueueTokenRequired))?
             .to_owned();
         let token = room.read_token(&raw).map_err(|e| refused(Kind::QueueTokenRequired, e))?;
@@ -147,7 +147,7 @@ impl<S: InHouse> FromRequestParts<S> for Admitted {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let OnSale(sale) = OnSale::from_request_parts(parts, state).await?;
         let house = state.house();
-        let raw = presented(parts, house, "admission-pass", &pass_cookie(&sale.id))?.ok_or_else(|| Problem::new(Kind::PassRequired))?;
+        let raw = presented(parts, house, "admission-pass", &sale.cookies.pass)?.ok_or_else(|| Problem::new(Kind::PassRequired))?;
         let pass = sale.papers.read_pass(raw).map_err(|e| refused(Kind::PassRequired, e))?;
         let who = holder(parts, house, &sale, &pass)?;
         Ok(Self { sale, pass, who })
@@ -161,7 +161,7 @@ impl<S: InHouse> FromRequestParts<S> for WasAdmitted {
         let house = state.house();
         let mut refusal = Problem::new(Kind::PassRequired);
         for sale in house.sales.values() {
-            let Some(raw) = presented(parts, house, "admission-pass", &pass_cookie(&sale.id))? else { continue };
+            let Some(raw) = presented(parts, house, "admission-pass", &sale.cookies.pass)? else { continue };
             match sale.papers.read_pass(raw) {
                 Ok(pass) => {
                     let who = holder(parts, house, sale, &pass)?;
@@ -256,18 +256,6 @@ pub(super) async fn read_body(body: Body, house: &House) -> Result<bytes::Bytes,
     }
 }
 
-/// The name of the queue token's cookie.
-#[must_use]
-pub(super) fn queue_cookie(sale: &SaleId) -> String {
-    format!("sd_queue_{sale}")
-}
-
-/// The name of the admission pass's cookie.
-#[must_use]
-pub(super) fn pass_cookie(sale: &SaleId) -> String {
-    format!("sd_pass_{sale}")
-}
-
 /// The name of the session's cookie.
 pub(super) const SESSION_COOKIE: &str = "sd_session";
 
@@ -286,7 +274,7 @@ pub(super) fn address(extensions: &Extensions, headers: &HeaderMap, house: &Hous
 
 /// The queue token that a joining fan of a sale without sign-in shows, if it is good.
 pub(super) fn place_shown(parts: &Parts, house: &House, sale: &SaleOnOffer) -> Result<Option<(QueueToken, String)>, Problem> {
-    let raw = presented(parts, house, "queue-token", &queue_cookie(&sale.id))?;
+    let raw = presented(parts, house, "queue-token", &sale.cookies.queue)?;
     Ok(raw.and_then(|raw| Some((sale.papers.read_token(raw).ok()?, raw.to_owned()))))
 }
 

@@ -43,7 +43,7 @@ use utoipa::ToSchema;
 pub use patience::Patience;
 
 use self::{
-    cookies::CookieRules,
+    cookies::{CookieRules, SaleCookies},
     extract::{AtDoor, Placed},
     limits::{AddressLimit, Network, client_address},
     problem::{Kind, Problem},
@@ -98,6 +98,7 @@ pub struct PerformanceOnOffer {
 /// One sale, as every process of the house knows it.
 pub struct SaleOnOffer {
     pub id: SaleId,
+    pub cookies: SaleCookies,
     pub title: LocalText,
     pub artist: String,
     pub sign_in: SignIn,

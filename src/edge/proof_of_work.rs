@@ -222,8 +222,11 @@ impl ProofOfWork {
         self.spent.lock().remove(spent, self.config.life);
     }
 
-    /// Somebody joined from this address.
+    /// Somebody joined from this address. Nothing is counted where no work is ever asked.
     pub fn joined_from(&self, address: Option<IpAddr>) {
+        if !self.is_asked() {
+            return;
+        }
         let now = self.clock.monotonic();
         self.all.lock().add(now, ALL_WINDOW);
         let Some(address) = address.map(network) else { return };

@@ -1,10 +1,12 @@
 //! Group commit: whoever asks within the same moment is written together, with one flush for all.
 //!
-//! Nobody waits for company that is not at the door already. While one group is being written the next one gathers, so a
-//! lone caller waits for one flush and a crowd shares it (the scheme of PostgreSQL's `commit_delay = 0` and of InnoDB's
-//! binary log). Only what nobody waits for is let gather for a moment: many small writes cost more than one large one.
+//! While one group is being written the next one gathers, so a lone caller waits for one flush and a crowd shares it (the
+//! scheme of PostgreSQL's `commit_delay = 0` and of InnoDB's binary log). A lone caller never waits for company. Where
+//! callers come one after the other, faster than a flush is worth, they are made to share it: a writer with a pace lets a
+//! small group gather until so long after the last one began (`commit_delay` with `commit_siblings`). What nobody
+//! waits for is let gather longer: many small writes cost more than one large one.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, pin::pin, time::Duration};
 
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
@@ -22,6 +24,8 @@ type Asked<T, R> = (T, Option<oneshot::Sender<R>>);
 
 /// How long a group for which nobody waits may gather.
 const GATHERS: Duration = Duration::from_millis(5);
+/// A group of so many is worth a flush of its own at any moment.
+const WORTH_A_FLUSH: usize = 16;
 
 impl<T, R> Clone for GroupCommit<T, R> {
     fn clone(&self) -> Self {
@@ -41,7 +45,16 @@ pub enum GroupCommitError {
 impl<T: Send + 'static, R: Send + 'static> GroupCommit<T, R> {
     /// Starts the writer. `write` takes a group of 1 to `group_max` asks and gives one answer for each, in order;
     /// fewer answers than asks leave the rest with [`GroupCommitError::Gone`]. At most `queue_max` asks wait.
-    pub fn start<W, F>(life: &Lifecycle, queue_max: usize, group_max: usize, mut write: W) -> Self
+    pub fn start<W, F>(life: &Lifecycle, queue_max: usize, group_max: usize, write: W) -> Self
+    where
+        W: FnMut(Vec<T>) -> F + Send + 'static,
+        F: Future<Output = Vec<R>> + Send,
+    {
+        Self::start_paced(life, queue_max, group_max, Duration::ZERO, write)
+    }
+
+    /// As [`GroupCommit::start`]; small groups begin at least `pace` after each other, unless callers come one by one.
+    pub fn start_paced<W, F>(life: &Lifecycle, queue_max: usize, group_max: usize, pace: Duration, mut write: W) -> Self
     where
         W: FnMut(Vec<T>) -> F + Send + 'static,
         F: Future<Output = Vec<R>> + Send,
@@ -50,6 +63,8 @@ impl<T: Send + 'static, R: Send + 'static> GroupCommit<T, R> {
         let stopping = life.clone();
         life.spawn(async move {
             let mut group = Vec::with_capacity(group_max);
+            let mut next_at = pin!(tokio::time::sleep(Duration::ZERO));
+            let mut had_company = false;
             loop {
                 // When the process stops, what is already asked is still written: `biased` looks at it first.
                 let got = tokio::select! {
@@ -71,6 +86,17 @@ impl<T: Send + 'static, R: Send + 'static> GroupCommit<T, R> {
                 if group.iter().all(|(_, answer)| answer.is_none()) {
                     let gathering = gather(&mut asked, &mut group, group_max);
                     let _ = stopping.until_stopping(tokio::time::timeout(GATHERS, gathering)).await;
+                } else if had_company {
+                    tokio::select! {
+                        biased;
+                        () = stopping.stopping() => {}
+                        () = next_at.as_mut() => {}
+                        () = fill(&mut asked, &mut group, WORTH_A_FLUSH.min(group_max)) => {}
+                    }
+                }
+                had_company = !pace.is_zero() && group.len() > 1;
+                if had_company {
+                    next_at.set(tokio::time::sleep(pace));
                 }
                 let (items, answers): (Vec<T>, Vec<_>) = group.drain(..).unzip();
                 for (answer, result) in answers.into_iter().zip(write(items).await) {
@@ -130,6 +156,16 @@ async fn gather<T, R>(asked: &mut mpsc::Receiver<Asked<T, R>>, group: &mut Vec<A
     }
 }
 
+/// Until there are so many, or nobody can come any more.
+async fn fill<T, R>(asked: &mut mpsc::Receiver<Asked<T, R>>, group: &mut Vec<Asked<T, R>>, enough: usize) {
+    while group.len() < enough {
+        let room = enough - group.len();
+        if asked.recv_many(group, room).await == 0 {
+            return;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{
@@ -141,6 +177,7 @@ mod tests {
     };
 
     use futures_util::future::join_all;
+    use parking_lot::Mutex;
 
     use super::*;
 
@@ -165,6 +202,37 @@ mod tests {
         assert_eq!(first.await.unwrap(), Ok(2));
         assert_eq!(rest, (2..100).map(|n| Ok(n * 2)).collect::<Vec<_>>());
         assert_eq!(groups.load(Ordering::SeqCst), 2);
+    }
+
+    /// Groups that a paced writer makes of callers who come so many at a time, each time so many milliseconds later.
+    async fn groups_of(at_a_time: usize, every_ms: u64) -> Vec<usize> {
+        let life = Lifecycle::new();
+        let sizes = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&sizes);
+        let commit = GroupCommit::start_paced(&life, 1_000, 1_000, Duration::from_millis(10), move |items: Vec<u32>| {
+            seen.lock().push(items.len());
+            async move { items }
+        });
+        let mut callers = Vec::new();
+        for _ in 0..20 {
+            for _ in 0..at_a_time {
+                let commit = commit.clone();
+                callers.push(tokio::spawn(async move { commit.submit(1).await }));
+            }
+            tokio::time::sleep(Duration::from_millis(every_ms)).await;
+        }
+        join_all(callers).await;
+        life.stop();
+        let sizes = sizes.lock().clone();
+        sizes
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn small_groups_keep_their_pace_and_a_lone_caller_and_a_crowd_do_not_wait() {
+        assert_eq!(groups_of(1, 3).await, [1; 20], "one by one");
+        let sizes = groups_of(2, 3).await;
+        assert!(sizes.len() <= 8 && sizes.iter().sum::<usize>() == 40, "{sizes:?}");
+        assert_eq!(groups_of(WORTH_A_FLUSH, 3).await, [WORTH_A_FLUSH; 20]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -35,7 +35,7 @@ const FAILED_PER_MILLE: f64 = 50.0;
 /// Below this share of the bearable all is well again.
 const WELL: f64 = 0.8;
 /// What one step leaves of the share, at least and at most.
-const STEP_DOWN: std::ops::RangeInclusive<f64> = 0.5..=0.95;
+const STEP_DOWN: std::ops::RangeInclusive<f64> = 0.7..=0.95;
 
 /// What is always left of a rate.
 fn share_min(rate_per_minute: u32) -> u32 {

@@ -31,6 +31,8 @@ use crate::{
 const QUEUE_MAX: usize = 32_768;
 /// Written with one commit at most.
 const GROUP_MAX: usize = 1_024;
+/// Small groups begin at least so long after each other: else a flood of joins keeps the disk from everybody else.
+const PACE: Duration = Duration::from_millis(2);
 /// A shorter silence of the journal at the start is no interruption.
 const INTERRUPTION_MIN: Duration = Duration::from_secs(2);
 /// How often a process says that it is at the door.
@@ -181,7 +183,7 @@ impl Writer {
     /// Starts to write what is asked.
     pub(super) fn start(self, life: &Lifecycle) -> Pen {
         let writer = Arc::new(self);
-        GroupCommit::start(life, QUEUE_MAX, GROUP_MAX, move |asks: Vec<Ask>| {
+        GroupCommit::start_paced(life, QUEUE_MAX, GROUP_MAX, PACE, move |asks: Vec<Ask>| {
             let writer = Arc::clone(&writer);
             async move { writer.write(asks).await }
         })

@@ -277,7 +277,7 @@ async fn of_one(
     {
         let pairs = pipeline::compare(&joins("empty"), &servers.redis.url()).await?;
         let one = "commands of a bare Redis pipeline, 64 at once, each writing a field";
-        table.rows.push(Row::of_pairs(format!("join, {}", lab.durability.name()), engine, &pairs, None, one));
+        table.rows.push(Row::of_pairs(format!("join, {}, beside a pipeline", lab.durability.name()), engine, &pairs, None, one));
         say(table);
     }
     let place = Side::get_each(&lab.house, "/v1/sales/empty/queue/place", "queue-token", &lab.tokens("empty").await?);

@@ -9,7 +9,7 @@ mod engine;
 mod leases;
 mod reads;
 
-use std::{any::Any, path::Path};
+use std::{any::Any, path::Path, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
@@ -37,6 +37,8 @@ static MIGRATIONS: Migrator = sqlx::migrate!("src/checkout/ledger/migrations");
 
 const QUEUE_MAX: usize = 8_192;
 const GROUP_MAX: usize = 256;
+/// Small groups begin at least so long after each other: orders under way make many, and each costs the disk a flush.
+const PACE: Duration = Duration::from_millis(2);
 const READERS: u32 = 4;
 
 type Answer = Result<Box<dyn Any + Send>, LedgerError>;
@@ -56,7 +58,7 @@ impl SqliteLedger {
     /// [`sql::OpenError`], with the file's name.
     pub async fn open(file: &Path, node: &str, life: &Lifecycle) -> Result<Self, sql::OpenError> {
         let (pool, reader) = sql::open(file, &MIGRATIONS, READERS).await?;
-        let writer = GroupCommit::start(life, QUEUE_MAX, GROUP_MAX, move |jobs: Vec<Job>| {
+        let writer = GroupCommit::start_paced(life, QUEUE_MAX, GROUP_MAX, PACE, move |jobs: Vec<Job>| {
             let pool = pool.clone();
             async move { write_group(&pool, jobs).await }
         });

@@ -140,8 +140,8 @@ pub async fn leave(State(Door { house, .. }): State<Door>, PlaceOwner(placed): P
     let left = house.life.run_to_end(async move { room.leave(&token).await }).await.map_err(broken)?;
     left.map_err(|e| house.no_door("leaving the queue", &e))?;
     let mut response = StatusCode::NO_CONTENT.into_response();
-    for name in [extract::queue_cookie(&sale.id), extract::pass_cookie(&sale.id)] {
-        response.headers_mut().append(header::SET_COOKIE, house.cookies.revoke(&name));
+    for name in [&sale.cookies.queue, &sale.cookies.pass] {
+        response.headers_mut().append(header::SET_COOKIE, house.cookies.revoke(name));
     }
     Ok(response)
 }
@@ -216,7 +216,7 @@ pub async fn end_visit(State(Door { house, .. }): State<Door>, AtDoor { sale, ro
     let ended = house.life.run_to_end(async move { room.end_visit(&pass).await }).await.map_err(broken)?;
     ended.map_err(|e| house.no_door("ending a visit", &e))?;
     let mut response = StatusCode::NO_CONTENT.into_response();
-    response.headers_mut().append(header::SET_COOKIE, house.cookies.revoke(&extract::pass_cookie(&sale.id)));
+    response.headers_mut().append(header::SET_COOKIE, house.cookies.revoke(&sale.cookies.pass));
     Ok(response)
 }
 
@@ -229,7 +229,7 @@ fn place_granted(house: &House, sale: &SaleOnOffer, status: StatusCode, joined: 
         sample: joined.sample,
     };
     let mut response = private_json(status, &body);
-    let cookie = house.cookies.grant(&extract::queue_cookie(&sale.id), &joined.token, extract::cookie_life(house, sale));
+    let cookie = house.cookies.grant(&sale.cookies.queue, &joined.token, extract::cookie_life(house, sale));
     response.headers_mut().append(header::SET_COOKIE, cookie);
     response
 }
@@ -237,7 +237,7 @@ fn place_granted(house: &House, sale: &SaleOnOffer, status: StatusCode, joined: 
 fn pass_granted(house: &House, sale: &SaleOnOffer, pass: &str, expires_at: Timestamp) -> Response {
     let mut response = private_json(StatusCode::OK, &PassGranted { pass, expires_at });
     // The cookie outlives the pass: an expired pass still says who was let in, which is enough to pay for what she holds.
-    let cookie: HeaderValue = house.cookies.grant(&extract::pass_cookie(&sale.id), pass, extract::cookie_life(house, sale));
+    let cookie: HeaderValue = house.cookies.grant(&sale.cookies.pass, pass, extract::cookie_life(house, sale));
     response.headers_mut().append(header::SET_COOKIE, cookie);
     response
 }

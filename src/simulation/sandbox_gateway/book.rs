@@ -1,6 +1,6 @@
 //! The gateway's book, on the disk before any answer: it must not forget money when the process is killed.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use sqlx::{Row, SqliteConnection, SqlitePool, migrate::Migrator};
@@ -92,7 +92,7 @@ pub(super) struct Book {
 impl Book {
     pub(super) async fn open(file: &Path, life: &Lifecycle) -> Result<Self, sql::OpenError> {
         let (pool, reader) = sql::open(file, &MIGRATIONS, 2).await?;
-        let writer = GroupCommit::start(life, 4_096, 256, move |writes: Vec<Write>| {
+        let writer = GroupCommit::start_paced(life, 4_096, 256, Duration::from_millis(2), move |writes: Vec<Write>| {
             let pool = pool.clone();
             async move {
                 let count = writes.len();
