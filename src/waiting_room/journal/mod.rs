@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use self::{
     chain::{Chain, Link, extend},
-    postgres::{Head, OpenError, PgJournal},
+    postgres::{HEADROOM, Head, OpenError, PgJournal},
     sqlite::SqliteJournal,
 };
 pub use self::{

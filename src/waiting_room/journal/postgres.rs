@@ -28,7 +28,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const CONNECTIONS: u32 = 4;
 /// Numbers that may be given out above the highest that is written down: more than join within a commit, and few
 /// enough to be void without harm.
-const HEADROOM: i64 = 2_048;
+pub(in crate::waiting_room) const HEADROOM: u32 = 2_048;
 
 /// Where a sale's journal stands.
 #[derive(Clone, Debug, FromRow)]
@@ -101,11 +101,11 @@ impl PgJournal {
     }
 
     /// Numbers up to this one may be given out from now on; gives the ceiling that stands.
-    pub(crate) async fn raise_ceiling(&self, epoch: u64, above: u32) -> Result<u32, JournalError> {
+    pub(crate) async fn raise_ceiling(&self, epoch: u64, upto: u32) -> Result<u32, JournalError> {
         let raise = sqlx::query_scalar("UPDATE head SET ceiling = greatest(ceiling, $3) WHERE sale = $1 AND epoch = $2 RETURNING ceiling")
             .bind(self.sale.as_str())
             .bind(epoch.cast_signed())
-            .bind(i64::from(above) + HEADROOM);
+            .bind(i64::from(upto));
         let ceiling: Option<i64> = in_time(raise.fetch_optional(&self.pool)).await?;
         ceiling.map(|it| u32::try_from(it).unwrap_or(u32::MAX)).ok_or(JournalError::Stale)
     }
@@ -123,7 +123,7 @@ impl PgJournal {
             .bind(self.sale.as_str())
             .bind(epoch.cast_signed())
             .bind(at.as_millis())
-            .bind(HEADROOM)
+            .bind(i64::from(HEADROOM))
             .bind(kinds)
             .bind(bodies)
             .bind(effects.iter().map(|it| it.name).collect::<Vec<_>>())

@@ -187,6 +187,7 @@ impl RedisStore {
                     () = life.stopping() => {}
                     () = store.keep() => {}
                     () = store.numbering.stock_up() => {}
+                    () = store.numbering.stay_below_the_ceiling() => {}
                 }
             }
         });

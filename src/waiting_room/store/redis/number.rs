@@ -23,7 +23,7 @@ use crate::{
     kernel::Timestamp,
     platform::redis::{Call, Line},
     waiting_room::{
-        journal::{Join, JournalError, PgJournal},
+        journal::{HEADROOM, Join, JournalError, PgJournal},
         store::{Found, Numbered, StoreError},
         token::is_stranger,
     },
@@ -41,13 +41,18 @@ pub(super) struct Numbering {
     numbers_max: u32,
     /// What the journal allows, as far as this node knows.
     ceiling: AtomicU32,
+    /// The highest number given, as far as this node knows.
+    issued: AtomicU32,
     ahead: Mutex<Ahead>,
     runs_short: Notify,
+    ceiling_is_near: Notify,
 }
 
 impl Numbering {
     pub(super) fn new(line: Arc<Line>, journal: Arc<PgJournal>, layout: Layout, numbers_max: u32, ceiling: u32) -> Self {
-        Self { line, journal, layout, numbers_max, ceiling: AtomicU32::new(ceiling), ahead: Mutex::default(), runs_short: Notify::new() }
+        let (ceiling, issued, ahead) = (AtomicU32::new(ceiling), AtomicU32::new(0), Mutex::default());
+        let [runs_short, ceiling_is_near] = [const { Notify::const_new() }; 2];
+        Self { line, journal, layout, numbers_max, ceiling, issued, ahead, runs_short, ceiling_is_near }
     }
 
     /// The journal is known to allow as much.
@@ -75,12 +80,27 @@ impl Numbering {
             // Whoever comes meanwhile asks for herself.
             let Some(epoch) = self.line.epoch() else { continue };
             let Ok((issued, numbers, _)) = self.call(wanted, &[], &[]).await else { continue };
-            let is_short = u32::try_from(numbers.len()).is_ok_and(|it| it < wanted);
             self.ahead.lock().lots.push_back(Lot { numbers, epoch, since });
-            if is_short && issued < self.numbers_max {
-                let _ = self.raise_ceiling(issued).await;
+            if self.ceiling.load(Ordering::Relaxed) < issued.saturating_add(self.headroom() / 2) {
+                self.ceiling_is_near.notify_one();
             }
         }
+    }
+
+    /// Raises the ceiling before a flood reaches it. Never ends.
+    pub(super) async fn stay_below_the_ceiling(&self) {
+        loop {
+            self.ceiling_is_near.notified().await;
+            // What this raises in vain is raised again by whoever needs it, and waits for it then.
+            let _ = self.raise_ceiling(self.issued.load(Ordering::Relaxed)).await;
+        }
+    }
+
+    /// How far above what is given the ceiling is put: as many numbers as this are skipped when the engine loses its memory.
+    /// While strangers come in a flood, a second's worth.
+    fn headroom(&self) -> u32 {
+        let a_second = u32::try_from(Duration::from_secs(1).as_millis() / STRETCH.as_millis()).unwrap_or(1);
+        HEADROOM.max(self.ahead.lock().came_before.saturating_mul(a_second))
     }
 
     /// One answer for each, in order.
@@ -139,13 +159,14 @@ impl Numbering {
             return Err(StoreError::Away);
         }
         let of_customers = said.split_off(3);
+        self.issued.fetch_max(number(said[0]), Ordering::Relaxed);
         Ok((number(said[0]), number(said[1])..number(said[1] + said[2]), of_customers))
     }
 
     /// The journal must know of a number's possibility before it is given out.
     async fn raise_ceiling(&self, issued: u32) -> Result<(), StoreError> {
         let epoch = self.line.epoch().ok_or(StoreError::Rebuilding)?;
-        match self.journal.raise_ceiling(epoch, issued).await {
+        match self.journal.raise_ceiling(epoch, issued.saturating_add(self.headroom())).await {
             Ok(ceiling) => {
                 self.ceiling.fetch_max(ceiling, Ordering::Relaxed);
                 Ok(())
