@@ -223,8 +223,7 @@ mod tests {
         }
         join_all(callers).await;
         life.stop();
-        let sizes = sizes.lock().clone();
-        sizes
+        std::mem::take(&mut *sizes.lock())
     }
 
     #[tokio::test(start_paused = true)]

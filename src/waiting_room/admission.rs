@@ -150,11 +150,14 @@ impl Lanes {
     /// Whoever stands far back asks seldom, and keeps her claim all the same.
     pub(super) fn ask_again(&mut self, lane: Lane, number: u32, rate_per_minute: u32, monotonic: Duration) -> Duration {
         let own = if lane == Lane::Called { &mut self.called } else { &mut self.returners };
-        let before = own.range(..number).filter(|&(_, &from)| is_live(from, monotonic)).count();
+        // Who stands farther back than this asks as late as anybody does: thousands need not be counted for her.
+        let far = u128::from(rate_per_minute) * ASK_AGAIN.end().as_millis() / 60_000 + 1;
+        let far = usize::try_from(far).unwrap_or(usize::MAX);
+        let before = own.range(..number).filter(|&(_, &from)| is_live(from, monotonic)).take(far).count();
         let turn_ms = u64::try_from(before).unwrap_or(u64::MAX).saturating_mul(60_000) / u64::from(rate_per_minute.max(1));
         let again = Duration::from_millis(turn_ms).clamp(*ASK_AGAIN.start(), *ASK_AGAIN.end());
         if let Some(from) = own.get_mut(&number) {
-            *from = monotonic + again - *ASK_AGAIN.start();
+            *from = monotonic + again.saturating_sub(*ASK_AGAIN.start());
         }
         again
     }

@@ -32,7 +32,7 @@ const QUEUE_MAX: usize = 32_768;
 /// Written with one commit at most.
 const GROUP_MAX: usize = 1_024;
 /// Small groups begin at least so long after each other: else a flood of joins keeps the disk from everybody else.
-const PACE: Duration = Duration::from_millis(2);
+const PACE: Duration = Duration::from_millis(3);
 /// A shorter silence of the journal at the start is no interruption.
 const INTERRUPTION_MIN: Duration = Duration::from_secs(2);
 /// How often a process says that it is at the door.

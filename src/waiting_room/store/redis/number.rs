@@ -4,6 +4,19 @@
 //! join and told to nobody, needs a number and nothing else. While strangers come in a flood, a node takes numbers ahead, for
 //! those who come within the next moment: they wait for no engine. Numbers that are left over then are nobody's for ever,
 //! and so few that nobody misses them.
+//!
+//! # Profile of a join
+//!
+//! 64 connections, acknowledged, everything on two cores (how: README, "Profile it"). The node's share was 19 µs a join when every
+//! join went to Redis by its subject, and is 12 now; a bare route's is 9. What it was spent on, and what was found:
+//! - 5.5 µs are `writev` into the loopback, 2 reading and parsing the request, as for the bare route; the handler's own are 2,
+//!   of which JSON and cookie are a quarter each and the token's MAC is another.
+//! - A subject's bucket cost Redis 7 µs (2 the `HSETNX`, the rest the script's arguments), and the wait for the group a turn
+//!   of the task, the poll of the sockets and a wake: 3 µs. A stranger needs neither.
+//! - With 75,000 a second a ceiling 2,048 above the last number was reached 37 times a second, and everybody waited for
+//!   each commit that raised it: a tenth of the time. So it is raised before it is reached.
+//! - PostgreSQL needs 0.4 ms of a core for a commit, whatever is in it; a fifth of that was compressing what does not
+//!   compress.
 
 use std::{
     collections::VecDeque,
