@@ -1,8 +1,12 @@
 //! Who may be called and who may enter: the arithmetic, pure and exact.
 
-use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+    time::Duration,
+};
 
-use super::show_up::Outlook;
+use super::{Inside, show_up::Outlook};
 
 /// Entry permits that refill with time: entries in any window `w` are at most `rate * w + burst`.
 ///
@@ -90,6 +94,8 @@ pub(super) struct Lanes {
     /// number -> from when her silence counts: when she last asked, later where she was told to ask later.
     called: BTreeMap<u32, Duration>,
     returners: BTreeMap<u32, Duration>,
+    /// Of each lane those claimants behind whom nobody has gone in yet.
+    unpassed: [BTreeSet<u32>; 2],
     /// Entries granted while both lanes wanted in, and those of them that went to returners.
     contested: u64,
     contested_returners: u64,
@@ -105,7 +111,8 @@ pub(super) const CLAIMANTS_MAX: usize = 8_192;
 
 impl Lanes {
     pub(super) fn new(returner_share: f64) -> Self {
-        Self { returner_share, called: BTreeMap::new(), returners: BTreeMap::new(), contested: 0, contested_returners: 0 }
+        let (called, returners, unpassed) = Default::default();
+        Self { returner_share, called, returners, unpassed, contested: 0, contested_returners: 0 }
     }
 
     /// `number` asks to enter while there is `room`; says whether it is her turn. `coming` of the called are expected
@@ -114,8 +121,11 @@ impl Lanes {
     /// It is her turn when the room suffices for every live claimant before her in her lane as well. While both lanes
     /// want in, returners get their running share and no more: when a place is due to them the lowest takes it if she
     /// asks while there is one, and else they get only what the called lane leaves. No place is kept empty for them.
-    pub(super) fn may_enter(&mut self, lane: Lane, number: u32, room: u32, coming: f64, monotonic: Duration) -> bool {
-        if !self.claim(lane, number, monotonic) {
+    ///
+    /// While those inside are served late nobody comes in but for whom a place was kept: a claimant behind whom somebody
+    /// has gone in since she first asked.
+    pub(super) fn may_enter(&mut self, lane: Lane, number: u32, room: u32, inside: Inside, coming: f64, monotonic: Duration) -> bool {
+        if !self.claim(lane, number, monotonic) || inside == Inside::Late && self.unpassed[lane as usize].contains(&number) {
             return false;
         }
         let due = self.returner_is_due(coming, monotonic);
@@ -136,6 +146,8 @@ impl Lanes {
             self.contested += 1;
             self.contested_returners += u64::from(lane == Lane::Returner);
         }
+        let unpassed = &mut self.unpassed[lane as usize];
+        *unpassed = unpassed.split_off(&number);
         self.forget(number);
         true
     }
@@ -166,6 +178,9 @@ impl Lanes {
     pub(super) fn forget(&mut self, number: u32) {
         self.called.remove(&number);
         self.returners.remove(&number);
+        for unpassed in &mut self.unpassed {
+            unpassed.remove(&number);
+        }
     }
 
     /// Whether she stands before the door as one who was called in time.
@@ -179,7 +194,10 @@ impl Lanes {
             lane.retain(|_, &mut from| is_live(from, monotonic));
             u32::try_from(lane.len()).unwrap_or(u32::MAX)
         };
-        (count(&mut self.called), count(&mut self.returners))
+        let waiting = (count(&mut self.called), count(&mut self.returners));
+        self.unpassed[Lane::Called as usize].retain(|number| self.called.contains_key(number));
+        self.unpassed[Lane::Returner as usize].retain(|number| self.returners.contains_key(number));
+        waiting
     }
 
     fn claim(&mut self, lane: Lane, number: u32, monotonic: Duration) -> bool {
@@ -191,7 +209,9 @@ impl Lanes {
             }
             own.remove(&highest);
         }
-        own.insert(number, monotonic);
+        if own.insert(number, monotonic).is_none_or(|from| !is_live(from, monotonic)) {
+            self.unpassed[lane as usize].insert(number);
+        }
         true
     }
 
@@ -479,18 +499,37 @@ mod tests {
     #[test]
     fn a_slot_is_kept_for_the_lowest_claimant_until_she_has_been_silent_for_ten_seconds() {
         let mut lanes = Lanes::new(0.25);
-        assert!(!lanes.may_enter(Lane::Called, 5, 0, 0.0, T));
-        assert!(!lanes.may_enter(Lane::Called, 9, 1, 0.0, T), "the one slot is number 5's");
-        assert!(lanes.may_enter(Lane::Called, 9, 2, 0.0, T), "two slots are enough for both");
-        assert!(!lanes.may_enter(Lane::Called, 8, 1, 0.0, T + CLAIM_LAPSE));
-        assert!(lanes.may_enter(Lane::Called, 8, 1, 0.0, T + CLAIM_LAPSE + Duration::from_millis(1)), "her claim has lapsed");
+        assert!(!lanes.may_enter(Lane::Called, 5, 0, Inside::Served, 0.0, T));
+        assert!(!lanes.may_enter(Lane::Called, 9, 1, Inside::Served, 0.0, T), "the one slot is number 5's");
+        assert!(lanes.may_enter(Lane::Called, 9, 2, Inside::Served, 0.0, T), "two slots are enough for both");
+        assert!(!lanes.may_enter(Lane::Called, 8, 1, Inside::Served, 0.0, T + CLAIM_LAPSE));
+        assert!(
+            lanes.may_enter(Lane::Called, 8, 1, Inside::Served, 0.0, T + CLAIM_LAPSE + Duration::from_millis(1)),
+            "her claim has lapsed"
+        );
+    }
+
+    #[test]
+    fn while_those_inside_are_late_only_those_come_in_for_whom_a_place_was_kept() {
+        let mut lanes = Lanes::new(0.25);
+        let late = |lanes: &mut Lanes, number, room| lanes.may_enter(Lane::Called, number, room, Inside::Late, 0.0, T);
+        for number in [5, 7, 9] {
+            assert!(!lanes.may_enter(Lane::Called, number, 0, Inside::Served, 0.0, T));
+        }
+        assert!(!late(&mut lanes, 5, 9) && !late(&mut lanes, 4, 9));
+        assert!(lanes.may_enter(Lane::Called, 7, 4, Inside::Served, 0.0, T), "there is room for 4 and 5 too");
+        assert!(!late(&mut lanes, 9, 9) && !late(&mut lanes, 3, 9), "nobody has gone in behind these since they came");
+        assert!(!late(&mut lanes, 5, 1), "there is no room");
+        assert!(late(&mut lanes, 5, 3) && late(&mut lanes, 4, 2));
+        lanes.forget(3);
+        assert!(!late(&mut lanes, 3, 9));
     }
 
     #[test]
     fn a_claimant_asks_again_when_it_may_be_her_turn_and_keeps_her_claim_until_then() {
         let mut lanes = Lanes::new(0.25);
         for number in 1..=40 {
-            assert!(!lanes.may_enter(Lane::Called, number, 0, 0.0, T));
+            assert!(!lanes.may_enter(Lane::Called, number, 0, Inside::Served, 0.0, T));
         }
         let secs = Duration::from_secs;
         let again: Vec<_> = [1, 2, 3, 15, 40].map(|number| lanes.ask_again(Lane::Called, number, 60, T)).into();
@@ -499,8 +538,8 @@ mod tests {
         // The others were told nothing and have been silent for too long.
         let at = T + secs(12);
         assert_eq!(lanes.waiting(at), (2, 0));
-        assert!(!lanes.may_enter(Lane::Called, 40, 1, 0.0, at), "number 15 was told to come in 4 s, and is late");
-        assert!(lanes.may_enter(Lane::Called, 40, 1, 0.0, T + secs(14)));
+        assert!(!lanes.may_enter(Lane::Called, 40, 1, Inside::Served, 0.0, at), "number 15 was told to come in 4 s, and is late");
+        assert!(lanes.may_enter(Lane::Called, 40, 1, Inside::Served, 0.0, T + secs(14)));
     }
 
     #[test]
@@ -509,26 +548,26 @@ mod tests {
         let (mut next, mut back, mut returned) = (1_000, 1, 0);
         for _ in 0..400 {
             // Both ask for the one free slot, the returner first.
-            if lanes.may_enter(Lane::Returner, back, 1, 3.0, T) {
+            if lanes.may_enter(Lane::Returner, back, 1, Inside::Served, 3.0, T) {
                 back += 1;
                 returned += 1;
             } else {
-                assert!(lanes.may_enter(Lane::Called, next, 1, 3.0, T));
+                assert!(lanes.may_enter(Lane::Called, next, 1, Inside::Served, 3.0, T));
                 next += 1;
             }
         }
         assert_eq!(returned, 100);
         lanes.forget(back);
-        assert!(lanes.may_enter(Lane::Returner, back, 1, 0.0, T), "nobody else wants in");
+        assert!(lanes.may_enter(Lane::Returner, back, 1, Inside::Served, 0.0, T), "nobody else wants in");
     }
 
     #[test]
     fn a_crowd_of_claimants_is_bounded_and_the_lowest_stay() {
         let mut lanes = Lanes::new(0.0);
         for number in (1..20_000).rev() {
-            lanes.may_enter(Lane::Returner, number, 0, 0.0, T);
+            lanes.may_enter(Lane::Returner, number, 0, Inside::Served, 0.0, T);
         }
         assert_eq!(lanes.waiting(T).1 as usize, CLAIMANTS_MAX);
-        assert!(lanes.may_enter(Lane::Returner, 1, 1, 0.0, T));
+        assert!(lanes.may_enter(Lane::Returner, 1, 1, Inside::Served, 0.0, T));
     }
 }

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     kernel::{Timestamp, VisitId},
     waiting_room::{
-        Config, Durability, Inside,
+        Config, Durability,
         admission::{ASK_AGAIN, Bucket, Lane, Lanes, Situation, burst_of},
         draw::Draw,
         estimate::Flow,
@@ -370,12 +370,9 @@ impl State {
             return Reservation::NoRoom { ask_again: *ASK_AGAIN.start() };
         }
         let free = self.settings.capacity.saturating_sub(self.active());
-        let room = match ask.inside {
-            Inside::Served => free.min(self.bucket.permits(at.monotonic)),
-            Inside::Late => 0,
-        };
+        let room = free.min(self.bucket.permits(at.monotonic));
         let coming = self.show_up.outlook().coming;
-        if !self.lanes.may_enter(lane, ask.number, room, coming, at.monotonic) || !self.bucket.take(at.monotonic) {
+        if !self.lanes.may_enter(lane, ask.number, room, ask.inside, coming, at.monotonic) || !self.bucket.take(at.monotonic) {
             let ask_again = self.lanes.ask_again(lane, ask.number, self.settings.rate_per_minute, at.monotonic);
             return Reservation::NoRoom { ask_again };
         }

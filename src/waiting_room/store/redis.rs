@@ -19,6 +19,7 @@
 //! | `ends` | zset | visits by when they are to be looked at: pass over, entry lapsed, end not written |
 //! | `gone` | zset | visits whose end is written and whose slot is not free yet, by record |
 //! | `called`, `returners` | zset | claimants by number |
+//! | `called_unpassed`, `returners_unpassed` | zset | claimants behind whom nobody has gone in yet, and some who are claimants no more |
 //! | `called_asked`, `returners_asked` | zset | the same by when their silence counts from |
 //! | `nodes`, `nodes_seen` | zset | nodes by the record they have followed to; by when they were last heard of |
 //! | `caller` | string | the node whose turn it is to call |
@@ -354,7 +355,18 @@ impl QueueStore for RedisStore {
         };
         let coming = self.mirror.situation(at).await?.outlook.coming;
         let call = self
-            .keys(&["state", "visits", "by_number", "ends", "called", "called_asked", "returners", "returners_asked"])
+            .keys(&[
+                "state",
+                "visits",
+                "by_number",
+                "ends",
+                "called",
+                "called_asked",
+                "returners",
+                "returners_asked",
+                "called_unpassed",
+                "returners_unpassed",
+            ])
             .arg(self.time(at.now))
             .arg(ask.number)
             .arg(ask.visit.as_uuid().as_bytes())

@@ -116,7 +116,20 @@ impl RedisStore {
         }
         let (followed, snapshot) = self.snapshot_at(head).await?;
         let layout = self.layout();
-        let of_doors = ["state", "visits", "by_number", "ends", "gone", "called", "called_asked", "returners", "returners_asked", "caller"];
+        let of_doors = [
+            "state",
+            "visits",
+            "by_number",
+            "ends",
+            "gone",
+            "called",
+            "called_asked",
+            "returners",
+            "returners_asked",
+            "called_unpassed",
+            "returners_unpassed",
+            "caller",
+        ];
         let all: Vec<String> = of_doors.iter().map(|name| self.line.key(name)).chain(layout.keys()).collect();
         for keys in all.chunks(AT_ONCE) {
             let call = keys.iter().fold(self.keys(&["rebuilding"]), Call::key).arg(epoch).arg(millis(CLAIM));

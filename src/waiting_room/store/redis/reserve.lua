@@ -1,5 +1,6 @@
 -- Takes a slot and a permit in one step, if it is her turn; idempotent by the visit's id.
--- KEYS 1 state, 2 visits, 3 by_number, 4 ends, 5 called, 6 called_asked, 7 returners, 8 returners_asked.
+-- KEYS 1 state, 2 visits, 3 by_number, 4 ends, 5 called, 6 called_asked, 7 returners, 8 returners_asked,
+-- 9 called_unpassed, 10 returners_unpassed.
 -- ARGV 1 time, 2 number, 3 visit, 4 lane (c or r), 5 how many are expected any moment, 6 life of a pass, 7 when an
 -- unwritten entry lapses, 8 when a claim lapses (ms), 9 claimants at most, 10 whether those inside are late (1 or 0),
 -- 11 how soon a claimant may ask again, 12 how late at most (ms).
@@ -32,17 +33,20 @@ forget_lapsed(KEYS[7], KEYS[8], lapsed)
 if lane == 'r' and redis.call('ZSCORE', KEYS[5], number) then
     lane = 'c'
 end
-local own, asked = KEYS[5], KEYS[6]
+local own, asked, unpassed = KEYS[5], KEYS[6], KEYS[9]
 if lane == 'r' then
-    own, asked = KEYS[7], KEYS[8]
+    own, asked, unpassed = KEYS[7], KEYS[8], KEYS[10]
 end
-if not redis.call('ZSCORE', own, number) and redis.call('ZCARD', own) >= tonumber(ARGV[9]) then
-    local highest = redis.call('ZRANGE', own, -1, -1)[1]
-    if number > tonumber(highest) then
-        return { 'no_room', ARGV[12] }
+if not redis.call('ZSCORE', own, number) then
+    if redis.call('ZCARD', own) >= tonumber(ARGV[9]) then
+        local highest = redis.call('ZRANGE', own, -1, -1)[1]
+        if number > tonumber(highest) then
+            return { 'no_room', ARGV[12] }
+        end
+        redis.call('ZREM', own, highest)
+        redis.call('ZREM', asked, highest)
     end
-    redis.call('ZREM', own, highest)
-    redis.call('ZREM', asked, highest)
+    redis.call('ZADD', unpassed, number, number)
 end
 redis.call('ZADD', own, number, number)
 redis.call('ZADD', asked, now, number)
@@ -53,13 +57,15 @@ local both = returners > 0 and (coming > 0 or called > 0)
 local due = both and contested_returners + 1 <= tonumber(s[6]) * (contested + 1)
 local units, _, filled = fill(KEYS[1], us)
 local free = math.max(tonumber(s[2]) - redis.call('HLEN', KEYS[2]), 0)
-local room = ARGV[10] == '1' and 0 or math.min(free, math.floor(units / PERMIT))
+local room = math.min(free, math.floor(units / PERMIT))
 local own_room = room
 if lane == 'r' then
     own_room = due and math.min(room, 1) or math.max(room - called - coming, 0)
 end
 local before = redis.call('ZRANK', own, number)
-if before >= own_room then
+-- While those inside are late only those come in for whom a place was kept: somebody behind them has gone in.
+local is_kept_out = ARGV[10] == '1' and redis.call('ZSCORE', unpassed, number)
+if before >= own_room or is_kept_out then
     -- When it may be her turn; until then she may be silent.
     local again = math.floor(before * 60000 / math.max(tonumber(s[7]), 1))
     again = math.min(math.max(again, tonumber(ARGV[11])), tonumber(ARGV[12]))
@@ -70,7 +76,8 @@ if both then
     contested = contested + 1
     contested_returners = contested_returners + (lane == 'r' and 1 or 0)
 end
-for place = 5, 8 do
+redis.call('ZREMRANGEBYSCORE', unpassed, '-inf', number)
+for place = 5, 10 do
     redis.call('ZREM', KEYS[place], number)
 end
 redis.call('HSET', KEYS[1], 'units', units - PERMIT, 'filled_us', filled, 'contested', contested, 'contested_returners', contested_returners)
