@@ -27,8 +27,8 @@ const MORE: usize = 4;
 const FEWER_BY: usize = 4;
 const LOOKS_BETWEEN: u32 = 12;
 /// After how long whoever was sent away is to come again, and how that changes with each look: it grows while more are sent
-/// away than begin, and falls while they are few.
-const AGAIN: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(30);
+/// away than begin, and falls while they are few. Her hold and her pass run meanwhile, so not for long.
+const AGAIN: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(10);
 const LATER: Duration = Duration::from_millis(100);
 const SOONER: Duration = Duration::from_millis(200);
 /// Some wait is good, as the ledger is never idle then. While nobody has waited less than this there are too many.
