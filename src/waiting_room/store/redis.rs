@@ -5,14 +5,15 @@
 //! the nodes ([`effects`]), each record once and in order; and when it has lost its memory it is rebuilt from a node's
 //! mirror under a new epoch ([`rebuild`]), before anything is answered again.
 //!
-//! Subjects are kept with their arrival numbers, which a draw does not change; claims and visits go by queue numbers.
+//! Customers are kept with their arrival numbers, which a draw does not change, and strangers not at all ([`number`]); claims
+//! and visits go by queue numbers.
 //!
 //! All keys carry the tag `{sale}`; times are the server's, in milliseconds.
 //!
 //! | key | type | holds |
 //! |---|---|---|
 //! | `ready`, `rebuilding` | string | the epoch that is complete; that is being rebuilt |
-//! | `b:N` | hash | subjects: the part of the hash that does not choose the bucket -> number; 14 bytes a fan |
+//! | `b:N` | hash | customers: the part of the hash that does not choose the bucket -> number; 14 bytes a fan |
 //! | `state` | hash | `issued`, `ceiling`, `now_serving`, `applied` (the last record followed), `capacity`, `paused`, `rate`, `burst`, `units` and `filled_us` of the permits, `share`, `contested`, `contested_returners` |
 //! | `visits` | hash | visit -> number, stage and times (`prelude.lua`); as many as are active |
 //! | `by_number` | hash | number -> visit |
