@@ -85,9 +85,8 @@ impl Till {
     /// A place in line for a new order, before anything is done for it; `None` when it would wait in vain.
     pub(super) fn line_up(&self) -> Option<InLine<'_>> {
         let place = InLine(self);
-        let is_full = self.in_line.fetch_add(1, Ordering::Relaxed) >= self.may_wait.load(Ordering::Relaxed);
-        self.sent_away.fetch_add(u32::from(is_full), Ordering::Relaxed);
-        (!is_full).then_some(place)
+        let before = self.in_line.fetch_add(1, Ordering::Relaxed);
+        (!self.sends_away_behind(before)).then_some(place)
     }
 
     /// Waits until a new order may begin; `None` when there is no room in time.
@@ -129,7 +128,11 @@ impl Till {
 
     /// Whether so many wait that a newcomer would be sent away; who was told so counts as such.
     pub(super) fn sends_away(&self) -> bool {
-        let is_full = self.in_line.load(Ordering::Relaxed) >= self.may_wait.load(Ordering::Relaxed);
+        self.sends_away_behind(self.in_line.load(Ordering::Relaxed))
+    }
+
+    fn sends_away_behind(&self, before: usize) -> bool {
+        let is_full = before >= self.may_wait.load(Ordering::Relaxed);
         self.sent_away.fetch_add(u32::from(is_full), Ordering::Relaxed);
         is_full
     }

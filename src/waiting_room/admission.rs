@@ -1,10 +1,6 @@
 //! Who may be called and who may enter: the arithmetic, pure and exact.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::RangeInclusive,
-    time::Duration,
-};
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use super::{Inside, show_up::Outlook};
 
@@ -91,14 +87,26 @@ pub(super) enum Lane {
 #[derive(Clone, Debug)]
 pub(super) struct Lanes {
     returner_share: f64,
-    /// number -> from when her silence counts: when she last asked, later where she was told to ask later.
-    called: BTreeMap<u32, Duration>,
-    returners: BTreeMap<u32, Duration>,
-    /// Of each lane those claimants behind whom nobody has gone in yet.
-    unpassed: [BTreeSet<u32>; 2],
+    called: BTreeMap<u32, Claim>,
+    returners: BTreeMap<u32, Claim>,
     /// Entries granted while both lanes wanted in, and those of them that went to returners.
     contested: u64,
     contested_returners: u64,
+}
+
+/// Somebody stands before the door.
+#[derive(Clone, Copy, Debug)]
+struct Claim {
+    /// From when her silence counts: when she last asked, later where she was told to ask later.
+    silent_from: Duration,
+    /// Somebody behind her has gone in since she first asked, so a place was kept for her.
+    passed: bool,
+}
+
+impl Claim {
+    fn is_live(&self, monotonic: Duration) -> bool {
+        monotonic.saturating_sub(self.silent_from) <= CLAIM_LAPSE
+    }
 }
 
 /// A slot kept for a claimant lapses when she has been silent for so long.
@@ -111,8 +119,7 @@ pub(super) const CLAIMANTS_MAX: usize = 8_192;
 
 impl Lanes {
     pub(super) fn new(returner_share: f64) -> Self {
-        let (called, returners, unpassed) = Default::default();
-        Self { returner_share, called, returners, unpassed, contested: 0, contested_returners: 0 }
+        Self { returner_share, called: BTreeMap::new(), returners: BTreeMap::new(), contested: 0, contested_returners: 0 }
     }
 
     /// `number` asks to enter while there is `room`; says whether it is her turn. `coming` of the called are expected
@@ -125,7 +132,8 @@ impl Lanes {
     /// While those inside are served late nobody comes in but for whom a place was kept: a claimant behind whom somebody
     /// has gone in since she first asked.
     pub(super) fn may_enter(&mut self, lane: Lane, number: u32, room: u32, inside: Inside, coming: f64, monotonic: Duration) -> bool {
-        if !self.claim(lane, number, monotonic) || inside == Inside::Late && self.unpassed[lane as usize].contains(&number) {
+        let Some(claim) = self.claim(lane, number, monotonic) else { return false };
+        if inside == Inside::Late && !claim.passed {
             return false;
         }
         let due = self.returner_is_due(coming, monotonic);
@@ -137,7 +145,7 @@ impl Lanes {
                 room.saturating_sub(u32::try_from(wanted).unwrap_or(u32::MAX))
             }
         };
-        let own = if lane == Lane::Called { &self.called } else { &self.returners };
+        let own = self.own(lane);
         let first = live(own, monotonic).take(usize::try_from(own_room).unwrap_or(usize::MAX)).any(|waiting| waiting == number);
         if !first {
             return false;
@@ -146,30 +154,31 @@ impl Lanes {
             self.contested += 1;
             self.contested_returners += u64::from(lane == Lane::Returner);
         }
-        let unpassed = &mut self.unpassed[lane as usize];
-        *unpassed = unpassed.split_off(&number);
+        for (_, claim) in self.own(lane).range_mut(..number) {
+            claim.passed = true;
+        }
         self.forget(number);
         true
     }
 
     /// Exactly these stand before the door now, as far as is known.
     pub(super) fn saw(&mut self, called: &[u32], returners: &[u32], monotonic: Duration) {
-        self.called = called.iter().map(|&number| (number, monotonic)).collect();
-        self.returners = returners.iter().map(|&number| (number, monotonic)).collect();
+        let claims = |numbers: &[u32]| numbers.iter().map(|&number| (number, Claim { silent_from: monotonic, passed: false })).collect();
+        (self.called, self.returners) = (claims(called), claims(returners));
     }
 
     /// When a claimant who was told no is to ask again: when it may be her turn, by those who stand before her in her lane.
     /// Whoever stands far back asks seldom, and keeps her claim all the same.
     pub(super) fn ask_again(&mut self, lane: Lane, number: u32, rate_per_minute: u32, monotonic: Duration) -> Duration {
-        let own = if lane == Lane::Called { &mut self.called } else { &mut self.returners };
+        let own = self.own(lane);
         // Who stands farther back than this asks as late as anybody does: thousands need not be counted for her.
         let far = u128::from(rate_per_minute) * ASK_AGAIN.end().as_millis() / 60_000 + 1;
         let far = usize::try_from(far).unwrap_or(usize::MAX);
-        let before = own.range(..number).filter(|&(_, &from)| is_live(from, monotonic)).take(far).count();
+        let before = own.range(..number).filter(|(_, claim)| claim.is_live(monotonic)).take(far).count();
         let turn_ms = u64::try_from(before).unwrap_or(u64::MAX).saturating_mul(60_000) / u64::from(rate_per_minute.max(1));
         let again = Duration::from_millis(turn_ms).clamp(*ASK_AGAIN.start(), *ASK_AGAIN.end());
-        if let Some(from) = own.get_mut(&number) {
-            *from = monotonic + again.saturating_sub(*ASK_AGAIN.start());
+        if let Some(claim) = own.get_mut(&number) {
+            claim.silent_from = monotonic + again.saturating_sub(*ASK_AGAIN.start());
         }
         again
     }
@@ -178,41 +187,43 @@ impl Lanes {
     pub(super) fn forget(&mut self, number: u32) {
         self.called.remove(&number);
         self.returners.remove(&number);
-        for unpassed in &mut self.unpassed {
-            unpassed.remove(&number);
-        }
     }
 
     /// Whether she stands before the door as one who was called in time.
     pub(super) fn keeps(&self, number: u32, monotonic: Duration) -> bool {
-        self.called.get(&number).is_some_and(|&from| is_live(from, monotonic))
+        self.called.get(&number).is_some_and(|claim| claim.is_live(monotonic))
     }
 
     /// Claimants who asked lately: called, returners.
     pub(super) fn waiting(&mut self, monotonic: Duration) -> (u32, u32) {
-        let count = |lane: &mut BTreeMap<u32, Duration>| {
-            lane.retain(|_, &mut from| is_live(from, monotonic));
+        let count = |lane: &mut BTreeMap<u32, Claim>| {
+            lane.retain(|_, claim| claim.is_live(monotonic));
             u32::try_from(lane.len()).unwrap_or(u32::MAX)
         };
-        let waiting = (count(&mut self.called), count(&mut self.returners));
-        self.unpassed[Lane::Called as usize].retain(|number| self.called.contains_key(number));
-        self.unpassed[Lane::Returner as usize].retain(|number| self.returners.contains_key(number));
-        waiting
+        (count(&mut self.called), count(&mut self.returners))
     }
 
-    fn claim(&mut self, lane: Lane, number: u32, monotonic: Duration) -> bool {
-        let own = if lane == Lane::Called { &mut self.called } else { &mut self.returners };
+    fn own(&mut self, lane: Lane) -> &mut BTreeMap<u32, Claim> {
+        match lane {
+            Lane::Called => &mut self.called,
+            Lane::Returner => &mut self.returners,
+        }
+    }
+
+    /// Her claim from now on; `None` when there are too many before her already.
+    fn claim(&mut self, lane: Lane, number: u32, monotonic: Duration) -> Option<Claim> {
+        let own = self.own(lane);
         if own.len() >= CLAIMANTS_MAX && !own.contains_key(&number) {
             let highest = *own.last_key_value().expect("the lane is full").0;
             if number > highest {
-                return false;
+                return None;
             }
             own.remove(&highest);
         }
-        if own.insert(number, monotonic).is_none_or(|from| !is_live(from, monotonic)) {
-            self.unpassed[lane as usize].insert(number);
-        }
-        true
+        let passed = own.get(&number).is_some_and(|claim| claim.is_live(monotonic) && claim.passed);
+        let claim = Claim { silent_from: monotonic, passed };
+        own.insert(number, claim);
+        Some(claim)
     }
 
     fn both_want_in(&self, coming: f64, monotonic: Duration) -> bool {
@@ -225,12 +236,8 @@ impl Lanes {
     }
 }
 
-fn is_live(silent_from: Duration, monotonic: Duration) -> bool {
-    monotonic.saturating_sub(silent_from) <= CLAIM_LAPSE
-}
-
-fn live(lane: &BTreeMap<u32, Duration>, monotonic: Duration) -> impl Iterator<Item = u32> {
-    lane.iter().filter(move |&(_, &from)| is_live(from, monotonic)).map(|(&number, _)| number)
+fn live(lane: &BTreeMap<u32, Claim>, monotonic: Duration) -> impl Iterator<Item = u32> {
+    lane.iter().filter(move |(_, claim)| claim.is_live(monotonic)).map(|(&number, _)| number)
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the range of a count")]

@@ -88,6 +88,9 @@ const FINISHED_AT_ONCE: usize = 500;
 const NODE_SILENT: Duration = Duration::from_secs(5);
 /// How long a node may be silent before another one calls.
 const CALLER_LEASE: Duration = Duration::from_millis(400);
+/// Where claimants are written down.
+const CLAIMS: [&str; 6] = ["called", "called_asked", "returners", "returners_asked", "called_unpassed", "returners_unpassed"];
+
 /// One sale's engine, and this node's mirror of its journal.
 pub(crate) struct RedisStore {
     config: Config,
@@ -356,18 +359,7 @@ impl QueueStore for RedisStore {
         };
         let coming = self.mirror.situation(at).await?.outlook.coming;
         let call = self
-            .keys(&[
-                "state",
-                "visits",
-                "by_number",
-                "ends",
-                "called",
-                "called_asked",
-                "returners",
-                "returners_asked",
-                "called_unpassed",
-                "returners_unpassed",
-            ])
+            .keys(&[&["state", "visits", "by_number", "ends"][..], &CLAIMS].concat())
             .arg(self.time(at.now))
             .arg(ask.number)
             .arg(ask.visit.as_uuid().as_bytes())

@@ -9,7 +9,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use redis::Value;
 
-use super::{RedisStore, millis, read, scripts::SCRIPTS};
+use super::{CLAIMS, RedisStore, millis, read, scripts::SCRIPTS};
 use crate::{
     kernel::Timestamp,
     platform::redis::{Call, Identity, Script},
@@ -116,20 +116,7 @@ impl RedisStore {
         }
         let (followed, snapshot) = self.snapshot_at(head).await?;
         let layout = self.layout();
-        let of_doors = [
-            "state",
-            "visits",
-            "by_number",
-            "ends",
-            "gone",
-            "called",
-            "called_asked",
-            "returners",
-            "returners_asked",
-            "called_unpassed",
-            "returners_unpassed",
-            "caller",
-        ];
+        let of_doors = [&["state", "visits", "by_number", "ends", "gone", "caller"][..], &CLAIMS].concat();
         let all: Vec<String> = of_doors.iter().map(|name| self.line.key(name)).chain(layout.keys()).collect();
         for keys in all.chunks(AT_ONCE) {
             let call = keys.iter().fold(self.keys(&["rebuilding"]), Call::key).arg(epoch).arg(millis(CLAIM));
