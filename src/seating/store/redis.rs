@@ -7,7 +7,7 @@
 //!
 //! | key | holds |
 //! |---|---|
-//! | `{sale:performance}:seats` | two bits a seat, as [`SeatStates::to_bytes`] |
+//! | `{sale:performance}:seats` | two bits a seat, as [`SeatStates::to_bytes`], in whole words of sixteen |
 //! | `{sale:performance}:holds` | hash: hold -> its record (`shared.lua`), also of holds being paid and booked |
 //! | `{sale:performance}:deadlines` | sorted set: hold -> when it runs out; only holds that can |
 //! | `{sale:performance}:fans` | hash: subject -> seats held, being paid and booked |
@@ -145,7 +145,7 @@ impl Engine {
     async fn load_now(&self) -> Result<(u64, SeatStates), StoreError> {
         let answer = self.answer(&SCRIPTS.load, self.on_holds()).await?;
         let version = record::version(answer.bytes(1)?).ok_or_else(record::unreadable)?;
-        let states = SeatStates::from_bytes(self.seats, answer.bytes(0)?).ok_or_else(record::unreadable)?;
+        let states = record::states(self.seats, answer.bytes(0)?).ok_or_else(record::unreadable)?;
         Ok((version, states))
     }
 

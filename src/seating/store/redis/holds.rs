@@ -6,7 +6,7 @@ use std::sync::Arc;
 use redis::Value;
 
 use super::{
-    super::{super::seat::SeatState, HoldReply, HoldRequest, StoreError},
+    super::{HoldReply, HoldRequest, StoreError},
     Engine, KEYS_OF_HOLDS, KEYS_OF_OPERATIONS, SWEPT_BY_A_HOLD, SWEPT_BY_A_SCRIPT, again,
     record::{self, Answer},
     scripts::SCRIPTS,
@@ -119,10 +119,11 @@ impl Engine {
             .arg(&[self.terms.extensions_max][..])
             .arg(if last_try { "1" } else { "" });
         for request in asked {
-            let operation = request.operation.as_ref().map(|it| [it.key, it.wish].concat()).unwrap_or_default();
-            let tail = record::tail(request.visit, &request.seats, &request.subject);
+            let (words, tail) = (record::words(&request.seats), record::tail(request.visit, &request.seats, &request.subject));
+            let mut operation = vec![u8::try_from(words.len()).map_err(|_| record::unreadable())?];
+            operation.extend(request.operation.iter().flat_map(|it| it.key.iter().chain(&it.wish)));
             call = call.arg(&request.id.as_uuid().as_bytes()[..]).arg(tail).arg(operation);
-            call = request.seats.iter().fold(call, |call, seat| call.arg(record::bit_of(*seat)));
+            call = words.into_iter().fold(call, |call, (at, ones)| call.arg(at).arg(ones));
         }
         let answer = self.answer(&SCRIPTS.hold, call).await?;
         let version = self.view.take_own(answer.bytes(0)?, answer.bytes(1)?)?;
@@ -156,9 +157,8 @@ fn reply(answer: &Answer, request: &HoldRequest) -> Result<Option<HoldReply>, St
         b"reused" => HoldReply::OperationReused,
         b"limit" => HoldReply::LimitReached,
         b"taken" => {
-            let states = answer.seats(1)?;
-            let taken = request.seats.iter().zip(states).filter(|(_, state)| state.0 != SeatState::Free as u32);
-            HoldReply::Taken(taken.map(|(seat, _)| *seat).collect())
+            let found = answer.found_in(&record::words(&request.seats), 1)?;
+            HoldReply::Taken(request.seats.iter().copied().filter(|it| !record::is_free_in(&found, *it)).collect())
         }
         b"overdue" => return Ok(None),
         _ => return Err(record::unreadable()),

@@ -10,10 +10,7 @@ use super::{KEYS, RedisStore, SCRIPTS, SeatStore, StoreError, packed, record};
 use crate::{
     kernel::HoldId,
     platform::redis::{Call, CallError, Identity, Script},
-    seating::{
-        hold::RestoredClaim,
-        seat::{SeatIx, SeatStates},
-    },
+    seating::{hold::RestoredClaim, seat::SeatIx},
 };
 
 /// Who fills the memory and is not heard of for so long is taken for dead.
@@ -124,7 +121,7 @@ impl RedisStore {
         self.0.entropy.fill(&mut token);
         let token = format!("{:016x}", u64::from_le_bytes(token));
         let lives_ms = u64::try_from(TOKEN_LIVES.as_millis()).unwrap_or(u64::MAX);
-        let begin = self.0.on(KEYS.len()).arg(epoch).arg(&token).arg(lives_ms).arg(SeatStates::free(self.0.seats).to_bytes());
+        let begin = self.0.on(KEYS.len()).arg(epoch).arg(&token).arg(lives_ms).arg(record::free(self.0.seats));
         match self.unguarded(&SCRIPTS.rebuild_begin, begin).await? {
             Value::BulkString(word) if word == b"begun" => {}
             Value::BulkString(word) if word == b"done" => return Ok(Rebuilt::Ready),

@@ -7,7 +7,7 @@ use crate::{
     kernel::{HoldId, Subject, Timestamp, VisitId},
     seating::{
         hold::{HoldState, RestoredClaim},
-        seat::{SeatIx, SeatState},
+        seat::{SeatIx, SeatState, SeatStates},
     },
 };
 
@@ -87,10 +87,44 @@ pub(super) fn epoch_of(version: u64) -> u64 {
     version >> VERSIONS_BITS
 }
 
-/// Where a seat's state stands among the bits.
-pub(super) fn bit_of(seat: SeatIx) -> u64 {
-    let seat = u64::from(seat.0);
-    seat / 4 * 8 + 6 - 2 * (seat % 4)
+/// Sixteen seats' states as scripts read them at once, the most significant byte first.
+const WORD_BYTES: usize = 4;
+
+/// The bits of a house in which every seat is free.
+pub(super) fn free(seats: usize) -> Vec<u8> {
+    let mut bits = SeatStates::free(seats).to_bytes();
+    bits.resize(bits.len().next_multiple_of(WORD_BYTES), 0);
+    bits
+}
+
+/// `None` when they are not those of a house of so many seats.
+pub(super) fn states(seats: usize, bits: &[u8]) -> Option<SeatStates> {
+    let used = seats.div_ceil(4);
+    bits.get(..used).filter(|_| bits.len() == used.next_multiple_of(WORD_BYTES)).and_then(|bits| SeatStates::from_bytes(seats, bits))
+}
+
+/// Where a seat's word stands among the bits, and its place in it as a one.
+fn word_of(seat: SeatIx) -> (u64, u32) {
+    let (byte, place) = (seat.0 / 4, seat.0 % 4);
+    (u64::from(byte / 4) * 32, 1 << (24 - 8 * (byte % 4) + 2 * place))
+}
+
+/// The words of these seats, each with a one for each of them.
+pub(super) fn words(seats: &[SeatIx]) -> Vec<(u64, u32)> {
+    let mut words: Vec<(u64, u32)> = Vec::with_capacity(2);
+    for (at, one) in seats.iter().map(|it| word_of(*it)) {
+        match words.iter_mut().find(|it| it.0 == at) {
+            Some((_, ones)) => *ones |= one,
+            None => words.push((at, one)),
+        }
+    }
+    words
+}
+
+/// Whether all of [`words`], as the script found them, say that the seat is free.
+pub(super) fn is_free_in(words: &[(u64, u32)], seat: SeatIx) -> bool {
+    let (at, one) = word_of(seat);
+    words.iter().all(|(word, states)| *word != at || states & (3 * one) == 0)
 }
 
 /// A script's answer: a word and what belongs to it.
@@ -130,12 +164,21 @@ impl Answer {
 
     /// The seats from there on.
     pub(super) fn seats(&self, from: usize) -> Result<Vec<SeatIx>, StoreError> {
-        seats(self.0.get(from..).unwrap_or_default())
+        numbers(self.0.get(from..).unwrap_or_default()).map(seats)
+    }
+
+    /// What the script found in these words, from there on.
+    pub(super) fn found_in(&self, words: &[(u64, u32)], from: usize) -> Result<Vec<(u64, u32)>, StoreError> {
+        let found = numbers(self.0.get(from..).unwrap_or_default())?;
+        if found.len() != words.len() {
+            return Err(unreadable());
+        }
+        Ok(words.iter().map(|it| it.0).zip(found).collect())
     }
 
     pub(super) fn list(&self, at: usize) -> Result<Vec<SeatIx>, StoreError> {
         match self.0.get(at) {
-            Some(Value::Array(list)) => seats(list),
+            Some(Value::Array(list)) => numbers(list).map(seats),
             _ => Err(unreadable()),
         }
     }
@@ -145,12 +188,16 @@ impl Answer {
     }
 }
 
-fn seats(values: &[Value]) -> Result<Vec<SeatIx>, StoreError> {
-    let seat = |value: &Value| match value {
-        Value::Int(seat) => u32::try_from(*seat).ok().map(SeatIx),
+fn numbers(values: &[Value]) -> Result<Vec<u32>, StoreError> {
+    let number = |value: &Value| match value {
+        Value::Int(number) => u32::try_from(*number).ok(),
         _ => None,
     };
-    values.iter().map(seat).collect::<Option<_>>().ok_or_else(unreadable)
+    values.iter().map(number).collect::<Option<_>>().ok_or_else(unreadable)
+}
+
+fn seats(numbers: Vec<u32>) -> Vec<SeatIx> {
+    numbers.into_iter().map(SeatIx).collect()
 }
 
 /// It may have been done: what was answered cannot be understood.
@@ -170,6 +217,20 @@ mod tests {
         }
         assert!(version(b"2-1").unwrap() > version(b"1-1099511627775").unwrap(), "they grow over a rebuild");
         assert_eq!(version(b"17"), None);
+    }
+
+    #[test]
+    fn words_have_seats_where_the_bits_of_a_house_have_them() {
+        let seats = [SeatIx(3), SeatIx(4), SeatIx(15), SeatIx(16), SeatIx(45)];
+        let words_of_them = words(&seats);
+        let mut house = SeatStates::free(48);
+        seats.iter().for_each(|it| house.set(*it, SeatState::Held));
+        let stored = house.to_bytes().chunks(WORD_BYTES).map(|it| u32::from_be_bytes(it.try_into().unwrap())).collect::<Vec<_>>();
+        assert_eq!(words_of_them, [(0, stored[0]), (32, stored[1]), (64, stored[2])]);
+        let booked: Vec<(u64, u32)> = words_of_them.iter().map(|(at, ones)| (*at, 2 * ones)).collect();
+        for seat in (0..48).map(SeatIx) {
+            assert_eq!(is_free_in(&booked, seat), !seats.contains(&seat), "{seat:?}");
+        }
     }
 
     #[test]
