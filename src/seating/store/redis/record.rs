@@ -224,7 +224,9 @@ mod tests {
         let seats = [SeatIx(3), SeatIx(4), SeatIx(15), SeatIx(16), SeatIx(45)];
         let words_of_them = words(&seats);
         let mut house = SeatStates::free(48);
-        seats.iter().for_each(|it| house.set(*it, SeatState::Held));
+        for seat in seats {
+            house.set(seat, SeatState::Held);
+        }
         let stored = house.to_bytes().chunks(WORD_BYTES).map(|it| u32::from_be_bytes(it.try_into().unwrap())).collect::<Vec<_>>();
         assert_eq!(words_of_them, [(0, stored[0]), (32, stored[1]), (64, stored[2])]);
         let booked: Vec<(u64, u32)> = words_of_them.iter().map(|(at, ones)| (*at, 2 * ones)).collect();
