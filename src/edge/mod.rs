@@ -1,4 +1,13 @@
 //! The public listener: every URL, and every bound that holds for all of them, on this page.
+//!
+//! # Profile of a place and of the board
+//! 64 connections on two cores that the client shares (how: README, "Profile it"). A place costs 10 to 12 µs of the node, the
+//! bare route 9 to 11.5. Writing the answer to the socket is 55 % (each `writev` carries the loopback's way to the client's
+//! socket with it), reading the request 10 %, waiting for the next one 4 %; of what is ours, finding handler, sale and bounds is
+//! 5 %, the token's MAC 3 %, place and answer 4 %, hyper's parsing and writing of heads 8 %. The board costs what the bare
+//! route of as many bytes costs, 8.6 to 9 µs: 66 % is `writev`, and 3 % the bytes made beforehand and their headers.
+//! What it took: no router on this way (a tenth), no layer that boxes, one look-up of the sale, a MAC instead of a
+//! signature in the token, a board that is encoded once a tick.
 
 pub mod cookies;
 mod extract;

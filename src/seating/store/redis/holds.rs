@@ -1,5 +1,15 @@
 //! Holds are asked for together, and given back together: while one script is on its way, those who come next gather for
 //! the following one.
+//!
+//! # Profile of a hold
+//! Four seats, 64 connections on two cores that node, client and Redis share, AOF `everysec` (how: README, "Profile it"). A hold
+//! costs 22 to 24 µs of the node, the minimal handler 17, and 10 of Redis, the minimal script 12. Of the node's time half is
+//! the kernel's: answering the fan is 25 %, reading her request 6 %, writing to Redis 8 %. The handler is 13 % (proofs 2 %,
+//! the seats' names 2 %, the answer 2 %), the router 3 %, Redis's replies 3 %.
+//! What it took: one script for all who come together; seats read and written by words of sixteen instead of one by one
+//! (13 µs of Redis a hold became 9; `BITFIELD` takes three arguments to read a field and four to write it, and each is made
+//! for Lua, for the command and for the AOF); records written as they come, without being taken apart. Two scripts under way at
+//! once, or smaller ones, won nothing: fewer share one, and Redis has more of them.
 
 use std::sync::Arc;
 
