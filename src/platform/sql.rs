@@ -59,7 +59,7 @@ pub enum OpenError {
 /// (`synchronous = FULL`), and brings its tables to this version.
 ///
 /// The first pool has exactly one connection, so that writers queue here and never meet `SQLITE_BUSY`; the second is
-/// read-only.
+/// read-only. Connections are not tried before they are used: a file does not go away.
 ///
 /// # Errors
 /// [`OpenError`], with the file's name.
@@ -77,6 +77,7 @@ pub async fn open(file: &Path, migrations: &Migrator, readers: u32) -> Result<(S
         .acquire_timeout(Duration::from_secs(10))
         .idle_timeout(None)
         .max_lifetime(None)
+        .test_before_acquire(false)
         .connect_with(options.clone())
         .await
         .map_err(|source| OpenError::Open { file: name(), source })?;
@@ -84,6 +85,7 @@ pub async fn open(file: &Path, migrations: &Migrator, readers: u32) -> Result<(S
     let reader = SqlitePoolOptions::new()
         .max_connections(readers)
         .acquire_timeout(Duration::from_secs(5))
+        .test_before_acquire(false)
         .connect_lazy_with(options.create_if_missing(false).read_only(true));
     Ok((writer, reader))
 }

@@ -73,16 +73,17 @@ pub(super) async fn weigh(lab: &Lab, fans: u32, table: &mut Table) -> anyhow::Re
     let engine = lab.engine.name();
     let mut tell = |who: &str, of: u32, added: u64, goal: f64| {
         let each = f64::from(u32::try_from(added).unwrap_or(u32::MAX)) / f64::from(of.max(1));
-        table.rows.push(Row::plain(&format!("memory per waiting fan, {who}"), engine, each, "B", Some(goal), false));
+        let row = Row::plain(&format!("memory per waiting fan, {who}"), engine, each, "B", Some(goal), false);
+        table.rows.push(Row { floor: format!("{of} fans"), ..row });
     };
     let before = used(lab).await?;
     let joined = join(lab, "declared", fans).await?;
     let added = used(lab).await?.saturating_sub(before);
     if lab.servers.is_none() {
-        tell(&format!("{joined}"), joined, added, 40.0);
+        tell("strangers", joined, added, 40.0);
         return Ok(());
     }
-    tell(&format!("{joined} strangers"), joined, added, 20.0);
+    tell("strangers", joined, added, 20.0);
     // The sale counts on a million; its map is that of a million, whatever comes.
     for (times, goal) in [(1, 20.0), (4, 24.0)] {
         let customers = fans.saturating_mul(times);

@@ -12,7 +12,13 @@ mod origin;
 mod pipeline;
 mod sides;
 
-use std::{fmt::Write, fs, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -25,8 +31,8 @@ use self::{
 };
 use crate::{
     ground::{Durability, Engine, Servers},
-    overload::{self, OverloadArgs},
-    process::machine,
+    overload::OverloadResult,
+    process::{Process, machine},
     watchers::{self, WatchersArgs},
 };
 
@@ -36,9 +42,12 @@ pub struct RatiosArgs {
     /// Only these: join, board, place, hold, seats, memory, growth, watchers, origin, forecast, overload.
     #[arg(long, value_delimiter = ',', value_name = "FIGURES")]
     pub only: Vec<String>,
-    /// The whole table so many times, with the spread.
+    /// The whole table so many times, with the spread; what the dice alone decide, once.
     #[arg(long, default_value_t = 1)]
     pub repeat: u32,
+    /// Count the repetitions of the same machine and program that --out has already: a long measurement may be broken off.
+    #[arg(long)]
+    pub go_on: bool,
     /// JSON instead of a table.
     #[arg(long)]
     pub json: bool,
@@ -144,11 +153,12 @@ pub async fn run(args: RatiosArgs) -> anyhow::Result<ExitCode> {
         bail!("--repeat and --fans: must be at least 1");
     }
     fs::create_dir_all(&args.out).with_context(|| format!("--out: cannot make {}", args.out.display()))?;
-    let mut tables = Vec::new();
-    for n in 1..=args.repeat {
+    let mut tables = if args.go_on { earlier(&args.out)? } else { Vec::new() };
+    for n in tables.len() + 1..=args.repeat as usize {
         eprintln!("repetition {n} of {}", args.repeat);
-        tables.push(measure(&args).await?);
+        tables.push(measure(&args, n == 1).await?);
         // What is done is kept, should a later repetition break off.
+        fs::write(args.out.join("repetitions.json"), serde_json::to_vec_pretty(&tables)?)?;
         fs::write(args.out.join("ratios.json"), serde_json::to_vec_pretty(&together(&tables))?)?;
     }
     let table = together(&tables);
@@ -160,7 +170,22 @@ pub async fn run(args: RatiosArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn measure(args: &RatiosArgs) -> anyhow::Result<Table> {
+/// Repetitions that were measured before.
+fn earlier(out: &Path) -> anyhow::Result<Vec<Table>> {
+    let file = out.join("repetitions.json");
+    let text = match fs::read(&file) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e).with_context(|| format!("--go-on: cannot read {}", file.display())),
+    };
+    let tables: Vec<Table> = serde_json::from_slice(&text).with_context(|| format!("--go-on: {}", file.display()))?;
+    match tables.iter().find(|it| it.machine != machine() || it.version != env!("CARGO_PKG_VERSION")) {
+        Some(other) => bail!("--go-on: {} has figures of {}, stagedoor {}", file.display(), other.machine, other.version),
+        None => Ok(tables),
+    }
+}
+
+async fn measure(args: &RatiosArgs, is_first: bool) -> anyhow::Result<Table> {
     let wants = |figure: &str| args.only.is_empty() || args.only.iter().any(|it| it == figure);
     let mut table = Table {
         machine: machine(),
@@ -196,32 +221,41 @@ async fn measure(args: &RatiosArgs) -> anyhow::Result<Table> {
             Err(why) => table.not_measured.push(format!("watchers: {why:#}")),
         }
     }
-    if wants("forecast") {
+    if wants("forecast") && is_first {
         forecast(args, &mut table).await?;
     }
     if wants("overload") {
-        let asked = OverloadArgs {
-            engine: Engine::Memory,
-            pin: None,
-            stage: 15,
-            longest: 120,
-            saturating: None,
-            from: 50.0,
-            factors: vec![0.5, 1.0, 2.0, 5.0],
-            out: args.out.clone(),
-        };
-        let it = overload::measure(&asked).await?;
-        table.rows.push(Row::plain(
-            "goodput at 10x the saturating load over the peak",
-            "memory",
-            it.goodput_ratio,
-            "ratio",
-            Some(0.9),
-            true,
-        ));
-        table.rows.push(Row::plain("refusals at 10x, median", "memory", it.refusal_p50_ms, "ms", Some(5.0), false));
+        match overloaded(args).await {
+            Ok(it) => {
+                let goodput = "goodput at 10x the saturating load over the peak";
+                let row = Row::plain(goodput, "memory", it.goodput_ratio, "ratio", Some(0.9), true);
+                let tickets = it.stages.last().map(|ten| (ten.goodput_per_s, it.peak_per_s));
+                table.rows.push(Row { rates: tickets, floor: "tickets; the house on one core".to_owned(), ..row });
+                table.rows.push(Row::plain("refusals at 10x, median", "memory", it.refusal_p50_ms, "ms", Some(5.0), false));
+            }
+            Err(why) => table.not_measured.push(format!("overload: {why:#}")),
+        }
     }
     Ok(table)
+}
+
+/// By a process of its own: the house has one core to itself, the crowd another, where there are two.
+async fn overloaded(args: &RatiosArgs) -> anyhow::Result<OverloadResult> {
+    let out = args.out.to_str().context("--out: must be UTF-8")?;
+    let (house, crowd) = if std::thread::available_parallelism()?.get() > 1 { (&["--pin", "0"][..], Some("1")) } else { (&[][..], None) };
+    let asked = [&["overload", "--from", "100", "--out", out], house].concat();
+    let file = args.out.join("overload.json");
+    let _ = fs::remove_file(&file);
+    let mut measuring = Process::start("the overload", &asked, crowd)?;
+    let ended = loop {
+        match measuring.ended() {
+            Some(how) => break how,
+            None => tokio::time::sleep(Duration::from_secs(1)).await,
+        }
+    };
+    // It fails when a goal is missed, too.
+    let text = fs::read(&file).with_context(|| ended)?;
+    serde_json::from_slice(&text).with_context(|| format!("{}", file.display()))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "boards of minutes")]
@@ -472,6 +506,23 @@ mod tests {
         let text = told(&all, true);
         assert!(text.contains("| join | memory | 0.86 (0.80 to 0.90 in all repetitions) | >= 0.85 | reached |"), "{text}");
         assert!(told(&table(0.8), false).contains("short") && text.contains("not measured: x: why"));
+    }
+
+    #[test]
+    fn a_measurement_that_was_broken_off_goes_on_where_it_was_measured() {
+        let dir = std::env::temp_dir().join(format!("stagedoor-ratios-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        assert!(earlier(&dir).unwrap().is_empty());
+        let here = Table { machine: machine(), version: env!("CARGO_PKG_VERSION").to_owned(), ..table(0.8) };
+        let write = |tables: &[Table]| fs::write(dir.join("repetitions.json"), serde_json::to_vec(tables).unwrap()).unwrap();
+        write(&[here.clone(), here.clone()]);
+        assert_eq!(earlier(&dir).unwrap().len(), 2);
+        write(&[here, table(0.8)]);
+        let refused = earlier(&dir).unwrap_err().to_string();
+        assert!(refused.contains("repetitions.json has figures of m, stagedoor v"), "{refused}");
+        fs::write(dir.join("repetitions.json"), "[").unwrap();
+        assert!(earlier(&dir).is_err());
+        fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]

@@ -92,16 +92,19 @@ async fn write_group(pool: &SqlitePool, jobs: Vec<Job>) -> Vec<Answer> {
 }
 
 async fn try_write_group(pool: &SqlitePool, jobs: Vec<Job>) -> Result<Vec<Answer>, sqlx::Error> {
-    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+    // Each query is a way to the connection's thread and back, which costs more than the query itself: as few as can be, several
+    // statements in one. There parameters are `$N`: of `?N` sqlx wants none left out.
+    let mut transaction = pool.begin_with("BEGIN IMMEDIATE; SAVEPOINT job").await?;
     let db: &mut SqliteConnection = &mut transaction;
     let mut answers = Vec::with_capacity(jobs.len());
     for job in jobs {
-        sqlx::query("SAVEPOINT job").execute(&mut *db).await?;
+        if !answers.is_empty() {
+            sqlx::query("RELEASE job; SAVEPOINT job").execute(&mut *db).await?;
+        }
         let answer = job(db).await;
         if answer.is_err() {
             sqlx::query("ROLLBACK TO job").execute(&mut *db).await?;
         }
-        sqlx::query("RELEASE job").execute(&mut *db).await?;
         answers.push(answer);
     }
     transaction.commit().await?;

@@ -41,7 +41,11 @@ pub(super) async fn open_order(db: &mut SqliteConnection, order: NewOrder, lease
     }
     sqlx::query(
         "INSERT INTO orders (id, sale, performance, buyer, visit, hold, state, amount, currency, method, pay_by, created_at, updated_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'in_progress', ?7, ?8, ?9, ?10, ?11, ?11)",
+         VALUES ($1, $2, $3, $4, $5, $6, 'in_progress', $7, $8, $9, $10, $11, $11);
+         INSERT INTO order_seat (order_id, seat, position, info)
+         SELECT $1, value ->> 'guid', key, value FROM json_each($12);
+         INSERT INTO saga (order_id, saga, step, since, lease_owner, lease_until, fence) VALUES ($1, $13, $14, $15, $16, $17, 1);
+         INSERT INTO saga_log (order_id, n, at, saga, step, state) VALUES ($1, 1, $11, $13, $14, 'started')",
     )
     .bind(&id)
     .bind(order.basket.show.sale.as_str())
@@ -54,50 +58,32 @@ pub(super) async fn open_order(db: &mut SqliteConnection, order: NewOrder, lease
     .bind(&order.method)
     .bind(order.pay_by.as_millis())
     .bind(lease.now.as_millis())
+    .bind(serde_json::to_string(&order.basket.seats).expect("seats are JSON"))
+    .bind(&order.position.saga)
+    .bind(&order.position.step)
+    .bind(order.position.since.as_millis())
+    .bind(&lease.owner)
+    .bind(lease.until.as_millis())
     .execute(&mut *db)
     .await?;
-    let seats = serde_json::to_string(&order.basket.seats).expect("seats are JSON");
-    sqlx::query(
-        "INSERT INTO order_seat (order_id, seat, position, info)
-         SELECT ?1, value ->> 'guid', key, value FROM json_each(?2)",
-    )
-    .bind(&id)
-    .bind(seats)
-    .execute(&mut *db)
-    .await?;
-    sqlx::query("INSERT INTO saga (order_id, saga, step, since, lease_owner, lease_until, fence) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1)")
-        .bind(&id)
-        .bind(&order.position.saga)
-        .bind(&order.position.step)
-        .bind(order.position.since.as_millis())
-        .bind(&lease.owner)
-        .bind(lease.until.as_millis())
-        .execute(&mut *db)
-        .await?;
-    sqlx::query("INSERT INTO saga_log (order_id, n, at, saga, step, state) VALUES (?1, 1, ?2, ?3, ?4, 'started')")
-        .bind(&id)
-        .bind(lease.now.as_millis())
-        .bind(&order.position.saga)
-        .bind(&order.position.step)
-        .execute(&mut *db)
-        .await?;
     audit(db, &id, "opened", lease.now).await?;
     Ok(Opened::New(Right { order: order.id, fence: 1 }))
 }
 
 pub(super) async fn claim(db: &mut SqliteConnection, right: Right, seats_per_fan: u8, at: Timestamp) -> Result<Claimed, LedgerError> {
-    check(db, right).await?;
     let id = right.order.to_string();
     let row = sqlx::query(
         "SELECT sale, buyer,
                 (SELECT COUNT(*) FROM order_seat WHERE order_id = id) AS wanted,
                 (SELECT COUNT(*) FROM seat_claim WHERE order_id = id) AS has,
                 EXISTS (SELECT 1 FROM closed_attempt c WHERE c.hold = orders.hold AND c.order_id = id) AS closed
-         FROM orders WHERE id = ?1",
+         FROM orders WHERE id = ?1 AND EXISTS (SELECT 1 FROM saga WHERE order_id = ?1 AND fence = ?2)",
     )
     .bind(&id)
-    .fetch_one(&mut *db)
-    .await?;
+    .bind(right.fence)
+    .fetch_optional(&mut *db)
+    .await?
+    .ok_or(LedgerError::Lost)?;
     let (sale, buyer): (String, String) = (row.try_get("sale")?, row.try_get("buyer")?);
     let (wanted, has): (i64, i64) = (row.try_get("wanted")?, row.try_get("has")?);
     if row.try_get::<bool, _>("closed")? {
@@ -124,26 +110,16 @@ pub(super) async fn claim(db: &mut SqliteConnection, right: Right, seats_per_fan
         sqlx::query("DELETE FROM seat_claim WHERE order_id = ?1").bind(&id).execute(&mut *db).await?;
         return Ok(if complete { Claimed::QuotaReached } else { Claimed::SeatsTaken });
     }
-    sqlx::query(
-        "INSERT INTO seat_fence (sale, performance, seat, last)
-         SELECT sale, performance, seat, fence FROM seat_claim WHERE order_id = ?1
-         ON CONFLICT DO UPDATE SET last = excluded.last",
-    )
-    .bind(&id)
-    .execute(&mut *db)
-    .await?;
-    sqlx::query(
-        "UPDATE order_seat SET fence = (SELECT c.fence FROM seat_claim c WHERE c.order_id = ?1 AND c.seat = order_seat.seat)
-         WHERE order_id = ?1",
-    )
-    .bind(&id)
-    .execute(&mut *db)
-    .await?;
     // The key of a payment that may already be under way is kept: money is only ever asked for once per order.
     sqlx::query(
-        "UPDATE orders SET payment_key = COALESCE(payment_key, id || ':' || (SELECT MAX(fence) FROM order_seat WHERE order_id = ?1)),
-                           updated_at = ?2
-         WHERE id = ?1",
+        "INSERT INTO seat_fence (sale, performance, seat, last)
+         SELECT sale, performance, seat, fence FROM seat_claim WHERE order_id = $1
+         ON CONFLICT DO UPDATE SET last = excluded.last;
+         UPDATE order_seat SET fence = (SELECT c.fence FROM seat_claim c WHERE c.order_id = $1 AND c.seat = order_seat.seat)
+         WHERE order_id = $1;
+         UPDATE orders SET payment_key = COALESCE(payment_key, id || ':' || (SELECT MAX(fence) FROM order_seat WHERE order_id = $1)),
+                           updated_at = $2
+         WHERE id = $1",
     )
     .bind(&id)
     .bind(at.as_millis())
@@ -167,31 +143,28 @@ async fn within_quota(db: &mut SqliteConnection, sale: &str, buyer: &str, wanted
 }
 
 /// Moves all claims of the order from one state to another by their fences; how many then are in the new state.
-async fn move_claims(db: &mut SqliteConnection, id: &str, from: &str, to: &str) -> Result<(u64, bool), LedgerError> {
-    let moved = sqlx::query(
-        "UPDATE seat_claim SET state = ?3 WHERE order_id = ?1 AND state = ?2
-         AND fence = (SELECT s.fence FROM order_seat s WHERE s.order_id = ?1 AND s.seat = seat_claim.seat)",
+async fn move_claims(db: &mut SqliteConnection, right: Right, from: &str, to: &str) -> Result<(i64, bool), LedgerError> {
+    let row = sqlx::query(
+        "UPDATE seat_claim SET state = $4
+         WHERE order_id = $1 AND state = $3 AND EXISTS (SELECT 1 FROM saga WHERE order_id = $1 AND fence = $2)
+         AND fence = (SELECT s.fence FROM order_seat s WHERE s.order_id = $1 AND s.seat = seat_claim.seat);
+         SELECT changes() AS moved,
+                (SELECT COUNT(*) FROM seat_claim WHERE order_id = $1 AND state IN ($4, 'booked'))
+              = (SELECT COUNT(*) FROM order_seat WHERE order_id = $1) AS whole
+         WHERE EXISTS (SELECT 1 FROM saga WHERE order_id = $1 AND fence = $2)",
     )
-    .bind(id)
+    .bind(right.order.to_string())
+    .bind(right.fence)
     .bind(from)
     .bind(to)
-    .execute(&mut *db)
+    .fetch_optional(db)
     .await?
-    .rows_affected();
-    let all: bool = sqlx::query_scalar(
-        "SELECT (SELECT COUNT(*) FROM seat_claim WHERE order_id = ?1 AND state IN (?2, 'booked'))
-              = (SELECT COUNT(*) FROM order_seat WHERE order_id = ?1)",
-    )
-    .bind(id)
-    .bind(to)
-    .fetch_one(db)
-    .await?;
-    Ok((moved, all))
+    .ok_or(LedgerError::Lost)?;
+    Ok((row.try_get("moved")?, row.try_get("whole")?))
 }
 
 pub(super) async fn pin(db: &mut SqliteConnection, right: Right) -> Result<bool, LedgerError> {
-    check(db, right).await?;
-    let (_, all) = move_claims(db, &right.order.to_string(), "claimed", "paying").await?;
+    let (_, all) = move_claims(db, right, "claimed", "paying").await?;
     Ok(all)
 }
 
@@ -225,9 +198,8 @@ pub(super) async fn book(
     event: NewEvent,
     at: Timestamp,
 ) -> Result<bool, LedgerError> {
-    check(db, right).await?;
     let id = right.order.to_string();
-    let (moved, all) = move_claims(db, &id, "paying", "booked").await?;
+    let (moved, all) = move_claims(db, right, "paying", "booked").await?;
     if !all {
         // Some claims moved and some were gone cannot be: they are claimed and dropped together. Refuse and undo.
         return if moved == 0 { Ok(false) } else { Err(LedgerError::Unavailable("claims of one order differ".into())) };
@@ -235,47 +207,46 @@ pub(super) async fn book(
     if moved == 0 {
         return Ok(true);
     }
-    for ticket in tickets {
-        sqlx::query("INSERT INTO ticket (id, order_id, seat, issued_at) VALUES (?1, ?2, ?3, ?4)")
-            .bind(ticket.id)
-            .bind(&id)
-            .bind(ticket.seat)
-            .bind(at.as_millis())
-            .execute(&mut *db)
-            .await?;
-    }
+    let tickets: Vec<(String, String)> = tickets.into_iter().map(|it| (it.id, it.seat)).collect();
+    sqlx::query(
+        "INSERT INTO ticket (id, order_id, seat, issued_at) SELECT value ->> 0, $1, value ->> 1, $2 FROM json_each($3);
+         UPDATE orders SET state = 'in_progress', action = NULL, updated_at = $2 WHERE id = $1",
+    )
+    .bind(&id)
+    .bind(at.as_millis())
+    .bind(serde_json::to_string(&tickets).expect("tickets are JSON"))
+    .execute(&mut *db)
+    .await?;
     put_event(db, &id, &event, at).await?;
-    sqlx::query("UPDATE orders SET state = 'in_progress', action = NULL, updated_at = ?2 WHERE id = ?1")
-        .bind(&id)
-        .bind(at.as_millis())
-        .execute(&mut *db)
-        .await?;
     audit(db, &id, "booked", at).await?;
     Ok(true)
 }
 
 pub(super) async fn captured(db: &mut SqliteConnection, right: Right, at: Timestamp) -> Result<(), LedgerError> {
-    check(db, right).await?;
     let id = right.order.to_string();
-    let done = sqlx::query("UPDATE orders SET state = 'paid', stuck = 0, updated_at = ?2 WHERE id = ?1 AND state = 'in_progress'")
-        .bind(&id)
-        .bind(at.as_millis())
-        .execute(&mut *db)
-        .await?;
-    if done.rows_affected() == 1 {
-        audit(db, &id, "captured", at).await?;
-    }
-    Ok(())
+    let done = sqlx::query(
+        "UPDATE orders SET state = 'paid', stuck = 0, updated_at = ?3
+         WHERE id = ?1 AND state = 'in_progress' AND EXISTS (SELECT 1 FROM saga WHERE order_id = ?1 AND fence = ?2)",
+    )
+    .bind(&id)
+    .bind(right.fence)
+    .bind(at.as_millis())
+    .execute(&mut *db)
+    .await?;
+    if done.rows_affected() == 0 { check(db, right).await } else { audit(db, &id, "captured", at).await }
 }
 
 pub(super) async fn delivered(db: &mut SqliteConnection, right: Right, at: Timestamp) -> Result<(), LedgerError> {
-    check(db, right).await?;
-    sqlx::query("UPDATE ticket SET delivered_at = ?2 WHERE order_id = ?1 AND delivered_at IS NULL")
-        .bind(right.order.to_string())
-        .bind(at.as_millis())
-        .execute(db)
-        .await?;
-    Ok(())
+    let done = sqlx::query(
+        "UPDATE ticket SET delivered_at = ?3
+         WHERE order_id = ?1 AND delivered_at IS NULL AND EXISTS (SELECT 1 FROM saga WHERE order_id = ?1 AND fence = ?2)",
+    )
+    .bind(right.order.to_string())
+    .bind(right.fence)
+    .bind(at.as_millis())
+    .execute(&mut *db)
+    .await?;
+    if done.rows_affected() == 0 { check(db, right).await } else { Ok(()) }
 }
 
 pub(super) async fn withdraw(db: &mut SqliteConnection, right: Right, at: Timestamp) -> Result<(), LedgerError> {
@@ -323,20 +294,20 @@ pub(super) async fn close(
     check_at: Option<Timestamp>,
     at: Timestamp,
 ) -> Result<(), LedgerError> {
-    check(db, right).await?;
     let id = right.order.to_string();
     let closed = sqlx::query(
-        "UPDATE orders SET state = ?2, stuck = 0, action = NULL, attempt_open = 0, check_at = ?3, updated_at = ?4
-         WHERE id = ?1 AND state != ?2",
+        "UPDATE orders SET state = ?3, stuck = 0, action = NULL, attempt_open = 0, check_at = ?4, updated_at = ?5
+         WHERE id = ?1 AND state != ?3 AND EXISTS (SELECT 1 FROM saga WHERE order_id = ?1 AND fence = ?2)",
     )
     .bind(&id)
+    .bind(right.fence)
     .bind(state.as_str())
     .bind(check_at.map(Timestamp::as_millis))
     .bind(at.as_millis())
     .execute(&mut *db)
     .await?;
     if closed.rows_affected() == 0 {
-        return Ok(());
+        return check(db, right).await;
     }
     sqlx::query(
         "INSERT INTO closed_attempt (hold, order_id, closed_at) SELECT hold, id, ?2 FROM orders WHERE id = ?1 ON CONFLICT DO NOTHING",

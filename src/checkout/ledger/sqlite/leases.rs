@@ -12,13 +12,17 @@ use crate::{
 };
 
 pub(super) async fn record(db: &mut SqliteConnection, right: Right, progress: Progress) -> Result<(), LedgerError> {
-    let id = right.order.to_string();
     let position = &progress.position;
     let kept = sqlx::query(
-        "UPDATE saga SET saga = ?3, step = ?4, back = ?5, attempts = ?6, since = ?7, ended = ?8, lease_until = ?9
-         WHERE order_id = ?1 AND fence = ?2",
+        "UPDATE saga SET saga = $3, step = $4, back = $5, attempts = $6, since = $7, ended = $8, lease_until = $9
+         WHERE order_id = $1 AND fence = $2;
+         UPDATE orders SET stuck = $10, reason = COALESCE($11, reason)
+         WHERE id = $1 AND (stuck != $10 OR $11 IS NOT NULL) AND EXISTS (SELECT 1 FROM saga WHERE order_id = $1 AND fence = $2);
+         INSERT INTO saga_log (order_id, n, at, saga, step, state)
+         SELECT $1, (SELECT COALESCE(MAX(n), 0) FROM saga_log WHERE order_id = $1) + 1 + key, $12, $3, value ->> 0, value ->> 1
+         FROM json_each($13) WHERE EXISTS (SELECT 1 FROM saga WHERE order_id = $1 AND fence = $2)",
     )
-    .bind(&id)
+    .bind(right.order.to_string())
     .bind(right.fence)
     .bind(&position.saga)
     .bind(&position.step)
@@ -27,41 +31,13 @@ pub(super) async fn record(db: &mut SqliteConnection, right: Right, progress: Pr
     .bind(position.since.as_millis())
     .bind(progress.ended)
     .bind(progress.lease_until.as_millis())
-    .execute(&mut *db)
+    .bind(progress.stuck)
+    .bind(progress.reason.map(|it| it.to_string()))
+    .bind(progress.at.as_millis())
+    .bind(serde_json::to_string(&progress.log).expect("entries are JSON"))
+    .execute(db)
     .await?;
-    if kept.rows_affected() == 0 {
-        return Err(LedgerError::Lost);
-    }
-    sqlx::query("UPDATE orders SET stuck = ?2, reason = COALESCE(?3, reason) WHERE id = ?1 AND (stuck != ?2 OR ?3 IS NOT NULL)")
-        .bind(&id)
-        .bind(progress.stuck)
-        .bind(progress.reason.map(|it| it.to_string()))
-        .execute(&mut *db)
-        .await?;
-    log(db, &id, &position.saga, &progress.log, progress.at).await
-}
-
-async fn log(
-    db: &mut SqliteConnection,
-    id: &str,
-    saga: &str,
-    entries: &[(String, &'static str)],
-    at: Timestamp,
-) -> Result<(), LedgerError> {
-    for (step, state) in entries {
-        sqlx::query(
-            "INSERT INTO saga_log (order_id, n, at, saga, step, state)
-             SELECT ?1, COALESCE(MAX(n), 0) + 1, ?2, ?3, ?4, ?5 FROM saga_log WHERE order_id = ?1",
-        )
-        .bind(id)
-        .bind(at.as_millis())
-        .bind(saga)
-        .bind(step)
-        .bind(*state)
-        .execute(&mut *db)
-        .await?;
-    }
-    Ok(())
+    if kept.rows_affected() == 0 { Err(LedgerError::Lost) } else { Ok(()) }
 }
 
 pub(super) async fn start_saga(
@@ -101,7 +77,16 @@ pub(super) async fn start_saga(
     .bind(lease.until.as_millis())
     .fetch_one(&mut *db)
     .await?;
-    log(db, &id, &position.saga, &[(position.step.clone(), "started")], lease.now).await?;
+    sqlx::query(
+        "INSERT INTO saga_log (order_id, n, at, saga, step, state)
+         SELECT ?1, COALESCE(MAX(n), 0) + 1, ?2, ?3, ?4, 'started' FROM saga_log WHERE order_id = ?1",
+    )
+    .bind(&id)
+    .bind(lease.now.as_millis())
+    .bind(&position.saga)
+    .bind(&position.step)
+    .execute(&mut *db)
+    .await?;
     audit(db, &id, &format!("saga {}", position.saga), lease.now).await?;
     let visit = visit.parse().map_err(|_| LedgerError::Unavailable("a stored visit id".into()))?;
     Ok(Some(LeasedSaga { right: Right { order, fence }, visit, position }))
