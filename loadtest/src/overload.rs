@@ -242,7 +242,7 @@ async fn stage(ground: &Ground, factor: f64, rate: f64, seconds: u32) -> anyhow:
     let steps = crowd.book.steps();
     let refusal = steps.values().fold(Latency::default(), |sum, it| sum.merged(&it.refused));
     let refused_at = steps.iter().filter(|(_, it)| it.refused.count > 0);
-    let refused_at = refused_at.map(|(step, it)| ((*step).to_owned(), (it.refused.count, it.refused.p50_ms))).collect();
+    let refused_at = refused_at.map(|(step, it)| (step.clone(), (it.refused.count, it.refused.p50_ms))).collect();
     let of = |name: &str| steps.get(name).map(|it| it.answered.clone()).unwrap_or_default();
     let stage = Stage {
         factor,

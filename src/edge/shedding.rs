@@ -7,8 +7,8 @@
 //!
 //! A visitor's request may wait for the books as well, which no queue of tasks shows. So the till says whether new orders
 //! have to wait for others too long, and it is counted how many of the calls inside, those apart that wait for a gateway, are answered
-//! late; while that is so nobody comes in: whoever is inside is served first, and who is not let in makes no work that
-//! cannot be done. The called are not turned away for it: the waiting room knows who is before whom, and tells each when
+//! late; while that is so, or the queue of tasks is long, nobody comes in: whoever is inside is served first, and who is not
+//! let in makes no work that cannot be done. The called are not turned away for it: the waiting room knows who is before whom, and tells each when
 //! to ask again.
 //!
 //! A refusal must cost next to nothing, or refusing is itself the overload: it is decided before routing, its bytes are made
@@ -96,6 +96,8 @@ const TIMER_SLACK: Duration = Duration::from_millis(1);
 const PROBES_IN_INTERVAL: u32 = 10;
 /// A queue that does not get shorter than this within an interval stands.
 pub const LAG_TARGET: Duration = Duration::from_millis(5);
+/// Who waits so long for being looked at is late, whatever the books do.
+const LAG_LATE: Duration = Duration::from_millis(20);
 /// With fewer requests in an interval than this it is not they who keep the process waiting, and refusing them helps nobody.
 const ASKED_MIN: u64 = 30;
 /// A call inside that takes longer is late; so many must have been answered, and this part of them late.
@@ -154,7 +156,7 @@ impl Valve {
         self.lag_us.store(u64::try_from(lag.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
         let (answered, late) = (self.answered.swap(0, Ordering::Relaxed), self.late.swap(0, Ordering::Relaxed));
         let books_are_late = till_is_pressed || answered >= ANSWERED_MIN && late * LATE_PART >= answered;
-        self.late_inside.store(books_are_late, Ordering::Relaxed);
+        self.late_inside.store(books_are_late || asked >= ASKED_MIN && lag > LAG_LATE, Ordering::Relaxed);
         let closed = self.closed.load(Ordering::Relaxed);
         let next = if asked < ASKED_MIN {
             closed.saturating_sub(OPENS_IDLE_BY)
@@ -331,7 +333,13 @@ mod tests {
         assert!(!interval(0, 20));
         valve.interval(Duration::from_millis(1), 1_000, true);
         assert!(valve.are_inside_late(), "the till is pressed");
+        valve.interval(LAG_LATE, 1_000, false);
+        assert!(!valve.are_inside_late(), "that long everybody may wait to be looked at");
         assert_eq!(turned_away(&valve), [0; 5]);
+        valve.interval(LAG_LATE * 2, 1_000, false);
+        assert!(valve.are_inside_late(), "everybody waits too long");
+        valve.interval(LAG_LATE * 2, ASKED_MIN - 1, false);
+        assert!(!valve.are_inside_late(), "it is not they who keep the process waiting");
     }
 
     #[test]
