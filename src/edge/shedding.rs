@@ -333,9 +333,9 @@ mod tests {
         assert!(!interval(0, 20));
         valve.interval(Duration::from_millis(1), 1_000, true);
         assert!(valve.are_inside_late(), "the till is pressed");
+        assert_eq!(turned_away(&valve), [0; 5]);
         valve.interval(LAG_LATE, 1_000, false);
         assert!(!valve.are_inside_late(), "that long everybody may wait to be looked at");
-        assert_eq!(turned_away(&valve), [0; 5]);
         valve.interval(LAG_LATE * 2, 1_000, false);
         assert!(valve.are_inside_late(), "everybody waits too long");
         valve.interval(LAG_LATE * 2, ASKED_MIN - 1, false);
