@@ -3,7 +3,7 @@
 //! A fan joins once and gets a number that never changes, signed into a token that her browser keeps. What changes is
 //! the same for all: the board. Her place is arithmetic on the two. Behind it, one pen (`queue`) writes every change
 //! into the `journal` before memory (`store`) and answer follow, and one tick (`gatekeeper`) calls the next by a pure
-//! policy (`admission`, `show_up`).
+//! policy (`admission`, `show_up`); those who find the house full stand in their `lanes`.
 //!
 //! What holds at every moment:
 //! - no entry is granted while as many are inside as the capacity says;
@@ -23,6 +23,7 @@ mod estimate;
 mod gatekeeper;
 mod hindsight;
 mod journal;
+mod lanes;
 mod opening;
 mod pace;
 mod pass;

@@ -19,10 +19,11 @@ use crate::{
     kernel::{Timestamp, VisitId},
     waiting_room::{
         Config, Durability,
-        admission::{ASK_AGAIN, Bucket, Lane, Lanes, Situation, burst_of},
+        admission::{Bucket, Situation, burst_of},
         draw::Draw,
         estimate::Flow,
         journal::{Event, Join, Record, Stored},
+        lanes::{ASK_AGAIN, CLAIM_LAPSE, Lane, Lanes},
         pass,
         show_up::ShowUp,
         survivors::Survivors,
@@ -411,7 +412,7 @@ impl State {
             return Standing::Called { ends_at: call.ends_at.max(at.now) };
         }
         if self.lanes.keeps(number, at.monotonic) {
-            return Standing::Called { ends_at: at.now.plus(crate::waiting_room::admission::CLAIM_LAPSE) };
+            return Standing::Called { ends_at: at.now.plus(CLAIM_LAPSE) };
         }
         Standing::PassedOver
     }

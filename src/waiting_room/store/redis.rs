@@ -70,8 +70,9 @@ use crate::{
     },
     waiting_room::{
         BoxOfficeHealth, Config, Inside, ZoneStock,
-        admission::{ASK_AGAIN, CLAIM_LAPSE, CLAIMANTS_MAX, Situation, whole},
+        admission::{Situation, whole},
         journal::{Event, Join, JournalError, PgJournal, Record, Stored},
+        lanes::{ASK_AGAIN, CLAIM_LAPSE, CLAIMANTS_MAX},
         queue::Promise,
         survivors::Survivors,
         token::is_stranger,
