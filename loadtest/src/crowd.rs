@@ -236,7 +236,9 @@ impl Crowd {
         }
         for n in 0..self.config.bots {
             let crowd = crowd();
-            staff.spawn(async move { bots::live(&crowd, n).await });
+            // Each part of a crowd has bots of its own.
+            let bot = crowd.config.first - 1 + n * crowd.config.every;
+            staff.spawn(async move { bots::live(&crowd, bot).await });
         }
         for _ in 0..self.config.watchers {
             let crowd = crowd();

@@ -173,12 +173,14 @@ impl Ground {
     /// Starts a house, or finds the one that is meant.
     pub async fn prepare(args: &GroundArgs, scene: &Scene) -> anyhow::Result<Self> {
         match &args.target {
-            Some(url) => Self::found(args, url).await,
+            Some(_) => Self::found_at(args).await,
             None => Self::started(args, scene).await,
         }
     }
 
-    async fn found(args: &GroundArgs, url: &str) -> anyhow::Result<Self> {
+    /// Finds the house that is named.
+    pub async fn found_at(args: &GroundArgs) -> anyhow::Result<Self> {
+        let url = args.target.as_deref().context("--target: which house?")?;
         let target = Target::parse(url, args.allow_remote)?;
         let wire = Wire::new(target.address, &target.authority, 1, Duration::from_secs(10));
         let facts = find_sale(&wire, args.sale.as_deref()).await?;

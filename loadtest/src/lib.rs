@@ -2,7 +2,7 @@
 //!
 //! | module | does |
 //! |---|---|
-//! | [`run`] | one run from its beginning to its verdict |
+//! | [`run`], [`merge`] | one run from its beginning to its verdict; the parts of one as a whole |
 //! | [`crowd`], [`visitor`], [`bots`], [`watching`] | who comes, and what they do |
 //! | [`watchers`], [`overload`] | ten thousand streams at once; more than can be answered |
 //! | [`ratios`], [`floors`] | the table of figures, each over its floor |
@@ -20,6 +20,7 @@ pub mod bots;
 pub mod crowd;
 pub mod floors;
 pub mod ground;
+pub mod merge;
 pub mod overload;
 pub mod process;
 pub mod ratios;

@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use loadtest::{
     floors,
     ground::{GroundArgs, WEBHOOK_SECRET},
-    overload, process, ratios, report,
+    merge, overload, process, ratios,
     result::{RunResult, compare},
     run::{self, CrowdArgs, Kind},
     watchers,
@@ -58,15 +58,8 @@ enum Command {
         #[arg(long, value_name = "PERCENT")]
         fail_over: Option<f64>,
     },
-    /// Adds up the parts of one run.
-    Merge {
-        /// The result.json of each part.
-        #[arg(required = true)]
-        parts: Vec<PathBuf>,
-        /// Where the whole is left.
-        #[arg(long, value_name = "DIR")]
-        out: PathBuf,
-    },
+    /// Adds up the parts of one run, and judges them together.
+    Merge(merge::MergeArgs),
     /// A house, in a process of its own.
     #[command(hide = true)]
     Serve { config: PathBuf },
@@ -103,14 +96,7 @@ fn start(command: Command) -> anyhow::Result<ExitCode> {
             }
             Ok(if fail_over.is_some() && !worse.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
         }
-        Command::Merge { parts, out } => {
-            let read = parts.iter().map(|file| RunResult::read(file)).collect::<anyhow::Result<Vec<_>>>()?;
-            let whole = RunResult::merged(&read)?;
-            std::fs::create_dir_all(&out)?;
-            whole.write(&out.join("result.json"))?;
-            std::fs::write(out.join("report.html"), report::page(&whole))?;
-            Ok(run::conclude(&whole))
-        }
+        Command::Merge(args) => block_on(merge::run(args)),
         Command::Serve { config: file } => {
             process::end_with_owner();
             app::block_on(app::serve(config::load(Some(&file), std::iter::empty())?, Roles::All))?;

@@ -25,6 +25,7 @@ use crate::{
     process::{Usage, machine},
     report,
     result::{Fans, Goodput, RunResult, ServerFigures, parse_part},
+    told::Testimonies,
     visitor::Visitor,
     wire::Wire,
 };
@@ -96,6 +97,8 @@ pub enum Kind {
 /// Exit status of a run that ended before its end.
 const ENDED_EARLY: u8 = 3;
 const DEADLINE: Duration = Duration::from_secs(10);
+/// A hold is over for the last so long after its deadline.
+pub const SWEPT_WITHIN: Duration = Duration::from_secs(15);
 
 pub async fn run(kind: Kind, place: GroundArgs, who: CrowdArgs) -> anyhow::Result<ExitCode> {
     let is_flash = kind == Kind::Flash;
@@ -178,8 +181,8 @@ pub async fn run(kind: Kind, place: GroundArgs, who: CrowdArgs) -> anyhow::Resul
     let wire = Wire::new(ground.target.address, &ground.target.authority, who.connections, DEADLINE);
     let crowd = Arc::new(Crowd::new(config, wire));
     let (leave, stay) = watch::channel(false);
-    // One observer is enough, and only where the books can be read.
-    let observer = (ground.books.is_some() && part.0 == 1).then(|| tokio::spawn(observe(Arc::clone(&crowd), stay)));
+    // Of use only where the books can be read, and are.
+    let observer = (ground.books.is_some() && who.part.is_none()).then(|| tokio::spawn(observe(Arc::clone(&crowd), stay)));
     let course = Course::follow(&crowd, &mut ground, before).await;
     let gone_at = SystemClock::new().now();
     let verdict = verdict(&crowd, &ground, observer, (&leave, &who), (&course, gone_at), &performance).await;
@@ -205,7 +208,7 @@ pub async fn run(kind: Kind, place: GroundArgs, who: CrowdArgs) -> anyhow::Resul
         client: course.client,
         audit: Some(verdict),
     };
-    leave_behind(&result, &told, &who.out)?;
+    leave_behind(&result, &Testimonies { report: told, probes: crowd.told.probes() }, &who.out)?;
     Ok(conclude(&result))
 }
 
@@ -316,7 +319,7 @@ async fn verdict(
         return Verdict { not_audited: Some("a part of a run: merge the parts".into()), ..Verdict::default() };
     }
     let is_gone = course.ended_early.as_deref().is_some_and(|why| !why.contains("--limit"));
-    let longest = ground.hold + Duration::from_secs(15);
+    let longest = ground.hold + SWEPT_WITHIN;
     let settles = !is_gone && !who.hurry;
     if settles {
         println!("waiting {longest:?} until every hold has ended");
@@ -350,11 +353,9 @@ fn fans_of(told: &CrowdReport, crowd: &Crowd) -> Fans {
     }
 }
 
-fn leave_behind(result: &RunResult, told: &CrowdReport, out: &Path) -> anyhow::Result<()> {
+fn leave_behind(result: &RunResult, told: &Testimonies, out: &Path) -> anyhow::Result<()> {
     result.write(&out.join("result.json"))?;
-    // What the clients were told, for an audit of several parts together.
-    let file = out.join("told.json");
-    fs::write(&file, serde_json::to_vec(told)?).with_context(|| format!("cannot write {}", file.display()))?;
+    told.write(&out.join("told.json"))?;
     let file = out.join("report.html");
     fs::write(&file, report::page(result)).with_context(|| format!("cannot write {}", file.display()))?;
     println!("left in {}: result.json, report.html, told.json", out.display());

@@ -1,8 +1,10 @@
 //! What the clients were told, for the auditor.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fs, path::Path};
 
+use anyhow::Context;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use stagedoor::simulation::{
     auditor::{Evidence, Probe},
     crowd::{CrowdReport, Entered, Joined, Ordered, Refused},
@@ -90,6 +92,29 @@ impl Told {
 
     pub fn probes(&self) -> Vec<(String, u16)> {
         self.probes.lock().clone()
+    }
+}
+
+/// What the clients of one process were told, or of several, for an audit of the whole.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Testimonies {
+    pub report: CrowdReport,
+    pub probes: Vec<(String, u16)>,
+}
+
+impl Testimonies {
+    pub fn read(file: &Path) -> anyhow::Result<Self> {
+        let text = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("{} does not say what clients were told", file.display()))
+    }
+
+    pub fn write(&self, file: &Path) -> anyhow::Result<()> {
+        fs::write(file, serde_json::to_vec(self)?).with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    pub fn add(&mut self, other: Self) {
+        self.report.add(other.report);
+        self.probes.extend(other.probes);
     }
 }
 

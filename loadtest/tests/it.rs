@@ -3,13 +3,14 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
-    net::TcpListener,
-    path::PathBuf,
-    process::{Command, Output, Stdio},
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::Duration,
 };
 
 use serde_json::Value;
-use stagedoor::kernel::{Entropy, OsEntropy};
+use stagedoor::kernel::{Clock, Entropy, OsEntropy, SystemClock};
 
 /// A folder that goes with the test.
 struct Out(PathBuf);
@@ -85,6 +86,86 @@ fn a_whole_run_is_judged_and_leaves_a_result_and_a_page() {
         .output()
         .unwrap();
     assert!(same.status.success() && String::from_utf8_lossy(&same.stdout).contains("join"), "{same:?}");
+}
+
+/// A house that was made for a run, opened again with the same books.
+struct Reopened {
+    child: Child,
+    url: String,
+}
+
+impl Reopened {
+    fn open(file: &Path) -> Self {
+        let text = fs::read_to_string(file).expect("a house has its configuration");
+        let address = text.lines().find_map(|line| line.strip_prefix("listen = ")).expect("a house listens").trim_matches('"').to_owned();
+        let serve = Command::new(env!("CARGO_BIN_EXE_loadtest")).arg("serve").arg(file).stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
+        let child = serve.expect("it starts");
+        let opened = (0..600).any(|_| {
+            std::thread::sleep(Duration::from_millis(50));
+            TcpStream::connect(&address).is_ok()
+        });
+        assert!(opened, "nobody listens on {address}");
+        Self { child, url: format!("http://{address}") }
+    }
+}
+
+impl Drop for Reopened {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn parts_of_a_run_are_added_up_and_judged_together() {
+    let (first, house) = (Out::new(), Out::new());
+    let kept = house.0.display().to_string();
+    let small = ["run", "--fans", "60", "--within", "2", "--hold", "10", "--pace", "0.02", "--open-in", "2", "--hurry"];
+    let made = loadtest(&[&small[..], &["--data", &kept]].concat(), &first).output().unwrap();
+    assert!(made.status.success(), "{}", said(&made));
+    let house_again = Reopened::open(&house.0.join("house.toml"));
+    let begin_at = SystemClock::new().now().plus(Duration::from_secs(2)).to_string();
+    let (one, two, whole) = (Out::new(), Out::new(), Out::new());
+    let part = |part: &str, out: &Out| {
+        let args = ["run", "--fans", "120", "--within", "2", "--pace", "0.02", "--seed", "2", "--bots", "1", "--hold", "10"];
+        loadtest(&[&args[..], &["--part", part, "--begin-at", &begin_at, "--target", &house_again.url]].concat(), out)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let running = [part("1/2", &one), part("2/2", &two)];
+    for child in running {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success() && said(&output).contains("not audited: a part of a run"), "{}", said(&output));
+    }
+    let merge = |more: &[&str]| {
+        let parts = [one.0.join("result.json"), two.0.join("result.json")].map(|it| it.display().to_string());
+        loadtest(&[&["merge", &parts[0], &parts[1]][..], more].concat(), &whole).output().unwrap()
+    };
+    let unjudged = said(&merge(&[]));
+    assert!(unjudged.contains("not audited: name the house that the parts shared"), "{unjudged}");
+    let books = house.0.join("data").display().to_string();
+    let judged = merge(&["--target", &house_again.url, "--books", &books, "--hold", "10"]);
+    assert!(judged.status.success(), "{}", said(&judged));
+    let result = whole.result();
+    let told = |out: &Out| serde_json::from_slice::<Value>(&fs::read(out.0.join("told.json")).unwrap()).unwrap();
+    let probes = [&one, &two].map(|it| told(it)["probes"].as_array().unwrap().len()).iter().sum::<usize>();
+    assert_eq!((&result["fans"]["coming"], &result["audit"]["violations_count"]), (&120.into(), &0.into()), "{}", said(&judged));
+    assert!(probes > 0 && result["audit"]["probes"] == probes, "{probes}: {}", said(&judged));
+    assert!(result["audit"]["joins"].as_u64() >= Some(180), "those of the first run are in the books, too: {}", said(&judged));
+    assert!(result["fans"]["tickets"].as_u64() > Some(50) && result["audit"]["tickets"].as_u64() > Some(50), "{}", said(&judged));
+
+    // The auditor hears all parts: one that claims a ticket that nobody has is found out.
+    let file = two.0.join("told.json");
+    let mut lying = told(&two);
+    lying["report"]["joins"].as_array_mut().unwrap().push(serde_json::json!(
+        { "customer": 7, "number": 999_999, "at": "2026-01-01T00:00:00.000Z", "left_at": null }
+    ));
+    fs::write(&file, lying.to_string()).unwrap();
+    let found = merge(&["--target", &house_again.url, "--books", &books, "--hold", "10"]);
+    assert_eq!(found.status.code(), Some(1), "{}", said(&found));
+    assert!(said(&found).contains("999999"), "{}", said(&found));
 }
 
 #[test]

@@ -282,10 +282,10 @@ fn seats_of(plan: &Plan, guids: &[String], limit: u8) -> Result<Vec<SeatIx>, Pro
     }
     let mut seats = Vec::with_capacity(guids.len());
     for (place, guid) in guids.iter().enumerate() {
-        let field = format!("seats[{place}]");
-        let seat = plan.index_of(guid).ok_or_else(|| Problem::new(Kind::UnknownSeat).with("field", &field))?;
+        let field = || format!("seats[{place}]");
+        let seat = plan.index_of(guid).ok_or_else(|| Problem::new(Kind::UnknownSeat).with("field", &field()))?;
         if seats.contains(&seat) {
-            return Err(invalid(&field, "named twice"));
+            return Err(invalid(&field(), "named twice"));
         }
         seats.push(seat);
     }

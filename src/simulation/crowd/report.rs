@@ -96,6 +96,47 @@ impl CrowdReport {
         )
     }
 
+    /// Adds what the fans of another part of the same crowd were told.
+    pub fn add(&mut self, other: Self) {
+        // All named: what is added to a report later must be added here, too.
+        let Self {
+            fans,
+            joined,
+            entered,
+            held,
+            conflicts,
+            tickets,
+            orders_by_state,
+            endings,
+            errors,
+            active_max,
+            outages,
+            joins,
+            entries,
+            refusals,
+            orders,
+            lost_places,
+        } = other;
+        self.fans += fans;
+        self.joined += joined;
+        self.entered += entered;
+        self.held += held;
+        self.conflicts += conflicts;
+        self.tickets += tickets;
+        self.active_max = self.active_max.max(active_max);
+        self.outages = self.outages.max(outages);
+        for (sums, counts) in [(&mut self.orders_by_state, orders_by_state), (&mut self.endings, endings), (&mut self.errors, errors)] {
+            for (name, count) in counts {
+                *sums.entry(name).or_default() += count;
+            }
+        }
+        self.joins.extend(joins);
+        self.entries.extend(entries);
+        self.refusals.extend(refusals);
+        self.orders.extend(orders);
+        self.lost_places.extend(lost_places);
+    }
+
     /// Adds what the fans were told to the auditor's evidence.
     pub fn testify(&self, evidence: &mut Evidence) {
         let subject = |customer: u32| format!("customer:{customer}");
