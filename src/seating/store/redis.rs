@@ -7,7 +7,7 @@
 //!
 //! | key | holds |
 //! |---|---|
-//! | `{sale:performance}:seats` | two bits a seat, as [`SeatStates::to_bytes`], in whole words of sixteen |
+//! | `{sale:performance}:seats` | two bits a seat, as [`SeatStates::to_bytes`] |
 //! | `{sale:performance}:holds` | hash: hold -> its record (`shared.lua`), also of holds being paid and booked |
 //! | `{sale:performance}:deadlines` | sorted set: hold -> when it runs out; only holds that can |
 //! | `{sale:performance}:fans` | hash: subject -> seats held, being paid and booked |

@@ -10,7 +10,10 @@ use super::{KEYS, RedisStore, SCRIPTS, SeatStore, StoreError, packed, record};
 use crate::{
     kernel::HoldId,
     platform::redis::{Call, CallError, Identity, Script},
-    seating::{hold::RestoredClaim, seat::SeatIx},
+    seating::{
+        hold::RestoredClaim,
+        seat::{SeatIx, SeatStates},
+    },
 };
 
 /// Who fills the memory and is not heard of for so long is taken for dead.
@@ -121,7 +124,7 @@ impl RedisStore {
         self.0.entropy.fill(&mut token);
         let token = format!("{:016x}", u64::from_le_bytes(token));
         let lives_ms = u64::try_from(TOKEN_LIVES.as_millis()).unwrap_or(u64::MAX);
-        let begin = self.0.on(KEYS.len()).arg(epoch).arg(&token).arg(lives_ms).arg(record::free(self.0.seats));
+        let begin = self.0.on(KEYS.len()).arg(epoch).arg(&token).arg(lives_ms).arg(SeatStates::free(self.0.seats).to_bytes());
         match self.unguarded(&SCRIPTS.rebuild_begin, begin).await? {
             Value::BulkString(word) if word == b"begun" => {}
             Value::BulkString(word) if word == b"done" => return Ok(Rebuilt::Ready),

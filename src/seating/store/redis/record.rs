@@ -90,17 +90,11 @@ pub(super) fn epoch_of(version: u64) -> u64 {
 /// Sixteen seats' states as scripts read them at once, the most significant byte first.
 const WORD_BYTES: usize = 4;
 
-/// The bits of a house in which every seat is free.
-pub(super) fn free(seats: usize) -> Vec<u8> {
-    let mut bits = SeatStates::free(seats).to_bytes();
-    bits.resize(bits.len().next_multiple_of(WORD_BYTES), 0);
-    bits
-}
-
-/// `None` when they are not those of a house of so many seats.
+/// `None` when the bits are not those of a house of so many seats; once its last word was written they are whole words.
 pub(super) fn states(seats: usize, bits: &[u8]) -> Option<SeatStates> {
     let used = seats.div_ceil(4);
-    bits.get(..used).filter(|_| bits.len() == used.next_multiple_of(WORD_BYTES)).and_then(|bits| SeatStates::from_bytes(seats, bits))
+    let own = bits.get(..used).filter(|_| bits.len() <= used.next_multiple_of(WORD_BYTES));
+    own.and_then(|own| SeatStates::from_bytes(seats, own))
 }
 
 /// Where a seat's word stands among the bits, and its place in it as a one.
@@ -233,6 +227,14 @@ mod tests {
         for seat in (0..48).map(SeatIx) {
             assert_eq!(is_free_in(&booked, seat), !seats.contains(&seat), "{seat:?}");
         }
+    }
+
+    #[test]
+    fn a_house_is_read_whether_its_last_word_was_written_or_not_and_another_is_not() {
+        let house = SeatStates::free(50);
+        let read = |seats: usize, more: usize| states(seats, &[house.to_bytes(), vec![0; more]].concat());
+        assert_eq!((read(50, 0), read(50, 3)), (Some(house.clone()), Some(house.clone())));
+        assert_eq!((read(50, 4), read(53, 0), read(44, 0)), (None, None, None));
     }
 
     #[test]
