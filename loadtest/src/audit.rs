@@ -7,7 +7,7 @@ use stagedoor::{
     kernel::{Clock, Timestamp},
     simulation::{
         auditor::{Evidence, LiveHold, audit, books},
-        crowd::{CrowdReport, Joined},
+        crowd::Joined,
     },
 };
 use tokio::sync::watch;
@@ -16,7 +16,7 @@ use crate::{
     book::Step,
     crowd::Crowd,
     ground::Ground,
-    told::testify_probes,
+    told::{Testimonies, testify_probes},
     visitor::{Called, Visitor},
     wire::Ask,
 };
@@ -99,8 +99,7 @@ pub async fn map(visitor: &mut Visitor, performance: &str) -> Option<Vec<(String
 
 /// What a run has gathered for the auditor.
 pub struct Testimony<'a> {
-    pub told: &'a CrowdReport,
-    pub probes: &'a [(String, u16)],
+    pub told: &'a Testimonies,
     /// The seat map as somebody inside sees it in the end, and since when all holds should have ended.
     pub map: Option<(Vec<(String, String)>, Timestamp)>,
     pub settled: bool,
@@ -119,8 +118,8 @@ pub async fn judge(ground: &Ground, testimony: Testimony<'_>) -> Verdict {
     evidence.door = ground.door.into_iter().collect();
     evidence.returner_share = ground.returner_share();
     evidence.settled = testimony.settled;
-    testimony.told.testify(&mut evidence);
-    testify_probes(testimony.probes, &mut evidence);
+    testimony.told.report.testify(&mut evidence);
+    testify_probes(&testimony.told.probes, &mut evidence);
     books::who_came_in_time(&mut evidence);
     match testimony.map {
         Some((seats, holds_ended)) => {

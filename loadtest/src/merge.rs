@@ -14,9 +14,8 @@ use stagedoor::kernel::{Clock, SystemClock, Timestamp};
 use crate::{
     audit::{Testimony, Verdict, judge},
     ground::{Engine, Ground, GroundArgs},
-    report,
     result::RunResult,
-    run::{SWEPT_WITHIN, conclude},
+    run::{SWEPT_WITHIN, conclude, leave_result},
     told::Testimonies,
 };
 
@@ -49,9 +48,7 @@ pub async fn run(args: MergeArgs) -> anyhow::Result<ExitCode> {
     let mut whole = RunResult::merged(&parts)?;
     whole.audit = Some(verdict(&args, &parts).await?);
     fs::create_dir_all(&args.out).with_context(|| format!("--out: cannot make {}", args.out.display()))?;
-    whole.write(&args.out.join("result.json"))?;
-    let file = args.out.join("report.html");
-    fs::write(&file, report::page(&whole)).with_context(|| format!("cannot write {}", file.display()))?;
+    leave_result(&whole, &args.out)?;
     Ok(conclude(&whole))
 }
 
@@ -77,7 +74,7 @@ async fn verdict(args: &MergeArgs, parts: &[RunResult]) -> anyhow::Result<Verdic
         None => false,
     };
     // Nobody is inside any more who could say what the engine thinks.
-    Ok(judge(&ground, Testimony { told: &all.report, probes: &all.probes, map: None, settled }).await)
+    Ok(judge(&ground, Testimony { told: &all, map: None, settled }).await)
 }
 
 /// When the last of its fans had gone.

@@ -185,9 +185,7 @@ pub async fn run(kind: Kind, place: GroundArgs, who: CrowdArgs) -> anyhow::Resul
     let observer = (ground.books.is_some() && who.part.is_none()).then(|| tokio::spawn(observe(Arc::clone(&crowd), stay)));
     let course = Course::follow(&crowd, &mut ground, before).await;
     let gone_at = SystemClock::new().now();
-    let verdict = verdict(&crowd, &ground, observer, (&leave, &who), (&course, gone_at), &performance).await;
-
-    let told = crowd.told.report();
+    let (verdict, told) = verdict(&crowd, &ground, observer, (&leave, &who), (&course, gone_at), &performance).await;
     let series = crowd.book.seconds();
     let result = RunResult {
         what,
@@ -198,7 +196,7 @@ pub async fn run(kind: Kind, place: GroundArgs, who: CrowdArgs) -> anyhow::Resul
         seconds: course.seconds,
         ended_early: course.ended_early.clone(),
         part: who.part.clone(),
-        fans: fans_of(&told, &crowd),
+        fans: fans_of(&told.report, &crowd),
         steps: crowd.book.steps(),
         errors: crowd.book.errors(),
         goodput: Goodput::of(&series),
@@ -208,7 +206,9 @@ pub async fn run(kind: Kind, place: GroundArgs, who: CrowdArgs) -> anyhow::Resul
         client: course.client,
         audit: Some(verdict),
     };
-    leave_behind(&result, &Testimonies { report: told, probes: crowd.told.probes() }, &who.out)?;
+    leave_result(&result, &who.out)?;
+    told.write(&who.out.join("told.json"))?;
+    println!("left in {}: result.json, report.html, told.json", who.out.display());
     Ok(conclude(&result))
 }
 
@@ -306,7 +306,7 @@ fn say(crowd: &Crowd, now: Duration, last: &mut Second) {
     *last = sum;
 }
 
-/// Waits until every hold has ended, then lets the auditor look.
+/// Waits until every hold has ended, then lets the auditor look; with what all clients were told until then.
 async fn verdict(
     crowd: &Arc<Crowd>,
     ground: &Ground,
@@ -314,9 +314,10 @@ async fn verdict(
     (leave, who): (&watch::Sender<bool>, &CrowdArgs),
     (course, gone_at): (&Course, Timestamp),
     performance: &str,
-) -> Verdict {
+) -> (Verdict, Testimonies) {
     if who.part.is_some() {
-        return Verdict { not_audited: Some("a part of a run: merge the parts".into()), ..Verdict::default() };
+        let not_audited = Some("a part of a run: merge the parts".into());
+        return (Verdict { not_audited, ..Verdict::default() }, crowd.told.testimonies());
     }
     let is_gone = course.ended_early.as_deref().is_some_and(|why| !why.contains("--limit"));
     let longest = ground.hold + SWEPT_WITHIN;
@@ -334,9 +335,9 @@ async fn verdict(
         Some(mut visitor) => map(&mut visitor, performance).await,
         None => None,
     };
-    let told = crowd.told.report();
+    let told = crowd.told.testimonies();
     let map = map.map(|it| (it, if settles { gone_at.plus(ground.hold) } else { SystemClock::new().now().plus(ground.hold) }));
-    judge(ground, Testimony { told: &told, probes: &crowd.told.probes(), map, settled: settles }).await
+    (judge(ground, Testimony { told: &told, map, settled: settles }).await, told)
 }
 
 fn fans_of(told: &CrowdReport, crowd: &Crowd) -> Fans {
@@ -353,13 +354,11 @@ fn fans_of(told: &CrowdReport, crowd: &Crowd) -> Fans {
     }
 }
 
-fn leave_behind(result: &RunResult, told: &Testimonies, out: &Path) -> anyhow::Result<()> {
+/// The result for programs and for people.
+pub fn leave_result(result: &RunResult, out: &Path) -> anyhow::Result<()> {
     result.write(&out.join("result.json"))?;
-    told.write(&out.join("told.json"))?;
     let file = out.join("report.html");
-    fs::write(&file, report::page(result)).with_context(|| format!("cannot write {}", file.display()))?;
-    println!("left in {}: result.json, report.html, told.json", out.display());
-    Ok(())
+    fs::write(&file, report::page(result)).with_context(|| format!("cannot write {}", file.display()))
 }
 
 /// Says what came of it; the exit status to match.

@@ -81,17 +81,13 @@ impl Told {
     }
 
     /// The clients' side of the story.
-    pub fn report(&self) -> CrowdReport {
+    pub fn testimonies(&self) -> Testimonies {
         let mut report = self.report.lock().clone();
         report.orders = self.orders.lock().values().cloned().collect();
         for order in &report.orders {
             *report.orders_by_state.entry(order.state.clone()).or_default() += 1;
         }
-        report
-    }
-
-    pub fn probes(&self) -> Vec<(String, u16)> {
-        self.probes.lock().clone()
+        Testimonies { report, probes: self.probes.lock().clone() }
     }
 }
 

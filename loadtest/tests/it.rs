@@ -156,7 +156,7 @@ fn parts_of_a_run_are_added_up_and_judged_together() {
     assert!(result["audit"]["joins"].as_u64() >= Some(180), "those of the first run are in the books, too: {}", said(&judged));
     assert!(result["fans"]["tickets"].as_u64() > Some(50) && result["audit"]["tickets"].as_u64() > Some(50), "{}", said(&judged));
 
-    // The auditor hears all parts: one that claims a ticket that nobody has is found out.
+    // The auditor hears all parts: one that claims a place that nobody gave is found out.
     let file = two.0.join("told.json");
     let mut lying = told(&two);
     lying["report"]["joins"].as_array_mut().unwrap().push(serde_json::json!(
