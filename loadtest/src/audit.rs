@@ -13,12 +13,10 @@ use stagedoor::{
 use tokio::sync::watch;
 
 use crate::{
-    book::Step,
-    crowd::Crowd,
+    crowd::{Crowd, Session},
     ground::Ground,
     told::{Testimonies, testify_probes},
     visitor::{Called, Visitor},
-    wire::Ask,
 };
 
 /// What the auditor says.
@@ -61,14 +59,18 @@ pub async fn observe(crowd: Arc<Crowd>, mut until: watch::Receiver<bool>) -> Opt
     #[derive(Deserialize)]
     struct Place {
         token: Box<str>,
-        number: u64,
+        number: Option<u64>,
     }
-    let path = crowd.path("queue");
-    let reply = crowd.call(Step::Join, crowd.now(), &Ask { method: "POST", path: &path, headers: &[], body: None }).await.ok()?;
+    let mut session = Session::default();
+    let reply = crowd.come(OBSERVER, crowd.now(), &mut session).await.ok()?;
     let Place { token, number } = reply.json()?;
-    crowd.told.joined(Joined { customer: OBSERVER, number: Some(number), at: crowd.wall(), left_at: None });
+    let join = crowd.told.joined(Joined { customer: OBSERVER, number, at: crowd.wall(), left_at: None });
+    let number = match number {
+        Some(number) => number,
+        None => drawn(&crowd, join, &token, &until).await?,
+    };
     let dice = crowd.dice(OBSERVER, 0);
-    let mut visitor = Visitor::new(Arc::clone(&crowd), dice, Called { fan: OBSERVER, number, token });
+    let mut visitor = Visitor::new(Arc::clone(&crowd), dice, Called { fan: OBSERVER, number, token, session });
     while crowd.seen().now_serving < number {
         if *until.borrow() || crowd.is_over() {
             return None;
@@ -85,6 +87,19 @@ pub async fn observe(crowd: Arc<Crowd>, mut until: watch::Receiver<bool>) -> Opt
         let _ = tokio::time::timeout(Duration::from_secs(5), until.changed()).await;
         visitor.keep_pass().await.ok()?;
     }
+}
+
+/// Her number, when the draw has given it.
+async fn drawn(crowd: &Crowd, join: usize, token: &str, until: &watch::Receiver<bool>) -> Option<u64> {
+    while !*until.borrow() && !crowd.is_over() {
+        let (number, pause) = crowd.number_of(token, crowd.now()).await;
+        if let Some(number) = number {
+            crowd.told.drawn(join, number);
+            return Some(number);
+        }
+        tokio::time::sleep(pause).await;
+    }
+    None
 }
 
 /// Reads the seat map: `(guid, state)` of all seats.

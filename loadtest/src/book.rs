@@ -14,6 +14,8 @@ use crate::wire::{Lost, Reply};
 /// One kind of call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
+    /// By a hand-off from the shop.
+    SignIn,
     Join,
     Place,
     Board,
@@ -30,7 +32,8 @@ pub enum Step {
     Forged,
 }
 
-pub const STEPS: [Step; 13] = [
+pub const STEPS: [Step; 14] = [
+    Step::SignIn,
     Step::Join,
     Step::Place,
     Step::Board,
@@ -49,6 +52,7 @@ pub const STEPS: [Step; 13] = [
 impl Step {
     pub fn name(self) -> &'static str {
         match self {
+            Self::SignIn => "sign in",
             Self::Join => "join",
             Self::Place => "place",
             Self::Board => "board",

@@ -18,7 +18,8 @@ use std::{
 use parking_lot::Mutex;
 use serde::Deserialize;
 use stagedoor::{
-    kernel::{Clock, SystemClock, Timestamp},
+    kernel::{Clock, OsEntropy, SystemClock, Timestamp},
+    shop::{HandoffConfig, make_handoff},
     simulation::crowd::{Dice, Joined},
 };
 use tokio::{
@@ -50,6 +51,8 @@ pub struct CrowdConfig {
     pub sale: String,
     /// The performance that all want to see.
     pub performance: String,
+    /// The shop that hands its customers over, where the sale asks for them; else anybody comes.
+    pub shop: Option<HandoffConfig>,
     /// When each comes, counted from the beginning.
     pub arrivals: Vec<Duration>,
     /// The number of the first fan, and the distance to the next: parts of one run share a crowd.
@@ -109,14 +112,27 @@ impl Seen {
 struct Waiting {
     fan: u32,
     token: Box<str>,
+    session: Session,
+}
+
+/// What she shows as one who has signed in: a value of `Authorization`; empty where nobody is asked.
+pub type Session = Box<str>;
+
+/// A fan whose number a draw will give, and where her join is written down.
+struct Undrawn {
+    fan: u32,
+    join: usize,
+    token: Box<str>,
+    session: Session,
 }
 
 /// A join that is due.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Join {
     due: Duration,
     fan: u32,
     tries: u32,
+    session: Session,
 }
 
 /// Everything that the fans of one process share.
@@ -130,6 +146,9 @@ pub struct Crowd {
     began: Duration,
     board: watch::Sender<Seen>,
     waiting: Mutex<BTreeMap<u64, Waiting>>,
+    undrawn: Mutex<Vec<Undrawn>>,
+    /// Fans who wait without a number.
+    numberless: AtomicU32,
     due: Mutex<VecDeque<Join>>,
     is_due: Semaphore,
     /// Joins that were told to come again.
@@ -145,6 +164,8 @@ pub struct Crowd {
 
 /// A page polls so far from the front.
 const LOOK_EVERY: Duration = Duration::from_secs(20);
+/// A page that has no number asks for it so soon after the draw, at random.
+const ASKED_WITHIN: Duration = Duration::from_secs(4);
 const DISPATCH_EVERY: Duration = Duration::from_millis(2);
 const JOINERS: usize = 256;
 const LOOKERS: usize = 64;
@@ -171,6 +192,8 @@ impl Crowd {
             watched: Watched::default(),
             board: watch::Sender::new(Seen::default()),
             waiting: Mutex::default(),
+            undrawn: Mutex::default(),
+            numberless: AtomicU32::new(0),
             due: Mutex::default(),
             is_due: Semaphore::new(0),
             again: Mutex::default(),
@@ -200,7 +223,7 @@ impl Crowd {
 
     /// Fans who wait, and joins that are not answered yet.
     pub fn waiting(&self) -> (usize, u32) {
-        (self.waiting.lock().len(), self.joining.load(Ordering::Relaxed))
+        (self.waiting.lock().len() + self.numberless.load(Ordering::Relaxed) as usize, self.joining.load(Ordering::Relaxed))
     }
 
     /// Nobody has answered for some seconds.
@@ -227,8 +250,9 @@ impl Crowd {
             let crowd = crowd();
             staff.spawn(async move { crowd.join_who_is_due().await });
         }
-        let (reader, dispatcher) = (crowd(), crowd());
+        let (reader, dispatcher, drawn) = (crowd(), crowd(), crowd());
         staff.spawn(async move { reader.read_board().await });
+        staff.spawn(async move { drawn.learn_numbers().await });
         let arrived = staff.spawn(async move { dispatcher.dispatch().await });
         if self.config.looking == Looking::Each {
             let crowd = crowd();
@@ -260,7 +284,7 @@ impl Crowd {
             }
         }
         self.is_over.store(true, Ordering::Relaxed);
-        self.told.sent_home(self.waiting.lock().len(), self.seen().is_over());
+        self.told.sent_home(self.waiting().0, self.seen().is_over());
         visitors.shutdown().await;
         staff.shutdown().await;
     }
@@ -281,7 +305,7 @@ impl Crowd {
             let mut due = self.due.lock();
             while let Some((at, fan)) = coming.next_if(|(at, _)| **at <= now) {
                 self.joining.fetch_add(1, Ordering::Relaxed);
-                due.push_back(Join { due: *at, fan, tries: 0 });
+                due.push_back(Join { due: *at, fan, tries: 0, session: Session::default() });
                 added += 1;
             }
             let mut again = self.again.lock();
@@ -303,12 +327,34 @@ impl Crowd {
         }
     }
 
-    async fn join(&self, join: Join) {
+    /// Signs in, where that is asked for and not done yet, and joins: what the last of the two calls was answered.
+    pub async fn come(&self, fan: u32, due: Duration, session: &mut Session) -> Result<Reply, Lost> {
+        #[derive(Deserialize)]
+        struct Granted {
+            token: String,
+        }
+        let mut due = due;
+        if session.is_empty()
+            && let Some(shop) = &self.config.shop
+        {
+            let token = make_handoff(shop, self.wall(), &OsEntropy, &format!("load-{fan}"), "");
+            let body = serde_json::json!({ "token": token }).to_string();
+            let ask = Ask { method: "POST", path: "/v1/sign-in/handoff", headers: &[], body: Some(&body) };
+            let reply = self.call(Step::SignIn, due, &ask).await?;
+            let Some(granted) = reply.json::<Granted>().filter(|_| reply.is_ok()) else { return Ok(reply) };
+            (*session, due) = (format!("Bearer {}", granted.token).into(), self.now());
+        }
         let path = self.path("queue");
-        let outcome = self.call(Step::Join, join.due, &Ask { method: "POST", path: &path, headers: &[], body: None }).await;
+        let headers = [("authorization", &**session)];
+        let headers: &[_] = if session.is_empty() { &[] } else { &headers };
+        self.call(Step::Join, due, &Ask { method: "POST", path: &path, headers, body: None }).await
+    }
+
+    async fn join(&self, mut join: Join) {
+        let outcome = self.come(join.fan, join.due, &mut join.session).await;
         let again_in = match &outcome {
             Ok(reply) if reply.is_ok() => {
-                self.joined(join.fan, reply);
+                self.joined(join.fan, std::mem::take(&mut join.session), reply);
                 None
             }
             Ok(reply) if became(&outcome) == Became::Refused || reply.status == 409 && is(reply, "not-open-yet") => {
@@ -335,15 +381,76 @@ impl Crowd {
         }
     }
 
-    fn joined(&self, fan: u32, reply: &Reply) {
-        let Some(Place { token: Some(token), number: Some(number) }) = reply.json() else {
+    fn joined(&self, fan: u32, session: Session, reply: &Reply) {
+        let Some(Place { token: Some(token), number }) = reply.json() else {
             self.book.error("join unreadable");
             self.told.ended("not served");
             return;
         };
-        self.told.joined(Joined { customer: fan, number: Some(number), at: self.wall(), left_at: None });
+        let (join, token) = (self.told.joined(Joined { customer: fan, number, at: self.wall(), left_at: None }), token.into());
         self.book.second(self.now(), |second| second.joins += 1);
-        self.waiting.lock().insert(number, Waiting { fan, token: token.into() });
+        if let Some(number) = number {
+            self.waiting.lock().insert(number, Waiting { fan, token, session });
+        } else {
+            self.numberless.fetch_add(1, Ordering::Relaxed);
+            self.undrawn.lock().push(Undrawn { fan, join, token, session });
+        }
+    }
+
+    /// When the draw is held, each asks for her number, at a moment of her own as the page does.
+    async fn learn_numbers(self: &Arc<Self>) {
+        let turns = Arc::new(Semaphore::new(LOOKERS * 16));
+        let mut every = tokio::time::interval(Duration::from_millis(100));
+        let mut asking = JoinSet::new();
+        loop {
+            every.tick().await;
+            while asking.try_join_next().is_some() {}
+            if matches!(self.seen().phase.as_str(), "" | "scheduled" | "prequeue" | "drawing") {
+                continue;
+            }
+            let undrawn = std::mem::take(&mut *self.undrawn.lock());
+            let mut due: Vec<(Duration, Undrawn)> =
+                undrawn.into_iter().map(|it| (self.now() + self.dice(it.fan, 2).up_to(ASKED_WITHIN), it)).collect();
+            due.sort_by_key(|(at, _)| *at);
+            for (at, undrawn) in due {
+                while asking.try_join_next().is_some() {}
+                tokio::time::sleep(at.saturating_sub(self.now())).await;
+                let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
+                let crowd = Arc::clone(self);
+                asking.spawn(async move {
+                    crowd.learn_number(at, undrawn).await;
+                    crowd.numberless.fetch_sub(1, Ordering::Relaxed);
+                    drop(turn);
+                });
+            }
+        }
+    }
+
+    async fn learn_number(&self, mut due: Duration, who: Undrawn) {
+        let Undrawn { fan, join, token, session } = who;
+        for tries in 0..JOIN_TRIES_MAX {
+            let (number, pause) = self.number_of(&token, due).await;
+            if let Some(number) = number {
+                self.told.drawn(join, number);
+                self.waiting.lock().insert(number, Waiting { fan, token, session });
+                return;
+            }
+            let pause = pause + self.dice(fan, 3 + tries).up_to(pause);
+            tokio::time::sleep(pause).await;
+            due = self.now();
+        }
+        self.told.ended("never learnt her number");
+    }
+
+    /// Her number in line, if she has one; else when to ask again.
+    pub async fn number_of(&self, token: &str, due: Duration) -> (Option<u64>, Duration) {
+        let path = self.path("queue/place");
+        let headers = [("queue-token", token)];
+        match self.call(Step::Place, due, &Ask { method: "GET", path: &path, headers: &headers, body: None }).await {
+            Ok(reply) if reply.is_ok() => (reply.json::<Place>().and_then(|it| it.number), Duration::from_secs(1)),
+            Ok(reply) => (None, reply.retry_after.unwrap_or(Duration::from_secs(1))),
+            Err(_) => (None, Duration::from_secs(1)),
+        }
     }
 
     /// Her own dice for what happens to her at this point.
@@ -390,14 +497,14 @@ impl Crowd {
             let rest = waiting.split_off(&(now_serving + 1));
             std::mem::replace(&mut *waiting, rest)
         };
-        for (number, Waiting { fan, token }) in called {
+        for (number, Waiting { fan, token, session }) in called {
             let dice = self.dice(fan, 0);
             if dice.chance(self.config.absent) {
                 self.told.ended("did not show up");
                 continue;
             }
             self.inside.fetch_add(1, Ordering::Relaxed);
-            let visitor = Visitor::new(Arc::clone(self), dice, Called { fan, number, token });
+            let visitor = Visitor::new(Arc::clone(self), dice, Called { fan, number, token, session });
             visitors.spawn(async move { visitor.live().await });
         }
     }

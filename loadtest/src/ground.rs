@@ -1,13 +1,16 @@
 //! The house that a crowd comes to: one that is started for it, on either engine, or one that runs somewhere.
 
-use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{Args, ValueEnum};
 use stagedoor::{
-    kernel::{Clock, SaleId, SystemClock, Timestamp},
+    kernel::{Clock, Entropy, OsEntropy, SaleId, SystemClock, Timestamp},
+    platform::signing::hex,
+    shop::HandoffConfig,
     simulation::{
         auditor::{DoorSetting, books::Books},
+        sandbox_beacon::{self, BeaconConfig, SandboxSigner},
         servers::{Postgres, RedisServer},
     },
 };
@@ -17,6 +20,9 @@ use crate::{
     target::{SaleFacts, Target, find_sale},
     wire::Wire,
 };
+
+/// The variable that holds the secret of the target's shop.
+pub const HANDOFF_SECRET: &str = "STAGEDOOR_HANDOFF_SECRET";
 
 /// What remembers who stands where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -41,7 +47,7 @@ impl Engine {
 pub enum Durability {
     /// After its commit.
     Journaled,
-    /// Once Redis has it; the commit follows.
+    /// Once the engine has it; the commit follows.
     Acknowledged,
 }
 
@@ -52,6 +58,24 @@ impl Durability {
             Self::Acknowledged => "acknowledged",
         }
     }
+}
+
+/// Who may come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SignIn {
+    /// Anybody.
+    None,
+    /// Customers whom the shop hands over, each with a word that it has signed.
+    Handoff,
+}
+
+/// In which order they go in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Queueing {
+    /// As they came.
+    Fifo,
+    /// By a draw, half a minute after the opening; by a beacon of the run's own.
+    FairDraw,
 }
 
 /// Which house.
@@ -69,10 +93,23 @@ pub struct GroundArgs {
     /// Where the target keeps its books, so that the auditor can read them: its data directory on this machine.
     #[arg(long, value_name = "DIR")]
     pub books: Option<PathBuf>,
+    /// By which name the target's shop hands its customers over (shop.handoff.issuer), where the sale asks for a sign-in; its
+    /// secret is read from STAGEDOOR_HANDOFF_SECRET.
+    #[arg(long, value_name = "NAME", requires_all = ["target", "handoff_audience"])]
+    pub handoff_issuer: Option<String>,
+    /// To whom (shop.handoff.audience).
+    #[arg(long, value_name = "NAME", requires_all = ["target", "handoff_issuer"])]
+    pub handoff_audience: Option<String>,
+    /// Who may come to a house that is started.
+    #[arg(long, value_enum, default_value_t = SignIn::None)]
+    pub sign_in: SignIn,
+    /// In which order those who come before the opening go in, in a house that is started.
+    #[arg(long, value_enum, default_value_t = Queueing::Fifo)]
+    pub queueing: Queueing,
     /// The engine of a house that is started.
     #[arg(long, value_enum, default_value_t = Engine::Memory)]
     pub engine: Engine,
-    /// When its joins are answered; `acknowledged` needs redis.
+    /// When its joins are answered.
     #[arg(long, value_enum, default_value_t = Durability::Journaled)]
     pub durability: Durability,
     /// Its seats; 500 for a run, 66000 for a flash.
@@ -104,6 +141,10 @@ impl GroundArgs {
             allow_remote: false,
             sale: None,
             books: None,
+            handoff_issuer: None,
+            handoff_audience: None,
+            sign_in: SignIn::None,
+            queueing: Queueing::Fifo,
             engine,
             durability: Durability::Journaled,
             seats: None,
@@ -114,6 +155,41 @@ impl GroundArgs {
             data: None,
         }
     }
+}
+
+impl GroundArgs {
+    fn shop_of_target(&self) -> anyhow::Result<Option<HandoffConfig>> {
+        let (Some(issuer), Some(audience)) = (&self.handoff_issuer, &self.handoff_audience) else { return Ok(None) };
+        let secret = std::env::var(HANDOFF_SECRET).ok().filter(|it| !it.is_empty());
+        let secret = secret.with_context(|| format!("--handoff-issuer: {HANDOFF_SECRET} is not set"))?;
+        Ok(Some(HandoffConfig { issuer: issuer.clone(), audience: audience.clone(), secret }))
+    }
+}
+
+/// Starts a beacon, and gives what a sale says of it.
+async fn drawn_by_a_beacon(now: Timestamp) -> anyhow::Result<String> {
+    let chain = format!("{:064x}", OsEntropy.below(u64::MAX));
+    let (genesis_at, period_s) = (now.minus(Duration::from_mins(10)), 3);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.context("the beacon's port")?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let public_key = SandboxSigner::of(&chain).public_key();
+    let config = BeaconConfig { chain: chain.clone(), genesis_at, period_s, clock: Arc::new(SystemClock::new()) };
+    tokio::spawn(sandbox_beacon::serve(listener, config));
+    Ok(format!(
+        "[sales.draw]\nbeacon_url = \"{url}\"\nchain = \"{chain}\"\ngenesis_at = \"{genesis_at}\"\nperiod_s = {period_s}\n\
+         public_key = \"{public_key}\"\n"
+    ))
+}
+
+fn shop_of_the_run() -> HandoffConfig {
+    let mut secret = [0; 32];
+    OsEntropy.fill(&mut secret);
+    HandoffConfig { issuer: "the load test's shop".into(), audience: "the load test's house".into(), secret: hex(&secret) }
+}
+
+fn handed_over_by(shop: &HandoffConfig) -> String {
+    let HandoffConfig { issuer, audience, secret } = shop;
+    format!("[shop.handoff]\nissuer = \"{issuer}\"\naudience = \"{audience}\"\nsecret = \"{secret}\"\n")
 }
 
 /// The sale of a house that is started.
@@ -133,6 +209,8 @@ pub struct Ground {
     pub target: Target,
     pub facts: SaleFacts,
     pub sale: SaleId,
+    /// The shop that hands its customers over.
+    pub shop: Option<HandoffConfig>,
     /// Where its books can be read, and by which rules its door went.
     pub books: Option<Books>,
     pub door: Option<DoorSetting>,
@@ -184,13 +262,11 @@ impl Ground {
         let target = Target::parse(url, args.allow_remote)?;
         let wire = Wire::new(target.address, &target.authority, 1, Duration::from_secs(10));
         let facts = find_sale(&wire, args.sale.as_deref()).await?;
-        if facts.sign_in != "none" {
-            bail!("{url}: sale {} asks for a sign-in; a crowd has no accounts: aim at a sale with sign_in = \"none\"", facts.id);
-        }
         let now = SystemClock::new().now();
         Ok(Self {
             sale: facts.id.parse().with_context(|| format!("{url}: a sale named {:?}", facts.id))?,
             described: format!("{url}, sale {}", facts.id),
+            shop: args.shop_of_target()?,
             facts,
             target,
             books: args.books.as_deref().map(Books::in_folder),
@@ -206,15 +282,12 @@ impl Ground {
     }
 
     async fn started(args: &GroundArgs, scene: &Scene) -> anyhow::Result<Self> {
-        if args.durability == Durability::Acknowledged && args.engine == Engine::Memory {
-            bail!("--durability acknowledged: only with --engine redis; what the memory engine has acknowledged would go with its process");
-        }
         let folder = match &args.data {
             Some(dir) => Folder::kept(dir)?,
             None => Folder::fresh()?,
         };
         let (public, ops) = (free_port()?, free_port()?);
-        let mut extra = String::new();
+        let mut extra = in_memory(args.durability);
         let (mut gateway, mut servers) = (None, None);
         let mut books = Books::in_folder(&folder.path.join("data"));
         if args.engine == Engine::Redis {
@@ -234,7 +307,16 @@ impl Ground {
         let now = SystemClock::new().now();
         let opens_at = now.plus(scene.open_in);
         let file = folder.path.join("house.toml");
-        let text = house_config(&folder, public, ops, &extra) + &sale_config(SALE, scene, now, opens_at);
+        let (mut sale, mut shop) = (sale_config(SALE, scene, now, opens_at), None);
+        if args.sign_in == SignIn::Handoff {
+            sale = sale.replace("sign_in = \"none\"", "sign_in = \"customer\"");
+            extra += &handed_over_by(shop.insert(shop_of_the_run()));
+        }
+        if args.queueing == Queueing::FairDraw {
+            sale = sale.replace("sign_in =", "queueing = \"fair_draw\"\nsign_in =");
+            sale = sale.replace("[[sales.performances]]", &(drawn_by_a_beacon(now).await? + "[[sales.performances]]"));
+        }
+        let text = house_config(&folder, public, ops, &extra) + &sale;
         fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
         let mut process = start_house(&file, args.pin.as_deref())?;
         process.until_ready(&Wire::new(SocketAddr::from(([127, 0, 0, 1], ops)), "ops", 1, Duration::from_secs(2)), "/health/ready").await?;
@@ -247,13 +329,16 @@ impl Ground {
         Ok(Self {
             sale: SALE.parse().context("our own sale's name")?,
             described: format!(
-                "{} engine, joins {}, {} seats, {} entries a minute, {} at once",
+                "{} engine, joins {}{}{}, {} seats, {} entries a minute, {} at once",
                 args.engine.name(),
                 args.durability.name(),
+                if shop.is_some() { " after a hand-off from the shop" } else { "" },
+                if args.queueing == Queueing::FairDraw { ", a fair draw" } else { "" },
                 scene.seats,
                 scene.rate_per_minute,
                 scene.capacity
             ),
+            shop,
             facts,
             target,
             books: Some(books),
@@ -315,6 +400,11 @@ pub fn house_config(folder: &Folder, public: u16, ops: u16, more: &str) -> Strin
          [shop]\ndatabase_url = \"sqlite:{dir}/shop.db\"\n\
          [checkout]\ngateway_deadline_ms = 5000\nauthorise_within_s = 10\n{gateway}{more}"
     )
+}
+
+/// The engine of [`Engine::Memory`].
+pub fn in_memory(durability: Durability) -> String {
+    format!("[waiting_room]\ndurability = \"{}\"\n", durability.name())
 }
 
 /// The engine of [`Engine::Redis`].

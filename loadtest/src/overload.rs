@@ -214,6 +214,7 @@ async fn stage(ground: &Ground, factor: f64, rate: f64, seconds: u32) -> anyhow:
     let config = CrowdConfig {
         sale: SALE.to_owned(),
         performance: PERFORMANCE.to_owned(),
+        shop: None,
         arrivals: times(&Shape::Poisson, fans, length, u64::from(seconds))?,
         first: 1,
         every: 1,

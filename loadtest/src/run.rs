@@ -21,7 +21,7 @@ use crate::{
     audit::{Testimony, Verdict, judge, map, observe},
     book::Second,
     crowd::{Crowd, CrowdConfig, Looking},
-    ground::{Ground, GroundArgs, Scene},
+    ground::{Ground, GroundArgs, HANDOFF_SECRET, Scene},
     process::{Usage, machine},
     report,
     result::{Fans, Goodput, RunResult, ServerFigures, parse_part},
@@ -144,13 +144,18 @@ pub async fn run(kind: Kind, place: GroundArgs, who: CrowdArgs) -> anyhow::Resul
     };
     fs::create_dir_all(&who.out).with_context(|| format!("--out: cannot make {}", who.out.display()))?;
     let mut ground = Ground::prepare(&place, &scene).await?;
-    if ground.facts.queueing == "fair_draw" {
-        bail!("sale {} draws its order: nobody gets a number when she joins, and this crowd waits by numbers", ground.facts.id);
+    if ground.facts.sign_in != "none" && ground.shop.is_none() {
+        bail!(
+            "sale {} asks for a sign-in, and a crowd knows no passwords: say how the shop hands its customers over, --handoff-issuer, \
+             --handoff-audience and {HANDOFF_SECRET} in the environment",
+            ground.facts.id
+        );
     }
     let performance = ground.facts.performances.first().context("a sale without a performance")?.id.clone();
     let config = CrowdConfig {
         sale: ground.facts.id.clone(),
         performance: performance.clone(),
+        shop: ground.shop.clone(),
         arrivals,
         first: part.0,
         every: part.1,
@@ -372,10 +377,10 @@ pub fn conclude(result: &RunResult) -> ExitCode {
         fans.tickets,
         fans.endings.iter().map(|(how, count)| format!("{how} {count}")).collect::<Vec<_>>().join(", ")
     );
-    for name in ["join", "board", "enter", "hold", "order"] {
+    for name in ["sign in", "join", "board", "enter", "hold", "order"] {
         let Some(it) = result.steps.get(name) else { continue };
         println!(
-            "{name:<6} p50 {:>8.2} ms  p99 {:>8.2} ms  longest {:>8.2} ms  of {}; {} refused (p50 {:.2} ms), {} failed",
+            "{name:<7} p50 {:>8.2} ms  p99 {:>8.2} ms  longest {:>8.2} ms  of {}; {} refused (p50 {:.2} ms), {} failed",
             it.answered.p50_ms, it.answered.p99_ms, it.answered.max_ms, it.answered.count, it.refused.count, it.refused.p50_ms, it.failed
         );
     }

@@ -23,10 +23,17 @@ impl Told {
         Self { report: Mutex::new(CrowdReport { fans, ..CrowdReport::default() }), orders: Mutex::default(), probes: Mutex::default() }
     }
 
-    pub fn joined(&self, joined: Joined) {
+    /// Gives where it is written down.
+    pub fn joined(&self, joined: Joined) -> usize {
         let mut report = self.report.lock();
         report.joined += 1;
         report.joins.push(joined);
+        report.joins.len() - 1
+    }
+
+    /// The draw has given her this number.
+    pub fn drawn(&self, join: usize, number: u64) {
+        self.report.lock().joins[join].number = Some(number);
     }
 
     pub fn entered(&self, entered: Entered) {

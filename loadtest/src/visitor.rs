@@ -14,7 +14,7 @@ use stagedoor::{
 
 use crate::{
     book::{Became, Step, became},
-    crowd::{Crowd, is},
+    crowd::{Crowd, Session, is},
     wire::{Ask, Reply},
 };
 
@@ -23,6 +23,7 @@ pub struct Called {
     pub fan: u32,
     pub number: u64,
     pub token: Box<str>,
+    pub session: Session,
 }
 
 pub struct Visitor {
@@ -43,6 +44,8 @@ const HOLD_TRIES_MAX: u32 = 12;
 const NEEDS_A_WHEELCHAIR_PLACE: f64 = 0.02;
 /// How long one wish is pursued while the house asks to wait.
 const PATIENCE: Duration = Duration::from_mins(2);
+/// How often a page looks at the board when its turn may come.
+const LOOKS_EVERY: Duration = Duration::from_secs(2);
 /// A pass lives two minutes; the page renews it in the second.
 const RENEW_AFTER: Duration = Duration::from_mins(1);
 
@@ -101,6 +104,8 @@ impl Visitor {
 
     /// Her visit, and how it ended.
     pub async fn live(mut self) {
+        // One reader sees the board for all, but each page looks at it at a moment of its own.
+        tokio::time::sleep(self.dice.up_to(LOOKS_EVERY)).await;
         // Some are late: they come when others have been called meanwhile.
         let pause = if self.dice.chance(0.03) { Duration::from_mins(1) } else { Duration::from_secs(4) };
         self.think(pause).await;
@@ -304,6 +309,9 @@ impl Visitor {
         let mut due = began;
         for tries in 0_u32.. {
             let mut headers = vec![("queue-token", &*self.who.token)];
+            if !self.who.session.is_empty() {
+                headers.push(("authorization", &*self.who.session));
+            }
             if !self.pass.is_empty() {
                 headers.push(("admission-pass", &self.pass));
             }

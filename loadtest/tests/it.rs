@@ -88,6 +88,36 @@ fn a_whole_run_is_judged_and_leaves_a_result_and_a_page() {
     assert!(same.status.success() && String::from_utf8_lossy(&same.stdout).contains("join"), "{same:?}");
 }
 
+#[test]
+fn customers_whom_the_shop_hands_over_are_answered_before_they_are_written_down() {
+    let out = Out::new();
+    let output = loadtest(&[&SMALL[..], &["--sign-in", "handoff", "--durability", "acknowledged"]].concat(), &out).output().unwrap();
+    let said = said(&output);
+    assert!(output.status.success(), "{said}");
+    let result = out.result();
+    let (steps, audit) = (&result["steps"], &result["audit"]);
+    assert!(steps["sign in"]["answered"]["count"].as_u64() >= Some(300), "{said}");
+    assert_eq!((&audit["violations_count"], &audit["settled"]), (&0.into(), &true.into()), "{said}");
+    assert!(audit["booked"].as_u64() >= Some(100) && audit["tickets"] == audit["booked"], "{said}");
+    assert!(result["house"].as_str().unwrap().contains("joins acknowledged after a hand-off"), "{said}");
+}
+
+#[test]
+fn a_fair_draw_gives_everybody_a_number_and_they_come_in_by_it() {
+    let out = Out::new();
+    let output = loadtest(&[&SMALL[..], &["--queueing", "fair-draw", "--bots", "1"]].concat(), &out).output().unwrap();
+    let said = said(&output);
+    assert!(output.status.success(), "{said}");
+    let result = out.result();
+    let (fans, audit) = (&result["fans"], &result["audit"]);
+    assert!(fans["joined"].as_u64() >= Some(300) && fans["endings"]["never learnt her number"].is_null(), "{said}");
+    assert_eq!((&audit["violations_count"], &audit["settled"]), (&0.into(), &true.into()), "{said}");
+    assert!(audit["booked"].as_u64() >= Some(100) && audit["tickets"] == audit["booked"], "{said}");
+    let told: Value = serde_json::from_slice(&fs::read(out.0.join("told.json")).unwrap()).unwrap();
+    let numbers: Vec<u64> = told["report"]["joins"].as_array().unwrap().iter().filter_map(|it| it["number"].as_u64()).collect();
+    assert!(numbers.len() >= 300 && !numbers.is_sorted(), "they were shuffled: {numbers:?}");
+}
+
 /// A house that was made for a run, opened again with the same books.
 struct Reopened {
     child: Child,
@@ -235,8 +265,9 @@ fn nobody_there_and_wrong_words_are_said_at_once() {
         (vec!["run", "--part", "4/3"], "--part 4/3"),
         (vec!["run", "--part", "1/2"], "--begin-at"),
         (vec!["run", "--absent", "1.5"], "--absent 1.5"),
+        (vec!["run", "--handoff-issuer", "shop"], "--handoff-audience"),
+        (vec!["ratios", "--joining", "0"], "--joining"),
         (vec!["run", "--arrivals", "/no/such/curve.csv"], "/no/such/curve.csv"),
-        (vec!["run", "--durability", "acknowledged"], "--durability"),
         (vec!["run", "--fans", "many"], "--fans"),
     ] {
         let output = loadtest(&args, &out).output().unwrap();

@@ -153,14 +153,20 @@ impl WaitingRoom {
     pub(super) async fn admission_loop(&self) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_failing = false;
         loop {
             tokio::select! {
                 () = self.life.stopping() => return,
                 _ = ticks.tick() => {}
             }
-            if let Err(error) = self.tick().await {
-                tracing::error!(sale = %self.config.sale, %error, "a tick of the door failed");
+            let ticked = self.tick().await;
+            match &ticked {
+                // While it lasts, once is enough.
+                Err(error) if !is_failing => tracing::error!(sale = %self.config.sale, %error, "the ticks of the door fail"),
+                Ok(()) if is_failing => tracing::info!(sale = %self.config.sale, "the door ticks again"),
+                _ => {}
             }
+            is_failing = ticked.is_err();
         }
     }
 

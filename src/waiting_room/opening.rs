@@ -13,7 +13,7 @@ use super::{
     pass::PassReader,
     presence::Presence,
     queue::{WriteError, Writer},
-    store::{MemoryStore, Moment, QueueStore, RedisStore},
+    store::{Ceiling, MemoryStore, Moment, QueueStore, RedisStore},
     token,
 };
 use crate::{
@@ -122,8 +122,14 @@ async fn open_engine(config: &Config, deps: &Deps, at: Moment) -> Result<Opened,
     match (&deps.engine, &deps.journal) {
         (Engine::Memory, JournalPlace::File(file)) => {
             let journal = Arc::new(SqliteJournal::open(file, sale.clone()).await?);
-            Ok(Opened { chain: Arc::clone(&journal) as _, journal, store: Arc::new(MemoryStore::new(config.clone(), 0, at)) })
+            let ceiling = Ceiling::new(Arc::clone(&journal), journal.ceiling().await.map_err(broken)?, config.max_fans);
+            let store = Arc::new(MemoryStore::new(config.clone(), 0, at).below(ceiling));
+            Ok(Opened { chain: Arc::clone(&journal) as _, journal, store })
         }
+        (Engine::Memory, JournalPlace::Postgres { .. }) if config.durability == Durability::Acknowledged => Err(OpenError::Config {
+            sale: sale.clone(),
+            why: "the memory engine answers joins before they are written down only beside a journal in a file of its own",
+        }),
         (Engine::Memory, JournalPlace::Postgres { url }) => {
             let journal = Arc::new(open_shared(url, sale, config).await?);
             // One process at a time: whoever comes later takes the epoch, and the one before is refused.

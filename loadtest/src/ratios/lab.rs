@@ -8,10 +8,10 @@ use stagedoor::kernel::{Clock, SystemClock};
 
 use super::{
     fill,
-    sides::{Server, Side, WORKERS},
+    sides::{CONNECTIONS_MAX, Server, Side, WORKERS},
 };
 use crate::{
-    ground::{Durability, Engine, Scene, Servers, house_config, on_redis, sale_config, start_house},
+    ground::{Durability, Engine, Scene, Servers, house_config, in_memory, on_redis, sale_config, start_house},
     process::{Folder, Process, free_port},
     wire::{Ask, Wire},
 };
@@ -69,7 +69,7 @@ impl Lab {
         let more = match &servers {
             // No order is placed here, so nobody is there to be paid.
             Some(it) => on_redis(&it.redis.url(), &it.books, durability, "http://127.0.0.1:9"),
-            None => String::new(),
+            None => in_memory(durability),
         };
         let file = folder.path.join("lab.toml");
         fs::write(&file, house_config(&folder, public, ops, &more) + &sales())
@@ -82,7 +82,7 @@ impl Lab {
         let mut floor_process = Process::start("the floor", &["floor", &beside.to_string(), &redis], None)?;
         let server = |port: u16, pid: u32| {
             let to = SocketAddr::from(([127, 0, 0, 1], port));
-            Server { wire: Arc::new(Wire::new(to, format!("127.0.0.1:{port}"), WORKERS, DEADLINE)), pid }
+            Server { wire: Arc::new(Wire::new(to, format!("127.0.0.1:{port}"), CONNECTIONS_MAX, DEADLINE)), pid }
         };
         let floor = server(beside, floor_process.pid());
         floor_process.until_ready(&floor.wire, HEAD).await?;

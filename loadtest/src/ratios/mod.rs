@@ -27,7 +27,7 @@ use stagedoor::waiting_room::rehearsal;
 
 use self::{
     lab::Lab,
-    sides::{PAIRS, Pairs, Side, compare},
+    sides::{CONNECTIONS_MAX, PAIRS, Pairs, Side, compare, compare_by},
 };
 use crate::{
     ground::{Durability, Engine, Servers},
@@ -45,7 +45,7 @@ pub struct RatiosArgs {
     /// The whole table so many times, with the spread; what the dice alone decide, once.
     #[arg(long, default_value_t = 1)]
     pub repeat: u32,
-    /// Count the repetitions of the same machine and program that --out has already: a long measurement may be broken off.
+    /// Measure only what --out lacks of the same machine and program: a long measurement may be broken off, or come in parts.
     #[arg(long)]
     pub go_on: bool,
     /// JSON instead of a table.
@@ -63,6 +63,9 @@ pub struct RatiosArgs {
     /// Minutes that the watchers watch.
     #[arg(long, default_value_t = 1.0)]
     pub watch_minutes: f64,
+    /// How many join at once: few wait for each commit, many share it.
+    #[arg(long, value_delimiter = ',', value_name = "CONNECTIONS", default_values_t = [64, 1_024])]
+    pub joining: Vec<usize>,
     /// Where ratios.json is left.
     #[arg(long, value_name = "DIR", default_value = "loadtest-out")]
     pub out: PathBuf,
@@ -100,6 +103,8 @@ pub struct Table {
     pub pairs: usize,
     pub round_s: f64,
     pub repeats: u32,
+    /// Which figures were asked for.
+    pub figures: Vec<String>,
     pub rows: Vec<Row>,
     /// Figures that could not be measured here, and why.
     pub not_measured: Vec<String>,
@@ -138,6 +143,10 @@ impl Row {
         }
     }
 
+    fn is_same(&self, other: &Self) -> bool {
+        self.figure == other.figure && self.engine == other.engine
+    }
+
     /// Whether the goal is reached; `None` without one.
     pub fn reaches(&self) -> Option<bool> {
         self.goal.map(|goal| if self.more_is_better { self.value >= goal } else { self.value <= goal })
@@ -152,11 +161,22 @@ pub async fn run(args: RatiosArgs) -> anyhow::Result<ExitCode> {
     if args.repeat == 0 || args.fans == 0 {
         bail!("--repeat and --fans: must be at least 1");
     }
+    if args.joining.iter().any(|it| !(1..=CONNECTIONS_MAX).contains(it)) {
+        bail!("--joining: from 1 to {CONNECTIONS_MAX}");
+    }
     fs::create_dir_all(&args.out).with_context(|| format!("--out: cannot make {}", args.out.display()))?;
     let mut tables = if args.go_on { earlier(&args.out)? } else { Vec::new() };
-    for n in tables.len() + 1..=args.repeat as usize {
-        eprintln!("repetition {n} of {}", args.repeat);
-        tables.push(measure(&args, n == 1).await?);
+    for n in 0..args.repeat as usize {
+        let missing = missing(&args.only, n, tables.get(n));
+        if missing.is_empty() {
+            continue;
+        }
+        eprintln!("repetition {} of {}: {}", n + 1, args.repeat, missing.join(", "));
+        let table = measure(&args, &missing).await?;
+        match tables.get_mut(n) {
+            Some(before) => before.add(table),
+            None => tables.push(table),
+        }
         // What is done is kept, should a later repetition break off.
         fs::write(args.out.join("repetitions.json"), serde_json::to_vec_pretty(&tables)?)?;
         fs::write(args.out.join("ratios.json"), serde_json::to_vec_pretty(&together(&tables))?)?;
@@ -168,6 +188,14 @@ pub async fn run(args: RatiosArgs) -> anyhow::Result<ExitCode> {
         print!("{}", told(&table, args.markdown));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What of a repetition is still to be measured. The dice alone decide what is forecast, so once is enough.
+fn missing(only: &[String], repetition: usize, before: Option<&Table>) -> Vec<&'static str> {
+    let is_wanted = |figure: &str| only.is_empty() || only.iter().any(|it| it == figure);
+    let is_there = |figure: &str| before.is_some_and(|it| it.figures.iter().any(|it| it == figure));
+    let all = FIGURES.into_iter().filter(|figure| is_wanted(figure) && !is_there(figure));
+    all.filter(|figure| repetition == 0 || *figure != "forecast").collect()
 }
 
 /// Repetitions that were measured before.
@@ -185,14 +213,15 @@ fn earlier(out: &Path) -> anyhow::Result<Vec<Table>> {
     }
 }
 
-async fn measure(args: &RatiosArgs, is_first: bool) -> anyhow::Result<Table> {
-    let wants = |figure: &str| args.only.is_empty() || args.only.iter().any(|it| it == figure);
+async fn measure(args: &RatiosArgs, figures: &[&str]) -> anyhow::Result<Table> {
+    let wants = |figure: &str| figures.contains(&figure);
     let mut table = Table {
         machine: machine(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pairs: PAIRS,
         round_s: sides::ROUND.as_secs_f64(),
         repeats: 1,
+        figures: figures.iter().map(|it| (*it).to_owned()).collect(),
         rows: Vec::new(),
         not_measured: Vec::new(),
     };
@@ -221,7 +250,7 @@ async fn measure(args: &RatiosArgs, is_first: bool) -> anyhow::Result<Table> {
             Err(why) => table.not_measured.push(format!("watchers: {why:#}")),
         }
     }
-    if wants("forecast") && is_first {
+    if wants("forecast") {
         forecast(args, &mut table).await?;
     }
     if wants("overload") {
@@ -243,7 +272,7 @@ async fn measure(args: &RatiosArgs, is_first: bool) -> anyhow::Result<Table> {
 async fn overloaded(args: &RatiosArgs) -> anyhow::Result<OverloadResult> {
     let out = args.out.to_str().context("--out: must be UTF-8")?;
     let (house, crowd) = if std::thread::available_parallelism()?.get() > 1 { (&["--pin", "0"][..], Some("1")) } else { (&[][..], None) };
-    let asked = [&["overload", "--from", "100", "--out", out], house].concat();
+    let asked = [&["overload", "--from", "200", "--factors", "0.5,1,2", "--out", out], house].concat();
     let file = args.out.join("overload.json");
     let _ = fs::remove_file(&file);
     let mut measuring = Process::start("the overload", &asked, crowd)?;
@@ -270,7 +299,12 @@ async fn over_http(args: &RatiosArgs, wants: &impl Fn(&str) -> bool, table: &mut
     }
     let lab = Lab::open(Engine::Memory, Durability::Journaled, None).await?;
     of_one(&lab, Some(0.85), true, args, wants, table).await?;
-    drop(lab);
+    if wants("join") {
+        let lab = lab.reopened(Durability::Acknowledged).await?;
+        of_one(&lab, Some(0.9), false, args, &|it: &str| it == "join", table).await?;
+    } else {
+        drop(lab);
+    }
     let servers = match Servers::start().await {
         Ok(servers) => servers,
         Err(why) => {
@@ -301,9 +335,12 @@ async fn of_one(
     let engine = lab.engine.name();
     let joins = |sale: &str| Side::post(&lab.house, &format!("/v1/sales/{sale}/queue"));
     if wants("join") {
-        let pairs = compare(&joins("empty"), &lab.bare(&joins("empty")).await?).await?;
-        table.rows.push(Row::of_pairs(format!("join, {}", lab.durability.name()), engine, &pairs, join_goal, BARE));
-        say(table);
+        for &connections in &args.joining {
+            let pairs = compare_by(connections, &joins("empty"), &lab.bare(&joins("empty")).await?).await?;
+            let figure = format!("join, {}, {connections} at once", lab.durability.name());
+            table.rows.push(Row::of_pairs(figure, engine, &pairs, join_goal, BARE));
+            say(table);
+        }
     }
     if whole
         && wants("join")
@@ -408,13 +445,27 @@ fn say(table: &Table) {
     }
 }
 
+impl Table {
+    /// What was measured of the same repetition later.
+    fn add(&mut self, more: Self) {
+        self.figures.extend(more.figures);
+        self.rows.extend(more.rows);
+        self.not_measured.extend(more.not_measured);
+    }
+}
+
 /// Several tables as one: medians of medians, with their spread.
 fn together(tables: &[Table]) -> Table {
     let mut all = tables[0].clone();
     all.repeats = u32::try_from(tables.len()).unwrap_or(u32::MAX);
+    for later in &tables[1..] {
+        let is_news = |row: &&Row| !all.rows.iter().any(|it| it.is_same(row));
+        let news: Vec<Row> = later.rows.iter().filter(is_news).cloned().collect();
+        all.rows.extend(news);
+        all.not_measured.extend(later.not_measured.iter().filter(|why| !all.not_measured.contains(why)).cloned().collect::<Vec<_>>());
+    }
     for row in &mut all.rows {
-        let same = |it: &&Row| (it.figure == row.figure) && it.engine == row.engine;
-        let mut values: Vec<f64> = tables.iter().filter_map(|table| Some(table.rows.iter().find(same)?.value)).collect();
+        let mut values: Vec<f64> = tables.iter().filter_map(|table| Some(table.rows.iter().find(|it| it.is_same(row))?.value)).collect();
         values.sort_by(f64::total_cmp);
         row.value = values[values.len() / 2];
         row.spread = (values.len() > 1).then(|| (values[0], values[values.len() - 1]));
@@ -494,6 +545,7 @@ mod tests {
             pairs: 9,
             round_s: 1.0,
             repeats: 1,
+            figures: vec!["join".into()],
             rows: vec![row],
             not_measured: vec!["x: why".into()],
         }
@@ -523,6 +575,22 @@ mod tests {
         fs::write(dir.join("repetitions.json"), "[").unwrap();
         assert!(earlier(&dir).is_err());
         fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_measurement_that_comes_in_parts_measures_what_is_missing() {
+        let had = table(0.8);
+        let only = ["forecast", "join", "board"].map(str::to_owned);
+        assert_eq!(missing(&only, 0, None), ["join", "board", "forecast"]);
+        assert_eq!(missing(&only, 0, Some(&had)), ["board", "forecast"]);
+        assert_eq!((missing(&only, 1, Some(&had)), missing(&[], 1, None).len()), (vec!["board"], FIGURES.len() - 1));
+        let board = Row { figure: "board".into(), ..had.rows[0].clone() };
+        let mut both = had.clone();
+        both.add(Table { figures: vec!["board".into()], rows: vec![board.clone()], ..had.clone() });
+        assert_eq!(missing(&only, 1, Some(&both)), [""; 0]);
+        let all = together(&[had, both]);
+        assert_eq!((all.rows.len(), all.rows[0].spread, all.rows[1].spread), (2, Some((0.8, 0.8)), None));
+        assert!(all.rows[1].is_same(&board));
     }
 
     #[test]

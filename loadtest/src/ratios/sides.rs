@@ -19,7 +19,9 @@ use crate::{
 
 pub(super) const PAIRS: usize = 9;
 pub(super) const ROUND: Duration = Duration::from_secs(1);
+/// As many ask at once, unless it is said otherwise.
 pub(super) const WORKERS: usize = 64;
+pub(super) const CONNECTIONS_MAX: usize = 4_096;
 
 /// A server and its process.
 pub(super) struct Server {
@@ -106,21 +108,30 @@ impl Pairs {
 
 /// Pairs of rounds; the first, which warms both sides up, is not counted.
 pub(super) async fn compare(ours: &Side, floor: &Side) -> anyhow::Result<Pairs> {
+    compare_by(WORKERS, ours, floor).await
+}
+
+/// As [`compare`], by so many who ask at once.
+pub(super) async fn compare_by(workers: usize, ours: &Side, floor: &Side) -> anyhow::Result<Pairs> {
     let mut pairs = Vec::new();
     for _ in 0..=PAIRS {
-        pairs.push((round(ours).await?, round(floor).await?));
+        pairs.push((round_by(workers, ours).await?, round_by(workers, floor).await?));
     }
     pairs.remove(0);
     Ok(Pairs(pairs))
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts of a second")]
 pub(super) async fn round(side: &Side) -> anyhow::Result<Round> {
+    round_by(WORKERS, side).await
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of a second")]
+async fn round_by(asking: usize, side: &Side) -> anyhow::Result<Round> {
     let (clock, done) = (Arc::new(SystemClock::new()), Arc::new(AtomicU64::new(0)));
     let cpu = || Usage::of(side.pid).unwrap_or_default().cpu;
     let (began, cpu_before) = (clock.monotonic(), cpu());
     let mut workers = JoinSet::new();
-    for worker in 0..WORKERS {
+    for worker in 0..asking {
         let (clock, done, wire) = (Arc::clone(&clock), Arc::clone(&done), Arc::clone(&side.wire));
         let request = Arc::clone(&side.requests[worker % side.requests.len()]);
         workers.spawn(async move {

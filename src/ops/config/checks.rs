@@ -115,11 +115,6 @@ fn engines(settings: &Settings, found: &mut Findings) {
         "engine.redis.call_deadline_ms",
         format!("must be shorter than server.request_timeout_ms ({})", settings.server.request_timeout_ms),
     );
-    found.when(
-        settings.waiting_room.durability == Durability::Acknowledged && settings.engine.kind == EngineKind::Memory,
-        "waiting_room.durability",
-        "must be \"journaled\" with the memory engine: what it has acknowledged would go with the process",
-    );
     for (ix, door) in settings.box_office.report_to.iter().enumerate() {
         found.when(
             !is_base_url(door) || !door.starts_with("http://"),
@@ -147,6 +142,11 @@ fn books(settings: &Settings, found: &mut Findings) {
         found.when(is_file(&ledger), "ledger.url", wrong);
         found.when(is_file(&journal) && !settings.journal.url.is_empty(), "journal.url", wrong);
     }
+    found.when(
+        settings.waiting_room.durability == Durability::Acknowledged && settings.engine.kind == EngineKind::Memory && !is_file(&journal),
+        "waiting_room.durability",
+        "must be \"journaled\" with the memory engine and a journal on PostgreSQL: it answers earlier only beside a file of its own",
+    );
     found.when(is_file(&ledger) && ledger == journal, "journal.url", "must be another file than the ledger's");
 }
 

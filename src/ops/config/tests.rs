@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     kernel::{Currency, Money},
     platform::drand::QUICKNET_KEY,
+    waiting_room::Durability,
 };
 
 /// A file of its own for each test.
@@ -191,6 +192,16 @@ fn impossible_combinations_are_refused() {
         assert!(problems[0].source.contains("impossible.toml:"), "{key}: {}", problems[0].source);
         assert!(problems[0].message.len() > 15, "{key} says what is right");
     }
+}
+
+#[test]
+fn joins_are_answered_early_beside_redis_or_a_journal_of_their_own() {
+    let text = "[waiting_room]\ndurability = \"acknowledged\"\n";
+    let file = File::of("early", text);
+    assert_eq!(load(Some(&file.0), env(&[])).unwrap().waiting_room.durability, Durability::Acknowledged);
+    let problems = refusal("late", text, &[("STAGEDOOR__JOURNAL__URL", "postgres://u:p@127.0.0.1/queue")]);
+    assert_eq!(problems[0].key, "waiting_room.durability");
+    assert!(problems[0].message.contains("a file of its own"), "{}", problems[0].message);
 }
 
 #[test]

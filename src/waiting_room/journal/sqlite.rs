@@ -33,6 +33,21 @@ impl SqliteJournal {
         Ok(Self { sale, writer, reader })
     }
 
+    /// Numbers up to this one may have been given.
+    pub(crate) async fn ceiling(&self) -> Result<u32, JournalError> {
+        let known = sqlx::query_scalar("SELECT upto FROM ceiling WHERE sale = ?").bind(self.sale.as_str());
+        let upto: Option<u32> = in_time(known.fetch_optional(&self.writer)).await?;
+        Ok(upto.unwrap_or(0))
+    }
+
+    /// Numbers up to this one may be given out from now on; gives the ceiling that stands.
+    pub(crate) async fn raise_ceiling(&self, upto: u32) -> Result<u32, JournalError> {
+        let raise = sqlx::query_scalar(
+            "INSERT INTO ceiling (sale, upto) VALUES (?, ?) ON CONFLICT (sale) DO UPDATE SET upto = max(upto, excluded.upto) RETURNING upto",
+        );
+        in_time(raise.bind(self.sale.as_str()).bind(upto).fetch_one(&self.writer)).await
+    }
+
     async fn write(&self, records: &[Record]) -> Result<u64, sqlx::Error> {
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let mut last = 0;

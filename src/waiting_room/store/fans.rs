@@ -98,15 +98,7 @@ impl Fans {
     /// the highest is found.
     pub(super) fn put(&mut self, number: u32, subject: u64, joined_at_ms: i64) {
         let Some(at) = index(number) else { return };
-        if self.subjects.is_empty() {
-            // Room for a wall clock that is set back a little.
-            self.base_ms = joined_at_ms.saturating_sub(3_600_000);
-        }
-        if at >= self.subjects.len() {
-            self.subjects.resize(at + 1, 0);
-            self.joined_after_ms.resize(at + 1, 0);
-            self.statuses.resize(at + 1, VOID);
-        }
+        self.skip_to(number, joined_at_ms);
         let after_ms = joined_at_ms.saturating_sub(self.base_ms);
         self.joined_after_ms[at] = u32::try_from(after_ms.max(0)).unwrap_or(u32::MAX);
         if let Some(status) = index(self.order.queue_number(number)).and_then(|at| self.statuses.get_mut(at)) {
@@ -118,6 +110,20 @@ impl Fans {
         }
         if !is_stranger(subject) {
             self.list(subject, number);
+        }
+    }
+
+    /// Numbers up to `upto` have been given out; those that nobody is known to have are nobody's until they are put.
+    pub(super) fn skip_to(&mut self, upto: u32, now_ms: i64) {
+        if self.subjects.is_empty() {
+            // Room for a wall clock that is set back a little.
+            self.base_ms = now_ms.saturating_sub(3_600_000);
+        }
+        let len = upto as usize;
+        if len > self.subjects.len() {
+            self.subjects.resize(len, 0);
+            self.joined_after_ms.resize(len, 0);
+            self.statuses.resize(len, VOID);
         }
     }
 

@@ -3,6 +3,7 @@
 //! One lock. Every critical section is short (a group of joins is the longest: some tens of microseconds) and none
 //! waits for anything, so reading a place costs an uncontended read lock.
 
+mod ceiling;
 mod draw;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -10,6 +11,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use async_trait::async_trait;
 use parking_lot::RwLock;
 
+pub(crate) use self::ceiling::Ceiling;
 use self::draw::{Groups, drawn_in};
 use super::{
     Counts, EndedVisit, EntryAsk, Finished, Found, Moment, Numbered, PassGrant, QueueStore, Reservation, Settings, Standing, StoreError,
@@ -39,6 +41,10 @@ pub(crate) struct MemoryStore {
     pub(super) config: Config,
     /// Records are written under it: a second process on the same journal has another.
     epoch: u64,
+    /// Up to this number an earlier process may have answered whom the journal does not have.
+    given_before: u32,
+    /// Where joins are answered before they are written down.
+    ceiling: Option<Ceiling>,
     pub(super) state: RwLock<State>,
 }
 
@@ -119,14 +125,33 @@ impl MemoryStore {
             ended_total: 0,
             ended: None,
         };
-        Self { config, epoch, state: RwLock::new(state) }
+        Self { config, epoch, given_before: 0, ceiling: None, state: RwLock::new(state) }
+    }
+
+    /// Of a journal that lets numbers be given before they are written down, or has let them.
+    pub(crate) fn below(self, ceiling: Ceiling) -> Self {
+        let given_before = ceiling.allowed();
+        let is_needed = self.config.durability == Durability::Acknowledged;
+        Self { given_before, ceiling: is_needed.then_some(ceiling), ..self }
     }
 }
 
 #[async_trait]
 impl QueueStore for MemoryStore {
     async fn number(&self, join: Join) -> Result<Numbered, StoreError> {
-        Ok(self.state.write().number(join, self.config.max_fans))
+        let Some(ceiling) = &self.ceiling else { return Ok(self.state.write().number(join, self.config.max_fans)) };
+        loop {
+            let allowed = ceiling.allowed();
+            let numbered = self.state.write().number(join, allowed);
+            match numbered {
+                Numbered::Full if allowed < self.config.max_fans => ceiling.raise_above(allowed).await?,
+                Numbered::New(found) => {
+                    ceiling.passed(found.number).await;
+                    return Ok(numbered);
+                }
+                numbered => return Ok(numbered),
+            }
+        }
     }
 
     async fn give_up(&self, subject: u64, arrival: u32) -> Result<(), StoreError> {
@@ -157,6 +182,7 @@ impl QueueStore for MemoryStore {
 
     async fn recovered(&self, at: Moment) -> Result<(), StoreError> {
         let mut state = self.state.write();
+        state.fans.skip_to(self.given_before, at.now.as_millis());
         state.show_up.resume(at.now);
         state.visit_lengths.resume(at.now);
         let fresh_until = at.now.plus(self.config.pass_life);
@@ -268,7 +294,7 @@ impl QueueStore for MemoryStore {
         match state.fans.subject(number) {
             Some(owner) => owner == subject,
             // Another node has just written it down; or it was answered before that, and stands though it was lost.
-            None => state.ended.is_some() || self.config.durability == Durability::Acknowledged,
+            None => state.ended.is_some() || self.config.durability == Durability::Acknowledged || number <= self.given_before,
         }
     }
 
@@ -557,13 +583,29 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    };
 
     use super::*;
-    use crate::waiting_room::store::contract;
+    use crate::waiting_room::{journal::SqliteJournal, store::contract, tests::TempDir};
 
     #[tokio::test]
     async fn it_is_an_engine() {
         contract::holds(async |config| Arc::new(MemoryStore::new(config, 0, contract::at(0)))).await;
+    }
+
+    #[tokio::test]
+    async fn it_is_an_engine_where_joins_are_answered_before_they_are_written_down() {
+        let (dir, made) = (TempDir::new(), AtomicU32::new(0));
+        contract::holds(async |config| {
+            let file = dir.path().join(format!("{}.db", made.fetch_add(1, Ordering::Relaxed)));
+            let journal = Arc::new(SqliteJournal::open(&file, config.sale.clone()).await.unwrap());
+            let ceiling = Ceiling::new(journal, 0, config.max_fans);
+            let config = Config { durability: Durability::Acknowledged, ..config };
+            Arc::new(MemoryStore::new(config, 0, contract::at(0)).below(ceiling))
+        })
+        .await;
     }
 }

@@ -13,8 +13,8 @@ use crate::{
     kernel::{Clock, ManualClock, SeededEntropy, Subject, Timestamp},
     platform::{keys::Keys, lifecycle::Lifecycle, signing::TokenError},
     waiting_room::{
-        BoxOfficeReport, CommandOutcome, Config, Deps, Engine, EnterOutcome, Inside, JoinOutcome, Joined, JournalPlace, OperatorCommand,
-        Phase, PlaceState, QueueToken, Refusal, RenewOutcome, WaitingRoom, ZoneStock, store::contract,
+        BoxOfficeReport, CommandOutcome, Config, Deps, Durability, Engine, EnterOutcome, Inside, JoinOutcome, Joined, JournalPlace,
+        OperatorCommand, Phase, PlaceState, QueueToken, Refusal, RenewOutcome, WaitingRoom, ZoneStock, store::contract,
     },
 };
 
@@ -128,8 +128,14 @@ async fn the_way_of_a_fan() {
 
 #[tokio::test]
 async fn a_crowd_that_joins_at_once_gets_numbers_without_gaps_or_doubles() {
+    for durability in [Durability::Journaled, Durability::Acknowledged] {
+        a_crowd_joins_at_once(durability).await;
+    }
+}
+
+async fn a_crowd_joins_at_once(durability: Durability) {
     let dir = TempDir::new();
-    let house = new_house(&dir, Config { max_fans: 300, ..config() }).await;
+    let house = new_house(&dir, Config { max_fans: 300, durability, ..config() }).await;
     house.passes(100);
     // Everybody knocks twice.
     let asks = join_all((0..640_u32).map(|n| {
@@ -193,6 +199,33 @@ async fn after_a_crash_everything_is_as_it_was_answered() {
     assert_eq!(again.state(&tokens[2]), PlaceState::Left, "a visit that nobody renews ends");
     house.life.stop();
     again.life.stop();
+}
+
+#[tokio::test]
+async fn whoever_was_answered_before_she_was_written_down_keeps_her_place_by_her_token() {
+    for after in [Durability::Journaled, Durability::Acknowledged] {
+        let dir = TempDir::new();
+        let house = new_house(&dir, Config { durability: Durability::Acknowledged, ..config() }).await;
+        house.passes(100);
+        let mut tokens = vec![house.joined(1).await.1];
+        assert_eq!(house.joined(1).await.1, tokens[0], "asking again, she waits until she is written down");
+        for n in 2..=5 {
+            tokens.push(house.joined(n).await.1);
+        }
+        let again = self::house(Config { durability: after, ..config() }, &crash(&dir), Arc::clone(&house.clock)).await;
+        let in_journal: Vec<bool> = (1..=5).map(|number| again.room.store.owner(number).is_some()).collect();
+        assert_eq!(in_journal, [true, false, false, false, false], "the crash came before they were written down");
+        assert!(tokens.iter().all(|token| again.state(token) == PlaceState::Prequeue), "{after:?}");
+        let (next, _) = again.joined(6).await;
+        assert!(next.number > Some(5), "their numbers do not become somebody else's: {next:?}");
+        assert!(again.joined(2).await.0.number > next.number, "her name is not known any more");
+        again.passes(100);
+        again.tick().await;
+        let pass = again.room.read_pass(&again.entered(&tokens[4]).await).unwrap();
+        assert_eq!((pass.number, again.room.store.owner(5).is_some()), (5, true), "now she is in the journal");
+        house.life.stop();
+        again.life.stop();
+    }
 }
 
 /// A copy of the files as a kill would leave them now: the room is still running, nothing has been shut down.

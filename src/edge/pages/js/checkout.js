@@ -80,7 +80,8 @@ async function pay() {
     if (answer.status && answer.status !== 429 && answer.status < 500) break;
     // Nobody knows yet whether it was paid. The same key makes asking again safe.
     note("pay_message", t("pay.asking_again"));
-    await pause(answer.retry_ms || backoff(again, 8000));
+    // Not sooner than told, and not all at once.
+    await pause(answer.retry_ms ? answer.retry_ms * (1 + Math.random() / 4) : backoff(again, 8000));
   }
   settle(answer, button);
 }
