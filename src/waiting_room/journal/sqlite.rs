@@ -1,9 +1,9 @@
 //! The journal in a SQLite file. Several sales may share the file.
 
-use std::{path::Path, time::Duration};
+use std::{fmt::Write, path::Path, time::Duration};
 
 use async_trait::async_trait;
-use sqlx::{Row, Sqlite, SqlitePool, Transaction, migrate::Migrator, sqlite::SqliteRow};
+use sqlx::{AssertSqlSafe, Row, Sqlite, SqlitePool, Transaction, migrate::Migrator, pool::PoolConnection, sqlite::SqliteRow};
 
 use super::{
     Event, Journal, JournalError, Record, Stored,
@@ -14,6 +14,8 @@ use crate::{kernel::SaleId, platform::sql, waiting_room::draw::Digest};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/waiting_room/journal/migrations");
 
+/// Of more runs of joins than this in a group the statement is not worth being remembered.
+const RUNS_MAX: usize = 4;
 /// A disk that does not answer for so long is as good as none.
 const DEADLINE: Duration = Duration::from_secs(8);
 
@@ -48,7 +50,36 @@ impl SqliteJournal {
         in_time(raise.bind(self.sale.as_str()).bind(upto).fetch_one(&self.writer)).await
     }
 
+    /// Nothing but joins, as in a flood: all statements with one query. Each trip to the connection's thread waits for a core
+    /// twice when cores are scarce, and everybody in the group and behind it waits along.
+    async fn write_joins(&self, runs: &[Record]) -> Result<u64, sqlx::Error> {
+        let mut sql = "BEGIN IMMEDIATE;".to_owned();
+        for n in 0..runs.len() {
+            let (first, kind, body) = (3 * n + 2, 3 * n + 3, 3 * n + 4);
+            let _ = write!(
+                sql,
+                " INSERT INTO join_group (sale, first_number) VALUES ($1, ${first}); INSERT INTO journal (sale, kind, body) VALUES ($1, ${kind}, ${body});"
+            );
+        }
+        sql += " COMMIT";
+        let mut query = sqlx::query(AssertSqlSafe(sql)).bind(self.sale.as_str());
+        for run in runs {
+            let Record::Joins { first, .. } = run else { continue };
+            let (kind, body) = encoding::encode(run);
+            query = query.bind(first).bind(kind).bind(body);
+        }
+        // Whatever breaks this off, a deadline or an error, the connection may be within the transaction: it goes with it, and
+        // whoever reads what was left reads it on another one.
+        let mut connection = Whole { connection: self.writer.acquire().await?, is_done: false };
+        let written = query.execute(&mut *connection.connection).await?;
+        connection.is_done = true;
+        Ok(written.last_insert_rowid().cast_unsigned())
+    }
+
     async fn write(&self, records: &[Record]) -> Result<u64, sqlx::Error> {
+        if (1..=RUNS_MAX).contains(&records.len()) && records.iter().all(|it| matches!(it, Record::Joins { .. })) {
+            return self.write_joins(records).await;
+        }
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let mut last = 0;
         for record in records {
@@ -87,6 +118,20 @@ impl SqliteJournal {
         let line = sqlx::query("INSERT INTO journal (sale, kind, body) VALUES (?, ?, ?)").bind(sale).bind(kind).bind(body);
         let written = line.execute(&mut **transaction).await?;
         Ok(written.last_insert_rowid().cast_unsigned())
+    }
+}
+
+/// A connection that is closed unless what was begun on it is done.
+struct Whole {
+    connection: PoolConnection<Sqlite>,
+    is_done: bool,
+}
+
+impl Drop for Whole {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.connection.close_on_drop();
+        }
     }
 }
 
