@@ -13,7 +13,7 @@ use super::{
     pass::PassReader,
     presence::Presence,
     queue::{WriteError, Writer},
-    store::{Ceiling, MemoryStore, Moment, QueueStore, RedisStore},
+    store::{MemoryStore, Moment, QueueStore, RedisStore},
     token,
 };
 use crate::{
@@ -122,8 +122,8 @@ async fn open_engine(config: &Config, deps: &Deps, at: Moment) -> Result<Opened,
     match (&deps.engine, &deps.journal) {
         (Engine::Memory, JournalPlace::File(file)) => {
             let journal = Arc::new(SqliteJournal::open(file, sale.clone()).await?);
-            let ceiling = Ceiling::new(Arc::clone(&journal), journal.ceiling().await.map_err(broken)?, config.max_fans);
-            let store = Arc::new(MemoryStore::new(config.clone(), 0, at).below(ceiling));
+            let given_before = journal.ceiling().await.map_err(broken)?;
+            let store = Arc::new(MemoryStore::new(config.clone(), 0, at).beside(Arc::clone(&journal), given_before));
             Ok(Opened { chain: Arc::clone(&journal) as _, journal, store })
         }
         (Engine::Memory, JournalPlace::Postgres { .. }) if config.durability == Durability::Acknowledged => Err(OpenError::Config {

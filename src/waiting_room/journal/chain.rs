@@ -125,6 +125,7 @@ pub(super) mod contract {
             Arc,
             atomic::{AtomicBool, Ordering},
         },
+        time::Duration,
     };
 
     use super::*;
@@ -191,8 +192,17 @@ pub(super) mod contract {
         let writing = [(0_usize, 1_u32), (1, 1_000)].map(|(n, first)| {
             let writers = Arc::clone(&writers);
             tokio::spawn(async move {
+                let mut linked = 0;
                 for number in first..first + 60 {
                     writers[n].append(0, &[joined(number), sold_out()]).await.unwrap();
+                    // However slow the linkers are, they link while it is being written.
+                    if number % 15 == 0 {
+                        let before = linked;
+                        while linked <= before {
+                            tokio::time::sleep(Duration::from_millis(1)).await;
+                            linked = writers[n].last_link().await.unwrap().number;
+                        }
+                    }
                 }
             })
         });

@@ -6,13 +6,18 @@
 mod ceiling;
 mod draw;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use parking_lot::RwLock;
 
-pub(crate) use self::ceiling::Ceiling;
-use self::draw::{Groups, drawn_in};
+use self::{
+    ceiling::Ceiling,
+    draw::{Groups, drawn_in},
+};
 use super::{
     Counts, EndedVisit, EntryAsk, Finished, Found, Moment, Numbered, PassGrant, QueueStore, Reservation, Settings, Standing, StoreError,
     fans::Fans,
@@ -24,7 +29,7 @@ use crate::{
         admission::{Bucket, Situation, burst_of},
         draw::Draw,
         estimate::Flow,
-        journal::{Event, Join, Record, Stored},
+        journal::{Event, Join, Record, SqliteJournal, Stored},
         lanes::{ASK_AGAIN, CLAIM_LAPSE, Lane, Lanes},
         pass,
         show_up::ShowUp,
@@ -128,11 +133,12 @@ impl MemoryStore {
         Self { config, epoch, given_before: 0, ceiling: None, state: RwLock::new(state) }
     }
 
-    /// Of a journal that lets numbers be given before they are written down, or has let them.
-    pub(crate) fn below(self, ceiling: Ceiling) -> Self {
-        let given_before = ceiling.allowed();
-        let is_needed = self.config.durability == Durability::Acknowledged;
-        Self { given_before, ceiling: is_needed.then_some(ceiling), ..self }
+    /// Up to `given_before` numbers may have been given and not been written down in this journal; more may be, where joins
+    /// are answered before that.
+    pub(crate) fn beside(self, journal: Arc<SqliteJournal>, given_before: u32) -> Self {
+        let is_early = self.config.durability == Durability::Acknowledged;
+        let ceiling = is_early.then(|| Ceiling::new(journal, given_before, self.config.max_fans));
+        Self { given_before, ceiling, ..self }
     }
 }
 
@@ -583,13 +589,10 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    };
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
-    use crate::waiting_room::{journal::SqliteJournal, store::contract, tests::TempDir};
+    use crate::waiting_room::{store::contract, tests::TempDir};
 
     #[tokio::test]
     async fn it_is_an_engine() {
@@ -602,9 +605,8 @@ mod tests {
         contract::holds(async |config| {
             let file = dir.path().join(format!("{}.db", made.fetch_add(1, Ordering::Relaxed)));
             let journal = Arc::new(SqliteJournal::open(&file, config.sale.clone()).await.unwrap());
-            let ceiling = Ceiling::new(journal, 0, config.max_fans);
             let config = Config { durability: Durability::Acknowledged, ..config };
-            Arc::new(MemoryStore::new(config, 0, contract::at(0)).below(ceiling))
+            Arc::new(MemoryStore::new(config, 0, contract::at(0)).beside(journal, 0))
         })
         .await;
     }

@@ -11,10 +11,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-pub(super) use self::{
-    memory::{Ceiling, MemoryStore},
-    redis::RedisStore,
-};
+pub(super) use self::{memory::MemoryStore, redis::RedisStore};
 use super::{
     BoxOfficeHealth, Config, Inside, OperatorCommand, ZoneStock,
     admission::{Situation, slowed},

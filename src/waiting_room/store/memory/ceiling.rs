@@ -21,7 +21,7 @@ const HEADROOM_PART: u32 = 128;
 const HEADROOM: RangeInclusive<u32> = 16..=8_192;
 
 #[derive(Debug)]
-pub(crate) struct Ceiling {
+pub(super) struct Ceiling {
     journal: Arc<SqliteJournal>,
     allowed: AtomicU32,
     numbers_max: u32,
@@ -30,7 +30,7 @@ pub(crate) struct Ceiling {
 
 impl Ceiling {
     /// `allowed` is what the journal knows already.
-    pub(crate) fn new(journal: Arc<SqliteJournal>, allowed: u32, numbers_max: u32) -> Self {
+    pub(super) fn new(journal: Arc<SqliteJournal>, allowed: u32, numbers_max: u32) -> Self {
         Self { journal, allowed: AtomicU32::new(allowed), numbers_max, raising: Mutex::default() }
     }
 
