@@ -468,10 +468,11 @@ fn together(tables: &[Table]) -> Table {
         all.not_measured.extend(later.not_measured.iter().filter(|why| !all.not_measured.contains(why)).cloned().collect::<Vec<_>>());
     }
     for row in &mut all.rows {
-        let mut values: Vec<f64> = tables.iter().filter_map(|table| Some(table.rows.iter().find(|it| it.is_same(row))?.value)).collect();
-        values.sort_by(f64::total_cmp);
-        row.value = values[values.len() / 2];
-        row.spread = (values.len() > 1).then(|| (values[0], values[values.len() - 1]));
+        let mut same: Vec<&Row> = tables.iter().filter_map(|table| table.rows.iter().find(|it| it.is_same(row))).collect();
+        same.sort_by(|a, b| a.value.total_cmp(&b.value));
+        let spread = (same.len() > 1).then(|| (same[0].value, same[same.len() - 1].value));
+        // With the rates that belong to it.
+        *row = Row { spread, ..same[same.len() / 2].clone() };
     }
     all
 }
@@ -487,15 +488,8 @@ fn number(value: f64, unit: &str) -> String {
 
 fn line(row: &Row, markdown: bool) -> String {
     let mut measured = number(row.value, &row.unit);
-    let range = row.spread.map(|it| (it, "in all repetitions")).or_else(|| row.interval.map(|it| (it, "")));
-    if let Some(((low, high), what)) = range {
-        let _ = write!(
-            measured,
-            " ({} to {}{}{what})",
-            number(low, &row.unit),
-            number(high, &row.unit),
-            if what.is_empty() { "" } else { " " }
-        );
+    if let Some((low, high)) = row.spread.or(row.interval) {
+        let _ = write!(measured, " ({} to {})", number(low, &row.unit), number(high, &row.unit));
     }
     let goal =
         row.goal.map_or_else(|| "-".to_owned(), |it| format!("{} {}", if row.more_is_better { ">=" } else { "<=" }, number(it, &row.unit)));
@@ -509,7 +503,7 @@ fn line(row: &Row, markdown: bool) -> String {
         let _ = write!(beside, "; CPU {ours:.1} over {floor:.1} us");
     }
     if !row.floor.is_empty() {
-        let _ = write!(beside, "; {}", row.floor);
+        let _ = write!(beside, "{}{}", if beside.is_empty() { "" } else { "; " }, row.floor);
     }
     if markdown {
         format!("| {} | {} | {measured} | {goal} | {met} | {beside} |\n", row.figure, row.engine)
@@ -520,8 +514,9 @@ fn line(row: &Row, markdown: bool) -> String {
 
 /// The table for people.
 fn told(table: &Table, markdown: bool) -> String {
+    let brackets = if table.repeats > 1 { "the least and the most of all repetitions" } else { "the median's interval" };
     let mut out = format!(
-        "{}; stagedoor {}; medians of {} interleaved pairs of {} s, {} repetitions\n",
+        "{}; stagedoor {}; medians of {} interleaved pairs of {} s, {} repetitions; in brackets {brackets}\n",
         table.machine, table.version, table.pairs, table.round_s, table.repeats
     );
     if markdown {
@@ -559,7 +554,7 @@ mod tests {
         let all = together(&[table(0.8), table(0.9), table(0.86)]);
         assert_eq!((all.rows[0].value, all.rows[0].spread, all.repeats), (0.86, Some((0.8, 0.9)), 3));
         let text = told(&all, true);
-        assert!(text.contains("| join | memory | 0.86 (0.80 to 0.90 in all repetitions) | >= 0.85 | reached |"), "{text}");
+        assert!(text.contains("| join | memory | 0.86 (0.80 to 0.90) | >= 0.85 | reached |"), "{text}");
         assert!(told(&table(0.8), false).contains("short") && text.contains("not measured: x: why"));
     }
 

@@ -4,10 +4,10 @@
 //! not, so both must know the time. A sixth is the lock and the seats' bits. The rest is the fan's limit, the id, the
 //! deadline and the list of changes; `benches/seat_lock.rs` holds it below what the other two take together.
 
-use std::sync::Arc;
+use std::{hint::spin_loop, sync::Arc};
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::kernel::{Clock, HoldId, Subject, Timestamp};
 
@@ -28,6 +28,10 @@ pub struct MemoryStore {
     register: Mutex<Register>,
 }
 
+/// So often somebody looks whether the lock is free before she sleeps until it is, and in between she waits for a microsecond.
+const LOOKS: u32 = 8;
+const LOOKS_AWAY: u32 = 64;
+
 impl MemoryStore {
     #[must_use]
     pub fn new(seats: usize, terms: Terms, clock: Arc<dyn Clock>) -> Self {
@@ -39,14 +43,28 @@ impl MemoryStore {
     /// [`SeatStore::hold`], which here waits for nothing but the lock.
     pub fn hold_now(&self, request: &HoldRequest) -> HoldReply {
         let (who, now) = (self.named(&request.subject), self.clock.now());
-        self.register.lock().hold(request, who, now)
+        self.register().hold(request, who, now)
     }
 
     /// [`SeatStore::release`], likewise.
     pub fn release_now(&self, id: HoldId, who: &Subject) -> bool {
         let now = self.clock.now();
-        let ended = self.register.lock().release(id, who, now);
+        let ended = self.register().release(id, who, now);
         ended.is_some()
+    }
+
+    /// What is done under the lock takes less time than handing it to another core and back. Whoever finds it taken looks away
+    /// for as long as several such, so that the other goes on with what is in its core's own cache.
+    fn register(&self) -> MutexGuard<'_, Register> {
+        for _ in 0..LOOKS {
+            if let Some(register) = self.register.try_lock() {
+                return register;
+            }
+            for _ in 0..LOOKS_AWAY {
+                spin_loop();
+            }
+        }
+        self.register.lock()
     }
 
     fn named<'a>(&self, subject: &'a Subject) -> Named<'a> {
@@ -63,22 +81,22 @@ impl SeatStore for MemoryStore {
 
     async fn recall(&self, operation: &Operation) -> Result<Option<HoldReply>, StoreError> {
         let now = self.clock.now();
-        Ok(self.register.lock().recall(operation, now))
+        Ok(self.register().recall(operation, now))
     }
 
     async fn find(&self, id: HoldId, who: &Subject) -> Result<Option<HoldRecord>, StoreError> {
         let now = self.clock.now();
-        Ok(self.register.lock().find(id, who, now))
+        Ok(self.register().find(id, who, now))
     }
 
     async fn swap(&self, id: HoldId, who: &Subject, seats: &Arc<[SeatIx]>) -> Result<ChangeReply, StoreError> {
         let now = self.clock.now();
-        Ok(self.register.lock().swap(id, who, seats, now))
+        Ok(self.register().swap(id, who, seats, now))
     }
 
     async fn extend(&self, id: HoldId, who: &Subject) -> Result<ExtendReply, StoreError> {
         let now = self.clock.now();
-        Ok(self.register.lock().extend(id, who, now))
+        Ok(self.register().extend(id, who, now))
     }
 
     async fn release(&self, id: HoldId, who: &Subject) -> Result<bool, StoreError> {
@@ -87,45 +105,45 @@ impl SeatStore for MemoryStore {
 
     async fn begin_checkout(&self, id: HoldId, who: &Subject, until: Timestamp) -> Result<Option<HoldRecord>, StoreError> {
         let now = self.clock.now();
-        Ok(self.register.lock().begin_checkout(id, who, until, now))
+        Ok(self.register().begin_checkout(id, who, until, now))
     }
 
     async fn return_to_hold(&self, id: HoldId, until: Timestamp) -> Result<(), StoreError> {
-        self.register.lock().return_to_hold(id, until);
+        self.register().return_to_hold(id, until);
         Ok(())
     }
 
     async fn book(&self, id: HoldId, who: &Subject, seats: &[SeatIx]) -> Result<BookReply, StoreError> {
         let who = self.named(who);
-        Ok(self.register.lock().book(id, who, seats))
+        Ok(self.register().book(id, who, seats))
     }
 
     async fn free(&self, id: HoldId, seats: &[SeatIx]) -> Result<(), StoreError> {
-        self.register.lock().free(id, seats);
+        self.register().free(id, seats);
         Ok(())
     }
 
     async fn restore(&self, claims: &[RestoredClaim]) -> Result<Vec<SeatIx>, StoreError> {
-        let mut register = self.register.lock();
+        let mut register = self.register();
         Ok(claims.iter().flat_map(|claim| register.restore(claim, self.naming.hash(&claim.subject))).collect())
     }
 
     async fn set_blocked(&self, seats: &[SeatIx], blocked: bool) -> Result<(), StoreError> {
-        self.register.lock().set_blocked(seats, blocked);
+        self.register().set_blocked(seats, blocked);
         Ok(())
     }
 
     async fn sweep(&self, max: usize) -> Result<usize, StoreError> {
         let now = self.clock.now();
-        Ok(self.register.lock().sweep(now, max))
+        Ok(self.register().sweep(now, max))
     }
 
     fn changes(&self, after: u64, into: &mut Vec<SeatChange>) -> bool {
-        self.register.lock().changes(after, into)
+        self.register().changes(after, into)
     }
 
     async fn load(&self) -> Result<(u64, SeatStates), StoreError> {
-        Ok(self.register.lock().states())
+        Ok(self.register().states())
     }
 }
 
