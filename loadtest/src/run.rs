@@ -138,7 +138,8 @@ pub async fn run(kind: Kind, place: GroundArgs, who: CrowdArgs) -> anyhow::Resul
         rate_per_minute: or(place.rate, 6_000, 12_000),
         capacity: or(place.capacity, 500, 4_000),
         hold_s: place.hold,
-        max_fans: fans.saturating_add(who.bots * 10).max(1_000),
+        // And the observer.
+        max_fans: fans.saturating_add(who.bots * 10 + 1).max(1_000),
         open_in: Duration::from_secs(u64::from(or(who.open_in, 5, 70))),
         watchers_max: who.watchers.max(1),
     };
