@@ -44,6 +44,11 @@ pub(super) const CLAIM_LAPSE: Duration = Duration::from_secs(10);
 /// How soon a claimant may ask again, and how late at most: whoever stands first and is not there keeps the others waiting when
 /// it suddenly goes faster.
 pub(super) const ASK_AGAIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(4);
+/// Farther back it may go [`SURGE`] times as fast before anybody waits for her, so she may stay away longer; so late at most,
+/// for her claim lapses too when she has given up. Before a house that is full for minutes the asking of those who stand there
+/// would else be most of what it has to answer.
+pub(super) const ASK_AGAIN_FAR: Duration = Duration::from_secs(10);
+pub(super) const SURGE: u32 = 4;
 /// Beyond this only lower numbers are still written down; with a full house that long the policy has stopped calling.
 pub(super) const CLAIMANTS_MAX: usize = 8_192;
 
@@ -101,12 +106,14 @@ impl Lanes {
     /// Whoever stands far back asks seldom, and keeps her claim all the same.
     pub(super) fn ask_again(&mut self, lane: Lane, number: u32, rate_per_minute: u32, monotonic: Duration) -> Duration {
         let own = self.own(lane);
-        // Who stands farther back than this asks as late as anybody does: thousands need not be counted for her.
-        let far = u128::from(rate_per_minute) * ASK_AGAIN.end().as_millis() / 60_000 + 1;
+        // Who stands farther back than this asks as late as anybody does: she need not be counted to her place.
+        let far = u128::from(rate_per_minute) * (ASK_AGAIN_FAR * SURGE).as_millis() / 60_000 + 1;
         let far = usize::try_from(far).unwrap_or(usize::MAX);
         let before = own.range(..number).filter(|(_, claim)| claim.is_live(monotonic)).take(far).count();
         let turn_ms = u64::try_from(before).unwrap_or(u64::MAX).saturating_mul(60_000) / u64::from(rate_per_minute.max(1));
-        let again = Duration::from_millis(turn_ms).clamp(*ASK_AGAIN.start(), *ASK_AGAIN.end());
+        let turn = Duration::from_millis(turn_ms);
+        let latest = (turn / SURGE).clamp(*ASK_AGAIN.end(), ASK_AGAIN_FAR);
+        let again = turn.clamp(*ASK_AGAIN.start(), latest);
         if let Some(claim) = own.get_mut(&number) {
             claim.silent_from = monotonic + again.saturating_sub(*ASK_AGAIN.start());
         }
@@ -213,7 +220,10 @@ mod tests {
         }
         let secs = Duration::from_secs;
         let again: Vec<_> = [1, 2, 3, 15, 40].map(|number| lanes.ask_again(Lane::Called, number, 60, T)).into();
-        assert_eq!(again, [secs(1), secs(1), secs(2), secs(4), secs(4)]);
+        assert_eq!(again, [secs(1), secs(1), secs(2), secs(4), secs(39) / 4]);
+        lanes.may_enter(Lane::Called, 60, 0, Inside::Served, 0.0, T);
+        assert_eq!(lanes.ask_again(Lane::Called, 60, 30, T), secs(10), "however far back");
+        lanes.forget(60);
         assert_eq!(lanes.ask_again(Lane::Called, 41, 6_000, T), secs(1), "hers were not taken down");
         // The others were told nothing and have been silent for too long.
         let at = T + secs(12);

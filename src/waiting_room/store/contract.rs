@@ -112,6 +112,7 @@ pub(crate) async fn holds<S: Deref<Target: QueueStore>>(make: impl AsyncFn(Confi
     what_does_not_follow_on_is_refused(&door(9).await).await;
     the_door_is_exact(&door(2).await).await;
     nobody_comes_in_while_those_inside_are_late(&door(9).await).await;
+    who_stands_far_back_asks_seldom(&door(1).await).await;
     a_slot_comes_back_once(&door(1).await).await;
     a_place_runs_its_course(&door(9).await).await;
     a_pause_stops_the_windows(&door(9).await).await;
@@ -210,6 +211,19 @@ async fn nobody_comes_in_while_those_inside_are_late<S: Deref<Target: QueueStore
     door.enter(24, 2).await;
     assert_eq!(door.ask_while(Inside::Late, 25, 5).await.1, no_room(1));
     door.enter(25, 5).await;
+}
+
+async fn who_stands_far_back_asks_seldom<S: Deref<Target: QueueStore>>(door: &Door<S>) {
+    door.apply(1, &[joins(1, 1..47), called(1, 0, 46)]).await;
+    door.enter(20, 1).await;
+    // One goes in each second at best.
+    let mut told = Vec::new();
+    for number in 2..=46 {
+        told.push(door.ask(21, number).await.1);
+    }
+    for (before, again) in [(0, 1), (1, 1), (2, 2), (4, 4), (16, 4), (20, 5), (36, 9), (40, 10), (44, 10)] {
+        assert_eq!(told[before], no_room(again), "{before} stand before her");
+    }
 }
 
 async fn a_slot_comes_back_once<S: Deref<Target: QueueStore>>(door: &Door<S>) {

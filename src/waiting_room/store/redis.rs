@@ -72,7 +72,7 @@ use crate::{
         BoxOfficeHealth, Config, Inside, ZoneStock,
         admission::{Situation, whole},
         journal::{Event, Join, JournalError, PgJournal, Record, Stored},
-        lanes::{ASK_AGAIN, CLAIM_LAPSE, CLAIMANTS_MAX},
+        lanes::{ASK_AGAIN, ASK_AGAIN_FAR, CLAIM_LAPSE, CLAIMANTS_MAX, SURGE},
         queue::Promise,
         survivors::Survivors,
         token::is_stranger,
@@ -372,7 +372,9 @@ impl QueueStore for RedisStore {
             .arg(CLAIMANTS_MAX)
             .arg(u8::from(ask.inside == Inside::Late))
             .arg(millis(*ASK_AGAIN.start()))
-            .arg(millis(*ASK_AGAIN.end()));
+            .arg(millis(*ASK_AGAIN.end()))
+            .arg(millis(ASK_AGAIN_FAR))
+            .arg(SURGE);
         let answer: Vec<Vec<u8>> = read(self.line.call(&SCRIPTS.reserve, call).await?)?;
         let answer: Vec<&[u8]> = answer.iter().map(Vec::as_slice).collect();
         Ok(match answer.as_slice() {

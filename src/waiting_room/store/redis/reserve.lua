@@ -3,8 +3,17 @@
 -- 9 called_unpassed, 10 returners_unpassed.
 -- ARGV 1 time, 2 number, 3 visit, 4 lane (c or r), 5 how many are expected any moment, 6 life of a pass, 7 when an
 -- unwritten entry lapses, 8 when a claim lapses (ms), 9 claimants at most, 10 whether those inside are late (1 or 0),
--- 11 how soon a claimant may ask again, 12 how late at most (ms).
+-- 11 how soon a claimant may ask again, 12 how late at most, 13 how late at most far back (ms), 14 what part of the time until
+-- her turn that is.
 -- Returns: reserved + when | inside + visit | no_room + when to ask again (ms) | not_called | left.
+
+-- When it may be the turn of whoever has so many before her, or some while before.
+local function ask_again(before, rate_per_minute)
+    local turn = math.floor(before * 60000 / math.max(tonumber(rate_per_minute), 1))
+    local latest = math.min(math.max(turn / ARGV[14], tonumber(ARGV[12])), tonumber(ARGV[13]))
+    return string.format('%.0f', math.min(math.max(turn, tonumber(ARGV[11])), latest))
+end
+
 local now, us = clock(ARGV[1])
 local number, visit, lane, coming = tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
 local known = redis.call('HGET', KEYS[3], number)
@@ -41,7 +50,7 @@ if not redis.call('ZSCORE', own, number) then
     if redis.call('ZCARD', own) >= tonumber(ARGV[9]) then
         local highest = redis.call('ZRANGE', own, -1, -1)[1]
         if number > tonumber(highest) then
-            return { 'no_room', ARGV[12] }
+            return { 'no_room', ask_again(ARGV[9], s[7]) }
         end
         redis.call('ZREM', own, highest)
         redis.call('ZREM', asked, highest)
@@ -67,10 +76,9 @@ local before = redis.call('ZRANK', own, number)
 local is_kept_out = ARGV[10] == '1' and redis.call('ZSCORE', unpassed, number)
 if before >= own_room or is_kept_out then
     -- When it may be her turn; until then she may be silent.
-    local again = math.floor(before * 60000 / math.max(tonumber(s[7]), 1))
-    again = math.min(math.max(again, tonumber(ARGV[11])), tonumber(ARGV[12]))
+    local again = ask_again(before, s[7])
     redis.call('ZADD', asked, now + again - tonumber(ARGV[11]), number)
-    return { 'no_room', string.format('%.0f', again) }
+    return { 'no_room', again }
 end
 if both then
     contested = contested + 1
