@@ -37,6 +37,7 @@ const BOX_OFFICE_SILENT: Duration = Duration::from_secs(5);
 pub(super) struct Gatekeeper {
     box_office: Mutex<BoxOffice>,
     last: Mutex<LastTick>,
+    lately: Mutex<brake::Lately>,
     pace: Mutex<Pace>,
     calibration: Mutex<Calibration>,
     supply: Mutex<Supply>,
@@ -231,7 +232,7 @@ impl WaitingRoom {
         let mut events: Vec<Event> = call.into_iter().collect();
         if situation.is_caller {
             events.extend(self.turn_of_stock(&stock));
-            events.extend(self.turn_of_brake(phase, &stock, at.now));
+            events.extend(self.turn_of_brake(phase, &stock, at));
             if was.0 != Some(phase) {
                 events.push(Event::Phase { phase });
             }
@@ -262,12 +263,17 @@ impl WaitingRoom {
     }
 
     /// Once a second, whichever node does it: how much of the rate is taken away.
-    fn turn_of_brake(&self, phase: Phase, stock: &Stock, now: Timestamp) -> Option<Event> {
+    fn turn_of_brake(&self, phase: Phase, stock: &Stock, at: Moment) -> Option<Event> {
         let settings = self.store.settings();
         // A clock that was set back must not keep the brake on.
-        let is_due = settings.slowed_at.is_none_or(|at| now < at || now.since(at) >= BRAKE_EVERY);
+        let is_due = settings.slowed_at.is_none_or(|then| at.now < then || at.now.since(then) >= BRAKE_EVERY);
         let is_open = matches!(phase, Phase::OnSale | Phase::Paused | Phase::SoldOut);
-        let by_ppm = brake::step(settings.slowed_ppm, settings.rate_ordered, &stock.healths);
+        let lately = {
+            let mut lately = self.gatekeeper.lately.lock();
+            lately.observe(at.monotonic, || self.store.counts(at).entries_total);
+            lately.per_minute()
+        };
+        let by_ppm = brake::step(settings.slowed_ppm, settings.rate_ordered, lately, &stock.healths);
         (is_open && is_due && by_ppm != settings.slowed_ppm).then_some(Event::Slowed { by_ppm })
     }
 
