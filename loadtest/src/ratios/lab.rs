@@ -13,7 +13,7 @@ use super::{
 use crate::{
     ground::{Durability, Engine, Scene, Servers, house_config, in_memory, on_redis, sale_config, start_house},
     process::{Folder, Process, free_port},
-    wire::{Ask, Wire},
+    wire::{Ask, Reply, Wire},
 };
 
 pub(super) struct Lab {
@@ -107,22 +107,26 @@ impl Lab {
         self.as_many_bytes(side, "/bytes").await
     }
 
-    async fn as_many_bytes(&self, side: &Side, route: &str) -> anyhow::Result<Side> {
-        let request = &side.requests[0];
+    /// The answer to the first of the side's requests that is let in: what was measured before may have closed the valve, which
+    /// opens again by itself.
+    pub(super) async fn let_in(side: &Side) -> anyhow::Result<Reply> {
         let mut tries_left = OPENS_WITHIN.as_millis() / LOOKS_EVERY.as_millis();
-        let answer = loop {
-            let answer = side.wire.send(request).await.map_err(|lost| anyhow::anyhow!("{}", lost.name()))?;
-            // What was measured before may have closed the valve, which opens again by itself.
+        loop {
+            let answer = side.wire.send(&side.requests[0]).await.map_err(|lost| anyhow::anyhow!("{}", lost.name()))?;
+            if answer.is_ok() {
+                return Ok(answer);
+            }
             if answer.status != 503 || tries_left == 0 {
-                break answer;
+                bail!("answered {}: {}", answer.status, String::from_utf8_lossy(&answer.body));
             }
             tries_left -= 1;
             tokio::time::sleep(LOOKS_EVERY).await;
-        };
-        if !answer.is_ok() {
-            bail!("answered {}: {}", answer.status, String::from_utf8_lossy(&answer.body));
         }
-        let is_post = request.starts_with(b"POST");
+    }
+
+    async fn as_many_bytes(&self, side: &Side, route: &str) -> anyhow::Result<Side> {
+        let answer = Self::let_in(side).await?;
+        let is_post = side.requests[0].starts_with(b"POST");
         let of = |path: &str| if is_post { Side::post(&self.floor, path) } else { Side::get(&self.floor, path) };
         let own = self
             .floor

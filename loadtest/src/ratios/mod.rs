@@ -321,6 +321,15 @@ async fn over_http(args: &RatiosArgs, wants: &impl Fn(&str) -> bool, table: &mut
     Ok(())
 }
 
+/// A figure of joins, if it could be measured: more of them than it can answer in time, the house turns away.
+fn take(table: &mut Table, figure: String, engine: &str, pairs: anyhow::Result<Pairs>, goal: Option<f64>, floor: &str) {
+    match pairs {
+        Ok(pairs) => table.rows.push(Row::of_pairs(figure, engine, &pairs, goal, floor)),
+        Err(why) => table.not_measured.push(format!("{figure}, {engine}: {why:#}")),
+    }
+    say(table);
+}
+
 const BARE: &str = "a bare axum route of as many bytes";
 
 /// The figures of one house. `whole`: also those that its durability has nothing to do with.
@@ -337,22 +346,18 @@ async fn of_one(
     if wants("join") {
         for &connections in &args.joining {
             let figure = format!("join, {}, {connections} at once", lab.durability.name());
-            match compare_by(connections, &joins("empty"), &lab.bare(&joins("empty")).await?).await {
-                Ok(pairs) => table.rows.push(Row::of_pairs(figure, engine, &pairs, join_goal, BARE)),
-                // More than it can answer in time, it turns away.
-                Err(why) => table.not_measured.push(format!("{figure}, {engine}: {why:#}")),
-            }
-            say(table);
+            let pairs = compare_by(connections, &joins("empty"), &lab.bare(&joins("empty")).await?).await;
+            take(table, figure, engine, pairs, join_goal, BARE);
         }
     }
     if whole
         && wants("join")
         && let Some(servers) = &lab.servers
     {
-        let pairs = pipeline::compare(&joins("empty"), &servers.redis.url()).await?;
+        Lab::let_in(&joins("empty")).await?;
+        let pairs = pipeline::compare(&joins("empty"), &servers.redis.url()).await;
         let one = "commands of a bare Redis pipeline, 64 at once, each writing a field";
-        table.rows.push(Row::of_pairs(format!("join, {}, beside a pipeline", lab.durability.name()), engine, &pairs, None, one));
-        say(table);
+        take(table, format!("join, {}, beside a pipeline", lab.durability.name()), engine, pairs, None, one);
     }
     let place = Side::get_each(&lab.house, "/v1/sales/empty/queue/place", "queue-token", &lab.tokens("empty").await?);
     if whole && wants("place") {
