@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Ask, Promise, WriteError, Writer};
+use super::{Ask, Progress, Promise, WriteError, Writer};
 use crate::waiting_room::{
     Durability,
     journal::{Event, JournalError, Record},
@@ -22,9 +22,12 @@ impl Writer {
         }
     }
 
-    /// After a failure: reads what was written after all, and undoes in memory what was not.
+    /// After a failure: reads what was written after all, and undoes in memory what was not. What is promised and not
+    /// written is in doubt too once its epoch is over, however soon after the last doubt was settled that came.
     pub(super) async fn settle_doubt(&self) -> Result<(), WriteError> {
-        if !self.progress.lock().in_doubt {
+        let epoch = self.store.epoch();
+        let is_settled = |progress: &Progress| !progress.in_doubt && progress.unwritten.iter().all(|it| it.epoch == epoch);
+        if is_settled(&self.progress.lock()) {
             return Ok(());
         }
         self.catch_up().await?;
@@ -41,15 +44,15 @@ impl Writer {
     }
 
     /// What was promised under an epoch that is over and never written down. Where it was answered, it must stand; else
-    /// whoever asked is told to ask again.
+    /// whoever asked is told to ask again, and the number may be somebody else's by now.
     async fn renew_promises(&self) -> Result<(), WriteError> {
         let epoch = self.store.epoch();
-        let outlived: Vec<Promise> = self.progress.lock().unwritten.iter().filter(|it| it.epoch != epoch).copied().collect();
-        let outlived = self.not_written(outlived)?;
-        let stand = match self.durability {
-            Durability::Acknowledged if !outlived.is_empty() => self.store.adopt(&outlived).await?,
-            _ => Vec::new(),
+        let outlived = || self.progress.lock().unwritten.iter().filter(|it| it.epoch != epoch).copied().collect::<Vec<Promise>>();
+        let answered = match self.durability {
+            Durability::Journaled => Vec::new(),
+            Durability::Acknowledged => self.not_written(outlived())?,
         };
+        let stand = if answered.is_empty() { answered } else { self.store.adopt(&answered).await? };
         let mut progress = self.progress.lock();
         progress.unwritten.retain(|it| it.epoch == epoch);
         progress.unwritten.extend(stand.into_iter().map(|it| Promise { epoch, ..it }));

@@ -113,6 +113,16 @@ async fn a_refused_commit_writes_nothing_gives_the_slot_back_and_keeps_the_numbe
 }
 
 #[tokio::test]
+async fn a_promise_whose_epoch_ends_just_after_a_doubt_was_settled_holds_nobody_up() {
+    let desk = Desk::new();
+    let join = Join { subject: 9, joined_at: Timestamp::default() };
+    desk.writer.progress.lock().unwritten.push(Promise { number: 9, join, epoch: 7 });
+    desk.writer.behind.0.store(true, Ordering::Relaxed);
+    assert_eq!(desk.write(Ask::Events(Vec::new())).await, Answer::Written);
+    assert_eq!((desk.writer.progress.lock().unwritten.len(), desk.writer.behind().is()), (0, false));
+}
+
+#[tokio::test]
 async fn she_came_in_when_her_slot_was_taken_however_long_the_writing_took() {
     let (desk, event) = Desk::with_a_reservation().await;
     let at = Timestamp::from_millis(900);

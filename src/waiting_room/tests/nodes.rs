@@ -21,6 +21,7 @@ use crate::{
         Config, Deps, Durability, Engine, EnterOutcome, Inside, JoinOutcome, JournalPlace, PlaceState, QueueToken, WaitingRoom,
         draw::DrawTerms,
         journal::{Event, Join, Journal, PgJournal, Record, Stored},
+        queue::{Answer, Ask, Promise},
         store::{Numbered, contract},
         token::subject_hash,
     },
@@ -286,6 +287,33 @@ async fn a_number_that_was_not_written_down_when_the_draw_was_closed_is_nobodys_
     let receipts = join_all(tokens.iter().chain([&late]).map(|token| nodes.room(0).draw_receipt(token))).await;
     let in_it: Vec<bool> = receipts.iter().map(|receipt| receipt.as_ref().unwrap().path.is_some()).collect();
     assert_eq!(in_it, [true, true, true, true, false]);
+    nodes.judge(&config).await;
+    nodes.life.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_comes_too_late_with_a_number_of_a_lost_memory_goes_on_though_the_number_is_somebody_elses() {
+    let server = RedisServer::start().await.unwrap();
+    let config = config(Durability::Journaled);
+    let nodes = Nodes::open(2, config.clone(), server.url()).await;
+    for n in 1..=3 {
+        nodes.join(n, n).await;
+    }
+    // The slow node is given a number, and does not get round to writing it down before the memory is lost.
+    let slow = nodes.room(0);
+    let subject = subject_hash(&Keys::ephemeral(&SeededEntropy::new(42)).queue, &config.sale, &fan(4));
+    let (epoch, join) = (slow.store.epoch(), Join { subject, joined_at: SystemClock::new().now() });
+    assert!(matches!(slow.store.number(join).await, Ok(Numbered::New(given)) if given.number == 4));
+    server.flush_all().await.unwrap();
+    let rebuilt = async {
+        while nodes.rooms.iter().any(|room| room.store.epoch() == epoch || !room.store.is_complete()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), rebuilt).await.expect("the memory is given back");
+    assert_eq!(nodes.join(5, 1).await.arrival, 4, "the journal did not have it");
+    assert_eq!(slow.pen.submit(Ask::Join(Promise { number: 4, join, epoch })).await, Ok(Answer::Failed));
+    assert_eq!((nodes.join(6, 0).await.arrival, nodes.join(4, 0).await.arrival), (5, 6), "the slow node goes on");
     nodes.judge(&config).await;
     nodes.life.stop();
 }
