@@ -1,13 +1,9 @@
 //! Builds the parts of a house that its roles need, each from its settings.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::net::TcpListener;
 
 use super::{Roles, directory, gateway::gateway};
 use crate::{
@@ -19,7 +15,7 @@ use crate::{
         limits::{AddressLimit, Rate},
         pages::Pages,
         proof_of_work::ProofOfWork,
-        shedding::Valve,
+        shedding::{AtWork, Valve},
     },
     kernel::{Clock, Entropy, OsEntropy, SaleId, SystemClock},
     ops::{
@@ -242,9 +238,8 @@ fn house(settings: &Settings, sales: BTreeMap<SaleId, Arc<SaleOnOffer>>, shop: A
             Arc::clone(&tools.clock),
             Arc::clone(&tools.entropy),
         ),
-        in_flight: Semaphore::new(settings.server.requests_in_flight_max),
+        at_work: AtWork::new(settings.server.requests_in_flight_max),
         valve: Valve::default(),
-        asked: AtomicU64::new(0),
         clock: Arc::clone(&tools.clock),
         entropy: Arc::clone(&tools.entropy),
         life: tools.lives.visitors.clone(),

@@ -1,9 +1,6 @@
 //! The small rounds of a house: gauges are set, idle addresses forgotten, metrics kept.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 
@@ -27,7 +24,7 @@ pub(super) fn start(parts: &Parts, metrics: Option<PrometheusHandle>, background
         async move {
             let mut every = tokio::time::interval(GAUGES_EVERY);
             while life.until_stopping(every.tick()).await.is_some() {
-                metrics::counter!("edge_requests_total").absolute(house.asked.load(Ordering::Relaxed));
+                metrics::counter!("edge_requests_total").absolute(house.at_work.asked());
                 of_the_edge(&house);
                 if let Some(door) = &door {
                     of_the_door(door);

@@ -25,27 +25,17 @@ mod sse;
 mod takeover;
 mod trouble;
 
-use std::{
-    collections::BTreeMap,
-    convert::Infallible,
-    net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeMap, convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
 use ::http::{HeaderValue, Method, header};
 use axum::{
     Router,
-    extract::{Request, State},
+    extract::Request,
     response::{IntoResponse, Response},
     routing::{delete, get, post, put},
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
 use tower::Service;
 use utoipa::ToSchema;
 
@@ -59,7 +49,7 @@ use self::{
     proof_of_work::{InUse, ProofOfWork},
     pulse::{Concern, Pulse},
     server::Peer,
-    shedding::{Class, Valve},
+    shedding::{AtWork, Class, Valve},
 };
 use crate::{
     checkout::Checkout,
@@ -143,11 +133,9 @@ pub struct House {
     pub limits: AddressLimits,
     /// What a place costs where nobody signs in.
     pub proof_of_work: ProofOfWork,
-    pub in_flight: Semaphore,
+    pub at_work: AtWork,
     /// Turns away what cannot be answered in time.
     pub valve: Valve,
-    /// Requests that have come to the public listener.
-    pub asked: AtomicU64,
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
     pub life: Lifecycle,
@@ -162,7 +150,7 @@ impl House {
     /// How much of what this node has for requests is in use.
     #[must_use]
     pub fn in_use(&self) -> InUse {
-        InUse { left: self.in_flight.available_permits(), of: self.config.requests_in_flight_max }
+        InUse { left: self.at_work.room(), of: self.config.requests_in_flight_max }
     }
 
     /// A delay that does not bring everybody back at once: uniform in `from_s..=to_s`.
@@ -194,8 +182,12 @@ impl Door {
     }
 
     /// A sale of this name and its room.
+    fn find(&self, sale: &str) -> Option<(&Arc<SaleOnOffer>, &Arc<WaitingRoom>)> {
+        Some((self.house.sales.get(sale)?, self.rooms.get(sale)?))
+    }
+
     fn at(&self, sale: &str) -> Option<AtDoor> {
-        Some(AtDoor { sale: Arc::clone(self.house.sales.get(sale)?), room: Arc::clone(self.rooms.get(sale)?) })
+        self.find(sale).map(|(sale, room)| AtDoor { sale: Arc::clone(sale), room: Arc::clone(room) })
     }
 }
 
@@ -283,7 +275,7 @@ impl Front {
     /// request once more for it.
     async fn answer(&self, peer: IpAddr, request: Request) -> Response {
         let Some(house) = &self.house else { return self.route(peer, request).await };
-        house.asked.fetch_add(1, Ordering::Relaxed);
+        house.at_work.came();
         if house.limits.requests.applies()
             && let Err(wait) = house.limits.requests.take(client_address(peer, request.headers(), &house.config.trusted_proxies))
         {
@@ -317,7 +309,7 @@ impl Front {
     }
 
     async fn answer_in_time(&self, house: &House, peer: IpAddr, request: Request) -> Response {
-        let Ok(_in_flight) = house.in_flight.try_acquire() else {
+        let Some(_worked) = house.at_work.begin() else {
             return Problem::new(Kind::Overloaded).retry_after_s(house.soon_s(1, 4)).into_response();
         };
         let mut response = match self.at_the_wicket(request) {
@@ -350,18 +342,20 @@ impl Front {
     }
 
     /// Where a request wants a place.
-    fn joins_at(&self, request: &Request) -> Option<(Door, AtDoor)> {
+    fn joins_at(&self, request: &Request) -> Option<(&Door, &Arc<SaleOnOffer>, &Arc<WaitingRoom>)> {
         let door = self.door.as_ref().filter(|_| request.method() == Method::POST)?;
         let (sale, "queue") = of_sale(request)? else { return None };
-        Some((door.clone(), door.at(sale)?))
+        let (sale, room) = door.find(sale)?;
+        Some((door, sale, room))
     }
 
     async fn route(&self, peer: IpAddr, mut request: Request) -> Response {
-        request.extensions_mut().insert(Peer(peer));
-        if let Some((door, at_door)) = self.joins_at(&request) {
+        if let Some((door, sale, room)) = self.joins_at(&request) {
+            let address = client_address(peer, request.headers(), &door.house.config.trusted_proxies);
             // Boxed: a connection must not keep room for it while it does something else.
-            return Box::pin(http::places::join(State(door), at_door, request)).await.into_response();
+            return Box::pin(http::places::take_place(door, sale, room, Some(address), request)).await.into_response();
         }
+        request.extensions_mut().insert(Peer(peer));
         self.urls.clone().call(request).await.unwrap_or_else(|never: Infallible| match never {})
     }
 }

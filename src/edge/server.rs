@@ -14,6 +14,7 @@ use std::{
 
 use axum::body::Body;
 use dashmap::DashMap;
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use http::{HeaderValue, Method, Version, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::{
@@ -220,7 +221,7 @@ async fn answer(socket: TcpStream, peer: IpAddr, front: Front, limits: &Connecti
             .keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10));
         // It is told so beforehand (GOAWAY) and loses nothing.
-        drive(pin!(builder.serve_connection(io, service)), life.leaving()).await;
+        drive(pin!(builder.serve_connection(io, service)), when_called(life.leaving())).await;
     } else {
         let mut builder = http1::Builder::new();
         builder
@@ -230,7 +231,7 @@ async fn answer(socket: TcpStream, peer: IpAddr, front: Front, limits: &Connecti
             .max_headers(HEADERS_MAX);
         // An idle client would find its connection cut, so it is told with its next answer, and cut only in the end.
         let ended = async {
-            life.stopping().await;
+            when_called(life.stopping()).await;
             let _ = tokio::time::timeout(FIRST_REQUEST_WITHIN, has_spoken.subscribe().wait_for(|it| *it)).await;
         };
         // Boxed, so that what takes the connection over does not keep its room.
@@ -257,6 +258,12 @@ async fn drive(mut connection: Pin<&mut impl GracefulConnection>, time_to_go: im
     }
     connection.as_mut().graceful_shutdown();
     let _ = connection.await;
+}
+
+/// Waits for a signal that all connections share, and looks at it only when it calls: a connection wakes with each of its
+/// requests, and looking takes a lock of the signal's.
+async fn when_called(signal: impl Future<Output = ()>) {
+    let _ = FuturesUnordered::from_iter([signal]).next().await;
 }
 
 async fn stopped_for(life: &Lifecycle, time: Duration) {

@@ -17,7 +17,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -86,6 +86,55 @@ impl Class {
             Self::Entering => of / 3,
             Self::Browsing => of / 2,
         }
+    }
+}
+
+/// Requests that are worked on at once, so many at most. Nobody waits for room, so a count is enough; a semaphore takes a lock.
+///
+/// Aligned, since each request changes the counts: what lies beside them would have to be fetched anew each time.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct AtWork {
+    asked: AtomicU64,
+    now: AtomicUsize,
+    most: usize,
+}
+
+/// A request that is worked on until this is dropped.
+pub(super) struct Worked<'a>(&'a AtomicUsize);
+
+impl AtWork {
+    #[must_use]
+    pub const fn new(most: usize) -> Self {
+        Self { asked: AtomicU64::new(0), now: AtomicUsize::new(0), most }
+    }
+
+    /// Somebody asks, and may be turned away.
+    pub(super) fn came(&self) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests that have come to the public listener.
+    pub fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// For how many more there is room.
+    pub(super) fn room(&self) -> usize {
+        self.most.saturating_sub(self.now.load(Ordering::Relaxed))
+    }
+
+    /// One more, if there is room.
+    pub(super) fn begin(&self) -> Option<Worked<'_>> {
+        let before = self.now.fetch_add(1, Ordering::Relaxed);
+        let worked = Worked(&self.now);
+        (before < self.most).then_some(worked)
+    }
+}
+
+impl Drop for Worked<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -196,7 +245,7 @@ impl Valve {
 
 /// Watches the runtime's lag and the till, if it is here, and works the house's valve, until the house closes.
 pub async fn watch(house: Arc<House>, office: Option<BoxOffice>, life: Lifecycle) {
-    let mut asked_before = house.asked.load(Ordering::Relaxed);
+    let mut asked_before = house.at_work.asked();
     while !life.is_stopping() {
         let mut least = Duration::MAX;
         for _ in 0..PROBES_IN_INTERVAL {
@@ -204,7 +253,7 @@ pub async fn watch(house: Arc<House>, office: Option<BoxOffice>, life: Lifecycle
             tokio::time::sleep(PROBE_EVERY).await;
             least = least.min(house.clock.monotonic().saturating_sub(began + PROBE_EVERY + TIMER_SLACK));
         }
-        let asked = house.asked.load(Ordering::Relaxed);
+        let asked = house.at_work.asked();
         let till_is_pressed = office.as_ref().is_some_and(|office| {
             let is_pressed = office.checkout.is_pressed();
             office.pulse.looked(is_pressed);
@@ -218,7 +267,7 @@ pub async fn watch(house: Arc<House>, office: Option<BoxOffice>, life: Lifecycle
 impl House {
     /// The answer to a request that is turned away; `None` lets it in.
     pub(super) fn turn_away(&self, class: Class) -> Option<Response> {
-        let is_full = self.in_flight.available_permits() <= class.kept_for_others(self.config.requests_in_flight_max);
+        let is_full = self.at_work.room() <= class.kept_for_others(self.config.requests_in_flight_max);
         if !is_full && !self.valve.turns_away(class, || self.entropy.unit()) {
             return None;
         }

@@ -1,6 +1,6 @@
 //! The waiting room's calls: a place, the board, the door.
 
-use std::{future::Future, pin::Pin};
+use std::{future::Future, net::IpAddr, pin::Pin};
 
 use axum::{
     extract::{Request, State},
@@ -58,34 +58,46 @@ pub struct PassGranted<'a> {
     responses((status = 201, body = PlaceGranted), (status = 200, body = PlaceGranted, description = "already in"), (status = 401),
         (status = 403, description = "proof-required, with a `challenge` for this join"), (status = 409), (status = 429)))]
 pub async fn join(State(door): State<Door>, AtDoor { sale, room }: AtDoor, request: Request) -> Answer {
+    let address = extract::address(request.extensions(), request.headers(), &door.house);
+    take_place(&door, &sale, &room, address, request).await
+}
+
+/// All of it is lent: so many joins at once would fight for the counts of what they share.
+pub(in crate::edge) async fn take_place(
+    door: &Door,
+    sale: &SaleOnOffer,
+    room: &WaitingRoom,
+    address: Option<IpAddr>,
+    request: Request,
+) -> Answer {
     use axum::extract::FromRequestParts;
     let house = &door.house;
     let (mut parts, body) = request.into_parts();
     let who = match sale.sign_in {
         SignIn::Customer => {
-            if let Some(address) = extract::address(&parts.extensions, &parts.headers, house)
+            if let Some(address) = address
                 && let Err(wait) = house.limits.joins.take(address)
             {
                 return Err(Problem::new(Kind::TooManyRequests).retry_after_s(wait.as_secs() + 1));
             }
-            Comes::Customer(SignedIn::from_request_parts(&mut parts, &door).await?.0.subject)
+            Comes::Customer(SignedIn::from_request_parts(&mut parts, door).await?.0.subject)
         }
         SignIn::None => {
             // Whoever shows a live place has it already; of the others, a customer is known and everybody else is new.
-            if let Some((token, raw)) = extract::place_shown(&parts, house, &sale)? {
+            if let Some((token, raw)) = extract::place_shown(&parts, house, sale)? {
                 let place = room.place(&token);
                 if place.state != PlaceState::Left {
                     let (state, number, sample) = (place.state, place.number, place.sample);
                     let joined = Joined { token: raw, state, number, joined_at: token.joined_at, sample };
-                    return Ok(place_granted(house, &sale, StatusCode::OK, &joined));
+                    return Ok(place_granted(house, sale, StatusCode::OK, &joined));
                 }
             }
             if let Some(session) = extract::session_shown(&parts, house)? {
                 Comes::Customer(session.subject)
             } else {
                 // Nobody works for a place that is not given.
-                shut(&room).map_or(Ok(()), Err)?;
-                Comes::Stranger(strangers::welcome(house, &sale, parts, body).await?)
+                shut(room).map_or(Ok(()), Err)?;
+                Comes::Stranger(strangers::welcome(house, sale, address, parts, body).await?)
             }
         }
     };
@@ -101,8 +113,8 @@ pub async fn join(State(door): State<Door>, AtDoor { sale, room }: AtDoor, reque
         }
     };
     match outcome.map_err(|e| house.no_door("join", &e))? {
-        JoinOutcome::Joined(joined) => Ok(place_granted(house, &sale, StatusCode::CREATED, &joined)),
-        JoinOutcome::Already(joined) => Ok(place_granted(house, &sale, StatusCode::OK, &joined)),
+        JoinOutcome::Joined(joined) => Ok(place_granted(house, sale, StatusCode::CREATED, &joined)),
+        JoinOutcome::Already(joined) => Ok(place_granted(house, sale, StatusCode::OK, &joined)),
         JoinOutcome::NotOpenYet { opens } => Err(Problem::new(Kind::NotOpenYet).with("opens_at", &opens)),
         JoinOutcome::Closed => Err(Problem::new(Kind::Closed)),
         JoinOutcome::Full => Err(Problem::new(Kind::QueueFull).retry_after_s(house.soon_s(20, 60))),

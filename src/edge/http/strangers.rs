@@ -16,7 +16,7 @@ use super::{Answer, private_json};
 use crate::{
     edge::{
         Door, House, SaleOnOffer, SignIn,
-        extract::{self, AtDoor, ClientAddress, Json},
+        extract::{AtDoor, ClientAddress, Json},
         problem::{Kind, Problem},
         proof_of_work::{Challenge, Solution, Spent, Worthless},
     },
@@ -63,8 +63,13 @@ pub async fn challenge(
 }
 
 /// Takes what a place costs from somebody who shows neither a place nor a session.
-pub(super) async fn welcome(house: &Arc<House>, sale: &SaleOnOffer, parts: Parts, body: Body) -> Result<Stranger, Problem> {
-    let address = extract::address(&parts.extensions, &parts.headers, house);
+pub(super) async fn welcome(
+    house: &Arc<House>,
+    sale: &SaleOnOffer,
+    address: Option<IpAddr>,
+    parts: Parts,
+    body: Body,
+) -> Result<Stranger, Problem> {
     let wait = address.and_then(|address| house.limits.joins.wait(address));
     let is_beyond = match wait {
         Some(wait) if !house.proof_of_work.lifts_join_limit() => return Err(too_many_from_here(wait)),

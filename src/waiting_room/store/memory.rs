@@ -11,6 +11,7 @@ use std::{
     sync::Arc,
 };
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use parking_lot::RwLock;
 
@@ -51,6 +52,8 @@ pub(crate) struct MemoryStore {
     /// Where joins are answered before they are written down.
     ceiling: Option<Ceiling>,
     pub(super) state: RwLock<State>,
+    /// Those of the state, for whoever asks with every request: the lock is for those who come for more.
+    settings: ArcSwap<Settings>,
 }
 
 #[derive(Debug)]
@@ -121,7 +124,7 @@ impl MemoryStore {
             show_up: ShowUp::new(config.call_window),
             departures: Flow::new(at.monotonic),
             visit_lengths: VisitLengths::new(config.visit_max),
-            settings,
+            settings: settings.clone(),
             draw: Draw::default(),
             groups: Groups::default(),
             paused_at: None,
@@ -130,7 +133,13 @@ impl MemoryStore {
             ended_total: 0,
             ended: None,
         };
-        Self { config, epoch, given_before: 0, ceiling: None, state: RwLock::new(state) }
+        Self { config, epoch, given_before: 0, ceiling: None, state: RwLock::new(state), settings: ArcSwap::from_pointee(settings) }
+    }
+
+    fn tell_settings(&self, state: &State) {
+        if **self.settings.load() != state.settings {
+            self.settings.store(Arc::new(state.settings.clone()));
+        }
     }
 
     /// Up to `given_before` numbers may have been given and not been written down in this journal; more may be, where joins
@@ -173,7 +182,9 @@ impl QueueStore for MemoryStore {
         for part in records.split_inclusive(|stored| drawn_in(&stored.record).is_some()) {
             {
                 let mut state = self.state.write();
-                part.iter().try_for_each(|stored| state.apply(&stored.record, &self.config, at))?;
+                let applied = part.iter().try_for_each(|stored| state.apply(&stored.record, &self.config, at));
+                self.tell_settings(&state);
+                applied?;
             }
             if let Some((when, drawn)) = part.last().and_then(|stored| drawn_in(&stored.record)) {
                 self.hold_draw(when, drawn).await?;
@@ -329,7 +340,7 @@ impl QueueStore for MemoryStore {
     }
 
     fn settings(&self) -> Settings {
-        self.state.read().settings.clone()
+        Settings::clone(&self.settings.load())
     }
 
     fn now_serving(&self) -> u32 {

@@ -91,6 +91,7 @@ impl MemoryStore {
         state.fans.draw(order);
         state.draw.drawn = Some((when, drawn.clone().into()));
         state.settings.drawn = true;
+        self.tell_settings(&state);
         Ok(())
     }
 }
