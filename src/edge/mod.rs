@@ -25,7 +25,16 @@ mod sse;
 mod takeover;
 mod trouble;
 
-use std::{collections::BTreeMap, convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    future::{Future, poll_fn},
+    net::IpAddr,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use ::http::{HeaderValue, Method, header};
 use axum::{
@@ -315,7 +324,12 @@ impl Front {
         let mut response = match self.at_the_wicket(request) {
             Ok(response) => response,
             Err(request) => {
-                let answered = tokio::time::timeout(house.config.request_timeout, self.route(peer, request)).await;
+                let mut answering = pin!(self.route(peer, request));
+                // What is answered at once needs no timer.
+                let answered = match poll_fn(|cx| Poll::Ready(answering.as_mut().poll(cx))).await {
+                    Poll::Ready(response) => Ok(response),
+                    Poll::Pending => tokio::time::timeout(house.config.request_timeout, answering).await,
+                };
                 answered.unwrap_or_else(|_| {
                     metrics::counter!("edge_timeouts_total").increment(1);
                     let problem = Problem::new(Kind::Overloaded).detail("not answered in time; what was begun goes on");
