@@ -18,8 +18,6 @@ const VERSION_MIN: u32 = 13;
 const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
 /// For one connection to come about, and for waiting until the pool has one free.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
-/// A connection that was of use so lately is taken to be there still: asking is a trip to the server before each statement.
-const TRUSTED_FOR: Duration = Duration::from_secs(1);
 /// For everything at the start: other nodes may be migrating, or a migration has much to move.
 const PREPARE_WITHIN: Duration = Duration::from_mins(2);
 /// What a URL may set beside the address; anything else is a slip that the driver would only log.
@@ -67,16 +65,8 @@ pub async fn open_postgres(url: &str, component: &'static str, migrations: &Migr
     prepared?;
     Ok(PgPoolOptions::new()
         .max_connections(connections)
+        // Each use begins with a ping: it is what finds out within this time that the server does not answer.
         .acquire_timeout(CONNECT_WITHIN)
-        .test_before_acquire(false)
-        .before_acquire(|db, known| {
-            Box::pin(async move {
-                if known.idle_for >= TRUSTED_FOR {
-                    db.ping().await?;
-                }
-                Ok(true)
-            })
-        })
         .after_connect(|db, _| Box::pin(async move { check_keeps(db).await?.map_or(Ok(()), |it| Err(refusal(it))) }))
         .connect_lazy_with(serving(&options)))
 }
