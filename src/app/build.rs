@@ -293,7 +293,6 @@ fn edge_config(settings: &Settings) -> anyhow::Result<edge::Config> {
         body_bytes_max: server.body_bytes_max,
         body_timeout: Duration::from_millis(u64::from(server.body_timeout_ms)),
         request_timeout: Duration::from_millis(u64::from(server.request_timeout_ms)),
-        requests_in_flight_max: server.requests_in_flight_max,
     })
 }
 

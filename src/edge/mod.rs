@@ -79,7 +79,6 @@ pub struct Config {
     pub body_timeout: Duration,
     /// Whoever waits longer for an answer than this gets 503; a change that was begun still ends.
     pub request_timeout: Duration,
-    pub requests_in_flight_max: usize,
 }
 
 /// Whether a sale knows its fans.
@@ -159,7 +158,7 @@ impl House {
     /// How much of what this node has for requests is in use.
     #[must_use]
     pub fn in_use(&self) -> InUse {
-        InUse { left: self.at_work.room(), of: self.config.requests_in_flight_max }
+        InUse { left: self.at_work.room(), of: self.at_work.most }
     }
 
     /// A delay that does not bring everybody back at once: uniform in `from_s..=to_s`.

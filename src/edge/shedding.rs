@@ -97,7 +97,7 @@ impl Class {
 pub struct AtWork {
     asked: AtomicU64,
     now: AtomicUsize,
-    most: usize,
+    pub(super) most: usize,
 }
 
 /// A request that is worked on until this is dropped.
@@ -267,7 +267,7 @@ pub async fn watch(house: Arc<House>, office: Option<BoxOffice>, life: Lifecycle
 impl House {
     /// The answer to a request that is turned away; `None` lets it in.
     pub(super) fn turn_away(&self, class: Class) -> Option<Response> {
-        let is_full = self.at_work.room() <= class.kept_for_others(self.config.requests_in_flight_max);
+        let is_full = self.at_work.room() <= class.kept_for_others(self.at_work.most);
         if !is_full && !self.valve.turns_away(class, || self.entropy.unit()) {
             return None;
         }
@@ -302,6 +302,17 @@ fn refusal(retry_after_s: u64) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn as_many_are_worked_on_as_there_is_room_for_and_room_comes_back() {
+        let at_work = AtWork::new(2);
+        let (first, second) = (at_work.begin(), at_work.begin());
+        assert!(first.is_some() && second.is_some() && at_work.begin().is_none());
+        assert_eq!(at_work.room(), 0);
+        drop(first);
+        assert_eq!(at_work.room(), 1, "who was refused has taken none");
+        assert!(at_work.begin().is_some());
+    }
 
     #[test]
     fn money_comes_before_visitors_visitors_before_the_queue_and_the_queue_before_lookers() {
