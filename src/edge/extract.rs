@@ -18,7 +18,7 @@ use super::{
     server::Peer,
 };
 use crate::{
-    kernel::{SaleId, Subject},
+    kernel::{SaleId, Subject, Timestamp},
     platform::signing::TokenError,
     shop::Session,
     waiting_room::{Pass, QueueToken, WaitingRoom},
@@ -363,6 +363,6 @@ fn without_place(e: &serde_json::Error) -> String {
 
 /// How long a queue token's cookie lives: until the sale has closed, and a day for what is done afterwards.
 #[must_use]
-pub(super) fn cookie_life(house: &House, sale: &SaleOnOffer) -> Duration {
-    sale.closes_at.since(house.clock.now()) + Duration::from_hours(24)
+pub(super) fn cookie_life(sale: &SaleOnOffer, now: Timestamp) -> Duration {
+    sale.closes_at.since(now) + Duration::from_hours(24)
 }

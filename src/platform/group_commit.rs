@@ -23,7 +23,7 @@ pub struct GroupCommit<T, R> {
 type Asked<T, R> = (T, Option<oneshot::Sender<R>>);
 
 /// How long a group for which nobody waits may gather: a commit costs PostgreSQL half a millisecond of a core, whatever is in it.
-const GATHERS: Duration = Duration::from_millis(10);
+const GATHERS: Duration = Duration::from_millis(20);
 /// A group of so many is worth a flush of its own at any moment.
 const WORTH_A_FLUSH: usize = 16;
 

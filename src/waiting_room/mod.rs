@@ -166,7 +166,11 @@ impl WaitingRoom {
     }
 
     pub fn phase(&self) -> Phase {
-        gatekeeper::phase_at(&self.config, &self.store.settings(), self.clock.now())
+        self.phase_at(self.clock.now())
+    }
+
+    fn phase_at(&self, now: Timestamp) -> Phase {
+        gatekeeper::phase_at(&self.config, &self.store.settings(), now)
     }
 
     /// Takes a place, or finds the one she has. As durable as the sale's terms say when this returns.
@@ -188,7 +192,8 @@ impl WaitingRoom {
     }
 
     async fn take_place(&self, subject: u64) -> Result<JoinOutcome, WaitingRoomError> {
-        let phase = self.phase();
+        let now = self.clock.now();
+        let phase = self.phase_at(now);
         match phase {
             Phase::Scheduled => return Ok(JoinOutcome::NotOpenYet { opens: self.config.prequeue_at }),
             Phase::Closed => return Ok(JoinOutcome::Closed),
@@ -199,7 +204,7 @@ impl WaitingRoom {
         }
         // Read before the engine is asked: whatever it decides is then not written down under a later epoch.
         let epoch = self.store.epoch();
-        let join = Join { subject, joined_at: self.clock.now() };
+        let join = Join { subject, joined_at: now };
         match self.number(join).await? {
             Numbered::New(found) => {
                 let found = self.write_join(join, found, epoch).await?;

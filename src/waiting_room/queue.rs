@@ -29,8 +29,8 @@ use crate::{
 
 /// Joins and events that wait for the pen at most; whoever comes on top is told to come again.
 const QUEUE_MAX: usize = 32_768;
-/// Written with one commit at most.
-const GROUP_MAX: usize = 1_024;
+/// Written with one commit at most: a flood's joins of 20 ms.
+const GROUP_MAX: usize = 2_048;
 /// Small groups begin at least so long after each other: else a flood of joins keeps the disk from everybody else.
 const PACE: Duration = Duration::from_millis(3);
 /// A shorter silence of the journal at the start is no interruption.

@@ -89,7 +89,7 @@ pub(in crate::edge) async fn take_place(
                 if place.state != PlaceState::Left {
                     let (state, number, sample) = (place.state, place.number, place.sample);
                     let joined = Joined { token: raw, state, number, joined_at: token.joined_at, sample };
-                    return Ok(place_granted(house, sale, StatusCode::OK, &joined));
+                    return Ok(place_granted(house, sale, &joined, Granted::Before));
                 }
             }
             if let Some(session) = extract::session_shown(&parts, house)? {
@@ -113,8 +113,8 @@ pub(in crate::edge) async fn take_place(
         }
     };
     match outcome.map_err(|e| house.no_door("join", &e))? {
-        JoinOutcome::Joined(joined) => Ok(place_granted(house, sale, StatusCode::CREATED, &joined)),
-        JoinOutcome::Already(joined) => Ok(place_granted(house, sale, StatusCode::OK, &joined)),
+        JoinOutcome::Joined(joined) => Ok(place_granted(house, sale, &joined, Granted::Now)),
+        JoinOutcome::Already(joined) => Ok(place_granted(house, sale, &joined, Granted::Before)),
         JoinOutcome::NotOpenYet { opens } => Err(Problem::new(Kind::NotOpenYet).with("opens_at", &opens)),
         JoinOutcome::Closed => Err(Problem::new(Kind::Closed)),
         JoinOutcome::Full => Err(Problem::new(Kind::QueueFull).retry_after_s(house.soon_s(20, 60))),
@@ -232,7 +232,17 @@ pub async fn end_visit(State(Door { house, .. }): State<Door>, AtDoor { sale, ro
     Ok(response)
 }
 
-fn place_granted(house: &House, sale: &SaleOnOffer, status: StatusCode, joined: &Joined) -> Response {
+enum Granted {
+    Now,
+    Before,
+}
+
+fn place_granted(house: &House, sale: &SaleOnOffer, joined: &Joined, granted: Granted) -> Response {
+    // The clock has been read for her, if she came just now.
+    let (status, now) = match granted {
+        Granted::Now => (StatusCode::CREATED, joined.joined_at),
+        Granted::Before => (StatusCode::OK, house.clock.now()),
+    };
     let body = PlaceGranted {
         token: &joined.token,
         state: joined.state,
@@ -241,7 +251,7 @@ fn place_granted(house: &House, sale: &SaleOnOffer, status: StatusCode, joined: 
         sample: joined.sample,
     };
     let mut response = private_json(status, &body);
-    let cookie = house.cookies.grant(&sale.cookies.queue, &joined.token, extract::cookie_life(house, sale));
+    let cookie = house.cookies.grant(&sale.cookies.queue, &joined.token, extract::cookie_life(sale, now));
     response.headers_mut().append(header::SET_COOKIE, cookie);
     response
 }
@@ -249,7 +259,7 @@ fn place_granted(house: &House, sale: &SaleOnOffer, status: StatusCode, joined: 
 fn pass_granted(house: &House, sale: &SaleOnOffer, pass: &str, expires_at: Timestamp) -> Response {
     let mut response = private_json(StatusCode::OK, &PassGranted { pass, expires_at });
     // The cookie outlives the pass: an expired pass still says who was let in, which is enough to pay for what she holds.
-    let cookie: HeaderValue = house.cookies.grant(&sale.cookies.pass, pass, extract::cookie_life(house, sale));
+    let cookie: HeaderValue = house.cookies.grant(&sale.cookies.pass, pass, extract::cookie_life(sale, house.clock.now()));
     response.headers_mut().append(header::SET_COOKIE, cookie);
     response
 }

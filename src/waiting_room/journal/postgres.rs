@@ -28,7 +28,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const CONNECTIONS: u32 = 4;
 /// Numbers that may be given out above the highest that is written down: more than join within a commit, and few
 /// enough to be void without harm.
-pub(in crate::waiting_room) const HEADROOM: u32 = 2_048;
+pub(in crate::waiting_room) const HEADROOM: u32 = 4_096;
 
 /// Where a sale's journal stands.
 #[derive(Clone, Debug, FromRow)]
