@@ -235,6 +235,30 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_nobody_waits_for_gathers_until_somebody_waits() {
+        let life = Lifecycle::new();
+        let sizes = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&sizes);
+        let commit = GroupCommit::start(&life, 1_000, 1_000, move |items: Vec<u32>| {
+            seen.lock().push(items.len());
+            async move { items }
+        });
+        let a_while = GATHERS / 4;
+        for n in 0..12 {
+            commit.hand_in(n).unwrap();
+            tokio::time::sleep(a_while).await;
+        }
+        tokio::time::sleep(GATHERS).await;
+        let gathered = std::mem::take(&mut *sizes.lock());
+        assert!(gathered.len() <= 4 && gathered.iter().sum::<usize>() == 12, "{gathered:?}");
+        commit.hand_in(12).unwrap();
+        tokio::time::sleep(a_while).await;
+        let answered = tokio::time::timeout(Duration::from_millis(1), commit.submit(13)).await;
+        assert_eq!(answered.expect("who waits is not made to wait"), Ok(13));
+        assert_eq!(*sizes.lock(), [2]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_full_queue_refuses_at_once_and_a_stop_still_writes_what_was_asked() {
         let life = Lifecycle::new();
         let commit = GroupCommit::start(&life, 1, 1, |items: Vec<u32>| async move {

@@ -22,6 +22,8 @@ const LEFT: u8 = 2;
 const CAME: u8 = 4;
 /// Nobody's number, as far as is known: it was skipped, or its owner is not written down yet.
 const VOID: u8 = 8;
+/// It was given and is not known to be in the journal; of an arrival number, so a draw takes it along.
+const UNWRITTEN: u8 = 16;
 
 /// What a number's owner has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,10 +89,11 @@ impl Fans {
         u32::try_from(self.statuses.len()).expect("numbers are 32 bits")
     }
 
-    /// The next number, for `subject`; an earlier number of hers is found no more.
+    /// The next number, for `subject`, not written down yet; an earlier number of hers is found no more.
     pub(super) fn push(&mut self, subject: u64, joined_at_ms: i64) -> u32 {
         let number = self.issued() + 1;
         self.put(number, subject, joined_at_ms);
+        self.set(self.order.queue_number(number), UNWRITTEN);
         number
     }
 
@@ -101,9 +104,7 @@ impl Fans {
         self.skip_to(number, joined_at_ms);
         let after_ms = joined_at_ms.saturating_sub(self.base_ms);
         self.joined_after_ms[at] = u32::try_from(after_ms.max(0)).unwrap_or(u32::MAX);
-        if let Some(status) = index(self.order.queue_number(number)).and_then(|at| self.statuses.get_mut(at)) {
-            *status &= !VOID;
-        }
+        self.clear(self.order.queue_number(number), VOID);
         self.subjects[at] = subject;
         if presence::in_far_sample(subject) {
             self.sampled.insert(number);
@@ -147,6 +148,15 @@ impl Fans {
         self.subjects.get(index(arrival)?).copied()
     }
 
+    /// Whether an arrival number is somebody's in the journal too.
+    pub(super) fn is_written(&self, arrival: u32) -> bool {
+        self.status(self.order.queue_number(arrival)).is_some_and(|status| status.0 & UNWRITTEN == 0)
+    }
+
+    pub(super) fn set_written(&mut self, arrival: u32) {
+        self.clear(self.order.queue_number(arrival), UNWRITTEN);
+    }
+
     pub(super) fn joined_at_ms(&self, arrival: u32) -> Option<i64> {
         Some(self.base_ms + i64::from(*self.joined_after_ms.get(index(arrival)?)?))
     }
@@ -180,6 +190,7 @@ impl Fans {
 
     /// An arrival number becomes nobody's.
     pub(super) fn give_up(&mut self, arrival: u32) {
+        self.set_written(arrival);
         self.set(self.order.queue_number(arrival), VOID);
     }
 
@@ -261,6 +272,12 @@ impl Fans {
         }
     }
 
+    fn clear(&mut self, number: u32, flag: u8) {
+        if let Some(status) = index(number).and_then(|at| self.statuses.get_mut(at)) {
+            *status &= !flag;
+        }
+    }
+
     /// Where `subject` stands in the table, or the empty slot where she would.
     fn slot(&self, subject: u64) -> usize {
         let mask = self.table.len() - 1;
@@ -338,6 +355,27 @@ mod tests {
         }
         assert_eq!((fans.reach(0, 1), fans.reach(0, 2), fans.reach(0, 3), fans.reach(4, 9)), (1, 4, 6, 10));
         assert_eq!((fans.in_line(0, 4), fans.in_line(0, 99), fans.in_line(20, 10)), (2, 7, 0));
+    }
+
+    #[test]
+    fn what_is_given_stands_in_line_before_it_is_written_and_a_draw_takes_that_along() {
+        use crate::waiting_room::draw::Digest;
+        let mut fans = Fans::new();
+        for subject in 1..=5 {
+            fans.push(subject, 0);
+        }
+        for arrival in [1, 3, 5] {
+            fans.set_written(arrival);
+        }
+        fans.draw(Order::drawn(&Digest([1; 32]), 5));
+        fans.give_up(2);
+        let again = fans.push(2, 0);
+        fans.set_written(again);
+        fans.push(7, 0);
+        let written = |fans: &Fans| (1..=9).filter(|&arrival| fans.is_written(arrival)).collect::<Vec<_>>();
+        assert_eq!((written(&fans), fans.in_line(0, 9)), (vec![1, 3, 5, 6], 6));
+        fans.put(2, 2, 0);
+        assert_eq!(written(&fans), [1, 2, 3, 5, 6], "what is put late comes from the journal");
     }
 
     #[test]

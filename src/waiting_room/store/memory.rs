@@ -7,7 +7,7 @@ mod ceiling;
 mod draw;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
@@ -59,8 +59,6 @@ pub(crate) struct MemoryStore {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) fans: Fans,
-    /// Numbers that were given and are not known to be in the journal.
-    unwritten: HashSet<u32>,
     pub(super) now_serving: u32,
     calls: Vec<Call>,
     pub(super) visits: HashMap<VisitId, Visit>,
@@ -114,7 +112,6 @@ impl MemoryStore {
         let settings = Settings::of(&config);
         let state = State {
             fans: Fans::new(),
-            unwritten: HashSet::new(),
             now_serving: 0,
             calls: Vec::new(),
             visits: HashMap::new(),
@@ -171,8 +168,7 @@ impl QueueStore for MemoryStore {
 
     async fn give_up(&self, subject: u64, arrival: u32) -> Result<(), StoreError> {
         let mut state = self.state.write();
-        if state.unwritten.contains(&arrival) && state.fans.subject(arrival) == Some(subject) {
-            state.unwritten.remove(&arrival);
+        if state.fans.subject(arrival) == Some(subject) && !state.fans.is_written(arrival) {
             state.fans.give_up(arrival);
         }
         Ok(())
@@ -298,12 +294,12 @@ impl QueueStore for MemoryStore {
 
     fn known(&self, subject: u64) -> Option<Found> {
         let state = self.state.read();
-        state.found(subject).filter(|found| !state.unwritten.contains(&found.number))
+        state.found(subject).filter(|found| state.fans.is_written(found.number))
     }
 
     fn owner(&self, number: u32) -> Option<u64> {
         let state = self.state.read();
-        state.fans.subject(number).filter(|_| !state.unwritten.contains(&number))
+        state.fans.subject(number).filter(|_| state.fans.is_written(number))
     }
 
     fn is_of(&self, number: u32, subject: u64) -> bool {
@@ -478,13 +474,12 @@ impl State {
 
     fn number(&mut self, join: Join, numbers_max: u32) -> Numbered {
         if let Some(found) = self.found(join.subject) {
-            return Numbered::Had { found, written: !self.unwritten.contains(&found.number) };
+            return Numbered::Had { found, written: self.fans.is_written(found.number) };
         }
         if self.fans.issued() >= numbers_max {
             return Numbered::Full;
         }
         let number = self.fans.push(join.subject, join.joined_at.as_millis());
-        self.unwritten.insert(number);
         Numbered::New(Found { number, joined_at: join.joined_at })
     }
 
@@ -498,9 +493,7 @@ impl State {
     fn joined(&mut self, number: u32, join: Join) -> Result<(), StoreError> {
         match self.fans.subject(number) {
             Some(owner) if owner != join.subject => return Err(StoreError::Parted("a number is two subjects'")),
-            Some(_) => {
-                self.unwritten.remove(&number);
-            }
+            Some(_) => self.fans.set_written(number),
             None => self.fans.put(number, join.subject, join.joined_at.as_millis()),
         }
         Ok(())

@@ -43,7 +43,7 @@ impl DrawnStore for MemoryStore {
 
     fn owners(&self, first: u32, count: u32) -> Vec<Option<u64>> {
         let state = self.state.read();
-        let owner = |arrival| state.fans.subject(arrival).filter(|_| !state.unwritten.contains(&arrival));
+        let owner = |arrival| state.fans.subject(arrival).filter(|_| state.fans.is_written(arrival));
         (first..first.saturating_add(count)).map(owner).collect()
     }
 
@@ -53,8 +53,7 @@ impl DrawnStore for MemoryStore {
             return false;
         }
         let state = self.state.read();
-        state.draw.entries().is_some_and(|entries| arrival <= entries)
-            && (state.fans.subject(arrival).is_none() || state.unwritten.contains(&arrival))
+        state.draw.entries().is_some_and(|entries| arrival <= entries) && !state.fans.is_written(arrival)
     }
 
     fn group_of(&self, arrival: u32) -> Option<JoinGroup> {
