@@ -232,6 +232,7 @@ pub async fn end_visit(State(Door { house, .. }): State<Door>, AtDoor { sale, ro
     Ok(response)
 }
 
+#[derive(Clone, Copy)]
 enum Granted {
     Now,
     Before,
