@@ -97,14 +97,14 @@ impl Fans {
         number
     }
 
-    /// `number` is `subject`'s; numbers that this skips are nobody's until they are put. Of several numbers of a subject
-    /// the highest is found.
+    /// `number` is `subject`'s, by the journal; numbers that this skips are nobody's until they are put. Of several
+    /// numbers of a subject the highest is found.
     pub(super) fn put(&mut self, number: u32, subject: u64, joined_at_ms: i64) {
         let Some(at) = index(number) else { return };
         self.skip_to(number, joined_at_ms);
         let after_ms = joined_at_ms.saturating_sub(self.base_ms);
         self.joined_after_ms[at] = u32::try_from(after_ms.max(0)).unwrap_or(u32::MAX);
-        self.clear(self.order.queue_number(number), VOID);
+        self.clear(self.order.queue_number(number), VOID | UNWRITTEN);
         self.subjects[at] = subject;
         if presence::in_far_sample(subject) {
             self.sampled.insert(number);
@@ -190,7 +190,6 @@ impl Fans {
 
     /// An arrival number becomes nobody's.
     pub(super) fn give_up(&mut self, arrival: u32) {
-        self.set_written(arrival);
         self.set(self.order.queue_number(arrival), VOID);
     }
 
