@@ -21,23 +21,34 @@ const ENTRIES: u32 = 3_700_000;
 
 fn draw(c: &mut Criterion) {
     let secrets = Secrets::new(&SeededEntropy::new(1));
-    let leaves = |range: Range<u32>| range.map(|index| secrets.leaf(index + 1, Some(u64::from(index)))).collect::<Vec<_>>();
+    let leaves = |range: Range<u32>| {
+        range
+            .map(|index| secrets.leaf(index + 1, Some(u64::from(index))))
+            .collect::<Vec<_>>()
+    };
     let seed = Digest([7; 32]);
     let mut whole = c.benchmark_group("draw of 3.7 million");
-    whole.sample_size(10).measurement_time(Duration::from_secs(30)).warm_up_time(Duration::from_secs(1));
+    whole
+        .sample_size(10)
+        .measurement_time(Duration::from_secs(30))
+        .warm_up_time(Duration::from_secs(1));
     whole.bench_function("root", |b| b.iter(|| Tree::over(ENTRIES, leaves).root()));
     whole.bench_function("order", |b| b.iter(|| Order::drawn(&seed, ENTRIES).digest()));
     whole.finish();
 
     let mut one = c.benchmark_group("one of 3.7 million");
-    one.sample_size(50).measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_secs(1));
+    one.sample_size(50)
+        .measurement_time(Duration::from_secs(3))
+        .warm_up_time(Duration::from_secs(1));
     let tree = Tree::over(ENTRIES, leaves);
     one.bench_function("path", |b| b.iter(|| tree.path(black_box(1_234_567), leaves)));
     let shuffle = Shuffle::new(seed.0, ENTRIES);
     one.bench_function("place", |b| b.iter(|| shuffle.place_of(black_box(1_234_567))));
     let signer = SandboxSigner::of("bench");
     let (key, signature) = (signer.public_key(), signer.sign(9));
-    one.bench_function("signature", |b| b.iter(|| assert!(key.signed(black_box(9), &signature))));
+    one.bench_function("signature", |b| {
+        b.iter(|| assert!(key.signed(black_box(9), &signature)))
+    });
     one.finish();
 }
 

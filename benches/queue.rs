@@ -88,8 +88,15 @@ async fn bare_file(dir: &Path) -> SqlitePool {
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full);
-    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.expect("a new file opens");
-    sqlx::query("CREATE TABLE bare (seq INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT").execute(&pool).await.expect("a new table");
+    let pool = SqlitePoolOptions::new()
+        .max_connections(1)
+        .connect_with(options)
+        .await
+        .expect("a new file opens");
+    sqlx::query("CREATE TABLE bare (seq INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT")
+        .execute(&pool)
+        .await
+        .expect("a new table");
     pool
 }
 
@@ -99,7 +106,10 @@ fn joins(c: &mut Criterion) {
     let (room, bare) = runtime.block_on(async { (room(&dir.0, &life).await, bare_file(&dir.0).await) });
     let next = AtomicU64::new(0);
     let mut group = c.benchmark_group("join, journaled");
-    group.measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500)).sample_size(20);
+    group
+        .measurement_time(Duration::from_secs(2))
+        .warm_up_time(Duration::from_millis(500))
+        .sample_size(20);
     for together in [1_usize, 64, 512] {
         group.throughput(Throughput::Elements(together as u64));
         group.bench_function(BenchmarkId::new("room", together), |b| {
@@ -114,13 +124,22 @@ fn joins(c: &mut Criterion) {
                 join_all(asks)
             });
         });
-        group.bench_function(BenchmarkId::new("floor: one commit of as many bytes", together), |b| {
-            b.to_async(&runtime).iter(|| {
-                let body = vec![7_u8; together * JOIN_LEN];
-                let bare = &bare;
-                async move { sqlx::query("INSERT INTO bare (body) VALUES (?)").bind(body).execute(bare).await.expect("a row is written") }
-            });
-        });
+        group.bench_function(
+            BenchmarkId::new("floor: one commit of as many bytes", together),
+            |b| {
+                b.to_async(&runtime).iter(|| {
+                    let body = vec![7_u8; together * JOIN_LEN];
+                    let bare = &bare;
+                    async move {
+                        sqlx::query("INSERT INTO bare (body) VALUES (?)")
+                            .bind(body)
+                            .execute(bare)
+                            .await
+                            .expect("a row is written")
+                    }
+                });
+            },
+        );
     }
     group.finish();
     life.stop();
@@ -133,11 +152,17 @@ fn reading(c: &mut Criterion) {
     let joined = runtime.block_on(async {
         let mut last = None;
         for n in 0..1_000_u32 {
-            last = Some(room.join(&Subject::customer(&n.to_string()).expect("a number is a key")).await.expect("the journal writes"));
+            last = Some(
+                room.join(&Subject::customer(&n.to_string()).expect("a number is a key"))
+                    .await
+                    .expect("the journal writes"),
+            );
         }
         last
     });
-    let Some(JoinOutcome::Joined(joined)) = joined else { panic!("a new fan joins") };
+    let Some(JoinOutcome::Joined(joined)) = joined else {
+        panic!("a new fan joins")
+    };
     let token = room.read_token(&joined.token).expect("our own token");
     let keys = MacKeys::new(&BTreeMap::from([(1, [7; 32])]));
     let message = [7; 35];
@@ -145,16 +170,22 @@ fn reading(c: &mut Criterion) {
     let board = room.board().json.clone();
 
     let mut group = c.benchmark_group("reading");
-    group.measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
+    group
+        .measurement_time(Duration::from_secs(2))
+        .warm_up_time(Duration::from_millis(500));
     group.bench_function("token and place", |b| {
         b.iter(|| room.place(&room.read_token(black_box(&joined.token)).expect("our own token")));
     });
     group.bench_function("token", |b| b.iter(|| room.read_token(black_box(&joined.token))));
     group.bench_function("place", |b| b.iter(|| room.place(black_box(&token))));
-    group.bench_function("floor: MAC of a token", |b| b.iter(|| keys.verify(1, black_box(&message), black_box(&tag))));
+    group.bench_function("floor: MAC of a token", |b| {
+        b.iter(|| keys.verify(1, black_box(&message), black_box(&tag)))
+    });
     group.bench_function("board", |b| b.iter(|| room.board()));
     let bytes: Arc<Bytes> = Arc::new(board);
-    group.bench_function("floor: clone of shared bytes", |b| b.iter(|| Arc::clone(black_box(&bytes))));
+    group.bench_function("floor: clone of shared bytes", |b| {
+        b.iter(|| Arc::clone(black_box(&bytes)))
+    });
     group.finish();
     life.stop();
 }

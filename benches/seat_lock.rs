@@ -30,13 +30,16 @@ use futures_util::FutureExt;
 use stagedoor::{
     kernel::{Currency, Money, OsEntropy, Subject, SystemClock, VisitId},
     platform::lifecycle::Lifecycle,
-    seating::{Config, Deps, Engine, HoldOutcome, HoldRequest, Performance, Plan, SeatIx, Seating, VenueKind, Wish, generate},
+    seating::{
+        Config, Deps, Engine, HoldOutcome, HoldRequest, Performance, Plan, SeatIx, Seating, VenueKind, Wish,
+        generate,
+    },
 };
 use uuid::Uuid;
 
 use self::cycles::{
-    Fans, Floor, HOUSES, ROUND, TERMS, all_taken, boxed_cycle, engine, engine_cycle, engine_holds, floor_cycle, rate, rate_of_holding,
-    rate_of_two,
+    Fans, Floor, HOUSES, ROUND, TERMS, all_taken, boxed_cycle, engine, engine_cycle, engine_holds,
+    floor_cycle, rate, rate_of_holding, rate_of_two,
 };
 
 #[global_allocator]
@@ -52,58 +55,98 @@ fn figures(c: &mut Criterion) {
             let mut bench = c.benchmark_group(format!("{group} of {house} seats"));
             let (store, floor) = (engine(house), Floor::new(house));
             let mut fans = Fans::of_all(house, group);
-            bench.bench_function(BenchmarkId::new("free", "floor"), |b| b.iter(|| floor_cycle(&floor, fans.next())));
-            bench.bench_function(BenchmarkId::new("free", "engine"), |b| b.iter(|| engine_cycle(&store, fans.next())));
+            bench.bench_function(BenchmarkId::new("free", "floor"), |b| {
+                b.iter(|| floor_cycle(&floor, fans.next()))
+            });
+            bench.bench_function(BenchmarkId::new("free", "engine"), |b| {
+                b.iter(|| engine_cycle(&store, fans.next()))
+            });
             let (store, floor) = all_taken(house, group);
-            bench.bench_function(BenchmarkId::new("taken", "floor"), |b| b.iter(|| assert_eq!(floor.hold(&fans.next().seats), None)));
-            bench.bench_function(BenchmarkId::new("taken", "engine"), |b| b.iter(|| assert!(!engine_holds(&store, fans.next()))));
+            bench.bench_function(BenchmarkId::new("taken", "floor"), |b| {
+                b.iter(|| assert_eq!(floor.hold(&fans.next().seats), None))
+            });
+            bench.bench_function(BenchmarkId::new("taken", "engine"), |b| {
+                b.iter(|| assert!(!engine_holds(&store, fans.next())))
+            });
         }
     }
 }
 
 fn ratio(name: &str, must: Option<f64>, mut pair: impl FnMut() -> (f64, f64)) {
-    let mut ratios: Vec<f64> = (0..PAIRS).map(|_| pair()).map(|(figure, floor)| figure / floor).collect();
+    let mut ratios: Vec<f64> = (0..PAIRS)
+        .map(|_| pair())
+        .map(|(figure, floor)| figure / floor)
+        .collect();
     ratios.sort_by(f64::total_cmp);
-    let (low, median, high) = (ratios[PAIRS / 5], ratios[PAIRS / 2], ratios[PAIRS - 1 - PAIRS / 5]);
+    let (low, median, high) = (
+        ratios[PAIRS / 5],
+        ratios[PAIRS / 2],
+        ratios[PAIRS - 1 - PAIRS / 5],
+    );
     let must = must.map_or_else(String::new, |it| format!("  must reach {it:.1}"));
     println!("{name:<54} {median:>6.2}  ({low:.2} to {high:.2}){must}");
 }
 
 fn ratios() {
-    println!("\nRatios: median of {PAIRS} interleaved pairs of {ROUND} rounds, in brackets the middle three fifths");
+    println!(
+        "\nRatios: median of {PAIRS} interleaved pairs of {ROUND} rounds, in brackets the middle three fifths"
+    );
     for house in HOUSES {
         for group in [1, 4] {
             println!("{group} of {house} seats");
             let (store, floor, taken) = (engine(house), Floor::new(house), all_taken(house, group).0);
             let mut fans = Fans::of_all(house, group);
             ratio("  hold and release: engine / floor", Some(0.5), || {
-                (rate(&mut fans, |it| engine_cycle(&store, it)), rate(&mut fans, |it| floor_cycle(&floor, it)))
+                (
+                    rate(&mut fans, |it| engine_cycle(&store, it)),
+                    rate(&mut fans, |it| floor_cycle(&floor, it)),
+                )
             });
             ratio("    by boxed futures / floor", None, || {
-                (rate(&mut fans, |it| boxed_cycle(&store, it)), rate(&mut fans, |it| floor_cycle(&floor, it)))
+                (
+                    rate(&mut fans, |it| boxed_cycle(&store, it)),
+                    rate(&mut fans, |it| floor_cycle(&floor, it)),
+                )
             });
             ratio("    engine / floor that releases without the time", None, || {
                 let half = |it: &HoldRequest| {
                     black_box(floor.hold(&it.seats).expect("the seats are free"));
                     floor.give_back(&it.seats);
                 };
-                (rate(&mut fans, |it| engine_cycle(&store, it)), rate(&mut fans, half))
+                (
+                    rate(&mut fans, |it| engine_cycle(&store, it)),
+                    rate(&mut fans, half),
+                )
             });
             ratio("    engine / floor without a clock", None, || {
                 let timeless = |it: &HoldRequest| {
                     assert!(floor.take(&it.seats));
                     floor.give_back(&it.seats);
                 };
-                (rate(&mut fans, |it| engine_cycle(&store, it)), rate(&mut fans, timeless))
+                (
+                    rate(&mut fans, |it| engine_cycle(&store, it)),
+                    rate(&mut fans, timeless),
+                )
             });
             let mut part = Fans::of_part(house, group, 0, 2);
             ratio("  hold and release: two threads / one", Some(0.6), || {
-                (rate_of_two(house, group, |it| engine_cycle(&store, it)), rate(&mut part, |it| engine_cycle(&store, it)))
+                (
+                    rate_of_two(house, group, |it| engine_cycle(&store, it)),
+                    rate(&mut part, |it| engine_cycle(&store, it)),
+                )
             });
             ratio("    the floor's own", None, || {
-                (rate_of_two(house, group, |it| floor_cycle(&floor, it)), rate(&mut part, |it| floor_cycle(&floor, it)))
+                (
+                    rate_of_two(house, group, |it| floor_cycle(&floor, it)),
+                    rate(&mut part, |it| floor_cycle(&floor, it)),
+                )
             });
-            ratio("  refusing / holding", Some(1.0), || (rate_of_holding(&taken, &fans, false), rate_of_holding(&store, &fans, true)));
+            ratio("  refusing / holding", Some(1.0), || {
+                (
+                    rate_of_holding(&taken, &fans, false),
+                    rate_of_holding(&store, &fans, true),
+                )
+            });
         }
     }
 }
@@ -131,8 +174,15 @@ fn whole_holds() {
             at_once(performance.set_blocked(&gone, true)).expect("seats of the plan");
         }
         for quantity in [1, 2, 4] {
-            let best = Wish::BestAvailable { quantity, zone: None, section: None, accessible: 0 };
-            times(&format!("  {filling}: best available, {quantity}"), |n| hold_once(&performance, n, best.clone()));
+            let best = Wish::BestAvailable {
+                quantity,
+                zone: None,
+                section: None,
+                accessible: 0,
+            };
+            times(&format!("  {filling}: best available, {quantity}"), |n| {
+                hold_once(&performance, n, best.clone())
+            });
         }
         times(&format!("  {filling}: a chosen seat"), |n| {
             let chosen = left[n as usize * 29 % left.len()];
@@ -159,7 +209,9 @@ fn hold_once(performance: &Performance, n: u32, wish: Wish) -> Duration {
     let start = Instant::now();
     let outcome = at_once(performance.hold(&who, VisitId::from_uuid(Uuid::nil()), wish, None));
     let spent = start.elapsed();
-    let Ok(HoldOutcome::Held(hold)) = outcome else { panic!("{outcome:?}") };
+    let Ok(HoldOutcome::Held(hold)) = outcome else {
+        panic!("{outcome:?}")
+    };
     at_once(performance.release(hold.id, &who)).expect("the engine answers");
     spent
 }
@@ -169,15 +221,26 @@ fn performance(seats: u32, life: &Lifecycle) -> Arc<Performance> {
     let config = Config {
         sale: "bench".parse().expect("a sale's id"),
         performance: "bench-1".parse().expect("a performance's id"),
-        prices: plan.zones().iter().map(|zone| (zone.clone(), Money::new(132_000, Currency::KRW))).collect(),
+        prices: plan
+            .zones()
+            .iter()
+            .map(|zone| (zone.clone(), Money::new(132_000, Currency::KRW)))
+            .collect(),
         hold: TERMS.hold,
         extensions_max: TERMS.extensions_max,
         seats_per_fan: TERMS.seats_per_fan,
         watchers_max: 1,
     };
-    let deps = Deps { engine: Engine::Memory, clock: Arc::new(SystemClock::new()), entropy: Arc::new(OsEntropy), life: life.clone() };
+    let deps = Deps {
+        engine: Engine::Memory,
+        clock: Arc::new(SystemClock::new()),
+        entropy: Arc::new(OsEntropy),
+        life: life.clone(),
+    };
     let seating = at_once(Seating::open(vec![(config.clone(), plan)], deps)).expect("one performance");
-    seating.performance(&config.sale, &config.performance).expect("just opened")
+    seating
+        .performance(&config.sale, &config.performance)
+        .expect("just opened")
 }
 
 fn fan(n: u32) -> Subject {

@@ -47,9 +47,12 @@ impl Roles {
     }
 
     fn names(self) -> impl Iterator<Item = &'static str> {
-        [(self.has_waiting_room(), "waiting-room"), (self.has_box_office(), "box-office")]
-            .into_iter()
-            .filter_map(|(has, name)| has.then_some(name))
+        [
+            (self.has_waiting_room(), "waiting-room"),
+            (self.has_box_office(), "box-office"),
+        ]
+        .into_iter()
+        .filter_map(|(has, name)| has.then_some(name))
     }
 }
 
@@ -81,7 +84,12 @@ pub fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Resul
     // A soft limit of 1024 files is common and far below what a sale needs; what the machine refuses, it refuses.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    runtime.enable_all().event_interval(TASKS_BETWEEN_LOOKS).build().context("cannot start the runtime")?.block_on(work)
+    runtime
+        .enable_all()
+        .event_interval(TASKS_BETWEEN_LOOKS)
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(work)
 }
 
 /// Serves the sales of a configuration until SIGTERM or SIGINT.
@@ -90,28 +98,57 @@ pub async fn serve(settings: Settings, roles: Roles) -> anyhow::Result<()> {
         bail!("the configuration has no [[sales]]; config/stagedoor.toml shows one");
     }
     if settings.shares_state() && settings.gateway.url.is_empty() {
-        bail!("gateway.url: nodes that share a sale must share its gateway too; the built-in sandbox belongs to one process");
+        bail!(
+            "gateway.url: nodes that share a sale must share its gateway too; the built-in sandbox belongs to one process"
+        );
     }
-    let listeners = Listeners { public: listen(settings.server.listen)?, ops: listen(settings.server.ops_listen)? };
+    let listeners = Listeners {
+        public: listen(settings.server.listen)?,
+        ops: listen(settings.server.ops_listen)?,
+    };
     open(settings, roles, listeners, Extras::default()).await
 }
 
 /// Opens a socket with a queue long enough for a flash of arrivals.
 pub fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.context("cannot make a socket")?;
-    socket.set_reuseaddr(true).context("cannot set a socket's options")?;
-    socket.bind(address).and_then(|()| socket.listen(ACCEPT_QUEUE)).with_context(|| format!("cannot listen on {address}"))
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }
+    .context("cannot make a socket")?;
+    socket
+        .set_reuseaddr(true)
+        .context("cannot set a socket's options")?;
+    socket
+        .bind(address)
+        .and_then(|()| socket.listen(ACCEPT_QUEUE))
+        .with_context(|| format!("cannot listen on {address}"))
 }
 
 /// Builds, serves and drains the house.
-pub async fn open(settings: Settings, roles: Roles, listeners: Listeners, extras: Extras) -> anyhow::Result<()> {
+pub async fn open(
+    settings: Settings,
+    roles: Roles,
+    listeners: Listeners,
+    extras: Extras,
+) -> anyhow::Result<()> {
     telemetry::start_logs(&settings.log.level, settings.log.format);
     let metrics = telemetry::start_metrics();
     let lives = Lives::default();
-    let (readiness, desk, operators) = (Readiness::default(), ReportDesk::default(), OperatorDesk::default());
+    let (readiness, desk, operators) = (
+        Readiness::default(),
+        ReportDesk::default(),
+        OperatorDesk::default(),
+    );
     lives.background.spawn(edge::server::serve(
         listeners.ops,
-        Front::private(listener::router(readiness.clone(), metrics.clone(), desk.clone(), operators.clone())),
+        Front::private(listener::router(
+            readiness.clone(),
+            metrics.clone(),
+            desk.clone(),
+            operators.clone(),
+        )),
         connection_limits(&settings),
         lives.background.clone(),
     ));
@@ -145,12 +182,19 @@ pub async fn open(settings: Settings, roles: Roles, listeners: Listeners, extras
 /// Visitors first, then what served them, then what wrote it down.
 async fn drain(settings: &Settings, lives: &Lives) {
     let lame_duck = Duration::from_millis(u64::from(settings.server.lame_duck_ms));
-    tracing::info!(?lame_duck, "stopping: whoever comes is served, and sent elsewhere from then on");
+    tracing::info!(
+        ?lame_duck,
+        "stopping: whoever comes is served, and sent elsewhere from then on"
+    );
     lives.visitors.leave();
     tokio::time::sleep(lame_duck).await;
     tracing::info!("no new visitors, the present ones are served to their ends");
     lives.visitors.stop();
-    if !lives.visitors.drained(Duration::from_secs(u64::from(settings.server.drain_s))).await {
+    if !lives
+        .visitors
+        .drained(Duration::from_secs(u64::from(settings.server.drain_s)))
+        .await
+    {
         tracing::warn!("some visitors were not served to their ends in time");
     }
     for (life, what) in [(&lives.background, "background work"), (&lives.books, "writing")] {

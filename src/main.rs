@@ -293,11 +293,18 @@ fn journal_at(at: JournalAt) -> anyhow::Result<JournalPlace> {
 }
 
 fn sale_named(id: Option<String>) -> anyhow::Result<Option<SaleId>> {
-    id.map(|id| id.parse().map_err(|_| anyhow::anyhow!("--sale: {id} is no sale's name"))).transpose()
+    id.map(|id| {
+        id.parse()
+            .map_err(|_| anyhow::anyhow!("--sale: {id} is no sale's name"))
+    })
+    .transpose()
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
-    let env = || std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
+    let env = || {
+        std::env::vars_os()
+            .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+    };
     match cli.command.unwrap_or(Command::Demo(cli.demo)) {
         Command::Demo(args) => {
             let settings = config::load(None, env())?;
@@ -346,8 +353,17 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Ticket(TicketCommand::Verify { code, jwks }) => ops::tickets::verify(&code, &jwks),
         Command::Draw(DrawCommand::Order { seed, entries }) => ops::draws::order(&seed, entries),
-        Command::Draw(DrawCommand::Verify { file, leaves, receipt, keys }) => {
-            let beside = Beside { leaves: leaves.as_deref(), receipt: receipt.as_deref(), keys: keys.as_deref() };
+        Command::Draw(DrawCommand::Verify {
+            file,
+            leaves,
+            receipt,
+            keys,
+        }) => {
+            let beside = Beside {
+                leaves: leaves.as_deref(),
+                receipt: receipt.as_deref(),
+                keys: keys.as_deref(),
+            };
             ops::draws::verify(&file, beside)
         }
         Command::OperatorToken => {
@@ -357,7 +373,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Log(LogCommand::Verify(LogArgs { at, head, sale })) => {
             let (place, sale) = (journal_at(at)?, sale_named(sale)?);
-            let head = head.map(|text| ops::logs::head(&text).context("--head")).transpose()?;
+            let head = head
+                .map(|text| ops::logs::head(&text).context("--head"))
+                .transpose()?;
             app::block_on(async move { ops::logs::verify(&place, sale.as_ref(), head).await })
         }
         Command::Log(LogCommand::Show { at, sale, kind }) => {
@@ -369,7 +387,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                 Some(file) => config::load(Some(file), env())?.sales,
                 None => Vec::new(),
             };
-            let elsewhere = Elsewhere { ledger: args.ledger, journal: args.journal };
+            let elsewhere = Elsewhere {
+                ledger: args.ledger,
+                journal: args.journal,
+            };
             app::block_on(app::audit::run(&args.data, &elsewhere, sales))
         }
         Command::Rehearse(args) => app::rehearse::run(&RehearseOptions {
@@ -382,7 +403,12 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         }),
         Command::SandboxGateway(args) => {
             let secret = config::load(None, env())?.gateway.webhook_secret;
-            app::block_on(app::sandbox_gateway(args.listen, args.book, args.webhook_url, secret))
+            app::block_on(app::sandbox_gateway(
+                args.listen,
+                args.book,
+                args.webhook_url,
+                secret,
+            ))
         }
     }
 }

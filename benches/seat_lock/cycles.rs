@@ -21,7 +21,11 @@ use stagedoor::{
 };
 
 pub(super) const HOUSES: [u32; 3] = [500, 15_000, 66_000];
-pub(super) const TERMS: Terms = Terms { hold: Duration::from_mins(7), extensions_max: 1, seats_per_fan: 4 };
+pub(super) const TERMS: Terms = Terms {
+    hold: Duration::from_mins(7),
+    extensions_max: 1,
+    seats_per_fan: 4,
+};
 pub(super) const ROUND: u64 = 50_000;
 const WISHES: u32 = 64;
 
@@ -32,7 +36,10 @@ pub(super) struct Floor {
 
 impl Floor {
     pub(super) fn new(seats: u32) -> Self {
-        Self { taken: Mutex::new(vec![0; seats.div_ceil(64) as usize]), clock: Arc::new(SystemClock::new()) }
+        Self {
+            taken: Mutex::new(vec![0; seats.div_ceil(64) as usize]),
+            clock: Arc::new(SystemClock::new()),
+        }
     }
 
     pub(super) fn hold(&self, seats: &[SeatIx]) -> Option<Timestamp> {
@@ -50,7 +57,10 @@ impl Floor {
 
     pub(super) fn take(&self, seats: &[SeatIx]) -> bool {
         let mut taken = self.taken.lock();
-        if seats.iter().any(|it| taken[it.at() / 64] >> (it.at() % 64) & 1 == 1) {
+        if seats
+            .iter()
+            .any(|it| taken[it.at() / 64] >> (it.at() % 64) & 1 == 1)
+        {
             return false;
         }
         for it in seats {
@@ -86,11 +96,16 @@ impl Fans {
             id: HoldId::random(&entropy),
             subject: Subject::customer(&format!("{}", entropy.below(1 << 40))).expect("a short key"),
             visit: VisitId::random(&entropy),
-            seats: (0..group).map(|s| SeatIx(((i * stride + s) / parts * parts + part + s * parts) % house)).collect(),
+            seats: (0..group)
+                .map(|s| SeatIx(((i * stride + s) / parts * parts + part + s * parts) % house))
+                .collect(),
             operation: None,
         };
         let distinct = |it: &HoldRequest| (1..it.seats.len()).all(|i| !it.seats[..i].contains(&it.seats[i]));
-        Self { requests: (0..WISHES).map(request).filter(distinct).collect(), next: 0 }
+        Self {
+            requests: (0..WISHES).map(request).filter(distinct).collect(),
+            next: 0,
+        }
     }
 
     pub(super) fn next(&mut self) -> &HoldRequest {
@@ -113,8 +128,14 @@ pub(super) fn engine_cycle(store: &MemoryStore, request: &HoldRequest) {
 }
 
 pub(super) fn boxed_cycle(store: &MemoryStore, request: &HoldRequest) {
-    assert!(matches!(store.hold(request).now_or_never(), Some(Ok(HoldReply::Held { .. }))));
-    assert!(matches!(store.release(request.id, &request.subject).now_or_never(), Some(Ok(true))));
+    assert!(matches!(
+        store.hold(request).now_or_never(),
+        Some(Ok(HoldReply::Held { .. }))
+    ));
+    assert!(matches!(
+        store.release(request.id, &request.subject).now_or_never(),
+        Some(Ok(true))
+    ));
 }
 
 pub(super) fn floor_cycle(floor: &Floor, request: &HoldRequest) {
@@ -128,7 +149,11 @@ pub(super) fn all_taken(house: u32, group: u32) -> (MemoryStore, Floor) {
     for request in Fans::of_all(house, group).requests {
         let subject = Subject::customer(&format!("owner-{}", request.id)).expect("a short key");
         floor.hold(&request.seats).expect("the seats are free");
-        let request = HoldRequest { id: HoldId::random(&OsEntropy), subject, ..request };
+        let request = HoldRequest {
+            id: HoldId::random(&OsEntropy),
+            subject,
+            ..request
+        };
         assert!(engine_holds(&store, &request));
     }
     (store, floor)
@@ -154,7 +179,10 @@ pub(super) fn rate_of_two(house: u32, group: u32, cycle: impl Fn(&HoldRequest) +
                 start.wait();
                 let began = Instant::now();
                 (0..ROUND).for_each(|_| cycle(fans.next()));
-                nanos.fetch_max(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+                nanos.fetch_max(
+                    u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX),
+                    Ordering::Relaxed,
+                );
             });
         }
     });

@@ -45,21 +45,32 @@ pub(super) struct Floor {
 impl Floor {
     pub(super) async fn on(url: &str) -> Self {
         let client = redis::Client::open(url).expect("a URL");
-        let connection = client.get_multiplexed_async_connection().await.expect("it answers");
+        let connection = client
+            .get_multiplexed_async_connection()
+            .await
+            .expect("it answers");
         let hold = "for _, it in ipairs(redis.call('HMGET', KEYS[1], unpack(ARGV, 2))) do if it then return 0 end end \
                     local set = {} for i = 2, #ARGV do set[2 * i - 3], set[2 * i - 2] = ARGV[i], ARGV[1] end \
                     redis.call('HSET', KEYS[1], unpack(set)) return 1";
         let release = "return redis.call('HDEL', KEYS[1], unpack(ARGV))";
-        Self { connection, hold: Script::new(hold), release: Script::new(release) }
+        Self {
+            connection,
+            hold: Script::new(hold),
+            release: Script::new(release),
+        }
     }
 
     async fn hold(&self, request: &HoldRequest) {
         let mut call = self.hold.prepare_invoke();
-        call.key("{floor}:seats").arg(&request.id.as_uuid().as_bytes()[..]);
+        call.key("{floor}:seats")
+            .arg(&request.id.as_uuid().as_bytes()[..]);
         for seat in request.seats.iter() {
             call.arg(seat.0);
         }
-        let held: i64 = call.invoke_async(&mut self.connection.clone()).await.expect("it answers");
+        let held: i64 = call
+            .invoke_async(&mut self.connection.clone())
+            .await
+            .expect("it answers");
         assert_eq!(held, 1, "the seats are free");
     }
 
@@ -69,17 +80,34 @@ impl Floor {
         for seat in request.seats.iter() {
             call.arg(seat.0);
         }
-        let _: i64 = call.invoke_async(&mut self.connection.clone()).await.expect("it answers");
+        let _: i64 = call
+            .invoke_async(&mut self.connection.clone())
+            .await
+            .expect("it answers");
     }
 }
 
 /// An engine that somebody has vouched for.
 async fn engine(url: &str, house: u32, life: &Lifecycle) -> RedisStore {
     let deadline = Duration::from_secs(5);
-    let config = RedisConfig { url: url.to_owned(), call_deadline: deadline, connect_deadline: deadline, accept_risky: false };
+    let config = RedisConfig {
+        url: url.to_owned(),
+        call_deadline: deadline,
+        connect_deadline: deadline,
+        accept_risky: false,
+    };
     let redis = Redis::new(config).expect("a URL");
-    let name = ("bench".parse().expect("a sale"), format!("house-{house}").parse().expect("a performance"));
-    let store = RedisStore::start(redis, (&name.0, &name.1), (house as usize, TERMS), Arc::new(OsEntropy), life);
+    let name = (
+        "bench".parse().expect("a sale"),
+        format!("house-{house}").parse().expect("a performance"),
+    );
+    let store = RedisStore::start(
+        redis,
+        (&name.0, &name.1),
+        (house as usize, TERMS),
+        Arc::new(OsEntropy),
+        life,
+    );
     let mut changes = store.memory_changes();
     let memory = loop {
         match store.memory().await {
@@ -88,20 +116,35 @@ async fn engine(url: &str, house: u32, life: &Lifecycle) -> RedisStore {
         }
     };
     let nothing = async { Ok::<_, StoreError>(Vec::new()) };
-    store.rebuild(1, &memory.identity, nothing).await.expect("it can be filled");
+    store
+        .rebuild(1, &memory.identity, nothing)
+        .await
+        .expect("it can be filled");
     store.vouch(1, &memory.identity);
     store
 }
 
 async fn cycle(store: &RedisStore, request: &HoldRequest) {
-    let request = HoldRequest { id: HoldId::random(&OsEntropy), ..request.clone() };
+    let request = HoldRequest {
+        id: HoldId::random(&OsEntropy),
+        ..request.clone()
+    };
     let reply = store.hold(&request).await.expect("it answers");
     assert!(matches!(reply, HoldReply::Held { .. }), "{reply:?}");
-    assert!(store.release(request.id, &request.subject).await.expect("it answers"));
+    assert!(
+        store
+            .release(request.id, &request.subject)
+            .await
+            .expect("it answers")
+    );
 }
 
 /// Rounds a second of all callers together, each with requests of her own part.
-async fn rate<F: Future<Output = ()> + Send>(house: u32, group: u32, round: impl Fn(HoldRequest) -> F + Clone + Send + 'static) -> f64 {
+async fn rate<F: Future<Output = ()> + Send>(
+    house: u32,
+    group: u32,
+    round: impl Fn(HoldRequest) -> F + Clone + Send + 'static,
+) -> f64 {
     let nanos = Arc::new(AtomicU64::new(0));
     let start = Instant::now();
     let callers = (0..CALLERS).map(|caller| {
@@ -111,10 +154,16 @@ async fn rate<F: Future<Output = ()> + Send>(house: u32, group: u32, round: impl
             for _ in 0..ROUNDS / u64::from(CALLERS) {
                 round(fans.next().clone()).await;
             }
-            nanos.fetch_max(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            nanos.fetch_max(
+                u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX),
+                Ordering::Relaxed,
+            );
         })
     });
-    futures_util::future::join_all(callers).await.into_iter().for_each(|it| it.expect("no caller fails"));
+    futures_util::future::join_all(callers)
+        .await
+        .into_iter()
+        .for_each(|it| it.expect("no caller fails"));
     ROUNDS as f64 / (nanos.load(Ordering::Relaxed) as f64 / 1e9)
 }
 
@@ -132,7 +181,12 @@ async fn over_http(server: &RedisServer, life: &Lifecycle, floor: &Arc<Floor>) {
     let mut ratios = Vec::new();
     let mut rates = (0.0_f64, 0.0_f64);
     for n in 0..PAIRS {
-        let store = engine(&server.url(), HTTP_HOUSE + u32::try_from(n).unwrap_or_default(), life).await;
+        let store = engine(
+            &server.url(),
+            HTTP_HOUSE + u32::try_from(n).unwrap_or_default(),
+            life,
+        )
+        .await;
         let by_engine = move |Json(seats): Json<Vec<u32>>| {
             let store = store.clone();
             async move {
@@ -153,7 +207,10 @@ async fn over_http(server: &RedisServer, life: &Lifecycle, floor: &Arc<Floor>) {
         };
         let of_engine = requests_a_second(Router::new().route("/holds", post(by_engine))).await;
         let of_floor = requests_a_second(Router::new().route("/holds", post(by_floor))).await;
-        server.run(&["UNLINK", "{floor}:seats"]).await.expect("it answers");
+        server
+            .run(&["UNLINK", "{floor}:seats"])
+            .await
+            .expect("it answers");
         ratios.push(of_engine / of_floor);
         rates = (rates.0.max(of_engine), rates.1.max(of_floor));
     }
@@ -171,12 +228,20 @@ async fn over_http(server: &RedisServer, life: &Lifecycle, floor: &Arc<Floor>) {
 fn request_of(seats: &[u32]) -> HoldRequest {
     let who = Subject::customer(&format!("{}", seats[0])).expect("a short key");
     let (id, visit) = (HoldId::random(&OsEntropy), VisitId::from_uuid(uuid::Uuid::nil()));
-    HoldRequest { id, subject: who, visit, seats: seats.iter().map(|it| SeatIx(*it)).collect(), operation: None }
+    HoldRequest {
+        id,
+        subject: who,
+        visit,
+        seats: seats.iter().map(|it| SeatIx(*it)).collect(),
+        operation: None,
+    }
 }
 
 /// Requests a second over connections that are kept, each for seats that nobody else wants.
 async fn requests_a_second(router: Router) -> f64 {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
     let address = listener.local_addr().expect("it is bound");
     let serving = tokio::spawn(async move { axum::serve(listener, router).await });
     let start = Instant::now();
@@ -186,14 +251,18 @@ async fn requests_a_second(router: Router) -> f64 {
             for group in (caller..HTTP_HOUSE / 4).step_by(CALLERS as usize) {
                 let first = group * 4;
                 let body = format!("[{first},{},{},{}]", first + 1, first + 2, first + 3);
-                let head = "POST /holds HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: ";
+                let head =
+                    "POST /holds HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: ";
                 let request = format!("{head}{}\r\n\r\n{body}", body.len());
                 connection.write_all(request.as_bytes()).await.expect("it reads");
                 read_answer(&mut connection).await;
             }
         })
     });
-    futures_util::future::join_all(callers).await.into_iter().for_each(|it| it.expect("no caller fails"));
+    futures_util::future::join_all(callers)
+        .await
+        .into_iter()
+        .for_each(|it| it.expect("no caller fails"));
     let spent = start.elapsed().as_secs_f64();
     serving.abort();
     f64::from(HTTP_HOUSE / 4) / spent
@@ -212,16 +281,23 @@ async fn read_answer(connection: &mut BufReader<TcpStream>) {
             break;
         }
     }
-    connection.read_exact(&mut vec![0; length]).await.expect("the whole body");
+    connection
+        .read_exact(&mut vec![0; length])
+        .await
+        .expect("the whole body");
 }
 
 pub(super) async fn figures() {
     let server = match RedisServer::start().await {
         Ok(server) => server,
-        Err(ServerError::NotInstalled(what)) => return println!("\nOn Redis: skipped, {what} is not installed"),
+        Err(ServerError::NotInstalled(what)) => {
+            return println!("\nOn Redis: skipped, {what} is not installed");
+        }
         Err(error) => panic!("{error}"),
     };
-    println!("\nOn Redis (appendonly yes, appendfsync everysec), {CALLERS} callers on one connection, hold and release:");
+    println!(
+        "\nOn Redis (appendonly yes, appendfsync everysec), {CALLERS} callers on one connection, hold and release:"
+    );
     println!("median of {PAIRS} interleaved pairs of {ROUNDS} rounds");
     let life = Lifecycle::new();
     let floor = Arc::new(Floor::on(&server.url()).await);

@@ -65,7 +65,9 @@ pub fn times(shape: &Shape, fans: u32, within: Duration, seed: u64) -> anyhow::R
             Shape::Poisson => within.mul_f64(dice.unit()),
             // The inverse of the share that has come by then.
             Shape::Flash => within.mul_f64(-FLASH_MEAN_SHARE * (1.0 - dice.unit() * whole).ln()),
-            Shape::Recorded(_) => curve.as_ref().map_or(Duration::ZERO, |curve| curve.at(dice.unit())),
+            Shape::Recorded(_) => curve
+                .as_ref()
+                .map_or(Duration::ZERO, |curve| curve.at(dice.unit())),
         })
         .collect();
     times.sort_unstable();
@@ -84,11 +86,18 @@ impl Curve {
         for (line, n) in text.lines().zip(1..) {
             let line = line.trim();
             // A heading is allowed.
-            if line.is_empty() || line.starts_with('#') || (n == 1 && line.starts_with(|c: char| c.is_alphabetic())) {
+            if line.is_empty()
+                || line.starts_with('#')
+                || (n == 1 && line.starts_with(|c: char| c.is_alphabetic()))
+            {
                 continue;
             }
-            let read = line.split_once(',').and_then(|(s, count)| Some((s.trim().parse::<f64>().ok()?, count.trim().parse::<f64>().ok()?)));
-            let Some((second, count)) = read else { bail!("{file}:{n}: not `second,arrivals`: {line}") };
+            let read = line.split_once(',').and_then(|(s, count)| {
+                Some((s.trim().parse::<f64>().ok()?, count.trim().parse::<f64>().ok()?))
+            });
+            let Some((second, count)) = read else {
+                bail!("{file}:{n}: not `second,arrivals`: {line}")
+            };
             if !second.is_finite() || !count.is_finite() || second < 0.0 || count < 0.0 {
                 bail!("{file}:{n}: seconds and arrivals are numbers from 0 on: {line}");
             }
@@ -101,7 +110,13 @@ impl Curve {
         let mut stretches = Vec::new();
         for pair in points.windows(2) {
             let [(from, first), (to, last)] = [pair[0], pair[1]];
-            let stretch = Stretch { from, length: to - from, first, last, before: come };
+            let stretch = Stretch {
+                from,
+                length: to - from,
+                first,
+                last,
+                before: come,
+            };
             come += stretch.count();
             stretches.push(stretch);
         }
@@ -114,7 +129,10 @@ impl Curve {
     /// When this share has come.
     fn at(&self, share: f64) -> Duration {
         let wanted = share * self.come;
-        let at = self.stretches.partition_point(|it| it.before + it.count() < wanted).min(self.stretches.len() - 1);
+        let at = self
+            .stretches
+            .partition_point(|it| it.before + it.count() < wanted)
+            .min(self.stretches.len() - 1);
         Duration::from_secs_f64(self.stretches[at].when(wanted).max(0.0))
     }
 }
@@ -137,9 +155,16 @@ impl Stretch {
 
     /// When so many have come in all: the root of `first * t + slope / 2 * t^2 = rest`, in the form that suits a flat line.
     fn when(&self, wanted: f64) -> f64 {
-        let (rest, slope) = ((wanted - self.before).max(0.0), (self.last - self.first) / self.length);
+        let (rest, slope) = (
+            (wanted - self.before).max(0.0),
+            (self.last - self.first) / self.length,
+        );
         let root = (self.first * self.first + 2.0 * slope * rest).max(0.0).sqrt();
-        let after = if self.first + root > 0.0 { 2.0 * rest / (self.first + root) } else { 0.0 };
+        let after = if self.first + root > 0.0 {
+            2.0 * rest / (self.first + root)
+        } else {
+            0.0
+        };
         self.from + after.clamp(0.0, self.length)
     }
 }
@@ -161,10 +186,17 @@ mod tests {
             assert!(came.is_sorted());
             assert_eq!(came, times(&shape, 10_000, within, 7).unwrap(), "{shape}");
             let in_half = by(&came, 5.0);
-            let expected = if shape == Shape::Flash { 9_150..9_350 } else { 4_800..5_200 };
+            let expected = if shape == Shape::Flash {
+                9_150..9_350
+            } else {
+                4_800..5_200
+            };
             assert!(expected.contains(&in_half), "{shape}: {in_half}");
         }
-        assert_ne!(times(&Shape::Poisson, 9, within, 7).unwrap(), times(&Shape::Poisson, 9, within, 8).unwrap());
+        assert_ne!(
+            times(&Shape::Poisson, 9, within, 7).unwrap(),
+            times(&Shape::Poisson, 9, within, 8).unwrap()
+        );
     }
 
     #[test]
@@ -172,7 +204,11 @@ mod tests {
         // As many in the second ten seconds as before, and thrice as many at their end.
         let curve = Curve::read("second,arrivals\n0,10\n10,10\n# a pause\n10.001,0\n20,20\n", "f").unwrap();
         assert!((4.99..5.01).contains(&curve.at(0.25).as_secs_f64()));
-        assert!((16.9..17.2).contains(&curve.at(0.75).as_secs_f64()), "{:?}", curve.at(0.75));
+        assert!(
+            (16.9..17.2).contains(&curve.at(0.75).as_secs_f64()),
+            "{:?}",
+            curve.at(0.75)
+        );
         assert!((19.9..=20.0).contains(&curve.at(1.0).as_secs_f64()));
     }
 

@@ -41,8 +41,21 @@ pub struct Verdict {
 impl Verdict {
     /// What was looked at.
     pub fn looked_at(&self) -> String {
-        let Self { joins, entries, orders, booked, tickets, payments, probes, .. } = self;
-        let reserve = if self.settled { "" } else { " (deadlines had not all passed)" };
+        let Self {
+            joins,
+            entries,
+            orders,
+            booked,
+            tickets,
+            payments,
+            probes,
+            ..
+        } = self;
+        let reserve = if self.settled {
+            ""
+        } else {
+            " (deadlines had not all passed)"
+        };
         format!(
             "{joins} joins, {entries} entries, {orders} orders, {booked} booked seats, {tickets} tickets, {payments} payments, \
              {probes} forged calls{reserve}"
@@ -64,13 +77,27 @@ pub async fn observe(crowd: Arc<Crowd>, mut until: watch::Receiver<bool>) -> Opt
     let mut session = Session::default();
     let reply = crowd.come(OBSERVER, crowd.now(), &mut session).await.ok()?;
     let Place { token, number } = reply.json()?;
-    let join = crowd.told.joined(Joined { customer: OBSERVER, number, at: crowd.wall(), left_at: None });
+    let join = crowd.told.joined(Joined {
+        customer: OBSERVER,
+        number,
+        at: crowd.wall(),
+        left_at: None,
+    });
     let number = match number {
         Some(number) => number,
         None => drawn(&crowd, join, &token, &until).await?,
     };
     let dice = crowd.dice(OBSERVER, 0);
-    let mut visitor = Visitor::new(Arc::clone(&crowd), dice, Called { fan: OBSERVER, number, token, session });
+    let mut visitor = Visitor::new(
+        Arc::clone(&crowd),
+        dice,
+        Called {
+            fan: OBSERVER,
+            number,
+            token,
+            session,
+        },
+    );
     while crowd.seen().now_serving < number {
         if *until.borrow() || crowd.is_over() {
             return None;
@@ -123,11 +150,19 @@ pub struct Testimony<'a> {
 /// Judges the run.
 pub async fn judge(ground: &Ground, testimony: Testimony<'_>) -> Verdict {
     let Some(at) = &ground.books else {
-        return Verdict { not_audited: Some("the house's books are not here: name them with --books".into()), ..Verdict::default() };
+        return Verdict {
+            not_audited: Some("the house's books are not here: name them with --books".into()),
+            ..Verdict::default()
+        };
     };
     let mut evidence = match books::read_from(at, &ground.sale).await {
         Ok(evidence) => evidence,
-        Err(error) => return Verdict { not_audited: Some(format!("the books cannot be read: {error}")), ..Verdict::default() },
+        Err(error) => {
+            return Verdict {
+                not_audited: Some(format!("the books cannot be read: {error}")),
+                ..Verdict::default()
+            };
+        }
     };
     evidence.observed_at = stagedoor::kernel::SystemClock::new().now();
     evidence.door = ground.door.into_iter().collect();
@@ -141,9 +176,15 @@ pub async fn judge(ground: &Ground, testimony: Testimony<'_>) -> Verdict {
             for (guid, state) in seats {
                 match state.as_str() {
                     "booked" => {
-                        evidence.engine_booked.insert((ground.facts.performances[0].id.clone(), guid));
+                        evidence
+                            .engine_booked
+                            .insert((ground.facts.performances[0].id.clone(), guid));
                     }
-                    "held" => evidence.holds.push(LiveHold { id: format!("of seat {guid}"), expires_at: holds_ended, paying: false }),
+                    "held" => evidence.holds.push(LiveHold {
+                        id: format!("of seat {guid}"),
+                        expires_at: holds_ended,
+                        paying: false,
+                    }),
                     _ => {}
                 }
             }

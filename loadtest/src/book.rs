@@ -141,13 +141,20 @@ impl Latency {
         let at = |q: f64| ms(histogram.value_at_quantile(q));
         Self {
             count: histogram.len(),
-            mean_ms: if histogram.is_empty() { 0.0 } else { histogram.mean() / 1_000.0 },
+            mean_ms: if histogram.is_empty() {
+                0.0
+            } else {
+                histogram.mean() / 1_000.0
+            },
             p50_ms: at(0.5),
             p90_ms: at(0.9),
             p99_ms: at(0.99),
             p999_ms: at(0.999),
             max_ms: ms(histogram.max()),
-            buckets: histogram.iter_recorded().map(|it| (it.value_iterated_to(), it.count_at_value())).collect(),
+            buckets: histogram
+                .iter_recorded()
+                .map(|it| (it.value_iterated_to(), it.count_at_value()))
+                .collect(),
         }
     }
 
@@ -187,8 +194,18 @@ pub struct Book {
 
 impl Default for Book {
     fn default() -> Self {
-        let step = || Mutex::new(StepBook { answered: fresh(), refused: fresh(), failed: 0 });
-        Self { steps: STEPS.iter().map(|_| step()).collect(), seconds: Mutex::default(), errors: Mutex::default() }
+        let step = || {
+            Mutex::new(StepBook {
+                answered: fresh(),
+                refused: fresh(),
+                failed: 0,
+            })
+        };
+        Self {
+            steps: STEPS.iter().map(|_| step()).collect(),
+            seconds: Mutex::default(),
+            errors: Mutex::default(),
+        }
     }
 }
 
@@ -232,7 +249,9 @@ impl Book {
             Became::Failed => second.failed += 1,
         });
         match outcome {
-            Ok(reply) if became != Became::Answered => self.error(&format!("{} {}", step.name(), reply.status)),
+            Ok(reply) if became != Became::Answered => {
+                self.error(&format!("{} {}", step.name(), reply.status))
+            }
             Err(lost) => self.error(&format!("{}: {}", step.name(), lost.name())),
             Ok(_) => {}
         }
@@ -268,13 +287,22 @@ impl Book {
 
     pub fn step(&self, step: Step) -> StepFigures {
         let book = self.steps[step as usize].lock();
-        StepFigures { answered: Latency::of(&book.answered), refused: Latency::of(&book.refused), failed: book.failed }
+        StepFigures {
+            answered: Latency::of(&book.answered),
+            refused: Latency::of(&book.refused),
+            failed: book.failed,
+        }
     }
 
     /// Those steps that were taken, by name.
     pub fn steps(&self) -> BTreeMap<String, StepFigures> {
-        let taken = |figures: &StepFigures| figures.answered.count + figures.refused.count + figures.failed > 0;
-        STEPS.iter().map(|&step| (step.name().to_owned(), self.step(step))).filter(|(_, figures)| taken(figures)).collect()
+        let taken =
+            |figures: &StepFigures| figures.answered.count + figures.refused.count + figures.failed > 0;
+        STEPS
+            .iter()
+            .map(|&step| (step.name().to_owned(), self.step(step)))
+            .filter(|(_, figures)| taken(figures))
+            .collect()
     }
 }
 
@@ -283,7 +311,17 @@ mod tests {
     use super::*;
 
     fn reply(status: u16) -> Result<Reply, Lost> {
-        if status == 0 { Err(Lost::Late) } else { Ok(Reply { status, retry_after: None, etag: None, body: Vec::new(), bytes: 0 }) }
+        if status == 0 {
+            Err(Lost::Late)
+        } else {
+            Ok(Reply {
+                status,
+                retry_after: None,
+                etag: None,
+                body: Vec::new(),
+                bytes: 0,
+            })
+        }
     }
 
     #[test]
@@ -291,10 +329,18 @@ mod tests {
         let book = Book::default();
         // Ten calls, due every 100 ms; the server stalls for a second and then answers all at once.
         for n in 0..10 {
-            book.note(Step::Join, Duration::from_millis(100 * n), Duration::from_secs(1), &reply(201));
+            book.note(
+                Step::Join,
+                Duration::from_millis(100 * n),
+                Duration::from_secs(1),
+                &reply(201),
+            );
         }
         let join = book.step(Step::Join).answered;
-        assert!((490.0..=510.0).contains(&join.p50_ms) && (998.0..=1_002.0).contains(&join.max_ms), "{join:?}");
+        assert!(
+            (490.0..=510.0).contains(&join.p50_ms) && (998.0..=1_002.0).contains(&join.max_ms),
+            "{join:?}"
+        );
         assert_eq!(book.seconds()[0].due, 10);
         assert_eq!(book.seconds()[1].answered, 10);
     }
@@ -303,13 +349,23 @@ mod tests {
     fn refusals_and_failures_are_kept_apart_from_answers() {
         let book = Book::default();
         let (due, now) = (Duration::ZERO, Duration::from_millis(2));
-        for outcome in [reply(201), reply(409), reply(503), reply(429), reply(500), reply(0)] {
+        for outcome in [
+            reply(201),
+            reply(409),
+            reply(503),
+            reply(429),
+            reply(500),
+            reply(0),
+        ] {
             book.note(Step::Hold, due, now, &outcome);
         }
         let hold = book.step(Step::Hold);
         assert_eq!((hold.answered.count, hold.refused.count, hold.failed), (2, 2, 2));
         let errors = book.errors();
-        assert_eq!(errors.keys().map(String::as_str).collect::<Vec<_>>(), ["hold 429", "hold 500", "hold 503", "hold: no answer in time"]);
+        assert_eq!(
+            errors.keys().map(String::as_str).collect::<Vec<_>>(),
+            ["hold 429", "hold 500", "hold 503", "hold: no answer in time"]
+        );
     }
 
     #[test]
@@ -319,8 +375,14 @@ mod tests {
             one.note(Step::Board, Duration::ZERO, Duration::from_millis(n), &reply(200));
         }
         other.note(Step::Board, Duration::ZERO, Duration::from_secs(5), &reply(200));
-        let all = one.step(Step::Board).answered.merged(&other.step(Step::Board).answered);
+        let all = one
+            .step(Step::Board)
+            .answered
+            .merged(&other.step(Step::Board).answered);
         assert_eq!(all.count, 100);
-        assert!((49.0..51.0).contains(&all.p50_ms) && all.max_ms > 4_990.0, "{all:?}");
+        assert!(
+            (49.0..51.0).contains(&all.p50_ms) && all.max_ms > 4_990.0,
+            "{all:?}"
+        );
     }
 }

@@ -104,7 +104,9 @@ impl Seen {
 
     /// Free, held and booked seats.
     pub fn seats(&self) -> (u64, u64, u64) {
-        self.zones.iter().fold((0, 0, 0), |sum, it| (sum.0 + it.free, sum.1 + it.held, sum.2 + it.booked))
+        self.zones.iter().fold((0, 0, 0), |sum, it| {
+            (sum.0 + it.free, sum.1 + it.held, sum.2 + it.booked)
+        })
     }
 }
 
@@ -223,7 +225,10 @@ impl Crowd {
 
     /// Fans who wait, and joins that are not answered yet.
     pub fn waiting(&self) -> (usize, u32) {
-        (self.waiting.lock().len() + self.numberless.load(Ordering::Relaxed) as usize, self.joining.load(Ordering::Relaxed))
+        (
+            self.waiting.lock().len() + self.numberless.load(Ordering::Relaxed) as usize,
+            self.joining.load(Ordering::Relaxed),
+        )
     }
 
     /// Nobody has answered for some seconds.
@@ -266,7 +271,9 @@ impl Crowd {
         }
         for _ in 0..self.config.watchers {
             let crowd = crowd();
-            staff.spawn(async move { watching::watch(crowd.wire.address(), &crowd.path("board/events"), &crowd.watched).await });
+            staff.spawn(async move {
+                watching::watch(crowd.wire.address(), &crowd.path("board/events"), &crowd.watched).await
+            });
         }
         let mut visitors = JoinSet::new();
         let mut every = tokio::time::interval(Duration::from_millis(100));
@@ -290,12 +297,21 @@ impl Crowd {
     }
 
     fn is_dispatched(&self) -> bool {
-        self.config.arrivals.last().is_none_or(|last| self.now() > *last + Duration::from_millis(50)) && self.due.lock().is_empty()
+        self.config
+            .arrivals
+            .last()
+            .is_none_or(|last| self.now() > *last + Duration::from_millis(50))
+            && self.due.lock().is_empty()
     }
 
     /// Puts each arrival, and each join that is to be tried again, into the line of the joiners when it is due.
     async fn dispatch(&self) {
-        let mut coming = self.config.arrivals.iter().zip((self.config.first..).step_by(self.config.every as usize)).peekable();
+        let mut coming = self
+            .config
+            .arrivals
+            .iter()
+            .zip((self.config.first..).step_by(self.config.every as usize))
+            .peekable();
         let mut every = tokio::time::interval(DISPATCH_EVERY);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -305,7 +321,12 @@ impl Crowd {
             let mut due = self.due.lock();
             while let Some((at, fan)) = coming.next_if(|(at, _)| **at <= now) {
                 self.joining.fetch_add(1, Ordering::Relaxed);
-                due.push_back(Join { due: *at, fan, tries: 0, session: Session::default() });
+                due.push_back(Join {
+                    due: *at,
+                    fan,
+                    tries: 0,
+                    session: Session::default(),
+                });
                 added += 1;
             }
             let mut again = self.again.lock();
@@ -320,9 +341,13 @@ impl Crowd {
 
     async fn join_who_is_due(&self) {
         loop {
-            let Ok(permit) = self.is_due.acquire().await else { return };
+            let Ok(permit) = self.is_due.acquire().await else {
+                return;
+            };
             permit.forget();
-            let Some(join) = self.due.lock().pop_front() else { continue };
+            let Some(join) = self.due.lock().pop_front() else {
+                continue;
+            };
             self.join(join).await;
         }
     }
@@ -339,15 +364,32 @@ impl Crowd {
         {
             let token = make_handoff(shop, self.wall(), &OsEntropy, &format!("load-{fan}"), "");
             let body = serde_json::json!({ "token": token }).to_string();
-            let ask = Ask { method: "POST", path: "/v1/sign-in/handoff", headers: &[], body: Some(&body) };
+            let ask = Ask {
+                method: "POST",
+                path: "/v1/sign-in/handoff",
+                headers: &[],
+                body: Some(&body),
+            };
             let reply = self.call(Step::SignIn, due, &ask).await?;
-            let Some(granted) = reply.json::<Granted>().filter(|_| reply.is_ok()) else { return Ok(reply) };
+            let Some(granted) = reply.json::<Granted>().filter(|_| reply.is_ok()) else {
+                return Ok(reply);
+            };
             (*session, due) = (format!("Bearer {}", granted.token).into(), self.now());
         }
         let path = self.path("queue");
         let headers = [("authorization", &**session)];
         let headers: &[_] = if session.is_empty() { &[] } else { &headers };
-        self.call(Step::Join, due, &Ask { method: "POST", path: &path, headers, body: None }).await
+        self.call(
+            Step::Join,
+            due,
+            &Ask {
+                method: "POST",
+                path: &path,
+                headers,
+                body: None,
+            },
+        )
+        .await
     }
 
     async fn join(&self, mut join: Join) {
@@ -357,22 +399,40 @@ impl Crowd {
                 self.joined(join.fan, std::mem::take(&mut join.session), reply);
                 None
             }
-            Ok(reply) if became(&outcome) == Became::Refused || reply.status == 409 && is(reply, "not-open-yet") => {
+            Ok(reply)
+                if became(&outcome) == Became::Refused
+                    || reply.status == 409 && is(reply, "not-open-yet") =>
+            {
                 let told = reply.retry_after.unwrap_or(Duration::from_secs(1));
                 Some(told + told.mul_f64(self.dice(join.fan, join.tries).unit()))
             }
             Ok(reply) => {
-                self.told.ended(if is(reply, "closed") { "came too late" } else { "not served" });
+                self.told.ended(if is(reply, "closed") {
+                    "came too late"
+                } else {
+                    "not served"
+                });
                 None
             }
-            Err(_) => Some(Duration::from_millis(500).mul_f64(f64::from(1 << join.tries.min(5)) * self.dice(join.fan, join.tries).unit())),
+            Err(_) => Some(
+                Duration::from_millis(500)
+                    .mul_f64(f64::from(1 << join.tries.min(5)) * self.dice(join.fan, join.tries).unit()),
+            ),
         };
         match again_in {
             Some(pause) if join.tries < JOIN_TRIES_MAX && !self.seen().is_over() => {
-                self.again.lock().push(Reverse(Join { due: self.now() + pause, tries: join.tries + 1, ..join }));
+                self.again.lock().push(Reverse(Join {
+                    due: self.now() + pause,
+                    tries: join.tries + 1,
+                    ..join
+                }));
             }
             Some(_) => {
-                self.told.ended(if self.seen().is_over() { "sold out" } else { "gave up joining" });
+                self.told.ended(if self.seen().is_over() {
+                    "sold out"
+                } else {
+                    "gave up joining"
+                });
                 self.joining.fetch_sub(1, Ordering::Relaxed);
             }
             None => {
@@ -382,18 +442,37 @@ impl Crowd {
     }
 
     fn joined(&self, fan: u32, session: Session, reply: &Reply) {
-        let Some(Place { token: Some(token), number }) = reply.json() else {
+        let Some(Place {
+            token: Some(token),
+            number,
+        }) = reply.json()
+        else {
             self.book.error("join unreadable");
             self.told.ended("not served");
             return;
         };
-        let (join, token) = (self.told.joined(Joined { customer: fan, number, at: self.wall(), left_at: None }), token.into());
+        let (join, token) = (
+            self.told.joined(Joined {
+                customer: fan,
+                number,
+                at: self.wall(),
+                left_at: None,
+            }),
+            token.into(),
+        );
         self.book.second(self.now(), |second| second.joins += 1);
         if let Some(number) = number {
-            self.waiting.lock().insert(number, Waiting { fan, token, session });
+            self.waiting
+                .lock()
+                .insert(number, Waiting { fan, token, session });
         } else {
             self.numberless.fetch_add(1, Ordering::Relaxed);
-            self.undrawn.lock().push(Undrawn { fan, join, token, session });
+            self.undrawn.lock().push(Undrawn {
+                fan,
+                join,
+                token,
+                session,
+            });
         }
     }
 
@@ -405,17 +484,24 @@ impl Crowd {
         loop {
             every.tick().await;
             while asking.try_join_next().is_some() {}
-            if matches!(self.seen().phase.as_str(), "" | "scheduled" | "prequeue" | "drawing") {
+            if matches!(
+                self.seen().phase.as_str(),
+                "" | "scheduled" | "prequeue" | "drawing"
+            ) {
                 continue;
             }
             let undrawn = std::mem::take(&mut *self.undrawn.lock());
-            let mut due: Vec<(Duration, Undrawn)> =
-                undrawn.into_iter().map(|it| (self.now() + self.dice(it.fan, 2).up_to(ASKED_WITHIN), it)).collect();
+            let mut due: Vec<(Duration, Undrawn)> = undrawn
+                .into_iter()
+                .map(|it| (self.now() + self.dice(it.fan, 2).up_to(ASKED_WITHIN), it))
+                .collect();
             due.sort_by_key(|(at, _)| *at);
             for (at, undrawn) in due {
                 while asking.try_join_next().is_some() {}
                 tokio::time::sleep(at.saturating_sub(self.now())).await;
-                let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
+                let Ok(turn) = Arc::clone(&turns).acquire_owned().await else {
+                    return;
+                };
                 let crowd = Arc::clone(self);
                 asking.spawn(async move {
                     crowd.learn_number(at, undrawn).await;
@@ -427,12 +513,19 @@ impl Crowd {
     }
 
     async fn learn_number(&self, mut due: Duration, who: Undrawn) {
-        let Undrawn { fan, join, token, session } = who;
+        let Undrawn {
+            fan,
+            join,
+            token,
+            session,
+        } = who;
         for tries in 0..JOIN_TRIES_MAX {
             let (number, pause) = self.number_of(&token, due).await;
             if let Some(number) = number {
                 self.told.drawn(join, number);
-                self.waiting.lock().insert(number, Waiting { fan, token, session });
+                self.waiting
+                    .lock()
+                    .insert(number, Waiting { fan, token, session });
                 return;
             }
             let pause = pause + self.dice(fan, 3 + tries).up_to(pause);
@@ -446,8 +539,23 @@ impl Crowd {
     pub async fn number_of(&self, token: &str, due: Duration) -> (Option<u64>, Duration) {
         let path = self.path("queue/place");
         let headers = [("queue-token", token)];
-        match self.call(Step::Place, due, &Ask { method: "GET", path: &path, headers: &headers, body: None }).await {
-            Ok(reply) if reply.is_ok() => (reply.json::<Place>().and_then(|it| it.number), Duration::from_secs(1)),
+        match self
+            .call(
+                Step::Place,
+                due,
+                &Ask {
+                    method: "GET",
+                    path: &path,
+                    headers: &headers,
+                    body: None,
+                },
+            )
+            .await
+        {
+            Ok(reply) if reply.is_ok() => (
+                reply.json::<Place>().and_then(|it| it.number),
+                Duration::from_secs(1),
+            ),
             Ok(reply) => (None, reply.retry_after.unwrap_or(Duration::from_secs(1))),
             Err(_) => (None, Duration::from_secs(1)),
         }
@@ -467,7 +575,12 @@ impl Crowd {
             every.tick().await;
             let tags = known.clone().unwrap_or_default();
             let headers = [("if-none-match", tags.as_str())];
-            let ask = Ask { method: "GET", path: &path, headers: if known.is_some() { &headers } else { &[] }, body: None };
+            let ask = Ask {
+                method: "GET",
+                path: &path,
+                headers: if known.is_some() { &headers } else { &[] },
+                body: None,
+            };
             let outcome = self.call(Step::Board, self.now(), &ask).await;
             match &outcome {
                 Err(Lost::NoConnection | Lost::Broken) => {
@@ -484,7 +597,9 @@ impl Crowd {
                 continue;
             };
             known = reply.etag;
-            self.book.second(self.now(), |second| (second.waiting, second.active) = (seen.waiting, seen.active));
+            self.book.second(self.now(), |second| {
+                (second.waiting, second.active) = (seen.waiting, seen.active)
+            });
             self.told.active(seen.active);
             self.board.send_replace(seen);
         }
@@ -504,7 +619,16 @@ impl Crowd {
                 continue;
             }
             self.inside.fetch_add(1, Ordering::Relaxed);
-            let visitor = Visitor::new(Arc::clone(self), dice, Called { fan, number, token, session });
+            let visitor = Visitor::new(
+                Arc::clone(self),
+                dice,
+                Called {
+                    fan,
+                    number,
+                    token,
+                    session,
+                },
+            );
             visitors.spawn(async move { visitor.live().await });
         }
     }
@@ -535,9 +659,33 @@ impl Crowd {
                     let _ = match token {
                         Some(token) => {
                             let headers = [("queue-token", &*token)];
-                            crowd.call(Step::Place, now, &Ask { method: "GET", path: &place, headers: &headers, body: None }).await
+                            crowd
+                                .call(
+                                    Step::Place,
+                                    now,
+                                    &Ask {
+                                        method: "GET",
+                                        path: &place,
+                                        headers: &headers,
+                                        body: None,
+                                    },
+                                )
+                                .await
                         }
-                        None => crowd.call(Step::Board, now, &Ask { method: "GET", path: &board, headers: &[], body: None }).await,
+                        None => {
+                            crowd
+                                .call(
+                                    Step::Board,
+                                    now,
+                                    &Ask {
+                                        method: "GET",
+                                        path: &board,
+                                        headers: &[],
+                                        body: None,
+                                    },
+                                )
+                                .await
+                        }
                     };
                     drop(turn);
                 });
@@ -559,5 +707,7 @@ pub fn is(reply: &Reply, kind: &str) -> bool {
     struct Problem {
         r#type: String,
     }
-    reply.json::<Problem>().is_some_and(|it| it.r#type.rsplit('/').next() == Some(kind))
+    reply
+        .json::<Problem>()
+        .is_some_and(|it| it.r#type.rsplit('/').next() == Some(kind))
 }

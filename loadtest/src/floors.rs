@@ -28,35 +28,72 @@ struct Wish {
 
 /// Serves the floors; with a Redis, `/holds` is a script there, without one a lock around a set.
 pub async fn serve(port: u16, redis: Option<&str>) -> anyhow::Result<()> {
-    let bare = |Path(bytes): Path<usize>| async move { Json(json!({ "token": "x".repeat(bytes.saturating_sub(12)) })) };
-    let created =
-        |Path(bytes): Path<usize>| async move { (StatusCode::CREATED, Json(json!({ "token": "x".repeat(bytes.saturating_sub(12)) }))) };
+    let bare = |Path(bytes): Path<usize>| async move {
+        Json(json!({ "token": "x".repeat(bytes.saturating_sub(12)) }))
+    };
+    let created = |Path(bytes): Path<usize>| async move {
+        (
+            StatusCode::CREATED,
+            Json(json!({ "token": "x".repeat(bytes.saturating_sub(12)) })),
+        )
+    };
     // What was encoded once for everybody, and is sent as it is.
     let sent = Bytes::from(vec![b'x'; SENT_MAX]);
     let bytes = move |Path(bytes): Path<usize>| {
         let sent = sent.clone();
-        async move { ([(header::CONTENT_TYPE, "application/json")], sent.slice(..bytes.min(SENT_MAX))) }
+        async move {
+            (
+                [(header::CONTENT_TYPE, "application/json")],
+                sent.slice(..bytes.min(SENT_MAX)),
+            )
+        }
     };
-    let app = Router::new().route("/bare/{bytes}", get(bare).post(created)).route("/bytes/{bytes}", get(bytes));
+    let app = Router::new()
+        .route("/bare/{bytes}", get(bare).post(created))
+        .route("/bytes/{bytes}", get(bytes));
     let app = match redis {
         Some(url) => {
-            let connection = redis::Client::open(url)?.get_multiplexed_async_connection().await.context("the floor's Redis")?;
-            app.merge(Router::new().route("/holds", post(hold_there)).route("/holds/{id}", delete(release_there)).with_state(connection))
+            let connection = redis::Client::open(url)?
+                .get_multiplexed_async_connection()
+                .await
+                .context("the floor's Redis")?;
+            app.merge(
+                Router::new()
+                    .route("/holds", post(hold_there))
+                    .route("/holds/{id}", delete(release_there))
+                    .with_state(connection),
+            )
         }
-        None => app
-            .merge(Router::new().route("/holds", post(hold_here)).route("/holds/{id}", delete(release_here)).with_state(Taken::default())),
+        None => app.merge(
+            Router::new()
+                .route("/holds", post(hold_here))
+                .route("/holds/{id}", delete(release_here))
+                .with_state(Taken::default()),
+        ),
     };
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     axum::serve(listener, app).await.context("the floor ended")
 }
 
 fn held(seats: &[String], is_held: bool) -> (StatusCode, Json<Value>) {
-    let status = if is_held { StatusCode::CREATED } else { StatusCode::CONFLICT };
+    let status = if is_held {
+        StatusCode::CREATED
+    } else {
+        StatusCode::CONFLICT
+    };
     let total = json!({ "amount": 4, "currency": "KRW" });
-    (status, Json(json!({ "id": seats.join("+"), "seats": seats, "expires_at": "2026-01-01T00:00:00.000Z", "total": total })))
+    (
+        status,
+        Json(
+            json!({ "id": seats.join("+"), "seats": seats, "expires_at": "2026-01-01T00:00:00.000Z", "total": total }),
+        ),
+    )
 }
 
-async fn hold_there(State(mut redis): State<MultiplexedConnection>, Json(wish): Json<Wish>) -> (StatusCode, Json<Value>) {
+async fn hold_there(
+    State(mut redis): State<MultiplexedConnection>,
+    Json(wish): Json<Wish>,
+) -> (StatusCode, Json<Value>) {
     static SCRIPT: std::sync::LazyLock<redis::Script> = std::sync::LazyLock::new(|| redis::Script::new(HOLD));
     let mut call = SCRIPT.key("floor");
     call.arg(wish.seats.join("+"));
@@ -74,7 +111,11 @@ async fn release_there(State(mut redis): State<MultiplexedConnection>, Path(id):
         command.arg(seat);
     }
     let freed: Result<i64, _> = command.query_async(&mut redis).await;
-    if freed.is_ok() { StatusCode::NO_CONTENT } else { StatusCode::SERVICE_UNAVAILABLE }
+    if freed.is_ok() {
+        StatusCode::NO_CONTENT
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    }
 }
 
 type Taken = Arc<Mutex<HashSet<String>>>;

@@ -159,10 +159,16 @@ impl GroundArgs {
 
 impl GroundArgs {
     fn shop_of_target(&self) -> anyhow::Result<Option<HandoffConfig>> {
-        let (Some(issuer), Some(audience)) = (&self.handoff_issuer, &self.handoff_audience) else { return Ok(None) };
+        let (Some(issuer), Some(audience)) = (&self.handoff_issuer, &self.handoff_audience) else {
+            return Ok(None);
+        };
         let secret = std::env::var(HANDOFF_SECRET).ok().filter(|it| !it.is_empty());
         let secret = secret.with_context(|| format!("--handoff-issuer: {HANDOFF_SECRET} is not set"))?;
-        Ok(Some(HandoffConfig { issuer: issuer.clone(), audience: audience.clone(), secret }))
+        Ok(Some(HandoffConfig {
+            issuer: issuer.clone(),
+            audience: audience.clone(),
+            secret,
+        }))
     }
 }
 
@@ -170,10 +176,17 @@ impl GroundArgs {
 async fn drawn_by_a_beacon(now: Timestamp) -> anyhow::Result<String> {
     let chain = format!("{:064x}", OsEntropy.below(u64::MAX));
     let (genesis_at, period_s) = (now.minus(Duration::from_mins(10)), 3);
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.context("the beacon's port")?;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .context("the beacon's port")?;
     let url = format!("http://{}", listener.local_addr()?);
     let public_key = SandboxSigner::of(&chain).public_key();
-    let config = BeaconConfig { chain: chain.clone(), genesis_at, period_s, clock: Arc::new(SystemClock::new()) };
+    let config = BeaconConfig {
+        chain: chain.clone(),
+        genesis_at,
+        period_s,
+        clock: Arc::new(SystemClock::new()),
+    };
     tokio::spawn(sandbox_beacon::serve(listener, config));
     Ok(format!(
         "[sales.draw]\nbeacon_url = \"{url}\"\nchain = \"{chain}\"\ngenesis_at = \"{genesis_at}\"\nperiod_s = {period_s}\n\
@@ -184,11 +197,19 @@ async fn drawn_by_a_beacon(now: Timestamp) -> anyhow::Result<String> {
 fn shop_of_the_run() -> HandoffConfig {
     let mut secret = [0; 32];
     OsEntropy.fill(&mut secret);
-    HandoffConfig { issuer: "the load test's shop".into(), audience: "the load test's house".into(), secret: hex(&secret) }
+    HandoffConfig {
+        issuer: "the load test's shop".into(),
+        audience: "the load test's house".into(),
+        secret: hex(&secret),
+    }
 }
 
 fn handed_over_by(shop: &HandoffConfig) -> String {
-    let HandoffConfig { issuer, audience, secret } = shop;
+    let HandoffConfig {
+        issuer,
+        audience,
+        secret,
+    } = shop;
     format!("[shop.handoff]\nissuer = \"{issuer}\"\naudience = \"{audience}\"\nsecret = \"{secret}\"\n")
 }
 
@@ -237,7 +258,11 @@ impl Servers {
         let redis = RedisServer::start().await?;
         let postgres = Postgres::start().await?;
         let books = postgres.create_database("loadtest").await?;
-        Ok(Self { redis, postgres, books })
+        Ok(Self {
+            redis,
+            postgres,
+            books,
+        })
     }
 }
 
@@ -264,7 +289,10 @@ impl Ground {
         let facts = find_sale(&wire, args.sale.as_deref()).await?;
         let now = SystemClock::new().now();
         Ok(Self {
-            sale: facts.id.parse().with_context(|| format!("{url}: a sale named {:?}", facts.id))?,
+            sale: facts
+                .id
+                .parse()
+                .with_context(|| format!("{url}: a sale named {:?}", facts.id))?,
             described: format!("{url}, sale {}", facts.id),
             shop: args.shop_of_target()?,
             facts,
@@ -297,8 +325,17 @@ impl Ground {
             let book = folder.path.join("gateway.db");
             let webhooks = format!("http://127.0.0.1:{public}/v1/webhooks/sandbox");
             let text = book.display().to_string();
-            gateway = Some(Process::start("the gateway", &["gateway", &listen, &text, &webhooks], None)?);
-            extra = on_redis(&started.redis.url(), &started.books, args.durability, &format!("http://{listen}"));
+            gateway = Some(Process::start(
+                "the gateway",
+                &["gateway", &listen, &text, &webhooks],
+                None,
+            )?);
+            extra = on_redis(
+                &started.redis.url(),
+                &started.books,
+                args.durability,
+                &format!("http://{listen}"),
+            );
             books.journal = started.books.parse().context("the journal's address")?;
             books.ledger = started.books.parse().context("the ledger's address")?;
             books.gateway = Some(book);
@@ -314,14 +351,34 @@ impl Ground {
         }
         if args.queueing == Queueing::FairDraw {
             sale = sale.replace("sign_in =", "queueing = \"fair_draw\"\nsign_in =");
-            sale = sale.replace("[[sales.performances]]", &(drawn_by_a_beacon(now).await? + "[[sales.performances]]"));
+            sale = sale.replace(
+                "[[sales.performances]]",
+                &(drawn_by_a_beacon(now).await? + "[[sales.performances]]"),
+            );
         }
         let text = house_config(&folder, public, ops, &extra) + &sale;
         fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
         let mut process = start_house(&file, args.pin.as_deref())?;
-        process.until_ready(&Wire::new(SocketAddr::from(([127, 0, 0, 1], ops)), "ops", 1, Duration::from_secs(2)), "/health/ready").await?;
-        let target = Target { address: SocketAddr::from(([127, 0, 0, 1], public)), authority: format!("127.0.0.1:{public}") };
-        let facts = find_sale(&Wire::new(target.address, &target.authority, 1, Duration::from_secs(10)), Some(SALE)).await?;
+        process
+            .until_ready(
+                &Wire::new(
+                    SocketAddr::from(([127, 0, 0, 1], ops)),
+                    "ops",
+                    1,
+                    Duration::from_secs(2),
+                ),
+                "/health/ready",
+            )
+            .await?;
+        let target = Target {
+            address: SocketAddr::from(([127, 0, 0, 1], public)),
+            authority: format!("127.0.0.1:{public}"),
+        };
+        let facts = find_sale(
+            &Wire::new(target.address, &target.authority, 1, Duration::from_secs(10)),
+            Some(SALE),
+        )
+        .await?;
         if books.gateway.is_none() {
             let book = folder.path.join("data").join("gateway.db");
             books.gateway = Some(book).filter(|it| it.exists());
@@ -332,8 +389,16 @@ impl Ground {
                 "{} engine, joins {}{}{}, {} seats, {} entries a minute, {} at once",
                 args.engine.name(),
                 args.durability.name(),
-                if shop.is_some() { " after a hand-off from the shop" } else { "" },
-                if args.queueing == Queueing::FairDraw { ", a fair draw" } else { "" },
+                if shop.is_some() {
+                    " after a hand-off from the shop"
+                } else {
+                    ""
+                },
+                if args.queueing == Queueing::FairDraw {
+                    ", a fair draw"
+                } else {
+                    ""
+                },
                 scene.seats,
                 scene.rate_per_minute,
                 scene.capacity
@@ -391,7 +456,11 @@ pub fn start_house(config: &std::path::Path, cores: Option<&str>) -> anyhow::Res
 /// Everything but sales; nobody is limited by her address, as one machine plays the whole world.
 pub fn house_config(folder: &Folder, public: u16, ops: u16, more: &str) -> String {
     let dir = folder.path.display();
-    let gateway = if more.contains("[gateway]") { String::new() } else { format!("[gateway]\nwebhook_secret = \"{WEBHOOK_SECRET}\"\n") };
+    let gateway = if more.contains("[gateway]") {
+        String::new()
+    } else {
+        format!("[gateway]\nwebhook_secret = \"{WEBHOOK_SECRET}\"\n")
+    };
     format!(
         "[server]\nlisten = \"127.0.0.1:{public}\"\nops_listen = \"127.0.0.1:{ops}\"\npublic_base = \"http://127.0.0.1:{public}\"\n\
          lame_duck_ms = 0\nconnections_max = 40000\nconnections_per_address_max = 0\n\
@@ -419,7 +488,15 @@ pub fn on_redis(redis: &str, books: &str, durability: Durability, gateway: &str)
 /// One sale with one performance, which asks nobody who she is.
 pub fn sale_config(id: &str, scene: &Scene, prequeue_at: Timestamp, opens_at: Timestamp) -> String {
     let closes_at = opens_at.plus(Duration::from_hours(3));
-    let Scene { seats, rate_per_minute, capacity, hold_s, max_fans, watchers_max, .. } = scene;
+    let Scene {
+        seats,
+        rate_per_minute,
+        capacity,
+        hold_s,
+        max_fans,
+        watchers_max,
+        ..
+    } = scene;
     let kind = match seats {
         0..3_000 => "theatre",
         3_000..30_000 => "arena",

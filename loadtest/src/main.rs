@@ -68,7 +68,11 @@ enum Command {
     Floor { port: u16, redis: String },
     /// A sandbox gateway, in a process of its own.
     #[command(hide = true)]
-    Gateway { listen: std::net::SocketAddr, book: PathBuf, webhooks: String },
+    Gateway {
+        listen: std::net::SocketAddr,
+        book: PathBuf,
+        webhooks: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -89,27 +93,50 @@ fn start(command: Command) -> anyhow::Result<ExitCode> {
         Command::Overload(args) => block_on(overload::run(args)),
         Command::Ratios(args) => block_on(ratios::run(args)),
         Command::Compare { a, b, fail_over } => {
-            let (table, worse) = compare(&RunResult::read(&a)?, &RunResult::read(&b)?, fail_over.unwrap_or(10.0));
+            let (table, worse) = compare(
+                &RunResult::read(&a)?,
+                &RunResult::read(&b)?,
+                fail_over.unwrap_or(10.0),
+            );
             print!("{table}");
             for it in &worse {
                 println!("worse: {it}");
             }
-            Ok(if fail_over.is_some() && !worse.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+            Ok(if fail_over.is_some() && !worse.is_empty() {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            })
         }
         Command::Merge(args) => block_on(merge::run(args)),
         Command::Serve { config: file } => {
             process::end_with_owner();
-            app::block_on(app::serve(config::load(Some(&file), std::iter::empty())?, Roles::All))?;
+            app::block_on(app::serve(
+                config::load(Some(&file), std::iter::empty())?,
+                Roles::All,
+            ))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Floor { port, redis } => {
             process::end_with_owner();
-            block_on(floors::serve(port, Some(redis.as_str()).filter(|it| !it.is_empty())))?;
+            block_on(floors::serve(
+                port,
+                Some(redis.as_str()).filter(|it| !it.is_empty()),
+            ))?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Gateway { listen, book, webhooks } => {
+        Command::Gateway {
+            listen,
+            book,
+            webhooks,
+        } => {
             process::end_with_owner();
-            app::block_on(app::sandbox_gateway(listen, book, Some(webhooks), Secret::new(WEBHOOK_SECRET)))?;
+            app::block_on(app::sandbox_gateway(
+                listen,
+                book,
+                Some(webhooks),
+                Secret::new(WEBHOOK_SECRET),
+            ))?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -118,5 +145,8 @@ fn start(command: Command) -> anyhow::Result<ExitCode> {
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     // Ten thousand watchers are as many files.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
 }

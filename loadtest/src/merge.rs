@@ -44,7 +44,11 @@ pub struct MergeArgs {
 
 /// Adds up, and judges where the books can be read.
 pub async fn run(args: MergeArgs) -> anyhow::Result<ExitCode> {
-    let parts = args.parts.iter().map(|file| RunResult::read(file)).collect::<anyhow::Result<Vec<_>>>()?;
+    let parts = args
+        .parts
+        .iter()
+        .map(|file| RunResult::read(file))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     let mut whole = RunResult::merged(&parts)?;
     whole.audit = Some(verdict(&args, &parts).await?);
     fs::create_dir_all(&args.out).with_context(|| format!("--out: cannot make {}", args.out.display()))?;
@@ -55,7 +59,10 @@ pub async fn run(args: MergeArgs) -> anyhow::Result<ExitCode> {
 async fn verdict(args: &MergeArgs, parts: &[RunResult]) -> anyhow::Result<Verdict> {
     if args.target.is_none() {
         let why = "name the house that the parts shared, and its books: --target, --books";
-        return Ok(Verdict { not_audited: Some(why.to_owned()), ..Verdict::default() });
+        return Ok(Verdict {
+            not_audited: Some(why.to_owned()),
+            ..Verdict::default()
+        });
     }
     let place = GroundArgs {
         target: args.target.clone(),
@@ -67,18 +74,38 @@ async fn verdict(args: &MergeArgs, parts: &[RunResult]) -> anyhow::Result<Verdic
     let ground = Ground::found_at(&place).await?;
     let mut all = Testimonies::default();
     for file in &args.parts {
-        all.add(Testimonies::read(&file.parent().unwrap_or(Path::new("")).join("told.json"))?);
+        all.add(Testimonies::read(
+            &file.parent().unwrap_or(Path::new("")).join("told.json"),
+        )?);
     }
-    let settled = match parts.iter().map(ended_at).collect::<anyhow::Result<Vec<_>>>()?.into_iter().max() {
+    let settled = match parts
+        .iter()
+        .map(ended_at)
+        .collect::<anyhow::Result<Vec<_>>>()?
+        .into_iter()
+        .max()
+    {
         Some(last) => SystemClock::new().now() >= last.plus(ground.hold + SWEPT_WITHIN),
         None => false,
     };
     // Nobody is inside any more who could say what the engine thinks.
-    Ok(judge(&ground, Testimony { told: &all, map: None, settled }).await)
+    Ok(judge(
+        &ground,
+        Testimony {
+            told: &all,
+            map: None,
+            settled,
+        },
+    )
+    .await)
 }
 
 /// When the last of its fans had gone.
 fn ended_at(part: &RunResult) -> anyhow::Result<Timestamp> {
-    let begun: Timestamp = part.begun_at.parse().ok().with_context(|| format!("begun_at {:?}: must be RFC 3339", part.begun_at))?;
+    let begun: Timestamp = part
+        .begun_at
+        .parse()
+        .ok()
+        .with_context(|| format!("begun_at {:?}: must be RFC 3339", part.begun_at))?;
     Ok(begun.plus(Duration::try_from_secs_f64(part.seconds).unwrap_or_default()))
 }

@@ -8,7 +8,9 @@
 //! Stages are long, and their beginning is not counted: a house that is asked for too much lets thousands in before it
 //! knows, and sells to them for half a minute without having to let anybody else in, faster than it could go on.
 
-use std::{collections::BTreeMap, fmt::Write, fs, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap, fmt::Write, fs, path::PathBuf, process::ExitCode, sync::Arc, time::Duration,
+};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -108,7 +110,10 @@ const SEARCHED_MAX: f64 = 20_000.0;
 pub async fn run(args: OverloadArgs) -> anyhow::Result<ExitCode> {
     fs::create_dir_all(&args.out).with_context(|| format!("--out: cannot make {}", args.out.display()))?;
     let result = measure(&args).await?;
-    fs::write(args.out.join("overload.json"), serde_json::to_vec_pretty(&result)?)?;
+    fs::write(
+        args.out.join("overload.json"),
+        serde_json::to_vec_pretty(&result)?,
+    )?;
     fs::write(args.out.join("overload.html"), page(&result))?;
     let ten = result.stages.last().context("no stage")?;
     println!("{}\n{}", result.machine, result.house);
@@ -116,7 +121,10 @@ pub async fn run(args: OverloadArgs) -> anyhow::Result<ExitCode> {
         "goodput at 10x over the peak: {:.2} ({:.0} of {:.0} a second), goal >= 0.90",
         result.goodput_ratio, ten.goodput_per_s, result.peak_per_s
     );
-    println!("refusals at 10x: {} answered within {:.2} ms at the median, goal <= 5 ms", ten.refused, result.refusal_p50_ms);
+    println!(
+        "refusals at 10x: {} answered within {:.2} ms at the median, goal <= 5 ms",
+        ten.refused, result.refusal_p50_ms
+    );
     match result.normal_after_s {
         Some(s) => println!("normal {s} s after the load had gone, goal <= 10 s"),
         None => println!("not normal within {CALM:?} after the load had gone, goal <= 10 s"),
@@ -128,8 +136,14 @@ pub async fn run(args: OverloadArgs) -> anyhow::Result<ExitCode> {
         "memory from a quarter into the last stage to its end: {:+} KiB, {:+} KiB without {BYTES_A_FAN} B for each of {} fans who joined",
         result.rss_growth_kib, result.rss_growth_without_fans_kib, ten.joined_between
     );
-    let is_well = result.goodput_ratio >= 0.9 && result.refusal_p50_ms <= 5.0 && result.normal_after_s.is_some_and(|s| s <= 10);
-    Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let is_well = result.goodput_ratio >= 0.9
+        && result.refusal_p50_ms <= 5.0
+        && result.normal_after_s.is_some_and(|s| s <= 10);
+    Ok(if is_well {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// The measurement alone.
@@ -154,7 +168,13 @@ pub async fn measure(args: &OverloadArgs) -> anyhow::Result<OverloadResult> {
     }
     let ground = house(args).await?;
     let (last, _) = stage(&ground, LAST, saturating * LAST, args.longest).await?;
-    let (_, calm) = stage(&ground, CALM_LOAD, saturating * CALM_LOAD, u32::try_from(CALM.as_secs()).unwrap_or(20)).await?;
+    let (_, calm) = stage(
+        &ground,
+        CALM_LOAD,
+        saturating * CALM_LOAD,
+        u32::try_from(CALM.as_secs()).unwrap_or(20),
+    )
+    .await?;
     let normal_after_s = normal_after(&calm, usual_us);
     let growth = signed(last.rss_kib.1) - signed(last.rss_kib.0);
     stages.push(last.clone());
@@ -164,7 +184,11 @@ pub async fn measure(args: &OverloadArgs) -> anyhow::Result<OverloadResult> {
         house: ground.described.clone(),
         saturating_per_s: saturating,
         peak_per_s: peak,
-        goodput_ratio: if peak > 0.0 { last.goodput_per_s / peak } else { 0.0 },
+        goodput_ratio: if peak > 0.0 {
+            last.goodput_per_s / peak
+        } else {
+            0.0
+        },
         refusal_p50_ms: last.refusal.p50_ms,
         normal_after_s,
         rss_growth_kib: growth,
@@ -185,7 +209,11 @@ async fn search(args: &OverloadArgs) -> anyhow::Result<f64> {
         let (it, _) = stage(&ground, 0.0, rate, args.stage).await?;
         most = most.max(it.goodput_per_s);
         if it.goodput_per_s < rate * 0.8 {
-            return if most > 0.0 { Ok(most) } else { bail!("not a ticket was sold at {rate:.0} fans a second") };
+            return if most > 0.0 {
+                Ok(most)
+            } else {
+                bail!("not a ticket was sold at {rate:.0} fans a second")
+            };
         }
         rate *= 2.0;
     }
@@ -207,8 +235,18 @@ async fn house(args: &OverloadArgs) -> anyhow::Result<Ground> {
 }
 
 /// One crowd of `rate` fans a second; what came of it, and its seconds.
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts of some seconds")]
-async fn stage(ground: &Ground, factor: f64, rate: f64, seconds: u32) -> anyhow::Result<(Stage, Vec<Second>)> {
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "counts of some seconds"
+)]
+async fn stage(
+    ground: &Ground,
+    factor: f64,
+    rate: f64,
+    seconds: u32,
+) -> anyhow::Result<(Stage, Vec<Second>)> {
     let length = Duration::from_secs(u64::from(seconds));
     let fans = (rate * length.as_secs_f64()).ceil().clamp(1.0, 4e6) as u32;
     let config = CrowdConfig {
@@ -229,7 +267,15 @@ async fn stage(ground: &Ground, factor: f64, rate: f64, seconds: u32) -> anyhow:
         bots: 0,
         limit: length,
     };
-    let crowd = Arc::new(Crowd::new(config, Wire::new(ground.target.address, &ground.target.authority, CONNECTIONS, DEADLINE)));
+    let crowd = Arc::new(Crowd::new(
+        config,
+        Wire::new(
+            ground.target.address,
+            &ground.target.authority,
+            CONNECTIONS,
+            DEADLINE,
+        ),
+    ));
     let rss = |ground: &Ground| ground.usage().map_or(0, |it| it.rss_kib);
     let early = async {
         tokio::time::sleep(length / 4).await;
@@ -239,11 +285,16 @@ async fn stage(ground: &Ground, factor: f64, rate: f64, seconds: u32) -> anyhow:
     let late = (rss(ground), crowd.told.counts().0);
     let series = crowd.book.seconds();
     let whole = &series[WARM_UP_S.min(series.len())..(seconds as usize).min(series.len())];
-    let a_second = |of: fn(&Second) -> u64| whole.iter().map(of).sum::<u64>() as f64 / whole.len().max(1) as f64;
+    let a_second =
+        |of: fn(&Second) -> u64| whole.iter().map(of).sum::<u64>() as f64 / whole.len().max(1) as f64;
     let steps = crowd.book.steps();
-    let refusal = steps.values().fold(Latency::default(), |sum, it| sum.merged(&it.refused));
+    let refusal = steps
+        .values()
+        .fold(Latency::default(), |sum, it| sum.merged(&it.refused));
     let refused_at = steps.iter().filter(|(_, it)| it.refused.count > 0);
-    let refused_at = refused_at.map(|(step, it)| (step.clone(), (it.refused.count, it.refused.p50_ms))).collect();
+    let refused_at = refused_at
+        .map(|(step, it)| (step.clone(), (it.refused.count, it.refused.p50_ms)))
+        .collect();
     let of = |name: &str| steps.get(name).map(|it| it.answered.clone()).unwrap_or_default();
     let stage = Stage {
         factor,
@@ -269,15 +320,29 @@ async fn stage(ground: &Ground, factor: f64, rate: f64, seconds: u32) -> anyhow:
         stage.hold.p99_ms,
         stage.order.p99_ms,
         stage.rss_kib.1 >> 10,
-        if stage.failed == 0 { String::new() } else { format!("; {:?}", crowd.book.errors()) }
+        if stage.failed == 0 {
+            String::new()
+        } else {
+            format!("; {:?}", crowd.book.errors())
+        }
     );
     Ok((stage, series))
 }
 
 /// How slow an answer may be at that load, by a house that was never asked more.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a minute at most")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a minute at most"
+)]
 fn usual(seconds: &[Second]) -> u64 {
-    let slowest = seconds.iter().skip(WARM_UP_S).map(|it| it.slowest_us).max().unwrap_or(0);
+    let slowest = seconds
+        .iter()
+        .skip(WARM_UP_S)
+        .map(|it| it.slowest_us)
+        .max()
+        .unwrap_or(0);
     NORMAL_US.max((slowest as f64 * AS_USUAL) as u64)
 }
 
@@ -296,13 +361,28 @@ fn page(result: &OverloadResult) -> String {
         "<p>{}<br>{}<br>Saturating load {:.0} fans a second; at ten times of it {:.2} of the peak's goodput; refusals {:.2} ms at the median.</p>",
         result.machine, result.house, result.saturating_per_s, result.goodput_ratio, result.refusal_p50_ms
     );
-    let line = |name, of: fn(&Stage) -> f64| Line { name, points: result.stages.iter().map(|it| (it.factor, of(it))).collect() };
-    let ticks: Vec<(f64, String)> = result.stages.iter().map(|it| (it.factor, format!("{}x", it.factor))).collect();
-    out += &plot("tickets a second over the load, in multiples of the saturating one", &[line("tickets", |it| it.goodput_per_s)], &ticks);
+    let line = |name, of: fn(&Stage) -> f64| Line {
+        name,
+        points: result.stages.iter().map(|it| (it.factor, of(it))).collect(),
+    };
+    let ticks: Vec<(f64, String)> = result
+        .stages
+        .iter()
+        .map(|it| (it.factor, format!("{}x", it.factor)))
+        .collect();
+    out += &plot(
+        "tickets a second over the load, in multiples of the saturating one",
+        &[line("tickets", |it| it.goodput_per_s)],
+        &ticks,
+    );
     out += &plot("joins a second", &[line("joins", |it| it.joins_per_s)], &ticks);
     out += &plot(
         "latency, ms",
-        &[line("hold p99", |it| it.hold.p99_ms), line("order p99", |it| it.order.p99_ms), line("refusal p50", |it| it.refusal.p50_ms)],
+        &[
+            line("hold p99", |it| it.hold.p99_ms),
+            line("order p99", |it| it.order.p99_ms),
+            line("refusal p50", |it| it.refusal.p50_ms),
+        ],
         &ticks,
     );
     out + "</html>\n"
@@ -314,9 +394,27 @@ mod tests {
 
     #[test]
     fn normal_is_when_nothing_is_refused_lost_or_slow_any_more() {
-        let well = Second { answered: 9, slowest_us: 9_000, ..Second::default() };
-        let (refused, slow) = (Second { refused: 1, ..well.clone() }, Second { slowest_us: 400_000, ..well.clone() });
-        let after = |seconds: &[&Second]| normal_after(&seconds.iter().map(|it| (*it).clone()).collect::<Vec<_>>(), usual(&[]));
+        let well = Second {
+            answered: 9,
+            slowest_us: 9_000,
+            ..Second::default()
+        };
+        let (refused, slow) = (
+            Second {
+                refused: 1,
+                ..well.clone()
+            },
+            Second {
+                slowest_us: 400_000,
+                ..well.clone()
+            },
+        );
+        let after = |seconds: &[&Second]| {
+            normal_after(
+                &seconds.iter().map(|it| (*it).clone()).collect::<Vec<_>>(),
+                usual(&[]),
+            )
+        };
         assert_eq!(after(&[&well, &well, &well]), Some(0));
         assert_eq!(after(&[&refused, &well, &slow, &well, &well, &well]), Some(3));
         assert_eq!(after(&[&well, &well, &well, &refused, &well]), None);

@@ -21,7 +21,8 @@ pub struct Folder {
 
 impl Folder {
     pub fn fresh() -> anyhow::Result<Self> {
-        let path = std::env::temp_dir().join(format!("stagedoor-loadtest-{:016x}", OsEntropy.below(u64::MAX)));
+        let path =
+            std::env::temp_dir().join(format!("stagedoor-loadtest-{:016x}", OsEntropy.below(u64::MAX)));
         fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Self { path, keep: false })
     }
@@ -29,7 +30,10 @@ impl Folder {
     /// One that stays.
     pub fn kept(path: &Path) -> anyhow::Result<Self> {
         fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self { path: path.to_owned(), keep: true })
+        Ok(Self {
+            path: path.to_owned(),
+            keep: true,
+        })
     }
 }
 
@@ -61,8 +65,12 @@ impl Process {
             }
             None => Command::new(own),
         };
-        let child =
-            command.args(args).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().with_context(|| format!("cannot start {name}"))?;
+        let child = command
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot start {name}"))?;
         Ok(Self { child, name })
     }
 
@@ -82,7 +90,12 @@ impl Process {
     /// Waits until `GET path` is answered there, but not with 503.
     pub async fn until_ready(&mut self, wire: &Wire, path: &str) -> anyhow::Result<()> {
         for _ in 0..2_400 {
-            let ask = Ask { method: "GET", path, headers: &[], body: None };
+            let ask = Ask {
+                method: "GET",
+                path,
+                headers: &[],
+                body: None,
+            };
             if wire.ask(&ask).await.is_ok_and(|answer| answer.status != 503) {
                 return Ok(());
             }
@@ -121,12 +134,21 @@ impl Usage {
     /// `None` when the process is gone, or this is no Linux.
     pub fn of(pid: u32) -> Option<Self> {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let rss_kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.split_whitespace().next()?.parse().ok()?;
+        let rss_kib = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))?
+            .split_whitespace()
+            .next()?
+            .parse()
+            .ok()?;
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
         // utime and stime, in hundredths of a second.
         let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
-        Some(Self { rss_kib, cpu: Duration::from_millis(ticks * 10) })
+        Some(Self {
+            rss_kib,
+            cpu: Duration::from_millis(ticks * 10),
+        })
     }
 }
 
@@ -146,7 +168,24 @@ pub fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib: u64 = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse().ok()).unwrap_or(0);
-    let build = if cfg!(debug_assertions) { "debug build" } else { "release build" };
-    format!("{model}, {cores} cores, {} GiB, Linux {}, {build}", kib >> 20, kernel.trim())
+    let kib: u64 = memory
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix("MemTotal:")?
+                .split_whitespace()
+                .next()?
+                .parse()
+                .ok()
+        })
+        .unwrap_or(0);
+    let build = if cfg!(debug_assertions) {
+        "debug build"
+    } else {
+        "release build"
+    };
+    format!(
+        "{model}, {cores} cores, {} GiB, Linux {}, {build}",
+        kib >> 20,
+        kernel.trim()
+    )
 }

@@ -20,7 +20,10 @@ pub struct Line<'a> {
 }
 
 pub fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }
 
 /// One drawing with its legend. `ticks`: what stands below, as (x, label).
@@ -28,7 +31,11 @@ pub fn plot(title: &str, lines: &[Line<'_>], ticks: &[(f64, String)]) -> String 
     let all = || lines.iter().flat_map(|line| &line.points);
     let top = all().map(|p| p.1).fold(0.0, f64::max);
     let top = if top > 0.0 { top * 1.05 } else { 1.0 };
-    let (from, to) = all().map(|p| p.0).fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)));
+    let (from, to) = all()
+        .map(|p| p.0)
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| {
+            (a.min(x), b.max(x))
+        });
     let (from, to) = if to > from { (from, to) } else { (0.0, 1.0) };
     let x = |at: f64| LEFT + (at - from) / (to - from) * (WIDTH - LEFT - 8.0);
     let y = |value: f64| (HEIGHT - BOTTOM) - value / top * (HEIGHT - BOTTOM - 18.0);
@@ -48,7 +55,13 @@ pub fn plot(title: &str, lines: &[Line<'_>], ticks: &[(f64, String)]) -> String 
         );
     }
     for (at, label) in ticks {
-        let _ = write!(out, "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>", x(*at), HEIGHT - 6.0, escape(label));
+        let _ = write!(
+            out,
+            "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+            x(*at),
+            HEIGHT - 6.0,
+            escape(label)
+        );
     }
     for (n, line) in lines.iter().enumerate() {
         let colour = COLOURS[n % COLOURS.len()];
@@ -56,11 +69,19 @@ pub fn plot(title: &str, lines: &[Line<'_>], ticks: &[(f64, String)]) -> String 
             let _ = write!(all, "{:.1},{:.1} ", x(at), y(value));
             all
         });
-        let _ = write!(out, "<polyline points=\"{points}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.6\"/>");
+        let _ = write!(
+            out,
+            "<polyline points=\"{points}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.6\"/>"
+        );
     }
     out += "</svg><p class=\"legend\">";
     for (n, line) in lines.iter().enumerate() {
-        let _ = write!(out, "<b style=\"color:{}\">■</b> {} ", COLOURS[n % COLOURS.len()], escape(line.name));
+        let _ = write!(
+            out,
+            "<b style=\"color:{}\">■</b> {} ",
+            COLOURS[n % COLOURS.len()],
+            escape(line.name)
+        );
     }
     out + "</p></figure>"
 }
@@ -113,7 +134,11 @@ pub fn page(result: &RunResult) -> String {
         fans.conflicts,
         fans.tickets,
         fans.active_max,
-        fans.endings.iter().map(|(how, count)| format!("{}: {count}", escape(how))).collect::<Vec<_>>().join(" · ")
+        fans.endings
+            .iter()
+            .map(|(how, count)| format!("{}: {count}", escape(how)))
+            .collect::<Vec<_>>()
+            .join(" · ")
     );
     let good = &result.goodput;
     let _ = write!(
@@ -121,21 +146,55 @@ pub fn page(result: &RunResult) -> String {
         "<p>Best ten seconds: {:.0} joins, {:.0} entries, {:.0} tickets a second; {:.0} answers a second over the whole run.</p>",
         good.joins_per_s, good.entries_per_s, good.tickets_per_s, good.answered_per_s
     );
-    let series = |of: fn(&Second) -> u64| result.series.iter().enumerate().map(|(s, it)| (s as f64, of(it) as f64)).collect::<Vec<_>>();
+    let series = |of: fn(&Second) -> u64| {
+        result
+            .series
+            .iter()
+            .enumerate()
+            .map(|(s, it)| (s as f64, of(it) as f64))
+            .collect::<Vec<_>>()
+    };
     let step = (result.series.len() / 6).max(1);
-    let seconds: Vec<(f64, String)> = (0..result.series.len()).step_by(step).map(|s| (s as f64, format!("{s} s"))).collect();
-    let line = |name, of| Line { name, points: series(of) };
+    let seconds: Vec<(f64, String)> = (0..result.series.len())
+        .step_by(step)
+        .map(|s| (s as f64, format!("{s} s")))
+        .collect();
+    let line = |name, of| Line {
+        name,
+        points: series(of),
+    };
     out += &plot(
         "calls a second",
-        &[line("due", |it| it.due), line("failed", |it| it.failed), line("answered", |it| it.answered), line("refused", |it| it.refused)],
+        &[
+            line("due", |it| it.due),
+            line("failed", |it| it.failed),
+            line("answered", |it| it.answered),
+            line("refused", |it| it.refused),
+        ],
         &seconds,
     );
-    out += &plot("a second", &[line("joins", |it| it.joins), line("entries", |it| it.entries), line("tickets", |it| it.tickets)], &seconds);
+    out += &plot(
+        "a second",
+        &[
+            line("joins", |it| it.joins),
+            line("entries", |it| it.entries),
+            line("tickets", |it| it.tickets),
+        ],
+        &seconds,
+    );
     out += &plot("waiting", &[line("waiting", |it| it.waiting)], &seconds);
     out += &plot("inside", &[line("inside", |it| it.active)], &seconds);
     if result.server.is_some() {
-        out += &plot("the server's memory, MiB", &[line("resident", |it| it.rss_kib >> 10)], &seconds);
-        out += &plot("the server's CPU, ms a second", &[line("CPU", |it| it.cpu_ms)], &seconds);
+        out += &plot(
+            "the server's memory, MiB",
+            &[line("resident", |it| it.rss_kib >> 10)],
+            &seconds,
+        );
+        out += &plot(
+            "the server's CPU, ms a second",
+            &[line("CPU", |it| it.cpu_ms)],
+            &seconds,
+        );
     }
     out += &latencies(result);
     table(&mut out, result);
@@ -147,13 +206,22 @@ fn verdict(out: &mut String, result: &RunResult) {
     let _ = match &audit.not_audited {
         Some(why) => write!(out, "<p class=\"bad\">Not audited: {}</p>", escape(why)),
         None if audit.violations_count == 0 => {
-            write!(out, "<p class=\"good\"><b>The auditor found nothing</b> in {}.</p>", audit.looked_at())
+            write!(
+                out,
+                "<p class=\"good\"><b>The auditor found nothing</b> in {}.</p>",
+                audit.looked_at()
+            )
         }
         None => write!(
             out,
             "<p class=\"bad\"><b>{} violations</b></p><ul>{}</ul>",
             audit.violations_count,
-            audit.violations.iter().map(|it| format!("<li>{}</li>", escape(it))).collect::<Vec<_>>().concat()
+            audit
+                .violations
+                .iter()
+                .map(|it| format!("<li>{}</li>", escape(it)))
+                .collect::<Vec<_>>()
+                .concat()
         ),
     };
 }
@@ -167,11 +235,25 @@ fn latencies(result: &RunResult) -> String {
         .filter(|(_, it)| it.answered.count > 0)
         .map(|(name, it)| Line {
             name,
-            points: nines.iter().map(|&n| (n, (1.0 + at(&it.answered, 1.0 - 10_f64.powf(-n))).log10())).collect(),
+            points: nines
+                .iter()
+                .map(|&n| (n, (1.0 + at(&it.answered, 1.0 - 10_f64.powf(-n))).log10()))
+                .collect(),
         })
         .collect();
-    let ticks = [(0.0, "0"), (1.0, "90 %"), (2.0, "99 %"), (3.0, "99.9 %"), (4.0, "99.99 %")].map(|(at, label)| (at, label.to_owned()));
-    plot("latency by the share of calls that were faster: log10 of 1 + ms (1 is 9 ms, 2 is 99 ms, 3 is 1 s)", &lines, &ticks)
+    let ticks = [
+        (0.0, "0"),
+        (1.0, "90 %"),
+        (2.0, "99 %"),
+        (3.0, "99.9 %"),
+        (4.0, "99.99 %"),
+    ]
+    .map(|(at, label)| (at, label.to_owned()));
+    plot(
+        "latency by the share of calls that were faster: log10 of 1 + ms (1 is 9 ms, 2 is 99 ms, 3 is 1 s)",
+        &lines,
+        &ticks,
+    )
 }
 
 /// The value in milliseconds below which this share lies.
@@ -211,7 +293,11 @@ fn table(out: &mut String, result: &RunResult) {
     for (kind, count) in &result.errors {
         let _ = write!(out, "<tr><td>{}<td>{count}</tr>", escape(kind));
     }
-    *out += if result.errors.is_empty() { "<tr><td>nothing<td></tr></table>" } else { "</table>" };
+    *out += if result.errors.is_empty() {
+        "<tr><td>nothing<td></tr></table>"
+    } else {
+        "</table>"
+    };
     if let Some(it) = &result.server {
         let _ = write!(
             out,
@@ -243,14 +329,35 @@ mod tests {
         let result = RunResult {
             what: "run <script>".into(),
             errors: [("join: \"<b>\"".to_owned(), 3)].into(),
-            series: vec![Second { due: 5, answered: 4, ..Second::default() }; 30],
-            fans: Fans { endings: [("sold out".to_owned(), 4)].into(), ..Fans::default() },
-            audit: Some(Verdict { violations_count: 1, violations: vec!["I1: seat <A>".into()], ..Verdict::default() }),
+            series: vec![
+                Second {
+                    due: 5,
+                    answered: 4,
+                    ..Second::default()
+                };
+                30
+            ],
+            fans: Fans {
+                endings: [("sold out".to_owned(), 4)].into(),
+                ..Fans::default()
+            },
+            audit: Some(Verdict {
+                violations_count: 1,
+                violations: vec!["I1: seat <A>".into()],
+                ..Verdict::default()
+            }),
             ..RunResult::default()
         };
         let page = page(&result);
-        assert!(page.contains("run &lt;script&gt;") && page.contains("I1: seat &lt;A&gt;") && !page.contains("<script"));
-        assert!(page.matches("<svg").count() >= 4 && !page.contains("http"), "it loads nothing");
+        assert!(
+            page.contains("run &lt;script&gt;")
+                && page.contains("I1: seat &lt;A&gt;")
+                && !page.contains("<script")
+        );
+        assert!(
+            page.matches("<svg").count() >= 4 && !page.contains("http"),
+            "it loads nothing"
+        );
         assert!(page.contains("1 violations"));
     }
 }

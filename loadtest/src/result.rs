@@ -76,7 +76,10 @@ impl Goodput {
     pub fn of(series: &[Second]) -> Self {
         let best = |of: fn(&Second) -> u64| {
             let width = series.len().clamp(1, 10);
-            series.windows(width).map(|ten| ten.iter().map(of).sum::<u64>() as f64 / width as f64).fold(0.0, f64::max)
+            series
+                .windows(width)
+                .map(|ten| ten.iter().map(of).sum::<u64>() as f64 / width as f64)
+                .fold(0.0, f64::max)
         };
         let answered: u64 = series.iter().map(|it| it.answered).sum();
         Self {
@@ -91,11 +94,13 @@ impl Goodput {
 impl RunResult {
     pub fn read(file: &Path) -> anyhow::Result<Self> {
         let text = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-        serde_json::from_slice(&text).with_context(|| format!("{} is not a result of a load test", file.display()))
+        serde_json::from_slice(&text)
+            .with_context(|| format!("{} is not a result of a load test", file.display()))
     }
 
     pub fn write(&self, file: &Path) -> anyhow::Result<()> {
-        fs::write(file, serde_json::to_vec_pretty(self)?).with_context(|| format!("cannot write {}", file.display()))
+        fs::write(file, serde_json::to_vec_pretty(self)?)
+            .with_context(|| format!("cannot write {}", file.display()))
     }
 
     /// All parts of one run as one: counts and histograms are added up, seconds laid over each other.
@@ -103,12 +108,23 @@ impl RunResult {
     /// # Errors
     /// Parts that are missing, there twice, or of different runs.
     pub fn merged(parts: &[Self]) -> anyhow::Result<Self> {
-        let Some(first) = parts.first() else { bail!("no part is named") };
+        let Some(first) = parts.first() else {
+            bail!("no part is named")
+        };
         check_parts(parts)?;
-        let mut whole = Self { part: None, ..first.clone() };
+        let mut whole = Self {
+            part: None,
+            ..first.clone()
+        };
         for part in &parts[1..] {
             if part.house != first.house || part.what != first.what {
-                bail!("parts of different runs: {}, {}; and {}, {}", first.what, first.house, part.what, part.house);
+                bail!(
+                    "parts of different runs: {}, {}; and {}, {}",
+                    first.what,
+                    first.house,
+                    part.what,
+                    part.house
+                );
             }
             whole.seconds = whole.seconds.max(part.seconds);
             whole.ended_early = whole.ended_early.or_else(|| part.ended_early.clone());
@@ -125,7 +141,11 @@ impl RunResult {
             if whole.series.len() < part.series.len() {
                 whole.series.resize(part.series.len(), Second::default());
             }
-            whole.series.iter_mut().zip(&part.series).for_each(|(sum, second)| sum.add(second));
+            whole
+                .series
+                .iter_mut()
+                .zip(&part.series)
+                .for_each(|(sum, second)| sum.add(second));
             whole.watchers = whole.watchers.or(part.watchers);
             whole.audit = None;
         }
@@ -137,7 +157,9 @@ impl RunResult {
 /// `1/3`, `2/3`, `3/3`: each once.
 fn check_parts(parts: &[RunResult]) -> anyhow::Result<()> {
     let of = |it: &RunResult| it.part.as_deref().and_then(parse_part);
-    let Some((_, count)) = parts.first().and_then(of) else { bail!("a result without --part is whole already") };
+    let Some((_, count)) = parts.first().and_then(of) else {
+        bail!("a result without --part is whole already")
+    };
     let mut seen: Vec<u32> = Vec::new();
     for part in parts {
         match of(part) {
@@ -183,11 +205,19 @@ type Rate = (&'static str, fn(&Goodput) -> f64);
 pub fn compare(a: &RunResult, b: &RunResult, percent: f64) -> (String, Vec<String>) {
     use std::fmt::Write;
     let (mut table, mut worse) = (String::new(), Vec::new());
-    let _ = writeln!(table, "A: {} on {} ({})\nB: {} on {} ({})", a.what, a.house, a.begun_at, b.what, b.house, b.begun_at);
+    let _ = writeln!(
+        table,
+        "A: {} on {} ({})\nB: {} on {} ({})",
+        a.what, a.house, a.begun_at, b.what, b.house, b.begun_at
+    );
     if a.machine != b.machine {
         let _ = writeln!(table, "different machines: {} / {}", a.machine, b.machine);
     }
-    let _ = writeln!(table, "{:<16}{:>11}{:>11}{:>8}   {:>11}{:>11}{:>8}", "latency, ms", "p50 A", "p50 B", "B/A", "p99 A", "p99 B", "B/A");
+    let _ = writeln!(
+        table,
+        "{:<16}{:>11}{:>11}{:>8}   {:>11}{:>11}{:>8}",
+        "latency, ms", "p50 A", "p50 B", "B/A", "p99 A", "p99 B", "B/A"
+    );
     for (name, in_a) in &a.steps {
         let Some(in_b) = b.steps.get(name) else { continue };
         let (a, b) = (&in_a.answered, &in_b.answered);
@@ -196,8 +226,11 @@ pub fn compare(a: &RunResult, b: &RunResult, percent: f64) -> (String, Vec<Strin
         }
         let ratio = |b: f64, a: f64| if a > 0.0 { b / a } else { 1.0 };
         let (r50, r99) = (ratio(b.p50_ms, a.p50_ms), ratio(b.p99_ms, a.p99_ms));
-        let _ =
-            writeln!(table, "{name:<16}{:>11.2}{:>11.2}{r50:>8.2}   {:>11.2}{:>11.2}{r99:>8.2}", a.p50_ms, b.p50_ms, a.p99_ms, b.p99_ms);
+        let _ = writeln!(
+            table,
+            "{name:<16}{:>11.2}{:>11.2}{r50:>8.2}   {:>11.2}{:>11.2}{r99:>8.2}",
+            a.p50_ms, b.p50_ms, a.p99_ms, b.p99_ms
+        );
         if r99 > 1.0 + percent / 100.0 {
             worse.push(format!("{name}: p99 {:.2} ms, was {:.2} ms", b.p99_ms, a.p99_ms));
         }
@@ -236,9 +269,20 @@ mod tests {
 
     fn result(part: &str, ms: u64) -> RunResult {
         let book = Book::default();
-        let ok = Ok(Reply { status: 201, retry_after: None, etag: None, body: Vec::new(), bytes: 0 });
+        let ok = Ok(Reply {
+            status: 201,
+            retry_after: None,
+            etag: None,
+            body: Vec::new(),
+            bytes: 0,
+        });
         for n in 0..100 {
-            book.note(Step::Join, Duration::from_secs(n / 10), Duration::from_secs(n / 10) + Duration::from_millis(ms), &ok);
+            book.note(
+                Step::Join,
+                Duration::from_secs(n / 10),
+                Duration::from_secs(n / 10) + Duration::from_millis(ms),
+                &ok,
+            );
         }
         let series = book.seconds();
         let goodput = Goodput::of(&series);
@@ -247,7 +291,10 @@ mod tests {
             steps: book.steps(),
             series,
             goodput,
-            fans: Fans { joined: 100, ..Fans::default() },
+            fans: Fans {
+                joined: 100,
+                ..Fans::default()
+            },
             ..RunResult::default()
         }
     }
@@ -255,25 +302,57 @@ mod tests {
     #[test]
     fn parts_add_up_to_the_whole() {
         let whole = RunResult::merged(&[result("1/2", 1), result("2/2", 3)]).unwrap();
-        assert_eq!((whole.fans.joined, whole.steps["join"].answered.count, whole.series[0].due), (200, 200, 20));
+        assert_eq!(
+            (
+                whole.fans.joined,
+                whole.steps["join"].answered.count,
+                whole.series[0].due
+            ),
+            (200, 200, 20)
+        );
         assert!(whole.steps["join"].answered.p90_ms > 2.9 && whole.steps["join"].answered.p50_ms < 1.1);
-        assert!((whole.goodput.answered_per_s - 20.0).abs() < 0.1, "{:?}", whole.goodput);
+        assert!(
+            (whole.goodput.answered_per_s - 20.0).abs() < 0.1,
+            "{:?}",
+            whole.goodput
+        );
     }
 
     #[test]
     fn parts_that_do_not_belong_together_are_refused() {
-        for parts in [vec![result("1/2", 1)], vec![result("1/2", 1), result("1/2", 1)], vec![result("1/2", 1), result("2/3", 1)], vec![]] {
+        for parts in [
+            vec![result("1/2", 1)],
+            vec![result("1/2", 1), result("1/2", 1)],
+            vec![result("1/2", 1), result("2/3", 1)],
+            vec![],
+        ] {
             assert!(RunResult::merged(&parts).is_err());
         }
-        let other = RunResult { house: "elsewhere".into(), ..result("2/2", 1) };
+        let other = RunResult {
+            house: "elsewhere".into(),
+            ..result("2/2", 1)
+        };
         assert!(RunResult::merged(&[result("1/2", 1), other]).is_err());
-        assert_eq!((parse_part("0/2"), parse_part("3/2"), parse_part("x"), parse_part("2/2")), (None, None, None, Some((2, 2))));
+        assert_eq!(
+            (
+                parse_part("0/2"),
+                parse_part("3/2"),
+                parse_part("x"),
+                parse_part("2/2")
+            ),
+            (None, None, None, Some((2, 2)))
+        );
     }
 
     #[test]
     fn what_got_worse_is_named() {
         let (fast, slow) = (result("1/1", 2), result("1/1", 4));
-        assert!(compare(&fast, &slow, 10.0).1.iter().any(|it| it.starts_with("join: p99 ")));
+        assert!(
+            compare(&fast, &slow, 10.0)
+                .1
+                .iter()
+                .any(|it| it.starts_with("join: p99 "))
+        );
         assert!(compare(&slow, &fast, 10.0).1.is_empty());
     }
 }

@@ -105,17 +105,19 @@ pub async fn run(kind: Kind, place: GroundArgs, who: CrowdArgs) -> anyhow::Resul
     let or = |given: Option<u32>, run: u32, flash: u32| given.unwrap_or(if is_flash { flash } else { run });
     let part = match &who.part {
         None => (1, 1),
-        Some(text) => parse_part(text).with_context(|| format!("--part {text}: must be N/COUNT, both from 1, such as 2/3"))?,
+        Some(text) => parse_part(text)
+            .with_context(|| format!("--part {text}: must be N/COUNT, both from 1, such as 2/3"))?,
     };
     if part.1 > 1 && (place.target.is_none() || who.begin_at.is_none()) {
         bail!("--part: parts of one run need the same --target and the same --begin-at");
     }
-    let begin_at: Option<Timestamp> = match &who.begin_at {
-        None => None,
-        Some(text) => {
-            Some(text.parse().ok().with_context(|| format!("--begin-at {text}: must be RFC 3339, such as 2027-03-02T11:00:00Z"))?)
-        }
-    };
+    let begin_at: Option<Timestamp> =
+        match &who.begin_at {
+            None => None,
+            Some(text) => Some(text.parse().ok().with_context(|| {
+                format!("--begin-at {text}: must be RFC 3339, such as 2027-03-02T11:00:00Z")
+            })?),
+        };
     for (key, share) in [("--absent", who.absent), ("--walk-away", who.walk_away)] {
         if !(0.0..=1.0).contains(&share) {
             bail!("{key} {share}: must be a share from 0 to 1");
@@ -126,11 +128,19 @@ pub async fn run(kind: Kind, place: GroundArgs, who: CrowdArgs) -> anyhow::Resul
         bail!("--pace {pace}: must be 0 or more");
     }
     let fans = or(who.fans, 2_000, 1_000_000);
-    let shape = who.arrivals.clone().unwrap_or(if is_flash { Shape::Flash } else { Shape::Poisson });
+    let shape = who
+        .arrivals
+        .clone()
+        .unwrap_or(if is_flash { Shape::Flash } else { Shape::Poisson });
     let within = Duration::from_secs(u64::from(or(who.within, 30, 60)));
     let all = times(&shape, fans, within, who.seed)?;
     let mine = |n: &usize| (*n as u64) % u64::from(part.1) == u64::from(part.0 - 1);
-    let arrivals: Vec<Duration> = all.iter().enumerate().filter(|(n, _)| mine(n)).map(|(_, at)| *at).collect();
+    let arrivals: Vec<Duration> = all
+        .iter()
+        .enumerate()
+        .filter(|(n, _)| mine(n))
+        .map(|(_, at)| *at)
+        .collect();
 
     let seats = or(place.seats, 500, 66_000);
     let scene = Scene {
@@ -152,7 +162,13 @@ pub async fn run(kind: Kind, place: GroundArgs, who: CrowdArgs) -> anyhow::Resul
             ground.facts.id
         );
     }
-    let performance = ground.facts.performances.first().context("a sale without a performance")?.id.clone();
+    let performance = ground
+        .facts
+        .performances
+        .first()
+        .context("a sale without a performance")?
+        .id
+        .clone();
     let config = CrowdConfig {
         sale: ground.facts.id.clone(),
         performance: performance.clone(),
@@ -166,7 +182,9 @@ pub async fn run(kind: Kind, place: GroundArgs, who: CrowdArgs) -> anyhow::Resul
         walk_away: who.walk_away,
         singles: false,
         good_cards: false,
-        looking: who.looking.unwrap_or(if is_flash { Looking::Cache } else { Looking::Each }),
+        looking: who
+            .looking
+            .unwrap_or(if is_flash { Looking::Cache } else { Looking::Each }),
         watchers: who.watchers,
         bots: who.bots,
         limit: Duration::from_secs(u64::from(who.limit)),
@@ -183,15 +201,32 @@ pub async fn run(kind: Kind, place: GroundArgs, who: CrowdArgs) -> anyhow::Resul
     println!("{what}\n{}", ground.described);
     wait_for(begin_at).await;
     let begun_at = SystemClock::new().now();
-    let before = (ground.usage().unwrap_or_default(), Usage::of(std::process::id()).unwrap_or_default());
-    let wire = Wire::new(ground.target.address, &ground.target.authority, who.connections, DEADLINE);
+    let before = (
+        ground.usage().unwrap_or_default(),
+        Usage::of(std::process::id()).unwrap_or_default(),
+    );
+    let wire = Wire::new(
+        ground.target.address,
+        &ground.target.authority,
+        who.connections,
+        DEADLINE,
+    );
     let crowd = Arc::new(Crowd::new(config, wire));
     let (leave, stay) = watch::channel(false);
     // Of use only where the books can be read, and are.
-    let observer = (ground.books.is_some() && who.part.is_none()).then(|| tokio::spawn(observe(Arc::clone(&crowd), stay)));
+    let observer = (ground.books.is_some() && who.part.is_none())
+        .then(|| tokio::spawn(observe(Arc::clone(&crowd), stay)));
     let course = Course::follow(&crowd, &mut ground, before).await;
     let gone_at = SystemClock::new().now();
-    let (verdict, told) = verdict(&crowd, &ground, observer, (&leave, &who), (&course, gone_at), &performance).await;
+    let (verdict, told) = verdict(
+        &crowd,
+        &ground,
+        observer,
+        (&leave, &who),
+        (&course, gone_at),
+        &performance,
+    )
+    .await;
     let series = crowd.book.seconds();
     let result = RunResult {
         what,
@@ -214,7 +249,10 @@ pub async fn run(kind: Kind, place: GroundArgs, who: CrowdArgs) -> anyhow::Resul
     };
     leave_result(&result, &who.out)?;
     told.write(&who.out.join("told.json"))?;
-    println!("left in {}: result.json, report.html, told.json", who.out.display());
+    println!(
+        "left in {}: result.json, report.html, told.json",
+        who.out.display()
+    );
     Ok(conclude(&result))
 }
 
@@ -243,17 +281,26 @@ impl Course {
         });
         let mut every = tokio::time::interval(Duration::from_secs(1));
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let new = |usage: Usage| ServerFigures { rss_before_kib: usage.rss_kib, ..ServerFigures::default() };
+        let new = |usage: Usage| ServerFigures {
+            rss_before_kib: usage.rss_kib,
+            ..ServerFigures::default()
+        };
         let (mut server, mut client) = (ground.usage().map(|_| new(before.0)), Some(new(before.1)));
-        let (mut last, mut ended_early, mut watchers) = (Second::default(), None, crate::watching::WatchFigures::default());
+        let (mut last, mut ended_early, mut watchers) =
+            (Second::default(), None, crate::watching::WatchFigures::default());
         let mut cpu = before.0.cpu;
         while !living.is_finished() {
             every.tick().await;
             let now = crowd.now();
             let (joined, ..) = crowd.told.counts();
-            let usages = [(ground.usage(), &mut server, before.0), (Usage::of(std::process::id()), &mut client, before.1)];
+            let usages = [
+                (ground.usage(), &mut server, before.0),
+                (Usage::of(std::process::id()), &mut client, before.1),
+            ];
             for (usage, figures, before) in usages {
-                let (Some(usage), Some(figures)) = (usage, figures.as_mut()) else { continue };
+                let (Some(usage), Some(figures)) = (usage, figures.as_mut()) else {
+                    continue;
+                };
                 figures.rss_peak_kib = figures.rss_peak_kib.max(usage.rss_kib);
                 figures.cpu_s = usage.cpu.saturating_sub(before.cpu).as_secs_f64();
                 if crowd.waiting().1 > 0 || figures.rss_joined_kib == 0 {
@@ -264,7 +311,9 @@ impl Course {
             if let Some(usage) = ground.usage() {
                 let used = u64::try_from(usage.cpu.saturating_sub(cpu).as_millis()).unwrap_or(0);
                 cpu = usage.cpu;
-                crowd.book.second(now, |second| (second.rss_kib, second.cpu_ms) = (usage.rss_kib, second.cpu_ms + used));
+                crowd.book.second(now, |second| {
+                    (second.rss_kib, second.cpu_ms) = (usage.rss_kib, second.cpu_ms + used)
+                });
             }
             watchers = crowd.watched.figures(None);
             say(crowd, now, &mut last);
@@ -279,9 +328,18 @@ impl Course {
             ended_early = Some("the house is not reached any more".to_owned());
         }
         if ended_early.is_none() && crowd.now() >= crowd.config.limit {
-            ended_early = Some(format!("the time was over after {:?} (--limit)", crowd.config.limit));
+            ended_early = Some(format!(
+                "the time was over after {:?} (--limit)",
+                crowd.config.limit
+            ));
         }
-        Self { seconds: crowd.now().as_secs_f64(), ended_early, server, client, watchers }
+        Self {
+            seconds: crowd.now().as_secs_f64(),
+            ended_early,
+            server,
+            client,
+            watchers,
+        }
     }
 }
 
@@ -323,9 +381,18 @@ async fn verdict(
 ) -> (Verdict, Testimonies) {
     if who.part.is_some() {
         let not_audited = Some("a part of a run: merge the parts".into());
-        return (Verdict { not_audited, ..Verdict::default() }, crowd.told.testimonies());
+        return (
+            Verdict {
+                not_audited,
+                ..Verdict::default()
+            },
+            crowd.told.testimonies(),
+        );
     }
-    let is_gone = course.ended_early.as_deref().is_some_and(|why| !why.contains("--limit"));
+    let is_gone = course
+        .ended_early
+        .as_deref()
+        .is_some_and(|why| !why.contains("--limit"));
     let longest = ground.hold + SWEPT_WITHIN;
     let settles = !is_gone && !who.hurry;
     if settles {
@@ -334,7 +401,11 @@ async fn verdict(
     }
     leave.send_replace(true);
     let visitor = match observer {
-        Some(observer) if !is_gone => tokio::time::timeout(Duration::from_secs(30), observer).await.ok().and_then(Result::ok).flatten(),
+        Some(observer) if !is_gone => tokio::time::timeout(Duration::from_secs(30), observer)
+            .await
+            .ok()
+            .and_then(Result::ok)
+            .flatten(),
         _ => None,
     };
     let map = match visitor {
@@ -342,8 +413,28 @@ async fn verdict(
         None => None,
     };
     let told = crowd.told.testimonies();
-    let map = map.map(|it| (it, if settles { gone_at.plus(ground.hold) } else { SystemClock::new().now().plus(ground.hold) }));
-    (judge(ground, Testimony { told: &told, map, settled: settles }).await, told)
+    let map = map.map(|it| {
+        (
+            it,
+            if settles {
+                gone_at.plus(ground.hold)
+            } else {
+                SystemClock::new().now().plus(ground.hold)
+            },
+        )
+    });
+    (
+        judge(
+            ground,
+            Testimony {
+                told: &told,
+                map,
+                settled: settles,
+            },
+        )
+        .await,
+        told,
+    )
 }
 
 fn fans_of(told: &CrowdReport, crowd: &Crowd) -> Fans {
@@ -376,13 +467,25 @@ pub fn conclude(result: &RunResult) -> ExitCode {
         fans.joined,
         fans.entered,
         fans.tickets,
-        fans.endings.iter().map(|(how, count)| format!("{how} {count}")).collect::<Vec<_>>().join(", ")
+        fans.endings
+            .iter()
+            .map(|(how, count)| format!("{how} {count}"))
+            .collect::<Vec<_>>()
+            .join(", ")
     );
     for name in ["sign in", "join", "board", "enter", "hold", "order"] {
-        let Some(it) = result.steps.get(name) else { continue };
+        let Some(it) = result.steps.get(name) else {
+            continue;
+        };
         println!(
             "{name:<7} p50 {:>8.2} ms  p99 {:>8.2} ms  longest {:>8.2} ms  of {}; {} refused (p50 {:.2} ms), {} failed",
-            it.answered.p50_ms, it.answered.p99_ms, it.answered.max_ms, it.answered.count, it.refused.count, it.refused.p50_ms, it.failed
+            it.answered.p50_ms,
+            it.answered.p99_ms,
+            it.answered.max_ms,
+            it.answered.count,
+            it.refused.count,
+            it.refused.p50_ms,
+            it.failed
         );
     }
     if let Some(it) = &result.server {
@@ -406,7 +509,11 @@ pub fn conclude(result: &RunResult) -> ExitCode {
         if let Some(why) = &audit.not_audited {
             println!("not audited: {why}");
         } else {
-            println!("auditor: {} violations in {}", audit.violations_count, audit.looked_at());
+            println!(
+                "auditor: {} violations in {}",
+                audit.violations_count,
+                audit.looked_at()
+            );
             for violation in &audit.violations {
                 println!("  {violation}");
             }

@@ -44,19 +44,26 @@ impl Target {
     /// Says what is wrong with it; an address elsewhere is refused unless `allow_remote`.
     pub fn parse(url: &str, allow_remote: bool) -> anyhow::Result<Self> {
         let Some(authority) = url.trim_end_matches('/').strip_prefix("http://") else {
-            bail!("--target {url}: must be http://HOST:PORT; put a TLS proxy of your own before an https address");
+            bail!(
+                "--target {url}: must be http://HOST:PORT; put a TLS proxy of your own before an https address"
+            );
         };
         if authority.is_empty() || authority.contains(['/', '?', '#', '@']) {
             bail!("--target {url}: must be http://HOST:PORT without a path");
         }
-        let with_port = if authority.contains("]:") || (!authority.starts_with('[') && authority.contains(':')) {
-            authority.to_owned()
-        } else {
-            format!("{authority}:80")
+        let with_port =
+            if authority.contains("]:") || (!authority.starts_with('[') && authority.contains(':')) {
+                authority.to_owned()
+            } else {
+                format!("{authority}:80")
+            };
+        let addresses: Vec<SocketAddr> = with_port
+            .to_socket_addrs()
+            .with_context(|| format!("--target {url}: the host cannot be looked up"))?
+            .collect();
+        let Some(address) = addresses.first().copied() else {
+            bail!("--target {url}: the host has no address")
         };
-        let addresses: Vec<SocketAddr> =
-            with_port.to_socket_addrs().with_context(|| format!("--target {url}: the host cannot be looked up"))?.collect();
-        let Some(address) = addresses.first().copied() else { bail!("--target {url}: the host has no address") };
         if let Some(elsewhere) = addresses.iter().find(|it| !it.ip().to_canonical().is_loopback())
             && !allow_remote
         {
@@ -65,7 +72,10 @@ impl Target {
                 elsewhere.ip()
             );
         }
-        Ok(Self { address, authority: authority.to_owned() })
+        Ok(Self {
+            address,
+            authority: authority.to_owned(),
+        })
     }
 }
 
@@ -74,16 +84,35 @@ impl Target {
 /// # Errors
 /// Says who answered what instead.
 pub async fn find_sale(wire: &Wire, named: Option<&str>) -> anyhow::Result<SaleFacts> {
-    let ask = Ask { method: "GET", path: "/v1/sales", headers: &[], body: None };
-    let answer = wire.ask(&ask).await.map_err(|lost| anyhow::anyhow!("http://{}: {}", wire.address(), lost.name()))?;
+    let ask = Ask {
+        method: "GET",
+        path: "/v1/sales",
+        headers: &[],
+        body: None,
+    };
+    let answer = wire
+        .ask(&ask)
+        .await
+        .map_err(|lost| anyhow::anyhow!("http://{}: {}", wire.address(), lost.name()))?;
     let sales = match answer.json::<SaleList>() {
         Some(list) if answer.status == 200 => list.sales,
         _ => {
             let begins: String = String::from_utf8_lossy(&answer.body).chars().take(80).collect();
-            bail!("http://{}: somebody answers, but no stagedoor: {} to GET /v1/sales, {:?}", wire.address(), answer.status, begins);
+            bail!(
+                "http://{}: somebody answers, but no stagedoor: {} to GET /v1/sales, {:?}",
+                wire.address(),
+                answer.status,
+                begins
+            );
         }
     };
-    let names = || sales.iter().map(|sale| sale.id.as_str()).collect::<Vec<_>>().join(", ");
+    let names = || {
+        sales
+            .iter()
+            .map(|sale| sale.id.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     match named {
         Some(name) => {
             let found = sales.iter().find(|sale| sale.id == name).cloned();
@@ -102,8 +131,15 @@ mod tests {
     fn only_this_machine_unless_told() {
         assert!(Target::parse("http://127.0.0.1:8080/", false).is_ok());
         assert!(Target::parse("http://[::1]:8080", false).is_ok());
-        assert_eq!(Target::parse("http://127.0.0.9", false).unwrap().address.port(), 80);
-        for url in ["http://192.0.2.1:80", "http://[2001:db8::1]:80", "http://0.0.0.0:80"] {
+        assert_eq!(
+            Target::parse("http://127.0.0.9", false).unwrap().address.port(),
+            80
+        );
+        for url in [
+            "http://192.0.2.1:80",
+            "http://[2001:db8::1]:80",
+            "http://0.0.0.0:80",
+        ] {
             let error = Target::parse(url, false).unwrap_err().to_string();
             assert!(error.contains("--allow-remote"), "{error}");
             assert!(Target::parse(url, true).is_ok(), "{url}");
@@ -112,7 +148,14 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_said() {
-        for url in ["https://127.0.0.1", "127.0.0.1:80", "http://", "http://127.0.0.1:80/v1", "http://me@127.0.0.1", "http://127.0.0.1:x"] {
+        for url in [
+            "https://127.0.0.1",
+            "127.0.0.1:80",
+            "http://",
+            "http://127.0.0.1:80/v1",
+            "http://me@127.0.0.1",
+            "http://127.0.0.1:x",
+        ] {
             assert!(Target::parse(url, true).is_err(), "{url}");
         }
     }

@@ -20,7 +20,14 @@ pub struct Told {
 
 impl Told {
     pub fn new(fans: u32) -> Self {
-        Self { report: Mutex::new(CrowdReport { fans, ..CrowdReport::default() }), orders: Mutex::default(), probes: Mutex::default() }
+        Self {
+            report: Mutex::new(CrowdReport {
+                fans,
+                ..CrowdReport::default()
+            }),
+            orders: Mutex::default(),
+            probes: Mutex::default(),
+        }
     }
 
     /// Gives where it is written down.
@@ -78,7 +85,8 @@ impl Told {
     /// Those who were still waiting when it was over.
     pub fn sent_home(&self, waiting: usize, sold_out: bool) {
         let how = if sold_out { "sold out" } else { "still waiting" };
-        *self.report.lock().endings.entry(how.to_owned()).or_default() += u32::try_from(waiting).unwrap_or(u32::MAX);
+        *self.report.lock().endings.entry(how.to_owned()).or_default() +=
+            u32::try_from(waiting).unwrap_or(u32::MAX);
     }
 
     /// So far: joined, entered, tickets.
@@ -94,7 +102,10 @@ impl Told {
         for order in &report.orders {
             *report.orders_by_state.entry(order.state.clone()).or_default() += 1;
         }
-        Testimonies { report, probes: self.probes.lock().clone() }
+        Testimonies {
+            report,
+            probes: self.probes.lock().clone(),
+        }
     }
 }
 
@@ -108,7 +119,8 @@ pub struct Testimonies {
 impl Testimonies {
     pub fn read(file: &Path) -> anyhow::Result<Self> {
         let text = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-        serde_json::from_slice(&text).with_context(|| format!("{} does not say what clients were told", file.display()))
+        serde_json::from_slice(&text)
+            .with_context(|| format!("{} does not say what clients were told", file.display()))
     }
 
     pub fn write(&self, file: &Path) -> anyhow::Result<()> {

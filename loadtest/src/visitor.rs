@@ -38,7 +38,13 @@ pub struct Visitor {
 pub struct Gone;
 
 /// The sandbox gateway's test cards.
-const CARDS: [(&str, u32); 5] = [("tok_ok", 93), ("tok_declined", 4), ("tok_slow", 1), ("tok_timeout_after_success", 1), ("tok_error", 1)];
+const CARDS: [(&str, u32); 5] = [
+    ("tok_ok", 93),
+    ("tok_declined", 4),
+    ("tok_slow", 1),
+    ("tok_timeout_after_success", 1),
+    ("tok_error", 1),
+];
 const CARD_TRIES_MAX: u32 = 3;
 const HOLD_TRIES_MAX: u32 = 12;
 const NEEDS_A_WHEELCHAIR_PLACE: f64 = 0.02;
@@ -99,7 +105,13 @@ enum Got {
 
 impl Visitor {
     pub fn new(crowd: Arc<Crowd>, dice: Dice, who: Called) -> Self {
-        Self { crowd, dice, who, pass: String::new(), pass_from: Duration::ZERO }
+        Self {
+            crowd,
+            dice,
+            who,
+            pass: String::new(),
+            pass_from: Duration::ZERO,
+        }
     }
 
     /// Her visit, and how it ended.
@@ -107,7 +119,11 @@ impl Visitor {
         // One reader sees the board for all, but each page looks at it at a moment of its own.
         tokio::time::sleep(self.dice.up_to(LOOKS_EVERY)).await;
         // Some are late: they come when others have been called meanwhile.
-        let pause = if self.dice.chance(0.03) { Duration::from_mins(1) } else { Duration::from_secs(4) };
+        let pause = if self.dice.chance(0.03) {
+            Duration::from_mins(1)
+        } else {
+            Duration::from_secs(4)
+        };
         self.think(pause).await;
         let ending = match self.enter().await {
             Ok(true) => {
@@ -129,11 +145,20 @@ impl Visitor {
     pub async fn enter(&mut self) -> Result<bool, Gone> {
         loop {
             let asked_at = self.crowd.wall();
-            let reply = self.ask(Step::Enter, "POST", &self.crowd.path("admission"), &[], None).await?;
+            let reply = self
+                .ask(Step::Enter, "POST", &self.crowd.path("admission"), &[], None)
+                .await?;
             if reply.is_ok() {
                 let at = self.crowd.wall();
-                self.crowd.told.entered(Entered { customer: self.who.fan, number: Some(self.who.number), asked_at, at });
-                self.crowd.book.second(self.crowd.now(), |second| second.entries += 1);
+                self.crowd.told.entered(Entered {
+                    customer: self.who.fan,
+                    number: Some(self.who.number),
+                    asked_at,
+                    at,
+                });
+                self.crowd
+                    .book
+                    .second(self.crowd.now(), |second| second.entries += 1);
                 self.take_pass(&reply)?;
                 return Ok(true);
             }
@@ -146,9 +171,17 @@ impl Visitor {
             let place = reply.json::<Refusal>().and_then(|it| it.place);
             if is(&reply, "full-for-a-moment") {
                 let returner = place.as_ref().is_some_and(|it| it.state == "passed_over");
-                self.crowd.told.refused(Refused { number: self.who.number, asked_at, answered_at: self.crowd.wall(), returner });
+                self.crowd.told.refused(Refused {
+                    number: self.who.number,
+                    asked_at,
+                    answered_at: self.crowd.wall(),
+                    returner,
+                });
             }
-            let pause = place.and_then(|it| it.poll_after_ms).unwrap_or(1_000).clamp(100, 10_000);
+            let pause = place
+                .and_then(|it| it.poll_after_ms)
+                .unwrap_or(1_000)
+                .clamp(100, 10_000);
             tokio::time::sleep(Duration::from_millis(pause).mul_f64(0.9 + 0.2 * self.dice.unit())).await;
         }
     }
@@ -166,16 +199,29 @@ impl Visitor {
     async fn get_seats(&mut self) -> Result<Got, Gone> {
         let wanted = self.dice.weighted(&[(1_u8, 20), (2, 50), (3, 10), (4, 20)]);
         let mut quantity = if self.crowd.config.singles { 1 } else { wanted };
-        let mut zone = self.dice.chance(0.6).then(|| self.dice.weighted(&[("VIP", 1), ("R", 1), ("S", 1), ("A", 1)]));
+        let mut zone = self
+            .dice
+            .chance(0.6)
+            .then(|| self.dice.weighted(&[("VIP", 1), ("R", 1), ("S", 1), ("A", 1)]));
         // A wheelchair place is given only to whoever asks for one.
         let mut accessible = u8::from(self.dice.chance(NEEDS_A_WHEELCHAIR_PLACE));
-        let path = self.crowd.path(&format!("performances/{}/holds", self.crowd.config.performance));
+        let path = self
+            .crowd
+            .path(&format!("performances/{}/holds", self.crowd.config.performance));
         for _ in 0..HOLD_TRIES_MAX {
             self.keep_pass().await?;
             let wish =
                 json!({"best_available": {"quantity": quantity, "zone": zone, "section": null, "accessible": accessible}}).to_string();
             let key = self.dice.key();
-            let reply = self.ask(Step::Hold, "POST", &path, &[("idempotency-key", &key)], Some(&wish)).await?;
+            let reply = self
+                .ask(
+                    Step::Hold,
+                    "POST",
+                    &path,
+                    &[("idempotency-key", &key)],
+                    Some(&wish),
+                )
+                .await?;
             if reply.status == 201 {
                 self.crowd.told.held();
                 return Ok(Got::Hold(self.read(Step::Hold, &reply)?));
@@ -196,7 +242,11 @@ impl Visitor {
                 // would stand with them free for ever, and call a fan for each of them again and again.
                 accessible = 1;
             } else {
-                return Ok(if is(&reply, "limit-reached") { Got::Nothing } else { Got::SoldOut });
+                return Ok(if is(&reply, "limit-reached") {
+                    Got::Nothing
+                } else {
+                    Got::SoldOut
+                });
             }
         }
         Ok(Got::Nothing)
@@ -204,12 +254,24 @@ impl Visitor {
 
     async fn pay(&mut self, mut hold: Hold) -> Result<&'static str, Gone> {
         self.linger(Duration::from_secs(20)).await?;
-        let mut card = if self.crowd.config.good_cards { CARDS[0].0 } else { self.dice.weighted(&CARDS) };
+        let mut card = if self.crowd.config.good_cards {
+            CARDS[0].0
+        } else {
+            self.dice.weighted(&CARDS)
+        };
         for _ in 0..CARD_TRIES_MAX {
             self.keep_pass().await?;
             let key = format!("{}:{}", hold.id, self.dice.key());
             let body = json!({"hold": hold.id, "payment": {"method": "card", "token": card}}).to_string();
-            let reply = self.ask(Step::Order, "POST", "/v1/orders", &[("idempotency-key", &key)], Some(&body)).await?;
+            let reply = self
+                .ask(
+                    Step::Order,
+                    "POST",
+                    "/v1/orders",
+                    &[("idempotency-key", &key)],
+                    Some(&body),
+                )
+                .await?;
             let state = match reply.status {
                 201 | 202 => self.outcome(self.read(Step::Order, &reply)?).await?,
                 402 => match self.read::<Declined>(Step::Order, &reply)?.order {
@@ -244,7 +306,12 @@ impl Visitor {
     async fn outcome(&mut self, mut order: Order) -> Result<String, Gone> {
         let patience = self.crowd.now() + PATIENCE;
         loop {
-            let Order { id, state, seats, total } = &order;
+            let Order {
+                id,
+                state,
+                seats,
+                total,
+            } = &order;
             self.crowd.told.ordered(Ordered {
                 customer: self.who.fan,
                 id: id.clone(),
@@ -258,27 +325,60 @@ impl Visitor {
                 _ => return Ok(order.state),
             }
             tokio::time::sleep(Duration::from_secs(1) + self.dice.up_to(Duration::from_secs(1))).await;
-            let reply = self.ask(Step::OrderLook, "GET", &format!("/v1/orders/{}", order.id), &[], None).await?;
+            let reply = self
+                .ask(
+                    Step::OrderLook,
+                    "GET",
+                    &format!("/v1/orders/{}", order.id),
+                    &[],
+                    None,
+                )
+                .await?;
             order = self.read(Step::OrderLook, &reply)?;
         }
-        let reply = self.ask(Step::Tickets, "GET", &format!("/v1/orders/{}/tickets", order.id), &[], None).await?;
+        let reply = self
+            .ask(
+                Step::Tickets,
+                "GET",
+                &format!("/v1/orders/{}/tickets", order.id),
+                &[],
+                None,
+            )
+            .await?;
         let tickets: Tickets = self.read(Step::Tickets, &reply)?;
         let count = u32::try_from(tickets.tickets.len()).unwrap_or(u32::MAX);
         self.crowd.told.tickets(count);
-        self.crowd.book.second(self.crowd.now(), |second| second.tickets += u64::from(count));
+        self.crowd
+            .book
+            .second(self.crowd.now(), |second| second.tickets += u64::from(count));
         Ok(order.state)
     }
 
     pub async fn leave(&mut self) {
         let pass = self.pass.clone();
         // A slot that is not given back comes back by itself.
-        let _ = self.ask(Step::EndVisit, "DELETE", &self.crowd.path("admission"), &[("admission-pass", &pass)], None).await;
+        let _ = self
+            .ask(
+                Step::EndVisit,
+                "DELETE",
+                &self.crowd.path("admission"),
+                &[("admission-pass", &pass)],
+                None,
+            )
+            .await;
     }
 
     /// The seat map, `guid -> state`.
     pub async fn seats(&mut self, performance: &str) -> Result<Reply, Gone> {
         self.keep_pass().await?;
-        self.ask(Step::Seats, "GET", &self.crowd.path(&format!("performances/{performance}/seats")), &[], None).await
+        self.ask(
+            Step::Seats,
+            "GET",
+            &self.crowd.path(&format!("performances/{performance}/seats")),
+            &[],
+            None,
+        )
+        .await
     }
 
     /// Renews the pass in its last minute.
@@ -286,8 +386,14 @@ impl Visitor {
         if self.crowd.now().saturating_sub(self.pass_from) < RENEW_AFTER {
             return Ok(());
         }
-        let reply = self.ask(Step::Renew, "PUT", &self.crowd.path("admission"), &[], None).await?;
-        if reply.is_ok() { self.take_pass(&reply) } else { Err(self.unexpected(Step::Renew, &reply)) }
+        let reply = self
+            .ask(Step::Renew, "PUT", &self.crowd.path("admission"), &[], None)
+            .await?;
+        if reply.is_ok() {
+            self.take_pass(&reply)
+        } else {
+            Err(self.unexpected(Step::Renew, &reply))
+        }
     }
 
     fn take_pass(&mut self, reply: &Reply) -> Result<(), Gone> {
@@ -317,7 +423,19 @@ impl Visitor {
             }
             headers.retain(|(name, _)| !more.iter().any(|(own, _)| own == name));
             headers.extend(more);
-            let outcome = self.crowd.call(step, due, &Ask { method, path, headers: &headers, body }).await;
+            let outcome = self
+                .crowd
+                .call(
+                    step,
+                    due,
+                    &Ask {
+                        method,
+                        path,
+                        headers: &headers,
+                        body,
+                    },
+                )
+                .await;
             let pause = match &outcome {
                 Ok(reply) if became(&outcome) == Became::Refused => {
                     let told = reply.retry_after.unwrap_or(Duration::from_secs(1));
@@ -328,7 +446,9 @@ impl Visitor {
             };
             due = self.crowd.now() + pause;
             if due.saturating_sub(began) > PATIENCE
-                || (matches!(outcome, Err(_) | Ok(Reply { status: 500.., .. })) && tries >= 5 && became(&outcome) == Became::Failed)
+                || (matches!(outcome, Err(_) | Ok(Reply { status: 500.., .. }))
+                    && tries >= 5
+                    && became(&outcome) == Became::Failed)
             {
                 return Err(Gone);
             }
@@ -344,8 +464,15 @@ impl Visitor {
     /// An answer that a fan who does nothing wrong should not get.
     fn unexpected(&self, step: Step, reply: &Reply) -> Gone {
         let body = String::from_utf8_lossy(&reply.body);
-        let kind = body.split("/problems/").nth(1).and_then(|it| it.split('"').next()).unwrap_or("").to_owned();
-        self.crowd.book.error(&format!("{}: unexpected {} {kind}", step.name(), reply.status));
+        let kind = body
+            .split("/problems/")
+            .nth(1)
+            .and_then(|it| it.split('"').next())
+            .unwrap_or("")
+            .to_owned();
+        self.crowd
+            .book
+            .error(&format!("{}: unexpected {} {kind}", step.name(), reply.status));
         Gone
     }
 

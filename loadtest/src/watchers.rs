@@ -57,12 +57,20 @@ pub async fn run(args: WatchersArgs) -> anyhow::Result<ExitCode> {
     fs::create_dir_all(&args.out).with_context(|| format!("--out: cannot make {}", args.out.display()))?;
     let result = measure(&args).await?;
     let file = args.out.join("watchers.json");
-    fs::write(&file, serde_json::to_vec_pretty(&result)?).with_context(|| format!("cannot write {}", file.display()))?;
+    fs::write(&file, serde_json::to_vec_pretty(&result)?)
+        .with_context(|| format!("cannot write {}", file.display()))?;
     let seen = &result.seen;
     println!("{}\n{}", result.machine, result.house);
     println!(
         "{} watchers for {:.0} s: {} boards went out; {} of {} received; {} watchers missed one or more; {} streams broke, {} were refused",
-        seen.watchers, result.seconds, seen.boards, seen.received, seen.due, seen.missed_some, seen.broken, seen.refused
+        seen.watchers,
+        result.seconds,
+        seen.boards,
+        seen.received,
+        seen.due,
+        seen.missed_some,
+        seen.broken,
+        seen.refused
     );
     println!(
         "the house's memory: {:.0} B a watcher (in the end {:.0}), goal <= {BYTES_GOAL:.0}; the kernel's, both ends: {:.0} B",
@@ -74,7 +82,11 @@ pub async fn run(args: WatchersArgs) -> anyhow::Result<ExitCode> {
         result.cpu_share * 100.0,
         result.sent_bytes_each_s
     );
-    Ok(if seen.missed_some == 0 && seen.broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if seen.missed_some == 0 && seen.broken == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// The measurement alone.
@@ -93,7 +105,11 @@ pub async fn measure(args: &WatchersArgs) -> anyhow::Result<WatchersResult> {
         watchers_max: args.count,
     };
     let ground = Ground::prepare(&GroundArgs::started(args.engine, args.pin.clone()), &scene).await?;
-    let usage = || ground.usage().context("this machine does not say what a process uses (/proc)");
+    let usage = || {
+        ground
+            .usage()
+            .context("this machine does not say what a process uses (/proc)")
+    };
     tokio::time::sleep(Duration::from_secs(2)).await;
     let idle = usage()?;
     tokio::time::sleep(IDLE).await;
@@ -117,12 +133,20 @@ pub async fn measure(args: &WatchersArgs) -> anyhow::Result<WatchersResult> {
         }
     });
     if connected.await.is_err() {
-        bail!("{} of {} could connect within {CONNECT_WITHIN:?}: {:?}", watched.figures(None).open, args.count, watched.figures(None));
+        bail!(
+            "{} of {} could connect within {CONNECT_WITHIN:?}: {:?}",
+            watched.figures(None).open,
+            args.count,
+            watched.figures(None)
+        );
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
     let (there, kernel_there) = (usage()?, kernel_kib());
     println!("{} connected", args.count);
-    let (began, length) = (watched.figures(None), Duration::from_secs_f64(args.minutes * 60.0));
+    let (began, length) = (
+        watched.figures(None),
+        Duration::from_secs_f64(args.minutes * 60.0),
+    );
     let mut left = length;
     while !left.is_zero() {
         let step = left.min(Duration::from_secs(10));
@@ -163,9 +187,20 @@ pub async fn measure(args: &WatchersArgs) -> anyhow::Result<WatchersResult> {
 /// The kernel's slab and socket memory of the whole machine.
 fn kernel_kib() -> u64 {
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let slab: u64 = memory.lines().find_map(|line| line.strip_prefix("Slab:")?.split_whitespace().next()?.parse().ok()).unwrap_or(0);
+    let slab: u64 = memory
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix("Slab:")?
+                .split_whitespace()
+                .next()?
+                .parse()
+                .ok()
+        })
+        .unwrap_or(0);
     let sockets = fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
-    let pages =
-        sockets.lines().filter(|line| line.starts_with("TCP:")).find_map(|line| line.split_whitespace().last()?.parse::<u64>().ok());
+    let pages = sockets
+        .lines()
+        .filter(|line| line.starts_with("TCP:"))
+        .find_map(|line| line.split_whitespace().last()?.parse::<u64>().ok());
     slab + pages.unwrap_or(0) * 4
 }

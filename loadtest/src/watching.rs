@@ -75,7 +75,11 @@ impl Watched {
         };
         for story in stories.iter() {
             let first = count(&story.first);
-            let due = if first == 0 || first > last { 0 } else { versions.range(first..=last).count() as u64 };
+            let due = if first == 0 || first > last {
+                0
+            } else {
+                versions.range(first..=last).count() as u64
+            };
             // Boards after `last` may have come to her already.
             let received = count(&story.boards).min(due);
             figures.received += received;
@@ -105,7 +109,9 @@ impl Lines {
         for &byte in bytes {
             if byte == b'\n' {
                 if let Some(version) = self.line.strip_prefix(b"id: ")
-                    && let Some(version) = std::str::from_utf8(version).ok().and_then(|it| it.trim_end().parse().ok())
+                    && let Some(version) = std::str::from_utf8(version)
+                        .ok()
+                        .and_then(|it| it.trim_end().parse().ok())
                 {
                     board(version);
                 }
@@ -153,7 +159,9 @@ async fn once(to: SocketAddr, path: &str, watched: &Watched, story: &Story) -> O
         watched.bytes.fetch_add(read as u64, Ordering::Relaxed);
         lines.read(&bytes[..read], |version| {
             watched.versions.lock().insert(version);
-            let _ = story.first.compare_exchange(0, version, Ordering::Relaxed, Ordering::Relaxed);
+            let _ = story
+                .first
+                .compare_exchange(0, version, Ordering::Relaxed, Ordering::Relaxed);
             story.boards.fetch_add(1, Ordering::Relaxed);
         });
     }
@@ -196,11 +204,22 @@ mod tests {
         let watched = Watched::default();
         *watched.versions.lock() = BTreeSet::from([1, 2, 3, 4]);
         for (first, boards) in [(1, 4), (3, 2), (1, 3), (0, 0)] {
-            let story = Story { first: AtomicU64::new(first), boards: AtomicU64::new(boards) };
+            let story = Story {
+                first: AtomicU64::new(first),
+                boards: AtomicU64::new(boards),
+            };
             watched.stories.lock().push(Arc::new(story));
         }
         let figures = watched.figures(None);
-        assert_eq!((figures.due, figures.received, figures.missed_some), (10, 9, 2), "one missed a board, one has none");
-        assert_eq!(watched.figures(Some(3)).missed_some, 1, "the last board was still on its way");
+        assert_eq!(
+            (figures.due, figures.received, figures.missed_some),
+            (10, 9, 2),
+            "one missed a board, one has none"
+        );
+        assert_eq!(
+            watched.figures(Some(3)).missed_some,
+            1,
+            "the last board was still on its way"
+        );
     }
 }

@@ -115,12 +115,20 @@ impl Wire {
     /// The bytes of a request to this server.
     pub fn bytes(&self, ask: &Ask<'_>) -> Vec<u8> {
         let mut text = String::with_capacity(256 + ask.body.map_or(0, str::len));
-        let _ = write!(text, "{} {} HTTP/1.1\r\nhost: {}\r\n", ask.method, ask.path, self.authority);
+        let _ = write!(
+            text,
+            "{} {} HTTP/1.1\r\nhost: {}\r\n",
+            ask.method, ask.path, self.authority
+        );
         for (name, value) in ask.headers {
             let _ = write!(text, "{name}: {value}\r\n");
         }
         if let Some(body) = ask.body {
-            let _ = write!(text, "content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            let _ = write!(
+                text,
+                "content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            );
         } else if ask.method == "GET" {
             text.push_str("\r\n");
         } else {
@@ -140,7 +148,9 @@ impl Wire {
     /// As [`Wire::ask`], with the request's bytes at hand.
     pub async fn send(&self, request: &[u8]) -> Result<Reply, Lost> {
         let _turn = self.turns.acquire().await.map_err(|_| Lost::NoConnection)?;
-        tokio::time::timeout(self.deadline, self.exchange(request)).await.unwrap_or(Err(Lost::Late))
+        tokio::time::timeout(self.deadline, self.exchange(request))
+            .await
+            .unwrap_or(Err(Lost::Late))
     }
 
     async fn exchange(&self, request: &[u8]) -> Result<Reply, Lost> {
@@ -166,10 +176,15 @@ impl Wire {
     }
 
     async fn open(&self) -> Result<Connection, Lost> {
-        let socket = TcpStream::connect(self.to).await.map_err(|_| Lost::NoConnection)?;
+        let socket = TcpStream::connect(self.to)
+            .await
+            .map_err(|_| Lost::NoConnection)?;
         let _ = socket.set_nodelay(true);
         self.opened.fetch_add(1, Ordering::Relaxed);
-        Ok(Connection { socket, read: Vec::with_capacity(4_096) })
+        Ok(Connection {
+            socket,
+            read: Vec::with_capacity(4_096),
+        })
     }
 }
 
@@ -190,7 +205,10 @@ struct Head {
 
 impl Connection {
     async fn exchange(&mut self, request: &[u8]) -> Result<(Reply, bool), Trouble> {
-        self.socket.write_all(request).await.map_err(|_| Trouble::ClosedBefore)?;
+        self.socket
+            .write_all(request)
+            .await
+            .map_err(|_| Trouble::ClosedBefore)?;
         let mut head = loop {
             if let Some(head) = head_of(&self.read)? {
                 break head;
@@ -212,7 +230,13 @@ impl Connection {
 
     async fn more(&mut self) -> Result<(), Trouble> {
         let none_yet = self.read.is_empty();
-        let closed = |_: io::Error| if none_yet { Trouble::ClosedBefore } else { Trouble::Broken };
+        let closed = |_: io::Error| {
+            if none_yet {
+                Trouble::ClosedBefore
+            } else {
+                Trouble::Broken
+            }
+        };
         match self.socket.read_buf(&mut self.read).await.map_err(closed)? {
             0 if none_yet => Err(Trouble::ClosedBefore),
             0 => Err(Trouble::Broken),
@@ -225,10 +249,22 @@ impl Connection {
 fn head_of(read: &[u8]) -> Result<Option<Head>, Trouble> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut answer = httparse::Response::new(&mut headers);
-    let httparse::Status::Complete(begins) = answer.parse(read).map_err(|_| Trouble::Unreadable)? else { return Ok(None) };
+    let httparse::Status::Complete(begins) = answer.parse(read).map_err(|_| Trouble::Unreadable)? else {
+        return Ok(None);
+    };
     let status = answer.code.ok_or(Trouble::Unreadable)?;
-    let mut head =
-        Head { reply: Reply { status, retry_after: None, etag: None, body: Vec::new(), bytes: 0 }, begins, length: 0, is_kept: true };
+    let mut head = Head {
+        reply: Reply {
+            status,
+            retry_after: None,
+            etag: None,
+            body: Vec::new(),
+            bytes: 0,
+        },
+        begins,
+        length: 0,
+        is_kept: true,
+    };
     let mut is_told = status == 204 || status == 304;
     for header in answer.headers.iter() {
         let value = || std::str::from_utf8(header.value).unwrap_or_default().trim();
@@ -244,7 +280,11 @@ fn head_of(read: &[u8]) -> Result<Option<Head>, Trouble> {
             head.is_kept = false;
         }
     }
-    if is_told { Ok(Some(head)) } else { Err(Trouble::Unreadable) }
+    if is_told {
+        Ok(Some(head))
+    } else {
+        Err(Trouble::Unreadable)
+    }
 }
 
 #[cfg(test)]
@@ -271,7 +311,12 @@ mod tests {
     }
 
     const OK: &str = "HTTP/1.1 200 x\r\ncontent-length: 0\r\n\r\n";
-    const GET: Ask<'static> = Ask { method: "GET", path: "/", headers: &[], body: None };
+    const GET: Ask<'static> = Ask {
+        method: "GET",
+        path: "/",
+        headers: &[],
+        body: None,
+    };
 
     #[tokio::test]
     async fn answers_are_read_whole_and_connections_kept() {
@@ -282,15 +327,27 @@ mod tests {
         ]])
         .await;
         let first = wire.ask(&GET).await.unwrap();
-        assert_eq!((first.status, first.retry_after, first.etag.as_deref()), (503, Some(Duration::from_secs(7)), Some("\"9\"")));
+        assert_eq!(
+            (first.status, first.retry_after, first.etag.as_deref()),
+            (503, Some(Duration::from_secs(7)), Some("\"9\""))
+        );
         assert_eq!(first.body, b"ab");
         assert_eq!(wire.ask(&GET).await.unwrap().status, 204);
-        assert_eq!((wire.ask(&GET).await.unwrap().body.as_slice(), wire.opened()), (&b"c"[..], 1));
+        assert_eq!(
+            (wire.ask(&GET).await.unwrap().body.as_slice(), wire.opened()),
+            (&b"c"[..], 1)
+        );
     }
 
     #[tokio::test]
     async fn a_connection_that_was_closed_meanwhile_is_replaced_and_one_that_breaks_is_lost() {
-        let wire = server(&[&[OK], &[OK], &["HTTP/1.1 200 x\r\ncontent-length: 9\r\n\r\nhalf"], &["SSH-2.0-x\r\n\r\n"]]).await;
+        let wire = server(&[
+            &[OK],
+            &[OK],
+            &["HTTP/1.1 200 x\r\ncontent-length: 9\r\n\r\nhalf"],
+            &["SSH-2.0-x\r\n\r\n"],
+        ])
+        .await;
         assert!(wire.ask(&GET).await.is_ok());
         assert!(wire.ask(&GET).await.is_ok(), "on another one");
         assert_eq!(wire.opened(), 2);
@@ -300,19 +357,38 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_there_is_no_connection() {
-        let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        assert_eq!(Wire::new(free, "x", 1, Duration::from_secs(1)).ask(&GET).await.unwrap_err(), Lost::NoConnection);
+        let free = TcpListener::bind("127.0.0.1:0")
+            .await
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        assert_eq!(
+            Wire::new(free, "x", 1, Duration::from_secs(1))
+                .ask(&GET)
+                .await
+                .unwrap_err(),
+            Lost::NoConnection
+        );
     }
 
     #[test]
     fn a_request_says_how_long_its_body_is() {
         let wire = Wire::new(([127, 0, 0, 1], 1).into(), "a:1", 1, Duration::from_secs(1));
-        let ask = Ask { method: "POST", path: "/x", headers: &[("queue-token", "t")], body: Some("{}") };
+        let ask = Ask {
+            method: "POST",
+            path: "/x",
+            headers: &[("queue-token", "t")],
+            body: Some("{}"),
+        };
         let text = String::from_utf8(wire.bytes(&ask)).unwrap();
         assert_eq!(
             text,
             "POST /x HTTP/1.1\r\nhost: a:1\r\nqueue-token: t\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
         );
-        assert!(String::from_utf8(wire.bytes(&Ask { body: None, ..ask })).unwrap().ends_with("content-length: 0\r\n\r\n"));
+        assert!(
+            String::from_utf8(wire.bytes(&Ask { body: None, ..ask }))
+                .unwrap()
+                .ends_with("content-length: 0\r\n\r\n")
+        );
     }
 }

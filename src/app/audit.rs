@@ -34,7 +34,11 @@ pub async fn run(data: &Path, elsewhere: &Elsewhere, sales: Vec<SaleSettings>) -
     if let Some(url) = &elsewhere.journal {
         books.journal = url.parse().context("--journal")?;
     }
-    let sales = if sales.is_empty() { vec![demo::kept_sale(data)?] } else { sales };
+    let sales = if sales.is_empty() {
+        vec![demo::kept_sale(data)?]
+    } else {
+        sales
+    };
     let mut broken = 0;
     for sale in &sales {
         broken += judge(data, &books, sale).await?;
@@ -46,17 +50,21 @@ pub async fn run(data: &Path, elsewhere: &Elsewhere, sales: Vec<SaleSettings>) -
 }
 
 async fn judge(data: &Path, books: &Books, sale: &SaleSettings) -> anyhow::Result<usize> {
-    let mut evidence = books::read_from(books, &sale.id).await.with_context(|| format!("cannot read the books of {}", data.display()))?;
+    let mut evidence = books::read_from(books, &sale.id)
+        .await
+        .with_context(|| format!("cannot read the books of {}", data.display()))?;
     evidence.observed_at = SystemClock::new().now();
     evidence.returner_share = sale.returner_share;
-    evidence.door = books::door_over_time(books, &sale.id, sale.capacity, sale.rate_per_minute, sale.burst).await?;
+    evidence.door =
+        books::door_over_time(books, &sale.id, sale.capacity, sale.rate_per_minute, sale.burst).await?;
     // The engine's own memory is not in the books; whether it agrees is asked of a running house.
     evidence.engine_booked = evidence.ledger_booked.clone();
     let crowd = data.join(demo::CROWD_FILE);
     let witnesses = crowd.exists();
     if witnesses {
         let text = fs::read(&crowd).with_context(|| format!("cannot read {}", crowd.display()))?;
-        let report: CrowdReport = serde_json::from_slice(&text).with_context(|| format!("{} is not a crowd's report", crowd.display()))?;
+        let report: CrowdReport = serde_json::from_slice(&text)
+            .with_context(|| format!("{} is not a crowd's report", crowd.display()))?;
         report.testify(&mut evidence);
         who_came_in_time(&mut evidence);
     }
@@ -69,7 +77,11 @@ async fn judge(data: &Path, books: &Books, sale: &SaleSettings) -> anyhow::Resul
         evidence.ledger_booked.len(),
         evidence.tickets.iter().filter(|ticket| ticket.valid).count(),
         evidence.payments.len(),
-        if witnesses { "held to what the crowd was told" } else { "the books alone" },
+        if witnesses {
+            "held to what the crowd was told"
+        } else {
+            "the books alone"
+        },
     );
     let violations = audit(&evidence);
     for violation in &violations {

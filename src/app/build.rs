@@ -70,7 +70,9 @@ pub(super) async fn build(
     lives: &Lives,
 ) -> anyhow::Result<Parts> {
     if roles == Roles::BoxOffice && settings.box_office.report_to.is_empty() {
-        bail!("box_office.report_to: a box office without a waiting room must name one, or the door never learns what is sold");
+        bail!(
+            "box_office.report_to: a box office without a waiting room must name one, or the door never learns what is sold"
+        );
     }
     let data = &settings.data.dir;
     directory::make(data)?;
@@ -86,18 +88,37 @@ pub(super) async fn build(
             keys: keys.clone(),
             // Nodes that share their queue share it with the journal's database; a directory's processes share a file.
             spent: match settings.journal_database() {
-                Database::Postgres(url) => SpentPlace::Postgres { url: url.expose().to_owned() },
+                Database::Postgres(url) => SpentPlace::Postgres {
+                    url: url.expose().to_owned(),
+                },
                 Database::Sqlite(_) => SpentPlace::File(data.join("sessions.db")),
             },
             life: lives.background.clone(),
         };
         (keys, Shop::open(settings.shop(), customers).await?)
     };
-    let tools = Tools { clock, entropy, keys, lives: lives.clone() };
-    let plans = settings.sales.iter().map(plans_of).collect::<anyhow::Result<Vec<Plans>>>()?;
+    let tools = Tools {
+        clock,
+        entropy,
+        keys,
+        lives: lives.clone(),
+    };
+    let plans = settings
+        .sales
+        .iter()
+        .map(plans_of)
+        .collect::<anyhow::Result<Vec<Plans>>>()?;
 
-    let office = if roles.has_box_office() { Some(box_office(settings, &plans, public, &tools).await?) } else { None };
-    let rooms = if roles.has_waiting_room() { Some(rooms(settings, roles, &tools).await?) } else { None };
+    let office = if roles.has_box_office() {
+        Some(box_office(settings, &plans, public, &tools).await?)
+    } else {
+        None
+    };
+    let rooms = if roles.has_waiting_room() {
+        Some(rooms(settings, roles, &tools).await?)
+    } else {
+        None
+    };
     let sales = settings.sales.iter().zip(&plans).map(|(sale, plans)| {
         let papers: Arc<dyn Papers> = match rooms.as_ref().and_then(|rooms| rooms.get(&sale.id)) {
             Some(room) => Arc::clone(room) as _,
@@ -108,10 +129,16 @@ pub(super) async fn build(
                 Arc::clone(&tools.clock),
             )),
         };
-        (sale.id.clone(), Arc::new(on_offer(sale, plans, papers, demo.clone())))
+        (
+            sale.id.clone(),
+            Arc::new(on_offer(sale, plans, papers, demo.clone())),
+        )
     });
     let house = Arc::new(house(settings, sales.collect(), shop, &tools)?);
-    let door = rooms.map(|rooms| Door { house: Arc::clone(&house), rooms: Arc::new(rooms) });
+    let door = rooms.map(|rooms| Door {
+        house: Arc::clone(&house),
+        rooms: Arc::new(rooms),
+    });
     let box_office = office.map(|(seating, checkout)| BoxOffice {
         house: Arc::clone(&house),
         seating,
@@ -119,7 +146,12 @@ pub(super) async fn build(
         ended: EndedVisits::default(),
         pulse: Arc::default(),
     });
-    Ok(Parts { house, door, box_office, keys: tools.keys })
+    Ok(Parts {
+        house,
+        door,
+        box_office,
+        keys: tools.keys,
+    })
 }
 
 /// Nodes that share their books share their keys with them.
@@ -127,16 +159,24 @@ async fn keys(settings: &Settings, entropy: &Arc<dyn Entropy>) -> anyhow::Result
     let (file, master) = (settings.data.dir.join("keys.json"), master_key(settings)?);
     Ok(match settings.journal_database() {
         Database::Sqlite(_) => Keys::open_or_make(&file, &master, entropy.as_ref())?,
-        Database::Postgres(url) => Keys::open_or_make_shared(url.expose(), &file, &master, Arc::clone(entropy)).await?,
+        Database::Postgres(url) => {
+            Keys::open_or_make_shared(url.expose(), &file, &master, Arc::clone(entropy)).await?
+        }
     })
 }
 
 fn plans_of(sale: &SaleSettings) -> anyhow::Result<Plans> {
     let plan = |performance: &PerformanceSettings| {
-        let plan = plans::load(&performance.plan).with_context(|| format!("the plan of {} {}", sale.id, performance.id))?;
+        let plan = plans::load(&performance.plan)
+            .with_context(|| format!("the plan of {} {}", sale.id, performance.id))?;
         let unpriced = performance.zones_without_price(plan.zones().iter().map(String::as_str));
         if !unpriced.is_empty() {
-            bail!("sale {}, performance {}: no price for the plan's zones {}", sale.id, performance.id, unpriced.join(", "));
+            bail!(
+                "sale {}, performance {}: no price for the plan's zones {}",
+                sale.id,
+                performance.id,
+                unpriced.join(", ")
+            );
         }
         Ok(Arc::new(plan))
     };
@@ -154,10 +194,18 @@ async fn box_office(
         Some(config) => seating::Engine::Redis(fit_redis(config, "box_office.redis.url").await?),
     };
     let performances = settings.sales.iter().zip(plans).flat_map(|(sale, plans)| {
-        sale.performances.iter().zip(plans).map(|(performance, plan)| (performance.seating(sale), Arc::clone(plan)))
+        sale.performances
+            .iter()
+            .zip(plans)
+            .map(|(performance, plan)| (performance.seating(sale), Arc::clone(plan)))
     });
     let life = tools.lives.background.clone();
-    let seats = seating::Deps { engine, clock: Arc::clone(&tools.clock), entropy: Arc::clone(&tools.entropy), life: life.clone() };
+    let seats = seating::Deps {
+        engine,
+        clock: Arc::clone(&tools.clock),
+        entropy: Arc::clone(&tools.entropy),
+        life: life.clone(),
+    };
     let seating = Seating::open(performances.collect(), seats).await?;
     let paying = checkout::Deps {
         clock: Arc::clone(&tools.clock),
@@ -175,7 +223,11 @@ async fn box_office(
     Ok((seating, checkout))
 }
 
-async fn rooms(settings: &Settings, roles: Roles, tools: &Tools) -> anyhow::Result<BTreeMap<SaleId, Arc<WaitingRoom>>> {
+async fn rooms(
+    settings: &Settings,
+    roles: Roles,
+    tools: &Tools,
+) -> anyhow::Result<BTreeMap<SaleId, Arc<WaitingRoom>>> {
     let engine = match settings.waiting_room_redis() {
         None => waiting_room::Engine::Memory,
         Some(config) => waiting_room::Engine::Redis(fit_redis(config, "waiting_room.redis.url").await?),
@@ -192,7 +244,9 @@ async fn rooms(settings: &Settings, roles: Roles, tools: &Tools) -> anyhow::Resu
             keys: tools.keys.clone(),
             journal: match settings.journal_database() {
                 Database::Sqlite(file) => JournalPlace::File(file),
-                Database::Postgres(url) => JournalPlace::Postgres { url: url.expose().to_owned() },
+                Database::Postgres(url) => JournalPlace::Postgres {
+                    url: url.expose().to_owned(),
+                },
             },
             engine: engine.clone(),
             node: settings.node(),
@@ -206,27 +260,44 @@ async fn rooms(settings: &Settings, roles: Roles, tools: &Tools) -> anyhow::Resu
 /// A Redis that can be relied on; the process does not start on another.
 async fn fit_redis(config: RedisConfig, key: &'static str) -> anyhow::Result<Redis> {
     let redis = Redis::new(config).with_context(|| format!("{key} (or engine.redis.url)"))?;
-    redis.examine().await.with_context(|| format!("{key} (or engine.redis.url)"))?;
+    redis
+        .examine()
+        .await
+        .with_context(|| format!("{key} (or engine.redis.url)"))?;
     Ok(redis)
 }
 
 fn ledger_place(settings: &Settings) -> LedgerPlace {
     match settings.ledger_database() {
         Database::Sqlite(file) => LedgerPlace::File(file),
-        Database::Postgres(url) => LedgerPlace::Postgres { url: url.expose().to_owned() },
+        Database::Postgres(url) => LedgerPlace::Postgres {
+            url: url.expose().to_owned(),
+        },
     }
 }
 
-fn house(settings: &Settings, sales: BTreeMap<SaleId, Arc<SaleOnOffer>>, shop: Arc<Shop>, tools: &Tools) -> anyhow::Result<House> {
+fn house(
+    settings: &Settings,
+    sales: BTreeMap<SaleId, Arc<SaleOnOffer>>,
+    shop: Arc<Shop>,
+    tools: &Tools,
+) -> anyhow::Result<House> {
     let limit = |count, per| AddressLimit::new(Rate { count, per }, Arc::clone(&tools.clock));
     let (minute, second) = (Duration::from_mins(1), Duration::from_secs(1));
     Ok(House {
         config: edge_config(settings)?,
-        cookies: CookieRules { secure: settings.server.public_base.starts_with("https://") },
+        cookies: CookieRules {
+            secure: settings.server.public_base.starts_with("https://"),
+        },
         sales,
         shop,
         pages: Pages::load(),
-        public_keys: [tools.keys.pass.jwks(), tools.keys.receipt.jwks(), tools.keys.ticket.jwks()].concat(),
+        public_keys: [
+            tools.keys.pass.jwks(),
+            tools.keys.receipt.jwks(),
+            tools.keys.ticket.jwks(),
+        ]
+        .concat(),
         limits: AddressLimits {
             sign_ins: limit(settings.limits.sign_in_per_address_per_minute, minute),
             joins: limit(settings.limits.joins_per_address_per_minute, minute),
@@ -246,7 +317,12 @@ fn house(settings: &Settings, sales: BTreeMap<SaleId, Arc<SaleOnOffer>>, shop: A
     })
 }
 
-fn on_offer(sale: &SaleSettings, plans: &Plans, papers: Arc<dyn Papers>, demo: Option<DemoLogin>) -> SaleOnOffer {
+fn on_offer(
+    sale: &SaleSettings,
+    plans: &Plans,
+    papers: Arc<dyn Papers>,
+    demo: Option<DemoLogin>,
+) -> SaleOnOffer {
     SaleOnOffer {
         id: sale.id.clone(),
         cookies: SaleCookies::of(&sale.id),
@@ -286,7 +362,11 @@ fn on_offer(sale: &SaleSettings, plans: &Plans, papers: Arc<dyn Papers>, demo: O
 
 fn edge_config(settings: &Settings) -> anyhow::Result<edge::Config> {
     let server = &settings.server;
-    let trusted_proxies = server.trusted_proxies.iter().map(|text| text.parse()).collect::<Result<_, _>>();
+    let trusted_proxies = server
+        .trusted_proxies
+        .iter()
+        .map(|text| text.parse())
+        .collect::<Result<_, _>>();
     Ok(edge::Config {
         public_base: server.public_base.clone(),
         trusted_proxies: trusted_proxies.map_err(|e: &str| anyhow::anyhow!("server.trusted_proxies: {e}"))?,
@@ -302,9 +382,12 @@ fn master_key(settings: &Settings) -> anyhow::Result<String> {
     }
     let file = &settings.keys.master_file;
     if file.as_os_str().is_empty() {
-        bail!("keys.master: the house's keys are sealed under a master key; set STAGEDOOR__KEYS__MASTER or keys.master_file");
+        bail!(
+            "keys.master: the house's keys are sealed under a master key; set STAGEDOOR__KEYS__MASTER or keys.master_file"
+        );
     }
-    let text = std::fs::read_to_string(file).with_context(|| format!("keys.master_file: cannot read {}", file.display()))?;
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("keys.master_file: cannot read {}", file.display()))?;
     match text.trim() {
         "" => bail!("keys.master_file: {} is empty", file.display()),
         key => Ok(key.to_owned()),

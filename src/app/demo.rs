@@ -19,7 +19,9 @@ use super::{
 use crate::{
     edge::http::sales::DemoLogin,
     kernel::{Clock, Currency, Entropy, LocalText, OsEntropy, SystemClock, Timestamp},
-    ops::config::{DatabaseUrl, DrawSettings, PerformanceSettings, Queueing, SaleSettings, Secret, Settings, SignIn},
+    ops::config::{
+        DatabaseUrl, DrawSettings, PerformanceSettings, Queueing, SaleSettings, Secret, Settings, SignIn,
+    },
     platform::{keys::write_private, signing::hex},
     shop,
     simulation::{
@@ -70,16 +72,28 @@ const HANDOFF_PARTY: &str = "stagedoor-demo";
 pub async fn run(options: DemoOptions, mut settings: Settings) -> anyhow::Result<()> {
     let clock = SystemClock::new();
     if options.crowd > CUSTOMERS - FIRST_OF_CROWD + 1 {
-        bail!("--crowd: the demo's shop has {CUSTOMERS} customers, {} of them for a crowd", CUSTOMERS - FIRST_OF_CROWD + 1);
+        bail!(
+            "--crowd: the demo's shop has {CUSTOMERS} customers, {} of them for a crowd",
+            CUSTOMERS - FIRST_OF_CROWD + 1
+        );
     }
-    let listeners = Listeners { public: listen(options.listen)?, ops: listen(options.ops_listen)? };
+    let listeners = Listeners {
+        public: listen(options.listen)?,
+        ops: listen(options.ops_listen)?,
+    };
     let (public, ops) = (listeners.public.local_addr()?, listeners.ops.local_addr()?);
-    let data = options.data.clone().unwrap_or_else(|| PathBuf::from(format!("data/demo-{}", clock.now().as_secs())));
+    let data = options
+        .data
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(format!("data/demo-{}", clock.now().as_secs())));
     directory::make(&data)?;
 
     settings.server.listen = public;
     settings.server.ops_listen = ops;
-    settings.server.public_base = options.public_base.clone().unwrap_or_else(|| format!("http://{public}"));
+    settings.server.public_base = options
+        .public_base
+        .clone()
+        .unwrap_or_else(|| format!("http://{public}"));
     settings.data.dir.clone_from(&data);
     let (mut sale, is_new) = furnish(&mut settings, &options, &clock).await?;
     if let Some(draw) = &mut sale.draw {
@@ -90,8 +104,14 @@ pub async fn run(options: DemoOptions, mut settings: Settings) -> anyhow::Result
     settings.sales = vec![sale];
     settings.check()?;
 
-    let demo_login = Some(DemoLogin { login: LOGIN.to_owned(), password: shop::DEMO_PASSWORD.to_owned() });
-    let extras = Extras { demo_login, on_open: None };
+    let demo_login = Some(DemoLogin {
+        login: LOGIN.to_owned(),
+        password: shop::DEMO_PASSWORD.to_owned(),
+    });
+    let extras = Extras {
+        demo_login,
+        on_open: None,
+    };
     let extras = match crowd {
         None => extras,
         Some(crowd) => Extras {
@@ -114,12 +134,18 @@ pub async fn run(options: DemoOptions, mut settings: Settings) -> anyhow::Result
 }
 
 /// Makes what is missing in the data directory: of nodes that share it the first makes all, and the others find it.
-async fn furnish(settings: &mut Settings, options: &DemoOptions, clock: &SystemClock) -> anyhow::Result<(SaleSettings, bool)> {
+async fn furnish(
+    settings: &mut Settings,
+    options: &DemoOptions,
+    clock: &SystemClock,
+) -> anyhow::Result<(SaleSettings, bool)> {
     let data = settings.data.dir.clone();
     let _alone = directory::setting_up(&data).await?;
     let (sale, is_new) = sale(&data, options, clock.now())?;
     let shop_file = data.join("shop.db");
-    shop::make_demo_shop(&shop_file, CUSTOMERS).await.context("cannot make the demo's shop")?;
+    shop::make_demo_shop(&shop_file, CUSTOMERS)
+        .await
+        .context("cannot make the demo's shop")?;
     settings.shop.database_url = DatabaseUrl::new(format!("sqlite:{}", shop_file.display()));
     settings.keys.master_file = data.join("master.key");
     secret_file(&settings.keys.master_file, &OsEntropy)?;
@@ -147,15 +173,31 @@ fn new_beacon(now: Timestamp) -> DrawSettings {
     OsEntropy.fill(&mut chain);
     let chain = hex(&chain);
     let public_key = SandboxSigner::of(&chain).public_key();
-    DrawSettings { beacon_url: String::new(), chain, genesis_at: now, period_s: BEACON_PERIOD_S, public_key }
+    DrawSettings {
+        beacon_url: String::new(),
+        chain,
+        genesis_at: now,
+        period_s: BEACON_PERIOD_S,
+        public_key,
+    }
 }
 
 /// Starts the sale's beacon; gives its address.
 fn sandbox_beacon(draw: &DrawSettings) -> anyhow::Result<String> {
     let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0)))?;
     let url = format!("http://{}", listener.local_addr()?);
-    let DrawSettings { chain, genesis_at, period_s, .. } = draw.clone();
-    let config = BeaconConfig { chain, genesis_at, period_s, clock: Arc::new(SystemClock::new()) };
+    let DrawSettings {
+        chain,
+        genesis_at,
+        period_s,
+        ..
+    } = draw.clone();
+    let config = BeaconConfig {
+        chain,
+        genesis_at,
+        period_s,
+        clock: Arc::new(SystemClock::new()),
+    };
     tokio::spawn(async move {
         if let Err(error) = sandbox_beacon::serve(listener, config).await {
             tracing::error!(%error, "the sandbox beacon ended");
@@ -168,7 +210,8 @@ fn sandbox_beacon(draw: &DrawSettings) -> anyhow::Result<String> {
 pub fn kept_sale(data: &Path) -> anyhow::Result<SaleSettings> {
     let file = data.join(DEMO_FILE);
     let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    let kept: DemoSale = toml::from_str(&text).with_context(|| format!("{} is not a demo's sale", file.display()))?;
+    let kept: DemoSale =
+        toml::from_str(&text).with_context(|| format!("{} is not a demo's sale", file.display()))?;
     Ok(kept.sale)
 }
 
@@ -176,13 +219,20 @@ pub fn kept_sale(data: &Path) -> anyhow::Result<SaleSettings> {
 fn sale(data: &Path, options: &DemoOptions, now: Timestamp) -> anyhow::Result<(SaleSettings, bool)> {
     let file = data.join(DEMO_FILE);
     if !file.exists() {
-        let new = DemoSale { sale: new_sale(options, now)? };
-        write_private(&file, toml::to_string(&new)?.as_bytes()).with_context(|| format!("cannot write {}", file.display()))?;
+        let new = DemoSale {
+            sale: new_sale(options, now)?,
+        };
+        write_private(&file, toml::to_string(&new)?.as_bytes())
+            .with_context(|| format!("cannot write {}", file.display()))?;
         return Ok((new.sale, true));
     }
     let sale = kept_sale(data)?;
     if now >= sale.closes_at {
-        bail!("the sale in {} closed at {}; give another --data, or none for a new sale", data.display(), sale.closes_at);
+        bail!(
+            "the sale in {} closed at {}; give another --data, or none for a new sale",
+            data.display(),
+            sale.closes_at
+        );
     }
     Ok((sale, false))
 }
@@ -199,24 +249,43 @@ fn new_sale(options: &DemoOptions, now: Timestamp) -> anyhow::Result<SaleSetting
         _ => "stadium",
     };
     let text = |ko: &str, en: &str, ja: &str| {
-        LocalText([("ko", ko), ("en", en), ("ja", ja)].into_iter().map(|(lang, text)| (lang.to_owned(), text.to_owned())).collect())
+        LocalText(
+            [("ko", ko), ("en", en), ("ja", ja)]
+                .into_iter()
+                .map(|(lang, text)| (lang.to_owned(), text.to_owned()))
+                .collect(),
+        )
     };
     let performance = PerformanceSettings {
         id: "day-1".parse()?,
-        title: text("첫째 날 · 별이 빛나는 밤", "Day 1 · A night of stars", "初日・星の輝く夜"),
+        title: text(
+            "첫째 날 · 별이 빛나는 밤",
+            "Day 1 · A night of stars",
+            "初日・星の輝く夜",
+        ),
         starts_at: curtain(now),
         venue: "Hero Dome, Seoul".to_owned(),
         plan: format!("generate:{kind}:{}", options.seats),
         seat_watchers_max: 10_000,
-        prices: [("VIP", 198_000), ("R", 165_000), ("S", 132_000), ("A", 99_000)].map(|(zone, price)| (zone.to_owned(), price)).into(),
+        prices: [("VIP", 198_000), ("R", 165_000), ("S", 132_000), ("A", 99_000)]
+            .map(|(zone, price)| (zone.to_owned(), price))
+            .into(),
         currency: Currency::KRW,
     };
     Ok(SaleSettings {
         id: SALE.parse()?,
-        title: text("임히어로 콘서트 — 다시, 우리", "Hero-Lim in concert — Us, again", "イム・ヒーロー コンサート ―ふたたび、私たち"),
+        title: text(
+            "임히어로 콘서트 — 다시, 우리",
+            "Hero-Lim in concert — Us, again",
+            "イム・ヒーロー コンサート ―ふたたび、私たち",
+        ),
         artist: "Hero-Lim".to_owned(),
         sign_in: SignIn::Customer,
-        queueing: if options.fair_draw { Queueing::FairDraw } else { Queueing::Fifo },
+        queueing: if options.fair_draw {
+            Queueing::FairDraw
+        } else {
+            Queueing::Fifo
+        },
         draw: options.fair_draw.then(|| new_beacon(now)),
         prequeue_at: now.plus(seconds(options.prequeue_in_s)),
         opens_at,
@@ -243,13 +312,24 @@ fn curtain(now: Timestamp) -> Timestamp {
     Timestamp::from_secs((now.as_secs().div_euclid(DAY_S) + 60) * DAY_S + 10 * 60 * 60)
 }
 
-fn crowd_of(options: &DemoOptions, settings: &Settings, sale: &SaleSettings, now: Timestamp) -> Option<CrowdConfig> {
+fn crowd_of(
+    options: &DemoOptions,
+    settings: &Settings,
+    sale: &SaleSettings,
+    now: Timestamp,
+) -> Option<CrowdConfig> {
     if options.crowd == 0 {
         return None;
     }
     let handoff = settings.shop().handoff?;
     let signer = move |customer: u32| {
-        shop::make_handoff(&handoff, SystemClock::new().now(), &OsEntropy, &customer.to_string(), &format!("Fan {customer}"))
+        shop::make_handoff(
+            &handoff,
+            SystemClock::new().now(),
+            &OsEntropy,
+            &customer.to_string(),
+            &format!("Fan {customer}"),
+        )
     };
     // Most come before the opening, some after it.
     let until_open = sale.opens_at.since(now);
@@ -273,9 +353,16 @@ fn announce(options: &DemoOptions, settings: &Settings, sale: &SaleSettings, is_
     println!(
         "data:    {}{}",
         settings.data.dir.display(),
-        if is_new { "" } else { "  (goes on with the sale that is there; --open-in, --seats, --rate and --capacity are its own)" }
+        if is_new {
+            ""
+        } else {
+            "  (goes on with the sale that is there; --open-in, --seats, --rate and --capacity are its own)"
+        }
     );
-    println!("sign in: {LOGIN} to fan00100@example.com, password {}", shop::DEMO_PASSWORD);
+    println!(
+        "sign in: {LOGIN} to fan00100@example.com, password {}",
+        shop::DEMO_PASSWORD
+    );
     println!(
         "doors:   places from {} (in {} s), the sale opens at {} (in {} s)",
         sale.prequeue_at,
@@ -283,7 +370,10 @@ fn announce(options: &DemoOptions, settings: &Settings, sale: &SaleSettings, is_
         sale.opens_at,
         until(sale.opens_at)
     );
-    println!("rules:   {} entries a minute, {} visitors at once, {} seats a fan", sale.rate_per_minute, sale.capacity, sale.seats_per_fan);
+    println!(
+        "rules:   {} entries a minute, {} visitors at once, {} seats a fan",
+        sale.rate_per_minute, sale.capacity, sale.seats_per_fan
+    );
     if options.crowd > 0 {
         println!("crowd:   {} simulated fans", options.crowd);
     }
@@ -323,15 +413,29 @@ mod tests {
                 let mut settings = config::load(None, std::iter::empty()).unwrap();
                 settings.data.dir = dir;
                 settings.gateway.webhook_secret = Secret::new(gateway_secret);
-                let (sale, is_new) = furnish(&mut settings, &options(), &SystemClock::new()).await.unwrap();
-                (toml::to_string(&sale).unwrap(), settings.shop.handoff.secret, settings.gateway.webhook_secret, is_new)
+                let (sale, is_new) = furnish(&mut settings, &options(), &SystemClock::new())
+                    .await
+                    .unwrap();
+                (
+                    toml::to_string(&sale).unwrap(),
+                    settings.shop.handoff.secret,
+                    settings.gateway.webhook_secret,
+                    is_new,
+                )
             })
         };
         let (one, two, three) = (node(""), node(""), node("shared with a gateway elsewhere"));
         let (one, two, three) = (one.await.unwrap(), two.await.unwrap(), three.await.unwrap());
         assert_eq!((&one.0, &one.1, &one.2), (&two.0, &two.1, &two.2));
-        assert_eq!([one.3, two.3, three.3].iter().filter(|is_new| **is_new).count(), 1, "one of them made it");
-        assert_eq!((three.0 == one.0, three.2.expose()), (true, "shared with a gateway elsewhere"));
+        assert_eq!(
+            [one.3, two.3, three.3].iter().filter(|is_new| **is_new).count(),
+            1,
+            "one of them made it"
+        );
+        assert_eq!(
+            (three.0 == one.0, three.2.expose()),
+            (true, "shared with a gateway elsewhere")
+        );
         fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -25,7 +25,9 @@ pub(super) fn make(dir: &Path) -> anyhow::Result<()> {
 pub(super) async fn setting_up(dir: &Path) -> anyhow::Result<fs::File> {
     let lock = lock_file(&dir.join("lock.setup"))?;
     let waiting = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock));
-    waiting.await?.with_context(|| format!("cannot lock {}", dir.display()))
+    waiting
+        .await?
+        .with_context(|| format!("cannot lock {}", dir.display()))
 }
 
 /// Takes the directory for this process, until it ends, whatever way it ends.
@@ -35,15 +37,26 @@ pub(super) async fn setting_up(dir: &Path) -> anyhow::Result<fs::File> {
 pub(super) fn claim(settings: &Settings, roles: Roles) -> anyhow::Result<()> {
     let dir = &settings.data.dir;
     let node = settings.node();
-    let mut claims: Vec<(PathBuf, bool)> = roles.names().map(|role| (dir.join(format!("lock.{role}")), settings.shares_state())).collect();
+    let mut claims: Vec<(PathBuf, bool)> = roles
+        .names()
+        .map(|role| (dir.join(format!("lock.{role}")), settings.shares_state()))
+        .collect();
     if settings.shares_state() {
         claims.push((dir.join(format!("lock.node.{node}")), false));
     }
     for (file, is_shared) in claims {
         let lock = lock_file(&file)?;
-        let taken = if is_shared { lock.try_lock_shared() } else { lock.try_lock() };
+        let taken = if is_shared {
+            lock.try_lock_shared()
+        } else {
+            lock.try_lock()
+        };
         if taken.is_err() {
-            bail!("another process serves the data directory {}{}", dir.display(), if is_shared { " alone" } else { "" });
+            bail!(
+                "another process serves the data directory {}{}",
+                dir.display(),
+                if is_shared { " alone" } else { "" }
+            );
         }
         std::mem::forget(lock);
     }
@@ -66,7 +79,8 @@ pub(super) fn secret_file(file: &Path, entropy: &dyn Entropy) -> anyhow::Result<
             let mut bytes = [0; 32];
             entropy.fill(&mut bytes);
             let text = base64url(&bytes);
-            write_private(file, text.as_bytes()).with_context(|| format!("cannot write {}", file.display()))?;
+            write_private(file, text.as_bytes())
+                .with_context(|| format!("cannot write {}", file.display()))?;
             Ok(text)
         }
         Err(e) => Err(e).with_context(|| format!("cannot read {}", file.display())),
@@ -74,5 +88,10 @@ pub(super) fn secret_file(file: &Path, entropy: &dyn Entropy) -> anyhow::Result<
 }
 
 fn lock_file(file: &Path) -> anyhow::Result<fs::File> {
-    fs::OpenOptions::new().create(true).truncate(false).write(true).open(file).with_context(|| format!("cannot make {}", file.display()))
+    fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(file)
+        .with_context(|| format!("cannot make {}", file.display()))
 }

@@ -18,14 +18,25 @@ use crate::{
 };
 
 /// The sandbox gateway as a process of its own.
-pub async fn sandbox_gateway(address: SocketAddr, book_file: PathBuf, webhook_url: Option<String>, secret: Secret) -> anyhow::Result<()> {
+pub async fn sandbox_gateway(
+    address: SocketAddr,
+    book_file: PathBuf,
+    webhook_url: Option<String>,
+    secret: Secret,
+) -> anyhow::Result<()> {
     telemetry::start_logs("info", LogFormat::Text);
     let life = Lifecycle::new();
     let listener = listen(address)?;
     let public_url = format!("http://{}", listener.local_addr()?);
     println!("sandbox gateway: {public_url}");
     let webhook = webhook_url.map(|url| webhook_target(&url, &secret)).transpose()?;
-    let config = sandbox(book_file, public_url, webhook, Arc::new(SystemClock::new()), Arc::new(OsEntropy));
+    let config = sandbox(
+        book_file,
+        public_url,
+        webhook,
+        Arc::new(SystemClock::new()),
+        Arc::new(OsEntropy),
+    );
     let serving = sandbox_gateway::serve(listener, config, life.clone());
     tokio::select! {
         served = serving => served?,
@@ -59,7 +70,13 @@ pub(super) fn gateway(
                 settings.data.dir.display()
             );
         }
-        let config = sandbox(book_file, url.clone(), Some(webhook), Arc::clone(clock), Arc::clone(entropy));
+        let config = sandbox(
+            book_file,
+            url.clone(),
+            Some(webhook),
+            Arc::clone(clock),
+            Arc::clone(entropy),
+        );
         let serving = sandbox_gateway::serve(listener, config, background.clone());
         background.spawn(async move {
             if let Err(e) = serving.await {
@@ -80,10 +97,20 @@ fn sandbox(
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
 ) -> SandboxConfig {
-    SandboxConfig { book_file, public_url, webhook, slow: Duration::from_secs(3), clock, entropy }
+    SandboxConfig {
+        book_file,
+        public_url,
+        webhook,
+        slow: Duration::from_secs(3),
+        clock,
+        entropy,
+    }
 }
 
 fn webhook_target(url: &str, secret: &Secret) -> anyhow::Result<WebhookTarget> {
     let url = url.parse().with_context(|| format!("`{url}` is not a URL"))?;
-    Ok(WebhookTarget { url, secret: WebhookSecret::new(secret.expose().as_bytes()) })
+    Ok(WebhookTarget {
+        url,
+        secret: WebhookSecret::new(secret.expose().as_bytes()),
+    })
 }

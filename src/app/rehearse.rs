@@ -41,22 +41,42 @@ pub fn run(options: &RehearseOptions) -> anyhow::Result<()> {
     }
     let scenarios = rehearsal::named(&options.scenario)?;
     let rehearsals = all_of(&scenarios, options)?;
-    let verdicts: Vec<Verdict> = scenarios.iter().zip(&rehearsals).map(|(scenario, runs)| rehearsal::judge(scenario, runs)).collect();
+    let verdicts: Vec<Verdict> = scenarios
+        .iter()
+        .zip(&rehearsals)
+        .map(|(scenario, runs)| rehearsal::judge(scenario, runs))
+        .collect();
     let pooled = rehearsal::figures(rehearsals.iter().flatten());
     if options.json {
-        println!("{}", serde_json::to_string_pretty(&Report { pooled, scenarios: &verdicts })?);
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&Report {
+                pooled,
+                scenarios: &verdicts
+            })?
+        );
     } else {
         print!("{}", table(&pooled, &verdicts));
     }
     if let Some(dir) = &options.out {
         fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let file = dir.join("rehearsal.html");
-        let first = scenarios.iter().zip(&rehearsals).filter_map(|(scenario, runs)| Some((*scenario, runs.first()?)));
-        fs::write(&file, plots::page(first, &verdicts)).with_context(|| format!("cannot write {}", file.display()))?;
+        let first = scenarios
+            .iter()
+            .zip(&rehearsals)
+            .filter_map(|(scenario, runs)| Some((*scenario, runs.first()?)));
+        fs::write(&file, plots::page(first, &verdicts))
+            .with_context(|| format!("cannot write {}", file.display()))?;
     }
-    for (verdict, seed) in verdicts.iter().filter_map(|verdict| Some((verdict, verdict.broken_seeds.first()?))) {
+    for (verdict, seed) in verdicts
+        .iter()
+        .filter_map(|verdict| Some((verdict, verdict.broken_seeds.first()?)))
+    {
         eprintln!("{}: {}", verdict.scenario, verdict.violations.join("\n  "));
-        eprintln!("replay: stagedoor rehearse --scenario {} --fans {} --seed {seed}", verdict.scenario, options.fans);
+        eprintln!(
+            "replay: stagedoor rehearse --scenario {} --fans {} --seed {seed}",
+            verdict.scenario, options.fans
+        );
     }
     if pooled.violations_total > 0 {
         bail!("{} violations", pooled.violations_total);
@@ -70,24 +90,36 @@ fn all_of(scenarios: &[&Scenario], options: &RehearseOptions) -> anyhow::Result<
     let total = scenarios.len() * seeds;
     let next = AtomicUsize::new(0);
     let work = || -> anyhow::Result<Vec<(usize, Rehearsal)>> {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().context("cannot start the runtime")?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .context("cannot start the runtime")?;
         let mut done = Vec::new();
         loop {
             let nth = next.fetch_add(1, Ordering::Relaxed);
             if nth >= total {
                 return Ok(done);
             }
-            let (scenario, seed) = (scenarios[nth / seeds], options.seed.wrapping_add((nth % seeds) as u64));
+            let (scenario, seed) = (
+                scenarios[nth / seeds],
+                options.seed.wrapping_add((nth % seeds) as u64),
+            );
             let rehearsed = runtime.block_on(rehearsal::rehearse(scenario, options.fans, seed));
-            done.push((nth, rehearsed.with_context(|| format!("{} with seed {seed}", scenario.name))?));
+            done.push((
+                nth,
+                rehearsed.with_context(|| format!("{} with seed {seed}", scenario.name))?,
+            ));
         }
     };
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(total);
+    let cores = std::thread::available_parallelism()
+        .map_or(1, std::num::NonZero::get)
+        .min(total);
     let mut done = std::thread::scope(|scope| -> anyhow::Result<Vec<(usize, Rehearsal)>> {
         let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
         let mut done = Vec::with_capacity(total);
         for worker in workers {
-            let Ok(part) = worker.join() else { bail!("a rehearsal broke off") };
+            let Ok(part) = worker.join() else {
+                bail!("a rehearsal broke off")
+            };
             done.extend(part?);
         }
         Ok(done)
@@ -103,9 +135,24 @@ fn all_of(scenarios: &[&Scenario], options: &RehearseOptions) -> anyhow::Result<
 fn table(pooled: &Figures, verdicts: &[Verdict]) -> String {
     let mut out = format!(
         "{:<18} {:>5} {:>9} {:>6} {:>6} {:>6} {:>9} {:>8} {:>6} {:>7} {:>9} {:>9} {:>7}\n",
-        "scenario", "runs", "coverage", "below", "above", "score", "p50 err", "slots", "full", "p95 s", "returner", "surprised", "broken"
+        "scenario",
+        "runs",
+        "coverage",
+        "below",
+        "above",
+        "score",
+        "p50 err",
+        "slots",
+        "full",
+        "p95 s",
+        "returner",
+        "surprised",
+        "broken"
     );
-    let rows = verdicts.iter().map(|verdict| (verdict.scenario, &verdict.figures)).chain([("pooled", pooled)]);
+    let rows = verdicts
+        .iter()
+        .map(|verdict| (verdict.scenario, &verdict.figures))
+        .chain([("pooled", pooled)]);
     for (name, it) in rows {
         let _ = writeln!(
             out,

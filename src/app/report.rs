@@ -31,11 +31,17 @@ const ENDED_MAX: usize = 8_192;
 
 /// Starts it, where there is a box office.
 pub(super) fn start(parts: &Parts, settings: &Settings, background: &Lifecycle) -> anyhow::Result<()> {
-    let Some(office) = parts.box_office.clone() else { return Ok(()) };
+    let Some(office) = parts.box_office.clone() else {
+        return Ok(());
+    };
     let to = if let Some(door) = &parts.door {
         Doors::Here(door.clone())
     } else {
-        let away = settings.box_office.report_to.iter().map(|base| Ok((base.clone(), base.parse().context("box_office.report_to")?)));
+        let away = settings
+            .box_office
+            .report_to
+            .iter()
+            .map(|base| Ok((base.clone(), base.parse().context("box_office.report_to")?)));
         Doors::Away(Wire {
             bases: away.collect::<anyhow::Result<_>>()?,
             client: Box::new(HttpClient::new(DEADLINE, ANSWER_BYTES_MAX)),
@@ -44,8 +50,18 @@ pub(super) fn start(parts: &Parts, settings: &Settings, background: &Lifecycle) 
         })
     };
     let clock = Arc::clone(&parts.house.clock);
-    let memory = Mutex::new(Memory { sequence: 0, ended: BTreeMap::new() });
-    let reporter = Arc::new(Reporter { office, to, node: settings.node(), clock, memory, vitals: Mutex::default() });
+    let memory = Mutex::new(Memory {
+        sequence: 0,
+        ended: BTreeMap::new(),
+    });
+    let reporter = Arc::new(Reporter {
+        office,
+        to,
+        node: settings.node(),
+        clock,
+        memory,
+        vitals: Mutex::default(),
+    });
     let life = background.clone();
     background.supervise("box office report", REPORT_EVERY, move || {
         let (reporter, life) = (Arc::clone(&reporter), life.clone());
@@ -93,12 +109,18 @@ struct Memory {
 impl Reporter {
     async fn round(&self) {
         let paying = self.office.checkout.visits_kept();
-        let health = self.vitals.lock().round(self.office.pulse.take(), self.clock.monotonic());
+        let health = self
+            .vitals
+            .lock()
+            .round(self.office.pulse.take(), self.clock.monotonic());
         for sale in self.office.house.sales.keys() {
             let report = self.report(sale, paying.clone(), health);
             let told = report.ended.len();
             let taken = match &self.to {
-                Doors::Here(door) => door.room(sale).map(|room| room.box_office_report(report)).is_some(),
+                Doors::Here(door) => door
+                    .room(sale)
+                    .map(|room| room.box_office_report(report))
+                    .is_some(),
                 Doors::Away(wire) => wire.send(sale, &report).await,
             };
             if taken && let Some(ended) = self.memory.lock().ended.get_mut(sale) {
@@ -110,7 +132,9 @@ impl Reporter {
     fn report(&self, sale: &SaleId, paying: Vec<VisitId>, health: BoxOfficeHealth) -> BoxOfficeReport {
         let mut memory = self.memory.lock();
         // By the clock, so that it grows over a restart, and one more each time, so that it grows whatever the clock does.
-        let micros = u64::try_from(self.clock.now().as_millis()).unwrap_or(0).saturating_mul(1_000);
+        let micros = u64::try_from(self.clock.now().as_millis())
+            .unwrap_or(0)
+            .saturating_mul(1_000);
         memory.sequence = micros.max(memory.sequence + 1);
         let sequence = memory.sequence;
         let waiting = memory.ended.entry(sale.clone()).or_default();
@@ -130,16 +154,30 @@ impl Reporter {
 impl Wire {
     /// Says whether any of the doors has taken it: they share what they know. Never sent again: the next report says more.
     async fn send(&self, sale: &SaleId, report: &BoxOfficeReport) -> bool {
-        let body: Bytes = serde_json::to_vec(report).expect("our own wire types are JSON").into();
+        let body: Bytes = serde_json::to_vec(report)
+            .expect("our own wire types are JSON")
+            .into();
         let seal = reports::seal(&self.seal, sale, &body);
-        let told = join_all(self.bases.iter().map(|(name, base)| self.tell(name, base, sale, &seal, body.clone()))).await;
+        let told = join_all(
+            self.bases
+                .iter()
+                .map(|(name, base)| self.tell(name, base, sale, &seal, body.clone())),
+        )
+        .await;
         told.contains(&true)
     }
 
     async fn tell(&self, name: &str, base: &Uri, sale: &SaleId, seal: &HeaderValue, body: Bytes) -> bool {
-        let headers = [(header::AUTHORIZATION, seal.clone()), (header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+        let headers = [
+            (header::AUTHORIZATION, seal.clone()),
+            (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        ];
         let told = match reports_of(base, sale) {
-            Ok(uri) => self.client.call(Method::POST, uri, &headers, body).await.map_err(|e| e.to_string()),
+            Ok(uri) => self
+                .client
+                .call(Method::POST, uri, &headers, body)
+                .await
+                .map_err(|e| e.to_string()),
             Err(e) => Err(e.to_string()),
         };
         let trouble = match told {
@@ -151,9 +189,15 @@ impl Wire {
         metrics::counter!("box_office_reports_total", "outcome" => outcome).increment(1);
         match &trouble {
             Some(trouble) if self.silent.lock().insert(name.to_owned()) => {
-                tracing::warn!(door = name, trouble, "a door does not take the box office's reports");
+                tracing::warn!(
+                    door = name,
+                    trouble,
+                    "a door does not take the box office's reports"
+                );
             }
-            None if self.silent.lock().remove(name) => tracing::info!(door = name, "a door takes the box office's reports again"),
+            None if self.silent.lock().remove(name) => {
+                tracing::info!(door = name, "a door takes the box office's reports again")
+            }
             _ => {}
         }
         trouble.is_none()
@@ -162,14 +206,28 @@ impl Wire {
 
 fn reports_of(base: &Uri, sale: &SaleId) -> Result<Uri, http::Error> {
     let authority = base.authority().map_or("", |it| it.as_str());
-    Uri::builder().scheme("http").authority(authority).path_and_query(format!("/v1/box-office/{sale}/reports")).build()
+    Uri::builder()
+        .scheme("http")
+        .authority(authority)
+        .path_and_query(format!("/v1/box-office/{sale}/reports"))
+        .build()
 }
 
 /// What is left of a sale, over all its performances.
 fn zones_of(seating: &Seating, sale: &SaleId) -> Vec<ZoneStock> {
     let mut zones: BTreeMap<String, ZoneStock> = BTreeMap::new();
-    for stock in seating.performances(sale).iter().flat_map(|performance| performance.stock()) {
-        let zone = zones.entry(stock.zone.clone()).or_insert(ZoneStock { zone: stock.zone, free: 0, held: 0, booked: 0, blocked: 0 });
+    for stock in seating
+        .performances(sale)
+        .iter()
+        .flat_map(|performance| performance.stock())
+    {
+        let zone = zones.entry(stock.zone.clone()).or_insert(ZoneStock {
+            zone: stock.zone,
+            free: 0,
+            held: 0,
+            booked: 0,
+            blocked: 0,
+        });
         zone.free += stock.free;
         zone.held += stock.held;
         zone.booked += stock.booked;

@@ -18,7 +18,12 @@ pub(super) static RETURN: Table<Attempt> = Table {
             undo: None,
             told: ["history.withdrawing", "history.withdrawn", "history.withdrawing"],
         },
-        Step { name: "repay", act: |a| Box::pin(repay(a)), undo: None, told: ["history.repaying", "history.repaid", "history.repaying"] },
+        Step {
+            name: "repay",
+            act: |a| Box::pin(repay(a)),
+            undo: None,
+            told: ["history.repaying", "history.repaid", "history.repaying"],
+        },
         Step {
             name: "release",
             act: |a| Box::pin(release(a)),
@@ -37,15 +42,22 @@ async fn withdraw(a: &Attempt) -> Verdict {
 /// Makes sure that the buyer's money is hers: whatever state the payment is in, it ends void, refunded or declined.
 pub(super) async fn repay(a: &Attempt) -> Verdict {
     let order = a.order().await?;
-    let Some(key) = order.payment_key.as_deref() else { return Ok(Act::Done) };
+    let Some(key) = order.payment_key.as_deref() else {
+        return Ok(Act::Done);
+    };
     let (house, gateway) = (&a.house, &a.house.gateway);
     let settled = match house.ask(gateway.lookup(key), LookupOutcome::Unknown).await {
-        LookupOutcome::Found(PaymentState::Voided | PaymentState::Refunded | PaymentState::Declined { .. }) => return Ok(Act::Done),
-        LookupOutcome::Found(PaymentState::Captured) => house.ask(gateway.refund(key, order.total), Settled::Unknown).await,
-        // Not found may be under way still: voiding the key makes sure that it comes too late.
-        LookupOutcome::Found(PaymentState::Authorised { .. } | PaymentState::AwaitingBuyer { .. }) | LookupOutcome::NotFound => {
-            house.ask(gateway.void(key), Settled::Unknown).await
+        LookupOutcome::Found(
+            PaymentState::Voided | PaymentState::Refunded | PaymentState::Declined { .. },
+        ) => return Ok(Act::Done),
+        LookupOutcome::Found(PaymentState::Captured) => {
+            house
+                .ask(gateway.refund(key, order.total), Settled::Unknown)
+                .await
         }
+        // Not found may be under way still: voiding the key makes sure that it comes too late.
+        LookupOutcome::Found(PaymentState::Authorised { .. } | PaymentState::AwaitingBuyer { .. })
+        | LookupOutcome::NotFound => house.ask(gateway.void(key), Settled::Unknown).await,
         LookupOutcome::Unknown => Settled::Unknown,
     };
     Ok(match settled {
@@ -67,8 +79,21 @@ async fn release(a: &Attempt) -> Result<Act, LedgerError> {
         return Ok(Act::Again);
     }
     let reason = order.reason.clone().unwrap_or(Reason::CancelledByBuyer);
-    let kind = if reason == Reason::CancelledByBuyer { "order.cancelled" } else { "order.refunded" };
-    a.house.ledger.close(a.right, reason.final_state(), Some(event_of(&order, kind)), None, a.now()).await?;
+    let kind = if reason == Reason::CancelledByBuyer {
+        "order.cancelled"
+    } else {
+        "order.refunded"
+    };
+    a.house
+        .ledger
+        .close(
+            a.right,
+            reason.final_state(),
+            Some(event_of(&order, kind)),
+            None,
+            a.now(),
+        )
+        .await?;
     a.run.moved();
     Ok(Act::Done)
 }

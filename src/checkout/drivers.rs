@@ -51,7 +51,12 @@ pub(super) struct Drivers(Mutex<Known>);
 impl Drivers {
     /// A new driver for the order; one that drove it before has lost its lease.
     pub(super) fn enter(&self, order: OrderId, visit: VisitId) -> Arc<Run> {
-        let run = Arc::new(Run { visit, keeps_visit: AtomicBool::new(true), wake: Notify::new(), moves: watch::Sender::new(0) });
+        let run = Arc::new(Run {
+            visit,
+            keeps_visit: AtomicBool::new(true),
+            wake: Notify::new(),
+            moves: watch::Sender::new(0),
+        });
         let mut known = self.0.lock();
         known.by_order.insert(order, Arc::clone(&run));
         known.by_visit.entry(visit).or_default().push(Arc::clone(&run));
@@ -79,7 +84,13 @@ impl Drivers {
 
     pub(super) fn visits_kept(&self) -> Vec<VisitId> {
         let kept = |runs: &[Arc<Run>]| runs.iter().any(|it| it.keeps_visit.load(Ordering::Relaxed));
-        self.0.lock().by_visit.iter().filter(|(_, runs)| kept(runs)).map(|(visit, _)| *visit).collect()
+        self.0
+            .lock()
+            .by_visit
+            .iter()
+            .filter(|(_, runs)| kept(runs))
+            .map(|(visit, _)| *visit)
+            .collect()
     }
 
     pub(super) fn count(&self) -> usize {

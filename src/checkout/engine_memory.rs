@@ -62,11 +62,20 @@ struct Drift {
 pub(super) async fn at_start(house: &Arc<House>) -> Result<(), LedgerError> {
     for engine in house.seats.forgetful() {
         let mut keeper = Keeper::new(Arc::clone(house), Arc::clone(&engine));
-        let ready = tokio::time::timeout(READY_WITHIN, keeper.keep_until(|engine| engine.trusted().is_some()));
+        let ready = tokio::time::timeout(
+            READY_WITHIN,
+            keeper.keep_until(|engine| engine.trusted().is_some()),
+        );
         if ready.await.is_err() {
             let performance = &engine.show().performance;
-            let why = if keeper.told.is_empty() { "nobody answers, or another node fills it and does not end" } else { &keeper.told };
-            return Err(LedgerError::Unavailable(format!("the seat engine of {performance} is not there: {why}")));
+            let why = if keeper.told.is_empty() {
+                "nobody answers, or another node fills it and does not end"
+            } else {
+                &keeper.told
+            };
+            return Err(LedgerError::Unavailable(format!(
+                "the seat engine of {performance} is not there: {why}"
+            )));
         }
         let kept = Arc::clone(house);
         house.life.supervise("seat engine's keeper", LOOK_EVERY, move || {
@@ -85,7 +94,14 @@ pub(super) async fn at_start(house: &Arc<House>) -> Result<(), LedgerError> {
 
 impl Keeper {
     fn new(house: Arc<House>, engine: Arc<dyn ForgetfulSeats>) -> Self {
-        Self { house, engine, looks: 0, looks_at_the_old: 0, told: String::new(), drift: Drift::default() }
+        Self {
+            house,
+            engine,
+            looks: 0,
+            looks_at_the_old: 0,
+            told: String::new(),
+            drift: Drift::default(),
+        }
     }
 
     async fn keep_until(&mut self, is_enough: impl Fn(&dyn ForgetfulSeats) -> bool) {
@@ -120,7 +136,9 @@ impl Keeper {
         }
         // The ledger first: what is learned of the memory afterwards is not older.
         let counted = self.house.ledger.engine_memory(self.engine.show()).await?;
-        let Some(memory) = self.engine.memory().await? else { return Ok(()) };
+        let Some(memory) = self.engine.memory().await? else {
+            return Ok(());
+        };
         let is_complete = memory.epoch == Some(counted.epoch) && counted.epoch > 0;
         if is_complete && memory.is_home {
             self.looks_at_the_old = 0;
@@ -148,12 +166,20 @@ impl Keeper {
         }
         let show = self.engine.show().clone();
         let beyond = memory.epoch.max(memory.filling).unwrap_or(0);
-        let mut raised = self.house.ledger.raise_epoch(&show, counted.epoch, &memory.identity).await?;
+        let mut raised = self
+            .house
+            .ledger
+            .raise_epoch(&show, counted.epoch, &memory.identity)
+            .await?;
         for _ in 0..RAISED_AT_ONCE {
             if raised.epoch > beyond {
                 break;
             }
-            raised = self.house.ledger.raise_epoch(&show, raised.epoch, &memory.identity).await?;
+            raised = self
+                .house
+                .ledger
+                .raise_epoch(&show, raised.epoch, &memory.identity)
+                .await?;
         }
         if raised.identity != memory.identity {
             // Somebody else has raised it for another server.
@@ -163,10 +189,14 @@ impl Keeper {
             tracing::info!(performance = %show.performance, "the seat engine is new; it is filled from the ledger");
         } else {
             tracing::warn!(performance = %show.performance, epoch = raised.epoch, "the seat engine has lost its memory; it is filled from the ledger");
-            metrics::counter!("seating_memories_lost_total", "performance" => show.performance.to_string()).increment(1);
+            metrics::counter!("seating_memories_lost_total", "performance" => show.performance.to_string())
+                .increment(1);
         }
         let claims = Box::pin(claims_of(&self.house, &show));
-        let rebuilt = self.engine.rebuild(raised.epoch, &memory.identity, claims).await?;
+        let rebuilt = self
+            .engine
+            .rebuild(raised.epoch, &memory.identity, claims)
+            .await?;
         if rebuilt != Rebuilt::Ready {
             return Ok(());
         }
@@ -183,13 +213,40 @@ impl Keeper {
         if self.drift.looked_at.is_some_and(|at| now.since(at) < DRIFT_EVERY) {
             return Ok(());
         }
-        let claims: Vec<ClaimedSeats> = claims_of(&self.house, self.engine.show()).await?.into_iter().filter(|it| it.booked).collect();
+        let claims: Vec<ClaimedSeats> = claims_of(&self.house, self.engine.show())
+            .await?
+            .into_iter()
+            .filter(|it| it.booked)
+            .collect();
         let engine: BTreeSet<String> = self.engine.booked().await?.into_iter().collect();
-        let owners: HashMap<&String, &ClaimedSeats> = claims.iter().flat_map(|it| it.seats.iter().map(move |seat| (seat, it))).collect();
-        let missing: BTreeSet<String> = owners.keys().filter(|it| !engine.contains(**it)).map(|it| (*it).clone()).collect();
-        let stray: BTreeSet<String> = engine.iter().filter(|it| !owners.contains_key(it)).cloned().collect();
-        let before = std::mem::replace(&mut self.drift, Drift { looked_at: Some(now), missing, stray });
-        let kept_missing: Vec<String> = self.drift.missing.intersection(&before.missing).cloned().collect();
+        let owners: HashMap<&String, &ClaimedSeats> = claims
+            .iter()
+            .flat_map(|it| it.seats.iter().map(move |seat| (seat, it)))
+            .collect();
+        let missing: BTreeSet<String> = owners
+            .keys()
+            .filter(|it| !engine.contains(**it))
+            .map(|it| (*it).clone())
+            .collect();
+        let stray: BTreeSet<String> = engine
+            .iter()
+            .filter(|it| !owners.contains_key(it))
+            .cloned()
+            .collect();
+        let before = std::mem::replace(
+            &mut self.drift,
+            Drift {
+                looked_at: Some(now),
+                missing,
+                stray,
+            },
+        );
+        let kept_missing: Vec<String> = self
+            .drift
+            .missing
+            .intersection(&before.missing)
+            .cloned()
+            .collect();
         let kept_stray: Vec<String> = self.drift.stray.intersection(&before.stray).cloned().collect();
         let performance = self.engine.show().performance.to_string();
         let count = u32::try_from(kept_missing.len() + kept_stray.len()).unwrap_or(u32::MAX);
@@ -216,7 +273,10 @@ impl Keeper {
 }
 
 async fn claims_of(house: &House, show: &Show) -> Result<Vec<ClaimedSeats>, LedgerError> {
-    let mut claims = house.ledger.claims(None, house.clock.now().plus(house.redirect_within())).await?;
+    let mut claims = house
+        .ledger
+        .claims(None, house.clock.now().plus(house.redirect_within()))
+        .await?;
     claims.retain(|it| it.show == *show);
     Ok(claims)
 }

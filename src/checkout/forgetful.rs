@@ -75,8 +75,15 @@ impl ForgetfulShow {
     pub(super) fn of(performance: Arc<Performance>) -> Option<Self> {
         let store = performance.forgetful()?.clone();
         let config = performance.config();
-        let show = Show { sale: config.sale.clone(), performance: config.performance.clone() };
-        Some(Self { show, performance, store })
+        let show = Show {
+            sale: config.sale.clone(),
+            performance: config.performance.clone(),
+        };
+        Some(Self {
+            show,
+            performance,
+            store,
+        })
     }
 }
 
@@ -116,7 +123,12 @@ impl ForgetfulSeats for ForgetfulShow {
     }
 
     async fn restore(&self, claims: Vec<ClaimedSeats>) -> Result<(), SeatsError> {
-        super::seats::ledger_prevails(&self.show, self.performance.restore(as_restored(&self.performance, claims)).await)
+        super::seats::ledger_prevails(
+            &self.show,
+            self.performance
+                .restore(as_restored(&self.performance, claims))
+                .await,
+        )
     }
 
     async fn booked(&self) -> Result<Vec<String>, SeatsError> {
@@ -124,7 +136,12 @@ impl ForgetfulSeats for ForgetfulShow {
     }
 
     async fn book(&self, hold: HoldId, seats: &[String], who: &Subject) -> Result<(), SeatsError> {
-        super::seats::ledger_prevails(&self.show, self.performance.book(hold, &indexes(&self.performance, seats), who).await)
+        super::seats::ledger_prevails(
+            &self.show,
+            self.performance
+                .book(hold, &indexes(&self.performance, seats), who)
+                .await,
+        )
     }
 
     async fn free_strays(&self, seats: &[String]) -> Result<(), SeatsError> {

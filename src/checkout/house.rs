@@ -62,7 +62,10 @@ pub(super) struct House {
 impl House {
     /// One outward call of an order at work, under the configured deadline.
     pub(super) async fn ask<T>(&self, call: impl Future<Output = T> + Send, unknown: T) -> T {
-        self.till.meanwhile(tokio::time::timeout(self.config.gateway_deadline, call)).await.unwrap_or(unknown)
+        self.till
+            .meanwhile(tokio::time::timeout(self.config.gateway_deadline, call))
+            .await
+            .unwrap_or(unknown)
     }
 
     /// How long a buyer has on the gateway's page, and how long the seats are kept for a payment.
@@ -85,12 +88,17 @@ impl House {
     }
 
     pub(super) fn title(&self, sale: &SaleId) -> String {
-        self.sale(sale).map_or_else(|| sale.to_string(), |it| it.title.clone())
+        self.sale(sale)
+            .map_or_else(|| sale.to_string(), |it| it.title.clone())
     }
 
     pub(super) fn lease(&self) -> Lease {
         let now = self.clock.now();
-        Lease { owner: self.ledger.owner(), now, until: now.plus(self.pace.lease()) }
+        Lease {
+            owner: self.ledger.owner(),
+            now,
+            until: now.plus(self.pace.lease()),
+        }
     }
 
     /// Drives a saga in a task of its own, to its end.
@@ -110,7 +118,13 @@ impl House {
         });
     }
 
-    async fn drive(self: Arc<Self>, right: Right, position: Position, run: Arc<Run>, card: Option<CardToken>) {
+    async fn drive(
+        self: Arc<Self>,
+        right: Right,
+        position: Position,
+        run: Arc<Run>,
+        card: Option<CardToken>,
+    ) {
         let saga = position.saga.clone();
         let attempt = Attempt::new(Arc::clone(&self), right, Arc::clone(&run), card);
         let driver = Driver {
@@ -130,7 +144,9 @@ impl House {
     }
 
     async fn count(&self, saga: &str, id: OrderId) {
-        let Ok(Some(order)) = self.ledger.order(id).await else { return };
+        let Ok(Some(order)) = self.ledger.order(id).await else {
+            return;
+        };
         if saga == LATE_MONEY.name {
             self.tally.late_money.fetch_add(1, Ordering::Relaxed);
         }

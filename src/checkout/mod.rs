@@ -37,7 +37,10 @@ use self::{
     cancellation::RETURN,
     drivers::Drivers,
     house::{House, RUNNING_MAX, TABLES, Tally},
-    ledger::{KeyUse, LeasedSaga, Ledger, LedgerError, LogEntry, NewOrder, Opened, postgres::PostgresLedger, sqlite::SqliteLedger},
+    ledger::{
+        KeyUse, LeasedSaga, Ledger, LedgerError, LogEntry, NewOrder, Opened, postgres::PostgresLedger,
+        sqlite::SqliteLedger,
+    },
     order::{Order, Reason},
     payment::{CardToken, PaymentGateway},
     purchase::PURCHASE,
@@ -46,7 +49,10 @@ use self::{
     till::Till,
 };
 pub use self::{
-    order::{CancelOutcome, HistoryEntry, OrderState, OrderView, PaymentAction, PlaceOrder, PlaceOutcome, WebhookOutcome},
+    order::{
+        CancelOutcome, HistoryEntry, OrderState, OrderView, PaymentAction, PlaceOrder, PlaceOutcome,
+        WebhookOutcome,
+    },
     outbox::Announcer,
     tickets::{Ticket, TicketClaims, qr_png, qr_svg, verify_ticket},
 };
@@ -153,7 +159,9 @@ impl Checkout {
     pub async fn open(config: Config, deps: Deps) -> Result<Arc<Self>, OpenError> {
         let ledger: Arc<dyn Ledger> = match &deps.ledger {
             LedgerPlace::File(file) => Arc::new(SqliteLedger::open(file, &deps.node, &deps.books).await?),
-            LedgerPlace::Postgres { url } => Arc::new(PostgresLedger::open(url, &deps.node, Arc::clone(&deps.entropy)).await?),
+            LedgerPlace::Postgres { url } => {
+                Arc::new(PostgresLedger::open(url, &deps.node, Arc::clone(&deps.entropy)).await?)
+            }
         };
         Ok(Self::open_on(config, deps, ledger).await?)
     }
@@ -176,7 +184,11 @@ impl Checkout {
         });
         recovery::at_start(&house).await?;
         let reconciled = Arc::clone(&house);
-        house.life.supervise("checkout reconciler", house.pace.sweep, move || recovery::reconcile(Arc::clone(&reconciled)));
+        house
+            .life
+            .supervise("checkout reconciler", house.pace.sweep, move || {
+                recovery::reconcile(Arc::clone(&reconciled))
+            });
         Ok(Arc::new(Self { house }))
     }
 
@@ -190,26 +202,51 @@ impl Checkout {
             return Err(CheckoutError::UnknownSale);
         }
         // Whoever would wait in vain is told so first, also of an order that goes on already: its outcome is asked for by its id.
-        let busy = || CheckoutError::Busy { again: house.till.again() };
+        let busy = || CheckoutError::Busy {
+            again: house.till.again(),
+        };
         let place = house.till.line_up().ok_or_else(busy)?;
         let request_hash = self.request_hash(&wish);
-        if let Some(KeyUse { request_hash: known, order }) = house.ledger.key_use(&wish.buyer, &wish.idempotency_key).await? {
+        if let Some(KeyUse {
+            request_hash: known,
+            order,
+        }) = house.ledger.key_use(&wish.buyer, &wish.idempotency_key).await?
+        {
             drop(place);
-            return if known == request_hash { self.answer(order).await } else { Ok(PlaceOutcome::KeyReused) };
+            return if known == request_hash {
+                self.answer(order).await
+            } else {
+                Ok(PlaceOutcome::KeyReused)
+            };
         }
         if house.drivers.count() >= RUNNING_MAX {
             return Err(busy());
         }
         let work = house.till.turn(place).await.ok_or_else(busy)?;
-        let basket = house.seats.basket(wish.hold, &wish.buyer).await?.filter(|it| it.show.sale == wish.sale && !it.seats.is_empty());
-        let Some(basket) = basket else { return Ok(PlaceOutcome::HoldGone { alternatives: Vec::new() }) };
+        let basket = house
+            .seats
+            .basket(wish.hold, &wish.buyer)
+            .await?
+            .filter(|it| it.show.sale == wish.sale && !it.seats.is_empty());
+        let Some(basket) = basket else {
+            return Ok(PlaceOutcome::HoldGone {
+                alternatives: Vec::new(),
+            });
+        };
         let (card, visit) = (CardToken::new(wish.token.clone()), wish.visit);
         let order = self.new_order(wish, basket, request_hash);
         let position = order.position.clone();
         let id = match house.ledger.open_order(order, house.lease()).await? {
             Opened::New(right) => {
                 house.tally.opened.fetch_add(1, Ordering::Relaxed);
-                house.start(LeasedSaga { right, visit, position }, Some(card));
+                house.start(
+                    LeasedSaga {
+                        right,
+                        visit,
+                        position,
+                    },
+                    Some(card),
+                );
                 right.order
             }
             Opened::Same(order) => order,
@@ -224,8 +261,15 @@ impl Checkout {
     /// # Errors
     /// [`CheckoutError::Ledger`].
     pub async fn confirm(&self, id: OrderId, who: &Subject) -> Result<Option<PlaceOutcome>, CheckoutError> {
-        let Some(order) = self.own(id, who).await? else { return Ok(None) };
-        if let Some(run) = self.house.drivers.of(id).filter(|_| order.state == OrderState::AwaitingPayment) {
+        let Some(order) = self.own(id, who).await? else {
+            return Ok(None);
+        };
+        if let Some(run) = self
+            .house
+            .drivers
+            .of(id)
+            .filter(|_| order.state == OrderState::AwaitingPayment)
+        {
             let mut moves = run.watch();
             run.wake.notify_one();
             let _ = tokio::time::timeout(self.house.config.answer_within, moves.changed()).await;
@@ -246,22 +290,35 @@ impl Checkout {
     /// # Errors
     /// [`CheckoutError::Ledger`].
     pub async fn orders_of(&self, sale: &SaleId, who: &Subject) -> Result<Vec<OrderView>, CheckoutError> {
-        Ok(self.house.ledger.orders_of(sale, who).await?.iter().map(Order::view).collect())
+        Ok(self
+            .house
+            .ledger
+            .orders_of(sale, who)
+            .await?
+            .iter()
+            .map(Order::view)
+            .collect())
     }
 
     /// What happened to her order so far. A step's beginning is told only until its outcome is there.
     ///
     /// # Errors
     /// [`CheckoutError::Ledger`].
-    pub async fn history(&self, id: OrderId, who: &Subject) -> Result<Option<Vec<HistoryEntry>>, CheckoutError> {
+    pub async fn history(
+        &self,
+        id: OrderId,
+        who: &Subject,
+    ) -> Result<Option<Vec<HistoryEntry>>, CheckoutError> {
         if self.own(id, who).await?.is_none() {
             return Ok(None);
         }
         let log = self.house.ledger.log(id).await?;
-        let told = log
-            .iter()
-            .enumerate()
-            .filter(|(at, entry)| entry.state != "started" || !log[at + 1..].iter().any(|it| it.step == entry.step && it.state == "done"));
+        let told = log.iter().enumerate().filter(|(at, entry)| {
+            entry.state != "started"
+                || !log[at + 1..]
+                    .iter()
+                    .any(|it| it.step == entry.step && it.state == "done")
+        });
         Ok(Some(told.filter_map(|(_, entry)| history_entry(entry)).collect()))
     }
 
@@ -270,12 +327,19 @@ impl Checkout {
     /// # Errors
     /// [`CheckoutError::Ledger`].
     pub async fn tickets(&self, id: OrderId, who: &Subject) -> Result<Option<Vec<Ticket>>, CheckoutError> {
-        let Some(order) = self.own(id, who).await? else { return Ok(None) };
+        let Some(order) = self.own(id, who).await? else {
+            return Ok(None);
+        };
         if order.state != OrderState::Paid {
             return Ok(Some(Vec::new()));
         }
         let rows = self.house.ledger.tickets(id).await?;
-        Ok(Some(tickets::signed(&self.house.keys, &self.house.config.issuer, &order, rows)))
+        Ok(Some(tickets::signed(
+            &self.house.keys,
+            &self.house.config.issuer,
+            &order,
+            rows,
+        )))
     }
 
     /// Gives a paid order back: tickets withdrawn, money refunded, seats freed.
@@ -289,11 +353,18 @@ impl Checkout {
         }
         let position = RETURN.start(house.clock.now());
         let (from, to, reason) = (OrderState::Paid, OrderState::Refunding, Reason::CancelledByBuyer);
-        if let Some(saga) = house.ledger.start_saga(id, from, to, reason, position, house.lease()).await? {
+        if let Some(saga) = house
+            .ledger
+            .start_saga(id, from, to, reason, position, house.lease())
+            .await?
+        {
             house.start(saga, None);
         }
-        self.settled(id, |order| order.state != OrderState::Refunding).await?;
-        let Some(order) = self.own(id, who).await? else { return Ok(CancelOutcome::NotFound) };
+        self.settled(id, |order| order.state != OrderState::Refunding)
+            .await?;
+        let Some(order) = self.own(id, who).await? else {
+            return Ok(CancelOutcome::NotFound);
+        };
         Ok(match order.state {
             OrderState::Cancelled => CancelOutcome::Cancelled(order.view()),
             OrderState::Refunding => CancelOutcome::InProgress(order.view()),
@@ -305,16 +376,29 @@ impl Checkout {
     ///
     /// # Errors
     /// [`CheckoutError::Ledger`]; the gateway sends it again.
-    pub async fn webhook(&self, gateway: &str, headers: &[(String, String)], body: &[u8]) -> Result<WebhookOutcome, CheckoutError> {
+    pub async fn webhook(
+        &self,
+        gateway: &str,
+        headers: &[(String, String)],
+        body: &[u8],
+    ) -> Result<WebhookOutcome, CheckoutError> {
         let house = &self.house;
         if gateway != house.gateway.name() {
             return Ok(WebhookOutcome::Refused);
         }
-        let Ok(webhook) = house.gateway.read_webhook(headers, body, house.clock.now()) else { return Ok(WebhookOutcome::Refused) };
-        if !house.ledger.take_in(gateway, &webhook.event, house.clock.now()).await? {
+        let Ok(webhook) = house.gateway.read_webhook(headers, body, house.clock.now()) else {
+            return Ok(WebhookOutcome::Refused);
+        };
+        if !house
+            .ledger
+            .take_in(gateway, &webhook.event, house.clock.now())
+            .await?
+        {
             return Ok(WebhookOutcome::Ignored);
         }
-        let Some(id) = house.ledger.order_by_payment(&webhook.key).await? else { return Ok(WebhookOutcome::Ignored) };
+        let Some(id) = house.ledger.order_by_payment(&webhook.key).await? else {
+            return Ok(WebhookOutcome::Ignored);
+        };
         match house.drivers.of(id) {
             Some(run) => run.wake.notify_one(),
             None => recovery::look_for_late_money(house, id).await?,
@@ -366,43 +450,73 @@ impl Checkout {
     }
 
     /// Waits until the order, driven here, is as wished; at most as long as a request waits.
-    async fn settled(&self, id: OrderId, wished: impl Fn(&Order) -> bool + Send) -> Result<(), CheckoutError> {
-        let Some(run) = self.house.drivers.of(id) else { return Ok(()) };
+    async fn settled(
+        &self,
+        id: OrderId,
+        wished: impl Fn(&Order) -> bool + Send,
+    ) -> Result<(), CheckoutError> {
+        let Some(run) = self.house.drivers.of(id) else {
+            return Ok(());
+        };
         let mut moves = run.watch();
         let waiting = async {
-            while self.house.ledger.order(id).await?.is_some_and(|it| !wished(&it)) && moves.changed().await.is_ok() {}
+            while self.house.ledger.order(id).await?.is_some_and(|it| !wished(&it))
+                && moves.changed().await.is_ok()
+            {}
             Ok(())
         };
-        tokio::time::timeout(self.house.config.answer_within, waiting).await.unwrap_or(Ok(()))
+        tokio::time::timeout(self.house.config.answer_within, waiting)
+            .await
+            .unwrap_or(Ok(()))
     }
 
     async fn answer(&self, id: OrderId) -> Result<PlaceOutcome, CheckoutError> {
-        self.settled(id, |order| !matches!(order.state, OrderState::InProgress | OrderState::Refunding)).await?;
+        self.settled(id, |order| {
+            !matches!(order.state, OrderState::InProgress | OrderState::Refunding)
+        })
+        .await?;
         let order = self.house.ledger.order(id).await?;
-        let order = order.ok_or_else(|| LedgerError::Unavailable("an order that was opened is not in the ledger".into()))?;
+        let order = order.ok_or_else(|| {
+            LedgerError::Unavailable("an order that was opened is not in the ledger".into())
+        })?;
         let declined = |order: &Order| PlaceOutcome::Declined {
             order: order.view(),
-            reason: order.reason.as_ref().map_or_else(String::new, ToString::to_string),
+            reason: order
+                .reason
+                .as_ref()
+                .map_or_else(String::new, ToString::to_string),
         };
         Ok(match order.state {
             // Cancelled later by herself: the answer to her purchase stays that it was made.
             OrderState::Paid | OrderState::Cancelled => PlaceOutcome::Paid(order.view()),
             OrderState::AwaitingPayment => PlaceOutcome::AwaitingPayment(order.view()),
-            OrderState::InProgress | OrderState::Refunding | OrderState::Stuck => PlaceOutcome::InProgress(order.view()),
+            OrderState::InProgress | OrderState::Refunding | OrderState::Stuck => {
+                PlaceOutcome::InProgress(order.view())
+            }
             OrderState::Declined | OrderState::Refunded => declined(&order),
-            OrderState::Expired if order.reason == Some(Reason::QuotaReached) => {
-                PlaceOutcome::QuotaReached { limit: self.house.seats_per_fan(&order.show.sale) }
-            }
-            OrderState::Expired => {
-                PlaceOutcome::HoldGone { alternatives: self.house.seats.alternatives(&order.show, &order.guids(), &order.buyer).await }
-            }
+            OrderState::Expired if order.reason == Some(Reason::QuotaReached) => PlaceOutcome::QuotaReached {
+                limit: self.house.seats_per_fan(&order.show.sale),
+            },
+            OrderState::Expired => PlaceOutcome::HoldGone {
+                alternatives: self
+                    .house
+                    .seats
+                    .alternatives(&order.show, &order.guids(), &order.buyer)
+                    .await,
+            },
         })
     }
 
     /// Keyed, so that the ledger tells nobody which card was used.
     fn request_hash(&self, wish: &PlaceOrder) -> String {
         let body = format!("{}\n{}\n{}\n{}", wish.sale, wish.hold, wish.method, wish.token);
-        let mut keyed = self.house.keys.session.keyed_hash(body.as_bytes()).to_be_bytes().to_vec();
+        let mut keyed = self
+            .house
+            .keys
+            .session
+            .keyed_hash(body.as_bytes())
+            .to_be_bytes()
+            .to_vec();
         keyed.extend_from_slice(wish.idempotency_key.as_bytes());
         base64url(&sha256(&keyed))
     }
@@ -426,7 +540,12 @@ impl Checkout {
 
 /// The sentence's key by table, step and state. Steps that this version does not know are not told.
 fn history_entry(entry: &LogEntry) -> Option<HistoryEntry> {
-    let step = TABLES.iter().find(|it| it.name == entry.saga)?.steps.iter().find(|it| it.name == entry.step)?;
+    let step = TABLES
+        .iter()
+        .find(|it| it.name == entry.saga)?
+        .steps
+        .iter()
+        .find(|it| it.name == entry.step)?;
     let [begun, done, undone] = step.told;
     let (state, text_key) = match entry.state.as_str() {
         "started" => ("started", begun),
@@ -437,5 +556,10 @@ fn history_entry(entry: &LogEntry) -> Option<HistoryEntry> {
         "refused" => ("refused", "history.refused"),
         _ => return None,
     };
-    Some(HistoryEntry { at: entry.at, step: step.name, state, text_key })
+    Some(HistoryEntry {
+        at: entry.at,
+        step: step.name,
+        state,
+        text_key,
+    })
 }

@@ -43,19 +43,28 @@ const NAMES: [(OrderState, &str); 9] = [
 impl OrderState {
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        NAMES.iter().find(|(state, _)| *state == self).map_or("stuck", |(_, name)| name)
+        NAMES
+            .iter()
+            .find(|(state, _)| *state == self)
+            .map_or("stuck", |(_, name)| name)
     }
 
     /// Reads back what [`OrderState::as_str`] gave.
     #[must_use]
     pub fn from_stored(name: &str) -> Option<Self> {
-        NAMES.iter().find(|(_, known)| *known == name).map(|(state, _)| *state)
+        NAMES
+            .iter()
+            .find(|(_, known)| *known == name)
+            .map(|(state, _)| *state)
     }
 
     /// Nothing is left to do for its purchase.
     #[must_use]
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Declined | Self::Expired | Self::Refunded | Self::Cancelled)
+        matches!(
+            self,
+            Self::Declined | Self::Expired | Self::Refunded | Self::Cancelled
+        )
     }
 }
 
@@ -158,7 +167,11 @@ impl Order {
 
     #[must_use]
     pub fn view(&self) -> OrderView {
-        let hidden = self.stuck && matches!(self.state, OrderState::InProgress | OrderState::AwaitingPayment | OrderState::Refunding);
+        let hidden = self.stuck
+            && matches!(
+                self.state,
+                OrderState::InProgress | OrderState::AwaitingPayment | OrderState::Refunding
+            );
         OrderView {
             id: self.id,
             state: if hidden { OrderState::Stuck } else { self.state },
@@ -172,7 +185,10 @@ impl Order {
                 .action
                 .clone()
                 .filter(|_| self.state == OrderState::AwaitingPayment)
-                .map(|url| PaymentAction { kind: "redirect", url }),
+                .map(|url| PaymentAction {
+                    kind: "redirect",
+                    url,
+                }),
         }
     }
 }
@@ -220,7 +236,10 @@ pub struct PlaceOrder {
 
 impl fmt::Debug for PlaceOrder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PlaceOrder").field("sale", &self.sale).field("method", &self.method).finish_non_exhaustive()
+        f.debug_struct("PlaceOrder")
+            .field("sale", &self.sale)
+            .field("method", &self.method)
+            .finish_non_exhaustive()
     }
 }
 
@@ -288,7 +307,12 @@ mod tests {
             assert_eq!(OrderState::from_stored(name), Some(state));
             assert_eq!(serde_json::to_value(state).unwrap(), name);
         }
-        for reason in [Reason::Declined("a:b".into()), Reason::HoldGone, Reason::CaptureRefused("no".into()), Reason::LateMoney] {
+        for reason in [
+            Reason::Declined("a:b".into()),
+            Reason::HoldGone,
+            Reason::CaptureRefused("no".into()),
+            Reason::LateMoney,
+        ] {
             assert_eq!(Reason::from_stored(&reason.to_string()), Some(reason));
         }
         assert_eq!(Reason::from_stored("nonsense"), None);

@@ -18,12 +18,17 @@ pub trait Announcer: Send + Sync + 'static {
 /// Sends what the order's outbox holds, in order, and marks each as it is received. Without an announcer the rows stay
 /// where they are, for whoever reads the outbox.
 pub(super) async fn announce(a: &Attempt) -> Verdict {
-    let Some(announcer) = &a.house.announcer else { return Ok(Act::Done) };
+    let Some(announcer) = &a.house.announcer else {
+        return Ok(Act::Done);
+    };
     for event in a.house.ledger.undelivered(a.right.order).await? {
         if !a.house.ask(announcer.announce(&event), false).await {
             return Ok(Act::Again);
         }
-        a.house.ledger.event_delivered(event.order, event.sequence, a.now()).await?;
+        a.house
+            .ledger
+            .event_delivered(event.order, event.sequence, a.now())
+            .await?;
     }
     Ok(Act::Done)
 }

@@ -137,5 +137,10 @@ pub trait PaymentGateway: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`NotSigned`]; the body is then nobody's word.
-    fn read_webhook(&self, headers: &[(String, String)], body: &[u8], now: Timestamp) -> Result<Webhook, NotSigned>;
+    fn read_webhook(
+        &self,
+        headers: &[(String, String)],
+        body: &[u8],
+        now: Timestamp,
+    ) -> Result<Webhook, NotSigned>;
 }

@@ -33,7 +33,13 @@ pub(super) struct Attempt {
 
 impl Attempt {
     pub(super) fn new(house: Arc<House>, right: Right, run: Arc<Run>, card: Option<CardToken>) -> Self {
-        Self { house, right, run, card: Mutex::new(card), asked: AtomicBool::new(false) }
+        Self {
+            house,
+            right,
+            run,
+            card: Mutex::new(card),
+            asked: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -91,10 +97,18 @@ const AUTHORISE: Step<Attempt> = Step {
     name: "authorise",
     act: |a| Box::pin(authorise(a)),
     undo: Some(|a| Box::pin(cancellation::repay(a))),
-    told: ["history.authorising", "history.authorised", "history.authorisation_voided"],
+    told: [
+        "history.authorising",
+        "history.authorised",
+        "history.authorisation_voided",
+    ],
 };
-const BOOK: Step<Attempt> =
-    Step { name: "book", act: |a| Box::pin(book(a)), undo: None, told: ["history.booking", "history.booked", "history.booking"] };
+const BOOK: Step<Attempt> = Step {
+    name: "book",
+    act: |a| Box::pin(book(a)),
+    undo: None,
+    told: ["history.booking", "history.booked", "history.booking"],
+};
 const CAPTURE: Step<Attempt> = Step {
     name: "capture",
     act: |a| Box::pin(capture(a)),
@@ -118,11 +132,21 @@ pub(super) const ANNOUNCE: Step<Attempt> = Step {
 async fn begin(a: &Attempt) -> Verdict {
     let order = a.order().await?;
     let until = a.now().plus(a.house.redirect_within());
-    match a.house.seats.begin_checkout(&order.show, order.hold, &order.buyer, until).await {
+    match a
+        .house
+        .seats
+        .begin_checkout(&order.show, order.hold, &order.buyer, until)
+        .await
+    {
         Ok(BeginOutcome::Begun { seats }) => {
             // She may have swapped seats between the order and this moment; then the order is about seats she has not.
-            let same = seats.len() == order.seats.len() && order.seats.iter().all(|it| seats.contains(&it.guid));
-            Ok(if same { Act::Done } else { Act::Back(Reason::HoldGone) })
+            let same =
+                seats.len() == order.seats.len() && order.seats.iter().all(|it| seats.contains(&it.guid));
+            Ok(if same {
+                Act::Done
+            } else {
+                Act::Back(Reason::HoldGone)
+            })
         }
         Ok(BeginOutcome::Gone) => Ok(Act::Back(Reason::HoldGone)),
         Err(error) => {
@@ -140,7 +164,10 @@ async fn let_go(a: &Attempt) -> Verdict {
     if reason == Reason::SeatsTaken {
         // The engine had forgotten whose the seats are. It is told, so that nobody else is promised them.
         let guids = order.guids();
-        let rivals = house.ledger.claims(Some((&order.show, &guids)), now.plus(house.redirect_within())).await?;
+        let rivals = house
+            .ledger
+            .claims(Some((&order.show, &guids)), now.plus(house.redirect_within()))
+            .await?;
         let told = async {
             house.seats.free(&order.show, order.hold, &guids).await?;
             house.seats.restore(rivals).await
@@ -149,26 +176,40 @@ async fn let_go(a: &Attempt) -> Verdict {
             tracing::warn!(order = %order.id, %error, "the seats did not answer");
             return Ok(Act::Again);
         }
-    } else if let Err(error) = house.seats.return_to_hold(&order.show, order.hold, now.plus(house.retry_within())).await {
+    } else if let Err(error) = house
+        .seats
+        .return_to_hold(&order.show, order.hold, now.plus(house.retry_within()))
+        .await
+    {
         // An engine that was not told would keep the seats for a payment that has ended.
         tracing::warn!(order = %order.id, %error, "the seats did not answer");
         return Ok(Act::Again);
     }
     let certain = order.payment_key.is_none() || matches!(reason, Reason::Declined(_));
     let check_at = (!certain).then(|| now.plus(house.config.authorise_within));
-    house.ledger.close(a.right, reason.final_state(), None, check_at, now).await?;
+    house
+        .ledger
+        .close(a.right, reason.final_state(), None, check_at, now)
+        .await?;
     Ok(Act::Done)
 }
 
 /// The line of defence: whatever the engine says, the ledger gives each seat to one order.
 async fn claim(a: &Attempt) -> Verdict {
     let order = a.order().await?;
-    Ok(match a.house.ledger.claim(a.right, a.house.seats_per_fan(&order.show.sale), a.now()).await? {
-        Claimed::Claimed => Act::Done,
-        Claimed::SeatsTaken => Act::Back(Reason::SeatsTaken),
-        Claimed::QuotaReached => Act::Back(Reason::QuotaReached),
-        Claimed::Closed => Act::Back(Reason::HoldGone),
-    })
+    Ok(
+        match a
+            .house
+            .ledger
+            .claim(a.right, a.house.seats_per_fan(&order.show.sale), a.now())
+            .await?
+        {
+            Claimed::Claimed => Act::Done,
+            Claimed::SeatsTaken => Act::Back(Reason::SeatsTaken),
+            Claimed::QuotaReached => Act::Back(Reason::QuotaReached),
+            Claimed::Closed => Act::Back(Reason::HoldGone),
+        },
+    )
 }
 
 async fn drop_claims(a: &Attempt) -> Verdict {
@@ -178,8 +219,16 @@ async fn drop_claims(a: &Attempt) -> Verdict {
 
 async fn reclaim(a: &Attempt) -> Verdict {
     let order = a.order().await?;
-    let claimed = a.house.ledger.claim(a.right, a.house.seats_per_fan(&order.show.sale), a.now()).await?;
-    Ok(if claimed == Claimed::Claimed { Act::Done } else { Act::Back(Reason::LateMoney) })
+    let claimed = a
+        .house
+        .ledger
+        .claim(a.right, a.house.seats_per_fan(&order.show.sale), a.now())
+        .await?;
+    Ok(if claimed == Claimed::Claimed {
+        Act::Done
+    } else {
+        Act::Back(Reason::LateMoney)
+    })
 }
 
 async fn give_back(a: &Attempt) -> Verdict {
@@ -190,7 +239,10 @@ async fn give_back(a: &Attempt) -> Verdict {
     let order = a.order().await?;
     a.house.ledger.drop_claims(a.right, a.now()).await?;
     let event = event_of(&order, "order.refunded");
-    a.house.ledger.close(a.right, OrderState::Refunded, Some(event), None, a.now()).await?;
+    a.house
+        .ledger
+        .close(a.right, OrderState::Refunded, Some(event), None, a.now())
+        .await?;
     Ok(Act::Done)
 }
 
@@ -205,10 +257,16 @@ async fn authorise(a: &Attempt) -> Verdict {
     if let Some(card) = card.clone().filter(|_| !a.asked.swap(true, Ordering::Relaxed)) {
         return ask_for_money(a, &order, key, card).await;
     }
-    match a.house.ask(a.house.gateway.lookup(key), LookupOutcome::Unknown).await {
+    match a
+        .house
+        .ask(a.house.gateway.lookup(key), LookupOutcome::Unknown)
+        .await
+    {
         LookupOutcome::Found(PaymentState::Authorised { .. } | PaymentState::Captured) => Ok(Act::Done),
         LookupOutcome::Found(PaymentState::Declined { reason }) => Ok(Act::Back(Reason::Declined(reason))),
-        LookupOutcome::Found(PaymentState::Voided | PaymentState::Refunded) => Ok(Act::Back(Reason::TimedOut)),
+        LookupOutcome::Found(PaymentState::Voided | PaymentState::Refunded) => {
+            Ok(Act::Back(Reason::TimedOut))
+        }
         _ if a.now() > order.pay_by => Ok(Act::Back(Reason::TimedOut)),
         LookupOutcome::Found(PaymentState::AwaitingBuyer { url }) => await_buyer(a, &url).await,
         LookupOutcome::NotFound => match card {
@@ -225,9 +283,16 @@ async fn ask_for_money(a: &Attempt, order: &Order, key: &str, token: CardToken) 
         amount: order.total,
         token,
         description: a.house.title(&order.show.sale),
-        return_url: format!("{}/v1/orders/{}/return", a.house.config.issuer.trim_end_matches('/'), order.id),
+        return_url: format!(
+            "{}/v1/orders/{}/return",
+            a.house.config.issuer.trim_end_matches('/'),
+            order.id
+        ),
     };
-    let outcome = a.house.ask(a.house.gateway.authorise(&charge), AuthoriseOutcome::Unknown).await;
+    let outcome = a
+        .house
+        .ask(a.house.gateway.authorise(&charge), AuthoriseOutcome::Unknown)
+        .await;
     if outcome != AuthoriseOutcome::Unknown {
         a.card.lock().take();
     }
@@ -241,7 +306,10 @@ async fn ask_for_money(a: &Attempt, order: &Order, key: &str, token: CardToken) 
 
 async fn await_buyer(a: &Attempt, url: &str) -> Verdict {
     let now = a.now();
-    a.house.ledger.await_payment(a.right, url, now.plus(a.house.redirect_within()), now).await?;
+    a.house
+        .ledger
+        .await_payment(a.right, url, now.plus(a.house.redirect_within()), now)
+        .await?;
     a.run.moved();
     Ok(Act::Waits)
 }
@@ -250,10 +318,20 @@ async fn await_buyer(a: &Attempt, url: &str) -> Verdict {
 async fn book(a: &Attempt) -> Verdict {
     let order = a.order().await?;
     let tickets = tickets::new_tickets(&order, a.house.entropy.as_ref());
-    if !a.house.ledger.book(a.right, tickets, event_of(&order, "order.booked"), a.now()).await? {
+    if !a
+        .house
+        .ledger
+        .book(a.right, tickets, event_of(&order, "order.booked"), a.now())
+        .await?
+    {
         return Ok(Act::Back(Reason::SeatsTaken));
     }
-    if let Err(error) = a.house.seats.book(&order.show, order.hold, &order.guids(), &order.buyer).await {
+    if let Err(error) = a
+        .house
+        .seats
+        .book(&order.show, order.hold, &order.guids(), &order.buyer)
+        .await
+    {
         // The seats are hers already. An engine that cannot be told keeps them for her payment, or learns of them from the
         // ledger; the money does not wait for it.
         tracing::warn!(order = %order.id, %error, "the seats were not told that they are sold");
@@ -264,7 +342,11 @@ async fn book(a: &Attempt) -> Verdict {
 async fn capture(a: &Attempt) -> Verdict {
     let order = a.order().await?;
     let key = payment_key(&order)?;
-    match a.house.ask(a.house.gateway.capture(key, order.total), Settled::Unknown).await {
+    match a
+        .house
+        .ask(a.house.gateway.capture(key, order.total), Settled::Unknown)
+        .await
+    {
         Settled::Done => {
             a.house.ledger.captured(a.right, a.now()).await?;
             a.house.tally.paid.fetch_add(1, Ordering::Relaxed);
@@ -272,7 +354,10 @@ async fn capture(a: &Attempt) -> Verdict {
             a.run.moved();
             Ok(Act::Done)
         }
-        Settled::Refused { reason } => Ok(Act::Divert(cancellation::RETURN.name, Reason::CaptureRefused(reason))),
+        Settled::Refused { reason } => Ok(Act::Divert(
+            cancellation::RETURN.name,
+            Reason::CaptureRefused(reason),
+        )),
         Settled::Unknown => Ok(Act::Again),
     }
 }
@@ -284,7 +369,10 @@ async fn deliver(a: &Attempt) -> Verdict {
 }
 
 pub(super) fn payment_key(order: &Order) -> Result<&str, LedgerError> {
-    order.payment_key.as_deref().ok_or_else(|| LedgerError::Unavailable("a claimed order has no payment key".into()))
+    order
+        .payment_key
+        .as_deref()
+        .ok_or_else(|| LedgerError::Unavailable("a claimed order has no payment key".into()))
 }
 
 pub(super) fn event_of(order: &Order, kind: &'static str) -> NewEvent {
@@ -296,5 +384,8 @@ pub(super) fn event_of(order: &Order, kind: &'static str) -> NewEvent {
         "seats": order.guids(),
         "total": order.total,
     });
-    NewEvent { kind, data: data.to_string() }
+    NewEvent {
+        kind,
+        data: data.to_string(),
+    }
 }

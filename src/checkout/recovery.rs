@@ -22,14 +22,25 @@ const BATCH: u32 = 256;
 pub(super) async fn at_start(house: &Arc<House>) -> Result<(), LedgerError> {
     engine_memory::at_start(house).await?;
     let unfinished = house.ledger.lease_due(house.lease(), true, u32::MAX).await?;
-    let claims = house.ledger.claims(None, house.clock.now().plus(house.redirect_within())).await?;
+    let claims = house
+        .ledger
+        .claims(None, house.clock.now().plus(house.redirect_within()))
+        .await?;
     let (restored, resumed) = (claims.len(), unfinished.len());
-    house.seats.restore(claims).await.map_err(|e| LedgerError::Unavailable(e.to_string()))?;
+    house
+        .seats
+        .restore(claims)
+        .await
+        .map_err(|e| LedgerError::Unavailable(e.to_string()))?;
     for saga in unfinished {
         house.start(saga, None);
     }
     if restored + resumed > 0 {
-        tracing::info!(claims = restored, sagas = resumed, "the ledger's claims are restored, unfinished orders go on");
+        tracing::info!(
+            claims = restored,
+            sagas = resumed,
+            "the ledger's claims are restored, unfinished orders go on"
+        );
     }
     Ok(())
 }
@@ -61,22 +72,43 @@ async fn look_round(house: &Arc<House>) -> Result<(), LedgerError> {
 
 /// A closed order whose payment the gateway has, after all, is opened again: seats or refund.
 pub(super) async fn look_for_late_money(house: &Arc<House>, id: OrderId) -> Result<(), LedgerError> {
-    let Some(order) = house.ledger.order(id).await? else { return Ok(()) };
-    let Some(key) = order.payment_key.as_deref().filter(|_| order.state.is_final()) else { return Ok(()) };
+    let Some(order) = house.ledger.order(id).await? else {
+        return Ok(());
+    };
+    let Some(key) = order.payment_key.as_deref().filter(|_| order.state.is_final()) else {
+        return Ok(());
+    };
     let now = house.clock.now();
     let _work = house.till.work();
     match house.ask(house.gateway.lookup(key), LookupOutcome::Unknown).await {
         LookupOutcome::Found(PaymentState::Authorised { .. } | PaymentState::Captured) => {
             tracing::warn!(order = %id, "money came after its order was closed");
             let lost = matches!(order.state, OrderState::Declined | OrderState::Expired);
-            let (to, table) = if lost { (OrderState::InProgress, &LATE_MONEY) } else { (OrderState::Refunding, &RETURN) };
-            let reason = if order.state == OrderState::Cancelled { Reason::CancelledByBuyer } else { Reason::LateMoney };
-            if let Some(saga) = house.ledger.start_saga(id, order.state, to, reason, table.start(now), house.lease()).await? {
+            let (to, table) = if lost {
+                (OrderState::InProgress, &LATE_MONEY)
+            } else {
+                (OrderState::Refunding, &RETURN)
+            };
+            let reason = if order.state == OrderState::Cancelled {
+                Reason::CancelledByBuyer
+            } else {
+                Reason::LateMoney
+            };
+            if let Some(saga) = house
+                .ledger
+                .start_saga(id, order.state, to, reason, table.start(now), house.lease())
+                .await?
+            {
                 house.start(saga, None);
             }
             Ok(())
         }
-        LookupOutcome::Unknown => house.ledger.check_again(id, Some(now.plus(house.config.authorise_within))).await,
+        LookupOutcome::Unknown => {
+            house
+                .ledger
+                .check_again(id, Some(now.plus(house.config.authorise_within)))
+                .await
+        }
         LookupOutcome::NotFound | LookupOutcome::Found(_) => house.ledger.check_again(id, None).await,
     }
 }

@@ -53,7 +53,13 @@ pub(super) struct Table<C: 'static> {
 impl<C> Table<C> {
     /// Where this saga begins.
     pub(super) fn start(&self, at: Timestamp) -> Position {
-        Position { saga: self.name.into(), step: self.steps[0].name.into(), back: false, attempts: 0, since: at }
+        Position {
+            saga: self.name.into(),
+            step: self.steps[0].name.into(),
+            back: false,
+            attempts: 0,
+            since: at,
+        }
     }
 }
 
@@ -90,7 +96,10 @@ impl Pace {
 
     /// Exponential backoff with full jitter: anything from nothing to the doubled pause, never more than the most.
     fn pause(&self, attempts: u32, entropy: &dyn Entropy) -> Duration {
-        let most = self.retry_base.saturating_mul(1 << attempts.min(20)).min(self.retry_max);
+        let most = self
+            .retry_base
+            .saturating_mul(1 << attempts.min(20))
+            .min(self.retry_max);
         most.mul_f64(entropy.unit())
     }
 }
@@ -134,7 +143,11 @@ impl<C> Driver<'_, C> {
                 return Drove::Stopped;
             };
             let step = &table.steps[index];
-            let verdict = if at.back { step.undo.map(|undo| undo(context)) } else { Some((step.act)(context)) };
+            let verdict = if at.back {
+                step.undo.map(|undo| undo(context))
+            } else {
+                Some((step.act)(context))
+            };
             let act = match verdict {
                 None => Act::Done,
                 Some(verdict) => match verdict.await {
@@ -191,7 +204,12 @@ impl<C> Driver<'_, C> {
             lease_until: now,
         };
         let next = |progress: &mut Progress, name: &'static str| {
-            progress.position = Position { step: name.into(), attempts: 0, since: now, ..progress.position.clone() };
+            progress.position = Position {
+                step: name.into(),
+                attempts: 0,
+                since: now,
+                ..progress.position.clone()
+            };
         };
         match act {
             Act::Done if at.back => {
@@ -218,14 +236,29 @@ impl<C> Driver<'_, C> {
             Act::Back(reason) if !at.back => {
                 progress.log.push((step.into(), "refused"));
                 progress.reason = Some(reason);
-                progress.position = Position { back: true, attempts: 0, since: now, ..at.clone() };
+                progress.position = Position {
+                    back: true,
+                    attempts: 0,
+                    since: now,
+                    ..at.clone()
+                };
                 (progress, Pause::None)
             }
             Act::Divert(saga, reason) if !at.back => {
                 progress.log.push((step.into(), "refused"));
                 progress.reason = Some(reason);
-                let first = self.tables.iter().find(|it| it.name == saga).map_or(step, |it| it.steps[0].name);
-                progress.position = Position { saga: saga.into(), step: first.into(), back: false, attempts: 0, since: now };
+                let first = self
+                    .tables
+                    .iter()
+                    .find(|it| it.name == saga)
+                    .map_or(step, |it| it.steps[0].name);
+                progress.position = Position {
+                    saga: saga.into(),
+                    step: first.into(),
+                    back: false,
+                    attempts: 0,
+                    since: now,
+                };
                 (progress, Pause::None)
             }
             Act::Waits if !at.back => {

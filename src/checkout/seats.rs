@@ -71,13 +71,25 @@ pub trait Seats: Send + Sync + 'static {
     async fn basket(&self, hold: HoldId, who: &Subject) -> Result<Option<Basket>, SeatsError>;
 
     /// held -> paying, kept until then at least. `Begun` also when it is paying already.
-    async fn begin_checkout(&self, show: &Show, hold: HoldId, who: &Subject, until: Timestamp) -> Result<BeginOutcome, SeatsError>;
+    async fn begin_checkout(
+        &self,
+        show: &Show,
+        hold: HoldId,
+        who: &Subject,
+        until: Timestamp,
+    ) -> Result<BeginOutcome, SeatsError>;
 
     /// paying -> held, until then. Nothing happens when the hold is unknown.
     async fn return_to_hold(&self, show: &Show, hold: HoldId, until: Timestamp) -> Result<(), SeatsError>;
 
     /// The seats are sold; works also when the hold is unknown.
-    async fn book(&self, show: &Show, hold: HoldId, seats: &[String], who: &Subject) -> Result<(), SeatsError>;
+    async fn book(
+        &self,
+        show: &Show,
+        hold: HoldId,
+        seats: &[String],
+        who: &Subject,
+    ) -> Result<(), SeatsError>;
 
     /// The seats that this hold has, or that were booked through it, become free.
     async fn free(&self, show: &Show, hold: HoldId, seats: &[String]) -> Result<(), SeatsError>;
@@ -96,7 +108,9 @@ pub trait Seats: Send + Sync + 'static {
 #[async_trait]
 impl Seats for Seating {
     async fn basket(&self, hold: HoldId, who: &Subject) -> Result<Option<Basket>, SeatsError> {
-        let Some((performance, hold)) = self.find_hold(hold, who).await? else { return Ok(None) };
+        let Some((performance, hold)) = self.find_hold(hold, who).await? else {
+            return Ok(None);
+        };
         let (config, plan) = (performance.config(), performance.plan());
         let info = |seat: SeatIx| {
             let (label, zone) = (plan.label(seat), plan.zone_of(seat));
@@ -109,31 +123,63 @@ impl Seats for Seating {
                 price: *config.prices.get(zone)?,
             })
         };
-        let show = Show { sale: config.sale.clone(), performance: config.performance.clone() };
+        let show = Show {
+            sale: config.sale.clone(),
+            performance: config.performance.clone(),
+        };
         let seats: Option<Vec<SeatInfo>> = hold.seats.iter().map(|it| info(*it)).collect();
-        Ok(seats.map(|seats| Basket { show, seats, total: hold.total }))
+        Ok(seats.map(|seats| Basket {
+            show,
+            seats,
+            total: hold.total,
+        }))
     }
 
-    async fn begin_checkout(&self, show: &Show, hold: HoldId, who: &Subject, until: Timestamp) -> Result<BeginOutcome, SeatsError> {
-        let Some(performance) = performance_of(self, show) else { return Ok(BeginOutcome::Gone) };
+    async fn begin_checkout(
+        &self,
+        show: &Show,
+        hold: HoldId,
+        who: &Subject,
+        until: Timestamp,
+    ) -> Result<BeginOutcome, SeatsError> {
+        let Some(performance) = performance_of(self, show) else {
+            return Ok(BeginOutcome::Gone);
+        };
         Ok(match performance.begin_checkout(hold, who, until).await? {
-            seating::BeginOutcome::Begun(hold) => BeginOutcome::Begun { seats: guids(&performance, &hold.seats) },
+            seating::BeginOutcome::Begun(hold) => BeginOutcome::Begun {
+                seats: guids(&performance, &hold.seats),
+            },
             seating::BeginOutcome::Gone => BeginOutcome::Gone,
         })
     }
 
     async fn return_to_hold(&self, show: &Show, hold: HoldId, until: Timestamp) -> Result<(), SeatsError> {
-        let Some(performance) = performance_of(self, show) else { return Ok(()) };
+        let Some(performance) = performance_of(self, show) else {
+            return Ok(());
+        };
         Ok(performance.return_to_hold(hold, until).await?)
     }
 
-    async fn book(&self, show: &Show, hold: HoldId, seats: &[String], who: &Subject) -> Result<(), SeatsError> {
-        let Some(performance) = performance_of(self, show) else { return Ok(()) };
-        ledger_prevails(show, performance.book(hold, &indexes(&performance, seats), who).await)
+    async fn book(
+        &self,
+        show: &Show,
+        hold: HoldId,
+        seats: &[String],
+        who: &Subject,
+    ) -> Result<(), SeatsError> {
+        let Some(performance) = performance_of(self, show) else {
+            return Ok(());
+        };
+        ledger_prevails(
+            show,
+            performance.book(hold, &indexes(&performance, seats), who).await,
+        )
     }
 
     async fn free(&self, show: &Show, hold: HoldId, seats: &[String]) -> Result<(), SeatsError> {
-        let Some(performance) = performance_of(self, show) else { return Ok(()) };
+        let Some(performance) = performance_of(self, show) else {
+            return Ok(());
+        };
         Ok(performance.free(hold, &indexes(&performance, seats)).await?)
     }
 
@@ -143,19 +189,34 @@ impl Seats for Seating {
             by_show.entry(claim.show.clone()).or_default().push(claim);
         }
         for (show, claims) in by_show {
-            let Some(performance) = performance_of(self, &show) else { continue };
-            ledger_prevails(&show, performance.restore(as_restored(&performance, claims)).await)?;
+            let Some(performance) = performance_of(self, &show) else {
+                continue;
+            };
+            ledger_prevails(
+                &show,
+                performance.restore(as_restored(&performance, claims)).await,
+            )?;
         }
         Ok(())
     }
 
     async fn alternatives(&self, show: &Show, seats: &[String], who: &Subject) -> Vec<Vec<String>> {
-        let Some(performance) = performance_of(self, show) else { return Vec::new() };
-        performance.alternatives(&indexes(&performance, seats), who).iter().map(|it| guids(&performance, it)).collect()
+        let Some(performance) = performance_of(self, show) else {
+            return Vec::new();
+        };
+        performance
+            .alternatives(&indexes(&performance, seats), who)
+            .iter()
+            .map(|it| guids(&performance, it))
+            .collect()
     }
 
     fn forgetful(&self) -> Vec<Arc<dyn ForgetfulSeats>> {
-        self.all().iter().filter_map(|it| ForgetfulShow::of(Arc::clone(it))).map(|it| Arc::new(it) as _).collect()
+        self.all()
+            .iter()
+            .filter_map(|it| ForgetfulShow::of(Arc::clone(it)))
+            .map(|it| Arc::new(it) as _)
+            .collect()
     }
 }
 
@@ -198,7 +259,10 @@ pub(super) fn indexes(performance: &Performance, guids: &[String]) -> Vec<SeatIx
 }
 
 pub(super) fn guids(performance: &Performance, seats: &[SeatIx]) -> Vec<String> {
-    seats.iter().map(|it| performance.plan().guid(*it).to_owned()).collect()
+    seats
+        .iter()
+        .map(|it| performance.plan().guid(*it).to_owned())
+        .collect()
 }
 
 /// Where the engine thinks otherwise, the ledger is right, and waiting for the engine to agree would keep a buyer's

@@ -56,7 +56,10 @@ pub(super) fn new_tickets(order: &Order, entropy: &dyn Entropy) -> Vec<NewTicket
     let fresh = |seat: &str| {
         let mut id = [0; 16];
         entropy.fill(&mut id);
-        NewTicket { id: base64url(&id), seat: seat.to_owned() }
+        NewTicket {
+            id: base64url(&id),
+            seat: seat.to_owned(),
+        }
     };
     order.seats.iter().map(|it| fresh(&it.guid)).collect()
 }
@@ -106,7 +109,11 @@ pub fn verify_ticket(keys: &VerifyingKeys, code: &str) -> Result<TicketClaims, T
 #[must_use]
 pub fn qr_svg(code: &str) -> String {
     let Some(qr) = qr(code) else { return String::new() };
-    qr.render::<svg::Color<'_>>().min_dimensions(240, 240).dark_color(svg::Color("#000")).light_color(svg::Color("#fff")).build()
+    qr.render::<svg::Color<'_>>()
+        .min_dimensions(240, 240)
+        .dark_color(svg::Color("#000"))
+        .light_color(svg::Color("#fff"))
+        .build()
 }
 
 /// The code as a PNG, one bit a pixel. Empty when it is too long for a QR code.
@@ -115,21 +122,34 @@ pub fn qr_png(code: &str) -> Vec<u8> {
     let Some(qr) = qr(code) else { return Vec::new() };
     let modules = u32::try_from(qr.width()).unwrap_or(0);
     let side = (modules + 2 * QUIET_ZONE) * PIXELS_PER_MODULE;
-    let dark: Vec<bool> = qr.to_colors().into_iter().map(|it| it == qrcode::Color::Dark).collect();
+    let dark: Vec<bool> = qr
+        .to_colors()
+        .into_iter()
+        .map(|it| it == qrcode::Color::Dark)
+        .collect();
     let is_dark = |x: u32, y: u32| {
-        let module = |at: u32| (at / PIXELS_PER_MODULE).checked_sub(QUIET_ZONE).filter(|it| *it < modules);
+        let module = |at: u32| {
+            (at / PIXELS_PER_MODULE)
+                .checked_sub(QUIET_ZONE)
+                .filter(|it| *it < modules)
+        };
         matches!((module(x), module(y)), (Some(x), Some(y)) if dark[(y * modules + x) as usize])
     };
     let row_bytes = side.div_ceil(8);
     let mut pixels = vec![0xff_u8; (row_bytes * side) as usize];
-    for (x, y) in (0..side).flat_map(|y| (0..side).map(move |x| (x, y))).filter(|(x, y)| is_dark(*x, *y)) {
+    for (x, y) in (0..side)
+        .flat_map(|y| (0..side).map(move |x| (x, y)))
+        .filter(|(x, y)| is_dark(*x, *y))
+    {
         pixels[(y * row_bytes + x / 8) as usize] &= !(0x80 >> (x % 8));
     }
     let mut file = Vec::new();
     let mut encoder = png::Encoder::new(&mut file, side, side);
     encoder.set_color(png::ColorType::Grayscale);
     encoder.set_depth(png::BitDepth::One);
-    let written = encoder.write_header().and_then(|mut it| it.write_image_data(&pixels));
+    let written = encoder
+        .write_header()
+        .and_then(|mut it| it.write_image_data(&pixels));
     written.expect("an image of the right size can be written to memory");
     file
 }

@@ -57,8 +57,23 @@ impl Default for Till {
     fn default() -> Self {
         let [began_soon, began_late, sent_away, ran_out, looks_left] = [const { AtomicU32::new(0) }; 5];
         let [at_work, in_line, waiting] = [const { AtomicUsize::new(0) }; 3];
-        let (may_wait, again_ms) = (AtomicUsize::new(*MAY_WAIT.end()), AtomicU64::new(millis(*AGAIN.start())));
-        Self { at_work, in_line, waiting, may_wait, room: Notify::new(), again_ms, began_soon, began_late, sent_away, ran_out, looks_left }
+        let (may_wait, again_ms) = (
+            AtomicUsize::new(*MAY_WAIT.end()),
+            AtomicU64::new(millis(*AGAIN.start())),
+        );
+        Self {
+            at_work,
+            in_line,
+            waiting,
+            may_wait,
+            room: Notify::new(),
+            again_ms,
+            began_soon,
+            began_late,
+            sent_away,
+            ran_out,
+            looks_left,
+        }
     }
 }
 
@@ -111,8 +126,14 @@ impl Till {
             self.began_soon.fetch_add(1, Ordering::Relaxed);
             return Some(work);
         }
-        let work = tokio::time::timeout(PATIENCE.saturating_sub(TARGET), in_turn).await.ok();
-        let became = if work.is_some() { &self.began_late } else { &self.ran_out };
+        let work = tokio::time::timeout(PATIENCE.saturating_sub(TARGET), in_turn)
+            .await
+            .ok();
+        let became = if work.is_some() {
+            &self.began_late
+        } else {
+            &self.ran_out
+        };
         became.fetch_add(1, Ordering::Relaxed);
         work
     }
@@ -121,7 +142,8 @@ impl Till {
     /// too long (the least wait tells a queue that stands from one that drains, as in CoDel, RFC 8289).
     pub(super) fn is_pressed(&self) -> bool {
         let [soon, late, sent_away, ran_out] =
-            [&self.began_soon, &self.began_late, &self.sent_away, &self.ran_out].map(|it| it.swap(0, Ordering::Relaxed));
+            [&self.began_soon, &self.began_late, &self.sent_away, &self.ran_out]
+                .map(|it| it.swap(0, Ordering::Relaxed));
         self.learn(soon + late, sent_away, ran_out);
         sent_away + ran_out > 0 || soon == 0 && (late > 0 || self.waiting.load(Ordering::Relaxed) > 0)
     }
@@ -150,7 +172,8 @@ impl Till {
             (false, 0) if sent_away > 0 => (may_wait + MORE, 0),
             _ => (may_wait, looks_left.saturating_sub(1)),
         };
-        self.may_wait.store(next.clamp(*MAY_WAIT.start(), *MAY_WAIT.end()), Ordering::Relaxed);
+        self.may_wait
+            .store(next.clamp(*MAY_WAIT.start(), *MAY_WAIT.end()), Ordering::Relaxed);
         self.looks_left.store(looks_left, Ordering::Relaxed);
         let again = self.again();
         let next = match sent_away + ran_out {
@@ -158,17 +181,26 @@ impl Till {
             away if away > began / 4 => again,
             _ => again.saturating_sub(SOONER),
         };
-        self.again_ms.store(millis(next.clamp(*AGAIN.start(), *AGAIN.end())), Ordering::Relaxed);
+        self.again_ms.store(
+            millis(next.clamp(*AGAIN.start(), *AGAIN.end())),
+            Ordering::Relaxed,
+        );
     }
 
     fn waits(&self) -> Waiting<'_> {
         let before = self.waiting.fetch_add(1, Ordering::Relaxed);
-        Waiting { till: self, is_first: before == 0 }
+        Waiting {
+            till: self,
+            is_first: before == 0,
+        }
     }
 
     fn try_work(&self) -> Option<Work<'_>> {
         let more = |count: usize| (count < AT_WORK_MAX).then_some(count + 1);
-        self.at_work.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Work(self))
+        self.at_work
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .ok()
+            .map(|_| Work(self))
     }
 
     fn rest(&self) {
@@ -256,8 +288,16 @@ mod tests {
         working.pop();
         assert_eq!(begins.recv().await, Some(0), "who came first");
         let answered = till.meanwhile(tokio::time::sleep(PATIENCE / 4)).await;
-        assert_eq!((answered, begins.recv().await), ((), Some(1)), "a gateway was asked meanwhile");
-        assert_eq!(till.at_work.load(Ordering::Relaxed), AT_WORK_MAX + 1, "who has begun goes on, room or not");
+        assert_eq!(
+            (answered, begins.recv().await),
+            ((), Some(1)),
+            "a gateway was asked meanwhile"
+        );
+        assert_eq!(
+            till.at_work.load(Ordering::Relaxed),
+            AT_WORK_MAX + 1,
+            "who has begun goes on, room or not"
+        );
         working.pop();
         tokio::time::sleep(PATIENCE / 4).await;
         assert!(begins.is_empty(), "one too many had to end");
@@ -280,13 +320,21 @@ mod tests {
             })
             .collect();
         tokio::time::sleep(PATIENCE / 2).await;
-        assert_eq!(crowd.iter().filter(|it| it.is_finished()).count(), 1, "one more than may wait");
+        assert_eq!(
+            crowd.iter().filter(|it| it.is_finished()).count(),
+            1,
+            "one more than may wait"
+        );
         for one in crowd {
             assert!(!one.await.unwrap());
         }
         drop(working);
         assert_eq!(
-            (till.at_work.load(Ordering::Relaxed), till.in_line.load(Ordering::Relaxed), till.waiting.load(Ordering::Relaxed)),
+            (
+                till.at_work.load(Ordering::Relaxed),
+                till.in_line.load(Ordering::Relaxed),
+                till.waiting.load(Ordering::Relaxed)
+            ),
             (0, 0, 0)
         );
         assert!(comes(&till).await.is_some());
@@ -346,7 +394,11 @@ mod tests {
         (0..50).for_each(|_| till.learn(25, 60, 0));
         assert_eq!(till.again(), *AGAIN.start() + LATER * 50);
         (0..50).for_each(|_| till.learn(25, 15, 0));
-        assert_eq!(till.again(), *AGAIN.start() + LATER * 50, "about as many come as can be served");
+        assert_eq!(
+            till.again(),
+            *AGAIN.start() + LATER * 50,
+            "about as many come as can be served"
+        );
         (0..500).for_each(|_| till.learn(0, 1, 0));
         assert_eq!(till.again(), *AGAIN.end());
         (0..200).for_each(|_| till.learn(0, 0, 0));

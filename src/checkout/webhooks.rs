@@ -34,13 +34,21 @@ impl WebhookSecret {
     /// The value of [`SIGNATURE`].
     #[must_use]
     pub fn sign(&self, id: &str, at: Timestamp, body: &[u8]) -> String {
-        format!("v1,{}", STANDARD.encode(hmac::sign(&self.0, &signed(id, &at.as_secs().to_string(), body))))
+        format!(
+            "v1,{}",
+            STANDARD.encode(hmac::sign(&self.0, &signed(id, &at.as_secs().to_string(), body)))
+        )
     }
 
     /// The message's id, when one of its signatures is ours and its time is about now.
     #[must_use]
     pub fn verify(&self, headers: &[(String, String)], body: &[u8], now: Timestamp) -> Option<String> {
-        let header = |name: &str| headers.iter().find(|(it, _)| it.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str());
+        let header = |name: &str| {
+            headers
+                .iter()
+                .find(|(it, _)| it.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value.as_str())
+        };
         let (id, timestamp) = (header(ID)?, header(TIMESTAMP)?);
         let at = Timestamp::from_secs(timestamp.parse().ok()?);
         if now.since(at).max(at.since(now)) > AGE_MAX {
@@ -48,10 +56,16 @@ impl WebhookSecret {
         }
         let message = signed(id, timestamp, body);
         let is_ours = |signature: &str| {
-            let tag = signature.strip_prefix("v1,").and_then(|it| STANDARD.decode(it).ok());
+            let tag = signature
+                .strip_prefix("v1,")
+                .and_then(|it| STANDARD.decode(it).ok());
             tag.is_some_and(|tag| hmac::verify(&self.0, &message, &tag).is_ok())
         };
-        header(SIGNATURE)?.split(' ').take(8).any(is_ours).then(|| id.to_owned())
+        header(SIGNATURE)?
+            .split(' ')
+            .take(8)
+            .any(is_ours)
+            .then(|| id.to_owned())
     }
 }
 
@@ -69,7 +83,11 @@ mod tests {
     use super::*;
 
     fn headers(id: &str, at: Timestamp, signature: String) -> Vec<(String, String)> {
-        vec![("Webhook-Id".into(), id.into()), (TIMESTAMP.into(), at.as_secs().to_string()), (SIGNATURE.into(), signature)]
+        vec![
+            ("Webhook-Id".into(), id.into()),
+            (TIMESTAMP.into(), at.as_secs().to_string()),
+            (SIGNATURE.into(), signature),
+        ]
     }
 
     #[test]
@@ -78,13 +96,33 @@ mod tests {
         let sent = headers("msg_1", now, secret.sign("msg_1", now, b"{}"));
         assert_eq!(secret.verify(&sent, b"{}", now), Some("msg_1".into()));
         assert_eq!(secret.verify(&sent, b"{} ", now), None, "another body");
-        assert_eq!(WebhookSecret::new(b"other").verify(&sent, b"{}", now), None, "another secret");
-        assert_eq!(secret.verify(&sent, b"{}", now.plus(Duration::from_secs(301))), None, "too old");
-        assert_eq!(secret.verify(&sent, b"{}", now.minus(Duration::from_secs(301))), None, "from the future");
+        assert_eq!(
+            WebhookSecret::new(b"other").verify(&sent, b"{}", now),
+            None,
+            "another secret"
+        );
+        assert_eq!(
+            secret.verify(&sent, b"{}", now.plus(Duration::from_secs(301))),
+            None,
+            "too old"
+        );
+        assert_eq!(
+            secret.verify(&sent, b"{}", now.minus(Duration::from_secs(301))),
+            None,
+            "from the future"
+        );
         let renamed = headers("msg_2", now, secret.sign("msg_1", now, b"{}"));
         assert_eq!(secret.verify(&renamed, b"{}", now), None, "another id");
-        let rotated = headers("msg_1", now, format!("v1,AAAA {}", secret.sign("msg_1", now, b"{}")));
-        assert_eq!(secret.verify(&rotated, b"{}", now), Some("msg_1".into()), "one of several signatures");
+        let rotated = headers(
+            "msg_1",
+            now,
+            format!("v1,AAAA {}", secret.sign("msg_1", now, b"{}")),
+        );
+        assert_eq!(
+            secret.verify(&rotated, b"{}", now),
+            Some("msg_1".into()),
+            "one of several signatures"
+        );
     }
 
     /// The example of the specification's own documentation.
@@ -92,7 +130,8 @@ mod tests {
     fn signs_as_the_specification_does() {
         let key = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         let at = Timestamp::from_secs(1_614_265_330);
-        let signature = WebhookSecret::new(&key).sign("msg_p5jXN8AQM9LWM0D4loKWxJek", at, b"{\"test\": 2432232314}");
+        let signature =
+            WebhookSecret::new(&key).sign("msg_p5jXN8AQM9LWM0D4loKWxJek", at, b"{\"test\": 2432232314}");
         assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
     }
 }

@@ -25,7 +25,10 @@ pub struct SaleCookies {
 impl SaleCookies {
     #[must_use]
     pub fn of(sale: &SaleId) -> Self {
-        Self { queue: format!("sd_queue_{sale}"), pass: format!("sd_pass_{sale}") }
+        Self {
+            queue: format!("sd_queue_{sale}"),
+            pass: format!("sd_pass_{sale}"),
+        }
     }
 }
 
@@ -64,7 +67,13 @@ impl CookieRules {
 
     fn line(self, name: &str, value: &str, max_age_s: u64) -> HeaderValue {
         let mut line = String::with_capacity(name.len() + value.len() + 96);
-        for part in [self.prefix(), name, "=", value, "; Path=/; HttpOnly; SameSite=Lax; Max-Age="] {
+        for part in [
+            self.prefix(),
+            name,
+            "=",
+            value,
+            "; Path=/; HttpOnly; SameSite=Lax; Max-Age=",
+        ] {
             line.push_str(part);
         }
         let _ = write!(line, "{max_age_s}");
@@ -86,8 +95,14 @@ mod tests {
     #[test]
     fn a_cookie_is_found_among_others_and_a_planted_twin_is_not_believed() {
         let rules = CookieRules { secure: false };
-        assert_eq!(rules.read(&headers("a=1; sd_session=xyz; b=2"), "sd_session"), Some("xyz"));
-        assert_eq!(rules.read(&headers("sd_session=xyz; sd_session=abc"), "sd_session"), None);
+        assert_eq!(
+            rules.read(&headers("a=1; sd_session=xyz; b=2"), "sd_session"),
+            Some("xyz")
+        );
+        assert_eq!(
+            rules.read(&headers("sd_session=xyz; sd_session=abc"), "sd_session"),
+            None
+        );
         assert_eq!(rules.read(&headers("xsd_session=xyz"), "sd_session"), None);
     }
 
@@ -95,8 +110,14 @@ mod tests {
     fn under_tls_only_the_pinned_name_counts() {
         let rules = CookieRules { secure: true };
         assert_eq!(rules.read(&headers("sd_session=xyz"), "sd_session"), None);
-        assert_eq!(rules.read(&headers("__Host-sd_session=xyz"), "sd_session"), Some("xyz"));
+        assert_eq!(
+            rules.read(&headers("__Host-sd_session=xyz"), "sd_session"),
+            Some("xyz")
+        );
         let line = rules.grant("sd_session", "v", Duration::from_mins(1));
-        assert_eq!(line, "__Host-sd_session=v; Path=/; HttpOnly; SameSite=Lax; Max-Age=60; Secure");
+        assert_eq!(
+            line,
+            "__Host-sd_session=v; Path=/; HttpOnly; SameSite=Lax; Max-Age=60; Secure"
+        );
     }
 }

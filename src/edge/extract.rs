@@ -81,9 +81,21 @@ impl<S: InHouse> FromRequestParts<S> for OnSale {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let params = RawPathParams::from_request_parts(parts, state).await.map_err(|_| no_such_sale())?;
-        let name = params.iter().find(|(key, _)| *key == "sale").map(|(_, value)| value).ok_or_else(no_such_sale)?;
-        state.house().sales.get(name).cloned().map(OnSale).ok_or_else(no_such_sale)
+        let params = RawPathParams::from_request_parts(parts, state)
+            .await
+            .map_err(|_| no_such_sale())?;
+        let name = params
+            .iter()
+            .find(|(key, _)| *key == "sale")
+            .map(|(_, value)| value)
+            .ok_or_else(no_such_sale)?;
+        state
+            .house()
+            .sales
+            .get(name)
+            .cloned()
+            .map(OnSale)
+            .ok_or_else(no_such_sale)
     }
 }
 
@@ -91,7 +103,9 @@ impl<S: InHouse> FromRequestParts<S> for SignedIn {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        session(parts, state.house())?.map(SignedIn).ok_or_else(|| Problem::new(Kind::SignInRequired))
+        session(parts, state.house())?
+            .map(SignedIn)
+            .ok_or_else(|| Problem::new(Kind::SignInRequired))
     }
 }
 
@@ -121,8 +135,15 @@ impl Placed {
         let raw = presented(parts, &door.house, "queue-token", &sale.cookies.queue)?
             .ok_or_else(|| Problem::new(Kind::QueueTokenRequired))?
             .to_owned();
-        let token = room.read_token(&raw).map_err(|e| refused(Kind::QueueTokenRequired, e))?;
-        Ok(Self { sale, room, token, raw })
+        let token = room
+            .read_token(&raw)
+            .map_err(|e| refused(Kind::QueueTokenRequired, e))?;
+        Ok(Self {
+            sale,
+            room,
+            token,
+            raw,
+        })
     }
 }
 
@@ -147,8 +168,12 @@ impl<S: InHouse> FromRequestParts<S> for Admitted {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let OnSale(sale) = OnSale::from_request_parts(parts, state).await?;
         let house = state.house();
-        let raw = presented(parts, house, "admission-pass", &sale.cookies.pass)?.ok_or_else(|| Problem::new(Kind::PassRequired))?;
-        let pass = sale.papers.read_pass(raw).map_err(|e| refused(Kind::PassRequired, e))?;
+        let raw = presented(parts, house, "admission-pass", &sale.cookies.pass)?
+            .ok_or_else(|| Problem::new(Kind::PassRequired))?;
+        let pass = sale
+            .papers
+            .read_pass(raw)
+            .map_err(|e| refused(Kind::PassRequired, e))?;
         let who = holder(parts, house, &sale, &pass)?;
         Ok(Self { sale, pass, who })
     }
@@ -161,11 +186,17 @@ impl<S: InHouse> FromRequestParts<S> for WasAdmitted {
         let house = state.house();
         let mut refusal = Problem::new(Kind::PassRequired);
         for sale in house.sales.values() {
-            let Some(raw) = presented(parts, house, "admission-pass", &sale.cookies.pass)? else { continue };
+            let Some(raw) = presented(parts, house, "admission-pass", &sale.cookies.pass)? else {
+                continue;
+            };
             match sale.papers.read_pass(raw) {
                 Ok(pass) => {
                     let who = holder(parts, house, sale, &pass)?;
-                    return Ok(Self { sale: Arc::clone(sale), pass: Some(pass), who });
+                    return Ok(Self {
+                        sale: Arc::clone(sale),
+                        pass: Some(pass),
+                        who,
+                    });
                 }
                 Err(TokenError::Expired) => {
                     let who = match sale.sign_in {
@@ -173,7 +204,11 @@ impl<S: InHouse> FromRequestParts<S> for WasAdmitted {
                         SignIn::None => place_holder(parts, house, sale)?,
                     };
                     let who = who.ok_or_else(|| Problem::new(Kind::SignInRequired))?;
-                    return Ok(Self { sale: Arc::clone(sale), pass: None, who });
+                    return Ok(Self {
+                        sale: Arc::clone(sale),
+                        pass: None,
+                        who,
+                    });
                 }
                 Err(e) => refusal = refused(Kind::PassRequired, e),
             }
@@ -193,7 +228,11 @@ impl<S: InHouse> FromRequestParts<S> for Owners {
         for sale in house.sales.values().filter(|sale| sale.sign_in == SignIn::None) {
             names.extend(place_holder(parts, house, sale)?);
         }
-        if names.is_empty() { Err(Problem::new(Kind::SignInRequired)) } else { Ok(Self(names)) }
+        if names.is_empty() {
+            Err(Problem::new(Kind::SignInRequired))
+        } else {
+            Ok(Self(names))
+        }
     }
 }
 
@@ -201,9 +240,18 @@ impl<S: InHouse> FromRequestParts<S> for IdempotencyKey {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let Some(value) = parts.headers.get("idempotency-key") else { return Ok(Self(None)) };
-        let key = value.to_str().ok().filter(|key| !key.is_empty() && key.len() <= KEY_LENGTH_MAX);
-        let problem = || Problem::new(Kind::InvalidField).with("field", &"Idempotency-Key").detail("1 to 255 visible ASCII characters");
+        let Some(value) = parts.headers.get("idempotency-key") else {
+            return Ok(Self(None));
+        };
+        let key = value
+            .to_str()
+            .ok()
+            .filter(|key| !key.is_empty() && key.len() <= KEY_LENGTH_MAX);
+        let problem = || {
+            Problem::new(Kind::InvalidField)
+                .with("field", &"Idempotency-Key")
+                .detail("1 to 255 visible ASCII characters")
+        };
         Ok(Self(Some(key.ok_or_else(problem)?.to_owned())))
     }
 }
@@ -212,7 +260,9 @@ impl<S: InHouse> FromRequestParts<S> for ClientAddress {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        address(&parts.extensions, &parts.headers, state.house()).map(Self).ok_or_else(|| Problem::new(Kind::Internal))
+        address(&parts.extensions, &parts.headers, state.house())
+            .map(Self)
+            .ok_or_else(|| Problem::new(Kind::Internal))
     }
 }
 
@@ -221,10 +271,14 @@ impl<S: InHouse, T: DeserializeOwned> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         // Also the reason why another site's form cannot post here: it cannot send this type without asking first.
-        let is_json = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).is_some_and(|v| {
-            let kind = v.split(';').next().unwrap_or_default().trim();
-            kind.eq_ignore_ascii_case("application/json")
-        });
+        let is_json = request
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|v| v.to_str().ok())
+            .is_some_and(|v| {
+                let kind = v.split(';').next().unwrap_or_default().trim();
+                kind.eq_ignore_ascii_case("application/json")
+            });
         if !is_json {
             return Err(Problem::new(Kind::NotJson));
         }
@@ -234,12 +288,15 @@ impl<S: InHouse, T: DeserializeOwned> FromRequest<S> for Json<T> {
             let field = e.path().to_string();
             let inner = e.into_inner();
             if inner.is_data() {
-                Problem::new(Kind::InvalidField).with("field", &field).detail(without_place(&inner))
+                Problem::new(Kind::InvalidField)
+                    .with("field", &field)
+                    .detail(without_place(&inner))
             } else {
                 Problem::new(Kind::MalformedRequest).detail(inner.to_string())
             }
         })?;
-        json.end().map_err(|e| Problem::new(Kind::MalformedRequest).detail(e.to_string()))?;
+        json.end()
+            .map_err(|e| Problem::new(Kind::MalformedRequest).detail(e.to_string()))?;
         Ok(Self(value))
     }
 }
@@ -251,7 +308,9 @@ pub(super) async fn read_body(body: Body, house: &House) -> Result<bytes::Bytes,
     match whole.await {
         Err(_) => Err(Problem::new(Kind::BodyTooSlow)),
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(e)) if e.is::<LengthLimitError>() => Err(Problem::new(Kind::BodyTooLarge).detail(format!("at most {limit} bytes"))),
+        Ok(Err(e)) if e.is::<LengthLimitError>() => {
+            Err(Problem::new(Kind::BodyTooLarge).detail(format!("at most {limit} bytes")))
+        }
         Ok(Err(_)) => Err(Problem::new(Kind::MalformedRequest).detail("the body broke off")),
     }
 }
@@ -262,18 +321,27 @@ pub(super) const SESSION_COOKIE: &str = "sd_session";
 /// Where a sale asks for no sign-in, a fan is known by her place alone.
 #[must_use]
 pub(super) fn subject_of_place(sale: &SaleId, subject_hash: u64) -> Subject {
-    Subject::from_stored(&format!("place:{sale}:{subject_hash:016x}")).expect("short enough: a sale's id has at most 64 characters")
+    Subject::from_stored(&format!("place:{sale}:{subject_hash:016x}"))
+        .expect("short enough: a sale's id has at most 64 characters")
 }
 
 /// The caller's address.
 #[must_use]
-pub(super) fn address(extensions: &Extensions, headers: &HeaderMap, house: &House) -> Option<std::net::IpAddr> {
+pub(super) fn address(
+    extensions: &Extensions,
+    headers: &HeaderMap,
+    house: &House,
+) -> Option<std::net::IpAddr> {
     let Peer(peer) = extensions.get::<Peer>()?;
     Some(client_address(*peer, headers, &house.config.trusted_proxies))
 }
 
 /// The queue token that a joining fan of a sale without sign-in shows, if it is good.
-pub(super) fn place_shown(parts: &Parts, house: &House, sale: &SaleOnOffer) -> Result<Option<(QueueToken, String)>, Problem> {
+pub(super) fn place_shown(
+    parts: &Parts,
+    house: &House,
+    sale: &SaleOnOffer,
+) -> Result<Option<(QueueToken, String)>, Problem> {
     let raw = presented(parts, house, "queue-token", &sale.cookies.queue)?;
     Ok(raw.and_then(|raw| Some((sale.papers.read_token(raw).ok()?, raw.to_owned()))))
 }
@@ -292,7 +360,11 @@ fn session(parts: &Parts, house: &House) -> Result<Option<Session>, Problem> {
         None => cookie(parts, house, SESSION_COOKIE)?,
     };
     let Some(raw) = raw else { return Ok(None) };
-    house.shop.read_session(raw).map(Some).map_err(|e| refused(Kind::SignInRequired, e))
+    house
+        .shop
+        .read_session(raw)
+        .map(Some)
+        .map_err(|e| refused(Kind::SignInRequired, e))
 }
 
 fn holder(parts: &Parts, house: &House, sale: &SaleOnOffer, pass: &Pass) -> Result<Subject, Problem> {
@@ -314,8 +386,17 @@ fn place_holder(parts: &Parts, house: &House, sale: &SaleOnOffer) -> Result<Opti
 }
 
 /// A token from its header, else from its cookie.
-fn presented<'a>(parts: &'a Parts, house: &House, header: &str, cookie_name: &str) -> Result<Option<&'a str>, Problem> {
-    if parts.headers.contains_key(header) { Ok(only(&parts.headers, header)) } else { cookie(parts, house, cookie_name) }
+fn presented<'a>(
+    parts: &'a Parts,
+    house: &House,
+    header: &str,
+    cookie_name: &str,
+) -> Result<Option<&'a str>, Problem> {
+    if parts.headers.contains_key(header) {
+        Ok(only(&parts.headers, header))
+    } else {
+        cookie(parts, house, cookie_name)
+    }
 }
 
 /// The value of a header that is there once. Of two, whoever stands before us may have judged the other one, so neither
@@ -328,18 +409,32 @@ fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 /// A browser sends cookies along with requests that other sites make; with a cookie as the proof, a request that
 /// changes something must come from our own pages.
 fn cookie<'a>(parts: &'a Parts, house: &House, name: &str) -> Result<Option<&'a str>, Problem> {
-    let Some(value) = house.cookies.read(&parts.headers, name) else { return Ok(None) };
+    let Some(value) = house.cookies.read(&parts.headers, name) else {
+        return Ok(None);
+    };
     let is_safe = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
-    if is_safe || is_same_origin(parts, house) { Ok(Some(value)) } else { Err(Problem::new(Kind::ForeignOrigin)) }
+    if is_safe || is_same_origin(parts, house) {
+        Ok(Some(value))
+    } else {
+        Err(Problem::new(Kind::ForeignOrigin))
+    }
 }
 
 fn is_same_origin(parts: &Parts, house: &House) -> bool {
-    let Some(origin) = parts.headers.get(header::ORIGIN).and_then(|v| v.to_str().ok()) else { return false };
+    let Some(origin) = parts.headers.get(header::ORIGIN).and_then(|v| v.to_str().ok()) else {
+        return false;
+    };
     if origin == house.config.public_base {
         return true;
     }
-    let host = parts.uri.authority().map(http::uri::Authority::as_str).or_else(|| parts.headers.get(header::HOST)?.to_str().ok());
-    origin.split_once("://").is_some_and(|(_, authority)| Some(authority) == host)
+    let host = parts
+        .uri
+        .authority()
+        .map(http::uri::Authority::as_str)
+        .or_else(|| parts.headers.get(header::HOST)?.to_str().ok());
+    origin
+        .split_once("://")
+        .is_some_and(|(_, authority)| Some(authority) == host)
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -358,7 +453,9 @@ fn no_such_sale() -> Problem {
 /// serde_json's message without "at line 1 column 7": the path says it better.
 fn without_place(e: &serde_json::Error) -> String {
     let whole = e.to_string();
-    whole.rsplit_once(" at line ").map_or(whole.clone(), |(message, _)| message.to_owned())
+    whole
+        .rsplit_once(" at line ")
+        .map_or(whole.clone(), |(message, _)| message.to_owned())
 }
 
 /// How long a queue token's cookie lives: until the sale has closed, and a day for what is done afterwards.

@@ -28,7 +28,11 @@ pub struct AddressLimit {
 
 impl AddressLimit {
     pub fn new(rate: Rate, clock: Arc<dyn Clock>) -> Self {
-        Self { clock, rate, paid_until: DashMap::new() }
+        Self {
+            clock,
+            rate,
+            paid_until: DashMap::new(),
+        }
     }
 
     /// Whether there is a limit at all.
@@ -64,7 +68,9 @@ impl AddressLimit {
     fn next(&self, paid_until: Duration, now: Duration) -> Result<Duration, Duration> {
         let next = paid_until.max(now) + self.rate.per / self.rate.count;
         let burst_ends = now + self.rate.per;
-        next.checked_sub(burst_ends).filter(|wait| !wait.is_zero()).map_or(Ok(next), Err)
+        next.checked_sub(burst_ends)
+            .filter(|wait| !wait.is_zero())
+            .map_or(Ok(next), Err)
     }
 
     /// Forgets the addresses that owe nothing any more.
@@ -86,11 +92,17 @@ impl std::str::FromStr for Network {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wrong = "must be an address or a network such as 10.0.0.0/8";
-        let (base, bits) = text.split_once('/').map_or((text, None), |(base, bits)| (base, Some(bits)));
+        let (base, bits) = text
+            .split_once('/')
+            .map_or((text, None), |(base, bits)| (base, Some(bits)));
         let base: IpAddr = base.parse().map_err(|_| wrong)?;
         let widest = if base.is_ipv4() { 32 } else { 128 };
         let bits = bits.map_or(Ok(widest), str::parse).map_err(|_| wrong)?;
-        if bits > widest { Err(wrong) } else { Ok(Self { base, bits }) }
+        if bits > widest {
+            Err(wrong)
+        } else {
+            Ok(Self { base, bits })
+        }
     }
 }
 
@@ -98,8 +110,12 @@ impl Network {
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.base, address.to_canonical()) {
-            (IpAddr::V4(a), IpAddr::V4(b)) => self.bits == 0 || (u32::from(a) ^ u32::from(b)) >> (32 - self.bits) == 0,
-            (IpAddr::V6(a), IpAddr::V6(b)) => self.bits == 0 || (u128::from(a) ^ u128::from(b)) >> (128 - self.bits) == 0,
+            (IpAddr::V4(a), IpAddr::V4(b)) => {
+                self.bits == 0 || (u32::from(a) ^ u32::from(b)) >> (32 - self.bits) == 0
+            }
+            (IpAddr::V6(a), IpAddr::V6(b)) => {
+                self.bits == 0 || (u128::from(a) ^ u128::from(b)) >> (128 - self.bits) == 0
+            }
             _ => false,
         }
     }
@@ -113,12 +129,18 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[Netw
     if !trusted(&peer) {
         return peer;
     }
-    let lines: Vec<&str> = headers.get_all("x-forwarded-for").iter().filter_map(|line| line.to_str().ok()).collect();
+    let lines: Vec<&str> = headers
+        .get_all("x-forwarded-for")
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .collect();
     let hops = lines.iter().rev().flat_map(|line| line.rsplit(','));
     let mut nearest = peer;
     for hop in hops {
         // An entry that is no address ends the chain: nothing left of it can be believed.
-        let Ok(address) = hop.trim().parse::<IpAddr>() else { break };
+        let Ok(address) = hop.trim().parse::<IpAddr>() else {
+            break;
+        };
         nearest = address;
         if !trusted(&address) {
             break;
@@ -133,7 +155,13 @@ mod tests {
     use crate::kernel::{ManualClock, Timestamp};
 
     fn limit(count: u32, clock: &Arc<ManualClock>) -> AddressLimit {
-        AddressLimit::new(Rate { count, per: Duration::from_mins(1) }, Arc::clone(clock) as Arc<dyn Clock>)
+        AddressLimit::new(
+            Rate {
+                count,
+                per: Duration::from_mins(1),
+            },
+            Arc::clone(clock) as Arc<dyn Clock>,
+        )
     }
 
     #[test]
@@ -166,8 +194,14 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append("x-forwarded-for", "6.6.6.6, 192.0.2.9".parse().unwrap());
         headers.append("x-forwarded-for", "10.0.0.2".parse().unwrap());
-        let of = |peer: &str, trusted: &[Network]| client_address(peer.parse().unwrap(), &headers, trusted).to_string();
-        assert_eq!(of("203.0.113.5", &[one("10.0.0.1")]), "203.0.113.5", "a stranger's header is not read");
+        let of = |peer: &str, trusted: &[Network]| {
+            client_address(peer.parse().unwrap(), &headers, trusted).to_string()
+        };
+        assert_eq!(
+            of("203.0.113.5", &[one("10.0.0.1")]),
+            "203.0.113.5",
+            "a stranger's header is not read"
+        );
         assert_eq!(of("10.0.0.1", &[one("10.0.0.1")]), "10.0.0.2");
         assert_eq!(of("10.0.0.1", &[one("10.0.0.0/30")]), "192.0.2.9");
     }
@@ -175,9 +209,16 @@ mod tests {
     #[test]
     fn a_network_holds_its_own_and_nobody_else() {
         let net: Network = "10.1.0.0/16".parse().unwrap();
-        assert!(net.contains("10.1.255.9".parse().unwrap()) && net.contains("::ffff:10.1.2.3".parse().unwrap()));
+        assert!(
+            net.contains("10.1.255.9".parse().unwrap()) && net.contains("::ffff:10.1.2.3".parse().unwrap())
+        );
         assert!(!net.contains("10.2.0.1".parse().unwrap()) && !net.contains("::1".parse().unwrap()));
-        assert!("0.0.0.0/0".parse::<Network>().unwrap().contains("192.0.2.1".parse().unwrap()));
+        assert!(
+            "0.0.0.0/0"
+                .parse::<Network>()
+                .unwrap()
+                .contains("192.0.2.1".parse().unwrap())
+        );
         for wrong in ["10.0.0.0/33", "10.0.0/8", "::/129", "x", "1.2.3.4/-1"] {
             assert!(wrong.parse::<Network>().is_err(), "{wrong}");
         }

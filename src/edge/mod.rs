@@ -158,7 +158,10 @@ impl House {
     /// How much of what this node has for requests is in use.
     #[must_use]
     pub fn in_use(&self) -> InUse {
-        InUse { left: self.at_work.room(), of: self.at_work.most }
+        InUse {
+            left: self.at_work.room(),
+            of: self.at_work.most,
+        }
     }
 
     /// A delay that does not bring everybody back at once: uniform in `from_s..=to_s`.
@@ -195,7 +198,10 @@ impl Door {
     }
 
     fn at(&self, sale: &str) -> Option<AtDoor> {
-        self.find(sale).map(|(sale, room)| AtDoor { sale: Arc::clone(sale), room: Arc::clone(room) })
+        self.find(sale).map(|(sale, room)| AtDoor {
+            sale: Arc::clone(sale),
+            room: Arc::clone(room),
+        })
     }
 }
 
@@ -265,13 +271,23 @@ impl Front {
     /// The public listener of this process.
     #[must_use]
     pub fn public(house: Arc<House>, door: Option<Door>, box_office: Option<BoxOffice>) -> Self {
-        Self { urls: router(Arc::clone(&house), door.clone(), box_office.clone()), house: Some(house), door, office: box_office }
+        Self {
+            urls: router(Arc::clone(&house), door.clone(), box_office.clone()),
+            house: Some(house),
+            door,
+            office: box_office,
+        }
     }
 
     /// A listener that only operators and our own programs can reach.
     #[must_use]
     pub fn private(urls: Router) -> Self {
-        Self { urls, house: None, door: None, office: None }
+        Self {
+            urls,
+            house: None,
+            door: None,
+            office: None,
+        }
     }
 
     /// By which its answers are dated, where it is public.
@@ -282,19 +298,33 @@ impl Front {
     /// Answers one request that came over a connection from `peer`. Not a layer: axum would box, clone and route every
     /// request once more for it.
     async fn answer(&self, peer: IpAddr, request: Request) -> Response {
-        let Some(house) = &self.house else { return self.route(peer, request).await };
+        let Some(house) = &self.house else {
+            return self.route(peer, request).await;
+        };
         house.at_work.came();
         if house.limits.requests.applies()
-            && let Err(wait) = house.limits.requests.take(client_address(peer, request.headers(), &house.config.trusted_proxies))
+            && let Err(wait) = house.limits.requests.take(client_address(
+                peer,
+                request.headers(),
+                &house.config.trusted_proxies,
+            ))
         {
-            return Problem::new(Kind::TooManyRequests).retry_after_s(wait.as_secs() + 1).into_response();
+            return Problem::new(Kind::TooManyRequests)
+                .retry_after_s(wait.as_secs() + 1)
+                .into_response();
         }
         let (method, path) = (request.method(), request.uri().path());
         let class = Class::of(method, path);
         let is_timed = class.is_timed(method, path);
-        let concern = self.office.as_ref().and_then(|office| Some((&office.pulse, Concern::of(path)?)));
+        let concern = self
+            .office
+            .as_ref()
+            .and_then(|office| Some((&office.pulse, Concern::of(path)?)));
         let came_at = (is_timed || concern.is_some()).then(|| house.clock.monotonic());
-        let response = match house.turn_away(class).or_else(|| self.turn_away_orders(house, method, path)) {
+        let response = match house
+            .turn_away(class)
+            .or_else(|| self.turn_away_orders(house, method, path))
+        {
             Some(refusal) => refusal,
             None => self.answer_in_time(house, peer, request).await,
         };
@@ -312,13 +342,18 @@ impl Front {
 
     /// An order that would wait in vain is told so before anything is done for it.
     fn turn_away_orders(&self, house: &House, method: &Method, path: &str) -> Option<Response> {
-        let office = self.office.as_ref().filter(|_| method == Method::POST && path == "/v1/orders")?;
+        let office = self
+            .office
+            .as_ref()
+            .filter(|_| method == Method::POST && path == "/v1/orders")?;
         Some(house.come_again(office.checkout.sends_away()?))
     }
 
     async fn answer_in_time(&self, house: &House, peer: IpAddr, request: Request) -> Response {
         let Some(_worked) = house.at_work.begin() else {
-            return Problem::new(Kind::Overloaded).retry_after_s(house.soon_s(1, 4)).into_response();
+            return Problem::new(Kind::Overloaded)
+                .retry_after_s(house.soon_s(1, 4))
+                .into_response();
         };
         let mut response = match self.at_the_wicket(request) {
             Ok(response) => response,
@@ -331,12 +366,16 @@ impl Front {
                 };
                 answered.unwrap_or_else(|_| {
                     metrics::counter!("edge_timeouts_total").increment(1);
-                    let problem = Problem::new(Kind::Overloaded).detail("not answered in time; what was begun goes on");
+                    let problem =
+                        Problem::new(Kind::Overloaded).detail("not answered in time; what was begun goes on");
                     problem.retry_after_s(house.soon_s(2, 6)).into_response()
                 })
             }
         };
-        response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response.headers_mut().insert(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
         response
     }
 
@@ -344,20 +383,30 @@ impl Front {
     /// are joins ([`Self::joins_at`]); a path that is written in another way finds the same handler there.
     #[expect(clippy::result_large_err, reason = "most are answered")]
     fn at_the_wicket(&self, request: Request) -> Result<Response, Request> {
-        let Some(door) = self.door.as_ref().filter(|_| request.method() == Method::GET) else { return Err(request) };
-        let Some((sale, call @ ("board" | "queue/place"))) = of_sale(&request) else { return Err(request) };
-        let Some(at_door) = door.at(sale) else { return Err(request) };
+        let Some(door) = self.door.as_ref().filter(|_| request.method() == Method::GET) else {
+            return Err(request);
+        };
+        let Some((sale, call @ ("board" | "queue/place"))) = of_sale(&request) else {
+            return Err(request);
+        };
+        let Some(at_door) = door.at(sale) else {
+            return Err(request);
+        };
         if call == "board" {
             return Ok(http::places::board_of(&at_door, request.headers()));
         }
         let (parts, _) = request.into_parts();
-        Ok(Placed::of(&parts, door, at_door).map(|placed| http::places::place_of(&placed)).into_response())
+        Ok(Placed::of(&parts, door, at_door)
+            .map(|placed| http::places::place_of(&placed))
+            .into_response())
     }
 
     /// Where a request wants a place.
     fn joins_at(&self, request: &Request) -> Option<(&Door, &Arc<SaleOnOffer>, &Arc<WaitingRoom>)> {
         let door = self.door.as_ref().filter(|_| request.method() == Method::POST)?;
-        let (sale, "queue") = of_sale(request)? else { return None };
+        let (sale, "queue") = of_sale(request)? else {
+            return None;
+        };
         let (sale, room) = door.find(sale)?;
         Some((door, sale, room))
     }
@@ -366,10 +415,16 @@ impl Front {
         if let Some((door, sale, room)) = self.joins_at(&request) {
             let address = client_address(peer, request.headers(), &door.house.config.trusted_proxies);
             // Boxed: a connection must not keep room for it while it does something else.
-            return Box::pin(http::places::take_place(door, sale, room, Some(address), request)).await.into_response();
+            return Box::pin(http::places::take_place(door, sale, room, Some(address), request))
+                .await
+                .into_response();
         }
         request.extensions_mut().insert(Peer(peer));
-        self.urls.clone().call(request).await.unwrap_or_else(|never: Infallible| match never {})
+        self.urls
+            .clone()
+            .call(request)
+            .await
+            .unwrap_or_else(|never: Infallible| match never {})
     }
 }
 
@@ -383,12 +438,18 @@ fn of_sale(request: &Request) -> Option<(&str, &str)> {
 fn router(house: Arc<House>, door: Option<Door>, box_office: Option<BoxOffice>) -> Router {
     let mut urls = for_all();
     if let Some(door) = door {
-        urls = urls.merge(waiting_room_pages()).merge(waiting_room().with_state(door));
+        urls = urls
+            .merge(waiting_room_pages())
+            .merge(waiting_room().with_state(door));
     }
     if let Some(office) = box_office {
-        urls = urls.merge(box_office_pages()).merge(box_office_calls().with_state(office));
+        urls = urls
+            .merge(box_office_pages())
+            .merge(box_office_calls().with_state(office));
     }
-    urls.fallback(http::site::nothing_here).method_not_allowed_fallback(|| async { Problem::new(Kind::MethodNotAllowed) }).with_state(house)
+    urls.fallback(http::site::nothing_here)
+        .method_not_allowed_fallback(|| async { Problem::new(Kind::MethodNotAllowed) })
+        .with_state(house)
 }
 
 fn for_all() -> Router<Arc<House>> {
@@ -416,11 +477,17 @@ fn waiting_room() -> Router<Door> {
         .route("/v1/sales/{sale}", get(sales::facts))
         .route("/v1/sales/{sale}/queue", post(places::join))
         .route("/v1/sales/{sale}/queue/challenge", get(strangers::challenge))
-        .route("/v1/sales/{sale}/queue/place", get(places::place).delete(places::leave))
+        .route(
+            "/v1/sales/{sale}/queue/place",
+            get(places::place).delete(places::leave),
+        )
         .route("/v1/sales/{sale}/queue/presence", put(places::present))
         .route("/v1/sales/{sale}/board", get(places::board))
         .route("/v1/sales/{sale}/board/events", get(places::board_events))
-        .route("/v1/sales/{sale}/admission", post(places::enter).put(places::renew).delete(places::end_visit))
+        .route(
+            "/v1/sales/{sale}/admission",
+            post(places::enter).put(places::renew).delete(places::end_visit),
+        )
         .route("/v1/sales/{sale}/draw", get(draws::draw))
         .route("/v1/sales/{sale}/draw/entries", get(draws::entries))
         .route("/v1/sales/{sale}/draw/receipt", get(draws::receipt))
@@ -430,18 +497,35 @@ fn waiting_room() -> Router<Door> {
 
 fn box_office_pages() -> Router<Arc<House>> {
     use self::http::site;
-    Router::new().route("/sales/{sale}/seats", get(site::seats)).route("/orders/{order}", get(site::order))
+    Router::new()
+        .route("/sales/{sale}/seats", get(site::seats))
+        .route("/orders/{order}", get(site::order))
 }
 
 fn box_office_calls() -> Router<BoxOffice> {
     use self::http::{orders, seats};
     Router::new()
         // seats
-        .route("/v1/sales/{sale}/performances/{performance}/plan", get(seats::plan))
-        .route("/v1/sales/{sale}/performances/{performance}/seats", get(seats::snapshot))
-        .route("/v1/sales/{sale}/performances/{performance}/seats/events", get(seats::events))
-        .route("/v1/sales/{sale}/performances/{performance}/holds", post(seats::hold))
-        .route("/v1/holds/{hold}", get(seats::show).patch(seats::swap).delete(seats::release))
+        .route(
+            "/v1/sales/{sale}/performances/{performance}/plan",
+            get(seats::plan),
+        )
+        .route(
+            "/v1/sales/{sale}/performances/{performance}/seats",
+            get(seats::snapshot),
+        )
+        .route(
+            "/v1/sales/{sale}/performances/{performance}/seats/events",
+            get(seats::events),
+        )
+        .route(
+            "/v1/sales/{sale}/performances/{performance}/holds",
+            post(seats::hold),
+        )
+        .route(
+            "/v1/holds/{hold}",
+            get(seats::show).patch(seats::swap).delete(seats::release),
+        )
         .route("/v1/holds/{hold}/extend", post(seats::extend))
         // checkout
         .route("/v1/orders", get(orders::list).post(orders::place))

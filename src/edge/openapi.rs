@@ -62,13 +62,19 @@ use super::http::{draws, gate, orders, places, sales, seats, sign_in, strangers}
 )]
 struct Contract;
 
-static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| Contract::openapi().to_json().map(Bytes::from).unwrap_or_default());
+static DOCUMENT: LazyLock<Bytes> =
+    LazyLock::new(|| Contract::openapi().to_json().map(Bytes::from).unwrap_or_default());
 
 /// `GET /openapi.json`
 pub(super) async fn document() -> Response {
     let mut response = Response::new(DOCUMENT.clone().into());
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("public, max-age=300"),
+    );
     response
 }
 

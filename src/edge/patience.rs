@@ -140,7 +140,11 @@ impl<S: AsyncRead + Unpin> Patient<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.in_flight.any() {
             this.waiting = Awaited::Us;
@@ -179,7 +183,11 @@ impl<S: AsyncWrite + Unpin> Patient<S> {
             self.stalled = true;
             self.writing.as_mut().reset(Instant::now() + self.limits.stalled);
         }
-        if self.writing.as_mut().poll(cx).is_ready() { Poll::Ready(Err(io::ErrorKind::TimedOut.into())) } else { Poll::Pending }
+        if self.writing.as_mut().poll(cx).is_ready() {
+            Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        } else {
+            Poll::Pending
+        }
     }
 }
 
@@ -189,7 +197,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         self.judge(cx, took)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, parts: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let took = Pin::new(&mut self.socket).poll_write_vectored(cx, parts);
         self.judge(cx, took)
     }
@@ -215,7 +227,11 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Patience = Patience { idle: Duration::from_mins(1), head: Duration::from_secs(5), stalled: Duration::from_secs(30) };
+    const LIMITS: Patience = Patience {
+        idle: Duration::from_mins(1),
+        head: Duration::from_secs(5),
+        stalled: Duration::from_secs(30),
+    };
 
     async fn first_error_after(mut patient: Patient<tokio::io::DuplexStream>) -> (Duration, io::ErrorKind) {
         let started = Instant::now();
@@ -263,16 +279,24 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 let mut buffer = [0; 64];
                 let got = patient.read(&mut buffer).await.unwrap();
-                assert_eq!(std::str::from_utf8(&buffer[..got]).unwrap(), parts.concat(), "at once");
+                assert_eq!(
+                    std::str::from_utf8(&buffer[..got]).unwrap(),
+                    parts.concat(),
+                    "at once"
+                );
             };
             tokio::join!(says, reads);
         }
         let (client, server) = duplex(64);
         drop(client);
-        let silent = Patient::new(server, LIMITS, InFlight::default()).speaks_http2().await;
+        let silent = Patient::new(server, LIMITS, InFlight::default())
+            .speaks_http2()
+            .await;
         assert!(!silent.unwrap(), "a connection that ends says nothing");
         let (_client, server) = duplex(64);
-        let waits = Patient::new(server, LIMITS, InFlight::default()).speaks_http2().await;
+        let waits = Patient::new(server, LIMITS, InFlight::default())
+            .speaks_http2()
+            .await;
         assert_eq!(waits.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 
@@ -283,7 +307,12 @@ mod tests {
         let answering = in_flight.begin();
         let mut patient = Patient::new(server, LIMITS, in_flight);
         let mut byte = [0];
-        assert!(tokio::time::timeout(Duration::from_hours(1), patient.read(&mut byte)).await.is_err(), "no time-out while we answer");
+        assert!(
+            tokio::time::timeout(Duration::from_hours(1), patient.read(&mut byte))
+                .await
+                .is_err(),
+            "no time-out while we answer"
+        );
         drop(answering);
         let (after, _) = first_error_after(patient).await;
         assert_eq!(after.as_secs(), 60);
@@ -295,6 +324,9 @@ mod tests {
         let mut patient = Patient::new(server, LIMITS, InFlight::default());
         let started = Instant::now();
         let error = patient.write_all(&[0; 64]).await.unwrap_err();
-        assert_eq!((started.elapsed().as_secs(), error.kind()), (30, io::ErrorKind::TimedOut));
+        assert_eq!(
+            (started.elapsed().as_secs(), error.kind()),
+            (30, io::ErrorKind::TimedOut)
+        );
     }
 }

@@ -92,7 +92,12 @@ kinds! {
 impl Problem {
     #[must_use]
     pub fn new(kind: Kind) -> Self {
-        Self { kind, detail: None, retry_after_s: None, more: Map::new() }
+        Self {
+            kind,
+            detail: None,
+            retry_after_s: None,
+            more: Map::new(),
+        }
     }
 
     #[must_use]
@@ -150,7 +155,10 @@ impl IntoResponse for Problem {
         let bytes = serde_json::to_vec(&body).expect("a map is JSON");
         let mut response = (self.kind.status(), bytes).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -175,6 +183,9 @@ mod tests {
     fn what_says_come_again_says_when() {
         let response = Problem::new(Kind::Overloaded).retry_after_s(0).into_response();
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
-        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+        assert_eq!(
+            response.headers()[header::CONTENT_TYPE],
+            "application/problem+json"
+        );
     }
 }

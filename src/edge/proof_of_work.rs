@@ -143,7 +143,15 @@ pub struct ProofOfWork {
 
 impl ProofOfWork {
     pub fn new(config: Config, keys: MacKeys, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
-        Self { config, keys, clock, entropy, all: Mutex::default(), addresses: DashMap::new(), spent: Mutex::default() }
+        Self {
+            config,
+            keys,
+            clock,
+            entropy,
+            all: Mutex::default(),
+            addresses: DashMap::new(),
+            spent: Mutex::default(),
+        }
     }
 
     /// Whether a join may ever cost something.
@@ -168,7 +176,8 @@ impl ProofOfWork {
     pub fn bits(&self, address: Option<IpAddr>, in_use: InUse) -> u8 {
         let now = self.clock.monotonic();
         let per_window = u64::from(self.config.joins_per_second_normal) * ALL_WINDOW.as_secs();
-        let crush = doublings(self.all.lock().count(now, ALL_WINDOW), per_window) + doublings(in_use.of as u64, in_use.left.max(1) as u64);
+        let crush = doublings(self.all.lock().count(now, ALL_WINDOW), per_window)
+            + doublings(in_use.of as u64, in_use.left.max(1) as u64);
         self.between(crush.saturating_add(self.own_bits(address)))
     }
 
@@ -186,12 +195,28 @@ impl ProofOfWork {
         self.entropy.fill(&mut random);
         let kid = self.keys.current();
         let expires_at_s = self.clock.now().plus(self.config.life).as_secs();
-        let salt = Salt { expires_at_s, sale: sale.as_str(), bits, kid }.to_text(&hex(&random));
+        let salt = Salt {
+            expires_at_s,
+            sale: sale.as_str(),
+            bits,
+            kid,
+        }
+        .to_text(&hex(&random));
         let maxnumber = 1_u32 << bits.min(BITS_MAX);
-        let number = u32::try_from(self.entropy.below(u64::from(maxnumber) + 1)).expect("not above maxnumber");
+        let number =
+            u32::try_from(self.entropy.below(u64::from(maxnumber) + 1)).expect("not above maxnumber");
         let challenge = hex(&sha256(format!("{salt}{number}").as_bytes()));
-        let signature = hex(&self.keys.tag(kid, challenge.as_bytes()).expect("the current key is one of the keys"));
-        Challenge { algorithm: ALGORITHM, challenge, maxnumber, salt, signature }
+        let signature = hex(&self
+            .keys
+            .tag(kid, challenge.as_bytes())
+            .expect("the current key is one of the keys"));
+        Challenge {
+            algorithm: ALGORITHM,
+            challenge,
+            maxnumber,
+            salt,
+            signature,
+        }
     }
 
     /// Takes a solution of this sale that cost at least `2^least_bits`; it counts no second time.
@@ -200,8 +225,13 @@ impl ProofOfWork {
         let is_ours = solution.algorithm == ALGORITHM
             && salt.sale == sale.as_str()
             && solution.challenge.len() == DIGEST_HEX_LEN
-            && from_hex(&solution.signature).is_some_and(|tag| self.keys.verify(salt.kid, solution.challenge.as_bytes(), &tag));
-        if !is_ours || hex(&sha256(format!("{}{}", solution.salt, solution.number).as_bytes())) != solution.challenge {
+            && from_hex(&solution.signature)
+                .is_some_and(|tag| self.keys.verify(salt.kid, solution.challenge.as_bytes(), &tag));
+        if !is_ours
+            || hex(&sha256(
+                format!("{}{}", solution.salt, solution.number).as_bytes(),
+            )) != solution.challenge
+        {
             return Err(Worthless::Wrong);
         }
         // Also one that would live too long: the clock was set back since, and what was answered then is forgotten.
@@ -212,9 +242,19 @@ impl ProofOfWork {
         if salt.bits < least_bits {
             return Err(Worthless::TooCheap);
         }
-        let name = solution.challenge.get(..16).and_then(|first| u64::from_str_radix(first, 16).ok()).ok_or(Worthless::Wrong)?;
-        let spent = Spent { name, expires_at_s: salt.expires_at_s };
-        self.spent.lock().add(&spent, now, self.config.life, self.config.spent_max).map(|()| spent)
+        let name = solution
+            .challenge
+            .get(..16)
+            .and_then(|first| u64::from_str_radix(first, 16).ok())
+            .ok_or(Worthless::Wrong)?;
+        let spent = Spent {
+            name,
+            expires_at_s: salt.expires_at_s,
+        };
+        self.spent
+            .lock()
+            .add(&spent, now, self.config.life, self.config.spent_max)
+            .map(|()| spent)
     }
 
     /// It bought nothing, so it may be used once more.
@@ -229,14 +269,19 @@ impl ProofOfWork {
         }
         let now = self.clock.monotonic();
         self.all.lock().add(now, ALL_WINDOW);
-        let Some(address) = address.map(network) else { return };
+        let Some(address) = address.map(network) else {
+            return;
+        };
         match self.addresses.entry(address) {
             dashmap::Entry::Occupied(mut known) => known.get_mut().add(now, ADDRESS_WINDOW),
             dashmap::Entry::Vacant(place) => {
                 // The entry is let go first: counting them looks into every part of the map.
                 drop(place);
                 if self.addresses.len() < ADDRESSES_MAX {
-                    self.addresses.entry(address).or_default().add(now, ADDRESS_WINDOW);
+                    self.addresses
+                        .entry(address)
+                        .or_default()
+                        .add(now, ADDRESS_WINDOW);
                 }
             }
         }
@@ -245,24 +290,35 @@ impl ProofOfWork {
     /// Forgets the addresses from which nobody joined of late, and answered challenges that have ended.
     pub fn forget_idle(&self) {
         let now = self.clock.monotonic();
-        self.addresses.retain(|_, joins| joins.count(now, ADDRESS_WINDOW) > 0);
+        self.addresses
+            .retain(|_, joins| joins.count(now, ADDRESS_WINDOW) > 0);
         self.spent.lock().advance(self.clock.now(), self.config.life);
     }
 
     fn between(&self, more: u8) -> u8 {
-        self.config.bits_min.saturating_add(more).min(self.config.bits_max)
+        self.config
+            .bits_min
+            .saturating_add(more)
+            .min(self.config.bits_max)
     }
 
     fn own_bits(&self, address: Option<IpAddr>) -> u8 {
         let now = self.clock.monotonic();
-        let joins = address.and_then(|address| Some(self.addresses.get(&network(address))?.count(now, ADDRESS_WINDOW)));
-        doublings(joins.unwrap_or(0), self.config.joins_per_address_per_minute_normal.into())
+        let joins = address
+            .and_then(|address| Some(self.addresses.get(&network(address))?.count(now, ADDRESS_WINDOW)));
+        doublings(
+            joins.unwrap_or(0),
+            self.config.joins_per_address_per_minute_normal.into(),
+        )
     }
 }
 
 /// How often `normal` can be doubled without exceeding `count`.
 fn doublings(count: u64, normal: u64) -> u8 {
-    let times = count.checked_div(normal).and_then(u64::checked_ilog2).unwrap_or(0);
+    let times = count
+        .checked_div(normal)
+        .and_then(u64::checked_ilog2)
+        .unwrap_or(0);
     u8::try_from(times).expect("64 bits are doubled 63 times")
 }
 
@@ -276,7 +332,12 @@ struct Salt<'a> {
 
 impl<'a> Salt<'a> {
     fn to_text(&self, random: &str) -> String {
-        let Self { expires_at_s, sale, bits, kid } = self;
+        let Self {
+            expires_at_s,
+            sale,
+            bits,
+            kid,
+        } = self;
         format!("{random}?expires={expires_at_s}&sale={sale}&bits={bits}&key={kid}&")
     }
 
@@ -289,7 +350,12 @@ impl<'a> Salt<'a> {
         let (expires, rest) = facts.strip_prefix("expires=")?.split_once("&sale=")?;
         let (sale, rest) = rest.split_once("&bits=")?;
         let (bits, rest) = rest.split_once("&key=")?;
-        let salt = Self { expires_at_s: expires.parse().ok()?, sale, bits: bits.parse().ok()?, kid: rest.strip_suffix('&')?.parse().ok()? };
+        let salt = Self {
+            expires_at_s: expires.parse().ok()?,
+            sale,
+            bits: bits.parse().ok()?,
+            kid: rest.strip_suffix('&')?.parse().ok()?,
+        };
         (salt.bits <= BITS_MAX && salt.to_text(random) == text).then_some(salt)
     }
 }
@@ -340,7 +406,13 @@ struct SpentLately {
 }
 
 impl SpentLately {
-    fn add(&mut self, spent: &Spent, now: Timestamp, life: Duration, at_most: usize) -> Result<(), Worthless> {
+    fn add(
+        &mut self,
+        spent: &Spent,
+        now: Timestamp,
+        life: Duration,
+        at_most: usize,
+    ) -> Result<(), Worthless> {
         self.advance(now, life);
         if self.set_of(spent, life).contains(&spent.name) {
             return Err(Worthless::Spent);
@@ -357,7 +429,11 @@ impl SpentLately {
     }
 
     fn set_of(&mut self, spent: &Spent, life: Duration) -> &mut HashSet<u64> {
-        if window_of(spent.expires_at_s, life) > self.window { &mut self.next } else { &mut self.this }
+        if window_of(spent.expires_at_s, life) > self.window {
+            &mut self.next
+        } else {
+            &mut self.this
+        }
     }
 
     fn advance(&mut self, now: Timestamp, life: Duration) {
@@ -384,7 +460,10 @@ mod tests {
     use super::*;
     use crate::kernel::{ManualClock, SeededEntropy};
 
-    const CALM: InUse = InUse { left: 1_000, of: 1_000 };
+    const CALM: InUse = InUse {
+        left: 1_000,
+        of: 1_000,
+    };
 
     fn config() -> Config {
         Config {
@@ -401,7 +480,15 @@ mod tests {
     fn desk(config: Config) -> (ProofOfWork, Arc<ManualClock>) {
         let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1_800_000_000)));
         let keys = MacKeys::new(&BTreeMap::from([(1, [1; 32])]));
-        (ProofOfWork::new(config, keys, Arc::clone(&clock) as _, Arc::new(SeededEntropy::new(1))), clock)
+        (
+            ProofOfWork::new(
+                config,
+                keys,
+                Arc::clone(&clock) as _,
+                Arc::new(SeededEntropy::new(1)),
+            ),
+            clock,
+        )
     }
 
     fn sale(name: &str) -> SaleId {
@@ -415,10 +502,23 @@ mod tests {
     /// As a browser finds it.
     fn solve(challenge: &Challenge) -> Solution {
         let number = (0..=challenge.maxnumber)
-            .find(|number| hex(&sha256(format!("{}{number}", challenge.salt).as_bytes())) == challenge.challenge)
+            .find(|number| {
+                hex(&sha256(format!("{}{number}", challenge.salt).as_bytes())) == challenge.challenge
+            })
             .expect("one of them is it");
-        let Challenge { challenge, salt, signature, .. } = challenge.clone();
-        Solution { algorithm: "SHA-256".into(), challenge, number, salt, signature }
+        let Challenge {
+            challenge,
+            salt,
+            signature,
+            ..
+        } = challenge.clone();
+        Solution {
+            algorithm: "SHA-256".into(),
+            challenge,
+            number,
+            salt,
+            signature,
+        }
     }
 
     #[test]
@@ -431,10 +531,17 @@ mod tests {
         let spent = desk.spend(&sale("a"), &one, 6).unwrap();
         assert_eq!(desk.spend(&sale("a"), &one, 6).unwrap_err(), Worthless::Spent);
         desk.give_back(&spent);
-        assert!(desk.spend(&sale("a"), &one, 6).is_ok(), "what bought nothing buys once more");
+        assert!(
+            desk.spend(&sale("a"), &one, 6).is_ok(),
+            "what bought nothing buys once more"
+        );
         let late = solved(6);
         clock.advance(Duration::from_secs(59));
-        assert_eq!(desk.spend(&sale("a"), &one, 6).unwrap_err(), Worthless::Spent, "as long as it lives");
+        assert_eq!(
+            desk.spend(&sale("a"), &one, 6).unwrap_err(),
+            Worthless::Spent,
+            "as long as it lives"
+        );
         clock.advance(Duration::from_secs(1));
         assert_eq!(desk.spend(&sale("a"), &late, 6).unwrap_err(), Worthless::Expired);
         assert_eq!(desk.spend(&sale("a"), &one, 6).unwrap_err(), Worthless::Expired);
@@ -451,19 +558,37 @@ mod tests {
     #[test]
     fn a_salt_and_a_number_cannot_be_parted_anew() {
         let (desk, clock) = desk(config());
-        let one = (0..100).map(|_| solve(&desk.challenge(&sale("a"), 12))).find(|it| it.number > 99).unwrap();
+        let one = (0..100)
+            .map(|_| solve(&desk.challenge(&sale("a"), 12)))
+            .find(|it| it.number > 99)
+            .unwrap();
         desk.spend(&sale("a"), &one, 0).unwrap();
         let digits = one.number.to_string();
         for at in 1..digits.len() {
-            let parted = Solution { salt: format!("{}{}", one.salt, &digits[..at]), number: digits[at..].parse().unwrap(), ..one.clone() };
+            let parted = Solution {
+                salt: format!("{}{}", one.salt, &digits[..at]),
+                number: digits[at..].parse().unwrap(),
+                ..one.clone()
+            };
             assert_eq!(desk.spend(&sale("a"), &parted, 0).unwrap_err(), Worthless::Wrong);
         }
-        for (from, to) in
-            [("expires=1", "expires=01"), ("bits=12", "bits=+12"), ("key=1", "key=2"), ("sale=a", "sale=b"), ("expires=18", "expires=19")]
-        {
-            let changed = Solution { salt: one.salt.replace(from, to), ..one.clone() };
+        for (from, to) in [
+            ("expires=1", "expires=01"),
+            ("bits=12", "bits=+12"),
+            ("key=1", "key=2"),
+            ("sale=a", "sale=b"),
+            ("expires=18", "expires=19"),
+        ] {
+            let changed = Solution {
+                salt: one.salt.replace(from, to),
+                ..one.clone()
+            };
             assert_ne!(changed.salt, one.salt);
-            assert_eq!(desk.spend(&sale("a"), &changed, 0).unwrap_err(), Worthless::Wrong, "{to}");
+            assert_eq!(
+                desk.spend(&sale("a"), &changed, 0).unwrap_err(),
+                Worthless::Wrong,
+                "{to}"
+            );
         }
         clock.advance(Duration::from_mins(2));
         assert_eq!(desk.spend(&sale("a"), &one, 0).unwrap_err(), Worthless::Expired);
@@ -473,18 +598,49 @@ mod tests {
     fn who_signs_with_another_key_or_guesses_gets_nothing() {
         let (desk, _) = desk(config());
         let other = MacKeys::new(&BTreeMap::from([(1, [2; 32])]));
-        let forger = ProofOfWork::new(config(), other, Arc::clone(&desk.clock), Arc::new(SeededEntropy::new(2)));
-        assert_eq!(desk.spend(&sale("a"), &solve(&forger.challenge(&sale("a"), 6)), 6).unwrap_err(), Worthless::Wrong);
+        let forger = ProofOfWork::new(
+            config(),
+            other,
+            Arc::clone(&desk.clock),
+            Arc::new(SeededEntropy::new(2)),
+        );
+        assert_eq!(
+            desk.spend(&sale("a"), &solve(&forger.challenge(&sale("a"), 6)), 6)
+                .unwrap_err(),
+            Worthless::Wrong
+        );
         let good = solve(&desk.challenge(&sale("a"), 6));
         for bad in [
-            Solution { number: good.number ^ 1, ..good.clone() },
-            Solution { algorithm: "SHA-1".into(), ..good.clone() },
-            Solution { signature: String::new(), ..good.clone() },
-            Solution { signature: "é".repeat(16), ..good.clone() },
-            Solution { challenge: good.challenge.to_uppercase(), ..good.clone() },
-            Solution { salt: "s".repeat(10_000), ..good.clone() },
+            Solution {
+                number: good.number ^ 1,
+                ..good.clone()
+            },
+            Solution {
+                algorithm: "SHA-1".into(),
+                ..good.clone()
+            },
+            Solution {
+                signature: String::new(),
+                ..good.clone()
+            },
+            Solution {
+                signature: "é".repeat(16),
+                ..good.clone()
+            },
+            Solution {
+                challenge: good.challenge.to_uppercase(),
+                ..good.clone()
+            },
+            Solution {
+                salt: "s".repeat(10_000),
+                ..good.clone()
+            },
         ] {
-            assert_eq!(desk.spend(&sale("a"), &bad, 6).unwrap_err(), Worthless::Wrong, "{bad:?}");
+            assert_eq!(
+                desk.spend(&sale("a"), &bad, 6).unwrap_err(),
+                Worthless::Wrong,
+                "{bad:?}"
+            );
         }
         assert!(desk.spend(&sale("a"), &good, 6).is_ok());
     }
@@ -493,9 +649,17 @@ mod tests {
     fn the_price_follows_the_crush_between_floor_and_ceiling() {
         let (desk, clock) = desk(config());
         assert_eq!(desk.bits(None, CALM), 6);
-        assert_eq!(desk.bits(None, InUse { left: 500, of: 1_000 }), 7, "half of the room is in use");
+        assert_eq!(
+            desk.bits(None, InUse { left: 500, of: 1_000 }),
+            7,
+            "half of the room is in use"
+        );
         assert_eq!(desk.bits(None, InUse { left: 125, of: 1_000 }), 9);
-        assert_eq!(desk.bits(None, InUse { left: 0, of: 1_000 }), 12, "never above the ceiling");
+        assert_eq!(
+            desk.bits(None, InUse { left: 0, of: 1_000 }),
+            12,
+            "never above the ceiling"
+        );
         (0..160).for_each(|_| desk.joined_from(None));
         assert_eq!(desk.bits(None, CALM), 8, "four times the normal number");
         assert_eq!(desk.least_bits(None), 6, "the crush is nobody's own");
@@ -505,7 +669,10 @@ mod tests {
 
     #[test]
     fn an_address_pays_for_its_own_joins_and_a_household_is_one() {
-        let (desk, clock) = desk(Config { joins_per_second_normal: 1_000, ..config() });
+        let (desk, clock) = desk(Config {
+            joins_per_second_normal: 1_000,
+            ..config()
+        });
         (0..16).for_each(|_| desk.joined_from(Some(address("2001:db8::1"))));
         assert_eq!(desk.bits(Some(address("2001:db8::2")), CALM), 8);
         assert_eq!(desk.least_bits(Some(address("2001:db8::2"))), 7);
@@ -518,7 +685,11 @@ mod tests {
 
     #[test]
     fn nothing_is_asked_where_the_ceiling_is_zero() {
-        let (desk, _) = desk(Config { bits_min: 0, bits_max: 0, ..config() });
+        let (desk, _) = desk(Config {
+            bits_min: 0,
+            bits_max: 0,
+            ..config()
+        });
         (0..1_000).for_each(|_| desk.joined_from(None));
         assert!(!desk.is_asked());
         assert_eq!(desk.bits(None, InUse { left: 0, of: 9 }), 0);
@@ -526,8 +697,14 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded_and_ends() {
-        let (desk, clock) = desk(Config { spent_max: 3, ..config() });
-        let spend = || desk.spend(&sale("a"), &solve(&desk.challenge(&sale("a"), 1)), 0).map(|_| ());
+        let (desk, clock) = desk(Config {
+            spent_max: 3,
+            ..config()
+        });
+        let spend = || {
+            desk.spend(&sale("a"), &solve(&desk.challenge(&sale("a"), 1)), 0)
+                .map(|_| ())
+        };
         assert!((0..3).all(|_| spend().is_ok()));
         assert_eq!(spend(), Err(Worthless::TooMany));
         clock.advance(Duration::from_mins(2));

@@ -47,7 +47,9 @@ impl Concern {
     pub(super) fn of(path: &str) -> Option<Self> {
         if path.starts_with("/v1/orders") {
             Some(Self::Orders)
-        } else if path.starts_with("/v1/holds") || (path.contains("/performances/") && !path.ends_with("/plan")) {
+        } else if path.starts_with("/v1/holds")
+            || (path.contains("/performances/") && !path.ends_with("/plan"))
+        {
             Some(Self::Seats)
         } else {
             None
@@ -58,7 +60,13 @@ impl Concern {
 impl Default for Pulse {
     fn default() -> Self {
         let [asked, failed, looks, pressed] = [const { AtomicU32::new(0) }; 4];
-        Self { waited: [const { AtomicU32::new(0) }; BUCKETS], asked, failed, looks, pressed }
+        Self {
+            waited: [const { AtomicU32::new(0) }; BUCKETS],
+            asked,
+            failed,
+            looks,
+            pressed,
+        }
     }
 }
 
@@ -82,18 +90,37 @@ impl Pulse {
         let waited = std::array::from_fn(|at| self.waited[at].swap(0, Ordering::Relaxed));
         let [asked, failed, looks, pressed] =
             [&self.asked, &self.failed, &self.looks, &self.pressed].map(|it| it.swap(0, Ordering::Relaxed));
-        Beat { waited, asked, failed, looks, pressed }
+        Beat {
+            waited,
+            asked,
+            failed,
+            looks,
+            pressed,
+        }
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "cut to the number of buckets")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "cut to the number of buckets"
+)]
 fn bucket(took: Duration) -> usize {
     let ms = took.as_secs_f64() * 1_000.0;
-    if ms <= 1.0 { 0 } else { ((ms.log2() * STEPS_AN_OCTAVE).ceil() as usize).min(BUCKETS - 1) }
+    if ms <= 1.0 {
+        0
+    } else {
+        ((ms.log2() * STEPS_AN_OCTAVE).ceil() as usize).min(BUCKETS - 1)
+    }
 }
 
 /// The upper bound of a bucket.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "below a minute")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "below a minute"
+)]
 fn upto_ms(bucket: usize) -> u32 {
     (bucket as f64 / STEPS_AN_OCTAVE).exp2().ceil() as u32
 }
@@ -127,36 +154,62 @@ impl Vitals {
             self.recent.pop_front();
         }
         let recent = |of: fn(&Beat) -> u32| self.recent.iter().map(of).sum::<u32>();
-        let (asked, failed, looks, pressed) =
-            (recent(|it| it.asked), recent(|it| it.failed), recent(|it| it.looks), recent(|it| it.pressed));
-        let failed_per_mille = if asked < ANSWERS_MIN { 0 } else { u16::try_from(failed * 1_000 / asked).unwrap_or(1_000) };
+        let (asked, failed, looks, pressed) = (
+            recent(|it| it.asked),
+            recent(|it| it.failed),
+            recent(|it| it.looks),
+            recent(|it| it.pressed),
+        );
+        let failed_per_mille = if asked < ANSWERS_MIN {
+            0
+        } else {
+            u16::try_from(failed * 1_000 / asked).unwrap_or(1_000)
+        };
         // Where new orders always have to wait, whoever is called besides is turned away at the door.
-        let turned_away_per_mille = u16::try_from(pressed * 1_000 / looks.max(1)).unwrap_or(1_000) / PRESSED_IN_FAILURES;
+        let turned_away_per_mille =
+            u16::try_from(pressed * 1_000 / looks.max(1)).unwrap_or(1_000) / PRESSED_IN_FAILURES;
         let failed_per_mille = failed_per_mille.max(turned_away_per_mille);
         let latency_ms = self.latency_ms();
         if let Some(latency_ms) = latency_ms {
             match self.lows.back_mut() {
-                Some((began, low)) if monotonic.saturating_sub(*began) < STRETCH => *low = latency_ms.min(*low),
+                Some((began, low)) if monotonic.saturating_sub(*began) < STRETCH => {
+                    *low = latency_ms.min(*low)
+                }
                 _ => self.lows.push_back((monotonic, latency_ms)),
             }
             if self.lows.len() > STRETCHES {
                 self.lows.pop_front();
             }
         }
-        let usual_ms = self.lows.iter().map(|(_, low)| *low).min().unwrap_or(UNNOTICED_MS).max(UNNOTICED_MS);
-        BoxOfficeHealth { latency_ms, usual_ms, failed_per_mille }
+        let usual_ms = self
+            .lows
+            .iter()
+            .map(|(_, low)| *low)
+            .min()
+            .unwrap_or(UNNOTICED_MS)
+            .max(UNNOTICED_MS);
+        BoxOfficeHealth {
+            latency_ms,
+            usual_ms,
+            failed_per_mille,
+        }
     }
 
     /// Nine of ten are answered within it.
     fn latency_ms(&self) -> Option<u32> {
-        let waited: [u32; BUCKETS] = std::array::from_fn(|at| self.recent.iter().map(|beat| beat.waited[at]).sum());
+        let waited: [u32; BUCKETS] =
+            std::array::from_fn(|at| self.recent.iter().map(|beat| beat.waited[at]).sum());
         let all: u32 = waited.iter().sum();
         let mut so_far = 0;
         let slow = |count: &u32| {
             so_far += count;
             u64::from(so_far) * 10 >= u64::from(all) * 9
         };
-        waited.iter().position(slow).filter(|_| all >= ANSWERS_MIN).map(upto_ms)
+        waited
+            .iter()
+            .position(slow)
+            .filter(|_| all >= ANSWERS_MIN)
+            .map(upto_ms)
     }
 }
 
@@ -172,7 +225,11 @@ mod tests {
     fn buckets_hold_what_they_say() {
         for took in [0, 1, 2, 3, 7, 50, 120, 999, 5_000, 29_000] {
             let at = bucket(ms(took));
-            assert!(u64::from(upto_ms(at)) >= took, "{took} ms is in the bucket up to {}", upto_ms(at));
+            assert!(
+                u64::from(upto_ms(at)) >= took,
+                "{took} ms is in the bucket up to {}",
+                upto_ms(at)
+            );
             assert!(at == 0 || took == 0 || u64::from(upto_ms(at - 1)) <= took + 1);
         }
         assert_eq!(bucket(Duration::from_hours(1)), BUCKETS - 1);
@@ -199,7 +256,14 @@ mod tests {
             pulse.answered(Concern::Seats, ms(20), true);
         }
         let few = vitals.round(pulse.take(), ms(0));
-        assert_eq!(few, BoxOfficeHealth { latency_ms: None, usual_ms: 50, failed_per_mille: 0 });
+        assert_eq!(
+            few,
+            BoxOfficeHealth {
+                latency_ms: None,
+                usual_ms: 50,
+                failed_per_mille: 0
+            }
+        );
         for n in 0..91 {
             pulse.answered(Concern::Seats, ms(if n < 80 { 20 } else { 900 }), false);
             pulse.answered(Concern::Orders, ms(9_000), false);
@@ -215,7 +279,10 @@ mod tests {
             vitals.round(pulse.take(), ms(round * 500));
         }
         let health = vitals.round(pulse.take(), ms(3_000));
-        assert!(health.latency_ms.unwrap() <= 24 && health.failed_per_mille == 0, "{health:?}");
+        assert!(
+            health.latency_ms.unwrap() <= 24 && health.failed_per_mille == 0,
+            "{health:?}"
+        );
     }
 
     #[test]
@@ -254,6 +321,9 @@ mod tests {
         for n in 10..=20 {
             minute(n, 200);
         }
-        assert!((200..=240).contains(&minute(21, 200)), "after so long it is what is usual");
+        assert!(
+            (200..=240).contains(&minute(21, 200)),
+            "after so long it is what is usual"
+        );
     }
 }

@@ -66,11 +66,19 @@ const FIRST_REQUEST_WITHIN: Duration = Duration::from_secs(1);
 /// until then is answered too.
 pub async fn serve(listener: TcpListener, front: Front, limits: ConnectionLimits, life: Lifecycle) {
     let room = Arc::new(Semaphore::new(limits.connections_max));
-    let entrance = Entrance { front, limits, life, addresses: Arc::default() };
+    let entrance = Entrance {
+        front,
+        limits,
+        life,
+        addresses: Arc::default(),
+    };
     loop {
         // Beyond the limit new connections wait in the kernel's queue, not in our memory.
         let accepting = async {
-            let permit = Arc::clone(&room).acquire_owned().await.map_err(io::Error::other)?;
+            let permit = Arc::clone(&room)
+                .acquire_owned()
+                .await
+                .map_err(io::Error::other)?;
             listener.accept().await.map(|accepted| (accepted, permit))
         };
         match entrance.life.until_stopping(accepting).await {
@@ -99,7 +107,11 @@ struct Entrance {
 
 impl Entrance {
     fn welcome(&self, socket: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
-        let Some(turn) = Turn::take(&self.addresses, network(peer.ip()), self.limits.connections_per_address_max) else {
+        let Some(turn) = Turn::take(
+            &self.addresses,
+            network(peer.ip()),
+            self.limits.connections_per_address_max,
+        ) else {
             metrics::counter!("edge_connections_refused_total").increment(1);
             return;
         };
@@ -151,7 +163,10 @@ impl Turn {
             return None;
         }
         *open += 1;
-        Some(Self { addresses: Arc::clone(addresses), address })
+        Some(Self {
+            addresses: Arc::clone(addresses),
+            address,
+        })
     }
 }
 
@@ -167,7 +182,10 @@ impl Drop for Turn {
 }
 
 fn is_about_the_connection(e: &io::Error) -> bool {
-    matches!(e.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
+    matches!(
+        e.kind(),
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+    )
 }
 
 async fn answer(socket: TcpStream, peer: IpAddr, front: Front, limits: &ConnectionLimits, life: &Lifecycle) {
@@ -201,9 +219,18 @@ async fn answer(socket: TcpStream, peer: IpAddr, front: Front, limits: &Connecti
                 let (front, life, takeover) = &*shared;
                 let mut response = front.answer(peer, request.map(Body::new)).await;
                 if life.is_leaving() && version < Version::HTTP_2 {
-                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                    response
+                        .headers_mut()
+                        .insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
-                match takeover.offer(is_get, version, response.map(|body| Counted { body, _answering: answering })) {
+                match takeover.offer(
+                    is_get,
+                    version,
+                    response.map(|body| Counted {
+                        body,
+                        _answering: answering,
+                    }),
+                ) {
                     Some(response) => Ok::<_, Infallible>(response),
                     // Nothing more is heard of it here.
                     None => std::future::pending().await,
@@ -221,7 +248,11 @@ async fn answer(socket: TcpStream, peer: IpAddr, front: Front, limits: &Connecti
             .keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10));
         // It is told so beforehand (GOAWAY) and loses nothing.
-        drive(pin!(builder.serve_connection(io, service)), when_called(life.leaving())).await;
+        drive(
+            pin!(builder.serve_connection(io, service)),
+            when_called(life.leaving()),
+        )
+        .await;
     } else {
         let mut builder = http1::Builder::new();
         builder
@@ -232,7 +263,8 @@ async fn answer(socket: TcpStream, peer: IpAddr, front: Front, limits: &Connecti
         // An idle client would find its connection cut, so it is told with its next answer, and cut only in the end.
         let ended = async {
             when_called(life.stopping()).await;
-            let _ = tokio::time::timeout(FIRST_REQUEST_WITHIN, has_spoken.subscribe().wait_for(|it| *it)).await;
+            let _ =
+                tokio::time::timeout(FIRST_REQUEST_WITHIN, has_spoken.subscribe().wait_for(|it| *it)).await;
         };
         // Boxed, so that what takes the connection over does not keep its room.
         let mut connection = Box::new(builder.serve_connection(io, service));

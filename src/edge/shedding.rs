@@ -45,7 +45,13 @@ pub enum Class {
 }
 
 impl Class {
-    pub const ALL: [Self; 5] = [Self::Settling, Self::Inside, Self::Queueing, Self::Entering, Self::Browsing];
+    pub const ALL: [Self; 5] = [
+        Self::Settling,
+        Self::Inside,
+        Self::Queueing,
+        Self::Entering,
+        Self::Browsing,
+    ];
 
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -63,7 +69,9 @@ impl Class {
     pub fn of(method: &Method, path: &str) -> Self {
         let mut parts = path.strip_prefix("/v1/").unwrap_or_default().split('/');
         match (parts.next().unwrap_or_default(), parts.nth(1), parts.next()) {
-            ("webhooks", ..) | ("orders", Some("confirm" | "return"), _) | ("sales", Some("board"), None) => Self::Settling,
+            ("webhooks", ..) | ("orders", Some("confirm" | "return"), _) | ("sales", Some("board"), None) => {
+                Self::Settling
+            }
             ("sales", Some("admission"), _) if method == Method::POST => Self::Entering,
             ("orders" | "holds" | "gate", ..) | ("sales", Some("admission"), _) => Self::Inside,
             ("sales", Some("queue" | "board"), _) | ("sign-in" | "session", ..) => Self::Queueing,
@@ -106,7 +114,11 @@ pub(super) struct Worked<'a>(&'a AtomicUsize);
 impl AtWork {
     #[must_use]
     pub const fn new(most: usize) -> Self {
-        Self { asked: AtomicU64::new(0), now: AtomicUsize::new(0), most }
+        Self {
+            asked: AtomicU64::new(0),
+            now: AtomicUsize::new(0),
+            most,
+        }
     }
 
     /// Somebody asks, and may be turned away.
@@ -202,15 +214,29 @@ impl Valve {
 
     /// An interval has passed in which the least lag was `lag`, so many requests came, and new orders had to wait or not.
     fn interval(&self, lag: Duration, asked: u64, till_is_pressed: bool) {
-        self.lag_us.store(u64::try_from(lag.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        let (answered, late) = (self.answered.swap(0, Ordering::Relaxed), self.late.swap(0, Ordering::Relaxed));
+        self.lag_us.store(
+            u64::try_from(lag.as_micros()).unwrap_or(u64::MAX),
+            Ordering::Relaxed,
+        );
+        let (answered, late) = (
+            self.answered.swap(0, Ordering::Relaxed),
+            self.late.swap(0, Ordering::Relaxed),
+        );
         let books_are_late = till_is_pressed || answered >= ANSWERED_MIN && late * LATE_PART >= answered;
-        self.late_inside.store(books_are_late || asked >= ASKED_MIN && lag > LAG_LATE, Ordering::Relaxed);
+        self.late_inside.store(
+            books_are_late || asked >= ASKED_MIN && lag > LAG_LATE,
+            Ordering::Relaxed,
+        );
         let closed = self.closed.load(Ordering::Relaxed);
         let next = if asked < ASKED_MIN {
             closed.saturating_sub(OPENS_IDLE_BY)
         } else if lag > LAG_TARGET {
-            let over = lag.saturating_sub(LAG_TARGET).as_millis().max(1).saturating_mul(u128::from(OPENS_BY)) / LAG_TARGET.as_millis();
+            let over = lag
+                .saturating_sub(LAG_TARGET)
+                .as_millis()
+                .max(1)
+                .saturating_mul(u128::from(OPENS_BY))
+                / LAG_TARGET.as_millis();
             (closed + u32::try_from(over).unwrap_or(u32::MAX).clamp(1, CLOSES_BY_MAX)).min(CLOSED)
         } else {
             closed.saturating_sub(OPENS_BY)
@@ -251,7 +277,12 @@ pub async fn watch(house: Arc<House>, office: Option<BoxOffice>, life: Lifecycle
         for _ in 0..PROBES_IN_INTERVAL {
             let began = house.clock.monotonic();
             tokio::time::sleep(PROBE_EVERY).await;
-            least = least.min(house.clock.monotonic().saturating_sub(began + PROBE_EVERY + TIMER_SLACK));
+            least = least.min(
+                house
+                    .clock
+                    .monotonic()
+                    .saturating_sub(began + PROBE_EVERY + TIMER_SLACK),
+            );
         }
         let asked = house.at_work.asked();
         let till_is_pressed = office.as_ref().is_some_and(|office| {
@@ -287,13 +318,17 @@ impl House {
 fn refusal(retry_after_s: u64) -> Response {
     static BODY: std::sync::LazyLock<Bytes> = std::sync::LazyLock::new(|| {
         let kind = Kind::Overloaded;
-        let body = serde_json::json!({"type": kind.slug(), "title": kind.title(), "status": kind.status().as_u16()});
+        let body =
+            serde_json::json!({"type": kind.slug(), "title": kind.title(), "status": kind.status().as_u16()});
         body.to_string().into()
     });
     let mut response = Response::new(Body::from(BODY.clone()));
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_s));
     response
@@ -346,7 +381,11 @@ mod tests {
 
     /// Of a thousand requests of each class, how many are turned away.
     fn turned_away(valve: &Valve) -> [usize; 5] {
-        Class::ALL.map(|class| (0..1_000).filter(|n| valve.turns_away(class, || f64::from(*n) / 1_000.0)).count())
+        Class::ALL.map(|class| {
+            (0..1_000)
+                .filter(|n| valve.turns_away(class, || f64::from(*n) / 1_000.0))
+                .count()
+        })
     }
 
     #[test]
@@ -358,14 +397,21 @@ mod tests {
         for _ in 0..100 {
             valve.interval(Duration::from_millis(40), 10_000, false);
             let now = turned_away(&valve);
-            assert!(now.iter().zip(before).all(|(now, before)| *now >= before), "{before:?} {now:?}");
+            assert!(
+                now.iter().zip(before).all(|(now, before)| *now >= before),
+                "{before:?} {now:?}"
+            );
             // Nobody more important is turned away while somebody less important is let in.
             assert!(now[1] == 0 || now[2] == 1_000, "{now:?}");
             assert!(now[2] == 0 || now[3] == 1_000, "{now:?}");
             assert!(now[3] == 0 || now[4] == 1_000, "{now:?}");
             before = now;
         }
-        assert_eq!(before, [0, 1_000, 1_000, 1_000, 1_000], "what settles is always let in");
+        assert_eq!(
+            before,
+            [0, 1_000, 1_000, 1_000, 1_000],
+            "what settles is always let in"
+        );
     }
 
     #[test]
@@ -388,18 +434,27 @@ mod tests {
             valve.are_inside_late()
         };
         assert!(!interval(2, 20), "some are always late");
-        assert!(!interval(ANSWERED_MIN - 1, ANSWERED_MIN - 1), "a few are no measure");
+        assert!(
+            !interval(ANSWERED_MIN - 1, ANSWERED_MIN - 1),
+            "a few are no measure"
+        );
         assert!(interval(10, 20));
         assert!(!interval(0, 20));
         valve.interval(Duration::from_millis(1), 1_000, true);
         assert!(valve.are_inside_late(), "the till is pressed");
         assert_eq!(turned_away(&valve), [0; 5]);
         valve.interval(LAG_LATE, 1_000, false);
-        assert!(!valve.are_inside_late(), "that long everybody may wait to be looked at");
+        assert!(
+            !valve.are_inside_late(),
+            "that long everybody may wait to be looked at"
+        );
         valve.interval(LAG_LATE * 2, 1_000, false);
         assert!(valve.are_inside_late(), "everybody waits too long");
         valve.interval(LAG_LATE * 2, ASKED_MIN - 1, false);
-        assert!(!valve.are_inside_late(), "it is not they who keep the process waiting");
+        assert!(
+            !valve.are_inside_late(),
+            "it is not they who keep the process waiting"
+        );
     }
 
     #[test]
@@ -412,6 +467,9 @@ mod tests {
     #[test]
     fn a_refusal_says_when_to_come_again() {
         let refusal = refusal(3);
-        assert_eq!((refusal.status().as_u16(), &refusal.headers()[header::RETRY_AFTER]), (503, &HeaderValue::from_static("3")));
+        assert_eq!(
+            (refusal.status().as_u16(), &refusal.headers()[header::RETRY_AFTER]),
+            (503, &HeaderValue::from_static("3"))
+        );
     }
 }

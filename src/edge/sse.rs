@@ -35,7 +35,12 @@ enum Stage<F> {
 
 /// Answers with a stream. `first` is sent at once; every client is told a reconnect delay of its own, so that a restart
 /// does not bring all of them back in the same moment, and another when the house closes.
-pub(super) fn stream_of(first: Option<Bytes>, frames: impl Frames, life: Lifecycle, entropy: &Arc<dyn Entropy>) -> Response {
+pub(super) fn stream_of(
+    first: Option<Bytes>,
+    frames: impl Frames,
+    life: Lifecycle,
+    entropy: &Arc<dyn Entropy>,
+) -> Response {
     let retry = || Bytes::from(format!("retry: {}\n\n", 1_000 + entropy.below(4_000)));
     let mut opening = vec![retry()];
     opening.extend(first);
@@ -63,7 +68,10 @@ pub(super) fn stream_of(first: Option<Bytes>, frames: impl Frames, life: Lifecyc
     });
     let mut response = Body::from_stream(body).into_response();
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream"),
+    );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // nginx would otherwise collect frames in a buffer.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));

@@ -38,7 +38,10 @@ impl<B> Takeover<B> {
 
     /// Hands in what is to take the connection over, and gives back everything else.
     pub(super) fn offer(&self, is_get: bool, version: Version, response: Response<B>) -> Option<Response<B>> {
-        let is_stream = response.headers().get(header::CONTENT_TYPE).is_some_and(|it| it == "text/event-stream");
+        let is_stream = response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|it| it == "text/event-stream");
         if !(is_stream && is_get && version == Version::HTTP_11 && response.status() == StatusCode::OK) {
             return Some(response);
         }
@@ -79,8 +82,13 @@ fn told(head: &http::response::Parts, now: Option<Timestamp>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEAD_BYTES);
     let reason = head.status.canonical_reason().unwrap_or_default();
     let _ = write!(bytes, "HTTP/1.1 {} {reason}\r\n", head.status.as_str());
-    let own = head.headers.iter().filter(|(name, _)| *name != header::CONNECTION);
-    let date = now.and_then(|now| OffsetDateTime::from_unix_timestamp(now.as_secs()).ok()).and_then(|at| at.format(HTTP_DATE).ok());
+    let own = head
+        .headers
+        .iter()
+        .filter(|(name, _)| *name != header::CONNECTION);
+    let date = now
+        .and_then(|now| OffsetDateTime::from_unix_timestamp(now.as_secs()).ok())
+        .and_then(|at| at.format(HTTP_DATE).ok());
     let date = date.and_then(|date| HeaderValue::try_from(date).ok());
     let added = date.iter().map(|date| (&header::DATE, date));
     let close = HeaderValue::from_static("close");
@@ -105,18 +113,31 @@ mod tests {
 
     use super::*;
 
-    fn a_stream(frames: Vec<&'static str>) -> Response<StreamBody<impl stream::Stream<Item = io::Result<Frame<bytes::Bytes>>> + Unpin>> {
-        let frames = frames.into_iter().map(|it| Ok(Frame::data(bytes::Bytes::from_static(it.as_bytes()))));
+    fn a_stream(
+        frames: Vec<&'static str>,
+    ) -> Response<StreamBody<impl stream::Stream<Item = io::Result<Frame<bytes::Bytes>>> + Unpin>> {
+        let frames = frames
+            .into_iter()
+            .map(|it| Ok(Frame::data(bytes::Bytes::from_static(it.as_bytes()))));
         let mut response = Response::new(StreamBody::new(stream::iter(frames)));
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/event-stream"),
+        );
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
         response
     }
 
     #[tokio::test]
     async fn a_stream_is_told_whole_and_its_end_ends_the_connection() {
         let (mut client, server) = duplex(64);
-        let sending = tokio::spawn(send(server, a_stream(vec!["data: 1\n\n", "data: 2\n\n"]), Some(Timestamp::from_secs(784_111_777))));
+        let sending = tokio::spawn(send(
+            server,
+            a_stream(vec!["data: 1\n\n", "data: 2\n\n"]),
+            Some(Timestamp::from_secs(784_111_777)),
+        ));
         let mut got = String::new();
         client.read_to_string(&mut got).await.unwrap();
         assert_eq!(
@@ -130,26 +151,41 @@ mod tests {
     #[tokio::test]
     async fn a_listener_who_goes_ends_a_stream_that_says_nothing() {
         let (mut client, server) = duplex(1_024);
-        let silent = Response::new(StreamBody::new(stream::pending::<io::Result<Frame<bytes::Bytes>>>()));
+        let silent = Response::new(StreamBody::new(
+            stream::pending::<io::Result<Frame<bytes::Bytes>>>(),
+        ));
         let sending = tokio::spawn(send(server, silent, None));
         client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
         assert!(client.read(&mut [0; 64]).await.unwrap() > 0);
         drop(client);
-        tokio::time::timeout(Duration::from_secs(5), sending).await.unwrap().unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(5), sending)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
     }
 
     #[test]
     fn only_a_stream_takes_a_connection_over() {
         let (takeover, mut taken) = Takeover::new();
-        let offer = |is_get: bool, version: Version, response| takeover.offer(is_get, version, response).is_none();
+        let offer =
+            |is_get: bool, version: Version, response| takeover.offer(is_get, version, response).is_none();
         let mut plain = a_stream(Vec::new());
-        plain.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        plain
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         assert!(!offer(true, Version::HTTP_11, plain));
-        assert!(!offer(false, Version::HTTP_11, a_stream(Vec::new())), "a head has no stream");
+        assert!(
+            !offer(false, Version::HTTP_11, a_stream(Vec::new())),
+            "a head has no stream"
+        );
         assert!(!offer(true, Version::HTTP_10, a_stream(Vec::new())));
         assert!(taken.try_recv().is_err());
         assert!(offer(true, Version::HTTP_11, a_stream(Vec::new())));
         assert!(taken.try_recv().is_ok());
-        assert!(!offer(true, Version::HTTP_11, a_stream(Vec::new())), "it is taken over already");
+        assert!(
+            !offer(true, Version::HTTP_11, a_stream(Vec::new())),
+            "it is taken over already"
+        );
     }
 }

@@ -83,14 +83,31 @@ mod tests {
             (of_the_door(&WaitingRoomError::Busy), "overloaded"),
             (of_the_door(&WaitingRoomError::Journal), "journal-away"),
             (of_the_door(&door(QueueStoreError::Away)), "engine-away"),
-            (of_the_door(&door(QueueStoreError::Rebuilding)), "engine-rebuilding"),
+            (
+                of_the_door(&door(QueueStoreError::Rebuilding)),
+                "engine-rebuilding",
+            ),
             (of_the_seats(&seats(SeatStoreError::NoAnswer)), "engine-away"),
             (of_the_seats(&seats(SeatStoreError::Away)), "engine-away"),
-            (of_the_seats(&seats(SeatStoreError::Rebuilding)), "engine-rebuilding"),
-            (of_the_till(&CheckoutError::Seats(SeatsError("no answer".into()))), "engine-away"),
-            (of_the_till(&CheckoutError::Busy { again: Duration::ZERO }), "overloaded"),
+            (
+                of_the_seats(&seats(SeatStoreError::Rebuilding)),
+                "engine-rebuilding",
+            ),
+            (
+                of_the_till(&CheckoutError::Seats(SeatsError("no answer".into()))),
+                "engine-away",
+            ),
+            (
+                of_the_till(&CheckoutError::Busy {
+                    again: Duration::ZERO,
+                }),
+                "overloaded",
+            ),
         ] {
-            assert_eq!((kind.slug(), kind.status().as_u16()), (format!("/problems/{slug}").as_str(), 503));
+            assert_eq!(
+                (kind.slug(), kind.status().as_u16()),
+                (format!("/problems/{slug}").as_str(), 503)
+            );
         }
     }
 }

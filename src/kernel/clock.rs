@@ -38,12 +38,18 @@ impl Timestamp {
 
     #[must_use]
     pub fn plus(self, by: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)),
+        )
     }
 
     #[must_use]
     pub fn minus(self, by: Duration) -> Self {
-        Self(self.0.saturating_sub(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_sub(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)),
+        )
     }
 
     /// How long after `earlier` this is; zero when it is not after it.
@@ -56,8 +62,11 @@ impl Timestamp {
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000).ok();
-        let of_four_digits = |at: OffsetDateTime| Some((at, u32::try_from(at.year()).ok().filter(|year| *year <= 9_999)?));
-        let Some((at, year)) = at.and_then(of_four_digits) else { return write!(f, "{} ms", self.0) };
+        let of_four_digits =
+            |at: OffsetDateTime| Some((at, u32::try_from(at.year()).ok().filter(|year| *year <= 9_999)?));
+        let Some((at, year)) = at.and_then(of_four_digits) else {
+            return write!(f, "{} ms", self.0);
+        };
         // Digit by digit: every place, pass and hold tells a time or two, and the formatter takes ten times as long.
         let mut text = *b"0000-00-00T00:00:00.000Z";
         let mut put = |digits: std::ops::Range<usize>, mut number: u32| {
@@ -82,7 +91,9 @@ impl FromStr for Timestamp {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let at = OffsetDateTime::parse(text, &Rfc3339)?;
-        Ok(Self(i64::try_from(at.unix_timestamp_nanos().div_euclid(1_000_000)).unwrap_or(i64::MAX)))
+        Ok(Self(
+            i64::try_from(at.unix_timestamp_nanos().div_euclid(1_000_000)).unwrap_or(i64::MAX),
+        ))
     }
 }
 
@@ -95,7 +106,8 @@ impl Serialize for Timestamp {
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse().map_err(|e| de::Error::custom(format!("not an RFC 3339 time: {e}")))
+        text.parse()
+            .map_err(|e| de::Error::custom(format!("not an RFC 3339 time: {e}")))
     }
 }
 
@@ -116,11 +128,16 @@ pub struct SystemClock {
 }
 
 impl SystemClock {
-    #[expect(clippy::new_without_default, reason = "reading the clock is an act, not a default")]
+    #[expect(
+        clippy::new_without_default,
+        reason = "reading the clock is an act, not a default"
+    )]
     #[expect(clippy::disallowed_methods, reason = "the one place where real time comes in")]
     #[must_use]
     pub fn new() -> Self {
-        Self { started: Instant::now() }
+        Self {
+            started: Instant::now(),
+        }
     }
 }
 
@@ -147,7 +164,11 @@ pub struct ManualClock {
 impl ManualClock {
     #[must_use]
     pub fn at(start: Timestamp) -> Self {
-        Self { started: start, now_ms: AtomicI64::new(start.0), monotonic_ms: AtomicI64::new(0) }
+        Self {
+            started: start,
+            now_ms: AtomicI64::new(start.0),
+            monotonic_ms: AtomicI64::new(0),
+        }
     }
 
     /// Time passes.

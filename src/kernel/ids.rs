@@ -175,8 +175,15 @@ impl Subject {
     /// # Errors
     /// [`IdError::Length`] when the key is empty or too long to be one.
     pub fn customer(key: &str) -> Result<Self, IdError> {
-        Self::from_stored(&format!("customer:{key}"))
-            .and_then(|it| if key.is_empty() { Err(IdError::Length { max: Self::LENGTH_MAX }) } else { Ok(it) })
+        Self::from_stored(&format!("customer:{key}")).and_then(|it| {
+            if key.is_empty() {
+                Err(IdError::Length {
+                    max: Self::LENGTH_MAX,
+                })
+            } else {
+                Ok(it)
+            }
+        })
     }
 
     /// Reads back what [`Subject::as_str`] gave.
@@ -185,7 +192,9 @@ impl Subject {
     /// [`IdError::Length`] when empty or longer than [`Subject::LENGTH_MAX`] bytes.
     pub fn from_stored(text: &str) -> Result<Self, IdError> {
         if text.is_empty() || text.len() > Self::LENGTH_MAX {
-            return Err(IdError::Length { max: Self::LENGTH_MAX });
+            return Err(IdError::Length {
+                max: Self::LENGTH_MAX,
+            });
         }
         Ok(Self(text.into()))
     }
@@ -199,6 +208,10 @@ impl Subject {
 /// A customer's key is personal data: it stays out of logs.
 impl fmt::Debug for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.starts_with("customer:") { "Subject(customer)" } else { "Subject(place)" })
+        f.write_str(if self.0.starts_with("customer:") {
+            "Subject(customer)"
+        } else {
+            "Subject(place)"
+        })
     }
 }

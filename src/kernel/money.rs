@@ -48,7 +48,9 @@ impl Serialize for Currency {
 
 impl<'de> Deserialize<'de> for Currency {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
     }
 }
 
@@ -72,6 +74,9 @@ impl Money {
         if self.currency != other.currency {
             return None;
         }
-        Some(Self { amount: self.amount.checked_add(other.amount)?, currency: self.currency })
+        Some(Self {
+            amount: self.amount.checked_add(other.amount)?,
+            currency: self.currency,
+        })
     }
 }

@@ -44,7 +44,8 @@ pub struct OsEntropy;
 
 impl Entropy for OsEntropy {
     fn fill(&self, bytes: &mut [u8]) {
-        let from_the_system = |bytes: &mut [u8]| aws_lc_rs::rand::fill(bytes).expect("the operating system gives random bytes");
+        let from_the_system =
+            |bytes: &mut [u8]| aws_lc_rs::rand::fill(bytes).expect("the operating system gives random bytes");
         let len = bytes.len();
         if len > DRAWN_AHEAD / 8 {
             return from_the_system(bytes);
@@ -83,7 +84,10 @@ impl SeededEntropy {
 
 impl Entropy for SeededEntropy {
     fn fill(&self, bytes: &mut [u8]) {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).fill_bytes(bytes);
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .fill_bytes(bytes);
     }
 }
 
@@ -106,7 +110,10 @@ mod tests {
             for _ in 0..40 {
                 let mut bytes = vec![0; len];
                 OsEntropy.fill(&mut bytes);
-                assert!(bytes.chunks_exact(8).all(|word| seen.insert(word.to_vec())), "{len} bytes");
+                assert!(
+                    bytes.chunks_exact(8).all(|word| seen.insert(word.to_vec())),
+                    "{len} bytes"
+                );
             }
         }
     }

@@ -13,6 +13,10 @@ impl LocalText {
     /// The text in `language`, else in English, else in whichever language there is.
     #[must_use]
     pub fn in_language(&self, language: &str) -> &str {
-        self.0.get(language).or_else(|| self.0.get("en")).or_else(|| self.0.values().next()).map_or("", String::as_str)
+        self.0
+            .get(language)
+            .or_else(|| self.0.get("en"))
+            .or_else(|| self.0.values().next())
+            .map_or("", String::as_str)
     }
 }

@@ -15,12 +15,14 @@ use toml::{
 };
 
 pub use nodes::{
-    BookSettings, BoxOfficeSettings, Database, EngineKind, EngineSettings, OwnRedisSettings, RedisSettings, WaitingRoomSettings,
+    BookSettings, BoxOfficeSettings, Database, EngineKind, EngineSettings, OwnRedisSettings, RedisSettings,
+    WaitingRoomSettings,
 };
 pub use sales::{DrawSettings, PerformanceSettings, Queueing, SaleSettings, SignIn};
 pub use sections::{
-    CheckoutSettings, DataSettings, DatabaseUrl, GatewayKind, GatewaySettings, HandoffSettings, KeySettings, LimitSettings, LogFormat,
-    LogSettings, ProofOfWorkSettings, Secret, ServerSettings, Settings, ShopSettings,
+    CheckoutSettings, DataSettings, DatabaseUrl, GatewayKind, GatewaySettings, HandoffSettings, KeySettings,
+    LimitSettings, LogFormat, LogSettings, ProofOfWorkSettings, Secret, ServerSettings, Settings,
+    ShopSettings,
 };
 
 /// The reference: every key with its meaning, and the default of each.
@@ -50,7 +52,11 @@ impl fmt::Display for ConfigError {
         f.write_str("the configuration cannot be used:")?;
         for problem in &self.problems {
             let Problem { key, source, message } = problem;
-            if key.is_empty() { write!(f, "\n  {source}: {message}")? } else { write!(f, "\n  {key} ({source}): {message}")? }
+            if key.is_empty() {
+                write!(f, "\n  {source}: {message}")?
+            } else {
+                write!(f, "\n  {key} ({source}): {message}")?
+            }
         }
         Ok(())
     }
@@ -61,19 +67,30 @@ impl fmt::Display for ConfigError {
 ///
 /// # Errors
 /// [`ConfigError`] with every impossible combination, or the first unknown key or wrong type.
-pub fn load(file: Option<&Path>, env: impl Iterator<Item = (String, String)>) -> Result<Settings, ConfigError> {
+pub fn load(
+    file: Option<&Path>,
+    env: impl Iterator<Item = (String, String)>,
+) -> Result<Settings, ConfigError> {
     let (name, text) = match file {
         None => (String::new(), String::new()),
         Some(path) => (path.display().to_string(), read(path)?),
     };
     let spans = DeTable::parse(&text).map_err(|e| in_file(&name, &text, &e))?;
     let given: Table = toml::from_str(&text).map_err(|e| in_file(&name, &text, &e))?;
-    let mut origin = Origin { file: &name, text: &text, spans: &spans, variables: BTreeMap::new() };
+    let mut origin = Origin {
+        file: &name,
+        text: &text,
+        spans: &spans,
+        variables: BTreeMap::new(),
+    };
     let mut effective: Table = toml::from_str(REFERENCE).expect("a test reads the built-in defaults");
     // An empty list, so that a variable cannot reach into a sale that is not there.
     effective.insert("sales".to_owned(), Value::Array(Vec::new()));
     merge(&mut effective, given);
-    for (variable, value) in env.filter(|(v, _)| v.starts_with(ENV_PREFIX)).collect::<BTreeMap<_, _>>() {
+    for (variable, value) in env
+        .filter(|(v, _)| v.starts_with(ENV_PREFIX))
+        .collect::<BTreeMap<_, _>>()
+    {
         let key = override_by(&mut effective, &variable, &value)?;
         origin.variables.insert(key, variable);
     }
@@ -82,11 +99,27 @@ pub fn load(file: Option<&Path>, env: impl Iterator<Item = (String, String)>) ->
     let settings: Settings = serde_path_to_error::deserialize(effective).map_err(|e| {
         let key = path_of(e.path());
         let message = e.into_inner().message().to_owned();
-        ConfigError { problems: vec![Problem { source: origin.of(&key), key, message }] }
+        ConfigError {
+            problems: vec![Problem {
+                source: origin.of(&key),
+                key,
+                message,
+            }],
+        }
     })?;
-    let problems: Vec<Problem> =
-        checks::findings(&settings).into_iter().map(|(key, message)| Problem { source: origin.of(&key), key, message }).collect();
-    if problems.is_empty() { Ok(settings) } else { Err(ConfigError { problems }) }
+    let problems: Vec<Problem> = checks::findings(&settings)
+        .into_iter()
+        .map(|(key, message)| Problem {
+            source: origin.of(&key),
+            key,
+            message,
+        })
+        .collect();
+    if problems.is_empty() {
+        Ok(settings)
+    } else {
+        Err(ConfigError { problems })
+    }
 }
 
 /// What is in force, as TOML, without secrets.
@@ -103,22 +136,42 @@ impl Settings {
     pub fn check(&self) -> Result<(), ConfigError> {
         let problems: Vec<Problem> = checks::findings(self)
             .into_iter()
-            .map(|(key, message)| Problem { key, source: "set by the program".to_owned(), message })
+            .map(|(key, message)| Problem {
+                key,
+                source: "set by the program".to_owned(),
+                message,
+            })
             .collect();
-        if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(ConfigError { problems })
+        }
     }
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
     fs::read_to_string(path).map_err(|e| ConfigError {
-        problems: vec![Problem { key: String::new(), source: path.display().to_string(), message: format!("cannot be read: {e}") }],
+        problems: vec![Problem {
+            key: String::new(),
+            source: path.display().to_string(),
+            message: format!("cannot be read: {e}"),
+        }],
     })
 }
 
 fn in_file(name: &str, text: &str, error: &toml::de::Error) -> ConfigError {
-    let place = error.span().map_or_else(|| name.to_owned(), |span| place(name, text, span.start));
+    let place = error
+        .span()
+        .map_or_else(|| name.to_owned(), |span| place(name, text, span.start));
     // The error's own display quotes the line, which may hold a secret.
-    ConfigError { problems: vec![Problem { key: String::new(), source: place, message: error.message().to_owned() }] }
+    ConfigError {
+        problems: vec![Problem {
+            key: String::new(),
+            source: place,
+            message: error.message().to_owned(),
+        }],
+    }
 }
 
 fn place(name: &str, text: &str, at: usize) -> String {
@@ -142,16 +195,31 @@ fn merge(into: &mut Table, from: Table) {
 /// Sets what the variable names and gives the key's path.
 fn override_by(effective: &mut Table, variable: &str, text: &str) -> Result<String, ConfigError> {
     let refused = |message: &str| ConfigError {
-        problems: vec![Problem { key: variable.to_owned(), source: "environment".to_owned(), message: message.to_owned() }],
+        problems: vec![Problem {
+            key: variable.to_owned(),
+            source: "environment".to_owned(),
+            message: message.to_owned(),
+        }],
     };
-    let names: Vec<String> = variable[ENV_PREFIX.len()..].split("__").map(str::to_lowercase).collect();
-    let Some(((last, sections), first)) = names.split_last().zip(names.first()) else { return Err(refused("must name a key")) };
+    let names: Vec<String> = variable[ENV_PREFIX.len()..]
+        .split("__")
+        .map(str::to_lowercase)
+        .collect();
+    let Some(((last, sections), first)) = names.split_last().zip(names.first()) else {
+        return Err(refused("must name a key"));
+    };
     if names.iter().any(String::is_empty) {
         return Err(refused("must look like STAGEDOOR__SECTION__KEY"));
     }
-    let mut path = if sections.is_empty() { String::new() } else { first.clone() };
+    let mut path = if sections.is_empty() {
+        String::new()
+    } else {
+        first.clone()
+    };
     let mut slot: &mut Value = if let Some(section) = sections.first() {
-        effective.entry(section.clone()).or_insert_with(|| Value::Table(Table::new()))
+        effective
+            .entry(section.clone())
+            .or_insert_with(|| Value::Table(Table::new()))
     } else {
         let value = typed(text, effective.get(last));
         effective.insert(last.clone(), value);
@@ -172,7 +240,11 @@ fn child<'v>(value: &'v mut Value, name: &str) -> Option<&'v mut Value> {
     match value {
         Value::Table(table) => {
             // Variables have no case; a price zone's name has.
-            let key = table.keys().find(|key| key.eq_ignore_ascii_case(name)).map_or(name, String::as_str).to_owned();
+            let key = table
+                .keys()
+                .find(|key| key.eq_ignore_ascii_case(name))
+                .map_or(name, String::as_str)
+                .to_owned();
             Some(table.entry(key).or_insert_with(|| Value::Table(Table::new())))
         }
         Value::Array(list) => list.get_mut(name.parse::<usize>().ok()?),
@@ -195,7 +267,10 @@ fn append(path: &mut String, name: &str) {
 
 /// A password such as `12345` stays a text where a text stands now.
 fn typed(text: &str, now: Option<&Value>) -> Value {
-    let parsed = toml::from_str::<Table>(&format!("value = {text}")).ok().filter(|t| t.len() == 1).and_then(|mut t| t.remove("value"));
+    let parsed = toml::from_str::<Table>(&format!("value = {text}"))
+        .ok()
+        .filter(|t| t.len() == 1)
+        .and_then(|mut t| t.remove("value"));
     match (parsed, now) {
         (Some(value @ Value::String(_)), _) => value,
         (Some(_), Some(Value::String(_))) | (None, _) => Value::String(text.to_owned()),
@@ -238,10 +313,18 @@ impl Origin<'_> {
     /// The variable that set the key or a section around it, else its place in the file, else a variable inside it, else
     /// the place of the nearest section around it.
     fn of(&self, key: &str) -> String {
-        let is_inside =
-            |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+        let is_inside = |inner: &str, outer: &str| {
+            inner
+                .strip_prefix(outer)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
         let folded = key.to_lowercase();
-        if let Some((_, variable)) = self.variables.iter().rev().find(|(set, _)| is_inside(&folded, set)) {
+        if let Some((_, variable)) = self
+            .variables
+            .iter()
+            .rev()
+            .find(|(set, _)| is_inside(&folded, set))
+        {
             return variable.clone();
         }
         let names: Vec<&str> = key.split(['.', '[']).map(|n| n.trim_end_matches(']')).collect();

@@ -16,7 +16,11 @@ const LEAF_LEN: usize = 32;
 
 /// Prints arrival number and queue number of every entry.
 pub fn order(draw_seed: &str, entries: u32) -> anyhow::Result<()> {
-    let seed: Digest = draw_seed.strip_prefix("0x").unwrap_or(draw_seed).parse().context("--seed")?;
+    let seed: Digest = draw_seed
+        .strip_prefix("0x")
+        .unwrap_or(draw_seed)
+        .parse()
+        .context("--seed")?;
     let mut out = BufWriter::new(std::io::stdout().lock());
     let order = Order::drawn(&seed, entries);
     for (arrival, number) in (1_u32..).zip(order.queue_numbers()) {
@@ -65,8 +69,13 @@ pub fn verify(file: &Path, beside: Beside<'_>) -> anyhow::Result<()> {
     match drawn {
         Ok(entries) => println!("the order of {entries} entries is the one that was drawn"),
         // A receipt proves something before the draw too.
-        Err(missing) if beside.receipt.is_some() => println!("not checked: the order ({missing} not published yet)"),
-        Err(missing) => bail!("{}: {missing} not published: the draw has not taken place yet", file.display()),
+        Err(missing) if beside.receipt.is_some() => {
+            println!("not checked: the order ({missing} not published yet)")
+        }
+        Err(missing) => bail!(
+            "{}: {missing} not published: the draw has not taken place yet",
+            file.display()
+        ),
     }
     Ok(())
 }
@@ -83,7 +92,10 @@ fn print(found: &Findings, claimed: &ClaimedDraw) {
     }
     match &claimed.chain {
         Some(chain) if chain.is_known() => {}
-        Some(chain) => println!("not checked: public_key (ask the beacon's operators whether it is that of chain {})", chain.chain),
+        Some(chain) => println!(
+            "not checked: public_key (ask the beacon's operators whether it is that of chain {})",
+            chain.chain
+        ),
         None => println!("not checked: signature (no chain is given)"),
     }
 }
@@ -98,7 +110,11 @@ fn parse<T: serde::de::DeserializeOwned>(text: &str, what: &str) -> anyhow::Resu
     serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let field = error.path().to_string();
         let why = error.into_inner();
-        if field == "." { anyhow::anyhow!("not {what}: {why}") } else { anyhow::anyhow!("{field}: {why}") }
+        if field == "." {
+            anyhow::anyhow!("not {what}: {why}")
+        } else {
+            anyhow::anyhow!("{field}: {why}")
+        }
     })
 }
 
@@ -113,15 +129,20 @@ fn read_leaves(file: &Path) -> anyhow::Result<Vec<Digest>> {
         && let Ok(text) = std::str::from_utf8(&bytes)
     {
         let mut json = serde_json::Deserializer::from_str(text);
-        let list: List =
-            serde_path_to_error::deserialize(&mut json).with_context(|| format!("{}: not a list of leaves", file.display()))?;
+        let list: List = serde_path_to_error::deserialize(&mut json)
+            .with_context(|| format!("{}: not a list of leaves", file.display()))?;
         return Ok(list.leaves);
     }
     let leaves = bytes.chunks_exact(LEAF_LEN);
     if !leaves.remainder().is_empty() {
-        bail!("{}: its length must be a multiple of {LEAF_LEN} bytes, one leaf each", file.display());
+        bail!(
+            "{}: its length must be a multiple of {LEAF_LEN} bytes, one leaf each",
+            file.display()
+        );
     }
-    Ok(leaves.map(|leaf| Digest(leaf.try_into().expect("chunks of that length"))).collect())
+    Ok(leaves
+        .map(|leaf| Digest(leaf.try_into().expect("chunks of that length")))
+        .collect())
 }
 
 #[cfg(test)]
@@ -130,12 +151,32 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_named() {
-        let because = |text: &str| format!("{:#}", parse::<ClaimedDraw>(text, "a published draw").unwrap_err());
-        assert!(because("[]").contains("not a published draw"), "{}", because("[]"));
+        let because = |text: &str| {
+            format!(
+                "{:#}",
+                parse::<ClaimedDraw>(text, "a published draw").unwrap_err()
+            )
+        };
+        assert!(
+            because("[]").contains("not a published draw"),
+            "{}",
+            because("[]")
+        );
         assert!(because("{\"sale\": \"a\"}").contains("algorithm"));
         let short = "{\"sale\": \"a\", \"algorithm\": \"x\", \"commitment\": \"12\"}";
-        assert!(because(short).starts_with("commitment: must be 64 hexadecimal digits"), "{}", because(short));
-        let negative = format!("{{\"sale\": \"a\", \"algorithm\": \"x\", \"commitment\": \"{}\", \"entries\": -1}}", "0".repeat(64));
-        assert!(because(&negative).starts_with("entries: "), "{}", because(&negative));
+        assert!(
+            because(short).starts_with("commitment: must be 64 hexadecimal digits"),
+            "{}",
+            because(short)
+        );
+        let negative = format!(
+            "{{\"sale\": \"a\", \"algorithm\": \"x\", \"commitment\": \"{}\", \"entries\": -1}}",
+            "0".repeat(64)
+        );
+        assert!(
+            because(&negative).starts_with("entries: "),
+            "{}",
+            because(&negative)
+        );
     }
 }

@@ -38,7 +38,12 @@ struct Ops {
 }
 
 /// All URLs of the private listener.
-pub fn router(readiness: Readiness, metrics: Option<PrometheusHandle>, reports: ReportDesk, operators: OperatorDesk) -> Router {
+pub fn router(
+    readiness: Readiness,
+    metrics: Option<PrometheusHandle>,
+    reports: ReportDesk,
+    operators: OperatorDesk,
+) -> Router {
     Router::new()
         .route("/metrics", get(render_metrics))
         .route("/health/live", get(|| async { StatusCode::NO_CONTENT }))
@@ -49,12 +54,21 @@ pub fn router(readiness: Readiness, metrics: Option<PrometheusHandle>, reports: 
 }
 
 async fn ready(State(ops): State<Ops>) -> StatusCode {
-    if ops.readiness.is_ready() { StatusCode::NO_CONTENT } else { StatusCode::SERVICE_UNAVAILABLE }
+    if ops.readiness.is_ready() {
+        StatusCode::NO_CONTENT
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    }
 }
 
 async fn render_metrics(State(ops): State<Ops>) -> Response {
-    let Some(metrics) = ops.metrics else { return StatusCode::NOT_FOUND.into_response() };
+    let Some(metrics) = ops.metrics else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
     let mut response = metrics.render().into_response();
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; version=0.0.4"),
+    );
     response
 }

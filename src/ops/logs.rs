@@ -22,18 +22,35 @@ pub fn place(url: &str) -> anyhow::Result<JournalPlace> {
 
 /// A remembered link, `NUMBER:HASH`.
 pub fn head(text: &str) -> anyhow::Result<LogHead> {
-    let (link, hash) = text.split_once(':').context("must be a link's number and its hash, NUMBER:HEX")?;
-    let link = link.parse().ok().filter(|link| *link > 0).context("a link's number is 1 or more")?;
-    Ok(LogHead { link, hash: hash.parse().context("the hash")? })
+    let (link, hash) = text
+        .split_once(':')
+        .context("must be a link's number and its hash, NUMBER:HEX")?;
+    let link = link
+        .parse()
+        .ok()
+        .filter(|link| *link > 0)
+        .context("a link's number is 1 or more")?;
+    Ok(LogHead {
+        link,
+        hash: hash.parse().context("the hash")?,
+    })
 }
 
 /// Says of each sale whether its log is the one that was written; an error when one is not.
-pub async fn verify(place: &JournalPlace, sale: Option<&SaleId>, head: Option<LogHead>) -> anyhow::Result<()> {
+pub async fn verify(
+    place: &JournalPlace,
+    sale: Option<&SaleId>,
+    head: Option<LogHead>,
+) -> anyhow::Result<()> {
     let checked = check_log(place, sale, head).await?;
     for log in &checked {
         println!("{}", sentence(log));
     }
-    let wrong: Vec<&str> = checked.iter().filter(|log| log.fault.is_some()).map(|log| log.sale.as_str()).collect();
+    let wrong: Vec<&str> = checked
+        .iter()
+        .filter(|log| log.fault.is_some())
+        .map(|log| log.sale.as_str())
+        .collect();
     if !wrong.is_empty() {
         bail!("the log was changed: {}", wrong.join(", "));
     }
@@ -55,14 +72,28 @@ pub async fn show(place: &JournalPlace, sale: Option<&SaleId>, kind: Option<&str
 }
 
 fn sentence(log: &CheckedLog) -> String {
-    let CheckedLog { sale, records, link, hash, not_linked, fault } = log;
+    let CheckedLog {
+        sale,
+        records,
+        link,
+        hash,
+        not_linked,
+        fault,
+    } = log;
     match fault {
         Some(fault) => {
-            format!("{sale}: WRONG at link {}: {}; {records} records in {link} links before it are right", fault.link, fault.why)
+            format!(
+                "{sale}: WRONG at link {}: {}; {records} records in {link} links before it are right",
+                fault.link, fault.why
+            )
         }
         None if *link == 0 => format!("{sale}: no link yet, {not_linked} records"),
         None => {
-            let rest = if *not_linked > 0 { format!("; {not_linked} records after it are not linked yet") } else { String::new() };
+            let rest = if *not_linked > 0 {
+                format!("; {not_linked} records after it are not linked yet")
+            } else {
+                String::new()
+            };
             format!("{sale}: right, {records} records in {link} links; the last is {link}:{hash}{rest}")
         }
     }
@@ -77,12 +108,29 @@ mod tests {
         let hash = "ab".repeat(32);
         let because = |text: &str| format!("{:#}", head(text).unwrap_err());
         assert_eq!(head(&format!("7:{hash}")).unwrap().link, 7);
-        for wrong in ["", "7", &hash, &format!("0:{hash}"), &format!("-1:{hash}"), "7:ab", &format!("7:{hash}0")] {
+        for wrong in [
+            "",
+            "7",
+            &hash,
+            &format!("0:{hash}"),
+            &format!("-1:{hash}"),
+            "7:ab",
+            &format!("7:{hash}0"),
+        ] {
             assert!(!because(wrong).is_empty());
         }
-        assert!(because("7:ab").contains("64 hexadecimal digits"), "{}", because("7:ab"));
-        assert!(matches!(place("sqlite:x/queue.db").unwrap(), JournalPlace::File(file) if file.ends_with("queue.db")));
-        assert!(matches!(place("postgres://a/b").unwrap(), JournalPlace::Postgres { .. }));
+        assert!(
+            because("7:ab").contains("64 hexadecimal digits"),
+            "{}",
+            because("7:ab")
+        );
+        assert!(
+            matches!(place("sqlite:x/queue.db").unwrap(), JournalPlace::File(file) if file.ends_with("queue.db"))
+        );
+        assert!(matches!(
+            place("postgres://a/b").unwrap(),
+            JournalPlace::Postgres { .. }
+        ));
         assert!(place("queue.db").is_err());
     }
 }

@@ -41,8 +41,18 @@ struct Desk {
 impl OperatorDesk {
     /// From now on the operators (name -> SHA-256 of the token) may steer these rooms.
     pub fn open(&self, rooms: &BTreeMap<SaleId, Arc<WaitingRoom>>, operators: &BTreeMap<String, String>) {
-        let names = operators.iter().map(|(name, hash)| (hash.to_ascii_lowercase(), name.clone())).collect();
-        if self.0.set(Desk { rooms: rooms.clone(), names }).is_err() {
+        let names = operators
+            .iter()
+            .map(|(name, hash)| (hash.to_ascii_lowercase(), name.clone()))
+            .collect();
+        if self
+            .0
+            .set(Desk {
+                rooms: rooms.clone(),
+                names,
+            })
+            .is_err()
+        {
             tracing::error!("the operators' desk was open already");
         }
     }
@@ -83,18 +93,27 @@ impl FromRequestParts<OperatorDesk> for AtHelm {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, desk: &OperatorDesk) -> Result<Self, Problem> {
-        let desk = desk
-            .0
-            .get()
-            .ok_or_else(|| Problem::new(Kind::TemporarilyUnavailable).detail("no waiting room is open here").retry_after_s(1))?;
-        let given = parts
-            .headers
-            .get(header::AUTHORIZATION)
-            .ok_or_else(|| Problem::new(Kind::SignInRequired).detail("an operator's token is needed: Authorization: Bearer TOKEN"))?;
-        let token = given.to_str().ok().and_then(|text| text.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let desk = desk.0.get().ok_or_else(|| {
+            Problem::new(Kind::TemporarilyUnavailable)
+                .detail("no waiting room is open here")
+                .retry_after_s(1)
+        })?;
+        let given = parts.headers.get(header::AUTHORIZATION).ok_or_else(|| {
+            Problem::new(Kind::SignInRequired)
+                .detail("an operator's token is needed: Authorization: Bearer TOKEN")
+        })?;
+        let token = given
+            .to_str()
+            .ok()
+            .and_then(|text| text.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         let operator = token.and_then(|(_, token)| desk.names.get(&hex(&sha256(token.trim().as_bytes()))));
-        let operator = operator.ok_or_else(|| Problem::new(Kind::WrongCredentials).detail("it is no operator's token"))?.clone();
-        let Path(sale) = Path::<String>::from_request_parts(parts, &()).await.map_err(|_| no_such_sale())?;
+        let operator = operator
+            .ok_or_else(|| Problem::new(Kind::WrongCredentials).detail("it is no operator's token"))?
+            .clone();
+        let Path(sale) = Path::<String>::from_request_parts(parts, &())
+            .await
+            .map_err(|_| no_such_sale())?;
         let sale: SaleId = sale.parse().map_err(|_| no_such_sale())?;
         let room = desk.rooms.get(&sale).cloned().ok_or_else(no_such_sale)?;
         Ok(Self { operator, sale, room })
@@ -108,13 +127,15 @@ async fn state(AtHelm { room, .. }: AtHelm) -> Json<DoorState> {
 async fn order(AtHelm { operator, sale, room }: AtHelm, body: Bytes) -> Result<Json<DoorState>, Problem> {
     let command = read(&body)?;
     let said = format!("{command:?}");
-    let outcome = room.order(command, &operator).await.map_err(|e| Problem::unavailable("an operator's order", &e))?;
+    let outcome = room
+        .order(command, &operator)
+        .await
+        .map_err(|e| Problem::unavailable("an operator's order", &e))?;
     tracing::info!(%sale, operator, order = said, ?outcome, "an operator's order");
     match outcome {
         CommandOutcome::Done => Ok(Json(room.door_state())),
-        CommandOutcome::Refused(Refusal::Closed) => {
-            Err(Problem::new(Kind::Closed).detail("a closed sale is not opened again; only a notice can still be put up"))
-        }
+        CommandOutcome::Refused(Refusal::Closed) => Err(Problem::new(Kind::Closed)
+            .detail("a closed sale is not opened again; only a notice can still be put up")),
         CommandOutcome::Refused(Refusal::NoticeTooLong) => Err(Problem::new(Kind::InvalidField)
             .with("field", &"text")
             .detail(format!("a notice has at most {NOTICE_CHARS_MAX} characters"))),
@@ -125,8 +146,14 @@ fn read(body: &[u8]) -> Result<OperatorCommand, Problem> {
     let mut json = serde_json::Deserializer::from_slice(body);
     serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let field = error.path().to_string();
-        let problem = Problem::new(if error.inner().is_data() { Kind::InvalidField } else { Kind::MalformedRequest });
-        problem.with("field", &field).detail(error.into_inner().to_string())
+        let problem = Problem::new(if error.inner().is_data() {
+            Kind::InvalidField
+        } else {
+            Kind::MalformedRequest
+        });
+        problem
+            .with("field", &field)
+            .detail(error.into_inner().to_string())
     })
 }
 
@@ -143,9 +170,18 @@ mod tests {
     fn an_order_is_read_exactly() {
         for (text, command) in [
             (r#"{"order":"pause"}"#, OperatorCommand::Pause),
-            (r#"{"order":"rate","per_minute":0}"#, OperatorCommand::Rate { per_minute: 0 }),
-            (r#"{"order":"capacity","visitors":7}"#, OperatorCommand::Capacity { visitors: 7 }),
-            (r#"{"order":"notice","text":null}"#, OperatorCommand::Notice { text: None }),
+            (
+                r#"{"order":"rate","per_minute":0}"#,
+                OperatorCommand::Rate { per_minute: 0 },
+            ),
+            (
+                r#"{"order":"capacity","visitors":7}"#,
+                OperatorCommand::Capacity { visitors: 7 },
+            ),
+            (
+                r#"{"order":"notice","text":null}"#,
+                OperatorCommand::Notice { text: None },
+            ),
         ] {
             assert_eq!(read(text.as_bytes()).unwrap(), command);
         }

@@ -24,7 +24,8 @@ pub fn load(name: &str) -> anyhow::Result<Plan> {
 /// Says what a plan holds, or everything that is wrong with it.
 pub fn check(file: &Path) -> anyhow::Result<()> {
     let text = read(file)?;
-    let plan = Plan::parse(&text).map_err(|errors| anyhow::anyhow!("{} cannot be used:\n{errors}", file.display()))?;
+    let plan = Plan::parse(&text)
+        .map_err(|errors| anyhow::anyhow!("{} cannot be used:\n{errors}", file.display()))?;
     println!(
         "{}: {} seats in {} sections, price zones {}",
         file.display(),
@@ -38,15 +39,24 @@ pub fn check(file: &Path) -> anyhow::Result<()> {
 /// Makes a plan for rehearsal.
 pub fn generate(kind: VenueKind, seats: u32) -> anyhow::Result<String> {
     if !SEATS.contains(&seats) {
-        bail!("seats: a plan has {} to {} of them, not {seats}", SEATS.start(), SEATS.end());
+        bail!(
+            "seats: a plan has {} to {} of them, not {seats}",
+            SEATS.start(),
+            SEATS.end()
+        );
     }
     Ok(seating::generate(kind, seats))
 }
 
 fn read(file: &Path) -> anyhow::Result<String> {
-    let size = fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?.len();
+    let size = fs::metadata(file)
+        .with_context(|| format!("cannot read {}", file.display()))?
+        .len();
     if size > PLAN_BYTES_MAX {
-        bail!("{} has {size} bytes; a plan has at most {PLAN_BYTES_MAX}", file.display());
+        bail!(
+            "{} has {size} bytes; a plan has at most {PLAN_BYTES_MAX}",
+            file.display()
+        );
     }
     fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
 }

@@ -44,14 +44,20 @@ struct Desk {
 impl ReportDesk {
     /// From now on reports under `seal` reach these rooms.
     pub fn open(&self, rooms: &BTreeMap<SaleId, Arc<WaitingRoom>>, seal: MacKeys) {
-        let desk = Desk { rooms: rooms.clone(), seal, heard: Mutex::default() };
+        let desk = Desk {
+            rooms: rooms.clone(),
+            seal,
+            heard: Mutex::default(),
+        };
         if self.0.set(desk).is_err() {
             tracing::error!("the desk for reports was open already");
         }
     }
 
     pub(super) fn router(self) -> Router {
-        Router::new().route("/v1/box-office/{sale}/reports", post(take)).with_state(self)
+        Router::new()
+            .route("/v1/box-office/{sale}/reports", post(take))
+            .with_state(self)
     }
 }
 
@@ -62,15 +68,24 @@ impl ReportDesk {
 #[must_use]
 pub fn seal(keys: &MacKeys, sale: &SaleId, body: &[u8]) -> HeaderValue {
     let kid = keys.current();
-    let tag = keys.tag(kid, &sealed_text(sale, body)).expect("the current key is one of the keys");
-    HeaderValue::from_str(&format!("Bearer {kid}.{}", base64url(&tag))).expect("digits and base64url are visible ASCII")
+    let tag = keys
+        .tag(kid, &sealed_text(sale, body))
+        .expect("the current key is one of the keys");
+    HeaderValue::from_str(&format!("Bearer {kid}.{}", base64url(&tag)))
+        .expect("digits and base64url are visible ASCII")
 }
 
 fn is_sealed(keys: &MacKeys, sale: &SaleId, body: &[u8], headers: &HeaderMap) -> bool {
     let proof = || {
-        let (scheme, proof) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+        let (scheme, proof) = headers
+            .get(header::AUTHORIZATION)?
+            .to_str()
+            .ok()?
+            .split_once(' ')?;
         let (kid, tag) = proof.split_once('.')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some((kid.parse().ok()?, from_base64url(tag)?))
+        scheme
+            .eq_ignore_ascii_case("bearer")
+            .then_some((kid.parse().ok()?, from_base64url(tag)?))
     };
     proof().is_some_and(|(kid, tag)| keys.verify(kid, &sealed_text(sale, body), &tag))
 }
@@ -80,15 +95,24 @@ fn sealed_text(sale: &SaleId, body: &[u8]) -> Vec<u8> {
     [b"box office report\0", sale.as_str().as_bytes(), b"\0", body].concat()
 }
 
-async fn take(State(desk): State<ReportDesk>, Path(sale): Path<String>, headers: HeaderMap, body: Body) -> Result<StatusCode, Problem> {
-    let desk =
-        desk.0.get().ok_or_else(|| Problem::new(Kind::TemporarilyUnavailable).detail("no waiting room is open here").retry_after_s(1))?;
+async fn take(
+    State(desk): State<ReportDesk>,
+    Path(sale): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode, Problem> {
+    let desk = desk.0.get().ok_or_else(|| {
+        Problem::new(Kind::TemporarilyUnavailable)
+            .detail("no waiting room is open here")
+            .retry_after_s(1)
+    })?;
     let sale: SaleId = sale.parse().map_err(|_| no_such_sale())?;
     // Said before it is sent, where it says its length.
     if body.size_hint().lower() > REPORT_BYTES_MAX as u64 {
         return Err(Problem::new(Kind::BodyTooLarge));
     }
-    let body = match tokio::time::timeout(REPORT_WITHIN, Limited::new(body, REPORT_BYTES_MAX).collect()).await {
+    let body = match tokio::time::timeout(REPORT_WITHIN, Limited::new(body, REPORT_BYTES_MAX).collect()).await
+    {
         Err(_) => return Err(Problem::new(Kind::BodyTooSlow)),
         Ok(Err(e)) if e.is::<LengthLimitError>() => return Err(Problem::new(Kind::BodyTooLarge)),
         Ok(Err(_)) => return Err(Problem::new(Kind::MalformedRequest).detail("the body broke off")),
@@ -98,7 +122,8 @@ async fn take(State(desk): State<ReportDesk>, Path(sale): Path<String>, headers:
         return Err(Problem::new(Kind::NotSigned).detail("not under this house's keys"));
     }
     let room = desk.rooms.get(&sale).ok_or_else(no_such_sale)?;
-    let report: BoxOfficeReport = serde_json::from_slice(&body).map_err(|e| Problem::new(Kind::MalformedRequest).detail(e.to_string()))?;
+    let report: BoxOfficeReport = serde_json::from_slice(&body)
+        .map_err(|e| Problem::new(Kind::MalformedRequest).detail(e.to_string()))?;
     if report.source.is_empty() || report.source.len() > SOURCE_LENGTH_MAX {
         return Err(Problem::new(Kind::InvalidField).with("field", &"source"));
     }
@@ -144,17 +169,37 @@ mod tests {
         assert!(!is_sealed(&keys(1), &one, b"reporT", &sealed));
         assert!(!is_sealed(&keys(2), &one, b"report", &sealed));
         assert!(!is_sealed(&keys(1), &one, b"report", &HeaderMap::new()));
-        for odd in ["", "Bearer", "Bearer ", "Bearer 1", "Bearer 1.", "Bearer x.AAAA", "Basic 1.AAAA", "Bearer 1.!"] {
-            assert!(!is_sealed(&keys(1), &one, b"report", &headers(HeaderValue::from_static(odd))), "{odd}");
+        for odd in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "Bearer 1",
+            "Bearer 1.",
+            "Bearer x.AAAA",
+            "Basic 1.AAAA",
+            "Bearer 1.!",
+        ] {
+            assert!(
+                !is_sealed(&keys(1), &one, b"report", &headers(HeaderValue::from_static(odd))),
+                "{odd}"
+            );
         }
     }
 
     #[test]
     fn each_source_is_heard_in_its_own_order() {
-        let desk = Desk { rooms: BTreeMap::new(), seal: keys(1), heard: Mutex::default() };
+        let desk = Desk {
+            rooms: BTreeMap::new(),
+            seal: keys(1),
+            heard: Mutex::default(),
+        };
         let sale: SaleId = "one".parse().unwrap();
         let said = |source: &str, sequence| {
-            let report = BoxOfficeReport { source: source.to_owned(), sequence, ..BoxOfficeReport::default() };
+            let report = BoxOfficeReport {
+                source: source.to_owned(),
+                sequence,
+                ..BoxOfficeReport::default()
+            };
             desk.is_news(&sale, &report)
         };
         assert!(said("a", 5) && said("b", 3) && said("a", 6));

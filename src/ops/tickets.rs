@@ -16,7 +16,8 @@ pub(super) fn read_keys(file: &Path) -> anyhow::Result<VerifyingKeys> {
         keys: Vec<Jwk>,
     }
     let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let set: KeySet = serde_json::from_str(&text).with_context(|| format!("{} is not a JSON Web Key Set", file.display()))?;
+    let set: KeySet = serde_json::from_str(&text)
+        .with_context(|| format!("{} is not a JSON Web Key Set", file.display()))?;
     Ok(VerifyingKeys::from_jwks(&set.keys))
 }
 
@@ -26,7 +27,13 @@ pub fn verify(code: &str, jwks: &Path) -> anyhow::Result<()> {
         Ok(ticket) => {
             println!(
                 "genuine: {} {}, seat {} (section {}, row {}, number {}), order {}",
-                ticket.sale, ticket.performance, ticket.seat, ticket.section, ticket.row, ticket.number, ticket.order
+                ticket.sale,
+                ticket.performance,
+                ticket.seat,
+                ticket.section,
+                ticket.row,
+                ticket.number,
+                ticket.order
             );
             Ok(())
         }

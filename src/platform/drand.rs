@@ -80,7 +80,13 @@ impl Drand {
     #[must_use]
     pub fn new(url: &str, chain: &str, key: ChainKey, roots: &Roots, entropy: Arc<dyn Entropy>) -> Self {
         let http = HttpClient::with_roots(DEADLINE, ANSWER_BYTES_MAX, roots);
-        Self { url: url.to_owned(), chain: chain.to_owned(), key, http, entropy }
+        Self {
+            url: url.to_owned(),
+            chain: chain.to_owned(),
+            key,
+            http,
+            entropy,
+        }
     }
 
     /// The value of a round that is over. Tries a few times, with pauses that grow and differ from node to node.
@@ -101,7 +107,9 @@ impl Drand {
     }
 
     async fn ask(&self, round: u64) -> Result<DrandRound, DrandError> {
-        let uri: Uri = format!("{}/{}/public/{round}", self.url, self.chain).parse().map_err(|_| DrandError::Address)?;
+        let uri: Uri = format!("{}/{}/public/{round}", self.url, self.chain)
+            .parse()
+            .map_err(|_| DrandError::Address)?;
         let answer = self.http.call(Method::GET, uri, &[], Bytes::new()).await?;
         if !answer.status.is_success() {
             return Err(DrandError::Status(answer.status));
@@ -114,7 +122,9 @@ fn read(answer: &Answer, round: u64, key: &ChainKey) -> Result<DrandRound, Drand
     if answer.round != round {
         return Err(DrandError::OtherRound);
     }
-    let randomness = from_hex(&answer.randomness).and_then(|bytes| bytes.try_into().ok()).ok_or(DrandError::Content)?;
+    let randomness = from_hex(&answer.randomness)
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or(DrandError::Content)?;
     let signature = from_hex(&answer.signature).ok_or(DrandError::Content)?;
     if sha256(&signature) != randomness {
         return Err(DrandError::Randomness);
@@ -122,7 +132,10 @@ fn read(answer: &Answer, round: u64, key: &ChainKey) -> Result<DrandRound, Drand
     if !key.signed(round, &signature) {
         return Err(DrandError::Forged);
     }
-    Ok(DrandRound { randomness, signature })
+    Ok(DrandRound {
+        randomness,
+        signature,
+    })
 }
 
 #[cfg(test)]
@@ -135,18 +148,44 @@ mod tests {
         let (ours, other) = (SandboxSigner::of("ours"), SandboxSigner::of("another chain"));
         let signature = ours.sign(7);
         let answer = |round, randomness: &str, signature: &str| {
-            read(&Answer { round, randomness: randomness.to_owned(), signature: signature.to_owned() }, 7, &ours.public_key())
+            read(
+                &Answer {
+                    round,
+                    randomness: randomness.to_owned(),
+                    signature: signature.to_owned(),
+                },
+                7,
+                &ours.public_key(),
+            )
         };
         let right = hex(&sha256(&signature));
-        let believed = DrandRound { randomness: sha256(&signature), signature: signature.to_vec() };
+        let believed = DrandRound {
+            randomness: sha256(&signature),
+            signature: signature.to_vec(),
+        };
         assert_eq!(answer(7, &right, &hex(&signature)).unwrap(), believed);
-        assert!(matches!(answer(8, &right, &hex(&signature)), Err(DrandError::OtherRound)));
-        assert!(matches!(answer(7, &hex(&[1; 32]), &hex(&signature)), Err(DrandError::Randomness)));
-        assert!(matches!(answer(7, &right[..62], &hex(&signature)), Err(DrandError::Content)));
+        assert!(matches!(
+            answer(8, &right, &hex(&signature)),
+            Err(DrandError::OtherRound)
+        ));
+        assert!(matches!(
+            answer(7, &hex(&[1; 32]), &hex(&signature)),
+            Err(DrandError::Randomness)
+        ));
+        assert!(matches!(
+            answer(7, &right[..62], &hex(&signature)),
+            Err(DrandError::Content)
+        ));
         assert!(matches!(answer(7, &right, "no hex"), Err(DrandError::Content)));
         for forged in [ours.sign(8), other.sign(7)] {
-            assert!(matches!(answer(7, &hex(&sha256(&forged)), &hex(&forged)), Err(DrandError::Forged)));
+            assert!(matches!(
+                answer(7, &hex(&sha256(&forged)), &hex(&forged)),
+                Err(DrandError::Forged)
+            ));
         }
-        assert!(matches!(answer(7, &hex(&sha256(&[])), ""), Err(DrandError::Forged)));
+        assert!(matches!(
+            answer(7, &hex(&sha256(&[])), ""),
+            Err(DrandError::Forged)
+        ));
     }
 }

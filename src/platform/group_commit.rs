@@ -29,7 +29,9 @@ const WORTH_A_FLUSH: usize = 16;
 
 impl<T, R> Clone for GroupCommit<T, R> {
     fn clone(&self) -> Self {
-        Self { asks: self.asks.clone() }
+        Self {
+            asks: self.asks.clone(),
+        }
     }
 }
 
@@ -54,7 +56,13 @@ impl<T: Send + 'static, R: Send + 'static> GroupCommit<T, R> {
     }
 
     /// As [`GroupCommit::start`]; small groups begin at least `pace` after each other, unless callers come one by one.
-    pub fn start_paced<W, F>(life: &Lifecycle, queue_max: usize, group_max: usize, pace: Duration, mut write: W) -> Self
+    pub fn start_paced<W, F>(
+        life: &Lifecycle,
+        queue_max: usize,
+        group_max: usize,
+        pace: Duration,
+        mut write: W,
+    ) -> Self
     where
         W: FnMut(Vec<T>) -> F + Send + 'static,
         F: Future<Output = Vec<R>> + Send,
@@ -85,7 +93,9 @@ impl<T: Send + 'static, R: Send + 'static> GroupCommit<T, R> {
                 let _ = asked.recv_many(&mut group, room).now_or_never();
                 if group.iter().all(|(_, answer)| answer.is_none()) {
                     let gathering = gather(&mut asked, &mut group, group_max);
-                    let _ = stopping.until_stopping(tokio::time::timeout(GATHERS, gathering)).await;
+                    let _ = stopping
+                        .until_stopping(tokio::time::timeout(GATHERS, gathering))
+                        .await;
                 } else if had_company {
                     tokio::select! {
                         biased;
@@ -140,13 +150,20 @@ impl<T: Send + 'static, R: Send + 'static> GroupCommit<T, R> {
     /// [`GroupCommitError::Gone`] when the writer ended or broke before answering.
     pub async fn submit_patiently(&self, item: T) -> Result<R, GroupCommitError> {
         let (answer, answered) = oneshot::channel();
-        self.asks.send((item, Some(answer))).await.map_err(|_| GroupCommitError::Gone)?;
+        self.asks
+            .send((item, Some(answer)))
+            .await
+            .map_err(|_| GroupCommitError::Gone)?;
         answered.await.map_err(|_| GroupCommitError::Gone)
     }
 }
 
 /// Until the group is full, somebody waits for it, or nobody can come any more.
-async fn gather<T, R>(asked: &mut mpsc::Receiver<Asked<T, R>>, group: &mut Vec<Asked<T, R>>, group_max: usize) {
+async fn gather<T, R>(
+    asked: &mut mpsc::Receiver<Asked<T, R>>,
+    group: &mut Vec<Asked<T, R>>,
+    group_max: usize,
+) {
     while group.len() < group_max {
         let before = group.len();
         let got = asked.recv_many(group, group_max - before).await;
@@ -209,10 +226,16 @@ mod tests {
         let life = Lifecycle::new();
         let sizes = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&sizes);
-        let commit = GroupCommit::start_paced(&life, 1_000, 1_000, Duration::from_millis(10), move |items: Vec<u32>| {
-            seen.lock().push(items.len());
-            async move { items }
-        });
+        let commit = GroupCommit::start_paced(
+            &life,
+            1_000,
+            1_000,
+            Duration::from_millis(10),
+            move |items: Vec<u32>| {
+                seen.lock().push(items.len());
+                async move { items }
+            },
+        );
         let mut callers = Vec::new();
         for _ in 0..20 {
             for _ in 0..at_a_time {
@@ -250,7 +273,10 @@ mod tests {
         }
         tokio::time::sleep(GATHERS).await;
         let gathered = std::mem::take(&mut *sizes.lock());
-        assert!(gathered.len() <= 4 && gathered.iter().sum::<usize>() == 12, "{gathered:?}");
+        assert!(
+            gathered.len() <= 4 && gathered.iter().sum::<usize>() == 12,
+            "{gathered:?}"
+        );
         commit.hand_in(12).unwrap();
         tokio::time::sleep(a_while).await;
         let answered = tokio::time::timeout(Duration::from_millis(1), commit.submit(13)).await;

@@ -116,35 +116,69 @@ impl HttpClient {
             .expect("TLS 1.2 and 1.3 are built in")
             .with_root_certificates(Arc::clone(&roots.0))
             .with_no_client_auth();
-        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(plain);
-        let client =
-            Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).pool_idle_timeout(Duration::from_secs(20)).build(connector);
-        Self { client: Arc::new(client), deadline, answer_bytes_max }
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(plain);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(Duration::from_secs(20))
+            .build(connector);
+        Self {
+            client: Arc::new(client),
+            deadline,
+            answer_bytes_max,
+        }
     }
 
     /// The same connections under another deadline.
     #[must_use]
     pub fn with_deadline(&self, deadline: Duration) -> Self {
-        Self { deadline, ..self.clone() }
+        Self {
+            deadline,
+            ..self.clone()
+        }
     }
 
     /// One call. Never retried here: only the caller knows what may be sent twice.
     ///
     /// # Errors
     /// [`CallError`] when there is no whole answer; an answer with an error status is an answer.
-    pub async fn call(&self, method: Method, uri: Uri, headers: &[(HeaderName, HeaderValue)], body: Bytes) -> Result<Answer, CallError> {
+    pub async fn call(
+        &self,
+        method: Method,
+        uri: Uri,
+        headers: &[(HeaderName, HeaderValue)],
+        body: Bytes,
+    ) -> Result<Answer, CallError> {
         let mut request = http::Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = uri;
         request.headers_mut().extend(headers.iter().cloned());
         let exchange = async {
-            let response =
-                self.client.request(request).await.map_err(|e| if e.is_connect() { CallError::NotSent } else { CallError::Broken })?;
+            let response = self.client.request(request).await.map_err(|e| {
+                if e.is_connect() {
+                    CallError::NotSent
+                } else {
+                    CallError::Broken
+                }
+            })?;
             let (head, body) = response.into_parts();
-            let body = Limited::new(body, self.answer_bytes_max).collect().await.map_err(|_| CallError::Broken)?.to_bytes();
-            Ok(Answer { status: head.status, headers: head.headers, body })
+            let body = Limited::new(body, self.answer_bytes_max)
+                .collect()
+                .await
+                .map_err(|_| CallError::Broken)?
+                .to_bytes();
+            Ok(Answer {
+                status: head.status,
+                headers: head.headers,
+                body,
+            })
         };
-        tokio::time::timeout(self.deadline, exchange).await.unwrap_or(Err(CallError::Deadline(self.deadline)))
+        tokio::time::timeout(self.deadline, exchange)
+            .await
+            .unwrap_or(Err(CallError::Deadline(self.deadline)))
     }
 
     /// `POST` of a JSON body.
@@ -160,7 +194,10 @@ impl HttpClient {
         let body = serde_json::to_vec(body).expect("our own wire types are JSON");
         let mut all = Vec::with_capacity(headers.len() + 1);
         all.extend_from_slice(headers);
-        all.push((http::header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
+        all.push((
+            http::header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        ));
         self.call(Method::POST, uri, &all, body.into()).await
     }
 }

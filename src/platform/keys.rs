@@ -72,11 +72,14 @@ impl Keys {
     pub fn open_or_make(file: &Path, master: &str, entropy: &dyn Entropy) -> Result<Self, KeysError> {
         let name = || file.display().to_string();
         match fs::read(file) {
-            Ok(sealed) => Self::from_secrets(&unseal(&sealed, master).ok_or_else(|| KeysError::Sealed { file: name() })?)
-                .ok_or_else(|| KeysError::Content { file: name() }),
+            Ok(sealed) => Self::from_secrets(
+                &unseal(&sealed, master).ok_or_else(|| KeysError::Sealed { file: name() })?,
+            )
+            .ok_or_else(|| KeysError::Content { file: name() }),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 let stored = fresh(entropy);
-                write_private(file, &seal(&stored, master)).map_err(|source| KeysError::File { file: name(), source })?;
+                write_private(file, &seal(&stored, master))
+                    .map_err(|source| KeysError::File { file: name(), source })?;
                 Self::from_secrets(&stored).ok_or_else(|| KeysError::Content { file: name() })
             }
             Err(source) => Err(KeysError::File { file: name(), source }),
@@ -94,8 +97,12 @@ impl Keys {
 
     fn from_secrets(stored: &Stored) -> Option<Self> {
         let of = |purpose: &str| -> Option<BTreeMap<u8, [u8; 32]>> {
-            let secrets: Option<BTreeMap<u8, [u8; 32]>> =
-                stored.secrets.get(purpose)?.iter().map(|(&id, text)| Some((id, from_base64url(text)?.try_into().ok()?))).collect();
+            let secrets: Option<BTreeMap<u8, [u8; 32]>> = stored
+                .secrets
+                .get(purpose)?
+                .iter()
+                .map(|(&id, text)| Some((id, from_base64url(text)?.try_into().ok()?)))
+                .collect();
             secrets.filter(|s| !s.is_empty())
         };
         Some(Self {
@@ -106,7 +113,11 @@ impl Keys {
             house: MacKeys::derived(&of("session")?, b"stagedoor house 1"),
             session: MacKeys::new(&of("session")?),
             pass: Arc::new(SigningKeys::new("pass", &of("pass")?)),
-            receipt: Arc::new(SigningKeys::derived("receipt", &of("pass")?, b"stagedoor receipt 1")),
+            receipt: Arc::new(SigningKeys::derived(
+                "receipt",
+                &of("pass")?,
+                b"stagedoor receipt 1",
+            )),
             ticket: Arc::new(SigningKeys::new("ticket", &of("ticket")?)),
         })
     }
@@ -119,7 +130,12 @@ impl Keys {
 pub fn write_private(file: &Path, content: &[u8]) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let unfinished = file.with_extension("new");
-    let mut out = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+    let mut out = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&unfinished)?;
     out.write_all(content)?;
     out.sync_all()?;
     fs::rename(&unfinished, file)
@@ -131,7 +147,12 @@ fn fresh(entropy: &dyn Entropy) -> Stored {
         entropy.fill(&mut bytes);
         base64url(&bytes)
     };
-    Stored { secrets: PURPOSES.iter().map(|&p| (p.to_owned(), BTreeMap::from([(1, secret())]))).collect() }
+    Stored {
+        secrets: PURPOSES
+            .iter()
+            .map(|&p| (p.to_owned(), BTreeMap::from([(1, secret())])))
+            .collect(),
+    }
 }
 
 fn sealing_key(master: &str) -> RandomizedNonceKey {
@@ -140,7 +161,9 @@ fn sealing_key(master: &str) -> RandomizedNonceKey {
 
 fn seal(stored: &Stored, master: &str) -> Vec<u8> {
     let mut text = serde_json::to_vec(stored).expect("maps of text are JSON");
-    let nonce = sealing_key(master).seal_in_place_append_tag(Aad::from(AAD), &mut text).expect("a short text can be sealed");
+    let nonce = sealing_key(master)
+        .seal_in_place_append_tag(Aad::from(AAD), &mut text)
+        .expect("a short text can be sealed");
     let mut sealed = nonce.as_ref().to_vec();
     sealed.append(&mut text);
     sealed
@@ -150,7 +173,9 @@ fn unseal(sealed: &[u8], master: &str) -> Option<Stored> {
     let (nonce, text) = sealed.split_at_checked(NONCE_LEN)?;
     let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
     let mut text = text.to_vec();
-    let plain = sealing_key(master).open_in_place(nonce, Aad::from(AAD), &mut text).ok()?;
+    let plain = sealing_key(master)
+        .open_in_place(nonce, Aad::from(AAD), &mut text)
+        .ok()?;
     serde_json::from_slice(plain).ok()
 }
 
@@ -169,15 +194,25 @@ mod tests {
         let again = Keys::open_or_make(&file, "master", &entropy).unwrap();
         assert_eq!(made.pass.jwks(), again.pass.jwks());
         assert!(made.queue.verify(1, b"m", &again.queue.tag(1, b"m").unwrap()));
-        assert_ne!(made.queue.tag(1, b"m"), made.session.tag(1, b"m"), "each purpose has a key of its own");
+        assert_ne!(
+            made.queue.tag(1, b"m"),
+            made.session.tag(1, b"m"),
+            "each purpose has a key of its own"
+        );
         assert_ne!(made.house.tag(1, b"m"), made.session.tag(1, b"m"));
         assert_ne!(made.proof_of_work.tag(1, b"m"), made.queue.tag(1, b"m"));
         assert_eq!(made.receipt.jwks(), again.receipt.jwks());
         assert_ne!(made.receipt.jwks()[0].x, made.pass.jwks()[0].x);
         assert_eq!(made.house.tag(1, b"m"), again.house.tag(1, b"m"));
-        assert!(matches!(Keys::open_or_make(&file, "other", &entropy), Err(KeysError::Sealed { .. })));
+        assert!(matches!(
+            Keys::open_or_make(&file, "other", &entropy),
+            Err(KeysError::Sealed { .. })
+        ));
         fs::write(&file, b"short").unwrap();
-        assert!(matches!(Keys::open_or_make(&file, "master", &entropy), Err(KeysError::Sealed { .. })));
+        assert!(matches!(
+            Keys::open_or_make(&file, "master", &entropy),
+            Err(KeysError::Sealed { .. })
+        ));
         fs::remove_dir_all(&dir).unwrap();
     }
 }

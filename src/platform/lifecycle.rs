@@ -153,7 +153,12 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(1)).await;
             seen.fetch_add(1, Ordering::SeqCst);
         });
-        assert!(tokio::time::timeout(Duration::from_millis(10), waiting).await.is_err(), "the waiting is over");
+        assert!(
+            tokio::time::timeout(Duration::from_millis(10), waiting)
+                .await
+                .is_err(),
+            "the waiting is over"
+        );
         assert!(life.drained(Duration::from_secs(5)).await);
         assert_eq!(done.load(Ordering::SeqCst), 1, "the change is not");
     }

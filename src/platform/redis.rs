@@ -23,7 +23,9 @@ mod tests;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, ServerErrorKind, aio::MultiplexedConnection};
+use redis::{
+    AsyncConnectionConfig, Client, ErrorKind, RedisError, ServerErrorKind, aio::MultiplexedConnection,
+};
 
 use self::address::Host;
 pub use self::{
@@ -47,7 +49,9 @@ pub struct RedisConfig {
 
 impl fmt::Debug for RedisConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisConfig").field("call_deadline", &self.call_deadline).finish_non_exhaustive()
+        f.debug_struct("RedisConfig")
+            .field("call_deadline", &self.call_deadline)
+            .finish_non_exhaustive()
     }
 }
 
@@ -82,7 +86,10 @@ impl Redis {
     /// # Errors
     /// [`AddressError`]: the URL cannot be read.
     pub fn new(config: RedisConfig) -> Result<Self, AddressError> {
-        Ok(Self(Arc::new(Service { address: Address::parse(&config.url)?, config })))
+        Ok(Self(Arc::new(Service {
+            address: Address::parse(&config.url)?,
+            config,
+        })))
     }
 
     /// Without credentials, for logs.
@@ -117,26 +124,58 @@ impl Redis {
     async fn link_to(&self, host: &Host, deadline: Option<Duration>) -> Result<Link, ConnectError> {
         let mut connection = self.open(self.0.address.connection_to(host), deadline).await?;
         let identity = identify(&mut connection, self.0.config.call_deadline).await?;
-        Ok(Link { connection, identity, host: host.to_string(), number: 0 })
+        Ok(Link {
+            connection,
+            identity,
+            host: host.to_string(),
+            number: 0,
+        })
     }
 
-    async fn open(&self, to: redis::ConnectionInfo, deadline: Option<Duration>) -> Result<MultiplexedConnection, RedisError> {
-        let config =
-            AsyncConnectionConfig::new().set_connection_timeout(Some(self.0.config.connect_deadline)).set_response_timeout(deadline);
-        Client::open(to)?.get_multiplexed_async_connection_with_config(&config).await
+    async fn open(
+        &self,
+        to: redis::ConnectionInfo,
+        deadline: Option<Duration>,
+    ) -> Result<MultiplexedConnection, RedisError> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.0.config.connect_deadline))
+            .set_response_timeout(deadline);
+        Client::open(to)?
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
     }
 }
 
 /// Who answers on this connection; an error when it is no primary.
-async fn identify(connection: &mut MultiplexedConnection, deadline: Duration) -> Result<Identity, RedisError> {
+async fn identify(
+    connection: &mut MultiplexedConnection,
+    deadline: Duration,
+) -> Result<Identity, RedisError> {
     let late = |_| RedisError::from((ErrorKind::Io, "no answer in time"));
-    let info: String = tokio::time::timeout(deadline, redis::cmd("INFO").query_async(connection)).await.map_err(late)??;
-    let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default().trim();
+    let info: String = tokio::time::timeout(deadline, redis::cmd("INFO").query_async(connection))
+        .await
+        .map_err(late)??;
+    let field = |name: &str| {
+        info.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+            .unwrap_or_default()
+            .trim()
+    };
     if field("loading") == "1" {
-        return Err(RedisError::from((ErrorKind::Server(ServerErrorKind::BusyLoading), "the server is loading its data")));
+        return Err(RedisError::from((
+            ErrorKind::Server(ServerErrorKind::BusyLoading),
+            "the server is loading its data",
+        )));
     }
     if field("role") != "master" {
-        return Err(RedisError::from((ErrorKind::Server(ServerErrorKind::ReadOnly), "the server is a replica")));
+        return Err(RedisError::from((
+            ErrorKind::Server(ServerErrorKind::ReadOnly),
+            "the server is a replica",
+        )));
     }
-    Ok(Identity(format!("{}/{}", field("run_id"), field("master_replid"))))
+    Ok(Identity(format!(
+        "{}/{}",
+        field("run_id"),
+        field("master_replid")
+    )))
 }

@@ -25,7 +25,12 @@ impl SealingKeys {
     #[must_use]
     pub fn derived(secrets: &BTreeMap<u8, [u8; 32]>, purpose: &[u8]) -> Self {
         assert!(!secrets.is_empty(), "at least one key");
-        Self(secrets.iter().map(|(&id, secret)| (id, hmac_sha256(secret, purpose))).collect())
+        Self(
+            secrets
+                .iter()
+                .map(|(&id, secret)| (id, hmac_sha256(secret, purpose)))
+                .collect(),
+        )
     }
 
     /// What opens only with the same `context`: the key's id, a nonce, and the sealed text with its tag.
@@ -36,7 +41,9 @@ impl SealingKeys {
     pub fn seal(&self, context: &[u8], plain: &[u8]) -> Vec<u8> {
         let (&id, key) = self.0.last_key_value().expect("at least one key");
         let mut text = plain.to_vec();
-        let nonce = aead(key).seal_in_place_append_tag(Aad::from(context), &mut text).expect("a short text can be sealed");
+        let nonce = aead(key)
+            .seal_in_place_append_tag(Aad::from(context), &mut text)
+            .expect("a short text can be sealed");
         let mut sealed = vec![id];
         sealed.extend_from_slice(nonce.as_ref());
         sealed.append(&mut text);
@@ -50,7 +57,9 @@ impl SealingKeys {
         let (nonce, text) = rest.split_at_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut text = text.to_vec();
-        let plain = aead(self.0.get(id)?).open_in_place(nonce, Aad::from(context), &mut text).ok()?;
+        let plain = aead(self.0.get(id)?)
+            .open_in_place(nonce, Aad::from(context), &mut text)
+            .ok()?;
         Some(plain.to_vec())
     }
 }
@@ -68,10 +77,20 @@ mod tests {
         let old = SealingKeys::derived(&BTreeMap::from([(1, [1; 32])]), b"p");
         let sealed = old.seal(b"sale", b"secret");
         let rotated = SealingKeys::derived(&BTreeMap::from([(1, [1; 32]), (2, [2; 32])]), b"p");
-        assert_eq!(rotated.open(b"sale", &sealed).as_deref(), Some(b"secret".as_slice()));
+        assert_eq!(
+            rotated.open(b"sale", &sealed).as_deref(),
+            Some(b"secret".as_slice())
+        );
         assert_eq!(rotated.open(b"other", &sealed), None);
-        assert_eq!(old.open(b"sale", &rotated.seal(b"sale", b"x")), None, "a key that it does not have");
-        assert_eq!(SealingKeys::derived(&BTreeMap::from([(1, [1; 32])]), b"q").open(b"sale", &sealed), None);
+        assert_eq!(
+            old.open(b"sale", &rotated.seal(b"sale", b"x")),
+            None,
+            "a key that it does not have"
+        );
+        assert_eq!(
+            SealingKeys::derived(&BTreeMap::from([(1, [1; 32])]), b"q").open(b"sale", &sealed),
+            None
+        );
         assert!((0..sealed.len()).all(|cut| rotated.open(b"sale", &sealed[..cut]).is_none()));
     }
 }

@@ -16,7 +16,10 @@ pub const TAG_LEN: usize = 16;
 /// The SHA-256 of `bytes`.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
-    digest::digest(&digest::SHA256, bytes).as_ref().try_into().expect("SHA-256 has 32 bytes")
+    digest::digest(&digest::SHA256, bytes)
+        .as_ref()
+        .try_into()
+        .expect("SHA-256 has 32 bytes")
 }
 
 /// A SHA-256 over a text that comes in parts.
@@ -44,22 +47,38 @@ impl Hasher {
 /// HMAC-SHA-256 of `message` under `key`.
 #[must_use]
 pub fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
-    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message).as_ref().try_into().expect("SHA-256 has 32 bytes")
+    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message)
+        .as_ref()
+        .try_into()
+        .expect("SHA-256 has 32 bytes")
 }
 
 /// Bytes as lower-case hexadecimal digits.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|digit| char::from(DIGITS[usize::from(digit)]))
+        .collect()
 }
 
 /// The bytes behind hexadecimal digits of either case, or `None`.
 #[must_use]
 pub fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let digit = |digit: u8| {
+        char::from(digit)
+            .to_digit(16)
+            .and_then(|value| u8::try_from(value).ok())
+    };
     let digits: Vec<u8> = text.bytes().map(digit).collect::<Option<_>>()?;
-    digits.len().is_multiple_of(2).then(|| digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+    digits.len().is_multiple_of(2).then(|| {
+        digits
+            .chunks_exact(2)
+            .map(|pair| pair[0] << 4 | pair[1])
+            .collect()
+    })
 }
 
 /// Unpadded base64url, as in JWTs.
@@ -94,7 +113,10 @@ impl MacKeys {
     /// When there is no key at all.
     #[must_use]
     pub fn new(secrets: &BTreeMap<u8, [u8; 32]>) -> Self {
-        let keys: BTreeMap<_, _> = secrets.iter().map(|(&kid, secret)| (kid, hmac::Key::new(hmac::HMAC_SHA256, secret))).collect();
+        let keys: BTreeMap<_, _> = secrets
+            .iter()
+            .map(|(&kid, secret)| (kid, hmac::Key::new(hmac::HMAC_SHA256, secret)))
+            .collect();
         let current = *keys.last_key_value().expect("at least one key").0;
         Self { current, keys }
     }
@@ -109,7 +131,12 @@ impl MacKeys {
             let whole = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), purpose);
             <[u8; 32]>::try_from(whole.as_ref()).expect("SHA-256 has 32 bytes")
         };
-        Self::new(&secrets.iter().map(|(&kid, secret)| (kid, derive(secret))).collect())
+        Self::new(
+            &secrets
+                .iter()
+                .map(|(&kid, secret)| (kid, derive(secret)))
+                .collect(),
+        )
     }
 
     /// The id of the key that signs now.
@@ -128,7 +155,8 @@ impl MacKeys {
     /// Whether `tag` is that of `message` under key `kid`; takes the same time wherever they differ.
     #[must_use]
     pub fn verify(&self, kid: u8, message: &[u8], tag: &[u8]) -> bool {
-        self.tag(kid, message).is_some_and(|expected| constant_time::verify_slices_are_equal(&expected, tag).is_ok())
+        self.tag(kid, message)
+            .is_some_and(|expected| constant_time::verify_slices_are_equal(&expected, tag).is_ok())
     }
 
     /// A 64-bit name for `message` that cannot be computed, nor taken back, without the key. It uses the *oldest* key,
@@ -170,7 +198,10 @@ impl VerifyingKeys {
     #[must_use]
     pub fn from_jwks(keys: &[Jwk]) -> Self {
         let ours = keys.iter().filter(|key| key.kty == "OKP" && key.crv == "Ed25519");
-        Self(ours.filter_map(|key| Some((key.kid.clone(), DecodingKey::from_ed_components(&key.x).ok()?))).collect())
+        Self(
+            ours.filter_map(|key| Some((key.kid.clone(), DecodingKey::from_ed_components(&key.x).ok()?)))
+                .collect(),
+        )
     }
 
     /// The claims of a JWT of the given `typ` that one of these keys signed. Times, issuer and audience are the
@@ -183,7 +214,11 @@ impl VerifyingKeys {
         if header.typ.as_deref() != Some(typ) {
             return Err(TokenError::Purpose);
         }
-        let key = header.kid.as_ref().and_then(|kid| self.0.get(kid)).ok_or(TokenError::Signature)?;
+        let key = header
+            .kid
+            .as_ref()
+            .and_then(|kid| self.0.get(kid))
+            .ok_or(TokenError::Signature)?;
         let mut rules = Validation::new(Algorithm::EdDSA);
         rules.validate_exp = false;
         rules.validate_nbf = false;
@@ -238,12 +273,21 @@ impl SigningKeys {
             let public: [u8; 32] = pair.public_key().as_ref().try_into().expect("32 bytes");
             // The id is padded so that text order is number order.
             current = format!("{prefix}-{id:03}");
-            let key = SigningKey { encoding: EncodingKey::from_ed_der(pkcs8.as_ref()), public };
+            let key = SigningKey {
+                encoding: EncodingKey::from_ed_der(pkcs8.as_ref()),
+                public,
+            };
             keys.insert(current.clone(), key);
-            verifying.0.insert(current.clone(), DecodingKey::from_ed_der(&public));
+            verifying
+                .0
+                .insert(current.clone(), DecodingKey::from_ed_der(&public));
         }
         assert!(!keys.is_empty(), "at least one key");
-        Self { current, keys, verifying }
+        Self {
+            current,
+            keys,
+            verifying,
+        }
     }
 
     /// Keys of another purpose made from these secrets: who has one of them learns nothing of the other.
@@ -252,7 +296,13 @@ impl SigningKeys {
     /// As [`SigningKeys::new`].
     #[must_use]
     pub fn derived(prefix: &str, secrets: &BTreeMap<u8, [u8; 32]>, purpose: &[u8]) -> Self {
-        Self::new(prefix, &secrets.iter().map(|(&id, secret)| (id, hmac_sha256(secret, purpose))).collect())
+        Self::new(
+            prefix,
+            &secrets
+                .iter()
+                .map(|(&id, secret)| (id, hmac_sha256(secret, purpose)))
+                .collect(),
+        )
     }
 
     /// A JWT of the given `typ` over the claims, signed with EdDSA by the current key.
@@ -309,23 +359,62 @@ mod tests {
 
     #[test]
     fn a_signed_token_is_read_back_and_survives_rotation() {
-        let claims = Claims { sub: "x".into(), exp: 1 };
+        let claims = Claims {
+            sub: "x".into(),
+            exp: 1,
+        };
         let token = keys(&[1]).sign("pass+jwt", &claims);
-        assert_eq!(keys(&[1, 2]).verify::<Claims>("pass+jwt", &token), Ok(claims.clone()));
-        assert_eq!(keys(&[2]).verify::<Claims>("pass+jwt", &token), Err(TokenError::Signature));
-        assert_eq!(keys(&[1]).verify::<Claims>("ticket+jwt", &token), Err(TokenError::Purpose));
-        assert_eq!(keys(&[1]).verify::<Claims>("pass+jwt", "a.b.c"), Err(TokenError::Malformed));
+        assert_eq!(
+            keys(&[1, 2]).verify::<Claims>("pass+jwt", &token),
+            Ok(claims.clone())
+        );
+        assert_eq!(
+            keys(&[2]).verify::<Claims>("pass+jwt", &token),
+            Err(TokenError::Signature)
+        );
+        assert_eq!(
+            keys(&[1]).verify::<Claims>("ticket+jwt", &token),
+            Err(TokenError::Purpose)
+        );
+        assert_eq!(
+            keys(&[1]).verify::<Claims>("pass+jwt", "a.b.c"),
+            Err(TokenError::Malformed)
+        );
         assert_eq!(keys(&[1, 2]).jwks().len(), 2);
-        assert_eq!(VerifyingKeys::from_jwks(&keys(&[1, 2]).jwks()).verify::<Claims>("pass+jwt", &token), Ok(claims));
-        assert_eq!(VerifyingKeys::from_jwks(&keys(&[2]).jwks()).verify::<Claims>("pass+jwt", &token), Err(TokenError::Signature));
+        assert_eq!(
+            VerifyingKeys::from_jwks(&keys(&[1, 2]).jwks()).verify::<Claims>("pass+jwt", &token),
+            Ok(claims)
+        );
+        assert_eq!(
+            VerifyingKeys::from_jwks(&keys(&[2]).jwks()).verify::<Claims>("pass+jwt", &token),
+            Err(TokenError::Signature)
+        );
     }
 
     #[test]
     fn a_changed_token_is_refused() {
-        let token = keys(&[1]).sign("t", &Claims { sub: "fan".into(), exp: 1 });
-        let forged = keys(&[1]).sign("t", &Claims { sub: "bot".into(), exp: 1 });
-        let (payload, signature) = (forged.rsplit_once('.').unwrap().0, token.rsplit_once('.').unwrap().1);
-        assert_eq!(keys(&[1]).verify::<Claims>("t", &format!("{payload}.{signature}")), Err(TokenError::Signature));
+        let token = keys(&[1]).sign(
+            "t",
+            &Claims {
+                sub: "fan".into(),
+                exp: 1,
+            },
+        );
+        let forged = keys(&[1]).sign(
+            "t",
+            &Claims {
+                sub: "bot".into(),
+                exp: 1,
+            },
+        );
+        let (payload, signature) = (
+            forged.rsplit_once('.').unwrap().0,
+            token.rsplit_once('.').unwrap().1,
+        );
+        assert_eq!(
+            keys(&[1]).verify::<Claims>("t", &format!("{payload}.{signature}")),
+            Err(TokenError::Signature)
+        );
     }
 
     #[test]

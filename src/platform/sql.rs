@@ -27,9 +27,13 @@ pub enum OpenError {
         "the database's URL cannot be read ({what}); it should be postgres://USER:PASSWORD@HOST:PORT/DATABASE, special characters of the password as %XX"
     )]
     Url { what: String },
-    #[error("no PostgreSQL server answers for {place} ({what}): is it running, and may this machine reach it?")]
+    #[error(
+        "no PostgreSQL server answers for {place} ({what}): is it running, and may this machine reach it?"
+    )]
     Unreachable { place: Place, what: String },
-    #[error("the server of {place} refuses the sign-in ({what}): check user and password in the URL, and the server's pg_hba.conf")]
+    #[error(
+        "the server of {place} refuses the sign-in ({what}): check user and password in the URL, and the server's pg_hba.conf"
+    )]
     SignIn { place: Place, what: String },
     #[error("there is no database {place}: create it (createdb) and give it to the user of the URL")]
     NoDatabase { place: Place },
@@ -37,22 +41,56 @@ pub enum OpenError {
     TooOld { place: Place, found: u32, needed: u32 },
     #[error("the server of {place} only reads (a standby?): give the URL of the primary")]
     ReadOnly { place: Place },
-    #[error("the server of {place} has {setting} off for this user: acknowledged orders would be lost in a crash; set it on")]
+    #[error(
+        "the server of {place} has {setting} off for this user: acknowledged orders would be lost in a crash; set it on"
+    )]
     NotDurable { place: Place, setting: &'static str },
-    #[error("the user of the URL lacks permission in {place} ({what}): GRANT CREATE ON DATABASE, or make it the owner of schema {schema}")]
-    NoPermission { place: Place, schema: String, what: String },
-    #[error("schema {schema} of {place} holds tables that are not of this program ({tables}): give a database of its own, or move them")]
-    ForeignTables { place: Place, schema: String, tables: String },
+    #[error(
+        "the user of the URL lacks permission in {place} ({what}): GRANT CREATE ON DATABASE, or make it the owner of schema {schema}"
+    )]
+    NoPermission {
+        place: Place,
+        schema: String,
+        what: String,
+    },
+    #[error(
+        "schema {schema} of {place} holds tables that are not of this program ({tables}): give a database of its own, or move them"
+    )]
+    ForeignTables {
+        place: Place,
+        schema: String,
+        tables: String,
+    },
     #[error(
         "migration {version} of schema {schema} in {place} was only half applied: restore the backup, or finish it by hand and set success in _sqlx_migrations"
     )]
-    HalfApplied { place: Place, schema: String, version: i64 },
-    #[error("schema {schema} of {place} was brought to version {version} by a newer program: run that one, or restore the backup")]
-    Newer { place: Place, schema: String, version: i64 },
-    #[error("migration {version} of schema {schema} in {place} is not the one this program brings: is it another program's database?")]
-    Altered { place: Place, schema: String, version: i64 },
+    HalfApplied {
+        place: Place,
+        schema: String,
+        version: i64,
+    },
+    #[error(
+        "schema {schema} of {place} was brought to version {version} by a newer program: run that one, or restore the backup"
+    )]
+    Newer {
+        place: Place,
+        schema: String,
+        version: i64,
+    },
+    #[error(
+        "migration {version} of schema {schema} in {place} is not the one this program brings: is it another program's database?"
+    )]
+    Altered {
+        place: Place,
+        schema: String,
+        version: i64,
+    },
     #[error("cannot bring schema {schema} of {place} to this version's tables: {what}")]
-    Prepare { place: Place, schema: String, what: String },
+    Prepare {
+        place: Place,
+        schema: String,
+        what: String,
+    },
 }
 
 /// Opens (or makes) a file for one writer and several readers: write-ahead log, a flush at each commit
@@ -63,7 +101,11 @@ pub enum OpenError {
 ///
 /// # Errors
 /// [`OpenError`], with the file's name.
-pub async fn open(file: &Path, migrations: &Migrator, readers: u32) -> Result<(SqlitePool, SqlitePool), OpenError> {
+pub async fn open(
+    file: &Path,
+    migrations: &Migrator,
+    readers: u32,
+) -> Result<(SqlitePool, SqlitePool), OpenError> {
     let name = || file.display().to_string();
     let options = SqliteConnectOptions::new()
         .filename(file)
@@ -81,7 +123,10 @@ pub async fn open(file: &Path, migrations: &Migrator, readers: u32) -> Result<(S
         .connect_with(options.clone())
         .await
         .map_err(|source| OpenError::Open { file: name(), source })?;
-    migrations.run(&writer).await.map_err(|source| OpenError::Migrate { file: name(), source })?;
+    migrations
+        .run(&writer)
+        .await
+        .map_err(|source| OpenError::Migrate { file: name(), source })?;
     let reader = SqlitePoolOptions::new()
         .max_connections(readers)
         .acquire_timeout(Duration::from_secs(5))

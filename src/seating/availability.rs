@@ -110,7 +110,13 @@ pub struct SeatWatch {
 }
 
 impl Availability {
-    pub(super) fn new(plan: Arc<Plan>, version: u64, states: SeatStates, watchers_max: usize, life: Lifecycle) -> Self {
+    pub(super) fn new(
+        plan: Arc<Plan>,
+        version: u64,
+        states: SeatStates,
+        watchers_max: usize,
+        life: Lifecycle,
+    ) -> Self {
         let mut sections = vec![Vec::new(); plan.sections().len()];
         let mut stock = vec![[0; 4]; plan.zones().len()];
         for seat in plan.seats() {
@@ -121,10 +127,21 @@ impl Availability {
             by_section: sections.iter().map(|_| Mutex::new(None)).collect(),
             sections,
             plan,
-            replica: Mutex::new(Replica { version, states, stock, changed: Vec::new(), buffer: Vec::new() }),
+            replica: Mutex::new(Replica {
+                version,
+                states,
+                stock,
+                changed: Vec::new(),
+                buffer: Vec::new(),
+            }),
             whole: Mutex::new(None),
             packed: Mutex::new(None),
-            frames: Mutex::new(Frames { kept: VecDeque::new(), bytes: 0, first: 0, published: version }),
+            frames: Mutex::new(Frames {
+                kept: VecDeque::new(),
+                bytes: 0,
+                first: 0,
+                published: version,
+            }),
             made: watch::Sender::new(0),
             watchers: AtomicUsize::new(0),
             watchers_max,
@@ -145,12 +162,18 @@ impl Availability {
     /// Puts what has changed since the last time into a frame.
     pub(super) fn publish(&self) {
         let mut frames = self.frames.lock();
-        let Some((version, seats)) = self.replica.lock().take_changed() else { return };
+        let Some((version, seats)) = self.replica.lock().take_changed() else {
+            return;
+        };
         let mut sse = format!("id: {version}\nevent: delta\ndata: ");
         write_states(&mut sse, &self.plan, version, seats.into_iter());
         sse.push_str("\n\n");
         let after = frames.published;
-        frames.add(Frame { after, to: version, sse: sse.into() });
+        frames.add(Frame {
+            after,
+            to: version,
+            sse: sse.into(),
+        });
         let made = frames.first + frames.kept.len() as u64;
         drop(frames);
         self.made.send_replace(made);
@@ -163,29 +186,60 @@ impl Availability {
     pub(super) fn stock(&self) -> Vec<ZoneStock> {
         let stock = self.replica.lock().stock.clone();
         let zones = self.plan.zones().iter().zip(stock);
-        zones.map(|(zone, [free, held, booked, blocked])| ZoneStock { zone: zone.clone(), free, held, booked, blocked }).collect()
+        zones
+            .map(|(zone, [free, held, booked, blocked])| ZoneStock {
+                zone: zone.clone(),
+                free,
+                held,
+                booked,
+                blocked,
+            })
+            .collect()
     }
 
     pub(super) fn snapshot_json(&self, section: Option<&str>) -> Option<Encoded> {
         let Some(section) = section else {
-            return Some(self.kept_or(&self.whole, "all", self.plan.seat_count(), |version, states| {
-                let mut json = String::with_capacity(self.plan.seat_count() * 24 + 64);
-                write_states(&mut json, &self.plan, version, self.plan.seats().map(|seat| (seat, states.get(seat))));
-                json.into()
-            }));
+            return Some(
+                self.kept_or(&self.whole, "all", self.plan.seat_count(), |version, states| {
+                    let mut json = String::with_capacity(self.plan.seat_count() * 24 + 64);
+                    write_states(
+                        &mut json,
+                        &self.plan,
+                        version,
+                        self.plan.seats().map(|seat| (seat, states.get(seat))),
+                    );
+                    json.into()
+                }),
+            );
         };
         let section = self.plan.section_index(section)? as usize;
-        Some(self.kept_or(&self.by_section[section], &section.to_string(), self.sections[section].len(), |version, states| {
-            let mut json = String::new();
-            write_states(&mut json, &self.plan, version, self.sections[section].iter().map(|seat| (*seat, states.get(*seat))));
-            json.into()
-        }))
+        Some(self.kept_or(
+            &self.by_section[section],
+            &section.to_string(),
+            self.sections[section].len(),
+            |version, states| {
+                let mut json = String::new();
+                write_states(
+                    &mut json,
+                    &self.plan,
+                    version,
+                    self.sections[section]
+                        .iter()
+                        .map(|seat| (*seat, states.get(*seat))),
+                );
+                json.into()
+            },
+        ))
     }
 
     pub(super) fn snapshot_packed(&self) -> Encoded {
         self.kept_or(&self.packed, "packed", 0, |version, states| {
             let mut packed = version.to_le_bytes().to_vec();
-            packed.extend(u32::try_from(states.seat_count()).unwrap_or(u32::MAX).to_le_bytes());
+            packed.extend(
+                u32::try_from(states.seat_count())
+                    .unwrap_or(u32::MAX)
+                    .to_le_bytes(),
+            );
             packed.extend(states.to_bytes());
             packed.into()
         })
@@ -194,7 +248,9 @@ impl Availability {
     /// `None` when as many watch as may.
     pub(super) fn watch(self: &Arc<Self>, after: Option<u64>) -> Option<SeatWatch> {
         let one_more = |watchers| (watchers < self.watchers_max).then_some(watchers + 1);
-        self.watchers.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok()?;
+        self.watchers
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more)
+            .ok()?;
         let made = self.made.subscribe();
         let frames = self.frames.lock();
         let version = self.replica.lock().version;
@@ -203,14 +259,29 @@ impl Availability {
         let known = after.filter(|_| !too_old).unwrap_or(frames.published);
         let next = frames.first + frames.kept.partition_point(|it| it.to <= known) as u64;
         drop(frames);
-        Some(SeatWatch { from: Arc::clone(self), made, next, too_old })
+        Some(SeatWatch {
+            from: Arc::clone(self),
+            made,
+            next,
+            too_old,
+        })
     }
 
     /// The kept snapshot if nothing has changed since, else a new one; of a large plan the kept one serves until the
     /// next frame. Who comes while one is made waits for it.
-    fn kept_or(&self, slot: &Mutex<Option<Encoded>>, form: &str, seats: usize, encode: impl FnOnce(u64, &SeatStates) -> Bytes) -> Encoded {
+    fn kept_or(
+        &self,
+        slot: &Mutex<Option<Encoded>>,
+        form: &str,
+        seats: usize,
+        encode: impl FnOnce(u64, &SeatStates) -> Bytes,
+    ) -> Encoded {
         let mut slot = slot.lock();
-        let changed_at = if seats <= ALWAYS_FRESH_SEATS { self.replica.lock().version } else { self.frames.lock().published };
+        let changed_at = if seats <= ALWAYS_FRESH_SEATS {
+            self.replica.lock().version
+        } else {
+            self.frames.lock().published
+        };
         if let Some(kept) = slot.as_ref().filter(|it| it.version >= changed_at) {
             return kept.clone();
         }
@@ -221,7 +292,13 @@ impl Availability {
         let json = encode(version, &states);
         let gzip = (json.len() >= GZIP_FROM).then(|| gzip(&json, Compression::fast()));
         let etag = format!("\"{version:x}-{}-{form}\"", self.plan.hash());
-        slot.insert(Encoded { version, etag, json, gzip }).clone()
+        slot.insert(Encoded {
+            version,
+            etag,
+            json,
+            gzip,
+        })
+        .clone()
     }
 }
 
@@ -307,7 +384,13 @@ impl Replica {
         let mut seats = std::mem::take(&mut self.changed);
         seats.sort_unstable();
         seats.dedup();
-        Some((self.version, seats.into_iter().map(|seat| (seat, self.states.get(seat))).collect()))
+        Some((
+            self.version,
+            seats
+                .into_iter()
+                .map(|seat| (seat, self.states.get(seat)))
+                .collect(),
+        ))
     }
 }
 
@@ -317,14 +400,21 @@ impl Frames {
         self.bytes += frame.sse.len();
         self.kept.push_back(frame);
         while self.kept.len() > FRAMES_KEPT || (self.bytes > FRAME_BYTES_KEPT && self.kept.len() > 1) {
-            let Some(oldest) = self.kept.pop_front() else { break };
+            let Some(oldest) = self.kept.pop_front() else {
+                break;
+            };
             self.bytes -= oldest.sse.len();
             self.first += 1;
         }
     }
 }
 
-fn write_states(json: &mut String, plan: &Plan, version: u64, seats: impl Iterator<Item = (SeatIx, SeatState)>) {
+fn write_states(
+    json: &mut String,
+    plan: &Plan,
+    version: u64,
+    seats: impl Iterator<Item = (SeatIx, SeatState)>,
+) {
     let _ = write!(json, "{{\"version\":{version},\"seats\":{{");
     for (i, (seat, state)) in seats.enumerate() {
         if i > 0 {

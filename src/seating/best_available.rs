@@ -51,11 +51,22 @@ pub(super) fn best_available(plan: &Plan, states: &SeatStates, ask: &Ask) -> Opt
     let tolerance = AS_GOOD * plan.spacing() * f32::from(1_u16 << (2 * ask.beaten).min(10));
     let mut found = Found::default();
     for run in plan.runs_of(ask.zone).iter().copied() {
-        if found.faultless_best.is_some_and(|best| plan.run(run).score_min > best + tolerance) {
+        if found
+            .faultless_best
+            .is_some_and(|best| plan.run(run).score_min > best + tolerance)
+        {
             break;
         }
         if ask.section.is_none_or(|section| plan.run(run).section == section) {
-            windows(plan, states, run, ask, ask.quantity, |seat| plan.score(seat), |window| found.add(window, tolerance));
+            windows(
+                plan,
+                states,
+                run,
+                ask,
+                ask.quantity,
+                |seat| plan.score(seat),
+                |window| found.add(window, tolerance),
+            );
         }
     }
     let equal = found.disjoint(ask.quantity, tolerance, SHARED_OUT_MAX);
@@ -66,33 +77,63 @@ pub(super) fn best_available(plan: &Plan, states: &SeatStates, ask: &Ask) -> Opt
 }
 
 /// Up to three offers as good as the wish was: the same zone, as many seats together, near. Nearest first.
-pub(super) fn alternatives(plan: &Plan, states: &SeatStates, wish: &[SeatIx], spread: u64) -> Vec<Vec<SeatIx>> {
-    let Some(first) = wish.first() else { return Vec::new() };
-    let accessible = wish.iter().filter(|seat| plan.has_attribute(**seat, Attribute::Accessible)).count();
+pub(super) fn alternatives(
+    plan: &Plan,
+    states: &SeatStates,
+    wish: &[SeatIx],
+    spread: u64,
+) -> Vec<Vec<SeatIx>> {
+    let Some(first) = wish.first() else {
+        return Vec::new();
+    };
+    let accessible = wish
+        .iter()
+        .filter(|seat| plan.has_attribute(**seat, Attribute::Accessible))
+        .count();
     let quantity = wish.len();
-    let ask = Ask { quantity, accessible, zone: Some(plan.zone_index_of(*first)), section: None, spread, beaten: 0 };
+    let ask = Ask {
+        quantity,
+        accessible,
+        zone: Some(plan.zone_index_of(*first)),
+        section: None,
+        spread,
+        beaten: 0,
+    };
     let near = middle(plan, wish);
     let distance = |seat: SeatIx| {
         let (x, y) = plan.position_of(seat);
         (x - near.0).hypot(y - near.1)
     };
     // Bits of a positive float sort as the float does.
-    let runs = plan.runs_of(ask.zone).iter().map(|run| Reverse((plan.run(*run).distance_min(near).to_bits(), *run)));
+    let runs = plan
+        .runs_of(ask.zone)
+        .iter()
+        .map(|run| Reverse((plan.run(*run).distance_min(near).to_bits(), *run)));
     let mut by_distance: BinaryHeap<_> = runs.collect();
     let mut found = Found::default();
     while let Some(Reverse((at_least, run))) = by_distance.pop() {
-        let enough = found.disjoint_count_reaches(quantity, ALTERNATIVES_CONSIDERED, f32::from_bits(at_least));
+        let enough =
+            found.disjoint_count_reaches(quantity, ALTERNATIVES_CONSIDERED, f32::from_bits(at_least));
         if enough {
             break;
         }
-        windows(plan, states, run, &ask, quantity, distance, |window| found.add(window, f32::INFINITY));
+        windows(plan, states, run, &ask, quantity, distance, |window| {
+            found.add(window, f32::INFINITY)
+        });
     }
     let offers = found.disjoint(quantity, f32::INFINITY, ALTERNATIVES_CONSIDERED);
-    let Some(from) = pick(spread, offers.len()) else { return Vec::new() };
+    let Some(from) = pick(spread, offers.len()) else {
+        return Vec::new();
+    };
     let count = offers.len().min(ALTERNATIVES);
-    let mut chosen: Vec<usize> = (0..count).map(|i| (from + i * offers.len() / count) % offers.len()).collect();
+    let mut chosen: Vec<usize> = (0..count)
+        .map(|i| (from + i * offers.len() / count) % offers.len())
+        .collect();
     chosen.sort_unstable();
-    chosen.into_iter().map(|i| seats_in(plan, offers[i], quantity)).collect()
+    chosen
+        .into_iter()
+        .map(|i| seats_in(plan, offers[i], quantity))
+        .collect()
 }
 
 /// Tells of every window of `size` free seats in the run that `ask` may have.
@@ -108,7 +149,10 @@ pub(super) fn windows(
     let seats = plan.seats_of(run);
     let mut from = 0;
     while from < seats.len() {
-        let free = seats[from..].iter().take_while(|seat| states.is_free(**seat)).count();
+        let free = seats[from..]
+            .iter()
+            .take_while(|seat| states.is_free(**seat))
+            .count();
         let (start, end) = (from, from + free);
         from = end + 1;
         if free < size {
@@ -132,9 +176,16 @@ pub(super) fn windows(
             if here + 1 - since >= size {
                 let first = here + 1 - size;
                 let alone = usize::from(first - start == 1) + usize::from(end - here - 1 == 1);
-                let Some(excess) = excess_accessible(plan, ask, &seats[first..=here]) else { continue };
+                let Some(excess) = excess_accessible(plan, ask, &seats[first..=here]) else {
+                    continue;
+                };
                 #[expect(clippy::cast_precision_loss, reason = "a group is small")]
-                tell(Window { run, start: first, faults: alone + 2 * excess, score: sum / size as f32 });
+                tell(Window {
+                    run,
+                    start: first,
+                    faults: alone + 2 * excess,
+                    score: sum / size as f32,
+                });
             }
         }
     }
@@ -142,7 +193,9 @@ pub(super) fn windows(
 
 /// Whether the seat at `here` of its run is in the zone asked for, and not kept for others.
 pub(super) fn may_have(plan: &Plan, states: &SeatStates, ask: &Ask, seats: &[SeatIx], here: usize) -> bool {
-    let in_zone = ask.zone.is_none_or(|zone| plan.zone_index_of(seats[here]) == zone);
+    let in_zone = ask
+        .zone
+        .is_none_or(|zone| plan.zone_index_of(seats[here]) == zone);
     in_zone && (ask.accessible > 0 || !is_kept(plan, states, seats, here))
 }
 
@@ -150,11 +203,17 @@ pub(super) fn may_have(plan: &Plan, states: &SeatStates, ask: &Ask, seats: &[Sea
 /// sold: after that it is anybody's, or the house could never be full.
 fn is_kept(plan: &Plan, states: &SeatStates, seats: &[SeatIx], here: usize) -> bool {
     let has = |seat: SeatIx, attribute| plan.has_attribute(seat, attribute);
-    let may_be_sold = |seat: &SeatIx| has(*seat, Attribute::Accessible) && matches!(states.get(*seat), SeatState::Free | SeatState::Held);
+    let may_be_sold = |seat: &SeatIx| {
+        has(*seat, Attribute::Accessible) && matches!(states.get(*seat), SeatState::Free | SeatState::Held)
+    };
     let not_companions = |seat: &&SeatIx| !has(**seat, Attribute::Companion);
     has(seats[here], Attribute::Accessible)
         || has(seats[here], Attribute::Companion)
-            && (seats[..here].iter().rev().find(not_companions).is_some_and(may_be_sold)
+            && (seats[..here]
+                .iter()
+                .rev()
+                .find(not_companions)
+                .is_some_and(may_be_sold)
                 || seats[here..].iter().find(not_companions).is_some_and(may_be_sold))
 }
 
@@ -167,7 +226,11 @@ fn excess_accessible(plan: &Plan, ask: &Ask, seats: &[SeatIx]) -> Option<usize> 
     if ask.accessible == 0 {
         return Some(0);
     }
-    seats.iter().filter(|seat| plan.has_attribute(**seat, Attribute::Accessible)).count().checked_sub(ask.accessible)
+    seats
+        .iter()
+        .filter(|seat| plan.has_attribute(**seat, Attribute::Accessible))
+        .count()
+        .checked_sub(ask.accessible)
 }
 
 fn pick(spread: u64, of: usize) -> Option<usize> {
@@ -192,10 +255,16 @@ struct Found {
 impl Found {
     fn add(&mut self, window: Window, tolerance: f32) {
         if window.faults == 0 {
-            if self.faultless_best.is_some_and(|best| window.score > best + tolerance) {
+            if self
+                .faultless_best
+                .is_some_and(|best| window.score > best + tolerance)
+            {
                 return;
             }
-            self.faultless_best = Some(self.faultless_best.map_or(window.score, |best| best.min(window.score)));
+            self.faultless_best = Some(
+                self.faultless_best
+                    .map_or(window.score, |best| best.min(window.score)),
+            );
         } else if self.faultless_best.is_some() {
             return;
         }
@@ -207,7 +276,8 @@ impl Found {
     }
 
     fn sort(&mut self) {
-        self.windows.sort_unstable_by(|a, b| a.faults.cmp(&b.faults).then(a.score.total_cmp(&b.score)));
+        self.windows
+            .sort_unstable_by(|a, b| a.faults.cmp(&b.faults).then(a.score.total_cmp(&b.score)));
     }
 
     /// Whether so many disjoint faultless windows are known that nothing farther than `at_least` can come before them.
@@ -222,13 +292,22 @@ impl Found {
     /// The best window, and those as good that share no seat with a better one.
     fn disjoint(&mut self, size: usize, tolerance: f32, max: usize) -> Vec<Window> {
         self.sort();
-        let Some(best) = self.windows.first().copied() else { return Vec::new() };
+        let Some(best) = self.windows.first().copied() else {
+            return Vec::new();
+        };
         let mut chosen: Vec<Window> = Vec::with_capacity(max);
-        for window in self.windows.iter().filter(|it| it.faults == best.faults && it.score <= best.score + tolerance) {
+        for window in self
+            .windows
+            .iter()
+            .filter(|it| it.faults == best.faults && it.score <= best.score + tolerance)
+        {
             if chosen.len() == max {
                 break;
             }
-            if chosen.iter().all(|it| it.run != window.run || it.start.abs_diff(window.start) >= size) {
+            if chosen
+                .iter()
+                .all(|it| it.run != window.run || it.start.abs_diff(window.start) >= size)
+            {
                 chosen.push(*window);
             }
         }
@@ -261,7 +340,14 @@ mod tests {
     }
 
     fn ask(quantity: usize, zone: Option<u32>, accessible: usize, spread: u64) -> Ask {
-        Ask { quantity, accessible, zone, section: None, spread, beaten: 0 }
+        Ask {
+            quantity,
+            accessible,
+            zone,
+            section: None,
+            spread,
+            beaten: 0,
+        }
     }
 
     /// By the numbers in the seats' labels, as the generator puts a companion next to the wheelchair's place.
@@ -269,25 +355,44 @@ mod tests {
         let number = |seat: SeatIx| plan.label(seat).number.parse::<u32>().unwrap();
         let is_beside = |other: &SeatIx| {
             let (a, b) = (plan.label(seat), plan.label(*other));
-            plan.section_of(seat) == plan.section_of(*other) && a.row == b.row && number(seat).abs_diff(number(*other)) == 1
+            plan.section_of(seat) == plan.section_of(*other)
+                && a.row == b.row
+                && number(seat).abs_diff(number(*other)) == 1
         };
-        let may_be_sold = |other: SeatIx| plan.has_attribute(other, Attribute::Accessible) && states.get(other) != SeatState::Booked;
+        let may_be_sold = |other: SeatIx| {
+            plan.has_attribute(other, Attribute::Accessible) && states.get(other) != SeatState::Booked
+        };
         plan.has_attribute(seat, Attribute::Accessible)
-            || plan.has_attribute(seat, Attribute::Companion) && plan.seats().filter(is_beside).any(may_be_sold)
+            || plan.has_attribute(seat, Attribute::Companion)
+                && plan.seats().filter(is_beside).any(may_be_sold)
     }
 
     /// All groups of neighbours that may be had, found the slow way, and whether each leaves nobody alone.
-    fn groups(plan: &Plan, states: &SeatStates, quantity: usize, zone: Option<u32>) -> Vec<(Vec<SeatIx>, bool)> {
-        let may =
-            |seat: SeatIx| states.is_free(seat) && !kept(plan, states, seat) && zone.is_none_or(|zone| plan.zone_index_of(seat) == zone);
+    fn groups(
+        plan: &Plan,
+        states: &SeatStates,
+        quantity: usize,
+        zone: Option<u32>,
+    ) -> Vec<(Vec<SeatIx>, bool)> {
+        let may = |seat: SeatIx| {
+            states.is_free(seat)
+                && !kept(plan, states, seat)
+                && zone.is_none_or(|zone| plan.zone_index_of(seat) == zone)
+        };
         let mut all = Vec::new();
         for run in plan.runs_of(None) {
             let seats = plan.seats_of(*run);
-            let free = |at: Option<usize>| at.and_then(|at| seats.get(at)).is_some_and(|seat| states.is_free(*seat));
+            let free = |at: Option<usize>| {
+                at.and_then(|at| seats.get(at))
+                    .is_some_and(|seat| states.is_free(*seat))
+            };
             for start in 0..seats.len().saturating_sub(quantity - 1) {
                 let end = start + quantity;
                 let group = &seats[start..end];
-                if group.iter().all(|seat| may(*seat) && plan.zone_index_of(*seat) == plan.zone_index_of(group[0])) {
+                if group
+                    .iter()
+                    .all(|seat| may(*seat) && plan.zone_index_of(*seat) == plan.zone_index_of(group[0]))
+                {
                     let left = free(start.checked_sub(1)) && !free(start.checked_sub(2));
                     let right = free(Some(end)) && !free(Some(end + 1));
                     all.push((group.to_vec(), !left && !right));
@@ -370,8 +475,16 @@ mod tests {
     fn the_first_gets_the_middle_of_the_front() {
         let (plan, states) = fresh(VenueKind::Theatre, 500);
         let offer = best_available(&plan, &states, &ask(2, None, 0, 0)).unwrap();
-        assert!(offer.iter().all(|seat| plan.label(*seat).row == "A" && plan.zone_of(*seat) == "VIP"), "{offer:?}");
-        let in_row_a = plan.seats().filter(|seat| plan.label(*seat).row == "A" && plan.section_of(*seat) == "Stalls").count();
+        assert!(
+            offer
+                .iter()
+                .all(|seat| plan.label(*seat).row == "A" && plan.zone_of(*seat) == "VIP"),
+            "{offer:?}"
+        );
+        let in_row_a = plan
+            .seats()
+            .filter(|seat| plan.label(*seat).row == "A" && plan.section_of(*seat) == "Stalls")
+            .count();
         let number: usize = plan.label(offer[0]).number.parse().unwrap();
         assert!(number.abs_diff(in_row_a / 2) <= 2, "seat {number} of {in_row_a}");
     }
@@ -380,8 +493,18 @@ mod tests {
     fn a_herd_is_spread_and_the_beaten_wider() {
         let (plan, states) = fresh(VenueKind::Stadium, 15_000);
         let distinct = |beaten| {
-            let mut offers: Vec<_> =
-                (0..200).map(|spread| best_available(&plan, &states, &Ask { beaten, ..ask(2, None, 0, spread) })).collect();
+            let mut offers: Vec<_> = (0..200)
+                .map(|spread| {
+                    best_available(
+                        &plan,
+                        &states,
+                        &Ask {
+                            beaten,
+                            ..ask(2, None, 0, spread)
+                        },
+                    )
+                })
+                .collect();
             offers.sort();
             offers.dedup();
             offers.len()
@@ -389,7 +512,9 @@ mod tests {
         assert!(distinct(0) >= 2, "{}", distinct(0));
         assert!(distinct(2) > distinct(0));
         let wish = best_available(&plan, &states, &ask(4, None, 0, 0)).unwrap();
-        let mut first: Vec<_> = (0..50).map(|spread| alternatives(&plan, &states, &wish, spread)).collect();
+        let mut first: Vec<_> = (0..50)
+            .map(|spread| alternatives(&plan, &states, &wish, spread))
+            .collect();
         assert!(first.iter().all(|it| it.len() == 3));
         first.sort();
         first.dedup();
@@ -402,20 +527,35 @@ mod tests {
         for seat in plan.seats() {
             states.set(seat, SeatState::Booked);
         }
-        let parts = [&["S-A-1", "S-A-2"][..], &["S-F-3", "S-F-4", "S-F-5"], &["S-G-4", "S-G-5"], &["S-K-9"]];
+        let parts = [
+            &["S-A-1", "S-A-2"][..],
+            &["S-F-3", "S-F-4", "S-F-5"],
+            &["S-G-4", "S-G-5"],
+            &["S-K-9"],
+        ];
         for guid in parts.concat() {
             states.set(plan.index_of(guid).unwrap(), SeatState::Free);
         }
         let offer = |quantity| {
             let zone = plan.zone_index(plan.zone_of(plan.index_of("S-F-3").unwrap()));
-            let mut guids: Vec<_> =
-                best_available(&plan, &states, &ask(quantity, zone, 0, 0))?.into_iter().map(|it| plan.guid(it)).collect();
+            let mut guids: Vec<_> = best_available(&plan, &states, &ask(quantity, zone, 0, 0))?
+                .into_iter()
+                .map(|it| plan.guid(it))
+                .collect();
             guids.sort_unstable();
             Some(guids)
         };
         assert_eq!(offer(3).unwrap(), ["S-F-3", "S-F-4", "S-F-5"]);
         assert_eq!(offer(5).unwrap(), ["S-F-3", "S-F-4", "S-F-5", "S-G-4", "S-G-5"]);
-        assert_eq!(offer(4).unwrap().iter().filter(|it| it.starts_with("S-G")).count(), 2, "two and two, nobody alone");
+        assert_eq!(
+            offer(4)
+                .unwrap()
+                .iter()
+                .filter(|it| it.starts_with("S-G"))
+                .count(),
+            2,
+            "two and two, nobody alone"
+        );
         assert_eq!(offer(7), None);
     }
 }

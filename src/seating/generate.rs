@@ -13,7 +13,12 @@ const SEAT_RADIUS: f64 = 8.0;
 const MARGIN: f64 = 80.0;
 /// Steps between blocks, in seats.
 const AISLE_SEATS: f64 = 1.4;
-const ZONES: [(&str, &str); 4] = [("VIP", "#c2185b"), ("R", "#e65100"), ("S", "#1565c0"), ("A", "#2e7d32")];
+const ZONES: [(&str, &str); 4] = [
+    ("VIP", "#c2185b"),
+    ("R", "#e65100"),
+    ("S", "#1565c0"),
+    ("A", "#2e7d32"),
+];
 const SEATS_MIN: u32 = 10;
 
 /// What is built.
@@ -42,7 +47,8 @@ pub fn generate(kind: VenueKind, seats: u32) -> String {
         VenueKind::Arena => "Arena",
         VenueKind::Stadium => "Stadium",
     };
-    serde_json::to_string(&document(&format!("{name}, {seats} seats"), &sections)).expect("a document of plain structs serialises")
+    serde_json::to_string(&document(&format!("{name}, {seats} seats"), &sections))
+        .expect("a document of plain structs serialises")
 }
 
 struct Section {
@@ -76,7 +82,13 @@ fn theatre(seats: usize) -> Vec<Section> {
     let balcony = if seats >= 60 { seats * 3 / 10 } else { 0 };
     let span = PI * 0.5;
     let depth = SPACING * (10.0 + count(seats).sqrt() / 5.0);
-    let wedge = |radius| Wedge { from: PI / 2.0 - span / 2.0, to: PI / 2.0 + span / 2.0, radius, squash: (1.0, 1.0), blocks: 3 };
+    let wedge = |radius| Wedge {
+        from: PI / 2.0 - span / 2.0,
+        to: PI / 2.0 + span / 2.0,
+        radius,
+        squash: (1.0, 1.0),
+        blocks: 3,
+    };
     let stalls = wedge(depth).fill(seats - balcony);
     let rows = stalls.len();
     let back = depth + PITCH * (count(rows) + 4.0);
@@ -121,7 +133,18 @@ struct Ring {
 const ARENA: House = House {
     floor: 22,
     floor_columns: 3,
-    rings: &[Ring { share: 40, sections_max: 24, zones: [1, 2] }, Ring { share: 38, sections_max: 26, zones: [2, 3] }],
+    rings: &[
+        Ring {
+            share: 40,
+            sections_max: 24,
+            zones: [1, 2],
+        },
+        Ring {
+            share: 38,
+            sections_max: 26,
+            zones: [2, 3],
+        },
+    ],
     squash: (1.0, 1.12),
     seats_per_section: 200,
 };
@@ -130,9 +153,21 @@ const STADIUM: House = House {
     floor: 18,
     floor_columns: 4,
     rings: &[
-        Ring { share: 26, sections_max: 26, zones: [1, 2] },
-        Ring { share: 28, sections_max: 28, zones: [2, 2] },
-        Ring { share: 28, sections_max: 30, zones: [3, 3] },
+        Ring {
+            share: 26,
+            sections_max: 26,
+            zones: [1, 2],
+        },
+        Ring {
+            share: 28,
+            sections_max: 28,
+            zones: [2, 2],
+        },
+        Ring {
+            share: 28,
+            sections_max: 30,
+            zones: [3, 3],
+        },
     ],
     squash: (1.0, 1.25),
     seats_per_section: 400,
@@ -148,9 +183,15 @@ fn round_the_floor(seats: usize, house: &House) -> Vec<Section> {
     let mut radius = reach + 5.0 * PITCH;
     for (r, ring) in house.rings.iter().enumerate() {
         let last = r + 1 == house.rings.len();
-        let of_ring = if last { left } else { (seats * ring.share / 100).min(left) };
+        let of_ring = if last {
+            left
+        } else {
+            (seats * ring.share / 100).min(left)
+        };
         left -= of_ring;
-        let parts = (of_ring / house.seats_per_section).clamp(3, ring.sections_max).min(of_ring.max(1));
+        let parts = (of_ring / house.seats_per_section)
+            .clamp(3, ring.sections_max)
+            .min(of_ring.max(1));
         let span = (2.0 * PI - 2.0 * STAGE_GAP) / count(parts);
         // An aisle on each side of a section, as an angle at its first row.
         let aisle = AISLE_SEATS * SPACING / radius;
@@ -162,7 +203,13 @@ fn round_the_floor(seats: usize, house: &House) -> Vec<Section> {
             }
             // Angles run from the stage (up) clockwise round the house.
             let from = -PI / 2.0 + STAGE_GAP + span * count(part);
-            let wedge = Wedge { from: from + aisle / 2.0, to: from + span - aisle / 2.0, radius, squash: house.squash, blocks: 1 };
+            let wedge = Wedge {
+                from: from + aisle / 2.0,
+                to: from + span - aisle / 2.0,
+                radius,
+                squash: house.squash,
+                blocks: 1,
+            };
             let rows = wedge.fill(share);
             rows_max = rows_max.max(rows.len());
             let name = format!("{}", (r + 1) * 100 + part + 1);
@@ -170,7 +217,10 @@ fn round_the_floor(seats: usize, house: &House) -> Vec<Section> {
                 code: name.clone(),
                 name,
                 restricted: part == 0 || part + 1 == parts,
-                zones: vec![(ring.zones[0], rows.len().div_ceil(2)), (ring.zones[1], usize::MAX)],
+                zones: vec![
+                    (ring.zones[0], rows.len().div_ceil(2)),
+                    (ring.zones[1], usize::MAX),
+                ],
                 accessible_row: (r == 0).then(|| last_long(&rows)),
                 rows,
             });
@@ -188,7 +238,10 @@ fn floor_blocks(seats: usize, house: &House) -> (Vec<Section>, f64) {
     let wide = whole((count(seats) / count(blocks)).sqrt().ceil()).max(1);
     let tall = seats.div_ceil(blocks).div_ceil(wide);
     let (block_width, block_height) = (SPACING * (count(wide) + 2.0), PITCH * (count(tall) + 2.0));
-    let (left, top) = (-block_width * count(columns) / 2.0, -block_height * count(deep) / 2.0);
+    let (left, top) = (
+        -block_width * count(columns) / 2.0,
+        -block_height * count(deep) / 2.0,
+    );
     let mut sections = Vec::new();
     for block in 0..blocks {
         let share = share_of(seats, blocks, block);
@@ -201,8 +254,11 @@ fn floor_blocks(seats: usize, house: &House) -> (Vec<Section>, f64) {
         while rows.len() * wide < share {
             let in_row = wide.min(share - rows.len() * wide);
             let row_y = y + PITCH * count(rows.len());
-            let place =
-                |i: usize| Place { x: x + SPACING * (count(i) - count(in_row - 1) / 2.0), y: row_y, at_aisle: i == 0 || i + 1 == in_row };
+            let place = |i: usize| Place {
+                x: x + SPACING * (count(i) - count(in_row - 1) / 2.0),
+                y: row_y,
+                at_aisle: i == 0 || i + 1 == in_row,
+            };
             rows.push((0..in_row).map(place).collect());
         }
         let front = block / columns == 0;
@@ -211,7 +267,11 @@ fn floor_blocks(seats: usize, house: &House) -> (Vec<Section>, f64) {
             code: format!("F{}", block + 1),
             accessible_row: front.then_some(0),
             restricted: false,
-            zones: if front { vec![(0, usize::MAX)] } else { vec![(1, usize::MAX)] },
+            zones: if front {
+                vec![(0, usize::MAX)]
+            } else {
+                vec![(1, usize::MAX)]
+            },
             rows,
         });
     }
@@ -263,21 +323,39 @@ fn document(name: &str, sections: &[Section]) -> Document {
     let most = |of: fn(&Place) -> f64| places().map(of).fold(f64::NEG_INFINITY, f64::max);
     let (left, right, bottom) = (least(|it| it.x), most(|it| it.x), most(|it| it.y));
     // The stage stands before the foremost seats in the middle of the house.
-    let front = places().filter(|it| it.x.abs() < (right - left) / 16.0).map(|it| it.y).fold(f64::INFINITY, f64::min);
-    let front = if front.is_finite() { front } else { least(|it| it.y) };
-    let stage =
-        Size { width: ((right - left) * 0.22).clamp(200.0, 1_200.0).round(), height: ((right - left) * 0.06).clamp(80.0, 300.0).round() };
+    let front = places()
+        .filter(|it| it.x.abs() < (right - left) / 16.0)
+        .map(|it| it.y)
+        .fold(f64::INFINITY, f64::min);
+    let front = if front.is_finite() {
+        front
+    } else {
+        least(|it| it.y)
+    };
+    let stage = Size {
+        width: ((right - left) * 0.22).clamp(200.0, 1_200.0).round(),
+        height: ((right - left) * 0.06).clamp(80.0, 300.0).round(),
+    };
     let stage_top = front - 3.0 * PITCH - stage.height;
     let top = stage_top.min(least(|it| it.y));
-    let shift = Point { x: MARGIN - left, y: MARGIN - top };
+    let shift = Point {
+        x: MARGIN - left,
+        y: MARGIN - top,
+    };
     let stage_area = Area {
         shape: "rectangle",
-        position: Point { x: shift.x - stage.width / 2.0, y: shift.y + stage_top },
+        position: Point {
+            x: shift.x - stage.width / 2.0,
+            y: shift.y + stage_top,
+        },
         color: Some("#37474f".into()),
         border_color: Some("#263238".into()),
         rectangle: Some(stage),
         text: Some(AreaText {
-            position: Point { x: stage.width / 2.0, y: stage.height / 2.0 },
+            position: Point {
+                x: stage.width / 2.0,
+                y: stage.height / 2.0,
+            },
             color: Some("#ffffff".into()),
             text: "STAGE".into(),
             size: Some(32.0),
@@ -285,37 +363,82 @@ fn document(name: &str, sections: &[Section]) -> Document {
         ..Area::default()
     };
     let mut zones: Vec<Zone> = sections.iter().map(|section| section.zone(shift)).collect();
-    let stage_zone = Zone { name: "Stage".into(), position: Point::default(), rows: Vec::new(), areas: vec![stage_area] };
+    let stage_zone = Zone {
+        name: "Stage".into(),
+        position: Point::default(),
+        rows: Vec::new(),
+        areas: vec![stage_area],
+    };
     zones.insert(0, stage_zone);
-    let used = |name: &str| zones.iter().flat_map(|it| &it.rows).flat_map(|it| &it.seats).any(|seat| seat.category == name);
+    let used = |name: &str| {
+        zones
+            .iter()
+            .flat_map(|it| &it.rows)
+            .flat_map(|it| &it.seats)
+            .any(|seat| seat.category == name)
+    };
     let categories = ZONES
         .iter()
         .filter(|(name, _)| used(name))
-        .map(|(name, color)| Category { name: (*name).into(), color: Some((*color).into()) })
+        .map(|(name, color)| Category {
+            name: (*name).into(),
+            color: Some((*color).into()),
+        })
         .collect();
-    let size = Size { width: (right + shift.x + MARGIN).ceil(), height: (bottom + shift.y + MARGIN).ceil() };
-    Document { name: name.into(), categories, zones, size }
+    let size = Size {
+        width: (right + shift.x + MARGIN).ceil(),
+        height: (bottom + shift.y + MARGIN).ceil(),
+    };
+    Document {
+        name: name.into(),
+        categories,
+        zones,
+        size,
+    }
 }
 
 impl Section {
     fn zone(&self, shift: Point) -> Zone {
-        let corner = self.rows.iter().flatten().fold((f64::INFINITY, f64::INFINITY), |(x, y), it| (x.min(it.x), y.min(it.y)));
-        let position = Point { x: (corner.0 + shift.x).round(), y: (corner.1 + shift.y).round() };
+        let corner = self
+            .rows
+            .iter()
+            .flatten()
+            .fold((f64::INFINITY, f64::INFINITY), |(x, y), it| {
+                (x.min(it.x), y.min(it.y))
+            });
+        let position = Point {
+            x: (corner.0 + shift.x).round(),
+            y: (corner.1 + shift.y).round(),
+        };
         let rows = self.rows.iter().enumerate().map(|(r, places)| {
             let label = row_label(r);
             let seat = |(i, place): (usize, &Place)| Seat {
                 seat_guid: format!("{}-{label}-{}", self.code, i + 1),
                 seat_number: (i + 1).to_string(),
-                position: Point { x: tenth(place.x + shift.x - position.x), y: tenth(place.y + shift.y - position.y) },
+                position: Point {
+                    x: tenth(place.x + shift.x - position.x),
+                    y: tenth(place.y + shift.y - position.y),
+                },
                 category: ZONES[self.zone_of_row(r)].0.into(),
                 radius: Some(SEAT_RADIUS),
                 attributes: self.attributes(r, i, *place, places.len()),
             };
             let seats = places.iter().enumerate().map(seat).collect();
             let row_number_position = Some("both".into());
-            Row { row_number: label.clone(), row_label: None, row_number_position, position: Point::default(), seats }
+            Row {
+                row_number: label.clone(),
+                row_label: None,
+                row_number_position,
+                position: Point::default(),
+                seats,
+            }
         });
-        Zone { name: self.name.clone(), position, rows: rows.collect(), areas: Vec::new() }
+        Zone {
+            name: self.name.clone(),
+            position,
+            rows: rows.collect(),
+            areas: Vec::new(),
+        }
     }
 
     fn zone_of_row(&self, row: usize) -> usize {
@@ -355,7 +478,11 @@ fn last_long(rows: &[Vec<Place>]) -> usize {
 /// A to Z, then AA, AB, ...
 fn row_label(row: usize) -> String {
     let letter = |i: usize| char::from(b'A' + u8::try_from(i % 26).unwrap_or(0));
-    if row < 26 { letter(row).to_string() } else { row_label(row / 26 - 1) + &letter(row).to_string() }
+    if row < 26 {
+        letter(row).to_string()
+    } else {
+        row_label(row / 26 - 1) + &letter(row).to_string()
+    }
 }
 
 /// Part `part` of `whole` shared out as evenly as whole seats can be.
@@ -372,7 +499,11 @@ fn count(of: usize) -> f64 {
     of as f64
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small and clamped at zero")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "small and clamped at zero"
+)]
 fn whole(value: f64) -> usize {
     value.max(0.0) as usize
 }
@@ -386,29 +517,53 @@ mod tests {
     fn every_venue_has_exactly_the_seats_that_were_asked_for() {
         for kind in [VenueKind::Theatre, VenueKind::Arena, VenueKind::Stadium] {
             for seats in [10, 11, 59, 60, 137, 500, 1_999, 15_000] {
-                let plan = Plan::parse(&generate(kind, seats)).unwrap_or_else(|errors| panic!("{kind:?} {seats}: {errors}"));
+                let plan = Plan::parse(&generate(kind, seats))
+                    .unwrap_or_else(|errors| panic!("{kind:?} {seats}: {errors}"));
                 assert_eq!(plan.seat_count(), seats as usize, "{kind:?}");
             }
         }
-        assert_eq!(Plan::parse(&generate(VenueKind::Stadium, 100_000)).unwrap().seat_count(), 100_000);
+        assert_eq!(
+            Plan::parse(&generate(VenueKind::Stadium, 100_000))
+                .unwrap()
+                .seat_count(),
+            100_000
+        );
     }
 
     #[test]
     fn a_large_stadium_has_about_a_hundred_sections_and_all_zones() {
         let plan = Plan::parse(&generate(VenueKind::Stadium, 66_000)).unwrap();
-        assert!((90..=110).contains(&plan.sections().len()), "{}", plan.sections().len());
+        assert!(
+            (90..=110).contains(&plan.sections().len()),
+            "{}",
+            plan.sections().len()
+        );
         assert_eq!(plan.zones(), ["VIP", "R", "S", "A"]);
-        for attribute in [Attribute::Accessible, Attribute::Companion, Attribute::RestrictedView] {
-            assert!(plan.seats().any(|seat| plan.has_attribute(seat, attribute)), "{attribute:?}");
+        for attribute in [
+            Attribute::Accessible,
+            Attribute::Companion,
+            Attribute::RestrictedView,
+        ] {
+            assert!(
+                plan.seats().any(|seat| plan.has_attribute(seat, attribute)),
+                "{attribute:?}"
+            );
         }
         assert_eq!(plan.label(plan.index_of("101-A-12").unwrap()).row, "A");
         let theatre = Plan::parse(&generate(VenueKind::Theatre, 500)).unwrap();
-        assert!(theatre.seats().any(|seat| theatre.has_attribute(seat, Attribute::Accessible)));
+        assert!(
+            theatre
+                .seats()
+                .any(|seat| theatre.has_attribute(seat, Attribute::Accessible))
+        );
     }
 
     #[test]
     fn the_theatre_that_comes_along_is_the_generated_one() {
-        assert_eq!(include_str!("../../config/venues/theatre-500.json").trim_end(), generate(VenueKind::Theatre, 500));
+        assert_eq!(
+            include_str!("../../config/venues/theatre-500.json").trim_end(),
+            generate(VenueKind::Theatre, 500)
+        );
     }
 
     #[test]

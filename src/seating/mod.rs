@@ -33,14 +33,15 @@ mod tests;
 pub use availability::{Encoded, SeatWatch, ZoneStock};
 pub use generate::{VenueKind, generate};
 pub use hold::{
-    BeginOutcome, ChangeOutcome, ExtendOutcome, Hold, HoldOutcome, HoldState, ReleaseOutcome, RestoredClaim, SeatingError, Wish,
+    BeginOutcome, ChangeOutcome, ExtendOutcome, Hold, HoldOutcome, HoldState, ReleaseOutcome, RestoredClaim,
+    SeatingError, Wish,
 };
 pub use performance::Performance;
 pub use plan::{Attribute, Plan, PlanError, PlanErrors, SeatLabel};
 pub use seat::{SeatIx, SeatState, SeatStates};
 pub use store::{
-    BookReply, ChangeReply, ExtendReply, HoldRecord, HoldReply, HoldRequest, Memory, MemoryStore, Operation, Rebuilt, RedisStore,
-    SeatChange, SeatStore, StoreError, Terms,
+    BookReply, ChangeReply, ExtendReply, HoldRecord, HoldReply, HoldRequest, Memory, MemoryStore, Operation,
+    Rebuilt, RedisStore, SeatChange, SeatStore, StoreError, Terms,
 };
 
 /// What a promoter decides about the seats of one performance.
@@ -80,11 +81,20 @@ pub struct Deps {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("performance {performance} of sale {sale} is configured twice")]
-    Twice { sale: SaleId, performance: PerformanceId },
+    Twice {
+        sale: SaleId,
+        performance: PerformanceId,
+    },
     #[error("performance {performance}: price zone {zone:?} of the plan has no price")]
-    NoPrice { performance: PerformanceId, zone: String },
+    NoPrice {
+        performance: PerformanceId,
+        zone: String,
+    },
     #[error("performance {performance}: the price of zone {zone:?} is negative or absurd")]
-    AbsurdPrice { performance: PerformanceId, zone: String },
+    AbsurdPrice {
+        performance: PerformanceId,
+        zone: String,
+    },
     #[error("performance {performance} has prices in more than one currency")]
     MixedCurrencies { performance: PerformanceId },
     #[error(transparent)]
@@ -104,13 +114,23 @@ impl Seating {
     /// # Errors
     /// When a performance is named twice, or a price zone of its plan has no usable price.
     pub async fn open(performances: Vec<(Config, Arc<Plan>)>, deps: Deps) -> Result<Arc<Self>, OpenError> {
-        let mut seating = Self { performances: Vec::new(), by_id: HashMap::new() };
+        let mut seating = Self {
+            performances: Vec::new(),
+            by_id: HashMap::new(),
+        };
         for (config, plan) in performances {
             let performance = Arc::new(Performance::open(config, plan, &deps).await?);
             let config = performance.config();
             let key = (config.sale.clone(), config.performance.clone());
-            if seating.by_id.insert(key.clone(), Arc::clone(&performance)).is_some() {
-                return Err(OpenError::Twice { sale: key.0, performance: key.1 });
+            if seating
+                .by_id
+                .insert(key.clone(), Arc::clone(&performance))
+                .is_some()
+            {
+                return Err(OpenError::Twice {
+                    sale: key.0,
+                    performance: key.1,
+                });
             }
             seating.performances.push(performance);
         }
@@ -124,7 +144,11 @@ impl Seating {
 
     /// In the order of the configuration.
     pub fn performances(&self, sale: &SaleId) -> Vec<Arc<Performance>> {
-        self.performances.iter().filter(|it| it.config().sale == *sale).cloned().collect()
+        self.performances
+            .iter()
+            .filter(|it| it.config().sale == *sale)
+            .cloned()
+            .collect()
     }
 
     /// Of all sales.
@@ -136,7 +160,11 @@ impl Seating {
     ///
     /// # Errors
     /// When an engine cannot say: it may be there.
-    pub async fn find_hold(&self, id: HoldId, who: &Subject) -> Result<Option<(Arc<Performance>, Hold)>, SeatingError> {
+    pub async fn find_hold(
+        &self,
+        id: HoldId,
+        who: &Subject,
+    ) -> Result<Option<(Arc<Performance>, Hold)>, SeatingError> {
         let mut away = None;
         for performance in &self.performances {
             match performance.find_hold(id, who).await {

@@ -10,12 +10,15 @@ use super::{
     Config, Deps, Engine, OpenError,
     availability::{Availability, Encoded, SeatWatch, ZoneStock},
     best_available::{Ask, alternatives, best_available},
-    hold::{BeginOutcome, ChangeOutcome, ExtendOutcome, Hold, HoldOutcome, ReleaseOutcome, RestoredClaim, SeatingError, Wish},
+    hold::{
+        BeginOutcome, ChangeOutcome, ExtendOutcome, Hold, HoldOutcome, ReleaseOutcome, RestoredClaim,
+        SeatingError, Wish,
+    },
     plan::Plan,
     seat::{SeatIx, SeatState, SeatStates},
     store::{
-        BookReply, ChangeReply, ExtendReply, HoldRecord, HoldReply, HoldRequest, MemoryStore, Operation, RedisStore, SeatStore, StoreError,
-        Terms,
+        BookReply, ChangeReply, ExtendReply, HoldRecord, HoldReply, HoldRequest, MemoryStore, Operation,
+        RedisStore, SeatStore, StoreError, Terms,
     },
 };
 
@@ -40,13 +43,23 @@ pub struct Performance {
 impl Performance {
     pub(super) async fn open(config: Config, plan: Arc<Plan>, deps: &Deps) -> Result<Self, OpenError> {
         let prices = prices(&config, &plan)?;
-        let terms = Terms { hold: config.hold, extensions_max: config.extensions_max, seats_per_fan: config.seats_per_fan };
+        let terms = Terms {
+            hold: config.hold,
+            extensions_max: config.extensions_max,
+            seats_per_fan: config.seats_per_fan,
+        };
         let seats = plan.seat_count();
         let forgetful = match &deps.engine {
             Engine::Memory => None,
             Engine::Redis(redis) => {
                 let name = (&config.sale, &config.performance);
-                Some(RedisStore::start(redis.clone(), name, (seats, terms), Arc::clone(&deps.entropy), &deps.life))
+                Some(RedisStore::start(
+                    redis.clone(),
+                    name,
+                    (seats, terms),
+                    Arc::clone(&deps.entropy),
+                    &deps.life,
+                ))
             }
         };
         let store: Box<dyn SeatStore> = match &forgetful {
@@ -54,9 +67,27 @@ impl Performance {
             None => Box::new(MemoryStore::new(seats, terms, Arc::clone(&deps.clock))),
         };
         // Until somebody has vouched for what an engine elsewhere knows, nobody is shown a seat to be had.
-        let (version, states) = if forgetful.is_some() { (0, SeatStates::blocked(seats)) } else { store.load().await? };
-        let availability = Availability::new(Arc::clone(&plan), version, states, config.watchers_max, deps.life.clone());
-        Ok(Self { config, plan, store, forgetful, availability: Arc::new(availability), entropy: Arc::clone(&deps.entropy), prices })
+        let (version, states) = if forgetful.is_some() {
+            (0, SeatStates::blocked(seats))
+        } else {
+            store.load().await?
+        };
+        let availability = Availability::new(
+            Arc::clone(&plan),
+            version,
+            states,
+            config.watchers_max,
+            deps.life.clone(),
+        );
+        Ok(Self {
+            config,
+            plan,
+            store,
+            forgetful,
+            availability: Arc::new(availability),
+            entropy: Arc::clone(&deps.entropy),
+            prices,
+        })
     }
 
     pub fn config(&self) -> &Config {
@@ -71,11 +102,22 @@ impl Performance {
     ///
     /// # Errors
     /// When the wish makes no sense for this plan, or the operation id came with another wish before.
-    pub async fn hold(&self, who: &Subject, visit: VisitId, wish: Wish, operation: Option<&str>) -> Result<HoldOutcome, SeatingError> {
+    pub async fn hold(
+        &self,
+        who: &Subject,
+        visit: VisitId,
+        wish: Wish,
+        operation: Option<&str>,
+    ) -> Result<HoldOutcome, SeatingError> {
         let operation = operation.map(|id| operation_of(who, id, &wish));
         match wish {
             Wish::Seats(seats) => self.hold_seats(who, visit, seats, operation).await,
-            Wish::BestAvailable { quantity, zone, section, accessible } => {
+            Wish::BestAvailable {
+                quantity,
+                zone,
+                section,
+                accessible,
+            } => {
                 let ask = self.ask(who, quantity, zone, section, accessible)?;
                 self.hold_best(who, visit, ask, operation).await
             }
@@ -83,15 +125,25 @@ impl Performance {
     }
 
     /// Gives the hold these seats instead, all of them or none; seats it keeps are never anybody else's in between.
-    pub async fn swap(&self, id: HoldId, who: &Subject, seats: Vec<SeatIx>) -> Result<ChangeOutcome, SeatingError> {
+    pub async fn swap(
+        &self,
+        id: HoldId,
+        who: &Subject,
+        seats: Vec<SeatIx>,
+    ) -> Result<ChangeOutcome, SeatingError> {
         self.check(&seats)?;
         let seats: Arc<[SeatIx]> = seats.into();
         let reply = self.store.swap(id, who, &seats).await?;
         self.catch_up().await?;
         Ok(match reply {
             ChangeReply::Changed(record) => ChangeOutcome::Changed(self.shown(record)),
-            ChangeReply::Taken(taken) => ChangeOutcome::Taken { alternatives: self.alternatives(&seats, who), taken },
-            ChangeReply::LimitReached => ChangeOutcome::LimitReached { limit: self.config.seats_per_fan },
+            ChangeReply::Taken(taken) => ChangeOutcome::Taken {
+                alternatives: self.alternatives(&seats, who),
+                taken,
+            },
+            ChangeReply::LimitReached => ChangeOutcome::LimitReached {
+                limit: self.config.seats_per_fan,
+            },
             ChangeReply::Gone => ChangeOutcome::Gone,
         })
     }
@@ -107,7 +159,11 @@ impl Performance {
     pub async fn release(&self, id: HoldId, who: &Subject) -> Result<ReleaseOutcome, SeatingError> {
         let released = self.store.release(id, who).await?;
         self.catch_up().await?;
-        Ok(if released { ReleaseOutcome::Released } else { ReleaseOutcome::Gone })
+        Ok(if released {
+            ReleaseOutcome::Released
+        } else {
+            ReleaseOutcome::Gone
+        })
     }
 
     /// The hold if it is `who`'s own and lives.
@@ -116,9 +172,16 @@ impl Performance {
     }
 
     /// From now on the hold lasts until the checkout ends it; `until` is what is shown as its deadline.
-    pub async fn begin_checkout(&self, id: HoldId, who: &Subject, until: Timestamp) -> Result<BeginOutcome, SeatingError> {
+    pub async fn begin_checkout(
+        &self,
+        id: HoldId,
+        who: &Subject,
+        until: Timestamp,
+    ) -> Result<BeginOutcome, SeatingError> {
         let begun = self.store.begin_checkout(id, who, until).await?;
-        Ok(begun.map_or(BeginOutcome::Gone, |record| BeginOutcome::Begun(self.shown(record))))
+        Ok(begun.map_or(BeginOutcome::Gone, |record| {
+            BeginOutcome::Begun(self.shown(record))
+        }))
     }
 
     /// The payment came to nothing: the fan has her hold back until `until`. Idempotent.
@@ -159,7 +222,11 @@ impl Performance {
         }
         let taken = self.store.restore(&claims).await?;
         self.catch_up().await?;
-        if taken.is_empty() { Ok(()) } else { Err(SeatingError::Conflict(taken)) }
+        if taken.is_empty() {
+            Ok(())
+        } else {
+            Err(SeatingError::Conflict(taken))
+        }
     }
 
     /// Keeps free seats back, or gives kept-back ones free. Seats in another state stay as they are.
@@ -180,7 +247,11 @@ impl Performance {
     /// When it does not answer.
     pub async fn booked(&self) -> Result<Vec<SeatIx>, SeatingError> {
         let (_, states) = self.store.load().await?;
-        Ok(self.plan.seats().filter(|it| states.get(*it) == SeatState::Booked).collect())
+        Ok(self
+            .plan
+            .seats()
+            .filter(|it| states.get(*it) == SeatState::Booked)
+            .collect())
     }
 
     /// `{"version", "seats": {guid: state}}` of the house or of one section; `None` when there is no such section.
@@ -247,7 +318,9 @@ impl Performance {
             return self.outcome(self.request(who, visit, Vec::new(), None), reply);
         }
         if ask.quantity > usize::from(self.config.seats_per_fan) {
-            return Ok(HoldOutcome::LimitReached { limit: self.config.seats_per_fan });
+            return Ok(HoldOutcome::LimitReached {
+                limit: self.config.seats_per_fan,
+            });
         }
         loop {
             self.catch_up().await?;
@@ -268,16 +341,38 @@ impl Performance {
         }
     }
 
-    fn ask(&self, who: &Subject, quantity: u8, zone: Option<String>, section: Option<String>, accessible: u8) -> Result<Ask, SeatingError> {
+    fn ask(
+        &self,
+        who: &Subject,
+        quantity: u8,
+        zone: Option<String>,
+        section: Option<String>,
+        accessible: u8,
+    ) -> Result<Ask, SeatingError> {
         if quantity == 0 {
             return Err(SeatingError::NoSeats);
         }
         if accessible > quantity {
             return Err(SeatingError::TooManyAccessible);
         }
-        let zone = zone.map(|it| self.plan.zone_index(&it).ok_or(SeatingError::UnknownZone(it))).transpose()?;
-        let section = section.map(|it| self.plan.section_index(&it).ok_or(SeatingError::UnknownSection(it))).transpose()?;
-        Ok(Ask { quantity: quantity.into(), accessible: accessible.into(), zone, section, spread: spread_of(who), beaten: 0 })
+        let zone = zone
+            .map(|it| self.plan.zone_index(&it).ok_or(SeatingError::UnknownZone(it)))
+            .transpose()?;
+        let section = section
+            .map(|it| {
+                self.plan
+                    .section_index(&it)
+                    .ok_or(SeatingError::UnknownSection(it))
+            })
+            .transpose()?;
+        Ok(Ask {
+            quantity: quantity.into(),
+            accessible: accessible.into(),
+            zone,
+            section,
+            spread: spread_of(who),
+            beaten: 0,
+        })
     }
 
     /// Seats of this plan, each once, at least one.
@@ -296,16 +391,45 @@ impl Performance {
         }
     }
 
-    fn request(&self, who: &Subject, visit: VisitId, seats: Vec<SeatIx>, operation: Option<Operation>) -> HoldRequest {
-        HoldRequest { id: HoldId::random(&*self.entropy), subject: who.clone(), visit, seats: seats.into(), operation }
+    fn request(
+        &self,
+        who: &Subject,
+        visit: VisitId,
+        seats: Vec<SeatIx>,
+        operation: Option<Operation>,
+    ) -> HoldRequest {
+        HoldRequest {
+            id: HoldId::random(&*self.entropy),
+            subject: who.clone(),
+            visit,
+            seats: seats.into(),
+            operation,
+        }
     }
 
     fn outcome(&self, request: HoldRequest, reply: HoldReply) -> Result<HoldOutcome, SeatingError> {
         Ok(match reply {
-            HoldReply::Held { expires_at, extensions_left } => {
-                let HoldRequest { id, subject, visit, seats, .. } = request;
+            HoldReply::Held {
+                expires_at,
+                extensions_left,
+            } => {
+                let HoldRequest {
+                    id,
+                    subject,
+                    visit,
+                    seats,
+                    ..
+                } = request;
                 let state = super::HoldState::Held;
-                HoldOutcome::Held(self.shown(HoldRecord { id, subject, visit, seats, expires_at, extensions_left, state }))
+                HoldOutcome::Held(self.shown(HoldRecord {
+                    id,
+                    subject,
+                    visit,
+                    seats,
+                    expires_at,
+                    extensions_left,
+                    state,
+                }))
             }
             HoldReply::Again(record) => HoldOutcome::Held(self.shown(record)),
             HoldReply::OperationReused => return Err(SeatingError::OperationReused),
@@ -313,7 +437,9 @@ impl Performance {
                 let alternatives = self.alternatives(&request.seats, &request.subject);
                 HoldOutcome::Taken { taken, alternatives }
             }
-            HoldReply::LimitReached => HoldOutcome::LimitReached { limit: self.config.seats_per_fan },
+            HoldReply::LimitReached => HoldOutcome::LimitReached {
+                limit: self.config.seats_per_fan,
+            },
         })
     }
 
@@ -323,11 +449,30 @@ impl Performance {
     }
 
     fn shown(&self, record: HoldRecord) -> Hold {
-        let HoldRecord { id, subject, visit, seats, expires_at, extensions_left, state } = record;
-        let prices = seats.iter().filter_map(|seat| self.prices[self.plan.zone_index_of(*seat) as usize]);
+        let HoldRecord {
+            id,
+            subject,
+            visit,
+            seats,
+            expires_at,
+            extensions_left,
+            state,
+        } = record;
+        let prices = seats
+            .iter()
+            .filter_map(|seat| self.prices[self.plan.zone_index_of(*seat) as usize]);
         let total = prices.reduce(|sum, price| sum.checked_add(price).unwrap_or(sum));
         let total = total.expect("a hold has a seat, and every zone with a seat has a price");
-        Hold { id, subject, visit, seats: seats.to_vec(), expires_at, total, extensions_left, state }
+        Hold {
+            id,
+            subject,
+            visit,
+            seats: seats.to_vec(),
+            expires_at,
+            total,
+            extensions_left,
+            state,
+        }
     }
 }
 
@@ -339,12 +484,22 @@ fn prices(config: &Config, plan: &Plan) -> Result<Vec<Option<Money>>, OpenError>
         let price = config.prices.get(name).copied();
         match price {
             None if plan.runs_of(Some(zone)).is_empty() => {}
-            None => return Err(OpenError::NoPrice { performance: performance.clone(), zone: name.clone() }),
+            None => {
+                return Err(OpenError::NoPrice {
+                    performance: performance.clone(),
+                    zone: name.clone(),
+                });
+            }
             Some(price) if !(0..=PRICE_MAX).contains(&price.amount) => {
-                return Err(OpenError::AbsurdPrice { performance: performance.clone(), zone: name.clone() });
+                return Err(OpenError::AbsurdPrice {
+                    performance: performance.clone(),
+                    zone: name.clone(),
+                });
             }
             Some(price) if *currency.get_or_insert(price.currency) != price.currency => {
-                return Err(OpenError::MixedCurrencies { performance: performance.clone() });
+                return Err(OpenError::MixedCurrencies {
+                    performance: performance.clone(),
+                });
             }
             Some(_) => {}
         }
@@ -362,7 +517,12 @@ fn operation_of(who: &Subject, id: &str, wish: &Wish) -> Operation {
             wished.push(b's');
             wished.extend(sorted.iter().flat_map(|seat| seat.0.to_le_bytes()));
         }
-        Wish::BestAvailable { quantity, zone, section, accessible } => {
+        Wish::BestAvailable {
+            quantity,
+            zone,
+            section,
+            accessible,
+        } => {
             wished.extend([b'b', *quantity, *accessible]);
             for name in [zone, section] {
                 wished.push(u8::from(name.is_some()));
@@ -371,11 +531,16 @@ fn operation_of(who: &Subject, id: &str, wish: &Wish) -> Operation {
         }
     }
     let key = [who.as_str().as_bytes(), &[0], id.as_bytes()].concat();
-    Operation { key: fingerprint(&key), wish: fingerprint(&wished) }
+    Operation {
+        key: fingerprint(&key),
+        wish: fingerprint(&wished),
+    }
 }
 
 fn spread_of(who: &Subject) -> u64 {
-    fingerprint(who.as_str().as_bytes()).first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
+    fingerprint(who.as_str().as_bytes())
+        .first_chunk()
+        .map_or(0, |first| u64::from_le_bytes(*first))
 }
 
 fn fingerprint(bytes: &[u8]) -> [u8; 16] {

@@ -121,7 +121,10 @@ impl Plan {
 
     /// The price zone: the pretix category's name.
     pub fn zone_of(&self, seat: SeatIx) -> &str {
-        self.seats.get(seat.at()).and_then(|it| self.zones.get(it.zone as usize)).map_or("", String::as_str)
+        self.seats
+            .get(seat.at())
+            .and_then(|it| self.zones.get(it.zone as usize))
+            .map_or("", String::as_str)
     }
 
     pub fn section_of(&self, seat: SeatIx) -> &str {
@@ -129,13 +132,25 @@ impl Plan {
     }
 
     pub fn label(&self, seat: SeatIx) -> SeatLabel<'_> {
-        let Some(it) = self.seats.get(seat.at()) else { return SeatLabel { section: "", row: "", number: "" } };
+        let Some(it) = self.seats.get(seat.at()) else {
+            return SeatLabel {
+                section: "",
+                row: "",
+                number: "",
+            };
+        };
         let row = &self.rows[it.row as usize];
-        SeatLabel { section: &self.sections[row.section as usize], row: &row.label, number: &it.number }
+        SeatLabel {
+            section: &self.sections[row.section as usize],
+            row: &row.label,
+            number: &it.number,
+        }
     }
 
     pub fn has_attribute(&self, seat: SeatIx, attribute: Attribute) -> bool {
-        self.seats.get(seat.at()).is_some_and(|it| it.attributes & bit(attribute) != 0)
+        self.seats
+            .get(seat.at())
+            .is_some_and(|it| it.attributes & bit(attribute) != 0)
     }
 
     /// Price zones in the file's order.
@@ -199,7 +214,11 @@ impl Plan {
     pub(super) fn compile(document: &Document) -> Self {
         let json = serde_json::to_vec(document).expect("a document of plain structs serialises");
         let digest = digest::digest(&digest::SHA256, &json);
-        let hash = digest.as_ref().iter().take(8).fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
+        let hash = digest
+            .as_ref()
+            .iter()
+            .take(8)
+            .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
         let zones: Vec<String> = document.categories.iter().map(|it| it.name.clone()).collect();
         let zone_index: HashMap<&str, u32> = zones.iter().map(String::as_str).zip(0..).collect();
         let mut plan = Self {
@@ -226,24 +245,34 @@ impl Plan {
             });
             for row in &zone.rows {
                 let first = plan.seats.len();
-                plan.rows.push(PlanRow { label: row.row_label.clone().unwrap_or_else(|| row.row_number.clone()), section });
+                plan.rows.push(PlanRow {
+                    label: row.row_label.clone().unwrap_or_else(|| row.row_number.clone()),
+                    section,
+                });
                 for seat in &row.seats {
                     let guid: Arc<str> = seat.seat_guid.as_str().into();
-                    plan.by_guid.insert(Arc::clone(&guid), SeatIx(index(plan.seats.len())));
+                    plan.by_guid
+                        .insert(Arc::clone(&guid), SeatIx(index(plan.seats.len())));
                     let at = sum([zone.position, row.position, seat.position]);
                     plan.seats.push(PlanSeat {
                         guid,
-                        guid_json: serde_json::Value::from(seat.seat_guid.as_str()).to_string().into(),
+                        guid_json: serde_json::Value::from(seat.seat_guid.as_str())
+                            .to_string()
+                            .into(),
                         number: seat.seat_number.as_str().into(),
                         row: index(plan.rows.len() - 1),
-                        zone: zone_index.get(seat.category.as_str()).copied().unwrap_or_default(),
+                        zone: zone_index
+                            .get(seat.category.as_str())
+                            .copied()
+                            .unwrap_or_default(),
                         attributes: seat.attributes.iter().fold(0, |bits, it| bits | bit(*it)),
                         x: at.0,
                         y: at.1,
                         score: 0.0,
                     });
                 }
-                let places: Vec<(f32, f32)> = plan.seats[first..].iter().map(|seat| (seat.x, seat.y)).collect();
+                let places: Vec<(f32, f32)> =
+                    plan.seats[first..].iter().map(|seat| (seat.x, seat.y)).collect();
                 let (runs, spacing) = plan_rows::runs(&places);
                 spacings.extend(spacing);
                 for run in runs {
@@ -261,7 +290,14 @@ impl Plan {
     fn add_run(&mut self, section: u32, seats: impl Iterator<Item = SeatIx>) {
         let start = index(self.run_seats.len());
         self.run_seats.extend(seats);
-        self.runs.push(Run { start, end: index(self.run_seats.len()), section, score_min: 0.0, centre: (0.0, 0.0), radius: 0.0 });
+        self.runs.push(Run {
+            start,
+            end: index(self.run_seats.len()),
+            section,
+            score_min: 0.0,
+            centre: (0.0, 0.0),
+            radius: 0.0,
+        });
     }
 
     /// Scores the seats and puts the runs of each zone in the order in which they are offered.
@@ -270,13 +306,20 @@ impl Plan {
         for seat in &mut self.seats {
             // The side counts for more than the distance: two rows back in the middle beat the end of the row in front.
             let distance = (1.4 * (seat.x - stage.0)).hypot(seat.y - stage.1);
-            seat.score = if seat.attributes & bit(Attribute::RestrictedView) == 0 { distance } else { distance + restricted };
+            seat.score = if seat.attributes & bit(Attribute::RestrictedView) == 0 {
+                distance
+            } else {
+                distance + restricted
+            };
         }
         for run in 0..index(self.runs.len()) {
             let seats = self.seats_of(run).to_vec();
             let places: Vec<_> = seats.iter().map(|seat| self.position_of(*seat)).collect();
             let (centre, radius) = plan_rows::circle_around(&places);
-            let score_min = seats.iter().map(|seat| self.score(*seat)).fold(f32::INFINITY, f32::min);
+            let score_min = seats
+                .iter()
+                .map(|seat| self.score(*seat))
+                .fold(f32::INFINITY, f32::min);
             let it = &mut self.runs[run as usize];
             (it.centre, it.radius, it.score_min) = (centre, radius, score_min);
             let mut zones: Vec<u32> = seats.iter().map(|seat| self.zone_index_of(*seat)).collect();
@@ -288,7 +331,11 @@ impl Plan {
             self.runs_by_score.push(run);
         }
         let runs = &self.runs;
-        let order = |a: &u32, b: &u32| runs[*a as usize].score_min.total_cmp(&runs[*b as usize].score_min);
+        let order = |a: &u32, b: &u32| {
+            runs[*a as usize]
+                .score_min
+                .total_cmp(&runs[*b as usize].score_min)
+        };
         self.runs_by_score.sort_by(order);
         for of_zone in &mut self.runs_by_zone {
             of_zone.sort_by(order);
@@ -305,7 +352,11 @@ impl Run {
 
 pub(super) fn gzip(bytes: &[u8], level: Compression) -> Bytes {
     let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 6), level);
-    encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("memory takes every byte").into()
+    encoder
+        .write_all(bytes)
+        .and_then(|()| encoder.finish())
+        .expect("memory takes every byte")
+        .into()
 }
 
 fn bit(attribute: Attribute) -> u8 {
@@ -320,7 +371,10 @@ fn position(names: &[String], name: &str) -> Option<u32> {
     names.iter().position(|it| it == name).map(index)
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "a pixel's hundredth is as fine as a plan gets")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a pixel's hundredth is as fine as a plan gets"
+)]
 fn sum(points: [Point; 3]) -> (f32, f32) {
     let (x, y) = points.iter().fold((0.0, 0.0), |(x, y), it| (x + it.x, y + it.y));
     (x as f32, y as f32)

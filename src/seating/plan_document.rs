@@ -146,13 +146,21 @@ impl Document {
     pub(super) fn extent(zones: &[Zone]) -> Size {
         let seats = zones.iter().flat_map(|zone| {
             zone.rows.iter().flat_map(|row| {
-                row.seats
-                    .iter()
-                    .map(|seat| (zone.position.x + row.position.x + seat.position.x, zone.position.y + row.position.y + seat.position.y))
+                row.seats.iter().map(|seat| {
+                    (
+                        zone.position.x + row.position.x + seat.position.x,
+                        zone.position.y + row.position.y + seat.position.y,
+                    )
+                })
             })
         });
-        let (x, y) = seats.fold((0.0_f64, 0.0_f64), |(x, y), (seat_x, seat_y)| (x.max(seat_x), y.max(seat_y)));
-        Size { width: x + 40.0, height: y + 40.0 }
+        let (x, y) = seats.fold((0.0_f64, 0.0_f64), |(x, y), (seat_x, seat_y)| {
+            (x.max(seat_x), y.max(seat_y))
+        });
+        Size {
+            width: x + 40.0,
+            height: y + 40.0,
+        }
     }
 }
 
@@ -164,8 +172,15 @@ pub(super) fn rounded(value: f64) -> f64 {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn number<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     let value = rounded(*value);
-    #[expect(clippy::cast_possible_truncation, reason = "bounded by COORDINATE_MAX, and checked to be whole")]
-    if value.fract() == 0.0 { serializer.serialize_i64(value as i64) } else { serializer.serialize_f64(value) }
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "bounded by COORDINATE_MAX, and checked to be whole"
+    )]
+    if value.fract() == 0.0 {
+        serializer.serialize_i64(value as i64)
+    } else {
+        serializer.serialize_f64(value)
+    }
 }
 
 #[expect(clippy::ref_option, reason = "serde's signature")]

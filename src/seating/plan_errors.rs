@@ -37,7 +37,10 @@ impl PlanErrors {
 
     pub(super) fn add(&mut self, at: &At<'_>, message: String) {
         if self.errors.len() < ERRORS_MAX {
-            self.errors.push(PlanError { place: at.to_string(), message });
+            self.errors.push(PlanError {
+                place: at.to_string(),
+                message,
+            });
         } else {
             self.omitted += 1;
         }
@@ -53,27 +56,45 @@ impl PlanErrors {
         value.as_object()
     }
 
-    pub(super) fn wanted<'v>(&mut self, map: &'v Map<String, Value>, key: &str, at: &At<'_>) -> Option<&'v Value> {
+    pub(super) fn wanted<'v>(
+        &mut self,
+        map: &'v Map<String, Value>,
+        key: &str,
+        at: &At<'_>,
+    ) -> Option<&'v Value> {
         if !map.contains_key(key) {
             self.add(&at.key(key), "is missing".into());
         }
         map.get(key)
     }
 
-    pub(super) fn object_in<'v>(&mut self, map: &'v Map<String, Value>, key: &str, at: &At<'_>) -> Option<&'v Map<String, Value>> {
+    pub(super) fn object_in<'v>(
+        &mut self,
+        map: &'v Map<String, Value>,
+        key: &str,
+        at: &At<'_>,
+    ) -> Option<&'v Map<String, Value>> {
         let value = self.wanted(map, key, at)?;
         self.object(value, &at.key(key))
     }
 
     pub(super) fn list<'v>(&mut self, map: &'v Map<String, Value>, key: &str, at: &At<'_>) -> &'v [Value] {
-        let Some(value) = self.wanted(map, key, at) else { return &[] };
+        let Some(value) = self.wanted(map, key, at) else {
+            return &[];
+        };
         if !value.is_array() {
             self.add(&at.key(key), "must be a list".into());
         }
         value.as_array().map_or(&[], Vec::as_slice)
     }
 
-    pub(super) fn text(&mut self, map: &Map<String, Value>, key: &str, at: &At<'_>, length_max: usize) -> Option<String> {
+    pub(super) fn text(
+        &mut self,
+        map: &Map<String, Value>,
+        key: &str,
+        at: &At<'_>,
+        length_max: usize,
+    ) -> Option<String> {
         let value = self.wanted(map, key, at)?;
         let Some(text) = value.as_str() else {
             self.add(&at.key(key), "must be a text".into());
@@ -89,14 +110,27 @@ impl PlanErrors {
     }
 
     /// As [`PlanErrors::text`], for a key that may be missing or null.
-    pub(super) fn text_or_none(&mut self, map: &Map<String, Value>, key: &str, at: &At<'_>, length_max: usize) -> Option<String> {
-        if map.get(key).is_none_or(Value::is_null) { None } else { self.text(map, key, at, length_max) }
+    pub(super) fn text_or_none(
+        &mut self,
+        map: &Map<String, Value>,
+        key: &str,
+        at: &At<'_>,
+        length_max: usize,
+    ) -> Option<String> {
+        if map.get(key).is_none_or(Value::is_null) {
+            None
+        } else {
+            self.text(map, key, at, length_max)
+        }
     }
 
     /// A CSS colour; nothing that could be anything else in a style.
     pub(super) fn color(&mut self, map: &Map<String, Value>, key: &str, at: &At<'_>) -> Option<String> {
         let color = self.text_or_none(map, key, at, 64)?;
-        if !color.chars().all(|c| c.is_ascii_alphanumeric() || "#(),.% -".contains(c)) {
+        if !color
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "#(),.% -".contains(c))
+        {
             self.add(&at.key(key), format!("{color:?} is not a colour"));
         }
         Some(color)
@@ -136,8 +170,14 @@ impl PlanErrors {
 
     pub(super) fn size(&mut self, value: &Value, at: &At<'_>) -> Option<Size> {
         let map = self.object(value, at)?;
-        let (width, height) = (self.coordinate_in(map, "width", at), self.coordinate_in(map, "height", at));
-        let size = Size { width: width?, height: height? };
+        let (width, height) = (
+            self.coordinate_in(map, "width", at),
+            self.coordinate_in(map, "height", at),
+        );
+        let size = Size {
+            width: width?,
+            height: height?,
+        };
         if size.width < 0.0 || size.height < 0.0 {
             self.add(at, "must not be negative".into());
         }
@@ -182,16 +222,25 @@ enum Step<'a> {
 }
 
 impl At<'static> {
-    pub(super) const ROOT: Self = Self { up: None, step: Step::Root };
+    pub(super) const ROOT: Self = Self {
+        up: None,
+        step: Step::Root,
+    };
 }
 
 impl<'a> At<'a> {
     pub(super) fn key(&'a self, key: &'a str) -> Self {
-        Self { up: Some(self), step: Step::Key(key) }
+        Self {
+            up: Some(self),
+            step: Step::Key(key),
+        }
     }
 
     pub(super) fn index(&'a self, index: usize) -> Self {
-        Self { up: Some(self), step: Step::Index(index) }
+        Self {
+            up: Some(self),
+            step: Step::Index(index),
+        }
     }
 }
 
@@ -210,11 +259,23 @@ impl fmt::Display for At<'_> {
 
 /// JSON that cannot be read at all, said in the words of whoever wrote it.
 pub(super) fn syntax_error(json: &str, error: &serde_json::Error) -> PlanErrors {
-    let line = json.lines().nth(error.line().saturating_sub(1)).unwrap_or_default();
-    let before = line.as_bytes().get(..error.column().min(line.len())).unwrap_or_default();
-    let from_token = before.iter().rposition(|b| b":,[ \t".contains(b)).map_or(line, |at| line.get(at + 1..).unwrap_or_default());
+    let line = json
+        .lines()
+        .nth(error.line().saturating_sub(1))
+        .unwrap_or_default();
+    let before = line
+        .as_bytes()
+        .get(..error.column().min(line.len()))
+        .unwrap_or_default();
+    let from_token = before
+        .iter()
+        .rposition(|b| b":,[ \t".contains(b))
+        .map_or(line, |at| line.get(at + 1..).unwrap_or_default());
     let token = from_token.trim_start_matches(['-', '+']);
-    let message = if ["NaN", "nan", "Infinity", "inf"].iter().any(|it| token.starts_with(it)) {
+    let message = if ["NaN", "nan", "Infinity", "inf"]
+        .iter()
+        .any(|it| token.starts_with(it))
+    {
         "NaN and Infinity are not JSON numbers; a coordinate must be finite".to_owned()
     } else if error.to_string().starts_with("number out of range") {
         "the number is too large to be a coordinate".to_owned()
@@ -223,5 +284,8 @@ pub(super) fn syntax_error(json: &str, error: &serde_json::Error) -> PlanErrors 
         text.split(" at line ").next().unwrap_or_default().to_owned()
     };
     let place = format!("line {}, column {}", error.line(), error.column());
-    PlanErrors { errors: vec![PlanError { place, message }], omitted: 0 }
+    PlanErrors {
+        errors: vec![PlanError { place, message }],
+        omitted: 0,
+    }
 }

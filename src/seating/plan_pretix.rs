@@ -8,7 +8,9 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Map, Value};
 
 use super::{
-    plan_document::{Area, AreaText, Attribute, Category, Circle, Document, Ellipse, Point, Polygon, Row, Seat, Zone},
+    plan_document::{
+        Area, AreaText, Attribute, Category, Circle, Document, Ellipse, Point, Polygon, Row, Seat, Zone,
+    },
     plan_errors::{At, PlanErrors, syntax_error},
 };
 
@@ -25,14 +27,22 @@ const JSON_BYTES_MAX: usize = 64 << 20;
 pub(super) fn read(json: &str) -> Result<Document, PlanErrors> {
     let mut errors = PlanErrors::default();
     if json.len() > JSON_BYTES_MAX {
-        errors.add(&At::ROOT, format!("the file is larger than {} MiB", JSON_BYTES_MAX >> 20));
+        errors.add(
+            &At::ROOT,
+            format!("the file is larger than {} MiB", JSON_BYTES_MAX >> 20),
+        );
         return Err(errors);
     }
     let value: Value = match serde_json::from_str(json) {
         Ok(value) => value,
         Err(error) => return Err(syntax_error(json, &error)),
     };
-    let document = Reader { errors: &mut errors, categories: HashSet::new(), guids: HashMap::new() }.document(&value);
+    let document = Reader {
+        errors: &mut errors,
+        categories: HashSet::new(),
+        guids: HashMap::new(),
+    }
+    .document(&value);
     match document {
         Some(document) if errors.is_empty() => Ok(document),
         _ => Err(errors),
@@ -56,18 +66,30 @@ impl<'v> Reader<'_, 'v> {
         for (z, zone) in self.errors.list(map, "zones", &root).iter().enumerate() {
             zones.extend(self.zone(zone, &all_zones.index(z), z));
         }
-        let seats: usize = zones.iter().flat_map(|zone: &Zone| &zone.rows).map(|row| row.seats.len()).sum();
+        let seats: usize = zones
+            .iter()
+            .flat_map(|zone: &Zone| &zone.rows)
+            .map(|row| row.seats.len())
+            .sum();
         if seats == 0 && self.errors.is_empty() {
             self.errors.add(&root.key("zones"), "the plan has no seat".into());
         }
         if self.guids.len() > SEATS_MAX {
-            self.errors.add(&root.key("zones"), format!("the plan has more than {SEATS_MAX} seats"));
+            self.errors.add(
+                &root.key("zones"),
+                format!("the plan has more than {SEATS_MAX} seats"),
+            );
         }
         let size = match map.get("size") {
             None | Some(Value::Null) => Document::extent(&zones),
             Some(size) => self.errors.size(size, &root.key("size"))?,
         };
-        Some(Document { name: name?, categories, zones, size })
+        Some(Document {
+            name: name?,
+            categories,
+            zones,
+            size,
+        })
     }
 
     fn categories(&mut self, map: &'v Map<String, Value>) -> Vec<Category> {
@@ -75,19 +97,28 @@ impl<'v> Reader<'_, 'v> {
         let all = root.key("categories");
         let list = self.errors.list(map, "categories", &root);
         if list.len() > CATEGORIES_MAX {
-            self.errors.add(&all, format!("more than {CATEGORIES_MAX} categories"));
+            self.errors
+                .add(&all, format!("more than {CATEGORIES_MAX} categories"));
         }
         for (c, category) in list.iter().enumerate().take(CATEGORIES_MAX) {
             let at = all.index(c);
-            let Some(map) = self.errors.object(category, &at) else { continue };
+            let Some(map) = self.errors.object(category, &at) else {
+                continue;
+            };
             let color = self.errors.color(map, "color", &at);
-            let Some(name) = self.errors.text(map, "name", &at, TEXT_MAX) else { continue };
+            let Some(name) = self.errors.text(map, "name", &at, TEXT_MAX) else {
+                continue;
+            };
             if name.is_empty() {
                 self.errors.add(&at.key("name"), "must not be empty".into());
             }
-            let twice = map.get("name").and_then(Value::as_str).is_some_and(|it| !self.categories.insert(it));
+            let twice = map
+                .get("name")
+                .and_then(Value::as_str)
+                .is_some_and(|it| !self.categories.insert(it));
             if twice {
-                self.errors.add(&at.key("name"), format!("{name:?} is used twice"));
+                self.errors
+                    .add(&at.key("name"), format!("{name:?} is used twice"));
             }
             read.push(Category { name, color });
         }
@@ -96,7 +127,10 @@ impl<'v> Reader<'_, 'v> {
 
     fn zone(&mut self, value: &'v Value, at: &At<'_>, z: usize) -> Option<Zone> {
         let map = self.errors.object(value, at)?;
-        let name = self.errors.text_or_none(map, "name", at, TEXT_MAX).unwrap_or_default();
+        let name = self
+            .errors
+            .text_or_none(map, "name", at, TEXT_MAX)
+            .unwrap_or_default();
         let position = self.errors.point_in(map, "position", at);
         let (all_rows, all_areas) = (at.key("rows"), at.key("areas"));
         let mut rows = Vec::new();
@@ -108,10 +142,21 @@ impl<'v> Reader<'_, 'v> {
             Some(_) => self.errors.list(map, "areas", at),
         };
         if areas.len() > AREAS_MAX {
-            self.errors.add(&all_areas, format!("more than {AREAS_MAX} areas"));
+            self.errors
+                .add(&all_areas, format!("more than {AREAS_MAX} areas"));
         }
-        let areas = areas.iter().take(AREAS_MAX).enumerate().filter_map(|(a, area)| self.area(area, &all_areas.index(a))).collect();
-        Some(Zone { name, position: position?, rows, areas })
+        let areas = areas
+            .iter()
+            .take(AREAS_MAX)
+            .enumerate()
+            .filter_map(|(a, area)| self.area(area, &all_areas.index(a)))
+            .collect();
+        Some(Zone {
+            name,
+            position: position?,
+            rows,
+            areas,
+        })
     }
 
     fn row(&mut self, value: &'v Value, at: &At<'_>, [z, r]: [usize; 2]) -> Option<Row> {
@@ -119,7 +164,11 @@ impl<'v> Reader<'_, 'v> {
         let row_number = self.errors.text(map, "row_number", at, TEXT_MAX);
         let row_label = self.errors.text_or_none(map, "row_label", at, TEXT_MAX);
         let row_number_position = self.errors.text_or_none(map, "row_number_position", at, TEXT_MAX);
-        let position = if map.contains_key("position") { self.errors.point_in(map, "position", at) } else { Some(Point::default()) };
+        let position = if map.contains_key("position") {
+            self.errors.point_in(map, "position", at)
+        } else {
+            Some(Point::default())
+        };
         let all = at.key("seats");
         let mut seats = Vec::new();
         for (s, seat) in self.errors.list(map, "seats", at).iter().enumerate() {
@@ -128,7 +177,13 @@ impl<'v> Reader<'_, 'v> {
             }
             seats.extend(self.seat(seat, &all.index(s), [z, r, s]));
         }
-        Some(Row { row_number: row_number?, row_label, row_number_position, position: position?, seats })
+        Some(Row {
+            row_number: row_number?,
+            row_label,
+            row_number_position,
+            position: position?,
+            seats,
+        })
     }
 
     fn seat(&mut self, value: &'v Value, at: &At<'_>, place: [usize; 3]) -> Option<Seat> {
@@ -148,12 +203,25 @@ impl<'v> Reader<'_, 'v> {
         if let Some(name) = &category
             && !self.categories.contains(name.as_str())
         {
-            self.errors.add(&at.key("category"), format!("{name:?} is not one of the plan's categories"));
+            self.errors.add(
+                &at.key("category"),
+                format!("{name:?} is not one of the plan's categories"),
+            );
         }
         let position = self.errors.point_in(map, "position", at);
-        let radius = map.get("radius").filter(|it| !it.is_null()).and_then(|it| self.errors.coordinate(it, &at.key("radius")));
+        let radius = map
+            .get("radius")
+            .filter(|it| !it.is_null())
+            .and_then(|it| self.errors.coordinate(it, &at.key("radius")));
         let attributes = self.attributes(map, at);
-        Some(Seat { seat_guid: seat_guid?, seat_number: seat_number?, position: position?, category: category?, radius, attributes })
+        Some(Seat {
+            seat_guid: seat_guid?,
+            seat_number: seat_number?,
+            position: position?,
+            category: category?,
+            radius,
+            attributes,
+        })
     }
 
     fn attributes(&mut self, map: &'v Map<String, Value>, at: &At<'_>) -> Vec<Attribute> {
@@ -167,7 +235,10 @@ impl<'v> Reader<'_, 'v> {
             match name.as_str().and_then(Attribute::from_name) {
                 Some(attribute) if read.contains(&attribute) => {}
                 Some(attribute) => read.push(attribute),
-                None => self.errors.add(&all.index(a), "must be accessible, companion, restricted_view or aisle".into()),
+                None => self.errors.add(
+                    &all.index(a),
+                    "must be accessible, companion, restricted_view or aisle".into(),
+                ),
             }
         }
         read
@@ -176,8 +247,10 @@ impl<'v> Reader<'_, 'v> {
     fn area(&mut self, value: &'v Value, at: &At<'_>) -> Option<Area> {
         let map = self.errors.object(value, at)?;
         let position = self.errors.point_in(map, "position", at);
-        let rotation =
-            map.get("rotation").filter(|it| !it.is_null()).map_or(Some(0.0), |it| self.errors.coordinate(it, &at.key("rotation")));
+        let rotation = map
+            .get("rotation")
+            .filter(|it| !it.is_null())
+            .map_or(Some(0.0), |it| self.errors.coordinate(it, &at.key("rotation")));
         let mut area = Area {
             color: self.errors.color(map, "color", at),
             border_color: self.errors.color(map, "border_color", at),
@@ -188,29 +261,50 @@ impl<'v> Reader<'_, 'v> {
             let size = self.errors.size(value, at)?;
             area.shape = "rectangle";
             area.rectangle = Some(size);
-            area.text = self.errors.text_or_none(map, "text", at, AREA_TEXT_MAX).filter(|text| !text.is_empty()).map(|text| AreaText {
-                position: Point { x: size.width / 2.0, y: size.height / 2.0 },
-                color: None,
-                text,
-                size: None,
+            area.text = self
+                .errors
+                .text_or_none(map, "text", at, AREA_TEXT_MAX)
+                .filter(|text| !text.is_empty())
+                .map(|text| AreaText {
+                    position: Point {
+                        x: size.width / 2.0,
+                        y: size.height / 2.0,
+                    },
+                    color: None,
+                    text,
+                    size: None,
+                });
+            return Some(Area {
+                position: position?,
+                rotation: rotation?,
+                ..area
             });
-            return Some(Area { position: position?, rotation: rotation?, ..area });
         }
         let shape = self.errors.text(map, "shape", at, TEXT_MAX)?;
-        area.shape = ["rectangle", "circle", "ellipse", "polygon", "text"].into_iter().find(|known| *known == shape).or_else(|| {
-            self.errors.add(&at.key("shape"), format!("{shape:?} is not rectangle, circle, ellipse, polygon or text"));
-            None
-        })?;
+        area.shape = ["rectangle", "circle", "ellipse", "polygon", "text"]
+            .into_iter()
+            .find(|known| *known == shape)
+            .or_else(|| {
+                self.errors.add(
+                    &at.key("shape"),
+                    format!("{shape:?} is not rectangle, circle, ellipse, polygon or text"),
+                );
+                None
+            })?;
         let own = at.key(area.shape);
         match area.shape {
             "rectangle" => area.rectangle = Some(self.errors.size_in(map, "rectangle", at)?),
             "circle" => {
                 let circle = self.errors.object_in(map, "circle", at)?;
-                area.circle = Some(Circle { radius: self.errors.coordinate_in(circle, "radius", &own)? });
+                area.circle = Some(Circle {
+                    radius: self.errors.coordinate_in(circle, "radius", &own)?,
+                });
             }
             "ellipse" => {
                 let ellipse = self.errors.object_in(map, "ellipse", at)?;
-                area.ellipse = Some(Ellipse { radius: self.errors.point_in(ellipse, "radius", &own)? });
+                area.ellipse = Some(Ellipse {
+                    radius: self.errors.point_in(ellipse, "radius", &own)?,
+                });
             }
             "polygon" => {
                 let polygon = self.errors.object_in(map, "polygon", at)?;
@@ -218,14 +312,22 @@ impl<'v> Reader<'_, 'v> {
                 if list.len() > POINTS_MAX {
                     self.errors.add(&all, format!("more than {POINTS_MAX} points"));
                 }
-                let points =
-                    list.iter().take(POINTS_MAX).enumerate().filter_map(|(p, point)| self.errors.point(point, &all.index(p))).collect();
+                let points = list
+                    .iter()
+                    .take(POINTS_MAX)
+                    .enumerate()
+                    .filter_map(|(p, point)| self.errors.point(point, &all.index(p)))
+                    .collect();
                 area.polygon = Some(Polygon { points });
             }
             _ => {}
         }
         area.text = self.area_text(map, at, area.shape == "text");
-        Some(Area { position: position?, rotation: rotation?, ..area })
+        Some(Area {
+            position: position?,
+            rotation: rotation?,
+            ..area
+        })
     }
 
     fn area_text(&mut self, map: &'v Map<String, Value>, at: &At<'_>, required: bool) -> Option<AreaText> {
@@ -235,9 +337,21 @@ impl<'v> Reader<'_, 'v> {
         let own = at.key("text");
         let map = self.errors.object_in(map, "text", at)?;
         let text = self.errors.text(map, "text", &own, AREA_TEXT_MAX)?;
-        let position = if map.contains_key("position") { self.errors.point_in(map, "position", &own)? } else { Point::default() };
-        let size = map.get("size").filter(|it| !it.is_null()).and_then(|it| self.errors.coordinate(it, &own.key("size")));
-        (required || !text.is_empty()).then(|| AreaText { position, color: self.errors.color(map, "color", &own), text, size })
+        let position = if map.contains_key("position") {
+            self.errors.point_in(map, "position", &own)?
+        } else {
+            Point::default()
+        };
+        let size = map
+            .get("size")
+            .filter(|it| !it.is_null())
+            .and_then(|it| self.errors.coordinate(it, &own.key("size")));
+        (required || !text.is_empty()).then(|| AreaText {
+            position,
+            color: self.errors.color(map, "color", &own),
+            text,
+            size,
+        })
     }
 }
 
@@ -266,7 +380,10 @@ mod tests {
 
     fn errors_of(plan: &Value) -> Vec<String> {
         let errors = Plan::parse(&plan.to_string()).expect_err("something is wrong with it");
-        errors.iter().map(|it| format!("{}: {}", it.place, it.message)).collect()
+        errors
+            .iter()
+            .map(|it| format!("{}: {}", it.place, it.message))
+            .collect()
     }
 
     fn wrong(at: &str, value: Value) -> Vec<String> {
@@ -279,11 +396,21 @@ mod tests {
     fn what_editors_write_is_read_and_served_without_what_nobody_reads() {
         let plan = Plan::parse(&small().to_string()).unwrap();
         let seat = plan.index_of("A-2").unwrap();
-        assert_eq!((plan.seat_count(), plan.zone_of(seat), plan.section_of(seat)), (2, "S", "Stalls"));
+        assert_eq!(
+            (plan.seat_count(), plan.zone_of(seat), plan.section_of(seat)),
+            (2, "S", "Stalls")
+        );
         assert_eq!((plan.label(seat).row, plan.position_of(seat)), ("A", (20.0, 5.0)));
         let served = served(&plan);
-        assert!(served.contains(r#""rectangle":{"width":30,"height":10}"#) && served.contains(r#""text":"STAGE""#), "{served}");
-        assert!(!served.contains("uuid") && !served.contains("version"), "{served}");
+        assert!(
+            served.contains(r#""rectangle":{"width":30,"height":10}"#)
+                && served.contains(r#""text":"STAGE""#),
+            "{served}"
+        );
+        assert!(
+            !served.contains("uuid") && !served.contains("version"),
+            "{served}"
+        );
         let again = Plan::parse(&served).unwrap();
         assert_eq!(again.hash(), plan.hash(), "what is served is what is hashed");
         assert_eq!(plan.hash().len(), 16);
@@ -299,7 +426,10 @@ mod tests {
         plan["zones"][0]["rows"][0]["seats"][1]["seat_guid"] = json!("A-1");
         plan["zones"][0]["rows"][0]["seats"][0]["category"] = json!("Gold");
         plan["zones"][0]["position"]["x"] = json!(1e7);
-        plan["zones"][0]["rows"][0].as_object_mut().unwrap().remove("row_number");
+        plan["zones"][0]["rows"][0]
+            .as_object_mut()
+            .unwrap()
+            .remove("row_number");
         plan["zones"][0]["areas"][0]["color"] = json!("red;background:url(x)");
         assert_eq!(
             errors_of(&plan),
@@ -342,15 +472,23 @@ mod tests {
             ("", "line 1", "EOF"),
         ] {
             let errors = Plan::parse(text).unwrap_err().to_string();
-            assert!(errors.starts_with(place) && errors.contains(word), "{text:?}: {errors}");
+            assert!(
+                errors.starts_with(place) && errors.contains(word),
+                "{text:?}: {errors}"
+            );
         }
     }
 
     /// Every value of the document, by JSON pointer.
     fn pointers(value: &Value, at: String, into: &mut Vec<String>) {
         match value {
-            Value::Object(map) => map.iter().for_each(|(key, it)| pointers(it, format!("{at}/{key}"), into)),
-            Value::Array(list) => list.iter().enumerate().for_each(|(i, it)| pointers(it, format!("{at}/{i}"), into)),
+            Value::Object(map) => map
+                .iter()
+                .for_each(|(key, it)| pointers(it, format!("{at}/{key}"), into)),
+            Value::Array(list) => list
+                .iter()
+                .enumerate()
+                .for_each(|(i, it)| pointers(it, format!("{at}/{i}"), into)),
             _ => {}
         }
         into.push(at);

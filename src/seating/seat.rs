@@ -60,13 +60,19 @@ impl SeatStates {
         if let (Some(last), used @ 1..) = (words.last_mut(), seats % SEATS_PER_WORD) {
             *last = u64::MAX << (2 * used);
         }
-        Self { words: words.into(), seats }
+        Self {
+            words: words.into(),
+            seats,
+        }
     }
 
     /// All kept back.
     #[must_use]
     pub fn blocked(seats: usize) -> Self {
-        Self { words: vec![u64::MAX; seats.div_ceil(SEATS_PER_WORD)].into(), seats }
+        Self {
+            words: vec![u64::MAX; seats.div_ceil(SEATS_PER_WORD)].into(),
+            seats,
+        }
     }
 
     #[must_use]
@@ -85,7 +91,11 @@ impl SeatStates {
     #[must_use]
     pub fn get(&self, seat: SeatIx) -> SeatState {
         let shift = 2 * (seat.at() % SEATS_PER_WORD);
-        match self.words.get(seat.at() / SEATS_PER_WORD).map(|word| (word >> shift) & 3) {
+        match self
+            .words
+            .get(seat.at() / SEATS_PER_WORD)
+            .map(|word| (word >> shift) & 3)
+        {
             Some(0) => SeatState::Free,
             Some(1) => SeatState::Held,
             Some(2) => SeatState::Booked,
@@ -147,9 +157,23 @@ mod tests {
         states.set(SeatIx(33), SeatState::Blocked);
         states.set(SeatIx(33), SeatState::Held);
         let seen: Vec<_> = (30..35).map(|i| states.get(SeatIx(i))).collect();
-        assert_eq!(seen, [SeatState::Free, SeatState::Booked, SeatState::Held, SeatState::Held, SeatState::Free]);
+        assert_eq!(
+            seen,
+            [
+                SeatState::Free,
+                SeatState::Booked,
+                SeatState::Held,
+                SeatState::Held,
+                SeatState::Free
+            ]
+        );
         states.set(SeatIx(70), SeatState::Free);
-        assert!([70, 71, 95, 96].iter().all(|i| states.get(SeatIx(*i)) == SeatState::Blocked), "no such seats");
+        assert!(
+            [70, 71, 95, 96]
+                .iter()
+                .all(|i| states.get(SeatIx(*i)) == SeatState::Blocked),
+            "no such seats"
+        );
     }
 
     #[test]

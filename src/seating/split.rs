@@ -24,11 +24,22 @@ pub(super) fn in_groups(plan: &Plan, states: &SeatStates, ask: &Ask) -> Option<V
         Some(zone) => vec![zone],
         None => (0..).take(plan.zones().len()).collect(),
     };
-    let best = |zone: &u32| plan.runs_of(Some(*zone)).first().map_or(f32::INFINITY, |run| plan.run(*run).score_min);
+    let best = |zone: &u32| {
+        plan.runs_of(Some(*zone))
+            .first()
+            .map_or(f32::INFINITY, |run| plan.run(*run).score_min)
+    };
     zones.sort_by(|a, b| best(a).total_cmp(&best(b)));
     zones.into_iter().find_map(|zone| {
-        let ask = Ask { zone: Some(zone), ..*ask };
-        if ask.accessible > 0 { beside_wheelchairs(plan, states, &ask) } else { in_parts(plan, states, &ask) }
+        let ask = Ask {
+            zone: Some(zone),
+            ..*ask
+        };
+        if ask.accessible > 0 {
+            beside_wheelchairs(plan, states, &ask)
+        } else {
+            in_parts(plan, states, &ask)
+        }
     })
 }
 
@@ -42,7 +53,9 @@ fn in_parts(plan: &Plan, states: &SeatStates, ask: &Ask) -> Option<Vec<SeatIx>> 
         .enumerate()
         .filter(|(_, anchor)| anchor.len + lengths.iter().take(count - 1).sum::<usize>() >= ask.quantity)
         .take(ANCHORS)
-        .filter_map(|(a, anchor)| around(&parts, a, count, ask.quantity).map(|(way, chosen)| (anchor.score + way, chosen)))
+        .filter_map(|(a, anchor)| {
+            around(&parts, a, count, ask.quantity).map(|(way, chosen)| (anchor.score + way, chosen))
+        })
         .min_by(|a, b| a.0.total_cmp(&b.0))?
         .1;
     let mut seats = Vec::with_capacity(ask.quantity);
@@ -56,7 +69,9 @@ fn in_parts(plan: &Plan, states: &SeatStates, ask: &Ask) -> Option<Vec<SeatIx>> 
             size,
             |seat| plan.score(seat),
             |window| {
-                if best.is_none_or(|it| (window.faults, window.score) < (it.faults, it.score)) && !overlaps(plan, window, size, &seats) {
+                if best.is_none_or(|it| (window.faults, window.score) < (it.faults, it.score))
+                    && !overlaps(plan, window, size, &seats)
+                {
                     best = Some(window);
                 }
             },
@@ -70,7 +85,10 @@ fn in_parts(plan: &Plan, states: &SeatStates, ask: &Ask) -> Option<Vec<SeatIx>> 
 fn parts(plan: &Plan, states: &SeatStates, ask: &Ask) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     for run in plan.runs_of(ask.zone).iter().copied() {
-        if ask.section.is_some_and(|section| plan.run(run).section != section) {
+        if ask
+            .section
+            .is_some_and(|section| plan.run(run).section != section)
+        {
             continue;
         }
         let mut open: Option<Part> = None;
@@ -80,7 +98,12 @@ fn parts(plan: &Plan, states: &SeatStates, ask: &Ask) -> Vec<Part> {
                 parts.extend(open.take());
                 continue;
             }
-            let part = open.get_or_insert(Part { run, place: plan.position_of(seat), len: 0, score: f32::INFINITY });
+            let part = open.get_or_insert(Part {
+                run,
+                place: plan.position_of(seat),
+                len: 0,
+                score: f32::INFINITY,
+            });
             part.len = (part.len + 1).min(ask.quantity);
             part.score = part.score.min(plan.score(seat));
         }
@@ -106,8 +129,12 @@ fn fewest(lengths: &[usize], quantity: usize) -> Option<usize> {
 fn around(parts: &[Part], anchor: usize, count: usize, quantity: usize) -> Option<(f32, Vec<Part>)> {
     let from = parts[anchor];
     let distance = |part: &Part| (part.place.0 - from.place.0).hypot(part.place.1 - from.place.1);
-    let mut others: Vec<(f32, Part)> =
-        parts.iter().enumerate().filter(|(i, _)| *i != anchor).map(|(_, part)| (distance(part), *part)).collect();
+    let mut others: Vec<(f32, Part)> = parts
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| *i != anchor)
+        .map(|(_, part)| (distance(part), *part))
+        .collect();
     others.sort_by(|a, b| a.0.total_cmp(&b.0));
     let mut longest: Vec<usize> = others.iter().map(|it| it.1.len).collect();
     longest.sort_unstable_by(|a, b| b.cmp(a));
@@ -130,7 +157,11 @@ fn around(parts: &[Part], anchor: usize, count: usize, quantity: usize) -> Optio
 /// Evenly: five in two parts are three and two rather than four and one.
 fn shared_out(parts: Vec<Part>, quantity: usize) -> Vec<(Part, usize)> {
     let mut sizes: Vec<(Part, usize)> = parts.into_iter().map(|part| (part, part.len)).collect();
-    let mut excess = sizes.iter().map(|it| it.1).sum::<usize>().saturating_sub(quantity);
+    let mut excess = sizes
+        .iter()
+        .map(|it| it.1)
+        .sum::<usize>()
+        .saturating_sub(quantity);
     while excess > 0 {
         if let Some(largest) = sizes.iter_mut().max_by_key(|it| it.1) {
             largest.1 -= 1;
@@ -144,16 +175,28 @@ fn shared_out(parts: Vec<Part>, quantity: usize) -> Vec<(Part, usize)> {
 }
 
 fn overlaps(plan: &Plan, window: Window, size: usize, seats: &[SeatIx]) -> bool {
-    plan.seats_of(window.run)[window.start..window.start + size].iter().any(|seat| seats.contains(seat))
+    plan.seats_of(window.run)[window.start..window.start + size]
+        .iter()
+        .any(|seat| seats.contains(seat))
 }
 
 /// The wheelchairs' places nearest to the best one, and for the others whatever is nearest to it.
 fn beside_wheelchairs(plan: &Plan, states: &SeatStates, ask: &Ask) -> Option<Vec<SeatIx>> {
-    let in_section = |seat: &SeatIx| ask.section.is_none_or(|section| plan.section_index_of(*seat) == section);
+    let in_section = |seat: &SeatIx| {
+        ask.section
+            .is_none_or(|section| plan.section_index_of(*seat) == section)
+    };
     let in_zone = |seat: &SeatIx| ask.zone.is_none_or(|zone| plan.zone_index_of(*seat) == zone);
-    let open = || plan.seats().filter(|seat| states.is_free(*seat)).filter(in_zone).filter(in_section);
+    let open = || {
+        plan.seats()
+            .filter(|seat| states.is_free(*seat))
+            .filter(in_zone)
+            .filter(in_section)
+    };
     let is_accessible = |seat: &SeatIx| plan.has_attribute(*seat, Attribute::Accessible);
-    let anchor = open().filter(is_accessible).min_by(|a, b| plan.score(*a).total_cmp(&plan.score(*b)))?;
+    let anchor = open()
+        .filter(is_accessible)
+        .min_by(|a, b| plan.score(*a).total_cmp(&plan.score(*b)))?;
     let (x, y) = plan.position_of(anchor);
     let nearest = |mut seats: Vec<SeatIx>, count: usize| {
         let distance = |seat: &SeatIx| (plan.position_of(*seat).0 - x).hypot(plan.position_of(*seat).1 - y);
@@ -162,6 +205,9 @@ fn beside_wheelchairs(plan: &Plan, states: &SeatStates, ask: &Ask) -> Option<Vec
         (seats.len() == count).then_some(seats)
     };
     let mut seats = nearest(open().filter(is_accessible).collect(), ask.accessible)?;
-    seats.extend(nearest(open().filter(|seat| !is_accessible(seat)).collect(), ask.quantity - ask.accessible)?);
+    seats.extend(nearest(
+        open().filter(|seat| !is_accessible(seat)).collect(),
+        ask.quantity - ask.accessible,
+    )?);
     Some(seats)
 }

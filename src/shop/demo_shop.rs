@@ -73,14 +73,24 @@ pub async fn make_demo_shop(file: &Path, customers: u32) -> Result<(), DemoShopE
         _ => {}
     }
     // One hash for all, computed once: ten thousand would take an hour.
-    let hash =
-        tokio::task::spawn_blocking(|| django_hash(DEMO_PASSWORD, "stagedoordemoshop", ITERATIONS)).await.map_err(io::Error::other)?;
-    let mut shop = SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(&unfinished).create_if_missing(true)).await?;
+    let hash = tokio::task::spawn_blocking(|| django_hash(DEMO_PASSWORD, "stagedoordemoshop", ITERATIONS))
+        .await
+        .map_err(io::Error::other)?;
+    let mut shop = SqliteConnection::connect_with(
+        &SqliteConnectOptions::new()
+            .filename(&unfinished)
+            .create_if_missing(true),
+    )
+    .await?;
     let mut change = shop.begin().await?;
     for table in TABLES {
         sqlx::query(table).execute(&mut *change).await?;
     }
-    sqlx::query(CUSTOMERS).bind(customers).bind(hash).execute(&mut *change).await?;
+    sqlx::query(CUSTOMERS)
+        .bind(customers)
+        .bind(hash)
+        .execute(&mut *change)
+        .await?;
     sqlx::query(PRODUCTS).execute(&mut *change).await?;
     sqlx::query(ORDERS).execute(&mut *change).await?;
     change.commit().await?;
@@ -101,7 +111,9 @@ mod tests {
         make_demo_shop(&file, 10_000).await.unwrap();
         make_demo_shop(&file, 5).await.unwrap();
         assert!(!dir.file("shop.new").exists());
-        let mut shop = SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(&file)).await.unwrap();
+        let mut shop = SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(&file))
+            .await
+            .unwrap();
         let (customers, emails, hashes, orders): (i64, i64, i64, i64) = sqlx::query_as(
             "SELECT count(*), count(DISTINCT email), count(DISTINCT password), (SELECT count(*) FROM shop_order) FROM auth_user WHERE first_name <> ''",
         )
@@ -110,7 +122,10 @@ mod tests {
         .unwrap();
         assert_eq!((customers, emails, hashes, orders), (10_000, 10_000, 1, 3_333));
         let last: (String, String) =
-            sqlx::query_as("SELECT email, first_name FROM auth_user WHERE id = 10000").fetch_one(&mut shop).await.unwrap();
+            sqlx::query_as("SELECT email, first_name FROM auth_user WHERE id = 10000")
+                .fetch_one(&mut shop)
+                .await
+                .unwrap();
         assert_eq!(last.0, "fan10000@example.com");
     }
 }

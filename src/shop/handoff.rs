@@ -46,7 +46,13 @@ pub(super) struct Handoff {
 
 /// What the shop's side does: a token for this customer, good for one minute. For rehearsals and tests.
 #[must_use]
-pub fn make_handoff(config: &HandoffConfig, now: Timestamp, entropy: &dyn Entropy, customer_key: &str, name: &str) -> String {
+pub fn make_handoff(
+    config: &HandoffConfig,
+    now: Timestamp,
+    entropy: &dyn Entropy,
+    customer_key: &str,
+    name: &str,
+) -> String {
     let mut jti = [0; 16];
     entropy.fill(&mut jti);
     let now_s = now.as_secs();
@@ -75,12 +81,18 @@ pub(super) fn read_handoff(config: &HandoffConfig, now: Timestamp, token: &str) 
     rules.set_required_spec_claims(&["iss", "aud", "sub", "exp", "nbf"]);
     rules.set_issuer(&[&config.issuer]);
     rules.set_audience(&[&config.audience]);
-    let claims = jsonwebtoken::decode::<Claims>(token, &DecodingKey::from_secret(config.secret.as_bytes()), &rules).ok()?.claims;
+    let claims =
+        jsonwebtoken::decode::<Claims>(token, &DecodingKey::from_secret(config.secret.as_bytes()), &rules)
+            .ok()?
+            .claims;
     let now_s = now.as_secs();
     let in_time = claims.iat <= now_s + LEEWAY_S
         && claims.nbf <= now_s + LEEWAY_S
         && claims.exp > now_s - LEEWAY_S
-        && claims.exp.checked_sub(claims.iat).is_some_and(|life| (1..=LIFE_MAX_S).contains(&life));
+        && claims
+            .exp
+            .checked_sub(claims.iat)
+            .is_some_and(|life| (1..=LIFE_MAX_S).contains(&life));
     let named = (1..=JTI_LEN_MAX).contains(&claims.jti.len()) && !claims.sub.is_empty();
     (in_time && named).then(|| Handoff {
         customer_key: claims.sub,
@@ -93,7 +105,8 @@ pub(super) fn read_handoff(config: &HandoffConfig, now: Timestamp, token: &str) 
 fn encode(claims: &Claims, typ: &str, secret: &[u8]) -> String {
     let mut header = Header::new(Algorithm::HS256);
     header.typ = Some(typ.to_owned());
-    jsonwebtoken::encode(&header, claims, &EncodingKey::from_secret(secret)).expect("claims of text and numbers are JSON")
+    jsonwebtoken::encode(&header, claims, &EncodingKey::from_secret(secret))
+        .expect("claims of text and numbers are JSON")
 }
 
 #[cfg(test)]
@@ -104,7 +117,11 @@ mod tests {
     const NOW_S: i64 = 1_800_000_000;
 
     fn config() -> HandoffConfig {
-        HandoffConfig { issuer: "https://shop.example".into(), audience: "stagedoor".into(), secret: "s".repeat(32) }
+        HandoffConfig {
+            issuer: "https://shop.example".into(),
+            audience: "stagedoor".into(),
+            secret: "s".repeat(32),
+        }
     }
 
     fn claims() -> Claims {
@@ -132,10 +149,22 @@ mod tests {
 
     #[test]
     fn what_the_shop_makes_is_accepted() {
-        let token = make_handoff(&config(), Timestamp::from_secs(NOW_S), &SeededEntropy::new(1), "42", "임히어로");
+        let token = make_handoff(
+            &config(),
+            Timestamp::from_secs(NOW_S),
+            &SeededEntropy::new(1),
+            "42",
+            "임히어로",
+        );
         let handoff = read(&token).unwrap();
-        assert_eq!((handoff.customer_key.as_str(), handoff.name.as_str()), ("42", "임히어로"));
-        assert!(handoff.forget_at > Timestamp::from_secs(NOW_S + 60 + LEEWAY_S), "remembered for as long as it could be used");
+        assert_eq!(
+            (handoff.customer_key.as_str(), handoff.name.as_str()),
+            ("42", "임히어로")
+        );
+        assert!(
+            handoff.forget_at > Timestamp::from_secs(NOW_S + 60 + LEEWAY_S),
+            "remembered for as long as it could be used"
+        );
         assert!(signed(|_| {}).is_some());
     }
 
@@ -172,13 +201,23 @@ mod tests {
     fn forged_tokens_are_refused() {
         assert!(read(&encode(&claims(), TYPE, "t".repeat(32).as_bytes())).is_none());
         let body = base64url(&serde_json::to_vec(&claims()).unwrap());
-        for header in [r#"{"alg":"none","typ":"handoff+jwt"}"#, r#"{"alg":"None","typ":"handoff+jwt"}"#, r#"{"typ":"handoff+jwt"}"#] {
-            assert!(read(&format!("{}.{body}.", base64url(header.as_bytes()))).is_none(), "{header}");
+        for header in [
+            r#"{"alg":"none","typ":"handoff+jwt"}"#,
+            r#"{"alg":"None","typ":"handoff+jwt"}"#,
+            r#"{"typ":"handoff+jwt"}"#,
+        ] {
+            assert!(
+                read(&format!("{}.{body}.", base64url(header.as_bytes()))).is_none(),
+                "{header}"
+            );
         }
         let mut header = Header::new(Algorithm::HS512);
         header.typ = Some(TYPE.into());
         let key = EncodingKey::from_secret(config().secret.as_bytes());
-        assert!(read(&jsonwebtoken::encode(&header, &claims(), &key).unwrap()).is_none(), "the right key under another algorithm");
+        assert!(
+            read(&jsonwebtoken::encode(&header, &claims(), &key).unwrap()).is_none(),
+            "the right key under another algorithm"
+        );
         assert!(read("").is_none() && read("a.b.c").is_none() && read(&"a".repeat(5_000)).is_none());
     }
 }

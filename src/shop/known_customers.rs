@@ -100,10 +100,15 @@ impl KnownCustomers {
         let (this, asked) = (self.clone(), login.to_owned());
         // A task of its own: when its first asker hangs up, the others still get their answer.
         let task = self.0.life.spawn(async move {
-            let _landing = Landing { inner: &this.0, login: &asked };
+            let _landing = Landing {
+                inner: &this.0,
+                login: &asked,
+            };
             this.0.ask(&asked).await
         });
-        let broken = Lookup::Unavailable(Unavailable::Unreachable { retry_after: self.0.patience });
+        let broken = Lookup::Unavailable(Unavailable::Unreachable {
+            retry_after: self.0.patience,
+        });
         let flight = task.map(move |answer| answer.unwrap_or(broken)).boxed().shared();
         flights.insert(login.to_owned(), flight.clone());
         flight
@@ -126,14 +131,20 @@ impl Inner {
     async fn ask(&self, login: &str) -> Lookup {
         match self.query(login).await {
             Ok(Some(customer)) => {
-                self.memory.lock().remember(login, &customer, self.clock.monotonic());
+                self.memory
+                    .lock()
+                    .remember(login, &customer, self.clock.monotonic());
                 Lookup::Known(customer)
             }
             Ok(None) => {
                 self.memory.lock().forget(login);
                 Lookup::Unknown
             }
-            Err(why) => match self.memory.lock().recall(login, self.clock.monotonic(), USABLE_FOR) {
+            Err(why) => match self
+                .memory
+                .lock()
+                .recall(login, self.clock.monotonic(), USABLE_FOR)
+            {
                 Some(customer) => Lookup::Remembered { customer, why },
                 None => Lookup::Unavailable(why),
             },
@@ -149,7 +160,9 @@ impl Inner {
             Ok(wait) => tokio::time::sleep(wait).await,
             Err(wait) => {
                 metrics::counter!("shop_queries_total", "outcome" => "over_budget").increment(1);
-                return Err(Unavailable::Busy { retry_after: self.spread(wait) });
+                return Err(Unavailable::Busy {
+                    retry_after: self.spread(wait),
+                });
             }
         }
         let Some(permit) = self.breaker.permit() else {
@@ -167,12 +180,15 @@ impl Inner {
     }
 
     fn unreachable(&self, left: Duration) -> Unavailable {
-        Unavailable::Unreachable { retry_after: self.spread(left) }
+        Unavailable::Unreachable {
+            retry_after: self.spread(left),
+        }
     }
 
     /// At least a second, and up to twice as long for some, so that a crowd does not come back as one.
     fn spread(&self, wait: Duration) -> Duration {
-        wait.max(Duration::from_secs(1)).mul_f64(1.0 + self.entropy.unit())
+        wait.max(Duration::from_secs(1))
+            .mul_f64(1.0 + self.entropy.unit())
     }
 }
 
@@ -192,14 +208,24 @@ struct Seen {
 
 impl Memory {
     fn recall(&self, login: &str, now: Duration, younger_than: Duration) -> Option<Customer> {
-        self.seen.get(login).filter(|seen| now.saturating_sub(seen.at) < younger_than).map(|seen| seen.customer.clone())
+        self.seen
+            .get(login)
+            .filter(|seen| now.saturating_sub(seen.at) < younger_than)
+            .map(|seen| seen.customer.clone())
     }
 
     fn remember(&mut self, login: &str, customer: &Customer, at: Duration) {
         self.forget(login);
         self.sequence += 1;
         self.by_age.insert(self.sequence, login.to_owned());
-        self.seen.insert(login.to_owned(), Seen { customer: customer.clone(), at, sequence: self.sequence });
+        self.seen.insert(
+            login.to_owned(),
+            Seen {
+                customer: customer.clone(),
+                at,
+                sequence: self.sequence,
+            },
+        );
         if self.seen.len() > REMEMBERED_MAX
             && let Some((_, oldest)) = self.by_age.pop_first()
         {
@@ -236,7 +262,11 @@ mod tests {
 
     impl FakeShop {
         fn open(permits: usize) -> Arc<Self> {
-            Arc::new(Self { asked: AtomicU32::new(0), away: AtomicBool::new(false), gate: Semaphore::new(permits) })
+            Arc::new(Self {
+                asked: AtomicU32::new(0),
+                away: AtomicBool::new(false),
+                gate: Semaphore::new(permits),
+            })
         }
     }
 
@@ -253,11 +283,23 @@ mod tests {
     }
 
     fn fan() -> Customer {
-        Customer { key: "7".into(), name: "Fan".into(), password_hash: "x".into(), active: true }
+        Customer {
+            key: "7".into(),
+            name: "Fan".into(),
+            password_hash: "x".into(),
+            active: true,
+        }
     }
 
     fn known(shop: &Arc<FakeShop>, clock: Arc<dyn Clock>, per_second: u32) -> KnownCustomers {
-        KnownCustomers::new(shop.clone(), per_second, Duration::from_millis(500), clock, Arc::new(SeededEntropy::new(1)), Lifecycle::new())
+        KnownCustomers::new(
+            shop.clone(),
+            per_second,
+            Duration::from_millis(500),
+            clock,
+            Arc::new(SeededEntropy::new(1)),
+            Lifecycle::new(),
+        )
     }
 
     fn manual() -> Arc<ManualClock> {
@@ -289,7 +331,11 @@ mod tests {
         assert_eq!(known.find("fan").await, Lookup::Known(fan()));
         assert_eq!(known.find("stranger").await, Lookup::Unknown);
         assert_eq!(known.find("fan").await, Lookup::Known(fan()));
-        assert_eq!(shop.asked.load(Ordering::SeqCst), 2, "a fresh memory does not ask");
+        assert_eq!(
+            shop.asked.load(Ordering::SeqCst),
+            2,
+            "a fresh memory does not ask"
+        );
 
         shop.away.store(true, Ordering::SeqCst);
         clock.advance(Duration::from_secs(11));
@@ -299,20 +345,32 @@ mod tests {
             );
             clock.advance(Duration::from_millis(1));
         }
-        assert_eq!(shop.asked.load(Ordering::SeqCst), 2 + 5, "after five failures nobody asks");
-        let Lookup::Unavailable(Unavailable::Unreachable { retry_after }) = known.find("stranger").await else {
+        assert_eq!(
+            shop.asked.load(Ordering::SeqCst),
+            2 + 5,
+            "after five failures nobody asks"
+        );
+        let Lookup::Unavailable(Unavailable::Unreachable { retry_after }) = known.find("stranger").await
+        else {
             panic!("the shop is away")
         };
         assert!(retry_after >= Duration::from_secs(1));
 
         shop.away.store(false, Ordering::SeqCst);
         clock.advance(Duration::from_secs(3));
-        assert_eq!(known.find("stranger").await, Lookup::Unknown, "the probe closes the breaker");
+        assert_eq!(
+            known.find("stranger").await,
+            Lookup::Unknown,
+            "the probe closes the breaker"
+        );
         assert_eq!(known.find("fan").await, Lookup::Known(fan()));
 
         shop.away.store(true, Ordering::SeqCst);
         clock.advance(USABLE_FOR);
-        assert!(matches!(known.find("fan").await, Lookup::Unavailable(_)), "after a day memory is too old");
+        assert!(
+            matches!(known.find("fan").await, Lookup::Unavailable(_)),
+            "after a day memory is too old"
+        );
     }
 
     #[tokio::test]
@@ -327,7 +385,10 @@ mod tests {
             .collect();
         let mut refused = 0;
         for one in crowd {
-            refused += u32::from(matches!(one.await.unwrap(), Lookup::Unavailable(Unavailable::Busy { .. })));
+            refused += u32::from(matches!(
+                one.await.unwrap(),
+                Lookup::Unavailable(Unavailable::Busy { .. })
+            ));
         }
         let seconds = clock.monotonic().saturating_sub(begun).as_secs_f64();
         let asked = shop.asked.load(Ordering::SeqCst);
@@ -343,7 +404,10 @@ mod tests {
         shop.away.store(true, Ordering::SeqCst);
         for n in 0..100 {
             let answer = known.find(&format!("login-{n}")).await;
-            assert!(matches!(answer, Lookup::Unavailable(Unavailable::Unreachable { .. })), "{n}: {answer:?}");
+            assert!(
+                matches!(answer, Lookup::Unavailable(Unavailable::Unreachable { .. })),
+                "{n}: {answer:?}"
+            );
         }
         assert_eq!(shop.asked.load(Ordering::SeqCst), 5);
     }
@@ -355,8 +419,14 @@ mod tests {
             memory.remember(&n.to_string(), &fan(), Duration::ZERO);
             memory.remember("1", &fan(), Duration::ZERO);
         }
-        assert_eq!((memory.seen.len(), memory.by_age.len()), (REMEMBERED_MAX, REMEMBERED_MAX));
+        assert_eq!(
+            (memory.seen.len(), memory.by_age.len()),
+            (REMEMBERED_MAX, REMEMBERED_MAX)
+        );
         assert!(memory.recall("0", Duration::ZERO, FRESH_FOR).is_none());
-        assert!(memory.recall("1", Duration::ZERO, FRESH_FOR).is_some(), "she was seen again");
+        assert!(
+            memory.recall("1", Duration::ZERO, FRESH_FOR).is_some(),
+            "she was seen again"
+        );
     }
 }

@@ -65,7 +65,11 @@ pub struct HandoffConfig {
 
 impl fmt::Debug for HandoffConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "HandoffConfig(issuer {}, audience {})", self.issuer, self.audience)
+        write!(
+            f,
+            "HandoffConfig(issuer {}, audience {})",
+            self.issuer, self.audience
+        )
     }
 }
 
@@ -168,11 +172,26 @@ impl Shop {
     ///
     /// # Errors
     /// As [`Shop::open`].
-    pub async fn open_with(config: Config, directory: Arc<dyn CustomerDirectory>, deps: Deps) -> Result<Arc<Self>, OpenError> {
-        let Deps { clock, entropy, keys, spent, life } = deps;
+    pub async fn open_with(
+        config: Config,
+        directory: Arc<dyn CustomerDirectory>,
+        deps: Deps,
+    ) -> Result<Arc<Self>, OpenError> {
+        let Deps {
+            clock,
+            entropy,
+            keys,
+            spent,
+            life,
+        } = deps;
         let spent = Spent::open(&spent, Arc::clone(&clock), Arc::clone(&entropy), &life).await?;
-        let passwords = PasswordThreads::start(config.password_threads, config.password_waiting_max, &clock, Arc::clone(&entropy))
-            .map_err(OpenError::Threads)?;
+        let passwords = PasswordThreads::start(
+            config.password_threads,
+            config.password_waiting_max,
+            &clock,
+            Arc::clone(&entropy),
+        )
+        .map_err(OpenError::Threads)?;
         let customers = KnownCustomers::new(
             directory,
             config.queries_per_second_max,
@@ -181,7 +200,15 @@ impl Shop {
             Arc::clone(&entropy),
             life,
         );
-        Ok(Arc::new(Self { config, customers, passwords, spent, clock, entropy, keys }))
+        Ok(Arc::new(Self {
+            config,
+            customers,
+            passwords,
+            spent,
+            clock,
+            entropy,
+            keys,
+        }))
     }
 
     /// Signs a customer in with the login and password she has at the shop. The login's case and surrounding blanks do
@@ -216,13 +243,20 @@ impl Shop {
     /// # Errors
     /// [`ShopError`]: the session goes on; try again.
     pub async fn sign_out(&self, session: &Session) -> Result<(), ShopError> {
-        self.spent.spend(Mark::Session(session.id), session.expires_at).await.map(|_first| ())
+        self.spent
+            .spend(Mark::Session(session.id), session.expires_at)
+            .await
+            .map(|_first| ())
     }
 
     /// Every way through does one password check, so that its time tells nothing either.
     async fn sign_in_by_password(&self, login: &str, password: &str) -> SignInOutcome {
         let login = login.trim();
-        if login.is_empty() || login.len() > LOGIN_BYTES_MAX || password.is_empty() || password.len() > PASSWORD_BYTES_MAX {
+        if login.is_empty()
+            || login.len() > LOGIN_BYTES_MAX
+            || password.is_empty()
+            || password.len() > PASSWORD_BYTES_MAX
+        {
             return SignInOutcome::Wrong;
         }
         let place = match self.passwords.place() {
@@ -235,36 +269,74 @@ impl Shop {
             Lookup::Unknown => (None, None),
             Lookup::Unavailable(why) => (None, Some(why)),
         };
-        let right = self.passwords.check(place, password, customer.as_ref().map(|c| c.password_hash.as_str())).await;
-        let signed_in = customer.filter(|c| right && c.active).and_then(|c| self.new_session(&c.key, c.name));
+        let right = self
+            .passwords
+            .check(
+                place,
+                password,
+                customer.as_ref().map(|c| c.password_hash.as_str()),
+            )
+            .await;
+        let signed_in = customer
+            .filter(|c| right && c.active)
+            .and_then(|c| self.new_session(&c.key, c.name));
         match (signed_in, trouble) {
             (Some(signed_in), _) => SignInOutcome::SignedIn(signed_in),
             (None, None) => SignInOutcome::Wrong,
             // The password may be new: what is only remembered does not prove it wrong.
-            (None, Some(Unavailable::Unreachable { retry_after })) => SignInOutcome::Unreachable { retry_after },
+            (None, Some(Unavailable::Unreachable { retry_after })) => {
+                SignInOutcome::Unreachable { retry_after }
+            }
             (None, Some(Unavailable::Busy { retry_after })) => SignInOutcome::Busy { retry_after },
         }
     }
 
     async fn accept_handoff(&self, token: &str) -> SignInOutcome {
-        let valid = self.config.handoff.as_ref().and_then(|config| handoff::read_handoff(config, self.clock.now(), token));
-        let Some(handoff) = valid else { return SignInOutcome::Wrong };
-        let Some(signed_in) = self.new_session(&handoff.customer_key, handoff.name) else { return SignInOutcome::Wrong };
-        match self.spent.spend(Mark::Handoff(handoff.jti), handoff.forget_at).await {
+        let valid = self
+            .config
+            .handoff
+            .as_ref()
+            .and_then(|config| handoff::read_handoff(config, self.clock.now(), token));
+        let Some(handoff) = valid else {
+            return SignInOutcome::Wrong;
+        };
+        let Some(signed_in) = self.new_session(&handoff.customer_key, handoff.name) else {
+            return SignInOutcome::Wrong;
+        };
+        match self
+            .spent
+            .spend(Mark::Handoff(handoff.jti), handoff.forget_at)
+            .await
+        {
             Ok(true) => SignInOutcome::SignedIn(signed_in),
             Ok(false) => SignInOutcome::Wrong,
-            Err(_) => SignInOutcome::Busy { retry_after: Duration::from_secs(1).mul_f64(1.0 + self.entropy.unit()) },
+            Err(_) => SignInOutcome::Busy {
+                retry_after: Duration::from_secs(1).mul_f64(1.0 + self.entropy.unit()),
+            },
         }
     }
 
     /// `None` when the shop's key for her is longer than a subject may be.
     fn new_session(&self, customer_key: &str, name: String) -> Option<SignedIn> {
         let Ok(subject) = Subject::customer(customer_key) else {
-            tracing::error!(bytes = customer_key.len(), "the shop's key of a customer is empty or too long");
+            tracing::error!(
+                bytes = customer_key.len(),
+                "the shop's key of a customer is empty or too long"
+            );
             return None;
         };
-        let session = Session::new(subject, self.clock.now(), self.config.session_life, &*self.entropy);
-        Some(SignedIn { token: session.to_token(&self.keys.session), expires_at: session.expires_at, session, name })
+        let session = Session::new(
+            subject,
+            self.clock.now(),
+            self.config.session_life,
+            &*self.entropy,
+        );
+        Some(SignedIn {
+            token: session.to_token(&self.keys.session),
+            expires_at: session.expires_at,
+            session,
+            name,
+        })
     }
 }
 

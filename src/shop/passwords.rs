@@ -25,7 +25,11 @@ const ITERATIONS_MAX: u32 = 5_000_000;
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum StoredHash {
     /// Django: `pbkdf2_sha256$ITERATIONS$SALT$BASE64` and `pbkdf2_sha1$...`.
-    Pbkdf2 { cost: Cost, salt: Vec<u8>, hash: Vec<u8> },
+    Pbkdf2 {
+        cost: Cost,
+        salt: Vec<u8>,
+        hash: Vec<u8>,
+    },
 }
 
 /// What makes a check slow.
@@ -67,10 +71,17 @@ impl StoredHash {
             "pbkdf2_sha1" => Digest::Sha1,
             _ => return None,
         };
-        let iterations = iterations.parse::<NonZeroU32>().ok().filter(|n| n.get() <= ITERATIONS_MAX)?;
+        let iterations = iterations
+            .parse::<NonZeroU32>()
+            .ok()
+            .filter(|n| n.get() <= ITERATIONS_MAX)?;
         let hash = STANDARD.decode(hash).ok().filter(|h| h.len() == digest.len())?;
         let whole = parts.next().is_none() && !salt.is_empty();
-        whole.then(|| Self::Pbkdf2 { cost: Cost { digest, iterations }, salt: salt.as_bytes().to_vec(), hash })
+        whole.then(|| Self::Pbkdf2 {
+            cost: Cost { digest, iterations },
+            salt: salt.as_bytes().to_vec(),
+            hash,
+        })
     }
 
     fn cost(&self) -> Cost {
@@ -82,22 +93,37 @@ impl StoredHash {
     /// Takes the same time for every password.
     fn matches(&self, password: &str) -> bool {
         match self {
-            Self::Pbkdf2 { cost, salt, hash } => {
-                pbkdf2::verify(cost.digest.algorithm(), cost.iterations, salt, password.as_bytes(), hash).is_ok()
-            }
+            Self::Pbkdf2 { cost, salt, hash } => pbkdf2::verify(
+                cost.digest.algorithm(),
+                cost.iterations,
+                salt,
+                password.as_bytes(),
+                hash,
+            )
+            .is_ok(),
         }
     }
 
     /// A hash that costs as much and that nobody's password has.
     fn decoy(cost: Cost) -> Self {
-        Self::Pbkdf2 { cost, salt: b"nobody".to_vec(), hash: vec![0; cost.digest.len()] }
+        Self::Pbkdf2 {
+            cost,
+            salt: b"nobody".to_vec(),
+            hash: vec![0; cost.digest.len()],
+        }
     }
 }
 
 /// A hash as Django stores it.
 pub(super) fn django_hash(password: &str, salt: &str, iterations: NonZeroU32) -> String {
     let mut hash = [0; 32];
-    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, salt.as_bytes(), password.as_bytes(), &mut hash);
+    pbkdf2::derive(
+        pbkdf2::PBKDF2_HMAC_SHA256,
+        iterations,
+        salt.as_bytes(),
+        password.as_bytes(),
+        &mut hash,
+    );
     format!("pbkdf2_sha256${iterations}${salt}${}", STANDARD.encode(hash))
 }
 
@@ -127,16 +153,26 @@ pub(super) struct PasswordThreads {
 impl PasswordThreads {
     /// # Errors
     /// When the system gives no threads.
-    pub(super) fn start(threads: usize, waiting_max: usize, clock: &Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> std::io::Result<Self> {
+    pub(super) fn start(
+        threads: usize,
+        waiting_max: usize,
+        clock: &Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> std::io::Result<Self> {
         let places_max = threads.saturating_add(waiting_max).min(1 << 20);
         let (checks, queue) = mpsc::sync_channel::<Check>(places_max);
         let queue = Arc::new(Mutex::new(queue));
         let check_ms = Arc::new(AtomicU64::new(250));
         for ix in 0..threads {
             let (queue, clock, check_ms) = (Arc::clone(&queue), Arc::clone(clock), Arc::clone(&check_ms));
-            std::thread::Builder::new().name(format!("password-{ix}")).spawn(move || work(&queue, &*clock, &check_ms))?;
+            std::thread::Builder::new()
+                .name(format!("password-{ix}"))
+                .spawn(move || work(&queue, &*clock, &check_ms))?;
         }
-        let usual = Cost { digest: Digest::Sha256, iterations: const { NonZeroU32::new(600_000).unwrap() } };
+        let usual = Cost {
+            digest: Digest::Sha256,
+            iterations: const { NonZeroU32::new(600_000).unwrap() },
+        };
         Ok(Self {
             checks,
             places: Arc::new(Semaphore::new(places_max)),
@@ -153,7 +189,10 @@ impl PasswordThreads {
     pub(super) fn place(&self) -> Result<CheckPlace, Duration> {
         Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
             metrics::counter!("shop_password_checks_total", "outcome" => "busy").increment(1);
-            let drained_ms = self.check_ms.load(Ordering::Relaxed).saturating_mul(u64::from(self.places_max / self.threads));
+            let drained_ms = self
+                .check_ms
+                .load(Ordering::Relaxed)
+                .saturating_mul(u64::from(self.places_max / self.threads));
             Duration::from_millis(drained_ms.clamp(1_000, 30_000)).mul_f64(1.0 + self.entropy.unit())
         })
     }
@@ -171,14 +210,20 @@ impl PasswordThreads {
             StoredHash::decoy(*self.usual.lock())
         };
         let (answer, answered) = oneshot::channel();
-        let check = Check { password: password.to_owned(), stored, answer, place };
+        let check = Check {
+            password: password.to_owned(),
+            stored,
+            answer,
+            place,
+        };
         // The queue has room for every place; it is closed only when all threads are gone.
         if self.checks.try_send(check).is_err() {
             tracing::error!("no thread checks passwords any more");
             return false;
         }
         let right = answered.await.unwrap_or(false);
-        metrics::counter!("shop_password_checks_total", "outcome" => if right { "right" } else { "wrong" }).increment(1);
+        metrics::counter!("shop_password_checks_total", "outcome" => if right { "right" } else { "wrong" })
+            .increment(1);
         right
     }
 }
@@ -186,15 +231,27 @@ impl PasswordThreads {
 fn work(queue: &Mutex<mpsc::Receiver<Check>>, clock: &dyn Clock, check_ms: &AtomicU64) {
     loop {
         let next = queue.lock().recv();
-        let Ok(Check { password, stored, answer, place }) = next else { return };
+        let Ok(Check {
+            password,
+            stored,
+            answer,
+            place,
+        }) = next
+        else {
+            return;
+        };
         // Whoever hung up meanwhile costs nothing.
         if answer.is_closed() {
             continue;
         }
         let begun = clock.monotonic();
         let right = stored.matches(&password);
-        let took_ms = u64::try_from((clock.monotonic().saturating_sub(begun)).as_millis()).unwrap_or(u64::MAX);
-        check_ms.store((check_ms.load(Ordering::Relaxed).saturating_mul(7) / 8).saturating_add(took_ms / 8), Ordering::Relaxed);
+        let took_ms =
+            u64::try_from((clock.monotonic().saturating_sub(begun)).as_millis()).unwrap_or(u64::MAX);
+        check_ms.store(
+            (check_ms.load(Ordering::Relaxed).saturating_mul(7) / 8).saturating_add(took_ms / 8),
+            Ordering::Relaxed,
+        );
         drop(place);
         let _ = answer.send(right);
     }
@@ -216,7 +273,9 @@ mod tests {
     fn hashes_made_elsewhere_are_understood() {
         // RFC 6070 gives the SHA-1 values; the SHA-256 one is the widely published counterpart for the same input.
         let sha1 = StoredHash::parse("pbkdf2_sha1$4096$salt$SwB5AbdlSJq+rUnZJvch0GWkKcE=").unwrap();
-        let sha256 = StoredHash::parse("pbkdf2_sha256$4096$salt$xeR41ZKIyEGqUw22hFxMjZYok6ABzk4RpJY4c6qYE0o=").unwrap();
+        let sha256 =
+            StoredHash::parse("pbkdf2_sha256$4096$salt$xeR41ZKIyEGqUw22hFxMjZYok6ABzk4RpJY4c6qYE0o=")
+                .unwrap();
         for hash in [sha1, sha256] {
             assert!(hash.matches("password"));
             assert!(!hash.matches("Password"));
@@ -235,7 +294,9 @@ mod tests {
         let saltless = good.replace("$salt$", "$$");
         let trailing = format!("{good}$");
         let other = good.replace("sha256", "sha512");
-        for text in ["", "!", "!abc", "plain", "$$$", "md5$a$b", short, &beyond, &none, &saltless, &trailing, &other] {
+        for text in [
+            "", "!", "!abc", "plain", "$$$", "md5$a$b", short, &beyond, &none, &saltless, &trailing, &other,
+        ] {
             assert!(StoredHash::parse(text).is_none(), "{text}");
         }
     }
@@ -245,15 +306,27 @@ mod tests {
         let threads = threads(2, 1);
         let hash = django_hash("hero-lim", "salt", FEW);
         for _ in 0..10 {
-            assert!(threads.check(threads.place().unwrap(), "hero-lim", Some(&hash)).await);
+            assert!(
+                threads
+                    .check(threads.place().unwrap(), "hero-lim", Some(&hash))
+                    .await
+            );
             assert!(!threads.check(threads.place().unwrap(), "hero", Some(&hash)).await);
             assert!(!threads.check(threads.place().unwrap(), "", None).await);
-            assert!(!threads.check(threads.place().unwrap(), "x", Some("!unusable")).await);
+            assert!(
+                !threads
+                    .check(threads.place().unwrap(), "x", Some("!unusable"))
+                    .await
+            );
         }
         let places: Vec<_> = (0..3).map(|_| threads.place().unwrap()).collect();
         let stay_away = threads.place().expect_err("two at work and one waiting are all");
         assert!(stay_away >= Duration::from_secs(1));
-        assert_ne!(threads.place().err(), Some(stay_away), "not everybody comes back at once");
+        assert_ne!(
+            threads.place().err(),
+            Some(stay_away),
+            "not everybody comes back at once"
+        );
         drop(places);
         assert!(threads.place().is_ok());
     }
@@ -261,12 +334,22 @@ mod tests {
     #[tokio::test]
     async fn nobodys_password_costs_what_a_customers_does() {
         let threads = threads(1, 1);
-        assert_eq!(threads.usual.lock().iterations.get(), 600_000, "before any hash was seen: what Django takes");
+        assert_eq!(
+            threads.usual.lock().iterations.get(),
+            600_000,
+            "before any hash was seen: what Django takes"
+        );
         threads.usual.lock().iterations = FEW;
         let hash = django_hash("x", "salt", NonZeroU32::new(77).unwrap());
         threads.check(threads.place().unwrap(), "x", Some(&hash)).await;
         let StoredHash::Pbkdf2 { cost, .. } = StoredHash::decoy(*threads.usual.lock());
-        assert_eq!(cost, Cost { digest: Digest::Sha256, iterations: NonZeroU32::new(77).unwrap() });
+        assert_eq!(
+            cost,
+            Cost {
+                digest: Digest::Sha256,
+                iterations: NonZeroU32::new(77).unwrap()
+            }
+        );
     }
 
     #[tokio::test]
@@ -281,6 +364,9 @@ mod tests {
         let quick = django_hash("x", "salt", FEW);
         let begun = SystemClock::new();
         assert!(threads.check(threads.place().unwrap(), "x", Some(&quick)).await);
-        assert!(begun.monotonic() < Duration::from_secs(12), "at most the first of four was under way");
+        assert!(
+            begun.monotonic() < Duration::from_secs(12),
+            "at most the first of four was under way"
+        );
     }
 }

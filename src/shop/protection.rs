@@ -17,8 +17,12 @@ pub(super) struct Budget {
 impl Budget {
     pub(super) fn new(queries_per_second_max: u32) -> Self {
         // Rounded up: rounding down would allow one more.
-        let interval = Duration::from_nanos(1_000_000_000_u64.div_ceil(u64::from(queries_per_second_max.max(1))));
-        Self { interval, next: Mutex::new(Duration::ZERO) }
+        let interval =
+            Duration::from_nanos(1_000_000_000_u64.div_ceil(u64::from(queries_per_second_max.max(1))));
+        Self {
+            interval,
+            next: Mutex::new(Duration::ZERO),
+        }
     }
 
     /// Reserves the next turn and says how long to wait for it, or, when that is longer than `patience`, reserves
@@ -63,14 +67,20 @@ pub(super) struct Permit<'b> {
 
 impl Breaker {
     pub(super) fn new(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
-        Self { state: Mutex::new(State::Closed { failures: 0 }), clock, entropy }
+        Self {
+            state: Mutex::new(State::Closed { failures: 0 }),
+            clock,
+            entropy,
+        }
     }
 
     /// For how long nobody may ask; `None` when somebody may.
     pub(super) fn open_for(&self) -> Option<Duration> {
         match *self.state.lock() {
             State::Closed { .. } => None,
-            State::Open { until, .. } => Some(until.saturating_sub(self.clock.monotonic())).filter(|left| !left.is_zero()),
+            State::Open { until, .. } => {
+                Some(until.saturating_sub(self.clock.monotonic())).filter(|left| !left.is_zero())
+            }
             State::HalfOpen { .. } => Some(OPEN_FOR_MIN),
         }
     }
@@ -79,10 +89,15 @@ impl Breaker {
         let mut state = self.state.lock();
         match *state {
             State::Closed { .. } => {}
-            State::Open { until, open_for } if self.clock.monotonic() >= until => *state = State::HalfOpen { open_for },
+            State::Open { until, open_for } if self.clock.monotonic() >= until => {
+                *state = State::HalfOpen { open_for }
+            }
             State::Open { .. } | State::HalfOpen { .. } => return None,
         }
-        Some(Permit { breaker: self, answered: false })
+        Some(Permit {
+            breaker: self,
+            answered: false,
+        })
     }
 
     fn succeeded(&self) {
@@ -100,7 +115,9 @@ impl Breaker {
         let mut state = self.state.lock();
         let open_for = match *state {
             State::Closed { failures } if failures + 1 < FAILURES_TO_OPEN => {
-                *state = State::Closed { failures: failures + 1 };
+                *state = State::Closed {
+                    failures: failures + 1,
+                };
                 return;
             }
             State::Closed { .. } => OPEN_FOR_MIN,
@@ -109,9 +126,15 @@ impl Breaker {
         };
         // Several nodes must not all ask in the same moment.
         let jitter = open_for.mul_f64(self.entropy.unit() / 4.0);
-        *state = State::Open { until: self.clock.monotonic() + open_for + jitter, open_for };
+        *state = State::Open {
+            until: self.clock.monotonic() + open_for + jitter,
+            open_for,
+        };
         metrics::counter!("shop_breaker_opened_total").increment(1);
-        tracing::warn!(open_for_ms = open_for.as_millis(), "the shop's database is left alone for a while");
+        tracing::warn!(
+            open_for_ms = open_for.as_millis(),
+            "the shop's database is left alone for a while"
+        );
     }
 }
 
@@ -152,7 +175,9 @@ mod tests {
             let per_second = rate as usize;
             assert!(starts.len() > per_second, "the budget is used");
             assert!(
-                starts.windows(per_second + 1).all(|w| w[per_second].saturating_sub(w[0]) >= Duration::from_secs(1)),
+                starts
+                    .windows(per_second + 1)
+                    .all(|w| w[per_second].saturating_sub(w[0]) >= Duration::from_secs(1)),
                 "{rate} a second"
             );
         }
@@ -161,10 +186,18 @@ mod tests {
     #[test]
     fn who_would_wait_too_long_reserves_nothing() {
         let budget = Budget::new(2);
-        let ask = |ms| budget.reserve(Duration::ZERO, Duration::from_millis(ms)).map_err(|w| w.as_millis());
+        let ask = |ms| {
+            budget
+                .reserve(Duration::ZERO, Duration::from_millis(ms))
+                .map_err(|w| w.as_millis())
+        };
         assert_eq!(ask(0), Ok(Duration::ZERO));
         assert_eq!(ask(100), Err(500));
-        assert_eq!(ask(500), Ok(Duration::from_millis(500)), "the refused one took no turn");
+        assert_eq!(
+            ask(500),
+            Ok(Duration::from_millis(500)),
+            "the refused one took no turn"
+        );
     }
 
     fn fail(breaker: &Breaker) -> bool {
@@ -190,11 +223,17 @@ mod tests {
         let probe = breaker.permit().expect("one may ask");
         assert!(breaker.permit().is_none(), "only one");
         drop(probe);
-        assert!(breaker.open_for().unwrap() >= Duration::from_secs(4), "it waits longer after each failed probe");
+        assert!(
+            breaker.open_for().unwrap() >= Duration::from_secs(4),
+            "it waits longer after each failed probe"
+        );
 
         clock.advance(Duration::from_secs(6));
         breaker.permit().unwrap().succeeded();
         assert!(breaker.open_for().is_none());
-        assert!(fail(&breaker) && breaker.permit().is_some(), "one failure is forgiven again");
+        assert!(
+            fail(&breaker) && breaker.permit().is_some(),
+            "one failure is forgiven again"
+        );
     }
 }

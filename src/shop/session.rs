@@ -35,7 +35,11 @@ impl Session {
     pub(super) fn new(subject: Subject, now: Timestamp, life: Duration, entropy: &dyn Entropy) -> Self {
         let mut random = [0; 16];
         entropy.fill(&mut random);
-        Self { id: uuid::Builder::from_random_bytes(random).into_uuid(), subject, expires_at: now.plus(life) }
+        Self {
+            id: uuid::Builder::from_random_bytes(random).into_uuid(),
+            subject,
+            expires_at: now.plus(life),
+        }
     }
 
     pub(super) fn to_token(&self, keys: &MacKeys) -> String {
@@ -54,7 +58,11 @@ impl Session {
             return Err(TokenError::Malformed);
         }
         let bytes = from_base64url(token).ok_or(TokenError::Malformed)?;
-        let (message, tag) = bytes.len().checked_sub(TAG_LEN).map(|at| bytes.split_at(at)).ok_or(TokenError::Malformed)?;
+        let (message, tag) = bytes
+            .len()
+            .checked_sub(TAG_LEN)
+            .map(|at| bytes.split_at(at))
+            .ok_or(TokenError::Malformed)?;
         let (head, subject) = message.split_at_checked(HEAD_LEN).ok_or(TokenError::Malformed)?;
         if head[0] != PURPOSE {
             return Err(TokenError::Purpose);
@@ -64,11 +72,18 @@ impl Session {
         }
         let id = Uuid::from_slice(&head[2..18]).map_err(|_| TokenError::Malformed)?;
         let expires_at = Timestamp::from_millis(i64::from_be_bytes(head[18..].try_into().expect("8 bytes")));
-        let subject = std::str::from_utf8(subject).ok().and_then(|s| Subject::from_stored(s).ok()).ok_or(TokenError::Malformed)?;
+        let subject = std::str::from_utf8(subject)
+            .ok()
+            .and_then(|s| Subject::from_stored(s).ok())
+            .ok_or(TokenError::Malformed)?;
         if now >= expires_at {
             return Err(TokenError::Expired);
         }
-        Ok(Self { id, subject, expires_at })
+        Ok(Self {
+            id,
+            subject,
+            expires_at,
+        })
     }
 }
 
@@ -84,7 +99,12 @@ mod tests {
     }
 
     fn session() -> Session {
-        Session::new(Subject::customer("42").unwrap(), Timestamp::from_millis(0), Duration::from_mins(1), &SeededEntropy::new(1))
+        Session::new(
+            Subject::customer("42").unwrap(),
+            Timestamp::from_millis(0),
+            Duration::from_mins(1),
+            &SeededEntropy::new(1),
+        )
     }
 
     #[test]
@@ -92,7 +112,11 @@ mod tests {
         let token = session().to_token(&keys(&[1]));
         let read = |ids: &[u8], ms| Session::from_token(&token, &keys(ids), Timestamp::from_millis(ms));
         assert_eq!(read(&[1], 59_999), Ok(session()));
-        assert_eq!(read(&[1, 2], 0), Ok(session()), "a new key does not end old sessions");
+        assert_eq!(
+            read(&[1, 2], 0),
+            Ok(session()),
+            "a new key does not end old sessions"
+        );
         assert_eq!(read(&[1], 60_000), Err(TokenError::Expired));
         assert_eq!(read(&[2], 0), Err(TokenError::Signature));
     }
@@ -103,17 +127,42 @@ mod tests {
         for bit in 0..token.len() * 8 {
             let mut forged = token.clone();
             forged[bit / 8] ^= 1 << (bit % 8);
-            assert!(Session::from_token(&base64url(&forged), &keys(&[1]), Timestamp::from_millis(0)).is_err(), "bit {bit}");
+            assert!(
+                Session::from_token(&base64url(&forged), &keys(&[1]), Timestamp::from_millis(0)).is_err(),
+                "bit {bit}"
+            );
         }
     }
 
     #[test]
     fn what_is_no_token_is_refused() {
         let long = "A".repeat(1_000_000);
-        let longest = Session { subject: Subject::from_stored(&"s".repeat(Subject::LENGTH_MAX)).unwrap(), ..session() };
-        assert!(Session::from_token(&longest.to_token(&keys(&[1])), &keys(&[1]), Timestamp::from_millis(0)).is_ok());
-        for text in ["", "A", "AAAA", "not base64!", "UwE", long.as_str(), &base64url(&[PURPOSE; 30])] {
-            assert_eq!(Session::from_token(text, &keys(&[1]), Timestamp::from_millis(0)), Err(TokenError::Malformed), "{text:.20}");
+        let longest = Session {
+            subject: Subject::from_stored(&"s".repeat(Subject::LENGTH_MAX)).unwrap(),
+            ..session()
+        };
+        assert!(
+            Session::from_token(
+                &longest.to_token(&keys(&[1])),
+                &keys(&[1]),
+                Timestamp::from_millis(0)
+            )
+            .is_ok()
+        );
+        for text in [
+            "",
+            "A",
+            "AAAA",
+            "not base64!",
+            "UwE",
+            long.as_str(),
+            &base64url(&[PURPOSE; 30]),
+        ] {
+            assert_eq!(
+                Session::from_token(text, &keys(&[1]), Timestamp::from_millis(0)),
+                Err(TokenError::Malformed),
+                "{text:.20}"
+            );
         }
     }
 }

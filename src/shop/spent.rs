@@ -115,18 +115,42 @@ impl Spent {
         Self::open_on(book, clock, life).await
     }
 
-    async fn open_on(book: Arc<dyn Book>, clock: Arc<dyn Clock>, life: &Lifecycle) -> Result<Arc<Self>, OpenError> {
-        let marks = book.all(clock.now()).await.map_err(OpenError::Spent)?.into_iter().collect();
+    async fn open_on(
+        book: Arc<dyn Book>,
+        clock: Arc<dyn Clock>,
+        life: &Lifecycle,
+    ) -> Result<Arc<Self>, OpenError> {
+        let marks = book
+            .all(clock.now())
+            .await
+            .map_err(OpenError::Spent)?
+            .into_iter()
+            .collect();
         let written = Arc::clone(&book);
-        let writes = GroupCommit::start(life, WRITES_WAITING_MAX, GROUP_MAX, move |group| write(Arc::clone(&written), group));
-        let this = Arc::new(Self { marks: RwLock::new(marks), writes, book, missed: AtomicBool::new(false), clock });
-        for (name, every) in [("spent tokens", SWEEP_EVERY), ("tokens spent elsewhere", NEWS_EVERY)] {
+        let writes = GroupCommit::start(life, WRITES_WAITING_MAX, GROUP_MAX, move |group| {
+            write(Arc::clone(&written), group)
+        });
+        let this = Arc::new(Self {
+            marks: RwLock::new(marks),
+            writes,
+            book,
+            missed: AtomicBool::new(false),
+            clock,
+        });
+        for (name, every) in [
+            ("spent tokens", SWEEP_EVERY),
+            ("tokens spent elsewhere", NEWS_EVERY),
+        ] {
             let (spent, ending) = (Arc::clone(&this), life.clone());
             life.supervise(name, Duration::from_secs(1), move || {
                 let (spent, ending) = (Arc::clone(&spent), ending.clone());
                 async move {
                     while ending.until_stopping(tokio::time::sleep(every)).await.is_some() {
-                        if every == SWEEP_EVERY { spent.sweep().await } else { spent.hear().await }
+                        if every == SWEEP_EVERY {
+                            spent.sweep().await
+                        } else {
+                            spent.hear().await
+                        }
                     }
                 }
             });
@@ -161,7 +185,11 @@ impl Spent {
     /// Takes over what other processes have written.
     async fn hear(&self) {
         let now = self.clock.now();
-        let read = if self.missed.load(Ordering::Relaxed) { self.book.all(now).await } else { self.book.news(now).await };
+        let read = if self.missed.load(Ordering::Relaxed) {
+            self.book.all(now).await
+        } else {
+            self.book.news(now).await
+        };
         match read {
             Ok(news) => {
                 if self.missed.swap(false, Ordering::Relaxed) {
@@ -208,7 +236,9 @@ mod tests {
     };
 
     async fn open(place: &SpentPlace, clock: &Arc<ManualClock>, seed: u64, life: &Lifecycle) -> Arc<Spent> {
-        Spent::open(place, clock.clone(), Arc::new(SeededEntropy::new(seed)), life).await.unwrap()
+        Spent::open(place, clock.clone(), Arc::new(SeededEntropy::new(seed)), life)
+            .await
+            .unwrap()
     }
 
     fn jti(n: u32) -> Mark {
@@ -220,12 +250,20 @@ mod tests {
         let life = Lifecycle::new();
         let spent = open(&place, &clock, 1, &life).await;
         let session = Mark::Session(Uuid::from_u128(7));
-        assert_eq!(spent.spend(session.clone(), Timestamp::from_secs(100)).await, Ok(true));
-        assert_eq!(spent.spend(session.clone(), Timestamp::from_secs(100)).await, Ok(false));
+        assert_eq!(
+            spent.spend(session.clone(), Timestamp::from_secs(100)).await,
+            Ok(true)
+        );
+        assert_eq!(
+            spent.spend(session.clone(), Timestamp::from_secs(100)).await,
+            Ok(false)
+        );
 
         let tries: Vec<_> = (0..100).map(|n| (Arc::clone(&spent), jti(n % 50))).collect();
-        let tries: Vec<_> =
-            tries.into_iter().map(|(s, m)| tokio::spawn(async move { s.spend(m, Timestamp::from_secs(10)).await })).collect();
+        let tries: Vec<_> = tries
+            .into_iter()
+            .map(|(s, m)| tokio::spawn(async move { s.spend(m, Timestamp::from_secs(10)).await }))
+            .collect();
         let mut firsts = 0;
         for one in tries {
             firsts += u32::from(one.await.unwrap().unwrap());
@@ -244,14 +282,24 @@ mod tests {
         clock.advance(Duration::from_secs(10));
         again.sweep().await;
         assert!(again.contains(&session) && !again.contains(&jti(0)));
-        assert_eq!(again.spend(jti(0), Timestamp::from_secs(20)).await, Ok(true), "its token is refused for its age by now");
-        assert_eq!(again.book.all(Timestamp::from_secs(20)).await.unwrap(), [(session, Timestamp::from_secs(100))]);
+        assert_eq!(
+            again.spend(jti(0), Timestamp::from_secs(20)).await,
+            Ok(true),
+            "its token is refused for its age by now"
+        );
+        assert_eq!(
+            again.book.all(Timestamp::from_secs(20)).await.unwrap(),
+            [(session, Timestamp::from_secs(100))]
+        );
     }
 
     async fn what_one_process_spends_is_spent_for_another(place: SpentPlace) {
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis(0)));
         let life = Lifecycle::new();
-        let (one, other) = (open(&place, &clock, 1, &life).await, open(&place, &clock, 2, &life).await);
+        let (one, other) = (
+            open(&place, &clock, 1, &life).await,
+            open(&place, &clock, 2, &life).await,
+        );
         let mut firsts = [0; 2];
         for n in 0..50 {
             let at = Timestamp::from_secs(10);
@@ -261,7 +309,10 @@ mod tests {
             firsts[usize::from(there)] += 1;
         }
         let session = Mark::Session(Uuid::from_u128(7));
-        assert_eq!(one.spend(session.clone(), Timestamp::from_secs(100)).await, Ok(true));
+        assert_eq!(
+            one.spend(session.clone(), Timestamp::from_secs(100)).await,
+            Ok(true)
+        );
         assert!(!other.contains(&session), "not heard of yet");
         other.hear().await;
         assert!(other.contains(&session));
@@ -283,8 +334,12 @@ mod tests {
     async fn in_postgresql_marks_count_once() {
         let server = Postgres::start().await.unwrap();
         let place = |url: String| SpentPlace::Postgres { url };
-        marks_count_once_outlive_the_process_and_are_swept(place(server.create_database("alone").await.unwrap())).await;
-        what_one_process_spends_is_spent_for_another(place(server.create_database("pair").await.unwrap())).await;
+        marks_count_once_outlive_the_process_and_are_swept(place(
+            server.create_database("alone").await.unwrap(),
+        ))
+        .await;
+        what_one_process_spends_is_spent_for_another(place(server.create_database("pair").await.unwrap()))
+            .await;
     }
 
     #[tokio::test]
@@ -292,11 +347,16 @@ mod tests {
         let dir = TestDir::new();
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis(0)));
         let book = Arc::new(FileBook::open(&dir.file("spent.db")).await.unwrap());
-        let spent = Spent::open_on(Arc::clone(&book) as _, clock, &Lifecycle::new()).await.unwrap();
+        let spent = Spent::open_on(Arc::clone(&book) as _, clock, &Lifecycle::new())
+            .await
+            .unwrap();
         book.pool().close().await;
         let mark = Mark::Handoff("x".into());
         for _ in 0..2 {
-            assert_eq!(spent.spend(mark.clone(), Timestamp::from_secs(1)).await, Err(ShopError::Storage));
+            assert_eq!(
+                spent.spend(mark.clone(), Timestamp::from_secs(1)).await,
+                Err(ShopError::Storage)
+            );
             assert!(!spent.contains(&mark));
         }
     }

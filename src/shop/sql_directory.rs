@@ -38,14 +38,22 @@ impl SqlDirectory {
         if !url.starts_with("sqlite:") {
             return Err(sqlx::Error::Configuration("it must be sqlite:FILE".into()));
         }
-        let options = SqliteConnectOptions::from_str(url)?.read_only(true).create_if_missing(false).busy_timeout(deadline);
+        let options = SqliteConnectOptions::from_str(url)?
+            .read_only(true)
+            .create_if_missing(false)
+            .busy_timeout(deadline);
         let pool = SqlitePoolOptions::new()
             .min_connections(0)
             .max_connections(connections_max)
             .acquire_timeout(deadline)
             .idle_timeout(Duration::from_mins(1))
             .connect_lazy_with(options);
-        Ok(Self { pool, query: query.to_owned(), deadline, clock })
+        Ok(Self {
+            pool,
+            query: query.to_owned(),
+            deadline,
+            clock,
+        })
     }
 
     async fn ask(&self, login: &str) -> Result<Option<Customer>, sqlx::Error> {
@@ -53,8 +61,14 @@ impl SqlDirectory {
         let mut connection = self.pool.acquire().await?;
         // Dropping the future would only stop the waiting; this stops the query itself.
         let clock = Arc::clone(&self.clock);
-        connection.lock_handle().await?.set_progress_handler(STEPS_BETWEEN_LOOKS, move || clock.monotonic() < until);
-        let row = sqlx::query(AssertSqlSafe(self.query.as_str())).bind(login).fetch_optional(&mut *connection).await?;
+        connection
+            .lock_handle()
+            .await?
+            .set_progress_handler(STEPS_BETWEEN_LOOKS, move || clock.monotonic() < until);
+        let row = sqlx::query(AssertSqlSafe(self.query.as_str()))
+            .bind(login)
+            .fetch_optional(&mut *connection)
+            .await?;
         row.as_ref().map(customer).transpose()
     }
 }
@@ -69,7 +83,10 @@ impl CustomerDirectory for SqlDirectory {
                 Err(NoAnswer)
             }
             Err(_) => {
-                tracing::warn!(deadline_ms = self.deadline.as_millis(), "the shop's database did not answer in time");
+                tracing::warn!(
+                    deadline_ms = self.deadline.as_millis(),
+                    "the shop's database did not answer in time"
+                );
                 Err(NoAnswer)
             }
         }
@@ -85,7 +102,9 @@ fn customer(row: &SqliteRow) -> Result<Customer, sqlx::Error> {
     Ok(Customer {
         key,
         name: row.try_get::<Option<String>, _>("name")?.unwrap_or_default(),
-        password_hash: row.try_get::<Option<String>, _>("password_hash")?.unwrap_or_default(),
+        password_hash: row
+            .try_get::<Option<String>, _>("password_hash")?
+            .unwrap_or_default(),
         active: row.try_get::<Option<bool>, _>("active")?.unwrap_or(false),
     })
 }
@@ -98,23 +117,44 @@ mod tests {
         shop::{demo_shop::make_demo_shop, test_dir::TestDir},
     };
 
-    const QUERY: &str =
-        "SELECT id, first_name AS name, password AS password_hash, is_active AS active FROM auth_user WHERE lower(email) = ?";
+    const QUERY: &str = "SELECT id, first_name AS name, password AS password_hash, is_active AS active FROM auth_user WHERE lower(email) = ?";
 
     async fn shop(dir: &TestDir, query: &str, deadline_ms: u64) -> SqlDirectory {
         let file = dir.file("shop.db");
         make_demo_shop(&file, 3).await.unwrap();
-        SqlDirectory::new(&format!("sqlite:{}", file.display()), query, 2, Duration::from_millis(deadline_ms), Arc::new(SystemClock::new()))
-            .unwrap()
+        SqlDirectory::new(
+            &format!("sqlite:{}", file.display()),
+            query,
+            2,
+            Duration::from_millis(deadline_ms),
+            Arc::new(SystemClock::new()),
+        )
+        .unwrap()
     }
 
     #[tokio::test]
     async fn the_connection_cannot_write() {
         let dir = TestDir::new();
         let directory = shop(&dir, QUERY, 2_000).await;
-        assert!(directory.find("fan00001@example.com").await.unwrap().unwrap().active);
-        for sql in ["UPDATE auth_user SET is_active = 0", "DELETE FROM auth_user", "CREATE TABLE mine (x)", "PRAGMA user_version = 7"] {
-            let refused = sqlx::query(sql).execute(&directory.pool).await.expect_err(sql).to_string();
+        assert!(
+            directory
+                .find("fan00001@example.com")
+                .await
+                .unwrap()
+                .unwrap()
+                .active
+        );
+        for sql in [
+            "UPDATE auth_user SET is_active = 0",
+            "DELETE FROM auth_user",
+            "CREATE TABLE mine (x)",
+            "PRAGMA user_version = 7",
+        ] {
+            let refused = sqlx::query(sql)
+                .execute(&directory.pool)
+                .await
+                .expect_err(sql)
+                .to_string();
             assert!(refused.contains("readonly"), "{sql}: {refused}");
         }
     }
@@ -129,7 +169,9 @@ mod tests {
             assert_eq!(directory.find("fan00001@example.com").await, Err(NoAnswer));
         }
         tokio::time::timeout(Duration::from_secs(5), async {
-            while directory.pool.num_idle() == 0 || sqlx::query("SELECT 1").execute(&directory.pool).await.is_err() {
+            while directory.pool.num_idle() == 0
+                || sqlx::query("SELECT 1").execute(&directory.pool).await.is_err()
+            {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         })
@@ -141,18 +183,36 @@ mod tests {
     async fn a_missing_a_locked_and_a_changed_database_give_no_answer() {
         let dir = TestDir::new();
         let url = format!("sqlite:{}", dir.file("missing.db").display());
-        let missing = SqlDirectory::new(&url, QUERY, 2, Duration::from_millis(100), Arc::new(SystemClock::new())).unwrap();
+        let missing = SqlDirectory::new(
+            &url,
+            QUERY,
+            2,
+            Duration::from_millis(100),
+            Arc::new(SystemClock::new()),
+        )
+        .unwrap();
         assert_eq!(missing.find("fan00001@example.com").await, Err(NoAnswer));
         assert!(!dir.file("missing.db").exists(), "asking does not make one");
 
         let directory = shop(&dir, QUERY, 100).await;
-        let writer = SqlitePool::connect(&format!("sqlite:{}", dir.file("shop.db").display())).await.unwrap();
+        let writer = SqlitePool::connect(&format!("sqlite:{}", dir.file("shop.db").display()))
+            .await
+            .unwrap();
         let mut locking = writer.acquire().await.unwrap();
-        sqlx::query("BEGIN EXCLUSIVE").execute(&mut *locking).await.unwrap();
+        sqlx::query("BEGIN EXCLUSIVE")
+            .execute(&mut *locking)
+            .await
+            .unwrap();
         assert_eq!(directory.find("fan00001@example.com").await, Err(NoAnswer));
         sqlx::query("COMMIT").execute(&mut *locking).await.unwrap();
-        assert!(directory.find("fan00001@example.com").await.unwrap().is_some(), "back again");
-        sqlx::query("ALTER TABLE auth_user RENAME COLUMN password TO secret").execute(&mut *locking).await.unwrap();
+        assert!(
+            directory.find("fan00001@example.com").await.unwrap().is_some(),
+            "back again"
+        );
+        sqlx::query("ALTER TABLE auth_user RENAME COLUMN password TO secret")
+            .execute(&mut *locking)
+            .await
+            .unwrap();
         assert_eq!(directory.find("fan00001@example.com").await, Err(NoAnswer));
     }
 
@@ -163,6 +223,9 @@ mod tests {
             shop(&dir, "SELECT 'k-' || id AS id, NULL AS name, NULL AS password_hash, 1 AS active FROM auth_user WHERE email = ?", 2_000)
                 .await;
         let found = directory.find("fan00002@example.com").await.unwrap().unwrap();
-        assert_eq!((found.key.as_str(), found.name.as_str(), found.active), ("k-2", "", true));
+        assert_eq!(
+            (found.key.as_str(), found.name.as_str(), found.active),
+            ("k-2", "", true)
+        );
     }
 }

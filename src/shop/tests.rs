@@ -23,12 +23,22 @@ fn config(database: &Path) -> Config {
 }
 
 fn handoff_config() -> HandoffConfig {
-    HandoffConfig { issuer: "shop".into(), audience: "stagedoor".into(), secret: "s".repeat(32) }
+    HandoffConfig {
+        issuer: "shop".into(),
+        audience: "stagedoor".into(),
+        secret: "s".repeat(32),
+    }
 }
 
 fn deps(dir: &TestDir, clock: Arc<dyn Clock>) -> Deps {
     let entropy = Arc::new(SeededEntropy::new(1));
-    Deps { clock, keys: Keys::ephemeral(&*entropy), entropy, spent: SpentPlace::File(dir.file("revoked.db")), life: Lifecycle::new() }
+    Deps {
+        clock,
+        keys: Keys::ephemeral(&*entropy),
+        entropy,
+        spent: SpentPlace::File(dir.file("revoked.db")),
+        life: Lifecycle::new(),
+    }
 }
 
 /// A demo shop whose hashes are quick to check, with some accounts that are out of the ordinary.
@@ -36,17 +46,31 @@ async fn a_shop(dir: &TestDir) -> PathBuf {
     let file = dir.file("shop.db");
     make_demo_shop(&file, 9).await.unwrap();
     let quick = django_hash(DEMO_PASSWORD, "salt", NonZeroU32::new(20).unwrap());
-    let mut sql = SqliteConnection::connect(&format!("sqlite:{}", file.display())).await.unwrap();
-    sqlx::query("UPDATE auth_user SET password = ?").bind(quick).execute(&mut sql).await.unwrap();
-    sqlx::query("UPDATE auth_user SET is_active = 0 WHERE id = 2").execute(&mut sql).await.unwrap();
-    sqlx::query("UPDATE auth_user SET password = '!unusable' WHERE id = 3").execute(&mut sql).await.unwrap();
+    let mut sql = SqliteConnection::connect(&format!("sqlite:{}", file.display()))
+        .await
+        .unwrap();
+    sqlx::query("UPDATE auth_user SET password = ?")
+        .bind(quick)
+        .execute(&mut sql)
+        .await
+        .unwrap();
+    sqlx::query("UPDATE auth_user SET is_active = 0 WHERE id = 2")
+        .execute(&mut sql)
+        .await
+        .unwrap();
+    sqlx::query("UPDATE auth_user SET password = '!unusable' WHERE id = 3")
+        .execute(&mut sql)
+        .await
+        .unwrap();
     sql.close().await.unwrap();
     file
 }
 
 async fn open_shop(dir: &TestDir) -> Arc<Shop> {
     let file = a_shop(dir).await;
-    Shop::open(config(&file), deps(dir, Arc::new(SystemClock::new()))).await.unwrap()
+    Shop::open(config(&file), deps(dir, Arc::new(SystemClock::new())))
+        .await
+        .unwrap()
 }
 
 fn signed_in(outcome: SignInOutcome) -> SignedIn {
@@ -64,9 +88,15 @@ async fn a_customer_signs_in_with_her_shop_password() {
     assert_eq!(fan.session.subject, Subject::customer("9").unwrap());
     assert_eq!(fan.name, "Grace Clarke");
     assert_eq!(shop.read_session(&fan.token), Ok(fan.session.clone()));
-    assert!(!format!("{fan:?}").contains(&fan.token), "a token is not for logs");
+    assert!(
+        !format!("{fan:?}").contains(&fan.token),
+        "a token is not for logs"
+    );
     let again = signed_in(shop.sign_in("fan00009@example.com", DEMO_PASSWORD).await);
-    assert_ne!(again.session.id, fan.session.id, "each sign-in is a session of its own");
+    assert_ne!(
+        again.session.id, fan.session.id,
+        "each sign-in is a session of its own"
+    );
 }
 
 #[tokio::test]
@@ -88,7 +118,10 @@ async fn everything_else_is_wrong_and_does_not_say_why() {
         ("' OR 1=1 --", DEMO_PASSWORD),
     ] {
         let outcome = shop.sign_in(login, password).await;
-        assert!(matches!(outcome, SignInOutcome::Wrong), "{login} {password}: {outcome:?}");
+        assert!(
+            matches!(outcome, SignInOutcome::Wrong),
+            "{login} {password}: {outcome:?}"
+        );
     }
 }
 
@@ -100,7 +133,10 @@ async fn a_full_queue_before_the_threads_is_busy_and_does_not_ask_the_shop() {
     assert_eq!(places.len(), 5, "one at work and four waiting");
     std::fs::remove_file(dir.file("shop.db")).unwrap();
     let outcome = shop.sign_in("fan00001@example.com", DEMO_PASSWORD).await;
-    assert!(matches!(outcome, SignInOutcome::Busy { retry_after } if retry_after >= Duration::from_secs(1)), "{outcome:?}");
+    assert!(
+        matches!(outcome, SignInOutcome::Busy { retry_after } if retry_after >= Duration::from_secs(1)),
+        "{outcome:?}"
+    );
 }
 
 #[tokio::test]
@@ -108,24 +144,44 @@ async fn while_the_shop_is_down_those_seen_before_get_in_and_afterwards_everybod
     let dir = TestDir::new();
     let file = a_shop(&dir).await;
     let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1_800_000_000)));
-    let shop = Shop::open(config(&file), deps(&dir, clock.clone())).await.unwrap();
+    let shop = Shop::open(config(&file), deps(&dir, clock.clone()))
+        .await
+        .unwrap();
     signed_in(shop.sign_in("fan00001@example.com", DEMO_PASSWORD).await);
     clock.advance(Duration::from_mins(5));
 
     // The shop's database is locked, renamed, broken: here its table is gone.
-    let mut sql = SqliteConnection::connect(&format!("sqlite:{}", file.display())).await.unwrap();
-    sqlx::query("ALTER TABLE auth_user RENAME TO under_maintenance").execute(&mut sql).await.unwrap();
+    let mut sql = SqliteConnection::connect(&format!("sqlite:{}", file.display()))
+        .await
+        .unwrap();
+    sqlx::query("ALTER TABLE auth_user RENAME TO under_maintenance")
+        .execute(&mut sql)
+        .await
+        .unwrap();
     for _ in 0..8 {
         signed_in(shop.sign_in("fan00001@example.com", DEMO_PASSWORD).await);
-        for (login, password) in [("fan00004@example.com", DEMO_PASSWORD), ("nobody@example.com", "x"), ("fan00001@example.com", "x")] {
+        for (login, password) in [
+            ("fan00004@example.com", DEMO_PASSWORD),
+            ("nobody@example.com", "x"),
+            ("fan00001@example.com", "x"),
+        ] {
             let outcome = shop.sign_in(login, password).await;
-            assert!(matches!(outcome, SignInOutcome::Unreachable { .. }), "{login}: {outcome:?}");
+            assert!(
+                matches!(outcome, SignInOutcome::Unreachable { .. }),
+                "{login}: {outcome:?}"
+            );
         }
         clock.advance(Duration::from_millis(1));
     }
-    sqlx::query("ALTER TABLE under_maintenance RENAME TO auth_user").execute(&mut sql).await.unwrap();
+    sqlx::query("ALTER TABLE under_maintenance RENAME TO auth_user")
+        .execute(&mut sql)
+        .await
+        .unwrap();
     let outcome = shop.sign_in("fan00004@example.com", DEMO_PASSWORD).await;
-    assert!(matches!(outcome, SignInOutcome::Unreachable { .. }), "the breaker is still open: {outcome:?}");
+    assert!(
+        matches!(outcome, SignInOutcome::Unreachable { .. }),
+        "the breaker is still open: {outcome:?}"
+    );
     clock.advance(Duration::from_secs(3));
     signed_in(shop.sign_in("fan00004@example.com", DEMO_PASSWORD).await);
 }
@@ -133,11 +189,25 @@ async fn while_the_shop_is_down_those_seen_before_get_in_and_afterwards_everybod
 #[tokio::test]
 async fn a_shop_that_is_not_there_keeps_nobody_from_opening() {
     let dir = TestDir::new();
-    let config = Config { query_deadline: Duration::from_millis(100), ..config(&dir.file("missing.db")) };
-    let shop = Shop::open(config.clone(), deps(&dir, Arc::new(SystemClock::new()))).await.unwrap();
-    assert!(matches!(shop.sign_in("fan00001@example.com", "x").await, SignInOutcome::Unreachable { .. }));
-    let config = Config { database_url: "nothing://".into(), ..config };
-    assert!(matches!(Shop::open(config, deps(&dir, Arc::new(SystemClock::new()))).await, Err(OpenError::Address(_))));
+    let config = Config {
+        query_deadline: Duration::from_millis(100),
+        ..config(&dir.file("missing.db"))
+    };
+    let shop = Shop::open(config.clone(), deps(&dir, Arc::new(SystemClock::new())))
+        .await
+        .unwrap();
+    assert!(matches!(
+        shop.sign_in("fan00001@example.com", "x").await,
+        SignInOutcome::Unreachable { .. }
+    ));
+    let config = Config {
+        database_url: "nothing://".into(),
+        ..config
+    };
+    assert!(matches!(
+        Shop::open(config, deps(&dir, Arc::new(SystemClock::new()))).await,
+        Err(OpenError::Address(_))
+    ));
 }
 
 #[tokio::test]
@@ -145,25 +215,66 @@ async fn a_hand_off_counts_once_even_after_a_restart() {
     let dir = TestDir::new();
     let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1_800_000_000)));
     let config = config(&dir.file("missing.db"));
-    let shop = Shop::open(config.clone(), deps(&dir, clock.clone())).await.unwrap();
-    let token = |key: &str| make_handoff(&handoff_config(), clock.now(), &crate::kernel::OsEntropy, key, "임히어로");
+    let shop = Shop::open(config.clone(), deps(&dir, clock.clone()))
+        .await
+        .unwrap();
+    let token = |key: &str| {
+        make_handoff(
+            &handoff_config(),
+            clock.now(),
+            &crate::kernel::OsEntropy,
+            key,
+            "임히어로",
+        )
+    };
 
     let used = token("42");
     let fan = signed_in(shop.sign_in_by_handoff(&used).await);
-    assert_eq!((fan.session.subject.as_str(), fan.name.as_str()), ("customer:42", "임히어로"));
-    assert!(matches!(shop.sign_in_by_handoff(&used).await, SignInOutcome::Wrong), "once");
+    assert_eq!(
+        (fan.session.subject.as_str(), fan.name.as_str()),
+        ("customer:42", "임히어로")
+    );
+    assert!(
+        matches!(shop.sign_in_by_handoff(&used).await, SignInOutcome::Wrong),
+        "once"
+    );
     signed_in(shop.sign_in_by_handoff(&token("42")).await);
-    assert!(matches!(shop.sign_in_by_handoff(&token(&"k".repeat(200))).await, SignInOutcome::Wrong));
-    assert!(matches!(shop.sign_in_by_handoff("a.b.c").await, SignInOutcome::Wrong));
+    assert!(matches!(
+        shop.sign_in_by_handoff(&token(&"k".repeat(200))).await,
+        SignInOutcome::Wrong
+    ));
+    assert!(matches!(
+        shop.sign_in_by_handoff("a.b.c").await,
+        SignInOutcome::Wrong
+    ));
 
     let late = token("43");
-    let restarted = Shop::open(config.clone(), deps(&dir, clock.clone())).await.unwrap();
-    assert!(matches!(restarted.sign_in_by_handoff(&used).await, SignInOutcome::Wrong), "not after a restart either");
+    let restarted = Shop::open(config.clone(), deps(&dir, clock.clone()))
+        .await
+        .unwrap();
+    assert!(
+        matches!(restarted.sign_in_by_handoff(&used).await, SignInOutcome::Wrong),
+        "not after a restart either"
+    );
     clock.advance(Duration::from_secs(66));
-    assert!(matches!(restarted.sign_in_by_handoff(&late).await, SignInOutcome::Wrong), "too late");
+    assert!(
+        matches!(restarted.sign_in_by_handoff(&late).await, SignInOutcome::Wrong),
+        "too late"
+    );
 
-    let without = Shop::open(Config { handoff: None, ..config }, deps(&dir, clock.clone())).await.unwrap();
-    assert!(matches!(without.sign_in_by_handoff(&token("44")).await, SignInOutcome::Wrong));
+    let without = Shop::open(
+        Config {
+            handoff: None,
+            ..config
+        },
+        deps(&dir, clock.clone()),
+    )
+    .await
+    .unwrap();
+    assert!(matches!(
+        without.sign_in_by_handoff(&token("44")).await,
+        SignInOutcome::Wrong
+    ));
 }
 
 #[tokio::test]
@@ -182,7 +293,15 @@ async fn a_signed_out_session_stays_out_after_a_restart() {
     assert_eq!(shop.read_session(&out.token), Err(TokenError::Expired));
     assert_eq!(shop.read_session(&stays.token), Ok(stays.session.clone()));
 
-    let restarted = Shop::open(config(&file), Deps { keys, ..deps(&dir, clock.clone()) }).await.unwrap();
+    let restarted = Shop::open(
+        config(&file),
+        Deps {
+            keys,
+            ..deps(&dir, clock.clone())
+        },
+    )
+    .await
+    .unwrap();
     assert_eq!(restarted.read_session(&out.token), Err(TokenError::Expired));
     assert_eq!(restarted.read_session(&stays.token), Ok(stays.session.clone()));
     clock.advance(Duration::from_hours(12));

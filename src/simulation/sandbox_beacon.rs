@@ -67,7 +67,13 @@ impl SandboxSigner {
 /// # Errors
 /// When the listener fails.
 pub async fn serve(listener: TcpListener, config: BeaconConfig) -> std::io::Result<()> {
-    axum::serve(listener, Router::new().route("/{chain}/public/{round}", get(round)).with_state(config)).await
+    axum::serve(
+        listener,
+        Router::new()
+            .route("/{chain}/public/{round}", get(round))
+            .with_state(config),
+    )
+    .await
 }
 
 async fn round(State(config): State<BeaconConfig>, Path((chain, round)): Path<(String, u64)>) -> Response {

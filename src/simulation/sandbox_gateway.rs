@@ -94,13 +94,22 @@ pub async fn serve(listener: TcpListener, config: SandboxConfig, life: Lifecycle
     // The book stays open until the last payment in hand is written into it, which is after the house is told to stop;
     // its writer ends with its last user.
     let book = Book::open(&config.book_file, &Lifecycle::new()).await?;
-    let gateway = Arc::new(Gateway { config, book, ring: Notify::new(), life: life.clone() });
+    let gateway = Arc::new(Gateway {
+        config,
+        book,
+        ring: Notify::new(),
+        life: life.clone(),
+    });
     if gateway.config.webhook.is_some() {
         let sender = Arc::clone(&gateway);
-        life.supervise("sandbox webhooks", Duration::from_secs(1), move || webhooks::send(Arc::clone(&sender)));
+        life.supervise("sandbox webhooks", Duration::from_secs(1), move || {
+            webhooks::send(Arc::clone(&sender))
+        });
     }
     let stopping = life.clone();
-    axum::serve(listener, routes(gateway)).with_graceful_shutdown(async move { stopping.stopping().await }).await?;
+    axum::serve(listener, routes(gateway))
+        .with_graceful_shutdown(async move { stopping.stopping().await })
+        .await?;
     Ok(())
 }
 
@@ -138,11 +147,19 @@ impl IntoResponse for BookError {
 }
 
 fn refused(status: StatusCode, reason: &str) -> Response {
-    (status, Json(serde_json::json!({ "state": "refused", "reason": reason }))).into_response()
+    (
+        status,
+        Json(serde_json::json!({ "state": "refused", "reason": reason })),
+    )
+        .into_response()
 }
 
 fn is_key(key: &str) -> bool {
-    !key.is_empty() && key.len() <= KEY_MAX && key.bytes().all(|b| b.is_ascii_alphanumeric() || b":_-.".contains(&b))
+    !key.is_empty()
+        && key.len() <= KEY_MAX
+        && key
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b":_-.".contains(&b))
 }
 
 async fn pay(Shared(gateway): Shared<Arc<Gateway>>, Json(wish): Json<Wish>) -> Answer {
@@ -150,19 +167,29 @@ async fn pay(Shared(gateway): Shared<Arc<Gateway>>, Json(wish): Json<Wish>) -> A
     if !is_key(&wish.key) || wish.amount.amount < 0 || !url_is_web {
         return Ok(refused(StatusCode::UNPROCESSABLE_ENTITY, "not_understood"));
     }
-    let known = gateway.book.payment(&wish.key).await?.is_some_and(|it| it.state != State::Failing);
+    let known = gateway
+        .book
+        .payment(&wish.key)
+        .await?
+        .is_some_and(|it| it.state != State::Failing);
     if wish.token == "tok_slow" && !known {
         tokio::time::sleep(gateway.config.slow).await;
     }
     let hangs = wish.token == "tok_timeout_after_success" && !known;
     let amount = wish.amount;
-    let payment = decide(&gateway, &wish.key.clone(), move |gateway, before| cards::pay(gateway, wish, before)).await?;
+    let payment = decide(&gateway, &wish.key.clone(), move |gateway, before| {
+        cards::pay(gateway, wish, before)
+    })
+    .await?;
     if hangs {
         let _ = tokio::time::timeout(HANG_MAX, gateway.life.stopping()).await;
         return Ok(StatusCode::GATEWAY_TIMEOUT.into_response());
     }
     if payment.amount.is_some_and(|it| it != amount) {
-        return Ok(refused(StatusCode::UNPROCESSABLE_ENTITY, "another_amount_under_this_key"));
+        return Ok(refused(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "another_amount_under_this_key",
+        ));
     }
     let status = match payment.state {
         State::Failing => return Ok(StatusCode::INTERNAL_SERVER_ERROR.into_response()),
@@ -174,11 +201,22 @@ async fn pay(Shared(gateway): Shared<Arc<Gateway>>, Json(wish): Json<Wish>) -> A
 }
 
 async fn look_up(Shared(gateway): Shared<Arc<Gateway>>, Path(key): Path<String>) -> Answer {
-    let payment = gateway.book.payment(&key).await?.filter(|it| it.state != State::Failing);
-    Ok(payment.map_or_else(|| StatusCode::NOT_FOUND.into_response(), |it| Json(it).into_response()))
+    let payment = gateway
+        .book
+        .payment(&key)
+        .await?
+        .filter(|it| it.state != State::Failing);
+    Ok(payment.map_or_else(
+        || StatusCode::NOT_FOUND.into_response(),
+        |it| Json(it).into_response(),
+    ))
 }
 
-async fn capture(Shared(gateway): Shared<Arc<Gateway>>, Path(key): Path<String>, Json(body): Json<Amount>) -> Answer {
+async fn capture(
+    Shared(gateway): Shared<Arc<Gateway>>,
+    Path(key): Path<String>,
+    Json(body): Json<Amount>,
+) -> Answer {
     settle(&gateway, key, Verb::Capture, body.amount).await
 }
 
@@ -186,7 +224,11 @@ async fn void(Shared(gateway): Shared<Arc<Gateway>>, Path(key): Path<String>) ->
     settle(&gateway, key, Verb::Void, None).await
 }
 
-async fn refund(Shared(gateway): Shared<Arc<Gateway>>, Path(key): Path<String>, Json(body): Json<Amount>) -> Answer {
+async fn refund(
+    Shared(gateway): Shared<Arc<Gateway>>,
+    Path(key): Path<String>,
+    Json(body): Json<Amount>,
+) -> Answer {
     settle(&gateway, key, Verb::Refund, body.amount).await
 }
 
@@ -199,11 +241,18 @@ async fn settle(gateway: &Arc<Gateway>, key: String, verb: Verb, amount: Option<
     if verb != Verb::Void && before.is_none() {
         return Ok(refused(StatusCode::NOT_FOUND, "no_such_payment"));
     }
-    let payment = decide(gateway, &key, move |gateway, before| cards::settle(gateway, name, verb, amount, before)).await?;
+    let payment = decide(gateway, &key, move |gateway, before| {
+        cards::settle(gateway, name, verb, amount, before)
+    })
+    .await?;
     if cards::is_settled(&payment, verb) {
         return Ok(Json(payment).into_response());
     }
-    let reason = if verb == Verb::Capture && payment.state == State::Authorised { "capture_refused" } else { "not_in_this_state" };
+    let reason = if verb == Verb::Capture && payment.state == State::Authorised {
+        "capture_refused"
+    } else {
+        "not_in_this_state"
+    };
     Ok(refused(StatusCode::CONFLICT, reason))
 }
 
@@ -219,9 +268,18 @@ async fn decide(
         .decide(key, move |before| {
             let after = rule(&deciding, before.clone());
             let changed = before.as_ref() != Some(&after);
-            let news = changed && after.state != State::Failing && before.map(|it| it.state) != Some(after.state);
-            let messages = if news && deciding.config.webhook.is_some() { vec![webhooks::message(&deciding, &after)] } else { Vec::new() };
-            Decision { payment: changed.then(|| after.clone()), messages, answer: after }
+            let news =
+                changed && after.state != State::Failing && before.map(|it| it.state) != Some(after.state);
+            let messages = if news && deciding.config.webhook.is_some() {
+                vec![webhooks::message(&deciding, &after)]
+            } else {
+                Vec::new()
+            };
+            Decision {
+                payment: changed.then(|| after.clone()),
+                messages,
+                answer: after,
+            }
         })
         .await?;
     gateway.ring.notify_one();
@@ -229,7 +287,9 @@ async fn decide(
 }
 
 async fn page(Shared(gateway): Shared<Arc<Gateway>>, Path(key): Path<String>) -> Answer {
-    let Some(payment) = gateway.book.payment(&key).await? else { return Ok(StatusCode::NOT_FOUND.into_response()) };
+    let Some(payment) = gateway.book.payment(&key).await? else {
+        return Ok(StatusCode::NOT_FOUND.into_response());
+    };
     let (Some(amount), State::AwaitingBuyer) = (payment.amount, payment.state) else {
         return Ok(Redirect::to(&payment.return_url).into_response());
     };
@@ -253,12 +313,24 @@ async fn decline(gateway: Shared<Arc<Gateway>>, key: Path<String>) -> Answer {
     answer_page(gateway, key, false).await
 }
 
-async fn answer_page(Shared(gateway): Shared<Arc<Gateway>>, Path(key): Path<String>, approved: bool) -> Answer {
-    if gateway.book.payment(&key).await?.is_none_or(|it| it.return_url.is_empty()) {
+async fn answer_page(
+    Shared(gateway): Shared<Arc<Gateway>>,
+    Path(key): Path<String>,
+    approved: bool,
+) -> Answer {
+    if gateway
+        .book
+        .payment(&key)
+        .await?
+        .is_none_or(|it| it.return_url.is_empty())
+    {
         return Ok(StatusCode::NOT_FOUND.into_response());
     }
     let name = key.clone();
-    let payment = decide(&gateway, &key, move |gateway, before| cards::answer_page(gateway, name, approved, before)).await?;
+    let payment = decide(&gateway, &key, move |gateway, before| {
+        cards::answer_page(gateway, name, approved, before)
+    })
+    .await?;
     Ok(Redirect::to(&payment.return_url).into_response())
 }
 
@@ -268,5 +340,9 @@ async fn whole_book(Shared(gateway): Shared<Arc<Gateway>>, Query(After { after }
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('\'', "&#39;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('\'', "&#39;")
+        .replace('"', "&quot;")
 }

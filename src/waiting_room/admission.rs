@@ -21,7 +21,12 @@ const PERMIT: u64 = 60_000_000;
 impl Bucket {
     /// An empty bucket: after a restart nobody knows how many have just entered.
     pub(super) fn empty(rate_per_minute: u32, burst: Option<u32>, monotonic: Duration) -> Self {
-        Self { rate_per_minute, burst, units: 0, filled_at: monotonic }
+        Self {
+            rate_per_minute,
+            burst,
+            units: 0,
+            filled_at: monotonic,
+        }
     }
 
     /// Permits that can be used now.
@@ -53,7 +58,8 @@ impl Bucket {
 
     fn fill(&mut self, monotonic: Duration) {
         let passed_us = monotonic.saturating_sub(self.filled_at).as_micros();
-        let brought = u64::try_from(passed_us.saturating_mul(u128::from(self.rate_per_minute))).unwrap_or(u64::MAX);
+        let brought =
+            u64::try_from(passed_us.saturating_mul(u128::from(self.rate_per_minute))).unwrap_or(u64::MAX);
         self.units = self.units.saturating_add(brought).min(self.units_max());
         self.filled_at = self.filled_at.max(monotonic);
     }
@@ -66,7 +72,9 @@ impl Bucket {
 /// The rate that is in force while so many millionths of it are taken away; never none of a rate that is one.
 pub(super) fn slowed(rate_per_minute: u32, by_ppm: u32) -> u32 {
     let left = u64::from(rate_per_minute) * u64::from(1_000_000_u32.saturating_sub(by_ppm)) / 1_000_000;
-    u32::try_from(left).unwrap_or(rate_per_minute).max(u32::from(rate_per_minute > 0))
+    u32::try_from(left)
+        .unwrap_or(rate_per_minute)
+        .max(u32::from(rate_per_minute > 0))
 }
 
 /// Entries that may come at once: as configured, else one second's worth; at least 1, or nobody could ever enter.
@@ -74,7 +82,11 @@ pub(super) fn burst_of(rate_per_minute: u32, configured: Option<u32>) -> u32 {
     configured.unwrap_or_else(|| rate_per_minute.div_ceil(60)).max(1)
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the range of a count")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to the range of a count"
+)]
 pub(super) fn whole(expected: f64) -> usize {
     expected.round().clamp(0.0, 1e9) as usize
 }
@@ -132,7 +144,9 @@ pub(super) fn policy(now: &Situation) -> u32 {
     let flow = f64::from(now.rate_per_minute) / 60.0 * lead_s;
     // Those who come by chance a little together must find permits, so some are left lying: they are lost only when
     // there are as many as there may be.
-    let reserve = (flow.sqrt() * SLACK_DEVIATIONS).min(flow / 2.0).min(f64::from(now.burst.saturating_sub(1)) * RESERVE_SHARE);
+    let reserve = (flow.sqrt() * SLACK_DEVIATIONS)
+        .min(flow / 2.0)
+        .min(f64::from(now.burst.saturating_sub(1)) * RESERVE_SHARE);
     let by_rate = f64::from(now.permits) + flow - reserve;
     let free = f64::from(now.capacity) - f64::from(now.active);
     let leaving = now.departures_per_s.max(0.0) * lead_s;
@@ -144,13 +158,19 @@ pub(super) fn policy(now: &Situation) -> u32 {
     // what comes back from them is offered in the order of the queue.
     let by_seats = now.seats_free.map_or(f64::INFINITY, f64::from);
     // Nobody knows how those inside fare: the door slows, and does not stop, as the silence may be the line's.
-    let by_rate = if now.box_office_silent { by_rate * SILENT_SHARE } else { by_rate };
+    let by_rate = if now.box_office_silent {
+        by_rate * SILENT_SHARE
+    } else {
+        by_rate
+    };
     let enterable = by_rate.min(by_house).min(by_seats).min(f64::from(now.capacity));
     let returners = f64::from(now.returners).min(enterable.max(0.0) * now.returner_share);
     let wanting = now.outlook.coming + f64::from(now.claimants) + returners;
     let share = now.outlook.share.clamp(0.05, 1.0);
     let more = ((enterable - wanting) / share).floor();
-    u32::try_from(whole(more.max(0.0))).unwrap_or(u32::MAX).min(now.uncalled)
+    u32::try_from(whole(more.max(0.0)))
+        .unwrap_or(u32::MAX)
+        .min(now.uncalled)
 }
 
 #[cfg(test)]
@@ -160,8 +180,22 @@ mod tests {
     use super::*;
 
     fn situation() -> impl Strategy<Value = Situation> {
-        let counts = (0_u32..100_000, 1_u32..5_000, 0_u32..6_000, 1_u32..20_000, 0_u32..400, 0_u32..500, 0_u32..500);
-        let measures = (0.0_f64..100.0, 0.0_f64..=1.0, 0.05_f64..=1.0, 0.0_f64..200.0, 0.0_f64..1_000.0);
+        let counts = (
+            0_u32..100_000,
+            1_u32..5_000,
+            0_u32..6_000,
+            1_u32..20_000,
+            0_u32..400,
+            0_u32..500,
+            0_u32..500,
+        );
+        let measures = (
+            0.0_f64..100.0,
+            0.0_f64..=1.0,
+            0.05_f64..=1.0,
+            0.0_f64..200.0,
+            0.0_f64..1_000.0,
+        );
         (counts, measures).prop_map(
             |(
                 (uncalled, capacity, active, rate_per_minute, permits, claimants, returners),
@@ -179,7 +213,11 @@ mod tests {
                     claimants,
                     returners,
                     returner_share: share_r,
-                    outlook: Outlook { share, lead_s, coming },
+                    outlook: Outlook {
+                        share,
+                        lead_s,
+                        coming,
+                    },
                     seats_free: None,
                     box_office_silent: false,
                     is_caller: true,
@@ -190,7 +228,11 @@ mod tests {
 
     #[test]
     fn a_small_house_fills_the_one_slot_that_somebody_left() {
-        let outlook = Outlook { share: 1.0, lead_s: 1.0, coming: 0.0 };
+        let outlook = Outlook {
+            share: 1.0,
+            lead_s: 1.0,
+            coming: 0.0,
+        };
         let now = Situation {
             calling: true,
             uncalled: 3,
@@ -312,18 +354,57 @@ mod tests {
             claimants: 0,
             returners: 0,
             returner_share: 0.25,
-            outlook: Outlook { share: 0.5, lead_s: 4.0, coming: 0.0 },
+            outlook: Outlook {
+                share: 0.5,
+                lead_s: 4.0,
+                coming: 0.0,
+            },
             seats_free: None,
             box_office_silent: false,
             is_caller: true,
         };
         assert_eq!(policy(&now), 200, "half of them come, and fill the house");
-        assert_eq!(policy(&Situation { seats_free: Some(7), ..now }), 14, "a fan who comes for each free seat");
-        assert_eq!(policy(&Situation { seats_free: Some(0), ..now }), 0, "all seats are in baskets");
-        assert_eq!(policy(&Situation { is_caller: false, ..now }), 0, "another node calls");
-        let slowed = Situation { box_office_silent: true, permits: 0, ..now };
         assert_eq!(
-            (policy(&Situation { capacity: 900, ..slowed }), policy(&Situation { box_office_silent: false, capacity: 900, ..slowed })),
+            policy(&Situation {
+                seats_free: Some(7),
+                ..now
+            }),
+            14,
+            "a fan who comes for each free seat"
+        );
+        assert_eq!(
+            policy(&Situation {
+                seats_free: Some(0),
+                ..now
+            }),
+            0,
+            "all seats are in baskets"
+        );
+        assert_eq!(
+            policy(&Situation {
+                is_caller: false,
+                ..now
+            }),
+            0,
+            "another node calls"
+        );
+        let slowed = Situation {
+            box_office_silent: true,
+            permits: 0,
+            ..now
+        };
+        assert_eq!(
+            (
+                policy(&Situation {
+                    capacity: 900,
+                    ..slowed
+                }),
+                policy(&Situation {
+                    box_office_silent: false,
+                    capacity: 900,
+                    ..slowed
+                })
+            ),
             (360, 720)
         );
     }
@@ -331,7 +412,9 @@ mod tests {
     #[test]
     fn the_bucket_gives_the_whole_rate() {
         let mut bucket = Bucket::empty(90, None, Duration::ZERO);
-        let entries = (1..=600).filter(|tenth| bucket.take(Duration::from_millis(tenth * 100))).count();
+        let entries = (1..=600)
+            .filter(|tenth| bucket.take(Duration::from_millis(tenth * 100)))
+            .count();
         assert_eq!(entries, 90, "one minute's worth, from an empty bucket");
     }
 }

@@ -119,9 +119,15 @@ pub(super) struct Told {
 impl Told {
     /// People with numbers after `from` up to `upto`.
     pub(super) fn people_between(&self, from: u64, upto: u64) -> People {
-        let behind = |number: u64| self.survivors.people(number.saturating_sub(self.now_serving.into()));
+        let behind = |number: u64| {
+            self.survivors
+                .people(number.saturating_sub(self.now_serving.into()))
+        };
         let (gone, all) = (behind(from), behind(upto));
-        People { count: all.count.saturating_sub(gone.count), about: all.about || gone.about }
+        People {
+            count: all.count.saturating_sub(gone.count),
+            about: all.about || gone.about,
+        }
     }
 }
 
@@ -130,7 +136,8 @@ fn percent_near<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32
     struct Presence {
         there: Vec<There>,
     }
-    Ok(Option::<Presence>::deserialize(deserializer)?.and_then(|presence| presence.there.first().map(|near| near.percent)))
+    Ok(Option::<Presence>::deserialize(deserializer)?
+        .and_then(|presence| presence.there.first().map(|near| near.percent)))
 }
 
 const BYTES_MAX: usize = 2_048;
@@ -138,7 +145,12 @@ const BYTES_MAX: usize = 2_048;
 impl EncodedBoard {
     fn new(version: u64, json: String) -> Self {
         let sse = Bytes::from(format!("id: {version}\nevent: board\ndata: {json}\n\n"));
-        Self { version, etag: format!("\"{version}\""), json: json.into(), sse }
+        Self {
+            version,
+            etag: format!("\"{version}\""),
+            json: json.into(),
+            sse,
+        }
     }
 }
 
@@ -214,10 +226,16 @@ impl BoardPost {
             now_serving: content.now_serving,
             estimate: content.estimate.to_vec(),
             survivors: content.survivors.clone(),
-            present_percent: content.presence.as_ref().and_then(|presence| presence.there.first()).map(|near| near.percent),
+            present_percent: content
+                .presence
+                .as_ref()
+                .and_then(|presence| presence.there.first())
+                .map(|near| near.percent),
         };
         let _making = self.making.lock();
-        let version = u64::try_from(content.generated_at.as_millis()).unwrap_or(0).max(self.current.load().version + 1);
+        let version = u64::try_from(content.generated_at.as_millis())
+            .unwrap_or(0)
+            .max(self.current.load().version + 1);
         let board = Arc::new(content.encode(version));
         self.current.store(Arc::clone(&board));
         self.news.send_replace(board);
@@ -226,7 +244,9 @@ impl BoardPost {
 
     /// The bytes of a board that may be hung out for all nodes, under a version above both.
     pub(super) fn draft(&self, content: Content<'_>, above: u64) -> (u64, Bytes) {
-        let version = u64::try_from(content.generated_at.as_millis()).unwrap_or(0).max(above.max(self.current.load().version) + 1);
+        let version = u64::try_from(content.generated_at.as_millis())
+            .unwrap_or(0)
+            .max(above.max(self.current.load().version) + 1);
         (version, content.encode(version).json)
     }
 
@@ -250,11 +270,18 @@ impl BoardPost {
 
     pub(super) fn watch(&self) -> Option<BoardWatch> {
         let max = self.watchers_max;
-        self.watchers.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < max).then_some(n + 1)).ok()?;
+        self.watchers
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| {
+                (n < max).then_some(n + 1)
+            })
+            .ok()?;
         let mut news = self.news.subscribe();
         // Whoever comes sees the board that hangs there, not only the next one.
         news.mark_changed();
-        Some(BoardWatch { news, watchers: Arc::clone(&self.watchers) })
+        Some(BoardWatch {
+            news,
+            watchers: Arc::clone(&self.watchers),
+        })
     }
 }
 
@@ -278,11 +305,26 @@ mod tests {
     use crate::waiting_room::{ZoneStock, draw::Digest, estimate::table, survivors};
 
     fn zone(n: u32) -> ZoneOnBoard {
-        let stock = ZoneStock { zone: format!("Parterre {n}"), free: 1, held: 2, booked: 3, blocked: 4 };
-        ZoneOnBoard { stock, left_for: Some([Some(1_000_000), Some(2_000_000), None]) }
+        let stock = ZoneStock {
+            zone: format!("Parterre {n}"),
+            free: 1,
+            held: 2,
+            booked: 3,
+            blocked: 4,
+        };
+        ZoneOnBoard {
+            stock,
+            left_for: Some([Some(1_000_000), Some(2_000_000), None]),
+        }
     }
 
-    fn content<'a>(sale: &'a SaleId, at_ms: i64, estimate: &'a [Point], notice: &'a str, zones: u32) -> Content<'a> {
+    fn content<'a>(
+        sale: &'a SaleId,
+        at_ms: i64,
+        estimate: &'a [Point],
+        notice: &'a str,
+        zones: u32,
+    ) -> Content<'a> {
         let at = Timestamp::from_millis(at_ms);
         Content {
             version: 0,
@@ -298,38 +340,73 @@ mod tests {
             rate_per_minute: 4_000_000_000,
             capacity: 4_000_000_000,
             estimate,
-            survivors: Survivors::of(survivors::distances(4_000_000).into_iter().map(|upto| (upto, upto - upto / 7))),
+            survivors: Survivors::of(
+                survivors::distances(4_000_000)
+                    .into_iter()
+                    .map(|upto| (upto, upto - upto / 7)),
+            ),
             presence: Some(PresenceOnBoard {
                 near: 4_096,
                 near_mask: 7,
                 mask: 127,
-                there: (0..6).map(|n| There { upto: 4_096 << (2 * n), percent: 93 }).collect(),
+                there: (0..6)
+                    .map(|n| There {
+                        upto: 4_096 << (2 * n),
+                        percent: 93,
+                    })
+                    .collect(),
             }),
             zones: (0..zones).map(zone).collect(),
             returner_percent: 20,
-            kept_word: Some(KeptWord { within: 1_000, of: 1_000 }),
+            kept_word: Some(KeptWord {
+                within: 1_000,
+                of: 1_000,
+            }),
             stale: false,
             draw: Some(DrawOnBoard::largest()),
-            log: Some(LogHead { link: u64::MAX, hash: Digest([255; 32]) }),
+            log: Some(LogHead {
+                link: u64::MAX,
+                hash: Digest([255; 32]),
+            }),
             notice: Some(notice.into()),
             reason: Some(Reason::CapacityLowered),
-            poll: Poll { near_ms: 1_000, far_ms: 20_000 },
+            poll: Poll {
+                near_ms: 1_000,
+                far_ms: 20_000,
+            },
         }
     }
 
     #[test]
     fn it_stays_small_whatever_there_is_to_say() {
         let sale = "s".repeat(64).parse().unwrap();
-        let estimate = table(|ahead| [60.0, 90.0, 140.0].map(|s| s * ahead.powf(0.9)), 4_000_000, 90_000);
+        let estimate = table(
+            |ahead| [60.0, 90.0, 140.0].map(|s| s * ahead.powf(0.9)),
+            4_000_000,
+            90_000,
+        );
         let notice = "곧".repeat(super::super::NOTICE_CHARS_MAX);
         let board = content(&sale, 1, &estimate, &notice, 60).encode(7);
         assert!(board.json.len() <= BYTES_MAX, "{}", board.json.len());
         let said: serde_json::Value = serde_json::from_slice(&board.json).unwrap();
         let zones = said["zones"].as_array().unwrap();
-        assert_eq!(zones.iter().map(|z| z["booked"].as_u64().unwrap()).sum::<u64>(), 180, "no seat is lost in the sum");
+        assert_eq!(
+            zones.iter().map(|z| z["booked"].as_u64().unwrap()).sum::<u64>(),
+            180,
+            "no seat is lost in the sum"
+        );
         let told: Told = serde_json::from_slice(&board.json).unwrap();
-        assert_eq!((told.present_percent, told.survivors.people(4_000_000).count), (Some(93), 3_428_572));
-        assert_eq!(board.sse, format!("id: 7\nevent: board\ndata: {}\n\n", std::str::from_utf8(&board.json).unwrap()));
+        assert_eq!(
+            (told.present_percent, told.survivors.people(4_000_000).count),
+            (Some(93), 3_428_572)
+        );
+        assert_eq!(
+            board.sse,
+            format!(
+                "id: 7\nevent: board\ndata: {}\n\n",
+                std::str::from_utf8(&board.json).unwrap()
+            )
+        );
     }
 
     #[tokio::test]

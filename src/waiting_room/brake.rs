@@ -62,7 +62,11 @@ const LATELY: usize = 5;
 impl Lately {
     /// So many had come in altogether at this moment of the steady clock; `total` is asked for once a second at most.
     pub(super) fn observe(&mut self, monotonic: Duration, total: impl FnOnce() -> u64) {
-        if self.0.back().is_some_and(|(at, _)| monotonic.saturating_sub(*at) < Duration::from_secs(1)) {
+        if self
+            .0
+            .back()
+            .is_some_and(|(at, _)| monotonic.saturating_sub(*at) < Duration::from_secs(1))
+        {
             return;
         }
         self.0.push_back((monotonic, total()));
@@ -72,11 +76,17 @@ impl Lately {
     }
 
     /// At the rate of the busiest second; `None` before there was one.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "far below 2^32 a minute")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "far below 2^32 a minute"
+    )]
     pub(super) fn per_minute(&self) -> Option<u32> {
         let seconds = self.0.iter().zip(self.0.iter().skip(1));
         let rates = seconds.map(|((from, before), (to, after))| {
-            (after.saturating_sub(*before) as f64 * 60.0 / to.saturating_sub(*from).as_secs_f64()).ceil() as u32
+            (after.saturating_sub(*before) as f64 * 60.0 / to.saturating_sub(*from).as_secs_f64()).ceil()
+                as u32
         });
         rates.max()
     }
@@ -84,8 +94,17 @@ impl Lately {
 
 /// How many millionths of the ordered rate are taken away from now on, when `slowed` were before and so many came in `lately`.
 /// Nothing changes while nobody says how the box office fares.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a million")]
-pub(super) fn step(slowed: u32, rate_per_minute: u32, lately_per_minute: Option<u32>, healths: &[BoxOfficeHealth]) -> u32 {
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share of a million"
+)]
+pub(super) fn step(
+    slowed: u32,
+    rate_per_minute: u32,
+    lately_per_minute: Option<u32>,
+    healths: &[BoxOfficeHealth],
+) -> u32 {
     let share_min = share_min(rate_per_minute);
     let share = WHOLE.saturating_sub(slowed).clamp(share_min, WHOLE);
     let share = match healths.iter().map(pressure).reduce(f64::max) {
@@ -98,7 +117,8 @@ pub(super) fn step(slowed: u32, rate_per_minute: u32, lately_per_minute: Option<
         Some(pressure) if pressure <= 1.0 => share,
         Some(pressure) => {
             let used = lately_per_minute.map_or(WHOLE, |it| share_of(it, rate_per_minute).min(WHOLE));
-            let left = f64::from(share.min(used)) * (1.0 / pressure).clamp(*STEP_DOWN.start(), *STEP_DOWN.end());
+            let left =
+                f64::from(share.min(used)) * (1.0 / pressure).clamp(*STEP_DOWN.start(), *STEP_DOWN.end());
             (left as u32).max(share_min)
         }
     };
@@ -107,7 +127,9 @@ pub(super) fn step(slowed: u32, rate_per_minute: u32, lately_per_minute: Option<
 
 /// What is, over what is bearable.
 fn pressure(health: &BoxOfficeHealth) -> f64 {
-    let latency = health.latency_ms.map_or(0.0, |ms| f64::from(ms) / (f64::from(health.usual_ms.max(1)) * LATENCY_TIMES));
+    let latency = health.latency_ms.map_or(0.0, |ms| {
+        f64::from(ms) / (f64::from(health.usual_ms.max(1)) * LATENCY_TIMES)
+    });
     latency.max(f64::from(health.failed_per_mille) / FAILED_PER_MILLE)
 }
 
@@ -119,13 +141,30 @@ mod tests {
     use crate::waiting_room::admission::slowed;
 
     fn health() -> impl Strategy<Value = BoxOfficeHealth> {
-        (proptest::option::of(0_u32..40_000), 0_u32..5_000, 0_u16..=1_000)
-            .prop_map(|(latency_ms, usual_ms, failed_per_mille)| BoxOfficeHealth { latency_ms, usual_ms, failed_per_mille })
+        (proptest::option::of(0_u32..40_000), 0_u32..5_000, 0_u16..=1_000).prop_map(
+            |(latency_ms, usual_ms, failed_per_mille)| BoxOfficeHealth {
+                latency_ms,
+                usual_ms,
+                failed_per_mille,
+            },
+        )
     }
 
-    const WELL_NOW: BoxOfficeHealth = BoxOfficeHealth { latency_ms: Some(100), usual_ms: 50, failed_per_mille: 0 };
-    const SLOW: BoxOfficeHealth = BoxOfficeHealth { latency_ms: Some(300), usual_ms: 50, failed_per_mille: 0 };
-    const FAILING: BoxOfficeHealth = BoxOfficeHealth { latency_ms: Some(20), usual_ms: 50, failed_per_mille: 200 };
+    const WELL_NOW: BoxOfficeHealth = BoxOfficeHealth {
+        latency_ms: Some(100),
+        usual_ms: 50,
+        failed_per_mille: 0,
+    };
+    const SLOW: BoxOfficeHealth = BoxOfficeHealth {
+        latency_ms: Some(300),
+        usual_ms: 50,
+        failed_per_mille: 0,
+    };
+    const FAILING: BoxOfficeHealth = BoxOfficeHealth {
+        latency_ms: Some(20),
+        usual_ms: 50,
+        failed_per_mille: 200,
+    };
 
     proptest! {
         #[test]
@@ -180,29 +219,64 @@ mod tests {
             assert!(taken > 850_000, "{suffering:?}: {taken}");
             assert_eq!(step(taken, 600, None, &[]), taken);
         }
-        let bearable = BoxOfficeHealth { latency_ms: Some(140), ..WELL_NOW };
-        assert_eq!((step(0, 600, None, &[bearable]), step(400_000, 600, None, &[bearable])), (0, 400_000));
+        let bearable = BoxOfficeHealth {
+            latency_ms: Some(140),
+            ..WELL_NOW
+        };
+        assert_eq!(
+            (
+                step(0, 600, None, &[bearable]),
+                step(400_000, 600, None, &[bearable])
+            ),
+            (0, 400_000)
+        );
         assert_eq!(step(0, 600, None, &[WELL_NOW]), 0);
     }
 
     #[test]
     fn an_empty_box_office_is_no_proof_that_more_could_be_borne() {
-        let empty = BoxOfficeHealth { latency_ms: None, ..WELL_NOW };
-        let after = |health: BoxOfficeHealth, steps: u32| (0..steps).fold(900_000, |taken, _| step(taken, 600, None, &[health]));
-        assert!(after(empty, 10) > 800_000 && after(WELL_NOW, 10) < 760_000, "{} {}", after(empty, 10), after(WELL_NOW, 10));
+        let empty = BoxOfficeHealth {
+            latency_ms: None,
+            ..WELL_NOW
+        };
+        let after = |health: BoxOfficeHealth, steps: u32| {
+            (0..steps).fold(900_000, |taken, _| step(taken, 600, None, &[health]))
+        };
+        assert!(
+            after(empty, 10) > 800_000 && after(WELL_NOW, 10) < 760_000,
+            "{} {}",
+            after(empty, 10),
+            after(WELL_NOW, 10)
+        );
         assert_eq!(after(empty, 120), 0, "but it does not stay shut for ever");
-        assert_eq!(step(900_000, 600, None, &[empty, WELL_NOW]), step(900_000, 600, None, &[WELL_NOW]), "another one has visitors");
+        assert_eq!(
+            step(900_000, 600, None, &[empty, WELL_NOW]),
+            step(900_000, 600, None, &[WELL_NOW]),
+            "another one has visitors"
+        );
     }
 
     #[test]
     fn what_is_taken_away_begins_at_what_came_in() {
         let rate = 1_000_000;
-        let in_force = |lately: Option<u32>, healths: &[BoxOfficeHealth]| WHOLE - step(0, rate, lately, healths);
-        assert_eq!((in_force(None, &[FAILING]), in_force(Some(rate), &[FAILING])), (700_000, 700_000));
+        let in_force =
+            |lately: Option<u32>, healths: &[BoxOfficeHealth]| WHOLE - step(0, rate, lately, healths);
+        assert_eq!(
+            (in_force(None, &[FAILING]), in_force(Some(rate), &[FAILING])),
+            (700_000, 700_000)
+        );
         assert_eq!(in_force(Some(20_000), &[FAILING]), 14_000);
-        assert_eq!(in_force(Some(0), &[FAILING]), share_min(rate), "some always come in");
+        assert_eq!(
+            in_force(Some(0), &[FAILING]),
+            share_min(rate),
+            "some always come in"
+        );
         assert_eq!(in_force(Some(0), &[WELL_NOW]), WHOLE);
-        assert_eq!(WHOLE - step(950_000, rate, Some(90_000), &[FAILING]), 35_000, "more than is let in now came in before");
+        assert_eq!(
+            WHOLE - step(950_000, rate, Some(90_000), &[FAILING]),
+            35_000,
+            "more than is let in now came in before"
+        );
     }
 
     #[test]
@@ -213,7 +287,9 @@ mod tests {
             for more in entries {
                 total += more;
                 lately.observe(at, || total);
-                lately.observe(at + Duration::from_millis(900), || panic!("a second has not passed"));
+                lately.observe(at + Duration::from_millis(900), || {
+                    panic!("a second has not passed")
+                });
                 at += Duration::from_secs(1);
             }
             lately.per_minute()

@@ -95,7 +95,11 @@ impl Calibration {
         let ahead = dice(waiting).min(waiting);
         if let Some([p10_s, _, p90_s]) = interpolate(table, ahead.into()) {
             let after = |seconds: u32| Timestamp::from_millis(now.as_millis() + 1_000 * i64::from(seconds));
-            let statement = Statement { at: now, soonest: after(p10_s), latest: after(p90_s) };
+            let statement = Statement {
+                at: now,
+                soonest: after(p10_s),
+                latest: after(p90_s),
+            };
             self.open.entry(now_serving + 1 + ahead).or_insert(statement);
         }
     }
@@ -142,7 +146,10 @@ impl Calibration {
 
     pub(super) fn kept_word(&self) -> KeptWord {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        KeptWord { within: count(self.last.iter().filter(|it| **it).count()), of: count(self.last.len()) }
+        KeptWord {
+            within: count(self.last.iter().filter(|it| **it).count()),
+            of: count(self.last.len()),
+        }
     }
 
     pub(super) fn statements(&self) -> Statements {
@@ -151,7 +158,8 @@ impl Calibration {
 
     /// Whether waits have grown beyond what was said, a moment ago.
     pub(super) fn is_outgrown(&self, now: Timestamp) -> bool {
-        self.grown_at.is_some_and(|at| now.as_secs() - at.as_secs() < GROWN_FOR_S)
+        self.grown_at
+            .is_some_and(|at| now.as_secs() - at.as_secs() < GROWN_FOR_S)
     }
 }
 
@@ -163,22 +171,47 @@ mod tests {
     const WAITING: u32 = 3_000;
 
     /// A door that calls one a second in the mean, more or less; the table says one a second, `off` and `width` wrong.
-    fn run(dice: &SeededEntropy, seconds: i64, pace: impl Fn(i64) -> f64, off: f64, width: f64) -> Calibration {
-        let (mut calibration, settings) = (Calibration::default(), Settings { rate_per_minute: 60, ..Settings::default() });
+    fn run(
+        dice: &SeededEntropy,
+        seconds: i64,
+        pace: impl Fn(i64) -> f64,
+        off: f64,
+        width: f64,
+    ) -> Calibration {
+        let (mut calibration, settings) = (
+            Calibration::default(),
+            Settings {
+                rate_per_minute: 60,
+                ..Settings::default()
+            },
+        );
         let (mut called, table) = (0.0, table(off, width));
         for second in 0..seconds {
             called += pace(second) * 2.0 * dice.unit();
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "thousands")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "thousands"
+            )]
             let serving = called as u32;
-            calibration.second(Timestamp::from_secs(second), Phase::OnSale, &settings, serving, &table, |n| {
-                u32::try_from(dice.below(n.into())).unwrap()
-            });
+            calibration.second(
+                Timestamp::from_secs(second),
+                Phase::OnSale,
+                &settings,
+                serving,
+                &table,
+                |n| u32::try_from(dice.below(n.into())).unwrap(),
+            );
         }
         calibration
     }
 
     fn table(off: f64, width: f64) -> Vec<Point> {
-        super::super::estimate::table(|ahead| [1.0 - width, 1.0, 1.0 + width].map(|times| (ahead + 1.0) * off * times), WAITING, 0)
+        super::super::estimate::table(
+            |ahead| [1.0 - width, 1.0, 1.0 + width].map(|times| (ahead + 1.0) * off * times),
+            WAITING,
+            0,
+        )
     }
 
     #[test]
@@ -186,13 +219,25 @@ mod tests {
         let dice = SeededEntropy::new(2);
         let share = |it: &Calibration| f64::from(it.kept_word().within) / f64::from(it.kept_word().of);
         let good = run(&dice, 4_000, |_| 1.0, 1.0, 0.3);
-        assert!(share(&good) > 0.9 && good.kept_word().of == 1_000, "{:?}", good.statements());
+        assert!(
+            share(&good) > 0.9 && good.kept_word().of == 1_000,
+            "{:?}",
+            good.statements()
+        );
         let narrow = run(&dice, 4_000, |_| 1.0, 1.0, 0.0);
         assert!(share(&narrow) < 0.6, "{:?}", narrow.statements());
         let hopeful = run(&dice, 4_000, |_| 1.0, 0.5, 0.2);
-        assert!(share(&hopeful) < 0.1 && hopeful.statements().later > 1_000, "{:?}", hopeful.statements());
+        assert!(
+            share(&hopeful) < 0.1 && hopeful.statements().later > 1_000,
+            "{:?}",
+            hopeful.statements()
+        );
         let gloomy = run(&dice, 4_000, |_| 1.0, 3.0, 0.2);
-        assert!(share(&gloomy) < 0.1 && gloomy.statements().sooner > 500, "{:?}", gloomy.statements());
+        assert!(
+            share(&gloomy) < 0.1 && gloomy.statements().sooner > 500,
+            "{:?}",
+            gloomy.statements()
+        );
     }
 
     #[test]
@@ -200,10 +245,33 @@ mod tests {
         let dice = SeededEntropy::new(3);
         let mut calibration = run(&dice, 100, |_| 1.0, 1.0, 0.3);
         let (judged, open) = (calibration.statements().within, calibration.open.len() as u64);
-        let settings = Settings { rate_per_minute: 30, ..Settings::default() };
-        calibration.second(Timestamp::from_secs(100), Phase::OnSale, &settings, 100, &[], |_| 0);
-        assert_eq!((calibration.statements().overtaken, calibration.statements().within), (open, judged));
-        calibration.second(Timestamp::from_secs(101), Phase::Paused, &settings, 100, &table(1.0, 0.3), |_| 0);
+        let settings = Settings {
+            rate_per_minute: 30,
+            ..Settings::default()
+        };
+        calibration.second(
+            Timestamp::from_secs(100),
+            Phase::OnSale,
+            &settings,
+            100,
+            &[],
+            |_| 0,
+        );
+        assert_eq!(
+            (
+                calibration.statements().overtaken,
+                calibration.statements().within
+            ),
+            (open, judged)
+        );
+        calibration.second(
+            Timestamp::from_secs(101),
+            Phase::Paused,
+            &settings,
+            100,
+            &table(1.0, 0.3),
+            |_| 0,
+        );
         assert!(calibration.open.is_empty());
     }
 
@@ -212,8 +280,21 @@ mod tests {
         let dice = SeededEntropy::new(4);
         let mut calibration = run(&dice, 200, |_| 1.0, 1.0, 0.2);
         assert!(!calibration.is_outgrown(Timestamp::from_secs(200)));
-        let settings = Settings { rate_per_minute: 60, ..Settings::default() };
-        calibration.second(Timestamp::from_secs(201), Phase::OnSale, &settings, 200, &table(2.0, 0.2), |_| 0);
-        assert!(calibration.is_outgrown(Timestamp::from_secs(201)) && !calibration.is_outgrown(Timestamp::from_secs(400)));
+        let settings = Settings {
+            rate_per_minute: 60,
+            ..Settings::default()
+        };
+        calibration.second(
+            Timestamp::from_secs(201),
+            Phase::OnSale,
+            &settings,
+            200,
+            &table(2.0, 0.2),
+            |_| 0,
+        );
+        assert!(
+            calibration.is_outgrown(Timestamp::from_secs(201))
+                && !calibration.is_outgrown(Timestamp::from_secs(400))
+        );
     }
 }

@@ -23,7 +23,10 @@ pub use self::{
 };
 use super::{
     Config, OpenError, Phase, WaitingRoom,
-    draw::{Closed, Committed, Draw, DrawTerms, Drawn, Secrets, commitment, counted_from, deciding_round, merkle::Tree, planned_round},
+    draw::{
+        Closed, Committed, Draw, DrawTerms, Drawn, Secrets, commitment, counted_from, deciding_round,
+        merkle::Tree, planned_round,
+    },
     journal::Event,
     queue::{self, Writer},
     store::{QueueStore, Settings},
@@ -71,14 +74,23 @@ struct BeaconSeen {
 
 impl Drawing {
     pub(super) fn of(config: &Config, store: &dyn QueueStore, keys: &Keys) -> Result<Self, OpenError> {
-        let refused = |why| Err(OpenError::Config { sale: config.sale.clone(), why });
+        let refused = |why| {
+            Err(OpenError::Config {
+                sale: config.sale.clone(),
+                why,
+            })
+        };
         let draw = store.draw();
         let secrets = match (&config.draw, &draw.committed) {
             (None, None) => None,
-            (None, Some(_)) => return refused("its journal promises a fair draw: set queueing to \"fair_draw\""),
+            (None, Some(_)) => {
+                return refused("its journal promises a fair draw: set queueing to \"fair_draw\"");
+            }
             (Some(_), None) => return refused("its journal holds no draw"),
             (Some(terms), Some(committed)) if terms.chain != committed.chain => {
-                return refused("another beacon was published for its draw than the configuration names in sales.draw");
+                return refused(
+                    "another beacon was published for its draw than the configuration names in sales.draw",
+                );
             }
             (Some(_), Some(committed)) => {
                 let sealed = from_base64url(&committed.sealed);
@@ -92,7 +104,13 @@ impl Drawing {
         };
         let lists = Arc::new(Semaphore::new(LISTS_MAX));
         let receipts = Semaphore::new(RECEIPTS_MAX);
-        Ok(Self { secrets, tree: Mutex::default(), beacon: Mutex::default(), lists, receipts })
+        Ok(Self {
+            secrets,
+            tree: Mutex::default(),
+            beacon: Mutex::default(),
+            lists,
+            receipts,
+        })
     }
 }
 
@@ -110,17 +128,31 @@ pub(super) async fn commit(
     }
     if store.now_serving() > 0 {
         let why = "its fans were called in order of arrival already: set queueing to \"fifo\"";
-        return Err(OpenError::Config { sale: config.sale.clone(), why });
+        return Err(OpenError::Config {
+            sale: config.sale.clone(),
+            why,
+        });
     }
     let secrets = Secrets::new(entropy);
     let committed = Committed {
         commitment: commitment(&secrets.seed(), &config.sale),
-        sealed: base64url(&keys.draw.seal(config.sale.as_str().as_bytes(), &secrets.to_bytes())),
+        sealed: base64url(
+            &keys
+                .draw
+                .seal(config.sale.as_str().as_bytes(), &secrets.to_bytes()),
+        ),
         chain: terms.chain.clone(),
         planned_round: planned_round(&terms.chain, config.opens_at),
     };
-    let promised = writer.write_once(Event::DrawCommitted(Box::new(committed)), || store.draw().committed.is_some()).await;
-    promised.map_err(|error| OpenError::Replay { sale: config.sale.clone(), why: error.to_string() })
+    let promised = writer
+        .write_once(Event::DrawCommitted(Box::new(committed)), || {
+            store.draw().committed.is_some()
+        })
+        .await;
+    promised.map_err(|error| OpenError::Replay {
+        sale: config.sale.clone(),
+        why: error.to_string(),
+    })
 }
 
 /// Whether numbers may be told: those of a fair draw are not known before it.
@@ -147,11 +179,21 @@ impl WaitingRoom {
 
     /// Takes the next step, if it is time for one.
     pub(super) async fn advance_draw(&self) {
-        let (Some(terms), Some(secrets)) = (&self.config.draw, &self.drawing.secrets) else { return };
+        let (Some(terms), Some(secrets)) = (&self.config.draw, &self.drawing.secrets) else {
+            return;
+        };
         if self.phase() != Phase::Drawing {
             return;
         }
-        let Draw { committed: Some(committed), closed, drawn: None, .. } = self.store.draw() else { return };
+        let Draw {
+            committed: Some(committed),
+            closed,
+            drawn: None,
+            ..
+        } = self.store.draw()
+        else {
+            return;
+        };
         match closed {
             None if self.clock.now() < counted_from(self.config.opens_at) || !self.is_caller() => {}
             None => self.close_entries(&committed, secrets).await,
@@ -167,8 +209,15 @@ impl WaitingRoom {
             let persons = count_persons(store.as_ref(), entries);
             (persons, tree_over(store.as_ref(), &secrets, entries))
         });
-        let Ok((persons, tree)) = hashing.await else { return };
-        let closed = Closed { entries, persons, root: tree.root(), round: deciding_round(committed, self.clock.now()) };
+        let Ok((persons, tree)) = hashing.await else {
+            return;
+        };
+        let closed = Closed {
+            entries,
+            persons,
+            root: tree.root(),
+            round: deciding_round(committed, self.clock.now()),
+        };
         let (root, round) = (closed.root, closed.round);
         // Refused when somebody with a lower number was written down meanwhile, or another node was faster: the next look
         // counts again, or finds it done.
@@ -180,7 +229,11 @@ impl WaitingRoom {
     }
 
     async fn hold_draw(&self, terms: &DrawTerms, closed: &Closed, secrets: &Secrets) {
-        let wait = if self.is_caller() { Duration::ZERO } else { OTHERS_AFTER };
+        let wait = if self.is_caller() {
+            Duration::ZERO
+        } else {
+            OTHERS_AFTER
+        };
         let rested = self.clock.monotonic() >= self.drawing.beacon.lock().not_before;
         if self.clock.now() < terms.chain.round_at(closed.round).plus(wait) || !rested {
             return;
@@ -202,7 +255,12 @@ impl WaitingRoom {
             }
         };
         self.drawing.beacon.lock().is_away = false;
-        let drawn = Drawn { round: closed.round, beacon: round.beacon, signature: hex(&round.signature), seed: secrets.seed() };
+        let drawn = Drawn {
+            round: closed.round,
+            beacon: round.beacon,
+            signature: hex(&round.signature),
+            seed: secrets.seed(),
+        };
         if queue::write_for_the_house(&self.pen, vec![Event::Drawn(Box::new(drawn))]).await {
             tracing::info!(sale = %self.config.sale, round = closed.round, beacon = %round.beacon, "the draw is held");
             self.renew_board(true).await;
@@ -216,7 +274,14 @@ impl WaitingRoom {
 
 pub(super) fn count_persons(store: &dyn QueueStore, entries: u32) -> u32 {
     let parts = (1..=entries).step_by(LEAVES_AT_ONCE as usize);
-    let persons: usize =
-        parts.map(|first| store.owners(first, LEAVES_AT_ONCE.min(entries - first + 1)).into_iter().flatten().count()).sum();
+    let persons: usize = parts
+        .map(|first| {
+            store
+                .owners(first, LEAVES_AT_ONCE.min(entries - first + 1))
+                .into_iter()
+                .flatten()
+                .count()
+        })
+        .sum();
     u32::try_from(persons).unwrap_or(u32::MAX)
 }

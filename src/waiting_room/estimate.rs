@@ -14,7 +14,11 @@ pub(super) struct Flow {
 
 impl Flow {
     pub(super) const fn new(monotonic: Duration) -> Self {
-        Self { seen: None, at: monotonic, per_s: 0.0 }
+        Self {
+            seen: None,
+            at: monotonic,
+            per_s: 0.0,
+        }
     }
 
     pub(super) fn observe(&mut self, total: u64, monotonic: Duration) {
@@ -59,7 +63,12 @@ impl Serialize for Point {
 impl<'de> Deserialize<'de> for Point {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let [ahead, p10_s, p50_s, p90_s] = Deserialize::deserialize(deserializer)?;
-        Ok(Self { ahead, p10_s, p50_s, p90_s })
+        Ok(Self {
+            ahead,
+            p10_s,
+            p50_s,
+            p90_s,
+        })
     }
 }
 
@@ -82,13 +91,20 @@ pub(super) fn table(waits_s: impl Fn(f64) -> [f64; 3], waiting: u32, until_open_
     }
     let mut chosen = vec![0, aheads.len() - 1];
     while chosen.len() < POINTS.min(aheads.len()) {
-        let Some((at, _)) = worst(&aheads, &waits, &chosen) else { break };
+        let Some((at, _)) = worst(&aheads, &waits, &chosen) else {
+            break;
+        };
         chosen.insert(chosen.partition_point(|&it| it < at), at);
     }
     let point = |at: usize| {
         let [p10_s, p50_s, p90_s] = inclusive(waits[at]);
         let after_opening = |s: f64| until_open_s.saturating_add(whole(s));
-        Point { ahead: aheads[at], p10_s: after_opening(p10_s), p50_s: after_opening(p50_s), p90_s: after_opening(p90_s) }
+        Point {
+            ahead: aheads[at],
+            p10_s: after_opening(p10_s),
+            p50_s: after_opening(p50_s),
+            p90_s: after_opening(p90_s),
+        }
     };
     chosen.into_iter().map(point).collect()
 }
@@ -107,7 +123,9 @@ fn worst(aheads: &[u32], waits: &[[f64; 3]], chosen: &[usize]) -> Option<(usize,
         for at in from + 1..to {
             let along = f64::from(aheads[at] - aheads[from]) / f64::from(aheads[to] - aheads[from]);
             let scale = 1.0 + waits[at][2] - waits[at][0];
-            let off = (0..3).map(|i| (waits[from][i] + (waits[to][i] - waits[from][i]) * along - waits[at][i]).abs()).fold(0.0, f64::max);
+            let off = (0..3)
+                .map(|i| (waits[from][i] + (waits[to][i] - waits[from][i]) * along - waits[at][i]).abs())
+                .fold(0.0, f64::max);
             if found.is_none_or(|(_, most)| off / scale > most) {
                 found = Some((at, off / scale));
             }
@@ -119,7 +137,9 @@ fn worst(aheads: &[u32], waits: &[[f64; 3]], chosen: &[usize]) -> Option<(usize,
 /// The wait behind `ahead` others, between the table's points (beyond its end in proportion): p10, p50, p90 in seconds.
 #[must_use]
 pub(super) fn interpolate(table: &[Point], ahead: u64) -> Option<[u32; 3]> {
-    let next = table.partition_point(|p| u64::from(p.ahead) < ahead).clamp(1, table.len().checked_sub(1)?.max(1));
+    let next = table
+        .partition_point(|p| u64::from(p.ahead) < ahead)
+        .clamp(1, table.len().checked_sub(1)?.max(1));
     let (Some(a), Some(b)) = (table.get(next - 1), table.get(next)) else {
         return table.first().map(|p| [p.p10_s, p.p50_s, p.p90_s]);
     };
@@ -132,7 +152,11 @@ pub(super) fn interpolate(table: &[Point], ahead: u64) -> Option<[u32; 3]> {
     Some([p10_s, p50_s, between(a.p90_s, b.p90_s).max(p50_s)])
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the range of the answer")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to the range of the answer"
+)]
 pub(super) fn whole(value: f64) -> u32 {
     value.round().clamp(0.0, 1e9) as u32
 }
@@ -177,8 +201,10 @@ mod tests {
         };
         let is_kept = |_: &u32| {
             let expected_s = 100.0 + 10.0 * dice.unit();
-            let normal = (-2.0 * (1.0 - dice.unit()).ln()).sqrt() * (std::f64::consts::TAU * dice.unit()).cos();
-            let ([p10_s, _, p90_s], whole_s) = (said(expected_s), (expected_s + deviation_s * normal).round());
+            let normal =
+                (-2.0 * (1.0 - dice.unit()).ln()).sqrt() * (std::f64::consts::TAU * dice.unit()).cos();
+            let ([p10_s, _, p90_s], whole_s) =
+                (said(expected_s), (expected_s + deviation_s * normal).round());
             p10_s <= whole_s && whole_s <= p90_s
         };
         f64::from(u32::try_from((0..4_000_u32).filter(is_kept).count()).unwrap()) / 4_000.0
@@ -194,7 +220,12 @@ mod tests {
 
     #[test]
     fn beyond_the_end_rounding_turns_nothing_over() {
-        let point = |[ahead, p10_s, p50_s, p90_s]: [u32; 4]| Point { ahead, p10_s, p50_s, p90_s };
+        let point = |[ahead, p10_s, p50_s, p90_s]: [u32; 4]| Point {
+            ahead,
+            p10_s,
+            p50_s,
+            p90_s,
+        };
         let table = [point([0, 0, 0, 1]), point([2, 1, 2, 2])];
         assert_eq!(interpolate(&table, 6), Some([3, 6, 6]));
     }
@@ -202,12 +233,18 @@ mod tests {
     #[test]
     fn a_bend_in_the_curve_is_a_point_of_the_table() {
         // A hundred a second until the house is full with 1000, then five.
-        let curve = |ahead: f64| [0.9, 1.0, 1.1].map(|times| times * (ahead.min(1_000.0) / 100.0 + (ahead - 1_000.0).max(0.0) / 5.0));
+        let curve = |ahead: f64| {
+            [0.9, 1.0, 1.1]
+                .map(|times| times * (ahead.min(1_000.0) / 100.0 + (ahead - 1_000.0).max(0.0) / 5.0))
+        };
         let table = table(curve, 50_000, 0);
         for ahead in [10, 500, 990, 1_010, 1_500, 5_000, 30_000] {
             let [_, told, _] = interpolate(&table, ahead).unwrap().map(f64::from);
             let [low, _, high] = curve(f64::from(u32::try_from(ahead).unwrap()));
-            assert!((low - 5.0..=high + 5.0).contains(&told), "{ahead}: {told} is not in {low} to {high}");
+            assert!(
+                (low - 5.0..=high + 5.0).contains(&told),
+                "{ahead}: {told} is not in {low} to {high}"
+            );
         }
     }
 }

@@ -110,13 +110,23 @@ pub(super) async fn next_call(
     }
     let from = store.now_serving();
     let upto = store.reach(count).await?;
-    Ok((situation, Some(Event::Called { from, upto, ends_at: at.now.plus(window) })))
+    Ok((
+        situation,
+        Some(Event::Called {
+            from,
+            upto,
+            ends_at: at.now.plus(window),
+        }),
+    ))
 }
 
 impl Gatekeeper {
     /// Whether this node is the one whose turn it was to call at the last tick; a node that is alone always is.
     pub(super) fn is_caller(&self) -> bool {
-        self.last.lock().situation.is_some_and(|situation| situation.is_caller)
+        self.last
+            .lock()
+            .situation
+            .is_some_and(|situation| situation.is_caller)
     }
 
     /// What became of the waits that were published.
@@ -130,7 +140,11 @@ impl Gatekeeper {
         let space = ENDED_MAX - box_office.ended.len();
         box_office.ended.extend(report.ended.into_iter().take(space));
         if let Some(health) = report.health {
-            let known = box_office.healths.entry(report.source).or_insert((report.sequence, health, monotonic));
+            let known =
+                box_office
+                    .healths
+                    .entry(report.source)
+                    .or_insert((report.sequence, health, monotonic));
             if report.sequence >= known.0 {
                 *known = (report.sequence, health, monotonic);
             }
@@ -163,7 +177,9 @@ impl WaitingRoom {
             let ticked = self.tick().await;
             match &ticked {
                 // While it lasts, once is enough.
-                Err(error) if !is_failing => tracing::error!(sale = %self.config.sale, %error, "the ticks of the door fail"),
+                Err(error) if !is_failing => {
+                    tracing::error!(sale = %self.config.sale, %error, "the ticks of the door fail")
+                }
                 Ok(()) if is_failing => tracing::info!(sale = %self.config.sale, "the door ticks again"),
                 _ => {}
             }
@@ -208,7 +224,11 @@ impl WaitingRoom {
     /// Links what is not linked, where it is this node's turn; the others see how far the chain goes.
     pub(super) async fn link(&self) -> Result<(), JournalError> {
         let chain = self.chain.as_ref();
-        let last = if self.gatekeeper.is_caller() { journal::extend(chain).await? } else { chain.last_link().await? };
+        let last = if self.gatekeeper.is_caller() {
+            journal::extend(chain).await?
+        } else {
+            chain.last_link().await?
+        };
         self.linked.store(Arc::new(last));
         Ok(())
     }
@@ -222,7 +242,8 @@ impl WaitingRoom {
         self.end_visits(at).await?;
         let stock = self.stock();
         let phase = self.phase();
-        let (situation, call) = next_call(self.store.as_ref(), phase, self.config.call_window, at, &stock).await?;
+        let (situation, call) =
+            next_call(self.store.as_ref(), phase, self.config.call_window, at, &stock).await?;
         let was = {
             let mut last = self.gatekeeper.last.lock();
             last.situation = Some(situation);
@@ -259,14 +280,17 @@ impl WaitingRoom {
     /// Sold out is when every seat that was ever on sale is booked or blocked.
     fn turn_of_stock(&self, stock: &Stock) -> Option<Event> {
         let sold_out = !stock.zones.is_empty() && stock.zones.iter().all(|z| z.free == 0 && z.held == 0);
-        (!stock.zones.is_empty() && sold_out != self.store.settings().sold_out).then_some(Event::Stock { sold_out })
+        (!stock.zones.is_empty() && sold_out != self.store.settings().sold_out)
+            .then_some(Event::Stock { sold_out })
     }
 
     /// Once a second, whichever node does it: how much of the rate is taken away.
     fn turn_of_brake(&self, phase: Phase, stock: &Stock, at: Moment) -> Option<Event> {
         let settings = self.store.settings();
         // A clock that was set back must not keep the brake on.
-        let is_due = settings.slowed_at.is_none_or(|then| at.now < then || at.now.since(then) >= BRAKE_EVERY);
+        let is_due = settings
+            .slowed_at
+            .is_none_or(|then| at.now < then || at.now.since(then) >= BRAKE_EVERY);
         let is_open = matches!(phase, Phase::OnSale | Phase::Paused | Phase::SoldOut);
         let lately = {
             let mut lately = self.gatekeeper.lately.lock();
@@ -282,7 +306,10 @@ impl WaitingRoom {
         self.store.stock().unwrap_or_else(|| {
             let box_office = self.gatekeeper.box_office.lock();
             let age = |heard_at: Duration| self.clock.monotonic().saturating_sub(heard_at);
-            let lately = box_office.healths.values().filter(|(.., heard_at)| age(*heard_at) <= BOX_OFFICE_SILENT);
+            let lately = box_office
+                .healths
+                .values()
+                .filter(|(.., heard_at)| age(*heard_at) <= BOX_OFFICE_SILENT);
             Stock {
                 zones: box_office.zones.clone(),
                 age: age(box_office.heard_at.unwrap_or_default()),
@@ -303,17 +330,29 @@ impl WaitingRoom {
         let settings = self.store.settings();
         let seen = self.glimpse(&settings);
         self.gatekeeper.pace.lock().second(&seen);
-        self.gatekeeper.supply.lock().second(&self.stock().zones, &inside(&seen));
+        self.gatekeeper
+            .supply
+            .lock()
+            .second(&self.stock().zones, &inside(&seen));
         let told = self.told.load();
         let dice = |n: u32| u32::try_from(self.entropy.below(n.into())).unwrap_or(0);
         let mut calibration = self.gatekeeper.calibration.lock();
-        calibration.second(seen.now, seen.phase, &settings, told.now_serving, &told.estimate, dice);
+        calibration.second(
+            seen.now,
+            seen.phase,
+            &settings,
+            told.now_serving,
+            &told.estimate,
+            dice,
+        );
     }
 
     fn glimpse<'a>(&self, settings: &'a Settings) -> Glimpse<'a> {
         let at = self.moment();
         // Nobody is called before the draw.
-        let calls_from = self.draw_on_board().map_or(self.config.opens_at, |draw| draw.round_at.max(self.config.opens_at));
+        let calls_from = self.draw_on_board().map_or(self.config.opens_at, |draw| {
+            draw.round_at.max(self.config.opens_at)
+        });
         Glimpse {
             now: at.now,
             phase: phase_at(&self.config, settings, at.now),
@@ -336,7 +375,10 @@ impl WaitingRoom {
             Err(error) => {
                 tracing::debug!(%error, "the board is served as it was");
                 let (estimate, reason) = self.estimate();
-                self.post.hang(Content { stale: true, ..self.content(&estimate, reason) });
+                self.post.hang(Content {
+                    stale: true,
+                    ..self.content(&estimate, reason)
+                });
                 return;
             }
         };
@@ -362,20 +404,40 @@ impl WaitingRoom {
 
     pub(super) fn hang_board(&self) {
         let (estimate, reason) = self.estimate();
-        self.told.store(Arc::new(self.post.hang(self.content(&estimate, reason))));
+        self.told
+            .store(Arc::new(self.post.hang(self.content(&estimate, reason))));
     }
 
     fn content<'a>(&'a self, estimate: &'a [Point], reason: Option<Reason>) -> Content<'a> {
-        let mut content = board_content(&self.config, self.store.as_ref(), self.moment(), estimate, reason, self.stock().zones);
+        let mut content = board_content(
+            &self.config,
+            self.store.as_ref(),
+            self.moment(),
+            estimate,
+            reason,
+            self.stock().zones,
+        );
         self.say_how_long_zones_last(&mut content);
         let presence = matches!(content.phase, Phase::OnSale | Phase::Paused | Phase::SoldOut).then(|| {
             let near = presence::near(content.rate_per_minute);
-            self.presence.on_board(&self.store.asked(near), content.now_serving, content.issued, near, content.generated_at)
+            self.presence.on_board(
+                &self.store.asked(near),
+                content.now_serving,
+                content.issued,
+                near,
+                content.generated_at,
+            )
         });
         let kept_word = Some(self.gatekeeper.calibration.lock().kept_word()).filter(|it| it.of > 0);
         let Link { number, hash, .. } = **self.linked.load();
         let log = (number > 0).then_some(LogHead { link: number, hash });
-        Content { draw: self.draw_on_board(), presence, kept_word, log, ..content }
+        Content {
+            draw: self.draw_on_board(),
+            presence,
+            kept_word,
+            log,
+            ..content
+        }
     }
 
     fn say_how_long_zones_last(&self, content: &mut Content<'_>) {
@@ -386,7 +448,11 @@ impl WaitingRoom {
         let inside = inside(&self.glimpse(&settings));
         let zones: Vec<ZoneStock> = content.zones.iter().map(|zone| zone.stock.clone()).collect();
         let length = content.issued.saturating_sub(content.now_serving);
-        let left_for = self.gatekeeper.supply.lock().left_for(&zones, &inside, &content.survivors, length);
+        let left_for = self
+            .gatekeeper
+            .supply
+            .lock()
+            .left_for(&zones, &inside, &content.survivors, length);
         for (zone, left_for) in content.zones.iter_mut().zip(left_for) {
             zone.left_for = left_for;
         }
@@ -397,7 +463,11 @@ impl WaitingRoom {
         let settings = self.store.settings();
         let seen = self.glimpse(&settings);
         let pace = self.gatekeeper.pace.lock();
-        let estimate = if settings.is_stopped() { Vec::new() } else { pace.estimate(&seen) };
+        let estimate = if settings.is_stopped() {
+            Vec::new()
+        } else {
+            pace.estimate(&seen)
+        };
         (estimate, self.reason(&seen, pace.reason(&seen)))
     }
 
@@ -411,7 +481,9 @@ impl WaitingRoom {
             of_pace
         } else if seen.situation.is_some_and(|it| it.box_office_silent) {
             Some(Reason::BoxOfficeBusy)
-        } else if of_pace != Some(Reason::AllInBaskets) && self.gatekeeper.calibration.lock().is_outgrown(seen.now) {
+        } else if of_pace != Some(Reason::AllInBaskets)
+            && self.gatekeeper.calibration.lock().is_outgrown(seen.now)
+        {
             Some(Reason::MoreStayed)
         } else {
             of_pace
@@ -463,6 +535,9 @@ pub(super) fn board_content<'a>(
         stale: false,
         draw: None,
         log: None,
-        poll: Poll { near_ms: super::POLL_NEAR_MS, far_ms: super::POLL_FAR_MS },
+        poll: Poll {
+            near_ms: super::POLL_NEAR_MS,
+            far_ms: super::POLL_FAR_MS,
+        },
     }
 }

@@ -41,13 +41,19 @@ impl Hindsight {
     pub(super) fn judge(&mut self, now_serving: u32) {
         self.seconds += 1;
         for (at, length_s) in HORIZONS_S.into_iter().enumerate() {
-            while let Some((_, from, step)) = self.horizons[at].said.front().copied().filter(|(due, ..)| *due <= self.seconds) {
+            while let Some((_, from, step)) = self.horizons[at]
+                .said
+                .front()
+                .copied()
+                .filter(|(due, ..)| *due <= self.seconds)
+            {
                 let horizon = &mut self.horizons[at];
                 horizon.said.pop_front();
                 let called = f64::from(now_serving.saturating_sub(from));
                 let z = Z90 * horizon.scale.exp();
                 let missed = called > step.quantile(z) + 0.5 || called < step.quantile(-z) - 0.5;
-                let by = LEARNING * f64::from(SAYS_EVERY_S) / f64::from(length_s) * (if missed { 1.0 - MISSES } else { -MISSES });
+                let by = LEARNING * f64::from(SAYS_EVERY_S) / f64::from(length_s)
+                    * (if missed { 1.0 - MISSES } else { -MISSES });
                 // What is seen of a shorter time says something of a longer one, and less the longer it is.
                 for (longer, longer_s) in self.horizons.iter_mut().zip(HORIZONS_S).skip(at) {
                     let by = by * (f64::from(length_s) / f64::from(longer_s)).sqrt();
@@ -65,7 +71,9 @@ impl Hindsight {
     pub(super) fn say(&mut self, now_serving: u32, waiting: u32, steps: &[Step]) {
         for (horizon, length_s) in self.horizons.iter_mut().zip(HORIZONS_S) {
             if let Some(step) = at(steps, length_s.into()).filter(|step| step.calls < f64::from(waiting)) {
-                horizon.said.push_back((self.seconds + length_s, now_serving, step));
+                horizon
+                    .said
+                    .push_back((self.seconds + length_s, now_serving, step));
             }
         }
     }
@@ -103,7 +111,13 @@ fn at(steps: &[Step], t_s: f64) -> Option<Step> {
     let (a, b) = (steps.get(next.checked_sub(1)?)?, steps.get(next)?);
     let along = (t_s - a.t_s) / (b.t_s - a.t_s).max(1e-9);
     let between = |from: f64, to: f64| from + (to - from) * along;
-    Some(Step { t_s, calls: between(a.calls, b.calls), more: between(a.more, b.more), fewer: between(a.fewer, b.fewer), misread: 0.0 })
+    Some(Step {
+        t_s,
+        calls: between(a.calls, b.calls),
+        more: between(a.more, b.more),
+        fewer: between(a.fewer, b.fewer),
+        misread: 0.0,
+    })
 }
 
 #[cfg(test)]
@@ -117,7 +131,13 @@ mod tests {
     fn steps(deviation_per_s: f64) -> Vec<Step> {
         let step = |second: u32| {
             let t_s = f64::from(second);
-            Step { t_s, calls: 10.0 * t_s, more: deviation_per_s * t_s, fewer: deviation_per_s * t_s, misread: 0.0 }
+            Step {
+                t_s,
+                calls: 10.0 * t_s,
+                more: deviation_per_s * t_s,
+                fewer: deviation_per_s * t_s,
+                misread: 0.0,
+            }
         };
         (0..=800).map(step).collect()
     }
@@ -179,13 +199,20 @@ mod tests {
         let said = steps(1.0);
         let mut called = 0.0;
         for nth in 0..4_000 {
-            let normal = (-2.0 * (1.0 - dice.unit()).ln()).sqrt() * (std::f64::consts::TAU * dice.unit()).cos();
+            let normal =
+                (-2.0 * (1.0 - dice.unit()).ln()).sqrt() * (std::f64::consts::TAU * dice.unit()).cos();
             let (from, off) = (called, 15.0 * times * normal);
             called += f64::max(150.0 + off, 0.0);
             let before = hindsight.z(15.0);
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, and below 2^31")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "not negative, and below 2^31"
+            )]
             let [from, called] = [from, called].map(|it| it.round() as u32);
-            hindsight.horizons[0].said.push_back((hindsight.seconds + 1, from, at(&said, 15.0).unwrap()));
+            hindsight.horizons[0]
+                .said
+                .push_back((hindsight.seconds + 1, from, at(&said, 15.0).unwrap()));
             hindsight.judge(called);
             if nth >= 400 {
                 of += 1;

@@ -54,7 +54,13 @@ pub(super) const CLAIMANTS_MAX: usize = 8_192;
 
 impl Lanes {
     pub(super) fn new(returner_share: f64) -> Self {
-        Self { returner_share, called: BTreeMap::new(), returners: BTreeMap::new(), contested: 0, contested_returners: 0 }
+        Self {
+            returner_share,
+            called: BTreeMap::new(),
+            returners: BTreeMap::new(),
+            contested: 0,
+            contested_returners: 0,
+        }
     }
 
     /// `number` asks to enter while there is `room`; says whether it is her turn. `coming` of the called are expected
@@ -66,8 +72,18 @@ impl Lanes {
     ///
     /// While those inside are served late nobody comes in but for whom a place was kept: a claimant behind whom somebody
     /// has gone in since she first asked.
-    pub(super) fn may_enter(&mut self, lane: Lane, number: u32, room: u32, inside: Inside, coming: f64, monotonic: Duration) -> bool {
-        let Some(claim) = self.claim(lane, number, monotonic) else { return false };
+    pub(super) fn may_enter(
+        &mut self,
+        lane: Lane,
+        number: u32,
+        room: u32,
+        inside: Inside,
+        coming: f64,
+        monotonic: Duration,
+    ) -> bool {
+        let Some(claim) = self.claim(lane, number, monotonic) else {
+            return false;
+        };
         if inside == Inside::Late && !claim.passed {
             return false;
         }
@@ -81,7 +97,9 @@ impl Lanes {
             }
         };
         let own = self.own(lane);
-        let first = live(own, monotonic).take(usize::try_from(own_room).unwrap_or(usize::MAX)).any(|waiting| waiting == number);
+        let first = live(own, monotonic)
+            .take(usize::try_from(own_room).unwrap_or(usize::MAX))
+            .any(|waiting| waiting == number);
         if !first {
             return false;
         }
@@ -98,19 +116,43 @@ impl Lanes {
 
     /// Exactly these stand before the door now, as far as is known.
     pub(super) fn saw(&mut self, called: &[u32], returners: &[u32], monotonic: Duration) {
-        let claims = |numbers: &[u32]| numbers.iter().map(|&number| (number, Claim { silent_from: monotonic, passed: false })).collect();
+        let claims = |numbers: &[u32]| {
+            numbers
+                .iter()
+                .map(|&number| {
+                    (
+                        number,
+                        Claim {
+                            silent_from: monotonic,
+                            passed: false,
+                        },
+                    )
+                })
+                .collect()
+        };
         (self.called, self.returners) = (claims(called), claims(returners));
     }
 
     /// When a claimant who was told no is to ask again: when it may be her turn, by those who stand before her in her lane.
     /// Whoever stands far back asks seldom, and keeps her claim all the same.
-    pub(super) fn ask_again(&mut self, lane: Lane, number: u32, rate_per_minute: u32, monotonic: Duration) -> Duration {
+    pub(super) fn ask_again(
+        &mut self,
+        lane: Lane,
+        number: u32,
+        rate_per_minute: u32,
+        monotonic: Duration,
+    ) -> Duration {
         let own = self.own(lane);
         // Who stands farther back than this asks as late as anybody does: she need not be counted to her place.
         let far = u128::from(rate_per_minute) * (ASK_AGAIN_FAR * SURGE).as_millis() / 60_000 + 1;
         let far = usize::try_from(far).unwrap_or(usize::MAX);
-        let before = own.range(..number).filter(|(_, claim)| claim.is_live(monotonic)).take(far).count();
-        let turn_ms = u64::try_from(before).unwrap_or(u64::MAX).saturating_mul(60_000) / u64::from(rate_per_minute.max(1));
+        let before = own
+            .range(..number)
+            .filter(|(_, claim)| claim.is_live(monotonic))
+            .take(far)
+            .count();
+        let turn_ms = u64::try_from(before).unwrap_or(u64::MAX).saturating_mul(60_000)
+            / u64::from(rate_per_minute.max(1));
         let turn = Duration::from_millis(turn_ms);
         let latest = (turn / SURGE).clamp(*ASK_AGAIN.end(), ASK_AGAIN_FAR);
         let again = turn.clamp(*ASK_AGAIN.start(), latest);
@@ -128,7 +170,9 @@ impl Lanes {
 
     /// Whether she stands before the door as one who was called in time.
     pub(super) fn keeps(&self, number: u32, monotonic: Duration) -> bool {
-        self.called.get(&number).is_some_and(|claim| claim.is_live(monotonic))
+        self.called
+            .get(&number)
+            .is_some_and(|claim| claim.is_live(monotonic))
     }
 
     /// Claimants who asked lately: called, returners.
@@ -157,24 +201,33 @@ impl Lanes {
             }
             own.remove(&highest);
         }
-        let passed = own.get(&number).is_some_and(|claim| claim.is_live(monotonic) && claim.passed);
-        let claim = Claim { silent_from: monotonic, passed };
+        let passed = own
+            .get(&number)
+            .is_some_and(|claim| claim.is_live(monotonic) && claim.passed);
+        let claim = Claim {
+            silent_from: monotonic,
+            passed,
+        };
         own.insert(number, claim);
         Some(claim)
     }
 
     fn both_want_in(&self, coming: f64, monotonic: Duration) -> bool {
-        live(&self.returners, monotonic).next().is_some() && (whole(coming) > 0 || live(&self.called, monotonic).next().is_some())
+        live(&self.returners, monotonic).next().is_some()
+            && (whole(coming) > 0 || live(&self.called, monotonic).next().is_some())
     }
 
     #[expect(clippy::cast_precision_loss, reason = "counts of entries are far below 2^53")]
     fn returner_is_due(&self, coming: f64, monotonic: Duration) -> bool {
-        self.both_want_in(coming, monotonic) && (self.contested_returners + 1) as f64 <= self.returner_share * (self.contested + 1) as f64
+        self.both_want_in(coming, monotonic)
+            && (self.contested_returners + 1) as f64 <= self.returner_share * (self.contested + 1) as f64
     }
 }
 
 fn live(lane: &BTreeMap<u32, Claim>, monotonic: Duration) -> impl Iterator<Item = u32> {
-    lane.iter().filter(move |(_, claim)| claim.is_live(monotonic)).map(|(&number, _)| number)
+    lane.iter()
+        .filter(move |(_, claim)| claim.is_live(monotonic))
+        .map(|(&number, _)| number)
 }
 
 #[cfg(test)]
@@ -187,11 +240,24 @@ mod tests {
     fn a_slot_is_kept_for_the_lowest_claimant_until_she_has_been_silent_for_ten_seconds() {
         let mut lanes = Lanes::new(0.25);
         assert!(!lanes.may_enter(Lane::Called, 5, 0, Inside::Served, 0.0, T));
-        assert!(!lanes.may_enter(Lane::Called, 9, 1, Inside::Served, 0.0, T), "the one slot is number 5's");
-        assert!(lanes.may_enter(Lane::Called, 9, 2, Inside::Served, 0.0, T), "two slots are enough for both");
+        assert!(
+            !lanes.may_enter(Lane::Called, 9, 1, Inside::Served, 0.0, T),
+            "the one slot is number 5's"
+        );
+        assert!(
+            lanes.may_enter(Lane::Called, 9, 2, Inside::Served, 0.0, T),
+            "two slots are enough for both"
+        );
         assert!(!lanes.may_enter(Lane::Called, 8, 1, Inside::Served, 0.0, T + CLAIM_LAPSE));
         assert!(
-            lanes.may_enter(Lane::Called, 8, 1, Inside::Served, 0.0, T + CLAIM_LAPSE + Duration::from_millis(1)),
+            lanes.may_enter(
+                Lane::Called,
+                8,
+                1,
+                Inside::Served,
+                0.0,
+                T + CLAIM_LAPSE + Duration::from_millis(1)
+            ),
             "her claim has lapsed"
         );
     }
@@ -199,13 +265,21 @@ mod tests {
     #[test]
     fn while_those_inside_are_late_only_those_come_in_for_whom_a_place_was_kept() {
         let mut lanes = Lanes::new(0.25);
-        let late = |lanes: &mut Lanes, number, room| lanes.may_enter(Lane::Called, number, room, Inside::Late, 0.0, T);
+        let late = |lanes: &mut Lanes, number, room| {
+            lanes.may_enter(Lane::Called, number, room, Inside::Late, 0.0, T)
+        };
         for number in [5, 7, 9] {
             assert!(!lanes.may_enter(Lane::Called, number, 0, Inside::Served, 0.0, T));
         }
         assert!(!late(&mut lanes, 5, 9) && !late(&mut lanes, 4, 9));
-        assert!(lanes.may_enter(Lane::Called, 7, 4, Inside::Served, 0.0, T), "there is room for 4 and 5 too");
-        assert!(!late(&mut lanes, 9, 9) && !late(&mut lanes, 3, 9), "nobody has gone in behind these since they came");
+        assert!(
+            lanes.may_enter(Lane::Called, 7, 4, Inside::Served, 0.0, T),
+            "there is room for 4 and 5 too"
+        );
+        assert!(
+            !late(&mut lanes, 9, 9) && !late(&mut lanes, 3, 9),
+            "nobody has gone in behind these since they came"
+        );
         assert!(!late(&mut lanes, 5, 1), "there is no room");
         assert!(late(&mut lanes, 5, 3) && late(&mut lanes, 4, 2));
         lanes.forget(3);
@@ -219,16 +293,29 @@ mod tests {
             assert!(!lanes.may_enter(Lane::Called, number, 0, Inside::Served, 0.0, T));
         }
         let secs = Duration::from_secs;
-        let again: Vec<_> = [1, 2, 3, 15, 40].map(|number| lanes.ask_again(Lane::Called, number, 60, T)).into();
+        let again: Vec<_> = [1, 2, 3, 15, 40]
+            .map(|number| lanes.ask_again(Lane::Called, number, 60, T))
+            .into();
         assert_eq!(again, [secs(1), secs(1), secs(2), secs(4), secs(39) / 4]);
         lanes.may_enter(Lane::Called, 60, 0, Inside::Served, 0.0, T);
-        assert_eq!(lanes.ask_again(Lane::Called, 60, 30, T), secs(10), "however far back");
+        assert_eq!(
+            lanes.ask_again(Lane::Called, 60, 30, T),
+            secs(10),
+            "however far back"
+        );
         lanes.forget(60);
-        assert_eq!(lanes.ask_again(Lane::Called, 41, 6_000, T), secs(1), "hers were not taken down");
+        assert_eq!(
+            lanes.ask_again(Lane::Called, 41, 6_000, T),
+            secs(1),
+            "hers were not taken down"
+        );
         // The others were told nothing and have been silent for too long.
         let at = T + secs(12);
         assert_eq!(lanes.waiting(at), (2, 0));
-        assert!(!lanes.may_enter(Lane::Called, 40, 1, Inside::Served, 0.0, at), "number 15 was told to come in 4 s, and is late");
+        assert!(
+            !lanes.may_enter(Lane::Called, 40, 1, Inside::Served, 0.0, at),
+            "number 15 was told to come in 4 s, and is late"
+        );
         assert!(lanes.may_enter(Lane::Called, 40, 1, Inside::Served, 0.0, T + secs(14)));
     }
 
@@ -248,7 +335,10 @@ mod tests {
         }
         assert_eq!(returned, 100);
         lanes.forget(back);
-        assert!(lanes.may_enter(Lane::Returner, back, 1, Inside::Served, 0.0, T), "nobody else wants in");
+        assert!(
+            lanes.may_enter(Lane::Returner, back, 1, Inside::Served, 0.0, T),
+            "nobody else wants in"
+        );
     }
 
     #[test]

@@ -68,9 +68,9 @@ pub use self::{
     store::StoreError,
     token::QueueToken,
     vocabulary::{
-        BoxOfficeHealth, BoxOfficeReport, CommandOutcome, Deps, DoorState, Engine, EnterOutcome, Figures, Inside, JoinOutcome, Joined,
-        JournalPlace, NOTICE_CHARS_MAX, OpenError, OperatorCommand, Phase, Place, PlaceState, Refusal, RenewOutcome, Wait,
-        WaitingRoomError, ZoneStock,
+        BoxOfficeHealth, BoxOfficeReport, CommandOutcome, Deps, DoorState, Engine, EnterOutcome, Figures,
+        Inside, JoinOutcome, Joined, JournalPlace, NOTICE_CHARS_MAX, OpenError, OperatorCommand, Phase,
+        Place, PlaceState, Refusal, RenewOutcome, Wait, WaitingRoomError, ZoneStock,
     },
 };
 use crate::{
@@ -181,7 +181,9 @@ impl WaitingRoom {
         let subject = token::subject_hash(&self.keys.queue, &self.config.sale, who);
         // Most who join twice have merely reloaded the page.
         match self.store.known(subject) {
-            Some(found) if !matches!(self.phase(), Phase::Scheduled | Phase::Closed) => Ok(self.already(subject, &found)),
+            Some(found) if !matches!(self.phase(), Phase::Scheduled | Phase::Closed) => {
+                Ok(self.already(subject, &found))
+            }
             _ => self.take_place(subject).await,
         }
     }
@@ -195,7 +197,11 @@ impl WaitingRoom {
         let now = self.clock.now();
         let phase = self.phase_at(now);
         match phase {
-            Phase::Scheduled => return Ok(JoinOutcome::NotOpenYet { opens: self.config.prequeue_at }),
+            Phase::Scheduled => {
+                return Ok(JoinOutcome::NotOpenYet {
+                    opens: self.config.prequeue_at,
+                });
+            }
             Phase::Closed => return Ok(JoinOutcome::Closed),
             _ => {}
         }
@@ -204,14 +210,23 @@ impl WaitingRoom {
         }
         // Read before the engine is asked: whatever it decides is then not written down under a later epoch.
         let epoch = self.store.epoch();
-        let join = Join { subject, joined_at: now };
+        let join = Join {
+            subject,
+            joined_at: now,
+        };
         match self.number(join).await? {
             Numbered::New(found) => {
                 let found = self.write_join(join, found, epoch).await?;
                 // When she came, the journal knows best: another node may have been a moment faster.
                 let written = self.config.durability == Durability::Journaled;
-                let found = if written { self.store.known(subject).unwrap_or(found) } else { found };
-                Ok(JoinOutcome::Joined(self.joined(&token_of(subject, &found), waiting_in(phase))))
+                let found = if written {
+                    self.store.known(subject).unwrap_or(found)
+                } else {
+                    found
+                };
+                Ok(JoinOutcome::Joined(
+                    self.joined(&token_of(subject, &found), waiting_in(phase)),
+                ))
             }
             Numbered::Had { found, written } => {
                 if !written {
@@ -232,7 +247,10 @@ impl WaitingRoom {
     /// Her number, or the next: not one that a draw was closed over before it was written down.
     async fn number(&self, join: Join) -> Result<Numbered, WaitingRoomError> {
         match self.store.number(join).await? {
-            Numbered::Had { found, written: false } if self.store.missed_draw(found.number) => {
+            Numbered::Had {
+                found,
+                written: false,
+            } if self.store.missed_draw(found.number) => {
                 self.store.give_up(join.subject, found.number).await?;
                 Ok(self.store.number(join).await?)
             }
@@ -242,10 +260,22 @@ impl WaitingRoom {
 
     /// As durable as the sale's terms say when this returns. Where the entries were closed a moment before, she stands
     /// behind those of the draw, with another number.
-    async fn write_join(&self, join: Join, found: store::Found, epoch: u64) -> Result<store::Found, WaitingRoomError> {
+    async fn write_join(
+        &self,
+        join: Join,
+        found: store::Found,
+        epoch: u64,
+    ) -> Result<store::Found, WaitingRoomError> {
         let ask = |found: store::Found| {
-            let join = Join { joined_at: found.joined_at, ..join };
-            Ask::Join(Promise { number: found.number, join, epoch })
+            let join = Join {
+                joined_at: found.joined_at,
+                ..join
+            };
+            Ask::Join(Promise {
+                number: found.number,
+                join,
+                epoch,
+            })
         };
         if self.config.durability == Durability::Acknowledged {
             self.pen.hand_in(ask(found)).map_err(not_written)?;
@@ -259,12 +289,14 @@ impl WaitingRoom {
             return Err(WaitingRoomError::Journal);
         }
         match self.number(join).await? {
-            Numbered::New(found) | Numbered::Had { found, written: false } => {
-                match self.pen.submit(ask(found)).await.map_err(not_written)? {
-                    Answer::Written => Ok(found),
-                    Answer::Failed => Err(WaitingRoomError::Journal),
-                }
-            }
+            Numbered::New(found)
+            | Numbered::Had {
+                found,
+                written: false,
+            } => match self.pen.submit(ask(found)).await.map_err(not_written)? {
+                Answer::Written => Ok(found),
+                Answer::Failed => Err(WaitingRoomError::Journal),
+            },
             Numbered::Had { found, written: true } => Ok(found),
             Numbered::Full => Err(WaitingRoomError::Busy),
         }
@@ -299,12 +331,14 @@ impl WaitingRoom {
         let is_behind = standing == Standing::Waiting && has_order;
         let ahead = is_behind.then(|| told.people_between(now_serving, number.saturating_sub(1)));
         let distance = is_behind.then(|| number.saturating_sub(now_serving + 1));
-        let wait = distance.and_then(|numbers| estimate::interpolate(&told.estimate, numbers)).map(|[p10_s, p50_s, p90_s]| Wait {
-            p10_s,
-            p50_s,
-            p90_s,
-            around: at.now.plus(Duration::from_secs(p50_s.into())),
-        });
+        let wait = distance
+            .and_then(|numbers| estimate::interpolate(&told.estimate, numbers))
+            .map(|[p10_s, p50_s, p90_s]| Wait {
+                p10_s,
+                p50_s,
+                p90_s,
+                around: at.now.plus(Duration::from_secs(p50_s.into())),
+            });
         Place {
             state,
             number: has_order.then_some(number),
@@ -321,7 +355,9 @@ impl WaitingRoom {
     /// She leaves on purpose; whoever is inside ends her visit with it. Leaving twice is leaving once.
     pub async fn leave(&self, token: &QueueToken) -> Result<(), WaitingRoomError> {
         let at = self.moment();
-        let Some(number) = self.number_in_line(token) else { return Ok(()) };
+        let Some(number) = self.number_in_line(token) else {
+            return Ok(());
+        };
         if self.store.standing(number, at) == Standing::Left {
             return Ok(());
         }
@@ -332,21 +368,31 @@ impl WaitingRoom {
             }
             return self.end(visit).await;
         }
-        let Some(arrival) = self.arrival_in_line(token) else { return Ok(()) };
+        let Some(arrival) = self.arrival_in_line(token) else {
+            return Ok(());
+        };
         self.write(Event::Left { number: arrival }).await
     }
 
     /// She is there. `None`: she is not asked, and nothing has changed. Else how soon she is asked again.
     pub fn present(&self, token: &QueueToken) -> Option<Duration> {
         let at = self.moment();
-        let number = self.number_in_line(token).filter(|number| self.store.standing(*number, at) == Standing::Waiting)?;
+        let number = self
+            .number_in_line(token)
+            .filter(|number| self.store.standing(*number, at) == Standing::Waiting)?;
         let settings = self.store.settings();
         if waiting_in(gatekeeper::phase_at(&self.config, &settings, at.now)) != PlaceState::Waiting {
             return None;
         }
         let distance = number.saturating_sub(self.store.now_serving());
-        let wait_s = estimate::interpolate(&self.told.load().estimate, distance.into()).map(|[_, p50_s, _]| p50_s);
-        let again_in = presence::again_in(token.subject_hash, distance, presence::near(settings.rate_per_minute), wait_s)?;
+        let wait_s =
+            estimate::interpolate(&self.told.load().estimate, distance.into()).map(|[_, p50_s, _]| p50_s);
+        let again_in = presence::again_in(
+            token.subject_hash,
+            distance,
+            presence::near(settings.rate_per_minute),
+            wait_s,
+        )?;
         self.presence.heard(number, at.now, again_in);
         Some(again_in)
     }
@@ -367,21 +413,38 @@ impl WaitingRoom {
         if self.phase() == Phase::Closed {
             return Ok(EnterOutcome::Closed);
         }
-        let Some(number) = self.number_in_line(token) else { return Ok(EnterOutcome::Ended(self.place(token))) };
+        let Some(number) = self.number_in_line(token) else {
+            return Ok(EnterOutcome::Ended(self.place(token)));
+        };
         let at = self.moment();
         let epoch = self.store.epoch();
-        let ask = EntryAsk { number, visit: VisitId::random(self.entropy.as_ref()), inside };
+        let ask = EntryAsk {
+            number,
+            visit: VisitId::random(self.entropy.as_ref()),
+            inside,
+        };
         let visit = match self.store.reserve(&ask, at).await? {
             Reservation::Reserved { at } => {
-                let entered = Event::Entered { number, subject: token.subject_hash, visit: ask.visit };
-                self.hand_to_pen(Ask::Entry { event: entered, at, epoch }).await?;
+                let entered = Event::Entered {
+                    number,
+                    subject: token.subject_hash,
+                    visit: ask.visit,
+                };
+                self.hand_to_pen(Ask::Entry {
+                    event: entered,
+                    at,
+                    epoch,
+                })
+                .await?;
                 ask.visit
             }
             Reservation::Inside { visit } => visit,
             Reservation::NotCalledYet => return Ok(EnterOutcome::NotCalledYet(self.place(token))),
             Reservation::NoRoom { ask_again } => {
                 let mut place = self.place(token);
-                place.poll_after_ms = place.poll_after_ms.max(u32::try_from(ask_again.as_millis()).unwrap_or(POLL_FAR_MS));
+                place.poll_after_ms = place
+                    .poll_after_ms
+                    .max(u32::try_from(ask_again.as_millis()).unwrap_or(POLL_FAR_MS));
                 return Ok(EnterOutcome::FullForAMoment(place));
             }
             Reservation::Left => return Ok(EnterOutcome::Ended(self.place(token))),
@@ -414,7 +477,8 @@ impl WaitingRoom {
         let now = self.clock.now();
         Ok(match self.store.grant_pass(pass.visit, now).await? {
             Some(grant) => {
-                let (pass, expires_at) = self.seal_pass(pass.visit, pass.subject_hash, pass.number, grant, now);
+                let (pass, expires_at) =
+                    self.seal_pass(pass.visit, pass.subject_hash, pass.number, grant, now);
                 RenewOutcome::Renewed { pass, expires_at }
             }
             None => RenewOutcome::Ended,
@@ -444,16 +508,31 @@ impl WaitingRoom {
 
     /// Carries out an operator's order: in the journal with her name, and effective here when this returns; on every
     /// other node with its next tick.
-    pub async fn order(&self, command: OperatorCommand, by: &str) -> Result<CommandOutcome, WaitingRoomError> {
+    pub async fn order(
+        &self,
+        command: OperatorCommand,
+        by: &str,
+    ) -> Result<CommandOutcome, WaitingRoomError> {
         self.ordered(command, Some(by.to_owned())).await
     }
 
-    async fn ordered(&self, command: OperatorCommand, by: Option<String>) -> Result<CommandOutcome, WaitingRoomError> {
+    async fn ordered(
+        &self,
+        command: OperatorCommand,
+        by: Option<String>,
+    ) -> Result<CommandOutcome, WaitingRoomError> {
         let refusal = match &command {
-            OperatorCommand::Notice { text } if text.as_ref().is_some_and(|text| text.chars().count() > NOTICE_CHARS_MAX) => {
+            OperatorCommand::Notice { text }
+                if text
+                    .as_ref()
+                    .is_some_and(|text| text.chars().count() > NOTICE_CHARS_MAX) =>
+            {
                 Some(Refusal::NoticeTooLong)
             }
-            OperatorCommand::Pause | OperatorCommand::Resume | OperatorCommand::Rate { .. } | OperatorCommand::Capacity { .. }
+            OperatorCommand::Pause
+            | OperatorCommand::Resume
+            | OperatorCommand::Rate { .. }
+            | OperatorCommand::Capacity { .. }
                 if self.phase() == Phase::Closed =>
             {
                 Some(Refusal::Closed)
@@ -514,13 +593,19 @@ impl WaitingRoom {
     /// Her arrival number, if the journal knows her by it: after the loss of a journal an old token must not stand for
     /// somebody else's place.
     fn arrival_in_line(&self, token: &QueueToken) -> Option<u32> {
-        u32::try_from(token.arrival).ok().filter(|&arrival| self.store.is_of(arrival, token.subject_hash))
+        u32::try_from(token.arrival)
+            .ok()
+            .filter(|&arrival| self.store.is_of(arrival, token.subject_hash))
     }
 
     /// Her queue number: before a draw it stands for her place and is told to nobody.
     fn number_in_line(&self, token: &QueueToken) -> Option<u32> {
         let arrival = self.arrival_in_line(token)?;
-        Some(if self.config.draw.is_none() { arrival } else { self.store.queue_number(arrival) })
+        Some(if self.config.draw.is_none() {
+            arrival
+        } else {
+            self.store.queue_number(arrival)
+        })
     }
 
     async fn write(&self, event: Event) -> Result<(), WaitingRoomError> {
@@ -528,7 +613,10 @@ impl WaitingRoom {
     }
 
     async fn hand_to_pen(&self, ask: Ask) -> Result<(), WaitingRoomError> {
-        match queue::write_for_a_visitor(&self.pen, self.store.as_ref(), ask).await.map_err(not_written)? {
+        match queue::write_for_a_visitor(&self.pen, self.store.as_ref(), ask)
+            .await
+            .map_err(not_written)?
+        {
             Answer::Written => Ok(()),
             Answer::Failed => Err(WaitingRoomError::Journal),
         }
@@ -554,23 +642,59 @@ impl WaitingRoom {
             return Some(token.arrival);
         }
         let drawn = self.store.settings().drawn;
-        u32::try_from(token.arrival).ok().filter(|_| drawn).map(|arrival| self.store.queue_number(arrival).into())
+        u32::try_from(token.arrival)
+            .ok()
+            .filter(|_| drawn)
+            .map(|arrival| self.store.queue_number(arrival).into())
     }
 
-    fn seal_pass(&self, visit: VisitId, subject_hash: u64, number: u64, grant: PassGrant, now: Timestamp) -> (String, Timestamp) {
-        let PassGrant { expires_at, generation } = grant;
+    fn seal_pass(
+        &self,
+        visit: VisitId,
+        subject_hash: u64,
+        number: u64,
+        grant: PassGrant,
+        now: Timestamp,
+    ) -> (String, Timestamp) {
+        let PassGrant {
+            expires_at,
+            generation,
+        } = grant;
         let expires_at = Timestamp::from_secs(expires_at.as_secs());
-        let pass = Pass { visit, subject_hash, number, generation, issued_at: now, expires_at };
-        (pass::seal(&pass, &self.keys.pass, &self.config.sale, &self.config.issuer, self.entropy.as_ref()), expires_at)
+        let pass = Pass {
+            visit,
+            subject_hash,
+            number,
+            generation,
+            issued_at: now,
+            expires_at,
+        };
+        (
+            pass::seal(
+                &pass,
+                &self.keys.pass,
+                &self.config.sale,
+                &self.config.issuer,
+                self.entropy.as_ref(),
+            ),
+            expires_at,
+        )
     }
 
     fn moment(&self) -> Moment {
-        Moment { now: self.clock.now(), monotonic: self.clock.monotonic() }
+        Moment {
+            now: self.clock.now(),
+            monotonic: self.clock.monotonic(),
+        }
     }
 }
 
 fn token_of(subject_hash: u64, found: &store::Found) -> QueueToken {
-    QueueToken { arrival: found.number.into(), subject_hash, joined_at: found.joined_at }
+    QueueToken {
+        arrival: found.number.into(),
+        subject_hash,
+        joined_at: found.joined_at,
+    }
 }
 
 /// What a place is that is not called yet.
@@ -595,9 +719,16 @@ fn poll_after_ms(state: PlaceState, number: u64, soonest_s: Option<u32>) -> u32 
         PlaceState::PassedOver => 3 * POLL_NEAR_MS,
         PlaceState::Entered | PlaceState::Left => POLL_FAR_MS,
         // A twentieth of the wait: late by 5 % at worst.
-        PlaceState::Prequeue | PlaceState::Waiting => soonest_s.map_or(5 * POLL_NEAR_MS, |s| s.saturating_mul(50)),
+        PlaceState::Prequeue | PlaceState::Waiting => {
+            soonest_s.map_or(5 * POLL_NEAR_MS, |s| s.saturating_mul(50))
+        }
     };
     let base = base.clamp(POLL_NEAR_MS, POLL_FAR_MS);
-    let spread = u32::try_from(number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32).expect("32 bits") % (base / 4);
-    if base == POLL_NEAR_MS { base } else { base - base / 8 + spread }
+    let spread =
+        u32::try_from(number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32).expect("32 bits") % (base / 4);
+    if base == POLL_NEAR_MS {
+        base
+    } else {
+        base - base / 8 + spread
+    }
 }

@@ -62,15 +62,36 @@ impl WaitingRoom {
 
     /// The room as the journal knows it, without its tick.
     pub(super) async fn recover(config: Config, deps: Deps) -> Result<Self, OpenError> {
-        check(&config).map_err(|why| OpenError::Config { sale: config.sale.clone(), why })?;
-        let at = Moment { now: deps.clock.now(), monotonic: deps.clock.monotonic() };
-        let Opened { journal, chain, store } = open_engine(&config, &deps, at).await?;
-        let Deps { clock, entropy, keys, life, .. } = deps;
+        check(&config).map_err(|why| OpenError::Config {
+            sale: config.sale.clone(),
+            why,
+        })?;
+        let at = Moment {
+            now: deps.clock.now(),
+            monotonic: deps.clock.monotonic(),
+        };
+        let Opened {
+            journal,
+            chain,
+            store,
+        } = open_engine(&config, &deps, at).await?;
+        let Deps {
+            clock,
+            entropy,
+            keys,
+            life,
+            ..
+        } = deps;
         let writer = Writer::new(journal, Arc::clone(&store), Arc::clone(&clock), config.durability);
-        let unreadable = |why: String| OpenError::Replay { sale: config.sale.clone(), why };
+        let unreadable = |why: String| OpenError::Replay {
+            sale: config.sale.clone(),
+            why,
+        };
         tokio::time::timeout(READY_WITHIN, until_complete(&writer, store.as_ref()))
             .await
-            .map_err(|_| OpenError::NotReady { sale: config.sale.clone() })?
+            .map_err(|_| OpenError::NotReady {
+                sale: config.sale.clone(),
+            })?
             .map_err(|e| unreadable(e.to_string()))?;
         if let Some(terms) = &config.draw {
             drawing::commit(&config, terms, store.as_ref(), &writer, &keys, entropy.as_ref()).await?;
@@ -92,7 +113,12 @@ impl WaitingRoom {
             presence: Presence::default(),
             gatekeeper: Gatekeeper::default(),
             drawing,
-            passes: PassReader::new(config.sale.clone(), config.issuer.clone(), keys.clone(), Arc::clone(&clock)),
+            passes: PassReader::new(
+                config.sale.clone(),
+                config.issuer.clone(),
+                keys.clone(),
+                Arc::clone(&clock),
+            ),
             config,
             clock,
             entropy,
@@ -118,18 +144,28 @@ async fn until_complete(writer: &Writer, store: &dyn QueueStore) -> Result<(), W
 
 async fn open_engine(config: &Config, deps: &Deps, at: Moment) -> Result<Opened, OpenError> {
     let sale = &config.sale;
-    let broken = |why: JournalError| OpenError::Replay { sale: sale.clone(), why: why.to_string() };
+    let broken = |why: JournalError| OpenError::Replay {
+        sale: sale.clone(),
+        why: why.to_string(),
+    };
     match (&deps.engine, &deps.journal) {
         (Engine::Memory, JournalPlace::File(file)) => {
             let journal = Arc::new(SqliteJournal::open(file, sale.clone()).await?);
             let given_before = journal.ceiling().await.map_err(broken)?;
-            let store = Arc::new(MemoryStore::new(config.clone(), 0, at).beside(Arc::clone(&journal), given_before));
-            Ok(Opened { chain: Arc::clone(&journal) as _, journal, store })
+            let store =
+                Arc::new(MemoryStore::new(config.clone(), 0, at).beside(Arc::clone(&journal), given_before));
+            Ok(Opened {
+                chain: Arc::clone(&journal) as _,
+                journal,
+                store,
+            })
         }
-        (Engine::Memory, JournalPlace::Postgres { .. }) if config.durability == Durability::Acknowledged => Err(OpenError::Config {
-            sale: sale.clone(),
-            why: "the memory engine answers joins before they are written down only beside a journal in a file of its own",
-        }),
+        (Engine::Memory, JournalPlace::Postgres { .. }) if config.durability == Durability::Acknowledged => {
+            Err(OpenError::Config {
+                sale: sale.clone(),
+                why: "the memory engine answers joins before they are written down only beside a journal in a file of its own",
+            })
+        }
         (Engine::Memory, JournalPlace::Postgres { url }) => {
             let journal = Arc::new(open_shared(url, sale, config).await?);
             // One process at a time: whoever comes later takes the epoch, and the one before is refused.
@@ -137,20 +173,46 @@ async fn open_engine(config: &Config, deps: &Deps, at: Moment) -> Result<Opened,
             let mut name = [0; 8];
             deps.entropy.fill(&mut name);
             let identity = format!("memory of {} {:016x}", deps.node, u64::from_le_bytes(name));
-            let head = journal.raise_epoch(head.epoch(), &identity).await.map_err(broken)?;
+            let head = journal
+                .raise_epoch(head.epoch(), &identity)
+                .await
+                .map_err(broken)?;
             journal.settle(head.epoch()).await.map_err(broken)?;
             // This engine's numbers go with it, so it needs no ceiling.
-            journal.raise_ceiling(head.epoch(), config.max_fans).await.map_err(broken)?;
+            journal
+                .raise_ceiling(head.epoch(), config.max_fans)
+                .await
+                .map_err(broken)?;
             let store = Arc::new(MemoryStore::new(config.clone(), head.epoch(), at));
-            Ok(Opened { chain: Arc::clone(&journal) as _, journal, store })
+            Ok(Opened {
+                chain: Arc::clone(&journal) as _,
+                journal,
+                store,
+            })
         }
         (Engine::Redis(redis), JournalPlace::Postgres { url }) => {
             let journal = Arc::new(open_shared(url, sale, config).await?);
             make_compact(redis).await;
-            let line = Line::start(redis.clone(), sale.to_string(), Arc::clone(&deps.entropy), &deps.life);
-            let opening = RedisStore::open(config.clone(), deps.node.clone(), line, Arc::clone(&journal), at, &deps.life);
+            let line = Line::start(
+                redis.clone(),
+                sale.to_string(),
+                Arc::clone(&deps.entropy),
+                &deps.life,
+            );
+            let opening = RedisStore::open(
+                config.clone(),
+                deps.node.clone(),
+                line,
+                Arc::clone(&journal),
+                at,
+                &deps.life,
+            );
             let store = opening.await.map_err(broken)?;
-            Ok(Opened { chain: Arc::clone(&journal) as _, journal, store })
+            Ok(Opened {
+                chain: Arc::clone(&journal) as _,
+                journal,
+                store,
+            })
         }
         (Engine::Redis(_), JournalPlace::File(_)) => Err(OpenError::Config {
             sale: sale.clone(),
@@ -160,7 +222,9 @@ async fn open_engine(config: &Config, deps: &Deps, at: Moment) -> Result<Opened,
 }
 
 async fn open_shared(url: &str, sale: &SaleId, config: &Config) -> Result<PgJournal, OpenError> {
-    let buckets = (config.max_fans / SUBJECTS_A_BUCKET).clamp(1, 1 << 20).next_power_of_two();
+    let buckets = (config.max_fans / SUBJECTS_A_BUCKET)
+        .clamp(1, 1 << 20)
+        .next_power_of_two();
     Ok(PgJournal::open(url, sale.clone(), buckets).await?)
 }
 
@@ -178,19 +242,29 @@ fn check(config: &Config) -> Result<(), &'static str> {
     if config.prequeue_at > config.opens_at || config.opens_at >= config.closes_at {
         return Err("it must take queue places before it opens, and open before it closes");
     }
-    if config.rate_per_minute == 0 || config.capacity == 0 || config.max_fans == 0 || config.burst == Some(0) {
+    if config.rate_per_minute == 0 || config.capacity == 0 || config.max_fans == 0 || config.burst == Some(0)
+    {
         return Err("rate, capacity, burst and the number of fans must be at least 1");
     }
     if config.draw.is_some() && config.durability != Durability::Journaled {
-        return Err("a fair draw needs durability \"journaled\": nobody is told that she is in a list that may not hold her");
+        return Err(
+            "a fair draw needs durability \"journaled\": nobody is told that she is in a list that may not hold her",
+        );
     }
-    if config.draw.as_ref().is_some_and(|terms| terms.chain.period_s == 0) {
+    if config
+        .draw
+        .as_ref()
+        .is_some_and(|terms| terms.chain.period_s == 0)
+    {
         return Err("the beacon's rounds must be at least a second apart");
     }
     if !(0.0..=1.0).contains(&config.returner_share) {
         return Err("the returners' share must be between 0 and 1");
     }
-    if config.call_window < Duration::from_secs(1) || config.pass_life < Duration::from_secs(2) || config.visit_max < config.pass_life {
+    if config.call_window < Duration::from_secs(1)
+        || config.pass_life < Duration::from_secs(2)
+        || config.visit_max < config.pass_life
+    {
         return Err("the call window must last a second, a pass two, and a visit as long as a pass");
     }
     Ok(())

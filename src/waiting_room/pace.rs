@@ -47,7 +47,8 @@ impl Glimpse<'_> {
 
     /// Called fans who are still to enter, as far as they are expected to.
     pub(super) fn expected(&self) -> f64 {
-        self.situation.map_or(0.0, |s| s.outlook.coming + f64::from(s.claimants))
+        self.situation
+            .map_or(0.0, |s| s.outlook.coming + f64::from(s.claimants))
     }
 
     pub(super) fn share(&self) -> f64 {
@@ -85,7 +86,11 @@ impl Pace {
         if let Some(Situation { active, capacity, .. }) = seen.situation {
             // The gap between the bounds keeps it from flapping.
             let share = f64::from(active) / f64::from(capacity.max(1));
-            self.house_is_full = if self.house_is_full { share > 0.85 } else { share >= 0.97 };
+            self.house_is_full = if self.house_is_full {
+                share > 0.85
+            } else {
+                share >= 0.97
+            };
             if self.house_is_full {
                 let used = self.house_used.get_or_insert(HOUSE_USED);
                 *used += (share.clamp(HOUSE_USED_MIN, 1.0) - *used) / HOUSE_USED_MEMORY_S;
@@ -95,12 +100,14 @@ impl Pace {
             self.yields.second(seen);
             self.returners.second(seen);
             if let Some(seats) = seen.seats {
-                self.takings.second(seats, seen.counts.active, seen.counts.ended_total);
+                self.takings
+                    .second(seats, seen.counts.active, seen.counts.ended_total);
             }
             self.hindsight.judge(seen.counts.now_serving);
             if self.hindsight.is_to_say() {
                 let steps = self.prospect(seen, Hindsight::LONGEST_S);
-                self.hindsight.say(seen.counts.now_serving, seen.waiting(), &steps);
+                self.hindsight
+                    .say(seen.counts.now_serving, seen.waiting(), &steps);
             }
         } else {
             self.yields.skip();
@@ -110,13 +117,21 @@ impl Pace {
 
     /// The table of waits, empty while nobody can say.
     pub(super) fn estimate(&self, seen: &Glimpse<'_>) -> Vec<Point> {
-        if !matches!(seen.phase, Phase::Scheduled | Phase::Prequeue | Phase::Drawing | Phase::OnSale) {
+        if !matches!(
+            seen.phase,
+            Phase::Scheduled | Phase::Prequeue | Phase::Drawing | Phase::OnSale
+        ) {
             return Vec::new();
         }
         let steps = self.prospect(seen, 0.0);
         let z = |t_s: f64| self.hindsight.z(t_s);
-        let courses = [Course::new(&steps, z), Course::new(&steps, |_| 0.0), Course::new(&steps, |t_s| -z(t_s))];
-        let waits_s = |ahead: f64| std::array::from_fn(|at| (courses[at].after_s(ahead + 1.0) - BOARD_AGE_S).max(0.0));
+        let courses = [
+            Course::new(&steps, z),
+            Course::new(&steps, |_| 0.0),
+            Course::new(&steps, |t_s| -z(t_s)),
+        ];
+        let waits_s =
+            |ahead: f64| std::array::from_fn(|at| (courses[at].after_s(ahead + 1.0) - BOARD_AGE_S).max(0.0));
         estimate::table(waits_s, seen.waiting(), seen.until_open_s)
     }
 
@@ -128,7 +143,10 @@ impl Pace {
                 .lowered
                 .filter(|(_, since)| seen.now.since(*since) < REASON_LASTS)
                 .map(|(reason, _)| reason)
-                .or(seen.seats.is_some_and(|it| it.free == 0).then_some(Reason::AllInBaskets))
+                .or(seen
+                    .seats
+                    .is_some_and(|it| it.free == 0)
+                    .then_some(Reason::AllInBaskets))
                 .or(self.house_is_full.then_some(Reason::FullHouse)),
             _ => None,
         }
@@ -146,9 +164,17 @@ impl Pace {
             lead_s: seen.situation.map_or(0.0, |s| s.outlook.lead_s),
             expected: seen.expected(),
             returners: self.returners.look(seen),
-            stock: seen.seats.map(|seats| self.takings.look(seats, seen.counts.active)),
+            stock: seen
+                .seats
+                .map(|seats| self.takings.look(seats, seen.counts.active)),
         };
-        prospect(&door, &seen.visits, &self.yields.look(seen.share()), seen.waiting().into(), at_least_s)
+        prospect(
+            &door,
+            &seen.visits,
+            &self.yields.look(seen.share()),
+            seen.waiting().into(),
+            at_least_s,
+        )
     }
 }
 
@@ -206,9 +232,14 @@ impl Yields {
         while self.served.len() > SETTLED_S {
             self.served.pop_front();
         }
-        let in_time = seen.counts.entries_total.saturating_sub(seen.counts.returned_total);
+        let in_time = seen
+            .counts
+            .entries_total
+            .saturating_sub(seen.counts.returned_total);
         let entries = in_time as f64 + f64::from(seen.counts.claimants);
-        let (served_then, entries_before, since) = self.from.get_or_insert_with(|| (self.served.clone(), entries, self.seconds));
+        let (served_then, entries_before, since) = self
+            .from
+            .get_or_insert_with(|| (self.served.clone(), entries, self.seconds));
         let (entries_before, since) = (*entries_before, *since);
         // With one lead for both ends: what is learnt of it meanwhile is not a call.
         let lead_s = seen.situation.map_or(0.0, |s| s.outlook.lead_s);
@@ -218,7 +249,8 @@ impl Yields {
             // By what was expected of the block: if its own ratio said how much it weighs, low ones would weigh more.
             let usual = self.look(seen.share()).level.exp().max(1.0);
             let variance = (usual - 1.0).max(0.1) * usual / calls + BLOCK_DEVIATION * BLOCK_DEVIATION;
-            self.blocks.push_front((f64::midpoint(since, self.seconds), (calls / came).ln(), variance));
+            self.blocks
+                .push_front((f64::midpoint(since, self.seconds), (calls / came).ln(), variance));
             self.blocks.truncate(BLOCKS_MAX);
             self.from = Some((self.served.clone(), entries, self.seconds));
         }

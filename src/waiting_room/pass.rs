@@ -71,7 +71,13 @@ impl PassReader {
     /// `issuer` of passes is the public base URL.
     #[must_use]
     pub fn new(sale: SaleId, issuer: String, keys: Keys, clock: Arc<dyn Clock>) -> Self {
-        Self { sale, issuer, keys, clock, genuine: Genuine::default() }
+        Self {
+            sale,
+            issuer,
+            keys,
+            clock,
+            genuine: Genuine::default(),
+        }
     }
 }
 
@@ -91,7 +97,11 @@ struct Remembered {
 const REMEMBERED_MAX: usize = 16_384;
 
 impl Genuine {
-    fn or_check(&self, text: &str, check: impl FnOnce() -> Result<Pass, TokenError>) -> Result<Pass, TokenError> {
+    fn or_check(
+        &self,
+        text: &str,
+        check: impl FnOnce() -> Result<Pass, TokenError>,
+    ) -> Result<Pass, TokenError> {
         let name = sha256(text.as_bytes());
         {
             let mut remembered = self.0.lock();
@@ -124,7 +134,9 @@ impl Papers for PassReader {
     }
 
     fn read_pass(&self, pass: &str) -> Result<Pass, TokenError> {
-        let pass = self.genuine.or_check(pass, || open(pass, &self.keys.pass, &self.sale, &self.issuer))?;
+        let pass = self
+            .genuine
+            .or_check(pass, || open(pass, &self.keys.pass, &self.sale, &self.issuer))?;
         is_in_time(&pass, self.clock.now()).map(|()| pass)
     }
 
@@ -149,7 +161,13 @@ struct Claims {
 }
 
 /// Signs a pass for `pass.visit`; its times are cut to whole seconds, the unit of JWTs.
-pub(super) fn seal(pass: &Pass, keys: &SigningKeys, sale: &SaleId, issuer: &str, entropy: &dyn Entropy) -> String {
+pub(super) fn seal(
+    pass: &Pass,
+    keys: &SigningKeys,
+    sale: &SaleId,
+    issuer: &str,
+    entropy: &dyn Entropy,
+) -> String {
     let mut id = [0; 12];
     entropy.fill(&mut id);
     let claims = Claims {
@@ -219,13 +237,24 @@ mod tests {
     }
 
     fn reader(sale: &str, issuer: &str, keys: Keys, clock: &Arc<ManualClock>) -> PassReader {
-        PassReader::new(sale.parse().unwrap(), issuer.to_owned(), keys, Arc::clone(clock) as Arc<dyn Clock>)
+        PassReader::new(
+            sale.parse().unwrap(),
+            issuer.to_owned(),
+            keys,
+            Arc::clone(clock) as Arc<dyn Clock>,
+        )
     }
 
     #[test]
     fn a_pass_is_read_back_within_its_time_by_its_own_sale_and_house() {
         let clock = Arc::new(ManualClock::at(Timestamp::from_secs(994)));
-        let text = seal(&pass(), &keys(1).pass, &"a".parse().unwrap(), "https://x", &SeededEntropy::new(2));
+        let text = seal(
+            &pass(),
+            &keys(1).pass,
+            &"a".parse().unwrap(),
+            "https://x",
+            &SeededEntropy::new(2),
+        );
         let ours = reader("a", "https://x", keys(1), &clock);
         let read_at = |s: i64| {
             clock.step_to(Timestamp::from_secs(s));
@@ -234,24 +263,48 @@ mod tests {
         assert_eq!(read_at(994), Err(TokenError::NotYet));
         assert_eq!(read_at(1_000), Ok(pass()));
         assert_eq!(read_at(1_124), Ok(pass()));
-        assert_eq!(read_at(1_125), Err(TokenError::Expired), "having been good before does not help");
+        assert_eq!(
+            read_at(1_125),
+            Err(TokenError::Expired),
+            "having been good before does not help"
+        );
         clock.step_to(Timestamp::from_secs(1_000));
-        assert_eq!(reader("b", "https://x", keys(1), &clock).read_pass(&text), Err(TokenError::Purpose));
-        assert_eq!(reader("a", "https://y", keys(1), &clock).read_pass(&text), Err(TokenError::Purpose));
-        assert_eq!(reader("a", "https://x", keys(3), &clock).read_pass(&text), Err(TokenError::Signature));
+        assert_eq!(
+            reader("b", "https://x", keys(1), &clock).read_pass(&text),
+            Err(TokenError::Purpose)
+        );
+        assert_eq!(
+            reader("a", "https://y", keys(1), &clock).read_pass(&text),
+            Err(TokenError::Purpose)
+        );
+        assert_eq!(
+            reader("a", "https://x", keys(3), &clock).read_pass(&text),
+            Err(TokenError::Signature)
+        );
     }
 
     #[test]
     fn a_forged_pass_is_refused_again_and_again() {
         let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1_000)));
         let ours = reader("a", "https://x", keys(1), &clock);
-        let sealed = |seed| seal(&pass(), &keys(seed).pass, &"a".parse().unwrap(), "https://x", &SeededEntropy::new(2));
+        let sealed = |seed| {
+            seal(
+                &pass(),
+                &keys(seed).pass,
+                &"a".parse().unwrap(),
+                "https://x",
+                &SeededEntropy::new(2),
+            )
+        };
         let (genuine, other) = (sealed(1), sealed(3));
         assert!(ours.read_pass(&genuine).is_ok());
         let (body, _) = genuine.rsplit_once('.').unwrap();
         let (_, signature) = other.rsplit_once('.').unwrap();
         for _ in 0..2 {
-            assert_eq!(ours.read_pass(&format!("{body}.{signature}")), Err(TokenError::Signature));
+            assert_eq!(
+                ours.read_pass(&format!("{body}.{signature}")),
+                Err(TokenError::Signature)
+            );
         }
     }
 
@@ -272,7 +325,11 @@ mod tests {
             ask(&other.to_string()).unwrap();
             ask("hers").unwrap();
         }
-        assert_eq!(checks.get(), 1 + 2 * REMEMBERED_MAX, "whoever keeps asking is not forgotten");
+        assert_eq!(
+            checks.get(),
+            1 + 2 * REMEMBERED_MAX,
+            "whoever keeps asking is not forgotten"
+        );
         let remembered = genuine.0.lock();
         assert!(remembered.now.len() <= REMEMBERED_MAX && remembered.before.len() <= REMEMBERED_MAX);
     }

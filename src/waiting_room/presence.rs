@@ -115,7 +115,9 @@ impl Presence {
 
     pub(super) fn take_news(&self) -> Vec<Heard> {
         let news = std::mem::take(&mut self.0.lock().news);
-        news.into_iter().map(|(number, until)| Heard { number, until }).collect()
+        news.into_iter()
+            .map(|(number, until)| Heard { number, until })
+            .collect()
     }
 
     /// What any node has heard.
@@ -128,16 +130,28 @@ impl Presence {
     }
 
     /// How it stands: `asked` are the numbers of those who are asked, in order; the line goes on to `last`.
-    pub(super) fn on_board(&self, asked: &[u32], now_serving: u32, last: u32, near: u32, now: Timestamp) -> PresenceOnBoard {
+    pub(super) fn on_board(
+        &self,
+        asked: &[u32],
+        now_serving: u32,
+        last: u32,
+        near: u32,
+        now: Timestamp,
+    ) -> PresenceOnBoard {
         let mut known = self.0.lock();
-        known.until.retain(|&number, until| number > now_serving && *until >= now);
+        known
+            .until
+            .retain(|&number, until| number > now_serving && *until >= now);
         let mut there = Vec::new();
         let (mut edge, mut of, mut present) = (near, 0_u32, 0_u32);
         for &number in asked.iter().filter(|number| **number > now_serving) {
             let distance = number - now_serving;
             if distance > edge {
                 if of >= ASKED_MIN {
-                    there.push(There { upto: edge, percent: present * 100 / of });
+                    there.push(There {
+                        upto: edge,
+                        percent: present * 100 / of,
+                    });
                     (of, present) = (0, 0);
                 }
                 while distance > edge {
@@ -149,11 +163,19 @@ impl Presence {
         }
         let end = last.saturating_sub(now_serving);
         if of >= ASKED_MIN {
-            there.push(There { upto: end, percent: present * 100 / of });
+            there.push(There {
+                upto: end,
+                percent: present * 100 / of,
+            });
         } else if let Some(last) = there.last_mut() {
             last.upto = end;
         }
-        PresenceOnBoard { near, near_mask: NEAR_MASK, mask: FAR_MASK, there }
+        PresenceOnBoard {
+            near,
+            near_mask: NEAR_MASK,
+            mask: FAR_MASK,
+            there,
+        }
     }
 }
 
@@ -168,20 +190,49 @@ mod tests {
 
     #[test]
     fn a_sample_says_how_many_are_there_and_silence_makes_them_away() {
-        let (presence, asked) = (Presence::default(), (1..=200).map(|n| 100 + 5 * n).collect::<Vec<u32>>());
+        let (presence, asked) = (
+            Presence::default(),
+            (1..=200).map(|n| 100 + 5 * n).collect::<Vec<u32>>(),
+        );
         let shares = |seconds| {
-            presence.on_board(&asked, 100, 1_200, 100, at(seconds)).there.iter().map(|it| (it.upto, it.percent)).collect::<Vec<_>>()
+            presence
+                .on_board(&asked, 100, 1_200, 100, at(seconds))
+                .there
+                .iter()
+                .map(|it| (it.upto, it.percent))
+                .collect::<Vec<_>>()
         };
         assert_eq!(shares(0), [(100, 0), (400, 0), (1_100, 0)]);
         for &number in &asked {
             if number <= 200 || number % 2 == 0 {
-                presence.heard(number, at(0), Duration::from_mins(if number <= 200 { 1 } else { 4 }));
+                presence.heard(
+                    number,
+                    at(0),
+                    Duration::from_mins(if number <= 200 { 1 } else { 4 }),
+                );
             }
         }
         assert_eq!(shares(150), [(100, 100), (400, 50), (1_100, 50)]);
-        assert_eq!(shares(151), [(100, 0), (400, 50), (1_100, 50)], "a minute's pause and half a one of patience, twice");
-        presence.learn(&[Heard { number: 105, until: at(700) }, Heard { number: 210, until: at(1) }]);
-        assert_eq!(shares(600), [(100, 5), (400, 50), (1_100, 50)], "what another node heard counts too, and takes nothing away");
+        assert_eq!(
+            shares(151),
+            [(100, 0), (400, 50), (1_100, 50)],
+            "a minute's pause and half a one of patience, twice"
+        );
+        presence.learn(&[
+            Heard {
+                number: 105,
+                until: at(700),
+            },
+            Heard {
+                number: 210,
+                until: at(1),
+            },
+        ]);
+        assert_eq!(
+            shares(600),
+            [(100, 5), (400, 50), (1_100, 50)],
+            "what another node heard counts too, and takes nothing away"
+        );
         assert_eq!(shares(601), [(100, 5), (400, 0), (1_100, 0)]);
         assert_eq!(presence.take_news().len(), 110);
         assert!(presence.take_news().is_empty());
@@ -194,7 +245,14 @@ mod tests {
         assert_eq!(presence.on_board(&[2, 3, 4], 0, 9, 32, at(0)).there, []);
         let asked: Vec<u32> = (1..=9).chain([500]).collect();
         let there = presence.on_board(&asked, 0, 700, 32, at(0)).there;
-        assert_eq!(there, [There { upto: 700, percent: 11 }], "the last few count to those before them");
+        assert_eq!(
+            there,
+            [There {
+                upto: 700,
+                percent: 11
+            }],
+            "the last few count to those before them"
+        );
     }
 
     /// Whatever the wait: this is what keeps waiting free of charge for the origin.
@@ -210,13 +268,26 @@ mod tests {
                 let mut left_s = wait_s;
                 // A hundred are called a minute.
                 let distance = |left_s: u32| left_s * 100 / 60;
-                while let Some(pause) = again_in(u64::from_le_bytes(hash), distance(left_s), near(100), Some(left_s)) {
+                while let Some(pause) = again_in(
+                    u64::from_le_bytes(hash),
+                    distance(left_s),
+                    near(100),
+                    Some(left_s),
+                ) {
                     askings += 1;
-                    let Some(next_s) = left_s.checked_sub(u32::try_from(pause.as_secs()).unwrap()).filter(|s| *s > 0) else { break };
+                    let Some(next_s) = left_s
+                        .checked_sub(u32::try_from(pause.as_secs()).unwrap())
+                        .filter(|s| *s > 0)
+                    else {
+                        break;
+                    };
                     left_s = next_s;
                 }
                 // Those whom only the front asks begin to be asked there.
-                if !in_far_sample(u64::from_le_bytes(hash)) && in_near_sample(u64::from_le_bytes(hash)) && wait_s > 120 {
+                if !in_far_sample(u64::from_le_bytes(hash))
+                    && in_near_sample(u64::from_le_bytes(hash))
+                    && wait_s > 120
+                {
                     askings += 2;
                 }
             }

@@ -53,10 +53,14 @@ impl Yield {
     fn at(&self, t_s: f64) -> (f64, [f64; 2]) {
         let h = TREND_LASTS_S * (1.0 - (-t_s / TREND_LASTS_S).exp());
         let deviation = |skew: f64| {
-            let variance = self.level_variance + 2.0 * h * self.covariance + h * h * self.trend_variance * skew;
+            let variance =
+                self.level_variance + 2.0 * h * self.covariance + h * h * self.trend_variance * skew;
             variance.max(0.0).sqrt()
         };
-        ((self.level + h * self.trend_per_s).clamp(-3.0, 4.0).exp(), [deviation(TREND_SKEW), deviation(1.0)])
+        (
+            (self.level + h * self.trend_per_s).clamp(-3.0, 4.0).exp(),
+            [deviation(TREND_SKEW), deviation(1.0)],
+        )
     }
 }
 
@@ -108,10 +112,19 @@ const MISREAD_S: f64 = 0.4;
 pub(super) const Z90: f64 = 1.281_551_565_5;
 
 /// Plays the door forward until `waiting` have been called for sure, and for `at_least_s`.
-pub(super) fn prospect(door: &DoorNow, visits: &VisitsOutlook, calls_per_entry: &Yield, waiting: f64, at_least_s: f64) -> Vec<Step> {
+pub(super) fn prospect(
+    door: &DoorNow,
+    visits: &VisitsOutlook,
+    calls_per_entry: &Yield,
+    waiting: f64,
+    at_least_s: f64,
+) -> Vec<Step> {
     let mut house = House::new(door, visits, &visits.expected);
     // The same door if visits are longer and take more than is thought, or shorter and take less.
-    let (mut worse, mut better) = (House::new(door, visits, &visits.longer), House::new(door, visits, &visits.shorter));
+    let (mut worse, mut better) = (
+        House::new(door, visits, &visits.longer),
+        House::new(door, visits, &visits.shorter),
+    );
     for (house, sign) in [(&mut worse, 1.0), (&mut better, -1.0)] {
         if let Some(stock) = &mut house.stock {
             stock.per_entry = (stock.per_entry + sign * stock.deviation).max(stock.per_entry / 2.0);
@@ -122,7 +135,12 @@ pub(super) fn prospect(door: &DoorNow, visits: &VisitsOutlook, calls_per_entry: 
     let (mut calls, mut noise, mut in_time, mut by_stock) = (0.0, 0.0, 0.0, 0.0);
     while house.t_s < HORIZON_S {
         let before = f64::max(in_time - door.expected, 0.0);
-        let Passed { dt, entries, ended, limit } = house.step();
+        let Passed {
+            dt,
+            entries,
+            ended,
+            limit,
+        } = house.step();
         worse.step();
         better.step();
         match limit {
@@ -132,7 +150,9 @@ pub(super) fn prospect(door: &DoorNow, visits: &VisitsOutlook, calls_per_entry: 
             Limit::Stock => by_stock += entries,
         }
         in_time += match limit {
-            Limit::Rate | Limit::House => entries - lane.step(house.t_s, dt, entries * door.returners.share_max, &steps),
+            Limit::Rate | Limit::House => {
+                entries - lane.step(house.t_s, dt, entries * door.returners.share_max, &steps)
+            }
             // There is room, so they come in as they come, and take what would have been called for.
             Limit::Stock => {
                 let returners = lane.step(house.t_s, dt, f64::INFINITY, &steps);
@@ -150,11 +170,24 @@ pub(super) fn prospect(door: &DoorNow, visits: &VisitsOutlook, calls_per_entry: 
         // Nobody enters without a call.
         let level_fewer = (level[1] * calls).min((calls - reached).max(0.0));
         let others = chance + of_stock.powi(2) + (FLOOR_DRIFT * calls).powi(2);
-        let deviation = |level: f64, entered: f64| (others + level.powi(2) + (per_entry * (entered - house.entered)).powi(2)).sqrt();
-        let (more, fewer) = (deviation(level_more, better.entered), deviation(level_fewer, worse.entered));
+        let deviation = |level: f64, entered: f64| {
+            (others + level.powi(2) + (per_entry * (entered - house.entered)).powi(2)).sqrt()
+        };
+        let (more, fewer) = (
+            deviation(level_more, better.entered),
+            deviation(level_fewer, worse.entered),
+        );
         let t_s = (house.t_s - door.lead_s).max(0.0);
-        steps.push(Step { t_s, calls, more, fewer, misread });
-        if house.t_s - door.lead_s > at_least_s && (calls - 3.0 * fewer > waiting || calls > 4.0 * waiting + 100.0) {
+        steps.push(Step {
+            t_s,
+            calls,
+            more,
+            fewer,
+            misread,
+        });
+        if house.t_s - door.lead_s > at_least_s
+            && (calls - 3.0 * fewer > waiting || calls > 4.0 * waiting + 100.0)
+        {
             break;
         }
         if house.is_sold_out() {
@@ -195,17 +228,34 @@ enum Limit {
 impl<'a> House<'a> {
     fn new(door: &'a DoorNow, visits: &VisitsOutlook, leaving: &'a Leaving) -> Self {
         let inside = visits.inside.clone();
-        Self { door, step_s: visits.step_s, leaving, active: inside.iter().sum(), inside, t_s: 0.0, entered: 0.0, stock: door.stock }
+        Self {
+            door,
+            step_s: visits.step_s,
+            leaving,
+            active: inside.iter().sum(),
+            inside,
+            t_s: 0.0,
+            entered: 0.0,
+            stock: door.stock,
+        }
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a few steps")]
     fn step(&mut self) -> Passed {
         let is_steady = self.t_s > STEADY_AFTER_LONGEST * self.step_s * self.inside.len() as f64;
-        let dt = if is_steady { (self.t_s * 0.03).max(self.step_s) } else { self.step_s };
+        let dt = if is_steady {
+            (self.t_s * 0.03).max(self.step_s)
+        } else {
+            self.step_s
+        };
         let slowed_s = (self.door.slowed_s - self.t_s).clamp(0.0, dt);
         self.t_s += dt;
         let by_rate = self.door.rate_per_s * (dt - slowed_s * (1.0 - self.door.slowed_share));
-        let active_before = if is_steady { self.door.capacity } else { self.active };
+        let active_before = if is_steady {
+            self.door.capacity
+        } else {
+            self.active
+        };
         let (ended, room) = if is_steady {
             let ended = self.door.capacity / self.leaving.mean_s * dt;
             (ended, ended)
@@ -213,7 +263,11 @@ impl<'a> House<'a> {
             let ended = self.age();
             (ended, (self.door.capacity - self.active).max(0.0))
         };
-        let (mut entries, mut limit) = if room < by_rate { (room, Limit::House) } else { (by_rate, Limit::Rate) };
+        let (mut entries, mut limit) = if room < by_rate {
+            (room, Limit::House)
+        } else {
+            (by_rate, Limit::Rate)
+        };
         if let Some(stock) = &mut self.stock {
             let put_down = stock.held * (ended / f64::max(active_before, 1e-9)).min(1.0);
             stock.held -= put_down;
@@ -229,11 +283,18 @@ impl<'a> House<'a> {
         self.inside[0] += entries;
         self.active += entries;
         self.entered += entries;
-        Passed { dt, entries, ended, limit }
+        Passed {
+            dt,
+            entries,
+            ended,
+            limit,
+        }
     }
 
     fn is_sold_out(&self) -> bool {
-        self.stock.zip(self.door.stock).is_some_and(|(then, now)| then.free + then.held < f64::max(SOLD_OUT * (now.free + now.held), 1.0))
+        self.stock.zip(self.door.stock).is_some_and(|(then, now)| {
+            then.free + then.held < f64::max(SOLD_OUT * (now.free + now.held), 1.0)
+        })
     }
 
     /// A step passes inside: gives the ends.
@@ -270,7 +331,10 @@ impl<'a> Course<'a> {
             *so_far = step.as_read(z(step.t_s)).max(*so_far);
             Some(*so_far)
         };
-        Self { steps, reached: steps.iter().scan(0.0, furthest).collect() }
+        Self {
+            steps,
+            reached: steps.iter().scan(0.0, furthest).collect(),
+        }
     }
 
     /// Seconds until `n` have been called.
@@ -279,12 +343,20 @@ impl<'a> Course<'a> {
         let last = next.checked_sub(1);
         let (t_s, reached) = last.map_or((0.0, 0.0), |last| (self.steps[last].t_s, self.reached[last]));
         if let (Some(step), Some(best)) = (self.steps.get(next), self.reached.get(next)) {
-            let along = if *best > reached { ((n - reached) / (best - reached)).clamp(0.0, 1.0) } else { 0.0 };
+            let along = if *best > reached {
+                ((n - reached) / (best - reached)).clamp(0.0, 1.0)
+            } else {
+                0.0
+            };
             return (t_s + (step.t_s - t_s) * along).min(HORIZON_S);
         }
         // It goes on as is expected on average until then.
         let expected = last.map_or(0.0, |last| self.steps[last].calls);
-        if expected > 0.0 { (t_s + (n - reached) * t_s / expected).min(HORIZON_S) } else { HORIZON_S }
+        if expected > 0.0 {
+            (t_s + (n - reached) * t_s / expected).min(HORIZON_S)
+        } else {
+            HORIZON_S
+        }
     }
 }
 
@@ -307,18 +379,47 @@ mod tests {
 
     fn visits(mean_s: f64) -> VisitsOutlook {
         let [expected, longer, shorter] = [1.0, 1.1, 0.9].map(|times| leaving(mean_s * times));
-        VisitsOutlook { step_s: STEP_S, inside: vec![0.0; STEPS], expected, longer, shorter }
+        VisitsOutlook {
+            step_s: STEP_S,
+            inside: vec![0.0; STEPS],
+            expected,
+            longer,
+            shorter,
+        }
     }
 
     fn door(rate_per_s: f64, capacity: f64) -> DoorNow {
-        let returners = ReturnersNow { return_s: 225.0, window_s: 180.0, ..ReturnersNow::default() };
-        DoorNow { rate_per_s, slowed_s: 0.0, slowed_share: 0.5, capacity, lead_s: 0.0, expected: 0.0, returners, stock: None }
+        let returners = ReturnersNow {
+            return_s: 225.0,
+            window_s: 180.0,
+            ..ReturnersNow::default()
+        };
+        DoorNow {
+            rate_per_s,
+            slowed_s: 0.0,
+            slowed_share: 0.5,
+            capacity,
+            lead_s: 0.0,
+            expected: 0.0,
+            returners,
+            stock: None,
+        }
     }
 
-    const ONE_EACH: Yield = Yield { level: 0.0, trend_per_s: 0.0, level_variance: 0.0, trend_variance: 0.0, covariance: 0.0 };
+    const ONE_EACH: Yield = Yield {
+        level: 0.0,
+        trend_per_s: 0.0,
+        level_variance: 0.0,
+        trend_variance: 0.0,
+        covariance: 0.0,
+    };
 
     fn calls_by(steps: &[Step], t_s: f64) -> f64 {
-        steps.iter().take_while(|step| step.t_s <= t_s).last().map_or(0.0, |step| step.calls)
+        steps
+            .iter()
+            .take_while(|step| step.t_s <= t_s)
+            .last()
+            .map_or(0.0, |step| step.calls)
     }
 
     #[test]
@@ -334,30 +435,61 @@ mod tests {
     #[test]
     fn returners_take_from_the_calls_and_not_more_than_their_share() {
         let mut door = door(10.0, 1e6);
-        door.returners = ReturnersNow { before_door: 1e6, share_max: 0.2, ..door.returners };
+        door.returners = ReturnersNow {
+            before_door: 1e6,
+            share_max: 0.2,
+            ..door.returners
+        };
         let steps = prospect(&door, &visits(120.0), &ONE_EACH, 5_000.0, 0.0);
         assert!((calls_by(&steps, 100.0) - 800.0).abs() < 1.0);
-        door.returners = ReturnersNow { before_door: 50.0, ..door.returners };
+        door.returners = ReturnersNow {
+            before_door: 50.0,
+            ..door.returners
+        };
         let steps = prospect(&door, &visits(120.0), &ONE_EACH, 5_000.0, 0.0);
-        assert!((calls_by(&steps, 100.0) - 950.0).abs() < 1.0, "all of them are in, and that is that");
+        assert!(
+            (calls_by(&steps, 100.0) - 950.0).abs() < 1.0,
+            "all of them are in, and that is that"
+        );
     }
 
     #[test]
     fn hardly_anybody_is_called_once_the_seats_are_in_baskets() {
         let mut door = door(10.0, 1e6);
         let unlimited = prospect(&door, &visits(120.0), &ONE_EACH, 2_000.0, 0.0);
-        door.stock = Some(StockNow { free: 1_000.0, held: 0.0, per_entry: 2.0, deviation: 0.1, back: 0.2 });
+        door.stock = Some(StockNow {
+            free: 1_000.0,
+            held: 0.0,
+            per_entry: 2.0,
+            deviation: 0.1,
+            back: 0.2,
+        });
         let limited = prospect(&door, &visits(120.0), &ONE_EACH, 2_000.0, 0.0);
         let wait_s = |steps: &[Step], n: f64| Course::new(steps, |_| 0.0).after_s(n);
-        assert!((wait_s(&limited, 450.0) - wait_s(&unlimited, 450.0)).abs() < 1.0, "there are seats for these");
+        assert!(
+            (wait_s(&limited, 450.0) - wait_s(&unlimited, 450.0)).abs() < 1.0,
+            "there are seats for these"
+        );
         // A fifth of a thousand seats comes back, for those who are called for it one by one, and a fifth of these.
         let called = limited.last().unwrap().calls;
         assert!((600.0..800.0).contains(&called), "{called}");
         assert!(wait_s(&limited, 620.0) > 2.0 * wait_s(&unlimited, 620.0));
         assert!(wait_s(&limited, 1e5) <= HORIZON_S);
         // Who takes more leaves less.
-        door.stock = Some(StockNow { free: 1_000.0, held: 0.0, per_entry: 4.0, deviation: 0.1, back: 0.2 });
-        assert!(prospect(&door, &visits(120.0), &ONE_EACH, 2_000.0, 0.0).last().unwrap().calls < called);
+        door.stock = Some(StockNow {
+            free: 1_000.0,
+            held: 0.0,
+            per_entry: 4.0,
+            deviation: 0.1,
+            back: 0.2,
+        });
+        assert!(
+            prospect(&door, &visits(120.0), &ONE_EACH, 2_000.0, 0.0)
+                .last()
+                .unwrap()
+                .calls
+                < called
+        );
     }
 
     #[test]
@@ -374,13 +506,31 @@ mod tests {
 
     #[test]
     fn a_range_is_wider_where_less_is_known_and_reaches_farther_towards_more_calls() {
-        let unsure = Yield { level: 0.2, level_variance: 0.01, trend_variance: 1e-8, ..ONE_EACH };
-        let sure = Yield { level: 0.2, ..ONE_EACH };
-        let at_the_end = |known: &Yield| *prospect(&door(10.0, 1e6), &visits(120.0), known, 5_000.0, 0.0).last().unwrap();
+        let unsure = Yield {
+            level: 0.2,
+            level_variance: 0.01,
+            trend_variance: 1e-8,
+            ..ONE_EACH
+        };
+        let sure = Yield {
+            level: 0.2,
+            ..ONE_EACH
+        };
+        let at_the_end = |known: &Yield| {
+            *prospect(&door(10.0, 1e6), &visits(120.0), known, 5_000.0, 0.0)
+                .last()
+                .unwrap()
+        };
         let (unsure, sure) = (at_the_end(&unsure), at_the_end(&sure));
-        assert!(unsure.more > 2.0 * sure.more && unsure.fewer > 2.0 * sure.fewer && unsure.more > unsure.fewer, "{unsure:?} {sure:?}");
+        assert!(
+            unsure.more > 2.0 * sure.more && unsure.fewer > 2.0 * sure.fewer && unsure.more > unsure.fewer,
+            "{unsure:?} {sure:?}"
+        );
         // Nobody enters without a call: of calls that all come there can be no fewer.
-        let all_come = at_the_end(&Yield { level_variance: 0.25, ..ONE_EACH });
+        let all_come = at_the_end(&Yield {
+            level_variance: 0.25,
+            ..ONE_EACH
+        });
         assert!(all_come.fewer < 0.1 * all_come.more, "{all_come:?}");
     }
 

@@ -144,8 +144,20 @@ pub(super) enum WriteError {
 }
 
 impl Writer {
-    pub(super) fn new(journal: Arc<dyn Journal>, store: Arc<dyn QueueStore>, clock: Arc<dyn Clock>, durability: Durability) -> Self {
-        Self { journal, store, clock, durability, progress: Mutex::default(), behind: Behind::default() }
+    pub(super) fn new(
+        journal: Arc<dyn Journal>,
+        store: Arc<dyn QueueStore>,
+        clock: Arc<dyn Clock>,
+        durability: Durability,
+    ) -> Self {
+        Self {
+            journal,
+            store,
+            clock,
+            durability,
+            progress: Mutex::default(),
+            behind: Behind::default(),
+        }
     }
 
     /// Brings memory up to what the journal holds.
@@ -171,7 +183,13 @@ impl Writer {
         let last = self.progress.lock().at.filter(|_| !self.journal.is_shared());
         let now = self.clock.now();
         match last.filter(|&at| now.since(at) >= INTERRUPTION_MIN) {
-            Some(since) => self.append(vec![Record::Event { at: now, event: Event::Interrupted { since } }]).await,
+            Some(since) => {
+                self.append(vec![Record::Event {
+                    at: now,
+                    event: Event::Interrupted { since },
+                }])
+                .await
+            }
             None => Ok(()),
         }
     }
@@ -202,7 +220,15 @@ impl Writer {
         let (standing, outlived): (Vec<Ask>, Vec<Ask>) = asks.iter().cloned().partition(holds);
         self.doubt(&outlived);
         let mut written = self.write_standing(&standing).await.into_iter();
-        asks.iter().map(|ask| if holds(ask) { written.next().unwrap_or(Answer::Failed) } else { Answer::Failed }).collect()
+        asks.iter()
+            .map(|ask| {
+                if holds(ask) {
+                    written.next().unwrap_or(Answer::Failed)
+                } else {
+                    Answer::Failed
+                }
+            })
+            .collect()
     }
 
     /// A draw was closed before this join could be written down: it is not written any more.
@@ -212,7 +238,13 @@ impl Writer {
 
     /// Nobody may be written down behind the back of a root: what is closed must be what the journal holds.
     fn closes_rightly(&self, asks: &[Ask], promises: &[Promise]) -> bool {
-        let closed = asks.iter().flat_map(Ask::events).find_map(|event| if let Event::EntriesClosed(it) = event { Some(it) } else { None });
+        let closed = asks.iter().flat_map(Ask::events).find_map(|event| {
+            if let Event::EntriesClosed(it) = event {
+                Some(it)
+            } else {
+                None
+            }
+        });
         closed.is_none_or(|closed| {
             super::drawing::count_persons(self.store.as_ref(), closed.entries) == closed.persons
                 && promises.iter().all(|it| it.number > closed.entries)
@@ -222,12 +254,16 @@ impl Writer {
     async fn write_standing(&self, asks: &[Ask]) -> Vec<Answer> {
         match self.write_group(asks).await {
             Ok(answers) => answers,
-            Err(WriteError::Journal(JournalError::Conflict)) if self.journal.is_shared() => match self.catch_up().await {
-                // Another node was faster with one of them; what is left may stand.
-                Ok(()) => self.write_each(asks).await,
-                Err(error) => self.fail(asks, &error),
-            },
-            Err(WriteError::Journal(JournalError::Conflict)) if asks.len() > 1 || only_calls(asks) => self.write_each(asks).await,
+            Err(WriteError::Journal(JournalError::Conflict)) if self.journal.is_shared() => {
+                match self.catch_up().await {
+                    // Another node was faster with one of them; what is left may stand.
+                    Ok(()) => self.write_each(asks).await,
+                    Err(error) => self.fail(asks, &error),
+                }
+            }
+            Err(WriteError::Journal(JournalError::Conflict)) if asks.len() > 1 || only_calls(asks) => {
+                self.write_each(asks).await
+            }
             Err(error) => self.fail(asks, &error),
         }
     }
@@ -261,23 +297,46 @@ impl Writer {
     async fn write_group(&self, asks: &[Ask]) -> Result<Vec<Answer>, WriteError> {
         let (now, epoch) = (self.clock.now(), self.store.epoch());
         let mut promises = self.progress.lock().unwritten.clone();
-        promises.extend(asks.iter().filter_map(|ask| if let Ask::Join(promise) = ask { Some(*promise) } else { None }));
+        promises.extend(asks.iter().filter_map(|ask| {
+            if let Ask::Join(promise) = ask {
+                Some(*promise)
+            } else {
+                None
+            }
+        }));
         promises.retain(|promise| promise.epoch == epoch && !self.store.missed_draw(promise.number));
         if !self.closes_rightly(asks, &promises) {
             return Err(JournalError::Conflict.into());
         }
-        let answers = asks.iter().map(|ask| if self.comes_late(ask) { Answer::Failed } else { Answer::Written }).collect();
+        let answers = asks
+            .iter()
+            .map(|ask| {
+                if self.comes_late(ask) {
+                    Answer::Failed
+                } else {
+                    Answer::Written
+                }
+            })
+            .collect();
         let mut records = runs(self.not_written(promises)?);
         let of_ask = |ask: &Ask| {
             let at = ask.at().unwrap_or(now);
-            ask.events().iter().map(move |event| Record::Event { at, event: event.clone() }).collect::<Vec<_>>()
+            ask.events()
+                .iter()
+                .map(move |event| Record::Event {
+                    at,
+                    event: event.clone(),
+                })
+                .collect::<Vec<_>>()
         };
         records.extend(asks.iter().flat_map(of_ask));
         if !records.is_empty() {
             self.append(records).await?;
             let mut progress = self.progress.lock();
             progress.unwritten.retain(|promise| promise.epoch != epoch);
-            self.behind.0.store(!progress.unwritten.is_empty(), Ordering::Relaxed);
+            self.behind
+                .0
+                .store(!progress.unwritten.is_empty(), Ordering::Relaxed);
         } else if self.journal.is_shared() {
             self.catch_up().await?;
             if self.store.is_complete() {
@@ -288,11 +347,23 @@ impl Writer {
     }
 
     /// Writes down something that has to be there before anybody comes, unless it is there.
-    pub(super) async fn write_once(&self, event: Event, is_there: impl Fn() -> bool) -> Result<(), WriteError> {
+    pub(super) async fn write_once(
+        &self,
+        event: Event,
+        is_there: impl Fn() -> bool,
+    ) -> Result<(), WriteError> {
         while !is_there() {
-            match self.append(vec![Record::Event { at: self.clock.now(), event: event.clone() }]).await {
+            match self
+                .append(vec![Record::Event {
+                    at: self.clock.now(),
+                    event: event.clone(),
+                }])
+                .await
+            {
                 // Another node was faster with this or with something else.
-                Err(WriteError::Journal(JournalError::Conflict)) if self.journal.is_shared() => self.catch_up().await?,
+                Err(WriteError::Journal(JournalError::Conflict)) if self.journal.is_shared() => {
+                    self.catch_up().await?
+                }
                 other => other?,
             }
         }
@@ -324,7 +395,10 @@ impl Writer {
             return self.catch_up().await;
         }
         let at = records.last().and_then(Record::at);
-        let stored: Vec<Stored> = (before + 1..).zip(records).map(|(seq, record)| Stored { seq, record }).collect();
+        let stored: Vec<Stored> = (before + 1..)
+            .zip(records)
+            .map(|(seq, record)| Stored { seq, record })
+            .collect();
         self.store.apply(&stored, self.moment()).await?;
         let mut progress = self.progress.lock();
         (progress.seq, progress.at) = (last, at);
@@ -334,19 +408,33 @@ impl Writer {
     /// Says once a second that somebody is at the door; when nobody has been there for a while, the open call windows
     /// are lengthened by it.
     async fn beat(&self, now: Timestamp) -> Result<(), WriteError> {
-        if self.progress.lock().beat_at.is_some_and(|at| now.since(at) < BEAT_EVERY && now >= at) {
+        if self
+            .progress
+            .lock()
+            .beat_at
+            .is_some_and(|at| now.since(at) < BEAT_EVERY && now >= at)
+        {
             return Ok(());
         }
         let before = self.journal.beat(now).await?;
         self.progress.lock().beat_at = Some(now);
         match before.filter(|&at| now.since(at) >= INTERRUPTION_MIN) {
-            Some(since) => self.append(vec![Record::Event { at: now, event: Event::Interrupted { since } }]).await,
+            Some(since) => {
+                self.append(vec![Record::Event {
+                    at: now,
+                    event: Event::Interrupted { since },
+                }])
+                .await
+            }
             None => Ok(()),
         }
     }
 
     fn moment(&self) -> Moment {
-        Moment { now: self.clock.now(), monotonic: self.clock.monotonic() }
+        Moment {
+            now: self.clock.now(),
+            monotonic: self.clock.monotonic(),
+        }
     }
 }
 
@@ -361,7 +449,11 @@ pub(super) async fn follow(pen: &Pen) -> Result<(), GroupCommitError> {
 }
 
 /// Hands a visitor's event to the pen. When there is no room for it, what it has taken is freed at once.
-pub(super) async fn write_for_a_visitor(pen: &Pen, store: &dyn QueueStore, ask: Ask) -> Result<Answer, GroupCommitError> {
+pub(super) async fn write_for_a_visitor(
+    pen: &Pen,
+    store: &dyn QueueStore,
+    ask: Ask,
+) -> Result<Answer, GroupCommitError> {
     let written = pen.submit(ask.clone()).await;
     if written == Err(GroupCommitError::Full) {
         // The embedded engine cannot fail here; another one lets the reservation lapse.
@@ -384,7 +476,8 @@ fn only_calls(asks: &[Ask]) -> bool {
                 | Event::Drawn(_)
         )
     };
-    asks.iter().all(|ask| !matches!(ask, Ask::Join(_)) && ask.events().iter().all(of_the_house))
+    asks.iter()
+        .all(|ask| !matches!(ask, Ask::Join(_)) && ask.events().iter().all(of_the_house))
 }
 
 /// Groups joins in number order into runs without gaps.
@@ -392,8 +485,15 @@ fn runs(promises: Vec<Promise>) -> Vec<Record> {
     let mut runs: Vec<Record> = Vec::new();
     for Promise { number, join, .. } in promises {
         match runs.last_mut() {
-            Some(Record::Joins { first, joins }) if u64::from(*first) + joins.len() as u64 == u64::from(number) => joins.push(join),
-            _ => runs.push(Record::Joins { first: number, joins: vec![join] }),
+            Some(Record::Joins { first, joins })
+                if u64::from(*first) + joins.len() as u64 == u64::from(number) =>
+            {
+                joins.push(join)
+            }
+            _ => runs.push(Record::Joins {
+                first: number,
+                joins: vec![join],
+            }),
         }
     }
     runs

@@ -77,10 +77,16 @@ impl Returners {
         // Who gives up before the door is no returner any more; the count may fall.
         let returned = tally.returned as f64 - before.returned as f64;
         self.served.push_back(counts.now_serving);
-        let window_s = usize::try_from(seen.call_window.as_secs()).unwrap_or(usize::MAX).max(1);
+        let window_s = usize::try_from(seen.call_window.as_secs())
+            .unwrap_or(usize::MAX)
+            .max(1);
         let mut over = 0;
         while self.served.len() > window_s {
-            over += self.served.pop_front().zip(self.served.front().copied()).map_or(0, |(from, upto)| upto.saturating_sub(from));
+            over += self
+                .served
+                .pop_front()
+                .zip(self.served.front().copied())
+                .map_or(0, |(from, upto)| upto.saturating_sub(from));
         }
         for (way, return_s) in self.ways.iter_mut().zip(RETURN_S) {
             let back = way.away * (1.0 - (-1.0 / return_s).exp());
@@ -95,27 +101,53 @@ impl Returners {
     pub(super) fn look(&self, seen: &Glimpse<'_>) -> ReturnersNow {
         let ways = self.believed();
         let mean = |of: &dyn Fn(&Return, f64) -> f64| -> f64 {
-            ways.iter().zip(&self.ways).zip(RETURN_S).map(|((believed, way), return_s)| believed * of(way, return_s)).sum()
+            ways.iter()
+                .zip(&self.ways)
+                .zip(RETURN_S)
+                .map(|((believed, way), return_s)| believed * of(way, return_s))
+                .sum()
         };
         let per_call = mean(&|way, _| way.per_call(self.returned));
         let away = mean(&|way, _| way.away * way.per_call(self.returned));
         // As many come back per second as all ways together say.
         let back_per_s = mean(&|way, return_s| way.away * way.per_call(self.returned) / return_s);
-        let return_s = if back_per_s > 0.0 { away / back_per_s } else { RETURN_S[USUAL_RETURN] };
-        let due = self.served.iter().zip(self.served.iter().skip(1)).map(|(from, upto)| f64::from(upto.saturating_sub(*from)));
+        let return_s = if back_per_s > 0.0 {
+            away / back_per_s
+        } else {
+            RETURN_S[USUAL_RETURN]
+        };
+        let due = self
+            .served
+            .iter()
+            .zip(self.served.iter().skip(1))
+            .map(|(from, upto)| f64::from(upto.saturating_sub(*from)));
         let before_door = f64::from(seen.counts.returners);
         let share_max = seen.situation.map_or(0.0, |s| s.returner_share);
         // Where they have to wait, it is seen how many of the entries are theirs.
         let is_late = before_door > share_max * self.entries / LANE_MEMORY_S * LANE_IS_LATE_S;
-        let share_max = if is_late { share_max.min(self.theirs / self.entries.max(1.0)) } else { share_max };
+        let share_max = if is_late {
+            share_max.min(self.theirs / self.entries.max(1.0))
+        } else {
+            share_max
+        };
         let window_s = seen.call_window.as_secs_f64();
-        ReturnersNow { per_call, away, return_s, due: due.collect(), window_s, before_door, share_max }
+        ReturnersNow {
+            per_call,
+            away,
+            return_s,
+            due: due.collect(),
+            window_s,
+            before_door,
+            share_max,
+        }
     }
 
     /// How far each way is believed, in shares of one.
     #[expect(clippy::cast_precision_loss, reason = "a few steps")]
     fn believed(&self) -> [f64; RETURN_S.len()] {
-        let surely = |at: usize| self.ways[at].likelihood - (at.abs_diff(USUAL_RETURN) as f64 / RETURN_DEVIATION).powi(2) / 2.0;
+        let surely = |at: usize| {
+            self.ways[at].likelihood - (at.abs_diff(USUAL_RETURN) as f64 / RETURN_DEVIATION).powi(2) / 2.0
+        };
         let most = (0..RETURN_S.len()).map(surely).fold(f64::NEG_INFINITY, f64::max);
         let weights: [f64; RETURN_S.len()] = std::array::from_fn(|at| (surely(at) - most).exp());
         let all: f64 = weights.iter().sum();
@@ -157,7 +189,13 @@ pub(super) struct Lane<'a> {
 
 impl<'a> Lane<'a> {
     pub(super) fn new(now: &'a ReturnersNow) -> Self {
-        Self { now, away: now.away, before_door: now.before_door, over: 0.0, counted: 0 }
+        Self {
+            now,
+            away: now.away,
+            before_door: now.before_door,
+            over: 0.0,
+            counted: 0,
+        }
     }
 
     /// How many of a step's entries are theirs, of `most` that can be.
@@ -177,8 +215,16 @@ impl<'a> Lane<'a> {
     fn over_by(&mut self, t_s: f64, steps: &[Step]) -> f64 {
         let called_at_s = t_s - self.now.window_s;
         let known_s = -(f64::from(u32::try_from(self.now.due.len()).unwrap_or(u32::MAX)));
-        let due = self.now.due.iter().take(estimate::whole(called_at_s - known_s) as usize).sum::<f64>();
-        while steps.get(self.counted + 1).is_some_and(|next| next.t_s <= called_at_s) {
+        let due = self
+            .now
+            .due
+            .iter()
+            .take(estimate::whole(called_at_s - known_s) as usize)
+            .sum::<f64>();
+        while steps
+            .get(self.counted + 1)
+            .is_some_and(|next| next.t_s <= called_at_s)
+        {
             self.counted += 1;
         }
         due + steps[self.counted].calls
@@ -211,7 +257,13 @@ mod tests {
     impl Line {
         fn new(after_s: f64) -> Self {
             let dice = SeededEntropy::new(11);
-            Self { dice, after_s, due_s: Vec::new(), counts: Counts::default(), second: 0 }
+            Self {
+                dice,
+                after_s,
+                due_s: Vec::new(),
+                counts: Counts::default(),
+                second: 0,
+            }
         }
 
         fn look<T>(&self, with: impl FnOnce(&Glimpse<'_>) -> T) -> T {
@@ -219,7 +271,10 @@ mod tests {
             with(&Glimpse {
                 now,
                 phase: Phase::OnSale,
-                settings: &Settings { rate_per_minute: 600, ..Settings::default() },
+                settings: &Settings {
+                    rate_per_minute: 600,
+                    ..Settings::default()
+                },
                 situation: None,
                 counts: self.counts,
                 visits: VisitLengths::new(Duration::from_mins(15)).outlook(now),
@@ -235,7 +290,9 @@ mod tests {
                 self.counts.now_serving += calls_per_s;
                 for _ in 0..calls_per_s {
                     if self.dice.unit() < 0.1 {
-                        self.due_s.push(f64::from(self.second) + 180.0 - self.after_s * (1.0 - self.dice.unit()).ln());
+                        self.due_s.push(
+                            f64::from(self.second) + 180.0 - self.after_s * (1.0 - self.dice.unit()).ln(),
+                        );
                     }
                 }
                 let (dues, now) = (self.due_s.len(), f64::from(self.second));
@@ -248,12 +305,24 @@ mod tests {
 
     #[test]
     fn how_many_come_back_and_how_soon_is_learnt() {
-        for (after_s, at_least, at_most) in [(110.0, 100.0, 150.0), (225.0, 150.0, 340.0), (480.0, 340.0, 750.0)] {
+        for (after_s, at_least, at_most) in [
+            (110.0, 100.0, 150.0),
+            (225.0, 150.0, 340.0),
+            (480.0, 340.0, 750.0),
+        ] {
             let (mut line, mut returners) = (Line::new(after_s), Returners::default());
             line.pass(1_800, 10, &mut returners);
             let now = line.look(|seen| returners.look(seen));
-            assert!((at_least..=at_most).contains(&now.return_s), "{after_s}: {}", now.return_s);
-            assert!((0.08..0.125).contains(&now.per_call), "{after_s}: {}", now.per_call);
+            assert!(
+                (at_least..=at_most).contains(&now.return_s),
+                "{after_s}: {}",
+                now.return_s
+            );
+            assert!(
+                (0.08..0.125).contains(&now.per_call),
+                "{after_s}: {}",
+                now.per_call
+            );
         }
     }
 
@@ -262,7 +331,10 @@ mod tests {
         let (mut line, mut returners) = (Line::new(225.0), Returners::default());
         line.pass(150, 10, &mut returners);
         let now = line.look(|seen| returners.look(seen));
-        assert!((180.0..280.0).contains(&now.return_s) && (0.04..0.07).contains(&now.per_call), "{now:?}");
+        assert!(
+            (180.0..280.0).contains(&now.return_s) && (0.04..0.07).contains(&now.per_call),
+            "{now:?}"
+        );
     }
 
     #[test]
@@ -272,17 +344,28 @@ mod tests {
         let (now, before) = (line.look(|seen| returners.look(seen)), line.counts.returned_total);
         let mut lane = Lane::new(&now);
         // Hardly anybody is called from now on.
-        let expected: f64 = (1..=60).map(|nth| lane.step(5.0 * f64::from(nth), 5.0, f64::INFINITY, &[Step::default()])).sum();
+        let expected: f64 = (1..=60)
+            .map(|nth| lane.step(5.0 * f64::from(nth), 5.0, f64::INFINITY, &[Step::default()]))
+            .sum();
         line.pass(300, 0, &mut returners);
         let came = f64::from(u32::try_from(line.counts.returned_total - before).unwrap());
-        assert!(came > 200.0 && (expected / came - 1.0).abs() < 0.15, "{expected} {came}");
+        assert!(
+            came > 200.0 && (expected / came - 1.0).abs() < 0.15,
+            "{expected} {came}"
+        );
     }
 
     #[test]
     fn who_stands_before_the_door_comes_in_no_faster_than_the_lane_allows() {
-        let now = ReturnersNow { before_door: 100.0, return_s: 225.0, ..ReturnersNow::default() };
+        let now = ReturnersNow {
+            before_door: 100.0,
+            return_s: 225.0,
+            ..ReturnersNow::default()
+        };
         let mut lane = Lane::new(&now);
-        let entering: Vec<f64> = (1..=4).map(|nth| lane.step(5.0 * f64::from(nth), 5.0, 30.0, &[Step::default()])).collect();
+        let entering: Vec<f64> = (1..=4)
+            .map(|nth| lane.step(5.0 * f64::from(nth), 5.0, 30.0, &[Step::default()]))
+            .collect();
         assert_eq!(entering, [30.0, 30.0, 30.0, 10.0]);
     }
 }

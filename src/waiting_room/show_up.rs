@@ -9,7 +9,9 @@ use std::{collections::VecDeque, time::Duration};
 use crate::kernel::Timestamp;
 
 /// Ends of the age classes in seconds after the call; the call window closes the last one that it reaches.
-const EDGES_S: [f64; 14] = [1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 18.0, 27.0, 40.0, 60.0, 90.0, 135.0, 200.0];
+const EDGES_S: [f64; 14] = [
+    1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 18.0, 27.0, 40.0, 60.0, 90.0, 135.0, 200.0,
+];
 const CLASSES: usize = EDGES_S.len() + 1;
 /// Before anything is measured nearly everybody comes.
 const PRIOR_SHARE: f64 = 0.95;
@@ -82,9 +84,17 @@ pub(super) struct Outlook {
 
 impl ShowUp {
     pub(super) fn new(window: Duration) -> Self {
-        let outlook = Outlook { share: 1.0, lead_s: 0.0, coming: 0.0 };
-        let mut new =
-            Self { window_s: window.as_secs_f64().max(1.0), classes: [Class::default(); CLASSES], cohorts: VecDeque::new(), outlook };
+        let outlook = Outlook {
+            share: 1.0,
+            lead_s: 0.0,
+            coming: 0.0,
+        };
+        let mut new = Self {
+            window_s: window.as_secs_f64().max(1.0),
+            classes: [Class::default(); CLASSES],
+            cohorts: VecDeque::new(),
+            outlook,
+        };
         new.outlook = new.look();
         new
     }
@@ -93,8 +103,15 @@ impl ShowUp {
     pub(super) fn called(&mut self, at: Timestamp, count: u32) {
         self.outlook.coming += f64::from(count) * self.outlook.share;
         match self.cohorts.back_mut() {
-            Some(last) if last.called_at.as_secs() == at.as_secs() && last.class == 0 => last.awaited += count,
-            _ => self.cohorts.push_back(Cohort { called_at: at, awaited: count, came_in_class: 0, class: 0 }),
+            Some(last) if last.called_at.as_secs() == at.as_secs() && last.class == 0 => {
+                last.awaited += count
+            }
+            _ => self.cohorts.push_back(Cohort {
+                called_at: at,
+                awaited: count,
+                came_in_class: 0,
+                class: 0,
+            }),
         }
     }
 
@@ -119,7 +136,8 @@ impl ShowUp {
         for cohort in &mut self.cohorts {
             let age_s = now.since(cohort.called_at).as_secs_f64();
             while cohort.class < CLASSES && age_s >= bounds(cohort.class, window_s).1 {
-                self.classes[cohort.class].observe(f64::from(cohort.awaited), f64::from(cohort.came_in_class));
+                self.classes[cohort.class]
+                    .observe(f64::from(cohort.awaited), f64::from(cohort.came_in_class));
                 next_class(cohort, window_s);
             }
         }
@@ -162,7 +180,9 @@ impl ShowUp {
                 return 0.0;
             }
             let prior = prior_hazard(from, to);
-            let hazard = self.classes[class].hazard((prior * liveliness).min(0.999)).min(0.999);
+            let hazard = self.classes[class]
+                .hazard((prior * liveliness).min(0.999))
+                .min(0.999);
             awaited *= 1.0 - hazard;
             if to >= SETTLED_S {
                 let sure = f64::min((1.0 - awaited) / SETTLED_SHARE, 1.0);
@@ -176,8 +196,16 @@ impl ShowUp {
         let (mut awaited, mut came, mut age_sum) = (1.0, 0.0, 0.0);
         // Of ages that nobody has reached yet one knows that some come then, and not that they come so late: a lead that
         // is assumed too long would call a houseful at once.
-        let unseen = self.classes.iter().position(|class| class.awaited <= 0.0).unwrap_or(CLASSES);
-        let age_max = if unseen == CLASSES { f64::INFINITY } else { bounds(unseen, self.window_s).0.max(PRIOR_LEAD_S) };
+        let unseen = self
+            .classes
+            .iter()
+            .position(|class| class.awaited <= 0.0)
+            .unwrap_or(CLASSES);
+        let age_max = if unseen == CLASSES {
+            f64::INFINITY
+        } else {
+            bounds(unseen, self.window_s).0.max(PRIOR_LEAD_S)
+        };
         for (class, hazard) in self.hazards().into_iter().enumerate() {
             let (from, to) = bounds(class, self.window_s);
             let now = awaited * hazard;
@@ -185,7 +213,11 @@ impl ShowUp {
             age_sum += now * f64::midpoint(from, to).min(age_max);
             awaited -= now;
         }
-        Outlook { share: f64::clamp(came, SHARE_MIN, 1.0), lead_s: age_sum / f64::max(came, 1e-9), coming: 0.0 }
+        Outlook {
+            share: f64::clamp(came, SHARE_MIN, 1.0),
+            lead_s: age_sum / f64::max(came, 1e-9),
+            coming: 0.0,
+        }
     }
 
     fn look_at(&self, now: Timestamp) -> Outlook {
@@ -196,10 +228,15 @@ impl ShowUp {
         }
         let coming = self.cohorts.iter().map(|cohort| {
             let (from, to) = bounds(cohort.class, self.window_s);
-            let done = ((now.since(cohort.called_at).as_secs_f64() - from) / (to - from).max(1e-9)).clamp(0.0, 1.0);
-            f64::from(cohort.awaited - cohort.came_in_class) * (yet[cohort.class] * (1.0 - done) + yet[cohort.class + 1] * done)
+            let done =
+                ((now.since(cohort.called_at).as_secs_f64() - from) / (to - from).max(1e-9)).clamp(0.0, 1.0);
+            f64::from(cohort.awaited - cohort.came_in_class)
+                * (yet[cohort.class] * (1.0 - done) + yet[cohort.class + 1] * done)
         });
-        Outlook { coming: coming.sum(), ..self.look() }
+        Outlook {
+            coming: coming.sum(),
+            ..self.look()
+        }
     }
 }
 
@@ -254,7 +291,10 @@ mod tests {
             show_up.called(at(now), 50);
             show_up.observe(at(now));
             let outlook = show_up.outlook();
-            assert!(outlook.share > 0.8 && outlook.coming > 0.8 * 50.0 * f64::from(tenth + 1), "{now}: {outlook:?}");
+            assert!(
+                outlook.share > 0.8 && outlook.coming > 0.8 * 50.0 * f64::from(tenth + 1),
+                "{now}: {outlook:?}"
+            );
         }
     }
 
@@ -268,7 +308,11 @@ mod tests {
             if tick % 10 == 0 && tick < 600 {
                 show_up.called(at(now), 10);
                 // Four of ten come, two to six seconds after the call.
-                due.extend((0..10).filter(|_| entropy.unit() < 0.4).map(|_| (now + 2.0 + 4.0 * entropy.unit(), at(now))));
+                due.extend(
+                    (0..10)
+                        .filter(|_| entropy.unit() < 0.4)
+                        .map(|_| (now + 2.0 + 4.0 * entropy.unit(), at(now))),
+                );
             }
             due.retain(|&(when, called_at)| {
                 if when <= now {
@@ -295,7 +339,10 @@ mod tests {
             show_up.left(at(f64::from(second)));
             show_up.observe(at(f64::from(second) + 0.5));
             let outlook = show_up.outlook();
-            assert!(outlook.coming <= 20.0 && outlook.coming >= 0.0 && outlook.share <= 1.0, "{outlook:?}");
+            assert!(
+                outlook.coming <= 20.0 && outlook.coming >= 0.0 && outlook.share <= 1.0,
+                "{outlook:?}"
+            );
         }
     }
 }

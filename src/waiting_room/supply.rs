@@ -48,7 +48,13 @@ pub(super) struct ZoneOnBoard {
 
 impl ZoneOnBoard {
     pub(super) fn plain(zones: Vec<ZoneStock>) -> Vec<Self> {
-        zones.into_iter().map(|stock| Self { stock, left_for: None }).collect()
+        zones
+            .into_iter()
+            .map(|stock| Self {
+                stock,
+                left_for: None,
+            })
+            .collect()
     }
 }
 
@@ -86,11 +92,24 @@ impl Supply {
     /// A second has passed.
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
     pub(super) fn second(&mut self, zones: &[ZoneStock], inside: &Inside) {
-        let same = |before: &[ZoneStock]| before.iter().map(|it| &it.zone).eq(zones.iter().map(|it| &it.zone));
-        let Some((before, ended_before)) = self.before.replace((zones.to_vec(), inside.ended_total)).filter(|(it, _)| same(it)) else {
+        let same = |before: &[ZoneStock]| {
+            before
+                .iter()
+                .map(|it| &it.zone)
+                .eq(zones.iter().map(|it| &it.zone))
+        };
+        let Some((before, ended_before)) = self
+            .before
+            .replace((zones.to_vec(), inside.ended_total))
+            .filter(|(it, _)| same(it))
+        else {
             let free: u32 = zones.iter().map(|zone| zone.free).sum();
             let prior = |zone: &ZoneStock| PRIOR_SEATS * f64::from(zone.free) / f64::from(free.max(1));
-            let learnt = |zone: &ZoneStock| Learnt { prior: prior(zone), in_baskets: prior(zone), ..Learnt::default() };
+            let learnt = |zone: &ZoneStock| Learnt {
+                prior: prior(zone),
+                in_baskets: prior(zone),
+                ..Learnt::default()
+            };
             (self.zones, self.ended) = (zones.iter().map(learnt).collect(), 0.0);
             return;
         };
@@ -101,7 +120,8 @@ impl Supply {
                 learnt.while_left = learnt.per_visit(self.ended);
             }
             if inside.active > 0 {
-                learnt.in_baskets += (f64::from(zone.held) / f64::from(inside.active) - learnt.in_baskets) / BASKETS_S;
+                learnt.in_baskets +=
+                    (f64::from(zone.held) / f64::from(inside.active) - learnt.in_baskets) / BASKETS_S;
             }
         }
         if self.ended > MEMORY_VISITS {
@@ -112,7 +132,13 @@ impl Supply {
     }
 
     /// For each zone how far back in this line it lasts. Empty while there is nothing to say.
-    pub(super) fn left_for(&self, zones: &[ZoneStock], inside: &Inside, line: &Survivors, length: u32) -> Vec<Option<LeftFor>> {
+    pub(super) fn left_for(
+        &self,
+        zones: &[ZoneStock],
+        inside: &Inside,
+        line: &Survivors,
+        length: u32,
+    ) -> Vec<Option<LeftFor>> {
         if self.zones.len() != zones.len() || zones.iter().all(|zone| zone.free == 0) {
             return vec![None; zones.len()];
         }
@@ -133,7 +159,9 @@ impl Supply {
                 let in_baskets = self.zones[at].in_baskets * inside_then;
                 // Who comes only when others are gone is uncertain; what lies in baskets now is not.
                 let unsure = wanted[at] + (in_baskets - f64::from(zone.held)).abs();
-                let deviation = (CLUMPING * unsure + (self.drift(per_visit[at]) * unsure).powi(2)).sqrt().max(0.5);
+                let deviation = (CLUMPING * unsure + (self.drift(per_visit[at]) * unsure).powi(2))
+                    .sqrt()
+                    .max(0.5);
                 let left = f64::from(zone.free + zone.held) - wanted[at] - in_baskets - 0.5;
                 for (fallen, chance) in left_for[at].iter_mut().zip(CHANCES) {
                     if fallen.is_none() && left < chance * deviation {
@@ -148,15 +176,39 @@ impl Supply {
     }
 
     /// `visits` more are over. What would have been bought of a zone that is gone is counted on: it says how surely it is.
-    fn sell(&self, sold: &mut [f64], wanted: &mut [f64], zones: &[ZoneStock], per_visit: &[f64], visits: f64) {
+    fn sell(
+        &self,
+        sold: &mut [f64],
+        wanted: &mut [f64],
+        zones: &[ZoneStock],
+        per_visit: &[f64],
+        visits: f64,
+    ) {
         const STEPS: u32 = 8;
         let of_all: f64 = per_visit.iter().sum();
         for _ in 0..STEPS {
-            let left: Vec<bool> = zones.iter().zip(&*sold).map(|(zone, sold)| *sold < f64::from(zone.free + zone.held)).collect();
-            let of_left: f64 = per_visit.iter().zip(&left).filter(|(_, left)| **left).map(|(per_visit, _)| per_visit).sum();
-            let times = if of_left > 0.0 { 1.0 + TAKES_ANOTHER * (of_all - of_left) / of_left } else { 1.0 };
+            let left: Vec<bool> = zones
+                .iter()
+                .zip(&*sold)
+                .map(|(zone, sold)| *sold < f64::from(zone.free + zone.held))
+                .collect();
+            let of_left: f64 = per_visit
+                .iter()
+                .zip(&left)
+                .filter(|(_, left)| **left)
+                .map(|(per_visit, _)| per_visit)
+                .sum();
+            let times = if of_left > 0.0 {
+                1.0 + TAKES_ANOTHER * (of_all - of_left) / of_left
+            } else {
+                1.0
+            };
             for at in 0..zones.len() {
-                let own = if left[at] { per_visit[at] } else { per_visit[at].max(self.zones[at].while_left) };
+                let own = if left[at] {
+                    per_visit[at]
+                } else {
+                    per_visit[at].max(self.zones[at].while_left)
+                };
                 let more = own * times * visits / f64::from(STEPS);
                 wanted[at] += more;
                 sold[at] += if left[at] { more } else { 0.0 };
@@ -226,11 +278,26 @@ mod tests {
             });
             let taste = [0; 4].map(|_| 0.1 + dice.unit());
             let (zones, visitors) = (zones.to_vec(), Vec::new());
-            Self { dice, zones, taste, visitors, ended: 0, now_serving: 0, said: Vec::new(), came_true: [[0; 2]; 3] }
+            Self {
+                dice,
+                zones,
+                taste,
+                visitors,
+                ended: 0,
+                now_serving: 0,
+                said: Vec::new(),
+                came_true: [[0; 2]; 3],
+            }
         }
 
         fn choose(&self, left_only: bool) -> Option<usize> {
-            let weight = |at: usize| if left_only && self.zones[at].free == 0 { 0.0 } else { self.taste[at] };
+            let weight = |at: usize| {
+                if left_only && self.zones[at].free == 0 {
+                    0.0
+                } else {
+                    self.taste[at]
+                }
+            };
             let mut dot = self.dice.unit() * (0..4).map(weight).sum::<f64>();
             (0..4).filter(|&at| weight(at) > 0.0).find(|&at| {
                 dot -= weight(at);
@@ -245,17 +312,37 @@ mod tests {
                     self.hear(self.now_serving);
                     if self.dice.unit() < share {
                         let stays = 40 + u32::try_from(self.dice.below(200)).unwrap();
-                        let (wants, seats) = (self.choose(false).unwrap_or(0), 1 + u32::try_from(self.dice.below(4)).unwrap());
+                        let (wants, seats) = (
+                            self.choose(false).unwrap_or(0),
+                            1 + u32::try_from(self.dice.below(4)).unwrap(),
+                        );
                         let (takes_at, leaves_at) = (now + stays / 3, now + stays);
-                        self.visitors.push(Visitor { wants, seats, takes_at, leaves_at, pays: self.dice.unit() < 0.85, holds: None });
+                        self.visitors.push(Visitor {
+                            wants,
+                            seats,
+                            takes_at,
+                            leaves_at,
+                            pays: self.dice.unit() < 0.85,
+                            holds: None,
+                        });
                     }
                 }
             }
             for at in 0..self.visitors.len() {
                 if self.visitors[at].takes_at == now {
                     let wants = self.visitors[at].wants;
-                    let takes_other = || if self.dice.unit() < 0.7 { self.choose(true) } else { None };
-                    let zone = if self.zones[wants].free > 0 { Some(wants) } else { takes_other() };
+                    let takes_other = || {
+                        if self.dice.unit() < 0.7 {
+                            self.choose(true)
+                        } else {
+                            None
+                        }
+                    };
+                    let zone = if self.zones[wants].free > 0 {
+                        Some(wants)
+                    } else {
+                        takes_other()
+                    };
                     if let Some(zone) = zone {
                         let seats = self.visitors[at].seats.min(self.zones[zone].free);
                         self.zones[zone].free -= seats;
@@ -268,7 +355,11 @@ mod tests {
                 self.ended += 1;
                 if let Some(zone) = visitor.holds {
                     self.zones[zone].held -= visitor.seats;
-                    *(if visitor.pays { &mut self.zones[zone].booked } else { &mut self.zones[zone].free }) += visitor.seats;
+                    *(if visitor.pays {
+                        &mut self.zones[zone].booked
+                    } else {
+                        &mut self.zones[zone].free
+                    }) += visitor.seats;
                 }
             }
         }
@@ -303,10 +394,18 @@ mod tests {
                     let line = Survivors::of([(length, length)]);
                     let left_for = supply.left_for(&house.zones, &inside, &line, length);
                     let distance = u32::try_from(house.dice.below(length.into())).unwrap();
-                    for (zone, left_for) in left_for.into_iter().enumerate().filter(|(zone, _)| house.zones[*zone].free > 0) {
+                    for (zone, left_for) in left_for
+                        .into_iter()
+                        .enumerate()
+                        .filter(|(zone, _)| house.zones[*zone].free > 0)
+                    {
                         let [likely, _, hardly] = left_for.unwrap().map(|it| it.unwrap_or(u32::MAX));
                         let word = usize::from(distance > likely) + usize::from(distance > hardly);
-                        house.said.push(Said { zone, number: house.now_serving + 1 + distance, word });
+                        house.said.push(Said {
+                            zone,
+                            number: house.now_serving + 1 + distance,
+                            word,
+                        });
                     }
                 }
             }
@@ -323,7 +422,10 @@ mod tests {
         let share = |[of, true_]: [u32; 2]| f64::from(true_) / f64::from(of.max(1));
         let [likely, uncertain, unlikely] = said.map(share);
         assert!(said.iter().all(|[of, _]| *of > 200), "{said:?}");
-        assert!(likely > 0.85 && unlikely < 0.15, "{said:?}: {likely} {uncertain} {unlikely}");
+        assert!(
+            likely > 0.85 && unlikely < 0.15,
+            "{said:?}: {likely} {uncertain} {unlikely}"
+        );
         assert!((0.25..0.75).contains(&uncertain), "{said:?}: {uncertain}");
         let all: u32 = said.iter().map(|[of, _]| of).sum();
         assert!(said[1][0] * 3 < all, "most statements say something: {said:?}");
@@ -331,13 +433,32 @@ mod tests {
 
     #[test]
     fn a_zone_that_lasts_for_all_says_so_and_one_that_is_gone_is_left_for_nobody() {
-        let stock = |zone: &str, free| ZoneStock { zone: zone.into(), free, held: 0, booked: 0, blocked: 0 };
+        let stock = |zone: &str, free| ZoneStock {
+            zone: zone.into(),
+            free,
+            held: 0,
+            booked: 0,
+            blocked: 0,
+        };
         let zones = [stock("R", 0), stock("S", 100_000)];
-        let inside = Inside { active: 0, capacity: 10, ended_total: 0, share: 1.0, expected: 0.0 };
+        let inside = Inside {
+            active: 0,
+            capacity: 10,
+            ended_total: 0,
+            share: 1.0,
+            expected: 0.0,
+        };
         let (line, mut supply) = (Survivors::of([(500, 500)]), Supply::default());
-        assert_eq!(supply.left_for(&zones, &inside, &line, 500), [None, None], "before anything is known");
+        assert_eq!(
+            supply.left_for(&zones, &inside, &line, 500),
+            [None, None],
+            "before anything is known"
+        );
         supply.second(&zones, &inside);
-        assert_eq!(supply.left_for(&zones, &inside, &line, 500), [Some([Some(0); 3]), Some([None; 3])]);
+        assert_eq!(
+            supply.left_for(&zones, &inside, &line, 500),
+            [Some([Some(0); 3]), Some([None; 3])]
+        );
         assert_eq!(supply.left_for(&zones[..1], &inside, &line, 500), [None]);
     }
 }

@@ -32,7 +32,8 @@ pub(super) fn distances(length: u32) -> Vec<u32> {
     let mut distances: Vec<u32> = (1..=length.min(TOLD_APART)).collect();
     if length > TOLD_APART {
         let times = f64::from(length) / f64::from(TOLD_APART);
-        let nth = |i| super::estimate::whole(f64::from(TOLD_APART) * times.powf(f64::from(i) / f64::from(BLOCKS)));
+        let nth =
+            |i| super::estimate::whole(f64::from(TOLD_APART) * times.powf(f64::from(i) / f64::from(BLOCKS)));
         distances.extend((1..=BLOCKS).map(nth));
         distances.dedup();
     }
@@ -47,7 +48,9 @@ impl Survivors {
         for row in counted {
             if let Some(&last) = rows.last() {
                 let before = rows.len().checked_sub(2).map_or((0, 0), |at| rows[at]);
-                let rise = |(from, some): (u32, u32), (to, more): (u32, u32)| (u64::from(to - from), u64::from(more - some));
+                let rise = |(from, some): (u32, u32), (to, more): (u32, u32)| {
+                    (u64::from(to - from), u64::from(more - some))
+                };
                 let ((wide, up), (wider, higher)) = (rise(before, last), rise(last, row));
                 if up * wider == higher * wide {
                     rows.pop();
@@ -64,15 +67,26 @@ impl Survivors {
         let next = self.0.partition_point(|&(upto, _)| u64::from(upto) < distance);
         let (from, some) = next.checked_sub(1).map_or((0, 0), |last| self.0[last]);
         let (from, some) = (u64::from(from), u64::from(some));
-        let Some(&(to, more)) = self.0.get(next) else { return People { count: some + (distance - from), about: false } };
+        let Some(&(to, more)) = self.0.get(next) else {
+            return People {
+                count: some + (distance - from),
+                about: false,
+            };
+        };
         let (wide, up) = (u64::from(to) - from, u64::from(more) - some);
         let along = (2 * up * (distance - from) + wide) / (2 * wide);
-        People { count: some + along, about: up > 0 && up < wide && distance < u64::from(to) }
+        People {
+            count: some + along,
+            about: up > 0 && up < wide && distance < u64::from(to),
+        }
     }
 
     /// Of the rows behind the front every second goes, but not the end; says whether there was one to go.
     pub(super) fn thin(&mut self) -> bool {
-        let (front, before) = (self.0.partition_point(|(upto, _)| *upto <= TOLD_APART), self.0.len());
+        let (front, before) = (
+            self.0.partition_point(|(upto, _)| *upto <= TOLD_APART),
+            self.0.len(),
+        );
         if before < front + ROWS_MIN {
             return false;
         }
@@ -100,11 +114,15 @@ mod tests {
     fn line(there: &[bool]) -> Survivors {
         let mut people = 0;
         let mut counted = 0;
-        Survivors::of(distances(u32::try_from(there.len()).unwrap()).into_iter().map(|upto| {
-            people += there[counted..upto as usize].iter().filter(|it| **it).count();
-            counted = upto as usize;
-            (upto, u32::try_from(people).unwrap())
-        }))
+        Survivors::of(
+            distances(u32::try_from(there.len()).unwrap())
+                .into_iter()
+                .map(|upto| {
+                    people += there[counted..upto as usize].iter().filter(|it| **it).count();
+                    counted = upto as usize;
+                    (upto, u32::try_from(people).unwrap())
+                }),
+        )
     }
 
     proptest! {
@@ -135,7 +153,13 @@ mod tests {
     #[test]
     fn a_line_that_nobody_has_left_is_one_row_and_the_longest_is_short() {
         assert_eq!(line(&[true; 4_000]).rows(), [(4_000, 4_000)]);
-        assert_eq!(line(&[]).people(0), People { count: 0, about: false });
+        assert_eq!(
+            line(&[]).people(0),
+            People {
+                count: 0,
+                about: false
+            }
+        );
         assert!(distances(4_000_000).len() <= 64);
         let mut longest = Survivors::of(distances(4_000_000).into_iter().map(|upto| (upto, upto / 3)));
         let end = *longest.rows().last().unwrap();
@@ -143,6 +167,13 @@ mod tests {
             assert_eq!(longest.rows().last(), Some(&end), "the end stays");
         }
         assert!(longest.rows().len() < 16 + ROWS_MIN, "{:?}", longest.rows());
-        assert_eq!(longest.people(9), People { count: 3, about: false }, "the front stays too");
+        assert_eq!(
+            longest.people(9),
+            People {
+                count: 3,
+                about: false
+            },
+            "the front stays too"
+        );
     }
 }

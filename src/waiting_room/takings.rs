@@ -36,7 +36,11 @@ impl Seats {
     /// `None` before the box office has said anything.
     pub(super) fn of(zones: &[ZoneStock]) -> Option<Self> {
         let sum = |of: fn(&ZoneStock) -> u32| zones.iter().map(of).fold(0, u32::saturating_add);
-        (!zones.is_empty()).then(|| Self { free: sum(|it| it.free), held: sum(|it| it.held), booked: sum(|it| it.booked) })
+        (!zones.is_empty()).then(|| Self {
+            free: sum(|it| it.free),
+            held: sum(|it| it.held),
+            booked: sum(|it| it.booked),
+        })
     }
 }
 
@@ -62,7 +66,12 @@ pub(super) struct Takings {
 
 impl Default for Takings {
     fn default() -> Self {
-        Self { before: None, ended: 0.0, booked: 0.0, in_basket: PRIOR_BOOKED / (1.0 - PRIOR_BACK) }
+        Self {
+            before: None,
+            ended: 0.0,
+            booked: 0.0,
+            in_basket: PRIOR_BOOKED / (1.0 - PRIOR_BACK),
+        }
     }
 }
 
@@ -70,7 +79,9 @@ impl Takings {
     /// A second has passed; `active` are inside and so many visits are over.
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
     pub(super) fn second(&mut self, seats: Seats, active: u32, ended_total: u64) {
-        let Some((booked, ended)) = self.before.replace((seats.booked, ended_total)) else { return };
+        let Some((booked, ended)) = self.before.replace((seats.booked, ended_total)) else {
+            return;
+        };
         if seats.free == 0 || f64::from(seats.free) < FEW * self.in_basket * f64::from(active) {
             return;
         }
@@ -111,7 +122,11 @@ mod tests {
     /// Two enter each second, take two to four seats and stay for a minute or two; of ten baskets `paid` are paid for.
     fn sold(seconds: u32, seats: u32, paid: f64) -> (Takings, Seats, u32) {
         let (dice, mut takings) = (SeededEntropy::new(9), Takings::default());
-        let mut now = Seats { free: seats, held: 0, booked: 0 };
+        let mut now = Seats {
+            free: seats,
+            held: 0,
+            booked: 0,
+        };
         let (mut inside, mut ended): (Vec<(u32, u32)>, u64) = (Vec::new(), 0);
         for second in 0..seconds {
             for _ in 0..2 {
@@ -123,7 +138,11 @@ mod tests {
             for (_, had) in inside.extract_if(.., |(until, _)| *until <= second) {
                 ended += 1;
                 now.held -= had;
-                *(if dice.unit() < paid { &mut now.booked } else { &mut now.free }) += had;
+                *(if dice.unit() < paid {
+                    &mut now.booked
+                } else {
+                    &mut now.free
+                }) += had;
             }
             takings.second(now, u32::try_from(inside.len()).unwrap(), ended);
         }
@@ -153,7 +172,17 @@ mod tests {
     fn before_anything_is_seen_it_is_uncertain() {
         let seats = Seats::of(&[]);
         assert_eq!(seats, None);
-        let stock = Takings::default().look(Seats { free: 10, held: 0, booked: 0 }, 0);
-        assert!((1.0..2.5).contains(&stock.per_entry) && stock.deviation > 0.2 * stock.per_entry, "{stock:?}");
+        let stock = Takings::default().look(
+            Seats {
+                free: 10,
+                held: 0,
+                booked: 0,
+            },
+            0,
+        );
+        assert!(
+            (1.0..2.5).contains(&stock.per_entry) && stock.deviation > 0.2 * stock.per_entry,
+            "{stock:?}"
+        );
     }
 }

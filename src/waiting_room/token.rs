@@ -65,7 +65,9 @@ pub(super) const fn is_stranger(subject_hash: u64) -> bool {
 
 /// Eight bytes that stand for the sale in its tokens.
 pub(super) fn sale_hash(sale: &SaleId) -> [u8; 8] {
-    *sha256(sale.as_str().as_bytes()).first_chunk().expect("32 bytes hold 8")
+    *sha256(sale.as_str().as_bytes())
+        .first_chunk()
+        .expect("32 bytes hold 8")
 }
 
 impl QueueToken {
@@ -77,7 +79,9 @@ impl QueueToken {
         bytes[11..19].copy_from_slice(&self.arrival.to_be_bytes());
         bytes[19..27].copy_from_slice(&self.subject_hash.to_be_bytes());
         bytes[27..35].copy_from_slice(&self.joined_at.as_millis().to_be_bytes());
-        let tag = keys.tag(kid, &bytes[..SIGNED_LEN]).expect("the current key is one of the keys");
+        let tag = keys
+            .tag(kid, &bytes[..SIGNED_LEN])
+            .expect("the current key is one of the keys");
         bytes[SIGNED_LEN..].copy_from_slice(&tag);
         base64url(&bytes)
     }
@@ -86,7 +90,9 @@ impl QueueToken {
         if text.len() != TEXT_LEN {
             return Err(TokenError::Malformed);
         }
-        let bytes: [u8; LEN] = from_base64url(text).and_then(|b| b.try_into().ok()).ok_or(TokenError::Malformed)?;
+        let bytes: [u8; LEN] = from_base64url(text)
+            .and_then(|b| b.try_into().ok())
+            .ok_or(TokenError::Malformed)?;
         let (signed, tag) = bytes.split_at(SIGNED_LEN);
         if signed[..2] != [VERSION, PURPOSE] {
             return Err(TokenError::Purpose);
@@ -161,6 +167,9 @@ mod tests {
         // The separator keeps sale and subject apart: "ab" + "c.." is not "a" + "bc..".
         let joined = Subject::from_stored("bx").unwrap();
         let apart = Subject::from_stored("x").unwrap();
-        assert_ne!(subject_hash(&keys(), &"a".parse().unwrap(), &joined), subject_hash(&keys(), &"ab".parse().unwrap(), &apart));
+        assert_ne!(
+            subject_hash(&keys(), &"a".parse().unwrap(), &joined),
+            subject_hash(&keys(), &"ab".parse().unwrap(), &apart)
+        );
     }
 }

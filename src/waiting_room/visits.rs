@@ -11,8 +11,8 @@ use crate::kernel::Timestamp;
 
 /// Ends of the age classes in seconds; the longest visit there may be closes the last one that it reaches.
 const EDGES_S: [f64; 24] = [
-    20.0, 30.0, 40.0, 50.0, 60.0, 75.0, 90.0, 110.0, 130.0, 160.0, 190.0, 230.0, 270.0, 320.0, 380.0, 450.0, 530.0, 620.0, 720.0, 840.0,
-    980.0, 1_200.0, 1_500.0, 1_800.0,
+    20.0, 30.0, 40.0, 50.0, 60.0, 75.0, 90.0, 110.0, 130.0, 160.0, 190.0, 230.0, 270.0, 320.0, 380.0, 450.0,
+    530.0, 620.0, 720.0, 840.0, 980.0, 1_200.0, 1_500.0, 1_800.0,
 ];
 const AGES: usize = EDGES_S.len() + 1;
 /// The longest visit there may be is looked at in so many steps.
@@ -74,7 +74,12 @@ pub(super) struct Leaving {
 impl VisitLengths {
     pub(super) fn new(longest: Duration) -> Self {
         let longest_s = longest.as_secs_f64().max(1.0);
-        Self { longest_s, ages: [Age::default(); AGES], cohorts: VecDeque::new(), counted_to_s: None }
+        Self {
+            longest_s,
+            ages: [Age::default(); AGES],
+            cohorts: VecDeque::new(),
+            counted_to_s: None,
+        }
     }
 
     pub(super) fn entered(&mut self, at: Timestamp) {
@@ -82,13 +87,21 @@ impl VisitLengths {
         let after = self.cohorts.partition_point(|c| c.entered_at_s <= entered_at_s);
         match after.checked_sub(1).and_then(|last| self.cohorts.get_mut(last)) {
             Some(cohort) if cohort.entered_at_s == entered_at_s => cohort.inside += 1,
-            _ => self.cohorts.insert(after, Cohort { entered_at_s, inside: 1 }),
+            _ => self.cohorts.insert(
+                after,
+                Cohort {
+                    entered_at_s,
+                    inside: 1,
+                },
+            ),
         }
     }
 
     /// A visit that began at `entered` is over.
     pub(super) fn ended(&mut self, entered: Timestamp, at: Timestamp) {
-        let after = self.cohorts.partition_point(|c| c.entered_at_s <= entered.as_secs());
+        let after = self
+            .cohorts
+            .partition_point(|c| c.entered_at_s <= entered.as_secs());
         if let Some(cohort) = after.checked_sub(1).and_then(|last| self.cohorts.get_mut(last)) {
             cohort.inside = cohort.inside.saturating_sub(1);
         }
@@ -148,10 +161,28 @@ impl VisitLengths {
         let shift_s = expected.shift_s(step_s, &usual_per_s, &ratios);
         // The most likely of all ways in which the mean visit could be off by one standard deviation.
         let way = known.solve(shift_s);
-        let deviation_s = way.iter().zip(&shift_s).map(|(way, shift)| way * shift).sum::<f64>().sqrt().max(1e-9);
-        let off = |by: f64| Leaving::at(step_s, &usual_per_s, &std::array::from_fn(|at| ratios[at] + way[at] * by));
+        let deviation_s = way
+            .iter()
+            .zip(&shift_s)
+            .map(|(way, shift)| way * shift)
+            .sum::<f64>()
+            .sqrt()
+            .max(1e-9);
+        let off = |by: f64| {
+            Leaving::at(
+                step_s,
+                &usual_per_s,
+                &std::array::from_fn(|at| ratios[at] + way[at] * by),
+            )
+        };
         let (longer, shorter) = (off(-deviation_s.recip()), off(deviation_s.recip()));
-        VisitsOutlook { step_s, inside, expected, longer, shorter }
+        VisitsOutlook {
+            step_s,
+            inside,
+            expected,
+            longer,
+            shorter,
+        }
     }
 
     /// Of each age the usual hazard (ends per second and visitor), the logarithm of how many times that it is, and how
@@ -249,7 +280,9 @@ impl Precision {
 
     fn times(&self, vector: &[f64; AGES]) -> [f64; AGES] {
         std::array::from_fn(|at| {
-            let before = at.checked_sub(1).map_or(0.0, |before| self.next[before] * vector[before]);
+            let before = at
+                .checked_sub(1)
+                .map_or(0.0, |before| self.next[before] * vector[before]);
             before + self.own[at] * vector[at] + self.next[at] * vector.get(at + 1).unwrap_or(&0.0)
         })
     }
@@ -306,7 +339,10 @@ mod tests {
             for _ in 0..3 {
                 lengths.entered(at(now));
                 #[expect(clippy::cast_possible_truncation, reason = "minutes")]
-                inside.push((now, now + (-200.0 * (1.0 - entropy.unit()).ln()).min(900.0) as i64));
+                inside.push((
+                    now,
+                    now + (-200.0 * (1.0 - entropy.unit()).ln()).min(900.0) as i64,
+                ));
             }
             inside.retain(|&(entered, ends)| {
                 if ends <= now {
@@ -317,11 +353,18 @@ mod tests {
             lengths.observe(at(now));
             if now == 120 {
                 // Of those who have gone by now the longest stayed two minutes.
-                assert!((140.0..260.0).contains(&lengths.outlook(at(now)).expected.mean_s), "{:?}", lengths.outlook(at(now)));
+                assert!(
+                    (140.0..260.0).contains(&lengths.outlook(at(now)).expected.mean_s),
+                    "{:?}",
+                    lengths.outlook(at(now))
+                );
             }
         }
         let outlook = lengths.outlook(at(1_200));
-        assert!((180.0..215.0).contains(&outlook.expected.mean_s) && drift(&outlook) < 0.1, "{outlook:?}");
+        assert!(
+            (180.0..215.0).contains(&outlook.expected.mean_s) && drift(&outlook) < 0.1,
+            "{outlook:?}"
+        );
         #[expect(clippy::cast_precision_loss, reason = "hundreds")]
         let counted = inside.len() as f64;
         assert!((outlook.inside.iter().sum::<f64>() - counted).abs() < 1e-9);
@@ -329,7 +372,10 @@ mod tests {
 
     /// By how much of itself the mean visit may be longer.
     fn drift(outlook: &VisitsOutlook) -> f64 {
-        assert!(outlook.shorter.mean_s < outlook.expected.mean_s && outlook.expected.mean_s < outlook.longer.mean_s);
+        assert!(
+            outlook.shorter.mean_s < outlook.expected.mean_s
+                && outlook.expected.mean_s < outlook.longer.mean_s
+        );
         outlook.longer.mean_s / outlook.expected.mean_s - 1.0
     }
 
@@ -339,7 +385,11 @@ mod tests {
         // The mean of a log-logistic visit with this median and shape 2 that ends with the longest: not half a step more.
         let median_s = 900.0 * PRIOR_MEDIAN;
         let mean_s = median_s * (900.0 / median_s).atan();
-        assert!((outlook.expected.mean_s - mean_s).abs() < 1.5, "{mean_s} {}", outlook.expected.mean_s);
+        assert!(
+            (outlook.expected.mean_s - mean_s).abs() < 1.5,
+            "{mean_s} {}",
+            outlook.expected.mean_s
+        );
         assert!(drift(&outlook) > 0.15, "{outlook:?}");
     }
 
@@ -356,7 +406,9 @@ mod tests {
         let (before, after) = (nobody_has_left_for(0), nobody_has_left_for(200));
         // A factor on the hazard of an age that nobody has reached.
         let slower = |age_s: usize| after.expected.shares[age_s / 5] / before.expected.shares[age_s / 5];
-        assert!(slower(240) < 0.6 && slower(240) < slower(500) && slower(500) < slower(880) && slower(880) < 1.0);
+        assert!(
+            slower(240) < 0.6 && slower(240) < slower(500) && slower(500) < slower(880) && slower(880) < 1.0
+        );
     }
 
     proptest! {

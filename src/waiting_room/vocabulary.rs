@@ -287,7 +287,9 @@ pub enum OpenError {
     Sql(#[from] sql::OpenError),
     #[error(transparent)]
     Journal(#[from] super::journal::OpenError),
-    #[error("the engine of sale {sale} does not become ready: is Redis reachable, and does another node keep rebuilding it?")]
+    #[error(
+        "the engine of sale {sale} does not become ready: is Redis reachable, and does another node keep rebuilding it?"
+    )]
     NotReady { sale: SaleId },
     #[error("the journal of sale {sale} cannot be replayed: {why}")]
     Replay { sale: SaleId, why: String },

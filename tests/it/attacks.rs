@@ -33,9 +33,17 @@ fn doors(world: &World, hold: &str, order: &str, seat: &str) -> Vec<(Method, Str
     vec![
         (Method::GET, world.stage_path("seats"), None),
         (Method::GET, world.stage_path("seats/events?after=0"), None),
-        (Method::POST, world.stage_path("holds"), Some(json!({"seats": [seat]}))),
+        (
+            Method::POST,
+            world.stage_path("holds"),
+            Some(json!({"seats": [seat]})),
+        ),
         (Method::GET, format!("/v1/holds/{hold}"), None),
-        (Method::PATCH, format!("/v1/holds/{hold}"), Some(json!({"release": [], "add": [seat]}))),
+        (
+            Method::PATCH,
+            format!("/v1/holds/{hold}"),
+            Some(json!({"release": [], "add": [seat]})),
+        ),
         (Method::POST, format!("/v1/holds/{hold}/extend"), None),
         (Method::DELETE, format!("/v1/holds/{hold}"), None),
         (Method::POST, "/v1/orders".into(), Some(payment)),
@@ -63,15 +71,40 @@ struct Prey {
 async fn prey(world: &World) -> Prey {
     let mut owner = Fan::inside(world, 1).await;
     let bought = owner.hold_best(world, 1).await.expect(201);
-    let order = owner.pay(bought["id"].as_str().unwrap(), "tok_ok").await.expect(201)["id"].as_str().unwrap().to_owned();
-    let hold = owner.hold_best(world, 2).await.expect(201)["id"].as_str().unwrap().to_owned();
+    let order = owner
+        .pay(bought["id"].as_str().unwrap(), "tok_ok")
+        .await
+        .expect(201)["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let hold = owner.hold_best(world, 2).await.expect(201)["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let seat = owner.free_seats(world).await.remove(0);
-    Prey { owner, hold, order, seat }
+    Prey {
+        owner,
+        hold,
+        order,
+        seat,
+    }
 }
 
 fn assert_refused(what: &str, said: &Said) {
-    assert!(matches!(said.status, 400 | 401 | 403 | 404 | 405 | 409 | 422), "{what}: {} {}", said.status, said.json);
-    assert!(said.json["type"].as_str().is_some_and(|it| it.starts_with("/problems/")), "{what}: {}", said.json);
+    assert!(
+        matches!(said.status, 400 | 401 | 403 | 404 | 405 | 409 | 422),
+        "{what}: {} {}",
+        said.status,
+        said.json
+    );
+    assert!(
+        said.json["type"]
+            .as_str()
+            .is_some_and(|it| it.starts_with("/problems/")),
+        "{what}: {}",
+        said.json
+    );
 }
 
 /// A token of which one character in the middle is another.
@@ -85,22 +118,36 @@ fn forged(token: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_direct_link_opens_nothing_without_a_pass() {
     let world = World::open(Scene::default()).await;
-    let Prey { owner, hold, order, seat } = prey(&world).await;
+    let Prey {
+        owner,
+        hold,
+        order,
+        seat,
+    } = prey(&world).await;
     let mut waiting = Fan::sign_in(&world, 2).await;
     waiting.join(&world).await.expect(201);
     let before = settled_fingerprint(&world, &owner).await;
-    for (who, fan) in [("nobody", Fan::stranger(&world, 0)), ("a customer", Fan::sign_in(&world, 3).await), ("one who waits", waiting)] {
+    for (who, fan) in [
+        ("nobody", Fan::stranger(&world, 0)),
+        ("a customer", Fan::sign_in(&world, 3).await),
+        ("one who waits", waiting),
+    ] {
         for (method, path, body) in doors(&world, &hold, &order, &seat) {
             // These two are hers: to go in when she is called, and to leave.
-            let is_own =
-                who == "one who waits" && (path.ends_with("/queue/place") || (path.ends_with("/admission") && method == Method::POST));
+            let is_own = who == "one who waits"
+                && (path.ends_with("/queue/place")
+                    || (path.ends_with("/admission") && method == Method::POST));
             if !is_own {
-                let said = fan.call_with(method.clone(), &path, body, &[("idempotency-key", "a link")]).await;
+                let said = fan
+                    .call_with(method.clone(), &path, body, &[("idempotency-key", "a link")])
+                    .await;
                 assert_refused(&format!("{method} {path} by {who}"), &said);
             }
         }
         // The page behind the door is an empty stage: what is on it must be asked for.
-        let page = fan.call(Method::GET, &format!("/sales/{}/seats", world.sale), None).await;
+        let page = fan
+            .call(Method::GET, &format!("/sales/{}/seats", world.sale), None)
+            .await;
         assert_eq!(page.status, 200);
         assert!(!String::from_utf8_lossy(&page.answer.body).contains(&seat));
     }
@@ -119,17 +166,30 @@ async fn a_replayed_admission_is_the_same_visit_and_none_after_its_end() {
     for _ in 0..3 {
         fan.enter(&world).await.expect(200);
     }
-    assert_eq!(entries(&settled_fingerprint(&world, &observer).await), entries(&before), "asked again, and still one entry");
+    assert_eq!(
+        entries(&settled_fingerprint(&world, &observer).await),
+        entries(&before),
+        "asked again, and still one entry"
+    );
     let second_pass = fan.pass.clone();
     fan.end_visit(&world).await;
     let ended = settled_fingerprint(&world, &observer).await;
     fan.enter(&world).await.problem(409, "visit-ended");
     for pass in [first_pass, second_pass] {
         let replay = Fan { pass, ..fan.clone() };
-        replay.call(Method::GET, &world.stage_path("seats"), None).await.problem(401, "pass-required");
+        replay
+            .call(Method::GET, &world.stage_path("seats"), None)
+            .await
+            .problem(401, "pass-required");
         replay.hold_best(&world, 1).await.problem(401, "pass-required");
-        replay.call(Method::PUT, &world.sale_path("admission"), None).await.problem(401, "pass-required");
-        replay.call(Method::GET, &format!("/v1/gate/{}", world.sale), None).await.problem(401, "pass-required");
+        replay
+            .call(Method::PUT, &world.sale_path("admission"), None)
+            .await
+            .problem(401, "pass-required");
+        replay
+            .call(Method::GET, &format!("/v1/gate/{}", world.sale), None)
+            .await
+            .problem(401, "pass-required");
     }
     assert_eq!(settled_fingerprint(&world, &observer).await, ended);
     world.assert_no_panic();
@@ -138,42 +198,89 @@ async fn a_replayed_admission_is_the_same_visit_and_none_after_its_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_was_signed_out_opens_nothing() {
     let world = World::open(Scene::default()).await;
-    let Prey { owner, hold, order, seat } = prey(&world).await;
+    let Prey {
+        owner,
+        hold,
+        order,
+        seat,
+    } = prey(&world).await;
     let observer = Fan::inside(&world, 9).await;
     owner.call(Method::DELETE, "/v1/session", None).await.expect(204);
     let before = settled_fingerprint(&world, &observer).await;
     for (method, path, body) in doors(&world, &hold, &order, &seat) {
-        let said = owner.call_with(method.clone(), &path, body, &[("idempotency-key", "a replay")]).await;
+        let said = owner
+            .call_with(method.clone(), &path, body, &[("idempotency-key", "a replay")])
+            .await;
         assert_refused(&format!("{method} {path}"), &said);
         assert_eq!(said.status, 401, "{method} {path}: {}", said.json);
     }
-    owner.call(Method::POST, &world.sale_path("queue"), None).await.problem(401, "sign-in-required");
-    owner.call(Method::DELETE, "/v1/session", None).await.problem(401, "sign-in-required");
+    owner
+        .call(Method::POST, &world.sale_path("queue"), None)
+        .await
+        .problem(401, "sign-in-required");
+    owner
+        .call(Method::DELETE, "/v1/session", None)
+        .await
+        .problem(401, "sign-in-required");
     assert_eq!(settled_fingerprint(&world, &observer).await, before);
     // Signing in anew, everything is hers as before.
-    let back = Fan { queue: owner.queue.clone(), pass: owner.pass.clone(), ..Fan::sign_in(&world, 1).await };
-    back.call(Method::GET, &format!("/v1/orders/{order}"), None).await.expect(200);
-    back.call(Method::GET, &format!("/v1/holds/{hold}"), None).await.expect(200);
+    let back = Fan {
+        queue: owner.queue.clone(),
+        pass: owner.pass.clone(),
+        ..Fan::sign_in(&world, 1).await
+    };
+    back.call(Method::GET, &format!("/v1/orders/{order}"), None)
+        .await
+        .expect(200);
+    back.call(Method::GET, &format!("/v1/holds/{hold}"), None)
+        .await
+        .expect(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shared_pass_or_queue_token_opens_nothing_for_another_customer_or_for_nobody() {
     let world = World::open(Scene::default()).await;
-    let Prey { owner, hold, order, seat } = prey(&world).await;
+    let Prey {
+        owner,
+        hold,
+        order,
+        seat,
+    } = prey(&world).await;
     let mut called = Fan::sign_in(&world, 2).await;
     called.join(&world).await.expect(201);
     let before = settled_fingerprint(&world, &owner).await;
-    for (who, session) in [("another customer", Fan::sign_in(&world, 3).await.session), ("nobody", String::new())] {
-        let thief = Fan { session: session.clone(), ..owner.clone() };
+    for (who, session) in [
+        ("another customer", Fan::sign_in(&world, 3).await.session),
+        ("nobody", String::new()),
+    ] {
+        let thief = Fan {
+            session: session.clone(),
+            ..owner.clone()
+        };
         for (method, path, body) in doors(&world, &hold, &order, &seat) {
-            let said = thief.call_with(method.clone(), &path, body, &[("idempotency-key", "shared")]).await;
+            let said = thief
+                .call_with(method.clone(), &path, body, &[("idempotency-key", "shared")])
+                .await;
             assert_refused(&format!("{method} {path} by {who}"), &said);
         }
         // A queue token alone opens nothing, though its owner may go in.
-        let buyer = Fan { session, ..called.clone() };
-        let expected = if who == "nobody" { (401, "sign-in-required") } else { (403, "not-yours") };
-        buyer.call(Method::POST, &world.sale_path("admission"), None).await.problem(expected.0, expected.1);
-        buyer.call(Method::DELETE, &world.sale_path("queue/place"), None).await.problem(expected.0, expected.1);
+        let buyer = Fan {
+            session,
+            ..called.clone()
+        };
+        let expected = if who == "nobody" {
+            (401, "sign-in-required")
+        } else {
+            (403, "not-yours")
+        };
+        buyer
+            .call(Method::POST, &world.sale_path("admission"), None)
+            .await
+            .problem(expected.0, expected.1);
+        buyer
+            .call(Method::DELETE, &world.sale_path("queue/place"), None)
+            .await
+            .problem(expected.0, expected.1);
     }
     assert_eq!(settled_fingerprint(&world, &owner).await, before);
     called.enter_within(&world, Duration::from_secs(10)).await;
@@ -183,12 +290,20 @@ async fn a_shared_pass_or_queue_token_opens_nothing_for_another_customer_or_for_
 #[tokio::test(flavor = "multi_thread")]
 async fn forged_tokens_and_those_of_another_sale_or_kind_are_refused() {
     let world = house_of_two_sales().await;
-    let Prey { owner, hold, order, seat } = prey(&world).await;
+    let Prey {
+        owner,
+        hold,
+        order,
+        seat,
+    } = prey(&world).await;
     let own = |path: &str| format!("/v1/sales/{OTHER}/{path}");
     // The same customer, in the other sale of the same house.
     let mut elsewhere = owner.clone();
     (elsewhere.queue, elsewhere.pass) = (None, None);
-    let joined = elsewhere.call(Method::POST, &own("queue"), None).await.expect(201);
+    let joined = elsewhere
+        .call(Method::POST, &own("queue"), None)
+        .await
+        .expect(201);
     elsewhere.queue = joined["token"].as_str().map(str::to_owned);
     for _ in 0..100 {
         let said = elsewhere.call(Method::POST, &own("admission"), None).await;
@@ -201,7 +316,11 @@ async fn forged_tokens_and_those_of_another_sale_or_kind_are_refused() {
     assert!(elsewhere.pass.is_some());
     let before = settled_fingerprint(&world, &owner).await;
 
-    let (session, queue, pass) = (owner.session.clone(), owner.queue.clone().unwrap(), owner.pass.clone().unwrap());
+    let (session, queue, pass) = (
+        owner.session.clone(),
+        owner.queue.clone().unwrap(),
+        owner.pass.clone().unwrap(),
+    );
     let with = |session: &str, queue: &str, pass: &str| Fan {
         session: session.to_owned(),
         queue: Some(queue.to_owned()),
@@ -212,17 +331,34 @@ async fn forged_tokens_and_those_of_another_sale_or_kind_are_refused() {
     for (what, fan) in [
         ("other sale's", with(&session, &other_queue, &other_pass)),
         ("forged", with(&session, &forged(&queue), &forged(&pass))),
-        ("unsigned", with(&session, &queue[..queue.len() - 22], &format!("{}.", pass.rsplit_once('.').unwrap().0))),
+        (
+            "unsigned",
+            with(
+                &session,
+                &queue[..queue.len() - 22],
+                &format!("{}.", pass.rsplit_once('.').unwrap().0),
+            ),
+        ),
         ("each other's", with(&session, &pass, &queue)),
         ("sessions", with(&session, &session, &session)),
         ("empty", with(&session, "", "")),
     ] {
-        fan.call(Method::GET, &world.sale_path("queue/place"), None).await.problem(401, "queue-token-required");
-        fan.call(Method::POST, &world.sale_path("admission"), None).await.problem(401, "queue-token-required");
-        fan.call(Method::DELETE, &world.sale_path("queue/place"), None).await.problem(401, "queue-token-required");
+        fan.call(Method::GET, &world.sale_path("queue/place"), None)
+            .await
+            .problem(401, "queue-token-required");
+        fan.call(Method::POST, &world.sale_path("admission"), None)
+            .await
+            .problem(401, "queue-token-required");
+        fan.call(Method::DELETE, &world.sale_path("queue/place"), None)
+            .await
+            .problem(401, "queue-token-required");
         for (method, path, body) in [
             (Method::GET, world.stage_path("seats"), None),
-            (Method::POST, world.stage_path("holds"), Some(json!({"seats": [seat]}))),
+            (
+                Method::POST,
+                world.stage_path("holds"),
+                Some(json!({"seats": [seat]})),
+            ),
             (Method::PUT, world.sale_path("admission"), None),
             (Method::GET, format!("/v1/gate/{}", world.sale), None),
         ] {
@@ -230,13 +366,22 @@ async fn forged_tokens_and_those_of_another_sale_or_kind_are_refused() {
             assert_eq!(said.status, 401, "{what}: {method} {path}: {}", said.json);
         }
     }
-    for (what, fake) in
-        [("forged", forged(&session)), ("a queue token", queue.clone()), ("a pass", pass.clone()), ("nothing", String::new())]
-    {
+    for (what, fake) in [
+        ("forged", forged(&session)),
+        ("a queue token", queue.clone()),
+        ("a pass", pass.clone()),
+        ("nothing", String::new()),
+    ] {
         let fan = with(&fake, &queue, &pass);
         for (method, path, body) in doors(&world, &hold, &order, &seat) {
-            let said = fan.call_with(method.clone(), &path, body, &[("idempotency-key", "forged")]).await;
-            assert_eq!(said.status, 401, "a session that is {what}: {method} {path}: {}", said.json);
+            let said = fan
+                .call_with(method.clone(), &path, body, &[("idempotency-key", "forged")])
+                .await;
+            assert_eq!(
+                said.status, 401,
+                "a session that is {what}: {method} {path}: {}",
+                said.json
+            );
         }
     }
     assert_eq!(settled_fingerprint(&world, &owner).await, before);
@@ -246,8 +391,18 @@ async fn forged_tokens_and_those_of_another_sale_or_kind_are_refused() {
     let keys = owner.call(Method::GET, "/.well-known/jwks.json", None).await;
     fs::write(dir.join("jwks.json"), &keys.answer.body).unwrap();
     for code in [&pass, &session, &queue, &forged(&pass), "x.y.z", ""] {
-        let (status, said) = command(&["ticket", "verify", "--jwks", dir.join("jwks.json").to_str().unwrap(), "--", code]);
-        assert!(!status.success() && said.contains("not a genuine ticket"), "{said}");
+        let (status, said) = command(&[
+            "ticket",
+            "verify",
+            "--jwks",
+            dir.join("jwks.json").to_str().unwrap(),
+            "--",
+            code,
+        ]);
+        assert!(
+            !status.success() && said.contains("not a genuine ticket"),
+            "{said}"
+        );
     }
     fs::remove_dir_all(&dir).unwrap();
     world.assert_no_panic();
@@ -255,21 +410,46 @@ async fn forged_tokens_and_those_of_another_sale_or_kind_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_the_client_moves_moves_nothing() {
-    let world = World::open(Scene { pass_life_s: 2, ..Scene::default() }).await;
-    let mut later =
-        World::prepared(Scene { prequeue_in: Duration::from_mins(30), opens_in: Duration::from_hours(1), ..Scene::default() }).await;
+    let world = World::open(Scene {
+        pass_life_s: 2,
+        ..Scene::default()
+    })
+    .await;
+    let mut later = World::prepared(Scene {
+        prequeue_in: Duration::from_mins(30),
+        opens_in: Duration::from_hours(1),
+        ..Scene::default()
+    })
+    .await;
     later.start().await;
     let fan = Fan::inside(&world, 1).await;
     // Two seconds of life, five of leeway.
     tokio::time::sleep(Duration::from_secs(8)).await;
     let early = Fan::sign_in(&later, 1).await;
-    for date in ["Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 01 Jan 2100 00:00:00 GMT", "yesterday"] {
-        let headers = [("date", date), ("if-modified-since", date), ("if-unmodified-since", date), ("x-request-start", "0"), ("age", "0")];
-        let said = fan.call_with(Method::GET, &world.stage_path("seats"), None, &headers).await;
+    for date in [
+        "Thu, 01 Jan 1970 00:00:00 GMT",
+        "Fri, 01 Jan 2100 00:00:00 GMT",
+        "yesterday",
+    ] {
+        let headers = [
+            ("date", date),
+            ("if-modified-since", date),
+            ("if-unmodified-since", date),
+            ("x-request-start", "0"),
+            ("age", "0"),
+        ];
+        let said = fan
+            .call_with(Method::GET, &world.stage_path("seats"), None, &headers)
+            .await;
         said.problem(401, "pass-required");
-        let said = fan.call_with(Method::PUT, &world.sale_path("admission"), None, &headers).await;
+        let said = fan
+            .call_with(Method::PUT, &world.sale_path("admission"), None, &headers)
+            .await;
         said.problem(401, "pass-required");
-        early.call_with(Method::POST, &later.sale_path("queue"), None, &headers).await.problem(409, "not-open-yet");
+        early
+            .call_with(Method::POST, &later.sale_path("queue"), None, &headers)
+            .await
+            .problem(409, "not-open-yet");
     }
     // Nor does what a browser keeps beside the token: a cookie has no age but the token's.
     let cookie = format!(
@@ -279,16 +459,30 @@ async fn a_clock_that_the_client_moves_moves_nothing() {
         fan.pass.clone().unwrap()
     );
     let tab = Fan::stranger(&world, 1);
-    tab.call_with(Method::GET, &world.stage_path("seats"), None, &[("cookie", &cookie)]).await.problem(401, "pass-required");
+    tab.call_with(
+        Method::GET,
+        &world.stage_path("seats"),
+        None,
+        &[("cookie", &cookie)],
+    )
+    .await
+    .problem(401, "pass-required");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_tab_has_the_same_number_and_one_visit() {
-    let world = World::open(Scene { capacity: 2, ..Scene::default() }).await;
+    let world = World::open(Scene {
+        capacity: 2,
+        ..Scene::default()
+    })
+    .await;
     let observer = Fan::inside(&world, 9).await;
     let mut tab = Fan::sign_in(&world, 1).await;
     let number = tab.join(&world).await.expect(201)["number"].clone();
-    let mut other_tab = Fan { queue: None, ..tab.clone() };
+    let mut other_tab = Fan {
+        queue: None,
+        ..tab.clone()
+    };
     assert_eq!(other_tab.join(&world).await.expect(200)["number"], number);
     tab.enter_within(&world, Duration::from_secs(10)).await;
     let inside = settled_fingerprint(&world, &observer).await;
@@ -300,39 +494,67 @@ async fn a_second_tab_has_the_same_number_and_one_visit() {
     assert_eq!(settled_fingerprint(&world, &observer).await, inside);
     let hold = tab.hold_best(&world, 2).await.expect(201);
     let hold = format!("/v1/holds/{}", hold["id"].as_str().unwrap());
-    assert_eq!(other_tab.call(Method::GET, &hold, None).await.expect(200)["seats"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        other_tab.call(Method::GET, &hold, None).await.expect(200)["seats"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
     other_tab.hold_best(&world, 3).await.problem(409, "limit-reached");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn signing_in_on_another_device_finds_the_same_place_and_the_same_visit() {
-    let world = World::open(Scene { opens_in: Duration::from_secs(3), ..Scene::default() }).await;
+    let world = World::open(Scene {
+        opens_in: Duration::from_secs(3),
+        ..Scene::default()
+    })
+    .await;
     let mut phone = Fan::sign_in(&world, 1).await;
     let place = phone.join(&world).await.expect(201);
     // By her password this time: she is the same customer, however she signed in.
     let mut laptop = Fan::stranger(&world, 1);
     let credentials = json!({"login": "fan1@shop.example", "password": PASSWORD});
-    let said = laptop.call(Method::POST, "/v1/sign-in", Some(credentials)).await.expect(200);
+    let said = laptop
+        .call(Method::POST, "/v1/sign-in", Some(credentials))
+        .await
+        .expect(200);
     said["token"].as_str().unwrap().clone_into(&mut laptop.session);
     assert_ne!(laptop.session, phone.session);
     let found = laptop.join(&world).await.expect(200);
-    assert_eq!((&found["number"], &found["joined_at"]), (&place["number"], &place["joined_at"]));
+    assert_eq!(
+        (&found["number"], &found["joined_at"]),
+        (&place["number"], &place["joined_at"])
+    );
     laptop.enter_within(&world, Duration::from_secs(20)).await;
     phone.enter(&world).await.expect(200);
     let hold = laptop.hold_best(&world, 1).await.expect(201);
-    phone.pay(hold["id"].as_str().unwrap(), "tok_ok").await.expect(201);
+    phone
+        .pay(hold["id"].as_str().unwrap(), "tok_ok")
+        .await
+        .expect(201);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn odd_paths_and_headers_reach_nothing_without_the_proof() {
     let world = World::open(Scene::default()).await;
-    let Prey { owner, hold, order, seat } = prey(&world).await;
+    let Prey {
+        owner,
+        hold,
+        order,
+        seat,
+    } = prey(&world).await;
     let customer = Fan::sign_in(&world, 2).await;
     let before = settled_fingerprint(&world, &owner).await;
     let sale = world.sale.to_string();
     let targets = [
         ("GET", world.stage_path("seats"), ""),
-        ("POST", world.stage_path("holds"), r#"{"best_available":{"quantity":1}}"#),
+        (
+            "POST",
+            world.stage_path("holds"),
+            r#"{"best_available":{"quantity":1}}"#,
+        ),
         ("GET", format!("/v1/holds/{hold}"), ""),
         ("DELETE", format!("/v1/holds/{hold}"), ""),
         ("GET", format!("/v1/orders/{order}"), ""),
@@ -340,7 +562,11 @@ async fn odd_paths_and_headers_reach_nothing_without_the_proof() {
         ("POST", world.sale_path("admission"), ""),
         ("GET", format!("/v1/gate/{sale}"), ""),
     ];
-    let open = [format!("/sales/{sale}"), "/v1/sales".to_owned(), "/assets/sale.js".to_owned()];
+    let open = [
+        format!("/sales/{sale}"),
+        "/v1/sales".to_owned(),
+        "/assets/sale.js".to_owned(),
+    ];
     let mut tries = 0;
     for (method, path, body) in &targets {
         let mut paths = vec![
@@ -380,32 +606,69 @@ async fn odd_paths_and_headers_reach_nothing_without_the_proof() {
             let session = format!("Authorization: Bearer {}\r\n", customer.session);
             for proof in ["", session.as_str()] {
                 let status = raw(&world, method, path.as_bytes(), proof, body).await.0;
-                assert!(matches!(status, 400 | 401 | 403 | 404 | 405), "{method} {path} was answered {status}");
+                assert!(
+                    matches!(status, 400 | 401 | 403 | 404 | 405),
+                    "{method} {path} was answered {status}"
+                );
                 tries += 1;
             }
         }
         let mut with_null = path.clone().into_bytes();
         with_null.insert(4, 0);
-        assert!(matches!(raw(&world, method, &with_null, "", body).await.0, 0 | 400));
+        assert!(matches!(
+            raw(&world, method, &with_null, "", body).await.0,
+            0 | 400
+        ));
         // What a proxy or another program may listen to; we do not.
-        for header in ["X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Uri", "X-Forwarded-Prefix", "X-Original-URI"] {
+        for header in [
+            "X-Original-URL",
+            "X-Rewrite-URL",
+            "X-Forwarded-Uri",
+            "X-Forwarded-Prefix",
+            "X-Original-URI",
+        ] {
             for open in &open {
                 let plain = raw(&world, "GET", open.as_bytes(), "", "").await;
-                let told = raw(&world, "GET", open.as_bytes(), &format!("{header}: {path}\r\n"), "").await;
+                let told = raw(
+                    &world,
+                    "GET",
+                    open.as_bytes(),
+                    &format!("{header}: {path}\r\n"),
+                    "",
+                )
+                .await;
                 assert_eq!((plain.0, told.0), (200, 200));
-                assert!(!told.1.contains(&seat) && !told.1.contains(&hold), "{header}: {path}");
+                assert!(
+                    !told.1.contains(&seat) && !told.1.contains(&hold),
+                    "{header}: {path}"
+                );
             }
         }
         for header in ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"] {
-            let status =
-                raw(&world, "GET", format!("/v1/orders?_method={method}").as_bytes(), &format!("{header}: {method}\r\n"), "").await.0;
+            let status = raw(
+                &world,
+                "GET",
+                format!("/v1/orders?_method={method}").as_bytes(),
+                &format!("{header}: {method}\r\n"),
+                "",
+            )
+            .await
+            .0;
             assert_eq!(status, 401, "{header}: {method}");
         }
     }
     assert!(tries > 300, "{tries}");
     // The owner's own proofs with another method written beside: a look at her hold stays a look.
     for header in ["x-http-method-override", "x-http-method", "x-method-override"] {
-        owner.call_with(Method::GET, &format!("/v1/holds/{hold}?_method=DELETE"), None, &[(header, "DELETE")]).await.expect(200);
+        owner
+            .call_with(
+                Method::GET,
+                &format!("/v1/holds/{hold}?_method=DELETE"),
+                None,
+                &[(header, "DELETE")],
+            )
+            .await
+            .expect(200);
     }
     assert_eq!(settled_fingerprint(&world, &owner).await, before);
     world.assert_no_panic();
@@ -414,10 +677,18 @@ async fn odd_paths_and_headers_reach_nothing_without_the_proof() {
 #[tokio::test(flavor = "multi_thread")]
 async fn cookies_sent_by_another_site_planted_or_doubled_are_no_proof() {
     let world = World::open(Scene::default()).await;
-    let Prey { owner, hold, seat, .. } = prey(&world).await;
-    let (sale, host) = (world.sale.to_string(), world.base.trim_start_matches("http://").to_owned());
+    let Prey {
+        owner, hold, seat, ..
+    } = prey(&world).await;
+    let (sale, host) = (
+        world.sale.to_string(),
+        world.base.trim_start_matches("http://").to_owned(),
+    );
     let (queue, pass) = (owner.queue.clone().unwrap(), owner.pass.clone().unwrap());
-    let good = format!("sd_session={}; sd_queue_{sale}={queue}; sd_pass_{sale}={pass}", owner.session);
+    let good = format!(
+        "sd_session={}; sd_queue_{sale}={queue}; sd_pass_{sale}={pass}",
+        owner.session
+    );
     let seats = json!({"seats": [seat]});
     let tab = Fan::stranger(&world, 1);
     let holds = world.stage_path("holds");
@@ -429,15 +700,31 @@ async fn cookies_sent_by_another_site_planted_or_doubled_are_no_proof() {
         vec![("origin", evil)],
         vec![("origin", "null")],
         vec![("origin", evil), ("x-forwarded-host", "evil.example")],
-        vec![("origin", evil), ("forwarded", "host=evil.example;proto=https"), ("x-host", "evil.example")],
+        vec![
+            ("origin", evil),
+            ("forwarded", "host=evil.example;proto=https"),
+            ("x-host", "evil.example"),
+        ],
         vec![("origin", evil), ("referer", world.base.as_str())],
         vec![("origin", "http://127.0.0.1.evil.example")],
     ] {
-        let headers: Vec<_> = more.iter().copied().chain([("cookie", good.as_str()), ("idempotency-key", "k")]).collect();
-        tab.call_with(Method::POST, &holds, Some(seats.clone()), &headers).await.problem(403, "foreign-origin");
-        tab.call_with(Method::DELETE, &release, None, &headers).await.problem(403, "foreign-origin");
-        tab.call_with(Method::DELETE, &world.sale_path("queue/place"), None, &headers).await.problem(403, "foreign-origin");
-        tab.call_with(Method::POST, &world.sale_path("admission"), None, &headers).await.problem(403, "foreign-origin");
+        let headers: Vec<_> = more
+            .iter()
+            .copied()
+            .chain([("cookie", good.as_str()), ("idempotency-key", "k")])
+            .collect();
+        tab.call_with(Method::POST, &holds, Some(seats.clone()), &headers)
+            .await
+            .problem(403, "foreign-origin");
+        tab.call_with(Method::DELETE, &release, None, &headers)
+            .await
+            .problem(403, "foreign-origin");
+        tab.call_with(Method::DELETE, &world.sale_path("queue/place"), None, &headers)
+            .await
+            .problem(403, "foreign-origin");
+        tab.call_with(Method::POST, &world.sale_path("admission"), None, &headers)
+            .await
+            .problem(403, "foreign-origin");
     }
     // Twice the same name: neither is believed, in whatever order and over however many lines.
     let name = |text: &'static str| HeaderName::from_static(text);
@@ -446,64 +733,129 @@ async fn cookies_sent_by_another_site_planted_or_doubled_are_no_proof() {
     let twice = [
         vec![(name("cookie"), value(format!("{good}; sd_session=x")))],
         vec![(name("cookie"), value(format!("sd_session=x; {good}")))],
-        vec![(name("cookie"), value(good.clone())), (name("cookie"), value("sd_session=x".into()))],
+        vec![
+            (name("cookie"), value(good.clone())),
+            (name("cookie"), value("sd_session=x".into())),
+        ],
         vec![(name("cookie"), value(format!("{good}; sd_pass_{sale}=x")))],
-        vec![session(), (name("admission-pass"), value("x".into())), (name("admission-pass"), value(pass.clone()))],
-        vec![session(), (name("admission-pass"), value(pass.clone())), (name("admission-pass"), value("x".into()))],
-        vec![session(), (name("authorization"), value("Bearer x".into())), (name("admission-pass"), value(pass.clone()))],
-        vec![(name("authorization"), value("Bearer x".into())), session(), (name("admission-pass"), value(pass.clone()))],
+        vec![
+            session(),
+            (name("admission-pass"), value("x".into())),
+            (name("admission-pass"), value(pass.clone())),
+        ],
+        vec![
+            session(),
+            (name("admission-pass"), value(pass.clone())),
+            (name("admission-pass"), value("x".into())),
+        ],
+        vec![
+            session(),
+            (name("authorization"), value("Bearer x".into())),
+            (name("admission-pass"), value(pass.clone())),
+        ],
+        vec![
+            (name("authorization"), value("Bearer x".into())),
+            session(),
+            (name("admission-pass"), value(pass.clone())),
+        ],
     ];
     for headers in twice {
-        let said = tab.send(Method::GET, &world.stage_path("seats"), &headers, Bytes::new()).await;
+        let said = tab
+            .send(Method::GET, &world.stage_path("seats"), &headers, Bytes::new())
+            .await;
         assert_eq!(said.status, 401, "{headers:?}: {}", said.json);
     }
     assert_eq!(settled_fingerprint(&world, &owner).await, before);
-    let own = [("cookie", good.as_str()), ("origin", world.base.as_str()), ("host", host.as_str())];
-    tab.call_with(Method::DELETE, &release, None, &own).await.expect(204);
+    let own = [
+        ("cookie", good.as_str()),
+        ("origin", world.base.as_str()),
+        ("host", host.as_str()),
+    ];
+    tab.call_with(Method::DELETE, &release, None, &own)
+        .await
+        .expect(204);
     world.assert_no_panic();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_scripts_the_page_shows_the_place_and_how_to_go_on() {
-    let world = World::open(Scene { opens_in: Duration::from_secs(4), ..Scene::default() }).await;
+    let world = World::open(Scene {
+        opens_in: Duration::from_secs(4),
+        ..Scene::default()
+    })
+    .await;
     let mut fan = Fan::sign_in(&world, 1).await;
     let number = fan.join(&world).await.expect(201)["number"].clone();
     let path = format!("/sales/{}", world.sale);
     let stranger = Fan::stranger(&world, 1);
     let read = async |fan: &Fan, path: &str, cookie: &str| {
-        let said = fan.call_with(Method::GET, path, None, &[("accept", "text/html"), ("accept-language", "en"), ("cookie", cookie)]).await;
+        let said = fan
+            .call_with(
+                Method::GET,
+                path,
+                None,
+                &[
+                    ("accept", "text/html"),
+                    ("accept-language", "en"),
+                    ("cookie", cookie),
+                ],
+            )
+            .await;
         assert_eq!(said.status, 200);
-        (String::from_utf8_lossy(&said.answer.body).into_owned(), said.answer.headers)
+        (
+            String::from_utf8_lossy(&said.answer.body).into_owned(),
+            said.answer.headers,
+        )
     };
     let (page, _) = read(&stranger, &path, "").await;
     assert!(
-        page.contains("<noscript><meta http-equiv=\"refresh\" content=\"0;url=?plain\"></noscript>") && page.contains("href=\"?plain\"")
+        page.contains("<noscript><meta http-equiv=\"refresh\" content=\"0;url=?plain\"></noscript>")
+            && page.contains("href=\"?plain\"")
     );
     let plain = format!("{path}?plain");
     let cookie = format!("sd_queue_{}={}", world.sale, fan.queue.clone().unwrap());
     let (page, headers) = read(&stranger, &plain, &cookie).await;
     assert!(
-        page.contains(&format!("Queue number {number}")) && page.contains("JavaScript is needed") && page.contains("sign in there"),
+        page.contains(&format!("Queue number {number}"))
+            && page.contains("JavaScript is needed")
+            && page.contains("sign in there"),
         "{page}"
     );
-    assert!(page.contains("http-equiv=\"refresh\"") && !page.contains("<script"), "{page}");
+    assert!(
+        page.contains("http-equiv=\"refresh\"") && !page.contains("<script"),
+        "{page}"
+    );
     assert_eq!(headers["cache-control"], "private, no-store");
     assert!(headers.contains_key("content-security-policy"));
-    for (what, cookie) in [("nobody", String::new()), ("a forger", forged(&cookie)), ("two", format!("{cookie}; {cookie}"))] {
+    for (what, cookie) in [
+        ("nobody", String::new()),
+        ("a forger", forged(&cookie)),
+        ("two", format!("{cookie}; {cookie}")),
+    ] {
         let (page, _) = read(&stranger, &plain, &cookie).await;
-        assert!(page.contains("This browser has no place") && !page.contains("Queue number"), "{what}: {page}");
+        assert!(
+            page.contains("This browser has no place") && !page.contains("Queue number"),
+            "{what}: {page}"
+        );
     }
     fan.enter_within(&world, Duration::from_secs(20)).await;
     let (page, _) = read(&stranger, &plain, &cookie).await;
     assert!(page.contains("You are in"), "{page}");
-    stranger.call(Method::GET, "/sales/nothing-here?plain", None).await.problem(404, "not-found");
+    stranger
+        .call(Method::GET, "/sales/nothing-here?plain", None)
+        .await
+        .problem(404, "not-found");
 }
 
 /// The status and body of the answer to exactly these bytes; 0 when there is none.
 async fn raw(world: &World, method: &str, path: &[u8], more: &str, body: &str) -> (u16, String) {
     let host = world.base.trim_start_matches("http://");
     let mut socket = TcpStream::connect(host).await.unwrap();
-    let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
+    let kind = if body.is_empty() {
+        ""
+    } else {
+        "Content-Type: application/json\r\n"
+    };
     let mut request = [method.as_bytes(), b" ", path].concat();
     let rest = format!(
         " HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nIdempotency-Key: odd\r\n{more}{kind}Content-Length: {}\r\n\r\n{body}",
@@ -513,8 +865,16 @@ async fn raw(world: &World, method: &str, path: &[u8], more: &str, body: &str) -
     let _ = socket.write_all(&request).await;
     let mut answer = Vec::new();
     let read = tokio::time::timeout(Duration::from_secs(5), socket.read_to_end(&mut answer)).await;
-    assert!(read.is_ok(), "no answer to {method} {}", String::from_utf8_lossy(path));
+    assert!(
+        read.is_ok(),
+        "no answer to {method} {}",
+        String::from_utf8_lossy(path)
+    );
     let answer = String::from_utf8_lossy(&answer).into_owned();
-    let status = answer.split(' ').nth(1).and_then(|it| it.parse().ok()).unwrap_or(0);
+    let status = answer
+        .split(' ')
+        .nth(1)
+        .and_then(|it| it.parse().ok())
+        .unwrap_or(0);
     (status, answer)
 }

@@ -26,9 +26,33 @@ async fn fingerprint(world: &World, observer: &Fan) -> BTreeMap<String, String> 
     let seats = observer.seats(world).await["seats"].clone();
     BTreeMap::from([
         ("joins".into(), books.journal_joins.len().to_string()),
-        ("entries".into(), books.entries.iter().map(|e| format!("{}:{:?}", e.number, e.ended_at)).collect::<Vec<_>>().join(" ")),
-        ("orders".into(), books.orders.iter().map(|o| format!("{}:{:?}", o.id, o.state)).collect::<Vec<_>>().join(" ")),
-        ("payments".into(), books.payments.iter().map(|p| (p.captured, p.refunded).0.to_string()).collect::<Vec<_>>().join(" ")),
+        (
+            "entries".into(),
+            books
+                .entries
+                .iter()
+                .map(|e| format!("{}:{:?}", e.number, e.ended_at))
+                .collect::<Vec<_>>()
+                .join(" "),
+        ),
+        (
+            "orders".into(),
+            books
+                .orders
+                .iter()
+                .map(|o| format!("{}:{:?}", o.id, o.state))
+                .collect::<Vec<_>>()
+                .join(" "),
+        ),
+        (
+            "payments".into(),
+            books
+                .payments
+                .iter()
+                .map(|p| (p.captured, p.refunded).0.to_string())
+                .collect::<Vec<_>>()
+                .join(" "),
+        ),
         ("seats".into(), seats.to_string()),
     ])
 }
@@ -50,14 +74,21 @@ pub async fn settled_fingerprint(world: &World, observer: &Fan) -> BTreeMap<Stri
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_without_the_proof_it_needs_changes_nothing() {
-    let world = World::open(Scene { pass_life_s: 120, ..Scene::default() }).await;
+    let world = World::open(Scene {
+        pass_life_s: 120,
+        ..Scene::default()
+    })
+    .await;
     let mut owner = Fan::inside(&world, 1).await;
     let hold = owner.hold_best(&world, 2).await.expect(201);
     let hold_id = hold["id"].as_str().unwrap().to_owned();
     let paid_hold = Fan::inside(&world, 2).await;
     let mut paid_owner = paid_hold.clone();
     let paid = paid_hold.hold_best(&world, 1).await.expect(201);
-    let paid = paid_owner.pay(paid["id"].as_str().unwrap(), "tok_ok").await.expect(201);
+    let paid = paid_owner
+        .pay(paid["id"].as_str().unwrap(), "tok_ok")
+        .await
+        .expect(201);
     let order = paid["id"].as_str().unwrap().to_owned();
     let mut outsider = Fan::sign_in(&world, 3).await;
     outsider.join(&world).await.expect(201);
@@ -67,15 +98,27 @@ async fn a_call_without_the_proof_it_needs_changes_nothing() {
     gone.pass = Some(old_pass);
 
     let stranger = Fan::stranger(&world, 99);
-    let thief = Fan { pass: owner.pass.clone(), queue: owner.queue.clone(), ..Fan::sign_in(&world, 5).await };
+    let thief = Fan {
+        pass: owner.pass.clone(),
+        queue: owner.queue.clone(),
+        ..Fan::sign_in(&world, 5).await
+    };
     let forged = |token: &Option<String>| {
         let mut token = token.clone().unwrap().into_bytes();
         let middle = token.len() / 2;
         token[middle] = if token[middle] == b'A' { b'B' } else { b'A' };
         Some(String::from_utf8(token).unwrap())
     };
-    let forger = Fan { pass: forged(&owner.pass), queue: forged(&owner.queue), ..owner.clone() };
-    let confused = Fan { pass: owner.queue.clone(), queue: owner.pass.clone(), ..owner.clone() };
+    let forger = Fan {
+        pass: forged(&owner.pass),
+        queue: forged(&owner.queue),
+        ..owner.clone()
+    };
+    let confused = Fan {
+        pass: owner.queue.clone(),
+        queue: owner.pass.clone(),
+        ..owner.clone()
+    };
     let free = owner.free_seats(&world).await;
     let seats = json!({"seats": [free[0]]});
     let payment = json!({"hold": hold_id, "payment": {"method": "card", "token": "tok_ok"}});
@@ -89,31 +132,120 @@ async fn a_call_without_the_proof_it_needs_changes_nothing() {
         ("a confused one", &confused),
         ("one who is gone", &gone),
     ] {
-        cases.push((format!("a hold by {who}"), fan, Method::POST, world.stage_path("holds"), Some(seats.clone())));
-        cases.push((format!("the seat map for {who}"), fan, Method::GET, world.stage_path("seats"), None));
-        cases.push((format!("a renewal by {who}"), fan, Method::PUT, world.sale_path("admission"), None));
+        cases.push((
+            format!("a hold by {who}"),
+            fan,
+            Method::POST,
+            world.stage_path("holds"),
+            Some(seats.clone()),
+        ));
+        cases.push((
+            format!("the seat map for {who}"),
+            fan,
+            Method::GET,
+            world.stage_path("seats"),
+            None,
+        ));
+        cases.push((
+            format!("a renewal by {who}"),
+            fan,
+            Method::PUT,
+            world.sale_path("admission"),
+            None,
+        ));
         if !["a forger", "a confused one"].contains(&who) {
             // These two hold the owner's session, and sessions open what a pass does not guard.
-            cases.push((format!("somebody's hold for {who}"), fan, Method::GET, format!("/v1/holds/{hold_id}"), None));
-            cases.push((format!("giving back by {who}"), fan, Method::DELETE, format!("/v1/holds/{hold_id}"), None));
-            cases.push((format!("extending by {who}"), fan, Method::POST, format!("/v1/holds/{hold_id}/extend"), None));
+            cases.push((
+                format!("somebody's hold for {who}"),
+                fan,
+                Method::GET,
+                format!("/v1/holds/{hold_id}"),
+                None,
+            ));
+            cases.push((
+                format!("giving back by {who}"),
+                fan,
+                Method::DELETE,
+                format!("/v1/holds/{hold_id}"),
+                None,
+            ));
+            cases.push((
+                format!("extending by {who}"),
+                fan,
+                Method::POST,
+                format!("/v1/holds/{hold_id}/extend"),
+                None,
+            ));
         }
-        cases.push((format!("somebody's order for {who}"), fan, Method::GET, format!("/v1/orders/{order}"), None));
-        cases.push((format!("cancelling by {who}"), fan, Method::POST, format!("/v1/orders/{order}/cancel"), None));
+        cases.push((
+            format!("somebody's order for {who}"),
+            fan,
+            Method::GET,
+            format!("/v1/orders/{order}"),
+            None,
+        ));
+        cases.push((
+            format!("cancelling by {who}"),
+            fan,
+            Method::POST,
+            format!("/v1/orders/{order}/cancel"),
+            None,
+        ));
     }
-    for (who, fan) in [("a stranger", &stranger), ("an outsider", &outsider), ("a thief", &thief)] {
-        cases.push((format!("a payment by {who}"), fan, Method::POST, "/v1/orders".into(), Some(payment.clone())));
+    for (who, fan) in [
+        ("a stranger", &stranger),
+        ("an outsider", &outsider),
+        ("a thief", &thief),
+    ] {
+        cases.push((
+            format!("a payment by {who}"),
+            fan,
+            Method::POST,
+            "/v1/orders".into(),
+            Some(payment.clone()),
+        ));
     }
-    for (who, fan) in [("a stranger", &stranger), ("a thief", &thief), ("a forger", &forger), ("a confused one", &confused)] {
-        cases.push((format!("an entry by {who}"), fan, Method::POST, world.sale_path("admission"), None));
-        cases.push((format!("leaving by {who}"), fan, Method::DELETE, world.sale_path("queue/place"), None));
+    for (who, fan) in [
+        ("a stranger", &stranger),
+        ("a thief", &thief),
+        ("a forger", &forger),
+        ("a confused one", &confused),
+    ] {
+        cases.push((
+            format!("an entry by {who}"),
+            fan,
+            Method::POST,
+            world.sale_path("admission"),
+            None,
+        ));
+        cases.push((
+            format!("leaving by {who}"),
+            fan,
+            Method::DELETE,
+            world.sale_path("queue/place"),
+            None,
+        ));
     }
     let before = settled_fingerprint(&world, &owner).await;
     let mut evidence = Evidence::default();
     for (what, fan, method, path, body) in cases {
-        let said = fan.call_with(method, &path, body, &[("idempotency-key", "a probe")]).await;
-        assert!(said.json["type"].as_str().is_some_and(|t| t.starts_with("/problems/")), "{what}: {} {}", said.status, said.json);
-        evidence.probes.push(Probe { what, status: said.status, before: BTreeMap::new(), after: BTreeMap::new() });
+        let said = fan
+            .call_with(method, &path, body, &[("idempotency-key", "a probe")])
+            .await;
+        assert!(
+            said.json["type"]
+                .as_str()
+                .is_some_and(|t| t.starts_with("/problems/")),
+            "{what}: {} {}",
+            said.status,
+            said.json
+        );
+        evidence.probes.push(Probe {
+            what,
+            status: said.status,
+            before: BTreeMap::new(),
+            after: BTreeMap::new(),
+        });
     }
     let last = evidence.probes.last_mut().unwrap();
     (last.before, last.after) = (before, settled_fingerprint(&world, &owner).await);
@@ -125,16 +257,25 @@ async fn a_call_without_the_proof_it_needs_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expired_pass_opens_nothing_but_the_way_to_pay_for_what_is_held() {
-    let world = World::open(Scene { pass_life_s: 2, ..Scene::default() }).await;
+    let world = World::open(Scene {
+        pass_life_s: 2,
+        ..Scene::default()
+    })
+    .await;
     let mut fan = Fan::inside(&world, 1).await;
     fan.renew(&world).await;
     let hold = fan.hold_best(&world, 1).await.expect(201);
     // Two seconds of life, five of leeway.
     tokio::time::sleep(Duration::from_secs(8)).await;
-    fan.call(Method::GET, &world.stage_path("seats"), None).await.problem(401, "pass-required");
+    fan.call(Method::GET, &world.stage_path("seats"), None)
+        .await
+        .problem(401, "pass-required");
     let said = fan.hold_best(&world, 1).await;
     assert_eq!(said.status, 401, "{}", said.json);
-    assert_eq!(fan.pay(hold["id"].as_str().unwrap(), "tok_ok").await.expect(201)["state"], "paid");
+    assert_eq!(
+        fan.pay(hold["id"].as_str().unwrap(), "tok_ok").await.expect(201)["state"],
+        "paid"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,42 +289,108 @@ async fn malformed_requests_are_told_which_field_or_place_is_wrong() {
         let fan = &fan;
         async move { raw(fan, &path, body.into_bytes(), &[]).await }
     };
-    post(&holds, "{\"seats\": [").await.problem(400, "malformed-request");
-    post(&holds, "{\"seats\": []} and more").await.problem(400, "malformed-request");
+    post(&holds, "{\"seats\": [")
+        .await
+        .problem(400, "malformed-request");
+    post(&holds, "{\"seats\": []} and more")
+        .await
+        .problem(400, "malformed-request");
     post(&holds, "\u{0}").await.problem(400, "malformed-request");
-    assert_eq!(post(&holds, "{\"seats\": 7}").await.problem(422, "invalid-field")["field"], "seats");
-    assert_eq!(post(&holds, "{\"seats\": [\"A\", 7]}").await.problem(422, "invalid-field")["field"], "seats[1]");
+    assert_eq!(
+        post(&holds, "{\"seats\": 7}").await.problem(422, "invalid-field")["field"],
+        "seats"
+    );
+    assert_eq!(
+        post(&holds, "{\"seats\": [\"A\", 7]}")
+            .await
+            .problem(422, "invalid-field")["field"],
+        "seats[1]"
+    );
     post(&holds, "{}").await.problem(422, "invalid-field");
-    post(&holds, "{\"best_available\": {\"quantity\": 0}}").await.problem(422, "invalid-field");
-    let quantity = post(&holds, "{\"best_available\": {\"quantity\": 300}}").await.problem(422, "invalid-field");
+    post(&holds, "{\"best_available\": {\"quantity\": 0}}")
+        .await
+        .problem(422, "invalid-field");
+    let quantity = post(&holds, "{\"best_available\": {\"quantity\": 300}}")
+        .await
+        .problem(422, "invalid-field");
     assert_eq!(quantity["field"], "best_available.quantity");
-    let unknown = post(&holds, "{\"seats\": [\"no such seat\"]}").await.problem(422, "unknown-seat");
+    let unknown = post(&holds, "{\"seats\": [\"no such seat\"]}")
+        .await
+        .problem(422, "unknown-seat");
     assert!(unknown.to_string().contains("no such seat"), "{unknown}");
     let free = fan.free_seats(&world).await;
     let twice = fan.hold(&world, &[&free[0], &free[0]]).await;
-    assert!(twice.status == 422 || twice.status == 409, "{} {}", twice.status, twice.json);
+    assert!(
+        twice.status == 422 || twice.status == 409,
+        "{} {}",
+        twice.status,
+        twice.json
+    );
     let many: Vec<&str> = free.iter().take(5).map(String::as_str).collect();
     let too_many = fan.hold(&world, &many).await;
-    assert!(matches!(too_many.status, 409 | 422), "{} {}", too_many.status, too_many.json);
-    let form = [(HeaderName::from_static("content-type"), HeaderValue::from_static("application/x-www-form-urlencoded"))];
-    fan_send(&fan, &holds, "seats=A", &form).await.problem(415, "not-json");
+    assert!(
+        matches!(too_many.status, 409 | 422),
+        "{} {}",
+        too_many.status,
+        too_many.json
+    );
+    let form = [(
+        HeaderName::from_static("content-type"),
+        HeaderValue::from_static("application/x-www-form-urlencoded"),
+    )];
+    fan_send(&fan, &holds, "seats=A", &form)
+        .await
+        .problem(415, "not-json");
 
     let order = json!({"hold": "00000000-0000-4000-8000-000000000000", "payment": {"method": "card", "token": "tok_ok"}});
-    let keyless = fan.call(Method::POST, "/v1/orders", Some(order.clone())).await.problem(422, "invalid-field");
+    let keyless = fan
+        .call(Method::POST, "/v1/orders", Some(order.clone()))
+        .await
+        .problem(422, "invalid-field");
     assert_eq!(keyless["field"], "Idempotency-Key");
-    let unknown = fan.call_with(Method::POST, "/v1/orders", Some(order), &[("idempotency-key", "k")]).await;
+    let unknown = fan
+        .call_with(
+            Method::POST,
+            "/v1/orders",
+            Some(order),
+            &[("idempotency-key", "k")],
+        )
+        .await;
     assert_eq!(unknown.status, 409, "{}", unknown.json);
     let not_an_id = json!({"hold": "x", "payment": {"method": "card", "token": "tok_ok"}});
-    let said = fan.call_with(Method::POST, "/v1/orders", Some(not_an_id), &[("idempotency-key", "k")]).await;
+    let said = fan
+        .call_with(
+            Method::POST,
+            "/v1/orders",
+            Some(not_an_id),
+            &[("idempotency-key", "k")],
+        )
+        .await;
     assert_eq!(said.problem(422, "invalid-field")["field"], "hold");
 
-    fan.call(Method::GET, "/v1/holds/not-an-id", None).await.problem(404, "not-found");
-    fan.call(Method::GET, "/v1/nothing/here", None).await.problem(404, "not-found");
-    fan.call(Method::GET, "/v1/sales/another-sale", None).await.problem(404, "not-found");
-    fan.call(Method::GET, "/v1/sales/%2e%2e%2fqueue", None).await.problem(404, "not-found");
-    fan.call(Method::DELETE, "/v1/sales", None).await.problem(405, "method-not-allowed");
-    fan.call(Method::PATCH, &holds, Some(json!({}))).await.problem(405, "method-not-allowed");
-    assert_eq!(settled_fingerprint(&world, &fan).await, before, "nothing of all this changed anything");
+    fan.call(Method::GET, "/v1/holds/not-an-id", None)
+        .await
+        .problem(404, "not-found");
+    fan.call(Method::GET, "/v1/nothing/here", None)
+        .await
+        .problem(404, "not-found");
+    fan.call(Method::GET, "/v1/sales/another-sale", None)
+        .await
+        .problem(404, "not-found");
+    fan.call(Method::GET, "/v1/sales/%2e%2e%2fqueue", None)
+        .await
+        .problem(404, "not-found");
+    fan.call(Method::DELETE, "/v1/sales", None)
+        .await
+        .problem(405, "method-not-allowed");
+    fan.call(Method::PATCH, &holds, Some(json!({})))
+        .await
+        .problem(405, "method-not-allowed");
+    assert_eq!(
+        settled_fingerprint(&world, &fan).await,
+        before,
+        "nothing of all this changed anything"
+    );
     world.assert_no_panic();
 }
 
@@ -191,18 +398,45 @@ async fn malformed_requests_are_told_which_field_or_place_is_wrong() {
 async fn tokens_of_others_purposes_times_and_makers_are_refused() {
     let world = World::open(Scene::default()).await;
     let stranger = Fan::stranger(&world, 1);
-    let hand_off = |token: String| stranger.call(Method::POST, "/v1/sign-in/handoff", Some(json!({"token": token})));
+    let hand_off =
+        |token: String| stranger.call(Method::POST, "/v1/sign-in/handoff", Some(json!({"token": token})));
     let (now, secret) = (world.clock.now(), "the shop and the door share this secret");
     let good = handoff_token(7, "once", now, secret);
     hand_off(good.clone()).await.expect(200);
     hand_off(good.clone()).await.problem(401, "wrong-credentials");
-    hand_off(handoff_token(7, "forged", now, "another secret of thirty-two bytes!")).await.problem(401, "wrong-credentials");
-    hand_off(handoff_token(7, "expired", now.minus(Duration::from_mins(10)), secret)).await.problem(401, "wrong-credentials");
-    hand_off(handoff_token(7, "to come", now.plus(Duration::from_mins(10)), secret)).await.problem(401, "wrong-credentials");
+    hand_off(handoff_token(
+        7,
+        "forged",
+        now,
+        "another secret of thirty-two bytes!",
+    ))
+    .await
+    .problem(401, "wrong-credentials");
+    hand_off(handoff_token(
+        7,
+        "expired",
+        now.minus(Duration::from_mins(10)),
+        secret,
+    ))
+    .await
+    .problem(401, "wrong-credentials");
+    hand_off(handoff_token(
+        7,
+        "to come",
+        now.plus(Duration::from_mins(10)),
+        secret,
+    ))
+    .await
+    .problem(401, "wrong-credentials");
     let (head, rest) = good.split_once('.').unwrap();
     assert!(!head.is_empty());
     // {"alg":"none","typ":"JWT"}
-    hand_off(format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{}.", rest.split('.').next().unwrap())).await.problem(401, "wrong-credentials");
+    hand_off(format!(
+        "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{}.",
+        rest.split('.').next().unwrap()
+    ))
+    .await
+    .problem(401, "wrong-credentials");
     for odd in ["", ".", "..", "a.b.c", "\u{1f600}", &"x".repeat(9_000)] {
         hand_off(odd.to_owned()).await.problem(401, "wrong-credentials");
     }
@@ -211,20 +445,48 @@ async fn tokens_of_others_purposes_times_and_makers_are_refused() {
     fan.join(&world).await.expect(201);
     let queue = fan.queue.clone().unwrap();
     // A session where a queue token belongs, a queue token where a session belongs, and both cut short.
-    let swapped = Fan { queue: Some(fan.session.clone()), ..fan.clone() };
-    swapped.call(Method::GET, &world.sale_path("queue/place"), None).await.problem(401, "queue-token-required");
-    let swapped = Fan { session: queue.clone(), ..Fan::stranger(&world, 8) };
-    swapped.call(Method::GET, "/v1/orders", None).await.problem(401, "sign-in-required");
+    let swapped = Fan {
+        queue: Some(fan.session.clone()),
+        ..fan.clone()
+    };
+    swapped
+        .call(Method::GET, &world.sale_path("queue/place"), None)
+        .await
+        .problem(401, "queue-token-required");
+    let swapped = Fan {
+        session: queue.clone(),
+        ..Fan::stranger(&world, 8)
+    };
+    swapped
+        .call(Method::GET, "/v1/orders", None)
+        .await
+        .problem(401, "sign-in-required");
     for cut in [1, 5, queue.len() / 2, queue.len() - 1] {
-        let short = Fan { queue: Some(queue[..cut].to_owned()), ..fan.clone() };
-        short.call(Method::GET, &world.sale_path("queue/place"), None).await.problem(401, "queue-token-required");
+        let short = Fan {
+            queue: Some(queue[..cut].to_owned()),
+            ..fan.clone()
+        };
+        short
+            .call(Method::GET, &world.sale_path("queue/place"), None)
+            .await
+            .problem(401, "queue-token-required");
     }
     // Another house has other keys: its tokens open nothing here.
     let other = World::open(Scene::default()).await;
     let foreigner = Fan::inside(&other, 8).await;
-    let tourist = Fan { pass: foreigner.pass.clone(), queue: foreigner.queue.clone(), ..fan.clone() };
-    tourist.call(Method::GET, &world.stage_path("seats"), None).await.problem(401, "pass-required");
-    tourist.call(Method::GET, &world.sale_path("queue/place"), None).await.problem(401, "queue-token-required");
+    let tourist = Fan {
+        pass: foreigner.pass.clone(),
+        queue: foreigner.queue.clone(),
+        ..fan.clone()
+    };
+    tourist
+        .call(Method::GET, &world.stage_path("seats"), None)
+        .await
+        .problem(401, "pass-required");
+    tourist
+        .call(Method::GET, &world.sale_path("queue/place"), None)
+        .await
+        .problem(401, "queue-token-required");
     world.assert_no_panic();
 }
 
@@ -237,15 +499,26 @@ async fn what_is_too_large_or_no_http_is_refused_and_the_next_one_served() {
     said.problem(413, "body-too-large");
 
     for head in [
-        format!("GET /v1/sales HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "x".repeat(40_000)),
+        format!(
+            "GET /v1/sales HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n",
+            "x".repeat(40_000)
+        ),
         format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(40_000)),
-        format!("GET /v1/sales HTTP/1.1\r\nHost: x\r\n{}\r\n", "X-More: y\r\n".repeat(200)),
+        format!(
+            "GET /v1/sales HTTP/1.1\r\nHost: x\r\n{}\r\n",
+            "X-More: y\r\n".repeat(200)
+        ),
         "POST /v1/sign-in HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n".to_owned(),
         "\u{16}\u{3}\u{1}\u{2}no hello".to_owned(),
     ] {
         let answer = answer_to(&world, head.as_bytes()).await;
         let refused = answer.is_empty() || answer.starts_with("HTTP/1.1 4");
-        assert!(refused, "{} -> {}", &head[..40.min(head.len())], answer.lines().next().unwrap_or_default());
+        assert!(
+            refused,
+            "{} -> {}",
+            &head[..40.min(head.len())],
+            answer.lines().next().unwrap_or_default()
+        );
     }
     fan.call(Method::GET, "/v1/sales", None).await.expect(200);
     world.assert_no_panic();
@@ -271,19 +544,34 @@ fn a_wrong_seating_plan_is_refused_with_all_that_is_wrong_and_where() {
     row["seats"][2]["category"] = json!("no such zone");
     let (status, said) = check("twice.json", &plan.to_string());
     assert!(!status.success());
-    assert!(said.contains(guid.as_str().unwrap()) && said.contains("no such zone"), "both mistakes at once: {said}");
+    assert!(
+        said.contains(guid.as_str().unwrap()) && said.contains("no such zone"),
+        "both mistakes at once: {said}"
+    );
 
-    for (name, from, to) in [("nan.json", "\"x\":", "\"x\":NaN,\"was\":"), ("infinite.json", "\"x\":", "\"x\":1e999,\"was\":")] {
+    for (name, from, to) in [
+        ("nan.json", "\"x\":", "\"x\":NaN,\"was\":"),
+        ("infinite.json", "\"x\":", "\"x\":1e999,\"was\":"),
+    ] {
         assert!(good.contains(from), "{good:.200}");
         let (status, said) = check(name, &good.replacen(from, to, 1));
         assert!(!status.success() && !said.contains("panicked"), "{name}: {said}");
-        assert!(said.contains("line") || said.contains("zones"), "{name} says where: {said}");
+        assert!(
+            said.contains("line") || said.contains("zones"),
+            "{name} says where: {said}"
+        );
     }
-    for (name, text) in
-        [("empty.json", ""), ("list.json", "[]"), ("cut.json", &good[..good.len() / 2]), ("no seats.json", "{\"name\":\"x\",\"zones\":[]}")]
-    {
+    for (name, text) in [
+        ("empty.json", ""),
+        ("list.json", "[]"),
+        ("cut.json", &good[..good.len() / 2]),
+        ("no seats.json", "{\"name\":\"x\",\"zones\":[]}"),
+    ] {
         let (status, said) = check(name, text);
-        assert!(!status.success() && !said.is_empty() && !said.contains("panicked"), "{name}: {said}");
+        assert!(
+            !status.success() && !said.is_empty() && !said.contains("panicked"),
+            "{name}: {said}"
+        );
     }
     let (status, said) = command(&["plan", "check", dir.join("nowhere.json").to_str().unwrap()]);
     assert!(!status.success() && said.contains("nowhere.json"), "{said}");
@@ -302,19 +590,28 @@ fn a_configuration_with_a_mistake_does_not_start_and_names_the_key() {
         ("[server]\nlissten = \"127.0.0.1:0\"\n", "lissten"),
         ("[server]\nlisten = \"not an address\"\n", "listen"),
         ("[checkout]\nanswer_within_ms = \"soon\"\n", "answer_within_ms"),
-        ("[checkout]\nanswer_within_ms = 9000\n", "checkout.answer_within_ms"),
+        (
+            "[checkout]\nanswer_within_ms = 9000\n",
+            "checkout.answer_within_ms",
+        ),
         ("[server\n", "wrong.toml"),
         ("[[sales]]\nid = \"UPPER CASE\"\n", "lower-case"),
     ] {
         let (status, said) = serve(text);
         assert!(!status.success(), "{text} was accepted");
-        assert!(said.contains(expected) && !said.contains("panicked"), "{text}: {said}");
+        assert!(
+            said.contains(expected) && !said.contains("panicked"),
+            "{text}: {said}"
+        );
     }
     fs::remove_dir_all(&dir).unwrap();
 }
 
 async fn raw(fan: &Fan, path: &str, body: Vec<u8>, headers: &[(HeaderName, HeaderValue)]) -> Said {
-    let mut all = vec![(HeaderName::from_static("content-type"), HeaderValue::from_static("application/json"))];
+    let mut all = vec![(
+        HeaderName::from_static("content-type"),
+        HeaderValue::from_static("application/json"),
+    )];
     all.extend_from_slice(headers);
     send(fan, path, body, all).await
 }
@@ -324,14 +621,22 @@ async fn fan_send(fan: &Fan, path: &str, body: &str, headers: &[(HeaderName, Hea
 }
 
 async fn send(fan: &Fan, path: &str, body: Vec<u8>, mut headers: Vec<(HeaderName, HeaderValue)>) -> Said {
-    headers.push((HeaderName::from_static("authorization"), HeaderValue::from_str(&format!("Bearer {}", fan.session)).unwrap()));
-    headers.push((HeaderName::from_static("admission-pass"), HeaderValue::from_str(fan.pass.as_deref().unwrap()).unwrap()));
+    headers.push((
+        HeaderName::from_static("authorization"),
+        HeaderValue::from_str(&format!("Bearer {}", fan.session)).unwrap(),
+    ));
+    headers.push((
+        HeaderName::from_static("admission-pass"),
+        HeaderValue::from_str(fan.pass.as_deref().unwrap()).unwrap(),
+    ));
     fan.send(Method::POST, path, &headers, Bytes::from(body)).await
 }
 
 /// What the house says to these bytes before it closes the connection, or within five seconds.
 async fn answer_to(world: &World, bytes: &[u8]) -> String {
-    let mut socket = TcpStream::connect(world.base.trim_start_matches("http://")).await.unwrap();
+    let mut socket = TcpStream::connect(world.base.trim_start_matches("http://"))
+        .await
+        .unwrap();
     // The house may hang up before it has read everything: that is an answer too.
     let _ = socket.write_all(bytes).await;
     let mut answer = vec![0; 4_096];

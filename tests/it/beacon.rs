@@ -41,10 +41,19 @@ pub enum Mood {
 }
 
 impl Mood {
-    pub const ILL: [Self; 5] = [Self::Fails, Self::Garbage, Self::OtherRound, Self::Forged, Self::Late];
+    pub const ILL: [Self; 5] = [
+        Self::Fails,
+        Self::Garbage,
+        Self::OtherRound,
+        Self::Forged,
+        Self::Late,
+    ];
 
     fn of(number: u8) -> Self {
-        Self::ILL.into_iter().find(|mood| *mood as u8 == number).unwrap_or(Self::Well)
+        Self::ILL
+            .into_iter()
+            .find(|mood| *mood as u8 == number)
+            .unwrap_or(Self::Well)
     }
 }
 
@@ -72,7 +81,8 @@ impl Beacon {
     }
 
     pub async fn over_tls() -> Self {
-        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         let key = PrivatePkcs8KeyDer::from(signing_key.serialize_der());
         let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
@@ -87,7 +97,11 @@ impl Beacon {
 
     async fn start(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("{}://{}", if tls.is_some() { "https" } else { "http" }, listener.local_addr().unwrap());
+        let url = format!(
+            "{}://{}",
+            if tls.is_some() { "https" } else { "http" },
+            listener.local_addr().unwrap()
+        );
         let clock = SystemClock::new();
         let genesis_at = Timestamp::from_secs(clock.now().as_secs() - 600);
         let inside = Arc::new(Inside {
@@ -113,7 +127,13 @@ impl Beacon {
                 });
             }
         });
-        Self { url, genesis_at, certificate: None, pem: None, inside }
+        Self {
+            url,
+            genesis_at,
+            certificate: None,
+            pem: None,
+            inside,
+        }
     }
 
     /// What a sale's draw says of it.
@@ -168,13 +188,20 @@ impl Inside {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let asked = String::from_utf8_lossy(&asked);
         let path = asked.split(' ').nth(1).unwrap_or_default();
-        let round = path.strip_prefix(&format!("/{CHAIN}/public/")).and_then(|round| round.parse::<u64>().ok());
+        let round = path
+            .strip_prefix(&format!("/{CHAIN}/public/"))
+            .and_then(|round| round.parse::<u64>().ok());
         let answer = match round {
             Some(round) if (1..=self.latest()).contains(&round) => self.answer(round).await,
             _ => None,
         };
-        let (status, body) = answer.map_or(("404 Not Found", String::new()), |(status, body)| (status, body.to_string()));
-        let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+        let (status, body) = answer.map_or(("404 Not Found", String::new()), |(status, body)| {
+            (status, body.to_string())
+        });
+        let head = format!(
+            "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            body.len()
+        );
         let _ = stream.write_all((head + &body).as_bytes()).await;
         let _ = stream.shutdown().await;
     }

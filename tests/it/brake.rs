@@ -46,15 +46,30 @@ async fn drags(office: &RedisServer, slow: &AtomicBool, over: &AtomicBool) {
 }
 
 async fn board(world: &World, node: usize) -> Value {
-    let there = Fan { base: format!("http://{}", world.nodes[node].public), ..Fan::stranger(world, 1) };
-    there.call(Method::GET, &world.sale_path("board"), None).await.expect(200)
+    let there = Fan {
+        base: format!("http://{}", world.nodes[node].public),
+        ..Fan::stranger(world, 1)
+    };
+    there
+        .call(Method::GET, &world.sale_path("board"), None)
+        .await
+        .expect(200)
 }
 
 async fn rate_in_metrics(world: &World, node: usize) -> u64 {
-    let uri = format!("http://{}/metrics", world.nodes[node].ops).parse().unwrap();
-    let answer = world.client.call(Method::GET, uri, &[], Bytes::new()).await.unwrap();
+    let uri = format!("http://{}/metrics", world.nodes[node].ops)
+        .parse()
+        .unwrap();
+    let answer = world
+        .client
+        .call(Method::GET, uri, &[], Bytes::new())
+        .await
+        .unwrap();
     let text = String::from_utf8(answer.body.to_vec()).unwrap();
-    let line = text.lines().find(|line| line.starts_with("waiting_room_rate_per_minute{")).expect("it is measured");
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("waiting_room_rate_per_minute{"))
+        .expect("it is measured");
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
@@ -74,7 +89,17 @@ async fn until(world: &World, within: Duration, says: impl Fn(&Value) -> bool) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_box_office_makes_the_door_slow_and_it_recovers() {
     let office = RedisServer::start().await.unwrap();
-    let mut world = World::prepared_on(Pair { nodes: 2, ..Pair::default() }, Scene { rate_per_minute: 6_000, ..Scene::default() }).await;
+    let mut world = World::prepared_on(
+        Pair {
+            nodes: 2,
+            ..Pair::default()
+        },
+        Scene {
+            rate_per_minute: 6_000,
+            ..Scene::default()
+        },
+    )
+    .await;
     for node in &mut world.nodes {
         node.set("STAGEDOOR__BOX_OFFICE__REDIS__URL", office.url());
     }
@@ -89,15 +114,24 @@ async fn a_slow_box_office_makes_the_door_slow_and_it_recovers() {
     let (slow, over, looks) = (AtomicBool::new(false), AtomicBool::new(false), AtomicU32::new(0));
     let is_well = |board: &Value| board["rate_per_minute"] == 6_000 && board["reason"].is_null();
     let watches = async {
-        until(&world, Duration::from_secs(30), |board| is_well(board) && looks.load(Ordering::Relaxed) >= USUAL_AFTER).await;
+        until(&world, Duration::from_secs(30), |board| {
+            is_well(board) && looks.load(Ordering::Relaxed) >= USUAL_AFTER
+        })
+        .await;
         slow.store(true, Ordering::Relaxed);
-        let slowed = |board: &Value| board["rate_per_minute"].as_u64().unwrap() < 5_000 && board["reason"] == "box_office_busy";
+        let slowed = |board: &Value| {
+            board["rate_per_minute"].as_u64().unwrap() < 5_000 && board["reason"] == "box_office_busy"
+        };
         until(&world, Duration::from_secs(20), slowed).await;
         assert!(rate_in_metrics(&world, 1).await < 6_000);
         slow.store(false, Ordering::Relaxed);
         until(&world, Duration::from_mins(1), is_well).await;
         over.store(true, Ordering::Relaxed);
     };
-    tokio::join!(watches, drags(&office, &slow, &over), join_all(fans.iter().map(|fan| looks_around(&world, fan, &looks, &over))));
+    tokio::join!(
+        watches,
+        drags(&office, &slow, &over),
+        join_all(fans.iter().map(|fan| looks_around(&world, fan, &looks, &over)))
+    );
     world.assert_no_panic();
 }

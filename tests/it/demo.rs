@@ -28,22 +28,34 @@ struct Printed {
 
 /// Reads the lines `fans: ADDRESS`, `console: ADDRESS` and `data: PATH`.
 fn printed(text: &str) -> Option<Printed> {
-    let line = |key: &str| text.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix(':'));
+    let line = |key: &str| {
+        text.lines()
+            .find_map(|line| line.trim().strip_prefix(key)?.strip_prefix(':'))
+    };
     // What stands after two spaces is a remark.
     let value = |key: &str| Some(line(key)?.trim().split("  ").next()?.trim());
     let origin = |key: &str| {
         let address = value(key)?;
-        let end = address["http://".len()..].find('/').map_or(address.len(), |at| at + "http://".len());
+        let end = address["http://".len()..]
+            .find('/')
+            .map_or(address.len(), |at| at + "http://".len());
         Some(address[..end].to_owned())
     };
-    Some(Printed { fans: origin("fans")?, console: origin("console")?, data: value("data")?.to_owned() })
+    Some(Printed {
+        fans: origin("fans")?,
+        console: origin("console")?,
+        data: value("data")?.to_owned(),
+    })
 }
 
 #[test]
 fn the_demo_s_lines_are_read() {
-    let text =
-        "stagedoor demo\n  fans:    http://127.0.0.1:8080/sales/x\n  console: http://127.0.0.1:9090\n  data:    /tmp/a b  (goes on)\n";
-    let expected = Printed { fans: "http://127.0.0.1:8080".into(), console: "http://127.0.0.1:9090".into(), data: "/tmp/a b".into() };
+    let text = "stagedoor demo\n  fans:    http://127.0.0.1:8080/sales/x\n  console: http://127.0.0.1:9090\n  data:    /tmp/a b  (goes on)\n";
+    let expected = Printed {
+        fans: "http://127.0.0.1:8080".into(),
+        console: "http://127.0.0.1:9090".into(),
+        data: "/tmp/a b".into(),
+    };
     assert_eq!(printed(text), Some(expected));
     assert_eq!(printed("fans: http://127.0.0.1:1"), None);
 }
@@ -78,7 +90,14 @@ async fn one_command_gives_a_sale_with_pages_a_crowd_and_a_memory() {
     let client = HttpClient::new(Duration::from_secs(10), 32 << 20);
     let get = async |base: &str, path: &str, accept: &'static str| {
         let accept = [(http::header::ACCEPT, http::HeaderValue::from_static(accept))];
-        client.call(Method::GET, format!("{base}{path}").parse().unwrap(), &accept, Bytes::new()).await
+        client
+            .call(
+                Method::GET,
+                format!("{base}{path}").parse().unwrap(),
+                &accept,
+                Bytes::new(),
+            )
+            .await
     };
     let mut issued_before = 0;
     for start in ["first", "second"] {
@@ -89,11 +108,18 @@ async fn one_command_gives_a_sale_with_pages_a_crowd_and_a_memory() {
             if let Some(said) = printed(&log()) {
                 break said;
             }
-            assert!(clock.monotonic() < until, "the demo did not say where it is:\n{}", log());
+            assert!(
+                clock.monotonic() < until,
+                "the demo did not say where it is:\n{}",
+                log()
+            );
             tokio::time::sleep(Duration::from_millis(100)).await;
         };
         assert!(Path::new(&said.data).ends_with("data"), "{said:?}");
-        while !get(&said.console, "/health/ready", "*/*").await.is_ok_and(|a| a.status.is_success()) {
+        while !get(&said.console, "/health/ready", "*/*")
+            .await
+            .is_ok_and(|a| a.status.is_success())
+        {
             assert!(clock.monotonic() < until, "not ready:\n{}", log());
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -107,7 +133,10 @@ async fn one_command_gives_a_sale_with_pages_a_crowd_and_a_memory() {
             let board: Value = get(&said.fans, &path, "*/*").await.unwrap().json().unwrap();
             let issued = board["issued"].as_u64().unwrap();
             // On the same data the second start goes on where the first one was killed.
-            assert!(issued >= issued_before, "{issued} places, {issued_before} before the kill");
+            assert!(
+                issued >= issued_before,
+                "{issued} places, {issued_before} before the kill"
+            );
             if issued > 0 && board["now_serving"].as_u64().unwrap() > 0 {
                 break issued;
             }

@@ -37,13 +37,19 @@ const EARLY: u32 = 40;
 const IN_THE_RUSH: u32 = 60;
 
 fn at_node(world: &World, fan: &Fan, node: usize) -> Fan {
-    Fan { base: format!("http://{}", world.nodes[node % world.nodes.len()].public), ..fan.clone() }
+    Fan {
+        base: format!("http://{}", world.nodes[node % world.nodes.len()].public),
+        ..fan.clone()
+    }
 }
 
 /// What this node says, asked again while it is not able to say anything.
 async fn asks(world: &World, fan: &Fan, node: usize, path: &str) -> Said {
     let fan = at_node(world, fan, node);
-    insist(world, SOON, async || fan.call(Method::GET, &world.sale_path(path), None).await).await
+    insist(world, SOON, async || {
+        fan.call(Method::GET, &world.sale_path(path), None).await
+    })
+    .await
 }
 
 fn moment(text: &Value) -> Timestamp {
@@ -68,7 +74,11 @@ async fn place_of(world: &World, mut fan: Fan) -> Place {
     let acknowledged_at = world.clock.now();
     assert!(matches!(said.status, 200 | 201), "{}", said.json);
     fan.queue = Some(said.json["token"].as_str().unwrap().to_owned());
-    Place { fan, acknowledged_at, joined_at: moment(&said.json["joined_at"]) }
+    Place {
+        fan,
+        acknowledged_at,
+        joined_at: moment(&said.json["joined_at"]),
+    }
 }
 
 /// Waits until every node publishes this, and gives what they publish: all the same.
@@ -81,10 +91,16 @@ async fn until_published(world: &World, field: &str, patience: Duration) -> Valu
             said.push(asks(world, &anybody, node, "draw").await.expect(200));
         }
         if said.iter().all(|draw| !draw[field].is_null()) {
-            assert!(said.iter().all(|draw| *draw == said[0]), "the nodes publish different draws: {said:#?}");
+            assert!(
+                said.iter().all(|draw| *draw == said[0]),
+                "the nodes publish different draws: {said:#?}"
+            );
             return said.swap_remove(0);
         }
-        assert!(world.clock.monotonic() < until, "no {field} after {patience:?}: {said:?}");
+        assert!(
+            world.clock.monotonic() < until,
+            "no {field} after {patience:?}: {said:?}"
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
@@ -94,14 +110,30 @@ async fn number_everywhere(world: &World, fan: &Fan) -> u64 {
     let mut numbers = BTreeSet::new();
     for node in 0..world.nodes.len() {
         let place = asks(world, fan, node, "queue/place").await.expect(200);
-        numbers.insert(place["number"].as_u64().unwrap_or_else(|| panic!("node {node} knows no number: {place}")));
+        numbers.insert(
+            place["number"]
+                .as_u64()
+                .unwrap_or_else(|| panic!("node {node} knows no number: {place}")),
+        );
     }
-    assert_eq!(numbers.len(), 1, "customer {} has one number: {numbers:?}", fan.customer);
+    assert_eq!(
+        numbers.len(),
+        1,
+        "customer {} has one number: {numbers:?}",
+        fan.customer
+    );
     numbers.pop_first().unwrap()
 }
 
 async fn numbers(world: &World, places: &[Place]) -> BTreeMap<u32, u64> {
-    join_all(places.iter().map(async |place| (place.fan.customer, number_everywhere(world, &place.fan).await))).await.into_iter().collect()
+    join_all(
+        places
+            .iter()
+            .map(async |place| (place.fan.customer, number_everywhere(world, &place.fan).await)),
+    )
+    .await
+    .into_iter()
+    .collect()
 }
 
 /// Redis forgets everything, and is given it back.
@@ -120,13 +152,19 @@ async fn redis_is_killed(world: &mut World) {
 
 /// Of the sale whose engine has had the fewest.
 async fn memories(world: &World) -> i64 {
-    world.ground().number("SELECT min(epoch) FROM stagedoor_queue.head").await
+    world
+        .ground()
+        .number("SELECT min(epoch) FROM stagedoor_queue.head")
+        .await
 }
 
 async fn until_epoch_after(world: &World, before: i64) {
     let until = world.clock.monotonic() + SOON;
     while memories(world).await <= before {
-        assert!(world.clock.monotonic() < until, "nobody noticed that Redis has forgotten");
+        assert!(
+            world.clock.monotonic() < until,
+            "nobody noticed that Redis has forgotten"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -148,8 +186,15 @@ fn verify_with(dir: &Path, draw: &Value, more: &[&str]) -> (bool, String) {
 /// A receipt from before the close proves before the draw that she was there, and after it that she is in the list.
 async fn a_receipt_holds(world: &World, draw: &Value, receipt: &Value, list: Option<&[u8]>) {
     let dir = world.site().dir;
-    let keys = Fan::stranger(world, 1).call(Method::GET, "/.well-known/jwks.json", None).await.expect(200);
-    let files = [("receipt.json", receipt.to_string()), ("keys.json", keys.to_string())].map(|(name, text)| {
+    let keys = Fan::stranger(world, 1)
+        .call(Method::GET, "/.well-known/jwks.json", None)
+        .await
+        .expect(200);
+    let files = [
+        ("receipt.json", receipt.to_string()),
+        ("keys.json", keys.to_string()),
+    ]
+    .map(|(name, text)| {
         fs::write(dir.join(name), text).unwrap();
         dir.join(name).display().to_string()
     });
@@ -174,7 +219,9 @@ async fn a_receipt_holds(world: &World, draw: &Value, receipt: &Value, list: Opt
 async fn leaves(world: &World, node: usize) -> Vec<u8> {
     let anybody = at_node(world, &Fan::stranger(world, 1), node);
     let packed = [("accept", "application/octet-stream")];
-    let said = anybody.call_with(Method::GET, &world.sale_path("draw/entries"), None, &packed).await;
+    let said = anybody
+        .call_with(Method::GET, &world.sale_path("draw/entries"), None, &packed)
+        .await;
     assert_eq!(said.status, 200);
     said.answer.body.to_vec()
 }
@@ -196,33 +243,58 @@ async fn drawn_sale(beacon: &Beacon, scene: Scene) -> World {
 #[tokio::test(flavor = "multi_thread")]
 async fn on_three_nodes_the_order_is_the_published_one_whatever_dies() {
     let beacon = Beacon::over_tls().await;
-    let scene =
-        Scene { opens_in: Duration::from_secs(20), rate_per_minute: 1_200, burst: 4, capacity: 30, call_window_s: 30, ..Scene::default() };
+    let scene = Scene {
+        opens_in: Duration::from_secs(20),
+        rate_per_minute: 1_200,
+        burst: 4,
+        capacity: 30,
+        call_window_s: 30,
+        ..Scene::default()
+    };
     let mut world = drawn_sale(&beacon, scene).await;
     let promised = until_published(&world, "commitment", SOON).await;
     assert_eq!(promised["chain"]["public_key"], beacon.public_key().to_string());
     let (planned, opens_at) = (promised["planned_round"].as_u64().unwrap(), world.opens_at);
-    assert!(moment(&promised["planned_round_at"]).since(opens_at) >= Duration::from_secs(30), "{promised}");
+    assert!(
+        moment(&promised["planned_round_at"]).since(opens_at) >= Duration::from_secs(30),
+        "{promised}"
+    );
 
     let mut places = join_all((1..=EARLY).map(|customer| takes_a_place(&world, customer))).await;
     let kept = before_the_close(&world, &places[0].fan).await;
 
     // Some come just before the opening and some just after it, at every node.
-    let rush: Vec<Fan> = join_all((EARLY + 1..=EARLY + IN_THE_RUSH).map(|customer| Fan::sign_in(&world, customer))).await;
-    assert!(world.clock.now() < opens_at.minus(Duration::from_secs(2)), "this machine was too slow to be early");
+    let rush: Vec<Fan> =
+        join_all((EARLY + 1..=EARLY + IN_THE_RUSH).map(|customer| Fan::sign_in(&world, customer))).await;
+    assert!(
+        world.clock.now() < opens_at.minus(Duration::from_secs(2)),
+        "this machine was too slow to be early"
+    );
     places.extend(
         join_all((0..).zip(rush).map(async |(n, fan)| {
-            let at = opens_at.minus(Duration::from_millis(1_500)).plus(Duration::from_millis(60 * n));
+            let at = opens_at
+                .minus(Duration::from_millis(1_500))
+                .plus(Duration::from_millis(60 * n));
             tokio::time::sleep(at.since(world.clock.now())).await;
             place_of(&world, at_node(&world, &fan, fan.customer as usize)).await
         }))
         .await,
     );
     let closed = until_published(&world, "root", SOON).await;
-    let (entries, closed_at, round_at) = (closed["entries"].as_u64().unwrap(), moment(&closed["closed_at"]), moment(&closed["round_at"]));
-    assert!(round_at.since(closed_at) >= Duration::from_secs(30) && closed["round"].as_u64().unwrap() >= planned, "{closed}");
+    let (entries, closed_at, round_at) = (
+        closed["entries"].as_u64().unwrap(),
+        moment(&closed["closed_at"]),
+        moment(&closed["round_at"]),
+    );
+    assert!(
+        round_at.since(closed_at) >= Duration::from_secs(30) && closed["round"].as_u64().unwrap() >= planned,
+        "{closed}"
+    );
     let early = places.iter().filter(|it| it.acknowledged_at < opens_at).count();
-    assert!(early > EARLY as usize && early < places.len(), "nobody came while it was closed: {early}");
+    assert!(
+        early > EARLY as usize && early < places.len(),
+        "nobody came while it was closed: {early}"
+    );
     after_the_close(&world, &places, &closed).await;
 
     // Between close and draw: Redis forgets, a node dies and comes back, Redis dies.
@@ -230,7 +302,11 @@ async fn on_three_nodes_the_order_is_the_published_one_whatever_dies() {
     world.nodes[2].kill();
     redis_is_killed(&mut world).await;
     world.nodes[2].start().await;
-    assert_eq!(until_published(&world, "root", SOON).await, closed, "what was closed stays closed");
+    assert_eq!(
+        until_published(&world, "root", SOON).await,
+        closed,
+        "what was closed stays closed"
+    );
 
     the_beacon_is_ill(&world, &beacon, &closed).await;
     beacon.is(Mood::Well);
@@ -242,24 +318,51 @@ async fn on_three_nodes_the_order_is_the_published_one_whatever_dies() {
     let dir = world.site().dir;
     let (is_right, text) = verify(&dir, &drawn, &list);
     assert!(is_right, "{text}");
-    assert!(["right: signature", "right: root", "right: order", "right: closed_at"].iter().all(|it| text.contains(it)), "{text}");
+    assert!(
+        [
+            "right: signature",
+            "right: root",
+            "right: order",
+            "right: closed_at"
+        ]
+        .iter()
+        .all(|it| text.contains(it)),
+        "{text}"
+    );
     changed_values_are_found(&dir, &drawn, &list);
     a_receipt_holds(&world, &promised, &kept, None).await;
     a_receipt_holds(&world, &drawn, &kept, Some(&list)).await;
-    let order = Order::drawn(&drawn["draw_seed"].as_str().unwrap().parse().unwrap(), u32::try_from(entries).unwrap());
+    let order = Order::drawn(
+        &drawn["draw_seed"].as_str().unwrap().parse().unwrap(),
+        u32::try_from(entries).unwrap(),
+    );
     let told = numbers(&world, &places).await;
-    assert_eq!(told.values().collect::<BTreeSet<_>>().len(), places.len(), "each number once: {told:?}");
+    assert_eq!(
+        told.values().collect::<BTreeSet<_>>().len(),
+        places.len(),
+        "each number once: {told:?}"
+    );
     for place in &places {
-        let (number, receipt) = (told[&place.fan.customer], asks(&world, &place.fan, 1, "draw/receipt").await);
+        let (number, receipt) = (
+            told[&place.fan.customer],
+            asks(&world, &place.fan, 1, "draw/receipt").await,
+        );
         let receipt = receipt.expect(200);
         assert_eq!(receipt["number"].as_u64(), Some(number), "{receipt}");
         assert_eq!(receipt["path"].is_null(), number > entries, "{receipt}");
         if number > entries {
-            assert!(place.acknowledged_at >= opens_at, "she was there before the opening, and stands behind the draw");
+            assert!(
+                place.acknowledged_at >= opens_at,
+                "she was there before the opening, and stands behind the draw"
+            );
             continue;
         }
         let arrival = u32::try_from(receipt["arrival"].as_u64().unwrap()).unwrap();
-        assert_eq!(u64::from(order.queue_number(arrival)), number, "arrival {arrival}");
+        assert_eq!(
+            u64::from(order.queue_number(arrival)),
+            number,
+            "arrival {arrival}"
+        );
     }
     assert!(told.values().any(|number| *number > entries), "nobody came late");
 
@@ -272,7 +375,11 @@ async fn on_three_nodes_the_order_is_the_published_one_whatever_dies() {
     assert_eq!(numbers(&world, &places).await, told, "a number once drawn holds");
     for place in &places {
         let again = place_of(&world, at_node(&world, &place.fan, 1)).await;
-        assert_eq!((&again.fan.queue, again.joined_at), (&place.fan.queue, place.joined_at), "her place is the one she had");
+        assert_eq!(
+            (&again.fan.queue, again.joined_at),
+            (&place.fan.queue, place.joined_at),
+            "her place is the one she had"
+        );
     }
     they_come_in_by_their_numbers(&world, places, &told).await;
     world.assert_no_panic();
@@ -281,43 +388,86 @@ async fn on_three_nodes_the_order_is_the_published_one_whatever_dies() {
 /// Gives what she can prove before the entries are closed.
 async fn before_the_close(world: &World, fan: &Fan) -> Value {
     let stranger = Fan::stranger(world, 9_999);
-    asks(world, &stranger, 0, "draw/entries").await.problem(404, "not-found");
-    asks(world, &stranger, 0, "draw/receipt").await.problem(401, "queue-token-required");
+    asks(world, &stranger, 0, "draw/entries")
+        .await
+        .problem(404, "not-found");
+    asks(world, &stranger, 0, "draw/receipt")
+        .await
+        .problem(401, "queue-token-required");
     let receipt = asks(world, fan, 1, "draw/receipt").await.expect(200);
-    assert!(["entries", "root", "path", "number"].iter().all(|field| receipt[field].is_null()), "{receipt}");
+    assert!(
+        ["entries", "root", "path", "number"]
+            .iter()
+            .all(|field| receipt[field].is_null()),
+        "{receipt}"
+    );
     for node in [0, 2] {
-        assert_eq!(asks(world, fan, node, "draw/receipt").await.expect(200), receipt, "every node signs the same");
+        assert_eq!(
+            asks(world, fan, node, "draw/receipt").await.expect(200),
+            receipt,
+            "every node signs the same"
+        );
     }
     let place = asks(world, fan, 1, "queue/place").await.expect(200);
-    assert!(place["number"].is_null() && place["position"].is_null() && place["state"] == "prequeue", "{place}");
+    assert!(
+        place["number"].is_null() && place["position"].is_null() && place["state"] == "prequeue",
+        "{place}"
+    );
     for path in ["draw", "draw/entries"] {
-        stranger.call(Method::GET, &format!("/v1/sales/first-come/{path}"), None).await.problem(404, "not-found");
+        stranger
+            .call(Method::GET, &format!("/v1/sales/first-come/{path}"), None)
+            .await
+            .problem(404, "not-found");
     }
     // A place in one sale is none in another.
-    let other = Fan { queue: None, ..fan.clone() };
-    let said = other.call(Method::POST, "/v1/sales/first-come/queue", None).await.expect(201);
-    assert_eq!(said["number"], 1, "a sale without a draw tells its numbers at once");
+    let other = Fan {
+        queue: None,
+        ..fan.clone()
+    };
+    let said = other
+        .call(Method::POST, "/v1/sales/first-come/queue", None)
+        .await
+        .expect(201);
+    assert_eq!(
+        said["number"], 1,
+        "a sale without a draw tells its numbers at once"
+    );
     let token = said["token"].as_str().unwrap();
     let foreign = [("queue-token", token)];
-    stranger.call_with(Method::GET, &world.sale_path("draw/receipt"), None, &foreign).await.problem(401, "queue-token-required");
-    stranger.call_with(Method::GET, "/v1/sales/first-come/draw/receipt", None, &foreign).await.problem(404, "not-found");
+    stranger
+        .call_with(Method::GET, &world.sale_path("draw/receipt"), None, &foreign)
+        .await
+        .problem(401, "queue-token-required");
+    stranger
+        .call_with(Method::GET, "/v1/sales/first-come/draw/receipt", None, &foreign)
+        .await
+        .problem(404, "not-found");
     receipt
 }
 
 async fn after_the_close(world: &World, places: &[Place], closed: &Value) {
     let lists = join_all((0..world.nodes.len()).map(|node| leaves(world, node))).await;
-    assert!(lists.iter().all(|list| *list == lists[0]), "one list on every node");
+    assert!(
+        lists.iter().all(|list| *list == lists[0]),
+        "one list on every node"
+    );
     assert_eq!(lists[0].len() as u64, 32 * closed["entries"].as_u64().unwrap());
     let anybody = Fan::stranger(world, 1);
     let json = asks(world, &anybody, 1, "draw/entries").await.expect(200);
-    assert_eq!((&json["entries"], &json["root"]), (&closed["entries"], &closed["root"]));
+    assert_eq!(
+        (&json["entries"], &json["root"]),
+        (&closed["entries"], &closed["root"])
+    );
     for (leaf, bytes) in json["leaves"].as_array().unwrap().iter().zip(lists[0].chunks(32)) {
         assert_eq!(leaf.as_str().unwrap(), stagedoor::platform::signing::hex(bytes));
     }
     for place in places.iter().filter(|it| it.acknowledged_at < world.opens_at) {
         let receipt = asks(world, &place.fan, 2, "draw/receipt").await.expect(200);
         let at = usize::try_from(receipt["arrival"].as_u64().unwrap()).unwrap() - 1;
-        assert_eq!(json["leaves"][at], receipt["leaf"], "acknowledged before the opening, so in the list");
+        assert_eq!(
+            json["leaves"][at], receipt["leaf"],
+            "acknowledged before the opening, so in the list"
+        );
         assert!(receipt["number"].is_null(), "{receipt}");
     }
 }
@@ -330,14 +480,24 @@ async fn the_beacon_is_ill(world: &World, beacon: &Beacon, closed: &Value) {
         let asked = beacon.is(mood);
         let until = world.clock.monotonic() + SOON;
         while beacon.asked() <= asked {
-            assert!(world.clock.monotonic() < until, "nobody asks the beacon any more: {mood:?}");
+            assert!(
+                world.clock.monotonic() < until,
+                "nobody asks the beacon any more: {mood:?}"
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
     let anybody = Fan::stranger(world, 1);
     for node in 0..world.nodes.len() {
         let board = asks(world, &anybody, node, "board").await.expect(200);
-        assert_eq!((&board["phase"], &board["draw"]["beacon_away"], &board["now_serving"]), (&"drawing".into(), &true.into(), &0.into()));
+        assert_eq!(
+            (
+                &board["phase"],
+                &board["draw"]["beacon_away"],
+                &board["now_serving"]
+            ),
+            (&"drawing".into(), &true.into(), &0.into())
+        );
         assert_eq!(board["draw"]["round"], closed["round"]);
         assert!(asks(world, &anybody, node, "draw").await.expect(200)["order"].is_null());
     }
@@ -345,7 +505,18 @@ async fn the_beacon_is_ill(world: &World, beacon: &Beacon, closed: &Value) {
 }
 
 fn changed_values_are_found(dir: &Path, drawn: &Value, list: &[u8]) {
-    for field in ["commitment", "root", "beacon", "signature", "seed", "draw_seed", "order", "entries", "round", "planned_round_at"] {
+    for field in [
+        "commitment",
+        "root",
+        "beacon",
+        "signature",
+        "seed",
+        "draw_seed",
+        "order",
+        "entries",
+        "round",
+        "planned_round_at",
+    ] {
         let mut changed = drawn.clone();
         changed[field] = match &drawn[field] {
             Value::Number(number) => Value::from(number.as_u64().unwrap() - 1),
@@ -395,14 +566,34 @@ async fn they_come_in_by_their_numbers(world: &World, places: Vec<Place>, told: 
                 let said = fan.enter(world).await;
                 let at = world.clock.now();
                 match said.status {
-                    200 => break (fan, AcknowledgedEntry { subject, number, asked_at, at }, refusals),
+                    200 => {
+                        break (
+                            fan,
+                            AcknowledgedEntry {
+                                subject,
+                                number,
+                                asked_at,
+                                at,
+                            },
+                            refusals,
+                        );
+                    }
                     409 if said.json["type"] == "/problems/full-for-a-moment" => {
-                        refusals.push(Refusal { number, asked_at, answered_at: at, returner: false });
+                        refusals.push(Refusal {
+                            number,
+                            asked_at,
+                            answered_at: at,
+                            returner: false,
+                        });
                     }
                     409 | 503 => {}
                     other => panic!("{other}: {}", said.json),
                 }
-                assert!(world.clock.monotonic() < until, "number {number} is still outside: {}", said.json);
+                assert!(
+                    world.clock.monotonic() < until,
+                    "number {number} is still outside: {}",
+                    said.json
+                );
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -427,15 +618,31 @@ async fn they_come_in_by_their_numbers(world: &World, places: Vec<Place>, told: 
             entries.push(entry);
             all_refusals.extend(refusals);
         }
-        (inside.into_iter().max_by_key(|(number, _)| *number).unwrap().1, entries, all_refusals)
+        (
+            inside.into_iter().max_by_key(|(number, _)| *number).unwrap().1,
+            entries,
+            all_refusals,
+        )
     };
-    assert!(!refusals.is_empty(), "nobody met a full house: their order was not put to the proof");
+    assert!(
+        !refusals.is_empty(),
+        "nobody met a full house: their order was not put to the proof"
+    );
     let mut evidence = gather(world, &observer).await;
-    (evidence.acknowledged_joins, evidence.acknowledged_entries, evidence.refusals) = (joins, entries, refusals);
+    (
+        evidence.acknowledged_joins,
+        evidence.acknowledged_entries,
+        evidence.refusals,
+    ) = (joins, entries, refusals);
     who_came_in_time(&mut evidence);
     assert_eq!(evidence.entries.len(), everybody);
     let found = audit(&evidence);
-    assert!(found.is_empty(), "{} violations, the first: {:#?}", found.len(), &found[..found.len().min(10)]);
+    assert!(
+        found.is_empty(),
+        "{} violations, the first: {:#?}",
+        found.len(),
+        &found[..found.len().min(10)]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -443,10 +650,25 @@ async fn a_beacon_is_asked_over_tls_and_believed_only_for_its_signature() {
     let (plain, tls) = (Beacon::plain().await, Beacon::over_tls().await);
     let entropy: Arc<dyn Entropy> = Arc::new(OsEntropy);
     let known = Roots::only(tls.certificate.clone()).unwrap();
-    let drand = |beacon: &Beacon, roots: &Roots| Drand::new(&beacon.url, CHAIN, beacon.public_key(), roots, Arc::clone(&entropy));
+    let drand = |beacon: &Beacon, roots: &Roots| {
+        Drand::new(
+            &beacon.url,
+            CHAIN,
+            beacon.public_key(),
+            roots,
+            Arc::clone(&entropy),
+        )
+    };
     let latest = plain.latest() - 1;
-    let (one, other) = (drand(&plain, &Roots::none()).round(latest).await.unwrap(), drand(&tls, &known).round(latest).await.unwrap());
-    assert_eq!((&one, one.randomness), (&other, sha256(&one.signature)), "a round has one value, whoever is asked: {SCHEME}");
+    let (one, other) = (
+        drand(&plain, &Roots::none()).round(latest).await.unwrap(),
+        drand(&tls, &known).round(latest).await.unwrap(),
+    );
+    assert_eq!(
+        (&one, one.randomness),
+        (&other, sha256(&one.signature)),
+        "a round has one value, whoever is asked: {SCHEME}"
+    );
 
     // Whose certificate nobody trusts is told nothing.
     let asked = tls.asked();
@@ -471,7 +693,14 @@ async fn a_beacon_is_asked_over_tls_and_believed_only_for_its_signature() {
         assert!(is_it, "{mood:?}: {error}");
     }
     tls.is(Mood::Well);
-    assert_eq!(drand.round(latest).await.unwrap(), one, "and it is asked again when it is well");
+    assert_eq!(
+        drand.round(latest).await.unwrap(),
+        one,
+        "and it is asked again when it is well"
+    );
     let to_come = drand.round(latest + u64::from(PERIOD_S) * 100).await;
-    assert!(matches!(to_come, Err(DrandError::Status(status)) if status == 404), "{to_come:?}");
+    assert!(
+        matches!(to_come, Err(DrandError::Status(status)) if status == 404),
+        "{to_come:?}"
+    );
 }

@@ -21,7 +21,10 @@ async fn house(limits: &[(&'static str, &str)]) -> World {
     let mut world = World::prepared(Scene::default()).await;
     let open = |id| world.another_sale(id, "sign_in = \"none\"");
     world.add_to_config(&(open(OPEN) + &open(ALSO_OPEN)));
-    let defaults = [("STAGEDOOR__LIMITS__PROOF_OF_WORK__BITS_MIN", "6"), ("STAGEDOOR__LIMITS__PROOF_OF_WORK__BITS_MAX", "10")];
+    let defaults = [
+        ("STAGEDOOR__LIMITS__PROOF_OF_WORK__BITS_MIN", "6"),
+        ("STAGEDOOR__LIMITS__PROOF_OF_WORK__BITS_MAX", "10"),
+    ];
     for (variable, value) in defaults.iter().chain(limits) {
         world.nodes[0].set(variable, (*value).to_owned());
     }
@@ -36,7 +39,10 @@ fn queue(sale: &str) -> String {
 async fn issued(world: &World, sale: &str) -> u64 {
     // The board is made once a second.
     tokio::time::sleep(Duration::from_millis(1_200)).await;
-    let board = Fan::stranger(world, 0).call(Method::GET, &format!("/v1/sales/{sale}/board"), None).await.expect(200);
+    let board = Fan::stranger(world, 0)
+        .call(Method::GET, &format!("/v1/sales/{sale}/board"), None)
+        .await
+        .expect(200);
     board["issued"].as_u64().unwrap()
 }
 
@@ -46,21 +52,33 @@ fn solved(challenge: &Value) -> Value {
     assert_eq!(text("algorithm"), "SHA-256");
     let hash = |number: u64| {
         let whole = digest::digest(&digest::SHA256, format!("{}{number}", text("salt")).as_bytes());
-        whole.as_ref().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+        whole
+            .as_ref()
+            .iter()
+            .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
     };
-    let number = (0..=challenge["maxnumber"].as_u64().unwrap()).find(|number| hash(*number) == text("challenge")).unwrap();
+    let number = (0..=challenge["maxnumber"].as_u64().unwrap())
+        .find(|number| hash(*number) == text("challenge"))
+        .unwrap();
     json!({"algorithm": "SHA-256", "challenge": text("challenge"), "number": number, "salt": text("salt"), "signature": text("signature")})
 }
 
 async fn join_from(world: &World, address: &str, body: Option<Value>) -> Said {
-    Fan::stranger(world, 0).call_with(Method::POST, &queue(OPEN), body, &[("x-forwarded-for", address)]).await
+    Fan::stranger(world, 0)
+        .call_with(Method::POST, &queue(OPEN), body, &[("x-forwarded-for", address)])
+        .await
 }
 
 /// Joins from an address and pays what is asked; the answer, and how high the number could be.
 async fn pay_and_join(world: &World, address: &str) -> (Said, u64) {
-    let refusal = join_from(world, address, None).await.problem(403, "proof-required");
+    let refusal = join_from(world, address, None)
+        .await
+        .problem(403, "proof-required");
     let proof = solved(&refusal["challenge"]);
-    (join_from(world, address, Some(json!({"proof": proof}))).await, refusal["challenge"]["maxnumber"].as_u64().unwrap())
+    (
+        join_from(world, address, Some(json!({"proof": proof}))).await,
+        refusal["challenge"]["maxnumber"].as_u64().unwrap(),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,33 +89,76 @@ async fn a_place_of_a_stranger_costs_work_that_counts_once() {
         let (fan, path) = (&fan, queue(sale));
         async move { fan.call(Method::POST, &path, Some(json!({"proof": proof}))).await }
     };
-    let refused = fan.call(Method::POST, &queue(OPEN), None).await.problem(403, "proof-required");
-    assert_eq!((&refused["reason"], &refused["sign_in"]), (&json!("missing"), &json!("/v1/sign-in")), "{refused}");
+    let refused = fan
+        .call(Method::POST, &queue(OPEN), None)
+        .await
+        .problem(403, "proof-required");
+    assert_eq!(
+        (&refused["reason"], &refused["sign_in"]),
+        (&json!("missing"), &json!("/v1/sign-in")),
+        "{refused}"
+    );
     assert_eq!(refused["challenge"]["maxnumber"], 64);
-    let asked = fan.call(Method::GET, &format!("{}/challenge", queue(OPEN)), None).await.expect(200);
+    let asked = fan
+        .call(Method::GET, &format!("{}/challenge", queue(OPEN)), None)
+        .await
+        .expect(200);
     assert_ne!(asked["salt"], refused["challenge"]["salt"]);
     let proof = solved(&asked);
-    assert_eq!(join(ALSO_OPEN, proof.clone()).await.problem(403, "proof-required")["reason"], "wrong", "it is of another sale");
+    assert_eq!(
+        join(ALSO_OPEN, proof.clone())
+            .await
+            .problem(403, "proof-required")["reason"],
+        "wrong",
+        "it is of another sale"
+    );
     let mut guessed = proof.clone();
     guessed["number"] = json!(proof["number"].as_u64().unwrap() + 1);
-    assert_eq!(join(OPEN, guessed).await.problem(403, "proof-required")["reason"], "wrong");
+    assert_eq!(
+        join(OPEN, guessed).await.problem(403, "proof-required")["reason"],
+        "wrong"
+    );
     join(OPEN, json!(7)).await.problem(422, "invalid-field");
-    assert_eq!((issued(&world, OPEN).await, issued(&world, ALSO_OPEN).await), (0, 0), "nothing so far gave a place");
+    assert_eq!(
+        (issued(&world, OPEN).await, issued(&world, ALSO_OPEN).await),
+        (0, 0),
+        "nothing so far gave a place"
+    );
 
     let given = join(OPEN, proof.clone()).await.expect(201);
     assert_eq!(given["number"], 1);
     let again = join(OPEN, proof).await.problem(403, "proof-required");
     assert_eq!(again["reason"], "spent");
     let second = join(OPEN, solved(&again["challenge"])).await.expect(201);
-    assert_eq!(second["number"], 2, "the refusal's own challenge is all that is needed");
+    assert_eq!(
+        second["number"], 2,
+        "the refusal's own challenge is all that is needed"
+    );
     // Who has a place needs no work, nor does a customer.
-    let owner = Fan { queue: given["token"].as_str().map(str::to_owned), ..fan.clone() };
-    assert_eq!(owner.call(Method::POST, &queue(OPEN), None).await.expect(200)["number"], 1);
+    let owner = Fan {
+        queue: given["token"].as_str().map(str::to_owned),
+        ..fan.clone()
+    };
+    assert_eq!(
+        owner.call(Method::POST, &queue(OPEN), None).await.expect(200)["number"],
+        1
+    );
     let customer = Fan::sign_in(&world, 1).await;
-    assert_eq!(customer.call(Method::POST, &queue(OPEN), None).await.expect(201)["number"], 3);
-    assert_eq!(customer.call(Method::POST, &queue(OPEN), None).await.expect(200)["number"], 3, "she has one place, whatever the device");
+    assert_eq!(
+        customer.call(Method::POST, &queue(OPEN), None).await.expect(201)["number"],
+        3
+    );
+    assert_eq!(
+        customer.call(Method::POST, &queue(OPEN), None).await.expect(200)["number"],
+        3,
+        "she has one place, whatever the device"
+    );
     let free = format!("{}/challenge", world.sale_path("queue"));
-    assert_eq!(fan.call(Method::GET, &free, None).await.status, 204, "signing in is all that this sale asks for");
+    assert_eq!(
+        fan.call(Method::GET, &free, None).await.status,
+        204,
+        "signing in is all that this sale asks for"
+    );
     assert_eq!(issued(&world, OPEN).await, 3);
     world.assert_no_panic();
 }
@@ -108,7 +169,10 @@ async fn a_stranger_s_place_leads_through_the_door() {
     world.sale = OPEN.parse().unwrap();
     let (given, _) = pay_and_join(&world, "192.0.2.1").await;
     let token = given.expect(201)["token"].as_str().map(str::to_owned);
-    let mut fan = Fan { queue: token, ..Fan::stranger(&world, 0) };
+    let mut fan = Fan {
+        queue: token,
+        ..Fan::stranger(&world, 0)
+    };
     fan.enter_within(&world, Duration::from_secs(10)).await;
     let hold = fan.hold_best(&world, 2).await.expect(201);
     fan.pay(hold["id"].as_str().unwrap(), "tok_ok").await.expect(201);
@@ -118,21 +182,33 @@ async fn a_stranger_s_place_leads_through_the_door() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_challenge_counts_no_more() {
     let world = house(&[("STAGEDOOR__LIMITS__PROOF_OF_WORK__LIFE_S", "1")]).await;
-    let refused = join_from(&world, "192.0.2.1", None).await.problem(403, "proof-required");
+    let refused = join_from(&world, "192.0.2.1", None)
+        .await
+        .problem(403, "proof-required");
     let proof = solved(&refused["challenge"]);
     tokio::time::sleep(Duration::from_millis(1_100)).await;
-    let said = join_from(&world, "192.0.2.1", Some(json!({"proof": proof}))).await.problem(403, "proof-required");
+    let said = join_from(&world, "192.0.2.1", Some(json!({"proof": proof})))
+        .await
+        .problem(403, "proof-required");
     assert_eq!(said["reason"], "expired");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_price_rises_for_an_address_that_joins_again_and_again_and_for_no_other() {
     let world = house(&[
-        ("STAGEDOOR__LIMITS__PROOF_OF_WORK__JOINS_PER_ADDRESS_PER_MINUTE_NORMAL", "2"),
-        ("STAGEDOOR__LIMITS__PROOF_OF_WORK__JOINS_PER_SECOND_NORMAL", "1000000"),
+        (
+            "STAGEDOOR__LIMITS__PROOF_OF_WORK__JOINS_PER_ADDRESS_PER_MINUTE_NORMAL",
+            "2",
+        ),
+        (
+            "STAGEDOOR__LIMITS__PROOF_OF_WORK__JOINS_PER_SECOND_NORMAL",
+            "1000000",
+        ),
     ])
     .await;
-    let cheap = join_from(&world, "2001:db8::1", None).await.problem(403, "proof-required");
+    let cheap = join_from(&world, "2001:db8::1", None)
+        .await
+        .problem(403, "proof-required");
     let cheap = solved(&cheap["challenge"]);
     let mut highest = Vec::new();
     for n in 0..9 {
@@ -140,10 +216,23 @@ async fn the_price_rises_for_an_address_that_joins_again_and_again_and_for_no_ot
         said.expect(201);
         highest.push(highest_number);
     }
-    assert_eq!(highest, [64, 64, 64, 64, 128, 128, 128, 128, 256], "twice for each doubling beyond two a minute");
-    let saved = join_from(&world, "2001:db8::9", Some(json!({"proof": cheap}))).await.problem(403, "proof-required");
-    assert_eq!(saved["reason"], "too_cheap", "what was put by before is not enough any more");
-    assert_eq!(pay_and_join(&world, "2001:db8:0:1::1").await.1, 64, "another household");
+    assert_eq!(
+        highest,
+        [64, 64, 64, 64, 128, 128, 128, 128, 256],
+        "twice for each doubling beyond two a minute"
+    );
+    let saved = join_from(&world, "2001:db8::9", Some(json!({"proof": cheap})))
+        .await
+        .problem(403, "proof-required");
+    assert_eq!(
+        saved["reason"], "too_cheap",
+        "what was put by before is not enough any more"
+    );
+    assert_eq!(
+        pay_and_join(&world, "2001:db8:0:1::1").await.1,
+        64,
+        "another household"
+    );
     assert_eq!(pay_and_join(&world, "192.0.2.1").await.1, 64);
 }
 
@@ -157,20 +246,34 @@ async fn an_address_beyond_its_limit_is_told_why_and_wins_its_place_by_signing_i
     let said = join_from(&world, "192.0.2.7", None).await;
     assert!(said.answer.headers.contains_key("retry-after"));
     let why = said.problem(429, "too-many-requests");
-    assert_eq!((&why["reason"], &why["sign_in"]), (&json!("joins_from_this_address"), &json!("/v1/sign-in")), "{why}");
+    assert_eq!(
+        (&why["reason"], &why["sign_in"]),
+        (&json!("joins_from_this_address"), &json!("/v1/sign-in")),
+        "{why}"
+    );
     let customer = Fan::sign_in(&world, 1).await;
     let from_there = [("x-forwarded-for", "192.0.2.7")];
-    assert_eq!(customer.call_with(Method::POST, &queue(OPEN), None, &from_there).await.expect(201)["number"], 3);
+    assert_eq!(
+        customer
+            .call_with(Method::POST, &queue(OPEN), None, &from_there)
+            .await
+            .expect(201)["number"],
+        3
+    );
     pay_and_join(&world, "192.0.2.8").await.0.expect(201);
     assert_eq!(issued(&world, OPEN).await, 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn or_it_may_go_on_at_the_highest_price() {
-    let world =
-        house(&[("STAGEDOOR__LIMITS__JOINS_PER_ADDRESS_PER_MINUTE", "2"), ("STAGEDOOR__LIMITS__PROOF_OF_WORK__LIFTS_JOIN_LIMIT", "true")])
-            .await;
-    let saved = join_from(&world, "192.0.2.7", None).await.problem(403, "proof-required");
+    let world = house(&[
+        ("STAGEDOOR__LIMITS__JOINS_PER_ADDRESS_PER_MINUTE", "2"),
+        ("STAGEDOOR__LIMITS__PROOF_OF_WORK__LIFTS_JOIN_LIMIT", "true"),
+    ])
+    .await;
+    let saved = join_from(&world, "192.0.2.7", None)
+        .await
+        .problem(403, "proof-required");
     let saved = solved(&saved["challenge"]);
     let mut highest = Vec::new();
     for _ in 0..4 {
@@ -179,9 +282,14 @@ async fn or_it_may_go_on_at_the_highest_price() {
         highest.push(highest_number);
     }
     assert_eq!(highest, [64, 64, 1_024, 1_024]);
-    let said = join_from(&world, "192.0.2.7", Some(json!({"proof": saved}))).await.problem(403, "proof-required");
+    let said = join_from(&world, "192.0.2.7", Some(json!({"proof": saved})))
+        .await
+        .problem(403, "proof-required");
     assert_eq!(said["reason"], "too_cheap");
     let (fan, path) = (Fan::stranger(&world, 0), format!("{}/challenge", queue(OPEN)));
-    let asked = fan.call_with(Method::GET, &path, None, &[("x-forwarded-for", "192.0.2.7")]).await.expect(200);
+    let asked = fan
+        .call_with(Method::GET, &path, None, &[("x-forwarded-for", "192.0.2.7")])
+        .await
+        .expect(200);
     assert_eq!(asked["maxnumber"], 1_024);
 }

@@ -24,8 +24,16 @@ pub async fn gather(world: &World, observer: &Fan) -> Evidence {
 /// Adds the seats that are still held now as holds that ended at `deadline`.
 pub async fn held_after(deadline: Timestamp, world: &World, observer: &Fan, evidence: &mut Evidence) {
     let map = observer.seats(world).await;
-    let held = map["seats"].as_object().unwrap().iter().filter(|(_, state)| *state == "held");
-    evidence.holds.extend(held.map(|(guid, _)| LiveHold { id: format!("of seat {guid}"), expires_at: deadline, paying: false }));
+    let held = map["seats"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(_, state)| *state == "held");
+    evidence.holds.extend(held.map(|(guid, _)| LiveHold {
+        id: format!("of seat {guid}"),
+        expires_at: deadline,
+        paying: false,
+    }));
     evidence.observed_at = world.clock.now();
 }
 
@@ -33,8 +41,14 @@ pub async fn held_after(deadline: Timestamp, world: &World, observer: &Fan, evid
 pub async fn every_node_agrees(world: &World, observer: &Fan, evidence: &Evidence) -> Vec<Violation> {
     let mut found = Vec::new();
     for node in &world.nodes {
-        let at_this_one = Fan { base: format!("http://{}", node.public), ..observer.clone() };
-        let mut seen = Evidence { ledger_booked: evidence.ledger_booked.clone(), ..Evidence::default() };
+        let at_this_one = Fan {
+            base: format!("http://{}", node.public),
+            ..observer.clone()
+        };
+        let mut seen = Evidence {
+            ledger_booked: evidence.ledger_booked.clone(),
+            ..Evidence::default()
+        };
         map(&at_this_one.seats(world).await, &mut seen);
         found.extend(audit(&seen));
     }
@@ -42,6 +56,12 @@ pub async fn every_node_agrees(world: &World, observer: &Fan, evidence: &Evidenc
 }
 
 fn map(map: &Value, evidence: &mut Evidence) {
-    let booked = map["seats"].as_object().unwrap().iter().filter(|(_, state)| *state == "booked");
-    evidence.engine_booked.extend(booked.map(|(guid, _)| (PERFORMANCE.to_owned(), guid.clone())));
+    let booked = map["seats"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(_, state)| *state == "booked");
+    evidence
+        .engine_booked
+        .extend(booked.map(|(guid, _)| (PERFORMANCE.to_owned(), guid.clone())));
 }

@@ -62,13 +62,22 @@ impl Fan {
     /// The shop sends her over; the answer has her session.
     pub async fn hand_over(&self, world: &World) -> Said {
         let token = world.handoff()(self.customer);
-        self.call(Method::POST, "/v1/sign-in/handoff", Some(json!({"token": token}))).await
+        self.call(Method::POST, "/v1/sign-in/handoff", Some(json!({"token": token})))
+            .await
     }
 
     /// Somebody without any proof.
     pub fn stranger(world: &World, customer: u32) -> Self {
         let (base, client) = (world.base.clone(), world.client.clone());
-        Self { base, client, customer, session: String::new(), queue: None, pass: None, serial: 0 }
+        Self {
+            base,
+            client,
+            customer,
+            session: String::new(),
+            queue: None,
+            pass: None,
+            serial: 0,
+        }
     }
 
     /// Signs in, joins and waits until she is inside.
@@ -84,7 +93,13 @@ impl Fan {
     }
 
     /// One call with whatever proofs she has, and these headers beside or instead.
-    pub async fn call_with(&self, method: Method, path: &str, body: Option<Value>, more: &[(&'static str, &str)]) -> Said {
+    pub async fn call_with(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+        more: &[(&'static str, &str)],
+    ) -> Said {
         self.try_call_with(method, path, body, more).await.unwrap()
     }
 
@@ -108,21 +123,40 @@ impl Fan {
             proofs.push(("content-type", "application/json".into()));
         }
         for (name, value) in proofs {
-            headers.push((HeaderName::from_static(name), HeaderValue::from_str(&value).unwrap()));
+            headers.push((
+                HeaderName::from_static(name),
+                HeaderValue::from_str(&value).unwrap(),
+            ));
         }
         let body = body.map_or_else(Bytes::new, |b| b.to_string().into());
         self.try_send(method, path, &headers, body).await
     }
 
     /// One call with exactly these headers and bytes.
-    pub async fn send(&self, method: Method, path: &str, headers: &[(HeaderName, HeaderValue)], body: Bytes) -> Said {
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(HeaderName, HeaderValue)],
+        body: Bytes,
+    ) -> Said {
         self.try_send(method, path, headers, body).await.unwrap()
     }
 
-    async fn try_send(&self, method: Method, path: &str, headers: &[(HeaderName, HeaderValue)], body: Bytes) -> Result<Said, CallError> {
+    async fn try_send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(HeaderName, HeaderValue)],
+        body: Bytes,
+    ) -> Result<Said, CallError> {
         let uri = format!("{}{path}", self.base).parse().unwrap();
         let answer = self.client.call(method, uri, headers, body).await?;
-        Ok(Said { status: answer.status.as_u16(), json: answer.json().unwrap_or(Value::Null), answer })
+        Ok(Said {
+            status: answer.status.as_u16(),
+            json: answer.json().unwrap_or(Value::Null),
+            answer,
+        })
     }
 
     pub async fn join(&mut self, world: &World) -> Said {
@@ -134,11 +168,15 @@ impl Fan {
     }
 
     pub async fn place(&self, world: &World) -> Value {
-        self.call(Method::GET, &world.sale_path("queue/place"), None).await.expect(200)
+        self.call(Method::GET, &world.sale_path("queue/place"), None)
+            .await
+            .expect(200)
     }
 
     pub async fn leave(&mut self, world: &World) {
-        self.call(Method::DELETE, &world.sale_path("queue/place"), None).await.expect(204);
+        self.call(Method::DELETE, &world.sale_path("queue/place"), None)
+            .await
+            .expect(204);
         self.queue = None;
     }
 
@@ -159,28 +197,45 @@ impl Fan {
                 return;
             }
             assert_eq!(said.status, 409, "{}", said.json);
-            assert!(world.clock.monotonic() < until, "customer {} is still outside: {}", self.customer, said.json);
+            assert!(
+                world.clock.monotonic() < until,
+                "customer {} is still outside: {}",
+                self.customer,
+                said.json
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
     pub async fn renew(&mut self, world: &World) {
-        let said = self.call(Method::PUT, &world.sale_path("admission"), None).await.expect(200);
+        let said = self
+            .call(Method::PUT, &world.sale_path("admission"), None)
+            .await
+            .expect(200);
         self.pass = said["pass"].as_str().map(str::to_owned);
     }
 
     pub async fn end_visit(&mut self, world: &World) {
-        self.call(Method::DELETE, &world.sale_path("admission"), None).await.expect(204);
+        self.call(Method::DELETE, &world.sale_path("admission"), None)
+            .await
+            .expect(204);
         self.pass = None;
     }
 
     pub async fn hold(&self, world: &World, seats: &[&str]) -> Said {
-        self.call(Method::POST, &world.stage_path("holds"), Some(json!({"seats": seats}))).await
+        self.call(
+            Method::POST,
+            &world.stage_path("holds"),
+            Some(json!({"seats": seats})),
+        )
+        .await
     }
 
     pub async fn hold_best(&self, world: &World, quantity: u8) -> Said {
-        let wish = json!({"best_available": {"quantity": quantity, "zone": null, "section": null, "accessible": 0}});
-        self.call(Method::POST, &world.stage_path("holds"), Some(wish)).await
+        let wish =
+            json!({"best_available": {"quantity": quantity, "zone": null, "section": null, "accessible": 0}});
+        self.call(Method::POST, &world.stage_path("holds"), Some(wish))
+            .await
     }
 
     /// Pays with a fresh key.
@@ -197,19 +252,37 @@ impl Fan {
     /// Pays while nobody knows whether there will be an answer.
     pub async fn try_pay(&self, hold: &str, card: &str, key: &str) -> Result<Said, CallError> {
         let order = json!({"hold": hold, "payment": {"method": "card", "token": card}});
-        self.try_call_with(Method::POST, "/v1/orders", Some(order), &[("idempotency-key", key)]).await
+        self.try_call_with(
+            Method::POST,
+            "/v1/orders",
+            Some(order),
+            &[("idempotency-key", key)],
+        )
+        .await
     }
 
     /// Waits until the order is in one of these states.
-    pub async fn order_becomes(&self, world: &World, order: &str, states: &[&str], patience: Duration) -> Value {
+    pub async fn order_becomes(
+        &self,
+        world: &World,
+        order: &str,
+        states: &[&str],
+        patience: Duration,
+    ) -> Value {
         let until = world.clock.monotonic() + patience;
         loop {
-            let said = self.call(Method::GET, &format!("/v1/orders/{order}"), None).await.expect(200);
+            let said = self
+                .call(Method::GET, &format!("/v1/orders/{order}"), None)
+                .await
+                .expect(200);
             if states.contains(&said["state"].as_str().unwrap()) {
                 return said;
             }
             if world.clock.monotonic() > until {
-                let history = self.call(Method::GET, &format!("/v1/orders/{order}/history"), None).await.json;
+                let history = self
+                    .call(Method::GET, &format!("/v1/orders/{order}/history"), None)
+                    .await
+                    .json;
                 panic!("still {}: {history}", said["state"]);
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -218,19 +291,28 @@ impl Fan {
 
     /// The whole seat map: `{version, seats}`.
     pub async fn seats(&self, world: &World) -> Value {
-        self.call(Method::GET, &world.stage_path("seats"), None).await.expect(200)
+        self.call(Method::GET, &world.stage_path("seats"), None)
+            .await
+            .expect(200)
     }
 
     /// One seat's state.
     pub async fn seat(&self, world: &World, guid: &str) -> String {
-        self.seats(world).await["seats"][guid].as_str().unwrap().to_owned()
+        self.seats(world).await["seats"][guid]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// Waits until the map shows the seat in this state; it follows within a moment.
     pub async fn seat_becomes(&self, world: &World, guid: &str, state: &str) {
         let until = world.clock.monotonic() + Duration::from_secs(2);
         while self.seat(world, guid).await != state {
-            assert!(world.clock.monotonic() < until, "{guid} is {}, not {state}", self.seat(world, guid).await);
+            assert!(
+                world.clock.monotonic() < until,
+                "{guid} is {}, not {state}",
+                self.seat(world, guid).await
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -238,6 +320,12 @@ impl Fan {
     /// Seats that are free now, by their names.
     pub async fn free_seats(&self, world: &World) -> Vec<String> {
         let map = self.seats(world).await;
-        map["seats"].as_object().unwrap().iter().filter(|(_, s)| *s == "free").map(|(guid, _)| guid.clone()).collect()
+        map["seats"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .filter(|(_, s)| *s == "free")
+            .map(|(guid, _)| guid.clone())
+            .collect()
     }
 }

@@ -37,7 +37,11 @@ async fn after_kill_9_in_the_middle_of_a_crowd_everything_is_still_true() {
     observer.enter_within(&world, Duration::from_secs(30)).await;
     let config = crowd_of(&world, 400, 99, Duration::from_secs(10));
     let clock = std::sync::Arc::clone(&world.clock) as std::sync::Arc<dyn Clock>;
-    let crowd = tokio::spawn(stagedoor::simulation::crowd::run(config, clock, stagedoor::platform::lifecycle::Lifecycle::new()));
+    let crowd = tokio::spawn(stagedoor::simulation::crowd::run(
+        config,
+        clock,
+        stagedoor::platform::lifecycle::Lifecycle::new(),
+    ));
 
     let (mut orders_before, mut outages) = (Vec::new(), Vec::new());
     for kill in 1..=2 {
@@ -50,7 +54,11 @@ async fn after_kill_9_in_the_middle_of_a_crowd_everything_is_still_true() {
                 orders_before = orders;
                 break;
             }
-            assert!(world.clock.monotonic() < until, "kill {kill}: only {} orders", orders.len());
+            assert!(
+                world.clock.monotonic() < until,
+                "kill {kill}: only {} orders",
+                orders.len()
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         let down = world.clock.now();
@@ -77,24 +85,52 @@ async fn after_kill_9_in_the_middle_of_a_crowd_everything_is_still_true() {
     report.testify(&mut evidence);
     books::who_came_in_time(&mut evidence);
     (evidence.settled, evidence.outages) = (true, outages);
-    evidence.movement = Some(Movement { since: restarted, until: restarted.plus(Duration::from_secs(10)), waiting: 1 });
-    held_after(crowd_gone.plus(Duration::from_secs(u64::from(world.scene.hold_s))), &world, &observer, &mut evidence).await;
+    evidence.movement = Some(Movement {
+        since: restarted,
+        until: restarted.plus(Duration::from_secs(10)),
+        waiting: 1,
+    });
+    held_after(
+        crowd_gone.plus(Duration::from_secs(u64::from(world.scene.hold_s))),
+        &world,
+        &observer,
+        &mut evidence,
+    )
+    .await;
     let found = audit(&evidence);
-    assert!(found.is_empty(), "{} violations, the first: {:#?}\n{said}", found.len(), &found[..found.len().min(10)]);
+    assert!(
+        found.is_empty(),
+        "{} violations, the first: {:#?}\n{said}",
+        found.len(),
+        &found[..found.len().min(10)]
+    );
     assert!(report.outages >= 2, "the crowd noticed: {said}");
-    assert!(report.tickets > 0 && evidence.orders.len() > orders_before.len(), "the sale went on: {said}");
+    assert!(
+        report.tickets > 0 && evidence.orders.len() > orders_before.len(),
+        "the sale went on: {said}"
+    );
     world.assert_no_panic();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_place_a_visit_a_hold_in_payment_and_tickets_survive_kill_9() {
-    let mut world = World::open(Scene { capacity: 3, ..Scene::default() }).await;
+    let mut world = World::open(Scene {
+        capacity: 3,
+        ..Scene::default()
+    })
+    .await;
     let mut owner = Fan::inside(&world, 1).await;
     let hold = owner.hold_best(&world, 2).await.expect(201);
-    let paid = owner.pay(hold["id"].as_str().unwrap(), "tok_ok").await.expect(201);
+    let paid = owner
+        .pay(hold["id"].as_str().unwrap(), "tok_ok")
+        .await
+        .expect(201);
     let mut payer = Fan::inside(&world, 2).await;
     let in_payment = payer.hold_best(&world, 1).await.expect(201);
-    let slow = payer.pay(in_payment["id"].as_str().unwrap(), "tok_timeout_after_success").await.expect(202);
+    let slow = payer
+        .pay(in_payment["id"].as_str().unwrap(), "tok_timeout_after_success")
+        .await
+        .expect(202);
     let visitor = Fan::inside(&world, 3).await;
     let mut waiting = Fan::sign_in(&world, 4).await;
     assert_eq!(waiting.join(&world).await.expect(201)["number"], 4);
@@ -106,20 +142,44 @@ async fn a_place_a_visit_a_hold_in_payment_and_tickets_survive_kill_9() {
     assert_eq!(waiting.join(&world).await.expect(200)["number"], 4);
     assert_eq!(waiting.enter(&world).await.status, 409, "three are inside still");
     let order = format!("/v1/orders/{}", paid["id"].as_str().unwrap());
-    assert_eq!(owner.call(Method::GET, &order, None).await.expect(200)["state"], "paid");
-    let tickets = owner.call(Method::GET, &format!("{order}/tickets"), None).await.expect(200);
+    assert_eq!(
+        owner.call(Method::GET, &order, None).await.expect(200)["state"],
+        "paid"
+    );
+    let tickets = owner
+        .call(Method::GET, &format!("{order}/tickets"), None)
+        .await
+        .expect(200);
     assert_eq!(tickets["tickets"].as_array().unwrap().len(), 2);
     for seat in hold["seats"].as_array().unwrap() {
-        visitor.seat_becomes(&world, seat.as_str().unwrap(), "booked").await;
+        visitor
+            .seat_becomes(&world, seat.as_str().unwrap(), "booked")
+            .await;
     }
     let seat = in_payment["seats"][0].as_str().unwrap();
     assert_ne!(visitor.seat(&world, seat).await, "free", "money is moving for it");
     let states = ["paid", "declined", "expired", "refunded", "cancelled"];
-    let ended = payer.order_becomes(&world, slow["id"].as_str().unwrap(), &states, Duration::from_secs(40)).await;
-    let expected = if ended["state"] == "paid" { "booked" } else { "free" };
+    let ended = payer
+        .order_becomes(
+            &world,
+            slow["id"].as_str().unwrap(),
+            &states,
+            Duration::from_secs(40),
+        )
+        .await;
+    let expected = if ended["state"] == "paid" {
+        "booked"
+    } else {
+        "free"
+    };
     let until = world.clock.monotonic() + Duration::from_secs(20);
     while visitor.seat(&world, seat).await != expected {
-        assert!(world.clock.monotonic() < until, "order {}, seat {}", ended["state"], visitor.seat(&world, seat).await);
+        assert!(
+            world.clock.monotonic() < until,
+            "order {}, seat {}",
+            ended["state"],
+            visitor.seat(&world, seat).await
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     world.assert_no_panic();
@@ -136,7 +196,13 @@ async fn told_to_stop_the_house_finishes_what_it_has_begun() {
     // The payment is under way once its seat is: the engine then refuses to give the hold back.
     let until = world.clock.monotonic() + Duration::from_secs(5);
     loop {
-        let hold = fan.call(Method::GET, &format!("/v1/holds/{}", hold["id"].as_str().unwrap()), None).await;
+        let hold = fan
+            .call(
+                Method::GET,
+                &format!("/v1/holds/{}", hold["id"].as_str().unwrap()),
+                None,
+            )
+            .await;
         if hold.json["state"] == "paying" || payment.is_finished() {
             break;
         }
@@ -145,10 +211,20 @@ async fn told_to_stop_the_house_finishes_what_it_has_begun() {
     let status = world.stop().await;
     assert!(status.success(), "{status}");
     let said = payment.await.unwrap();
-    assert!(matches!(said.status, 201 | 202), "an answer that was begun is given: {} {}", said.status, said.json);
-    assert!(!world.log().contains("writer is gone"), "orders are written down to the end:\n{}", world.log());
+    assert!(
+        matches!(said.status, 201 | 202),
+        "an answer that was begun is given: {} {}",
+        said.status,
+        said.json
+    );
+    assert!(
+        !world.log().contains("writer is gone"),
+        "orders are written down to the end:\n{}",
+        world.log()
+    );
     world.start().await;
     let order = said.json["id"].as_str().unwrap();
-    fan.order_becomes(&world, order, &["paid"], Duration::from_secs(40)).await;
+    fan.order_becomes(&world, order, &["paid"], Duration::from_secs(40))
+        .await;
     world.assert_no_panic();
 }

@@ -19,25 +19,52 @@ use crate::{
 #[tokio::test(flavor = "multi_thread")]
 async fn the_others_finish_what_a_killed_node_had_begun() {
     // A lease of six seconds, so that it runs out before a payment must.
-    let mut rush = Rush::begin(Pair::default(), Scene { gateway_deadline_ms: 1_000, ..scene() }, 31).await;
+    let mut rush = Rush::begin(
+        Pair::default(),
+        Scene {
+            gateway_deadline_ms: 1_000,
+            ..scene()
+        },
+        31,
+    )
+    .await;
     rush.until_orders(12).await;
     let victim = 0;
     let visitor = rush.buyer();
-    let at_the_victim = Fan { base: rush.base_of(victim), ..visitor.clone() };
+    let at_the_victim = Fan {
+        base: rush.base_of(victim),
+        ..visitor.clone()
+    };
     let held = rush.holds(&at_the_victim, 1).await;
     // The gateway has the money; what it answered, the victim will not live to read.
-    let buyers: Vec<Fan> = (0..3).map(|_| Fan { base: rush.base_of(victim), ..rush.buyer() }).collect();
-    let paying = join_all(buyers.into_iter().map(|fan| rush.pays(fan, "tok_timeout_after_success"))).await;
+    let buyers: Vec<Fan> = (0..3)
+        .map(|_| Fan {
+            base: rush.base_of(victim),
+            ..rush.buyer()
+        })
+        .collect();
+    let paying = join_all(
+        buyers
+            .into_iter()
+            .map(|fan| rush.pays(fan, "tok_timeout_after_success")),
+    )
+    .await;
     rush.until_the_gateway_has(&paying).await;
 
     let down = rush.world.clock.now();
     let driven = "SELECT COUNT(*) FROM stagedoor_ledger.saga WHERE NOT ended AND lease_owner LIKE 'node-0%'";
-    assert!(rush.world.ground().number(driven).await > 0, "it has nothing in hand");
+    assert!(
+        rush.world.ground().number(driven).await > 0,
+        "it has nothing in hand"
+    );
     rush.world.nodes[victim].kill();
 
     // Her pass and her hold are the house's, not the node's.
     let path = format!("/v1/holds/{}", held["id"].as_str().unwrap());
-    let asked = insist(&rush.world, SOON, async || visitor.call(Method::GET, &path, None).await).await;
+    let asked = insist(&rush.world, SOON, async || {
+        visitor.call(Method::GET, &path, None).await
+    })
+    .await;
     assert_eq!(asked.expect(200)["seats"], held["seats"]);
     rush.goes_on().await;
     rush.was_out(down, rush.world.clock.now());
@@ -47,7 +74,10 @@ async fn the_others_finish_what_a_killed_node_had_begun() {
     }
     let until = rush.world.clock.monotonic() + SOON;
     while rush.world.ground().number(driven).await > 0 {
-        assert!(rush.world.clock.monotonic() < until, "somebody waits still for what the dead node had in hand");
+        assert!(
+            rush.world.clock.monotonic() < until,
+            "somebody waits still for what the dead node had in hand"
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     rush.world.nodes[victim].start().await;
@@ -57,7 +87,10 @@ async fn the_others_finish_what_a_killed_node_had_begun() {
 /// Looks, takes a seat, looks at it, gives it back, and goes on being a visitor, until told to stop; what failed.
 async fn goes_about(world: &World, fan: Fan, over: &AtomicBool, served: &AtomicUsize) -> Vec<String> {
     // Connections of her own, as browsers have.
-    let mut fan = Fan { client: HttpClient::new(Duration::from_secs(10), 1 << 20), ..fan };
+    let mut fan = Fan {
+        client: HttpClient::new(Duration::from_secs(10), 1 << 20),
+        ..fan
+    };
     let mut failed = Vec::new();
     while !over.load(Ordering::Relaxed) {
         let mut told = vec![(fan.call(Method::GET, &world.stage_path("seats"), None).await, 200)];
@@ -92,7 +125,11 @@ async fn no_visitor_notices_that_all_three_are_restarted_one_after_the_other() {
     let visitors: Vec<Fan> = (0..6).map(|_| rush.buyer()).collect();
     let nodes = std::mem::take(&mut rush.world.nodes);
     let (over, served) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let going = join_all(visitors.into_iter().map(|fan| goes_about(&rush.world, fan, &over, &served)));
+    let going = join_all(
+        visitors
+            .into_iter()
+            .map(|fan| goes_about(&rush.world, fan, &over, &served)),
+    );
     let restarting = async {
         let mut restarted = Vec::new();
         for mut node in nodes {
@@ -110,7 +147,13 @@ async fn no_visitor_notices_that_all_three_are_restarted_one_after_the_other() {
     let (failed, nodes) = tokio::join!(going, restarting);
     let failed = failed.concat();
     let served = served.into_inner();
-    assert!(failed.is_empty(), "{} of {} failed: {:#?}", failed.len(), failed.len() + served, &failed[..failed.len().min(5)]);
+    assert!(
+        failed.is_empty(),
+        "{} of {} failed: {:#?}",
+        failed.len(),
+        failed.len() + served,
+        &failed[..failed.len().min(5)]
+    );
     rush.world.nodes = nodes;
     rush.goes_on().await;
     rush.places_are_kept().await;

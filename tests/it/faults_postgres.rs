@@ -24,7 +24,10 @@ async fn kill_9_of_all_its_processes_loses_no_order() {
 
     let (down, since) = (rush.world.clock.now(), rush.world.clock.monotonic());
     rush.world.ground_mut().postgres.kill9().unwrap();
-    is_away(holder.pay_with_key(id, "tok_ok", "in the dark").await, "ledger-away");
+    is_away(
+        holder.pay_with_key(id, "tok_ok", "in the dark").await,
+        "ledger-away",
+    );
     let other = rush.buyer();
     let held = other.hold_best(&rush.world, 1).await;
     assert_eq!(held.status, 201, "seats can be chosen meanwhile: {}", held.json);
@@ -35,10 +38,17 @@ async fn kill_9_of_all_its_processes_loses_no_order() {
     rush.goes_on().await;
     rush.was_out(down, rush.world.clock.now());
 
-    let paid = insist(&rush.world, SOON, async || holder.pay_with_key(id, "tok_ok", "in the dark").await).await;
+    let paid = insist(&rush.world, SOON, async || {
+        holder.pay_with_key(id, "tok_ok", "in the dark").await
+    })
+    .await;
     assert!(matches!(paid.status, 201 | 202), "{} {}", paid.status, paid.json);
     holder.serial += 1;
-    assert_eq!(rush.world.ground().epochs().await, before, "no engine lost anything");
+    assert_eq!(
+        rush.world.ground().epochs().await,
+        before,
+        "no engine lost anything"
+    );
     rush.places_are_kept().await;
     for payment in paying {
         rush.is_paid(payment, SOON).await;
@@ -48,7 +58,15 @@ async fn kill_9_of_all_its_processes_loses_no_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn away_for_five_seconds_holds_live_on_and_nobody_is_let_in() {
-    let mut rush = Rush::begin(Pair::default(), Scene { hold_s: 20, ..scene() }, 22).await;
+    let mut rush = Rush::begin(
+        Pair::default(),
+        Scene {
+            hold_s: 20,
+            ..scene()
+        },
+        22,
+    )
+    .await;
     rush.until_orders(12).await;
     let holder = rush.buyer();
     let kept = rush.holds(&holder, 1).await;
@@ -63,11 +81,25 @@ async fn away_for_five_seconds_holds_live_on_and_nobody_is_let_in() {
         async { newcomer.clone().join(world).await },
         meanwhile.hold_best(world, 1),
     );
-    assert_eq!((order.status, joined.status, held.status), (503, 503, 201), "{} {} {}", order.json, joined.json, held.json);
+    assert_eq!(
+        (order.status, joined.status, held.status),
+        (503, 503, 201),
+        "{} {} {}",
+        order.json,
+        joined.json,
+        held.json
+    );
     for (said, slug) in [(order, "ledger-away"), (joined, "journal-away")] {
         is_away(said, slug);
     }
-    let live = holder.call(Method::GET, &format!("/v1/holds/{}", kept["id"].as_str().unwrap()), None).await.expect(200);
+    let live = holder
+        .call(
+            Method::GET,
+            &format!("/v1/holds/{}", kept["id"].as_str().unwrap()),
+            None,
+        )
+        .await
+        .expect(200);
     assert_eq!(live["seats"], kept["seats"]);
     while rush.world.clock.monotonic().saturating_sub(since) < Duration::from_secs(5) {
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -79,7 +111,10 @@ async fn away_for_five_seconds_holds_live_on_and_nobody_is_let_in() {
 
     rush.nobody_was_let_in(down.plus(Duration::from_millis(500)), up);
     let id = kept["id"].as_str().unwrap();
-    let paid = insist(&rush.world, SOON, async || holder.pay_with_key(id, "tok_ok", "in the dark").await).await;
+    let paid = insist(&rush.world, SOON, async || {
+        holder.pay_with_key(id, "tok_ok", "in the dark").await
+    })
+    .await;
     assert!(matches!(paid.status, 201 | 202), "{} {}", paid.status, paid.json);
     rush.places_are_kept().await;
     for payment in paying {

@@ -15,7 +15,10 @@ use crate::{
 };
 
 fn with_replica() -> Pair {
-    Pair { redis: Topology::WithReplica, ..Pair::default() }
+    Pair {
+        redis: Topology::WithReplica,
+        ..Pair::default()
+    }
 }
 
 fn hold_path(hold: &Value) -> String {
@@ -30,13 +33,24 @@ async fn until_epochs_after(world: &World, before: (i64, i64)) {
         if now.0 > before.0 && now.1 > before.1 {
             return;
         }
-        assert!(world.clock.monotonic() < until, "nobody noticed: epochs {before:?}, now {now:?}");
+        assert!(
+            world.clock.monotonic() < until,
+            "nobody noticed: epochs {before:?}, now {now:?}"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
 async fn everything_is_flushed(durability: &'static str, seed: u64) {
-    let mut rush = Rush::begin(Pair { durability, ..Pair::default() }, scene(), seed).await;
+    let mut rush = Rush::begin(
+        Pair {
+            durability,
+            ..Pair::default()
+        },
+        scene(),
+        seed,
+    )
+    .await;
     rush.until_orders(12).await;
     let before = rush.world.ground().epochs().await;
     let holder = rush.buyer();
@@ -49,7 +63,10 @@ async fn everything_is_flushed(durability: &'static str, seed: u64) {
     rush.goes_on().await;
     rush.was_out(down, rush.world.clock.now());
 
-    let asked = insist(&rush.world, SOON, async || holder.call(Method::GET, &hold_path(&forgotten), None).await).await;
+    let asked = insist(&rush.world, SOON, async || {
+        holder.call(Method::GET, &hold_path(&forgotten), None).await
+    })
+    .await;
     asked.problem(404, "not-found");
     rush.places_are_kept().await;
     for payment in paying {
@@ -81,7 +98,10 @@ async fn kill_9_and_a_restart_on_the_append_only_file() {
     rush.world.ground_mut().server().kill9().unwrap();
     is_away(fan.hold_best(&rush.world, 1).await, "engine-away");
     rush.world.ground_mut().server().restart().await.unwrap();
-    assert_ne!(rush.world.ground_mut().server().info("run_id").await.unwrap(), ran);
+    assert_ne!(
+        rush.world.ground_mut().server().info("run_id").await.unwrap(),
+        ran
+    );
     until_epochs_after(&rush.world, before).await;
     rush.goes_on().await;
     rush.was_out(down, rush.world.clock.now());
@@ -130,18 +150,33 @@ async fn one_of_two_gets_it(rush: &Rush, first: Vec<(Fan, Value)>, second: Vec<(
     let mut doubles = 0;
     for (later, grant) in second {
         let seat = &grant["seats"][0];
-        let (earlier, before) = first.iter().find(|(_, hold)| hold["seats"][0] == *seat).unwrap().clone();
+        let (earlier, before) = first
+            .iter()
+            .find(|(_, hold)| hold["seats"][0] == *seat)
+            .unwrap()
+            .clone();
         doubles += 1;
         // An engine that has just come back may be away once more: whoever is told so asks again.
         let pays = async |fan: &Fan, hold: &Value| {
             let (hold, key) = (hold["id"].as_str().unwrap(), format!("double-{}", fan.customer));
-            insist(&rush.world, SOON, async || fan.pay_with_key(hold, "tok_ok", &key).await).await
+            insist(&rush.world, SOON, async || {
+                fan.pay_with_key(hold, "tok_ok", &key).await
+            })
+            .await
         };
         let (one, other) = tokio::join!(pays(&earlier, &before), pays(&later, &grant));
         let mut statuses = [one.status, other.status];
         statuses.sort_unstable();
-        assert_eq!(statuses, [201, 409], "seat {seat}: {} and {}", one.json, other.json);
-        rush.observer.seat_becomes(&rush.world, seat.as_str().unwrap(), "booked").await;
+        assert_eq!(
+            statuses,
+            [201, 409],
+            "seat {seat}: {} and {}",
+            one.json,
+            other.json
+        );
+        rush.observer
+            .seat_becomes(&rush.world, seat.as_str().unwrap(), "booked")
+            .await;
     }
     doubles
 }
@@ -160,7 +195,10 @@ async fn a_failover_to_a_replica_without_the_last_writes_grants_seats_twice_and_
     until_epochs_after(&rush.world, before).await;
     let second = hold_the_same(&mut rush, &first, None).await;
     let doubles = one_of_two_gets_it(&rush, first, second).await;
-    assert!(doubles > 0, "nothing was granted twice: the failover lost nothing");
+    assert!(
+        doubles > 0,
+        "nothing was granted twice: the failover lost nothing"
+    );
     rush.goes_on().await;
     rush.was_out(down, rush.world.clock.now());
 
@@ -173,14 +211,24 @@ async fn a_failover_to_a_replica_without_the_last_writes_grants_seats_twice_and_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sentinels_put_the_replica_in_the_place_of_a_primary_that_is_killed() {
-    let mut rush = Rush::begin(Pair { redis: Topology::Sentinels, ..Pair::default() }, scene(), 18).await;
+    let mut rush = Rush::begin(
+        Pair {
+            redis: Topology::Sentinels,
+            ..Pair::default()
+        },
+        scene(),
+        18,
+    )
+    .await;
     rush.until_orders(12).await;
     let before = rush.world.ground().epochs().await;
     let fan = rush.buyer();
     let paying = rush.money_moves(3).await;
 
     let down = rush.world.clock.now();
-    let Engine::Sentinels(watched) = &mut rush.world.ground_mut().redis else { unreachable!("they watch it") };
+    let Engine::Sentinels(watched) = &mut rush.world.ground_mut().redis else {
+        unreachable!("they watch it")
+    };
     watched.primary_mut().kill9().unwrap();
     // Whether she waits in vain for the old one or is told that the new one is being filled.
     assert_eq!(fan.hold_best(&rush.world, 1).await.status, 503);
@@ -206,9 +254,17 @@ async fn holds_once(world: &World, buyer: &Fan) -> bool {
 }
 
 /// What one side of a split goes on promising: places and holds that it acknowledged.
-async fn promises(world: &World, base: String, buyer: Fan, customers: std::ops::Range<u32>) -> (usize, usize) {
+async fn promises(
+    world: &World,
+    base: String,
+    buyer: Fan,
+    customers: std::ops::Range<u32>,
+) -> (usize, usize) {
     let (mut joins, mut holds) = (0, 0);
-    let buyer = Fan { base: base.clone(), ..buyer };
+    let buyer = Fan {
+        base: base.clone(),
+        ..buyer
+    };
     for customer in customers {
         // Signed in through the balancer, which is no side's.
         let mut fan = Fan::sign_in(world, customer).await;
@@ -256,7 +312,10 @@ async fn split_brain(seed: u64) -> bool {
     }
     until_epochs_after(&rush.world, before).await;
     let second = hold_the_same(&mut rush, &first, Some(1)).await;
-    assert!(!second.is_empty(), "nothing was granted twice: the split lost nothing");
+    assert!(
+        !second.is_empty(),
+        "nothing was granted twice: the split lost nothing"
+    );
     for (fan, hold) in &second {
         let said = fan.clone().pay(hold["id"].as_str().unwrap(), "tok_ok").await;
         assert_eq!(said.status, 201, "{}", said.json);
@@ -267,19 +326,32 @@ async fn split_brain(seed: u64) -> bool {
     // Both sides are awake and each believes in its own server.
     let (one, two) = (rush.buyer(), rush.buyer());
     let (old_side, new_side) = (rush.base_of(0), rush.base_of(1));
-    let (old, new) = tokio::join!(promises(&rush.world, old_side, one, 300..330), promises(&rush.world, new_side, two, 330..360));
-    assert!(new.0 + new.1 > 0, "the new side is not awake: {old:?} and {new:?}");
+    let (old, new) = tokio::join!(
+        promises(&rush.world, old_side, one, 300..330),
+        promises(&rush.world, new_side, two, 330..360)
+    );
+    assert!(
+        new.0 + new.1 > 0,
+        "the new side is not awake: {old:?} and {new:?}"
+    );
 
     // It ends when the old primary does.
     rush.world.ground_mut().fail_over_to(replica);
     rush.goes_on().await;
     rush.was_out(down, rush.world.clock.now());
     for (told, (fan, hold)) in told.into_iter().zip(&first) {
-        if second.iter().any(|(_, other)| other["seats"][0] == hold["seats"][0]) {
+        if second
+            .iter()
+            .any(|(_, other)| other["seats"][0] == hold["seats"][0])
+        {
             comes_to_nothing(&rush, told, fan, hold).await;
         }
     }
-    let refused = rush.world.ground().number("SELECT COUNT(*) FROM stagedoor_ledger.orders WHERE reason = 'seats_taken'").await;
+    let refused = rush
+        .world
+        .ground()
+        .number("SELECT COUNT(*) FROM stagedoor_ledger.orders WHERE reason = 'seats_taken'")
+        .await;
     rush.places_are_kept().await;
     rush.ends_well().await;
     refused > 0
@@ -287,14 +359,21 @@ async fn split_brain(seed: u64) -> bool {
 
 /// The seat is somebody else's: the order was refused at once, or ends without tickets, or is refused when she asks again.
 async fn comes_to_nothing(rush: &Rush, told: Said, fan: &Fan, hold: &Value) {
-    let fan = Fan { base: rush.world.base.clone(), ..fan.clone() };
+    let fan = Fan {
+        base: rush.world.base.clone(),
+        ..fan.clone()
+    };
     match told.status {
         409 => {}
         202 => {
-            fan.order_becomes(&rush.world, told.json["id"].as_str().unwrap(), &["expired"], SOON).await;
+            fan.order_becomes(&rush.world, told.json["id"].as_str().unwrap(), &["expired"], SOON)
+                .await;
         }
         503 => {
-            let again = insist(&rush.world, SOON, async || fan.clone().pay(hold["id"].as_str().unwrap(), "tok_ok").await).await;
+            let again = insist(&rush.world, SOON, async || {
+                fan.clone().pay(hold["id"].as_str().unwrap(), "tok_ok").await
+            })
+            .await;
             assert_eq!(again.status, 409, "seat {}: {}", hold["seats"][0], again.json);
         }
         other => panic!("seat {}: {other} {}", hold["seats"][0], told.json),
@@ -303,13 +382,27 @@ async fn comes_to_nothing(rush: &Rush, told: Said, fan: &Fan, hold: &Value) {
 
 /// The board as this node has it.
 async fn board(rush: &Rush, node: usize) -> Value {
-    let stranger = Fan { base: rush.base_of(node), ..Fan::stranger(&rush.world, 1) };
-    stranger.call(Method::GET, &rush.world.sale_path("board"), None).await.expect(200)
+    let stranger = Fan {
+        base: rush.base_of(node),
+        ..Fan::stranger(&rush.world, 1)
+    };
+    stranger
+        .call(Method::GET, &rush.world.sale_path("board"), None)
+        .await
+        .expect(200)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn away_for_five_seconds_the_board_is_served_and_says_that_it_is_old() {
-    let mut rush = Rush::begin(Pair::default(), Scene { hold_s: 20, ..scene() }, 16).await;
+    let mut rush = Rush::begin(
+        Pair::default(),
+        Scene {
+            hold_s: 20,
+            ..scene()
+        },
+        16,
+    )
+    .await;
     rush.until_orders(12).await;
     let before = rush.world.ground().epochs().await;
     let holder = rush.buyer();
@@ -322,14 +415,23 @@ async fn away_for_five_seconds_the_board_is_served_and_says_that_it_is_old() {
         door.shut();
     }
     for node in 0..rush.world.nodes.len() {
-        let at_this_one = |fan: &Fan| Fan { base: rush.base_of(node), ..fan.clone() };
+        let at_this_one = |fan: &Fan| Fan {
+            base: rush.base_of(node),
+            ..fan.clone()
+        };
         is_away(at_this_one(&newcomer).join(&rush.world).await, "engine-away");
-        is_away(at_this_one(&holder).hold_best(&rush.world, 1).await, "engine-away");
+        is_away(
+            at_this_one(&holder).hold_best(&rush.world, 1).await,
+            "engine-away",
+        );
     }
     for node in 0..rush.world.nodes.len() {
         while board(&rush, node).await["stale"] != true {
             let waited = rush.world.clock.monotonic().saturating_sub(since);
-            assert!(waited < Duration::from_secs(4), "node {node} does not say that its board is old");
+            assert!(
+                waited < Duration::from_secs(4),
+                "node {node} does not say that its board is old"
+            );
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
@@ -358,8 +460,15 @@ async fn away_for_five_seconds_the_board_is_served_and_says_that_it_is_old() {
         }
     }
     // The same server with all that it had: nobody loses a hold.
-    assert_eq!(rush.world.ground().epochs().await, before, "nothing was lost, and yet the memory was made anew");
-    let asked = insist(&rush.world, SOON, async || holder.call(Method::GET, &hold_path(&kept), None).await).await;
+    assert_eq!(
+        rush.world.ground().epochs().await,
+        before,
+        "nothing was lost, and yet the memory was made anew"
+    );
+    let asked = insist(&rush.world, SOON, async || {
+        holder.call(Method::GET, &hold_path(&kept), None).await
+    })
+    .await;
     assert_eq!(asked.expect(200)["seats"], kept["seats"]);
     rush.places_are_kept().await;
     for payment in paying {
@@ -370,7 +479,15 @@ async fn away_for_five_seconds_the_board_is_served_and_says_that_it_is_old() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slots_of_a_cluster_move_during_the_sale() {
-    let mut rush = Rush::begin(Pair { redis: Topology::Cluster, ..Pair::default() }, scene(), 17).await;
+    let mut rush = Rush::begin(
+        Pair {
+            redis: Topology::Cluster,
+            ..Pair::default()
+        },
+        scene(),
+        17,
+    )
+    .await;
     rush.until_orders(10).await;
     let before = rush.world.ground().epochs().await;
     let fan = rush.buyer();
@@ -378,8 +495,13 @@ async fn slots_of_a_cluster_move_during_the_sale() {
     let paying = rush.money_moves(2).await;
     let served_before = served(&rush.world);
     for round in 0..3 {
-        let Engine::Cluster(cluster) = &rush.world.ground().redis else { unreachable!("on a cluster") };
-        for key in [format!("{{{SALE}}}"), format!("{{{SALE}:{}}}", crate::world::PERFORMANCE)] {
+        let Engine::Cluster(cluster) = &rush.world.ground().redis else {
+            unreachable!("on a cluster")
+        };
+        for key in [
+            format!("{{{SALE}}}"),
+            format!("{{{SALE}:{}}}", crate::world::PERFORMANCE),
+        ] {
             let from = cluster.owner_of(&key).await.unwrap();
             cluster.move_slot_of(&key, (from + 1) % 3).await.unwrap();
             assert_ne!(cluster.owner_of(&key).await.unwrap(), from);
@@ -392,7 +514,11 @@ async fn slots_of_a_cluster_move_during_the_sale() {
     let (all, failed) = (all - served_before.0, failed - served_before.1);
     assert!(all > 200, "only {all} requests were made meanwhile");
     assert!(failed * 100 < all, "{failed} of {all} requests failed");
-    assert_eq!(rush.world.ground().epochs().await, before, "what was moved was not lost");
+    assert_eq!(
+        rush.world.ground().epochs().await,
+        before,
+        "what was moved was not lost"
+    );
     let asked = fan.call(Method::GET, &hold_path(&kept), None).await;
     assert_eq!(asked.expect(200)["seats"], kept["seats"]);
     rush.places_are_kept().await;
@@ -406,6 +532,12 @@ async fn slots_of_a_cluster_move_during_the_sale() {
 fn served(world: &World) -> (usize, usize) {
     let log = world.ground().balancer_log();
     // Combined format: the status follows the quoted request line.
-    let statuses: Vec<&str> = log.lines().filter_map(|it| it.split("\" ").nth(1)?.split(' ').next()).collect();
-    (statuses.len(), statuses.iter().filter(|it| it.starts_with('5')).count())
+    let statuses: Vec<&str> = log
+        .lines()
+        .filter_map(|it| it.split("\" ").nth(1)?.split(' ').next())
+        .collect();
+    (
+        statuses.len(),
+        statuses.iter().filter(|it| it.starts_with('5')).count(),
+    )
 }

@@ -45,7 +45,11 @@ pub enum Topology {
 
 impl Default for Pair {
     fn default() -> Self {
-        Self { redis: Topology::Server, durability: "journaled", nodes: 3 }
+        Self {
+            redis: Topology::Server,
+            durability: "journaled",
+            nodes: 3,
+        }
     }
 }
 
@@ -92,7 +96,16 @@ impl Ground {
         let addresses: Vec<SocketAddr> = nodes.iter().map(|it| it.public).collect();
         let nginx = Nginx::start(&addresses, &addresses).await.unwrap();
         let gateway = Gateway::start(site, &format!("{}/v1/webhooks/sandbox", nginx.url())).await;
-        (Self { redis: engine, postgres, durability: pair.durability, gateway, nginx }, nodes)
+        (
+            Self {
+                redis: engine,
+                postgres,
+                durability: pair.durability,
+                gateway,
+                nginx,
+            },
+            nodes,
+        )
     }
 
     /// nginx.
@@ -119,7 +132,10 @@ impl Ground {
 
     /// The sections that a house of one node has not; where the servers are, each node has from its environment.
     pub fn config(&self) -> String {
-        format!("[engine]\nkind = \"redis\"\n[waiting_room]\ndurability = \"{}\"\n", self.durability)
+        format!(
+            "[engine]\nkind = \"redis\"\n[waiting_room]\ndurability = \"{}\"\n",
+            self.durability
+        )
     }
 
     /// The single server.
@@ -132,7 +148,9 @@ impl Ground {
 
     /// Takes the replica, with all that it has been sent so far: what is written next is what a failover loses.
     pub async fn left_behind(&mut self) -> RedisServer {
-        let Engine::Server { server, replica, .. } = &mut self.redis else { panic!("this house is on several servers") };
+        let Engine::Server { server, replica, .. } = &mut self.redis else {
+            panic!("this house is on several servers")
+        };
         let mut replica = replica.take().expect("it was started with a replica");
         replica.until_it_has(server).await.unwrap();
         replica.promote().await.unwrap();
@@ -141,7 +159,9 @@ impl Ground {
 
     /// Kills the single server; from now on every door leads to this one.
     pub fn fail_over_to(&mut self, next: RedisServer) {
-        let Engine::Server { server, doors, .. } = &mut self.redis else { panic!("this house is on several servers") };
+        let Engine::Server { server, doors, .. } = &mut self.redis else {
+            panic!("this house is on several servers")
+        };
         server.kill9().unwrap();
         for door in doors {
             door.lead_to(next.port());
@@ -172,7 +192,11 @@ impl Ground {
 
     /// Memories of the queue's engine so far, and of the seats'.
     pub async fn epochs(&self) -> (i64, i64) {
-        (self.number("SELECT epoch FROM stagedoor_queue.head").await, self.number("SELECT epoch FROM stagedoor_ledger.engine_memory").await)
+        (
+            self.number("SELECT epoch FROM stagedoor_queue.head").await,
+            self.number("SELECT epoch FROM stagedoor_ledger.engine_memory")
+                .await,
+        )
     }
 }
 
@@ -189,8 +213,16 @@ impl Engine {
             doors.push(Door::before(server.port()).await.unwrap());
         }
         // It is there from the first: a server that gets its first replica gets a new replication id too.
-        let replica = if pair.redis == Topology::WithReplica { Some(Box::new(server.replica().await.unwrap())) } else { None };
-        Self::Server { server, replica, doors }
+        let replica = if pair.redis == Topology::WithReplica {
+            Some(Box::new(server.replica().await.unwrap()))
+        } else {
+            None
+        };
+        Self::Server {
+            server,
+            replica,
+            doors,
+        }
     }
 
     fn url_for(&self, node: usize) -> String {
@@ -215,18 +247,37 @@ impl Gateway {
         let book = site.dir.join("gateway.db");
         let log = fs::File::create(site.dir.join("gateway.log")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_stagedoor"))
-            .args(["sandbox-gateway", "--listen", &address.to_string(), "--webhook-url", webhook_url, "--book"])
+            .args([
+                "sandbox-gateway",
+                "--listen",
+                &address.to_string(),
+                "--webhook-url",
+                webhook_url,
+                "--book",
+            ])
             .arg(&book)
             .env("STAGEDOOR__GATEWAY__WEBHOOK_SECRET", WEBHOOK_SECRET)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn();
-        let mut gateway = Self { address, book, child: child.unwrap() };
+        let mut gateway = Self {
+            address,
+            book,
+            child: child.unwrap(),
+        };
         let until = site.clock.monotonic() + Duration::from_secs(30);
         while TcpStream::connect(address).await.is_err() {
-            assert!(gateway.child.try_wait().unwrap().is_none(), "the gateway ended:\n{}", site.log());
-            assert!(site.clock.monotonic() < until, "the gateway does not listen:\n{}", site.log());
+            assert!(
+                gateway.child.try_wait().unwrap().is_none(),
+                "the gateway ended:\n{}",
+                site.log()
+            );
+            assert!(
+                site.clock.monotonic() < until,
+                "the gateway does not listen:\n{}",
+                site.log()
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         gateway

@@ -21,19 +21,33 @@ fn str_of(value: &Value) -> &str {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn from_the_sale_page_to_the_tickets() {
-    let scene = Scene { opens_in: Duration::from_secs(2), ..Scene::default() };
+    let scene = Scene {
+        opens_in: Duration::from_secs(2),
+        ..Scene::default()
+    };
     let world = World::open(scene).await;
     let mut fan = Fan::stranger(&world, 1);
 
     let sales = fan.call(Method::GET, "/v1/sales", None).await.expect(200);
     assert_eq!(sales["sales"][0]["id"], SALE);
-    let facts = fan.call(Method::GET, &format!("/v1/sales/{SALE}"), None).await.expect(200);
-    assert_eq!((&facts["phase"], &facts["sign_in"]), (&json!("prequeue"), &json!("customer")));
+    let facts = fan
+        .call(Method::GET, &format!("/v1/sales/{SALE}"), None)
+        .await
+        .expect(200);
+    assert_eq!(
+        (&facts["phase"], &facts["sign_in"]),
+        (&json!("prequeue"), &json!("customer"))
+    );
     fan.join(&world).await.problem(401, "sign-in-required");
 
     let credentials = |password: &str| Some(json!({"login": " Fan1@shop.example", "password": password}));
-    fan.call(Method::POST, "/v1/sign-in", credentials("wrong")).await.problem(401, "wrong-credentials");
-    let session = fan.call(Method::POST, "/v1/sign-in", credentials(PASSWORD)).await.expect(200);
+    fan.call(Method::POST, "/v1/sign-in", credentials("wrong"))
+        .await
+        .problem(401, "wrong-credentials");
+    let session = fan
+        .call(Method::POST, "/v1/sign-in", credentials(PASSWORD))
+        .await
+        .expect(200);
     fan.session = str_of(&session["token"]).to_owned();
     assert_eq!(session["customer"]["name"], "Fan 1");
 
@@ -45,8 +59,14 @@ async fn from_the_sale_page_to_the_tickets() {
     assert_eq!(waiting["place"]["number"], 1);
 
     fan.enter_within(&world, Duration::from_secs(20)).await;
-    assert!(world.clock.now() >= world.opens_at, "nobody is inside before the opening");
-    let plan = fan.call(Method::GET, &world.stage_path("plan"), None).await.expect(200);
+    assert!(
+        world.clock.now() >= world.opens_at,
+        "nobody is inside before the opening"
+    );
+    let plan = fan
+        .call(Method::GET, &world.stage_path("plan"), None)
+        .await
+        .expect(200);
     assert_eq!(
         plan["zones"]
             .as_array()
@@ -59,7 +79,10 @@ async fn from_the_sale_page_to_the_tickets() {
     );
 
     let hold = fan.hold_best(&world, 2).await.expect(201);
-    let (id, seats) = (str_of(&hold["id"]).to_owned(), hold["seats"].as_array().unwrap().clone());
+    let (id, seats) = (
+        str_of(&hold["id"]).to_owned(),
+        hold["seats"].as_array().unwrap().clone(),
+    );
     assert_eq!(seats.len(), 2);
     fan.seat_becomes(&world, str_of(&seats[0]), "held").await;
     let paid = fan.pay(&id, "tok_ok").await.expect(201);
@@ -67,19 +90,40 @@ async fn from_the_sale_page_to_the_tickets() {
     fan.seat_becomes(&world, str_of(&seats[0]), "booked").await;
 
     let order = str_of(&paid["id"]);
-    let tickets = fan.call(Method::GET, &format!("/v1/orders/{order}/tickets"), None).await.expect(200);
+    let tickets = fan
+        .call(Method::GET, &format!("/v1/orders/{order}/tickets"), None)
+        .await
+        .expect(200);
     let tickets = tickets["tickets"].as_array().unwrap();
     assert_eq!(tickets.len(), 2);
-    assert!(tickets.iter().all(|t| str_of(&t["code"]).split('.').count() == 3), "each ticket carries a signed code");
-    let picture = fan.call(Method::GET, str_of(&tickets[0]["qr_svg_url"]), None).await;
+    assert!(
+        tickets.iter().all(|t| str_of(&t["code"]).split('.').count() == 3),
+        "each ticket carries a signed code"
+    );
+    let picture = fan
+        .call(Method::GET, str_of(&tickets[0]["qr_svg_url"]), None)
+        .await;
     assert_eq!(picture.status, 200);
-    assert!(picture.answer.body.starts_with(b"<"), "a QR code to show at the door");
-    let history = fan.call(Method::GET, &format!("/v1/orders/{order}/history"), None).await.expect(200);
-    assert!(history["history"].as_array().unwrap().len() >= 3, "the buyer sees every step: {history}");
+    assert!(
+        picture.answer.body.starts_with(b"<"),
+        "a QR code to show at the door"
+    );
+    let history = fan
+        .call(Method::GET, &format!("/v1/orders/{order}/history"), None)
+        .await
+        .expect(200);
+    assert!(
+        history["history"].as_array().unwrap().len() >= 3,
+        "the buyer sees every step: {history}"
+    );
 
     fan.end_visit(&world).await;
     let own = fan.call(Method::GET, "/v1/orders", None).await.expect(200);
-    assert_eq!(own["orders"].as_array().unwrap().len(), 1, "orders are hers after the visit too");
+    assert_eq!(
+        own["orders"].as_array().unwrap().len(),
+        1,
+        "orders are hers after the visit too"
+    );
     world.assert_no_panic();
 }
 
@@ -91,18 +135,35 @@ async fn of_two_who_click_the_same_seat_one_gets_it_and_the_other_an_offer() {
     for seat in free.iter().step_by(40).take(6) {
         let wish = [seat.as_str()];
         let (a, b) = tokio::join!(one.hold(&world, &wish), other.hold(&world, &wish));
-        let (winner, won, lost) = if a.status == 201 { (&one, a, b) } else { (&other, b, a) };
+        let (winner, won, lost) = if a.status == 201 {
+            (&one, a, b)
+        } else {
+            (&other, b, a)
+        };
         let hold = won.expect(201);
         let taken = lost.problem(409, "seats-taken");
         assert_eq!(taken["taken"], json!([seat]));
         let offers = taken["alternatives"].as_array().unwrap();
-        assert!(!offers.is_empty() && offers.iter().all(|o| o.as_array().unwrap().len() == 1), "{taken}");
+        assert!(
+            !offers.is_empty() && offers.iter().all(|o| o.as_array().unwrap().len() == 1),
+            "{taken}"
+        );
         assert!(offers.iter().all(|o| o[0] != json!(seat)));
-        winner.call(Method::DELETE, &format!("/v1/holds/{}", str_of(&hold["id"])), None).await.expect(204);
+        winner
+            .call(
+                Method::DELETE,
+                &format!("/v1/holds/{}", str_of(&hold["id"])),
+                None,
+            )
+            .await
+            .expect(204);
     }
     let until = world.clock.monotonic() + Duration::from_secs(2);
     while one.free_seats(&world).await.len() < free.len() {
-        assert!(world.clock.monotonic() < until, "what is given back is not free again");
+        assert!(
+            world.clock.monotonic() < until,
+            "what is given back is not free again"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -118,17 +179,27 @@ async fn a_seat_that_somebody_takes_greys_on_another_screen_within_a_quarter_of_
     for seat in buyer.free_seats(&world).await.iter().step_by(70).take(4) {
         buyer.hold(&world, &[seat]).await.expect(201);
         let taken_at = world.clock.monotonic();
-        events.until(&format!("\"{seat}\":\"held\""), Duration::from_secs(5)).await;
+        events
+            .until(&format!("\"{seat}\":\"held\""), Duration::from_secs(5))
+            .await;
         delays.push(world.clock.monotonic().saturating_sub(taken_at));
     }
     delays.sort_unstable();
     // The median, as a busy machine may be late once.
-    assert!(delays[delays.len() / 2] <= Duration::from_millis(250), "{delays:?}");
+    assert!(
+        delays[delays.len() / 2] <= Duration::from_millis(250),
+        "{delays:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_door_lets_in_as_many_as_fit_as_fast_as_it_says_and_in_order() {
-    let scene = Scene { capacity: 5, rate_per_minute: 120, burst: 2, ..Scene::default() };
+    let scene = Scene {
+        capacity: 5,
+        rate_per_minute: 120,
+        burst: 2,
+        ..Scene::default()
+    };
     let world = World::open(scene).await;
     let mut fans = Vec::new();
     for customer in 1..=8 {
@@ -143,7 +214,10 @@ async fn the_door_lets_in_as_many_as_fit_as_fast_as_it_says_and_in_order() {
     }
     // Two at once, then one each half second.
     let third_to_fifth = entered[4].since(entered[1]);
-    assert!(third_to_fifth >= Duration::from_millis(1_300), "three entries within {third_to_fifth:?} at two a second");
+    assert!(
+        third_to_fifth >= Duration::from_millis(1_300),
+        "three entries within {third_to_fifth:?} at two a second"
+    );
 
     let refused_until = world.clock.monotonic() + Duration::from_secs(3);
     while world.clock.monotonic() < refused_until {
@@ -162,34 +236,62 @@ async fn the_door_lets_in_as_many_as_fit_as_fast_as_it_says_and_in_order() {
         if said.status == 200 {
             break;
         }
-        let board = fans[0].call(Method::GET, &world.sale_path("board"), None).await.json;
-        assert!(world.clock.monotonic() < until, "number 6 was not let in: {}, the board says {board}", said.json);
+        let board = fans[0]
+            .call(Method::GET, &world.sale_path("board"), None)
+            .await
+            .json;
+        assert!(
+            world.clock.monotonic() < until,
+            "number 6 was not let in: {}, the board says {board}",
+            said.json
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let board = fans[0].call(Method::GET, &world.sale_path("board"), None).await.expect(200);
+    let board = fans[0]
+        .call(Method::GET, &world.sale_path("board"), None)
+        .await
+        .expect(200);
     assert!(board["active"].as_u64().unwrap() <= 5, "{board}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_place_survives_another_device_and_is_given_up_only_on_purpose() {
-    let scene = Scene { opens_in: Duration::from_mins(10), ..Scene::default() };
+    let scene = Scene {
+        opens_in: Duration::from_mins(10),
+        ..Scene::default()
+    };
     let world = World::open(scene).await;
     let mut phone = Fan::sign_in(&world, 1).await;
     assert_eq!(phone.join(&world).await.expect(201)["number"], 1);
     Fan::sign_in(&world, 2).await.join(&world).await.expect(201);
 
     let mut tablet = Fan::sign_in(&world, 1).await;
-    assert_eq!(tablet.join(&world).await.expect(200)["number"], 1, "one fan, one place, whatever the device");
-    assert_eq!(tablet.place(&world).await["number"], phone.place(&world).await["number"]);
+    assert_eq!(
+        tablet.join(&world).await.expect(200)["number"],
+        1,
+        "one fan, one place, whatever the device"
+    );
+    assert_eq!(
+        tablet.place(&world).await["number"],
+        phone.place(&world).await["number"]
+    );
 
     tablet.leave(&world).await;
     assert_eq!(phone.place(&world).await["state"], "left");
-    assert_eq!(tablet.join(&world).await.expect(201)["number"], 3, "who leaves and comes again stands at the end");
+    assert_eq!(
+        tablet.join(&world).await.expect(201)["number"],
+        3,
+        "who leaves and comes again stands at the end"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_was_absent_when_called_is_let_in_when_she_returns() {
-    let scene = Scene { call_window_s: 1, capacity: 2, ..Scene::default() };
+    let scene = Scene {
+        call_window_s: 1,
+        capacity: 2,
+        ..Scene::default()
+    };
     let world = World::open(scene).await;
     let mut late = Fan::sign_in(&world, 1).await;
     late.join(&world).await.expect(201);
@@ -202,12 +304,19 @@ async fn who_was_absent_when_called_is_let_in_when_she_returns() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     late.enter_within(&world, Duration::from_secs(20)).await;
-    assert_eq!(late.place(&world).await["number"], 1, "with the number that she always had");
+    assert_eq!(
+        late.place(&world).await["number"],
+        1,
+        "with the number that she always had"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hold_that_nobody_pays_comes_back_and_a_declined_card_costs_nothing() {
-    let scene = Scene { hold_s: 10, ..Scene::default() };
+    let scene = Scene {
+        hold_s: 10,
+        ..Scene::default()
+    };
     let world = World::open(scene).await;
     let (mut one, other) = (Fan::inside(&world, 1).await, Fan::inside(&world, 2).await);
     let forgotten = other.hold_best(&world, 4).await.expect(201);
@@ -216,19 +325,31 @@ async fn a_hold_that_nobody_pays_comes_back_and_a_declined_card_costs_nothing() 
 
     let hold = one.hold_best(&world, 2).await.expect(201);
     let id = str_of(&hold["id"]).to_owned();
-    one.pay(&id, "tok_declined").await.problem(402, "payment-declined");
+    one.pay(&id, "tok_declined")
+        .await
+        .problem(402, "payment-declined");
     one.seat_becomes(&world, str_of(&hold["seats"][0]), "held").await;
     let paid = one.pay(&id, "tok_ok").await.expect(201);
     assert_eq!(paid["state"], "paid");
 
     while one.seat(&world, &seat).await == "held" {
         let over = world.clock.now().since(expires_at);
-        assert!(over < Duration::from_secs(3), "still held {over:?} after its deadline");
+        assert!(
+            over < Duration::from_secs(3),
+            "still held {over:?} after its deadline"
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!(world.clock.now() >= expires_at, "not before its deadline");
     assert_eq!(one.seat(&world, &seat).await, "free");
-    other.call(Method::GET, &format!("/v1/holds/{}", str_of(&forgotten["id"])), None).await.problem(404, "not-found");
+    other
+        .call(
+            Method::GET,
+            &format!("/v1/holds/{}", str_of(&forgotten["id"])),
+            None,
+        )
+        .await
+        .problem(404, "not-found");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -237,30 +358,64 @@ async fn a_cancelled_order_gives_the_seats_back_and_the_same_key_never_pays_twic
     let (fan, other) = (Fan::inside(&world, 1).await, Fan::inside(&world, 2).await);
     let hold = fan.hold_best(&world, 3).await.expect(201);
     let id = str_of(&hold["id"]);
-    let (a, b) = tokio::join!(fan.pay_with_key(id, "tok_ok", "one purchase"), fan.pay_with_key(id, "tok_ok", "one purchase"));
-    assert!([a.status, b.status].iter().all(|s| matches!(s, 201 | 202)), "{a:?} {b:?}");
+    let (a, b) = tokio::join!(
+        fan.pay_with_key(id, "tok_ok", "one purchase"),
+        fan.pay_with_key(id, "tok_ok", "one purchase")
+    );
+    assert!(
+        [a.status, b.status].iter().all(|s| matches!(s, 201 | 202)),
+        "{a:?} {b:?}"
+    );
     assert_eq!(a.json["id"], b.json["id"], "a double click is one order");
     let order = str_of(&a.json["id"]);
-    fan.order_becomes(&world, order, &["paid"], Duration::from_secs(10)).await;
+    fan.order_becomes(&world, order, &["paid"], Duration::from_secs(10))
+        .await;
     let hold_of_another = other.hold_best(&world, 1).await.expect(201);
-    fan.pay_with_key(str_of(&hold_of_another["id"]), "tok_ok", "one purchase").await.problem(422, "key-reused");
+    fan.pay_with_key(str_of(&hold_of_another["id"]), "tok_ok", "one purchase")
+        .await
+        .problem(422, "key-reused");
 
-    other.call(Method::GET, &format!("/v1/orders/{order}"), None).await.problem(404, "not-found");
-    other.call(Method::POST, &format!("/v1/orders/{order}/cancel"), None).await.problem(404, "not-found");
-    let cancelling = fan.call(Method::POST, &format!("/v1/orders/{order}/cancel"), None).await;
-    assert!(matches!(cancelling.status, 200 | 202), "{} {}", cancelling.status, cancelling.json);
-    fan.order_becomes(&world, order, &["cancelled"], Duration::from_secs(10)).await;
+    other
+        .call(Method::GET, &format!("/v1/orders/{order}"), None)
+        .await
+        .problem(404, "not-found");
+    other
+        .call(Method::POST, &format!("/v1/orders/{order}/cancel"), None)
+        .await
+        .problem(404, "not-found");
+    let cancelling = fan
+        .call(Method::POST, &format!("/v1/orders/{order}/cancel"), None)
+        .await;
+    assert!(
+        matches!(cancelling.status, 200 | 202),
+        "{} {}",
+        cancelling.status,
+        cancelling.json
+    );
+    fan.order_becomes(&world, order, &["cancelled"], Duration::from_secs(10))
+        .await;
     for seat in hold["seats"].as_array().unwrap() {
         fan.seat_becomes(&world, str_of(seat), "free").await;
     }
-    let tickets = fan.call(Method::GET, &format!("/v1/orders/{order}/tickets"), None).await.expect(200);
-    assert_eq!(tickets["tickets"], json!([]), "tickets of a cancelled order are worth nothing");
+    let tickets = fan
+        .call(Method::GET, &format!("/v1/orders/{order}/tickets"), None)
+        .await
+        .expect(200);
+    assert_eq!(
+        tickets["tickets"],
+        json!([]),
+        "tickets of a cancelled order are worth nothing"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_charge_whose_answer_was_lost_still_ends_in_tickets_or_in_nothing() {
     let world = World::open(Scene::default()).await;
-    for (customer, card) in [(1, "tok_timeout_after_success"), (2, "tok_slow"), (3, "tok_error")] {
+    for (customer, card) in [
+        (1, "tok_timeout_after_success"),
+        (2, "tok_slow"),
+        (3, "tok_error"),
+    ] {
         let mut fan = Fan::inside(&world, customer).await;
         let hold = fan.hold_best(&world, 1).await.expect(201);
         let said = fan.pay(str_of(&hold["id"]), card).await;
@@ -270,8 +425,22 @@ async fn a_charge_whose_answer_was_lost_still_ends_in_tickets_or_in_nothing() {
             other => panic!("{card}: {other} {}", said.json),
         };
         let patience = Duration::from_secs(40);
-        let ended = fan.order_becomes(&world, str_of(&order), &["paid", "declined", "expired", "refunded", "cancelled"], patience).await;
-        let tickets = fan.call(Method::GET, &format!("/v1/orders/{}/tickets", str_of(&order)), None).await.expect(200);
+        let ended = fan
+            .order_becomes(
+                &world,
+                str_of(&order),
+                &["paid", "declined", "expired", "refunded", "cancelled"],
+                patience,
+            )
+            .await;
+        let tickets = fan
+            .call(
+                Method::GET,
+                &format!("/v1/orders/{}/tickets", str_of(&order)),
+                None,
+            )
+            .await
+            .expect(200);
         let count = tickets["tickets"].as_array().unwrap().len();
         assert_eq!(count, usize::from(ended["state"] == "paid"), "{card}: {ended}");
     }
@@ -293,7 +462,10 @@ impl Events {
             fan.session
         );
         socket.write_all(request.as_bytes()).await.unwrap();
-        let mut events = Self { socket, seen: String::new() };
+        let mut events = Self {
+            socket,
+            seen: String::new(),
+        };
         events.until("\r\n\r\n", Duration::from_secs(5)).await;
         assert!(events.seen.starts_with("HTTP/1.1 200"), "{}", events.seen);
         events
@@ -309,6 +481,9 @@ impl Events {
                 self.seen.push_str(&String::from_utf8_lossy(&bytes[..n]));
             }
         };
-        assert!(tokio::time::timeout(patience, read).await.is_ok(), "{text} did not come");
+        assert!(
+            tokio::time::timeout(patience, read).await.is_ok(),
+            "{text} did not come"
+        );
     }
 }

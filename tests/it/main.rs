@@ -1,7 +1,10 @@
 //! The house as its visitors find it: the real binary, spoken to over HTTP, killed and started again.
 
 #![expect(clippy::unwrap_used, reason = "in a test a broken expectation is the result")]
-#![expect(unreachable_pub, reason = "a test binary has no outside; `pub` marks what the files share")]
+#![expect(
+    unreachable_pub,
+    reason = "a test binary has no outside; `pub` marks what the files share"
+)]
 
 mod architecture;
 mod attacks;

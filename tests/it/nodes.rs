@@ -32,10 +32,18 @@ impl Site {
 
     /// Everything that the processes have written, over all their starts; one process after the other.
     pub fn log(&self) -> String {
-        let mut files: Vec<PathBuf> = fs::read_dir(&self.dir).into_iter().flatten().flatten().map(|it| it.path()).collect();
+        let mut files: Vec<PathBuf> = fs::read_dir(&self.dir)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|it| it.path())
+            .collect();
         files.retain(|it| it.extension().is_some_and(|it| it == "log"));
         files.sort();
-        files.iter().map(|it| fs::read_to_string(it).unwrap_or_default()).collect()
+        files
+            .iter()
+            .map(|it| fs::read_to_string(it).unwrap_or_default())
+            .collect()
     }
 }
 
@@ -53,9 +61,20 @@ pub struct Node {
 impl Node {
     /// A node that is not started yet, with variables of its own over the world's configuration.
     pub fn new(site: &Site, roles: &'static str, data: PathBuf, env: Vec<(&'static str, String)>) -> Self {
-        let (one, two) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+        let (one, two) = (
+            TcpListener::bind("127.0.0.1:0").unwrap(),
+            TcpListener::bind("127.0.0.1:0").unwrap(),
+        );
         let (public, ops) = (one.local_addr().unwrap(), two.local_addr().unwrap());
-        Self { public, ops, site: site.clone(), roles, data, env, child: None }
+        Self {
+            public,
+            ops,
+            site: site.clone(),
+            roles,
+            data,
+            env,
+            child: None,
+        }
     }
 
     pub fn set(&mut self, variable: &'static str, value: String) {
@@ -65,7 +84,12 @@ impl Node {
 
     /// What it is set to now.
     pub fn variable(&self, variable: &str) -> String {
-        self.env.iter().find(|(known, _)| *known == variable).expect("it was set").1.clone()
+        self.env
+            .iter()
+            .find(|(known, _)| *known == variable)
+            .expect("it was set")
+            .1
+            .clone()
     }
 
     /// Starts a process that must end by itself; its status, and all that it wrote.
@@ -83,7 +107,11 @@ impl Node {
         let until = clock.monotonic() + Duration::from_mins(1);
         while self.readiness().await != Some(204) {
             let ended = self.child.as_mut().unwrap().try_wait().unwrap();
-            assert!(ended.is_none(), "the node ended with {ended:?} before it was ready:\n{}", self.site.log());
+            assert!(
+                ended.is_none(),
+                "the node ended with {ended:?} before it was ready:\n{}",
+                self.site.log()
+            );
             assert!(clock.monotonic() < until, "not ready:\n{}", self.site.log());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -91,11 +119,21 @@ impl Node {
 
     fn spawn(&mut self) {
         assert!(self.child.is_none(), "it runs");
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_file())
+            .unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_stagedoor"))
             .args(["serve", "--roles", self.roles, "--config"])
             .arg(self.site.config_file())
-            .args(["--listen", &self.public.to_string(), "--ops-listen", &self.ops.to_string(), "--data"])
+            .args([
+                "--listen",
+                &self.public.to_string(),
+                "--ops-listen",
+                &self.ops.to_string(),
+                "--data",
+            ])
             .arg(&self.data)
             .envs(self.env.iter().cloned())
             .stdin(Stdio::null())
@@ -135,13 +173,24 @@ impl Node {
 
     fn signal(&self, name: &str) {
         let pid = self.child.as_ref().unwrap().id().to_string();
-        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args([&format!("-{name}"), &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     /// What it says when a balancer asks whether it is ready.
     pub async fn readiness(&self) -> Option<u16> {
         let uri = format!("http://{}/health/ready", self.ops).parse().unwrap();
-        self.site.client.call(Method::GET, uri, &[], Bytes::new()).await.ok().map(|answer| answer.status.as_u16())
+        self.site
+            .client
+            .call(Method::GET, uri, &[], Bytes::new())
+            .await
+            .ok()
+            .map(|answer| answer.status.as_u16())
     }
 
     /// SIGTERM.

@@ -23,17 +23,34 @@ const LEE: &str = "the token of Lee, who is another";
 /// The house, ready, with two operators.
 async fn with_operators(mut world: World) -> World {
     let hash = |token: &str| hex(&sha256(token.as_bytes()));
-    world.add_to_config(&format!("[operators]\nkim = \"{}\"\nlee = \"{}\"\n", hash(KIM), hash(LEE)));
+    world.add_to_config(&format!(
+        "[operators]\nkim = \"{}\"\nlee = \"{}\"\n",
+        hash(KIM),
+        hash(LEE)
+    ));
     world.start().await;
     world
 }
 
 /// What the private listener of a node answers: status and body.
-async fn at_node(world: &World, node: usize, method: Method, path: &str, proof: Option<&str>, body: String) -> (u16, Value) {
-    let headers: Vec<(HeaderName, HeaderValue)> =
-        proof.iter().map(|token| (header::AUTHORIZATION, format!("Bearer {token}").parse().unwrap())).collect();
+async fn at_node(
+    world: &World,
+    node: usize,
+    method: Method,
+    path: &str,
+    proof: Option<&str>,
+    body: String,
+) -> (u16, Value) {
+    let headers: Vec<(HeaderName, HeaderValue)> = proof
+        .iter()
+        .map(|token| (header::AUTHORIZATION, format!("Bearer {token}").parse().unwrap()))
+        .collect();
     let uri = format!("http://{}{path}", world.nodes[node].ops).parse().unwrap();
-    let answer = world.client.call(method, uri, &headers, Bytes::from(body)).await.unwrap();
+    let answer = world
+        .client
+        .call(method, uri, &headers, Bytes::from(body))
+        .await
+        .unwrap();
     (answer.status.as_u16(), answer.json().unwrap_or(Value::Null))
 }
 
@@ -49,8 +66,14 @@ async fn done(world: &World, node: usize, what: Value) -> Value {
 }
 
 async fn board(world: &World, node: usize) -> Value {
-    let there = Fan { base: format!("http://{}", world.nodes[node].public), ..Fan::stranger(world, 1) };
-    there.call(Method::GET, &world.sale_path("board"), None).await.expect(200)
+    let there = Fan {
+        base: format!("http://{}", world.nodes[node].public),
+        ..Fan::stranger(world, 1)
+    };
+    there
+        .call(Method::GET, &world.sale_path("board"), None)
+        .await
+        .expect(200)
 }
 
 /// The last link on a node's board, once everything is under it, and the node has seen that.
@@ -70,11 +93,21 @@ async fn remembered(world: &World, node: usize, verify: impl Fn(&[&str]) -> (Exi
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_at_one_node_is_obeyed_by_the_other_within_a_second() {
-    let world = World::prepared_on(Pair { nodes: 2, ..Pair::default() }, Scene::default()).await;
+    let world = World::prepared_on(
+        Pair {
+            nodes: 2,
+            ..Pair::default()
+        },
+        Scene::default(),
+    )
+    .await;
     let world = with_operators(world).await;
     let mut outside = Vec::new();
     for customer in 1..=120 {
-        let mut fan = Fan { base: format!("http://{}", world.nodes[1].public), ..Fan::sign_in(&world, customer).await };
+        let mut fan = Fan {
+            base: format!("http://{}", world.nodes[1].public),
+            ..Fan::sign_in(&world, customer).await
+        };
         fan.join(&world).await.expect(201);
         outside.push(fan);
     }
@@ -93,11 +126,22 @@ async fn an_order_at_one_node_is_obeyed_by_the_other_within_a_second() {
     }
     for (stop, go, reason) in [
         (json!({"order": "pause"}), json!({"order": "resume"}), "paused"),
-        (json!({"order": "rate", "per_minute": 0}), json!({"order": "rate", "per_minute": 60_000}), "paused_by_rate"),
-        (json!({"order": "capacity", "visitors": 0}), json!({"order": "capacity", "visitors": 1_000}), "paused_by_capacity"),
+        (
+            json!({"order": "rate", "per_minute": 0}),
+            json!({"order": "rate", "per_minute": 60_000}),
+            "paused_by_rate",
+        ),
+        (
+            json!({"order": "capacity", "visitors": 0}),
+            json!({"order": "capacity", "visitors": 1_000}),
+            "paused_by_capacity",
+        ),
     ] {
         let state = done(&world, 0, stop.clone()).await;
-        assert_eq!((state["phase"].as_str(), state["reason"].as_str()), (Some("paused"), Some(reason)));
+        assert_eq!(
+            (state["phase"].as_str(), state["reason"].as_str()),
+            (Some("paused"), Some(reason))
+        );
         let given = clock.monotonic();
         let mut last_in = Duration::ZERO;
         while clock.monotonic().saturating_sub(given) < moment + Duration::from_millis(300) {
@@ -112,19 +156,28 @@ async fn an_order_at_one_node_is_obeyed_by_the_other_within_a_second() {
         done(&world, 0, go).await;
         let given = clock.monotonic();
         while comes_in().await.status != 200 {
-            assert!(clock.monotonic().saturating_sub(given) < moment, "nobody comes in again after {stop}");
+            assert!(
+                clock.monotonic().saturating_sub(given) < moment,
+                "nobody comes in again after {stop}"
+            );
         }
     }
     done(&world, 0, json!({"order": "notice", "text": "곧 시작합니다"})).await;
     let given = clock.monotonic();
     while board(&world, 1).await["notice"] != "곧 시작합니다" {
-        assert!(clock.monotonic().saturating_sub(given) < moment, "the notice is not there");
+        assert!(
+            clock.monotonic().saturating_sub(given) < moment,
+            "the notice is not there"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     done(&world, 0, json!({"order": "close"})).await;
     let given = clock.monotonic();
     while comes_in().await.json["type"] != "/problems/closed" {
-        assert!(clock.monotonic().saturating_sub(given) < moment, "the other node is not closed");
+        assert!(
+            clock.monotonic().saturating_sub(given) < moment,
+            "the other node is not closed"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 
@@ -155,13 +208,33 @@ async fn only_operators_are_obeyed_and_what_is_no_use_is_said() {
         (Some(""), 401, "/problems/wrong-credentials"),
     ] {
         let (answered, said) = at_node(&world, 0, Method::POST, &path, proof, pause()).await;
-        assert_eq!((answered, said["type"].as_str()), (status, Some(problem)), "{proof:?}: {said}");
+        assert_eq!(
+            (answered, said["type"].as_str()),
+            (status, Some(problem)),
+            "{proof:?}: {said}"
+        );
     }
     // The hash in the configuration is not the token.
     let hash = hex(&sha256(KIM.as_bytes()));
-    assert_eq!(at_node(&world, 0, Method::POST, &path, Some(&hash), pause()).await.0, 401);
-    let (status, said) = at_node(&world, 0, Method::POST, "/v1/admin/sales/another/orders", Some(KIM), pause()).await;
-    assert_eq!((status, said["type"].as_str()), (404, Some("/problems/not-found")));
+    assert_eq!(
+        at_node(&world, 0, Method::POST, &path, Some(&hash), pause())
+            .await
+            .0,
+        401
+    );
+    let (status, said) = at_node(
+        &world,
+        0,
+        Method::POST,
+        "/v1/admin/sales/another/orders",
+        Some(KIM),
+        pause(),
+    )
+    .await;
+    assert_eq!(
+        (status, said["type"].as_str()),
+        (404, Some("/problems/not-found"))
+    );
     for (body, status) in [
         ("", 400),
         ("{", 400),
@@ -178,17 +251,42 @@ async fn only_operators_are_obeyed_and_what_is_no_use_is_said() {
     let huge = json!({"order": "notice", "text": "x".repeat(100_000)});
     assert_eq!(order(&world, 0, KIM, huge).await.0, 413);
     // Never on the public listener.
-    Fan::stranger(&world, 1).call(Method::POST, &path, Some(json!({"order": "pause"}))).await.problem(404, "not-found");
-    let before = at_node(&world, 0, Method::GET, &format!("/v1/admin/sales/{}", world.sale), Some(LEE), String::new()).await;
-    assert_eq!((before.0, before.1["version"].as_u64(), before.1["phase"].as_str()), (200, Some(0), Some("on_sale")), "{}", before.1);
+    Fan::stranger(&world, 1)
+        .call(Method::POST, &path, Some(json!({"order": "pause"})))
+        .await
+        .problem(404, "not-found");
+    let before = at_node(
+        &world,
+        0,
+        Method::GET,
+        &format!("/v1/admin/sales/{}", world.sale),
+        Some(LEE),
+        String::new(),
+    )
+    .await;
+    assert_eq!(
+        (before.0, before.1["version"].as_u64(), before.1["phase"].as_str()),
+        (200, Some(0), Some("on_sale")),
+        "{}",
+        before.1
+    );
 
     // Of two who contradict each other the last counts; and what is closed stays closed.
     for (token, rate) in [(KIM, 100), (LEE, 200)] {
-        assert_eq!(order(&world, 0, token, json!({"order": "rate", "per_minute": rate})).await.0, 200);
+        assert_eq!(
+            order(&world, 0, token, json!({"order": "rate", "per_minute": rate}))
+                .await
+                .0,
+            200
+        );
     }
     let closed = done(&world, 0, json!({"order": "close"})).await;
     assert_eq!(
-        (closed["rate_per_minute"].as_u64(), closed["version"].as_u64(), closed["phase"].as_str()),
+        (
+            closed["rate_per_minute"].as_u64(),
+            closed["version"].as_u64(),
+            closed["phase"].as_str()
+        ),
         (Some(200), Some(3), Some("closed"))
     );
     let (status, said) = order(&world, 0, LEE, json!({"order": "resume"})).await;
@@ -196,10 +294,39 @@ async fn only_operators_are_obeyed_and_what_is_no_use_is_said() {
     assert_eq!(done(&world, 0, json!({"order": "close"})).await["version"], 4);
 
     // Who ordered what can be read.
-    let (status, shown) = command(&["log", "show", "--data", world.data().to_str().unwrap(), "--kind", "operator"]);
-    let shown: Vec<Value> = shown.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let given: Vec<_> = shown.iter().map(|it| (it["by"].as_str().unwrap(), it["command"]["order"].as_str().unwrap())).collect();
-    assert_eq!((status.success(), given), (true, vec![("kim", "rate"), ("lee", "rate"), ("kim", "close"), ("kim", "close")]));
+    let (status, shown) = command(&[
+        "log",
+        "show",
+        "--data",
+        world.data().to_str().unwrap(),
+        "--kind",
+        "operator",
+    ]);
+    let shown: Vec<Value> = shown
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let given: Vec<_> = shown
+        .iter()
+        .map(|it| {
+            (
+                it["by"].as_str().unwrap(),
+                it["command"]["order"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        (status.success(), given),
+        (
+            true,
+            vec![
+                ("kim", "rate"),
+                ("lee", "rate"),
+                ("kim", "close"),
+                ("kim", "close")
+            ]
+        )
+    );
 
     // What was written is not to be changed any more, not even with the house stopped.
     let data = world.data();
@@ -210,8 +337,13 @@ async fn only_operators_are_obeyed_and_what_is_no_use_is_said() {
     assert!(status.success() && said.contains("right, "), "{said}");
     let mut world = world;
     world.kill();
-    let mut file = SqliteConnection::connect(&format!("sqlite:{data}/queue.db")).await.unwrap();
-    let gone = sqlx::query("DELETE FROM journal WHERE seq = (SELECT max(seq) FROM journal)").execute(&mut file).await.unwrap();
+    let mut file = SqliteConnection::connect(&format!("sqlite:{data}/queue.db"))
+        .await
+        .unwrap();
+    let gone = sqlx::query("DELETE FROM journal WHERE seq = (SELECT max(seq) FROM journal)")
+        .execute(&mut file)
+        .await
+        .unwrap();
     assert_eq!(gone.rows_affected(), 1);
     let (status, said) = verify(&[]);
     assert!(!status.success() && said.contains("WRONG at link"), "{said}");
@@ -220,9 +352,11 @@ async fn only_operators_are_obeyed_and_what_is_no_use_is_said() {
     let (status, said) = verify(&["--head", &head]);
     assert!(!status.success() && said.contains("no link now"), "{said}");
     file.close().await.unwrap();
-    for (more, says) in
-        [(vec!["--head", "7"], "--head"), (vec!["--sale", "another"], "no sale another"), (vec!["--journal", "x"], "cannot be used")]
-    {
+    for (more, says) in [
+        (vec!["--head", "7"], "--head"),
+        (vec!["--sale", "another"], "no sale another"),
+        (vec!["--journal", "x"], "cannot be used"),
+    ] {
         let (status, said) = verify(&more);
         assert!(!status.success() && said.contains(says), "{more:?}: {said}");
     }

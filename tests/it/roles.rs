@@ -35,20 +35,42 @@ async fn house(scene: Scene) -> House {
     for node in [&mut door, &mut office] {
         node.set("STAGEDOOR__SERVER__PUBLIC_BASE", nginx.url());
     }
-    office.set("STAGEDOOR__BOX_OFFICE__REPORT_TO", format!("[\"http://{}\"]", door.ops));
+    office.set(
+        "STAGEDOOR__BOX_OFFICE__REPORT_TO",
+        format!("[\"http://{}\"]", door.ops),
+    );
     door.start().await;
     office.start().await;
-    House { world, door, office, _nginx: nginx }
+    House {
+        world,
+        door,
+        office,
+        _nginx: nginx,
+    }
 }
 
 async fn board(world: &World) -> Value {
-    Fan::stranger(world, 1).call(Method::GET, &world.sale_path("board"), None).await.expect(200)
+    Fan::stranger(world, 1)
+        .call(Method::GET, &world.sale_path("board"), None)
+        .await
+        .expect(200)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pass_of_the_one_opens_the_other_and_what_is_sold_comes_back_to_the_door() {
-    let scene = Scene { capacity: 1, pass_life_s: 3, seats: 40, seats_per_fan: 2, ..Scene::default() };
-    let House { world, door, mut office, _nginx } = house(scene).await;
+    let scene = Scene {
+        capacity: 1,
+        pass_life_s: 3,
+        seats: 40,
+        seats_per_fan: 2,
+        ..Scene::default()
+    };
+    let House {
+        world,
+        door,
+        mut office,
+        _nginx,
+    } = house(scene).await;
     let mut fan = Fan::inside(&world, 1).await;
     let mut next = Fan::sign_in(&world, 2).await;
     next.join(&world).await.expect(201);
@@ -62,36 +84,76 @@ async fn a_pass_of_the_one_opens_the_other_and_what_is_sold_comes_back_to_the_do
     assert_eq!(next.seats(&world).await["seats"].as_object().unwrap().len(), 40);
     let until = world.clock.monotonic() + Duration::from_secs(5);
     loop {
-        let booked: u64 = board(&world).await["zones"].as_array().unwrap().iter().map(|zone| zone["booked"].as_u64().unwrap()).sum();
+        let booked: u64 = board(&world).await["zones"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|zone| zone["booked"].as_u64().unwrap())
+            .sum();
         if booked == 2 {
             break;
         }
-        assert!(world.clock.monotonic() < until, "the board does not learn what is sold: {}", board(&world).await);
+        assert!(
+            world.clock.monotonic() < until,
+            "the board does not learn what is sold: {}",
+            board(&world).await
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 
     // Each process has its own part only.
-    let at = |node: &Node| Fan { base: format!("http://{}", node.public), ..fan.clone() };
+    let at = |node: &Node| Fan {
+        base: format!("http://{}", node.public),
+        ..fan.clone()
+    };
     let order = format!("/v1/orders/{}", paid["id"].as_str().unwrap());
     for path in [&order, &world.stage_path("plan"), "/v1/orders"] {
-        at(&door).call(Method::GET, path, None).await.problem(404, "not-found");
+        at(&door)
+            .call(Method::GET, path, None)
+            .await
+            .problem(404, "not-found");
         at(&office).call(Method::GET, path, None).await.expect(200);
     }
-    for path in ["/v1/sales", &world.sale_path("board"), &world.sale_path("queue/place")] {
-        at(&office).call(Method::GET, path, None).await.problem(404, "not-found");
+    for path in [
+        "/v1/sales",
+        &world.sale_path("board"),
+        &world.sale_path("queue/place"),
+    ] {
+        at(&office)
+            .call(Method::GET, path, None)
+            .await
+            .problem(404, "not-found");
     }
-    at(&office).call(Method::POST, &world.sale_path("queue"), None).await.problem(404, "not-found");
-    at(&door).call(Method::POST, &world.stage_path("holds"), Some(json!({"seats": ["A"]}))).await.problem(404, "not-found");
+    at(&office)
+        .call(Method::POST, &world.sale_path("queue"), None)
+        .await
+        .problem(404, "not-found");
+    at(&door)
+        .call(
+            Method::POST,
+            &world.stage_path("holds"),
+            Some(json!({"seats": ["A"]})),
+        )
+        .await
+        .problem(404, "not-found");
     for node in [&door, &office] {
-        at(node).call(Method::GET, "/.well-known/jwks.json", None).await.expect(200);
-        at(node).call(Method::GET, "/openapi.json", None).await.expect(200);
+        at(node)
+            .call(Method::GET, "/.well-known/jwks.json", None)
+            .await
+            .expect(200);
+        at(node)
+            .call(Method::GET, "/openapi.json", None)
+            .await
+            .expect(200);
     }
     // A pass is good at the box office while the waiting room is away.
     drop(door);
     let said = next.call(Method::GET, &world.stage_path("seats"), None).await;
     assert_eq!(said.status, 200, "{}", said.json);
     board_is_served_from_the_cache(&world).await;
-    next.call(Method::POST, &world.sale_path("queue"), None).await.problem(503, "temporarily-unavailable");
+    next.call(Method::POST, &world.sale_path("queue"), None)
+        .await
+        .problem(503, "temporarily-unavailable");
     assert!(office.stop().await.success());
     world.assert_no_panic();
 }
@@ -100,7 +162,9 @@ async fn a_pass_of_the_one_opens_the_other_and_what_is_sold_comes_back_to_the_do
 async fn board_is_served_from_the_cache(world: &World) {
     let until = world.clock.monotonic() + Duration::from_secs(5);
     loop {
-        let said = Fan::stranger(world, 1).call(Method::GET, &world.sale_path("board"), None).await;
+        let said = Fan::stranger(world, 1)
+            .call(Method::GET, &world.sale_path("board"), None)
+            .await;
         assert_eq!(said.status, 200, "{}", said.json);
         if said.answer.headers["x-board"] == "STALE" {
             return;
@@ -112,30 +176,66 @@ async fn board_is_served_from_the_cache(world: &World) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_door_takes_reports_of_its_own_house_only() {
-    let House { world, door, office: _office, _nginx } = house(Scene::default()).await;
+    let House {
+        world,
+        door,
+        office: _office,
+        _nginx,
+    } = house(Scene::default()).await;
     let report = |body: &str| Bytes::from(body.to_owned());
     let good = r#"{"source":"x","sequence":18000000000000000000,"zones":[],"ended":[],"paying":[]}"#;
     let post = async |path: String, proof: Option<&str>, body: Bytes| {
-        let headers: Vec<(HeaderName, HeaderValue)> =
-            proof.iter().map(|proof| (header::AUTHORIZATION, HeaderValue::from_str(proof).unwrap())).collect();
+        let headers: Vec<(HeaderName, HeaderValue)> = proof
+            .iter()
+            .map(|proof| (header::AUTHORIZATION, HeaderValue::from_str(proof).unwrap()))
+            .collect();
         let uri = format!("http://{}{path}", door.ops).parse().unwrap();
-        world.client.call(Method::POST, uri, &headers, body).await.unwrap()
+        world
+            .client
+            .call(Method::POST, uri, &headers, body)
+            .await
+            .unwrap()
     };
     let path = format!("/v1/box-office/{}/reports", world.sale);
-    for proof in [None, Some("Bearer 1.AAAAAAAAAAAAAAAAAAAAAA"), Some("Bearer x"), Some("Basic eDp5")] {
+    for proof in [
+        None,
+        Some("Bearer 1.AAAAAAAAAAAAAAAAAAAAAA"),
+        Some("Bearer x"),
+        Some("Basic eDp5"),
+    ] {
         let answer = post(path.clone(), proof, report(good)).await;
         assert_eq!(answer.status, 401, "{proof:?}");
         assert_eq!(answer.json::<Value>().unwrap()["type"], "/problems/not-signed");
     }
     let mut large = TcpStream::connect(door.ops).await.unwrap();
-    large.write_all(format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", 3 << 20).as_bytes()).await.unwrap();
+    large
+        .write_all(
+            format!(
+                "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
+                3 << 20
+            )
+            .as_bytes(),
+        )
+        .await
+        .unwrap();
     let mut answer = [0; 12];
     large.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 413", "before it is sent");
-    assert_eq!(post("/v1/box-office/%20/reports".into(), None, report(good)).await.status, 404);
+    assert_eq!(
+        post("/v1/box-office/%20/reports".into(), None, report(good))
+            .await
+            .status,
+        404
+    );
     // Never on the public listener.
-    let public = Fan { base: format!("http://{}", door.public), ..Fan::stranger(&world, 1) };
-    public.call(Method::POST, &path, Some(json!({}))).await.problem(404, "not-found");
+    let public = Fan {
+        base: format!("http://{}", door.public),
+        ..Fan::stranger(&world, 1)
+    };
+    public
+        .call(Method::POST, &path, Some(json!({})))
+        .await
+        .problem(404, "not-found");
     world.assert_no_panic();
 }
 
@@ -143,21 +243,40 @@ async fn the_door_takes_reports_of_its_own_house_only() {
 async fn what_cannot_serve_a_sale_together_does_not_start() {
     let world = World::prepared(Scene::default()).await;
     let file = world.site().config_file();
-    let alone = command(&["serve", "--roles", "box-office", "--config", file.to_str().unwrap()]);
-    assert!(!alone.0.success() && alone.1.contains("box_office.report_to"), "{}", alone.1);
+    let alone = command(&[
+        "serve",
+        "--roles",
+        "box-office",
+        "--config",
+        file.to_str().unwrap(),
+    ]);
+    assert!(
+        !alone.0.success() && alone.1.contains("box_office.report_to"),
+        "{}",
+        alone.1
+    );
     let mut config = fs::read_to_string(&file).unwrap();
     config.push_str(
         "[engine]\nkind = \"redis\"\nredis.url = \"redis://:hush@127.0.0.1:1\"\n[ledger]\nurl = \"postgres://u:hush@127.0.0.1:1/x\"\n",
     );
     fs::write(&file, config).unwrap();
     let each_its_own_money = command(&["serve", "--config", file.to_str().unwrap()]);
-    assert!(!each_its_own_money.0.success() && each_its_own_money.1.contains("gateway.url"), "{}", each_its_own_money.1);
+    assert!(
+        !each_its_own_money.0.success() && each_its_own_money.1.contains("gateway.url"),
+        "{}",
+        each_its_own_money.1
+    );
     assert!(!each_its_own_money.1.contains("hush"), "{}", each_its_own_money.1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_memory_engine_each_role_is_served_once() {
-    let House { world, door: _door, office: _office, _nginx } = house(Scene::default()).await;
+    let House {
+        world,
+        door: _door,
+        office: _office,
+        _nginx,
+    } = house(Scene::default()).await;
     let (file, data) = (world.site().config_file(), world.data());
     let (file, data) = (file.to_str().unwrap(), data.to_str().unwrap());
     for roles in ["waiting-room", "all"] {
@@ -174,6 +293,10 @@ async fn with_the_memory_engine_each_role_is_served_once() {
             "--ops-listen",
             "127.0.0.1:0",
         ]);
-        assert!(!second.0.success() && second.1.contains("another process serves the data directory"), "{roles}: {}", second.1);
+        assert!(
+            !second.0.success() && second.1.contains("another process serves the data directory"),
+            "{roles}: {}",
+            second.1
+        );
     }
 }

@@ -30,7 +30,12 @@ async fn two_nodes() -> (World, [Node; 2], Nginx) {
     let mut world = World::prepared(Scene::default()).await;
     let node = |n: u32| {
         let variables = vec![("STAGEDOOR__SERVER__LAME_DUCK_MS", "3000".to_owned())];
-        Node::new(&world.site(), "all", world.data().with_file_name(format!("data-{n}")), variables)
+        Node::new(
+            &world.site(),
+            "all",
+            world.data().with_file_name(format!("data-{n}")),
+            variables,
+        )
     };
     let mut nodes = [node(1), node(2)];
     let addresses = [nodes[0].public, nodes[1].public];
@@ -42,7 +47,11 @@ async fn two_nodes() -> (World, [Node; 2], Nginx) {
     nodes[0].start().await;
     let other = world.data().with_file_name("data-2");
     fs::create_dir_all(&other).unwrap();
-    fs::copy(world.data().with_file_name("data-1").join("keys.json"), other.join("keys.json")).unwrap();
+    fs::copy(
+        world.data().with_file_name("data-1").join("keys.json"),
+        other.join("keys.json"),
+    )
+    .unwrap();
     nodes[1].start().await;
     (world, nodes, nginx)
 }
@@ -54,19 +63,41 @@ async fn a_rolling_restart_under_traffic_fails_no_request() {
     let mut callers = Vec::new();
     for n in 1..=CALLERS {
         // Each with connections of her own, as browsers have.
-        let fan = Fan { client: HttpClient::new(Duration::from_secs(10), 1 << 20), ..Fan::sign_in(&world, n).await };
-        let (board, queue, sale) = (world.sale_path("board"), world.sale_path("queue"), format!("/v1/sales/{}", world.sale));
+        let fan = Fan {
+            client: HttpClient::new(Duration::from_secs(10), 1 << 20),
+            ..Fan::sign_in(&world, n).await
+        };
+        let (board, queue, sale) = (
+            world.sale_path("board"),
+            world.sale_path("queue"),
+            format!("/v1/sales/{}", world.sale),
+        );
         let (over, served) = (Arc::clone(&over), Arc::clone(&served));
         callers.push(tokio::spawn(async move {
             let mut failed = Vec::new();
             while !over.load(Ordering::Relaxed) {
-                for (method, path) in [(Method::GET, &board), (Method::POST, &queue), (Method::GET, &sale)] {
+                for (method, path) in [
+                    (Method::GET, &board),
+                    (Method::POST, &queue),
+                    (Method::GET, &sale),
+                ] {
                     let uri = format!("{}{path}", fan.base).parse().unwrap();
-                    let proof = [(http::header::AUTHORIZATION, format!("Bearer {}", fan.session).parse().unwrap())];
-                    match fan.client.call(method.clone(), uri, &proof, bytes::Bytes::new()).await {
+                    let proof = [(
+                        http::header::AUTHORIZATION,
+                        format!("Bearer {}", fan.session).parse().unwrap(),
+                    )];
+                    match fan
+                        .client
+                        .call(method.clone(), uri, &proof, bytes::Bytes::new())
+                        .await
+                    {
                         Ok(answer) if answer.status.is_success() => served.fetch_add(1, Ordering::Relaxed),
                         Ok(answer) => {
-                            failed.push(format!("{method} {path}: {} {}", answer.status, String::from_utf8_lossy(&answer.body)));
+                            failed.push(format!(
+                                "{method} {path}: {} {}",
+                                answer.status,
+                                String::from_utf8_lossy(&answer.body)
+                            ));
                             0
                         }
                         Err(error) => {
@@ -87,14 +118,23 @@ async fn a_rolling_restart_under_traffic_fails_no_request() {
         assert!(status.success(), "{status}");
         node.start().await;
         let meanwhile = served.load(Ordering::Relaxed) - before;
-        assert!(meanwhile > 300, "only {meanwhile} requests were made during restart {round}");
+        assert!(
+            meanwhile > 300,
+            "only {meanwhile} requests were made during restart {round}"
+        );
     }
     over.store(true, Ordering::Relaxed);
     let mut failed = Vec::new();
     for caller in callers {
         failed.extend(caller.await.unwrap());
     }
-    let complaints: Vec<String> = nginx.log().lines().filter(|line| line.contains("[error]")).take(5).map(str::to_owned).collect();
+    let complaints: Vec<String> = nginx
+        .log()
+        .lines()
+        .filter(|line| line.contains("[error]"))
+        .take(5)
+        .map(str::to_owned)
+        .collect();
     assert!(
         failed.is_empty(),
         "{} of {} failed: {:#?}\nnginx: {complaints:#?}",
@@ -110,9 +150,15 @@ const GOAWAY: u8 = 0x7;
 
 /// Speaks HTTP/2 by hand: its preface, empty settings, and `GET /` on the first stream.
 async fn h2_ask(socket: &mut TcpStream) -> Vec<u8> {
-    socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    socket
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .await
+        .unwrap();
     // HPACK's static table has all of it: :method GET, :scheme http, :path /.
-    socket.write_all(&[0, 0, 3, HEADERS, 0x5, 0, 0, 0, 1, 0x82, 0x86, 0x84]).await.unwrap();
+    socket
+        .write_all(&[0, 0, 3, HEADERS, 0x5, 0, 0, 0, 1, 0x82, 0x86, 0x84])
+        .await
+        .unwrap();
     h2_read(socket, HEADERS).await
 }
 
@@ -127,33 +173,53 @@ async fn h2_read(socket: &mut TcpStream, until: u8) -> Vec<u8> {
             kinds.push(head[3]);
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), reading).await.expect("frames come");
+    tokio::time::timeout(Duration::from_secs(5), reading)
+        .await
+        .expect("frames come");
     kinds
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopping_node_says_so_serves_on_and_ends_its_streams_one_by_one() {
     let mut world = World::prepared(Scene::default()).await;
-    let mut node = Node::new(&world.site(), "all", world.data(), vec![("STAGEDOOR__SERVER__LAME_DUCK_MS", "2000".to_owned())]);
+    let mut node = Node::new(
+        &world.site(),
+        "all",
+        world.data(),
+        vec![("STAGEDOOR__SERVER__LAME_DUCK_MS", "2000".to_owned())],
+    );
     world.base = format!("http://{}", node.public);
     node.set("STAGEDOOR__SERVER__PUBLIC_BASE", world.base.clone());
     node.start().await;
     let board = world.sale_path("board");
     let mut idle = TcpStream::connect(node.public).await.unwrap();
     let head = async |socket: &mut TcpStream| {
-        socket.write_all(format!("GET {board} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
+        socket
+            .write_all(format!("GET {board} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
         let mut buffer = vec![0; 64 * 1024];
         let length = socket.read(&mut buffer).await.unwrap();
         String::from_utf8_lossy(&buffer[..length]).to_lowercase()
     };
     let answer = head(&mut idle).await;
-    assert!(answer.starts_with("http/1.1 200") && !answer.contains("connection: close"), "{answer}");
+    assert!(
+        answer.starts_with("http/1.1 200") && !answer.contains("connection: close"),
+        "{answer}"
+    );
     let mut modern = TcpStream::connect(node.public).await.unwrap();
-    assert_eq!(h2_ask(&mut modern).await.last(), Some(&HEADERS), "an answer over HTTP/2");
+    assert_eq!(
+        h2_ask(&mut modern).await.last(),
+        Some(&HEADERS),
+        "an answer over HTTP/2"
+    );
     let mut streams = Vec::new();
     for _ in 0..8 {
         let mut stream = TcpStream::connect(node.public).await.unwrap();
-        stream.write_all(format!("GET {board}/events HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
+        stream
+            .write_all(format!("GET {board}/events HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
         let clock = Arc::clone(&world.clock);
         streams.push(tokio::spawn(async move {
             let mut lines = BufReader::new(stream).lines();
@@ -167,29 +233,58 @@ async fn a_stopping_node_says_so_serves_on_and_ends_its_streams_one_by_one() {
     let told = world.clock.monotonic();
     node.tell_to_stop();
     while node.readiness().await == Some(204) {
-        assert!(world.clock.monotonic() < told + Duration::from_secs(1), "it still says that it is ready");
+        assert!(
+            world.clock.monotonic() < told + Duration::from_secs(1),
+            "it still says that it is ready"
+        );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert_eq!(h2_read(&mut modern, GOAWAY).await.last(), Some(&GOAWAY), "HTTP/2 is told at once");
+    assert_eq!(
+        h2_read(&mut modern, GOAWAY).await.last(),
+        Some(&GOAWAY),
+        "HTTP/2 is told at once"
+    );
     drop(modern);
     // A connection that was open, and a new one: both are served, and both are told to go elsewhere next.
     assert!(head(&mut idle).await.contains("connection: close"));
     assert_eq!(idle.read(&mut [0; 1]).await.unwrap(), 0, "and it is closed");
     let answer = head(&mut TcpStream::connect(node.public).await.unwrap()).await;
-    assert!(answer.starts_with("http/1.1 200") && answer.contains("connection: close"), "{answer}");
-    Fan::stranger(&world, 1).call(Method::POST, "/v1/sign-in/handoff", Some(json!({"token": "x"}))).await.problem(401, "wrong-credentials");
+    assert!(
+        answer.starts_with("http/1.1 200") && answer.contains("connection: close"),
+        "{answer}"
+    );
+    Fan::stranger(&world, 1)
+        .call(Method::POST, "/v1/sign-in/handoff", Some(json!({"token": "x"})))
+        .await
+        .problem(401, "wrong-credentials");
 
     let mut ends = Vec::new();
     for stream in streams {
         let (retries, at) = stream.await.unwrap();
-        assert_eq!(retries.len(), 2, "one at its opening, one for its end: {retries:?}");
-        assert!(retries.iter().all(|ms| (1_000..5_000).contains(ms)), "{retries:?}");
+        assert_eq!(
+            retries.len(),
+            2,
+            "one at its opening, one for its end: {retries:?}"
+        );
+        assert!(
+            retries.iter().all(|ms| (1_000..5_000).contains(ms)),
+            "{retries:?}"
+        );
         ends.push(at.saturating_sub(told));
     }
     ends.sort_unstable();
-    assert!(ends[0] >= Duration::from_secs(2), "none ends while the node still accepts: {ends:?}");
-    assert!(ends[7] > ends[0] + Duration::from_millis(200), "they do not end together: {ends:?}");
-    assert!(TcpStream::connect(node.public).await.is_err(), "it accepts no longer");
+    assert!(
+        ends[0] >= Duration::from_secs(2),
+        "none ends while the node still accepts: {ends:?}"
+    );
+    assert!(
+        ends[7] > ends[0] + Duration::from_millis(200),
+        "they do not end together: {ends:?}"
+    );
+    assert!(
+        TcpStream::connect(node.public).await.is_err(),
+        "it accepts no longer"
+    );
     assert!(node.ended().await.success());
     world.assert_no_panic();
 }

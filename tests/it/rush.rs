@@ -92,7 +92,16 @@ impl Rush {
         config.first_customer = FIRST_OF_CROWD;
         let clock = Arc::clone(&world.clock) as Arc<dyn Clock>;
         let crowd = tokio::spawn(crowd::run(config, clock, Lifecycle::new()));
-        Self { world, observer, buyers, waiting: places, newcomers: 0, crowd, outages: Vec::new(), shut: Vec::new() }
+        Self {
+            world,
+            observer,
+            buyers,
+            waiting: places,
+            newcomers: 0,
+            crowd,
+            outages: Vec::new(),
+            shut: Vec::new(),
+        }
     }
 
     /// A fault bites only where something goes on: waits until so many orders are in the ledger, and makes sure that the
@@ -100,11 +109,19 @@ impl Rush {
     pub async fn until_orders(&self, count: i64) {
         let until = self.world.clock.monotonic() + Duration::from_secs(30);
         loop {
-            let orders = self.world.ground().number("SELECT COUNT(*) FROM stagedoor_ledger.orders").await;
+            let orders = self
+                .world
+                .ground()
+                .number("SELECT COUNT(*) FROM stagedoor_ledger.orders")
+                .await;
             if orders >= count {
                 break;
             }
-            assert!(self.world.clock.monotonic() < until, "only {orders} orders\n{}", self.world.log());
+            assert!(
+                self.world.clock.monotonic() < until,
+                "only {orders} orders\n{}",
+                self.world.log()
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         assert!(!self.crowd.is_finished(), "the fault comes too late to matter");
@@ -120,7 +137,10 @@ impl Rush {
         let until = self.world.clock.monotonic() + SOON;
         loop {
             let said = fan.hold_best(&self.world, quantity).await;
-            if said.status != 409 || said.json["type"] != "/problems/seats-taken" || self.world.clock.monotonic() > until {
+            if said.status != 409
+                || said.json["type"] != "/problems/seats-taken"
+                || self.world.clock.monotonic() > until
+            {
                 return said.expect(201);
             }
         }
@@ -147,47 +167,98 @@ impl Rush {
             if orders["orders"][0]["state"] == "in_progress" {
                 break orders["orders"][0]["id"].as_str().unwrap().to_owned();
             }
-            assert!(self.world.clock.monotonic() < until && !told.is_finished(), "no money moves: {orders}");
+            assert!(
+                self.world.clock.monotonic() < until && !told.is_finished(),
+                "no money moves: {orders}"
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         };
-        Payment { fan, order, hold, card, key, told }
+        Payment {
+            fan,
+            order,
+            hold,
+            card,
+            key,
+            told,
+        }
     }
 
     /// The gateway has taken down all these payments, whether or not anybody has read its answers.
     pub async fn until_the_gateway_has(&self, payments: &[Payment]) {
         let until = self.world.clock.monotonic() + Duration::from_secs(3);
-        let uri: http::Uri = format!("{}/v1/book", self.world.ground().gateway_url()).parse().unwrap();
+        let uri: http::Uri = format!("{}/v1/book", self.world.ground().gateway_url())
+            .parse()
+            .unwrap();
         loop {
-            let book = self.world.client.call(Method::GET, uri.clone(), &[], Bytes::new()).await.unwrap();
+            let book = self
+                .world
+                .client
+                .call(Method::GET, uri.clone(), &[], Bytes::new())
+                .await
+                .unwrap();
             let book = String::from_utf8_lossy(&book.body).into_owned();
             if payments.iter().all(|it| book.contains(&it.order)) {
                 return;
             }
-            assert!(self.world.clock.monotonic() < until, "a payment did not come to the gateway: {book}");
+            assert!(
+                self.world.clock.monotonic() < until,
+                "a payment did not come to the gateway: {book}"
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
     /// The order of this payment ended in tickets, whatever happened meanwhile.
     pub async fn is_paid(&self, payment: Payment, patience: Duration) {
-        let Payment { fan, order, hold, card, key, told } = payment;
+        let Payment {
+            fan,
+            order,
+            hold,
+            card,
+            key,
+            told,
+        } = payment;
         // What the buyer was told may be that it is not known yet, or nothing at all; she asks again.
         let _ = told.await.unwrap();
         let world = &self.world;
-        let said = insist(world, patience, async || fan.pay_with_key(&hold, card, &key).await).await;
-        assert!(matches!(said.status, 201 | 202), "customer {}: {} {}", fan.customer, said.status, said.json);
+        let said = insist(world, patience, async || {
+            fan.pay_with_key(&hold, card, &key).await
+        })
+        .await;
+        assert!(
+            matches!(said.status, 201 | 202),
+            "customer {}: {} {}",
+            fan.customer,
+            said.status,
+            said.json
+        );
         assert_eq!(said.json["id"], order, "the same key is the same order");
         let until = world.clock.monotonic() + patience;
         loop {
-            let said = insist(world, patience, async || fan.call(Method::GET, &format!("/v1/orders/{order}"), None).await).await;
+            let said = insist(world, patience, async || {
+                fan.call(Method::GET, &format!("/v1/orders/{order}"), None).await
+            })
+            .await;
             if said.expect(200)["state"] == "paid" {
                 break;
             }
-            let history = async || fan.call(Method::GET, &format!("/v1/orders/{order}/history"), None).await.json;
-            assert!(world.clock.monotonic() < until, "the money stopped: {}", history().await);
+            let history = async || {
+                fan.call(Method::GET, &format!("/v1/orders/{order}/history"), None)
+                    .await
+                    .json
+            };
+            assert!(
+                world.clock.monotonic() < until,
+                "the money stopped: {}",
+                history().await
+            );
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        let tickets = insist(world, patience, async || fan.call(Method::GET, &format!("/v1/orders/{order}/tickets"), None).await).await;
+        let tickets = insist(world, patience, async || {
+            fan.call(Method::GET, &format!("/v1/orders/{order}/tickets"), None)
+                .await
+        })
+        .await;
         assert_eq!(tickets.expect(200)["tickets"].as_array().unwrap().len(), 1);
     }
 
@@ -199,7 +270,12 @@ impl Rush {
         let began = world.clock.monotonic();
         let left = || (began + SOON).saturating_sub(world.clock.monotonic());
         let mut fan = Fan::stranger(world, customer);
-        let token = insist(world, left(), async || fan.hand_over(world).await).await.expect(200)["token"].as_str().unwrap().to_owned();
+        let token = insist(world, left(), async || fan.hand_over(world).await)
+            .await
+            .expect(200)["token"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         fan.session = token;
         let joined = insist(world, left(), async || fan.clone().join(world).await).await;
         assert!(matches!(joined.status, 200 | 201), "{}", joined.json);
@@ -208,7 +284,11 @@ impl Rush {
             let said = fan.enter(world).await;
             match said.status {
                 200 => break,
-                409 | 503 => assert!(!left().is_zero(), "not inside {SOON:?} after the fault: {}", said.json),
+                409 | 503 => assert!(
+                    !left().is_zero(),
+                    "not inside {SOON:?} after the fault: {}",
+                    said.json
+                ),
                 _ => panic!("{} {}", said.status, said.json),
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -216,8 +296,13 @@ impl Rush {
         let mut tries = 0;
         let paid = loop {
             tries += 1;
-            let hold = insist(world, left(), async || fan.hold_best(world, 2).await).await.expect(201);
-            let (id, key) = (hold["id"].as_str().unwrap(), format!("newcomer-{customer}-{tries}"));
+            let hold = insist(world, left(), async || fan.hold_best(world, 2).await)
+                .await
+                .expect(201);
+            let (id, key) = (
+                hold["id"].as_str().unwrap(),
+                format!("newcomer-{customer}-{tries}"),
+            );
             let paid = insist(world, left(), async || fan.pay_with_key(id, "tok_ok", &key).await).await;
             // An engine that loses its memory once more forgets a hold that nobody pays yet.
             if paid.status != 409 || left().is_zero() {
@@ -225,14 +310,27 @@ impl Rush {
             }
         };
         assert!(matches!(paid.status, 201 | 202), "{} {}", paid.status, paid.json);
-        fan.order_becomes(world, paid.json["id"].as_str().unwrap(), &["paid"], left().max(Duration::from_secs(1))).await;
-        eprintln!("the sale went on within {:?}", world.clock.monotonic().saturating_sub(began));
+        fan.order_becomes(
+            world,
+            paid.json["id"].as_str().unwrap(),
+            &["paid"],
+            left().max(Duration::from_secs(1)),
+        )
+        .await;
+        eprintln!(
+            "the sale went on within {:?}",
+            world.clock.monotonic().saturating_sub(began)
+        );
     }
 
     /// Whoever waited has her place, and the number that she had.
     pub async fn places_are_kept(&self) {
         for (fan, number) in &self.waiting {
-            let place = insist(&self.world, SOON, async || fan.call(Method::GET, &self.world.sale_path("queue/place"), None).await).await;
+            let place = insist(&self.world, SOON, async || {
+                fan.call(Method::GET, &self.world.sale_path("queue/place"), None)
+                    .await
+            })
+            .await;
             assert_eq!(place.expect(200)["number"], *number, "customer {}", fan.customer);
             let again = insist(&self.world, SOON, async || fan.clone().join(&self.world).await).await;
             assert_eq!(again.expect(200)["number"], *number, "customer {}", fan.customer);
@@ -256,8 +354,17 @@ impl Rush {
 
     /// Waits until the crowd has gone home and everything has come to rest, and hears the auditor.
     pub async fn ends_well(mut self) {
-        let report = tokio::time::timeout(Duration::from_secs(100), &mut self.crowd).await.expect("the crowd goes home").unwrap();
-        let Self { world, mut observer, outages, shut, .. } = self;
+        let report = tokio::time::timeout(Duration::from_secs(100), &mut self.crowd)
+            .await
+            .expect("the crowd goes home")
+            .unwrap();
+        let Self {
+            world,
+            mut observer,
+            outages,
+            shut,
+            ..
+        } = self;
         let (said, crowd_gone) = (summary(&report), world.clock.now());
         let last_hold = crowd_gone.plus(Duration::from_secs(u64::from(world.scene.hold_s)));
         let until = world.clock.monotonic() + Duration::from_secs(u64::from(world.scene.hold_s) + 10);
@@ -276,15 +383,41 @@ impl Rush {
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
         };
-        assert!(found.is_empty(), "{} violations, the first: {:#?}\n{said}", found.len(), &found[..found.len().min(10)]);
-        assert!(evidence.holds.is_empty(), "held for ever: {:?}\n{said}", evidence.holds);
+        assert!(
+            found.is_empty(),
+            "{} violations, the first: {:#?}\n{said}",
+            found.len(),
+            &found[..found.len().min(10)]
+        );
+        assert!(
+            evidence.holds.is_empty(),
+            "held for ever: {:?}\n{said}",
+            evidence.holds
+        );
         for (from, until) in shut {
-            let inside = report.entries.iter().filter(|it| from < it.at && it.at < until).count();
-            assert_eq!(inside, 0, "nobody could be written down, and yet they were let in");
+            let inside = report
+                .entries
+                .iter()
+                .filter(|it| from < it.at && it.at < until)
+                .count();
+            assert_eq!(
+                inside, 0,
+                "nobody could be written down, and yet they were let in"
+            );
         }
         assert!(report.tickets > 0 && report.entered > 0, "{said}");
-        assert!(!report.errors.keys().any(|it| it.contains("unreadable") || it.contains("changed")), "{said}");
-        assert_eq!(entered_by(&evidence).len(), evidence.entries.len(), "each number once: {said}");
+        assert!(
+            !report
+                .errors
+                .keys()
+                .any(|it| it.contains("unreadable") || it.contains("changed")),
+            "{said}"
+        );
+        assert_eq!(
+            entered_by(&evidence).len(),
+            evidence.entries.len(),
+            "each number once: {said}"
+        );
         eprintln!("{said}");
         world.assert_no_panic();
     }
@@ -302,8 +435,16 @@ pub async fn insist(world: &World, patience: Duration, ask: impl AsyncFn() -> Sa
         if said.status != 503 {
             return said;
         }
-        assert!(said.answer.headers.contains_key(header::RETRY_AFTER), "{}", said.json);
-        assert!(world.clock.monotonic() < until, "still after {patience:?}: {}", said.json);
+        assert!(
+            said.answer.headers.contains_key(header::RETRY_AFTER),
+            "{}",
+            said.json
+        );
+        assert!(
+            world.clock.monotonic() < until,
+            "still after {patience:?}: {}",
+            said.json
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -313,6 +454,10 @@ pub async fn insist(world: &World, patience: Duration, ask: impl AsyncFn() -> Sa
 pub fn is_away(said: Said, slug: &str) {
     let answer = said.answer.clone();
     said.problem(503, slug);
-    let seconds: u64 = answer.headers[header::RETRY_AFTER].to_str().unwrap().parse().unwrap();
+    let seconds: u64 = answer.headers[header::RETRY_AFTER]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
     assert!((1..=10).contains(&seconds), "{seconds}");
 }

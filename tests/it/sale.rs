@@ -46,7 +46,11 @@ pub async fn visit(world: &World, config: CrowdConfig, patience: Duration) -> Cr
     }
     let stopped = life.is_stopping();
     let report = visit.await.unwrap();
-    assert!(!stopped, "the crowd was still there after {patience:?}: {}", summary(&report));
+    assert!(
+        !stopped,
+        "the crowd was still there after {patience:?}: {}",
+        summary(&report)
+    );
     report
 }
 
@@ -113,15 +117,33 @@ async fn nothing_is_minded(world: World) {
     report.testify(&mut evidence);
     who_came_in_time(&mut evidence);
     evidence.settled = true;
-    held_after(crowd_gone.plus(Duration::from_secs(u64::from(world.scene.hold_s))), &world, &observer, &mut evidence).await;
+    held_after(
+        crowd_gone.plus(Duration::from_secs(u64::from(world.scene.hold_s))),
+        &world,
+        &observer,
+        &mut evidence,
+    )
+    .await;
     let mut found = audit(&evidence);
     found.extend(every_node_agrees(&world, &observer, &evidence).await);
-    assert!(found.is_empty(), "{} violations, the first: {:#?}\n{said}", found.len(), &found[..found.len().min(10)]);
+    assert!(
+        found.is_empty(),
+        "{} violations, the first: {:#?}\n{said}",
+        found.len(),
+        &found[..found.len().min(10)]
+    );
 
     // A sale in which nothing happened would please the auditor too.
     assert_eq!(report.joined, 2_000, "{said}");
-    assert!(evidence.ledger_booked.len() >= 450, "{} of 500 seats were sold; {said}", evidence.ledger_booked.len());
-    assert!(report.conflicts > 0 && report.orders_by_state.contains_key("declined"), "{said}");
+    assert!(
+        evidence.ledger_booked.len() >= 450,
+        "{} of 500 seats were sold; {said}",
+        evidence.ledger_booked.len()
+    );
+    assert!(
+        report.conflicts > 0 && report.orders_by_state.contains_key("declined"),
+        "{said}"
+    );
     assert!(report.active_max <= 150, "{said}");
     assert_eq!(report.outages, 0, "{said}");
     world.assert_no_panic();

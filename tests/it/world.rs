@@ -129,10 +129,17 @@ impl World {
     async fn built(scene: Scene, pair: Option<Pair>) -> Self {
         let clock = Arc::new(SystemClock::new());
         let client = HttpClient::new(Duration::from_secs(10), 32 << 20);
-        let site = Site { dir: fresh_dir(), clock: Arc::clone(&clock), client: client.clone() };
+        let site = Site {
+            dir: fresh_dir(),
+            clock: Arc::clone(&clock),
+            client: client.clone(),
+        };
         make_shop(&site.dir.join("shop.db")).await;
         let (ground, nodes) = match pair {
-            None => (None, vec![Node::new(&site, "all", site.dir.join("data"), Vec::new())]),
+            None => (
+                None,
+                vec![Node::new(&site, "all", site.dir.join("data"), Vec::new())],
+            ),
             Some(pair) => {
                 let (ground, nodes) = Ground::laid(pair, &site).await;
                 (Some(ground), nodes)
@@ -141,7 +148,9 @@ impl World {
         // The doors open from now on, not from when the servers were asked to start.
         let now = clock.now();
         let world = Self {
-            base: ground.as_ref().map_or_else(|| format!("http://{}", nodes[0].public), Ground::base),
+            base: ground
+                .as_ref()
+                .map_or_else(|| format!("http://{}", nodes[0].public), Ground::base),
             sale: SALE.parse().unwrap(),
             opens_at: now.plus(scene.opens_in),
             client,
@@ -156,14 +165,34 @@ impl World {
     }
 
     fn config(&self, now: Timestamp) -> String {
-        let Scene { rate_per_minute, burst, capacity, call_window_s, returner_share, pass_life_s, visit_max_s, seats, .. } = self.scene;
-        let Scene { seats_per_fan, hold_s, hold_extensions_max, prequeue_in, gateway_deadline_ms, .. } = self.scene;
+        let Scene {
+            rate_per_minute,
+            burst,
+            capacity,
+            call_window_s,
+            returner_share,
+            pass_life_s,
+            visit_max_s,
+            seats,
+            ..
+        } = self.scene;
+        let Scene {
+            seats_per_fan,
+            hold_s,
+            hold_extensions_max,
+            prequeue_in,
+            gateway_deadline_ms,
+            ..
+        } = self.scene;
         let (base, dir) = (&self.base, self.site.dir.display());
         let (listen, ops) = (self.nodes[0].public, self.nodes[0].ops);
         let gateway = self.ground.as_ref().map_or_else(String::new, Ground::gateway_url);
         let shared = self.ground.as_ref().map_or_else(String::new, Ground::config);
         let (prequeue_at, opens_at) = (now.plus(prequeue_in), self.opens_at);
-        let (closes_at, starts_at) = (now.plus(Duration::from_hours(2)), now.plus(Duration::from_hours(48)));
+        let (closes_at, starts_at) = (
+            now.plus(Duration::from_hours(2)),
+            now.plus(Duration::from_hours(48)),
+        );
         format!(
             r#"
 [server]
@@ -232,7 +261,10 @@ prices = {{ VIP = 198000, R = 165000, S = 143000, A = 121000 }}
     /// One sale more beside the world's own, open now and for two hours; `more` are keys of it.
     pub fn another_sale(&self, id: &str, more: &str) -> String {
         let now = self.clock.now();
-        let (end, starts) = (now.plus(Duration::from_hours(2)), now.plus(Duration::from_hours(48)));
+        let (end, starts) = (
+            now.plus(Duration::from_hours(2)),
+            now.plus(Duration::from_hours(48)),
+        );
         format!(
             "[[sales]]\nid = \"{id}\"\ntitle = {{ en = \"Another\" }}\nartist = \"Hero-Lim\"\nprequeue_at = \"{now}\"\nopens_at = \"{now}\"\n\
              closes_at = \"{end}\"\nrate_per_minute = 60000\nburst = 1000\ncapacity = 1000\nhold_s = 120\nvisit_max_s = 600\n{more}\n\
@@ -265,7 +297,11 @@ prices = {{ VIP = 198000, R = 165000, S = 143000, A = 121000 }}
             None => Books::in_folder(&self.data()),
             Some(ground) => {
                 let shared = BookAt::Postgres(ground.database_url());
-                Books { journal: shared.clone(), ledger: shared, gateway: Some(ground.gateway_book()) }
+                Books {
+                    journal: shared.clone(),
+                    ledger: shared,
+                    gateway: Some(ground.gateway_book()),
+                }
             }
         }
     }
@@ -325,7 +361,12 @@ prices = {{ VIP = 198000, R = 165000, S = 143000, A = 121000 }}
         let serial = std::sync::atomic::AtomicU64::new(0);
         Arc::new(move |customer| {
             let serial = serial.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            handoff_token(customer, &format!("{customer}-{serial}-{}", clock.now().as_millis()), clock.now(), HANDOFF_SECRET)
+            handoff_token(
+                customer,
+                &format!("{customer}-{serial}-{}", clock.now().as_millis()),
+                clock.now(),
+                HANDOFF_SECRET,
+            )
         })
     }
 }
@@ -359,7 +400,11 @@ pub fn handoff_token(customer: u32, serial: &str, now: Timestamp, secret: &str) 
 
 /// Runs one of the binary's short commands to its end; gives its status and all that it wrote.
 pub fn command(args: &[&str]) -> (ExitStatus, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_stagedoor")).args(args).stdin(Stdio::null()).output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_stagedoor"))
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.push_str(&String::from_utf8_lossy(&output.stderr));
     (output.status, text)
@@ -376,14 +421,21 @@ pub fn fresh_dir() -> PathBuf {
 
 /// The shop as a Django shop keeps it: customer 1 has a password, the others come by hand-off.
 async fn make_shop(file: &Path) {
-    let pool = SqlitePool::connect_with(SqliteConnectOptions::new().filename(file).create_if_missing(true)).await.unwrap();
+    let pool = SqlitePool::connect_with(SqliteConnectOptions::new().filename(file).create_if_missing(true))
+        .await
+        .unwrap();
     let table = "CREATE TABLE auth_user (id INTEGER PRIMARY KEY, email TEXT NOT NULL, first_name TEXT NOT NULL, last_name TEXT NOT NULL,
                  password TEXT NOT NULL, is_active INTEGER NOT NULL)";
     sqlx::query(table).execute(&pool).await.unwrap();
-    let all = "INSERT INTO auth_user WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
+    let all =
+        "INSERT INTO auth_user WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
                SELECT i, 'fan' || i || '@shop.example', 'Fan', i, '!', 1 FROM n";
     sqlx::query(all).bind(CUSTOMERS).execute(&pool).await.unwrap();
-    sqlx::query("UPDATE auth_user SET password = ? WHERE id = 1").bind(django_hash(PASSWORD)).execute(&pool).await.unwrap();
+    sqlx::query("UPDATE auth_user SET password = ? WHERE id = 1")
+        .bind(django_hash(PASSWORD))
+        .execute(&pool)
+        .await
+        .unwrap();
     pool.close().await;
 }
 
@@ -392,6 +444,12 @@ fn django_hash(password: &str) -> String {
     const ITERATIONS: u32 = 1_000;
     let mut hash = [0; 32];
     let rounds = std::num::NonZeroU32::new(ITERATIONS).unwrap();
-    aws_lc_rs::pbkdf2::derive(aws_lc_rs::pbkdf2::PBKDF2_HMAC_SHA256, rounds, b"salt4tests", password.as_bytes(), &mut hash);
+    aws_lc_rs::pbkdf2::derive(
+        aws_lc_rs::pbkdf2::PBKDF2_HMAC_SHA256,
+        rounds,
+        b"salt4tests",
+        password.as_bytes(),
+        &mut hash,
+    );
     format!("pbkdf2_sha256${ITERATIONS}$salt4tests${}", STANDARD.encode(hash))
 }

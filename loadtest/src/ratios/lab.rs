@@ -11,7 +11,9 @@ use super::{
     sides::{CONNECTIONS_MAX, Server, Side, WORKERS},
 };
 use crate::{
-    ground::{Durability, Engine, Scene, Servers, house_config, in_memory, on_redis, sale_config, start_house},
+    ground::{
+        Durability, Engine, Scene, Servers, house_config, in_memory, on_redis, sale_config, start_house,
+    },
     process::{Folder, Process, free_port},
     wire::{Ask, Reply, Wire},
 };
@@ -38,8 +40,18 @@ const LOOKS_EVERY: Duration = Duration::from_millis(200);
 const HEAD: &str = "/bare/100";
 
 impl Lab {
-    pub(super) async fn open(engine: Engine, durability: Durability, servers: Option<Servers>) -> anyhow::Result<Self> {
-        Self::start(engine, durability, servers.map(Arc::new), Arc::new(Folder::fresh()?)).await
+    pub(super) async fn open(
+        engine: Engine,
+        durability: Durability,
+        servers: Option<Servers>,
+    ) -> anyhow::Result<Self> {
+        Self::start(
+            engine,
+            durability,
+            servers.map(Arc::new),
+            Arc::new(Folder::fresh()?),
+        )
+        .await
     }
 
     /// The same sales, their joins answered otherwise.
@@ -57,17 +69,35 @@ impl Lab {
         };
         // The first start makes the books, the second reads what was written into them meanwhile.
         let first = Self::open(self.engine, self.durability, servers).await?;
-        let (servers, folder, empty) = (first.servers.clone(), Arc::clone(&first.folder), fill::used(&first).await?);
+        let (servers, folder, empty) = (
+            first.servers.clone(),
+            Arc::clone(&first.folder),
+            fill::used(&first).await?,
+        );
         drop(first);
-        fill::journal(&folder.path, servers.as_ref().map(|it| it.books.as_str()), sale, u64::from(fans)).await?;
+        fill::journal(
+            &folder.path,
+            servers.as_ref().map(|it| it.books.as_str()),
+            sale,
+            u64::from(fans),
+        )
+        .await?;
         if let Some(servers) = &servers {
             // What Redis knows of the first start is not what the journal says now: it is rebuilt from that.
             servers.redis.flush_all().await?;
         }
-        Ok((Self::start(self.engine, self.durability, servers, folder).await?, empty))
+        Ok((
+            Self::start(self.engine, self.durability, servers, folder).await?,
+            empty,
+        ))
     }
 
-    async fn start(engine: Engine, durability: Durability, servers: Option<Arc<Servers>>, folder: Arc<Folder>) -> anyhow::Result<Self> {
+    async fn start(
+        engine: Engine,
+        durability: Durability,
+        servers: Option<Arc<Servers>>,
+        folder: Arc<Folder>,
+    ) -> anyhow::Result<Self> {
         let (public, ops, beside) = (free_port()?, free_port()?, free_port()?);
         let more = match &servers {
             // No order is placed here, so nobody is there to be paid.
@@ -79,18 +109,39 @@ impl Lab {
             .with_context(|| format!("cannot write {}", file.display()))?;
         let (clock, mut house_process) = (SystemClock::new(), start_house(&file, None)?);
         let ops = SocketAddr::from(([127, 0, 0, 1], ops));
-        house_process.until_ready(&Wire::new(ops, "ops", 1, DEADLINE), "/health/ready").await?;
+        house_process
+            .until_ready(&Wire::new(ops, "ops", 1, DEADLINE), "/health/ready")
+            .await?;
         let ready_after = clock.monotonic();
         let redis = servers.as_ref().map(|it| it.redis.url()).unwrap_or_default();
         let mut floor_process = Process::start("the floor", &["floor", &beside.to_string(), &redis], None)?;
         let server = |port: u16, pid: u32| {
             let to = SocketAddr::from(([127, 0, 0, 1], port));
-            Server { wire: Arc::new(Wire::new(to, format!("127.0.0.1:{port}"), CONNECTIONS_MAX, DEADLINE)), pid }
+            Server {
+                wire: Arc::new(Wire::new(
+                    to,
+                    format!("127.0.0.1:{port}"),
+                    CONNECTIONS_MAX,
+                    DEADLINE,
+                )),
+                pid,
+            }
         };
         let floor = server(beside, floor_process.pid());
         floor_process.until_ready(&floor.wire, HEAD).await?;
         let house = server(public, house_process.pid());
-        Ok(Self { engine, durability, house, floor, ops, servers, folder, ready_after, house_process, _floor_process: floor_process })
+        Ok(Self {
+            engine,
+            durability,
+            house,
+            floor,
+            ops,
+            servers,
+            folder,
+            ready_after,
+            house_process,
+            _floor_process: floor_process,
+        })
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -112,12 +163,20 @@ impl Lab {
     pub(super) async fn let_in(side: &Side) -> anyhow::Result<Reply> {
         let mut tries_left = OPENS_WITHIN.as_millis() / LOOKS_EVERY.as_millis();
         loop {
-            let answer = side.wire.send(&side.requests[0]).await.map_err(|lost| anyhow::anyhow!("{}", lost.name()))?;
+            let answer = side
+                .wire
+                .send(&side.requests[0])
+                .await
+                .map_err(|lost| anyhow::anyhow!("{}", lost.name()))?;
             if answer.is_ok() {
                 return Ok(answer);
             }
             if answer.status != 503 || tries_left == 0 {
-                bail!("answered {}: {}", answer.status, String::from_utf8_lossy(&answer.body));
+                bail!(
+                    "answered {}: {}",
+                    answer.status,
+                    String::from_utf8_lossy(&answer.body)
+                );
             }
             tries_left -= 1;
             tokio::time::sleep(LOOKS_EVERY).await;
@@ -127,7 +186,13 @@ impl Lab {
     async fn as_many_bytes(&self, side: &Side, route: &str) -> anyhow::Result<Side> {
         let answer = Self::let_in(side).await?;
         let is_post = side.requests[0].starts_with(b"POST");
-        let of = |path: &str| if is_post { Side::post(&self.floor, path) } else { Side::get(&self.floor, path) };
+        let of = |path: &str| {
+            if is_post {
+                Side::post(&self.floor, path)
+            } else {
+                Side::get(&self.floor, path)
+            }
+        };
         let own = self
             .floor
             .wire
@@ -147,9 +212,24 @@ impl Lab {
         let path = format!("/v1/sales/{sale}/queue");
         let mut tokens = Vec::new();
         for _ in 0..WORKERS {
-            let ask = Ask { method: "POST", path: &path, headers: &[], body: None };
-            let answer = self.house.wire.ask(&ask).await.map_err(|lost| anyhow::anyhow!("joining: {}", lost.name()))?;
-            tokens.push(answer.json::<Place>().with_context(|| format!("joining was answered {}", answer.status))?.token);
+            let ask = Ask {
+                method: "POST",
+                path: &path,
+                headers: &[],
+                body: None,
+            };
+            let answer = self
+                .house
+                .wire
+                .ask(&ask)
+                .await
+                .map_err(|lost| anyhow::anyhow!("joining: {}", lost.name()))?;
+            tokens.push(
+                answer
+                    .json::<Place>()
+                    .with_context(|| format!("joining was answered {}", answer.status))?
+                    .token,
+            );
         }
         Ok(tokens)
     }
@@ -167,10 +247,16 @@ fn sales() -> String {
         open_in: Duration::ZERO,
         watchers_max: 100,
     };
-    let open =
-        sale_config("open", &scene(15_000, 100_000), now, now).replace("seats_per_fan = 4", "seats_per_fan = 80\npass_life_s = 3600");
+    let open = sale_config("open", &scene(15_000, 100_000), now, now)
+        .replace("seats_per_fan = 4", "seats_per_fan = 80\npass_life_s = 3600");
     // As many come as were declared, and four times as many.
-    let closed = ["empty", "declared", "fourfold"]
-        .map(|id| sale_config(id, &scene(60, if id == "declared" { 1_000_000 } else { 40_000_000 }), now, later));
+    let closed = ["empty", "declared", "fourfold"].map(|id| {
+        sale_config(
+            id,
+            &scene(60, if id == "declared" { 1_000_000 } else { 40_000_000 }),
+            now,
+            later,
+        )
+    });
     closed.concat() + &open
 }

@@ -21,16 +21,36 @@ pub(super) async fn asked_each(lab: &Lab, fans: u32, wait: Duration) -> anyhow::
     let node = lab.house.wire.address();
     let nginx = Nginx::start(&[node], &[node]).await?;
     let balancer = ([127, 0, 0, 1], nginx.port()).into();
-    let wire = Arc::new(Wire::new(balancer, format!("127.0.0.1:{}", nginx.port()), CONNECTIONS, Duration::from_secs(10)));
-    let join = Ask { method: "POST", path: "/v1/sales/empty/queue", headers: &[], body: None };
+    let wire = Arc::new(Wire::new(
+        balancer,
+        format!("127.0.0.1:{}", nginx.port()),
+        CONNECTIONS,
+        Duration::from_secs(10),
+    ));
+    let join = Ask {
+        method: "POST",
+        path: "/v1/sales/empty/queue",
+        headers: &[],
+        body: None,
+    };
     for _ in 0..100 {
-        let answer = wire.ask(&join).await.map_err(|lost| anyhow::anyhow!("joining through nginx: {}", lost.name()))?;
+        let answer = wire
+            .ask(&join)
+            .await
+            .map_err(|lost| anyhow::anyhow!("joining through nginx: {}", lost.name()))?;
         if !answer.is_ok() {
             bail!("joining through nginx was answered {}", answer.status);
         }
     }
     let before = asked(lab).await?;
-    let board: Arc<[u8]> = wire.bytes(&Ask { method: "GET", path: "/v1/sales/empty/board", headers: &[], body: None }).into();
+    let board: Arc<[u8]> = wire
+        .bytes(&Ask {
+            method: "GET",
+            path: "/v1/sales/empty/board",
+            headers: &[],
+            body: None,
+        })
+        .into();
     let mut waiting = JoinSet::new();
     for _ in 0..fans {
         let (wire, board) = (Arc::clone(&wire), Arc::clone(&board));
@@ -60,9 +80,20 @@ pub(super) async fn asked_each(lab: &Lab, fans: u32, wait: Duration) -> anyhow::
 async fn asked(lab: &Lab) -> anyhow::Result<u64> {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let ops = Wire::new(lab.ops, "ops", 1, Duration::from_secs(5));
-    let ask = Ask { method: "GET", path: "/metrics", headers: &[], body: None };
-    let answer = ops.ask(&ask).await.map_err(|lost| anyhow::anyhow!("the node's metrics: {}", lost.name()))?;
+    let ask = Ask {
+        method: "GET",
+        path: "/metrics",
+        headers: &[],
+        body: None,
+    };
+    let answer = ops
+        .ask(&ask)
+        .await
+        .map_err(|lost| anyhow::anyhow!("the node's metrics: {}", lost.name()))?;
     let said = String::from_utf8_lossy(&answer.body).into_owned();
-    let line = said.lines().find_map(|line| line.strip_prefix("edge_requests_total "));
-    line.and_then(|count| count.trim().parse().ok()).context("the node counts its requests")
+    let line = said
+        .lines()
+        .find_map(|line| line.strip_prefix("edge_requests_total "));
+    line.and_then(|count| count.trim().parse().ok())
+        .context("the node counts its requests")
 }

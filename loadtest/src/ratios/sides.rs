@@ -38,20 +38,47 @@ pub(super) struct Side {
 
 impl Side {
     fn of(server: &Server, asks: Vec<Vec<u8>>) -> Self {
-        Self { wire: Arc::clone(&server.wire), pid: server.pid, requests: asks.into_iter().map(Into::into).collect() }
+        Self {
+            wire: Arc::clone(&server.wire),
+            pid: server.pid,
+            requests: asks.into_iter().map(Into::into).collect(),
+        }
     }
 
     pub(super) fn post(server: &Server, path: &str) -> Self {
-        Self::of(server, vec![server.wire.bytes(&Ask { method: "POST", path, headers: &[], body: None })])
+        Self::of(
+            server,
+            vec![server.wire.bytes(&Ask {
+                method: "POST",
+                path,
+                headers: &[],
+                body: None,
+            })],
+        )
     }
 
     pub(super) fn get(server: &Server, path: &str) -> Self {
-        Self::of(server, vec![server.wire.bytes(&Ask { method: "GET", path, headers: &[], body: None })])
+        Self::of(
+            server,
+            vec![server.wire.bytes(&Ask {
+                method: "GET",
+                path,
+                headers: &[],
+                body: None,
+            })],
+        )
     }
 
     /// One request for each value of a header.
     pub(super) fn get_each(server: &Server, path: &str, header: &'static str, values: &[String]) -> Self {
-        let ask = |value: &String| server.wire.bytes(&Ask { method: "GET", path, headers: &[(header, value)], body: None });
+        let ask = |value: &String| {
+            server.wire.bytes(&Ask {
+                method: "GET",
+                path,
+                headers: &[(header, value)],
+                body: None,
+            })
+        };
         Self::of(server, values.iter().map(ask).collect())
     }
 }
@@ -101,7 +128,10 @@ impl Pairs {
     }
 
     pub(super) fn cpu_us(&self) -> Option<(f64, f64)> {
-        let (ours, floor) = (self.median(|it| it.0.cpu_s / it.0.done), self.median(|it| it.1.cpu_s / it.1.done));
+        let (ours, floor) = (
+            self.median(|it| it.0.cpu_s / it.0.done),
+            self.median(|it| it.1.cpu_s / it.1.done),
+        );
         (ours > 0.0 && floor > 0.0).then_some((ours * 1e6, floor * 1e6))
     }
 }
@@ -138,7 +168,11 @@ async fn round_by(asking: usize, side: &Side) -> anyhow::Result<Round> {
             while clock.monotonic().saturating_sub(began) < ROUND {
                 match wire.send(&request).await {
                     Ok(reply) if reply.is_ok() => done.fetch_add(1, Ordering::Relaxed),
-                    Ok(reply) => bail!("answered {}: {}", reply.status, String::from_utf8_lossy(&reply.body)),
+                    Ok(reply) => bail!(
+                        "answered {}: {}",
+                        reply.status,
+                        String::from_utf8_lossy(&reply.body)
+                    ),
                     Err(lost) => bail!("{}", lost.name()),
                 };
             }
@@ -149,7 +183,11 @@ async fn round_by(asking: usize, side: &Side) -> anyhow::Result<Round> {
         worker??;
     }
     let seconds = clock.monotonic().saturating_sub(began).as_secs_f64();
-    Ok(Round { done: done.load(Ordering::Relaxed) as f64, seconds, cpu_s: cpu().saturating_sub(cpu_before).as_secs_f64() })
+    Ok(Round {
+        done: done.load(Ordering::Relaxed) as f64,
+        seconds,
+        cpu_s: cpu().saturating_sub(cpu_before).as_secs_f64(),
+    })
 }
 
 #[cfg(test)]
@@ -158,12 +196,28 @@ mod tests {
 
     #[test]
     fn the_median_of_pairs_is_told_with_its_interval() {
-        let round = |rate: f64| Round { done: rate, seconds: 1.0, cpu_s: rate * 1e-5 };
+        let round = |rate: f64| Round {
+            done: rate,
+            seconds: 1.0,
+            cpu_s: rate * 1e-5,
+        };
         // The second side drifts; the ratio of each pair does not.
-        let pairs =
-            Pairs((1..=9).map(|n| (round(80.0 * f64::from(n) + if n == 9 { 400.0 } else { 0.0 }), round(100.0 * f64::from(n)))).collect());
+        let pairs = Pairs(
+            (1..=9)
+                .map(|n| {
+                    (
+                        round(80.0 * f64::from(n) + if n == 9 { 400.0 } else { 0.0 }),
+                        round(100.0 * f64::from(n)),
+                    )
+                })
+                .collect(),
+        );
         assert!((pairs.ratio() - 0.8).abs() < 1e-9);
-        assert!((pairs.interval().1 - 0.8).abs() < 1e-9, "one outlier does not move it: {:?}", pairs.interval());
+        assert!(
+            (pairs.interval().1 - 0.8).abs() < 1e-9,
+            "one outlier does not move it: {:?}",
+            pairs.interval()
+        );
         let (ours, floor) = pairs.cpu_us().unwrap();
         assert!((ours - 10.0).abs() < 1e-6 && (floor - 10.0).abs() < 1e-6);
     }

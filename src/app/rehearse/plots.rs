@@ -10,7 +10,10 @@ const LEFT: f64 = 52.0;
 const BOTTOM: f64 = 22.0;
 
 /// One whole page of HTML that needs nothing else.
-pub(super) fn page<'a>(first: impl Iterator<Item = (&'a Scenario, &'a Rehearsal)>, verdicts: &[Verdict]) -> String {
+pub(super) fn page<'a>(
+    first: impl Iterator<Item = (&'a Scenario, &'a Rehearsal)>,
+    verdicts: &[Verdict],
+) -> String {
     let mut out = String::from(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Rehearsal</title><style>body{font:14px/1.4 system-ui;margin:2em;\
          max-width:1500px}svg{margin:0 1em 1em 0}h2{margin:1.5em 0 0}p{margin:.2em 0 .8em}text{font:11px system-ui;fill:#444}</style>\
@@ -30,12 +33,28 @@ pub(super) fn page<'a>(first: impl Iterator<Item = (&'a Scenario, &'a Rehearsal)
             super::figure(it.worth.interval_score_ratio),
             super::figure(it.worth.p50_error),
             super::figure(it.slot_use),
-            course.sold_out_s.map_or_else(String::new, |s| format!(" Sold out after {} min.", s / 60)),
+            course
+                .sold_out_s
+                .map_or_else(String::new, |s| format!(" Sold out after {} min.", s / 60)),
         );
-        out += &plot(course, "waiting", &[("waiting", "#06c", &|p| Some(f64::from(p.waiting)))], None);
-        out += &plot(course, "entries", &[("entries", "#080", &|p| Some(wide(p.entries)))], None);
-        out +=
-            &plot(course, "active (line: capacity)", &[("active", "#a60", &|p| Some(f64::from(p.active)))], Some(course.capacity.into()));
+        out += &plot(
+            course,
+            "waiting",
+            &[("waiting", "#06c", &|p| Some(f64::from(p.waiting)))],
+            None,
+        );
+        out += &plot(
+            course,
+            "entries",
+            &[("entries", "#080", &|p| Some(wide(p.entries)))],
+            None,
+        );
+        out += &plot(
+            course,
+            "active (line: capacity)",
+            &[("active", "#a60", &|p| Some(f64::from(p.active)))],
+            Some(course.capacity.into()),
+        );
         out += &plot(
             course,
             "wait of who comes last, minutes: p10 to p90 (grey), p50 (blue), as it was (red)",
@@ -54,12 +73,20 @@ pub(super) fn page<'a>(first: impl Iterator<Item = (&'a Scenario, &'a Rehearsal)
 type Line<'a> = (&'a str, &'a str, &'a dyn Fn(&CoursePoint) -> Option<f64>);
 
 fn plot(course: &Course, title: &str, lines: &[Line<'_>], level: Option<f64>) -> String {
-    let values = || course.points.iter().flat_map(|p| lines.iter().filter_map(|(_, _, of)| of(p)));
+    let values = || {
+        course
+            .points
+            .iter()
+            .flat_map(|p| lines.iter().filter_map(|(_, _, of)| of(p)))
+    };
     let top = values().chain(level).fold(1.0, f64::max) * 1.05;
     let last = course.points.last().map_or(1.0, |p| f64::from(p.at_s).max(1.0));
     let x = |at_s: f64| LEFT + at_s / last * (WIDTH - LEFT);
     let y = |value: f64| (HEIGHT - BOTTOM) * (1.0 - value / top) + 14.0;
-    let mut out = format!("<svg width=\"{WIDTH}\" height=\"{}\"><text x=\"{LEFT}\" y=\"10\">{title}</text>", HEIGHT + 14.0);
+    let mut out = format!(
+        "<svg width=\"{WIDTH}\" height=\"{}\"><text x=\"{LEFT}\" y=\"10\">{title}</text>",
+        HEIGHT + 14.0
+    );
     for share in [0.0, 0.5, 1.0] {
         let (value, at_s) = (top * share, last * share);
         let _ = write!(
@@ -79,9 +106,16 @@ fn plot(course: &Course, title: &str, lines: &[Line<'_>], level: Option<f64>) ->
         );
     }
     for (name, colour, of) in lines {
-        let drawn = course.points.iter().filter_map(|p| Some(format!("{:.1},{:.1}", x(f64::from(p.at_s)), y(of(p)?))));
+        let drawn = course
+            .points
+            .iter()
+            .filter_map(|p| Some(format!("{:.1},{:.1}", x(f64::from(p.at_s)), y(of(p)?))));
         let drawn: Vec<String> = drawn.collect();
-        let _ = write!(out, "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\"><title>{name}</title></polyline>", drawn.join(" "));
+        let _ = write!(
+            out,
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\"><title>{name}</title></polyline>",
+            drawn.join(" ")
+        );
     }
     out + "</svg>"
 }

@@ -11,7 +11,10 @@ use serde::Deserialize;
 
 use crate::{
     checkout::{
-        payment::{AuthoriseOutcome, Charge, LookupOutcome, NotSigned, PaymentGateway, PaymentState, Settled, Webhook},
+        payment::{
+            AuthoriseOutcome, Charge, LookupOutcome, NotSigned, PaymentGateway, PaymentState, Settled,
+            Webhook,
+        },
         webhooks::WebhookSecret,
     },
     kernel::{Money, Timestamp},
@@ -56,11 +59,17 @@ impl SandboxGateway {
     /// [`NotAnAddress`] when `base` (for instance `http://127.0.0.1:8090`) is not an absolute URL.
     pub fn new(base: &str, secret: WebhookSecret, deadline: Duration) -> Result<Self, NotAnAddress> {
         let base = base.trim_end_matches('/').to_owned();
-        let absolute = base.parse::<Uri>().is_ok_and(|it| it.authority().is_some() && it.scheme().is_some());
+        let absolute = base
+            .parse::<Uri>()
+            .is_ok_and(|it| it.authority().is_some() && it.scheme().is_some());
         if !absolute {
             return Err(NotAnAddress(base));
         }
-        Ok(Self { client: HttpClient::new(deadline, ANSWER_BYTES_MAX), base, secret })
+        Ok(Self {
+            client: HttpClient::new(deadline, ANSWER_BYTES_MAX),
+            base,
+            secret,
+        })
     }
 
     /// Keys are this program's own (a UUID, a colon, digits) and need no escaping. None for what cannot be one.
@@ -69,14 +78,25 @@ impl SandboxGateway {
     }
 
     async fn settle(&self, key: &str, verb: &str, amount: Option<Money>) -> Settled {
-        let Some(uri) = self.uri(&format!("/{key}/{verb}")) else { return Settled::Refused { reason: "not_a_key".into() } };
+        let Some(uri) = self.uri(&format!("/{key}/{verb}")) else {
+            return Settled::Refused {
+                reason: "not_a_key".into(),
+            };
+        };
         let body = serde_json::json!({ "amount": amount });
         let answer = self.client.post_json(uri, &[], &body).await;
         match answer {
             Ok(answer) if answer.status == StatusCode::OK => Settled::Done,
-            Ok(answer) if matches!(answer.status, StatusCode::CONFLICT | StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY) => {
+            Ok(answer)
+                if matches!(
+                    answer.status,
+                    StatusCode::CONFLICT | StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY
+                ) =>
+            {
                 let reason = answer.json::<PaymentBody>().ok().and_then(|it| it.reason);
-                Settled::Refused { reason: reason.unwrap_or_else(|| answer.status.as_str().to_owned()) }
+                Settled::Refused {
+                    reason: reason.unwrap_or_else(|| answer.status.as_str().to_owned()),
+                }
             }
             Ok(_) | Err(_) => Settled::Unknown,
         }
@@ -86,10 +106,16 @@ impl SandboxGateway {
 fn state_of(answer: &Answer) -> Option<PaymentState> {
     let body: PaymentBody = answer.json().ok()?;
     Some(match body.state.as_str() {
-        "awaiting_buyer" => PaymentState::AwaitingBuyer { url: body.redirect_url? },
-        "authorised" => PaymentState::Authorised { reference: body.reference? },
+        "awaiting_buyer" => PaymentState::AwaitingBuyer {
+            url: body.redirect_url?,
+        },
+        "authorised" => PaymentState::Authorised {
+            reference: body.reference?,
+        },
         "captured" => PaymentState::Captured,
-        "declined" => PaymentState::Declined { reason: body.reason.unwrap_or_default() },
+        "declined" => PaymentState::Declined {
+            reason: body.reason.unwrap_or_default(),
+        },
         "voided" => PaymentState::Voided,
         "refunded" => PaymentState::Refunded,
         _ => return None,
@@ -110,13 +136,23 @@ impl PaymentGateway for SandboxGateway {
             "description": charge.description,
             "return_url": charge.return_url,
         });
-        let Some(uri) = self.uri("") else { return AuthoriseOutcome::Declined { reason: "not_understood".into() } };
+        let Some(uri) = self.uri("") else {
+            return AuthoriseOutcome::Declined {
+                reason: "not_understood".into(),
+            };
+        };
         let answer = match self.client.post_json(uri, &[], &body).await {
-            Ok(answer) if answer.status.is_success() || answer.status == StatusCode::PAYMENT_REQUIRED => answer,
-            Ok(answer) if answer.status == StatusCode::UNPROCESSABLE_ENTITY => {
-                return AuthoriseOutcome::Declined { reason: "not_understood".into() };
+            Ok(answer) if answer.status.is_success() || answer.status == StatusCode::PAYMENT_REQUIRED => {
+                answer
             }
-            Ok(_) | Err(CallError::NotSent | CallError::Deadline(_) | CallError::Broken) => return AuthoriseOutcome::Unknown,
+            Ok(answer) if answer.status == StatusCode::UNPROCESSABLE_ENTITY => {
+                return AuthoriseOutcome::Declined {
+                    reason: "not_understood".into(),
+                };
+            }
+            Ok(_) | Err(CallError::NotSent | CallError::Deadline(_) | CallError::Broken) => {
+                return AuthoriseOutcome::Unknown;
+            }
         };
         match state_of(&answer) {
             Some(PaymentState::Authorised { reference }) => AuthoriseOutcome::Authorised { reference },
@@ -128,9 +164,13 @@ impl PaymentGateway for SandboxGateway {
     }
 
     async fn lookup(&self, key: &str) -> LookupOutcome {
-        let Some(uri) = self.uri(&format!("/{key}")) else { return LookupOutcome::NotFound };
+        let Some(uri) = self.uri(&format!("/{key}")) else {
+            return LookupOutcome::NotFound;
+        };
         match self.client.call(Method::GET, uri, &[], bytes::Bytes::new()).await {
-            Ok(answer) if answer.status == StatusCode::OK => state_of(&answer).map_or(LookupOutcome::Unknown, LookupOutcome::Found),
+            Ok(answer) if answer.status == StatusCode::OK => {
+                state_of(&answer).map_or(LookupOutcome::Unknown, LookupOutcome::Found)
+            }
             Ok(answer) if answer.status == StatusCode::NOT_FOUND => LookupOutcome::NotFound,
             Ok(_) | Err(_) => LookupOutcome::Unknown,
         }
@@ -148,9 +188,17 @@ impl PaymentGateway for SandboxGateway {
         self.settle(key, "refund", Some(amount)).await
     }
 
-    fn read_webhook(&self, headers: &[(String, String)], body: &[u8], now: Timestamp) -> Result<Webhook, NotSigned> {
+    fn read_webhook(
+        &self,
+        headers: &[(String, String)],
+        body: &[u8],
+        now: Timestamp,
+    ) -> Result<Webhook, NotSigned> {
         let event = self.secret.verify(headers, body, now).ok_or(NotSigned)?;
         let body: WebhookBody = serde_json::from_slice(body).map_err(|_| NotSigned)?;
-        Ok(Webhook { event, key: body.data.key })
+        Ok(Webhook {
+            event,
+            key: body.data.key,
+        })
     }
 }

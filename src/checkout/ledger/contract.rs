@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{Claimed, EngineMemory, Lease, Ledger, LedgerError, NewEvent, NewOrder, NewTicket, Opened, Position, Progress, Right};
+use super::{
+    Claimed, EngineMemory, Lease, Ledger, LedgerError, NewEvent, NewOrder, NewTicket, Opened, Position,
+    Progress, Right,
+};
 use crate::{
     checkout::{
         order::{OrderState, Reason},
@@ -36,19 +39,33 @@ impl Drop for TempDir {
 }
 
 pub(in crate::checkout) fn show() -> Show {
-    Show { sale: "spring".parse().unwrap(), performance: "friday".parse().unwrap() }
+    Show {
+        sale: "spring".parse().unwrap(),
+        performance: "friday".parse().unwrap(),
+    }
 }
 
 pub(in crate::checkout) fn seat(guid: &str) -> SeatInfo {
     let text = |it: &str| it.to_owned();
     let price = Money::new(100, Currency::KRW);
-    SeatInfo { guid: guid.into(), zone: text("R"), section: text("101"), row: text("A"), number: guid.into(), price }
+    SeatInfo {
+        guid: guid.into(),
+        zone: text("R"),
+        section: text("101"),
+        row: text("A"),
+        number: guid.into(),
+        price,
+    }
 }
 
 pub(in crate::checkout) fn basket(seats: &[&str]) -> Basket {
     let seats: Vec<_> = seats.iter().map(|it| seat(it)).collect();
     let total = Money::new(100 * i64::try_from(seats.len()).unwrap(), Currency::KRW);
-    Basket { show: show(), seats, total }
+    Basket {
+        show: show(),
+        seats,
+        total,
+    }
 }
 
 pub(in crate::checkout) fn at(ms: i64) -> Timestamp {
@@ -56,19 +73,38 @@ pub(in crate::checkout) fn at(ms: i64) -> Timestamp {
 }
 
 pub(in crate::checkout) fn lease(owner: &str, now_ms: i64) -> Lease {
-    Lease { owner: owner.into(), now: at(now_ms), until: at(now_ms + 1_000) }
+    Lease {
+        owner: owner.into(),
+        now: at(now_ms),
+        until: at(now_ms + 1_000),
+    }
 }
 
 pub(in crate::checkout) fn position(step: &str) -> Position {
-    Position { saga: "purchase".into(), step: step.into(), back: false, attempts: 0, since: at(0) }
+    Position {
+        saga: "purchase".into(),
+        step: step.into(),
+        back: false,
+        attempts: 0,
+        since: at(0),
+    }
 }
 
 pub(in crate::checkout) fn event(kind: &'static str) -> NewEvent {
-    NewEvent { kind, data: "{}".into() }
+    NewEvent {
+        kind,
+        data: "{}".into(),
+    }
 }
 
 pub(in crate::checkout) fn tickets(seats: &[&str]) -> Vec<NewTicket> {
-    seats.iter().map(|it| NewTicket { id: format!("{}-{it}", HoldId::random(&OsEntropy)), seat: (*it).into() }).collect()
+    seats
+        .iter()
+        .map(|it| NewTicket {
+            id: format!("{}-{it}", HoldId::random(&OsEntropy)),
+            seat: (*it).into(),
+        })
+        .collect()
 }
 
 /// The first step is done and this one begun, with trouble.
@@ -108,7 +144,10 @@ impl Given {
 
     /// The same buyer and hold under another key.
     pub(in crate::checkout) fn with_key(&self, key: &str) -> Self {
-        Self { key: key.into(), ..self.clone() }
+        Self {
+            key: key.into(),
+            ..self.clone()
+        }
     }
 
     pub(in crate::checkout) fn order(&self) -> NewOrder {
@@ -158,43 +197,110 @@ pub(in crate::checkout) async fn all(ledger: &dyn Ledger) {
 
 async fn one_key_is_one_order(ledger: &dyn Ledger) {
     let given = Given::new(1, &["K-1"]);
-    let opened = futures_util::future::join_all((0..8).map(|_| ledger.open_order(given.order(), lease("a", 0)))).await;
-    let new: Vec<_> = opened.iter().filter_map(|it| if let Ok(Opened::New(right)) = it { Some(right.order) } else { None }).collect();
+    let opened =
+        futures_util::future::join_all((0..8).map(|_| ledger.open_order(given.order(), lease("a", 0)))).await;
+    let new: Vec<_> = opened
+        .iter()
+        .filter_map(|it| {
+            if let Ok(Opened::New(right)) = it {
+                Some(right.order)
+            } else {
+                None
+            }
+        })
+        .collect();
     assert_eq!(new.len(), 1);
     assert!(
         opened
             .iter()
-            .all(|it| matches!(it, Ok(Opened::New(right)) if right.order == new[0]) || matches!(it, Ok(Opened::Same(id)) if *id == new[0]))
+            .all(|it| matches!(it, Ok(Opened::New(right)) if right.order == new[0])
+                || matches!(it, Ok(Opened::Same(id)) if *id == new[0]))
     );
-    let other_body = Given { hash: "other".into(), ..given.clone() };
-    assert_eq!(ledger.open_order(other_body.order(), lease("a", 0)).await.unwrap(), Opened::KeyReused);
-    assert_eq!(ledger.key_use(&given.buyer, &given.key).await.unwrap().map(|it| it.order), Some(new[0]));
+    let other_body = Given {
+        hash: "other".into(),
+        ..given.clone()
+    };
+    assert_eq!(
+        ledger
+            .open_order(other_body.order(), lease("a", 0))
+            .await
+            .unwrap(),
+        Opened::KeyReused
+    );
+    assert_eq!(
+        ledger
+            .key_use(&given.buyer, &given.key)
+            .await
+            .unwrap()
+            .map(|it| it.order),
+        Some(new[0])
+    );
     let stranger = Subject::customer("stranger").unwrap();
-    assert_eq!(ledger.key_use(&stranger, &given.key).await.unwrap(), None, "a key is its buyer's own");
+    assert_eq!(
+        ledger.key_use(&stranger, &given.key).await.unwrap(),
+        None,
+        "a key is its buyer's own"
+    );
 }
 
 async fn one_hold_is_one_open_attempt(ledger: &dyn Ledger) {
     let given = Given::new(2, &["H-1"]);
     let first = open(ledger, &given).await;
-    let second_click = Given { key: "second".into(), ..given.clone() };
-    assert_eq!(ledger.open_order(second_click.order(), lease("a", 0)).await.unwrap(), Opened::Same(first.order));
-    ledger.close(first, OrderState::Declined, None, None, at(1)).await.unwrap();
-    let other_card = Given { key: "third".into(), ..given };
-    assert!(matches!(ledger.open_order(other_card.order(), lease("a", 2)).await.unwrap(), Opened::New(_)));
+    let second_click = Given {
+        key: "second".into(),
+        ..given.clone()
+    };
+    assert_eq!(
+        ledger
+            .open_order(second_click.order(), lease("a", 0))
+            .await
+            .unwrap(),
+        Opened::Same(first.order)
+    );
+    ledger
+        .close(first, OrderState::Declined, None, None, at(1))
+        .await
+        .unwrap();
+    let other_card = Given {
+        key: "third".into(),
+        ..given
+    };
+    assert!(matches!(
+        ledger
+            .open_order(other_card.order(), lease("a", 2))
+            .await
+            .unwrap(),
+        Opened::New(_)
+    ));
 }
 
 async fn a_seat_has_one_claim_and_its_fence_grows(ledger: &dyn Ledger) {
     let one = open(ledger, &Given::new(3, &["F-1", "F-2"])).await;
     let two = open(ledger, &Given::new(4, &["F-2", "F-3"])).await;
     assert_eq!(ledger.claim(one, 4, at(0)).await.unwrap(), Claimed::Claimed);
-    assert_eq!(ledger.claim(one, 4, at(0)).await.unwrap(), Claimed::Claimed, "twice is once");
+    assert_eq!(
+        ledger.claim(one, 4, at(0)).await.unwrap(),
+        Claimed::Claimed,
+        "twice is once"
+    );
     assert_eq!(ledger.claim(two, 4, at(0)).await.unwrap(), Claimed::SeatsTaken);
     let key = |order: Option<crate::checkout::order::Order>| order.unwrap().payment_key.unwrap();
-    assert_eq!(key(ledger.order(one.order).await.unwrap()), format!("{}:1", one.order));
+    assert_eq!(
+        key(ledger.order(one.order).await.unwrap()),
+        format!("{}:1", one.order)
+    );
     ledger.drop_claims(one, at(1)).await.unwrap();
     ledger.drop_claims(one, at(1)).await.unwrap();
-    assert_eq!(ledger.claim(two, 4, at(2)).await.unwrap(), Claimed::Claimed, "all or none left F-3 free");
-    assert_eq!(key(ledger.order(two.order).await.unwrap()), format!("{}:2", two.order), "F-2 was claimed before");
+    assert_eq!(
+        ledger.claim(two, 4, at(2)).await.unwrap(),
+        Claimed::Claimed,
+        "all or none left F-3 free"
+    );
+    assert_eq!(
+        key(ledger.order(two.order).await.unwrap()),
+        format!("{}:2", two.order),
+        "F-2 was claimed before"
+    );
 }
 
 async fn many_claims_at_once_give_each_seat_once(ledger: &dyn Ledger) {
@@ -203,44 +309,108 @@ async fn many_claims_at_once_give_each_seat_once(ledger: &dyn Ledger) {
         rights.push(open(ledger, &Given::new(buyer, &["M-1", "M-2"])).await);
     }
     let claimed = futures_util::future::join_all(rights.iter().map(|it| ledger.claim(*it, 4, at(0)))).await;
-    assert_eq!(claimed.iter().filter(|it| matches!(it, Ok(Claimed::Claimed))).count(), 1);
-    assert_eq!(claimed.iter().filter(|it| matches!(it, Ok(Claimed::SeatsTaken))).count(), 39);
+    assert_eq!(
+        claimed
+            .iter()
+            .filter(|it| matches!(it, Ok(Claimed::Claimed)))
+            .count(),
+        1
+    );
+    assert_eq!(
+        claimed
+            .iter()
+            .filter(|it| matches!(it, Ok(Claimed::SeatsTaken)))
+            .count(),
+        39
+    );
 }
 
 async fn the_quota_is_kept_and_given_back(ledger: &dyn Ledger) {
     let first = open(ledger, &Given::new(5, &["Q-1", "Q-2"])).await;
     let second = open(ledger, &Given::new(5, &["Q-3"])).await;
     assert_eq!(ledger.claim(first, 2, at(0)).await.unwrap(), Claimed::Claimed);
-    assert_eq!(ledger.claim(second, 2, at(0)).await.unwrap(), Claimed::QuotaReached);
+    assert_eq!(
+        ledger.claim(second, 2, at(0)).await.unwrap(),
+        Claimed::QuotaReached
+    );
     ledger.drop_claims(first, at(0)).await.unwrap();
     assert_eq!(ledger.claim(second, 2, at(0)).await.unwrap(), Claimed::Claimed);
     let greedy = open(ledger, &Given::new(6, &["Q-4", "Q-5", "Q-6"])).await;
-    assert_eq!(ledger.claim(greedy, 2, at(0)).await.unwrap(), Claimed::QuotaReached, "also the very first time");
+    assert_eq!(
+        ledger.claim(greedy, 2, at(0)).await.unwrap(),
+        Claimed::QuotaReached,
+        "also the very first time"
+    );
     let neighbour = open(ledger, &Given::new(7, &["Q-4"])).await;
-    assert_eq!(ledger.claim(neighbour, 2, at(0)).await.unwrap(), Claimed::Claimed, "a refused claim leaves no row");
+    assert_eq!(
+        ledger.claim(neighbour, 2, at(0)).await.unwrap(),
+        Claimed::Claimed,
+        "a refused claim leaves no row"
+    );
 }
 
 async fn booking_happens_once_with_tickets_and_event(ledger: &dyn Ledger) {
     let right = open(ledger, &Given::new(8, &["B-1", "B-2"])).await;
     ledger.claim(right, 4, at(0)).await.unwrap();
-    assert!(!ledger.book(right, tickets(&["B-1", "B-2"]), event("order.booked"), at(1)).await.unwrap(), "not before it is pinned");
+    assert!(
+        !ledger
+            .book(right, tickets(&["B-1", "B-2"]), event("order.booked"), at(1))
+            .await
+            .unwrap(),
+        "not before it is pinned"
+    );
     assert!(ledger.pin(right).await.unwrap());
     assert!(ledger.pin(right).await.unwrap());
     for _ in 0..2 {
-        assert!(ledger.book(right, tickets(&["B-1", "B-2"]), event("order.booked"), at(2)).await.unwrap());
+        assert!(
+            ledger
+                .book(right, tickets(&["B-1", "B-2"]), event("order.booked"), at(2))
+                .await
+                .unwrap()
+        );
     }
     assert_eq!(ledger.tickets(right.order).await.unwrap().len(), 2);
     let events = ledger.undelivered(right.order).await.unwrap();
     assert_eq!(events.iter().map(|it| it.sequence).collect::<Vec<_>>(), [1]);
     ledger.captured(right, at(3)).await.unwrap();
-    assert_eq!(ledger.order(right.order).await.unwrap().unwrap().state, OrderState::Paid);
+    assert_eq!(
+        ledger.order(right.order).await.unwrap().unwrap().state,
+        OrderState::Paid
+    );
     ledger.event_delivered(right.order, 1, at(3)).await.unwrap();
     assert_eq!(ledger.undelivered(right.order).await.unwrap(), []);
     ledger.withdraw(right, at(4)).await.unwrap();
     assert_eq!(ledger.tickets(right.order).await.unwrap(), []);
-    ledger.close(right, OrderState::Cancelled, Some(event("order.cancelled")), None, at(5)).await.unwrap();
-    ledger.close(right, OrderState::Cancelled, Some(event("order.cancelled")), None, at(5)).await.unwrap();
-    assert_eq!(ledger.undelivered(right.order).await.unwrap().iter().map(|it| it.sequence).collect::<Vec<_>>(), [2]);
+    ledger
+        .close(
+            right,
+            OrderState::Cancelled,
+            Some(event("order.cancelled")),
+            None,
+            at(5),
+        )
+        .await
+        .unwrap();
+    ledger
+        .close(
+            right,
+            OrderState::Cancelled,
+            Some(event("order.cancelled")),
+            None,
+            at(5),
+        )
+        .await
+        .unwrap();
+    assert_eq!(
+        ledger
+            .undelivered(right.order)
+            .await
+            .unwrap()
+            .iter()
+            .map(|it| it.sequence)
+            .collect::<Vec<_>>(),
+        [2]
+    );
 }
 
 async fn nothing_is_booked_without_claims(ledger: &dyn Ledger) {
@@ -249,32 +419,69 @@ async fn nothing_is_booked_without_claims(ledger: &dyn Ledger) {
     ledger.pin(right).await.unwrap();
     ledger.drop_claims(right, at(0)).await.unwrap();
     assert!(!ledger.pin(right).await.unwrap());
-    assert!(!ledger.book(right, tickets(&["N-1"]), event("order.booked"), at(1)).await.unwrap());
+    assert!(
+        !ledger
+            .book(right, tickets(&["N-1"]), event("order.booked"), at(1))
+            .await
+            .unwrap()
+    );
     assert_eq!(ledger.tickets(right.order).await.unwrap(), []);
 }
 
 async fn an_old_right_changes_nothing(ledger: &dyn Ledger) {
     let old = open(ledger, &Given::new(10, &["O-1"])).await;
     let due = ledger.lease_due(lease("b", 500), false, 1_000).await.unwrap();
-    assert!(due.iter().all(|it| it.right.order != old.order), "its lease has not run out");
+    assert!(
+        due.iter().all(|it| it.right.order != old.order),
+        "its lease has not run out"
+    );
     let due = ledger.lease_due(lease("b", 5_000), false, 1_000).await.unwrap();
     let new = due.iter().find(|it| it.right.order == old.order).unwrap();
-    assert_eq!((new.position.step.as_str(), new.right.fence), ("begin", old.fence + 1));
-    assert!(matches!(ledger.claim(old, 4, at(0)).await, Err(LedgerError::Lost)));
-    assert!(matches!(ledger.close(old, OrderState::Declined, None, None, at(0)).await, Err(LedgerError::Lost)));
+    assert_eq!(
+        (new.position.step.as_str(), new.right.fence),
+        ("begin", old.fence + 1)
+    );
+    assert!(matches!(
+        ledger.claim(old, 4, at(0)).await,
+        Err(LedgerError::Lost)
+    ));
+    assert!(matches!(
+        ledger.close(old, OrderState::Declined, None, None, at(0)).await,
+        Err(LedgerError::Lost)
+    ));
     let progress = progress("claim");
-    assert!(matches!(ledger.record(old, progress.clone()).await, Err(LedgerError::Lost)));
+    assert!(matches!(
+        ledger.record(old, progress.clone()).await,
+        Err(LedgerError::Lost)
+    ));
     ledger.record(new.right, progress).await.unwrap();
     let order = ledger.order(old.order).await.unwrap().unwrap();
     assert!(order.stuck && order.reason == Some(Reason::HoldGone));
     let log = ledger.log(old.order).await.unwrap();
-    let told: Vec<_> = log.iter().map(|it| (it.step.as_str(), it.state.as_str())).collect();
-    assert_eq!(told, [("begin", "started"), ("begin", "done"), ("claim", "started")]);
+    let told: Vec<_> = log
+        .iter()
+        .map(|it| (it.step.as_str(), it.state.as_str()))
+        .collect();
+    assert_eq!(
+        told,
+        [("begin", "started"), ("begin", "done"), ("claim", "started")]
+    );
     let own = ledger.lease_due(lease("b", 6_001), true, 1_000).await.unwrap();
-    assert!(own.iter().any(|it| it.right.order == old.order && it.position.step == "claim"), "after a restart its own comes back");
+    assert!(
+        own.iter()
+            .any(|it| it.right.order == old.order && it.position.step == "claim"),
+        "after a restart its own comes back"
+    );
     assert!(
         ledger
-            .start_saga(old.order, OrderState::Paid, OrderState::Refunding, Reason::CancelledByBuyer, position("x"), lease("b", 0))
+            .start_saga(
+                old.order,
+                OrderState::Paid,
+                OrderState::Refunding,
+                Reason::CancelledByBuyer,
+                position("x"),
+                lease("b", 0)
+            )
             .await
             .unwrap()
             .is_none()
@@ -283,12 +490,24 @@ async fn an_old_right_changes_nothing(ledger: &dyn Ledger) {
 
 async fn a_closed_attempt_claims_nothing(ledger: &dyn Ledger) {
     let right = open(ledger, &Given::new(11, &["C-1"])).await;
-    ledger.close(right, OrderState::Expired, None, None, at(1)).await.unwrap();
+    ledger
+        .close(right, OrderState::Expired, None, None, at(1))
+        .await
+        .unwrap();
     assert_eq!(ledger.claim(right, 4, at(2)).await.unwrap(), Claimed::Closed);
-    let start =
-        ledger.start_saga(right.order, OrderState::Expired, OrderState::InProgress, Reason::LateMoney, position("x"), lease("b", 3));
+    let start = ledger.start_saga(
+        right.order,
+        OrderState::Expired,
+        OrderState::InProgress,
+        Reason::LateMoney,
+        position("x"),
+        lease("b", 3),
+    );
     let reopened = start.await.unwrap().unwrap();
-    assert_eq!(ledger.claim(reopened.right, 4, at(4)).await.unwrap(), Claimed::Claimed);
+    assert_eq!(
+        ledger.claim(reopened.right, 4, at(4)).await.unwrap(),
+        Claimed::Claimed
+    );
 }
 
 async fn webhooks_are_taken_in_once(ledger: &dyn Ledger) {
@@ -301,7 +520,9 @@ async fn claims_are_told_for_a_restart(ledger: &dyn Ledger) {
     let given = Given::new(12, &["R-1", "R-2"]);
     let right = open(ledger, &given).await;
     ledger.claim(right, 4, at(0)).await.unwrap();
-    let of = |claims: Vec<crate::checkout::seats::ClaimedSeats>| claims.into_iter().find(|it| it.hold == given.hold);
+    let of = |claims: Vec<crate::checkout::seats::ClaimedSeats>| {
+        claims.into_iter().find(|it| it.hold == given.hold)
+    };
     let claim = of(ledger.claims(None, at(7)).await.unwrap()).unwrap();
     assert_eq!((claim.seats.len(), claim.booked, claim.until), (2, false, at(7)));
     assert_eq!(claim.buyer, given.buyer);
@@ -310,30 +531,70 @@ async fn claims_are_told_for_a_restart(ledger: &dyn Ledger) {
     assert_eq!(some.len(), 1);
     assert_eq!(some[0].seats.len(), 2, "a claim is told whole");
     ledger.pin(right).await.unwrap();
-    ledger.book(right, tickets(&["R-1", "R-2"]), event("order.booked"), at(1)).await.unwrap();
+    ledger
+        .book(right, tickets(&["R-1", "R-2"]), event("order.booked"), at(1))
+        .await
+        .unwrap();
     assert!(of(ledger.claims(None, at(7)).await.unwrap()).unwrap().booked);
 }
 
 async fn payments_are_checked_when_due(ledger: &dyn Ledger) {
     let right = open(ledger, &Given::new(13, &["P-1"])).await;
-    ledger.close(right, OrderState::Declined, None, Some(at(100)), at(1)).await.unwrap();
+    ledger
+        .close(right, OrderState::Declined, None, Some(at(100)), at(1))
+        .await
+        .unwrap();
     assert_eq!(ledger.to_check(at(99), 10).await.unwrap(), []);
     assert_eq!(ledger.to_check(at(100), 10).await.unwrap(), [right.order]);
     ledger.check_again(right.order, None).await.unwrap();
-    assert_eq!(ledger.to_check(at(100).plus(Duration::from_secs(9)), 10).await.unwrap(), []);
+    assert_eq!(
+        ledger
+            .to_check(at(100).plus(Duration::from_secs(9)), 10)
+            .await
+            .unwrap(),
+        []
+    );
 }
 
 async fn an_engines_memory_is_counted_once(ledger: &dyn Ledger) {
-    let memory = |epoch, identity: &str| EngineMemory { epoch, identity: identity.into() };
+    let memory = |epoch, identity: &str| EngineMemory {
+        epoch,
+        identity: identity.into(),
+    };
     assert_eq!(ledger.engine_memory(&show()).await.unwrap(), memory(0, ""));
     let here = show();
     let found_lost = ["one", "two", "three"].map(|identity| ledger.raise_epoch(&here, 0, identity));
-    let told: Vec<_> = futures_util::future::join_all(found_lost).await.into_iter().map(Result::unwrap).collect();
-    assert!(told.iter().all(|it| it.epoch == 1 && *it == told[0]), "one of them, and all know which: {told:?}");
-    assert_eq!(ledger.raise_epoch(&show(), 1, "four").await.unwrap(), memory(2, "four"));
-    assert_eq!(ledger.raise_epoch(&show(), 1, "one").await.unwrap(), memory(2, "four"), "what it saw is past");
-    assert_eq!(ledger.raise_epoch(&show(), 7, "one").await.unwrap(), memory(2, "four"), "what it saw never was");
+    let told: Vec<_> = futures_util::future::join_all(found_lost)
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    assert!(
+        told.iter().all(|it| it.epoch == 1 && *it == told[0]),
+        "one of them, and all know which: {told:?}"
+    );
+    assert_eq!(
+        ledger.raise_epoch(&show(), 1, "four").await.unwrap(),
+        memory(2, "four")
+    );
+    assert_eq!(
+        ledger.raise_epoch(&show(), 1, "one").await.unwrap(),
+        memory(2, "four"),
+        "what it saw is past"
+    );
+    assert_eq!(
+        ledger.raise_epoch(&show(), 7, "one").await.unwrap(),
+        memory(2, "four"),
+        "what it saw never was"
+    );
     assert_eq!(ledger.engine_memory(&show()).await.unwrap(), memory(2, "four"));
-    let other = Show { performance: "saturday".parse().unwrap(), ..show() };
-    assert_eq!(ledger.engine_memory(&other).await.unwrap(), memory(0, ""), "each performance has its own");
+    let other = Show {
+        performance: "saturday".parse().unwrap(),
+        ..show()
+    };
+    assert_eq!(
+        ledger.engine_memory(&other).await.unwrap(),
+        memory(0, ""),
+        "each performance has its own"
+    );
 }

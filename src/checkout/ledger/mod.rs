@@ -188,11 +188,23 @@ pub trait Ledger: Send + Sync + 'static {
     async fn pin(&self, right: Right) -> Result<bool, LedgerError>;
 
     /// The buyer has to visit this page until then.
-    async fn await_payment(&self, right: Right, url: &str, until: Timestamp, at: Timestamp) -> Result<(), LedgerError>;
+    async fn await_payment(
+        &self,
+        right: Right,
+        url: &str,
+        until: Timestamp,
+        at: Timestamp,
+    ) -> Result<(), LedgerError>;
 
     /// `paying -> booked` by claim and fence, with tickets and event: the pivot. False when a claim is not there any
     /// more; true also when it was booked before (nothing is written twice).
-    async fn book(&self, right: Right, tickets: Vec<NewTicket>, event: NewEvent, at: Timestamp) -> Result<bool, LedgerError>;
+    async fn book(
+        &self,
+        right: Right,
+        tickets: Vec<NewTicket>,
+        event: NewEvent,
+        at: Timestamp,
+    ) -> Result<bool, LedgerError>;
 
     /// The money is there: the order is paid.
     async fn captured(&self, right: Right, at: Timestamp) -> Result<(), LedgerError>;
@@ -231,7 +243,12 @@ pub trait Ledger: Send + Sync + 'static {
     ) -> Result<Option<LeasedSaga>, LedgerError>;
 
     /// Unfinished sagas whose lease has run out (or, with `own_too`, is this owner's from before a restart).
-    async fn lease_due(&self, lease: Lease, own_too: bool, limit: u32) -> Result<Vec<LeasedSaga>, LedgerError>;
+    async fn lease_due(
+        &self,
+        lease: Lease,
+        own_too: bool,
+        limit: u32,
+    ) -> Result<Vec<LeasedSaga>, LedgerError>;
 
     /// Whether this webhook is seen for the first time.
     async fn take_in(&self, gateway: &str, event: &str, at: Timestamp) -> Result<bool, LedgerError>;
@@ -260,7 +277,11 @@ pub trait Ledger: Send + Sync + 'static {
     /// Those not withdrawn.
     async fn tickets(&self, id: OrderId) -> Result<Vec<TicketRow>, LedgerError>;
     /// All live claims, or those on these seats only. `until` is set to `keep_until` where the claim is not booked.
-    async fn claims(&self, only: Option<(&Show, &[String])>, keep_until: Timestamp) -> Result<Vec<ClaimedSeats>, LedgerError>;
+    async fn claims(
+        &self,
+        only: Option<(&Show, &[String])>,
+        keep_until: Timestamp,
+    ) -> Result<Vec<ClaimedSeats>, LedgerError>;
     async fn undelivered(&self, id: OrderId) -> Result<Vec<OutboxRow>, LedgerError>;
     /// Closed orders whose payment should be looked up by now.
     async fn to_check(&self, now: Timestamp, limit: u32) -> Result<Vec<OrderId>, LedgerError>;

@@ -19,8 +19,8 @@ use async_trait::async_trait;
 use sqlx::{PgConnection, migrate::Migrator};
 
 use super::{
-    Claimed, EngineMemory, KeyUse, Lease, LeasedSaga, Ledger, LedgerError, LogEntry, NewEvent, NewOrder, NewTicket, Opened, OutboxRow,
-    Position, Progress, Right, TicketRow,
+    Claimed, EngineMemory, KeyUse, Lease, LeasedSaga, Ledger, LedgerError, LogEntry, NewEvent, NewOrder,
+    NewTicket, Opened, OutboxRow, Position, Progress, Right, TicketRow,
 };
 use crate::{
     checkout::{
@@ -58,7 +58,11 @@ impl PostgresLedger {
     pub async fn open(url: &str, node: &str, entropy: Arc<dyn Entropy>) -> Result<Self, sql::OpenError> {
         let pool = sql::open_postgres(url, "ledger", &MIGRATIONS, CONNECTIONS).await?;
         let bulk = Database::new(pool.clone(), BULK_DEADLINE, Arc::clone(&entropy));
-        Ok(Self { node: node.to_owned(), db: Database::new(pool, DEADLINE, entropy), bulk })
+        Ok(Self {
+            node: node.to_owned(),
+            db: Database::new(pool, DEADLINE, entropy),
+            bulk,
+        })
     }
 }
 
@@ -110,42 +114,97 @@ impl Ledger for PostgresLedger {
     }
 
     async fn open_order(&self, order: NewOrder, lease: Lease) -> Result<Opened, LedgerError> {
-        Ok(self.db.write((order, lease), |db, (order, lease)| Box::pin(opening::open_order(db, order, lease))).await?)
+        Ok(self
+            .db
+            .write((order, lease), |db, (order, lease)| {
+                Box::pin(opening::open_order(db, order, lease))
+            })
+            .await?)
     }
 
     async fn claim(&self, right: Right, seats_per_fan: u8, at: Timestamp) -> Result<Claimed, LedgerError> {
         let given = (right, seats_per_fan, at);
-        Ok(self.db.write(given, |db, (right, seats_per_fan, at)| Box::pin(attempts::claim(db, right, seats_per_fan, at))).await?)
+        Ok(self
+            .db
+            .write(given, |db, (right, seats_per_fan, at)| {
+                Box::pin(attempts::claim(db, right, seats_per_fan, at))
+            })
+            .await?)
     }
 
     async fn pin(&self, right: Right) -> Result<bool, LedgerError> {
-        Ok(self.db.write(right, |db, right| Box::pin(attempts::pin(db, right))).await?)
+        Ok(self
+            .db
+            .write(right, |db, right| Box::pin(attempts::pin(db, right)))
+            .await?)
     }
 
-    async fn await_payment(&self, right: Right, url: &str, until: Timestamp, at: Timestamp) -> Result<(), LedgerError> {
+    async fn await_payment(
+        &self,
+        right: Right,
+        url: &str,
+        until: Timestamp,
+        at: Timestamp,
+    ) -> Result<(), LedgerError> {
         let given = (right, url.to_owned(), until, at);
-        Ok(self.db.write(given, |db, (right, url, until, at)| Box::pin(attempts::await_payment(db, right, url, until, at))).await?)
+        Ok(self
+            .db
+            .write(given, |db, (right, url, until, at)| {
+                Box::pin(attempts::await_payment(db, right, url, until, at))
+            })
+            .await?)
     }
 
-    async fn book(&self, right: Right, tickets: Vec<NewTicket>, event: NewEvent, at: Timestamp) -> Result<bool, LedgerError> {
+    async fn book(
+        &self,
+        right: Right,
+        tickets: Vec<NewTicket>,
+        event: NewEvent,
+        at: Timestamp,
+    ) -> Result<bool, LedgerError> {
         let given = (right, tickets, event, at);
-        Ok(self.db.write(given, |db, (right, tickets, event, at)| Box::pin(attempts::book(db, right, tickets, event, at))).await?)
+        Ok(self
+            .db
+            .write(given, |db, (right, tickets, event, at)| {
+                Box::pin(attempts::book(db, right, tickets, event, at))
+            })
+            .await?)
     }
 
     async fn captured(&self, right: Right, at: Timestamp) -> Result<(), LedgerError> {
-        Ok(self.db.write((right, at), |db, (right, at)| Box::pin(attempts::captured(db, right, at))).await?)
+        Ok(self
+            .db
+            .write((right, at), |db, (right, at)| {
+                Box::pin(attempts::captured(db, right, at))
+            })
+            .await?)
     }
 
     async fn delivered(&self, right: Right, at: Timestamp) -> Result<(), LedgerError> {
-        Ok(self.db.write((right, at), |db, (right, at)| Box::pin(attempts::delivered(db, right, at))).await?)
+        Ok(self
+            .db
+            .write((right, at), |db, (right, at)| {
+                Box::pin(attempts::delivered(db, right, at))
+            })
+            .await?)
     }
 
     async fn withdraw(&self, right: Right, at: Timestamp) -> Result<(), LedgerError> {
-        Ok(self.db.write((right, at), |db, (right, at)| Box::pin(attempts::withdraw(db, right, at))).await?)
+        Ok(self
+            .db
+            .write((right, at), |db, (right, at)| {
+                Box::pin(attempts::withdraw(db, right, at))
+            })
+            .await?)
     }
 
     async fn drop_claims(&self, right: Right, at: Timestamp) -> Result<(), LedgerError> {
-        Ok(self.db.write((right, at), |db, (right, at)| Box::pin(attempts::drop_claims(db, right, at))).await?)
+        Ok(self
+            .db
+            .write((right, at), |db, (right, at)| {
+                Box::pin(attempts::drop_claims(db, right, at))
+            })
+            .await?)
     }
 
     async fn close(
@@ -157,15 +216,20 @@ impl Ledger for PostgresLedger {
         at: Timestamp,
     ) -> Result<(), LedgerError> {
         let given = (right, state, event, check_at, at);
-        let close = self
-            .db
-            .write(given, |db, (right, state, event, check_at, at)| Box::pin(attempts::close(db, right, state, event, check_at, at)));
+        let close = self.db.write(given, |db, (right, state, event, check_at, at)| {
+            Box::pin(attempts::close(db, right, state, event, check_at, at))
+        });
         Ok(close.await?)
     }
 
     async fn record(&self, right: Right, progress: Progress) -> Result<(), LedgerError> {
         // Written twice, its lines would stand in the order's story twice.
-        Ok(self.db.write_once((right, progress), |db, (right, progress)| Box::pin(leases::record(db, right, progress))).await?)
+        Ok(self
+            .db
+            .write_once((right, progress), |db, (right, progress)| {
+                Box::pin(leases::record(db, right, progress))
+            })
+            .await?)
     }
 
     async fn start_saga(
@@ -179,40 +243,74 @@ impl Ledger for PostgresLedger {
     ) -> Result<Option<LeasedSaga>, LedgerError> {
         let given = (order, from, to, reason, position, lease);
         // A second run would find the order in its new state and answer that there was nothing to start.
-        let start = self.db.write_once(given, |db, (order, from, to, reason, position, lease)| {
-            Box::pin(leases::start_saga(db, order, from, to, reason, position, lease))
-        });
+        let start = self
+            .db
+            .write_once(given, |db, (order, from, to, reason, position, lease)| {
+                Box::pin(leases::start_saga(db, order, from, to, reason, position, lease))
+            });
         Ok(start.await?)
     }
 
-    async fn lease_due(&self, lease: Lease, own_too: bool, limit: u32) -> Result<Vec<LeasedSaga>, LedgerError> {
+    async fn lease_due(
+        &self,
+        lease: Lease,
+        own_too: bool,
+        limit: u32,
+    ) -> Result<Vec<LeasedSaga>, LedgerError> {
         let db = if own_too { &self.bulk } else { &self.db };
         let given = (lease, own_too, limit);
-        Ok(db.write_once(given, |db, (lease, own_too, limit)| Box::pin(leases::lease_due(db, lease, own_too, limit))).await?)
+        Ok(db
+            .write_once(given, |db, (lease, own_too, limit)| {
+                Box::pin(leases::lease_due(db, lease, own_too, limit))
+            })
+            .await?)
     }
 
     async fn take_in(&self, gateway: &str, event: &str, at: Timestamp) -> Result<bool, LedgerError> {
         let given = (gateway.to_owned(), event.to_owned(), at);
         // A second run would call the message known, and nobody would look at it.
-        Ok(self.db.write_once(given, |db, (gateway, event, at)| Box::pin(marks::take_in(db, gateway, event, at))).await?)
+        Ok(self
+            .db
+            .write_once(given, |db, (gateway, event, at)| {
+                Box::pin(marks::take_in(db, gateway, event, at))
+            })
+            .await?)
     }
 
     async fn event_delivered(&self, order: OrderId, sequence: i64, at: Timestamp) -> Result<(), LedgerError> {
         let given = (order, sequence, at);
-        Ok(self.db.write(given, |db, (order, sequence, at)| Box::pin(marks::event_delivered(db, order, sequence, at))).await?)
+        Ok(self
+            .db
+            .write(given, |db, (order, sequence, at)| {
+                Box::pin(marks::event_delivered(db, order, sequence, at))
+            })
+            .await?)
     }
 
     async fn check_again(&self, order: OrderId, check_at: Option<Timestamp>) -> Result<(), LedgerError> {
-        Ok(self.db.write((order, check_at), |db, (order, check_at)| Box::pin(marks::check_again(db, order, check_at))).await?)
+        Ok(self
+            .db
+            .write((order, check_at), |db, (order, check_at)| {
+                Box::pin(marks::check_again(db, order, check_at))
+            })
+            .await?)
     }
 
     async fn engine_memory(&self, show: &Show) -> Result<EngineMemory, LedgerError> {
-        Ok(self.db.read(show.clone(), |db, show| Box::pin(marks::engine_memory(db, show))).await?)
+        Ok(self
+            .db
+            .read(show.clone(), |db, show| Box::pin(marks::engine_memory(db, show)))
+            .await?)
     }
 
     async fn raise_epoch(&self, show: &Show, seen: u64, identity: &str) -> Result<EngineMemory, LedgerError> {
         let given = (show.clone(), seen, identity.to_owned());
-        Ok(self.db.write(given, |db, (show, seen, identity)| Box::pin(marks::raise_epoch(db, show, seen, identity))).await?)
+        Ok(self
+            .db
+            .write(given, |db, (show, seen, identity)| {
+                Box::pin(marks::raise_epoch(db, show, seen, identity))
+            })
+            .await?)
     }
 
     async fn link_audit(&self) -> Result<u64, LedgerError> {
@@ -224,15 +322,30 @@ impl Ledger for PostgresLedger {
     }
 
     async fn order_by_payment(&self, payment_key: &str) -> Result<Option<OrderId>, LedgerError> {
-        Ok(self.db.read(payment_key.to_owned(), |db, key| Box::pin(reads::order_by_payment(db, key))).await?)
+        Ok(self
+            .db
+            .read(payment_key.to_owned(), |db, key| {
+                Box::pin(reads::order_by_payment(db, key))
+            })
+            .await?)
     }
 
     async fn key_use(&self, buyer: &Subject, key: &str) -> Result<Option<KeyUse>, LedgerError> {
-        Ok(self.db.read((buyer.clone(), key.to_owned()), |db, (buyer, key)| Box::pin(reads::key_use(db, buyer, key))).await?)
+        Ok(self
+            .db
+            .read((buyer.clone(), key.to_owned()), |db, (buyer, key)| {
+                Box::pin(reads::key_use(db, buyer, key))
+            })
+            .await?)
     }
 
     async fn orders_of(&self, sale: &SaleId, buyer: &Subject) -> Result<Vec<Order>, LedgerError> {
-        Ok(self.db.read((sale.clone(), buyer.clone()), |db, (sale, buyer)| Box::pin(reads::orders_of(db, sale, buyer))).await?)
+        Ok(self
+            .db
+            .read((sale.clone(), buyer.clone()), |db, (sale, buyer)| {
+                Box::pin(reads::orders_of(db, sale, buyer))
+            })
+            .await?)
     }
 
     async fn log(&self, id: OrderId) -> Result<Vec<LogEntry>, LedgerError> {
@@ -240,26 +353,54 @@ impl Ledger for PostgresLedger {
     }
 
     async fn tickets(&self, id: OrderId) -> Result<Vec<TicketRow>, LedgerError> {
-        Ok(self.db.read(id, |db, id| Box::pin(reads::tickets(db, id))).await?)
+        Ok(self
+            .db
+            .read(id, |db, id| Box::pin(reads::tickets(db, id)))
+            .await?)
     }
 
-    async fn claims(&self, only: Option<(&Show, &[String])>, keep_until: Timestamp) -> Result<Vec<ClaimedSeats>, LedgerError> {
+    async fn claims(
+        &self,
+        only: Option<(&Show, &[String])>,
+        keep_until: Timestamp,
+    ) -> Result<Vec<ClaimedSeats>, LedgerError> {
         let Some((show, seats)) = only else {
-            return Ok(self.bulk.write(keep_until, |db, keep_until| Box::pin(reads::all_claims(db, keep_until))).await?);
+            return Ok(self
+                .bulk
+                .write(keep_until, |db, keep_until| {
+                    Box::pin(reads::all_claims(db, keep_until))
+                })
+                .await?);
         };
         let given = (show.clone(), seats.to_vec(), keep_until);
-        Ok(self.db.read(given, |db, (show, seats, keep_until)| Box::pin(reads::claims(db, show, seats, keep_until))).await?)
+        Ok(self
+            .db
+            .read(given, |db, (show, seats, keep_until)| {
+                Box::pin(reads::claims(db, show, seats, keep_until))
+            })
+            .await?)
     }
 
     async fn undelivered(&self, id: OrderId) -> Result<Vec<OutboxRow>, LedgerError> {
-        Ok(self.db.read(id, |db, id| Box::pin(reads::undelivered(db, id))).await?)
+        Ok(self
+            .db
+            .read(id, |db, id| Box::pin(reads::undelivered(db, id)))
+            .await?)
     }
 
     async fn to_check(&self, now: Timestamp, limit: u32) -> Result<Vec<OrderId>, LedgerError> {
-        Ok(self.db.read((now, limit), |db, (now, limit)| Box::pin(reads::to_check(db, now, limit))).await?)
+        Ok(self
+            .db
+            .read((now, limit), |db, (now, limit)| {
+                Box::pin(reads::to_check(db, now, limit))
+            })
+            .await?)
     }
 
     async fn stuck_count(&self) -> Result<u64, LedgerError> {
-        Ok(self.db.read((), |db, ()| Box::pin(reads::stuck_count(db))).await?)
+        Ok(self
+            .db
+            .read((), |db, ()| Box::pin(reads::stuck_count(db)))
+            .await?)
     }
 }

@@ -16,8 +16,8 @@ use futures_util::future::BoxFuture;
 use sqlx::{SqliteConnection, SqlitePool, migrate::Migrator};
 
 use super::{
-    Claimed, EngineMemory, KeyUse, Lease, LeasedSaga, Ledger, LedgerError, LogEntry, NewEvent, NewOrder, NewTicket, Opened, OutboxRow,
-    Position, Progress, Right, TicketRow,
+    Claimed, EngineMemory, KeyUse, Lease, LeasedSaga, Ledger, LedgerError, LogEntry, NewEvent, NewOrder,
+    NewTicket, Opened, OutboxRow, Position, Progress, Right, TicketRow,
 };
 use crate::{
     checkout::{
@@ -62,7 +62,11 @@ impl SqliteLedger {
             let pool = pool.clone();
             async move { write_group(&pool, jobs).await }
         });
-        Ok(Self { node: node.to_owned(), writer, reader })
+        Ok(Self {
+            node: node.to_owned(),
+            writer,
+            reader,
+        })
     }
 
     async fn write<T, F>(&self, job: F) -> Result<T, LedgerError>
@@ -70,7 +74,9 @@ impl SqliteLedger {
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, LedgerError>> + Send + 'static,
     {
-        let job: Job = Box::new(move |db| Box::pin(async move { job(db).await.map(|it| Box::new(it) as Box<dyn Any + Send>) }));
+        let job: Job = Box::new(move |db| {
+            Box::pin(async move { job(db).await.map(|it| Box::new(it) as Box<dyn Any + Send>) })
+        });
         let answer = self.writer.submit_patiently(job).await.map_err(|e| match e {
             GroupCommitError::Full => LedgerError::Busy,
             GroupCommitError::Gone => LedgerError::Unavailable(e.to_string()),
@@ -99,7 +105,9 @@ async fn try_write_group(pool: &SqlitePool, jobs: Vec<Job>) -> Result<Vec<Answer
     let mut answers = Vec::with_capacity(jobs.len());
     for job in jobs {
         if !answers.is_empty() {
-            sqlx::query("RELEASE job; SAVEPOINT job").execute(&mut *db).await?;
+            sqlx::query("RELEASE job; SAVEPOINT job")
+                .execute(&mut *db)
+                .await?;
         }
         let answer = job(db).await;
         if answer.is_err() {
@@ -123,7 +131,9 @@ async fn check(db: &mut SqliteConnection, right: Right) -> Result<(), LedgerErro
 
 /// Appends to the audit chain.
 async fn audit(db: &mut SqliteConnection, order: &str, what: &str, at: Timestamp) -> Result<(), LedgerError> {
-    let last: Option<Vec<u8>> = sqlx::query_scalar("SELECT hash FROM audit ORDER BY n DESC LIMIT 1").fetch_optional(&mut *db).await?;
+    let last: Option<Vec<u8>> = sqlx::query_scalar("SELECT hash FROM audit ORDER BY n DESC LIMIT 1")
+        .fetch_optional(&mut *db)
+        .await?;
     let mut covered = last.unwrap_or_default();
     covered.extend_from_slice(format!("{}|{order}|{what}", at.as_millis()).as_bytes());
     sqlx::query("INSERT INTO audit (at, order_id, what, hash) VALUES (?1, ?2, ?3, ?4)")
@@ -137,7 +147,12 @@ async fn audit(db: &mut SqliteConnection, order: &str, what: &str, at: Timestamp
 }
 
 /// Appends to the order's outbox.
-async fn put_event(db: &mut SqliteConnection, order: &str, event: &NewEvent, at: Timestamp) -> Result<(), LedgerError> {
+async fn put_event(
+    db: &mut SqliteConnection,
+    order: &str,
+    event: &NewEvent,
+    at: Timestamp,
+) -> Result<(), LedgerError> {
     sqlx::query(
         "INSERT INTO outbox (order_id, sequence, kind, data, at)
          SELECT ?1, COALESCE(MAX(sequence), 0) + 1, ?2, ?3, ?4 FROM outbox WHERE order_id = ?1",
@@ -158,40 +173,60 @@ impl Ledger for SqliteLedger {
     }
 
     async fn open_order(&self, order: NewOrder, lease: Lease) -> Result<Opened, LedgerError> {
-        self.write(move |db| Box::pin(attempts::open_order(db, order, lease))).await
+        self.write(move |db| Box::pin(attempts::open_order(db, order, lease)))
+            .await
     }
 
     async fn claim(&self, right: Right, seats_per_fan: u8, at: Timestamp) -> Result<Claimed, LedgerError> {
-        self.write(move |db| Box::pin(attempts::claim(db, right, seats_per_fan, at))).await
+        self.write(move |db| Box::pin(attempts::claim(db, right, seats_per_fan, at)))
+            .await
     }
 
     async fn pin(&self, right: Right) -> Result<bool, LedgerError> {
         self.write(move |db| Box::pin(attempts::pin(db, right))).await
     }
 
-    async fn await_payment(&self, right: Right, url: &str, until: Timestamp, at: Timestamp) -> Result<(), LedgerError> {
+    async fn await_payment(
+        &self,
+        right: Right,
+        url: &str,
+        until: Timestamp,
+        at: Timestamp,
+    ) -> Result<(), LedgerError> {
         let url = url.to_owned();
-        self.write(move |db| Box::pin(attempts::await_payment(db, right, url, until, at))).await
+        self.write(move |db| Box::pin(attempts::await_payment(db, right, url, until, at)))
+            .await
     }
 
-    async fn book(&self, right: Right, tickets: Vec<NewTicket>, event: NewEvent, at: Timestamp) -> Result<bool, LedgerError> {
-        self.write(move |db| Box::pin(attempts::book(db, right, tickets, event, at))).await
+    async fn book(
+        &self,
+        right: Right,
+        tickets: Vec<NewTicket>,
+        event: NewEvent,
+        at: Timestamp,
+    ) -> Result<bool, LedgerError> {
+        self.write(move |db| Box::pin(attempts::book(db, right, tickets, event, at)))
+            .await
     }
 
     async fn captured(&self, right: Right, at: Timestamp) -> Result<(), LedgerError> {
-        self.write(move |db| Box::pin(attempts::captured(db, right, at))).await
+        self.write(move |db| Box::pin(attempts::captured(db, right, at)))
+            .await
     }
 
     async fn delivered(&self, right: Right, at: Timestamp) -> Result<(), LedgerError> {
-        self.write(move |db| Box::pin(attempts::delivered(db, right, at))).await
+        self.write(move |db| Box::pin(attempts::delivered(db, right, at)))
+            .await
     }
 
     async fn withdraw(&self, right: Right, at: Timestamp) -> Result<(), LedgerError> {
-        self.write(move |db| Box::pin(attempts::withdraw(db, right, at))).await
+        self.write(move |db| Box::pin(attempts::withdraw(db, right, at)))
+            .await
     }
 
     async fn drop_claims(&self, right: Right, at: Timestamp) -> Result<(), LedgerError> {
-        self.write(move |db| Box::pin(attempts::drop_claims(db, right, at))).await
+        self.write(move |db| Box::pin(attempts::drop_claims(db, right, at)))
+            .await
     }
 
     async fn close(
@@ -202,11 +237,13 @@ impl Ledger for SqliteLedger {
         check_at: Option<Timestamp>,
         at: Timestamp,
     ) -> Result<(), LedgerError> {
-        self.write(move |db| Box::pin(attempts::close(db, right, state, event, check_at, at))).await
+        self.write(move |db| Box::pin(attempts::close(db, right, state, event, check_at, at)))
+            .await
     }
 
     async fn record(&self, right: Right, progress: Progress) -> Result<(), LedgerError> {
-        self.write(move |db| Box::pin(leases::record(db, right, progress))).await
+        self.write(move |db| Box::pin(leases::record(db, right, progress)))
+            .await
     }
 
     async fn start_saga(
@@ -218,23 +255,32 @@ impl Ledger for SqliteLedger {
         position: Position,
         lease: Lease,
     ) -> Result<Option<LeasedSaga>, LedgerError> {
-        self.write(move |db| Box::pin(leases::start_saga(db, order, from, to, reason, position, lease))).await
+        self.write(move |db| Box::pin(leases::start_saga(db, order, from, to, reason, position, lease)))
+            .await
     }
 
-    async fn lease_due(&self, lease: Lease, own_too: bool, limit: u32) -> Result<Vec<LeasedSaga>, LedgerError> {
-        self.write(move |db| Box::pin(leases::lease_due(db, lease, own_too, limit))).await
+    async fn lease_due(
+        &self,
+        lease: Lease,
+        own_too: bool,
+        limit: u32,
+    ) -> Result<Vec<LeasedSaga>, LedgerError> {
+        self.write(move |db| Box::pin(leases::lease_due(db, lease, own_too, limit)))
+            .await
     }
 
     async fn take_in(&self, gateway: &str, event: &str, at: Timestamp) -> Result<bool, LedgerError> {
         let (gateway, event) = (gateway.to_owned(), event.to_owned());
         self.write(move |db| {
             Box::pin(async move {
-                let done = sqlx::query("INSERT INTO inbox (gateway, event, at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")
-                    .bind(gateway)
-                    .bind(event)
-                    .bind(at.as_millis())
-                    .execute(db)
-                    .await?;
+                let done = sqlx::query(
+                    "INSERT INTO inbox (gateway, event, at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+                )
+                .bind(gateway)
+                .bind(event)
+                .bind(at.as_millis())
+                .execute(db)
+                .await?;
                 Ok(done.rows_affected() == 1)
             })
         })
@@ -276,7 +322,8 @@ impl Ledger for SqliteLedger {
 
     async fn raise_epoch(&self, show: &Show, seen: u64, identity: &str) -> Result<EngineMemory, LedgerError> {
         let (show, identity) = (show.clone(), identity.to_owned());
-        self.write(move |db| Box::pin(engine::raise_epoch(db, show, seen, identity))).await
+        self.write(move |db| Box::pin(engine::raise_epoch(db, show, seen, identity)))
+            .await
     }
 
     /// One writer links each row as it writes it.
@@ -308,7 +355,11 @@ impl Ledger for SqliteLedger {
         reads::tickets(&self.reader, id).await
     }
 
-    async fn claims(&self, only: Option<(&Show, &[String])>, keep_until: Timestamp) -> Result<Vec<ClaimedSeats>, LedgerError> {
+    async fn claims(
+        &self,
+        only: Option<(&Show, &[String])>,
+        keep_until: Timestamp,
+    ) -> Result<Vec<ClaimedSeats>, LedgerError> {
         reads::claims(&self.reader, only, keep_until).await
     }
 
@@ -334,7 +385,12 @@ mod tests {
     async fn keeps_the_contract() {
         let dir = contract::TempDir::new("ledger");
         let life = Lifecycle::new();
-        contract::all(&SqliteLedger::open(&dir.file("ledger.db"), "a", &life).await.unwrap()).await;
+        contract::all(
+            &SqliteLedger::open(&dir.file("ledger.db"), "a", &life)
+                .await
+                .unwrap(),
+        )
+        .await;
         life.stop();
     }
 
@@ -342,7 +398,9 @@ mod tests {
     async fn the_audit_log_only_grows() {
         let dir = contract::TempDir::new("audit");
         let life = Lifecycle::new();
-        let ledger = SqliteLedger::open(&dir.file("ledger.db"), "a", &life).await.unwrap();
+        let ledger = SqliteLedger::open(&dir.file("ledger.db"), "a", &life)
+            .await
+            .unwrap();
         contract::open(&ledger, &contract::Given::new(1, &["A-1"])).await;
         for forbidden in ["UPDATE audit SET what = 'nothing'", "DELETE FROM audit"] {
             let tried = ledger

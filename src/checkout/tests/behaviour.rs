@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use super::world::{World, buyer, wish};
 use crate::{
-    checkout::{CancelOutcome, OrderState, PlaceOutcome, WebhookOutcome, payment::PaymentState, qr_png, qr_svg, verify_ticket},
+    checkout::{
+        CancelOutcome, OrderState, PlaceOutcome, WebhookOutcome, payment::PaymentState, qr_png, qr_svg,
+        verify_ticket,
+    },
     platform::signing::{TokenError, VerifyingKeys},
 };
 
@@ -12,14 +15,31 @@ use crate::{
 async fn a_hold_becomes_signed_tickets_and_a_story() {
     let world = World::new().await;
     let hold = world.seats.hold(&buyer(1), &["A-1", "A-2"]).unwrap();
-    let PlaceOutcome::Paid(order) = world.pay(1, hold, "tok_ok", "k").await else { panic!("not paid") };
-    assert_eq!((order.state, order.total.amount, order.seats.len()), (OrderState::Paid, 200, 2));
+    let PlaceOutcome::Paid(order) = world.pay(1, hold, "tok_ok", "k").await else {
+        panic!("not paid")
+    };
+    assert_eq!(
+        (order.state, order.total.amount, order.seats.len()),
+        (OrderState::Paid, 200, 2)
+    );
     world.comes_to_rest().await;
     world.is_honest().await;
 
-    let tickets = world.checkout.tickets(order.id, &buyer(1)).await.unwrap().unwrap();
-    let claims = verify_ticket(&VerifyingKeys::from_jwks(&world.keys().ticket.jwks()), &tickets[0].code).unwrap();
-    assert_eq!((claims.order, claims.seat.as_str(), claims.iss.as_str()), (order.id, "A-1", "https://tickets.example"));
+    let tickets = world
+        .checkout
+        .tickets(order.id, &buyer(1))
+        .await
+        .unwrap()
+        .unwrap();
+    let claims = verify_ticket(
+        &VerifyingKeys::from_jwks(&world.keys().ticket.jwks()),
+        &tickets[0].code,
+    )
+    .unwrap();
+    assert_eq!(
+        (claims.order, claims.seat.as_str(), claims.iss.as_str()),
+        (order.id, "A-1", "https://tickets.example")
+    );
     let forged = format!("{}x", tickets[0].code);
     assert!(matches!(
         verify_ticket(&VerifyingKeys::from_jwks(&world.keys().ticket.jwks()), &forged),
@@ -29,9 +49,23 @@ async fn a_hold_becomes_signed_tickets_and_a_story() {
     let png = qr_png(&tickets[0].code);
     assert_eq!(&png[1..4], b"PNG");
 
-    let history = world.checkout.history(order.id, &buyer(1)).await.unwrap().unwrap();
+    let history = world
+        .checkout
+        .history(order.id, &buyer(1))
+        .await
+        .unwrap()
+        .unwrap();
     let told: Vec<_> = history.iter().map(|it| it.text_key).collect();
-    let story = ["begun", "claimed", "authorised", "booked", "captured", "delivered", "announced"].map(|it| format!("history.{it}"));
+    let story = [
+        "begun",
+        "claimed",
+        "authorised",
+        "booked",
+        "captured",
+        "delivered",
+        "announced",
+    ]
+    .map(|it| format!("history.{it}"));
     assert_eq!(told, story);
     assert!(history.is_sorted_by_key(|it| it.at));
 
@@ -39,7 +73,10 @@ async fn a_hold_becomes_signed_tickets_and_a_story() {
     assert_eq!(world.checkout.order(order.id, &stranger).await.unwrap(), None);
     assert_eq!(world.checkout.tickets(order.id, &stranger).await.unwrap(), None);
     assert_eq!(world.checkout.history(order.id, &stranger).await.unwrap(), None);
-    assert_eq!(world.checkout.cancel(order.id, &stranger).await.unwrap(), CancelOutcome::NotFound);
+    assert_eq!(
+        world.checkout.cancel(order.id, &stranger).await.unwrap(),
+        CancelOutcome::NotFound
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,10 +92,24 @@ async fn clicks_and_retries_are_one_order() {
     world.comes_to_rest().await;
     assert_eq!(world.orders().await.len(), 1);
     assert_eq!(world.gateway.authorise_calls(), 1);
-    assert!(matches!(world.pay(1, hold, "tok_ok", "k").await, PlaceOutcome::Paid(_)));
-    assert_eq!(world.pay(1, hold, "tok_declined", "k").await, PlaceOutcome::KeyReused);
-    let hers = |it: &PlaceOutcome| matches!(it, PlaceOutcome::Paid(_) | PlaceOutcome::InProgress(_) | PlaceOutcome::HoldGone { .. });
-    assert!(same.iter().chain(&other_keys).all(hers), "{same:?} {other_keys:?}");
+    assert!(matches!(
+        world.pay(1, hold, "tok_ok", "k").await,
+        PlaceOutcome::Paid(_)
+    ));
+    assert_eq!(
+        world.pay(1, hold, "tok_declined", "k").await,
+        PlaceOutcome::KeyReused
+    );
+    let hers = |it: &PlaceOutcome| {
+        matches!(
+            it,
+            PlaceOutcome::Paid(_) | PlaceOutcome::InProgress(_) | PlaceOutcome::HoldGone { .. }
+        )
+    };
+    assert!(
+        same.iter().chain(&other_keys).all(hers),
+        "{same:?} {other_keys:?}"
+    );
     world.is_honest().await;
 }
 
@@ -66,11 +117,25 @@ async fn clicks_and_retries_are_one_order() {
 async fn after_a_declined_card_another_one_is_tried_on_the_same_hold() {
     let world = World::new().await;
     let hold = world.seats.hold(&buyer(1), &["A-1"]).unwrap();
-    let PlaceOutcome::Declined { order, reason } = world.pay(1, hold, "tok_declined", "k1").await else { panic!("not declined") };
-    assert_eq!((reason.as_str(), order.state), ("declined:card_declined", OrderState::Declined));
+    let PlaceOutcome::Declined { order, reason } = world.pay(1, hold, "tok_declined", "k1").await else {
+        panic!("not declined")
+    };
+    assert_eq!(
+        (reason.as_str(), order.state),
+        ("declined:card_declined", OrderState::Declined)
+    );
     assert_eq!(world.seats.is_paying(hold), Some(false), "hers again");
-    assert!(matches!(world.pay(1, hold, "tok_declined", "k1").await, PlaceOutcome::Declined { .. }), "the same key, the same answer");
-    assert!(matches!(world.pay(1, hold, "tok_ok", "k2").await, PlaceOutcome::Paid(_)));
+    assert!(
+        matches!(
+            world.pay(1, hold, "tok_declined", "k1").await,
+            PlaceOutcome::Declined { .. }
+        ),
+        "the same key, the same answer"
+    );
+    assert!(matches!(
+        world.pay(1, hold, "tok_ok", "k2").await,
+        PlaceOutcome::Paid(_)
+    ));
     world.comes_to_rest().await;
     world.is_honest().await;
 }
@@ -79,27 +144,54 @@ async fn after_a_declined_card_another_one_is_tried_on_the_same_hold() {
 async fn a_second_buyer_whom_the_engine_granted_the_seat_is_refused_before_money_moves() {
     let world = World::new().await;
     let first = world.seats.hold(&buyer(1), &["A-1", "A-2"]).unwrap();
-    assert!(matches!(world.pay(1, first, "tok_ok", "k").await, PlaceOutcome::Paid(_)));
+    assert!(matches!(
+        world.pay(1, first, "tok_ok", "k").await,
+        PlaceOutcome::Paid(_)
+    ));
     world.seats.forget_owners();
-    let second = world.seats.hold(&buyer(2), &["A-2", "A-3"]).expect("the engine has forgotten");
+    let second = world
+        .seats
+        .hold(&buyer(2), &["A-2", "A-3"])
+        .expect("the engine has forgotten");
     let outcome = world.pay(2, second, "tok_ok", "k").await;
-    assert!(matches!(&outcome, PlaceOutcome::HoldGone { alternatives } if !alternatives.is_empty()), "{outcome:?}");
+    assert!(
+        matches!(&outcome, PlaceOutcome::HoldGone { alternatives } if !alternatives.is_empty()),
+        "{outcome:?}"
+    );
     assert_eq!(world.gateway.authorise_calls(), 1, "no money was asked for");
     world.comes_to_rest().await;
     world.is_honest().await;
-    assert_eq!(world.seats.hold(&buyer(3), &["A-2"]), None, "the engine has been told whose it is");
-    assert!(world.seats.hold(&buyer(3), &["A-3"]).is_some(), "and what is free");
+    assert_eq!(
+        world.seats.hold(&buyer(3), &["A-2"]),
+        None,
+        "the engine has been told whose it is"
+    );
+    assert!(
+        world.seats.hold(&buyer(3), &["A-3"]).is_some(),
+        "and what is free"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sales_limit_counts_over_orders_and_is_given_back() {
     let world = World::new().await;
     let three = world.seats.hold(&buyer(1), &["A-1", "A-2", "A-3"]).unwrap();
-    let PlaceOutcome::Paid(order) = world.pay(1, three, "tok_ok", "k1").await else { panic!("not paid") };
+    let PlaceOutcome::Paid(order) = world.pay(1, three, "tok_ok", "k1").await else {
+        panic!("not paid")
+    };
     let two = world.seats.hold(&buyer(1), &["B-1", "B-2"]).unwrap();
-    assert_eq!(world.pay(1, two, "tok_ok", "k2").await, PlaceOutcome::QuotaReached { limit: 4 });
-    assert!(matches!(world.checkout.cancel(order.id, &buyer(1)).await.unwrap(), CancelOutcome::Cancelled(_)));
-    assert!(matches!(world.pay(1, two, "tok_ok", "k3").await, PlaceOutcome::Paid(_)));
+    assert_eq!(
+        world.pay(1, two, "tok_ok", "k2").await,
+        PlaceOutcome::QuotaReached { limit: 4 }
+    );
+    assert!(matches!(
+        world.checkout.cancel(order.id, &buyer(1)).await.unwrap(),
+        CancelOutcome::Cancelled(_)
+    ));
+    assert!(matches!(
+        world.pay(1, two, "tok_ok", "k3").await,
+        PlaceOutcome::Paid(_)
+    ));
     world.comes_to_rest().await;
     world.is_honest().await;
 }
@@ -108,23 +200,42 @@ async fn the_sales_limit_counts_over_orders_and_is_given_back() {
 async fn a_cancelled_order_is_refunded_and_its_seats_are_free() {
     let world = World::new().await;
     let hold = world.seats.hold(&buyer(1), &["A-1"]).unwrap();
-    let PlaceOutcome::Paid(order) = world.pay(1, hold, "tok_ok", "k").await else { panic!("not paid") };
-    assert!(matches!(world.checkout.cancel(order.id, &buyer(1)).await.unwrap(), CancelOutcome::Cancelled(_)));
-    assert!(matches!(world.checkout.cancel(order.id, &buyer(1)).await.unwrap(), CancelOutcome::Cancelled(_)), "twice is once");
+    let PlaceOutcome::Paid(order) = world.pay(1, hold, "tok_ok", "k").await else {
+        panic!("not paid")
+    };
+    assert!(matches!(
+        world.checkout.cancel(order.id, &buyer(1)).await.unwrap(),
+        CancelOutcome::Cancelled(_)
+    ));
+    assert!(
+        matches!(
+            world.checkout.cancel(order.id, &buyer(1)).await.unwrap(),
+            CancelOutcome::Cancelled(_)
+        ),
+        "twice is once"
+    );
     world.comes_to_rest().await;
     world.is_honest().await;
     let key = world.orders().await[0].payment_key.clone().unwrap();
     assert_eq!(world.gateway.state(&key), Some(PaymentState::Refunded));
-    assert_eq!(world.checkout.tickets(order.id, &buyer(1)).await.unwrap(), Some(vec![]));
+    assert_eq!(
+        world.checkout.tickets(order.id, &buyer(1)).await.unwrap(),
+        Some(vec![])
+    );
     assert!(world.seats.hold(&buyer(2), &["A-1"]).is_some());
-    assert!(matches!(world.pay(1, hold, "tok_ok", "k").await, PlaceOutcome::Paid(view) if view.state == OrderState::Cancelled));
+    assert!(
+        matches!(world.pay(1, hold, "tok_ok", "k").await, PlaceOutcome::Paid(view) if view.state == OrderState::Cancelled)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_never_came_is_looked_up() {
     let world = World::new().await;
     let hold = world.seats.hold(&buyer(1), &["A-1"]).unwrap();
-    assert!(matches!(world.pay(1, hold, "tok_timeout_after_success", "k").await, PlaceOutcome::Paid(_)));
+    assert!(matches!(
+        world.pay(1, hold, "tok_timeout_after_success", "k").await,
+        PlaceOutcome::Paid(_)
+    ));
     world.comes_to_rest().await;
     world.is_honest().await;
 }
@@ -134,9 +245,16 @@ async fn a_payment_that_stays_unknown_is_voided_before_the_seats_are_hers_to_los
     let world = World::new().await;
     let hold = world.seats.hold(&buyer(1), &["A-1"]).unwrap();
     let outcome = world.pay(1, hold, "tok_never_arrives", "k").await;
-    assert!(matches!(&outcome, PlaceOutcome::Declined { reason, .. } if reason == "timed_out"), "{outcome:?}");
+    assert!(
+        matches!(&outcome, PlaceOutcome::Declined { reason, .. } if reason == "timed_out"),
+        "{outcome:?}"
+    );
     let key = world.orders().await[0].payment_key.clone().unwrap();
-    assert_eq!(world.gateway.state(&key), Some(PaymentState::Voided), "confirmed, so that nothing can come late");
+    assert_eq!(
+        world.gateway.state(&key),
+        Some(PaymentState::Voided),
+        "confirmed, so that nothing can come late"
+    );
     world.comes_to_rest().await;
     world.is_honest().await;
 }
@@ -147,7 +265,10 @@ async fn a_silent_gateway_frees_nothing_and_is_asked_until_it_speaks() {
     let hold = world.seats.hold(&buyer(1), &["A-1"]).unwrap();
     world.gateway.is_silent(true);
     let paying = tokio::spawn({
-        let (checkout, wish) = (std::sync::Arc::clone(&world.checkout), wish(1, hold, "tok_ok", "k"));
+        let (checkout, wish) = (
+            std::sync::Arc::clone(&world.checkout),
+            wish(1, hold, "tok_ok", "k"),
+        );
         async move { checkout.place_order(wish).await.unwrap() }
     });
     while world.checkout.stuck_count().await.unwrap() == 0 {
@@ -155,7 +276,18 @@ async fn a_silent_gateway_frees_nothing_and_is_asked_until_it_speaks() {
     }
     let order = world.orders().await.remove(0);
     assert_eq!(order.view().state, OrderState::Stuck, "a person can see it");
-    assert_eq!(world.checkout.house.ledger.claims(None, order.created_at).await.unwrap().len(), 1, "the seats are kept");
+    assert_eq!(
+        world
+            .checkout
+            .house
+            .ledger
+            .claims(None, order.created_at)
+            .await
+            .unwrap()
+            .len(),
+        1,
+        "the seats are kept"
+    );
     world.gateway.is_silent(false);
     assert!(matches!(paying.await.unwrap(), PlaceOutcome::Declined { .. }));
     world.comes_to_rest().await;
@@ -167,7 +299,10 @@ async fn a_capture_that_is_refused_gives_money_and_seats_back() {
     let world = World::new().await;
     let hold = world.seats.hold(&buyer(1), &["A-1"]).unwrap();
     let outcome = world.pay(1, hold, "tok_capture_fails", "k").await;
-    assert!(matches!(&outcome, PlaceOutcome::Declined { reason, .. } if reason.starts_with("capture_refused")), "{outcome:?}");
+    assert!(
+        matches!(&outcome, PlaceOutcome::Declined { reason, .. } if reason.starts_with("capture_refused")),
+        "{outcome:?}"
+    );
     world.comes_to_rest().await;
     assert_eq!(world.orders().await[0].state, OrderState::Refunded);
     assert!(world.seats.hold(&buyer(2), &["A-1"]).is_some());
@@ -178,12 +313,25 @@ async fn a_capture_that_is_refused_gives_money_and_seats_back() {
 async fn a_redirect_is_finished_when_the_buyer_comes_back() {
     let world = World::new().await;
     let hold = world.seats.hold(&buyer(1), &["A-1"]).unwrap();
-    let PlaceOutcome::AwaitingPayment(order) = world.pay(1, hold, "tok_redirect", "k").await else { panic!("no redirect") };
+    let PlaceOutcome::AwaitingPayment(order) = world.pay(1, hold, "tok_redirect", "k").await else {
+        panic!("no redirect")
+    };
     assert_eq!(order.action.unwrap().url, "https://bank/page");
-    assert!(matches!(world.checkout.confirm(order.id, &buyer(1)).await.unwrap(), Some(PlaceOutcome::AwaitingPayment(_))));
+    assert!(matches!(
+        world.checkout.confirm(order.id, &buyer(1)).await.unwrap(),
+        Some(PlaceOutcome::AwaitingPayment(_))
+    ));
     let key = world.orders().await[0].payment_key.clone().unwrap();
-    world.gateway.set(&key, PaymentState::Authorised { reference: "r".into() });
-    while !matches!(world.checkout.confirm(order.id, &buyer(1)).await.unwrap(), Some(PlaceOutcome::Paid(_))) {}
+    world.gateway.set(
+        &key,
+        PaymentState::Authorised {
+            reference: "r".into(),
+        },
+    );
+    while !matches!(
+        world.checkout.confirm(order.id, &buyer(1)).await.unwrap(),
+        Some(PlaceOutcome::Paid(_))
+    ) {}
     assert_eq!(world.checkout.confirm(order.id, &buyer(2)).await.unwrap(), None);
     world.comes_to_rest().await;
     world.is_honest().await;
@@ -193,9 +341,16 @@ async fn a_redirect_is_finished_when_the_buyer_comes_back() {
 async fn a_redirect_survives_a_restart_and_is_given_up_in_the_end() {
     let mut world = World::with(super::world::Fuse::none(), Duration::from_millis(200)).await;
     let hold = world.seats.hold(&buyer(1), &["A-1"]).unwrap();
-    assert!(matches!(world.pay(1, hold, "tok_redirect", "k").await, PlaceOutcome::AwaitingPayment(_)));
+    assert!(matches!(
+        world.pay(1, hold, "tok_redirect", "k").await,
+        PlaceOutcome::AwaitingPayment(_)
+    ));
     world.restart(super::world::Fuse::none()).await;
-    assert_eq!(world.seats.hold(&buyer(2), &["A-1"]), None, "claims are restored before anything is served");
+    assert_eq!(
+        world.seats.hold(&buyer(2), &["A-1"]),
+        None,
+        "claims are restored before anything is served"
+    );
     world.comes_to_rest().await;
     assert_eq!(world.orders().await[0].state, OrderState::Declined);
     world.is_honest().await;
@@ -206,23 +361,55 @@ async fn late_money_gets_its_seats_or_goes_back() {
     for seat_is_free in [true, false] {
         let world = World::new().await;
         let hold = world.seats.hold(&buyer(1), &["A-1"]).unwrap();
-        assert!(matches!(world.pay(1, hold, "tok_never_arrives", "k").await, PlaceOutcome::Declined { .. }));
+        assert!(matches!(
+            world.pay(1, hold, "tok_never_arrives", "k").await,
+            PlaceOutcome::Declined { .. }
+        ));
         let order = world.orders().await.remove(0);
         let key = order.payment_key.clone().unwrap();
         if !seat_is_free {
             world.seats.forget_owners();
             let rival = world.seats.hold(&buyer(2), &["A-1"]).unwrap();
-            assert!(matches!(world.pay(2, rival, "tok_ok", "k").await, PlaceOutcome::Paid(_)));
+            assert!(matches!(
+                world.pay(2, rival, "tok_ok", "k").await,
+                PlaceOutcome::Paid(_)
+            ));
         }
         // The gateway breaks its word: what it had voided is reserved after all.
-        world.gateway.set(&key, PaymentState::Authorised { reference: "late".into() });
+        world.gateway.set(
+            &key,
+            PaymentState::Authorised {
+                reference: "late".into(),
+            },
+        );
         world.gateway.book.lock().get_mut(&key).unwrap().amount = Some(order.total);
         let headers = [("signed-by-fake".to_owned(), "e1".to_owned())];
-        assert_eq!(world.checkout.webhook("fake", &headers, key.as_bytes()).await.unwrap(), WebhookOutcome::Accepted);
-        assert_eq!(world.checkout.webhook("fake", &headers, key.as_bytes()).await.unwrap(), WebhookOutcome::Ignored);
+        assert_eq!(
+            world
+                .checkout
+                .webhook("fake", &headers, key.as_bytes())
+                .await
+                .unwrap(),
+            WebhookOutcome::Accepted
+        );
+        assert_eq!(
+            world
+                .checkout
+                .webhook("fake", &headers, key.as_bytes())
+                .await
+                .unwrap(),
+            WebhookOutcome::Ignored
+        );
         world.comes_to_rest().await;
         let ended = world.checkout.order(order.id, &buyer(1)).await.unwrap().unwrap();
-        assert_eq!(ended.state, if seat_is_free { OrderState::Paid } else { OrderState::Refunded });
+        assert_eq!(
+            ended.state,
+            if seat_is_free {
+                OrderState::Paid
+            } else {
+                OrderState::Refunded
+            }
+        );
         assert_eq!(world.checkout.figures().late_money, 1);
         world.is_honest().await;
     }
@@ -231,10 +418,23 @@ async fn late_money_gets_its_seats_or_goes_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nobodys_webhook_is_nothing() {
     let world = World::new().await;
-    assert_eq!(world.checkout.webhook("fake", &[], b"x").await.unwrap(), WebhookOutcome::Refused);
-    assert_eq!(world.checkout.webhook("other", &[], b"x").await.unwrap(), WebhookOutcome::Refused);
+    assert_eq!(
+        world.checkout.webhook("fake", &[], b"x").await.unwrap(),
+        WebhookOutcome::Refused
+    );
+    assert_eq!(
+        world.checkout.webhook("other", &[], b"x").await.unwrap(),
+        WebhookOutcome::Refused
+    );
     let headers = [("signed-by-fake".to_owned(), "e1".to_owned())];
-    assert_eq!(world.checkout.webhook("fake", &headers, b"no such payment").await.unwrap(), WebhookOutcome::Ignored);
+    assert_eq!(
+        world
+            .checkout
+            .webhook("fake", &headers, b"no such payment")
+            .await
+            .unwrap(),
+        WebhookOutcome::Ignored
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -244,10 +444,15 @@ async fn a_visit_is_kept_alive_by_its_payment_only() {
     let wish = wish(1, hold, "tok_redirect", "k");
     let visit = wish.visit;
     assert!(!world.checkout.visits_kept().contains(&visit));
-    assert!(matches!(world.checkout.place_order(wish).await.unwrap(), PlaceOutcome::AwaitingPayment(_)));
+    assert!(matches!(
+        world.checkout.place_order(wish).await.unwrap(),
+        PlaceOutcome::AwaitingPayment(_)
+    ));
     assert!(world.checkout.visits_kept().contains(&visit));
     let key = world.orders().await[0].payment_key.clone().unwrap();
-    world.gateway.set(&key, PaymentState::Declined { reason: "no".into() });
+    world
+        .gateway
+        .set(&key, PaymentState::Declined { reason: "no".into() });
     world.comes_to_rest().await;
     assert!(!world.checkout.visits_kept().contains(&visit));
 }

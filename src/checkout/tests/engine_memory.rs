@@ -19,7 +19,10 @@ use crate::{
         lifecycle::Lifecycle,
         redis::{Redis, RedisConfig},
     },
-    seating::{self, Engine, HoldOutcome, Performance, Plan, SeatIx, Seating, SeatingError, StoreError, VenueKind, Wish, generate},
+    seating::{
+        self, Engine, HoldOutcome, Performance, Plan, SeatIx, Seating, SeatingError, StoreError, VenueKind,
+        Wish, generate,
+    },
     simulation::servers::{Door, RedisCluster, RedisSentinels, RedisServer},
 };
 
@@ -48,15 +51,37 @@ impl Town {
 
     async fn by(clock: Arc<dyn Clock>) -> Self {
         let (dir, life) = (TempDir::new("memory"), Lifecycle::new());
-        let ledger = Arc::new(SqliteLedger::open(&dir.file("ledger.db"), "a", &life).await.unwrap());
+        let ledger = Arc::new(
+            SqliteLedger::open(&dir.file("ledger.db"), "a", &life)
+                .await
+                .unwrap(),
+        );
         let plan = Arc::new(Plan::parse(&generate(VenueKind::Theatre, 200)).unwrap());
-        Self { ledger, clock, gateway: Arc::default(), plan, life, _dir: dir }
+        Self {
+            ledger,
+            clock,
+            gateway: Arc::default(),
+            plan,
+            life,
+            _dir: dir,
+        }
     }
 
     async fn node(&self, url: String) -> Node {
         let deadline = Duration::from_millis(500);
-        let redis = Redis::new(RedisConfig { url, call_deadline: deadline, connect_deadline: deadline, accept_risky: false }).unwrap();
-        let prices: BTreeMap<_, _> = self.plan.zones().iter().map(|it| (it.clone(), Money::new(1_000, Currency::KRW))).collect();
+        let redis = Redis::new(RedisConfig {
+            url,
+            call_deadline: deadline,
+            connect_deadline: deadline,
+            accept_risky: false,
+        })
+        .unwrap();
+        let prices: BTreeMap<_, _> = self
+            .plan
+            .zones()
+            .iter()
+            .map(|it| (it.clone(), Money::new(1_000, Currency::KRW)))
+            .collect();
         let config = seating::Config {
             sale: show().sale,
             performance: show().performance,
@@ -68,11 +93,22 @@ impl Town {
         };
         let (clock, entropy) = (Arc::clone(&self.clock), Arc::new(OsEntropy));
         let engine = Engine::Redis(redis);
-        let deps = seating::Deps { engine, clock: Arc::clone(&clock), entropy: entropy.clone(), life: self.life.clone() };
-        let seats = Seating::open(vec![(config, Arc::clone(&self.plan))], deps).await.unwrap();
+        let deps = seating::Deps {
+            engine,
+            clock: Arc::clone(&clock),
+            entropy: entropy.clone(),
+            life: self.life.clone(),
+        };
+        let seats = Seating::open(vec![(config, Arc::clone(&self.plan))], deps)
+            .await
+            .unwrap();
         let performance = seats.performance(&show().sale, &show().performance).unwrap();
         let config = Config {
-            sales: vec![SaleConfig { sale: show().sale, title: "Spring".into(), seats_per_fan: 4 }],
+            sales: vec![SaleConfig {
+                sale: show().sale,
+                title: "Spring".into(),
+                seats_per_fan: 4,
+            }],
             issuer: "https://tickets.example".into(),
             answer_within: Duration::from_secs(20),
             gateway_deadline: Duration::from_millis(500),
@@ -90,8 +126,13 @@ impl Town {
             life: self.life.clone(),
             books: self.life.clone(),
         };
-        let checkout = Checkout::open_on(config, deps, Arc::clone(&self.ledger)).await.unwrap();
-        Node { checkout, performance }
+        let checkout = Checkout::open_on(config, deps, Arc::clone(&self.ledger))
+            .await
+            .unwrap();
+        Node {
+            checkout,
+            performance,
+        }
     }
 
     async fn epoch(&self) -> u64 {
@@ -118,7 +159,9 @@ impl Drop for Town {
 impl Node {
     async fn try_hold(&self, who: u32, seats: &[u32]) -> Result<HoldOutcome, SeatingError> {
         let wish = Wish::Seats(seats.iter().map(|it| SeatIx(*it)).collect());
-        self.performance.hold(&buyer(who), VisitId::random(&OsEntropy), wish, None).await
+        self.performance
+            .hold(&buyer(who), VisitId::random(&OsEntropy), wish, None)
+            .await
     }
 
     async fn hold(&self, who: u32, seats: &[u32]) -> HoldId {
@@ -130,7 +173,11 @@ impl Node {
 
     async fn buy(&self, who: u32, seats: &[u32]) {
         let hold = self.hold(who, seats).await;
-        let bought = self.checkout.place_order(wish(who, hold, "tok_ok", &format!("{seats:?}"))).await.unwrap();
+        let bought = self
+            .checkout
+            .place_order(wish(who, hold, "tok_ok", &format!("{seats:?}")))
+            .await
+            .unwrap();
         assert!(matches!(bought, PlaceOutcome::Paid(_)), "{bought:?}");
     }
 
@@ -140,7 +187,9 @@ impl Node {
             loop {
                 match self.try_hold(who, seats).await {
                     Ok(outcome) => return outcome,
-                    Err(SeatingError::Store(StoreError::Away | StoreError::Rebuilding)) => tokio::time::sleep(A_MOMENT).await,
+                    Err(SeatingError::Store(StoreError::Away | StoreError::Rebuilding)) => {
+                        tokio::time::sleep(A_MOMENT).await
+                    }
                     Err(other) => panic!("{other}"),
                 }
             }
@@ -149,22 +198,38 @@ impl Node {
     }
 
     async fn lives(&self, who: u32, hold: HoldId) -> bool {
-        self.performance.forgetful().unwrap().clone().find_it(hold, who).await
+        self.performance
+            .forgetful()
+            .unwrap()
+            .clone()
+            .find_it(hold, who)
+            .await
     }
 
     async fn booked(&self) -> Vec<u32> {
-        self.performance.booked().await.unwrap().iter().map(|it| it.0).collect()
+        self.performance
+            .booked()
+            .await
+            .unwrap()
+            .iter()
+            .map(|it| it.0)
+            .collect()
     }
 }
 
 impl seating::RedisStore {
     async fn find_it(&self, hold: HoldId, who: u32) -> bool {
-        seating::SeatStore::find(self, hold, &buyer(who)).await.unwrap().is_some()
+        seating::SeatStore::find(self, hold, &buyer(who))
+            .await
+            .unwrap()
+            .is_some()
     }
 }
 
 async fn in_time<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(IN_TIME, work).await.expect("it comes to that in time")
+    tokio::time::timeout(IN_TIME, work)
+        .await
+        .expect("it comes to that in time")
 }
 
 fn is_taken(outcome: &HoldOutcome) -> bool {
@@ -182,11 +247,17 @@ async fn a_memory_that_is_emptied_is_filled_from_the_ledger() {
     let version = node.performance.snapshot_packed().version;
     server.flush_all().await.unwrap();
     town.until_epoch(2).await;
-    assert!(is_taken(&node.hold_when_back(3, &[1]).await), "what was sold stays sold");
+    assert!(
+        is_taken(&node.hold_when_back(3, &[1]).await),
+        "what was sold stays sold"
+    );
     assert!(!node.lives(2, lost).await);
     node.hold(3, &[2, 3]).await;
     assert_eq!(node.booked().await, [0, 1]);
-    assert!(node.performance.snapshot_packed().version > version, "versions grow over a rebuild");
+    assert!(
+        node.performance.snapshot_packed().version > version,
+        "versions grow over a rebuild"
+    );
     node.buy(1, &[4]).await;
     assert_eq!(town.epoch().await, 2);
 }
@@ -215,7 +286,11 @@ async fn a_server_that_is_killed_comes_back_as_another() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_that_notice_at_once_fill_it_once() {
     let (server, town) = (RedisServer::start().await.unwrap(), Town::new().await);
-    let nodes = [town.node(server.url()).await, town.node(server.url()).await, town.node(server.url()).await];
+    let nodes = [
+        town.node(server.url()).await,
+        town.node(server.url()).await,
+        town.node(server.url()).await,
+    ];
     assert_eq!(town.epoch().await, 1, "who comes later finds it ready");
     nodes[0].buy(1, &[0, 1]).await;
     for epoch in 2..5 {
@@ -241,14 +316,19 @@ async fn nodes_that_notice_at_once_fill_it_once() {
 async fn a_node_left_with_the_old_primary_stops() {
     let (server, town) = (RedisServer::start().await.unwrap(), Town::new().await);
     let mut replica = server.replica().await.unwrap();
-    let doors = [Door::before(server.port()).await.unwrap(), Door::before(server.port()).await.unwrap()];
+    let doors = [
+        Door::before(server.port()).await.unwrap(),
+        Door::before(server.port()).await.unwrap(),
+    ];
     let nodes = [town.node(doors[0].url()).await, town.node(doors[1].url()).await];
     nodes[0].buy(1, &[0, 1]).await;
     replica.until_it_has(&server).await.unwrap();
     replica.promote().await.unwrap();
     let lost = nodes[1].hold(2, &[5]).await;
     doors[0].lead_to(replica.port());
-    let HoldOutcome::Held(_) = nodes[0].hold_when_back(3, &[5]).await else { panic!("the new primary never knew of it") };
+    let HoldOutcome::Held(_) = nodes[0].hold_when_back(3, &[5]).await else {
+        panic!("the new primary never knew of it")
+    };
     // Now two fans believe in the seat; the one at the old primary is told to come again.
     let stopped = in_time(async {
         loop {
@@ -274,10 +354,18 @@ async fn a_replica_takes_over(url: String, kill: impl FnOnce()) {
     nodes[0].buy(1, &[0, 1]).await;
     let lost = nodes[1].hold(2, &[5]).await;
     kill();
-    let HoldOutcome::Held(_) = nodes[0].hold_when_back(3, &[5]).await else { panic!("nobody has that seat any more") };
+    let HoldOutcome::Held(_) = nodes[0].hold_when_back(3, &[5]).await else {
+        panic!("nobody has that seat any more")
+    };
     for node in &nodes {
-        assert!(is_taken(&node.hold_when_back(4, &[0]).await), "what was sold stays sold");
-        assert!(is_taken(&node.hold_when_back(4, &[5]).await), "both have one and the same memory");
+        assert!(
+            is_taken(&node.hold_when_back(4, &[0]).await),
+            "what was sold stays sold"
+        );
+        assert!(
+            is_taken(&node.hold_when_back(4, &[5]).await),
+            "both have one and the same memory"
+        );
         assert_eq!(node.booked().await, [0, 1]);
         assert!(!node.lives(2, lost).await);
     }
@@ -344,13 +432,19 @@ async fn holds_live_on_while_the_cluster_moves_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_ledger_is_followed_where_the_engine_drifts() {
     let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_795_464_000_000)));
-    let (server, town) = (RedisServer::start().await.unwrap(), Town::by(Arc::clone(&clock) as Arc<dyn Clock>).await);
+    let (server, town) = (
+        RedisServer::start().await.unwrap(),
+        Town::by(Arc::clone(&clock) as Arc<dyn Clock>).await,
+    );
     let node = town.node(server.url()).await;
     node.buy(1, &[0, 1]).await;
     let hold = town.ledger.claims(None, clock.now()).await.unwrap()[0].hold;
     node.performance.free(hold, &[SeatIx(0)]).await.unwrap();
     let stranger = HoldId::random(&OsEntropy);
-    node.performance.book(stranger, &[SeatIx(9)], &buyer(9)).await.unwrap();
+    node.performance
+        .book(stranger, &[SeatIx(9)], &buyer(9))
+        .await
+        .unwrap();
     assert_eq!(node.booked().await, [1, 9]);
     in_time(async {
         while node.booked().await != [0, 1] {

@@ -26,9 +26,16 @@ async fn attempt(world: &World) -> Attempt {
     let mut lease = house.lease();
     // Driven by hand: the reconciler must keep its fingers off.
     lease.until = lease.now.plus(Duration::from_mins(10));
-    let Opened::New(right) = house.ledger.open_order(order, lease).await.unwrap() else { panic!("not new") };
+    let Opened::New(right) = house.ledger.open_order(order, lease).await.unwrap() else {
+        panic!("not new")
+    };
     let run = house.drivers.enter(right.order, visit);
-    Attempt::new(Arc::clone(house), right, run, Some(CardToken::new("tok_ok".into())))
+    Attempt::new(
+        Arc::clone(house),
+        right,
+        run,
+        Some(CardToken::new("tok_ok".into())),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,7 +45,13 @@ async fn each_step_twice_is_once() {
         let attempt = attempt(&world).await;
         for (n, step) in PURCHASE.steps.iter().enumerate() {
             for _ in 0..=usize::from(n == twice) {
-                assert_eq!((step.act)(&attempt).await.unwrap(), Act::Done, "{} with {} twice", step.name, PURCHASE.steps[twice].name);
+                assert_eq!(
+                    (step.act)(&attempt).await.unwrap(),
+                    Act::Done,
+                    "{} with {} twice",
+                    step.name,
+                    PURCHASE.steps[twice].name
+                );
             }
         }
         assert_eq!(attempt.order().await.unwrap().state, OrderState::Paid);
@@ -49,7 +62,10 @@ async fn each_step_twice_is_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_undo_twice_is_once() {
     let undoable = PURCHASE.steps.iter().take_while(|it| it.undo.is_some()).count();
-    assert_eq!(undoable, 3, "all before the pivot can be undone, nothing after it");
+    assert_eq!(
+        undoable, 3,
+        "all before the pivot can be undone, nothing after it"
+    );
     for last in 0..undoable {
         for twice in 0..=last {
             let world = World::new().await;
@@ -66,10 +82,20 @@ async fn each_undo_twice_is_once() {
                 at: attempt.now(),
                 lease_until: attempt.now().plus(Duration::from_mins(10)),
             };
-            attempt.house.ledger.record(attempt.right, progress).await.unwrap();
+            attempt
+                .house
+                .ledger
+                .record(attempt.right, progress)
+                .await
+                .unwrap();
             for (n, step) in PURCHASE.steps[..=last].iter().enumerate().rev() {
                 for _ in 0..=usize::from(n == twice) {
-                    assert_eq!((step.undo.unwrap())(&attempt).await.unwrap(), Act::Done, "{}", step.name);
+                    assert_eq!(
+                        (step.undo.unwrap())(&attempt).await.unwrap(),
+                        Act::Done,
+                        "{}",
+                        step.name
+                    );
                 }
             }
             let order = attempt.order().await.unwrap();
@@ -96,13 +122,18 @@ async fn crash(heir: &Heir, card: &'static str, cancels: bool, call: u64, after:
     let authorise_within = Duration::from_millis(300);
     let mut world = match heir {
         Heir::Itself => World::with(Arc::clone(&fuse), authorise_within).await,
-        Heir::ItselfOn(server) | Heir::Other(server) => World::shared(server, Arc::clone(&fuse), authorise_within).await,
+        Heir::ItselfOn(server) | Heir::Other(server) => {
+            World::shared(server, Arc::clone(&fuse), authorise_within).await
+        }
     };
     let hold = world.seats.hold(&buyer(1), &["A-1", "A-2"]).unwrap();
     let (checkout, wish) = (Arc::clone(&world.checkout), wish(1, hold, card, "k"));
     let story = tokio::spawn(async move {
         let outcome = checkout.place_order(wish).await.unwrap();
-        let mine = checkout.orders_of(&super::world::buyer_sale(), &buyer(1)).await.unwrap();
+        let mine = checkout
+            .orders_of(&super::world::buyer_sale(), &buyer(1))
+            .await
+            .unwrap();
         if cancels {
             checkout.cancel(mine[0].id, &buyer(1)).await.unwrap();
         }
@@ -127,7 +158,11 @@ async fn crash(heir: &Heir, card: &'static str, cancels: bool, call: u64, after:
     let sold = world.orders().await.iter().any(|it| it.state == OrderState::Paid);
     let held = world.seats.is_paying(hold) == Some(false);
     let for_sale = world.seats.hold(&buyer(2), &["A-1", "A-2"]).is_some();
-    assert_eq!(u8::from(sold) + u8::from(held) + u8::from(for_sale), 1, "{card} killed at {call}: {sold} {held} {for_sale}");
+    assert_eq!(
+        u8::from(sold) + u8::from(held) + u8::from(for_sale),
+        1,
+        "{card} killed at {call}: {sold} {held} {for_sale}"
+    );
     world.end().await;
     bit
 }
@@ -136,7 +171,10 @@ async fn crash_everywhere(heir: &Heir, card: &'static str, cancels: bool, calls_
     for after in [false, true] {
         let mut call = 0;
         loop {
-            let batch = futures_util::future::join_all((call..call + 8).map(|n| crash(heir, card, cancels, n, after))).await;
+            let batch = futures_util::future::join_all(
+                (call..call + 8).map(|n| crash(heir, card, cancels, n, after)),
+            )
+            .await;
             call += 8;
             if batch.contains(&false) {
                 break;
@@ -184,7 +222,12 @@ async fn a_crash_anywhere_on_a_shared_ledger_returns_all_or_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_node_brings_to_an_end_what_a_dead_one_began() {
     let heir = Heir::Other(Arc::new(Postgres::start().await.unwrap()));
-    let deaths = (3..24).step_by(4).map(|call| crash(&heir, "tok_ok", false, call, call % 8 == 3));
+    let deaths = (3..24)
+        .step_by(4)
+        .map(|call| crash(&heir, "tok_ok", false, call, call % 8 == 3));
     let bit = futures_util::future::join_all(deaths).await;
-    assert!(bit.iter().filter(|it| **it).count() > 3, "they died in the middle");
+    assert!(
+        bit.iter().filter(|it| **it).count() > 3,
+        "they died in the middle"
+    );
 }

@@ -8,7 +8,14 @@ use super::world::{Fuse, World, buyer, wish};
 use crate::checkout::OrderState;
 
 const SEATS: [&str; 3] = ["A-1", "A-2", "A-3"];
-const CARDS: [&str; 6] = ["tok_ok", "tok_ok", "tok_declined", "tok_timeout_after_success", "tok_never_arrives", "tok_capture_fails"];
+const CARDS: [&str; 6] = [
+    "tok_ok",
+    "tok_ok",
+    "tok_declined",
+    "tok_timeout_after_success",
+    "tok_never_arrives",
+    "tok_capture_fails",
+];
 
 #[derive(Clone, Debug)]
 enum Deed {
@@ -55,16 +62,30 @@ async fn play(deeds: Vec<Deed>) {
             world.restart(Arc::clone(&fuse)).await;
         }
         match deed {
-            Deed::Buy { buyer: who, first, two, card } => {
+            Deed::Buy {
+                buyer: who,
+                first,
+                two,
+                card,
+            } => {
                 let wanted = &SEATS[first..(first + 1 + usize::from(two)).min(SEATS.len())];
-                let Some(hold) = world.seats.hold(&buyer(who), wanted) else { continue };
-                let (checkout, wish) = (Arc::clone(&world.checkout), wish(who, hold, CARDS[card], &n.to_string()));
+                let Some(hold) = world.seats.hold(&buyer(who), wanted) else {
+                    continue;
+                };
+                let (checkout, wish) = (
+                    Arc::clone(&world.checkout),
+                    wish(who, hold, CARDS[card], &n.to_string()),
+                );
                 tokio::spawn(async move { checkout.place_order(wish).await });
             }
             Deed::Cancel { buyer: who } => {
                 let checkout = Arc::clone(&world.checkout);
                 tokio::spawn(async move {
-                    for order in checkout.orders_of(&super::world::buyer_sale(), &buyer(who)).await.unwrap() {
+                    for order in checkout
+                        .orders_of(&super::world::buyer_sale(), &buyer(who))
+                        .await
+                        .unwrap()
+                    {
                         if order.state == OrderState::Paid {
                             let _ = checkout.cancel(order.id, &buyer(who)).await;
                         }
@@ -72,7 +93,10 @@ async fn play(deeds: Vec<Deed>) {
                 });
             }
             Deed::Forget => world.seats.forget_owners(),
-            Deed::Die { after_calls, with_effect } => {
+            Deed::Die {
+                after_calls,
+                with_effect,
+            } => {
                 fuse = Fuse::at(after_calls, with_effect);
                 world.restart(Arc::clone(&fuse)).await;
             }

@@ -28,9 +28,18 @@ use crate::{
 
 const CROWD: u32 = 60;
 
-async fn house(ledger: &LedgerPlace, keys: &Keys, gateway: &SandboxGateway, plan: &Arc<Plan>) -> (Arc<Seating>, Arc<Checkout>, Lifecycle) {
+async fn house(
+    ledger: &LedgerPlace,
+    keys: &Keys,
+    gateway: &SandboxGateway,
+    plan: &Arc<Plan>,
+) -> (Arc<Seating>, Arc<Checkout>, Lifecycle) {
     let life = Lifecycle::new();
-    let prices: BTreeMap<_, _> = plan.zones().iter().map(|it| (it.clone(), Money::new(1_000, Currency::KRW))).collect();
+    let prices: BTreeMap<_, _> = plan
+        .zones()
+        .iter()
+        .map(|it| (it.clone(), Money::new(1_000, Currency::KRW)))
+        .collect();
     let config = seating::Config {
         sale: show().sale,
         performance: show().performance,
@@ -41,10 +50,21 @@ async fn house(ledger: &LedgerPlace, keys: &Keys, gateway: &SandboxGateway, plan
         watchers_max: 10,
     };
     let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(OsEntropy));
-    let deps = seating::Deps { engine: seating::Engine::Memory, clock: clock.clone(), entropy: entropy.clone(), life: life.clone() };
-    let seats = Seating::open(vec![(config, Arc::clone(plan))], deps).await.unwrap();
+    let deps = seating::Deps {
+        engine: seating::Engine::Memory,
+        clock: clock.clone(),
+        entropy: entropy.clone(),
+        life: life.clone(),
+    };
+    let seats = Seating::open(vec![(config, Arc::clone(plan))], deps)
+        .await
+        .unwrap();
     let config = Config {
-        sales: vec![SaleConfig { sale: show().sale, title: "Spring".into(), seats_per_fan: 4 }],
+        sales: vec![SaleConfig {
+            sale: show().sale,
+            title: "Spring".into(),
+            seats_per_fan: 4,
+        }],
         issuer: "https://tickets.example".into(),
         answer_within: Duration::from_secs(30),
         gateway_deadline: Duration::from_secs(5),
@@ -69,11 +89,30 @@ async fn house(ledger: &LedgerPlace, keys: &Keys, gateway: &SandboxGateway, plan
 async fn buys(seats: Arc<Seating>, checkout: Arc<Checkout>, n: u32) -> PlaceOutcome {
     let performance = seats.performance(&show().sale, &show().performance).unwrap();
     let (who, visit) = (buyer(n), VisitId::random(&OsEntropy));
-    let wish = Wish::BestAvailable { quantity: 2, zone: None, section: None, accessible: 0 };
-    let HoldOutcome::Held(hold) = performance.hold(&who, visit, wish, None).await.unwrap() else { panic!("no hold") };
-    let token = if n.is_multiple_of(6) { "tok_declined" } else { "tok_ok" };
+    let wish = Wish::BestAvailable {
+        quantity: 2,
+        zone: None,
+        section: None,
+        accessible: 0,
+    };
+    let HoldOutcome::Held(hold) = performance.hold(&who, visit, wish, None).await.unwrap() else {
+        panic!("no hold")
+    };
+    let token = if n.is_multiple_of(6) {
+        "tok_declined"
+    } else {
+        "tok_ok"
+    };
     let (method, idempotency_key) = ("card".to_owned(), "k".to_owned());
-    let order = PlaceOrder { sale: show().sale, buyer: who, visit, hold: hold.id, method, token: token.into(), idempotency_key };
+    let order = PlaceOrder {
+        sale: show().sale,
+        buyer: who,
+        visit,
+        hold: hold.id,
+        method,
+        token: token.into(),
+        idempotency_key,
+    };
     checkout.place_order(order).await.unwrap()
 }
 
@@ -86,11 +125,18 @@ async fn a_crowd_buys_and_a_restart_forgets_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_buys_on_postgresql_as_well() {
     let server = Postgres::start().await.unwrap();
-    a_crowd_buys_on(&LedgerPlace::Postgres { url: server.create_database("tickets").await.unwrap() }).await;
+    a_crowd_buys_on(&LedgerPlace::Postgres {
+        url: server.create_database("tickets").await.unwrap(),
+    })
+    .await;
 }
 
 async fn a_crowd_buys_on(ledger: &LedgerPlace) {
-    let (dir, keys, bank_life) = (TempDir::new("whole"), Keys::ephemeral(&OsEntropy), Lifecycle::new());
+    let (dir, keys, bank_life) = (
+        TempDir::new("whole"),
+        Keys::ephemeral(&OsEntropy),
+        Lifecycle::new(),
+    );
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     let bank = SandboxConfig {
@@ -107,11 +153,24 @@ async fn a_crowd_buys_on(ledger: &LedgerPlace) {
 
     let (seats, checkout, life) = house(ledger, &keys, &gateway, &plan).await;
     let bought = (0..CROWD).map(|n| tokio::spawn(buys(Arc::clone(&seats), Arc::clone(&checkout), n)));
-    let outcomes: Vec<_> = futures_util::future::join_all(bought).await.into_iter().map(Result::unwrap).collect();
-    let declined = outcomes.iter().filter(|it| matches!(it, PlaceOutcome::Declined { .. })).count();
+    let outcomes: Vec<_> = futures_util::future::join_all(bought)
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    let declined = outcomes
+        .iter()
+        .filter(|it| matches!(it, PlaceOutcome::Declined { .. }))
+        .count();
     let mut sold: Vec<_> = outcomes
         .iter()
-        .filter_map(|it| if let PlaceOutcome::Paid(order) = it { Some(order.seats.clone()) } else { None })
+        .filter_map(|it| {
+            if let PlaceOutcome::Paid(order) = it {
+                Some(order.seats.clone())
+            } else {
+                None
+            }
+        })
         .flatten()
         .collect();
     assert_eq!((declined, sold.len()), (10, 100), "{outcomes:?}");
@@ -123,9 +182,22 @@ async fn a_crowd_buys_on(ledger: &LedgerPlace) {
 
     let (seats, checkout, life) = house(ledger, &keys, &gateway, &plan).await;
     let performance = seats.performance(&show().sale, &show().performance).unwrap();
-    assert_eq!(performance.stock().iter().map(|it| it.booked).sum::<u32>(), 100, "I8: the engine knows again what is sold");
+    assert_eq!(
+        performance.stock().iter().map(|it| it.booked).sum::<u32>(),
+        100,
+        "I8: the engine knows again what is sold"
+    );
     let mine = checkout.orders_of(&show().sale, &buyer(1)).await.unwrap();
-    assert_eq!(checkout.tickets(mine[0].id, &buyer(1)).await.unwrap().unwrap().len(), 2, "I7");
+    assert_eq!(
+        checkout
+            .tickets(mine[0].id, &buyer(1))
+            .await
+            .unwrap()
+            .unwrap()
+            .len(),
+        2,
+        "I7"
+    );
     life.stop();
     bank_life.stop();
 
@@ -135,13 +207,50 @@ async fn a_crowd_buys_on(ledger: &LedgerPlace) {
         LedgerPlace::Postgres { url } => BookAt::Postgres(url.clone()),
     };
     let journal = dir.file("queue.db");
-    let mut empty = SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(&journal).create_if_missing(true)).await.unwrap();
-    sqlx::raw_sql(include_str!("../../waiting_room/journal/migrations/0001_journal.sql")).execute(&mut empty).await.unwrap();
-    let books = Books { ledger, journal: BookAt::File(journal), gateway: Some(dir.file("book.db")) };
+    let mut empty = SqliteConnection::connect_with(
+        &SqliteConnectOptions::new()
+            .filename(&journal)
+            .create_if_missing(true),
+    )
+    .await
+    .unwrap();
+    sqlx::raw_sql(include_str!(
+        "../../waiting_room/journal/migrations/0001_journal.sql"
+    ))
+    .execute(&mut empty)
+    .await
+    .unwrap();
+    let books = Books {
+        ledger,
+        journal: BookAt::File(journal),
+        gateway: Some(dir.file("book.db")),
+    };
     let evidence = books::read_from(&books, &show().sale).await.unwrap();
     let with = |state| evidence.orders.iter().filter(|it| it.state == state).count();
-    assert_eq!((with(OrderState::Paid), with(OrderState::Ended), evidence.orders.len()), (50, 10, 60));
-    assert_eq!((evidence.ledger_booked.len(), evidence.claims.len(), evidence.tickets.len()), (100, 100, 100));
-    assert!(evidence.orders.iter().all(|it| it.seats.len() == 2 && it.total == 2_000));
-    assert_eq!(evidence.payments.iter().map(|it| it.captured).sum::<i64>(), 100_000);
+    assert_eq!(
+        (
+            with(OrderState::Paid),
+            with(OrderState::Ended),
+            evidence.orders.len()
+        ),
+        (50, 10, 60)
+    );
+    assert_eq!(
+        (
+            evidence.ledger_booked.len(),
+            evidence.claims.len(),
+            evidence.tickets.len()
+        ),
+        (100, 100, 100)
+    );
+    assert!(
+        evidence
+            .orders
+            .iter()
+            .all(|it| it.seats.len() == 2 && it.total == 2_000)
+    );
+    assert_eq!(
+        evidence.payments.iter().map(|it| it.captured).sum::<i64>(),
+        100_000
+    );
 }

@@ -19,14 +19,17 @@ use crate::{
         Checkout, Config, Deps, LedgerPlace, PlaceOrder, PlaceOutcome, SaleConfig,
         forgetful::ForgetfulSeats,
         ledger::{
-            Claimed, EngineMemory, KeyUse, Lease, LeasedSaga, Ledger, LedgerError, LogEntry, NewEvent, NewOrder, NewTicket, Opened,
-            OutboxRow, Position, Progress, Right, TicketRow,
+            Claimed, EngineMemory, KeyUse, Lease, LeasedSaga, Ledger, LedgerError, LogEntry, NewEvent,
+            NewOrder, NewTicket, Opened, OutboxRow, Position, Progress, Right, TicketRow,
             contract::{TempDir, basket, show},
             postgres::PostgresLedger,
             sqlite::SqliteLedger,
         },
         order::{Order, OrderState, Reason},
-        payment::{AuthoriseOutcome, Charge, LookupOutcome, NotSigned, PaymentGateway, PaymentState, Settled, Webhook},
+        payment::{
+            AuthoriseOutcome, Charge, LookupOutcome, NotSigned, PaymentGateway, PaymentState, Settled,
+            Webhook,
+        },
         seats::{Basket, BeginOutcome, ClaimedSeats, Seats, SeatsError, Show},
     },
     kernel::{HoldId, Money, OrderId, OsEntropy, SaleId, Subject, SystemClock, Timestamp, VisitId},
@@ -139,8 +142,17 @@ impl FakeSeats {
             return None;
         }
         let id = HoldId::random(&OsEntropy);
-        known.owner.extend(seats.iter().map(|it| ((*it).to_owned(), (id, false))));
-        known.holds.insert(id, (who.clone(), seats.iter().map(|it| (*it).to_owned()).collect(), false));
+        known
+            .owner
+            .extend(seats.iter().map(|it| ((*it).to_owned(), (id, false))));
+        known.holds.insert(
+            id,
+            (
+                who.clone(),
+                seats.iter().map(|it| (*it).to_owned()).collect(),
+                false,
+            ),
+        );
         Some(id)
     }
 
@@ -154,7 +166,13 @@ impl FakeSeats {
     }
 
     pub(super) fn booked(&self) -> Vec<String> {
-        self.known.lock().owner.iter().filter(|(_, (_, booked))| *booked).map(|(seat, _)| seat.clone()).collect()
+        self.known
+            .lock()
+            .owner
+            .iter()
+            .filter(|(_, (_, booked))| *booked)
+            .map(|(seat, _)| seat.clone())
+            .collect()
     }
 }
 
@@ -168,10 +186,18 @@ impl Seats for FusedSeats {
         Ok(hers.map(|(_, seats, _)| basket(&seats.iter().map(String::as_str).collect::<Vec<_>>())))
     }
 
-    async fn begin_checkout(&self, _: &Show, hold: HoldId, _: &Subject, _: Timestamp) -> Result<BeginOutcome, SeatsError> {
+    async fn begin_checkout(
+        &self,
+        _: &Show,
+        hold: HoldId,
+        _: &Subject,
+        _: Timestamp,
+    ) -> Result<BeginOutcome, SeatsError> {
         let call = async {
             let mut known = self.0.known.lock();
-            let Some((_, seats, paying)) = known.holds.get_mut(&hold) else { return Ok(BeginOutcome::Gone) };
+            let Some((_, seats, paying)) = known.holds.get_mut(&hold) else {
+                return Ok(BeginOutcome::Gone);
+            };
             *paying = true;
             Ok(BeginOutcome::Begun { seats: seats.clone() })
         };
@@ -192,7 +218,9 @@ impl Seats for FusedSeats {
         let call = async {
             let mut known = self.0.known.lock();
             known.holds.remove(&hold);
-            known.owner.extend(seats.iter().map(|it| (it.clone(), (hold, true))));
+            known
+                .owner
+                .extend(seats.iter().map(|it| (it.clone(), (hold, true))));
         };
         self.1.guard(call).await;
         Ok(())
@@ -202,7 +230,9 @@ impl Seats for FusedSeats {
         let call = async {
             let mut known = self.0.known.lock();
             known.holds.remove(&hold);
-            known.owner.retain(|seat, (owner, _)| *owner != hold || !seats.contains(seat));
+            known
+                .owner
+                .retain(|seat, (owner, _)| *owner != hold || !seats.contains(seat));
         };
         self.1.guard(call).await;
         Ok(())
@@ -211,7 +241,12 @@ impl Seats for FusedSeats {
     async fn restore(&self, claims: Vec<ClaimedSeats>) -> Result<(), SeatsError> {
         let mut known = self.0.known.lock();
         for claim in claims {
-            known.owner.extend(claim.seats.iter().map(|it| (it.clone(), (claim.hold, claim.booked))));
+            known.owner.extend(
+                claim
+                    .seats
+                    .iter()
+                    .map(|it| (it.clone(), (claim.hold, claim.booked))),
+            );
             if !claim.booked {
                 known.holds.insert(claim.hold, (claim.buyer, claim.seats, true));
             }
@@ -273,7 +308,12 @@ impl FusedGateway {
     async fn settle(&self, key: &str, change: impl FnOnce(&mut Paid) -> Settled + Send) -> Settled {
         let call = async {
             let mut book = self.0.book.lock();
-            let unknown = || Paid { state: PaymentState::Voided, amount: None, card: String::new(), captures: 0 };
+            let unknown = || Paid {
+                state: PaymentState::Voided,
+                amount: None,
+                card: String::new(),
+                captures: 0,
+            };
             let settled = change(book.entry(key.to_owned()).or_insert_with(unknown));
             if self.silent() { Settled::Unknown } else { settled }
         };
@@ -282,7 +322,9 @@ impl FusedGateway {
 }
 
 fn not_now() -> Settled {
-    Settled::Refused { reason: "not_in_this_state".into() }
+    Settled::Refused {
+        reason: "not_in_this_state".into(),
+    }
 }
 
 #[async_trait]
@@ -295,14 +337,25 @@ impl PaymentGateway for FusedGateway {
         let call = async {
             self.0.authorise_calls.fetch_add(1, Ordering::SeqCst);
             let card = charge.token.expose();
-            let reference = || PaymentState::Authorised { reference: "ref".into() };
+            let reference = || PaymentState::Authorised {
+                reference: "ref".into(),
+            };
             let state = match card {
                 "tok_ok" | "tok_timeout_after_success" | "tok_capture_fails" => reference(),
-                "tok_redirect" => PaymentState::AwaitingBuyer { url: "https://bank/page".into() },
+                "tok_redirect" => PaymentState::AwaitingBuyer {
+                    url: "https://bank/page".into(),
+                },
                 "tok_never_arrives" => return AuthoriseOutcome::Unknown,
-                _ => PaymentState::Declined { reason: "card_declined".into() },
+                _ => PaymentState::Declined {
+                    reason: "card_declined".into(),
+                },
             };
-            let fresh = Paid { state, amount: Some(charge.amount), card: card.into(), captures: 0 };
+            let fresh = Paid {
+                state,
+                amount: Some(charge.amount),
+                card: card.into(),
+                captures: 0,
+            };
             let mut book = self.0.book.lock();
             let paid = book.entry(charge.key.clone()).or_insert(fresh).clone();
             if card == "tok_timeout_after_success" || self.silent() {
@@ -323,7 +376,9 @@ impl PaymentGateway for FusedGateway {
             if self.silent() {
                 return LookupOutcome::Unknown;
             }
-            self.0.state(key).map_or(LookupOutcome::NotFound, LookupOutcome::Found)
+            self.0
+                .state(key)
+                .map_or(LookupOutcome::NotFound, LookupOutcome::Found)
         };
         self.1.guard(call).await
     }
@@ -331,7 +386,9 @@ impl PaymentGateway for FusedGateway {
     async fn capture(&self, key: &str, amount: Money) -> Settled {
         let change = |paid: &mut Paid| match &paid.state {
             PaymentState::Captured => Settled::Done,
-            PaymentState::Authorised { .. } if paid.card != "tok_capture_fails" && paid.amount == Some(amount) => {
+            PaymentState::Authorised { .. }
+                if paid.card != "tok_capture_fails" && paid.amount == Some(amount) =>
+            {
                 paid.state = PaymentState::Captured;
                 paid.captures += 1;
                 Settled::Done
@@ -365,9 +422,22 @@ impl PaymentGateway for FusedGateway {
         self.settle(key, change).await
     }
 
-    fn read_webhook(&self, headers: &[(String, String)], body: &[u8], _: Timestamp) -> Result<Webhook, NotSigned> {
-        let event = headers.iter().find(|(name, _)| name == "signed-by-fake").ok_or(NotSigned)?.1.clone();
-        Ok(Webhook { event, key: String::from_utf8(body.to_vec()).map_err(|_| NotSigned)? })
+    fn read_webhook(
+        &self,
+        headers: &[(String, String)],
+        body: &[u8],
+        _: Timestamp,
+    ) -> Result<Webhook, NotSigned> {
+        let event = headers
+            .iter()
+            .find(|(name, _)| name == "signed-by-fake")
+            .ok_or(NotSigned)?
+            .1
+            .clone();
+        Ok(Webhook {
+            event,
+            key: String::from_utf8(body.to_vec()).map_err(|_| NotSigned)?,
+        })
     }
 }
 
@@ -428,22 +498,33 @@ enum Kept {
 impl Kept {
     fn shared(server: &Arc<Postgres>) -> Self {
         static MADE: AtomicU64 = AtomicU64::new(0);
-        Self::Shared { server: Arc::clone(server), database: format!("world_{}", MADE.fetch_add(1, Ordering::SeqCst)) }
+        Self::Shared {
+            server: Arc::clone(server),
+            database: format!("world_{}", MADE.fetch_add(1, Ordering::SeqCst)),
+        }
     }
 
     async fn open(&self, node: &str, life: &Lifecycle) -> Arc<dyn Ledger> {
         match self {
-            Self::File(dir) => Arc::new(SqliteLedger::open(&dir.file("ledger.db"), node, life).await.unwrap()),
-            Self::Shared { server, database } => {
-                Arc::new(PostgresLedger::open(&server.url(database), node, Arc::new(OsEntropy)).await.unwrap())
-            }
+            Self::File(dir) => Arc::new(
+                SqliteLedger::open(&dir.file("ledger.db"), node, life)
+                    .await
+                    .unwrap(),
+            ),
+            Self::Shared { server, database } => Arc::new(
+                PostgresLedger::open(&server.url(database), node, Arc::new(OsEntropy))
+                    .await
+                    .unwrap(),
+            ),
         }
     }
 
     /// What the death of a process does to its connections.
     async fn hang_up(&self) {
         if let Self::Shared { server, database } = self {
-            let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'");
+            let end = format!(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'"
+            );
             server.run("postgres", &end).await.unwrap();
         }
     }
@@ -501,8 +582,28 @@ impl World {
         let (gateway, keys) = (Arc::new(FakeGateway::default()), Keys::ephemeral(&OsEntropy));
         let (seats, life, node) = (Arc::new(FakeSeats::default()), Lifecycle::new(), "a");
         let ledger = kept.open(node, &life).await;
-        let checkout = open(ledger, &keys, &gateway, &seats, &life, Arc::clone(&fuse), authorise_within).await;
-        Self { kept, node, keys, gateway, seats, checkout, life, fuse, buyers: 8, authorise_within }
+        let checkout = open(
+            ledger,
+            &keys,
+            &gateway,
+            &seats,
+            &life,
+            Arc::clone(&fuse),
+            authorise_within,
+        )
+        .await;
+        Self {
+            kept,
+            node,
+            keys,
+            gateway,
+            seats,
+            checkout,
+            life,
+            fuse,
+            buyers: 8,
+            authorise_within,
+        }
     }
 
     /// The process dies; another one opens the same ledger, with an engine that knows nothing.
@@ -514,7 +615,16 @@ impl World {
         self.life = Lifecycle::new();
         self.seats = Arc::new(FakeSeats::default());
         let ledger = self.kept.open(self.node, &self.life).await;
-        self.checkout = open(ledger, &self.keys, &self.gateway, &self.seats, &self.life, fuse, self.authorise_within).await;
+        self.checkout = open(
+            ledger,
+            &self.keys,
+            &self.gateway,
+            &self.seats,
+            &self.life,
+            fuse,
+            self.authorise_within,
+        )
+        .await;
     }
 
     /// The process dies for good, and another node of the house, which knows nothing of its orders, goes on.
@@ -534,13 +644,23 @@ impl World {
     }
 
     pub(super) async fn pay(&self, who: u32, hold: HoldId, card: &str, key: &str) -> PlaceOutcome {
-        self.checkout.place_order(wish(who, hold, card, key)).await.unwrap()
+        self.checkout
+            .place_order(wish(who, hold, card, key))
+            .await
+            .unwrap()
     }
 
     pub(super) async fn orders(&self) -> Vec<Order> {
         let mut all = Vec::new();
         for n in 0..self.buyers {
-            all.extend(self.checkout.house.ledger.orders_of(&show().sale, &buyer(n)).await.unwrap());
+            all.extend(
+                self.checkout
+                    .house
+                    .ledger
+                    .orders_of(&show().sale, &buyer(n))
+                    .await
+                    .unwrap(),
+            );
         }
         all
     }
@@ -550,7 +670,12 @@ impl World {
         let at_rest = async {
             loop {
                 let running = self.checkout.house.drivers.count();
-                let open = self.orders().await.iter().filter(|it| it.state != OrderState::Paid && !it.state.is_final()).count();
+                let open = self
+                    .orders()
+                    .await
+                    .iter()
+                    .filter(|it| it.state != OrderState::Paid && !it.state.is_final())
+                    .count();
                 if running + open == 0 {
                     return;
                 }
@@ -575,10 +700,25 @@ impl World {
             let paid = order.payment_key.as_ref().and_then(|it| money.remove(it));
             let state = paid.as_ref().map(|it| it.state.clone());
             let captured = state == Some(PaymentState::Captured);
-            let reserved = matches!(state, Some(PaymentState::Authorised { .. } | PaymentState::AwaitingBuyer { .. }));
+            let reserved = matches!(
+                state,
+                Some(PaymentState::Authorised { .. } | PaymentState::AwaitingBuyer { .. })
+            );
             assert!(!reserved, "I2: money of {} is still reserved", order.id);
-            assert_eq!(captured, !tickets.is_empty(), "I2: money and tickets of {} differ ({:?}, {:?})", order.id, state, order.state);
-            assert_eq!(captured, order.state == OrderState::Paid, "I2: {:?} with {state:?}", order.state);
+            assert_eq!(
+                captured,
+                !tickets.is_empty(),
+                "I2: money and tickets of {} differ ({:?}, {:?})",
+                order.id,
+                state,
+                order.state
+            );
+            assert_eq!(
+                captured,
+                order.state == OrderState::Paid,
+                "I2: {:?} with {state:?}",
+                order.state
+            );
             if captured {
                 let paid = paid.unwrap();
                 assert_eq!(paid.amount, Some(order.total), "I2: the amount");
@@ -586,12 +726,22 @@ impl World {
                 assert_eq!(tickets.len(), order.seats.len(), "I2: a ticket for each seat");
             }
         }
-        assert!(money.values().all(|it| it.amount.is_none()), "I2: money that no order knows: {money:?}");
+        assert!(
+            money.values().all(|it| it.amount.is_none()),
+            "I2: money that no order knows: {money:?}"
+        );
         let claims = ledger.claims(None, Timestamp::from_millis(0)).await.unwrap();
-        assert!(claims.iter().all(|it| it.booked), "a claim outlived its order: {claims:?}");
+        assert!(
+            claims.iter().all(|it| it.booked),
+            "a claim outlived its order: {claims:?}"
+        );
         let mut booked: Vec<String> = claims.into_iter().flat_map(|it| it.seats).collect();
         booked.sort();
-        assert_eq!(booked, sold.into_keys().collect::<Vec<_>>(), "claims and tickets differ");
+        assert_eq!(
+            booked,
+            sold.into_keys().collect::<Vec<_>>(),
+            "claims and tickets differ"
+        );
         assert_eq!(booked, self.seats.booked(), "I8: engine and ledger differ");
     }
 }
@@ -614,7 +764,11 @@ async fn open(
     let node = ledger.owner();
     let ledger = FusedLedger(ledger, Arc::clone(&fuse));
     let config = Config {
-        sales: vec![SaleConfig { sale: show().sale, title: "Spring".into(), seats_per_fan: 4 }],
+        sales: vec![SaleConfig {
+            sale: show().sale,
+            title: "Spring".into(),
+            seats_per_fan: 4,
+        }],
         issuer: "https://tickets.example".into(),
         answer_within: Duration::from_secs(20),
         gateway_deadline: Duration::from_millis(500),

@@ -23,12 +23,24 @@ const DRAWN_CACHE: &str = "public, max-age=3600";
 #[utoipa::path(get, path = "/v1/sales/{sale}/draw", tag = "waiting room", params(("sale" = String, Path)),
     responses((status = 200, description = "commitment, algorithm, beacon and planned round; then entries and root; then beacon, seed, draw seed and order"), (status = 404, description = "the sale has no draw")))]
 pub async fn draw(AtDoor { room, .. }: AtDoor, headers: HeaderMap) -> Answer {
-    let published = room.published_draw().ok_or_else(|| Problem::new(Kind::NotFound))?;
+    let published = room
+        .published_draw()
+        .ok_or_else(|| Problem::new(Kind::NotFound))?;
     let json = Bytes::from(serde_json::to_vec(&published).expect("what is published is JSON"));
     let step = u8::from(published.entries.is_some()) + u8::from(published.seed.is_some());
     let etag = format!("\"{}-{step}\"", published.commitment);
-    let cache = if published.seed.is_some() { DRAWN_CACHE } else { UNDECIDED_CACHE };
-    Ok(shared(&headers, "application/json", &etag, cache, Form::Both(&json, None)))
+    let cache = if published.seed.is_some() {
+        DRAWN_CACHE
+    } else {
+        UNDECIDED_CACHE
+    };
+    Ok(shared(
+        &headers,
+        "application/json",
+        &etag,
+        cache,
+        Form::Both(&json, None),
+    ))
 }
 
 #[utoipa::path(get, path = "/v1/sales/{sale}/draw/entries", tag = "waiting room", params(("sale" = String, Path)),
@@ -36,10 +48,20 @@ pub async fn draw(AtDoor { room, .. }: AtDoor, headers: HeaderMap) -> Answer {
 pub async fn entries(AtDoor { room, .. }: AtDoor, headers: HeaderMap) -> Answer {
     let list = room.draw_leaves().ok_or_else(|| Problem::new(Kind::NotFound))?;
     let list = list.map_err(|()| Problem::new(Kind::Overloaded).retry_after_s(10))?;
-    let packed = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|v| v.contains("application/octet-stream"));
+    let packed = headers
+        .get(header::ACCEPT)
+        .and_then(|v| v.to_str().ok())
+        .is_some_and(|v| v.contains("application/octet-stream"));
     let etag = format!("\"{}{}\"", list.root, if packed { "-packed" } else { "" });
-    let known = headers.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok()).is_some_and(|v| v.contains(&etag));
-    let mut response = if known { StatusCode::NOT_MODIFIED.into_response() } else { whole_list(list, packed) };
+    let known = headers
+        .get(header::IF_NONE_MATCH)
+        .and_then(|v| v.to_str().ok())
+        .is_some_and(|v| v.contains(&etag));
+    let mut response = if known {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        whole_list(list, packed)
+    };
     let out = response.headers_mut();
     if let Ok(etag) = HeaderValue::from_str(&etag) {
         out.insert(header::ETAG, etag);
@@ -62,12 +84,20 @@ fn whole_list(list: DrawLeaves, packed: bool) -> Response {
             let texts: Vec<String> = leaves.iter().map(|leaf| format!("\"{leaf}\"")).collect();
             format!("{}{}", if part > 0 { "," } else { "" }, texts.join(","))
         });
-        let all = stream::iter([head]).chain(parts).chain(stream::iter(["]}".to_owned()]));
+        let all = stream::iter([head])
+            .chain(parts)
+            .chain(stream::iter(["]}".to_owned()]));
         Body::from_stream(all.map(|text| Ok::<_, std::convert::Infallible>(Bytes::from(text))))
     };
     let mut response = Response::new(body);
-    let content_type = if packed { "application/octet-stream" } else { "application/json" };
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    let content_type = if packed {
+        "application/octet-stream"
+    } else {
+        "application/json"
+    };
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 

@@ -25,7 +25,15 @@ struct KeySet<'a> {
 
 #[utoipa::path(get, path = "/.well-known/jwks.json", tag = "gate", responses((status = 200, description = "JSON Web Key Set (RFC 7517, RFC 8037)")))]
 pub async fn jwks(State(house): State<Arc<House>>) -> Response {
-    let mut response = private_json(StatusCode::OK, &KeySet { keys: &house.public_keys });
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
+    let mut response = private_json(
+        StatusCode::OK,
+        &KeySet {
+            keys: &house.public_keys,
+        },
+    );
+    response.headers_mut().insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("public, max-age=300"),
+    );
     response
 }

@@ -31,8 +31,13 @@ fn private_json<T: serde::Serialize>(status: StatusCode, body: &T) -> Response {
     serde_json::to_writer(&mut bytes, body).expect("wire types are JSON");
     let mut response = Response::new(Body::from(bytes));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("private, no-store"),
+    );
     response
 }
 
@@ -45,13 +50,26 @@ enum Form<'a> {
 }
 
 /// Bytes that were encoded once for everybody, or 304 when the caller has them already.
-fn shared(headers: &HeaderMap, content_type: &'static str, etag: &str, cache: &'static str, form: Form<'_>) -> Response {
+fn shared(
+    headers: &HeaderMap,
+    content_type: &'static str,
+    etag: &str,
+    cache: &'static str,
+    form: Form<'_>,
+) -> Response {
     let varies = !matches!(form, Form::Both(_, None));
     let known = headers
         .get(header::IF_NONE_MATCH)
         .and_then(|v| v.to_str().ok())
-        .is_some_and(|v| v.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag));
-    let mut response = if known { StatusCode::NOT_MODIFIED.into_response() } else { whole(headers, content_type, form) };
+        .is_some_and(|v| {
+            v.split(',')
+                .any(|tag| tag.trim().trim_start_matches("W/") == etag)
+        });
+    let mut response = if known {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        whole(headers, content_type, form)
+    };
     let out = response.headers_mut();
     if let Ok(etag) = HeaderValue::from_str(etag) {
         out.insert(header::ETAG, etag);
@@ -75,9 +93,13 @@ fn whole(headers: &HeaderMap, content_type: &'static str, form: Form<'_>) -> Res
         },
     };
     let mut response = Response::new(Body::from(bytes));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     if is_gzip {
-        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     response
 }
@@ -90,10 +112,16 @@ fn unpacked(gzip: &[u8]) -> std::io::Result<Vec<u8>> {
 }
 
 fn accepts_gzip(headers: &HeaderMap) -> bool {
-    headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).any(|coding| {
-        let mut parts = coding.split(';');
-        parts.next().is_some_and(|name| name.trim() == "gzip") && !parts.any(|p| matches!(p.trim(), "q=0" | "q=0.0"))
-    })
+    headers
+        .get_all(header::ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .any(|coding| {
+            let mut parts = coding.split(';');
+            parts.next().is_some_and(|name| name.trim() == "gzip")
+                && !parts.any(|p| matches!(p.trim(), "q=0" | "q=0.0"))
+        })
 }
 
 fn broken(e: Broken) -> Problem {

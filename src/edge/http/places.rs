@@ -23,7 +23,9 @@ use crate::{
         sse::{Frames, stream_of},
     },
     kernel::{Subject, Timestamp},
-    waiting_room::{BoardWatch, EnterOutcome, Inside, JoinOutcome, Joined, Phase, PlaceState, RenewOutcome, WaitingRoom},
+    waiting_room::{
+        BoardWatch, EnterOutcome, Inside, JoinOutcome, Joined, Phase, PlaceState, RenewOutcome, WaitingRoom,
+    },
 };
 
 /// A place in the queue.
@@ -88,7 +90,13 @@ pub(in crate::edge) async fn take_place(
                 let place = room.place(&token);
                 if place.state != PlaceState::Left {
                     let (state, number, sample) = (place.state, place.number, place.sample);
-                    let joined = Joined { token: raw, state, number, joined_at: token.joined_at, sample };
+                    let joined = Joined {
+                        token: raw,
+                        state,
+                        number,
+                        joined_at: token.joined_at,
+                        sample,
+                    };
                     return Ok(place_granted(house, sale, &joined, Granted::Before));
                 }
             }
@@ -148,12 +156,20 @@ pub(in crate::edge) fn place_of(placed: &Placed) -> Response {
 
 #[utoipa::path(delete, path = "/v1/sales/{sale}/queue/place", tag = "waiting room", params(("sale" = String, Path)), responses((status = 204), (status = 401)))]
 pub async fn leave(State(Door { house, .. }): State<Door>, PlaceOwner(placed): PlaceOwner) -> Answer {
-    let Placed { sale, room, token, .. } = placed;
-    let left = house.life.run_to_end(async move { room.leave(&token).await }).await.map_err(broken)?;
+    let Placed {
+        sale, room, token, ..
+    } = placed;
+    let left = house
+        .life
+        .run_to_end(async move { room.leave(&token).await })
+        .await
+        .map_err(broken)?;
     left.map_err(|e| house.no_door("leaving the queue", &e))?;
     let mut response = StatusCode::NO_CONTENT.into_response();
     for name in [&sale.cookies.queue, &sale.cookies.pass] {
-        response.headers_mut().append(header::SET_COOKIE, house.cookies.revoke(name));
+        response
+            .headers_mut()
+            .append(header::SET_COOKIE, house.cookies.revoke(name));
     }
     Ok(response)
 }
@@ -161,7 +177,10 @@ pub async fn leave(State(Door { house, .. }): State<Door>, PlaceOwner(placed): P
 #[utoipa::path(put, path = "/v1/sales/{sale}/queue/presence", tag = "waiting room", params(("sale" = String, Path)),
     responses((status = 200, body = Presence), (status = 401)))]
 pub async fn present(placed: Placed) -> Response {
-    let again_in_ms = placed.room.present(&placed.token).map(|again_in| u64::try_from(again_in.as_millis()).unwrap_or(u64::MAX));
+    let again_in_ms = placed
+        .room
+        .present(&placed.token)
+        .map(|again_in| u64::try_from(again_in.as_millis()).unwrap_or(u64::MAX));
     private_json(StatusCode::OK, &Presence { again_in_ms })
 }
 
@@ -175,17 +194,30 @@ pub async fn board(at_door: AtDoor, headers: HeaderMap) -> Response {
 
 pub(in crate::edge) fn board_of(at_door: &AtDoor, headers: &HeaderMap) -> Response {
     let board = at_door.room.board();
-    shared(headers, "application/json", &board.etag, BOARD_CACHE, Form::Both(&board.json, None))
+    shared(
+        headers,
+        "application/json",
+        &board.etag,
+        BOARD_CACHE,
+        Form::Both(&board.json, None),
+    )
 }
 
 #[utoipa::path(get, path = "/v1/sales/{sale}/board/events", tag = "waiting room", params(("sale" = String, Path)),
     responses((status = 200, description = "server-sent events `board`"), (status = 503, description = "as many watchers as this node serves; poll the board")))]
 pub async fn board_events(State(Door { house, .. }): State<Door>, AtDoor { room, .. }: AtDoor) -> Answer {
-    let watch = room
-        .watch_board()
-        .ok_or_else(|| Problem::new(Kind::Overloaded).detail("poll the board instead").retry_after_s(house.soon_s(10, 60)))?;
+    let watch = room.watch_board().ok_or_else(|| {
+        Problem::new(Kind::Overloaded)
+            .detail("poll the board instead")
+            .retry_after_s(house.soon_s(10, 60))
+    })?;
     let now = room.board().sse.clone();
-    Ok(stream_of(Some(now), BoardFrames(watch), house.life.clone(), &house.entropy))
+    Ok(stream_of(
+        Some(now),
+        BoardFrames(watch),
+        house.life.clone(),
+        &house.entropy,
+    ))
 }
 
 struct BoardFrames(BoardWatch);
@@ -199,9 +231,19 @@ impl Frames for BoardFrames {
 #[utoipa::path(post, path = "/v1/sales/{sale}/admission", tag = "waiting room", params(("sale" = String, Path)),
     responses((status = 200, body = PassGranted), (status = 401), (status = 409, description = "not-called-yet, full-for-a-moment (each with `place`), visit-ended, closed")))]
 pub async fn enter(State(Door { house, .. }): State<Door>, PlaceOwner(placed): PlaceOwner) -> Answer {
-    let Placed { sale, room, token, .. } = placed;
-    let inside = if house.valve.are_inside_late() { Inside::Late } else { Inside::Served };
-    let outcome = house.life.run_to_end(async move { room.enter(&token, inside).await }).await.map_err(broken)?;
+    let Placed {
+        sale, room, token, ..
+    } = placed;
+    let inside = if house.valve.are_inside_late() {
+        Inside::Late
+    } else {
+        Inside::Served
+    };
+    let outcome = house
+        .life
+        .run_to_end(async move { room.enter(&token, inside).await })
+        .await
+        .map_err(broken)?;
     match outcome.map_err(|e| house.no_door("admission", &e))? {
         EnterOutcome::Entered { pass, expires_at } => Ok(pass_granted(&house, &sale, &pass, expires_at)),
         EnterOutcome::NotCalledYet(place) => Err(Problem::new(Kind::NotCalledYet).with("place", &place)),
@@ -213,9 +255,17 @@ pub async fn enter(State(Door { house, .. }): State<Door>, PlaceOwner(placed): P
 
 #[utoipa::path(put, path = "/v1/sales/{sale}/admission", tag = "waiting room", params(("sale" = String, Path)),
     responses((status = 200, body = PassGranted), (status = 401), (status = 409, description = "visit-ended")))]
-pub async fn renew(State(Door { house, .. }): State<Door>, AtDoor { sale, room }: AtDoor, admitted: Admitted) -> Answer {
+pub async fn renew(
+    State(Door { house, .. }): State<Door>,
+    AtDoor { sale, room }: AtDoor,
+    admitted: Admitted,
+) -> Answer {
     let pass = admitted.pass;
-    let outcome = house.life.run_to_end(async move { room.renew(&pass).await }).await.map_err(broken)?;
+    let outcome = house
+        .life
+        .run_to_end(async move { room.renew(&pass).await })
+        .await
+        .map_err(broken)?;
     match outcome.map_err(|e| house.no_door("renewing a pass", &e))? {
         RenewOutcome::Renewed { pass, expires_at } => Ok(pass_granted(&house, &sale, &pass, expires_at)),
         RenewOutcome::Ended => Err(Problem::new(Kind::VisitEnded)),
@@ -223,12 +273,22 @@ pub async fn renew(State(Door { house, .. }): State<Door>, AtDoor { sale, room }
 }
 
 #[utoipa::path(delete, path = "/v1/sales/{sale}/admission", tag = "waiting room", params(("sale" = String, Path)), responses((status = 204), (status = 401)))]
-pub async fn end_visit(State(Door { house, .. }): State<Door>, AtDoor { sale, room }: AtDoor, admitted: Admitted) -> Answer {
+pub async fn end_visit(
+    State(Door { house, .. }): State<Door>,
+    AtDoor { sale, room }: AtDoor,
+    admitted: Admitted,
+) -> Answer {
     let pass = admitted.pass;
-    let ended = house.life.run_to_end(async move { room.end_visit(&pass).await }).await.map_err(broken)?;
+    let ended = house
+        .life
+        .run_to_end(async move { room.end_visit(&pass).await })
+        .await
+        .map_err(broken)?;
     ended.map_err(|e| house.no_door("ending a visit", &e))?;
     let mut response = StatusCode::NO_CONTENT.into_response();
-    response.headers_mut().append(header::SET_COOKIE, house.cookies.revoke(&sale.cookies.pass));
+    response
+        .headers_mut()
+        .append(header::SET_COOKIE, house.cookies.revoke(&sale.cookies.pass));
     Ok(response)
 }
 
@@ -252,7 +312,11 @@ fn place_granted(house: &House, sale: &SaleOnOffer, joined: &Joined, granted: Gr
         sample: joined.sample,
     };
     let mut response = private_json(status, &body);
-    let cookie = house.cookies.grant(&sale.cookies.queue, &joined.token, extract::cookie_life(sale, now));
+    let cookie = house.cookies.grant(
+        &sale.cookies.queue,
+        &joined.token,
+        extract::cookie_life(sale, now),
+    );
     response.headers_mut().append(header::SET_COOKIE, cookie);
     response
 }
@@ -260,7 +324,11 @@ fn place_granted(house: &House, sale: &SaleOnOffer, joined: &Joined, granted: Gr
 fn pass_granted(house: &House, sale: &SaleOnOffer, pass: &str, expires_at: Timestamp) -> Response {
     let mut response = private_json(StatusCode::OK, &PassGranted { pass, expires_at });
     // The cookie outlives the pass: an expired pass still says who was let in, which is enough to pay for what she holds.
-    let cookie: HeaderValue = house.cookies.grant(&sale.cookies.pass, pass, extract::cookie_life(sale, house.clock.now()));
+    let cookie: HeaderValue = house.cookies.grant(
+        &sale.cookies.pass,
+        pass,
+        extract::cookie_life(sale, house.clock.now()),
+    );
     response.headers_mut().append(header::SET_COOKIE, cookie);
     response
 }

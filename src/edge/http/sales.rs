@@ -90,19 +90,38 @@ pub struct SaleList<'a> {
 #[utoipa::path(get, path = "/v1/sales", tag = "sales", responses((status = 200, body = SaleList)))]
 pub async fn list(State(door): State<Door>, headers: HeaderMap) -> Response {
     let lang = language(&door.house, &headers);
-    let sales = door.house.sales.values().filter_map(|sale| Some(describe(&door.house, sale, door.room(&sale.id)?.phase(), lang)));
-    public(&SaleList { sales: sales.collect() })
+    let sales = door
+        .house
+        .sales
+        .values()
+        .filter_map(|sale| Some(describe(&door.house, sale, door.room(&sale.id)?.phase(), lang)));
+    public(&SaleList {
+        sales: sales.collect(),
+    })
 }
 
 #[utoipa::path(get, path = "/v1/sales/{sale}", tag = "sales", params(("sale" = String, Path)),
     responses((status = 200, body = SaleFacts), (status = 404, description = "no such sale")))]
-pub async fn facts(State(Door { house, .. }): State<Door>, AtDoor { sale, room }: AtDoor, headers: HeaderMap) -> Answer {
-    Ok(public(&describe(&house, &sale, room.phase(), language(&house, &headers))))
+pub async fn facts(
+    State(Door { house, .. }): State<Door>,
+    AtDoor { sale, room }: AtDoor,
+    headers: HeaderMap,
+) -> Answer {
+    Ok(public(&describe(
+        &house,
+        &sale,
+        room.phase(),
+        language(&house, &headers),
+    )))
 }
 
 pub(super) fn language(house: &House, headers: &HeaderMap) -> Lang {
     let accept = headers.get(header::ACCEPT_LANGUAGE).and_then(|v| v.to_str().ok());
-    Lang::choose(accept, house.cookies.read(headers, super::site::LANG_COOKIE), None)
+    Lang::choose(
+        accept,
+        house.cookies.read(headers, super::site::LANG_COOKIE),
+        None,
+    )
 }
 
 fn describe<'a>(house: &House, sale: &'a SaleOnOffer, phase: Phase, lang: Lang) -> SaleFacts<'a> {
@@ -115,13 +134,28 @@ fn describe<'a>(house: &House, sale: &'a SaleOnOffer, phase: Phase, lang: Lang) 
             venue: &it.venue,
             starts_at: it.starts_at,
             seat_count: it.seat_count,
-            plan_url: format!("/v1/sales/{}/performances/{}/plan?v={}", sale.id, it.id, it.plan_hash),
-            price_zones: it.prices.iter().map(|(zone, price)| PriceZone { zone: zone.clone(), price: *price }).collect(),
+            plan_url: format!(
+                "/v1/sales/{}/performances/{}/plan?v={}",
+                sale.id, it.id, it.plan_hash
+            ),
+            price_zones: it
+                .prices
+                .iter()
+                .map(|(zone, price)| PriceZone {
+                    zone: zone.clone(),
+                    price: *price,
+                })
+                .collect(),
         })
         .collect();
     let mut price_zones = BTreeMap::new();
-    for zone in performances.iter().flat_map(|p: &PerformanceFacts<'_>| &p.price_zones) {
-        price_zones.entry(zone.zone.clone()).or_insert_with(|| zone.clone());
+    for zone in performances
+        .iter()
+        .flat_map(|p: &PerformanceFacts<'_>| &p.price_zones)
+    {
+        price_zones
+            .entry(zone.zone.clone())
+            .or_insert_with(|| zone.clone());
     }
     let mut price_zones: Vec<_> = price_zones.into_values().collect();
     price_zones.sort_by_key(|zone| std::cmp::Reverse(zone.price.amount));
@@ -137,7 +171,10 @@ fn describe<'a>(house: &House, sale: &'a SaleOnOffer, phase: Phase, lang: Lang) 
         closes_at: sale.closes_at,
         sign_in: sale.sign_in,
         queueing: sale.queueing,
-        limits: Limits { seats_per_fan: sale.seats_per_fan, hold_s: sale.hold.as_secs() },
+        limits: Limits {
+            seats_per_fan: sale.seats_per_fan,
+            hold_s: sale.hold.as_secs(),
+        },
         performances,
         price_zones,
         demo: sale.demo.as_ref(),
@@ -146,7 +183,12 @@ fn describe<'a>(house: &House, sale: &'a SaleOnOffer, phase: Phase, lang: Lang) 
 
 fn public<T: Serialize>(body: &T) -> Response {
     let mut response = private_json(StatusCode::OK, body);
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=1"));
-    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept-language, cookie"));
+    response.headers_mut().insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("public, max-age=1"),
+    );
+    response
+        .headers_mut()
+        .insert(header::VARY, HeaderValue::from_static("accept-language, cookie"));
     response
 }

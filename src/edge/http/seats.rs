@@ -25,8 +25,8 @@ use crate::{
     },
     kernel::{HoldId, Money, PerformanceId, Subject, Timestamp},
     seating::{
-        ChangeOutcome, ExtendOutcome, Hold, HoldOutcome, HoldState, Performance, Plan, ReleaseOutcome, SeatIx, SeatWatch, SeatingError,
-        Wish,
+        ChangeOutcome, ExtendOutcome, Hold, HoldOutcome, HoldState, Performance, Plan, ReleaseOutcome,
+        SeatIx, SeatWatch, SeatingError, Wish,
     },
 };
 
@@ -39,9 +39,16 @@ impl FromRequestParts<BoxOffice> for OnStage {
     async fn from_request_parts(parts: &mut Parts, office: &BoxOffice) -> Result<Self, Problem> {
         let OnSale(sale) = OnSale::from_request_parts(parts, office).await?;
         let nothing = || Problem::new(Kind::NotFound).detail("there is no such performance");
-        let params = RawPathParams::from_request_parts(parts, office).await.map_err(|_| nothing())?;
-        let id = params.iter().find(|(key, _)| *key == "performance").and_then(|(_, value)| value.parse::<PerformanceId>().ok());
-        id.and_then(|id| office.seating.performance(&sale.id, &id)).map(Self).ok_or_else(nothing)
+        let params = RawPathParams::from_request_parts(parts, office)
+            .await
+            .map_err(|_| nothing())?;
+        let id = params
+            .iter()
+            .find(|(key, _)| *key == "performance")
+            .and_then(|(_, value)| value.parse::<PerformanceId>().ok());
+        id.and_then(|id| office.seating.performance(&sale.id, &id))
+            .map(Self)
+            .ok_or_else(nothing)
     }
 }
 
@@ -94,11 +101,25 @@ pub struct PlanVersion {
 #[utoipa::path(get, path = "/v1/sales/{sale}/performances/{performance}/plan", tag = "seats",
     params(("sale" = String, Path), ("performance" = String, Path), ("v" = Option<String>, Query, description = "the plan's hash")),
     responses((status = 200, description = "seating plan (pretix format)"), (status = 304), (status = 404)))]
-pub async fn plan(OnStage(performance): OnStage, Query(asked): Query<PlanVersion>, headers: HeaderMap) -> Response {
+pub async fn plan(
+    OnStage(performance): OnStage,
+    Query(asked): Query<PlanVersion>,
+    headers: HeaderMap,
+) -> Response {
     let plan = performance.plan();
     let is_this = asked.v.as_deref() == Some(plan.hash());
-    let cache = if is_this { "public, max-age=31536000, immutable" } else { "public, max-age=60" };
-    shared(&headers, "application/json", &format!("\"{}\"", plan.hash()), cache, Packed(plan.json_gzip()))
+    let cache = if is_this {
+        "public, max-age=31536000, immutable"
+    } else {
+        "public, max-age=60"
+    };
+    shared(
+        &headers,
+        "application/json",
+        &format!("\"{}\"", plan.hash()),
+        cache,
+        Packed(plan.json_gzip()),
+    )
 }
 
 #[derive(Deserialize)]
@@ -111,16 +132,36 @@ const PACKED: &str = "application/octet-stream";
 #[utoipa::path(get, path = "/v1/sales/{sale}/performances/{performance}/seats", tag = "seats",
     params(("sale" = String, Path), ("performance" = String, Path), ("section" = Option<String>, Query)),
     responses((status = 200, description = "{version, seats: {guid: free|held|booked|blocked}}; with Accept: application/octet-stream two bits a seat"), (status = 304), (status = 401), (status = 404)))]
-pub async fn snapshot(_: Admitted, OnStage(performance): OnStage, Query(asked): Query<Section>, headers: HeaderMap) -> Answer {
-    let wants_packed = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|v| v.contains(PACKED));
+pub async fn snapshot(
+    _: Admitted,
+    OnStage(performance): OnStage,
+    Query(asked): Query<Section>,
+    headers: HeaderMap,
+) -> Answer {
+    let wants_packed = headers
+        .get(header::ACCEPT)
+        .and_then(|v| v.to_str().ok())
+        .is_some_and(|v| v.contains(PACKED));
     let (encoded, content_type) = if wants_packed {
         (performance.snapshot_packed(), PACKED)
     } else {
         let snapshot = performance.snapshot_json(asked.section.as_deref());
-        (snapshot.ok_or_else(|| Problem::new(Kind::NotFound).detail("the plan has no such section"))?, "application/json")
+        (
+            snapshot.ok_or_else(|| Problem::new(Kind::NotFound).detail("the plan has no such section"))?,
+            "application/json",
+        )
     };
-    let mut response = shared(&headers, content_type, &encoded.etag, "private, no-cache", Both(&encoded.json, encoded.gzip.as_ref()));
-    response.headers_mut().insert(header::VARY, http::HeaderValue::from_static("accept, accept-encoding"));
+    let mut response = shared(
+        &headers,
+        content_type,
+        &encoded.etag,
+        "private, no-cache",
+        Both(&encoded.json, encoded.gzip.as_ref()),
+    );
+    response.headers_mut().insert(
+        header::VARY,
+        http::HeaderValue::from_static("accept, accept-encoding"),
+    );
     Ok(response)
 }
 
@@ -140,11 +181,22 @@ pub async fn events(
     headers: HeaderMap,
 ) -> Answer {
     // A browser that reconnects by itself says where it was in a header, not in the address.
-    let resumed = headers.get("last-event-id").and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
+    let resumed = headers
+        .get("last-event-id")
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.parse().ok());
     let watch = performance.watch(resumed.or(asked.after));
-    let watch =
-        watch.ok_or_else(|| Problem::new(Kind::Overloaded).detail("poll the snapshot instead").retry_after_s(house.soon_s(5, 20)))?;
-    Ok(stream_of(None, SeatFrames(watch), house.life.clone(), &house.entropy))
+    let watch = watch.ok_or_else(|| {
+        Problem::new(Kind::Overloaded)
+            .detail("poll the snapshot instead")
+            .retry_after_s(house.soon_s(5, 20))
+    })?;
+    Ok(stream_of(
+        None,
+        SeatFrames(watch),
+        house.life.clone(),
+        &house.entropy,
+    ))
 }
 
 struct SeatFrames(SeatWatch);
@@ -166,18 +218,32 @@ pub async fn hold(
     Json(wish): Json<HoldWish>,
 ) -> Answer {
     let wish = match (wish.seats, wish.best_available) {
-        (Some(guids), None) => Wish::Seats(seats_of(performance.plan(), &guids, admitted.sale.seats_per_fan)?),
+        (Some(guids), None) => {
+            Wish::Seats(seats_of(performance.plan(), &guids, admitted.sale.seats_per_fan)?)
+        }
         (None, Some(best)) if best.quantity == 0 || best.accessible > best.quantity => {
-            return Err(invalid("best_available.quantity", "at least 1, and not less than `accessible`"));
+            return Err(invalid(
+                "best_available.quantity",
+                "at least 1, and not less than `accessible`",
+            ));
         }
-        (None, Some(best)) => {
-            Wish::BestAvailable { quantity: best.quantity, zone: best.zone, section: best.section, accessible: best.accessible }
-        }
+        (None, Some(best)) => Wish::BestAvailable {
+            quantity: best.quantity,
+            zone: best.zone,
+            section: best.section,
+            accessible: best.accessible,
+        },
         _ => return Err(invalid("seats", "name either `seats` or `best_available`")),
     };
-    match performance.hold(&admitted.who, admitted.pass.visit, wish, key.as_deref()).await.map_err(|e| refused(&house, e))? {
+    match performance
+        .hold(&admitted.who, admitted.pass.visit, wish, key.as_deref())
+        .await
+        .map_err(|e| refused(&house, e))?
+    {
         HoldOutcome::Held(hold) => Ok(held(StatusCode::CREATED, &performance, &hold)),
-        HoldOutcome::Taken { taken, alternatives } => Err(seats_taken(performance.plan(), &taken, &alternatives)),
+        HoldOutcome::Taken { taken, alternatives } => {
+            Err(seats_taken(performance.plan(), &taken, &alternatives))
+        }
         HoldOutcome::LimitReached { limit } => Err(limit_reached(limit)),
         HoldOutcome::NothingLeft => Err(Problem::new(Kind::NothingLeft)),
     }
@@ -190,13 +256,24 @@ pub async fn show(own: OwnHold) -> Response {
 
 #[utoipa::path(patch, path = "/v1/holds/{hold}", tag = "seats", params(("hold" = String, Path)), request_body = NewSeats,
     responses((status = 200, body = HoldView), (status = 404), (status = 409), (status = 422)))]
-pub async fn swap(State(BoxOffice { house, .. }): State<BoxOffice>, own: OwnHold, Json(new): Json<NewSeats>) -> Answer {
+pub async fn swap(
+    State(BoxOffice { house, .. }): State<BoxOffice>,
+    own: OwnHold,
+    Json(new): Json<NewSeats>,
+) -> Answer {
     own.not_in_payment()?;
     let limit = own.performance.config().seats_per_fan;
     let seats = seats_of(own.performance.plan(), &new.seats, limit)?;
-    match own.performance.swap(own.hold.id, &own.who, seats).await.map_err(|e| refused(&house, e))? {
+    match own
+        .performance
+        .swap(own.hold.id, &own.who, seats)
+        .await
+        .map_err(|e| refused(&house, e))?
+    {
         ChangeOutcome::Changed(hold) => Ok(held(StatusCode::OK, &own.performance, &hold)),
-        ChangeOutcome::Taken { taken, alternatives } => Err(seats_taken(own.performance.plan(), &taken, &alternatives)),
+        ChangeOutcome::Taken { taken, alternatives } => {
+            Err(seats_taken(own.performance.plan(), &taken, &alternatives))
+        }
         ChangeOutcome::LimitReached { limit } => Err(limit_reached(limit)),
         ChangeOutcome::Gone => Err(no_such_hold()),
     }
@@ -206,7 +283,12 @@ pub async fn swap(State(BoxOffice { house, .. }): State<BoxOffice>, own: OwnHold
     responses((status = 200, body = HoldView), (status = 404), (status = 409, description = "no-more-extensions")))]
 pub async fn extend(State(BoxOffice { house, .. }): State<BoxOffice>, own: OwnHold) -> Answer {
     own.not_in_payment()?;
-    match own.performance.extend(own.hold.id, &own.who).await.map_err(|e| refused(&house, e))? {
+    match own
+        .performance
+        .extend(own.hold.id, &own.who)
+        .await
+        .map_err(|e| refused(&house, e))?
+    {
         ExtendOutcome::Extended(hold) => Ok(held(StatusCode::OK, &own.performance, &hold)),
         ExtendOutcome::NoMoreExtensions => Err(Problem::new(Kind::NoMoreExtensions)),
         ExtendOutcome::Gone => Err(no_such_hold()),
@@ -214,9 +296,17 @@ pub async fn extend(State(BoxOffice { house, .. }): State<BoxOffice>, own: OwnHo
 }
 
 #[utoipa::path(delete, path = "/v1/holds/{hold}", tag = "seats", params(("hold" = String, Path)), responses((status = 204), (status = 404), (status = 409)))]
-pub async fn release(State(office): State<BoxOffice>, Owners(names): Owners, NamedHold(id): NamedHold) -> Answer {
+pub async fn release(
+    State(office): State<BoxOffice>,
+    Owners(names): Owners,
+    NamedHold(id): NamedHold,
+) -> Answer {
     for who in &names {
-        let released = office.seating.release(id, who).await.map_err(|e| refused(&office.house, e))?;
+        let released = office
+            .seating
+            .release(id, who)
+            .await
+            .map_err(|e| refused(&office.house, e))?;
         if released == ReleaseOutcome::Released {
             return Ok(StatusCode::NO_CONTENT.into_response());
         }
@@ -233,7 +323,9 @@ impl FromRequestParts<BoxOffice> for NamedHold {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, office: &BoxOffice) -> Result<Self, Problem> {
-        let Path(id) = Path::<String>::from_request_parts(parts, office).await.map_err(|_| no_such_hold())?;
+        let Path(id) = Path::<String>::from_request_parts(parts, office)
+            .await
+            .map_err(|_| no_such_hold())?;
         id.parse().map(Self).map_err(|_| no_such_hold())
     }
 }
@@ -248,9 +340,17 @@ pub struct OwnHold {
 impl OwnHold {
     async fn find(office: &BoxOffice, id: HoldId, names: Vec<Subject>) -> Result<Self, Problem> {
         for who in names {
-            let found = office.seating.find_hold(id, &who).await.map_err(|e| refused(&office.house, e))?;
+            let found = office
+                .seating
+                .find_hold(id, &who)
+                .await
+                .map_err(|e| refused(&office.house, e))?;
             if let Some((performance, hold)) = found {
-                return Ok(Self { performance, hold, who });
+                return Ok(Self {
+                    performance,
+                    hold,
+                    who,
+                });
             }
         }
         Err(no_such_hold())
@@ -258,7 +358,11 @@ impl OwnHold {
 
     /// The seats themselves refuse it as well; this says why.
     fn not_in_payment(&self) -> Result<(), Problem> {
-        if self.hold.state == HoldState::Paying { Err(Problem::new(Kind::HoldInPayment)) } else { Ok(()) }
+        if self.hold.state == HoldState::Paying {
+            Err(Problem::new(Kind::HoldInPayment))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -283,7 +387,9 @@ fn seats_of(plan: &Plan, guids: &[String], limit: u8) -> Result<Vec<SeatIx>, Pro
     let mut seats = Vec::with_capacity(guids.len());
     for (place, guid) in guids.iter().enumerate() {
         let field = || format!("seats[{place}]");
-        let seat = plan.index_of(guid).ok_or_else(|| Problem::new(Kind::UnknownSeat).with("field", &field()))?;
+        let seat = plan
+            .index_of(guid)
+            .ok_or_else(|| Problem::new(Kind::UnknownSeat).with("field", &field()))?;
         if seats.contains(&seat) {
             return Err(invalid(&field(), "named twice"));
         }
@@ -315,11 +421,15 @@ fn held(status: StatusCode, performance: &Performance, hold: &Hold) -> Response 
 
 fn seats_taken(plan: &Plan, taken: &[SeatIx], alternatives: &[Vec<SeatIx>]) -> Problem {
     let alternatives: Vec<_> = alternatives.iter().map(|seats| names(plan, seats)).collect();
-    Problem::new(Kind::SeatsTaken).with("taken", &names(plan, taken)).with("alternatives", &alternatives)
+    Problem::new(Kind::SeatsTaken)
+        .with("taken", &names(plan, taken))
+        .with("alternatives", &alternatives)
 }
 
 fn limit_reached(limit: u8) -> Problem {
-    Problem::new(Kind::LimitReached).with("limit", &limit).detail(format!("at most {limit} seats for one fan"))
+    Problem::new(Kind::LimitReached)
+        .with("limit", &limit)
+        .detail(format!("at most {limit} seats for one fan"))
 }
 
 fn refused(house: &House, e: SeatingError) -> Problem {
@@ -337,5 +447,7 @@ fn no_such_hold() -> Problem {
 }
 
 fn invalid(field: &str, what: &str) -> Problem {
-    Problem::new(Kind::InvalidField).with("field", &field).detail(what)
+    Problem::new(Kind::InvalidField)
+        .with("field", &field)
+        .detail(what)
 }

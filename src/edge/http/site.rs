@@ -24,8 +24,7 @@ use crate::{
 pub const LANG_COOKIE: &str = "sd_lang";
 
 /// Nothing but our own files; pictures may also be drawn in place.
-const CSP: &str =
-    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+const CSP: &str = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 #[derive(Deserialize)]
 pub struct Chosen {
@@ -34,7 +33,11 @@ pub struct Chosen {
     plain: Option<String>,
 }
 
-pub async fn home(State(house): State<Arc<House>>, Query(chosen): Query<Chosen>, headers: HeaderMap) -> Response {
+pub async fn home(
+    State(house): State<Arc<House>>,
+    Query(chosen): Query<Chosen>,
+    headers: HeaderMap,
+) -> Response {
     page(&house, Page::Home, &chosen, &headers)
 }
 
@@ -46,7 +49,13 @@ pub async fn sale(
 ) -> Response {
     match at_door {
         Ok(AtDoor { sale, room }) if chosen.plain.is_some() => plain(&house, &sale, &room, &chosen, &parts),
-        at_door => of_sale(&house, at_door.map(|it| OnSale(it.sale)), Page::Sale, &chosen, &parts.headers),
+        at_door => of_sale(
+            &house,
+            at_door.map(|it| OnSale(it.sale)),
+            Page::Sale,
+            &chosen,
+            &parts.headers,
+        ),
     }
 }
 
@@ -56,7 +65,13 @@ pub async fn draw(
     Query(chosen): Query<Chosen>,
     headers: HeaderMap,
 ) -> Response {
-    of_sale(&house, at_door.map(|it| OnSale(it.sale)), Page::Draw, &chosen, &headers)
+    of_sale(
+        &house,
+        at_door.map(|it| OnSale(it.sale)),
+        Page::Draw,
+        &chosen,
+        &headers,
+    )
 }
 
 pub async fn seats(
@@ -68,11 +83,19 @@ pub async fn seats(
     of_sale(&house, sale, Page::Seats, &chosen, &headers)
 }
 
-pub async fn order(State(house): State<Arc<House>>, Query(chosen): Query<Chosen>, headers: HeaderMap) -> Response {
+pub async fn order(
+    State(house): State<Arc<House>>,
+    Query(chosen): Query<Chosen>,
+    headers: HeaderMap,
+) -> Response {
     page(&house, Page::Order, &chosen, &headers)
 }
 
-pub async fn asset(State(house): State<Arc<House>>, Path(path): Path<String>, headers: HeaderMap) -> Response {
+pub async fn asset(
+    State(house): State<Arc<House>>,
+    Path(path): Path<String>,
+    headers: HeaderMap,
+) -> Response {
     match house.pages.asset(&path) {
         Some(asset) => send(&asset, &headers),
         None => Problem::new(Kind::NotFound).into_response(),
@@ -84,12 +107,26 @@ pub async fn nothing_here(State(house): State<Arc<House>>, uri: Uri, headers: He
     if uri.path().starts_with("/v1/") || !wants_html(&headers) {
         return Problem::new(Kind::NotFound).into_response();
     }
-    let mut response = page(&house, Page::NotFound, &Chosen { lang: None, plain: None }, &headers);
+    let mut response = page(
+        &house,
+        Page::NotFound,
+        &Chosen {
+            lang: None,
+            plain: None,
+        },
+        &headers,
+    );
     *response.status_mut() = StatusCode::NOT_FOUND;
     response
 }
 
-fn of_sale(house: &House, sale: Result<OnSale, Problem>, which: Page, chosen: &Chosen, headers: &HeaderMap) -> Response {
+fn of_sale(
+    house: &House,
+    sale: Result<OnSale, Problem>,
+    which: Page,
+    chosen: &Chosen,
+    headers: &HeaderMap,
+) -> Response {
     match sale {
         Ok(_) => page(house, which, chosen, headers),
         Err(problem) if !wants_html(headers) => problem.into_response(),
@@ -111,13 +148,25 @@ fn plain(house: &House, sale: &SaleOnOffer, room: &WaitingRoom, chosen: &Chosen,
     let lang = language(house, chosen, &parts.headers);
     let text = |key: &str| house.pages.text(lang, key, &[]);
     // A place that cannot be read is none; a safe method needs no look at where the request comes from.
-    let place = extract::place_shown(parts, house, sale).ok().flatten().map(|(token, _)| room.place(&token));
+    let place = extract::place_shown(parts, house, sale)
+        .ok()
+        .flatten()
+        .map(|(token, _)| room.place(&token));
     let mut lines = place.map_or_else(|| vec![text("plain.none")], |place| of_place(house, lang, &place));
     lines.extend(of_phase(room.phase()).map(text));
-    lines.push(text(if sale.sign_in == SignIn::Customer { "plain.how.customer" } else { "plain.how.none" }));
-    let html = house.pages.plain(lang, sale.title.in_language(lang.tag()), &lines);
+    lines.push(text(if sale.sign_in == SignIn::Customer {
+        "plain.how.customer"
+    } else {
+        "plain.how.none"
+    }));
+    let html = house
+        .pages
+        .plain(lang, sale.title.in_language(lang.tag()), &lines);
     let mut response = with_rules(house, chosen, lang, Html(html).into_response());
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+    response.headers_mut().insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("private, no-store"),
+    );
     response
 }
 
@@ -130,9 +179,22 @@ fn of_place(house: &House, lang: Lang, place: &Place) -> Vec<String> {
     match place.state {
         PlaceState::Prequeue => lines.push(text("plain.early", &[])),
         PlaceState::Waiting => {
-            let about = if place.about { text("sale.about", &[]) } else { String::new() };
-            lines.extend(place.ahead.map(|ahead| text("plain.waiting", &[("n", &format!("{about}{ahead}"))])));
-            lines.extend(place.wait.as_ref().map(|wait| text("plain.wait", &[("wait", &minutes(house, lang, wait))])));
+            let about = if place.about {
+                text("sale.about", &[])
+            } else {
+                String::new()
+            };
+            lines.extend(
+                place
+                    .ahead
+                    .map(|ahead| text("plain.waiting", &[("n", &format!("{about}{ahead}"))])),
+            );
+            lines.extend(
+                place
+                    .wait
+                    .as_ref()
+                    .map(|wait| text("plain.wait", &[("wait", &minutes(house, lang, wait))])),
+            );
         }
         PlaceState::Called => lines.push(text("sale.called_heading", &[])),
         PlaceState::PassedOver => lines.push(text("sale.passed_heading", &[])),
@@ -144,7 +206,9 @@ fn of_place(house: &House, lang: Lang, place: &Place) -> Vec<String> {
 
 fn minutes(house: &House, lang: Lang, wait: &Wait) -> String {
     let (low, high) = ((wait.p10_s / 60).to_string(), wait.p90_s.div_ceil(60).to_string());
-    house.pages.text(lang, "common.range_minutes", &[("low", &low), ("high", &high)])
+    house
+        .pages
+        .text(lang, "common.range_minutes", &[("low", &low), ("high", &high)])
 }
 
 fn of_phase(phase: Phase) -> Option<&'static str> {
@@ -158,7 +222,11 @@ fn of_phase(phase: Phase) -> Option<&'static str> {
 
 fn language(house: &House, chosen: &Chosen, headers: &HeaderMap) -> Lang {
     let accept = headers.get(header::ACCEPT_LANGUAGE).and_then(|v| v.to_str().ok());
-    Lang::choose(accept, house.cookies.read(headers, LANG_COOKIE), chosen.lang.as_deref())
+    Lang::choose(
+        accept,
+        house.cookies.read(headers, LANG_COOKIE),
+        chosen.lang.as_deref(),
+    )
 }
 
 /// What holds for every page.
@@ -166,20 +234,38 @@ fn with_rules(house: &House, chosen: &Chosen, lang: Lang, mut response: Response
     let out = response.headers_mut();
     out.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CSP));
     out.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
-    out.insert("permissions-policy", HeaderValue::from_static("camera=(), microphone=(), geolocation=()"));
-    out.insert(header::VARY, HeaderValue::from_static("accept-encoding, accept-language, cookie"));
+    out.insert(
+        "permissions-policy",
+        HeaderValue::from_static("camera=(), microphone=(), geolocation=()"),
+    );
+    out.insert(
+        header::VARY,
+        HeaderValue::from_static("accept-encoding, accept-language, cookie"),
+    );
     out.insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(lang.tag()));
     if chosen.lang.is_some() {
         let year = std::time::Duration::from_hours(365 * 24);
-        out.append(header::SET_COOKIE, house.cookies.grant(LANG_COOKIE, lang.tag(), year));
+        out.append(
+            header::SET_COOKIE,
+            house.cookies.grant(LANG_COOKIE, lang.tag(), year),
+        );
     }
     response
 }
 
 fn send(asset: &Asset, headers: &HeaderMap) -> Response {
-    shared(headers, asset.content_type, &asset.etag, asset.cache, Form::Both(&asset.plain, Some(&asset.gzip)))
+    shared(
+        headers,
+        asset.content_type,
+        &asset.etag,
+        asset.cache,
+        Form::Both(&asset.plain, Some(&asset.gzip)),
+    )
 }
 
 fn wants_html(headers: &HeaderMap) -> bool {
-    headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|v| v.contains("text/html"))
+    headers
+        .get(header::ACCEPT)
+        .and_then(|v| v.to_str().ok())
+        .is_some_and(|v| v.contains("text/html"))
 }

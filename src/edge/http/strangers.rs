@@ -59,7 +59,10 @@ pub async fn challenge(
     if sale.sign_in == SignIn::Customer || bits == 0 {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    Ok(private_json(StatusCode::OK, &house.proof_of_work.challenge(&sale.id, bits)))
+    Ok(private_json(
+        StatusCode::OK,
+        &house.proof_of_work.challenge(&sale.id, bits),
+    ))
 }
 
 /// Takes what a place costs from somebody who shows neither a place nor a session.
@@ -75,7 +78,11 @@ pub(super) async fn welcome(
         Some(wait) if !house.proof_of_work.lifts_join_limit() => return Err(too_many_from_here(wait)),
         wait => wait.is_some(),
     };
-    let work = if house.proof_of_work.is_asked() { work(house, sale, address, is_beyond, parts, body).await? } else { None };
+    let work = if house.proof_of_work.is_asked() {
+        work(house, sale, address, is_beyond, parts, body).await?
+    } else {
+        None
+    };
     let stranger = Stranger { work };
     if let Some(address) = address
         && let Err(wait) = house.limits.joins.take(address)
@@ -97,18 +104,25 @@ async fn work(
     body: Body,
 ) -> Result<Option<Spent>, Problem> {
     let desk = &house.proof_of_work;
-    let (asked, least) =
-        if is_beyond { (desk.bits_max(), desk.bits_max()) } else { (desk.bits(address, house.in_use()), desk.least_bits(address)) };
+    let (asked, least) = if is_beyond {
+        (desk.bits_max(), desk.bits_max())
+    } else {
+        (desk.bits(address, house.in_use()), desk.least_bits(address))
+    };
     if asked == 0 {
         return Ok(None);
     }
     let ask = if parts.headers.contains_key(header::CONTENT_TYPE) {
-        Json::<JoinAsk>::from_request(Request::from_parts(parts, body), house).await?.0
+        Json::<JoinAsk>::from_request(Request::from_parts(parts, body), house)
+            .await?
+            .0
     } else {
         JoinAsk::default()
     };
     let refused = |why| Err(proof_required(house, &sale.id, asked, is_beyond, why));
-    let Some(solution) = ask.proof else { return refused("missing") };
+    let Some(solution) = ask.proof else {
+        return refused("missing");
+    };
     match desk.spend(&sale.id, &solution, least) {
         Ok(spent) => {
             count("accepted");

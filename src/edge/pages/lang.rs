@@ -31,21 +31,27 @@ impl Lang {
     #[must_use]
     pub fn from_tag(tag: &str) -> Option<Self> {
         let primary = tag.split(['-', '_']).next().unwrap_or(tag);
-        Self::ALL.into_iter().find(|lang| lang.tag().eq_ignore_ascii_case(primary))
+        Self::ALL
+            .into_iter()
+            .find(|lang| lang.tag().eq_ignore_ascii_case(primary))
     }
 
     /// What she asked for by link, else what she chose before, else what her browser prefers. A browser that wants none of
     /// ours gets English; one that says nothing gets the concert's own language.
     #[must_use]
     pub fn choose(accept_language: Option<&str>, cookie: Option<&str>, query: Option<&str>) -> Self {
-        query.and_then(Self::from_tag).or_else(|| cookie.and_then(Self::from_tag)).unwrap_or_else(|| match accept_language {
-            None => Self::Ko,
-            Some(header) => preferred(header),
-        })
+        query
+            .and_then(Self::from_tag)
+            .or_else(|| cookie.and_then(Self::from_tag))
+            .unwrap_or_else(|| match accept_language {
+                None => Self::Ko,
+                Some(header) => preferred(header),
+            })
     }
 
     pub(super) fn words(self) -> BTreeMap<String, String> {
-        let file = Locales::get(&format!("{}.json", self.tag())).expect("every language's texts are embedded");
+        let file =
+            Locales::get(&format!("{}.json", self.tag())).expect("every language's texts are embedded");
         serde_json::from_slice(&file.data).expect("the tests read every language's texts")
     }
 }
@@ -86,7 +92,10 @@ mod tests {
 
     #[test]
     fn the_browsers_weights_are_heeded() {
-        assert_eq!(Lang::choose(Some("fr-FR, en;q=0.5, ja-JP;q=0.8"), None, None), Lang::Ja);
+        assert_eq!(
+            Lang::choose(Some("fr-FR, en;q=0.5, ja-JP;q=0.8"), None, None),
+            Lang::Ja
+        );
         assert_eq!(Lang::choose(Some("ko;q=0, de"), None, None), Lang::En);
         assert_eq!(Lang::choose(Some("en-GB,ko"), None, None), Lang::En);
         assert_eq!(Lang::choose(Some("fr, *;q=0.1"), None, None), Lang::Ko);

@@ -52,7 +52,15 @@ pub enum Page {
 }
 
 impl Page {
-    const ALL: [Self; 7] = [Self::Home, Self::Sale, Self::Plain, Self::Draw, Self::Seats, Self::Order, Self::NotFound];
+    const ALL: [Self; 7] = [
+        Self::Home,
+        Self::Sale,
+        Self::Plain,
+        Self::Draw,
+        Self::Seats,
+        Self::Order,
+        Self::NotFound,
+    ];
 
     const fn template(self) -> &'static str {
         match self {
@@ -101,12 +109,23 @@ impl Pages {
     pub fn load() -> Self {
         let files = files();
         let named = named_in_scripts(&files);
-        let release = fingerprint(files.iter().flat_map(|(name, bytes)| [name.as_bytes(), bytes.as_slice()]));
-        let hashed: BTreeMap<String, String> = files.keys().map(|name| (name.clone(), hashed_name(name, &release))).collect();
+        let release = fingerprint(
+            files
+                .iter()
+                .flat_map(|(name, bytes)| [name.as_bytes(), bytes.as_slice()]),
+        );
+        let hashed: BTreeMap<String, String> = files
+            .keys()
+            .map(|name| (name.clone(), hashed_name(name, &release)))
+            .collect();
         let assets = files
             .into_iter()
             .map(|(name, bytes)| {
-                let bytes = if is_text(&name) { point_at_hashed(&slim(&bytes), &hashed).into_bytes() } else { bytes };
+                let bytes = if is_text(&name) {
+                    point_at_hashed(&slim(&bytes), &hashed).into_bytes()
+                } else {
+                    bytes
+                };
                 let asset = encode(content_type(&name), bytes, ASSET_CACHE);
                 (name, asset)
             })
@@ -116,14 +135,34 @@ impl Pages {
             let words = lang.words();
             for page in Page::ALL {
                 let source = template(page.template());
-                let for_scripts = words.iter().filter(|(key, _)| named.contains(*key) || !source.contains(&format!("{{{{t:{key}}}}}")));
-                let for_scripts = for_scripts.map(|(key, text)| (key.as_str(), text.as_str())).collect();
-                let html = render(&source, lang, &Words { all: &words, for_scripts: &for_scripts }, &hashed);
-                rendered.insert((page, lang), encode("text/html; charset=utf-8", html.into_bytes(), PAGE_CACHE));
+                let for_scripts = words
+                    .iter()
+                    .filter(|(key, _)| named.contains(*key) || !source.contains(&format!("{{{{t:{key}}}}}")));
+                let for_scripts = for_scripts
+                    .map(|(key, text)| (key.as_str(), text.as_str()))
+                    .collect();
+                let html = render(
+                    &source,
+                    lang,
+                    &Words {
+                        all: &words,
+                        for_scripts: &for_scripts,
+                    },
+                    &hashed,
+                );
+                rendered.insert(
+                    (page, lang),
+                    encode("text/html; charset=utf-8", html.into_bytes(), PAGE_CACHE),
+                );
             }
         }
         let words = Lang::ALL.into_iter().map(|lang| (lang, lang.words())).collect();
-        Self { rendered, assets, words, release }
+        Self {
+            rendered,
+            assets,
+            words,
+            release,
+        }
     }
 
     #[must_use]
@@ -135,13 +174,19 @@ impl Pages {
     #[must_use]
     pub fn text(&self, lang: Lang, key: &str, values: &[(&str, &str)]) -> String {
         let text = self.words[&lang].get(key).map_or(key, String::as_str).to_owned();
-        values.iter().fold(text, |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
+        values.iter().fold(text, |text, (name, value)| {
+            text.replace(&format!("{{{name}}}"), value)
+        })
     }
 
     /// The page for a browser that runs no scripts, with a heading and these lines on it.
     #[must_use]
     pub fn plain(&self, lang: Lang, heading: &str, lines: &[String]) -> String {
-        let lines = lines.iter().fold(format!("<h1>{}</h1>\n", escape(heading)), |html, line| html + "<p>" + &escape(line) + "</p>\n");
+        let lines = lines
+            .iter()
+            .fold(format!("<h1>{}</h1>\n", escape(heading)), |html, line| {
+                html + "<p>" + &escape(line) + "</p>\n"
+            });
         String::from_utf8_lossy(&self.rendered[&(Page::Plain, lang)].plain).replace(PLACE_GOES_HERE, &lines)
     }
 
@@ -150,12 +195,22 @@ impl Pages {
     #[must_use]
     pub fn asset(&self, path: &str) -> Option<Asset> {
         if let Some(asset) = self.assets.get(path) {
-            return Some(Asset { cache: STALE_CACHE, ..asset.clone() });
+            return Some(Asset {
+                cache: STALE_CACHE,
+                ..asset.clone()
+            });
         }
         let (front, extension) = path.rsplit_once('.')?;
         let (stem, release) = front.rsplit_once('.')?;
         let asset = self.assets.get(&format!("{stem}.{extension}"))?.clone();
-        Some(if release == self.release { asset } else { Asset { cache: STALE_CACHE, ..asset } })
+        Some(if release == self.release {
+            asset
+        } else {
+            Asset {
+                cache: STALE_CACHE,
+                ..asset
+            }
+        })
     }
 }
 
@@ -173,10 +228,12 @@ fn fingerprint<'a>(parts: impl Iterator<Item = &'a [u8]>) -> String {
         context.update(&(part.len() as u64).to_le_bytes());
         context.update(part);
     }
-    context.finish().as_ref()[..6].iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    context.finish().as_ref()[..6]
+        .iter()
+        .fold(String::new(), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
 }
 
 fn hashed_name(name: &str, release: &str) -> String {
@@ -204,13 +261,17 @@ fn slim(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes)
         .lines()
         .map(str::trim)
-        .filter(|line| !(line.is_empty() || line.starts_with("//") || line.starts_with("/*") && line.ends_with("*/")))
+        .filter(|line| {
+            !(line.is_empty() || line.starts_with("//") || line.starts_with("/*") && line.ends_with("*/"))
+        })
         .fold(String::new(), |text, line| text + line + "\n")
 }
 
 /// Files name each other as `./name`, which also works when a folder is opened straight from the disk.
 fn point_at_hashed(text: &str, hashed: &BTreeMap<String, String>) -> String {
-    hashed.iter().fold(text.to_owned(), |text, (name, address)| text.replace(&format!("./{name}"), &format!("./{address}")))
+    hashed.iter().fold(text.to_owned(), |text, (name, address)| {
+        text.replace(&format!("./{name}"), &format!("./{address}"))
+    })
 }
 
 fn template(name: &str) -> String {
@@ -226,15 +287,26 @@ struct Words<'a> {
 
 /// Everything that stands in quotes in a script: among it every key of a text that a script names.
 fn named_in_scripts(files: &BTreeMap<String, Vec<u8>>) -> HashSet<String> {
-    let scripts = files.iter().filter(|(name, _)| content_type(name).starts_with("text/javascript"));
-    scripts.flat_map(|(_, bytes)| String::from_utf8_lossy(bytes).split('"').map(str::to_owned).collect::<Vec<_>>()).collect()
+    let scripts = files
+        .iter()
+        .filter(|(name, _)| content_type(name).starts_with("text/javascript"));
+    scripts
+        .flat_map(|(_, bytes)| {
+            String::from_utf8_lossy(bytes)
+                .split('"')
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .collect()
 }
 
 fn render(source: &str, lang: Lang, words: &Words<'_>, hashed: &BTreeMap<String, String>) -> String {
     let mut html = String::with_capacity(source.len() * 2);
     let mut rest = source;
     while let Some((before, after)) = rest.split_once("{{") {
-        let (placeholder, after) = after.split_once("}}").expect("the tests render every template, so no placeholder is left open");
+        let (placeholder, after) = after
+            .split_once("}}")
+            .expect("the tests render every template, so no placeholder is left open");
         html.push_str(before);
         html.push_str(&fill(placeholder, lang, words, hashed));
         rest = after;
@@ -247,10 +319,25 @@ fn fill(placeholder: &str, lang: Lang, words: &Words<'_>, hashed: &BTreeMap<Stri
     let (kind, value) = placeholder.split_once(':').unwrap_or((placeholder, ""));
     match kind {
         "lang" => lang.tag().to_owned(),
-        "t" => escape(words.all.get(value).unwrap_or_else(|| panic!("the text `{value}` exists"))),
-        "current" => if value == lang.tag() { " aria-current=\"true\"" } else { "" }.to_owned(),
+        "t" => escape(
+            words
+                .all
+                .get(value)
+                .unwrap_or_else(|| panic!("the text `{value}` exists")),
+        ),
+        "current" => if value == lang.tag() {
+            " aria-current=\"true\""
+        } else {
+            ""
+        }
+        .to_owned(),
         "part" => render(&template(&format!("_{value}.html")), lang, words, hashed),
-        "asset" => format!("/assets/{}", hashed.get(value).unwrap_or_else(|| panic!("the file `{value}` exists"))),
+        "asset" => format!(
+            "/assets/{}",
+            hashed
+                .get(value)
+                .unwrap_or_else(|| panic!("the file `{value}` exists"))
+        ),
         "words" => word_block(words.for_scripts, value),
         _ => panic!("`{placeholder}` is a known kind of placeholder"),
     }
@@ -258,9 +345,17 @@ fn fill(placeholder: &str, lang: Lang, words: &Words<'_>, hashed: &BTreeMap<Stri
 
 /// A data block is not executed, so the content security policy needs no exception for it.
 fn word_block(words: &BTreeMap<&str, &str>, families: &str) -> String {
-    let wanted: BTreeMap<_, _> =
-        words.iter().filter(|(key, _)| families.split(',').any(|family| key.split('.').next() == Some(family))).collect();
-    let json = serde_json::to_string(&wanted).expect("a map of strings is always JSON").replace('<', "\\u003c");
+    let wanted: BTreeMap<_, _> = words
+        .iter()
+        .filter(|(key, _)| {
+            families
+                .split(',')
+                .any(|family| key.split('.').next() == Some(family))
+        })
+        .collect();
+    let json = serde_json::to_string(&wanted)
+        .expect("a map of strings is always JSON")
+        .replace('<', "\\u003c");
     format!("<script type=\"application/json\" id=\"words\">{json}</script>")
 }
 
@@ -281,7 +376,10 @@ fn escape(text: &str) -> String {
 
 fn encode(content_type: &'static str, bytes: Vec<u8>, cache: &'static str) -> Asset {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-    let gzip = encoder.write_all(&bytes).and_then(|()| encoder.finish()).expect("writing to memory cannot fail");
+    let gzip = encoder
+        .write_all(&bytes)
+        .and_then(|()| encoder.finish())
+        .expect("writing to memory cannot fail");
     Asset {
         content_type,
         etag: format!("\"{}\"", fingerprint(std::iter::once(bytes.as_slice()))).into(),

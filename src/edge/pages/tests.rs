@@ -6,29 +6,65 @@ use std::{
 use super::*;
 
 /// Families of texts whose last part comes from the server: the page looks up what it is given.
-const LOOKED_UP: [&str; 7] = ["problem.", "plain.", "refusal.", "history.", "home.phase.", "order.state.", "order.text."];
+const LOOKED_UP: [&str; 7] = [
+    "problem.",
+    "plain.",
+    "refusal.",
+    "history.",
+    "home.phase.",
+    "order.state.",
+    "order.text.",
+];
 
 fn placeholders(text: &str) -> BTreeSet<&str> {
-    text.split('{').skip(1).filter_map(|part| part.split_once('}')).map(|(name, _)| name).collect()
+    text.split('{')
+        .skip(1)
+        .filter_map(|part| part.split_once('}'))
+        .map(|(name, _)| name)
+        .collect()
 }
 
 fn quoted_after<'a>(text: &'a str, opening: &str, closing: char) -> Vec<&'a str> {
-    text.match_indices(opening).filter_map(|(at, _)| text[at + opening.len()..].split_once(closing)).map(|(inside, _)| inside).collect()
+    text.match_indices(opening)
+        .filter_map(|(at, _)| text[at + opening.len()..].split_once(closing))
+        .map(|(inside, _)| inside)
+        .collect()
 }
 
 /// Every string in a script that looks like the key of a text.
 fn keys_in_script(script: &str, families: &BTreeSet<&str>) -> BTreeSet<String> {
     script
         .split('"')
-        .filter(|word| word.contains('.') && word.split('.').next().is_some_and(|family| families.contains(family)))
-        .filter(|word| word.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)))
-        .filter(|word| !word.rsplit('.').next().is_some_and(|last| ["js", "css", "svg"].contains(&last)))
+        .filter(|word| {
+            word.contains('.')
+                && word
+                    .split('.')
+                    .next()
+                    .is_some_and(|family| families.contains(family))
+        })
+        .filter(|word| {
+            word.chars()
+                .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+        })
+        .filter(|word| {
+            !word
+                .rsplit('.')
+                .next()
+                .is_some_and(|last| ["js", "css", "svg"].contains(&last))
+        })
         .map(str::to_owned)
         .collect()
 }
 
 fn scripts() -> BTreeMap<String, String> {
-    Js::iter().map(|name| (name.to_string(), String::from_utf8(Js::get(&name).unwrap().data.into_owned()).unwrap())).collect()
+    Js::iter()
+        .map(|name| {
+            (
+                name.to_string(),
+                String::from_utf8(Js::get(&name).unwrap().data.into_owned()).unwrap(),
+            )
+        })
+        .collect()
 }
 
 fn templates() -> Vec<String> {
@@ -40,9 +76,17 @@ fn every_language_has_the_same_texts_with_the_same_placeholders() {
     let korean = Lang::Ko.words();
     for lang in [Lang::En, Lang::Ja] {
         let words = lang.words();
-        assert_eq!(korean.keys().collect::<Vec<_>>(), words.keys().collect::<Vec<_>>(), "keys of {lang:?}");
+        assert_eq!(
+            korean.keys().collect::<Vec<_>>(),
+            words.keys().collect::<Vec<_>>(),
+            "keys of {lang:?}"
+        );
         for (key, text) in &korean {
-            assert_eq!(placeholders(text), placeholders(&words[key]), "placeholders of {key} in {lang:?}");
+            assert_eq!(
+                placeholders(text),
+                placeholders(&words[key]),
+                "placeholders of {key} in {lang:?}"
+            );
         }
     }
 }
@@ -51,8 +95,15 @@ fn every_language_has_the_same_texts_with_the_same_placeholders() {
 fn every_text_is_there_and_every_text_is_used() {
     let words = Lang::Ko.words();
     let families: BTreeSet<&str> = words.keys().filter_map(|key| key.split('.').next()).collect();
-    let mut used: BTreeSet<String> =
-        templates().iter().flat_map(|html| quoted_after(html, "{{t:", '}').into_iter().map(str::to_owned).collect::<Vec<_>>()).collect();
+    let mut used: BTreeSet<String> = templates()
+        .iter()
+        .flat_map(|html| {
+            quoted_after(html, "{{t:", '}')
+                .into_iter()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .collect();
     for script in scripts().values() {
         used.extend(keys_in_script(script, &families));
     }
@@ -61,7 +112,10 @@ fn every_text_is_there_and_every_text_is_used() {
     }
     for key in words.keys() {
         let looked_up = LOOKED_UP.iter().any(|family| key.starts_with(family));
-        assert!(looked_up || used.contains(key), "`{key}` has a text and is not used");
+        assert!(
+            looked_up || used.contains(key),
+            "`{key}` has a text and is not used"
+        );
     }
 }
 
@@ -72,11 +126,17 @@ fn a_page_carries_the_texts_its_scripts_ask_for() {
     let scripts = scripts();
     for page in Page::ALL {
         let html = template(page.template());
-        let carried: BTreeSet<&str> = quoted_after(&html, "{{words:", '}').into_iter().flat_map(|list| list.split(',')).collect();
+        let carried: BTreeSet<&str> = quoted_after(&html, "{{words:", '}')
+            .into_iter()
+            .flat_map(|list| list.split(','))
+            .collect();
         for script in reachable(&html, &scripts) {
             for key in keys_in_script(&scripts[&script], &families) {
                 let family = key.split('.').next().unwrap().to_owned();
-                assert!(carried.contains(family.as_str()), "{page:?} runs {script}, which asks for `{key}`");
+                assert!(
+                    carried.contains(family.as_str()),
+                    "{page:?} runs {script}, which asks for `{key}`"
+                );
             }
         }
     }
@@ -85,11 +145,18 @@ fn a_page_carries_the_texts_its_scripts_ask_for() {
 /// The scripts that a page loads, with everything they import.
 fn reachable(html: &str, scripts: &BTreeMap<String, String>) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    let mut open: Vec<String> =
-        quoted_after(html, "{{asset:", '}').into_iter().filter(|name| scripts.contains_key(*name)).map(str::to_owned).collect();
+    let mut open: Vec<String> = quoted_after(html, "{{asset:", '}')
+        .into_iter()
+        .filter(|name| scripts.contains_key(*name))
+        .map(str::to_owned)
+        .collect();
     while let Some(name) = open.pop() {
         if found.insert(name.clone()) {
-            open.extend(quoted_after(&scripts[&name], "from \"./", '"').into_iter().map(str::to_owned));
+            open.extend(
+                quoted_after(&scripts[&name], "from \"./", '"')
+                    .into_iter()
+                    .map(str::to_owned),
+            );
         }
     }
     found
@@ -99,10 +166,16 @@ fn reachable(html: &str, scripts: &BTreeMap<String, String>) -> BTreeSet<String>
 fn the_waiting_page_fits_the_first_round_trip() {
     let pages = Pages::load();
     let html = template(Page::Sale.template());
-    let files: BTreeSet<String> = reachable(&html, &scripts()).into_iter().chain(["base.css", "sale.css"].map(str::to_owned)).collect();
+    let files: BTreeSet<String> = reachable(&html, &scripts())
+        .into_iter()
+        .chain(["base.css", "sale.css"].map(str::to_owned))
+        .collect();
     for lang in Lang::ALL {
         let page = pages.page(Page::Sale, lang).gzip.len();
-        let rest: usize = files.iter().map(|name| pages.asset(name).unwrap().gzip.len()).sum();
+        let rest: usize = files
+            .iter()
+            .map(|name| pages.asset(name).unwrap().gzip.len())
+            .sum();
         assert!(page + rest < 14 * 1024, "{lang:?}: {page} + {rest} bytes");
     }
 }
@@ -117,7 +190,11 @@ fn pages_refer_to_files_by_names_that_may_be_kept_for_ever() {
             let html = String::from_utf8(asset.plain.to_vec()).unwrap();
             assert!(html.contains(&format!("<html lang=\"{}\"", lang.tag())));
             for name in quoted_after(&html, "\"/assets/", '"') {
-                assert_eq!(pages.asset(name).unwrap_or_else(|| panic!("{name}")).cache, ASSET_CACHE, "{name}");
+                assert_eq!(
+                    pages.asset(name).unwrap_or_else(|| panic!("{name}")).cache,
+                    ASSET_CACHE,
+                    "{name}"
+                );
                 seen += 1;
             }
         }
@@ -125,7 +202,11 @@ fn pages_refer_to_files_by_names_that_may_be_kept_for_ever() {
     assert!(seen > 30, "{seen}");
     let script = pages.asset("sale.js").unwrap();
     for name in quoted_after(std::str::from_utf8(&script.plain).unwrap(), "from \"./", '"') {
-        assert_eq!(pages.asset(name).unwrap_or_else(|| panic!("{name}")).cache, ASSET_CACHE, "{name}");
+        assert_eq!(
+            pages.asset(name).unwrap_or_else(|| panic!("{name}")).cache,
+            ASSET_CACHE,
+            "{name}"
+        );
     }
 }
 
@@ -134,7 +215,16 @@ fn a_name_of_another_release_gives_this_one_and_is_not_kept() {
     let pages = Pages::load();
     assert_eq!(pages.asset("sale.000000000000.js").unwrap().cache, STALE_CACHE);
     assert_eq!(pages.asset("sale.js").unwrap().cache, STALE_CACHE);
-    for path in ["", ".", "..", "nothing.js", "../mod.rs", "sale.html", "a.b.c.d", "sale..js"] {
+    for path in [
+        "",
+        ".",
+        "..",
+        "nothing.js",
+        "../mod.rs",
+        "sale.html",
+        "a.b.c.d",
+        "sale..js",
+    ] {
         assert_eq!(pages.asset(path).is_some(), path == "sale..js", "{path}");
     }
 }
@@ -145,24 +235,44 @@ fn pages_keep_to_the_content_security_policy() {
     let pages = Pages::load();
     for page in Page::ALL {
         let html = String::from_utf8(pages.page(page, Lang::Ko).plain.to_vec()).unwrap();
-        for forbidden in ["<style", " style=", " onclick=", " onload=", "javascript:", "http://", "https://"] {
+        for forbidden in [
+            "<style",
+            " style=",
+            " onclick=",
+            " onload=",
+            "javascript:",
+            "http://",
+            "https://",
+        ] {
             assert!(!html.contains(forbidden), "{page:?} contains {forbidden}");
         }
         for script in quoted_after(&html, "<script", '>') {
-            assert!(script.contains(" src=\"/assets/") || script.contains("type=\"application/json\""), "{page:?}: {script}");
+            assert!(
+                script.contains(" src=\"/assets/") || script.contains("type=\"application/json\""),
+                "{page:?}: {script}"
+            );
         }
     }
     for (name, script) in scripts() {
-        assert!(!script.contains("eval(") && !script.contains(" style=") && !script.contains("http://"), "{name}");
+        assert!(
+            !script.contains("eval(") && !script.contains(" style=") && !script.contains("http://"),
+            "{name}"
+        );
     }
 }
 
 #[test]
 fn both_encodings_hold_the_same_bytes() {
     let pages = Pages::load();
-    for asset in [pages.page(Page::Sale, Lang::Ja), pages.asset("map.js").unwrap(), pages.asset("poster.svg").unwrap()] {
+    for asset in [
+        pages.page(Page::Sale, Lang::Ja),
+        pages.asset("map.js").unwrap(),
+        pages.asset("poster.svg").unwrap(),
+    ] {
         let mut unpacked = Vec::new();
-        flate2::read::GzDecoder::new(&asset.gzip[..]).read_to_end(&mut unpacked).unwrap();
+        flate2::read::GzDecoder::new(&asset.gzip[..])
+            .read_to_end(&mut unpacked)
+            .unwrap();
         assert_eq!(asset.plain, unpacked);
         assert!(asset.etag.starts_with('"') && asset.etag.ends_with('"') && asset.etag.len() == 14);
     }
@@ -173,7 +283,15 @@ fn texts_are_escaped_in_pages_and_in_data_blocks() {
     let text = "</script><b>\"&'".to_owned();
     let all = BTreeMap::from([("sale.a".to_owned(), text.clone())]);
     let for_scripts = BTreeMap::from([("sale.a", text.as_str())]);
-    let html = render("{{t:sale.a}}|{{words:sale}}", Lang::En, &Words { all: &all, for_scripts: &for_scripts }, &BTreeMap::new());
+    let html = render(
+        "{{t:sale.a}}|{{words:sale}}",
+        Lang::En,
+        &Words {
+            all: &all,
+            for_scripts: &for_scripts,
+        },
+        &BTreeMap::new(),
+    );
     let (shown, block) = html.split_once('|').unwrap();
     assert_eq!(shown, "&lt;/script&gt;&lt;b&gt;&quot;&amp;&#39;");
     assert_eq!(block.matches("</script>").count(), 1);
@@ -187,5 +305,8 @@ fn no_script_has_a_text_over_several_lines() {
             assert_eq!(line.matches('`').count() % 2, 0, "{name}: {line}");
         }
     }
-    assert_eq!(slim(b"  // a\n  b(\"//c\"); // d\n\n/** e */\n"), "b(\"//c\"); // d\n");
+    assert_eq!(
+        slim(b"  // a\n  b(\"//c\"); // d\n\n/** e */\n"),
+        "b(\"//c\"); // d\n"
+    );
 }

@@ -54,7 +54,11 @@ fn server(settings: &Settings, found: &mut Findings) {
         "server.ops_listen",
         "must be another address than server.listen: operations are never served to the public",
     );
-    found.when(!is_base_url(&it.public_base), "server.public_base", "must be http://HOST or https://HOST without a slash at the end");
+    found.when(
+        !is_base_url(&it.public_base),
+        "server.public_base",
+        "must be http://HOST or https://HOST without a slash at the end",
+    );
     for (ix, proxy) in it.trusted_proxies.iter().enumerate() {
         found.when(
             !is_network(proxy),
@@ -68,8 +72,16 @@ fn server(settings: &Settings, found: &mut Findings) {
         "server.node",
         "must be at most 64 letters, digits and . _ : - (empty: the machine's name and the public port)",
     );
-    found.when(it.lame_duck_ms > 60_000, "server.lame_duck_ms", "must be at most 60000: whoever stops a process does not wait longer");
-    found.when(it.header_bytes_max < 8_192, "server.header_bytes_max", "must be at least 8192");
+    found.when(
+        it.lame_duck_ms > 60_000,
+        "server.lame_duck_ms",
+        "must be at most 60000: whoever stops a process does not wait longer",
+    );
+    found.when(
+        it.header_bytes_max < 8_192,
+        "server.header_bytes_max",
+        "must be at least 8192",
+    );
     found.positive(
         &[
             ("connections_max", it.connections_max as u64),
@@ -86,9 +98,16 @@ fn server(settings: &Settings, found: &mut Findings) {
 
 fn engines(settings: &Settings, found: &mut Findings) {
     let shared = &settings.engine.redis;
-    let own = [("waiting_room.redis.url", &settings.waiting_room.redis.url), ("box_office.redis.url", &settings.box_office.redis.url)];
+    let own = [
+        ("waiting_room.redis.url", &settings.waiting_room.redis.url),
+        ("box_office.redis.url", &settings.box_office.redis.url),
+    ];
     for (key, url) in [("engine.redis.url", &shared.url)].into_iter().chain(own) {
-        let plain = url.scheme().strip_suffix("+sentinel").or_else(|| url.scheme().strip_suffix("+cluster")).unwrap_or(url.scheme());
+        let plain = url
+            .scheme()
+            .strip_suffix("+sentinel")
+            .or_else(|| url.scheme().strip_suffix("+cluster"))
+            .unwrap_or(url.scheme());
         found.when(
             !url.is_empty() && (!matches!(plain, "redis" | "rediss") || !url.expose().contains("://")),
             key,
@@ -107,13 +126,19 @@ fn engines(settings: &Settings, found: &mut Findings) {
         "must be given when engine.kind is \"redis\", best as STAGEDOOR__ENGINE__REDIS__URL",
     );
     found.positive(
-        &[("call_deadline_ms", shared.call_deadline_ms.into()), ("connect_deadline_ms", shared.connect_deadline_ms.into())],
+        &[
+            ("call_deadline_ms", shared.call_deadline_ms.into()),
+            ("connect_deadline_ms", shared.connect_deadline_ms.into()),
+        ],
         "engine.redis",
     );
     found.when(
         shared.call_deadline_ms >= settings.server.request_timeout_ms,
         "engine.redis.call_deadline_ms",
-        format!("must be shorter than server.request_timeout_ms ({})", settings.server.request_timeout_ms),
+        format!(
+            "must be shorter than server.request_timeout_ms ({})",
+            settings.server.request_timeout_ms
+        ),
     );
     for (ix, door) in settings.box_office.report_to.iter().enumerate() {
         found.when(
@@ -127,10 +152,17 @@ fn engines(settings: &Settings, found: &mut Findings) {
 /// Which books go with which engine: several nodes must read the same ones.
 fn books(settings: &Settings, found: &mut Findings) {
     let mut good = true;
-    for (key, url) in [("ledger.url", &settings.ledger.url), ("journal.url", &settings.journal.url)] {
+    for (key, url) in [
+        ("ledger.url", &settings.ledger.url),
+        ("journal.url", &settings.journal.url),
+    ] {
         let wrong = !is_book(url);
         good &= !wrong;
-        found.when(wrong, key, "must be sqlite:FILE or postgres://USER:PASSWORD@HOST/DATABASE");
+        found.when(
+            wrong,
+            key,
+            "must be sqlite:FILE or postgres://USER:PASSWORD@HOST/DATABASE",
+        );
     }
     if !good {
         return;
@@ -140,14 +172,22 @@ fn books(settings: &Settings, found: &mut Findings) {
     if settings.engine.kind == EngineKind::Redis {
         let wrong = "must be postgres://... with the redis engine: its nodes share their books, and an SQLite file is one node's own";
         found.when(is_file(&ledger), "ledger.url", wrong);
-        found.when(is_file(&journal) && !settings.journal.url.is_empty(), "journal.url", wrong);
+        found.when(
+            is_file(&journal) && !settings.journal.url.is_empty(),
+            "journal.url",
+            wrong,
+        );
     }
     found.when(
         settings.waiting_room.durability == Durability::Acknowledged && settings.engine.kind == EngineKind::Memory && !is_file(&journal),
         "waiting_room.durability",
         "must be \"journaled\" with the memory engine and a journal on PostgreSQL: it answers earlier only beside a file of its own",
     );
-    found.when(is_file(&ledger) && ledger == journal, "journal.url", "must be another file than the ledger's");
+    found.when(
+        is_file(&ledger) && ledger == journal,
+        "journal.url",
+        "must be another file than the ledger's",
+    );
 }
 
 fn is_book(url: &DatabaseUrl) -> bool {
@@ -161,8 +201,16 @@ fn is_book(url: &DatabaseUrl) -> bool {
 
 fn keys_and_log(settings: &Settings, found: &mut Findings) {
     let keys = &settings.keys;
-    found.when(!keys.master.is_empty() && keys.master_file != Path::new(""), "keys.master_file", "must be empty when keys.master is given");
-    found.when(settings.data.dir == Path::new(""), "data.dir", "must name a directory");
+    found.when(
+        !keys.master.is_empty() && keys.master_file != Path::new(""),
+        "keys.master_file",
+        "must be empty when keys.master is given",
+    );
+    found.when(
+        settings.data.dir == Path::new(""),
+        "data.dir",
+        "must name a directory",
+    );
     let level = settings.log.level.parse::<tracing_subscriber::EnvFilter>();
     found.when(
         settings.log.level.is_empty() || level.is_err(),
@@ -189,17 +237,28 @@ fn proof_of_work(settings: &Settings, found: &mut Findings) {
         format!("{at}.bits_max"),
         format!("must be at most {BITS_MAX}: more keeps a phone busy for minutes"),
     );
-    found.when(it.bits_min > it.bits_max, format!("{at}.bits_min"), format!("must not be above bits_max ({})", it.bits_max));
+    found.when(
+        it.bits_min > it.bits_max,
+        format!("{at}.bits_min"),
+        format!("must not be above bits_max ({})", it.bits_max),
+    );
     found.when(
         it.lifts_join_limit && it.bits_max == 0,
         format!("{at}.lifts_join_limit"),
         "must be false while bits_max is 0: nothing would be asked instead of the limit",
     );
-    found.when(it.life_s > 3_600, format!("{at}.life_s"), "must be at most 3600: what was answered is remembered for so long");
+    found.when(
+        it.life_s > 3_600,
+        format!("{at}.life_s"),
+        "must be at most 3600: what was answered is remembered for so long",
+    );
     found.positive(
         &[
             ("joins_per_second_normal", it.joins_per_second_normal.into()),
-            ("joins_per_address_per_minute_normal", it.joins_per_address_per_minute_normal.into()),
+            (
+                "joins_per_address_per_minute_normal",
+                it.joins_per_address_per_minute_normal.into(),
+            ),
             ("life_s", it.life_s.into()),
             ("spent_max", it.spent_max as u64),
         ],
@@ -220,7 +279,11 @@ fn shop(settings: &Settings, found: &mut Findings) {
         ],
         "shop",
     );
-    found.when(!it.database_url.expose().starts_with("sqlite:"), "shop.database_url", "must be sqlite:FILE");
+    found.when(
+        !it.database_url.expose().starts_with("sqlite:"),
+        "shop.database_url",
+        "must be sqlite:FILE",
+    );
     found.when(
         it.customer_query.matches('?').count() != 1,
         "shop.customer_query",
@@ -228,11 +291,27 @@ fn shop(settings: &Settings, found: &mut Findings) {
     );
     let handoff = &it.handoff;
     if handoff.secret.is_empty() {
-        found.when(!handoff.issuer.is_empty(), "shop.handoff.secret", "must be given when shop.handoff.issuer is");
+        found.when(
+            !handoff.issuer.is_empty(),
+            "shop.handoff.secret",
+            "must be given when shop.handoff.issuer is",
+        );
     } else {
-        found.when(handoff.secret.expose().len() < 32, "shop.handoff.secret", "must be at least 32 bytes long");
-        found.when(handoff.issuer.is_empty(), "shop.handoff.issuer", "must be given when there is a secret");
-        found.when(handoff.audience.is_empty(), "shop.handoff.audience", "must be given when there is a secret");
+        found.when(
+            handoff.secret.expose().len() < 32,
+            "shop.handoff.secret",
+            "must be at least 32 bytes long",
+        );
+        found.when(
+            handoff.issuer.is_empty(),
+            "shop.handoff.issuer",
+            "must be given when there is a secret",
+        );
+        found.when(
+            handoff.audience.is_empty(),
+            "shop.handoff.audience",
+            "must be given when there is a secret",
+        );
     }
 }
 
@@ -249,12 +328,18 @@ fn checkout(settings: &Settings, found: &mut Findings) {
     found.when(
         it.answer_within_ms >= settings.server.request_timeout_ms,
         "checkout.answer_within_ms",
-        format!("must be shorter than server.request_timeout_ms ({})", settings.server.request_timeout_ms),
+        format!(
+            "must be shorter than server.request_timeout_ms ({})",
+            settings.server.request_timeout_ms
+        ),
     );
     found.when(
         u64::from(it.authorise_within_s) * 1_000 < u64::from(it.gateway_deadline_ms),
         "checkout.authorise_within_s",
-        format!("must not be shorter than one gateway call, checkout.gateway_deadline_ms ({})", it.gateway_deadline_ms),
+        format!(
+            "must not be shorter than one gateway call, checkout.gateway_deadline_ms ({})",
+            it.gateway_deadline_ms
+        ),
     );
     let url = &settings.gateway.url;
     found.when(
@@ -278,7 +363,10 @@ fn sales(settings: &Settings, found: &mut Findings) {
         found.when(
             sale.hold_s < settings.checkout.authorise_within_s,
             format!("{at}.hold_s"),
-            format!("must not be shorter than a payment may take, checkout.authorise_within_s ({})", settings.checkout.authorise_within_s),
+            format!(
+                "must not be shorter than a payment may take, checkout.authorise_within_s ({})",
+                settings.checkout.authorise_within_s
+            ),
         );
         let mut performances = HashSet::new();
         for (ix, performance) in sale.performances.iter().enumerate() {
@@ -293,8 +381,16 @@ fn one_sale(sale: &SaleSettings, at: &str, found: &mut Findings) {
     let key = |name: &str| format!("{at}.{name}");
     local_text(&sale.title, &key("title"), found);
     draw(sale, at, found);
-    found.when(sale.prequeue_at > sale.opens_at, key("prequeue_at"), format!("must not be after opens_at ({})", sale.opens_at));
-    found.when(sale.closes_at <= sale.opens_at, key("closes_at"), format!("must be after opens_at ({})", sale.opens_at));
+    found.when(
+        sale.prequeue_at > sale.opens_at,
+        key("prequeue_at"),
+        format!("must not be after opens_at ({})", sale.opens_at),
+    );
+    found.when(
+        sale.closes_at <= sale.opens_at,
+        key("closes_at"),
+        format!("must be after opens_at ({})", sale.opens_at),
+    );
     found.positive(
         &[
             ("rate_per_minute", sale.rate_per_minute.into()),
@@ -309,14 +405,26 @@ fn one_sale(sale: &SaleSettings, at: &str, found: &mut Findings) {
         ],
         at,
     );
-    found.when(!(0.0..=1.0).contains(&sale.returner_share), key("returner_share"), "must be between 0.0 and 1.0");
+    found.when(
+        !(0.0..=1.0).contains(&sale.returner_share),
+        key("returner_share"),
+        "must be between 0.0 and 1.0",
+    );
     found.when(
         sale.pass_life_s > sale.visit_max_s,
         key("pass_life_s"),
         format!("must not be longer than visit_max_s ({})", sale.visit_max_s),
     );
-    found.when(sale.hold_s > sale.visit_max_s, key("hold_s"), format!("must not be longer than visit_max_s ({})", sale.visit_max_s));
-    found.when(sale.performances.is_empty(), key("performances"), "there must be at least one [[sales.performances]]");
+    found.when(
+        sale.hold_s > sale.visit_max_s,
+        key("hold_s"),
+        format!("must not be longer than visit_max_s ({})", sale.visit_max_s),
+    );
+    found.when(
+        sale.performances.is_empty(),
+        key("performances"),
+        "there must be at least one [[sales.performances]]",
+    );
 }
 
 /// A draw needs a beacon that nobody in the house decides.
@@ -324,60 +432,113 @@ fn draw(sale: &SaleSettings, at: &str, found: &mut Findings) {
     let key = |name: &str| format!("{at}.draw.{name}");
     let Some(draw) = &sale.draw else {
         let wrong = sale.queueing == Queueing::FairDraw;
-        found.when(wrong, format!("{at}.queueing"), "fair_draw needs [sales.draw], which names the beacon; else it must be fifo");
+        found.when(
+            wrong,
+            format!("{at}.queueing"),
+            "fair_draw needs [sales.draw], which names the beacon; else it must be fifo",
+        );
         return;
     };
-    found.when(sale.queueing == Queueing::Fifo, format!("{at}.draw"), "must not be given when queueing is \"fifo\"");
-    found.when(!is_base_url(&draw.beacon_url), key("beacon_url"), "must be https://HOST or http://HOST without a slash at the end");
-    found.when(draw.chain.parse::<Digest>().is_err(), key("chain"), "must be the chain's hash, 64 hexadecimal digits");
-    found.when(draw.period_s == 0 || draw.period_s > 600, key("period_s"), "must be between 1 and 600");
+    found.when(
+        sale.queueing == Queueing::Fifo,
+        format!("{at}.draw"),
+        "must not be given when queueing is \"fifo\"",
+    );
+    found.when(
+        !is_base_url(&draw.beacon_url),
+        key("beacon_url"),
+        "must be https://HOST or http://HOST without a slash at the end",
+    );
+    found.when(
+        draw.chain.parse::<Digest>().is_err(),
+        key("chain"),
+        "must be the chain's hash, 64 hexadecimal digits",
+    );
+    found.when(
+        draw.period_s == 0 || draw.period_s > 600,
+        key("period_s"),
+        "must be between 1 and 600",
+    );
     found.when(
         draw.chain.eq_ignore_ascii_case(QUICKNET) && draw.public_key.to_string() != QUICKNET_KEY,
         key("public_key"),
         "is not the public key of this chain, which is quicknet",
     );
-    found.when(draw.genesis_at > sale.opens_at, key("genesis_at"), format!("must not be after opens_at ({})", sale.opens_at));
+    found.when(
+        draw.genesis_at > sale.opens_at,
+        key("genesis_at"),
+        format!("must not be after opens_at ({})", sale.opens_at),
+    );
 }
 
 fn one_performance(performance: &PerformanceSettings, at: &str, found: &mut Findings) {
     let key = |name: &str| format!("{at}.{name}");
     local_text(&performance.title, &key("title"), found);
-    found.when(performance.plan.is_empty(), key("plan"), "must be a plan's file, or generate:KIND:SEATS");
+    found.when(
+        performance.plan.is_empty(),
+        key("plan"),
+        "must be a plan's file, or generate:KIND:SEATS",
+    );
     found.when(
         performance.prices.is_empty(),
         key("prices"),
         "must give the price of each price zone of the plan, such as { VIP = 198000, R = 165000 }",
     );
     for (zone, amount) in &performance.prices {
-        found.when(*amount < 0, key(&format!("prices.{zone}")), "must not be negative");
+        found.when(
+            *amount < 0,
+            key(&format!("prices.{zone}")),
+            "must not be negative",
+        );
     }
 }
 
 fn local_text(text: &LocalText, key: &str, found: &mut Findings) {
-    found.when(text.0.is_empty(), key, "must be given in at least one language, such as { en = \"...\" }");
+    found.when(
+        text.0.is_empty(),
+        key,
+        "must be given in at least one language, such as { en = \"...\" }",
+    );
     for (language, words) in &text.0 {
         found.when(
             !matches!(language.as_str(), "ko" | "en" | "ja"),
             format!("{key}.{language}"),
             "is not a language of the pages: ko, en, ja",
         );
-        found.when(words.trim().is_empty(), format!("{key}.{language}"), "must not be empty");
+        found.when(
+            words.trim().is_empty(),
+            format!("{key}.{language}"),
+            "must not be empty",
+        );
     }
 }
 
-fn once<'s, I: Eq + Hash + std::fmt::Display>(seen: &mut HashSet<&'s I>, id: &'s I, at: &str, found: &mut Findings) {
-    found.when(!seen.insert(id), format!("{at}.id"), format!("{id} is there twice; each id must be given once"));
+fn once<'s, I: Eq + Hash + std::fmt::Display>(
+    seen: &mut HashSet<&'s I>,
+    id: &'s I,
+    at: &str,
+    found: &mut Findings,
+) {
+    found.when(
+        !seen.insert(id),
+        format!("{at}.id"),
+        format!("{id} is there twice; each id must be given once"),
+    );
 }
 
 fn is_base_url(text: &str) -> bool {
     text.parse::<http::Uri>().is_ok_and(|uri| {
-        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|h| !h.is_empty()) && uri.query().is_none()
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.host().is_some_and(|h| !h.is_empty())
+            && uri.query().is_none()
     }) && !text.ends_with('/')
 }
 
 fn is_network(text: &str) -> bool {
     let (address, prefix) = text.split_once('/').map_or((text, None), |(a, p)| (a, Some(p)));
-    let Ok(address) = address.parse::<IpAddr>() else { return false };
+    let Ok(address) = address.parse::<IpAddr>() else {
+        return false;
+    };
     let bits = if address.is_ipv4() { 32 } else { 128 };
     prefix.is_none_or(|p| p.parse::<u8>().is_ok_and(|p| p <= bits))
 }

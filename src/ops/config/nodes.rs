@@ -93,7 +93,12 @@ impl Settings {
     fn redis_of(&self, own: &OwnRedisSettings) -> Option<RedisConfig> {
         let shared = &self.engine.redis;
         (self.engine.kind == EngineKind::Redis).then(|| RedisConfig {
-            url: if own.url.is_empty() { shared.url.expose() } else { own.url.expose() }.to_owned(),
+            url: if own.url.is_empty() {
+                shared.url.expose()
+            } else {
+                own.url.expose()
+            }
+            .to_owned(),
             call_deadline: millis(shared.call_deadline_ms),
             connect_deadline: millis(shared.connect_deadline_ms),
             accept_risky: shared.accept_risky,
@@ -122,7 +127,11 @@ impl Settings {
             return self.server.node.clone();
         }
         let machine = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let machine = if machine.trim().is_empty() { "node" } else { machine.trim() };
+        let machine = if machine.trim().is_empty() {
+            "node"
+        } else {
+            machine.trim()
+        };
         format!("{machine}:{}", self.server.listen.port())
     }
 }

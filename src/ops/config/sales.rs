@@ -113,11 +113,38 @@ impl SaleSettings {
     /// How the sale is drawn; `None`: first come, first served.
     #[must_use]
     pub fn draw_terms(&self, entropy: &Arc<dyn Entropy>) -> Option<DrawTerms> {
-        let draw = self.draw.as_ref().filter(|_| self.queueing == Queueing::FairDraw)?;
-        let DrawSettings { beacon_url, chain, genesis_at, period_s, public_key } = draw.clone();
-        let roots = if beacon_url.starts_with("https:") { Roots::of_this_machine() } else { Roots::none() };
-        let beacon = Arc::new(Drand::new(&beacon_url, &chain, public_key, &roots, Arc::clone(entropy)));
-        Some(DrawTerms { chain: Chain { chain, genesis_at, period_s, public_key }, beacon })
+        let draw = self
+            .draw
+            .as_ref()
+            .filter(|_| self.queueing == Queueing::FairDraw)?;
+        let DrawSettings {
+            beacon_url,
+            chain,
+            genesis_at,
+            period_s,
+            public_key,
+        } = draw.clone();
+        let roots = if beacon_url.starts_with("https:") {
+            Roots::of_this_machine()
+        } else {
+            Roots::none()
+        };
+        let beacon = Arc::new(Drand::new(
+            &beacon_url,
+            &chain,
+            public_key,
+            &roots,
+            Arc::clone(entropy),
+        ));
+        Some(DrawTerms {
+            chain: Chain {
+                chain,
+                genesis_at,
+                period_s,
+                public_key,
+            },
+            beacon,
+        })
     }
 
     /// The door's part, for a process that has a box office too; `issuer` is the public base URL.
@@ -152,7 +179,11 @@ impl PerformanceSettings {
         seating::Config {
             sale: sale.id.clone(),
             performance: self.id.clone(),
-            prices: self.prices.iter().map(|(zone, &amount)| (zone.clone(), Money::new(amount, self.currency))).collect(),
+            prices: self
+                .prices
+                .iter()
+                .map(|(zone, &amount)| (zone.clone(), Money::new(amount, self.currency)))
+                .collect(),
             hold: seconds(sale.hold_s),
             extensions_max: sale.hold_extensions_max,
             seats_per_fan: sale.seats_per_fan,
@@ -163,7 +194,10 @@ impl PerformanceSettings {
     /// Those of the plan's `zones` that have no price: seats there could not be sold.
     #[must_use]
     pub fn zones_without_price<'z>(&self, zones: impl IntoIterator<Item = &'z str>) -> Vec<&'z str> {
-        zones.into_iter().filter(|zone| !self.prices.contains_key(*zone)).collect()
+        zones
+            .into_iter()
+            .filter(|zone| !self.prices.contains_key(*zone))
+            .collect()
     }
 }
 

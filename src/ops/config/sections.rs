@@ -52,7 +52,8 @@ impl Serialize for Secret {
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // serde's own message would quote the value.
-        let value = toml::Value::deserialize(deserializer).map_err(|_| de::Error::custom("must be a text in quotes"))?;
+        let value = toml::Value::deserialize(deserializer)
+            .map_err(|_| de::Error::custom("must be a text in quotes"))?;
         match value {
             toml::Value::String(text) => Ok(Self(text)),
             _ => Err(de::Error::custom("must be a text in quotes")),
@@ -89,8 +90,13 @@ impl DatabaseUrl {
     /// place.
     fn shown(&self) -> String {
         let Some((scheme, rest)) = self.0.split_once("://") else {
-            let is_plain_file = self.0.is_empty() || (self.0.starts_with("sqlite:") && !self.0.contains(['?', '@']));
-            return if is_plain_file { self.0.clone() } else { "[secret]".to_owned() };
+            let is_plain_file =
+                self.0.is_empty() || (self.0.starts_with("sqlite:") && !self.0.contains(['?', '@']));
+            return if is_plain_file {
+                self.0.clone()
+            } else {
+                "[secret]".to_owned()
+            };
         };
         let parameters = rest.find(['?', '#']);
         let hosts = rest.rfind('@').map_or(0, |at| at + 1);
@@ -99,7 +105,10 @@ impl DatabaseUrl {
         }
         let user = if hosts > 0 { "[secret]@" } else { "" };
         let more = if parameters.is_some() { "?[secret]" } else { "" };
-        format!("{scheme}://{user}{}{more}", &rest[hosts..parameters.unwrap_or(rest.len())])
+        format!(
+            "{scheme}://{user}{}{more}",
+            &rest[hosts..parameters.unwrap_or(rest.len())]
+        )
     }
 }
 

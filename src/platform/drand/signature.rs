@@ -40,7 +40,9 @@ impl ChainKey {
     /// Whether the chain with this key signed the round.
     #[must_use]
     pub fn signed(&self, round: u64, signature: &[u8]) -> bool {
-        let Ok(signature) = Signature::uncompress(signature) else { return false };
+        let Ok(signature) = Signature::uncompress(signature) else {
+            return false;
+        };
         // The key was checked when it was read.
         signature.verify(true, &message(round), DOMAIN, &[], &self.0, false) == BLST_ERROR::BLST_SUCCESS
     }
@@ -59,7 +61,9 @@ impl FromStr for ChainKey {
     type Err = NotAChainKey;
 
     fn from_str(text: &str) -> Result<Self, NotAChainKey> {
-        let key = from_hex(text).and_then(|bytes| PublicKey::uncompress(&bytes).ok()).ok_or(NotAChainKey)?;
+        let key = from_hex(text)
+            .and_then(|bytes| PublicKey::uncompress(&bytes).ok())
+            .ok_or(NotAChainKey)?;
         key.validate().map_err(|_| NotAChainKey)?;
         Ok(Self(key))
     }
@@ -85,7 +89,9 @@ impl Serialize for ChainKey {
 
 impl<'de> Deserialize<'de> for ChainKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
     }
 }
 
@@ -118,8 +124,17 @@ mod tests {
             assert!(!key.signed(round + 1, &signature), "another round's");
         }
         let [one, other] = PUBLISHED.map(|(_, signature, _)| from_hex(signature).unwrap());
-        assert!(!key.signed(1_000, &other), "another round's, though the same network's");
-        for wrong in [&one[..47], &[], &[0; 48], &[0xff; 48], &[one.as_slice(), &one].concat()] {
+        assert!(
+            !key.signed(1_000, &other),
+            "another round's, though the same network's"
+        );
+        for wrong in [
+            &one[..47],
+            &[],
+            &[0; 48],
+            &[0xff; 48],
+            &[one.as_slice(), &one].concat(),
+        ] {
             assert!(!key.signed(1_000, wrong));
         }
         // The point at infinity is a point, and signs nothing.
@@ -130,7 +145,15 @@ mod tests {
     #[test]
     fn what_is_no_key_is_refused() {
         let infinity = format!("c0{}", "0".repeat(190));
-        for wrong in ["", "00", "zz", &QUICKNET_KEY[2..], &"0".repeat(192), &infinity, &format!("{QUICKNET_KEY}00")] {
+        for wrong in [
+            "",
+            "00",
+            "zz",
+            &QUICKNET_KEY[2..],
+            &"0".repeat(192),
+            &infinity,
+            &format!("{QUICKNET_KEY}00"),
+        ] {
             assert_eq!(wrong.parse::<ChainKey>(), Err(NotAChainKey), "{wrong}");
         }
     }

@@ -21,7 +21,12 @@ impl Keys {
     ///
     /// # Errors
     /// [`KeysError`]: no usable database, or keys that do not open with this master key.
-    pub async fn open_or_make_shared(url: &str, file: &Path, master: &str, entropy: Arc<dyn Entropy>) -> Result<Self, KeysError> {
+    pub async fn open_or_make_shared(
+        url: &str,
+        file: &Path,
+        master: &str,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, KeysError> {
         let place: Place = url.parse()?;
         let pool = sql::open_postgres(url, "keys", &MIGRATIONS, 1).await?;
         let db = Database::new(pool.clone(), DEADLINE, Arc::clone(&entropy));
@@ -29,7 +34,10 @@ impl Keys {
         let kept = db.write(offered, |db, offered| Box::pin(keep(db, offered))).await;
         pool.close().await;
         let sealed = kept.map_err(|trouble| match trouble {
-            Trouble::Sql(source) => KeysError::Database { place: place.clone(), source },
+            Trouble::Sql(source) => KeysError::Database {
+                place: place.clone(),
+                source,
+            },
             Trouble::Refused(never) => match never {},
         })?;
         let name = || place.to_string();
@@ -51,8 +59,13 @@ fn offer(file: &Path, master: &str, entropy: &dyn Entropy) -> Result<Vec<u8>, Ke
 
 /// Keeps what is offered unless something is kept; what is kept then.
 async fn keep(db: &mut PgConnection, offered: Vec<u8>) -> Result<Vec<u8>, Trouble<Infallible>> {
-    sqlx::query("INSERT INTO sealed_keys (sealed) VALUES ($1) ON CONFLICT DO NOTHING").bind(offered).execute(&mut *db).await?;
-    Ok(sqlx::query_scalar("SELECT sealed FROM sealed_keys").fetch_one(db).await?)
+    sqlx::query("INSERT INTO sealed_keys (sealed) VALUES ($1) ON CONFLICT DO NOTHING")
+        .bind(offered)
+        .execute(&mut *db)
+        .await?;
+    Ok(sqlx::query_scalar("SELECT sealed FROM sealed_keys")
+        .fetch_one(db)
+        .await?)
 }
 
 #[cfg(test)]
@@ -78,8 +91,14 @@ mod tests {
         }
         let error = open(&url, &none, "other").await.unwrap_err();
         assert!(matches!(error, KeysError::Sealed { .. }), "{error:?}");
-        server.run("shared", "UPDATE stagedoor_keys.sealed_keys SET sealed = 'short'").await.unwrap();
-        assert!(matches!(open(&url, &none, "master").await, Err(KeysError::Sealed { .. })));
+        server
+            .run("shared", "UPDATE stagedoor_keys.sealed_keys SET sealed = 'short'")
+            .await
+            .unwrap();
+        assert!(matches!(
+            open(&url, &none, "master").await,
+            Err(KeysError::Sealed { .. })
+        ));
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -90,7 +109,10 @@ mod tests {
         let (file, none) = (dir.join("keys.json"), dir.join("none.json"));
         let old = Keys::open_or_make(&file, "master", &OsEntropy).unwrap();
         let url = server.create_database("moved").await.unwrap();
-        assert!(matches!(open(&url, &file, "other").await, Err(KeysError::Sealed { .. })), "and nothing is put there");
+        assert!(
+            matches!(open(&url, &file, "other").await, Err(KeysError::Sealed { .. })),
+            "and nothing is put there"
+        );
         let first = open(&url, &file, "master").await.unwrap();
         let second = open(&url, &none, "master").await.unwrap();
         assert_eq!(old.ticket.jwks(), first.ticket.jwks());

@@ -30,7 +30,9 @@ pub(super) struct Host {
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    #[error("must begin with redis://, redis+sentinel:// or redis+cluster:// (or rediss..., for TLS); for instance redis://127.0.0.1:6379")]
+    #[error(
+        "must begin with redis://, redis+sentinel:// or redis+cluster:// (or rediss..., for TLS); for instance redis://127.0.0.1:6379"
+    )]
     Scheme,
     #[error("has no host")]
     NoHost,
@@ -58,12 +60,19 @@ impl Address {
             _ => return Err(AddressError::Scheme),
         };
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let (credentials, hosts) = authority.rsplit_once('@').map_or((None, authority), |(credentials, hosts)| (Some(credentials), hosts));
+        let (credentials, hosts) = authority
+            .rsplit_once('@')
+            .map_or((None, authority), |(credentials, hosts)| {
+                (Some(credentials), hosts)
+            });
         let mut login = RedisConnectionInfo::default();
         if let Some(credentials) = credentials {
             // The driver knows how to read these; it is shown a host of our own.
             let probe = format!("redis://{credentials}@localhost");
-            let info = probe.as_str().into_connection_info().map_err(|_| AddressError::Credentials)?;
+            let info = probe
+                .as_str()
+                .into_connection_info()
+                .map_err(|_| AddressError::Credentials)?;
             login = info.redis_settings().clone();
         }
         let hosts: Vec<Host> = hosts.split(',').map(Host::parse).collect::<Result<_, _>>()?;
@@ -83,7 +92,11 @@ impl Address {
             "cluster" => Topology::Cluster(hosts),
             _ => return Err(AddressError::Scheme),
         };
-        Ok(Self { topology, credentials: login, tls })
+        Ok(Self {
+            topology,
+            credentials: login,
+            tls,
+        })
     }
 
     /// How the server at `host` is to be reached and spoken to.
@@ -99,7 +112,12 @@ impl Address {
     fn reach(&self, host: &Host) -> ConnectionInfo {
         let Host { name, port } = host.clone();
         let addr = if self.tls {
-            ConnectionAddr::TcpTls { host: name, port, insecure: false, tls_params: None }
+            ConnectionAddr::TcpTls {
+                host: name,
+                port,
+                insecure: false,
+                tls_params: None,
+            }
         } else {
             ConnectionAddr::Tcp(name, port)
         };
@@ -116,16 +134,25 @@ impl Address {
 
 impl Host {
     pub(super) fn new(name: impl Into<String>, port: u16) -> Self {
-        Self { name: name.into(), port }
+        Self {
+            name: name.into(),
+            port,
+        }
     }
 
     fn parse(text: &str) -> Result<Self, AddressError> {
         let (name, port) = match text.rsplit_once(':') {
-            Some((name, port)) if !port.ends_with(']') => (name, port.parse().map_err(|_| AddressError::Port)?),
+            Some((name, port)) if !port.ends_with(']') => {
+                (name, port.parse().map_err(|_| AddressError::Port)?)
+            }
             _ => (text, 6379),
         };
         let name = name.trim_start_matches('[').trim_end_matches(']');
-        if name.is_empty() { Err(AddressError::NoHost) } else { Ok(Self::new(name, port)) }
+        if name.is_empty() {
+            Err(AddressError::NoHost)
+        } else {
+            Ok(Self::new(name, port))
+        }
     }
 }
 
@@ -160,7 +187,11 @@ pub(super) fn slot_of(tag: &str) -> u16 {
     for byte in tag.bytes() {
         crc ^= u16::from(byte) << 8;
         for _ in 0..8 {
-            crc = if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x1021 };
+            crc = if crc & 0x8000 == 0 {
+                crc << 1
+            } else {
+                crc << 1 ^ 0x1021
+            };
         }
     }
     crc % 16_384
@@ -186,7 +217,13 @@ mod tests {
         }
         let address = Address::parse("redis://door:s%40cret@a:1/3").unwrap();
         let login = address.connection_to(&Host::new("a", 1));
-        assert_eq!((login.redis_settings().username(), login.redis_settings().password()), (Some("door"), Some("s@cret")));
+        assert_eq!(
+            (
+                login.redis_settings().username(),
+                login.redis_settings().password()
+            ),
+            (Some("door"), Some("s@cret"))
+        );
         assert_eq!(login.redis_settings().db(), 3);
     }
 

@@ -18,11 +18,17 @@ pub enum Unfit {
         "the sentinels at {at} do not say where the primary is: {why}; are their addresses right, are they running, do they answer without a password?"
     )]
     Sentinels { at: String, why: String },
-    #[error("the sentinels at {at} watch no primary named {name}; end the URL with the name that they have in `sentinel monitor NAME ...`")]
+    #[error(
+        "the sentinels at {at} watch no primary named {name}; end the URL with the name that they have in `sentinel monitor NAME ...`"
+    )]
     UnknownName { at: String, name: String },
-    #[error("Redis at {at} refuses the login; set the user and password in the URL: redis://USER:PASSWORD@HOST:PORT")]
+    #[error(
+        "Redis at {at} refuses the login; set the user and password in the URL: redis://USER:PASSWORD@HOST:PORT"
+    )]
     Login { at: String },
-    #[error("Redis at {at} is a replica and takes no writes; name its primary, or the sentinels that know it: redis+sentinel://...")]
+    #[error(
+        "Redis at {at} is a replica and takes no writes; name its primary, or the sentinels that know it: redis+sentinel://..."
+    )]
     Replica { at: String },
     #[error("Redis at {at} is version {version}; at least 7.0 is needed")]
     TooOld { at: String, version: String },
@@ -47,7 +53,10 @@ impl Redis {
     /// # Errors
     /// [`Unfit`], the first that is found.
     pub async fn examine(&self) -> Result<(), Unfit> {
-        let primaries = self.primaries().await.map_err(|error| unfound(self.address().to_string(), error))?;
+        let primaries = self
+            .primaries()
+            .await
+            .map_err(|error| unfound(self.address().to_string(), error))?;
         for host in primaries {
             let at = host.to_string();
             self.examine_one(&host).await.map_err(|error| match error {
@@ -63,7 +72,12 @@ impl Redis {
         let deadline = Some(self.config().call_deadline);
         let mut connection = self.open(self.address().connection_to(host), deadline).await?;
         let info: String = redis::cmd("INFO").query_async(&mut connection).await?;
-        let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default().trim();
+        let field = |name: &str| {
+            info.lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+                .unwrap_or_default()
+                .trim()
+        };
         let version = field("redis_version").to_owned();
         let mut parts = version.split('.').map(|it| it.parse::<u32>().unwrap_or(0));
         if (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < VERSION_MIN {
@@ -73,9 +87,22 @@ impl Redis {
             return Err(Unfit::Replica { at }.into());
         }
         // A script that calls nothing can be run wherever scripts can; what it would write is seen at the first real one.
-        let eval = redis::cmd("EVAL").arg("return redis.call('EXISTS', KEYS[1])").arg(1).arg(PROBE).query_async(&mut connection).await;
+        let eval = redis::cmd("EVAL")
+            .arg("return redis.call('EXISTS', KEYS[1])")
+            .arg(1)
+            .arg(PROBE)
+            .query_async(&mut connection)
+            .await;
         permitted(eval)?;
-        permitted(redis::cmd("SET").arg(PROBE).arg(1).arg("PX").arg(1).query_async(&mut connection).await)?;
+        permitted(
+            redis::cmd("SET")
+                .arg(PROBE)
+                .arg(1)
+                .arg("PX")
+                .arg(1)
+                .query_async(&mut connection)
+                .await,
+        )?;
         let replicas: u32 = field("connected_slaves").parse().unwrap_or(0);
         if self.config().accept_risky {
             return Ok(());
@@ -84,7 +111,12 @@ impl Redis {
         if policy != "noeviction" {
             return Err(Unfit::Evicts { at, policy }.into());
         }
-        if replicas > 0 && field("aof_enabled") != "1" && setting(&mut connection, "save").await?.is_some_and(|save| save.is_empty()) {
+        if replicas > 0
+            && field("aof_enabled") != "1"
+            && setting(&mut connection, "save")
+                .await?
+                .is_some_and(|save| save.is_empty())
+        {
             return Err(Unfit::ForgetsWithReplicas { at }.into());
         }
         Ok(())
@@ -98,10 +130,22 @@ impl Redis {
         const NAME: &str = "hash-max-listpack-entries";
         let mut all = true;
         for host in self.primaries().await? {
-            let mut connection = self.open(self.address().connection_to(&host), Some(self.config().call_deadline)).await?;
-            let now = setting(&mut connection, NAME).await?.and_then(|it| it.parse::<u32>().ok());
+            let mut connection = self
+                .open(
+                    self.address().connection_to(&host),
+                    Some(self.config().call_deadline),
+                )
+                .await?;
+            let now = setting(&mut connection, NAME)
+                .await?
+                .and_then(|it| it.parse::<u32>().ok());
             if now.is_none_or(|now| now < entries) {
-                let set: Result<(), _> = redis::cmd("CONFIG").arg("SET").arg(NAME).arg(entries).query_async(&mut connection).await;
+                let set: Result<(), _> = redis::cmd("CONFIG")
+                    .arg("SET")
+                    .arg(NAME)
+                    .arg(entries)
+                    .query_async(&mut connection)
+                    .await;
                 all &= set.is_ok();
             }
         }
@@ -136,7 +180,11 @@ fn permitted(answer: Result<Value, RedisError>) -> Result<(), RedisError> {
 
 /// A setting's value; `None` where it may not be asked for, as at many providers.
 async fn setting(connection: &mut MultiplexedConnection, name: &str) -> Result<Option<String>, RedisError> {
-    let asked: Result<Vec<String>, _> = redis::cmd("CONFIG").arg("GET").arg(name).query_async(connection).await;
+    let asked: Result<Vec<String>, _> = redis::cmd("CONFIG")
+        .arg("GET")
+        .arg(name)
+        .query_async(connection)
+        .await;
     match asked {
         Ok(pair) => Ok(pair.into_iter().nth(1)),
         Err(error) if matches!(error.kind(), ErrorKind::Server(_)) => Ok(None),
@@ -148,17 +196,37 @@ fn unfound(at: String, error: ConnectError) -> Unfit {
     match error {
         ConnectError::Driver(error) => unfit(at, &error),
         ConnectError::UnknownName(name) => Unfit::UnknownName { at, name },
-        ConnectError::NoSentinel(error) => Unfit::Sentinels { at, why: error.to_string() },
-        ConnectError::SentinelsDisagree => Unfit::Sentinels { at, why: "they do not agree".into() },
-        other => Unfit::Unreachable { at, why: other.to_string() },
+        ConnectError::NoSentinel(error) => Unfit::Sentinels {
+            at,
+            why: error.to_string(),
+        },
+        ConnectError::SentinelsDisagree => Unfit::Sentinels {
+            at,
+            why: "they do not agree".into(),
+        },
+        other => Unfit::Unreachable {
+            at,
+            why: other.to_string(),
+        },
     }
 }
 
 fn unfit(at: String, error: &RedisError) -> Unfit {
     match error.kind() {
         ErrorKind::AuthenticationFailed => Unfit::Login { at },
-        ErrorKind::Server(ServerErrorKind::NoPerm) => Unfit::NotPermitted { at, what: error.detail().unwrap_or_default().to_owned() },
-        _ if ["NOAUTH", "WRONGPASS"].iter().any(|code| error.code() == Some(code)) => Unfit::Login { at },
-        _ => Unfit::Unreachable { at, why: error.to_string() },
+        ErrorKind::Server(ServerErrorKind::NoPerm) => Unfit::NotPermitted {
+            at,
+            what: error.detail().unwrap_or_default().to_owned(),
+        },
+        _ if ["NOAUTH", "WRONGPASS"]
+            .iter()
+            .any(|code| error.code() == Some(code)) =>
+        {
+            Unfit::Login { at }
+        }
+        _ => Unfit::Unreachable {
+            at,
+            why: error.to_string(),
+        },
     }
 }

@@ -135,7 +135,13 @@ impl Line {
     /// From now on calls run under this epoch, as long as this server answers.
     pub fn vouch(&self, epoch: u64, identity: &Identity) {
         *self.vouched.lock() = Some((epoch, identity.clone()));
-        self.rcu(|state| state.epoch = state.link.as_ref().filter(|link| link.identity == *identity).map(|_| epoch));
+        self.rcu(|state| {
+            state.epoch = state
+                .link
+                .as_ref()
+                .filter(|link| link.identity == *identity)
+                .map(|_| epoch)
+        });
     }
 
     /// Nothing runs any more until somebody vouches again.
@@ -166,13 +172,17 @@ impl Line {
     /// [`CallError`].
     pub async fn ask(&self, cmd: &Cmd) -> Result<Value, CallError> {
         let link = self.state.load().link.clone().ok_or(CallError::Away)?;
-        self.send(&link, cmd).await.map_err(|error| self.judge(&link, &error).1)
+        self.send(&link, cmd)
+            .await
+            .map_err(|error| self.judge(&link, &error).1)
     }
 
     async fn run(&self, script: &Script, call: Call, guarded: bool) -> Result<Value, CallError> {
         self.earn_retry();
         let patience = self.redis.config().call_deadline * PATIENCE;
-        tokio::time::timeout(patience, self.try_until_told(script, &call, guarded)).await.unwrap_or(Err(CallError::Away))
+        tokio::time::timeout(patience, self.try_until_told(script, &call, guarded))
+            .await
+            .unwrap_or(Err(CallError::Away))
     }
 
     async fn try_until_told(&self, script: &Script, call: &Call, guarded: bool) -> Result<Value, CallError> {
@@ -213,7 +223,13 @@ impl Line {
         }
     }
 
-    async fn eval(&self, link: &Link, script: &Script, call: &Call, epoch: Option<u64>) -> Result<Value, RedisError> {
+    async fn eval(
+        &self,
+        link: &Link,
+        script: &Script,
+        call: &Call,
+        epoch: Option<u64>,
+    ) -> Result<Value, RedisError> {
         let cmd = call.of(script, epoch.map(|epoch| (self.ready_key.as_str(), epoch)));
         match self.send(link, &cmd).await {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
@@ -226,19 +242,28 @@ impl Line {
 
     async fn send(&self, link: &Link, cmd: &Cmd) -> Result<Value, RedisError> {
         let mut connection = link.connection.clone();
-        connection.send_packed_command(cmd).await.and_then(Value::extract_error)
+        connection
+            .send_packed_command(cmd)
+            .await
+            .and_then(Value::extract_error)
     }
 
     /// What an error means, for the line and for the caller.
     fn judge(&self, link: &Link, error: &RedisError) -> (Trouble, CallError) {
         let trouble = match error.kind() {
-            ErrorKind::Server(ServerErrorKind::TryAgain | ServerErrorKind::Ask | ServerErrorKind::ClusterDown) => Trouble::Soon,
             ErrorKind::Server(
-                ServerErrorKind::Moved | ServerErrorKind::ReadOnly | ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown,
+                ServerErrorKind::TryAgain | ServerErrorKind::Ask | ServerErrorKind::ClusterDown,
+            ) => Trouble::Soon,
+            ErrorKind::Server(
+                ServerErrorKind::Moved
+                | ServerErrorKind::ReadOnly
+                | ServerErrorKind::BusyLoading
+                | ServerErrorKind::MasterDown,
             ) => Trouble::Elsewhere,
-            ErrorKind::Server(_) | ErrorKind::Client | ErrorKind::UnexpectedReturnType | ErrorKind::AuthenticationFailed => {
-                Trouble::Refused
-            }
+            ErrorKind::Server(_)
+            | ErrorKind::Client
+            | ErrorKind::UnexpectedReturnType
+            | ErrorKind::AuthenticationFailed => Trouble::Refused,
             ErrorKind::Extension if error.code() == Some("REBUILDING") => Trouble::Rebuilding,
             ErrorKind::Extension => Trouble::Refused,
             _ => Trouble::Unknown,
@@ -272,12 +297,18 @@ impl Line {
         self.rcu(|state| {
             dropped = is_current(state);
             if dropped {
-                *state = State { is_moving, ..State::default() };
+                *state = State {
+                    is_moving,
+                    ..State::default()
+                };
             }
         });
         if dropped && !is_moving {
             metrics::counter!("redis_connections_lost_total").increment(1);
-            tracing::warn!(server = link.host, "the connection to Redis is lost; trying to get it back");
+            tracing::warn!(
+                server = link.host,
+                "the connection to Redis is lost; trying to get it back"
+            );
         }
     }
 
@@ -312,7 +343,9 @@ impl Line {
                         if failures.is_multiple_of(32) {
                             tracing::warn!(%error, redis = %self.redis.address(), "Redis cannot be reached");
                         }
-                        let most = RECONNECT_FIRST.saturating_mul(1 << failures.min(10)).min(RECONNECT_MAX);
+                        let most = RECONNECT_FIRST
+                            .saturating_mul(1 << failures.min(10))
+                            .min(RECONNECT_MAX);
                         failures = failures.saturating_add(1);
                         tokio::time::sleep(most.mul_f64(0.5 + self.entropy.unit() / 2.0)).await;
                     }
@@ -329,8 +362,16 @@ impl Line {
     /// trust goes with them. One that was replaced in a failover is no primary from the moment in which it says so.
     async fn follow_hand_over(&self, mut from: Link, to: &Link) {
         let deadline = self.redis.config().call_deadline;
-        let is_itself = identify(&mut from.connection, deadline).await.is_ok_and(|it| it == from.identity);
-        if is_itself && self.redis.says_owner(&from.host, &self.tag).await.is_some_and(|host| host == to.host) {
+        let is_itself = identify(&mut from.connection, deadline)
+            .await
+            .is_ok_and(|it| it == from.identity);
+        if is_itself
+            && self
+                .redis
+                .says_owner(&from.host, &self.tag)
+                .await
+                .is_some_and(|host| host == to.host)
+        {
             let mut vouched = self.vouched.lock();
             if let Some((_, identity)) = vouched.as_mut().filter(|(_, it)| *it == from.identity) {
                 tracing::info!(from = from.host, to = to.host, "the cluster has moved the data");
@@ -340,17 +381,33 @@ impl Line {
     }
 
     fn raise(&self, link: Link) {
-        let link = Link { number: self.links.fetch_add(1, Ordering::Relaxed) + 1, ..link };
+        let link = Link {
+            number: self.links.fetch_add(1, Ordering::Relaxed) + 1,
+            ..link
+        };
         tracing::info!(server = link.host, "connected to Redis");
-        let epoch = self.vouched.lock().as_ref().filter(|(_, identity)| *identity == link.identity).map(|(epoch, _)| *epoch);
-        self.rcu(|state| *state = State { link: Some(link.clone()), epoch, is_moving: false });
+        let epoch = self
+            .vouched
+            .lock()
+            .as_ref()
+            .filter(|(_, identity)| *identity == link.identity)
+            .map(|(epoch, _)| *epoch);
+        self.rcu(|state| {
+            *state = State {
+                link: Some(link.clone()),
+                epoch,
+                is_moving: false,
+            }
+        });
     }
 
     /// Whether the same server is still there, still the primary, and still the one to be asked.
     async fn look(&self, mut link: Link) {
         let before = link.clone();
         let deadline = self.redis.config().call_deadline;
-        let is_itself = identify(&mut link.connection, deadline).await.is_ok_and(|it| it == before.identity);
+        let is_itself = identify(&mut link.connection, deadline)
+            .await
+            .is_ok_and(|it| it == before.identity);
         if is_itself && self.is_still_primary(&before).await {
             return;
         }
@@ -359,11 +416,20 @@ impl Line {
 
     /// When nobody can say, the one that answers is kept.
     async fn is_still_primary(&self, link: &Link) -> bool {
-        self.redis.primary_of(&self.tag).await.map_or(true, |host| host.to_string() == link.host)
+        self.redis
+            .primary_of(&self.tag)
+            .await
+            .map_or(true, |host| host.to_string() == link.host)
     }
 
     fn rcu(&self, mut change: impl FnMut(&mut State)) {
-        let seen = |state: &State| (state.link.as_ref().map(|it| it.number), state.epoch, state.is_moving);
+        let seen = |state: &State| {
+            (
+                state.link.as_ref().map(|it| it.number),
+                state.epoch,
+                state.is_moving,
+            )
+        };
         let mut is_new = false;
         self.state.rcu(|before| {
             let mut state = State::clone(before);
@@ -378,10 +444,18 @@ impl Line {
 
     fn earn_retry(&self) {
         let full = RETRIES_MAX * RETRY_COST;
-        let _ = self.retry_budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |it| (it < full).then_some(it + 1));
+        let _ = self
+            .retry_budget
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |it| {
+                (it < full).then_some(it + 1)
+            });
     }
 
     fn spend_retry(&self) -> bool {
-        self.retry_budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |it| it.checked_sub(RETRY_COST)).is_ok()
+        self.retry_budget
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |it| {
+                it.checked_sub(RETRY_COST)
+            })
+            .is_ok()
     }
 }

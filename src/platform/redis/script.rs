@@ -25,7 +25,11 @@ impl Script {
     /// One that runs in whatever state the data are: for rebuilding them.
     #[must_use]
     pub fn unguarded(name: &'static str, source: &str) -> Self {
-        Self { name, source: source.to_owned(), sha: redis::Script::new(source).get_hash().to_owned() }
+        Self {
+            name,
+            source: source.to_owned(),
+            sha: redis::Script::new(source).get_hash().to_owned(),
+        }
     }
 
     #[must_use]
@@ -76,11 +80,19 @@ impl Call {
 
     /// Of the script, under this epoch if it is guarded by one.
     pub(super) fn of(&self, script: &Script, guard: Option<(&str, u64)>) -> Cmd {
-        let mut cmd = Cmd::with_capacity(8 + self.keys.args_iter().len() + self.args.args_iter().len(), 1_024);
-        cmd.arg("EVALSHA").arg(&script.sha).arg(self.keys.args_iter().len() + usize::from(guard.is_some()));
-        simple(&self.keys).chain(guard.iter().map(|it| it.0.as_bytes())).chain(simple(&self.args)).for_each(|arg| {
-            cmd.arg(arg);
-        });
+        let mut cmd = Cmd::with_capacity(
+            8 + self.keys.args_iter().len() + self.args.args_iter().len(),
+            1_024,
+        );
+        cmd.arg("EVALSHA")
+            .arg(&script.sha)
+            .arg(self.keys.args_iter().len() + usize::from(guard.is_some()));
+        simple(&self.keys)
+            .chain(guard.iter().map(|it| it.0.as_bytes()))
+            .chain(simple(&self.args))
+            .for_each(|arg| {
+                cmd.arg(arg);
+            });
         if let Some((_, epoch)) = guard {
             cmd.arg(epoch);
         }
@@ -89,5 +101,11 @@ impl Call {
 }
 
 fn simple(cmd: &Cmd) -> impl Iterator<Item = &[u8]> {
-    cmd.args_iter().filter_map(|arg| if let Arg::Simple(bytes) = arg { Some(bytes) } else { None })
+    cmd.args_iter().filter_map(|arg| {
+        if let Arg::Simple(bytes) = arg {
+            Some(bytes)
+        } else {
+            None
+        }
+    })
 }

@@ -52,15 +52,22 @@ impl Redis {
 
     /// Whose the tag's data are by the word of this member of a cluster.
     pub(super) async fn says_owner(&self, member: &str, tag: &str) -> Option<String> {
-        let Topology::Cluster(_) = self.0.address.topology else { return None };
+        let Topology::Cluster(_) = self.0.address.topology else {
+            return None;
+        };
         let (name, port) = member.rsplit_once(':')?;
         let member = Host::new(name, port.parse().ok()?);
-        self.ask_member(&member, i64::from(address::slot_of(tag))).await.ok().map(|it| it.to_string())
+        self.ask_member(&member, i64::from(address::slot_of(tag)))
+            .await
+            .ok()
+            .map(|it| it.to_string())
     }
 
     /// Every primary, once: for what is checked at start.
     pub(super) async fn primaries(&self) -> Result<Vec<Host>, ConnectError> {
-        let Topology::Cluster(members) = &self.0.address.topology else { return Ok(vec![self.primary_of("").await?]) };
+        let Topology::Cluster(members) = &self.0.address.topology else {
+            return Ok(vec![self.primary_of("").await?]);
+        };
         let ranges = first_answer(members, |host| Box::pin(self.slots_by(host))).await?;
         let mut primaries: Vec<Host> = Vec::new();
         for (_, _, host) in ranges {
@@ -75,7 +82,8 @@ impl Redis {
     /// that slept through a failover names the old primary until it has heard of it, and a primary that has come back
     /// says the same of itself until the sentinels tell it otherwise.
     async fn by_most_sentinels(&self, sentinels: &[Host], name: &str) -> Result<Host, ConnectError> {
-        let mut answers: FuturesUnordered<_> = sentinels.iter().map(|it| self.ask_sentinel(it, name)).collect();
+        let mut answers: FuturesUnordered<_> =
+            sentinels.iter().map(|it| self.ask_sentinel(it, name)).collect();
         let mut votes: Vec<(usize, Host)> = Vec::new();
         let mut failure = ConnectError::NoHost;
         while let Some(answer) = answers.next().await {
@@ -106,9 +114,17 @@ impl Redis {
 
     /// `None`: it watches no primary of that name.
     async fn ask_sentinel(&self, host: &Host, name: &str) -> Result<Option<Host>, RedisError> {
-        let mut sentinel = self.open(self.0.address.connection_to_sentinel(host), Some(self.0.config.call_deadline)).await?;
-        let found: Option<(String, u16)> =
-            redis::cmd("SENTINEL").arg("get-master-addr-by-name").arg(name).query_async(&mut sentinel).await?;
+        let mut sentinel = self
+            .open(
+                self.0.address.connection_to_sentinel(host),
+                Some(self.0.config.call_deadline),
+            )
+            .await?;
+        let found: Option<(String, u16)> = redis::cmd("SENTINEL")
+            .arg("get-master-addr-by-name")
+            .arg(name)
+            .query_async(&mut sentinel)
+            .await?;
         Ok(found.map(|(name, port)| Host::new(name, port)))
     }
 
@@ -127,22 +143,42 @@ impl Redis {
 
     async fn ask_member(&self, host: &Host, slot: i64) -> Result<Host, ConnectError> {
         let ranges = self.slots_by(host).await?;
-        let owner = ranges.into_iter().find(|(from, to, _)| (*from..=*to).contains(&slot));
+        let owner = ranges
+            .into_iter()
+            .find(|(from, to, _)| (*from..=*to).contains(&slot));
         owner.map(|(_, _, host)| host).ok_or(ConnectError::NoOwner)
     }
 
     /// First slot, last slot, primary.
     async fn slots_by(&self, host: &Host) -> Result<Vec<(i64, i64, Host)>, ConnectError> {
-        let mut member = self.open(self.0.address.connection_to(host), Some(self.0.config.call_deadline)).await?;
-        let ranges: Vec<Vec<Value>> = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut member).await?;
+        let mut member = self
+            .open(
+                self.0.address.connection_to(host),
+                Some(self.0.config.call_deadline),
+            )
+            .await?;
+        let ranges: Vec<Vec<Value>> = redis::cmd("CLUSTER")
+            .arg("SLOTS")
+            .query_async(&mut member)
+            .await?;
         let range = |row: &Vec<Value>| {
-            let [Value::Int(from), Value::Int(to), Value::Array(primary), ..] = row.as_slice() else { return None };
+            let [Value::Int(from), Value::Int(to), Value::Array(primary), ..] = row.as_slice() else {
+                return None;
+            };
             let name: String = redis::from_redis_value(primary.first()?.clone()).ok()?;
             let port: u16 = redis::from_redis_value(primary.get(1)?.clone()).ok()?;
             // A member that does not know its own address leaves it out: it is the one that was asked.
-            Some((*from, *to, Host::new(if name.is_empty() { host.name.clone() } else { name }, port)))
+            Some((
+                *from,
+                *to,
+                Host::new(if name.is_empty() { host.name.clone() } else { name }, port),
+            ))
         };
-        ranges.iter().map(range).collect::<Option<_>>().ok_or(ConnectError::UnreadableMap)
+        ranges
+            .iter()
+            .map(range)
+            .collect::<Option<_>>()
+            .ok_or(ConnectError::UnreadableMap)
     }
 }
 

@@ -15,7 +15,12 @@ const AT_ONCE: Duration = Duration::from_millis(100);
 const IN_TIME: Duration = Duration::from_secs(10);
 
 fn redis(url: &str) -> Redis {
-    let config = RedisConfig { url: url.to_owned(), call_deadline: DEADLINE, connect_deadline: DEADLINE, accept_risky: false };
+    let config = RedisConfig {
+        url: url.to_owned(),
+        call_deadline: DEADLINE,
+        connect_deadline: DEADLINE,
+        accept_risky: false,
+    };
     Redis::new(config).unwrap()
 }
 
@@ -29,8 +34,17 @@ struct Store {
 impl Store {
     async fn on(url: &str) -> Self {
         let life = Lifecycle::new();
-        let line = Line::start(redis(url), "sale:1".into(), Arc::new(SeededEntropy::new(1)), &life);
-        let store = Self { line, count: Script::new("count", "return redis.call('INCRBY', KEYS[1], ARGV[1])"), life };
+        let line = Line::start(
+            redis(url),
+            "sale:1".into(),
+            Arc::new(SeededEntropy::new(1)),
+            &life,
+        );
+        let store = Self {
+            line,
+            count: Script::new("count", "return redis.call('INCRBY', KEYS[1], ARGV[1])"),
+            life,
+        };
         store.until(|line| line.identity().is_some()).await;
         store
     }
@@ -45,7 +59,10 @@ impl Store {
 
     async fn count(&self) -> Result<i64, CallError> {
         let call = Call::new().key(self.line.key("counter")).arg(1);
-        self.line.call(&self.count, call).await.map(|value| redis::from_redis_value(value).unwrap())
+        self.line
+            .call(&self.count, call)
+            .await
+            .map(|value| redis::from_redis_value(value).unwrap())
     }
 
     async fn until(&self, is_so: impl Fn(&Line) -> bool) {
@@ -55,7 +72,9 @@ impl Store {
                 changes.changed().await.unwrap();
             }
         };
-        tokio::time::timeout(IN_TIME, waiting).await.expect("it comes to that");
+        tokio::time::timeout(IN_TIME, waiting)
+            .await
+            .expect("it comes to that");
     }
 
     /// Calls until the line has noticed that somebody else answers: no call may run meanwhile.
@@ -69,7 +88,9 @@ impl Store {
                 }
             }
         };
-        tokio::time::timeout(IN_TIME, waiting).await.expect("it comes to that");
+        tokio::time::timeout(IN_TIME, waiting)
+            .await
+            .expect("it comes to that");
     }
 }
 
@@ -93,9 +114,17 @@ async fn nothing_runs_before_somebody_vouches() {
     store.line.distrust();
     assert_eq!(store.count().await, Err(CallError::Rebuilding));
     store.line.vouch(2, &store.line.identity().unwrap());
-    assert_eq!(store.count().await, Err(CallError::Rebuilding), "the data are of another epoch");
+    assert_eq!(
+        store.count().await,
+        Err(CallError::Rebuilding),
+        "the data are of another epoch"
+    );
     store.line.vouch(3, &Identity("another".into()));
-    assert_eq!((store.count().await, counter(&server).await), (Err(CallError::Rebuilding), Some(1)), "another server was meant");
+    assert_eq!(
+        (store.count().await, counter(&server).await),
+        (Err(CallError::Rebuilding), Some(1)),
+        "another server was meant"
+    );
 }
 
 #[tokio::test]
@@ -106,13 +135,22 @@ async fn a_server_that_restarts_is_another_even_with_its_data() {
     store.make_ready(1).await;
     assert_eq!(store.count().await, Ok(1));
     server.restart().await.unwrap();
-    assert_eq!(counter(&server).await, Some(1), "it has its data, and the key that says they are complete");
+    assert_eq!(
+        counter(&server).await,
+        Some(1),
+        "it has its data, and the key that says they are complete"
+    );
     store.until_rebuilding().await;
     let before = store.line.identity();
     server.restart_empty().await.unwrap();
     store.until_rebuilding().await;
-    store.until(|line| line.identity().is_some_and(|it| before.as_ref() != Some(&it))).await;
-    assert_eq!((store.count().await, counter(&server).await), (Err(CallError::Rebuilding), None));
+    store
+        .until(|line| line.identity().is_some_and(|it| before.as_ref() != Some(&it)))
+        .await;
+    assert_eq!(
+        (store.count().await, counter(&server).await),
+        (Err(CallError::Rebuilding), None)
+    );
     store.make_ready(2).await;
     assert_eq!(store.count().await, Ok(1));
 }
@@ -124,7 +162,10 @@ async fn a_server_that_is_emptied_answers_nothing_more() {
     store.make_ready(1).await;
     store.count().await.unwrap();
     server.flush_all().await.unwrap();
-    assert_eq!((store.count().await, counter(&server).await), (Err(CallError::Rebuilding), None));
+    assert_eq!(
+        (store.count().await, counter(&server).await),
+        (Err(CallError::Rebuilding), None)
+    );
     assert_eq!(store.line.epoch(), None, "the next one is not even sent");
 }
 
@@ -156,7 +197,10 @@ async fn a_promoted_replica_at_the_same_address_is_another() {
     assert_eq!(store.count().await, Ok(3), "what the replica has not got");
     door.lead_to(replica.port());
     store.until_rebuilding().await;
-    assert_eq!((counter(&replica).await, counter(&server).await), (Some(2), Some(3)));
+    assert_eq!(
+        (counter(&replica).await, counter(&server).await),
+        (Some(2), Some(3))
+    );
 }
 
 #[tokio::test]
@@ -166,25 +210,43 @@ async fn a_server_that_hangs_is_left_alone_until_it_answers_again() {
     store.make_ready(1).await;
     store.count().await.unwrap();
     server.pause().unwrap();
-    let first = tokio::time::timeout(DEADLINE * 2, store.count()).await.expect("it has a deadline");
+    let first = tokio::time::timeout(DEADLINE * 2, store.count())
+        .await
+        .expect("it has a deadline");
     assert_eq!(first, Err(CallError::Away));
     for _ in 0..20 {
-        assert_eq!(tokio::time::timeout(AT_ONCE, store.count()).await.expect("at once"), Err(CallError::Away));
+        assert_eq!(
+            tokio::time::timeout(AT_ONCE, store.count())
+                .await
+                .expect("at once"),
+            Err(CallError::Away)
+        );
     }
     server.resume().unwrap();
     store.until(|line| line.epoch() == Some(1)).await;
-    assert!(store.count().await.is_ok(), "the same server needs nobody to vouch again");
+    assert!(
+        store.count().await.is_ok(),
+        "the same server needs nobody to vouch again"
+    );
 }
 
 #[tokio::test]
 async fn a_server_that_becomes_a_replica_is_left() {
-    let (server, other) = (RedisServer::start().await.unwrap(), RedisServer::start().await.unwrap());
+    let (server, other) = (
+        RedisServer::start().await.unwrap(),
+        RedisServer::start().await.unwrap(),
+    );
     let store = Store::on(&server.url()).await;
     store.make_ready(1).await;
     other.run(&["SET", store.line.ready_key(), "1"]).await.unwrap();
-    server.run(&["REPLICAOF", "127.0.0.1", &other.port().to_string()]).await.unwrap();
+    server
+        .run(&["REPLICAOF", "127.0.0.1", &other.port().to_string()])
+        .await
+        .unwrap();
     server.until("master_link_status", "up").await.unwrap();
-    let call = tokio::time::timeout(DEADLINE * 6, store.count()).await.expect("it gives up");
+    let call = tokio::time::timeout(DEADLINE * 6, store.count())
+        .await
+        .expect("it gives up");
     assert_eq!(call, Err(CallError::Away));
     server.run(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
     store.until_rebuilding().await;
@@ -210,7 +272,11 @@ async fn a_slot_whose_keys_were_left_behind_is_not_trusted() {
     store.make_ready(1).await;
     store.count().await.unwrap();
     let owner = cluster.owner_of("{sale:1}").await.unwrap();
-    cluster.member(owner).run(&["DEL", "{sale:1}:counter", "{sale:1}:ready"]).await.unwrap();
+    cluster
+        .member(owner)
+        .run(&["DEL", "{sale:1}:counter", "{sale:1}:ready"])
+        .await
+        .unwrap();
     cluster.move_slot_of("{sale:1}", (owner + 1) % 3).await.unwrap();
     store.until_rebuilding().await;
 }
@@ -223,19 +289,37 @@ async fn what_would_lie_is_refused_at_start() {
 
     let replica = server.replica().await.unwrap();
     let refusal = fit(&replica).await.unwrap_err();
-    assert!(refusal.contains("is a replica") && refusal.contains("redis+sentinel://"), "{refusal}");
+    assert!(
+        refusal.contains("is a replica") && refusal.contains("redis+sentinel://"),
+        "{refusal}"
+    );
 
     server.run(&["CONFIG", "SET", "appendonly", "no"]).await.unwrap();
     let refusal = fit(&server).await.unwrap_err();
-    assert!(refusal.contains("no persistence") && refusal.contains("appendonly yes"), "{refusal}");
+    assert!(
+        refusal.contains("no persistence") && refusal.contains("appendonly yes"),
+        "{refusal}"
+    );
     server.run(&["CONFIG", "SET", "save", "3600 1"]).await.unwrap();
     assert_eq!(fit(&server).await, Ok(()), "snapshots are persistence");
 
-    server.run(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await.unwrap();
+    server
+        .run(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"])
+        .await
+        .unwrap();
     let refusal = fit(&server).await.unwrap_err();
-    assert!(refusal.contains("maxmemory-policy allkeys-lru") && refusal.contains("noeviction"), "{refusal}");
-    let told = RedisConfig { accept_risky: true, ..redis(&server.url()).config().clone() };
-    assert!(Redis::new(told).unwrap().examine().await.is_ok(), "whoever says so takes the risk");
+    assert!(
+        refusal.contains("maxmemory-policy allkeys-lru") && refusal.contains("noeviction"),
+        "{refusal}"
+    );
+    let told = RedisConfig {
+        accept_risky: true,
+        ..redis(&server.url()).config().clone()
+    };
+    assert!(
+        Redis::new(told).unwrap().examine().await.is_ok(),
+        "whoever says so takes the risk"
+    );
 }
 
 #[tokio::test]
@@ -244,13 +328,34 @@ async fn every_member_of_a_cluster_is_looked_at() {
     let redis = redis(&cluster.url());
     redis.examine().await.unwrap();
     for at in 0..3 {
-        cluster.member(at).run(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await.unwrap();
+        cluster
+            .member(at)
+            .run(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"])
+            .await
+            .unwrap();
         let refusal = redis.examine().await.unwrap_err();
-        assert!(refusal.to_string().contains(&cluster.member(at).port().to_string()), "{refusal}");
-        cluster.member(at).run(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await.unwrap();
-        cluster.member(at).run(&["ACL", "SETUSER", "default", "-eval"]).await.unwrap();
+        assert!(
+            refusal
+                .to_string()
+                .contains(&cluster.member(at).port().to_string()),
+            "{refusal}"
+        );
+        cluster
+            .member(at)
+            .run(&["CONFIG", "SET", "maxmemory-policy", "noeviction"])
+            .await
+            .unwrap();
+        cluster
+            .member(at)
+            .run(&["ACL", "SETUSER", "default", "-eval"])
+            .await
+            .unwrap();
         assert!(matches!(redis.examine().await, Err(Unfit::NotPermitted { .. })));
-        cluster.member(at).run(&["ACL", "SETUSER", "default", "+eval"]).await.unwrap();
+        cluster
+            .member(at)
+            .run(&["ACL", "SETUSER", "default", "+eval"])
+            .await
+            .unwrap();
     }
 }
 
@@ -259,19 +364,40 @@ async fn who_may_not_come_in_is_told_what_to_do() {
     let server = RedisServer::start_with(&["requirepass s3cret"]).await.unwrap();
     let at = format!("127.0.0.1:{}", server.port());
     assert!(redis(&server.url()).examine().await.is_ok());
-    for url in [format!("redis://{at}"), format!("redis://:wr0ng@{at}"), format!("redis://door:s3cret@{at}")] {
+    for url in [
+        format!("redis://{at}"),
+        format!("redis://:wr0ng@{at}"),
+        format!("redis://door:s3cret@{at}"),
+    ] {
         let refusal = redis(&url).examine().await.unwrap_err();
         assert!(matches!(refusal, Unfit::Login { .. }), "{url}: {refusal:?}");
-        assert!(!refusal.to_string().contains("cret") && !refusal.to_string().contains("wr0ng"), "{refusal}");
+        assert!(
+            !refusal.to_string().contains("cret") && !refusal.to_string().contains("wr0ng"),
+            "{refusal}"
+        );
     }
 
-    server.run(&["ACL", "SETUSER", "door", "on", ">key", "~*", "+@all", "-eval"]).await.unwrap();
+    server
+        .run(&["ACL", "SETUSER", "door", "on", ">key", "~*", "+@all", "-eval"])
+        .await
+        .unwrap();
     let door = redis(&format!("redis://door:key@{at}"));
     let refusal = door.examine().await.unwrap_err();
-    assert!(matches!(&refusal, Unfit::NotPermitted { what, .. } if what.contains("eval")), "{refusal:?}");
+    assert!(
+        matches!(&refusal, Unfit::NotPermitted { what, .. } if what.contains("eval")),
+        "{refusal:?}"
+    );
     // The message names rights that are enough.
-    let named = refusal.to_string().rsplit_once("these rights: ").unwrap().1.to_owned();
-    let command: Vec<&str> = ["ACL", "SETUSER", "door", "reset", "on", ">key"].into_iter().chain(named.split(' ')).collect();
+    let named = refusal
+        .to_string()
+        .rsplit_once("these rights: ")
+        .unwrap()
+        .1
+        .to_owned();
+    let command: Vec<&str> = ["ACL", "SETUSER", "door", "reset", "on", ">key"]
+        .into_iter()
+        .chain(named.split(' '))
+        .collect();
     server.run(&command).await.unwrap();
     assert!(door.examine().await.is_ok());
     let store = Store::on(&format!("redis://door:key@{at}")).await;

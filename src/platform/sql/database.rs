@@ -70,7 +70,12 @@ impl Database {
     /// `deadline`: for each piece of work as a whole, its retries with it.
     #[must_use]
     pub fn new(pool: PgPool, deadline: Duration, entropy: Arc<dyn Entropy>) -> Self {
-        Self { pool, deadline, entropy, budget: Arc::new(AtomicU32::new(BUDGET_MAX)) }
+        Self {
+            pool,
+            deadline,
+            entropy,
+            budget: Arc::new(AtomicU32::new(BUDGET_MAX)),
+        }
     }
 
     /// One or more statements that change nothing, each for itself.
@@ -114,7 +119,12 @@ impl Database {
         G: Clone + Send + Sync,
         F: for<'c> Fn(&'c mut PgConnection, G) -> BoxFuture<'c, Result<T, Trouble<R>>> + Send + Sync,
     {
-        let late = || io::Error::new(io::ErrorKind::TimedOut, format!("the database did not answer within {:?}", self.deadline));
+        let late = || {
+            io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("the database did not answer within {:?}", self.deadline),
+            )
+        };
         let done = tokio::time::timeout(self.deadline, self.tries(kind, given, work)).await;
         done.unwrap_or_else(|_| Err(Trouble::Sql(late().into())))
     }
@@ -130,7 +140,9 @@ impl Database {
             let (error, may_repeat) = match self.attempt(kind, &given, &work).await {
                 Tried::Done(answer) => {
                     let earn = |it: u32| (it < BUDGET_MAX).then_some(it + 1);
-                    let _ = self.budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, earn);
+                    let _ = self
+                        .budget
+                        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, earn);
                     return Ok(answer);
                 }
                 Tried::Refused(why) => return Err(Trouble::Refused(why)),
@@ -138,7 +150,8 @@ impl Database {
                 Tried::Unknown(error) => (error, kind == Kind::Write),
             };
             // Whoever has waited for a connection as long as one may has nothing left to wait with.
-            let may_repeat = may_repeat && is_transient(&error) && !matches!(error, sqlx::Error::PoolTimedOut);
+            let may_repeat =
+                may_repeat && is_transient(&error) && !matches!(error, sqlx::Error::PoolTimedOut);
             if tries == TRIES_MAX || !may_repeat || !self.pay_for_retry() {
                 return Err(Trouble::Sql(error));
             }
@@ -148,7 +161,11 @@ impl Database {
     }
 
     fn pay_for_retry(&self) -> bool {
-        self.budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |it| it.checked_sub(RETRY_COSTS)).is_ok()
+        self.budget
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |it| {
+                it.checked_sub(RETRY_COSTS)
+            })
+            .is_ok()
     }
 
     async fn attempt<G, T, R, F>(&self, kind: Kind, given: &G, work: &F) -> Tried<T, R>
@@ -182,7 +199,10 @@ where
         return match work(db, given).await {
             Ok(answer) => (Tried::Done(answer), true),
             Err(trouble) => {
-                let is_sound = matches!(&trouble, Trouble::Refused(_) | Trouble::Sql(sqlx::Error::Database(_)));
+                let is_sound = matches!(
+                    &trouble,
+                    Trouble::Refused(_) | Trouble::Sql(sqlx::Error::Database(_))
+                );
                 (undone(trouble), is_sound)
             }
         };
@@ -196,7 +216,9 @@ where
             Ok(()) => (Tried::Done(answer), true),
             Err(error) => {
                 // These the server says after it has rolled back; anything else may come between commit and answer.
-                let rolled_back = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+                let rolled_back = error
+                    .as_database_error()
+                    .and_then(sqlx::error::DatabaseError::code);
                 if rolled_back.is_some_and(|code| matches!(&*code, "40001" | "40P01")) {
                     (Tried::Undone(error), true)
                 } else {
@@ -246,8 +268,13 @@ mod tests {
 
     async fn a_database(server: &Server, tables: &str) -> Database {
         let url = server.create_database("tried").await.unwrap();
-        let pool = open_postgres(&url, "shop", &Migrator::with_migrations(Vec::new()), 4).await.unwrap();
-        server.run("tried", &format!("SET search_path = stagedoor_shop; {tables}")).await.unwrap();
+        let pool = open_postgres(&url, "shop", &Migrator::with_migrations(Vec::new()), 4)
+            .await
+            .unwrap();
+        server
+            .run("tried", &format!("SET search_path = stagedoor_shop; {tables}"))
+            .await
+            .unwrap();
         Database::new(pool, DEADLINE, Arc::new(OsEntropy))
     }
 
@@ -255,7 +282,10 @@ mod tests {
     async fn take(db: &mut PgConnection, rows: [i32; 2], runs: Arc<AtomicUsize>) -> Result<(), Trouble<()>> {
         runs.fetch_add(1, Ordering::SeqCst);
         for row in rows {
-            sqlx::query("UPDATE t SET n = n + 1 WHERE a = $1").bind(row).execute(&mut *db).await?;
+            sqlx::query("UPDATE t SET n = n + 1 WHERE a = $1")
+                .bind(row)
+                .execute(&mut *db)
+                .await?;
             db.execute("SELECT pg_sleep(0.2)").await?;
         }
         Ok(())
@@ -268,14 +298,26 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn transactions_in_each_others_way_both_come_to_their_ends() {
         let server = Server::start().await.unwrap();
-        let db = a_database(&server, "CREATE TABLE t (a int PRIMARY KEY, n int); INSERT INTO t VALUES (1, 0), (2, 0)").await;
+        let db = a_database(
+            &server,
+            "CREATE TABLE t (a int PRIMARY KEY, n int); INSERT INTO t VALUES (1, 0), (2, 0)",
+        )
+        .await;
         let runs = Arc::new(AtomicUsize::new(0));
-        let work = |rows| db.write_once((rows, Arc::clone(&runs)), |db, (rows, runs)| Box::pin(take(db, rows, runs)));
+        let work = |rows| {
+            db.write_once((rows, Arc::clone(&runs)), |db, (rows, runs)| {
+                Box::pin(take(db, rows, runs))
+            })
+        };
         let (one, other) = tokio::join!(work([1, 2]), work([2, 1]));
         assert!(one.is_ok() && other.is_ok(), "{one:?} {other:?}");
         assert!(runs.load(Ordering::SeqCst) > 2, "they were in each other's way");
         let counts: Vec<i32> = db
-            .read((), |db, ()| Box::pin(async move { Ok::<_, Trouble<()>>(sqlx::query_scalar("SELECT n FROM t").fetch_all(db).await?) }))
+            .read((), |db, ()| {
+                Box::pin(async move {
+                    Ok::<_, Trouble<()>>(sqlx::query_scalar("SELECT n FROM t").fetch_all(db).await?)
+                })
+            })
             .await
             .unwrap();
         assert_eq!(counts, [2, 2], "and each counted once");
@@ -292,12 +334,19 @@ mod tests {
         let db = a_database(&server, cut).await;
         let runs = Arc::new(AtomicUsize::new(0));
         let given = || ([1, 2], Arc::clone(&runs));
-        let once = db.write_once(given(), |db, (rows, runs)| Box::pin(take(db, rows, runs))).await;
+        let once = db
+            .write_once(given(), |db, (rows, runs)| Box::pin(take(db, rows, runs)))
+            .await;
         assert!(matches!(once, Err(Trouble::Sql(_))), "{once:?}");
         assert_eq!(runs.swap(0, Ordering::SeqCst), 1);
-        let repeated = db.write(given(), |db, (rows, runs)| Box::pin(take(db, rows, runs))).await;
+        let repeated = db
+            .write(given(), |db, (rows, runs)| Box::pin(take(db, rows, runs)))
+            .await;
         assert!(matches!(repeated, Err(Trouble::Sql(_))), "{repeated:?}");
-        assert!((2..=TRIES_MAX as usize).contains(&runs.load(Ordering::SeqCst)), "{runs:?}");
+        assert!(
+            (2..=TRIES_MAX as usize).contains(&runs.load(Ordering::SeqCst)),
+            "{runs:?}"
+        );
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -308,8 +357,15 @@ mod tests {
         futures_util::future::join_all((0..4).map(|_| ask())).await;
         server.freeze().unwrap();
         let asked = futures_util::future::join_all((0..12).map(|_| ask()));
-        let answers = tokio::time::timeout(DEADLINE + Duration::from_secs(1), asked).await.expect("within the deadline");
-        assert!(answers.iter().all(|it| matches!(it, Err(Trouble::Sql(e)) if is_transient(e))), "{answers:?}");
+        let answers = tokio::time::timeout(DEADLINE + Duration::from_secs(1), asked)
+            .await
+            .expect("within the deadline");
+        assert!(
+            answers
+                .iter()
+                .all(|it| matches!(it, Err(Trouble::Sql(e)) if is_transient(e))),
+            "{answers:?}"
+        );
         server.thaw().unwrap();
         let answers = futures_util::future::join_all((0..12).map(|_| ask())).await;
         assert!(answers.iter().all(|it| matches!(it, Ok(1))), "{answers:?}");
@@ -331,6 +387,10 @@ mod tests {
             assert!(failed.await.is_err());
         }
         let paid = (BUDGET_MAX / RETRY_COSTS) as usize;
-        assert_eq!(runs.load(Ordering::SeqCst), 100 + paid, "each is tried once, and again as long as there was a budget");
+        assert_eq!(
+            runs.load(Ordering::SeqCst),
+            100 + paid,
+            "each is tried once, and again as long as there was a budget"
+        );
     }
 }

@@ -50,12 +50,22 @@ impl FromStr for Place {
 ///
 /// # Errors
 /// [`OpenError`]: what is wrong and what to do about it.
-pub async fn open_postgres(url: &str, component: &'static str, migrations: &Migrator, connections: u32) -> Result<PgPool, OpenError> {
+pub async fn open_postgres(
+    url: &str,
+    component: &'static str,
+    migrations: &Migrator,
+    connections: u32,
+) -> Result<PgPool, OpenError> {
     let (options, place) = parse(url)?;
     let schema = format!("stagedoor_{component}");
-    let options = options.application_name("stagedoor").options([("search_path", schema.as_str())]);
+    let options = options
+        .application_name("stagedoor")
+        .options([("search_path", schema.as_str())]);
     let mut db = connect(&preparing(&options), &place).await?;
-    let opening = Opening { place: &place, schema: &schema };
+    let opening = Opening {
+        place: &place,
+        schema: &schema,
+    };
     let prepared = match tokio::time::timeout(PREPARE_WITHIN, opening.prepare(&mut db, migrations)).await {
         Ok(prepared) => prepared,
         Err(_) => Err(opening.failed(&format!("not done within {PREPARE_WITHIN:?}"))),
@@ -67,7 +77,9 @@ pub async fn open_postgres(url: &str, component: &'static str, migrations: &Migr
         .max_connections(connections)
         // Each use begins with a ping: it is what finds out within this time that the server does not answer.
         .acquire_timeout(CONNECT_WITHIN)
-        .after_connect(|db, _| Box::pin(async move { check_keeps(db).await?.map_or(Ok(()), |it| Err(refusal(it))) }))
+        .after_connect(|db, _| {
+            Box::pin(async move { check_keeps(db).await?.map_or(Ok(()), |it| Err(refusal(it))) })
+        })
         .connect_lazy_with(serving(&options)))
 }
 
@@ -77,11 +89,15 @@ pub async fn open_postgres(url: &str, component: &'static str, migrations: &Migr
 #[must_use]
 pub fn is_transient(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Tls(_) | sqlx::Error::BeginFailed => true,
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Tls(_) | sqlx::Error::BeginFailed => {
+            true
+        }
         // Serialisation failure, deadlock, a wait for a lock given up, a primary that became a standby, too many
         // connections; class 08 is the connection's, 57P0x the server's going down or coming up.
         sqlx::Error::Database(e) => e.code().is_some_and(|code| {
-            matches!(&*code, "40001" | "40P01" | "55P03" | "25006" | "53300") || code.starts_with("08") || code.starts_with("57P0")
+            matches!(&*code, "40001" | "40P01" | "55P03" | "25006" | "53300")
+                || code.starts_with("08")
+                || code.starts_with("57P0")
         }),
         _ => false,
     }
@@ -89,21 +105,36 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
 
 fn parse(url: &str) -> Result<(PgConnectOptions, Place), OpenError> {
     let wrong = |what: &str| OpenError::Url { what: what.into() };
-    let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"));
-    let rest = rest.filter(|it| !it.contains('#')).ok_or_else(|| wrong("it does not begin with postgres://, or holds a bare #"))?;
+    let rest = url
+        .strip_prefix("postgres://")
+        .or_else(|| url.strip_prefix("postgresql://"));
+    let rest = rest
+        .filter(|it| !it.contains('#'))
+        .ok_or_else(|| wrong("it does not begin with postgres://, or holds a bare #"))?;
     let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
-    for (name, _) in query.split('&').filter(|it| !it.is_empty()).map(|it| it.split_once('=').unwrap_or((it, ""))) {
+    for (name, _) in query
+        .split('&')
+        .filter(|it| !it.is_empty())
+        .map(|it| it.split_once('=').unwrap_or((it, "")))
+    {
         if !PARAMETERS.contains(&name) {
-            return Err(wrong("it has a parameter other than sslmode, sslrootcert, sslcert, sslkey, options"));
+            return Err(wrong(
+                "it has a parameter other than sslmode, sslrootcert, sslcert, sslkey, options",
+            ));
         }
     }
     // A password's own '/', '@', '?' or '#' would move what follows into another part, for instance into the name shown.
-    let has_name = address.split_once('/').is_some_and(|(_, name)| !name.is_empty() && !name.contains(['/', '@', ':']));
+    let has_name = address
+        .split_once('/')
+        .is_some_and(|(_, name)| !name.is_empty() && !name.contains(['/', '@', ':']));
     if !has_name {
         return Err(wrong("it does not end with one database's name"));
     }
     let options = PgConnectOptions::from_str(url).map_err(|e| wrong(&e.to_string()))?;
-    let host = options.get_socket().map_or_else(|| format!("{}:{}", options.get_host(), options.get_port()), |it| it.display().to_string());
+    let host = options.get_socket().map_or_else(
+        || format!("{}:{}", options.get_host(), options.get_port()),
+        |it| it.display().to_string(),
+    );
     let place = Place(format!("{host}/{}", options.get_database().unwrap_or_default()));
     Ok((options, place))
 }
@@ -123,7 +154,11 @@ fn serving(options: &PgConnectOptions) -> PgConnectOptions {
 /// The session that migrates waits for other nodes and moves rows; [`PREPARE_WITHIN`] bounds it as a whole.
 fn preparing(options: &PgConnectOptions) -> PgConnectOptions {
     let within = format!("{}s", PREPARE_WITHIN.as_secs());
-    options.clone().options([("statement_timeout", &within), ("lock_timeout", &within), ("client_min_messages", &"warning".into())])
+    options.clone().options([
+        ("statement_timeout", &within),
+        ("lock_timeout", &within),
+        ("client_min_messages", &"warning".into()),
+    ])
 }
 
 async fn connect(options: &PgConnectOptions, place: &Place) -> Result<PgConnection, OpenError> {
@@ -131,14 +166,27 @@ async fn connect(options: &PgConnectOptions, place: &Place) -> Result<PgConnecti
     let error = match tokio::time::timeout(CONNECT_WITHIN, PgConnection::connect_with(options)).await {
         Ok(Ok(db)) => return Ok(db),
         Ok(Err(error)) => error,
-        Err(_) => return Err(OpenError::Unreachable { place: place(), what: format!("no answer within {CONNECT_WITHIN:?}") }),
+        Err(_) => {
+            return Err(OpenError::Unreachable {
+                place: place(),
+                what: format!("no answer within {CONNECT_WITHIN:?}"),
+            });
+        }
     };
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code).map(std::borrow::Cow::into_owned).unwrap_or_default();
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code)
+        .map(std::borrow::Cow::into_owned)
+        .unwrap_or_default();
     let what = said(&error);
     Err(match code.as_str() {
         "28P01" | "28000" => OpenError::SignIn { place: place(), what },
         "3D000" => OpenError::NoDatabase { place: place() },
-        "42501" => OpenError::NoPermission { place: place(), schema: "public".into(), what },
+        "42501" => OpenError::NoPermission {
+            place: place(),
+            schema: "public".into(),
+            what,
+        },
         _ => OpenError::Unreachable { place: place(), what },
     })
 }
@@ -160,8 +208,11 @@ enum Unfit {
 }
 
 async fn check_keeps(db: &mut PgConnection) -> Result<Option<Unfit>, sqlx::Error> {
-    let (standby, commit, fsync): (bool, String, String) =
-        sqlx::query_as("SELECT pg_is_in_recovery(), current_setting('synchronous_commit'), current_setting('fsync')").fetch_one(db).await?;
+    let (standby, commit, fsync): (bool, String, String) = sqlx::query_as(
+        "SELECT pg_is_in_recovery(), current_setting('synchronous_commit'), current_setting('fsync')",
+    )
+    .fetch_one(db)
+    .await?;
     Ok(if standby {
         Some(Unfit::ReadOnly)
     } else if commit == "off" {
@@ -192,11 +243,24 @@ impl Opening<'_> {
         // Two digits of minor version since 10.
         let found = db.server_version_num().unwrap_or(0) / 10_000;
         if found < VERSION_MIN {
-            return Err(OpenError::TooOld { place: self.place.clone(), found, needed: VERSION_MIN });
+            return Err(OpenError::TooOld {
+                place: self.place.clone(),
+                found,
+                needed: VERSION_MIN,
+            });
         }
         match self.answered(check_keeps(db)).await? {
-            Some(Unfit::ReadOnly) => return Err(OpenError::ReadOnly { place: self.place.clone() }),
-            Some(Unfit::Forgets(setting)) => return Err(OpenError::NotDurable { place: self.place.clone(), setting }),
+            Some(Unfit::ReadOnly) => {
+                return Err(OpenError::ReadOnly {
+                    place: self.place.clone(),
+                });
+            }
+            Some(Unfit::Forgets(setting)) => {
+                return Err(OpenError::NotDurable {
+                    place: self.place.clone(),
+                    setting,
+                });
+            }
             None => {}
         }
         // The migrator takes the same lock, which counts for a session: "create if not exists" alone lets two nodes
@@ -204,7 +268,9 @@ impl Opening<'_> {
         db.lock().await.map_err(|e| self.migration(migrations, e))?;
         let exists: bool = self
             .answered(
-                sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = $1)").bind(self.schema).fetch_one(&mut *db),
+                sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = $1)")
+                    .bind(self.schema)
+                    .fetch_one(&mut *db),
             )
             .await?;
         if !exists {
@@ -223,9 +289,16 @@ impl Opening<'_> {
             .await?;
         if !tables.is_empty() && !tables.iter().any(|it| it == MIGRATIONS_TABLE) {
             let (place, schema) = (self.place.clone(), self.schema.to_owned());
-            return Err(OpenError::ForeignTables { place, schema, tables: some_of(&tables) });
+            return Err(OpenError::ForeignTables {
+                place,
+                schema,
+                tables: some_of(&tables),
+            });
         }
-        migrations.run(db).await.map_err(|e| self.migration(migrations, e))
+        migrations
+            .run(db)
+            .await
+            .map_err(|e| self.migration(migrations, e))
     }
 
     async fn answered<T>(&self, query: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, OpenError> {
@@ -233,23 +306,49 @@ impl Opening<'_> {
     }
 
     fn refused(&self, error: &sqlx::Error) -> OpenError {
-        match error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() {
-            Some("42501") => OpenError::NoPermission { place: self.place.clone(), schema: self.schema.to_owned(), what: said(error) },
+        match error
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code)
+            .as_deref()
+        {
+            Some("42501") => OpenError::NoPermission {
+                place: self.place.clone(),
+                schema: self.schema.to_owned(),
+                what: said(error),
+            },
             _ => self.failed(&said(error)),
         }
     }
 
     fn failed(&self, what: &str) -> OpenError {
-        OpenError::Prepare { place: self.place.clone(), schema: self.schema.to_owned(), what: what.to_owned() }
+        OpenError::Prepare {
+            place: self.place.clone(),
+            schema: self.schema.to_owned(),
+            what: what.to_owned(),
+        }
     }
 
     fn migration(&self, migrations: &Migrator, error: MigrateError) -> OpenError {
         let (place, schema) = (self.place.clone(), self.schema.to_owned());
         let newest = migrations.iter().map(|it| it.version).max().unwrap_or(0);
         match error {
-            MigrateError::Dirty(version) => OpenError::HalfApplied { place, schema, version },
-            MigrateError::VersionMissing(version) if version > newest => OpenError::Newer { place, schema, version },
-            MigrateError::VersionMissing(version) | MigrateError::VersionMismatch(version) => OpenError::Altered { place, schema, version },
+            MigrateError::Dirty(version) => OpenError::HalfApplied {
+                place,
+                schema,
+                version,
+            },
+            MigrateError::VersionMissing(version) if version > newest => OpenError::Newer {
+                place,
+                schema,
+                version,
+            },
+            MigrateError::VersionMissing(version) | MigrateError::VersionMismatch(version) => {
+                OpenError::Altered {
+                    place,
+                    schema,
+                    version,
+                }
+            }
             MigrateError::Execute(e) | MigrateError::ExecuteMigration(e, _) => self.refused(&e),
             other => self.failed(&other.to_string()),
         }
@@ -258,6 +357,15 @@ impl Opening<'_> {
 
 fn some_of(tables: &[String]) -> String {
     const SHOWN_MAX: usize = 5;
-    let shown = tables.iter().take(SHOWN_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
-    if tables.len() > SHOWN_MAX { format!("{shown}, ...") } else { shown }
+    let shown = tables
+        .iter()
+        .take(SHOWN_MAX)
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
+    if tables.len() > SHOWN_MAX {
+        format!("{shown}, ...")
+    } else {
+        shown
+    }
 }

@@ -17,8 +17,16 @@ pub(super) struct Changes {
 
 impl Changes {
     pub(super) fn new(version: u64) -> Self {
-        let ring = vec![SeatChange::default(); KEPT].into_boxed_slice().try_into().expect("so long a slice was made");
-        Self { version, start: version, ring, written: 0 }
+        let ring = vec![SeatChange::default(); KEPT]
+            .into_boxed_slice()
+            .try_into()
+            .expect("so long a slice was made");
+        Self {
+            version,
+            start: version,
+            ring,
+            written: 0,
+        }
     }
 
     pub(super) fn version(&self) -> u64 {
@@ -33,19 +41,29 @@ impl Changes {
 
     #[inline]
     pub(super) fn write(&mut self, seat: SeatIx, state: SeatState) {
-        self.ring[self.written % KEPT] = SeatChange { version: self.version, seat, state };
+        self.ring[self.written % KEPT] = SeatChange {
+            version: self.version,
+            seat,
+            state,
+        };
         self.written += 1;
     }
 
     /// Appends what came after a version; `false` when that is not all here.
     pub(super) fn since(&self, after: u64, into: &mut Vec<SeatChange>) -> bool {
         // The oldest kept change may have lost others of its version.
-        let known_from = if self.written <= KEPT { self.start } else { self.ring[self.written % KEPT].version };
+        let known_from = if self.written <= KEPT {
+            self.start
+        } else {
+            self.ring[self.written % KEPT].version
+        };
         if after < known_from || after > self.version {
             return false;
         }
         let at = |back: usize| &self.ring[(self.written - 1 - back) % KEPT];
-        let new = (0..self.written.min(KEPT)).take_while(|back| at(*back).version > after).count();
+        let new = (0..self.written.min(KEPT))
+            .take_while(|back| at(*back).version > after)
+            .count();
         into.extend((0..new).rev().map(|back| *at(back)));
         true
     }
@@ -67,7 +85,10 @@ mod tests {
         assert_eq!((all.len(), changes.version()), (KEPT, start + KEPT as u64 / 4));
         changes.next_version();
         changes.write(SeatIx(1), SeatState::Free);
-        assert!(!changes.since(start, &mut all), "part of the first step is overwritten");
+        assert!(
+            !changes.since(start, &mut all),
+            "part of the first step is overwritten"
+        );
         let mut some = Vec::new();
         assert!(changes.since(start + 1, &mut some));
         assert_eq!((some.len(), some[0].version), (KEPT - 3, start + 2));

@@ -38,7 +38,9 @@ pub(super) struct Naming {
 
 impl Naming {
     pub(super) fn new() -> Self {
-        Self { keys: [0, 1].map(|it: u8| RandomState::new().hash_one(it)) }
+        Self {
+            keys: [0, 1].map(|it: u8| RandomState::new().hash_one(it)),
+        }
     }
 
     #[inline]
@@ -64,7 +66,12 @@ impl Naming {
 impl Fans {
     pub(super) fn with_room_for(fans: usize) -> Self {
         let idle = VecDeque::with_capacity(IDLE_KEPT + 1);
-        Self { slots: Vec::with_capacity(fans), vacant: Vec::new(), index: Index::with_room_for(fans), idle }
+        Self {
+            slots: Vec::with_capacity(fans),
+            vacant: Vec::new(),
+            index: Index::with_room_for(fans),
+            idle,
+        }
     }
 
     #[inline]
@@ -76,13 +83,19 @@ impl Fans {
     }
 
     pub(super) fn find_or_add(&mut self, subject: &Subject, hash: u64) -> FanIx {
-        self.find(subject, hash).unwrap_or_else(|| self.add(subject, hash))
+        self.find(subject, hash)
+            .unwrap_or_else(|| self.add(subject, hash))
     }
 
     /// A fan who is not known.
     #[cold]
     pub(super) fn add(&mut self, subject: &Subject, hash: u64) -> FanIx {
-        let fan = Fan { subject: subject.clone(), hash, seats: 0, idle: false };
+        let fan = Fan {
+            subject: subject.clone(),
+            hash,
+            seats: 0,
+            idle: false,
+        };
         let slot = if let Some(slot) = self.vacant.pop() {
             self.slots[slot as usize] = fan;
             slot
@@ -138,7 +151,10 @@ pub(super) fn count(seats: usize) -> u32 {
     u32::try_from(seats).unwrap_or(u32::MAX)
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "32 bits find, all 64 are compared")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "32 bits find, all 64 are compared"
+)]
 fn tag(hash: u64) -> u32 {
     hash as u32
 }
@@ -166,16 +182,25 @@ mod tests {
         assert_eq!(fans.find(&named(0), naming.hash(&named(0))), Some(keeper));
         assert_eq!((fans.seats(keeper), fans.subject(keeper)), (3, &named(0)));
         assert_eq!(fans.find(&named(1), naming.hash(&named(1))), None, "forgotten");
-        assert!(fans.slots.len() <= IDLE_KEPT + 2, "their slots are used again: {}", fans.slots.len());
+        assert!(
+            fans.slots.len() <= IDLE_KEPT + 2,
+            "their slots are used again: {}",
+            fans.slots.len()
+        );
     }
 
     #[test]
     fn names_of_any_length_differ_by_each_of_their_bytes() {
         let naming = Naming::new();
         let long = "x".repeat(Subject::LENGTH_MAX - "customer:".len());
-        let mut hashes: Vec<u64> = (1..=long.len()).map(|n| naming.hash(&Subject::customer(&long[..n]).unwrap())).collect();
+        let mut hashes: Vec<u64> = (1..=long.len())
+            .map(|n| naming.hash(&Subject::customer(&long[..n]).unwrap()))
+            .collect();
         for at in 0..long.len() {
-            let other: String = long.char_indices().map(|(i, c)| if i == at { 'y' } else { c }).collect();
+            let other: String = long
+                .char_indices()
+                .map(|(i, c)| if i == at { 'y' } else { c })
+                .collect();
             hashes.push(naming.hash(&Subject::customer(&other).unwrap()));
         }
         let all = hashes.len();

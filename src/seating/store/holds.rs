@@ -66,7 +66,14 @@ enum RunsOut {
 impl Holds {
     pub(super) fn with_room_for(holds: usize) -> Self {
         let (slots, index) = (Vec::with_capacity(holds), Index::with_room_for(holds));
-        Self { slots, vacant: Vec::new(), index, first: NONE, last: NONE, apart: BTreeSet::new() }
+        Self {
+            slots,
+            vacant: Vec::new(),
+            index,
+            first: NONE,
+            last: NONE,
+            apart: BTreeSet::new(),
+        }
     }
 
     #[inline]
@@ -78,7 +85,15 @@ impl Holds {
     #[inline]
     pub(super) fn insert(&mut self, new: Entry) -> HoldIx {
         let ix = self.vacant.pop().unwrap_or_else(|| self.another_slot());
-        let Entry { id, fan, visit, seats, expires_at, extensions_left, state } = new;
+        let Entry {
+            id,
+            fan,
+            visit,
+            seats,
+            expires_at,
+            extensions_left,
+            state,
+        } = new;
         // Each part by itself: put together first, they would be copied before they have arrived in memory, three times.
         let entry = &mut self.slots[ix as usize].entry;
         (entry.id, entry.fan, entry.visit, entry.seats) = (id, fan, visit, seats);
@@ -120,7 +135,10 @@ impl Holds {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (HoldIx, &Entry)> {
-        (0..).zip(&self.slots).map(|(ix, slot)| (ix, &slot.entry)).filter(|(_, it)| it.seats.0.is_some())
+        (0..)
+            .zip(&self.slots)
+            .map(|(ix, slot)| (ix, &slot.entry))
+            .filter(|(_, it)| it.seats.0.is_some())
     }
 
     #[cold]
@@ -128,8 +146,21 @@ impl Holds {
         let nobody = uuid::Uuid::nil();
         let (id, visit) = (HoldId::from_uuid(nobody), VisitId::from_uuid(nobody));
         let (seats, expires_at, state) = (Seats::default(), Timestamp::default(), EntryState::Booked);
-        let entry = Entry { id, fan: 0, visit, seats, expires_at, extensions_left: 0, state };
-        self.slots.push(Slot { entry, before: NONE, after: NONE, runs_out: RunsOut::Never });
+        let entry = Entry {
+            id,
+            fan: 0,
+            visit,
+            seats,
+            expires_at,
+            extensions_left: 0,
+            state,
+        };
+        self.slots.push(Slot {
+            entry,
+            before: NONE,
+            after: NONE,
+            runs_out: RunsOut::Never,
+        });
         HoldIx::try_from(self.slots.len() - 1).expect("no more holds than seats")
     }
 
@@ -160,7 +191,11 @@ impl Holds {
                 } else {
                     self.slot(before).after = after;
                 }
-                if after == NONE { self.last = before } else { self.slot(after).before = before }
+                if after == NONE {
+                    self.last = before
+                } else {
+                    self.slot(after).before = before
+                }
             }
             RunsOut::Apart => _ = self.apart.remove(&(self[ix].expires_at, ix)),
         }
@@ -207,7 +242,10 @@ impl AtMut<HoldIx> for Holds {
 }
 
 /// Ids are drawn at random: 32 of their bits are hash enough.
-#[expect(clippy::cast_possible_truncation, reason = "32 bits find, the whole id is compared")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "32 bits find, the whole id is compared"
+)]
 fn tag(id: HoldId) -> u32 {
     id.as_uuid().as_u128() as u32
 }
@@ -221,8 +259,19 @@ mod tests {
     use super::*;
 
     fn entry(n: u32, expires_at: Timestamp, state: EntryState) -> Entry {
-        let (id, visit) = (HoldId::from_uuid(uuid::Uuid::from_u128(n.into())), VisitId::from_uuid(uuid::Uuid::nil()));
-        Entry { id, fan: n, visit, seats: Seats::new(&[SeatIx(n)].into()), expires_at, extensions_left: 0, state }
+        let (id, visit) = (
+            HoldId::from_uuid(uuid::Uuid::from_u128(n.into())),
+            VisitId::from_uuid(uuid::Uuid::nil()),
+        );
+        Entry {
+            id,
+            fan: n,
+            visit,
+            seats: Seats::new(&[SeatIx(n)].into()),
+            expires_at,
+            extensions_left: 0,
+            state,
+        }
     }
 
     proptest! {

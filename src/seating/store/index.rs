@@ -1,6 +1,9 @@
 //! Where things stand in a slab, found by their hashes.
 
-const EMPTY: Cell = Cell { tag: 0, slot: u32::MAX };
+const EMPTY: Cell = Cell {
+    tag: 0,
+    slot: u32::MAX,
+};
 
 /// Slot numbers by 32 bits of a hash: open addressing, at most half full, and removal closes its gap, so that a search
 /// looks at one or two cells however many things have come and gone. What is equal is for the slab's owner to say.
@@ -18,7 +21,10 @@ struct Cell {
 
 impl Index {
     pub(super) fn with_room_for(things: usize) -> Self {
-        Self { cells: vec![EMPTY; (2 * things).next_power_of_two().max(16)], len: 0 }
+        Self {
+            cells: vec![EMPTY; (2 * things).next_power_of_two().max(16)],
+            len: 0,
+        }
     }
 
     #[inline]
@@ -85,7 +91,10 @@ impl Index {
     #[cold]
     fn grow(&mut self) {
         let cells = vec![EMPTY; 2 * self.cells.len()];
-        for cell in std::mem::replace(&mut self.cells, cells).into_iter().filter(|it| it.slot != EMPTY.slot) {
+        for cell in std::mem::replace(&mut self.cells, cells)
+            .into_iter()
+            .filter(|it| it.slot != EMPTY.slot)
+        {
             self.put(cell);
         }
     }

@@ -16,7 +16,8 @@ use super::{
         hold::RestoredClaim,
         seat::{SeatIx, SeatStates},
     },
-    BookReply, ChangeReply, ExtendReply, HoldRecord, HoldReply, HoldRequest, Operation, SeatChange, SeatStore, StoreError, Terms,
+    BookReply, ChangeReply, ExtendReply, HoldRecord, HoldReply, HoldRequest, Operation, SeatChange,
+    SeatStore, StoreError, Terms,
     fans::Naming,
     register::{Named, Register},
 };
@@ -36,8 +37,14 @@ impl MemoryStore {
     #[must_use]
     pub fn new(seats: usize, terms: Terms, clock: Arc<dyn Clock>) -> Self {
         // Versions go on growing over a restart: they start at microseconds, and no engine makes a million changes a second for long.
-        let version = u64::try_from(clock.now().as_millis()).unwrap_or(0).saturating_mul(1_000);
-        Self { clock, naming: Naming::new(), register: Mutex::new(Register::new(seats, terms, version)) }
+        let version = u64::try_from(clock.now().as_millis())
+            .unwrap_or(0)
+            .saturating_mul(1_000);
+        Self {
+            clock,
+            naming: Naming::new(),
+            register: Mutex::new(Register::new(seats, terms, version)),
+        }
     }
 
     /// [`SeatStore::hold`], which here waits for nothing but the lock.
@@ -68,7 +75,10 @@ impl MemoryStore {
     }
 
     fn named<'a>(&self, subject: &'a Subject) -> Named<'a> {
-        Named { subject, hash: self.naming.hash(subject) }
+        Named {
+            subject,
+            hash: self.naming.hash(subject),
+        }
     }
 }
 
@@ -89,7 +99,12 @@ impl SeatStore for MemoryStore {
         Ok(self.register().find(id, who, now))
     }
 
-    async fn swap(&self, id: HoldId, who: &Subject, seats: &Arc<[SeatIx]>) -> Result<ChangeReply, StoreError> {
+    async fn swap(
+        &self,
+        id: HoldId,
+        who: &Subject,
+        seats: &Arc<[SeatIx]>,
+    ) -> Result<ChangeReply, StoreError> {
         let now = self.clock.now();
         Ok(self.register().swap(id, who, seats, now))
     }
@@ -103,7 +118,12 @@ impl SeatStore for MemoryStore {
         Ok(self.release_now(id, who))
     }
 
-    async fn begin_checkout(&self, id: HoldId, who: &Subject, until: Timestamp) -> Result<Option<HoldRecord>, StoreError> {
+    async fn begin_checkout(
+        &self,
+        id: HoldId,
+        who: &Subject,
+        until: Timestamp,
+    ) -> Result<Option<HoldRecord>, StoreError> {
         let now = self.clock.now();
         Ok(self.register().begin_checkout(id, who, until, now))
     }
@@ -125,7 +145,10 @@ impl SeatStore for MemoryStore {
 
     async fn restore(&self, claims: &[RestoredClaim]) -> Result<Vec<SeatIx>, StoreError> {
         let mut register = self.register();
-        Ok(claims.iter().flat_map(|claim| register.restore(claim, self.naming.hash(&claim.subject))).collect())
+        Ok(claims
+            .iter()
+            .flat_map(|claim| register.restore(claim, self.naming.hash(&claim.subject)))
+            .collect())
     }
 
     async fn set_blocked(&self, seats: &[SeatIx], blocked: bool) -> Result<(), StoreError> {
@@ -167,7 +190,10 @@ mod tests {
 
     fn bench() -> Bench<MemoryStore> {
         let clock = suite::clock();
-        Bench { store: MemoryStore::new(100, TERMS, Arc::clone(&clock) as Arc<dyn Clock>), clock }
+        Bench {
+            store: MemoryStore::new(100, TERMS, Arc::clone(&clock) as Arc<dyn Clock>),
+            clock,
+        }
     }
 
     #[tokio::test]
@@ -198,7 +224,12 @@ mod tests {
                         let first = random >> 8;
                         let wish: Vec<u32> = (0..=first % 4).map(|i| (first / 4 + i * 5) % seats).collect();
                         let id = u32::from(me) << 24 | round;
-                        match store.hold(&request(id, me, &wish)).now_or_never().unwrap().unwrap() {
+                        match store
+                            .hold(&request(id, me, &wish))
+                            .now_or_never()
+                            .unwrap()
+                            .unwrap()
+                        {
                             HoldReply::Held { .. } => {
                                 for seat in &wish {
                                     let before = owners[*seat as usize].swap(u32::from(me), Ordering::SeqCst);
@@ -207,7 +238,13 @@ mod tests {
                                 for seat in &wish {
                                     owners[*seat as usize].store(0, Ordering::SeqCst);
                                 }
-                                assert!(store.release(hold_id(id), &fan(me)).now_or_never().unwrap().unwrap());
+                                assert!(
+                                    store
+                                        .release(hold_id(id), &fan(me))
+                                        .now_or_never()
+                                        .unwrap()
+                                        .unwrap()
+                                );
                             }
                             HoldReply::Taken(taken) => {
                                 assert!(!taken.is_empty() && taken.iter().all(|it| wish.contains(&it.0)));
@@ -220,7 +257,10 @@ mod tests {
             }
         });
         let (_, states) = store.load().now_or_never().unwrap().unwrap();
-        assert!((0..seats).all(|seat| states.get(SeatIx(seat)) == SeatState::Free), "all or none: nothing is left behind");
+        assert!(
+            (0..seats).all(|seat| states.get(SeatIx(seat)) == SeatState::Free),
+            "all or none: nothing is left behind"
+        );
         assert!(fought.load(Ordering::Relaxed) > 0, "they met");
     }
 }

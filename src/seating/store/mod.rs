@@ -138,11 +138,17 @@ pub trait SeatStore: Send + Sync + 'static {
     async fn recall(&self, operation: &Operation) -> Result<Option<HoldReply>, StoreError>;
     async fn find(&self, id: HoldId, who: &Subject) -> Result<Option<HoldRecord>, StoreError>;
     /// The hold has these seats instead; those it keeps are never free in between.
-    async fn swap(&self, id: HoldId, who: &Subject, seats: &Arc<[SeatIx]>) -> Result<ChangeReply, StoreError>;
+    async fn swap(&self, id: HoldId, who: &Subject, seats: &Arc<[SeatIx]>)
+    -> Result<ChangeReply, StoreError>;
     async fn extend(&self, id: HoldId, who: &Subject) -> Result<ExtendReply, StoreError>;
     /// Whether there was such a hold.
     async fn release(&self, id: HoldId, who: &Subject) -> Result<bool, StoreError>;
-    async fn begin_checkout(&self, id: HoldId, who: &Subject, until: Timestamp) -> Result<Option<HoldRecord>, StoreError>;
+    async fn begin_checkout(
+        &self,
+        id: HoldId,
+        who: &Subject,
+        until: Timestamp,
+    ) -> Result<Option<HoldRecord>, StoreError>;
     /// From `Paying` back to `Held`, with a fresh deadline.
     async fn return_to_hold(&self, id: HoldId, until: Timestamp) -> Result<(), StoreError>;
     /// The ledger has booked the seats: they are `who`'s whatever the engine thought, unless booked through another hold.

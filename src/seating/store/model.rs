@@ -20,16 +20,47 @@ const SEATS: u32 = 12;
 
 #[derive(Clone, Debug)]
 enum Order {
-    Hold { who: u8, seats: Vec<u32>, operation: Option<u8> },
-    Swap { hold: u32, who: u8, seats: Vec<u32> },
-    Extend { hold: u32, who: u8 },
-    Release { hold: u32, who: u8 },
-    BeginCheckout { hold: u32, who: u8 },
-    ReturnToHold { hold: u32 },
-    Book { hold: u32, who: u8, seats: Vec<u32> },
-    Free { hold: u32, seats: Vec<u32> },
-    Block { seats: Vec<u32>, blocked: bool },
-    Pass { secs: u64 },
+    Hold {
+        who: u8,
+        seats: Vec<u32>,
+        operation: Option<u8>,
+    },
+    Swap {
+        hold: u32,
+        who: u8,
+        seats: Vec<u32>,
+    },
+    Extend {
+        hold: u32,
+        who: u8,
+    },
+    Release {
+        hold: u32,
+        who: u8,
+    },
+    BeginCheckout {
+        hold: u32,
+        who: u8,
+    },
+    ReturnToHold {
+        hold: u32,
+    },
+    Book {
+        hold: u32,
+        who: u8,
+        seats: Vec<u32>,
+    },
+    Free {
+        hold: u32,
+        seats: Vec<u32>,
+    },
+    Block {
+        seats: Vec<u32>,
+        blocked: bool,
+    },
+    Pass {
+        secs: u64,
+    },
     Compare,
 }
 
@@ -58,9 +89,17 @@ struct Naive {
 
 /// So many random lists of orders, each for a new engine.
 pub(in crate::seating) fn run<S: SeatStore>(cases: u32, runtime: &Runtime, make: impl AsyncFn() -> Bench<S>) {
-    let mut runner = TestRunner::new(ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() });
+    let mut runner = TestRunner::new(ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    });
     let lists = prop::collection::vec(order(), 1..60);
-    runner.run(&lists, |orders| runtime.block_on(async { same_answers(&make().await, &orders).await })).unwrap();
+    runner
+        .run(&lists, |orders| {
+            runtime.block_on(async { same_answers(&make().await, &orders).await })
+        })
+        .unwrap();
 }
 
 fn order() -> impl Strategy<Value = Order> {
@@ -81,17 +120,35 @@ fn order() -> impl Strategy<Value = Order> {
     ]
 }
 
-async fn same_answers<S: SeatStore>(Bench { store, clock }: &Bench<S>, orders: &[Order]) -> Result<(), TestCaseError> {
+async fn same_answers<S: SeatStore>(
+    Bench { store, clock }: &Bench<S>,
+    orders: &[Order],
+) -> Result<(), TestCaseError> {
     let mut naive = Naive::default();
     let (start, mut copy) = store.load().await.unwrap();
     for (number, order) in (0_u32..).zip(orders) {
         naive.run_out(clock.now());
         // A hold's id is drawn anew for each: what does not exist yet is not what will.
-        let order = &order.clone().on_hold(|hold| if hold < number { hold } else { hold + 1_000 });
+        let order = &order
+            .clone()
+            .on_hold(|hold| if hold < number { hold } else { hold + 1_000 });
         match order {
-            Order::Hold { who, seats: of, operation } => {
-                let key = operation.map(|it| Operation { key: [it * 16 + who; 16], wish: wish(of) });
-                let reply = store.hold(&HoldRequest { operation: key, ..request(number, *who, of) }).await.unwrap();
+            Order::Hold {
+                who,
+                seats: of,
+                operation,
+            } => {
+                let key = operation.map(|it| Operation {
+                    key: [it * 16 + who; 16],
+                    wish: wish(of),
+                });
+                let reply = store
+                    .hold(&HoldRequest {
+                        operation: key,
+                        ..request(number, *who, of)
+                    })
+                    .await
+                    .unwrap();
                 let expected = naive.hold(number, *who, of, *operation, clock.now());
                 prop_assert_eq!(short(&reply), expected);
             }
@@ -120,9 +177,15 @@ async fn same_answers<S: SeatStore>(Bench { store, clock }: &Bench<S>, orders: &
                 }
             }
             Order::BeginCheckout { hold, who } => {
-                let begun = store.begin_checkout(hold_id(*hold), &fan(*who), clock.now()).await.unwrap();
+                let begun = store
+                    .begin_checkout(hold_id(*hold), &fan(*who), clock.now())
+                    .await
+                    .unwrap();
                 let mine = naive.mine(*hold, *who);
-                prop_assert_eq!(begun.as_ref().map(|it| it.state), mine.as_ref().map(|_| HoldState::Paying));
+                prop_assert_eq!(
+                    begun.as_ref().map(|it| it.state),
+                    mine.as_ref().map(|_| HoldState::Paying)
+                );
                 if let Some(it) = mine {
                     it.stage = Stage::Paying;
                 }
@@ -150,7 +213,11 @@ async fn same_answers<S: SeatStore>(Bench { store, clock }: &Bench<S>, orders: &
                 store.sweep(100).await.unwrap();
                 store.set_blocked(&seats(of), *blocked).await.unwrap();
                 if *blocked {
-                    let free: Vec<u32> = of.iter().copied().filter(|seat| naive.state(*seat) == SeatState::Free).collect();
+                    let free: Vec<u32> = of
+                        .iter()
+                        .copied()
+                        .filter(|seat| naive.state(*seat) == SeatState::Free)
+                        .collect();
                     naive.blocked.extend(free);
                 } else {
                     naive.blocked.retain(|seat| !of.contains(seat));
@@ -166,7 +233,9 @@ async fn same_answers<S: SeatStore>(Bench { store, clock }: &Bench<S>, orders: &
                 for (hold, it) in &naive.kept {
                     let found = store.find(hold_id(*hold), &fan(it.who)).await.unwrap();
                     prop_assert_eq!(found.is_some(), it.stage != Stage::Booked);
-                    prop_assert!(found.is_none_or(|found| found.seats == seats(&it.seats) && found.extensions_left == it.extensions));
+                    prop_assert!(found.is_none_or(
+                        |found| found.seats == seats(&it.seats) && found.extensions_left == it.extensions
+                    ));
                 }
             }
         }
@@ -183,10 +252,15 @@ async fn same_answers<S: SeatStore>(Bench { store, clock }: &Bench<S>, orders: &
 impl Order {
     fn on_hold(mut self, rename: impl Fn(u32) -> u32) -> Self {
         match &mut self {
-            Self::Swap { hold, .. } | Self::Extend { hold, .. } | Self::Release { hold, .. } | Self::BeginCheckout { hold, .. } => {
+            Self::Swap { hold, .. }
+            | Self::Extend { hold, .. }
+            | Self::Release { hold, .. }
+            | Self::BeginCheckout { hold, .. } => {
                 *hold = rename(*hold);
             }
-            Self::ReturnToHold { hold } | Self::Book { hold, .. } | Self::Free { hold, .. } => *hold = rename(*hold),
+            Self::ReturnToHold { hold } | Self::Book { hold, .. } | Self::Free { hold, .. } => {
+                *hold = rename(*hold)
+            }
             Self::Hold { .. } | Self::Block { .. } | Self::Pass { .. } | Self::Compare => {}
         }
         self
@@ -195,12 +269,19 @@ impl Order {
 
 impl Naive {
     fn run_out(&mut self, now: Timestamp) {
-        self.kept.retain(|_, it| it.stage != Stage::Held || it.deadline > now);
-        self.operations.retain(|_, it| now.since(it.2) <= Duration::from_mins(10));
+        self.kept
+            .retain(|_, it| it.stage != Stage::Held || it.deadline > now);
+        self.operations
+            .retain(|_, it| now.since(it.2) <= Duration::from_mins(10));
     }
 
     fn state(&self, seat: u32) -> SeatState {
-        match self.kept.values().find(|it| it.seats.contains(&seat)).map(|it| it.stage) {
+        match self
+            .kept
+            .values()
+            .find(|it| it.seats.contains(&seat))
+            .map(|it| it.stage)
+        {
             Some(Stage::Booked) => SeatState::Booked,
             Some(_) => SeatState::Held,
             None if self.blocked.contains(&seat) => SeatState::Blocked,
@@ -209,35 +290,61 @@ impl Naive {
     }
 
     fn mine(&mut self, hold: u32, who: u8) -> Option<&mut Kept> {
-        self.kept.get_mut(&hold).filter(|it| it.who == who && it.stage != Stage::Booked)
+        self.kept
+            .get_mut(&hold)
+            .filter(|it| it.who == who && it.stage != Stage::Booked)
     }
 
     fn has(&self, who: u8) -> usize {
-        self.kept.values().filter(|it| it.who == who).map(|it| it.seats.len()).sum()
+        self.kept
+            .values()
+            .filter(|it| it.who == who)
+            .map(|it| it.seats.len())
+            .sum()
     }
 
     fn hold(&mut self, number: u32, who: u8, of: &[u32], operation: Option<u8>, now: Timestamp) -> String {
         if let Some((wish, hold, _)) = operation.and_then(|it| self.operations.get(&(it, who))) {
             let same = wish.iter().all(|it| of.contains(it)) && wish.len() == of.len();
-            return if same { format!("again {:?}", hold_id(*hold)) } else { "reused".into() };
+            return if same {
+                format!("again {:?}", hold_id(*hold))
+            } else {
+                "reused".into()
+            };
         }
         if self.has(who) + of.len() > usize::from(TERMS.seats_per_fan) {
             return "limit".into();
         }
-        let taken: Vec<SeatIx> = of.iter().filter(|it| self.state(**it) != SeatState::Free).map(|it| SeatIx(*it)).collect();
+        let taken: Vec<SeatIx> = of
+            .iter()
+            .filter(|it| self.state(**it) != SeatState::Free)
+            .map(|it| SeatIx(*it))
+            .collect();
         if !taken.is_empty() {
             return format!("taken {taken:?}");
         }
         if let Some(operation) = operation {
-            self.operations.insert((operation, who), (of.to_vec(), number, now));
+            self.operations
+                .insert((operation, who), (of.to_vec(), number, now));
         }
         let deadline = now.plus(TERMS.hold);
-        self.kept.insert(number, Kept { who, seats: of.to_vec(), deadline, extensions: TERMS.extensions_max, stage: Stage::Held });
+        self.kept.insert(
+            number,
+            Kept {
+                who,
+                seats: of.to_vec(),
+                deadline,
+                extensions: TERMS.extensions_max,
+                stage: Stage::Held,
+            },
+        );
         format!("held until {deadline}")
     }
 
     fn swap(&mut self, hold: u32, who: u8, of: &[u32]) -> String {
-        let Some(mine) = self.mine(hold, who).filter(|it| it.stage == Stage::Held).cloned() else { return "gone".into() };
+        let Some(mine) = self.mine(hold, who).filter(|it| it.stage == Stage::Held).cloned() else {
+            return "gone".into();
+        };
         let free = |seat: &u32| mine.seats.contains(seat) || self.state(*seat) == SeatState::Free;
         let taken: Vec<SeatIx> = of.iter().filter(|it| !free(it)).map(|it| SeatIx(*it)).collect();
         if !taken.is_empty() {
@@ -247,7 +354,13 @@ impl Naive {
         if grows && self.has(who) - mine.seats.len() + of.len() > usize::from(TERMS.seats_per_fan) {
             return "limit".into();
         }
-        self.kept.insert(hold, Kept { seats: of.to_vec(), ..mine });
+        self.kept.insert(
+            hold,
+            Kept {
+                seats: of.to_vec(),
+                ..mine
+            },
+        );
         format!("changed {:?}", seats(of))
     }
 
@@ -263,7 +376,11 @@ impl Naive {
 
     fn book(&mut self, hold: u32, who: u8, of: &[u32]) -> bool {
         let others = |it: &Kept| it.seats.iter().any(|seat| of.contains(seat));
-        if self.kept.iter().any(|(id, it)| *id != hold && it.stage == Stage::Booked && others(it)) {
+        if self
+            .kept
+            .iter()
+            .any(|(id, it)| *id != hold && it.stage == Stage::Booked && others(it))
+        {
             return false;
         }
         self.kept.retain(|id, it| *id == hold || !others(it));
@@ -273,7 +390,16 @@ impl Naive {
             booked.extend(before.seats.iter().filter(|seat| !of.contains(seat)));
         }
         let deadline = Timestamp::default();
-        self.kept.insert(hold, Kept { who, seats: booked, deadline, extensions: 0, stage: Stage::Booked });
+        self.kept.insert(
+            hold,
+            Kept {
+                who,
+                seats: booked,
+                deadline,
+                extensions: 0,
+                stage: Stage::Booked,
+            },
+        );
         true
     }
 }

@@ -27,7 +27,9 @@ pub(super) struct Remembered {
 
 impl Operations {
     pub(super) fn get(&self, operation: &Operation, now: Timestamp) -> Option<&Remembered> {
-        self.by_key.get(&operation.key).filter(|it| it.at >= now.minus(MEMORY))
+        self.by_key
+            .get(&operation.key)
+            .filter(|it| it.at >= now.minus(MEMORY))
     }
 
     pub(super) fn remember(&mut self, operation: &Operation, record: HoldRecord, now: Timestamp) {
@@ -41,6 +43,13 @@ impl Operations {
             self.by_age.pop_front();
         }
         self.by_age.push_back((now, operation.key));
-        self.by_key.insert(operation.key, Remembered { at: now, wish: operation.wish, record });
+        self.by_key.insert(
+            operation.key,
+            Remembered {
+                at: now,
+                wish: operation.wish,
+                record,
+            },
+        );
     }
 }

@@ -45,12 +45,23 @@ use super::{
         hold::RestoredClaim,
         seat::{SeatIx, SeatStates},
     },
-    BookReply, ChangeReply, ExtendReply, HoldRecord, HoldReply, HoldRequest, Operation, SeatChange, SeatStore, StoreError, Terms,
+    BookReply, ChangeReply, ExtendReply, HoldRecord, HoldReply, HoldRequest, Operation, SeatChange,
+    SeatStore, StoreError, Terms,
 };
 
 /// Of the table above, in the order in which every script gets them.
-const KEYS: [&str; 10] =
-    ["seats", "holds", "deadlines", "fans", "changes", "operations", "operations_before", "ready", "home", "rebuilding"];
+const KEYS: [&str; 10] = [
+    "seats",
+    "holds",
+    "deadlines",
+    "fans",
+    "changes",
+    "operations",
+    "operations_before",
+    "ready",
+    "home",
+    "rebuilding",
+];
 /// What scripts on holds are given; those on operations get the next two, those that rebuild all.
 const KEYS_OF_HOLDS: usize = 5;
 const KEYS_OF_OPERATIONS: usize = 7;
@@ -93,7 +104,14 @@ impl RedisStore {
         entropy: Arc<dyn Entropy>,
         life: &Lifecycle,
     ) -> Self {
-        Self::start_with(redis, format!("{sale}:{performance}"), (seats, terms), None, entropy, life)
+        Self::start_with(
+            redis,
+            format!("{sale}:{performance}"),
+            (seats, terms),
+            None,
+            entropy,
+            life,
+        )
     }
 
     fn start_with(
@@ -106,7 +124,17 @@ impl RedisStore {
     ) -> Self {
         let line = Line::start(redis.clone(), tag.clone(), Arc::clone(&entropy), life);
         let keys = KEYS.map(|name| line.key(name));
-        let engine = Arc::new(Engine { redis, line, tag, keys, seats, terms, view: View::default(), entropy, clock });
+        let engine = Arc::new(Engine {
+            redis,
+            line,
+            tag,
+            keys,
+            seats,
+            terms,
+            view: View::default(),
+            entropy,
+            clock,
+        });
         view::follow(&engine, life);
         let pens = Pens::start(&engine, life);
         Self(engine, pens)
@@ -124,7 +152,9 @@ impl Engine {
 
     /// The time for a script: empty, which is the server's own, but in tests.
     fn time(&self) -> String {
-        self.clock.as_ref().map_or_else(String::new, |clock| clock.now().as_millis().to_string())
+        self.clock
+            .as_ref()
+            .map_or_else(String::new, |clock| clock.now().as_millis().to_string())
     }
 
     async fn call(&self, script: &Script, call: Call) -> Result<Value, StoreError> {
@@ -158,9 +188,13 @@ impl Engine {
         let (mut found, mut cursor) = (Vec::new(), 0_u64);
         loop {
             let mut cmd = redis::cmd("HSCAN");
-            cmd.arg(&self.keys[1]).arg(cursor).arg("COUNT").arg(SCANNED_AT_ONCE);
+            cmd.arg(&self.keys[1])
+                .arg(cursor)
+                .arg("COUNT")
+                .arg(SCANNED_AT_ONCE);
             let page = self.line.ask(&cmd).await?;
-            let (next, holds): (u64, HashMap<Vec<u8>, Vec<u8>>) = redis::from_redis_value(page).map_err(|_| record::unreadable())?;
+            let (next, holds): (u64, HashMap<Vec<u8>, Vec<u8>>) =
+                redis::from_redis_value(page).map_err(|_| record::unreadable())?;
             for (id, record) in holds {
                 let hold = record::read(HoldId::from_uuid(uuid::Uuid::nil()), &record);
                 if hold.is_some_and(|it| it.seats.iter().any(|seat| seats.contains(seat))) {
@@ -182,7 +216,11 @@ impl Engine {
         rivals: &[Vec<u8>],
         last_try: bool,
     ) -> Result<Result<BookReply, Vec<SeatIx>>, StoreError> {
-        let call = self.on_holds().arg(&id.as_uuid().as_bytes()[..]).arg(who.as_str()).arg(if last_try { "1" } else { "" });
+        let call = self
+            .on_holds()
+            .arg(&id.as_uuid().as_bytes()[..])
+            .arg(who.as_str())
+            .arg(if last_try { "1" } else { "" });
         let call = call.arg(rivals.len());
         let call = rivals.iter().fold(call, |call, rival| call.arg(&rival[..]));
         let answer = self.answer(&SCRIPTS.book, with_seats(call, seats)).await?;
@@ -197,8 +235,17 @@ impl Engine {
         }
     }
 
-    async fn try_swap(&self, id: HoldId, who: &Subject, seats: &[SeatIx], last_try: bool) -> Result<Option<ChangeReply>, StoreError> {
-        let call = self.on_her_hold(id, who).arg(self.terms.seats_per_fan).arg(if last_try { "1" } else { "" });
+    async fn try_swap(
+        &self,
+        id: HoldId,
+        who: &Subject,
+        seats: &[SeatIx],
+        last_try: bool,
+    ) -> Result<Option<ChangeReply>, StoreError> {
+        let call = self
+            .on_her_hold(id, who)
+            .arg(self.terms.seats_per_fan)
+            .arg(if last_try { "1" } else { "" });
         let answer = self.answer(&SCRIPTS.swap, with_seats(call, seats)).await?;
         Ok(Some(match answer.word() {
             b"changed" => {
@@ -215,11 +262,16 @@ impl Engine {
 
     /// With the arguments that scripts on a fan's own hold begin with.
     fn on_her_hold(&self, id: HoldId, who: &Subject) -> Call {
-        self.on_holds().arg(self.time()).arg(&id.as_uuid().as_bytes()[..]).arg(who.as_str())
+        self.on_holds()
+            .arg(self.time())
+            .arg(&id.as_uuid().as_bytes()[..])
+            .arg(who.as_str())
     }
 
     async fn sweep_some(&self, max: usize) -> Result<usize, StoreError> {
-        let answer = self.answer(&SCRIPTS.sweep, self.on_holds().arg(self.time()).arg(max)).await?;
+        let answer = self
+            .answer(&SCRIPTS.sweep, self.on_holds().arg(self.time()).arg(max))
+            .await?;
         self.show(&answer, 1).await?;
         usize::try_from(answer.number(0)?).map_err(|_| record::unreadable())
     }
@@ -237,16 +289,33 @@ impl SeatStore for RedisStore {
         }
         if !request.seats.iter().all(|it| self.0.is_of_the_house(*it)) {
             let (_, states) = self.0.load_now().await?;
-            return Ok(HoldReply::Taken(request.seats.iter().copied().filter(|it| !states.is_free(*it)).collect()));
+            return Ok(HoldReply::Taken(
+                request
+                    .seats
+                    .iter()
+                    .copied()
+                    .filter(|it| !states.is_free(*it))
+                    .collect(),
+            ));
         }
         // Too many wait, or the house is closing.
-        let held = self.1.holds.submit(request.clone()).await.map_err(|_| StoreError::Away)??;
+        let held = self
+            .1
+            .holds
+            .submit(request.clone())
+            .await
+            .map_err(|_| StoreError::Away)??;
         self.0.view.until(held.version).await;
         Ok(held.reply)
     }
 
     async fn recall(&self, operation: &Operation) -> Result<Option<HoldReply>, StoreError> {
-        let call = self.0.on(KEYS_OF_OPERATIONS).arg(self.0.time()).arg(&operation.key[..]).arg(&operation.wish[..]);
+        let call = self
+            .0
+            .on(KEYS_OF_OPERATIONS)
+            .arg(self.0.time())
+            .arg(&operation.key[..])
+            .arg(&operation.wish[..]);
         let answer = self.0.answer(&SCRIPTS.recall, call).await?;
         Ok(match answer.word() {
             b"again" => Some(again(&answer)?),
@@ -261,19 +330,35 @@ impl SeatStore for RedisStore {
         one_record(id, &found)
     }
 
-    async fn swap(&self, id: HoldId, who: &Subject, seats: &Arc<[SeatIx]>) -> Result<ChangeReply, StoreError> {
+    async fn swap(
+        &self,
+        id: HoldId,
+        who: &Subject,
+        seats: &Arc<[SeatIx]>,
+    ) -> Result<ChangeReply, StoreError> {
         if let Some(reply) = self.0.try_swap(id, who, seats, false).await? {
             return Ok(reply);
         }
         self.0.sweep_some(SWEPT_BY_A_HOLD).await?;
-        self.0.try_swap(id, who, seats, true).await?.ok_or_else(record::unreadable)
+        self.0
+            .try_swap(id, who, seats, true)
+            .await?
+            .ok_or_else(record::unreadable)
     }
 
     async fn extend(&self, id: HoldId, who: &Subject) -> Result<ExtendReply, StoreError> {
         // How many extensions are left is told to the script: run twice, it extends once.
-        let Some(seen) = self.find(id, who).await? else { return Ok(ExtendReply::Gone) };
+        let Some(seen) = self.find(id, who).await? else {
+            return Ok(ExtendReply::Gone);
+        };
         let hold_ms = u64::try_from(self.0.terms.hold.as_millis()).unwrap_or(u64::MAX);
-        let answer = self.0.answer(&SCRIPTS.extend, self.0.on_her_hold(id, who).arg(hold_ms).arg(seen.extensions_left)).await?;
+        let answer = self
+            .0
+            .answer(
+                &SCRIPTS.extend,
+                self.0.on_her_hold(id, who).arg(hold_ms).arg(seen.extensions_left),
+            )
+            .await?;
         Ok(match answer.word() {
             b"extended" => ExtendReply::Extended(answer.record(id, 1)?),
             b"no_more" => ExtendReply::NoMoreExtensions,
@@ -283,19 +368,33 @@ impl SeatStore for RedisStore {
     }
 
     async fn release(&self, id: HoldId, who: &Subject) -> Result<bool, StoreError> {
-        let released = self.1.releases.submit((id, who.clone())).await.map_err(|_| StoreError::Away)??;
+        let released = self
+            .1
+            .releases
+            .submit((id, who.clone()))
+            .await
+            .map_err(|_| StoreError::Away)??;
         self.0.view.until(released.version).await;
         Ok(released.reply)
     }
 
-    async fn begin_checkout(&self, id: HoldId, who: &Subject, until: Timestamp) -> Result<Option<HoldRecord>, StoreError> {
+    async fn begin_checkout(
+        &self,
+        id: HoldId,
+        who: &Subject,
+        until: Timestamp,
+    ) -> Result<Option<HoldRecord>, StoreError> {
         let call = self.0.on_her_hold(id, who).arg(until.as_millis());
         let begun = self.0.call(&SCRIPTS.begin_checkout, call).await?;
         one_record(id, &begun)
     }
 
     async fn return_to_hold(&self, id: HoldId, until: Timestamp) -> Result<(), StoreError> {
-        let call = self.0.on_holds().arg(&id.as_uuid().as_bytes()[..]).arg(until.as_millis());
+        let call = self
+            .0
+            .on_holds()
+            .arg(&id.as_uuid().as_bytes()[..])
+            .arg(until.as_millis());
         self.0.call(&SCRIPTS.return_to_hold, call).await.map(|_| ())
     }
 
@@ -320,7 +419,10 @@ impl SeatStore for RedisStore {
     async fn restore(&self, claims: &[RestoredClaim]) -> Result<Vec<SeatIx>, StoreError> {
         let mut taken = Vec::new();
         for packed in packed(claims) {
-            let answer = self.0.answer(&SCRIPTS.restore, self.0.on_holds().arg(packed)).await?;
+            let answer = self
+                .0
+                .answer(&SCRIPTS.restore, self.0.on_holds().arg(packed))
+                .await?;
             taken.extend(answer.list(0)?);
             self.0.show(&answer, 1).await?;
         }
@@ -328,7 +430,11 @@ impl SeatStore for RedisStore {
     }
 
     async fn set_blocked(&self, seats: &[SeatIx], blocked: bool) -> Result<(), StoreError> {
-        let known: Vec<SeatIx> = seats.iter().copied().filter(|it| self.0.is_of_the_house(*it)).collect();
+        let known: Vec<SeatIx> = seats
+            .iter()
+            .copied()
+            .filter(|it| self.0.is_of_the_house(*it))
+            .collect();
         for some in known.chunks(BLOCKED_BY_A_SCRIPT) {
             let call = self.0.on_holds().arg(if blocked { "1" } else { "" });
             let answer = self.0.answer(&SCRIPTS.block, with_seats(call, some)).await?;

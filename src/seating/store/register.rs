@@ -60,7 +60,13 @@ impl Register {
         }
         if !request.seats.iter().all(|seat| self.states.is_free(*seat)) {
             let mut taken = Vec::with_capacity(request.seats.len());
-            taken.extend(request.seats.iter().copied().filter(|seat| !self.states.is_free(*seat)));
+            taken.extend(
+                request
+                    .seats
+                    .iter()
+                    .copied()
+                    .filter(|seat| !self.states.is_free(*seat)),
+            );
             return HoldReply::Taken(taken);
         }
         let fan = known.unwrap_or_else(|| self.fans.add(who.subject, who.hash));
@@ -68,11 +74,23 @@ impl Register {
         self.mark(&request.seats, SeatState::Held);
         let (expires_at, extensions_left) = (now.plus(self.terms.hold), self.terms.extensions_max);
         let (seats, state) = (Seats::new(&request.seats), EntryState::Held);
-        let ix = self.holds.insert(Entry { id: request.id, fan, visit: request.visit, seats, expires_at, extensions_left, state });
+        let ix = self.holds.insert(Entry {
+            id: request.id,
+            fan,
+            visit: request.visit,
+            seats,
+            expires_at,
+            extensions_left,
+            state,
+        });
         if let Some(operation) = &request.operation {
-            self.operations.remember(operation, self.record(&self.holds[ix]), now);
+            self.operations
+                .remember(operation, self.record(&self.holds[ix]), now);
         }
-        HoldReply::Held { expires_at, extensions_left }
+        HoldReply::Held {
+            expires_at,
+            extensions_left,
+        }
     }
 
     pub(super) fn recall(&self, operation: &Operation, now: Timestamp) -> Option<HoldReply> {
@@ -80,22 +98,42 @@ impl Register {
         if remembered.wish != operation.wish {
             return Some(HoldReply::OperationReused);
         }
-        let live = self.holds.find(remembered.record.id).map(|it| &self.holds[it]).filter(|it| it.state != EntryState::Booked);
-        Some(HoldReply::Again(live.map_or_else(|| remembered.record.clone(), |it| self.record(it))))
+        let live = self
+            .holds
+            .find(remembered.record.id)
+            .map(|it| &self.holds[it])
+            .filter(|it| it.state != EntryState::Booked);
+        Some(HoldReply::Again(
+            live.map_or_else(|| remembered.record.clone(), |it| self.record(it)),
+        ))
     }
 
     pub(super) fn find(&self, id: HoldId, who: &Subject, now: Timestamp) -> Option<HoldRecord> {
-        self.live_hold_of(id, who, now).map(|it| self.record(&self.holds[it]))
+        self.live_hold_of(id, who, now)
+            .map(|it| self.record(&self.holds[it]))
     }
 
-    pub(super) fn swap(&mut self, id: HoldId, who: &Subject, seats: &Arc<[SeatIx]>, now: Timestamp) -> ChangeReply {
+    pub(super) fn swap(
+        &mut self,
+        id: HoldId,
+        who: &Subject,
+        seats: &Arc<[SeatIx]>,
+        now: Timestamp,
+    ) -> ChangeReply {
         self.sweep(now, SWEPT_BY_A_HOLD);
-        let Some(ix) = self.live_hold_of(id, who, now).filter(|it| self.holds[*it].state == EntryState::Held) else {
+        let Some(ix) = self
+            .live_hold_of(id, who, now)
+            .filter(|it| self.holds[*it].state == EntryState::Held)
+        else {
             return ChangeReply::Gone;
         };
         let entry = &self.holds[ix];
         let (fan, before) = (entry.fan, entry.seats.clone());
-        let taken: Vec<SeatIx> = seats.iter().copied().filter(|it| !self.states.is_free(*it) && !before.contains(it)).collect();
+        let taken: Vec<SeatIx> = seats
+            .iter()
+            .copied()
+            .filter(|it| !self.states.is_free(*it) && !before.contains(it))
+            .collect();
         if !taken.is_empty() {
             return ChangeReply::Taken(taken);
         }
@@ -113,7 +151,9 @@ impl Register {
     }
 
     pub(super) fn extend(&mut self, id: HoldId, who: &Subject, now: Timestamp) -> ExtendReply {
-        let Some(ix) = self.live_hold_of(id, who, now) else { return ExtendReply::Gone };
+        let Some(ix) = self.live_hold_of(id, who, now) else {
+            return ExtendReply::Gone;
+        };
         let entry = &mut self.holds[ix];
         if entry.state != EntryState::Held || entry.extensions_left == 0 {
             return ExtendReply::NoMoreExtensions;
@@ -126,11 +166,19 @@ impl Register {
 
     /// The seats are given out, so that its memory is given back after the lock.
     pub(super) fn release(&mut self, id: HoldId, who: &Subject, now: Timestamp) -> Option<Seats> {
-        let ix = self.live_hold_of(id, who, now).filter(|it| self.holds[*it].state == EntryState::Held)?;
+        let ix = self
+            .live_hold_of(id, who, now)
+            .filter(|it| self.holds[*it].state == EntryState::Held)?;
         Some(self.end(ix))
     }
 
-    pub(super) fn begin_checkout(&mut self, id: HoldId, who: &Subject, until: Timestamp, now: Timestamp) -> Option<HoldRecord> {
+    pub(super) fn begin_checkout(
+        &mut self,
+        id: HoldId,
+        who: &Subject,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Option<HoldRecord> {
         let ix = self.live_hold_of(id, who, now)?;
         let until = self.holds[ix].expires_at.max(until);
         self.holds.change(ix, EntryState::Paying, until);
@@ -138,30 +186,50 @@ impl Register {
     }
 
     pub(super) fn return_to_hold(&mut self, id: HoldId, until: Timestamp) {
-        if let Some(ix) = self.holds.find(id).filter(|it| self.holds[*it].state == EntryState::Paying) {
+        if let Some(ix) = self
+            .holds
+            .find(id)
+            .filter(|it| self.holds[*it].state == EntryState::Paying)
+        {
             self.holds.change(ix, EntryState::Held, until);
         }
     }
 
     pub(super) fn book(&mut self, id: HoldId, who: Named, seats: &[SeatIx]) -> BookReply {
-        let own = self.holds.find(id).map_or_else(Seats::default, |it| self.holds[it].seats.clone());
+        let own = self
+            .holds
+            .find(id)
+            .map_or_else(Seats::default, |it| self.holds[it].seats.clone());
         let foreign: Vec<SeatIx> = seats.iter().copied().filter(|it| !own.contains(it)).collect();
-        let taken: Vec<SeatIx> = foreign.iter().copied().filter(|it| self.states.get(*it) == SeatState::Booked).collect();
+        let taken: Vec<SeatIx> = foreign
+            .iter()
+            .copied()
+            .filter(|it| self.states.get(*it) == SeatState::Booked)
+            .collect();
         if !taken.is_empty() {
             return BookReply::Taken(taken);
         }
         self.end_holds_of(&foreign);
         let before = self.holds.find(id).map(|ix| {
-            let Entry { fan, visit, state, .. } = self.holds[ix];
+            let Entry {
+                fan, visit, state, ..
+            } = self.holds[ix];
             self.holds.remove(ix);
             (fan, visit, state)
         });
         let booked_before = before.is_some_and(|it| it.2 == EntryState::Booked);
         // Seats of an earlier booking through the same hold stay; what was only held besides does not.
-        let kept = own.iter().copied().filter(|it| booked_before && !seats.contains(it));
+        let kept = own
+            .iter()
+            .copied()
+            .filter(|it| booked_before && !seats.contains(it));
         let booked: Arc<[SeatIx]> = seats.iter().copied().chain(kept).collect();
         let left: Vec<SeatIx> = own.iter().copied().filter(|it| !booked.contains(it)).collect();
-        let newly: Vec<SeatIx> = booked.iter().copied().filter(|it| self.states.get(*it) != SeatState::Booked).collect();
+        let newly: Vec<SeatIx> = booked
+            .iter()
+            .copied()
+            .filter(|it| self.states.get(*it) != SeatState::Booked)
+            .collect();
         let fan = self.fans.find_or_add(who.subject, who.hash);
         self.fans.has_more(fan, booked.len());
         if let Some((fan, ..)) = before {
@@ -170,19 +238,39 @@ impl Register {
         self.mark_together(&[(&left, SeatState::Free), (&newly, SeatState::Booked)]);
         let visit = before.map_or(VisitId::from_uuid(uuid::Uuid::nil()), |it| it.1);
         let (expires_at, state) = (Timestamp::default(), EntryState::Booked);
-        self.holds.insert(Entry { id, fan, visit, seats: Seats::new(&booked), expires_at, extensions_left: 0, state });
+        self.holds.insert(Entry {
+            id,
+            fan,
+            visit,
+            seats: Seats::new(&booked),
+            expires_at,
+            extensions_left: 0,
+            state,
+        });
         BookReply::Booked
     }
 
     pub(super) fn free(&mut self, id: HoldId, seats: &[SeatIx]) {
         let Some(ix) = self.holds.find(id) else { return };
         let entry = &mut self.holds[ix];
-        let freed: Vec<SeatIx> = entry.seats.iter().copied().filter(|it| seats.contains(it)).collect();
+        let freed: Vec<SeatIx> = entry
+            .seats
+            .iter()
+            .copied()
+            .filter(|it| seats.contains(it))
+            .collect();
         if freed.len() == entry.seats.len() {
             self.end(ix);
             return;
         }
-        entry.seats = Seats::new(&entry.seats.iter().copied().filter(|it| !seats.contains(it)).collect());
+        entry.seats = Seats::new(
+            &entry
+                .seats
+                .iter()
+                .copied()
+                .filter(|it| !seats.contains(it))
+                .collect(),
+        );
         self.fans.has_less(entry.fan, freed.len());
         self.mark(&freed, SeatState::Free);
     }
@@ -190,24 +278,50 @@ impl Register {
     /// Puts a claim in its place, or names the seats that are another's.
     pub(super) fn restore(&mut self, claim: &RestoredClaim, hash: u64) -> Vec<SeatIx> {
         if let Some(known) = self.holds.find(claim.hold).map(|it| &self.holds[it]) {
-            let same = known.seats.len() == claim.seats.len() && claim.seats.iter().all(|it| known.seats.contains(it));
+            let same = known.seats.len() == claim.seats.len()
+                && claim.seats.iter().all(|it| known.seats.contains(it));
             return if same { Vec::new() } else { claim.seats.clone() };
         }
-        let taken: Vec<SeatIx> = claim.seats.iter().copied().filter(|it| !self.states.is_free(*it)).collect();
+        let taken: Vec<SeatIx> = claim
+            .seats
+            .iter()
+            .copied()
+            .filter(|it| !self.states.is_free(*it))
+            .collect();
         if taken.is_empty() && !claim.seats.is_empty() {
-            let (state, shown) = if claim.booked { (EntryState::Booked, SeatState::Booked) } else { (EntryState::Paying, SeatState::Held) };
+            let (state, shown) = if claim.booked {
+                (EntryState::Booked, SeatState::Booked)
+            } else {
+                (EntryState::Paying, SeatState::Held)
+            };
             let fan = self.fans.find_or_add(&claim.subject, hash);
             self.fans.has_more(fan, claim.seats.len());
             self.mark(&claim.seats, shown);
             let (id, seats) = (claim.hold, Seats::new(&claim.seats.as_slice().into()));
-            self.holds.insert(Entry { id, fan, visit: claim.visit, seats, expires_at: claim.until, extensions_left: 0, state });
+            self.holds.insert(Entry {
+                id,
+                fan,
+                visit: claim.visit,
+                seats,
+                expires_at: claim.until,
+                extensions_left: 0,
+                state,
+            });
         }
         taken
     }
 
     pub(super) fn set_blocked(&mut self, seats: &[SeatIx], blocked: bool) {
-        let (from, to) = if blocked { (SeatState::Free, SeatState::Blocked) } else { (SeatState::Blocked, SeatState::Free) };
-        let changed: Vec<SeatIx> = seats.iter().copied().filter(|it| self.states.has(*it) && self.states.get(*it) == from).collect();
+        let (from, to) = if blocked {
+            (SeatState::Free, SeatState::Blocked)
+        } else {
+            (SeatState::Blocked, SeatState::Free)
+        };
+        let changed: Vec<SeatIx> = seats
+            .iter()
+            .copied()
+            .filter(|it| self.states.has(*it) && self.states.get(*it) == from)
+            .collect();
         self.mark(&changed, to);
     }
 
@@ -256,7 +370,11 @@ impl Register {
         if seats.iter().all(|it| self.states.get(*it) != SeatState::Held) {
             return;
         }
-        let in_the_way = self.holds.iter().filter(|(_, it)| it.seats.iter().any(|seat| seats.contains(seat))).map(|(ix, _)| ix);
+        let in_the_way = self
+            .holds
+            .iter()
+            .filter(|(_, it)| it.seats.iter().any(|seat| seats.contains(seat)))
+            .map(|(ix, _)| ix);
         for ix in in_the_way.collect::<Vec<_>>() {
             self.end(ix);
         }
@@ -282,9 +400,28 @@ impl Register {
     }
 
     fn record(&self, entry: &Entry) -> HoldRecord {
-        let Entry { id, fan, visit, expires_at, extensions_left, .. } = *entry;
-        let state = if entry.state == EntryState::Held { HoldState::Held } else { HoldState::Paying };
+        let Entry {
+            id,
+            fan,
+            visit,
+            expires_at,
+            extensions_left,
+            ..
+        } = *entry;
+        let state = if entry.state == EntryState::Held {
+            HoldState::Held
+        } else {
+            HoldState::Paying
+        };
         let (subject, seats) = (self.fans.subject(fan).clone(), entry.seats.shared());
-        HoldRecord { id, subject, visit, seats, expires_at, extensions_left, state }
+        HoldRecord {
+            id,
+            subject,
+            visit,
+            seats,
+            expires_at,
+            extensions_left,
+            state,
+        }
     }
 }

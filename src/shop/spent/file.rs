@@ -22,7 +22,10 @@ pub(super) struct FileBook {
 impl FileBook {
     pub(super) async fn open(file: &Path) -> Result<Self, sql::OpenError> {
         let (writer, _) = sql::open(file, &MIGRATIONS, 1).await?;
-        Ok(Self { writer, seen: AtomicI64::new(0) })
+        Ok(Self {
+            writer,
+            seen: AtomicI64::new(0),
+        })
     }
 
     #[cfg(test)]
@@ -51,28 +54,41 @@ impl Book for FileBook {
 
     async fn all(&self, now: Timestamp) -> Result<Vec<(Mark, Timestamp)>, sqlx::Error> {
         let version = self.version().await?;
-        let rows: Vec<(i16, Vec<u8>, i64)> = sqlx::query_as("SELECT kind, id, forget_at FROM spent WHERE forget_at > ?")
-            .bind(now.as_millis())
-            .fetch_all(&self.writer)
-            .await?;
+        let rows: Vec<(i16, Vec<u8>, i64)> =
+            sqlx::query_as("SELECT kind, id, forget_at FROM spent WHERE forget_at > ?")
+                .bind(now.as_millis())
+                .fetch_all(&self.writer)
+                .await?;
         self.seen.store(version, Ordering::Relaxed);
         Ok(rows
             .into_iter()
-            .filter_map(|(kind, id, forget_at)| Some((Mark::from_stored(kind, id)?, Timestamp::from_millis(forget_at))))
+            .filter_map(|(kind, id, forget_at)| {
+                Some((Mark::from_stored(kind, id)?, Timestamp::from_millis(forget_at)))
+            })
             .collect())
     }
 
     async fn news(&self, now: Timestamp) -> Result<Vec<(Mark, Timestamp)>, sqlx::Error> {
-        if self.version().await? == self.seen.load(Ordering::Relaxed) { Ok(Vec::new()) } else { self.all(now).await }
+        if self.version().await? == self.seen.load(Ordering::Relaxed) {
+            Ok(Vec::new())
+        } else {
+            self.all(now).await
+        }
     }
 
     async fn sweep(&self, now: Timestamp) -> Result<(), sqlx::Error> {
-        sqlx::query("DELETE FROM spent WHERE forget_at <= ?").bind(now.as_millis()).execute(&self.writer).await.map(|_| ())
+        sqlx::query("DELETE FROM spent WHERE forget_at <= ?")
+            .bind(now.as_millis())
+            .execute(&self.writer)
+            .await
+            .map(|_| ())
     }
 }
 
 impl FileBook {
     async fn version(&self) -> Result<i64, sqlx::Error> {
-        sqlx::query_scalar("PRAGMA data_version").fetch_one(&self.writer).await
+        sqlx::query_scalar("PRAGMA data_version")
+            .fetch_one(&self.writer)
+            .await
     }
 }

@@ -18,8 +18,7 @@ const CONNECTIONS: u32 = 4;
 const DEADLINE: Duration = Duration::from_secs(2);
 const ALL: &str = "SELECT id, forget_at FROM spent WHERE kind = 1 AND forget_at > $1";
 /// A row may be committed some time after it says it was written; this is longer than any write lasts.
-const NEWS: &str =
-    "SELECT id, forget_at FROM spent WHERE kind = 1 AND forget_at > $1 AND written_at > clock_timestamp() - interval '15 seconds'";
+const NEWS: &str = "SELECT id, forget_at FROM spent WHERE kind = 1 AND forget_at > $1 AND written_at > clock_timestamp() - interval '15 seconds'";
 
 type Work<T> = Result<T, Trouble<std::convert::Infallible>>;
 
@@ -40,7 +39,10 @@ struct Rows {
 impl SharedBook {
     pub(super) async fn open(url: &str, entropy: Arc<dyn Entropy>) -> Result<Self, sql::OpenError> {
         let pool = sql::open_postgres(url, "shop", &MIGRATIONS, CONNECTIONS).await?;
-        Ok(Self { db: Database::new(pool, DEADLINE, Arc::clone(&entropy)), entropy })
+        Ok(Self {
+            db: Database::new(pool, DEADLINE, Arc::clone(&entropy)),
+            entropy,
+        })
     }
 }
 
@@ -49,7 +51,10 @@ impl Book for SharedBook {
     async fn spend(&self, group: &[(Mark, Timestamp)]) -> Result<Vec<bool>, sqlx::Error> {
         let mut spender = [0; 8];
         self.entropy.fill(&mut spender);
-        let mut rows = Rows { spender: i64::from_le_bytes(spender), ..Rows::default() };
+        let mut rows = Rows {
+            spender: i64::from_le_bytes(spender),
+            ..Rows::default()
+        };
         // All nodes in one order, so that two groups wait for each other and never in a circle.
         let mut sorted: Vec<&(Mark, Timestamp)> = group.iter().collect();
         sorted.sort_by(|(one, _), (other, _)| (one.kind(), one.id()).cmp(&(other.kind(), other.id())));
@@ -58,8 +63,18 @@ impl Book for SharedBook {
             rows.ids.push(mark.id().to_vec());
             rows.forget_at.push(forget_at.as_millis());
         }
-        let ours = self.db.write(rows, |db, rows| Box::pin(write(db, rows))).await.map_err(error_of)?;
-        Ok(group.iter().map(|(mark, _)| ours.iter().any(|(kind, id)| *kind == mark.kind() && id == mark.id())).collect())
+        let ours = self
+            .db
+            .write(rows, |db, rows| Box::pin(write(db, rows)))
+            .await
+            .map_err(error_of)?;
+        Ok(group
+            .iter()
+            .map(|(mark, _)| {
+                ours.iter()
+                    .any(|(kind, id)| *kind == mark.kind() && id == mark.id())
+            })
+            .collect())
     }
 
     async fn all(&self, now: Timestamp) -> Result<Vec<(Mark, Timestamp)>, sqlx::Error> {
@@ -74,7 +89,10 @@ impl Book for SharedBook {
     async fn sweep(&self, now: Timestamp) -> Result<(), sqlx::Error> {
         let swept = self.db.write(now.as_millis(), |db, now| {
             Box::pin(async move {
-                let swept = sqlx::query("DELETE FROM spent WHERE forget_at <= $1").bind(now).execute(db).await?;
+                let swept = sqlx::query("DELETE FROM spent WHERE forget_at <= $1")
+                    .bind(now)
+                    .execute(db)
+                    .await?;
                 Ok::<_, Trouble<std::convert::Infallible>>(swept.rows_affected())
             })
         });
@@ -83,10 +101,21 @@ impl Book for SharedBook {
 }
 
 impl SharedBook {
-    async fn sessions(&self, which: &'static str, now: Timestamp) -> Result<Vec<(Mark, Timestamp)>, sqlx::Error> {
+    async fn sessions(
+        &self,
+        which: &'static str,
+        now: Timestamp,
+    ) -> Result<Vec<(Mark, Timestamp)>, sqlx::Error> {
         let given = (which, now.as_millis());
-        let rows = self.db.read(given, |db, (which, now)| Box::pin(read(db, which, now))).await.map_err(error_of)?;
-        Ok(rows.into_iter().filter_map(|(id, forget_at)| Some((Mark::Session(Uuid::from_slice(&id).ok()?), forget_at))).collect())
+        let rows = self
+            .db
+            .read(given, |db, (which, now)| Box::pin(read(db, which, now)))
+            .await
+            .map_err(error_of)?;
+        Ok(rows
+            .into_iter()
+            .filter_map(|(id, forget_at)| Some((Mark::Session(Uuid::from_slice(&id).ok()?), forget_at)))
+            .collect())
     }
 }
 
@@ -109,7 +138,10 @@ async fn write(db: &mut PgConnection, rows: Rows) -> Work<Vec<(i16, Vec<u8>)>> {
 
 async fn read(db: &mut PgConnection, which: &'static str, now: i64) -> Work<Vec<(Vec<u8>, Timestamp)>> {
     let rows: Vec<(Vec<u8>, i64)> = sqlx::query_as(which).bind(now).fetch_all(db).await?;
-    Ok(rows.into_iter().map(|(id, forget_at)| (id, Timestamp::from_millis(forget_at))).collect())
+    Ok(rows
+        .into_iter()
+        .map(|(id, forget_at)| (id, Timestamp::from_millis(forget_at)))
+        .collect())
 }
 
 fn error_of(trouble: Trouble<std::convert::Infallible>) -> sqlx::Error {

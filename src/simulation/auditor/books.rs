@@ -47,7 +47,11 @@ impl Books {
     #[must_use]
     pub fn in_folder(dir: &Path) -> Self {
         let gateway = Some(dir.join("gateway.db")).filter(|it| it.exists());
-        Self { journal: BookAt::file(dir, "queue.db"), ledger: BookAt::file(dir, "ledger.db"), gateway }
+        Self {
+            journal: BookAt::file(dir, "queue.db"),
+            ledger: BookAt::file(dir, "ledger.db"),
+            gateway,
+        }
     }
 }
 
@@ -64,13 +68,27 @@ pub async fn read(dir: &Path, sale: &SaleId) -> Result<Evidence, BooksError> {
 /// # Errors
 /// [`BooksError`], with the book's name.
 pub async fn read_from(books: &Books, sale: &SaleId) -> Result<Evidence, BooksError> {
-    let mut evidence = Evidence { claimant_lapse: Duration::from_secs(10), sweep_every: Duration::from_secs(3), ..Evidence::default() };
-    queue(&Book::open(&books.journal, "the journal", "stagedoor_queue").await?, sale, &mut evidence).await?;
+    let mut evidence = Evidence {
+        claimant_lapse: Duration::from_secs(10),
+        sweep_every: Duration::from_secs(3),
+        ..Evidence::default()
+    };
+    queue(
+        &Book::open(&books.journal, "the journal", "stagedoor_queue").await?,
+        sale,
+        &mut evidence,
+    )
+    .await?;
     let kept = Book::open(&books.ledger, "the ledger", "stagedoor_ledger").await?;
     ledger(&kept, sale, &mut evidence).await?;
     if let Some(file) = &books.gateway {
         let others = others(&kept, sale).await?;
-        gateway(&Book::open(&BookAt::File(file.clone()), "the gateway's book", "").await?, &others, &mut evidence).await?;
+        gateway(
+            &Book::open(&BookAt::File(file.clone()), "the gateway's book", "").await?,
+            &others,
+            &mut evidence,
+        )
+        .await?;
     }
     Ok(evidence)
 }
@@ -85,17 +103,32 @@ async fn queue(book: &Book, sale: &SaleId, evidence: &mut Evidence) -> Result<()
     // Whoever left or was inside and went has given her number up: by arrival number the one, by queue number the other.
     let (mut left, mut ended): (HashSet<u64>, HashSet<u64>) = (HashSet::new(), HashSet::new());
     let mut draw = drawn::Draw::default();
-    let journal: Vec<(String, Vec<u8>)> = book.rows("SELECT kind, body FROM journal WHERE sale = $1 ORDER BY seq", sale).await?;
+    let journal: Vec<(String, Vec<u8>)> = book
+        .rows(
+            "SELECT kind, body FROM journal WHERE sale = $1 ORDER BY seq",
+            sale,
+        )
+        .await?;
     for (kind, body) in journal {
         match kind.as_str() {
-            "joins" => evidence.journal_joins.extend(joins(&body).ok_or_else(|| book.wrong("a group of joins is cut off"))?),
+            "joins" => evidence
+                .journal_joins
+                .extend(joins(&body).ok_or_else(|| book.wrong("a group of joins is cut off"))?),
             "event" => {
-                let (at_ms, event): (i64, Value) = serde_json::from_slice(&body).map_err(|e| book.wrong(format!("an event: {e}")))?;
-                let number = |key: &str| event[key].as_u64().ok_or_else(|| book.wrong(format!("an event without {key}")));
+                let (at_ms, event): (i64, Value) =
+                    serde_json::from_slice(&body).map_err(|e| book.wrong(format!("an event: {e}")))?;
+                let number = |key: &str| {
+                    event[key]
+                        .as_u64()
+                        .ok_or_else(|| book.wrong(format!("an event without {key}")))
+                };
                 match event["kind"].as_str().unwrap_or_default() {
                     "called" => {
                         let upto = number("upto")?;
-                        evidence.calls.push(Called { at: at(at_ms), now_serving: upto });
+                        evidence.calls.push(Called {
+                            at: at(at_ms),
+                            now_serving: upto,
+                        });
                         let ends_at = event["ends_at"].as_str().and_then(|text| text.parse().ok());
                         call_ended.push((upto, ends_at.ok_or_else(|| book.wrong("a call without its end"))?));
                     }
@@ -120,7 +153,10 @@ async fn queue(book: &Book, sale: &SaleId, evidence: &mut Evidence) -> Result<()
     for (number, subject, visit, entered_at, ended_at) in entries {
         let number = number.cast_unsigned();
         let entered_at = at(entered_at);
-        let had_until = call_ended.iter().find(|(upto, _)| *upto >= number).map(|(_, ends_at)| *ends_at);
+        let had_until = call_ended
+            .iter()
+            .find(|(upto, _)| *upto >= number)
+            .map(|(_, ends_at)| *ends_at);
         evidence.entries.push(Entry {
             number,
             subject_hash: subject.cast_unsigned(),
@@ -138,17 +174,32 @@ async fn queue(book: &Book, sale: &SaleId, evidence: &mut Evidence) -> Result<()
 fn joins(body: &[u8]) -> Option<Vec<JournalJoin>> {
     let first = u64::from(u32::from_be_bytes(*body.first_chunk()?));
     let joins = body.get(16..)?.chunks_exact(12).zip(first..);
-    joins.map(|(join, number)| Some(JournalJoin { subject_hash: u64::from_be_bytes(*join.first_chunk()?), number, left: false })).collect()
+    joins
+        .map(|(join, number)| {
+            Some(JournalJoin {
+                subject_hash: u64::from_be_bytes(*join.first_chunk()?),
+                number,
+                left: false,
+            })
+        })
+        .collect()
 }
 
 async fn ledger(book: &Book, sale: &SaleId, evidence: &mut Evidence) -> Result<(), BooksError> {
     let mut seats: HashMap<String, Vec<String>> = HashMap::new();
-    for (order, seat) in book.all::<(String, String)>("SELECT order_id, seat FROM order_seat").await? {
+    for (order, seat) in book
+        .all::<(String, String)>("SELECT order_id, seat FROM order_seat")
+        .await?
+    {
         seats.entry(order).or_default().push(seat);
     }
     let mut performance_of: HashMap<String, String> = HashMap::new();
-    let orders: Vec<(String, String, String, String, i64, bool)> =
-        book.rows("SELECT id, performance, visit, state, amount, stuck FROM orders WHERE sale = $1", sale).await?;
+    let orders: Vec<(String, String, String, String, i64, bool)> = book
+        .rows(
+            "SELECT id, performance, visit, state, amount, stuck FROM orders WHERE sale = $1",
+            sale,
+        )
+        .await?;
     for (id, performance, visit, state, total, stuck) in orders {
         let state = match state.as_str() {
             "paid" => OrderState::Paid,
@@ -157,21 +208,46 @@ async fn ledger(book: &Book, sale: &SaleId, evidence: &mut Evidence) -> Result<(
             _ => OrderState::Open,
         };
         performance_of.insert(id.clone(), performance.clone());
-        evidence.orders.push(Order { seats: seats.remove(&id).unwrap_or_default(), id, state, visit, performance, total });
+        evidence.orders.push(Order {
+            seats: seats.remove(&id).unwrap_or_default(),
+            id,
+            state,
+            visit,
+            performance,
+            total,
+        });
     }
-    let claims: Vec<(String, String, String, String)> =
-        book.rows("SELECT performance, seat, order_id, state FROM seat_claim WHERE sale = $1", sale).await?;
+    let claims: Vec<(String, String, String, String)> = book
+        .rows(
+            "SELECT performance, seat, order_id, state FROM seat_claim WHERE sale = $1",
+            sale,
+        )
+        .await?;
     for (performance, seat, order, state) in claims {
         if state == "booked" {
             evidence.ledger_booked.insert((performance.clone(), seat.clone()));
         }
         // A row is a live claim; giving a seat back deletes it.
-        evidence.claims.push(Claim { performance, seat, order, live: true });
+        evidence.claims.push(Claim {
+            performance,
+            seat,
+            order,
+            live: true,
+        });
     }
-    let tickets: Vec<(String, String, Option<i64>)> = book.all("SELECT order_id, seat, withdrawn_at FROM ticket").await?;
+    let tickets: Vec<(String, String, Option<i64>)> = book
+        .all("SELECT order_id, seat, withdrawn_at FROM ticket")
+        .await?;
     for (order, seat, withdrawn_at) in tickets {
-        let Some(performance) = performance_of.get(&order).cloned() else { continue };
-        evidence.tickets.push(Ticket { order, performance, seat, valid: withdrawn_at.is_none() });
+        let Some(performance) = performance_of.get(&order).cloned() else {
+            continue;
+        };
+        evidence.tickets.push(Ticket {
+            order,
+            performance,
+            seat,
+            valid: withdrawn_at.is_none(),
+        });
     }
     Ok(())
 }
@@ -183,7 +259,10 @@ async fn others(book: &Book, sale: &SaleId) -> Result<HashSet<String>, BooksErro
 }
 
 async fn gateway(book: &Book, others: &HashSet<String>, evidence: &mut Evidence) -> Result<(), BooksError> {
-    for (key, state, body) in book.all::<(String, String, String)>("SELECT key, state, body FROM payment").await? {
+    for (key, state, body) in book
+        .all::<(String, String, String)>("SELECT key, state, body FROM payment")
+        .await?
+    {
         let state = state.as_str();
         // The key that the house gives a payment: the order, a colon, a fence.
         let order = key.split(':').next().unwrap_or_default().to_owned();
@@ -221,9 +300,15 @@ pub async fn door_over_time(
 ) -> Result<Vec<DoorSetting>, BooksError> {
     let book = Book::open(&books.journal, "the journal", "stagedoor_queue").await?;
     let mut door = ordered::DoorOverTime::configured(capacity, rate_per_minute);
-    let events: Vec<(Vec<u8>,)> = book.rows("SELECT body FROM journal WHERE sale = $1 AND kind = 'event' ORDER BY seq", sale).await?;
+    let events: Vec<(Vec<u8>,)> = book
+        .rows(
+            "SELECT body FROM journal WHERE sale = $1 AND kind = 'event' ORDER BY seq",
+            sale,
+        )
+        .await?;
     for (body,) in events {
-        let (at_ms, event): (i64, Value) = serde_json::from_slice(&body).map_err(|e| book.wrong(format!("an event: {e}")))?;
+        let (at_ms, event): (i64, Value) =
+            serde_json::from_slice(&body).map_err(|e| book.wrong(format!("an event: {e}")))?;
         door.saw(at(at_ms), &event);
     }
     Ok(door.settings(burst))

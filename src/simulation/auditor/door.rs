@@ -22,7 +22,13 @@ pub(super) fn capacity(evidence: &Evidence, found: &mut Findings) {
             && active >= door.capacity as usize
         {
             let (at, number) = (entry.entered_at, entry.number);
-            found.add(Invariant::Capacity, format!("number {number} entered at {at} with {active} inside, capacity {}", door.capacity));
+            found.add(
+                Invariant::Capacity,
+                format!(
+                    "number {number} entered at {at} with {active} inside, capacity {}",
+                    door.capacity
+                ),
+            );
         }
         match entry.ended_at {
             Some(end) => inside.push(Reverse(end)),
@@ -38,7 +44,9 @@ pub(super) fn rate(evidence: &Evidence, found: &mut Findings) {
     let mut level = 0.0_f64;
     let mut last: Option<Timestamp> = None;
     for entry in in_time_order(&evidence.entries) {
-        let Some(door) = setting_at(&evidence.door, entry.entered_at) else { continue };
+        let Some(door) = setting_at(&evidence.door, entry.entered_at) else {
+            continue;
+        };
         if let Some(before) = last {
             level = (level - drained(&evidence.door, before, entry.entered_at)).max(0.0);
         }
@@ -47,7 +55,10 @@ pub(super) fn rate(evidence: &Evidence, found: &mut Findings) {
         let slack = f64::from(door.rate_per_minute) / 60_000.0;
         if level > f64::from(door.burst) + slack + 1e-6 {
             let (at, number, allowed) = (entry.entered_at, entry.number, door.burst);
-            found.add(Invariant::Rate, format!("the entry of number {number} at {at} is {level:.2} over the rate, burst {allowed}"));
+            found.add(
+                Invariant::Rate,
+                format!("the entry of number {number} at {at} is {level:.2} over the rate, burst {allowed}"),
+            );
         }
     }
 }
@@ -57,7 +68,10 @@ pub(super) fn calls_only_grow(evidence: &Evidence, found: &mut Findings) {
     for pair in evidence.calls.windows(2) {
         if pair[1].now_serving < pair[0].now_serving {
             let (before, after, at) = (pair[0].now_serving, pair[1].now_serving, pair[1].at);
-            found.add(Invariant::Order, format!("now serving fell from {before} to {after} at {at}"));
+            found.add(
+                Invariant::Order,
+                format!("now serving fell from {before} to {after} at {at}"),
+            );
         }
     }
     for entry in &evidence.entries {
@@ -67,7 +81,10 @@ pub(super) fn calls_only_grow(evidence: &Evidence, found: &mut Findings) {
             && entry.number > seen.now_serving
         {
             let (number, called, at) = (entry.number, seen.now_serving, seen.at);
-            found.add(Invariant::Order, format!("number {number} entered, and at {at} only {called} was called"));
+            found.add(
+                Invariant::Order,
+                format!("number {number} entered, and at {at} only {called} was called"),
+            );
         }
     }
 }
@@ -82,10 +99,17 @@ pub(super) fn lowest_claimant_first(evidence: &Evidence, found: &mut Findings) {
     let entries = with_their_lanes(evidence);
     for (number, from, until) in waiting_stretches(evidence) {
         let first = entries.partition_point(|(e, _)| e.at <= from);
-        let within = entries[first..].iter().take_while(|(e, _)| e.at < until).filter(|(e, _)| e.asked_at > from);
+        let within = entries[first..]
+            .iter()
+            .take_while(|(e, _)| e.at < until)
+            .filter(|(e, _)| e.asked_at > from);
         for (overtaker, _) in within.filter(|(e, is_returner)| e.number > number && !is_returner) {
-            let goes_before = |(e, is_returner): &(&AcknowledgedEntry, bool)| e.number < number || *is_returner;
-            if entries.iter().any(|it| goes_before(it) && it.0.at >= overtaker.asked_at && it.0.asked_at <= until) {
+            let goes_before =
+                |(e, is_returner): &(&AcknowledgedEntry, bool)| e.number < number || *is_returner;
+            if entries
+                .iter()
+                .any(|it| goes_before(it) && it.0.at >= overtaker.asked_at && it.0.asked_at <= until)
+            {
                 continue;
             }
             let (other, at) = (overtaker.number, overtaker.at);
@@ -100,7 +124,10 @@ pub(super) fn lowest_claimant_first(evidence: &Evidence, found: &mut Findings) {
 /// I5, third part: of the entries so far, those that returners took while others provably waited at the door stay
 /// within their share, give or take one.
 pub(super) fn returners_within_their_share(evidence: &Evidence, found: &mut Findings) {
-    let mut stretches: Vec<_> = waiting_stretches(evidence).into_iter().map(|(_, from, until)| (from, until)).collect();
+    let mut stretches: Vec<_> = waiting_stretches(evidence)
+        .into_iter()
+        .map(|(_, from, until)| (from, until))
+        .collect();
     stretches.sort_unstable();
     let somebody_waited = |entry: &AcknowledgedEntry| {
         let begun = stretches.partition_point(|(from, _)| *from < entry.asked_at);
@@ -133,13 +160,19 @@ pub(super) fn one_number_each(evidence: &Evidence, found: &mut Findings) {
         if let Some(other) = holder.insert(number, &join.subject)
             && other != join.subject
         {
-            found.add(Invariant::OneNumber, format!("number {number} was given to two subjects"));
+            found.add(
+                Invariant::OneNumber,
+                format!("number {number} was given to two subjects"),
+            );
         }
         if join.left_at.is_none()
             && let Some(other) = current.insert(&join.subject, number)
             && other != number
         {
-            found.add(Invariant::OneNumber, format!("one subject was given the numbers {other} and {number}"));
+            found.add(
+                Invariant::OneNumber,
+                format!("one subject was given the numbers {other} and {number}"),
+            );
         }
     }
     let mut hash_of: HashMap<u64, u64> = HashMap::new();
@@ -148,22 +181,43 @@ pub(super) fn one_number_each(evidence: &Evidence, found: &mut Findings) {
         if let Some(other) = hash_of.insert(join.number, join.subject_hash)
             && other != join.subject_hash
         {
-            found.add(Invariant::OneNumber, format!("the journal gives number {} to two subjects", join.number));
+            found.add(
+                Invariant::OneNumber,
+                format!("the journal gives number {} to two subjects", join.number),
+            );
         }
         if !join.left
             && let Some(other) = number_of.insert(join.subject_hash, join.number)
             && other != join.number
         {
-            found.add(Invariant::OneNumber, format!("the journal gives one subject the numbers {other} and {}", join.number));
+            found.add(
+                Invariant::OneNumber,
+                format!(
+                    "the journal gives one subject the numbers {other} and {}",
+                    join.number
+                ),
+            );
         }
     }
     let mut entered = HashSet::new();
     for entry in &evidence.entries {
         if !entered.insert(entry.number) {
-            found.add(Invariant::OneNumber, format!("number {} entered twice", entry.number));
+            found.add(
+                Invariant::OneNumber,
+                format!("number {} entered twice", entry.number),
+            );
         }
-        if hash_of.get(&entry.number).is_some_and(|hash| *hash != entry.subject_hash) {
-            found.add(Invariant::OneNumber, format!("number {} was entered with by another subject than joined", entry.number));
+        if hash_of
+            .get(&entry.number)
+            .is_some_and(|hash| *hash != entry.subject_hash)
+        {
+            found.add(
+                Invariant::OneNumber,
+                format!(
+                    "number {} was entered with by another subject than joined",
+                    entry.number
+                ),
+            );
         }
     }
 }
@@ -176,10 +230,17 @@ pub(super) fn no_place_lost(evidence: &Evidence, found: &mut Findings) {
             && !journal.contains(&number)
         {
             let at = join.acknowledged_at;
-            found.add(Invariant::NothingLost, format!("number {number}, acknowledged at {at}, is not in the journal"));
+            found.add(
+                Invariant::NothingLost,
+                format!("number {number}, acknowledged at {at}, is not in the journal"),
+            );
         }
     }
-    let without_number = evidence.acknowledged_joins.iter().filter(|j| j.number.is_none()).count();
+    let without_number = evidence
+        .acknowledged_joins
+        .iter()
+        .filter(|j| j.number.is_none())
+        .count();
     if evidence.acknowledged_joins.len() > evidence.journal_joins.len() {
         let (told, kept) = (evidence.acknowledged_joins.len(), evidence.journal_joins.len());
         found.add(
@@ -188,23 +249,41 @@ pub(super) fn no_place_lost(evidence: &Evidence, found: &mut Findings) {
         );
     }
     for subject in &evidence.lost_places {
-        found.add(Invariant::NothingLost, format!("the place of {subject} was not honoured"));
+        found.add(
+            Invariant::NothingLost,
+            format!("the place of {subject} was not honoured"),
+        );
     }
     let entered: HashSet<u64> = evidence.entries.iter().map(|e| e.number).collect();
-    for entry in evidence.acknowledged_entries.iter().filter(|e| !entered.contains(&e.number)) {
+    for entry in evidence
+        .acknowledged_entries
+        .iter()
+        .filter(|e| !entered.contains(&e.number))
+    {
         let (number, at) = (entry.number, entry.at);
-        found.add(Invariant::NothingLost, format!("the entry of number {number}, acknowledged at {at}, is not in the journal"));
+        found.add(
+            Invariant::NothingLost,
+            format!("the entry of number {number}, acknowledged at {at}, is not in the journal"),
+        );
     }
 }
 
 /// I11 for the queue: with fans waiting and room inside, somebody enters.
 pub(super) fn queue_moves(evidence: &Evidence, found: &mut Findings) {
     let Some(watched) = evidence.movement else { return };
-    let Some(door) = setting_at(&evidence.door, watched.since) else { return };
-    let active =
-        evidence.entries.iter().filter(|e| e.entered_at <= watched.since && e.ended_at.is_none_or(|end| end > watched.until)).count();
+    let Some(door) = setting_at(&evidence.door, watched.since) else {
+        return;
+    };
+    let active = evidence
+        .entries
+        .iter()
+        .filter(|e| e.entered_at <= watched.since && e.ended_at.is_none_or(|end| end > watched.until))
+        .count();
     let long_enough = drained(&evidence.door, watched.since, watched.until) >= 2.0;
-    let entered = evidence.entries.iter().any(|e| e.entered_at > watched.since && e.entered_at <= watched.until);
+    let entered = evidence
+        .entries
+        .iter()
+        .any(|e| e.entered_at > watched.since && e.entered_at <= watched.until);
     if watched.waiting > 0 && active < door.capacity as usize && long_enough && !entered {
         let (since, until, waiting) = (watched.since, watched.until, watched.waiting);
         found.add(
@@ -223,14 +302,27 @@ fn in_time_order(entries: &[Entry]) -> Vec<&Entry> {
 
 /// Acknowledged entries by the time of their answer, each with whether it was a returner's.
 fn with_their_lanes(evidence: &Evidence) -> Vec<(&AcknowledgedEntry, bool)> {
-    let returners: HashSet<u64> = evidence.entries.iter().filter(|e| e.returner).map(|e| e.number).collect();
-    let mut entries: Vec<_> = evidence.acknowledged_entries.iter().map(|e| (e, returners.contains(&e.number))).collect();
+    let returners: HashSet<u64> = evidence
+        .entries
+        .iter()
+        .filter(|e| e.returner)
+        .map(|e| e.number)
+        .collect();
+    let mut entries: Vec<_> = evidence
+        .acknowledged_entries
+        .iter()
+        .map(|e| (e, returners.contains(&e.number)))
+        .collect();
     entries.sort_by_key(|(e, _)| e.at);
     entries
 }
 
 fn setting_at(door: &[DoorSetting], at: Timestamp) -> Option<DoorSetting> {
-    door.iter().rev().find(|s| s.from <= at).or_else(|| door.first()).copied()
+    door.iter()
+        .rev()
+        .find(|s| s.from <= at)
+        .or_else(|| door.first())
+        .copied()
 }
 
 /// Entries that the rate allows between two moments, whatever it was set to meanwhile.
@@ -257,7 +349,10 @@ fn waiting_stretches(evidence: &Evidence) -> Vec<(u64, Timestamp, Timestamp)> {
         for pair in refusals.windows(2) {
             let patience: Duration = evidence.claimant_lapse;
             let (from, until) = (pair[0].answered_at, pair[1].asked_at);
-            let interrupted = evidence.outages.iter().any(|(down, up)| *down < until && *up > from);
+            let interrupted = evidence
+                .outages
+                .iter()
+                .any(|(down, up)| *down < until && *up > from);
             if pair[1].answered_at.since(pair[0].asked_at) <= patience && from < until && !interrupted {
                 stretches.push((number, from, until));
             }

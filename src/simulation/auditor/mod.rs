@@ -91,15 +91,31 @@ impl Findings {
 fn proofs_needed(evidence: &Evidence, found: &mut Findings) {
     for probe in &evidence.probes {
         if !(400..500).contains(&probe.status) {
-            found.add(Invariant::ProofNeeded, format!("{} was answered {}", probe.what, probe.status));
+            found.add(
+                Invariant::ProofNeeded,
+                format!("{} was answered {}", probe.what, probe.status),
+            );
         }
         if probe.before != probe.after {
-            found.add(Invariant::ProofNeeded, format!("{} changed {:?} into {:?}", probe.what, probe.before, probe.after));
+            found.add(
+                Invariant::ProofNeeded,
+                format!("{} changed {:?} into {:?}", probe.what, probe.before, probe.after),
+            );
         }
     }
     let visits: std::collections::HashSet<&str> = evidence.entries.iter().map(|e| e.visit.as_str()).collect();
-    for order in evidence.orders.iter().filter(|o| !visits.contains(o.visit.as_str())) {
-        found.add(Invariant::ProofNeeded, format!("order {} is of visit {}, which never entered", order.id, order.visit));
+    for order in evidence
+        .orders
+        .iter()
+        .filter(|o| !visits.contains(o.visit.as_str()))
+    {
+        found.add(
+            Invariant::ProofNeeded,
+            format!(
+                "order {} is of visit {}, which never entered",
+                order.id, order.visit
+            ),
+        );
     }
 }
 
@@ -107,10 +123,16 @@ fn shop_within_budget(evidence: &Evidence, found: &mut Findings) {
     let Some(shop) = evidence.shop else { return };
     if shop.connections_seen_max > shop.connections_max {
         let (seen, max) = (shop.connections_seen_max, shop.connections_max);
-        found.add(Invariant::ShopBudget, format!("{seen} connections to the shop's database, {max} are allowed"));
+        found.add(
+            Invariant::ShopBudget,
+            format!("{seen} connections to the shop's database, {max} are allowed"),
+        );
     }
     if shop.queries_per_second_seen_max > shop.queries_per_second_max {
         let (seen, max) = (shop.queries_per_second_seen_max, shop.queries_per_second_max);
-        found.add(Invariant::ShopBudget, format!("{seen} queries a second on the shop's database, {max} are allowed"));
+        found.add(
+            Invariant::ShopBudget,
+            format!("{seen} queries a second on the shop's database, {max} are allowed"),
+        );
     }
 }

@@ -10,17 +10,33 @@ pub(super) fn one_claim_a_seat(evidence: &Evidence, found: &mut Findings) {
     for claim in evidence.claims.iter().filter(|c| c.live) {
         if let Some(first) = claimed.insert((&claim.performance, &claim.seat), &claim.order) {
             let (seat, second) = (&claim.seat, &claim.order);
-            found.add(Invariant::OneClaimASeat, format!("seat {seat} of {} is claimed by {first} and {second}", claim.performance));
+            found.add(
+                Invariant::OneClaimASeat,
+                format!(
+                    "seat {seat} of {} is claimed by {first} and {second}",
+                    claim.performance
+                ),
+            );
         }
     }
     let mut ticketed = BTreeMap::new();
     for ticket in evidence.tickets.iter().filter(|t| t.valid) {
         if let Some(first) = ticketed.insert((&ticket.performance, &ticket.seat), &ticket.order) {
             let (seat, second) = (&ticket.seat, &ticket.order);
-            found.add(Invariant::OneClaimASeat, format!("seat {seat} of {} has tickets of {first} and {second}", ticket.performance));
+            found.add(
+                Invariant::OneClaimASeat,
+                format!(
+                    "seat {seat} of {} has tickets of {first} and {second}",
+                    ticket.performance
+                ),
+            );
         }
     }
-    let performance_of: HashMap<&str, &str> = evidence.orders.iter().map(|o| (o.id.as_str(), o.performance.as_str())).collect();
+    let performance_of: HashMap<&str, &str> = evidence
+        .orders
+        .iter()
+        .map(|o| (o.id.as_str(), o.performance.as_str()))
+        .collect();
     let ended: HashMap<&str, OrderState> = evidence.orders.iter().map(|o| (o.id.as_str(), o.state)).collect();
     let mut told = BTreeMap::new();
     for order in &evidence.acknowledged_orders {
@@ -33,7 +49,13 @@ pub(super) fn one_claim_a_seat(evidence: &Evidence, found: &mut Findings) {
             if let Some(first) = told.insert((performance, seat), &order.id)
                 && first != &order.id
             {
-                found.add(Invariant::OneClaimASeat, format!("{first} and {} were both told that seat {seat} is theirs", order.id));
+                found.add(
+                    Invariant::OneClaimASeat,
+                    format!(
+                        "{first} and {} were both told that seat {seat} is theirs",
+                        order.id
+                    ),
+                );
             }
         }
     }
@@ -48,7 +70,10 @@ pub(super) fn money_for_tickets(evidence: &Evidence, found: &mut Findings) {
         *reserved.entry(&payment.order).or_default() += payment.reserved;
         if payment.refunded > payment.captured {
             let (back, taken) = (payment.refunded, payment.captured);
-            found.add(Invariant::MoneyForTickets, format!("order {} got back {back} of {taken}", payment.order));
+            found.add(
+                Invariant::MoneyForTickets,
+                format!("order {} got back {back} of {taken}", payment.order),
+            );
         }
     }
     let mut tickets: HashMap<&str, Vec<&str>> = HashMap::new();
@@ -61,14 +86,23 @@ pub(super) fn money_for_tickets(evidence: &Evidence, found: &mut Findings) {
         let mut seats = tickets.remove(order.id.as_str()).unwrap_or_default();
         seats.sort_unstable();
         for fault in one_order(order, money, held_back, &seats, evidence.settled) {
-            found.add(Invariant::MoneyForTickets, format!("order {} ({:?}): {fault}", order.id, order.state));
+            found.add(
+                Invariant::MoneyForTickets,
+                format!("order {} ({:?}): {fault}", order.id, order.state),
+            );
         }
     }
     for (order, money) in kept.into_iter().filter(|(_, money)| *money != 0) {
-        found.add(Invariant::MoneyForTickets, format!("the gateway keeps {money} for order {order}, which the ledger does not know"));
+        found.add(
+            Invariant::MoneyForTickets,
+            format!("the gateway keeps {money} for order {order}, which the ledger does not know"),
+        );
     }
     for (order, seats) in tickets {
-        found.add(Invariant::MoneyForTickets, format!("tickets for {seats:?} of order {order}, which the ledger does not know"));
+        found.add(
+            Invariant::MoneyForTickets,
+            format!("tickets for {seats:?} of order {order}, which the ledger does not know"),
+        );
     }
 }
 
@@ -113,15 +147,30 @@ pub(super) fn no_order_lost(evidence: &Evidence, found: &mut Findings) {
     let ledger: HashMap<&str, &Order> = evidence.orders.iter().map(|o| (o.id.as_str(), o)).collect();
     for told in &evidence.acknowledged_orders {
         let Some(order) = ledger.get(told.id.as_str()) else {
-            found.add(Invariant::NothingLost, format!("order {} was acknowledged as {:?} and is not in the ledger", told.id, told.state));
+            found.add(
+                Invariant::NothingLost,
+                format!(
+                    "order {} was acknowledged as {:?} and is not in the ledger",
+                    told.id, told.state
+                ),
+            );
             continue;
         };
         if told.state != OrderState::Paid {
             continue;
         }
         // A buyer may cancel what she paid; nothing else takes a paid order back.
-        if !matches!(order.state, OrderState::Paid | OrderState::Ended | OrderState::Open) {
-            found.add(Invariant::NothingLost, format!("order {} was acknowledged as paid and is {:?}", told.id, order.state));
+        if !matches!(
+            order.state,
+            OrderState::Paid | OrderState::Ended | OrderState::Open
+        ) {
+            found.add(
+                Invariant::NothingLost,
+                format!(
+                    "order {} was acknowledged as paid and is {:?}",
+                    told.id, order.state
+                ),
+            );
         }
         let sorted = |seats: &[String]| {
             let mut seats = seats.to_vec();
@@ -144,24 +193,42 @@ pub(super) fn no_order_lost(evidence: &Evidence, found: &mut Findings) {
 /// I8.
 pub(super) fn engine_agrees(evidence: &Evidence, found: &mut Findings) {
     for (performance, seat) in evidence.engine_booked.difference(&evidence.ledger_booked) {
-        found.add(Invariant::EngineAgrees, format!("the engine says that {seat} of {performance} is booked, the ledger does not"));
+        found.add(
+            Invariant::EngineAgrees,
+            format!("the engine says that {seat} of {performance} is booked, the ledger does not"),
+        );
     }
     for (performance, seat) in evidence.ledger_booked.difference(&evidence.engine_booked) {
-        found.add(Invariant::EngineAgrees, format!("the ledger says that {seat} of {performance} is booked, the engine does not"));
+        found.add(
+            Invariant::EngineAgrees,
+            format!("the ledger says that {seat} of {performance} is booked, the engine does not"),
+        );
     }
 }
 
 /// I11 for orders and holds.
 pub(super) fn sagas_and_holds_end(evidence: &Evidence, found: &mut Findings) {
     if evidence.settled {
-        for order in evidence.orders.iter().filter(|o| matches!(o.state, OrderState::Open | OrderState::Stuck)) {
-            found.add(Invariant::ComesToRest, format!("order {} is still {:?}", order.id, order.state));
+        for order in evidence
+            .orders
+            .iter()
+            .filter(|o| matches!(o.state, OrderState::Open | OrderState::Stuck))
+        {
+            found.add(
+                Invariant::ComesToRest,
+                format!("order {} is still {:?}", order.id, order.state),
+            );
         }
     }
     for hold in &evidence.holds {
-        if hold.expires_at.plus(evidence.sweep_every) < evidence.observed_at && (!hold.paying || evidence.settled) {
+        if hold.expires_at.plus(evidence.sweep_every) < evidence.observed_at
+            && (!hold.paying || evidence.settled)
+        {
             let (id, expired, now) = (&hold.id, hold.expires_at, evidence.observed_at);
-            found.add(Invariant::ComesToRest, format!("hold {id} expired at {expired} and was still there at {now}"));
+            found.add(
+                Invariant::ComesToRest,
+                format!("hold {id} expired at {expired} and was still there at {now}"),
+            );
         }
     }
 }

@@ -73,7 +73,14 @@ pub(super) struct NoAnswer;
 
 impl Ask {
     pub(super) fn new(name: &'static str, method: Method, path: String) -> Self {
-        Self { name, method, path, headers: Vec::new(), body: None, lane: Lane::Quick }
+        Self {
+            name,
+            method,
+            path,
+            headers: Vec::new(),
+            body: None,
+            lane: Lane::Quick,
+        }
     }
 
     pub(super) fn with(mut self, header: &'static str, value: &str) -> Self {
@@ -140,23 +147,34 @@ impl Api {
             let (kind, pause) = match outcome {
                 Ok(answer) if asks_to_wait(answer.status) => {
                     let told = retry_after(&answer).unwrap_or(Duration::from_secs(1));
-                    (format!("{} {}", ask.name, answer.status.as_u16()), Some(told + dice.up_to(told / 2)))
+                    (
+                        format!("{} {}", ask.name, answer.status.as_u16()),
+                        Some(told + dice.up_to(told / 2)),
+                    )
                 }
-                Ok(answer) if answer.status.is_server_error() => {
-                    (format!("{} {}", ask.name, answer.status.as_u16()), self.budgeted_backoff(dice, attempt))
-                }
+                Ok(answer) if answer.status.is_server_error() => (
+                    format!("{} {}", ask.name, answer.status.as_u16()),
+                    self.budgeted_backoff(dice, attempt),
+                ),
                 Ok(answer) => {
                     self.earn();
                     return Ok(answer);
                 }
-                Err(CallError::Deadline(_)) => (format!("{} unanswered", ask.name), self.budgeted_backoff(dice, attempt)),
+                Err(CallError::Deadline(_)) => (
+                    format!("{} unanswered", ask.name),
+                    self.budgeted_backoff(dice, attempt),
+                ),
                 // The server is away: it cannot be overloaded by retries, and it is expected back.
                 Err(CallError::NotSent | CallError::Broken) => {
                     self.is_away.store(true, Ordering::Relaxed);
-                    (format!("{} no connection", ask.name), Some(backoff(dice, attempt)))
+                    (
+                        format!("{} no connection", ask.name),
+                        Some(backoff(dice, attempt)),
+                    )
                 }
             };
-            let Some(pause) = pause.filter(|p| self.clock.monotonic().saturating_sub(began) + *p < PATIENCE) else {
+            let Some(pause) = pause.filter(|p| self.clock.monotonic().saturating_sub(began) + *p < PATIENCE)
+            else {
                 self.notebook.error(&kind);
                 return Err(NoAnswer);
             };
@@ -171,7 +189,9 @@ impl Api {
             Lane::Slow => (&self.slow, SLOW_DEADLINE),
         };
         let _turn = turns.acquire().await.expect("the semaphores are never closed");
-        let uri = format!("{}{}", self.base, ask.path).parse().map_err(|_| CallError::NotSent)?;
+        let uri = format!("{}{}", self.base, ask.path)
+            .parse()
+            .map_err(|_| CallError::NotSent)?;
         let mut headers = ask.headers.clone();
         let body = match &ask.body {
             Some(body) => {
@@ -180,7 +200,10 @@ impl Api {
             }
             None => Bytes::new(),
         };
-        self.client.with_deadline(deadline).call(ask.method.clone(), uri, &headers, body).await
+        self.client
+            .with_deadline(deadline)
+            .call(ask.method.clone(), uri, &headers, body)
+            .await
     }
 
     fn earn(&self) {
@@ -201,7 +224,11 @@ impl Api {
 
 /// Full jitter under a doubling ceiling.
 fn backoff(dice: &Dice, attempt: u32) -> Duration {
-    dice.up_to(Duration::from_millis(200).saturating_mul(1 << attempt.min(6)).min(BACKOFF_MAX))
+    dice.up_to(
+        Duration::from_millis(200)
+            .saturating_mul(1 << attempt.min(6))
+            .min(BACKOFF_MAX),
+    )
 }
 
 fn asks_to_wait(status: StatusCode) -> bool {
@@ -210,7 +237,14 @@ fn asks_to_wait(status: StatusCode) -> bool {
 
 /// The seconds of `Retry-After`; its date form is not used by this contract.
 pub(super) fn retry_after(answer: &Answer) -> Option<Duration> {
-    let seconds: u64 = answer.headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    let seconds: u64 = answer
+        .headers
+        .get(header::RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
     Some(Duration::from_secs(seconds.min(300)))
 }
 
@@ -230,7 +264,9 @@ mod tests {
     fn retry_after_is_read_in_seconds_and_bounded() {
         let answer = |text: &'static str| Answer {
             status: StatusCode::TOO_MANY_REQUESTS,
-            headers: [(header::RETRY_AFTER, HeaderValue::from_static(text))].into_iter().collect(),
+            headers: [(header::RETRY_AFTER, HeaderValue::from_static(text))]
+                .into_iter()
+                .collect(),
             body: Bytes::new(),
         };
         assert_eq!(retry_after(&answer("3")), Some(Duration::from_secs(3)));
@@ -259,7 +295,14 @@ mod tests {
             pace: crate::simulation::crowd::Pace::Brisk,
         };
         let notebook = Arc::new(Notebook::new(1));
-        (Api::new(&config, Arc::new(crate::kernel::SystemClock::new()), Arc::clone(&notebook)), notebook)
+        (
+            Api::new(
+                &config,
+                Arc::new(crate::kernel::SystemClock::new()),
+                Arc::clone(&notebook),
+            ),
+            notebook,
+        )
     }
 
     #[tokio::test]
@@ -270,7 +313,9 @@ mod tests {
         let (api, notebook) = api(address.port());
         let asking = tokio::spawn(async move {
             let dice = Dice::new(1, 1);
-            let answer = api.ask(&dice, &Ask::new("board", Method::GET, api.sale_path("board"))).await;
+            let answer = api
+                .ask(&dice, &Ask::new("board", Method::GET, api.sale_path("board")))
+                .await;
             (answer, api.outages())
         });
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -279,12 +324,23 @@ mod tests {
         answer_once(&listener, "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             .await;
         let told = tokio::time::Instant::now();
-        answer_once(&listener, "HTTP/1.1 500 Oh\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
+        answer_once(
+            &listener,
+            "HTTP/1.1 500 Oh\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        )
+        .await;
         assert!(told.elapsed() >= Duration::from_secs(1), "Retry-After is kept");
-        answer_once(&listener, "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}").await;
+        answer_once(
+            &listener,
+            "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}",
+        )
+        .await;
         let (answer, outages) = asking.await.unwrap();
         assert_eq!((answer.unwrap().status, outages), (StatusCode::NOT_FOUND, 1));
-        assert!(notebook.report().errors.is_empty(), "what came right in the end is no error");
+        assert!(
+            notebook.report().errors.is_empty(),
+            "what came right in the end is no error"
+        );
     }
 
     #[tokio::test]
@@ -292,7 +348,9 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (api, notebook) = api(listener.local_addr().unwrap().port());
         api.budget_tenths.store(9, Ordering::Relaxed);
-        let serving = tokio::spawn(async move { answer_once(&listener, "HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n").await });
+        let serving = tokio::spawn(async move {
+            answer_once(&listener, "HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n").await
+        });
         let ask = Ask::new("board", Method::GET, api.sale_path("board"));
         assert!(api.ask(&Dice::new(1, 1), &ask).await.is_err());
         serving.await.unwrap();

@@ -14,7 +14,13 @@ use super::{
 };
 
 /// The sandbox gateway's test cards.
-const CARDS: [(&str, u32); 5] = [("tok_ok", 90), ("tok_declined", 4), ("tok_slow", 3), ("tok_timeout_after_success", 2), ("tok_error", 1)];
+const CARDS: [(&str, u32); 5] = [
+    ("tok_ok", 90),
+    ("tok_declined", 4),
+    ("tok_slow", 3),
+    ("tok_timeout_after_success", 2),
+    ("tok_error", 1),
+];
 
 /// Tries at seats before she gives up, and at cards.
 const HOLD_TRIES_MAX: u32 = 12;
@@ -47,14 +53,19 @@ impl Fan {
                 Got::Nothing => {}
             }
         }
-        Ok(if sold_out == venues.len() { Ending::SoldOut } else { Ending::NothingSuitable })
+        Ok(if sold_out == venues.len() {
+            Ending::SoldOut
+        } else {
+            Ending::NothingSuitable
+        })
     }
 
     /// Tries for seats until she has some: others are fast too.
     async fn get_seats(&mut self, venue: &Venue) -> Result<Got, NoAnswer> {
         let house = self.shared.house(venue, &self.dice).await?;
         let mut quantity = self.dice.weighted(&[(1, 25), (2, 45), (3, 10), (4, 20)]);
-        let mut zone = (!house.zones.is_empty() && self.dice.chance(0.7)).then(|| self.dice.below(house.zones.len()));
+        let mut zone =
+            (!house.zones.is_empty() && self.dice.chance(0.7)).then(|| self.dice.below(house.zones.len()));
         let on_the_map = self.dice.chance(0.4);
         let mut offered: Option<Vec<String>> = None;
         for _ in 0..HOLD_TRIES_MAX {
@@ -78,9 +89,15 @@ impl Fan {
                     "quantity": quantity, "zone": zone.map(|z| &house.zones[z]), "section": null, "accessible": 0
                 }}),
             };
-            let ask = Ask::new("hold", Method::POST, self.shared.api.sale_path(&format!("performances/{}/holds", venue.id)))
-                .with("idempotency-key", &self.dice.key())
-                .json(wish);
+            let ask = Ask::new(
+                "hold",
+                Method::POST,
+                self.shared
+                    .api
+                    .sale_path(&format!("performances/{}/holds", venue.id)),
+            )
+            .with("idempotency-key", &self.dice.key())
+            .json(wish);
             let answer = self.send(ask, &[SESSION, PASS]).await?;
             match (answer.status, kind_of(&answer).as_str()) {
                 (StatusCode::CREATED, _) => {
@@ -90,7 +107,11 @@ impl Fan {
                 (StatusCode::CONFLICT, "seats-taken") => {
                     self.shared.notebook.conflict();
                     let problem: Problem = self.read("hold", &answer)?;
-                    offered = problem.alternatives.into_iter().next().filter(|_| self.dice.chance(0.6));
+                    offered = problem
+                        .alternatives
+                        .into_iter()
+                        .next()
+                        .filter(|_| self.dice.chance(0.6));
                     self.linger(Duration::from_secs(2)).await?;
                 }
                 (StatusCode::CONFLICT, "limit-reached") if quantity > 1 => quantity -= 1,
@@ -128,7 +149,9 @@ impl Fan {
                         None => "declined".into(),
                     }
                 }
-                StatusCode::CONFLICT if kind_of(&answer) == "limit-reached" => return Ok(Ending::NothingSuitable),
+                StatusCode::CONFLICT if kind_of(&answer) == "limit-reached" => {
+                    return Ok(Ending::NothingSuitable);
+                }
                 StatusCode::CONFLICT => {
                     self.shared.notebook.conflict();
                     match self.get_seats(venue).await? {
@@ -169,18 +192,30 @@ impl Fan {
                 _ => return Ok(order.state),
             }
             tokio::time::sleep(Duration::from_secs(1) + self.dice.up_to(Duration::from_secs(1))).await;
-            let answer = self.send(Ask::new("order look-up", Method::GET, format!("/v1/orders/{}", order.id)), &[SESSION]).await?;
+            let answer = self
+                .send(
+                    Ask::new("order look-up", Method::GET, format!("/v1/orders/{}", order.id)),
+                    &[SESSION],
+                )
+                .await?;
             if answer.status != StatusCode::OK {
                 return Err(self.refusal("order look-up", &answer));
             }
             order = self.read("order look-up", &answer)?;
         }
-        let answer = self.send(Ask::new("tickets", Method::GET, format!("/v1/orders/{}/tickets", order.id)), &[SESSION]).await?;
+        let answer = self
+            .send(
+                Ask::new("tickets", Method::GET, format!("/v1/orders/{}/tickets", order.id)),
+                &[SESSION],
+            )
+            .await?;
         if answer.status != StatusCode::OK {
             return Err(self.refusal("tickets", &answer));
         }
         let tickets: Tickets = self.read("tickets", &answer)?;
-        self.shared.notebook.tickets(u32::try_from(tickets.tickets.len()).unwrap_or(u32::MAX));
+        self.shared
+            .notebook
+            .tickets(u32::try_from(tickets.tickets.len()).unwrap_or(u32::MAX));
         Ok(order.state)
     }
 

@@ -44,7 +44,11 @@ struct SeatFile {
 impl House {
     pub(super) fn read(plan: &[u8]) -> Result<Self, serde_json::Error> {
         let plan: PlanFile = serde_json::from_slice(plan)?;
-        let mut house = Self { guids: Vec::new(), rows: Vec::new(), zones: Vec::new() };
+        let mut house = Self {
+            guids: Vec::new(),
+            rows: Vec::new(),
+            zones: Vec::new(),
+        };
         for row in plan.zones.into_iter().flat_map(|zone| zone.rows) {
             let mut began = house.guids.len();
             let mut current = None;
@@ -54,13 +58,19 @@ impl House {
                 if let Some(before) = current.replace(zone)
                     && before != zone
                 {
-                    house.rows.push(Row { seats: began..house.guids.len(), zone: before });
+                    house.rows.push(Row {
+                        seats: began..house.guids.len(),
+                        zone: before,
+                    });
                     began = house.guids.len();
                 }
                 house.guids.push(seat.seat_guid);
             }
             if let Some(zone) = current {
-                house.rows.push(Row { seats: began..house.guids.len(), zone });
+                house.rows.push(Row {
+                    seats: began..house.guids.len(),
+                    zone,
+                });
             }
         }
         Ok(house)
@@ -83,7 +93,13 @@ impl House {
 
     /// So many free seats side by side: in the wished zone where there are some, else anywhere. The search begins at a
     /// row drawn at random and in each row takes one of the fitting places at random.
-    pub(super) fn side_by_side(&self, free: &Snapshot, quantity: usize, zone: Option<usize>, dice: &Dice) -> Option<Vec<usize>> {
+    pub(super) fn side_by_side(
+        &self,
+        free: &Snapshot,
+        quantity: usize,
+        zone: Option<usize>,
+        dice: &Dice,
+    ) -> Option<Vec<usize>> {
         let first = dice.below(self.rows.len());
         let from_there = || (0..self.rows.len()).map(|n| &self.rows[(first + n) % self.rows.len()]);
         let wished = from_there().filter(|row| zone.is_none_or(|z| row.zone == z));
@@ -91,7 +107,10 @@ impl House {
             let fitting: Vec<usize> = row
                 .seats
                 .clone()
-                .filter(|&start| start + quantity <= row.seats.end && (start..start + quantity).all(|seat| free.is_free(seat)))
+                .filter(|&start| {
+                    start + quantity <= row.seats.end
+                        && (start..start + quantity).all(|seat| free.is_free(seat))
+                })
                 .collect();
             (!fitting.is_empty()).then(|| {
                 let start = fitting[dice.below(fitting.len())];
@@ -125,7 +144,11 @@ mod tests {
 
     fn house() -> House {
         let seats = |row: &str, zones: &[&str]| -> Vec<serde_json::Value> {
-            zones.iter().enumerate().map(|(n, z)| serde_json::json!({"seat_guid": format!("{row}-{n}"), "category": z})).collect()
+            zones
+                .iter()
+                .enumerate()
+                .map(|(n, z)| serde_json::json!({"seat_guid": format!("{row}-{n}"), "category": z}))
+                .collect()
         };
         let plan = serde_json::json!({"name": "x", "zones": [
             {"rows": [{"seats": seats("a", &["R", "R", "S", "S", "S"])}]},
@@ -148,7 +171,11 @@ mod tests {
         let (house, dice) = (house(), Dice::new(1, 1));
         let free = snapshot(&[true, true, true, false, true, true, true]);
         for _ in 0..50 {
-            assert_eq!(house.side_by_side(&free, 2, Some(0), &dice), Some(vec![0, 1]), "the wished zone");
+            assert_eq!(
+                house.side_by_side(&free, 2, Some(0), &dice),
+                Some(vec![0, 1]),
+                "the wished zone"
+            );
             let pair = house.side_by_side(&free, 2, Some(1), &dice).unwrap();
             assert_eq!(pair, vec![5, 6], "never across a taken seat, a price or a row");
         }

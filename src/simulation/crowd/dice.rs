@@ -11,7 +11,10 @@ impl Dice {
     #[must_use]
     pub fn new(seed: u64, customer: u32) -> Self {
         // The multiplier (that of SplitMix64) keeps neighbouring seeds from sharing fans.
-        Self(SeededEntropy::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(u64::from(customer))))
+        Self(SeededEntropy::new(
+            seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                .wrapping_add(u64::from(customer)),
+        ))
     }
 
     /// In `[0, 1)`.
@@ -81,7 +84,9 @@ mod tests {
     #[test]
     fn weights_and_medians_are_kept() {
         let dice = Dice::new(3, 1);
-        let heavy = (0..10_000).filter(|_| dice.weighted(&[("heavy", 90), ("light", 10)]) == "heavy").count();
+        let heavy = (0..10_000)
+            .filter(|_| dice.weighted(&[("heavy", 90), ("light", 10)]) == "heavy")
+            .count();
         assert!((8_800..9_200).contains(&heavy), "{heavy}");
         let median = Duration::from_secs(10);
         let longer = (0..10_000).filter(|_| dice.pause(median) > median).count();

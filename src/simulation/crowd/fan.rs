@@ -90,8 +90,13 @@ pub(super) enum Temper {
     WalksAway,
 }
 
-const TEMPERS: [(Temper, u32); 5] =
-    [(Temper::Patient, 86), (Temper::LeavesEarly, 3), (Temper::LateWhenCalled, 4), (Temper::AbsentWhenCalled, 4), (Temper::WalksAway, 3)];
+const TEMPERS: [(Temper, u32); 5] = [
+    (Temper::Patient, 86),
+    (Temper::LeavesEarly, 3),
+    (Temper::LateWhenCalled, 4),
+    (Temper::AbsentWhenCalled, 4),
+    (Temper::WalksAway, 3),
+];
 
 pub(super) const SESSION: &str = "authorization";
 const QUEUE: &str = "queue-token";
@@ -118,7 +123,14 @@ impl Fan {
         let ending = self.buy(temper).await;
         // Whatever happened inside, the next fan is glad of the slot; only who walks away forgets the door.
         if !matches!(ending, Ok(Ending::WalkedAway)) {
-            let ask = self.proven(Ask::new("end visit", Method::DELETE, self.shared.api.sale_path("admission")), &[SESSION, PASS]);
+            let ask = self.proven(
+                Ask::new(
+                    "end visit",
+                    Method::DELETE,
+                    self.shared.api.sale_path("admission"),
+                ),
+                &[SESSION, PASS],
+            );
             // A slot that is not given back comes back by itself; her day has ended as it has.
             let _ = self.shared.api.ask(&self.dice, &ask).await;
         }
@@ -128,7 +140,8 @@ impl Fan {
     async fn sign_in(&mut self) -> Result<(), NoAnswer> {
         // A hand-off token is good for one sign-in: when its answer is lost the shop gives another.
         for _ in 0..3 {
-            let ask = Ask::new("sign-in", Method::POST, "/v1/sign-in/handoff".into()).json(json!({"token": (self.handoff)(self.customer)}));
+            let ask = Ask::new("sign-in", Method::POST, "/v1/sign-in/handoff".into())
+                .json(json!({"token": (self.handoff)(self.customer)}));
             let answer = self.shared.api.ask(&self.dice, &ask).await?;
             if answer.status == StatusCode::OK {
                 let signed_in: SignedIn = self.read("sign-in", &answer)?;
@@ -144,19 +157,30 @@ impl Fan {
     /// Whether there is a place to be had.
     async fn take_a_place(&mut self) -> Result<bool, NoAnswer> {
         loop {
-            let answer = self.send(Ask::new("join", Method::POST, self.shared.api.sale_path("queue")), &[SESSION]).await?;
+            let answer = self
+                .send(
+                    Ask::new("join", Method::POST, self.shared.api.sale_path("queue")),
+                    &[SESSION],
+                )
+                .await?;
             match answer.status {
                 StatusCode::CREATED | StatusCode::OK => {
                     let place: Place = self.read("join", &answer)?;
-                    let Some(token) = place.token else { return Err(self.shared.unreadable("join without a token")) };
+                    let Some(token) = place.token else {
+                        return Err(self.shared.unreadable("join without a token"));
+                    };
                     self.proofs.insert(QUEUE, token);
                     self.number = place.number;
                     self.outages_seen = self.board.borrow().outages;
-                    self.shared.notebook.joined(self.customer, place.number, self.shared.api.now());
+                    self.shared
+                        .notebook
+                        .joined(self.customer, place.number, self.shared.api.now());
                     return Ok(true);
                 }
                 StatusCode::CONFLICT if kind_of(&answer) == "not-open-yet" => {
-                    let told = retry_after(&answer).unwrap_or(Duration::from_secs(1)).min(Duration::from_secs(30));
+                    let told = retry_after(&answer)
+                        .unwrap_or(Duration::from_secs(1))
+                        .min(Duration::from_secs(30));
                     tokio::time::sleep(told + self.dice.up_to(told)).await;
                 }
                 StatusCode::CONFLICT => return Ok(false),
@@ -202,7 +226,12 @@ impl Fan {
 
     /// Asks for her own place, and holds the server to what it said before.
     async fn look_up_place(&mut self) -> Result<(), NoAnswer> {
-        let answer = self.send(Ask::new("place", Method::GET, self.shared.api.sale_path("queue/place")), &[SESSION, QUEUE]).await?;
+        let answer = self
+            .send(
+                Ask::new("place", Method::GET, self.shared.api.sale_path("queue/place")),
+                &[SESSION, QUEUE],
+            )
+            .await?;
         if answer.status != StatusCode::OK {
             self.shared.notebook.place_lost(self.customer);
             return Err(self.refusal("place", &answer));
@@ -211,7 +240,9 @@ impl Fan {
         match (self.number, place.number) {
             (None, Some(number)) => self.shared.notebook.numbered(self.customer, number),
             (Some(known), told) if told != Some(known) => {
-                self.shared.notebook.number_changed(self.customer, told, self.shared.api.now());
+                self.shared
+                    .notebook
+                    .number_changed(self.customer, told, self.shared.api.now());
             }
             _ => {}
         }
@@ -226,7 +257,12 @@ impl Fan {
             let ask = Ask::new("enter", Method::POST, self.shared.api.sale_path("admission"));
             let answer = self.send(ask, &[SESSION, QUEUE]).await?;
             if answer.status == StatusCode::OK {
-                self.shared.notebook.entered(Entered { customer: self.customer, number: self.number, asked_at, at: self.shared.api.now() });
+                self.shared.notebook.entered(Entered {
+                    customer: self.customer,
+                    number: self.number,
+                    asked_at,
+                    at: self.shared.api.now(),
+                });
                 self.take_pass(&answer)?;
                 return Ok(None);
             }
@@ -236,8 +272,14 @@ impl Fan {
             let (pause, returner) = match answer.json::<Problem>() {
                 Ok(problem) => {
                     let place = problem.place;
-                    let wait = place.as_ref().and_then(|p| p.poll_after_ms).map(Duration::from_millis);
-                    (wait.or_else(|| retry_after(&answer)), place.is_some_and(|p| p.state == "passed_over"))
+                    let wait = place
+                        .as_ref()
+                        .and_then(|p| p.poll_after_ms)
+                        .map(Duration::from_millis);
+                    (
+                        wait.or_else(|| retry_after(&answer)),
+                        place.is_some_and(|p| p.state == "passed_over"),
+                    )
                 }
                 Err(_) => return Err(self.shared.unreadable("enter unreadable")),
             };
@@ -245,7 +287,12 @@ impl Fan {
                 "full-for-a-moment" => {
                     if let Some(number) = self.number {
                         let answered_at = self.shared.api.now();
-                        self.shared.notebook.refused(Refused { number, asked_at, answered_at, returner });
+                        self.shared.notebook.refused(Refused {
+                            number,
+                            asked_at,
+                            answered_at,
+                            returner,
+                        });
                     }
                 }
                 "not-called-yet" => {}
@@ -255,7 +302,9 @@ impl Fan {
             if self.board.borrow().is_over() {
                 return Ok(Some(Ending::SoldOut));
             }
-            let pause = pause.unwrap_or(Duration::from_secs(1)).clamp(Duration::from_millis(100), Duration::from_secs(10));
+            let pause = pause
+                .unwrap_or(Duration::from_secs(1))
+                .clamp(Duration::from_millis(100), Duration::from_secs(10));
             tokio::time::sleep(pause.mul_f64(0.9 + 0.2 * self.dice.unit())).await;
         }
     }
@@ -274,7 +323,11 @@ impl Fan {
         }
         let ask = Ask::new("renew", Method::PUT, self.shared.api.sale_path("admission"));
         let answer = self.send(ask, &[SESSION, PASS]).await?;
-        if answer.status == StatusCode::OK { self.take_pass(&answer) } else { Err(self.refusal("renew", &answer)) }
+        if answer.status == StatusCode::OK {
+            self.take_pass(&answer)
+        } else {
+            Err(self.refusal("renew", &answer))
+        }
     }
 
     pub(super) async fn send(&mut self, ask: Ask, proofs: &[&'static str]) -> Result<Answer, NoAnswer> {
@@ -283,19 +336,28 @@ impl Fan {
     }
 
     fn proven(&self, ask: Ask, proofs: &[&'static str]) -> Ask {
-        proofs.iter().fold(ask, |ask, header| match self.proofs.get(header) {
-            Some(token) => ask.with(header, token),
-            None => ask,
-        })
+        proofs
+            .iter()
+            .fold(ask, |ask, header| match self.proofs.get(header) {
+                Some(token) => ask.with(header, token),
+                None => ask,
+            })
     }
 
-    pub(super) fn read<T: serde::de::DeserializeOwned>(&self, what: &str, answer: &Answer) -> Result<T, NoAnswer> {
-        answer.json().map_err(|_| self.shared.unreadable(&format!("{what} unreadable")))
+    pub(super) fn read<T: serde::de::DeserializeOwned>(
+        &self,
+        what: &str,
+        answer: &Answer,
+    ) -> Result<T, NoAnswer> {
+        answer
+            .json()
+            .map_err(|_| self.shared.unreadable(&format!("{what} unreadable")))
     }
 
     /// Notes an answer that a fan who does nothing wrong should not get.
     pub(super) fn refusal(&self, what: &str, answer: &Answer) -> NoAnswer {
-        self.shared.unreadable(&format!("{what} {} {}", answer.status.as_u16(), kind_of(answer)))
+        self.shared
+            .unreadable(&format!("{what} {} {}", answer.status.as_u16(), kind_of(answer)))
     }
 
     pub(super) fn median(&self, human: Duration) -> Duration {

@@ -75,10 +75,21 @@ pub async fn run(config: CrowdConfig, clock: Arc<dyn Clock>, life: Lifecycle) ->
 }
 
 /// Lets the fans come one after the other and sees the last one off.
-async fn arrivals(config: &CrowdConfig, clock: &Arc<dyn Clock>, shared: &Arc<Shared>, fans: &mut JoinSet<()>) {
+async fn arrivals(
+    config: &CrowdConfig,
+    clock: &Arc<dyn Clock>,
+    shared: &Arc<Shared>,
+    fans: &mut JoinSet<()>,
+) {
     let dice = Dice::new(config.seed, 0);
-    let mut coming: Vec<(Duration, u32)> =
-        (0..config.fans).map(|n| (config.arrive_within.mul_f64(dice.unit()), config.first_customer + n)).collect();
+    let mut coming: Vec<(Duration, u32)> = (0..config.fans)
+        .map(|n| {
+            (
+                config.arrive_within.mul_f64(dice.unit()),
+                config.first_customer + n,
+            )
+        })
+        .collect();
     coming.sort_unstable();
     let began = clock.monotonic();
     for (after, customer) in coming {

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     kernel::{Money, Timestamp},
-    simulation::auditor::{AcknowledgedEntry, AcknowledgedJoin, AcknowledgedOrder, Evidence, OrderState, Refusal},
+    simulation::auditor::{
+        AcknowledgedEntry, AcknowledgedJoin, AcknowledgedOrder, Evidence, OrderState, Refusal,
+    },
 };
 
 /// The crowd's side of the story. Times are the clients' clock.
@@ -80,8 +82,13 @@ impl CrowdReport {
     /// One line for people.
     #[must_use]
     pub fn summary(&self) -> String {
-        let listed =
-            |counts: &BTreeMap<String, u32>| counts.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ");
+        let listed = |counts: &BTreeMap<String, u32>| {
+            counts
+                .iter()
+                .map(|(name, count)| format!("{name} {count}"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
         format!(
             "{} fans: {} joined, {} entered, {} holds ({} times somebody else was faster), orders: {}; {} tickets; at most {} inside; errors: {}",
             self.fans,
@@ -92,7 +99,11 @@ impl CrowdReport {
             listed(&self.orders_by_state),
             self.tickets,
             self.active_max,
-            if self.errors.is_empty() { "none".to_owned() } else { listed(&self.errors) },
+            if self.errors.is_empty() {
+                "none".to_owned()
+            } else {
+                listed(&self.errors)
+            },
         )
     }
 
@@ -125,7 +136,11 @@ impl CrowdReport {
         self.tickets += tickets;
         self.active_max = self.active_max.max(active_max);
         self.outages = self.outages.max(outages);
-        for (sums, counts) in [(&mut self.orders_by_state, orders_by_state), (&mut self.endings, endings), (&mut self.errors, errors)] {
+        for (sums, counts) in [
+            (&mut self.orders_by_state, orders_by_state),
+            (&mut self.endings, endings),
+            (&mut self.errors, errors),
+        ] {
             for (name, count) in counts {
                 *sums.entry(name).or_default() += count;
             }
@@ -140,35 +155,46 @@ impl CrowdReport {
     /// Adds what the fans were told to the auditor's evidence.
     pub fn testify(&self, evidence: &mut Evidence) {
         let subject = |customer: u32| format!("customer:{customer}");
-        evidence.acknowledged_joins.extend(self.joins.iter().map(|j| AcknowledgedJoin {
-            subject: subject(j.customer),
-            number: j.number,
-            acknowledged_at: j.at,
-            left_at: j.left_at,
-        }));
-        evidence.acknowledged_entries.extend(
-            self.entries.iter().filter_map(|e| {
-                Some(AcknowledgedEntry { subject: subject(e.customer), number: e.number?, asked_at: e.asked_at, at: e.at })
-            }),
-        );
+        evidence
+            .acknowledged_joins
+            .extend(self.joins.iter().map(|j| AcknowledgedJoin {
+                subject: subject(j.customer),
+                number: j.number,
+                acknowledged_at: j.at,
+                left_at: j.left_at,
+            }));
+        evidence
+            .acknowledged_entries
+            .extend(self.entries.iter().filter_map(|e| {
+                Some(AcknowledgedEntry {
+                    subject: subject(e.customer),
+                    number: e.number?,
+                    asked_at: e.asked_at,
+                    at: e.at,
+                })
+            }));
         evidence.refusals.extend(self.refusals.iter().map(|r| Refusal {
             number: r.number,
             asked_at: r.asked_at,
             answered_at: r.answered_at,
             returner: r.returner,
         }));
-        evidence.acknowledged_orders.extend(self.orders.iter().map(|o| AcknowledgedOrder {
-            id: o.id.clone(),
-            state: match o.state.as_str() {
-                "paid" => OrderState::Paid,
-                "declined" | "expired" | "cancelled" | "refunded" => OrderState::Ended,
-                "stuck" => OrderState::Stuck,
-                _ => OrderState::Open,
-            },
-            seats: o.seats.clone(),
-            total: o.total.map_or(0, |m| m.amount),
-        }));
-        evidence.lost_places.extend(self.lost_places.iter().map(|c| subject(*c)));
+        evidence
+            .acknowledged_orders
+            .extend(self.orders.iter().map(|o| AcknowledgedOrder {
+                id: o.id.clone(),
+                state: match o.state.as_str() {
+                    "paid" => OrderState::Paid,
+                    "declined" | "expired" | "cancelled" | "refunded" => OrderState::Ended,
+                    "stuck" => OrderState::Stuck,
+                    _ => OrderState::Open,
+                },
+                seats: o.seats.clone(),
+                total: o.total.map_or(0, |m| m.amount),
+            }));
+        evidence
+            .lost_places
+            .extend(self.lost_places.iter().map(|c| subject(*c)));
     }
 }
 
@@ -177,13 +203,21 @@ pub(super) struct Notebook(Mutex<CrowdReport>);
 
 impl Notebook {
     pub(super) fn new(fans: u32) -> Self {
-        Self(Mutex::new(CrowdReport { fans, ..CrowdReport::default() }))
+        Self(Mutex::new(CrowdReport {
+            fans,
+            ..CrowdReport::default()
+        }))
     }
 
     pub(super) fn joined(&self, customer: u32, number: Option<u64>, at: Timestamp) {
         let mut report = self.0.lock();
         report.joined += 1;
-        report.joins.push(Joined { customer, number, at, left_at: None });
+        report.joins.push(Joined {
+            customer,
+            number,
+            at,
+            left_at: None,
+        });
     }
 
     /// The draw has given a number to a place that had none.
@@ -197,7 +231,12 @@ impl Notebook {
     /// A place that changed its number stays in the book beside the old one: the auditor takes it from there.
     pub(super) fn number_changed(&self, customer: u32, number: Option<u64>, at: Timestamp) {
         let mut report = self.0.lock();
-        report.joins.push(Joined { customer, number, at, left_at: None });
+        report.joins.push(Joined {
+            customer,
+            number,
+            at,
+            left_at: None,
+        });
         *report.errors.entry("the number changed".into()).or_default() += 1;
     }
 
@@ -292,7 +331,14 @@ mod tests {
         assert_eq!(report.orders_by_state, BTreeMap::from([("paid".to_owned(), 1)]));
         let mut evidence = Evidence::default();
         report.testify(&mut evidence);
-        assert_eq!(evidence.acknowledged_joins.iter().map(|j| j.number).collect::<Vec<_>>(), [Some(7), Some(9)]);
+        assert_eq!(
+            evidence
+                .acknowledged_joins
+                .iter()
+                .map(|j| j.number)
+                .collect::<Vec<_>>(),
+            [Some(7), Some(9)]
+        );
         assert_eq!(evidence.acknowledged_orders[0].state, OrderState::Paid);
     }
 }

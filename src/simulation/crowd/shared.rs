@@ -74,7 +74,13 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl Shared {
     pub(super) fn new(api: Api, pace: Pace, notebook: Arc<Notebook>) -> Self {
-        Self { api, pace, notebook, board: watch::Sender::new(Seen::default()), venues: OnceCell::new() }
+        Self {
+            api,
+            pace,
+            notebook,
+            board: watch::Sender::new(Seen::default()),
+            venues: OnceCell::new(),
+        }
     }
 
     pub(super) fn board(&self) -> watch::Receiver<Seen> {
@@ -94,7 +100,11 @@ impl Shared {
                 let read = (answer.status == StatusCode::OK).then(|| answer.json::<Board>());
                 match read {
                     Some(Ok(board)) => {
-                        known = answer.headers.get(header::ETAG).and_then(|e| e.to_str().ok()).map(str::to_owned);
+                        known = answer
+                            .headers
+                            .get(header::ETAG)
+                            .and_then(|e| e.to_str().ok())
+                            .map(str::to_owned);
                         self.publish(&board);
                     }
                     Some(Err(_)) => self.notebook.error("board unreadable"),
@@ -129,7 +139,11 @@ impl Shared {
                 let path = format!("/v1/sales/{}", self.api.sale);
                 let answer = self.api.ask(dice, &Ask::new("sale", Method::GET, path)).await?;
                 let facts: SaleFacts = answer.json().map_err(|_| self.unreadable("sale unreadable"))?;
-                let venue = |p: PerformanceFacts| Venue { id: p.id, house: OnceCell::new(), snapshot: Mutex::new(None) };
+                let venue = |p: PerformanceFacts| Venue {
+                    id: p.id,
+                    house: OnceCell::new(),
+                    snapshot: Mutex::new(None),
+                };
                 Ok(facts.performances.into_iter().map(venue).collect())
             })
             .await?;
@@ -148,7 +162,9 @@ impl Shared {
             .get_or_try_init(|| async {
                 let path = self.api.sale_path(&format!("performances/{}/plan", venue.id));
                 let answer = self.api.ask(dice, &Ask::new("plan", Method::GET, path)).await?;
-                House::read(&answer.body).map(Arc::new).map_err(|_| self.unreadable("plan unreadable"))
+                House::read(&answer.body)
+                    .map(Arc::new)
+                    .map_err(|_| self.unreadable("plan unreadable"))
             })
             .await?;
         Ok(Arc::clone(house))
@@ -170,8 +186,12 @@ impl Shared {
         {
             return Ok(Arc::clone(seen));
         }
-        let mut ask = Ask::new("seats", Method::GET, self.api.sale_path(&format!("performances/{}/seats", venue.id)))
-            .with("accept", "application/octet-stream");
+        let mut ask = Ask::new(
+            "seats",
+            Method::GET,
+            self.api.sale_path(&format!("performances/{}/seats", venue.id)),
+        )
+        .with("accept", "application/octet-stream");
         for (header, value) in proofs {
             ask = ask.with(header, value);
         }
@@ -179,7 +199,8 @@ impl Shared {
         if answer.status != StatusCode::OK {
             return Err(self.unreadable(&format!("seats {}", answer.status.as_u16())));
         }
-        let seen = Snapshot::read(answer.body, house.seat_count()).ok_or_else(|| self.unreadable("seats unreadable"))?;
+        let seen = Snapshot::read(answer.body, house.seat_count())
+            .ok_or_else(|| self.unreadable("seats unreadable"))?;
         let seen = Arc::new(seen);
         *snapshot = Some((self.api.monotonic(), Arc::clone(&seen)));
         Ok(seen)

@@ -69,8 +69,16 @@ pub(super) struct Decision<T> {
 type Decide = Box<dyn FnOnce(Option<Payment>) -> Decision<Payment> + Send>;
 
 enum Write {
-    Payment { key: String, decide: Decide },
-    Sent { id: String, copies_left: u32, attempts: u32, due_at: Timestamp },
+    Payment {
+        key: String,
+        decide: Decide,
+    },
+    Sent {
+        id: String,
+        copies_left: u32,
+        attempts: u32,
+        due_at: Timestamp,
+    },
 }
 
 /// The book could not be read or written; nothing is known of the payment.
@@ -92,16 +100,22 @@ pub(super) struct Book {
 impl Book {
     pub(super) async fn open(file: &Path, life: &Lifecycle) -> Result<Self, sql::OpenError> {
         let (pool, reader) = sql::open(file, &MIGRATIONS, 2).await?;
-        let writer = GroupCommit::start_paced(life, 4_096, 256, Duration::from_millis(2), move |writes: Vec<Write>| {
-            let pool = pool.clone();
-            async move {
-                let count = writes.len();
-                match write_group(&pool, writes).await {
-                    Ok(answers) => answers.into_iter().map(Ok).collect(),
-                    Err(error) => (0..count).map(|_| Err(BookError(error.to_string()))).collect(),
+        let writer = GroupCommit::start_paced(
+            life,
+            4_096,
+            256,
+            Duration::from_millis(2),
+            move |writes: Vec<Write>| {
+                let pool = pool.clone();
+                async move {
+                    let count = writes.len();
+                    match write_group(&pool, writes).await {
+                        Ok(answers) => answers.into_iter().map(Ok).collect(),
+                        Err(error) => (0..count).map(|_| Err(BookError(error.to_string()))).collect(),
+                    }
                 }
-            }
-        });
+            },
+        );
         Ok(Self { writer, reader })
     }
 
@@ -111,30 +125,57 @@ impl Book {
         key: &str,
         decide: impl FnOnce(Option<Payment>) -> Decision<Payment> + Send + 'static,
     ) -> Result<Payment, BookError> {
-        let write = Write::Payment { key: key.to_owned(), decide: Box::new(decide) };
-        let answer = self.writer.submit(write).await.map_err(|e| BookError(e.to_string()))??;
+        let write = Write::Payment {
+            key: key.to_owned(),
+            decide: Box::new(decide),
+        };
+        let answer = self
+            .writer
+            .submit(write)
+            .await
+            .map_err(|e| BookError(e.to_string()))??;
         answer.ok_or_else(|| BookError("no answer".into()))
     }
 
-    pub(super) async fn sent(&self, message: &Message, copies_left: u32, due_at: Timestamp) -> Result<(), BookError> {
-        let write = Write::Sent { id: message.id.clone(), copies_left, attempts: message.attempts + 1, due_at };
-        self.writer.submit_patiently(write).await.map_err(|e| BookError(e.to_string()))??;
+    pub(super) async fn sent(
+        &self,
+        message: &Message,
+        copies_left: u32,
+        due_at: Timestamp,
+    ) -> Result<(), BookError> {
+        let write = Write::Sent {
+            id: message.id.clone(),
+            copies_left,
+            attempts: message.attempts + 1,
+            due_at,
+        };
+        self.writer
+            .submit_patiently(write)
+            .await
+            .map_err(|e| BookError(e.to_string()))??;
         Ok(())
     }
 
     pub(super) async fn payment(&self, key: &str) -> Result<Option<Payment>, BookError> {
-        let body = sqlx::query_scalar("SELECT body FROM payment WHERE key = ?1").bind(key).fetch_optional(&self.reader).await?;
+        let body = sqlx::query_scalar("SELECT body FROM payment WHERE key = ?1")
+            .bind(key)
+            .fetch_optional(&self.reader)
+            .await?;
         body.map(|it: String| parse(&it)).transpose()
     }
 
     /// Payments after that key, in key order.
     pub(super) async fn payments(&self, after: &str, limit: u32) -> Result<Vec<Payment>, BookError> {
-        let rows = sqlx::query("SELECT body FROM payment WHERE key > ?1 AND state != 'failing' ORDER BY key LIMIT ?2")
-            .bind(after)
-            .bind(limit)
-            .fetch_all(&self.reader)
-            .await?;
-        rows.iter().map(|it| parse(&it.try_get::<String, _>("body")?)).collect()
+        let rows = sqlx::query(
+            "SELECT body FROM payment WHERE key > ?1 AND state != 'failing' ORDER BY key LIMIT ?2",
+        )
+        .bind(after)
+        .bind(limit)
+        .fetch_all(&self.reader)
+        .await?;
+        rows.iter()
+            .map(|it| parse(&it.try_get::<String, _>("body")?))
+            .collect()
     }
 
     pub(super) async fn messages_due(&self, now: Timestamp, limit: u32) -> Result<Vec<Message>, BookError> {
@@ -174,11 +215,16 @@ async fn write_group(pool: &SqlitePool, writes: Vec<Write>) -> Result<Vec<Option
 async fn apply(db: &mut SqliteConnection, write: Write) -> Result<Option<Payment>, BookError> {
     match write {
         Write::Payment { key, decide } => {
-            let body: Option<String> =
-                sqlx::query_scalar("SELECT body FROM payment WHERE key = ?1").bind(&key).fetch_optional(&mut *db).await?;
+            let body: Option<String> = sqlx::query_scalar("SELECT body FROM payment WHERE key = ?1")
+                .bind(&key)
+                .fetch_optional(&mut *db)
+                .await?;
             let decision = decide(body.as_deref().map(parse).transpose()?);
             if let Some(payment) = &decision.payment {
-                let state = serde_json::to_value(payment.state).ok().and_then(|it| it.as_str().map(str::to_owned)).unwrap_or_default();
+                let state = serde_json::to_value(payment.state)
+                    .ok()
+                    .and_then(|it| it.as_str().map(str::to_owned))
+                    .unwrap_or_default();
                 sqlx::query("INSERT INTO payment (key, state, body) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET state = ?2, body = ?3")
                     .bind(&key)
                     .bind(state)
@@ -197,11 +243,21 @@ async fn apply(db: &mut SqliteConnection, write: Write) -> Result<Option<Payment
             }
             Ok(Some(decision.answer))
         }
-        Write::Sent { id, copies_left: 0, .. } => {
-            sqlx::query("DELETE FROM webhook WHERE id = ?1").bind(id).execute(db).await?;
+        Write::Sent {
+            id, copies_left: 0, ..
+        } => {
+            sqlx::query("DELETE FROM webhook WHERE id = ?1")
+                .bind(id)
+                .execute(db)
+                .await?;
             Ok(None)
         }
-        Write::Sent { id, copies_left, attempts, due_at } => {
+        Write::Sent {
+            id,
+            copies_left,
+            attempts,
+            due_at,
+        } => {
             sqlx::query("UPDATE webhook SET copies = ?2, attempts = ?3, due_at = ?4 WHERE id = ?1")
                 .bind(id)
                 .bind(copies_left)

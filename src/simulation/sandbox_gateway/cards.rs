@@ -33,7 +33,9 @@ pub(super) fn pay(gateway: &Gateway, wish: Wish, before: Option<Payment>) -> Pay
     let now = gateway.config.clock.now();
     let errors = before.map_or(0, |it| it.errors) + u32::from(wish.token == "tok_error");
     let (state, reason) = match wish.token.as_str() {
-        "tok_ok" | "tok_slow" | "tok_timeout_after_success" | "tok_capture_fails" | "tok_webhook_storm" => (State::Authorised, None),
+        "tok_ok" | "tok_slow" | "tok_timeout_after_success" | "tok_capture_fails" | "tok_webhook_storm" => {
+            (State::Authorised, None)
+        }
         "tok_redirect" => (State::AwaitingBuyer, None),
         "tok_error" if errors <= ERRORS_MAX => (State::Failing, None),
         "tok_error" => (State::Declined, Some("processing_error")),
@@ -48,8 +50,13 @@ pub(super) fn pay(gateway: &Gateway, wish: Wish, before: Option<Payment>) -> Pay
         card: if known_card { wish.token } else { "unknown".into() },
         reference: (state == State::Authorised).then(|| reference(gateway)),
         reason: reason.map(str::to_owned),
-        redirect_url: (state == State::AwaitingBuyer)
-            .then(|| format!("{}/v1/payments/{}/page", gateway.config.public_url.trim_end_matches('/'), wish.key)),
+        redirect_url: (state == State::AwaitingBuyer).then(|| {
+            format!(
+                "{}/v1/payments/{}/page",
+                gateway.config.public_url.trim_end_matches('/'),
+                wish.key
+            )
+        }),
         return_url: wish.return_url,
         description: wish.description,
         errors,
@@ -59,7 +66,13 @@ pub(super) fn pay(gateway: &Gateway, wish: Wish, before: Option<Payment>) -> Pay
     }
 }
 
-pub(super) fn settle(gateway: &Gateway, key: String, verb: Verb, amount: Option<Money>, before: Option<Payment>) -> Payment {
+pub(super) fn settle(
+    gateway: &Gateway,
+    key: String,
+    verb: Verb,
+    amount: Option<Money>,
+    before: Option<Payment>,
+) -> Payment {
     let now = gateway.config.clock.now();
     let mut payment = before.unwrap_or_else(|| Payment {
         key,
@@ -77,7 +90,9 @@ pub(super) fn settle(gateway: &Gateway, key: String, verb: Verb, amount: Option<
     });
     let same_amount = amount == payment.amount;
     let next = match (verb, payment.state) {
-        (Verb::Capture, State::Authorised) if same_amount && payment.card != "tok_capture_fails" => State::Captured,
+        (Verb::Capture, State::Authorised) if same_amount && payment.card != "tok_capture_fails" => {
+            State::Captured
+        }
         (Verb::Void, State::Authorised | State::AwaitingBuyer | State::Failing) => State::Voided,
         (Verb::Refund, State::Captured) if same_amount => State::Refunded,
         (_, unchanged) => unchanged,
@@ -99,11 +114,20 @@ pub(super) fn is_settled(payment: &Payment, verb: Verb) -> bool {
 }
 
 /// The buyer pressed a button on the gateway's page. Nothing changes when the payment waits for her no longer.
-pub(super) fn answer_page(gateway: &Gateway, key: String, approved: bool, before: Option<Payment>) -> Payment {
+pub(super) fn answer_page(
+    gateway: &Gateway,
+    key: String,
+    approved: bool,
+    before: Option<Payment>,
+) -> Payment {
     let waiting = before.as_ref().is_some_and(|it| it.state == State::AwaitingBuyer);
     let mut payment = settle(gateway, key, Verb::Refund, None, before);
     if waiting {
-        payment.state = if approved { State::Authorised } else { State::Declined };
+        payment.state = if approved {
+            State::Authorised
+        } else {
+            State::Declined
+        };
         payment.reference = approved.then(|| reference(gateway));
         payment.reason = (!approved).then(|| "declined_by_buyer".to_owned());
         payment.updated_at = gateway.config.clock.now();

@@ -40,7 +40,11 @@ pub(super) fn message(gateway: &Gateway, payment: &Payment) -> Message {
         "timestamp": now,
         "data": { "key": payment.key, "state": payment.state },
     });
-    let delay_ms = if storm { gateway.config.entropy.below(STORM_MS) } else { 0 };
+    let delay_ms = if storm {
+        gateway.config.entropy.below(STORM_MS)
+    } else {
+        0
+    };
     Message {
         id: format!("msg_{}", base64url(&id)),
         body: body.to_string(),
@@ -51,7 +55,9 @@ pub(super) fn message(gateway: &Gateway, payment: &Payment) -> Message {
 }
 
 pub(super) async fn send(gateway: Arc<Gateway>) {
-    let Some(target) = gateway.config.webhook.clone() else { return };
+    let Some(target) = gateway.config.webhook.clone() else {
+        return;
+    };
     let client = HttpClient::new(DEADLINE, 4_096);
     loop {
         match gateway.book.messages_due(gateway.config.clock.now(), BATCH).await {
@@ -78,11 +84,19 @@ pub(super) async fn send(gateway: Arc<Gateway>) {
     }
 }
 
-async fn send_one(gateway: &Gateway, client: &HttpClient, target: &WebhookTarget, message: &Message) -> Result<(), BookError> {
+async fn send_one(
+    gateway: &Gateway,
+    client: &HttpClient,
+    target: &WebhookTarget,
+    message: &Message,
+) -> Result<(), BookError> {
     let now = gateway.config.clock.now();
     let signature = target.secret.sign(&message.id, now, message.body.as_bytes());
     let header = |name: &'static str, value: &str| {
-        (HeaderName::from_static(name), HeaderValue::from_str(value).expect("ids, times and base64 are header values"))
+        (
+            HeaderName::from_static(name),
+            HeaderValue::from_str(value).expect("ids, times and base64 are header values"),
+        )
     };
     let headers = [
         header(ID, &message.id),
@@ -90,14 +104,28 @@ async fn send_one(gateway: &Gateway, client: &HttpClient, target: &WebhookTarget
         header(SIGNATURE, &signature),
         (CONTENT_TYPE, HeaderValue::from_static("application/json")),
     ];
-    let answer = client.call(Method::POST, target.url.clone(), &headers, Bytes::from(message.body.clone())).await;
+    let answer = client
+        .call(
+            Method::POST,
+            target.url.clone(),
+            &headers,
+            Bytes::from(message.body.clone()),
+        )
+        .await;
     let taken = answer.is_ok_and(|it| it.status.is_success());
     let given_up = message.attempts + 1 >= ATTEMPTS_MAX;
-    let copies_left = if given_up { 0 } else { message.copies - u32::from(taken) };
+    let copies_left = if given_up {
+        0
+    } else {
+        message.copies - u32::from(taken)
+    };
     let pause = if taken {
         Duration::from_millis(gateway.config.entropy.below(STORM_MS))
     } else {
-        RETRY_BASE.saturating_mul(1 << message.attempts.min(16)).min(RETRY_MAX).mul_f64(gateway.config.entropy.unit())
+        RETRY_BASE
+            .saturating_mul(1 << message.attempts.min(16))
+            .min(RETRY_MAX)
+            .mul_f64(gateway.config.entropy.unit())
     };
     gateway.book.sent(message, copies_left, now.plus(pause)).await
 }

@@ -75,7 +75,12 @@ fn signal(name: &str, pids: &[u32]) -> io::Result<()> {
         return Ok(());
     }
     let pids = pids.iter().map(u32::to_string);
-    Command::new("kill").arg(format!("-{name}")).args(pids).stderr(Stdio::null()).status().map(|_| ())
+    Command::new("kill")
+        .arg(format!("-{name}"))
+        .args(pids)
+        .stderr(Stdio::null())
+        .status()
+        .map(|_| ())
 }
 
 /// A server's process, and beside it a shell that ends it and removes its folder should this process die first.

@@ -66,7 +66,12 @@ impl Postgres {
         if let Some(user) = user {
             chown(folder.path(), Some(user.uid), Some(user.gid))?;
         }
-        let mut server = Self { program, port: 0, process: None, folder };
+        let mut server = Self {
+            program,
+            port: 0,
+            process: None,
+            folder,
+        };
         server.bring_up(true).await?;
         Ok(server)
     }
@@ -87,9 +92,13 @@ impl Postgres {
     /// # Errors
     /// [`ServerError::Refused`].
     pub async fn create_database(&self, name: &str) -> Result<String, ServerError> {
-        let named = name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        let named = name.starts_with(|c: char| c.is_ascii_lowercase())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         if !named {
-            return Err(ServerError::Refused { server: NAME, what: format!("{name} is no name of a database") });
+            return Err(ServerError::Refused {
+                server: NAME,
+                what: format!("{name} is no name of a database"),
+            });
         }
         self.run("postgres", &format!("CREATE DATABASE {name}")).await?;
         Ok(self.url(name))
@@ -100,9 +109,16 @@ impl Postgres {
     /// # Errors
     /// [`ServerError::Refused`], with what the server said.
     pub async fn run(&self, database: &str, statements: &str) -> Result<(), ServerError> {
-        let refused = |e: sqlx::Error| ServerError::Refused { server: NAME, what: e.to_string() };
-        let mut db = PgConnection::connect(&self.url(database)).await.map_err(refused)?;
-        let ran = sqlx::raw_sql(sqlx::AssertSqlSafe(statements.to_owned())).execute(&mut db).await;
+        let refused = |e: sqlx::Error| ServerError::Refused {
+            server: NAME,
+            what: e.to_string(),
+        };
+        let mut db = PgConnection::connect(&self.url(database))
+            .await
+            .map_err(refused)?;
+        let ran = sqlx::raw_sql(sqlx::AssertSqlSafe(statements.to_owned()))
+            .execute(&mut db)
+            .await;
         let _ = db.close().await;
         ran.map(|_| ()).map_err(refused)
     }
@@ -120,7 +136,9 @@ impl Postgres {
     /// # Errors
     /// [`ServerError::Io`].
     pub fn kill9(&mut self) -> Result<(), ServerError> {
-        let Some(process) = self.process.take() else { return Ok(()) };
+        let Some(process) = self.process.take() else {
+            return Ok(());
+        };
         let backends = children(process.pid())?;
         // The first process first: it would answer a backend's death by ending the others in its own way.
         signal("KILL", &[process.pid()])?;
@@ -147,7 +165,9 @@ impl Postgres {
     }
 
     fn signal_all(&self, name: &str) -> Result<(), ServerError> {
-        let Some(process) = &self.process else { return Ok(()) };
+        let Some(process) = &self.process else {
+            return Ok(());
+        };
         // The first process first: it starts no others then.
         signal(name, &[process.pid()])?;
         Ok(signal(name, &children(process.pid())?)?)
@@ -159,7 +179,9 @@ impl Postgres {
     /// [`ServerError::Io`].
     pub fn stop_immediate(&mut self) -> Result<(), ServerError> {
         self.thaw()?;
-        let Some(process) = self.process.take() else { return Ok(()) };
+        let Some(process) = self.process.take() else {
+            return Ok(());
+        };
         signal("QUIT", &[process.pid()])?;
         process.wait();
         Ok(())
@@ -182,8 +204,15 @@ impl Postgres {
             }
             let log = fs::File::create(self.log())?;
             let mut command = Command::new(self.program.join("postgres"));
-            command.arg("-D").arg(self.folder.path().join("data")).arg("-p").arg(self.port.to_string());
-            command.current_dir(self.folder.path()).stdout(log.try_clone()?).stderr(log);
+            command
+                .arg("-D")
+                .arg(self.folder.path().join("data"))
+                .arg("-p")
+                .arg(self.port.to_string());
+            command
+                .current_dir(self.folder.path())
+                .stdout(log.try_clone()?)
+                .stderr(log);
             if let Some(user) = unprivileged()? {
                 command.uid(user.uid).gid(user.gid);
             }
@@ -196,7 +225,10 @@ impl Postgres {
             process.wait();
             tokio::time::sleep(LOOK_EVERY * 10).await;
         }
-        Err(ServerError::DidNotStart { server: NAME, log: fs::read_to_string(self.log()).unwrap_or_default() })
+        Err(ServerError::DidNotStart {
+            server: NAME,
+            log: fs::read_to_string(self.log()).unwrap_or_default(),
+        })
     }
 
     /// Whether it came to accept connections; not when it ended instead.
@@ -232,7 +264,11 @@ impl Drop for Postgres {
 fn programs() -> Option<PathBuf> {
     let has_server = |folder: &PathBuf| folder.join("postgres").is_file() && folder.join("initdb").is_file();
     let version = |folder: &PathBuf| folder.parent()?.file_name()?.to_str()?.parse::<u32>().ok();
-    let packaged = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|it| it.path().join("bin"));
+    let packaged = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|it| it.path().join("bin"));
     let newest = packaged.filter(has_server).max_by_key(version);
     newest.or_else(|| std::env::split_paths(&std::env::var_os("PATH")?).find(has_server))
 }
@@ -243,8 +279,16 @@ fn unprivileged() -> Result<Option<User>, ServerError> {
         return Ok(None);
     }
     let accounts = fs::read_to_string("/etc/passwd")?;
-    let fields = accounts.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|it| it.first() == Some(&"postgres"));
-    let number = |at: usize| fields.as_ref().and_then(|it| it.get(at)).and_then(|it| it.parse().ok());
+    let fields = accounts
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .find(|it| it.first() == Some(&"postgres"));
+    let number = |at: usize| {
+        fields
+            .as_ref()
+            .and_then(|it| it.get(at))
+            .and_then(|it| it.parse().ok())
+    };
     match (number(2), number(3)) {
         (Some(uid), Some(gid)) => Ok(Some(User { uid, gid })),
         _ => Err(ServerError::NotInstalled("the account postgres")),
@@ -253,28 +297,53 @@ fn unprivileged() -> Result<Option<User>, ServerError> {
 
 /// A data folder as `initdb` makes it, kept for the next one to ask.
 fn template(programs: &Path, user: Option<User>) -> Result<PathBuf, ServerError> {
-    let version = programs.parent().and_then(Path::file_name).map_or_else(|| "any".into(), |it| it.to_string_lossy().into_owned());
+    let version = programs
+        .parent()
+        .and_then(Path::file_name)
+        .map_or_else(|| "any".into(), |it| it.to_string_lossy().into_owned());
     let exe = std::env::current_exe()?;
-    let built = exe.ancestors().find(|it| it.file_name().is_some_and(|name| name == "target")).map(Path::to_owned);
-    let kept = built.unwrap_or_else(std::env::temp_dir).join(format!("stagedoor-postgres-{version}"));
+    let built = exe
+        .ancestors()
+        .find(|it| it.file_name().is_some_and(|name| name == "target"))
+        .map(Path::to_owned);
+    let kept = built
+        .unwrap_or_else(std::env::temp_dir)
+        .join(format!("stagedoor-postgres-{version}"));
     if let Ok(made) = fs::symlink_metadata(&kept) {
         // What somebody else has put in a folder for everybody would be run.
         if made.is_dir() && made.uid() == fs::metadata("/proc/self")?.uid() {
             return Ok(kept);
         }
-        return Err(ServerError::DidNotStart { server: NAME, log: format!("{} is not ours", kept.display()) });
+        return Err(ServerError::DidNotStart {
+            server: NAME,
+            log: format!("{} is not ours", kept.display()),
+        });
     }
     let folder = Folder::new("postgres-new")?;
     let mut command = Command::new(programs.join("initdb"));
-    command.args(["--no-sync", "--no-locale", "--encoding=UTF8", "--wal-segsize=4", "--username=postgres", "--auth=trust", "-D"]);
-    command.arg(folder.path().join("data")).current_dir(folder.path()).stdin(Stdio::null());
+    command.args([
+        "--no-sync",
+        "--no-locale",
+        "--encoding=UTF8",
+        "--wal-segsize=4",
+        "--username=postgres",
+        "--auth=trust",
+        "-D",
+    ]);
+    command
+        .arg(folder.path().join("data"))
+        .current_dir(folder.path())
+        .stdin(Stdio::null());
     if let Some(user) = user {
         chown(folder.path(), Some(user.uid), Some(user.gid))?;
         command.uid(user.uid).gid(user.gid);
     }
     let made = command.output()?;
     if !made.status.success() {
-        return Err(ServerError::DidNotStart { server: NAME, log: String::from_utf8_lossy(&made.stderr).into_owned() });
+        return Err(ServerError::DidNotStart {
+            server: NAME,
+            log: String::from_utf8_lossy(&made.stderr).into_owned(),
+        });
     }
     let data = folder.path().join("data");
     fs::write(data.join("pg_hba.conf"), SIGN_IN)?;
@@ -310,10 +379,16 @@ fn copy(from: &Path, to: &Path, owner: Option<User>) -> io::Result<()> {
 fn children(parent: u32) -> io::Result<Vec<u32>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
-        let Some(pid) = entry?.file_name().to_str().and_then(|it| it.parse::<u32>().ok()) else { continue };
+        let Some(pid) = entry?.file_name().to_str().and_then(|it| it.parse::<u32>().ok()) else {
+            continue;
+        };
         // The fourth field, after the program's name in brackets; a process that has gone meanwhile is no child.
-        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
-        let of = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse::<u32>().ok());
+        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+            continue;
+        };
+        let of = stat
+            .rsplit_once(')')
+            .and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse::<u32>().ok());
         if of == Some(parent) {
             found.push(pid);
         }
@@ -325,7 +400,10 @@ fn children(parent: u32) -> io::Result<Vec<u32>> {
 fn await_end(pids: &[u32]) {
     let looks = PATIENCE.as_millis() / LOOK_EVERY.as_millis();
     for _ in 0..looks {
-        if pids.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+        if pids
+            .iter()
+            .all(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+        {
             return;
         }
         std::thread::sleep(LOOK_EVERY);
@@ -338,19 +416,30 @@ mod tests {
 
     async fn rows(server: &Postgres) -> Result<i64, sqlx::Error> {
         let mut db = PgConnection::connect(&server.url("tried")).await?;
-        sqlx::query_scalar("SELECT COUNT(*) FROM t").fetch_one(&mut db).await
+        sqlx::query_scalar("SELECT COUNT(*) FROM t")
+            .fetch_one(&mut db)
+            .await
     }
 
     #[tokio::test]
     async fn what_was_committed_outlives_a_kill() {
         let mut server = Postgres::start().await.unwrap();
         server.create_database("tried").await.unwrap();
-        server.run("tried", "CREATE TABLE t (a int); INSERT INTO t VALUES (1), (2)").await.unwrap();
+        server
+            .run("tried", "CREATE TABLE t (a int); INSERT INTO t VALUES (1), (2)")
+            .await
+            .unwrap();
         let mut open = PgConnection::connect(&server.url("tried")).await.unwrap();
-        let backend: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut open).await.unwrap();
+        let backend: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
+            .fetch_one(&mut open)
+            .await
+            .unwrap();
         server.kill9().unwrap();
         assert!(rows(&server).await.is_err(), "it is gone");
-        assert!(!Path::new(&format!("/proc/{backend}")).exists(), "and so are its backends");
+        assert!(
+            !Path::new(&format!("/proc/{backend}")).exists(),
+            "and so are its backends"
+        );
         server.restart().await.unwrap();
         assert_eq!(rows(&server).await.unwrap(), 2);
         let folder = server.folder.path().to_owned();

@@ -57,7 +57,12 @@ impl RedisServer {
     /// As [`RedisServer::start`].
     pub async fn start_with(settings: &[&str]) -> Result<Self, ServerError> {
         let settings = settings.iter().map(|it| (*it).to_owned()).collect();
-        let mut server = Self { port: 0, process: None, folder: Folder::new("redis")?, settings };
+        let mut server = Self {
+            port: 0,
+            process: None,
+            folder: Folder::new("redis")?,
+            settings,
+        };
         server.bring_up(true).await?;
         Ok(server)
     }
@@ -95,7 +100,9 @@ impl RedisServer {
     /// # Errors
     /// [`ServerError::Io`].
     pub fn kill9(&mut self) -> Result<(), ServerError> {
-        let Some(process) = self.process.take() else { return Ok(()) };
+        let Some(process) = self.process.take() else {
+            return Ok(());
+        };
         signal("KILL", &[process.pid()])?;
         process.wait();
         Ok(())
@@ -174,9 +181,21 @@ impl RedisServer {
     /// # Errors
     /// As [`RedisServer::until`].
     pub async fn until_it_has(&self, primary: &Self) -> Result<(), ServerError> {
-        let written: u64 = primary.info("master_repl_offset").await?.parse().unwrap_or(u64::MAX);
-        let has = async || self.info("slave_repl_offset").await.ok().and_then(|it| it.parse::<u64>().ok());
-        until("the replica catches up", async || has().await.is_some_and(|it| it >= written)).await
+        let written: u64 = primary
+            .info("master_repl_offset")
+            .await?
+            .parse()
+            .unwrap_or(u64::MAX);
+        let has = async || {
+            self.info("slave_repl_offset")
+                .await
+                .ok()
+                .and_then(|it| it.parse::<u64>().ok())
+        };
+        until("the replica catches up", async || {
+            has().await.is_some_and(|it| it >= written)
+        })
+        .await
     }
 
     /// Waits until it tells this about itself.
@@ -184,7 +203,10 @@ impl RedisServer {
     /// # Errors
     /// [`ServerError::DidNotStart`] when it does not come to that.
     pub async fn until(&self, field: &str, value: &str) -> Result<(), ServerError> {
-        until(&format!("{field} is {value}"), async || self.info(field).await.ok().as_deref() == Some(value)).await
+        until(&format!("{field} is {value}"), async || {
+            self.info(field).await.ok().as_deref() == Some(value)
+        })
+        .await
     }
 
     /// A port that is free when it is looked may be taken when it is used: then another one is tried.
@@ -195,11 +217,17 @@ impl RedisServer {
             }
             fs::create_dir_all(self.data())?;
             let config = self.folder.path().join("redis.conf");
-            fs::write(&config, format!("port {}\n{SETTINGS}{}\n", self.port, self.settings.join("\n")))?;
+            fs::write(
+                &config,
+                format!("port {}\n{SETTINGS}{}\n", self.port, self.settings.join("\n")),
+            )?;
             let mut command = Command::new("redis-server");
             command.arg(&config).arg("--dir").arg(self.data());
             let is_up = async |pid: u32| {
-                self.info("process_id").await.is_ok_and(|it| it == pid.to_string()) && self.info("loading").await.is_ok_and(|it| it == "0")
+                self.info("process_id")
+                    .await
+                    .is_ok_and(|it| it == pid.to_string())
+                    && self.info("loading").await.is_ok_and(|it| it == "0")
             };
             if let Some(process) = start_once(command, &self.folder, is_up).await? {
                 self.process = Some(process);
@@ -210,11 +238,15 @@ impl RedisServer {
     }
 
     fn password(&self) -> Option<&str> {
-        self.settings.iter().rev().find_map(|it| it.strip_prefix("requirepass "))
+        self.settings
+            .iter()
+            .rev()
+            .find_map(|it| it.strip_prefix("requirepass "))
     }
 
     fn login(&self) -> String {
-        self.password().map_or_else(String::new, |password| format!(":{password}@"))
+        self.password()
+            .map_or_else(String::new, |password| format!(":{password}@"))
     }
 
     fn pids(&self) -> Vec<u32> {
@@ -233,9 +265,16 @@ impl Drop for RedisServer {
 }
 
 /// Whether this process, and no other on its port, came to answer; it is gone when it did not.
-async fn start_once(mut command: Command, folder: &Folder, is_up: impl AsyncFn(u32) -> bool) -> Result<Option<Process>, ServerError> {
+async fn start_once(
+    mut command: Command,
+    folder: &Folder,
+    is_up: impl AsyncFn(u32) -> bool,
+) -> Result<Option<Process>, ServerError> {
     let log = fs::File::create(log_in(folder))?;
-    command.current_dir(folder.path()).stdout(log.try_clone()?).stderr(log);
+    command
+        .current_dir(folder.path())
+        .stdout(log.try_clone()?)
+        .stderr(log);
     let mut process = Process::start(&mut command, "KILL", folder.path()).map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => ServerError::NotInstalled("redis-server"),
         _ => ServerError::Io(e),
@@ -260,7 +299,10 @@ async fn start_once(mut command: Command, folder: &Folder, is_up: impl AsyncFn(u
 }
 
 fn did_not_start(folder: &Folder) -> ServerError {
-    ServerError::DidNotStart { server: NAME, log: fs::read_to_string(log_in(folder)).unwrap_or_default() }
+    ServerError::DidNotStart {
+        server: NAME,
+        log: fs::read_to_string(log_in(folder)).unwrap_or_default(),
+    }
 }
 
 fn log_in(folder: &Folder) -> PathBuf {
@@ -270,27 +312,43 @@ fn log_in(folder: &Folder) -> PathBuf {
 async fn connect(url: &str) -> Result<MultiplexedConnection, RedisError> {
     let late = |_| RedisError::from((ErrorKind::Io, "no connection in time"));
     let client = Client::open(url)?;
-    tokio::time::timeout(COMMAND_WITHIN, client.get_multiplexed_async_connection()).await.map_err(late)?
+    tokio::time::timeout(COMMAND_WITHIN, client.get_multiplexed_async_connection())
+        .await
+        .map_err(late)?
 }
 
 /// One command, words apart.
 async fn ask(url: &str, command: &[&str]) -> Result<Value, ServerError> {
     let mut cmd = redis::cmd(command.first().copied().unwrap_or_default());
     cmd.arg(command.get(1..).unwrap_or_default());
-    let refused = |e: RedisError| ServerError::Refused { server: NAME, what: e.to_string() };
+    let refused = |e: RedisError| ServerError::Refused {
+        server: NAME,
+        what: e.to_string(),
+    };
     let mut connection = connect(url).await.map_err(refused)?;
-    let late = |_| ServerError::Refused { server: NAME, what: "no answer in time".into() };
-    tokio::time::timeout(COMMAND_WITHIN, cmd.query_async(&mut connection)).await.map_err(late)?.map_err(refused)
+    let late = |_| ServerError::Refused {
+        server: NAME,
+        what: "no answer in time".into(),
+    };
+    tokio::time::timeout(COMMAND_WITHIN, cmd.query_async(&mut connection))
+        .await
+        .map_err(late)?
+        .map_err(refused)
 }
 
 async fn info(url: &str, field: &str) -> Result<String, ServerError> {
     let info: String = read(ask(url, &["INFO", "everything"]).await?)?;
-    let found = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    let found = info
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
     Ok(found.unwrap_or_default().trim().to_owned())
 }
 
 fn read<T: FromRedisValue>(value: Value) -> Result<T, ServerError> {
-    redis::from_redis_value(value).map_err(|e| ServerError::Refused { server: NAME, what: e.to_string() })
+    redis::from_redis_value(value).map_err(|e| ServerError::Refused {
+        server: NAME,
+        what: e.to_string(),
+    })
 }
 
 /// Looks until it is so.
@@ -300,7 +358,10 @@ async fn until(what: &str, is_so: impl AsyncFn() -> bool) -> Result<(), ServerEr
             tokio::time::sleep(LOOK_EVERY).await;
         }
     });
-    waiting.await.map_err(|_| ServerError::DidNotStart { server: NAME, log: format!("it did not come to this: {what}") })
+    waiting.await.map_err(|_| ServerError::DidNotStart {
+        server: NAME,
+        log: format!("it did not come to this: {what}"),
+    })
 }
 
 #[cfg(test)]
@@ -344,8 +405,16 @@ mod tests {
         let next = (owner + 1) % 3;
         cluster.move_slot_of("{a}", next).await.unwrap();
         assert_eq!(cluster.owner_of("{a}").await.unwrap(), next);
-        assert_eq!(cluster.member(next).run(&["GET", "{a}:y"]).await.unwrap(), text("2"));
-        let elsewhere = cluster.member(owner).run(&["GET", "{a}:y"]).await.unwrap_err().to_string();
+        assert_eq!(
+            cluster.member(next).run(&["GET", "{a}:y"]).await.unwrap(),
+            text("2")
+        );
+        let elsewhere = cluster
+            .member(owner)
+            .run(&["GET", "{a}:y"])
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(elsewhere.contains("Moved"), "{elsewhere}");
     }
 
@@ -355,10 +424,17 @@ mod tests {
         let owner = cluster.owner_of("{a}").await.unwrap();
         let replica = cluster.add_replica_of(owner).await.unwrap();
         cluster.member(owner).run(&["SET", "{a}:x", "1"]).await.unwrap();
-        cluster.member(replica).until_it_has(cluster.member(owner)).await.unwrap();
+        cluster
+            .member(replica)
+            .until_it_has(cluster.member(owner))
+            .await
+            .unwrap();
         cluster.member_mut(owner).kill9().unwrap();
         cluster.until_owner_of("{a}", replica).await.unwrap();
-        assert_eq!(cluster.member(replica).run(&["GET", "{a}:x"]).await.unwrap(), text("1"));
+        assert_eq!(
+            cluster.member(replica).run(&["GET", "{a}:x"]).await.unwrap(),
+            text("1")
+        );
     }
 
     #[tokio::test]
@@ -377,12 +453,21 @@ mod tests {
 
     #[tokio::test]
     async fn a_door_leads_to_another_server_and_can_be_shut() {
-        let (first, second) = (RedisServer::start().await.unwrap(), RedisServer::start().await.unwrap());
+        let (first, second) = (
+            RedisServer::start().await.unwrap(),
+            RedisServer::start().await.unwrap(),
+        );
         second.run(&["SET", "a", "2"]).await.unwrap();
         let door = Door::before(first.port()).await.unwrap();
         let through = async || {
-            let mut connection = Client::open(door.url()).unwrap().get_multiplexed_async_connection().await?;
-            redis::cmd("GET").arg("a").query_async::<Option<String>>(&mut connection).await
+            let mut connection = Client::open(door.url())
+                .unwrap()
+                .get_multiplexed_async_connection()
+                .await?;
+            redis::cmd("GET")
+                .arg("a")
+                .query_async::<Option<String>>(&mut connection)
+                .await
         };
         assert_eq!(through().await.unwrap(), None);
         door.lead_to(second.port());

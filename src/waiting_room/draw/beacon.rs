@@ -26,7 +26,9 @@ impl Chain {
     /// When the value of a round becomes known.
     #[must_use]
     pub fn round_at(&self, round: u64) -> Timestamp {
-        self.genesis_at.plus(Duration::from_secs(u64::from(self.period_s).saturating_mul(round.saturating_sub(1))))
+        self.genesis_at.plus(Duration::from_secs(
+            u64::from(self.period_s).saturating_mul(round.saturating_sub(1)),
+        ))
     }
 
     /// The first round that is not before `at`.
@@ -63,8 +65,14 @@ pub trait Beacon: fmt::Debug + Send + Sync + 'static {
 impl Beacon for Drand {
     async fn round(&self, round: u64) -> Result<Round, BeaconAway> {
         let answer = Self::round(self, round).await;
-        let value = answer.map_err(|error| BeaconAway { round, why: error.to_string() })?;
-        Ok(Round { beacon: Digest(value.randomness), signature: value.signature })
+        let value = answer.map_err(|error| BeaconAway {
+            round,
+            why: error.to_string(),
+        })?;
+        Ok(Round {
+            beacon: Digest(value.randomness),
+            signature: value.signature,
+        })
     }
 }
 
@@ -76,9 +84,20 @@ mod tests {
     fn rounds_have_their_time_in_advance() {
         let at = Timestamp::from_secs;
         let public_key = crate::simulation::sandbox_beacon::SandboxSigner::of("c").public_key();
-        let chain = Chain { chain: "c".into(), genesis_at: at(1_000), period_s: 30, public_key };
+        let chain = Chain {
+            chain: "c".into(),
+            genesis_at: at(1_000),
+            period_s: 30,
+            public_key,
+        };
         assert_eq!((chain.round_at(1), chain.round_at(3)), (at(1_000), at(1_060)));
-        for (moment, round) in [(at(5), 1), (at(1_000), 1), (at(1_001), 2), (at(1_030), 2), (Timestamp::from_millis(1_030_001), 3)] {
+        for (moment, round) in [
+            (at(5), 1),
+            (at(1_000), 1),
+            (at(1_001), 2),
+            (at(1_030), 2),
+            (Timestamp::from_millis(1_030_001), 3),
+        ] {
             assert_eq!(chain.first_round_from(moment), round, "{moment}");
         }
     }

@@ -20,7 +20,9 @@ impl Tree {
     /// Over `count` leaves; `leaves` gives the data of some, from 0 on.
     #[must_use]
     pub fn over(count: u32, leaves: impl Fn(Range<u32>) -> Vec<Digest>) -> Self {
-        let blocks = (0..count.div_ceil(BLOCK)).map(|block| root_of(&hashes_of(block, count, &leaves))).collect();
+        let blocks = (0..count.div_ceil(BLOCK))
+            .map(|block| root_of(&hashes_of(block, count, &leaves)))
+            .collect();
         Self { count, blocks }
     }
 
@@ -36,7 +38,11 @@ impl Tree {
             return None;
         }
         let mut path = Vec::new();
-        climb(&hashes_of(index / BLOCK, self.count, &leaves), index % BLOCK, &mut path);
+        climb(
+            &hashes_of(index / BLOCK, self.count, &leaves),
+            index % BLOCK,
+            &mut path,
+        );
         // The blocks but the last are full and as long as a power of two, so they are nodes of the whole tree.
         climb(&self.blocks, index / BLOCK, &mut path);
         Some(path)
@@ -70,7 +76,10 @@ pub fn leads_to(root: &Digest, index: u32, count: u32, leaf: &Digest, path: &[Di
 
 fn hashes_of(block: u32, count: u32, leaves: impl Fn(Range<u32>) -> Vec<Digest>) -> Vec<Digest> {
     let first = block * BLOCK;
-    leaves(first..count.min(first.saturating_add(BLOCK))).iter().map(leaf_hash).collect()
+    leaves(first..count.min(first.saturating_add(BLOCK)))
+        .iter()
+        .map(leaf_hash)
+        .collect()
 }
 
 fn root_of(hashes: &[Digest]) -> Digest {
@@ -94,7 +103,11 @@ fn climb(hashes: &[Digest], index: u32, path: &mut Vec<Digest>) {
         climb(left, index, path);
         path.push(root_of(right));
     } else {
-        climb(right, index - u32::try_from(split).expect("an index of 32 bits is not before it"), path);
+        climb(
+            right,
+            index - u32::try_from(split).expect("an index of 32 bits is not before it"),
+            path,
+        );
         path.push(root_of(left));
     }
 }
@@ -139,7 +152,14 @@ mod tests {
                 while k * 2 < leaves.len() {
                     k *= 2;
                 }
-                sha256(&[[1].as_slice(), &merkle_tree_hash(&leaves[..k]), &merkle_tree_hash(&leaves[k..])].concat())
+                sha256(
+                    &[
+                        [1].as_slice(),
+                        &merkle_tree_hash(&leaves[..k]),
+                        &merkle_tree_hash(&leaves[k..]),
+                    ]
+                    .concat(),
+                )
             }
         }
     }
@@ -148,7 +168,11 @@ mod tests {
     fn the_root_is_that_of_the_definition() {
         for count in [0, 1, 2, 3, 7, 8, 1_023, 1_024, 1_025, 2_048, 2_049, 5_000] {
             let all = leaves(0..count);
-            assert_eq!(Tree::over(count, leaves).root().0, merkle_tree_hash(&all), "{count}");
+            assert_eq!(
+                Tree::over(count, leaves).root().0,
+                merkle_tree_hash(&all),
+                "{count}"
+            );
         }
     }
 
@@ -157,18 +181,33 @@ mod tests {
         for count in [1, 2, 3, 6, 1_024, 1_025, 3_100] {
             let tree = Tree::over(count, leaves);
             let root = tree.root();
-            for index in (0..count).step_by(if count > 100 { 97 } else { 1 }).chain([count - 1]) {
+            for index in (0..count)
+                .step_by(if count > 100 { 97 } else { 1 })
+                .chain([count - 1])
+            {
                 let path = tree.path(index, leaves).unwrap();
-                assert!(leads_to(&root, index, count, &leaf(index), &path), "{index} of {count}");
+                assert!(
+                    leads_to(&root, index, count, &leaf(index), &path),
+                    "{index} of {count}"
+                );
                 assert!(!leads_to(&root, index, count, &leaf(index + 1), &path));
                 assert!(!leads_to(&root, index + 1, count, &leaf(index), &path));
                 for at in 0..path.len() {
                     let mut wrong = path.clone();
                     wrong[at].0[5] ^= 1;
                     assert!(!leads_to(&root, index, count, &leaf(index), &wrong));
-                    assert!(!leads_to(&root, index, count, &leaf(index), &path[..at]), "a path that stops early");
+                    assert!(
+                        !leads_to(&root, index, count, &leaf(index), &path[..at]),
+                        "a path that stops early"
+                    );
                 }
-                assert!(!leads_to(&root, index, count, &leaf(index), &[path.as_slice(), &[root]].concat()));
+                assert!(!leads_to(
+                    &root,
+                    index,
+                    count,
+                    &leaf(index),
+                    &[path.as_slice(), &[root]].concat()
+                ));
             }
             assert_eq!(tree.path(count, leaves), None);
         }

@@ -24,7 +24,10 @@ impl Order {
             arrivals[*place as usize] = arrival;
             *place += 1;
         }
-        Self { queue_numbers, arrivals }
+        Self {
+            queue_numbers,
+            arrivals,
+        }
     }
 
     /// How many are in the draw.
@@ -79,7 +82,10 @@ mod tests {
     #[test]
     fn first_come_keeps_the_order_of_arrival() {
         let order = Order::default();
-        assert!((0..100).all(|arrival| order.queue_number(arrival) == arrival && order.arrival(arrival) == arrival));
+        assert!(
+            (0..100)
+                .all(|arrival| order.queue_number(arrival) == arrival && order.arrival(arrival) == arrival)
+        );
     }
 
     #[test]
@@ -90,7 +96,14 @@ mod tests {
         assert_ne!(seen, (1..=300).collect::<Vec<_>>());
         seen.sort_unstable();
         assert_eq!(seen, (1..=300).collect::<Vec<_>>());
-        assert_eq!((order.queue_number(301), order.arrival(4_000), order.queue_number(0)), (301, 4_000, 0));
+        assert_eq!(
+            (
+                order.queue_number(301),
+                order.arrival(4_000),
+                order.queue_number(0)
+            ),
+            (301, 4_000, 0)
+        );
         assert_ne!(order.digest(), Order::drawn(&Digest([8; 32]), 300).digest());
     }
 }

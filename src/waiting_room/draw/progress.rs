@@ -82,8 +82,15 @@ impl Draw {
     /// that was promised, and the draw has not been held.
     pub(crate) fn decided_by(&self, drawn: &Drawn, sale: &SaleId) -> Option<(Digest, u32)> {
         let (committed, (_, closed)) = (self.committed.as_ref()?, self.closed.as_ref()?);
-        let is_it = self.drawn.is_none() && drawn.round == closed.round && commitment(&drawn.seed, sale) == committed.commitment;
-        is_it.then(|| (draw_seed(&drawn.seed, &drawn.beacon, &closed.root, closed.entries), closed.entries))
+        let is_it = self.drawn.is_none()
+            && drawn.round == closed.round
+            && commitment(&drawn.seed, sale) == committed.commitment;
+        is_it.then(|| {
+            (
+                draw_seed(&drawn.seed, &drawn.beacon, &closed.root, closed.entries),
+                closed.entries,
+            )
+        })
     }
 
     /// How many are in the draw, once that is settled.
@@ -104,7 +111,11 @@ pub(crate) fn planned_round(chain: &Chain, opens_at: Timestamp) -> u64 {
 
 /// The round that decides when the entries are about to be written down at `now`.
 pub(crate) fn deciding_round(committed: &Committed, now: Timestamp) -> u64 {
-    committed.planned_round.max(committed.chain.first_round_from(now.plus(WRITTEN_WITHIN + PUBLIC_BEFORE_ROUND)))
+    committed.planned_round.max(
+        committed
+            .chain
+            .first_round_from(now.plus(WRITTEN_WITHIN + PUBLIC_BEFORE_ROUND)),
+    )
 }
 
 #[cfg(test)]
@@ -118,29 +129,62 @@ mod tests {
         let sale: SaleId = "hero".parse().unwrap();
         let (seed, other, at) = (Digest([1; 32]), Digest([2; 32]), Timestamp::from_secs(5));
         let public_key = SandboxSigner::of("c").public_key();
-        let chain = Chain { chain: "c".into(), genesis_at: at, period_s: 3, public_key };
+        let chain = Chain {
+            chain: "c".into(),
+            genesis_at: at,
+            period_s: 3,
+            public_key,
+        };
         let promise = |seed: &Digest| Committed {
             commitment: commitment(seed, &sale),
             sealed: String::new(),
             chain: chain.clone(),
             planned_round: 20,
         };
-        let close = |entries| Closed { entries, persons: entries, root: Digest([3; 32]), round: 21 };
-        let drawn = |round, seed| Drawn { round, beacon: Digest([4; 32]), signature: String::new(), seed };
+        let close = |entries| Closed {
+            entries,
+            persons: entries,
+            root: Digest([3; 32]),
+            round: 21,
+        };
+        let drawn = |round, seed| Drawn {
+            round,
+            beacon: Digest([4; 32]),
+            signature: String::new(),
+            seed,
+        };
         let mut draw = Draw::default();
         draw.closed(&close(5), at);
         assert_eq!(draw.entries(), None, "nothing is closed before it is promised");
         draw.committed(&promise(&seed));
         draw.committed(&promise(&other));
-        assert_eq!(draw.decided_by(&drawn(21, seed), &sale), None, "nor drawn before it is closed");
+        assert_eq!(
+            draw.decided_by(&drawn(21, seed), &sale),
+            None,
+            "nor drawn before it is closed"
+        );
         draw.closed(&close(9), at);
         draw.closed(&close(8), at);
-        assert_eq!((draw.entries(), draw.committed.clone().unwrap().commitment), (Some(9), commitment(&seed, &sale)));
-        assert_eq!(draw.decided_by(&drawn(21, other), &sale), None, "another seed than the one that was promised");
+        assert_eq!(
+            (draw.entries(), draw.committed.clone().unwrap().commitment),
+            (Some(9), commitment(&seed, &sale))
+        );
+        assert_eq!(
+            draw.decided_by(&drawn(21, other), &sale),
+            None,
+            "another seed than the one that was promised"
+        );
         for round in [20, 22] {
-            assert_eq!(draw.decided_by(&drawn(round, seed), &sale), None, "another round than the one that was named");
+            assert_eq!(
+                draw.decided_by(&drawn(round, seed), &sale),
+                None,
+                "another round than the one that was named"
+            );
         }
-        assert_eq!(draw.decided_by(&drawn(21, seed), &sale), Some((draw_seed(&seed, &Digest([4; 32]), &Digest([3; 32]), 9), 9)));
+        assert_eq!(
+            draw.decided_by(&drawn(21, seed), &sale),
+            Some((draw_seed(&seed, &Digest([4; 32]), &Digest([3; 32]), 9), 9))
+        );
         draw.drawn = Some((at, Arc::new(drawn(21, seed))));
         assert_eq!(draw.decided_by(&drawn(21, seed), &sale), None, "and once only");
     }
@@ -150,18 +194,32 @@ mod tests {
         let opens_at = Timestamp::from_secs(1_000_000);
         for period_s in [1, 3, 30, 600] {
             let public_key = SandboxSigner::of("c").public_key();
-            let chain = Chain { chain: "c".into(), genesis_at: Timestamp::from_secs(12_345), period_s, public_key };
+            let chain = Chain {
+                chain: "c".into(),
+                genesis_at: Timestamp::from_secs(12_345),
+                period_s,
+                public_key,
+            };
             let planned_round = planned_round(&chain, opens_at);
-            let committed = Committed { commitment: Digest([0; 32]), sealed: String::new(), chain: chain.clone(), planned_round };
+            let committed = Committed {
+                commitment: Digest([0; 32]),
+                sealed: String::new(),
+                chain: chain.clone(),
+                planned_round,
+            };
             for late_s in [1, 10, 11, 60, 5_000] {
                 let now = opens_at.plus(Duration::from_secs(late_s));
                 let round = deciding_round(&committed, now);
                 assert!(
-                    round >= planned_round && chain.round_at(round) >= now.plus(PUBLIC_BEFORE_ROUND + WRITTEN_WITHIN),
+                    round >= planned_round
+                        && chain.round_at(round) >= now.plus(PUBLIC_BEFORE_ROUND + WRITTEN_WITHIN),
                     "{period_s} {late_s}"
                 );
                 let one_before = chain.round_at(round - 1);
-                assert!(round == planned_round || one_before < now.plus(PUBLIC_BEFORE_ROUND + WRITTEN_WITHIN), "no later than needed");
+                assert!(
+                    round == planned_round || one_before < now.plus(PUBLIC_BEFORE_ROUND + WRITTEN_WITHIN),
+                    "no later than needed"
+                );
             }
         }
     }

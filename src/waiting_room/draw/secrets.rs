@@ -26,7 +26,10 @@ impl Secrets {
         let (mut seed, mut nonce_key) = ([0; 32], [0; 32]);
         entropy.fill(&mut seed);
         entropy.fill(&mut nonce_key);
-        Self { seed: Digest(seed), nonce_key }
+        Self {
+            seed: Digest(seed),
+            nonce_key,
+        }
     }
 
     /// As they are sealed: the seed, then the key of the nonces.
@@ -41,7 +44,10 @@ impl Secrets {
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (seed, nonce_key) = bytes.split_first_chunk::<32>()?;
-        Some(Self { seed: Digest(*seed), nonce_key: nonce_key.try_into().ok()? })
+        Some(Self {
+            seed: Digest(*seed),
+            nonce_key: nonce_key.try_into().ok()?,
+        })
     }
 
     #[must_use]
@@ -67,7 +73,11 @@ pub(super) fn leaf_of(nonce: &Digest, arrival: u32, subject: Option<u64>) -> Dig
     let mut entry = [0; 16];
     entry[..8].copy_from_slice(&u64::from(arrival).to_be_bytes());
     entry[8..].copy_from_slice(&subject.unwrap_or_default().to_be_bytes());
-    let entry = if subject.is_some() { &entry[..] } else { &entry[..8] };
+    let entry = if subject.is_some() {
+        &entry[..]
+    } else {
+        &entry[..8]
+    };
     Digest(hmac_sha256(&nonce.0, entry))
 }
 
@@ -80,7 +90,9 @@ pub fn commitment(seed: &Digest, sale: &SaleId) -> Digest {
 /// What the shuffle goes by.
 #[must_use]
 pub fn draw_seed(seed: &Digest, beacon: &Digest, root: &Digest, entries: u32) -> Digest {
-    Digest(sha256(&[&seed.0[..], &beacon.0, &root.0, &u64::from(entries).to_be_bytes()].concat()))
+    Digest(sha256(
+        &[&seed.0[..], &beacon.0, &root.0, &u64::from(entries).to_be_bytes()].concat(),
+    ))
 }
 
 #[cfg(test)]
@@ -94,8 +106,19 @@ mod tests {
         assert_eq!(Secrets::from_bytes(&secrets.to_bytes()), Some(secrets.clone()));
         assert_eq!(Secrets::from_bytes(&[0; 63]), None);
         let leaf = secrets.leaf(7, Some(9));
-        assert_eq!(leaf.0, hmac_sha256(&secrets.nonce(7).0, &[0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 9]));
-        let others = [secrets.leaf(8, Some(9)), secrets.leaf(7, Some(8)), secrets.leaf(7, None), secrets.leaf(7, Some(0))];
+        assert_eq!(
+            leaf.0,
+            hmac_sha256(
+                &secrets.nonce(7).0,
+                &[0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 9]
+            )
+        );
+        let others = [
+            secrets.leaf(8, Some(9)),
+            secrets.leaf(7, Some(8)),
+            secrets.leaf(7, None),
+            secrets.leaf(7, Some(0)),
+        ];
         assert!(!others.contains(&leaf) && others[2] != others[3]);
         assert_ne!(leaf, Secrets::new(&SeededEntropy::new(4)).leaf(7, Some(9)));
     }

@@ -56,7 +56,11 @@ impl Shuffle {
         let flip = (u64::from(pivot) + u64::from(self.count) - u64::from(at)) % u64::from(self.count);
         let flip = u32::try_from(flip).expect("a remainder of 32 bits");
         let higher = at.max(flip);
-        if bit(&self.source(round, higher >> 8), higher) { flip } else { at }
+        if bit(&self.source(round, higher >> 8), higher) {
+            flip
+        } else {
+            at
+        }
     }
 
     /// Below the pivot the places mirror each other around its half, above it around the half of the rest.
@@ -95,7 +99,8 @@ impl Shuffle {
         message[..32].copy_from_slice(&self.seed);
         message[32] = round;
         let head = *sha256(&message).first_chunk().expect("32 bytes hold 8");
-        u32::try_from(u64::from_le_bytes(head) % u64::from(self.count.max(1))).expect("a remainder of 32 bits")
+        u32::try_from(u64::from_le_bytes(head) % u64::from(self.count.max(1)))
+            .expect("a remainder of 32 bits")
     }
 
     /// The bits of 256 places.
@@ -146,17 +151,34 @@ mod tests {
         let seed = field("seed").split('\'').nth(1).unwrap().trim_start_matches("0x");
         let seed: super::super::Digest = seed.parse().unwrap();
         let count = field("count").lines().next().unwrap().trim().parse().unwrap();
-        let mapping = field("mapping").trim().trim_start_matches('[').split(']').next().unwrap();
-        (seed.0, count, mapping.split(',').map(|n| n.trim().parse().unwrap()).collect())
+        let mapping = field("mapping")
+            .trim()
+            .trim_start_matches('[')
+            .split(']')
+            .next()
+            .unwrap();
+        (
+            seed.0,
+            count,
+            mapping.split(',').map(|n| n.trim().parse().unwrap()).collect(),
+        )
     }
 
     #[test]
     fn it_passes_the_vectors_of_the_specification() {
-        for text in [include_str!("vectors/shuffle_33.yaml"), include_str!("vectors/shuffle_100.yaml")] {
+        for text in [
+            include_str!("vectors/shuffle_33.yaml"),
+            include_str!("vectors/shuffle_100.yaml"),
+        ] {
             let (seed, count, mapping) = vector(text);
             assert_eq!(mapping.len(), count as usize);
             let shuffle = Shuffle::new(seed, count);
-            assert_eq!((0..count).map(|index| shuffle.place_of(index)).collect::<Vec<_>>(), mapping);
+            assert_eq!(
+                (0..count)
+                    .map(|index| shuffle.place_of(index))
+                    .collect::<Vec<_>>(),
+                mapping
+            );
             assert_eq!(shuffle.places(), mapping);
         }
     }
@@ -169,13 +191,25 @@ mod tests {
             let places = shuffle.places();
             for index in (0..count).step_by(if count > 600 { 17 } else { 1 }) {
                 let place = places[index as usize];
-                assert_eq!(u64::from(place), compute_shuffled_index(index.into(), count.into(), &seed), "{index} of {count}");
-                assert_eq!((shuffle.place_of(index), shuffle.index_at(place)), (place, index), "{index} of {count}");
+                assert_eq!(
+                    u64::from(place),
+                    compute_shuffled_index(index.into(), count.into(), &seed),
+                    "{index} of {count}"
+                );
+                assert_eq!(
+                    (shuffle.place_of(index), shuffle.index_at(place)),
+                    (place, index),
+                    "{index} of {count}"
+                );
             }
             let mut all = places;
             all.sort_unstable();
             assert!(all.into_iter().eq(0..count), "every place once");
-            assert_eq!((shuffle.place_of(count), shuffle.index_at(count + 1)), (count, count + 1), "who is not in it stays");
+            assert_eq!(
+                (shuffle.place_of(count), shuffle.index_at(count + 1)),
+                (count, count + 1),
+                "who is not in it stays"
+            );
         }
     }
 
@@ -187,13 +221,20 @@ mod tests {
         const DRAWS: u32 = 6_000;
         let mut counts = [[0_u32; OF as usize]; OF as usize];
         for draw in 0..DRAWS {
-            for (index, place) in Shuffle::new(seed(1_000_000 + u64::from(draw)), OF).places().into_iter().enumerate() {
+            for (index, place) in Shuffle::new(seed(1_000_000 + u64::from(draw)), OF)
+                .places()
+                .into_iter()
+                .enumerate()
+            {
                 counts[index][place as usize] += 1;
             }
         }
         let expected = f64::from(DRAWS / OF);
         for (index, row) in counts.iter().enumerate() {
-            let chi: f64 = row.iter().map(|&n| (f64::from(n) - expected).powi(2) / expected).sum();
+            let chi: f64 = row
+                .iter()
+                .map(|&n| (f64::from(n) - expected).powi(2) / expected)
+                .sum();
             assert!(chi < 37.4, "index {index}: {chi} of {row:?}");
         }
     }

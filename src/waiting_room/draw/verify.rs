@@ -79,70 +79,133 @@ pub struct Checked {
 /// # Errors
 /// The names of fields without which nothing can be: the draw has not taken place.
 pub fn verify(claimed: &ClaimedDraw) -> Result<Checked, Vec<&'static str>> {
-    let (Some(entries), Some(root), Some(beacon), Some(seed)) = (claimed.entries, claimed.root, claimed.beacon, claimed.seed) else {
+    let (Some(entries), Some(root), Some(beacon), Some(seed)) =
+        (claimed.entries, claimed.root, claimed.beacon, claimed.seed)
+    else {
         let fields = [
             ("entries", claimed.entries.is_none()),
             ("root", claimed.root.is_none()),
             ("beacon", claimed.beacon.is_none()),
             ("seed", claimed.seed.is_none()),
         ];
-        return Err(fields.into_iter().filter_map(|(field, missing)| missing.then_some(field)).collect());
+        return Err(fields
+            .into_iter()
+            .filter_map(|(field, missing)| missing.then_some(field))
+            .collect());
     };
     let mut findings = Findings::default();
-    findings.equal("algorithm", &claimed.algorithm.as_str(), &ALGORITHM, "this program knows one algorithm");
-    findings.equal("commitment", &claimed.commitment, &commitment(&seed, &claimed.sale), "it is not SHA-256(seed, sale)");
+    findings.equal(
+        "algorithm",
+        &claimed.algorithm.as_str(),
+        &ALGORITHM,
+        "this program knows one algorithm",
+    );
+    findings.equal(
+        "commitment",
+        &claimed.commitment,
+        &commitment(&seed, &claimed.sale),
+        "it is not SHA-256(seed, sale)",
+    );
     signed(claimed, &beacon, &mut findings);
     if let Some(leaves) = &claimed.leaves {
-        findings.equal("entries", &(entries as usize), &leaves.len(), "there are more or fewer leaves");
+        findings.equal(
+            "entries",
+            &(entries as usize),
+            &leaves.len(),
+            "there are more or fewer leaves",
+        );
         let count = u32::try_from(leaves.len()).unwrap_or(u32::MAX);
-        let tree = Tree::over(count, |range| leaves[range.start as usize..range.end as usize].to_vec());
+        let tree = Tree::over(count, |range| {
+            leaves[range.start as usize..range.end as usize].to_vec()
+        });
         findings.equal("root", &root, &tree.root(), "it is not the root of these leaves");
     }
     let recomputed = draw_seed(&seed, &beacon, &root, entries);
     if let Some(claimed) = &claimed.draw_seed {
-        findings.equal("draw_seed", claimed, &recomputed, "it is not SHA-256(seed, beacon, root, entries)");
+        findings.equal(
+            "draw_seed",
+            claimed,
+            &recomputed,
+            "it is not SHA-256(seed, beacon, root, entries)",
+        );
     }
     let order = Order::drawn(&recomputed, entries);
     if let Some(claimed) = &claimed.order {
-        findings.equal("order", claimed, &order.digest(), "it is not the order that the draw seed gives");
+        findings.equal(
+            "order",
+            claimed,
+            &order.digest(),
+            "it is not the order that the draw seed gives",
+        );
     }
     schedule(claimed, &mut findings);
-    Ok(Checked { right: findings.right, faults: findings.faults, order })
+    Ok(Checked {
+        right: findings.right,
+        faults: findings.faults,
+        order,
+    })
 }
 
 /// The beacon is what the chain has signed.
 fn signed(claimed: &ClaimedDraw, beacon: &Digest, findings: &mut Findings) {
     if let Some(chain) = claimed.chain.as_ref().filter(|chain| chain.is_known()) {
-        findings.equal("public_key", &chain.public_key.to_string().as_str(), &QUICKNET_KEY, "it is not that of the chain quicknet");
+        findings.equal(
+            "public_key",
+            &chain.public_key.to_string().as_str(),
+            &QUICKNET_KEY,
+            "it is not that of the chain quicknet",
+        );
     }
-    let Some(signature) = &claimed.signature else { return };
+    let Some(signature) = &claimed.signature else {
+        return;
+    };
     let Some(signature) = from_hex(signature) else {
         return findings.wrong("signature", "it is not made of hexadecimal digits".to_owned());
     };
-    findings.equal("beacon", beacon, &Digest(sha256(&signature)), "it is not SHA-256(signature)");
+    findings.equal(
+        "beacon",
+        beacon,
+        &Digest(sha256(&signature)),
+        "it is not SHA-256(signature)",
+    );
     if let (Some(chain), Some(round)) = (&claimed.chain, claimed.round) {
-        findings.holds("signature", chain.public_key.signed(round, &signature), || format!("it is not the chain's of round {round}"));
+        findings.holds("signature", chain.public_key.signed(round, &signature), || {
+            format!("it is not the chain's of round {round}")
+        });
     }
 }
 
 /// The round was named in advance, and nobody knew it when the entries were published.
 fn schedule(claimed: &ClaimedDraw, findings: &mut Findings) {
     if let Some(chain) = &claimed.chain {
-        let at = |round: u64| chain.genesis_at.plus(Duration::from_secs(u64::from(chain.period_s).saturating_mul(round.saturating_sub(1))));
-        for (field, round, said) in
-            [("planned_round_at", claimed.planned_round, claimed.planned_round_at), ("round_at", claimed.round, claimed.round_at)]
-        {
+        let at = |round: u64| {
+            chain.genesis_at.plus(Duration::from_secs(
+                u64::from(chain.period_s).saturating_mul(round.saturating_sub(1)),
+            ))
+        };
+        for (field, round, said) in [
+            (
+                "planned_round_at",
+                claimed.planned_round,
+                claimed.planned_round_at,
+            ),
+            ("round_at", claimed.round, claimed.round_at),
+        ] {
             if let (Some(round), Some(said)) = (round, said) {
                 findings.equal(field, &said, &at(round), "the round is at another time");
             }
         }
     }
     if let (Some(planned), Some(round)) = (claimed.planned_round, claimed.round) {
-        findings.holds("round", round >= planned, || format!("it is before the planned round {planned}"));
+        findings.holds("round", round >= planned, || {
+            format!("it is before the planned round {planned}")
+        });
     }
     if let (Some(closed), Some(round)) = (claimed.closed_at, claimed.round_at) {
         let in_time = round.since(closed) >= PUBLIC_BEFORE_ROUND;
-        findings.holds("closed_at", in_time, || "the entries were not public 30 s before the round".to_owned());
+        findings.holds("closed_at", in_time, || {
+            "the entries were not public 30 s before the round".to_owned()
+        });
     }
 }
 
@@ -154,12 +217,24 @@ pub struct Findings {
 }
 
 impl Findings {
-    pub(super) fn equal<T: PartialEq + std::fmt::Display>(&mut self, field: &'static str, claimed: &T, recomputed: &T, why: &str) {
-        self.holds(field, claimed == recomputed, || format!("{why}: {claimed} is published, {recomputed} is right"));
+    pub(super) fn equal<T: PartialEq + std::fmt::Display>(
+        &mut self,
+        field: &'static str,
+        claimed: &T,
+        recomputed: &T,
+        why: &str,
+    ) {
+        self.holds(field, claimed == recomputed, || {
+            format!("{why}: {claimed} is published, {recomputed} is right")
+        });
     }
 
     pub(super) fn holds(&mut self, field: &'static str, holds: bool, why: impl FnOnce() -> String) {
-        if holds { self.right.push(field) } else { self.wrong(field, why()) }
+        if holds {
+            self.right.push(field)
+        } else {
+            self.wrong(field, why())
+        }
     }
 
     pub(super) fn wrong(&mut self, field: &'static str, why: String) {
@@ -172,14 +247,24 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{kernel::SeededEntropy, platform::signing::hex, simulation::sandbox_beacon::SandboxSigner, waiting_room::draw::Secrets};
+    use crate::{
+        kernel::SeededEntropy, platform::signing::hex, simulation::sandbox_beacon::SandboxSigner,
+        waiting_room::draw::Secrets,
+    };
 
     fn published() -> Value {
         let signer = SandboxSigner::of("c");
         let secrets = Secrets::new(&SeededEntropy::new(1));
-        let leaves: Vec<Digest> = (1..=50).map(|arrival| secrets.leaf(arrival, (arrival % 9 > 0).then_some(arrival.into()))).collect();
-        let (sale, root) =
-            ("hero".parse().unwrap(), Tree::over(50, |range| leaves[range.start as usize..range.end as usize].to_vec()).root());
+        let leaves: Vec<Digest> = (1..=50)
+            .map(|arrival| secrets.leaf(arrival, (arrival % 9 > 0).then_some(arrival.into())))
+            .collect();
+        let (sale, root) = (
+            "hero".parse().unwrap(),
+            Tree::over(50, |range| {
+                leaves[range.start as usize..range.end as usize].to_vec()
+            })
+            .root(),
+        );
         let signature = signer.sign(4);
         let beacon = Digest(sha256(&signature));
         let seed = draw_seed(&secrets.seed(), &beacon, &root, 50);
@@ -207,8 +292,12 @@ mod tests {
         let checked = verify(&serde_json::from_value(published()).unwrap()).unwrap();
         assert!(checked.faults.is_empty(), "{:?}", checked.faults);
         assert_eq!(checked.right.len(), 12, "{:?}", checked.right);
-        let undrawn = json!({ "sale": "hero", "algorithm": ALGORITHM, "commitment": "0".repeat(64), "entries": 3 });
-        assert_eq!(verify(&serde_json::from_value(undrawn).unwrap()).unwrap_err(), ["root", "beacon", "seed"]);
+        let undrawn =
+            json!({ "sale": "hero", "algorithm": ALGORITHM, "commitment": "0".repeat(64), "entries": 3 });
+        assert_eq!(
+            verify(&serde_json::from_value(undrawn).unwrap()).unwrap_err(),
+            ["root", "beacon", "seed"]
+        );
     }
 
     #[test]
@@ -224,18 +313,30 @@ mod tests {
             ("beacon", json!(other), "beacon"),
             ("signature", json!("0707"), "beacon"),
             ("signature", json!("not hex"), "signature"),
-            ("signature", json!(hex(&SandboxSigner::of("c").sign(5))), "signature"),
+            (
+                "signature",
+                json!(hex(&SandboxSigner::of("c").sign(5))),
+                "signature",
+            ),
             ("seed", json!(other), "commitment"),
             ("draw_seed", json!(other), "draw_seed"),
             ("order", json!(other), "order"),
             ("planned_round", json!(5), "round"),
-            ("planned_round_at", json!("2027-01-01T00:02:00Z"), "planned_round_at"),
+            (
+                "planned_round_at",
+                json!("2027-01-01T00:02:00Z"),
+                "planned_round_at",
+            ),
             ("closed_at", json!("2027-01-01T00:01:01Z"), "closed_at"),
             ("round", json!(5), "round_at"),
             ("round_at", json!("2027-01-01T00:02:00Z"), "round_at"),
             ("chain", chain("c", "2027-01-01T00:00:01Z", "c"), "round_at"),
             ("chain", chain("c", "2027-01-01T00:00:00Z", "d"), "signature"),
-            ("chain", chain(QUICKNET, "2027-01-01T00:00:00Z", "c"), "public_key"),
+            (
+                "chain",
+                chain(QUICKNET, "2027-01-01T00:00:00Z", "c"),
+                "public_key",
+            ),
             ("leaves", json!([other]), "root"),
         ];
         for (field, value, found) in changes {
@@ -246,6 +347,10 @@ mod tests {
         let mut without = right;
         without["leaves"] = json!(null);
         without["root"] = json!(other);
-        assert_eq!(faults(&without), ["draw_seed", "order"], "the draw seed binds the root too");
+        assert_eq!(
+            faults(&without),
+            ["draw_seed", "order"],
+            "the draw seed binds the root too"
+        );
     }
 }

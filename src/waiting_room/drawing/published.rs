@@ -85,12 +85,19 @@ impl DrawOnBoard {
 impl WaitingRoom {
     /// What is published of the draw; `None` in a sale without one.
     pub fn published_draw(&self) -> Option<PublishedDraw> {
-        let Draw { committed, closed, drawn, order } = self.store.draw();
+        let Draw {
+            committed,
+            closed,
+            drawn,
+            order,
+        } = self.store.draw();
         let committed = committed?;
         let chain = committed.chain.clone();
         let the_closed = closed.as_ref().map(|(_, closed)| closed);
         let the_drawn = drawn.as_ref().map(|(_, drawn)| drawn);
-        let draw_seed = the_closed.zip(the_drawn).map(|(c, d)| draw::draw_seed(&d.seed, &d.beacon, &c.root, c.entries));
+        let draw_seed = the_closed
+            .zip(the_drawn)
+            .map(|(c, d)| draw::draw_seed(&d.seed, &d.beacon, &c.root, c.entries));
         Some(PublishedDraw {
             sale: self.config.sale.clone(),
             algorithm: ALGORITHM,
@@ -114,10 +121,17 @@ impl WaitingRoom {
     }
 
     pub(in crate::waiting_room) fn draw_on_board(&self) -> Option<DrawOnBoard> {
-        let Draw { committed, closed, drawn, .. } = self.store.draw();
+        let Draw {
+            committed,
+            closed,
+            drawn,
+            ..
+        } = self.store.draw();
         let committed = committed?;
         let closed = closed.map(|(_, closed)| closed);
-        let round = closed.as_ref().map_or(committed.planned_round, |closed| closed.round);
+        let round = closed
+            .as_ref()
+            .map_or(committed.planned_round, |closed| closed.round);
         let round_at = committed.chain.round_at(round);
         Some(DrawOnBoard {
             commitment: committed.commitment,
@@ -126,14 +140,29 @@ impl WaitingRoom {
             entries: closed.as_ref().map(|it| it.entries),
             root: closed.as_ref().map(|it| it.root),
             drawn: drawn.is_some(),
-            beacon_away: closed.is_some() && drawn.is_none() && self.clock.now() >= round_at.plus(BEACON_LATE),
+            beacon_away: closed.is_some()
+                && drawn.is_none()
+                && self.clock.now() >= round_at.plus(BEACON_LATE),
         })
     }
 
     /// `None` in a sale without a draw.
     pub fn draw_progress(&self) -> Option<DrawProgress> {
-        let DrawOnBoard { round, round_at, entries, drawn, beacon_away, .. } = self.draw_on_board()?;
+        let DrawOnBoard {
+            round,
+            round_at,
+            entries,
+            drawn,
+            beacon_away,
+            ..
+        } = self.draw_on_board()?;
         let step = u8::from(entries.is_some()) + u8::from(drawn);
-        Some(DrawProgress { step, entries: entries.unwrap_or(0), round, round_at, beacon_is_late: beacon_away })
+        Some(DrawProgress {
+            step,
+            entries: entries.unwrap_or(0),
+            round,
+            round_at,
+            beacon_is_late: beacon_away,
+        })
     }
 }

@@ -28,30 +28,79 @@ impl WaitingRoom {
     /// # Errors
     /// [`ReceiptOutcome`]
     pub async fn draw_receipt(&self, token: &QueueToken) -> Result<DrawReceipt, ReceiptOutcome> {
-        let Some(secrets) = self.drawing.secrets.clone() else { return Err(ReceiptOutcome::NoDraw) };
+        let Some(secrets) = self.drawing.secrets.clone() else {
+            return Err(ReceiptOutcome::NoDraw);
+        };
         let arrival = self.arrival_in_line(token).ok_or(ReceiptOutcome::Unknown)?;
         let group = self.store.group_of(arrival).ok_or(ReceiptOutcome::Unknown)?;
         let closed = self.store.draw().closed.map(|(_, closed)| closed);
-        let (entries, root) = (closed.as_ref().map(|it| it.entries), closed.as_ref().map(|it| it.root));
-        let number = self.store.settings().drawn.then(|| self.store.queue_number(arrival));
-        let Ok(_turn) = self.drawing.receipts.acquire().await else { return Err(ReceiptOutcome::Unknown) };
-        let (store, known, sale) = (Arc::clone(&self.store), self.drawing.tree.lock().clone(), self.config.sale.clone());
-        let (keys, issuer, subject) = (Arc::clone(&self.keys.receipt), self.config.issuer.clone(), token.subject_hash);
+        let (entries, root) = (
+            closed.as_ref().map(|it| it.entries),
+            closed.as_ref().map(|it| it.root),
+        );
+        let number = self
+            .store
+            .settings()
+            .drawn
+            .then(|| self.store.queue_number(arrival));
+        let Ok(_turn) = self.drawing.receipts.acquire().await else {
+            return Err(ReceiptOutcome::Unknown);
+        };
+        let (store, known, sale) = (
+            Arc::clone(&self.store),
+            self.drawing.tree.lock().clone(),
+            self.config.sale.clone(),
+        );
+        let (keys, issuer, subject) = (
+            Arc::clone(&self.keys.receipt),
+            self.config.issuer.clone(),
+            token.subject_hash,
+        );
         let making = tokio::task::spawn_blocking(move || {
             let store = store.as_ref();
             let JoinGroup { first, count, until } = group;
-            let of_group = |range: Range<u32>| leaves(store, &secrets, first + range.start..first + range.end);
+            let of_group =
+                |range: Range<u32>| leaves(store, &secrets, first + range.start..first + range.end);
             let together = Tree::over(count, of_group);
-            let claims = GroupClaims { iss: issuer, sale: sale.clone(), first, count, root: together.root(), until };
-            let group = GroupReceipt { signed: keys.sign(GROUP_TYP, &claims), path: together.path(arrival - first, of_group)? };
+            let claims = GroupClaims {
+                iss: issuer,
+                sale: sale.clone(),
+                first,
+                count,
+                root: together.root(),
+                until,
+            };
+            let group = GroupReceipt {
+                signed: keys.sign(GROUP_TYP, &claims),
+                path: together.path(arrival - first, of_group)?,
+            };
             let is_in_it = entries.filter(|entries| arrival <= *entries);
-            let tree = is_in_it.map(|entries| known.unwrap_or_else(|| Arc::new(tree_over(store, &secrets, entries))));
-            let path = tree.as_ref().and_then(|tree| tree.path(arrival - 1, of_entries(store, &secrets)));
+            let tree = is_in_it
+                .map(|entries| known.unwrap_or_else(|| Arc::new(tree_over(store, &secrets, entries))));
+            let path = tree
+                .as_ref()
+                .and_then(|tree| tree.path(arrival - 1, of_entries(store, &secrets)));
             let (nonce, leaf) = (secrets.nonce(arrival), secrets.leaf(arrival, Some(subject)));
             let subject = subject_text(subject);
-            Some((DrawReceipt { sale, arrival, subject, nonce, leaf, group, entries, root, path, number }, tree))
+            Some((
+                DrawReceipt {
+                    sale,
+                    arrival,
+                    subject,
+                    nonce,
+                    leaf,
+                    group,
+                    entries,
+                    root,
+                    path,
+                    number,
+                },
+                tree,
+            ))
         });
-        let Ok(Some((receipt, tree))) = making.await else { return Err(ReceiptOutcome::Unknown) };
+        let Ok(Some((receipt, tree))) = making.await else {
+            return Err(ReceiptOutcome::Unknown);
+        };
         if let Some(tree) = tree {
             *self.drawing.tree.lock() = Some(tree);
         }
@@ -63,9 +112,18 @@ impl WaitingRoom {
     pub fn draw_leaves(&self) -> Option<Result<DrawLeaves, ()>> {
         let secrets = self.drawing.secrets.clone()?;
         let (_, closed) = self.store.draw().closed?;
-        let Ok(permit) = Arc::clone(&self.drawing.lists).try_acquire_owned() else { return Some(Err(())) };
+        let Ok(permit) = Arc::clone(&self.drawing.lists).try_acquire_owned() else {
+            return Some(Err(()));
+        };
         let (store, entries, root) = (Arc::clone(&self.store), closed.entries, closed.root);
-        Some(Ok(DrawLeaves { store, secrets, entries, root, next: 0, _permit: permit }))
+        Some(Ok(DrawLeaves {
+            store,
+            secrets,
+            entries,
+            root,
+            next: 0,
+            _permit: permit,
+        }))
     }
 }
 
@@ -105,7 +163,10 @@ impl DrawLeaves {
 /// The leaves of these arrivals.
 fn leaves(store: &dyn QueueStore, secrets: &Secrets, arrivals: Range<u32>) -> Vec<Digest> {
     let owners = store.owners(arrivals.start, arrivals.end - arrivals.start);
-    arrivals.zip(owners).map(|(arrival, owner)| secrets.leaf(arrival, owner)).collect()
+    arrivals
+        .zip(owners)
+        .map(|(arrival, owner)| secrets.leaf(arrival, owner))
+        .collect()
 }
 
 /// As the tree of all entries wants them: by index, from 0 on.

@@ -57,13 +57,25 @@ impl Link {
         let mut hash = Hasher::default();
         hash.update(GENESIS);
         hash.update(sale.as_str().as_bytes());
-        Self { number: 0, upto: 0, records: 0, hash: Digest(hash.finish()) }
+        Self {
+            number: 0,
+            upto: 0,
+            records: 0,
+            hash: Digest(hash.finish()),
+        }
     }
 
     /// As it is kept.
     pub(super) fn read([number, upto, records]: [i64; 3], hash: Vec<u8>) -> Result<Self, JournalError> {
-        let hash = hash.try_into().map_err(|_| JournalError::UnreadableLink { number: number.cast_unsigned() })?;
-        Ok(Self { number: number.cast_unsigned(), upto: upto.cast_unsigned(), records: records.cast_unsigned(), hash: Digest(hash) })
+        let hash = hash.try_into().map_err(|_| JournalError::UnreadableLink {
+            number: number.cast_unsigned(),
+        })?;
+        Ok(Self {
+            number: number.cast_unsigned(),
+            upto: upto.cast_unsigned(),
+            records: records.cast_unsigned(),
+            hash: Digest(hash),
+        })
     }
 
     /// The link over the records that follow, of which there must be one.
@@ -81,7 +93,12 @@ impl Link {
                 hash.update(part);
             }
         }
-        Self { number, upto: lines.last().map_or(self.upto, |line| line.seq), records, hash: Digest(hash.finish()) }
+        Self {
+            number,
+            upto: lines.last().map_or(self.upto, |line| line.seq),
+            records,
+            hash: Digest(hash.finish()),
+        }
     }
 }
 
@@ -136,12 +153,21 @@ pub(super) mod contract {
     };
 
     pub(crate) fn joined(number: u32) -> Record {
-        let join = Join { subject: number.into(), joined_at: Timestamp::from_millis(7) };
-        Record::Joins { first: number, joins: vec![join] }
+        let join = Join {
+            subject: number.into(),
+            joined_at: Timestamp::from_millis(7),
+        };
+        Record::Joins {
+            first: number,
+            joins: vec![join],
+        }
     }
 
     fn sold_out() -> Record {
-        Record::Event { at: Timestamp::from_millis(9), event: Event::Stock { sold_out: true } }
+        Record::Event {
+            at: Timestamp::from_millis(9),
+            event: Event::Stock { sold_out: true },
+        }
     }
 
     /// As somebody would who has only read what is written down above.
@@ -160,16 +186,24 @@ pub(super) mod contract {
         sha256(&text)
     }
 
-    pub(crate) async fn is_over_every_record_once<J: Journal + Chain, F: Future<Output = J>>(open: impl Fn(&'static str) -> F) {
+    pub(crate) async fn is_over_every_record_once<J: Journal + Chain, F: Future<Output = J>>(
+        open: impl Fn(&'static str) -> F,
+    ) {
         let (journal, other) = (open("a").await, open("b").await);
         let none = journal.last_link().await.unwrap();
-        assert_eq!((none.number, none.upto, none.hash.0), (0, 0, sha256(b"stagedoor journal 1\0a")));
+        assert_eq!(
+            (none.number, none.upto, none.hash.0),
+            (0, 0, sha256(b"stagedoor journal 1\0a"))
+        );
         assert_eq!(extend(&journal).await.unwrap(), none, "there is nothing to link");
         journal.append(0, &[joined(1), sold_out()]).await.unwrap();
         other.append(0, &[joined(1)]).await.unwrap();
         journal.append(0, &[joined(2)]).await.unwrap();
         let lines = journal.lines(0, 10).await.unwrap();
-        assert_eq!((lines.len(), lines[0].kind.as_str(), lines[1].kind.as_str()), (3, "joins", "event"));
+        assert_eq!(
+            (lines.len(), lines[0].kind.as_str(), lines[1].kind.as_str()),
+            (3, "joins", "event")
+        );
         assert_eq!(lines[1].body, br#"[9,{"kind":"stock","sold_out":true}]"#);
         let first = extend(&journal).await.unwrap();
         assert_eq!((first.number, first.upto, first.records), (1, lines[2].seq, 3));
@@ -180,12 +214,21 @@ pub(super) mod contract {
         let again = open("a").await;
         let second = extend(&again).await.unwrap();
         assert_eq!((second.number, second.records), (2, 1));
-        assert_eq!(second.hash.0, by_hand(&first.hash.0, 2, &again.lines(first.upto, 10).await.unwrap()));
-        assert_eq!(other.last_link().await.unwrap().number, 0, "each sale has its own");
+        assert_eq!(
+            second.hash.0,
+            by_hand(&first.hash.0, 2, &again.lines(first.upto, 10).await.unwrap())
+        );
+        assert_eq!(
+            other.last_link().await.unwrap().number,
+            0,
+            "each sale has its own"
+        );
         assert!(!again.add_link(&second).await.unwrap(), "a link is there once");
     }
 
-    pub(crate) async fn of_several_linkers_each_link_is_one_s<J: Journal + Chain, F: Future<Output = J>>(open: impl Fn(&'static str) -> F) {
+    pub(crate) async fn of_several_linkers_each_link_is_one_s<J: Journal + Chain, F: Future<Output = J>>(
+        open: impl Fn(&'static str) -> F,
+    ) {
         let writers = Arc::new([open("a").await, open("a").await]);
         let linkers = Arc::new([open("a").await, open("a").await, open("a").await]);
         let over = Arc::new(AtomicBool::new(false));
@@ -223,7 +266,14 @@ pub(super) mod contract {
         }
         let last = extend(&linkers[0]).await.unwrap();
         let records = writers[0].lines(0, 1_000).await.unwrap();
-        assert_eq!((records.len(), records.last().map(|line| line.seq)), (240, Some(last.upto)));
-        assert!(last.number > 3, "they were linked while they were written: {}", last.number);
+        assert_eq!(
+            (records.len(), records.last().map(|line| line.seq)),
+            (240, Some(last.upto))
+        );
+        assert!(
+            last.number > 3,
+            "they were linked while they were written: {}",
+            last.number
+        );
     }
 }

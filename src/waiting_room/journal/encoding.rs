@@ -28,17 +28,27 @@ pub(super) fn encode(record: &Record) -> (&'static str, Vec<u8>) {
             }
             (JOINS, body)
         }
-        Record::Event { at, event } => (EVENT, serde_json::to_vec(&(at.as_millis(), event)).expect("our own events are JSON")),
+        Record::Event { at, event } => (
+            EVENT,
+            serde_json::to_vec(&(at.as_millis(), event)).expect("our own events are JSON"),
+        ),
     }
 }
 
 pub(super) fn decode(seq: u64, kind: &str, body: &[u8]) -> Result<Stored, JournalError> {
     let record = match kind {
         JOINS => unpack_joins(body),
-        EVENT => serde_json::from_slice(body).ok().map(|(at_ms, event)| Record::Event { at: Timestamp::from_millis(at_ms), event }),
+        EVENT => serde_json::from_slice(body)
+            .ok()
+            .map(|(at_ms, event)| Record::Event {
+                at: Timestamp::from_millis(at_ms),
+                event,
+            }),
         _ => None,
     };
-    record.map(|record| Stored { seq, record }).ok_or(JournalError::Unreadable { seq })
+    record
+        .map(|record| Stored { seq, record })
+        .ok_or(JournalError::Unreadable { seq })
 }
 
 fn unpack_joins(body: &[u8]) -> Option<Record> {
@@ -46,16 +56,26 @@ fn unpack_joins(body: &[u8]) -> Option<Record> {
     let (count, rest) = rest.split_first_chunk::<4>()?;
     let (base, rest) = rest.split_first_chunk::<8>()?;
     let base = i64::from_be_bytes(*base);
-    if usize::try_from(u32::from_be_bytes(*count)).ok()?.checked_mul(JOIN_LEN)? != rest.len() {
+    if usize::try_from(u32::from_be_bytes(*count))
+        .ok()?
+        .checked_mul(JOIN_LEN)?
+        != rest.len()
+    {
         return None;
     }
     let join = |packed: &[u8]| {
         let (subject, after_ms) = packed.split_first_chunk::<8>()?;
         let after_ms = u32::from_be_bytes(after_ms.try_into().ok()?);
-        Some(Join { subject: u64::from_be_bytes(*subject), joined_at: Timestamp::from_millis(base.checked_add(i64::from(after_ms))?) })
+        Some(Join {
+            subject: u64::from_be_bytes(*subject),
+            joined_at: Timestamp::from_millis(base.checked_add(i64::from(after_ms))?),
+        })
     };
     let joins: Option<Vec<Join>> = rest.chunks_exact(JOIN_LEN).map(join).collect();
-    Some(Record::Joins { first: u32::from_be_bytes(*first), joins: joins? })
+    Some(Record::Joins {
+        first: u32::from_be_bytes(*first),
+        joins: joins?,
+    })
 }
 
 #[cfg(test)]
@@ -64,8 +84,14 @@ mod tests {
 
     #[test]
     fn a_cut_record_is_not_read_as_a_shorter_one() {
-        let join = |subject| Join { subject, joined_at: Timestamp::from_millis(5) };
-        let (_, body) = encode(&Record::Joins { first: 3, joins: vec![join(1), join(2)] });
+        let join = |subject| Join {
+            subject,
+            joined_at: Timestamp::from_millis(5),
+        };
+        let (_, body) = encode(&Record::Joins {
+            first: 3,
+            joins: vec![join(1), join(2)],
+        });
         assert!(unpack_joins(&body).is_some());
         assert!((0..body.len()).all(|cut| unpack_joins(&body[..cut]).is_none()));
     }

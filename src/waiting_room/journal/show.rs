@@ -29,7 +29,11 @@ pub struct LogLine {
 ///
 /// # Errors
 /// [`LogError`] where it cannot be read.
-pub async fn read_log(place: &JournalPlace, sale: Option<&SaleId>, mut each: impl FnMut(LogLine) -> bool) -> Result<(), LogError> {
+pub async fn read_log(
+    place: &JournalPlace,
+    sale: Option<&SaleId>,
+    mut each: impl FnMut(LogLine) -> bool,
+) -> Result<(), LogError> {
     let mut book = Book::open(place).await?;
     for sale in chosen(&mut book, sale).await? {
         let mut after = 0;
@@ -38,13 +42,24 @@ pub async fn read_log(place: &JournalPlace, sale: Option<&SaleId>, mut each: imp
             let Some(last) = lines.last() else { break };
             after = last.seq;
             for line in lines {
-                let record = decode(line.seq, &line.kind, &line.body).map_err(|e| LogError::Record(e.to_string()))?.record;
+                let record = decode(line.seq, &line.kind, &line.body)
+                    .map_err(|e| LogError::Record(e.to_string()))?
+                    .record;
                 let at = record.at();
                 let what = match record {
-                    Record::Joins { first, joins } => json!({"kind": "joins", "first": first, "count": joins.len()}),
-                    Record::Event { event, .. } => serde_json::to_value(event).expect("our own events are JSON"),
+                    Record::Joins { first, joins } => {
+                        json!({"kind": "joins", "first": first, "count": joins.len()})
+                    }
+                    Record::Event { event, .. } => {
+                        serde_json::to_value(event).expect("our own events are JSON")
+                    }
                 };
-                if !each(LogLine { sale: sale.clone(), seq: line.seq, at, what }) {
+                if !each(LogLine {
+                    sale: sale.clone(),
+                    seq: line.seq,
+                    at,
+                    what,
+                }) {
                     return Ok(());
                 }
             }

@@ -3,7 +3,10 @@
 use std::{fmt::Write, path::Path, time::Duration};
 
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, Row, Sqlite, SqlitePool, Transaction, migrate::Migrator, pool::PoolConnection, sqlite::SqliteRow};
+use sqlx::{
+    AssertSqlSafe, Row, Sqlite, SqlitePool, Transaction, migrate::Migrator, pool::PoolConnection,
+    sqlite::SqliteRow,
+};
 
 use super::{
     Event, Journal, JournalError, Record, Stored,
@@ -64,20 +67,27 @@ impl SqliteJournal {
         sql += " COMMIT";
         let mut query = sqlx::query(AssertSqlSafe(sql)).bind(self.sale.as_str());
         for run in runs {
-            let Record::Joins { first, .. } = run else { continue };
+            let Record::Joins { first, .. } = run else {
+                continue;
+            };
             let (kind, body) = encoding::encode(run);
             query = query.bind(first).bind(kind).bind(body);
         }
         // Whatever breaks this off, a deadline or an error, the connection may be within the transaction: it goes with it, and
         // whoever reads what was left reads it on another one.
-        let mut connection = Whole { connection: self.writer.acquire().await?, is_done: false };
+        let mut connection = Whole {
+            connection: self.writer.acquire().await?,
+            is_done: false,
+        };
         let written = query.execute(&mut *connection.connection).await?;
         connection.is_done = true;
         Ok(written.last_insert_rowid().cast_unsigned())
     }
 
     async fn write(&self, records: &[Record]) -> Result<u64, sqlx::Error> {
-        if (1..=RUNS_MAX).contains(&records.len()) && records.iter().all(|it| matches!(it, Record::Joins { .. })) {
+        if (1..=RUNS_MAX).contains(&records.len())
+            && records.iter().all(|it| matches!(it, Record::Joins { .. }))
+        {
             return self.write_joins(records).await;
         }
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
@@ -89,33 +99,57 @@ impl SqliteJournal {
         Ok(last)
     }
 
-    async fn write_one(&self, transaction: &mut Transaction<'_, Sqlite>, record: &Record) -> Result<u64, sqlx::Error> {
+    async fn write_one(
+        &self,
+        transaction: &mut Transaction<'_, Sqlite>,
+        record: &Record,
+    ) -> Result<u64, sqlx::Error> {
         let sale = self.sale.as_str();
         match record {
             Record::Joins { first, .. } => {
-                let claim = sqlx::query("INSERT INTO join_group (sale, first_number) VALUES (?, ?)").bind(sale).bind(first);
+                let claim = sqlx::query("INSERT INTO join_group (sale, first_number) VALUES (?, ?)")
+                    .bind(sale)
+                    .bind(first);
                 claim.execute(&mut **transaction).await?;
             }
-            Record::Event { at, event: Event::Entered { number, subject, visit } } => {
-                let entry = sqlx::query("INSERT INTO entry (sale, number, subject, visit, entered_at) VALUES (?, ?, ?, ?, ?)")
-                    .bind(sale)
-                    .bind(number)
-                    .bind(subject.cast_signed())
-                    .bind(visit.to_string())
-                    .bind(at.as_millis());
+            Record::Event {
+                at,
+                event:
+                    Event::Entered {
+                        number,
+                        subject,
+                        visit,
+                    },
+            } => {
+                let entry = sqlx::query(
+                    "INSERT INTO entry (sale, number, subject, visit, entered_at) VALUES (?, ?, ?, ?, ?)",
+                )
+                .bind(sale)
+                .bind(number)
+                .bind(subject.cast_signed())
+                .bind(visit.to_string())
+                .bind(at.as_millis());
                 entry.execute(&mut **transaction).await?;
             }
-            Record::Event { at, event: Event::VisitEnded { number, .. } } => {
-                let end = sqlx::query("UPDATE entry SET ended_at = ? WHERE sale = ? AND number = ? AND ended_at IS NULL")
-                    .bind(at.as_millis())
-                    .bind(sale)
-                    .bind(number);
+            Record::Event {
+                at,
+                event: Event::VisitEnded { number, .. },
+            } => {
+                let end = sqlx::query(
+                    "UPDATE entry SET ended_at = ? WHERE sale = ? AND number = ? AND ended_at IS NULL",
+                )
+                .bind(at.as_millis())
+                .bind(sale)
+                .bind(number);
                 end.execute(&mut **transaction).await?;
             }
             Record::Event { .. } => {}
         }
         let (kind, body) = encoding::encode(record);
-        let line = sqlx::query("INSERT INTO journal (sale, kind, body) VALUES (?, ?, ?)").bind(sale).bind(kind).bind(body);
+        let line = sqlx::query("INSERT INTO journal (sale, kind, body) VALUES (?, ?, ?)")
+            .bind(sale)
+            .bind(kind)
+            .bind(body);
         let written = line.execute(&mut **transaction).await?;
         Ok(written.last_insert_rowid().cast_unsigned())
     }
@@ -139,18 +173,22 @@ impl Drop for Whole {
 impl Journal for SqliteJournal {
     async fn append(&self, _epoch: u64, records: &[Record]) -> Result<u64, JournalError> {
         let written = tokio::time::timeout(DEADLINE, self.write(records)).await;
-        written.map_err(|_| JournalError::Unavailable("no answer in time".into()))?.map_err(|e| match e {
-            sqlx::Error::Database(e) if e.is_unique_violation() => JournalError::Conflict,
-            e => JournalError::Unavailable(e.to_string()),
-        })
+        written
+            .map_err(|_| JournalError::Unavailable("no answer in time".into()))?
+            .map_err(|e| match e {
+                sqlx::Error::Database(e) if e.is_unique_violation() => JournalError::Conflict,
+                e => JournalError::Unavailable(e.to_string()),
+            })
     }
 
     async fn read(&self, after: u64, limit: u32) -> Result<Vec<Stored>, JournalError> {
-        let rows = sqlx::query("SELECT seq, kind, body FROM journal WHERE sale = ? AND seq > ? ORDER BY seq LIMIT ?")
-            .bind(self.sale.as_str())
-            .bind(after.cast_signed())
-            .bind(limit)
-            .fetch_all(&self.writer);
+        let rows = sqlx::query(
+            "SELECT seq, kind, body FROM journal WHERE sale = ? AND seq > ? ORDER BY seq LIMIT ?",
+        )
+        .bind(self.sale.as_str())
+        .bind(after.cast_signed())
+        .bind(limit)
+        .fetch_all(&self.writer);
         in_time(rows).await?.iter().map(decode).collect()
     }
 }
@@ -158,27 +196,45 @@ impl Journal for SqliteJournal {
 #[async_trait]
 impl Chain for SqliteJournal {
     async fn last_link(&self) -> Result<Link, JournalError> {
-        let last = sqlx::query_as("SELECT number, upto, records, hash FROM link WHERE sale = ? ORDER BY number DESC LIMIT 1")
-            .bind(self.sale.as_str())
-            .fetch_optional(&self.reader);
+        let last = sqlx::query_as(
+            "SELECT number, upto, records, hash FROM link WHERE sale = ? ORDER BY number DESC LIMIT 1",
+        )
+        .bind(self.sale.as_str())
+        .fetch_optional(&self.reader);
         let last: Option<(i64, i64, i64, Vec<u8>)> = in_time(last).await?;
-        let Some((number, upto, records, hash)) = last else { return Ok(Link::genesis(&self.sale)) };
+        let Some((number, upto, records, hash)) = last else {
+            return Ok(Link::genesis(&self.sale));
+        };
         Link::read([number, upto, records], hash)
     }
 
     // One process writes at a time, so records are there in the order of their numbers; between them are other sales'.
     async fn lines(&self, after: u64, limit: u32) -> Result<Vec<Line>, JournalError> {
-        let rows = sqlx::query_as("SELECT seq, kind, body FROM journal WHERE sale = ? AND seq > ? ORDER BY seq LIMIT ?")
-            .bind(self.sale.as_str())
-            .bind(after.cast_signed())
-            .bind(limit)
-            .fetch_all(&self.reader);
+        let rows = sqlx::query_as(
+            "SELECT seq, kind, body FROM journal WHERE sale = ? AND seq > ? ORDER BY seq LIMIT ?",
+        )
+        .bind(self.sale.as_str())
+        .bind(after.cast_signed())
+        .bind(limit)
+        .fetch_all(&self.reader);
         let rows: Vec<(i64, String, Vec<u8>)> = in_time(rows).await?;
-        Ok(rows.into_iter().map(|(seq, kind, body)| Line { seq: seq.cast_unsigned(), kind, body }).collect())
+        Ok(rows
+            .into_iter()
+            .map(|(seq, kind, body)| Line {
+                seq: seq.cast_unsigned(),
+                kind,
+                body,
+            })
+            .collect())
     }
 
     async fn add_link(&self, link: &Link) -> Result<bool, JournalError> {
-        let Link { number, upto, records, hash: Digest(hash) } = link;
+        let Link {
+            number,
+            upto,
+            records,
+            hash: Digest(hash),
+        } = link;
         let add = sqlx::query("INSERT INTO link (sale, number, upto, records, hash) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")
             .bind(self.sale.as_str())
             .bind(number.cast_signed())
@@ -191,7 +247,9 @@ impl Chain for SqliteJournal {
 
 async fn in_time<T>(query: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, JournalError> {
     let answer = tokio::time::timeout(DEADLINE, query).await;
-    answer.map_err(|_| JournalError::Unavailable("no answer in time".into()))?.map_err(|e| JournalError::Unavailable(e.to_string()))
+    answer
+        .map_err(|_| JournalError::Unavailable("no answer in time".into()))?
+        .map_err(|e| JournalError::Unavailable(e.to_string()))
 }
 
 fn decode(row: &SqliteRow) -> Result<Stored, JournalError> {

@@ -72,7 +72,11 @@ pub enum LogError {
 ///
 /// # Errors
 /// [`LogError`] where it cannot be read. What is wrong with it is no error, but what was asked for.
-pub async fn check_log(place: &JournalPlace, sale: Option<&SaleId>, head: Option<LogHead>) -> Result<Vec<CheckedLog>, LogError> {
+pub async fn check_log(
+    place: &JournalPlace,
+    sale: Option<&SaleId>,
+    head: Option<LogHead>,
+) -> Result<Vec<CheckedLog>, LogError> {
     let mut book = Book::open(place).await?;
     let chosen = chosen(&mut book, sale).await?;
     if head.is_some() && chosen.len() > 1 {
@@ -98,7 +102,14 @@ pub(super) async fn chosen(book: &mut Book, sale: Option<&SaleId>) -> Result<Vec
 
 async fn check(book: &mut Book, sale: SaleId, head: Option<LogHead>) -> Result<CheckedLog, LogError> {
     let mut right = Link::genesis(&sale);
-    let mut checked = CheckedLog { sale, records: 0, link: 0, hash: right.hash, not_linked: 0, fault: None };
+    let mut checked = CheckedLog {
+        sale,
+        records: 0,
+        link: 0,
+        hash: right.hash,
+        not_linked: 0,
+        fault: None,
+    };
     'links: loop {
         let page = book.links(&checked.sale, right.number).await?;
         let full = page.len() == usize::try_from(PAGE).expect("a page is small");
@@ -134,14 +145,26 @@ async fn check(book: &mut Book, sale: SaleId, head: Option<LogHead>) -> Result<C
 fn fault_of(before: &Link, kept: &Link, lines: &[Line], head: Option<LogHead>) -> Option<LogFault> {
     let expected = before.number + 1;
     if kept.number != expected {
-        return Some(LogFault { link: expected, why: format!("it is missing; link {} comes next", kept.number) });
+        return Some(LogFault {
+            link: expected,
+            why: format!("it is missing; link {} comes next", kept.number),
+        });
     }
     let (from, upto, there) = (before.upto + 1, kept.upto, lines.len() as u64);
     let why = if there != kept.records || there == 0 {
-        let there = if there > u64::from(RECORDS_MAX) { "more".to_owned() } else { there.to_string() };
-        Some(format!("it was made over {} records, and between {from} and {upto} there are {there}", kept.records))
+        let there = if there > u64::from(RECORDS_MAX) {
+            "more".to_owned()
+        } else {
+            there.to_string()
+        };
+        Some(format!(
+            "it was made over {} records, and between {from} and {upto} there are {there}",
+            kept.records
+        ))
     } else if before.next(lines) != *kept {
-        Some(format!("the records {from} to {upto} are not those that it was made over, or it is not what was made"))
+        Some(format!(
+            "the records {from} to {upto} are not those that it was made over, or it is not what was made"
+        ))
     } else {
         head.filter(|it| it.link == kept.number && it.hash != kept.hash)
             .map(|_| "its hash is not the one that was remembered: the log was written anew".to_owned())
@@ -164,29 +187,62 @@ impl Book {
     pub(super) async fn open(place: &JournalPlace) -> Result<Self, LogError> {
         match place {
             JournalPlace::File(file) => {
-                let failed = |source| LogError::Open { place: file.display().to_string(), source };
+                let failed = |source| LogError::Open {
+                    place: file.display().to_string(),
+                    source,
+                };
                 let mut connection = read_only(file).connect().await.map_err(failed)?;
                 sqlx::raw_sql("BEGIN").execute(&mut connection).await?;
                 Ok(Self::Sqlite(connection))
             }
             JournalPlace::Postgres { url } => {
-                let failed = |source| LogError::Open { place: "in the database".to_owned(), source };
+                let failed = |source| LogError::Open {
+                    place: "in the database".to_owned(),
+                    source,
+                };
                 let options: PgConnectOptions = url.parse().map_err(failed)?;
-                let options = options.options([("search_path", "stagedoor_queue"), ("statement_timeout", "60s"), ("lock_timeout", "5s")]);
-                let mut connection = options.application_name("stagedoor log").connect().await.map_err(failed)?;
-                sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").execute(&mut connection).await?;
+                let options = options.options([
+                    ("search_path", "stagedoor_queue"),
+                    ("statement_timeout", "60s"),
+                    ("lock_timeout", "5s"),
+                ]);
+                let mut connection = options
+                    .application_name("stagedoor log")
+                    .connect()
+                    .await
+                    .map_err(failed)?;
+                sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                    .execute(&mut connection)
+                    .await?;
                 Ok(Self::Postgres(connection))
             }
         }
     }
 
-    async fn rows<T: AnyRow>(&mut self, query: &'static str, sale: &SaleId, numbers: &[i64]) -> Result<Vec<T>, sqlx::Error> {
+    async fn rows<T: AnyRow>(
+        &mut self,
+        query: &'static str,
+        sale: &SaleId,
+        numbers: &[i64],
+    ) -> Result<Vec<T>, sqlx::Error> {
         match self {
             Self::Sqlite(it) => {
-                numbers.iter().fold(sqlx::query_as(query).bind(sale.as_str()), |query, n| query.bind(*n)).fetch_all(it).await
+                numbers
+                    .iter()
+                    .fold(sqlx::query_as(query).bind(sale.as_str()), |query, n| {
+                        query.bind(*n)
+                    })
+                    .fetch_all(it)
+                    .await
             }
             Self::Postgres(it) => {
-                numbers.iter().fold(sqlx::query_as(query).bind(sale.as_str()), |query, n| query.bind(*n)).fetch_all(it).await
+                numbers
+                    .iter()
+                    .fold(sqlx::query_as(query).bind(sale.as_str()), |query, n| {
+                        query.bind(*n)
+                    })
+                    .fetch_all(it)
+                    .await
             }
         }
     }
@@ -196,19 +252,40 @@ impl Book {
         let has_chain = self.has_chain().await?;
         let names: Vec<(String,)> = match self {
             Self::Sqlite(it) if has_chain => {
-                sqlx::query_as("SELECT sale FROM journal UNION SELECT sale FROM link ORDER BY sale").fetch_all(it).await?
+                sqlx::query_as("SELECT sale FROM journal UNION SELECT sale FROM link ORDER BY sale")
+                    .fetch_all(it)
+                    .await?
             }
-            Self::Sqlite(it) => sqlx::query_as("SELECT DISTINCT sale FROM journal ORDER BY sale").fetch_all(it).await?,
-            Self::Postgres(it) => sqlx::query_as("SELECT sale FROM head ORDER BY sale").fetch_all(it).await?,
+            Self::Sqlite(it) => {
+                sqlx::query_as("SELECT DISTINCT sale FROM journal ORDER BY sale")
+                    .fetch_all(it)
+                    .await?
+            }
+            Self::Postgres(it) => {
+                sqlx::query_as("SELECT sale FROM head ORDER BY sale")
+                    .fetch_all(it)
+                    .await?
+            }
         };
-        names.into_iter().map(|(name,)| name.parse().map_err(|_| LogError::Name(name))).collect()
+        names
+            .into_iter()
+            .map(|(name,)| name.parse().map_err(|_| LogError::Name(name)))
+            .collect()
     }
 
     /// Whether a house that chains its journal has opened it.
     async fn has_chain(&mut self) -> Result<bool, LogError> {
         Ok(match self {
-            Self::Sqlite(it) => sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'link')").fetch_one(it).await?,
-            Self::Postgres(it) => sqlx::query_scalar("SELECT to_regclass('link') IS NOT NULL").fetch_one(it).await?,
+            Self::Sqlite(it) => {
+                sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'link')")
+                    .fetch_one(it)
+                    .await?
+            }
+            Self::Postgres(it) => {
+                sqlx::query_scalar("SELECT to_regclass('link') IS NOT NULL")
+                    .fetch_one(it)
+                    .await?
+            }
         })
     }
 
@@ -217,7 +294,8 @@ impl Book {
             return Ok(Vec::new());
         }
         let query = "SELECT number, upto, records, hash FROM link WHERE sale = $1 AND number > $2 ORDER BY number LIMIT $3";
-        let rows: Vec<(i64, i64, i64, Vec<u8>)> = self.rows(query, sale, &[after.cast_signed(), PAGE]).await?;
+        let rows: Vec<(i64, i64, i64, Vec<u8>)> =
+            self.rows(query, sale, &[after.cast_signed(), PAGE]).await?;
         let link = |(number, upto, records, hash): (i64, i64, i64, Vec<u8>)| Link {
             number: number.cast_unsigned(),
             upto: upto.cast_unsigned(),
@@ -229,11 +307,27 @@ impl Book {
     }
 
     /// Those after `after` up to `upto`; one more than a link can be over at most.
-    pub(super) async fn lines(&mut self, sale: &SaleId, after: u64, upto: u64) -> Result<Vec<Line>, LogError> {
+    pub(super) async fn lines(
+        &mut self,
+        sale: &SaleId,
+        after: u64,
+        upto: u64,
+    ) -> Result<Vec<Line>, LogError> {
         let query = "SELECT seq, kind, body FROM journal WHERE sale = $1 AND seq > $2 AND seq <= $3 ORDER BY seq LIMIT $4";
-        let numbers = [after.cast_signed(), upto.cast_signed(), i64::from(RECORDS_MAX) + 1];
+        let numbers = [
+            after.cast_signed(),
+            upto.cast_signed(),
+            i64::from(RECORDS_MAX) + 1,
+        ];
         let rows: Vec<(i64, String, Vec<u8>)> = self.rows(query, sale, &numbers).await?;
-        Ok(rows.into_iter().map(|(seq, kind, body)| Line { seq: seq.cast_unsigned(), kind, body }).collect())
+        Ok(rows
+            .into_iter()
+            .map(|(seq, kind, body)| Line {
+                seq: seq.cast_unsigned(),
+                kind,
+                body,
+            })
+            .collect())
     }
 
     async fn count_after(&mut self, sale: &SaleId, after: u64) -> Result<u64, LogError> {
@@ -244,7 +338,10 @@ impl Book {
 }
 
 fn read_only(file: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new().filename(file).read_only(true).busy_timeout(Duration::from_secs(5))
+    SqliteConnectOptions::new()
+        .filename(file)
+        .read_only(true)
+        .busy_timeout(Duration::from_secs(5))
 }
 
 #[cfg(test)]
@@ -317,29 +414,63 @@ mod tests {
             }
             (journal, second)
         };
-        let of = async |sale: &str, head| check_log(place, Some(&sale.parse().unwrap()), head).await.unwrap().remove(0);
+        let of = async |sale: &str, head| {
+            check_log(place, Some(&sale.parse().unwrap()), head)
+                .await
+                .unwrap()
+                .remove(0)
+        };
         for (n, (change, link, says)) in CHANGES.iter().enumerate() {
             let sale = format!("s{n}");
             let (_, second) = log_of(&sale).await;
             let before = of(&sale, None).await;
-            assert_eq!((before.records, before.link, before.not_linked, &before.fault), (12, 4, 0, &None));
+            assert_eq!(
+                (before.records, before.link, before.not_linked, &before.fault),
+                (12, 4, 0, &None)
+            );
             alter(change.replace("SALE", &sale).replace(":U", &second.to_string())).await;
-            let fault = of(&sale, None).await.fault.unwrap_or_else(|| panic!("not found out: {change}"));
-            assert!(fault.link == *link && fault.why.contains(says), "{change}: {fault:?}");
+            let fault = of(&sale, None)
+                .await
+                .fault
+                .unwrap_or_else(|| panic!("not found out: {change}"));
+            assert!(
+                fault.link == *link && fault.why.contains(says),
+                "{change}: {fault:?}"
+            );
         }
 
         // Cut, or written anew from some record on: only whoever remembers a link finds out.
         let (journal, second) = log_of("cut").await;
         let whole = of("cut", None).await;
-        let head = Some(LogHead { link: whole.link, hash: whole.hash });
+        let head = Some(LogHead {
+            link: whole.link,
+            hash: whole.hash,
+        });
         assert_eq!(of("cut", head).await.fault, None);
-        let early = Some(LogHead { link: 1, hash: whole.hash });
-        assert!(of("cut", early).await.fault.unwrap().why.contains("not the one that was remembered"));
+        let early = Some(LogHead {
+            link: 1,
+            hash: whole.hash,
+        });
+        assert!(
+            of("cut", early)
+                .await
+                .fault
+                .unwrap()
+                .why
+                .contains("not the one that was remembered")
+        );
         alter(format!("DELETE FROM journal WHERE sale = 'cut' AND seq > {second}; DELETE FROM link WHERE sale = 'cut' AND number > 2"))
             .await;
         let cut = of("cut", None).await;
         assert_eq!((cut.records, cut.link, cut.fault), (6, 2, None));
-        assert!(of("cut", head).await.fault.unwrap().why.contains("ends with link 2"));
+        assert!(
+            of("cut", head)
+                .await
+                .fault
+                .unwrap()
+                .why
+                .contains("ends with link 2")
+        );
         let lines = journal.lines(0, 10).await.unwrap();
         alter("DELETE FROM link WHERE sale = 'cut'".to_owned()).await;
         assert!(of("cut", head).await.fault.unwrap().why.contains("no link now"));
@@ -354,9 +485,18 @@ mod tests {
         assert_eq!((anew.records, anew.not_linked, anew.fault), (4, 2, None));
 
         // What is asked for must be there.
-        assert!(matches!(check_log(place, Some(&"nobody".parse().unwrap()), None).await, Err(LogError::NoSale(_))));
-        assert!(matches!(check_log(place, None, head).await, Err(LogError::WhoseHead)));
-        assert_eq!(check_log(place, None, None).await.unwrap().len(), CHANGES.len() + 1);
+        assert!(matches!(
+            check_log(place, Some(&"nobody".parse().unwrap()), None).await,
+            Err(LogError::NoSale(_))
+        ));
+        assert!(matches!(
+            check_log(place, None, head).await,
+            Err(LogError::WhoseHead)
+        ));
+        assert_eq!(
+            check_log(place, None, None).await.unwrap().len(),
+            CHANGES.len() + 1
+        );
     }
 
     /// A journal of before the chain, and more than one link is over.
@@ -374,14 +514,20 @@ mod tests {
         let again = open().await;
         assert_eq!(extend(&again).await.unwrap().number, 3);
         let after = check_log(place, None, None).await.unwrap().remove(0);
-        assert_eq!((after.link, after.records, after.not_linked, after.fault), (3, 2_500, 0, None));
+        assert_eq!(
+            (after.link, after.records, after.not_linked, after.fault),
+            (3, 2_500, 0, None)
+        );
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn it_finds_out_what_was_changed_in_a_file() {
         let dir = TempDir::new();
         for name in ["changed.db", "old.db"] {
-            let (file, url) = (dir.path().join(name), format!("sqlite:{}", dir.path().join(name).display()));
+            let (file, url) = (
+                dir.path().join(name),
+                format!("sqlite:{}", dir.path().join(name).display()),
+            );
             let place = JournalPlace::File(file.clone());
             let open = |sale: String| {
                 let file = file.clone();
@@ -414,7 +560,10 @@ mod tests {
                 }
             };
             let alter = async |sql: String| {
-                let options = url.parse::<PgConnectOptions>().unwrap().options([("search_path", "stagedoor_queue")]);
+                let options = url
+                    .parse::<PgConnectOptions>()
+                    .unwrap()
+                    .options([("search_path", "stagedoor_queue")]);
                 let pool = PgPool::connect_with(options).await.unwrap();
                 sqlx::raw_sql(AssertSqlSafe(sql)).execute(&pool).await.unwrap();
                 pool.close().await;

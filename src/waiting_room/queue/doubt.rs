@@ -26,7 +26,8 @@ impl Writer {
     /// written is in doubt too once its epoch is over, however soon after the last doubt was settled that came.
     pub(super) async fn settle_doubt(&self) -> Result<(), WriteError> {
         let epoch = self.store.epoch();
-        let is_settled = |progress: &Progress| !progress.in_doubt && progress.unwritten.iter().all(|it| it.epoch == epoch);
+        let is_settled =
+            |progress: &Progress| !progress.in_doubt && progress.unwritten.iter().all(|it| it.epoch == epoch);
         if is_settled(&self.progress.lock()) {
             return Ok(());
         }
@@ -39,7 +40,9 @@ impl Writer {
         }
         let mut progress = self.progress.lock();
         progress.in_doubt = false;
-        self.behind.0.store(!progress.unwritten.is_empty(), Ordering::Relaxed);
+        self.behind
+            .0
+            .store(!progress.unwritten.is_empty(), Ordering::Relaxed);
         Ok(())
     }
 
@@ -47,15 +50,29 @@ impl Writer {
     /// whoever asked is told to ask again, and the number may be somebody else's by now.
     async fn renew_promises(&self) -> Result<(), WriteError> {
         let epoch = self.store.epoch();
-        let outlived = || self.progress.lock().unwritten.iter().filter(|it| it.epoch != epoch).copied().collect::<Vec<Promise>>();
+        let outlived = || {
+            self.progress
+                .lock()
+                .unwritten
+                .iter()
+                .filter(|it| it.epoch != epoch)
+                .copied()
+                .collect::<Vec<Promise>>()
+        };
         let answered = match self.durability {
             Durability::Journaled => Vec::new(),
             Durability::Acknowledged => self.not_written(outlived())?,
         };
-        let stand = if answered.is_empty() { answered } else { self.store.adopt(&answered).await? };
+        let stand = if answered.is_empty() {
+            answered
+        } else {
+            self.store.adopt(&answered).await?
+        };
         let mut progress = self.progress.lock();
         progress.unwritten.retain(|it| it.epoch == epoch);
-        progress.unwritten.extend(stand.into_iter().map(|it| Promise { epoch, ..it }));
+        progress
+            .unwritten
+            .extend(stand.into_iter().map(|it| Promise { epoch, ..it }));
         Ok(())
     }
 
@@ -65,7 +82,13 @@ impl Writer {
             // A commit that was given up here may still be under way there: it must not come after the slot is given to
             // somebody else.
             Event::Entered { number, visit, .. } if self.journal.is_shared() => {
-                let lapsed = Record::Event { at: self.clock.now(), event: Event::Lapsed { number: *number, visit: *visit } };
+                let lapsed = Record::Event {
+                    at: self.clock.now(),
+                    event: Event::Lapsed {
+                        number: *number,
+                        visit: *visit,
+                    },
+                };
                 match self.append(vec![lapsed]).await {
                     // It was written, or her reservation went with the engine's memory.
                     Err(WriteError::Journal(JournalError::Conflict)) => Ok(self.catch_up().await?),
@@ -82,7 +105,13 @@ pub(super) async fn undo_event(store: &dyn QueueStore, event: &Event) -> Result<
     match event {
         Event::Entered { visit, .. } => store.give_back(*visit).await,
         Event::VisitEnded { number, visit } => {
-            store.reopen_visits(&[EndedVisit { visit: *visit, number: *number, how: Finished::Ended }]).await
+            store
+                .reopen_visits(&[EndedVisit {
+                    visit: *visit,
+                    number: *number,
+                    how: Finished::Ended,
+                }])
+                .await
         }
         _ => Ok(()),
     }

@@ -61,7 +61,16 @@ impl Fans {
             Arrivals::TwoWaves => 0.45,
         };
         let (early, wave_at_min) = (varied(early).min(1.0), varied(scenario.house.minutes * 0.4));
-        Self { dice, crowd, arrivals: scenario.arrivals, early, wave_at_min, minutes: scenario.house.minutes, visit_max_s, window_ms }
+        Self {
+            dice,
+            crowd,
+            arrivals: scenario.arrivals,
+            early,
+            wave_at_min,
+            minutes: scenario.house.minutes,
+            visit_max_s,
+            window_ms,
+        }
     }
 
     /// The share of all fans who have joined so many seconds after the opening.
@@ -93,14 +102,18 @@ impl Fans {
     pub(super) fn when_called(&self, waited_s: f64) -> Answer {
         let (dice, crowd) = (&self.dice, &self.crowd);
         if dice.unit() < crowd.bots {
-            return Answer::Comes { after_ms: 200 + dice.below(800) };
+            return Answer::Comes {
+                after_ms: 200 + dice.below(800),
+            };
         }
         if dice.unit() < crowd.impatient * (1.0 - (-waited_s / 60.0 / crowd.patience_min).exp()) {
             return Answer::Never;
         }
         if dice.unit() < crowd.absent {
             if dice.unit() < crowd.returning {
-                return Answer::Returns { after_ms: self.window_ms + 1_000 + ms(-240.0 * (1.0 - dice.unit()).ln()) };
+                return Answer::Returns {
+                    after_ms: self.window_ms + 1_000 + ms(-240.0 * (1.0 - dice.unit()).ln()),
+                };
             }
             return Answer::Never;
         }
@@ -134,7 +147,11 @@ impl Fans {
     pub(super) fn leaving(&self, waiting: u32) -> u32 {
         let expected = f64::from(waiting) * self.crowd.leaving_per_h / 3_600.0;
         let whole = expected.floor();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count below that of the waiting")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a count below that of the waiting"
+        )]
         let sure = whole as u32;
         sure + u32::from(self.dice.unit() < expected - whole)
     }
@@ -158,7 +175,11 @@ impl Fans {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to a day")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to a day"
+)]
 fn ms(seconds: f64) -> u64 {
     (seconds * 1_000.0).clamp(0.0, 86_400_000.0) as u64
 }

@@ -42,13 +42,26 @@ pub(super) fn draw(diary: &Diary, issued_by: &[u32], seed: u64) -> (Vec<Forecast
     let mut forecasts = Vec::new();
     let mut unsaid = 0;
     for nth in 0..DRAWN_MAX.min(reached) {
-        let number = if reached <= DRAWN_MAX { nth + 1 } else { 1 + u32::try_from(dice.below(u64::from(reached))).unwrap_or(0) };
+        let number = if reached <= DRAWN_MAX {
+            nth + 1
+        } else {
+            1 + u32::try_from(dice.below(u64::from(reached))).unwrap_or(0)
+        };
         let called_ms = diary.calls[diary.calls.partition_point(|(upto, _)| *upto < number)].1;
         let joined_ms = 1_000 * issued_by.partition_point(|issued| *issued < number) as u64;
-        let Some(waited_ms) = called_ms.checked_sub(joined_ms).filter(|ms| *ms >= 1_000) else { continue };
+        let Some(waited_ms) = called_ms.checked_sub(joined_ms).filter(|ms| *ms >= 1_000) else {
+            continue;
+        };
         let asked_ms = joined_ms + dice.below(waited_ms);
-        let Some(board) = usize::try_from(asked_ms / 1_000).ok().and_then(|second| diary.boards.get(second)) else { continue };
-        let Some(ahead) = (number - 1).checked_sub(board.now_serving) else { continue };
+        let Some(board) = usize::try_from(asked_ms / 1_000)
+            .ok()
+            .and_then(|second| diary.boards.get(second))
+        else {
+            continue;
+        };
+        let Some(ahead) = (number - 1).checked_sub(board.now_serving) else {
+            continue;
+        };
         let Some([p10, p50, p90]) = interpolate(&board.table, u64::from(ahead)) else {
             unsaid += 1;
             continue;
@@ -60,8 +73,13 @@ pub(super) fn draw(diary: &Diary, issued_by: &[u32], seed: u64) -> (Vec<Forecast
             p90: p90.into(),
             naive: (f64::from(ahead) + 1.0) * 60.0 / f64::from(board.rate_per_minute),
             actual: seconds(called_ms - asked_ms),
-            is_settled: diary.first_entry_ms.is_some_and(|first| asked_ms >= first + 120_000),
-            is_surprised: diary.surprises_ms.iter().any(|at| (from_ms..called_ms).contains(at)),
+            is_settled: diary
+                .first_entry_ms
+                .is_some_and(|first| asked_ms >= first + 120_000),
+            is_surprised: diary
+                .surprises_ms
+                .iter()
+                .any(|at| (from_ms..called_ms).contains(at)),
         });
     }
     (forecasts, unsaid)
@@ -83,10 +101,16 @@ pub struct Worth {
 }
 
 pub(super) fn worth(forecasts: &[Forecast]) -> Worth {
-    let (surprised, counted): (Vec<Forecast>, Vec<Forecast>) = forecasts.iter().partition(|it| it.is_surprised);
-    let share = |of: &[Forecast], holds: fn(&Forecast) -> bool| ratio(of.iter().filter(|it| holds(it)).count(), of.len());
-    let mut errors: Vec<f64> =
-        counted.iter().filter(|it| it.is_settled && it.actual > 120.0).map(|it| (it.p50 - it.actual).abs() / it.actual).collect();
+    let (surprised, counted): (Vec<Forecast>, Vec<Forecast>) =
+        forecasts.iter().partition(|it| it.is_surprised);
+    let share = |of: &[Forecast], holds: fn(&Forecast) -> bool| {
+        ratio(of.iter().filter(|it| holds(it)).count(), of.len())
+    };
+    let mut errors: Vec<f64> = counted
+        .iter()
+        .filter(|it| it.is_settled && it.actual > 120.0)
+        .map(|it| (it.p50 - it.actual).abs() / it.actual)
+        .collect();
     errors.sort_unstable_by(f64::total_cmp);
     let own: f64 = counted.iter().map(|it| score(it.p10, it.p90, it.actual)).sum();
     let naive = best_naive(&counted);
@@ -114,7 +138,16 @@ fn score(lower: f64, upper: f64, actual: f64) -> f64 {
 /// The naive forecast's score with the relative width that suits it best: the score is convex in the width.
 fn best_naive(forecasts: &[Forecast]) -> f64 {
     let total = |width: f64| -> f64 {
-        forecasts.iter().map(|it| score((it.naive * (1.0 - width)).max(0.0), it.naive * (1.0 + width), it.actual)).sum()
+        forecasts
+            .iter()
+            .map(|it| {
+                score(
+                    (it.naive * (1.0 - width)).max(0.0),
+                    it.naive * (1.0 + width),
+                    it.actual,
+                )
+            })
+            .sum()
     };
     let (mut low, mut high) = (0.0, 20.0);
     for _ in 0..40 {
@@ -143,23 +176,52 @@ mod tests {
     use super::*;
 
     fn forecast(p10: f64, p90: f64, actual: f64) -> Forecast {
-        Forecast { p10, p50: p10.midpoint(p90), p90, naive: actual * 2.0, actual, is_settled: true, is_surprised: false }
+        Forecast {
+            p10,
+            p50: p10.midpoint(p90),
+            p90,
+            naive: actual * 2.0,
+            actual,
+            is_settled: true,
+            is_surprised: false,
+        }
     }
 
     #[test]
     fn it_counts_what_is_within_and_punishes_what_is_not() {
-        let forecasts = [forecast(100.0, 200.0, 150.0), forecast(100.0, 200.0, 250.0), forecast(300.0, 500.0, 400.0)];
+        let forecasts = [
+            forecast(100.0, 200.0, 150.0),
+            forecast(100.0, 200.0, 250.0),
+            forecast(300.0, 500.0, 400.0),
+        ];
         let worth = worth(&forecasts);
-        assert!((worth.coverage.unwrap() - 2.0 / 3.0).abs() < 1e-9 && (worth.above.unwrap() - 1.0 / 3.0).abs() < 1e-9);
+        assert!(
+            (worth.coverage.unwrap() - 2.0 / 3.0).abs() < 1e-9
+                && (worth.above.unwrap() - 1.0 / 3.0).abs() < 1e-9
+        );
         assert!(worth.p50_error.unwrap() < 1e-9, "the median is right");
         // The naive says twice the wait: a width of one half reaches it. 100 + (100 + 10 * 50) + 200 over its 150 + 250 + 400.
-        assert!((worth.interval_score_ratio.unwrap() - 900.0 / (150.0 + 250.0 + 400.0) / 2.0).abs() < 1e-3, "{worth:?}");
+        assert!(
+            (worth.interval_score_ratio.unwrap() - 900.0 / (150.0 + 250.0 + 400.0) / 2.0).abs() < 1e-3,
+            "{worth:?}"
+        );
     }
 
     #[test]
     fn what_a_surprise_overtook_is_told_apart() {
-        let surprised = Forecast { is_surprised: true, ..forecast(1.0, 2.0, 500.0) };
+        let surprised = Forecast {
+            is_surprised: true,
+            ..forecast(1.0, 2.0, 500.0)
+        };
         let worth = worth(&[forecast(100.0, 200.0, 150.0), surprised]);
-        assert_eq!((worth.forecasts, worth.coverage, worth.surprised, worth.surprised_coverage), (1, Some(1.0), 1, Some(0.0)));
+        assert_eq!(
+            (
+                worth.forecasts,
+                worth.coverage,
+                worth.surprised,
+                worth.surprised_coverage
+            ),
+            (1, Some(1.0), 1, Some(0.0))
+        );
     }
 }

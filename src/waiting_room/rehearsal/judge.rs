@@ -98,8 +98,14 @@ impl Judge {
     }
 
     pub(in crate::waiting_room) fn goes_on(&mut self, now_ms: u64) {
-        let Some(since_ms) = self.paused_since_ms.take() else { return };
-        for ends_ms in self.call_ends_ms.values_mut().filter(|ends_ms| **ends_ms >= since_ms) {
+        let Some(since_ms) = self.paused_since_ms.take() else {
+            return;
+        };
+        for ends_ms in self
+            .call_ends_ms
+            .values_mut()
+            .filter(|ends_ms| **ends_ms >= since_ms)
+        {
             *ends_ms += now_ms - since_ms;
         }
     }
@@ -114,24 +120,43 @@ impl Judge {
 
     pub(in crate::waiting_room) fn asks(&mut self, number: u32, now_ms: u64) {
         let is_returner = self.is_returner(number, now_ms);
-        let lane = if is_returner { &mut self.returners } else { &mut self.called };
+        let lane = if is_returner {
+            &mut self.returners
+        } else {
+            &mut self.called
+        };
         lane.insert(number, now_ms);
     }
 
     pub(in crate::waiting_room) fn enters(&mut self, number: u32, now_ms: u64) {
         let (active, capacity) = (self.active, self.door.capacity);
-        self.must(active < capacity, || format!("I3: {number} entered a house with {active} of {capacity} inside"));
+        self.must(active < capacity, || {
+            format!("I3: {number} entered a house with {active} of {capacity} inside")
+        });
         let is_new = self.entered.insert(number);
         self.must(is_new, || format!("I6: {number} entered before"));
-        self.must(self.paused_since_ms.is_none(), || format!("I3: {number} entered while nobody may"));
+        self.must(self.paused_since_ms.is_none(), || {
+            format!("I3: {number} entered while nobody may")
+        });
         let free = capacity.saturating_sub(active) as usize;
         let was_called = self.called.contains_key(&number) && !self.returners.contains_key(&number);
         let lane = if was_called { &self.called } else { &self.returners };
-        let lower = lane.range(..number).filter(|(_, asked)| now_ms - **asked <= LAPSE_MS).take(free.max(1)).count();
-        self.must(lower < free, || format!("I5: {number} entered before {lower} lower claimants, with {free} free"));
+        let lower = lane
+            .range(..number)
+            .filter(|(_, asked)| now_ms - **asked <= LAPSE_MS)
+            .take(free.max(1))
+            .count();
+        self.must(lower < free, || {
+            format!("I5: {number} entered before {lower} lower claimants, with {free} free")
+        });
         if !was_called {
             self.returner_entries += 1;
-            let claimants = self.called.values().filter(|asked| now_ms - **asked <= LAPSE_MS).take(free.max(1)).count();
+            let claimants = self
+                .called
+                .values()
+                .filter(|asked| now_ms - **asked <= LAPSE_MS)
+                .take(free.max(1))
+                .count();
             self.taken_from_claimants += u64::from(claimants >= free);
         }
         self.called.remove(&number);
@@ -141,7 +166,10 @@ impl Judge {
         let door = self.door;
         let in_bounds = self.allowance.entry(now_ms, &door);
         self.must(in_bounds, || {
-            format!("I4: entries up to {now_ms} ms exceed {} a minute and {} at once", door.rate_per_minute, door.burst)
+            format!(
+                "I4: entries up to {now_ms} ms exceed {} a minute and {} at once",
+                door.rate_per_minute, door.burst
+            )
         });
     }
 
@@ -153,11 +181,20 @@ impl Judge {
     }
 
     /// What the engine says is what the judge has counted, and whoever joins again has her number.
-    pub(in crate::waiting_room) fn agrees(&mut self, active: u32, again: Option<(u32, Option<u32>)>, now_ms: u64) {
+    pub(in crate::waiting_room) fn agrees(
+        &mut self,
+        active: u32,
+        again: Option<(u32, Option<u32>)>,
+        now_ms: u64,
+    ) {
         let counted = self.active;
-        self.must(counted == active, || format!("I3: the engine counts {active} inside at {now_ms} ms, the judge {counted}"));
+        self.must(counted == active, || {
+            format!("I3: the engine counts {active} inside at {now_ms} ms, the judge {counted}")
+        });
         if let Some((number, found)) = again {
-            self.must(found == Some(number), || format!("I6: {number} joined again and got {found:?}"));
+            self.must(found == Some(number), || {
+                format!("I6: {number} joined again and got {found:?}")
+            });
         }
         // Whoever is silent for long is no claimant.
         for lane in [&mut self.called, &mut self.returners] {
@@ -184,9 +221,15 @@ impl Judge {
 
     /// Whether she asks as one who was passed over: her window is over, and she has not been asking since.
     pub(in crate::waiting_room) fn is_returner(&self, number: u32, now_ms: u64) -> bool {
-        let Some((_, &ends_ms)) = self.call_ends_ms.range(number..).next() else { return false };
+        let Some((_, &ends_ms)) = self.call_ends_ms.range(number..).next() else {
+            return false;
+        };
         let at_ms = self.paused_since_ms.unwrap_or(now_ms);
-        at_ms > ends_ms && self.called.get(&number).is_none_or(|&asked| now_ms - asked > LAPSE_MS)
+        at_ms > ends_ms
+            && self
+                .called
+                .get(&number)
+                .is_none_or(|&asked| now_ms - asked > LAPSE_MS)
     }
 
     /// What was broken, the first of them in words, and how many in all.
@@ -209,7 +252,11 @@ mod tests {
     use super::*;
 
     fn judged(wrong: impl FnOnce(&mut Judge)) -> u64 {
-        let mut judge = Judge::new(Door { capacity: 1, rate_per_minute: 60, burst: 3 });
+        let mut judge = Judge::new(Door {
+            capacity: 1,
+            rate_per_minute: 60,
+            burst: 3,
+        });
         judge.called(0, 5, 60_000, 9);
         judge.asks(1, 1_000);
         judge.asks(2, 1_000);
@@ -220,12 +267,31 @@ mod tests {
     #[test]
     fn it_sees_what_is_wrong() {
         assert_eq!(judged(|judge| judge.enters(1, 1_000)), 0);
-        assert_eq!(judged(|judge| judge.enters(2, 1_000)), 1, "the lower number waits");
-        assert!(judged(|judge| [1, 2].into_iter().for_each(|n| judge.enters(n, 1_000))) >= 1, "one slot, two entries");
-        assert_eq!(judged(|judge| judge.called(3, 6, 60_000, 9)), 1, "a call that does not follow on");
-        assert_eq!(judged(|judge| judge.called(5, 12, 60_000, 9)), 1, "a call of nobody");
+        assert_eq!(
+            judged(|judge| judge.enters(2, 1_000)),
+            1,
+            "the lower number waits"
+        );
+        assert!(
+            judged(|judge| [1, 2].into_iter().for_each(|n| judge.enters(n, 1_000))) >= 1,
+            "one slot, two entries"
+        );
+        assert_eq!(
+            judged(|judge| judge.called(3, 6, 60_000, 9)),
+            1,
+            "a call that does not follow on"
+        );
+        assert_eq!(
+            judged(|judge| judge.called(5, 12, 60_000, 9)),
+            1,
+            "a call of nobody"
+        );
         assert_eq!(judged(|judge| judge.agrees(1, None, 2_000)), 1, "another count");
-        assert_eq!(judged(|judge| judge.agrees(0, Some((4, Some(8))), 2_000)), 1, "another number");
+        assert_eq!(
+            judged(|judge| judge.agrees(0, Some((4, Some(8))), 2_000)),
+            1,
+            "another number"
+        );
         let twice = judged(|judge| {
             judge.enters(1, 1_000);
             judge.leaves(1, true);
@@ -243,7 +309,11 @@ mod tests {
     #[test]
     fn it_sees_entries_that_come_too_fast() {
         let crowded = |gap_ms: u64| {
-            let mut judge = Judge::new(Door { capacity: 9, rate_per_minute: 60, burst: 3 });
+            let mut judge = Judge::new(Door {
+                capacity: 9,
+                rate_per_minute: 60,
+                burst: 3,
+            });
             judge.called(0, 9, 60_000, 9);
             for n in 1..=6 {
                 judge.asks(n, u64::from(n) * gap_ms);
@@ -257,7 +327,11 @@ mod tests {
 
     #[test]
     fn it_sees_returners_who_take_too_much() {
-        let mut judge = Judge::new(Door { capacity: 1, rate_per_minute: 6_000, burst: 100 });
+        let mut judge = Judge::new(Door {
+            capacity: 1,
+            rate_per_minute: 6_000,
+            burst: 100,
+        });
         judge.called(0, 10, 1_000, 20);
         judge.called(10, 20, 900_000, 20);
         for number in 1..=5 {
@@ -267,6 +341,11 @@ mod tests {
             judge.leaves(number, true);
         }
         judge.finish(0.25);
-        assert_eq!((judge.violations().1, judge.returner_entries()), (1, 5), "{:?}", judge.violations());
+        assert_eq!(
+            (judge.violations().1, judge.returner_entries()),
+            (1, 5),
+            "{:?}",
+            judge.violations()
+        );
     }
 }

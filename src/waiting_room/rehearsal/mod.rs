@@ -110,15 +110,25 @@ pub async fn rehearse(scenario: &Scenario, fans: u32, seed: u64) -> Result<Rehea
 
 /// Judges the rehearsals of one scenario.
 pub fn judge(scenario: &Scenario, rehearsals: &[Rehearsal]) -> Verdict {
-    let mut violations: Vec<String> =
-        rehearsals.iter().flat_map(|it| it.violations.iter().map(|what| format!("seed {}: {what}", it.seed))).collect();
+    let mut violations: Vec<String> = rehearsals
+        .iter()
+        .flat_map(|it| {
+            it.violations
+                .iter()
+                .map(|what| format!("seed {}: {what}", it.seed))
+        })
+        .collect();
     violations.truncate(20);
     Verdict {
         scenario: scenario.name,
         disturbed: scenario.is_disturbed(),
         figures: figures(rehearsals),
         violations,
-        broken_seeds: rehearsals.iter().filter(|it| it.violations_total > 0).map(|it| it.seed).collect(),
+        broken_seeds: rehearsals
+            .iter()
+            .filter(|it| it.violations_total > 0)
+            .map(|it| it.seed)
+            .collect(),
     }
 }
 
@@ -126,17 +136,25 @@ pub fn judge(scenario: &Scenario, rehearsals: &[Rehearsal]) -> Verdict {
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
 pub fn figures<'a>(rehearsals: impl IntoIterator<Item = &'a Rehearsal>) -> Figures {
     let rehearsals: Vec<&Rehearsal> = rehearsals.into_iter().collect();
-    let forecasts: Vec<Forecast> = rehearsals.iter().flat_map(|it| it.forecasts.iter().copied()).collect();
+    let forecasts: Vec<Forecast> = rehearsals
+        .iter()
+        .flat_map(|it| it.forecasts.iter().copied())
+        .collect();
     let sum = |of: fn(&Rehearsal) -> u64| rehearsals.iter().map(|it| of(it)).sum::<u64>();
     let share = |part: u64, of: u64| (of > 0).then(|| part as f64 / of as f64);
-    let mut extra_ms: Vec<u64> = rehearsals.iter().flat_map(|it| it.extra_waits_ms.iter().copied()).collect();
+    let mut extra_ms: Vec<u64> = rehearsals
+        .iter()
+        .flat_map(|it| it.extra_waits_ms.iter().copied())
+        .collect();
     extra_ms.sort_unstable();
     Figures {
         runs: rehearsals.len(),
         worth: worth(&forecasts),
         slot_use: share(sum(|it| it.slots[0]), sum(|it| it.slots[1])),
         met_full_house: share(sum(|it| it.met_full_house), sum(|it| it.came)),
-        extra_wait_p95_s: extra_ms.get(extra_ms.len() * 95 / 100).map(|&ms| ms as f64 / 1_000.0),
+        extra_wait_p95_s: extra_ms
+            .get(extra_ms.len() * 95 / 100)
+            .map(|&ms| ms as f64 / 1_000.0),
         returner_share: share(sum(|it| it.returner_entries), sum(|it| it.entries)),
         unsaid: sum(|it| it.unsaid.into()),
         violations_total: sum(|it| it.violations_total),
@@ -149,20 +167,31 @@ const POINTS_MAX: usize = 400;
 fn course(diary: &Diary) -> Course {
     let every = diary.boards.len().div_ceil(POINTS_MAX).max(1);
     let seconds = |ms: u64| u32::try_from(ms / 1_000).unwrap_or(u32::MAX);
-    let points = diary.boards.iter().enumerate().step_by(every).map(|(second, board)| {
-        let at_s = u32::try_from(second).unwrap_or(u32::MAX);
-        let called = diary.calls.get(diary.calls.partition_point(|(upto, _)| *upto < board.issued));
-        let waiting = board.issued.saturating_sub(board.now_serving);
-        CoursePoint {
-            at_s,
-            waiting,
-            active: board.active,
-            entries: board.entries,
-            wait_s: super::estimate::interpolate(&board.table, waiting.saturating_sub(1).into()),
-            actual_s: called.map(|(_, ms)| seconds(*ms).saturating_sub(at_s)),
-        }
-    });
-    Course { capacity: diary.capacity, sold_out_s: diary.sold_out_ms.map(seconds), points: points.collect() }
+    let points = diary
+        .boards
+        .iter()
+        .enumerate()
+        .step_by(every)
+        .map(|(second, board)| {
+            let at_s = u32::try_from(second).unwrap_or(u32::MAX);
+            let called = diary
+                .calls
+                .get(diary.calls.partition_point(|(upto, _)| *upto < board.issued));
+            let waiting = board.issued.saturating_sub(board.now_serving);
+            CoursePoint {
+                at_s,
+                waiting,
+                active: board.active,
+                entries: board.entries,
+                wait_s: super::estimate::interpolate(&board.table, waiting.saturating_sub(1).into()),
+                actual_s: called.map(|(_, ms)| seconds(*ms).saturating_sub(at_s)),
+            }
+        });
+    Course {
+        capacity: diary.capacity,
+        sold_out_s: diary.sold_out_ms.map(seconds),
+        points: points.collect(),
+    }
 }
 
 #[cfg(test)]

@@ -145,12 +145,24 @@ impl<'a> Sale<'a> {
             durability: Durability::Journaled,
         };
         let fans = Fans::new(scenario, seed, VISIT_MAX.as_secs_f64(), millis(WINDOW));
-        let seats_total = scenario.house.seats_per_fan.map_or(0, |share| whole(share * rate * scenario.house.minutes));
-        let mut surprises: VecDeque<(u64, Surprise)> =
-            scenario.surprises.iter().map(|&(min, it)| (u64::from(whole(min * 60_000.0)), it)).collect();
+        let seats_total = scenario
+            .house
+            .seats_per_fan
+            .map_or(0, |share| whole(share * rate * scenario.house.minutes));
+        let mut surprises: VecDeque<(u64, Surprise)> = scenario
+            .surprises
+            .iter()
+            .map(|&(min, it)| (u64::from(whole(min * 60_000.0)), it))
+            .collect();
         surprises.make_contiguous().sort_by_key(|(at_ms, _)| *at_ms);
-        let door = Door { capacity, rate_per_minute, burst: burst_of(rate_per_minute, None) };
-        let needs_journal = surprises.iter().any(|(_, surprise)| matches!(surprise, Surprise::Restart(_)));
+        let door = Door {
+            capacity,
+            rate_per_minute,
+            burst: burst_of(rate_per_minute, None),
+        };
+        let needs_journal = surprises
+            .iter()
+            .any(|(_, surprise)| matches!(surprise, Surprise::Restart(_)));
         Self {
             scenario,
             store: MemoryStore::new(config.clone(), 0, moment(0)),
@@ -159,7 +171,11 @@ impl<'a> Sale<'a> {
             config,
             number_of_fans,
             situation: None,
-            stock: Stock { zones: zones(seats_total, 0, 0), age: Duration::ZERO, healths: Vec::new() },
+            stock: Stock {
+                zones: zones(seats_total, 0, 0),
+                age: Duration::ZERO,
+                healths: Vec::new(),
+            },
             seats_total,
             asks: BinaryHeap::new(),
             stays: BinaryHeap::new(),
@@ -169,7 +185,10 @@ impl<'a> Sale<'a> {
             diary: Diary {
                 boards: Vec::new(),
                 calls: Vec::new(),
-                surprises_ms: surprises.iter().flat_map(|&(at_ms, it)| turns(at_ms, it)).collect(),
+                surprises_ms: surprises
+                    .iter()
+                    .flat_map(|&(at_ms, it)| turns(at_ms, it))
+                    .collect(),
                 first_entry_ms: None,
                 capacity,
                 upto: number_of_fans.min(whole(rate * scenario.house.minutes)),
@@ -217,10 +236,12 @@ impl<'a> Sale<'a> {
             self.stock.age += Duration::from_millis(TICK_MS);
         }
         let phase = self.phase(now_ms);
-        let (situation, call) = next_call(&self.store, phase, self.config.call_window, at, &self.stock).await?;
+        let (situation, call) =
+            next_call(&self.store, phase, self.config.call_window, at, &self.stock).await?;
         self.situation = Some(situation);
         if let Some(Event::Called { from, upto, ends_at }) = call {
-            self.happened(Event::Called { from, upto, ends_at }, now_ms).await?;
+            self.happened(Event::Called { from, upto, ends_at }, now_ms)
+                .await?;
             self.called(from, upto, now_ms);
             let ends_ms = u64::try_from(ends_at.as_millis() - moment(0).now.as_millis()).unwrap_or(0);
             self.diary.judge.called(from, upto, ends_ms, self.joined);
@@ -297,7 +318,12 @@ impl<'a> Sale<'a> {
         let mut first = self.joined + 1;
         while first <= upto {
             let last = upto.min(first + GROUP - 1);
-            let joins = (first..=last).map(|number| Join { subject: subject(number), joined_at: at.now }).collect();
+            let joins = (first..=last)
+                .map(|number| Join {
+                    subject: subject(number),
+                    joined_at: at.now,
+                })
+                .collect();
             self.write(Record::Joins { first, joins }, at).await?;
             first = last + 1;
         }
@@ -330,7 +356,14 @@ impl<'a> Sale<'a> {
         if self.left[number as usize] || number <= self.store.now_serving() {
             return Ok(None);
         }
-        let found = match self.store.number(Join { subject: subject(number), joined_at: at.now }).await? {
+        let found = match self
+            .store
+            .number(Join {
+                subject: subject(number),
+                joined_at: at.now,
+            })
+            .await?
+        {
             Numbered::Had { found, .. } | Numbered::New(found) => Some(found.number),
             Numbered::Full => None,
         };
@@ -344,40 +377,79 @@ impl<'a> Sale<'a> {
                 continue;
             }
             let joined_s = self.issued_by.partition_point(|&issued| issued < number);
-            let waited_s = seconds(now_ms.saturating_sub(BEFORE_MS)) - f64::from(u32::try_from(joined_s).unwrap_or(0));
+            let waited_s =
+                seconds(now_ms.saturating_sub(BEFORE_MS)) - f64::from(u32::try_from(joined_s).unwrap_or(0));
             let (after_ms, every_ms) = match self.fans.when_called(waited_s.max(0.0)) {
                 Answer::Never => continue,
                 Answer::Comes { after_ms } => (after_ms, ASKS_EVERY_MS),
                 Answer::Returns { after_ms } => (after_ms, RETURNER_ASKS_EVERY_MS),
             };
-            self.asks.push(Reverse(Ask { at_ms: now_ms + after_ms, number, every_ms, refused_at_ms: None }));
+            self.asks.push(Reverse(Ask {
+                at_ms: now_ms + after_ms,
+                number,
+                every_ms,
+                refused_at_ms: None,
+            }));
         }
     }
 
     async fn ask(&mut self, now_ms: u64) -> Result<(), StoreError> {
         let at = moment(now_ms);
         let is_paused = self.phase(now_ms) != Phase::OnSale;
-        while let Some(Reverse(ask)) = self.asks.peek().copied().filter(|Reverse(ask)| ask.at_ms <= now_ms) {
+        while let Some(Reverse(ask)) = self
+            .asks
+            .peek()
+            .copied()
+            .filter(|Reverse(ask)| ask.at_ms <= now_ms)
+        {
             self.asks.pop();
             let in_time = ask.every_ms == ASKS_EVERY_MS;
             self.diary.judge.asks(ask.number, now_ms);
             self.diary.came += u64::from(in_time && ask.refused_at_ms.is_none());
             let visit = VisitId::random(self.fans.entropy());
-            match self.store.reserve(&EntryAsk { number: ask.number, visit, inside: Inside::Served }, at).await? {
+            match self
+                .store
+                .reserve(
+                    &EntryAsk {
+                        number: ask.number,
+                        visit,
+                        inside: Inside::Served,
+                    },
+                    at,
+                )
+                .await?
+            {
                 Reservation::Reserved { .. } => {
                     self.diary.judge.enters(ask.number, now_ms);
-                    self.happened(Event::Entered { number: ask.number, subject: subject(ask.number), visit }, now_ms).await?;
-                    self.diary.first_entry_ms.get_or_insert(now_ms.saturating_sub(BEFORE_MS));
+                    self.happened(
+                        Event::Entered {
+                            number: ask.number,
+                            subject: subject(ask.number),
+                            visit,
+                        },
+                        now_ms,
+                    )
+                    .await?;
+                    self.diary
+                        .first_entry_ms
+                        .get_or_insert(now_ms.saturating_sub(BEFORE_MS));
                     if in_time {
-                        self.diary.extra_waits_ms.extend(ask.refused_at_ms.map(|refused| now_ms - refused));
+                        self.diary
+                            .extra_waits_ms
+                            .extend(ask.refused_at_ms.map(|refused| now_ms - refused));
                     }
                     self.stay(ask.number, visit, now_ms);
                 }
                 Reservation::NoRoom { .. } => {
-                    self.diary.met_full_house += u64::from(in_time && ask.refused_at_ms.is_none() && !is_paused);
+                    self.diary.met_full_house +=
+                        u64::from(in_time && ask.refused_at_ms.is_none() && !is_paused);
                     let refused_at_ms = ask.refused_at_ms.or(Some(now_ms));
                     if is_paused || !self.fans.gives_up() {
-                        self.asks.push(Reverse(Ask { at_ms: now_ms + u64::from(ask.every_ms), refused_at_ms, ..ask }));
+                        self.asks.push(Reverse(Ask {
+                            at_ms: now_ms + u64::from(ask.every_ms),
+                            refused_at_ms,
+                            ..ask
+                        }));
                     }
                 }
                 // Whoever gave up her number may still have a page that asks.
@@ -388,16 +460,30 @@ impl<'a> Sale<'a> {
     }
 
     fn stay(&mut self, number: u32, visit: VisitId, now_ms: u64) {
-        let wanted = if self.seats_total == 0 { 0 } else { self.fans.seats() };
+        let wanted = if self.seats_total == 0 {
+            0
+        } else {
+            self.fans.seats()
+        };
         let [free, held, booked] = self.seats();
         let seats = wanted.min(free);
         self.stock.zones = zones(free - seats, held + seats, booked);
-        self.stays.push(Reverse(Stay { ends_ms: now_ms + self.fans.visit_ms().min(millis(VISIT_MAX)), number, visit, seats }));
+        self.stays.push(Reverse(Stay {
+            ends_ms: now_ms + self.fans.visit_ms().min(millis(VISIT_MAX)),
+            number,
+            visit,
+            seats,
+        }));
     }
 
     async fn end_visits(&mut self, now_ms: u64) -> Result<(), StoreError> {
         let mut over = Vec::new();
-        while let Some(Reverse(stay)) = self.stays.peek().copied().filter(|Reverse(stay)| stay.ends_ms <= now_ms) {
+        while let Some(Reverse(stay)) = self
+            .stays
+            .peek()
+            .copied()
+            .filter(|Reverse(stay)| stay.ends_ms <= now_ms)
+        {
             self.stays.pop();
             over.push(stay.visit);
             self.seats_leave(stay.seats);
@@ -419,18 +505,30 @@ impl<'a> Sale<'a> {
         if seats > 0 {
             let [free, held, booked] = self.seats();
             let held = held - seats.min(held);
-            self.stock.zones = if self.fans.unit() < 0.85 { zones(free, held, booked + seats) } else { zones(free + seats, held, booked) };
+            self.stock.zones = if self.fans.unit() < 0.85 {
+                zones(free, held, booked + seats)
+            } else {
+                zones(free + seats, held, booked)
+            };
         }
     }
 
     /// Free, held, booked.
     fn seats(&self) -> [u32; 3] {
-        self.stock.zones.first().map_or([0; 3], |zone| [zone.free, zone.held, zone.booked])
+        self.stock
+            .zones
+            .first()
+            .map_or([0; 3], |zone| [zone.free, zone.held, zone.booked])
     }
 
     async fn surprise(&mut self, now_ms: u64) -> Result<(), StoreError> {
         let after_ms = now_ms.saturating_sub(BEFORE_MS);
-        while let Some((_, surprise)) = self.surprises.front().copied().filter(|(at_ms, _)| *at_ms <= after_ms) {
+        while let Some((_, surprise)) = self
+            .surprises
+            .front()
+            .copied()
+            .filter(|(at_ms, _)| *at_ms <= after_ms)
+        {
             self.surprises.pop_front();
             let times = |of: u32, factor: f64| whole(f64::from(of) * factor).max(1);
             match surprise {
@@ -450,7 +548,9 @@ impl<'a> Sale<'a> {
                     let visitors = times(self.config.capacity, factor);
                     self.order(OperatorCommand::Capacity { visitors }, now_ms).await?;
                 }
-                Surprise::BoxOfficeSilent(seconds) => self.silent_until_ms = now_ms + u64::from(whole(seconds * 1_000.0)),
+                Surprise::BoxOfficeSilent(seconds) => {
+                    self.silent_until_ms = now_ms + u64::from(whole(seconds * 1_000.0))
+                }
                 Surprise::Restart(seconds) => self.restart(now_ms, u64::from(whole(seconds * 1_000.0))),
             }
         }
@@ -461,10 +561,18 @@ impl<'a> Sale<'a> {
     }
 
     async fn order(&mut self, command: OperatorCommand, now_ms: u64) -> Result<(), StoreError> {
-        self.happened(Event::Operator { command, by: None }, now_ms).await?;
+        self.happened(Event::Operator { command, by: None }, now_ms)
+            .await?;
         let settings = self.store.settings();
         let (capacity, rate_per_minute) = (settings.capacity, settings.rate_per_minute);
-        self.diary.judge.door_is(Door { capacity, rate_per_minute, burst: burst_of(rate_per_minute, self.config.burst) }, now_ms);
+        self.diary.judge.door_is(
+            Door {
+                capacity,
+                rate_per_minute,
+                burst: burst_of(rate_per_minute, self.config.burst),
+            },
+            now_ms,
+        );
         Ok(())
     }
 
@@ -479,7 +587,9 @@ impl<'a> Sale<'a> {
     async fn come_back(&mut self, now_ms: u64) -> Result<(), StoreError> {
         let at = moment(now_ms);
         self.store = MemoryStore::new(self.config.clone(), 0, at);
-        self.store.apply(self.journal.as_deref().unwrap_or_default(), at).await?;
+        self.store
+            .apply(self.journal.as_deref().unwrap_or_default(), at)
+            .await?;
         let since = moment(self.away_since_ms(now_ms)).now;
         self.happened(Event::Interrupted { since }, now_ms).await?;
         self.store.recovered(at).await?;
@@ -491,17 +601,29 @@ impl<'a> Sale<'a> {
 
     /// When the last record was written.
     fn away_since_ms(&self, now_ms: u64) -> u64 {
-        let last = self.journal.as_ref().and_then(|journal| journal.last()).and_then(|stored| stored.record.at());
-        last.map_or(now_ms, |at| u64::try_from(at.as_millis() - moment(0).now.as_millis()).unwrap_or(now_ms))
+        let last = self
+            .journal
+            .as_ref()
+            .and_then(|journal| journal.last())
+            .and_then(|stored| stored.record.at());
+        last.map_or(now_ms, |at| {
+            u64::try_from(at.as_millis() - moment(0).now.as_millis()).unwrap_or(now_ms)
+        })
     }
 
     fn count_slots(&mut self, now: &Situation, now_ms: u64) {
         let slots = &mut self.diary.slots;
         // A door that never fills its house has not ramped up in twice the time that the rate alone would take.
-        let should_be_full_ms = u64::from(self.config.capacity) * 120_000 / u64::from(self.config.rate_per_minute);
-        let is_late = now_ms.saturating_sub(BEFORE_MS) > should_be_full_ms.max(60_000) && self.scenario.house.room < 1.0;
+        let should_be_full_ms =
+            u64::from(self.config.capacity) * 120_000 / u64::from(self.config.rate_per_minute);
+        let is_late = now_ms.saturating_sub(BEFORE_MS) > should_be_full_ms.max(60_000)
+            && self.scenario.house.room < 1.0;
         slots.ramped_up |= f64::from(now.active) >= 0.98 * f64::from(now.capacity) || is_late;
-        if slots.ramped_up && now.uncalled > now.capacity / 10 && now.calling && self.phase(now_ms) == Phase::OnSale {
+        if slots.ramped_up
+            && now.uncalled > now.capacity / 10
+            && now.calling
+            && self.phase(now_ms) == Phase::OnSale
+        {
             let slots = &mut self.diary.slots;
             slots.used += u64::from(now.active.min(now.capacity));
             slots.offered += u64::from(now.capacity);
@@ -511,7 +633,11 @@ impl<'a> Sale<'a> {
 
 /// When something changes that nobody could foresee.
 fn turns(at_ms: u64, surprise: Surprise) -> impl Iterator<Item = u64> {
-    let back_ms = if let Surprise::Restart(seconds) = surprise { Some(at_ms + u64::from(whole(seconds * 1_000.0))) } else { None };
+    let back_ms = if let Surprise::Restart(seconds) = surprise {
+        Some(at_ms + u64::from(whole(seconds * 1_000.0)))
+    } else {
+        None
+    };
     std::iter::once(at_ms).chain(back_ms)
 }
 
@@ -526,14 +652,23 @@ fn subject(number: u32) -> u64 {
 
 fn moment(now_ms: u64) -> Moment {
     let monotonic = Duration::from_millis(now_ms);
-    Moment { now: OPENS.minus(Duration::from_millis(BEFORE_MS)).plus(monotonic), monotonic }
+    Moment {
+        now: OPENS.minus(Duration::from_millis(BEFORE_MS)).plus(monotonic),
+        monotonic,
+    }
 }
 
 fn zones(free: u32, held: u32, booked: u32) -> Vec<ZoneStock> {
     if free + held + booked == 0 {
         return Vec::new();
     }
-    vec![ZoneStock { zone: "all".into(), free, held, booked, blocked: 0 }]
+    vec![ZoneStock {
+        zone: "all".into(),
+        free,
+        held,
+        booked,
+        blocked: 0,
+    }]
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a sale lasts hours, not ages")]
@@ -545,7 +680,11 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the range of a count")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to the range of a count"
+)]
 fn whole(value: f64) -> u32 {
     value.round().clamp(0.0, 4e9) as u32
 }

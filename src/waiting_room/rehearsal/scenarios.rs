@@ -88,8 +88,16 @@ const USUAL_CROWD: Crowd = Crowd {
     slow_payers: 0.04,
 };
 
-const BY_RATE: House = House { minutes: 30.0, room: 2.5, seats_per_fan: None };
-const BY_HOUSE: House = House { minutes: 16.0, room: 0.5, seats_per_fan: None };
+const BY_RATE: House = House {
+    minutes: 30.0,
+    room: 2.5,
+    seats_per_fan: None,
+};
+const BY_HOUSE: House = House {
+    minutes: 16.0,
+    room: 0.5,
+    seats_per_fan: None,
+};
 
 /// Every scenario there is.
 pub const SCENARIOS: [Scenario; 14] = [
@@ -106,7 +114,10 @@ pub const SCENARIOS: [Scenario; 14] = [
         what: "fans come one by one while the sale goes on",
         arrivals: Arrivals::Drip,
         crowd: USUAL_CROWD,
-        house: House { minutes: 40.0, ..BY_RATE },
+        house: House {
+            minutes: 40.0,
+            ..BY_RATE
+        },
         surprises: &[],
     },
     Scenario {
@@ -129,15 +140,28 @@ pub const SCENARIOS: [Scenario; 14] = [
         name: "absent",
         what: "six of ten are away when they are called, a third of these come back; the house is full",
         arrivals: Arrivals::Flash,
-        crowd: Crowd { absent: 0.6, returning: 0.33, ..USUAL_CROWD },
-        house: House { minutes: 9.0, room: 0.4, seats_per_fan: None },
+        crowd: Crowd {
+            absent: 0.6,
+            returning: 0.33,
+            ..USUAL_CROWD
+        },
+        house: House {
+            minutes: 9.0,
+            room: 0.4,
+            seats_per_fan: None,
+        },
         surprises: &[],
     },
     Scenario {
         name: "impatient",
         what: "four of ten give up without a word, two of ten an hour leave on purpose",
         arrivals: Arrivals::Flash,
-        crowd: Crowd { impatient: 0.4, patience_min: 15.0, leaving_per_h: 0.2, ..USUAL_CROWD },
+        crowd: Crowd {
+            impatient: 0.4,
+            patience_min: 15.0,
+            leaving_per_h: 0.2,
+            ..USUAL_CROWD
+        },
         house: BY_RATE,
         surprises: &[],
     },
@@ -145,7 +169,10 @@ pub const SCENARIOS: [Scenario; 14] = [
         name: "bots",
         what: "three of ten accounts are bots that come at once and stay long",
         arrivals: Arrivals::Flash,
-        crowd: Crowd { bots: 0.3, ..USUAL_CROWD },
+        crowd: Crowd {
+            bots: 0.3,
+            ..USUAL_CROWD
+        },
         house: BY_HOUSE,
         surprises: &[],
     },
@@ -153,7 +180,11 @@ pub const SCENARIOS: [Scenario; 14] = [
         name: "slow-payers",
         what: "visits have a long tail, and one in seven stays as long as may be",
         arrivals: Arrivals::Flash,
-        crowd: Crowd { visit_spread: 1.1, slow_payers: 0.15, ..USUAL_CROWD },
+        crowd: Crowd {
+            visit_spread: 1.1,
+            slow_payers: 0.15,
+            ..USUAL_CROWD
+        },
         house: BY_HOUSE,
         surprises: &[],
     },
@@ -162,7 +193,10 @@ pub const SCENARIOS: [Scenario; 14] = [
         what: "there are seats for one fan in three",
         arrivals: Arrivals::Flash,
         crowd: USUAL_CROWD,
-        house: House { seats_per_fan: Some(0.5), ..BY_HOUSE },
+        house: House {
+            seats_per_fan: Some(0.5),
+            ..BY_HOUSE
+        },
         surprises: &[],
     },
     Scenario {
@@ -194,8 +228,14 @@ pub const SCENARIOS: [Scenario; 14] = [
         what: "nothing is heard of the box office for two minutes",
         arrivals: Arrivals::Flash,
         crowd: USUAL_CROWD,
-        house: House { seats_per_fan: Some(9.0), ..BY_RATE },
-        surprises: &[(9.0, Surprise::BoxOfficeSilent(120.0)), (11.0, Surprise::BoxOfficeSilent(0.0))],
+        house: House {
+            seats_per_fan: Some(9.0),
+            ..BY_RATE
+        },
+        surprises: &[
+            (9.0, Surprise::BoxOfficeSilent(120.0)),
+            (11.0, Surprise::BoxOfficeSilent(0.0)),
+        ],
     },
     Scenario {
         name: "restart",
@@ -215,11 +255,24 @@ pub struct UnknownScenario {
 }
 
 fn known() -> String {
-    SCENARIOS.iter().map(|scenario| scenario.name).collect::<Vec<_>>().join(", ")
+    SCENARIOS
+        .iter()
+        .map(|scenario| scenario.name)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// The scenario of this name, or all of them.
 pub fn named(name: &str) -> Result<Vec<&'static Scenario>, UnknownScenario> {
-    let found: Vec<&Scenario> = SCENARIOS.iter().filter(|scenario| name == "all" || scenario.name == name).collect();
-    if found.is_empty() { Err(UnknownScenario { name: name.to_owned() }) } else { Ok(found) }
+    let found: Vec<&Scenario> = SCENARIOS
+        .iter()
+        .filter(|scenario| name == "all" || scenario.name == name)
+        .collect();
+    if found.is_empty() {
+        Err(UnknownScenario {
+            name: name.to_owned(),
+        })
+    } else {
+        Ok(found)
+    }
 }

@@ -139,7 +139,11 @@ impl Fans {
 
     /// The latest number of a customer.
     pub(super) fn number_of(&self, subject: u64) -> Option<u32> {
-        if is_stranger(subject) { None } else { Some(self.table[self.slot(subject)]).filter(|&number| number != 0) }
+        if is_stranger(subject) {
+            None
+        } else {
+            Some(self.table[self.slot(subject)]).filter(|&number| number != 0)
+        }
     }
 
     /// Whose an arrival number is.
@@ -150,7 +154,8 @@ impl Fans {
 
     /// Whether an arrival number is somebody's in the journal too.
     pub(super) fn is_written(&self, arrival: u32) -> bool {
-        self.status(self.order.queue_number(arrival)).is_some_and(|status| status.0 & UNWRITTEN == 0)
+        self.status(self.order.queue_number(arrival))
+            .is_some_and(|status| status.0 & UNWRITTEN == 0)
     }
 
     pub(super) fn set_written(&mut self, arrival: u32) {
@@ -184,7 +189,10 @@ impl Fans {
     pub(super) fn arrived_before(&self, at_ms: i64) -> u32 {
         (1..=self.issued())
             .rev()
-            .find(|&arrival| self.subject(arrival).is_some() && self.joined_at_ms(arrival).is_some_and(|joined| joined < at_ms))
+            .find(|&arrival| {
+                self.subject(arrival).is_some()
+                    && self.joined_at_ms(arrival).is_some_and(|joined| joined < at_ms)
+            })
             .unwrap_or(0)
     }
 
@@ -195,13 +203,20 @@ impl Fans {
 
     /// What has become of a queue number.
     pub(super) fn status(&self, number: u32) -> Option<Status> {
-        self.statuses.get(index(number)?).copied().map(Status).filter(|it| it.0 & VOID == 0)
+        self.statuses
+            .get(index(number)?)
+            .copied()
+            .map(Status)
+            .filter(|it| it.0 & VOID == 0)
     }
 
     /// Those who have not given their number up, with their arrival numbers.
     pub(super) fn living(&self) -> impl Iterator<Item = (u32, u64)> {
         let all = (1_u32..).zip(self.subjects.iter().copied());
-        all.filter(|&(arrival, _)| self.status(self.order.queue_number(arrival)).is_some_and(|status| !status.left()))
+        all.filter(|&(arrival, _)| {
+            self.status(self.order.queue_number(arrival))
+                .is_some_and(|status| !status.left())
+        })
     }
 
     pub(super) fn set_entered(&mut self, number: u32) {
@@ -226,19 +241,28 @@ impl Fans {
     /// How many people stand how far behind a number.
     pub(super) fn survivors(&self, from: u32) -> Survivors {
         let (mut counted, mut people) = (from, 0);
-        Survivors::of(survivors::distances(self.issued().saturating_sub(from)).into_iter().map(|upto| {
-            people += self.in_line(counted, from + upto);
-            counted = from + upto;
-            (upto, people)
-        }))
+        Survivors::of(
+            survivors::distances(self.issued().saturating_sub(from))
+                .into_iter()
+                .map(|upto| {
+                    people += self.in_line(counted, from + upto);
+                    counted = from + upto;
+                    (upto, people)
+                }),
+        )
     }
 
     /// Those behind a number who are asked whether they are there, by queue number.
     pub(super) fn asked(&self, from: u32, near: u32) -> Vec<u32> {
         let is_in_line = |number: &u32| self.status(*number).is_some_and(Status::is_in_line);
-        let of = |number: u32| index(self.order.arrival(number)).and_then(|at| self.subjects.get(at)).copied();
+        let of = |number: u32| {
+            index(self.order.arrival(number))
+                .and_then(|at| self.subjects.get(at))
+                .copied()
+        };
         let near_upto = from.saturating_add(near).min(self.issued());
-        let near = (from.saturating_add(1)..=near_upto).filter(|it| of(*it).is_some_and(presence::in_near_sample));
+        let near =
+            (from.saturating_add(1)..=near_upto).filter(|it| of(*it).is_some_and(presence::in_near_sample));
         let mut far: Vec<u32> = self
             .sampled
             .iter()
@@ -325,20 +349,40 @@ mod tests {
             map.insert(subject, number);
             assert_eq!(fans.issued(), number);
         }
-        assert!(map.iter().all(|(&subject, &number)| fans.number_of(subject) == Some(number)));
+        assert!(
+            map.iter()
+                .all(|(&subject, &number)| fans.number_of(subject) == Some(number))
+        );
         assert_eq!(fans.joined_at_ms(77), Some(77));
-        assert_eq!((fans.number_of(1), fans.status(0), fans.status(30_001)), (None, None, None));
+        assert_eq!(
+            (fans.number_of(1), fans.status(0), fans.status(30_001)),
+            (None, None, None)
+        );
     }
 
     #[test]
     fn a_number_may_be_put_late_and_a_skipped_one_is_nobodys() {
         let mut fans = Fans::new();
         fans.put(3, 30, 7);
-        assert_eq!((fans.issued(), fans.subject(2), fans.status(2), fans.in_line(0, 9)), (3, None, None, 1));
-        assert_eq!((fans.reach(0, 1), fans.living().collect::<Vec<_>>()), (3, vec![(3, 30)]));
+        assert_eq!(
+            (fans.issued(), fans.subject(2), fans.status(2), fans.in_line(0, 9)),
+            (3, None, None, 1)
+        );
+        assert_eq!(
+            (fans.reach(0, 1), fans.living().collect::<Vec<_>>()),
+            (3, vec![(3, 30)])
+        );
         fans.put(1, 10, 7);
         fans.put(2, 30, 7);
-        assert_eq!((fans.number_of(30), fans.subject(2), fans.in_line(0, 9), fans.reach(0, 2)), (Some(3), Some(30), 3, 2));
+        assert_eq!(
+            (
+                fans.number_of(30),
+                fans.subject(2),
+                fans.in_line(0, 9),
+                fans.reach(0, 2)
+            ),
+            (Some(3), Some(30), 3, 2)
+        );
         fans.set_left(1);
         assert_eq!(fans.living().collect::<Vec<_>>(), [(2, 30), (3, 30)]);
     }
@@ -352,8 +396,19 @@ mod tests {
         for number in [2, 3, 5] {
             fans.set_left(number);
         }
-        assert_eq!((fans.reach(0, 1), fans.reach(0, 2), fans.reach(0, 3), fans.reach(4, 9)), (1, 4, 6, 10));
-        assert_eq!((fans.in_line(0, 4), fans.in_line(0, 99), fans.in_line(20, 10)), (2, 7, 0));
+        assert_eq!(
+            (
+                fans.reach(0, 1),
+                fans.reach(0, 2),
+                fans.reach(0, 3),
+                fans.reach(4, 9)
+            ),
+            (1, 4, 6, 10)
+        );
+        assert_eq!(
+            (fans.in_line(0, 4), fans.in_line(0, 99), fans.in_line(20, 10)),
+            (2, 7, 0)
+        );
     }
 
     #[test]
@@ -371,10 +426,18 @@ mod tests {
         let again = fans.push(2, 0);
         fans.set_written(again);
         fans.push(7, 0);
-        let written = |fans: &Fans| (1..=9).filter(|&arrival| fans.is_written(arrival)).collect::<Vec<_>>();
+        let written = |fans: &Fans| {
+            (1..=9)
+                .filter(|&arrival| fans.is_written(arrival))
+                .collect::<Vec<_>>()
+        };
         assert_eq!((written(&fans), fans.in_line(0, 9)), (vec![1, 3, 5, 6], 6));
         fans.put(2, 2, 0);
-        assert_eq!(written(&fans), [1, 2, 3, 5, 6], "what is put late comes from the journal");
+        assert_eq!(
+            written(&fans),
+            [1, 2, 3, 5, 6],
+            "what is put late comes from the journal"
+        );
     }
 
     #[test]
@@ -389,11 +452,27 @@ mod tests {
         let order = Order::drawn(&Digest([1; 32]), 5);
         fans.draw(order.clone());
         fans.put(8, 80, 9);
-        assert_eq!((1..=8).map(|it| fans.subject(it).unwrap_or(0)).collect::<Vec<_>>(), [10, 20, 0, 40, 50, 60, 0, 80]);
-        assert_eq!(fans.living().collect::<Vec<_>>(), [(1, 10), (2, 20), (4, 40), (6, 60), (8, 80)]);
-        assert!(fans.status(order.queue_number(3)).is_none() && fans.status(order.queue_number(5)).unwrap().left());
-        let first = (1..=5).find(|&number| ![3, 5].contains(&order.arrival(number))).unwrap();
-        assert_eq!((fans.reach(0, 1), fans.in_line(0, 5), fans.in_line(0, 8)), (first, 3, 5));
+        assert_eq!(
+            (1..=8)
+                .map(|it| fans.subject(it).unwrap_or(0))
+                .collect::<Vec<_>>(),
+            [10, 20, 0, 40, 50, 60, 0, 80]
+        );
+        assert_eq!(
+            fans.living().collect::<Vec<_>>(),
+            [(1, 10), (2, 20), (4, 40), (6, 60), (8, 80)]
+        );
+        assert!(
+            fans.status(order.queue_number(3)).is_none()
+                && fans.status(order.queue_number(5)).unwrap().left()
+        );
+        let first = (1..=5)
+            .find(|&number| ![3, 5].contains(&order.arrival(number)))
+            .unwrap();
+        assert_eq!(
+            (fans.reach(0, 1), fans.in_line(0, 5), fans.in_line(0, 8)),
+            (first, 3, 5)
+        );
         fans.give_up(4);
         assert_eq!((fans.subject(4), fans.in_line(0, 5)), (None, 2));
     }
@@ -408,7 +487,10 @@ mod tests {
             fans.push(u64::from_le_bytes(block) >> 1, 0);
         }
         // Capacity, not length: what the allocator holds at worst.
-        let bytes = fans.subjects.capacity() * 8 + fans.joined_after_ms.capacity() * 4 + fans.statuses.capacity() + fans.table.len() * 4;
+        let bytes = fans.subjects.capacity() * 8
+            + fans.joined_after_ms.capacity() * 4
+            + fans.statuses.capacity()
+            + fans.table.len() * 4;
         assert!(bytes <= 40 * 1_000_000, "{bytes}");
     }
 }

@@ -20,8 +20,8 @@ use self::{
     draw::{Groups, drawn_in},
 };
 use super::{
-    Counts, EndedVisit, EntryAsk, Finished, Found, Moment, Numbered, PassGrant, QueueStore, Reservation, Settings, Standing, StoreError,
-    fans::Fans,
+    Counts, EndedVisit, EntryAsk, Finished, Found, Moment, Numbered, PassGrant, QueueStore, Reservation,
+    Settings, Standing, StoreError, fans::Fans,
 };
 use crate::{
     kernel::{Timestamp, VisitId},
@@ -40,7 +40,8 @@ use crate::{
 };
 
 /// How long after a pass has expired its slot is used again: the verifiers' leeway and a bound on their clocks' skew.
-pub(super) const SLOT_GRACE: std::time::Duration = std::time::Duration::from_secs(pass::LEEWAY_S.unsigned_abs() + 1);
+pub(super) const SLOT_GRACE: std::time::Duration =
+    std::time::Duration::from_secs(pass::LEEWAY_S.unsigned_abs() + 1);
 
 #[derive(Debug)]
 pub(crate) struct MemoryStore {
@@ -130,7 +131,14 @@ impl MemoryStore {
             ended_total: 0,
             ended: None,
         };
-        Self { config, epoch, given_before: 0, ceiling: None, state: RwLock::new(state), settings: ArcSwap::from_pointee(settings) }
+        Self {
+            config,
+            epoch,
+            given_before: 0,
+            ceiling: None,
+            state: RwLock::new(state),
+            settings: ArcSwap::from_pointee(settings),
+        }
     }
 
     fn tell_settings(&self, state: &State) {
@@ -144,14 +152,20 @@ impl MemoryStore {
     pub(crate) fn beside(self, journal: Arc<SqliteJournal>, given_before: u32) -> Self {
         let is_early = self.config.durability == Durability::Acknowledged;
         let ceiling = is_early.then(|| Ceiling::new(journal, given_before, self.config.max_fans));
-        Self { given_before, ceiling, ..self }
+        Self {
+            given_before,
+            ceiling,
+            ..self
+        }
     }
 }
 
 #[async_trait]
 impl QueueStore for MemoryStore {
     async fn number(&self, join: Join) -> Result<Numbered, StoreError> {
-        let Some(ceiling) = &self.ceiling else { return Ok(self.state.write().number(join, self.config.max_fans)) };
+        let Some(ceiling) = &self.ceiling else {
+            return Ok(self.state.write().number(join, self.config.max_fans));
+        };
         loop {
             let allowed = ceiling.allowed();
             let numbered = self.state.write().number(join, allowed);
@@ -178,7 +192,9 @@ impl QueueStore for MemoryStore {
         for part in records.split_inclusive(|stored| drawn_in(&stored.record).is_some()) {
             {
                 let mut state = self.state.write();
-                let applied = part.iter().try_for_each(|stored| state.apply(&stored.record, &self.config, at));
+                let applied = part
+                    .iter()
+                    .try_for_each(|stored| state.apply(&stored.record, &self.config, at));
                 self.tell_settings(&state);
                 applied?;
             }
@@ -200,7 +216,9 @@ impl QueueStore for MemoryStore {
         state.visit_lengths.resume(at.now);
         let fresh_until = at.now.plus(self.config.pass_life);
         for visit in state.visits.values_mut() {
-            visit.pass_until = fresh_until.min(visit.started.plus(self.config.visit_max)).max(at.now);
+            visit.pass_until = fresh_until
+                .min(visit.started.plus(self.config.visit_max))
+                .max(at.now);
         }
         Ok(())
     }
@@ -217,14 +235,23 @@ impl QueueStore for MemoryStore {
     async fn grant_pass(&self, visit: VisitId, now: Timestamp) -> Result<Option<PassGrant>, StoreError> {
         let mut state = self.state.write();
         let generation = state.settings.pass_generation;
-        let Some(visit) = state.visits.get_mut(&visit).filter(|v| v.progress == Progress::Inside) else { return Ok(None) };
+        let Some(visit) = state
+            .visits
+            .get_mut(&visit)
+            .filter(|v| v.progress == Progress::Inside)
+        else {
+            return Ok(None);
+        };
         let limit = visit.started.plus(self.config.visit_max).max(visit.kept_until);
         if now >= limit {
             return Ok(None);
         }
         let expires_at = now.plus(self.config.pass_life).min(limit);
         visit.pass_until = visit.pass_until.max(expires_at);
-        Ok(Some(PassGrant { expires_at, generation }))
+        Ok(Some(PassGrant {
+            expires_at,
+            generation,
+        }))
     }
 
     async fn end_visits(&self, named: &[VisitId], now: Timestamp) -> Result<Vec<EndedVisit>, StoreError> {
@@ -233,7 +260,11 @@ impl QueueStore for MemoryStore {
         let mut end = |id: VisitId, visit: &mut Visit| {
             if visit.progress == Progress::Inside {
                 visit.progress = Progress::Ending;
-                ended.push(EndedVisit { visit: id, number: visit.number, how: Finished::Ended });
+                ended.push(EndedVisit {
+                    visit: id,
+                    number: visit.number,
+                    how: Finished::Ended,
+                });
             }
         };
         for id in named {
@@ -254,7 +285,11 @@ impl QueueStore for MemoryStore {
     async fn reopen_visits(&self, ended: &[EndedVisit]) -> Result<(), StoreError> {
         let mut state = self.state.write();
         for end in ended {
-            if let Some(visit) = state.visits.get_mut(&end.visit).filter(|v| v.progress == Progress::Ending) {
+            if let Some(visit) = state
+                .visits
+                .get_mut(&end.visit)
+                .filter(|v| v.progress == Progress::Ending)
+            {
                 visit.progress = Progress::Inside;
             }
         }
@@ -294,12 +329,17 @@ impl QueueStore for MemoryStore {
 
     fn known(&self, subject: u64) -> Option<Found> {
         let state = self.state.read();
-        state.found(subject).filter(|found| state.fans.is_written(found.number))
+        state
+            .found(subject)
+            .filter(|found| state.fans.is_written(found.number))
     }
 
     fn owner(&self, number: u32) -> Option<u64> {
         let state = self.state.read();
-        state.fans.subject(number).filter(|_| state.fans.is_written(number))
+        state
+            .fans
+            .subject(number)
+            .filter(|_| state.fans.is_written(number))
     }
 
     fn is_of(&self, number: u32, subject: u64) -> bool {
@@ -307,7 +347,11 @@ impl QueueStore for MemoryStore {
         match state.fans.subject(number) {
             Some(owner) => owner == subject,
             // Another node has just written it down; or it was answered before that, and stands though it was lost.
-            None => state.ended.is_some() || self.config.durability == Durability::Acknowledged || number <= self.given_before,
+            None => {
+                state.ended.is_some()
+                    || self.config.durability == Durability::Acknowledged
+                    || number <= self.given_before
+            }
         }
     }
 
@@ -389,7 +433,9 @@ impl State {
         }
         if let Some(&visit) = self.inside.get(&ask.number) {
             return match self.visits[&visit].progress {
-                Progress::Reserved => Reservation::NoRoom { ask_again: *ASK_AGAIN.start() },
+                Progress::Reserved => Reservation::NoRoom {
+                    ask_again: *ASK_AGAIN.start(),
+                },
                 Progress::Inside => Reservation::Inside { visit },
                 Progress::Ending => Reservation::Left,
             };
@@ -407,13 +453,21 @@ impl State {
             }
         }
         if self.settings.is_stopped() {
-            return Reservation::NoRoom { ask_again: *ASK_AGAIN.start() };
+            return Reservation::NoRoom {
+                ask_again: *ASK_AGAIN.start(),
+            };
         }
         let free = self.settings.capacity.saturating_sub(self.active());
         let room = free.min(self.bucket.permits(at.monotonic));
         let coming = self.show_up.outlook().coming;
-        if !self.lanes.may_enter(lane, ask.number, room, ask.inside, coming, at.monotonic) || !self.bucket.take(at.monotonic) {
-            let ask_again = self.lanes.ask_again(lane, ask.number, self.settings.rate_per_minute, at.monotonic);
+        if !self
+            .lanes
+            .may_enter(lane, ask.number, room, ask.inside, coming, at.monotonic)
+            || !self.bucket.take(at.monotonic)
+        {
+            let ask_again =
+                self.lanes
+                    .ask_again(lane, ask.number, self.settings.rate_per_minute, at.monotonic);
             return Reservation::NoRoom { ask_again };
         }
         let visit = Visit {
@@ -429,7 +483,12 @@ impl State {
     }
 
     fn give_back(&mut self, visit: VisitId) {
-        if let Some(Visit { number, progress: Progress::Reserved, .. }) = self.visits.get(&visit).copied() {
+        if let Some(Visit {
+            number,
+            progress: Progress::Reserved,
+            ..
+        }) = self.visits.get(&visit).copied()
+        {
             self.visits.remove(&visit);
             self.inside.remove(&number);
             self.bucket.give_back();
@@ -445,19 +504,27 @@ impl State {
         if status.entered() {
             return Standing::Entered;
         }
-        let Some(call) = self.call_of(number) else { return Standing::Waiting };
+        let Some(call) = self.call_of(number) else {
+            return Standing::Waiting;
+        };
         // A pause stops the call windows too; what is left of them runs on after it.
         if call.ends_at >= self.paused_at.unwrap_or(at.now) {
-            return Standing::Called { ends_at: call.ends_at.max(at.now) };
+            return Standing::Called {
+                ends_at: call.ends_at.max(at.now),
+            };
         }
         if self.lanes.keeps(number, at.monotonic) {
-            return Standing::Called { ends_at: at.now.plus(CLAIM_LAPSE) };
+            return Standing::Called {
+                ends_at: at.now.plus(CLAIM_LAPSE),
+            };
         }
         Standing::PassedOver
     }
 
     pub(super) fn call_of(&self, number: u32) -> Option<Call> {
-        self.calls.get(self.calls.partition_point(|call| call.upto < number)).copied()
+        self.calls
+            .get(self.calls.partition_point(|call| call.upto < number))
+            .copied()
     }
 
     fn apply(&mut self, record: &Record, config: &Config, at: Moment) -> Result<(), StoreError> {
@@ -466,7 +533,9 @@ impl State {
                 if config.draw.is_some() {
                     self.groups.written(*first, joins.len());
                 }
-                (*first..).zip(joins).try_for_each(|(number, join)| self.joined(number, *join))
+                (*first..)
+                    .zip(joins)
+                    .try_for_each(|(number, join)| self.joined(number, *join))
             }
             Record::Event { at: when, event } => self.happened(event, *when, config, at),
         }
@@ -474,42 +543,67 @@ impl State {
 
     fn number(&mut self, join: Join, numbers_max: u32) -> Numbered {
         if let Some(found) = self.found(join.subject) {
-            return Numbered::Had { found, written: self.fans.is_written(found.number) };
+            return Numbered::Had {
+                found,
+                written: self.fans.is_written(found.number),
+            };
         }
         if self.fans.issued() >= numbers_max {
             return Numbered::Full;
         }
         let number = self.fans.push(join.subject, join.joined_at.as_millis());
-        Numbered::New(Found { number, joined_at: join.joined_at })
+        Numbered::New(Found {
+            number,
+            joined_at: join.joined_at,
+        })
     }
 
     /// Her place, unless she has given it up.
     fn found(&self, subject: u64) -> Option<Found> {
         let number = self.fans.number_of(subject)?;
         let joined_at = Timestamp::from_millis(self.fans.joined_at_ms(number)?);
-        self.fans.status(self.fans.order().queue_number(number)).filter(|status| !status.left()).map(|_| Found { number, joined_at })
+        self.fans
+            .status(self.fans.order().queue_number(number))
+            .filter(|status| !status.left())
+            .map(|_| Found { number, joined_at })
     }
 
     fn joined(&mut self, number: u32, join: Join) -> Result<(), StoreError> {
         match self.fans.subject(number) {
-            Some(owner) if owner != join.subject => return Err(StoreError::Parted("a number is two subjects'")),
+            Some(owner) if owner != join.subject => {
+                return Err(StoreError::Parted("a number is two subjects'"));
+            }
             Some(_) => self.fans.set_written(number),
             None => self.fans.put(number, join.subject, join.joined_at.as_millis()),
         }
         Ok(())
     }
 
-    fn happened(&mut self, event: &Event, when: Timestamp, config: &Config, at: Moment) -> Result<(), StoreError> {
+    fn happened(
+        &mut self,
+        event: &Event,
+        when: Timestamp,
+        config: &Config,
+        at: Moment,
+    ) -> Result<(), StoreError> {
         match event {
             Event::Called { from, upto, ends_at } => {
                 if *from != self.now_serving || upto < from {
                     return Err(StoreError::Parted("a call does not follow on"));
                 }
                 self.show_up.called(when, self.fans.in_line(*from, *upto));
-                self.calls.push(Call { upto: *upto, at: when, ends_at: *ends_at });
+                self.calls.push(Call {
+                    upto: *upto,
+                    at: when,
+                    ends_at: *ends_at,
+                });
                 self.now_serving = *upto;
             }
-            Event::Entered { number, subject, visit } => self.entered(*number, *subject, *visit, when, config),
+            Event::Entered {
+                number,
+                subject,
+                visit,
+            } => self.entered(*number, *subject, *visit, when, config),
             Event::VisitEnded { number, visit } => {
                 if let Some(over) = self.visits.remove(visit) {
                     self.visit_lengths.ended(over.started, when);
@@ -524,7 +618,10 @@ impl State {
             Event::Lapsed { visit, .. } => self.give_back(*visit),
             Event::Left { number: arrival } => {
                 let number = self.fans.order().queue_number(*arrival);
-                if self.fans.status(number).is_some_and(|s| s.is_in_line() && !s.came())
+                if self
+                    .fans
+                    .status(number)
+                    .is_some_and(|s| s.is_in_line() && !s.came())
                     && let Some(call) = self.call_of(number)
                 {
                     self.show_up.left(call.at);
@@ -563,7 +660,13 @@ impl State {
         self.fans.set_entered(number);
         self.lanes.forget(number);
         self.entries_total += 1;
-        let inside = Visit { number, progress: Progress::Inside, started: when, pass_until: when.plus(config.pass_life), kept_until: when };
+        let inside = Visit {
+            number,
+            progress: Progress::Inside,
+            started: when,
+            pass_until: when.plus(config.pass_life),
+            kept_until: when,
+        };
         let visit_there = self.visits.entry(visit).or_insert(inside);
         visit_there.progress = Progress::Inside;
         let started = visit_there.started;
@@ -607,9 +710,14 @@ mod tests {
     async fn it_is_an_engine_where_joins_are_answered_before_they_are_written_down() {
         let (dir, made) = (TempDir::new(), AtomicU32::new(0));
         contract::holds(async |config| {
-            let file = dir.path().join(format!("{}.db", made.fetch_add(1, Ordering::Relaxed)));
+            let file = dir
+                .path()
+                .join(format!("{}.db", made.fetch_add(1, Ordering::Relaxed)));
             let journal = Arc::new(SqliteJournal::open(&file, config.sale.clone()).await.unwrap());
-            let config = Config { durability: Durability::Acknowledged, ..config };
+            let config = Config {
+                durability: Durability::Acknowledged,
+                ..config
+            };
             Arc::new(MemoryStore::new(config, 0, contract::at(0)).beside(journal, 0))
         })
         .await;

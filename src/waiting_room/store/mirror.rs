@@ -35,13 +35,18 @@ impl MemoryStore {
 
     pub(super) fn snapshot(&self) -> Snapshot {
         let state = self.state.read();
-        let inside = state.visits.iter().filter(|(_, visit)| visit.progress == Progress::Inside);
+        let inside = state
+            .visits
+            .iter()
+            .filter(|(_, visit)| visit.progress == Progress::Inside);
         Snapshot {
             issued: state.fans.issued(),
             now_serving: state.now_serving,
             settings: state.settings.clone(),
             places: state.fans.living().collect(),
-            visits: inside.map(|(id, visit)| (visit.number, *id, visit.started)).collect(),
+            visits: inside
+                .map(|(id, visit)| (visit.number, *id, visit.started))
+                .collect(),
         }
     }
 
@@ -59,7 +64,11 @@ impl MemoryStore {
     pub(super) fn saw_claimants(&self, called: &[u32], returners: &[u32], at: Moment) {
         let mut state = self.state.write();
         for &number in called {
-            if state.fans.status(number).is_some_and(|status| status.is_in_line() && !status.came()) {
+            if state
+                .fans
+                .status(number)
+                .is_some_and(|status| status.is_in_line() && !status.came())
+            {
                 state.fans.set_came(number);
                 if let Some(call) = state.call_of(number) {
                     state.show_up.came(call.at);

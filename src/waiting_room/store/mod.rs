@@ -178,7 +178,12 @@ impl Settings {
     /// As a sale begins.
     pub(super) fn of(config: &Config) -> Self {
         let (rate, capacity) = (config.rate_per_minute, config.capacity);
-        Self { rate_per_minute: rate, rate_ordered: rate, capacity, ..Self::default() }
+        Self {
+            rate_per_minute: rate,
+            rate_ordered: rate,
+            capacity,
+            ..Self::default()
+        }
     }
 
     /// Nobody is called and nobody enters, and call windows stand still: by order, or because no rate or no capacity is
@@ -332,7 +337,11 @@ pub(super) trait QueueStore: DrawnStore + Send + Sync + 'static {
 
     /// The board that hangs out for all nodes; `own` (version and bytes) is hung in its place if it is still `seen`.
     /// `None` where there is one node only.
-    async fn share_board(&self, _seen: u64, _own: Option<(u64, &[u8])>) -> Result<Option<SharedBoard>, StoreError> {
+    async fn share_board(
+        &self,
+        _seen: u64,
+        _own: Option<(u64, &[u8])>,
+    ) -> Result<Option<SharedBoard>, StoreError> {
         Ok(None)
     }
 

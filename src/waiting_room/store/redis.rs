@@ -57,8 +57,8 @@ use self::{
     scripts::SCRIPTS,
 };
 use super::{
-    Counts, EndedVisit, EntryAsk, Finished, Found, Heard, Moment, Numbered, PassGrant, QueueStore, Reservation, Settings, SharedBoard,
-    Standing, Stock, StoreError,
+    Counts, EndedVisit, EntryAsk, Finished, Found, Heard, Moment, Numbered, PassGrant, QueueStore,
+    Reservation, Settings, SharedBoard, Standing, Stock, StoreError,
     memory::{MemoryStore, Progress, SLOT_GRACE},
 };
 use crate::{
@@ -90,7 +90,14 @@ const NODE_SILENT: Duration = Duration::from_secs(5);
 /// How long a node may be silent before another one calls.
 const CALLER_LEASE: Duration = Duration::from_millis(400);
 /// Where claimants are written down.
-const CLAIMS: [&str; 6] = ["called", "called_asked", "returners", "returners_asked", "called_unpassed", "returners_unpassed"];
+const CLAIMS: [&str; 6] = [
+    "called",
+    "called_asked",
+    "returners",
+    "returners_asked",
+    "called_unpassed",
+    "returners_unpassed",
+];
 
 /// One sale's engine, and this node's mirror of its journal.
 pub(crate) struct RedisStore {
@@ -129,7 +136,20 @@ struct Said {
 }
 
 /// What `situation.lua` returns.
-type Told = (u32, u64, u32, u32, u32, u32, u8, String, u64, Vec<u32>, Vec<u32>, Vec<String>);
+type Told = (
+    u32,
+    u64,
+    u32,
+    u32,
+    u32,
+    u32,
+    u8,
+    String,
+    u64,
+    Vec<u32>,
+    Vec<u32>,
+    Vec<String>,
+);
 
 /// Whose clock the scripts go by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,10 +239,15 @@ impl RedisStore {
             head.ceiling(),
         ));
         let numbers = Arc::clone(&numbering);
-        let desk = GroupCommit::start(life, number::WAITING_MAX, number::GROUP_MAX, move |joins: Vec<Join>| {
-            let numbers = Arc::clone(&numbers);
-            async move { numbers.give(joins).await }
-        });
+        let desk = GroupCommit::start(
+            life,
+            number::WAITING_MAX,
+            number::GROUP_MAX,
+            move |joins: Vec<Join>| {
+                let numbers = Arc::clone(&numbers);
+                async move { numbers.give(joins).await }
+            },
+        );
         Ok(Arc::new(Self {
             mirror: MemoryStore::mirror(config.clone(), at),
             config,
@@ -252,7 +277,9 @@ impl RedisStore {
     }
 
     fn keys(&self, names: &[&str]) -> Call {
-        names.iter().fold(Call::new(), |call, name| call.key(self.line.key(name)))
+        names
+            .iter()
+            .fold(Call::new(), |call, name| call.key(self.line.key(name)))
     }
 
     fn time(&self, now: Timestamp) -> i64 {
@@ -278,8 +305,14 @@ impl QueueStore for RedisStore {
         let numbered = self.desk.submit(join).await.map_err(|_| StoreError::Away)??;
         Ok(match numbered {
             Numbered::Had { found, .. } => {
-                let known = self.mirror.known(join.subject).filter(|known| known.number == found.number);
-                Numbered::Had { found: known.unwrap_or(found), written: known.is_some() }
+                let known = self
+                    .mirror
+                    .known(join.subject)
+                    .filter(|known| known.number == found.number);
+                Numbered::Had {
+                    found: known.unwrap_or(found),
+                    written: known.is_some(),
+                }
             }
             other => other,
         })
@@ -287,13 +320,19 @@ impl QueueStore for RedisStore {
 
     async fn give_up(&self, subject: u64, arrival: u32) -> Result<(), StoreError> {
         let bucket = self.layout().bucket(subject);
-        self.line.call(&SCRIPTS.give_up, Call::new().key(&bucket.key).arg(&bucket.field).arg(arrival)).await?;
+        self.line
+            .call(
+                &SCRIPTS.give_up,
+                Call::new().key(&bucket.key).arg(&bucket.field).arg(arrival),
+            )
+            .await?;
         Ok(())
     }
 
     async fn adopt(&self, promised: &[Promise]) -> Result<Vec<Promise>, StoreError> {
         // A stranger has no other number by now: nobody else goes by her name.
-        let (mut stand, customers): (Vec<Promise>, Vec<Promise>) = promised.iter().partition(|it| is_stranger(it.join.subject));
+        let (mut stand, customers): (Vec<Promise>, Vec<Promise>) =
+            promised.iter().partition(|it| is_stranger(it.join.subject));
         if customers.is_empty() {
             return Ok(stand);
         }
@@ -301,21 +340,41 @@ impl QueueStore for RedisStore {
         let mut call = Call::new();
         for (place, promise) in (1_usize..).zip(&customers) {
             let bucket = layout.bucket(promise.join.subject);
-            call = call.key(&bucket.key).arg(place).arg(&bucket.field).arg(promise.number);
+            call = call
+                .key(&bucket.key)
+                .arg(place)
+                .arg(&bucket.field)
+                .arg(promise.number);
         }
         let still: Vec<u8> = read(self.line.call(&SCRIPTS.adopt, call).await?)?;
-        stand.extend(customers.into_iter().zip(still).filter(|(_, still)| *still == 1).map(|(promise, _)| promise));
+        stand.extend(
+            customers
+                .into_iter()
+                .zip(still)
+                .filter(|(_, still)| *still == 1)
+                .map(|(promise, _)| promise),
+        );
         Ok(stand)
     }
 
     async fn apply(&self, records: &[Stored], at: Moment) -> Result<(), StoreError> {
         let layout = self.layout();
         // What numbers mean after a draw, the mirror knows only when it has held it.
-        for part in records.split_inclusive(|it| matches!(it.record, Record::Event { event: Event::Drawn(_), .. })) {
+        for part in records.split_inclusive(|it| {
+            matches!(
+                it.record,
+                Record::Event {
+                    event: Event::Drawn(_),
+                    ..
+                }
+            )
+        }) {
             // What a leaver's bucket is, it knows only while she has not left.
             let mut door = self.mirror.settings();
-            let effects: Vec<Effect> =
-                part.iter().filter_map(|it| Effect::of(it, &self.mirror, &mut door, &self.config, &layout)).collect();
+            let effects: Vec<Effect> = part
+                .iter()
+                .filter_map(|it| Effect::of(it, &self.mirror, &mut door, &self.config, &layout))
+                .collect();
             self.mirror.apply(part, at).await?;
             self.pending.lock().effects.extend(effects);
             if let Some(last) = part.last() {
@@ -379,20 +438,26 @@ impl QueueStore for RedisStore {
         let answer: Vec<&[u8]> = answer.iter().map(Vec::as_slice).collect();
         Ok(match answer.as_slice() {
             [b"reserved", at] => Reservation::Reserved { at: time_of(at)? },
-            [b"inside", visit] => Reservation::Inside { visit: visit_of(visit).ok_or(StoreError::Away)? },
+            [b"inside", visit] => Reservation::Inside {
+                visit: visit_of(visit).ok_or(StoreError::Away)?,
+            },
             [b"not_called"] => Reservation::NotCalledYet,
             [b"left"] => Reservation::Left,
             [b"no_room", again_ms] => {
                 let again_ms: u64 = read(Value::BulkString(again_ms.to_vec()))?;
-                Reservation::NoRoom { ask_again: Duration::from_millis(again_ms) }
+                Reservation::NoRoom {
+                    ask_again: Duration::from_millis(again_ms),
+                }
             }
             _ => return Err(StoreError::Away),
         })
     }
 
     async fn give_back(&self, visit: VisitId) -> Result<(), StoreError> {
-        let call =
-            self.keys(&["state", "visits", "by_number", "ends"]).arg(self.time(Timestamp::default())).arg(visit.as_uuid().as_bytes());
+        let call = self
+            .keys(&["state", "visits", "by_number", "ends"])
+            .arg(self.time(Timestamp::default()))
+            .arg(visit.as_uuid().as_bytes());
         self.line.call(&SCRIPTS.give_back, call).await?;
         Ok(())
     }
@@ -407,18 +472,33 @@ impl QueueStore for RedisStore {
             .arg(millis(SLOT_GRACE));
         let expires_ms: i64 = read(self.line.call(&SCRIPTS.grant, call).await?)?;
         let generation = self.mirror.settings().pass_generation;
-        Ok((expires_ms > 0).then(|| PassGrant { expires_at: Timestamp::from_millis(expires_ms), generation }))
+        Ok((expires_ms > 0).then(|| PassGrant {
+            expires_at: Timestamp::from_millis(expires_ms),
+            generation,
+        }))
     }
 
     async fn end_visits(&self, named: &[VisitId], now: Timestamp) -> Result<Vec<EndedVisit>, StoreError> {
-        let mut call = self.keys(&["visits", "ends"]).arg(self.time(now)).arg(millis(END_AGAIN)).arg(FINISHED_AT_ONCE);
+        let mut call = self
+            .keys(&["visits", "ends"])
+            .arg(self.time(now))
+            .arg(millis(END_AGAIN))
+            .arg(FINISHED_AT_ONCE);
         for visit in named {
             call = call.arg(visit.as_uuid().as_bytes());
         }
         let rows: Vec<(Vec<u8>, u32, Vec<u8>)> = read(self.line.call(&SCRIPTS.finish, call).await?)?;
         let ended = |(id, number, how): &(Vec<u8>, u32, Vec<u8>)| {
-            let how = if how == b"l" { Finished::Lapsed } else { Finished::Ended };
-            Some(EndedVisit { visit: visit_of(id)?, number: *number, how })
+            let how = if how == b"l" {
+                Finished::Lapsed
+            } else {
+                Finished::Ended
+            };
+            Some(EndedVisit {
+                visit: visit_of(id)?,
+                number: *number,
+                how,
+            })
         };
         let mut ended: Vec<EndedVisit> = rows.iter().filter_map(ended).collect();
         ended.sort_unstable_by_key(|it| it.number);
@@ -427,8 +507,10 @@ impl QueueStore for RedisStore {
     }
 
     async fn reopen_visits(&self, ended: &[EndedVisit]) -> Result<(), StoreError> {
-        let call =
-            ended.iter().fold(self.keys(&["visits", "ends"]).arg(millis(SLOT_GRACE)), |call, it| call.arg(it.visit.as_uuid().as_bytes()));
+        let call = ended.iter().fold(
+            self.keys(&["visits", "ends"]).arg(millis(SLOT_GRACE)),
+            |call, it| call.arg(it.visit.as_uuid().as_bytes()),
+        );
         self.line.call(&SCRIPTS.reopen, call).await?;
         self.mirror.are(ended, Progress::Inside);
         Ok(())
@@ -477,15 +559,32 @@ impl QueueStore for RedisStore {
                 return Err(error.into());
             }
         };
-        let (now_serving, applied, active, permits, claimants, returners, caller, zones, age_ms, called, returning, healths): Told =
-            read(answer)?;
+        let (
+            now_serving,
+            applied,
+            active,
+            permits,
+            claimants,
+            returners,
+            caller,
+            zones,
+            age_ms,
+            called,
+            returning,
+            healths,
+        ): Told = read(answer)?;
         self.active.store(active, Ordering::Relaxed);
         self.claimants.store(claimants, Ordering::Relaxed);
         self.returners.store(returners, Ordering::Relaxed);
         if !zones.is_empty() {
             let age = Duration::from_millis(age_ms);
-            let healths = healths.iter().filter_map(|text| serde_json::from_str(text).ok()).collect();
-            *self.stock.lock() = serde_json::from_str(&zones).ok().map(|zones| Stock { zones, age, healths });
+            let healths = healths
+                .iter()
+                .filter_map(|text| serde_json::from_str(text).ok())
+                .collect();
+            *self.stock.lock() = serde_json::from_str(&zones)
+                .ok()
+                .map(|zones| Stock { zones, age, healths });
         }
         self.mirror.saw_claimants(&called, &returning, at);
         {
@@ -507,15 +606,31 @@ impl QueueStore for RedisStore {
         self.mirror.reach(count).await
     }
 
-    async fn share_board(&self, seen: u64, own: Option<(u64, &[u8])>) -> Result<Option<SharedBoard>, StoreError> {
+    async fn share_board(
+        &self,
+        seen: u64,
+        own: Option<(u64, &[u8])>,
+    ) -> Result<Option<SharedBoard>, StoreError> {
         let (version, json) = own.unwrap_or((0, b""));
-        let call = self.keys(&["board"]).arg(self.time(Timestamp::default())).arg(seen).arg(version).arg(json);
+        let call = self
+            .keys(&["board"])
+            .arg(self.time(Timestamp::default()))
+            .arg(seen)
+            .arg(version)
+            .arg(json);
         let (version, json, age_ms): (u64, Vec<u8>, u64) = read(self.line.call(&SCRIPTS.board, call).await?)?;
-        Ok(Some(SharedBoard { version, json, age: Duration::from_millis(age_ms) }))
+        Ok(Some(SharedBoard {
+            version,
+            json,
+            age: Duration::from_millis(age_ms),
+        }))
     }
 
     async fn share_presence(&self, heard: &[Heard]) -> Result<Vec<Heard>, StoreError> {
-        let mut call = self.keys(&["present"]).arg(self.time(Timestamp::default())).arg(self.heard_to_ms.load(Ordering::Relaxed));
+        let mut call = self
+            .keys(&["present"])
+            .arg(self.time(Timestamp::default()))
+            .arg(self.heard_to_ms.load(Ordering::Relaxed));
         for Heard { number, until } in heard {
             call = call.arg(format!("{number} {}", until.as_millis()));
         }
@@ -523,7 +638,10 @@ impl QueueStore for RedisStore {
         self.heard_to_ms.store(now_ms, Ordering::Relaxed);
         let heard = |told: &String| {
             let (number, until) = told.split_once(' ')?;
-            Some(Heard { number: number.parse().ok()?, until: Timestamp::from_millis(until.parse().ok()?) })
+            Some(Heard {
+                number: number.parse().ok()?,
+                until: Timestamp::from_millis(until.parse().ok()?),
+            })
         };
         Ok(told.iter().filter_map(heard).collect())
     }

@@ -10,16 +10,43 @@ use super::{
 use crate::{
     kernel::{Clock, SystemClock},
     simulation::servers::RedisServer,
-    waiting_room::{BoxOfficeHealth, BoxOfficeReport, Config, Durability, EnterOutcome, Inside, QueueToken, Reason, ZoneStock},
+    waiting_room::{
+        BoxOfficeHealth, BoxOfficeReport, Config, Durability, EnterOutcome, Inside, QueueToken, Reason,
+        ZoneStock,
+    },
 };
 
-const WELL: BoxOfficeHealth = BoxOfficeHealth { latency_ms: Some(60), usual_ms: 50, failed_per_mille: 0 };
-const SLOW: BoxOfficeHealth = BoxOfficeHealth { latency_ms: Some(900), usual_ms: 50, failed_per_mille: 0 };
-const FAILING: BoxOfficeHealth = BoxOfficeHealth { latency_ms: None, usual_ms: 50, failed_per_mille: 300 };
+const WELL: BoxOfficeHealth = BoxOfficeHealth {
+    latency_ms: Some(60),
+    usual_ms: 50,
+    failed_per_mille: 0,
+};
+const SLOW: BoxOfficeHealth = BoxOfficeHealth {
+    latency_ms: Some(900),
+    usual_ms: 50,
+    failed_per_mille: 0,
+};
+const FAILING: BoxOfficeHealth = BoxOfficeHealth {
+    latency_ms: None,
+    usual_ms: 50,
+    failed_per_mille: 300,
+};
 
 fn report(sequence: u64, health: BoxOfficeHealth) -> BoxOfficeReport {
-    let zones = vec![ZoneStock { zone: "R".into(), free: 9_000, held: 0, booked: 0, blocked: 0 }];
-    BoxOfficeReport { source: "office".into(), sequence, zones, health: Some(health), ..BoxOfficeReport::default() }
+    let zones = vec![ZoneStock {
+        zone: "R".into(),
+        free: 9_000,
+        held: 0,
+        booked: 0,
+        blocked: 0,
+    }];
+    BoxOfficeReport {
+        source: "office".into(),
+        sequence,
+        zones,
+        health: Some(health),
+        ..BoxOfficeReport::default()
+    }
 }
 
 struct Sale {
@@ -43,7 +70,10 @@ impl Sale {
                 self.house.room.hang_board();
             }
             while let Some(token) = self.outside.last() {
-                let Ok(EnterOutcome::Entered { .. }) = self.house.room.enter(token, Inside::Served).await else { break };
+                let Ok(EnterOutcome::Entered { .. }) = self.house.room.enter(token, Inside::Served).await
+                else {
+                    break;
+                };
                 self.outside.pop();
             }
         }
@@ -64,7 +94,13 @@ impl Sale {
 #[tokio::test]
 async fn a_box_office_that_suffers_makes_the_door_slow_and_it_recovers() {
     let dir = TempDir::new();
-    let terms = Config { rate_per_minute: 600, burst: None, capacity: 5_000, max_fans: 5_000, ..config() };
+    let terms = Config {
+        rate_per_minute: 600,
+        burst: None,
+        capacity: 5_000,
+        max_fans: 5_000,
+        ..config()
+    };
     let house = new_house(&dir, terms).await;
     house.passes(100);
     let mut outside = Vec::new();
@@ -74,15 +110,29 @@ async fn a_box_office_that_suffers_makes_the_door_slow_and_it_recovers() {
     // The lowest number is the last of the list, which is asked first.
     outside.reverse();
     house.passes(100);
-    let mut sale = Sale { house, outside, sequence: 0 };
+    let mut sale = Sale {
+        house,
+        outside,
+        sequence: 0,
+    };
     sale.seconds(5, Some(WELL)).await;
     let well = sale.seconds(10, Some(WELL)).await;
-    assert!((90..=110).contains(&well), "{well} came in within ten seconds at ten a second");
+    assert!(
+        (90..=110).contains(&well),
+        "{well} came in within ten seconds at ten a second"
+    );
     for suffering in [SLOW, FAILING] {
         sale.seconds(12, Some(suffering)).await;
-        assert_eq!((sale.rate(), sale.reason().as_deref()), ((600, 60), Some("box_office_busy")), "{suffering:?}");
+        assert_eq!(
+            (sale.rate(), sale.reason().as_deref()),
+            ((600, 60), Some("box_office_busy")),
+            "{suffering:?}"
+        );
         let slow = sale.seconds(10, Some(suffering)).await;
-        assert!((8..=12).contains(&slow), "{slow} came in within ten seconds at one a second");
+        assert!(
+            (8..=12).contains(&slow),
+            "{slow} came in within ten seconds at one a second"
+        );
         sale.seconds(20, Some(WELL)).await;
         let (_, back) = sale.rate();
         assert!((300..=400).contains(&back), "half of the way back: {back}");
@@ -96,16 +146,31 @@ async fn a_box_office_that_suffers_makes_the_door_slow_and_it_recovers() {
     sale.seconds(6, None).await;
     let (_, before) = sale.rate();
     sale.seconds(20, None).await;
-    assert_eq!((sale.rate().1, sale.reason().as_deref()), (before, Some("box_office_busy")));
+    assert_eq!(
+        (sale.rate().1, sale.reason().as_deref()),
+        (before, Some("box_office_busy"))
+    );
     sale.house.life.stop();
 }
 
 #[tokio::test]
 async fn of_an_order_beyond_all_bearing_little_is_left() {
     let dir = TempDir::new();
-    let house = new_house(&dir, Config { rate_per_minute: 1_200_000, burst: None, ..config() }).await;
+    let house = new_house(
+        &dir,
+        Config {
+            rate_per_minute: 1_200_000,
+            burst: None,
+            ..config()
+        },
+    )
+    .await;
     house.passes(200);
-    let mut sale = Sale { house, outside: Vec::new(), sequence: 0 };
+    let mut sale = Sale {
+        house,
+        outside: Vec::new(),
+        sequence: 0,
+    };
     sale.seconds(20, Some(FAILING)).await;
     assert_eq!(sale.rate(), (1_200_000, 6_000));
     sale.seconds(60, Some(WELL)).await;
@@ -116,14 +181,34 @@ async fn of_an_order_beyond_all_bearing_little_is_left() {
 #[tokio::test]
 async fn who_finds_a_slow_door_after_a_restart_goes_on_from_there() {
     let dir = TempDir::new();
-    let house = new_house(&dir, Config { rate_per_minute: 600, burst: None, ..config() }).await;
+    let house = new_house(
+        &dir,
+        Config {
+            rate_per_minute: 600,
+            burst: None,
+            ..config()
+        },
+    )
+    .await;
     house.passes(200);
-    let mut sale = Sale { house, outside: Vec::new(), sequence: 0 };
+    let mut sale = Sale {
+        house,
+        outside: Vec::new(),
+        sequence: 0,
+    };
     sale.seconds(5, Some(SLOW)).await;
     let (_, slow) = sale.rate();
     assert!(slow < 300, "{slow}");
     sale.house.life.stop();
-    let again = new_house(&dir, Config { rate_per_minute: 600, burst: None, ..config() }).await;
+    let again = new_house(
+        &dir,
+        Config {
+            rate_per_minute: 600,
+            burst: None,
+            ..config()
+        },
+    )
+    .await;
     assert_eq!(again.room.door_state().rate_in_force_per_minute, slow);
     again.life.stop();
 }
@@ -131,7 +216,10 @@ async fn who_finds_a_slow_door_after_a_restart_goes_on_from_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_node_hears_slows_all() {
     let server = RedisServer::start().await.unwrap();
-    let terms = Config { capacity: 1_000, ..nodes::config(Durability::Journaled) };
+    let terms = Config {
+        capacity: 1_000,
+        ..nodes::config(Durability::Journaled)
+    };
     let nodes = Nodes::open(2, terms.clone(), server.url()).await;
     let clock = SystemClock::new();
     let until = async |health: BoxOfficeHealth, says: &dyn Fn(u32) -> bool| {
@@ -141,16 +229,31 @@ async fn what_one_node_hears_slows_all() {
             let sequence = u64::try_from(clock.now().as_millis()).unwrap();
             nodes.rooms[0].box_office_report(report(sequence, health));
             tokio::time::sleep(Duration::from_millis(100)).await;
-            let states = nodes.rooms.iter().map(|room| room.door_state()).collect::<Vec<_>>();
+            let states = nodes
+                .rooms
+                .iter()
+                .map(|room| room.door_state())
+                .collect::<Vec<_>>();
             if states.iter().all(|state| says(state.rate_in_force_per_minute)) {
                 return states;
             }
-            assert!(clock.monotonic().saturating_sub(began) < Duration::from_secs(20), "{states:?}");
+            assert!(
+                clock.monotonic().saturating_sub(began) < Duration::from_secs(20),
+                "{states:?}"
+            );
         }
     };
     let slow = until(FAILING, &|rate| rate < terms.rate_per_minute / 2).await;
-    assert!(slow.iter().all(|state| state.reason == Some(Reason::BoxOfficeBusy)), "{slow:?}");
-    let lowest = slow.iter().map(|state| state.rate_in_force_per_minute).min().unwrap();
+    assert!(
+        slow.iter()
+            .all(|state| state.reason == Some(Reason::BoxOfficeBusy)),
+        "{slow:?}"
+    );
+    let lowest = slow
+        .iter()
+        .map(|state| state.rate_in_force_per_minute)
+        .min()
+        .unwrap();
     until(WELL, &|rate| rate > lowest + terms.rate_per_minute / 20).await;
     nodes.life.stop();
 }

@@ -18,9 +18,11 @@ use crate::{
     platform::{keys::Keys, lifecycle::Lifecycle, signing::VerifyingKeys},
     simulation::sandbox_beacon::SandboxSigner,
     waiting_room::{
-        Config, Deps, Durability, Engine, EnterOutcome, Inside, JoinOutcome, JournalPlace, OpenError, Phase, Place, PlaceState,
-        PublishedDraw, QueueToken, WaitingRoom,
-        draw::{self, Beacon, BeaconAway, Chain, ClaimedDraw, Digest, DrawTerms, Order, Round, Shuffle, merkle},
+        Config, Deps, Durability, Engine, EnterOutcome, Inside, JoinOutcome, JournalPlace, OpenError, Phase,
+        Place, PlaceState, PublishedDraw, QueueToken, WaitingRoom,
+        draw::{
+            self, Beacon, BeaconAway, Chain, ClaimedDraw, Digest, DrawTerms, Order, Round, Shuffle, merkle,
+        },
         store::contract,
     },
 };
@@ -36,10 +38,16 @@ pub(super) struct TestBeacon {
 impl Beacon for TestBeacon {
     async fn round(&self, round: u64) -> Result<Round, BeaconAway> {
         if self.is_away.load(Ordering::Relaxed) {
-            return Err(BeaconAway { round, why: "a test".to_owned() });
+            return Err(BeaconAway {
+                round,
+                why: "a test".to_owned(),
+            });
         }
         let signature = SandboxSigner::of("test").sign(round).to_vec();
-        Ok(Round { beacon: Digest(crate::platform::signing::sha256(&signature)), signature })
+        Ok(Round {
+            beacon: Digest(crate::platform::signing::sha256(&signature)),
+            signature,
+        })
     }
 }
 
@@ -51,16 +59,27 @@ struct House {
 
 pub(super) fn chain() -> Chain {
     let public_key = SandboxSigner::of("test").public_key();
-    Chain { chain: "test".into(), genesis_at: Timestamp::from_secs(START - 300), period_s: 10, public_key }
+    Chain {
+        chain: "test".into(),
+        genesis_at: Timestamp::from_secs(START - 300),
+        period_s: 10,
+        public_key,
+    }
 }
 
 pub(super) fn terms() -> DrawTerms {
-    DrawTerms { chain: chain(), beacon: Arc::new(TestBeacon::default()) }
+    DrawTerms {
+        chain: chain(),
+        beacon: Arc::new(TestBeacon::default()),
+    }
 }
 
 fn config(beacon: &Arc<TestBeacon>) -> Config {
     let at = |s: i64| Timestamp::from_secs(START + s);
-    let draw = Some(DrawTerms { chain: chain(), beacon: Arc::clone(beacon) as _ });
+    let draw = Some(DrawTerms {
+        chain: chain(),
+        beacon: Arc::clone(beacon) as _,
+    });
     Config {
         prequeue_at: at(100),
         opens_at: at(200),
@@ -76,7 +95,12 @@ fn fan(n: u32) -> Subject {
     Subject::customer(&n.to_string()).unwrap()
 }
 
-async fn try_open(config: Config, file: &Path, clock: &Arc<ManualClock>, seed: u64) -> Result<House, OpenError> {
+async fn try_open(
+    config: Config,
+    file: &Path,
+    clock: &Arc<ManualClock>,
+    seed: u64,
+) -> Result<House, OpenError> {
     let life = Lifecycle::new();
     let deps = Deps {
         clock: Arc::clone(clock) as _,
@@ -87,7 +111,11 @@ async fn try_open(config: Config, file: &Path, clock: &Arc<ManualClock>, seed: u
         node: String::new(),
         life: life.clone(),
     };
-    Ok(House { room: Arc::new(WaitingRoom::recover(config, deps).await?), clock: Arc::clone(clock), life })
+    Ok(House {
+        room: Arc::new(WaitingRoom::recover(config, deps).await?),
+        clock: Arc::clone(clock),
+        life,
+    })
 }
 
 async fn open(config: Config, file: &Path, clock: &Arc<ManualClock>, seed: u64) -> House {
@@ -107,7 +135,9 @@ impl House {
     }
 
     async fn join(&self, n: u32) -> (Option<u64>, QueueToken) {
-        let (JoinOutcome::Joined(joined) | JoinOutcome::Already(joined)) = self.room.join(&fan(n)).await.unwrap() else {
+        let (JoinOutcome::Joined(joined) | JoinOutcome::Already(joined)) =
+            self.room.join(&fan(n)).await.unwrap()
+        else {
             panic!("fan {n} may join")
         };
         (joined.number, self.room.read_token(&joined.token).unwrap())
@@ -115,7 +145,13 @@ impl House {
 
     /// Without how long it will take: that is measured anew after a restart.
     fn places(&self, tokens: &[QueueToken]) -> Vec<Place> {
-        tokens.iter().map(|token| Place { wait: None, ..self.room.place(token) }).collect()
+        tokens
+            .iter()
+            .map(|token| Place {
+                wait: None,
+                ..self.room.place(token)
+            })
+            .collect()
     }
 
     fn published(&self) -> PublishedDraw {
@@ -143,34 +179,71 @@ async fn all_who_came_before_the_opening_are_drawn_once_and_called_in_the_publis
     let (dir, beacon, clock) = (TempDir::new(), Arc::new(TestBeacon::default()), clock());
     let house = open(config(&beacon), &dir.path().join("queue.db"), &clock, 1).await;
     let promised = house.published();
-    assert_eq!((promised.entries, promised.root, promised.seed, promised.beacon), (None, None, None, None));
+    assert_eq!(
+        (promised.entries, promised.root, promised.seed, promised.beacon),
+        (None, None, None, None)
+    );
     house.passes(100).await;
     let mut tokens = Vec::new();
     for n in 1..=40 {
         let (number, token) = house.join(n).await;
-        assert_eq!((number, token.arrival), (None, u64::from(n)), "no number before the draw");
+        assert_eq!(
+            (number, token.arrival),
+            (None, u64::from(n)),
+            "no number before the draw"
+        );
         tokens.push(token);
     }
     let place = house.room.place(&tokens[3]);
-    assert_eq!((place.state, place.number, place.position, place.wait), (PlaceState::Prequeue, None, None, None));
+    assert_eq!(
+        (place.state, place.number, place.position, place.wait),
+        (PlaceState::Prequeue, None, None, None)
+    );
     let early = house.room.draw_receipt(&tokens[3]).await.unwrap();
-    assert_eq!((early.arrival, early.entries, early.root, &early.path, early.number), (4, None, None, &None, None), "she was there");
+    assert_eq!(
+        (
+            early.arrival,
+            early.entries,
+            early.root,
+            &early.path,
+            early.number
+        ),
+        (4, None, None, &None, None),
+        "she was there"
+    );
     house.room.leave(&tokens[6]).await.unwrap();
     house.passes(100).await;
     assert_eq!(house.room.phase(), Phase::Drawing);
     let (number, late) = house.join(41).await;
-    assert_eq!((number, house.room.place(&late).state), (None, PlaceState::Prequeue));
+    assert_eq!(
+        (number, house.room.place(&late).state),
+        (None, PlaceState::Prequeue)
+    );
     house.passes(1).await;
     let closed = house.published();
-    assert_eq!((closed.entries, closed.seed, closed.planned_round), (Some(40), None, promised.planned_round));
+    assert_eq!(
+        (closed.entries, closed.seed, closed.planned_round),
+        (Some(40), None, promised.planned_round)
+    );
     assert!(closed.round_at.unwrap().since(closed.closed_at.unwrap()) >= Duration::from_secs(30));
     assert_eq!(house.board()["draw"]["entries"], 40);
-    assert!(matches!(house.room.enter(&tokens[0], Inside::Served).await.unwrap(), EnterOutcome::NotCalledYet(_)));
+    assert!(matches!(
+        house.room.enter(&tokens[0], Inside::Served).await.unwrap(),
+        EnterOutcome::NotCalledYet(_)
+    ));
     let receipt = house.room.draw_receipt(&tokens[3]).await.unwrap();
-    assert_eq!((receipt.arrival, receipt.entries, receipt.number), (4, Some(40), None));
-    assert_eq!(receipt.group, early.group, "the signature under her group is one and the same");
+    assert_eq!(
+        (receipt.arrival, receipt.entries, receipt.number),
+        (4, Some(40), None)
+    );
+    assert_eq!(
+        receipt.group, early.group,
+        "the signature under her group is one and the same"
+    );
 
-    house.passes(closed.round_at.unwrap().since(clock.now()).as_secs()).await;
+    house
+        .passes(closed.round_at.unwrap().since(clock.now()).as_secs())
+        .await;
     assert_eq!(house.room.phase(), Phase::OnSale);
     let drawn = house.published();
     assert_eq!((drawn.commitment, drawn.root), (promised.commitment, closed.root));
@@ -179,38 +252,68 @@ async fn all_who_came_before_the_opening_are_drawn_once_and_called_in_the_publis
     assert!(checked.faults.is_empty(), "{:?}", checked.faults);
     for token in &tokens {
         let arrival = u32::try_from(token.arrival).unwrap();
-        assert!(token.arrival == 7 || house.room.place(token).number == Some(checked.order.queue_number(arrival).into()));
+        assert!(
+            token.arrival == 7
+                || house.room.place(token).number == Some(checked.order.queue_number(arrival).into())
+        );
     }
     let receipt = house.room.draw_receipt(&tokens[3]).await.unwrap();
     assert_eq!(receipt.number, Some(checked.order.queue_number(4)));
     let entry = [4_u64.to_be_bytes(), tokens[3].subject_hash.to_be_bytes()].concat();
-    assert_eq!(receipt.leaf.0, crate::platform::signing::hmac_sha256(&receipt.nonce.0, &entry), "she can make her leaf herself");
-    assert!(merkle::leads_to(&drawn.root.unwrap(), 3, 40, &receipt.leaf, receipt.path.as_ref().unwrap()));
+    assert_eq!(
+        receipt.leaf.0,
+        crate::platform::signing::hmac_sha256(&receipt.nonce.0, &entry),
+        "she can make her leaf herself"
+    );
+    assert!(merkle::leads_to(
+        &drawn.root.unwrap(),
+        3,
+        40,
+        &receipt.leaf,
+        receipt.path.as_ref().unwrap()
+    ));
     let late = house.room.draw_receipt(&late).await.unwrap();
-    assert_eq!((late.arrival, late.path.clone(), late.number), (41, None, Some(41)), "behind the draw");
+    assert_eq!(
+        (late.arrival, late.path.clone(), late.number),
+        (41, None, Some(41)),
+        "behind the draw"
+    );
     let keys = VerifyingKeys::from_jwks(&Keys::ephemeral(&SeededEntropy::new(42)).receipt.jwks());
     let all_known = claimed(&drawn, Some(leaves));
     for held in [&early, &receipt, &late] {
         let found = draw::verify_receipt(held, &all_known, Some(&checked.order), Some(&keys));
-        assert!(found.faults.is_empty() && found.right.contains(&"receipt.group"), "{found:?}");
+        assert!(
+            found.faults.is_empty() && found.right.contains(&"receipt.group"),
+            "{found:?}"
+        );
     }
-    assert_eq!((house.join(41).await.0, house.join(42).await.0), (Some(41), Some(42)), "who came later stands behind");
+    assert_eq!(
+        (house.join(41).await.0, house.join(42).await.0),
+        (Some(41), Some(42)),
+        "who came later stands behind"
+    );
 
     let mut entered = Vec::new();
     for _ in 0..40 {
         house.passes(1).await;
-        let mut called: Vec<&QueueToken> = tokens.iter().filter(|t| house.room.place(t).state == PlaceState::Called).collect();
+        let mut called: Vec<&QueueToken> = tokens
+            .iter()
+            .filter(|t| house.room.place(t).state == PlaceState::Called)
+            .collect();
         called.sort_unstable_by_key(|token| house.room.place(token).number);
         for token in called {
-            if let EnterOutcome::Entered { pass, .. } = house.room.enter(token, Inside::Served).await.unwrap() {
+            if let EnterOutcome::Entered { pass, .. } = house.room.enter(token, Inside::Served).await.unwrap()
+            {
                 let pass = house.room.read_pass(&pass).unwrap();
                 entered.push((pass.number, token.arrival));
                 house.room.end_visit(&pass).await.unwrap();
             }
         }
     }
-    let order: Vec<(u64, u64)> =
-        (1..=40).map(|number| (u64::from(number), u64::from(checked.order.arrival(number)))).filter(|(_, arrival)| *arrival != 7).collect();
+    let order: Vec<(u64, u64)> = (1..=40)
+        .map(|number| (u64::from(number), u64::from(checked.order.arrival(number))))
+        .filter(|(_, arrival)| *arrival != 7)
+        .collect();
     assert_eq!(entered, order, "called in the published order");
     house.life.stop();
 }
@@ -234,8 +337,15 @@ async fn a_crash_at_any_step_leaves_the_same_draw() {
         house.life.stop();
         let copy = dir.path().join(format!("crashed-{step}.db"));
         for suffix in ["", "-wal"] {
-            let from =
-                format!("{}{suffix}", if step == 0 { file.clone() } else { dir.path().join(format!("crashed-{}.db", step - 1)) }.display());
+            let from = format!(
+                "{}{suffix}",
+                if step == 0 {
+                    file.clone()
+                } else {
+                    dir.path().join(format!("crashed-{}.db", step - 1))
+                }
+                .display()
+            );
             std::fs::copy(from, format!("{}{suffix}", copy.display())).unwrap();
         }
         // Other randomness: what was decided is in the journal.
@@ -244,10 +354,21 @@ async fn a_crash_at_any_step_leaves_the_same_draw() {
         assert_eq!(after, before, "after step {step}");
         last = after.0;
     }
-    assert_eq!((last.commitment, last.entries, house.room.phase()), (promised.commitment, Some(40), Phase::OnSale));
-    assert!(draw::verify(&claimed(&last, Some(house.leaves().await))).unwrap().faults.is_empty());
+    assert_eq!(
+        (last.commitment, last.entries, house.room.phase()),
+        (promised.commitment, Some(40), Phase::OnSale)
+    );
+    assert!(
+        draw::verify(&claimed(&last, Some(house.leaves().await)))
+            .unwrap()
+            .faults
+            .is_empty()
+    );
     let receipt = house.room.draw_receipt(&tokens[39]).await.unwrap();
-    assert!(merkle::leads_to(&last.root.unwrap(), 39, 40, &receipt.leaf, &receipt.path.unwrap()), "the tree is made again");
+    assert!(
+        merkle::leads_to(&last.root.unwrap(), 39, 40, &receipt.leaf, &receipt.path.unwrap()),
+        "the tree is made again"
+    );
     house.life.stop();
 }
 
@@ -260,15 +381,25 @@ async fn a_sale_whose_beacon_is_away_waits_for_it_and_a_house_that_was_down_take
     let token = house.join(1).await.1;
     house.passes(400).await;
     let closed = house.published();
-    assert!(closed.round.unwrap() > closed.planned_round, "nobody counted the entries in time for the planned round");
+    assert!(
+        closed.round.unwrap() > closed.planned_round,
+        "nobody counted the entries in time for the planned round"
+    );
     assert!(closed.round_at.unwrap().since(closed.closed_at.unwrap()) >= Duration::from_secs(30));
     house.passes(100).await;
-    assert_eq!((house.room.phase(), house.board()["draw"]["beacon_away"].as_bool()), (Phase::Drawing, Some(true)));
+    assert_eq!(
+        (house.room.phase(), house.board()["draw"]["beacon_away"].as_bool()),
+        (Phase::Drawing, Some(true))
+    );
     assert_eq!(house.board()["phase"], "drawing");
     beacon.is_away.store(false, Ordering::Relaxed);
     house.passes(5).await;
     let drawn = house.published();
-    assert_eq!((house.room.phase(), drawn.round), (Phase::OnSale, closed.round), "the round that was to decide");
+    assert_eq!(
+        (house.room.phase(), drawn.round),
+        (Phase::OnSale, closed.round),
+        "the round that was to decide"
+    );
     assert_eq!(house.room.place(&token).number, Some(1));
     assert_eq!(house.board()["draw"]["beacon_away"], false);
     house.life.stop();
@@ -279,21 +410,63 @@ async fn terms_that_break_a_promise_are_refused() {
     let (dir, beacon, clock) = (TempDir::new(), Arc::new(TestBeacon::default()), clock());
     let file = dir.path().join("queue.db");
     open(config(&beacon), &file, &clock, 1).await.life.stop();
-    let refused = async |config: Config| matches!(try_open(config, &file, &clock, 1).await, Err(OpenError::Config { .. }));
-    assert!(refused(Config { draw: None, ..config(&beacon) }).await, "the journal promises a draw");
-    let other = Chain { period_s: 3, ..chain() };
-    assert!(refused(Config { draw: Some(DrawTerms { chain: other, beacon: Arc::clone(&beacon) as _ }), ..config(&beacon) }).await);
-    assert!(refused(Config { durability: Durability::Acknowledged, ..config(&beacon) }).await);
+    let refused = async |config: Config| {
+        matches!(
+            try_open(config, &file, &clock, 1).await,
+            Err(OpenError::Config { .. })
+        )
+    };
+    assert!(
+        refused(Config {
+            draw: None,
+            ..config(&beacon)
+        })
+        .await,
+        "the journal promises a draw"
+    );
+    let other = Chain {
+        period_s: 3,
+        ..chain()
+    };
+    assert!(
+        refused(Config {
+            draw: Some(DrawTerms {
+                chain: other,
+                beacon: Arc::clone(&beacon) as _
+            }),
+            ..config(&beacon)
+        })
+        .await
+    );
+    assert!(
+        refused(Config {
+            durability: Durability::Acknowledged,
+            ..config(&beacon)
+        })
+        .await
+    );
     assert!(!refused(config(&beacon)).await);
 
     let fifo = dir.path().join("fifo.db");
-    let house = open(Config { draw: None, ..config(&beacon) }, &fifo, &clock, 1).await;
+    let house = open(
+        Config {
+            draw: None,
+            ..config(&beacon)
+        },
+        &fifo,
+        &clock,
+        1,
+    )
+    .await;
     house.passes(100).await;
     house.join(1).await;
     house.passes(200).await;
     house.life.stop();
     let late = try_open(config(&beacon), &fifo, &clock, 1).await;
-    assert!(matches!(late, Err(OpenError::Config { .. })), "fans were called already");
+    assert!(
+        matches!(late, Err(OpenError::Config { .. })),
+        "fans were called already"
+    );
 }
 
 /// Ranks of one arrival over many draws, as a sale makes them: chi-square with 9 degrees of freedom, 0.9999 quantile 33.7.
@@ -304,8 +477,13 @@ fn whoever_comes_first_gains_nothing() {
         let beacon = Digest(crate::platform::signing::sha256(&draw.to_be_bytes()));
         let seed = draw::draw_seed(&Digest([1; 32]), &beacon, &Digest([2; 32]), 10);
         counts[Shuffle::new(seed.0, 10).place_of(0) as usize] += 1;
-        assert!(draw > 0 || Order::drawn(&seed, 10).queue_number(1) == Shuffle::new(seed.0, 10).place_of(0) + 1);
+        assert!(
+            draw > 0 || Order::drawn(&seed, 10).queue_number(1) == Shuffle::new(seed.0, 10).place_of(0) + 1
+        );
     }
-    let chi: f64 = counts.iter().map(|&n| (f64::from(n) - 500.0).powi(2) / 500.0).sum();
+    let chi: f64 = counts
+        .iter()
+        .map(|&n| (f64::from(n) - 500.0).powi(2) / 500.0)
+        .sum();
     assert!(chi < 33.7, "{chi} of {counts:?}");
 }

@@ -18,7 +18,8 @@ use crate::{
     },
     simulation::servers::{Postgres, RedisCluster, RedisSentinels, RedisServer},
     waiting_room::{
-        Config, Deps, Durability, Engine, EnterOutcome, Inside, JoinOutcome, JournalPlace, PlaceState, QueueToken, WaitingRoom,
+        Config, Deps, Durability, Engine, EnterOutcome, Inside, JoinOutcome, JournalPlace, PlaceState,
+        QueueToken, WaitingRoom,
         draw::DrawTerms,
         journal::{Event, Join, Journal, PgJournal, Record, Stored},
         queue::{Answer, Ask, Promise},
@@ -58,7 +59,13 @@ impl Nodes {
         let postgres = Postgres::start().await.unwrap();
         let url = postgres.create_database("queue").await.unwrap();
         let (call_deadline, connect_deadline) = (Duration::from_millis(500), Duration::from_secs(1));
-        let redis = Redis::new(RedisConfig { url: redis_url, call_deadline, connect_deadline, accept_risky: false }).unwrap();
+        let redis = Redis::new(RedisConfig {
+            url: redis_url,
+            call_deadline,
+            connect_deadline,
+            accept_risky: false,
+        })
+        .unwrap();
         let (life, keys) = (Lifecycle::new(), Keys::ephemeral(&SeededEntropy::new(42)));
         let mut rooms = Vec::new();
         for node in 0..count {
@@ -74,7 +81,12 @@ impl Nodes {
             rooms.push(WaitingRoom::open(config.clone(), deps).await.unwrap());
         }
         let journal = PgJournal::open(&url, config.sale.clone(), 1).await.unwrap();
-        Self { rooms, life, journal, postgres }
+        Self {
+            rooms,
+            life,
+            journal,
+            postgres,
+        }
     }
 
     fn room(&self, n: u32) -> &Arc<WaitingRoom> {
@@ -87,20 +99,26 @@ impl Nodes {
         let started = tokio::time::Duration::from_secs(30);
         let asking = async {
             loop {
-                if let Ok(JoinOutcome::Joined(joined) | JoinOutcome::Already(joined)) = room.join(&fan(n)).await {
+                if let Ok(JoinOutcome::Joined(joined) | JoinOutcome::Already(joined)) =
+                    room.join(&fan(n)).await
+                {
                     return room.read_token(&joined.token).unwrap();
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(started, asking).await.expect("the queue goes on")
+        tokio::time::timeout(started, asking)
+            .await
+            .expect("the queue goes on")
     }
 
     pub(super) async fn records(&self) -> Vec<Record> {
         let (mut after, mut records) = (0, Vec::new());
         loop {
             let page = self.journal.read(after, 1_000).await.unwrap();
-            let Some(Stored { seq, .. }) = page.last() else { return records };
+            let Some(Stored { seq, .. }) = page.last() else {
+                return records;
+            };
             after = *seq;
             records.extend(page.into_iter().map(|it| it.record));
         }
@@ -115,35 +133,67 @@ impl Nodes {
             match record {
                 Record::Joins { first, joins } => {
                     for (number, join) in (first..).zip(joins) {
-                        assert_eq!(*owners.entry(number).or_insert(join.subject), join.subject, "number {number} is two fans'");
+                        assert_eq!(
+                            *owners.entry(number).or_insert(join.subject),
+                            join.subject,
+                            "number {number} is two fans'"
+                        );
                         let hers = numbers.entry(join.subject).or_default();
                         hers.insert(number);
-                        assert_eq!(hers.iter().filter(|it| !left.contains(*it)).count(), 1, "one fan has two numbers: {hers:?}");
+                        assert_eq!(
+                            hers.iter().filter(|it| !left.contains(*it)).count(),
+                            1,
+                            "one fan has two numbers: {hers:?}"
+                        );
                     }
                 }
-                Record::Event { event: Event::Called { from, upto, .. }, .. } => {
+                Record::Event {
+                    event: Event::Called { from, upto, .. },
+                    ..
+                } => {
                     assert_eq!(from, serving, "calls follow on");
                     serving = upto;
                 }
-                Record::Event { event: Event::Entered { number, visit, subject }, .. } => {
+                Record::Event {
+                    event:
+                        Event::Entered {
+                            number,
+                            visit,
+                            subject,
+                        },
+                    ..
+                } => {
                     assert!(number <= serving, "{number} was not called");
                     assert!(entered.insert(number), "{number} entered twice");
                     assert_eq!(owners.get(&number).copied().unwrap_or(subject), subject);
                     inside.insert(visit);
                     active_most = active_most.max(inside.len());
                 }
-                Record::Event { event: Event::VisitEnded { number, visit }, .. } => {
+                Record::Event {
+                    event: Event::VisitEnded { number, visit },
+                    ..
+                } => {
                     inside.remove(&visit);
                     left.insert(number);
                 }
-                Record::Event { event: Event::Left { number }, .. } => {
+                Record::Event {
+                    event: Event::Left { number },
+                    ..
+                } => {
                     left.insert(number);
                 }
                 Record::Event { .. } => {}
             }
         }
-        assert!(active_most <= config.capacity as usize, "{active_most} were inside");
-        Judged { owners, entered: entered.len(), active_most }
+        assert!(
+            active_most <= config.capacity as usize,
+            "{active_most} were inside"
+        );
+        Judged {
+            owners,
+            entered: entered.len(),
+            active_most,
+        }
     }
 }
 
@@ -190,7 +240,10 @@ async fn three_nodes_are_one_door() {
         }
     }))
     .await;
-    let walked = tokio::time::timeout(Duration::from_mins(1), join_all((0..).zip(&tokens).map(|(n, token)| visit(&nodes, n, *token))));
+    let walked = tokio::time::timeout(
+        Duration::from_mins(1),
+        join_all((0..).zip(&tokens).map(|(n, token)| visit(&nodes, n, *token))),
+    );
     walked.await.expect("everybody comes in");
     let judged = nodes.judge(&config).await;
     assert_eq!((judged.owners.len(), judged.entered), (300, 300));
@@ -202,16 +255,29 @@ async fn three_nodes_are_one_door() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        assert!(tokio::time::timeout(Duration::from_secs(5), follows).await.is_ok(), "{:?}", room.figures());
+        assert!(
+            tokio::time::timeout(Duration::from_secs(5), follows)
+                .await
+                .is_ok(),
+            "{:?}",
+            room.figures()
+        );
         assert_eq!(room.place(&tokens[7]).state, PlaceState::Left);
     }
     let boards: HashSet<_> = nodes.rooms.iter().map(|room| room.board().json.clone()).collect();
-    assert!(boards.len() <= 2, "all nodes serve the same bytes, but for one that is just taking over the next board");
+    assert!(
+        boards.len() <= 2,
+        "all nodes serve the same bytes, but for one that is just taking over the next board"
+    );
     nodes.life.stop();
 }
 
 /// Fans come, are called, enter and leave all the while `fault` does its worst to the servers.
-async fn through(durability: Durability, redis_url: String, fault: impl AsyncFnOnce(&mut Postgres)) -> (Judged, u64) {
+async fn through(
+    durability: Durability,
+    redis_url: String,
+    fault: impl AsyncFnOnce(&mut Postgres),
+) -> (Judged, u64) {
     let config = config(durability);
     let mut nodes = Nodes::open(3, config.clone(), redis_url).await;
     let epoch = nodes.journal.head().await.unwrap().epoch();
@@ -239,7 +305,10 @@ async fn through(durability: Durability, redis_url: String, fault: impl AsyncFnO
         .collect();
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     fault(&mut postgres).await;
-    for done in tokio::time::timeout(Duration::from_mins(1), join_all(crowd)).await.expect("the sale goes on") {
+    for done in tokio::time::timeout(Duration::from_mins(1), join_all(crowd))
+        .await
+        .expect("the sale goes on")
+    {
         done.unwrap();
     }
     for (n, token) in (0..).zip(&first) {
@@ -256,14 +325,33 @@ async fn through(durability: Durability, redis_url: String, fault: impl AsyncFnO
 async fn a_number_that_was_not_written_down_when_the_draw_was_closed_is_nobodys_and_its_fan_stands_behind() {
     let (server, now) = (RedisServer::start().await.unwrap(), SystemClock::new().now());
     let opens_at = now.plus(Duration::from_secs(8));
-    let draw = Some(DrawTerms { chain: super::draw::chain(), beacon: Arc::new(TestBeacon::default()) });
-    let config = Config { opens_at, draw, ..config(Durability::Journaled) };
+    let draw = Some(DrawTerms {
+        chain: super::draw::chain(),
+        beacon: Arc::new(TestBeacon::default()),
+    });
+    let config = Config {
+        opens_at,
+        draw,
+        ..config(Durability::Journaled)
+    };
     let nodes = Nodes::open(2, config.clone(), server.url()).await;
     let mut tokens = vec![nodes.join(1, 0).await, nodes.join(2, 1).await];
     // A node gives her a number, and is away before it is written down.
     let room = nodes.room(0);
-    let subject = subject_hash(&Keys::ephemeral(&SeededEntropy::new(42)).queue, &config.sale, &fan(3));
-    let Numbered::New(given) = room.store.number(Join { subject, joined_at: SystemClock::new().now() }).await.unwrap() else {
+    let subject = subject_hash(
+        &Keys::ephemeral(&SeededEntropy::new(42)).queue,
+        &config.sale,
+        &fan(3),
+    );
+    let Numbered::New(given) = room
+        .store
+        .number(Join {
+            subject,
+            joined_at: SystemClock::new().now(),
+        })
+        .await
+        .unwrap()
+    else {
         panic!("she is new");
     };
     assert_eq!(given.number, 3);
@@ -271,28 +359,52 @@ async fn a_number_that_was_not_written_down_when_the_draw_was_closed_is_nobodys_
     assert!(SystemClock::new().now() < opens_at, "this machine was too slow");
 
     let closed = async {
-        while nodes.rooms.iter().any(|room| room.published_draw().unwrap().entries.is_none()) {
+        while nodes
+            .rooms
+            .iter()
+            .any(|room| room.published_draw().unwrap().entries.is_none())
+        {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), closed).await.expect("the entries are closed");
+    tokio::time::timeout(Duration::from_secs(30), closed)
+        .await
+        .expect("the entries are closed");
     let published = nodes.room(1).published_draw().unwrap();
-    assert_eq!((published.entries, nodes.room(1).store.owners(3, 1)), (Some(5), vec![None]), "her number is void");
+    assert_eq!(
+        (published.entries, nodes.room(1).store.owners(3, 1)),
+        (Some(5), vec![None]),
+        "her number is void"
+    );
     let late = nodes.join(3, 1).await;
     assert!(late.arrival > 5, "she stands behind the draw: {late:?}");
     assert_eq!(nodes.join(3, 0).await, late, "on every node");
     for (n, token) in [1, 2, 4, 5].into_iter().zip(&tokens) {
-        assert_eq!(nodes.join(n, n + 1).await, *token, "the others are where they were");
+        assert_eq!(
+            nodes.join(n, n + 1).await,
+            *token,
+            "the others are where they were"
+        );
     }
-    let receipts = join_all(tokens.iter().chain([&late]).map(|token| nodes.room(0).draw_receipt(token))).await;
-    let in_it: Vec<bool> = receipts.iter().map(|receipt| receipt.as_ref().unwrap().path.is_some()).collect();
+    let receipts = join_all(
+        tokens
+            .iter()
+            .chain([&late])
+            .map(|token| nodes.room(0).draw_receipt(token)),
+    )
+    .await;
+    let in_it: Vec<bool> = receipts
+        .iter()
+        .map(|receipt| receipt.as_ref().unwrap().path.is_some())
+        .collect();
     assert_eq!(in_it, [true, true, true, true, false]);
     nodes.judge(&config).await;
     nodes.life.stop();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_comes_too_late_with_a_number_of_a_lost_memory_goes_on_though_the_number_is_somebody_elses() {
+async fn a_node_that_comes_too_late_with_a_number_of_a_lost_memory_goes_on_though_the_number_is_somebody_elses()
+ {
     let server = RedisServer::start().await.unwrap();
     let config = config(Durability::Journaled);
     let nodes = Nodes::open(2, config.clone(), server.url()).await;
@@ -301,19 +413,48 @@ async fn a_node_that_comes_too_late_with_a_number_of_a_lost_memory_goes_on_thoug
     }
     // The slow node is given a number, and does not get round to writing it down before the memory is lost.
     let slow = nodes.room(0);
-    let subject = subject_hash(&Keys::ephemeral(&SeededEntropy::new(42)).queue, &config.sale, &fan(4));
-    let (epoch, join) = (slow.store.epoch(), Join { subject, joined_at: SystemClock::new().now() });
+    let subject = subject_hash(
+        &Keys::ephemeral(&SeededEntropy::new(42)).queue,
+        &config.sale,
+        &fan(4),
+    );
+    let (epoch, join) = (
+        slow.store.epoch(),
+        Join {
+            subject,
+            joined_at: SystemClock::new().now(),
+        },
+    );
     assert!(matches!(slow.store.number(join).await, Ok(Numbered::New(given)) if given.number == 4));
     server.flush_all().await.unwrap();
     let rebuilt = async {
-        while nodes.rooms.iter().any(|room| room.store.epoch() == epoch || !room.store.is_complete()) {
+        while nodes
+            .rooms
+            .iter()
+            .any(|room| room.store.epoch() == epoch || !room.store.is_complete())
+        {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), rebuilt).await.expect("the memory is given back");
+    tokio::time::timeout(Duration::from_secs(30), rebuilt)
+        .await
+        .expect("the memory is given back");
     assert_eq!(nodes.join(5, 1).await.arrival, 4, "the journal did not have it");
-    assert_eq!(slow.pen.submit(Ask::Join(Promise { number: 4, join, epoch })).await, Ok(Answer::Failed));
-    assert_eq!((nodes.join(6, 0).await.arrival, nodes.join(4, 0).await.arrival), (5, 6), "the slow node goes on");
+    assert_eq!(
+        slow.pen
+            .submit(Ask::Join(Promise {
+                number: 4,
+                join,
+                epoch
+            }))
+            .await,
+        Ok(Answer::Failed)
+    );
+    assert_eq!(
+        (nodes.join(6, 0).await.arrival, nodes.join(4, 0).await.arrival),
+        (5, 6),
+        "the slow node goes on"
+    );
     nodes.judge(&config).await;
     nodes.life.stop();
 }
@@ -322,7 +463,10 @@ async fn a_node_that_comes_too_late_with_a_number_of_a_lost_memory_goes_on_thoug
 async fn nothing_is_lost_when_redis_is_emptied() {
     for durability in [Durability::Journaled, Durability::Acknowledged] {
         let server = RedisServer::start().await.unwrap();
-        let (judged, raised) = through(durability, server.url(), async |_| server.flush_all().await.unwrap()).await;
+        let (judged, raised) = through(durability, server.url(), async |_| {
+            server.flush_all().await.unwrap()
+        })
+        .await;
         assert_eq!((judged.entered, raised >= 1), (260, true), "{durability:?}");
     }
 }
@@ -343,7 +487,10 @@ async fn nothing_is_lost_when_redis_is_killed() {
 async fn nothing_is_lost_when_sentinels_put_the_replica_in_the_primarys_place() {
     for durability in [Durability::Journaled, Durability::Acknowledged] {
         let mut watched = RedisSentinels::start().await.unwrap();
-        let (judged, raised) = through(durability, watched.url(), async |_| watched.primary_mut().kill9().unwrap()).await;
+        let (judged, raised) = through(durability, watched.url(), async |_| {
+            watched.primary_mut().kill9().unwrap()
+        })
+        .await;
         assert_eq!((judged.entered, raised >= 1), (260, true), "{durability:?}");
         assert_eq!(watched.replica().info("role").await.unwrap(), "master");
     }
@@ -355,7 +502,10 @@ async fn nothing_is_lost_when_a_replica_takes_over_in_a_cluster() {
     let tag = format!("{{{}}}", config(Durability::Journaled).sale);
     let owner = cluster.owner_of(&tag).await.unwrap();
     let replica = cluster.add_replica_of(owner).await.unwrap();
-    let (judged, raised) = through(Durability::Journaled, cluster.url(), async |_| cluster.member_mut(owner).kill9().unwrap()).await;
+    let (judged, raised) = through(Durability::Journaled, cluster.url(), async |_| {
+        cluster.member_mut(owner).kill9().unwrap()
+    })
+    .await;
     assert_eq!((judged.entered, raised >= 1), (260, true));
     assert_eq!(cluster.owner_of(&tag).await.unwrap(), replica);
 }
@@ -387,14 +537,26 @@ async fn of_two_processes_with_an_engine_in_memory_the_later_one_writes() {
             node: "alone".into(),
             life: life.clone(),
         };
-        WaitingRoom::open(config(Durability::Journaled), deps).await.unwrap()
+        WaitingRoom::open(config(Durability::Journaled), deps)
+            .await
+            .unwrap()
     };
     let first = open().await;
-    let JoinOutcome::Joined(one) = first.join(&fan(1)).await.unwrap() else { panic!("a new fan") };
+    let JoinOutcome::Joined(one) = first.join(&fan(1)).await.unwrap() else {
+        panic!("a new fan")
+    };
     let second = open().await;
-    assert!(first.join(&fan(2)).await.is_err(), "its engine is not the one that counts any more");
-    assert_eq!(second.join(&fan(1)).await.unwrap(), JoinOutcome::Already(second_view(&second, &one.token)));
-    let JoinOutcome::Joined(two) = second.join(&fan(2)).await.unwrap() else { panic!("a new fan") };
+    assert!(
+        first.join(&fan(2)).await.is_err(),
+        "its engine is not the one that counts any more"
+    );
+    assert_eq!(
+        second.join(&fan(1)).await.unwrap(),
+        JoinOutcome::Already(second_view(&second, &one.token))
+    );
+    let JoinOutcome::Joined(two) = second.join(&fan(2)).await.unwrap() else {
+        panic!("a new fan")
+    };
     assert_eq!(two.number, Some(2));
     life.stop();
 }
@@ -415,13 +577,18 @@ fn second_view(room: &WaitingRoom, token: &str) -> crate::waiting_room::Joined {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_nodes_hear_of_each_others_fans_who_say_that_they_are_there() {
     let redis = RedisServer::start().await.unwrap();
-    let config = Config { rate_per_minute: 60, burst: Some(1), ..config(Durability::Journaled) };
+    let config = Config {
+        rate_per_minute: 60,
+        burst: Some(1),
+        ..config(Durability::Journaled)
+    };
     let nodes = Nodes::open(2, config, redis.url()).await;
     let mut tokens = Vec::new();
     for n in 0..120 {
         tokens.push(nodes.join(n, n % 2).await);
     }
-    let board = |node: u32| -> serde_json::Value { serde_json::from_slice(&nodes.room(node).board().json).unwrap() };
+    let board =
+        |node: u32| -> serde_json::Value { serde_json::from_slice(&nodes.room(node).board().json).unwrap() };
     let told = |node: u32| board(node)["presence"]["there"][0][1].as_u64();
     let all_there = async {
         while (0..2).any(|node| told(node) != Some(100)) {
@@ -431,12 +598,28 @@ async fn the_nodes_hear_of_each_others_fans_who_say_that_they_are_there() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    assert!(tokio::time::timeout(Duration::from_secs(20), all_there).await.is_ok(), "{} {}", board(0), board(1));
+    assert!(
+        tokio::time::timeout(Duration::from_secs(20), all_there)
+            .await
+            .is_ok(),
+        "{} {}",
+        board(0),
+        board(1)
+    );
     // Each by itself knows it of all, so that it does not matter which of them makes the board.
     for node in 0..2 {
         let room = nodes.room(node);
         let asked = room.store.asked(120);
-        let there = room.presence.on_board(&asked, room.store.now_serving(), 120, 120, SystemClock::new().now()).there;
+        let there = room
+            .presence
+            .on_board(
+                &asked,
+                room.store.now_serving(),
+                120,
+                120,
+                SystemClock::new().now(),
+            )
+            .there;
         assert!(there.iter().all(|it| it.percent > 90), "{there:?}");
     }
     nodes.life.stop();

@@ -20,7 +20,11 @@ fn stored(record: Record) -> Stored {
 }
 
 fn no_stock() -> Stock {
-    Stock { zones: Vec::new(), age: Duration::ZERO, healths: Vec::new() }
+    Stock {
+        zones: Vec::new(),
+        age: Duration::ZERO,
+        healths: Vec::new(),
+    }
 }
 
 struct Crowd {
@@ -56,44 +60,98 @@ impl Seen {
         let mut waits = self.extra_waits_ms.clone();
         waits.sort_unstable();
         let p95 = waits.get(waits.len() * 95 / 100).copied().unwrap_or(0);
-        (self.judge.entries(), f64::from(self.met_full_house) / f64::from(self.came), p95)
+        (
+            self.judge.entries(),
+            f64::from(self.met_full_house) / f64::from(self.came),
+            p95,
+        )
     }
 }
 
 /// Share of the slots in use after the first fifth of the time.
 async fn run(config: Config, crowd: &Crowd, seed: u64) -> (Seen, f64) {
     let entropy = SeededEntropy::new(seed);
-    let moment = |ms: u64| Moment { now: Timestamp::from_millis(i64::try_from(ms).unwrap()), monotonic: Duration::from_millis(ms) };
+    let moment = |ms: u64| Moment {
+        now: Timestamp::from_millis(i64::try_from(ms).unwrap()),
+        monotonic: Duration::from_millis(ms),
+    };
     let store = MemoryStore::new(config.clone(), 0, moment(0));
-    let joins = (1..=u64::from(crowd.fans)).map(|subject| Join { subject, joined_at: Timestamp::default() }).collect();
-    store.apply(&[stored(Record::Joins { first: 1, joins })], moment(0)).await.unwrap();
-    let door =
-        Door { capacity: config.capacity, rate_per_minute: config.rate_per_minute, burst: burst_of(config.rate_per_minute, config.burst) };
-    let mut seen = Seen { judge: Judge::new(door), came: 0, met_full_house: 0, extra_waits_ms: Vec::new(), called_by_s: Vec::new() };
+    let joins = (1..=u64::from(crowd.fans))
+        .map(|subject| Join {
+            subject,
+            joined_at: Timestamp::default(),
+        })
+        .collect();
+    store
+        .apply(&[stored(Record::Joins { first: 1, joins })], moment(0))
+        .await
+        .unwrap();
+    let door = Door {
+        capacity: config.capacity,
+        rate_per_minute: config.rate_per_minute,
+        burst: burst_of(config.rate_per_minute, config.burst),
+    };
+    let mut seen = Seen {
+        judge: Judge::new(door),
+        came: 0,
+        met_full_house: 0,
+        extra_waits_ms: Vec::new(),
+        called_by_s: Vec::new(),
+    };
     let mut asking: Vec<Asking> = Vec::new();
     let mut visits: Vec<(u64, VisitId)> = Vec::new();
     let (mut used, mut offered) = (0.0, 0.0);
     for tick in 1..=crowd.seconds * 10 {
         let now_ms = tick * 100;
         let at = moment(now_ms);
-        let over: Vec<VisitId> = visits.extract_if(.., |(ends_ms, _)| *ends_ms <= now_ms).map(|(_, visit)| visit).collect();
+        let over: Vec<VisitId> = visits
+            .extract_if(.., |(ends_ms, _)| *ends_ms <= now_ms)
+            .map(|(_, visit)| visit)
+            .collect();
         for ended in store.end_visits(&over, at.now).await.unwrap() {
-            let event = Event::VisitEnded { number: ended.number, visit: ended.visit };
-            store.apply(&[stored(Record::Event { at: at.now, event })], at).await.unwrap();
+            let event = Event::VisitEnded {
+                number: ended.number,
+                visit: ended.visit,
+            };
+            store
+                .apply(&[stored(Record::Event { at: at.now, event })], at)
+                .await
+                .unwrap();
             seen.judge.leaves(ended.number, true);
         }
-        if let (_, Some(event)) = next_call(&store, Phase::OnSale, config.call_window, at, &no_stock()).await.unwrap() {
-            let Event::Called { from, upto, ends_at } = event else { panic!("only calls are expected") };
-            seen.judge.called(from, upto, u64::try_from(ends_at.as_millis()).unwrap(), crowd.fans);
-            store.apply(&[stored(Record::Event { at: at.now, event })], at).await.unwrap();
+        if let (_, Some(event)) = next_call(&store, Phase::OnSale, config.call_window, at, &no_stock())
+            .await
+            .unwrap()
+        {
+            let Event::Called { from, upto, ends_at } = event else {
+                panic!("only calls are expected")
+            };
+            seen.judge.called(
+                from,
+                upto,
+                u64::try_from(ends_at.as_millis()).unwrap(),
+                crowd.fans,
+            );
+            store
+                .apply(&[stored(Record::Event { at: at.now, event })], at)
+                .await
+                .unwrap();
             for number in from + 1..=upto {
                 // A page asks about once a second near the front; who is away comes back later, or never.
                 let (in_ms, every_ms) = match entropy.unit() {
-                    u if u >= crowd.absent => (crowd.lead_ms.start + entropy.below(crowd.lead_ms.end - crowd.lead_ms.start), 1_000),
+                    u if u >= crowd.absent => (
+                        crowd.lead_ms.start + entropy.below(crowd.lead_ms.end - crowd.lead_ms.start),
+                        1_000,
+                    ),
                     u if u >= crowd.absent / 2.0 => (200_000 + entropy.below(300_000), 3_000),
                     _ => continue,
                 };
-                asking.push(Asking { number, next_ms: now_ms + in_ms, every_ms, first_refused_ms: None });
+                asking.push(Asking {
+                    number,
+                    next_ms: now_ms + in_ms,
+                    every_ms,
+                    first_refused_ms: None,
+                });
             }
         }
         // Whose page asks first within a tick is chance.
@@ -108,16 +166,39 @@ async fn run(config: Config, crowd: &Crowd, seed: u64) -> (Seen, f64) {
             let first_time = ask.first_refused_ms.is_none();
             seen.came += u32::from(first_time && ask.every_ms == 1_000);
             let visit = VisitId::random(&entropy);
-            match store.reserve(&EntryAsk { number: ask.number, visit, inside: Inside::Served }, at).await.unwrap() {
+            match store
+                .reserve(
+                    &EntryAsk {
+                        number: ask.number,
+                        visit,
+                        inside: Inside::Served,
+                    },
+                    at,
+                )
+                .await
+                .unwrap()
+            {
                 Reservation::Reserved { .. } => {
                     seen.judge.enters(ask.number, now_ms);
-                    let event = Event::Entered { number: ask.number, subject: ask.number.into(), visit };
-                    store.apply(&[stored(Record::Event { at: at.now, event })], at).await.unwrap();
+                    let event = Event::Entered {
+                        number: ask.number,
+                        subject: ask.number.into(),
+                        visit,
+                    };
+                    store
+                        .apply(&[stored(Record::Event { at: at.now, event })], at)
+                        .await
+                        .unwrap();
                     let stays_s = (-crowd.visit_mean_s * (1.0 - entropy.unit()).ln()).min(590.0);
-                    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "below ten minutes")]
+                    #[expect(
+                        clippy::cast_possible_truncation,
+                        clippy::cast_sign_loss,
+                        reason = "below ten minutes"
+                    )]
                     visits.push((now_ms + (stays_s * 1_000.0) as u64, visit));
                     if ask.every_ms == 1_000 {
-                        seen.extra_waits_ms.extend(ask.first_refused_ms.map(|first| now_ms - first));
+                        seen.extra_waits_ms
+                            .extend(ask.first_refused_ms.map(|first| now_ms - first));
                     }
                 }
                 Reservation::NoRoom { .. } => {
@@ -150,9 +231,20 @@ async fn run(config: Config, crowd: &Crowd, seed: u64) -> (Seen, f64) {
 
 #[tokio::test]
 async fn a_house_that_is_full_stays_full_though_most_are_away() {
-    let config =
-        Config { capacity: 300, rate_per_minute: 900, burst: Some(15), call_window: Duration::from_mins(3), ..contract::config(1) };
-    let crowd = Crowd { fans: 10_000, absent: 0.6, visit_mean_s: 120.0, lead_ms: 300..3_000, seconds: 900 };
+    let config = Config {
+        capacity: 300,
+        rate_per_minute: 900,
+        burst: Some(15),
+        call_window: Duration::from_mins(3),
+        ..contract::config(1)
+    };
+    let crowd = Crowd {
+        fans: 10_000,
+        absent: 0.6,
+        visit_mean_s: 120.0,
+        lead_ms: 300..3_000,
+        seconds: 900,
+    };
     let (seen, use_of_slots) = run(config, &crowd, 1).await;
     let (entries, met, extra_ms) = seen.figures();
     println!(
@@ -166,9 +258,20 @@ async fn a_house_that_is_full_stays_full_though_most_are_away() {
 
 #[tokio::test]
 async fn the_rate_is_used_up_and_never_exceeded() {
-    let config =
-        Config { capacity: 5_000, rate_per_minute: 300, burst: Some(5), call_window: Duration::from_mins(3), ..contract::config(1) };
-    let crowd = Crowd { fans: 6_000, absent: 0.4, visit_mean_s: 120.0, lead_ms: 300..3_000, seconds: 600 };
+    let config = Config {
+        capacity: 5_000,
+        rate_per_minute: 300,
+        burst: Some(5),
+        call_window: Duration::from_mins(3),
+        ..contract::config(1)
+    };
+    let crowd = Crowd {
+        fans: 6_000,
+        absent: 0.4,
+        visit_mean_s: 120.0,
+        lead_ms: 300..3_000,
+        seconds: 600,
+    };
     let (seen, _) = run(config, &crowd, 1).await;
     let (entries, met, extra_ms) = seen.figures();
     println!("{entries} of 3000 possible entries, {met:.3} found no room at once, p95 {extra_ms} ms");
@@ -178,12 +281,31 @@ async fn the_rate_is_used_up_and_never_exceeded() {
 
 #[tokio::test]
 async fn at_the_opening_nobody_is_called_whom_the_house_cannot_take() {
-    let config = Config { capacity: 800, rate_per_minute: 6_000, burst: None, call_window: Duration::from_mins(3), ..contract::config(1) };
-    let crowd = Crowd { fans: 5_000, absent: 0.0, visit_mean_s: 120.0, lead_ms: 1_000..6_000, seconds: 60 };
+    let config = Config {
+        capacity: 800,
+        rate_per_minute: 6_000,
+        burst: None,
+        call_window: Duration::from_mins(3),
+        ..contract::config(1)
+    };
+    let crowd = Crowd {
+        fans: 5_000,
+        absent: 0.0,
+        visit_mean_s: 120.0,
+        lead_ms: 1_000..6_000,
+        seconds: 60,
+    };
     let (seen, _) = run(config, &crowd, 1).await;
     let (_, met, extra_ms) = seen.figures();
-    println!("called by second {:?}, {met:.3} met a full house", &seen.called_by_s[..20]);
-    assert!(seen.called_by_s[2] <= 100 * (3 + 6), "what may enter until those who are called have come: {:?}", &seen.called_by_s[..5]);
+    println!(
+        "called by second {:?}, {met:.3} met a full house",
+        &seen.called_by_s[..20]
+    );
+    assert!(
+        seen.called_by_s[2] <= 100 * (3 + 6),
+        "what may enter until those who are called have come: {:?}",
+        &seen.called_by_s[..5]
+    );
     // As many visitors leave within the first 15 s as one in eight.
     assert!(seen.called_by_s[14] <= 900, "{:?}", &seen.called_by_s[..15]);
     assert!(met <= 0.10 && extra_ms <= 15_000, "{met} {extra_ms}");

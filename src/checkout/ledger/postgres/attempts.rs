@@ -11,7 +11,12 @@ use crate::{
     kernel::Timestamp,
 };
 
-pub(super) async fn claim(db: &mut PgConnection, right: Right, seats_per_fan: u8, at: Timestamp) -> Work<Claimed> {
+pub(super) async fn claim(
+    db: &mut PgConnection,
+    right: Right,
+    seats_per_fan: u8,
+    at: Timestamp,
+) -> Work<Claimed> {
     check(db, right).await?;
     let id = right.order.to_string();
     let row = sqlx::query(
@@ -47,8 +52,15 @@ pub(super) async fn claim(db: &mut PgConnection, right: Right, seats_per_fan: u8
     .rows_affected();
     let complete = i64::try_from(inserted).is_ok_and(|n| n == wanted);
     if !complete || !within_quota(db, &sale, &buyer, wanted, i64::from(seats_per_fan)).await? {
-        sqlx::query("DELETE FROM seat_claim WHERE order_id = $1").bind(&id).execute(&mut *db).await?;
-        return Ok(if complete { Claimed::QuotaReached } else { Claimed::SeatsTaken });
+        sqlx::query("DELETE FROM seat_claim WHERE order_id = $1")
+            .bind(&id)
+            .execute(&mut *db)
+            .await?;
+        return Ok(if complete {
+            Claimed::QuotaReached
+        } else {
+            Claimed::SeatsTaken
+        });
     }
     // Only now: while it waited above, somebody else may have had one of the seats and given it back, and the fences
     // that were seen before have been issued.
@@ -120,7 +132,13 @@ pub(super) async fn pin(db: &mut PgConnection, right: Right) -> Work<bool> {
     Ok(all)
 }
 
-pub(super) async fn await_payment(db: &mut PgConnection, right: Right, url: String, until: Timestamp, at: Timestamp) -> Work<()> {
+pub(super) async fn await_payment(
+    db: &mut PgConnection,
+    right: Right,
+    url: String,
+    until: Timestamp,
+    at: Timestamp,
+) -> Work<()> {
     check(db, right).await?;
     // The deadline is set once: a buyer who comes back for the page again gets no longer than the first time.
     sqlx::query(
@@ -137,13 +155,23 @@ pub(super) async fn await_payment(db: &mut PgConnection, right: Right, url: Stri
     Ok(())
 }
 
-pub(super) async fn book(db: &mut PgConnection, right: Right, tickets: Vec<NewTicket>, event: NewEvent, at: Timestamp) -> Work<bool> {
+pub(super) async fn book(
+    db: &mut PgConnection,
+    right: Right,
+    tickets: Vec<NewTicket>,
+    event: NewEvent,
+    at: Timestamp,
+) -> Work<bool> {
     check(db, right).await?;
     let id = right.order.to_string();
     let (moved, all) = move_claims(db, &id, "paying", "booked").await?;
     if !all {
         // Some claims moved and some were gone cannot be: they are claimed and dropped together. Refuse and undo.
-        return if moved == 0 { Ok(false) } else { Err(LedgerError::Unavailable("claims of one order differ".into()).into()) };
+        return if moved == 0 {
+            Ok(false)
+        } else {
+            Err(LedgerError::Unavailable("claims of one order differ".into()).into())
+        };
     }
     if moved == 0 {
         return Ok(true);
@@ -199,11 +227,13 @@ pub(super) async fn withdraw(db: &mut PgConnection, right: Right, at: Timestamp)
         .bind(at.as_millis())
         .execute(&mut *db)
         .await?;
-    let done = sqlx::query("UPDATE orders SET state = 'refunding', updated_at = $2 WHERE id = $1 AND state != 'refunding'")
-        .bind(&id)
-        .bind(at.as_millis())
-        .execute(&mut *db)
-        .await?;
+    let done = sqlx::query(
+        "UPDATE orders SET state = 'refunding', updated_at = $2 WHERE id = $1 AND state != 'refunding'",
+    )
+    .bind(&id)
+    .bind(at.as_millis())
+    .execute(&mut *db)
+    .await?;
     if done.rows_affected() == 1 {
         audit::append(db, &id, "withdrawn", at).await?;
     }
@@ -213,7 +243,11 @@ pub(super) async fn withdraw(db: &mut PgConnection, right: Right, at: Timestamp)
 pub(super) async fn drop_claims(db: &mut PgConnection, right: Right, at: Timestamp) -> Work<()> {
     check(db, right).await?;
     let id = right.order.to_string();
-    let dropped = sqlx::query("DELETE FROM seat_claim WHERE order_id = $1").bind(&id).execute(&mut *db).await?.rows_affected();
+    let dropped = sqlx::query("DELETE FROM seat_claim WHERE order_id = $1")
+        .bind(&id)
+        .execute(&mut *db)
+        .await?
+        .rows_affected();
     if dropped > 0 {
         sqlx::query(
             "UPDATE customer_quota SET seats = seats - $2

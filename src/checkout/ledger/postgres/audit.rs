@@ -22,7 +22,10 @@ pub(super) async fn append(db: &mut PgConnection, order: &str, what: &str, at: T
 
 /// Links what is visible by now. Nothing, when another node is at it.
 pub(super) async fn link(db: &mut PgConnection) -> Work<u64> {
-    let is_mine: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)").bind(LINK_LOCK).fetch_one(&mut *db).await?;
+    let is_mine: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)")
+        .bind(LINK_LOCK)
+        .fetch_one(&mut *db)
+        .await?;
     if !is_mine {
         return Ok(0);
     }
@@ -34,14 +37,17 @@ pub(super) async fn link(db: &mut PgConnection) -> Work<u64> {
     if rows.is_empty() {
         return Ok(0);
     }
-    let last = sqlx::query("SELECT n, hash FROM audit WHERE n IS NOT NULL ORDER BY n DESC LIMIT 1").fetch_optional(&mut *db).await?;
+    let last = sqlx::query("SELECT n, hash FROM audit WHERE n IS NOT NULL ORDER BY n DESC LIMIT 1")
+        .fetch_optional(&mut *db)
+        .await?;
     let (mut n, mut hash) = match &last {
         Some(row) => (row.try_get::<i64, _>("n")?, row.try_get::<Vec<u8>, _>("hash")?),
         None => (0, Vec::new()),
     };
     let (mut ids, mut numbers, mut hashes) = (Vec::new(), Vec::new(), Vec::new());
     for row in &rows {
-        let (at, order, what): (i64, &str, &str) = (row.try_get("at")?, row.try_get("order_id")?, row.try_get("what")?);
+        let (at, order, what): (i64, &str, &str) =
+            (row.try_get("at")?, row.try_get("order_id")?, row.try_get("what")?);
         hash.extend_from_slice(format!("{at}|{order}|{what}").as_bytes());
         hash = sha256(&hash).to_vec();
         n += 1;

@@ -42,11 +42,20 @@ pub(super) async fn record(db: &mut PgConnection, right: Right, progress: Progre
 }
 
 /// Appends to the order's story. Its saga row is locked, so nobody else counts its lines now.
-async fn log(db: &mut PgConnection, id: &str, saga: &str, entries: &[(String, &'static str)], at: Timestamp) -> Work<()> {
+async fn log(
+    db: &mut PgConnection,
+    id: &str,
+    saga: &str,
+    entries: &[(String, &'static str)],
+    at: Timestamp,
+) -> Work<()> {
     if entries.is_empty() {
         return Ok(());
     }
-    let (steps, states): (Vec<&str>, Vec<&str>) = entries.iter().map(|(step, state)| (step.as_str(), *state)).unzip();
+    let (steps, states): (Vec<&str>, Vec<&str>) = entries
+        .iter()
+        .map(|(step, state)| (step.as_str(), *state))
+        .unzip();
     sqlx::query(
         "INSERT INTO saga_log (order_id, n, at, saga, step, state)
          SELECT $1, (SELECT COALESCE(MAX(n), 0) FROM saga_log WHERE order_id = $1) + place, $2, $3, step, state
@@ -73,7 +82,10 @@ pub(super) async fn start_saga(
 ) -> Work<Option<LeasedSaga>> {
     let id = order.to_string();
     // The saga's row before the order's, as everybody does.
-    sqlx::query("SELECT 1 FROM saga WHERE order_id = $1 FOR NO KEY UPDATE").bind(&id).execute(&mut *db).await?;
+    sqlx::query("SELECT 1 FROM saga WHERE order_id = $1 FOR NO KEY UPDATE")
+        .bind(&id)
+        .execute(&mut *db)
+        .await?;
     let changed = sqlx::query(
         "UPDATE orders SET state = $3, reason = $4, check_at = NULL, updated_at = $5 WHERE id = $1 AND state = $2 RETURNING visit",
     )
@@ -87,7 +99,10 @@ pub(super) async fn start_saga(
     let Some(row) = changed else { return Ok(None) };
     let visit: String = row.try_get("visit")?;
     // Older drivers are fenced off below, so the mark that kept them from claiming may go.
-    sqlx::query("DELETE FROM closed_attempt WHERE order_id = $1").bind(&id).execute(&mut *db).await?;
+    sqlx::query("DELETE FROM closed_attempt WHERE order_id = $1")
+        .bind(&id)
+        .execute(&mut *db)
+        .await?;
     let fence: i64 = sqlx::query_scalar(
         "UPDATE saga SET saga = $2, step = $3, back = FALSE, attempts = 0, since = $4, ended = FALSE, lease_owner = $5, lease_until = $6,
                          fence = fence + 1
@@ -101,14 +116,32 @@ pub(super) async fn start_saga(
     .bind(lease.until.as_millis())
     .fetch_one(&mut *db)
     .await?;
-    log(db, &id, &position.saga, &[(position.step.clone(), "started")], lease.now).await?;
+    log(
+        db,
+        &id,
+        &position.saga,
+        &[(position.step.clone(), "started")],
+        lease.now,
+    )
+    .await?;
     audit::append(db, &id, &format!("saga {}", position.saga), lease.now).await?;
-    let visit = visit.parse().map_err(|_| LedgerError::Unavailable("a stored visit id".into()))?;
-    Ok(Some(LeasedSaga { right: Right { order, fence }, visit, position }))
+    let visit = visit
+        .parse()
+        .map_err(|_| LedgerError::Unavailable("a stored visit id".into()))?;
+    Ok(Some(LeasedSaga {
+        right: Right { order, fence },
+        visit,
+        position,
+    }))
 }
 
 /// Rows that another node leases, or that a driver is writing to, at this moment are passed over.
-pub(super) async fn lease_due(db: &mut PgConnection, lease: Lease, own_too: bool, limit: u32) -> Work<Vec<LeasedSaga>> {
+pub(super) async fn lease_due(
+    db: &mut PgConnection,
+    lease: Lease,
+    own_too: bool,
+    limit: u32,
+) -> Work<Vec<LeasedSaga>> {
     let rows = sqlx::query(
         "WITH due AS (SELECT order_id FROM saga
                       WHERE NOT ended AND (lease_until < $3 OR ($4 AND lease_owner = $1))
@@ -131,8 +164,13 @@ pub(super) async fn lease_due(db: &mut PgConnection, lease: Lease, own_too: bool
 fn leased(row: &PgRow) -> Work<LeasedSaga> {
     let visit: String = row.try_get("visit")?;
     Ok(LeasedSaga {
-        right: Right { order: parse_order_id(row.try_get("order_id")?)?, fence: row.try_get("fence")? },
-        visit: visit.parse().map_err(|_| LedgerError::Unavailable("a stored visit id".into()))?,
+        right: Right {
+            order: parse_order_id(row.try_get("order_id")?)?,
+            fence: row.try_get("fence")?,
+        },
+        visit: visit
+            .parse()
+            .map_err(|_| LedgerError::Unavailable("a stored visit id".into()))?,
         position: Position {
             saga: row.try_get("saga")?,
             step: row.try_get("step")?,

@@ -55,15 +55,20 @@ pub(super) async fn open_order(db: &mut PgConnection, order: NewOrder, lease: Le
         .bind(lease.until.as_millis())
         .execute(&mut *db)
         .await?;
-    sqlx::query("INSERT INTO saga_log (order_id, n, at, saga, step, state) VALUES ($1, 1, $2, $3, $4, 'started')")
-        .bind(&id)
-        .bind(lease.now.as_millis())
-        .bind(&order.position.saga)
-        .bind(&order.position.step)
-        .execute(&mut *db)
-        .await?;
+    sqlx::query(
+        "INSERT INTO saga_log (order_id, n, at, saga, step, state) VALUES ($1, 1, $2, $3, $4, 'started')",
+    )
+    .bind(&id)
+    .bind(lease.now.as_millis())
+    .bind(&order.position.saga)
+    .bind(&order.position.step)
+    .execute(&mut *db)
+    .await?;
     audit::append(db, &id, "opened", lease.now).await?;
-    Ok(Opened::New(Right { order: order.id, fence: 1 }))
+    Ok(Opened::New(Right {
+        order: order.id,
+        fence: 1,
+    }))
 }
 
 /// What an idempotency key that is there already stands for.
@@ -82,7 +87,10 @@ async fn used_key(db: &mut PgConnection, order: &NewOrder) -> Work<Opened> {
     let known = parse_order_id(row.try_get("order_id")?)?;
     // This very order, whose commit was not answered: it is still this caller's to drive, if nobody took it over.
     if known == order.id && row.try_get::<Option<i64>, _>("fence")? == Some(1) {
-        return Ok(Opened::New(Right { order: known, fence: 1 }));
+        return Ok(Opened::New(Right {
+            order: known,
+            fence: 1,
+        }));
     }
     Ok(Opened::Same(known))
 }
@@ -111,10 +119,11 @@ async fn find_or_insert(db: &mut PgConnection, order: &NewOrder, lease: &Lease) 
         if inserted.rows_affected() == 1 {
             return Ok(None);
         }
-        let open: Option<String> = sqlx::query_scalar("SELECT id FROM orders WHERE hold = $1 AND attempt_open")
-            .bind(order.hold.to_string())
-            .fetch_optional(&mut *db)
-            .await?;
+        let open: Option<String> =
+            sqlx::query_scalar("SELECT id FROM orders WHERE hold = $1 AND attempt_open")
+                .bind(order.hold.to_string())
+                .fetch_optional(&mut *db)
+                .await?;
         if open.is_some() {
             return Ok(open);
         }
@@ -123,5 +132,6 @@ async fn find_or_insert(db: &mut PgConnection, order: &NewOrder, lease: &Lease) 
 }
 
 pub(super) fn parse_order_id(text: &str) -> Result<OrderId, LedgerError> {
-    text.parse().map_err(|e| LedgerError::Unavailable(format!("the stored order id {text}: {e}")))
+    text.parse()
+        .map_err(|e| LedgerError::Unavailable(format!("the stored order id {text}: {e}")))
 }

@@ -34,7 +34,10 @@ fn unreadable(what: &str, why: impl Display) -> LedgerError {
 }
 
 fn parse<T: FromStr<Err: Display>>(row: &PgRow, column: &str) -> Work<T> {
-    Ok(row.try_get::<String, _>(column)?.parse().map_err(|e| unreadable(column, e))?)
+    Ok(row
+        .try_get::<String, _>(column)?
+        .parse()
+        .map_err(|e| unreadable(column, e))?)
 }
 
 fn time(row: &PgRow, column: &str) -> Work<Timestamp> {
@@ -47,15 +50,22 @@ fn subject(row: &PgRow) -> Work<Subject> {
 
 fn order_of(row: &PgRow) -> Work<Order> {
     let state: String = row.try_get("state")?;
-    let seats: Vec<SeatInfo> = serde_json::from_str(row.try_get("seats")?).map_err(|e| unreadable("seats of an order", e))?;
+    let seats: Vec<SeatInfo> =
+        serde_json::from_str(row.try_get("seats")?).map_err(|e| unreadable("seats of an order", e))?;
     Ok(Order {
         id: parse(row, "id")?,
-        show: Show { sale: parse(row, "sale")?, performance: parse(row, "performance")? },
+        show: Show {
+            sale: parse(row, "sale")?,
+            performance: parse(row, "performance")?,
+        },
         buyer: subject(row)?,
         visit: parse(row, "visit")?,
         hold: parse(row, "hold")?,
         state: OrderState::from_stored(&state).ok_or_else(|| unreadable("state", state))?,
-        reason: row.try_get::<Option<String>, _>("reason")?.as_deref().and_then(Reason::from_stored),
+        reason: row
+            .try_get::<Option<String>, _>("reason")?
+            .as_deref()
+            .and_then(Reason::from_stored),
         stuck: row.try_get("stuck")?,
         seats,
         total: Money::new(row.try_get("amount")?, parse(row, "currency")?),
@@ -67,22 +77,30 @@ fn order_of(row: &PgRow) -> Work<Order> {
 }
 
 pub(super) async fn order(db: &mut PgConnection, id: OrderId) -> Work<Option<Order>> {
-    let row = sqlx::query(orders!("WHERE o.id = $1")).bind(id.to_string()).fetch_optional(db).await?;
+    let row = sqlx::query(orders!("WHERE o.id = $1"))
+        .bind(id.to_string())
+        .fetch_optional(db)
+        .await?;
     row.as_ref().map(order_of).transpose()
 }
 
 pub(super) async fn orders_of(db: &mut PgConnection, sale: SaleId, buyer: Subject) -> Work<Vec<Order>> {
-    let rows = sqlx::query(orders!("WHERE o.buyer = $1 AND o.sale = $2 ORDER BY o.id DESC LIMIT $3"))
-        .bind(buyer.as_str())
-        .bind(sale.as_str())
-        .bind(ORDERS_MAX)
-        .fetch_all(db)
-        .await?;
+    let rows = sqlx::query(orders!(
+        "WHERE o.buyer = $1 AND o.sale = $2 ORDER BY o.id DESC LIMIT $3"
+    ))
+    .bind(buyer.as_str())
+    .bind(sale.as_str())
+    .bind(ORDERS_MAX)
+    .fetch_all(db)
+    .await?;
     rows.iter().map(order_of).collect()
 }
 
 pub(super) async fn order_by_payment(db: &mut PgConnection, payment_key: String) -> Work<Option<OrderId>> {
-    let row = sqlx::query("SELECT id FROM orders WHERE payment_key = $1").bind(payment_key).fetch_optional(db).await?;
+    let row = sqlx::query("SELECT id FROM orders WHERE payment_key = $1")
+        .bind(payment_key)
+        .fetch_optional(db)
+        .await?;
     row.as_ref().map(|it| parse(it, "id")).transpose()
 }
 
@@ -92,14 +110,29 @@ pub(super) async fn key_use(db: &mut PgConnection, buyer: Subject, key: String) 
         .bind(key)
         .fetch_optional(db)
         .await?;
-    row.map(|it| Ok(KeyUse { request_hash: it.try_get("request_hash")?, order: parse(&it, "order_id")? })).transpose()
+    row.map(|it| {
+        Ok(KeyUse {
+            request_hash: it.try_get("request_hash")?,
+            order: parse(&it, "order_id")?,
+        })
+    })
+    .transpose()
 }
 
 pub(super) async fn log(db: &mut PgConnection, id: OrderId) -> Work<Vec<LogEntry>> {
-    let rows =
-        sqlx::query("SELECT at, saga, step, state FROM saga_log WHERE order_id = $1 ORDER BY n").bind(id.to_string()).fetch_all(db).await?;
+    let rows = sqlx::query("SELECT at, saga, step, state FROM saga_log WHERE order_id = $1 ORDER BY n")
+        .bind(id.to_string())
+        .fetch_all(db)
+        .await?;
     rows.iter()
-        .map(|it| Ok(LogEntry { at: time(it, "at")?, saga: it.try_get("saga")?, step: it.try_get("step")?, state: it.try_get("state")? }))
+        .map(|it| {
+            Ok(LogEntry {
+                at: time(it, "at")?,
+                saga: it.try_get("saga")?,
+                step: it.try_get("step")?,
+                state: it.try_get("state")?,
+            })
+        })
         .collect()
 }
 
@@ -111,11 +144,24 @@ pub(super) async fn tickets(db: &mut PgConnection, id: OrderId) -> Work<Vec<Tick
     .bind(id.to_string())
     .fetch_all(db)
     .await?;
-    rows.iter().map(|it| Ok(TicketRow { id: it.try_get("id")?, seat: it.try_get("seat")?, issued_at: time(it, "issued_at")? })).collect()
+    rows.iter()
+        .map(|it| {
+            Ok(TicketRow {
+                id: it.try_get("id")?,
+                seat: it.try_get("seat")?,
+                issued_at: time(it, "issued_at")?,
+            })
+        })
+        .collect()
 }
 
 /// The claims that have one of these seats, each with all of its seats.
-pub(super) async fn claims(db: &mut PgConnection, show: Show, seats: Vec<String>, keep_until: Timestamp) -> Work<Vec<ClaimedSeats>> {
+pub(super) async fn claims(
+    db: &mut PgConnection,
+    show: Show,
+    seats: Vec<String>,
+    keep_until: Timestamp,
+) -> Work<Vec<ClaimedSeats>> {
     let rows = sqlx::query(
         "SELECT o.sale, o.performance, o.hold, o.buyer, o.visit, array_agg(c.seat) AS seats, bool_and(c.state = 'booked') AS booked
          FROM seat_claim c JOIN orders o ON o.id = c.order_id
@@ -147,7 +193,10 @@ pub(super) async fn all_claims(db: &mut PgConnection, keep_until: Timestamp) -> 
 
 fn claimed(row: &PgRow, keep_until: Timestamp) -> Work<ClaimedSeats> {
     Ok(ClaimedSeats {
-        show: Show { sale: parse(row, "sale")?, performance: parse(row, "performance")? },
+        show: Show {
+            sale: parse(row, "sale")?,
+            performance: parse(row, "performance")?,
+        },
         hold: parse(row, "hold")?,
         buyer: subject(row)?,
         visit: parse(row, "visit")?,
@@ -185,6 +234,8 @@ pub(super) async fn to_check(db: &mut PgConnection, now: Timestamp, limit: u32) 
 }
 
 pub(super) async fn stuck_count(db: &mut PgConnection) -> Work<u64> {
-    let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM orders WHERE stuck").fetch_one(db).await?;
+    let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM orders WHERE stuck")
+        .fetch_one(db)
+        .await?;
     Ok(u64::try_from(count).unwrap_or(0))
 }

@@ -12,7 +12,9 @@ use crate::{
 };
 
 async fn node(url: &str, name: &str) -> PostgresLedger {
-    PostgresLedger::open(url, name, Arc::new(OsEntropy)).await.unwrap()
+    PostgresLedger::open(url, name, Arc::new(OsEntropy))
+        .await
+        .unwrap()
 }
 
 async fn a_ledger() -> (Postgres, String) {
@@ -30,7 +32,11 @@ async fn keeps_the_contract() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_on_several_nodes_gets_each_seat_once_and_nobody_an_error() {
     let (server, url) = a_ledger().await;
-    let nodes = [node(&url, "a").await, node(&url, "b").await, node(&url, "c").await];
+    let nodes = [
+        node(&url, "a").await,
+        node(&url, "b").await,
+        node(&url, "c").await,
+    ];
     // Every order wants three of twelve seats, in an order of its own, so that they overlap in every way.
     let seat = |n: u32| format!("S-{}", n % 12);
     let mut rights = Vec::new();
@@ -44,7 +50,10 @@ async fn a_crowd_on_several_nodes_gets_each_seat_once_and_nobody_an_error() {
         ));
     }
     for round in 0..4 {
-        let claims = rights.iter().zip(nodes.iter().cycle()).map(|((right, _), node)| node.claim(*right, 4, at(round)));
+        let claims = rights
+            .iter()
+            .zip(nodes.iter().cycle())
+            .map(|((right, _), node)| node.claim(*right, 4, at(round)));
         let claimed = futures_util::future::join_all(claims).await;
         let mut owners: BTreeMap<&str, usize> = BTreeMap::new();
         let mut winners = Vec::new();
@@ -63,8 +72,16 @@ async fn a_crowd_on_several_nodes_gets_each_seat_once_and_nobody_an_error() {
         assert!(!winners.is_empty(), "somebody gets them");
         assert!(owners.values().all(|it| *it == 1), "each seat once: {owners:?}");
         // Given back while others are at it, half of them by another node.
-        let gives = winners.iter().zip(nodes.iter().cycle()).map(|(right, node)| node.drop_claims(*right, at(round)));
-        assert!(futures_util::future::join_all(gives).await.iter().all(Result::is_ok));
+        let gives = winners
+            .iter()
+            .zip(nodes.iter().cycle())
+            .map(|(right, node)| node.drop_claims(*right, at(round)));
+        assert!(
+            futures_util::future::join_all(gives)
+                .await
+                .iter()
+                .all(Result::is_ok)
+        );
     }
     let log = server.logged().unwrap();
     assert!(!log.contains("deadlock"), "and nobody waited in a circle: {log}");
@@ -81,15 +98,21 @@ async fn a_fence_is_issued_once_however_long_somebody_waited() {
     let between = contract::open(&ledger, &Given::new(3, &["W-2"])).await;
     // Somebody holds the first seat in a transaction that will be undone.
     let mut blocking = pool.begin().await.unwrap();
-    sqlx::query("INSERT INTO stagedoor_ledger.seat_claim SELECT 'spring', 'friday', 'W-1', $1, 99, 'claimed', 0")
-        .bind(blocker.order.to_string())
-        .execute(&mut *blocking)
-        .await
-        .unwrap();
+    sqlx::query(
+        "INSERT INTO stagedoor_ledger.seat_claim SELECT 'spring', 'friday', 'W-1', $1, 99, 'claimed', 0",
+    )
+    .bind(blocker.order.to_string())
+    .execute(&mut *blocking)
+    .await
+    .unwrap();
     let claiming = ledger.claim(waiter, 4, at(1));
     let meanwhile = async {
         let waits = "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock')";
-        while !sqlx::query_scalar::<_, bool>(waits).fetch_one(&pool).await.unwrap() {
+        while !sqlx::query_scalar::<_, bool>(waits)
+            .fetch_one(&pool)
+            .await
+            .unwrap()
+        {
             tokio::task::yield_now().await;
         }
         assert_eq!(ledger.claim(between, 4, at(2)).await.unwrap(), Claimed::Claimed);
@@ -98,7 +121,10 @@ async fn a_fence_is_issued_once_however_long_somebody_waited() {
     };
     let (claimed, ()) = tokio::join!(claiming, meanwhile);
     assert_eq!(claimed.unwrap(), Claimed::Claimed);
-    let fence: i64 = sqlx::query_scalar("SELECT fence FROM stagedoor_ledger.seat_claim WHERE seat = 'W-2'").fetch_one(&pool).await.unwrap();
+    let fence: i64 = sqlx::query_scalar("SELECT fence FROM stagedoor_ledger.seat_claim WHERE seat = 'W-2'")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
     assert_eq!(fence, 2, "the first was the other's");
 }
 
@@ -112,17 +138,35 @@ async fn two_nodes_share_what_is_due_and_a_zombie_is_refused() {
     }
     let mut leased: BTreeMap<String, i64> = BTreeMap::new();
     let rounds = (0..8).map(|n| either(n, &a, &b).lease_due(lease(["a", "b"][n % 2], 5_000), false, 20));
-    for saga in futures_util::future::join_all(rounds).await.into_iter().flat_map(Result::unwrap) {
-        assert_eq!(leased.insert(saga.right.order.to_string(), saga.right.fence), None, "leased twice");
+    for saga in futures_util::future::join_all(rounds)
+        .await
+        .into_iter()
+        .flat_map(Result::unwrap)
+    {
+        assert_eq!(
+            leased.insert(saga.right.order.to_string(), saga.right.fence),
+            None,
+            "leased twice"
+        );
         assert_eq!(saga.right.fence, 2, "each lease has a fence of its own");
     }
     assert_eq!(leased.len(), 60, "and none was forgotten");
     for right in &old {
         assert!(matches!(a.claim(*right, 4, at(1)).await, Err(LedgerError::Lost)));
-        assert!(matches!(a.record(*right, contract::progress("claim")).await, Err(LedgerError::Lost)));
-        assert!(matches!(a.close(*right, OrderState::Declined, None, None, at(1)).await, Err(LedgerError::Lost)));
+        assert!(matches!(
+            a.record(*right, contract::progress("claim")).await,
+            Err(LedgerError::Lost)
+        ));
+        assert!(matches!(
+            a.close(*right, OrderState::Declined, None, None, at(1)).await,
+            Err(LedgerError::Lost)
+        ));
     }
-    assert_eq!(a.lease_due(lease("a", 5_500), false, 100).await.unwrap().len(), 0, "they have not run out");
+    assert_eq!(
+        a.lease_due(lease("a", 5_500), false, 100).await.unwrap().len(),
+        0,
+        "they have not run out"
+    );
     let own = a.lease_due(lease("a", 5_500), true, 100).await.unwrap();
     let others = b.lease_due(lease("b", 5_500), true, 100).await.unwrap();
     assert_eq!(own.len() + others.len(), 60, "after a restart each finds its own");
@@ -139,16 +183,45 @@ async fn one_order_comes_of_one_click_on_two_nodes() {
     for buyer in 0..20 {
         let given = Given::new(buyer, &["K-1"]);
         let same_key = (0..6).map(|n| contract::try_open(either(n, &a, &b), &given));
-        let opened: Vec<_> = futures_util::future::join_all(same_key).await.into_iter().map(Result::unwrap).collect();
-        assert_eq!(opened.iter().filter(|it| matches!(it, Opened::New(_))).count(), 1, "{opened:?}");
+        let opened: Vec<_> = futures_util::future::join_all(same_key)
+            .await
+            .into_iter()
+            .map(Result::unwrap)
+            .collect();
+        assert_eq!(
+            opened.iter().filter(|it| matches!(it, Opened::New(_))).count(),
+            1,
+            "{opened:?}"
+        );
         // The same hold under keys of their own: all have the one open attempt.
         let other = Given::new(buyer + 100, &["K-2"]);
         let keys: Vec<_> = (0..6).map(|n| other.with_key(&n.to_string())).collect();
-        let same_hold = keys.iter().enumerate().map(|(n, given)| contract::try_open(either(n, &a, &b), given));
-        let opened: Vec<_> = futures_util::future::join_all(same_hold).await.into_iter().map(Result::unwrap).collect();
-        let new: Vec<_> = opened.iter().filter_map(|it| if let Opened::New(right) = it { Some(right.order) } else { None }).collect();
+        let same_hold = keys
+            .iter()
+            .enumerate()
+            .map(|(n, given)| contract::try_open(either(n, &a, &b), given));
+        let opened: Vec<_> = futures_util::future::join_all(same_hold)
+            .await
+            .into_iter()
+            .map(Result::unwrap)
+            .collect();
+        let new: Vec<_> = opened
+            .iter()
+            .filter_map(|it| {
+                if let Opened::New(right) = it {
+                    Some(right.order)
+                } else {
+                    None
+                }
+            })
+            .collect();
         assert_eq!(new.len(), 1, "{opened:?}");
-        assert!(opened.iter().all(|it| !matches!(it, Opened::Same(order) if *order != new[0])), "{opened:?}");
+        assert!(
+            opened
+                .iter()
+                .all(|it| !matches!(it, Opened::Same(order) if *order != new[0])),
+            "{opened:?}"
+        );
     }
 }
 
@@ -169,7 +242,10 @@ async fn the_audit_chain_is_linked_by_any_node_and_only_grows() {
     assert_eq!(b.link_audit().await.unwrap(), 0);
     let pool = PgPool::connect(&url).await.unwrap();
     let rows: Vec<(i64, i64, String, String, Vec<u8>)> =
-        sqlx::query_as("SELECT n, at, order_id, what, hash FROM stagedoor_ledger.audit ORDER BY n").fetch_all(&pool).await.unwrap();
+        sqlx::query_as("SELECT n, at, order_id, what, hash FROM stagedoor_ledger.audit ORDER BY n")
+            .fetch_all(&pool)
+            .await
+            .unwrap();
     let mut hash = Vec::new();
     for (place, (n, at, order, what, stored)) in rows.into_iter().enumerate() {
         assert_eq!(usize::try_from(n).unwrap(), place + 1, "without a gap");
@@ -200,13 +276,32 @@ async fn with_its_server_away_it_says_so_in_time_and_comes_back_by_itself() {
     assert_eq!(ledger.claim(right, 4, at(1)).await.unwrap(), Claimed::Claimed);
     server.kill9().unwrap();
     let asked = async {
-        let away = [ledger.pin(right).await.map(|_| ()), ledger.order(right.order).await.map(|_| ())];
-        assert!(away.iter().all(|it| matches!(it, Err(LedgerError::Unavailable(_)))), "{away:?}");
+        let away = [
+            ledger.pin(right).await.map(|_| ()),
+            ledger.order(right.order).await.map(|_| ()),
+        ];
+        assert!(
+            away.iter()
+                .all(|it| matches!(it, Err(LedgerError::Unavailable(_)))),
+            "{away:?}"
+        );
     };
-    tokio::time::timeout(DEADLINE * 2 + Duration::from_millis(500), asked).await.expect("within their deadlines");
+    tokio::time::timeout(DEADLINE * 2 + Duration::from_millis(500), asked)
+        .await
+        .expect("within their deadlines");
     server.restart().await.unwrap();
     assert!(ledger.pin(right).await.unwrap(), "the very next call");
-    assert!(ledger.book(right, contract::tickets(&["Z-1", "Z-2"]), contract::event("order.booked"), at(2)).await.unwrap());
+    assert!(
+        ledger
+            .book(
+                right,
+                contract::tickets(&["Z-1", "Z-2"]),
+                contract::event("order.booked"),
+                at(2)
+            )
+            .await
+            .unwrap()
+    );
     assert_eq!(ledger.tickets(right.order).await.unwrap().len(), 2);
 }
 
@@ -235,7 +330,10 @@ async fn killed_in_the_middle_of_a_sale_it_has_every_answer_it_gave() {
             if claimed == Claimed::Claimed {
                 assert!(persist(|| ledger.pin(right)).await);
                 let tickets = contract::tickets(&[&seat]);
-                assert!(persist(|| ledger.book(right, tickets.clone(), contract::event("order.booked"), at(2))).await);
+                assert!(
+                    persist(|| ledger.book(right, tickets.clone(), contract::event("order.booked"), at(2)))
+                        .await
+                );
                 persist(|| ledger.captured(right, at(3))).await;
             } else {
                 assert_eq!(claimed, Claimed::SeatsTaken);
@@ -244,18 +342,34 @@ async fn killed_in_the_middle_of_a_sale_it_has_every_answer_it_gave() {
         }));
     }
     let pool = PgPool::connect(&url).await.unwrap();
-    while sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM stagedoor_ledger.ticket").fetch_one(&pool).await.unwrap() < 5 {
+    while sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM stagedoor_ledger.ticket")
+        .fetch_one(&pool)
+        .await
+        .unwrap()
+        < 5
+    {
         tokio::task::yield_now().await;
     }
     server.kill9().unwrap();
-    assert!(buying.iter().any(|it| !it.is_finished()), "it was killed in the middle");
+    assert!(
+        buying.iter().any(|it| !it.is_finished()),
+        "it was killed in the middle"
+    );
     server.restart().await.unwrap();
     let mut sold = 0;
     for buyer in buying {
         let (right, claimed) = buyer.await.unwrap();
         let tickets = ledger.tickets(right.order).await.unwrap().len();
-        assert_eq!(tickets, usize::from(claimed == Claimed::Claimed), "what was answered is there");
-        assert_eq!(ledger.undelivered(right.order).await.unwrap().len(), tickets, "and once");
+        assert_eq!(
+            tickets,
+            usize::from(claimed == Claimed::Claimed),
+            "what was answered is there"
+        );
+        assert_eq!(
+            ledger.undelivered(right.order).await.unwrap().len(),
+            tickets,
+            "and once"
+        );
         sold += tickets;
     }
     assert_eq!(sold, 30, "each seat once");

@@ -11,7 +11,11 @@ use crate::{
     kernel::{OrderId, Timestamp},
 };
 
-pub(super) async fn open_order(db: &mut SqliteConnection, order: NewOrder, lease: Lease) -> Result<Opened, LedgerError> {
+pub(super) async fn open_order(
+    db: &mut SqliteConnection,
+    order: NewOrder,
+    lease: Lease,
+) -> Result<Opened, LedgerError> {
     let id = order.id.to_string();
     let used = sqlx::query("SELECT request_hash, order_id FROM idempotency WHERE scope = ?1 AND key = ?2")
         .bind(order.buyer.as_str())
@@ -24,18 +28,21 @@ pub(super) async fn open_order(db: &mut SqliteConnection, order: NewOrder, lease
         }
         return Ok(Opened::Same(parse_order_id(row.try_get("order_id")?)?));
     }
-    let open: Option<String> = sqlx::query_scalar("SELECT id FROM orders WHERE hold = ?1 AND attempt_open = 1")
-        .bind(order.hold.to_string())
-        .fetch_optional(&mut *db)
-        .await?;
-    sqlx::query("INSERT INTO idempotency (scope, key, request_hash, order_id, at) VALUES (?1, ?2, ?3, ?4, ?5)")
-        .bind(order.buyer.as_str())
-        .bind(&order.idempotency_key)
-        .bind(&order.request_hash)
-        .bind(open.as_ref().unwrap_or(&id))
-        .bind(lease.now.as_millis())
-        .execute(&mut *db)
-        .await?;
+    let open: Option<String> =
+        sqlx::query_scalar("SELECT id FROM orders WHERE hold = ?1 AND attempt_open = 1")
+            .bind(order.hold.to_string())
+            .fetch_optional(&mut *db)
+            .await?;
+    sqlx::query(
+        "INSERT INTO idempotency (scope, key, request_hash, order_id, at) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )
+    .bind(order.buyer.as_str())
+    .bind(&order.idempotency_key)
+    .bind(&order.request_hash)
+    .bind(open.as_ref().unwrap_or(&id))
+    .bind(lease.now.as_millis())
+    .execute(&mut *db)
+    .await?;
     if let Some(open) = open {
         return Ok(Opened::Same(parse_order_id(&open)?));
     }
@@ -67,10 +74,18 @@ pub(super) async fn open_order(db: &mut SqliteConnection, order: NewOrder, lease
     .execute(&mut *db)
     .await?;
     audit(db, &id, "opened", lease.now).await?;
-    Ok(Opened::New(Right { order: order.id, fence: 1 }))
+    Ok(Opened::New(Right {
+        order: order.id,
+        fence: 1,
+    }))
 }
 
-pub(super) async fn claim(db: &mut SqliteConnection, right: Right, seats_per_fan: u8, at: Timestamp) -> Result<Claimed, LedgerError> {
+pub(super) async fn claim(
+    db: &mut SqliteConnection,
+    right: Right,
+    seats_per_fan: u8,
+    at: Timestamp,
+) -> Result<Claimed, LedgerError> {
     let id = right.order.to_string();
     let row = sqlx::query(
         "SELECT sale, buyer,
@@ -107,8 +122,15 @@ pub(super) async fn claim(db: &mut SqliteConnection, right: Right, seats_per_fan
     .rows_affected();
     let complete = i64::try_from(inserted).is_ok_and(|n| n == wanted);
     if !complete || !within_quota(db, &sale, &buyer, wanted, i64::from(seats_per_fan)).await? {
-        sqlx::query("DELETE FROM seat_claim WHERE order_id = ?1").bind(&id).execute(&mut *db).await?;
-        return Ok(if complete { Claimed::QuotaReached } else { Claimed::SeatsTaken });
+        sqlx::query("DELETE FROM seat_claim WHERE order_id = ?1")
+            .bind(&id)
+            .execute(&mut *db)
+            .await?;
+        return Ok(if complete {
+            Claimed::QuotaReached
+        } else {
+            Claimed::SeatsTaken
+        });
     }
     // The key of a payment that may already be under way is kept: money is only ever asked for once per order.
     sqlx::query(
@@ -128,7 +150,13 @@ pub(super) async fn claim(db: &mut SqliteConnection, right: Right, seats_per_fan
     Ok(Claimed::Claimed)
 }
 
-async fn within_quota(db: &mut SqliteConnection, sale: &str, buyer: &str, wanted: i64, max: i64) -> Result<bool, LedgerError> {
+async fn within_quota(
+    db: &mut SqliteConnection,
+    sale: &str,
+    buyer: &str,
+    wanted: i64,
+    max: i64,
+) -> Result<bool, LedgerError> {
     let counted = sqlx::query(
         "INSERT INTO customer_quota (sale, buyer, seats) SELECT ?1, ?2, ?3 WHERE ?3 <= ?4
          ON CONFLICT DO UPDATE SET seats = seats + ?3 WHERE seats + ?3 <= ?4",
@@ -143,7 +171,12 @@ async fn within_quota(db: &mut SqliteConnection, sale: &str, buyer: &str, wanted
 }
 
 /// Moves all claims of the order from one state to another by their fences; how many then are in the new state.
-async fn move_claims(db: &mut SqliteConnection, right: Right, from: &str, to: &str) -> Result<(i64, bool), LedgerError> {
+async fn move_claims(
+    db: &mut SqliteConnection,
+    right: Right,
+    from: &str,
+    to: &str,
+) -> Result<(i64, bool), LedgerError> {
     let row = sqlx::query(
         "UPDATE seat_claim SET state = $4
          WHERE order_id = $1 AND state = $3 AND EXISTS (SELECT 1 FROM saga WHERE order_id = $1 AND fence = $2)
@@ -202,7 +235,11 @@ pub(super) async fn book(
     let (moved, all) = move_claims(db, right, "paying", "booked").await?;
     if !all {
         // Some claims moved and some were gone cannot be: they are claimed and dropped together. Refuse and undo.
-        return if moved == 0 { Ok(false) } else { Err(LedgerError::Unavailable("claims of one order differ".into())) };
+        return if moved == 0 {
+            Ok(false)
+        } else {
+            Err(LedgerError::Unavailable("claims of one order differ".into()))
+        };
     }
     if moved == 0 {
         return Ok(true);
@@ -222,7 +259,11 @@ pub(super) async fn book(
     Ok(true)
 }
 
-pub(super) async fn captured(db: &mut SqliteConnection, right: Right, at: Timestamp) -> Result<(), LedgerError> {
+pub(super) async fn captured(
+    db: &mut SqliteConnection,
+    right: Right,
+    at: Timestamp,
+) -> Result<(), LedgerError> {
     let id = right.order.to_string();
     let done = sqlx::query(
         "UPDATE orders SET state = 'paid', stuck = 0, updated_at = ?3
@@ -233,10 +274,18 @@ pub(super) async fn captured(db: &mut SqliteConnection, right: Right, at: Timest
     .bind(at.as_millis())
     .execute(&mut *db)
     .await?;
-    if done.rows_affected() == 0 { check(db, right).await } else { audit(db, &id, "captured", at).await }
+    if done.rows_affected() == 0 {
+        check(db, right).await
+    } else {
+        audit(db, &id, "captured", at).await
+    }
 }
 
-pub(super) async fn delivered(db: &mut SqliteConnection, right: Right, at: Timestamp) -> Result<(), LedgerError> {
+pub(super) async fn delivered(
+    db: &mut SqliteConnection,
+    right: Right,
+    at: Timestamp,
+) -> Result<(), LedgerError> {
     let done = sqlx::query(
         "UPDATE ticket SET delivered_at = ?3
          WHERE order_id = ?1 AND delivered_at IS NULL AND EXISTS (SELECT 1 FROM saga WHERE order_id = ?1 AND fence = ?2)",
@@ -246,10 +295,18 @@ pub(super) async fn delivered(db: &mut SqliteConnection, right: Right, at: Times
     .bind(at.as_millis())
     .execute(&mut *db)
     .await?;
-    if done.rows_affected() == 0 { check(db, right).await } else { Ok(()) }
+    if done.rows_affected() == 0 {
+        check(db, right).await
+    } else {
+        Ok(())
+    }
 }
 
-pub(super) async fn withdraw(db: &mut SqliteConnection, right: Right, at: Timestamp) -> Result<(), LedgerError> {
+pub(super) async fn withdraw(
+    db: &mut SqliteConnection,
+    right: Right,
+    at: Timestamp,
+) -> Result<(), LedgerError> {
     check(db, right).await?;
     let id = right.order.to_string();
     sqlx::query("UPDATE ticket SET withdrawn_at = ?2 WHERE order_id = ?1 AND withdrawn_at IS NULL")
@@ -257,21 +314,31 @@ pub(super) async fn withdraw(db: &mut SqliteConnection, right: Right, at: Timest
         .bind(at.as_millis())
         .execute(&mut *db)
         .await?;
-    let done = sqlx::query("UPDATE orders SET state = 'refunding', updated_at = ?2 WHERE id = ?1 AND state != 'refunding'")
-        .bind(&id)
-        .bind(at.as_millis())
-        .execute(&mut *db)
-        .await?;
+    let done = sqlx::query(
+        "UPDATE orders SET state = 'refunding', updated_at = ?2 WHERE id = ?1 AND state != 'refunding'",
+    )
+    .bind(&id)
+    .bind(at.as_millis())
+    .execute(&mut *db)
+    .await?;
     if done.rows_affected() == 1 {
         audit(db, &id, "withdrawn", at).await?;
     }
     Ok(())
 }
 
-pub(super) async fn drop_claims(db: &mut SqliteConnection, right: Right, at: Timestamp) -> Result<(), LedgerError> {
+pub(super) async fn drop_claims(
+    db: &mut SqliteConnection,
+    right: Right,
+    at: Timestamp,
+) -> Result<(), LedgerError> {
     check(db, right).await?;
     let id = right.order.to_string();
-    let dropped = sqlx::query("DELETE FROM seat_claim WHERE order_id = ?1").bind(&id).execute(&mut *db).await?.rows_affected();
+    let dropped = sqlx::query("DELETE FROM seat_claim WHERE order_id = ?1")
+        .bind(&id)
+        .execute(&mut *db)
+        .await?
+        .rows_affected();
     if dropped > 0 {
         sqlx::query(
             "UPDATE customer_quota SET seats = seats - ?2
@@ -323,5 +390,6 @@ pub(super) async fn close(
 }
 
 pub(super) fn parse_order_id(text: &str) -> Result<OrderId, LedgerError> {
-    text.parse().map_err(|e| LedgerError::Unavailable(format!("the stored order id {text}: {e}")))
+    text.parse()
+        .map_err(|e| LedgerError::Unavailable(format!("the stored order id {text}: {e}")))
 }

@@ -13,12 +13,22 @@ pub(super) async fn memory(db: impl SqliteExecutor<'_>, show: &Show) -> Result<E
         .bind(show.performance.as_str())
         .fetch_optional(db)
         .await?;
-    let Some(row) = row else { return Ok(EngineMemory::default()) };
+    let Some(row) = row else {
+        return Ok(EngineMemory::default());
+    };
     let epoch = u64::try_from(row.try_get::<i64, _>("epoch")?).unwrap_or(0);
-    Ok(EngineMemory { epoch, identity: row.try_get("identity")? })
+    Ok(EngineMemory {
+        epoch,
+        identity: row.try_get("identity")?,
+    })
 }
 
-pub(super) async fn raise_epoch(db: &mut SqliteConnection, show: Show, seen: u64, identity: String) -> Result<EngineMemory, LedgerError> {
+pub(super) async fn raise_epoch(
+    db: &mut SqliteConnection,
+    show: Show,
+    seen: u64,
+    identity: String,
+) -> Result<EngineMemory, LedgerError> {
     sqlx::query("INSERT INTO engine_memory (sale, performance, epoch, identity) VALUES (?1, ?2, 0, '') ON CONFLICT DO NOTHING")
         .bind(show.sale.as_str())
         .bind(show.performance.as_str())

@@ -11,7 +11,11 @@ use crate::{
     kernel::{OrderId, Timestamp},
 };
 
-pub(super) async fn record(db: &mut SqliteConnection, right: Right, progress: Progress) -> Result<(), LedgerError> {
+pub(super) async fn record(
+    db: &mut SqliteConnection,
+    right: Right,
+    progress: Progress,
+) -> Result<(), LedgerError> {
     let position = &progress.position;
     let kept = sqlx::query(
         "UPDATE saga SET saga = $3, step = $4, back = $5, attempts = $6, since = $7, ended = $8, lease_until = $9
@@ -37,7 +41,11 @@ pub(super) async fn record(db: &mut SqliteConnection, right: Right, progress: Pr
     .bind(serde_json::to_string(&progress.log).expect("entries are JSON"))
     .execute(db)
     .await?;
-    if kept.rows_affected() == 0 { Err(LedgerError::Lost) } else { Ok(()) }
+    if kept.rows_affected() == 0 {
+        Err(LedgerError::Lost)
+    } else {
+        Ok(())
+    }
 }
 
 pub(super) async fn start_saga(
@@ -63,7 +71,10 @@ pub(super) async fn start_saga(
     let Some(row) = changed else { return Ok(None) };
     let visit: String = row.try_get("visit")?;
     // Older drivers are fenced off below, so the mark that kept them from claiming may go.
-    sqlx::query("DELETE FROM closed_attempt WHERE order_id = ?1").bind(&id).execute(&mut *db).await?;
+    sqlx::query("DELETE FROM closed_attempt WHERE order_id = ?1")
+        .bind(&id)
+        .execute(&mut *db)
+        .await?;
     let fence: i64 = sqlx::query_scalar(
         "UPDATE saga SET saga = ?2, step = ?3, back = 0, attempts = 0, since = ?4, ended = 0, lease_owner = ?5, lease_until = ?6,
                          fence = fence + 1
@@ -88,11 +99,22 @@ pub(super) async fn start_saga(
     .execute(&mut *db)
     .await?;
     audit(db, &id, &format!("saga {}", position.saga), lease.now).await?;
-    let visit = visit.parse().map_err(|_| LedgerError::Unavailable("a stored visit id".into()))?;
-    Ok(Some(LeasedSaga { right: Right { order, fence }, visit, position }))
+    let visit = visit
+        .parse()
+        .map_err(|_| LedgerError::Unavailable("a stored visit id".into()))?;
+    Ok(Some(LeasedSaga {
+        right: Right { order, fence },
+        visit,
+        position,
+    }))
 }
 
-pub(super) async fn lease_due(db: &mut SqliteConnection, lease: Lease, own_too: bool, limit: u32) -> Result<Vec<LeasedSaga>, LedgerError> {
+pub(super) async fn lease_due(
+    db: &mut SqliteConnection,
+    lease: Lease,
+    own_too: bool,
+    limit: u32,
+) -> Result<Vec<LeasedSaga>, LedgerError> {
     let rows = sqlx::query(
         "UPDATE saga SET fence = fence + 1, lease_owner = ?1, lease_until = ?2
          WHERE order_id IN (SELECT order_id FROM saga
@@ -114,8 +136,13 @@ pub(super) async fn lease_due(db: &mut SqliteConnection, lease: Lease, own_too: 
 fn leased(row: &SqliteRow) -> Result<LeasedSaga, LedgerError> {
     let visit: String = row.try_get("visit")?;
     Ok(LeasedSaga {
-        right: Right { order: parse_order_id(row.try_get("order_id")?)?, fence: row.try_get("fence")? },
-        visit: visit.parse().map_err(|_| LedgerError::Unavailable("a stored visit id".into()))?,
+        right: Right {
+            order: parse_order_id(row.try_get("order_id")?)?,
+            fence: row.try_get("fence")?,
+        },
+        visit: visit
+            .parse()
+            .map_err(|_| LedgerError::Unavailable("a stored visit id".into()))?,
         position: Position {
             saga: row.try_get("saga")?,
             step: row.try_get("step")?,

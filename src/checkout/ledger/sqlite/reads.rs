@@ -16,7 +16,9 @@ use crate::{
 const ORDERS_MAX: u32 = 200;
 
 fn parse<T: FromStr<Err: Display>>(row: &SqliteRow, column: &str) -> Result<T, LedgerError> {
-    row.try_get::<String, _>(column)?.parse().map_err(|e| LedgerError::Unavailable(format!("the stored {column}: {e}")))
+    row.try_get::<String, _>(column)?
+        .parse()
+        .map_err(|e| LedgerError::Unavailable(format!("the stored {column}: {e}")))
 }
 
 fn time(row: &SqliteRow, column: &str) -> Result<Timestamp, LedgerError> {
@@ -24,22 +26,30 @@ fn time(row: &SqliteRow, column: &str) -> Result<Timestamp, LedgerError> {
 }
 
 fn subject(row: &SqliteRow) -> Result<Subject, LedgerError> {
-    Subject::from_stored(row.try_get("buyer")?).map_err(|e| LedgerError::Unavailable(format!("the stored buyer: {e}")))
+    Subject::from_stored(row.try_get("buyer")?)
+        .map_err(|e| LedgerError::Unavailable(format!("the stored buyer: {e}")))
 }
 
 fn order_of(row: &SqliteRow) -> Result<Order, LedgerError> {
     let state: String = row.try_get("state")?;
     let seats: String = row.try_get("seats")?;
-    let seats: Vec<SeatInfo> =
-        serde_json::from_str(&seats).map_err(|e| LedgerError::Unavailable(format!("the stored seats of an order: {e}")))?;
+    let seats: Vec<SeatInfo> = serde_json::from_str(&seats)
+        .map_err(|e| LedgerError::Unavailable(format!("the stored seats of an order: {e}")))?;
     Ok(Order {
         id: parse(row, "id")?,
-        show: Show { sale: parse(row, "sale")?, performance: parse(row, "performance")? },
+        show: Show {
+            sale: parse(row, "sale")?,
+            performance: parse(row, "performance")?,
+        },
         buyer: subject(row)?,
         visit: parse(row, "visit")?,
         hold: parse(row, "hold")?,
-        state: OrderState::from_stored(&state).ok_or_else(|| LedgerError::Unavailable(format!("the stored state {state}")))?,
-        reason: row.try_get::<Option<String>, _>("reason")?.as_deref().and_then(Reason::from_stored),
+        state: OrderState::from_stored(&state)
+            .ok_or_else(|| LedgerError::Unavailable(format!("the stored state {state}")))?,
+        reason: row
+            .try_get::<Option<String>, _>("reason")?
+            .as_deref()
+            .and_then(Reason::from_stored),
         stuck: row.try_get("stuck")?,
         seats,
         total: Money::new(row.try_get("amount")?, parse(row, "currency")?),
@@ -61,7 +71,11 @@ pub(super) async fn order(db: &SqlitePool, id: OrderId) -> Result<Option<Order>,
     row.as_ref().map(order_of).transpose()
 }
 
-pub(super) async fn orders_of(db: &SqlitePool, sale: &SaleId, buyer: &Subject) -> Result<Vec<Order>, LedgerError> {
+pub(super) async fn orders_of(
+    db: &SqlitePool,
+    sale: &SaleId,
+    buyer: &Subject,
+) -> Result<Vec<Order>, LedgerError> {
     let rows = sqlx::query(
         "SELECT o.*, (SELECT json_group_array(json(info) ORDER BY position) FROM order_seat WHERE order_id = o.id) AS seats
          FROM orders o WHERE o.buyer = ?1 AND o.sale = ?2 ORDER BY o.id DESC LIMIT ?3",
@@ -74,25 +88,50 @@ pub(super) async fn orders_of(db: &SqlitePool, sale: &SaleId, buyer: &Subject) -
     rows.iter().map(order_of).collect()
 }
 
-pub(super) async fn order_by_payment(db: &SqlitePool, payment_key: &str) -> Result<Option<OrderId>, LedgerError> {
-    let row = sqlx::query("SELECT id FROM orders WHERE payment_key = ?1").bind(payment_key).fetch_optional(db).await?;
+pub(super) async fn order_by_payment(
+    db: &SqlitePool,
+    payment_key: &str,
+) -> Result<Option<OrderId>, LedgerError> {
+    let row = sqlx::query("SELECT id FROM orders WHERE payment_key = ?1")
+        .bind(payment_key)
+        .fetch_optional(db)
+        .await?;
     row.as_ref().map(|it| parse(it, "id")).transpose()
 }
 
-pub(super) async fn key_use(db: &SqlitePool, buyer: &Subject, key: &str) -> Result<Option<KeyUse>, LedgerError> {
+pub(super) async fn key_use(
+    db: &SqlitePool,
+    buyer: &Subject,
+    key: &str,
+) -> Result<Option<KeyUse>, LedgerError> {
     let row = sqlx::query("SELECT request_hash, order_id FROM idempotency WHERE scope = ?1 AND key = ?2")
         .bind(buyer.as_str())
         .bind(key)
         .fetch_optional(db)
         .await?;
-    row.map(|it| Ok(KeyUse { request_hash: it.try_get("request_hash")?, order: parse(&it, "order_id")? })).transpose()
+    row.map(|it| {
+        Ok(KeyUse {
+            request_hash: it.try_get("request_hash")?,
+            order: parse(&it, "order_id")?,
+        })
+    })
+    .transpose()
 }
 
 pub(super) async fn log(db: &SqlitePool, id: OrderId) -> Result<Vec<LogEntry>, LedgerError> {
-    let rows =
-        sqlx::query("SELECT at, saga, step, state FROM saga_log WHERE order_id = ?1 ORDER BY n").bind(id.to_string()).fetch_all(db).await?;
+    let rows = sqlx::query("SELECT at, saga, step, state FROM saga_log WHERE order_id = ?1 ORDER BY n")
+        .bind(id.to_string())
+        .fetch_all(db)
+        .await?;
     rows.iter()
-        .map(|it| Ok(LogEntry { at: time(it, "at")?, saga: it.try_get("saga")?, step: it.try_get("step")?, state: it.try_get("state")? }))
+        .map(|it| {
+            Ok(LogEntry {
+                at: time(it, "at")?,
+                saga: it.try_get("saga")?,
+                step: it.try_get("step")?,
+                state: it.try_get("state")?,
+            })
+        })
         .collect()
 }
 
@@ -104,7 +143,15 @@ pub(super) async fn tickets(db: &SqlitePool, id: OrderId) -> Result<Vec<TicketRo
     .bind(id.to_string())
     .fetch_all(db)
     .await?;
-    rows.iter().map(|it| Ok(TicketRow { id: it.try_get("id")?, seat: it.try_get("seat")?, issued_at: time(it, "issued_at")? })).collect()
+    rows.iter()
+        .map(|it| {
+            Ok(TicketRow {
+                id: it.try_get("id")?,
+                seat: it.try_get("seat")?,
+                issued_at: time(it, "issued_at")?,
+            })
+        })
+        .collect()
 }
 
 pub(super) async fn claims(
@@ -129,11 +176,15 @@ pub(super) async fn claims(
         .map(|it| {
             let seats: String = it.try_get("seats")?;
             Ok(ClaimedSeats {
-                show: Show { sale: parse(it, "sale")?, performance: parse(it, "performance")? },
+                show: Show {
+                    sale: parse(it, "sale")?,
+                    performance: parse(it, "performance")?,
+                },
                 hold: parse(it, "hold")?,
                 buyer: subject(it)?,
                 visit: parse(it, "visit")?,
-                seats: serde_json::from_str(&seats).map_err(|e| LedgerError::Unavailable(format!("stored seats: {e}")))?,
+                seats: serde_json::from_str(&seats)
+                    .map_err(|e| LedgerError::Unavailable(format!("stored seats: {e}")))?,
                 booked: it.try_get("booked")?,
                 until: keep_until,
             })
@@ -159,7 +210,11 @@ pub(super) async fn undelivered(db: &SqlitePool, id: OrderId) -> Result<Vec<Outb
         .collect()
 }
 
-pub(super) async fn to_check(db: &SqlitePool, now: Timestamp, limit: u32) -> Result<Vec<OrderId>, LedgerError> {
+pub(super) async fn to_check(
+    db: &SqlitePool,
+    now: Timestamp,
+    limit: u32,
+) -> Result<Vec<OrderId>, LedgerError> {
     let rows = sqlx::query("SELECT id FROM orders WHERE check_at <= ?1 ORDER BY check_at LIMIT ?2")
         .bind(now.as_millis())
         .bind(limit)
@@ -169,6 +224,8 @@ pub(super) async fn to_check(db: &SqlitePool, now: Timestamp, limit: u32) -> Res
 }
 
 pub(super) async fn stuck_count(db: &SqlitePool) -> Result<u64, LedgerError> {
-    let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM orders WHERE stuck = 1").fetch_one(db).await?;
+    let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM orders WHERE stuck = 1")
+        .fetch_one(db)
+        .await?;
     Ok(u64::try_from(count).unwrap_or(0))
 }

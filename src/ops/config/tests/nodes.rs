@@ -4,28 +4,53 @@ use super::*;
 
 /// Variables of engine and books, as (engine, its Redis, ledger, journal).
 fn kept_in(engine: &str, redis: &str, ledger: &str, journal: &str) -> Vec<(String, String)> {
-    [("ENGINE__KIND", engine), ("ENGINE__REDIS__URL", redis), ("LEDGER__URL", ledger), ("JOURNAL__URL", journal)]
-        .map(|(key, value)| (format!("STAGEDOOR__{key}"), value.to_owned()))
-        .into()
+    [
+        ("ENGINE__KIND", engine),
+        ("ENGINE__REDIS__URL", redis),
+        ("LEDGER__URL", ledger),
+        ("JOURNAL__URL", journal),
+    ]
+    .map(|(key, value)| (format!("STAGEDOOR__{key}"), value.to_owned()))
+    .into()
 }
 
 #[test]
 fn engines_go_with_books_that_all_their_nodes_can_read() {
     let (redis, pg) = ("redis://r", "postgres://stagedoor:hush@db/stagedoor");
-    let of_files = |ledger: &str, queue: &str| (Database::Sqlite(ledger.into()), Database::Sqlite(queue.into()));
+    let of_files =
+        |ledger: &str, queue: &str| (Database::Sqlite(ledger.into()), Database::Sqlite(queue.into()));
     let shared = |url: &str| Database::Postgres(DatabaseUrl::new(url));
     let good: Vec<([&str; 4], (Database, Database))> = vec![
-        (["memory", "", "", ""], of_files("data/ledger.db", "data/queue.db")),
-        (["memory", "", "sqlite:/books/money.db", ""], of_files("/books/money.db", "/books/queue.db")),
-        (["memory", "", "sqlite:///books/money.db", "sqlite:q.db"], of_files("/books/money.db", "q.db")),
+        (
+            ["memory", "", "", ""],
+            of_files("data/ledger.db", "data/queue.db"),
+        ),
+        (
+            ["memory", "", "sqlite:/books/money.db", ""],
+            of_files("/books/money.db", "/books/queue.db"),
+        ),
+        (
+            ["memory", "", "sqlite:///books/money.db", "sqlite:q.db"],
+            of_files("/books/money.db", "q.db"),
+        ),
         (["memory", "", pg, ""], (shared(pg), shared(pg))),
-        (["memory", "", "", pg], (Database::Sqlite("data/ledger.db".into()), shared(pg))),
+        (
+            ["memory", "", "", pg],
+            (Database::Sqlite("data/ledger.db".into()), shared(pg)),
+        ),
         (["redis", redis, pg, ""], (shared(pg), shared(pg))),
-        (["redis", redis, pg, "postgresql://other/db"], (shared(pg), shared("postgresql://other/db"))),
+        (
+            ["redis", redis, pg, "postgresql://other/db"],
+            (shared(pg), shared("postgresql://other/db")),
+        ),
     ];
     for ([engine, url, ledger, journal], books) in good {
         let settings = load(None, kept_in(engine, url, ledger, journal).into_iter()).unwrap();
-        assert_eq!((settings.ledger_database(), settings.journal_database()), books, "{engine} {ledger} {journal}");
+        assert_eq!(
+            (settings.ledger_database(), settings.journal_database()),
+            books,
+            "{engine} {ledger} {journal}"
+        );
     }
     let refused: &[([&str; 4], &[&str])] = &[
         (["redis", "", pg, ""], &["engine.redis.url"]),
@@ -37,13 +62,27 @@ fn engines_go_with_books_that_all_their_nodes_can_read() {
         (["memory", redis, "", ""], &["engine.redis.url"]),
         (["memory", "", "sqlite:a/queue.db", ""], &["journal.url"]),
         (["memory", "", "mysql://db/x", ""], &["ledger.url"]),
-        (["memory", "", "sqlite:", "postgres:db"], &["ledger.url", "journal.url"]),
+        (
+            ["memory", "", "sqlite:", "postgres:db"],
+            &["ledger.url", "journal.url"],
+        ),
         (["memory", "", "sqlite:a.db?mode=ro", ""], &["ledger.url"]),
     ];
     for ([engine, url, ledger, journal], keys) in refused {
-        let problems = load(None, kept_in(engine, url, ledger, journal).into_iter()).expect_err("it is refused").problems;
-        assert_eq!(problems.iter().map(|p| p.key.as_str()).collect::<Vec<_>>(), *keys, "{engine} {url} {ledger} {journal}");
-        assert!(problems.iter().all(|p| !p.message.contains("hush") && p.source.starts_with("STAGEDOOR__")), "{problems:?}");
+        let problems = load(None, kept_in(engine, url, ledger, journal).into_iter())
+            .expect_err("it is refused")
+            .problems;
+        assert_eq!(
+            problems.iter().map(|p| p.key.as_str()).collect::<Vec<_>>(),
+            *keys,
+            "{engine} {url} {ledger} {journal}"
+        );
+        assert!(
+            problems
+                .iter()
+                .all(|p| !p.message.contains("hush") && p.source.starts_with("STAGEDOOR__")),
+            "{problems:?}"
+        );
     }
 }
 
@@ -54,15 +93,31 @@ fn each_context_may_have_a_redis_of_its_own() {
     let door = |s: &Settings| s.waiting_room_redis().unwrap().url;
     let desk = |s: &Settings| s.box_office_redis().unwrap().url;
     let one = of(&variables).unwrap();
-    assert_eq!((door(&one), desk(&one)), ("redis+cluster://a:1,b:2".into(), "redis+cluster://a:1,b:2".into()));
-    variables.push(("STAGEDOOR__WAITING_ROOM__REDIS__URL".into(), "rediss+sentinel://s:1/m".into()));
+    assert_eq!(
+        (door(&one), desk(&one)),
+        ("redis+cluster://a:1,b:2".into(), "redis+cluster://a:1,b:2".into())
+    );
+    variables.push((
+        "STAGEDOOR__WAITING_ROOM__REDIS__URL".into(),
+        "rediss+sentinel://s:1/m".into(),
+    ));
     let two = of(&variables).unwrap();
-    assert_eq!((door(&two), desk(&two)), ("rediss+sentinel://s:1/m".into(), "redis+cluster://a:1,b:2".into()));
+    assert_eq!(
+        (door(&two), desk(&two)),
+        ("rediss+sentinel://s:1/m".into(), "redis+cluster://a:1,b:2".into())
+    );
     variables[1].1.clear();
-    assert_eq!(of(&variables).unwrap_err().problems[0].key, "engine.redis.url", "the box office has none");
+    assert_eq!(
+        of(&variables).unwrap_err().problems[0].key,
+        "engine.redis.url",
+        "the box office has none"
+    );
     variables.push(("STAGEDOOR__BOX_OFFICE__REDIS__URL".into(), "redis://b".into()));
     let own = of(&variables).unwrap();
-    assert_eq!((door(&own), desk(&own)), ("rediss+sentinel://s:1/m".into(), "redis://b".into()));
+    assert_eq!(
+        (door(&own), desk(&own)),
+        ("rediss+sentinel://s:1/m".into(), "redis://b".into())
+    );
     assert!(load(None, env(&[])).unwrap().waiting_room_redis().is_none());
 }
 
@@ -70,7 +125,9 @@ fn each_context_may_have_a_redis_of_its_own() {
 fn a_node_has_a_name() {
     let named = load(None, env(&[("STAGEDOOR__SERVER__NODE", "seoul-1")])).unwrap();
     assert_eq!(named.node(), "seoul-1");
-    let unnamed = load(None, env(&[("STAGEDOOR__SERVER__LISTEN", "127.0.0.1:8123")])).unwrap().node();
+    let unnamed = load(None, env(&[("STAGEDOOR__SERVER__LISTEN", "127.0.0.1:8123")]))
+        .unwrap()
+        .node();
     assert!(unnamed.ends_with(":8123") && unnamed.len() > 5, "{unnamed}");
 }
 
@@ -81,11 +138,20 @@ fn a_database_s_address_shows_where_it_is_and_no_secret() {
         ("sqlite:data/ledger.db", "sqlite:data/ledger.db"),
         ("redis://10.0.0.1:6379/2", "redis://10.0.0.1:6379/2"),
         ("redis://:hush@h:1", "redis://[secret]@h:1"),
-        ("redis+sentinel://u:hush@h1:1,h2:2/main", "redis+sentinel://[secret]@h1:1,h2:2/main"),
-        ("redis+cluster://:hush@h1:1,:hush@h2:2", "redis+cluster://[secret]@h2:2"),
+        (
+            "redis+sentinel://u:hush@h1:1,h2:2/main",
+            "redis+sentinel://[secret]@h1:1,h2:2/main",
+        ),
+        (
+            "redis+cluster://:hush@h1:1,:hush@h2:2",
+            "redis+cluster://[secret]@h2:2",
+        ),
         ("postgres://u:hu@sh@db/x", "postgres://[secret]@db/x"),
         ("postgres://db/x?password=hush", "postgres://db/x?[secret]"),
-        ("postgres://u@db/x?sslmode=require&password=hush", "postgres://[secret]@db/x?[secret]"),
+        (
+            "postgres://u@db/x?sslmode=require&password=hush",
+            "postgres://[secret]@db/x?[secret]",
+        ),
         ("postgres://db/x?user=a@b&password=hush", "postgres://[secret]"),
         ("redis://:hu?sh@h:1", "redis://[secret]"),
         ("redis://:hu#sh@h:1", "redis://[secret]"),
@@ -100,19 +166,38 @@ fn a_database_s_address_shows_where_it_is_and_no_secret() {
 #[test]
 fn the_production_example_needs_only_its_secrets() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/production.toml");
-    let missing = load(Some(&file), env(&[])).expect_err("the secrets are not in the file").problems;
+    let missing = load(Some(&file), env(&[]))
+        .expect_err("the secrets are not in the file")
+        .problems;
     let keys: Vec<_> = missing.iter().map(|p| p.key.as_str()).collect();
-    assert_eq!(keys, ["engine.redis.url", "ledger.url", "shop.handoff.secret"], "{missing:?}");
+    assert_eq!(
+        keys,
+        ["engine.redis.url", "ledger.url", "shop.handoff.secret"],
+        "{missing:?}"
+    );
     let secrets = [
-        ("STAGEDOOR__ENGINE__REDIS__URL", "redis+sentinel://:hush@10.0.2.1:26379,10.0.2.2:26379/stagedoor"),
-        ("STAGEDOOR__LEDGER__URL", "postgres://stagedoor:hush@10.0.3.1/stagedoor"),
+        (
+            "STAGEDOOR__ENGINE__REDIS__URL",
+            "redis+sentinel://:hush@10.0.2.1:26379,10.0.2.2:26379/stagedoor",
+        ),
+        (
+            "STAGEDOOR__LEDGER__URL",
+            "postgres://stagedoor:hush@10.0.3.1/stagedoor",
+        ),
         ("STAGEDOOR__KEYS__MASTER", "hush-master"),
-        ("STAGEDOOR__SHOP__HANDOFF__SECRET", "hush-hush-hush-hush-hush-hush-hush"),
+        (
+            "STAGEDOOR__SHOP__HANDOFF__SECRET",
+            "hush-hush-hush-hush-hush-hush-hush",
+        ),
         ("STAGEDOOR__GATEWAY__WEBHOOK_SECRET", "hush-webhook"),
     ];
     let settings = load(Some(&file), env(&secrets)).unwrap();
     assert_eq!(settings.engine.kind, EngineKind::Redis);
-    assert!(settings.shares_state() && settings.server.public_base.starts_with("https://") && !settings.server.trusted_proxies.is_empty());
+    assert!(
+        settings.shares_state()
+            && settings.server.public_base.starts_with("https://")
+            && !settings.server.trusted_proxies.is_empty()
+    );
     assert!(!settings.box_office.report_to.is_empty() && !settings.sales.is_empty());
     assert!(!show(&settings).contains("hush"));
 }

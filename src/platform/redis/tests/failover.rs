@@ -14,13 +14,21 @@ fn at(server: &RedisServer) -> String {
 async fn found(url: &str) -> Result<String, String> {
     let redis = redis(url);
     let connecting = tokio::time::timeout(DEADLINE * 3, redis.connect("sale:1"));
-    connecting.await.expect("it has a deadline").map(|link| link.host).map_err(|e| e.to_string())
+    connecting
+        .await
+        .expect("it has a deadline")
+        .map(|link| link.host)
+        .map_err(|e| e.to_string())
 }
 
 async fn refusal(url: &str) -> String {
     let redis = redis(url);
     let examined = tokio::time::timeout(DEADLINE * 3, redis.examine());
-    examined.await.expect("it has a deadline").unwrap_err().to_string()
+    examined
+        .await
+        .expect("it has a deadline")
+        .unwrap_err()
+        .to_string()
 }
 
 impl Store {
@@ -44,18 +52,31 @@ async fn sentinels_lead_to_the_primary() {
     let mut watched = RedisSentinels::start().await.unwrap();
     assert_eq!(found(&watched.url()).await, Ok(at(watched.primary())));
     assert!(redis(&watched.url()).examine().await.is_ok());
-    watched.primary().run(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await.unwrap();
+    watched
+        .primary()
+        .run(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"])
+        .await
+        .unwrap();
     let evicts = refusal(&watched.url()).await;
-    assert!(evicts.contains(&at(watched.primary())) && evicts.contains("allkeys-lru"), "{evicts}");
+    assert!(
+        evicts.contains(&at(watched.primary())) && evicts.contains("allkeys-lru"),
+        "{evicts}"
+    );
 
     let unknown = refusal(&watched.url_of("villain")).await;
-    assert!(unknown.contains("villain") && unknown.contains("sentinel monitor"), "{unknown}");
+    assert!(
+        unknown.contains("villain") && unknown.contains("sentinel monitor"),
+        "{unknown}"
+    );
 
     // Any one that can be asked will do, and nobody waits for those that cannot.
     watched.sentinels_mut()[0].kill9().unwrap();
     assert_eq!(found(&watched.url()).await, Ok(at(watched.primary())));
     let unknown = refusal(&watched.url_of("villain")).await;
-    assert!(unknown.contains("villain") && unknown.contains("sentinel monitor"), "{unknown}");
+    assert!(
+        unknown.contains("villain") && unknown.contains("sentinel monitor"),
+        "{unknown}"
+    );
     watched.sentinels()[1].pause().unwrap();
     assert_eq!(found(&watched.url()).await, Ok(at(watched.primary())));
 }
@@ -67,20 +88,32 @@ async fn without_sentinels_nobody_is_found_and_whoever_was_is_kept() {
     store.make_ready(1).await;
     for hang in [true, false] {
         for sentinel in watched.sentinels_mut() {
-            if hang { sentinel.pause().unwrap() } else { sentinel.kill9().unwrap() }
+            if hang {
+                sentinel.pause().unwrap()
+            } else {
+                sentinel.kill9().unwrap()
+            }
         }
         let refused = refusal(&watched.url()).await;
         let first = format!("127.0.0.1:{}", watched.sentinels()[0].port());
-        assert!(refused.contains("sentinels") && refused.contains(&first), "{refused}");
+        assert!(
+            refused.contains("sentinels") && refused.contains(&first),
+            "{refused}"
+        );
         store.is_left_alone().await;
     }
 }
 
 #[tokio::test]
 async fn a_sentinel_that_is_mistaken_is_outvoted() {
-    let (watched, other) = (RedisSentinels::start().await.unwrap(), RedisServer::start().await.unwrap());
+    let (watched, other) = (
+        RedisSentinels::start().await.unwrap(),
+        RedisServer::start().await.unwrap(),
+    );
     let mistaken = RedisSentinel::alone(&other).await.unwrap();
-    let url = watched.url().replacen("://", &format!("://127.0.0.1:{},", mistaken.port()), 1);
+    let url = watched
+        .url()
+        .replacen("://", &format!("://127.0.0.1:{},", mistaken.port()), 1);
     let store = Store::on(&url).await;
     assert_eq!(found(&url).await, Ok(at(watched.primary())));
     store.make_ready(1).await;
@@ -99,7 +132,10 @@ async fn the_line_goes_to_the_replica_that_sentinels_promote() {
     store.until_rebuilding().await;
     assert_eq!(counter(watched.replica()).await, Some(1));
     store.make_ready(2).await;
-    assert_eq!((store.count().await, counter(watched.replica()).await), (Ok(2), Some(2)));
+    assert_eq!(
+        (store.count().await, counter(watched.replica()).await),
+        (Ok(2), Some(2))
+    );
 }
 
 #[tokio::test]
@@ -127,7 +163,10 @@ async fn the_line_goes_along_when_primary_and_replica_are_swapped() {
     store.until(|line| line.epoch().is_none()).await;
     store.until_rebuilding().await;
     store.make_ready(2).await;
-    assert_eq!((store.count().await, watched.replica().info("role").await.unwrap()), (Ok(2), "master".into()));
+    assert_eq!(
+        (store.count().await, watched.replica().info("role").await.unwrap()),
+        (Ok(2), "master".into())
+    );
 }
 
 #[tokio::test]
@@ -139,11 +178,18 @@ async fn the_line_goes_to_the_replica_that_takes_over_in_a_cluster() {
     let store = Store::on(&url).await;
     store.make_ready(1).await;
     assert_eq!(store.count().await, Ok(1));
-    cluster.member(replica).until_it_has(cluster.member(owner)).await.unwrap();
+    cluster
+        .member(replica)
+        .until_it_has(cluster.member(owner))
+        .await
+        .unwrap();
     cluster.member_mut(owner).kill9().unwrap();
     store.until_rebuilding().await;
     store.make_ready(2).await;
-    assert_eq!((store.count().await, cluster.owner_of("{sale:1}").await.unwrap()), (Ok(2), replica));
+    assert_eq!(
+        (store.count().await, cluster.owner_of("{sale:1}").await.unwrap()),
+        (Ok(2), replica)
+    );
 }
 
 #[tokio::test]
@@ -153,8 +199,15 @@ async fn members_of_a_cluster_that_hang_keep_nobody_waiting() {
     let [first, second] = [1, 2].map(|n| cluster.member((owner + n) % 3));
     first.pause().unwrap();
     second.pause().unwrap();
-    let url = format!("redis+cluster://{},{},{}", at(first), at(second), at(cluster.member(owner)));
+    let url = format!(
+        "redis+cluster://{},{},{}",
+        at(first),
+        at(second),
+        at(cluster.member(owner))
+    );
     let redis = redis(&url);
-    let link = tokio::time::timeout(DEADLINE * 2, redis.connect("sale:1")).await.expect("others are asked meanwhile");
+    let link = tokio::time::timeout(DEADLINE * 2, redis.connect("sale:1"))
+        .await
+        .expect("others are asked meanwhile");
     assert_eq!(link.unwrap().host, at(cluster.member(owner)));
 }

@@ -15,7 +15,11 @@ use crate::simulation::servers::Postgres;
 fn migrations(statements: &[&'static str]) -> Migrator {
     let numbered = (1..).zip(statements);
     Migrator::with_migrations(
-        numbered.map(|(n, sql)| Migration::new(n, "step".into(), MigrationType::Simple, sql.into_sql_str(), false)).collect(),
+        numbered
+            .map(|(n, sql)| {
+                Migration::new(n, "step".into(), MigrationType::Simple, sql.into_sql_str(), false)
+            })
+            .collect(),
     )
 }
 
@@ -24,7 +28,9 @@ fn one() -> Migrator {
 }
 
 async fn refused(url: &str) -> OpenError {
-    open_postgres(url, "ledger", &one(), 2).await.expect_err("it is refused")
+    open_postgres(url, "ledger", &one(), 2)
+        .await
+        .expect_err("it is refused")
 }
 
 #[test]
@@ -43,7 +49,10 @@ fn a_url_that_is_none_is_told_without_its_password() {
     ] {
         let error = Place::from_str(wrong).expect_err(wrong);
         assert!(matches!(error, OpenError::Url { .. }), "{wrong}: {error:?}");
-        assert!(!format!("{error} {error:?}").contains("secret@") && !error.to_string().contains("me:"), "{error}");
+        assert!(
+            !format!("{error} {error:?}").contains("secret@") && !error.to_string().contains("me:"),
+            "{error}"
+        );
     }
     let place = Place::from_str("postgresql://me:s%2Fecret@db.example:5433/tickets?sslmode=require").unwrap();
     assert_eq!(place.to_string(), "db.example:5433/tickets");
@@ -51,13 +60,22 @@ fn a_url_that_is_none_is_told_without_its_password() {
 
 #[tokio::test]
 async fn nobody_answers() {
-    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let port = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let error = refused(&format!("postgres://me:secret@127.0.0.1:{port}/db")).await;
     assert!(matches!(error, OpenError::Unreachable { .. }), "{error:?}");
     assert_eq!(error.to_string().matches("secret").count(), 0);
     // Accepts and never says a word.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let error = refused(&format!("postgres://me:secret@{}/db", silent.local_addr().unwrap())).await;
+    let error = refused(&format!(
+        "postgres://me:secret@{}/db",
+        silent.local_addr().unwrap()
+    ))
+    .await;
     assert!(matches!(error, OpenError::Unreachable { .. }), "{error:?}");
 }
 
@@ -79,15 +97,37 @@ async fn an_old_server_is_refused() {
         let _ = socket.read(&mut asked).await;
     });
     let error = refused(&format!("postgres://me@{at}/db?sslmode=disable")).await;
-    assert!(matches!(error, OpenError::TooOld { found: 12, needed: 13, .. }), "{error:?}");
+    assert!(
+        matches!(
+            error,
+            OpenError::TooOld {
+                found: 12,
+                needed: 13,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_server_that_says_no_is_understood() {
     let server = Postgres::start().await.unwrap();
     server.create_database("tickets").await.unwrap();
-    server.run("tickets", "CREATE ROLE guarded LOGIN PASSWORD 'right'; CREATE ROLE guest LOGIN; CREATE ROLE careless LOGIN").await.unwrap();
-    server.run("tickets", "GRANT CREATE ON DATABASE tickets TO careless; ALTER ROLE careless SET synchronous_commit = off").await.unwrap();
+    server
+        .run(
+            "tickets",
+            "CREATE ROLE guarded LOGIN PASSWORD 'right'; CREATE ROLE guest LOGIN; CREATE ROLE careless LOGIN",
+        )
+        .await
+        .unwrap();
+    server
+        .run(
+            "tickets",
+            "GRANT CREATE ON DATABASE tickets TO careless; ALTER ROLE careless SET synchronous_commit = off",
+        )
+        .await
+        .unwrap();
     let of = |user: &str, database: &str| server.url(database).replace("postgres@", &format!("{user}@"));
 
     let error = refused(&of("guarded:wrong-secret", "tickets")).await;
@@ -98,30 +138,75 @@ async fn a_server_that_says_no_is_understood() {
     let error = refused(&of("postgres", "ticket")).await;
     assert!(matches!(error, OpenError::NoDatabase { .. }), "{error:?}");
     let error = refused(&of("guarded:right", "tickets")).await;
-    assert!(matches!(error, OpenError::NoPermission { .. }), "to make the schema: {error:?}");
-    server.run("tickets", "CREATE SCHEMA stagedoor_ledger; GRANT USAGE ON SCHEMA stagedoor_ledger TO guest").await.unwrap();
+    assert!(
+        matches!(error, OpenError::NoPermission { .. }),
+        "to make the schema: {error:?}"
+    );
+    server
+        .run(
+            "tickets",
+            "CREATE SCHEMA stagedoor_ledger; GRANT USAGE ON SCHEMA stagedoor_ledger TO guest",
+        )
+        .await
+        .unwrap();
     let error = refused(&of("guest", "tickets")).await;
-    assert!(matches!(error, OpenError::NoPermission { .. }), "to make tables: {error:?}");
+    assert!(
+        matches!(error, OpenError::NoPermission { .. }),
+        "to make tables: {error:?}"
+    );
     let error = refused(&of("careless", "tickets")).await;
-    assert!(matches!(error, OpenError::NotDurable { setting: "synchronous_commit", .. }), "{error:?}");
-    server.run("tickets", "REVOKE CONNECT ON DATABASE tickets FROM PUBLIC").await.unwrap();
+    assert!(
+        matches!(
+            error,
+            OpenError::NotDurable {
+                setting: "synchronous_commit",
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    server
+        .run("tickets", "REVOKE CONNECT ON DATABASE tickets FROM PUBLIC")
+        .await
+        .unwrap();
     let error = refused(&of("guest", "tickets")).await;
-    assert!(matches!(error, OpenError::NoPermission { .. }), "to connect: {error:?}");
+    assert!(
+        matches!(error, OpenError::NoPermission { .. }),
+        "to connect: {error:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_schema_in_a_state_that_is_not_ours_is_left_alone() {
     let server = Postgres::start().await.unwrap();
     let foreign = server.create_database("foreign_tables").await.unwrap();
-    server.run("foreign_tables", "CREATE SCHEMA stagedoor_ledger; CREATE TABLE stagedoor_ledger.customers (a int)").await.unwrap();
+    server
+        .run(
+            "foreign_tables",
+            "CREATE SCHEMA stagedoor_ledger; CREATE TABLE stagedoor_ledger.customers (a int)",
+        )
+        .await
+        .unwrap();
     let error = refused(&foreign).await;
-    assert!(matches!(&error, OpenError::ForeignTables { tables, .. } if tables == "customers"), "{error:?}");
+    assert!(
+        matches!(&error, OpenError::ForeignTables { tables, .. } if tables == "customers"),
+        "{error:?}"
+    );
 
     let dirty = server.create_database("dirty").await.unwrap();
     open_postgres(&dirty, "ledger", &one(), 2).await.unwrap();
-    server.run("dirty", "UPDATE stagedoor_ledger._sqlx_migrations SET success = false").await.unwrap();
+    server
+        .run(
+            "dirty",
+            "UPDATE stagedoor_ledger._sqlx_migrations SET success = false",
+        )
+        .await
+        .unwrap();
     let error = refused(&dirty).await;
-    assert!(matches!(error, OpenError::HalfApplied { version: 1, .. }), "{error:?}");
+    assert!(
+        matches!(error, OpenError::HalfApplied { version: 1, .. }),
+        "{error:?}"
+    );
 
     let newer = server.create_database("newer").await.unwrap();
     let two = migrations(&["CREATE TABLE thing (a int)", "ALTER TABLE thing ADD b int"]);
@@ -130,22 +215,42 @@ async fn a_schema_in_a_state_that_is_not_ours_is_left_alone() {
     assert!(matches!(error, OpenError::Newer { version: 2, .. }), "{error:?}");
 
     let other = server.create_database("other").await.unwrap();
-    open_postgres(&other, "ledger", &migrations(&["CREATE TABLE quite_another (a int)"]), 2).await.unwrap();
+    open_postgres(
+        &other,
+        "ledger",
+        &migrations(&["CREATE TABLE quite_another (a int)"]),
+        2,
+    )
+    .await
+    .unwrap();
     let error = refused(&other).await;
-    assert!(matches!(error, OpenError::Altered { version: 1, .. }), "{error:?}");
+    assert!(
+        matches!(error, OpenError::Altered { version: 1, .. }),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
 async fn components_share_a_database_and_nodes_start_together() {
     let server = Postgres::start().await.unwrap();
     let url = server.create_database("shared").await.unwrap();
-    let many = migrations(&["CREATE TABLE thing (a int)", "SELECT pg_sleep(0.1)", "INSERT INTO thing VALUES (1)"]);
+    let many = migrations(&[
+        "CREATE TABLE thing (a int)",
+        "SELECT pg_sleep(0.1)",
+        "INSERT INTO thing VALUES (1)",
+    ]);
     let opened = futures_util::future::join_all(
-        ["ledger", "queue", "shop"].into_iter().flat_map(|it| [it; 4]).map(|component| open_postgres(&url, component, &many, 2)),
+        ["ledger", "queue", "shop"]
+            .into_iter()
+            .flat_map(|it| [it; 4])
+            .map(|component| open_postgres(&url, component, &many, 2)),
     );
     for (n, pool) in opened.await.into_iter().enumerate() {
         let pool = pool.unwrap_or_else(|e| panic!("node {n}: {e}"));
-        let rows: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM thing").fetch_one(&pool).await.unwrap();
+        let rows: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM thing")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
         assert_eq!(rows, 1, "migrated once");
     }
 }
@@ -156,7 +261,11 @@ async fn a_session_keeps_deadlines_and_comes_back_after_the_server() {
     let url = server.create_database("held").await.unwrap();
     let pool = open_postgres(&url, "ledger", &one(), 3).await.unwrap();
     let error = pool.execute("SELECT pg_sleep(20)").await.unwrap_err();
-    assert_eq!(error.as_database_error().unwrap().code().unwrap(), "57014", "a statement has a deadline");
+    assert_eq!(
+        error.as_database_error().unwrap().code().unwrap(),
+        "57014",
+        "a statement has a deadline"
+    );
     assert!(!is_transient(&error), "which another try would meet as well");
     let mut held = pool.begin().await.unwrap();
     held.execute("LOCK TABLE thing").await.unwrap();
@@ -171,7 +280,10 @@ async fn a_session_keeps_deadlines_and_comes_back_after_the_server() {
     server.restart().await.unwrap();
     pool.execute("INSERT INTO thing VALUES (1)").await.unwrap();
     // Somebody makes it unsafe while the house is open: new sessions are refused.
-    server.run("held", "ALTER ROLE postgres SET synchronous_commit = off").await.unwrap();
+    server
+        .run("held", "ALTER ROLE postgres SET synchronous_commit = off")
+        .await
+        .unwrap();
     server.restart().await.unwrap();
     assert!(pool.execute("INSERT INTO thing VALUES (1)").await.is_err());
 }

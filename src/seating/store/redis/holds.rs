@@ -55,10 +55,15 @@ impl Pens {
                 let engine = Arc::clone(&holds);
                 async move { engine.hold_all(asked).await }
             }),
-            releases: GroupCommit::start(life, QUEUE_MAX, GROUP_MAX, move |asked: Vec<(HoldId, Subject)>| {
-                let engine = Arc::clone(&releases);
-                async move { engine.release_all(&asked).await }
-            }),
+            releases: GroupCommit::start(
+                life,
+                QUEUE_MAX,
+                GROUP_MAX,
+                move |asked: Vec<(HoldId, Subject)>| {
+                    let engine = Arc::clone(&releases);
+                    async move { engine.release_all(&asked).await }
+                },
+            ),
         }
     }
 }
@@ -73,15 +78,24 @@ impl Engine {
 
     async fn try_to_release(&self, asked: &[(HoldId, Subject)]) -> Result<Vec<Shown<bool>>, StoreError> {
         let call = self.on_holds().arg(self.time());
-        let call = asked.iter().fold(call, |call, (id, who)| call.arg(&id.as_uuid().as_bytes()[..]).arg(who.as_str()));
+        let call = asked.iter().fold(call, |call, (id, who)| {
+            call.arg(&id.as_uuid().as_bytes()[..]).arg(who.as_str())
+        });
         let answer = self.answer(&SCRIPTS.release, call).await?;
         let version = self.view.take_own(answer.bytes(0)?, answer.bytes(1)?)?;
         let replies = answer.parts(2).map(|part| {
             let reply = part == Value::Int(1);
-            Shown { reply, version: version.filter(|_| reply) }
+            Shown {
+                reply,
+                version: version.filter(|_| reply),
+            }
         });
         let replies: Vec<_> = replies.collect();
-        if replies.len() == asked.len() { Ok(replies) } else { Err(record::unreadable()) }
+        if replies.len() == asked.len() {
+            Ok(replies)
+        } else {
+            Err(record::unreadable())
+        }
     }
 
     /// In parts that one script can take.
@@ -109,31 +123,55 @@ impl Engine {
         let mut held = self.try_to_hold(&everybody, false).await?;
         let overdue: Vec<usize> = (0..held.len()).filter(|at| held[*at].is_none()).collect();
         if !overdue.is_empty() {
-            self.sweep_some((SWEPT_BY_A_HOLD * overdue.len()).min(SWEPT_BY_A_SCRIPT)).await?;
+            self.sweep_some((SWEPT_BY_A_HOLD * overdue.len()).min(SWEPT_BY_A_SCRIPT))
+                .await?;
             let refused: Vec<&HoldRequest> = overdue.iter().map(|at| &asked[*at]).collect();
             for (at, reply) in overdue.into_iter().zip(self.try_to_hold(&refused, true).await?) {
                 held[at] = reply;
             }
         }
-        held.into_iter().collect::<Option<_>>().ok_or_else(record::unreadable)
+        held.into_iter()
+            .collect::<Option<_>>()
+            .ok_or_else(record::unreadable)
     }
 
     /// `None` for whoever is refused while something is overdue.
-    async fn try_to_hold(&self, asked: &[&HoldRequest], last_try: bool) -> Result<Vec<Option<Shown<HoldReply>>>, StoreError> {
+    async fn try_to_hold(
+        &self,
+        asked: &[&HoldRequest],
+        last_try: bool,
+    ) -> Result<Vec<Option<Shown<HoldReply>>>, StoreError> {
         let has_operations = asked.iter().any(|it| it.operation.is_some());
         let mut call = self
-            .on(if has_operations { KEYS_OF_OPERATIONS } else { KEYS_OF_HOLDS })
+            .on(if has_operations {
+                KEYS_OF_OPERATIONS
+            } else {
+                KEYS_OF_HOLDS
+            })
             .arg(self.time())
             .arg(self.terms.seats_per_fan)
             .arg(u64::try_from(self.terms.hold.as_millis()).unwrap_or(u64::MAX))
             .arg(&[self.terms.extensions_max][..])
             .arg(if last_try { "1" } else { "" });
         for request in asked {
-            let (words, tail) = (record::words(&request.seats), record::tail(request.visit, &request.seats, &request.subject));
+            let (words, tail) = (
+                record::words(&request.seats),
+                record::tail(request.visit, &request.seats, &request.subject),
+            );
             let mut operation = vec![u8::try_from(words.len()).map_err(|_| record::unreadable())?];
-            operation.extend(request.operation.iter().flat_map(|it| it.key.iter().chain(&it.wish)));
-            call = call.arg(&request.id.as_uuid().as_bytes()[..]).arg(tail).arg(operation);
-            call = words.into_iter().fold(call, |call, (at, ones)| call.arg(at).arg(ones));
+            operation.extend(
+                request
+                    .operation
+                    .iter()
+                    .flat_map(|it| it.key.iter().chain(&it.wish)),
+            );
+            call = call
+                .arg(&request.id.as_uuid().as_bytes()[..])
+                .arg(tail)
+                .arg(operation);
+            call = words
+                .into_iter()
+                .fold(call, |call, (at, ones)| call.arg(at).arg(ones));
         }
         let answer = self.answer(&SCRIPTS.hold, call).await?;
         let version = self.view.take_own(answer.bytes(0)?, answer.bytes(1)?)?;
@@ -143,11 +181,23 @@ impl Engine {
             .parts(3)
             .zip(asked)
             .map(|(part, request)| match part {
-                Value::Int(_) => Ok(Some(Shown { reply: HoldReply::Held { expires_at, extensions_left }, version })),
-                other => Ok(reply(&Answer::new(other)?, request)?.map(|reply| Shown { reply, version: None })),
+                Value::Int(_) => Ok(Some(Shown {
+                    reply: HoldReply::Held {
+                        expires_at,
+                        extensions_left,
+                    },
+                    version,
+                })),
+                other => {
+                    Ok(reply(&Answer::new(other)?, request)?.map(|reply| Shown { reply, version: None }))
+                }
             })
             .collect::<Result<_, StoreError>>()?;
-        if replies.len() == asked.len() { Ok(replies) } else { Err(record::unreadable()) }
+        if replies.len() == asked.len() {
+            Ok(replies)
+        } else {
+            Err(record::unreadable())
+        }
     }
 }
 
@@ -155,20 +205,31 @@ fn reply(answer: &Answer, request: &HoldRequest) -> Result<Option<HoldReply>, St
     Ok(Some(match answer.word() {
         b"held" => {
             let extensions_left = u8::try_from(answer.number(2)?).unwrap_or(u8::MAX);
-            HoldReply::Held { expires_at: Timestamp::from_millis(answer.number(1)?), extensions_left }
+            HoldReply::Held {
+                expires_at: Timestamp::from_millis(answer.number(1)?),
+                extensions_left,
+            }
         }
         b"again" => match again(answer)? {
             // This very call, whose first answer was lost.
-            HoldReply::Again(record) if record.id == request.id => {
-                HoldReply::Held { expires_at: record.expires_at, extensions_left: record.extensions_left }
-            }
+            HoldReply::Again(record) if record.id == request.id => HoldReply::Held {
+                expires_at: record.expires_at,
+                extensions_left: record.extensions_left,
+            },
             other => other,
         },
         b"reused" => HoldReply::OperationReused,
         b"limit" => HoldReply::LimitReached,
         b"taken" => {
             let found = answer.found_in(&record::words(&request.seats), 1)?;
-            HoldReply::Taken(request.seats.iter().copied().filter(|it| !record::is_free_in(&found, *it)).collect())
+            HoldReply::Taken(
+                request
+                    .seats
+                    .iter()
+                    .copied()
+                    .filter(|it| !record::is_free_in(&found, *it))
+                    .collect(),
+            )
         }
         b"overdue" => return Ok(None),
         _ => return Err(record::unreadable()),

@@ -49,7 +49,9 @@ impl RedisStore {
     /// # Errors
     /// [`StoreError`].
     pub async fn memory(&self) -> Result<Option<Memory>, StoreError> {
-        let Some(Identity(identity)) = self.0.line.identity() else { return Ok(None) };
+        let Some(Identity(identity)) = self.0.line.identity() else {
+            return Ok(None);
+        };
         let mut cmd = redis::cmd("MGET");
         cmd.arg(&self.0.keys[7..]);
         let (epoch, home, filling): (Option<u64>, Option<String>, Option<String>) =
@@ -60,7 +62,12 @@ impl RedisStore {
         }
         let is_home = home.as_deref() == Some(&identity);
         let filling = filling.and_then(|it| it.split_once(':')?.0.parse().ok());
-        Ok(Some(Memory { identity, epoch, is_home, filling }))
+        Ok(Some(Memory {
+            identity,
+            epoch,
+            is_home,
+            filling,
+        }))
     }
 
     /// The epoch under which calls are answered now.
@@ -84,7 +91,10 @@ impl RedisStore {
     /// # Errors
     /// [`StoreError`].
     pub async fn settle(&self, identity: &str) -> Result<(), StoreError> {
-        self.0.line.call(&SCRIPTS.settle, self.0.on(KEYS.len()).arg(identity)).await?;
+        self.0
+            .line
+            .call(&SCRIPTS.settle, self.0.on(KEYS.len()).arg(identity))
+            .await?;
         Ok(())
     }
 
@@ -124,7 +134,13 @@ impl RedisStore {
         self.0.entropy.fill(&mut token);
         let token = format!("{:016x}", u64::from_le_bytes(token));
         let lives_ms = u64::try_from(TOKEN_LIVES.as_millis()).unwrap_or(u64::MAX);
-        let begin = self.0.on(KEYS.len()).arg(epoch).arg(&token).arg(lives_ms).arg(SeatStates::free(self.0.seats).to_bytes());
+        let begin = self
+            .0
+            .on(KEYS.len())
+            .arg(epoch)
+            .arg(&token)
+            .arg(lives_ms)
+            .arg(SeatStates::free(self.0.seats).to_bytes());
         match self.unguarded(&SCRIPTS.rebuild_begin, begin).await? {
             Value::BulkString(word) if word == b"begun" => {}
             Value::BulkString(word) if word == b"done" => return Ok(Rebuilt::Ready),
@@ -134,15 +150,31 @@ impl RedisStore {
         }
         // Only now, so that nothing is claimed on the word of the old memory that is not among them.
         for part in packed(&claims.await?) {
-            let call = self.0.on(KEYS.len()).arg(part).arg(epoch).arg(&token).arg(lives_ms);
+            let call = self
+                .0
+                .on(KEYS.len())
+                .arg(part)
+                .arg(epoch)
+                .arg(&token)
+                .arg(lives_ms);
             self.unguarded(&SCRIPTS.rebuild_restore, call).await?;
         }
-        let end = self.0.on(KEYS.len()).arg(identity).arg(epoch).arg(&token).arg(lives_ms);
+        let end = self
+            .0
+            .on(KEYS.len())
+            .arg(identity)
+            .arg(epoch)
+            .arg(&token)
+            .arg(lives_ms);
         self.unguarded(&SCRIPTS.rebuild_end, end).await?;
         Ok(Rebuilt::Ready)
     }
 
     async fn unguarded(&self, script: &Script, call: Call) -> Result<Value, StoreError> {
-        self.0.line.call_unguarded(script, call).await.map_err(|error: CallError| error.into())
+        self.0
+            .line
+            .call_unguarded(script, call)
+            .await
+            .map_err(|error: CallError| error.into())
     }
 }

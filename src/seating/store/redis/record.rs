@@ -28,7 +28,11 @@ pub(super) fn tail(visit: VisitId, seats: &[SeatIx], who: &Subject) -> Vec<u8> {
 
 /// A claim as `restore.lua` reads it.
 pub(super) fn claim(claim: &RestoredClaim, into: &mut Vec<u8>) {
-    let (state, deadline) = if claim.booked { (b'B', Timestamp::default()) } else { (b'P', claim.until) };
+    let (state, deadline) = if claim.booked {
+        (b'B', Timestamp::default())
+    } else {
+        (b'P', claim.until)
+    };
     let mut record = vec![state, 0];
     record.extend(format!("{:013}", deadline.as_millis().max(0)).bytes());
     record.extend(tail(claim.visit, &claim.seats, &claim.subject));
@@ -39,7 +43,11 @@ pub(super) fn claim(claim: &RestoredClaim, into: &mut Vec<u8>) {
 
 /// `None` when it is no record of ours.
 pub(super) fn read(id: HoldId, record: &[u8]) -> Option<HoldRecord> {
-    let state = if *record.first()? == b'H' { HoldState::Held } else { HoldState::Paying };
+    let state = if *record.first()? == b'H' {
+        HoldState::Held
+    } else {
+        HoldState::Paying
+    };
     let deadline: i64 = std::str::from_utf8(record.get(2..15)?).ok()?.parse().ok()?;
     let visit = Uuid::from_slice(record.get(15..31)?).ok()?;
     let count = usize::from(u16::from_be_bytes(record.get(31..33)?.try_into().ok()?));
@@ -59,7 +67,8 @@ pub(super) fn read(id: HoldId, record: &[u8]) -> Option<HoldRecord> {
 pub(super) fn read_changes(packed: &[u8]) -> Vec<(SeatIx, SeatState)> {
     let (mut changes, mut rest) = (Vec::new(), packed);
     while let Some(([state, high, low], after)) = rest.split_first_chunk::<3>()
-        && let Some((seats, after)) = after.split_at_checked(4 * usize::from(u16::from_be_bytes([*high, *low])))
+        && let Some((seats, after)) =
+            after.split_at_checked(4 * usize::from(u16::from_be_bytes([*high, *low])))
     {
         let state = SeatState::ALL[usize::from(*state) % SeatState::ALL.len()];
         changes.extend(seats_in(seats).map(|seat| (seat, state)));
@@ -69,7 +78,9 @@ pub(super) fn read_changes(packed: &[u8]) -> Vec<(SeatIx, SeatState)> {
 }
 
 fn seats_in(packed: &[u8]) -> impl Iterator<Item = SeatIx> {
-    packed.chunks_exact(4).map(|it| SeatIx(u32::from_be_bytes([it[0], it[1], it[2], it[3]])))
+    packed
+        .chunks_exact(4)
+        .map(|it| SeatIx(u32::from_be_bytes([it[0], it[1], it[2], it[3]])))
 }
 
 /// `epoch-number`, as the stream of changes names its entries.
@@ -93,7 +104,9 @@ const WORD_BYTES: usize = 4;
 /// `None` when the bits are not those of a house of so many seats; once its last word was written they are whole words.
 pub(super) fn states(seats: usize, bits: &[u8]) -> Option<SeatStates> {
     let used = seats.div_ceil(4);
-    let own = bits.get(..used).filter(|_| bits.len() <= used.next_multiple_of(WORD_BYTES));
+    let own = bits
+        .get(..used)
+        .filter(|_| bits.len() <= used.next_multiple_of(WORD_BYTES));
     own.and_then(|own| SeatStates::from_bytes(seats, own))
 }
 
@@ -118,7 +131,9 @@ pub(super) fn words(seats: &[SeatIx]) -> Vec<(u64, u32)> {
 /// Whether all of [`words`], as the script found them, say that the seat is free.
 pub(super) fn is_free_in(words: &[(u64, u32)], seat: SeatIx) -> bool {
     let (at, one) = word_of(seat);
-    words.iter().all(|(word, states)| *word != at || states & (3 * one) == 0)
+    words
+        .iter()
+        .all(|(word, states)| *word != at || states & (3 * one) == 0)
 }
 
 /// A script's answer: a word and what belongs to it.
@@ -146,7 +161,10 @@ impl Answer {
     pub(super) fn number(&self, at: usize) -> Result<i64, StoreError> {
         match self.0.get(at) {
             Some(Value::Int(number)) => Ok(*number),
-            Some(Value::BulkString(digits)) => std::str::from_utf8(digits).ok().and_then(|it| it.parse().ok()).ok_or_else(unreadable),
+            Some(Value::BulkString(digits)) => std::str::from_utf8(digits)
+                .ok()
+                .and_then(|it| it.parse().ok())
+                .ok_or_else(unreadable),
             _ => Err(unreadable()),
         }
     }
@@ -187,7 +205,11 @@ fn numbers(values: &[Value]) -> Result<Vec<u32>, StoreError> {
         Value::Int(number) => u32::try_from(*number).ok(),
         _ => None,
     };
-    values.iter().map(number).collect::<Option<_>>().ok_or_else(unreadable)
+    values
+        .iter()
+        .map(number)
+        .collect::<Option<_>>()
+        .ok_or_else(unreadable)
 }
 
 fn seats(numbers: Vec<u32>) -> Vec<SeatIx> {
@@ -196,7 +218,9 @@ fn seats(numbers: Vec<u32>) -> Vec<SeatIx> {
 
 /// It may have been done: what was answered cannot be understood.
 pub(super) fn unreadable() -> StoreError {
-    tracing::error!("the seat engine's answer cannot be read; is another version of this program running on it?");
+    tracing::error!(
+        "the seat engine's answer cannot be read; is another version of this program running on it?"
+    );
     StoreError::NoAnswer
 }
 
@@ -209,7 +233,10 @@ mod tests {
         for name in ["1-1", "3-17", "8191-1099511627775"] {
             assert_eq!(name_of(version(name.as_bytes()).unwrap()), name);
         }
-        assert!(version(b"2-1").unwrap() > version(b"1-1099511627775").unwrap(), "they grow over a rebuild");
+        assert!(
+            version(b"2-1").unwrap() > version(b"1-1099511627775").unwrap(),
+            "they grow over a rebuild"
+        );
         assert_eq!(version(b"17"), None);
     }
 
@@ -221,7 +248,11 @@ mod tests {
         for seat in seats {
             house.set(seat, SeatState::Held);
         }
-        let stored = house.to_bytes().chunks(WORD_BYTES).map(|it| u32::from_be_bytes(it.try_into().unwrap())).collect::<Vec<_>>();
+        let stored = house
+            .to_bytes()
+            .chunks(WORD_BYTES)
+            .map(|it| u32::from_be_bytes(it.try_into().unwrap()))
+            .collect::<Vec<_>>();
         assert_eq!(words_of_them, [(0, stored[0]), (32, stored[1]), (64, stored[2])]);
         let booked: Vec<(u64, u32)> = words_of_them.iter().map(|(at, ones)| (*at, 2 * ones)).collect();
         for seat in (0..48).map(SeatIx) {
@@ -233,7 +264,10 @@ mod tests {
     fn a_house_is_read_whether_its_last_word_was_written_or_not_and_another_is_not() {
         let house = SeatStates::free(50);
         let read = |seats: usize, more: usize| states(seats, &[house.to_bytes(), vec![0; more]].concat());
-        assert_eq!((read(50, 0), read(50, 3)), (Some(house.clone()), Some(house.clone())));
+        assert_eq!(
+            (read(50, 0), read(50, 3)),
+            (Some(house.clone()), Some(house.clone()))
+        );
         assert_eq!((read(50, 4), read(53, 0), read(44, 0)), (None, None, None));
     }
 
@@ -241,8 +275,15 @@ mod tests {
     fn changes_are_read_group_by_group() {
         let packed = [1, 0, 2, 0, 0, 0, 7, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 9];
         let (held, free) = (SeatState::Held, SeatState::Free);
-        assert_eq!(read_changes(&packed), [(SeatIx(7), held), (SeatIx(65_536), held), (SeatIx(9), free)]);
-        assert_eq!(read_changes(&packed[..packed.len() - 1]).len(), 2, "half a group is none");
+        assert_eq!(
+            read_changes(&packed),
+            [(SeatIx(7), held), (SeatIx(65_536), held), (SeatIx(9), free)]
+        );
+        assert_eq!(
+            read_changes(&packed[..packed.len() - 1]).len(),
+            2,
+            "half a group is none"
+        );
         assert_eq!(read_changes(&[]), []);
     }
 
@@ -254,7 +295,10 @@ mod tests {
         record.extend(tail(VisitId::from_uuid(Uuid::from_u128(7)), &seats, &who));
         let id = HoldId::from_uuid(Uuid::from_u128(1));
         let read_back = read(id, &record).unwrap();
-        assert_eq!((&read_back.subject, &*read_back.seats, read_back.extensions_left), (&who, &seats[..], 2));
+        assert_eq!(
+            (&read_back.subject, &*read_back.seats, read_back.extensions_left),
+            (&who, &seats[..], 2)
+        );
         assert!((0..record.len() - "customer:1".len()).all(|length| read(id, &record[..length]).is_none()));
     }
 }

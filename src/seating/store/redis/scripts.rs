@@ -34,7 +34,10 @@ pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| {
     Scripts {
         // The one that a herd runs stands alone: what it does not need is not made.
         hold: Script::new("hold", &[OPERATIONS, include_str!("hold.lua")].concat()),
-        recall: Script::new("recall", &[SHARED, OPERATIONS, include_str!("recall.lua")].concat()),
+        recall: Script::new(
+            "recall",
+            &[SHARED, OPERATIONS, include_str!("recall.lua")].concat(),
+        ),
         find: shared("find", include_str!("find.lua")),
         swap: shared("swap", include_str!("swap.lua")),
         extend: shared("extend", include_str!("extend.lua")),
@@ -49,7 +52,13 @@ pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| {
         load: Script::new("load", include_str!("load.lua")),
         settle: Script::new("settle", include_str!("settle.lua")),
         rebuild_begin: Script::unguarded("rebuild_begin", include_str!("rebuild_begin.lua")),
-        rebuild_restore: Script::unguarded("rebuild_restore", &[REBUILD_GUARD, SHARED, include_str!("restore.lua")].concat()),
-        rebuild_end: Script::unguarded("rebuild_end", &[REBUILD_GUARD, include_str!("rebuild_end.lua")].concat()),
+        rebuild_restore: Script::unguarded(
+            "rebuild_restore",
+            &[REBUILD_GUARD, SHARED, include_str!("restore.lua")].concat(),
+        ),
+        rebuild_end: Script::unguarded(
+            "rebuild_end",
+            &[REBUILD_GUARD, include_str!("rebuild_end.lua")].concat(),
+        ),
     }
 });

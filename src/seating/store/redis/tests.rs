@@ -17,12 +17,25 @@ const SEATS: usize = 100;
 
 fn redis(url: String) -> Redis {
     let deadline = std::time::Duration::from_secs(2);
-    Redis::new(RedisConfig { url, call_deadline: deadline, connect_deadline: deadline, accept_risky: false }).unwrap()
+    Redis::new(RedisConfig {
+        url,
+        call_deadline: deadline,
+        connect_deadline: deadline,
+        accept_risky: false,
+    })
+    .unwrap()
 }
 
 /// A node's engine, under an epoch of its own, empty.
 async fn engine(redis: &Redis, tag: String, clock: Option<Arc<dyn Clock>>, life: &Lifecycle) -> RedisStore {
-    let store = RedisStore::start_with(redis.clone(), tag, (SEATS, TERMS), clock, Arc::new(SeededEntropy::new(1)), life);
+    let store = RedisStore::start_with(
+        redis.clone(),
+        tag,
+        (SEATS, TERMS),
+        clock,
+        Arc::new(SeededEntropy::new(1)),
+        life,
+    );
     vouched(&store, 1).await;
     store
 }
@@ -35,7 +48,10 @@ async fn vouched(store: &RedisStore, epoch: u64) {
     }
     let identity = store.memory().await.unwrap().unwrap().identity;
     let nothing = async { Ok::<_, StoreError>(Vec::new()) };
-    assert_eq!(store.rebuild(epoch, &identity, nothing).await.unwrap(), Rebuilt::Ready);
+    assert_eq!(
+        store.rebuild(epoch, &identity, nothing).await.unwrap(),
+        Rebuilt::Ready
+    );
     store.vouch(epoch, &identity);
 }
 
@@ -48,7 +64,11 @@ struct Engines {
 
 impl Engines {
     fn on(url: String) -> Self {
-        Self { redis: redis(url), made: 0.into(), life: std::sync::Mutex::default() }
+        Self {
+            redis: redis(url),
+            made: 0.into(),
+            life: std::sync::Mutex::default(),
+        }
     }
 
     async fn bench(&self) -> Bench<RedisStore> {
@@ -60,7 +80,13 @@ impl Engines {
             std::mem::take(&mut *life).stop();
             life.clone()
         };
-        let store = engine(&self.redis, format!("sale:{n}"), Some(Arc::clone(&clock) as Arc<dyn Clock>), &life).await;
+        let store = engine(
+            &self.redis,
+            format!("sale:{n}"),
+            Some(Arc::clone(&clock) as Arc<dyn Clock>),
+            &life,
+        )
+        .await;
         Bench { store, clock }
     }
 }
@@ -106,7 +132,10 @@ impl Two {
     async fn start() -> Self {
         let (server, life) = (RedisServer::start().await.unwrap(), Lifecycle::new());
         let redis = redis(server.url());
-        let nodes = [engine(&redis, "sale:1".into(), None, &life).await, engine(&redis, "sale:1".into(), None, &life).await];
+        let nodes = [
+            engine(&redis, "sale:1".into(), None, &life).await,
+            engine(&redis, "sale:1".into(), None, &life).await,
+        ];
         Self { server, nodes, life }
     }
 }
@@ -121,19 +150,42 @@ impl Drop for Two {
 async fn a_call_that_is_sent_twice_answers_as_the_first_time() {
     let two = Two::start().await;
     let [first, second] = &two.nodes;
-    let operation = Some(Operation { key: [1; 16], wish: [2; 16] });
-    for request in [request(1, 1, &[0, 1]), HoldRequest { operation, ..request(2, 1, &[2, 3]) }] {
+    let operation = Some(Operation {
+        key: [1; 16],
+        wish: [2; 16],
+    });
+    for request in [
+        request(1, 1, &[0, 1]),
+        HoldRequest {
+            operation,
+            ..request(2, 1, &[2, 3])
+        },
+    ] {
         let reply = first.hold(&request).await.unwrap();
         assert!(matches!(reply, HoldReply::Held { .. }), "{reply:?}");
-        assert_eq!(second.hold(&request).await.unwrap(), reply, "as if the first answer had been lost");
+        assert_eq!(
+            second.hold(&request).await.unwrap(),
+            reply,
+            "as if the first answer had been lost"
+        );
     }
-    assert_eq!(first.hold(&request(3, 1, &[9])).await.unwrap(), HoldReply::LimitReached, "and nothing was counted twice");
+    assert_eq!(
+        first.hold(&request(3, 1, &[9])).await.unwrap(),
+        HoldReply::LimitReached,
+        "and nothing was counted twice"
+    );
     let who = fan(1);
-    let answers = [first.book(hold_id(1), &who, &seats(&[0, 1])).await, second.book(hold_id(1), &who, &seats(&[0, 1])).await];
+    let answers = [
+        first.book(hold_id(1), &who, &seats(&[0, 1])).await,
+        second.book(hold_id(1), &who, &seats(&[0, 1])).await,
+    ];
     assert_eq!(answers, [Ok(BookReply::Booked), Ok(BookReply::Booked)]);
     first.free(hold_id(1), &seats(&[0])).await.unwrap();
     second.free(hold_id(1), &seats(&[0])).await.unwrap();
-    assert!(matches!(first.hold(&request(3, 1, &[0])).await.unwrap(), HoldReply::Held { .. }));
+    assert!(matches!(
+        first.hold(&request(3, 1, &[0])).await.unwrap(),
+        HoldReply::Held { .. }
+    ));
 }
 
 #[tokio::test]
@@ -142,9 +194,15 @@ async fn an_extension_that_is_sent_twice_is_one() {
     let (store, who) = (&two.nodes[0], fan(1));
     store.hold(&request(1, 1, &[0])).await.unwrap();
     let call = || store.0.on_her_hold(hold_id(1), &who).arg(60_000_u32).arg(1_u8);
-    let answers = [store.0.answer(&SCRIPTS.extend, call()).await.unwrap(), store.0.answer(&SCRIPTS.extend, call()).await.unwrap()];
+    let answers = [
+        store.0.answer(&SCRIPTS.extend, call()).await.unwrap(),
+        store.0.answer(&SCRIPTS.extend, call()).await.unwrap(),
+    ];
     assert!(answers.iter().all(|it| it.word() == b"extended"));
-    assert_eq!(store.extend(hold_id(1), &who).await.unwrap(), ExtendReply::NoMoreExtensions);
+    assert_eq!(
+        store.extend(hold_id(1), &who).await.unwrap(),
+        ExtendReply::NoMoreExtensions
+    );
 }
 
 #[tokio::test]
@@ -152,7 +210,9 @@ async fn holds_run_out_by_the_servers_own_clock() {
     let two = Two::start().await;
     let clock = crate::kernel::SystemClock::new();
     let earliest = clock.now().plus(TERMS.hold);
-    let HoldReply::Held { expires_at, .. } = two.nodes[0].hold(&request(1, 1, &[0])).await.unwrap() else { panic!("not held") };
+    let HoldReply::Held { expires_at, .. } = two.nodes[0].hold(&request(1, 1, &[0])).await.unwrap() else {
+        panic!("not held")
+    };
     assert!((earliest..=clock.now().plus(TERMS.hold)).contains(&expires_at));
 }
 
@@ -164,10 +224,17 @@ async fn what_one_node_does_is_seen_at_the_other_and_at_once_at_its_own() {
     let mut version = start;
     for n in 0..50 {
         let own = first.load().await.unwrap().0;
-        first.hold(&request(n, u8::try_from(n).unwrap(), &[n])).await.unwrap();
+        first
+            .hold(&request(n, u8::try_from(n).unwrap(), &[n]))
+            .await
+            .unwrap();
         let mut changes = Vec::new();
         assert!(first.changes(own, &mut changes));
-        assert_eq!(changes.iter().map(|it| it.seat).collect::<Vec<_>>(), [SeatIx(n)], "her own hold, at once");
+        assert_eq!(
+            changes.iter().map(|it| it.seat).collect::<Vec<_>>(),
+            [SeatIx(n)],
+            "her own hold, at once"
+        );
     }
     let seen = async {
         while (0..50).any(|n| shown.is_free(SeatIx(n))) {
@@ -180,7 +247,9 @@ async fn what_one_node_does_is_seen_at_the_other_and_at_once_at_its_own() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(10), seen).await.expect("the stream brings them");
+    tokio::time::timeout(std::time::Duration::from_secs(10), seen)
+        .await
+        .expect("the stream brings them");
 }
 
 /// Each caller notes in a table outside whose seat is whose; two names on one seat would be seen there.
@@ -191,7 +260,11 @@ async fn callers_at_two_nodes_who_fight_for_seats_never_share_one() {
     let owners: Arc<Vec<AtomicU32>> = Arc::new((0..24).map(|_| AtomicU32::new(0)).collect());
     let fought = Arc::new(AtomicU32::new(0));
     let callers = (1..=8_u8).map(|me| {
-        let (store, owners, fought) = (two.nodes[usize::from(me % 2)].clone(), Arc::clone(&owners), Arc::clone(&fought));
+        let (store, owners, fought) = (
+            two.nodes[usize::from(me % 2)].clone(),
+            Arc::clone(&owners),
+            Arc::clone(&fought),
+        );
         tokio::spawn(async move {
             let mut random = u32::from(me);
             for round in 0..150 {
@@ -202,7 +275,11 @@ async fn callers_at_two_nodes_who_fight_for_seats_never_share_one() {
                 match store.hold(&request(id, me, &wish)).await.unwrap() {
                     HoldReply::Held { .. } => {
                         for seat in &wish {
-                            assert_eq!(owners[*seat as usize].swap(u32::from(me), Ordering::SeqCst), 0, "seat {seat} had an owner");
+                            assert_eq!(
+                                owners[*seat as usize].swap(u32::from(me), Ordering::SeqCst),
+                                0,
+                                "seat {seat} had an owner"
+                            );
                         }
                         for seat in &wish {
                             owners[*seat as usize].store(0, Ordering::SeqCst);
@@ -218,8 +295,15 @@ async fn callers_at_two_nodes_who_fight_for_seats_never_share_one() {
             }
         })
     });
-    futures_util::future::join_all(callers).await.into_iter().for_each(|it| it.unwrap());
-    assert_eq!(two.nodes[0].load().await.unwrap().1, SeatStates::free(SEATS), "all or none: nothing is left behind");
+    futures_util::future::join_all(callers)
+        .await
+        .into_iter()
+        .for_each(|it| it.unwrap());
+    assert_eq!(
+        two.nodes[0].load().await.unwrap().1,
+        SeatStates::free(SEATS),
+        "all or none: nothing is left behind"
+    );
     assert!(fought.load(Ordering::Relaxed) > 0, "they met");
 }
 
@@ -247,9 +331,21 @@ async fn who_fills_the_memory_for_an_epoch_that_is_over_is_refused() {
             tokio::task::yield_now().await;
         }
         let nothing = || async { Ok::<_, StoreError>(Vec::new()) };
-        assert_eq!(quick.hold(&request(7, 7, &[7])).await, Err(StoreError::Rebuilding), "nobody is answered meanwhile");
-        assert_eq!(quick.rebuild(2, &identity, nothing()).await, Ok(Rebuilt::Busy), "one fills it");
-        assert_eq!(quick.rebuild(3, &identity, nothing()).await, Ok(Rebuilt::Ready), "a later epoch has precedence");
+        assert_eq!(
+            quick.hold(&request(7, 7, &[7])).await,
+            Err(StoreError::Rebuilding),
+            "nobody is answered meanwhile"
+        );
+        assert_eq!(
+            quick.rebuild(2, &identity, nothing()).await,
+            Ok(Rebuilt::Busy),
+            "one fills it"
+        );
+        assert_eq!(
+            quick.rebuild(3, &identity, nothing()).await,
+            Ok(Rebuilt::Ready),
+            "a later epoch has precedence"
+        );
         quick.vouch(3, &identity);
         go.send(()).unwrap();
     };
@@ -257,7 +353,11 @@ async fn who_fills_the_memory_for_an_epoch_that_is_over_is_refused() {
     assert_eq!(slows, Err(StoreError::Rebuilding));
     quick.vouch(3, &identity);
     assert_eq!(quick.load().await.unwrap().1, SeatStates::free(SEATS));
-    assert_eq!(slow.rebuild(2, &identity, async { Ok::<_, StoreError>(Vec::new()) }).await, Ok(Rebuilt::Superseded));
+    assert_eq!(
+        slow.rebuild(2, &identity, async { Ok::<_, StoreError>(Vec::new()) })
+            .await,
+        Ok(Rebuilt::Superseded)
+    );
 }
 
 #[tokio::test]
@@ -266,11 +366,22 @@ async fn whoever_dies_while_filling_is_replaced() {
     let [dies, lives] = &two.nodes;
     let identity = dies.memory().await.unwrap().unwrap().identity;
     let never = std::future::pending::<Result<Vec<RestoredClaim>, StoreError>>();
-    let filling = tokio::time::timeout(std::time::Duration::from_millis(200), dies.rebuild(2, &identity, never)).await;
+    let filling = tokio::time::timeout(
+        std::time::Duration::from_millis(200),
+        dies.rebuild(2, &identity, never),
+    )
+    .await;
     assert!(filling.is_err());
     let nothing = || async { Ok::<_, StoreError>(Vec::new()) };
-    assert_eq!(lives.rebuild(2, &identity, nothing()).await, Ok(Rebuilt::Busy), "it may be slow");
-    two.server.run(&["PEXPIRE", "{sale:1}:rebuilding", "1"]).await.unwrap();
+    assert_eq!(
+        lives.rebuild(2, &identity, nothing()).await,
+        Ok(Rebuilt::Busy),
+        "it may be slow"
+    );
+    two.server
+        .run(&["PEXPIRE", "{sale:1}:rebuilding", "1"])
+        .await
+        .unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     assert_eq!(lives.rebuild(2, &identity, nothing()).await, Ok(Rebuilt::Ready));
 }

@@ -68,7 +68,11 @@ impl View {
     pub(super) fn hear(&self, version: u64) {
         let mut kept = self.kept.lock();
         kept.heard = kept.heard.max(version);
-        if kept.list.as_ref().is_none_or(|it| epoch_of(it.version()) < epoch_of(version)) {
+        if kept
+            .list
+            .as_ref()
+            .is_none_or(|it| epoch_of(it.version()) < epoch_of(version))
+        {
             kept.list = Some(Changes::new(version));
             kept.take_waiting();
         }
@@ -92,9 +96,14 @@ impl View {
 
     /// Waits, within bounds, until all up to this version is shown here.
     pub(super) async fn until(&self, version: Option<u64>) {
-        let Some(version) = version.filter(|it| self.version().is_none_or(|now| now < *it)) else { return };
+        let Some(version) = version.filter(|it| self.version().is_none_or(|now| now < *it)) else {
+            return;
+        };
         let mut shown = self.version.subscribe();
-        if tokio::time::timeout(OWN_WITHIN, shown.wait_for(|it| *it >= version)).await.is_err() {
+        if tokio::time::timeout(OWN_WITHIN, shown.wait_for(|it| *it >= version))
+            .await
+            .is_err()
+        {
             tracing::debug!("the seat engine's stream is late");
         }
     }
@@ -106,7 +115,9 @@ impl View {
     fn take(&self, entries: &[StreamId]) {
         let mut kept = self.kept.lock();
         for entry in entries {
-            let Some(version) = record::version(entry.id.as_bytes()) else { continue };
+            let Some(version) = record::version(entry.id.as_bytes()) else {
+                continue;
+            };
             let packed: Vec<u8> = entry.get("c").unwrap_or_default();
             kept.take(version, record::read_changes(&packed).into_iter());
         }
@@ -117,7 +128,8 @@ impl View {
 
     fn tell(&self) {
         let version = self.version().unwrap_or_default();
-        self.version.send_if_modified(|it| std::mem::replace(it, version) != version);
+        self.version
+            .send_if_modified(|it| std::mem::replace(it, version) != version);
     }
 }
 
@@ -169,7 +181,9 @@ pub(super) fn follow(engine: &Arc<Engine>, life: &Lifecycle) {
     life.supervise("seat stream", RESTART_AFTER, move || {
         let (engine, life) = (Weak::clone(&followed), stop.clone());
         async move {
-            let Some(engine) = engine.upgrade() else { return life.stopping().await };
+            let Some(engine) = engine.upgrade() else {
+                return life.stopping().await;
+            };
             tokio::select! {
                 () = life.stopping() => {}
                 () = engine.follow_always() => {}
@@ -222,12 +236,23 @@ impl Engine {
 
     async fn read_on(&self, link: &mut Link) -> Result<Vec<StreamId>, FollowError> {
         let mut cmd = redis::cmd("XREAD");
-        cmd.arg("COUNT").arg(BATCH).arg("BLOCK").arg(u64::try_from(BLOCK.as_millis()).unwrap_or(u64::MAX));
-        cmd.arg("STREAMS").arg(&self.keys[4]).arg(record::name_of(self.view.version().unwrap_or_default()));
+        cmd.arg("COUNT")
+            .arg(BATCH)
+            .arg("BLOCK")
+            .arg(u64::try_from(BLOCK.as_millis()).unwrap_or(u64::MAX));
+        cmd.arg("STREAMS")
+            .arg(&self.keys[4])
+            .arg(record::name_of(self.view.version().unwrap_or_default()));
         let patience = BLOCK + Redis::config(&self.redis).call_deadline;
         let reply: Option<StreamReadReply> =
-            tokio::time::timeout(patience, cmd.query_async(&mut link.connection)).await.map_err(|_| FollowError::Late)??;
-        Ok(reply.into_iter().flat_map(|it| it.keys).flat_map(|it| it.ids).collect())
+            tokio::time::timeout(patience, cmd.query_async(&mut link.connection))
+                .await
+                .map_err(|_| FollowError::Late)??;
+        Ok(reply
+            .into_iter()
+            .flat_map(|it| it.keys)
+            .flat_map(|it| it.ids)
+            .collect())
     }
 }
 
@@ -252,7 +277,8 @@ mod tests {
 
     fn seats_since(view: &View, after: u64) -> Option<Vec<u32>> {
         let mut changes = Vec::new();
-        view.since(after, &mut changes).then(|| changes.iter().map(|it| it.seat.0).collect())
+        view.since(after, &mut changes)
+            .then(|| changes.iter().map(|it| it.seat.0).collect())
     }
 
     #[test]
@@ -263,20 +289,35 @@ mod tests {
         assert!(!own(&view, 12, 2), "another's stands before it");
         assert!(!own(&view, 13, 3));
         assert_eq!(seats_since(&view, 10), Some(vec![]));
-        assert_eq!(seats_since(&view, 13), Some(vec![]), "it is known that there is such a version");
+        assert_eq!(
+            seats_since(&view, 13),
+            Some(vec![]),
+            "it is known that there is such a version"
+        );
         assert_eq!(seats_since(&view, 14), None);
         assert!(own(&view, 11, 1));
         assert_eq!(seats_since(&view, 10), Some(vec![1, 2, 3]));
-        view.kept.lock().take(12, std::iter::once((SeatIx(2), SeatState::Held)));
-        assert_eq!(seats_since(&view, 11), Some(vec![2, 3]), "the stream brings them once more");
+        view.kept
+            .lock()
+            .take(12, std::iter::once((SeatIx(2), SeatState::Held)));
+        assert_eq!(
+            seats_since(&view, 11),
+            Some(vec![2, 3]),
+            "the stream brings them once more"
+        );
     }
 
     #[test]
     fn a_gap_makes_everybody_load() {
         let view = View::default();
         view.hear(10);
-        view.kept.lock().take(15, std::iter::once((SeatIx(5), SeatState::Held)));
-        assert_eq!((seats_since(&view, 10), seats_since(&view, 15)), (None, Some(vec![])));
+        view.kept
+            .lock()
+            .take(15, std::iter::once((SeatIx(5), SeatState::Held)));
+        assert_eq!(
+            (seats_since(&view, 10), seats_since(&view, 15)),
+            (None, Some(vec![]))
+        );
     }
 
     #[tokio::test(start_paused = true)]

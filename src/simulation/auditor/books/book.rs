@@ -47,7 +47,10 @@ impl BookAt {
 }
 
 /// A row that both engines give.
-pub(super) trait AnyRow: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin {}
+pub(super) trait AnyRow:
+    for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin
+{
+}
 
 impl<T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin> AnyRow for T {}
 
@@ -68,7 +71,10 @@ impl Book {
         let sql = |source| BooksError::Sql { book: name, source };
         let pages = match at {
             BookAt::File(file) => {
-                let options = SqliteConnectOptions::new().filename(file).read_only(true).busy_timeout(Duration::from_secs(5));
+                let options = SqliteConnectOptions::new()
+                    .filename(file)
+                    .read_only(true)
+                    .busy_timeout(Duration::from_secs(5));
                 Pages::Sqlite(SqlitePool::connect_with(options).await.map_err(sql)?)
             }
             BookAt::Postgres(url) => {
@@ -79,21 +85,34 @@ impl Book {
                     ("statement_timeout", "60s"),
                     ("lock_timeout", "5s"),
                 ]);
-                let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT_WITHIN);
-                Pages::Postgres(pool.connect_with(options.application_name("stagedoor audit")).await.map_err(sql)?)
+                let pool = PgPoolOptions::new()
+                    .max_connections(1)
+                    .acquire_timeout(CONNECT_WITHIN);
+                Pages::Postgres(
+                    pool.connect_with(options.application_name("stagedoor audit"))
+                        .await
+                        .map_err(sql)?,
+                )
             }
         };
         Ok(Self { name, pages })
     }
 
     /// The rows of one sale, `$1` in the query.
-    pub(super) async fn rows<T: AnyRow>(&self, query: &'static str, sale: &SaleId) -> Result<Vec<T>, BooksError> {
+    pub(super) async fn rows<T: AnyRow>(
+        &self,
+        query: &'static str,
+        sale: &SaleId,
+    ) -> Result<Vec<T>, BooksError> {
         let sale = sale.as_str().to_owned();
         match &self.pages {
             Pages::Sqlite(pool) => sqlx::query_as(query).bind(sale).fetch_all(pool).await,
             Pages::Postgres(pool) => sqlx::query_as(query).bind(sale).fetch_all(pool).await,
         }
-        .map_err(|source| BooksError::Sql { book: self.name, source })
+        .map_err(|source| BooksError::Sql {
+            book: self.name,
+            source,
+        })
     }
 
     /// The rows of all sales.
@@ -102,18 +121,28 @@ impl Book {
             Pages::Sqlite(pool) => sqlx::query_as(query).fetch_all(pool).await,
             Pages::Postgres(pool) => sqlx::query_as(query).fetch_all(pool).await,
         }
-        .map_err(|source| BooksError::Sql { book: self.name, source })
+        .map_err(|source| BooksError::Sql {
+            book: self.name,
+            source,
+        })
     }
 
     /// Entries in the order in which they were written.
     pub(super) fn entries_in_order(&self) -> &'static str {
         match &self.pages {
-            Pages::Sqlite(_) => "SELECT number, subject, visit, entered_at, ended_at FROM entry WHERE sale = $1 ORDER BY rowid",
-            Pages::Postgres(_) => "SELECT number, subject, visit, entered_at, ended_at FROM entry WHERE sale = $1 ORDER BY seq",
+            Pages::Sqlite(_) => {
+                "SELECT number, subject, visit, entered_at, ended_at FROM entry WHERE sale = $1 ORDER BY rowid"
+            }
+            Pages::Postgres(_) => {
+                "SELECT number, subject, visit, entered_at, ended_at FROM entry WHERE sale = $1 ORDER BY seq"
+            }
         }
     }
 
     pub(super) fn wrong(&self, what: impl Into<String>) -> BooksError {
-        BooksError::Content { book: self.name, what: what.into() }
+        BooksError::Content {
+            book: self.name,
+            what: what.into(),
+        }
     }
 }

@@ -15,11 +15,20 @@ impl Draw {
     /// Of each kind the first counts.
     pub(super) fn saw(&mut self, kind: &str, event: &Value) {
         match kind {
-            "entries_closed" if self.entries.is_none() => (self.entries, self.root) = (event["entries"].as_u64(), bytes(&event["root"])),
+            "entries_closed" if self.entries.is_none() => {
+                (self.entries, self.root) = (event["entries"].as_u64(), bytes(&event["root"]))
+            }
             "drawn" if self.shuffle_seed.is_none() => {
-                let parts = (bytes(&event["seed"]), bytes(&event["beacon"]), self.root, self.entries);
+                let parts = (
+                    bytes(&event["seed"]),
+                    bytes(&event["beacon"]),
+                    self.root,
+                    self.entries,
+                );
                 if let (Some(seed), Some(beacon), Some(root), Some(entries)) = parts {
-                    self.shuffle_seed = Some(sha256(&[&seed[..], &beacon, &root, &entries.to_be_bytes()].concat()));
+                    self.shuffle_seed = Some(sha256(
+                        &[&seed[..], &beacon, &root, &entries.to_be_bytes()].concat(),
+                    ));
                 }
             }
             _ => {}
@@ -28,7 +37,9 @@ impl Draw {
 
     pub(super) fn queue_number(&self, arrival: u64) -> u64 {
         match (self.shuffle_seed, self.entries) {
-            (Some(seed), Some(entries)) if (1..=entries).contains(&arrival) => 1 + shuffled(arrival - 1, entries, &seed),
+            (Some(seed), Some(entries)) if (1..=entries).contains(&arrival) => {
+                1 + shuffled(arrival - 1, entries, &seed)
+            }
             _ => arrival,
         }
     }
@@ -36,7 +47,9 @@ impl Draw {
 
 fn bytes(text: &Value) -> Option<[u8; 32]> {
     let text = text.as_str().filter(|text| text.len() == 64 && text.is_ascii())?;
-    let bytes: Option<Vec<u8>> = (0..32).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()).collect();
+    let bytes: Option<Vec<u8>> = (0..32)
+        .map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok())
+        .collect();
     bytes?.try_into().ok()
 }
 
@@ -73,6 +86,9 @@ mod tests {
         draw.saw("entries_closed", &json!({ "entries": 2, "root": digest(9) }));
         draw.saw("drawn", &json!({ "seed": digest(1), "beacon": digest(2) }));
         let order = Order::drawn(&draw_seed(&digest(1), &digest(2), &digest(3), 600), 600);
-        assert!((1..=601_u32).all(|arrival| draw.queue_number(arrival.into()) == u64::from(order.queue_number(arrival))));
+        assert!(
+            (1..=601_u32)
+                .all(|arrival| draw.queue_number(arrival.into()) == u64::from(order.queue_number(arrival)))
+        );
     }
 }

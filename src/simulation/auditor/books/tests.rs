@@ -15,7 +15,10 @@ const SHARED_QUEUE: &str = "
 fn rows(is_shared: bool) -> String {
     let (yes, hex) = if is_shared { ("TRUE", r"'\x") } else { ("1", "x'") };
     let join = "000000070000000200000000000003e800000000000000640000000000000000000000c800000000";
-    let hex_of = |text: &str| text.bytes().fold(String::new(), |hex, it| format!("{hex}{it:02x}"));
+    let hex_of = |text: &str| {
+        text.bytes()
+            .fold(String::new(), |hex, it| format!("{hex}{it:02x}"))
+    };
     let event = |body: &str| format!("{hex}{}'", hex_of(body));
     let called = event(r#"[2000,{"kind":"called","upto":7,"ends_at":"1970-01-01T00:00:03.000Z"}]"#);
     let left = event(r#"[2500,{"kind":"left","number":8}]"#);
@@ -54,11 +57,29 @@ async fn a_shared_sale_reads_as_one_in_files_does() {
     std::fs::create_dir_all(&dir).unwrap();
     for file in ["queue.db", "ledger.db"] {
         // Both schemas in each file: the rows above are of both.
-        let mut db =
-            SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(dir.join(file)).create_if_missing(true)).await.unwrap();
-        sqlx::raw_sql(include_str!("../../../waiting_room/journal/migrations/0001_journal.sql")).execute(&mut db).await.unwrap();
-        sqlx::raw_sql(include_str!("../../../checkout/ledger/migrations/0001_ledger.sql")).execute(&mut db).await.unwrap();
-        sqlx::raw_sql(sqlx::AssertSqlSafe(rows(false))).execute(&mut db).await.unwrap();
+        let mut db = SqliteConnection::connect_with(
+            &SqliteConnectOptions::new()
+                .filename(dir.join(file))
+                .create_if_missing(true),
+        )
+        .await
+        .unwrap();
+        sqlx::raw_sql(include_str!(
+            "../../../waiting_room/journal/migrations/0001_journal.sql"
+        ))
+        .execute(&mut db)
+        .await
+        .unwrap();
+        sqlx::raw_sql(include_str!(
+            "../../../checkout/ledger/migrations/0001_ledger.sql"
+        ))
+        .execute(&mut db)
+        .await
+        .unwrap();
+        sqlx::raw_sql(sqlx::AssertSqlSafe(rows(false)))
+            .execute(&mut db)
+            .await
+            .unwrap();
     }
     let server = Postgres::start().await.unwrap();
     let url = server.create_database("tickets").await.unwrap();
@@ -70,35 +91,88 @@ async fn a_shared_sale_reads_as_one_in_files_does() {
         include_str!("../../../checkout/ledger/postgres/migrations/0001_ledger.sql"),
         rows(true)
     );
-    sqlx::raw_sql(sqlx::AssertSqlSafe(tables)).execute(&mut db).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(tables))
+        .execute(&mut db)
+        .await
+        .unwrap();
 
     let in_files = read(&dir, &sale).await.unwrap();
     let shared = BookAt::Postgres(url);
-    let shared = read_from(&Books { journal: shared.clone(), ledger: shared, gateway: None }, &sale).await.unwrap();
+    let shared = read_from(
+        &Books {
+            journal: shared.clone(),
+            ledger: shared,
+            gateway: None,
+        },
+        &sale,
+    )
+    .await
+    .unwrap();
     assert_eq!(format!("{in_files:#?}"), format!("{shared:#?}"));
     assert_eq!(
-        in_files.journal_joins.iter().map(|it| (it.number, it.subject_hash, it.left)).collect::<Vec<_>>(),
+        in_files
+            .journal_joins
+            .iter()
+            .map(|it| (it.number, it.subject_hash, it.left))
+            .collect::<Vec<_>>(),
         [(7, 100, false), (8, 200, true)]
     );
-    assert_eq!(in_files.entries.iter().map(|it| (it.number, it.returner)).collect::<Vec<_>>(), [(6, false), (7, true)]);
-    let states: Vec<_> = in_files.orders.iter().map(|it| (it.id.as_str(), it.state, it.seats.len())).collect();
-    assert_eq!(states, [("one", OrderState::Paid, 1), ("two", OrderState::Stuck, 1)]);
-    assert_eq!((in_files.ledger_booked.len(), in_files.claims.len(), in_files.tickets.len()), (1, 2, 2));
+    assert_eq!(
+        in_files
+            .entries
+            .iter()
+            .map(|it| (it.number, it.returner))
+            .collect::<Vec<_>>(),
+        [(6, false), (7, true)]
+    );
+    let states: Vec<_> = in_files
+        .orders
+        .iter()
+        .map(|it| (it.id.as_str(), it.state, it.seats.len()))
+        .collect();
+    assert_eq!(
+        states,
+        [("one", OrderState::Paid, 1), ("two", OrderState::Stuck, 1)]
+    );
+    assert_eq!(
+        (
+            in_files.ledger_booked.len(),
+            in_files.claims.len(),
+            in_files.tickets.len()
+        ),
+        (1, 2, 2)
+    );
     std::fs::remove_dir_all(&dir).unwrap();
 }
 
 #[test]
 fn a_book_is_at_a_file_or_in_a_database() {
-    assert!(matches!("sqlite:/data/ledger.db".parse(), Ok(BookAt::File(file)) if file == Path::new("/data/ledger.db")));
-    assert!(matches!("sqlite:///data/ledger.db".parse(), Ok(BookAt::File(file)) if file == Path::new("/data/ledger.db")));
-    assert!(matches!("postgres://me@db/tickets".parse(), Ok(BookAt::Postgres(_))));
-    assert!(matches!("mysql://me:secret@db/tickets".parse::<BookAt>(), Err(e) if !e.to_string().contains("secret")));
+    assert!(
+        matches!("sqlite:/data/ledger.db".parse(), Ok(BookAt::File(file)) if file == Path::new("/data/ledger.db"))
+    );
+    assert!(
+        matches!("sqlite:///data/ledger.db".parse(), Ok(BookAt::File(file)) if file == Path::new("/data/ledger.db"))
+    );
+    assert!(matches!(
+        "postgres://me@db/tickets".parse(),
+        Ok(BookAt::Postgres(_))
+    ));
+    assert!(
+        matches!("mysql://me:secret@db/tickets".parse::<BookAt>(), Err(e) if !e.to_string().contains("secret"))
+    );
 }
 
 #[tokio::test]
 async fn books_that_are_not_there_are_named() {
     let nowhere = BookAt::Postgres("postgres://me:secret@127.0.0.1:1/tickets".into());
-    let books = Books { journal: nowhere.clone(), ledger: nowhere, gateway: None };
+    let books = Books {
+        journal: nowhere.clone(),
+        ledger: nowhere,
+        gateway: None,
+    };
     let error = read_from(&books, &"spring".parse().unwrap()).await.unwrap_err();
-    assert!(error.to_string().starts_with("the journal") && !error.to_string().contains("secret"), "{error}");
+    assert!(
+        error.to_string().starts_with("the journal") && !error.to_string().contains("secret"),
+        "{error}"
+    );
 }

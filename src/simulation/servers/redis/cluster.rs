@@ -26,8 +26,12 @@ impl RedisCluster {
         let cluster = Self { members };
         for (at, member) in cluster.members.iter().enumerate() {
             let (from, to) = (at * SLOTS / count, (at + 1) * SLOTS / count - 1);
-            member.run(&["CLUSTER", "SET-CONFIG-EPOCH", &(at + 1).to_string()]).await?;
-            member.run(&["CLUSTER", "ADDSLOTSRANGE", &from.to_string(), &to.to_string()]).await?;
+            member
+                .run(&["CLUSTER", "SET-CONFIG-EPOCH", &(at + 1).to_string()])
+                .await?;
+            member
+                .run(&["CLUSTER", "ADDSLOTSRANGE", &from.to_string(), &to.to_string()])
+                .await?;
             if at > 0 {
                 member.meet(&cluster.members[0]).await?;
             }
@@ -47,18 +51,27 @@ impl RedisCluster {
         self.members.push(replica);
         self.agreed().await?;
         let (place, primary) = (self.members.len() - 1, self.members[at].id().await?);
-        self.members[place].run(&["CLUSTER", "REPLICATE", &primary]).await?;
+        self.members[place]
+            .run(&["CLUSTER", "REPLICATE", &primary])
+            .await?;
         self.members[place].until("master_link_status", "up").await?;
         // Nobody votes for a replica that she does not know to be one.
         for member in &self.members {
-            until("all know the replica", async || member.names_replica_of(&primary).await).await?;
+            until("all know the replica", async || {
+                member.names_replica_of(&primary).await
+            })
+            .await?;
         }
         Ok(place)
     }
 
     #[must_use]
     pub fn url(&self) -> String {
-        let hosts: Vec<String> = self.members.iter().map(|it| format!("127.0.0.1:{}", it.port)).collect();
+        let hosts: Vec<String> = self
+            .members
+            .iter()
+            .map(|it| format!("127.0.0.1:{}", it.port))
+            .collect();
         format!("redis+cluster://{}", hosts.join(","))
     }
 
@@ -76,19 +89,29 @@ impl RedisCluster {
     /// # Errors
     /// [`ServerError::Refused`].
     pub async fn owner_of(&self, key: &str) -> Result<usize, ServerError> {
-        for (at, member) in self.members.iter().enumerate().filter(|(_, it)| it.process.is_some()) {
+        for (at, member) in self
+            .members
+            .iter()
+            .enumerate()
+            .filter(|(_, it)| it.process.is_some())
+        {
             let slot: i64 = read(member.run(&["CLUSTER", "KEYSLOT", key]).await?)?;
             let id = member.id().await?;
             let ranges: Vec<Vec<Value>> = read(member.run(&["CLUSTER", "SLOTS"]).await?)?;
             for range in ranges {
-                let [Value::Int(from), Value::Int(to), Value::Array(primary), ..] = range.as_slice() else { continue };
+                let [Value::Int(from), Value::Int(to), Value::Array(primary), ..] = range.as_slice() else {
+                    continue;
+                };
                 let name: String = read(primary.get(2).cloned().unwrap_or(Value::Nil))?;
                 if (*from..=*to).contains(&slot) && name == id {
                     return Ok(at);
                 }
             }
         }
-        Err(ServerError::Refused { server: NAME, what: format!("nobody has the slot of {key}") })
+        Err(ServerError::Refused {
+            server: NAME,
+            what: format!("nobody has the slot of {key}"),
+        })
     }
 
     /// Waits until this member has the slot of this key.
@@ -96,7 +119,10 @@ impl RedisCluster {
     /// # Errors
     /// [`ServerError::DidNotStart`] when it does not come to that.
     pub async fn until_owner_of(&self, key: &str, at: usize) -> Result<(), ServerError> {
-        until("the slot changes hands", async || self.owner_of(key).await.is_ok_and(|owner| owner == at)).await
+        until("the slot changes hands", async || {
+            self.owner_of(key).await.is_ok_and(|owner| owner == at)
+        })
+        .await
     }
 
     /// Hands the slot of this key to another member while it is in use, the way `redis-cli --cluster reshard` does.
@@ -112,11 +138,19 @@ impl RedisCluster {
         let slot = slot.to_string();
         let (source, target) = (&self.members[from], &self.members[to]);
         let (source_id, target_id) = (source.id().await?, target.id().await?);
-        target.run(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source_id]).await?;
-        source.run(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target_id]).await?;
+        target
+            .run(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source_id])
+            .await?;
+        source
+            .run(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target_id])
+            .await?;
         let port = target.port.to_string();
         loop {
-            let keys: Vec<String> = read(source.run(&["CLUSTER", "GETKEYSINSLOT", &slot, &BATCH.to_string()]).await?)?;
+            let keys: Vec<String> = read(
+                source
+                    .run(&["CLUSTER", "GETKEYSINSLOT", &slot, &BATCH.to_string()])
+                    .await?,
+            )?;
             if keys.is_empty() {
                 break;
             }
@@ -124,17 +158,31 @@ impl RedisCluster {
             command.extend(keys.iter().map(String::as_str));
             source.run(&command).await?;
         }
-        target.run(&["CLUSTER", "SETSLOT", &slot, "NODE", &target_id]).await?;
-        source.run(&["CLUSTER", "SETSLOT", &slot, "NODE", &target_id]).await?;
-        for (_, member) in self.members.iter().enumerate().filter(|(at, _)| ![from, to].contains(at)) {
-            member.run(&["CLUSTER", "SETSLOT", &slot, "NODE", &target_id]).await?;
+        target
+            .run(&["CLUSTER", "SETSLOT", &slot, "NODE", &target_id])
+            .await?;
+        source
+            .run(&["CLUSTER", "SETSLOT", &slot, "NODE", &target_id])
+            .await?;
+        for (_, member) in self
+            .members
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| ![from, to].contains(at))
+        {
+            member
+                .run(&["CLUSTER", "SETSLOT", &slot, "NODE", &target_id])
+                .await?;
         }
         Ok(())
     }
 
     async fn agreed(&self) -> Result<(), ServerError> {
         for member in &self.members {
-            until("the cluster's members agree", async || member.sees(self.members.len()).await).await?;
+            until("the cluster's members agree", async || {
+                member.sees(self.members.len()).await
+            })
+            .await?;
         }
         Ok(())
     }
@@ -143,16 +191,33 @@ impl RedisCluster {
 impl RedisServer {
     async fn start_member() -> Result<Self, ServerError> {
         let bus = format!("cluster-port {}", free_port()?);
-        let settings = ["cluster-enabled yes", "cluster-config-file nodes.conf", "cluster-node-timeout 2000", &bus];
+        let settings = [
+            "cluster-enabled yes",
+            "cluster-config-file nodes.conf",
+            "cluster-node-timeout 2000",
+            &bus,
+        ];
         Self::start_with(&settings).await
     }
 
     fn bus_port(&self) -> String {
-        self.settings.iter().find_map(|it| it.strip_prefix("cluster-port ")).unwrap_or_default().to_owned()
+        self.settings
+            .iter()
+            .find_map(|it| it.strip_prefix("cluster-port "))
+            .unwrap_or_default()
+            .to_owned()
     }
 
     async fn meet(&self, other: &Self) -> Result<(), ServerError> {
-        self.run(&["CLUSTER", "MEET", "127.0.0.1", &other.port.to_string(), &other.bus_port()]).await.map(|_| ())
+        self.run(&[
+            "CLUSTER",
+            "MEET",
+            "127.0.0.1",
+            &other.port.to_string(),
+            &other.bus_port(),
+        ])
+        .await
+        .map(|_| ())
     }
 
     async fn id(&self) -> Result<String, ServerError> {
@@ -160,13 +225,21 @@ impl RedisServer {
     }
 
     async fn sees(&self, members: usize) -> bool {
-        let Ok(info) = self.run(&["CLUSTER", "INFO"]).await.and_then(read::<String>) else { return false };
+        let Ok(info) = self.run(&["CLUSTER", "INFO"]).await.and_then(read::<String>) else {
+            return false;
+        };
         let known = format!("cluster_known_nodes:{members}");
         info.lines().any(|it| it == "cluster_state:ok") && info.lines().any(|it| it == known)
     }
 
     async fn names_replica_of(&self, primary: &str) -> bool {
-        let Ok(replicas) = self.run(&["CLUSTER", "REPLICAS", primary]).await.and_then(read::<Vec<String>>) else { return false };
+        let Ok(replicas) = self
+            .run(&["CLUSTER", "REPLICAS", primary])
+            .await
+            .and_then(read::<Vec<String>>)
+        else {
+            return false;
+        };
         !replicas.is_empty()
     }
 }

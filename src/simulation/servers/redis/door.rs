@@ -21,9 +21,16 @@ impl Door {
     /// No port can be had.
     pub async fn before(port: u16) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let (own, leads_to) = (listener.local_addr()?.port(), Arc::new(watch::Sender::new(Some(port))));
+        let (own, leads_to) = (
+            listener.local_addr()?.port(),
+            Arc::new(watch::Sender::new(Some(port))),
+        );
         let porter = tokio::spawn(let_in(listener, Arc::clone(&leads_to)));
-        Ok(Self { port: own, leads_to, porter })
+        Ok(Self {
+            port: own,
+            leads_to,
+            porter,
+        })
     }
 
     #[must_use]
@@ -56,9 +63,13 @@ impl Drop for Door {
 async fn let_in(listener: TcpListener, leads_to: Arc<watch::Sender<Option<u16>>>) {
     while let Ok((mut guest, _)) = listener.accept().await {
         let mut changes = leads_to.subscribe();
-        let Some(port) = *changes.borrow_and_update() else { continue };
+        let Some(port) = *changes.borrow_and_update() else {
+            continue;
+        };
         tokio::spawn(async move {
-            let Ok(mut server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
+            let Ok(mut server) = TcpStream::connect(("127.0.0.1", port)).await else {
+                return;
+            };
             tokio::select! {
                 _ = copy_bidirectional(&mut guest, &mut server) => {}
                 _ = changes.changed() => {}

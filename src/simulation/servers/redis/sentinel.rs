@@ -2,7 +2,10 @@
 
 use std::{fs, process::Command};
 
-use super::{Folder, Process, RedisServer, STARTS_MAX, ServerError, ask, did_not_start, free_port, info, read, signal, start_once, until};
+use super::{
+    Folder, Process, RedisServer, STARTS_MAX, ServerError, ask, did_not_start, free_port, info, read, signal,
+    start_once, until,
+};
 
 /// What the sentinels call the primary.
 const WATCHED: &str = "hero";
@@ -42,9 +45,16 @@ impl RedisSentinels {
             sentinels.push(RedisSentinel::start(primary.port(), COUNT / 2 + 1).await?);
         }
         for sentinel in &sentinels {
-            until("the sentinels know all", async || sentinel.knows(COUNT - 1, 1).await).await?;
+            until("the sentinels know all", async || {
+                sentinel.knows(COUNT - 1, 1).await
+            })
+            .await?;
         }
-        Ok(Self { sentinels, primary, replica })
+        Ok(Self {
+            sentinels,
+            primary,
+            replica,
+        })
     }
 
     #[must_use]
@@ -55,7 +65,11 @@ impl RedisSentinels {
     /// As [`RedisSentinels::url`], for a primary of this name.
     #[must_use]
     pub fn url_of(&self, name: &str) -> String {
-        let hosts: Vec<String> = self.sentinels.iter().map(|it| format!("127.0.0.1:{}", it.port)).collect();
+        let hosts: Vec<String> = self
+            .sentinels
+            .iter()
+            .map(|it| format!("127.0.0.1:{}", it.port))
+            .collect();
         format!("redis+sentinel://{}/{name}", hosts.join(","))
     }
 
@@ -89,7 +103,9 @@ impl RedisSentinels {
     /// # Errors
     /// [`ServerError::Refused`].
     pub async fn swap(&self) -> Result<(), ServerError> {
-        ask(&self.sentinels[0].url(), &["SENTINEL", "FAILOVER", WATCHED]).await.map(|_| ())
+        ask(&self.sentinels[0].url(), &["SENTINEL", "FAILOVER", WATCHED])
+            .await
+            .map(|_| ())
     }
 
     /// Waits until every sentinel says that the replica is the primary now.
@@ -98,7 +114,10 @@ impl RedisSentinels {
     /// [`ServerError::DidNotStart`] when it does not come to that.
     pub async fn until_replaced(&self) -> Result<(), ServerError> {
         for sentinel in &self.sentinels {
-            until("the replica is the primary", async || sentinel.names().await.is_ok_and(|it| it == self.replica.port())).await?;
+            until("the replica is the primary", async || {
+                sentinel.names().await.is_ok_and(|it| it == self.replica.port())
+            })
+            .await?;
         }
         Ok(())
     }
@@ -121,7 +140,11 @@ impl RedisSentinel {
     }
 
     async fn start(primary: u16, quorum: usize) -> Result<Self, ServerError> {
-        let mut sentinel = Self { port: 0, process: None, folder: Folder::new("sentinel")? };
+        let mut sentinel = Self {
+            port: 0,
+            process: None,
+            folder: Folder::new("sentinel")?,
+        };
         for _ in 0..STARTS_MAX {
             sentinel.port = free_port()?;
             // It writes down there what it comes to know.
@@ -130,7 +153,11 @@ impl RedisSentinel {
             let mut command = Command::new("redis-server");
             command.arg(&config).arg("--sentinel");
             let url = sentinel.url();
-            let is_up = async |pid: u32| info(&url, "process_id").await.is_ok_and(|it| it == pid.to_string());
+            let is_up = async |pid: u32| {
+                info(&url, "process_id")
+                    .await
+                    .is_ok_and(|it| it == pid.to_string())
+            };
             if let Some(process) = start_once(command, &sentinel.folder, is_up).await? {
                 sentinel.process = Some(process);
                 return Ok(sentinel);
@@ -149,14 +176,17 @@ impl RedisSentinel {
     /// # Errors
     /// [`ServerError::Refused`].
     pub async fn names(&self) -> Result<u16, ServerError> {
-        let (_, port): (String, u16) = read(ask(&self.url(), &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", WATCHED]).await?)?;
+        let (_, port): (String, u16) =
+            read(ask(&self.url(), &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", WATCHED]).await?)?;
         Ok(port)
     }
 
     /// # Errors
     /// [`ServerError::Io`].
     pub fn kill9(&mut self) -> Result<(), ServerError> {
-        let Some(process) = self.process.take() else { return Ok(()) };
+        let Some(process) = self.process.take() else {
+            return Ok(());
+        };
         signal("KILL", &[process.pid()])?;
         process.wait();
         Ok(())
@@ -178,8 +208,19 @@ impl RedisSentinel {
     }
 
     async fn knows(&self, others: usize, replicas: usize) -> bool {
-        let Ok(said) = ask(&self.url(), &["SENTINEL", "MASTER", WATCHED]).await.and_then(read::<Vec<String>>) else { return false };
-        let figure = |name: &str| said.chunks(2).find(|pair| pair[0] == name)?.get(1)?.parse::<usize>().ok();
+        let Ok(said) = ask(&self.url(), &["SENTINEL", "MASTER", WATCHED])
+            .await
+            .and_then(read::<Vec<String>>)
+        else {
+            return false;
+        };
+        let figure = |name: &str| {
+            said.chunks(2)
+                .find(|pair| pair[0] == name)?
+                .get(1)?
+                .parse::<usize>()
+                .ok()
+        };
         (figure("num-other-sentinels"), figure("num-slaves")) == (Some(others), Some(replicas))
     }
 

@@ -31,7 +31,12 @@ pub(super) struct Ceiling {
 impl Ceiling {
     /// `allowed` is what the journal knows already.
     pub(super) fn new(journal: Arc<SqliteJournal>, allowed: u32, numbers_max: u32) -> Self {
-        Self { journal, allowed: AtomicU32::new(allowed), numbers_max, raising: Mutex::default() }
+        Self {
+            journal,
+            allowed: AtomicU32::new(allowed),
+            numbers_max,
+            raising: Mutex::default(),
+        }
     }
 
     /// The highest number that may be given now.
@@ -42,7 +47,11 @@ impl Ceiling {
     /// All numbers up to `reached` are given: waits until there are more.
     pub(super) async fn raise_above(&self, reached: u32) -> Result<(), StoreError> {
         let _turn = self.raising.lock().await;
-        if self.allowed() > reached { Ok(()) } else { self.raise(reached).await }
+        if self.allowed() > reached {
+            Ok(())
+        } else {
+            self.raise(reached).await
+        }
     }
 
     /// `number` has been given. Whoever is the first beyond half of what is allowed waits for the commit that allows more,
@@ -59,7 +68,11 @@ impl Ceiling {
     }
 
     async fn raise(&self, above: u32) -> Result<(), StoreError> {
-        match self.journal.raise_ceiling(above.saturating_add(self.headroom()).min(self.numbers_max)).await {
+        match self
+            .journal
+            .raise_ceiling(above.saturating_add(self.headroom()).min(self.numbers_max))
+            .await
+        {
             Ok(ceiling) => {
                 self.allowed.store(ceiling, Ordering::Relaxed);
                 Ok(())
@@ -84,7 +97,11 @@ mod tests {
     #[tokio::test]
     async fn it_is_raised_before_it_is_reached_and_known_after_a_restart() {
         let dir = TempDir::new();
-        let open = async || SqliteJournal::open(&dir.path().join("queue.db"), "sale".parse().unwrap()).await.unwrap();
+        let open = async || {
+            SqliteJournal::open(&dir.path().join("queue.db"), "sale".parse().unwrap())
+                .await
+                .unwrap()
+        };
         let journal = Arc::new(open().await);
         let ceiling = Ceiling::new(Arc::clone(&journal), journal.ceiling().await.unwrap(), 1_000);
         assert_eq!(ceiling.allowed(), 0);
@@ -97,7 +114,11 @@ mod tests {
         assert_eq!(ceiling.allowed(), 25, "somebody else has raised it");
         ceiling.raise_above(990).await.unwrap();
         ceiling.passed(999).await;
-        assert_eq!((ceiling.allowed(), open().await.ceiling().await.unwrap()), (1_000, 1_000), "no further than the sale goes");
+        assert_eq!(
+            (ceiling.allowed(), open().await.ceiling().await.unwrap()),
+            (1_000, 1_000),
+            "no further than the sale goes"
+        );
         assert_eq!(journal.raise_ceiling(5).await.unwrap(), 1_000, "it never falls");
     }
 }

@@ -18,12 +18,16 @@ impl Groups {
     pub(super) fn written(&mut self, first: u32, count: usize) {
         // Nearly always behind the last: only of several nodes' groups a lower one may come after a higher one.
         let at = self.0.partition_point(|group| group.0 < first);
-        self.0.insert(at, (first, u32::try_from(count).unwrap_or(u32::MAX)));
+        self.0
+            .insert(at, (first, u32::try_from(count).unwrap_or(u32::MAX)));
     }
 
     /// First number and count.
     fn of(&self, arrival: u32) -> Option<(u32, u32)> {
-        let at = self.0.partition_point(|group| group.0 <= arrival).checked_sub(1)?;
+        let at = self
+            .0
+            .partition_point(|group| group.0 <= arrival)
+            .checked_sub(1)?;
         Some(self.0[at]).filter(|(first, count)| arrival - first < *count)
     }
 }
@@ -43,7 +47,12 @@ impl DrawnStore for MemoryStore {
 
     fn owners(&self, first: u32, count: u32) -> Vec<Option<u64>> {
         let state = self.state.read();
-        let owner = |arrival| state.fans.subject(arrival).filter(|_| state.fans.is_written(arrival));
+        let owner = |arrival| {
+            state
+                .fans
+                .subject(arrival)
+                .filter(|_| state.fans.is_written(arrival))
+        };
         (first..first.saturating_add(count)).map(owner).collect()
     }
 
@@ -59,14 +68,23 @@ impl DrawnStore for MemoryStore {
     fn group_of(&self, arrival: u32) -> Option<JoinGroup> {
         let state = self.state.read();
         let (first, count) = state.groups.of(arrival)?;
-        let until = (first..first + count).filter_map(|it| state.fans.joined_at_ms(it)).max()?;
-        Some(JoinGroup { first, count, until: Timestamp::from_millis(until) })
+        let until = (first..first + count)
+            .filter_map(|it| state.fans.joined_at_ms(it))
+            .max()?;
+        Some(JoinGroup {
+            first,
+            count,
+            until: Timestamp::from_millis(until),
+        })
     }
 }
 
 pub(super) fn drawn_in(record: &Record) -> Option<(Timestamp, &Drawn)> {
     match record {
-        Record::Event { at, event: Event::Drawn(drawn) } => Some((*at, drawn)),
+        Record::Event {
+            at,
+            event: Event::Drawn(drawn),
+        } => Some((*at, drawn)),
         _ => None,
     }
 }
@@ -79,7 +97,9 @@ impl MemoryStore {
     /// Gives the line its order, if this decides the draw. Only the pen applies records, so nothing changes meanwhile but
     /// those who join.
     pub(super) async fn hold_draw(&self, when: Timestamp, drawn: &Drawn) -> Result<(), StoreError> {
-        let Some((draw_seed, entries)) = self.state.read().draw.decided_by(drawn, &self.config.sale) else { return Ok(()) };
+        let Some((draw_seed, entries)) = self.state.read().draw.decided_by(drawn, &self.config.sale) else {
+            return Ok(());
+        };
         let drawing = tokio::task::spawn_blocking(move || {
             let order = Order::drawn(&draw_seed, entries);
             (order.digest(), order)
@@ -106,7 +126,10 @@ mod tests {
             groups.written(first, count);
         }
         let found = |arrival| groups.of(arrival);
-        assert_eq!([found(1), found(3), found(4), found(5)], [Some((1, 3)), Some((1, 3)), Some((4, 1)), Some((5, 1))]);
+        assert_eq!(
+            [found(1), found(3), found(4), found(5)],
+            [Some((1, 3)), Some((1, 3)), Some((4, 1)), Some((5, 1))]
+        );
         assert_eq!([found(10), found(11)], [Some((10, 2)); 2]);
         assert_eq!([found(0), found(6), found(9), found(12)], [None; 4]);
     }

@@ -29,7 +29,10 @@ pub(super) struct Layout {
 
 impl Bucket {
     pub(super) fn layout(line: &Line, buckets: u32) -> Layout {
-        Layout { prefix: line.key("b:"), bits: buckets.max(1).next_power_of_two().trailing_zeros() }
+        Layout {
+            prefix: line.key("b:"),
+            bits: buckets.max(1).next_power_of_two().trailing_zeros(),
+        }
     }
 }
 
@@ -38,7 +41,10 @@ impl Layout {
         let index = subject & ((1 << self.bits) - 1);
         let rest = (subject >> self.bits).to_be_bytes();
         let bytes = usize::try_from((64 - self.bits).div_ceil(8)).unwrap_or(8);
-        Bucket { key: self.key(index), field: rest[8 - bytes..].to_vec() }
+        Bucket {
+            key: self.key(index),
+            field: rest[8 - bytes..].to_vec(),
+        }
     }
 
     /// All there are.
@@ -92,24 +98,55 @@ enum What {
 
 impl Effect {
     /// `None`: it means nothing to Redis. `door` is how the door was set before this record, and is after it.
-    pub(super) fn of(stored: &Stored, mirror: &MemoryStore, door: &mut Settings, config: &Config, layout: &Layout) -> Option<Self> {
-        let Record::Event { at, event } = &stored.record else { return None };
-        let bucket = |arrival| mirror.owner(arrival).filter(|subject| !is_stranger(*subject)).map(|subject| layout.bucket(subject));
+    pub(super) fn of(
+        stored: &Stored,
+        mirror: &MemoryStore,
+        door: &mut Settings,
+        config: &Config,
+        layout: &Layout,
+    ) -> Option<Self> {
+        let Record::Event { at, event } = &stored.record else {
+            return None;
+        };
+        let bucket = |arrival| {
+            mirror
+                .owner(arrival)
+                .filter(|subject| !is_stranger(*subject))
+                .map(|subject| layout.bucket(subject))
+        };
         let what = match event {
             Event::Called { upto, .. } => What::Called { upto: *upto },
-            Event::Entered { number, visit, .. } => What::Entered { number: *number, visit: *visit, began: *at },
+            Event::Entered { number, visit, .. } => What::Entered {
+                number: *number,
+                visit: *visit,
+                began: *at,
+            },
             Event::VisitEnded { number, visit } => {
                 let arrival = mirror.arrival(*number);
-                What::Ended { arrival, visit: *visit, bucket: bucket(arrival) }
+                What::Ended {
+                    arrival,
+                    visit: *visit,
+                    bucket: bucket(arrival),
+                }
             }
-            Event::Left { number: arrival } => {
-                What::Left { arrival: *arrival, number: mirror.queue_number(*arrival), bucket: bucket(*arrival) }
-            }
-            Event::Lapsed { number, visit } => What::Lapsed { number: *number, visit: *visit },
+            Event::Left { number: arrival } => What::Left {
+                arrival: *arrival,
+                number: mirror.queue_number(*arrival),
+                bucket: bucket(*arrival),
+            },
+            Event::Lapsed { number, visit } => What::Lapsed {
+                number: *number,
+                visit: *visit,
+            },
             Event::Operator { .. } | Event::Slowed { .. } => {
                 door.follow(event, *at);
                 let (rate, burst) = (door.rate_per_minute, burst_of(door.rate_per_minute, config.burst));
-                What::Door { rate, burst, capacity: door.capacity, stopped: door.is_stopped() }
+                What::Door {
+                    rate,
+                    burst,
+                    capacity: door.capacity,
+                    stopped: door.is_stopped(),
+                }
             }
             Event::Stock { .. }
             | Event::Phase { .. }
@@ -118,7 +155,10 @@ impl Effect {
             | Event::EntriesClosed(_)
             | Event::Drawn(_) => return None,
         };
-        Some(Self { seq: stored.seq, what })
+        Some(Self {
+            seq: stored.seq,
+            what,
+        })
     }
 
     pub(super) fn bucket(&self) -> Option<&Bucket> {
@@ -135,11 +175,34 @@ impl Effect {
         let visit = |visit: &VisitId| visit.as_uuid().as_bytes().to_vec();
         match &self.what {
             What::Called { upto } => call.arg("C").arg(upto).arg("").arg("").arg(""),
-            What::Entered { number, visit: id, began } => call.arg("E").arg(number).arg(visit(id)).arg(began.as_millis()).arg(""),
-            What::Ended { arrival, visit: id, .. } => call.arg("X").arg(arrival).arg(visit(id)).arg(place).arg(field),
-            What::Left { arrival, number, .. } => call.arg("L").arg(arrival).arg(number).arg(place).arg(field),
+            What::Entered {
+                number,
+                visit: id,
+                began,
+            } => call
+                .arg("E")
+                .arg(number)
+                .arg(visit(id))
+                .arg(began.as_millis())
+                .arg(""),
+            What::Ended {
+                arrival, visit: id, ..
+            } => call.arg("X").arg(arrival).arg(visit(id)).arg(place).arg(field),
+            What::Left { arrival, number, .. } => {
+                call.arg("L").arg(arrival).arg(number).arg(place).arg(field)
+            }
             What::Lapsed { number, visit: id } => call.arg("V").arg(number).arg(visit(id)).arg("").arg(""),
-            What::Door { rate, burst, capacity, stopped } => call.arg("S").arg(rate).arg(burst).arg(capacity).arg(u8::from(*stopped)),
+            What::Door {
+                rate,
+                burst,
+                capacity,
+                stopped,
+            } => call
+                .arg("S")
+                .arg(rate)
+                .arg(burst)
+                .arg(capacity)
+                .arg(u8::from(*stopped)),
         }
     }
 }

@@ -27,16 +27,35 @@ impl RedisStore {
             let (after, effects) = {
                 let pending = self.pending.lock();
                 let first = pending.effects.partition_point(|it| it.seq <= pending.applied);
-                let effects: Vec<Effect> = pending.effects.iter().skip(first).take(AT_ONCE).cloned().collect();
+                let effects: Vec<Effect> = pending
+                    .effects
+                    .iter()
+                    .skip(first)
+                    .take(AT_ONCE)
+                    .cloned()
+                    .collect();
                 (pending.applied, effects)
             };
             let followed = self.followed.load(Ordering::Acquire);
             if after >= followed {
                 return Ok(());
             }
-            let upto = if effects.len() == AT_ONCE { effects.last().map_or(followed, |it| it.seq) } else { followed };
-            let mut call =
-                self.keys(&["state", "visits", "by_number", "ends", "called", "called_asked", "returners", "returners_asked", "gone"]);
+            let upto = if effects.len() == AT_ONCE {
+                effects.last().map_or(followed, |it| it.seq)
+            } else {
+                followed
+            };
+            let mut call = self.keys(&[
+                "state",
+                "visits",
+                "by_number",
+                "ends",
+                "called",
+                "called_asked",
+                "returners",
+                "returners_asked",
+                "gone",
+            ]);
             let first_bucket = 10;
             let mut args = Call::new();
             let mut places = 0;
@@ -48,8 +67,13 @@ impl RedisStore {
                 });
                 args = effect.encode(args, bucket);
             }
-            let call =
-                call.arg(self.time(now)).arg(after).arg(upto).arg(millis(self.config.pass_life)).arg(millis(SLOT_GRACE)).args_of(&args);
+            let call = call
+                .arg(self.time(now))
+                .arg(after)
+                .arg(upto)
+                .arg(millis(self.config.pass_life))
+                .arg(millis(SLOT_GRACE))
+                .args_of(&args);
             let applied: u64 = read(self.line.call(&SCRIPTS.apply, call).await?)?;
             let mut pending = self.pending.lock();
             if applied < after {

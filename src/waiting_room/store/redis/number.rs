@@ -64,10 +64,26 @@ pub(super) struct Numbering {
 }
 
 impl Numbering {
-    pub(super) fn new(line: Arc<Line>, journal: Arc<PgJournal>, layout: Layout, numbers_max: u32, ceiling: u32) -> Self {
+    pub(super) fn new(
+        line: Arc<Line>,
+        journal: Arc<PgJournal>,
+        layout: Layout,
+        numbers_max: u32,
+        ceiling: u32,
+    ) -> Self {
         let (ceiling, issued, ahead) = (AtomicU32::new(ceiling), AtomicU32::new(0), Mutex::default());
         let [runs_short, ceiling_is_near] = [const { Notify::const_new() }; 2];
-        Self { line, journal, layout, numbers_max, ceiling, issued, ahead, runs_short, ceiling_is_near }
+        Self {
+            line,
+            journal,
+            layout,
+            numbers_max,
+            ceiling,
+            issued,
+            ahead,
+            runs_short,
+            ceiling_is_near,
+        }
     }
 
     /// The journal is known to allow as much.
@@ -84,7 +100,10 @@ impl Numbering {
         if ahead.runs_short() {
             self.runs_short.notify_one();
         }
-        number.map(|number| Found { number, joined_at: join.joined_at })
+        number.map(|number| Found {
+            number,
+            joined_at: join.joined_at,
+        })
     }
 
     /// Takes numbers ahead whenever they run short. Never ends.
@@ -94,8 +113,14 @@ impl Numbering {
             let (wanted, since) = self.ahead.lock().wanted();
             // Whoever comes meanwhile asks for herself.
             let Some(epoch) = self.line.epoch() else { continue };
-            let Ok((issued, numbers, _)) = self.call(wanted, &[], &[]).await else { continue };
-            self.ahead.lock().lots.push_back(Lot { numbers, epoch, since });
+            let Ok((issued, numbers, _)) = self.call(wanted, &[], &[]).await else {
+                continue;
+            };
+            self.ahead.lock().lots.push_back(Lot {
+                numbers,
+                epoch,
+                since,
+            });
             if self.ceiling.load(Ordering::Relaxed) < issued.saturating_add(self.headroom() / 2) {
                 self.ceiling_is_near.notify_one();
             }
@@ -141,19 +166,39 @@ impl Numbering {
     }
 
     /// Gives the highest number that was ever given.
-    async fn ask(&self, joins: &[Join], open: &[usize], answers: &mut [Option<Numbered>]) -> Result<u32, StoreError> {
-        let (strangers, customers): (Vec<usize>, Vec<usize>) = open.iter().partition(|&&at| is_stranger(joins[at].subject));
-        let (issued, mut of_nobody, of_customers) =
-            self.call(u32::try_from(strangers.len()).unwrap_or(u32::MAX), &customers, joins).await?;
-        let found = |at: usize, number: u32| Found { number, joined_at: joins[at].joined_at };
+    async fn ask(
+        &self,
+        joins: &[Join],
+        open: &[usize],
+        answers: &mut [Option<Numbered>],
+    ) -> Result<u32, StoreError> {
+        let (strangers, customers): (Vec<usize>, Vec<usize>) =
+            open.iter().partition(|&&at| is_stranger(joins[at].subject));
+        let (issued, mut of_nobody, of_customers) = self
+            .call(
+                u32::try_from(strangers.len()).unwrap_or(u32::MAX),
+                &customers,
+                joins,
+            )
+            .await?;
+        let found = |at: usize, number: u32| Found {
+            number,
+            joined_at: joins[at].joined_at,
+        };
         let none_left = || (issued >= self.numbers_max).then_some(Numbered::Full);
         for at in strangers {
-            answers[at] = of_nobody.next().map(|it| Numbered::New(found(at, it))).or_else(none_left);
+            answers[at] = of_nobody
+                .next()
+                .map(|it| Numbered::New(found(at, it)))
+                .or_else(none_left);
         }
         for (at, it) in customers.into_iter().zip(of_customers) {
             answers[at] = match it {
                 1.. => Some(Numbered::New(found(at, number(it)))),
-                ..=-1 => Some(Numbered::Had { found: found(at, number(-it)), written: false }),
+                ..=-1 => Some(Numbered::Had {
+                    found: found(at, number(-it)),
+                    written: false,
+                }),
                 0 => none_left(),
             };
         }
@@ -162,9 +207,17 @@ impl Numbering {
 
     /// One call: so many numbers of nobody's, and one for each of these customers. Gives the highest number that was ever
     /// given, those of nobody's, and what the script says of each customer.
-    async fn call(&self, of_nobody: u32, customers: &[usize], joins: &[Join]) -> Result<(u32, Range<u32>, Vec<i64>), StoreError> {
-        let mut call =
-            Call::new().key(self.line.key("state")).arg(self.ceiling.load(Ordering::Relaxed)).arg(self.numbers_max).arg(of_nobody);
+    async fn call(
+        &self,
+        of_nobody: u32,
+        customers: &[usize],
+        joins: &[Join],
+    ) -> Result<(u32, Range<u32>, Vec<i64>), StoreError> {
+        let mut call = Call::new()
+            .key(self.line.key("state"))
+            .arg(self.ceiling.load(Ordering::Relaxed))
+            .arg(self.numbers_max)
+            .arg(of_nobody);
         for &at in customers {
             let bucket = self.layout.bucket(joins[at].subject);
             call = call.key(&bucket.key).arg(&bucket.field);
@@ -175,13 +228,21 @@ impl Numbering {
         }
         let of_customers = said.split_off(3);
         self.issued.fetch_max(number(said[0]), Ordering::Relaxed);
-        Ok((number(said[0]), number(said[1])..number(said[1] + said[2]), of_customers))
+        Ok((
+            number(said[0]),
+            number(said[1])..number(said[1] + said[2]),
+            of_customers,
+        ))
     }
 
     /// The journal must know of a number's possibility before it is given out.
     async fn raise_ceiling(&self, issued: u32) -> Result<(), StoreError> {
         let epoch = self.line.epoch().ok_or(StoreError::Rebuilding)?;
-        match self.journal.raise_ceiling(epoch, issued.saturating_add(self.headroom())).await {
+        match self
+            .journal
+            .raise_ceiling(epoch, issued.saturating_add(self.headroom()))
+            .await
+        {
             Ok(ceiling) => {
                 self.ceiling.fetch_max(ceiling, Ordering::Relaxed);
                 Ok(())
@@ -253,7 +314,14 @@ impl Ahead {
     fn wanted(&self) -> (u32, Timestamp) {
         let part = u32::try_from(STRETCH.as_millis() / SUFFICE_FOR.as_millis()).unwrap_or(1);
         let wanted = self.came_before / part;
-        (if wanted < AHEAD_MIN { 0 } else { wanted.min(AHEAD_MAX) }, self.latest)
+        (
+            if wanted < AHEAD_MIN {
+                0
+            } else {
+                wanted.min(AHEAD_MAX)
+            },
+            self.latest,
+        )
     }
 
     fn runs_short(&self) -> bool {
@@ -262,7 +330,9 @@ impl Ahead {
     }
 
     fn take(&mut self, epoch: u64, at: Timestamp) -> Option<u32> {
-        let is_good = |lot: &Lot| lot.epoch == epoch && at >= lot.since && at < lot.since.plus(GOOD_FOR) && !lot.numbers.is_empty();
+        let is_good = |lot: &Lot| {
+            lot.epoch == epoch && at >= lot.since && at < lot.since.plus(GOOD_FOR) && !lot.numbers.is_empty()
+        };
         while self.lots.front().is_some_and(|lot| !is_good(lot)) {
             self.lots.pop_front();
         }
@@ -290,29 +360,67 @@ mod tests {
     #[test]
     fn as_many_are_taken_ahead_as_come_in_a_moment_and_none_while_few_come() {
         let wanted = |each_ms, for_ms| flood(each_ms, for_ms).wanted().0;
-        assert_eq!((wanted(40, 150), wanted(10, 150), wanted(1_000, 150)), (333, 83, AHEAD_MAX));
+        assert_eq!(
+            (wanted(40, 150), wanted(10, 150), wanted(1_000, 150)),
+            (333, 83, AHEAD_MAX)
+        );
         assert_eq!((wanted(40, 50), wanted(1, 150)), (0, 0));
         let mut ahead = flood(40, 150);
         assert!(ahead.runs_short());
         ahead.came(ms(1_000));
-        assert_eq!((ahead.wanted().0, ahead.runs_short()), (0, false), "the flood is over");
+        assert_eq!(
+            (ahead.wanted().0, ahead.runs_short()),
+            (0, false),
+            "the flood is over"
+        );
         let mut ahead = flood(40, 150);
         ahead.came(ms(-1_000));
-        assert_eq!(ahead.wanted(), (0, ms(-1_000)), "a clock that is set back begins anew");
+        assert_eq!(
+            ahead.wanted(),
+            (0, ms(-1_000)),
+            "a clock that is set back begins anew"
+        );
     }
 
     #[test]
     fn what_was_taken_ahead_is_good_for_a_moment_and_under_its_epoch() {
         let mut ahead = flood(40, 150);
-        ahead.lots.push_back(Lot { numbers: 7..200, epoch: 3, since: ms(150) });
+        ahead.lots.push_back(Lot {
+            numbers: 7..200,
+            epoch: 3,
+            since: ms(150),
+        });
         assert!(!ahead.runs_short());
-        assert_eq!((ahead.take(3, ms(150)), ahead.take(3, ms(164))), (Some(7), Some(8)));
-        ahead.lots.push_back(Lot { numbers: 200..202, epoch: 3, since: ms(155) });
-        assert_eq!((ahead.take(3, ms(165)), ahead.take(3, ms(169))), (Some(200), Some(201)), "the first lot is too old");
+        assert_eq!(
+            (ahead.take(3, ms(150)), ahead.take(3, ms(164))),
+            (Some(7), Some(8))
+        );
+        ahead.lots.push_back(Lot {
+            numbers: 200..202,
+            epoch: 3,
+            since: ms(155),
+        });
+        assert_eq!(
+            (ahead.take(3, ms(165)), ahead.take(3, ms(169))),
+            (Some(200), Some(201)),
+            "the first lot is too old"
+        );
         assert!(ahead.take(3, ms(169)).is_none() && ahead.runs_short());
-        ahead.lots.push_back(Lot { numbers: 300..400, epoch: 3, since: ms(155) });
-        assert_eq!(ahead.take(4, ms(156)), None, "the engine has lost its memory since");
-        ahead.lots.push_back(Lot { numbers: 400..500, epoch: 4, since: ms(155) });
+        ahead.lots.push_back(Lot {
+            numbers: 300..400,
+            epoch: 3,
+            since: ms(155),
+        });
+        assert_eq!(
+            ahead.take(4, ms(156)),
+            None,
+            "the engine has lost its memory since"
+        );
+        ahead.lots.push_back(Lot {
+            numbers: 400..500,
+            epoch: 4,
+            since: ms(155),
+        });
         assert_eq!(ahead.take(4, ms(154)), None, "the clock was set back");
     }
 }

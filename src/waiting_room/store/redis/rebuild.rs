@@ -46,7 +46,9 @@ impl RedisStore {
         loop {
             match self.look_after_memory().await {
                 Ok(()) | Err(Hindrance::Store(StoreError::Away)) => {}
-                Err(error) => tracing::warn!(sale = %self.config.sale, %error, "the queue's engine cannot be kept at this moment"),
+                Err(error) => {
+                    tracing::warn!(sale = %self.config.sale, %error, "the queue's engine cannot be kept at this moment")
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
@@ -58,7 +60,9 @@ impl RedisStore {
 
     /// One round: compares, and does what is missing.
     pub(super) async fn look_after_memory(&self) -> Result<(), Hindrance> {
-        let Some(identity) = self.line.identity() else { return Ok(()) };
+        let Some(identity) = self.line.identity() else {
+            return Ok(());
+        };
         let head = self.journal.head().await?;
         if self.line.epoch().is_some_and(|epoch| epoch != head.epoch()) {
             // Another node has found out before this one.
@@ -116,14 +120,30 @@ impl RedisStore {
         }
         let (followed, snapshot) = self.snapshot_at(head).await?;
         let layout = self.layout();
-        let of_doors = [&["state", "visits", "by_number", "ends", "gone", "caller"][..], &CLAIMS].concat();
-        let all: Vec<String> = of_doors.iter().map(|name| self.line.key(name)).chain(layout.keys()).collect();
+        let of_doors = [
+            &["state", "visits", "by_number", "ends", "gone", "caller"][..],
+            &CLAIMS,
+        ]
+        .concat();
+        let all: Vec<String> = of_doors
+            .iter()
+            .map(|name| self.line.key(name))
+            .chain(layout.keys())
+            .collect();
         for keys in all.chunks(AT_ONCE) {
-            let call = keys.iter().fold(self.keys(&["rebuilding"]), Call::key).arg(epoch).arg(millis(CLAIM));
+            let call = keys
+                .iter()
+                .fold(self.keys(&["rebuilding"]), Call::key)
+                .arg(epoch)
+                .arg(millis(CLAIM));
             self.step(&SCRIPTS.rebuild_wipe, call).await?;
         }
         // Nobody asks for a stranger's place by her name.
-        let customers: Vec<_> = snapshot.places.iter().filter(|(_, subject)| !is_stranger(*subject)).collect();
+        let customers: Vec<_> = snapshot
+            .places
+            .iter()
+            .filter(|(_, subject)| !is_stranger(*subject))
+            .collect();
         for places in customers.chunks(AT_ONCE) {
             let mut call = self.keys(&["rebuilding"]);
             let mut args = Call::new().arg(epoch).arg(millis(CLAIM));
@@ -167,7 +187,10 @@ impl RedisStore {
             ("capacity", settings.capacity.to_string()),
             ("paused", u8::from(settings.is_stopped()).to_string()),
             ("rate", settings.rate_per_minute.to_string()),
-            ("burst", burst_of(settings.rate_per_minute, self.config.burst).to_string()),
+            (
+                "burst",
+                burst_of(settings.rate_per_minute, self.config.burst).to_string(),
+            ),
             ("share", self.config.returner_share.to_string()),
         ];
         let mut call = self
@@ -181,7 +204,10 @@ impl RedisStore {
             call = call.arg(*name).arg(value);
         }
         for (number, visit, began) in &snapshot.visits {
-            call = call.arg(number).arg(visit.as_uuid().as_bytes()).arg(began.as_millis());
+            call = call
+                .arg(number)
+                .arg(visit.as_uuid().as_bytes())
+                .arg(began.as_millis());
         }
         self.step(&SCRIPTS.rebuild_end, call).await?;
         let mut pending = self.pending.lock();
@@ -191,7 +217,16 @@ impl RedisStore {
     }
 
     async fn step(&self, script: &Script, call: Call) -> Result<(), Hindrance> {
-        let done: u8 = read(self.line.call_unguarded(script, call).await.map_err(StoreError::from)?)?;
-        if done == 1 { Ok(()) } else { Err(Hindrance::Overtaken) }
+        let done: u8 = read(
+            self.line
+                .call_unguarded(script, call)
+                .await
+                .map_err(StoreError::from)?,
+        )?;
+        if done == 1 {
+            Ok(())
+        } else {
+            Err(Hindrance::Overtaken)
+        }
     }
 }

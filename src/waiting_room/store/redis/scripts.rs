@@ -25,7 +25,10 @@ pub(super) struct Scripts {
 
 macro_rules! script {
     ($how:ident, $name:literal) => {
-        Script::$how($name, concat!(include_str!("prelude.lua"), include_str!(concat!($name, ".lua"))))
+        Script::$how(
+            $name,
+            concat!(include_str!("prelude.lua"), include_str!(concat!($name, ".lua"))),
+        )
     };
 }
 

@@ -12,14 +12,30 @@ use crate::{
 
 fn redis(url: String) -> Redis {
     let (call_deadline, connect_deadline) = (Duration::from_secs(2), Duration::from_secs(2));
-    Redis::new(RedisConfig { url, call_deadline, connect_deadline, accept_risky: false }).unwrap()
+    Redis::new(RedisConfig {
+        url,
+        call_deadline,
+        connect_deadline,
+        accept_risky: false,
+    })
+    .unwrap()
 }
 
 /// An engine of its own sale, complete.
 async fn engine(redis: &Redis, url: &str, sale: SaleId, config: Config, life: &Lifecycle) -> Arc<RedisStore> {
     let line = Line::start(redis.clone(), sale.to_string(), Arc::new(OsEntropy), life);
     let journal = Arc::new(PgJournal::open(url, sale, 16).await.unwrap());
-    let store = RedisStore::build(config, "node".into(), line, journal, contract::at(0), life, Time::Given).await.unwrap();
+    let store = RedisStore::build(
+        config,
+        "node".into(),
+        line,
+        journal,
+        contract::at(0),
+        life,
+        Time::Given,
+    )
+    .await
+    .unwrap();
     complete(&store).await;
     store
 }
@@ -36,7 +52,9 @@ async fn keeps_the_contract(redis: Redis) {
     let url = server.create_database("queue").await.unwrap();
     let (life, made) = (Lifecycle::new(), AtomicU32::new(0));
     contract::holds(async |config: Config| {
-        let sale: SaleId = format!("contract-{}", made.fetch_add(1, Ordering::Relaxed)).parse().unwrap();
+        let sale: SaleId = format!("contract-{}", made.fetch_add(1, Ordering::Relaxed))
+            .parse()
+            .unwrap();
         engine(&redis, &url, sale, config, &life).await
     })
     .await;
@@ -57,8 +75,17 @@ async fn it_is_an_engine_on_a_cluster() {
 
 /// The number of a stranger who comes in this millisecond.
 async fn stranger(store: &RedisStore, name: u64, ms: i64) -> u32 {
-    let joined_at = contract::at(1).now.plus(Duration::from_millis(u64::try_from(ms).unwrap()));
-    match store.number(Join { subject: name | 1 << 63, joined_at }).await.unwrap() {
+    let joined_at = contract::at(1)
+        .now
+        .plus(Duration::from_millis(u64::try_from(ms).unwrap()));
+    match store
+        .number(Join {
+            subject: name | 1 << 63,
+            joined_at,
+        })
+        .await
+        .unwrap()
+    {
         Numbered::New(found) => found.number,
         other => panic!("{other:?}"),
     }
@@ -66,20 +93,46 @@ async fn stranger(store: &RedisStore, name: u64, ms: i64) -> u32 {
 
 async fn scripts_run(server: &RedisServer) -> u64 {
     let stats = server.info("cmdstat_evalsha").await.unwrap();
-    stats.trim_start_matches("calls=").split(',').next().unwrap().parse().unwrap()
+    stats
+        .trim_start_matches("calls=")
+        .split(',')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap()
 }
 
 async fn keys_in(server: &RedisServer) -> String {
-    server.info("db0").await.unwrap().split(',').next().unwrap().to_owned()
+    server
+        .info("db0")
+        .await
+        .unwrap()
+        .split(',')
+        .next()
+        .unwrap()
+        .to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_weigh_nothing_and_a_flood_of_them_waits_for_no_engine() {
-    let (server, books) = (RedisServer::start().await.unwrap(), Postgres::start().await.unwrap());
+    let (server, books) = (
+        RedisServer::start().await.unwrap(),
+        Postgres::start().await.unwrap(),
+    );
     let url = books.create_database("queue").await.unwrap();
     let life = Lifecycle::new();
-    let config = Config { max_fans: 100_000, ..contract::config(9) };
-    let store = engine(&redis(server.url()), &url, "strangers".parse().unwrap(), config, &life).await;
+    let config = Config {
+        max_fans: 100_000,
+        ..contract::config(9)
+    };
+    let store = engine(
+        &redis(server.url()),
+        &url,
+        "strangers".parse().unwrap(),
+        config,
+        &life,
+    )
+    .await;
     let keys = keys_in(&server).await;
     let mut numbers = Vec::new();
     for name in 0..20 {
@@ -98,7 +151,11 @@ async fn strangers_weigh_nothing_and_a_flood_of_them_waits_for_no_engine() {
             numbers.push(stranger(&store, name, ms).await);
             tokio::time::sleep(Duration::from_micros(200)).await;
         }
-        calls += if ms > 150 { scripts_run(&server).await - before } else { 0 };
+        calls += if ms > 150 {
+            scripts_run(&server).await - before
+        } else {
+            0
+        };
     }
     stocking.abort();
     assert!(calls <= 100, "{calls} calls for 1,000 who come within 50 ms");
@@ -111,8 +168,12 @@ async fn strangers_weigh_nothing_and_a_flood_of_them_waits_for_no_engine() {
     assert_eq!(keys_in(&server).await, keys);
 
     // What was taken ahead under a memory that is lost is nobody's.
-    let at_hand =
-        |ms: u64| store.numbering.at_hand(Join { subject: 1 << 63, joined_at: contract::at(1).now.plus(Duration::from_millis(ms)) });
+    let at_hand = |ms: u64| {
+        store.numbering.at_hand(Join {
+            subject: 1 << 63,
+            joined_at: contract::at(1).now.plus(Duration::from_millis(ms)),
+        })
+    };
     assert!(at_hand(199).is_some());
     server.flush_all().await.unwrap();
     store.is_stale();
