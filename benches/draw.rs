@@ -12,8 +12,8 @@ use std::{hint::black_box, ops::Range, time::Duration};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use stagedoor::{
+    demo::sandbox_beacon::SandboxSigner,
     kernel::SeededEntropy,
-    simulation::sandbox_beacon::SandboxSigner,
     waiting_room::draw::{Digest, Order, Secrets, Shuffle, merkle::Tree},
 };
 

@@ -21,7 +21,7 @@ use sqlx::{
 };
 use stagedoor::{
     kernel::{Clock, Entropy, OsEntropy, Subject, SystemClock},
-    platform::{keys::Keys, lifecycle::Lifecycle, signing::MacKeys},
+    platform::{keys::Keys, shutdown::Lifecycle, signing::MacKeys},
     waiting_room::{Config, Deps, Durability, Engine, JoinOutcome, JournalPlace, WaitingRoom},
 };
 use tokio::runtime::Runtime;

@@ -29,9 +29,9 @@ use criterion::{BenchmarkId, Criterion, criterion_group};
 use futures_util::FutureExt;
 use stagedoor::{
     kernel::{Currency, Money, OsEntropy, Subject, SystemClock, VisitId},
-    platform::lifecycle::Lifecycle,
+    platform::shutdown::Lifecycle,
     seating::{
-        Config, Deps, Engine, HoldOutcome, HoldRequest, Performance, Plan, SeatIx, Seating, VenueKind, Wish,
+        Config, Deps, StoreBackend, HoldOutcome, StoreHold, Performance, Plan, SeatIx, Seating, VenueKind, HoldSpec,
         generate,
     },
 };
@@ -109,7 +109,7 @@ fn ratios() {
                 )
             });
             ratio("    engine / floor that releases without the time", None, || {
-                let half = |it: &HoldRequest| {
+                let half = |it: &StoreHold| {
                     black_box(floor.hold(&it.seats).expect("the seats are free"));
                     floor.give_back(&it.seats);
                 };
@@ -119,7 +119,7 @@ fn ratios() {
                 )
             });
             ratio("    engine / floor without a clock", None, || {
-                let timeless = |it: &HoldRequest| {
+                let timeless = |it: &StoreHold| {
                     assert!(floor.take(&it.seats));
                     floor.give_back(&it.seats);
                 };
@@ -174,7 +174,7 @@ fn whole_holds() {
             at_once(performance.set_blocked(&gone, true)).expect("seats of the plan");
         }
         for quantity in [1, 2, 4] {
-            let best = Wish::BestAvailable {
+            let best = HoldSpec::BestAvailable {
                 quantity,
                 zone: None,
                 section: None,
@@ -186,7 +186,7 @@ fn whole_holds() {
         }
         times(&format!("  {filling}: a chosen seat"), |n| {
             let chosen = left[n as usize * 29 % left.len()];
-            hold_once(&performance, n, Wish::Seats(vec![chosen]))
+            hold_once(&performance, n, HoldSpec::Seats(vec![chosen]))
         });
     }
     let performance = performance(house, &life);
@@ -194,7 +194,7 @@ fn whole_holds() {
     at_once(performance.set_blocked(&taken, true)).expect("seats of the plan");
     times("  half gone: 4 refused, with alternatives", |n| {
         let first = taken[n as usize * 17 % (taken.len() / 4) * 4];
-        let (who, wish) = (fan(n), Wish::Seats((0..4).map(|i| SeatIx(first.0 + i)).collect()));
+        let (who, wish) = (fan(n), HoldSpec::Seats((0..4).map(|i| SeatIx(first.0 + i)).collect()));
         let start = Instant::now();
         let outcome = at_once(performance.hold(&who, VisitId::from_uuid(Uuid::nil()), wish, None));
         let spent = start.elapsed();
@@ -204,7 +204,7 @@ fn whole_holds() {
     life.stop();
 }
 
-fn hold_once(performance: &Performance, n: u32, wish: Wish) -> Duration {
+fn hold_once(performance: &Performance, n: u32, wish: HoldSpec) -> Duration {
     let who = fan(n);
     let start = Instant::now();
     let outcome = at_once(performance.hold(&who, VisitId::from_uuid(Uuid::nil()), wish, None));
@@ -229,10 +229,10 @@ fn performance(seats: u32, life: &Lifecycle) -> Arc<Performance> {
         hold: TERMS.hold,
         extensions_max: TERMS.extensions_max,
         seats_per_fan: TERMS.seats_per_fan,
-        watchers_max: 1,
+        seat_streams_max: 1,
     };
     let deps = Deps {
-        engine: Engine::Memory,
+        engine: StoreBackend::Memory,
         clock: Arc::new(SystemClock::new()),
         entropy: Arc::new(OsEntropy),
         life: life.clone(),

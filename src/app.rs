@@ -1,13 +1,13 @@
 //! The composition root: builds the house from its settings, serves it, drains it. No decisions of any kind.
 
 pub mod audit;
+mod box_office_feed;
 mod build;
 pub mod demo;
 mod directory;
 mod gateway;
+mod metrics_loop;
 pub mod rehearse;
-mod report;
-mod rounds;
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
@@ -17,15 +17,17 @@ use tokio::net::{TcpListener, TcpSocket};
 use self::build::Lives;
 pub use self::gateway::sandbox_gateway;
 use crate::{
-    edge::{self, Front, Patience, server::ConnectionLimits},
+    edge::{self, Front, Patience, connection::acceptor::ConnectionLimits},
     ops::{
+        admin::{
+            listener::{self, Readiness},
+            operators::OperatorDesk,
+        },
         config::Settings,
-        listener::{self, Readiness},
-        operators::OperatorDesk,
         reports::ReportDesk,
         telemetry,
     },
-    platform::lifecycle::Lifecycle,
+    platform::shutdown::Lifecycle,
 };
 
 /// What a process does. The two parts may run apart, each with its own limits, so that a storm at the door takes nothing
@@ -68,7 +70,7 @@ pub type OnOpen = Box<dyn FnOnce(&Lifecycle) + Send>;
 /// What the demo adds to a house.
 #[derive(Default)]
 pub struct Extras {
-    pub demo_login: Option<edge::http::sales::DemoLogin>,
+    pub demo_login: Option<edge::handlers::sales::DemoLogin>,
     /// Started once the house is open.
     pub on_open: Option<OnOpen>,
 }
@@ -141,7 +143,7 @@ pub async fn open(
         ReportDesk::default(),
         OperatorDesk::default(),
     );
-    lives.background.spawn(edge::server::serve(
+    lives.background.spawn(edge::connection::acceptor::serve(
         listeners.ops,
         Front::private(listener::router(
             readiness.clone(),
@@ -154,7 +156,7 @@ pub async fn open(
     ));
 
     let parts = build::build(&settings, roles, &listeners.public, extras.demo_login, &lives).await?;
-    let public = lives.visitors.spawn(edge::server::serve(
+    let public = lives.visitors.spawn(edge::connection::acceptor::serve(
         listeners.public,
         Front::public(parts.house.clone(), parts.door.clone(), parts.box_office.clone()),
         connection_limits(&settings),
@@ -164,8 +166,8 @@ pub async fn open(
         desk.open(&door.rooms, parts.keys.house.clone());
         operators.open(&door.rooms, &settings.operators);
     }
-    report::start(&parts, &settings, &lives.background)?;
-    rounds::start(&parts, metrics, &lives.background);
+    box_office_feed::start(&parts, &settings, &lives.background)?;
+    metrics_loop::start(&parts, metrics, &lives.background);
     readiness.set(true);
     tracing::info!(node = settings.node(), address = %settings.server.public_base, ?roles, "open");
     if let Some(on_open) = extras.on_open {
@@ -181,7 +183,7 @@ pub async fn open(
 
 /// Visitors first, then what served them, then what wrote it down.
 async fn drain(settings: &Settings, lives: &Lives) {
-    let lame_duck = Duration::from_millis(u64::from(settings.server.lame_duck_ms));
+    let lame_duck = Duration::from_millis(u64::from(settings.server.shutdown_notice_ms));
     tracing::info!(
         ?lame_duck,
         "stopping: whoever comes is served, and sent elsewhere from then on"
@@ -192,7 +194,7 @@ async fn drain(settings: &Settings, lives: &Lives) {
     lives.visitors.stop();
     if !lives
         .visitors
-        .drained(Duration::from_secs(u64::from(settings.server.drain_s)))
+        .drained(Duration::from_secs(u64::from(settings.server.shutdown_timeout_s)))
         .await
     {
         tracing::warn!("some visitors were not served to their ends in time");
@@ -209,7 +211,7 @@ fn connection_limits(settings: &Settings) -> ConnectionLimits {
     let server = &settings.server;
     ConnectionLimits {
         connections_max: server.connections_max,
-        connections_per_address_max: u32::try_from(server.connections_per_address_max).unwrap_or(u32::MAX),
+        connections_per_address_max: u32::try_from(server.connections_per_ip_max).unwrap_or(u32::MAX),
         header_bytes_max: server.header_bytes_max,
         patience: Patience {
             idle: Duration::from_secs(u64::from(server.idle_timeout_s)),

@@ -10,7 +10,10 @@
 //! | [`seating`] | which seats there are, and whose they are now: plans, holds, availability | money, queues |
 //! | [`checkout`] | turns a hold into tickets, or into nothing: saga, ledger, payment port | the waiting room, HTTP |
 //! | [`shop`] | the anti-corruption layer before the company's existing shop: customers, passwords, hand-off | what the customers came for |
-//! | [`simulation`] | a crowd of fans, a payment gateway that misbehaves on demand, a beacon that has no secret, an auditor, real servers to run against | the inside of what it tests |
+//! | [`simulate`] | whole sales in virtual time with the real admission policy and forecasts | I/O |
+//! | [`audit`] | an independent auditor of journal, ledger and payment statements | the code it judges |
+//! | [`demo`] | the simulated crowd and its HTTP client, the sandbox payment gateway, the sandbox beacon | the inside of what it exercises |
+//! | [`simulation`] | real servers to run tests against | the product |
 //! | [`edge`] | the public listener: every URL, every layer, proofs, pages | stores, SQL |
 //! | [`ops`] | configuration, metrics, health: what runs the house | business decisions |
 //! | [`app`] | the composition root: builds, serves, drains | decisions of any kind |
@@ -19,12 +22,15 @@
 //! `edge/extract.rs` turns into the proof `Admitted`. Who may name whom is kept by `tests/it/architecture.rs`.
 
 pub mod app;
+pub mod audit;
 pub mod checkout;
+pub mod demo;
 pub mod edge;
 pub mod kernel;
 pub mod ops;
 pub mod platform;
 pub mod seating;
 pub mod shop;
+pub mod simulate;
 pub mod simulation;
 pub mod waiting_room;

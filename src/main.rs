@@ -287,7 +287,7 @@ fn main() -> ExitCode {
 
 fn journal_at(at: JournalAt) -> anyhow::Result<JournalPlace> {
     match (at.journal, at.data) {
-        (Some(url), _) => ops::logs::place(&url).context("--journal"),
+        (Some(url), _) => ops::journal_cli::place(&url).context("--journal"),
         (None, data) => Ok(JournalPlace::File(data.unwrap_or_default().join("queue.db"))),
     }
 }
@@ -367,20 +367,20 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             ops::draws::verify(&file, beside)
         }
         Command::OperatorToken => {
-            let (token, hash) = ops::operators::new_token(&OsEntropy);
+            let (token, hash) = ops::admin::operators::new_token(&OsEntropy);
             println!("token: {token}\n[operators]\nNAME = \"{hash}\"");
             Ok(())
         }
         Command::Log(LogCommand::Verify(LogArgs { at, head, sale })) => {
             let (place, sale) = (journal_at(at)?, sale_named(sale)?);
             let head = head
-                .map(|text| ops::logs::head(&text).context("--head"))
+                .map(|text| ops::journal_cli::head(&text).context("--head"))
                 .transpose()?;
-            app::block_on(async move { ops::logs::verify(&place, sale.as_ref(), head).await })
+            app::block_on(async move { ops::journal_cli::verify(&place, sale.as_ref(), head).await })
         }
         Command::Log(LogCommand::Show { at, sale, kind }) => {
             let (place, sale) = (journal_at(at)?, sale_named(sale)?);
-            app::block_on(async move { ops::logs::show(&place, sale.as_ref(), kind.as_deref()).await })
+            app::block_on(async move { ops::journal_cli::show(&place, sale.as_ref(), kind.as_deref()).await })
         }
         Command::Audit(args) => {
             let sales = match &args.config {

@@ -17,7 +17,7 @@ use futures_util::FutureExt;
 use parking_lot::Mutex;
 use stagedoor::{
     kernel::{Clock, Entropy, HoldId, OsEntropy, SeededEntropy, Subject, SystemClock, Timestamp, VisitId},
-    seating::{HoldReply, HoldRequest, MemoryStore, SeatIx, SeatStore, Terms},
+    seating::{HoldReply, StoreHold, MemoryStore, SeatIx, SeatStore, Terms},
 };
 
 pub(super) const HOUSES: [u32; 3] = [500, 15_000, 66_000];
@@ -79,7 +79,7 @@ impl Floor {
 
 /// Fans of one part of the house, one after the other, each with her own wish.
 pub(super) struct Fans {
-    pub(super) requests: Vec<HoldRequest>,
+    pub(super) requests: Vec<StoreHold>,
     next: usize,
 }
 
@@ -92,7 +92,7 @@ impl Fans {
     pub(super) fn of_part(house: u32, group: u32, part: u32, parts: u32) -> Self {
         let entropy = SeededEntropy::new(u64::from(part));
         let stride = (house / WISHES).max(group);
-        let request = |i: u32| HoldRequest {
+        let request = |i: u32| StoreHold {
             id: HoldId::random(&entropy),
             subject: Subject::customer(&format!("{}", entropy.below(1 << 40))).expect("a short key"),
             visit: VisitId::random(&entropy),
@@ -101,14 +101,14 @@ impl Fans {
                 .collect(),
             operation: None,
         };
-        let distinct = |it: &HoldRequest| (1..it.seats.len()).all(|i| !it.seats[..i].contains(&it.seats[i]));
+        let distinct = |it: &StoreHold| (1..it.seats.len()).all(|i| !it.seats[..i].contains(&it.seats[i]));
         Self {
             requests: (0..WISHES).map(request).filter(distinct).collect(),
             next: 0,
         }
     }
 
-    pub(super) fn next(&mut self) -> &HoldRequest {
+    pub(super) fn next(&mut self) -> &StoreHold {
         self.next = (self.next + 1) % self.requests.len();
         &self.requests[self.next]
     }
@@ -118,16 +118,16 @@ pub(super) fn engine(house: u32) -> MemoryStore {
     MemoryStore::new(house as usize, TERMS, Arc::new(SystemClock::new()))
 }
 
-pub(super) fn engine_holds(store: &MemoryStore, request: &HoldRequest) -> bool {
+pub(super) fn engine_holds(store: &MemoryStore, request: &StoreHold) -> bool {
     matches!(store.hold_now(request), HoldReply::Held { .. })
 }
 
-pub(super) fn engine_cycle(store: &MemoryStore, request: &HoldRequest) {
+pub(super) fn engine_cycle(store: &MemoryStore, request: &StoreHold) {
     assert!(engine_holds(store, request));
     assert!(store.release_now(request.id, &request.subject));
 }
 
-pub(super) fn boxed_cycle(store: &MemoryStore, request: &HoldRequest) {
+pub(super) fn boxed_cycle(store: &MemoryStore, request: &StoreHold) {
     assert!(matches!(
         store.hold(request).now_or_never(),
         Some(Ok(HoldReply::Held { .. }))
@@ -138,7 +138,7 @@ pub(super) fn boxed_cycle(store: &MemoryStore, request: &HoldRequest) {
     ));
 }
 
-pub(super) fn floor_cycle(floor: &Floor, request: &HoldRequest) {
+pub(super) fn floor_cycle(floor: &Floor, request: &StoreHold) {
     let deadline = floor.hold(&request.seats).expect("the seats are free");
     assert!(floor.release(&request.seats, black_box(deadline)));
 }
@@ -149,7 +149,7 @@ pub(super) fn all_taken(house: u32, group: u32) -> (MemoryStore, Floor) {
     for request in Fans::of_all(house, group).requests {
         let subject = Subject::customer(&format!("owner-{}", request.id)).expect("a short key");
         floor.hold(&request.seats).expect("the seats are free");
-        let request = HoldRequest {
+        let request = StoreHold {
             id: HoldId::random(&OsEntropy),
             subject,
             ..request
@@ -160,7 +160,7 @@ pub(super) fn all_taken(house: u32, group: u32) -> (MemoryStore, Floor) {
 }
 
 /// Rounds a second of `work`.
-pub(super) fn rate(fans: &mut Fans, mut work: impl FnMut(&HoldRequest)) -> f64 {
+pub(super) fn rate(fans: &mut Fans, mut work: impl FnMut(&StoreHold)) -> f64 {
     let start = Instant::now();
     for _ in 0..ROUND {
         work(fans.next());
@@ -169,7 +169,7 @@ pub(super) fn rate(fans: &mut Fans, mut work: impl FnMut(&HoldRequest)) -> f64 {
 }
 
 /// Cycles a second of two threads together.
-pub(super) fn rate_of_two(house: u32, group: u32, cycle: impl Fn(&HoldRequest) + Sync) -> f64 {
+pub(super) fn rate_of_two(house: u32, group: u32, cycle: impl Fn(&StoreHold) + Sync) -> f64 {
     let (start, nanos) = (Barrier::new(2), AtomicU64::new(0));
     thread::scope(|scope| {
         for part in 0..2 {

@@ -15,10 +15,10 @@ use redis::{Script, aio::MultiplexedConnection};
 use stagedoor::{
     kernel::{HoldId, OsEntropy, Subject, VisitId},
     platform::{
-        lifecycle::Lifecycle,
+        shutdown::Lifecycle,
         redis::{Redis, RedisConfig},
     },
-    seating::{HoldReply, HoldRequest, RedisStore, SeatIx, SeatStore, StoreError},
+    seating::{HoldReply, StoreHold, RedisStore, SeatIx, SeatStore, StoreError},
     simulation::servers::{RedisServer, ServerError},
 };
 
@@ -60,7 +60,7 @@ impl Floor {
         }
     }
 
-    async fn hold(&self, request: &HoldRequest) {
+    async fn hold(&self, request: &StoreHold) {
         let mut call = self.hold.prepare_invoke();
         call.key("{floor}:seats")
             .arg(&request.id.as_uuid().as_bytes()[..]);
@@ -74,7 +74,7 @@ impl Floor {
         assert_eq!(held, 1, "the seats are free");
     }
 
-    async fn release(&self, request: &HoldRequest) {
+    async fn release(&self, request: &StoreHold) {
         let mut call = self.release.prepare_invoke();
         call.key("{floor}:seats");
         for seat in request.seats.iter() {
@@ -92,9 +92,9 @@ async fn engine(url: &str, house: u32, life: &Lifecycle) -> RedisStore {
     let deadline = Duration::from_secs(5);
     let config = RedisConfig {
         url: url.to_owned(),
-        call_deadline: deadline,
-        connect_deadline: deadline,
-        accept_risky: false,
+        command_timeout: deadline,
+        connect_timeout: deadline,
+        allow_unsafe: false,
     };
     let redis = Redis::new(config).expect("a URL");
     let name = (
@@ -124,8 +124,8 @@ async fn engine(url: &str, house: u32, life: &Lifecycle) -> RedisStore {
     store
 }
 
-async fn cycle(store: &RedisStore, request: &HoldRequest) {
-    let request = HoldRequest {
+async fn cycle(store: &RedisStore, request: &StoreHold) {
+    let request = StoreHold {
         id: HoldId::random(&OsEntropy),
         ..request.clone()
     };
@@ -143,7 +143,7 @@ async fn cycle(store: &RedisStore, request: &HoldRequest) {
 async fn rate<F: Future<Output = ()> + Send>(
     house: u32,
     group: u32,
-    round: impl Fn(HoldRequest) -> F + Clone + Send + 'static,
+    round: impl Fn(StoreHold) -> F + Clone + Send + 'static,
 ) -> f64 {
     let nanos = Arc::new(AtomicU64::new(0));
     let start = Instant::now();
@@ -225,10 +225,10 @@ async fn over_http(server: &RedisServer, life: &Lifecycle, floor: &Arc<Floor>) {
     );
 }
 
-fn request_of(seats: &[u32]) -> HoldRequest {
+fn request_of(seats: &[u32]) -> StoreHold {
     let who = Subject::customer(&format!("{}", seats[0])).expect("a short key");
     let (id, visit) = (HoldId::random(&OsEntropy), VisitId::from_uuid(uuid::Uuid::nil()));
-    HoldRequest {
+    StoreHold {
         id,
         subject: who,
         visit,
@@ -306,14 +306,14 @@ pub(super) async fn figures() {
         for group in [1, 4] {
             let by_engine = {
                 let store = store.clone();
-                move |request: HoldRequest| {
+                move |request: StoreHold| {
                     let store = store.clone();
                     async move { cycle(&store, &request).await }
                 }
             };
             let by_floor = {
                 let floor = Arc::clone(&floor);
-                move |request: HoldRequest| {
+                move |request: StoreHold| {
                     let floor = Arc::clone(&floor);
                     async move {
                         floor.hold(&request).await;

@@ -4,11 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use stagedoor::{
+    audit::{Evidence, LiveHold, audit, books},
+    demo::crowd::Joined,
     kernel::{Clock, Timestamp},
-    simulation::{
-        auditor::{Evidence, LiveHold, audit, books},
-        crowd::Joined,
-    },
 };
 use tokio::sync::watch;
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use stagedoor::simulation::crowd::Joined;
+use stagedoor::demo::crowd::Joined;
 
 use crate::{book::Step, crowd::Crowd, wire::Ask};
 

@@ -18,9 +18,9 @@ use std::{
 use parking_lot::Mutex;
 use serde::Deserialize;
 use stagedoor::{
+    demo::crowd::{Dice, Joined},
     kernel::{Clock, OsEntropy, SystemClock, Timestamp},
     shop::{HandoffConfig, make_handoff},
-    simulation::crowd::{Dice, Joined},
 };
 use tokio::{
     sync::{Semaphore, watch},

@@ -5,14 +5,12 @@ use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use stagedoor::{
+    audit::{DoorSetting, books::Books},
+    demo::sandbox_beacon::{self, BeaconConfig, SandboxSigner},
     kernel::{Clock, Entropy, OsEntropy, SaleId, SystemClock, Timestamp},
     platform::signing::hex,
     shop::HandoffConfig,
-    simulation::{
-        auditor::{DoorSetting, books::Books},
-        sandbox_beacon::{self, BeaconConfig, SandboxSigner},
-        servers::{Postgres, RedisServer},
-    },
+    simulation::servers::{Postgres, RedisServer},
 };
 
 use crate::{

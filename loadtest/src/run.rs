@@ -11,8 +11,8 @@ use std::{
 use anyhow::{Context, bail};
 use clap::Args;
 use stagedoor::{
+    demo::crowd::CrowdReport,
     kernel::{Clock, SystemClock, Timestamp},
-    simulation::crowd::CrowdReport,
 };
 use tokio::{sync::watch, task::JoinHandle};
 

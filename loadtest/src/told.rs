@@ -5,9 +5,9 @@ use std::{collections::HashMap, fs, path::Path};
 use anyhow::Context;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use stagedoor::simulation::{
-    auditor::{Evidence, Probe},
-    crowd::{CrowdReport, Entered, Joined, Ordered, Refused},
+use stagedoor::{
+    audit::{Evidence, Probe},
+    demo::crowd::{CrowdReport, Entered, Joined, Ordered, Refused},
 };
 
 /// Written by all fans of a process.

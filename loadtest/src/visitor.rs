@@ -8,8 +8,8 @@ use std::{
 use serde::Deserialize;
 use serde_json::json;
 use stagedoor::{
+    demo::crowd::{Dice, Entered, Ordered, Refused},
     kernel::Money,
-    simulation::crowd::{Dice, Entered, Ordered, Refused},
 };
 
 use crate::{

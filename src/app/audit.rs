@@ -6,15 +6,13 @@ use anyhow::{Context, bail};
 
 use super::demo;
 use crate::{
+    audit::{
+        audit,
+        books::{self, Books, who_came_in_time},
+    },
+    demo::crowd::CrowdReport,
     kernel::{Clock, SystemClock},
     ops::config::SaleSettings,
-    simulation::{
-        auditor::{
-            audit,
-            books::{self, Books, who_came_in_time},
-        },
-        crowd::CrowdReport,
-    },
 };
 
 /// Books that are not in the data directory: `sqlite:FILE` or `postgres://...`.
@@ -54,9 +52,9 @@ async fn judge(data: &Path, books: &Books, sale: &SaleSettings) -> anyhow::Resul
         .await
         .with_context(|| format!("cannot read the books of {}", data.display()))?;
     evidence.observed_at = SystemClock::new().now();
-    evidence.returner_share = sale.returner_share;
+    evidence.returner_share = sale.late_arrival_share;
     evidence.door =
-        books::door_over_time(books, &sale.id, sale.capacity, sale.rate_per_minute, sale.burst).await?;
+        books::door_over_time(books, &sale.id, sale.active_visits_max, sale.admission_rate_per_minute, sale.admission_burst).await?;
     // The engine's own memory is not in the books; whether it agrees is asked of a running house.
     evidence.engine_booked = evidence.ledger_booked.clone();
     let crowd = data.join(demo::CROWD_FILE);

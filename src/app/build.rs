@@ -10,22 +10,24 @@ use crate::{
     checkout::{self, Checkout, LedgerPlace},
     edge::{
         self, AddressLimits, BoxOffice, Door, EndedVisits, House, PerformanceOnOffer, SaleOnOffer,
-        cookies::{CookieRules, SaleCookies},
-        http::sales::DemoLogin,
-        limits::{AddressLimit, Rate},
+        auth::cookies::{CookieRules, SaleCookies},
+        handlers::sales::DemoLogin,
+        overload::{
+            proof_of_work::ProofOfWork,
+            rate_limit::{AddressLimit, Rate},
+            shed::{AtWork, Valve},
+        },
         pages::Pages,
-        proof_of_work::ProofOfWork,
-        shedding::{AtWork, Valve},
     },
     kernel::{Clock, Entropy, OsEntropy, SaleId, SystemClock},
     ops::{
-        config::{self, Database, PerformanceSettings, SaleSettings, Settings},
+        config::{self, DatabaseLocation, PerformanceSettings, SaleSettings, Settings},
         plans,
     },
     platform::{
         keys::Keys,
-        lifecycle::Lifecycle,
         redis::{Redis, RedisConfig},
+        shutdown::Lifecycle,
     },
     seating::{self, Plan, Seating},
     shop::{self, Shop, SpentPlace},
@@ -69,7 +71,7 @@ pub(super) async fn build(
     demo: Option<DemoLogin>,
     lives: &Lives,
 ) -> anyhow::Result<Parts> {
-    if roles == Roles::BoxOffice && settings.box_office.report_to.is_empty() {
+    if roles == Roles::BoxOffice && settings.box_office.waiting_room_urls.is_empty() {
         bail!(
             "box_office.report_to: a box office without a waiting room must name one, or the door never learns what is sold"
         );
@@ -88,10 +90,10 @@ pub(super) async fn build(
             keys: keys.clone(),
             // Nodes that share their queue share it with the journal's database; a directory's processes share a file.
             spent: match settings.journal_database() {
-                Database::Postgres(url) => SpentPlace::Postgres {
+                DatabaseLocation::Postgres(url) => SpentPlace::Postgres {
                     url: url.expose().to_owned(),
                 },
-                Database::Sqlite(_) => SpentPlace::File(data.join("sessions.db")),
+                DatabaseLocation::Sqlite(_) => SpentPlace::File(data.join("sessions.db")),
             },
             life: lives.background.clone(),
         };
@@ -158,8 +160,8 @@ pub(super) async fn build(
 async fn keys(settings: &Settings, entropy: &Arc<dyn Entropy>) -> anyhow::Result<Keys> {
     let (file, master) = (settings.data.dir.join("keys.json"), master_key(settings)?);
     Ok(match settings.journal_database() {
-        Database::Sqlite(_) => Keys::open_or_make(&file, &master, entropy.as_ref())?,
-        Database::Postgres(url) => {
+        DatabaseLocation::Sqlite(_) => Keys::open_or_make(&file, &master, entropy.as_ref())?,
+        DatabaseLocation::Postgres(url) => {
             Keys::open_or_make_shared(url.expose(), &file, &master, Arc::clone(entropy)).await?
         }
     })
@@ -190,8 +192,8 @@ async fn box_office(
     tools: &Tools,
 ) -> anyhow::Result<(Arc<Seating>, Arc<Checkout>)> {
     let engine = match settings.box_office_redis() {
-        None => seating::Engine::Memory,
-        Some(config) => seating::Engine::Redis(fit_redis(config, "box_office.redis.url").await?),
+        None => seating::StoreBackend::Memory,
+        Some(config) => seating::StoreBackend::Redis(fit_redis(config, "box_office.redis.url").await?),
     };
     let performances = settings.sales.iter().zip(plans).flat_map(|(sale, plans)| {
         sale.performances
@@ -243,8 +245,8 @@ async fn rooms(
             entropy: Arc::clone(&tools.entropy),
             keys: tools.keys.clone(),
             journal: match settings.journal_database() {
-                Database::Sqlite(file) => JournalPlace::File(file),
-                Database::Postgres(url) => JournalPlace::Postgres {
+                DatabaseLocation::Sqlite(file) => JournalPlace::File(file),
+                DatabaseLocation::Postgres(url) => JournalPlace::Postgres {
                     url: url.expose().to_owned(),
                 },
             },
@@ -269,8 +271,8 @@ async fn fit_redis(config: RedisConfig, key: &'static str) -> anyhow::Result<Red
 
 fn ledger_place(settings: &Settings) -> LedgerPlace {
     match settings.ledger_database() {
-        Database::Sqlite(file) => LedgerPlace::File(file),
-        Database::Postgres(url) => LedgerPlace::Postgres {
+        DatabaseLocation::Sqlite(file) => LedgerPlace::File(file),
+        DatabaseLocation::Postgres(url) => LedgerPlace::Postgres {
             url: url.expose().to_owned(),
         },
     }
@@ -299,9 +301,9 @@ fn house(
         ]
         .concat(),
         limits: AddressLimits {
-            sign_ins: limit(settings.limits.sign_in_per_address_per_minute, minute),
-            joins: limit(settings.limits.joins_per_address_per_minute, minute),
-            requests: limit(settings.limits.requests_per_address_per_second, second),
+            sign_ins: limit(settings.limits.sign_in_per_ip_per_minute, minute),
+            joins: limit(settings.limits.joins_per_ip_per_minute, minute),
+            requests: limit(settings.limits.requests_per_ip_per_second, second),
         },
         proof_of_work: ProofOfWork::new(
             settings.proof_of_work(),
@@ -332,15 +334,15 @@ fn on_offer(
             config::SignIn::Customer => edge::SignIn::Customer,
             config::SignIn::None => edge::SignIn::None,
         },
-        queueing: match sale.queueing {
-            config::Queueing::Fifo => "fifo",
-            config::Queueing::FairDraw => "fair_draw",
+        queueing: match sale.queue_order {
+            config::QueueOrder::Fifo => "fifo",
+            config::QueueOrder::FairDraw => "fair_draw",
         },
-        prequeue_at: sale.prequeue_at,
-        opens_at: sale.opens_at,
+        prequeue_at: sale.prequeue_starts_at,
+        opens_at: sale.on_sale_starts_at,
         closes_at: sale.closes_at,
-        seats_per_fan: sale.seats_per_fan,
-        hold: Duration::from_secs(u64::from(sale.hold_s)),
+        seats_per_fan: sale.seats_per_customer_max,
+        hold: Duration::from_secs(u64::from(sale.hold_ttl_s)),
         performances: sale
             .performances
             .iter()

@@ -17,17 +17,17 @@ use super::{
     listen, open,
 };
 use crate::{
-    edge::http::sales::DemoLogin,
-    kernel::{Clock, Currency, Entropy, LocalText, OsEntropy, SystemClock, Timestamp},
-    ops::config::{
-        DatabaseUrl, DrawSettings, PerformanceSettings, Queueing, SaleSettings, Secret, Settings, SignIn,
-    },
-    platform::{keys::write_private, signing::hex},
-    shop,
-    simulation::{
+    demo::{
         crowd::{self, CrowdConfig, Pace},
         sandbox_beacon::{self, BeaconConfig, SandboxSigner},
     },
+    edge::handlers::sales::DemoLogin,
+    kernel::{Clock, Currency, Entropy, LocalText, OsEntropy, SystemClock, Timestamp},
+    ops::config::{
+        DatabaseUrl, DrawSettings, PerformanceSettings, QueueOrder, SaleSettings, Secret, Settings, SignIn,
+    },
+    platform::{keys::write_private, signing::hex},
+    shop,
 };
 
 /// What the command line says.
@@ -156,13 +156,13 @@ async fn furnish(
         settings.gateway.webhook_secret = Secret::new(secret_file(&data.join("webhook.key"), &OsEntropy)?);
     }
     // One machine plays the whole world here, so one address is everybody.
-    settings.server.connections_per_address_max = 0;
-    settings.limits.sign_in_per_address_per_minute = 0;
-    settings.limits.joins_per_address_per_minute = 0;
-    settings.limits.requests_per_address_per_second = 0;
+    settings.server.connections_per_ip_max = 0;
+    settings.limits.sign_in_per_ip_per_minute = 0;
+    settings.limits.joins_per_ip_per_minute = 0;
+    settings.limits.requests_per_ip_per_second = 0;
     if !settings.shares_state() {
         // Nobody turns elsewhere from the only node.
-        settings.server.lame_duck_ms = 0;
+        settings.server.shutdown_notice_ms = 0;
     }
     Ok((sale, is_new))
 }
@@ -266,7 +266,7 @@ fn new_sale(options: &DemoOptions, now: Timestamp) -> anyhow::Result<SaleSetting
         starts_at: curtain(now),
         venue: "Hero Dome, Seoul".to_owned(),
         plan: format!("generate:{kind}:{}", options.seats),
-        seat_watchers_max: 10_000,
+        seat_streams_max: 10_000,
         prices: [("VIP", 198_000), ("R", 165_000), ("S", 132_000), ("A", 99_000)]
             .map(|(zone, price)| (zone.to_owned(), price))
             .into(),
@@ -281,26 +281,26 @@ fn new_sale(options: &DemoOptions, now: Timestamp) -> anyhow::Result<SaleSetting
         ),
         artist: "Hero-Lim".to_owned(),
         sign_in: SignIn::Customer,
-        queueing: if options.fair_draw {
-            Queueing::FairDraw
+        queue_order: if options.fair_draw {
+            QueueOrder::FairDraw
         } else {
-            Queueing::Fifo
+            QueueOrder::Fifo
         },
         draw: options.fair_draw.then(|| new_beacon(now)),
-        prequeue_at: now.plus(seconds(options.prequeue_in_s)),
-        opens_at,
+        prequeue_starts_at: now.plus(seconds(options.prequeue_in_s)),
+        on_sale_starts_at: opens_at,
         closes_at: opens_at.plus(SALE_LASTS),
-        rate_per_minute: options.rate_per_minute,
-        capacity: options.capacity,
-        burst: None,
+        admission_rate_per_minute: options.rate_per_minute,
+        active_visits_max: options.capacity,
+        admission_burst: None,
         call_window_s: 180,
-        returner_share: 0.2,
-        pass_life_s: 120,
+        late_arrival_share: 0.2,
+        pass_ttl_s: 120,
         visit_max_s: 1_200,
-        max_fans: 1_000_000,
-        board_watchers_max: 10_000,
-        seats_per_fan: 4,
-        hold_s: 420,
+        queue_entries_max: 1_000_000,
+        status_streams_max: 10_000,
+        seats_per_customer_max: 4,
+        hold_ttl_s: 420,
         hold_extensions_max: 2,
         performances: vec![performance],
     })
@@ -332,7 +332,7 @@ fn crowd_of(
         )
     };
     // Most come before the opening, some after it.
-    let until_open = sale.opens_at.since(now);
+    let until_open = sale.on_sale_starts_at.since(now);
     Some(CrowdConfig {
         base: settings.server.public_base.clone(),
         sale: sale.id.clone(),
@@ -365,14 +365,14 @@ fn announce(options: &DemoOptions, settings: &Settings, sale: &SaleSettings, is_
     );
     println!(
         "doors:   places from {} (in {} s), the sale opens at {} (in {} s)",
-        sale.prequeue_at,
-        until(sale.prequeue_at),
-        sale.opens_at,
-        until(sale.opens_at)
+        sale.prequeue_starts_at,
+        until(sale.prequeue_starts_at),
+        sale.on_sale_starts_at,
+        until(sale.on_sale_starts_at)
     );
     println!(
         "rules:   {} entries a minute, {} visitors at once, {} seats a fan",
-        sale.rate_per_minute, sale.capacity, sale.seats_per_fan
+        sale.admission_rate_per_minute, sale.active_visits_max, sale.seats_per_customer_max
     );
     if options.crowd > 0 {
         println!("crowd:   {} simulated fans", options.crowd);

@@ -8,13 +8,13 @@ use tokio::net::TcpListener;
 use super::{asked_to_stop, directory, listen};
 use crate::{
     checkout::{gateways::sandbox::SandboxGateway, webhooks::WebhookSecret},
+    demo::sandbox_gateway::{self, SandboxConfig, WebhookTarget},
     kernel::{Clock, Entropy, OsEntropy, SystemClock},
     ops::{
         config::{GatewayKind, LogFormat, Secret, Settings},
         telemetry,
     },
-    platform::lifecycle::Lifecycle,
-    simulation::sandbox_gateway::{self, SandboxConfig, WebhookTarget},
+    platform::shutdown::Lifecycle,
 };
 
 /// The sandbox gateway as a process of its own.
@@ -56,7 +56,7 @@ pub(super) fn gateway(
     background: &Lifecycle,
 ) -> anyhow::Result<SandboxGateway> {
     let GatewayKind::Sandbox = settings.gateway.kind;
-    let deadline = Duration::from_millis(u64::from(settings.checkout.gateway_deadline_ms));
+    let deadline = Duration::from_millis(u64::from(settings.checkout.gateway_timeout_ms));
     let secret = &settings.gateway.webhook_secret;
     let url = if settings.gateway.url.is_empty() {
         let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0)))?;

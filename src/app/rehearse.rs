@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, bail};
 use serde::Serialize;
 
-use crate::waiting_room::rehearsal::{self, Figures, Rehearsal, Scenario, Verdict};
+use crate::simulate::{self, Figures, Rehearsal, Scenario, Verdict};
 
 /// What is rehearsed, and how it is told.
 #[derive(Clone, Debug)]
@@ -39,14 +39,14 @@ pub fn run(options: &RehearseOptions) -> anyhow::Result<()> {
     if options.fans == 0 || options.seeds == 0 {
         bail!("a rehearsal needs at least one fan and one seed");
     }
-    let scenarios = rehearsal::named(&options.scenario)?;
+    let scenarios = simulate::named(&options.scenario)?;
     let rehearsals = all_of(&scenarios, options)?;
     let verdicts: Vec<Verdict> = scenarios
         .iter()
         .zip(&rehearsals)
-        .map(|(scenario, runs)| rehearsal::judge(scenario, runs))
+        .map(|(scenario, runs)| simulate::judge(scenario, runs))
         .collect();
-    let pooled = rehearsal::figures(rehearsals.iter().flatten());
+    let pooled = simulate::figures(rehearsals.iter().flatten());
     if options.json {
         println!(
             "{}",
@@ -103,7 +103,7 @@ fn all_of(scenarios: &[&Scenario], options: &RehearseOptions) -> anyhow::Result<
                 scenarios[nth / seeds],
                 options.seed.wrapping_add((nth % seeds) as u64),
             );
-            let rehearsed = runtime.block_on(rehearsal::rehearse(scenario, options.fans, seed));
+            let rehearsed = runtime.block_on(simulate::rehearse(scenario, options.fans, seed));
             done.push((
                 nth,
                 rehearsed.with_context(|| format!("{} with seed {seed}", scenario.name))?,

@@ -7,26 +7,21 @@
 //! What always holds: a seat has at most one live claim; captured money means tickets or a refund; after faults stop,
 //! every order ends.
 
-mod cancellation;
-mod drivers;
-mod engine_memory;
-pub mod forgetful;
+mod context;
 pub mod gateways;
-mod house;
 pub mod ledger;
 mod order;
+mod order_limiter;
 mod outbox;
 pub mod payment;
-mod purchase;
-mod recovery;
-mod saga;
+pub(crate) mod saga;
 pub mod seats;
 #[cfg(test)]
 mod tests;
 mod tickets;
-mod till;
 pub mod webhooks;
 
+use crate::checkout::saga::recovery;
 use std::{
     path::PathBuf,
     sync::{Arc, atomic::Ordering},
@@ -34,19 +29,16 @@ use std::{
 };
 
 use self::{
-    cancellation::RETURN,
-    drivers::Drivers,
-    house::{House, RUNNING_MAX, TABLES, Tally},
+    context::{House, RUNNING_MAX, TABLES, Tally},
     ledger::{
         KeyUse, LeasedSaga, Ledger, LedgerError, LogEntry, NewOrder, Opened, postgres::PostgresLedger,
         sqlite::SqliteLedger,
     },
     order::{Order, Reason},
+    order_limiter::Till,
     payment::{CardToken, PaymentGateway},
-    purchase::PURCHASE,
-    saga::Pace,
+    saga::{engine::Pace, purchase::PURCHASE, refund::RETURN, running_orders::Drivers},
     seats::{Basket, Seats, SeatsError},
-    till::Till,
 };
 pub use self::{
     order::{
@@ -58,7 +50,12 @@ pub use self::{
 };
 use crate::{
     kernel::{Clock, Entropy, OrderId, SaleId, Subject, VisitId},
-    platform::{keys::Keys, lifecycle::Lifecycle, signing::base64url, signing::sha256, sql},
+    platform::{
+        keys::Keys,
+        shutdown::Lifecycle,
+        signing::{base64url, sha256},
+        sql,
+    },
 };
 
 /// What the house decides about checkout.

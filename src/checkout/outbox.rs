@@ -2,10 +2,12 @@
 
 use async_trait::async_trait;
 
-use super::{
+use crate::checkout::{
     ledger::OutboxRow,
-    purchase::Attempt,
-    saga::{Act, Verdict},
+    saga::{
+        engine::{Act, Verdict},
+        purchase::Attempt,
+    },
 };
 
 /// Where events go. At least once: whoever receives them drops what it knows by order and sequence.

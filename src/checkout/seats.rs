@@ -1,11 +1,14 @@
 //! What checkout needs of the seats. The engine behind it may forget everything it knows: the ledger does not.
 
+pub(crate) mod recovery;
+pub mod volatile;
+
 use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::forgetful::{ForgetfulSeats, ForgetfulShow};
+use crate::checkout::seats::volatile::{ForgetfulSeats, ForgetfulShow};
 use crate::{
     kernel::{HoldId, Money, PerformanceId, SaleId, Subject, Timestamp, VisitId},
     seating::{self, Performance, RestoredClaim, SeatIx, Seating, SeatingError},

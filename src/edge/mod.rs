@@ -9,21 +9,13 @@
 //! What it took: no router on this way (a tenth), no layer that boxes, one look-up of the sale, a MAC instead of a
 //! signature in the token, a board that is encoded once a tick.
 
-pub mod cookies;
-mod extract;
-pub mod http;
-pub mod limits;
+pub mod auth;
+pub mod connection;
+pub mod errors;
+pub mod handlers;
 mod openapi;
+pub mod overload;
 pub mod pages;
-mod patience;
-pub mod problem;
-pub mod proof_of_work;
-pub mod pulse;
-pub mod server;
-pub mod shedding;
-mod sse;
-mod takeover;
-mod trouble;
 
 use std::{
     collections::BTreeMap,
@@ -48,22 +40,26 @@ use serde::{Deserialize, Serialize};
 use tower::Service;
 use utoipa::ToSchema;
 
-pub use patience::Patience;
+pub use self::connection::timeouts::Patience;
 
 use self::{
-    cookies::{CookieRules, SaleCookies},
-    extract::{AtDoor, Placed},
-    limits::{AddressLimit, Network, client_address},
-    problem::{Kind, Problem},
-    proof_of_work::{InUse, ProofOfWork},
-    pulse::{Concern, Pulse},
-    server::Peer,
-    shedding::{AtWork, Class, Valve},
+    auth::{
+        cookies::{CookieRules, SaleCookies},
+        extractors::{AtDoor, Placed},
+    },
+    connection::acceptor::Peer,
+    errors::problem::{Kind, Problem},
+    overload::{
+        health::{Concern, Pulse},
+        proof_of_work::{InUse, ProofOfWork},
+        rate_limit::{AddressLimit, Network, client_address},
+        shed::{AtWork, Class, Valve},
+    },
 };
 use crate::{
     checkout::Checkout,
     kernel::{Clock, Entropy, LocalText, Money, PerformanceId, SaleId, Timestamp, VisitId},
-    platform::{lifecycle::Lifecycle, signing::Jwk},
+    platform::{shutdown::Lifecycle, signing::Jwk},
     seating::Seating,
     shop::Shop,
     waiting_room::{Papers, WaitingRoom},
@@ -117,7 +113,7 @@ pub struct SaleOnOffer {
     pub hold: Duration,
     pub performances: Vec<PerformanceOnOffer>,
     /// A login that anybody may use: in the demo only.
-    pub demo: Option<http::sales::DemoLogin>,
+    pub demo: Option<handlers::sales::DemoLogin>,
     /// Reads this sale's tokens and passes.
     pub papers: Arc<dyn Papers>,
 }
@@ -393,11 +389,11 @@ impl Front {
             return Err(request);
         };
         if call == "board" {
-            return Ok(http::places::board_of(&at_door, request.headers()));
+            return Ok(handlers::queue::board_of(&at_door, request.headers()));
         }
         let (parts, _) = request.into_parts();
         Ok(Placed::of(&parts, door, at_door)
-            .map(|placed| http::places::place_of(&placed))
+            .map(|placed| handlers::queue::place_of(&placed))
             .into_response())
     }
 
@@ -415,9 +411,15 @@ impl Front {
         if let Some((door, sale, room)) = self.joins_at(&request) {
             let address = client_address(peer, request.headers(), &door.house.config.trusted_proxies);
             // Boxed: a connection must not keep room for it while it does something else.
-            return Box::pin(http::places::take_place(door, sale, room, Some(address), request))
-                .await
-                .into_response();
+            return Box::pin(handlers::queue::take_place(
+                door,
+                sale,
+                room,
+                Some(address),
+                request,
+            ))
+            .await
+            .into_response();
         }
         request.extensions_mut().insert(Peer(peer));
         self.urls
@@ -447,63 +449,63 @@ fn router(house: Arc<House>, door: Option<Door>, box_office: Option<BoxOffice>) 
             .merge(box_office_pages())
             .merge(box_office_calls().with_state(office));
     }
-    urls.fallback(http::site::nothing_here)
+    urls.fallback(handlers::html::nothing_here)
         .method_not_allowed_fallback(|| async { Problem::new(Kind::MethodNotAllowed) })
         .with_state(house)
 }
 
 fn for_all() -> Router<Arc<House>> {
-    use self::http::{gate, sign_in, site};
+    use self::handlers::{forward_auth, html, sign_in};
     Router::new()
         .route("/v1/sign-in", post(sign_in::sign_in))
         .route("/v1/sign-in/handoff", post(sign_in::handoff))
         .route("/v1/session", delete(sign_in::sign_out))
-        .route("/.well-known/jwks.json", get(gate::jwks))
+        .route("/.well-known/jwks.json", get(forward_auth::jwks))
         .route("/openapi.json", get(openapi::document))
-        .route("/assets/{*path}", get(site::asset))
+        .route("/assets/{*path}", get(html::asset))
 }
 
 fn waiting_room_pages() -> Router<Arc<House>> {
-    use self::http::site;
-    Router::new().route("/", get(site::home))
+    use self::handlers::html;
+    Router::new().route("/", get(html::home))
 }
 
 fn waiting_room() -> Router<Door> {
-    use self::http::{draws, gate, places, sales, site, strangers};
+    use self::handlers::{anonymous, draws, forward_auth, html, queue, sales};
     Router::new()
-        .route("/sales/{sale}", get(site::sale))
-        .route("/sales/{sale}/draw", get(site::draw))
+        .route("/sales/{sale}", get(html::sale))
+        .route("/sales/{sale}/draw", get(html::draw))
         .route("/v1/sales", get(sales::list))
         .route("/v1/sales/{sale}", get(sales::facts))
-        .route("/v1/sales/{sale}/queue", post(places::join))
-        .route("/v1/sales/{sale}/queue/challenge", get(strangers::challenge))
+        .route("/v1/sales/{sale}/queue", post(queue::join))
+        .route("/v1/sales/{sale}/queue/challenge", get(anonymous::challenge))
         .route(
             "/v1/sales/{sale}/queue/place",
-            get(places::place).delete(places::leave),
+            get(queue::place).delete(queue::leave),
         )
-        .route("/v1/sales/{sale}/queue/presence", put(places::present))
-        .route("/v1/sales/{sale}/board", get(places::board))
-        .route("/v1/sales/{sale}/board/events", get(places::board_events))
+        .route("/v1/sales/{sale}/queue/presence", put(queue::present))
+        .route("/v1/sales/{sale}/board", get(queue::board))
+        .route("/v1/sales/{sale}/board/events", get(queue::board_events))
         .route(
             "/v1/sales/{sale}/admission",
-            post(places::enter).put(places::renew).delete(places::end_visit),
+            post(queue::enter).put(queue::renew).delete(queue::end_visit),
         )
         .route("/v1/sales/{sale}/draw", get(draws::draw))
         .route("/v1/sales/{sale}/draw/entries", get(draws::entries))
         .route("/v1/sales/{sale}/draw/receipt", get(draws::receipt))
         // for other programs
-        .route("/v1/gate/{sale}", get(gate::check))
+        .route("/v1/gate/{sale}", get(forward_auth::check))
 }
 
 fn box_office_pages() -> Router<Arc<House>> {
-    use self::http::site;
+    use self::handlers::html;
     Router::new()
-        .route("/sales/{sale}/seats", get(site::seats))
-        .route("/orders/{order}", get(site::order))
+        .route("/sales/{sale}/seats", get(html::seats))
+        .route("/orders/{order}", get(html::order))
 }
 
 fn box_office_calls() -> Router<BoxOffice> {
-    use self::http::{orders, seats};
+    use self::handlers::{orders, seats};
     Router::new()
         // seats
         .route(

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderValue, header};
 use utoipa::OpenApi;
 
-use super::http::{draws, gate, orders, places, sales, seats, sign_in, strangers};
+use crate::edge::handlers::{anonymous, draws, forward_auth, orders, queue, sales, seats, sign_in};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -25,16 +25,16 @@ use super::http::{draws, gate, orders, places, sales, seats, sign_in, strangers}
         sign_in::sign_in,
         sign_in::handoff,
         sign_in::sign_out,
-        places::join,
-        strangers::challenge,
-        places::place,
-        places::leave,
-        places::present,
-        places::board,
-        places::board_events,
-        places::enter,
-        places::renew,
-        places::end_visit,
+        queue::join,
+        anonymous::challenge,
+        queue::place,
+        queue::leave,
+        queue::present,
+        queue::board,
+        queue::board_events,
+        queue::enter,
+        queue::renew,
+        queue::end_visit,
         draws::draw,
         draws::entries,
         draws::receipt,
@@ -56,8 +56,8 @@ use super::http::{draws, gate, orders, places, sales, seats, sign_in, strangers}
         orders::cancel,
         orders::come_back,
         orders::webhook,
-        gate::check,
-        gate::jwks,
+        forward_auth::check,
+        forward_auth::jwks,
     )
 )]
 struct Contract;

@@ -3,11 +3,11 @@
 mod clock;
 mod ids;
 mod money;
-mod random;
+mod rng;
 mod text;
 
+pub use self::rng::{Entropy, OsEntropy, SeededEntropy};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use ids::{HoldId, IdError, OrderId, PerformanceId, SaleId, Subject, VisitId};
 pub use money::{Currency, Money};
-pub use random::{Entropy, OsEntropy, SeededEntropy};
 pub use text::LocalText;

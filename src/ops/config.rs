@@ -2,9 +2,9 @@
 //! with its key, where it was written, and what is right.
 
 mod checks;
-mod nodes;
 mod sales;
 mod sections;
+mod storage;
 
 use std::{collections::BTreeMap, fmt, fs, path::Path};
 
@@ -14,11 +14,11 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-pub use nodes::{
-    BookSettings, BoxOfficeSettings, Database, EngineKind, EngineSettings, OwnRedisSettings, RedisSettings,
+pub use self::storage::{
+    DatabaseSettings, BoxOfficeSettings, DatabaseLocation, StoreKind, StoreSettings, OwnRedisSettings, RedisSettings,
     WaitingRoomSettings,
 };
-pub use sales::{DrawSettings, PerformanceSettings, Queueing, SaleSettings, SignIn};
+pub use sales::{DrawSettings, PerformanceSettings, QueueOrder, SaleSettings, SignIn};
 pub use sections::{
     CheckoutSettings, DataSettings, DatabaseUrl, GatewayKind, GatewaySettings, HandoffSettings, KeySettings,
     LimitSettings, LogFormat, LogSettings, ProofOfWorkSettings, Secret, ServerSettings, Settings,

@@ -20,11 +20,10 @@
 //! What is away is seen at `/metrics` (`edge_problems_total` by type) and in the log, once when it goes and once when it
 //! comes back.
 
+pub mod admin;
 pub mod config;
 pub mod draws;
-pub mod listener;
-pub mod logs;
-pub mod operators;
+pub mod journal_cli;
 pub mod plans;
 pub mod reports;
 pub mod telemetry;

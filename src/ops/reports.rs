@@ -19,7 +19,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use parking_lot::Mutex;
 
 use crate::{
-    edge::problem::{Kind, Problem},
+    edge::errors::problem::{Kind, Problem},
     kernel::SaleId,
     platform::signing::{MacKeys, base64url, from_base64url},
     waiting_room::{BoxOfficeReport, WaitingRoom},

@@ -141,7 +141,7 @@ fn read(answer: &Answer, round: u64, key: &ChainKey) -> Result<DrandRound, Drand
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{platform::signing::hex, simulation::sandbox_beacon::SandboxSigner};
+    use crate::{demo::sandbox_beacon::SandboxSigner, platform::signing::hex};
 
     #[test]
     fn a_round_is_believed_only_as_far_as_its_signature_goes() {

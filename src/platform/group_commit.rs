@@ -11,7 +11,7 @@ use std::{future::Future, pin::pin, time::Duration};
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 
-use super::lifecycle::Lifecycle;
+use crate::platform::shutdown::Lifecycle;
 
 /// The way into a group writer. Cheap to clone.
 #[derive(Debug)]

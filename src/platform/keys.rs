@@ -11,12 +11,12 @@ use std::{collections::BTreeMap, fs, io::Write, path::Path, sync::Arc};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    sealing::SealingKeys,
+use crate::kernel::Entropy;
+use crate::platform::{
+    encryption::SealingKeys,
     signing::{MacKeys, SigningKeys, base64url, from_base64url, sha256},
     sql::{self, Place},
 };
-use crate::kernel::Entropy;
 
 /// All keys of the house.
 #[derive(Clone, Debug)]

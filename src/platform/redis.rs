@@ -13,13 +13,13 @@
 //! |---|---|
 //! | `{tag}:ready` | the epoch whose data are complete; missing while they are not |
 
-mod address;
+mod connection;
+mod discovery;
 mod fitness;
-mod line;
 mod script;
-mod search;
 #[cfg(test)]
 mod tests;
+mod url;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -27,13 +27,13 @@ use redis::{
     AsyncConnectionConfig, Client, ErrorKind, RedisError, ServerErrorKind, aio::MultiplexedConnection,
 };
 
-use self::address::Host;
+use self::url::Host;
 pub use self::{
-    address::{Address, AddressError},
+    connection::{Line, Link},
+    discovery::ConnectError,
     fitness::Unfit,
-    line::{Line, Link},
     script::{Call, Script},
-    search::ConnectError,
+    url::{Address, AddressError},
 };
 
 /// How one Redis is used.
@@ -41,16 +41,16 @@ pub use self::{
 pub struct RedisConfig {
     pub url: String,
     /// Of one command, from sending it to its answer.
-    pub call_deadline: Duration,
-    pub connect_deadline: Duration,
+    pub command_timeout: Duration,
+    pub connect_timeout: Duration,
     /// Starts even where Redis may drop keys, or has replicas and no persistence.
-    pub accept_risky: bool,
+    pub allow_unsafe: bool,
 }
 
 impl fmt::Debug for RedisConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisConfig")
-            .field("call_deadline", &self.call_deadline)
+            .field("call_deadline", &self.command_timeout)
             .finish_non_exhaustive()
     }
 }
@@ -109,7 +109,7 @@ impl Redis {
     /// [`ConnectError`]: no primary is found, or it does not answer, or is none any more.
     pub async fn connect(&self, tag: &str) -> Result<Link, ConnectError> {
         let host = self.primary_of(tag).await?;
-        self.link_to(&host, Some(self.0.config.call_deadline)).await
+        self.link_to(&host, Some(self.0.config.command_timeout)).await
     }
 
     /// As [`Redis::connect`], for commands that wait on purpose (`XREAD BLOCK`): without a deadline of its own.
@@ -123,7 +123,7 @@ impl Redis {
 
     async fn link_to(&self, host: &Host, deadline: Option<Duration>) -> Result<Link, ConnectError> {
         let mut connection = self.open(self.0.address.connection_to(host), deadline).await?;
-        let identity = identify(&mut connection, self.0.config.call_deadline).await?;
+        let identity = identify(&mut connection, self.0.config.command_timeout).await?;
         Ok(Link {
             connection,
             identity,
@@ -138,7 +138,7 @@ impl Redis {
         deadline: Option<Duration>,
     ) -> Result<MultiplexedConnection, RedisError> {
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.0.config.connect_deadline))
+            .set_connection_timeout(Some(self.0.config.connect_timeout))
             .set_response_timeout(deadline);
         Client::open(to)?
             .get_multiplexed_async_connection_with_config(&config)

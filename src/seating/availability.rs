@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::platform::lifecycle::Lifecycle;
+use crate::platform::shutdown::Lifecycle;
 
 use super::{
     plan::{Plan, gzip},
@@ -347,7 +347,7 @@ impl Replica {
     fn follow(&mut self, plan: &Plan, store: &dyn SeatStore) -> bool {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.clear();
-        let known = store.changes(self.version, &mut buffer);
+        let known = store.changes_since(self.version, &mut buffer);
         for change in &buffer {
             self.set(plan, change.seat, change.state);
         }

@@ -10,37 +10,31 @@ use std::{collections::BTreeMap, collections::HashMap, sync::Arc, time::Duration
 
 use crate::{
     kernel::{Clock, Entropy, HoldId, Money, PerformanceId, SaleId, Subject},
-    platform::{lifecycle::Lifecycle, redis::Redis},
+    platform::{redis::Redis, shutdown::Lifecycle},
 };
 
+pub(crate) mod allocation;
 mod availability;
-mod best_available;
-mod generate;
-mod hold;
+mod expiry;
+mod hold_ttl;
 mod performance;
-mod plan;
-mod plan_document;
-mod plan_errors;
-mod plan_pretix;
-mod plan_rows;
+pub(crate) mod plan;
 mod seat;
-mod split;
 mod store;
-mod sweeper;
 #[cfg(test)]
 mod tests;
 
+pub use self::plan::generate::{VenueKind, generate};
 pub use availability::{Encoded, SeatWatch, ZoneStock};
-pub use generate::{VenueKind, generate};
-pub use hold::{
+pub use hold_ttl::{
     BeginOutcome, ChangeOutcome, ExtendOutcome, Hold, HoldOutcome, HoldState, ReleaseOutcome, RestoredClaim,
-    SeatingError, Wish,
+    SeatingError, HoldSpec,
 };
 pub use performance::Performance;
 pub use plan::{Attribute, Plan, PlanError, PlanErrors, SeatLabel};
 pub use seat::{SeatIx, SeatState, SeatStates};
 pub use store::{
-    BookReply, ChangeReply, ExtendReply, HoldRecord, HoldReply, HoldRequest, Memory, MemoryStore, Operation,
+    BookReply, ChangeReply, ExtendReply, HoldRecord, HoldReply, StoreHold, Memory, MemoryStore, IdempotencyKey,
     Rebuilt, RedisStore, SeatChange, SeatStore, StoreError, Terms,
 };
 
@@ -58,12 +52,12 @@ pub struct Config {
     /// Seats that one fan may hold or own of this performance.
     pub seats_per_fan: u8,
     /// Watchers of the seat event stream at most.
-    pub watchers_max: usize,
+    pub seat_streams_max: usize,
 }
 
 /// Where it is kept who has which seat.
 #[derive(Clone)]
-pub enum Engine {
+pub enum StoreBackend {
     /// In this process, which is then the only one.
     Memory,
     /// On a Redis that any number of nodes share.
@@ -71,7 +65,7 @@ pub enum Engine {
 }
 
 pub struct Deps {
-    pub engine: Engine,
+    pub engine: StoreBackend,
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
     pub life: Lifecycle,
@@ -81,12 +75,12 @@ pub struct Deps {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("performance {performance} of sale {sale} is configured twice")]
-    Twice {
+    DuplicatePerformance {
         sale: SaleId,
         performance: PerformanceId,
     },
     #[error("performance {performance}: price zone {zone:?} of the plan has no price")]
-    NoPrice {
+    MissingPrice {
         performance: PerformanceId,
         zone: String,
     },
@@ -127,14 +121,14 @@ impl Seating {
                 .insert(key.clone(), Arc::clone(&performance))
                 .is_some()
             {
-                return Err(OpenError::Twice {
+                return Err(OpenError::DuplicatePerformance {
                     sale: key.0,
                     performance: key.1,
                 });
             }
             seating.performances.push(performance);
         }
-        sweeper::start(&seating.performances, &deps.life);
+        expiry::start(&seating.performances, &deps.life);
         Ok(Arc::new(seating))
     }
 

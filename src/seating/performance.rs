@@ -6,18 +6,18 @@ use aws_lc_rs::digest;
 
 use crate::kernel::{Entropy, HoldId, Money, Subject, Timestamp, VisitId};
 
-use super::{
-    Config, Deps, Engine, OpenError,
+use crate::seating::{
+    Config, Deps, StoreBackend, OpenError,
+    allocation::best_available::{Ask, alternatives, best_available},
     availability::{Availability, Encoded, SeatWatch, ZoneStock},
-    best_available::{Ask, alternatives, best_available},
-    hold::{
+    hold_ttl::{
         BeginOutcome, ChangeOutcome, ExtendOutcome, Hold, HoldOutcome, ReleaseOutcome, RestoredClaim,
-        SeatingError, Wish,
+        SeatingError, HoldSpec,
     },
     plan::Plan,
     seat::{SeatIx, SeatState, SeatStates},
     store::{
-        BookReply, ChangeReply, ExtendReply, HoldRecord, HoldReply, HoldRequest, MemoryStore, Operation,
+        BookReply, ChangeReply, ExtendReply, HoldRecord, HoldReply, StoreHold, MemoryStore, IdempotencyKey,
         RedisStore, SeatStore, StoreError, Terms,
     },
 };
@@ -50,8 +50,8 @@ impl Performance {
         };
         let seats = plan.seat_count();
         let forgetful = match &deps.engine {
-            Engine::Memory => None,
-            Engine::Redis(redis) => {
+            StoreBackend::Memory => None,
+            StoreBackend::Redis(redis) => {
                 let name = (&config.sale, &config.performance);
                 Some(RedisStore::start(
                     redis.clone(),
@@ -76,7 +76,7 @@ impl Performance {
             Arc::clone(&plan),
             version,
             states,
-            config.watchers_max,
+            config.seat_streams_max,
             deps.life.clone(),
         );
         Ok(Self {
@@ -106,13 +106,13 @@ impl Performance {
         &self,
         who: &Subject,
         visit: VisitId,
-        wish: Wish,
+        wish: HoldSpec,
         operation: Option<&str>,
     ) -> Result<HoldOutcome, SeatingError> {
         let operation = operation.map(|id| operation_of(who, id, &wish));
         match wish {
-            Wish::Seats(seats) => self.hold_seats(who, visit, seats, operation).await,
-            Wish::BestAvailable {
+            HoldSpec::Seats(seats) => self.hold_seats(who, visit, seats, operation).await,
+            HoldSpec::BestAvailable {
                 quantity,
                 zone,
                 section,
@@ -237,7 +237,7 @@ impl Performance {
     }
 
     /// The engine, if its memory may be lost and somebody must vouch for it.
-    pub fn forgetful(&self) -> Option<&RedisStore> {
+    pub fn volatile_store(&self) -> Option<&RedisStore> {
         self.forgetful.as_ref()
     }
 
@@ -245,7 +245,7 @@ impl Performance {
     ///
     /// # Errors
     /// When it does not answer.
-    pub async fn booked(&self) -> Result<Vec<SeatIx>, SeatingError> {
+    pub async fn booked_seats(&self) -> Result<Vec<SeatIx>, SeatingError> {
         let (_, states) = self.store.load().await?;
         Ok(self
             .plan
@@ -266,7 +266,7 @@ impl Performance {
     }
 
     /// What changes after version `after`, or from now on. `None` when as many watch as may.
-    pub fn watch(&self, after: Option<u64>) -> Option<SeatWatch> {
+    pub fn subscribe(&self, after: Option<u64>) -> Option<SeatWatch> {
         self.availability.watch(after)
     }
 
@@ -276,7 +276,7 @@ impl Performance {
 
     /// Ends what has run out.
     pub(super) async fn sweep(&self) -> Result<(), StoreError> {
-        while self.store.sweep(SWEPT_AT_ONCE).await? == SWEPT_AT_ONCE {}
+        while self.store.expire_holds(SWEPT_AT_ONCE).await? == SWEPT_AT_ONCE {}
         Ok(())
     }
 
@@ -296,7 +296,7 @@ impl Performance {
         who: &Subject,
         visit: VisitId,
         seats: Vec<SeatIx>,
-        operation: Option<Operation>,
+        operation: Option<IdempotencyKey>,
     ) -> Result<HoldOutcome, SeatingError> {
         self.check(&seats)?;
         let request = self.request(who, visit, seats, operation);
@@ -310,10 +310,10 @@ impl Performance {
         who: &Subject,
         visit: VisitId,
         mut ask: Ask,
-        operation: Option<Operation>,
+        operation: Option<IdempotencyKey>,
     ) -> Result<HoldOutcome, SeatingError> {
         if let Some(operation) = &operation
-            && let Some(reply) = self.store.recall(operation).await?
+            && let Some(reply) = self.store.find_completed(operation).await?
         {
             return self.outcome(self.request(who, visit, Vec::new(), None), reply);
         }
@@ -326,7 +326,7 @@ impl Performance {
             self.catch_up().await?;
             let Some(seats) = best_available(&self.plan, &self.availability.states(), &ask) else {
                 // Perhaps what is wanted has run out just now.
-                if self.store.sweep(SWEPT_AT_ONCE).await? > 0 {
+                if self.store.expire_holds(SWEPT_AT_ONCE).await? > 0 {
                     continue;
                 }
                 return Ok(HoldOutcome::NothingLeft);
@@ -396,9 +396,9 @@ impl Performance {
         who: &Subject,
         visit: VisitId,
         seats: Vec<SeatIx>,
-        operation: Option<Operation>,
-    ) -> HoldRequest {
-        HoldRequest {
+        operation: Option<IdempotencyKey>,
+    ) -> StoreHold {
+        StoreHold {
             id: HoldId::random(&*self.entropy),
             subject: who.clone(),
             visit,
@@ -407,13 +407,13 @@ impl Performance {
         }
     }
 
-    fn outcome(&self, request: HoldRequest, reply: HoldReply) -> Result<HoldOutcome, SeatingError> {
+    fn outcome(&self, request: StoreHold, reply: HoldReply) -> Result<HoldOutcome, SeatingError> {
         Ok(match reply {
             HoldReply::Held {
                 expires_at,
                 extensions_left,
             } => {
-                let HoldRequest {
+                let StoreHold {
                     id,
                     subject,
                     visit,
@@ -431,8 +431,8 @@ impl Performance {
                     state,
                 }))
             }
-            HoldReply::Again(record) => HoldOutcome::Held(self.shown(record)),
-            HoldReply::OperationReused => return Err(SeatingError::OperationReused),
+            HoldReply::Replayed(record) => HoldOutcome::Held(self.shown(record)),
+            HoldReply::IdempotencyKeyReused => return Err(SeatingError::OperationReused),
             HoldReply::Taken(taken) => {
                 let alternatives = self.alternatives(&request.seats, &request.subject);
                 HoldOutcome::Taken { taken, alternatives }
@@ -485,7 +485,7 @@ fn prices(config: &Config, plan: &Plan) -> Result<Vec<Option<Money>>, OpenError>
         match price {
             None if plan.runs_of(Some(zone)).is_empty() => {}
             None => {
-                return Err(OpenError::NoPrice {
+                return Err(OpenError::MissingPrice {
                     performance: performance.clone(),
                     zone: name.clone(),
                 });
@@ -508,16 +508,16 @@ fn prices(config: &Config, plan: &Plan) -> Result<Vec<Option<Money>>, OpenError>
     Ok(prices)
 }
 
-fn operation_of(who: &Subject, id: &str, wish: &Wish) -> Operation {
+fn operation_of(who: &Subject, id: &str, wish: &HoldSpec) -> IdempotencyKey {
     let mut wished = Vec::new();
     match wish {
-        Wish::Seats(seats) => {
+        HoldSpec::Seats(seats) => {
             let mut sorted = seats.clone();
             sorted.sort_unstable();
             wished.push(b's');
             wished.extend(sorted.iter().flat_map(|seat| seat.0.to_le_bytes()));
         }
-        Wish::BestAvailable {
+        HoldSpec::BestAvailable {
             quantity,
             zone,
             section,
@@ -531,7 +531,7 @@ fn operation_of(who: &Subject, id: &str, wish: &Wish) -> Operation {
         }
     }
     let key = [who.as_str().as_bytes(), &[0], id.as_bytes()].concat();
-    Operation {
+    IdempotencyKey {
         key: fingerprint(&key),
         wish: fingerprint(&wished),
     }

@@ -1,18 +1,23 @@
 //! A venue's seats, compiled once and never changed: names, zones, neighbours, and which seats are the better ones.
 
+pub(crate) mod document;
+pub(crate) mod errors;
+pub(crate) mod generate;
+pub(crate) mod pretix;
+pub(crate) mod rows;
+
 use std::{collections::HashMap, io::Write, sync::Arc};
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 
-pub use super::{
-    plan_document::Attribute,
-    plan_errors::{PlanError, PlanErrors},
+pub use crate::seating::plan::{
+    document::Attribute,
+    errors::{PlanError, PlanErrors},
 };
-use super::{
-    plan_document::{Document, Point},
-    plan_pretix, plan_rows,
+use crate::seating::{
+    plan::document::{Document, Point},
     seat::SeatIx,
 };
 
@@ -80,7 +85,7 @@ impl Plan {
     /// # Errors
     /// Everything that is wrong with the file, each with its JSON path or its line and column.
     pub fn parse(json: &str) -> Result<Self, PlanErrors> {
-        plan_pretix::read(json).map(|document| Self::compile(&document))
+        pretix::read(json).map(|document| Self::compile(&document))
     }
 
     pub fn name(&self) -> &str {
@@ -273,7 +278,7 @@ impl Plan {
                 }
                 let places: Vec<(f32, f32)> =
                     plan.seats[first..].iter().map(|seat| (seat.x, seat.y)).collect();
-                let (runs, spacing) = plan_rows::runs(&places);
+                let (runs, spacing) = rows::runs(&places);
                 spacings.extend(spacing);
                 for run in runs {
                     plan.add_run(section, run.into_iter().map(|i| SeatIx(index(first + i))));
@@ -283,7 +288,7 @@ impl Plan {
         spacings.sort_by(f32::total_cmp);
         plan.spacing = spacings.get(spacings.len() / 2).copied().unwrap_or(1.0).max(0.01);
         plan.zones = zones;
-        plan.rank(plan_rows::stage(document));
+        plan.rank(rows::stage(document));
         plan
     }
 
@@ -315,7 +320,7 @@ impl Plan {
         for run in 0..index(self.runs.len()) {
             let seats = self.seats_of(run).to_vec();
             let places: Vec<_> = seats.iter().map(|seat| self.position_of(*seat)).collect();
-            let (centre, radius) = plan_rows::circle_around(&places);
+            let (centre, radius) = rows::circle_around(&places);
             let score_min = seats
                 .iter()
                 .map(|seat| self.score(*seat))

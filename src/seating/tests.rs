@@ -26,7 +26,7 @@ fn config(seats_per_fan: u8) -> Config {
         hold: Duration::from_mins(7),
         extensions_max: 1,
         seats_per_fan,
-        watchers_max: 2,
+        seat_streams_max: 2,
     }
 }
 
@@ -37,7 +37,7 @@ async fn house(seats: u32) -> House {
     );
     let plan = Arc::new(Plan::parse(&generate(VenueKind::Theatre, seats)).unwrap());
     let deps = Deps {
-        engine: Engine::Memory,
+        engine: StoreBackend::Memory,
         clock: Arc::clone(&clock) as Arc<dyn Clock>,
         entropy: Arc::new(SeededEntropy::new(1)),
         life: life.clone(),
@@ -62,8 +62,8 @@ fn visit() -> VisitId {
     VisitId::from_uuid(Uuid::from_u128(7))
 }
 
-fn best(quantity: u8) -> Wish {
-    Wish::BestAvailable {
+fn best(quantity: u8) -> HoldSpec {
+    HoldSpec::BestAvailable {
         quantity,
         zone: None,
         section: None,
@@ -79,7 +79,7 @@ impl House {
             .collect()
     }
 
-    async fn held(&self, who: u32, wish: Wish) -> Hold {
+    async fn held(&self, who: u32, wish: HoldSpec) -> Hold {
         match self
             .performance
             .hold(&fan(who), visit(), wish, None)
@@ -100,7 +100,7 @@ impl House {
 async fn a_fan_holds_pays_and_owns_her_seats() {
     let house = house(200).await;
     let seats = house.seats(&["S-A-3", "S-A-4"]);
-    let hold = house.held(1, Wish::Seats(seats.clone())).await;
+    let hold = house.held(1, HoldSpec::Seats(seats.clone())).await;
     assert_eq!(
         (hold.total, hold.state),
         (Money::new(440_000, Currency::KRW), HoldState::Held)
@@ -137,17 +137,17 @@ async fn a_fan_holds_pays_and_owns_her_seats() {
 async fn whoever_comes_second_is_shown_what_is_as_good() {
     let house = house(500).await;
     let seats = house.seats(&["S-B-5", "S-B-6"]);
-    house.held(1, Wish::Seats(vec![seats[1]])).await;
+    house.held(1, HoldSpec::Seats(vec![seats[1]])).await;
     let outcome = house
         .performance
-        .hold(&fan(2), visit(), Wish::Seats(seats.clone()), None)
+        .hold(&fan(2), visit(), HoldSpec::Seats(seats.clone()), None)
         .await
         .unwrap();
     let HoldOutcome::Taken { taken, alternatives } = outcome else {
         panic!("{outcome:?}")
     };
     assert_eq!((taken, alternatives.len()), (vec![seats[1]], 3));
-    let hold = house.held(2, Wish::Seats(alternatives[0].clone())).await;
+    let hold = house.held(2, HoldSpec::Seats(alternatives[0].clone())).await;
     let swapped = house
         .performance
         .swap(hold.id, &fan(2), seats.clone())
@@ -191,7 +191,7 @@ async fn a_request_sent_twice_is_done_once() {
     assert_eq!(house.free(), 98);
     assert_eq!(ask(best(1)).await, Err(SeatingError::OperationReused));
     assert_eq!(
-        ask(Wish::Seats(house.seats(&["S-A-1"]))).await,
+        ask(HoldSpec::Seats(house.seats(&["S-A-1"]))).await,
         Err(SeatingError::OperationReused)
     );
     let other_fan = house
@@ -216,17 +216,17 @@ async fn a_wish_that_makes_no_sense_is_an_error() {
             .await
             .unwrap_err()
     };
-    assert_eq!(ask(Wish::Seats(vec![])).await, SeatingError::NoSeats);
+    assert_eq!(ask(HoldSpec::Seats(vec![])).await, SeatingError::NoSeats);
     assert_eq!(
-        ask(Wish::Seats(vec![seat, seat])).await,
+        ask(HoldSpec::Seats(vec![seat, seat])).await,
         SeatingError::SeatNamedTwice(seat)
     );
     assert_eq!(
-        ask(Wish::Seats(vec![SeatIx(100)])).await,
+        ask(HoldSpec::Seats(vec![SeatIx(100)])).await,
         SeatingError::UnknownSeat(SeatIx(100))
     );
     assert_eq!(ask(best(0)).await, SeatingError::NoSeats);
-    let best = |zone: Option<&str>, section: Option<&str>, accessible| Wish::BestAvailable {
+    let best = |zone: Option<&str>, section: Option<&str>, accessible| HoldSpec::BestAvailable {
         quantity: 1,
         zone: zone.map(Into::into),
         section: section.map(Into::into),
@@ -291,8 +291,8 @@ async fn best_available_sells_the_house_out_to_the_last_seat() {
 #[tokio::test(start_paused = true)]
 async fn a_hold_that_runs_out_is_swept_and_shown() {
     let house = house(100).await;
-    let mut watch = house.performance.watch(None).unwrap();
-    house.held(1, Wish::Seats(house.seats(&["S-A-1"]))).await;
+    let mut watch = house.performance.subscribe(None).unwrap();
+    house.held(1, HoldSpec::Seats(house.seats(&["S-A-1"]))).await;
     let frame = watch.next().await.unwrap();
     let text = std::str::from_utf8(&frame).unwrap();
     assert!(
@@ -315,7 +315,7 @@ async fn a_hold_that_runs_out_is_swept_and_shown() {
 #[tokio::test(start_paused = true)]
 async fn a_snapshot_and_the_frames_after_it_make_a_whole() {
     let house = house(300).await;
-    house.held(1, Wish::Seats(house.seats(&["S-A-1"]))).await;
+    house.held(1, HoldSpec::Seats(house.seats(&["S-A-1"]))).await;
     let snapshot = house.performance.snapshot_json(None).unwrap();
     let mut seats: serde_json::Value = serde_json::from_slice(&snapshot.json).unwrap();
     assert_eq!(
@@ -326,10 +326,10 @@ async fn a_snapshot_and_the_frames_after_it_make_a_whole() {
     let unzipped =
         std::io::read_to_string(flate2::read::GzDecoder::new(&snapshot.gzip.unwrap()[..])).unwrap();
     assert_eq!(unzipped.as_bytes(), snapshot.json);
-    house.held(2, Wish::Seats(house.seats(&["S-B-1", "S-B-2"]))).await;
+    house.held(2, HoldSpec::Seats(house.seats(&["S-B-1", "S-B-2"]))).await;
     tokio::time::sleep(Duration::from_millis(150)).await;
     house.held(3, best(2)).await;
-    let mut watch = house.performance.watch(Some(snapshot.version)).unwrap();
+    let mut watch = house.performance.subscribe(Some(snapshot.version)).unwrap();
     for _ in 0..2 {
         let frame = watch.next().await.unwrap();
         let text = std::str::from_utf8(&frame).unwrap();
@@ -349,7 +349,7 @@ async fn a_snapshot_and_the_frames_after_it_make_a_whole() {
 async fn a_snapshot_shows_every_change_and_is_made_once_for_each() {
     let house = house(100).await;
     let first = house.performance.snapshot_json(Some("Stalls")).unwrap();
-    house.held(1, Wish::Seats(house.seats(&["S-A-1"]))).await;
+    house.held(1, HoldSpec::Seats(house.seats(&["S-A-1"]))).await;
     let second = house.performance.snapshot_json(Some("Stalls")).unwrap();
     assert_eq!(
         house
@@ -386,9 +386,9 @@ async fn a_snapshot_shows_every_change_and_is_made_once_for_each() {
 async fn watchers_are_counted_and_the_late_are_told_to_start_anew() {
     let house = house(100).await;
     let version = house.performance.snapshot_packed().version;
-    let mut old = house.performance.watch(Some(version - 1)).unwrap();
-    let mut from_elsewhere = house.performance.watch(Some(version + 1_000_000)).unwrap();
-    assert!(house.performance.watch(None).is_none(), "two at most");
+    let mut old = house.performance.subscribe(Some(version - 1)).unwrap();
+    let mut from_elsewhere = house.performance.subscribe(Some(version + 1_000_000)).unwrap();
+    assert!(house.performance.subscribe(None).is_none(), "two at most");
     for watch in [&mut old, &mut from_elsewhere] {
         let frame = watch.next().await.unwrap();
         assert_eq!(
@@ -399,14 +399,14 @@ async fn watchers_are_counted_and_the_late_are_told_to_start_anew() {
     house.held(1, best(1)).await;
     assert!(old.next().await.unwrap().starts_with(b"id: "));
     drop(old);
-    assert!(house.performance.watch(None).is_some());
+    assert!(house.performance.subscribe(None).is_some());
 }
 
 #[tokio::test]
 async fn a_house_without_prices_does_not_open() {
     let plan = Arc::new(Plan::parse(&generate(VenueKind::Theatre, 100)).unwrap());
     let deps = || Deps {
-        engine: Engine::Memory,
+        engine: StoreBackend::Memory,
         clock: Arc::new(ManualClock::at(Timestamp::default())),
         entropy: Arc::new(SeededEntropy::new(1)),
         life: Lifecycle::new(),
@@ -421,7 +421,7 @@ async fn a_house_without_prices_does_not_open() {
     };
     let mut cheap = config(4);
     cheap.prices.remove("S");
-    assert!(matches!(open(vec![cheap]).await, Some(OpenError::NoPrice { zone, .. }) if zone == "S"));
+    assert!(matches!(open(vec![cheap]).await, Some(OpenError::MissingPrice { zone, .. }) if zone == "S"));
     let mut mixed = config(4);
     mixed
         .prices
@@ -432,7 +432,7 @@ async fn a_house_without_prices_does_not_open() {
     ));
     assert!(matches!(
         open(vec![config(4), config(4)]).await,
-        Some(OpenError::Twice { .. })
+        Some(OpenError::DuplicatePerformance { .. })
     ));
 }
 
@@ -508,7 +508,7 @@ async fn a_companions_seat_is_anybodys_once_the_wheelchairs_place_is_gone() {
     );
     let mut then = Vec::new();
     for seat in wheelchairs {
-        let hold = house.held(20_000 + seat.0, Wish::Seats(vec![seat])).await;
+        let hold = house.held(20_000 + seat.0, HoldSpec::Seats(vec![seat])).await;
         assert!(singles().await.is_empty(), "it may come back");
         house
             .performance

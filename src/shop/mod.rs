@@ -3,15 +3,14 @@
 //! The shop goes on selling while a sale runs, so it is only ever read, and never asked more than the budget allows:
 //! a place before the password threads, then memory, then one question per login, breaker, budget, deadline.
 
-mod customers;
+mod cached_directory;
 mod demo_shop;
+mod directory;
 mod handoff;
-mod known_customers;
 mod passwords;
 mod protection;
+mod replay_guard;
 mod session;
-mod spent;
-mod sql_directory;
 #[cfg(test)]
 mod test_dir;
 #[cfg(test)]
@@ -19,22 +18,22 @@ mod tests;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-pub use customers::{Customer, CustomerDirectory, NoAnswer};
+pub use self::directory::{Customer, CustomerDirectory, NoAnswer};
 pub use demo_shop::{DEMO_PASSWORD, DemoShopError, make_demo_shop};
 pub use handoff::make_handoff;
 pub use session::Session;
 
-use customers::Unavailable;
-use known_customers::{KnownCustomers, Lookup};
+use self::cached_directory::{KnownCustomers, Lookup};
+use self::directory::Unavailable;
+use self::directory::sql::SqlDirectory;
+use self::replay_guard::{Mark, Spent};
 use passwords::PasswordThreads;
-use spent::{Mark, Spent};
-use sql_directory::SqlDirectory;
 
-pub use spent::SpentPlace;
+pub use self::replay_guard::SpentPlace;
 
 use crate::{
     kernel::{Clock, Entropy, Subject, Timestamp},
-    platform::{keys::Keys, lifecycle::Lifecycle, signing::TokenError, sql},
+    platform::{keys::Keys, shutdown::Lifecycle, signing::TokenError, sql},
 };
 
 /// How the shop's customers are found.

@@ -13,61 +13,58 @@
 //! - one subject has one number, one number one subject;
 //! - what was answered is in the journal.
 
-mod admission;
-mod board;
-mod brake;
-mod calibration;
+pub(crate) mod admission;
 pub mod draw;
-mod drawing;
-mod estimate;
-mod gatekeeper;
-mod hindsight;
-mod journal;
-mod lanes;
-mod opening;
-mod pace;
-mod pass;
-mod presence;
-mod prospect;
-mod queue;
-pub mod rehearsal;
-mod returners;
-mod show_up;
-mod store;
-mod supply;
-mod survivors;
-mod takings;
-mod token;
-mod visits;
-mod vocabulary;
+pub(crate) mod forecast;
+pub(crate) mod journal;
+mod open;
+pub(crate) mod status;
+pub(crate) mod store;
+pub(crate) mod tokens;
+mod types;
 
 #[cfg(test)]
 mod tests;
 
+use crate::waiting_room::admission::controller;
+use crate::waiting_room::draw::coordinator;
+use crate::waiting_room::forecast::wait_table;
+use crate::waiting_room::journal::writer;
+use crate::waiting_room::status::presence;
+use crate::waiting_room::tokens::pass;
+use crate::waiting_room::tokens::queue_token;
 use std::{fmt, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
 use self::{
-    board::{BoardPost, Told},
-    draw::DrawTerms,
-    drawing::Drawing,
-    gatekeeper::Gatekeeper,
-    journal::{Chain, Event, Join, Link},
-    presence::Presence,
-    queue::{Answer, Ask, Behind, Pen, Promise},
+    admission::controller::Gatekeeper,
+    draw::{DrawTerms, coordinator::Drawing},
+    journal::{
+        Chain, Event, Join, Link,
+        writer::{Answer, Ask, Behind, Pen, Promise},
+    },
+    status::{
+        presence::Presence,
+        snapshot::{BoardPost, Told},
+    },
     store::{EntryAsk, Moment, Numbered, PassGrant, QueueStore, Reservation, Standing},
 };
 pub use self::{
-    board::{BoardWatch, EncodedBoard, Reason},
-    calibration::{KeptWord, Statements},
-    drawing::{DrawLeaves, DrawProgress, PublishedDraw, ReceiptOutcome},
+    draw::{
+        publication::{DrawProgress, PublishedDraw},
+        receipts::{DrawLeaves, ReceiptOutcome},
+    },
+    forecast::interval_calibration::{KeptWord, Statements},
     journal::{CheckedLog, LogError, LogFault, LogHead, LogLine, check_log, read_log},
-    pass::{Papers, Pass, PassReader},
+    status::snapshot::{BoardWatch, EncodedBoard, Reason},
     store::StoreError,
-    token::QueueToken,
-    vocabulary::{
+    tokens::{
+        pass::{Papers, Pass, PassReader},
+        queue_token::QueueToken,
+    },
+    types::{
         BoxOfficeHealth, BoxOfficeReport, CommandOutcome, Deps, DoorState, Engine, EnterOutcome, Figures,
         Inside, JoinOutcome, Joined, JournalPlace, NOTICE_CHARS_MAX, OpenError, OperatorCommand, Phase,
         Place, PlaceState, Refusal, RenewOutcome, Wait, WaitingRoomError, ZoneStock,
@@ -75,7 +72,7 @@ pub use self::{
 };
 use crate::{
     kernel::{Clock, Entropy, SaleId, Subject, Timestamp, VisitId},
-    platform::{group_commit::GroupCommitError, keys::Keys, lifecycle::Lifecycle, signing::TokenError},
+    platform::{group_commit::GroupCommitError, keys::Keys, shutdown::Lifecycle, signing::TokenError},
 };
 
 /// What a promoter decides about one sale's door.
@@ -170,7 +167,7 @@ impl WaitingRoom {
     }
 
     fn phase_at(&self, now: Timestamp) -> Phase {
-        gatekeeper::phase_at(&self.config, &self.store.settings(), now)
+        controller::phase_at(&self.config, &self.store.settings(), now)
     }
 
     /// Takes a place, or finds the one she has. As durable as the sale's terms say when this returns.
@@ -178,7 +175,7 @@ impl WaitingRoom {
     /// May be dropped at any moment: what was handed to the pen is written, and a number that was given and not handed to
     /// it is nobody's until she asks again.
     pub async fn join(&self, who: &Subject) -> Result<JoinOutcome, WaitingRoomError> {
-        let subject = token::subject_hash(&self.keys.queue, &self.config.sale, who);
+        let subject = queue_token::subject_hash(&self.keys.queue, &self.config.sale, who);
         // Most who join twice have merely reloaded the page.
         match self.store.known(subject) {
             Some(found) if !matches!(self.phase(), Phase::Scheduled | Phase::Closed) => {
@@ -190,7 +187,8 @@ impl WaitingRoom {
 
     /// Takes a place for somebody who has shown no name: only the token will say that it is hers. As [`WaitingRoom::join`].
     pub async fn join_stranger(&self) -> Result<JoinOutcome, WaitingRoomError> {
-        self.take_place(token::stranger(self.entropy.as_ref())).await
+        self.take_place(queue_token::stranger(self.entropy.as_ref()))
+            .await
     }
 
     async fn take_place(&self, subject: u64) -> Result<JoinOutcome, WaitingRoomError> {
@@ -231,7 +229,7 @@ impl WaitingRoom {
             Numbered::Had { found, written } => {
                 if !written {
                     // Another node may have written it just now, or died before it could.
-                    queue::follow(&self.pen).await.map_err(not_written)?;
+                    writer::follow(&self.pen).await.map_err(not_written)?;
                     if self.store.owner(found.number).is_none() {
                         let found = self.write_join(join, found, epoch).await?;
                         return Ok(self.already(subject, &self.store.known(subject).unwrap_or(found)));
@@ -308,14 +306,14 @@ impl WaitingRoom {
     }
 
     pub fn belongs_to(&self, token: &QueueToken, who: &Subject) -> bool {
-        token.subject_hash == token::subject_hash(&self.keys.queue, &self.config.sale, who)
+        token.subject_hash == queue_token::subject_hash(&self.keys.queue, &self.config.sale, who)
     }
 
     /// Where she stands now. No I/O.
     pub fn place(&self, token: &QueueToken) -> Place {
         let at = self.moment();
         let settings = self.store.settings();
-        let phase = gatekeeper::phase_at(&self.config, &settings, at.now);
+        let phase = controller::phase_at(&self.config, &settings, at.now);
         let in_line = self.number_in_line(token);
         let number = in_line.map_or(token.arrival, u64::from);
         let standing = in_line.map_or(Standing::Left, |number| self.store.standing(number, at));
@@ -326,13 +324,13 @@ impl WaitingRoom {
             Standing::Entered => (PlaceState::Entered, None),
             Standing::Left => (PlaceState::Left, None),
         };
-        let has_order = drawing::has_order(&self.config, &settings);
+        let has_order = coordinator::has_order(&self.config, &settings);
         let (now_serving, told) = (u64::from(self.store.now_serving()), self.told.load());
         let is_behind = standing == Standing::Waiting && has_order;
         let ahead = is_behind.then(|| told.people_between(now_serving, number.saturating_sub(1)));
         let distance = is_behind.then(|| number.saturating_sub(now_serving + 1));
         let wait = distance
-            .and_then(|numbers| estimate::interpolate(&told.estimate, numbers))
+            .and_then(|numbers| wait_table::interpolate(&told.estimate, numbers))
             .map(|[p10_s, p50_s, p90_s]| Wait {
                 p10_s,
                 p50_s,
@@ -381,12 +379,12 @@ impl WaitingRoom {
             .number_in_line(token)
             .filter(|number| self.store.standing(*number, at) == Standing::Waiting)?;
         let settings = self.store.settings();
-        if waiting_in(gatekeeper::phase_at(&self.config, &settings, at.now)) != PlaceState::Waiting {
+        if waiting_in(controller::phase_at(&self.config, &settings, at.now)) != PlaceState::Waiting {
             return None;
         }
         let distance = number.saturating_sub(self.store.now_serving());
         let wait_s =
-            estimate::interpolate(&self.told.load().estimate, distance.into()).map(|[_, p50_s, _]| p50_s);
+            wait_table::interpolate(&self.told.load().estimate, distance.into()).map(|[_, p50_s, _]| p50_s);
         let again_in = presence::again_in(
             token.subject_hash,
             distance,
@@ -549,10 +547,10 @@ impl WaitingRoom {
     /// How the door is set now.
     pub fn door_state(&self) -> DoorState {
         let (settings, active) = (self.store.settings(), self.store.counts(self.moment()).active);
-        let phase = gatekeeper::phase_at(&self.config, &settings, self.clock.now());
+        let phase = controller::phase_at(&self.config, &settings, self.clock.now());
         DoorState {
             phase,
-            reason: gatekeeper::reason_of(phase, &settings, active),
+            reason: controller::reason_of(phase, &settings, active),
             version: settings.orders,
             paused: settings.paused,
             rate_per_minute: settings.rate_ordered,
@@ -613,7 +611,7 @@ impl WaitingRoom {
     }
 
     async fn hand_to_pen(&self, ask: Ask) -> Result<(), WaitingRoomError> {
-        match queue::write_for_a_visitor(&self.pen, self.store.as_ref(), ask)
+        match writer::write_for_a_visitor(&self.pen, self.store.as_ref(), ask)
             .await
             .map_err(not_written)?
         {

@@ -316,7 +316,7 @@ fn the_driver_is_told_from_the_houses_own_modules() {
     for own in [
         "mod redis;",
         "use crate::platform::redis::Redis;",
-        "platform::{lifecycle::Lifecycle, redis::Redis},",
+        "platform::{shutdown::Lifecycle, redis::Redis},",
         "pub redis: Settings,",
     ] {
         assert!(is_own_redis(own), "{own}");

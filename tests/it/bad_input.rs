@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
 use serde_json::{Value, json};
 use stagedoor::{
+    audit::{Evidence, Probe, audit},
     kernel::Clock,
-    simulation::auditor::{Evidence, Probe, audit},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

@@ -13,9 +13,9 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::{ServerConfig, crypto::aws_lc_rs, pki_types::PrivatePkcs8KeyDer};
 use serde_json::Value;
 use stagedoor::{
+    demo::sandbox_beacon::SandboxSigner,
     kernel::{Clock, SystemClock, Timestamp},
     platform::drand::ChainKey,
-    simulation::sandbox_beacon::SandboxSigner,
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},

@@ -13,13 +13,13 @@ use futures_util::future::join_all;
 use http::Method;
 use serde_json::Value;
 use stagedoor::{
+    audit::{AcknowledgedEntry, AcknowledgedJoin, Refusal, audit, books::who_came_in_time},
     kernel::{Clock, Entropy, OsEntropy, Timestamp},
     platform::{
         drand::{Drand, DrandError, SCHEME},
         http_client::Roots,
         signing::sha256,
     },
-    simulation::auditor::{AcknowledgedEntry, AcknowledgedJoin, Refusal, audit, books::who_came_in_time},
     waiting_room::draw::Order,
 };
 

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 use stagedoor::{
+    audit::{Evidence, LiveHold, Violation, audit, books},
     kernel::{Clock, Timestamp},
-    simulation::auditor::{Evidence, LiveHold, Violation, audit, books},
 };
 
 use crate::{

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use http::Method;
 use stagedoor::{
+    audit::{Movement, audit, books},
     kernel::Clock,
-    simulation::auditor::{Movement, audit, books},
 };
 
 use crate::{
@@ -37,10 +37,10 @@ async fn after_kill_9_in_the_middle_of_a_crowd_everything_is_still_true() {
     observer.enter_within(&world, Duration::from_secs(30)).await;
     let config = crowd_of(&world, 400, 99, Duration::from_secs(10));
     let clock = std::sync::Arc::clone(&world.clock) as std::sync::Arc<dyn Clock>;
-    let crowd = tokio::spawn(stagedoor::simulation::crowd::run(
+    let crowd = tokio::spawn(stagedoor::demo::crowd::run(
         config,
         clock,
-        stagedoor::platform::lifecycle::Lifecycle::new(),
+        stagedoor::platform::shutdown::Lifecycle::new(),
     ));
 
     let (mut orders_before, mut outages) = (Vec::new(), Vec::new());

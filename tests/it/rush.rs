@@ -8,12 +8,10 @@ use futures_util::future::join_all;
 use http::{Method, header};
 use serde_json::Value;
 use stagedoor::{
+    audit::{Evidence, audit, books::who_came_in_time},
+    demo::crowd::{self, CrowdReport},
     kernel::{Clock, Timestamp},
-    platform::{http_client::CallError, lifecycle::Lifecycle},
-    simulation::{
-        auditor::{Evidence, audit, books::who_came_in_time},
-        crowd::{self, CrowdReport},
-    },
+    platform::{http_client::CallError, shutdown::Lifecycle},
 };
 use tokio::task::JoinHandle;
 

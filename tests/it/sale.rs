@@ -3,12 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use stagedoor::{
+    audit::{audit, books::who_came_in_time},
+    demo::crowd::{self, CrowdConfig, CrowdReport, Pace},
     kernel::Clock,
-    platform::lifecycle::Lifecycle,
-    simulation::{
-        auditor::{audit, books::who_came_in_time},
-        crowd::{self, CrowdConfig, CrowdReport, Pace},
-    },
+    platform::shutdown::Lifecycle,
 };
 
 use crate::{

@@ -15,15 +15,13 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use stagedoor::{
+    audit::{
+        DoorSetting,
+        books::{BookAt, Books},
+    },
+    demo::crowd::HandoffSigner,
     kernel::{Clock, SaleId, SystemClock, Timestamp},
     platform::http_client::HttpClient,
-    simulation::{
-        auditor::{
-            DoorSetting,
-            books::{BookAt, Books},
-        },
-        crowd::HandoffSigner,
-    },
 };
 
 use crate::{

@@ -23,7 +23,7 @@ use std::{
 use anyhow::{Context, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use stagedoor::waiting_room::rehearsal;
+use stagedoor::simulate;
 
 use self::{
     lab::Lab,
@@ -589,12 +589,12 @@ async fn of_one(
 /// The door in virtual time: slots in use, and what forecasts are worth.
 async fn forecast(args: &RatiosArgs, table: &mut Table) -> anyhow::Result<()> {
     let (mut all, mut plain_use) = (Vec::new(), None);
-    for scenario in rehearsal::named("all")? {
+    for scenario in simulate::named("all")? {
         let mut runs = Vec::new();
         for seed in 0..args.seeds {
-            runs.push(rehearsal::rehearse(scenario, 20_000, u64::from(seed) + 1).await?);
+            runs.push(simulate::rehearse(scenario, 20_000, u64::from(seed) + 1).await?);
         }
-        let verdict = rehearsal::judge(scenario, &runs);
+        let verdict = simulate::judge(scenario, &runs);
         eprintln!(
             "{}: coverage {:?}, slots {:?}",
             scenario.name, verdict.figures.worth.coverage, verdict.figures.slot_use
@@ -604,7 +604,7 @@ async fn forecast(args: &RatiosArgs, table: &mut Table) -> anyhow::Result<()> {
         }
         all.extend(runs);
     }
-    let pooled = rehearsal::figures(&all);
+    let pooled = simulate::figures(&all);
     let runs = format!("rehearsed, {} sales", pooled.runs);
     for (figure, value, goal, more) in [
         (

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::waiting_room::rehearsal::{Course, CoursePoint, Rehearsal, Scenario, Verdict};
+use crate::simulate::{Course, CoursePoint, Rehearsal, Scenario, Verdict};
 
 const WIDTH: f64 = 460.0;
 const HEIGHT: f64 = 180.0;

@@ -5,7 +5,7 @@
 //! with [`LedgerError::Lost`]. The same suite runs on each engine (`contract`).
 
 #[cfg(test)]
-pub(super) mod contract;
+pub(super) mod conformance;
 pub mod postgres;
 pub mod sqlite;
 

@@ -6,9 +6,9 @@
 
 mod attempts;
 mod audit;
+mod inbox;
 mod leases;
-mod marks;
-mod opening;
+mod open_order;
 mod reads;
 #[cfg(test)]
 mod tests;
@@ -117,7 +117,7 @@ impl Ledger for PostgresLedger {
         Ok(self
             .db
             .write((order, lease), |db, (order, lease)| {
-                Box::pin(opening::open_order(db, order, lease))
+                Box::pin(open_order::open_order(db, order, lease))
             })
             .await?)
     }
@@ -272,7 +272,7 @@ impl Ledger for PostgresLedger {
         Ok(self
             .db
             .write_once(given, |db, (gateway, event, at)| {
-                Box::pin(marks::take_in(db, gateway, event, at))
+                Box::pin(inbox::take_in(db, gateway, event, at))
             })
             .await?)
     }
@@ -282,7 +282,7 @@ impl Ledger for PostgresLedger {
         Ok(self
             .db
             .write(given, |db, (order, sequence, at)| {
-                Box::pin(marks::event_delivered(db, order, sequence, at))
+                Box::pin(inbox::event_delivered(db, order, sequence, at))
             })
             .await?)
     }
@@ -291,7 +291,7 @@ impl Ledger for PostgresLedger {
         Ok(self
             .db
             .write((order, check_at), |db, (order, check_at)| {
-                Box::pin(marks::check_again(db, order, check_at))
+                Box::pin(inbox::check_again(db, order, check_at))
             })
             .await?)
     }
@@ -299,7 +299,7 @@ impl Ledger for PostgresLedger {
     async fn engine_memory(&self, show: &Show) -> Result<EngineMemory, LedgerError> {
         Ok(self
             .db
-            .read(show.clone(), |db, show| Box::pin(marks::engine_memory(db, show)))
+            .read(show.clone(), |db, show| Box::pin(inbox::engine_memory(db, show)))
             .await?)
     }
 
@@ -308,7 +308,7 @@ impl Ledger for PostgresLedger {
         Ok(self
             .db
             .write(given, |db, (show, seen, identity)| {
-                Box::pin(marks::raise_epoch(db, show, seen, identity))
+                Box::pin(inbox::raise_epoch(db, show, seen, identity))
             })
             .await?)
     }

@@ -27,7 +27,7 @@ use crate::{
     kernel::{OrderId, SaleId, Subject, Timestamp},
     platform::{
         group_commit::{GroupCommit, GroupCommitError},
-        lifecycle::Lifecycle,
+        shutdown::Lifecycle,
         signing::sha256,
         sql,
     },
@@ -379,13 +379,13 @@ impl Ledger for SqliteLedger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkout::ledger::contract;
+    use crate::checkout::ledger::conformance;
 
     #[tokio::test(flavor = "multi_thread")]
     async fn keeps_the_contract() {
-        let dir = contract::TempDir::new("ledger");
+        let dir = conformance::TempDir::new("ledger");
         let life = Lifecycle::new();
-        contract::all(
+        conformance::all(
             &SqliteLedger::open(&dir.file("ledger.db"), "a", &life)
                 .await
                 .unwrap(),
@@ -396,12 +396,12 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn the_audit_log_only_grows() {
-        let dir = contract::TempDir::new("audit");
+        let dir = conformance::TempDir::new("audit");
         let life = Lifecycle::new();
         let ledger = SqliteLedger::open(&dir.file("ledger.db"), "a", &life)
             .await
             .unwrap();
-        contract::open(&ledger, &contract::Given::new(1, &["A-1"])).await;
+        conformance::open(&ledger, &conformance::Given::new(1, &["A-1"])).await;
         for forbidden in ["UPDATE audit SET what = 'nothing'", "DELETE FROM audit"] {
             let tried = ledger
                 .write(move |db| {

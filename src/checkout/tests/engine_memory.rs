@@ -8,20 +8,19 @@ use crate::{
         Checkout, Config, Deps, LedgerPlace, PlaceOutcome, SaleConfig,
         ledger::{
             EngineMemory, Ledger,
-            contract::{TempDir, show},
+            conformance::{TempDir, show},
             sqlite::SqliteLedger,
         },
     },
-    kernel::{Clock, Timestamp},
-    kernel::{Currency, HoldId, ManualClock, Money, OsEntropy, SystemClock, VisitId},
+    kernel::{Clock, Currency, HoldId, ManualClock, Money, OsEntropy, SystemClock, Timestamp, VisitId},
     platform::{
         keys::Keys,
-        lifecycle::Lifecycle,
         redis::{Redis, RedisConfig},
+        shutdown::Lifecycle,
     },
     seating::{
-        self, Engine, HoldOutcome, Performance, Plan, SeatIx, Seating, SeatingError, StoreError, VenueKind,
-        Wish, generate,
+        self, StoreBackend, HoldOutcome, Performance, Plan, SeatIx, Seating, SeatingError, StoreError, VenueKind,
+        HoldSpec, generate,
     },
     simulation::servers::{Door, RedisCluster, RedisSentinels, RedisServer},
 };
@@ -71,9 +70,9 @@ impl Town {
         let deadline = Duration::from_millis(500);
         let redis = Redis::new(RedisConfig {
             url,
-            call_deadline: deadline,
-            connect_deadline: deadline,
-            accept_risky: false,
+            command_timeout: deadline,
+            connect_timeout: deadline,
+            allow_unsafe: false,
         })
         .unwrap();
         let prices: BTreeMap<_, _> = self
@@ -89,10 +88,10 @@ impl Town {
             hold: Duration::from_mins(5),
             extensions_max: 1,
             seats_per_fan: 4,
-            watchers_max: 10,
+            seat_streams_max: 10,
         };
         let (clock, entropy) = (Arc::clone(&self.clock), Arc::new(OsEntropy));
-        let engine = Engine::Redis(redis);
+        let engine = StoreBackend::Redis(redis);
         let deps = seating::Deps {
             engine,
             clock: Arc::clone(&clock),
@@ -158,7 +157,7 @@ impl Drop for Town {
 
 impl Node {
     async fn try_hold(&self, who: u32, seats: &[u32]) -> Result<HoldOutcome, SeatingError> {
-        let wish = Wish::Seats(seats.iter().map(|it| SeatIx(*it)).collect());
+        let wish = HoldSpec::Seats(seats.iter().map(|it| SeatIx(*it)).collect());
         self.performance
             .hold(&buyer(who), VisitId::random(&OsEntropy), wish, None)
             .await
@@ -187,7 +186,7 @@ impl Node {
             loop {
                 match self.try_hold(who, seats).await {
                     Ok(outcome) => return outcome,
-                    Err(SeatingError::Store(StoreError::Away | StoreError::Rebuilding)) => {
+                    Err(SeatingError::Store(StoreError::Unavailable | StoreError::Recovering)) => {
                         tokio::time::sleep(A_MOMENT).await
                     }
                     Err(other) => panic!("{other}"),
@@ -199,7 +198,7 @@ impl Node {
 
     async fn lives(&self, who: u32, hold: HoldId) -> bool {
         self.performance
-            .forgetful()
+            .volatile_store()
             .unwrap()
             .clone()
             .find_it(hold, who)
@@ -208,7 +207,7 @@ impl Node {
 
     async fn booked(&self) -> Vec<u32> {
         self.performance
-            .booked()
+            .booked_seats()
             .await
             .unwrap()
             .iter()
@@ -277,7 +276,7 @@ async fn a_server_that_is_killed_comes_back_as_another() {
         }
     })
     .await;
-    assert_eq!(away, SeatingError::Store(StoreError::Away));
+    assert_eq!(away, SeatingError::Store(StoreError::Unavailable));
     server.restart().await.unwrap();
     assert!(is_taken(&node.hold_when_back(3, &[0]).await));
     assert_eq!((town.epoch().await, node.booked().await), (2, vec![0, 1]));
@@ -339,7 +338,7 @@ async fn a_node_left_with_the_old_primary_stops() {
         }
     })
     .await;
-    assert_eq!(stopped, SeatingError::Store(StoreError::Rebuilding));
+    assert_eq!(stopped, SeatingError::Store(StoreError::Recovering));
     doors[1].lead_to(replica.port());
     assert!(is_taken(&nodes[1].hold_when_back(2, &[5]).await));
     assert!(!nodes[1].lives(2, lost).await);
@@ -418,7 +417,7 @@ async fn holds_live_on_while_the_cluster_moves_them() {
         assert!(nodes[1].lives(who, hold).await);
     }
     // A node that comes later finds a memory at home.
-    let store = nodes[0].performance.forgetful().unwrap();
+    let store = nodes[0].performance.volatile_store().unwrap();
     in_time(async {
         while !store.memory().await.ok().flatten().is_some_and(|it| it.is_home) {
             tokio::time::sleep(A_MOMENT).await;

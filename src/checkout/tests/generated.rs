@@ -10,8 +10,7 @@ use crate::{
         ledger::{Opened, Progress},
         order::OrderState,
         payment::CardToken,
-        purchase::Attempt,
-        saga::Act,
+        saga::{engine::Act, purchase::Attempt},
     },
     simulation::servers::Postgres,
 };

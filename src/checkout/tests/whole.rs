@@ -7,23 +7,21 @@ use tokio::net::TcpListener;
 
 use super::world::buyer;
 use crate::{
+    audit::{
+        OrderState,
+        books::{self, BookAt, Books},
+    },
     checkout::{
         Checkout, Config, Deps, LedgerPlace, PlaceOrder, PlaceOutcome, SaleConfig,
         gateways::sandbox::SandboxGateway,
-        ledger::contract::{TempDir, show},
+        ledger::conformance::{TempDir, show},
         webhooks::WebhookSecret,
     },
+    demo::sandbox_gateway::{SandboxConfig, serve},
     kernel::{Currency, Money, OsEntropy, SystemClock, VisitId},
-    platform::{keys::Keys, lifecycle::Lifecycle},
-    seating::{self, HoldOutcome, Plan, Seating, VenueKind, Wish, generate},
-    simulation::{
-        auditor::{
-            OrderState,
-            books::{self, BookAt, Books},
-        },
-        sandbox_gateway::{SandboxConfig, serve},
-        servers::Postgres,
-    },
+    platform::{keys::Keys, shutdown::Lifecycle},
+    seating::{self, HoldOutcome, Plan, Seating, VenueKind, HoldSpec, generate},
+    simulation::servers::Postgres,
 };
 
 const CROWD: u32 = 60;
@@ -47,11 +45,11 @@ async fn house(
         hold: Duration::from_mins(5),
         extensions_max: 1,
         seats_per_fan: 4,
-        watchers_max: 10,
+        seat_streams_max: 10,
     };
     let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(OsEntropy));
     let deps = seating::Deps {
-        engine: seating::Engine::Memory,
+        engine: seating::StoreBackend::Memory,
         clock: clock.clone(),
         entropy: entropy.clone(),
         life: life.clone(),
@@ -89,7 +87,7 @@ async fn house(
 async fn buys(seats: Arc<Seating>, checkout: Arc<Checkout>, n: u32) -> PlaceOutcome {
     let performance = seats.performance(&show().sale, &show().performance).unwrap();
     let (who, visit) = (buyer(n), VisitId::random(&OsEntropy));
-    let wish = Wish::BestAvailable {
+    let wish = HoldSpec::BestAvailable {
         quantity: 2,
         zone: None,
         section: None,

@@ -17,11 +17,10 @@ use parking_lot::Mutex;
 use crate::{
     checkout::{
         Checkout, Config, Deps, LedgerPlace, PlaceOrder, PlaceOutcome, SaleConfig,
-        forgetful::ForgetfulSeats,
         ledger::{
             Claimed, EngineMemory, KeyUse, Lease, LeasedSaga, Ledger, LedgerError, LogEntry, NewEvent,
             NewOrder, NewTicket, Opened, OutboxRow, Position, Progress, Right, TicketRow,
-            contract::{TempDir, basket, show},
+            conformance::{TempDir, basket, show},
             postgres::PostgresLedger,
             sqlite::SqliteLedger,
         },
@@ -30,10 +29,10 @@ use crate::{
             AuthoriseOutcome, Charge, LookupOutcome, NotSigned, PaymentGateway, PaymentState, Settled,
             Webhook,
         },
-        seats::{Basket, BeginOutcome, ClaimedSeats, Seats, SeatsError, Show},
+        seats::{Basket, BeginOutcome, ClaimedSeats, Seats, SeatsError, Show, volatile::ForgetfulSeats},
     },
     kernel::{HoldId, Money, OrderId, OsEntropy, SaleId, Subject, SystemClock, Timestamp, VisitId},
-    platform::{keys::Keys, lifecycle::Lifecycle},
+    platform::{keys::Keys, shutdown::Lifecycle},
     simulation::servers::Postgres,
 };
 

@@ -2,14 +2,16 @@
 
 use std::{collections::HashSet, hash::Hash, net::IpAddr, path::Path};
 
-use super::{
-    super::operators::is_token_hash,
-    nodes::{Database, EngineKind},
-    sales::{PerformanceSettings, Queueing, SaleSettings},
-    sections::{DatabaseUrl, Settings},
+use crate::ops::{
+    admin::operators::is_token_hash,
+    config::{
+        sales::{PerformanceSettings, QueueOrder, SaleSettings},
+        sections::{DatabaseUrl, Settings},
+        storage::{DatabaseLocation, StoreKind},
+    },
 };
 use crate::{
-    edge::proof_of_work::BITS_MAX,
+    edge::overload::proof_of_work::BITS_MAX,
     kernel::LocalText,
     platform::drand::{QUICKNET, QUICKNET_KEY},
     waiting_room::{Durability, draw::Digest},
@@ -68,12 +70,12 @@ fn server(settings: &Settings, found: &mut Findings) {
     }
     let is_name = |c: char| c.is_ascii_alphanumeric() || "._:-".contains(c);
     found.when(
-        it.node.len() > 64 || !it.node.chars().all(is_name),
+        it.node_name.len() > 64 || !it.node_name.chars().all(is_name),
         "server.node",
         "must be at most 64 letters, digits and . _ : - (empty: the machine's name and the public port)",
     );
     found.when(
-        it.lame_duck_ms > 60_000,
+        it.shutdown_notice_ms > 60_000,
         "server.lame_duck_ms",
         "must be at most 60000: whoever stops a process does not wait longer",
     );
@@ -97,7 +99,7 @@ fn server(settings: &Settings, found: &mut Findings) {
 }
 
 fn engines(settings: &Settings, found: &mut Findings) {
-    let shared = &settings.engine.redis;
+    let shared = &settings.store.redis;
     let own = [
         ("waiting_room.redis.url", &settings.waiting_room.redis.url),
         ("box_office.redis.url", &settings.box_office.redis.url),
@@ -114,33 +116,33 @@ fn engines(settings: &Settings, found: &mut Findings) {
             "must be redis://HOST:PORT, redis+sentinel://HOST:PORT,HOST:PORT/MASTER or redis+cluster://HOST:PORT,HOST:PORT (rediss for TLS)",
         );
         found.when(
-            !url.is_empty() && settings.engine.kind == EngineKind::Memory,
+            !url.is_empty() && settings.store.kind == StoreKind::Memory,
             key,
             "must be empty while engine.kind is \"memory\"; to use this Redis set engine.kind to \"redis\"",
         );
     }
     let lacks_one = shared.url.is_empty() && own.iter().any(|(_, url)| url.is_empty());
     found.when(
-        settings.engine.kind == EngineKind::Redis && lacks_one,
+        settings.store.kind == StoreKind::Redis && lacks_one,
         "engine.redis.url",
         "must be given when engine.kind is \"redis\", best as STAGEDOOR__ENGINE__REDIS__URL",
     );
     found.positive(
         &[
-            ("call_deadline_ms", shared.call_deadline_ms.into()),
-            ("connect_deadline_ms", shared.connect_deadline_ms.into()),
+            ("call_deadline_ms", shared.command_timeout_ms.into()),
+            ("connect_deadline_ms", shared.connect_timeout_ms.into()),
         ],
         "engine.redis",
     );
     found.when(
-        shared.call_deadline_ms >= settings.server.request_timeout_ms,
+        shared.command_timeout_ms >= settings.server.request_timeout_ms,
         "engine.redis.call_deadline_ms",
         format!(
             "must be shorter than server.request_timeout_ms ({})",
             settings.server.request_timeout_ms
         ),
     );
-    for (ix, door) in settings.box_office.report_to.iter().enumerate() {
+    for (ix, door) in settings.box_office.waiting_room_urls.iter().enumerate() {
         found.when(
             !is_base_url(door) || !door.starts_with("http://"),
             format!("box_office.report_to[{ix}]"),
@@ -168,8 +170,8 @@ fn books(settings: &Settings, found: &mut Findings) {
         return;
     }
     let (ledger, journal) = (settings.ledger_database(), settings.journal_database());
-    let is_file = |database: &Database| matches!(database, Database::Sqlite(_));
-    if settings.engine.kind == EngineKind::Redis {
+    let is_file = |database: &DatabaseLocation| matches!(database, DatabaseLocation::Sqlite(_));
+    if settings.store.kind == StoreKind::Redis {
         let wrong = "must be postgres://... with the redis engine: its nodes share their books, and an SQLite file is one node's own";
         found.when(is_file(&ledger), "ledger.url", wrong);
         found.when(
@@ -179,7 +181,7 @@ fn books(settings: &Settings, found: &mut Findings) {
         );
     }
     found.when(
-        settings.waiting_room.durability == Durability::Acknowledged && settings.engine.kind == EngineKind::Memory && !is_file(&journal),
+        settings.waiting_room.durability == Durability::Acknowledged && settings.store.kind == StoreKind::Memory && !is_file(&journal),
         "waiting_room.durability",
         "must be \"journaled\" with the memory engine and a journal on PostgreSQL: it answers earlier only beside a file of its own",
     );
@@ -243,12 +245,12 @@ fn proof_of_work(settings: &Settings, found: &mut Findings) {
         format!("must not be above bits_max ({})", it.bits_max),
     );
     found.when(
-        it.lifts_join_limit && it.bits_max == 0,
+        it.allow_over_join_limit && it.bits_max == 0,
         format!("{at}.lifts_join_limit"),
         "must be false while bits_max is 0: nothing would be asked instead of the limit",
     );
     found.when(
-        it.life_s > 3_600,
+        it.challenge_ttl_s > 3_600,
         format!("{at}.life_s"),
         "must be at most 3600: what was answered is remembered for so long",
     );
@@ -257,10 +259,10 @@ fn proof_of_work(settings: &Settings, found: &mut Findings) {
             ("joins_per_second_normal", it.joins_per_second_normal.into()),
             (
                 "joins_per_address_per_minute_normal",
-                it.joins_per_address_per_minute_normal.into(),
+                it.joins_per_ip_per_minute_normal.into(),
             ),
-            ("life_s", it.life_s.into()),
-            ("spent_max", it.spent_max as u64),
+            ("life_s", it.challenge_ttl_s.into()),
+            ("spent_max", it.used_challenges_max as u64),
         ],
         at,
     );
@@ -272,9 +274,9 @@ fn shop(settings: &Settings, found: &mut Findings) {
         &[
             ("connections_max", it.connections_max.into()),
             ("queries_per_second_max", it.queries_per_second_max.into()),
-            ("query_deadline_ms", it.query_deadline_ms.into()),
+            ("query_deadline_ms", it.query_timeout_ms.into()),
             ("password_threads", it.password_threads as u64),
-            ("password_waiting_max", it.password_waiting_max as u64),
+            ("password_waiting_max", it.password_queue_max as u64),
             ("session_hours", it.session_hours.into()),
         ],
         "shop",
@@ -319,14 +321,14 @@ fn checkout(settings: &Settings, found: &mut Findings) {
     let it = &settings.checkout;
     found.positive(
         &[
-            ("answer_within_ms", it.answer_within_ms.into()),
-            ("gateway_deadline_ms", it.gateway_deadline_ms.into()),
-            ("authorise_within_s", it.authorise_within_s.into()),
+            ("answer_within_ms", it.order_response_wait_ms.into()),
+            ("gateway_deadline_ms", it.gateway_timeout_ms.into()),
+            ("authorise_within_s", it.payment_timeout_s.into()),
         ],
         "checkout",
     );
     found.when(
-        it.answer_within_ms >= settings.server.request_timeout_ms,
+        it.order_response_wait_ms >= settings.server.request_timeout_ms,
         "checkout.answer_within_ms",
         format!(
             "must be shorter than server.request_timeout_ms ({})",
@@ -334,11 +336,11 @@ fn checkout(settings: &Settings, found: &mut Findings) {
         ),
     );
     found.when(
-        u64::from(it.authorise_within_s) * 1_000 < u64::from(it.gateway_deadline_ms),
+        u64::from(it.payment_timeout_s) * 1_000 < u64::from(it.gateway_timeout_ms),
         "checkout.authorise_within_s",
         format!(
             "must not be shorter than one gateway call, checkout.gateway_deadline_ms ({})",
-            it.gateway_deadline_ms
+            it.gateway_timeout_ms
         ),
     );
     let url = &settings.gateway.url;
@@ -356,16 +358,16 @@ fn sales(settings: &Settings, found: &mut Findings) {
         once(&mut sales, &sale.id, &at, found);
         one_sale(sale, &at, found);
         found.when(
-            sale.queueing == Queueing::FairDraw && settings.waiting_room.durability == Durability::Acknowledged,
+            sale.queue_order == QueueOrder::FairDraw && settings.waiting_room.durability == Durability::Acknowledged,
             "waiting_room.durability",
             "must be \"journaled\" for a sale with a fair draw: nobody may be told that she is in a list that does not hold her",
         );
         found.when(
-            sale.hold_s < settings.checkout.authorise_within_s,
+            sale.hold_ttl_s < settings.checkout.payment_timeout_s,
             format!("{at}.hold_s"),
             format!(
                 "must not be shorter than a payment may take, checkout.authorise_within_s ({})",
-                settings.checkout.authorise_within_s
+                settings.checkout.payment_timeout_s
             ),
         );
         let mut performances = HashSet::new();
@@ -382,41 +384,41 @@ fn one_sale(sale: &SaleSettings, at: &str, found: &mut Findings) {
     local_text(&sale.title, &key("title"), found);
     draw(sale, at, found);
     found.when(
-        sale.prequeue_at > sale.opens_at,
+        sale.prequeue_starts_at > sale.on_sale_starts_at,
         key("prequeue_at"),
-        format!("must not be after opens_at ({})", sale.opens_at),
+        format!("must not be after opens_at ({})", sale.on_sale_starts_at),
     );
     found.when(
-        sale.closes_at <= sale.opens_at,
+        sale.closes_at <= sale.on_sale_starts_at,
         key("closes_at"),
-        format!("must be after opens_at ({})", sale.opens_at),
+        format!("must be after opens_at ({})", sale.on_sale_starts_at),
     );
     found.positive(
         &[
-            ("rate_per_minute", sale.rate_per_minute.into()),
-            ("capacity", sale.capacity.into()),
-            ("burst", sale.burst.unwrap_or(1).into()),
+            ("rate_per_minute", sale.admission_rate_per_minute.into()),
+            ("capacity", sale.active_visits_max.into()),
+            ("burst", sale.admission_burst.unwrap_or(1).into()),
             ("call_window_s", sale.call_window_s.into()),
-            ("pass_life_s", sale.pass_life_s.into()),
+            ("pass_life_s", sale.pass_ttl_s.into()),
             ("visit_max_s", sale.visit_max_s.into()),
-            ("max_fans", sale.max_fans.into()),
-            ("seats_per_fan", sale.seats_per_fan.into()),
-            ("hold_s", sale.hold_s.into()),
+            ("max_fans", sale.queue_entries_max.into()),
+            ("seats_per_fan", sale.seats_per_customer_max.into()),
+            ("hold_s", sale.hold_ttl_s.into()),
         ],
         at,
     );
     found.when(
-        !(0.0..=1.0).contains(&sale.returner_share),
+        !(0.0..=1.0).contains(&sale.late_arrival_share),
         key("returner_share"),
         "must be between 0.0 and 1.0",
     );
     found.when(
-        sale.pass_life_s > sale.visit_max_s,
+        sale.pass_ttl_s > sale.visit_max_s,
         key("pass_life_s"),
         format!("must not be longer than visit_max_s ({})", sale.visit_max_s),
     );
     found.when(
-        sale.hold_s > sale.visit_max_s,
+        sale.hold_ttl_s > sale.visit_max_s,
         key("hold_s"),
         format!("must not be longer than visit_max_s ({})", sale.visit_max_s),
     );
@@ -431,7 +433,7 @@ fn one_sale(sale: &SaleSettings, at: &str, found: &mut Findings) {
 fn draw(sale: &SaleSettings, at: &str, found: &mut Findings) {
     let key = |name: &str| format!("{at}.draw.{name}");
     let Some(draw) = &sale.draw else {
-        let wrong = sale.queueing == Queueing::FairDraw;
+        let wrong = sale.queue_order == QueueOrder::FairDraw;
         found.when(
             wrong,
             format!("{at}.queueing"),
@@ -440,7 +442,7 @@ fn draw(sale: &SaleSettings, at: &str, found: &mut Findings) {
         return;
     };
     found.when(
-        sale.queueing == Queueing::Fifo,
+        sale.queue_order == QueueOrder::Fifo,
         format!("{at}.draw"),
         "must not be given when queueing is \"fifo\"",
     );
@@ -465,9 +467,9 @@ fn draw(sale: &SaleSettings, at: &str, found: &mut Findings) {
         "is not the public key of this chain, which is quicknet",
     );
     found.when(
-        draw.genesis_at > sale.opens_at,
+        draw.genesis_at > sale.on_sale_starts_at,
         key("genesis_at"),
-        format!("must not be after opens_at ({})", sale.opens_at),
+        format!("must not be after opens_at ({})", sale.on_sale_starts_at),
     );
 }
 

@@ -28,32 +28,32 @@ pub struct SaleSettings {
     #[serde(default)]
     pub sign_in: SignIn,
     #[serde(default)]
-    pub queueing: Queueing,
+    pub queue_order: QueueOrder,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draw: Option<DrawSettings>,
-    pub prequeue_at: Timestamp,
-    pub opens_at: Timestamp,
+    pub prequeue_starts_at: Timestamp,
+    pub on_sale_starts_at: Timestamp,
     pub closes_at: Timestamp,
-    pub rate_per_minute: u32,
-    pub capacity: u32,
+    pub admission_rate_per_minute: u32,
+    pub active_visits_max: u32,
     #[serde(default)]
-    pub burst: Option<u32>,
+    pub admission_burst: Option<u32>,
     #[serde(default = "default_call_window_s")]
     pub call_window_s: u32,
     #[serde(default = "default_returner_share")]
-    pub returner_share: f64,
+    pub late_arrival_share: f64,
     #[serde(default = "default_pass_life_s")]
-    pub pass_life_s: u32,
+    pub pass_ttl_s: u32,
     #[serde(default = "default_visit_max_s")]
     pub visit_max_s: u32,
     #[serde(default = "default_max_fans")]
-    pub max_fans: u32,
+    pub queue_entries_max: u32,
     #[serde(default = "default_watchers_max")]
-    pub board_watchers_max: usize,
+    pub status_streams_max: usize,
     #[serde(default = "default_seats_per_fan")]
-    pub seats_per_fan: u8,
+    pub seats_per_customer_max: u8,
     #[serde(default = "default_hold_s")]
-    pub hold_s: u32,
+    pub hold_ttl_s: u32,
     #[serde(default = "default_hold_extensions_max")]
     pub hold_extensions_max: u8,
     #[serde(default)]
@@ -84,7 +84,7 @@ pub enum SignIn {
 /// In which order those who came before the opening are called.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Queueing {
+pub enum QueueOrder {
     #[default]
     Fifo,
     FairDraw,
@@ -101,7 +101,7 @@ pub struct PerformanceSettings {
     /// A plan's file, or `generate:KIND:SEATS`.
     pub plan: String,
     #[serde(default = "default_watchers_max")]
-    pub seat_watchers_max: usize,
+    pub seat_streams_max: usize,
     /// By price zone, in the currency's minor unit.
     #[serde(default)]
     pub prices: BTreeMap<String, i64>,
@@ -116,7 +116,7 @@ impl SaleSettings {
         let draw = self
             .draw
             .as_ref()
-            .filter(|_| self.queueing == Queueing::FairDraw)?;
+            .filter(|_| self.queue_order == QueueOrder::FairDraw)?;
         let DrawSettings {
             beacon_url,
             chain,
@@ -152,19 +152,19 @@ impl SaleSettings {
     pub fn waiting_room(&self, issuer: &str) -> waiting_room::Config {
         waiting_room::Config {
             sale: self.id.clone(),
-            prequeue_at: self.prequeue_at,
-            opens_at: self.opens_at,
+            prequeue_at: self.prequeue_starts_at,
+            opens_at: self.on_sale_starts_at,
             closes_at: self.closes_at,
-            rate_per_minute: self.rate_per_minute,
-            capacity: self.capacity,
-            burst: self.burst,
+            rate_per_minute: self.admission_rate_per_minute,
+            capacity: self.active_visits_max,
+            burst: self.admission_burst,
             call_window: seconds(self.call_window_s),
-            returner_share: self.returner_share,
-            pass_life: seconds(self.pass_life_s),
+            returner_share: self.late_arrival_share,
+            pass_life: seconds(self.pass_ttl_s),
             visit_max: seconds(self.visit_max_s),
-            max_fans: self.max_fans,
+            max_fans: self.queue_entries_max,
             issuer: issuer.to_owned(),
-            watchers_max: self.board_watchers_max,
+            watchers_max: self.status_streams_max,
             passes_checked_elsewhere: false,
             durability: waiting_room::Durability::Journaled,
             draw: None,
@@ -184,10 +184,10 @@ impl PerformanceSettings {
                 .iter()
                 .map(|(zone, &amount)| (zone.clone(), Money::new(amount, self.currency)))
                 .collect(),
-            hold: seconds(sale.hold_s),
+            hold: seconds(sale.hold_ttl_s),
             extensions_max: sale.hold_extensions_max,
-            seats_per_fan: sale.seats_per_fan,
-            watchers_max: self.seat_watchers_max,
+            seats_per_fan: sale.seats_per_customer_max,
+            seat_streams_max: self.seat_streams_max,
         }
     }
 
@@ -205,11 +205,11 @@ fn default_call_window_s() -> u32 {
     180
 }
 
-fn default_returner_share() -> f64 {
+fn default_late_arrival_share() -> f64 {
     0.2
 }
 
-fn default_pass_life_s() -> u32 {
+fn default_pass_ttl_s() -> u32 {
     120
 }
 
@@ -217,19 +217,19 @@ fn default_visit_max_s() -> u32 {
     1_200
 }
 
-fn default_max_fans() -> u32 {
+fn default_queue_entries_max() -> u32 {
     1_000_000
 }
 
-fn default_watchers_max() -> usize {
+fn default_streams_max() -> usize {
     10_000
 }
 
-fn default_seats_per_fan() -> u8 {
+fn default_seats_per_customer_max() -> u8 {
     4
 }
 
-fn default_hold_s() -> u32 {
+fn default_hold_ttl_s() -> u32 {
     420
 }
 

@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Dura
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{
-    nodes::{BookSettings, BoxOfficeSettings, EngineSettings, WaitingRoomSettings},
+use crate::ops::config::{
     sales::SaleSettings,
+    storage::{DatabaseSettings, BoxOfficeSettings, StoreSettings, WaitingRoomSettings},
 };
-use crate::{checkout, edge::proof_of_work, shop};
+use crate::{checkout, edge::overload::proof_of_work, shop};
 
 /// A text that no log, error or listing ever shows.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -139,11 +139,11 @@ pub struct Settings {
     pub keys: KeySettings,
     pub log: LogSettings,
     pub limits: LimitSettings,
-    pub engine: EngineSettings,
+    pub store: StoreSettings,
     pub waiting_room: WaitingRoomSettings,
     pub box_office: BoxOfficeSettings,
-    pub ledger: BookSettings,
-    pub journal: BookSettings,
+    pub ledger: DatabaseSettings,
+    pub journal: DatabaseSettings,
     pub shop: ShopSettings,
     pub checkout: CheckoutSettings,
     pub gateway: GatewaySettings,
@@ -157,14 +157,14 @@ pub struct Settings {
 #[serde(deny_unknown_fields)]
 pub struct ServerSettings {
     /// Empty: the machine's name and the public listener's port.
-    pub node: String,
+    pub node_name: String,
     pub listen: SocketAddr,
     pub ops_listen: SocketAddr,
     pub public_base: String,
     /// Addresses or networks (`10.0.0.0/8`).
     pub trusted_proxies: Vec<String>,
     pub connections_max: usize,
-    pub connections_per_address_max: usize,
+    pub connections_per_ip_max: usize,
     pub header_bytes_max: usize,
     pub body_bytes_max: usize,
     pub header_timeout_ms: u32,
@@ -172,8 +172,8 @@ pub struct ServerSettings {
     pub idle_timeout_s: u32,
     pub request_timeout_ms: u32,
     pub requests_in_flight_max: usize,
-    pub lame_duck_ms: u32,
-    pub drain_s: u32,
+    pub shutdown_notice_ms: u32,
+    pub shutdown_timeout_s: u32,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -208,9 +208,9 @@ pub enum LogFormat {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LimitSettings {
-    pub sign_in_per_address_per_minute: u32,
-    pub joins_per_address_per_minute: u32,
-    pub requests_per_address_per_second: u32,
+    pub sign_in_per_ip_per_minute: u32,
+    pub joins_per_ip_per_minute: u32,
+    pub requests_per_ip_per_second: u32,
     pub proof_of_work: ProofOfWorkSettings,
 }
 
@@ -220,10 +220,10 @@ pub struct ProofOfWorkSettings {
     pub bits_min: u8,
     pub bits_max: u8,
     pub joins_per_second_normal: u32,
-    pub joins_per_address_per_minute_normal: u32,
-    pub life_s: u32,
-    pub spent_max: usize,
-    pub lifts_join_limit: bool,
+    pub joins_per_ip_per_minute_normal: u32,
+    pub challenge_ttl_s: u32,
+    pub used_challenges_max: usize,
+    pub allow_over_join_limit: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -233,9 +233,9 @@ pub struct ShopSettings {
     pub customer_query: String,
     pub connections_max: u32,
     pub queries_per_second_max: u32,
-    pub query_deadline_ms: u32,
+    pub query_timeout_ms: u32,
     pub password_threads: usize,
-    pub password_waiting_max: usize,
+    pub password_queue_max: usize,
     pub session_hours: u32,
     pub handoff: HandoffSettings,
 }
@@ -251,9 +251,9 @@ pub struct HandoffSettings {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckoutSettings {
-    pub answer_within_ms: u32,
-    pub gateway_deadline_ms: u32,
-    pub authorise_within_s: u32,
+    pub order_response_wait_ms: u32,
+    pub gateway_timeout_ms: u32,
+    pub payment_timeout_s: u32,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -281,13 +281,13 @@ impl Settings {
                 .map(|sale| checkout::SaleConfig {
                     sale: sale.id.clone(),
                     title: sale.title.in_language("en").to_owned(),
-                    seats_per_fan: sale.seats_per_fan,
+                    seats_per_fan: sale.seats_per_customer_max,
                 })
                 .collect(),
             issuer: self.server.public_base.clone(),
-            answer_within: millis(self.checkout.answer_within_ms),
-            gateway_deadline: millis(self.checkout.gateway_deadline_ms),
-            authorise_within: seconds(self.checkout.authorise_within_s),
+            answer_within: millis(self.checkout.order_response_wait_ms),
+            gateway_deadline: millis(self.checkout.gateway_timeout_ms),
+            authorise_within: seconds(self.checkout.payment_timeout_s),
         }
     }
 
@@ -298,10 +298,10 @@ impl Settings {
             bits_min: it.bits_min,
             bits_max: it.bits_max,
             joins_per_second_normal: it.joins_per_second_normal,
-            joins_per_address_per_minute_normal: it.joins_per_address_per_minute_normal,
-            life: seconds(it.life_s),
-            spent_max: it.spent_max,
-            lifts_join_limit: it.lifts_join_limit,
+            joins_per_address_per_minute_normal: it.joins_per_ip_per_minute_normal,
+            life: seconds(it.challenge_ttl_s),
+            spent_max: it.used_challenges_max,
+            lifts_join_limit: it.allow_over_join_limit,
         }
     }
 
@@ -313,9 +313,9 @@ impl Settings {
             customer_query: shop.customer_query.clone(),
             connections_max: shop.connections_max,
             queries_per_second_max: shop.queries_per_second_max,
-            query_deadline: millis(shop.query_deadline_ms),
+            query_deadline: millis(shop.query_timeout_ms),
             password_threads: shop.password_threads,
-            password_waiting_max: shop.password_waiting_max,
+            password_waiting_max: shop.password_queue_max,
             session_life: Duration::from_secs(u64::from(shop.session_hours) * 3_600),
             handoff: (!shop.handoff.secret.is_empty()).then(|| shop::HandoffConfig {
                 issuer: shop.handoff.issuer.clone(),

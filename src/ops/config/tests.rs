@@ -82,7 +82,7 @@ fn a_variable_overrides_the_file_and_the_file_the_defaults() {
     let settings = load(Some(&file.0), env(&variables)).unwrap();
     assert_eq!(
         (
-            settings.server.drain_s,
+            settings.server.shutdown_timeout_s,
             settings.server.idle_timeout_s,
             settings.server.body_timeout_ms
         ),
@@ -163,7 +163,7 @@ fn wrong_types_and_unreadable_files_are_refused_with_their_place() {
 
 #[test]
 fn impossible_combinations_are_refused() {
-    let another_key = crate::simulation::sandbox_beacon::SandboxSigner::of("another chain")
+    let another_key = crate::demo::sandbox_beacon::SandboxSigner::of("another chain")
         .public_key()
         .to_string();
     // (key, what stands in the example, what is put there instead)
@@ -628,7 +628,7 @@ async fn the_default_query_finds_the_demo_shops_customers() {
 
     use crate::{
         kernel::{SeededEntropy, SystemClock},
-        platform::{keys::Keys, lifecycle::Lifecycle},
+        platform::{keys::Keys, shutdown::Lifecycle},
         shop::{DEMO_PASSWORD, Deps, Shop, SignInOutcome, SpentPlace, make_demo_shop},
     };
 

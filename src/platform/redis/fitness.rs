@@ -2,7 +2,7 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind, Value, aio::MultiplexedConnection};
 
-use super::{Redis, address::Host, search::ConnectError};
+use crate::platform::redis::{Redis, discovery::ConnectError, url::Host};
 
 /// Before 7.0 scripts were replicated by their text, which is not what these scripts are written for.
 const VERSION_MIN: (u32, u32) = (7, 0);
@@ -69,7 +69,7 @@ impl Redis {
 
     async fn examine_one(&self, host: &Host) -> Result<(), Finding> {
         let at = host.to_string();
-        let deadline = Some(self.config().call_deadline);
+        let deadline = Some(self.config().command_timeout);
         let mut connection = self.open(self.address().connection_to(host), deadline).await?;
         let info: String = redis::cmd("INFO").query_async(&mut connection).await?;
         let field = |name: &str| {
@@ -104,7 +104,7 @@ impl Redis {
                 .await,
         )?;
         let replicas: u32 = field("connected_slaves").parse().unwrap_or(0);
-        if self.config().accept_risky {
+        if self.config().allow_unsafe {
             return Ok(());
         }
         let policy = field("maxmemory_policy").to_owned();
@@ -133,7 +133,7 @@ impl Redis {
             let mut connection = self
                 .open(
                     self.address().connection_to(&host),
-                    Some(self.config().call_deadline),
+                    Some(self.config().command_timeout),
                 )
                 .await?;
             let now = setting(&mut connection, NAME)

@@ -5,7 +5,7 @@ mod failover;
 use super::*;
 use crate::{
     kernel::SeededEntropy,
-    platform::lifecycle::Lifecycle,
+    platform::shutdown::Lifecycle,
     simulation::servers::{Door, RedisCluster, RedisServer},
 };
 
@@ -17,9 +17,9 @@ const IN_TIME: Duration = Duration::from_secs(10);
 fn redis(url: &str) -> Redis {
     let config = RedisConfig {
         url: url.to_owned(),
-        call_deadline: DEADLINE,
-        connect_deadline: DEADLINE,
-        accept_risky: false,
+        command_timeout: DEADLINE,
+        connect_timeout: DEADLINE,
+        allow_unsafe: false,
     };
     Redis::new(config).unwrap()
 }
@@ -313,7 +313,7 @@ async fn what_would_lie_is_refused_at_start() {
         "{refusal}"
     );
     let told = RedisConfig {
-        accept_risky: true,
+        allow_unsafe: true,
         ..redis(&server.url()).config().clone()
     };
     assert!(

@@ -8,7 +8,10 @@ use std::{
 
 use crate::kernel::{HoldId, Timestamp, VisitId};
 
-use super::{super::seat::SeatIx, fans::FanIx, index::Index};
+use crate::seating::{
+    seat::SeatIx,
+    store::{holder_counts::FanIx, index::Index},
+};
 
 pub(super) type HoldIx = u32;
 

@@ -11,15 +11,15 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::kernel::{Clock, HoldId, Subject, Timestamp};
 
-use super::{
-    super::{
-        hold::RestoredClaim,
-        seat::{SeatIx, SeatStates},
+use crate::seating::{
+    hold_ttl::RestoredClaim,
+    seat::{SeatIx, SeatStates},
+    store::{
+        BookReply, ChangeReply, ExtendReply, HoldRecord, HoldReply, StoreHold, IdempotencyKey, SeatChange,
+        SeatStore, StoreError, Terms,
+        holder_counts::Naming,
+        seat_table::{Named, Register},
     },
-    BookReply, ChangeReply, ExtendReply, HoldRecord, HoldReply, HoldRequest, Operation, SeatChange,
-    SeatStore, StoreError, Terms,
-    fans::Naming,
-    register::{Named, Register},
 };
 
 /// What is held here is lost with the process; what is paid or being paid is given back by the ledger at start.
@@ -48,7 +48,7 @@ impl MemoryStore {
     }
 
     /// [`SeatStore::hold`], which here waits for nothing but the lock.
-    pub fn hold_now(&self, request: &HoldRequest) -> HoldReply {
+    pub fn hold_now(&self, request: &StoreHold) -> HoldReply {
         let (who, now) = (self.named(&request.subject), self.clock.now());
         self.register().hold(request, who, now)
     }
@@ -85,11 +85,11 @@ impl MemoryStore {
 // Under the lock nothing waits, and little is allocated: names are hashed, times read and lists made before it.
 #[async_trait]
 impl SeatStore for MemoryStore {
-    async fn hold(&self, request: &HoldRequest) -> Result<HoldReply, StoreError> {
+    async fn hold(&self, request: &StoreHold) -> Result<HoldReply, StoreError> {
         Ok(self.hold_now(request))
     }
 
-    async fn recall(&self, operation: &Operation) -> Result<Option<HoldReply>, StoreError> {
+    async fn find_completed(&self, operation: &IdempotencyKey) -> Result<Option<HoldReply>, StoreError> {
         let now = self.clock.now();
         Ok(self.register().recall(operation, now))
     }
@@ -156,12 +156,12 @@ impl SeatStore for MemoryStore {
         Ok(())
     }
 
-    async fn sweep(&self, max: usize) -> Result<usize, StoreError> {
+    async fn expire_holds(&self, max: usize) -> Result<usize, StoreError> {
         let now = self.clock.now();
         Ok(self.register().sweep(now, max))
     }
 
-    fn changes(&self, after: u64, into: &mut Vec<SeatChange>) -> bool {
+    fn changes_since(&self, after: u64, into: &mut Vec<SeatChange>) -> bool {
         self.register().changes(after, into)
     }
 
@@ -179,17 +179,15 @@ mod tests {
 
     use futures_util::FutureExt;
 
-    use super::{
-        super::{
-            model,
-            suite::{self, Bench, TERMS, fan, hold_id, request},
-        },
-        *,
-    };
+    use super::*;
     use crate::seating::SeatState;
+    use crate::seating::store::{
+        conformance::{self, Bench, TERMS, fan, hold_id, request},
+        reference_model,
+    };
 
     fn bench() -> Bench<MemoryStore> {
-        let clock = suite::clock();
+        let clock = conformance::clock();
         Bench {
             store: MemoryStore::new(100, TERMS, Arc::clone(&clock) as Arc<dyn Clock>),
             clock,
@@ -198,12 +196,12 @@ mod tests {
 
     #[tokio::test]
     async fn the_memory_engine_keeps_the_contract() {
-        suite::run(async || bench()).await;
+        conformance::run(async || bench()).await;
     }
 
     #[test]
     fn the_memory_engine_does_what_a_naive_one_does() {
-        model::run(300, &tokio::runtime::Runtime::new().unwrap(), async || bench());
+        reference_model::run(300, &tokio::runtime::Runtime::new().unwrap(), async || bench());
     }
 
     /// Each thread notes in a table of its own kind whose seat is whose; two names on one seat would be seen there.

@@ -1,17 +1,17 @@
 //! Where seats change hands. Each verb is one atomic step of the engine behind the contract.
 
-mod changes;
-mod fans;
+mod change_log;
+#[cfg(test)]
+mod conformance;
+mod holder_counts;
 mod holds;
 mod index;
 mod memory;
-#[cfg(test)]
-mod model;
 mod operations;
 mod redis;
-mod register;
 #[cfg(test)]
-mod suite;
+mod reference_model;
+mod seat_table;
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use crate::kernel::{HoldId, Subject, Timestamp, VisitId};
 
 use super::{
-    hold::{HoldState, RestoredClaim},
+    hold_ttl::{HoldState, RestoredClaim},
     seat::{SeatIx, SeatState, SeatStates},
 };
 
@@ -37,18 +37,18 @@ pub struct Terms {
 
 /// All of `seats` for `subject`, or none. The seats are of the plan and distinct.
 #[derive(Clone, Debug)]
-pub struct HoldRequest {
+pub struct StoreHold {
     /// Drawn at random by whoever asks.
     pub id: HoldId,
     pub subject: Subject,
     pub visit: VisitId,
     pub seats: Arc<[SeatIx]>,
-    pub operation: Option<Operation>,
+    pub operation: Option<IdempotencyKey>,
 }
 
 /// A request that may be sent again: the same key and wish give the same hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Operation {
+pub struct IdempotencyKey {
     /// Of the subject and her operation id.
     pub key: [u8; 16],
     /// Of what she asked for.
@@ -75,8 +75,8 @@ pub enum HoldReply {
         extensions_left: u8,
     },
     /// The operation had been done: its hold, as it is now or, when it is over, as it was.
-    Again(HoldRecord),
-    OperationReused,
+    Replayed(HoldRecord),
+    IdempotencyKeyReused,
     Taken(Vec<SeatIx>),
     LimitReached,
 }
@@ -118,10 +118,10 @@ pub enum StoreError {
     NoAnswer,
     /// Nobody answers there; what was sent may have been done.
     #[error("the seat engine is away")]
-    Away,
+    Unavailable,
     /// It has lost its memory; nothing was done.
     #[error("the seats are being restored from the ledger")]
-    Rebuilding,
+    Recovering,
 }
 
 /// The engine of one performance.
@@ -133,9 +133,9 @@ pub enum StoreError {
 /// - Every change of a seat's state has a version; versions only grow, also over a restart.
 #[async_trait]
 pub trait SeatStore: Send + Sync + 'static {
-    async fn hold(&self, request: &HoldRequest) -> Result<HoldReply, StoreError>;
+    async fn hold(&self, request: &StoreHold) -> Result<HoldReply, StoreError>;
     /// What an operation has come to, if it is remembered: its reply would be `Again` or `OperationReused`.
-    async fn recall(&self, operation: &Operation) -> Result<Option<HoldReply>, StoreError>;
+    async fn find_completed(&self, operation: &IdempotencyKey) -> Result<Option<HoldReply>, StoreError>;
     async fn find(&self, id: HoldId, who: &Subject) -> Result<Option<HoldRecord>, StoreError>;
     /// The hold has these seats instead; those it keeps are never free in between.
     async fn swap(&self, id: HoldId, who: &Subject, seats: &Arc<[SeatIx]>)
@@ -161,10 +161,10 @@ pub trait SeatStore: Send + Sync + 'static {
     /// Keeps free seats back, or gives kept-back ones free; seats in other states stay as they are.
     async fn set_blocked(&self, seats: &[SeatIx], blocked: bool) -> Result<(), StoreError>;
     /// Ends holds past their deadline, at most `max`; says how many.
-    async fn sweep(&self, max: usize) -> Result<usize, StoreError>;
+    async fn expire_holds(&self, max: usize) -> Result<usize, StoreError>;
 
     /// Appends what changed after a version, in order, without asking anybody: an engine elsewhere answers from what its
     /// stream has brought. `false` when so much is not remembered; then [`SeatStore::load`] tells all.
-    fn changes(&self, after: u64, into: &mut Vec<SeatChange>) -> bool;
+    fn changes_since(&self, after: u64, into: &mut Vec<SeatChange>) -> bool;
     async fn load(&self) -> Result<(u64, SeatStates), StoreError>;
 }

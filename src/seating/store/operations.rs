@@ -7,7 +7,7 @@ use std::{
 
 use crate::kernel::Timestamp;
 
-use super::{HoldRecord, Operation};
+use super::{HoldRecord, IdempotencyKey};
 
 const KEPT: usize = 1 << 16;
 const MEMORY: Duration = Duration::from_mins(10);
@@ -26,13 +26,13 @@ pub(super) struct Remembered {
 }
 
 impl Operations {
-    pub(super) fn get(&self, operation: &Operation, now: Timestamp) -> Option<&Remembered> {
+    pub(super) fn get(&self, operation: &IdempotencyKey, now: Timestamp) -> Option<&Remembered> {
         self.by_key
             .get(&operation.key)
             .filter(|it| it.at >= now.minus(MEMORY))
     }
 
-    pub(super) fn remember(&mut self, operation: &Operation, record: HoldRecord, now: Timestamp) {
+    pub(super) fn remember(&mut self, operation: &IdempotencyKey, record: HoldRecord, now: Timestamp) {
         let forget_before = now.minus(MEMORY);
         while let Some((at, key)) = self.by_age.front()
             && (*at < forget_before || self.by_age.len() >= KEPT)

@@ -33,8 +33,8 @@ use redis::Value;
 use crate::{
     kernel::{Clock, Entropy, HoldId, PerformanceId, SaleId, Subject, Timestamp},
     platform::{
-        lifecycle::Lifecycle,
         redis::{Call, CallError, Line, Redis, Script},
+        shutdown::Lifecycle,
     },
 };
 
@@ -42,10 +42,10 @@ pub use self::rebuild::{Memory, Rebuilt};
 use self::{holds::Pens, record::Answer, scripts::SCRIPTS, view::View};
 use super::{
     super::{
-        hold::RestoredClaim,
+        hold_ttl::RestoredClaim,
         seat::{SeatIx, SeatStates},
     },
-    BookReply, ChangeReply, ExtendReply, HoldRecord, HoldReply, HoldRequest, Operation, SeatChange,
+    BookReply, ChangeReply, ExtendReply, HoldRecord, HoldReply, StoreHold, IdempotencyKey, SeatChange,
     SeatStore, StoreError, Terms,
 };
 
@@ -279,10 +279,10 @@ impl Engine {
 
 #[async_trait]
 impl SeatStore for RedisStore {
-    async fn hold(&self, request: &HoldRequest) -> Result<HoldReply, StoreError> {
+    async fn hold(&self, request: &StoreHold) -> Result<HoldReply, StoreError> {
         if request.seats.len() > usize::from(self.0.terms.seats_per_fan) {
             let done = match &request.operation {
-                Some(operation) => self.recall(operation).await?,
+                Some(operation) => self.find_completed(operation).await?,
                 None => None,
             };
             return Ok(done.unwrap_or(HoldReply::LimitReached));
@@ -304,12 +304,12 @@ impl SeatStore for RedisStore {
             .holds
             .submit(request.clone())
             .await
-            .map_err(|_| StoreError::Away)??;
+            .map_err(|_| StoreError::Unavailable)??;
         self.0.view.until(held.version).await;
         Ok(held.reply)
     }
 
-    async fn recall(&self, operation: &Operation) -> Result<Option<HoldReply>, StoreError> {
+    async fn find_completed(&self, operation: &IdempotencyKey) -> Result<Option<HoldReply>, StoreError> {
         let call = self
             .0
             .on(KEYS_OF_OPERATIONS)
@@ -319,7 +319,7 @@ impl SeatStore for RedisStore {
         let answer = self.0.answer(&SCRIPTS.recall, call).await?;
         Ok(match answer.word() {
             b"again" => Some(again(&answer)?),
-            b"reused" => Some(HoldReply::OperationReused),
+            b"reused" => Some(HoldReply::IdempotencyKeyReused),
             b"unknown" => None,
             _ => return Err(record::unreadable()),
         })
@@ -373,7 +373,7 @@ impl SeatStore for RedisStore {
             .releases
             .submit((id, who.clone()))
             .await
-            .map_err(|_| StoreError::Away)??;
+            .map_err(|_| StoreError::Unavailable)??;
         self.0.view.until(released.version).await;
         Ok(released.reply)
     }
@@ -443,7 +443,7 @@ impl SeatStore for RedisStore {
         Ok(())
     }
 
-    async fn sweep(&self, max: usize) -> Result<usize, StoreError> {
+    async fn expire_holds(&self, max: usize) -> Result<usize, StoreError> {
         let mut swept = 0;
         while swept < max {
             let some = SWEPT_BY_A_SCRIPT.min(max - swept);
@@ -456,7 +456,7 @@ impl SeatStore for RedisStore {
         Ok(swept)
     }
 
-    fn changes(&self, after: u64, into: &mut Vec<SeatChange>) -> bool {
+    fn changes_since(&self, after: u64, into: &mut Vec<SeatChange>) -> bool {
         self.0.view.since(after, into)
     }
 
@@ -470,8 +470,8 @@ impl SeatStore for RedisStore {
 impl From<CallError> for StoreError {
     fn from(error: CallError) -> Self {
         match error {
-            CallError::Away => Self::Away,
-            CallError::Rebuilding => Self::Rebuilding,
+            CallError::Away => Self::Unavailable,
+            CallError::Rebuilding => Self::Recovering,
             CallError::Refused(_) => Self::NoAnswer,
         }
     }
@@ -483,7 +483,7 @@ fn with_seats(call: Call, seats: &[SeatIx]) -> Call {
 
 fn again(answer: &Answer) -> Result<HoldReply, StoreError> {
     let id = uuid::Uuid::from_slice(answer.bytes(1)?).map_err(|_| record::unreadable())?;
-    Ok(HoldReply::Again(answer.record(HoldId::from_uuid(id), 2)?))
+    Ok(HoldReply::Replayed(answer.record(HoldId::from_uuid(id), 2)?))
 }
 
 fn one_record(id: HoldId, value: &Value) -> Result<Option<HoldRecord>, StoreError> {

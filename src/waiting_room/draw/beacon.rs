@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn rounds_have_their_time_in_advance() {
         let at = Timestamp::from_secs;
-        let public_key = crate::simulation::sandbox_beacon::SandboxSigner::of("c").public_key();
+        let public_key = crate::demo::sandbox_beacon::SandboxSigner::of("c").public_key();
         let chain = Chain {
             chain: "c".into(),
             genesis_at: at(1_000),

@@ -33,11 +33,14 @@
 //! - House and network together could. That is what remains.
 
 mod beacon;
+pub(crate) mod coordinator;
 mod digest;
 pub mod merkle;
-mod order;
+mod numbering;
 mod progress;
+pub(crate) mod publication;
 mod receipt;
+pub(crate) mod receipts;
 mod secrets;
 mod shuffle;
 mod verify;
@@ -45,7 +48,7 @@ mod verify;
 pub use self::{
     beacon::{Beacon, BeaconAway, Chain, Round},
     digest::{Digest, NotADigest},
-    order::Order,
+    numbering::Order,
     progress::DrawTerms,
     receipt::{DrawReceipt, GROUP_TYP, GroupClaims, GroupReceipt, verify_receipt},
     secrets::{Secrets, commitment, draw_seed},

@@ -121,7 +121,7 @@ pub(crate) fn deciding_round(committed: &Committed, now: Timestamp) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulation::sandbox_beacon::SandboxSigner;
+    use crate::demo::sandbox_beacon::SandboxSigner;
 
     /// What the journal holds decides, of each kind the first; whoever could write into it later could not choose any more.
     #[test]

@@ -248,7 +248,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        kernel::SeededEntropy, platform::signing::hex, simulation::sandbox_beacon::SandboxSigner,
+        demo::sandbox_beacon::SandboxSigner, kernel::SeededEntropy, platform::signing::hex,
         waiting_room::draw::Secrets,
     };
 

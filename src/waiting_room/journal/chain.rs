@@ -24,7 +24,7 @@ use super::JournalError;
 use crate::{kernel::SaleId, platform::signing::Hasher, waiting_room::draw::Digest};
 
 /// Records that one link is over at most.
-pub(super) const RECORDS_MAX: u32 = 1_024;
+pub(crate) const RECORDS_MAX: u32 = 1_024;
 /// Links made at one go at most; the rest waits for the next second.
 const LINKS_AT_ONCE: u32 = 16;
 
@@ -33,7 +33,7 @@ const LINK: &[u8] = b"stagedoor link 1\0";
 
 /// How far the chain goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::waiting_room) struct Link {
+pub(crate) struct Link {
     /// 0 before the first.
     pub number: u64,
     /// The last record that it is over.
@@ -45,7 +45,7 @@ pub(in crate::waiting_room) struct Link {
 
 /// A record as it stands in the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::waiting_room) struct Line {
+pub(crate) struct Line {
     pub seq: u64,
     pub kind: String,
     pub body: Vec<u8>,
@@ -53,7 +53,7 @@ pub(in crate::waiting_room) struct Line {
 
 impl Link {
     /// What a sale's first link follows on.
-    pub(super) fn genesis(sale: &SaleId) -> Self {
+    pub(crate) fn genesis(sale: &SaleId) -> Self {
         let mut hash = Hasher::default();
         hash.update(GENESIS);
         hash.update(sale.as_str().as_bytes());
@@ -66,7 +66,7 @@ impl Link {
     }
 
     /// As it is kept.
-    pub(super) fn read([number, upto, records]: [i64; 3], hash: Vec<u8>) -> Result<Self, JournalError> {
+    pub(crate) fn read([number, upto, records]: [i64; 3], hash: Vec<u8>) -> Result<Self, JournalError> {
         let hash = hash.try_into().map_err(|_| JournalError::UnreadableLink {
             number: number.cast_unsigned(),
         })?;
@@ -79,7 +79,7 @@ impl Link {
     }
 
     /// The link over the records that follow, of which there must be one.
-    pub(super) fn next(&self, lines: &[Line]) -> Self {
+    pub(crate) fn next(&self, lines: &[Line]) -> Self {
         let (number, records) = (self.number + 1, lines.len() as u64);
         let mut hash = Hasher::default();
         hash.update(LINK);
@@ -104,7 +104,7 @@ impl Link {
 
 /// Where a sale's links are kept: beside its records.
 #[async_trait]
-pub(in crate::waiting_room) trait Chain: Send + Sync + 'static {
+pub(crate) trait Chain: Send + Sync + 'static {
     /// The last link, or what the first will follow on.
     async fn last_link(&self) -> Result<Link, JournalError>;
 
@@ -117,7 +117,7 @@ pub(in crate::waiting_room) trait Chain: Send + Sync + 'static {
 }
 
 /// Links what is not linked yet; gives the last link there is then. May be done by several at once, and again.
-pub(in crate::waiting_room) async fn extend(chain: &dyn Chain) -> Result<Link, JournalError> {
+pub(crate) async fn extend(chain: &dyn Chain) -> Result<Link, JournalError> {
     for _ in 0..LINKS_AT_ONCE {
         let last = chain.last_link().await?;
         let lines = chain.lines(last.upto, RECORDS_MAX).await?;
@@ -130,150 +130,4 @@ pub(in crate::waiting_room) async fn extend(chain: &dyn Chain) -> Result<Link, J
         }
     }
     chain.last_link().await
-}
-
-#[cfg(test)]
-pub(super) mod contract {
-    //! What every chain must do. `open` gives journal and chain of the named sale on one and the same storage.
-
-    use std::{
-        future::Future,
-        sync::{
-            Arc,
-            atomic::{AtomicBool, Ordering},
-        },
-        time::Duration,
-    };
-
-    use super::*;
-    use crate::{
-        kernel::Timestamp,
-        platform::signing::sha256,
-        waiting_room::journal::{Event, Join, Journal, Record},
-    };
-
-    pub(crate) fn joined(number: u32) -> Record {
-        let join = Join {
-            subject: number.into(),
-            joined_at: Timestamp::from_millis(7),
-        };
-        Record::Joins {
-            first: number,
-            joins: vec![join],
-        }
-    }
-
-    fn sold_out() -> Record {
-        Record::Event {
-            at: Timestamp::from_millis(9),
-            event: Event::Stock { sold_out: true },
-        }
-    }
-
-    /// As somebody would who has only read what is written down above.
-    fn by_hand(before: &[u8; 32], number: u64, lines: &[Line]) -> [u8; 32] {
-        let mut text = b"stagedoor link 1\0".to_vec();
-        text.extend_from_slice(before);
-        text.extend_from_slice(&number.to_be_bytes());
-        text.extend_from_slice(&(lines.len() as u64).to_be_bytes());
-        for line in lines {
-            text.extend_from_slice(&line.seq.to_be_bytes());
-            text.extend_from_slice(&(line.kind.len() as u64).to_be_bytes());
-            text.extend_from_slice(line.kind.as_bytes());
-            text.extend_from_slice(&(line.body.len() as u64).to_be_bytes());
-            text.extend_from_slice(&line.body);
-        }
-        sha256(&text)
-    }
-
-    pub(crate) async fn is_over_every_record_once<J: Journal + Chain, F: Future<Output = J>>(
-        open: impl Fn(&'static str) -> F,
-    ) {
-        let (journal, other) = (open("a").await, open("b").await);
-        let none = journal.last_link().await.unwrap();
-        assert_eq!(
-            (none.number, none.upto, none.hash.0),
-            (0, 0, sha256(b"stagedoor journal 1\0a"))
-        );
-        assert_eq!(extend(&journal).await.unwrap(), none, "there is nothing to link");
-        journal.append(0, &[joined(1), sold_out()]).await.unwrap();
-        other.append(0, &[joined(1)]).await.unwrap();
-        journal.append(0, &[joined(2)]).await.unwrap();
-        let lines = journal.lines(0, 10).await.unwrap();
-        assert_eq!(
-            (lines.len(), lines[0].kind.as_str(), lines[1].kind.as_str()),
-            (3, "joins", "event")
-        );
-        assert_eq!(lines[1].body, br#"[9,{"kind":"stock","sold_out":true}]"#);
-        let first = extend(&journal).await.unwrap();
-        assert_eq!((first.number, first.upto, first.records), (1, lines[2].seq, 3));
-        assert_eq!(first.hash.0, by_hand(&none.hash.0, 1, &lines));
-        assert_eq!(extend(&journal).await.unwrap(), first, "again is nothing");
-        // A process that died between a record and its link: the next one links it.
-        journal.append(0, &[joined(3)]).await.unwrap();
-        let again = open("a").await;
-        let second = extend(&again).await.unwrap();
-        assert_eq!((second.number, second.records), (2, 1));
-        assert_eq!(
-            second.hash.0,
-            by_hand(&first.hash.0, 2, &again.lines(first.upto, 10).await.unwrap())
-        );
-        assert_eq!(
-            other.last_link().await.unwrap().number,
-            0,
-            "each sale has its own"
-        );
-        assert!(!again.add_link(&second).await.unwrap(), "a link is there once");
-    }
-
-    pub(crate) async fn of_several_linkers_each_link_is_one_s<J: Journal + Chain, F: Future<Output = J>>(
-        open: impl Fn(&'static str) -> F,
-    ) {
-        let writers = Arc::new([open("a").await, open("a").await]);
-        let linkers = Arc::new([open("a").await, open("a").await, open("a").await]);
-        let over = Arc::new(AtomicBool::new(false));
-        let writing = [(0_usize, 1_u32), (1, 1_000)].map(|(n, first)| {
-            let writers = Arc::clone(&writers);
-            tokio::spawn(async move {
-                let mut linked = 0;
-                for number in first..first + 60 {
-                    writers[n].append(0, &[joined(number), sold_out()]).await.unwrap();
-                    // However slow the linkers are, they link while it is being written.
-                    if number % 15 == 0 {
-                        let before = linked;
-                        while linked <= before {
-                            tokio::time::sleep(Duration::from_millis(1)).await;
-                            linked = writers[n].last_link().await.unwrap().number;
-                        }
-                    }
-                }
-            })
-        });
-        let linking = [0, 1, 2].map(|n| {
-            let (linkers, over) = (Arc::clone(&linkers), Arc::clone(&over));
-            tokio::spawn(async move {
-                while !over.load(Ordering::Relaxed) {
-                    extend(&linkers[n]).await.unwrap();
-                }
-            })
-        });
-        for writer in writing {
-            writer.await.unwrap();
-        }
-        over.store(true, Ordering::Relaxed);
-        for linker in linking {
-            linker.await.unwrap();
-        }
-        let last = extend(&linkers[0]).await.unwrap();
-        let records = writers[0].lines(0, 1_000).await.unwrap();
-        assert_eq!(
-            (records.len(), records.last().map(|line| line.seq)),
-            (240, Some(last.upto))
-        );
-        assert!(
-            last.number > 3,
-            "they were linked while they were written: {}",
-            last.number
-        );
-    }
 }

@@ -12,7 +12,7 @@ const JOIN_LEN: usize = 12;
 /// Joins are packed, as there are millions: the first number (4 bytes), how many (4), the moment of the first join
 /// (8), then for each join the subject's hash (8) and the milliseconds after that moment (4), all big endian. The rest
 /// is JSON.
-pub(super) fn encode(record: &Record) -> (&'static str, Vec<u8>) {
+pub(crate) fn encode(record: &Record) -> (&'static str, Vec<u8>) {
     match record {
         Record::Joins { first, joins } => {
             let base = joins.iter().map(|j| j.joined_at).min().unwrap_or_default();
@@ -35,7 +35,7 @@ pub(super) fn encode(record: &Record) -> (&'static str, Vec<u8>) {
     }
 }
 
-pub(super) fn decode(seq: u64, kind: &str, body: &[u8]) -> Result<Stored, JournalError> {
+pub(crate) fn decode(seq: u64, kind: &str, body: &[u8]) -> Result<Stored, JournalError> {
     let record = match kind {
         JOINS => unpack_joins(body),
         EVENT => serde_json::from_slice(body)

@@ -14,16 +14,16 @@ use futures_util::StreamExt;
 
 use super::TempDir;
 use crate::{
+    demo::sandbox_beacon::SandboxSigner,
     kernel::{Clock, ManualClock, SeededEntropy, Subject, Timestamp},
-    platform::{keys::Keys, lifecycle::Lifecycle, signing::VerifyingKeys},
-    simulation::sandbox_beacon::SandboxSigner,
+    platform::{keys::Keys, shutdown::Lifecycle, signing::VerifyingKeys},
     waiting_room::{
         Config, Deps, Durability, Engine, EnterOutcome, Inside, JoinOutcome, JournalPlace, OpenError, Phase,
         Place, PlaceState, PublishedDraw, QueueToken, WaitingRoom,
         draw::{
             self, Beacon, BeaconAway, Chain, ClaimedDraw, Digest, DrawTerms, Order, Round, Shuffle, merkle,
         },
-        store::contract,
+        store::conformance,
     },
 };
 
@@ -87,7 +87,7 @@ fn config(beacon: &Arc<TestBeacon>) -> Config {
         burst: Some(50),
         rate_per_minute: 60_000,
         draw,
-        ..contract::config(30)
+        ..conformance::config(30)
     }
 }
 

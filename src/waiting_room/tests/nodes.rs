@@ -13,18 +13,20 @@ use crate::{
     kernel::{Clock, OsEntropy, SeededEntropy, Subject, SystemClock},
     platform::{
         keys::Keys,
-        lifecycle::Lifecycle,
         redis::{Redis, RedisConfig},
+        shutdown::Lifecycle,
     },
     simulation::servers::{Postgres, RedisCluster, RedisSentinels, RedisServer},
     waiting_room::{
         Config, Deps, Durability, Engine, EnterOutcome, Inside, JoinOutcome, JournalPlace, PlaceState,
         QueueToken, WaitingRoom,
         draw::DrawTerms,
-        journal::{Event, Join, Journal, PgJournal, Record, Stored},
-        queue::{Answer, Ask, Promise},
-        store::{Numbered, contract},
-        token::subject_hash,
+        journal::{
+            Event, Join, Journal, PgJournal, Record, Stored,
+            writer::{Answer, Ask, Promise},
+        },
+        store::{Numbered, conformance},
+        tokens::queue_token::subject_hash,
     },
 };
 
@@ -50,7 +52,7 @@ pub(super) fn config(durability: Durability) -> Config {
         burst: Some(1_000),
         max_fans: 100_000,
         durability,
-        ..contract::config(20)
+        ..conformance::config(20)
     }
 }
 
@@ -61,9 +63,9 @@ impl Nodes {
         let (call_deadline, connect_deadline) = (Duration::from_millis(500), Duration::from_secs(1));
         let redis = Redis::new(RedisConfig {
             url: redis_url,
-            call_deadline,
-            connect_deadline,
-            accept_risky: false,
+            command_timeout: call_deadline,
+            connect_timeout: connect_deadline,
+            allow_unsafe: false,
         })
         .unwrap();
         let (life, keys) = (Lifecycle::new(), Keys::ephemeral(&SeededEntropy::new(42)));

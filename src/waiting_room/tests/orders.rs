@@ -13,7 +13,7 @@ use crate::{
     waiting_room::{
         CommandOutcome, Config, Durability, EnterOutcome, Inside, OperatorCommand, Phase, PlaceState, Reason,
         Refusal,
-        gatekeeper::{phase_at, reason_of},
+        admission::controller::{phase_at, reason_of},
         journal::{Event, Journal, Record, SqliteJournal, Stored},
         store::Settings,
     },

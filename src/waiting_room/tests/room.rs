@@ -11,11 +11,11 @@ use futures_util::future::join_all;
 use super::TempDir;
 use crate::{
     kernel::{Clock, ManualClock, SeededEntropy, Subject, Timestamp},
-    platform::{keys::Keys, lifecycle::Lifecycle, signing::TokenError},
+    platform::{keys::Keys, shutdown::Lifecycle, signing::TokenError},
     waiting_room::{
         BoxOfficeReport, CommandOutcome, Config, Deps, Durability, Engine, EnterOutcome, Inside, JoinOutcome,
         Joined, JournalPlace, OperatorCommand, Phase, PlaceState, QueueToken, Refusal, RenewOutcome,
-        WaitingRoom, ZoneStock, store::contract,
+        WaitingRoom, ZoneStock, store::conformance,
     },
 };
 
@@ -36,7 +36,7 @@ pub(super) fn config() -> Config {
         closes_at: at(5_000),
         burst: Some(50),
         rate_per_minute: 600,
-        ..contract::config(3)
+        ..conformance::config(3)
     }
 }
 

@@ -4,13 +4,12 @@ use std::{ops::Range, time::Duration};
 
 use crate::{
     kernel::{Entropy, SeededEntropy, Timestamp, VisitId},
+    simulate::judge::{Door, Judge},
     waiting_room::{
         Config, Inside, Phase,
-        admission::burst_of,
-        gatekeeper::next_call,
+        admission::{controller::next_call, policy::burst_of},
         journal::{Event, Join, Record, Stored},
-        rehearsal::judge::{Door, Judge},
-        store::{EntryAsk, MemoryStore, Moment, QueueStore, Reservation, Stock, contract},
+        store::{EntryAsk, MemoryStore, Moment, QueueStore, Reservation, Stock, conformance},
     },
 };
 
@@ -236,7 +235,7 @@ async fn a_house_that_is_full_stays_full_though_most_are_away() {
         rate_per_minute: 900,
         burst: Some(15),
         call_window: Duration::from_mins(3),
-        ..contract::config(1)
+        ..conformance::config(1)
     };
     let crowd = Crowd {
         fans: 10_000,
@@ -263,7 +262,7 @@ async fn the_rate_is_used_up_and_never_exceeded() {
         rate_per_minute: 300,
         burst: Some(5),
         call_window: Duration::from_mins(3),
-        ..contract::config(1)
+        ..conformance::config(1)
     };
     let crowd = Crowd {
         fans: 6_000,
@@ -286,7 +285,7 @@ async fn at_the_opening_nobody_is_called_whom_the_house_cannot_take() {
         rate_per_minute: 6_000,
         burst: None,
         call_window: Duration::from_mins(3),
-        ..contract::config(1)
+        ..conformance::config(1)
     };
     let crowd = Crowd {
         fans: 5_000,

@@ -2,7 +2,7 @@
 
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
-use super::{Work, audit, opening::parse_order_id};
+use crate::checkout::ledger::postgres::{Work, audit, open_order::parse_order_id};
 use crate::{
     checkout::{
         ledger::{Lease, LeasedSaga, LedgerError, Position, Progress, Right},

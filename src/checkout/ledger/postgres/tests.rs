@@ -6,7 +6,7 @@ use sqlx::PgPool;
 
 use super::*;
 use crate::{
-    checkout::ledger::contract::{self, Given, at, lease},
+    checkout::ledger::conformance::{self, Given, at, lease},
     kernel::OsEntropy,
     simulation::servers::Postgres,
 };
@@ -26,7 +26,7 @@ async fn a_ledger() -> (Postgres, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn keeps_the_contract() {
     let (_server, url) = a_ledger().await;
-    contract::all(&node(&url, "a").await).await;
+    conformance::all(&node(&url, "a").await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,7 +45,7 @@ async fn a_crowd_on_several_nodes_gets_each_seat_once_and_nobody_an_error() {
         let wanted = [seat(buyer), seat(buyer + step), seat(buyer + 2 * step)];
         let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
         rights.push((
-            contract::open(&nodes[0], &Given::new(buyer, &wanted)).await,
+            conformance::open(&nodes[0], &Given::new(buyer, &wanted)).await,
             wanted.iter().map(ToString::to_string).collect::<Vec<_>>(),
         ));
     }
@@ -93,9 +93,9 @@ async fn a_fence_is_issued_once_however_long_somebody_waited() {
     let (_server, url) = a_ledger().await;
     let ledger = node(&url, "a").await;
     let pool = PgPool::connect(&url).await.unwrap();
-    let blocker = contract::open(&ledger, &Given::new(1, &["W-1"])).await;
-    let waiter = contract::open(&ledger, &Given::new(2, &["W-1", "W-2"])).await;
-    let between = contract::open(&ledger, &Given::new(3, &["W-2"])).await;
+    let blocker = conformance::open(&ledger, &Given::new(1, &["W-1"])).await;
+    let waiter = conformance::open(&ledger, &Given::new(2, &["W-1", "W-2"])).await;
+    let between = conformance::open(&ledger, &Given::new(3, &["W-2"])).await;
     // Somebody holds the first seat in a transaction that will be undone.
     let mut blocking = pool.begin().await.unwrap();
     sqlx::query(
@@ -134,7 +134,7 @@ async fn two_nodes_share_what_is_due_and_a_zombie_is_refused() {
     let (a, b) = (node(&url, "a").await, node(&url, "b").await);
     let mut old = Vec::new();
     for buyer in 0..60 {
-        old.push(contract::open(&a, &Given::new(buyer, &[&format!("D-{buyer}")])).await);
+        old.push(conformance::open(&a, &Given::new(buyer, &[&format!("D-{buyer}")])).await);
     }
     let mut leased: BTreeMap<String, i64> = BTreeMap::new();
     let rounds = (0..8).map(|n| either(n, &a, &b).lease_due(lease(["a", "b"][n % 2], 5_000), false, 20));
@@ -154,7 +154,7 @@ async fn two_nodes_share_what_is_due_and_a_zombie_is_refused() {
     for right in &old {
         assert!(matches!(a.claim(*right, 4, at(1)).await, Err(LedgerError::Lost)));
         assert!(matches!(
-            a.record(*right, contract::progress("claim")).await,
+            a.record(*right, conformance::progress("claim")).await,
             Err(LedgerError::Lost)
         ));
         assert!(matches!(
@@ -182,7 +182,7 @@ async fn one_order_comes_of_one_click_on_two_nodes() {
     let (a, b) = (node(&url, "a").await, node(&url, "b").await);
     for buyer in 0..20 {
         let given = Given::new(buyer, &["K-1"]);
-        let same_key = (0..6).map(|n| contract::try_open(either(n, &a, &b), &given));
+        let same_key = (0..6).map(|n| conformance::try_open(either(n, &a, &b), &given));
         let opened: Vec<_> = futures_util::future::join_all(same_key)
             .await
             .into_iter()
@@ -199,7 +199,7 @@ async fn one_order_comes_of_one_click_on_two_nodes() {
         let same_hold = keys
             .iter()
             .enumerate()
-            .map(|(n, given)| contract::try_open(either(n, &a, &b), given));
+            .map(|(n, given)| conformance::try_open(either(n, &a, &b), given));
         let opened: Vec<_> = futures_util::future::join_all(same_hold)
             .await
             .into_iter()
@@ -233,7 +233,7 @@ async fn the_audit_chain_is_linked_by_any_node_and_only_grows() {
         let (here, there) = (either(n, &a, &b), either(n + 1, &a, &b));
         let given = Given::new(u32::try_from(n).unwrap(), &[&format!("L-{n}")]);
         async move {
-            contract::open(here, &given).await;
+            conformance::open(here, &given).await;
             there.link_audit().await.unwrap()
         }
     });
@@ -253,7 +253,7 @@ async fn the_audit_chain_is_linked_by_any_node_and_only_grows() {
         hash = crate::platform::signing::sha256(&hash).to_vec();
         assert_eq!(hash, stored, "link {n}");
     }
-    contract::open(&a, &Given::new(900, &["L-900"])).await;
+    conformance::open(&a, &Given::new(900, &["L-900"])).await;
     for forbidden in [
         "UPDATE stagedoor_ledger.audit SET what = 'nothing'",
         "UPDATE stagedoor_ledger.audit SET hash = '' WHERE n = 1",
@@ -272,7 +272,7 @@ async fn with_its_server_away_it_says_so_in_time_and_comes_back_by_itself() {
     let (mut server, url) = a_ledger().await;
     let ledger = node(&url, "a").await;
     let given = Given::new(1, &["Z-1", "Z-2"]);
-    let right = contract::open(&ledger, &given).await;
+    let right = conformance::open(&ledger, &given).await;
     assert_eq!(ledger.claim(right, 4, at(1)).await.unwrap(), Claimed::Claimed);
     server.kill9().unwrap();
     let asked = async {
@@ -295,8 +295,8 @@ async fn with_its_server_away_it_says_so_in_time_and_comes_back_by_itself() {
         ledger
             .book(
                 right,
-                contract::tickets(&["Z-1", "Z-2"]),
-                contract::event("order.booked"),
+                conformance::tickets(&["Z-1", "Z-2"]),
+                conformance::event("order.booked"),
                 at(2)
             )
             .await
@@ -329,10 +329,15 @@ async fn killed_in_the_middle_of_a_sale_it_has_every_answer_it_gave() {
             let claimed = persist(|| ledger.claim(right, 4, at(1))).await;
             if claimed == Claimed::Claimed {
                 assert!(persist(|| ledger.pin(right)).await);
-                let tickets = contract::tickets(&[&seat]);
+                let tickets = conformance::tickets(&[&seat]);
                 assert!(
-                    persist(|| ledger.book(right, tickets.clone(), contract::event("order.booked"), at(2)))
-                        .await
+                    persist(|| ledger.book(
+                        right,
+                        tickets.clone(),
+                        conformance::event("order.booked"),
+                        at(2)
+                    ))
+                    .await
                 );
                 persist(|| ledger.captured(right, at(3))).await;
             } else {

@@ -18,9 +18,9 @@ fn kept_in(engine: &str, redis: &str, ledger: &str, journal: &str) -> Vec<(Strin
 fn engines_go_with_books_that_all_their_nodes_can_read() {
     let (redis, pg) = ("redis://r", "postgres://stagedoor:hush@db/stagedoor");
     let of_files =
-        |ledger: &str, queue: &str| (Database::Sqlite(ledger.into()), Database::Sqlite(queue.into()));
-    let shared = |url: &str| Database::Postgres(DatabaseUrl::new(url));
-    let good: Vec<([&str; 4], (Database, Database))> = vec![
+        |ledger: &str, queue: &str| (DatabaseLocation::Sqlite(ledger.into()), DatabaseLocation::Sqlite(queue.into()));
+    let shared = |url: &str| DatabaseLocation::Postgres(DatabaseUrl::new(url));
+    let good: Vec<([&str; 4], (DatabaseLocation, DatabaseLocation))> = vec![
         (
             ["memory", "", "", ""],
             of_files("data/ledger.db", "data/queue.db"),
@@ -36,7 +36,7 @@ fn engines_go_with_books_that_all_their_nodes_can_read() {
         (["memory", "", pg, ""], (shared(pg), shared(pg))),
         (
             ["memory", "", "", pg],
-            (Database::Sqlite("data/ledger.db".into()), shared(pg)),
+            (DatabaseLocation::Sqlite("data/ledger.db".into()), shared(pg)),
         ),
         (["redis", redis, pg, ""], (shared(pg), shared(pg))),
         (
@@ -192,12 +192,12 @@ fn the_production_example_needs_only_its_secrets() {
         ("STAGEDOOR__GATEWAY__WEBHOOK_SECRET", "hush-webhook"),
     ];
     let settings = load(Some(&file), env(&secrets)).unwrap();
-    assert_eq!(settings.engine.kind, EngineKind::Redis);
+    assert_eq!(settings.store.kind, StoreKind::Redis);
     assert!(
         settings.shares_state()
             && settings.server.public_base.starts_with("https://")
             && !settings.server.trusted_proxies.is_empty()
     );
-    assert!(!settings.box_office.report_to.is_empty() && !settings.sales.is_empty());
+    assert!(!settings.box_office.waiting_room_urls.is_empty() && !settings.sales.is_empty());
     assert!(!show(&settings).contains("hush"));
 }

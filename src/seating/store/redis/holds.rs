@@ -16,14 +16,14 @@ use std::sync::Arc;
 use redis::Value;
 
 use super::{
-    super::{HoldReply, HoldRequest, StoreError},
+    super::{HoldReply, StoreHold, StoreError},
     Engine, KEYS_OF_HOLDS, KEYS_OF_OPERATIONS, SWEPT_BY_A_HOLD, SWEPT_BY_A_SCRIPT, again,
     record::{self, Answer},
     scripts::SCRIPTS,
 };
 use crate::{
     kernel::{HoldId, Subject, Timestamp},
-    platform::{group_commit::GroupCommit, lifecycle::Lifecycle},
+    platform::{group_commit::GroupCommit, shutdown::Lifecycle},
 };
 
 /// Fans who wait; beyond that the engine is overrun.
@@ -36,7 +36,7 @@ const SEATS_MAX: usize = 1_500;
 /// What gathers on this node.
 #[derive(Clone)]
 pub(super) struct Pens {
-    pub(super) holds: GroupCommit<HoldRequest, Result<Shown<HoldReply>, StoreError>>,
+    pub(super) holds: GroupCommit<StoreHold, Result<Shown<HoldReply>, StoreError>>,
     /// Whether the hold was hers and is over now.
     pub(super) releases: GroupCommit<(HoldId, Subject), Result<Shown<bool>, StoreError>>,
 }
@@ -51,7 +51,7 @@ impl Pens {
     pub(super) fn start(engine: &Arc<Engine>, life: &Lifecycle) -> Self {
         let (holds, releases) = (Arc::clone(engine), Arc::clone(engine));
         Self {
-            holds: GroupCommit::start(life, QUEUE_MAX, GROUP_MAX, move |asked: Vec<HoldRequest>| {
+            holds: GroupCommit::start(life, QUEUE_MAX, GROUP_MAX, move |asked: Vec<StoreHold>| {
                 let engine = Arc::clone(&holds);
                 async move { engine.hold_all(asked).await }
             }),
@@ -99,7 +99,7 @@ impl Engine {
     }
 
     /// In parts that one script can take.
-    async fn hold_all(&self, mut asked: Vec<HoldRequest>) -> Vec<Result<Shown<HoldReply>, StoreError>> {
+    async fn hold_all(&self, mut asked: Vec<StoreHold>) -> Vec<Result<Shown<HoldReply>, StoreError>> {
         let mut held = Vec::with_capacity(asked.len());
         while !asked.is_empty() {
             let mut seats = 0;
@@ -118,14 +118,14 @@ impl Engine {
     }
 
     /// Whoever is refused while holds stand in the way that have run out is tried once more without them.
-    async fn hold_some(&self, asked: &[HoldRequest]) -> Result<Vec<Shown<HoldReply>>, StoreError> {
-        let everybody: Vec<&HoldRequest> = asked.iter().collect();
+    async fn hold_some(&self, asked: &[StoreHold]) -> Result<Vec<Shown<HoldReply>>, StoreError> {
+        let everybody: Vec<&StoreHold> = asked.iter().collect();
         let mut held = self.try_to_hold(&everybody, false).await?;
         let overdue: Vec<usize> = (0..held.len()).filter(|at| held[*at].is_none()).collect();
         if !overdue.is_empty() {
             self.sweep_some((SWEPT_BY_A_HOLD * overdue.len()).min(SWEPT_BY_A_SCRIPT))
                 .await?;
-            let refused: Vec<&HoldRequest> = overdue.iter().map(|at| &asked[*at]).collect();
+            let refused: Vec<&StoreHold> = overdue.iter().map(|at| &asked[*at]).collect();
             for (at, reply) in overdue.into_iter().zip(self.try_to_hold(&refused, true).await?) {
                 held[at] = reply;
             }
@@ -138,7 +138,7 @@ impl Engine {
     /// `None` for whoever is refused while something is overdue.
     async fn try_to_hold(
         &self,
-        asked: &[&HoldRequest],
+        asked: &[&StoreHold],
         last_try: bool,
     ) -> Result<Vec<Option<Shown<HoldReply>>>, StoreError> {
         let has_operations = asked.iter().any(|it| it.operation.is_some());
@@ -201,7 +201,7 @@ impl Engine {
     }
 }
 
-fn reply(answer: &Answer, request: &HoldRequest) -> Result<Option<HoldReply>, StoreError> {
+fn reply(answer: &Answer, request: &StoreHold) -> Result<Option<HoldReply>, StoreError> {
     Ok(Some(match answer.word() {
         b"held" => {
             let extensions_left = u8::try_from(answer.number(2)?).unwrap_or(u8::MAX);
@@ -212,13 +212,13 @@ fn reply(answer: &Answer, request: &HoldRequest) -> Result<Option<HoldReply>, St
         }
         b"again" => match again(answer)? {
             // This very call, whose first answer was lost.
-            HoldReply::Again(record) if record.id == request.id => HoldReply::Held {
+            HoldReply::Replayed(record) if record.id == request.id => HoldReply::Held {
                 expires_at: record.expires_at,
                 extensions_left: record.extensions_left,
             },
             other => other,
         },
-        b"reused" => HoldReply::OperationReused,
+        b"reused" => HoldReply::IdempotencyKeyReused,
         b"limit" => HoldReply::LimitReached,
         b"taken" => {
             let found = answer.found_in(&record::words(&request.seats), 1)?;

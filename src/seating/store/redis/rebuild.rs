@@ -11,7 +11,7 @@ use crate::{
     kernel::HoldId,
     platform::redis::{Call, CallError, Identity, Script},
     seating::{
-        hold::RestoredClaim,
+        hold_ttl::RestoredClaim,
         seat::{SeatIx, SeatStates},
     },
 };

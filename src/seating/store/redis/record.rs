@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::{
     kernel::{HoldId, Subject, Timestamp, VisitId},
     seating::{
-        hold::{HoldState, RestoredClaim},
+        hold_ttl::{HoldState, RestoredClaim},
         seat::{SeatIx, SeatState, SeatStates},
     },
 };

@@ -1,11 +1,9 @@
 //! The engine on real servers.
 
-use super::{
-    super::{
-        model,
-        suite::{self, Bench, TERMS, fan, hold_id, request, seats},
-    },
-    *,
+use crate::seating::store::{
+    conformance::{self, Bench, TERMS, fan, hold_id, request, seats},
+    redis::*,
+    reference_model,
 };
 use crate::{
     kernel::SeededEntropy,
@@ -19,9 +17,9 @@ fn redis(url: String) -> Redis {
     let deadline = std::time::Duration::from_secs(2);
     Redis::new(RedisConfig {
         url,
-        call_deadline: deadline,
-        connect_deadline: deadline,
-        accept_risky: false,
+        command_timeout: deadline,
+        connect_timeout: deadline,
+        allow_unsafe: false,
     })
     .unwrap()
 }
@@ -72,7 +70,7 @@ impl Engines {
     }
 
     async fn bench(&self) -> Bench<RedisStore> {
-        let clock = suite::clock();
+        let clock = conformance::clock();
         let n = self.made.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         // The one before is needed no longer: its connections are closed.
         let life = {
@@ -95,14 +93,14 @@ impl Engines {
 async fn the_engine_on_redis_keeps_the_contract() {
     let server = RedisServer::start().await.unwrap();
     let engines = Engines::on(server.url());
-    suite::run(async || engines.bench().await).await;
+    conformance::run(async || engines.bench().await).await;
 }
 
 #[tokio::test]
 async fn the_engine_on_a_cluster_keeps_the_contract() {
     let cluster = RedisCluster::start(3).await.unwrap();
     let engines = Engines::on(cluster.url());
-    suite::run(async || engines.bench().await).await;
+    conformance::run(async || engines.bench().await).await;
 }
 
 #[test]
@@ -110,7 +108,7 @@ fn the_engine_on_redis_does_what_a_naive_one_does() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let server = runtime.block_on(RedisServer::start()).unwrap();
     let engines = Engines::on(server.url());
-    model::run(120, &runtime, async || engines.bench().await);
+    reference_model::run(120, &runtime, async || engines.bench().await);
 }
 
 #[test]
@@ -118,7 +116,7 @@ fn the_engine_on_a_cluster_does_what_a_naive_one_does() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let cluster = runtime.block_on(RedisCluster::start(3)).unwrap();
     let engines = Engines::on(cluster.url());
-    model::run(60, &runtime, async || engines.bench().await);
+    reference_model::run(60, &runtime, async || engines.bench().await);
 }
 
 /// Two nodes on one server, by the server's own time.
@@ -150,13 +148,13 @@ impl Drop for Two {
 async fn a_call_that_is_sent_twice_answers_as_the_first_time() {
     let two = Two::start().await;
     let [first, second] = &two.nodes;
-    let operation = Some(Operation {
+    let operation = Some(IdempotencyKey {
         key: [1; 16],
         wish: [2; 16],
     });
     for request in [
         request(1, 1, &[0, 1]),
-        HoldRequest {
+        StoreHold {
             operation,
             ..request(2, 1, &[2, 3])
         },
@@ -229,7 +227,7 @@ async fn what_one_node_does_is_seen_at_the_other_and_at_once_at_its_own() {
             .await
             .unwrap();
         let mut changes = Vec::new();
-        assert!(first.changes(own, &mut changes));
+        assert!(first.changes_since(own, &mut changes));
         assert_eq!(
             changes.iter().map(|it| it.seat).collect::<Vec<_>>(),
             [SeatIx(n)],
@@ -239,7 +237,7 @@ async fn what_one_node_does_is_seen_at_the_other_and_at_once_at_its_own() {
     let seen = async {
         while (0..50).any(|n| shown.is_free(SeatIx(n))) {
             let mut changes = Vec::new();
-            assert!(second.changes(version, &mut changes), "resumed from where it was");
+            assert!(second.changes_since(version, &mut changes), "resumed from where it was");
             for change in changes {
                 shown.set(change.seat, change.state);
                 version = change.version;
@@ -333,7 +331,7 @@ async fn who_fills_the_memory_for_an_epoch_that_is_over_is_refused() {
         let nothing = || async { Ok::<_, StoreError>(Vec::new()) };
         assert_eq!(
             quick.hold(&request(7, 7, &[7])).await,
-            Err(StoreError::Rebuilding),
+            Err(StoreError::Recovering),
             "nobody is answered meanwhile"
         );
         assert_eq!(
@@ -350,7 +348,7 @@ async fn who_fills_the_memory_for_an_epoch_that_is_over_is_refused() {
         go.send(()).unwrap();
     };
     let (slows, ()) = tokio::join!(slows, quicks);
-    assert_eq!(slows, Err(StoreError::Rebuilding));
+    assert_eq!(slows, Err(StoreError::Recovering));
     quick.vouch(3, &identity);
     assert_eq!(quick.load().await.unwrap().1, SeatStates::free(SEATS));
     assert_eq!(

@@ -13,18 +13,20 @@ use redis::{
 };
 use tokio::sync::{Notify, watch};
 
-use super::{
-    super::{
-        super::seat::{SeatIx, SeatState},
-        SeatChange, StoreError,
-        changes::Changes,
-    },
-    Engine,
-    record::{self, epoch_of},
-};
 use crate::platform::{
-    lifecycle::Lifecycle,
     redis::{Link, Redis},
+    shutdown::Lifecycle,
+};
+use crate::seating::{
+    seat::{SeatIx, SeatState},
+    store::{
+        SeatChange, StoreError,
+        change_log::Changes,
+        redis::{
+            Engine,
+            record::{self, epoch_of},
+        },
+    },
 };
 
 /// The server is asked no oftener than this, unless somebody waits for what it has.
@@ -243,7 +245,7 @@ impl Engine {
         cmd.arg("STREAMS")
             .arg(&self.keys[4])
             .arg(record::name_of(self.view.version().unwrap_or_default()));
-        let patience = BLOCK + Redis::config(&self.redis).call_deadline;
+        let patience = BLOCK + Redis::config(&self.redis).command_timeout;
         let reply: Option<StreamReadReply> =
             tokio::time::timeout(patience, cmd.query_async(&mut link.connection))
                 .await

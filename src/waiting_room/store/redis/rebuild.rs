@@ -15,10 +15,10 @@ use crate::{
     platform::redis::{Call, Identity, Script},
     waiting_room::{
         Durability,
-        admission::burst_of,
+        admission::policy::burst_of,
         journal::{Head, JournalError},
         store::{StoreError, memory::SLOT_GRACE, mirror::Snapshot},
-        token::is_stranger,
+        tokens::queue_token::is_stranger,
     },
 };
 

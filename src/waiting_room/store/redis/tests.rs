@@ -7,16 +7,16 @@ use crate::{
     kernel::{OsEntropy, SaleId},
     platform::redis::{Redis, RedisConfig},
     simulation::servers::{Postgres, RedisCluster, RedisServer},
-    waiting_room::store::contract,
+    waiting_room::store::conformance,
 };
 
 fn redis(url: String) -> Redis {
     let (call_deadline, connect_deadline) = (Duration::from_secs(2), Duration::from_secs(2));
     Redis::new(RedisConfig {
         url,
-        call_deadline,
-        connect_deadline,
-        accept_risky: false,
+        command_timeout: call_deadline,
+        connect_timeout: connect_deadline,
+        allow_unsafe: false,
     })
     .unwrap()
 }
@@ -30,7 +30,7 @@ async fn engine(redis: &Redis, url: &str, sale: SaleId, config: Config, life: &L
         "node".into(),
         line,
         journal,
-        contract::at(0),
+        conformance::at(0),
         life,
         Time::Given,
     )
@@ -51,7 +51,7 @@ async fn keeps_the_contract(redis: Redis) {
     let server = Postgres::start().await.unwrap();
     let url = server.create_database("queue").await.unwrap();
     let (life, made) = (Lifecycle::new(), AtomicU32::new(0));
-    contract::holds(async |config: Config| {
+    conformance::holds(async |config: Config| {
         let sale: SaleId = format!("contract-{}", made.fetch_add(1, Ordering::Relaxed))
             .parse()
             .unwrap();
@@ -75,7 +75,7 @@ async fn it_is_an_engine_on_a_cluster() {
 
 /// The number of a stranger who comes in this millisecond.
 async fn stranger(store: &RedisStore, name: u64, ms: i64) -> u32 {
-    let joined_at = contract::at(1)
+    let joined_at = conformance::at(1)
         .now
         .plus(Duration::from_millis(u64::try_from(ms).unwrap()));
     match store
@@ -123,7 +123,7 @@ async fn strangers_weigh_nothing_and_a_flood_of_them_waits_for_no_engine() {
     let life = Lifecycle::new();
     let config = Config {
         max_fans: 100_000,
-        ..contract::config(9)
+        ..conformance::config(9)
     };
     let store = engine(
         &redis(server.url()),
@@ -171,7 +171,7 @@ async fn strangers_weigh_nothing_and_a_flood_of_them_waits_for_no_engine() {
     let at_hand = |ms: u64| {
         store.numbering.at_hand(Join {
             subject: 1 << 63,
-            joined_at: contract::at(1).now.plus(Duration::from_millis(ms)),
+            joined_at: conformance::at(1).now.plus(Duration::from_millis(ms)),
         })
     };
     assert!(at_hand(199).is_some());

@@ -1,0 +1,4 @@
+//! TODO-DOC
+
+pub(crate) mod api;
+pub(crate) mod http1;

@@ -1,0 +1,343 @@
+//! The gateway over real HTTP, through the adapter that checkout uses.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use axum::{Router, body::Bytes, extract::State as Shared, http::HeaderMap, routing::post};
+use http::{Method, StatusCode};
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+
+use crate::demo::sandbox_gateway::{SandboxConfig, State, WebhookTarget, serve};
+use crate::{
+    checkout::{
+        gateways::sandbox::SandboxGateway,
+        payment::{
+            AuthoriseOutcome, CardToken, Charge, LookupOutcome, PaymentGateway, PaymentState, Settled,
+        },
+        webhooks::WebhookSecret,
+    },
+    kernel::{Clock, Currency, Entropy, Money, OsEntropy, SystemClock},
+    platform::{http_client::HttpClient, shutdown::Lifecycle, signing::base64url},
+};
+
+const PRICE: Money = Money::new(132_000, Currency::KRW);
+
+type Heard = Arc<Mutex<Vec<(Vec<(String, String)>, Vec<u8>)>>>;
+
+struct Bank {
+    base: String,
+    gateway: SandboxGateway,
+    book_file: std::path::PathBuf,
+    heard: Heard,
+    life: Lifecycle,
+}
+
+fn secret() -> WebhookSecret {
+    WebhookSecret::new(b"shared secret")
+}
+
+async fn hear(Shared(heard): Shared<Heard>, headers: HeaderMap, body: Bytes) -> StatusCode {
+    let headers = headers
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+        .collect();
+    let mut heard = heard.lock();
+    heard.push((headers, body.to_vec()));
+    // The first delivery of all is refused, so that it must come again.
+    if heard.len() == 1 {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        StatusCode::NO_CONTENT
+    }
+}
+
+impl Bank {
+    async fn open() -> Self {
+        let mut unique = [0; 6];
+        OsEntropy.fill(&mut unique);
+        Self::open_on(std::env::temp_dir().join(format!("stagedoor-bank-{}.db", base64url(&unique)))).await
+    }
+
+    async fn open_on(book_file: std::path::PathBuf) -> Self {
+        let (life, heard) = (Lifecycle::new(), Heard::default());
+        let ears = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/hook", ears.local_addr().unwrap())
+            .parse()
+            .unwrap();
+        let hearing = Router::new()
+            .route("/hook", post(hear))
+            .with_state(Arc::clone(&heard));
+        tokio::spawn(async move { axum::serve(ears, hearing).await });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let config = SandboxConfig {
+            book_file: book_file.clone(),
+            public_url: base.clone(),
+            webhook: Some(WebhookTarget {
+                url,
+                secret: secret(),
+            }),
+            slow: Duration::from_millis(300),
+            clock: Arc::new(SystemClock::new()),
+            entropy: Arc::new(OsEntropy),
+        };
+        tokio::spawn(serve(listener, config, life.clone()));
+        let gateway = SandboxGateway::new(&base, secret(), Duration::from_millis(800)).unwrap();
+        Self {
+            base,
+            gateway,
+            book_file,
+            heard,
+            life,
+        }
+    }
+
+    async fn authorise(&self, key: &str, token: &str) -> AuthoriseOutcome {
+        let charge = Charge {
+            key: key.into(),
+            amount: PRICE,
+            token: CardToken::new(token.into()),
+            description: "Spring <Tour>".into(),
+            return_url: "http://localhost/v1/orders/1/return".into(),
+        };
+        self.gateway.authorise(&charge).await
+    }
+
+    async fn post(&self, url: String) -> (StatusCode, Option<String>) {
+        let client = HttpClient::new(Duration::from_secs(2), 100_000);
+        let answer = client
+            .call(Method::POST, url.parse().unwrap(), &[], Bytes::new())
+            .await
+            .unwrap();
+        (
+            answer.status,
+            answer
+                .headers
+                .get("location")
+                .map(|it| it.to_str().unwrap().to_owned()),
+        )
+    }
+
+    async fn get(&self, path: &str) -> (StatusCode, String) {
+        let client = HttpClient::new(Duration::from_secs(2), 1_000_000);
+        let answer = client
+            .call(
+                Method::GET,
+                format!("{}{path}", self.base).parse().unwrap(),
+                &[],
+                Bytes::new(),
+            )
+            .await
+            .unwrap();
+        (answer.status, String::from_utf8(answer.body.to_vec()).unwrap())
+    }
+
+    async fn book(&self) -> BTreeMap<String, State> {
+        let (_, body) = self.get("/v1/book").await;
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let payments: Vec<crate::demo::sandbox_gateway::Payment> =
+            serde_json::from_value(body["payments"].clone()).unwrap();
+        payments.into_iter().map(|it| (it.key, it.state)).collect()
+    }
+}
+
+impl Drop for Bank {
+    fn drop(&mut self) {
+        self.life.stop();
+        for end in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{end}", self.book_file.display()));
+        }
+    }
+}
+
+fn is_authorised(outcome: &AuthoriseOutcome) -> bool {
+    matches!(outcome, AuthoriseOutcome::Authorised { .. })
+}
+
+fn found(outcome: LookupOutcome) -> PaymentState {
+    match outcome {
+        LookupOutcome::Found(state) => state,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn good_cards_are_reserved_taken_and_given_back_once() {
+    let bank = Bank::open().await;
+    for card in ["tok_ok", "tok_slow"] {
+        let first = bank.authorise(card, card).await;
+        assert!(is_authorised(&first), "{card}: {first:?}");
+        assert_eq!(bank.authorise(card, card).await, first, "{card}: twice is once");
+        let cheaper = Money::new(1, Currency::KRW);
+        assert!(
+            matches!(bank.gateway.capture(card, cheaper).await, Settled::Refused { .. }),
+            "never another amount"
+        );
+        for _ in 0..2 {
+            assert_eq!(bank.gateway.capture(card, PRICE).await, Settled::Done);
+        }
+        assert!(
+            matches!(bank.gateway.void(card).await, Settled::Refused { .. }),
+            "taken money is refunded, not voided"
+        );
+        for _ in 0..2 {
+            assert_eq!(bank.gateway.refund(card, PRICE).await, Settled::Done);
+        }
+        assert_eq!(found(bank.gateway.lookup(card).await), PaymentState::Refunded);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_cards_fail_each_in_its_way() {
+    let bank = Bank::open().await;
+    let declined = |reason: &str| AuthoriseOutcome::Declined {
+        reason: reason.into(),
+    };
+    assert_eq!(
+        bank.authorise("d", "tok_declined").await,
+        declined("card_declined")
+    );
+    assert_eq!(
+        bank.authorise("u", "4111 1111 1111 1111").await,
+        declined("unknown_card")
+    );
+    assert!(
+        !bank.get("/v1/book").await.1.contains("4111"),
+        "a number typed in by mistake is not kept"
+    );
+
+    for _ in 0..3 {
+        assert_eq!(bank.authorise("e", "tok_error").await, AuthoriseOutcome::Unknown);
+        assert_eq!(
+            bank.gateway.lookup("e").await,
+            LookupOutcome::NotFound,
+            "nothing was booked"
+        );
+    }
+    assert_eq!(
+        bank.authorise("e", "tok_error").await,
+        declined("processing_error")
+    );
+
+    assert_eq!(
+        bank.authorise("t", "tok_timeout_after_success").await,
+        AuthoriseOutcome::Unknown
+    );
+    assert!(matches!(
+        found(bank.gateway.lookup("t").await),
+        PaymentState::Authorised { .. }
+    ));
+    assert!(
+        is_authorised(&bank.authorise("t", "tok_timeout_after_success").await),
+        "the second time it answers"
+    );
+
+    assert!(is_authorised(&bank.authorise("c", "tok_capture_fails").await));
+    assert_eq!(
+        bank.gateway.capture("c", PRICE).await,
+        Settled::Refused {
+            reason: "capture_refused".into()
+        }
+    );
+    assert_eq!(bank.gateway.void("c").await, Settled::Done);
+    assert_eq!(bank.gateway.void("c").await, Settled::Done);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_voided_key_takes_no_money_even_if_its_payment_comes_later() {
+    let bank = Bank::open().await;
+    assert_eq!(bank.gateway.lookup("k").await, LookupOutcome::NotFound);
+    assert_eq!(bank.gateway.void("k").await, Settled::Done);
+    assert!(!is_authorised(&bank.authorise("k", "tok_ok").await));
+    assert_eq!(found(bank.gateway.lookup("k").await), PaymentState::Voided);
+    assert!(matches!(
+        bank.gateway.refund("never seen", PRICE).await,
+        Settled::Refused { .. } | Settled::Unknown
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_ends_on_the_gateways_page() {
+    let bank = Bank::open().await;
+    for (key, button, approved) in [("r1", "approve", true), ("r2", "decline", false)] {
+        let AuthoriseOutcome::Redirect { url } = bank.authorise(key, "tok_redirect").await else {
+            panic!("no redirect")
+        };
+        let (status, page) = bank.get(url.strip_prefix(&bank.base).unwrap()).await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(
+            page.contains("132000 KRW") && page.contains("Spring &lt;Tour&gt;"),
+            "{page}"
+        );
+        assert_eq!(
+            found(bank.gateway.lookup(key).await),
+            PaymentState::AwaitingBuyer { url: url.clone() }
+        );
+        for _ in 0..2 {
+            let (status, location) = bank.post(format!("{url}/{button}")).await;
+            assert_eq!(
+                (status, location.as_deref()),
+                (StatusCode::SEE_OTHER, Some("http://localhost/v1/orders/1/return"))
+            );
+        }
+        assert_eq!(
+            matches!(
+                found(bank.gateway.lookup(key).await),
+                PaymentState::Authorised { .. }
+            ),
+            approved
+        );
+    }
+    let AuthoriseOutcome::Redirect { url } = bank.authorise("r3", "tok_redirect").await else {
+        panic!("no redirect")
+    };
+    assert_eq!(bank.gateway.void("r3").await, Settled::Done);
+    bank.post(format!("{url}/approve")).await;
+    assert_eq!(
+        found(bank.gateway.lookup("r3").await),
+        PaymentState::Voided,
+        "too late"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_book_outlives_the_process() {
+    let mut bank = Bank::open().await;
+    assert!(is_authorised(&bank.authorise("k", "tok_ok").await));
+    let file = std::mem::take(&mut bank.book_file);
+    drop(bank);
+    let bank = Bank::open_on(file).await;
+    assert_eq!(
+        bank.book().await,
+        BTreeMap::from([("k".to_owned(), State::Authorised)])
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn webhooks_are_signed_and_come_at_least_once_in_a_storm_thrice() {
+    let bank = Bank::open().await;
+    assert!(is_authorised(&bank.authorise("w", "tok_webhook_storm").await));
+    assert_eq!(bank.gateway.capture("w", PRICE).await, Settled::Done);
+    // Two changes in three copies each, and the one delivery that was refused.
+    let all = async {
+        while bank.heard.lock().len() < 7 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), all)
+        .await
+        .expect("all webhooks come");
+    let heard = bank.heard.lock().clone();
+    let now = SystemClock::new().now();
+    let mut copies: BTreeMap<String, u32> = BTreeMap::new();
+    for (headers, body) in &heard {
+        let webhook = bank.gateway.read_webhook(headers, body, now).expect("signed");
+        assert_eq!(webhook.key, "w");
+        *copies.entry(webhook.event).or_default() += 1;
+        let mut forged = body.clone();
+        forged.push(b' ');
+        assert!(bank.gateway.read_webhook(headers, &forged, now).is_err());
+    }
+    assert_eq!(copies.values().sum::<u32>(), 7);
+    assert_eq!(copies.len(), 2, "a message keeps its id");
+}

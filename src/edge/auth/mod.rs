@@ -1,0 +1,4 @@
+//! TODO-DOC
+
+pub mod cookies;
+pub(crate) mod extractors;

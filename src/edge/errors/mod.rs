@@ -1,0 +1,4 @@
+//! TODO-DOC
+
+pub mod problem;
+pub(crate) mod unavailable;

@@ -1,0 +1,4 @@
+//! TODO-DOC
+
+pub mod listener;
+pub mod operators;

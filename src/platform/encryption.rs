@@ -1,0 +1,96 @@
+//! Secrets kept among other data: sealed with AES-256-GCM under a key of the house, each purpose with a key of its own.
+
+use std::{collections::BTreeMap, fmt};
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+
+use crate::platform::signing::hmac_sha256;
+
+/// Keys that seal. One seals, all open, so that keys can be rotated.
+#[derive(Clone)]
+pub struct SealingKeys(BTreeMap<u8, [u8; 32]>);
+
+impl fmt::Debug for SealingKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SealingKeys")
+    }
+}
+
+impl SealingKeys {
+    /// Keys of another purpose made from these secrets: who has one of them learns nothing of the other. The highest id
+    /// seals.
+    ///
+    /// # Panics
+    /// When there is no key at all.
+    #[must_use]
+    pub fn derived(secrets: &BTreeMap<u8, [u8; 32]>, purpose: &[u8]) -> Self {
+        assert!(!secrets.is_empty(), "at least one key");
+        Self(
+            secrets
+                .iter()
+                .map(|(&id, secret)| (id, hmac_sha256(secret, purpose)))
+                .collect(),
+        )
+    }
+
+    /// What opens only with the same `context`: the key's id, a nonce, and the sealed text with its tag.
+    ///
+    /// # Panics
+    /// Never: a short text can be sealed.
+    #[must_use]
+    pub fn seal(&self, context: &[u8], plain: &[u8]) -> Vec<u8> {
+        let (&id, key) = self.0.last_key_value().expect("at least one key");
+        let mut text = plain.to_vec();
+        let nonce = aead(key)
+            .seal_in_place_append_tag(Aad::from(context), &mut text)
+            .expect("a short text can be sealed");
+        let mut sealed = vec![id];
+        sealed.extend_from_slice(nonce.as_ref());
+        sealed.append(&mut text);
+        sealed
+    }
+
+    /// `None`: sealed under another key or for another context, or no longer whole.
+    #[must_use]
+    pub fn open(&self, context: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+        let (id, rest) = sealed.split_first()?;
+        let (nonce, text) = rest.split_at_checked(NONCE_LEN)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let mut text = text.to_vec();
+        let plain = aead(self.0.get(id)?)
+            .open_in_place(nonce, Aad::from(context), &mut text)
+            .ok()?;
+        Some(plain.to_vec())
+    }
+}
+
+fn aead(key: &[u8; 32]) -> RandomizedNonceKey {
+    RandomizedNonceKey::new(&AES_256_GCM, key).expect("32 bytes are a key")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_opens_with_its_key_and_context_only() {
+        let old = SealingKeys::derived(&BTreeMap::from([(1, [1; 32])]), b"p");
+        let sealed = old.seal(b"sale", b"secret");
+        let rotated = SealingKeys::derived(&BTreeMap::from([(1, [1; 32]), (2, [2; 32])]), b"p");
+        assert_eq!(
+            rotated.open(b"sale", &sealed).as_deref(),
+            Some(b"secret".as_slice())
+        );
+        assert_eq!(rotated.open(b"other", &sealed), None);
+        assert_eq!(
+            old.open(b"sale", &rotated.seal(b"sale", b"x")),
+            None,
+            "a key that it does not have"
+        );
+        assert_eq!(
+            SealingKeys::derived(&BTreeMap::from([(1, [1; 32])]), b"q").open(b"sale", &sealed),
+            None
+        );
+        assert!((0..sealed.len()).all(|cut| rotated.open(b"sale", &sealed[..cut]).is_none()));
+    }
+}

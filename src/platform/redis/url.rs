@@ -1,0 +1,251 @@
+//! Where Redis is, as the configuration writes it.
+
+use std::{fmt, iter};
+
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
+
+/// `redis://[user:password@]host[:port][/db]`, `redis+sentinel://[user:password@]host:port,.../NAME` or
+/// `redis+cluster://[user:password@]host:port,...`; each also with `rediss`, over TLS.
+#[derive(Clone)]
+pub struct Address {
+    pub(crate) topology: Topology,
+    credentials: RedisConnectionInfo,
+    tls: bool,
+}
+
+#[derive(Clone)]
+pub(crate) enum Topology {
+    Single(Host),
+    /// The sentinels, and the name under which they watch the primary.
+    Sentinel(Vec<Host>, String),
+    /// Some members; the rest is asked of them.
+    Cluster(Vec<Host>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Host {
+    pub(crate) name: String,
+    pub(crate) port: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    #[error(
+        "must begin with redis://, redis+sentinel:// or redis+cluster:// (or rediss..., for TLS); for instance redis://127.0.0.1:6379"
+    )]
+    Scheme,
+    #[error("has no host")]
+    NoHost,
+    #[error("its port is not a number")]
+    Port,
+    #[error("its user or password is not percent-encoded")]
+    Credentials,
+    #[error("the path must be the number of a database, for instance /0")]
+    Database,
+    #[error("the path must be the name of the primary that the sentinels watch, for instance /mymaster")]
+    PrimaryName,
+    #[error("a cluster has no databases: leave the path out")]
+    ClusterPath,
+}
+
+impl Address {
+    /// # Errors
+    /// [`AddressError`]; it never holds any of the text, which may hold a password.
+    pub fn parse(url: &str) -> Result<Self, AddressError> {
+        let (scheme, rest) = url.split_once("://").ok_or(AddressError::Scheme)?;
+        let (family, kind) = scheme.split_once('+').unwrap_or((scheme, ""));
+        let tls = match family {
+            "redis" => false,
+            "rediss" => true,
+            _ => return Err(AddressError::Scheme),
+        };
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (credentials, hosts) = authority
+            .rsplit_once('@')
+            .map_or((None, authority), |(credentials, hosts)| {
+                (Some(credentials), hosts)
+            });
+        let mut login = RedisConnectionInfo::default();
+        if let Some(credentials) = credentials {
+            // The driver knows how to read these; it is shown a host of our own.
+            let probe = format!("redis://{credentials}@localhost");
+            let info = probe
+                .as_str()
+                .into_connection_info()
+                .map_err(|_| AddressError::Credentials)?;
+            login = info.redis_settings().clone();
+        }
+        let hosts: Vec<Host> = hosts.split(',').map(Host::parse).collect::<Result<_, _>>()?;
+        let topology = match kind {
+            "" => {
+                if !path.is_empty() {
+                    login = login.set_db(path.parse().map_err(|_| AddressError::Database)?);
+                }
+                match <[Host; 1]>::try_from(hosts) {
+                    Ok([host]) => Topology::Single(host),
+                    Err(_) => return Err(AddressError::Scheme),
+                }
+            }
+            "sentinel" if path.is_empty() || path.contains('/') => return Err(AddressError::PrimaryName),
+            "sentinel" => Topology::Sentinel(hosts, path.to_owned()),
+            "cluster" if !path.is_empty() => return Err(AddressError::ClusterPath),
+            "cluster" => Topology::Cluster(hosts),
+            _ => return Err(AddressError::Scheme),
+        };
+        Ok(Self {
+            topology,
+            credentials: login,
+            tls,
+        })
+    }
+
+    /// How the server at `host` is to be reached and spoken to.
+    pub(crate) fn connection_to(&self, host: &Host) -> ConnectionInfo {
+        self.reach(host).set_redis_settings(self.credentials.clone())
+    }
+
+    /// A sentinel keeps no data and asks for no password of the data's.
+    pub(crate) fn connection_to_sentinel(&self, host: &Host) -> ConnectionInfo {
+        self.reach(host)
+    }
+
+    fn reach(&self, host: &Host) -> ConnectionInfo {
+        let Host { name, port } = host.clone();
+        let addr = if self.tls {
+            ConnectionAddr::TcpTls {
+                host: name,
+                port,
+                insecure: false,
+                tls_params: None,
+            }
+        } else {
+            ConnectionAddr::Tcp(name, port)
+        };
+        addr.into_connection_info().expect("an address is one")
+    }
+
+    pub(crate) fn hosts(&self) -> &[Host] {
+        match &self.topology {
+            Topology::Single(host) => std::slice::from_ref(host),
+            Topology::Sentinel(hosts, _) | Topology::Cluster(hosts) => hosts,
+        }
+    }
+}
+
+impl Host {
+    pub(crate) fn new(name: impl Into<String>, port: u16) -> Self {
+        Self {
+            name: name.into(),
+            port,
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, AddressError> {
+        let (name, port) = match text.rsplit_once(':') {
+            Some((name, port)) if !port.ends_with(']') => {
+                (name, port.parse().map_err(|_| AddressError::Port)?)
+            }
+            _ => (text, 6379),
+        };
+        let name = name.trim_start_matches('[').trim_end_matches(']');
+        if name.is_empty() {
+            Err(AddressError::NoHost)
+        } else {
+            Ok(Self::new(name, port))
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.name, self.port)
+    }
+}
+
+/// Without credentials.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (between, host) in iter::once("").chain(iter::repeat(",")).zip(self.hosts()) {
+            write!(f, "{between}{host}")?;
+        }
+        if let Topology::Sentinel(_, name) = &self.topology {
+            write!(f, "/{name}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Address({self})")
+    }
+}
+
+/// The cluster slot of a hash tag (CRC-16/XMODEM modulo 16384, Redis Cluster specification).
+pub(crate) fn slot_of(tag: &str) -> u16 {
+    let mut crc = 0_u16;
+    for byte in tag.bytes() {
+        crc ^= u16::from(byte) << 8;
+        for _ in 0..8 {
+            crc = if crc & 0x8000 == 0 {
+                crc << 1
+            } else {
+                crc << 1 ^ 0x1021
+            };
+        }
+    }
+    crc % 16_384
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_is_read_and_none_shows_its_password() {
+        for (url, shown) in [
+            ("redis://127.0.0.1:6380/2", "127.0.0.1:6380"),
+            ("redis://cache", "cache:6379"),
+            ("rediss://door:s%40cret@cache.example:6390", "cache.example:6390"),
+            ("redis://:s%40cret@[::1]:7000", "::1:7000"),
+            ("redis+sentinel://:s%40cret@a:1,b:2,c:3/hero", "a:1,b:2,c:3/hero"),
+            ("redis+cluster://a:1,b:2", "a:1,b:2"),
+        ] {
+            let address = Address::parse(url).unwrap();
+            assert_eq!(address.to_string(), shown, "{url}");
+            assert!(!format!("{address:?}").contains("cret"));
+        }
+        let address = Address::parse("redis://door:s%40cret@a:1/3").unwrap();
+        let login = address.connection_to(&Host::new("a", 1));
+        assert_eq!(
+            (
+                login.redis_settings().username(),
+                login.redis_settings().password()
+            ),
+            (Some("door"), Some("s@cret"))
+        );
+        assert_eq!(login.redis_settings().db(), 3);
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for (url, error) in [
+            ("127.0.0.1:6379", AddressError::Scheme),
+            ("http://a", AddressError::Scheme),
+            ("redis+magic://a", AddressError::Scheme),
+            ("redis://a:1,b:2", AddressError::Scheme),
+            ("redis://", AddressError::NoHost),
+            ("redis://a:x", AddressError::Port),
+            ("redis://a/first", AddressError::Database),
+            ("redis+sentinel://a:1", AddressError::PrimaryName),
+            ("redis+cluster://a:1/0", AddressError::ClusterPath),
+        ] {
+            assert_eq!(Address::parse(url).unwrap_err(), error, "{url}");
+        }
+    }
+
+    #[test]
+    fn slots_are_those_of_the_specification() {
+        assert_eq!((slot_of("123456789"), slot_of("foo")), (0x31C3, 12_182));
+    }
+}

@@ -1,0 +1,291 @@
+//! What is wrong with a plan's file, each with its place.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use crate::seating::plan::document::{Point, Size, rounded};
+
+/// Enough to mend a file by; a file with more is wrong in one way many times.
+const ERRORS_MAX: usize = 200;
+/// A plan is drawn in pixels; beyond this it is a slip of a key.
+const COORDINATE_MAX: f64 = 1_000_000.0;
+
+/// Everything that is wrong with a plan's file; prints one line each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlanErrors {
+    errors: Vec<PlanError>,
+    omitted: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanError {
+    /// A JSON path such as `zones[2].rows[5].seats[3].seat_guid`, or `line 7, column 12`.
+    pub place: String,
+    pub message: String,
+}
+
+impl PlanErrors {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.errors.is_empty()
+    }
+
+    pub fn iter(&self) -> std::slice::Iter<'_, PlanError> {
+        self.errors.iter()
+    }
+
+    pub(crate) fn add(&mut self, at: &At<'_>, message: String) {
+        if self.errors.len() < ERRORS_MAX {
+            self.errors.push(PlanError {
+                place: at.to_string(),
+                message,
+            });
+        } else {
+            self.omitted += 1;
+        }
+    }
+}
+
+/// Reads one typed thing each; what is not of its type is written down and read as nothing.
+impl PlanErrors {
+    pub(crate) fn object<'v>(&mut self, value: &'v Value, at: &At<'_>) -> Option<&'v Map<String, Value>> {
+        if !value.is_object() {
+            self.add(at, "must be an object".into());
+        }
+        value.as_object()
+    }
+
+    pub(crate) fn wanted<'v>(
+        &mut self,
+        map: &'v Map<String, Value>,
+        key: &str,
+        at: &At<'_>,
+    ) -> Option<&'v Value> {
+        if !map.contains_key(key) {
+            self.add(&at.key(key), "is missing".into());
+        }
+        map.get(key)
+    }
+
+    pub(crate) fn object_in<'v>(
+        &mut self,
+        map: &'v Map<String, Value>,
+        key: &str,
+        at: &At<'_>,
+    ) -> Option<&'v Map<String, Value>> {
+        let value = self.wanted(map, key, at)?;
+        self.object(value, &at.key(key))
+    }
+
+    pub(crate) fn list<'v>(&mut self, map: &'v Map<String, Value>, key: &str, at: &At<'_>) -> &'v [Value] {
+        let Some(value) = self.wanted(map, key, at) else {
+            return &[];
+        };
+        if !value.is_array() {
+            self.add(&at.key(key), "must be a list".into());
+        }
+        value.as_array().map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn text(
+        &mut self,
+        map: &Map<String, Value>,
+        key: &str,
+        at: &At<'_>,
+        length_max: usize,
+    ) -> Option<String> {
+        let value = self.wanted(map, key, at)?;
+        let Some(text) = value.as_str() else {
+            self.add(&at.key(key), "must be a text".into());
+            return None;
+        };
+        if text.chars().count() > length_max {
+            self.add(&at.key(key), format!("is longer than {length_max} characters"));
+        }
+        if text.chars().any(char::is_control) {
+            self.add(&at.key(key), "holds a control character".into());
+        }
+        Some(text.to_owned())
+    }
+
+    /// As [`PlanErrors::text`], for a key that may be missing or null.
+    pub(crate) fn text_or_none(
+        &mut self,
+        map: &Map<String, Value>,
+        key: &str,
+        at: &At<'_>,
+        length_max: usize,
+    ) -> Option<String> {
+        if map.get(key).is_none_or(Value::is_null) {
+            None
+        } else {
+            self.text(map, key, at, length_max)
+        }
+    }
+
+    /// A CSS colour; nothing that could be anything else in a style.
+    pub(crate) fn color(&mut self, map: &Map<String, Value>, key: &str, at: &At<'_>) -> Option<String> {
+        let color = self.text_or_none(map, key, at, 64)?;
+        if !color
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "#(),.% -".contains(c))
+        {
+            self.add(&at.key(key), format!("{color:?} is not a colour"));
+        }
+        Some(color)
+    }
+
+    pub(crate) fn coordinate(&mut self, value: &Value, at: &At<'_>) -> Option<f64> {
+        let Some(number) = value.as_f64() else {
+            self.add(at, "must be a number".into());
+            return None;
+        };
+        if !number.is_finite() || number.abs() > COORDINATE_MAX {
+            self.add(at, format!("{number} is not within {COORDINATE_MAX} pixels"));
+        }
+        Some(rounded(number))
+    }
+
+    pub(crate) fn coordinate_in(&mut self, map: &Map<String, Value>, key: &str, at: &At<'_>) -> Option<f64> {
+        let value = self.wanted(map, key, at)?;
+        self.coordinate(value, &at.key(key))
+    }
+
+    pub(crate) fn point(&mut self, value: &Value, at: &At<'_>) -> Option<Point> {
+        let map = self.object(value, at)?;
+        let (x, y) = (self.coordinate_in(map, "x", at), self.coordinate_in(map, "y", at));
+        Some(Point { x: x?, y: y? })
+    }
+
+    pub(crate) fn point_in(&mut self, map: &Map<String, Value>, key: &str, at: &At<'_>) -> Option<Point> {
+        let value = self.wanted(map, key, at)?;
+        self.point(value, &at.key(key))
+    }
+
+    pub(crate) fn size_in(&mut self, map: &Map<String, Value>, key: &str, at: &At<'_>) -> Option<Size> {
+        let value = self.wanted(map, key, at)?;
+        self.size(value, &at.key(key))
+    }
+
+    pub(crate) fn size(&mut self, value: &Value, at: &At<'_>) -> Option<Size> {
+        let map = self.object(value, at)?;
+        let (width, height) = (
+            self.coordinate_in(map, "width", at),
+            self.coordinate_in(map, "height", at),
+        );
+        let size = Size {
+            width: width?,
+            height: height?,
+        };
+        if size.width < 0.0 || size.height < 0.0 {
+            self.add(at, "must not be negative".into());
+        }
+        Some(size)
+    }
+}
+
+impl<'a> IntoIterator for &'a PlanErrors {
+    type Item = &'a PlanError;
+    type IntoIter = std::slice::Iter<'a, PlanError>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl fmt::Display for PlanErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, error) in self.errors.iter().enumerate() {
+            let line_break = if i == 0 { "" } else { "\n" };
+            write!(f, "{line_break}{}: {}", error.place, error.message)?;
+        }
+        if self.omitted > 0 {
+            write!(f, "\nand {} more", self.omitted)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for PlanErrors {}
+
+/// A place in a JSON document. Built on the stack on the way down, written out only when something is wrong there.
+pub(crate) struct At<'a> {
+    up: Option<&'a At<'a>>,
+    step: Step<'a>,
+}
+
+enum Step<'a> {
+    Root,
+    Key(&'a str),
+    Index(usize),
+}
+
+impl At<'static> {
+    pub(crate) const ROOT: Self = Self {
+        up: None,
+        step: Step::Root,
+    };
+}
+
+impl<'a> At<'a> {
+    pub(crate) fn key(&'a self, key: &'a str) -> Self {
+        Self {
+            up: Some(self),
+            step: Step::Key(key),
+        }
+    }
+
+    pub(crate) fn index(&'a self, index: usize) -> Self {
+        Self {
+            up: Some(self),
+            step: Step::Index(index),
+        }
+    }
+}
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let above = self.up.filter(|up| up.up.is_some());
+        match (&self.step, above) {
+            (Step::Root, _) => f.write_str("the plan"),
+            (Step::Key(key), None) => f.write_str(key),
+            (Step::Key(key), Some(above)) => write!(f, "{above}.{key}"),
+            (Step::Index(index), None) => write!(f, "[{index}]"),
+            (Step::Index(index), Some(above)) => write!(f, "{above}[{index}]"),
+        }
+    }
+}
+
+/// JSON that cannot be read at all, said in the words of whoever wrote it.
+pub(crate) fn syntax_error(json: &str, error: &serde_json::Error) -> PlanErrors {
+    let line = json
+        .lines()
+        .nth(error.line().saturating_sub(1))
+        .unwrap_or_default();
+    let before = line
+        .as_bytes()
+        .get(..error.column().min(line.len()))
+        .unwrap_or_default();
+    let from_token = before
+        .iter()
+        .rposition(|b| b":,[ \t".contains(b))
+        .map_or(line, |at| line.get(at + 1..).unwrap_or_default());
+    let token = from_token.trim_start_matches(['-', '+']);
+    let message = if ["NaN", "nan", "Infinity", "inf"]
+        .iter()
+        .any(|it| token.starts_with(it))
+    {
+        "NaN and Infinity are not JSON numbers; a coordinate must be finite".to_owned()
+    } else if error.to_string().starts_with("number out of range") {
+        "the number is too large to be a coordinate".to_owned()
+    } else {
+        let text = error.to_string();
+        text.split(" at line ").next().unwrap_or_default().to_owned()
+    };
+    let place = format!("line {}, column {}", error.line(), error.column());
+    PlanErrors {
+        errors: vec![PlanError { place, message }],
+        omitted: 0,
+    }
+}

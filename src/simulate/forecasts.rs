@@ -1,0 +1,227 @@
+//! What the board's estimates were worth: one random forecast per fan, drawn from the table as her browser would have
+//! computed it, against the wait that she then had. A wait lasts until the call.
+//!
+//! - coverage: the share of waits within p10 to p90;
+//! - sharpness: the mean interval score (Gneiting and Raftery 2007, alpha = 0.2) over that of the naive forecast
+//!   `position / configured rate`, give or take the relative width that suits it best in hindsight;
+//! - centre: the median of |p50 - wait| / wait, for waits over two minutes, from two minutes after the first entry.
+
+use serde::Serialize;
+
+use crate::simulate::sale::Diary;
+use crate::{
+    kernel::{Entropy, SeededEntropy},
+    waiting_room::forecast::wait_table::interpolate,
+};
+
+/// Forecasts of one sale at most.
+const DRAWN_MAX: u32 = 2_000;
+/// An announcement counts from so long after it.
+const ANNOUNCED_MS: u64 = 60_000;
+const ALPHA: f64 = 0.2;
+
+/// One forecast and what became of it, in seconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Forecast {
+    p10: f64,
+    p50: f64,
+    p90: f64,
+    naive: f64,
+    actual: f64,
+    /// It is judged for its centre too.
+    is_settled: bool,
+    /// Something that nobody could foresee came between it and the call, or had just come.
+    is_surprised: bool,
+}
+
+/// The forecasts of one sale, and how many could not be made as the board gave no estimate.
+pub(crate) fn draw(diary: &Diary, issued_by: &[u32], seed: u64) -> (Vec<Forecast>, u32) {
+    // Other dice than the crowd's: who is asked changes nothing about the sale.
+    let dice = SeededEntropy::new(!seed);
+    let reached = diary.calls.last().map_or(0, |(upto, _)| *upto).min(diary.upto);
+    let mut forecasts = Vec::new();
+    let mut unsaid = 0;
+    for nth in 0..DRAWN_MAX.min(reached) {
+        let number = if reached <= DRAWN_MAX {
+            nth + 1
+        } else {
+            1 + u32::try_from(dice.below(u64::from(reached))).unwrap_or(0)
+        };
+        let called_ms = diary.calls[diary.calls.partition_point(|(upto, _)| *upto < number)].1;
+        let joined_ms = 1_000 * issued_by.partition_point(|issued| *issued < number) as u64;
+        let Some(waited_ms) = called_ms.checked_sub(joined_ms).filter(|ms| *ms >= 1_000) else {
+            continue;
+        };
+        let asked_ms = joined_ms + dice.below(waited_ms);
+        let Some(board) = usize::try_from(asked_ms / 1_000)
+            .ok()
+            .and_then(|second| diary.boards.get(second))
+        else {
+            continue;
+        };
+        let Some(ahead) = (number - 1).checked_sub(board.now_serving) else {
+            continue;
+        };
+        let Some([p10, p50, p90]) = interpolate(&board.table, u64::from(ahead)) else {
+            unsaid += 1;
+            continue;
+        };
+        let from_ms = asked_ms.saturating_sub(ANNOUNCED_MS);
+        forecasts.push(Forecast {
+            p10: p10.into(),
+            p50: p50.into(),
+            p90: p90.into(),
+            naive: (f64::from(ahead) + 1.0) * 60.0 / f64::from(board.rate_per_minute),
+            actual: seconds(called_ms - asked_ms),
+            is_settled: diary
+                .first_entry_ms
+                .is_some_and(|first| asked_ms >= first + 120_000),
+            is_surprised: diary
+                .surprises_ms
+                .iter()
+                .any(|at| (from_ms..called_ms).contains(at)),
+        });
+    }
+    (forecasts, unsaid)
+}
+
+/// The worth of many forecasts; `null` where there was none to measure it by.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Worth {
+    pub forecasts: usize,
+    /// Share of waits within p10 to p90, shorter than p10, longer than p90.
+    pub coverage: Option<f64>,
+    pub below: Option<f64>,
+    pub above: Option<f64>,
+    pub interval_score_ratio: Option<f64>,
+    pub p50_error: Option<f64>,
+    /// Forecasts that a surprise overtook, and the share of waits within them.
+    pub surprised: usize,
+    pub surprised_coverage: Option<f64>,
+}
+
+pub(crate) fn worth(forecasts: &[Forecast]) -> Worth {
+    let (surprised, counted): (Vec<Forecast>, Vec<Forecast>) =
+        forecasts.iter().partition(|it| it.is_surprised);
+    let share = |of: &[Forecast], holds: fn(&Forecast) -> bool| {
+        ratio(of.iter().filter(|it| holds(it)).count(), of.len())
+    };
+    let mut errors: Vec<f64> = counted
+        .iter()
+        .filter(|it| it.is_settled && it.actual > 120.0)
+        .map(|it| (it.p50 - it.actual).abs() / it.actual)
+        .collect();
+    errors.sort_unstable_by(f64::total_cmp);
+    let own: f64 = counted.iter().map(|it| score(it.p10, it.p90, it.actual)).sum();
+    let naive = best_naive(&counted);
+    Worth {
+        forecasts: counted.len(),
+        coverage: share(&counted, within),
+        below: share(&counted, |it| it.actual < it.p10),
+        above: share(&counted, |it| it.actual > it.p90),
+        interval_score_ratio: (naive > 0.0).then(|| own / naive),
+        p50_error: errors.get(errors.len() / 2).copied(),
+        surprised: surprised.len(),
+        surprised_coverage: share(&surprised, within),
+    }
+}
+
+fn within(it: &Forecast) -> bool {
+    // The board speaks in whole seconds.
+    it.p10 <= it.actual + 0.5 && it.actual <= it.p90 + 0.5
+}
+
+fn score(lower: f64, upper: f64, actual: f64) -> f64 {
+    upper - lower + 2.0 / ALPHA * ((lower - actual).max(0.0) + (actual - upper).max(0.0))
+}
+
+/// The naive forecast's score with the relative width that suits it best: the score is convex in the width.
+fn best_naive(forecasts: &[Forecast]) -> f64 {
+    let total = |width: f64| -> f64 {
+        forecasts
+            .iter()
+            .map(|it| {
+                score(
+                    (it.naive * (1.0 - width)).max(0.0),
+                    it.naive * (1.0 + width),
+                    it.actual,
+                )
+            })
+            .sum()
+    };
+    let (mut low, mut high) = (0.0, 20.0);
+    for _ in 0..40 {
+        let (a, b) = (low + (high - low) / 3.0, high - (high - low) / 3.0);
+        if total(a) <= total(b) {
+            high = b;
+        } else {
+            low = a;
+        }
+    }
+    total(low.midpoint(high))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+pub(crate) fn ratio(part: usize, of: usize) -> Option<f64> {
+    (of > 0).then(|| part as f64 / of as f64)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a sale lasts hours, not ages")]
+fn seconds(ms: u64) -> f64 {
+    ms as f64 / 1_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forecast(p10: f64, p90: f64, actual: f64) -> Forecast {
+        Forecast {
+            p10,
+            p50: p10.midpoint(p90),
+            p90,
+            naive: actual * 2.0,
+            actual,
+            is_settled: true,
+            is_surprised: false,
+        }
+    }
+
+    #[test]
+    fn it_counts_what_is_within_and_punishes_what_is_not() {
+        let forecasts = [
+            forecast(100.0, 200.0, 150.0),
+            forecast(100.0, 200.0, 250.0),
+            forecast(300.0, 500.0, 400.0),
+        ];
+        let worth = worth(&forecasts);
+        assert!(
+            (worth.coverage.unwrap() - 2.0 / 3.0).abs() < 1e-9
+                && (worth.above.unwrap() - 1.0 / 3.0).abs() < 1e-9
+        );
+        assert!(worth.p50_error.unwrap() < 1e-9, "the median is right");
+        // The naive says twice the wait: a width of one half reaches it. 100 + (100 + 10 * 50) + 200 over its 150 + 250 + 400.
+        assert!(
+            (worth.interval_score_ratio.unwrap() - 900.0 / (150.0 + 250.0 + 400.0) / 2.0).abs() < 1e-3,
+            "{worth:?}"
+        );
+    }
+
+    #[test]
+    fn what_a_surprise_overtook_is_told_apart() {
+        let surprised = Forecast {
+            is_surprised: true,
+            ..forecast(1.0, 2.0, 500.0)
+        };
+        let worth = worth(&[forecast(100.0, 200.0, 150.0), surprised]);
+        assert_eq!(
+            (
+                worth.forecasts,
+                worth.coverage,
+                worth.surprised,
+                worth.surprised_coverage
+            ),
+            (1, Some(1.0), 1, Some(0.0))
+        );
+    }
+}

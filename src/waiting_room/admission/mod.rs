@@ -1,0 +1,7 @@
+//! TODO-DOC
+
+pub(crate) mod backpressure;
+pub(crate) mod controller;
+pub(crate) mod lanes;
+pub(crate) mod policy;
+pub(crate) mod show_rate;

@@ -1,0 +1,11 @@
+//! TODO-DOC
+
+pub(crate) mod interval_calibration;
+pub(crate) mod late_arrivals;
+pub(crate) mod projection;
+pub(crate) mod scoring;
+pub(crate) mod seats_per_visit;
+pub(crate) mod visit_length;
+pub(crate) mod wait_model;
+pub(crate) mod wait_table;
+pub(crate) mod zone_availability;

@@ -1,0 +1,448 @@
+//! How long visits last: measured, so that one can say when slots come back.
+//!
+//! Pure. The unit of measure is the hazard of each age (visits that end per second and visitor of that age), estimated
+//! by occurrence over exposure, with old observations fading. It uses those who are still inside as well as those who
+//! have gone, so a house that has just filled up is not taken for one where all visits are short (censoring; Aalen,
+//! Borgan and Gjessing, Survival and Event History Analysis, ch. 5).
+
+use std::{collections::VecDeque, time::Duration};
+
+use crate::kernel::Timestamp;
+
+/// Ends of the age classes in seconds; the longest visit there may be closes the last one that it reaches.
+const EDGES_S: [f64; 24] = [
+    20.0, 30.0, 40.0, 50.0, 60.0, 75.0, 90.0, 110.0, 130.0, 160.0, 190.0, 230.0, 270.0, 320.0, 380.0, 450.0,
+    530.0, 620.0, 720.0, 840.0, 980.0, 1_200.0, 1_500.0, 1_800.0,
+];
+const AGES: usize = EDGES_S.len() + 1;
+/// The longest visit there may be is looked at in so many steps.
+const STEPS: usize = 180;
+/// Before anything is measured the median visit takes this share of the longest there may be, and the logarithms of
+/// visits are spread about it like this (log-logistic: hardly anybody is done at once, and who has stayed for long stays
+/// on; service times are so wherever they were measured, as in Brown and others 2005).
+const PRIOR_MEDIAN: f64 = 0.12;
+const PRIOR_SHAPE: f64 = 2.0;
+/// How uncertain the logarithm of an assumed hazard is, and how alike ages are: so much of what one is off by falls to its
+/// e-th part over a factor `e^ALIKE` of age (an Ornstein-Uhlenbeck process over the logarithm of age). So what is seen of young
+/// visitors says something of old ones, and less of much older ones.
+const ASSUMED_DEVIATION: f64 = 0.8;
+const ALIKE: f64 = 1.2;
+/// Observations fade so that each age remembers about so many ends.
+const MEMORY: f64 = 800.0;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Age {
+    exposure_s: f64,
+    ended: f64,
+}
+
+/// Those who entered within the same second.
+#[derive(Clone, Copy, Debug)]
+struct Cohort {
+    entered_at_s: i64,
+    inside: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct VisitLengths {
+    longest_s: f64,
+    ages: [Age; AGES],
+    cohorts: VecDeque<Cohort>,
+    /// Until when exposure has been counted.
+    counted_to_s: Option<i64>,
+}
+
+/// What is expected of visits, by steps of `step_s` since the entry.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct VisitsOutlook {
+    pub step_s: f64,
+    /// Visitors of each step now.
+    pub inside: Vec<f64>,
+    pub expected: Leaving,
+    /// How they would leave if the mean visit were longer, or shorter, by a standard deviation of what is known of it.
+    pub longer: Leaving,
+    pub shorter: Leaving,
+}
+
+/// Of the visitors of each step, the share that leaves before the next; at the end of the last one everybody must.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Leaving {
+    pub shares: Vec<f64>,
+    pub mean_s: f64,
+}
+
+impl VisitLengths {
+    pub(crate) fn new(longest: Duration) -> Self {
+        let longest_s = longest.as_secs_f64().max(1.0);
+        Self {
+            longest_s,
+            ages: [Age::default(); AGES],
+            cohorts: VecDeque::new(),
+            counted_to_s: None,
+        }
+    }
+
+    pub(crate) fn entered(&mut self, at: Timestamp) {
+        let entered_at_s = at.as_secs();
+        let after = self.cohorts.partition_point(|c| c.entered_at_s <= entered_at_s);
+        match after.checked_sub(1).and_then(|last| self.cohorts.get_mut(last)) {
+            Some(cohort) if cohort.entered_at_s == entered_at_s => cohort.inside += 1,
+            _ => self.cohorts.insert(
+                after,
+                Cohort {
+                    entered_at_s,
+                    inside: 1,
+                },
+            ),
+        }
+    }
+
+    /// A visit that began at `entered` is over.
+    pub(crate) fn ended(&mut self, entered: Timestamp, at: Timestamp) {
+        let after = self
+            .cohorts
+            .partition_point(|c| c.entered_at_s <= entered.as_secs());
+        if let Some(cohort) = after.checked_sub(1).and_then(|last| self.cohorts.get_mut(last)) {
+            cohort.inside = cohort.inside.saturating_sub(1);
+        }
+        let age_s = at.since(entered).as_secs_f64();
+        // Who had to leave does not say who would have.
+        if age_s < self.longest_s {
+            self.ages[class_of(age_s)].ended += 1.0;
+        }
+    }
+
+    /// Time has passed: who is inside has been so for another second.
+    pub(crate) fn observe(&mut self, now: Timestamp) {
+        let now_s = now.as_secs();
+        let since_s = self.counted_to_s.replace(now_s).unwrap_or(now_s);
+        if now_s <= since_s {
+            return;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "seconds between two ticks")]
+        let passed_s = (now_s - since_s) as f64;
+        for cohort in &self.cohorts {
+            let age_s = now.since(Timestamp::from_secs(cohort.entered_at_s)).as_secs_f64();
+            if age_s < self.longest_s {
+                self.ages[class_of(age_s)].exposure_s += f64::from(cohort.inside) * passed_s;
+            }
+        }
+        for age in &mut self.ages {
+            if age.ended > MEMORY {
+                let keep = MEMORY / age.ended;
+                age.exposure_s *= keep;
+                age.ended *= keep;
+            }
+        }
+        self.cohorts.retain(|cohort| cohort.inside > 0);
+    }
+
+    /// After a restart nobody knows what has passed meanwhile: nothing is learnt from it.
+    pub(crate) fn resume(&mut self, now: Timestamp) {
+        self.counted_to_s = Some(now.as_secs());
+        self.ages = [Age::default(); AGES];
+    }
+
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a few steps, and seconds that are not negative"
+    )]
+    pub(crate) fn outlook(&self, now: Timestamp) -> VisitsOutlook {
+        let step_s = self.longest_s / STEPS as f64;
+        let mut inside = vec![0.0; STEPS];
+        for cohort in &self.cohorts {
+            let age_s = now.since(Timestamp::from_secs(cohort.entered_at_s)).as_secs_f64();
+            inside[((age_s / step_s) as usize).min(STEPS - 1)] += f64::from(cohort.inside);
+        }
+        let (usual_per_s, ratios, known) = self.ratios();
+        let expected = Leaving::at(step_s, &usual_per_s, &ratios);
+        let shift_s = expected.shift_s(step_s, &usual_per_s, &ratios);
+        // The most likely of all ways in which the mean visit could be off by one standard deviation.
+        let way = known.solve(shift_s);
+        let deviation_s = way
+            .iter()
+            .zip(&shift_s)
+            .map(|(way, shift)| way * shift)
+            .sum::<f64>()
+            .sqrt()
+            .max(1e-9);
+        let off = |by: f64| {
+            Leaving::at(
+                step_s,
+                &usual_per_s,
+                &std::array::from_fn(|at| ratios[at] + way[at] * by),
+            )
+        };
+        let (longer, shorter) = (off(-deviation_s.recip()), off(deviation_s.recip()));
+        VisitsOutlook {
+            step_s,
+            inside,
+            expected,
+            longer,
+            shorter,
+        }
+    }
+
+    /// Of each age the usual hazard (ends per second and visitor), the logarithm of how many times that it is, and how
+    /// surely that is known: the mode of a Poisson regression whose neighbours are alike, by Newton's method (Rue and
+    /// Held, Gaussian Markov Random Fields, ch. 4).
+    fn ratios(&self) -> ([f64; AGES], [f64; AGES], Precision) {
+        let staying = |age_s: f64| 1.0 / (1.0 + (age_s / (self.longest_s * PRIOR_MEDIAN)).powf(PRIOR_SHAPE));
+        let usual_per_s = std::array::from_fn(|at| {
+            let (from, to) = (begin_of(at), end_of(at));
+            (staying(from) / staying(to)).ln() / (to - from)
+        });
+        let assumed = Precision::assumed();
+        let (mut ratios, mut known) = ([0.0; AGES], assumed);
+        for _ in 0..NEWTON_STEPS {
+            let mut push = assumed.times(&ratios).map(|pull| -pull);
+            known = assumed;
+            for (at, age) in self.ages.iter().enumerate() {
+                let ends = usual_per_s[at] * age.exposure_s * f64::exp(ratios[at]);
+                push[at] += age.ended - ends;
+                known.own[at] += ends;
+            }
+            let step = known.solve(push);
+            for (ratio, step) in ratios.iter_mut().zip(step) {
+                *ratio = (*ratio + step.clamp(-1.0, 1.0)).clamp(-RATIO_MAX, RATIO_MAX);
+            }
+        }
+        (usual_per_s, ratios, known)
+    }
+}
+
+const NEWTON_STEPS: usize = 8;
+/// No hazard is believed to be so many times, as a logarithm, what is usual.
+const RATIO_MAX: f64 = 5.0;
+
+impl Leaving {
+    #[expect(clippy::cast_precision_loss, reason = "a few steps")]
+    fn at(step_s: f64, usual_per_s: &[f64; AGES], ratios: &[f64; AGES]) -> Self {
+        let per_s = |step: usize| {
+            let class = class_of((step as f64 + 0.5) * step_s);
+            usual_per_s[class] * ratios[class].exp()
+        };
+        // Visitors of a step are half a step old in it on average, so half of what they pass is the next one's.
+        let passing = |step: usize| 1.0 - (-f64::midpoint(per_s(step), per_s(step + 1)) * step_s).exp();
+        let shares: Vec<f64> = (0..STEPS - 1).map(passing).chain([1.0]).collect();
+        let mean_s = step_s * reaching(&shares).iter().sum::<f64>();
+        Self { shares, mean_s }
+    }
+
+    /// By how many seconds the mean visit gets shorter when an age's hazard grows, per unit of its logarithm.
+    #[expect(clippy::cast_precision_loss, reason = "a few steps")]
+    fn shift_s(&self, step_s: f64, usual_per_s: &[f64; AGES], ratios: &[f64; AGES]) -> [f64; AGES] {
+        let reaching = reaching(&self.shares);
+        let (mut still_s, mut shift_s) = (0.0, [0.0; AGES]);
+        for step in (0..STEPS).rev() {
+            let class = class_of((step as f64 + 0.5) * step_s);
+            shift_s[class] += reaching[step] * usual_per_s[class] * ratios[class].exp() * step_s * still_s;
+            still_s = step_s + (1.0 - self.shares[step]) * still_s;
+        }
+        shift_s
+    }
+}
+
+/// Of all visits, the share that reaches each step.
+fn reaching(shares: &[f64]) -> Vec<f64> {
+    let mut there = 1.0;
+    let mut pass = |share: &f64| {
+        let reached = there;
+        there *= 1.0 - share;
+        reached
+    };
+    shares.iter().map(&mut pass).collect()
+}
+
+/// How surely the ages' ratios are known: a matrix that joins each age to its neighbours only.
+#[derive(Clone, Copy, Debug)]
+struct Precision {
+    own: [f64; AGES],
+    /// With the next age.
+    next: [f64; AGES],
+}
+
+impl Precision {
+    fn assumed() -> Self {
+        let (mut own, mut next) = ([0.0; AGES], [0.0; AGES]);
+        own[0] = ASSUMED_DEVIATION.powi(-2);
+        for at in 0..AGES - 1 {
+            let alike = (middle_of(at) / middle_of(at + 1)).powf(ALIKE.recip());
+            let precision = (ASSUMED_DEVIATION.powi(2) * (1.0 - alike * alike)).recip();
+            own[at] += alike * alike * precision;
+            own[at + 1] += precision;
+            next[at] = -alike * precision;
+        }
+        Self { own, next }
+    }
+
+    fn times(&self, vector: &[f64; AGES]) -> [f64; AGES] {
+        std::array::from_fn(|at| {
+            let before = at
+                .checked_sub(1)
+                .map_or(0.0, |before| self.next[before] * vector[before]);
+            before + self.own[at] * vector[at] + self.next[at] * vector.get(at + 1).unwrap_or(&0.0)
+        })
+    }
+
+    /// What it turns into `vector`: elimination forwards, substitution backwards.
+    fn solve(&self, mut vector: [f64; AGES]) -> [f64; AGES] {
+        let mut own = self.own;
+        for at in 1..AGES {
+            let times = self.next[at - 1] / own[at - 1];
+            own[at] -= times * self.next[at - 1];
+            vector[at] -= times * vector[at - 1];
+        }
+        vector[AGES - 1] /= own[AGES - 1];
+        for at in (0..AGES - 1).rev() {
+            vector[at] = (vector[at] - self.next[at] * vector[at + 1]) / own[at];
+        }
+        vector
+    }
+}
+
+fn class_of(age_s: f64) -> usize {
+    EDGES_S.partition_point(|&edge| edge <= age_s)
+}
+
+fn begin_of(class: usize) -> f64 {
+    class.checked_sub(1).map_or(0.0, |before| EDGES_S[before])
+}
+
+fn end_of(class: usize) -> f64 {
+    EDGES_S.get(class).copied().unwrap_or(begin_of(class) * 2.0)
+}
+
+fn middle_of(class: usize) -> f64 {
+    f64::midpoint(begin_of(class), end_of(class))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::kernel::{Entropy, SeededEntropy};
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_secs(seconds)
+    }
+
+    #[test]
+    fn the_mean_visit_is_learnt_also_while_most_are_still_inside() {
+        let entropy = SeededEntropy::new(4);
+        let mut lengths = VisitLengths::new(Duration::from_mins(15));
+        let mut inside: Vec<(i64, i64)> = Vec::new();
+        for now in 0..1_200 {
+            for _ in 0..3 {
+                lengths.entered(at(now));
+                #[expect(clippy::cast_possible_truncation, reason = "minutes")]
+                inside.push((
+                    now,
+                    now + (-200.0 * (1.0 - entropy.unit()).ln()).min(900.0) as i64,
+                ));
+            }
+            inside.retain(|&(entered, ends)| {
+                if ends <= now {
+                    lengths.ended(at(entered), at(now));
+                }
+                ends > now
+            });
+            lengths.observe(at(now));
+            if now == 120 {
+                // Of those who have gone by now the longest stayed two minutes.
+                assert!(
+                    (140.0..260.0).contains(&lengths.outlook(at(now)).expected.mean_s),
+                    "{:?}",
+                    lengths.outlook(at(now))
+                );
+            }
+        }
+        let outlook = lengths.outlook(at(1_200));
+        assert!(
+            (180.0..215.0).contains(&outlook.expected.mean_s) && drift(&outlook) < 0.1,
+            "{outlook:?}"
+        );
+        #[expect(clippy::cast_precision_loss, reason = "hundreds")]
+        let counted = inside.len() as f64;
+        assert!((outlook.inside.iter().sum::<f64>() - counted).abs() < 1e-9);
+    }
+
+    /// By how much of itself the mean visit may be longer.
+    fn drift(outlook: &VisitsOutlook) -> f64 {
+        assert!(
+            outlook.shorter.mean_s < outlook.expected.mean_s
+                && outlook.expected.mean_s < outlook.longer.mean_s
+        );
+        outlook.longer.mean_s / outlook.expected.mean_s - 1.0
+    }
+
+    #[test]
+    fn before_anything_is_known_a_visit_is_a_part_of_the_longest() {
+        let outlook = VisitLengths::new(Duration::from_mins(15)).outlook(at(0));
+        // The mean of a log-logistic visit with this median and shape 2 that ends with the longest: not half a step more.
+        let median_s = 900.0 * PRIOR_MEDIAN;
+        let mean_s = median_s * (900.0 / median_s).atan();
+        assert!(
+            (outlook.expected.mean_s - mean_s).abs() < 1.5,
+            "{mean_s} {}",
+            outlook.expected.mean_s
+        );
+        assert!(drift(&outlook) > 0.15, "{outlook:?}");
+    }
+
+    /// All enter at once, and none of them has left for so long.
+    fn nobody_has_left_for(seconds: i64) -> VisitsOutlook {
+        let mut lengths = VisitLengths::new(Duration::from_mins(15));
+        (0..200).for_each(|_| lengths.entered(at(0)));
+        (0..=seconds).for_each(|now| lengths.observe(at(now)));
+        lengths.outlook(at(seconds))
+    }
+
+    #[test]
+    fn what_is_seen_of_the_young_says_something_of_the_old_and_less_of_the_very_old() {
+        let (before, after) = (nobody_has_left_for(0), nobody_has_left_for(200));
+        // A factor on the hazard of an age that nobody has reached.
+        let slower = |age_s: usize| after.expected.shares[age_s / 5] / before.expected.shares[age_s / 5];
+        assert!(
+            slower(240) < 0.6 && slower(240) < slower(500) && slower(500) < slower(880) && slower(880) < 1.0
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn solving_is_the_inverse_of_multiplying(counted in proptest::array::uniform25(0.0_f64..500.0), vector in proptest::array::uniform25(-9.0_f64..9.0)) {
+            let mut known = Precision::assumed();
+            known.own.iter_mut().zip(counted).for_each(|(own, counted)| *own += counted);
+            for (was, is) in vector.iter().zip(known.times(&known.solve(vector))) {
+                prop_assert!((was - is).abs() < 1e-6, "{was} {is}");
+            }
+        }
+
+        #[test]
+        fn shares_are_shares_and_the_mean_is_between_nothing_and_the_longest(
+            visits in proptest::collection::vec((0_i64..600, 0_i64..900), 0..60), now in 600_i64..1_500,
+        ) {
+            let mut lengths = VisitLengths::new(Duration::from_mins(15));
+            for second in 0..now {
+                for &(from, lasts) in &visits {
+                    if from == second {
+                        lengths.entered(at(from));
+                    }
+                    if from + lasts == second {
+                        lengths.ended(at(from), at(second));
+                    }
+                }
+                lengths.observe(at(second));
+            }
+            let outlook = lengths.outlook(at(now));
+            for leaving in [&outlook.expected, &outlook.longer, &outlook.shorter] {
+                prop_assert!(leaving.shares.iter().all(|share| (0.0..=1.0).contains(share)));
+                prop_assert!(leaving.mean_s > 0.0 && leaving.mean_s <= 900.0, "{}", leaving.mean_s);
+            }
+            prop_assert!(outlook.shorter.mean_s <= outlook.expected.mean_s && outlook.expected.mean_s <= outlook.longer.mean_s);
+        }
+    }
+}

@@ -1,0 +1,464 @@
+//! How far back in line a price zone still has seats when somebody's turn comes: from what is left, what lies in baskets,
+//! and what visits have bought. Stepped once a second. Pure.
+//!
+//! Whoever stands far back is called after so many others; as many of them enter as come when called, and each visit
+//! takes so many seats of a zone on average, as measured on the visits that are over. Where a zone is gone most of its
+//! buyers take another one, so the others then go faster. How far the truth may be from the mean is what counting and
+//! what was not known add up to, taken as normal; the distances are those at which the chance that a seat is free has
+//! fallen to 80, 50 and 20 in a hundred.
+
+use serde::Serialize;
+
+use crate::waiting_room::{
+    ZoneStock,
+    status::people_ahead::{self, Survivors},
+};
+
+/// Before anything is measured a visit is taken to buy so many seats, in the proportion of what is free.
+const PRIOR_SEATS: f64 = 1.4;
+/// As many visits outweigh it.
+const PRIOR_VISITS: f64 = 15.0;
+/// Measurements fade so that so many visits are remembered.
+const MEMORY_VISITS: f64 = 400.0;
+/// Of those whose zone is gone, this share takes another.
+const TAKES_ANOTHER: f64 = 0.7;
+/// Seats are bought in ones to fours: the variance of what visits take, over its mean.
+const CLUMPING: f64 = 2.6;
+/// How far it may be off how many come when they are called, and what they buy; relative standard deviation.
+const DRIFT: f64 = 0.14;
+/// What lies in baskets is smoothed over so many seconds.
+const BASKETS_S: f64 = 60.0;
+
+/// On the board, behind how many numbers the chance that a seat of the zone is free has fallen to 80, 50 and 20 in a
+/// hundred; `None`: it is higher than that for everybody in line.
+pub(crate) type LeftFor = [Option<u32>; 3];
+
+/// In the order of [`LeftFor`], how many standard deviations the mean must be from none.
+const CHANCES: [f64; 3] = [0.841_621, 0.0, -0.841_621];
+
+/// What the board says of a zone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct ZoneOnBoard {
+    #[serde(flatten)]
+    pub stock: ZoneStock,
+    /// Absent before the first seat may be sold, and after the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_for: Option<LeftFor>,
+}
+
+impl ZoneOnBoard {
+    pub(crate) fn plain(zones: Vec<ZoneStock>) -> Vec<Self> {
+        zones
+            .into_iter()
+            .map(|stock| Self {
+                stock,
+                left_for: None,
+            })
+            .collect()
+    }
+}
+
+/// What is seen of the door in one second.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Inside {
+    pub active: u32,
+    pub capacity: u32,
+    pub ended_total: u64,
+    /// Of those called, the share that comes.
+    pub share: f64,
+    /// Called and expected, and those who stand before the door.
+    pub expected: f64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Supply {
+    before: Option<(Vec<ZoneStock>, u64)>,
+    ended: f64,
+    zones: Vec<Learnt>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Learnt {
+    prior: f64,
+    booked: f64,
+    /// Seats in baskets, per visitor.
+    in_baskets: f64,
+    /// What a visit took when something was last left: of a zone that is gone nothing is bought, and that says nothing
+    /// about how soon a seat that comes back is taken.
+    while_left: f64,
+}
+
+impl Supply {
+    /// A second has passed.
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+    pub(crate) fn second(&mut self, zones: &[ZoneStock], inside: &Inside) {
+        let same = |before: &[ZoneStock]| {
+            before
+                .iter()
+                .map(|it| &it.zone)
+                .eq(zones.iter().map(|it| &it.zone))
+        };
+        let Some((before, ended_before)) = self
+            .before
+            .replace((zones.to_vec(), inside.ended_total))
+            .filter(|(it, _)| same(it))
+        else {
+            let free: u32 = zones.iter().map(|zone| zone.free).sum();
+            let prior = |zone: &ZoneStock| PRIOR_SEATS * f64::from(zone.free) / f64::from(free.max(1));
+            let learnt = |zone: &ZoneStock| Learnt {
+                prior: prior(zone),
+                in_baskets: prior(zone),
+                ..Learnt::default()
+            };
+            (self.zones, self.ended) = (zones.iter().map(learnt).collect(), 0.0);
+            return;
+        };
+        self.ended += inside.ended_total.saturating_sub(ended_before) as f64;
+        for ((learnt, zone), before) in self.zones.iter_mut().zip(zones).zip(&before) {
+            learnt.booked += f64::from(zone.booked) - f64::from(before.booked);
+            if zone.free > 0 {
+                learnt.while_left = learnt.per_visit(self.ended);
+            }
+            if inside.active > 0 {
+                learnt.in_baskets +=
+                    (f64::from(zone.held) / f64::from(inside.active) - learnt.in_baskets) / BASKETS_S;
+            }
+        }
+        if self.ended > MEMORY_VISITS {
+            let keep = MEMORY_VISITS / self.ended;
+            self.ended *= keep;
+            self.zones.iter_mut().for_each(|learnt| learnt.booked *= keep);
+        }
+    }
+
+    /// For each zone how far back in this line it lasts. Empty while there is nothing to say.
+    pub(crate) fn left_for(
+        &self,
+        zones: &[ZoneStock],
+        inside: &Inside,
+        line: &Survivors,
+        length: u32,
+    ) -> Vec<Option<LeftFor>> {
+        if self.zones.len() != zones.len() || zones.iter().all(|zone| zone.free == 0) {
+            return vec![None; zones.len()];
+        }
+        let per_visit: Vec<f64> = self.zones.iter().map(|it| it.per_visit(self.ended)).collect();
+        let (mut sold, mut wanted) = (vec![0.0; zones.len()], vec![0.0; zones.len()]);
+        let mut left_for: Vec<LeftFor> = vec![[None; 3]; zones.len()];
+        let active = f64::from(inside.active);
+        let (mut finished, mut from) = (0.0, 0);
+        for distance in std::iter::once(0).chain(people_ahead::distances(length)) {
+            let people = f64::from(u32::try_from(line.people(distance.into()).count).unwrap_or(u32::MAX));
+            let entries = inside.expected + people * inside.share;
+            let inside_then = (active + entries).min(f64::from(inside.capacity));
+            // Those who are in then choose beside her; all others have gone, with what they have bought.
+            let gone_then = (active + entries - inside_then).max(finished);
+            self.sell(&mut sold, &mut wanted, zones, &per_visit, gone_then - finished);
+            finished = gone_then;
+            for (at, zone) in zones.iter().enumerate() {
+                let in_baskets = self.zones[at].in_baskets * inside_then;
+                // Who comes only when others are gone is uncertain; what lies in baskets now is not.
+                let unsure = wanted[at] + (in_baskets - f64::from(zone.held)).abs();
+                let deviation = (CLUMPING * unsure + (self.drift(per_visit[at]) * unsure).powi(2))
+                    .sqrt()
+                    .max(0.5);
+                let left = f64::from(zone.free + zone.held) - wanted[at] - in_baskets - 0.5;
+                for (fallen, chance) in left_for[at].iter_mut().zip(CHANCES) {
+                    if fallen.is_none() && left < chance * deviation {
+                        // Between the last distance and this one; in doubt nearer.
+                        *fallen = Some(from);
+                    }
+                }
+            }
+            from = distance;
+        }
+        left_for.into_iter().map(Some).collect()
+    }
+
+    /// `visits` more are over. What would have been bought of a zone that is gone is counted on: it says how surely it is.
+    fn sell(
+        &self,
+        sold: &mut [f64],
+        wanted: &mut [f64],
+        zones: &[ZoneStock],
+        per_visit: &[f64],
+        visits: f64,
+    ) {
+        const STEPS: u32 = 8;
+        let of_all: f64 = per_visit.iter().sum();
+        for _ in 0..STEPS {
+            let left: Vec<bool> = zones
+                .iter()
+                .zip(&*sold)
+                .map(|(zone, sold)| *sold < f64::from(zone.free + zone.held))
+                .collect();
+            let of_left: f64 = per_visit
+                .iter()
+                .zip(&left)
+                .filter(|(_, left)| **left)
+                .map(|(per_visit, _)| per_visit)
+                .sum();
+            let times = if of_left > 0.0 {
+                1.0 + TAKES_ANOTHER * (of_all - of_left) / of_left
+            } else {
+                1.0
+            };
+            for at in 0..zones.len() {
+                let own = if left[at] {
+                    per_visit[at]
+                } else {
+                    per_visit[at].max(self.zones[at].while_left)
+                };
+                let more = own * times * visits / f64::from(STEPS);
+                wanted[at] += more;
+                sold[at] += if left[at] { more } else { 0.0 };
+            }
+        }
+    }
+
+    /// Relative uncertainty of what a visit takes.
+    fn drift(&self, per_visit: f64) -> f64 {
+        let counted = per_visit * (self.ended + PRIOR_VISITS);
+        (DRIFT * DRIFT + CLUMPING / counted.max(1.0)).sqrt()
+    }
+}
+
+impl Learnt {
+    fn per_visit(&self, ended: f64) -> f64 {
+        ((self.booked + self.prior * PRIOR_VISITS) / (ended + PRIOR_VISITS)).max(0.001)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::{Entropy, SeededEntropy};
+
+    /// Somebody inside: which zone, how many seats, when she puts them into her basket, when she leaves, whether she pays.
+    struct Visitor {
+        wants: usize,
+        seats: u32,
+        takes_at: u32,
+        leaves_at: u32,
+        pays: bool,
+        holds: Option<usize>,
+    }
+
+    /// A statement: of which zone, to which number, as which of likely, uncertain, unlikely.
+    struct Said {
+        zone: usize,
+        number: u32,
+        word: usize,
+    }
+
+    struct House {
+        dice: SeededEntropy,
+        zones: Vec<ZoneStock>,
+        taste: [f64; 4],
+        visitors: Vec<Visitor>,
+        ended: u64,
+        now_serving: u32,
+        said: Vec<Said>,
+        /// For each word: statements, and those after which a seat was free.
+        came_true: [[u32; 2]; 3],
+    }
+
+    const CAPACITY: usize = 60;
+    const FANS: u32 = 1_500;
+
+    impl House {
+        fn new(seed: u64) -> Self {
+            let dice = SeededEntropy::new(seed);
+            let zones = ["R", "S", "A", "B"].map(|zone| ZoneStock {
+                zone: zone.into(),
+                free: 100 + u32::try_from(dice.below(500)).unwrap(),
+                held: 0,
+                booked: 0,
+                blocked: 0,
+            });
+            let taste = [0; 4].map(|_| 0.1 + dice.unit());
+            let (zones, visitors) = (zones.to_vec(), Vec::new());
+            Self {
+                dice,
+                zones,
+                taste,
+                visitors,
+                ended: 0,
+                now_serving: 0,
+                said: Vec::new(),
+                came_true: [[0; 2]; 3],
+            }
+        }
+
+        fn choose(&self, left_only: bool) -> Option<usize> {
+            let weight = |at: usize| {
+                if left_only && self.zones[at].free == 0 {
+                    0.0
+                } else {
+                    self.taste[at]
+                }
+            };
+            let mut dot = self.dice.unit() * (0..4).map(weight).sum::<f64>();
+            (0..4).filter(|&at| weight(at) > 0.0).find(|&at| {
+                dot -= weight(at);
+                dot <= 0.0
+            })
+        }
+
+        fn second(&mut self, now: u32, share: f64) {
+            for _ in 0..2 {
+                if self.visitors.len() < CAPACITY && self.now_serving < FANS {
+                    self.now_serving += 1;
+                    self.hear(self.now_serving);
+                    if self.dice.unit() < share {
+                        let stays = 40 + u32::try_from(self.dice.below(200)).unwrap();
+                        let (wants, seats) = (
+                            self.choose(false).unwrap_or(0),
+                            1 + u32::try_from(self.dice.below(4)).unwrap(),
+                        );
+                        let (takes_at, leaves_at) = (now + stays / 3, now + stays);
+                        self.visitors.push(Visitor {
+                            wants,
+                            seats,
+                            takes_at,
+                            leaves_at,
+                            pays: self.dice.unit() < 0.85,
+                            holds: None,
+                        });
+                    }
+                }
+            }
+            for at in 0..self.visitors.len() {
+                if self.visitors[at].takes_at == now {
+                    let wants = self.visitors[at].wants;
+                    let takes_other = || {
+                        if self.dice.unit() < 0.7 {
+                            self.choose(true)
+                        } else {
+                            None
+                        }
+                    };
+                    let zone = if self.zones[wants].free > 0 {
+                        Some(wants)
+                    } else {
+                        takes_other()
+                    };
+                    if let Some(zone) = zone {
+                        let seats = self.visitors[at].seats.min(self.zones[zone].free);
+                        self.zones[zone].free -= seats;
+                        self.zones[zone].held += seats;
+                        (self.visitors[at].seats, self.visitors[at].holds) = (seats, Some(zone));
+                    }
+                }
+            }
+            for visitor in self.visitors.extract_if(.., |it| it.leaves_at <= now) {
+                self.ended += 1;
+                if let Some(zone) = visitor.holds {
+                    self.zones[zone].held -= visitor.seats;
+                    *(if visitor.pays {
+                        &mut self.zones[zone].booked
+                    } else {
+                        &mut self.zones[zone].free
+                    }) += visitor.seats;
+                }
+            }
+        }
+
+        /// It is somebody's turn: what was said to her is held against what she finds.
+        fn hear(&mut self, number: u32) {
+            for said in self.said.extract_if(.., |it| it.number == number) {
+                self.came_true[said.word][0] += 1;
+                self.came_true[said.word][1] += u32::from(self.zones[said.zone].free > 0);
+            }
+        }
+    }
+
+    fn statements() -> [[u32; 2]; 3] {
+        let mut all = [[0; 2]; 3];
+        for seed in 0..60 {
+            let (mut house, mut supply) = (House::new(seed), Supply::default());
+            let share = 0.5 + 0.5 * house.dice.unit();
+            for now in 0..4_000 {
+                house.second(now, share);
+                let inside = Inside {
+                    active: u32::try_from(house.visitors.len()).unwrap(),
+                    capacity: u32::try_from(CAPACITY).unwrap(),
+                    ended_total: house.ended,
+                    // What the room measures is a little off.
+                    share: share * (0.95 + 0.1 * house.dice.unit()),
+                    expected: 0.0,
+                };
+                supply.second(&house.zones, &inside);
+                let length = FANS - house.now_serving;
+                if now % 30 == 15 && length > 0 {
+                    let line = Survivors::of([(length, length)]);
+                    let left_for = supply.left_for(&house.zones, &inside, &line, length);
+                    let distance = u32::try_from(house.dice.below(length.into())).unwrap();
+                    for (zone, left_for) in left_for
+                        .into_iter()
+                        .enumerate()
+                        .filter(|(zone, _)| house.zones[*zone].free > 0)
+                    {
+                        let [likely, _, hardly] = left_for.unwrap().map(|it| it.unwrap_or(u32::MAX));
+                        let word = usize::from(distance > likely) + usize::from(distance > hardly);
+                        house.said.push(Said {
+                            zone,
+                            number: house.now_serving + 1 + distance,
+                            word,
+                        });
+                    }
+                }
+            }
+            for (sum, own) in all.iter_mut().zip(house.came_true) {
+                *sum = [sum[0] + own[0], sum[1] + own[1]];
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn what_is_said_to_be_likely_mostly_comes_true_and_what_is_not_mostly_does_not() {
+        let said = statements();
+        let share = |[of, true_]: [u32; 2]| f64::from(true_) / f64::from(of.max(1));
+        let [likely, uncertain, unlikely] = said.map(share);
+        assert!(said.iter().all(|[of, _]| *of > 200), "{said:?}");
+        assert!(
+            likely > 0.85 && unlikely < 0.15,
+            "{said:?}: {likely} {uncertain} {unlikely}"
+        );
+        assert!((0.25..0.75).contains(&uncertain), "{said:?}: {uncertain}");
+        let all: u32 = said.iter().map(|[of, _]| of).sum();
+        assert!(said[1][0] * 3 < all, "most statements say something: {said:?}");
+    }
+
+    #[test]
+    fn a_zone_that_lasts_for_all_says_so_and_one_that_is_gone_is_left_for_nobody() {
+        let stock = |zone: &str, free| ZoneStock {
+            zone: zone.into(),
+            free,
+            held: 0,
+            booked: 0,
+            blocked: 0,
+        };
+        let zones = [stock("R", 0), stock("S", 100_000)];
+        let inside = Inside {
+            active: 0,
+            capacity: 10,
+            ended_total: 0,
+            share: 1.0,
+            expected: 0.0,
+        };
+        let (line, mut supply) = (Survivors::of([(500, 500)]), Supply::default());
+        assert_eq!(
+            supply.left_for(&zones, &inside, &line, 500),
+            [None, None],
+            "before anything is known"
+        );
+        supply.second(&zones, &inside);
+        assert_eq!(
+            supply.left_for(&zones, &inside, &line, 500),
+            [Some([Some(0); 3]), Some([None; 3])]
+        );
+        assert_eq!(supply.left_for(&zones[..1], &inside, &line, 500), [None]);
+    }
+}

@@ -1,0 +1,281 @@
+//! The journal in PostgreSQL, written by any number of nodes.
+//!
+//! One row a sale, the head, is locked by whoever writes and until the commit. So a sale's records have one order
+//! without gaps, whichever node wrote them, and what the head knows (the epoch, who was called last) is checked exactly.
+//! A group of records is one statement: the lock is held for one flush and no round trip.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::{FromRow, PgPool, Row, migrate::Migrator, postgres::PgRow};
+
+use super::{
+    Event, Journal, JournalError, Record, Stored,
+    chain::{Chain, Line, Link},
+    encoding,
+};
+use crate::{
+    kernel::{SaleId, Timestamp},
+    platform::sql,
+    waiting_room::draw::Digest,
+};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("src/waiting_room/journal/postgres");
+
+/// Longer than the server lets a statement run.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// Writing is one at a time; the rest reads.
+const CONNECTIONS: u32 = 4;
+/// Numbers that may be given out above the highest that is written down: more than join within a commit, and few
+/// enough to be void without harm.
+pub(crate) const HEADROOM: u32 = 4_096;
+
+/// Where a sale's journal stands.
+#[derive(Clone, Debug, FromRow)]
+pub(crate) struct Head {
+    seq: i64,
+    epoch: i64,
+    pub identity: String,
+    ceiling: i64,
+    buckets: i64,
+}
+
+impl Head {
+    pub(crate) fn seq(&self) -> u64 {
+        self.seq.cast_unsigned()
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.cast_unsigned()
+    }
+
+    /// No number above it was given out.
+    pub(crate) fn ceiling(&self) -> u32 {
+        u32::try_from(self.ceiling).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn buckets(&self) -> u32 {
+        u32::try_from(self.buckets).unwrap_or(1).max(1)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct PgJournal {
+    sale: SaleId,
+    pool: PgPool,
+}
+
+impl PgJournal {
+    /// `buckets` counts when the sale is seen for the first time.
+    pub(crate) async fn open(url: &str, sale: SaleId, buckets: u32) -> Result<Self, OpenError> {
+        let pool = sql::open_postgres(url, "queue", &MIGRATIONS, CONNECTIONS).await?;
+        sqlx::query("INSERT INTO head (sale, buckets) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+            .bind(sale.as_str())
+            .bind(i64::from(buckets))
+            .execute(&pool)
+            .await
+            .map_err(|error| OpenError::Journal(failed(&error)))?;
+        Ok(Self { sale, pool })
+    }
+
+    pub(crate) async fn head(&self) -> Result<Head, JournalError> {
+        let head = sqlx::query_as("SELECT seq, epoch, identity, ceiling, buckets FROM head WHERE sale = $1")
+            .bind(self.sale.as_str());
+        in_time(head.fetch_one(&self.pool)).await
+    }
+
+    /// The engine whose memory was counted as `seen` is another, or has forgotten: the next epoch begins, unless somebody
+    /// has begun it already. Gives what is so afterwards.
+    pub(crate) async fn raise_epoch(&self, seen: u64, identity: &str) -> Result<Head, JournalError> {
+        let raise =
+            sqlx::query("UPDATE head SET epoch = epoch + 1, identity = $3 WHERE sale = $1 AND epoch = $2")
+                .bind(self.sale.as_str())
+                .bind(seen.cast_signed())
+                .bind(identity);
+        in_time(raise.execute(&self.pool)).await?;
+        self.head().await
+    }
+
+    /// From now on no join of an earlier epoch is taken; false when a later epoch has begun.
+    pub(crate) async fn settle(&self, epoch: u64) -> Result<bool, JournalError> {
+        let settle = sqlx::query("UPDATE head SET settled = $2 WHERE sale = $1 AND epoch = $2")
+            .bind(self.sale.as_str());
+        Ok(in_time(settle.bind(epoch.cast_signed()).execute(&self.pool))
+            .await?
+            .rows_affected()
+            == 1)
+    }
+
+    /// Numbers up to this one may be given out from now on; gives the ceiling that stands.
+    pub(crate) async fn raise_ceiling(&self, epoch: u64, upto: u32) -> Result<u32, JournalError> {
+        let raise = sqlx::query_scalar("UPDATE head SET ceiling = greatest(ceiling, $3) WHERE sale = $1 AND epoch = $2 RETURNING ceiling")
+            .bind(self.sale.as_str())
+            .bind(epoch.cast_signed())
+            .bind(i64::from(upto));
+        let ceiling: Option<i64> = in_time(raise.fetch_optional(&self.pool)).await?;
+        ceiling
+            .map(|it| u32::try_from(it).unwrap_or(u32::MAX))
+            .ok_or(JournalError::Stale)
+    }
+
+    async fn write(&self, epoch: u64, records: &[Record]) -> Result<u64, sqlx::Error> {
+        let (mut kinds, mut bodies) = (Vec::new(), Vec::new());
+        for record in records {
+            let (kind, body) = encoding::encode(record);
+            kinds.push(kind);
+            bodies.push(body);
+        }
+        let effects: Vec<Effect> = records.iter().map(Effect::of).collect();
+        let at = records.iter().filter_map(Record::at).max().unwrap_or_default();
+        let appended = sqlx::query("SELECT last FROM append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)")
+            .bind(self.sale.as_str())
+            .bind(epoch.cast_signed())
+            .bind(at.as_millis())
+            .bind(i64::from(HEADROOM))
+            .bind(kinds)
+            .bind(bodies)
+            .bind(effects.iter().map(|it| it.name).collect::<Vec<_>>())
+            .bind(effects.iter().map(|it| it.a).collect::<Vec<_>>())
+            .bind(effects.iter().map(|it| it.b).collect::<Vec<_>>())
+            .bind(effects.iter().map(|it| it.visit.clone()).collect::<Vec<_>>())
+            .bind(effects.iter().map(|it| it.at.as_millis()).collect::<Vec<_>>());
+        Ok(appended
+            .fetch_one(&self.pool)
+            .await?
+            .try_get::<i64, _>(0)?
+            .cast_unsigned())
+    }
+}
+
+/// Why a sale's journal cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Sql(#[from] sql::OpenError),
+    #[error("the queue's journal cannot be read: {0}")]
+    Journal(String),
+}
+
+#[async_trait]
+impl Journal for PgJournal {
+    async fn append(&self, epoch: u64, records: &[Record]) -> Result<u64, JournalError> {
+        let written = tokio::time::timeout(DEADLINE, self.write(epoch, records)).await;
+        written
+            .map_err(|_| JournalError::Unavailable("no answer in time".into()))?
+            .map_err(|error| {
+                let code = error
+                    .as_database_error()
+                    .and_then(sqlx::error::DatabaseError::code)
+                    .unwrap_or_default()
+                    .into_owned();
+                match code.as_str() {
+                    "SD001" => JournalError::Stale,
+                    "SD002" | "SD003" | "23505" => JournalError::Conflict,
+                    _ => JournalError::Unavailable(failed(&error)),
+                }
+            })
+    }
+
+    async fn read(&self, after: u64, limit: u32) -> Result<Vec<Stored>, JournalError> {
+        let rows = sqlx::query(
+            "SELECT seq, kind, body FROM journal WHERE sale = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+        )
+        .bind(self.sale.as_str())
+        .bind(after.cast_signed())
+        .bind(i64::from(limit));
+        in_time(rows.fetch_all(&self.pool))
+            .await?
+            .iter()
+            .map(decode)
+            .collect()
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    async fn beat(&self, now: Timestamp) -> Result<Option<Timestamp>, JournalError> {
+        // The row before and the row after in one statement: of several nodes one sees a long silence.
+        let beat = sqlx::query_scalar(
+            "UPDATE head SET alive_at = greatest(head.alive_at, $2)
+             FROM (SELECT alive_at FROM head WHERE sale = $1 FOR UPDATE) AS before
+             WHERE sale = $1 RETURNING before.alive_at",
+        )
+        .bind(self.sale.as_str())
+        .bind(now.as_millis());
+        let before: i64 = in_time(beat.fetch_one(&self.pool)).await?;
+        Ok(Some(Timestamp::from_millis(before)).filter(|_| before > 0))
+    }
+}
+
+#[async_trait]
+impl Chain for PgJournal {
+    async fn last_link(&self) -> Result<Link, JournalError> {
+        let last = sqlx::query_as(
+            "SELECT number, upto, records, hash FROM link WHERE sale = $1 ORDER BY number DESC LIMIT 1",
+        )
+        .bind(self.sale.as_str())
+        .fetch_optional(&self.pool);
+        let last: Option<(i64, i64, i64, Vec<u8>)> = in_time(last).await?;
+        let Some((number, upto, records, hash)) = last else {
+            return Ok(Link::genesis(&self.sale));
+        };
+        Link::read([number, upto, records], hash)
+    }
+
+    // Whoever writes holds the head until the commit, so records become visible in the order of their numbers, and these
+    // have no gaps. Should one be missing all the same, nothing after it is linked: it may still come, and if it does not,
+    // somebody took it away, and a chain that stands still is seen.
+    async fn lines(&self, after: u64, limit: u32) -> Result<Vec<Line>, JournalError> {
+        let rows = sqlx::query_as(
+            "SELECT seq, kind, body FROM journal WHERE sale = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+        )
+        .bind(self.sale.as_str())
+        .bind(after.cast_signed())
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool);
+        let rows: Vec<(i64, String, Vec<u8>)> = in_time(rows).await?;
+        let lines = rows.into_iter().map(|(seq, kind, body)| Line {
+            seq: seq.cast_unsigned(),
+            kind,
+            body,
+        });
+        Ok(lines
+            .zip(after + 1..)
+            .take_while(|(line, expected)| line.seq == *expected)
+            .map(|(line, _)| line)
+            .collect())
+    }
+
+    async fn add_link(&self, link: &Link) -> Result<bool, JournalError> {
+        let Link {
+            number,
+            upto,
+            records,
+            hash: Digest(hash),
+        } = link;
+        let add = sqlx::query("INSERT INTO link (sale, number, upto, records, hash) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING")
+            .bind(self.sale.as_str())
+            .bind(number.cast_signed())
+            .bind(upto.cast_signed())
+            .bind(records.cast_signed())
+            .bind(hash.as_slice());
+        Ok(in_time(add.execute(&self.pool)).await?.rows_affected() == 1)
+    }
+}
+
+async fn in_time<T>(query: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, JournalError> {
+    let answer = tokio::time::timeout(DEADLINE, query).await;
+    answer
+        .map_err(|_| JournalError::Unavailable("no answer in time".into()))?
+        .map_err(|e| JournalError::Unavailable(failed(&e)))
+}
+
+/// Without the statement and its values.
+fn failed(error: &sqlx::Error) -> String {
+    error.to_string()
+}
+
+fn decode(row: &PgRow) -> Result<Stored, JournalError> {
+    encoding::decode(row.get::<i64, _>(0).cast_unsigned(), row.get(1), row.get(2))
+}

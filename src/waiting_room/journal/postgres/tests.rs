@@ -1,0 +1,286 @@
+use super::{
+    super::{
+        chain::{self, contract::joined},
+        contract,
+    },
+    *,
+};
+use crate::{
+    kernel::{SeededEntropy, VisitId},
+    simulation::servers::Postgres,
+    waiting_room::journal::Join,
+};
+
+fn joins(first: u32, subjects: std::ops::Range<u64>) -> Record {
+    Record::Joins {
+        first,
+        joins: subjects
+            .map(|subject| Join {
+                subject,
+                joined_at: Timestamp::from_millis(7),
+            })
+            .collect(),
+    }
+}
+
+fn event(event: Event) -> Record {
+    Record::Event {
+        at: Timestamp::from_millis(9),
+        event,
+    }
+}
+
+async fn journal(url: &str, sale: &'static str) -> PgJournal {
+    let journal = PgJournal::open(url, sale.parse().unwrap(), 16).await.unwrap();
+    journal.raise_ceiling(0, 10_000).await.unwrap();
+    journal
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_a_journal() {
+    let server = Postgres::start().await.unwrap();
+    for (name, test) in [("kept", 0), ("refused", 1)] {
+        let url = server.create_database(name).await.unwrap();
+        let open = |sale: &'static str| journal(&url, sale);
+        match test {
+            0 => contract::keeps_what_it_was_given(open).await,
+            _ => contract::refuses_a_number_or_a_visit_twice(open).await,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_records_are_chained() {
+    let server = Postgres::start().await.unwrap();
+    let (one, several) = (
+        server.create_database("one").await.unwrap(),
+        server.create_database("several").await.unwrap(),
+    );
+    chain::contract::is_over_every_record_once(|sale| journal(&one, sale)).await;
+    chain::contract::of_several_linkers_each_link_is_one_s(|sale| journal(&several, sale)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_committed_yet_keeps_later_records_from_being_linked() {
+    let server = Postgres::start().await.unwrap();
+    let url = server.create_database("late").await.unwrap();
+    let journal = journal(&url, "a").await;
+    journal.append(0, &[joined(1)]).await.unwrap();
+    let third = PgJournal::open(&url, "a".parse().unwrap(), 16).await.unwrap();
+    // A second node's group is written and not committed; a third's waits behind it.
+    let pool = PgPool::connect_with(
+        url.parse::<sqlx::postgres::PgConnectOptions>()
+            .unwrap()
+            .options([("search_path", "stagedoor_queue")]),
+    )
+    .await
+    .unwrap();
+    let mut slow = pool.begin().await.unwrap();
+    let write = "SELECT * FROM append('a', 0, 0, 100, '{joins}', ARRAY['\\x00'::bytea], '{joined}', '{2}', '{2}', '{\"\"}', '{0}')";
+    sqlx::query(write).execute(&mut *slow).await.unwrap();
+    let third = tokio::spawn(async move { third.append(0, &[joined(3)]).await.unwrap() });
+    assert_eq!(chain::extend(&journal).await.unwrap().upto, 1);
+    slow.commit().await.unwrap();
+    assert_eq!(third.await.unwrap(), 3);
+    assert_eq!(chain::extend(&journal).await.unwrap().upto, 3);
+    // And if one became visible before those before it, it would wait for them.
+    for (seq, linked) in [(5, 3), (4, 5)] {
+        sqlx::query("INSERT INTO journal VALUES ('a', $1, 'joins', '')")
+            .bind(seq)
+            .execute(&pool)
+            .await
+            .unwrap();
+        assert_eq!(chain::extend(&journal).await.unwrap().upto, linked);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_write_in_one_order_and_one_of_two_calls_counts() {
+    let server = Postgres::start().await.unwrap();
+    let url = server.create_database("nodes").await.unwrap();
+    let nodes = [
+        journal(&url, "a").await,
+        journal(&url, "a").await,
+        journal(&url, "a").await,
+    ];
+    let mut writing = Vec::new();
+    for (node, journal) in (0_u32..).zip(nodes) {
+        writing.push(tokio::spawn(async move {
+            let mut won = 0;
+            for round in 0..30_u32 {
+                let first = 1 + (round * 3 + node) * 10;
+                journal.append(0, &[joins(first, 0..10)]).await.unwrap();
+                let called = event(Event::Called {
+                    from: round,
+                    upto: round + 1,
+                    ends_at: Timestamp::default(),
+                });
+                won += u32::from(journal.append(0, &[called]).await.is_ok());
+            }
+            (journal, won)
+        }));
+    }
+    let mut calls = 0;
+    let mut last = None;
+    for node in writing {
+        let (journal, won) = node.await.unwrap();
+        calls += won;
+        last = Some(journal);
+    }
+    let all = last.unwrap().read(0, 1_000).await.unwrap();
+    assert!(calls <= 30, "{calls} calls counted");
+    assert_eq!(
+        all.iter().map(|it| it.seq).collect::<Vec<_>>(),
+        (1..=90 + u64::from(calls)).collect::<Vec<_>>(),
+        "one order, no gaps"
+    );
+    let mut served = 0;
+    for stored in &all {
+        if let Record::Event {
+            event: Event::Called { from, upto, .. },
+            ..
+        } = stored.record
+        {
+            assert_eq!(from, served);
+            served = upto;
+        }
+    }
+    assert!(served > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_engine_without_memory_decided_is_refused() {
+    let server = Postgres::start().await.unwrap();
+    let url = server.create_database("epochs").await.unwrap();
+    let journal = journal(&url, "a").await;
+    assert_eq!(journal.raise_epoch(0, "first").await.unwrap().epoch(), 1);
+    let head = journal.raise_epoch(0, "too late").await.unwrap();
+    assert_eq!(
+        (head.epoch(), head.identity.as_str(), head.buckets()),
+        (1, "first", 16)
+    );
+    journal.append(1, &[joins(1, 0..3)]).await.unwrap();
+    assert_eq!(journal.raise_epoch(1, "second").await.unwrap().epoch(), 2);
+    let left = event(Event::Left { number: 1 });
+    assert!(matches!(
+        journal.append(1, &[joins(4, 3..4), left]).await,
+        Err(JournalError::Stale)
+    ));
+    journal.append(1, &[joins(4, 3..4)]).await.unwrap();
+    assert!(!journal.settle(1).await.unwrap() && journal.settle(2).await.unwrap());
+    assert!(matches!(
+        journal.append(1, &[joins(5, 4..5)]).await,
+        Err(JournalError::Stale)
+    ));
+    assert!(matches!(
+        journal.raise_ceiling(1, 5).await,
+        Err(JournalError::Stale)
+    ));
+    assert!(
+        matches!(
+            journal.append(2, &[joins(20_000, 5..6)]).await,
+            Err(JournalError::Conflict)
+        ),
+        "above the ceiling"
+    );
+    assert_eq!(journal.read(0, 10).await.unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draw_is_closed_once_over_those_who_are_there_and_nobody_slips_in() {
+    use crate::waiting_room::draw::{Closed, Digest};
+    let server = Postgres::start().await.unwrap();
+    let url = server.create_database("draws").await.unwrap();
+    let journal = journal(&url, "a").await;
+    let closed = |entries, persons| {
+        let journal = &journal;
+        let closed = Closed {
+            entries,
+            persons,
+            root: Digest([0; 32]),
+            round: 1,
+        };
+        async move {
+            journal
+                .append(0, &[event(Event::EntriesClosed(Box::new(closed)))])
+                .await
+        }
+    };
+    let joined = |first, subjects| {
+        let journal = &journal;
+        async move { journal.append(0, &[joins(first, subjects)]).await }
+    };
+    joined(1, 0..10).await.unwrap();
+    joined(13, 10..20).await.unwrap();
+    assert!(
+        matches!(closed(15, 12).await, Err(JournalError::Conflict)),
+        "somebody was not counted"
+    );
+    closed(15, 13).await.unwrap();
+    assert!(
+        matches!(closed(15, 13).await, Err(JournalError::Conflict)),
+        "once"
+    );
+    assert!(
+        matches!(joined(11, 30..31).await, Err(JournalError::Conflict)),
+        "a number in the draw"
+    );
+    joined(23, 30..31).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_and_its_lapse_exclude_each_other() {
+    let server = Postgres::start().await.unwrap();
+    let url = server.create_database("lapses").await.unwrap();
+    let journal = journal(&url, "a").await;
+    let entropy = SeededEntropy::new(1);
+    let (late, written) = (VisitId::random(&entropy), VisitId::random(&entropy));
+    journal
+        .append(
+            0,
+            &[event(Event::Lapsed {
+                number: 1,
+                visit: late,
+            })],
+        )
+        .await
+        .unwrap();
+    let entered = |number, visit| {
+        event(Event::Entered {
+            number,
+            subject: u64::from(number),
+            visit,
+        })
+    };
+    assert!(matches!(
+        journal.append(0, &[entered(1, late)]).await,
+        Err(JournalError::Conflict)
+    ));
+    journal.append(0, &[entered(2, written)]).await.unwrap();
+    let lapse = [event(Event::Lapsed {
+        number: 2,
+        visit: written,
+    })];
+    assert!(matches!(
+        journal.append(0, &lapse).await,
+        Err(JournalError::Conflict)
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_nodes_one_sees_a_long_silence() {
+    let server = Postgres::start().await.unwrap();
+    let url = server.create_database("beats").await.unwrap();
+    let journal = journal(&url, "a").await;
+    let at = Timestamp::from_secs;
+    assert_eq!(journal.beat(at(10)).await.unwrap(), None);
+    assert_eq!(journal.beat(at(11)).await.unwrap(), Some(at(10)));
+    assert_eq!(journal.beat(at(50)).await.unwrap(), Some(at(11)));
+    assert_eq!(journal.beat(at(50)).await.unwrap(), Some(at(50)));
+    assert_eq!(
+        journal.beat(at(49)).await.unwrap(),
+        Some(at(50)),
+        "a clock that is slow sets nothing back"
+    );
+    assert_eq!(journal.beat(at(51)).await.unwrap(), Some(at(50)));
+}

@@ -1,0 +1,228 @@
+use std::future::Future;
+
+use sqlx::{AssertSqlSafe, PgPool, SqlitePool};
+
+use super::*;
+use crate::{
+    simulation::servers::Postgres,
+    waiting_room::{
+        journal::{
+            Journal, PgJournal, SqliteJournal,
+            chain::{Chain, contract::joined, extend},
+        },
+        tests::TempDir,
+    },
+};
+
+/// What somebody does to a sale's log of twelve records in four links, at which link it is found out, and what is said.
+/// `:U` is the last record of link 2.
+const CHANGES: &[(&str, u64, &str)] = &[
+    (
+        "UPDATE journal SET body = (SELECT body FROM journal WHERE seq = :U - 1 AND sale = 'SALE') WHERE seq = :U AND sale = 'SALE'",
+        2,
+        "not those",
+    ),
+    ("UPDATE journal SET kind = 'event' WHERE seq = :U AND sale = 'SALE'", 2, "not those"),
+    ("DELETE FROM journal WHERE seq = :U - 1 AND sale = 'SALE'", 2, "over 3 records, and between"),
+    ("DELETE FROM journal WHERE sale = 'SALE'", 1, "there are 0"),
+    (
+        "UPDATE journal SET seq = 9999 WHERE seq = :U AND sale = 'SALE';
+         UPDATE journal SET seq = :U WHERE seq = :U - 1 AND sale = 'SALE';
+         UPDATE journal SET seq = :U - 1 WHERE seq = 9999 AND sale = 'SALE'",
+        2,
+        "not those",
+    ),
+    (
+        "UPDATE journal SET seq = seq + 100000 WHERE seq >= :U AND sale = 'SALE';
+         UPDATE journal SET seq = seq - 99999 WHERE seq >= 100000 AND sale = 'SALE';
+         INSERT INTO journal (sale, seq, kind, body) SELECT sale, :U, kind, body FROM journal WHERE seq = :U - 1 AND sale = 'SALE'",
+        2,
+        "not those",
+    ),
+    (
+        "UPDATE link SET hash = (SELECT hash FROM link WHERE number = 1 AND sale = 'SALE') WHERE number = 3 AND sale = 'SALE'",
+        3,
+        "not what was made",
+    ),
+    ("UPDATE link SET records = 2 WHERE number = 3 AND sale = 'SALE'", 3, "over 2 records, and between"),
+    ("UPDATE link SET upto = upto + 1 WHERE number = 3 AND sale = 'SALE'", 3, "there are 4"),
+    ("DELETE FROM link WHERE number = 3 AND sale = 'SALE'", 3, "it is missing; link 4 comes next"),
+];
+
+async fn finds_out<J: Journal + Chain, F: Future<Output = J>>(
+    place: &JournalPlace,
+    open: impl Fn(String) -> F,
+    alter: impl AsyncFn(String),
+) {
+    let log_of = async |sale: &str| {
+        let journal = open(sale.to_owned()).await;
+        let mut second = 0;
+        for round in 0..4 {
+            for number in 1..=3 {
+                journal.append(0, &[joined(round * 3 + number)]).await.unwrap();
+            }
+            let link = extend(&journal).await.unwrap();
+            second = if round == 1 { link.upto } else { second };
+        }
+        (journal, second)
+    };
+    let of = async |sale: &str, head| {
+        check_log(place, Some(&sale.parse().unwrap()), head)
+            .await
+            .unwrap()
+            .remove(0)
+    };
+    for (n, (change, link, says)) in CHANGES.iter().enumerate() {
+        let sale = format!("s{n}");
+        let (_, second) = log_of(&sale).await;
+        let before = of(&sale, None).await;
+        assert_eq!(
+            (before.records, before.link, before.not_linked, &before.fault),
+            (12, 4, 0, &None)
+        );
+        alter(change.replace("SALE", &sale).replace(":U", &second.to_string())).await;
+        let fault = of(&sale, None)
+            .await
+            .fault
+            .unwrap_or_else(|| panic!("not found out: {change}"));
+        assert!(
+            fault.link == *link && fault.why.contains(says),
+            "{change}: {fault:?}"
+        );
+    }
+
+    // Cut, or written anew from some record on: only whoever remembers a link finds out.
+    let (journal, second) = log_of("cut").await;
+    let whole = of("cut", None).await;
+    let head = Some(LogHead {
+        link: whole.link,
+        hash: whole.hash,
+    });
+    assert_eq!(of("cut", head).await.fault, None);
+    let early = Some(LogHead {
+        link: 1,
+        hash: whole.hash,
+    });
+    assert!(
+        of("cut", early)
+            .await
+            .fault
+            .unwrap()
+            .why
+            .contains("not the one that was remembered")
+    );
+    alter(format!("DELETE FROM journal WHERE sale = 'cut' AND seq > {second}; DELETE FROM link WHERE sale = 'cut' AND number > 2"))
+        .await;
+    let cut = of("cut", None).await;
+    assert_eq!((cut.records, cut.link, cut.fault), (6, 2, None));
+    assert!(
+        of("cut", head)
+            .await
+            .fault
+            .unwrap()
+            .why
+            .contains("ends with link 2")
+    );
+    let lines = journal.lines(0, 10).await.unwrap();
+    alter("DELETE FROM link WHERE sale = 'cut'".to_owned()).await;
+    assert!(of("cut", head).await.fault.unwrap().why.contains("no link now"));
+    let mut link = Link::genesis(&"cut".parse().unwrap());
+    for line in &lines[..4] {
+        link = link.next(std::slice::from_ref(line));
+        assert!(journal.add_link(&link).await.unwrap());
+    }
+    let anew = of("cut", head).await;
+    assert!(anew.fault.unwrap().why.contains("written anew"));
+    let anew = of("cut", None).await;
+    assert_eq!((anew.records, anew.not_linked, anew.fault), (4, 2, None));
+
+    // What is asked for must be there.
+    assert!(matches!(
+        check_log(place, Some(&"nobody".parse().unwrap()), None).await,
+        Err(LogError::NoSale(_))
+    ));
+    assert!(matches!(
+        check_log(place, None, head).await,
+        Err(LogError::WhoseHead)
+    ));
+    assert_eq!(
+        check_log(place, None, None).await.unwrap().len(),
+        CHANGES.len() + 1
+    );
+}
+
+/// A journal of before the chain, and more than one link is over.
+async fn begins_late<J: Journal + Chain, F: Future<Output = J>>(
+    place: &JournalPlace,
+    open: impl Fn() -> F,
+    alter: impl AsyncFn(String),
+) {
+    let old = open().await;
+    let records: Vec<_> = (1..=2_500).map(joined).collect();
+    old.append(0, &records).await.unwrap();
+    alter("DROP TABLE link; DELETE FROM _sqlx_migrations WHERE version = 3".to_owned()).await;
+    let before = check_log(place, None, None).await.unwrap().remove(0);
+    assert_eq!((before.link, before.not_linked, before.fault), (0, 2_500, None));
+    let again = open().await;
+    assert_eq!(extend(&again).await.unwrap().number, 3);
+    let after = check_log(place, None, None).await.unwrap().remove(0);
+    assert_eq!(
+        (after.link, after.records, after.not_linked, after.fault),
+        (3, 2_500, 0, None)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_finds_out_what_was_changed_in_a_file() {
+    let dir = TempDir::new();
+    for name in ["changed.db", "old.db"] {
+        let (file, url) = (
+            dir.path().join(name),
+            format!("sqlite:{}", dir.path().join(name).display()),
+        );
+        let place = JournalPlace::File(file.clone());
+        let open = |sale: String| {
+            let file = file.clone();
+            async move { SqliteJournal::open(&file, sale.parse().unwrap()).await.unwrap() }
+        };
+        let alter = async |sql: String| {
+            let pool = SqlitePool::connect(&url).await.unwrap();
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&pool).await.unwrap();
+            pool.close().await;
+        };
+        match name {
+            "changed.db" => finds_out(&place, open, alter).await,
+            _ => begins_late(&place, || open("a".to_owned()), alter).await,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_finds_out_what_was_changed_in_a_database() {
+    let server = Postgres::start().await.unwrap();
+    for name in ["changed", "old"] {
+        let url = server.create_database(name).await.unwrap();
+        let place = JournalPlace::Postgres { url: url.clone() };
+        let open = |sale: String| {
+            let url = url.clone();
+            async move {
+                let journal = PgJournal::open(&url, sale.parse().unwrap(), 16).await.unwrap();
+                journal.raise_ceiling(0, 10_000).await.unwrap();
+                journal
+            }
+        };
+        let alter = async |sql: String| {
+            let options = url
+                .parse::<PgConnectOptions>()
+                .unwrap()
+                .options([("search_path", "stagedoor_queue")]);
+            let pool = PgPool::connect_with(options).await.unwrap();
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&pool).await.unwrap();
+            pool.close().await;
+        };
+        match name {
+            "changed" => finds_out(&place, open, alter).await,
+            _ => begins_late(&place, || open("a".to_owned()), alter).await,
+        }
+    }
+}

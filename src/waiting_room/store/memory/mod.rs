@@ -1,0 +1,13 @@
+//! The memory store: one sale's queue in this process's memory.
+//!
+//! One lock guards the state. Every critical section is short (a group of joins is the longest: tens of microseconds)
+//! and none waits for I/O, so reading a position costs an uncontended read lock.
+
+mod ceiling;
+mod draw;
+mod groups;
+mod mirror;
+mod state;
+mod store;
+
+pub(crate) use self::{mirror::Snapshot, state::Progress, store::MemoryStore};

@@ -1,0 +1,4 @@
+//! TODO-DOC
+
+pub(crate) mod pass;
+pub(crate) mod queue_token;
