@@ -78,7 +78,7 @@ async fn room(dir: &Path, life: &Lifecycle) -> Arc<WaitingRoom> {
         node: String::new(),
         life: life.clone(),
     };
-    WaitingRoom::open(config, deps).await.expect("a new room opens")
+    waiting_room::open(config, deps).await.expect("a new room opens")
 }
 
 /// A file opened as the journal's is, with one table and nothing around it.

@@ -226,9 +226,9 @@ fn performance(seats: u32, life: &Lifecycle) -> Arc<Performance> {
             .iter()
             .map(|zone| (zone.clone(), Money::new(132_000, Currency::KRW)))
             .collect(),
-        hold: TERMS.hold,
+        hold_ttl: TERMS.hold_ttl,
         extensions_max: TERMS.extensions_max,
-        seats_per_fan: TERMS.seats_per_fan,
+        seats_per_customer_max: TERMS.seats_per_customer_max,
         seat_streams_max: 1,
     };
     let deps = Deps {

@@ -14,17 +14,17 @@ use std::{future::Future, net::SocketAddr, time::Duration};
 use anyhow::{Context, bail};
 use tokio::net::{TcpListener, TcpSocket};
 
-use self::build::Lives;
+use self::build::Lifecycles;
 pub use self::gateway::sandbox_gateway;
 use crate::{
-    edge::{self, Front, Patience, connection::acceptor::ConnectionLimits},
+    edge::{self, Dispatcher, ConnectionTimeouts, connection::acceptor::ConnectionLimits},
     ops::{
         admin::{
             listener::{self, Readiness},
-            operators::OperatorDesk,
+            operators::OperatorApi,
         },
         config::Settings,
-        reports::ReportDesk,
+        reports::BoxOfficeFeed,
         telemetry,
     },
     platform::shutdown::Lifecycle,
@@ -61,7 +61,7 @@ impl Roles {
 /// Sockets that are open before anything else is done, so that a taken port is said at once.
 pub struct Listeners {
     pub public: TcpListener,
-    pub ops: TcpListener,
+    pub admin: TcpListener,
 }
 
 /// Work that begins when the house has opened.
@@ -69,7 +69,7 @@ pub type OnOpen = Box<dyn FnOnce(&Lifecycle) + Send>;
 
 /// What the demo adds to a house.
 #[derive(Default)]
-pub struct Extras {
+pub struct DemoHooks {
     pub demo_login: Option<edge::handlers::sales::DemoLogin>,
     /// Started once the house is open.
     pub on_open: Option<OnOpen>,
@@ -79,7 +79,7 @@ const ACCEPT_QUEUE: u32 = 16_384;
 
 /// So many tasks run before it is looked which sockets have something to read. With tokio's 61 a request that is to be refused
 /// would wait for some four milliseconds in a busy house before anybody knew of it.
-const TASKS_BETWEEN_LOOKS: u32 = 16;
+const EVENT_INTERVAL: u32 = 16;
 
 /// Runs `work` on a runtime of its own.
 pub fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
@@ -88,7 +88,7 @@ pub fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Resul
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     runtime
         .enable_all()
-        .event_interval(TASKS_BETWEEN_LOOKS)
+        .event_interval(EVENT_INTERVAL)
         .build()
         .context("cannot start the runtime")?
         .block_on(work)
@@ -106,9 +106,9 @@ pub async fn serve(settings: Settings, roles: Roles) -> anyhow::Result<()> {
     }
     let listeners = Listeners {
         public: listen(settings.server.listen)?,
-        ops: listen(settings.server.ops_listen)?,
+        admin: listen(settings.server.admin_listen)?,
     };
-    open(settings, roles, listeners, Extras::default()).await
+    open(settings, roles, listeners, DemoHooks::default()).await
 }
 
 /// Opens a socket with a queue long enough for a flash of arrivals.
@@ -133,19 +133,19 @@ pub async fn open(
     settings: Settings,
     roles: Roles,
     listeners: Listeners,
-    extras: Extras,
+    extras: DemoHooks,
 ) -> anyhow::Result<()> {
-    telemetry::start_logs(&settings.log.level, settings.log.format);
-    let metrics = telemetry::start_metrics();
-    let lives = Lives::default();
+    telemetry::init_logs(&settings.log.level, settings.log.format);
+    let metrics = telemetry::init_metrics();
+    let lives = Lifecycles::default();
     let (readiness, desk, operators) = (
         Readiness::default(),
-        ReportDesk::default(),
-        OperatorDesk::default(),
+        BoxOfficeFeed::default(),
+        OperatorApi::default(),
     );
     lives.background.spawn(edge::connection::acceptor::serve(
-        listeners.ops,
-        Front::private(listener::router(
+        listeners.admin,
+        Dispatcher::private(listener::router(
             readiness.clone(),
             metrics.clone(),
             desk.clone(),
@@ -158,23 +158,23 @@ pub async fn open(
     let parts = build::build(&settings, roles, &listeners.public, extras.demo_login, &lives).await?;
     let public = lives.visitors.spawn(edge::connection::acceptor::serve(
         listeners.public,
-        Front::public(parts.house.clone(), parts.door.clone(), parts.box_office.clone()),
+        Dispatcher::public(parts.house.clone(), parts.waiting_room.clone(), parts.box_office.clone()),
         connection_limits(&settings),
         lives.visitors.clone(),
     ));
-    if let Some(door) = &parts.door {
-        desk.open(&door.rooms, parts.keys.house.clone());
-        operators.open(&door.rooms, &settings.operators);
+    if let Some(door) = &parts.waiting_room {
+        desk.open(&door.rooms, parts.open_keys.internal.clone());
+        operators.publish_rooms(&door.rooms, &settings.operators);
     }
     box_office_feed::start(&parts, &settings, &lives.background)?;
     metrics_loop::start(&parts, metrics, &lives.background);
     readiness.set(true);
-    tracing::info!(node = settings.node(), address = %settings.server.public_base, ?roles, "open");
+    tracing::info!(node = settings.node_name(), address = %settings.server.public_base, ?roles, "open");
     if let Some(on_open) = extras.on_open {
         on_open(&lives.background);
     }
 
-    asked_to_stop().await?;
+    stop_signal().await?;
     readiness.set(false);
     drain(&settings, &lives).await;
     let _ = public.await;
@@ -182,26 +182,26 @@ pub async fn open(
 }
 
 /// Visitors first, then what served them, then what wrote it down.
-async fn drain(settings: &Settings, lives: &Lives) {
+async fn drain(settings: &Settings, lives: &Lifecycles) {
     let lame_duck = Duration::from_millis(u64::from(settings.server.shutdown_notice_ms));
     tracing::info!(
         ?lame_duck,
         "stopping: whoever comes is served, and sent elsewhere from then on"
     );
-    lives.visitors.leave();
+    lives.visitors.begin_drain();
     tokio::time::sleep(lame_duck).await;
     tracing::info!("no new visitors, the present ones are served to their ends");
     lives.visitors.stop();
     if !lives
         .visitors
-        .drained(Duration::from_secs(u64::from(settings.server.shutdown_timeout_s)))
+        .wait_idle(Duration::from_secs(u64::from(settings.server.shutdown_timeout_s)))
         .await
     {
         tracing::warn!("some visitors were not served to their ends in time");
     }
-    for (life, what) in [(&lives.background, "background work"), (&lives.books, "writing")] {
+    for (life, what) in [(&lives.background, "background work"), (&lives.writers, "writing")] {
         life.stop();
-        if !life.drained(Duration::from_secs(5)).await {
+        if !life.wait_idle(Duration::from_secs(5)).await {
             tracing::warn!("some {what} did not end in time; it is taken up at the next start");
         }
     }
@@ -211,9 +211,9 @@ fn connection_limits(settings: &Settings) -> ConnectionLimits {
     let server = &settings.server;
     ConnectionLimits {
         connections_max: server.connections_max,
-        connections_per_address_max: u32::try_from(server.connections_per_ip_max).unwrap_or(u32::MAX),
+        connections_per_ip_max: u32::try_from(server.connections_per_ip_max).unwrap_or(u32::MAX),
         header_bytes_max: server.header_bytes_max,
-        patience: Patience {
+        timeouts: ConnectionTimeouts {
             idle: Duration::from_secs(u64::from(server.idle_timeout_s)),
             head: Duration::from_millis(u64::from(server.header_timeout_ms)),
             stalled: Duration::from_secs(30),
@@ -221,7 +221,7 @@ fn connection_limits(settings: &Settings) -> ConnectionLimits {
     }
 }
 
-async fn asked_to_stop() -> anyhow::Result<()> {
+async fn stop_signal() -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;

@@ -13,7 +13,6 @@
 //! | [`simulate`] | whole sales in virtual time with the real admission policy and forecasts | I/O |
 //! | [`audit`] | an independent auditor of journal, ledger and payment statements | the code it judges |
 //! | [`demo`] | the simulated crowd and its HTTP client, the sandbox payment gateway, the sandbox beacon | the inside of what it exercises |
-//! | [`simulation`] | real servers to run tests against | the product |
 //! | [`edge`] | the public listener: every URL, every layer, proofs, pages | stores, SQL |
 //! | [`ops`] | configuration, metrics, health: what runs the house | business decisions |
 //! | [`app`] | the composition root: builds, serves, drains | decisions of any kind |
@@ -32,5 +31,4 @@ pub mod platform;
 pub mod seating;
 pub mod shop;
 pub mod simulate;
-pub mod simulation;
 pub mod waiting_room;

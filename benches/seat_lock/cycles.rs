@@ -17,14 +17,14 @@ use futures_util::FutureExt;
 use parking_lot::Mutex;
 use stagedoor::{
     kernel::{Clock, Entropy, HoldId, OsEntropy, SeededEntropy, Subject, SystemClock, Timestamp, VisitId},
-    seating::{HoldReply, StoreHold, MemoryStore, SeatIx, SeatStore, Terms},
+    seating::{HoldReply, StoreHold, MemoryStore, SeatIx, SeatStore, HoldTerms},
 };
 
 pub(super) const HOUSES: [u32; 3] = [500, 15_000, 66_000];
-pub(super) const TERMS: Terms = Terms {
-    hold: Duration::from_mins(7),
+pub(super) const TERMS: HoldTerms = HoldTerms {
+    hold_ttl: Duration::from_mins(7),
     extensions_max: 1,
-    seats_per_fan: 4,
+    seats_per_customer_max: 4,
 };
 pub(super) const ROUND: u64 = 50_000;
 const WISHES: u32 = 64;
@@ -44,7 +44,7 @@ impl Floor {
 
     pub(super) fn hold(&self, seats: &[SeatIx]) -> Option<Timestamp> {
         let now = self.clock.now();
-        self.take(seats).then(|| now.plus(TERMS.hold))
+        self.take(seats).then(|| now.plus(TERMS.hold_ttl))
     }
 
     pub(super) fn release(&self, seats: &[SeatIx], deadline: Timestamp) -> bool {
@@ -59,12 +59,12 @@ impl Floor {
         let mut taken = self.taken.lock();
         if seats
             .iter()
-            .any(|it| taken[it.at() / 64] >> (it.at() % 64) & 1 == 1)
+            .any(|it| taken[it.index() / 64] >> (it.index() % 64) & 1 == 1)
         {
             return false;
         }
         for it in seats {
-            taken[it.at() / 64] |= 1 << (it.at() % 64);
+            taken[it.index() / 64] |= 1 << (it.index() % 64);
         }
         true
     }
@@ -72,7 +72,7 @@ impl Floor {
     pub(super) fn give_back(&self, seats: &[SeatIx]) {
         let mut taken = self.taken.lock();
         for it in seats {
-            taken[it.at() / 64] &= !(1 << (it.at() % 64));
+            taken[it.index() / 64] &= !(1 << (it.index() % 64));
         }
     }
 }

@@ -19,8 +19,8 @@ use stagedoor::{
         redis::{Redis, RedisConfig},
     },
     seating::{HoldReply, StoreHold, RedisStore, SeatIx, SeatStore, StoreError},
-    simulation::servers::{RedisServer, ServerError},
 };
+use testkit::{RedisServer, ServerError};
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -108,9 +108,9 @@ async fn engine(url: &str, house: u32, life: &Lifecycle) -> RedisStore {
         Arc::new(OsEntropy),
         life,
     );
-    let mut changes = store.memory_changes();
+    let mut changes = store.dataset_changes();
     let memory = loop {
-        match store.memory().await {
+        match store.dataset_status().await {
             Ok(Some(memory)) => break memory,
             _ => changes.changed().await.expect("the line is kept up"),
         }
@@ -120,7 +120,7 @@ async fn engine(url: &str, house: u32, life: &Lifecycle) -> RedisStore {
         .rebuild(1, &memory.identity, nothing)
         .await
         .expect("it can be filled");
-    store.vouch(1, &memory.identity);
+    store.activate(1, &memory.identity);
     store
 }
 

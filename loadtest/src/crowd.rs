@@ -20,7 +20,7 @@ use serde::Deserialize;
 use stagedoor::{
     demo::crowd::{Dice, Joined},
     kernel::{Clock, OsEntropy, SystemClock, Timestamp},
-    shop::{HandoffConfig, make_handoff},
+    shop::{HandoffConfig, sign_handoff},
 };
 use tokio::{
     sync::{Semaphore, watch},
@@ -362,7 +362,7 @@ impl Crowd {
         if session.is_empty()
             && let Some(shop) = &self.config.shop
         {
-            let token = make_handoff(shop, self.wall(), &OsEntropy, &format!("load-{fan}"), "");
+            let token = sign_handoff(shop, self.wall(), &OsEntropy, &format!("load-{fan}"), "");
             let body = serde_json::json!({ "token": token }).to_string();
             let ask = Ask {
                 method: "POST",

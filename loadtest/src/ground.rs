@@ -10,8 +10,8 @@ use stagedoor::{
     kernel::{Clock, Entropy, OsEntropy, SaleId, SystemClock, Timestamp},
     platform::signing::hex,
     shop::HandoffConfig,
-    simulation::servers::{Postgres, RedisServer},
 };
+use testkit::{Postgres, RedisServer};
 
 use crate::{
     process::{Folder, Process, Usage, free_port},
@@ -461,11 +461,11 @@ pub fn house_config(folder: &Folder, public: u16, ops: u16, more: &str) -> Strin
     };
     format!(
         "[server]\nlisten = \"127.0.0.1:{public}\"\nops_listen = \"127.0.0.1:{ops}\"\npublic_base = \"http://127.0.0.1:{public}\"\n\
-         lame_duck_ms = 0\nconnections_max = 40000\nconnections_per_address_max = 0\n\
+         shutdown_notice_ms = 0\nconnections_max = 40000\nconnections_per_ip_max = 0\n\
          [data]\ndir = \"{dir}/data\"\n[keys]\nmaster = \"only for this load test\"\n[log]\nlevel = \"warn\"\n\
-         [limits]\nsign_in_per_address_per_minute = 0\njoins_per_address_per_minute = 0\nrequests_per_address_per_second = 0\n\
+         [limits]\nsign_in_per_ip_per_minute = 0\njoins_per_ip_per_minute = 0\nrequests_per_ip_per_second = 0\n\
          [shop]\ndatabase_url = \"sqlite:{dir}/shop.db\"\n\
-         [checkout]\ngateway_deadline_ms = 5000\nauthorise_within_s = 10\n{gateway}{more}"
+         [checkout]\ngateway_timeout_ms = 5000\npayment_timeout_s = 10\n{gateway}{more}"
     )
 }
 
@@ -477,7 +477,7 @@ pub fn in_memory(durability: Durability) -> String {
 /// The engine of [`Engine::Redis`].
 pub fn on_redis(redis: &str, books: &str, durability: Durability, gateway: &str) -> String {
     format!(
-        "[engine]\nkind = \"redis\"\n[engine.redis]\nurl = \"{redis}\"\ncall_deadline_ms = 2000\n[waiting_room]\ndurability = \"{}\"\n\
+        "[store]\nkind = \"redis\"\n[store.redis]\nurl = \"{redis}\"\ncommand_timeout_ms = 2000\n[waiting_room]\ndurability = \"{}\"\n\
          [ledger]\nurl = \"{books}\"\n[gateway]\nurl = \"{gateway}\"\nwebhook_secret = \"{WEBHOOK_SECRET}\"\n",
         durability.name()
     )
@@ -502,9 +502,9 @@ pub fn sale_config(id: &str, scene: &Scene, prequeue_at: Timestamp, opens_at: Ti
     };
     format!(
         "[[sales]]\nid = \"{id}\"\ntitle = {{ en = \"Load\" }}\nartist = \"Nobody\"\nsign_in = \"none\"\nprequeue_at = \"{prequeue_at}\"\n\
-         opens_at = \"{opens_at}\"\ncloses_at = \"{closes_at}\"\nrate_per_minute = {rate_per_minute}\ncapacity = {capacity}\n\
-         call_window_s = 30\nreturner_share = {RETURNER_SHARE}\nvisit_max_s = 7200\nmax_fans = {max_fans}\nboard_watchers_max = {watchers_max}\n\
-         seats_per_fan = 4\nhold_s = {hold_s}\n\
+         opens_at = \"{opens_at}\"\ncloses_at = \"{closes_at}\"\nadmission_rate_per_minute = {rate_per_minute}\nactive_visits_max = {capacity}\n\
+         call_window_s = 30\nlate_arrival_share = {RETURNER_SHARE}\nvisit_max_s = 7200\nqueue_entries_max = {max_fans}\nstatus_streams_max = {watchers_max}\n\
+         seats_per_customer_max = 4\nhold_ttl_s = {hold_s}\n\
          [[sales.performances]]\nid = \"{PERFORMANCE}\"\ntitle = {{ en = \"Night\" }}\nstarts_at = \"{closes_at}\"\nvenue = \"Hall\"\n\
          plan = \"generate:{kind}:{seats}\"\nprices = {{ VIP = 4, R = 3, S = 2, A = 1 }}\n"
     )

@@ -17,14 +17,14 @@ use crate::{
 
 /// Books that are not in the data directory: `sqlite:FILE` or `postgres://...`.
 #[derive(Clone, Default)]
-pub struct Elsewhere {
+pub struct DatabaseUrls {
     pub ledger: Option<String>,
     pub journal: Option<String>,
 }
 
 /// Reads the books of `sales` in `data` or elsewhere, or of the demo that is there, and prints what they say; an error
 /// when one of the house's promises was broken. May run beside the house: it only reads.
-pub async fn run(data: &Path, elsewhere: &Elsewhere, sales: Vec<SaleSettings>) -> anyhow::Result<()> {
+pub async fn run(data: &Path, elsewhere: &DatabaseUrls, sales: Vec<SaleSettings>) -> anyhow::Result<()> {
     let mut books = Books::in_folder(data);
     if let Some(url) = &elsewhere.ledger {
         books.ledger = url.parse().context("--ledger")?;
@@ -33,13 +33,13 @@ pub async fn run(data: &Path, elsewhere: &Elsewhere, sales: Vec<SaleSettings>) -
         books.journal = url.parse().context("--journal")?;
     }
     let sales = if sales.is_empty() {
-        vec![demo::kept_sale(data)?]
+        vec![demo::load_sale(data)?]
     } else {
         sales
     };
     let mut broken = 0;
     for sale in &sales {
-        broken += judge(data, &books, sale).await?;
+        broken += audit_sale(data, &books, sale).await?;
     }
     if broken > 0 {
         bail!("{broken} violations");
@@ -47,7 +47,7 @@ pub async fn run(data: &Path, elsewhere: &Elsewhere, sales: Vec<SaleSettings>) -
     Ok(())
 }
 
-async fn judge(data: &Path, books: &Books, sale: &SaleSettings) -> anyhow::Result<usize> {
+async fn audit_sale(data: &Path, books: &Books, sale: &SaleSettings) -> anyhow::Result<usize> {
     let mut evidence = books::read_from(books, &sale.id)
         .await
         .with_context(|| format!("cannot read the books of {}", data.display()))?;

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 use crate::app::build::Parts;
 use crate::{
-    edge::{BoxOffice, Door, overload::health::Vitals},
+    edge::{BoxOfficeState, WaitingRoomState, overload::health::HealthWindow},
     kernel::{Clock, SaleId, VisitId},
     ops::{config::Settings, reports},
     platform::{http_client::HttpClient, shutdown::Lifecycle, signing::MacKeys},
@@ -23,9 +23,9 @@ use crate::{
     waiting_room::{BoxOfficeHealth, BoxOfficeReport, ZoneStock},
 };
 
-const REPORT_EVERY: Duration = Duration::from_millis(500);
-const DEADLINE: Duration = Duration::from_secs(1);
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
+const REPORT_INTERVAL: Duration = Duration::from_millis(500);
+const TIMEOUT: Duration = Duration::from_secs(1);
+const RESPONSE_BYTES_MAX: usize = 64 * 1024;
 /// Ended visits in one report; the others wait for the next.
 const ENDED_MAX: usize = 8_192;
 
@@ -34,103 +34,103 @@ pub(crate) fn start(parts: &Parts, settings: &Settings, background: &Lifecycle) 
     let Some(office) = parts.box_office.clone() else {
         return Ok(());
     };
-    let to = if let Some(door) = &parts.door {
-        Doors::Here(door.clone())
+    let to = if let Some(door) = &parts.waiting_room {
+        Destination::Local(door.clone())
     } else {
         let away = settings
             .box_office
             .waiting_room_urls
             .iter()
-            .map(|base| Ok((base.clone(), base.parse().context("box_office.report_to")?)));
-        Doors::Away(Wire {
+            .map(|base| Ok((base.clone(), base.parse().context("box_office.waiting_room_urls")?)));
+        Destination::Remote(RemoteFeed {
             bases: away.collect::<anyhow::Result<_>>()?,
-            client: Box::new(HttpClient::new(DEADLINE, ANSWER_BYTES_MAX)),
-            seal: parts.keys.house.clone(),
-            silent: Mutex::default(),
+            client: Box::new(HttpClient::new(TIMEOUT, RESPONSE_BYTES_MAX)),
+            mac_keys: parts.open_keys.internal.clone(),
+            failing: Mutex::default(),
         })
     };
     let clock = Arc::clone(&parts.house.clock);
-    let memory = Mutex::new(Memory {
+    let memory = Mutex::new(ReporterState {
         sequence: 0,
         ended: BTreeMap::new(),
     });
     let reporter = Arc::new(Reporter {
         office,
-        to,
-        node: settings.node(),
+        destination: to,
+        node: settings.node_name(),
         clock,
-        memory,
-        vitals: Mutex::default(),
+        state: memory,
+        health_window: Mutex::default(),
     });
     let life = background.clone();
-    background.supervise("box office report", REPORT_EVERY, move || {
+    background.supervise("box office report", REPORT_INTERVAL, move || {
         let (reporter, life) = (Arc::clone(&reporter), life.clone());
         async move {
-            let mut every = tokio::time::interval(REPORT_EVERY);
+            let mut every = tokio::time::interval(REPORT_INTERVAL);
             every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             while life.until_stopping(every.tick()).await.is_some() {
-                reporter.round().await;
+                reporter.send_reports().await;
             }
         }
     });
     Ok(())
 }
 
-enum Doors {
-    Here(Door),
-    Away(Wire),
+enum Destination {
+    Local(WaitingRoomState),
+    Remote(RemoteFeed),
 }
 
 /// The way to doors in other processes.
-struct Wire {
+struct RemoteFeed {
     /// As configured, and parsed.
     bases: Vec<(String, Uri)>,
     client: Box<HttpClient>,
-    seal: MacKeys,
+    mac_keys: MacKeys,
     /// Those that did not take the last report, so that each silence is logged once.
-    silent: Mutex<HashSet<String>>,
+    failing: Mutex<HashSet<String>>,
 }
 
 struct Reporter {
-    office: BoxOffice,
-    to: Doors,
+    office: BoxOfficeState,
+    destination: Destination,
     node: String,
     clock: Arc<dyn Clock>,
-    memory: Mutex<Memory>,
-    vitals: Mutex<Vitals>,
+    state: Mutex<ReporterState>,
+    health_window: Mutex<HealthWindow>,
 }
 
-struct Memory {
+struct ReporterState {
     sequence: u64,
     /// Ended visits that no door has taken yet.
     ended: BTreeMap<SaleId, Vec<VisitId>>,
 }
 
 impl Reporter {
-    async fn round(&self) {
-        let paying = self.office.checkout.visits_kept();
+    async fn send_reports(&self) {
+        let paying = self.office.checkout.visits_with_payment();
         let health = self
-            .vitals
+            .health_window
             .lock()
-            .round(self.office.pulse.take(), self.clock.monotonic());
+            .round(self.office.health.take(), self.clock.monotonic());
         for sale in self.office.house.sales.keys() {
             let report = self.report(sale, paying.clone(), health);
             let told = report.ended.len();
-            let taken = match &self.to {
-                Doors::Here(door) => door
+            let taken = match &self.destination {
+                Destination::Local(door) => door
                     .room(sale)
                     .map(|room| room.box_office_report(report))
                     .is_some(),
-                Doors::Away(wire) => wire.send(sale, &report).await,
+                Destination::Remote(wire) => wire.send(sale, &report).await,
             };
-            if taken && let Some(ended) = self.memory.lock().ended.get_mut(sale) {
+            if taken && let Some(ended) = self.state.lock().ended.get_mut(sale) {
                 ended.drain(..told);
             }
         }
     }
 
     fn report(&self, sale: &SaleId, paying: Vec<VisitId>, health: BoxOfficeHealth) -> BoxOfficeReport {
-        let mut memory = self.memory.lock();
+        let mut memory = self.state.lock();
         // By the clock, so that it grows over a restart, and one more each time, so that it grows whatever the clock does.
         let micros = u64::try_from(self.clock.now().as_millis())
             .unwrap_or(0)
@@ -138,12 +138,12 @@ impl Reporter {
         memory.sequence = micros.max(memory.sequence + 1);
         let sequence = memory.sequence;
         let waiting = memory.ended.entry(sale.clone()).or_default();
-        waiting.extend(self.office.ended.take(sale));
+        waiting.extend(self.office.ended_visits.take(sale));
         let ended = waiting.iter().take(ENDED_MAX).copied().collect();
         BoxOfficeReport {
             source: self.node.clone(),
             sequence,
-            zones: zones_of(&self.office.seating, sale),
+            zones: zone_stock(&self.office.seating, sale),
             ended,
             paying,
             health: Some(health),
@@ -151,31 +151,31 @@ impl Reporter {
     }
 }
 
-impl Wire {
+impl RemoteFeed {
     /// Says whether any of the doors has taken it: they share what they know. Never sent again: the next report says more.
     async fn send(&self, sale: &SaleId, report: &BoxOfficeReport) -> bool {
         let body: Bytes = serde_json::to_vec(report)
             .expect("our own wire types are JSON")
             .into();
-        let seal = reports::seal(&self.seal, sale, &body);
+        let seal = reports::mac(&self.mac_keys, sale, &body);
         let told = join_all(
             self.bases
                 .iter()
-                .map(|(name, base)| self.tell(name, base, sale, &seal, body.clone())),
+                .map(|(name, base)| self.post_report(name, base, sale, &seal, body.clone())),
         )
         .await;
         told.contains(&true)
     }
 
-    async fn tell(&self, name: &str, base: &Uri, sale: &SaleId, seal: &HeaderValue, body: Bytes) -> bool {
+    async fn post_report(&self, name: &str, base: &Uri, sale: &SaleId, seal: &HeaderValue, body: Bytes) -> bool {
         let headers = [
             (header::AUTHORIZATION, seal.clone()),
             (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
         ];
-        let told = match reports_of(base, sale) {
+        let told = match reports_url(base, sale) {
             Ok(uri) => self
                 .client
-                .call(Method::POST, uri, &headers, body)
+                .send(Method::POST, uri, &headers, body)
                 .await
                 .map_err(|e| e.to_string()),
             Err(e) => Err(e.to_string()),
@@ -188,14 +188,14 @@ impl Wire {
         let outcome = if trouble.is_none() { "taken" } else { "lost" };
         metrics::counter!("box_office_reports_total", "outcome" => outcome).increment(1);
         match &trouble {
-            Some(trouble) if self.silent.lock().insert(name.to_owned()) => {
+            Some(trouble) if self.failing.lock().insert(name.to_owned()) => {
                 tracing::warn!(
                     door = name,
                     trouble,
                     "a door does not take the box office's reports"
                 );
             }
-            None if self.silent.lock().remove(name) => {
+            None if self.failing.lock().remove(name) => {
                 tracing::info!(door = name, "a door takes the box office's reports again")
             }
             _ => {}
@@ -204,7 +204,7 @@ impl Wire {
     }
 }
 
-fn reports_of(base: &Uri, sale: &SaleId) -> Result<Uri, http::Error> {
+fn reports_url(base: &Uri, sale: &SaleId) -> Result<Uri, http::Error> {
     let authority = base.authority().map_or("", |it| it.as_str());
     Uri::builder()
         .scheme("http")
@@ -214,7 +214,7 @@ fn reports_of(base: &Uri, sale: &SaleId) -> Result<Uri, http::Error> {
 }
 
 /// What is left of a sale, over all its performances.
-fn zones_of(seating: &Seating, sale: &SaleId) -> Vec<ZoneStock> {
+fn zone_stock(seating: &Seating, sale: &SaleId) -> Vec<ZoneStock> {
     let mut zones: BTreeMap<String, ZoneStock> = BTreeMap::new();
     for stock in seating
         .performances(sale)

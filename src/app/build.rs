@@ -7,15 +7,15 @@ use tokio::net::TcpListener;
 
 use super::{Roles, directory, gateway::gateway};
 use crate::{
-    checkout::{self, Checkout, LedgerPlace},
+    checkout::{self, Checkout, LedgerLocation},
     edge::{
-        self, AddressLimits, BoxOffice, Door, EndedVisits, House, PerformanceOnOffer, SaleOnOffer,
+        self, IpRateLimits, BoxOfficeState, WaitingRoomState, EndedVisits, AppState, PerformanceInfo, SaleInfo,
         auth::cookies::{CookieRules, SaleCookies},
         handlers::sales::DemoLogin,
         overload::{
             proof_of_work::ProofOfWork,
-            rate_limit::{AddressLimit, Rate},
-            shed::{AtWork, Valve},
+            rate_limit::{IpRateLimit, Rate},
+            shed::{InFlightLimit, LoadShedder},
         },
         pages::Pages,
     },
@@ -30,35 +30,35 @@ use crate::{
         shutdown::Lifecycle,
     },
     seating::{self, Plan, Seating},
-    shop::{self, Shop, SpentPlace},
+    shop::{self, Shop, ReplayGuardLocation},
     waiting_room::{self, JournalPlace, Papers, PassReader, WaitingRoom},
 };
 
 /// The lives of a process, in the order in which they end.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Lives {
+pub(super) struct Lifecycles {
     /// Whoever is being served.
     pub(super) visitors: Lifecycle,
     /// What serves them, and the orders under way.
     pub(super) background: Lifecycle,
     /// What writes down how far both have come.
-    pub(super) books: Lifecycle,
+    pub(super) writers: Lifecycle,
 }
 
 /// What this process has.
 pub(super) struct Parts {
-    pub(super) house: Arc<House>,
-    pub(super) door: Option<Door>,
-    pub(super) box_office: Option<BoxOffice>,
-    pub(super) keys: Keys,
+    pub(super) house: Arc<AppState>,
+    pub(super) waiting_room: Option<WaitingRoomState>,
+    pub(super) box_office: Option<BoxOfficeState>,
+    pub(super) open_keys: Keys,
 }
 
 /// What every part is made with.
-struct Tools {
+struct BuildContext {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     keys: Keys,
-    lives: Lives,
+    lives: Lifecycles,
 }
 
 /// The plans of a sale's performances, in their order.
@@ -69,37 +69,37 @@ pub(super) async fn build(
     roles: Roles,
     public: &TcpListener,
     demo: Option<DemoLogin>,
-    lives: &Lives,
+    lives: &Lifecycles,
 ) -> anyhow::Result<Parts> {
     if roles == Roles::BoxOffice && settings.box_office.waiting_room_urls.is_empty() {
         bail!(
-            "box_office.report_to: a box office without a waiting room must name one, or the door never learns what is sold"
+            "box_office.waiting_room_urls: a box office without a waiting room must name one, or the door never learns what is sold"
         );
     }
     let data = &settings.data.dir;
-    directory::make(data)?;
+    directory::create(data)?;
     directory::claim(settings, roles)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let entropy: Arc<dyn Entropy> = Arc::new(OsEntropy);
     let (keys, shop) = {
-        let _alone = directory::setting_up(data).await?;
+        let _alone = directory::setup_lock(data).await?;
         let keys = keys(settings, &entropy).await?;
         let customers = shop::Deps {
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
             keys: keys.clone(),
             // Nodes that share their queue share it with the journal's database; a directory's processes share a file.
-            spent: match settings.journal_database() {
-                DatabaseLocation::Postgres(url) => SpentPlace::Postgres {
+            replay_guard: match settings.journal_database() {
+                DatabaseLocation::Postgres(url) => ReplayGuardLocation::Postgres {
                     url: url.expose().to_owned(),
                 },
-                DatabaseLocation::Sqlite(_) => SpentPlace::File(data.join("sessions.db")),
+                DatabaseLocation::Sqlite(_) => ReplayGuardLocation::File(data.join("sessions.db")),
             },
             life: lives.background.clone(),
         };
         (keys, Shop::open(settings.shop(), customers).await?)
     };
-    let tools = Tools {
+    let tools = BuildContext {
         clock,
         entropy,
         keys,
@@ -108,7 +108,7 @@ pub(super) async fn build(
     let plans = settings
         .sales
         .iter()
-        .map(plans_of)
+        .map(load_plans)
         .collect::<anyhow::Result<Vec<Plans>>>()?;
 
     let office = if roles.has_box_office() {
@@ -117,7 +117,7 @@ pub(super) async fn build(
         None
     };
     let rooms = if roles.has_waiting_room() {
-        Some(rooms(settings, roles, &tools).await?)
+        Some(open_waiting_rooms(settings, roles, &tools).await?)
     } else {
         None
     };
@@ -133,26 +133,26 @@ pub(super) async fn build(
         };
         (
             sale.id.clone(),
-            Arc::new(on_offer(sale, plans, papers, demo.clone())),
+            Arc::new(sale_info(sale, plans, papers, demo.clone())),
         )
     });
-    let house = Arc::new(house(settings, sales.collect(), shop, &tools)?);
-    let door = rooms.map(|rooms| Door {
+    let house = Arc::new(state(settings, sales.collect(), shop, &tools)?);
+    let door = rooms.map(|rooms| WaitingRoomState {
         house: Arc::clone(&house),
         rooms: Arc::new(rooms),
     });
-    let box_office = office.map(|(seating, checkout)| BoxOffice {
+    let box_office = office.map(|(seating, checkout)| BoxOfficeState {
         house: Arc::clone(&house),
         seating,
         checkout,
-        ended: EndedVisits::default(),
-        pulse: Arc::default(),
+        ended_visits: EndedVisits::default(),
+        health: Arc::default(),
     });
     Ok(Parts {
         house,
-        door,
+        waiting_room: door,
         box_office,
-        keys: tools.keys,
+        open_keys: tools.keys,
     })
 }
 
@@ -160,14 +160,14 @@ pub(super) async fn build(
 async fn keys(settings: &Settings, entropy: &Arc<dyn Entropy>) -> anyhow::Result<Keys> {
     let (file, master) = (settings.data.dir.join("keys.json"), master_key(settings)?);
     Ok(match settings.journal_database() {
-        DatabaseLocation::Sqlite(_) => Keys::open_or_make(&file, &master, entropy.as_ref())?,
+        DatabaseLocation::Sqlite(_) => Keys::open_or_create(&file, &master, entropy.as_ref())?,
         DatabaseLocation::Postgres(url) => {
-            Keys::open_or_make_shared(url.expose(), &file, &master, Arc::clone(entropy)).await?
+            Keys::open_or_create_shared(url.expose(), &file, &master, Arc::clone(entropy)).await?
         }
     })
 }
 
-fn plans_of(sale: &SaleSettings) -> anyhow::Result<Plans> {
+fn load_plans(sale: &SaleSettings) -> anyhow::Result<Plans> {
     let plan = |performance: &PerformanceSettings| {
         let plan = plans::load(&performance.plan)
             .with_context(|| format!("the plan of {} {}", sale.id, performance.id))?;
@@ -189,11 +189,11 @@ async fn box_office(
     settings: &Settings,
     plans: &[Plans],
     public: &TcpListener,
-    tools: &Tools,
+    tools: &BuildContext,
 ) -> anyhow::Result<(Arc<Seating>, Arc<Checkout>)> {
     let engine = match settings.box_office_redis() {
         None => seating::StoreBackend::Memory,
-        Some(config) => seating::StoreBackend::Redis(fit_redis(config, "box_office.redis.url").await?),
+        Some(config) => seating::StoreBackend::Redis(open_redis(config, "box_office.redis.url").await?),
     };
     let performances = settings.sales.iter().zip(plans).flat_map(|(sale, plans)| {
         sale.performances
@@ -213,26 +213,26 @@ async fn box_office(
         clock: Arc::clone(&tools.clock),
         entropy: Arc::clone(&tools.entropy),
         keys: tools.keys.clone(),
-        ledger: ledger_place(settings),
-        node: settings.node(),
+        ledger: ledger_location(settings),
+        node: settings.node_name(),
         seating: Arc::clone(&seating) as _,
         gateway: Arc::new(gateway(settings, public, &tools.clock, &tools.entropy, &life)?),
         announcer: None,
         life,
-        books: tools.lives.books.clone(),
+        books: tools.lives.writers.clone(),
     };
     let checkout = Checkout::open(settings.checkout(), paying).await?;
     Ok((seating, checkout))
 }
 
-async fn rooms(
+async fn open_waiting_rooms(
     settings: &Settings,
     roles: Roles,
-    tools: &Tools,
+    tools: &BuildContext,
 ) -> anyhow::Result<BTreeMap<SaleId, Arc<WaitingRoom>>> {
     let engine = match settings.waiting_room_redis() {
         None => waiting_room::Engine::Memory,
-        Some(config) => waiting_room::Engine::Redis(fit_redis(config, "waiting_room.redis.url").await?),
+        Some(config) => waiting_room::Engine::Redis(open_redis(config, "waiting_room.redis.url").await?),
     };
     let mut rooms = BTreeMap::new();
     for sale in &settings.sales {
@@ -251,42 +251,42 @@ async fn rooms(
                 },
             },
             engine: engine.clone(),
-            node: settings.node(),
+            node: settings.node_name(),
             life: tools.lives.background.clone(),
         };
-        rooms.insert(sale.id.clone(), WaitingRoom::open(config, door).await?);
+        rooms.insert(sale.id.clone(), waiting_room::open(config, door).await?);
     }
     Ok(rooms)
 }
 
 /// A Redis that can be relied on; the process does not start on another.
-async fn fit_redis(config: RedisConfig, key: &'static str) -> anyhow::Result<Redis> {
-    let redis = Redis::new(config).with_context(|| format!("{key} (or engine.redis.url)"))?;
+async fn open_redis(config: RedisConfig, key: &'static str) -> anyhow::Result<Redis> {
+    let redis = Redis::new(config).with_context(|| format!("{key} (or store.redis.url)"))?;
     redis
-        .examine()
+        .check_fitness()
         .await
-        .with_context(|| format!("{key} (or engine.redis.url)"))?;
+        .with_context(|| format!("{key} (or store.redis.url)"))?;
     Ok(redis)
 }
 
-fn ledger_place(settings: &Settings) -> LedgerPlace {
+fn ledger_location(settings: &Settings) -> LedgerLocation {
     match settings.ledger_database() {
-        DatabaseLocation::Sqlite(file) => LedgerPlace::File(file),
-        DatabaseLocation::Postgres(url) => LedgerPlace::Postgres {
+        DatabaseLocation::Sqlite(file) => LedgerLocation::File(file),
+        DatabaseLocation::Postgres(url) => LedgerLocation::Postgres {
             url: url.expose().to_owned(),
         },
     }
 }
 
-fn house(
+fn state(
     settings: &Settings,
-    sales: BTreeMap<SaleId, Arc<SaleOnOffer>>,
+    sales: BTreeMap<SaleId, Arc<SaleInfo>>,
     shop: Arc<Shop>,
-    tools: &Tools,
-) -> anyhow::Result<House> {
-    let limit = |count, per| AddressLimit::new(Rate { count, per }, Arc::clone(&tools.clock));
+    tools: &BuildContext,
+) -> anyhow::Result<AppState> {
+    let limit = |count, per| IpRateLimit::new(Rate { count, per }, Arc::clone(&tools.clock));
     let (minute, second) = (Duration::from_mins(1), Duration::from_secs(1));
-    Ok(House {
+    Ok(AppState {
         config: edge_config(settings)?,
         cookies: CookieRules {
             secure: settings.server.public_base.starts_with("https://"),
@@ -300,7 +300,7 @@ fn house(
             tools.keys.ticket.jwks(),
         ]
         .concat(),
-        limits: AddressLimits {
+        limits: IpRateLimits {
             sign_ins: limit(settings.limits.sign_in_per_ip_per_minute, minute),
             joins: limit(settings.limits.joins_per_ip_per_minute, minute),
             requests: limit(settings.limits.requests_per_ip_per_second, second),
@@ -311,21 +311,21 @@ fn house(
             Arc::clone(&tools.clock),
             Arc::clone(&tools.entropy),
         ),
-        at_work: AtWork::new(settings.server.requests_in_flight_max),
-        valve: Valve::default(),
+        in_flight: InFlightLimit::new(settings.server.requests_in_flight_max),
+        load_shedder: LoadShedder::default(),
         clock: Arc::clone(&tools.clock),
         entropy: Arc::clone(&tools.entropy),
         life: tools.lives.visitors.clone(),
     })
 }
 
-fn on_offer(
+fn sale_info(
     sale: &SaleSettings,
     plans: &Plans,
     papers: Arc<dyn Papers>,
     demo: Option<DemoLogin>,
-) -> SaleOnOffer {
-    SaleOnOffer {
+) -> SaleInfo {
+    SaleInfo {
         id: sale.id.clone(),
         cookies: SaleCookies::of(&sale.id),
         title: sale.title.clone(),
@@ -334,20 +334,20 @@ fn on_offer(
             config::SignIn::Customer => edge::SignIn::Customer,
             config::SignIn::None => edge::SignIn::None,
         },
-        queueing: match sale.queue_order {
+        queue_order: match sale.queue_order {
             config::QueueOrder::Fifo => "fifo",
             config::QueueOrder::FairDraw => "fair_draw",
         },
-        prequeue_at: sale.prequeue_starts_at,
-        opens_at: sale.on_sale_starts_at,
+        prequeue_starts_at: sale.prequeue_starts_at,
+        on_sale_starts_at: sale.on_sale_starts_at,
         closes_at: sale.closes_at,
-        seats_per_fan: sale.seats_per_customer_max,
-        hold: Duration::from_secs(u64::from(sale.hold_ttl_s)),
+        seats_per_customer_max: sale.seats_per_customer_max,
+        hold_ttl: Duration::from_secs(u64::from(sale.hold_ttl_s)),
         performances: sale
             .performances
             .iter()
             .zip(plans)
-            .map(|(it, plan)| PerformanceOnOffer {
+            .map(|(it, plan)| PerformanceInfo {
                 id: it.id.clone(),
                 title: it.title.clone(),
                 venue: it.venue.clone(),
@@ -358,7 +358,7 @@ fn on_offer(
             })
             .collect(),
         demo,
-        papers,
+        tokens: papers,
     }
 }
 

@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Extras, Listeners, Roles,
+    DemoHooks, Listeners, Roles,
     directory::{self, secret_file},
     listen, open,
 };
@@ -34,7 +34,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct DemoOptions {
     pub listen: SocketAddr,
-    pub ops_listen: SocketAddr,
+    pub admin_listen: SocketAddr,
     pub data: Option<PathBuf>,
     /// How browsers reach the demo when a balancer stands before it; its own public listener when `None`.
     pub public_base: Option<String>,
@@ -42,8 +42,8 @@ pub struct DemoOptions {
     pub prequeue_in_s: u32,
     pub seats: u32,
     pub crowd: u32,
-    pub rate_per_minute: u32,
-    pub capacity: u32,
+    pub admission_rate_per_minute: u32,
+    pub active_visits_max: u32,
     /// Whether the order is drawn at the opening.
     pub fair_draw: bool,
 }
@@ -79,28 +79,28 @@ pub async fn run(options: DemoOptions, mut settings: Settings) -> anyhow::Result
     }
     let listeners = Listeners {
         public: listen(options.listen)?,
-        ops: listen(options.ops_listen)?,
+        admin: listen(options.admin_listen)?,
     };
-    let (public, ops) = (listeners.public.local_addr()?, listeners.ops.local_addr()?);
+    let (public, ops) = (listeners.public.local_addr()?, listeners.admin.local_addr()?);
     let data = options
         .data
         .clone()
         .unwrap_or_else(|| PathBuf::from(format!("data/demo-{}", clock.now().as_secs())));
-    directory::make(&data)?;
+    directory::create(&data)?;
 
     settings.server.listen = public;
-    settings.server.ops_listen = ops;
+    settings.server.admin_listen = ops;
     settings.server.public_base = options
         .public_base
         .clone()
         .unwrap_or_else(|| format!("http://{public}"));
     settings.data.dir.clone_from(&data);
-    let (mut sale, is_new) = furnish(&mut settings, &options, &clock).await?;
+    let (mut sale, is_new) = prepare(&mut settings, &options, &clock).await?;
     if let Some(draw) = &mut sale.draw {
         draw.beacon_url = sandbox_beacon(draw)?;
     }
-    announce(&options, &settings, &sale, is_new, clock.now());
-    let crowd = crowd_of(&options, &settings, &sale, clock.now());
+    print_summary(&options, &settings, &sale, is_new, clock.now());
+    let crowd = crowd_config(&options, &settings, &sale, clock.now());
     settings.sales = vec![sale];
     settings.check()?;
 
@@ -108,13 +108,13 @@ pub async fn run(options: DemoOptions, mut settings: Settings) -> anyhow::Result
         login: LOGIN.to_owned(),
         password: shop::DEMO_PASSWORD.to_owned(),
     });
-    let extras = Extras {
+    let extras = DemoHooks {
         demo_login,
         on_open: None,
     };
     let extras = match crowd {
         None => extras,
-        Some(crowd) => Extras {
+        Some(crowd) => DemoHooks {
             on_open: Some(Box::new(move |life| {
                 let told = data.join(CROWD_FILE);
                 let life = life.clone();
@@ -134,16 +134,16 @@ pub async fn run(options: DemoOptions, mut settings: Settings) -> anyhow::Result
 }
 
 /// Makes what is missing in the data directory: of nodes that share it the first makes all, and the others find it.
-async fn furnish(
+async fn prepare(
     settings: &mut Settings,
     options: &DemoOptions,
     clock: &SystemClock,
 ) -> anyhow::Result<(SaleSettings, bool)> {
     let data = settings.data.dir.clone();
-    let _alone = directory::setting_up(&data).await?;
-    let (sale, is_new) = sale(&data, options, clock.now())?;
+    let _alone = directory::setup_lock(&data).await?;
+    let (sale, is_new) = load_or_create_sale(&data, options, clock.now())?;
     let shop_file = data.join("shop.db");
-    shop::make_demo_shop(&shop_file, CUSTOMERS)
+    shop::create_demo_shop(&shop_file, CUSTOMERS)
         .await
         .context("cannot make the demo's shop")?;
     settings.shop.database_url = DatabaseUrl::new(format!("sqlite:{}", shop_file.display()));
@@ -207,7 +207,7 @@ fn sandbox_beacon(draw: &DrawSettings) -> anyhow::Result<String> {
 }
 
 /// The sale of a demo's data directory.
-pub fn kept_sale(data: &Path) -> anyhow::Result<SaleSettings> {
+pub fn load_sale(data: &Path) -> anyhow::Result<SaleSettings> {
     let file = data.join(DEMO_FILE);
     let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
     let kept: DemoSale =
@@ -216,7 +216,7 @@ pub fn kept_sale(data: &Path) -> anyhow::Result<SaleSettings> {
 }
 
 /// The sale in the data directory, or a new one; and which of the two.
-fn sale(data: &Path, options: &DemoOptions, now: Timestamp) -> anyhow::Result<(SaleSettings, bool)> {
+fn load_or_create_sale(data: &Path, options: &DemoOptions, now: Timestamp) -> anyhow::Result<(SaleSettings, bool)> {
     let file = data.join(DEMO_FILE);
     if !file.exists() {
         let new = DemoSale {
@@ -226,7 +226,7 @@ fn sale(data: &Path, options: &DemoOptions, now: Timestamp) -> anyhow::Result<(S
             .with_context(|| format!("cannot write {}", file.display()))?;
         return Ok((new.sale, true));
     }
-    let sale = kept_sale(data)?;
+    let sale = load_sale(data)?;
     if now >= sale.closes_at {
         bail!(
             "the sale in {} closed at {}; give another --data, or none for a new sale",
@@ -290,8 +290,8 @@ fn new_sale(options: &DemoOptions, now: Timestamp) -> anyhow::Result<SaleSetting
         prequeue_starts_at: now.plus(seconds(options.prequeue_in_s)),
         on_sale_starts_at: opens_at,
         closes_at: opens_at.plus(SALE_LASTS),
-        admission_rate_per_minute: options.rate_per_minute,
-        active_visits_max: options.capacity,
+        admission_rate_per_minute: options.admission_rate_per_minute,
+        active_visits_max: options.active_visits_max,
         admission_burst: None,
         call_window_s: 180,
         late_arrival_share: 0.2,
@@ -312,7 +312,7 @@ fn curtain(now: Timestamp) -> Timestamp {
     Timestamp::from_secs((now.as_secs().div_euclid(DAY_S) + 60) * DAY_S + 10 * 60 * 60)
 }
 
-fn crowd_of(
+fn crowd_config(
     options: &DemoOptions,
     settings: &Settings,
     sale: &SaleSettings,
@@ -323,7 +323,7 @@ fn crowd_of(
     }
     let handoff = settings.shop().handoff?;
     let signer = move |customer: u32| {
-        shop::make_handoff(
+        shop::sign_handoff(
             &handoff,
             SystemClock::new().now(),
             &OsEntropy,
@@ -345,11 +345,11 @@ fn crowd_of(
     })
 }
 
-fn announce(options: &DemoOptions, settings: &Settings, sale: &SaleSettings, is_new: bool, now: Timestamp) {
+fn print_summary(options: &DemoOptions, settings: &Settings, sale: &SaleSettings, is_new: bool, now: Timestamp) {
     let base = &settings.server.public_base;
     let until = |at: Timestamp| at.since(now).as_secs();
     println!("fans:    {base}/sales/{}", sale.id);
-    println!("console: http://{}/metrics", settings.server.ops_listen);
+    println!("console: http://{}/metrics", settings.server.admin_listen);
     println!(
         "data:    {}{}",
         settings.data.dir.display(),
@@ -388,15 +388,15 @@ mod tests {
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         DemoOptions {
             listen,
-            ops_listen: listen,
+            admin_listen: listen,
             data: None,
             public_base: None,
             open_in_s: 60,
             prequeue_in_s: 0,
             seats: 500,
             crowd: 0,
-            rate_per_minute: 600,
-            capacity: 100,
+            admission_rate_per_minute: 600,
+            active_visits_max: 100,
             fair_draw: false,
         }
     }
@@ -406,14 +406,14 @@ mod tests {
         let mut name = [0; 8];
         crate::kernel::Entropy::fill(&OsEntropy, &mut name);
         let dir = std::env::temp_dir().join(format!("stagedoor-demo-{:016x}", u64::from_le_bytes(name)));
-        directory::make(&dir).unwrap();
+        directory::create(&dir).unwrap();
         let node = |gateway_secret: &'static str| {
             let dir = dir.clone();
             tokio::spawn(async move {
                 let mut settings = config::load(None, std::iter::empty()).unwrap();
                 settings.data.dir = dir;
                 settings.gateway.webhook_secret = Secret::new(gateway_secret);
-                let (sale, is_new) = furnish(&mut settings, &options(), &SystemClock::new())
+                let (sale, is_new) = prepare(&mut settings, &options(), &SystemClock::new())
                     .await
                     .unwrap();
                 (

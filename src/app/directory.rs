@@ -15,14 +15,14 @@ use crate::{
 };
 
 /// The books name customers and orders: only the house's own user reads them.
-pub(super) fn make(dir: &Path) -> anyhow::Result<()> {
+pub(super) fn create(dir: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.with_context(|| format!("cannot make the data directory {}", dir.display()))
 }
 
 /// One process at a time makes what is missing in a directory; the others wait and find it. Ends when dropped.
-pub(super) async fn setting_up(dir: &Path) -> anyhow::Result<fs::File> {
+pub(super) async fn setup_lock(dir: &Path) -> anyhow::Result<fs::File> {
     let lock = lock_file(&dir.join("lock.setup"))?;
     let waiting = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock));
     waiting
@@ -36,7 +36,7 @@ pub(super) async fn setting_up(dir: &Path) -> anyhow::Result<fs::File> {
 /// share their engine may share a directory too, each under its own name.
 pub(super) fn claim(settings: &Settings, roles: Roles) -> anyhow::Result<()> {
     let dir = &settings.data.dir;
-    let node = settings.node();
+    let node = settings.node_name();
     let mut claims: Vec<(PathBuf, bool)> = roles
         .names()
         .map(|role| (dir.join(format!("lock.{role}")), settings.shares_state()))

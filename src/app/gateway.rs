@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use anyhow::{Context, bail};
 use tokio::net::TcpListener;
 
-use super::{asked_to_stop, directory, listen};
+use super::{stop_signal, directory, listen};
 use crate::{
     checkout::{gateways::sandbox::SandboxGateway, webhooks::WebhookSecret},
     demo::sandbox_gateway::{self, SandboxConfig, WebhookTarget},
@@ -24,13 +24,13 @@ pub async fn sandbox_gateway(
     webhook_url: Option<String>,
     secret: Secret,
 ) -> anyhow::Result<()> {
-    telemetry::start_logs("info", LogFormat::Text);
+    telemetry::init_logs("info", LogFormat::Text);
     let life = Lifecycle::new();
     let listener = listen(address)?;
     let public_url = format!("http://{}", listener.local_addr()?);
     println!("sandbox gateway: {public_url}");
     let webhook = webhook_url.map(|url| webhook_target(&url, &secret)).transpose()?;
-    let config = sandbox(
+    let config = sandbox_config(
         book_file,
         public_url,
         webhook,
@@ -40,10 +40,10 @@ pub async fn sandbox_gateway(
     let serving = sandbox_gateway::serve(listener, config, life.clone());
     tokio::select! {
         served = serving => served?,
-        stopped = asked_to_stop() => stopped?,
+        stopped = stop_signal() => stopped?,
     }
     life.stop();
-    life.drained(Duration::from_secs(5)).await;
+    life.wait_idle(Duration::from_secs(5)).await;
     Ok(())
 }
 
@@ -70,7 +70,7 @@ pub(super) fn gateway(
                 settings.data.dir.display()
             );
         }
-        let config = sandbox(
+        let config = sandbox_config(
             book_file,
             url.clone(),
             Some(webhook),
@@ -90,7 +90,7 @@ pub(super) fn gateway(
     SandboxGateway::new(&url, WebhookSecret::new(secret.expose().as_bytes()), deadline).context("gateway.url")
 }
 
-fn sandbox(
+fn sandbox_config(
     book_file: PathBuf,
     public_url: String,
     webhook: Option<WebhookTarget>,

@@ -7,71 +7,71 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use crate::app::build::Parts;
 use crate::{
     edge::{
-        BoxOffice, Door, House,
-        overload::shed::{self, Class},
+        BoxOfficeState, WaitingRoomState, AppState,
+        overload::shed::{self, Priority},
     },
     ops::telemetry,
     platform::shutdown::Lifecycle,
 };
 
-const GAUGES_EVERY: Duration = Duration::from_millis(500);
+const RECORD_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Starts them.
 pub(crate) fn start(parts: &Parts, metrics: Option<PrometheusHandle>, background: &Lifecycle) {
     let (house, door, office, gauged) = (
         Arc::clone(&parts.house),
-        parts.door.clone(),
+        parts.waiting_room.clone(),
         parts.box_office.clone(),
         background.clone(),
     );
-    background.supervise("gauges", GAUGES_EVERY, move || {
+    background.supervise("gauges", RECORD_INTERVAL, move || {
         let (house, door, office, life) = (Arc::clone(&house), door.clone(), office.clone(), gauged.clone());
         async move {
-            let mut every = tokio::time::interval(GAUGES_EVERY);
+            let mut every = tokio::time::interval(RECORD_INTERVAL);
             while life.until_stopping(every.tick()).await.is_some() {
-                metrics::counter!("edge_requests_total").absolute(house.at_work.asked());
-                of_the_edge(&house);
+                metrics::counter!("edge_requests_total").absolute(house.in_flight.asked());
+                record_edge(&house);
                 if let Some(door) = &door {
-                    of_the_door(door);
+                    record_waiting_rooms(door);
                 }
                 if let Some(office) = &office {
-                    of_the_box_office(office);
+                    record_box_office(office);
                 }
             }
         }
     });
     let (house, life) = (Arc::clone(&parts.house), background.clone());
     let office = parts.box_office.clone();
-    background.supervise("overload", GAUGES_EVERY, move || {
-        shed::watch(Arc::clone(&house), office.clone(), life.clone())
+    background.supervise("overload", RECORD_INTERVAL, move || {
+        shed::run(Arc::clone(&house), office.clone(), life.clone())
     });
     let (house, life) = (Arc::clone(&parts.house), background.clone());
-    background.supervise("housekeeping", telemetry::UPKEEP_EVERY, move || {
-        keep(Arc::clone(&house), metrics.clone(), life.clone())
+    background.supervise("housekeeping", telemetry::UPKEEP_INTERVAL, move || {
+        upkeep(Arc::clone(&house), metrics.clone(), life.clone())
     });
 }
 
-fn of_the_edge(house: &House) {
-    for class in Class::ALL {
+fn record_edge(house: &AppState) {
+    for class in Priority::ALL {
         metrics::counter!("edge_turned_away_total", "class" => class.name())
-            .absolute(house.valve.turned_away(class));
+            .absolute(house.load_shedder.turned_away(class));
     }
-    metrics::gauge!("edge_lag_seconds").set(house.valve.lag().as_secs_f64());
-    metrics::gauge!("edge_inside_late").set(f64::from(u8::from(house.valve.are_inside_late())));
-    metrics::gauge!("edge_valve_closed").set(house.valve.closed());
+    metrics::gauge!("edge_lag_seconds").set(house.load_shedder.lag().as_secs_f64());
+    metrics::gauge!("edge_inside_late").set(f64::from(u8::from(house.load_shedder.is_box_office_overloaded())));
+    metrics::gauge!("edge_valve_closed").set(house.load_shedder.level());
 }
 
-async fn keep(house: Arc<House>, metrics: Option<PrometheusHandle>, life: Lifecycle) {
-    let mut every = tokio::time::interval(telemetry::UPKEEP_EVERY);
+async fn upkeep(house: Arc<AppState>, metrics: Option<PrometheusHandle>, life: Lifecycle) {
+    let mut every = tokio::time::interval(telemetry::UPKEEP_INTERVAL);
     while life.until_stopping(every.tick()).await.is_some() {
         for limit in [
             &house.limits.sign_ins,
             &house.limits.joins,
             &house.limits.requests,
         ] {
-            limit.forget_idle();
+            limit.remove_idle();
         }
-        house.proof_of_work.forget_idle();
+        house.proof_of_work.remove_expired();
         metrics::gauge!("edge_proof_of_work_bits")
             .set(f64::from(house.proof_of_work.bits(None, house.in_use())));
         if let Some(metrics) = &metrics {
@@ -81,8 +81,8 @@ async fn keep(house: Arc<House>, metrics: Option<PrometheusHandle>, life: Lifecy
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of orders are far below 2^53")]
-fn of_the_box_office(office: &BoxOffice) {
-    let orders = office.checkout.figures();
+fn record_box_office(office: &BoxOfficeState) {
+    let orders = office.checkout.stats();
     for (state, count) in [
         ("running", orders.running),
         ("opened", orders.opened),
@@ -118,7 +118,7 @@ fn of_the_box_office(office: &BoxOffice) {
     clippy::cast_precision_loss,
     reason = "counts of fans, and of seconds, are far below 2^53"
 )]
-fn of_the_door(door: &Door) {
+fn record_waiting_rooms(door: &WaitingRoomState) {
     for (sale, room) in door.rooms.iter() {
         let figures = room.figures();
         let name = sale.to_string();

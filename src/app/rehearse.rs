@@ -40,7 +40,7 @@ pub fn run(options: &RehearseOptions) -> anyhow::Result<()> {
         bail!("a rehearsal needs at least one fan and one seed");
     }
     let scenarios = simulate::named(&options.scenario)?;
-    let rehearsals = all_of(&scenarios, options)?;
+    let rehearsals = run_all(&scenarios, options)?;
     let verdicts: Vec<Verdict> = scenarios
         .iter()
         .zip(&rehearsals)
@@ -85,7 +85,7 @@ pub fn run(options: &RehearseOptions) -> anyhow::Result<()> {
 }
 
 /// The rehearsals of each scenario, by seed; each core takes the next that nobody has taken.
-fn all_of(scenarios: &[&Scenario], options: &RehearseOptions) -> anyhow::Result<Vec<Vec<Rehearsal>>> {
+fn run_all(scenarios: &[&Scenario], options: &RehearseOptions) -> anyhow::Result<Vec<Vec<Rehearsal>>> {
     let seeds = options.seeds as usize;
     let total = scenarios.len() * seeds;
     let next = AtomicUsize::new(0);

@@ -4,11 +4,11 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::seats::{SeatInfo, Show};
+use super::seats::{SeatInfo, PerformanceKey};
 use crate::kernel::{HoldId, Money, OrderId, PerformanceId, SaleId, Subject, Timestamp, VisitId};
 
 /// Where an order stands, as its buyer sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderState {
     InProgress,
@@ -23,7 +23,7 @@ pub enum OrderState {
     /// The house gave the money back.
     Refunded,
     /// The buyer gave the seats back.
-    Cancelled,
+    Canceled,
     /// It takes far longer than it should; it is still being retried, and a person should look.
     Stuck,
 }
@@ -36,7 +36,7 @@ const NAMES: [(OrderState, &str); 9] = [
     (OrderState::Expired, "expired"),
     (OrderState::Refunding, "refunding"),
     (OrderState::Refunded, "refunded"),
-    (OrderState::Cancelled, "cancelled"),
+    (OrderState::Canceled, "canceled"),
     (OrderState::Stuck, "stuck"),
 ];
 
@@ -63,7 +63,7 @@ impl OrderState {
     pub fn is_final(self) -> bool {
         matches!(
             self,
-            Self::Declined | Self::Expired | Self::Refunded | Self::Cancelled
+            Self::Declined | Self::Expired | Self::Refunded | Self::Canceled
         )
     }
 }
@@ -87,7 +87,7 @@ pub enum Reason {
     /// Money came when the seats were another's already.
     LateMoney,
     /// The buyer wished it.
-    CancelledByBuyer,
+    CanceledByBuyer,
 }
 
 impl fmt::Display for Reason {
@@ -101,7 +101,7 @@ impl fmt::Display for Reason {
             Self::TimedOut => f.write_str("timed_out"),
             Self::CaptureRefused(why) => write!(f, "capture_refused:{why}"),
             Self::LateMoney => f.write_str("late_money"),
-            Self::CancelledByBuyer => f.write_str("cancelled_by_buyer"),
+            Self::CanceledByBuyer => f.write_str("canceled_by_buyer"),
         }
     }
 }
@@ -119,7 +119,7 @@ impl Reason {
             ("timed_out", _) => Self::TimedOut,
             ("capture_refused", why) => Self::CaptureRefused(why.into()),
             ("late_money", _) => Self::LateMoney,
-            ("cancelled_by_buyer", _) => Self::CancelledByBuyer,
+            ("canceled_by_buyer", _) => Self::CanceledByBuyer,
             _ => return None,
         })
     }
@@ -131,7 +131,7 @@ impl Reason {
             Self::HoldGone | Self::SeatsTaken | Self::QuotaReached => OrderState::Expired,
             Self::Declined(_) | Self::Interrupted | Self::TimedOut => OrderState::Declined,
             Self::CaptureRefused(_) | Self::LateMoney => OrderState::Refunded,
-            Self::CancelledByBuyer => OrderState::Cancelled,
+            Self::CanceledByBuyer => OrderState::Canceled,
         }
     }
 }
@@ -140,7 +140,7 @@ impl Reason {
 #[derive(Clone, Debug)]
 pub struct Order {
     pub id: OrderId,
-    pub show: Show,
+    pub performance_key: PerformanceKey,
     pub buyer: Subject,
     pub visit: VisitId,
     pub hold: HoldId,
@@ -153,8 +153,8 @@ pub struct Order {
     pub payment_key: Option<String>,
     /// The gateway's page for the buyer.
     pub action: Option<String>,
-    /// When an authorisation that is still unknown is given up.
-    pub pay_by: Timestamp,
+    /// When an authorization that is still unknown is given up.
+    pub payment_deadline: Timestamp,
     pub created_at: Timestamp,
 }
 
@@ -175,8 +175,8 @@ impl Order {
         OrderView {
             id: self.id,
             state: if hidden { OrderState::Stuck } else { self.state },
-            sale: self.show.sale.clone(),
-            performance: self.show.performance.clone(),
+            sale: self.performance_key.sale.clone(),
+            performance: self.performance_key.performance.clone(),
             seats: self.guids(),
             total: self.total,
             created_at: self.created_at,
@@ -194,7 +194,7 @@ impl Order {
 }
 
 /// What the buyer must do next.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct PaymentAction {
     /// `redirect`: visit `url`, then come back.
     #[serde(rename = "type")]
@@ -203,7 +203,7 @@ pub struct PaymentAction {
 }
 
 /// An order on the wire.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct OrderView {
     pub id: OrderId,
     pub state: OrderState,
@@ -245,7 +245,7 @@ impl fmt::Debug for PlaceOrder {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PlaceOutcome {
-    /// The seats are hers. The view may say `cancelled` when the same key is shown again later.
+    /// The seats are hers. The view may say `canceled` when the same key is shown again later.
     Paid(OrderView),
     AwaitingPayment(OrderView),
     InProgress(OrderView),
@@ -266,7 +266,7 @@ pub enum PlaceOutcome {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CancelOutcome {
-    Cancelled(OrderView),
+    Canceled(OrderView),
     /// Money and seats are on their way back.
     InProgress(OrderView),
     /// It is not paid (yet, or any more).
@@ -286,7 +286,7 @@ pub enum WebhookOutcome {
 }
 
 /// One line of an order's story.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct HistoryEntry {
     pub at: Timestamp,
     /// The saga's step, for instance `claim`.

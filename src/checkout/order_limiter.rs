@@ -1,9 +1,9 @@
-//! How many orders the ledger is kept busy with at a time.
+//! Limits how many orders are active at a time, so that the ledger stays busy but is not overloaded.
 //!
-//! Every order under way asks the ledger some dozens of things. Beyond what keeps it busy more orders at once do not make
-//! it finish more of them, each only takes longer, until all of them are too late; so a new order begins when there is
-//! room. Orders that have begun never wait here: they are what makes room. Whoever waits, for a gateway, a buyer or her
-//! next try, takes none.
+//! Every active order makes dozens of ledger calls. Beyond the number that keeps the ledger busy, more orders at a time
+//! do not finish sooner; each only takes longer, until all of them are late. So a new order starts when there is
+//! capacity. Orders that have started never wait here, because finishing them is what frees capacity. An order that
+//! waits for a gateway, for the buyer or for its next try does not count as active.
 
 use std::{
     ops::RangeInclusive,
@@ -14,239 +14,244 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// With so many the ledger is never idle, be it a file that is flushed once for all of them (64 left it waiting half of the
-/// time) or a database on the network.
-const AT_WORK_MAX: usize = 256;
-/// How long a new order may wait for room: whoever is told to come again soon is served better than who hears nothing. And
-/// who would wait for longer is told so at once: no more may wait than find room in time, which is found out by trying.
-const PATIENCE: Duration = Duration::from_secs(1);
-const MAY_WAIT: RangeInclusive<usize> = 32..=512;
-/// At each look, if some were sent away at once and nobody ran out of patience; and what part of them, if somebody did. Those
-/// who stood there before it was so are not to count again.
-const MORE: usize = 4;
-const FEWER_BY: usize = 4;
-const LOOKS_BETWEEN: u32 = 12;
-/// After how long whoever was sent away is to come again, and how that changes with each look: it grows while more are sent
-/// away than begin, and falls while they are few. Her hold and her pass run meanwhile, so not for long.
-const AGAIN: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(10);
-const LATER: Duration = Duration::from_millis(100);
-const SOONER: Duration = Duration::from_millis(200);
-/// Some wait is good, as the ledger is never idle then. While nobody has waited less than this there are too many.
-const TARGET: Duration = Duration::from_millis(250);
+/// Enough that the ledger is never idle, be it a file that is flushed once for a whole group or a database on the
+/// network. With 64 a file spent half of the time waiting.
+const ACTIVE_ORDERS_MAX: usize = 256;
+/// How long a new order may wait for capacity. A quick "try again soon" serves a buyer better than a long silence.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How many new orders may wait at a time. The limit adapts within this range to the number that starts before
+/// [`QUEUE_TIMEOUT`]; the others are rejected at once.
+const QUEUE_LIMIT_RANGE: RangeInclusive<usize> = 32..=512;
+/// Added per tick while orders are rejected and none times out.
+const QUEUE_LIMIT_INCREASE: usize = 4;
+/// A tick in which an order timed out takes away this fraction.
+const QUEUE_LIMIT_DECREASE_DIVISOR: usize = 4;
+/// Ticks between two decreases: orders that queued before the first one must not count again.
+const DECREASE_COOLDOWN_TICKS: u32 = 12;
+/// When a rejected order is told to try again. It grows while more orders are rejected than started and shrinks while
+/// rejections are few. The buyer's hold and pass expire in the meantime, so it stays short.
+const RETRY_AFTER_RANGE: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(10);
+const RETRY_AFTER_INCREASE: Duration = Duration::from_millis(100);
+const RETRY_AFTER_DECREASE: Duration = Duration::from_millis(200);
+/// A short wait is good, because it keeps the ledger busy. While no order has waited less than this there are too many.
+const WAIT_TARGET: Duration = Duration::from_millis(250);
 
+/// Admits new orders at the pace at which the ledger finishes them. See the module documentation.
 #[derive(Debug)]
-pub(crate) struct Till {
-    at_work: AtomicUsize,
-    /// New orders that are looked at, or wait for room; those of them who wait.
-    in_line: AtomicUsize,
+pub(crate) struct OrderLimiter {
+    active: AtomicUsize,
+    /// New orders that are being examined or wait for capacity.
+    queued: AtomicUsize,
+    /// Those of them that wait.
     waiting: AtomicUsize,
-    may_wait: AtomicUsize,
-    room: Notify,
-    again_ms: AtomicU64,
-    /// Since the last look so many new orders have begun within [`TARGET`]; after it.
-    began_soon: AtomicU32,
-    began_late: AtomicU32,
-    /// And so many were sent away at once; after all their patience.
-    sent_away: AtomicU32,
-    ran_out: AtomicU32,
-    /// Looks until `may_wait` may become less again.
-    looks_left: AtomicU32,
+    queue_limit: AtomicUsize,
+    capacity: Notify,
+    retry_after_ms: AtomicU64,
+    /// New orders that started within [`WAIT_TARGET`], since the last tick.
+    started_promptly: AtomicU32,
+    /// New orders that started later than that, since the last tick.
+    started_late: AtomicU32,
+    /// New orders rejected at once, since the last tick.
+    rejected: AtomicU32,
+    /// New orders that waited for [`QUEUE_TIMEOUT`] in vain, since the last tick.
+    timed_out: AtomicU32,
+    /// Ticks until `queue_limit` may decrease again.
+    cooldown_ticks: AtomicU32,
 }
 
-impl Default for Till {
+impl Default for OrderLimiter {
     fn default() -> Self {
-        let [began_soon, began_late, sent_away, ran_out, looks_left] = [const { AtomicU32::new(0) }; 5];
-        let [at_work, in_line, waiting] = [const { AtomicUsize::new(0) }; 3];
-        let (may_wait, again_ms) = (
-            AtomicUsize::new(*MAY_WAIT.end()),
-            AtomicU64::new(millis(*AGAIN.start())),
-        );
         Self {
-            at_work,
-            in_line,
-            waiting,
-            may_wait,
-            room: Notify::new(),
-            again_ms,
-            began_soon,
-            began_late,
-            sent_away,
-            ran_out,
-            looks_left,
+            active: AtomicUsize::new(0),
+            queued: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            queue_limit: AtomicUsize::new(*QUEUE_LIMIT_RANGE.end()),
+            capacity: Notify::new(),
+            retry_after_ms: AtomicU64::new(millis(*RETRY_AFTER_RANGE.start())),
+            started_promptly: AtomicU32::new(0),
+            started_late: AtomicU32::new(0),
+            rejected: AtomicU32::new(0),
+            timed_out: AtomicU32::new(0),
+            cooldown_ticks: AtomicU32::new(0),
         }
     }
 }
 
-/// Counts as work until dropped.
+/// Counts as an active order until dropped.
 #[derive(Debug)]
-pub(crate) struct Work<'a>(&'a Till);
+pub(crate) struct OrderPermit<'a>(&'a OrderLimiter);
 
-impl Till {
-    /// An order that has begun goes on.
-    pub(crate) fn work(&self) -> Work<'_> {
-        self.at_work.fetch_add(1, Ordering::Relaxed);
-        Work(self)
+impl OrderLimiter {
+    /// A permit for an order that has started already: granted at once, even beyond the limit.
+    pub(crate) fn permit(&self) -> OrderPermit<'_> {
+        self.active.fetch_add(1, Ordering::Relaxed);
+        OrderPermit(self)
     }
 
-    /// An order that is at work waits for somebody else for the length of `call`.
-    pub(crate) async fn meanwhile<T>(&self, call: impl Future<Output = T>) -> T {
-        let back = Back(self);
-        self.rest();
+    /// Awaits `call` on behalf of an active order, which counts as idle in the meantime.
+    pub(crate) async fn while_idle<T>(&self, call: impl Future<Output = T>) -> T {
+        let reactivate = Reactivate(self);
+        self.release();
         let answer = call.await;
-        drop(back);
+        drop(reactivate);
         answer
     }
 
-    /// A place in line for a new order, before anything is done for it; `None` when it would wait in vain.
-    pub(crate) fn line_up(&self) -> Option<InLine<'_>> {
-        let place = InLine(self);
-        let before = self.in_line.fetch_add(1, Ordering::Relaxed);
-        (!self.sends_away_behind(before)).then_some(place)
+    /// Puts a new order into the queue, before any work is done for it. `None` if the queue is full.
+    pub(crate) fn enqueue(&self) -> Option<QueuedOrder<'_>> {
+        let place = QueuedOrder(self);
+        let ahead = self.queued.fetch_add(1, Ordering::Relaxed);
+        (!self.reject_behind(ahead)).then_some(place)
     }
 
-    /// Waits until a new order may begin; `None` when there is no room in time.
-    pub(crate) async fn turn(&self, _place: InLine<'_>) -> Option<Work<'_>> {
-        let waiting = self.waits();
-        let in_turn = async {
-            // Who comes while others wait stands behind them, also when there is room at this moment: it is theirs.
-            if waiting.is_first
-                && let Some(work) = self.try_work()
+    /// Waits for capacity. `None` after [`QUEUE_TIMEOUT`].
+    pub(crate) async fn acquire(&self, _place: QueuedOrder<'_>) -> Option<OrderPermit<'_>> {
+        let waiter = self.start_waiting();
+        let acquired = async {
+            // An order that arrives while others wait queues behind them: free capacity belongs to those ahead.
+            if waiter.is_first
+                && let Some(permit) = self.try_acquire()
             {
-                return work;
+                return permit;
             }
             loop {
-                self.room.notified().await;
-                if let Some(work) = self.try_work() {
-                    return work;
+                self.capacity.notified().await;
+                if let Some(permit) = self.try_acquire() {
+                    return permit;
                 }
             }
         };
-        let mut in_turn = pin!(in_turn);
-        if let Ok(work) = tokio::time::timeout(TARGET, in_turn.as_mut()).await {
-            self.began_soon.fetch_add(1, Ordering::Relaxed);
-            return Some(work);
+        let mut acquired = pin!(acquired);
+        if let Ok(permit) = tokio::time::timeout(WAIT_TARGET, acquired.as_mut()).await {
+            self.started_promptly.fetch_add(1, Ordering::Relaxed);
+            return Some(permit);
         }
-        let work = tokio::time::timeout(PATIENCE.saturating_sub(TARGET), in_turn)
+        let permit = tokio::time::timeout(QUEUE_TIMEOUT.saturating_sub(WAIT_TARGET), acquired)
             .await
             .ok();
-        let became = if work.is_some() {
-            &self.began_late
+        let counter = if permit.is_some() {
+            &self.started_late
         } else {
-            &self.ran_out
+            &self.timed_out
         };
-        became.fetch_add(1, Ordering::Relaxed);
-        work
+        counter.fetch_add(1, Ordering::Relaxed);
+        permit
     }
 
-    /// To be asked ten times a second: whether since the last time somebody was sent away, or every new order has waited for
-    /// too long (the least wait tells a queue that stands from one that drains, as in CoDel, RFC 8289).
-    pub(crate) fn is_pressed(&self) -> bool {
-        let [soon, late, sent_away, ran_out] =
-            [&self.began_soon, &self.began_late, &self.sent_away, &self.ran_out]
-                .map(|it| it.swap(0, Ordering::Relaxed));
-        self.learn(soon + late, sent_away, ran_out);
-        sent_away + ran_out > 0 || soon == 0 && (late > 0 || self.waiting.load(Ordering::Relaxed) > 0)
+    /// The tick, expected ten times a second: adapts the limits, and tells whether an order was rejected since the last
+    /// tick or all new orders waited too long. The shortest wait tells a standing queue from one that drains, as in
+    /// CoDel (RFC 8289).
+    pub(crate) fn is_saturated(&self) -> bool {
+        let [promptly, late, rejected, timed_out] = [
+            &self.started_promptly,
+            &self.started_late,
+            &self.rejected,
+            &self.timed_out,
+        ]
+        .map(|counter| counter.swap(0, Ordering::Relaxed));
+        self.adapt(promptly + late, rejected, timed_out);
+        rejected + timed_out > 0
+            || promptly == 0 && (late > 0 || self.waiting.load(Ordering::Relaxed) > 0)
     }
 
-    /// Whether so many wait that a newcomer would be sent away; who was told so counts as such.
-    pub(crate) fn sends_away(&self) -> bool {
-        self.sends_away_behind(self.in_line.load(Ordering::Relaxed))
+    /// Whether the queue is full for a new order. If so, counts it as rejected.
+    pub(crate) fn reject_if_full(&self) -> bool {
+        self.reject_behind(self.queued.load(Ordering::Relaxed))
     }
 
-    fn sends_away_behind(&self, before: usize) -> bool {
-        let is_full = before >= self.may_wait.load(Ordering::Relaxed);
-        self.sent_away.fetch_add(u32::from(is_full), Ordering::Relaxed);
+    fn reject_behind(&self, ahead: usize) -> bool {
+        let is_full = ahead >= self.queue_limit.load(Ordering::Relaxed);
+        self.rejected.fetch_add(u32::from(is_full), Ordering::Relaxed);
         is_full
     }
 
-    /// After how long whoever was sent away is to come again, at least.
-    pub(crate) fn again(&self) -> Duration {
-        Duration::from_millis(self.again_ms.load(Ordering::Relaxed))
+    /// Shortest time after which a rejected order should try again.
+    pub(crate) fn retry_after(&self) -> Duration {
+        Duration::from_millis(self.retry_after_ms.load(Ordering::Relaxed))
     }
 
-    fn learn(&self, began: u32, sent_away: u32, ran_out: u32) {
-        let may_wait = self.may_wait.load(Ordering::Relaxed);
-        let looks_left = self.looks_left.load(Ordering::Relaxed);
-        let (next, looks_left) = match (ran_out > 0, looks_left) {
-            (true, 0) => (may_wait - may_wait / FEWER_BY, LOOKS_BETWEEN),
-            (false, 0) if sent_away > 0 => (may_wait + MORE, 0),
-            _ => (may_wait, looks_left.saturating_sub(1)),
+    fn adapt(&self, started: u32, rejected: u32, timed_out: u32) {
+        let limit = self.queue_limit.load(Ordering::Relaxed);
+        let cooldown = self.cooldown_ticks.load(Ordering::Relaxed);
+        let (limit, cooldown) = match (timed_out > 0, cooldown) {
+            (true, 0) => (limit - limit / QUEUE_LIMIT_DECREASE_DIVISOR, DECREASE_COOLDOWN_TICKS),
+            (false, 0) if rejected > 0 => (limit + QUEUE_LIMIT_INCREASE, 0),
+            _ => (limit, cooldown.saturating_sub(1)),
         };
-        self.may_wait
-            .store(next.clamp(*MAY_WAIT.start(), *MAY_WAIT.end()), Ordering::Relaxed);
-        self.looks_left.store(looks_left, Ordering::Relaxed);
-        let again = self.again();
-        let next = match sent_away + ran_out {
-            away if away > began => again + LATER,
-            away if away > began / 4 => again,
-            _ => again.saturating_sub(SOONER),
+        let limit = limit.clamp(*QUEUE_LIMIT_RANGE.start(), *QUEUE_LIMIT_RANGE.end());
+        self.queue_limit.store(limit, Ordering::Relaxed);
+        self.cooldown_ticks.store(cooldown, Ordering::Relaxed);
+        let current = self.retry_after();
+        let next = match rejected + timed_out {
+            refused if refused > started => current + RETRY_AFTER_INCREASE,
+            refused if refused > started / 4 => current,
+            _ => current.saturating_sub(RETRY_AFTER_DECREASE),
         };
-        self.again_ms.store(
-            millis(next.clamp(*AGAIN.start(), *AGAIN.end())),
-            Ordering::Relaxed,
-        );
+        let next = next.clamp(*RETRY_AFTER_RANGE.start(), *RETRY_AFTER_RANGE.end());
+        self.retry_after_ms.store(millis(next), Ordering::Relaxed);
     }
 
-    fn waits(&self) -> Waiting<'_> {
-        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
-        Waiting {
-            till: self,
-            is_first: before == 0,
+    fn start_waiting(&self) -> Waiter<'_> {
+        let ahead = self.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiter {
+            limiter: self,
+            is_first: ahead == 0,
         }
     }
 
-    fn try_work(&self) -> Option<Work<'_>> {
-        let more = |count: usize| (count < AT_WORK_MAX).then_some(count + 1);
-        self.at_work
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+    fn try_acquire(&self) -> Option<OrderPermit<'_>> {
+        let one_more = |active: usize| (active < ACTIVE_ORDERS_MAX).then_some(active + 1);
+        self.active
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
             .ok()
-            .map(|_| Work(self))
+            .map(|_| OrderPermit(self))
     }
 
-    fn rest(&self) {
-        let before = self.at_work.fetch_sub(1, Ordering::Relaxed);
-        if before <= AT_WORK_MAX {
-            self.room.notify_one();
+    fn release(&self) {
+        let before = self.active.fetch_sub(1, Ordering::Relaxed);
+        if before <= ACTIVE_ORDERS_MAX {
+            self.capacity.notify_one();
         }
     }
 }
 
-impl Drop for Work<'_> {
+impl Drop for OrderPermit<'_> {
     fn drop(&mut self) {
-        self.0.rest();
+        self.0.release();
     }
 }
 
-/// Back at work, whether the call was answered or given up.
-struct Back<'a>(&'a Till);
+/// Makes an idle order active again, whether its call was answered or canceled.
+struct Reactivate<'a>(&'a OrderLimiter);
 
-impl Drop for Back<'_> {
+impl Drop for Reactivate<'_> {
     fn drop(&mut self) {
-        self.0.at_work.fetch_add(1, Ordering::Relaxed);
+        self.0.active.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// Stands in line until dropped.
+/// A place in the queue, until dropped.
 #[derive(Debug)]
-pub(crate) struct InLine<'a>(&'a Till);
+pub(crate) struct QueuedOrder<'a>(&'a OrderLimiter);
 
-impl Drop for InLine<'_> {
+impl Drop for QueuedOrder<'_> {
     fn drop(&mut self) {
-        self.0.in_line.fetch_sub(1, Ordering::Relaxed);
+        self.0.queued.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-struct Waiting<'a> {
-    till: &'a Till,
+/// Counts as waiting until dropped.
+struct Waiter<'a> {
+    limiter: &'a OrderLimiter,
     is_first: bool,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        self.till.waiting.fetch_sub(1, Ordering::Relaxed);
-        // Whoever stood behind her may have been told of one place while there are several.
-        if self.till.at_work.load(Ordering::Relaxed) < AT_WORK_MAX {
-            self.till.room.notify_one();
+        self.limiter.waiting.fetch_sub(1, Ordering::Relaxed);
+        // Several releases may have merged into one notification, so pass it on while there is capacity.
+        if self.limiter.active.load(Ordering::Relaxed) < ACTIVE_ORDERS_MAX {
+            self.limiter.capacity.notify_one();
         }
     }
 }
@@ -256,179 +261,4 @@ fn millis(duration: Duration) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use futures_util::FutureExt;
-    use tokio::sync::mpsc;
-
-    use super::*;
-
-    async fn comes(till: &Till) -> Option<Work<'_>> {
-        till.turn(till.line_up()?).await
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_new_order_begins_when_another_has_ended_or_waits_for_somebody_else() {
-        let till = Arc::new(Till::default());
-        let mut working: Vec<_> = (0..AT_WORK_MAX).map(|_| till.try_work().unwrap()).collect();
-        let (begun, mut begins) = mpsc::unbounded_channel();
-        let newcomers: Vec<_> = (0..3)
-            .map(|n| {
-                let (till, begun) = (Arc::clone(&till), begun.clone());
-                tokio::spawn(async move {
-                    let work = comes(&till).await;
-                    begun.send(n).unwrap();
-                    std::mem::forget(work);
-                })
-            })
-            .collect();
-        tokio::time::sleep(PATIENCE / 4).await;
-        assert!(begins.is_empty(), "there is no room");
-        working.pop();
-        assert_eq!(begins.recv().await, Some(0), "who came first");
-        let answered = till.meanwhile(tokio::time::sleep(PATIENCE / 4)).await;
-        assert_eq!(
-            (answered, begins.recv().await),
-            ((), Some(1)),
-            "a gateway was asked meanwhile"
-        );
-        assert_eq!(
-            till.at_work.load(Ordering::Relaxed),
-            AT_WORK_MAX + 1,
-            "who has begun goes on, room or not"
-        );
-        working.pop();
-        tokio::time::sleep(PATIENCE / 4).await;
-        assert!(begins.is_empty(), "one too many had to end");
-        working.pop();
-        assert_eq!(begins.recv().await, Some(2));
-        for newcomer in newcomers {
-            newcomer.await.unwrap();
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn whoever_finds_no_room_is_told_so_in_time_and_leaves_no_trace() {
-        let till = Arc::new(Till::default());
-        let working: Vec<_> = (0..AT_WORK_MAX).map(|_| till.work()).collect();
-        assert!(comes(&till).await.is_none());
-        let crowd: Vec<_> = (0..=*MAY_WAIT.end())
-            .map(|_| {
-                let till = Arc::clone(&till);
-                tokio::spawn(async move { comes(&till).await.is_some() })
-            })
-            .collect();
-        tokio::time::sleep(PATIENCE / 2).await;
-        assert_eq!(
-            crowd.iter().filter(|it| it.is_finished()).count(),
-            1,
-            "one more than may wait"
-        );
-        for one in crowd {
-            assert!(!one.await.unwrap());
-        }
-        drop(working);
-        assert_eq!(
-            (
-                till.at_work.load(Ordering::Relaxed),
-                till.in_line.load(Ordering::Relaxed),
-                till.waiting.load(Ordering::Relaxed)
-            ),
-            (0, 0, 0)
-        );
-        assert!(comes(&till).await.is_some());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn nobody_steps_in_before_those_who_wait() {
-        let till = Arc::new(Till::default());
-        let mut working: Vec<_> = (0..AT_WORK_MAX).map(|_| till.work()).collect();
-        let waiting = tokio::spawn({
-            let till = Arc::clone(&till);
-            async move { comes(&till).await.is_some() }
-        });
-        tokio::time::sleep(TARGET / 4).await;
-        // The place is free, and the one whose it is has not run yet when another comes.
-        working.pop();
-        assert!(comes(&till).now_or_never().is_none());
-        assert!(waiting.await.unwrap());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn no_more_wait_than_find_room_in_time() {
-        let till = Arc::new(Till::default());
-        let working: Vec<_> = (0..AT_WORK_MAX).map(|_| till.work()).collect();
-        // Nobody ever finds room: fewer and fewer are kept waiting for nothing, and the others are told at once.
-        for _ in 0..20 {
-            let crowd: Vec<_> = (0..600)
-                .map(|_| {
-                    let till = Arc::clone(&till);
-                    tokio::spawn(async move { comes(&till).await.is_some() })
-                })
-                .collect();
-            tokio::time::sleep(PATIENCE / 2).await;
-            let at_once = crowd.iter().filter(|it| it.is_finished()).count();
-            assert_eq!(at_once, 600 - till.may_wait.load(Ordering::Relaxed));
-            tokio::time::sleep(PATIENCE).await;
-            for _ in 0..=LOOKS_BETWEEN {
-                till.is_pressed();
-            }
-        }
-        assert_eq!(till.may_wait.load(Ordering::Relaxed), *MAY_WAIT.start());
-        // There is room for all who wait: more may.
-        drop(working);
-        for _ in 0..1_000 {
-            till.sent_away.store(1, Ordering::Relaxed);
-            assert!(till.is_pressed());
-        }
-        assert_eq!(till.may_wait.load(Ordering::Relaxed), *MAY_WAIT.end());
-        till.is_pressed();
-        assert_eq!(till.may_wait.load(Ordering::Relaxed), *MAY_WAIT.end());
-    }
-
-    #[test]
-    fn the_more_are_sent_away_the_later_they_are_to_come_again() {
-        let till = Till::default();
-        assert_eq!(till.again(), *AGAIN.start());
-        (0..50).for_each(|_| till.learn(25, 60, 0));
-        assert_eq!(till.again(), *AGAIN.start() + LATER * 50);
-        (0..50).for_each(|_| till.learn(25, 15, 0));
-        assert_eq!(
-            till.again(),
-            *AGAIN.start() + LATER * 50,
-            "about as many come as can be served"
-        );
-        (0..500).for_each(|_| till.learn(0, 1, 0));
-        assert_eq!(till.again(), *AGAIN.end());
-        (0..200).for_each(|_| till.learn(0, 0, 0));
-        assert_eq!(till.again(), *AGAIN.start());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn it_is_pressed_while_nobody_begins_soon() {
-        let till = Arc::new(Till::default());
-        assert!(!till.is_pressed(), "nobody has come");
-        let mut working: Vec<_> = (0..AT_WORK_MAX).map(|_| till.work()).collect();
-        assert!(!till.is_pressed(), "nobody waits");
-        let newcomer = || {
-            let till = Arc::clone(&till);
-            tokio::spawn(async move { comes(&till).await.is_some() })
-        };
-        let patient = newcomer();
-        tokio::time::sleep(TARGET * 2).await;
-        assert!(till.is_pressed(), "somebody waits and nobody has begun");
-        working.pop();
-        assert!(patient.await.unwrap());
-        assert!(till.is_pressed(), "who has begun waited for long");
-        working.push(till.work());
-        let lucky = newcomer();
-        tokio::time::sleep(TARGET / 2).await;
-        working.pop();
-        assert!(lucky.await.unwrap());
-        assert!(!till.is_pressed(), "a short wait keeps the ledger busy");
-        working.clear();
-        assert!(comes(&till).await.is_some());
-        assert!(!till.is_pressed());
-    }
-}
+mod tests;

@@ -46,9 +46,9 @@ pub struct Charge {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AuthoriseOutcome {
+pub enum AuthorizeOutcome {
     /// The money is reserved.
-    Authorised {
+    Authorized {
         reference: String,
     },
     /// Refused for good: no money will move under this key.
@@ -69,7 +69,7 @@ pub enum PaymentState {
     AwaitingBuyer {
         url: String,
     },
-    Authorised {
+    Authorized {
         reference: String,
     },
     Captured,
@@ -89,7 +89,7 @@ pub enum LookupOutcome {
 
 /// How a capture, a void or a refund went.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Settled {
+pub enum SettleOutcome {
     Done,
     /// Refused for good, in the payment's present state.
     Refused {
@@ -110,7 +110,7 @@ pub struct Webhook {
 /// The webhook does not carry the gateway's signature, or is too old.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the webhook is not signed by the gateway, or not now")]
-pub struct NotSigned;
+pub struct InvalidSignature;
 
 /// A payment gateway.
 #[async_trait]
@@ -119,28 +119,28 @@ pub trait PaymentGateway: Send + Sync + 'static {
     fn name(&self) -> &str;
 
     /// Reserves the money.
-    async fn authorise(&self, charge: &Charge) -> AuthoriseOutcome;
+    async fn authorize(&self, charge: &Charge) -> AuthorizeOutcome;
 
     async fn lookup(&self, key: &str) -> LookupOutcome;
 
     /// Takes reserved money. `Done` also when it has been taken under this key before.
-    async fn capture(&self, key: &str, amount: Money) -> Settled;
+    async fn capture(&self, key: &str, amount: Money) -> SettleOutcome;
 
     /// Gives a reservation back. After `Done` no money can be taken under this key, not even by a request for it that
     /// is still on its way; so an unknown key can be voided too.
-    async fn void(&self, key: &str) -> Settled;
+    async fn void(&self, key: &str) -> SettleOutcome;
 
     /// Pays captured money back.
-    async fn refund(&self, key: &str, amount: Money) -> Settled;
+    async fn refund(&self, key: &str, amount: Money) -> SettleOutcome;
 
     /// Checks a webhook's signature over its raw body, and its age.
     ///
     /// # Errors
     /// [`NotSigned`]; the body is then nobody's word.
-    fn read_webhook(
+    fn verify_webhook(
         &self,
         headers: &[(String, String)],
         body: &[u8],
         now: Timestamp,
-    ) -> Result<Webhook, NotSigned>;
+    ) -> Result<Webhook, InvalidSignature>;
 }

@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::checkout::seats::volatile::{ForgetfulSeats, ForgetfulShow};
+use crate::checkout::seats::volatile::{VolatileSeatStore, VolatilePerformance};
 use crate::{
     kernel::{HoldId, Money, PerformanceId, SaleId, Subject, Timestamp, VisitId},
     seating::{self, Performance, RestoredClaim, SeatIx, Seating, SeatingError},
@@ -16,7 +16,7 @@ use crate::{
 
 /// One performance of one sale.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Show {
+pub struct PerformanceKey {
     pub sale: SaleId,
     pub performance: PerformanceId,
 }
@@ -34,8 +34,8 @@ pub struct SeatInfo {
 
 /// What somebody holds.
 #[derive(Clone, Debug)]
-pub struct Basket {
-    pub show: Show,
+pub struct HeldSeats {
+    pub performance_key: PerformanceKey,
     pub seats: Vec<SeatInfo>,
     pub total: Money,
 }
@@ -52,7 +52,7 @@ pub enum BeginOutcome {
 /// A claim of the ledger that the engine must know before it answers anybody.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimedSeats {
-    pub show: Show,
+    pub performance_key: PerformanceKey,
     pub hold: HoldId,
     pub buyer: Subject,
     pub visit: VisitId,
@@ -71,46 +71,46 @@ pub struct SeatsError(pub String);
 #[async_trait]
 pub trait Seats: Send + Sync + 'static {
     /// What is in a hold, if it is hers.
-    async fn basket(&self, hold: HoldId, who: &Subject) -> Result<Option<Basket>, SeatsError>;
+    async fn held_seats(&self, hold: HoldId, who: &Subject) -> Result<Option<HeldSeats>, SeatsError>;
 
     /// held -> paying, kept until then at least. `Begun` also when it is paying already.
     async fn begin_checkout(
         &self,
-        show: &Show,
+        performance_key: &PerformanceKey,
         hold: HoldId,
         who: &Subject,
         until: Timestamp,
     ) -> Result<BeginOutcome, SeatsError>;
 
     /// paying -> held, until then. Nothing happens when the hold is unknown.
-    async fn return_to_hold(&self, show: &Show, hold: HoldId, until: Timestamp) -> Result<(), SeatsError>;
+    async fn return_to_hold(&self, performance_key: &PerformanceKey, hold: HoldId, until: Timestamp) -> Result<(), SeatsError>;
 
     /// The seats are sold; works also when the hold is unknown.
     async fn book(
         &self,
-        show: &Show,
+        performance_key: &PerformanceKey,
         hold: HoldId,
         seats: &[String],
         who: &Subject,
     ) -> Result<(), SeatsError>;
 
     /// The seats that this hold has, or that were booked through it, become free.
-    async fn free(&self, show: &Show, hold: HoldId, seats: &[String]) -> Result<(), SeatsError>;
+    async fn free(&self, performance_key: &PerformanceKey, hold: HoldId, seats: &[String]) -> Result<(), SeatsError>;
 
     /// Takes over what the ledger knows.
     async fn restore(&self, claims: Vec<ClaimedSeats>) -> Result<(), SeatsError>;
 
     /// Up to three blocks as good as these seats that are free now.
-    async fn alternatives(&self, show: &Show, seats: &[String], who: &Subject) -> Vec<Vec<String>>;
+    async fn alternatives(&self, performance_key: &PerformanceKey, seats: &[String], who: &Subject) -> Vec<Vec<String>>;
 
     /// Those engines that may lose their memory while the house is open, one a show.
-    fn forgetful(&self) -> Vec<Arc<dyn ForgetfulSeats>>;
+    fn forgetful(&self) -> Vec<Arc<dyn VolatileSeatStore>>;
 }
 
 /// The house's own seats, whose ids here are the plan's `seat_guid`s.
 #[async_trait]
 impl Seats for Seating {
-    async fn basket(&self, hold: HoldId, who: &Subject) -> Result<Option<Basket>, SeatsError> {
+    async fn held_seats(&self, hold: HoldId, who: &Subject) -> Result<Option<HeldSeats>, SeatsError> {
         let Some((performance, hold)) = self.find_hold(hold, who).await? else {
             return Ok(None);
         };
@@ -126,13 +126,13 @@ impl Seats for Seating {
                 price: *config.prices.get(zone)?,
             })
         };
-        let show = Show {
+        let performance_key = PerformanceKey {
             sale: config.sale.clone(),
             performance: config.performance.clone(),
         };
         let seats: Option<Vec<SeatInfo>> = hold.seats.iter().map(|it| info(*it)).collect();
-        Ok(seats.map(|seats| Basket {
-            show,
+        Ok(seats.map(|seats| HeldSeats {
+            performance_key,
             seats,
             total: hold.total,
         }))
@@ -140,12 +140,12 @@ impl Seats for Seating {
 
     async fn begin_checkout(
         &self,
-        show: &Show,
+        performance_key: &PerformanceKey,
         hold: HoldId,
         who: &Subject,
         until: Timestamp,
     ) -> Result<BeginOutcome, SeatsError> {
-        let Some(performance) = performance_of(self, show) else {
+        let Some(performance) = performance_of(self, performance_key) else {
             return Ok(BeginOutcome::Gone);
         };
         Ok(match performance.begin_checkout(hold, who, until).await? {
@@ -156,8 +156,8 @@ impl Seats for Seating {
         })
     }
 
-    async fn return_to_hold(&self, show: &Show, hold: HoldId, until: Timestamp) -> Result<(), SeatsError> {
-        let Some(performance) = performance_of(self, show) else {
+    async fn return_to_hold(&self, performance_key: &PerformanceKey, hold: HoldId, until: Timestamp) -> Result<(), SeatsError> {
+        let Some(performance) = performance_of(self, performance_key) else {
             return Ok(());
         };
         Ok(performance.return_to_hold(hold, until).await?)
@@ -165,46 +165,46 @@ impl Seats for Seating {
 
     async fn book(
         &self,
-        show: &Show,
+        performance_key: &PerformanceKey,
         hold: HoldId,
         seats: &[String],
         who: &Subject,
     ) -> Result<(), SeatsError> {
-        let Some(performance) = performance_of(self, show) else {
+        let Some(performance) = performance_of(self, performance_key) else {
             return Ok(());
         };
         ledger_prevails(
-            show,
+            performance_key,
             performance.book(hold, &indexes(&performance, seats), who).await,
         )
     }
 
-    async fn free(&self, show: &Show, hold: HoldId, seats: &[String]) -> Result<(), SeatsError> {
-        let Some(performance) = performance_of(self, show) else {
+    async fn free(&self, performance_key: &PerformanceKey, hold: HoldId, seats: &[String]) -> Result<(), SeatsError> {
+        let Some(performance) = performance_of(self, performance_key) else {
             return Ok(());
         };
         Ok(performance.free(hold, &indexes(&performance, seats)).await?)
     }
 
     async fn restore(&self, claims: Vec<ClaimedSeats>) -> Result<(), SeatsError> {
-        let mut by_show: HashMap<Show, Vec<ClaimedSeats>> = HashMap::new();
+        let mut by_show: HashMap<PerformanceKey, Vec<ClaimedSeats>> = HashMap::new();
         for claim in claims {
-            by_show.entry(claim.show.clone()).or_default().push(claim);
+            by_show.entry(claim.performance_key.clone()).or_default().push(claim);
         }
-        for (show, claims) in by_show {
-            let Some(performance) = performance_of(self, &show) else {
+        for (performance_key, claims) in by_show {
+            let Some(performance) = performance_of(self, &performance_key) else {
                 continue;
             };
             ledger_prevails(
-                &show,
+                &performance_key,
                 performance.restore(as_restored(&performance, claims)).await,
             )?;
         }
         Ok(())
     }
 
-    async fn alternatives(&self, show: &Show, seats: &[String], who: &Subject) -> Vec<Vec<String>> {
-        let Some(performance) = performance_of(self, show) else {
+    async fn alternatives(&self, performance_key: &PerformanceKey, seats: &[String], who: &Subject) -> Vec<Vec<String>> {
+        let Some(performance) = performance_of(self, performance_key) else {
             return Vec::new();
         };
         performance
@@ -214,10 +214,10 @@ impl Seats for Seating {
             .collect()
     }
 
-    fn forgetful(&self) -> Vec<Arc<dyn ForgetfulSeats>> {
-        self.all()
+    fn forgetful(&self) -> Vec<Arc<dyn VolatileSeatStore>> {
+        self.all_performances()
             .iter()
-            .filter_map(|it| ForgetfulShow::of(Arc::clone(it)))
+            .filter_map(|it| VolatilePerformance::of(Arc::clone(it)))
             .map(|it| Arc::new(it) as _)
             .collect()
     }
@@ -230,10 +230,10 @@ impl From<SeatingError> for SeatsError {
 }
 
 /// None for a performance that is configured no longer: there is nothing to show, and the ledger keeps what was sold.
-fn performance_of(seating: &Seating, show: &Show) -> Option<Arc<Performance>> {
-    let found = seating.performance(&show.sale, &show.performance);
+fn performance_of(seating: &Seating, performance_key: &PerformanceKey) -> Option<Arc<Performance>> {
+    let found = seating.performance(&performance_key.sale, &performance_key.performance);
     if found.is_none() {
-        tracing::warn!(sale = %show.sale, performance = %show.performance, "the ledger knows a performance that is not configured");
+        tracing::warn!(sale = %performance_key.sale, performance = %performance_key.performance, "the ledger knows a performance that is not configured");
     }
     found
 }
@@ -270,10 +270,10 @@ pub(super) fn guids(performance: &Performance, seats: &[SeatIx]) -> Vec<String> 
 
 /// Where the engine thinks otherwise, the ledger is right, and waiting for the engine to agree would keep a buyer's
 /// money for nothing. The drift is loud, and gone after a restart.
-pub(super) fn ledger_prevails(show: &Show, outcome: Result<(), SeatingError>) -> Result<(), SeatsError> {
+pub(super) fn ledger_prevails(performance_key: &PerformanceKey, outcome: Result<(), SeatingError>) -> Result<(), SeatsError> {
     match outcome {
         Err(SeatingError::Conflict(seats)) => {
-            tracing::error!(performance = %show.performance, seats = seats.len(), "the seats and the ledger disagree");
+            tracing::error!(performance = %performance_key.performance, seats = seats.len(), "the seats and the ledger disagree");
             Ok(())
         }
         other => Ok(other?),

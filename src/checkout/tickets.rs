@@ -23,7 +23,7 @@ const QUIET_ZONE: u32 = 4;
 const PIXELS_PER_MODULE: u32 = 6;
 
 /// A ticket as its owner sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Ticket {
     pub id: String,
     /// Seat id of the plan.
@@ -73,8 +73,8 @@ pub(super) fn signed(keys: &Keys, issuer: &str, order: &Order, rows: Vec<TicketR
                 iss: issuer.to_owned(),
                 sub: row.id.clone(),
                 order: order.id,
-                sale: order.show.sale.clone(),
-                performance: order.show.performance.clone(),
+                sale: order.performance_key.sale.clone(),
+                performance: order.performance_key.performance.clone(),
                 seat: row.seat.clone(),
                 section: seat.section.clone(),
                 row: seat.row.clone(),

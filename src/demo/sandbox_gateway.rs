@@ -2,14 +2,14 @@
 //!
 //! | card | what happens |
 //! |---|---|
-//! | `tok_ok` | authorised |
+//! | `tok_ok` | authorized |
 //! | `tok_declined` | declined (402) |
-//! | `tok_slow` | authorised after a while |
-//! | `tok_timeout_after_success` | authorised, but the answer never comes |
+//! | `tok_slow` | authorized after a while |
+//! | `tok_timeout_after_success` | authorized, but the answer never comes |
 //! | `tok_error` | 500 and nothing booked, three times; then declined |
 //! | `tok_redirect` | the buyer must visit a page of the gateway and approve or decline there |
-//! | `tok_capture_fails` | authorised; capture is refused for good |
-//! | `tok_webhook_storm` | authorised; every webhook comes three times, out of order |
+//! | `tok_capture_fails` | authorized; capture is refused for good |
+//! | `tok_webhook_storm` | authorized; every webhook comes three times, out of order |
 //! | any other | declined |
 //!
 //! `POST /v1/payments`, `GET /v1/payments/{key}`, `POST /v1/payments/{key}/capture|void|refund`: all idempotent by key.
@@ -248,7 +248,7 @@ async fn settle(gateway: &Arc<Gateway>, key: String, verb: Verb, amount: Option<
     if cards::is_settled(&payment, verb) {
         return Ok(Json(payment).into_response());
     }
-    let reason = if verb == Verb::Capture && payment.state == State::Authorised {
+    let reason = if verb == Verb::Capture && payment.state == State::Authorized {
         "capture_refused"
     } else {
         "not_in_this_state"

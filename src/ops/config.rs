@@ -20,7 +20,7 @@ pub use self::storage::{
 };
 pub use sales::{DrawSettings, PerformanceSettings, QueueOrder, SaleSettings, SignIn};
 pub use sections::{
-    CheckoutSettings, DataSettings, DatabaseUrl, GatewayKind, GatewaySettings, HandoffSettings, KeySettings,
+    CheckoutSettings, DataSettings, DatabaseUrl, GatewayKind, GatewaySettings, HandoffSettings, KeysSettings,
     LimitSettings, LogFormat, LogSettings, ProofOfWorkSettings, Secret, ServerSettings, Settings,
     ShopSettings,
 };
@@ -63,7 +63,7 @@ impl fmt::Display for ConfigError {
 }
 
 /// The defaults, overridden by `file`, overridden by variables `STAGEDOOR__SECTION__KEY` (parsed as TOML values, else
-/// taken as text; `STAGEDOOR__SALES__0__CAPACITY` reaches into a list).
+/// taken as text; `STAGEDOOR__SALES__0__ACTIVE_VISITS_MAX` reaches into a list).
 ///
 /// # Errors
 /// [`ConfigError`] with every impossible combination, or the first unknown key or wrong type.
@@ -77,7 +77,7 @@ pub fn load(
     };
     let spans = DeTable::parse(&text).map_err(|e| in_file(&name, &text, &e))?;
     let given: Table = toml::from_str(&text).map_err(|e| in_file(&name, &text, &e))?;
-    let mut origin = Origin {
+    let mut origin = KeyOrigins {
         file: &name,
         text: &text,
         spans: &spans,
@@ -91,26 +91,26 @@ pub fn load(
         .filter(|(v, _)| v.starts_with(ENV_PREFIX))
         .collect::<BTreeMap<_, _>>()
     {
-        let key = override_by(&mut effective, &variable, &value)?;
+        let key = apply_variable(&mut effective, &variable, &value)?;
         origin.variables.insert(key, variable);
     }
     let mut effective = Value::Table(effective);
-    times_as_text(&mut effective);
+    datetimes_to_strings(&mut effective);
     let settings: Settings = serde_path_to_error::deserialize(effective).map_err(|e| {
-        let key = path_of(e.path());
+        let key = key_path(e.path());
         let message = e.into_inner().message().to_owned();
         ConfigError {
             problems: vec![Problem {
-                source: origin.of(&key),
+                source: origin.source_of(&key),
                 key,
                 message,
             }],
         }
     })?;
-    let problems: Vec<Problem> = checks::findings(&settings)
+    let problems: Vec<Problem> = checks::find_problems(&settings)
         .into_iter()
         .map(|(key, message)| Problem {
-            source: origin.of(&key),
+            source: origin.source_of(&key),
             key,
             message,
         })
@@ -134,7 +134,7 @@ impl Settings {
     /// # Errors
     /// [`ConfigError`] with every impossible combination.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let problems: Vec<Problem> = checks::findings(self)
+        let problems: Vec<Problem> = checks::find_problems(self)
             .into_iter()
             .map(|(key, message)| Problem {
                 key,
@@ -193,7 +193,7 @@ fn merge(into: &mut Table, from: Table) {
 }
 
 /// Sets what the variable names and gives the key's path.
-fn override_by(effective: &mut Table, variable: &str, text: &str) -> Result<String, ConfigError> {
+fn apply_variable(effective: &mut Table, variable: &str, text: &str) -> Result<String, ConfigError> {
     let refused = |message: &str| ConfigError {
         problems: vec![Problem {
             key: variable.to_owned(),
@@ -221,7 +221,7 @@ fn override_by(effective: &mut Table, variable: &str, text: &str) -> Result<Stri
             .entry(section.clone())
             .or_insert_with(|| Value::Table(Table::new()))
     } else {
-        let value = typed(text, effective.get(last));
+        let value = parse_variable(text, effective.get(last));
         effective.insert(last.clone(), value);
         return Ok(last.clone());
     };
@@ -231,7 +231,7 @@ fn override_by(effective: &mut Table, variable: &str, text: &str) -> Result<Stri
     }
     append(&mut path, last);
     let slot = child(slot, last).ok_or_else(|| refused("its section does not exist"))?;
-    *slot = typed(text, Some(slot));
+    *slot = parse_variable(text, Some(slot));
     Ok(path)
 }
 
@@ -266,7 +266,7 @@ fn append(path: &mut String, name: &str) {
 }
 
 /// A password such as `12345` stays a text where a text stands now.
-fn typed(text: &str, now: Option<&Value>) -> Value {
+fn parse_variable(text: &str, now: Option<&Value>) -> Value {
     let parsed = toml::from_str::<Table>(&format!("value = {text}"))
         .ok()
         .filter(|t| t.len() == 1)
@@ -279,16 +279,16 @@ fn typed(text: &str, now: Option<&Value>) -> Value {
 }
 
 /// TOML's own dates become RFC 3339 texts, so that both ways of writing a time are understood.
-fn times_as_text(value: &mut Value) {
+fn datetimes_to_strings(value: &mut Value) {
     match value {
         Value::Datetime(at) => *value = Value::String(at.to_string()),
-        Value::Array(list) => list.iter_mut().for_each(times_as_text),
-        Value::Table(table) => table.iter_mut().for_each(|(_, v)| times_as_text(v)),
+        Value::Array(list) => list.iter_mut().for_each(datetimes_to_strings),
+        Value::Table(table) => table.iter_mut().for_each(|(_, v)| datetimes_to_strings(v)),
         _ => {}
     }
 }
 
-fn path_of(path: &serde_path_to_error::Path) -> String {
+fn key_path(path: &serde_path_to_error::Path) -> String {
     let mut text = String::new();
     for segment in path {
         match segment {
@@ -301,7 +301,7 @@ fn path_of(path: &serde_path_to_error::Path) -> String {
 }
 
 /// Where each key was written.
-struct Origin<'t> {
+struct KeyOrigins<'t> {
     file: &'t str,
     text: &'t str,
     spans: &'t Spanned<DeTable<'t>>,
@@ -309,10 +309,10 @@ struct Origin<'t> {
     variables: BTreeMap<String, String>,
 }
 
-impl Origin<'_> {
+impl KeyOrigins<'_> {
     /// The variable that set the key or a section around it, else its place in the file, else a variable inside it, else
     /// the place of the nearest section around it.
-    fn of(&self, key: &str) -> String {
+    fn source_of(&self, key: &str) -> String {
         let is_inside = |inner: &str, outer: &str| {
             inner
                 .strip_prefix(outer)

@@ -31,7 +31,7 @@ pub fn order(draw_seed: &str, entries: u32) -> anyhow::Result<()> {
 
 /// What is looked at beside the published values.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Beside<'a> {
+pub struct VerifyInputs<'a> {
     pub leaves: Option<&'a Path>,
     pub receipt: Option<&'a Path>,
     /// The house's public keys.
@@ -39,7 +39,7 @@ pub struct Beside<'a> {
 }
 
 /// Says of each published value whether it is right; an error when one is not.
-pub fn verify(file: &Path, beside: Beside<'_>) -> anyhow::Result<()> {
+pub fn verify(file: &Path, beside: VerifyInputs<'_>) -> anyhow::Result<()> {
     let mut claimed: ClaimedDraw = read(file, "a published draw")?;
     if let Some(file) = beside.leaves {
         claimed.leaves = Some(read_leaves(file)?);

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Where a journal is, as the configuration writes it.
-pub fn place(url: &str) -> anyhow::Result<JournalPlace> {
+pub fn location(url: &str) -> anyhow::Result<JournalPlace> {
     if let Some(file) = url.strip_prefix("sqlite:") {
         return Ok(JournalPlace::File(file.trim_start_matches("//").into()));
     }
@@ -42,7 +42,7 @@ pub async fn verify(
     sale: Option<&SaleId>,
     head: Option<LogHead>,
 ) -> anyhow::Result<()> {
-    let checked = check_log(place, sale, head).await?;
+    let checked = check_log(location, sale, head).await?;
     for log in &checked {
         println!("{}", sentence(log));
     }
@@ -61,7 +61,7 @@ pub async fn verify(
 pub async fn show(place: &JournalPlace, sale: Option<&SaleId>, kind: Option<&str>) -> anyhow::Result<()> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     let mut written = Ok(());
-    let read = read_log(place, sale, |line| {
+    let read = read_log(location, sale, |line| {
         if kind.is_none_or(|kind| line.what["kind"] == kind) {
             written = writeln!(out, "{}", serde_json::to_string(&line).expect("a line is JSON"));
         }
@@ -125,12 +125,12 @@ mod tests {
             because("7:ab")
         );
         assert!(
-            matches!(place("sqlite:x/queue.db").unwrap(), JournalPlace::File(file) if file.ends_with("queue.db"))
+            matches!(location("sqlite:x/queue.db").unwrap(), JournalPlace::File(file) if file.ends_with("queue.db"))
         );
         assert!(matches!(
-            place("postgres://a/b").unwrap(),
+            location("postgres://a/b").unwrap(),
             JournalPlace::Postgres { .. }
         ));
-        assert!(place("queue.db").is_err());
+        assert!(location("queue.db").is_err());
     }
 }

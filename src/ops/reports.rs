@@ -27,27 +27,27 @@ use crate::{
 
 /// Twenty thousand payments under way at once have some 800 kB.
 const REPORT_BYTES_MAX: usize = 2 * 1024 * 1024;
-const REPORT_WITHIN: Duration = Duration::from_secs(2);
+const REPORT_TIMEOUT: Duration = Duration::from_secs(2);
 const SOURCE_LENGTH_MAX: usize = 128;
 
 /// Takes reports once the waiting rooms are open. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct ReportDesk(Arc<OnceLock<Desk>>);
+pub struct BoxOfficeFeed(Arc<OnceLock<OpenFeed>>);
 
-struct Desk {
+struct OpenFeed {
     rooms: BTreeMap<SaleId, Arc<WaitingRoom>>,
     seal: MacKeys,
     /// The last report of each source.
-    heard: Mutex<HashMap<(SaleId, String), u64>>,
+    last_sequences: Mutex<HashMap<(SaleId, String), u64>>,
 }
 
-impl ReportDesk {
+impl BoxOfficeFeed {
     /// From now on reports under `seal` reach these rooms.
     pub fn open(&self, rooms: &BTreeMap<SaleId, Arc<WaitingRoom>>, seal: MacKeys) {
-        let desk = Desk {
+        let desk = OpenFeed {
             rooms: rooms.clone(),
-            seal,
-            heard: Mutex::default(),
+            mac,
+            last_sequences: Mutex::default(),
         };
         if self.0.set(desk).is_err() {
             tracing::error!("the desk for reports was open already");
@@ -56,7 +56,7 @@ impl ReportDesk {
 
     pub(super) fn router(self) -> Router {
         Router::new()
-            .route("/v1/box-office/{sale}/reports", post(take))
+            .route("/v1/box-office/{sale}/reports", post(accept_report))
             .with_state(self)
     }
 }
@@ -66,16 +66,16 @@ impl ReportDesk {
 /// # Panics
 /// Never: the key in force is one of the keys.
 #[must_use]
-pub fn seal(keys: &MacKeys, sale: &SaleId, body: &[u8]) -> HeaderValue {
+pub fn mac(keys: &MacKeys, sale: &SaleId, body: &[u8]) -> HeaderValue {
     let kid = keys.current();
     let tag = keys
-        .tag(kid, &sealed_text(sale, body))
+        .tag(kid, &mac_input(sale, body))
         .expect("the current key is one of the keys");
     HeaderValue::from_str(&format!("Bearer {kid}.{}", base64url(&tag)))
         .expect("digits and base64url are visible ASCII")
 }
 
-fn is_sealed(keys: &MacKeys, sale: &SaleId, body: &[u8], headers: &HeaderMap) -> bool {
+fn is_authentic(keys: &MacKeys, sale: &SaleId, body: &[u8], headers: &HeaderMap) -> bool {
     let proof = || {
         let (scheme, proof) = headers
             .get(header::AUTHORIZATION)?
@@ -87,16 +87,16 @@ fn is_sealed(keys: &MacKeys, sale: &SaleId, body: &[u8], headers: &HeaderMap) ->
             .eq_ignore_ascii_case("bearer")
             .then_some((kid.parse().ok()?, from_base64url(tag)?))
     };
-    proof().is_some_and(|(kid, tag)| keys.verify(kid, &sealed_text(sale, body), &tag))
+    proof().is_some_and(|(kid, tag)| keys.verify(kid, &mac_input(sale, body), &tag))
 }
 
 /// With the sale in it, so that a report cannot be sent on to another sale's door.
-fn sealed_text(sale: &SaleId, body: &[u8]) -> Vec<u8> {
+fn mac_input(sale: &SaleId, body: &[u8]) -> Vec<u8> {
     [b"box office report\0", sale.as_str().as_bytes(), b"\0", body].concat()
 }
 
-async fn take(
-    State(desk): State<ReportDesk>,
+async fn accept_report(
+    State(desk): State<BoxOfficeFeed>,
     Path(sale): Path<String>,
     headers: HeaderMap,
     body: Body,
@@ -111,14 +111,14 @@ async fn take(
     if body.size_hint().lower() > REPORT_BYTES_MAX as u64 {
         return Err(Problem::new(Kind::BodyTooLarge));
     }
-    let body = match tokio::time::timeout(REPORT_WITHIN, Limited::new(body, REPORT_BYTES_MAX).collect()).await
+    let body = match tokio::time::timeout(REPORT_TIMEOUT, Limited::new(body, REPORT_BYTES_MAX).collect()).await
     {
         Err(_) => return Err(Problem::new(Kind::BodyTooSlow)),
         Ok(Err(e)) if e.is::<LengthLimitError>() => return Err(Problem::new(Kind::BodyTooLarge)),
         Ok(Err(_)) => return Err(Problem::new(Kind::MalformedRequest).detail("the body broke off")),
         Ok(Ok(body)) => body.to_bytes(),
     };
-    if !is_sealed(&desk.seal, &sale, &body, &headers) {
+    if !is_authentic(&desk.seal, &sale, &body, &headers) {
         return Err(Problem::new(Kind::NotSigned).detail("not under this house's keys"));
     }
     let room = desk.rooms.get(&sale).ok_or_else(no_such_sale)?;
@@ -127,16 +127,16 @@ async fn take(
     if report.source.is_empty() || report.source.len() > SOURCE_LENGTH_MAX {
         return Err(Problem::new(Kind::InvalidField).with("field", &"source"));
     }
-    if desk.is_news(&sale, &report) {
+    if desk.is_newer(&sale, &report) {
         room.box_office_report(report);
     }
     Ok(StatusCode::NO_CONTENT)
 }
 
-impl Desk {
+impl OpenFeed {
     /// What comes late or twice says nothing: whoever sent it has said more since.
-    fn is_news(&self, sale: &SaleId, report: &BoxOfficeReport) -> bool {
-        let mut heard = self.heard.lock();
+    fn is_newer(&self, sale: &SaleId, report: &BoxOfficeReport) -> bool {
+        let mut heard = self.last_sequences.lock();
         let last = heard.entry((sale.clone(), report.source.clone())).or_insert(0);
         let is_news = report.sequence > *last;
         *last = report.sequence.max(*last);
@@ -163,12 +163,12 @@ mod tests {
     #[test]
     fn a_seal_holds_for_its_sale_body_and_house() {
         let (one, two): (SaleId, SaleId) = ("one".parse().unwrap(), "two".parse().unwrap());
-        let sealed = headers(seal(&keys(1), &one, b"report"));
-        assert!(is_sealed(&keys(1), &one, b"report", &sealed));
-        assert!(!is_sealed(&keys(1), &two, b"report", &sealed));
-        assert!(!is_sealed(&keys(1), &one, b"reporT", &sealed));
-        assert!(!is_sealed(&keys(2), &one, b"report", &sealed));
-        assert!(!is_sealed(&keys(1), &one, b"report", &HeaderMap::new()));
+        let sealed = headers(mac(&keys(1), &one, b"report"));
+        assert!(is_authentic(&keys(1), &one, b"report", &sealed));
+        assert!(!is_authentic(&keys(1), &two, b"report", &sealed));
+        assert!(!is_authentic(&keys(1), &one, b"reporT", &sealed));
+        assert!(!is_authentic(&keys(2), &one, b"report", &sealed));
+        assert!(!is_authentic(&keys(1), &one, b"report", &HeaderMap::new()));
         for odd in [
             "",
             "Bearer",
@@ -180,7 +180,7 @@ mod tests {
             "Bearer 1.!",
         ] {
             assert!(
-                !is_sealed(&keys(1), &one, b"report", &headers(HeaderValue::from_static(odd))),
+                !is_authentic(&keys(1), &one, b"report", &headers(HeaderValue::from_static(odd))),
                 "{odd}"
             );
         }
@@ -188,10 +188,10 @@ mod tests {
 
     #[test]
     fn each_source_is_heard_in_its_own_order() {
-        let desk = Desk {
+        let desk = OpenFeed {
             rooms: BTreeMap::new(),
             seal: keys(1),
-            heard: Mutex::default(),
+            last_sequences: Mutex::default(),
         };
         let sale: SaleId = "one".parse().unwrap();
         let said = |source: &str, sequence| {
@@ -200,7 +200,7 @@ mod tests {
                 sequence,
                 ..BoxOfficeReport::default()
             };
-            desk.is_news(&sale, &report)
+            desk.is_newer(&sale, &report)
         };
         assert!(said("a", 5) && said("b", 3) && said("a", 6));
         assert!(!said("a", 6) && !said("a", 5) && !said("b", 3));

@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 use super::config::LogFormat;
 
 /// Starts logging. A second start in one process (tests) leaves the first in place.
-pub fn start_logs(level: &str, format: LogFormat) {
+pub fn init_logs(level: &str, format: LogFormat) {
     let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -21,14 +21,14 @@ pub fn start_logs(level: &str, format: LogFormat) {
 }
 
 /// Starts counting. `None` when this process counts already (tests).
-pub fn start_metrics() -> Option<PrometheusHandle> {
+pub fn init_metrics() -> Option<PrometheusHandle> {
     let handle = PrometheusBuilder::new().install_recorder().ok()?;
     describe();
     Some(handle)
 }
 
 /// How often [`PrometheusHandle::run_upkeep`] wants to be called.
-pub const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Every metric of this process, with unit and sentence; names are fixed, labels are few and never a person or a seat.
 const METRICS: &[(&str, &str)] = &[

@@ -12,10 +12,10 @@ use bytes::Bytes;
 use http::{Method, Uri};
 use serde::Deserialize;
 
-pub use self::signature::{ChainKey, NotAChainKey, QUICKNET, QUICKNET_KEY, SCHEME};
+pub use self::signature::{ChainKey, InvalidChainKey, QUICKNET, QUICKNET_KEY, SCHEME};
 pub(crate) use self::signature::{DOMAIN, message};
 use super::{
-    http_client::{CallError, HttpClient, Roots},
+    http_client::{CallError, HttpClient, TrustStore},
     signing::{from_hex, sha256},
 };
 use crate::kernel::Entropy;
@@ -28,7 +28,7 @@ const ANSWER_BYTES_MAX: usize = 16 * 1_024;
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(250);
 /// One chain of the network, by one of its servers.
-pub struct Drand {
+pub struct DrandClient {
     url: String,
     chain: String,
     key: ChainKey,
@@ -36,7 +36,7 @@ pub struct Drand {
     entropy: Arc<dyn Entropy>,
 }
 
-impl fmt::Debug for Drand {
+impl fmt::Debug for DrandClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Drand({}/{})", self.url, self.chain)
     }
@@ -52,19 +52,19 @@ pub struct DrandRound {
 #[derive(Debug, thiserror::Error)]
 pub enum DrandError {
     #[error("its address is not one")]
-    Address,
+    InvalidUrl,
     #[error(transparent)]
     Call(#[from] CallError),
     #[error("it answers {0}")]
     Status(http::StatusCode),
     #[error("its answer is not a round's")]
-    Content,
+    Malformed,
     #[error("its answer is about another round")]
-    OtherRound,
+    WrongRound,
     #[error("its randomness is not the hash of its signature")]
-    Randomness,
+    RandomnessMismatch,
     #[error("its signature is not the chain's")]
-    Forged,
+    InvalidSignature,
 }
 
 #[derive(Deserialize)]
@@ -74,12 +74,12 @@ struct Answer {
     signature: String,
 }
 
-impl Drand {
+impl DrandClient {
     /// `url` without a slash at the end; `chain` is the chain's hash. `roots` say whose word for a server is believed; over
     /// `http` none are needed.
     #[must_use]
-    pub fn new(url: &str, chain: &str, key: ChainKey, roots: &Roots, entropy: Arc<dyn Entropy>) -> Self {
-        let http = HttpClient::with_roots(DEADLINE, ANSWER_BYTES_MAX, roots);
+    pub fn new(url: &str, chain: &str, key: ChainKey, roots: &TrustStore, entropy: Arc<dyn Entropy>) -> Self {
+        let http = HttpClient::with_trust_store(DEADLINE, ANSWER_BYTES_MAX, roots);
         Self {
             url: url.to_owned(),
             chain: chain.to_owned(),
@@ -93,10 +93,10 @@ impl Drand {
     ///
     /// # Errors
     /// [`DrandError`], that of the last try.
-    pub async fn round(&self, round: u64) -> Result<DrandRound, DrandError> {
+    pub async fn fetch_round(&self, round: u64) -> Result<DrandRound, DrandError> {
         let mut tried = 0;
         loop {
-            match self.ask(round).await {
+            match self.fetch_once(round).await {
                 Err(_) if tried + 1 < TRIES => {
                     tokio::time::sleep(PAUSE * 2_u32.pow(tried) + PAUSE.mul_f64(self.entropy.unit())).await;
                     tried += 1;
@@ -106,31 +106,31 @@ impl Drand {
         }
     }
 
-    async fn ask(&self, round: u64) -> Result<DrandRound, DrandError> {
+    async fn fetch_once(&self, round: u64) -> Result<DrandRound, DrandError> {
         let uri: Uri = format!("{}/{}/public/{round}", self.url, self.chain)
             .parse()
-            .map_err(|_| DrandError::Address)?;
-        let answer = self.http.call(Method::GET, uri, &[], Bytes::new()).await?;
+            .map_err(|_| DrandError::InvalidUrl)?;
+        let answer = self.http.send(Method::GET, uri, &[], Bytes::new()).await?;
         if !answer.status.is_success() {
             return Err(DrandError::Status(answer.status));
         }
-        read(&answer.json().map_err(|_| DrandError::Content)?, round, &self.key)
+        parse_round(&answer.json().map_err(|_| DrandError::Malformed)?, round, &self.key)
     }
 }
 
-fn read(answer: &Answer, round: u64, key: &ChainKey) -> Result<DrandRound, DrandError> {
+fn parse_round(answer: &Answer, round: u64, key: &ChainKey) -> Result<DrandRound, DrandError> {
     if answer.round != round {
-        return Err(DrandError::OtherRound);
+        return Err(DrandError::WrongRound);
     }
     let randomness = from_hex(&answer.randomness)
         .and_then(|bytes| bytes.try_into().ok())
-        .ok_or(DrandError::Content)?;
-    let signature = from_hex(&answer.signature).ok_or(DrandError::Content)?;
+        .ok_or(DrandError::Malformed)?;
+    let signature = from_hex(&answer.signature).ok_or(DrandError::Malformed)?;
     if sha256(&signature) != randomness {
-        return Err(DrandError::Randomness);
+        return Err(DrandError::RandomnessMismatch);
     }
-    if !key.signed(round, &signature) {
-        return Err(DrandError::Forged);
+    if !key.verify(round, &signature) {
+        return Err(DrandError::InvalidSignature);
     }
     Ok(DrandRound {
         randomness,
@@ -148,7 +148,7 @@ mod tests {
         let (ours, other) = (SandboxSigner::of("ours"), SandboxSigner::of("another chain"));
         let signature = ours.sign(7);
         let answer = |round, randomness: &str, signature: &str| {
-            read(
+            parse_round(
                 &Answer {
                     round,
                     randomness: randomness.to_owned(),
@@ -166,26 +166,26 @@ mod tests {
         assert_eq!(answer(7, &right, &hex(&signature)).unwrap(), believed);
         assert!(matches!(
             answer(8, &right, &hex(&signature)),
-            Err(DrandError::OtherRound)
+            Err(DrandError::WrongRound)
         ));
         assert!(matches!(
             answer(7, &hex(&[1; 32]), &hex(&signature)),
-            Err(DrandError::Randomness)
+            Err(DrandError::RandomnessMismatch)
         ));
         assert!(matches!(
             answer(7, &right[..62], &hex(&signature)),
-            Err(DrandError::Content)
+            Err(DrandError::Malformed)
         ));
-        assert!(matches!(answer(7, &right, "no hex"), Err(DrandError::Content)));
+        assert!(matches!(answer(7, &right, "no hex"), Err(DrandError::Malformed)));
         for forged in [ours.sign(8), other.sign(7)] {
             assert!(matches!(
                 answer(7, &hex(&sha256(&forged)), &hex(&forged)),
-                Err(DrandError::Forged)
+                Err(DrandError::InvalidSignature)
             ));
         }
         assert!(matches!(
             answer(7, &hex(&sha256(&[])), ""),
-            Err(DrandError::Forged)
+            Err(DrandError::InvalidSignature)
         ));
     }
 }

@@ -8,15 +8,15 @@ use crate::platform::signing::hmac_sha256;
 
 /// Keys that seal. One seals, all open, so that keys can be rotated.
 #[derive(Clone)]
-pub struct SealingKeys(BTreeMap<u8, [u8; 32]>);
+pub struct EncryptionKeys(BTreeMap<u8, [u8; 32]>);
 
-impl fmt::Debug for SealingKeys {
+impl fmt::Debug for EncryptionKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SealingKeys")
     }
 }
 
-impl SealingKeys {
+impl EncryptionKeys {
     /// Keys of another purpose made from these secrets: who has one of them learns nothing of the other. The highest id
     /// seals.
     ///
@@ -38,7 +38,7 @@ impl SealingKeys {
     /// # Panics
     /// Never: a short text can be sealed.
     #[must_use]
-    pub fn seal(&self, context: &[u8], plain: &[u8]) -> Vec<u8> {
+    pub fn encrypt(&self, context: &[u8], plain: &[u8]) -> Vec<u8> {
         let (&id, key) = self.0.last_key_value().expect("at least one key");
         let mut text = plain.to_vec();
         let nonce = aead(key)
@@ -52,7 +52,7 @@ impl SealingKeys {
 
     /// `None`: sealed under another key or for another context, or no longer whole.
     #[must_use]
-    pub fn open(&self, context: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+    pub fn decrypt(&self, context: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
         let (id, rest) = sealed.split_first()?;
         let (nonce, text) = rest.split_at_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
@@ -74,23 +74,23 @@ mod tests {
 
     #[test]
     fn a_secret_opens_with_its_key_and_context_only() {
-        let old = SealingKeys::derived(&BTreeMap::from([(1, [1; 32])]), b"p");
-        let sealed = old.seal(b"sale", b"secret");
-        let rotated = SealingKeys::derived(&BTreeMap::from([(1, [1; 32]), (2, [2; 32])]), b"p");
+        let old = EncryptionKeys::derived(&BTreeMap::from([(1, [1; 32])]), b"p");
+        let sealed = old.encrypt(b"sale", b"secret");
+        let rotated = EncryptionKeys::derived(&BTreeMap::from([(1, [1; 32]), (2, [2; 32])]), b"p");
         assert_eq!(
-            rotated.open(b"sale", &sealed).as_deref(),
+            rotated.decrypt(b"sale", &sealed).as_deref(),
             Some(b"secret".as_slice())
         );
-        assert_eq!(rotated.open(b"other", &sealed), None);
+        assert_eq!(rotated.decrypt(b"other", &sealed), None);
         assert_eq!(
-            old.open(b"sale", &rotated.seal(b"sale", b"x")),
+            old.decrypt(b"sale", &rotated.encrypt(b"sale", b"x")),
             None,
             "a key that it does not have"
         );
         assert_eq!(
-            SealingKeys::derived(&BTreeMap::from([(1, [1; 32])]), b"q").open(b"sale", &sealed),
+            EncryptionKeys::derived(&BTreeMap::from([(1, [1; 32])]), b"q").decrypt(b"sale", &sealed),
             None
         );
-        assert!((0..sealed.len()).all(|cut| rotated.open(b"sale", &sealed[..cut]).is_none()));
+        assert!((0..sealed.len()).all(|cut| rotated.decrypt(b"sale", &sealed[..cut]).is_none()));
     }
 }

@@ -16,21 +16,21 @@ use crate::platform::shutdown::Lifecycle;
 /// The way into a group writer. Cheap to clone.
 #[derive(Debug)]
 pub struct GroupCommit<T, R> {
-    asks: mpsc::Sender<Asked<T, R>>,
+    requests: mpsc::Sender<Pending<T, R>>,
 }
 
 /// Without a sender nobody waits for the answer.
-type Asked<T, R> = (T, Option<oneshot::Sender<R>>);
+type Pending<T, R> = (T, Option<oneshot::Sender<R>>);
 
 /// How long a group for which nobody waits may gather: a commit costs PostgreSQL half a millisecond of a core, whatever is in it.
-const GATHERS: Duration = Duration::from_millis(20);
+const LINGER: Duration = Duration::from_millis(20);
 /// A group of so many is worth a flush of its own at any moment.
-const WORTH_A_FLUSH: usize = 16;
+const FLUSH_AT: usize = 16;
 
 impl<T, R> Clone for GroupCommit<T, R> {
     fn clone(&self) -> Self {
         Self {
-            asks: self.asks.clone(),
+            requests: self.requests.clone(),
         }
     }
 }
@@ -39,9 +39,9 @@ impl<T, R> Clone for GroupCommit<T, R> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GroupCommitError {
     #[error("the writer's queue is full")]
-    Full,
+    QueueFull,
     #[error("the writer is gone; whether the write took place is not known")]
-    Gone,
+    WriterStopped,
 }
 
 impl<T: Send + 'static, R: Send + 'static> GroupCommit<T, R> {
@@ -67,7 +67,7 @@ impl<T: Send + 'static, R: Send + 'static> GroupCommit<T, R> {
         W: FnMut(Vec<T>) -> F + Send + 'static,
         F: Future<Output = Vec<R>> + Send,
     {
-        let (asks, mut asked) = mpsc::channel::<Asked<T, R>>(queue_max);
+        let (asks, mut asked) = mpsc::channel::<Pending<T, R>>(queue_max);
         let stopping = life.clone();
         life.spawn(async move {
             let mut group = Vec::with_capacity(group_max);
@@ -92,16 +92,16 @@ impl<T: Send + 'static, R: Send + 'static> GroupCommit<T, R> {
                 let room = group_max - group.len();
                 let _ = asked.recv_many(&mut group, room).now_or_never();
                 if group.iter().all(|(_, answer)| answer.is_none()) {
-                    let gathering = gather(&mut asked, &mut group, group_max);
+                    let gathering = linger(&mut asked, &mut group, group_max);
                     let _ = stopping
-                        .until_stopping(tokio::time::timeout(GATHERS, gathering))
+                        .until_stopping(tokio::time::timeout(LINGER, gathering))
                         .await;
                 } else if had_company {
                     tokio::select! {
                         biased;
                         () = stopping.stopping() => {}
                         () = next_at.as_mut() => {}
-                        () = fill(&mut asked, &mut group, WORTH_A_FLUSH.min(group_max)) => {}
+                        () = fill(&mut asked, &mut group, FLUSH_AT.min(group_max)) => {}
                     }
                 }
                 had_company = !pace.is_zero() && group.len() > 1;
@@ -115,7 +115,7 @@ impl<T: Send + 'static, R: Send + 'static> GroupCommit<T, R> {
                 }
             }
         });
-        Self { asks }
+        Self { requests: asks }
     }
 
     /// Hands in one item and waits for its answer.
@@ -126,21 +126,21 @@ impl<T: Send + 'static, R: Send + 'static> GroupCommit<T, R> {
     pub async fn submit(&self, item: T) -> Result<R, GroupCommitError> {
         let (answer, answered) = oneshot::channel();
         self.try_send(item, Some(answer))?;
-        answered.await.map_err(|_| GroupCommitError::Gone)
+        answered.await.map_err(|_| GroupCommitError::WriterStopped)
     }
 
     /// Hands in one item whose answer nobody waits for; it is written within some milliseconds.
     ///
     /// # Errors
     /// As [`GroupCommit::submit`], at once.
-    pub fn hand_in(&self, item: T) -> Result<(), GroupCommitError> {
+    pub fn enqueue(&self, item: T) -> Result<(), GroupCommitError> {
         self.try_send(item, None)
     }
 
     fn try_send(&self, item: T, answer: Option<oneshot::Sender<R>>) -> Result<(), GroupCommitError> {
-        self.asks.try_send((item, answer)).map_err(|e| match e {
-            mpsc::error::TrySendError::Full(_) => GroupCommitError::Full,
-            mpsc::error::TrySendError::Closed(_) => GroupCommitError::Gone,
+        self.requests.try_send((item, answer)).map_err(|e| match e {
+            mpsc::error::TrySendError::Full(_) => GroupCommitError::QueueFull,
+            mpsc::error::TrySendError::Closed(_) => GroupCommitError::WriterStopped,
         })
     }
 
@@ -148,20 +148,20 @@ impl<T: Send + 'static, R: Send + 'static> GroupCommit<T, R> {
     ///
     /// # Errors
     /// [`GroupCommitError::Gone`] when the writer ended or broke before answering.
-    pub async fn submit_patiently(&self, item: T) -> Result<R, GroupCommitError> {
+    pub async fn submit_when_free(&self, item: T) -> Result<R, GroupCommitError> {
         let (answer, answered) = oneshot::channel();
-        self.asks
+        self.requests
             .send((item, Some(answer)))
             .await
-            .map_err(|_| GroupCommitError::Gone)?;
-        answered.await.map_err(|_| GroupCommitError::Gone)
+            .map_err(|_| GroupCommitError::WriterStopped)?;
+        answered.await.map_err(|_| GroupCommitError::WriterStopped)
     }
 }
 
 /// Until the group is full, somebody waits for it, or nobody can come any more.
-async fn gather<T, R>(
-    asked: &mut mpsc::Receiver<Asked<T, R>>,
-    group: &mut Vec<Asked<T, R>>,
+async fn linger<T, R>(
+    asked: &mut mpsc::Receiver<Pending<T, R>>,
+    group: &mut Vec<Pending<T, R>>,
     group_max: usize,
 ) {
     while group.len() < group_max {
@@ -174,7 +174,7 @@ async fn gather<T, R>(
 }
 
 /// Until there are so many, or nobody can come any more.
-async fn fill<T, R>(asked: &mut mpsc::Receiver<Asked<T, R>>, group: &mut Vec<Asked<T, R>>, enough: usize) {
+async fn fill<T, R>(asked: &mut mpsc::Receiver<Pending<T, R>>, group: &mut Vec<Pending<T, R>>, enough: usize) {
     while group.len() < enough {
         let room = enough - group.len();
         if asked.recv_many(group, room).await == 0 {
@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(groups_of(1, 3).await, [1; 20], "one by one");
         let sizes = groups_of(2, 3).await;
         assert!(sizes.len() <= 8 && sizes.iter().sum::<usize>() == 40, "{sizes:?}");
-        assert_eq!(groups_of(WORTH_A_FLUSH, 3).await, [WORTH_A_FLUSH; 20]);
+        assert_eq!(groups_of(FLUSH_AT, 3).await, [FLUSH_AT; 20]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -266,18 +266,18 @@ mod tests {
             seen.lock().push(items.len());
             async move { items }
         });
-        let a_while = GATHERS / 4;
+        let a_while = LINGER / 4;
         for n in 0..12 {
-            commit.hand_in(n).unwrap();
+            commit.enqueue(n).unwrap();
             tokio::time::sleep(a_while).await;
         }
-        tokio::time::sleep(GATHERS).await;
+        tokio::time::sleep(LINGER).await;
         let gathered = std::mem::take(&mut *sizes.lock());
         assert!(
             gathered.len() <= 4 && gathered.iter().sum::<usize>() == 12,
             "{gathered:?}"
         );
-        commit.hand_in(12).unwrap();
+        commit.enqueue(12).unwrap();
         tokio::time::sleep(a_while).await;
         let answered = tokio::time::timeout(Duration::from_millis(1), commit.submit(13)).await;
         assert_eq!(answered.expect("who waits is not made to wait"), Ok(13));
@@ -294,16 +294,16 @@ mod tests {
         let waiting: Vec<_> = (0..2)
             .map(|n| {
                 let commit = commit.clone();
-                tokio::spawn(async move { commit.submit_patiently(n).await })
+                tokio::spawn(async move { commit.submit_when_free(n).await })
             })
             .collect();
         tokio::time::sleep(Duration::from_millis(1)).await;
-        assert_eq!(commit.submit(9).await, Err(GroupCommitError::Full));
+        assert_eq!(commit.submit(9).await, Err(GroupCommitError::QueueFull));
         life.stop();
-        assert!(life.drained(Duration::from_secs(1)).await);
+        assert!(life.wait_idle(Duration::from_secs(1)).await);
         for (n, task) in (0..).zip(waiting) {
             assert_eq!(task.await.unwrap(), Ok(n));
         }
-        assert_eq!(commit.submit(9).await, Err(GroupCommitError::Gone));
+        assert_eq!(commit.submit(9).await, Err(GroupCommitError::WriterStopped));
     }
 }

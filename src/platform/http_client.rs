@@ -14,25 +14,25 @@ use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::Certific
 
 /// Whose word for a server is believed: certificates at the root of others.
 #[derive(Clone)]
-pub struct Roots(Arc<RootCertStore>);
+pub struct TrustStore(Arc<RootCertStore>);
 
-impl fmt::Debug for Roots {
+impl fmt::Debug for TrustStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Roots({})", self.0.len())
     }
 }
 
-impl Roots {
+impl TrustStore {
     /// Nobody's: enough for plain HTTP.
     #[must_use]
-    pub fn none() -> Self {
+    pub fn empty() -> Self {
         Self(Arc::new(RootCertStore::empty()))
     }
 
     /// Those that this machine trusts; `SSL_CERT_FILE` and `SSL_CERT_DIR` name others. What cannot be read is passed over,
     /// with a word in the log.
     #[must_use]
-    pub fn of_this_machine() -> Self {
+    pub fn system() -> Self {
         let found = rustls_native_certs::load_native_certs();
         for error in found.errors {
             tracing::warn!(%error, "some of the certificates that this machine trusts cannot be read");
@@ -47,7 +47,7 @@ impl Roots {
 
     /// These alone, in DER; `None` when one of them is no certificate.
     #[must_use]
-    pub fn only(certificates: impl IntoIterator<Item = Vec<u8>>) -> Option<Self> {
+    pub fn from_der(certificates: impl IntoIterator<Item = Vec<u8>>) -> Option<Self> {
         let mut roots = RootCertStore::empty();
         for certificate in certificates {
             roots.add(CertificateDer::from(certificate)).ok()?;
@@ -60,19 +60,19 @@ impl Roots {
 #[derive(Clone, Debug)]
 pub struct HttpClient {
     client: Arc<Client<HttpsConnector<HttpConnector>, Full<Bytes>>>,
-    deadline: Duration,
-    answer_bytes_max: usize,
+    timeout: Duration,
+    response_bytes_max: usize,
 }
 
 /// What came back.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct Response {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
 
-impl Answer {
+impl Response {
     /// The body as JSON.
     ///
     /// # Errors
@@ -88,16 +88,16 @@ pub enum CallError {
     #[error("no connection: nothing was sent")]
     NotSent,
     #[error("no answer within {0:?}")]
-    Deadline(Duration),
+    Timeout(Duration),
     #[error("the connection broke before the whole answer was there")]
-    Broken,
+    ConnectionLost,
 }
 
 impl HttpClient {
     /// For plain HTTP.
     #[must_use]
     pub fn new(deadline: Duration, answer_bytes_max: usize) -> Self {
-        Self::with_roots(deadline, answer_bytes_max, &Roots::none())
+        Self::with_trust_store(deadline, answer_bytes_max, &TrustStore::empty())
     }
 
     /// For HTTPS too, with those servers for whom one of the roots speaks.
@@ -105,7 +105,7 @@ impl HttpClient {
     /// # Panics
     /// Never: the cryptography has the protocol's versions.
     #[must_use]
-    pub fn with_roots(deadline: Duration, answer_bytes_max: usize, roots: &Roots) -> Self {
+    pub fn with_trust_store(deadline: Duration, answer_bytes_max: usize, roots: &TrustStore) -> Self {
         let mut plain = HttpConnector::new();
         plain.set_connect_timeout(Some(deadline.min(Duration::from_secs(3))));
         plain.set_nodelay(true);
@@ -127,16 +127,16 @@ impl HttpClient {
             .build(connector);
         Self {
             client: Arc::new(client),
-            deadline,
-            answer_bytes_max,
+            timeout: deadline,
+            response_bytes_max: answer_bytes_max,
         }
     }
 
     /// The same connections under another deadline.
     #[must_use]
-    pub fn with_deadline(&self, deadline: Duration) -> Self {
+    pub fn with_timeout(&self, deadline: Duration) -> Self {
         Self {
-            deadline,
+            timeout: deadline,
             ..self.clone()
         }
     }
@@ -145,13 +145,13 @@ impl HttpClient {
     ///
     /// # Errors
     /// [`CallError`] when there is no whole answer; an answer with an error status is an answer.
-    pub async fn call(
+    pub async fn send(
         &self,
         method: Method,
         uri: Uri,
         headers: &[(HeaderName, HeaderValue)],
         body: Bytes,
-    ) -> Result<Answer, CallError> {
+    ) -> Result<Response, CallError> {
         let mut request = http::Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = uri;
@@ -161,24 +161,24 @@ impl HttpClient {
                 if e.is_connect() {
                     CallError::NotSent
                 } else {
-                    CallError::Broken
+                    CallError::ConnectionLost
                 }
             })?;
             let (head, body) = response.into_parts();
-            let body = Limited::new(body, self.answer_bytes_max)
+            let body = Limited::new(body, self.response_bytes_max)
                 .collect()
                 .await
-                .map_err(|_| CallError::Broken)?
+                .map_err(|_| CallError::ConnectionLost)?
                 .to_bytes();
-            Ok(Answer {
+            Ok(Response {
                 status: head.status,
                 headers: head.headers,
                 body,
             })
         };
-        tokio::time::timeout(self.deadline, exchange)
+        tokio::time::timeout(self.timeout, exchange)
             .await
-            .unwrap_or(Err(CallError::Deadline(self.deadline)))
+            .unwrap_or(Err(CallError::Timeout(self.timeout)))
     }
 
     /// `POST` of a JSON body.
@@ -190,7 +190,7 @@ impl HttpClient {
         uri: Uri,
         headers: &[(HeaderName, HeaderValue)],
         body: &T,
-    ) -> Result<Answer, CallError> {
+    ) -> Result<Response, CallError> {
         let body = serde_json::to_vec(body).expect("our own wire types are JSON");
         let mut all = Vec::with_capacity(headers.len() + 1);
         all.extend_from_slice(headers);
@@ -198,6 +198,6 @@ impl HttpClient {
             http::header::CONTENT_TYPE,
             HeaderValue::from_static("application/json"),
         ));
-        self.call(Method::POST, uri, &all, body.into()).await
+        self.send(Method::POST, uri, &all, body.into()).await
     }
 }

@@ -20,7 +20,7 @@ use tokio_util::{
 pub struct Lifecycle {
     leaving: CancellationToken,
     /// The same for whoever asks with every answer: a token is read under a lock.
-    is_leaving: Arc<AtomicBool>,
+    is_draining: Arc<AtomicBool>,
     stopping: CancellationToken,
     work: TaskTracker,
 }
@@ -32,24 +32,24 @@ impl Lifecycle {
     }
 
     /// Tells everybody that the process will end soon: all is served as before, but whoever can turn elsewhere should.
-    pub fn leave(&self) {
-        self.is_leaving.store(true, Ordering::SeqCst);
+    pub fn begin_drain(&self) {
+        self.is_draining.store(true, Ordering::SeqCst);
         self.leaving.cancel();
     }
 
     #[must_use]
     pub fn is_leaving(&self) -> bool {
-        self.is_leaving.load(Ordering::Relaxed)
+        self.is_draining.load(Ordering::Relaxed)
     }
 
     /// Resolves when [`Lifecycle::leave`] or [`Lifecycle::stop`] has been called.
-    pub fn leaving(&self) -> WaitForCancellationFuture<'_> {
+    pub fn draining(&self) -> WaitForCancellationFuture<'_> {
         self.leaving.cancelled()
     }
 
     /// Tells everybody that the process is ending.
     pub fn stop(&self) {
-        self.leave();
+        self.begin_drain();
         self.stopping.cancel();
     }
 
@@ -88,16 +88,16 @@ impl Lifecycle {
     ///
     /// # Errors
     /// [`Broken`] when the change panicked.
-    pub async fn run_to_end<F>(&self, work: F) -> Result<F::Output, Broken>
+    pub async fn spawn_uncancellable<F>(&self, work: F) -> Result<F::Output, TaskPanicked>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.spawn(work).await.map_err(|_| Broken)
+        self.spawn(work).await.map_err(|_| TaskPanicked)
     }
 
     /// Waits until all tasks have ended, at most `patience`; says whether they have.
-    pub async fn drained(&self, patience: Duration) -> bool {
+    pub async fn wait_idle(&self, patience: Duration) -> bool {
         self.work.close();
         tokio::time::timeout(patience, self.work.wait()).await.is_ok()
     }
@@ -133,7 +133,7 @@ impl Lifecycle {
 /// The work panicked; the panic itself has been reported where it happened.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the work broke off")]
-pub struct Broken;
+pub struct TaskPanicked;
 
 #[cfg(test)]
 mod tests {
@@ -149,7 +149,7 @@ mod tests {
         let life = Lifecycle::new();
         let done = Arc::new(AtomicU32::new(0));
         let seen = Arc::clone(&done);
-        let waiting = life.run_to_end(async move {
+        let waiting = life.spawn_uncancellable(async move {
             tokio::time::sleep(Duration::from_secs(1)).await;
             seen.fetch_add(1, Ordering::SeqCst);
         });
@@ -159,7 +159,7 @@ mod tests {
                 .is_err(),
             "the waiting is over"
         );
-        assert!(life.drained(Duration::from_secs(5)).await);
+        assert!(life.wait_idle(Duration::from_secs(5)).await);
         assert_eq!(done.load(Ordering::SeqCst), 1, "the change is not");
     }
 
@@ -176,7 +176,7 @@ mod tests {
         });
         tokio::time::sleep(Duration::from_millis(50)).await;
         life.stop();
-        assert!(life.drained(Duration::from_secs(1)).await);
+        assert!(life.wait_idle(Duration::from_secs(1)).await);
         assert!(starts.load(Ordering::SeqCst) > 2);
     }
 }

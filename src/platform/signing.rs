@@ -23,15 +23,15 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
 }
 
 /// A SHA-256 over a text that comes in parts.
-pub struct Hasher(digest::Context);
+pub struct Sha256(digest::Context);
 
-impl Default for Hasher {
+impl Default for Sha256 {
     fn default() -> Self {
         Self(digest::Context::new(&digest::SHA256))
     }
 }
 
-impl Hasher {
+impl Sha256 {
     pub fn update(&mut self, part: &[u8]) {
         self.0.update(part);
     }
@@ -246,7 +246,7 @@ impl std::fmt::Debug for SigningKeys {
 }
 
 /// One public key as RFC 8037 writes it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Jwk {
     pub kty: String,
     pub crv: String,

@@ -40,7 +40,7 @@ const GZIP_FROM: usize = 1_024;
 
 /// A body ready to be sent, and whose it is.
 #[derive(Clone, Debug)]
-pub struct Encoded {
+pub struct EncodedSnapshot {
     pub version: u64,
     /// With its quotation marks.
     pub etag: String,
@@ -64,9 +64,9 @@ pub(super) struct Availability {
     plan: Arc<Plan>,
     sections: Vec<Vec<SeatIx>>,
     replica: Mutex<Replica>,
-    whole: Mutex<Option<Encoded>>,
-    packed: Mutex<Option<Encoded>>,
-    by_section: Vec<Mutex<Option<Encoded>>>,
+    whole: Mutex<Option<EncodedSnapshot>>,
+    packed: Mutex<Option<EncodedSnapshot>>,
+    by_section: Vec<Mutex<Option<EncodedSnapshot>>>,
     frames: Mutex<Frames>,
     /// Wakes the watchers: the number of frames made.
     made: watch::Sender<u64>,
@@ -102,7 +102,7 @@ struct Frame {
 }
 
 /// A place among those who are told what changes; dropping it gives the place back.
-pub struct SeatWatch {
+pub struct SeatSubscription {
     from: Arc<Availability>,
     made: watch::Receiver<u64>,
     next: u64,
@@ -197,7 +197,7 @@ impl Availability {
             .collect()
     }
 
-    pub(super) fn snapshot_json(&self, section: Option<&str>) -> Option<Encoded> {
+    pub(super) fn snapshot_json(&self, section: Option<&str>) -> Option<EncodedSnapshot> {
         let Some(section) = section else {
             return Some(
                 self.kept_or(&self.whole, "all", self.plan.seat_count(), |version, states| {
@@ -232,7 +232,7 @@ impl Availability {
         ))
     }
 
-    pub(super) fn snapshot_packed(&self) -> Encoded {
+    pub(super) fn snapshot_packed(&self) -> EncodedSnapshot {
         self.kept_or(&self.packed, "packed", 0, |version, states| {
             let mut packed = version.to_le_bytes().to_vec();
             packed.extend(
@@ -246,7 +246,7 @@ impl Availability {
     }
 
     /// `None` when as many watch as may.
-    pub(super) fn watch(self: &Arc<Self>, after: Option<u64>) -> Option<SeatWatch> {
+    pub(super) fn watch(self: &Arc<Self>, after: Option<u64>) -> Option<SeatSubscription> {
         let one_more = |watchers| (watchers < self.watchers_max).then_some(watchers + 1);
         self.watchers
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more)
@@ -259,7 +259,7 @@ impl Availability {
         let known = after.filter(|_| !too_old).unwrap_or(frames.published);
         let next = frames.first + frames.kept.partition_point(|it| it.to <= known) as u64;
         drop(frames);
-        Some(SeatWatch {
+        Some(SeatSubscription {
             from: Arc::clone(self),
             made,
             next,
@@ -271,11 +271,11 @@ impl Availability {
     /// next frame. Who comes while one is made waits for it.
     fn kept_or(
         &self,
-        slot: &Mutex<Option<Encoded>>,
+        slot: &Mutex<Option<EncodedSnapshot>>,
         form: &str,
         seats: usize,
         encode: impl FnOnce(u64, &SeatStates) -> Bytes,
-    ) -> Encoded {
+    ) -> EncodedSnapshot {
         let mut slot = slot.lock();
         let changed_at = if seats <= ALWAYS_FRESH_SEATS {
             self.replica.lock().version
@@ -292,7 +292,7 @@ impl Availability {
         let json = encode(version, &states);
         let gzip = (json.len() >= GZIP_FROM).then(|| gzip(&json, Compression::fast()));
         let etag = format!("\"{version:x}-{}-{form}\"", self.plan.hash());
-        slot.insert(Encoded {
+        slot.insert(EncodedSnapshot {
             version,
             etag,
             json,
@@ -302,7 +302,7 @@ impl Availability {
     }
 }
 
-impl SeatWatch {
+impl SeatSubscription {
     /// The next server-sent event, whole: `delta` with the seats that changed, or `reset` when what changed in between is
     /// no longer known and a new snapshot must be fetched. `None` when the house closes.
     pub async fn next(&mut self) -> Option<Bytes> {
@@ -336,7 +336,7 @@ impl SeatWatch {
     }
 }
 
-impl Drop for SeatWatch {
+impl Drop for SeatSubscription {
     fn drop(&mut self) {
         self.from.watchers.fetch_sub(1, Ordering::AcqRel);
     }

@@ -17,13 +17,13 @@ pub(crate) fn start(performances: &[Arc<Performance>], life: &Lifecycle) {
     let stop = life.clone();
     life.supervise("seat sweeper", RESTART_AFTER, move || {
         let (performances, life) = (of_sweeper.clone(), stop.clone());
-        async move { every(SWEEP_EVERY, &life, &performances, async |it| it.sweep().await).await }
+        async move { every(SWEEP_EVERY, &life, &performances, async |it| it.expire_holds().await).await }
     });
     let of_publisher: Vec<_> = performances.to_vec();
     let stop = life.clone();
     life.supervise("seat publisher", RESTART_AFTER, move || {
         let (performances, life) = (of_publisher.clone(), stop.clone());
-        async move { every(FRAME_EVERY, &life, &performances, async |it| it.publish().await).await }
+        async move { every(FRAME_EVERY, &life, &performances, async |it| it.publish_changes().await).await }
     });
 }
 

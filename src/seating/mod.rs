@@ -16,7 +16,7 @@ use crate::{
 pub(crate) mod allocation;
 mod availability;
 mod expiry;
-mod hold_ttl;
+mod hold;
 mod performance;
 pub(crate) mod plan;
 mod seat;
@@ -25,8 +25,8 @@ mod store;
 mod tests;
 
 pub use self::plan::generate::{VenueKind, generate};
-pub use availability::{Encoded, SeatWatch, ZoneStock};
-pub use hold_ttl::{
+pub use availability::{EncodedSnapshot, SeatSubscription, ZoneStock};
+pub use hold::{
     BeginOutcome, ChangeOutcome, ExtendOutcome, Hold, HoldOutcome, HoldState, ReleaseOutcome, RestoredClaim,
     SeatingError, HoldSpec,
 };
@@ -34,8 +34,8 @@ pub use performance::Performance;
 pub use plan::{Attribute, Plan, PlanError, PlanErrors, SeatLabel};
 pub use seat::{SeatIx, SeatState, SeatStates};
 pub use store::{
-    BookReply, ChangeReply, ExtendReply, HoldRecord, HoldReply, StoreHold, Memory, MemoryStore, IdempotencyKey,
-    Rebuilt, RedisStore, SeatChange, SeatStore, StoreError, Terms,
+    BookReply, ChangeReply, ExtendReply, HoldRecord, HoldReply, StoreHold, DatasetStatus, MemoryStore, IdempotencyKey,
+    RebuildOutcome, RedisStore, SeatChange, SeatStore, StoreError, HoldTerms,
 };
 
 /// What a promoter decides about the seats of one performance.
@@ -46,11 +46,11 @@ pub struct Config {
     /// Face price by price zone (the plan's category name).
     pub prices: BTreeMap<String, Money>,
     /// How long a hold lasts unless it is extended or paid.
-    pub hold: Duration,
+    pub hold_ttl: Duration,
     /// How often a holder may extend.
     pub extensions_max: u8,
     /// Seats that one fan may hold or own of this performance.
-    pub seats_per_fan: u8,
+    pub seats_per_customer_max: u8,
     /// Watchers of the seat event stream at most.
     pub seat_streams_max: usize,
 }
@@ -85,7 +85,7 @@ pub enum OpenError {
         zone: String,
     },
     #[error("performance {performance}: the price of zone {zone:?} is negative or absurd")]
-    AbsurdPrice {
+    InvalidPrice {
         performance: PerformanceId,
         zone: String,
     },

@@ -9,8 +9,8 @@ use crate::kernel::{Entropy, HoldId, Money, Subject, Timestamp, VisitId};
 use crate::seating::{
     Config, Deps, StoreBackend, OpenError,
     allocation::best_available::{Ask, alternatives, best_available},
-    availability::{Availability, Encoded, SeatWatch, ZoneStock},
-    hold_ttl::{
+    availability::{Availability, EncodedSnapshot, SeatSubscription, ZoneStock},
+    hold::{
         BeginOutcome, ChangeOutcome, ExtendOutcome, Hold, HoldOutcome, ReleaseOutcome, RestoredClaim,
         SeatingError, HoldSpec,
     },
@@ -18,13 +18,13 @@ use crate::seating::{
     seat::{SeatIx, SeatState, SeatStates},
     store::{
         BookReply, ChangeReply, ExtendReply, HoldRecord, HoldReply, StoreHold, MemoryStore, IdempotencyKey,
-        RedisStore, SeatStore, StoreError, Terms,
+        RedisStore, SeatStore, StoreError, HoldTerms,
     },
 };
 
 /// How often one request goes for the next best seats when others were faster.
-const TRIES: u32 = 6;
-const SWEPT_AT_ONCE: usize = 512;
+const ATTEMPTS_MAX: u32 = 6;
+const EXPIRY_BATCH: usize = 512;
 const PRICE_MAX: i64 = 1_000_000_000_000;
 
 /// One performance of a sale.
@@ -43,10 +43,10 @@ pub struct Performance {
 impl Performance {
     pub(super) async fn open(config: Config, plan: Arc<Plan>, deps: &Deps) -> Result<Self, OpenError> {
         let prices = prices(&config, &plan)?;
-        let terms = Terms {
-            hold: config.hold,
+        let terms = HoldTerms {
+            hold_ttl: config.hold_ttl,
             extensions_max: config.extensions_max,
-            seats_per_fan: config.seats_per_fan,
+            seats_per_customer_max: config.seats_per_customer_max,
         };
         let seats = plan.seat_count();
         let forgetful = match &deps.engine {
@@ -109,7 +109,7 @@ impl Performance {
         wish: HoldSpec,
         operation: Option<&str>,
     ) -> Result<HoldOutcome, SeatingError> {
-        let operation = operation.map(|id| operation_of(who, id, &wish));
+        let operation = operation.map(|id| idempotency_key(who, id, &wish));
         match wish {
             HoldSpec::Seats(seats) => self.hold_seats(who, visit, seats, operation).await,
             HoldSpec::BestAvailable {
@@ -118,7 +118,7 @@ impl Performance {
                 section,
                 accessible,
             } => {
-                let ask = self.ask(who, quantity, zone, section, accessible)?;
+                let ask = self.best_available_query(who, quantity, zone, section, accessible)?;
                 self.hold_best(who, visit, ask, operation).await
             }
         }
@@ -131,18 +131,18 @@ impl Performance {
         who: &Subject,
         seats: Vec<SeatIx>,
     ) -> Result<ChangeOutcome, SeatingError> {
-        self.check(&seats)?;
+        self.validate_seats(&seats)?;
         let seats: Arc<[SeatIx]> = seats.into();
         let reply = self.store.swap(id, who, &seats).await?;
-        self.catch_up().await?;
+        self.apply_store_changes().await?;
         Ok(match reply {
-            ChangeReply::Changed(record) => ChangeOutcome::Changed(self.shown(record)),
+            ChangeReply::Changed(record) => ChangeOutcome::Changed(self.to_hold(record)),
             ChangeReply::Taken(taken) => ChangeOutcome::Taken {
                 alternatives: self.alternatives(&seats, who),
                 taken,
             },
             ChangeReply::LimitReached => ChangeOutcome::LimitReached {
-                limit: self.config.seats_per_fan,
+                limit: self.config.seats_per_customer_max,
             },
             ChangeReply::Gone => ChangeOutcome::Gone,
         })
@@ -150,7 +150,7 @@ impl Performance {
 
     pub async fn extend(&self, id: HoldId, who: &Subject) -> Result<ExtendOutcome, SeatingError> {
         Ok(match self.store.extend(id, who).await? {
-            ExtendReply::Extended(record) => ExtendOutcome::Extended(self.shown(record)),
+            ExtendReply::Extended(record) => ExtendOutcome::Extended(self.to_hold(record)),
             ExtendReply::NoMoreExtensions => ExtendOutcome::NoMoreExtensions,
             ExtendReply::Gone => ExtendOutcome::Gone,
         })
@@ -158,7 +158,7 @@ impl Performance {
 
     pub async fn release(&self, id: HoldId, who: &Subject) -> Result<ReleaseOutcome, SeatingError> {
         let released = self.store.release(id, who).await?;
-        self.catch_up().await?;
+        self.apply_store_changes().await?;
         Ok(if released {
             ReleaseOutcome::Released
         } else {
@@ -168,7 +168,7 @@ impl Performance {
 
     /// The hold if it is `who`'s own and lives.
     pub async fn find_hold(&self, id: HoldId, who: &Subject) -> Result<Option<Hold>, SeatingError> {
-        Ok(self.store.find(id, who).await?.map(|record| self.shown(record)))
+        Ok(self.store.find(id, who).await?.map(|record| self.to_hold(record)))
     }
 
     /// From now on the hold lasts until the checkout ends it; `until` is what is shown as its deadline.
@@ -180,7 +180,7 @@ impl Performance {
     ) -> Result<BeginOutcome, SeatingError> {
         let begun = self.store.begin_checkout(id, who, until).await?;
         Ok(begun.map_or(BeginOutcome::Gone, |record| {
-            BeginOutcome::Begun(self.shown(record))
+            BeginOutcome::Begun(self.to_hold(record))
         }))
     }
 
@@ -197,9 +197,9 @@ impl Performance {
     /// # Errors
     /// [`SeatingError::Conflict`] when a seat is booked through another hold; then nothing is changed.
     pub async fn book(&self, id: HoldId, seats: &[SeatIx], who: &Subject) -> Result<(), SeatingError> {
-        self.check(seats)?;
+        self.validate_seats(seats)?;
         let reply = self.store.book(id, who, seats).await?;
-        self.catch_up().await?;
+        self.apply_store_changes().await?;
         match reply {
             BookReply::Booked => Ok(()),
             BookReply::Taken(taken) => Err(SeatingError::Conflict(taken)),
@@ -209,7 +209,7 @@ impl Performance {
     /// Undoes [`Performance::begin_checkout`] and [`Performance::book`] for these seats. Idempotent.
     pub async fn free(&self, id: HoldId, seats: &[SeatIx]) -> Result<(), SeatingError> {
         self.store.free(id, seats).await?;
-        Ok(self.catch_up().await?)
+        Ok(self.apply_store_changes().await?)
     }
 
     /// Gives the seats what the ledger knows, before anything is served.
@@ -218,10 +218,10 @@ impl Performance {
     /// [`SeatingError::Conflict`] with the seats that two claims have; all other claims are in place.
     pub async fn restore(&self, claims: Vec<RestoredClaim>) -> Result<(), SeatingError> {
         for claim in &claims {
-            self.check(&claim.seats)?;
+            self.validate_seats(&claim.seats)?;
         }
         let taken = self.store.restore(&claims).await?;
-        self.catch_up().await?;
+        self.apply_store_changes().await?;
         if taken.is_empty() {
             Ok(())
         } else {
@@ -231,9 +231,9 @@ impl Performance {
 
     /// Keeps free seats back, or gives kept-back ones free. Seats in another state stay as they are.
     pub async fn set_blocked(&self, seats: &[SeatIx], blocked: bool) -> Result<(), SeatingError> {
-        self.check(seats)?;
+        self.validate_seats(seats)?;
         self.store.set_blocked(seats, blocked).await?;
-        Ok(self.catch_up().await?)
+        Ok(self.apply_store_changes().await?)
     }
 
     /// The engine, if its memory may be lost and somebody must vouch for it.
@@ -255,18 +255,18 @@ impl Performance {
     }
 
     /// `{"version", "seats": {guid: state}}` of the house or of one section; `None` when there is no such section.
-    pub fn snapshot_json(&self, section: Option<&str>) -> Option<Encoded> {
+    pub fn snapshot_json(&self, section: Option<&str>) -> Option<EncodedSnapshot> {
         self.availability.snapshot_json(section)
     }
 
     /// A header of the version (`u64`, little-endian) and the number of seats (`u32`, little-endian), then two bits a
     /// seat: seat `i` in byte `i / 4` at bits `2 * (i % 4)`, 0 free, 1 held, 2 booked, 3 blocked.
-    pub fn snapshot_packed(&self) -> Encoded {
+    pub fn snapshot_packed(&self) -> EncodedSnapshot {
         self.availability.snapshot_packed()
     }
 
     /// What changes after version `after`, or from now on. `None` when as many watch as may.
-    pub fn subscribe(&self, after: Option<u64>) -> Option<SeatWatch> {
+    pub fn subscribe(&self, after: Option<u64>) -> Option<SeatSubscription> {
         self.availability.watch(after)
     }
 
@@ -275,19 +275,19 @@ impl Performance {
     }
 
     /// Ends what has run out.
-    pub(super) async fn sweep(&self) -> Result<(), StoreError> {
-        while self.store.expire_holds(SWEPT_AT_ONCE).await? == SWEPT_AT_ONCE {}
+    pub(super) async fn expire_holds(&self) -> Result<(), StoreError> {
+        while self.store.expire_holds(EXPIRY_BATCH).await? == EXPIRY_BATCH {}
         Ok(())
     }
 
     /// Shows what has changed.
-    pub(super) async fn publish(&self) -> Result<(), StoreError> {
-        self.catch_up().await?;
+    pub(super) async fn publish_changes(&self) -> Result<(), StoreError> {
+        self.apply_store_changes().await?;
         self.availability.publish();
         Ok(())
     }
 
-    async fn catch_up(&self) -> Result<(), StoreError> {
+    async fn apply_store_changes(&self) -> Result<(), StoreError> {
         self.availability.catch_up(&*self.store).await
     }
 
@@ -298,11 +298,11 @@ impl Performance {
         seats: Vec<SeatIx>,
         operation: Option<IdempotencyKey>,
     ) -> Result<HoldOutcome, SeatingError> {
-        self.check(&seats)?;
-        let request = self.request(who, visit, seats, operation);
+        self.validate_seats(&seats)?;
+        let request = self.new_store_hold(who, visit, seats, operation);
         let reply = self.store.hold(&request).await?;
-        self.catch_up().await?;
-        self.outcome(request, reply)
+        self.apply_store_changes().await?;
+        self.hold_outcome(request, reply)
     }
 
     async fn hold_best(
@@ -315,33 +315,33 @@ impl Performance {
         if let Some(operation) = &operation
             && let Some(reply) = self.store.find_completed(operation).await?
         {
-            return self.outcome(self.request(who, visit, Vec::new(), None), reply);
+            return self.hold_outcome(self.new_store_hold(who, visit, Vec::new(), None), reply);
         }
-        if ask.quantity > usize::from(self.config.seats_per_fan) {
+        if ask.quantity > usize::from(self.config.seats_per_customer_max) {
             return Ok(HoldOutcome::LimitReached {
-                limit: self.config.seats_per_fan,
+                limit: self.config.seats_per_customer_max,
             });
         }
         loop {
-            self.catch_up().await?;
+            self.apply_store_changes().await?;
             let Some(seats) = best_available(&self.plan, &self.availability.states(), &ask) else {
                 // Perhaps what is wanted has run out just now.
-                if self.store.expire_holds(SWEPT_AT_ONCE).await? > 0 {
+                if self.store.expire_holds(EXPIRY_BATCH).await? > 0 {
                     continue;
                 }
-                return Ok(HoldOutcome::NothingLeft);
+                return Ok(HoldOutcome::NoMatchingSeats);
             };
-            let request = self.request(who, visit, seats, operation);
+            let request = self.new_store_hold(who, visit, seats, operation);
             let reply = self.store.hold(&request).await?;
             ask.beaten += 1;
-            if !matches!(reply, HoldReply::Taken(_)) || ask.beaten == TRIES {
-                self.catch_up().await?;
-                return self.outcome(request, reply);
+            if !matches!(reply, HoldReply::Taken(_)) || ask.beaten == ATTEMPTS_MAX {
+                self.apply_store_changes().await?;
+                return self.hold_outcome(request, reply);
             }
         }
     }
 
-    fn ask(
+    fn best_available_query(
         &self,
         who: &Subject,
         quantity: u8,
@@ -370,28 +370,28 @@ impl Performance {
             accessible: accessible.into(),
             zone,
             section,
-            spread: spread_of(who),
+            spread: spread_seed(who),
             beaten: 0,
         })
     }
 
     /// Seats of this plan, each once, at least one.
-    fn check(&self, seats: &[SeatIx]) -> Result<(), SeatingError> {
+    fn validate_seats(&self, seats: &[SeatIx]) -> Result<(), SeatingError> {
         if seats.is_empty() {
             return Err(SeatingError::NoSeats);
         }
-        if let Some(unknown) = seats.iter().find(|seat| seat.at() >= self.plan.seat_count()) {
+        if let Some(unknown) = seats.iter().find(|seat| seat.index() >= self.plan.seat_count()) {
             return Err(SeatingError::UnknownSeat(*unknown));
         }
         let mut sorted = seats.to_vec();
         sorted.sort_unstable();
         match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => Err(SeatingError::SeatNamedTwice(pair[0])),
+            Some(pair) => Err(SeatingError::DuplicateSeat(pair[0])),
             None => Ok(()),
         }
     }
 
-    fn request(
+    fn new_store_hold(
         &self,
         who: &Subject,
         visit: VisitId,
@@ -407,7 +407,7 @@ impl Performance {
         }
     }
 
-    fn outcome(&self, request: StoreHold, reply: HoldReply) -> Result<HoldOutcome, SeatingError> {
+    fn hold_outcome(&self, request: StoreHold, reply: HoldReply) -> Result<HoldOutcome, SeatingError> {
         Ok(match reply {
             HoldReply::Held {
                 expires_at,
@@ -421,7 +421,7 @@ impl Performance {
                     ..
                 } = request;
                 let state = super::HoldState::Held;
-                HoldOutcome::Held(self.shown(HoldRecord {
+                HoldOutcome::Held(self.to_hold(HoldRecord {
                     id,
                     subject,
                     visit,
@@ -431,24 +431,24 @@ impl Performance {
                     state,
                 }))
             }
-            HoldReply::Replayed(record) => HoldOutcome::Held(self.shown(record)),
-            HoldReply::IdempotencyKeyReused => return Err(SeatingError::OperationReused),
+            HoldReply::Replayed(record) => HoldOutcome::Held(self.to_hold(record)),
+            HoldReply::IdempotencyKeyReused => return Err(SeatingError::IdempotencyKeyReused),
             HoldReply::Taken(taken) => {
                 let alternatives = self.alternatives(&request.seats, &request.subject);
                 HoldOutcome::Taken { taken, alternatives }
             }
             HoldReply::LimitReached => HoldOutcome::LimitReached {
-                limit: self.config.seats_per_fan,
+                limit: self.config.seats_per_customer_max,
             },
         })
     }
 
     /// Up to three blocks of free seats that are as good as the wished ones; they differ between fans.
     pub fn alternatives(&self, wish: &[SeatIx], who: &Subject) -> Vec<Vec<SeatIx>> {
-        alternatives(&self.plan, &self.availability.states(), wish, spread_of(who))
+        alternatives(&self.plan, &self.availability.states(), wish, spread_seed(who))
     }
 
-    fn shown(&self, record: HoldRecord) -> Hold {
+    fn to_hold(&self, record: HoldRecord) -> Hold {
         let HoldRecord {
             id,
             subject,
@@ -491,7 +491,7 @@ fn prices(config: &Config, plan: &Plan) -> Result<Vec<Option<Money>>, OpenError>
                 });
             }
             Some(price) if !(0..=PRICE_MAX).contains(&price.amount) => {
-                return Err(OpenError::AbsurdPrice {
+                return Err(OpenError::InvalidPrice {
                     performance: performance.clone(),
                     zone: name.clone(),
                 });
@@ -508,7 +508,7 @@ fn prices(config: &Config, plan: &Plan) -> Result<Vec<Option<Money>>, OpenError>
     Ok(prices)
 }
 
-fn operation_of(who: &Subject, id: &str, wish: &HoldSpec) -> IdempotencyKey {
+fn idempotency_key(who: &Subject, id: &str, wish: &HoldSpec) -> IdempotencyKey {
     let mut wished = Vec::new();
     match wish {
         HoldSpec::Seats(seats) => {
@@ -533,11 +533,11 @@ fn operation_of(who: &Subject, id: &str, wish: &HoldSpec) -> IdempotencyKey {
     let key = [who.as_str().as_bytes(), &[0], id.as_bytes()].concat();
     IdempotencyKey {
         key: fingerprint(&key),
-        wish: fingerprint(&wished),
+        request_hash: fingerprint(&wished),
     }
 }
 
-fn spread_of(who: &Subject) -> u64 {
+fn spread_seed(who: &Subject) -> u64 {
     fingerprint(who.as_str().as_bytes())
         .first_chunk()
         .map_or(0, |first| u64::from_le_bytes(*first))

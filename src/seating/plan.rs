@@ -117,17 +117,17 @@ impl Plan {
 
     /// The `seat_guid`; empty for a seat that is not in this plan, as are the other names.
     pub fn guid(&self, seat: SeatIx) -> &str {
-        self.seats.get(seat.at()).map_or("", |it| &it.guid)
+        self.seats.get(seat.index()).map_or("", |it| &it.guid)
     }
 
     pub(super) fn guid_json(&self, seat: SeatIx) -> &str {
-        &self.seats[seat.at()].guid_json
+        &self.seats[seat.index()].guid_json
     }
 
     /// The price zone: the pretix category's name.
     pub fn zone_of(&self, seat: SeatIx) -> &str {
         self.seats
-            .get(seat.at())
+            .get(seat.index())
             .and_then(|it| self.zones.get(it.zone as usize))
             .map_or("", String::as_str)
     }
@@ -137,7 +137,7 @@ impl Plan {
     }
 
     pub fn label(&self, seat: SeatIx) -> SeatLabel<'_> {
-        let Some(it) = self.seats.get(seat.at()) else {
+        let Some(it) = self.seats.get(seat.index()) else {
             return SeatLabel {
                 section: "",
                 row: "",
@@ -154,7 +154,7 @@ impl Plan {
 
     pub fn has_attribute(&self, seat: SeatIx, attribute: Attribute) -> bool {
         self.seats
-            .get(seat.at())
+            .get(seat.index())
             .is_some_and(|it| it.attributes & bit(attribute) != 0)
     }
 
@@ -177,20 +177,20 @@ impl Plan {
     }
 
     pub(super) fn zone_index_of(&self, seat: SeatIx) -> u32 {
-        self.seats[seat.at()].zone
+        self.seats[seat.index()].zone
     }
 
     pub(super) fn section_index_of(&self, seat: SeatIx) -> u32 {
-        self.rows[self.seats[seat.at()].row as usize].section
+        self.rows[self.seats[seat.index()].row as usize].section
     }
 
     /// How far a seat is from the best place of the house, in pixels with penalties: less is better.
     pub(super) fn score(&self, seat: SeatIx) -> f32 {
-        self.seats[seat.at()].score
+        self.seats[seat.index()].score
     }
 
     pub(super) fn position_of(&self, seat: SeatIx) -> (f32, f32) {
-        let it = &self.seats[seat.at()];
+        let it = &self.seats[seat.index()];
         (it.x, it.y)
     }
 

@@ -9,7 +9,7 @@ pub struct SeatIx(pub u32);
 
 impl SeatIx {
     #[must_use]
-    pub fn at(self) -> usize {
+    pub fn index(self) -> usize {
         self.0 as usize
     }
 }
@@ -82,18 +82,18 @@ impl SeatStates {
 
     /// Whether the seat is one of this performance's.
     #[must_use]
-    pub fn has(&self, seat: SeatIx) -> bool {
-        seat.at() < self.seats
+    pub fn contains(&self, seat: SeatIx) -> bool {
+        seat.index() < self.seats
     }
 
     /// The seat's state; a seat that does not exist is blocked.
     #[inline]
     #[must_use]
     pub fn get(&self, seat: SeatIx) -> SeatState {
-        let shift = 2 * (seat.at() % SEATS_PER_WORD);
+        let shift = 2 * (seat.index() % SEATS_PER_WORD);
         match self
             .words
-            .get(seat.at() / SEATS_PER_WORD)
+            .get(seat.index() / SEATS_PER_WORD)
             .map(|word| (word >> shift) & 3)
         {
             Some(0) => SeatState::Free,
@@ -111,9 +111,9 @@ impl SeatStates {
 
     #[inline]
     pub fn set(&mut self, seat: SeatIx, state: SeatState) {
-        let shift = 2 * (seat.at() % SEATS_PER_WORD);
-        if self.has(seat) {
-            let word = &mut self.words[seat.at() / SEATS_PER_WORD];
+        let shift = 2 * (seat.index() % SEATS_PER_WORD);
+        if self.contains(seat) {
+            let word = &mut self.words[seat.index() / SEATS_PER_WORD];
             *word = (*word & !(3 << shift)) | (u64::from(state as u8) << shift);
         }
     }

@@ -23,9 +23,9 @@ fn config(seats_per_fan: u8) -> Config {
             .into_iter()
             .map(|(zone, amount)| (zone.to_owned(), Money::new(amount, Currency::KRW)))
             .collect(),
-        hold: Duration::from_mins(7),
+        hold_ttl: Duration::from_mins(7),
         extensions_max: 1,
-        seats_per_fan,
+        seats_per_customer_max: seats_per_fan,
         seat_streams_max: 2,
     }
 }
@@ -189,10 +189,10 @@ async fn a_request_sent_twice_is_done_once() {
     let (first, second) = (ask(best(2)).await.unwrap(), ask(best(2)).await.unwrap());
     assert_eq!(first, second);
     assert_eq!(house.free(), 98);
-    assert_eq!(ask(best(1)).await, Err(SeatingError::OperationReused));
+    assert_eq!(ask(best(1)).await, Err(SeatingError::IdempotencyKeyReused));
     assert_eq!(
         ask(HoldSpec::Seats(house.seats(&["S-A-1"]))).await,
-        Err(SeatingError::OperationReused)
+        Err(SeatingError::IdempotencyKeyReused)
     );
     let other_fan = house
         .performance
@@ -219,7 +219,7 @@ async fn a_wish_that_makes_no_sense_is_an_error() {
     assert_eq!(ask(HoldSpec::Seats(vec![])).await, SeatingError::NoSeats);
     assert_eq!(
         ask(HoldSpec::Seats(vec![seat, seat])).await,
-        SeatingError::SeatNamedTwice(seat)
+        SeatingError::DuplicateSeat(seat)
     );
     assert_eq!(
         ask(HoldSpec::Seats(vec![SeatIx(100)])).await,
@@ -259,7 +259,7 @@ async fn best_available_sells_the_house_out_to_the_last_seat() {
                 assert_eq!(hold.seats.len(), 3);
                 sold += 3;
             }
-            HoldOutcome::NothingLeft => break,
+            HoldOutcome::NoMatchingSeats => break,
             other => panic!("{other:?}"),
         }
     }
@@ -309,7 +309,7 @@ async fn a_hold_that_runs_out_is_swept_and_shown() {
     );
     house.life.stop();
     assert_eq!(watch.next().await, None);
-    assert!(house.life.drained(Duration::from_secs(5)).await, "the loops end");
+    assert!(house.life.wait_idle(Duration::from_secs(5)).await, "the loops end");
 }
 
 #[tokio::test(start_paused = true)]
@@ -378,7 +378,7 @@ async fn a_snapshot_shows_every_change_and_is_made_once_for_each() {
         (&packed.json[8..12], packed.json.len()),
         (&100_u32.to_le_bytes()[..], 12 + 25)
     );
-    let seat = house.seats(&["S-A-1"])[0].at();
+    let seat = house.seats(&["S-A-1"])[0].index();
     assert_eq!(packed.json[12 + seat / 4] >> (2 * (seat % 4)) & 3, 1);
 }
 
@@ -494,7 +494,7 @@ async fn a_companions_seat_is_anybodys_once_the_wheelchairs_place_is_gone() {
                 .unwrap()
             {
                 HoldOutcome::Held(hold) => taken.extend(hold.seats),
-                HoldOutcome::NothingLeft => break,
+                HoldOutcome::NoMatchingSeats => break,
                 other => panic!("{other:?}"),
             }
         }

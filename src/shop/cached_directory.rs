@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use crate::shop::{
     directory::{Customer, CustomerDirectory, Unavailable},
-    protection::{Breaker, Budget},
+    protection::{CircuitBreaker, QueryBudget},
 };
 use crate::{
     kernel::{Clock, Entropy},
@@ -24,20 +24,20 @@ use crate::{
 /// A repeated sign-in does not ask the shop again; short, because passwords are changed and customers blocked.
 const FRESH_FOR: Duration = Duration::from_secs(10);
 /// While the shop is down, whoever was seen within this time can sign in.
-const USABLE_FOR: Duration = Duration::from_hours(24);
+const STALE_FOR: Duration = Duration::from_hours(24);
 /// Some hundred bytes each, hashes included; in memory only.
-const REMEMBERED_MAX: usize = 50_000;
+const CACHED_MAX: usize = 50_000;
 
 /// What is known of a login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Lookup {
-    Known(Customer),
+    Found(Customer),
     /// From memory, because the shop does not answer now; `why` says so.
-    Remembered {
+    Stale {
         customer: Customer,
         why: Unavailable,
     },
-    Unknown,
+    NotFound,
     Unavailable(Unavailable),
 }
 
@@ -45,15 +45,15 @@ type Flight = Shared<BoxFuture<'static, Lookup>>;
 
 /// Customers, with no more questions to the shop than it can bear.
 #[derive(Clone)]
-pub(crate) struct KnownCustomers(Arc<Inner>);
+pub(crate) struct CachedDirectory(Arc<Inner>);
 
 struct Inner {
     directory: Arc<dyn CustomerDirectory>,
-    budget: Budget,
-    breaker: Breaker,
+    budget: QueryBudget,
+    breaker: CircuitBreaker,
     /// How long a question may wait for its turn.
-    patience: Duration,
-    memory: Mutex<Memory>,
+    queue_timeout: Duration,
+    cache: Mutex<Cache>,
     /// One question at a time for each login.
     flights: Mutex<HashMap<String, Flight>>,
     clock: Arc<dyn Clock>,
@@ -61,7 +61,7 @@ struct Inner {
     life: Lifecycle,
 }
 
-impl KnownCustomers {
+impl CachedDirectory {
     pub(crate) fn new(
         directory: Arc<dyn CustomerDirectory>,
         queries_per_second_max: u32,
@@ -72,10 +72,10 @@ impl KnownCustomers {
     ) -> Self {
         Self(Arc::new(Inner {
             directory,
-            budget: Budget::new(queries_per_second_max),
-            breaker: Breaker::new(Arc::clone(&clock), Arc::clone(&entropy)),
-            patience,
-            memory: Mutex::default(),
+            budget: QueryBudget::new(queries_per_second_max),
+            breaker: CircuitBreaker::new(Arc::clone(&clock), Arc::clone(&entropy)),
+            queue_timeout: patience,
+            cache: Mutex::default(),
             flights: Mutex::default(),
             clock,
             entropy,
@@ -85,8 +85,8 @@ impl KnownCustomers {
 
     pub(crate) async fn find(&self, login: &str) -> Lookup {
         let now = self.0.clock.monotonic();
-        if let Some(customer) = self.0.memory.lock().recall(login, now, FRESH_FOR) {
-            return Lookup::Known(customer);
+        if let Some(customer) = self.0.cache.lock().get(login, now, FRESH_FOR) {
+            return Lookup::Found(customer);
         }
         let flight = self.join_flight(login);
         flight.await
@@ -100,14 +100,14 @@ impl KnownCustomers {
         let (this, asked) = (self.clone(), login.to_owned());
         // A task of its own: when its first asker hangs up, the others still get their answer.
         let task = self.0.life.spawn(async move {
-            let _landing = Landing {
+            let _landing = FlightGuard {
                 inner: &this.0,
                 login: &asked,
             };
-            this.0.ask(&asked).await
+            this.0.fetch(&asked).await
         });
-        let broken = Lookup::Unavailable(Unavailable::Unreachable {
-            retry_after: self.0.patience,
+        let broken = Lookup::Unavailable(Unavailable::Down {
+            retry_after: self.0.queue_timeout,
         });
         let flight = task.map(move |answer| answer.unwrap_or(broken)).boxed().shared();
         flights.insert(login.to_owned(), flight.clone());
@@ -116,36 +116,36 @@ impl KnownCustomers {
 }
 
 /// Ends a flight however its question ended.
-struct Landing<'f> {
+struct FlightGuard<'f> {
     inner: &'f Inner,
     login: &'f str,
 }
 
-impl Drop for Landing<'_> {
+impl Drop for FlightGuard<'_> {
     fn drop(&mut self) {
         self.inner.flights.lock().remove(self.login);
     }
 }
 
 impl Inner {
-    async fn ask(&self, login: &str) -> Lookup {
+    async fn fetch(&self, login: &str) -> Lookup {
         match self.query(login).await {
             Ok(Some(customer)) => {
-                self.memory
+                self.cache
                     .lock()
-                    .remember(login, &customer, self.clock.monotonic());
-                Lookup::Known(customer)
+                    .insert(login, &customer, self.clock.monotonic());
+                Lookup::Found(customer)
             }
             Ok(None) => {
-                self.memory.lock().forget(login);
-                Lookup::Unknown
+                self.cache.lock().remove(login);
+                Lookup::NotFound
             }
             Err(why) => match self
-                .memory
+                .cache
                 .lock()
-                .recall(login, self.clock.monotonic(), USABLE_FOR)
+                .get(login, self.clock.monotonic(), STALE_FOR)
             {
-                Some(customer) => Lookup::Remembered { customer, why },
+                Some(customer) => Lookup::Stale { customer, why },
                 None => Lookup::Unavailable(why),
             },
         }
@@ -155,17 +155,17 @@ impl Inner {
         if let Some(left) = self.breaker.open_for() {
             return Err(self.unreachable(left));
         }
-        match self.budget.reserve(self.clock.monotonic(), self.patience) {
+        match self.budget.reserve(self.clock.monotonic(), self.queue_timeout) {
             Ok(wait) if wait.is_zero() => {}
             Ok(wait) => tokio::time::sleep(wait).await,
             Err(wait) => {
                 metrics::counter!("shop_queries_total", "outcome" => "over_budget").increment(1);
-                return Err(Unavailable::Busy {
-                    retry_after: self.spread(wait),
+                return Err(Unavailable::OverBudget {
+                    retry_after: self.jittered(wait),
                 });
             }
         }
-        let Some(permit) = self.breaker.permit() else {
+        let Some(permit) = self.breaker.try_acquire() else {
             return Err(self.unreachable(self.breaker.open_for().unwrap_or_default()));
         };
         if let Ok(found) = self.directory.find(login).await {
@@ -180,13 +180,13 @@ impl Inner {
     }
 
     fn unreachable(&self, left: Duration) -> Unavailable {
-        Unavailable::Unreachable {
-            retry_after: self.spread(left),
+        Unavailable::Down {
+            retry_after: self.jittered(left),
         }
     }
 
     /// At least a second, and up to twice as long for some, so that a crowd does not come back as one.
-    fn spread(&self, wait: Duration) -> Duration {
+    fn jittered(&self, wait: Duration) -> Duration {
         wait.max(Duration::from_secs(1))
             .mul_f64(1.0 + self.entropy.unit())
     }
@@ -194,47 +194,47 @@ impl Inner {
 
 /// The customers seen last, oldest first out.
 #[derive(Default)]
-struct Memory {
-    seen: HashMap<String, Seen>,
+struct Cache {
+    by_login: HashMap<String, CachedCustomer>,
     by_age: BTreeMap<u64, String>,
     sequence: u64,
 }
 
-struct Seen {
+struct CachedCustomer {
     customer: Customer,
     at: Duration,
     sequence: u64,
 }
 
-impl Memory {
-    fn recall(&self, login: &str, now: Duration, younger_than: Duration) -> Option<Customer> {
-        self.seen
+impl Cache {
+    fn get(&self, login: &str, now: Duration, younger_than: Duration) -> Option<Customer> {
+        self.by_login
             .get(login)
             .filter(|seen| now.saturating_sub(seen.at) < younger_than)
             .map(|seen| seen.customer.clone())
     }
 
-    fn remember(&mut self, login: &str, customer: &Customer, at: Duration) {
-        self.forget(login);
+    fn insert(&mut self, login: &str, customer: &Customer, at: Duration) {
+        self.remove(login);
         self.sequence += 1;
         self.by_age.insert(self.sequence, login.to_owned());
-        self.seen.insert(
+        self.by_login.insert(
             login.to_owned(),
-            Seen {
+            CachedCustomer {
                 customer: customer.clone(),
                 at,
                 sequence: self.sequence,
             },
         );
-        if self.seen.len() > REMEMBERED_MAX
+        if self.by_login.len() > CACHED_MAX
             && let Some((_, oldest)) = self.by_age.pop_first()
         {
-            self.seen.remove(&oldest);
+            self.by_login.remove(&oldest);
         }
     }
 
-    fn forget(&mut self, login: &str) {
-        if let Some(seen) = self.seen.remove(login) {
+    fn remove(&mut self, login: &str) {
+        if let Some(seen) = self.by_login.remove(login) {
             self.by_age.remove(&seen.sequence);
         }
     }
@@ -250,7 +250,7 @@ mod tests {
     use super::*;
     use crate::{
         kernel::{ManualClock, SeededEntropy, SystemClock, Timestamp},
-        shop::directory::NoAnswer,
+        shop::directory::DirectoryError,
     };
 
     /// A shop with one customer, `fan`, that can be taken away and held up.
@@ -272,11 +272,11 @@ mod tests {
 
     #[async_trait]
     impl CustomerDirectory for FakeShop {
-        async fn find(&self, login: &str) -> Result<Option<Customer>, NoAnswer> {
+        async fn find(&self, login: &str) -> Result<Option<Customer>, DirectoryError> {
             self.asked.fetch_add(1, Ordering::SeqCst);
             self.gate.acquire().await.unwrap().forget();
             if self.away.load(Ordering::SeqCst) {
-                return Err(NoAnswer);
+                return Err(DirectoryError);
             }
             Ok((login == "fan").then(fan))
         }
@@ -291,8 +291,8 @@ mod tests {
         }
     }
 
-    fn known(shop: &Arc<FakeShop>, clock: Arc<dyn Clock>, per_second: u32) -> KnownCustomers {
-        KnownCustomers::new(
+    fn known(shop: &Arc<FakeShop>, clock: Arc<dyn Clock>, per_second: u32) -> CachedDirectory {
+        CachedDirectory::new(
             shop.clone(),
             per_second,
             Duration::from_millis(500),
@@ -318,7 +318,7 @@ mod tests {
         first.abort();
         shop.gate.add_permits(1);
         for other in others {
-            assert_eq!(other.await, Lookup::Known(fan()), "though the first one hung up");
+            assert_eq!(other.await, Lookup::Found(fan()), "though the first one hung up");
         }
         assert_eq!(shop.asked.load(Ordering::SeqCst), 1);
         assert!(known.0.flights.lock().is_empty());
@@ -328,9 +328,9 @@ mod tests {
     async fn a_customer_seen_before_is_known_while_the_shop_is_away_and_the_breaker_recovers() {
         let (shop, clock) = (FakeShop::open(1_000), manual());
         let known = known(&shop, clock.clone(), 1_000_000);
-        assert_eq!(known.find("fan").await, Lookup::Known(fan()));
-        assert_eq!(known.find("stranger").await, Lookup::Unknown);
-        assert_eq!(known.find("fan").await, Lookup::Known(fan()));
+        assert_eq!(known.find("fan").await, Lookup::Found(fan()));
+        assert_eq!(known.find("stranger").await, Lookup::NotFound);
+        assert_eq!(known.find("fan").await, Lookup::Found(fan()));
         assert_eq!(
             shop.asked.load(Ordering::SeqCst),
             2,
@@ -341,7 +341,7 @@ mod tests {
         clock.advance(Duration::from_secs(11));
         for _ in 0..10 {
             assert!(
-                matches!(known.find("fan").await, Lookup::Remembered { customer, why: Unavailable::Unreachable { .. } } if customer == fan())
+                matches!(known.find("fan").await, Lookup::Stale { customer, why: Unavailable::Down { .. } } if customer == fan())
             );
             clock.advance(Duration::from_millis(1));
         }
@@ -350,7 +350,7 @@ mod tests {
             2 + 5,
             "after five failures nobody asks"
         );
-        let Lookup::Unavailable(Unavailable::Unreachable { retry_after }) = known.find("stranger").await
+        let Lookup::Unavailable(Unavailable::Down { retry_after }) = known.find("stranger").await
         else {
             panic!("the shop is away")
         };
@@ -360,13 +360,13 @@ mod tests {
         clock.advance(Duration::from_secs(3));
         assert_eq!(
             known.find("stranger").await,
-            Lookup::Unknown,
+            Lookup::NotFound,
             "the probe closes the breaker"
         );
-        assert_eq!(known.find("fan").await, Lookup::Known(fan()));
+        assert_eq!(known.find("fan").await, Lookup::Found(fan()));
 
         shop.away.store(true, Ordering::SeqCst);
-        clock.advance(USABLE_FOR);
+        clock.advance(STALE_FOR);
         assert!(
             matches!(known.find("fan").await, Lookup::Unavailable(_)),
             "after a day memory is too old"
@@ -387,7 +387,7 @@ mod tests {
         for one in crowd {
             refused += u32::from(matches!(
                 one.await.unwrap(),
-                Lookup::Unavailable(Unavailable::Busy { .. })
+                Lookup::Unavailable(Unavailable::OverBudget { .. })
             ));
         }
         let seconds = clock.monotonic().saturating_sub(begun).as_secs_f64();
@@ -405,7 +405,7 @@ mod tests {
         for n in 0..100 {
             let answer = known.find(&format!("login-{n}")).await;
             assert!(
-                matches!(answer, Lookup::Unavailable(Unavailable::Unreachable { .. })),
+                matches!(answer, Lookup::Unavailable(Unavailable::Down { .. })),
                 "{n}: {answer:?}"
             );
         }
@@ -414,18 +414,18 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_forgets_the_oldest() {
-        let mut memory = Memory::default();
-        for n in 0..=REMEMBERED_MAX {
-            memory.remember(&n.to_string(), &fan(), Duration::ZERO);
-            memory.remember("1", &fan(), Duration::ZERO);
+        let mut memory = Cache::default();
+        for n in 0..=CACHED_MAX {
+            memory.insert(&n.to_string(), &fan(), Duration::ZERO);
+            memory.insert("1", &fan(), Duration::ZERO);
         }
         assert_eq!(
-            (memory.seen.len(), memory.by_age.len()),
-            (REMEMBERED_MAX, REMEMBERED_MAX)
+            (memory.by_login.len(), memory.by_age.len()),
+            (CACHED_MAX, CACHED_MAX)
         );
-        assert!(memory.recall("0", Duration::ZERO, FRESH_FOR).is_none());
+        assert!(memory.get("0", Duration::ZERO, FRESH_FOR).is_none());
         assert!(
-            memory.recall("1", Duration::ZERO, FRESH_FOR).is_some(),
+            memory.get("1", Duration::ZERO, FRESH_FOR).is_some(),
             "she was seen again"
         );
     }

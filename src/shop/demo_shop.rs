@@ -62,7 +62,7 @@ pub enum DemoShopError {
 ///
 /// # Errors
 /// [`DemoShopError`]: what the database or the file system says.
-pub async fn make_demo_shop(file: &Path, customers: u32) -> Result<(), DemoShopError> {
+pub async fn create_demo_shop(file: &Path, customers: u32) -> Result<(), DemoShopError> {
     if tokio::fs::try_exists(file).await? {
         return Ok(());
     }
@@ -108,8 +108,8 @@ mod tests {
     async fn the_demo_shop_has_its_customers_and_is_made_once() {
         let dir = TestDir::new();
         let file = dir.file("shop.db");
-        make_demo_shop(&file, 10_000).await.unwrap();
-        make_demo_shop(&file, 5).await.unwrap();
+        create_demo_shop(&file, 10_000).await.unwrap();
+        create_demo_shop(&file, 5).await.unwrap();
         assert!(!dir.file("shop.new").exists());
         let mut shop = SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(&file))
             .await

@@ -28,19 +28,19 @@ impl fmt::Debug for Customer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unavailable {
     /// The shop's database does not answer.
-    Unreachable { retry_after: Duration },
+    Down { retry_after: Duration },
     /// It might, but what it may be asked is used up for the moment.
-    Busy { retry_after: Duration },
+    OverBudget { retry_after: Duration },
 }
 
 /// The directory did not answer in time, or not with what was expected. The details have been logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the shop's directory did not answer")]
-pub struct NoAnswer;
+pub struct DirectoryError;
 
 /// Finds customers by their login. One call is one query; it keeps its own deadline.
 #[async_trait]
 pub trait CustomerDirectory: Send + Sync + 'static {
     /// The customer with this login (trimmed, in lower case), or `None` when there is none.
-    async fn find(&self, login: &str) -> Result<Option<Customer>, NoAnswer>;
+    async fn find(&self, login: &str) -> Result<Option<Customer>, DirectoryError>;
 }

@@ -15,7 +15,7 @@ use crate::{
 };
 
 const TYPE: &str = "handoff+jwt";
-const LIFE_MAX_S: i64 = 300;
+const TTL_MAX_S: i64 = 300;
 const LEEWAY_S: i64 = 5;
 const TOKEN_LEN_MAX: usize = 4_096;
 const JTI_LEN_MAX: usize = 128;
@@ -41,12 +41,12 @@ pub(super) struct Handoff {
     pub name: String,
     pub jti: String,
     /// From then on its age alone refuses it.
-    pub forget_at: Timestamp,
+    pub forget_after: Timestamp,
 }
 
 /// What the shop's side does: a token for this customer, good for one minute. For rehearsals and tests.
 #[must_use]
-pub fn make_handoff(
+pub fn sign_handoff(
     config: &HandoffConfig,
     now: Timestamp,
     entropy: &dyn Entropy,
@@ -92,13 +92,13 @@ pub(super) fn read_handoff(config: &HandoffConfig, now: Timestamp, token: &str) 
         && claims
             .exp
             .checked_sub(claims.iat)
-            .is_some_and(|life| (1..=LIFE_MAX_S).contains(&life));
+            .is_some_and(|life| (1..=TTL_MAX_S).contains(&life));
     let named = (1..=JTI_LEN_MAX).contains(&claims.jti.len()) && !claims.sub.is_empty();
     (in_time && named).then(|| Handoff {
         customer_key: claims.sub,
         name: claims.name.chars().take(NAME_CHARS_MAX).collect(),
         jti: claims.jti,
-        forget_at: Timestamp::from_secs(claims.exp).plus(Duration::from_secs(LEEWAY_S.unsigned_abs() + 1)),
+        forget_after: Timestamp::from_secs(claims.exp).plus(Duration::from_secs(LEEWAY_S.unsigned_abs() + 1)),
     })
 }
 
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn what_the_shop_makes_is_accepted() {
-        let token = make_handoff(
+        let token = sign_handoff(
             &config(),
             Timestamp::from_secs(NOW_S),
             &SeededEntropy::new(1),
@@ -162,7 +162,7 @@ mod tests {
             ("42", "임히어로")
         );
         assert!(
-            handoff.forget_at > Timestamp::from_secs(NOW_S + 60 + LEEWAY_S),
+            handoff.forget_after > Timestamp::from_secs(NOW_S + 60 + LEEWAY_S),
             "remembered for as long as it could be used"
         );
         assert!(signed(|_| {}).is_some());

@@ -18,18 +18,18 @@ mod tests;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-pub use self::directory::{Customer, CustomerDirectory, NoAnswer};
-pub use demo_shop::{DEMO_PASSWORD, DemoShopError, make_demo_shop};
-pub use handoff::make_handoff;
+pub use self::directory::{Customer, CustomerDirectory, DirectoryError};
+pub use demo_shop::{DEMO_PASSWORD, DemoShopError, create_demo_shop};
+pub use handoff::sign_handoff;
 pub use session::Session;
 
-use self::cached_directory::{KnownCustomers, Lookup};
+use self::cached_directory::{CachedDirectory, Lookup};
 use self::directory::Unavailable;
 use self::directory::sql::SqlDirectory;
-use self::replay_guard::{Mark, Spent};
-use passwords::PasswordThreads;
+use self::replay_guard::{UsedToken, ReplayGuard};
+use passwords::PasswordVerifier;
 
-pub use self::replay_guard::SpentPlace;
+pub use self::replay_guard::ReplayGuardLocation;
 
 use crate::{
     kernel::{Clock, Entropy, Subject, Timestamp},
@@ -45,11 +45,11 @@ pub struct Config {
     pub customer_query: String,
     pub connections_max: u32,
     pub queries_per_second_max: u32,
-    pub query_deadline: Duration,
+    pub query_timeout: Duration,
     /// Threads that check passwords, and how many sign-ins may wait for them.
     pub password_threads: usize,
-    pub password_waiting_max: usize,
-    pub session_life: Duration,
+    pub password_queue_max: usize,
+    pub session_ttl: Duration,
     /// Issuer and shared secret (HS256) of hand-off tokens; no hand-off without.
     pub handoff: Option<HandoffConfig>,
 }
@@ -78,7 +78,7 @@ pub struct Deps {
     pub entropy: Arc<dyn Entropy>,
     pub keys: Keys,
     /// Where signed-out sessions and used hand-offs are kept.
-    pub spent: SpentPlace,
+    pub replay_guard: ReplayGuardLocation,
     pub life: Lifecycle,
 }
 
@@ -92,7 +92,7 @@ pub const PASSWORD_BYTES_MAX: usize = 128;
 pub enum SignInOutcome {
     SignedIn(SignedIn),
     /// Login, password, hand-off or account: it is never said which.
-    Wrong,
+    Rejected,
     /// Too many sign in at this moment.
     Busy {
         retry_after: Duration,
@@ -122,19 +122,19 @@ impl fmt::Debug for SignedIn {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("the shop's database address is not usable: {0}")]
-    Address(sqlx::Error),
+    InvalidUrl(sqlx::Error),
     #[error("cannot start the password threads: {0}")]
     Threads(std::io::Error),
     #[error(transparent)]
     File(#[from] sql::OpenError),
     #[error("cannot read the signed-out sessions: {0}")]
-    Spent(sqlx::Error),
+    UsedTokens(sqlx::Error),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ShopError {
     #[error("too many sessions were signed out lately")]
-    Full,
+    TooManyUsedTokens,
     #[error("the sign-out could not be written")]
     Storage,
 }
@@ -142,9 +142,9 @@ pub enum ShopError {
 /// The shop, as the rest of the house sees it.
 pub struct Shop {
     config: Config,
-    customers: KnownCustomers,
-    passwords: PasswordThreads,
-    spent: Arc<Spent>,
+    directory: CachedDirectory,
+    passwords: PasswordVerifier,
+    spent: Arc<ReplayGuard>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     keys: Keys,
@@ -160,10 +160,10 @@ impl Shop {
             &config.database_url,
             &config.customer_query,
             config.connections_max,
-            config.query_deadline,
+            config.query_timeout,
             Arc::clone(&deps.clock),
         )
-        .map_err(OpenError::Address)?;
+        .map_err(OpenError::InvalidUrl)?;
         Self::open_with(config, Arc::new(directory), deps).await
     }
 
@@ -180,28 +180,28 @@ impl Shop {
             clock,
             entropy,
             keys,
-            spent,
+            replay_guard: spent,
             life,
         } = deps;
-        let spent = Spent::open(&spent, Arc::clone(&clock), Arc::clone(&entropy), &life).await?;
-        let passwords = PasswordThreads::start(
+        let spent = ReplayGuard::open(&spent, Arc::clone(&clock), Arc::clone(&entropy), &life).await?;
+        let passwords = PasswordVerifier::start(
             config.password_threads,
-            config.password_waiting_max,
+            config.password_queue_max,
             &clock,
             Arc::clone(&entropy),
         )
         .map_err(OpenError::Threads)?;
-        let customers = KnownCustomers::new(
+        let customers = CachedDirectory::new(
             directory,
             config.queries_per_second_max,
-            config.query_deadline,
+            config.query_timeout,
             Arc::clone(&clock),
             Arc::clone(&entropy),
             life,
         );
         Ok(Arc::new(Self {
             config,
-            customers,
+            directory: customers,
             passwords,
             spent,
             clock,
@@ -231,7 +231,7 @@ impl Shop {
     /// [`TokenError`]; a session that was signed out is [`TokenError::Expired`].
     pub fn read_session(&self, token: &str) -> Result<Session, TokenError> {
         let session = Session::from_token(token, &self.keys.session, self.clock.now())?;
-        if self.spent.contains(&Mark::Session(session.id)) {
+        if self.spent.contains(&UsedToken::Session(session.id)) {
             return Err(TokenError::Expired);
         }
         Ok(session)
@@ -243,7 +243,7 @@ impl Shop {
     /// [`ShopError`]: the session goes on; try again.
     pub async fn sign_out(&self, session: &Session) -> Result<(), ShopError> {
         self.spent
-            .spend(Mark::Session(session.id), session.expires_at)
+            .spend(UsedToken::Session(session.id), session.expires_at)
             .await
             .map(|_first| ())
     }
@@ -256,21 +256,21 @@ impl Shop {
             || password.is_empty()
             || password.len() > PASSWORD_BYTES_MAX
         {
-            return SignInOutcome::Wrong;
+            return SignInOutcome::Rejected;
         }
         let place = match self.passwords.place() {
             Ok(place) => place,
             Err(retry_after) => return SignInOutcome::Busy { retry_after },
         };
-        let (customer, trouble) = match self.customers.find(&login.to_lowercase()).await {
-            Lookup::Known(customer) => (Some(customer), None),
-            Lookup::Remembered { customer, why } => (Some(customer), Some(why)),
-            Lookup::Unknown => (None, None),
+        let (customer, trouble) = match self.directory.find(&login.to_lowercase()).await {
+            Lookup::Found(customer) => (Some(customer), None),
+            Lookup::Stale { customer, why } => (Some(customer), Some(why)),
+            Lookup::NotFound => (None, None),
             Lookup::Unavailable(why) => (None, Some(why)),
         };
         let right = self
             .passwords
-            .check(
+            .verify(
                 place,
                 password,
                 customer.as_ref().map(|c| c.password_hash.as_str()),
@@ -281,12 +281,12 @@ impl Shop {
             .and_then(|c| self.new_session(&c.key, c.name));
         match (signed_in, trouble) {
             (Some(signed_in), _) => SignInOutcome::SignedIn(signed_in),
-            (None, None) => SignInOutcome::Wrong,
+            (None, None) => SignInOutcome::Rejected,
             // The password may be new: what is only remembered does not prove it wrong.
-            (None, Some(Unavailable::Unreachable { retry_after })) => {
+            (None, Some(Unavailable::Down { retry_after })) => {
                 SignInOutcome::Unreachable { retry_after }
             }
-            (None, Some(Unavailable::Busy { retry_after })) => SignInOutcome::Busy { retry_after },
+            (None, Some(Unavailable::OverBudget { retry_after })) => SignInOutcome::Busy { retry_after },
         }
     }
 
@@ -297,18 +297,18 @@ impl Shop {
             .as_ref()
             .and_then(|config| handoff::read_handoff(config, self.clock.now(), token));
         let Some(handoff) = valid else {
-            return SignInOutcome::Wrong;
+            return SignInOutcome::Rejected;
         };
         let Some(signed_in) = self.new_session(&handoff.customer_key, handoff.name) else {
-            return SignInOutcome::Wrong;
+            return SignInOutcome::Rejected;
         };
         match self
             .spent
-            .spend(Mark::Handoff(handoff.jti), handoff.forget_at)
+            .spend(UsedToken::Handoff(handoff.jti), handoff.forget_after)
             .await
         {
             Ok(true) => SignInOutcome::SignedIn(signed_in),
-            Ok(false) => SignInOutcome::Wrong,
+            Ok(false) => SignInOutcome::Rejected,
             Err(_) => SignInOutcome::Busy {
                 retry_after: Duration::from_secs(1).mul_f64(1.0 + self.entropy.unit()),
             },
@@ -327,7 +327,7 @@ impl Shop {
         let session = Session::new(
             subject,
             self.clock.now(),
-            self.config.session_life,
+            self.config.session_ttl,
             &*self.entropy,
         );
         Some(SignedIn {
@@ -342,7 +342,7 @@ impl Shop {
 fn count(outcome: &SignInOutcome, way: &'static str) {
     let outcome = match outcome {
         SignInOutcome::SignedIn(_) => "signed_in",
-        SignInOutcome::Wrong => "wrong",
+        SignInOutcome::Rejected => "wrong",
         SignInOutcome::Busy { .. } => "busy",
         SignInOutcome::Unreachable { .. } => "unreachable",
     };

@@ -128,29 +128,29 @@ pub(super) fn django_hash(password: &str, salt: &str, iterations: NonZeroU32) ->
 }
 
 /// The right to one check: a place in the bounded queue before the threads.
-pub(super) type CheckPlace = OwnedSemaphorePermit;
+pub(super) type QueueSlot = OwnedSemaphorePermit;
 
 struct Check {
     password: String,
     stored: StoredHash,
     answer: oneshot::Sender<bool>,
-    place: CheckPlace,
+    place: QueueSlot,
 }
 
 /// The threads and the queue before them. The threads end when it is dropped.
-pub(super) struct PasswordThreads {
+pub(super) struct PasswordVerifier {
     checks: mpsc::SyncSender<Check>,
-    places: Arc<Semaphore>,
-    places_max: u32,
+    slots: Arc<Semaphore>,
+    slots_max: u32,
     threads: u32,
     /// A recent check's time.
-    check_ms: Arc<AtomicU64>,
+    average_check_ms: Arc<AtomicU64>,
     /// The cost of the hash seen last: what a check of nobody's password must cost too.
-    usual: Mutex<Cost>,
+    decoy_cost: Mutex<Cost>,
     entropy: Arc<dyn Entropy>,
 }
 
-impl PasswordThreads {
+impl PasswordVerifier {
     /// # Errors
     /// When the system gives no threads.
     pub(super) fn start(
@@ -175,39 +175,39 @@ impl PasswordThreads {
         };
         Ok(Self {
             checks,
-            places: Arc::new(Semaphore::new(places_max)),
-            places_max: u32::try_from(places_max).unwrap_or(u32::MAX),
+            slots: Arc::new(Semaphore::new(places_max)),
+            slots_max: u32::try_from(places_max).unwrap_or(u32::MAX),
             threads: u32::try_from(threads).unwrap_or(u32::MAX).max(1),
-            check_ms,
-            usual: Mutex::new(usual),
+            average_check_ms: check_ms,
+            decoy_cost: Mutex::new(usual),
             entropy,
         })
     }
 
     /// A place, or how long to stay away when there is none. Taken before the shop is asked, so that a storm of
     /// sign-ins ends here.
-    pub(super) fn place(&self) -> Result<CheckPlace, Duration> {
-        Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+    pub(super) fn place(&self) -> Result<QueueSlot, Duration> {
+        Arc::clone(&self.slots).try_acquire_owned().map_err(|_| {
             metrics::counter!("shop_password_checks_total", "outcome" => "busy").increment(1);
             let drained_ms = self
-                .check_ms
+                .average_check_ms
                 .load(Ordering::Relaxed)
-                .saturating_mul(u64::from(self.places_max / self.threads));
+                .saturating_mul(u64::from(self.slots_max / self.threads));
             Duration::from_millis(drained_ms.clamp(1_000, 30_000)).mul_f64(1.0 + self.entropy.unit())
         })
     }
 
     /// Whether the password is the one of `hash`. For `None`, and for a hash that cannot be used, it is not, after the
     /// same work.
-    pub(super) async fn check(&self, place: CheckPlace, password: &str, hash: Option<&str>) -> bool {
+    pub(super) async fn verify(&self, place: QueueSlot, password: &str, hash: Option<&str>) -> bool {
         let stored = if let Some(stored) = hash.and_then(StoredHash::parse) {
-            *self.usual.lock() = stored.cost();
+            *self.decoy_cost.lock() = stored.cost();
             stored
         } else {
             if hash.is_some_and(|h| !h.is_empty() && !h.starts_with('!')) {
                 metrics::counter!("shop_password_checks_total", "outcome" => "unknown_format").increment(1);
             }
-            StoredHash::decoy(*self.usual.lock())
+            StoredHash::decoy(*self.decoy_cost.lock())
         };
         let (answer, answered) = oneshot::channel();
         let check = Check {
@@ -264,9 +264,9 @@ mod tests {
 
     const FEW: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
-    fn threads(threads: usize, waiting_max: usize) -> PasswordThreads {
+    fn threads(threads: usize, waiting_max: usize) -> PasswordVerifier {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        PasswordThreads::start(threads, waiting_max, &clock, Arc::new(SeededEntropy::new(1))).unwrap()
+        PasswordVerifier::start(threads, waiting_max, &clock, Arc::new(SeededEntropy::new(1))).unwrap()
     }
 
     #[test]
@@ -308,14 +308,14 @@ mod tests {
         for _ in 0..10 {
             assert!(
                 threads
-                    .check(threads.place().unwrap(), "hero-lim", Some(&hash))
+                    .verify(threads.place().unwrap(), "hero-lim", Some(&hash))
                     .await
             );
-            assert!(!threads.check(threads.place().unwrap(), "hero", Some(&hash)).await);
-            assert!(!threads.check(threads.place().unwrap(), "", None).await);
+            assert!(!threads.verify(threads.place().unwrap(), "hero", Some(&hash)).await);
+            assert!(!threads.verify(threads.place().unwrap(), "", None).await);
             assert!(
                 !threads
-                    .check(threads.place().unwrap(), "x", Some("!unusable"))
+                    .verify(threads.place().unwrap(), "x", Some("!unusable"))
                     .await
             );
         }
@@ -335,14 +335,14 @@ mod tests {
     async fn nobodys_password_costs_what_a_customers_does() {
         let threads = threads(1, 1);
         assert_eq!(
-            threads.usual.lock().iterations.get(),
+            threads.decoy_cost.lock().iterations.get(),
             600_000,
             "before any hash was seen: what Django takes"
         );
-        threads.usual.lock().iterations = FEW;
+        threads.decoy_cost.lock().iterations = FEW;
         let hash = django_hash("x", "salt", NonZeroU32::new(77).unwrap());
-        threads.check(threads.place().unwrap(), "x", Some(&hash)).await;
-        let StoredHash::Pbkdf2 { cost, .. } = StoredHash::decoy(*threads.usual.lock());
+        threads.verify(threads.place().unwrap(), "x", Some(&hash)).await;
+        let StoredHash::Pbkdf2 { cost, .. } = StoredHash::decoy(*threads.decoy_cost.lock());
         assert_eq!(
             cost,
             Cost {
@@ -358,12 +358,12 @@ mod tests {
         // Seconds of work, should they be done.
         let costly = django_hash("x", "salt", FEW).replace("$10$", "$5000000$");
         for _ in 0..4 {
-            let waiting = threads.check(threads.place().unwrap(), "x", Some(&costly));
+            let waiting = threads.verify(threads.place().unwrap(), "x", Some(&costly));
             assert!(tokio::time::timeout(Duration::ZERO, waiting).await.is_err());
         }
         let quick = django_hash("x", "salt", FEW);
         let begun = SystemClock::new();
-        assert!(threads.check(threads.place().unwrap(), "x", Some(&quick)).await);
+        assert!(threads.verify(threads.place().unwrap(), "x", Some(&quick)).await);
         assert!(
             begun.monotonic() < Duration::from_secs(12),
             "at most the first of four was under way"

@@ -8,13 +8,13 @@ use crate::kernel::{Clock, Entropy};
 
 /// Paces queries evenly, as a leaky bucket without a burst does (ITU-T I.371, GCRA with no tolerance): in no second
 /// are there more than the budget.
-pub(super) struct Budget {
+pub(super) struct QueryBudget {
     interval: Duration,
     /// When the next query may start.
     next: Mutex<Duration>,
 }
 
-impl Budget {
+impl QueryBudget {
     pub(super) fn new(queries_per_second_max: u32) -> Self {
         // Rounded up: rounding down would allow one more.
         let interval =
@@ -47,7 +47,7 @@ const OPEN_FOR_MAX: Duration = Duration::from_secs(30);
 ///
 /// Closed: all may ask; after [`FAILURES_TO_OPEN`] failures in a row it opens. Open: nobody may ask, for 2 s at first
 /// and up to 30 s, then it is half open. Half open: one may ask; her answer closes or opens it.
-pub(super) struct Breaker {
+pub(super) struct CircuitBreaker {
     state: Mutex<State>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -61,11 +61,11 @@ enum State {
 
 /// The right to ask once. Dropped without an outcome it counts as a failure.
 pub(super) struct Permit<'b> {
-    breaker: &'b Breaker,
+    breaker: &'b CircuitBreaker,
     answered: bool,
 }
 
-impl Breaker {
+impl CircuitBreaker {
     pub(super) fn new(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
         Self {
             state: Mutex::new(State::Closed { failures: 0 }),
@@ -85,7 +85,7 @@ impl Breaker {
         }
     }
 
-    pub(super) fn permit(&self) -> Option<Permit<'_>> {
+    pub(super) fn try_acquire(&self) -> Option<Permit<'_>> {
         let mut state = self.state.lock();
         match *state {
             State::Closed { .. } => {}
@@ -162,7 +162,7 @@ mod tests {
     fn no_second_has_more_queries_than_the_budget() {
         let entropy = SeededEntropy::new(3);
         for rate in [1, 3, 7, 200, 999] {
-            let budget = Budget::new(rate);
+            let budget = QueryBudget::new(rate);
             let mut now = Duration::ZERO;
             let mut starts = Vec::new();
             for _ in 0..5_000 {
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn who_would_wait_too_long_reserves_nothing() {
-        let budget = Budget::new(2);
+        let budget = QueryBudget::new(2);
         let ask = |ms| {
             budget
                 .reserve(Duration::ZERO, Duration::from_millis(ms))
@@ -200,28 +200,28 @@ mod tests {
         );
     }
 
-    fn fail(breaker: &Breaker) -> bool {
-        breaker.permit().is_some()
+    fn fail(breaker: &CircuitBreaker) -> bool {
+        breaker.try_acquire().is_some()
     }
 
     #[test]
     fn the_breaker_opens_probes_and_closes() {
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis(0)));
-        let breaker = Breaker::new(clock.clone(), Arc::new(SeededEntropy::new(1)));
+        let breaker = CircuitBreaker::new(clock.clone(), Arc::new(SeededEntropy::new(1)));
         for _ in 0..4 {
             assert!(fail(&breaker));
         }
-        breaker.permit().unwrap().succeeded();
+        breaker.try_acquire().unwrap().succeeded();
         for _ in 0..5 {
             assert!(fail(&breaker), "a success in between starts the count anew");
         }
-        assert!(breaker.permit().is_none());
+        assert!(breaker.try_acquire().is_none());
         let left = breaker.open_for().unwrap();
         assert!((2.0..=2.5).contains(&left.as_secs_f64()), "{left:?}");
 
         clock.advance(Duration::from_millis(2_600));
-        let probe = breaker.permit().expect("one may ask");
-        assert!(breaker.permit().is_none(), "only one");
+        let probe = breaker.try_acquire().expect("one may ask");
+        assert!(breaker.try_acquire().is_none(), "only one");
         drop(probe);
         assert!(
             breaker.open_for().unwrap() >= Duration::from_secs(4),
@@ -229,10 +229,10 @@ mod tests {
         );
 
         clock.advance(Duration::from_secs(6));
-        breaker.permit().unwrap().succeeded();
+        breaker.try_acquire().unwrap().succeeded();
         assert!(breaker.open_for().is_none());
         assert!(
-            fail(&breaker) && breaker.permit().is_some(),
+            fail(&breaker) && breaker.try_acquire().is_some(),
             "one failure is forgiven again"
         );
     }

@@ -14,10 +14,10 @@ fn config(database: &Path) -> Config {
         customer_query: QUERY.to_owned(),
         connections_max: 2,
         queries_per_second_max: 10_000,
-        query_deadline: Duration::from_secs(2),
+        query_timeout: Duration::from_secs(2),
         password_threads: 1,
-        password_waiting_max: 4,
-        session_life: Duration::from_hours(12),
+        password_queue_max: 4,
+        session_ttl: Duration::from_hours(12),
         handoff: Some(handoff_config()),
     }
 }
@@ -36,7 +36,7 @@ fn deps(dir: &TestDir, clock: Arc<dyn Clock>) -> Deps {
         clock,
         keys: Keys::ephemeral(&*entropy),
         entropy,
-        spent: SpentPlace::File(dir.file("revoked.db")),
+        replay_guard: ReplayGuardLocation::File(dir.file("revoked.db")),
         life: Lifecycle::new(),
     }
 }
@@ -44,7 +44,7 @@ fn deps(dir: &TestDir, clock: Arc<dyn Clock>) -> Deps {
 /// A demo shop whose hashes are quick to check, with some accounts that are out of the ordinary.
 async fn a_shop(dir: &TestDir) -> PathBuf {
     let file = dir.file("shop.db");
-    make_demo_shop(&file, 9).await.unwrap();
+    create_demo_shop(&file, 9).await.unwrap();
     let quick = django_hash(DEMO_PASSWORD, "salt", NonZeroU32::new(20).unwrap());
     let mut sql = SqliteConnection::connect(&format!("sqlite:{}", file.display()))
         .await
@@ -119,7 +119,7 @@ async fn everything_else_is_wrong_and_does_not_say_why() {
     ] {
         let outcome = shop.sign_in(login, password).await;
         assert!(
-            matches!(outcome, SignInOutcome::Wrong),
+            matches!(outcome, SignInOutcome::Rejected),
             "{login} {password}: {outcome:?}"
         );
     }
@@ -190,7 +190,7 @@ async fn while_the_shop_is_down_those_seen_before_get_in_and_afterwards_everybod
 async fn a_shop_that_is_not_there_keeps_nobody_from_opening() {
     let dir = TestDir::new();
     let config = Config {
-        query_deadline: Duration::from_millis(100),
+        query_timeout: Duration::from_millis(100),
         ..config(&dir.file("missing.db"))
     };
     let shop = Shop::open(config.clone(), deps(&dir, Arc::new(SystemClock::new())))
@@ -206,7 +206,7 @@ async fn a_shop_that_is_not_there_keeps_nobody_from_opening() {
     };
     assert!(matches!(
         Shop::open(config, deps(&dir, Arc::new(SystemClock::new()))).await,
-        Err(OpenError::Address(_))
+        Err(OpenError::InvalidUrl(_))
     ));
 }
 
@@ -219,7 +219,7 @@ async fn a_hand_off_counts_once_even_after_a_restart() {
         .await
         .unwrap();
     let token = |key: &str| {
-        make_handoff(
+        sign_handoff(
             &handoff_config(),
             clock.now(),
             &crate::kernel::OsEntropy,
@@ -235,17 +235,17 @@ async fn a_hand_off_counts_once_even_after_a_restart() {
         ("customer:42", "임히어로")
     );
     assert!(
-        matches!(shop.sign_in_by_handoff(&used).await, SignInOutcome::Wrong),
+        matches!(shop.sign_in_by_handoff(&used).await, SignInOutcome::Rejected),
         "once"
     );
     signed_in(shop.sign_in_by_handoff(&token("42")).await);
     assert!(matches!(
         shop.sign_in_by_handoff(&token(&"k".repeat(200))).await,
-        SignInOutcome::Wrong
+        SignInOutcome::Rejected
     ));
     assert!(matches!(
         shop.sign_in_by_handoff("a.b.c").await,
-        SignInOutcome::Wrong
+        SignInOutcome::Rejected
     ));
 
     let late = token("43");
@@ -253,12 +253,12 @@ async fn a_hand_off_counts_once_even_after_a_restart() {
         .await
         .unwrap();
     assert!(
-        matches!(restarted.sign_in_by_handoff(&used).await, SignInOutcome::Wrong),
+        matches!(restarted.sign_in_by_handoff(&used).await, SignInOutcome::Rejected),
         "not after a restart either"
     );
     clock.advance(Duration::from_secs(66));
     assert!(
-        matches!(restarted.sign_in_by_handoff(&late).await, SignInOutcome::Wrong),
+        matches!(restarted.sign_in_by_handoff(&late).await, SignInOutcome::Rejected),
         "too late"
     );
 
@@ -273,7 +273,7 @@ async fn a_hand_off_counts_once_even_after_a_restart() {
     .unwrap();
     assert!(matches!(
         without.sign_in_by_handoff(&token("44")).await,
-        SignInOutcome::Wrong
+        SignInOutcome::Rejected
     ));
 }
 

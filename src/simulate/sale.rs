@@ -18,16 +18,16 @@ use crate::{
     kernel::{Timestamp, VisitId},
     waiting_room::{
         Config, Durability, Inside, OperatorCommand, Phase, ZoneStock,
-        admission::{
-            controller::{next_call, phase_at},
-            policy::{Situation, burst_of},
-        },
+        admission::{controller::next_call, policy::burst_of},
         forecast::{
             seats_per_visit::Seats,
-            wait_model::{Glimpse, Pace},
+            observation::Glimpse,
+            wait_model::Pace,
             wait_table::Point,
         },
         journal::{Event, Join, Record, Stored},
+        phase::phase_at,
+        state::Situation,
         store::{EntryAsk, MemoryStore, Moment, Numbered, QueueStore, Reservation, Stock, StoreError},
     },
 };

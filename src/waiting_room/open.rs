@@ -1,24 +1,37 @@
-//! How a room is opened: its journal, its engine, and what the journal knows.
+//! Recovery and start of one sale's waiting room: its journal, its store, and its background loops.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
+use tokio::time::{MissedTickBehavior, interval};
 
-use crate::waiting_room::{
-    Config, Deps, Durability, Engine, JournalPlace, OpenError, WaitingRoom,
-    admission::controller::{self, Gatekeeper},
-    draw::coordinator::{self, Drawing},
-    journal::{
-        Chain, Journal, JournalError, PgJournal, SqliteJournal,
-        writer::{WriteError, Writer},
-    },
-    status::{presence::Presence, snapshot::BoardPost},
-    store::{MemoryStore, Moment, QueueStore, RedisStore},
-    tokens::{pass::PassReader, queue_token},
-};
 use crate::{
-    kernel::SaleId,
-    platform::redis::{Line, Redis},
+    kernel::{Clock, Entropy, SaleId},
+    platform::{
+        keys::Keys,
+        redis::{FencedConnection, Redis},
+        shutdown::Lifecycle,
+        sql,
+    },
+    waiting_room::{
+        context::RoomContext,
+        draw::coordinator::{self, DrawSetupError},
+        journal::{
+            self,
+            chain::Chain,
+            port::{Journal, JournalError},
+            postgres::PgJournal,
+            sqlite::SqliteJournal,
+            writer::{WriteError, Writer},
+        },
+        room::WaitingRoom,
+        status::reporter::PUBLISH_EVERY,
+        store::{
+            memory::MemoryStore,
+            port::{Moment, QueueStore},
+            redis::RedisStore,
+        },
+        types::{Config, Durability, Engine, JournalPlace},
+    },
 };
 
 /// Subjects a bucket of the engine's map at the declared number of fans; at four times as many it is still compact.
@@ -28,106 +41,234 @@ const BUCKET_ENTRIES_MAX: u32 = 512;
 /// An engine that is not complete after this time keeps the process from starting.
 const READY_WITHIN: Duration = Duration::from_mins(1);
 
+const ADMISSION_EVERY: Duration = Duration::from_millis(100);
+const DRAW_EVERY: Duration = Duration::from_millis(500);
+const CHAIN_EVERY: Duration = Duration::from_secs(1);
+
+/// What a waiting room is built from.
+#[derive(Clone)]
+pub struct Deps {
+    /// Wall clock and steady clock.
+    pub clock: Arc<dyn Clock>,
+    /// Source of randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// Keys of tokens, passes, receipts and the draw.
+    pub keys: Keys,
+    /// Where the journal is kept.
+    pub journal: JournalPlace,
+    /// What assigns numbers and slots.
+    pub engine: Engine,
+    /// Name of this node among others.
+    pub node: String,
+    /// Ends the background loops.
+    pub life: Lifecycle,
+}
+
+/// Why a waiting room cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The sale's configuration contradicts itself, its journal or its keys.
+    #[error("the admission of sale {sale} cannot work: {why}")]
+    Config {
+        /// The sale.
+        sale: SaleId,
+        /// What to change.
+        why: &'static str,
+    },
+    /// The journal's file cannot be opened.
+    #[error(transparent)]
+    Sql(#[from] sql::OpenError),
+    /// The journal's database cannot be opened.
+    #[error(transparent)]
+    Journal(#[from] journal::OpenError),
+    /// The store has not been complete within a minute.
+    #[error(
+        "the store of sale {sale} does not become ready: is Redis reachable, and does another node keep rebuilding it?"
+    )]
+    NotReady {
+        /// The sale.
+        sale: SaleId,
+    },
+    /// The journal's records cannot be read or applied.
+    #[error("the journal of sale {sale} cannot be replayed: {why}")]
+    Replay {
+        /// The sale.
+        sale: SaleId,
+        /// What was wrong with the records.
+        why: String,
+    },
+}
+
 struct Opened {
     journal: Arc<dyn Journal>,
     chain: Arc<dyn Chain>,
     store: Arc<dyn QueueStore>,
 }
 
-impl WaitingRoom {
-    /// Recovers from the journal and starts the tick and the board.
-    pub async fn open(config: Config, deps: Deps) -> Result<Arc<Self>, OpenError> {
-        let room = Arc::new(Self::recover(config, deps).await?);
-        for (name, pause) in [
-            ("admission", Duration::from_millis(100)),
-            ("board", Duration::from_secs(1)),
-            ("draw", Duration::from_secs(1)),
-            ("log", Duration::from_secs(1)),
-        ] {
-            let of_loop = Arc::clone(&room);
-            room.life.supervise(name, pause, move || {
-                let room = Arc::clone(&of_loop);
-                async move {
-                    match name {
-                        "board" => room.board_loop().await,
-                        "draw" => room.draw_loop().await,
-                        "log" => room.log_loop().await,
-                        _ => room.admission_loop().await,
-                    }
-                }
-            });
-        }
-        Ok(room)
-    }
+/// Recovers a waiting room from its journal and starts its background loops.
+///
+/// # Errors
+/// [`OpenError`]
+pub async fn open(config: Config, deps: Deps) -> Result<Arc<WaitingRoom>, OpenError> {
+    let room = Arc::new(recover(config, deps).await?);
+    let short = Duration::from_millis(100);
+    supervise(&room, "admission", short, |room| async move { admission_loop(&room).await });
+    supervise(&room, "status", PUBLISH_EVERY, |room| async move { status_loop(&room).await });
+    supervise(&room, "draw", Duration::from_secs(1), |room| async move { draw_loop(&room).await });
+    supervise(&room, "journal chain", CHAIN_EVERY, |room| async move { chain_loop(&room).await });
+    Ok(room)
+}
 
-    /// The room as the journal knows it, without its tick.
-    pub(crate) async fn recover(config: Config, deps: Deps) -> Result<Self, OpenError> {
-        check(&config).map_err(|why| OpenError::Config {
+/// The waiting room as its journal knows it, without its background loops.
+pub(crate) async fn recover(config: Config, deps: Deps) -> Result<WaitingRoom, OpenError> {
+    let of_config = |why| OpenError::Config {
+        sale: config.sale.clone(),
+        why,
+    };
+    let of_replay = |why: String| OpenError::Replay {
+        sale: config.sale.clone(),
+        why,
+    };
+    let of_draw = |error| match error {
+        DrawSetupError::Config(why) => of_config(why),
+        DrawSetupError::Write(error) => of_replay(error.to_string()),
+    };
+    check(&config).map_err(of_config)?;
+    let at = Moment {
+        now: deps.clock.now(),
+        monotonic: deps.clock.monotonic(),
+    };
+    let Opened {
+        journal,
+        chain,
+        store,
+    } = open_backend(&config, &deps, at).await?;
+    let Deps {
+        clock,
+        entropy,
+        keys,
+        life,
+        ..
+    } = deps;
+    let writer = Writer::new(journal, Arc::clone(&store), Arc::clone(&clock), config.durability);
+    tokio::time::timeout(READY_WITHIN, until_complete(&writer, store.as_ref()))
+        .await
+        .map_err(|_| OpenError::NotReady {
             sale: config.sale.clone(),
-            why,
-        })?;
-        let at = Moment {
-            now: deps.clock.now(),
-            monotonic: deps.clock.monotonic(),
-        };
-        let Opened {
-            journal,
-            chain,
-            store,
-        } = open_engine(&config, &deps, at).await?;
-        let Deps {
-            clock,
-            entropy,
-            keys,
-            life,
-            ..
-        } = deps;
-        let writer = Writer::new(journal, Arc::clone(&store), Arc::clone(&clock), config.durability);
-        let unreadable = |why: String| OpenError::Replay {
-            sale: config.sale.clone(),
-            why,
-        };
-        tokio::time::timeout(READY_WITHIN, until_complete(&writer, store.as_ref()))
+        })?
+        .map_err(|error| of_replay(error.to_string()))?;
+    if let Some(terms) = &config.draw {
+        coordinator::commit(&config, terms, store.as_ref(), &writer, &keys, entropy.as_ref())
             .await
-            .map_err(|_| OpenError::NotReady {
-                sale: config.sale.clone(),
-            })?
-            .map_err(|e| unreadable(e.to_string()))?;
-        if let Some(terms) = &config.draw {
-            coordinator::commit(&config, terms, store.as_ref(), &writer, &keys, entropy.as_ref()).await?;
+            .map_err(of_draw)?;
+    }
+    let secrets = coordinator::open_secrets(&config, store.as_ref(), &keys).map_err(of_draw)?;
+    writer
+        .resume()
+        .await
+        .map_err(|error| of_replay(error.to_string()))?;
+    store
+        .recovered(at)
+        .await
+        .map_err(|error| of_replay(error.to_string()))?;
+    let linked = chain
+        .last_link()
+        .await
+        .map_err(|error| of_replay(error.to_string()))?;
+    let context = RoomContext {
+        lag: writer.behind(),
+        writer: writer.start(&life),
+        config,
+        clock,
+        entropy,
+        keys,
+        store,
+    };
+    Ok(WaitingRoom::new(context, life, chain, linked, secrets))
+}
+
+/// Runs one loop until the process stops, again after `pause` when it panics.
+fn supervise<F>(
+    room: &Arc<WaitingRoom>,
+    name: &'static str,
+    pause: Duration,
+    run: impl Fn(Arc<WaitingRoom>) -> F + Send + 'static,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let of_loop = Arc::clone(room);
+    room.life()
+        .supervise(name, pause, move || run(Arc::clone(&of_loop)));
+}
+
+async fn admission_loop(room: &WaitingRoom) {
+    let sale = &room.config().sale;
+    let mut ticks = interval(ADMISSION_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_failing = false;
+    loop {
+        tokio::select! {
+            () = room.life().stopping() => return,
+            _ = ticks.tick() => {}
         }
-        let drawing = Drawing::of(&config, store.as_ref(), &keys)?;
-        writer.resume().await.map_err(|e| unreadable(e.to_string()))?;
-        store.recovered(at).await.map_err(|e| unreadable(e.to_string()))?;
-        let linked = chain.last_link().await.map_err(|e| unreadable(e.to_string()))?;
-        let first = controller::board_content(&config, store.as_ref(), at, &[], None, Vec::new());
-        let post = BoardPost::new(first, config.watchers_max);
-        let room = Self {
-            sale_hash: queue_token::sale_hash(&config.sale),
-            behind: writer.behind(),
-            pen: writer.start(&life),
-            chain,
-            linked: ArcSwap::from_pointee(linked),
-            post,
-            told: ArcSwap::default(),
-            presence: Presence::default(),
-            gatekeeper: Gatekeeper::default(),
-            drawing,
-            passes: PassReader::new(
-                config.sale.clone(),
-                config.issuer.clone(),
-                keys.clone(),
-                Arc::clone(&clock),
-            ),
-            config,
-            clock,
-            entropy,
-            keys,
-            life,
-            store,
-        };
-        room.hang_board();
-        Ok(room)
+        let ticked = room.tick().await;
+        match &ticked {
+            // While it lasts, once is enough.
+            Err(error) if !is_failing => {
+                tracing::error!(%sale, %error, "admission ticks fail: nobody is called until the store answers");
+            }
+            Ok(()) if is_failing => tracing::info!(%sale, "admission ticks again"),
+            _ => {}
+        }
+        is_failing = ticked.is_err();
+    }
+}
+
+async fn status_loop(room: &WaitingRoom) {
+    let mut ticks = interval(PUBLISH_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = room.life().stopping() => return,
+            _ = ticks.tick() => {}
+        }
+        room.status_second().await;
+    }
+}
+
+async fn draw_loop(room: &WaitingRoom) {
+    let mut ticks = interval(DRAW_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = room.life().stopping() => return,
+            _ = ticks.tick() => {}
+        }
+        if room.has_order() {
+            // Nothing is left to do, ever.
+            return room.life().stopping().await;
+        }
+        room.advance_draw().await;
+    }
+}
+
+/// Chains the journal's records second by second. Apart from the status, which goes on when the journal is away.
+async fn chain_loop(room: &WaitingRoom) {
+    let mut ticks = interval(CHAIN_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_failing = false;
+    loop {
+        tokio::select! {
+            () = room.life().stopping() => return,
+            _ = ticks.tick() => {}
+        }
+        let extended = room.extend_chain().await;
+        if let Err(error) = &extended
+            && !is_failing
+        {
+            tracing::warn!(sale = %room.config().sale, %error, "the journal is not chained until it answers again");
+        }
+        is_failing = extended.is_err();
     }
 }
 
@@ -142,7 +283,7 @@ async fn until_complete(writer: &Writer, store: &dyn QueueStore) -> Result<(), W
     }
 }
 
-async fn open_engine(config: &Config, deps: &Deps, at: Moment) -> Result<Opened, OpenError> {
+async fn open_backend(config: &Config, deps: &Deps, at: Moment) -> Result<Opened, OpenError> {
     let sale = &config.sale;
     let broken = |why: JournalError| OpenError::Replay {
         sale: sale.clone(),
@@ -193,7 +334,7 @@ async fn open_engine(config: &Config, deps: &Deps, at: Moment) -> Result<Opened,
         (Engine::Redis(redis), JournalPlace::Postgres { url }) => {
             let journal = Arc::new(open_shared(url, sale, config).await?);
             make_compact(redis).await;
-            let line = Line::start(
+            let line = FencedConnection::start(
                 redis.clone(),
                 sale.to_string(),
                 Arc::clone(&deps.entropy),

@@ -1,26 +1,67 @@
 //! The words of the waiting room: what goes in and what comes out.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::waiting_room::{Reason, StoreError, forecast::interval_calibration::Statements};
 use crate::{
-    kernel::{Clock, Entropy, SaleId, Timestamp, VisitId},
-    platform::{keys::Keys, redis::Redis, shutdown::Lifecycle, sql},
+    kernel::{SaleId, Timestamp, VisitId},
+    platform::redis::Redis,
+    waiting_room::draw::progress::DrawTerms,
 };
 
-/// What a room is built from.
-#[derive(Clone)]
-pub struct Deps {
-    pub clock: Arc<dyn Clock>,
-    pub entropy: Arc<dyn Entropy>,
-    pub keys: Keys,
-    pub journal: JournalPlace,
-    pub engine: Engine,
-    /// What this node is called among others.
-    pub node: String,
-    pub life: Lifecycle,
+/// Shortest pause between two polls that the service asks for, in milliseconds.
+pub(crate) const POLL_NEAR_MS: u32 = 1_000;
+/// Longest pause between two polls that the service asks for, in milliseconds.
+pub(crate) const POLL_FAR_MS: u32 = 20_000;
+
+/// What a promoter decides about one sale's door.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub sale: SaleId,
+    /// From when fans may take a place; before it `join` answers "not open yet".
+    pub prequeue_at: Timestamp,
+    /// From when fans are called.
+    pub opens_at: Timestamp,
+    /// After which nobody joins or enters any more.
+    pub closes_at: Timestamp,
+    pub rate_per_minute: u32,
+    /// Active visitors at most.
+    pub capacity: u32,
+    /// Entries that may come at once on top of the rate; one second's worth (at least 1) when `None`.
+    pub burst: Option<u32>,
+    /// How long a called fan has to come before she is passed over.
+    pub call_window: Duration,
+    /// Of each entry slot, the share that those passed over may take when both lanes want it, 0 to 1.
+    pub returner_share: f64,
+    /// Life of a pass; it is renewed while the visit lasts.
+    pub pass_life: Duration,
+    /// A visit ends after this long whatever the visitor does.
+    pub visit_max: Duration,
+    /// Places at most; beyond it `join` says that the queue is full.
+    pub max_fans: u32,
+    /// Issuer of passes: the public base URL.
+    pub issuer: String,
+    /// Watchers of the board's event stream at most.
+    pub watchers_max: usize,
+    /// Whether another process than this one lets passes in: then a slot is free only when its pass is over.
+    pub passes_checked_elsewhere: bool,
+    /// What a fan may rely on when she has her number.
+    pub durability: Durability,
+    /// How those who came before the opening are shuffled; `None`: first come, first served.
+    pub draw: Option<DrawTerms>,
+}
+
+/// When a join is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// When the journal has it: nothing is lost.
+    #[default]
+    Journaled,
+    /// When the engine has it; the journal follows within the commit window. When engine and process die together, who
+    /// joined in that moment keeps her place by her token only.
+    Acknowledged,
 }
 
 /// Where the journal is kept. One place may serve several sales.
@@ -42,7 +83,7 @@ pub enum Engine {
 }
 
 /// How far a sale has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     Scheduled,
@@ -55,7 +96,7 @@ pub enum Phase {
 }
 
 /// Where somebody stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PlaceState {
     Prequeue,
@@ -67,7 +108,7 @@ pub enum PlaceState {
 }
 
 /// One fan's place, as it goes out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Place {
     pub state: PlaceState,
     pub number: Option<u64>,
@@ -86,7 +127,7 @@ pub struct Place {
 }
 
 /// How long it will take: a range, and a time of day to plan by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Wait {
     pub p10_s: u32,
     pub p50_s: u32,
@@ -148,7 +189,7 @@ pub enum RenewOutcome {
 }
 
 /// What an operator may order. Of contradictory orders the last counts; all are written down, with who gave them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "order", rename_all = "snake_case")]
 pub enum OperatorCommand {
     /// Nobody is called and nobody enters; call windows stand still. A draw goes on, and the pause holds after it.
@@ -188,7 +229,7 @@ pub enum Refusal {
 }
 
 /// How a door is set, and what follows from it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct DoorState {
     pub phase: Phase,
     /// As on the board.
@@ -206,7 +247,7 @@ pub struct DoorState {
 }
 
 /// What the box office tells the waiting room. May be sent twice and out of order.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BoxOfficeReport {
     /// The node whose box office reports.
@@ -225,7 +266,7 @@ pub struct BoxOfficeReport {
 }
 
 /// How the visitors of one box office fare.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct BoxOfficeHealth {
     /// Nine of ten answers about seats took no longer, in the last two seconds; `None` when there were too few.
     pub latency_ms: Option<u32>,
@@ -236,7 +277,7 @@ pub struct BoxOfficeHealth {
 }
 
 /// What is left in one price zone, in seats.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ZoneStock {
     pub zone: String,
     pub free: u32,
@@ -268,29 +309,34 @@ pub struct Figures {
     pub statements: Statements,
 }
 
-/// The room cannot do it now. Safe to try again: nothing is done twice.
-#[derive(Debug, thiserror::Error)]
-pub enum WaitingRoomError {
-    #[error("too many wait for the journal")]
-    Busy,
-    #[error("the journal could not be written")]
-    Journal,
-    #[error(transparent)]
-    Store(#[from] StoreError),
+/// Why the wait is not what it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    Paused,
+    /// A rate of 0 was ordered: a pause until another one is.
+    PausedByRate,
+    /// A capacity of 0 was ordered: likewise.
+    PausedByCapacity,
+    /// The box office is slow, silent or makes errors: fewer come in until it has recovered.
+    BoxOfficeBusy,
+    SoldOut,
+    CapacityLowered,
+    RateLowered,
+    /// Every seat that is not sold is held by somebody: who waits is called when one comes back.
+    AllInBaskets,
+    /// More of those who were called came, or they stay longer, than was foreseen.
+    MoreStayed,
+    FullHouse,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    #[error("the door of sale {sale} cannot work: {why}")]
-    Config { sale: SaleId, why: &'static str },
-    #[error(transparent)]
-    Sql(#[from] sql::OpenError),
-    #[error(transparent)]
-    Journal(#[from] crate::waiting_room::journal::OpenError),
-    #[error(
-        "the engine of sale {sale} does not become ready: is Redis reachable, and does another node keep rebuilding it?"
-    )]
-    NotReady { sale: SaleId },
-    #[error("the journal of sale {sale} cannot be replayed: {why}")]
-    Replay { sale: SaleId, why: String },
+/// What became of all statements of this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Statements {
+    pub within: u64,
+    /// Called sooner than said; later, or not yet when the range was over.
+    pub sooner: u64,
+    pub later: u64,
+    /// By something that nobody could foresee.
+    pub overtaken: u64,
 }

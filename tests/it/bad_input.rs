@@ -591,8 +591,8 @@ fn a_configuration_with_a_mistake_does_not_start_and_names_the_key() {
         ("[server]\nlisten = \"not an address\"\n", "listen"),
         ("[checkout]\nanswer_within_ms = \"soon\"\n", "answer_within_ms"),
         (
-            "[checkout]\nanswer_within_ms = 9000\n",
-            "checkout.answer_within_ms",
+            "[checkout]\norder_response_wait_ms = 9000\n",
+            "checkout.order_response_wait_ms",
         ),
         ("[server\n", "wrong.toml"),
         ("[[sales]]\nid = \"UPPER CASE\"\n", "lower-case"),

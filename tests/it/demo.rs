@@ -91,7 +91,7 @@ async fn one_command_gives_a_sale_with_pages_a_crowd_and_a_memory() {
     let get = async |base: &str, path: &str, accept: &'static str| {
         let accept = [(http::header::ACCEPT, http::HeaderValue::from_static(accept))];
         client
-            .call(
+            .send(
                 Method::GET,
                 format!("{base}{path}").parse().unwrap(),
                 &accept,

@@ -16,8 +16,8 @@ use stagedoor::{
     audit::{AcknowledgedEntry, AcknowledgedJoin, Refusal, audit, books::who_came_in_time},
     kernel::{Clock, Entropy, OsEntropy, Timestamp},
     platform::{
-        drand::{Drand, DrandError, SCHEME},
-        http_client::Roots,
+        drand::{DrandClient, DrandError, SCHEME},
+        http_client::TrustStore,
         signing::sha256,
     },
     waiting_room::draw::Order,
@@ -27,8 +27,8 @@ use crate::{
     beacon::{Beacon, CHAIN, Mood, PERIOD_S},
     evidence::gather,
     fan::{Fan, Said},
-    ground::Pair,
-    rush::{SOON, insist},
+    environment::Pair,
+    load_scenario::{SOON, insist},
     world::{Scene, World, command},
 };
 
@@ -233,7 +233,7 @@ async fn drawn_sale(beacon: &Beacon, scene: Scene) -> World {
     world.add_to_config(&world.another_sale("first-come", ""));
     let roots = beacon.certificate_file(&world.site().dir);
     for node in &mut world.nodes {
-        node.set("STAGEDOOR__SALES__0__QUEUEING", "fair_draw".to_owned());
+        node.set("STAGEDOOR__SALES__0__QUEUE_ORDER", "fair_draw".to_owned());
         node.set("SSL_CERT_FILE", roots.display().to_string());
     }
     world.start().await;
@@ -649,9 +649,9 @@ async fn they_come_in_by_their_numbers(world: &World, places: Vec<Place>, told: 
 async fn a_beacon_is_asked_over_tls_and_believed_only_for_its_signature() {
     let (plain, tls) = (Beacon::plain().await, Beacon::over_tls().await);
     let entropy: Arc<dyn Entropy> = Arc::new(OsEntropy);
-    let known = Roots::only(tls.certificate.clone()).unwrap();
-    let drand = |beacon: &Beacon, roots: &Roots| {
-        Drand::new(
+    let known = TrustStore::from_der(tls.certificate.clone()).unwrap();
+    let drand = |beacon: &Beacon, roots: &TrustStore| {
+        DrandClient::new(
             &beacon.url,
             CHAIN,
             beacon.public_key(),
@@ -661,8 +661,8 @@ async fn a_beacon_is_asked_over_tls_and_believed_only_for_its_signature() {
     };
     let latest = plain.latest() - 1;
     let (one, other) = (
-        drand(&plain, &Roots::none()).round(latest).await.unwrap(),
-        drand(&tls, &known).round(latest).await.unwrap(),
+        drand(&plain, &TrustStore::empty()).fetch_round(latest).await.unwrap(),
+        drand(&tls, &known).fetch_round(latest).await.unwrap(),
     );
     assert_eq!(
         (&one, one.randomness),
@@ -672,8 +672,8 @@ async fn a_beacon_is_asked_over_tls_and_believed_only_for_its_signature() {
 
     // Whose certificate nobody trusts is told nothing.
     let asked = tls.asked();
-    for roots in [Roots::none(), Roots::of_this_machine()] {
-        let refused = drand(&tls, &roots).round(latest).await;
+    for roots in [TrustStore::empty(), TrustStore::system()] {
+        let refused = drand(&tls, &roots).fetch_round(latest).await;
         assert!(matches!(refused, Err(DrandError::Call(_))), "{refused:?}");
     }
     assert_eq!(tls.asked(), asked);
@@ -681,12 +681,12 @@ async fn a_beacon_is_asked_over_tls_and_believed_only_for_its_signature() {
     let drand = drand(&tls, &known);
     for mood in Mood::ILL {
         tls.is(mood);
-        let error = drand.round(latest).await.unwrap_err();
+        let error = drand.fetch_round(latest).await.unwrap_err();
         let is_it = match mood {
             Mood::Fails => matches!(error, DrandError::Status(status) if status == 500),
-            Mood::Garbage => matches!(error, DrandError::Content),
-            Mood::OtherRound => matches!(error, DrandError::OtherRound),
-            Mood::Forged => matches!(error, DrandError::Forged),
+            Mood::Garbage => matches!(error, DrandError::Malformed),
+            Mood::OtherRound => matches!(error, DrandError::WrongRound),
+            Mood::Forged => matches!(error, DrandError::InvalidSignature),
             Mood::Late => matches!(error, DrandError::Call(_)),
             Mood::Well => false,
         };
@@ -694,11 +694,11 @@ async fn a_beacon_is_asked_over_tls_and_believed_only_for_its_signature() {
     }
     tls.is(Mood::Well);
     assert_eq!(
-        drand.round(latest).await.unwrap(),
+        drand.fetch_round(latest).await.unwrap(),
         one,
         "and it is asked again when it is well"
     );
-    let to_come = drand.round(latest + u64::from(PERIOD_S) * 100).await;
+    let to_come = drand.fetch_round(latest + u64::from(PERIOD_S) * 100).await;
     assert!(
         matches!(to_come, Err(DrandError::Status(status)) if status == 404),
         "{to_come:?}"

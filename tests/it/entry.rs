@@ -22,8 +22,8 @@ async fn house(limits: &[(&'static str, &str)]) -> World {
     let open = |id| world.another_sale(id, "sign_in = \"none\"");
     world.add_to_config(&(open(OPEN) + &open(ALSO_OPEN)));
     let defaults = [
-        ("STAGEDOOR__LIMITS__PROOF_OF_WORK__BITS_MIN", "6"),
-        ("STAGEDOOR__LIMITS__PROOF_OF_WORK__BITS_MAX", "10"),
+        ("STAGEDOOR__LIMITS__PROOF_OF_WORK__DIFFICULTY_BITS_MIN", "6"),
+        ("STAGEDOOR__LIMITS__PROOF_OF_WORK__DIFFICULTY_BITS_MAX", "10"),
     ];
     for (variable, value) in defaults.iter().chain(limits) {
         world.nodes[0].set(variable, (*value).to_owned());
@@ -181,7 +181,7 @@ async fn a_stranger_s_place_leads_through_the_door() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_challenge_counts_no_more() {
-    let world = house(&[("STAGEDOOR__LIMITS__PROOF_OF_WORK__LIFE_S", "1")]).await;
+    let world = house(&[("STAGEDOOR__LIMITS__PROOF_OF_WORK__CHALLENGE_TTL_S", "1")]).await;
     let refused = join_from(&world, "192.0.2.1", None)
         .await
         .problem(403, "proof-required");
@@ -197,7 +197,7 @@ async fn an_old_challenge_counts_no_more() {
 async fn the_price_rises_for_an_address_that_joins_again_and_again_and_for_no_other() {
     let world = house(&[
         (
-            "STAGEDOOR__LIMITS__PROOF_OF_WORK__JOINS_PER_ADDRESS_PER_MINUTE_NORMAL",
+            "STAGEDOOR__LIMITS__PROOF_OF_WORK__JOINS_PER_IP_PER_MINUTE_NORMAL",
             "2",
         ),
         (
@@ -238,7 +238,7 @@ async fn the_price_rises_for_an_address_that_joins_again_and_again_and_for_no_ot
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_beyond_its_limit_is_told_why_and_wins_its_place_by_signing_in() {
-    let limit = ("STAGEDOOR__LIMITS__JOINS_PER_ADDRESS_PER_MINUTE", "2");
+    let limit = ("STAGEDOOR__LIMITS__JOINS_PER_IP_PER_MINUTE", "2");
     let world = house(&[limit]).await;
     for _ in 0..2 {
         pay_and_join(&world, "192.0.2.7").await.0.expect(201);
@@ -267,8 +267,8 @@ async fn an_address_beyond_its_limit_is_told_why_and_wins_its_place_by_signing_i
 #[tokio::test(flavor = "multi_thread")]
 async fn or_it_may_go_on_at_the_highest_price() {
     let world = house(&[
-        ("STAGEDOOR__LIMITS__JOINS_PER_ADDRESS_PER_MINUTE", "2"),
-        ("STAGEDOOR__LIMITS__PROOF_OF_WORK__LIFTS_JOIN_LIMIT", "true"),
+        ("STAGEDOOR__LIMITS__JOINS_PER_IP_PER_MINUTE", "2"),
+        ("STAGEDOOR__LIMITS__PROOF_OF_WORK__ALLOW_OVER_JOIN_LIMIT", "true"),
     ])
     .await;
     let saved = join_from(&world, "192.0.2.7", None)

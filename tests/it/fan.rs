@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, Method};
 use serde_json::{Value, json};
 use stagedoor::{
     kernel::Clock,
-    platform::http_client::{Answer, CallError, HttpClient},
+    platform::http_client::{Response, CallError, HttpClient},
 };
 
 use crate::world::World;
@@ -29,7 +29,7 @@ pub struct Fan {
 pub struct Said {
     pub status: u16,
     pub json: Value,
-    pub answer: Answer,
+    pub answer: Response,
 }
 
 impl Said {
@@ -151,7 +151,7 @@ impl Fan {
         body: Bytes,
     ) -> Result<Said, CallError> {
         let uri = format!("{}{path}", self.base).parse().unwrap();
-        let answer = self.client.call(method, uri, headers, body).await?;
+        let answer = self.client.send(method, uri, headers, body).await?;
         Ok(Said {
             status: answer.status.as_u16(),
             json: answer.json().unwrap_or(Value::Null),

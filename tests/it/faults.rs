@@ -158,7 +158,7 @@ async fn a_place_a_visit_a_hold_in_payment_and_tickets_survive_kill_9() {
     }
     let seat = in_payment["seats"][0].as_str().unwrap();
     assert_ne!(visitor.seat(&world, seat).await, "free", "money is moving for it");
-    let states = ["paid", "declined", "expired", "refunded", "cancelled"];
+    let states = ["paid", "declined", "expired", "refunded", "canceled"];
     let ended = payer
         .order_becomes(
             &world,

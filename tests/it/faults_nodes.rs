@@ -11,8 +11,8 @@ use stagedoor::{kernel::Clock, platform::http_client::HttpClient};
 
 use crate::{
     fan::Fan,
-    ground::Pair,
-    rush::{Rush, SOON, insist, scene},
+    environment::Pair,
+    load_scenario::{Rush, SOON, insist, scene},
     world::{Scene, World},
 };
 

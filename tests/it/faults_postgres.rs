@@ -7,8 +7,8 @@ use stagedoor::kernel::Clock;
 
 use crate::{
     fan::Fan,
-    ground::Pair,
-    rush::{Rush, SOON, insist, is_away, scene},
+    environment::Pair,
+    load_scenario::{Rush, SOON, insist, is_away, scene},
     world::Scene,
 };
 
@@ -74,7 +74,7 @@ async fn away_for_five_seconds_holds_live_on_and_nobody_is_let_in() {
     let paying = rush.money_moves(2).await;
 
     let (down, since) = (rush.world.clock.now(), rush.world.clock.monotonic());
-    rush.world.ground().postgres.freeze().unwrap();
+    rush.world.ground().postgres.pause().unwrap();
     let (world, meanwhile) = (&rush.world, rush.buyers.last().unwrap());
     let (order, joined, held) = tokio::join!(
         holder.pay_with_key(kept["id"].as_str().unwrap(), "tok_ok", "in the dark"),
@@ -104,7 +104,7 @@ async fn away_for_five_seconds_holds_live_on_and_nobody_is_let_in() {
     while rush.world.clock.monotonic().saturating_sub(since) < Duration::from_secs(5) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    rush.world.ground().postgres.thaw().unwrap();
+    rush.world.ground().postgres.resume().unwrap();
     let up = rush.world.clock.now();
     rush.goes_on().await;
     rush.was_out(down, rush.world.clock.now());

@@ -9,8 +9,8 @@ use stagedoor::kernel::Clock;
 
 use crate::{
     fan::{Fan, Said},
-    ground::{Engine, Pair, Topology},
-    rush::{Rush, SOON, insist, is_away, scene},
+    environment::{Engine, Pair, Topology},
+    load_scenario::{Rush, SOON, insist, is_away, scene},
     world::{SALE, Scene, World},
 };
 
@@ -308,7 +308,7 @@ async fn split_brain(seed: u64) -> bool {
     });
     let paying: Vec<_> = paying.collect();
     for door in &rush.world.ground().doors()[1..] {
-        door.lead_to(replica.port());
+        door.switch_to(replica.port());
     }
     until_epochs_after(&rush.world, before).await;
     let second = hold_the_same(&mut rush, &first, Some(1)).await;
@@ -412,7 +412,7 @@ async fn away_for_five_seconds_the_board_is_served_and_says_that_it_is_old() {
 
     let (down, since) = (rush.world.clock.now(), rush.world.clock.monotonic());
     for door in rush.world.ground().doors() {
-        door.shut();
+        door.refuse_connections();
     }
     for node in 0..rush.world.nodes.len() {
         let at_this_one = |fan: &Fan| Fan {
@@ -446,7 +446,7 @@ async fn away_for_five_seconds_the_board_is_served_and_says_that_it_is_old() {
     }
     let port = rush.world.ground_mut().server().port();
     for door in rush.world.ground().doors() {
-        door.lead_to(port);
+        door.switch_to(port);
     }
     rush.goes_on().await;
     rush.was_out(down, rush.world.clock.now());
@@ -502,9 +502,9 @@ async fn slots_of_a_cluster_move_during_the_sale() {
             format!("{{{SALE}}}"),
             format!("{{{SALE}:{}}}", crate::world::PERFORMANCE),
         ] {
-            let from = cluster.owner_of(&key).await.unwrap();
-            cluster.move_slot_of(&key, (from + 1) % 3).await.unwrap();
-            assert_ne!(cluster.owner_of(&key).await.unwrap(), from);
+            let from = cluster.owner_of_key(&key).await.unwrap();
+            cluster.move_slot_of_key(&key, (from + 1) % 3).await.unwrap();
+            assert_ne!(cluster.owner_of_key(&key).await.unwrap(), from);
         }
         // Some of the sale goes over the cluster as it now is.
         rush.until_orders(25 + 12 * round).await;

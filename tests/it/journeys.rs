@@ -392,7 +392,7 @@ async fn a_cancelled_order_gives_the_seats_back_and_the_same_key_never_pays_twic
         cancelling.status,
         cancelling.json
     );
-    fan.order_becomes(&world, order, &["cancelled"], Duration::from_secs(10))
+    fan.order_becomes(&world, order, &["canceled"], Duration::from_secs(10))
         .await;
     for seat in hold["seats"].as_array().unwrap() {
         fan.seat_becomes(&world, str_of(seat), "free").await;
@@ -404,7 +404,7 @@ async fn a_cancelled_order_gives_the_seats_back_and_the_same_key_never_pays_twic
     assert_eq!(
         tickets["tickets"],
         json!([]),
-        "tickets of a cancelled order are worth nothing"
+        "tickets of a canceled order are worth nothing"
     );
 }
 
@@ -429,7 +429,7 @@ async fn a_charge_whose_answer_was_lost_still_ends_in_tickets_or_in_nothing() {
             .order_becomes(
                 &world,
                 str_of(&order),
-                &["paid", "declined", "expired", "refunded", "cancelled"],
+                &["paid", "declined", "expired", "refunded", "canceled"],
                 patience,
             )
             .await;

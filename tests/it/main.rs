@@ -8,10 +8,10 @@
 
 mod architecture;
 mod attacks;
-mod bad_ground;
+mod misconfigured_backends;
 mod bad_input;
 mod beacon;
-mod brake;
+mod backpressure;
 mod demo;
 mod draw;
 mod entry;
@@ -21,12 +21,12 @@ mod faults;
 mod faults_nodes;
 mod faults_postgres;
 mod faults_redis;
-mod ground;
+mod environment;
 mod journeys;
 mod nodes;
 mod operators;
 mod roles;
 mod rolling;
-mod rush;
+mod load_scenario;
 mod sale;
 mod world;

@@ -187,7 +187,7 @@ impl Node {
         let uri = format!("http://{}/health/ready", self.ops).parse().unwrap();
         self.site
             .client
-            .call(Method::GET, uri, &[], Bytes::new())
+            .send(Method::GET, uri, &[], Bytes::new())
             .await
             .ok()
             .map(|answer| answer.status.as_u16())

@@ -13,7 +13,7 @@ use stagedoor::{
 
 use crate::{
     fan::Fan,
-    ground::Pair,
+    environment::Pair,
     world::{Scene, World, command},
 };
 
@@ -48,7 +48,7 @@ async fn at_node(
     let uri = format!("http://{}{path}", world.nodes[node].ops).parse().unwrap();
     let answer = world
         .client
-        .call(method, uri, &headers, Bytes::from(body))
+        .send(method, uri, &headers, Bytes::from(body))
         .await
         .unwrap();
     (answer.status.as_u16(), answer.json().unwrap_or(Value::Null))

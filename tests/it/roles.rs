@@ -5,7 +5,8 @@ use std::{fs, time::Duration};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, header};
 use serde_json::{Value, json};
-use stagedoor::{kernel::Clock, simulation::servers::Nginx};
+use stagedoor::{kernel::Clock};
+use testkit::Nginx;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -36,7 +37,7 @@ async fn house(scene: Scene) -> House {
         node.set("STAGEDOOR__SERVER__PUBLIC_BASE", nginx.url());
     }
     office.set(
-        "STAGEDOOR__BOX_OFFICE__REPORT_TO",
+        "STAGEDOOR__BOX_OFFICE__WAITING_ROOM_URLS",
         format!("[\"http://{}\"]", door.ops),
     );
     door.start().await;
@@ -192,7 +193,7 @@ async fn the_door_takes_reports_of_its_own_house_only() {
         let uri = format!("http://{}{path}", door.ops).parse().unwrap();
         world
             .client
-            .call(Method::POST, uri, &headers, body)
+            .send(Method::POST, uri, &headers, body)
             .await
             .unwrap()
     };
@@ -251,13 +252,13 @@ async fn what_cannot_serve_a_sale_together_does_not_start() {
         file.to_str().unwrap(),
     ]);
     assert!(
-        !alone.0.success() && alone.1.contains("box_office.report_to"),
+        !alone.0.success() && alone.1.contains("box_office.waiting_room_urls"),
         "{}",
         alone.1
     );
     let mut config = fs::read_to_string(&file).unwrap();
     config.push_str(
-        "[engine]\nkind = \"redis\"\nredis.url = \"redis://:hush@127.0.0.1:1\"\n[ledger]\nurl = \"postgres://u:hush@127.0.0.1:1/x\"\n",
+        "[store]\nkind = \"redis\"\nredis.url = \"redis://:hush@127.0.0.1:1\"\n[ledger]\nurl = \"postgres://u:hush@127.0.0.1:1/x\"\n",
     );
     fs::write(&file, config).unwrap();
     let each_its_own_money = command(&["serve", "--config", file.to_str().unwrap()]);

@@ -11,7 +11,8 @@ use std::{
 
 use http::Method;
 use serde_json::json;
-use stagedoor::{kernel::Clock, platform::http_client::HttpClient, simulation::servers::Nginx};
+use stagedoor::{kernel::Clock, platform::http_client::HttpClient};
+use testkit::Nginx;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
@@ -29,7 +30,7 @@ const CALLERS: u32 = 12;
 async fn two_nodes() -> (World, [Node; 2], Nginx) {
     let mut world = World::prepared(Scene::default()).await;
     let node = |n: u32| {
-        let variables = vec![("STAGEDOOR__SERVER__LAME_DUCK_MS", "3000".to_owned())];
+        let variables = vec![("STAGEDOOR__SERVER__SHUTDOWN_NOTICE_MS", "3000".to_owned())];
         Node::new(
             &world.site(),
             "all",
@@ -88,7 +89,7 @@ async fn a_rolling_restart_under_traffic_fails_no_request() {
                     )];
                     match fan
                         .client
-                        .call(method.clone(), uri, &proof, bytes::Bytes::new())
+                        .send(method.clone(), uri, &proof, bytes::Bytes::new())
                         .await
                     {
                         Ok(answer) if answer.status.is_success() => served.fetch_add(1, Ordering::Relaxed),
@@ -186,7 +187,7 @@ async fn a_stopping_node_says_so_serves_on_and_ends_its_streams_one_by_one() {
         &world.site(),
         "all",
         world.data(),
-        vec![("STAGEDOOR__SERVER__LAME_DUCK_MS", "2000".to_owned())],
+        vec![("STAGEDOOR__SERVER__SHUTDOWN_NOTICE_MS", "2000".to_owned())],
     );
     world.base = format!("http://{}", node.public);
     node.set("STAGEDOOR__SERVER__PUBLIC_BASE", world.base.clone());

@@ -12,7 +12,7 @@ use stagedoor::{
 use crate::{
     evidence::{every_node_agrees, gather, held_after},
     fan::Fan,
-    ground::Pair,
+    environment::Pair,
     world::{Scene, World},
 };
 

@@ -25,7 +25,7 @@ use stagedoor::{
 };
 
 use crate::{
-    ground::{Ground, Pair},
+    environment::{Ground, Pair},
     nodes::{Node, Site},
 };
 
@@ -195,12 +195,12 @@ impl World {
             r#"
 [server]
 listen = "{listen}"
-ops_listen = "{ops}"
+admin_listen = "{ops}"
 public_base = "{base}"
-drain_s = 15
-lame_duck_ms = 0
+shutdown_timeout_s = 15
+shutdown_notice_ms = 0
 trusted_proxies = ["127.0.0.1"]
-connections_per_address_max = 0
+connections_per_ip_max = 0
 [data]
 dir = "{dir}/data"
 [keys]
@@ -214,9 +214,9 @@ issuer = "{HANDOFF_ISSUER}"
 audience = "{HANDOFF_AUDIENCE}"
 secret = "{HANDOFF_SECRET}"
 [checkout]
-answer_within_ms = 2000
-gateway_deadline_ms = {gateway_deadline_ms}
-authorise_within_s = 10
+order_response_wait_ms = 2000
+gateway_timeout_ms = {gateway_deadline_ms}
+payment_timeout_s = 10
 [gateway]
 url = "{gateway}"
 webhook_secret = "{WEBHOOK_SECRET}"
@@ -225,18 +225,18 @@ webhook_secret = "{WEBHOOK_SECRET}"
 id = "{SALE}"
 title = {{ en = "Hero-Lim in test", ko = "시험 공연" }}
 artist = "Hero-Lim"
-prequeue_at = "{prequeue_at}"
-opens_at = "{opens_at}"
+prequeue_starts_at = "{prequeue_at}"
+on_sale_starts_at = "{opens_at}"
 closes_at = "{closes_at}"
-rate_per_minute = {rate_per_minute}
-burst = {burst}
-capacity = {capacity}
+admission_rate_per_minute = {rate_per_minute}
+admission_burst = {burst}
+active_visits_max = {capacity}
 call_window_s = {call_window_s}
-returner_share = {returner_share:?}
-pass_life_s = {pass_life_s}
+late_arrival_share = {returner_share:?}
+pass_ttl_s = {pass_life_s}
 visit_max_s = {visit_max_s}
-seats_per_fan = {seats_per_fan}
-hold_s = {hold_s}
+seats_per_customer_max = {seats_per_fan}
+hold_ttl_s = {hold_s}
 hold_extensions_max = {hold_extensions_max}
 [[sales.performances]]
 id = "{PERFORMANCE}"
@@ -265,7 +265,7 @@ prices = {{ VIP = 198000, R = 165000, S = 143000, A = 121000 }}
         );
         format!(
             "[[sales]]\nid = \"{id}\"\ntitle = {{ en = \"Another\" }}\nartist = \"Hero-Lim\"\nprequeue_at = \"{now}\"\nopens_at = \"{now}\"\n\
-             closes_at = \"{end}\"\nrate_per_minute = 60000\nburst = 1000\ncapacity = 1000\nhold_s = 120\nvisit_max_s = 600\n{more}\n\
+             closes_at = \"{end}\"\nadmission_rate_per_minute = 60000\nadmission_burst = 1000\nactive_visits_max = 1000\nhold_ttl_s = 120\nvisit_max_s = 600\n{more}\n\
              [[sales.performances]]\nid = \"{PERFORMANCE}\"\ntitle = {{ en = \"Friday\" }}\nstarts_at = \"{starts}\"\nvenue = \"Hall\"\n\
              plan = \"generate:theatre:60\"\nprices = {{ VIP = 4, R = 3, S = 2, A = 1 }}\n"
         )

@@ -248,7 +248,7 @@ fn sales() -> String {
         watchers_max: 100,
     };
     let open = sale_config("open", &scene(15_000, 100_000), now, now)
-        .replace("seats_per_fan = 4", "seats_per_fan = 80\npass_life_s = 3600");
+        .replace("seats_per_customer_max = 4", "seats_per_customer_max = 80\npass_ttl_s = 3600");
     // As many come as were declared, and four times as many.
     let closed = ["empty", "declared", "fourfold"].map(|id| {
         sale_config(

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context, bail};
 use stagedoor::{
     kernel::{Entropy, OsEntropy},
-    simulation::servers::Nginx,
 };
+use testkit::Nginx;
 use tokio::task::JoinSet;
 
 use super::lab::Lab;

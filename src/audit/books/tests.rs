@@ -3,7 +3,7 @@
 use sqlx::{Connection, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use crate::audit::books::*;
-use crate::simulation::servers::Postgres;
+use testkit::Postgres;
 
 /// The queue's tables where nodes share them.
 const SHARED_QUEUE: &str = "

@@ -1,4 +1,4 @@
-//! The sandbox gateway over HTTP (`stagedoor sandbox-gateway`, [`crate::simulation::sandbox_gateway`]).
+//! The sandbox gateway over HTTP (`stagedoor sandbox-gateway`, [`crate::demo::sandbox_gateway`]).
 //!
 //! `POST {base}/v1/payments` reserves, `GET {base}/v1/payments/{key}` looks up, `POST .../{key}/capture|void|refund`
 //! settle. An answer that is missing, broken or a server error says nothing about what happened: unknown.
@@ -12,13 +12,13 @@ use serde::Deserialize;
 use crate::{
     checkout::{
         payment::{
-            AuthoriseOutcome, Charge, LookupOutcome, NotSigned, PaymentGateway, PaymentState, Settled,
+            AuthorizeOutcome, Charge, LookupOutcome, InvalidSignature, PaymentGateway, PaymentState, SettleOutcome,
             Webhook,
         },
         webhooks::WebhookSecret,
     },
     kernel::{Money, Timestamp},
-    platform::http_client::{Answer, CallError, HttpClient},
+    platform::http_client::{Response, CallError, HttpClient},
 };
 
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
@@ -34,7 +34,7 @@ pub struct SandboxGateway {
 /// The base URL is not one.
 #[derive(Debug, thiserror::Error)]
 #[error("not the URL of a gateway: {0}")]
-pub struct NotAnAddress(String);
+pub struct InvalidGatewayUrl(String);
 
 #[derive(Deserialize)]
 struct PaymentBody {
@@ -57,13 +57,13 @@ struct WebhookData {
 impl SandboxGateway {
     /// # Errors
     /// [`NotAnAddress`] when `base` (for instance `http://127.0.0.1:8090`) is not an absolute URL.
-    pub fn new(base: &str, secret: WebhookSecret, deadline: Duration) -> Result<Self, NotAnAddress> {
+    pub fn new(base: &str, secret: WebhookSecret, deadline: Duration) -> Result<Self, InvalidGatewayUrl> {
         let base = base.trim_end_matches('/').to_owned();
         let absolute = base
             .parse::<Uri>()
             .is_ok_and(|it| it.authority().is_some() && it.scheme().is_some());
         if !absolute {
-            return Err(NotAnAddress(base));
+            return Err(InvalidGatewayUrl(base));
         }
         Ok(Self {
             client: HttpClient::new(deadline, ANSWER_BYTES_MAX),
@@ -77,16 +77,16 @@ impl SandboxGateway {
         format!("{}/v1/payments{path}", self.base).parse().ok()
     }
 
-    async fn settle(&self, key: &str, verb: &str, amount: Option<Money>) -> Settled {
+    async fn settle(&self, key: &str, verb: &str, amount: Option<Money>) -> SettleOutcome {
         let Some(uri) = self.uri(&format!("/{key}/{verb}")) else {
-            return Settled::Refused {
+            return SettleOutcome::Refused {
                 reason: "not_a_key".into(),
             };
         };
         let body = serde_json::json!({ "amount": amount });
         let answer = self.client.post_json(uri, &[], &body).await;
         match answer {
-            Ok(answer) if answer.status == StatusCode::OK => Settled::Done,
+            Ok(answer) if answer.status == StatusCode::OK => SettleOutcome::Done,
             Ok(answer)
                 if matches!(
                     answer.status,
@@ -94,22 +94,22 @@ impl SandboxGateway {
                 ) =>
             {
                 let reason = answer.json::<PaymentBody>().ok().and_then(|it| it.reason);
-                Settled::Refused {
+                SettleOutcome::Refused {
                     reason: reason.unwrap_or_else(|| answer.status.as_str().to_owned()),
                 }
             }
-            Ok(_) | Err(_) => Settled::Unknown,
+            Ok(_) | Err(_) => SettleOutcome::Unknown,
         }
     }
 }
 
-fn state_of(answer: &Answer) -> Option<PaymentState> {
+fn state_of(answer: &Response) -> Option<PaymentState> {
     let body: PaymentBody = answer.json().ok()?;
     Some(match body.state.as_str() {
         "awaiting_buyer" => PaymentState::AwaitingBuyer {
             url: body.redirect_url?,
         },
-        "authorised" => PaymentState::Authorised {
+        "authorized" => PaymentState::Authorized {
             reference: body.reference?,
         },
         "captured" => PaymentState::Captured,
@@ -128,7 +128,7 @@ impl PaymentGateway for SandboxGateway {
         "sandbox"
     }
 
-    async fn authorise(&self, charge: &Charge) -> AuthoriseOutcome {
+    async fn authorize(&self, charge: &Charge) -> AuthorizeOutcome {
         let body = serde_json::json!({
             "key": charge.key,
             "amount": charge.amount,
@@ -137,7 +137,7 @@ impl PaymentGateway for SandboxGateway {
             "return_url": charge.return_url,
         });
         let Some(uri) = self.uri("") else {
-            return AuthoriseOutcome::Declined {
+            return AuthorizeOutcome::Declined {
                 reason: "not_understood".into(),
             };
         };
@@ -146,20 +146,20 @@ impl PaymentGateway for SandboxGateway {
                 answer
             }
             Ok(answer) if answer.status == StatusCode::UNPROCESSABLE_ENTITY => {
-                return AuthoriseOutcome::Declined {
+                return AuthorizeOutcome::Declined {
                     reason: "not_understood".into(),
                 };
             }
-            Ok(_) | Err(CallError::NotSent | CallError::Deadline(_) | CallError::Broken) => {
-                return AuthoriseOutcome::Unknown;
+            Ok(_) | Err(CallError::NotSent | CallError::Timeout(_) | CallError::ConnectionLost) => {
+                return AuthorizeOutcome::Unknown;
             }
         };
         match state_of(&answer) {
-            Some(PaymentState::Authorised { reference }) => AuthoriseOutcome::Authorised { reference },
-            Some(PaymentState::Declined { reason }) => AuthoriseOutcome::Declined { reason },
-            Some(PaymentState::AwaitingBuyer { url }) => AuthoriseOutcome::Redirect { url },
+            Some(PaymentState::Authorized { reference }) => AuthorizeOutcome::Authorized { reference },
+            Some(PaymentState::Declined { reason }) => AuthorizeOutcome::Declined { reason },
+            Some(PaymentState::AwaitingBuyer { url }) => AuthorizeOutcome::Redirect { url },
             // Captured, voided or refunded already: looked up by key before anything is concluded.
-            _ => AuthoriseOutcome::Unknown,
+            _ => AuthorizeOutcome::Unknown,
         }
     }
 
@@ -167,7 +167,7 @@ impl PaymentGateway for SandboxGateway {
         let Some(uri) = self.uri(&format!("/{key}")) else {
             return LookupOutcome::NotFound;
         };
-        match self.client.call(Method::GET, uri, &[], bytes::Bytes::new()).await {
+        match self.client.send(Method::GET, uri, &[], bytes::Bytes::new()).await {
             Ok(answer) if answer.status == StatusCode::OK => {
                 state_of(&answer).map_or(LookupOutcome::Unknown, LookupOutcome::Found)
             }
@@ -176,26 +176,26 @@ impl PaymentGateway for SandboxGateway {
         }
     }
 
-    async fn capture(&self, key: &str, amount: Money) -> Settled {
+    async fn capture(&self, key: &str, amount: Money) -> SettleOutcome {
         self.settle(key, "capture", Some(amount)).await
     }
 
-    async fn void(&self, key: &str) -> Settled {
+    async fn void(&self, key: &str) -> SettleOutcome {
         self.settle(key, "void", None).await
     }
 
-    async fn refund(&self, key: &str, amount: Money) -> Settled {
+    async fn refund(&self, key: &str, amount: Money) -> SettleOutcome {
         self.settle(key, "refund", Some(amount)).await
     }
 
-    fn read_webhook(
+    fn verify_webhook(
         &self,
         headers: &[(String, String)],
         body: &[u8],
         now: Timestamp,
-    ) -> Result<Webhook, NotSigned> {
-        let event = self.secret.verify(headers, body, now).ok_or(NotSigned)?;
-        let body: WebhookBody = serde_json::from_slice(body).map_err(|_| NotSigned)?;
+    ) -> Result<Webhook, InvalidSignature> {
+        let event = self.secret.verify(headers, body, now).ok_or(InvalidSignature)?;
+        let body: WebhookBody = serde_json::from_slice(body).map_err(|_| InvalidSignature)?;
         Ok(Webhook {
             event,
             key: body.data.key,

@@ -3,13 +3,13 @@
 use std::{path::PathBuf, time::Duration};
 
 use crate::checkout::ledger::{
-    Claimed, EngineMemory, Lease, Ledger, LedgerError, NewEvent, NewOrder, NewTicket, Opened, Position,
-    Progress, Right,
+    ClaimOutcome, SeatStoreEpoch, LeaseRequest, Ledger, LedgerError, NewEvent, NewOrder, NewTicket, OpenOutcome, Position,
+    Progress, FencedLease,
 };
 use crate::{
     checkout::{
         order::{OrderState, Reason},
-        seats::{Basket, SeatInfo, Show},
+        seats::{HeldSeats, SeatInfo, PerformanceKey},
     },
     kernel::{Currency, Entropy, HoldId, Money, OrderId, OsEntropy, Subject, Timestamp, VisitId},
     platform::signing::base64url,
@@ -38,8 +38,8 @@ impl Drop for TempDir {
     }
 }
 
-pub(crate) fn show() -> Show {
-    Show {
+pub(crate) fn performance_key() -> PerformanceKey {
+    PerformanceKey {
         sale: "spring".parse().unwrap(),
         performance: "friday".parse().unwrap(),
     }
@@ -58,11 +58,11 @@ pub(crate) fn seat(guid: &str) -> SeatInfo {
     }
 }
 
-pub(crate) fn basket(seats: &[&str]) -> Basket {
+pub(crate) fn held_seats(seats: &[&str]) -> HeldSeats {
     let seats: Vec<_> = seats.iter().map(|it| seat(it)).collect();
     let total = Money::new(100 * i64::try_from(seats.len()).unwrap(), Currency::KRW);
-    Basket {
-        show: show(),
+    HeldSeats {
+        performance_key: performance_key(),
         seats,
         total,
     }
@@ -72,8 +72,8 @@ pub(crate) fn at(ms: i64) -> Timestamp {
     Timestamp::from_millis(1_795_464_000_000 + ms)
 }
 
-pub(crate) fn lease(owner: &str, now_ms: i64) -> Lease {
-    Lease {
+pub(crate) fn lease_request(owner: &str, now_ms: i64) -> LeaseRequest {
+    LeaseRequest {
         owner: owner.into(),
         now: at(now_ms),
         until: at(now_ms + 1_000),
@@ -157,23 +157,23 @@ impl Given {
             buyer: self.buyer.clone(),
             visit: VisitId::random(&OsEntropy),
             hold: self.hold,
-            basket: basket(&seats),
+            held_seats: held_seats(&seats),
             method: "card".into(),
             idempotency_key: self.key.clone(),
             request_hash: self.hash.clone(),
             position: position("begin"),
-            pay_by: at(60_000),
+            payment_deadline: at(60_000),
         }
     }
 }
 
-pub(crate) async fn try_open(ledger: &dyn Ledger, given: &Given) -> Result<Opened, LedgerError> {
-    ledger.open_order(given.order(), lease("a", 0)).await
+pub(crate) async fn try_open(ledger: &dyn Ledger, given: &Given) -> Result<OpenOutcome, LedgerError> {
+    ledger.open_order(given.order(), lease_request("a", 0)).await
 }
 
-pub(crate) async fn open(ledger: &dyn Ledger, given: &Given) -> Right {
+pub(crate) async fn open(ledger: &dyn Ledger, given: &Given) -> FencedLease {
     match try_open(ledger, given).await.unwrap() {
-        Opened::New(right) => right,
+        OpenOutcome::New(lease) => lease,
         other => panic!("{other:?}"),
     }
 }
@@ -198,12 +198,12 @@ pub(crate) async fn all(ledger: &dyn Ledger) {
 async fn one_key_is_one_order(ledger: &dyn Ledger) {
     let given = Given::new(1, &["K-1"]);
     let opened =
-        futures_util::future::join_all((0..8).map(|_| ledger.open_order(given.order(), lease("a", 0)))).await;
+        futures_util::future::join_all((0..8).map(|_| ledger.open_order(given.order(), lease_request("a", 0)))).await;
     let new: Vec<_> = opened
         .iter()
         .filter_map(|it| {
-            if let Ok(Opened::New(right)) = it {
-                Some(right.order)
+            if let Ok(OpenOutcome::New(lease)) = it {
+                Some(lease.order)
             } else {
                 None
             }
@@ -213,8 +213,8 @@ async fn one_key_is_one_order(ledger: &dyn Ledger) {
     assert!(
         opened
             .iter()
-            .all(|it| matches!(it, Ok(Opened::New(right)) if right.order == new[0])
-                || matches!(it, Ok(Opened::Same(id)) if *id == new[0]))
+            .all(|it| matches!(it, Ok(OpenOutcome::New(lease)) if lease.order == new[0])
+                || matches!(it, Ok(OpenOutcome::Existing(id)) if *id == new[0]))
     );
     let other_body = Given {
         hash: "other".into(),
@@ -222,14 +222,14 @@ async fn one_key_is_one_order(ledger: &dyn Ledger) {
     };
     assert_eq!(
         ledger
-            .open_order(other_body.order(), lease("a", 0))
+            .open_order(other_body.order(), lease_request("a", 0))
             .await
             .unwrap(),
-        Opened::KeyReused
+        OpenOutcome::KeyReused
     );
     assert_eq!(
         ledger
-            .key_use(&given.buyer, &given.key)
+            .idempotency_record(&given.buyer, &given.key)
             .await
             .unwrap()
             .map(|it| it.order),
@@ -237,7 +237,7 @@ async fn one_key_is_one_order(ledger: &dyn Ledger) {
     );
     let stranger = Subject::customer("stranger").unwrap();
     assert_eq!(
-        ledger.key_use(&stranger, &given.key).await.unwrap(),
+        ledger.idempotency_record(&stranger, &given.key).await.unwrap(),
         None,
         "a key is its buyer's own"
     );
@@ -252,13 +252,13 @@ async fn one_hold_is_one_open_attempt(ledger: &dyn Ledger) {
     };
     assert_eq!(
         ledger
-            .open_order(second_click.order(), lease("a", 0))
+            .open_order(second_click.order(), lease_request("a", 0))
             .await
             .unwrap(),
-        Opened::Same(first.order)
+        OpenOutcome::Existing(first.order)
     );
     ledger
-        .close(first, OrderState::Declined, None, None, at(1))
+        .close_order(first, OrderState::Declined, None, None, at(1))
         .await
         .unwrap();
     let other_card = Given {
@@ -267,33 +267,33 @@ async fn one_hold_is_one_open_attempt(ledger: &dyn Ledger) {
     };
     assert!(matches!(
         ledger
-            .open_order(other_card.order(), lease("a", 2))
+            .open_order(other_card.order(), lease_request("a", 2))
             .await
             .unwrap(),
-        Opened::New(_)
+        OpenOutcome::New(_)
     ));
 }
 
 async fn a_seat_has_one_claim_and_its_fence_grows(ledger: &dyn Ledger) {
     let one = open(ledger, &Given::new(3, &["F-1", "F-2"])).await;
     let two = open(ledger, &Given::new(4, &["F-2", "F-3"])).await;
-    assert_eq!(ledger.claim(one, 4, at(0)).await.unwrap(), Claimed::Claimed);
+    assert_eq!(ledger.claim(one, 4, at(0)).await.unwrap(), ClaimOutcome::Claimed);
     assert_eq!(
         ledger.claim(one, 4, at(0)).await.unwrap(),
-        Claimed::Claimed,
+        ClaimOutcome::Claimed,
         "twice is once"
     );
-    assert_eq!(ledger.claim(two, 4, at(0)).await.unwrap(), Claimed::SeatsTaken);
+    assert_eq!(ledger.claim(two, 4, at(0)).await.unwrap(), ClaimOutcome::SeatsTaken);
     let key = |order: Option<crate::checkout::order::Order>| order.unwrap().payment_key.unwrap();
     assert_eq!(
         key(ledger.order(one.order).await.unwrap()),
         format!("{}:1", one.order)
     );
-    ledger.drop_claims(one, at(1)).await.unwrap();
-    ledger.drop_claims(one, at(1)).await.unwrap();
+    ledger.release_claims(one, at(1)).await.unwrap();
+    ledger.release_claims(one, at(1)).await.unwrap();
     assert_eq!(
         ledger.claim(two, 4, at(2)).await.unwrap(),
-        Claimed::Claimed,
+        ClaimOutcome::Claimed,
         "all or none left F-3 free"
     );
     assert_eq!(
@@ -304,22 +304,22 @@ async fn a_seat_has_one_claim_and_its_fence_grows(ledger: &dyn Ledger) {
 }
 
 async fn many_claims_at_once_give_each_seat_once(ledger: &dyn Ledger) {
-    let mut rights = Vec::new();
+    let mut leases = Vec::new();
     for buyer in 100..140 {
-        rights.push(open(ledger, &Given::new(buyer, &["M-1", "M-2"])).await);
+        leases.push(open(ledger, &Given::new(buyer, &["M-1", "M-2"])).await);
     }
-    let claimed = futures_util::future::join_all(rights.iter().map(|it| ledger.claim(*it, 4, at(0)))).await;
+    let claimed = futures_util::future::join_all(leases.iter().map(|it| ledger.claim(*it, 4, at(0)))).await;
     assert_eq!(
         claimed
             .iter()
-            .filter(|it| matches!(it, Ok(Claimed::Claimed)))
+            .filter(|it| matches!(it, Ok(ClaimOutcome::Claimed)))
             .count(),
         1
     );
     assert_eq!(
         claimed
             .iter()
-            .filter(|it| matches!(it, Ok(Claimed::SeatsTaken)))
+            .filter(|it| matches!(it, Ok(ClaimOutcome::SeatsTaken)))
             .count(),
         39
     );
@@ -328,74 +328,74 @@ async fn many_claims_at_once_give_each_seat_once(ledger: &dyn Ledger) {
 async fn the_quota_is_kept_and_given_back(ledger: &dyn Ledger) {
     let first = open(ledger, &Given::new(5, &["Q-1", "Q-2"])).await;
     let second = open(ledger, &Given::new(5, &["Q-3"])).await;
-    assert_eq!(ledger.claim(first, 2, at(0)).await.unwrap(), Claimed::Claimed);
+    assert_eq!(ledger.claim(first, 2, at(0)).await.unwrap(), ClaimOutcome::Claimed);
     assert_eq!(
         ledger.claim(second, 2, at(0)).await.unwrap(),
-        Claimed::QuotaReached
+        ClaimOutcome::QuotaReached
     );
-    ledger.drop_claims(first, at(0)).await.unwrap();
-    assert_eq!(ledger.claim(second, 2, at(0)).await.unwrap(), Claimed::Claimed);
+    ledger.release_claims(first, at(0)).await.unwrap();
+    assert_eq!(ledger.claim(second, 2, at(0)).await.unwrap(), ClaimOutcome::Claimed);
     let greedy = open(ledger, &Given::new(6, &["Q-4", "Q-5", "Q-6"])).await;
     assert_eq!(
         ledger.claim(greedy, 2, at(0)).await.unwrap(),
-        Claimed::QuotaReached,
+        ClaimOutcome::QuotaReached,
         "also the very first time"
     );
     let neighbour = open(ledger, &Given::new(7, &["Q-4"])).await;
     assert_eq!(
         ledger.claim(neighbour, 2, at(0)).await.unwrap(),
-        Claimed::Claimed,
+        ClaimOutcome::Claimed,
         "a refused claim leaves no row"
     );
 }
 
 async fn booking_happens_once_with_tickets_and_event(ledger: &dyn Ledger) {
-    let right = open(ledger, &Given::new(8, &["B-1", "B-2"])).await;
-    ledger.claim(right, 4, at(0)).await.unwrap();
+    let lease = open(ledger, &Given::new(8, &["B-1", "B-2"])).await;
+    ledger.claim(lease, 4, at(0)).await.unwrap();
     assert!(
         !ledger
-            .book(right, tickets(&["B-1", "B-2"]), event("order.booked"), at(1))
+            .book(lease, tickets(&["B-1", "B-2"]), event("order.booked"), at(1))
             .await
             .unwrap(),
         "not before it is pinned"
     );
-    assert!(ledger.pin(right).await.unwrap());
-    assert!(ledger.pin(right).await.unwrap());
+    assert!(ledger.lock_claims(lease).await.unwrap());
+    assert!(ledger.lock_claims(lease).await.unwrap());
     for _ in 0..2 {
         assert!(
             ledger
-                .book(right, tickets(&["B-1", "B-2"]), event("order.booked"), at(2))
+                .book(lease, tickets(&["B-1", "B-2"]), event("order.booked"), at(2))
                 .await
                 .unwrap()
         );
     }
-    assert_eq!(ledger.tickets(right.order).await.unwrap().len(), 2);
-    let events = ledger.undelivered(right.order).await.unwrap();
+    assert_eq!(ledger.tickets(lease.order).await.unwrap().len(), 2);
+    let events = ledger.undelivered_events(lease.order).await.unwrap();
     assert_eq!(events.iter().map(|it| it.sequence).collect::<Vec<_>>(), [1]);
-    ledger.captured(right, at(3)).await.unwrap();
+    ledger.record_capture(lease, at(3)).await.unwrap();
     assert_eq!(
-        ledger.order(right.order).await.unwrap().unwrap().state,
+        ledger.order(lease.order).await.unwrap().unwrap().state,
         OrderState::Paid
     );
-    ledger.event_delivered(right.order, 1, at(3)).await.unwrap();
-    assert_eq!(ledger.undelivered(right.order).await.unwrap(), []);
-    ledger.withdraw(right, at(4)).await.unwrap();
-    assert_eq!(ledger.tickets(right.order).await.unwrap(), []);
+    ledger.record_event_delivery(lease.order, 1, at(3)).await.unwrap();
+    assert_eq!(ledger.undelivered_events(lease.order).await.unwrap(), []);
+    ledger.void_tickets(lease, at(4)).await.unwrap();
+    assert_eq!(ledger.tickets(lease.order).await.unwrap(), []);
     ledger
-        .close(
-            right,
-            OrderState::Cancelled,
-            Some(event("order.cancelled")),
+        .close_order(
+            lease,
+            OrderState::Canceled,
+            Some(event("order.canceled")),
             None,
             at(5),
         )
         .await
         .unwrap();
     ledger
-        .close(
-            right,
-            OrderState::Cancelled,
-            Some(event("order.cancelled")),
+        .close_order(
+            lease,
+            OrderState::Canceled,
+            Some(event("order.canceled")),
             None,
             at(5),
         )
@@ -403,7 +403,7 @@ async fn booking_happens_once_with_tickets_and_event(ledger: &dyn Ledger) {
         .unwrap();
     assert_eq!(
         ledger
-            .undelivered(right.order)
+            .undelivered_events(lease.order)
             .await
             .unwrap()
             .iter()
@@ -414,50 +414,50 @@ async fn booking_happens_once_with_tickets_and_event(ledger: &dyn Ledger) {
 }
 
 async fn nothing_is_booked_without_claims(ledger: &dyn Ledger) {
-    let right = open(ledger, &Given::new(9, &["N-1"])).await;
-    ledger.claim(right, 4, at(0)).await.unwrap();
-    ledger.pin(right).await.unwrap();
-    ledger.drop_claims(right, at(0)).await.unwrap();
-    assert!(!ledger.pin(right).await.unwrap());
+    let lease = open(ledger, &Given::new(9, &["N-1"])).await;
+    ledger.claim(lease, 4, at(0)).await.unwrap();
+    ledger.lock_claims(lease).await.unwrap();
+    ledger.release_claims(lease, at(0)).await.unwrap();
+    assert!(!ledger.lock_claims(lease).await.unwrap());
     assert!(
         !ledger
-            .book(right, tickets(&["N-1"]), event("order.booked"), at(1))
+            .book(lease, tickets(&["N-1"]), event("order.booked"), at(1))
             .await
             .unwrap()
     );
-    assert_eq!(ledger.tickets(right.order).await.unwrap(), []);
+    assert_eq!(ledger.tickets(lease.order).await.unwrap(), []);
 }
 
 async fn an_old_right_changes_nothing(ledger: &dyn Ledger) {
     let old = open(ledger, &Given::new(10, &["O-1"])).await;
-    let due = ledger.lease_due(lease("b", 500), false, 1_000).await.unwrap();
+    let due = ledger.lease_due_sagas(lease_request("b", 500), false, 1_000).await.unwrap();
     assert!(
-        due.iter().all(|it| it.right.order != old.order),
+        due.iter().all(|it| it.lease.order != old.order),
         "its lease has not run out"
     );
-    let due = ledger.lease_due(lease("b", 5_000), false, 1_000).await.unwrap();
-    let new = due.iter().find(|it| it.right.order == old.order).unwrap();
+    let due = ledger.lease_due_sagas(lease_request("b", 5_000), false, 1_000).await.unwrap();
+    let new = due.iter().find(|it| it.lease.order == old.order).unwrap();
     assert_eq!(
-        (new.position.step.as_str(), new.right.fence),
+        (new.position.step.as_str(), new.lease.fence),
         ("begin", old.fence + 1)
     );
     assert!(matches!(
         ledger.claim(old, 4, at(0)).await,
-        Err(LedgerError::Lost)
+        Err(LedgerError::LeaseLost)
     ));
     assert!(matches!(
-        ledger.close(old, OrderState::Declined, None, None, at(0)).await,
-        Err(LedgerError::Lost)
+        ledger.close_order(old, OrderState::Declined, None, None, at(0)).await,
+        Err(LedgerError::LeaseLost)
     ));
     let progress = progress("claim");
     assert!(matches!(
-        ledger.record(old, progress.clone()).await,
-        Err(LedgerError::Lost)
+        ledger.record_progress(old, progress.clone()).await,
+        Err(LedgerError::LeaseLost)
     ));
-    ledger.record(new.right, progress).await.unwrap();
+    ledger.record_progress(new.lease, progress).await.unwrap();
     let order = ledger.order(old.order).await.unwrap().unwrap();
     assert!(order.stuck && order.reason == Some(Reason::HoldGone));
-    let log = ledger.log(old.order).await.unwrap();
+    let log = ledger.saga_log(old.order).await.unwrap();
     let told: Vec<_> = log
         .iter()
         .map(|it| (it.step.as_str(), it.state.as_str()))
@@ -466,10 +466,10 @@ async fn an_old_right_changes_nothing(ledger: &dyn Ledger) {
         told,
         [("begin", "started"), ("begin", "done"), ("claim", "started")]
     );
-    let own = ledger.lease_due(lease("b", 6_001), true, 1_000).await.unwrap();
+    let own = ledger.lease_due_sagas(lease_request("b", 6_001), true, 1_000).await.unwrap();
     assert!(
         own.iter()
-            .any(|it| it.right.order == old.order && it.position.step == "claim"),
+            .any(|it| it.lease.order == old.order && it.position.step == "claim"),
         "after a restart its own comes back"
     );
     assert!(
@@ -478,9 +478,9 @@ async fn an_old_right_changes_nothing(ledger: &dyn Ledger) {
                 old.order,
                 OrderState::Paid,
                 OrderState::Refunding,
-                Reason::CancelledByBuyer,
+                Reason::CanceledByBuyer,
                 position("x"),
-                lease("b", 0)
+                lease_request("b", 0)
             )
             .await
             .unwrap()
@@ -489,37 +489,37 @@ async fn an_old_right_changes_nothing(ledger: &dyn Ledger) {
 }
 
 async fn a_closed_attempt_claims_nothing(ledger: &dyn Ledger) {
-    let right = open(ledger, &Given::new(11, &["C-1"])).await;
+    let lease = open(ledger, &Given::new(11, &["C-1"])).await;
     ledger
-        .close(right, OrderState::Expired, None, None, at(1))
+        .close_order(lease, OrderState::Expired, None, None, at(1))
         .await
         .unwrap();
-    assert_eq!(ledger.claim(right, 4, at(2)).await.unwrap(), Claimed::Closed);
+    assert_eq!(ledger.claim(lease, 4, at(2)).await.unwrap(), ClaimOutcome::AttemptClosed);
     let start = ledger.start_saga(
-        right.order,
+        lease.order,
         OrderState::Expired,
         OrderState::InProgress,
         Reason::LateMoney,
         position("x"),
-        lease("b", 3),
+        lease_request("b", 3),
     );
     let reopened = start.await.unwrap().unwrap();
     assert_eq!(
-        ledger.claim(reopened.right, 4, at(4)).await.unwrap(),
-        Claimed::Claimed
+        ledger.claim(reopened.lease, 4, at(4)).await.unwrap(),
+        ClaimOutcome::Claimed
     );
 }
 
 async fn webhooks_are_taken_in_once(ledger: &dyn Ledger) {
-    assert!(ledger.take_in("sandbox", "msg_1", at(0)).await.unwrap());
-    assert!(!ledger.take_in("sandbox", "msg_1", at(0)).await.unwrap());
-    assert!(ledger.take_in("other", "msg_1", at(0)).await.unwrap());
+    assert!(ledger.record_webhook("sandbox", "msg_1", at(0)).await.unwrap());
+    assert!(!ledger.record_webhook("sandbox", "msg_1", at(0)).await.unwrap());
+    assert!(ledger.record_webhook("other", "msg_1", at(0)).await.unwrap());
 }
 
 async fn claims_are_told_for_a_restart(ledger: &dyn Ledger) {
     let given = Given::new(12, &["R-1", "R-2"]);
-    let right = open(ledger, &given).await;
-    ledger.claim(right, 4, at(0)).await.unwrap();
+    let lease = open(ledger, &given).await;
+    ledger.claim(lease, 4, at(0)).await.unwrap();
     let of = |claims: Vec<crate::checkout::seats::ClaimedSeats>| {
         claims.into_iter().find(|it| it.hold == given.hold)
     };
@@ -527,29 +527,29 @@ async fn claims_are_told_for_a_restart(ledger: &dyn Ledger) {
     assert_eq!((claim.seats.len(), claim.booked, claim.until), (2, false, at(7)));
     assert_eq!(claim.buyer, given.buyer);
     let only = ["R-2".to_owned()];
-    let some = ledger.claims(Some((&show(), &only)), at(7)).await.unwrap();
+    let some = ledger.claims(Some((&performance_key(), &only)), at(7)).await.unwrap();
     assert_eq!(some.len(), 1);
     assert_eq!(some[0].seats.len(), 2, "a claim is told whole");
-    ledger.pin(right).await.unwrap();
+    ledger.lock_claims(lease).await.unwrap();
     ledger
-        .book(right, tickets(&["R-1", "R-2"]), event("order.booked"), at(1))
+        .book(lease, tickets(&["R-1", "R-2"]), event("order.booked"), at(1))
         .await
         .unwrap();
     assert!(of(ledger.claims(None, at(7)).await.unwrap()).unwrap().booked);
 }
 
 async fn payments_are_checked_when_due(ledger: &dyn Ledger) {
-    let right = open(ledger, &Given::new(13, &["P-1"])).await;
+    let lease = open(ledger, &Given::new(13, &["P-1"])).await;
     ledger
-        .close(right, OrderState::Declined, None, Some(at(100)), at(1))
+        .close_order(lease, OrderState::Declined, None, Some(at(100)), at(1))
         .await
         .unwrap();
-    assert_eq!(ledger.to_check(at(99), 10).await.unwrap(), []);
-    assert_eq!(ledger.to_check(at(100), 10).await.unwrap(), [right.order]);
-    ledger.check_again(right.order, None).await.unwrap();
+    assert_eq!(ledger.payments_to_check(at(99), 10).await.unwrap(), []);
+    assert_eq!(ledger.payments_to_check(at(100), 10).await.unwrap(), [lease.order]);
+    ledger.schedule_payment_check(lease.order, None).await.unwrap();
     assert_eq!(
         ledger
-            .to_check(at(100).plus(Duration::from_secs(9)), 10)
+            .payments_to_check(at(100).plus(Duration::from_secs(9)), 10)
             .await
             .unwrap(),
         []
@@ -557,13 +557,13 @@ async fn payments_are_checked_when_due(ledger: &dyn Ledger) {
 }
 
 async fn an_engines_memory_is_counted_once(ledger: &dyn Ledger) {
-    let memory = |epoch, identity: &str| EngineMemory {
+    let memory = |epoch, identity: &str| SeatStoreEpoch {
         epoch,
         identity: identity.into(),
     };
-    assert_eq!(ledger.engine_memory(&show()).await.unwrap(), memory(0, ""));
-    let here = show();
-    let found_lost = ["one", "two", "three"].map(|identity| ledger.raise_epoch(&here, 0, identity));
+    assert_eq!(ledger.seat_store_epoch(&performance_key()).await.unwrap(), memory(0, ""));
+    let here = performance_key();
+    let found_lost = ["one", "two", "three"].map(|identity| ledger.advance_epoch(&here, 0, identity));
     let told: Vec<_> = futures_util::future::join_all(found_lost)
         .await
         .into_iter()
@@ -574,26 +574,26 @@ async fn an_engines_memory_is_counted_once(ledger: &dyn Ledger) {
         "one of them, and all know which: {told:?}"
     );
     assert_eq!(
-        ledger.raise_epoch(&show(), 1, "four").await.unwrap(),
+        ledger.advance_epoch(&performance_key(), 1, "four").await.unwrap(),
         memory(2, "four")
     );
     assert_eq!(
-        ledger.raise_epoch(&show(), 1, "one").await.unwrap(),
+        ledger.advance_epoch(&performance_key(), 1, "one").await.unwrap(),
         memory(2, "four"),
         "what it saw is past"
     );
     assert_eq!(
-        ledger.raise_epoch(&show(), 7, "one").await.unwrap(),
+        ledger.advance_epoch(&performance_key(), 7, "one").await.unwrap(),
         memory(2, "four"),
         "what it saw never was"
     );
-    assert_eq!(ledger.engine_memory(&show()).await.unwrap(), memory(2, "four"));
-    let other = Show {
+    assert_eq!(ledger.seat_store_epoch(&performance_key()).await.unwrap(), memory(2, "four"));
+    let other = PerformanceKey {
         performance: "saturday".parse().unwrap(),
-        ..show()
+        ..performance_key()
     };
     assert_eq!(
-        ledger.engine_memory(&other).await.unwrap(),
+        ledger.seat_store_epoch(&other).await.unwrap(),
         memory(0, ""),
         "each performance has its own"
     );

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 
 use super::{
     order::{Order, OrderState, Reason},
-    seats::{Basket, ClaimedSeats, Show},
+    seats::{HeldSeats, ClaimedSeats, PerformanceKey},
 };
 use crate::kernel::{HoldId, OrderId, SaleId, Subject, Timestamp, VisitId};
 
@@ -36,14 +36,14 @@ impl From<sqlx::Error> for LedgerError {
 
 /// The right to change an order: the fence of its latest lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Right {
+pub struct FencedLease {
     pub order: OrderId,
     pub fence: i64,
 }
 
 /// Who asks for the right, and for how long.
 #[derive(Clone, Debug)]
-pub struct Lease {
+pub struct LeaseRequest {
     pub owner: String,
     pub now: Timestamp,
     pub until: Timestamp,
@@ -65,7 +65,7 @@ pub struct Position {
 /// A saga that its holder may drive.
 #[derive(Clone, Debug)]
 pub struct LeasedSaga {
-    pub right: Right,
+    pub lease: FencedLease,
     pub visit: VisitId,
     pub position: Position,
 }
@@ -89,25 +89,25 @@ pub struct NewOrder {
     pub buyer: Subject,
     pub visit: VisitId,
     pub hold: HoldId,
-    pub basket: Basket,
+    pub held_seats: HeldSeats,
     pub method: String,
     pub idempotency_key: String,
     pub request_hash: String,
     /// The saga's first position.
     pub position: Position,
-    pub pay_by: Timestamp,
+    pub payment_deadline: Timestamp,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Opened {
-    New(Right),
+pub enum OpenOutcome {
+    New(FencedLease),
     /// This key, or another attempt on the same hold that is still open, has this order.
     Same(OrderId),
     KeyReused,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Claimed {
+pub enum ClaimOutcome {
     /// Also when they were claimed before.
     Claimed,
     SeatsTaken,
@@ -141,7 +141,7 @@ pub struct OutboxRow {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogEntry {
+pub struct SagaLogEntry {
     pub at: Timestamp,
     pub saga: String,
     pub step: String,
@@ -157,7 +157,7 @@ pub struct TicketRow {
 
 /// An idempotency key's earlier use.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyUse {
+pub struct IdempotencyRecord {
     pub request_hash: String,
     pub order: OrderId,
 }
@@ -165,7 +165,7 @@ pub struct KeyUse {
 /// Which memory of a performance's seats the engine is on: where that memory is lost, or is another server's, the epoch
 /// is raised and the seats are rebuilt from the ledger.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EngineMemory {
+pub struct SeatStoreEpoch {
     /// 0 before the first.
     pub epoch: u64,
     /// Of the server that holds it; empty before the first.
@@ -178,19 +178,19 @@ pub trait Ledger: Send + Sync + 'static {
     fn owner(&self) -> String;
 
     /// Order, its seats, its idempotency key and its saga, in one transaction.
-    async fn open_order(&self, order: NewOrder, lease: Lease) -> Result<Opened, LedgerError>;
+    async fn open_order(&self, order: NewOrder, lease_request: LeaseRequest) -> Result<OpenOutcome, LedgerError>;
 
     /// One claim row per seat, all or none, each with its seat's next fence; the buyer's quota with them.
-    async fn claim(&self, right: Right, seats_per_fan: u8, at: Timestamp) -> Result<Claimed, LedgerError>;
+    async fn claim(&self, lease: FencedLease, seats_per_fan: u8, at: Timestamp) -> Result<ClaimOutcome, LedgerError>;
 
     /// `claimed -> paying` by claim and fence; false when a claim is not there any more. From here on only a terminal
     /// refusal or a confirmed void frees the seats.
-    async fn pin(&self, right: Right) -> Result<bool, LedgerError>;
+    async fn lock_claims(&self, lease: FencedLease) -> Result<bool, LedgerError>;
 
     /// The buyer has to visit this page until then.
     async fn await_payment(
         &self,
-        right: Right,
+        lease: FencedLease,
         url: &str,
         until: Timestamp,
         at: Timestamp,
@@ -200,35 +200,35 @@ pub trait Ledger: Send + Sync + 'static {
     /// more; true also when it was booked before (nothing is written twice).
     async fn book(
         &self,
-        right: Right,
+        lease: FencedLease,
         tickets: Vec<NewTicket>,
         event: NewEvent,
         at: Timestamp,
     ) -> Result<bool, LedgerError>;
 
     /// The money is there: the order is paid.
-    async fn captured(&self, right: Right, at: Timestamp) -> Result<(), LedgerError>;
+    async fn record_capture(&self, lease: FencedLease, at: Timestamp) -> Result<(), LedgerError>;
 
-    async fn delivered(&self, right: Right, at: Timestamp) -> Result<(), LedgerError>;
+    async fn record_delivery(&self, lease: FencedLease, at: Timestamp) -> Result<(), LedgerError>;
 
     /// The tickets are worth nothing from now on; the order is being refunded.
-    async fn withdraw(&self, right: Right, at: Timestamp) -> Result<(), LedgerError>;
+    async fn void_tickets(&self, lease: FencedLease, at: Timestamp) -> Result<(), LedgerError>;
 
     /// Deletes the order's claims and gives the quota back.
-    async fn drop_claims(&self, right: Right, at: Timestamp) -> Result<(), LedgerError>;
+    async fn release_claims(&self, lease: FencedLease, at: Timestamp) -> Result<(), LedgerError>;
 
     /// The attempt's end: state and event. `check_at`: when to look for money that comes late.
-    async fn close(
+    async fn close_order(
         &self,
-        right: Right,
+        lease: FencedLease,
         state: OrderState,
         event: Option<NewEvent>,
-        check_at: Option<Timestamp>,
+        payment_check_at: Option<Timestamp>,
         at: Timestamp,
     ) -> Result<(), LedgerError>;
 
     /// Between two acts of a saga: outcome of the one, intent of the next, the lease renewed.
-    async fn record(&self, right: Right, progress: Progress) -> Result<(), LedgerError>;
+    async fn record_progress(&self, lease: FencedLease, progress: Progress) -> Result<(), LedgerError>;
 
     /// Starts another saga on an order that is in `from`; whoever drove the order loses the right. None when it is in
     /// another state.
@@ -239,51 +239,51 @@ pub trait Ledger: Send + Sync + 'static {
         to: OrderState,
         reason: Reason,
         position: Position,
-        lease: Lease,
+        lease_request: LeaseRequest,
     ) -> Result<Option<LeasedSaga>, LedgerError>;
 
     /// Unfinished sagas whose lease has run out (or, with `own_too`, is this owner's from before a restart).
-    async fn lease_due(
+    async fn lease_due_sagas(
         &self,
-        lease: Lease,
-        own_too: bool,
+        lease_request: LeaseRequest,
+        include_own: bool,
         limit: u32,
     ) -> Result<Vec<LeasedSaga>, LedgerError>;
 
     /// Whether this webhook is seen for the first time.
-    async fn take_in(&self, gateway: &str, event: &str, at: Timestamp) -> Result<bool, LedgerError>;
+    async fn record_webhook(&self, gateway: &str, event: &str, at: Timestamp) -> Result<bool, LedgerError>;
 
-    async fn event_delivered(&self, order: OrderId, sequence: i64, at: Timestamp) -> Result<(), LedgerError>;
+    async fn record_event_delivery(&self, order: OrderId, sequence: i64, at: Timestamp) -> Result<(), LedgerError>;
 
     /// When this closed order's payment is looked up next; None: never again.
-    async fn check_again(&self, order: OrderId, check_at: Option<Timestamp>) -> Result<(), LedgerError>;
+    async fn schedule_payment_check(&self, order: OrderId, payment_check_at: Option<Timestamp>) -> Result<(), LedgerError>;
 
     /// The engine's memory of this performance as last counted.
-    async fn engine_memory(&self, show: &Show) -> Result<EngineMemory, LedgerError>;
+    async fn seat_store_epoch(&self, performance_key: &PerformanceKey) -> Result<SeatStoreEpoch, LedgerError>;
 
     /// Counts a new memory, held by this server, if the last one counted is still `seen`; what is counted afterwards in
     /// either case. Of several nodes that find a memory lost, one raises and the others learn of it.
-    async fn raise_epoch(&self, show: &Show, seen: u64, identity: &str) -> Result<EngineMemory, LedgerError>;
+    async fn advance_epoch(&self, performance_key: &PerformanceKey, seen: u64, identity: &str) -> Result<SeatStoreEpoch, LedgerError>;
 
     /// Gives audit rows that have none yet their place and hash in the chain; how many. Any node may, at any time.
-    async fn link_audit(&self) -> Result<u64, LedgerError>;
+    async fn chain_journal(&self) -> Result<u64, LedgerError>;
 
     async fn order(&self, id: OrderId) -> Result<Option<Order>, LedgerError>;
-    async fn order_by_payment(&self, payment_key: &str) -> Result<Option<OrderId>, LedgerError>;
-    async fn key_use(&self, buyer: &Subject, key: &str) -> Result<Option<KeyUse>, LedgerError>;
+    async fn order_by_payment_key(&self, payment_key: &str) -> Result<Option<OrderId>, LedgerError>;
+    async fn idempotency_record(&self, buyer: &Subject, key: &str) -> Result<Option<IdempotencyRecord>, LedgerError>;
     /// Newest first, at most 200.
     async fn orders_of(&self, sale: &SaleId, buyer: &Subject) -> Result<Vec<Order>, LedgerError>;
-    async fn log(&self, id: OrderId) -> Result<Vec<LogEntry>, LedgerError>;
+    async fn log(&self, id: OrderId) -> Result<Vec<SagaLogEntry>, LedgerError>;
     /// Those not withdrawn.
     async fn tickets(&self, id: OrderId) -> Result<Vec<TicketRow>, LedgerError>;
     /// All live claims, or those on these seats only. `until` is set to `keep_until` where the claim is not booked.
     async fn claims(
         &self,
-        only: Option<(&Show, &[String])>,
+        only: Option<(&PerformanceKey, &[String])>,
         keep_until: Timestamp,
     ) -> Result<Vec<ClaimedSeats>, LedgerError>;
-    async fn undelivered(&self, id: OrderId) -> Result<Vec<OutboxRow>, LedgerError>;
+    async fn undelivered_events(&self, id: OrderId) -> Result<Vec<OutboxRow>, LedgerError>;
     /// Closed orders whose payment should be looked up by now.
-    async fn to_check(&self, now: Timestamp, limit: u32) -> Result<Vec<OrderId>, LedgerError>;
+    async fn payments_to_check(&self, now: Timestamp, limit: u32) -> Result<Vec<OrderId>, LedgerError>;
     async fn stuck_count(&self) -> Result<u64, LedgerError>;
 }

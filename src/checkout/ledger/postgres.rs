@@ -19,16 +19,16 @@ use async_trait::async_trait;
 use sqlx::{PgConnection, migrate::Migrator};
 
 use super::{
-    Claimed, EngineMemory, KeyUse, Lease, LeasedSaga, Ledger, LedgerError, LogEntry, NewEvent, NewOrder,
-    NewTicket, Opened, OutboxRow, Position, Progress, Right, TicketRow,
+    ClaimOutcome, SeatStoreEpoch, IdempotencyRecord, LeaseRequest, LeasedSaga, Ledger, LedgerError, SagaLogEntry, NewEvent, NewOrder,
+    NewTicket, OpenOutcome, OutboxRow, Position, Progress, FencedLease, TicketRow,
 };
 use crate::{
     checkout::{
         order::{Order, OrderState, Reason},
-        seats::{ClaimedSeats, Show},
+        seats::{ClaimedSeats, PerformanceKey},
     },
     kernel::{Entropy, OrderId, SaleId, Subject, Timestamp},
-    platform::sql::{self, Database, Trouble},
+    platform::sql::{self, Database, TransactionError},
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/checkout/ledger/postgres/migrations");
@@ -41,7 +41,7 @@ const DEADLINE: Duration = Duration::from_secs(3);
 const BULK_DEADLINE: Duration = Duration::from_mins(1);
 
 /// How a transaction's parts answer.
-type Work<T> = Result<T, Trouble<LedgerError>>;
+type Work<T> = Result<T, TransactionError<LedgerError>>;
 
 /// Schema `stagedoor_ledger` of a database that the nodes share.
 pub struct PostgresLedger {
@@ -66,30 +66,30 @@ impl PostgresLedger {
     }
 }
 
-impl From<LedgerError> for Trouble<LedgerError> {
+impl From<LedgerError> for TransactionError<LedgerError> {
     fn from(error: LedgerError) -> Self {
-        Self::Refused(error)
+        Self::Rejected(error)
     }
 }
 
-impl From<Trouble<Self>> for LedgerError {
-    fn from(trouble: Trouble<Self>) -> Self {
+impl From<TransactionError<Self>> for LedgerError {
+    fn from(trouble: TransactionError<Self>) -> Self {
         match trouble {
-            Trouble::Refused(error) => error,
-            Trouble::Sql(error) => error.into(),
+            TransactionError::Rejected(error) => error,
+            TransactionError::Sql(error) => error.into(),
         }
     }
 }
 
 /// Refuses whoever is not the latest to have leased the order, and keeps the order for this transaction: nobody leases
 /// it before the transaction's end.
-async fn check(db: &mut PgConnection, right: Right) -> Work<()> {
+async fn check(db: &mut PgConnection, lease: FencedLease) -> Work<()> {
     let held = sqlx::query("SELECT 1 FROM saga WHERE order_id = $1 AND fence = $2 FOR NO KEY UPDATE")
-        .bind(right.order.to_string())
-        .bind(right.fence)
+        .bind(lease.order.to_string())
+        .bind(lease.fence)
         .fetch_optional(db)
         .await?;
-    Ok(held.map(|_| ()).ok_or(LedgerError::Lost)?)
+    Ok(held.map(|_| ()).ok_or(LedgerError::LeaseLost)?)
 }
 
 /// Appends to the order's outbox, whose saga row is locked.
@@ -113,121 +113,121 @@ impl Ledger for PostgresLedger {
         self.node.clone()
     }
 
-    async fn open_order(&self, order: NewOrder, lease: Lease) -> Result<Opened, LedgerError> {
+    async fn open_order(&self, order: NewOrder, lease_request: LeaseRequest) -> Result<OpenOutcome, LedgerError> {
         Ok(self
             .db
-            .write((order, lease), |db, (order, lease)| {
-                Box::pin(open_order::open_order(db, order, lease))
+            .write((order, lease_request), |db, (order, lease_request)| {
+                Box::lock_claims(open_order::open_order(db, order, lease_request))
             })
             .await?)
     }
 
-    async fn claim(&self, right: Right, seats_per_fan: u8, at: Timestamp) -> Result<Claimed, LedgerError> {
-        let given = (right, seats_per_fan, at);
+    async fn claim(&self, lease: FencedLease, seats_per_fan: u8, at: Timestamp) -> Result<ClaimOutcome, LedgerError> {
+        let given = (lease, seats_per_fan, at);
         Ok(self
             .db
-            .write(given, |db, (right, seats_per_fan, at)| {
-                Box::pin(attempts::claim(db, right, seats_per_fan, at))
+            .write(given, |db, (lease, seats_per_fan, at)| {
+                Box::lock_claims(attempts::claim(db, lease, seats_per_fan, at))
             })
             .await?)
     }
 
-    async fn pin(&self, right: Right) -> Result<bool, LedgerError> {
+    async fn lock_claims(&self, lease: FencedLease) -> Result<bool, LedgerError> {
         Ok(self
             .db
-            .write(right, |db, right| Box::pin(attempts::pin(db, right)))
+            .write(lease, |db, lease| Box::lock_claims(attempts::lock_claims(db, lease)))
             .await?)
     }
 
     async fn await_payment(
         &self,
-        right: Right,
+        lease: FencedLease,
         url: &str,
         until: Timestamp,
         at: Timestamp,
     ) -> Result<(), LedgerError> {
-        let given = (right, url.to_owned(), until, at);
+        let given = (lease, url.to_owned(), until, at);
         Ok(self
             .db
-            .write(given, |db, (right, url, until, at)| {
-                Box::pin(attempts::await_payment(db, right, url, until, at))
+            .write(given, |db, (lease, url, until, at)| {
+                Box::lock_claims(attempts::await_payment(db, lease, url, until, at))
             })
             .await?)
     }
 
     async fn book(
         &self,
-        right: Right,
+        lease: FencedLease,
         tickets: Vec<NewTicket>,
         event: NewEvent,
         at: Timestamp,
     ) -> Result<bool, LedgerError> {
-        let given = (right, tickets, event, at);
+        let given = (lease, tickets, event, at);
         Ok(self
             .db
-            .write(given, |db, (right, tickets, event, at)| {
-                Box::pin(attempts::book(db, right, tickets, event, at))
+            .write(given, |db, (lease, tickets, event, at)| {
+                Box::lock_claims(attempts::book(db, lease, tickets, event, at))
             })
             .await?)
     }
 
-    async fn captured(&self, right: Right, at: Timestamp) -> Result<(), LedgerError> {
+    async fn record_capture(&self, lease: FencedLease, at: Timestamp) -> Result<(), LedgerError> {
         Ok(self
             .db
-            .write((right, at), |db, (right, at)| {
-                Box::pin(attempts::captured(db, right, at))
+            .write((lease, at), |db, (lease, at)| {
+                Box::lock_claims(attempts::record_capture(db, lease, at))
             })
             .await?)
     }
 
-    async fn delivered(&self, right: Right, at: Timestamp) -> Result<(), LedgerError> {
+    async fn record_delivery(&self, lease: FencedLease, at: Timestamp) -> Result<(), LedgerError> {
         Ok(self
             .db
-            .write((right, at), |db, (right, at)| {
-                Box::pin(attempts::delivered(db, right, at))
+            .write((lease, at), |db, (lease, at)| {
+                Box::lock_claims(attempts::record_delivery(db, lease, at))
             })
             .await?)
     }
 
-    async fn withdraw(&self, right: Right, at: Timestamp) -> Result<(), LedgerError> {
+    async fn void_tickets(&self, lease: FencedLease, at: Timestamp) -> Result<(), LedgerError> {
         Ok(self
             .db
-            .write((right, at), |db, (right, at)| {
-                Box::pin(attempts::withdraw(db, right, at))
+            .write((lease, at), |db, (lease, at)| {
+                Box::lock_claims(attempts::void_tickets(db, lease, at))
             })
             .await?)
     }
 
-    async fn drop_claims(&self, right: Right, at: Timestamp) -> Result<(), LedgerError> {
+    async fn release_claims(&self, lease: FencedLease, at: Timestamp) -> Result<(), LedgerError> {
         Ok(self
             .db
-            .write((right, at), |db, (right, at)| {
-                Box::pin(attempts::drop_claims(db, right, at))
+            .write((lease, at), |db, (lease, at)| {
+                Box::lock_claims(attempts::release_claims(db, lease, at))
             })
             .await?)
     }
 
-    async fn close(
+    async fn close_order(
         &self,
-        right: Right,
+        lease: FencedLease,
         state: OrderState,
         event: Option<NewEvent>,
-        check_at: Option<Timestamp>,
+        payment_check_at: Option<Timestamp>,
         at: Timestamp,
     ) -> Result<(), LedgerError> {
-        let given = (right, state, event, check_at, at);
-        let close = self.db.write(given, |db, (right, state, event, check_at, at)| {
-            Box::pin(attempts::close(db, right, state, event, check_at, at))
+        let given = (lease, state, event, payment_check_at, at);
+        let close = self.db.write(given, |db, (lease, state, event, payment_check_at, at)| {
+            Box::lock_claims(attempts::close_order(db, lease, state, event, payment_check_at, at))
         });
         Ok(close.await?)
     }
 
-    async fn record(&self, right: Right, progress: Progress) -> Result<(), LedgerError> {
+    async fn record_progress(&self, lease: FencedLease, progress: Progress) -> Result<(), LedgerError> {
         // Written twice, its lines would stand in the order's story twice.
         Ok(self
             .db
-            .write_once((right, progress), |db, (right, progress)| {
-                Box::pin(leases::record(db, right, progress))
+            .write_once((lease, progress), |db, (lease, progress)| {
+                Box::lock_claims(leases::record_progress(db, lease, progress))
             })
             .await?)
     }
@@ -239,102 +239,102 @@ impl Ledger for PostgresLedger {
         to: OrderState,
         reason: Reason,
         position: Position,
-        lease: Lease,
+        lease_request: LeaseRequest,
     ) -> Result<Option<LeasedSaga>, LedgerError> {
-        let given = (order, from, to, reason, position, lease);
+        let given = (order, from, to, reason, position, lease_request);
         // A second run would find the order in its new state and answer that there was nothing to start.
         let start = self
             .db
-            .write_once(given, |db, (order, from, to, reason, position, lease)| {
-                Box::pin(leases::start_saga(db, order, from, to, reason, position, lease))
+            .write_once(given, |db, (order, from, to, reason, position, lease_request)| {
+                Box::lock_claims(leases::start_saga(db, order, from, to, reason, position, lease_request))
             });
         Ok(start.await?)
     }
 
-    async fn lease_due(
+    async fn lease_due_sagas(
         &self,
-        lease: Lease,
-        own_too: bool,
+        lease_request: LeaseRequest,
+        include_own: bool,
         limit: u32,
     ) -> Result<Vec<LeasedSaga>, LedgerError> {
-        let db = if own_too { &self.bulk } else { &self.db };
-        let given = (lease, own_too, limit);
+        let db = if include_own { &self.bulk } else { &self.db };
+        let given = (lease_request, include_own, limit);
         Ok(db
-            .write_once(given, |db, (lease, own_too, limit)| {
-                Box::pin(leases::lease_due(db, lease, own_too, limit))
+            .write_once(given, |db, (lease_request, include_own, limit)| {
+                Box::lock_claims(leases::lease_due_sagas(db, lease_request, include_own, limit))
             })
             .await?)
     }
 
-    async fn take_in(&self, gateway: &str, event: &str, at: Timestamp) -> Result<bool, LedgerError> {
+    async fn record_webhook(&self, gateway: &str, event: &str, at: Timestamp) -> Result<bool, LedgerError> {
         let given = (gateway.to_owned(), event.to_owned(), at);
         // A second run would call the message known, and nobody would look at it.
         Ok(self
             .db
             .write_once(given, |db, (gateway, event, at)| {
-                Box::pin(inbox::take_in(db, gateway, event, at))
+                Box::lock_claims(inbox::record_webhook(db, gateway, event, at))
             })
             .await?)
     }
 
-    async fn event_delivered(&self, order: OrderId, sequence: i64, at: Timestamp) -> Result<(), LedgerError> {
+    async fn record_event_delivery(&self, order: OrderId, sequence: i64, at: Timestamp) -> Result<(), LedgerError> {
         let given = (order, sequence, at);
         Ok(self
             .db
             .write(given, |db, (order, sequence, at)| {
-                Box::pin(inbox::event_delivered(db, order, sequence, at))
+                Box::lock_claims(inbox::record_event_delivery(db, order, sequence, at))
             })
             .await?)
     }
 
-    async fn check_again(&self, order: OrderId, check_at: Option<Timestamp>) -> Result<(), LedgerError> {
+    async fn schedule_payment_check(&self, order: OrderId, payment_check_at: Option<Timestamp>) -> Result<(), LedgerError> {
         Ok(self
             .db
-            .write((order, check_at), |db, (order, check_at)| {
-                Box::pin(inbox::check_again(db, order, check_at))
+            .write((order, payment_check_at), |db, (order, payment_check_at)| {
+                Box::lock_claims(inbox::schedule_payment_check(db, order, payment_check_at))
             })
             .await?)
     }
 
-    async fn engine_memory(&self, show: &Show) -> Result<EngineMemory, LedgerError> {
+    async fn seat_store_epoch(&self, performance_key: &PerformanceKey) -> Result<SeatStoreEpoch, LedgerError> {
         Ok(self
             .db
-            .read(show.clone(), |db, show| Box::pin(inbox::engine_memory(db, show)))
+            .read(performance_key.clone(), |db, performance_key| Box::lock_claims(inbox::seat_store_epoch(db, performance_key)))
             .await?)
     }
 
-    async fn raise_epoch(&self, show: &Show, seen: u64, identity: &str) -> Result<EngineMemory, LedgerError> {
-        let given = (show.clone(), seen, identity.to_owned());
+    async fn advance_epoch(&self, performance_key: &PerformanceKey, seen: u64, identity: &str) -> Result<SeatStoreEpoch, LedgerError> {
+        let given = (performance_key.clone(), seen, identity.to_owned());
         Ok(self
             .db
-            .write(given, |db, (show, seen, identity)| {
-                Box::pin(inbox::raise_epoch(db, show, seen, identity))
+            .write(given, |db, (performance_key, seen, identity)| {
+                Box::lock_claims(inbox::advance_epoch(db, performance_key, seen, identity))
             })
             .await?)
     }
 
-    async fn link_audit(&self) -> Result<u64, LedgerError> {
-        Ok(self.db.write((), |db, ()| Box::pin(audit::link(db))).await?)
+    async fn chain_journal(&self) -> Result<u64, LedgerError> {
+        Ok(self.db.write((), |db, ()| Box::lock_claims(audit::link(db))).await?)
     }
 
     async fn order(&self, id: OrderId) -> Result<Option<Order>, LedgerError> {
-        Ok(self.db.read(id, |db, id| Box::pin(reads::order(db, id))).await?)
+        Ok(self.db.read(id, |db, id| Box::lock_claims(reads::order(db, id))).await?)
     }
 
-    async fn order_by_payment(&self, payment_key: &str) -> Result<Option<OrderId>, LedgerError> {
+    async fn order_by_payment_key(&self, payment_key: &str) -> Result<Option<OrderId>, LedgerError> {
         Ok(self
             .db
             .read(payment_key.to_owned(), |db, key| {
-                Box::pin(reads::order_by_payment(db, key))
+                Box::lock_claims(reads::order_by_payment_key(db, key))
             })
             .await?)
     }
 
-    async fn key_use(&self, buyer: &Subject, key: &str) -> Result<Option<KeyUse>, LedgerError> {
+    async fn idempotency_record(&self, buyer: &Subject, key: &str) -> Result<Option<IdempotencyRecord>, LedgerError> {
         Ok(self
             .db
             .read((buyer.clone(), key.to_owned()), |db, (buyer, key)| {
-                Box::pin(reads::key_use(db, buyer, key))
+                Box::lock_claims(reads::idempotency_record(db, buyer, key))
             })
             .await?)
     }
@@ -343,56 +343,56 @@ impl Ledger for PostgresLedger {
         Ok(self
             .db
             .read((sale.clone(), buyer.clone()), |db, (sale, buyer)| {
-                Box::pin(reads::orders_of(db, sale, buyer))
+                Box::lock_claims(reads::orders_of(db, sale, buyer))
             })
             .await?)
     }
 
-    async fn log(&self, id: OrderId) -> Result<Vec<LogEntry>, LedgerError> {
-        Ok(self.db.read(id, |db, id| Box::pin(reads::log(db, id))).await?)
+    async fn log(&self, id: OrderId) -> Result<Vec<SagaLogEntry>, LedgerError> {
+        Ok(self.db.read(id, |db, id| Box::lock_claims(reads::saga_log(db, id))).await?)
     }
 
     async fn tickets(&self, id: OrderId) -> Result<Vec<TicketRow>, LedgerError> {
         Ok(self
             .db
-            .read(id, |db, id| Box::pin(reads::tickets(db, id)))
+            .read(id, |db, id| Box::lock_claims(reads::tickets(db, id)))
             .await?)
     }
 
     async fn claims(
         &self,
-        only: Option<(&Show, &[String])>,
+        only: Option<(&PerformanceKey, &[String])>,
         keep_until: Timestamp,
     ) -> Result<Vec<ClaimedSeats>, LedgerError> {
-        let Some((show, seats)) = only else {
+        let Some((performance_key, seats)) = only else {
             return Ok(self
                 .bulk
                 .write(keep_until, |db, keep_until| {
-                    Box::pin(reads::all_claims(db, keep_until))
+                    Box::lock_claims(reads::all_claims(db, keep_until))
                 })
                 .await?);
         };
-        let given = (show.clone(), seats.to_vec(), keep_until);
+        let given = (performance_key.clone(), seats.to_vec(), keep_until);
         Ok(self
             .db
-            .read(given, |db, (show, seats, keep_until)| {
-                Box::pin(reads::claims(db, show, seats, keep_until))
+            .read(given, |db, (performance_key, seats, keep_until)| {
+                Box::lock_claims(reads::claims(db, performance_key, seats, keep_until))
             })
             .await?)
     }
 
-    async fn undelivered(&self, id: OrderId) -> Result<Vec<OutboxRow>, LedgerError> {
+    async fn undelivered_events(&self, id: OrderId) -> Result<Vec<OutboxRow>, LedgerError> {
         Ok(self
             .db
-            .read(id, |db, id| Box::pin(reads::undelivered(db, id)))
+            .read(id, |db, id| Box::lock_claims(reads::undelivered_events(db, id)))
             .await?)
     }
 
-    async fn to_check(&self, now: Timestamp, limit: u32) -> Result<Vec<OrderId>, LedgerError> {
+    async fn payments_to_check(&self, now: Timestamp, limit: u32) -> Result<Vec<OrderId>, LedgerError> {
         Ok(self
             .db
             .read((now, limit), |db, (now, limit)| {
-                Box::pin(reads::to_check(db, now, limit))
+                Box::lock_claims(reads::payments_to_check(db, now, limit))
             })
             .await?)
     }
@@ -400,7 +400,7 @@ impl Ledger for PostgresLedger {
     async fn stuck_count(&self) -> Result<u64, LedgerError> {
         Ok(self
             .db
-            .read((), |db, ()| Box::pin(reads::stuck_count(db)))
+            .read((), |db, ()| Box::lock_claims(reads::stuck_count(db)))
             .await?)
     }
 }

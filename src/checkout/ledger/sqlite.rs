@@ -16,13 +16,13 @@ use futures_util::future::BoxFuture;
 use sqlx::{SqliteConnection, SqlitePool, migrate::Migrator};
 
 use super::{
-    Claimed, EngineMemory, KeyUse, Lease, LeasedSaga, Ledger, LedgerError, LogEntry, NewEvent, NewOrder,
-    NewTicket, Opened, OutboxRow, Position, Progress, Right, TicketRow,
+    ClaimOutcome, SeatStoreEpoch, IdempotencyRecord, LeaseRequest, LeasedSaga, Ledger, LedgerError, SagaLogEntry, NewEvent, NewOrder,
+    NewTicket, OpenOutcome, OutboxRow, Position, Progress, FencedLease, TicketRow,
 };
 use crate::{
     checkout::{
         order::{Order, OrderState, Reason},
-        seats::{ClaimedSeats, Show},
+        seats::{ClaimedSeats, PerformanceKey},
     },
     kernel::{OrderId, SaleId, Subject, Timestamp},
     platform::{
@@ -57,7 +57,7 @@ impl SqliteLedger {
     /// # Errors
     /// [`sql::OpenError`], with the file's name.
     pub async fn open(file: &Path, node: &str, life: &Lifecycle) -> Result<Self, sql::OpenError> {
-        let (pool, reader) = sql::open(file, &MIGRATIONS, READERS).await?;
+        let (pool, reader) = sql::open_sqlite(file, &MIGRATIONS, READERS).await?;
         let writer = GroupCommit::start_paced(life, QUEUE_MAX, GROUP_MAX, PACE, move |jobs: Vec<Job>| {
             let pool = pool.clone();
             async move { write_group(&pool, jobs).await }
@@ -75,11 +75,11 @@ impl SqliteLedger {
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, LedgerError>> + Send + 'static,
     {
         let job: Job = Box::new(move |db| {
-            Box::pin(async move { job(db).await.map(|it| Box::new(it) as Box<dyn Any + Send>) })
+            Box::lock_claims(async move { job(db).await.map(|it| Box::new(it) as Box<dyn Any + Send>) })
         });
-        let answer = self.writer.submit_patiently(job).await.map_err(|e| match e {
-            GroupCommitError::Full => LedgerError::Busy,
-            GroupCommitError::Gone => LedgerError::Unavailable(e.to_string()),
+        let answer = self.writer.submit_when_free(job).await.map_err(|e| match e {
+            GroupCommitError::QueueFull => LedgerError::Busy,
+            GroupCommitError::WriterStopped => LedgerError::Unavailable(e.to_string()),
         })??;
         Ok(*answer.downcast::<T>().expect("a job answers with its own type"))
     }
@@ -120,13 +120,13 @@ async fn try_write_group(pool: &SqlitePool, jobs: Vec<Job>) -> Result<Vec<Answer
 }
 
 /// Refuses whoever is not the latest to have leased the order.
-async fn check(db: &mut SqliteConnection, right: Right) -> Result<(), LedgerError> {
+async fn check(db: &mut SqliteConnection, lease: FencedLease) -> Result<(), LedgerError> {
     let held = sqlx::query("SELECT 1 FROM saga WHERE order_id = ?1 AND fence = ?2")
-        .bind(right.order.to_string())
-        .bind(right.fence)
+        .bind(lease.order.to_string())
+        .bind(lease.fence)
         .fetch_optional(db)
         .await?;
-    held.map(|_| ()).ok_or(LedgerError::Lost)
+    held.map(|_| ()).ok_or(LedgerError::LeaseLost)
 }
 
 /// Appends to the audit chain.
@@ -172,77 +172,77 @@ impl Ledger for SqliteLedger {
         self.node.clone()
     }
 
-    async fn open_order(&self, order: NewOrder, lease: Lease) -> Result<Opened, LedgerError> {
-        self.write(move |db| Box::pin(attempts::open_order(db, order, lease)))
+    async fn open_order(&self, order: NewOrder, lease_request: LeaseRequest) -> Result<OpenOutcome, LedgerError> {
+        self.write(move |db| Box::lock_claims(attempts::open_order(db, order, lease_request)))
             .await
     }
 
-    async fn claim(&self, right: Right, seats_per_fan: u8, at: Timestamp) -> Result<Claimed, LedgerError> {
-        self.write(move |db| Box::pin(attempts::claim(db, right, seats_per_fan, at)))
+    async fn claim(&self, lease: FencedLease, seats_per_fan: u8, at: Timestamp) -> Result<ClaimOutcome, LedgerError> {
+        self.write(move |db| Box::lock_claims(attempts::claim(db, lease, seats_per_fan, at)))
             .await
     }
 
-    async fn pin(&self, right: Right) -> Result<bool, LedgerError> {
-        self.write(move |db| Box::pin(attempts::pin(db, right))).await
+    async fn lock_claims(&self, lease: FencedLease) -> Result<bool, LedgerError> {
+        self.write(move |db| Box::lock_claims(attempts::lock_claims(db, lease))).await
     }
 
     async fn await_payment(
         &self,
-        right: Right,
+        lease: FencedLease,
         url: &str,
         until: Timestamp,
         at: Timestamp,
     ) -> Result<(), LedgerError> {
         let url = url.to_owned();
-        self.write(move |db| Box::pin(attempts::await_payment(db, right, url, until, at)))
+        self.write(move |db| Box::lock_claims(attempts::await_payment(db, lease, url, until, at)))
             .await
     }
 
     async fn book(
         &self,
-        right: Right,
+        lease: FencedLease,
         tickets: Vec<NewTicket>,
         event: NewEvent,
         at: Timestamp,
     ) -> Result<bool, LedgerError> {
-        self.write(move |db| Box::pin(attempts::book(db, right, tickets, event, at)))
+        self.write(move |db| Box::lock_claims(attempts::book(db, lease, tickets, event, at)))
             .await
     }
 
-    async fn captured(&self, right: Right, at: Timestamp) -> Result<(), LedgerError> {
-        self.write(move |db| Box::pin(attempts::captured(db, right, at)))
+    async fn record_capture(&self, lease: FencedLease, at: Timestamp) -> Result<(), LedgerError> {
+        self.write(move |db| Box::lock_claims(attempts::record_capture(db, lease, at)))
             .await
     }
 
-    async fn delivered(&self, right: Right, at: Timestamp) -> Result<(), LedgerError> {
-        self.write(move |db| Box::pin(attempts::delivered(db, right, at)))
+    async fn record_delivery(&self, lease: FencedLease, at: Timestamp) -> Result<(), LedgerError> {
+        self.write(move |db| Box::lock_claims(attempts::record_delivery(db, lease, at)))
             .await
     }
 
-    async fn withdraw(&self, right: Right, at: Timestamp) -> Result<(), LedgerError> {
-        self.write(move |db| Box::pin(attempts::withdraw(db, right, at)))
+    async fn void_tickets(&self, lease: FencedLease, at: Timestamp) -> Result<(), LedgerError> {
+        self.write(move |db| Box::lock_claims(attempts::void_tickets(db, lease, at)))
             .await
     }
 
-    async fn drop_claims(&self, right: Right, at: Timestamp) -> Result<(), LedgerError> {
-        self.write(move |db| Box::pin(attempts::drop_claims(db, right, at)))
+    async fn release_claims(&self, lease: FencedLease, at: Timestamp) -> Result<(), LedgerError> {
+        self.write(move |db| Box::lock_claims(attempts::release_claims(db, lease, at)))
             .await
     }
 
-    async fn close(
+    async fn close_order(
         &self,
-        right: Right,
+        lease: FencedLease,
         state: OrderState,
         event: Option<NewEvent>,
-        check_at: Option<Timestamp>,
+        payment_check_at: Option<Timestamp>,
         at: Timestamp,
     ) -> Result<(), LedgerError> {
-        self.write(move |db| Box::pin(attempts::close(db, right, state, event, check_at, at)))
+        self.write(move |db| Box::lock_claims(attempts::close_order(db, lease, state, event, payment_check_at, at)))
             .await
     }
 
-    async fn record(&self, right: Right, progress: Progress) -> Result<(), LedgerError> {
-        self.write(move |db| Box::pin(leases::record(db, right, progress)))
+    async fn record_progress(&self, lease: FencedLease, progress: Progress) -> Result<(), LedgerError> {
+        self.write(move |db| Box::lock_claims(leases::record_progress(db, lease, progress)))
             .await
     }
 
@@ -253,26 +253,26 @@ impl Ledger for SqliteLedger {
         to: OrderState,
         reason: Reason,
         position: Position,
-        lease: Lease,
+        lease_request: LeaseRequest,
     ) -> Result<Option<LeasedSaga>, LedgerError> {
-        self.write(move |db| Box::pin(leases::start_saga(db, order, from, to, reason, position, lease)))
+        self.write(move |db| Box::lock_claims(leases::start_saga(db, order, from, to, reason, position, lease_request)))
             .await
     }
 
-    async fn lease_due(
+    async fn lease_due_sagas(
         &self,
-        lease: Lease,
-        own_too: bool,
+        lease_request: LeaseRequest,
+        include_own: bool,
         limit: u32,
     ) -> Result<Vec<LeasedSaga>, LedgerError> {
-        self.write(move |db| Box::pin(leases::lease_due(db, lease, own_too, limit)))
+        self.write(move |db| Box::lock_claims(leases::lease_due_sagas(db, lease_request, include_own, limit)))
             .await
     }
 
-    async fn take_in(&self, gateway: &str, event: &str, at: Timestamp) -> Result<bool, LedgerError> {
+    async fn record_webhook(&self, gateway: &str, event: &str, at: Timestamp) -> Result<bool, LedgerError> {
         let (gateway, event) = (gateway.to_owned(), event.to_owned());
         self.write(move |db| {
-            Box::pin(async move {
+            Box::lock_claims(async move {
                 let done = sqlx::query(
                     "INSERT INTO inbox (gateway, event, at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
                 )
@@ -287,9 +287,9 @@ impl Ledger for SqliteLedger {
         .await
     }
 
-    async fn event_delivered(&self, order: OrderId, sequence: i64, at: Timestamp) -> Result<(), LedgerError> {
+    async fn record_event_delivery(&self, order: OrderId, sequence: i64, at: Timestamp) -> Result<(), LedgerError> {
         self.write(move |db| {
-            Box::pin(async move {
+            Box::lock_claims(async move {
                 sqlx::query("UPDATE outbox SET delivered_at = ?3 WHERE order_id = ?1 AND sequence = ?2 AND delivered_at IS NULL")
                     .bind(order.to_string())
                     .bind(sequence)
@@ -302,12 +302,12 @@ impl Ledger for SqliteLedger {
         .await
     }
 
-    async fn check_again(&self, order: OrderId, check_at: Option<Timestamp>) -> Result<(), LedgerError> {
+    async fn schedule_payment_check(&self, order: OrderId, payment_check_at: Option<Timestamp>) -> Result<(), LedgerError> {
         self.write(move |db| {
-            Box::pin(async move {
+            Box::lock_claims(async move {
                 sqlx::query("UPDATE orders SET check_at = ?2 WHERE id = ?1")
                     .bind(order.to_string())
-                    .bind(check_at.map(Timestamp::as_millis))
+                    .bind(payment_check_at.map(Timestamp::as_millis))
                     .execute(db)
                     .await?;
                 Ok(())
@@ -316,18 +316,18 @@ impl Ledger for SqliteLedger {
         .await
     }
 
-    async fn engine_memory(&self, show: &Show) -> Result<EngineMemory, LedgerError> {
-        engine::memory(&self.reader, show).await
+    async fn seat_store_epoch(&self, performance_key: &PerformanceKey) -> Result<SeatStoreEpoch, LedgerError> {
+        engine::memory(&self.reader, performance_key).await
     }
 
-    async fn raise_epoch(&self, show: &Show, seen: u64, identity: &str) -> Result<EngineMemory, LedgerError> {
-        let (show, identity) = (show.clone(), identity.to_owned());
-        self.write(move |db| Box::pin(engine::raise_epoch(db, show, seen, identity)))
+    async fn advance_epoch(&self, performance_key: &PerformanceKey, seen: u64, identity: &str) -> Result<SeatStoreEpoch, LedgerError> {
+        let (performance_key, identity) = (performance_key.clone(), identity.to_owned());
+        self.write(move |db| Box::lock_claims(engine::advance_epoch(db, performance_key, seen, identity)))
             .await
     }
 
     /// One writer links each row as it writes it.
-    async fn link_audit(&self) -> Result<u64, LedgerError> {
+    async fn chain_journal(&self) -> Result<u64, LedgerError> {
         Ok(0)
     }
 
@@ -335,20 +335,20 @@ impl Ledger for SqliteLedger {
         reads::order(&self.reader, id).await
     }
 
-    async fn order_by_payment(&self, payment_key: &str) -> Result<Option<OrderId>, LedgerError> {
-        reads::order_by_payment(&self.reader, payment_key).await
+    async fn order_by_payment_key(&self, payment_key: &str) -> Result<Option<OrderId>, LedgerError> {
+        reads::order_by_payment_key(&self.reader, payment_key).await
     }
 
-    async fn key_use(&self, buyer: &Subject, key: &str) -> Result<Option<KeyUse>, LedgerError> {
-        reads::key_use(&self.reader, buyer, key).await
+    async fn idempotency_record(&self, buyer: &Subject, key: &str) -> Result<Option<IdempotencyRecord>, LedgerError> {
+        reads::idempotency_record(&self.reader, buyer, key).await
     }
 
     async fn orders_of(&self, sale: &SaleId, buyer: &Subject) -> Result<Vec<Order>, LedgerError> {
         reads::orders_of(&self.reader, sale, buyer).await
     }
 
-    async fn log(&self, id: OrderId) -> Result<Vec<LogEntry>, LedgerError> {
-        reads::log(&self.reader, id).await
+    async fn log(&self, id: OrderId) -> Result<Vec<SagaLogEntry>, LedgerError> {
+        reads::saga_log(&self.reader, id).await
     }
 
     async fn tickets(&self, id: OrderId) -> Result<Vec<TicketRow>, LedgerError> {
@@ -357,18 +357,18 @@ impl Ledger for SqliteLedger {
 
     async fn claims(
         &self,
-        only: Option<(&Show, &[String])>,
+        only: Option<(&PerformanceKey, &[String])>,
         keep_until: Timestamp,
     ) -> Result<Vec<ClaimedSeats>, LedgerError> {
         reads::claims(&self.reader, only, keep_until).await
     }
 
-    async fn undelivered(&self, id: OrderId) -> Result<Vec<OutboxRow>, LedgerError> {
-        reads::undelivered(&self.reader, id).await
+    async fn undelivered_events(&self, id: OrderId) -> Result<Vec<OutboxRow>, LedgerError> {
+        reads::undelivered_events(&self.reader, id).await
     }
 
-    async fn to_check(&self, now: Timestamp, limit: u32) -> Result<Vec<OrderId>, LedgerError> {
-        reads::to_check(&self.reader, now, limit).await
+    async fn payments_to_check(&self, now: Timestamp, limit: u32) -> Result<Vec<OrderId>, LedgerError> {
+        reads::payments_to_check(&self.reader, now, limit).await
     }
 
     async fn stuck_count(&self) -> Result<u64, LedgerError> {
@@ -405,7 +405,7 @@ mod tests {
         for forbidden in ["UPDATE audit SET what = 'nothing'", "DELETE FROM audit"] {
             let tried = ledger
                 .write(move |db| {
-                    Box::pin(async move {
+                    Box::lock_claims(async move {
                         sqlx::query(forbidden).execute(db).await?;
                         Ok(())
                     })

@@ -1,7 +1,8 @@
-//! The saga engine: drives any table of steps forward, or back, and writes down every move before it is made.
+//! The saga engine: runs any table of steps forward, or undoes it, and records every move before it is made.
 //!
-//! It knows no step. Between two acts there is one ledger write: the outcome of the one and the intent of the next. So
-//! after a crash a step may be executed again, never skipped; every act and every undo must bear that.
+//! The engine knows no particular step. Between two actions there is one ledger write, which holds the outcome of the
+//! first and the intent of the second. So after a crash a step may run again, but is never skipped; every action and
+//! every undo must be idempotent.
 
 use std::time::Duration;
 
@@ -9,193 +10,208 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
 use crate::checkout::{
-    ledger::{Ledger, LedgerError, Position, Progress, Right},
+    ledger::port::{FencedLease, Ledger, LedgerError, Position, Progress},
     order::Reason,
-    order_limiter::Till,
+    order_limiter::OrderLimiter,
 };
 use crate::{
     kernel::{Clock, Entropy, Timestamp},
     platform::shutdown::Lifecycle,
 };
 
-/// What came of an act. Of an undo only `Done` and `Again` are meant; anything else is tried again.
+/// Outcome of an action. An undo returns only `Done` or `Retry`; anything else counts as `Retry`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Act {
+pub(crate) enum StepOutcome {
     Done,
-    /// Not known, or not possible just now: the same step again after a pause.
-    Again,
-    /// It is the buyer's turn: the same step again when woken, or after a longer pause.
-    Waits,
+    /// Unknown, or not possible at the moment: run the same step again after a pause.
+    Retry,
+    /// The buyer has to act: run the same step again when woken, or after the poll interval.
+    AwaitBuyer,
     /// Refused for good: undo this step and all before it.
-    Back(Reason),
-    /// Past the point of no return and refused for good: go on by another table.
-    Divert(&'static str, Reason),
+    Compensate(Reason),
+    /// Past the point of no return and refused for good: continue with the saga of this name.
+    SwitchTo(&'static str, Reason),
 }
 
-pub(crate) type Verdict = Result<Act, LedgerError>;
-pub(crate) type ActFn<C> = for<'a> fn(&'a C) -> BoxFuture<'a, Verdict>;
+pub(crate) type StepResult = Result<StepOutcome, LedgerError>;
+pub(crate) type StepFn<C> = for<'a> fn(&'a C) -> BoxFuture<'a, StepResult>;
 
-/// One line of a saga's table.
+/// One step of a saga.
 pub(crate) struct Step<C: 'static> {
     pub(crate) name: &'static str,
-    pub(crate) act: ActFn<C>,
-    pub(crate) undo: Option<ActFn<C>>,
-    /// Keys of the buyer's sentences: begun, done, undone.
-    pub(crate) told: [&'static str; 3],
+    pub(crate) action: StepFn<C>,
+    pub(crate) undo: Option<StepFn<C>>,
+    /// Keys of the texts that the buyer reads: started, done, undone.
+    pub(crate) history_keys: [&'static str; 3],
 }
 
-/// A saga: steps in order.
-pub(crate) struct Table<C: 'static> {
+/// A saga: its steps in order.
+pub(crate) struct SagaTable<C: 'static> {
     pub(crate) name: &'static str,
     pub(crate) steps: &'static [Step<C>],
 }
 
-impl<C> Table<C> {
-    /// Where this saga begins.
+impl<C> SagaTable<C> {
+    /// The position at which this saga begins.
     pub(crate) fn start(&self, at: Timestamp) -> Position {
         Position {
             saga: self.name.into(),
             step: self.steps[0].name.into(),
-            back: false,
+            undoing: false,
             attempts: 0,
-            since: at,
+            step_started_at: at,
         }
     }
 }
 
-/// How long things may take and how soon they are tried again; all derived from two configured times.
+/// Timeouts and pauses of a saga, all derived from two configured times.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pace {
+pub(crate) struct RetryPolicy {
     retry_base: Duration,
     retry_max: Duration,
-    /// How often a payment is asked after while its buyer is on the gateway's page.
-    poll: Duration,
-    lease: Duration,
+    /// How often a payment is looked up while its buyer is on the gateway's page.
+    poll_interval: Duration,
+    lease_duration: Duration,
     stuck_after: Duration,
-    /// How often the reconciler looks round.
-    pub(crate) sweep: Duration,
+    /// How often the reconciler runs.
+    pub(crate) reconcile_interval: Duration,
 }
 
-impl Pace {
-    pub(crate) fn of(gateway_deadline: Duration, authorise_within: Duration) -> Self {
-        let retry_base = (gateway_deadline / 50).max(Duration::from_millis(1));
+impl RetryPolicy {
+    pub(crate) fn from_timeouts(gateway_timeout: Duration, payment_timeout: Duration) -> Self {
+        let retry_base = (gateway_timeout / 50).max(Duration::from_millis(1));
         Self {
             retry_base,
-            retry_max: gateway_deadline * 6,
-            poll: gateway_deadline,
-            lease: gateway_deadline * 6,
-            stuck_after: authorise_within * 2,
-            sweep: (gateway_deadline / 4).clamp(Duration::from_millis(20), Duration::from_secs(1)),
+            retry_max: gateway_timeout * 6,
+            poll_interval: gateway_timeout,
+            lease_duration: gateway_timeout * 6,
+            stuck_after: payment_timeout * 2,
+            reconcile_interval: (gateway_timeout / 4)
+                .clamp(Duration::from_millis(20), Duration::from_secs(1)),
         }
     }
 
-    /// How far ahead a lease reaches while nothing pauses.
-    pub(crate) fn lease(&self) -> Duration {
-        self.lease
+    /// How long a lease lasts, not counting pauses.
+    pub(crate) fn lease_duration(&self) -> Duration {
+        self.lease_duration
     }
 
-    /// Exponential backoff with full jitter: anything from nothing to the doubled pause, never more than the most.
-    fn pause(&self, attempts: u32, entropy: &dyn Entropy) -> Duration {
-        let most = self
+    /// Exponential backoff with full jitter: uniform between zero and the doubled pause, which is capped.
+    fn backoff(&self, attempts: u32, entropy: &dyn Entropy) -> Duration {
+        let longest = self
             .retry_base
             .saturating_mul(1 << attempts.min(20))
             .min(self.retry_max);
-        most.mul_f64(entropy.unit())
+        longest.mul_f64(entropy.unit())
     }
 }
 
-/// How a drive came to its end.
+/// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Drove {
+pub(crate) enum RunResult {
     Ended,
-    /// Somebody else holds the lease now.
-    Lost,
-    /// The process is ending; whoever leases the saga next goes on.
+    /// Another process holds the lease now.
+    LeaseLost,
+    /// The process is shutting down; the next holder of the lease continues.
     Stopped,
 }
 
-/// Drives one saga of one order.
-pub(crate) struct Driver<'a, C: 'static> {
+/// Runs one saga of one order.
+pub(crate) struct SagaEngine<'a, C: 'static> {
     pub(crate) ledger: &'a dyn Ledger,
     pub(crate) clock: &'a dyn Clock,
     pub(crate) entropy: &'a dyn Entropy,
-    pub(crate) life: &'a Lifecycle,
-    pub(crate) pace: Pace,
-    pub(crate) tables: &'static [&'static Table<C>],
+    pub(crate) lifecycle: &'a Lifecycle,
+    pub(crate) retry_policy: RetryPolicy,
+    pub(crate) sagas: &'static [&'static SagaTable<C>],
     /// Cuts a pause short.
     pub(crate) wake: &'a Notify,
-    /// Where a drive counts as work but for its pauses.
-    pub(crate) till: &'a Till,
+    /// A run counts as active here, except while it pauses.
+    pub(crate) order_limiter: &'a OrderLimiter,
 }
 
+/// What to wait for before the next step.
 enum Pause {
     None,
     Backoff,
     Poll,
 }
 
-impl<C> Driver<'_, C> {
-    pub(crate) async fn drive(&self, right: Right, mut at: Position, context: &C) -> Drove {
+impl<C> SagaEngine<'_, C> {
+    pub(crate) async fn run(&self, lease: FencedLease, mut position: Position, context: &C) -> RunResult {
         let mut ledger_failures = 0;
         loop {
-            let Some((table, index)) = self.find(&at) else {
-                tracing::error!(order = %right.order, saga = at.saga, step = at.step, "no such step in this version; left to another");
-                return Drove::Stopped;
+            let Some((saga, index)) = self.find(&position) else {
+                tracing::error!(
+                    order = %lease.order,
+                    saga = position.saga,
+                    step = position.step,
+                    "this version does not know the step; leaving the order to another node"
+                );
+                return RunResult::Stopped;
             };
-            let step = &table.steps[index];
-            let verdict = if at.back {
-                step.undo.map(|undo| undo(context))
-            } else {
-                Some((step.act)(context))
-            };
-            let act = match verdict {
-                None => Act::Done,
-                Some(verdict) => match verdict.await {
-                    Ok(act) => act,
-                    Err(LedgerError::Lost) => return Drove::Lost,
-                    Err(error) => {
-                        // Nothing can be written down now, so nothing moves.
-                        tracing::warn!(order = %right.order, step = step.name, %error, "the ledger failed; trying again");
-                        ledger_failures += 1;
-                        if !self.pause(self.pace.pause(ledger_failures, self.entropy)).await {
-                            return Drove::Stopped;
-                        }
-                        continue;
+            let step = &saga.steps[index];
+            let outcome = match Self::execute(step, position.undoing, context).await {
+                Ok(outcome) => outcome,
+                Err(LedgerError::LeaseLost) => return RunResult::LeaseLost,
+                Err(error) => {
+                    // Nothing can be recorded now, so the saga must not move.
+                    tracing::warn!(order = %lease.order, step = step.name, %error, "the ledger failed; retrying");
+                    ledger_failures += 1;
+                    let backoff = self.retry_policy.backoff(ledger_failures, self.entropy);
+                    if !self.pause(backoff).await {
+                        return RunResult::Stopped;
                     }
-                },
+                    continue;
+                }
             };
             ledger_failures = 0;
-            let (progress, pause) = self.after(table, index, &at, act);
-            at = progress.position.clone();
+            let (progress, pause) = self.next_progress(saga, index, &position, outcome);
+            position = progress.position.clone();
             let ended = progress.ended;
             let length = match pause {
                 Pause::None => Duration::ZERO,
-                Pause::Backoff => self.pace.pause(at.attempts, self.entropy),
-                Pause::Poll => self.pace.poll,
+                Pause::Backoff => self.retry_policy.backoff(position.attempts, self.entropy),
+                Pause::Poll => self.retry_policy.poll_interval,
             };
-            if let Some(drove) = self.write(right, progress, length).await {
-                return drove;
+            if let Some(result) = self.record(lease, progress, length).await {
+                return result;
             }
             if ended {
-                return Drove::Ended;
+                return RunResult::Ended;
             }
             if !length.is_zero() && !self.pause(length).await {
-                return Drove::Stopped;
+                return RunResult::Stopped;
             }
         }
     }
 
-    fn find(&self, at: &Position) -> Option<(&'static Table<C>, usize)> {
-        let table = self.tables.iter().find(|it| it.name == at.saga)?;
-        Some((table, table.steps.iter().position(|it| it.name == at.step)?))
+    async fn execute(step: &Step<C>, undoing: bool, context: &C) -> StepResult {
+        match (undoing, step.undo) {
+            (false, _) => (step.action)(context).await,
+            (true, Some(undo)) => undo(context).await,
+            (true, None) => Ok(StepOutcome::Done),
+        }
+    }
+
+    fn find(&self, position: &Position) -> Option<(&'static SagaTable<C>, usize)> {
+        let saga = self.sagas.iter().find(|saga| saga.name == position.saga)?;
+        let index = saga.steps.iter().position(|step| step.name == position.step)?;
+        Some((saga, index))
     }
 
     /// The next position, what is logged, and whether to pause before it.
-    fn after(&self, table: &'static Table<C>, index: usize, at: &Position, act: Act) -> (Progress, Pause) {
+    fn next_progress(
+        &self,
+        saga: &'static SagaTable<C>,
+        index: usize,
+        position: &Position,
+        outcome: StepOutcome,
+    ) -> (Progress, Pause) {
         let now = self.clock.now();
-        let step = table.steps[index].name;
+        let step = saga.steps[index].name;
         let mut progress = Progress {
-            position: at.clone(),
+            position: position.clone(),
             ended: false,
             stuck: false,
             reason: None,
@@ -203,111 +219,120 @@ impl<C> Driver<'_, C> {
             at: now,
             lease_until: now,
         };
-        let next = |progress: &mut Progress, name: &'static str| {
-            progress.position = Position {
-                step: name.into(),
-                attempts: 0,
-                since: now,
-                ..progress.position.clone()
-            };
-        };
-        match act {
-            Act::Done if at.back => {
-                if table.steps[index].undo.is_some() {
-                    progress.log.push((step.into(), "undone"));
-                }
-                match table.steps[..index].iter().rfind(|it| it.undo.is_some()) {
-                    Some(before) => next(&mut progress, before.name),
-                    None => progress.ended = true,
-                }
-                (progress, Pause::None)
-            }
-            Act::Done => {
-                progress.log.push((step.into(), "done"));
-                match table.steps.get(index + 1) {
-                    Some(after) => {
-                        progress.log.push((after.name.into(), "started"));
-                        next(&mut progress, after.name);
-                    }
-                    None => progress.ended = true,
-                }
-                (progress, Pause::None)
-            }
-            Act::Back(reason) if !at.back => {
+        match outcome {
+            StepOutcome::Done if position.undoing => undone(&mut progress, saga, index),
+            StepOutcome::Done => done(&mut progress, saga, index),
+            StepOutcome::Compensate(reason) if !position.undoing => {
                 progress.log.push((step.into(), "refused"));
                 progress.reason = Some(reason);
                 progress.position = Position {
-                    back: true,
+                    undoing: true,
                     attempts: 0,
-                    since: now,
-                    ..at.clone()
+                    step_started_at: now,
+                    ..position.clone()
                 };
-                (progress, Pause::None)
             }
-            Act::Divert(saga, reason) if !at.back => {
+            StepOutcome::SwitchTo(next_saga, reason) if !position.undoing => {
                 progress.log.push((step.into(), "refused"));
                 progress.reason = Some(reason);
                 let first = self
-                    .tables
+                    .sagas
                     .iter()
-                    .find(|it| it.name == saga)
-                    .map_or(step, |it| it.steps[0].name);
+                    .find(|saga| saga.name == next_saga)
+                    .map_or(step, |saga| saga.steps[0].name);
                 progress.position = Position {
-                    saga: saga.into(),
+                    saga: next_saga.into(),
                     step: first.into(),
-                    back: false,
+                    undoing: false,
                     attempts: 0,
-                    since: now,
+                    step_started_at: now,
                 };
-                (progress, Pause::None)
             }
-            Act::Waits if !at.back => {
-                if at.attempts == 0 {
+            StepOutcome::AwaitBuyer if !position.undoing => {
+                if position.attempts == 0 {
                     progress.log.push((step.into(), "waiting"));
                 }
                 progress.position.attempts = 1;
-                (progress, Pause::Poll)
+                return (progress, Pause::Poll);
             }
-            Act::Again | Act::Waits | Act::Back(_) | Act::Divert(..) => {
-                if at.attempts == 0 {
+            StepOutcome::Retry
+            | StepOutcome::AwaitBuyer
+            | StepOutcome::Compensate(_)
+            | StepOutcome::SwitchTo(..) => {
+                if position.attempts == 0 {
                     progress.log.push((step.into(), "retrying"));
                 }
-                progress.position.attempts = at.attempts.saturating_add(1);
-                progress.stuck = now.since(at.since) > self.pace.stuck_after;
-                (progress, Pause::Backoff)
+                progress.position.attempts = position.attempts.saturating_add(1);
+                progress.stuck = now.since(position.step_started_at) > self.retry_policy.stuck_after;
+                return (progress, Pause::Backoff);
             }
         }
+        (progress, Pause::None)
     }
 
-    /// Writes until it is written. `Some` when the drive is over.
-    async fn write(&self, right: Right, mut progress: Progress, pause: Duration) -> Option<Drove> {
+    /// Records progress, retrying until the ledger accepts it. `Some` when the run is over.
+    async fn record(&self, lease: FencedLease, mut progress: Progress, pause: Duration) -> Option<RunResult> {
         let mut failures = 0;
         loop {
-            progress.lease_until = self.clock.now().plus(pause + self.pace.lease);
-            match self.ledger.record(right, progress.clone()).await {
+            // The lease must also cover the pause that follows, or the reconciler would take the order over.
+            progress.lease_until = self
+                .clock
+                .now()
+                .plus(pause + self.retry_policy.lease_duration);
+            match self.ledger.record_progress(lease, progress.clone()).await {
                 Ok(()) => return None,
-                Err(LedgerError::Lost) => return Some(Drove::Lost),
+                Err(LedgerError::LeaseLost) => return Some(RunResult::LeaseLost),
                 Err(error) => {
-                    tracing::warn!(order = %right.order, %error, "a saga's move could not be written; trying again");
+                    tracing::warn!(order = %lease.order, %error, "could not record a saga's progress; retrying");
                     failures += 1;
-                    if !self.pause(self.pace.pause(failures, self.entropy)).await {
-                        return Some(Drove::Stopped);
+                    let backoff = self.retry_policy.backoff(failures, self.entropy);
+                    if !self.pause(backoff).await {
+                        return Some(RunResult::Stopped);
                     }
                 }
             }
         }
     }
 
-    /// False when the process is ending.
+    /// Returns false when the process is shutting down.
     async fn pause(&self, length: Duration) -> bool {
         let over = async {
             tokio::select! {
                 biased;
-                () = self.life.stopping() => false,
+                () = self.lifecycle.stopping() => false,
                 () = self.wake.notified() => true,
                 () = tokio::time::sleep(length) => true,
             }
         };
-        self.till.meanwhile(over).await
+        self.order_limiter.while_idle(over).await
     }
+}
+
+/// An action has succeeded: on to the next step, or to the end.
+fn done<C>(progress: &mut Progress, saga: &SagaTable<C>, index: usize) {
+    progress.log.push((saga.steps[index].name.into(), "done"));
+    match saga.steps.get(index + 1) {
+        Some(next) => {
+            progress.log.push((next.name.into(), "started"));
+            enter(progress, next.name);
+        }
+        None => progress.ended = true,
+    }
+}
+
+/// A step has been undone: back to the one before it that can be undone, or to the end.
+fn undone<C>(progress: &mut Progress, saga: &SagaTable<C>, index: usize) {
+    if saga.steps[index].undo.is_some() {
+        progress.log.push((saga.steps[index].name.into(), "undone"));
+    }
+    match saga.steps[..index].iter().rfind(|step| step.undo.is_some()) {
+        Some(previous) => enter(progress, previous.name),
+        None => progress.ended = true,
+    }
+}
+
+fn enter(progress: &mut Progress, step: &'static str) {
+    progress.position.step = step.into();
+    progress.position.attempts = 0;
+    progress.position.step_started_at = progress.at;
 }

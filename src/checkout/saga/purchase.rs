@@ -1,391 +1,322 @@
-//! Buying, as a table: from a hold to tickets, or back to a hold.
+//! The purchase saga: from a hold to tickets, or back to a hold.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
-
-use parking_lot::Mutex;
+use std::sync::atomic::Ordering;
 
 use crate::checkout::{
-    House,
-    ledger::{Claimed, LedgerError, NewEvent, Right},
-    order::{Order, OrderState, Reason},
-    outbox,
-    payment::{AuthoriseOutcome, CardToken, Charge, LookupOutcome, PaymentState, Settled},
+    ledger::port::{ClaimOutcome, LedgerError},
+    order::{Order, Reason},
+    payment::{AuthorizeOutcome, CardToken, Charge, LookupOutcome, PaymentState, SettleOutcome},
     saga::{
-        engine::{Act, Step, Table, Verdict},
-        refund,
-        running_orders::Run,
+        engine::{SagaTable, Step, StepOutcome, StepResult},
+        publish::PUBLISH,
+        refund::{REFUND, refund_or_void},
+        step_context::{StepContext, order_event},
     },
-    seats::BeginOutcome,
+    seats::port::{BeginOutcome, SeatsError},
     tickets,
 };
-use crate::kernel::Timestamp;
 
-/// What the steps of one order share.
-pub(crate) struct Attempt {
-    pub(crate) house: Arc<House>,
-    pub(crate) right: Right,
-    pub(crate) run: Arc<Run>,
-    /// In memory only: after a crash nobody has the card any more, and a payment that had not reached the gateway is
-    /// given up.
-    card: Mutex<Option<CardToken>>,
-    asked: AtomicBool,
-}
-
-impl Attempt {
-    pub(crate) fn new(house: Arc<House>, right: Right, run: Arc<Run>, card: Option<CardToken>) -> Self {
-        Self {
-            house,
-            right,
-            run,
-            card: Mutex::new(card),
-            asked: AtomicBool::new(false),
-        }
-    }
-
-    pub(crate) fn now(&self) -> Timestamp {
-        self.house.clock.now()
-    }
-
-    pub(crate) async fn order(&self) -> Result<Order, LedgerError> {
-        let order = self.house.ledger.order(self.right.order).await?;
-        order.ok_or_else(|| LedgerError::Unavailable("an order under way is not in the ledger".into()))
-    }
-}
-
-pub(crate) static PURCHASE: Table<Attempt> = Table {
+pub(crate) static PURCHASE: SagaTable<StepContext> = SagaTable {
     name: "purchase",
     steps: &[
         Step {
             name: "begin",
-            act: |a| Box::pin(begin(a)),
-            undo: Some(|a| Box::pin(let_go(a))),
-            told: ["history.beginning", "history.begun", "history.let_go"],
+            action: |step| Box::pin(begin(step)),
+            undo: Some(|step| Box::pin(release_hold(step))),
+            history_keys: ["history.beginning", "history.begun", "history.hold_released"],
         },
         Step {
             name: "claim",
-            act: |a| Box::pin(claim(a)),
-            undo: Some(|a| Box::pin(drop_claims(a))),
-            told: ["history.claiming", "history.claimed", "history.claim_dropped"],
+            action: |step| Box::pin(claim(step)),
+            undo: Some(|step| Box::pin(release_claims(step))),
+            history_keys: ["history.claiming", "history.claimed", "history.claim_released"],
         },
-        AUTHORISE,
+        AUTHORIZE,
         BOOK,
         CAPTURE,
         DELIVER,
-        ANNOUNCE,
+        PUBLISH,
     ],
 };
 
-/// Money came after its order had been closed: the same seats if they are free, else all of it back.
-pub(crate) static LATE_MONEY: Table<Attempt> = Table {
-    name: "late_money",
-    steps: &[
-        Step {
-            name: "reclaim",
-            act: |a| Box::pin(reclaim(a)),
-            undo: Some(|a| Box::pin(give_back(a))),
-            told: ["history.late_money", "history.reclaimed", "history.refunded"],
-        },
-        AUTHORISE,
-        BOOK,
-        CAPTURE,
-        DELIVER,
-        ANNOUNCE,
+pub(super) const AUTHORIZE: Step<StepContext> = Step {
+    name: "authorize",
+    action: |step| Box::pin(authorize(step)),
+    undo: Some(|step| Box::pin(refund_or_void(step))),
+    history_keys: [
+        "history.authorizing",
+        "history.authorized",
+        "history.authorization_voided",
     ],
 };
-
-const AUTHORISE: Step<Attempt> = Step {
-    name: "authorise",
-    act: |a| Box::pin(authorise(a)),
-    undo: Some(|a| Box::pin(refund::repay(a))),
-    told: [
-        "history.authorising",
-        "history.authorised",
-        "history.authorisation_voided",
-    ],
-};
-const BOOK: Step<Attempt> = Step {
+pub(super) const BOOK: Step<StepContext> = Step {
     name: "book",
-    act: |a| Box::pin(book(a)),
+    action: |step| Box::pin(book(step)),
     undo: None,
-    told: ["history.booking", "history.booked", "history.booking"],
+    history_keys: ["history.booking", "history.booked", "history.booking"],
 };
-const CAPTURE: Step<Attempt> = Step {
+pub(super) const CAPTURE: Step<StepContext> = Step {
     name: "capture",
-    act: |a| Box::pin(capture(a)),
+    action: |step| Box::pin(capture(step)),
     undo: None,
-    told: ["history.capturing", "history.captured", "history.capturing"],
+    history_keys: ["history.capturing", "history.captured", "history.capturing"],
 };
-const DELIVER: Step<Attempt> = Step {
+pub(super) const DELIVER: Step<StepContext> = Step {
     name: "deliver",
-    act: |a| Box::pin(deliver(a)),
+    action: |step| Box::pin(deliver(step)),
     undo: None,
-    told: ["history.delivering", "history.delivered", "history.delivering"],
-};
-pub(crate) const ANNOUNCE: Step<Attempt> = Step {
-    name: "announce",
-    act: |a| Box::pin(outbox::announce(a)),
-    undo: None,
-    told: ["history.announcing", "history.announced", "history.announcing"],
+    history_keys: ["history.delivering", "history.delivered", "history.delivering"],
 };
 
-/// The engine: hold -> paying, for as long as a payment may take.
-async fn begin(a: &Attempt) -> Verdict {
-    let order = a.order().await?;
-    let until = a.now().plus(a.house.redirect_within());
-    match a
-        .house
+/// Seat store: held -> paying, for as long as a payment may take.
+async fn begin(step: &StepContext) -> StepResult {
+    let order = step.order().await?;
+    let until = step.now().plus(step.checkout.redirect_timeout());
+    match step
+        .checkout
         .seats
-        .begin_checkout(&order.show, order.hold, &order.buyer, until)
+        .begin_checkout(&order.performance_key, order.hold, &order.buyer, until)
         .await
     {
         Ok(BeginOutcome::Begun { seats }) => {
-            // She may have swapped seats between the order and this moment; then the order is about seats she has not.
-            let same =
-                seats.len() == order.seats.len() && order.seats.iter().all(|it| seats.contains(&it.guid));
-            Ok(if same {
-                Act::Done
+            // The buyer may have exchanged seats since the order was placed; then the order is not about this hold.
+            let is_same =
+                seats.len() == order.seats.len() && order.seats.iter().all(|seat| seats.contains(&seat.guid));
+            Ok(if is_same {
+                StepOutcome::Done
             } else {
-                Act::Back(Reason::HoldGone)
+                StepOutcome::Compensate(Reason::HoldGone)
             })
         }
-        Ok(BeginOutcome::Gone) => Ok(Act::Back(Reason::HoldGone)),
+        Ok(BeginOutcome::Gone) => Ok(StepOutcome::Compensate(Reason::HoldGone)),
         Err(error) => {
-            tracing::warn!(order = %order.id, %error, "the seats did not answer");
-            Ok(Act::Again)
+            tracing::warn!(order = %order.id, %error, "could not reserve the hold for payment; retrying");
+            Ok(StepOutcome::Retry)
         }
     }
 }
 
-/// The seats go back to the hold, for another try; the attempt is closed.
-async fn let_go(a: &Attempt) -> Verdict {
-    let order = a.order().await?;
-    let (house, now) = (&a.house, a.now());
+/// Returns the seats to the hold, for another try, and closes the attempt.
+async fn release_hold(step: &StepContext) -> StepResult {
+    let order = step.order().await?;
+    let (checkout, now) = (&step.checkout, step.now());
     let reason = order.reason.clone().unwrap_or(Reason::HoldGone);
-    if reason == Reason::SeatsTaken {
-        // The engine had forgotten whose the seats are. It is told, so that nobody else is promised them.
-        let guids = order.guids();
-        let rivals = house
-            .ledger
-            .claims(Some((&order.show, &guids)), now.plus(house.redirect_within()))
-            .await?;
-        let told = async {
-            house.seats.free(&order.show, order.hold, &guids).await?;
-            house.seats.restore(rivals).await
-        };
-        if let Err(error) = told.await {
-            tracing::warn!(order = %order.id, %error, "the seats did not answer");
-            return Ok(Act::Again);
-        }
-    } else if let Err(error) = house
-        .seats
-        .return_to_hold(&order.show, order.hold, now.plus(house.retry_within()))
-        .await
-    {
-        // An engine that was not told would keep the seats for a payment that has ended.
-        tracing::warn!(order = %order.id, %error, "the seats did not answer");
-        return Ok(Act::Again);
-    }
-    let certain = order.payment_key.is_none() || matches!(reason, Reason::Declined(_));
-    let check_at = (!certain).then(|| now.plus(house.config.authorise_within));
-    house
-        .ledger
-        .close(a.right, reason.final_state(), None, check_at, now)
-        .await?;
-    Ok(Act::Done)
-}
-
-/// The line of defence: whatever the engine says, the ledger gives each seat to one order.
-async fn claim(a: &Attempt) -> Verdict {
-    let order = a.order().await?;
-    Ok(
-        match a
-            .house
-            .ledger
-            .claim(a.right, a.house.seats_per_fan(&order.show.sale), a.now())
-            .await?
-        {
-            Claimed::Claimed => Act::Done,
-            Claimed::SeatsTaken => Act::Back(Reason::SeatsTaken),
-            Claimed::QuotaReached => Act::Back(Reason::QuotaReached),
-            Claimed::Closed => Act::Back(Reason::HoldGone),
-        },
-    )
-}
-
-async fn drop_claims(a: &Attempt) -> Verdict {
-    a.house.ledger.drop_claims(a.right, a.now()).await?;
-    Ok(Act::Done)
-}
-
-async fn reclaim(a: &Attempt) -> Verdict {
-    let order = a.order().await?;
-    let claimed = a
-        .house
-        .ledger
-        .claim(a.right, a.house.seats_per_fan(&order.show.sale), a.now())
-        .await?;
-    Ok(if claimed == Claimed::Claimed {
-        Act::Done
+    let released = if reason == Reason::SeatsTaken {
+        restore_rival_claims(step, &order).await?
     } else {
-        Act::Back(Reason::LateMoney)
+        // A seat store that misses this call would keep the seats for a payment that has ended.
+        checkout
+            .seats
+            .return_to_hold(
+                &order.performance_key,
+                order.hold,
+                now.plus(checkout.retry_window()),
+            )
+            .await
+    };
+    if let Err(error) = released {
+        tracing::warn!(order = %order.id, %error, "could not return the seats of a failed order; retrying");
+        return Ok(StepOutcome::Retry);
+    }
+    // Money can still arrive unless it was never requested or was declined for good.
+    let is_settled = order.payment_key.is_none() || matches!(reason, Reason::Declined(_));
+    let payment_check_at = (!is_settled).then(|| now.plus(checkout.config.payment_timeout));
+    checkout
+        .ledger
+        .close_order(step.lease, reason.final_state(), None, payment_check_at, now)
+        .await?;
+    Ok(StepOutcome::Done)
+}
+
+/// The seat store granted seats that the ledger has given to other orders, so it has lost data. Tells it the owners, so
+/// that it grants the seats to no one else.
+async fn restore_rival_claims(
+    step: &StepContext,
+    order: &Order,
+) -> Result<Result<(), SeatsError>, LedgerError> {
+    let checkout = &step.checkout;
+    let (key, seats) = (&order.performance_key, order.seat_ids());
+    let keep_until = step.now().plus(checkout.redirect_timeout());
+    let rivals = checkout.ledger.claims(Some((key, &seats)), keep_until).await?;
+    let restored = async {
+        checkout.seats.release(key, order.hold, &seats).await?;
+        checkout.seats.restore(rivals).await
+    };
+    Ok(restored.await)
+}
+
+/// Claims the seats in the ledger, which gives each seat to one order whatever the seat store says.
+async fn claim(step: &StepContext) -> StepResult {
+    let order = step.order().await?;
+    let seats_max = step
+        .checkout
+        .seats_per_customer_max(&order.performance_key.sale);
+    let claimed = step
+        .checkout
+        .ledger
+        .claim(step.lease, seats_max, step.now())
+        .await?;
+    Ok(match claimed {
+        ClaimOutcome::Claimed => StepOutcome::Done,
+        ClaimOutcome::SeatsTaken => StepOutcome::Compensate(Reason::SeatsTaken),
+        ClaimOutcome::QuotaReached => StepOutcome::Compensate(Reason::QuotaReached),
+        ClaimOutcome::AttemptClosed => StepOutcome::Compensate(Reason::HoldGone),
     })
 }
 
-async fn give_back(a: &Attempt) -> Verdict {
-    let repaid = refund::repay(a).await?;
-    if repaid != Act::Done {
-        return Ok(repaid);
-    }
-    let order = a.order().await?;
-    a.house.ledger.drop_claims(a.right, a.now()).await?;
-    let event = event_of(&order, "order.refunded");
-    a.house
+async fn release_claims(step: &StepContext) -> StepResult {
+    step.checkout
         .ledger
-        .close(a.right, OrderState::Refunded, Some(event), None, a.now())
+        .release_claims(step.lease, step.now())
         .await?;
-    Ok(Act::Done)
+    Ok(StepOutcome::Done)
 }
 
-/// Reserves the money. An answer that did not come is asked for by key; it is never assumed.
-async fn authorise(a: &Attempt) -> Verdict {
-    if !a.house.ledger.pin(a.right).await? {
-        return Ok(Act::Back(Reason::HoldGone));
+/// Reserves the money. A missing answer is looked up by key; its outcome is never assumed.
+async fn authorize(step: &StepContext) -> StepResult {
+    if !step.checkout.ledger.lock_claims(step.lease).await? {
+        return Ok(StepOutcome::Compensate(Reason::HoldGone));
     }
-    let order = a.order().await?;
+    let order = step.order().await?;
     let key = payment_key(&order)?;
-    let card = a.card.lock().clone();
-    if let Some(card) = card.clone().filter(|_| !a.asked.swap(true, Ordering::Relaxed)) {
-        return ask_for_money(a, &order, key, card).await;
-    }
-    match a
-        .house
-        .ask(a.house.gateway.lookup(key), LookupOutcome::Unknown)
-        .await
+    let card = step.card.lock().clone();
+    if let Some(card) = card
+        .clone()
+        .filter(|_| !step.authorization_sent.swap(true, Ordering::Relaxed))
     {
-        LookupOutcome::Found(PaymentState::Authorised { .. } | PaymentState::Captured) => Ok(Act::Done),
-        LookupOutcome::Found(PaymentState::Declined { reason }) => Ok(Act::Back(Reason::Declined(reason))),
-        LookupOutcome::Found(PaymentState::Voided | PaymentState::Refunded) => {
-            Ok(Act::Back(Reason::TimedOut))
+        return request_authorization(step, &order, key, card).await;
+    }
+    let payment = step
+        .checkout
+        .call_with_timeout(step.checkout.gateway.lookup(key), LookupOutcome::Unknown)
+        .await;
+    match payment {
+        LookupOutcome::Found(PaymentState::Authorized { .. } | PaymentState::Captured) => {
+            Ok(StepOutcome::Done)
         }
-        _ if a.now() > order.pay_by => Ok(Act::Back(Reason::TimedOut)),
-        LookupOutcome::Found(PaymentState::AwaitingBuyer { url }) => await_buyer(a, &url).await,
+        LookupOutcome::Found(PaymentState::Declined { reason }) => {
+            Ok(StepOutcome::Compensate(Reason::Declined(reason)))
+        }
+        LookupOutcome::Found(PaymentState::Voided | PaymentState::Refunded) => {
+            Ok(StepOutcome::Compensate(Reason::TimedOut))
+        }
+        _ if step.now() > order.payment_deadline => Ok(StepOutcome::Compensate(Reason::TimedOut)),
+        LookupOutcome::Found(PaymentState::AwaitingBuyer { url }) => await_buyer(step, &url).await,
         LookupOutcome::NotFound => match card {
-            Some(card) => ask_for_money(a, &order, key, card).await,
-            None => Ok(Act::Back(Reason::Interrupted)),
+            Some(card) => request_authorization(step, &order, key, card).await,
+            None => Ok(StepOutcome::Compensate(Reason::Interrupted)),
         },
-        LookupOutcome::Unknown => Ok(Act::Again),
+        LookupOutcome::Unknown => Ok(StepOutcome::Retry),
     }
 }
 
-async fn ask_for_money(a: &Attempt, order: &Order, key: &str, token: CardToken) -> Verdict {
+async fn request_authorization(step: &StepContext, order: &Order, key: &str, token: CardToken) -> StepResult {
+    let issuer = step.checkout.config.issuer.trim_end_matches('/');
     let charge = Charge {
         key: key.to_owned(),
         amount: order.total,
         token,
-        description: a.house.title(&order.show.sale),
-        return_url: format!(
-            "{}/v1/orders/{}/return",
-            a.house.config.issuer.trim_end_matches('/'),
-            order.id
-        ),
+        description: step.checkout.sale_title(&order.performance_key.sale),
+        return_url: format!("{issuer}/v1/orders/{}/return", order.id),
     };
-    let outcome = a
-        .house
-        .ask(a.house.gateway.authorise(&charge), AuthoriseOutcome::Unknown)
+    let authorizing = step.checkout.gateway.authorize(&charge);
+    let outcome = step
+        .checkout
+        .call_with_timeout(authorizing, AuthorizeOutcome::Unknown)
         .await;
-    if outcome != AuthoriseOutcome::Unknown {
-        a.card.lock().take();
+    if outcome != AuthorizeOutcome::Unknown {
+        step.card.lock().take();
     }
     match outcome {
-        AuthoriseOutcome::Authorised { .. } => Ok(Act::Done),
-        AuthoriseOutcome::Declined { reason } => Ok(Act::Back(Reason::Declined(reason))),
-        AuthoriseOutcome::Redirect { url } => await_buyer(a, &url).await,
-        AuthoriseOutcome::Unknown => Ok(Act::Again),
+        AuthorizeOutcome::Authorized { .. } => Ok(StepOutcome::Done),
+        AuthorizeOutcome::Declined { reason } => Ok(StepOutcome::Compensate(Reason::Declined(reason))),
+        AuthorizeOutcome::Redirect { url } => await_buyer(step, &url).await,
+        AuthorizeOutcome::Unknown => Ok(StepOutcome::Retry),
     }
 }
 
-async fn await_buyer(a: &Attempt, url: &str) -> Verdict {
-    let now = a.now();
-    a.house
+async fn await_buyer(step: &StepContext, url: &str) -> StepResult {
+    let now = step.now();
+    let deadline = now.plus(step.checkout.redirect_timeout());
+    step.checkout
         .ledger
-        .await_payment(a.right, url, now.plus(a.house.redirect_within()), now)
+        .await_payment(step.lease, url, deadline, now)
         .await?;
-    a.run.moved();
-    Ok(Act::Waits)
+    step.running.notify_changed();
+    Ok(StepOutcome::AwaitBuyer)
 }
 
-/// The pivot: tickets and event in the transaction that makes the seats hers. From here only forward.
-async fn book(a: &Attempt) -> Verdict {
-    let order = a.order().await?;
-    let tickets = tickets::new_tickets(&order, a.house.entropy.as_ref());
-    if !a
-        .house
+/// The pivot: tickets and event are written in the transaction that sells the seats. From here the saga only moves
+/// forward.
+async fn book(step: &StepContext) -> StepResult {
+    let order = step.order().await?;
+    let tickets = tickets::new_tickets(&order, step.checkout.entropy.as_ref());
+    let event = order_event(&order, "order.booked");
+    if !step
+        .checkout
         .ledger
-        .book(a.right, tickets, event_of(&order, "order.booked"), a.now())
+        .book(step.lease, tickets, event, step.now())
         .await?
     {
-        return Ok(Act::Back(Reason::SeatsTaken));
+        return Ok(StepOutcome::Compensate(Reason::SeatsTaken));
     }
-    if let Err(error) = a
-        .house
+    if let Err(error) = step
+        .checkout
         .seats
-        .book(&order.show, order.hold, &order.guids(), &order.buyer)
+        .book(
+            &order.performance_key,
+            order.hold,
+            &order.seat_ids(),
+            &order.buyer,
+        )
         .await
     {
-        // The seats are hers already. An engine that cannot be told keeps them for her payment, or learns of them from the
-        // ledger; the money does not wait for it.
-        tracing::warn!(order = %order.id, %error, "the seats were not told that they are sold");
+        // The ledger has sold the seats already. A seat store that misses this call keeps them for the payment, or
+        // learns of the sale from the ledger; the capture does not wait for it.
+        tracing::warn!(order = %order.id, %error, "could not mark sold seats in the seat store; continuing");
     }
-    Ok(Act::Done)
+    Ok(StepOutcome::Done)
 }
 
-async fn capture(a: &Attempt) -> Verdict {
-    let order = a.order().await?;
+async fn capture(step: &StepContext) -> StepResult {
+    let order = step.order().await?;
     let key = payment_key(&order)?;
-    match a
-        .house
-        .ask(a.house.gateway.capture(key, order.total), Settled::Unknown)
+    let capturing = step.checkout.gateway.capture(key, order.total);
+    match step
+        .checkout
+        .call_with_timeout(capturing, SettleOutcome::Unknown)
         .await
     {
-        Settled::Done => {
-            a.house.ledger.captured(a.right, a.now()).await?;
-            a.house.tally.paid.fetch_add(1, Ordering::Relaxed);
-            a.run.let_visit_go();
-            a.run.moved();
-            Ok(Act::Done)
+        SettleOutcome::Done => {
+            step.checkout
+                .ledger
+                .record_capture(step.lease, step.now())
+                .await?;
+            step.checkout.counters.paid.fetch_add(1, Ordering::Relaxed);
+            step.running.release_visit();
+            step.running.notify_changed();
+            Ok(StepOutcome::Done)
         }
-        Settled::Refused { reason } => Ok(Act::Divert(refund::RETURN.name, Reason::CaptureRefused(reason))),
-        Settled::Unknown => Ok(Act::Again),
+        SettleOutcome::Refused { reason } => Ok(StepOutcome::SwitchTo(
+            REFUND.name,
+            Reason::CaptureRefused(reason),
+        )),
+        SettleOutcome::Unknown => Ok(StepOutcome::Retry),
     }
 }
 
-/// From now on her tickets are shown; they are signed whenever she asks for them.
-async fn deliver(a: &Attempt) -> Verdict {
-    a.house.ledger.delivered(a.right, a.now()).await?;
-    Ok(Act::Done)
+/// Marks the tickets as delivered. They are signed each time the buyer requests them.
+async fn deliver(step: &StepContext) -> StepResult {
+    step.checkout
+        .ledger
+        .record_delivery(step.lease, step.now())
+        .await?;
+    Ok(StepOutcome::Done)
 }
 
-pub(crate) fn payment_key(order: &Order) -> Result<&str, LedgerError> {
+fn payment_key(order: &Order) -> Result<&str, LedgerError> {
     order
         .payment_key
         .as_deref()
         .ok_or_else(|| LedgerError::Unavailable("a claimed order has no payment key".into()))
-}
-
-pub(crate) fn event_of(order: &Order, kind: &'static str) -> NewEvent {
-    let data = serde_json::json!({
-        "order": order.id,
-        "sale": order.show.sale,
-        "performance": order.show.performance,
-        "buyer": order.buyer.as_str(),
-        "seats": order.guids(),
-        "total": order.total,
-    });
-    NewEvent {
-        kind,
-        data: data.to_string(),
-    }
 }

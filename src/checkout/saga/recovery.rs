@@ -1,113 +1,144 @@
-//! What brings every order to its end, whoever died: leases that ran out are taken over, and closed orders' payments are
-//! looked up once more for money that came late.
+//! Brings every order to its end, whatever process died.
+//!
+//! Sagas whose lease expired are resumed, and the payments of closed orders are looked up once more for money that
+//! arrives late.
 
 use std::sync::Arc;
 
 use crate::checkout::{
-    House,
-    ledger::LedgerError,
+    context::CheckoutContext,
+    ledger::port::LedgerError,
     order::{OrderState, Reason},
     payment::{LookupOutcome, PaymentState},
-    saga::{purchase::LATE_MONEY, refund::RETURN},
+    saga::{late_money::LATE_MONEY, refund::REFUND, runner},
     seats::recovery,
 };
 use crate::kernel::OrderId;
 
-/// Sagas taken over in one go.
+/// Sagas resumed, or payments checked, in one go.
 const BATCH: u32 = 256;
 
-/// Before anything is served: this node's own unfinished sagas are leased, which takes the right from whoever drove them;
-/// the seats learn what the ledger knows; then the sagas go on.
-pub(crate) async fn at_start(house: &Arc<House>) -> Result<(), LedgerError> {
-    recovery::at_start(house).await?;
-    let unfinished = house.ledger.lease_due(house.lease(), true, u32::MAX).await?;
-    let claims = house
+/// Restores the state of the ledger before anything is served: the seat stores are made ready, this node's own
+/// unfinished sagas are leased (which fences off whatever ran them before), the seats learn the ledger's claims, and
+/// then the sagas resume.
+pub(crate) async fn at_start(context: &Arc<CheckoutContext>) -> Result<(), LedgerError> {
+    recovery::at_start(context).await?;
+    let unfinished = context
         .ledger
-        .claims(None, house.clock.now().plus(house.redirect_within()))
+        .lease_due_sagas(context.lease_request(), true, u32::MAX)
+        .await?;
+    let claims = context
+        .ledger
+        .claims(None, context.clock.now().plus(context.redirect_timeout()))
         .await?;
     let (restored, resumed) = (claims.len(), unfinished.len());
-    house
+    context
         .seats
         .restore(claims)
         .await
         .map_err(|e| LedgerError::Unavailable(e.to_string()))?;
     for saga in unfinished {
-        house.start(saga, None);
+        runner::start(context, saga, None);
     }
     if restored + resumed > 0 {
         tracing::info!(
             claims = restored,
             sagas = resumed,
-            "the ledger's claims are restored, unfinished orders go on"
+            "restored claims from the ledger and resumed unfinished orders"
         );
     }
     Ok(())
 }
 
-/// The reconciler: periodic, idempotent, no input.
-pub(crate) async fn reconcile(house: Arc<House>) {
+/// The reconciler: periodic, idempotent, without input.
+pub(crate) async fn reconcile(context: Arc<CheckoutContext>) {
     loop {
         tokio::select! {
-            () = house.life.stopping() => return,
-            () = tokio::time::sleep(house.pace.sweep) => {}
+            () = context.lifecycle.stopping() => return,
+            () = tokio::time::sleep(context.retry_policy.reconcile_interval) => {}
         }
-        if let Err(error) = look_round(&house).await {
-            tracing::warn!(%error, "the reconciler could not look round");
+        if let Err(error) = reconcile_once(&context).await {
+            tracing::warn!(%error, "the checkout reconciler failed; it runs again shortly");
         }
     }
 }
 
-async fn look_round(house: &Arc<House>) -> Result<(), LedgerError> {
-    for saga in house.ledger.lease_due(house.lease(), false, BATCH).await? {
-        tracing::warn!(order = %saga.right.order, step = saga.position.step, "an order's driver died; another goes on");
-        house.start(saga, None);
+async fn reconcile_once(context: &Arc<CheckoutContext>) -> Result<(), LedgerError> {
+    for saga in context
+        .ledger
+        .lease_due_sagas(context.lease_request(), false, BATCH)
+        .await?
+    {
+        tracing::warn!(
+            order = %saga.lease.order,
+            step = saga.position.step,
+            "the lease of a running order expired; this node resumes it"
+        );
+        runner::start(context, saga, None);
     }
-    house.ledger.link_audit().await?;
-    for order in house.ledger.to_check(house.clock.now(), BATCH).await? {
-        look_for_late_money(house, order).await?;
+    context.ledger.chain_journal().await?;
+    for order in context
+        .ledger
+        .payments_to_check(context.clock.now(), BATCH)
+        .await?
+    {
+        check_late_money(context, order).await?;
     }
     Ok(())
 }
 
-/// A closed order whose payment the gateway has, after all, is opened again: seats or refund.
-pub(crate) async fn look_for_late_money(house: &Arc<House>, id: OrderId) -> Result<(), LedgerError> {
-    let Some(order) = house.ledger.order(id).await? else {
+/// Looks up the payment of a closed order. If the gateway has money after all, the order is opened again: it ends with
+/// the same seats or with a refund.
+pub(crate) async fn check_late_money(context: &Arc<CheckoutContext>, id: OrderId) -> Result<(), LedgerError> {
+    let Some(order) = context.ledger.order(id).await? else {
         return Ok(());
     };
     let Some(key) = order.payment_key.as_deref().filter(|_| order.state.is_final()) else {
         return Ok(());
     };
-    let now = house.clock.now();
-    let _work = house.till.work();
-    match house.ask(house.gateway.lookup(key), LookupOutcome::Unknown).await {
-        LookupOutcome::Found(PaymentState::Authorised { .. } | PaymentState::Captured) => {
-            tracing::warn!(order = %id, "money came after its order was closed");
-            let lost = matches!(order.state, OrderState::Declined | OrderState::Expired);
-            let (to, table) = if lost {
+    let now = context.clock.now();
+    let _permit = context.order_limiter.permit();
+    match context
+        .call_with_timeout(context.gateway.lookup(key), LookupOutcome::Unknown)
+        .await
+    {
+        LookupOutcome::Found(PaymentState::Authorized { .. } | PaymentState::Captured) => {
+            tracing::warn!(order = %id, "money arrived after its order was closed; the order is opened again");
+            let is_unpaid = matches!(order.state, OrderState::Declined | OrderState::Expired);
+            let (to, saga) = if is_unpaid {
                 (OrderState::InProgress, &LATE_MONEY)
             } else {
-                (OrderState::Refunding, &RETURN)
+                (OrderState::Refunding, &REFUND)
             };
-            let reason = if order.state == OrderState::Cancelled {
-                Reason::CancelledByBuyer
+            let reason = if order.state == OrderState::Canceled {
+                Reason::CanceledByBuyer
             } else {
                 Reason::LateMoney
             };
-            if let Some(saga) = house
+            if let Some(saga) = context
                 .ledger
-                .start_saga(id, order.state, to, reason, table.start(now), house.lease())
+                .start_saga(
+                    id,
+                    order.state,
+                    to,
+                    reason,
+                    saga.start(now),
+                    context.lease_request(),
+                )
                 .await?
             {
-                house.start(saga, None);
+                runner::start(context, saga, None);
             }
             Ok(())
         }
         LookupOutcome::Unknown => {
-            house
+            context
                 .ledger
-                .check_again(id, Some(now.plus(house.config.authorise_within)))
+                .schedule_payment_check(id, Some(now.plus(context.config.payment_timeout)))
                 .await
         }
-        LookupOutcome::NotFound | LookupOutcome::Found(_) => house.ledger.check_again(id, None).await,
+        LookupOutcome::NotFound | LookupOutcome::Found(_) => {
+            context.ledger.schedule_payment_check(id, None).await
+        }
     }
 }

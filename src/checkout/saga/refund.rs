@@ -1,101 +1,113 @@
-//! Giving back, as a table: tickets withdrawn, money returned, then the seats. Serves the buyer who cancels and the
-//! gateway that will not pay out what it had reserved.
+//! The refund saga: voids the tickets, returns the money, then releases the seats.
+//!
+//! It serves a buyer who cancels and a gateway that refuses to capture what it had authorized.
 
 use crate::checkout::{
-    ledger::LedgerError,
     order::Reason,
-    payment::{LookupOutcome, PaymentState, Settled},
+    payment::{LookupOutcome, PaymentState, SettleOutcome},
     saga::{
-        engine::{Act, Step, Table, Verdict},
-        purchase::{ANNOUNCE, Attempt, event_of},
+        engine::{SagaTable, Step, StepOutcome, StepResult},
+        publish::PUBLISH,
+        step_context::{StepContext, order_event},
     },
 };
 
-pub(crate) static RETURN: Table<Attempt> = Table {
-    name: "return",
+pub(crate) static REFUND: SagaTable<StepContext> = SagaTable {
+    name: "refund",
     steps: &[
         Step {
-            name: "withdraw",
-            act: |a| Box::pin(withdraw(a)),
+            name: "void_tickets",
+            action: |step| Box::pin(void_tickets(step)),
             undo: None,
-            told: ["history.withdrawing", "history.withdrawn", "history.withdrawing"],
+            history_keys: [
+                "history.voiding_tickets",
+                "history.tickets_voided",
+                "history.voiding_tickets",
+            ],
         },
         Step {
-            name: "repay",
-            act: |a| Box::pin(repay(a)),
+            name: "refund",
+            action: |step| Box::pin(refund_or_void(step)),
             undo: None,
-            told: ["history.repaying", "history.repaid", "history.repaying"],
+            history_keys: ["history.refunding", "history.refunded", "history.refunding"],
         },
         Step {
             name: "release",
-            act: |a| Box::pin(release(a)),
+            action: |step| Box::pin(release_seats(step)),
             undo: None,
-            told: ["history.releasing", "history.released", "history.releasing"],
+            history_keys: ["history.releasing", "history.released", "history.releasing"],
         },
-        ANNOUNCE,
+        PUBLISH,
     ],
 };
 
-async fn withdraw(a: &Attempt) -> Verdict {
-    a.house.ledger.withdraw(a.right, a.now()).await?;
-    Ok(Act::Done)
+async fn void_tickets(step: &StepContext) -> StepResult {
+    step.checkout.ledger.void_tickets(step.lease, step.now()).await?;
+    Ok(StepOutcome::Done)
 }
 
-/// Makes sure that the buyer's money is hers: whatever state the payment is in, it ends void, refunded or declined.
-pub(crate) async fn repay(a: &Attempt) -> Verdict {
-    let order = a.order().await?;
+/// Returns the buyer's money: whatever state the payment is in, it ends voided, refunded or declined.
+pub(crate) async fn refund_or_void(step: &StepContext) -> StepResult {
+    let order = step.order().await?;
     let Some(key) = order.payment_key.as_deref() else {
-        return Ok(Act::Done);
+        return Ok(StepOutcome::Done);
     };
-    let (house, gateway) = (&a.house, &a.house.gateway);
-    let settled = match house.ask(gateway.lookup(key), LookupOutcome::Unknown).await {
+    let (checkout, gateway) = (&step.checkout, &step.checkout.gateway);
+    let payment = checkout
+        .call_with_timeout(gateway.lookup(key), LookupOutcome::Unknown)
+        .await;
+    let settled = match payment {
         LookupOutcome::Found(
             PaymentState::Voided | PaymentState::Refunded | PaymentState::Declined { .. },
-        ) => return Ok(Act::Done),
+        ) => return Ok(StepOutcome::Done),
         LookupOutcome::Found(PaymentState::Captured) => {
-            house
-                .ask(gateway.refund(key, order.total), Settled::Unknown)
+            checkout
+                .call_with_timeout(gateway.refund(key, order.total), SettleOutcome::Unknown)
                 .await
         }
-        // Not found may be under way still: voiding the key makes sure that it comes too late.
-        LookupOutcome::Found(PaymentState::Authorised { .. } | PaymentState::AwaitingBuyer { .. })
-        | LookupOutcome::NotFound => house.ask(gateway.void(key), Settled::Unknown).await,
-        LookupOutcome::Unknown => Settled::Unknown,
+        // A payment that was not found may still be on its way. Voiding the key makes sure that it cannot succeed.
+        LookupOutcome::Found(PaymentState::Authorized { .. } | PaymentState::AwaitingBuyer { .. })
+        | LookupOutcome::NotFound => {
+            checkout
+                .call_with_timeout(gateway.void(key), SettleOutcome::Unknown)
+                .await
+        }
+        LookupOutcome::Unknown => SettleOutcome::Unknown,
     };
     Ok(match settled {
-        Settled::Done => Act::Done,
-        Settled::Unknown => Act::Again,
-        Settled::Refused { reason } => {
-            tracing::warn!(order = %order.id, reason, "the gateway refused to give money back; asking again");
-            Act::Again
+        SettleOutcome::Done => StepOutcome::Done,
+        SettleOutcome::Unknown => StepOutcome::Retry,
+        SettleOutcome::Refused { reason } => {
+            tracing::warn!(order = %order.id, reason, "the gateway refused to return the money; retrying");
+            StepOutcome::Retry
         }
     })
 }
 
-/// The ledger lets go first: an engine that dies in between is rebuilt from it.
-async fn release(a: &Attempt) -> Result<Act, LedgerError> {
-    let order = a.order().await?;
-    a.house.ledger.drop_claims(a.right, a.now()).await?;
-    if let Err(error) = a.house.seats.free(&order.show, order.hold, &order.guids()).await {
-        tracing::warn!(order = %order.id, %error, "the seats were not told that they are free");
-        return Ok(Act::Again);
+/// Releases the claims before the seats: a seat store that loses its data in between is rebuilt from the ledger.
+async fn release_seats(step: &StepContext) -> StepResult {
+    let order = step.order().await?;
+    let checkout = &step.checkout;
+    checkout.ledger.release_claims(step.lease, step.now()).await?;
+    if let Err(error) = checkout
+        .seats
+        .release(&order.performance_key, order.hold, &order.seat_ids())
+        .await
+    {
+        tracing::warn!(order = %order.id, %error, "could not release the seats of a refunded order; retrying");
+        return Ok(StepOutcome::Retry);
     }
-    let reason = order.reason.clone().unwrap_or(Reason::CancelledByBuyer);
-    let kind = if reason == Reason::CancelledByBuyer {
-        "order.cancelled"
+    let reason = order.reason.clone().unwrap_or(Reason::CanceledByBuyer);
+    let kind = if reason == Reason::CanceledByBuyer {
+        "order.canceled"
     } else {
         "order.refunded"
     };
-    a.house
+    let event = Some(order_event(&order, kind));
+    checkout
         .ledger
-        .close(
-            a.right,
-            reason.final_state(),
-            Some(event_of(&order, kind)),
-            None,
-            a.now(),
-        )
+        .close_order(step.lease, reason.final_state(), event, None, step.now())
         .await?;
-    a.run.moved();
-    Ok(Act::Done)
+    step.running.notify_changed();
+    Ok(StepOutcome::Done)
 }

@@ -1,4 +1,4 @@
-//! Which orders are being driven in this process, by whom their end is awaited, and whose visits they keep alive.
+//! The orders that run in this process: who waits for their progress, and which visits they keep alive.
 
 use std::{
     collections::HashMap,
@@ -13,82 +13,93 @@ use tokio::sync::{Notify, watch};
 
 use crate::kernel::{OrderId, VisitId};
 
-/// One order under way.
+/// One order in progress.
 #[derive(Debug)]
-pub(crate) struct Run {
+pub(crate) struct RunningOrder {
     visit: VisitId,
-    keeps_visit: AtomicBool,
-    /// Cuts its driver's pause short.
+    holds_visit: AtomicBool,
+    /// Cuts the pause of its saga short.
     pub(crate) wake: Notify,
-    moves: watch::Sender<u64>,
+    changes: watch::Sender<u64>,
 }
 
-impl Run {
-    /// Its state is worth reading again.
-    pub(crate) fn moved(&self) {
-        self.moves.send_modify(|n| *n += 1);
+impl RunningOrder {
+    /// Tells subscribers that the order's state is worth reading again.
+    pub(crate) fn notify_changed(&self) {
+        self.changes.send_modify(|version| *version += 1);
     }
 
-    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
-        self.moves.subscribe()
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
-    /// The buyer has what she came for; what is left to do needs her visit no longer.
-    pub(crate) fn let_visit_go(&self) {
-        self.keeps_visit.store(false, Ordering::Relaxed);
+    /// The rest of the saga no longer needs the buyer's visit.
+    pub(crate) fn release_visit(&self) {
+        self.holds_visit.store(false, Ordering::Relaxed);
     }
-}
-
-#[derive(Debug, Default)]
-struct Known {
-    by_order: HashMap<OrderId, Arc<Run>>,
-    by_visit: HashMap<VisitId, Vec<Arc<Run>>>,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Drivers(Mutex<Known>);
+struct Index {
+    by_order: HashMap<OrderId, Arc<RunningOrder>>,
+    by_visit: HashMap<VisitId, Vec<Arc<RunningOrder>>>,
+}
 
-impl Drivers {
-    /// A new driver for the order; one that drove it before has lost its lease.
-    pub(crate) fn enter(&self, order: OrderId, visit: VisitId) -> Arc<Run> {
-        let run = Arc::new(Run {
+/// Index of the orders that run in this process.
+#[derive(Debug, Default)]
+pub(crate) struct RunningOrders(Mutex<Index>);
+
+impl RunningOrders {
+    /// Registers a run of the order. It replaces an earlier run, which has lost its lease.
+    pub(crate) fn insert(&self, order: OrderId, visit: VisitId) -> Arc<RunningOrder> {
+        let running = Arc::new(RunningOrder {
             visit,
-            keeps_visit: AtomicBool::new(true),
+            holds_visit: AtomicBool::new(true),
             wake: Notify::new(),
-            moves: watch::Sender::new(0),
+            changes: watch::Sender::new(0),
         });
-        let mut known = self.0.lock();
-        known.by_order.insert(order, Arc::clone(&run));
-        known.by_visit.entry(visit).or_default().push(Arc::clone(&run));
-        run
+        let mut index = self.0.lock();
+        index.by_order.insert(order, Arc::clone(&running));
+        index.by_visit.entry(visit).or_default().push(Arc::clone(&running));
+        running
     }
 
-    pub(crate) fn leave(&self, order: OrderId, run: &Arc<Run>) {
-        let mut known = self.0.lock();
-        if known.by_order.get(&order).is_some_and(|it| Arc::ptr_eq(it, run)) {
-            known.by_order.remove(&order);
+    /// Removes this run, and leaves a later run of the same order in place.
+    pub(crate) fn remove(&self, order: OrderId, running: &Arc<RunningOrder>) {
+        let mut index = self.0.lock();
+        if index
+            .by_order
+            .get(&order)
+            .is_some_and(|known| Arc::ptr_eq(known, running))
+        {
+            index.by_order.remove(&order);
         }
-        if let Some(runs) = known.by_visit.get_mut(&run.visit) {
-            runs.retain(|it| !Arc::ptr_eq(it, run));
-            if runs.is_empty() {
-                known.by_visit.remove(&run.visit);
+        if let Some(of_visit) = index.by_visit.get_mut(&running.visit) {
+            of_visit.retain(|known| !Arc::ptr_eq(known, running));
+            if of_visit.is_empty() {
+                index.by_visit.remove(&running.visit);
             }
         }
-        drop(known);
-        run.moved();
+        drop(index);
+        running.notify_changed();
     }
 
-    pub(crate) fn of(&self, order: OrderId) -> Option<Arc<Run>> {
+    pub(crate) fn get(&self, order: OrderId) -> Option<Arc<RunningOrder>> {
         self.0.lock().by_order.get(&order).cloned()
     }
 
-    pub(crate) fn visits_kept(&self) -> Vec<VisitId> {
-        let kept = |runs: &[Arc<Run>]| runs.iter().any(|it| it.keeps_visit.load(Ordering::Relaxed));
+    /// Visits that must not end while their payment is in progress.
+    pub(crate) fn visits_with_payment(&self) -> Vec<VisitId> {
+        let is_held = |orders: &[Arc<RunningOrder>]| {
+            orders
+                .iter()
+                .any(|order| order.holds_visit.load(Ordering::Relaxed))
+        };
         self.0
             .lock()
             .by_visit
             .iter()
-            .filter(|(_, runs)| kept(runs))
+            .filter(|(_, orders)| is_held(orders))
             .map(|(visit, _)| *visit)
             .collect()
     }

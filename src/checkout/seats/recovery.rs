@@ -14,16 +14,16 @@ use std::{
 };
 
 use crate::checkout::{
-    House,
-    ledger::{EngineMemory, LedgerError},
+    CheckoutContext,
+    ledger::{SeatStoreEpoch, LedgerError},
     seats::{
-        ClaimedSeats, Show,
-        volatile::{ForgetfulSeats, KeepError},
+        ClaimedSeats, PerformanceKey,
+        volatile::{VolatileSeatStore, RecoveryError},
     },
 };
 use crate::{
     kernel::Timestamp,
-    seating::{Memory, Rebuilt},
+    seating::{DatasetStatus, RebuildOutcome},
 };
 
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -39,9 +39,9 @@ const DRIFT_EVERY: Duration = Duration::from_secs(10);
 const READY_WITHIN: Duration = Duration::from_mins(1);
 
 /// Keeps one show's engine.
-struct Keeper {
-    house: Arc<House>,
-    engine: Arc<dyn ForgetfulSeats>,
+struct SeatStoreRecovery {
+    context: Arc<CheckoutContext>,
+    engine: Arc<dyn VolatileSeatStore>,
     looks: u32,
     looks_at_the_old: u32,
     /// The last failure that was told: the same one is not told again and again.
@@ -61,15 +61,15 @@ struct Drift {
 ///
 /// # Errors
 /// When one has none in time.
-pub(crate) async fn at_start(house: &Arc<House>) -> Result<(), LedgerError> {
-    for engine in house.seats.forgetful() {
-        let mut keeper = Keeper::new(Arc::clone(house), Arc::clone(&engine));
+pub(crate) async fn at_start(context: &Arc<CheckoutContext>) -> Result<(), LedgerError> {
+    for engine in context.seats.forgetful() {
+        let mut keeper = SeatStoreRecovery::new(Arc::clone(context), Arc::clone(&engine));
         let ready = tokio::time::timeout(
             READY_WITHIN,
             keeper.keep_until(|engine| engine.trusted().is_some()),
         );
         if ready.await.is_err() {
-            let performance = &engine.show().performance;
+            let performance = &engine.performance_key().performance;
             let why = if keeper.told.is_empty() {
                 "nobody answers, or another node fills it and does not end"
             } else {
@@ -79,11 +79,11 @@ pub(crate) async fn at_start(house: &Arc<House>) -> Result<(), LedgerError> {
                 "the seat engine of {performance} is not there: {why}"
             )));
         }
-        let kept = Arc::clone(house);
-        house.life.supervise("seat engine's keeper", LOOK_EVERY, move || {
-            let mut keeper = Keeper::new(Arc::clone(&kept), Arc::clone(&engine));
+        let kept = Arc::clone(context);
+        context.life.supervise("seat engine's keeper", LOOK_EVERY, move || {
+            let mut keeper = SeatStoreRecovery::new(Arc::clone(&kept), Arc::clone(&engine));
             async move {
-                let life = keeper.house.life.clone();
+                let life = keeper.context.life.clone();
                 tokio::select! {
                     () = life.stopping() => {}
                     () = keeper.keep_until(|_| false) => {}
@@ -94,10 +94,10 @@ pub(crate) async fn at_start(house: &Arc<House>) -> Result<(), LedgerError> {
     Ok(())
 }
 
-impl Keeper {
-    fn new(house: Arc<House>, engine: Arc<dyn ForgetfulSeats>) -> Self {
+impl SeatStoreRecovery {
+    fn new(context: Arc<CheckoutContext>, engine: Arc<dyn VolatileSeatStore>) -> Self {
         Self {
-            house,
+            context,
             engine,
             looks: 0,
             looks_at_the_old: 0,
@@ -106,7 +106,7 @@ impl Keeper {
         }
     }
 
-    async fn keep_until(&mut self, is_enough: impl Fn(&dyn ForgetfulSeats) -> bool) {
+    async fn keep_until(&mut self, is_enough: impl Fn(&dyn VolatileSeatStore) -> bool) {
         let mut changes = self.engine.changes();
         let mut is_woken = true;
         while !is_enough(&*self.engine) {
@@ -118,34 +118,34 @@ impl Keeper {
             if is_enough(&*self.engine) {
                 return;
             }
-            let pause = LOOK_EVERY.mul_f64(0.5 + self.house.entropy.unit());
+            let pause = LOOK_EVERY.mul_f64(0.5 + self.context.entropy.unit());
             is_woken = tokio::time::timeout(pause, changes.changed()).await.is_ok();
         }
     }
 
-    fn tell(&mut self, error: &KeepError) {
+    fn tell(&mut self, error: &RecoveryError) {
         let text = error.to_string();
         if text != self.told {
-            tracing::warn!(%error, performance = %self.engine.show().performance, "the seat engine's memory cannot be looked after");
+            tracing::warn!(%error, performance = %self.engine.performance_key().performance, "the seat engine's memory cannot be looked after");
             self.told = text;
         }
     }
 
-    async fn look(&mut self, is_woken: bool) -> Result<(), KeepError> {
+    async fn look(&mut self, is_woken: bool) -> Result<(), RecoveryError> {
         self.looks = self.looks.wrapping_add(1);
         if !is_woken && self.engine.trusted().is_some() && !self.looks.is_multiple_of(LOOKS_PER_COUNT) {
             return Ok(());
         }
         // The ledger first: what is learned of the memory afterwards is not older.
-        let counted = self.house.ledger.engine_memory(self.engine.show()).await?;
+        let counted = self.context.ledger.seat_store_epoch(self.engine.performance_key()).await?;
         let Some(memory) = self.engine.memory().await? else {
             return Ok(());
         };
         let is_complete = memory.epoch == Some(counted.epoch) && counted.epoch > 0;
-        if is_complete && memory.is_home {
+        if is_complete && memory.is_activated_server {
             self.looks_at_the_old = 0;
             if self.engine.trusted() != Some(counted.epoch) {
-                tracing::info!(performance = %self.engine.show().performance, epoch = counted.epoch, "the seat engine answers");
+                tracing::info!(performance = %self.engine.performance_key().performance, epoch = counted.epoch, "the seat engine answers");
                 self.engine.vouch(counted.epoch, &memory.identity);
             }
             return self.look_for_drift().await;
@@ -157,8 +157,8 @@ impl Keeper {
         self.bring_back(counted, &memory).await
     }
 
-    async fn bring_back(&mut self, counted: EngineMemory, memory: &Memory) -> Result<(), KeepError> {
-        if memory.filling == Some(counted.epoch) {
+    async fn bring_back(&mut self, counted: SeatStoreEpoch, memory: &DatasetStatus) -> Result<(), RecoveryError> {
+        if memory.rebuilding_epoch == Some(counted.epoch) {
             return Ok(());
         }
         let is_old = memory.epoch.is_some_and(|it| it < counted.epoch) && memory.identity != counted.identity;
@@ -166,21 +166,21 @@ impl Keeper {
             self.looks_at_the_old += 1;
             return Ok(());
         }
-        let show = self.engine.show().clone();
-        let beyond = memory.epoch.max(memory.filling).unwrap_or(0);
+        let performance_key = self.engine.performance_key().clone();
+        let beyond = memory.epoch.max(memory.rebuilding_epoch).unwrap_or(0);
         let mut raised = self
-            .house
+            .context
             .ledger
-            .raise_epoch(&show, counted.epoch, &memory.identity)
+            .advance_epoch(&performance_key, counted.epoch, &memory.identity)
             .await?;
         for _ in 0..RAISED_AT_ONCE {
             if raised.epoch > beyond {
                 break;
             }
             raised = self
-                .house
+                .context
                 .ledger
-                .raise_epoch(&show, raised.epoch, &memory.identity)
+                .advance_epoch(&performance_key, raised.epoch, &memory.identity)
                 .await?;
         }
         if raised.identity != memory.identity {
@@ -188,34 +188,34 @@ impl Keeper {
             return Ok(());
         }
         if counted.epoch == 0 {
-            tracing::info!(performance = %show.performance, "the seat engine is new; it is filled from the ledger");
+            tracing::info!(performance = %performance_key.performance, "the seat engine is new; it is filled from the ledger");
         } else {
-            tracing::warn!(performance = %show.performance, epoch = raised.epoch, "the seat engine has lost its memory; it is filled from the ledger");
-            metrics::counter!("seating_memories_lost_total", "performance" => show.performance.to_string())
+            tracing::warn!(performance = %performance_key.performance, epoch = raised.epoch, "the seat engine has lost its memory; it is filled from the ledger");
+            metrics::counter!("seating_memories_lost_total", "performance" => performance_key.performance.to_string())
                 .increment(1);
         }
-        let claims = Box::pin(claims_of(&self.house, &show));
+        let claims = Box::pin(claims_of(&self.context, &performance_key));
         let rebuilt = self
             .engine
             .rebuild(raised.epoch, &memory.identity, claims)
             .await?;
-        if rebuilt != Rebuilt::Ready {
+        if rebuilt != RebuildOutcome::Ready {
             return Ok(());
         }
         self.looks_at_the_old = 0;
         self.engine.vouch(raised.epoch, &memory.identity);
-        tracing::info!(performance = %show.performance, epoch = raised.epoch, "the seat engine answers");
+        tracing::info!(performance = %performance_key.performance, epoch = raised.epoch, "the seat engine answers");
         // Once more for the claims that were made meanwhile.
-        Ok(self.engine.restore(claims_of(&self.house, &show).await?).await?)
+        Ok(self.engine.restore(claims_of(&self.context, &performance_key).await?).await?)
     }
 
     /// What engine and ledger disagree about at two looks is no sale under way: the ledger is right.
-    async fn look_for_drift(&mut self) -> Result<(), KeepError> {
-        let now = self.house.clock.now();
+    async fn look_for_drift(&mut self) -> Result<(), RecoveryError> {
+        let now = self.context.clock.now();
         if self.drift.looked_at.is_some_and(|at| now.since(at) < DRIFT_EVERY) {
             return Ok(());
         }
-        let claims: Vec<ClaimedSeats> = claims_of(&self.house, self.engine.show())
+        let claims: Vec<ClaimedSeats> = claims_of(&self.context, self.engine.performance_key())
             .await?
             .into_iter()
             .filter(|it| it.booked)
@@ -250,7 +250,7 @@ impl Keeper {
             .cloned()
             .collect();
         let kept_stray: Vec<String> = self.drift.stray.intersection(&before.stray).cloned().collect();
-        let performance = self.engine.show().performance.to_string();
+        let performance = self.engine.performance_key().performance.to_string();
         let count = u32::try_from(kept_missing.len() + kept_stray.len()).unwrap_or(u32::MAX);
         metrics::gauge!("seating_drift_seats", "performance" => performance.clone()).set(f64::from(count));
         if count == 0 {
@@ -274,11 +274,11 @@ impl Keeper {
     }
 }
 
-async fn claims_of(house: &House, show: &Show) -> Result<Vec<ClaimedSeats>, LedgerError> {
-    let mut claims = house
+async fn claims_of(context: &CheckoutContext, performance_key: &PerformanceKey) -> Result<Vec<ClaimedSeats>, LedgerError> {
+    let mut claims = context
         .ledger
-        .claims(None, house.clock.now().plus(house.redirect_within()))
+        .claims(None, context.clock.now().plus(context.redirect_timeout()))
         .await?;
-    claims.retain(|it| it.show == *show);
+    claims.retain(|it| it.performance_key == *performance_key);
     Ok(claims)
 }

@@ -8,16 +8,16 @@ use tokio::sync::watch;
 
 use crate::checkout::{
     ledger::LedgerError,
-    seats::{ClaimedSeats, SeatsError, Show, as_restored, guids, indexes},
+    seats::{ClaimedSeats, SeatsError, PerformanceKey, as_restored, guids, indexes},
 };
 use crate::{
     kernel::{HoldId, Subject},
-    seating::{Memory, Performance, Rebuilt, RedisStore, StoreError},
+    seating::{DatasetStatus, Performance, RebuildOutcome, RedisStore, StoreError},
 };
 
 /// Why a memory was not filled.
 #[derive(Debug, thiserror::Error)]
-pub enum KeepError {
+pub enum RecoveryError {
     #[error(transparent)]
     Seats(#[from] SeatsError),
     #[error(transparent)]
@@ -29,8 +29,8 @@ pub type Claims<'a> = BoxFuture<'a, Result<Vec<ClaimedSeats>, LedgerError>>;
 
 /// One show's engine, if it may lose its memory. Calls are answered only under an epoch that was vouched for.
 #[async_trait]
-pub trait ForgetfulSeats: Send + Sync + 'static {
-    fn show(&self) -> &Show;
+pub trait VolatileSeatStore: Send + Sync + 'static {
+    fn performance_key(&self) -> &PerformanceKey;
 
     /// The epoch under which calls are answered now.
     fn trusted(&self) -> Option<u64>;
@@ -43,13 +43,13 @@ pub trait ForgetfulSeats: Send + Sync + 'static {
     fn changes(&self) -> watch::Receiver<u64>;
 
     /// What the engine says of its memory; `None` while nobody answers.
-    async fn memory(&self) -> Result<Option<Memory>, SeatsError>;
+    async fn memory(&self) -> Result<Option<DatasetStatus>, SeatsError>;
 
     /// The memory moved, whole, to the server that is trusted now.
     async fn settle(&self, identity: &str) -> Result<(), SeatsError>;
 
     /// Empties the memory and fills it with these claims, unless somebody else is at it.
-    async fn rebuild(&self, epoch: u64, identity: &str, claims: Claims<'_>) -> Result<Rebuilt, KeepError>;
+    async fn rebuild(&self, epoch: u64, identity: &str, claims: Claims<'_>) -> Result<RebuildOutcome, RecoveryError>;
 
     /// Claims made while the memory was filled.
     async fn restore(&self, claims: Vec<ClaimedSeats>) -> Result<(), SeatsError>;
@@ -65,22 +65,22 @@ pub trait ForgetfulSeats: Send + Sync + 'static {
 }
 
 /// A performance whose engine is on a server.
-pub(crate) struct ForgetfulShow {
-    show: Show,
+pub(crate) struct VolatilePerformance {
+    performance_key: PerformanceKey,
     performance: Arc<Performance>,
     store: RedisStore,
 }
 
-impl ForgetfulShow {
+impl VolatilePerformance {
     pub(crate) fn of(performance: Arc<Performance>) -> Option<Self> {
         let store = performance.volatile_store()?.clone();
         let config = performance.config();
-        let show = Show {
+        let performance_key = PerformanceKey {
             sale: config.sale.clone(),
             performance: config.performance.clone(),
         };
         Some(Self {
-            show,
+            performance_key,
             performance,
             store,
         })
@@ -88,43 +88,43 @@ impl ForgetfulShow {
 }
 
 #[async_trait]
-impl ForgetfulSeats for ForgetfulShow {
-    fn show(&self) -> &Show {
-        &self.show
+impl VolatileSeatStore for VolatilePerformance {
+    fn performance_key(&self) -> &PerformanceKey {
+        &self.performance_key
     }
 
     fn trusted(&self) -> Option<u64> {
-        self.store.trusted()
+        self.store.active_epoch()
     }
 
     fn vouch(&self, epoch: u64, identity: &str) {
-        self.store.vouch(epoch, identity);
+        self.store.activate(epoch, identity);
     }
 
     fn distrust(&self) {
-        self.store.distrust();
+        self.store.deactivate();
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
-        self.store.memory_changes()
+        self.store.dataset_changes()
     }
 
-    async fn memory(&self) -> Result<Option<Memory>, SeatsError> {
-        Ok(self.store.memory().await?)
+    async fn memory(&self) -> Result<Option<DatasetStatus>, SeatsError> {
+        Ok(self.store.dataset_status().await?)
     }
 
     async fn settle(&self, identity: &str) -> Result<(), SeatsError> {
-        Ok(self.store.settle(identity).await?)
+        Ok(self.store.accept_migration(identity).await?)
     }
 
-    async fn rebuild(&self, epoch: u64, identity: &str, claims: Claims<'_>) -> Result<Rebuilt, KeepError> {
-        let claims = async { Ok::<_, KeepError>(as_restored(&self.performance, claims.await?)) };
+    async fn rebuild(&self, epoch: u64, identity: &str, claims: Claims<'_>) -> Result<RebuildOutcome, RecoveryError> {
+        let claims = async { Ok::<_, RecoveryError>(as_restored(&self.performance, claims.await?)) };
         self.store.rebuild(epoch, identity, claims).await
     }
 
     async fn restore(&self, claims: Vec<ClaimedSeats>) -> Result<(), SeatsError> {
         crate::checkout::seats::ledger_prevails(
-            &self.show,
+            &self.performance_key,
             self.performance
                 .restore(as_restored(&self.performance, claims))
                 .await,
@@ -137,7 +137,7 @@ impl ForgetfulSeats for ForgetfulShow {
 
     async fn book(&self, hold: HoldId, seats: &[String], who: &Subject) -> Result<(), SeatsError> {
         crate::checkout::seats::ledger_prevails(
-            &self.show,
+            &self.performance_key,
             self.performance
                 .book(hold, &indexes(&self.performance, seats), who)
                 .await,
@@ -145,7 +145,7 @@ impl ForgetfulSeats for ForgetfulShow {
     }
 
     async fn free_strays(&self, seats: &[String]) -> Result<(), SeatsError> {
-        Ok(self.store.free_strays(&indexes(&self.performance, seats)).await?)
+        Ok(self.store.free_unknown_bookings(&indexes(&self.performance, seats)).await?)
     }
 }
 
@@ -155,7 +155,7 @@ impl From<StoreError> for SeatsError {
     }
 }
 
-impl From<StoreError> for KeepError {
+impl From<StoreError> for RecoveryError {
     fn from(error: StoreError) -> Self {
         Self::Seats(error.into())
     }

@@ -59,7 +59,7 @@ async fn a_hold_becomes_signed_tickets_and_a_story() {
     let story = [
         "begun",
         "claimed",
-        "authorised",
+        "authorized",
         "booked",
         "captured",
         "delivered",
@@ -91,7 +91,7 @@ async fn clicks_and_retries_are_one_order() {
     .await;
     world.comes_to_rest().await;
     assert_eq!(world.orders().await.len(), 1);
-    assert_eq!(world.gateway.authorise_calls(), 1);
+    assert_eq!(world.gateway.authorize_calls(), 1);
     assert!(matches!(
         world.pay(1, hold, "tok_ok", "k").await,
         PlaceOutcome::Paid(_)
@@ -158,7 +158,7 @@ async fn a_second_buyer_whom_the_engine_granted_the_seat_is_refused_before_money
         matches!(&outcome, PlaceOutcome::HoldGone { alternatives } if !alternatives.is_empty()),
         "{outcome:?}"
     );
-    assert_eq!(world.gateway.authorise_calls(), 1, "no money was asked for");
+    assert_eq!(world.gateway.authorize_calls(), 1, "no money was asked for");
     world.comes_to_rest().await;
     world.is_honest().await;
     assert_eq!(
@@ -186,7 +186,7 @@ async fn the_sales_limit_counts_over_orders_and_is_given_back() {
     );
     assert!(matches!(
         world.checkout.cancel(order.id, &buyer(1)).await.unwrap(),
-        CancelOutcome::Cancelled(_)
+        CancelOutcome::Canceled(_)
     ));
     assert!(matches!(
         world.pay(1, two, "tok_ok", "k3").await,
@@ -197,7 +197,7 @@ async fn the_sales_limit_counts_over_orders_and_is_given_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancelled_order_is_refunded_and_its_seats_are_free() {
+async fn a_canceled_order_is_refunded_and_its_seats_are_free() {
     let world = World::new().await;
     let hold = world.seats.hold(&buyer(1), &["A-1"]).unwrap();
     let PlaceOutcome::Paid(order) = world.pay(1, hold, "tok_ok", "k").await else {
@@ -205,12 +205,12 @@ async fn a_cancelled_order_is_refunded_and_its_seats_are_free() {
     };
     assert!(matches!(
         world.checkout.cancel(order.id, &buyer(1)).await.unwrap(),
-        CancelOutcome::Cancelled(_)
+        CancelOutcome::Canceled(_)
     ));
     assert!(
         matches!(
             world.checkout.cancel(order.id, &buyer(1)).await.unwrap(),
-            CancelOutcome::Cancelled(_)
+            CancelOutcome::Canceled(_)
         ),
         "twice is once"
     );
@@ -224,7 +224,7 @@ async fn a_cancelled_order_is_refunded_and_its_seats_are_free() {
     );
     assert!(world.seats.hold(&buyer(2), &["A-1"]).is_some());
     assert!(
-        matches!(world.pay(1, hold, "tok_ok", "k").await, PlaceOutcome::Paid(view) if view.state == OrderState::Cancelled)
+        matches!(world.pay(1, hold, "tok_ok", "k").await, PlaceOutcome::Paid(view) if view.state == OrderState::Canceled)
     );
 }
 
@@ -279,7 +279,7 @@ async fn a_silent_gateway_frees_nothing_and_is_asked_until_it_speaks() {
     assert_eq!(
         world
             .checkout
-            .house
+            .context
             .ledger
             .claims(None, order.created_at)
             .await
@@ -324,7 +324,7 @@ async fn a_redirect_is_finished_when_the_buyer_comes_back() {
     let key = world.orders().await[0].payment_key.clone().unwrap();
     world.gateway.set(
         &key,
-        PaymentState::Authorised {
+        PaymentState::Authorized {
             reference: "r".into(),
         },
     );
@@ -378,7 +378,7 @@ async fn late_money_gets_its_seats_or_goes_back() {
         // The gateway breaks its word: what it had voided is reserved after all.
         world.gateway.set(
             &key,
-            PaymentState::Authorised {
+            PaymentState::Authorized {
                 reference: "late".into(),
             },
         );
@@ -410,7 +410,7 @@ async fn late_money_gets_its_seats_or_goes_back() {
                 OrderState::Refunded
             }
         );
-        assert_eq!(world.checkout.figures().late_money, 1);
+        assert_eq!(world.checkout.stats().late_money, 1);
         world.is_honest().await;
     }
 }
@@ -443,16 +443,16 @@ async fn a_visit_is_kept_alive_by_its_payment_only() {
     let hold = world.seats.hold(&buyer(1), &["A-1"]).unwrap();
     let wish = wish(1, hold, "tok_redirect", "k");
     let visit = wish.visit;
-    assert!(!world.checkout.visits_kept().contains(&visit));
+    assert!(!world.checkout.visits_with_payment().contains(&visit));
     assert!(matches!(
         world.checkout.place_order(wish).await.unwrap(),
         PlaceOutcome::AwaitingPayment(_)
     ));
-    assert!(world.checkout.visits_kept().contains(&visit));
+    assert!(world.checkout.visits_with_payment().contains(&visit));
     let key = world.orders().await[0].payment_key.clone().unwrap();
     world
         .gateway
         .set(&key, PaymentState::Declined { reason: "no".into() });
     world.comes_to_rest().await;
-    assert!(!world.checkout.visits_kept().contains(&visit));
+    assert!(!world.checkout.visits_with_payment().contains(&visit));
 }

@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use super::world::{FakeGateway, Fuse, FusedGateway, buyer, wish};
 use crate::{
     checkout::{
-        Checkout, Config, Deps, LedgerPlace, PlaceOutcome, SaleConfig,
+        Checkout, Config, Deps, LedgerLocation, PlaceOutcome, SaleConfig,
         ledger::{
-            EngineMemory, Ledger,
-            conformance::{TempDir, show},
+            SeatStoreEpoch, Ledger,
+            conformance::{TempDir, performance_key},
             sqlite::SqliteLedger,
         },
     },
@@ -22,8 +22,8 @@ use crate::{
         self, StoreBackend, HoldOutcome, Performance, Plan, SeatIx, Seating, SeatingError, StoreError, VenueKind,
         HoldSpec, generate,
     },
-    simulation::servers::{Door, RedisCluster, RedisSentinels, RedisServer},
 };
+use testkit::{TcpProxy, RedisCluster, RedisSentinels, RedisServer};
 
 const IN_TIME: Duration = Duration::from_secs(20);
 const A_MOMENT: Duration = Duration::from_millis(10);
@@ -82,12 +82,12 @@ impl Town {
             .map(|it| (it.clone(), Money::new(1_000, Currency::KRW)))
             .collect();
         let config = seating::Config {
-            sale: show().sale,
-            performance: show().performance,
+            sale: performance_key().sale,
+            performance: performance_key().performance,
             prices,
-            hold: Duration::from_mins(5),
+            hold_ttl: Duration::from_mins(5),
             extensions_max: 1,
-            seats_per_fan: 4,
+            seats_per_customer_max: 4,
             seat_streams_max: 10,
         };
         let (clock, entropy) = (Arc::clone(&self.clock), Arc::new(OsEntropy));
@@ -101,27 +101,27 @@ impl Town {
         let seats = Seating::open(vec![(config, Arc::clone(&self.plan))], deps)
             .await
             .unwrap();
-        let performance = seats.performance(&show().sale, &show().performance).unwrap();
+        let performance = seats.performance(&performance_key().sale, &performance_key().performance).unwrap();
         let config = Config {
             sales: vec![SaleConfig {
-                sale: show().sale,
+                sale: performance_key().sale,
                 title: "Spring".into(),
                 seats_per_fan: 4,
             }],
             issuer: "https://tickets.example".into(),
-            answer_within: Duration::from_secs(20),
-            gateway_deadline: Duration::from_millis(500),
-            authorise_within: Duration::from_secs(20),
+            order_response_wait: Duration::from_secs(20),
+            gateway_timeout: Duration::from_millis(500),
+            payment_timeout: Duration::from_secs(20),
         };
         let deps = Deps {
             clock,
             entropy,
             keys: Keys::ephemeral(&OsEntropy),
-            ledger: LedgerPlace::File("unused".into()),
+            ledger: LedgerLocation::File("unused".into()),
             node: "a".into(),
             seating: seats,
             gateway: Arc::new(FusedGateway(Arc::clone(&self.gateway), Fuse::none())),
-            announcer: None,
+            publisher: None,
             life: self.life.clone(),
             books: self.life.clone(),
         };
@@ -135,7 +135,7 @@ impl Town {
     }
 
     async fn epoch(&self) -> u64 {
-        let EngineMemory { epoch, .. } = self.ledger.engine_memory(&show()).await.unwrap();
+        let SeatStoreEpoch { epoch, .. } = self.ledger.seat_store_epoch(&performance_key()).await.unwrap();
         epoch
     }
 
@@ -316,15 +316,15 @@ async fn a_node_left_with_the_old_primary_stops() {
     let (server, town) = (RedisServer::start().await.unwrap(), Town::new().await);
     let mut replica = server.replica().await.unwrap();
     let doors = [
-        Door::before(server.port()).await.unwrap(),
-        Door::before(server.port()).await.unwrap(),
+        TcpProxy::forward_to(server.port()).await.unwrap(),
+        TcpProxy::forward_to(server.port()).await.unwrap(),
     ];
     let nodes = [town.node(doors[0].url()).await, town.node(doors[1].url()).await];
     nodes[0].buy(1, &[0, 1]).await;
-    replica.until_it_has(&server).await.unwrap();
+    replica.wait_until_synced_with(&server).await.unwrap();
     replica.promote().await.unwrap();
     let lost = nodes[1].hold(2, &[5]).await;
-    doors[0].lead_to(replica.port());
+    doors[0].switch_to(replica.port());
     let HoldOutcome::Held(_) = nodes[0].hold_when_back(3, &[5]).await else {
         panic!("the new primary never knew of it")
     };
@@ -339,7 +339,7 @@ async fn a_node_left_with_the_old_primary_stops() {
     })
     .await;
     assert_eq!(stopped, SeatingError::Store(StoreError::Recovering));
-    doors[1].lead_to(replica.port());
+    doors[1].switch_to(replica.port());
     assert!(is_taken(&nodes[1].hold_when_back(2, &[5]).await));
     assert!(!nodes[1].lives(2, lost).await);
     assert_eq!(nodes[1].booked().await, [0, 1]);
@@ -382,11 +382,11 @@ async fn seats_go_over_to_the_replica_that_sentinels_promote() {
 #[tokio::test(flavor = "multi_thread")]
 async fn seats_go_over_to_the_replica_in_a_cluster() {
     let mut cluster = RedisCluster::start(3).await.unwrap();
-    let tag = format!("{{{}:{}}}", show().sale, show().performance);
-    let owner = cluster.owner_of(&tag).await.unwrap();
+    let tag = format!("{{{}:{}}}", performance_key().sale, performance_key().performance);
+    let owner = cluster.owner_of_key(&tag).await.unwrap();
     let replica = cluster.add_replica_of(owner).await.unwrap();
     a_replica_takes_over(cluster.url(), || cluster.member_mut(owner).kill9().unwrap()).await;
-    assert_eq!(cluster.owner_of(&tag).await.unwrap(), replica);
+    assert_eq!(cluster.owner_of_key(&tag).await.unwrap(), replica);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -394,11 +394,11 @@ async fn holds_live_on_while_the_cluster_moves_them() {
     let (cluster, town) = (RedisCluster::start(3).await.unwrap(), Town::new().await);
     let nodes = [town.node(cluster.url()).await, town.node(cluster.url()).await];
     nodes[0].buy(1, &[0, 1]).await;
-    let tag = format!("{{{}:{}}}", show().sale, show().performance);
+    let tag = format!("{{{}:{}}}", performance_key().sale, performance_key().performance);
     let (mut held, mut refused) = (Vec::new(), Vec::new());
     for round in 0..3 {
-        let owner = cluster.owner_of(&tag).await.unwrap();
-        let moving = cluster.move_slot_of(&tag, (owner + 1) % 3);
+        let owner = cluster.owner_of_key(&tag).await.unwrap();
+        let moving = cluster.move_slot_of_key(&tag, (owner + 1) % 3);
         let holding = async {
             for n in 0..20 {
                 let (who, seat) = (round * 20 + n + 2, round * 20 + n + 2);
@@ -419,7 +419,7 @@ async fn holds_live_on_while_the_cluster_moves_them() {
     // A node that comes later finds a memory at home.
     let store = nodes[0].performance.volatile_store().unwrap();
     in_time(async {
-        while !store.memory().await.ok().flatten().is_some_and(|it| it.is_home) {
+        while !store.dataset_status().await.ok().flatten().is_some_and(|it| it.is_activated_server) {
             tokio::time::sleep(A_MOMENT).await;
         }
     })

@@ -7,31 +7,31 @@ use super::world::{Fuse, World, buyer, wish};
 use crate::{
     checkout::{
         PURCHASE, Reason,
-        ledger::{Opened, Progress},
+        ledger::{OpenOutcome, Progress},
         order::OrderState,
         payment::CardToken,
-        saga::{engine::Act, purchase::Attempt},
+        saga::{engine::StepOutcome, purchase::StepContext},
     },
-    simulation::servers::Postgres,
 };
+use testkit::Postgres;
 
-async fn attempt(world: &World) -> Attempt {
-    let house = &world.checkout.house;
+async fn attempt(world: &World) -> StepContext {
+    let context = &world.checkout.context;
     let hold = world.seats.hold(&buyer(1), &["A-1", "A-2"]).unwrap();
     let wish = wish(1, hold, "tok_ok", "k");
-    let basket = house.seats.basket(hold, &buyer(1)).await.unwrap().unwrap();
+    let held_seats = context.seats.held_seats(hold, &buyer(1)).await.unwrap().unwrap();
     let visit = wish.visit;
-    let order = world.checkout.new_order(wish, basket, "hash".into());
-    let mut lease = house.lease();
+    let order = world.checkout.new_order(wish, held_seats, "hash".into());
+    let mut lease_request = context.lease_request();
     // Driven by hand: the reconciler must keep its fingers off.
-    lease.until = lease.now.plus(Duration::from_mins(10));
-    let Opened::New(right) = house.ledger.open_order(order, lease).await.unwrap() else {
+    lease_request.until = lease_request.now.plus(Duration::from_mins(10));
+    let OpenOutcome::New(lease) = context.ledger.open_order(order, lease_request).await.unwrap() else {
         panic!("not new")
     };
-    let run = house.drivers.enter(right.order, visit);
-    Attempt::new(
-        Arc::clone(house),
-        right,
+    let run = context.running_orders.enter(lease.order, visit);
+    StepContext::new(
+        Arc::clone(context),
+        lease,
         run,
         Some(CardToken::new("tok_ok".into())),
     )
@@ -46,7 +46,7 @@ async fn each_step_twice_is_once() {
             for _ in 0..=usize::from(n == twice) {
                 assert_eq!(
                     (step.act)(&attempt).await.unwrap(),
-                    Act::Done,
+                    StepOutcome::Done,
                     "{} with {} twice",
                     step.name,
                     PURCHASE.steps[twice].name
@@ -70,7 +70,7 @@ async fn each_undo_twice_is_once() {
             let world = World::new().await;
             let attempt = attempt(&world).await;
             for step in &PURCHASE.steps[..=last] {
-                assert_eq!((step.act)(&attempt).await.unwrap(), Act::Done);
+                assert_eq!((step.act)(&attempt).await.unwrap(), StepOutcome::Done);
             }
             let progress = Progress {
                 position: PURCHASE.start(attempt.now()),
@@ -82,16 +82,16 @@ async fn each_undo_twice_is_once() {
                 lease_until: attempt.now().plus(Duration::from_mins(10)),
             };
             attempt
-                .house
+                .context
                 .ledger
-                .record(attempt.right, progress)
+                .record_progress(attempt.lease, progress)
                 .await
                 .unwrap();
             for (n, step) in PURCHASE.steps[..=last].iter().enumerate().rev() {
                 for _ in 0..=usize::from(n == twice) {
                     assert_eq!(
                         (step.undo.unwrap())(&attempt).await.unwrap(),
-                        Act::Done,
+                        StepOutcome::Done,
                         "{}",
                         step.name
                     );
@@ -118,11 +118,11 @@ enum Heir {
 /// Kills the process at outward call `call` and opens the ledger again. False when the order ended before that call.
 async fn crash(heir: &Heir, card: &'static str, cancels: bool, call: u64, after: bool) -> bool {
     let fuse = Fuse::at(call, after);
-    let authorise_within = Duration::from_millis(300);
+    let payment_timeout = Duration::from_millis(300);
     let mut world = match heir {
-        Heir::Itself => World::with(Arc::clone(&fuse), authorise_within).await,
+        Heir::Itself => World::with(Arc::clone(&fuse), payment_timeout).await,
         Heir::ItselfOn(server) | Heir::Other(server) => {
-            World::shared(server, Arc::clone(&fuse), authorise_within).await
+            World::shared(server, Arc::clone(&fuse), payment_timeout).await
         }
     };
     let hold = world.seats.hold(&buyer(1), &["A-1", "A-2"]).unwrap();
@@ -139,7 +139,7 @@ async fn crash(heir: &Heir, card: &'static str, cancels: bool, call: u64, after:
         outcome
     });
     loop {
-        let ended = story.is_finished() && world.checkout.house.drivers.count() == 0;
+        let ended = story.is_finished() && world.checkout.context.running_orders.count() == 0;
         if ended || fuse.is_blown() {
             break;
         }

@@ -1,7 +1,7 @@
 //! Checkout against a fake seats' engine that forgets and a fake gateway that lies, judged by a checker of its own.
 
 mod behaviour;
-mod engine_memory;
+mod seat_store_epoch;
 mod generated;
 mod random;
 mod whole;

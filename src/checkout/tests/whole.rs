@@ -12,22 +12,22 @@ use crate::{
         books::{self, BookAt, Books},
     },
     checkout::{
-        Checkout, Config, Deps, LedgerPlace, PlaceOrder, PlaceOutcome, SaleConfig,
+        Checkout, Config, Deps, LedgerLocation, PlaceOrder, PlaceOutcome, SaleConfig,
         gateways::sandbox::SandboxGateway,
-        ledger::conformance::{TempDir, show},
+        ledger::conformance::{TempDir, performance_key},
         webhooks::WebhookSecret,
     },
     demo::sandbox_gateway::{SandboxConfig, serve},
     kernel::{Currency, Money, OsEntropy, SystemClock, VisitId},
     platform::{keys::Keys, shutdown::Lifecycle},
     seating::{self, HoldOutcome, Plan, Seating, VenueKind, HoldSpec, generate},
-    simulation::servers::Postgres,
 };
+use testkit::Postgres;
 
 const CROWD: u32 = 60;
 
-async fn house(
-    ledger: &LedgerPlace,
+async fn context(
+    ledger: &LedgerLocation,
     keys: &Keys,
     gateway: &SandboxGateway,
     plan: &Arc<Plan>,
@@ -39,12 +39,12 @@ async fn house(
         .map(|it| (it.clone(), Money::new(1_000, Currency::KRW)))
         .collect();
     let config = seating::Config {
-        sale: show().sale,
-        performance: show().performance,
+        sale: performance_key().sale,
+        performance: performance_key().performance,
         prices,
-        hold: Duration::from_mins(5),
+        hold_ttl: Duration::from_mins(5),
         extensions_max: 1,
-        seats_per_fan: 4,
+        seats_per_customer_max: 4,
         seat_streams_max: 10,
     };
     let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(OsEntropy));
@@ -59,14 +59,14 @@ async fn house(
         .unwrap();
     let config = Config {
         sales: vec![SaleConfig {
-            sale: show().sale,
+            sale: performance_key().sale,
             title: "Spring".into(),
             seats_per_fan: 4,
         }],
         issuer: "https://tickets.example".into(),
-        answer_within: Duration::from_secs(30),
-        gateway_deadline: Duration::from_secs(5),
-        authorise_within: Duration::from_secs(20),
+        order_response_wait: Duration::from_secs(30),
+        gateway_timeout: Duration::from_secs(5),
+        payment_timeout: Duration::from_secs(20),
     };
     let deps = Deps {
         clock,
@@ -76,7 +76,7 @@ async fn house(
         node: "a".into(),
         seating: seats.clone(),
         gateway: Arc::new(gateway.clone()),
-        announcer: None,
+        publisher: None,
         life: life.clone(),
         books: life.clone(),
     };
@@ -85,7 +85,7 @@ async fn house(
 }
 
 async fn buys(seats: Arc<Seating>, checkout: Arc<Checkout>, n: u32) -> PlaceOutcome {
-    let performance = seats.performance(&show().sale, &show().performance).unwrap();
+    let performance = seats.performance(&performance_key().sale, &performance_key().performance).unwrap();
     let (who, visit) = (buyer(n), VisitId::random(&OsEntropy));
     let wish = HoldSpec::BestAvailable {
         quantity: 2,
@@ -103,7 +103,7 @@ async fn buys(seats: Arc<Seating>, checkout: Arc<Checkout>, n: u32) -> PlaceOutc
     };
     let (method, idempotency_key) = ("card".to_owned(), "k".to_owned());
     let order = PlaceOrder {
-        sale: show().sale,
+        sale: performance_key().sale,
         buyer: who,
         visit,
         hold: hold.id,
@@ -117,19 +117,19 @@ async fn buys(seats: Arc<Seating>, checkout: Arc<Checkout>, n: u32) -> PlaceOutc
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_buys_and_a_restart_forgets_nobody() {
     let dir = TempDir::new("whole-ledger");
-    a_crowd_buys_on(&LedgerPlace::File(dir.file("ledger.db"))).await;
+    a_crowd_buys_on(&LedgerLocation::File(dir.file("ledger.db"))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_buys_on_postgresql_as_well() {
     let server = Postgres::start().await.unwrap();
-    a_crowd_buys_on(&LedgerPlace::Postgres {
+    a_crowd_buys_on(&LedgerLocation::Postgres {
         url: server.create_database("tickets").await.unwrap(),
     })
     .await;
 }
 
-async fn a_crowd_buys_on(ledger: &LedgerPlace) {
+async fn a_crowd_buys_on(ledger: &LedgerLocation) {
     let (dir, keys, bank_life) = (
         TempDir::new("whole"),
         Keys::ephemeral(&OsEntropy),
@@ -149,7 +149,7 @@ async fn a_crowd_buys_on(ledger: &LedgerPlace) {
     let gateway = SandboxGateway::new(&base, WebhookSecret::new(b"s"), Duration::from_secs(5)).unwrap();
     let plan = Arc::new(Plan::parse(&generate(VenueKind::Theatre, 300)).unwrap());
 
-    let (seats, checkout, life) = house(ledger, &keys, &gateway, &plan).await;
+    let (seats, checkout, life) = context(ledger, &keys, &gateway, &plan).await;
     let bought = (0..CROWD).map(|n| tokio::spawn(buys(Arc::clone(&seats), Arc::clone(&checkout), n)));
     let outcomes: Vec<_> = futures_util::future::join_all(bought)
         .await
@@ -176,16 +176,16 @@ async fn a_crowd_buys_on(ledger: &LedgerPlace) {
     sold.dedup();
     assert_eq!(sold.len(), 100, "I1: no seat twice");
     life.stop();
-    assert!(life.drained(Duration::from_secs(10)).await);
+    assert!(life.wait_idle(Duration::from_secs(10)).await);
 
-    let (seats, checkout, life) = house(ledger, &keys, &gateway, &plan).await;
-    let performance = seats.performance(&show().sale, &show().performance).unwrap();
+    let (seats, checkout, life) = context(ledger, &keys, &gateway, &plan).await;
+    let performance = seats.performance(&performance_key().sale, &performance_key().performance).unwrap();
     assert_eq!(
         performance.stock().iter().map(|it| it.booked).sum::<u32>(),
         100,
         "I8: the engine knows again what is sold"
     );
-    let mine = checkout.orders_of(&show().sale, &buyer(1)).await.unwrap();
+    let mine = checkout.orders_of(&performance_key().sale, &buyer(1)).await.unwrap();
     assert_eq!(
         checkout
             .tickets(mine[0].id, &buyer(1))
@@ -201,8 +201,8 @@ async fn a_crowd_buys_on(ledger: &LedgerPlace) {
 
     // And the auditor, who reads the books with eyes of its own, sees the same sale.
     let ledger = match ledger {
-        LedgerPlace::File(file) => BookAt::File(file.clone()),
-        LedgerPlace::Postgres { url } => BookAt::Postgres(url.clone()),
+        LedgerLocation::File(file) => BookAt::File(file.clone()),
+        LedgerLocation::Postgres { url } => BookAt::Postgres(url.clone()),
     };
     let journal = dir.file("queue.db");
     let mut empty = SqliteConnection::connect_with(
@@ -223,7 +223,7 @@ async fn a_crowd_buys_on(ledger: &LedgerPlace) {
         journal: BookAt::File(journal),
         gateway: Some(dir.file("book.db")),
     };
-    let evidence = books::read_from(&books, &show().sale).await.unwrap();
+    let evidence = books::read_from(&books, &performance_key().sale).await.unwrap();
     let with = |state| evidence.orders.iter().filter(|it| it.state == state).count();
     assert_eq!(
         (

@@ -16,25 +16,25 @@ use parking_lot::Mutex;
 
 use crate::{
     checkout::{
-        Checkout, Config, Deps, LedgerPlace, PlaceOrder, PlaceOutcome, SaleConfig,
+        Checkout, Config, Deps, LedgerLocation, PlaceOrder, PlaceOutcome, SaleConfig,
         ledger::{
-            Claimed, EngineMemory, KeyUse, Lease, LeasedSaga, Ledger, LedgerError, LogEntry, NewEvent,
-            NewOrder, NewTicket, Opened, OutboxRow, Position, Progress, Right, TicketRow,
-            conformance::{TempDir, basket, show},
+            ClaimOutcome, SeatStoreEpoch, IdempotencyRecord, LeaseRequest, LeasedSaga, Ledger, LedgerError, SagaLogEntry, NewEvent,
+            NewOrder, NewTicket, OpenOutcome, OutboxRow, Position, Progress, FencedLease, TicketRow,
+            conformance::{TempDir, held_seats, performance_key},
             postgres::PostgresLedger,
             sqlite::SqliteLedger,
         },
         order::{Order, OrderState, Reason},
         payment::{
-            AuthoriseOutcome, Charge, LookupOutcome, NotSigned, PaymentGateway, PaymentState, Settled,
+            AuthorizeOutcome, Charge, LookupOutcome, InvalidSignature, PaymentGateway, PaymentState, SettleOutcome,
             Webhook,
         },
-        seats::{Basket, BeginOutcome, ClaimedSeats, Seats, SeatsError, Show, volatile::ForgetfulSeats},
+        seats::{HeldSeats, BeginOutcome, ClaimedSeats, Seats, SeatsError, PerformanceKey, volatile::VolatileSeatStore},
     },
     kernel::{HoldId, Money, OrderId, OsEntropy, SaleId, Subject, SystemClock, Timestamp, VisitId},
     platform::{keys::Keys, shutdown::Lifecycle},
-    simulation::servers::Postgres,
 };
+use testkit::Postgres;
 
 /// Kills the process at its nth outward call: before the call has its effect, or after it and before the answer.
 pub(super) struct Fuse {
@@ -179,15 +179,15 @@ struct FusedSeats(Arc<FakeSeats>, Arc<Fuse>);
 
 #[async_trait]
 impl Seats for FusedSeats {
-    async fn basket(&self, hold: HoldId, who: &Subject) -> Result<Option<Basket>, SeatsError> {
+    async fn held_seats(&self, hold: HoldId, who: &Subject) -> Result<Option<HeldSeats>, SeatsError> {
         let known = self.0.known.lock();
         let hers = known.holds.get(&hold).filter(|(holder, ..)| holder == who);
-        Ok(hers.map(|(_, seats, _)| basket(&seats.iter().map(String::as_str).collect::<Vec<_>>())))
+        Ok(hers.map(|(_, seats, _)| held_seats(&seats.iter().map(String::as_str).collect::<Vec<_>>())))
     }
 
     async fn begin_checkout(
         &self,
-        _: &Show,
+        _: &PerformanceKey,
         hold: HoldId,
         _: &Subject,
         _: Timestamp,
@@ -203,7 +203,7 @@ impl Seats for FusedSeats {
         self.1.guard(call).await
     }
 
-    async fn return_to_hold(&self, _: &Show, hold: HoldId, _: Timestamp) -> Result<(), SeatsError> {
+    async fn return_to_hold(&self, _: &PerformanceKey, hold: HoldId, _: Timestamp) -> Result<(), SeatsError> {
         let call = async {
             if let Some((_, _, paying)) = self.0.known.lock().holds.get_mut(&hold) {
                 *paying = false;
@@ -213,7 +213,7 @@ impl Seats for FusedSeats {
         Ok(())
     }
 
-    async fn book(&self, _: &Show, hold: HoldId, seats: &[String], _: &Subject) -> Result<(), SeatsError> {
+    async fn book(&self, _: &PerformanceKey, hold: HoldId, seats: &[String], _: &Subject) -> Result<(), SeatsError> {
         let call = async {
             let mut known = self.0.known.lock();
             known.holds.remove(&hold);
@@ -225,7 +225,7 @@ impl Seats for FusedSeats {
         Ok(())
     }
 
-    async fn free(&self, _: &Show, hold: HoldId, seats: &[String]) -> Result<(), SeatsError> {
+    async fn free(&self, _: &PerformanceKey, hold: HoldId, seats: &[String]) -> Result<(), SeatsError> {
         let call = async {
             let mut known = self.0.known.lock();
             known.holds.remove(&hold);
@@ -253,11 +253,11 @@ impl Seats for FusedSeats {
         Ok(())
     }
 
-    async fn alternatives(&self, _: &Show, _: &[String], _: &Subject) -> Vec<Vec<String>> {
+    async fn alternatives(&self, _: &PerformanceKey, _: &[String], _: &Subject) -> Vec<Vec<String>> {
         vec![vec!["Z-1".into()]]
     }
 
-    fn forgetful(&self) -> Vec<Arc<dyn ForgetfulSeats>> {
+    fn forgetful(&self) -> Vec<Arc<dyn VolatileSeatStore>> {
         Vec::new()
     }
 }
@@ -275,7 +275,7 @@ pub(super) struct Paid {
 #[derive(Default)]
 pub(super) struct FakeGateway {
     pub(super) book: Mutex<BTreeMap<String, Paid>>,
-    authorise_calls: AtomicU64,
+    authorize_calls: AtomicU64,
     refuses_to_answer: AtomicBool,
 }
 
@@ -288,8 +288,8 @@ impl FakeGateway {
         self.book.lock().get_mut(key).unwrap().state = state;
     }
 
-    pub(super) fn authorise_calls(&self) -> u64 {
-        self.authorise_calls.load(Ordering::SeqCst)
+    pub(super) fn authorize_calls(&self) -> u64 {
+        self.authorize_calls.load(Ordering::SeqCst)
     }
 
     pub(super) fn is_silent(&self, silent: bool) {
@@ -304,7 +304,7 @@ impl FusedGateway {
         self.0.refuses_to_answer.load(Ordering::SeqCst)
     }
 
-    async fn settle(&self, key: &str, change: impl FnOnce(&mut Paid) -> Settled + Send) -> Settled {
+    async fn settle(&self, key: &str, change: impl FnOnce(&mut Paid) -> SettleOutcome + Send) -> SettleOutcome {
         let call = async {
             let mut book = self.0.book.lock();
             let unknown = || Paid {
@@ -314,14 +314,14 @@ impl FusedGateway {
                 captures: 0,
             };
             let settled = change(book.entry(key.to_owned()).or_insert_with(unknown));
-            if self.silent() { Settled::Unknown } else { settled }
+            if self.silent() { SettleOutcome::Unknown } else { settled }
         };
         self.1.guard(call).await
     }
 }
 
-fn not_now() -> Settled {
-    Settled::Refused {
+fn not_now() -> SettleOutcome {
+    SettleOutcome::Refused {
         reason: "not_in_this_state".into(),
     }
 }
@@ -332,11 +332,11 @@ impl PaymentGateway for FusedGateway {
         "fake"
     }
 
-    async fn authorise(&self, charge: &Charge) -> AuthoriseOutcome {
+    async fn authorize(&self, charge: &Charge) -> AuthorizeOutcome {
         let call = async {
-            self.0.authorise_calls.fetch_add(1, Ordering::SeqCst);
+            self.0.authorize_calls.fetch_add(1, Ordering::SeqCst);
             let card = charge.token.expose();
-            let reference = || PaymentState::Authorised {
+            let reference = || PaymentState::Authorized {
                 reference: "ref".into(),
             };
             let state = match card {
@@ -344,7 +344,7 @@ impl PaymentGateway for FusedGateway {
                 "tok_redirect" => PaymentState::AwaitingBuyer {
                     url: "https://bank/page".into(),
                 },
-                "tok_never_arrives" => return AuthoriseOutcome::Unknown,
+                "tok_never_arrives" => return AuthorizeOutcome::Unknown,
                 _ => PaymentState::Declined {
                     reason: "card_declined".into(),
                 },
@@ -358,13 +358,13 @@ impl PaymentGateway for FusedGateway {
             let mut book = self.0.book.lock();
             let paid = book.entry(charge.key.clone()).or_insert(fresh).clone();
             if card == "tok_timeout_after_success" || self.silent() {
-                return AuthoriseOutcome::Unknown;
+                return AuthorizeOutcome::Unknown;
             }
             match paid.state {
-                PaymentState::Authorised { reference } => AuthoriseOutcome::Authorised { reference },
-                PaymentState::AwaitingBuyer { url } => AuthoriseOutcome::Redirect { url },
-                PaymentState::Declined { reason } => AuthoriseOutcome::Declined { reason },
-                _ => AuthoriseOutcome::Unknown,
+                PaymentState::Authorized { reference } => AuthorizeOutcome::Authorized { reference },
+                PaymentState::AwaitingBuyer { url } => AuthorizeOutcome::Redirect { url },
+                PaymentState::Declined { reason } => AuthorizeOutcome::Declined { reason },
+                _ => AuthorizeOutcome::Unknown,
             }
         };
         self.1.guard(call).await
@@ -382,60 +382,60 @@ impl PaymentGateway for FusedGateway {
         self.1.guard(call).await
     }
 
-    async fn capture(&self, key: &str, amount: Money) -> Settled {
+    async fn capture(&self, key: &str, amount: Money) -> SettleOutcome {
         let change = |paid: &mut Paid| match &paid.state {
-            PaymentState::Captured => Settled::Done,
-            PaymentState::Authorised { .. }
+            PaymentState::Captured => SettleOutcome::Done,
+            PaymentState::Authorized { .. }
                 if paid.card != "tok_capture_fails" && paid.amount == Some(amount) =>
             {
                 paid.state = PaymentState::Captured;
                 paid.captures += 1;
-                Settled::Done
+                SettleOutcome::Done
             }
             _ => not_now(),
         };
         self.settle(key, change).await
     }
 
-    async fn void(&self, key: &str) -> Settled {
+    async fn void(&self, key: &str) -> SettleOutcome {
         let change = |paid: &mut Paid| match &paid.state {
-            PaymentState::Voided | PaymentState::Declined { .. } => Settled::Done,
-            PaymentState::Authorised { .. } | PaymentState::AwaitingBuyer { .. } => {
+            PaymentState::Voided | PaymentState::Declined { .. } => SettleOutcome::Done,
+            PaymentState::Authorized { .. } | PaymentState::AwaitingBuyer { .. } => {
                 paid.state = PaymentState::Voided;
-                Settled::Done
+                SettleOutcome::Done
             }
             _ => not_now(),
         };
         self.settle(key, change).await
     }
 
-    async fn refund(&self, key: &str, amount: Money) -> Settled {
+    async fn refund(&self, key: &str, amount: Money) -> SettleOutcome {
         let change = |paid: &mut Paid| match &paid.state {
-            PaymentState::Refunded => Settled::Done,
+            PaymentState::Refunded => SettleOutcome::Done,
             PaymentState::Captured if paid.amount == Some(amount) => {
                 paid.state = PaymentState::Refunded;
-                Settled::Done
+                SettleOutcome::Done
             }
             _ => not_now(),
         };
         self.settle(key, change).await
     }
 
-    fn read_webhook(
+    fn verify_webhook(
         &self,
         headers: &[(String, String)],
         body: &[u8],
         _: Timestamp,
-    ) -> Result<Webhook, NotSigned> {
+    ) -> Result<Webhook, InvalidSignature> {
         let event = headers
             .iter()
             .find(|(name, _)| name == "signed-by-fake")
-            .ok_or(NotSigned)?
+            .ok_or(InvalidSignature)?
             .1
             .clone();
         Ok(Webhook {
             event,
-            key: String::from_utf8(body.to_vec()).map_err(|_| NotSigned)?,
+            key: String::from_utf8(body.to_vec()).map_err(|_| InvalidSignature)?,
         })
     }
 }
@@ -457,34 +457,34 @@ macro_rules! fused {
 struct FusedLedger(Arc<dyn Ledger>, Arc<Fuse>);
 
 fused! {
-    fn open_order(order: NewOrder, lease: Lease) -> Opened;
-    fn claim(right: Right, seats_per_fan: u8, at: Timestamp) -> Claimed;
-    fn pin(right: Right) -> bool;
-    fn await_payment(right: Right, url: &str, until: Timestamp, at: Timestamp) -> ();
-    fn book(right: Right, tickets: Vec<NewTicket>, event: NewEvent, at: Timestamp) -> bool;
-    fn captured(right: Right, at: Timestamp) -> ();
-    fn delivered(right: Right, at: Timestamp) -> ();
-    fn withdraw(right: Right, at: Timestamp) -> ();
-    fn drop_claims(right: Right, at: Timestamp) -> ();
-    fn close(right: Right, state: OrderState, event: Option<NewEvent>, check_at: Option<Timestamp>, at: Timestamp) -> ();
-    fn record(right: Right, progress: Progress) -> ();
-    fn start_saga(order: OrderId, from: OrderState, to: OrderState, reason: Reason, position: Position, lease: Lease) -> Option<LeasedSaga>;
-    fn lease_due(lease: Lease, own_too: bool, limit: u32) -> Vec<LeasedSaga>;
-    fn take_in(gateway: &str, event: &str, at: Timestamp) -> bool;
-    fn event_delivered(order: OrderId, sequence: i64, at: Timestamp) -> ();
-    fn check_again(order: OrderId, check_at: Option<Timestamp>) -> ();
-    fn engine_memory(show: &Show) -> EngineMemory;
-    fn raise_epoch(show: &Show, seen: u64, identity: &str) -> EngineMemory;
-    fn link_audit() -> u64;
+    fn open_order(order: NewOrder, lease_request: LeaseRequest) -> OpenOutcome;
+    fn claim(lease: FencedLease, seats_per_fan: u8, at: Timestamp) -> ClaimOutcome;
+    fn lock_claims(lease: FencedLease) -> bool;
+    fn await_payment(lease: FencedLease, url: &str, until: Timestamp, at: Timestamp) -> ();
+    fn book(lease: FencedLease, tickets: Vec<NewTicket>, event: NewEvent, at: Timestamp) -> bool;
+    fn record_capture(lease: FencedLease, at: Timestamp) -> ();
+    fn record_delivery(lease: FencedLease, at: Timestamp) -> ();
+    fn void_tickets(lease: FencedLease, at: Timestamp) -> ();
+    fn release_claims(lease: FencedLease, at: Timestamp) -> ();
+    fn close_order(lease: FencedLease, state: OrderState, event: Option<NewEvent>, payment_check_at: Option<Timestamp>, at: Timestamp) -> ();
+    fn record_progress(lease: FencedLease, progress: Progress) -> ();
+    fn start_saga(order: OrderId, from: OrderState, to: OrderState, reason: Reason, position: Position, lease_request: LeaseRequest) -> Option<LeasedSaga>;
+    fn lease_due_sagas(lease_request: LeaseRequest, include_own: bool, limit: u32) -> Vec<LeasedSaga>;
+    fn record_webhook(gateway: &str, event: &str, at: Timestamp) -> bool;
+    fn record_event_delivery(order: OrderId, sequence: i64, at: Timestamp) -> ();
+    fn schedule_payment_check(order: OrderId, payment_check_at: Option<Timestamp>) -> ();
+    fn seat_store_epoch(performance_key: &PerformanceKey) -> SeatStoreEpoch;
+    fn advance_epoch(performance_key: &PerformanceKey, seen: u64, identity: &str) -> SeatStoreEpoch;
+    fn chain_journal() -> u64;
     fn order(id: OrderId) -> Option<Order>;
-    fn order_by_payment(payment_key: &str) -> Option<OrderId>;
-    fn key_use(buyer: &Subject, key: &str) -> Option<KeyUse>;
+    fn order_by_payment_key(payment_key: &str) -> Option<OrderId>;
+    fn idempotency_record(buyer: &Subject, key: &str) -> Option<IdempotencyRecord>;
     fn orders_of(sale: &SaleId, buyer: &Subject) -> Vec<Order>;
-    fn log(id: OrderId) -> Vec<LogEntry>;
+    fn log(id: OrderId) -> Vec<SagaLogEntry>;
     fn tickets(id: OrderId) -> Vec<TicketRow>;
-    fn claims(only: Option<(&Show, &[String])>, keep_until: Timestamp) -> Vec<ClaimedSeats>;
-    fn undelivered(id: OrderId) -> Vec<OutboxRow>;
-    fn to_check(now: Timestamp, limit: u32) -> Vec<OrderId>;
+    fn claims(only: Option<(&PerformanceKey, &[String])>, keep_until: Timestamp) -> Vec<ClaimedSeats>;
+    fn undelivered_events(id: OrderId) -> Vec<OutboxRow>;
+    fn payments_to_check(now: Timestamp, limit: u32) -> Vec<OrderId>;
     fn stuck_count() -> u64;
 }
 
@@ -540,7 +540,7 @@ pub(super) struct World {
     life: Lifecycle,
     fuse: Arc<Fuse>,
     buyers: u32,
-    pub(super) authorise_within: Duration,
+    pub(super) payment_timeout: Duration,
 }
 
 pub(super) fn buyer(n: u32) -> Subject {
@@ -549,7 +549,7 @@ pub(super) fn buyer(n: u32) -> Subject {
 
 pub(super) fn wish(who: u32, hold: HoldId, card: &str, key: &str) -> PlaceOrder {
     PlaceOrder {
-        sale: show().sale,
+        sale: performance_key().sale,
         buyer: buyer(who),
         visit: VisitId::random(&OsEntropy),
         hold,
@@ -564,20 +564,20 @@ impl World {
         Self::with(Fuse::none(), Duration::from_millis(1_500)).await
     }
 
-    pub(super) async fn with(fuse: Arc<Fuse>, authorise_within: Duration) -> Self {
-        Self::on(Kept::File(TempDir::new("checkout")), fuse, authorise_within).await
+    pub(super) async fn with(fuse: Arc<Fuse>, payment_timeout: Duration) -> Self {
+        Self::on(Kept::File(TempDir::new("checkout")), fuse, payment_timeout).await
     }
 
     /// With a ledger that nodes share, in a database of its own.
-    pub(super) async fn shared(server: &Arc<Postgres>, fuse: Arc<Fuse>, authorise_within: Duration) -> Self {
+    pub(super) async fn shared(server: &Arc<Postgres>, fuse: Arc<Fuse>, payment_timeout: Duration) -> Self {
         let kept = Kept::shared(server);
         if let Kept::Shared { server, database } = &kept {
             server.create_database(database).await.unwrap();
         }
-        Self::on(kept, fuse, authorise_within).await
+        Self::on(kept, fuse, payment_timeout).await
     }
 
-    async fn on(kept: Kept, fuse: Arc<Fuse>, authorise_within: Duration) -> Self {
+    async fn on(kept: Kept, fuse: Arc<Fuse>, payment_timeout: Duration) -> Self {
         let (gateway, keys) = (Arc::new(FakeGateway::default()), Keys::ephemeral(&OsEntropy));
         let (seats, life, node) = (Arc::new(FakeSeats::default()), Lifecycle::new(), "a");
         let ledger = kept.open(node, &life).await;
@@ -588,7 +588,7 @@ impl World {
             &seats,
             &life,
             Arc::clone(&fuse),
-            authorise_within,
+            payment_timeout,
         )
         .await;
         Self {
@@ -601,7 +601,7 @@ impl World {
             life,
             fuse,
             buyers: 8,
-            authorise_within,
+            payment_timeout,
         }
     }
 
@@ -621,7 +621,7 @@ impl World {
             &self.seats,
             &self.life,
             fuse,
-            self.authorise_within,
+            self.payment_timeout,
         )
         .await;
     }
@@ -654,9 +654,9 @@ impl World {
         for n in 0..self.buyers {
             all.extend(
                 self.checkout
-                    .house
+                    .context
                     .ledger
-                    .orders_of(&show().sale, &buyer(n))
+                    .orders_of(&performance_key().sale, &buyer(n))
                     .await
                     .unwrap(),
             );
@@ -668,7 +668,7 @@ impl World {
     pub(super) async fn comes_to_rest(&self) {
         let at_rest = async {
             loop {
-                let running = self.checkout.house.drivers.count();
+                let running = self.checkout.context.running_orders.count();
                 let open = self
                     .orders()
                     .await
@@ -687,7 +687,7 @@ impl World {
 
     /// I1, I2 and I8, from the gateway's own book and the tickets, sharing nothing with the code under test.
     pub(super) async fn is_honest(&self) {
-        let ledger = &self.checkout.house.ledger;
+        let ledger = &self.checkout.context.ledger;
         let mut sold: BTreeMap<String, OrderId> = BTreeMap::new();
         let mut money: BTreeMap<String, Paid> = self.gateway.book.lock().clone();
         for order in self.orders().await {
@@ -701,7 +701,7 @@ impl World {
             let captured = state == Some(PaymentState::Captured);
             let reserved = matches!(
                 state,
-                Some(PaymentState::Authorised { .. } | PaymentState::AwaitingBuyer { .. })
+                Some(PaymentState::Authorized { .. } | PaymentState::AwaitingBuyer { .. })
             );
             assert!(!reserved, "I2: money of {} is still reserved", order.id);
             assert_eq!(
@@ -758,31 +758,31 @@ async fn open(
     seats: &Arc<FakeSeats>,
     life: &Lifecycle,
     fuse: Arc<Fuse>,
-    authorise_within: Duration,
+    payment_timeout: Duration,
 ) -> Arc<Checkout> {
     let node = ledger.owner();
     let ledger = FusedLedger(ledger, Arc::clone(&fuse));
     let config = Config {
         sales: vec![SaleConfig {
-            sale: show().sale,
+            sale: performance_key().sale,
             title: "Spring".into(),
             seats_per_fan: 4,
         }],
         issuer: "https://tickets.example".into(),
-        answer_within: Duration::from_secs(20),
-        gateway_deadline: Duration::from_millis(500),
-        authorise_within,
+        order_response_wait: Duration::from_secs(20),
+        gateway_timeout: Duration::from_millis(500),
+        payment_timeout,
     };
     let deps = Deps {
         clock: Arc::new(SystemClock::new()),
         entropy: Arc::new(OsEntropy),
         keys: keys.clone(),
         // Opened above, so that it can be fused.
-        ledger: LedgerPlace::File(PathBuf::new()),
+        ledger: LedgerLocation::File(PathBuf::new()),
         node,
         seating: Arc::new(FusedSeats(Arc::clone(seats), Arc::clone(&fuse))),
         gateway: Arc::new(FusedGateway(Arc::clone(gateway), Arc::clone(&fuse))),
-        announcer: None,
+        publisher: None,
         life: life.clone(),
         books: life.clone(),
     };
@@ -792,5 +792,5 @@ async fn open(
 }
 
 pub(super) fn buyer_sale() -> SaleId {
-    show().sale
+    performance_key().sale
 }

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use crate::demo::crowd::{CrowdConfig, dice::Dice, report::Notebook};
 use crate::{
     kernel::{Clock, Timestamp},
-    platform::http_client::{Answer, CallError, HttpClient},
+    platform::http_client::{Response, CallError, HttpClient},
 };
 
 /// Calls at once: looking and queueing.
@@ -136,7 +136,7 @@ impl Api {
     }
 
     /// Sends the wish until it is answered, or patience, budget or sense run out. A refusal is an answer.
-    pub(crate) async fn ask(&self, dice: &Dice, ask: &Ask) -> Result<Answer, NoAnswer> {
+    pub(crate) async fn ask(&self, dice: &Dice, ask: &Ask) -> Result<Response, NoAnswer> {
         let began = self.clock.monotonic();
         for attempt in 0_u32.. {
             let outcome = self.once(ask).await;
@@ -160,12 +160,12 @@ impl Api {
                     self.earn();
                     return Ok(answer);
                 }
-                Err(CallError::Deadline(_)) => (
+                Err(CallError::Timeout(_)) => (
                     format!("{} unanswered", ask.name),
                     self.budgeted_backoff(dice, attempt),
                 ),
                 // The server is away: it cannot be overloaded by retries, and it is expected back.
-                Err(CallError::NotSent | CallError::Broken) => {
+                Err(CallError::NotSent | CallError::ConnectionLost) => {
                     self.is_away.store(true, Ordering::Relaxed);
                     (
                         format!("{} no connection", ask.name),
@@ -183,7 +183,7 @@ impl Api {
         Err(NoAnswer)
     }
 
-    async fn once(&self, ask: &Ask) -> Result<Answer, CallError> {
+    async fn once(&self, ask: &Ask) -> Result<Response, CallError> {
         let (turns, deadline) = match ask.lane {
             Lane::Quick => (&self.quick, QUICK_DEADLINE),
             Lane::Slow => (&self.slow, SLOW_DEADLINE),
@@ -201,8 +201,8 @@ impl Api {
             None => Bytes::new(),
         };
         self.client
-            .with_deadline(deadline)
-            .call(ask.method.clone(), uri, &headers, body)
+            .with_timeout(deadline)
+            .send(ask.method.clone(), uri, &headers, body)
             .await
     }
 
@@ -236,7 +236,7 @@ fn asks_to_wait(status: StatusCode) -> bool {
 }
 
 /// The seconds of `Retry-After`; its date form is not used by this contract.
-pub(crate) fn retry_after(answer: &Answer) -> Option<Duration> {
+pub(crate) fn retry_after(answer: &Response) -> Option<Duration> {
     let seconds: u64 = answer
         .headers
         .get(header::RETRY_AFTER)?
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn retry_after_is_read_in_seconds_and_bounded() {
-        let answer = |text: &'static str| Answer {
+        let answer = |text: &'static str| Response {
             status: StatusCode::TOO_MANY_REQUESTS,
             headers: [(header::RETRY_AFTER, HeaderValue::from_static(text))]
                 .into_iter()

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::{
     kernel::{Money, Timestamp},
-    platform::http_client::Answer,
+    platform::http_client::Response,
 };
 
 #[derive(Deserialize)]
@@ -63,7 +63,7 @@ pub(crate) struct Tickets {
 }
 
 /// The last part of a problem's type: `seats-taken` of `/problems/seats-taken`; empty when it is none.
-pub(crate) fn kind_of(answer: &Answer) -> String {
+pub(crate) fn kind_of(answer: &Response) -> String {
     let kind = answer.json::<Problem>().map(|p| p.kind).unwrap_or_default();
     kind.rsplit('/').next().unwrap_or_default().to_owned()
 }

@@ -18,7 +18,7 @@ use crate::demo::{
         shared::{Seen, Shared},
     },
 };
-use crate::{kernel::Timestamp, platform::http_client::Answer};
+use crate::{kernel::Timestamp, platform::http_client::Response};
 
 /// Lives through the day and notes how it ended.
 pub(crate) async fn live(shared: Arc<Shared>, handoff: HandoffSigner, seed: u64, customer: u32) {
@@ -313,7 +313,7 @@ impl Fan {
         }
     }
 
-    fn take_pass(&mut self, answer: &Answer) -> Result<(), NoAnswer> {
+    fn take_pass(&mut self, answer: &Response) -> Result<(), NoAnswer> {
         let given: PassGiven = self.read("pass", answer)?;
         self.proofs.insert(PASS, given.pass);
         self.pass_expires_at = given.expires_at;
@@ -334,7 +334,7 @@ impl Fan {
         }
     }
 
-    pub(crate) async fn send(&mut self, ask: Ask, proofs: &[&'static str]) -> Result<Answer, NoAnswer> {
+    pub(crate) async fn send(&mut self, ask: Ask, proofs: &[&'static str]) -> Result<Response, NoAnswer> {
         let ask = self.proven(ask, proofs);
         self.shared.api.ask(&self.dice, &ask).await
     }
@@ -351,7 +351,7 @@ impl Fan {
     pub(crate) fn read<T: serde::de::DeserializeOwned>(
         &self,
         what: &str,
-        answer: &Answer,
+        answer: &Response,
     ) -> Result<T, NoAnswer> {
         answer
             .json()
@@ -359,7 +359,7 @@ impl Fan {
     }
 
     /// Notes an answer that a fan who does nothing wrong should not get.
-    pub(crate) fn refusal(&self, what: &str, answer: &Answer) -> NoAnswer {
+    pub(crate) fn refusal(&self, what: &str, answer: &Response) -> NoAnswer {
         self.shared
             .unreadable(&format!("{what} {} {}", answer.status.as_u16(), kind_of(answer)))
     }

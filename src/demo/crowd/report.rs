@@ -183,7 +183,7 @@ impl CrowdReport {
                 id: o.id.clone(),
                 state: match o.state.as_str() {
                     "paid" => OrderState::Paid,
-                    "declined" | "expired" | "cancelled" | "refunded" => OrderState::Ended,
+                    "declined" | "expired" | "canceled" | "refunded" => OrderState::Ended,
                     "stuck" => OrderState::Stuck,
                     _ => OrderState::Open,
                 },

@@ -18,7 +18,7 @@ pub enum State {
     /// Answers errors; not a payment to the outside.
     Failing,
     AwaitingBuyer,
-    Authorised,
+    Authorized,
     Captured,
     Declined,
     Voided,
@@ -99,7 +99,7 @@ pub(crate) struct Book {
 
 impl Book {
     pub(crate) async fn open(file: &Path, life: &Lifecycle) -> Result<Self, sql::OpenError> {
-        let (pool, reader) = sql::open(file, &MIGRATIONS, 2).await?;
+        let (pool, reader) = sql::open_sqlite(file, &MIGRATIONS, 2).await?;
         let writer = GroupCommit::start_paced(
             life,
             4_096,
@@ -150,7 +150,7 @@ impl Book {
             due_at,
         };
         self.writer
-            .submit_patiently(write)
+            .submit_when_free(write)
             .await
             .map_err(|e| BookError(e.to_string()))??;
         Ok(())

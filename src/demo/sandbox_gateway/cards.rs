@@ -34,7 +34,7 @@ pub(crate) fn pay(gateway: &Gateway, wish: Wish, before: Option<Payment>) -> Pay
     let errors = before.map_or(0, |it| it.errors) + u32::from(wish.token == "tok_error");
     let (state, reason) = match wish.token.as_str() {
         "tok_ok" | "tok_slow" | "tok_timeout_after_success" | "tok_capture_fails" | "tok_webhook_storm" => {
-            (State::Authorised, None)
+            (State::Authorized, None)
         }
         "tok_redirect" => (State::AwaitingBuyer, None),
         "tok_error" if errors <= ERRORS_MAX => (State::Failing, None),
@@ -48,7 +48,7 @@ pub(crate) fn pay(gateway: &Gateway, wish: Wish, before: Option<Payment>) -> Pay
         amount: Some(wish.amount),
         // What is not one of the test cards may be a real one's number, typed into the wrong field.
         card: if known_card { wish.token } else { "unknown".into() },
-        reference: (state == State::Authorised).then(|| reference(gateway)),
+        reference: (state == State::Authorized).then(|| reference(gateway)),
         reason: reason.map(str::to_owned),
         redirect_url: (state == State::AwaitingBuyer).then(|| {
             format!(
@@ -90,10 +90,10 @@ pub(crate) fn settle(
     });
     let same_amount = amount == payment.amount;
     let next = match (verb, payment.state) {
-        (Verb::Capture, State::Authorised) if same_amount && payment.card != "tok_capture_fails" => {
+        (Verb::Capture, State::Authorized) if same_amount && payment.card != "tok_capture_fails" => {
             State::Captured
         }
-        (Verb::Void, State::Authorised | State::AwaitingBuyer | State::Failing) => State::Voided,
+        (Verb::Void, State::Authorized | State::AwaitingBuyer | State::Failing) => State::Voided,
         (Verb::Refund, State::Captured) if same_amount => State::Refunded,
         (_, unchanged) => unchanged,
     };
@@ -124,7 +124,7 @@ pub(crate) fn answer_page(
     let mut payment = settle(gateway, key, Verb::Refund, None, before);
     if waiting {
         payment.state = if approved {
-            State::Authorised
+            State::Authorized
         } else {
             State::Declined
         };

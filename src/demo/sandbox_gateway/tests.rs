@@ -12,7 +12,7 @@ use crate::{
     checkout::{
         gateways::sandbox::SandboxGateway,
         payment::{
-            AuthoriseOutcome, CardToken, Charge, LookupOutcome, PaymentGateway, PaymentState, Settled,
+            AuthorizeOutcome, CardToken, Charge, LookupOutcome, PaymentGateway, PaymentState, SettleOutcome,
         },
         webhooks::WebhookSecret,
     },
@@ -92,7 +92,7 @@ impl Bank {
         }
     }
 
-    async fn authorise(&self, key: &str, token: &str) -> AuthoriseOutcome {
+    async fn authorize(&self, key: &str, token: &str) -> AuthorizeOutcome {
         let charge = Charge {
             key: key.into(),
             amount: PRICE,
@@ -100,13 +100,13 @@ impl Bank {
             description: "Spring <Tour>".into(),
             return_url: "http://localhost/v1/orders/1/return".into(),
         };
-        self.gateway.authorise(&charge).await
+        self.gateway.authorize(&charge).await
     }
 
     async fn post(&self, url: String) -> (StatusCode, Option<String>) {
         let client = HttpClient::new(Duration::from_secs(2), 100_000);
         let answer = client
-            .call(Method::POST, url.parse().unwrap(), &[], Bytes::new())
+            .send(Method::POST, url.parse().unwrap(), &[], Bytes::new())
             .await
             .unwrap();
         (
@@ -121,7 +121,7 @@ impl Bank {
     async fn get(&self, path: &str) -> (StatusCode, String) {
         let client = HttpClient::new(Duration::from_secs(2), 1_000_000);
         let answer = client
-            .call(
+            .send(
                 Method::GET,
                 format!("{}{path}", self.base).parse().unwrap(),
                 &[],
@@ -150,8 +150,8 @@ impl Drop for Bank {
     }
 }
 
-fn is_authorised(outcome: &AuthoriseOutcome) -> bool {
-    matches!(outcome, AuthoriseOutcome::Authorised { .. })
+fn is_authorized(outcome: &AuthorizeOutcome) -> bool {
+    matches!(outcome, AuthorizeOutcome::Authorized { .. })
 }
 
 fn found(outcome: LookupOutcome) -> PaymentState {
@@ -165,23 +165,23 @@ fn found(outcome: LookupOutcome) -> PaymentState {
 async fn good_cards_are_reserved_taken_and_given_back_once() {
     let bank = Bank::open().await;
     for card in ["tok_ok", "tok_slow"] {
-        let first = bank.authorise(card, card).await;
-        assert!(is_authorised(&first), "{card}: {first:?}");
-        assert_eq!(bank.authorise(card, card).await, first, "{card}: twice is once");
+        let first = bank.authorize(card, card).await;
+        assert!(is_authorized(&first), "{card}: {first:?}");
+        assert_eq!(bank.authorize(card, card).await, first, "{card}: twice is once");
         let cheaper = Money::new(1, Currency::KRW);
         assert!(
-            matches!(bank.gateway.capture(card, cheaper).await, Settled::Refused { .. }),
+            matches!(bank.gateway.capture(card, cheaper).await, SettleOutcome::Refused { .. }),
             "never another amount"
         );
         for _ in 0..2 {
-            assert_eq!(bank.gateway.capture(card, PRICE).await, Settled::Done);
+            assert_eq!(bank.gateway.capture(card, PRICE).await, SettleOutcome::Done);
         }
         assert!(
-            matches!(bank.gateway.void(card).await, Settled::Refused { .. }),
+            matches!(bank.gateway.void(card).await, SettleOutcome::Refused { .. }),
             "taken money is refunded, not voided"
         );
         for _ in 0..2 {
-            assert_eq!(bank.gateway.refund(card, PRICE).await, Settled::Done);
+            assert_eq!(bank.gateway.refund(card, PRICE).await, SettleOutcome::Done);
         }
         assert_eq!(found(bank.gateway.lookup(card).await), PaymentState::Refunded);
     }
@@ -190,15 +190,15 @@ async fn good_cards_are_reserved_taken_and_given_back_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_cards_fail_each_in_its_way() {
     let bank = Bank::open().await;
-    let declined = |reason: &str| AuthoriseOutcome::Declined {
+    let declined = |reason: &str| AuthorizeOutcome::Declined {
         reason: reason.into(),
     };
     assert_eq!(
-        bank.authorise("d", "tok_declined").await,
+        bank.authorize("d", "tok_declined").await,
         declined("card_declined")
     );
     assert_eq!(
-        bank.authorise("u", "4111 1111 1111 1111").await,
+        bank.authorize("u", "4111 1111 1111 1111").await,
         declined("unknown_card")
     );
     assert!(
@@ -207,7 +207,7 @@ async fn bad_cards_fail_each_in_its_way() {
     );
 
     for _ in 0..3 {
-        assert_eq!(bank.authorise("e", "tok_error").await, AuthoriseOutcome::Unknown);
+        assert_eq!(bank.authorize("e", "tok_error").await, AuthorizeOutcome::Unknown);
         assert_eq!(
             bank.gateway.lookup("e").await,
             LookupOutcome::NotFound,
@@ -215,44 +215,44 @@ async fn bad_cards_fail_each_in_its_way() {
         );
     }
     assert_eq!(
-        bank.authorise("e", "tok_error").await,
+        bank.authorize("e", "tok_error").await,
         declined("processing_error")
     );
 
     assert_eq!(
-        bank.authorise("t", "tok_timeout_after_success").await,
-        AuthoriseOutcome::Unknown
+        bank.authorize("t", "tok_timeout_after_success").await,
+        AuthorizeOutcome::Unknown
     );
     assert!(matches!(
         found(bank.gateway.lookup("t").await),
-        PaymentState::Authorised { .. }
+        PaymentState::Authorized { .. }
     ));
     assert!(
-        is_authorised(&bank.authorise("t", "tok_timeout_after_success").await),
+        is_authorized(&bank.authorize("t", "tok_timeout_after_success").await),
         "the second time it answers"
     );
 
-    assert!(is_authorised(&bank.authorise("c", "tok_capture_fails").await));
+    assert!(is_authorized(&bank.authorize("c", "tok_capture_fails").await));
     assert_eq!(
         bank.gateway.capture("c", PRICE).await,
-        Settled::Refused {
+        SettleOutcome::Refused {
             reason: "capture_refused".into()
         }
     );
-    assert_eq!(bank.gateway.void("c").await, Settled::Done);
-    assert_eq!(bank.gateway.void("c").await, Settled::Done);
+    assert_eq!(bank.gateway.void("c").await, SettleOutcome::Done);
+    assert_eq!(bank.gateway.void("c").await, SettleOutcome::Done);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_voided_key_takes_no_money_even_if_its_payment_comes_later() {
     let bank = Bank::open().await;
     assert_eq!(bank.gateway.lookup("k").await, LookupOutcome::NotFound);
-    assert_eq!(bank.gateway.void("k").await, Settled::Done);
-    assert!(!is_authorised(&bank.authorise("k", "tok_ok").await));
+    assert_eq!(bank.gateway.void("k").await, SettleOutcome::Done);
+    assert!(!is_authorized(&bank.authorize("k", "tok_ok").await));
     assert_eq!(found(bank.gateway.lookup("k").await), PaymentState::Voided);
     assert!(matches!(
         bank.gateway.refund("never seen", PRICE).await,
-        Settled::Refused { .. } | Settled::Unknown
+        SettleOutcome::Refused { .. } | SettleOutcome::Unknown
     ));
 }
 
@@ -260,7 +260,7 @@ async fn a_voided_key_takes_no_money_even_if_its_payment_comes_later() {
 async fn a_redirect_ends_on_the_gateways_page() {
     let bank = Bank::open().await;
     for (key, button, approved) in [("r1", "approve", true), ("r2", "decline", false)] {
-        let AuthoriseOutcome::Redirect { url } = bank.authorise(key, "tok_redirect").await else {
+        let AuthorizeOutcome::Redirect { url } = bank.authorize(key, "tok_redirect").await else {
             panic!("no redirect")
         };
         let (status, page) = bank.get(url.strip_prefix(&bank.base).unwrap()).await;
@@ -283,15 +283,15 @@ async fn a_redirect_ends_on_the_gateways_page() {
         assert_eq!(
             matches!(
                 found(bank.gateway.lookup(key).await),
-                PaymentState::Authorised { .. }
+                PaymentState::Authorized { .. }
             ),
             approved
         );
     }
-    let AuthoriseOutcome::Redirect { url } = bank.authorise("r3", "tok_redirect").await else {
+    let AuthorizeOutcome::Redirect { url } = bank.authorize("r3", "tok_redirect").await else {
         panic!("no redirect")
     };
-    assert_eq!(bank.gateway.void("r3").await, Settled::Done);
+    assert_eq!(bank.gateway.void("r3").await, SettleOutcome::Done);
     bank.post(format!("{url}/approve")).await;
     assert_eq!(
         found(bank.gateway.lookup("r3").await),
@@ -303,21 +303,21 @@ async fn a_redirect_ends_on_the_gateways_page() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_book_outlives_the_process() {
     let mut bank = Bank::open().await;
-    assert!(is_authorised(&bank.authorise("k", "tok_ok").await));
+    assert!(is_authorized(&bank.authorize("k", "tok_ok").await));
     let file = std::mem::take(&mut bank.book_file);
     drop(bank);
     let bank = Bank::open_on(file).await;
     assert_eq!(
         bank.book().await,
-        BTreeMap::from([("k".to_owned(), State::Authorised)])
+        BTreeMap::from([("k".to_owned(), State::Authorized)])
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn webhooks_are_signed_and_come_at_least_once_in_a_storm_thrice() {
     let bank = Bank::open().await;
-    assert!(is_authorised(&bank.authorise("w", "tok_webhook_storm").await));
-    assert_eq!(bank.gateway.capture("w", PRICE).await, Settled::Done);
+    assert!(is_authorized(&bank.authorize("w", "tok_webhook_storm").await));
+    assert_eq!(bank.gateway.capture("w", PRICE).await, SettleOutcome::Done);
     // Two changes in three copies each, and the one delivery that was refused.
     let all = async {
         while bank.heard.lock().len() < 7 {

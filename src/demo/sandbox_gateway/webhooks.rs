@@ -10,7 +10,7 @@ use crate::demo::sandbox_gateway::{
     book::{BookError, Message},
 };
 use crate::{
-    checkout::webhooks::{ID, SIGNATURE, TIMESTAMP, WebhookSecret},
+    checkout::webhooks::{ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, WebhookSecret},
     platform::{http_client::HttpClient, signing::base64url},
 };
 
@@ -105,7 +105,7 @@ async fn send_one(
         (CONTENT_TYPE, HeaderValue::from_static("application/json")),
     ];
     let answer = client
-        .call(
+        .send(
             Method::POST,
             target.url.clone(),
             &headers,

@@ -51,13 +51,13 @@ impl CookieRules {
 
     /// `Set-Cookie` for a token that must survive until `life` has passed.
     #[must_use]
-    pub fn grant(&self, name: &str, value: &str, life: Duration) -> HeaderValue {
+    pub fn set(&self, name: &str, value: &str, life: Duration) -> HeaderValue {
         self.line(name, value, life.as_secs())
     }
 
     /// `Set-Cookie` that takes the cookie away.
     #[must_use]
-    pub fn revoke(&self, name: &str) -> HeaderValue {
+    pub fn remove(&self, name: &str) -> HeaderValue {
         self.line(name, "", 0)
     }
 
@@ -114,7 +114,7 @@ mod tests {
             rules.read(&headers("__Host-sd_session=xyz"), "sd_session"),
             Some("xyz")
         );
-        let line = rules.grant("sd_session", "v", Duration::from_mins(1));
+        let line = rules.set("sd_session", "v", Duration::from_mins(1));
         assert_eq!(
             line,
             "__Host-sd_session=v; Path=/; HttpOnly; SameSite=Lax; Max-Age=60; Secure"

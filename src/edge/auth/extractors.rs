@@ -11,12 +11,7 @@ use http::{Extensions, HeaderMap, Method, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
-use crate::edge::{
-    Door, House, InHouse, SaleOnOffer, SignIn,
-    connection::acceptor::Peer,
-    errors::problem::{Kind, Problem},
-    overload::rate_limit::client_address,
-};
+use crate::edge::{overload::client_ip::Peer, errors::problem::{Kind, Problem}, overload::client_ip::client_address, state::{AppState, HasAppState, SaleInfo, SignIn, WaitingRoomState}};
 use crate::{
     kernel::{SaleId, Subject, Timestamp},
     platform::signing::TokenError,
@@ -25,38 +20,38 @@ use crate::{
 };
 
 /// The sale that the path names.
-pub struct OnSale(pub Arc<SaleOnOffer>);
+pub struct OnSale(pub Arc<SaleInfo>);
 
 /// A customer of the shop, by her session.
 pub struct SignedIn(pub Session);
 
 /// The sale that the path names, and its waiting room.
-pub struct AtDoor {
-    pub sale: Arc<SaleOnOffer>,
+pub struct SaleRoom {
+    pub sale: Arc<SaleInfo>,
     pub room: Arc<WaitingRoom>,
 }
 
 /// The holder of a place in this sale's queue. Her session is checked by [`Placed::owner`] where a call changes something.
-pub struct Placed {
-    pub sale: Arc<SaleOnOffer>,
+pub struct QueueHolder {
+    pub sale: Arc<SaleInfo>,
     pub room: Arc<WaitingRoom>,
     pub token: QueueToken,
     pub raw: String,
 }
 
 /// The holder of a place who has shown that it is hers.
-pub struct PlaceOwner(pub Placed);
+pub struct VerifiedQueueHolder(pub QueueHolder);
 
 /// Somebody whom the door let in, with a live pass that is hers.
 pub struct Admitted {
-    pub sale: Arc<SaleOnOffer>,
+    pub sale: Arc<SaleInfo>,
     pub pass: Pass,
     pub who: Subject,
 }
 
 /// Somebody who was let in, though her pass may have run out meanwhile: enough to pay for what she holds.
-pub struct WasAdmitted {
-    pub sale: Arc<SaleOnOffer>,
+pub struct AdmittedOrExpired {
+    pub sale: Arc<SaleInfo>,
     /// `None` when it has expired.
     pub pass: Option<Pass>,
     pub who: Subject,
@@ -77,7 +72,7 @@ pub struct ClientAddress(pub std::net::IpAddr);
 
 const KEY_LENGTH_MAX: usize = 255;
 
-impl<S: InHouse> FromRequestParts<S> for OnSale {
+impl<S: HasAppState> FromRequestParts<S> for OnSale {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
@@ -90,7 +85,7 @@ impl<S: InHouse> FromRequestParts<S> for OnSale {
             .map(|(_, value)| value)
             .ok_or_else(no_such_sale)?;
         state
-            .house()
+            .app()
             .sales
             .get(name)
             .cloned()
@@ -99,40 +94,40 @@ impl<S: InHouse> FromRequestParts<S> for OnSale {
     }
 }
 
-impl<S: InHouse> FromRequestParts<S> for SignedIn {
+impl<S: HasAppState> FromRequestParts<S> for SignedIn {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        session(parts, state.house())?
+        session(parts, state.app())?
             .map(SignedIn)
             .ok_or_else(|| Problem::new(Kind::SignInRequired))
     }
 }
 
-impl FromRequestParts<Door> for AtDoor {
+impl FromRequestParts<WaitingRoomState> for SaleRoom {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, door: &WaitingRoomState) -> Result<Self, Problem> {
         let OnSale(sale) = OnSale::from_request_parts(parts, door).await?;
         let room = door.room(&sale.id).ok_or_else(no_such_sale)?;
         Ok(Self { sale, room })
     }
 }
 
-impl FromRequestParts<Door> for Placed {
+impl FromRequestParts<WaitingRoomState> for QueueHolder {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Problem> {
-        let at_door = AtDoor::from_request_parts(parts, door).await?;
+    async fn from_request_parts(parts: &mut Parts, door: &WaitingRoomState) -> Result<Self, Problem> {
+        let at_door = SaleRoom::from_request_parts(parts, door).await?;
         Self::of(parts, door, at_door)
     }
 }
 
-impl Placed {
+impl QueueHolder {
     /// By what a request shows.
-    pub(crate) fn of(parts: &Parts, door: &Door, at_door: AtDoor) -> Result<Self, Problem> {
-        let AtDoor { sale, room } = at_door;
-        let raw = presented(parts, &door.house, "queue-token", &sale.cookies.queue)?
+    pub(crate) fn of(parts: &Parts, door: &WaitingRoomState, at_door: SaleRoom) -> Result<Self, Problem> {
+        let SaleRoom { sale, room } = at_door;
+        let raw = token_from_header_or_cookie(parts, &door.app, "queue-token", &sale.cookies.queue)?
             .ok_or_else(|| Problem::new(Kind::QueueTokenRequired))?
             .to_owned();
         let token = room
@@ -147,51 +142,51 @@ impl Placed {
     }
 }
 
-impl FromRequestParts<Door> for PlaceOwner {
+impl FromRequestParts<WaitingRoomState> for VerifiedQueueHolder {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Problem> {
-        let placed = Placed::from_request_parts(parts, door).await?;
+    async fn from_request_parts(parts: &mut Parts, door: &WaitingRoomState) -> Result<Self, Problem> {
+        let placed = QueueHolder::from_request_parts(parts, door).await?;
         if placed.sale.sign_in == SignIn::Customer {
-            let session = session(parts, &door.house)?.ok_or_else(|| Problem::new(Kind::SignInRequired))?;
+            let session = session(parts, &door.app)?.ok_or_else(|| Problem::new(Kind::SignInRequired))?;
             if !placed.room.belongs_to(&placed.token, &session.subject) {
-                return Err(Problem::new(Kind::NotYours).detail("this place belongs to another customer"));
+                return Err(Problem::new(Kind::NotOwner).detail("this place belongs to another customer"));
             }
         }
         Ok(Self(placed))
     }
 }
 
-impl<S: InHouse> FromRequestParts<S> for Admitted {
+impl<S: HasAppState> FromRequestParts<S> for Admitted {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let OnSale(sale) = OnSale::from_request_parts(parts, state).await?;
-        let house = state.house();
-        let raw = presented(parts, house, "admission-pass", &sale.cookies.pass)?
+        let app = state.app();
+        let raw = token_from_header_or_cookie(parts, app, "admission-pass", &sale.cookies.pass)?
             .ok_or_else(|| Problem::new(Kind::PassRequired))?;
         let pass = sale
-            .papers
+            .tokens
             .read_pass(raw)
             .map_err(|e| refused(Kind::PassRequired, e))?;
-        let who = holder(parts, house, &sale, &pass)?;
+        let who = holder(parts, app, &sale, &pass)?;
         Ok(Self { sale, pass, who })
     }
 }
 
-impl<S: InHouse> FromRequestParts<S> for WasAdmitted {
+impl<S: HasAppState> FromRequestParts<S> for AdmittedOrExpired {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let house = state.house();
+        let app = state.app();
         let mut refusal = Problem::new(Kind::PassRequired);
-        for sale in house.sales.values() {
-            let Some(raw) = presented(parts, house, "admission-pass", &sale.cookies.pass)? else {
+        for sale in app.sales.values() {
+            let Some(raw) = token_from_header_or_cookie(parts, app, "admission-pass", &sale.cookies.pass)? else {
                 continue;
             };
-            match sale.papers.read_pass(raw) {
+            match sale.tokens.read_pass(raw) {
                 Ok(pass) => {
-                    let who = holder(parts, house, sale, &pass)?;
+                    let who = holder(parts, app, sale, &pass)?;
                     return Ok(Self {
                         sale: Arc::clone(sale),
                         pass: Some(pass),
@@ -200,8 +195,8 @@ impl<S: InHouse> FromRequestParts<S> for WasAdmitted {
                 }
                 Err(TokenError::Expired) => {
                     let who = match sale.sign_in {
-                        SignIn::Customer => session(parts, house)?.map(|s| s.subject),
-                        SignIn::None => place_holder(parts, house, sale)?,
+                        SignIn::Customer => session(parts, app)?.map(|s| s.subject),
+                        SignIn::None => place_holder(parts, app, sale)?,
                     };
                     let who = who.ok_or_else(|| Problem::new(Kind::SignInRequired))?;
                     return Ok(Self {
@@ -217,16 +212,16 @@ impl<S: InHouse> FromRequestParts<S> for WasAdmitted {
     }
 }
 
-impl<S: InHouse> FromRequestParts<S> for Owners {
+impl<S: HasAppState> FromRequestParts<S> for Owners {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let house = state.house();
+        let app = state.app();
         // A session that ran out takes nothing from whoever is known by her place.
-        let session = session_shown(parts, house)?;
+        let session = valid_session(parts, app)?;
         let mut names: Vec<Subject> = session.map(|s| s.subject).into_iter().collect();
-        for sale in house.sales.values().filter(|sale| sale.sign_in == SignIn::None) {
-            names.extend(place_holder(parts, house, sale)?);
+        for sale in app.sales.values().filter(|sale| sale.sign_in == SignIn::None) {
+            names.extend(place_holder(parts, app, sale)?);
         }
         if names.is_empty() {
             Err(Problem::new(Kind::SignInRequired))
@@ -236,7 +231,7 @@ impl<S: InHouse> FromRequestParts<S> for Owners {
     }
 }
 
-impl<S: InHouse> FromRequestParts<S> for IdempotencyKey {
+impl<S: HasAppState> FromRequestParts<S> for IdempotencyKey {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
@@ -256,17 +251,17 @@ impl<S: InHouse> FromRequestParts<S> for IdempotencyKey {
     }
 }
 
-impl<S: InHouse> FromRequestParts<S> for ClientAddress {
+impl<S: HasAppState> FromRequestParts<S> for ClientAddress {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        address(&parts.extensions, &parts.headers, state.house())
+        address(&parts.extensions, &parts.headers, state.app())
             .map(Self)
             .ok_or_else(|| Problem::new(Kind::Internal))
     }
 }
 
-impl<S: InHouse, T: DeserializeOwned> FromRequest<S> for Json<T> {
+impl<S: HasAppState, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
@@ -282,7 +277,7 @@ impl<S: InHouse, T: DeserializeOwned> FromRequest<S> for Json<T> {
         if !is_json {
             return Err(Problem::new(Kind::NotJson));
         }
-        let bytes = read_body(request.into_body(), state.house()).await?;
+        let bytes = read_body(request.into_body(), state.app()).await?;
         let mut json = serde_json::Deserializer::from_slice(&bytes);
         let value = serde_path_to_error::deserialize(&mut json).map_err(|e| {
             let field = e.path().to_string();
@@ -302,9 +297,9 @@ impl<S: InHouse, T: DeserializeOwned> FromRequest<S> for Json<T> {
 }
 
 /// The whole body, or the limit that it breaks.
-pub(crate) async fn read_body(body: Body, house: &House) -> Result<bytes::Bytes, Problem> {
-    let limit = house.config.body_bytes_max;
-    let whole = tokio::time::timeout(house.config.body_timeout, Limited::new(body, limit).collect());
+pub(crate) async fn read_body(body: Body, app: &AppState) -> Result<bytes::Bytes, Problem> {
+    let limit = app.config.body_bytes_max;
+    let whole = tokio::time::timeout(app.config.body_timeout, Limited::new(body, limit).collect());
     match whole.await {
         Err(_) => Err(Problem::new(Kind::BodyTooSlow)),
         Ok(Ok(body)) => Ok(body.to_bytes()),
@@ -320,7 +315,7 @@ pub(crate) const SESSION_COOKIE: &str = "sd_session";
 
 /// Where a sale asks for no sign-in, a fan is known by her place alone.
 #[must_use]
-pub(crate) fn subject_of_place(sale: &SaleId, subject_hash: u64) -> Subject {
+pub(crate) fn queue_entry_subject(sale: &SaleId, subject_hash: u64) -> Subject {
     Subject::from_stored(&format!("place:{sale}:{subject_hash:016x}"))
         .expect("short enough: a sale's id has at most 64 characters")
 }
@@ -330,72 +325,72 @@ pub(crate) fn subject_of_place(sale: &SaleId, subject_hash: u64) -> Subject {
 pub(crate) fn address(
     extensions: &Extensions,
     headers: &HeaderMap,
-    house: &House,
+    app: &AppState,
 ) -> Option<std::net::IpAddr> {
     let Peer(peer) = extensions.get::<Peer>()?;
-    Some(client_address(*peer, headers, &house.config.trusted_proxies))
+    Some(client_address(*peer, headers, &app.config.trusted_proxies))
 }
 
 /// The queue token that a joining fan of a sale without sign-in shows, if it is good.
-pub(crate) fn place_shown(
+pub(crate) fn presented_queue_token(
     parts: &Parts,
-    house: &House,
-    sale: &SaleOnOffer,
+    app: &AppState,
+    sale: &SaleInfo,
 ) -> Result<Option<(QueueToken, String)>, Problem> {
-    let raw = presented(parts, house, "queue-token", &sale.cookies.queue)?;
-    Ok(raw.and_then(|raw| Some((sale.papers.read_token(raw).ok()?, raw.to_owned()))))
+    let raw = token_from_header_or_cookie(parts, app, "queue-token", &sale.cookies.queue)?;
+    Ok(raw.and_then(|raw| Some((sale.tokens.read_token(raw).ok()?, raw.to_owned()))))
 }
 
 /// Her session, if it is good: where none is needed, one that has ended or is forged counts as none.
-pub(crate) fn session_shown(parts: &Parts, house: &House) -> Result<Option<Session>, Problem> {
-    match session(parts, house) {
+pub(crate) fn valid_session(parts: &Parts, app: &AppState) -> Result<Option<Session>, Problem> {
+    match session(parts, app) {
         Err(problem) if problem.kind() == Kind::SignInRequired => Ok(None),
         other => other,
     }
 }
 
-fn session(parts: &Parts, house: &House) -> Result<Option<Session>, Problem> {
+fn session(parts: &Parts, app: &AppState) -> Result<Option<Session>, Problem> {
     let raw = match bearer(&parts.headers) {
         Some(raw) => Some(raw),
-        None => cookie(parts, house, SESSION_COOKIE)?,
+        None => cookie(parts, app, SESSION_COOKIE)?,
     };
     let Some(raw) = raw else { return Ok(None) };
-    house
+    app
         .shop
         .read_session(raw)
         .map(Some)
         .map_err(|e| refused(Kind::SignInRequired, e))
 }
 
-fn holder(parts: &Parts, house: &House, sale: &SaleOnOffer, pass: &Pass) -> Result<Subject, Problem> {
+fn holder(parts: &Parts, app: &AppState, sale: &SaleInfo, pass: &Pass) -> Result<Subject, Problem> {
     match sale.sign_in {
-        SignIn::None => Ok(subject_of_place(&sale.id, pass.subject_hash)),
+        SignIn::None => Ok(queue_entry_subject(&sale.id, pass.subject_hash)),
         SignIn::Customer => {
-            let session = session(parts, house)?.ok_or_else(|| Problem::new(Kind::SignInRequired))?;
-            if !sale.papers.pass_belongs_to(pass, &session.subject) {
-                return Err(Problem::new(Kind::NotYours).detail("this pass belongs to another customer"));
+            let session = session(parts, app)?.ok_or_else(|| Problem::new(Kind::SignInRequired))?;
+            if !sale.tokens.pass_belongs_to(pass, &session.subject) {
+                return Err(Problem::new(Kind::NotOwner).detail("this pass belongs to another customer"));
             }
             Ok(session.subject)
         }
     }
 }
 
-fn place_holder(parts: &Parts, house: &House, sale: &SaleOnOffer) -> Result<Option<Subject>, Problem> {
-    let shown = place_shown(parts, house, sale)?;
-    Ok(shown.map(|(token, _)| subject_of_place(&sale.id, token.subject_hash)))
+fn place_holder(parts: &Parts, app: &AppState, sale: &SaleInfo) -> Result<Option<Subject>, Problem> {
+    let shown = presented_queue_token(parts, app, sale)?;
+    Ok(shown.map(|(token, _)| queue_entry_subject(&sale.id, token.subject_hash)))
 }
 
 /// A token from its header, else from its cookie.
-fn presented<'a>(
+fn token_from_header_or_cookie<'a>(
     parts: &'a Parts,
-    house: &House,
+    app: &AppState,
     header: &str,
     cookie_name: &str,
 ) -> Result<Option<&'a str>, Problem> {
     if parts.headers.contains_key(header) {
         Ok(only(&parts.headers, header))
     } else {
-        cookie(parts, house, cookie_name)
+        cookie(parts, app, cookie_name)
     }
 }
 
@@ -408,23 +403,23 @@ fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 
 /// A browser sends cookies along with requests that other sites make; with a cookie as the proof, a request that
 /// changes something must come from our own pages.
-fn cookie<'a>(parts: &'a Parts, house: &House, name: &str) -> Result<Option<&'a str>, Problem> {
-    let Some(value) = house.cookies.read(&parts.headers, name) else {
+fn cookie<'a>(parts: &'a Parts, app: &AppState, name: &str) -> Result<Option<&'a str>, Problem> {
+    let Some(value) = app.cookies.read(&parts.headers, name) else {
         return Ok(None);
     };
     let is_safe = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
-    if is_safe || is_same_origin(parts, house) {
+    if is_safe || is_same_origin(parts, app) {
         Ok(Some(value))
     } else {
-        Err(Problem::new(Kind::ForeignOrigin))
+        Err(Problem::new(Kind::CrossOrigin))
     }
 }
 
-fn is_same_origin(parts: &Parts, house: &House) -> bool {
+fn is_same_origin(parts: &Parts, app: &AppState) -> bool {
     let Some(origin) = parts.headers.get(header::ORIGIN).and_then(|v| v.to_str().ok()) else {
         return false;
     };
-    if origin == house.config.public_base {
+    if origin == app.config.public_base {
         return true;
     }
     let host = parts
@@ -460,6 +455,6 @@ fn without_place(e: &serde_json::Error) -> String {
 
 /// How long a queue token's cookie lives: until the sale has closed, and a day for what is done afterwards.
 #[must_use]
-pub(crate) fn cookie_life(sale: &SaleOnOffer, now: Timestamp) -> Duration {
+pub(crate) fn queue_cookie_ttl(sale: &SaleInfo, now: Timestamp) -> Duration {
     sale.closes_at.since(now) + Duration::from_hours(24)
 }

@@ -33,10 +33,10 @@ use tokio::{
 };
 
 use crate::edge::{
-    Front,
+    Dispatcher,
     connection::{
-        hijack::{self, Takeover},
-        timeouts::{Answering, InFlight, Patience, Patient},
+        hijack::{self, Hijack},
+        timeouts::{Answering, InFlight, ConnectionTimeouts, TimeoutStream},
     },
 };
 use crate::platform::shutdown::Lifecycle;
@@ -46,9 +46,9 @@ use crate::platform::shutdown::Lifecycle;
 pub struct ConnectionLimits {
     pub connections_max: usize,
     /// From one address (an IPv6 /64 counts as one); 0 means no limit of its own.
-    pub connections_per_address_max: u32,
+    pub connections_per_ip_max: u32,
     pub header_bytes_max: usize,
-    pub patience: Patience,
+    pub timeouts: ConnectionTimeouts,
 }
 
 /// Whose connection a request came over, before any proxy is believed.
@@ -66,9 +66,9 @@ const FIRST_REQUEST_WITHIN: Duration = Duration::from_secs(1);
 /// From [`Lifecycle::leave`] on every answer tells its client that the connection ends with it, so that a balancer opens
 /// its next one elsewhere; nobody is refused before [`Lifecycle::stop`], and whoever has been let into the kernel's queue
 /// until then is answered too.
-pub async fn serve(listener: TcpListener, front: Front, limits: ConnectionLimits, life: Lifecycle) {
+pub async fn serve(listener: TcpListener, front: Dispatcher, limits: ConnectionLimits, life: Lifecycle) {
     let room = Arc::new(Semaphore::new(limits.connections_max));
-    let entrance = Entrance {
+    let entrance = Acceptor {
         front,
         limits,
         life,
@@ -100,19 +100,19 @@ pub async fn serve(listener: TcpListener, front: Front, limits: ConnectionLimits
     }
 }
 
-struct Entrance {
-    front: Front,
+struct Acceptor {
+    front: Dispatcher,
     limits: ConnectionLimits,
     life: Lifecycle,
     addresses: Arc<DashMap<IpAddr, u32>>,
 }
 
-impl Entrance {
+impl Acceptor {
     fn welcome(&self, socket: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
         let Some(turn) = Turn::take(
             &self.addresses,
-            network(peer.ip()),
-            self.limits.connections_per_address_max,
+            client_network(peer.ip()),
+            self.limits.connections_per_ip_max,
         ) else {
             metrics::counter!("edge_connections_refused_total").increment(1);
             return;
@@ -145,7 +145,7 @@ impl Entrance {
 
 /// The network that counts as one client: an IPv4 address, or an IPv6 /64, since a household has a /64 of addresses.
 #[must_use]
-pub fn network(address: IpAddr) -> IpAddr {
+pub fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(v4) => IpAddr::V4(v4),
         IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
@@ -190,11 +190,11 @@ fn is_about_the_connection(e: &io::Error) -> bool {
     )
 }
 
-async fn answer(socket: TcpStream, peer: IpAddr, front: Front, limits: &ConnectionLimits, life: &Lifecycle) {
+async fn answer(socket: TcpStream, peer: IpAddr, front: Dispatcher, limits: &ConnectionLimits, life: &Lifecycle) {
     // Answers are small and whole: waiting for more bytes only delays them. A socket that refuses the option still works.
     let _ = socket.set_nodelay(true);
     let in_flight = InFlight::default();
-    let mut socket = Patient::new(socket, limits.patience, in_flight.clone());
+    let mut socket = TimeoutStream::new(socket, limits.timeouts, in_flight.clone());
     // Not hyper-util's own way to find out: it hands on the first bytes apart, and hyper's buffer doubles for the rest.
     let is_http2 = tokio::select! {
         it = socket.speaks_http2() => match it {
@@ -204,7 +204,7 @@ async fn answer(socket: TcpStream, peer: IpAddr, front: Front, limits: &Connecti
         () = stopped_for(life, FIRST_REQUEST_WITHIN) => return,
     };
     let has_spoken = Arc::new(watch::Sender::new(false));
-    let (takeover, taken) = Takeover::new();
+    let (takeover, taken) = Hijack::new();
     let clock = front.clock();
     let service = {
         let (shared, has_spoken) = (Arc::new((front, life.clone(), takeover)), Arc::clone(&has_spoken));
@@ -252,7 +252,7 @@ async fn answer(socket: TcpStream, peer: IpAddr, front: Front, limits: &Connecti
         // It is told so beforehand (GOAWAY) and loses nothing.
         drive(
             pin!(builder.serve_connection(io, service)),
-            when_called(life.leaving()),
+            when_called(life.draining()),
         )
         .await;
     } else {
@@ -337,7 +337,7 @@ mod tests {
 
     #[test]
     fn a_household_counts_as_one() {
-        let of = |text: &str| network(text.parse().unwrap());
+        let of = |text: &str| client_network(text.parse().unwrap());
         assert_eq!(of("2001:db8:1:2:3:4:5:6"), of("2001:db8:1:2:ffff::1"));
         assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
         assert_eq!(of("::ffff:192.0.2.7"), of("192.0.2.7"));

@@ -22,7 +22,7 @@ use crate::kernel::Timestamp;
 
 /// Where the answer that takes a connection over is handed in.
 #[derive(Debug)]
-pub(crate) struct Takeover<B>(Mutex<Option<oneshot::Sender<Response<B>>>>);
+pub(crate) struct Hijack<B>(Mutex<Option<oneshot::Sender<Response<B>>>>);
 
 /// What comes after a stream's head, besides its own headers.
 const HEAD_BYTES: usize = 320;
@@ -30,7 +30,7 @@ const HEAD_BYTES: usize = 320;
 const HTTP_DATE: StaticFormatDescription =
     format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
 
-impl<B> Takeover<B> {
+impl<B> Hijack<B> {
     pub(crate) fn new() -> (Self, oneshot::Receiver<Response<B>>) {
         let (hands_in, taken) = oneshot::channel();
         (Self(Mutex::new(Some(hands_in))), taken)
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn only_a_stream_takes_a_connection_over() {
-        let (takeover, mut taken) = Takeover::new();
+        let (takeover, mut taken) = Hijack::new();
         let offer =
             |is_get: bool, version: Version, response| takeover.offer(is_get, version, response).is_none();
         let mut plain = a_stream(Vec::new());

@@ -1,6 +1,6 @@
-//! TODO-DOC
+//! Connections of a listener: accepting them, their timeouts, and the event streams that take them over.
 
 pub mod acceptor;
 pub(crate) mod hijack;
 pub(crate) mod sse;
-pub(crate) mod timeouts;
+pub mod timeouts;

@@ -13,7 +13,7 @@ use http::{HeaderValue, header};
 use crate::{kernel::Entropy, platform::shutdown::Lifecycle};
 
 /// Whatever yields encoded frames until it has no more.
-pub(crate) trait Frames: Send + 'static {
+pub(crate) trait FrameSource: Send + 'static {
     fn next(&mut self) -> Pin<Box<dyn Future<Output = Option<Bytes>> + Send + '_>>;
 }
 
@@ -35,9 +35,9 @@ enum Stage<F> {
 
 /// Answers with a stream. `first` is sent at once; every client is told a reconnect delay of its own, so that a restart
 /// does not bring all of them back in the same moment, and another when the house closes.
-pub(crate) fn stream_of(
+pub(crate) fn event_stream(
     first: Option<Bytes>,
-    frames: impl Frames,
+    frames: impl FrameSource,
     life: Lifecycle,
     entropy: &Arc<dyn Entropy>,
 ) -> Response {

@@ -19,7 +19,7 @@ use tokio::{
 
 /// Limits of one connection.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct ConnectionTimeouts {
     /// Between two requests.
     pub idle: Duration,
     /// From a head's first byte to its last.
@@ -61,9 +61,9 @@ enum Awaited {
 }
 
 /// A socket that runs out of patience.
-pub(crate) struct Patient<S> {
+pub(crate) struct TimeoutStream<S> {
     socket: S,
-    limits: Patience,
+    limits: ConnectionTimeouts,
     in_flight: InFlight,
     waiting: Awaited,
     /// Whether `reading` measures what is awaited now. It is set only when a read has to wait: most heads come whole.
@@ -80,8 +80,8 @@ pub(crate) struct Patient<S> {
 const PREFACE: [u8; FIRST] = *b"PRI";
 const FIRST: usize = 3;
 
-impl<S> Patient<S> {
-    pub(crate) fn new(socket: S, limits: Patience, in_flight: InFlight) -> Self {
+impl<S> TimeoutStream<S> {
+    pub(crate) fn new(socket: S, limits: ConnectionTimeouts, in_flight: InFlight) -> Self {
         // A connection that never says a word gets the time of a head, not of an idle keep-alive.
         let first = Instant::now() + limits.head;
         Self {
@@ -121,7 +121,7 @@ impl<S> Patient<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> Patient<S> {
+impl<S: AsyncRead + Unpin> TimeoutStream<S> {
     /// Whether the client speaks HTTP/2, by its first bytes; reading begins with them all the same.
     ///
     /// # Errors
@@ -139,7 +139,7 @@ impl<S: AsyncRead + Unpin> Patient<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TimeoutStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -172,7 +172,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Patient<S> {
+impl<S: AsyncWrite + Unpin> TimeoutStream<S> {
     /// Bytes were refused (`Pending`) or taken: starts, keeps or ends the clock of a client that does not read.
     fn judge<T>(&mut self, cx: &mut Context<'_>, took: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if took.is_ready() {
@@ -191,7 +191,7 @@ impl<S: AsyncWrite + Unpin> Patient<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TimeoutStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let took = Pin::new(&mut self.socket).poll_write(cx, bytes);
         self.judge(cx, took)
@@ -227,13 +227,13 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Patience = Patience {
+    const LIMITS: ConnectionTimeouts = ConnectionTimeouts {
         idle: Duration::from_mins(1),
         head: Duration::from_secs(5),
         stalled: Duration::from_secs(30),
     };
 
-    async fn first_error_after(mut patient: Patient<tokio::io::DuplexStream>) -> (Duration, io::ErrorKind) {
+    async fn first_error_after(mut patient: TimeoutStream<tokio::io::DuplexStream>) -> (Duration, io::ErrorKind) {
         let started = Instant::now();
         let mut byte = [0];
         loop {
@@ -251,7 +251,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         });
-        let (after, kind) = first_error_after(Patient::new(server, LIMITS, InFlight::default())).await;
+        let (after, kind) = first_error_after(TimeoutStream::new(server, LIMITS, InFlight::default())).await;
         assert_eq!((after.as_secs(), kind), (5, io::ErrorKind::TimedOut));
         drip.abort();
     }
@@ -266,7 +266,7 @@ mod tests {
             (&["PR"], false),
         ] {
             let (mut client, server) = duplex(64);
-            let mut patient = Patient::new(server, LIMITS, InFlight::default());
+            let mut patient = TimeoutStream::new(server, LIMITS, InFlight::default());
             let says = async {
                 for part in parts {
                     client.write_all(part.as_bytes()).await.unwrap();
@@ -289,12 +289,12 @@ mod tests {
         }
         let (client, server) = duplex(64);
         drop(client);
-        let silent = Patient::new(server, LIMITS, InFlight::default())
+        let silent = TimeoutStream::new(server, LIMITS, InFlight::default())
             .speaks_http2()
             .await;
         assert!(!silent.unwrap(), "a connection that ends says nothing");
         let (_client, server) = duplex(64);
-        let waits = Patient::new(server, LIMITS, InFlight::default())
+        let waits = TimeoutStream::new(server, LIMITS, InFlight::default())
             .speaks_http2()
             .await;
         assert_eq!(waits.unwrap_err().kind(), io::ErrorKind::TimedOut);
@@ -305,7 +305,7 @@ mod tests {
         let (_client, server) = duplex(64);
         let in_flight = InFlight::default();
         let answering = in_flight.begin();
-        let mut patient = Patient::new(server, LIMITS, in_flight);
+        let mut patient = TimeoutStream::new(server, LIMITS, in_flight);
         let mut byte = [0];
         assert!(
             tokio::time::timeout(Duration::from_hours(1), patient.read(&mut byte))
@@ -321,7 +321,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_does_not_read_is_let_go() {
         let (_client, server) = duplex(8);
-        let mut patient = Patient::new(server, LIMITS, InFlight::default());
+        let mut patient = TimeoutStream::new(server, LIMITS, InFlight::default());
         let started = Instant::now();
         let error = patient.write_all(&[0; 64]).await.unwrap_err();
         assert_eq!(

@@ -54,37 +54,37 @@ kinds! {
     QueueTokenRequired = UNAUTHORIZED, "queue-token-required", "A queue token is needed";
     PassRequired = UNAUTHORIZED, "pass-required", "An admission pass is needed";
     NotSigned = UNAUTHORIZED, "not-signed", "The message is not signed by its sender";
-    ForeignOrigin = FORBIDDEN, "foreign-origin", "The request does not come from this site";
-    NotYours = FORBIDDEN, "not-yours", "This belongs to somebody else";
+    CrossOrigin = FORBIDDEN, "foreign-origin", "The request does not come from this site";
+    NotOwner = FORBIDDEN, "not-yours", "This belongs to somebody else";
     /// A place in a sale without sign-in costs a moment of computing.
     ProofRequired = FORBIDDEN, "proof-required", "A proof of work is needed";
     NotOpenYet = CONFLICT, "not-open-yet", "The sale does not take places yet";
     Closed = CONFLICT, "closed", "The sale is closed";
     QueueFull = SERVICE_UNAVAILABLE, "queue-full", "The queue takes nobody more";
     NotCalledYet = CONFLICT, "not-called-yet", "It is not your turn yet";
-    FullForAMoment = CONFLICT, "full-for-a-moment", "The house is full for a moment";
+    AtCapacity = CONFLICT, "full-for-a-moment", "The house is full for a moment";
     VisitEnded = CONFLICT, "visit-ended", "Your visit has ended";
     SeatsTaken = CONFLICT, "seats-taken", "Somebody else was faster";
     LimitReached = CONFLICT, "limit-reached", "That is more than one fan may have";
-    NothingLeft = CONFLICT, "nothing-left", "Nothing like that is left";
+    NoMatchingSeats = CONFLICT, "nothing-left", "Nothing like that is left";
     NoMoreExtensions = CONFLICT, "no-more-extensions", "The hold cannot be extended again";
     HoldInPayment = CONFLICT, "hold-in-payment", "The hold is being paid";
     HoldGone = CONFLICT, "hold-gone", "The hold is gone";
     NotCancellable = CONFLICT, "not-cancellable", "The order cannot be cancelled now";
     UnknownSeat = UNPROCESSABLE_ENTITY, "unknown-seat", "The plan has no such seat";
-    KeyReused = UNPROCESSABLE_ENTITY, "key-reused", "The Idempotency-Key was used with another request";
+    IdempotencyKeyReused = UNPROCESSABLE_ENTITY, "key-reused", "The Idempotency-Key was used with another request";
     PaymentDeclined = PAYMENT_REQUIRED, "payment-declined", "The payment was declined";
     TooManyRequests = TOO_MANY_REQUESTS, "too-many-requests", "Too many requests from this address";
     Overloaded = SERVICE_UNAVAILABLE, "overloaded", "Too much at once; please try again in a moment";
     TemporarilyUnavailable = SERVICE_UNAVAILABLE, "temporarily-unavailable", "Not possible at this moment";
     /// The memory of queue or seats does not answer.
-    EngineAway = SERVICE_UNAVAILABLE, "engine-away", "Places and seats cannot be looked up at this moment";
+    StoreUnavailable = SERVICE_UNAVAILABLE, "engine-away", "Places and seats cannot be looked up at this moment";
     /// It has lost what it knew and is being taught again.
-    EngineRebuilding = SERVICE_UNAVAILABLE, "engine-rebuilding", "Places and seats are being restored; please try again in a moment";
+    StoreRecovering = SERVICE_UNAVAILABLE, "engine-rebuilding", "Places and seats are being restored; please try again in a moment";
     /// The queue's book cannot be written.
-    JournalAway = SERVICE_UNAVAILABLE, "journal-away", "Nobody can be written down at this moment";
+    JournalUnavailable = SERVICE_UNAVAILABLE, "journal-away", "Nobody can be written down at this moment";
     /// The book of orders cannot be read or written.
-    LedgerAway = SERVICE_UNAVAILABLE, "ledger-away", "Orders cannot be taken down at this moment";
+    LedgerUnavailable = SERVICE_UNAVAILABLE, "ledger-away", "Orders cannot be taken down at this moment";
     ShopUnreachable = SERVICE_UNAVAILABLE, "shop-unreachable", "The shop's customer list cannot be reached now";
     Internal = INTERNAL_SERVER_ERROR, "internal", "Something went wrong here";
 }
@@ -127,6 +127,19 @@ impl Problem {
         self
     }
 
+    /// The members of the response's body.
+    #[must_use]
+    pub fn body(&self) -> Map<String, Value> {
+        let mut body = self.more.clone();
+        body.insert("type".into(), self.kind.slug().into());
+        body.insert("title".into(), self.kind.title().into());
+        body.insert("status".into(), self.kind.status().as_u16().into());
+        if let Some(detail) = &self.detail {
+            body.insert("detail".into(), detail.as_str().into());
+        }
+        body
+    }
+
     /// Something inside failed: it is logged here, and the caller learns only that it did.
     #[must_use]
     pub fn internal(what: &'static str, error: &dyn std::fmt::Display) -> Self {
@@ -145,14 +158,7 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         metrics::counter!("edge_problems_total", "type" => self.kind.slug()).increment(1);
-        let mut body = self.more;
-        body.insert("type".into(), self.kind.slug().into());
-        body.insert("title".into(), self.kind.title().into());
-        body.insert("status".into(), self.kind.status().as_u16().into());
-        if let Some(detail) = self.detail {
-            body.insert("detail".into(), detail.into());
-        }
-        let bytes = serde_json::to_vec(&body).expect("a map is JSON");
+        let bytes = serde_json::to_vec(&self.body()).expect("a map is JSON");
         let mut response = (self.kind.status(), bytes).into_response();
         let headers = response.headers_mut();
         headers.insert(

@@ -1,72 +1,98 @@
-//! What is answered while a part of the house is away or overrun: 503 with a type that says which part, and a moment to
-//! come again that differs from caller to caller. An outage itself is logged where it is noticed, so that a crowd of
-//! callers does not write it down again and again.
+//! Responses while a dependency is unavailable or the service is overloaded: 503 with a type that names the dependency,
+//! and a `Retry-After` that differs from client to client.
+//!
+//! An outage is logged where it is noticed, once, and not again for each request it fails.
 
-use crate::edge::{
-    House,
-    errors::problem::{Kind, Problem},
-};
+use std::sync::LazyLock;
+
+use axum::{body::Body, response::Response};
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+
 use crate::{
     checkout::CheckoutError,
+    edge::{
+        errors::problem::{Kind, Problem},
+        state::AppState,
+    },
     seating::{SeatingError, StoreError as SeatStoreError},
     waiting_room::{StoreError as QueueStoreError, WaitingRoomError},
 };
 
-impl House {
-    /// The waiting room cannot do it now.
-    pub(crate) fn no_door(&self, what: &'static str, error: &WaitingRoomError) -> Problem {
-        self.trouble(of_the_door(error), what, error)
+impl AppState {
+    /// The waiting room failed at `what`.
+    pub(crate) fn waiting_room_problem(&self, what: &'static str, error: &WaitingRoomError) -> Problem {
+        self.unavailable_problem(kind_of_waiting_room_error(error), what, error)
     }
 
-    /// The seats cannot do it now.
-    pub(crate) fn no_seats(&self, what: &'static str, error: &SeatingError) -> Problem {
-        self.trouble(of_the_seats(error), what, error)
+    /// Seating failed at `what`.
+    pub(crate) fn seating_problem(&self, what: &'static str, error: &SeatingError) -> Problem {
+        self.unavailable_problem(kind_of_seating_error(error), what, error)
     }
 
-    /// The checkout cannot do it now.
-    pub(crate) fn no_till(&self, what: &'static str, error: &CheckoutError) -> Problem {
-        let problem = self.trouble(of_the_till(error), what, error);
+    /// Checkout failed at `what`.
+    pub(crate) fn checkout_problem(&self, what: &'static str, error: &CheckoutError) -> Problem {
+        let problem = self.unavailable_problem(kind_of_checkout_error(error), what, error);
         match error {
-            // So many were sent away that they would be sent away again.
-            CheckoutError::Busy { again } => problem.retry_after_s(self.no_sooner_s(*again)),
+            // So many orders were rejected that an early retry would be rejected too.
+            CheckoutError::Busy { retry_after } => {
+                problem.retry_after_s(self.retry_after_at_least_s(*retry_after))
+            }
             _ => problem,
         }
     }
 
-    fn trouble(&self, kind: Kind, what: &'static str, error: &dyn std::fmt::Display) -> Problem {
+    fn unavailable_problem(&self, kind: Kind, what: &'static str, error: &dyn std::fmt::Display) -> Problem {
         if kind == Kind::TemporarilyUnavailable {
-            return Problem::unavailable(what, error).retry_after_s(self.soon_s(2, 6));
+            return Problem::unavailable(what, error).retry_after_s(self.retry_after_jitter_s(2, 6));
         }
-        tracing::debug!(what, error = %error, "not possible at this moment");
-        Problem::new(kind).retry_after_s(self.soon_s(2, 6))
+        tracing::debug!(what, error = %error, "a dependency is unavailable");
+        Problem::new(kind).retry_after_s(self.retry_after_jitter_s(2, 6))
     }
 }
 
-fn of_the_door(error: &WaitingRoomError) -> Kind {
+fn kind_of_waiting_room_error(error: &WaitingRoomError) -> Kind {
     match error {
         WaitingRoomError::Busy => Kind::Overloaded,
-        WaitingRoomError::Journal => Kind::JournalAway,
-        WaitingRoomError::Store(QueueStoreError::Away) => Kind::EngineAway,
-        WaitingRoomError::Store(QueueStoreError::Rebuilding) => Kind::EngineRebuilding,
+        WaitingRoomError::Journal => Kind::JournalUnavailable,
+        WaitingRoomError::Store(QueueStoreError::Away) => Kind::StoreUnavailable,
+        WaitingRoomError::Store(QueueStoreError::Rebuilding) => Kind::StoreRecovering,
         WaitingRoomError::Store(QueueStoreError::Parted(_)) => Kind::TemporarilyUnavailable,
     }
 }
 
-fn of_the_seats(error: &SeatingError) -> Kind {
+fn kind_of_seating_error(error: &SeatingError) -> Kind {
     match error {
-        SeatingError::Store(SeatStoreError::NoAnswer | SeatStoreError::Unavailable) => Kind::EngineAway,
-        SeatingError::Store(SeatStoreError::Recovering) => Kind::EngineRebuilding,
+        SeatingError::Store(SeatStoreError::NoAnswer | SeatStoreError::Unavailable) => Kind::StoreUnavailable,
+        SeatingError::Store(SeatStoreError::Recovering) => Kind::StoreRecovering,
         _ => Kind::TemporarilyUnavailable,
     }
 }
 
-fn of_the_till(error: &CheckoutError) -> Kind {
+fn kind_of_checkout_error(error: &CheckoutError) -> Kind {
     match error {
         CheckoutError::UnknownSale => Kind::TemporarilyUnavailable,
         CheckoutError::Busy { .. } => Kind::Overloaded,
-        CheckoutError::Seats(_) => Kind::EngineAway,
-        CheckoutError::Ledger(_) => Kind::LedgerAway,
+        CheckoutError::Seats(_) => Kind::StoreUnavailable,
+        CheckoutError::Ledger(_) => Kind::LedgerUnavailable,
     }
+}
+
+/// `/problems/overloaded` with its bytes encoded once: refusing must cost next to nothing.
+pub(crate) fn overloaded(retry_after_s: u64) -> Response {
+    static BODY: LazyLock<Bytes> = LazyLock::new(|| {
+        let kind = Kind::Overloaded;
+        let body =
+            serde_json::json!({"type": kind.slug(), "title": kind.title(), "status": kind.status().as_u16()});
+        body.to_string().into()
+    });
+    let mut response = Response::new(Body::from(BODY.clone()));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_s));
+    response
 }
 
 #[cfg(test)]
@@ -77,29 +103,28 @@ mod tests {
     use crate::checkout::seats::SeatsError;
 
     #[test]
-    fn each_outage_has_its_name_and_may_be_asked_about_again() {
-        let (door, seats) = (WaitingRoomError::Store, SeatingError::Store);
-        for (kind, slug) in [
-            (of_the_door(&WaitingRoomError::Busy), "overloaded"),
-            (of_the_door(&WaitingRoomError::Journal), "journal-away"),
-            (of_the_door(&door(QueueStoreError::Away)), "engine-away"),
+    fn each_outage_has_its_own_503_problem() {
+                for (kind, slug) in [
+            (kind_of_waiting_room_error(&WaitingRoomError::Busy), "overloaded"),
+            (kind_of_waiting_room_error(&WaitingRoomError::Journal), "journal-unavailable"),
+            (kind_of_waiting_room_error(&WaitingRoomError::Store(QueueStoreError::Away)), "store-unavailable"),
             (
-                of_the_door(&door(QueueStoreError::Rebuilding)),
-                "engine-rebuilding",
+                kind_of_waiting_room_error(&WaitingRoomError::Store(QueueStoreError::Rebuilding)),
+                "store-recovering",
             ),
-            (of_the_seats(&seats(SeatStoreError::NoAnswer)), "engine-away"),
-            (of_the_seats(&seats(SeatStoreError::Unavailable)), "engine-away"),
+            (kind_of_seating_error(&SeatingError::Store(SeatStoreError::NoAnswer)), "store-unavailable"),
+            (kind_of_seating_error(&SeatingError::Store(SeatStoreError::Unavailable)), "store-unavailable"),
             (
-                of_the_seats(&seats(SeatStoreError::Recovering)),
-                "engine-rebuilding",
-            ),
-            (
-                of_the_till(&CheckoutError::Seats(SeatsError("no answer".into()))),
-                "engine-away",
+                kind_of_seating_error(&SeatingError::Store(SeatStoreError::Recovering)),
+                "store-recovering",
             ),
             (
-                of_the_till(&CheckoutError::Busy {
-                    again: Duration::ZERO,
+                kind_of_checkout_error(&CheckoutError::Seats(SeatsError("no answer".into()))),
+                "store-unavailable",
+            ),
+            (
+                kind_of_checkout_error(&CheckoutError::Busy {
+                    retry_after: Duration::ZERO,
                 }),
                 "overloaded",
             ),
@@ -109,5 +134,12 @@ mod tests {
                 (format!("/problems/{slug}").as_str(), 503)
             );
         }
+    }
+
+    #[test]
+    fn a_refusal_tells_when_to_retry() {
+        let refusal = overloaded(3);
+        assert_eq!(refusal.status().as_u16(), 503);
+        assert_eq!(refusal.headers()[header::RETRY_AFTER], "3");
     }
 }

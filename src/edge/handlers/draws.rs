@@ -8,21 +8,19 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-use crate::edge::handlers::{Answer, Form, private_json, shared};
+use crate::edge::handlers::{HandlerResult, CachedBody, private_json, cacheable};
 use crate::{
     edge::{
-        auth::extractors::{AtDoor, Placed},
+        auth::extractors::{SaleRoom, QueueHolder},
         errors::problem::{Kind, Problem},
     },
     waiting_room::{DrawLeaves, ReceiptOutcome},
 };
 
-const UNDECIDED_CACHE: &str = "public, max-age=1";
+const PENDING_CACHE: &str = "public, max-age=1";
 const DRAWN_CACHE: &str = "public, max-age=3600";
 
-#[utoipa::path(get, path = "/v1/sales/{sale}/draw", tag = "waiting room", params(("sale" = String, Path)),
-    responses((status = 200, description = "commitment, algorithm, beacon and planned round; then entries and root; then beacon, seed, draw seed and order"), (status = 404, description = "the sale has no draw")))]
-pub async fn draw(AtDoor { room, .. }: AtDoor, headers: HeaderMap) -> Answer {
+pub async fn draw(SaleRoom { room, .. }: SaleRoom, headers: HeaderMap) -> HandlerResult {
     let published = room
         .published_draw()
         .ok_or_else(|| Problem::new(Kind::NotFound))?;
@@ -32,20 +30,18 @@ pub async fn draw(AtDoor { room, .. }: AtDoor, headers: HeaderMap) -> Answer {
     let cache = if published.seed.is_some() {
         DRAWN_CACHE
     } else {
-        UNDECIDED_CACHE
+        PENDING_CACHE
     };
-    Ok(shared(
+    Ok(cacheable(
         &headers,
         "application/json",
         &etag,
         cache,
-        Form::Both(&json, None),
+        CachedBody::PlainAndGzip(&json, None),
     ))
 }
 
-#[utoipa::path(get, path = "/v1/sales/{sale}/draw/entries", tag = "waiting room", params(("sale" = String, Path)),
-    responses((status = 200, description = "the leaves of all entries in order of arrival: JSON `{entries, root, leaves}`, or 32 bytes each for `Accept: application/octet-stream`"), (status = 404, description = "not closed yet"), (status = 503)))]
-pub async fn entries(AtDoor { room, .. }: AtDoor, headers: HeaderMap) -> Answer {
+pub async fn entries(SaleRoom { room, .. }: SaleRoom, headers: HeaderMap) -> HandlerResult {
     let list = room.draw_leaves().ok_or_else(|| Problem::new(Kind::NotFound))?;
     let list = list.map_err(|()| Problem::new(Kind::Overloaded).retry_after_s(10))?;
     let packed = headers
@@ -60,7 +56,7 @@ pub async fn entries(AtDoor { room, .. }: AtDoor, headers: HeaderMap) -> Answer 
     let mut response = if known {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        whole_list(list, packed)
+        leaves_response(list, packed)
     };
     let out = response.headers_mut();
     if let Ok(etag) = HeaderValue::from_str(&etag) {
@@ -71,7 +67,7 @@ pub async fn entries(AtDoor { room, .. }: AtDoor, headers: HeaderMap) -> Answer 
     Ok(response)
 }
 
-fn whole_list(list: DrawLeaves, packed: bool) -> Response {
+fn leaves_response(list: DrawLeaves, packed: bool) -> Response {
     let (entries, root) = (list.entries, list.root);
     let body = if packed {
         Body::from_stream(list.into_stream().map(|leaves| {
@@ -101,9 +97,7 @@ fn whole_list(list: DrawLeaves, packed: bool) -> Response {
     response
 }
 
-#[utoipa::path(get, path = "/v1/sales/{sale}/draw/receipt", tag = "waiting room", params(("sale" = String, Path)),
-    responses((status = 200, description = "for the holder of the queue token, as soon as she has it: arrival, nonce, leaf, and her group with its signature and path; then entries, root and path; then her number"), (status = 401), (status = 404, description = "the sale has no draw, or the place is not known yet")))]
-pub async fn receipt(placed: Placed) -> Answer {
+pub async fn receipt(placed: QueueHolder) -> HandlerResult {
     match placed.room.draw_receipt(&placed.token).await {
         Ok(receipt) => Ok(private_json(StatusCode::OK, &receipt)),
         Err(why) => {

@@ -9,14 +9,9 @@ use axum::{
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, request::Parts};
 use serde::Deserialize;
 
-use crate::edge::handlers::{Form, shared};
+use crate::edge::handlers::{CachedBody, cacheable};
 use crate::{
-    edge::{
-        Door, House, SaleOnOffer, SignIn,
-        auth::extractors::{self, AtDoor, OnSale},
-        errors::problem::{Kind, Problem},
-        pages::{Asset, Lang, Page},
-    },
+    edge::{auth::extractors::{self, SaleRoom, OnSale}, errors::problem::{Kind, Problem}, pages::{Asset, Lang, Page}, state::{AppState, SaleInfo, SignIn, WaitingRoomState}},
     waiting_room::{Phase, Place, PlaceState, Wait, WaitingRoom},
 };
 
@@ -27,30 +22,30 @@ pub const LANG_COOKIE: &str = "sd_lang";
 const CSP: &str = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 #[derive(Deserialize)]
-pub struct Chosen {
+pub struct PageQuery {
     lang: Option<String>,
     /// A browser that runs no scripts is sent here by the page itself: `?plain`.
     plain: Option<String>,
 }
 
 pub async fn home(
-    State(house): State<Arc<House>>,
-    Query(chosen): Query<Chosen>,
+    State(app): State<Arc<AppState>>,
+    Query(chosen): Query<PageQuery>,
     headers: HeaderMap,
 ) -> Response {
-    page(&house, Page::Home, &chosen, &headers)
+    page(&app, Page::Home, &chosen, &headers)
 }
 
 pub async fn sale(
-    State(Door { house, .. }): State<Door>,
-    at_door: Result<AtDoor, Problem>,
-    Query(chosen): Query<Chosen>,
+    State(WaitingRoomState { app, .. }): State<WaitingRoomState>,
+    at_door: Result<SaleRoom, Problem>,
+    Query(chosen): Query<PageQuery>,
     parts: Parts,
 ) -> Response {
     match at_door {
-        Ok(AtDoor { sale, room }) if chosen.plain.is_some() => plain(&house, &sale, &room, &chosen, &parts),
-        at_door => of_sale(
-            &house,
+        Ok(SaleRoom { sale, room }) if chosen.plain.is_some() => plain_page(&app, &sale, &room, &chosen, &parts),
+        at_door => sale_page(
+            &app,
             at_door.map(|it| OnSale(it.sale)),
             Page::Sale,
             &chosen,
@@ -60,13 +55,13 @@ pub async fn sale(
 }
 
 pub async fn draw(
-    State(Door { house, .. }): State<Door>,
-    at_door: Result<AtDoor, Problem>,
-    Query(chosen): Query<Chosen>,
+    State(WaitingRoomState { app, .. }): State<WaitingRoomState>,
+    at_door: Result<SaleRoom, Problem>,
+    Query(chosen): Query<PageQuery>,
     headers: HeaderMap,
 ) -> Response {
-    of_sale(
-        &house,
+    sale_page(
+        &app,
         at_door.map(|it| OnSale(it.sale)),
         Page::Draw,
         &chosen,
@@ -75,42 +70,42 @@ pub async fn draw(
 }
 
 pub async fn seats(
-    State(house): State<Arc<House>>,
+    State(app): State<Arc<AppState>>,
     sale: Result<OnSale, Problem>,
-    Query(chosen): Query<Chosen>,
+    Query(chosen): Query<PageQuery>,
     headers: HeaderMap,
 ) -> Response {
-    of_sale(&house, sale, Page::Seats, &chosen, &headers)
+    sale_page(&app, sale, Page::Seats, &chosen, &headers)
 }
 
 pub async fn order(
-    State(house): State<Arc<House>>,
-    Query(chosen): Query<Chosen>,
+    State(app): State<Arc<AppState>>,
+    Query(chosen): Query<PageQuery>,
     headers: HeaderMap,
 ) -> Response {
-    page(&house, Page::Order, &chosen, &headers)
+    page(&app, Page::Order, &chosen, &headers)
 }
 
 pub async fn asset(
-    State(house): State<Arc<House>>,
+    State(app): State<Arc<AppState>>,
     Path(path): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    match house.pages.asset(&path) {
-        Some(asset) => send(&asset, &headers),
+    match app.pages.asset(&path) {
+        Some(asset) => asset_response(&asset, &headers),
         None => Problem::new(Kind::NotFound).into_response(),
     }
 }
 
 /// A person gets a page, a program a problem.
-pub async fn nothing_here(State(house): State<Arc<House>>, uri: Uri, headers: HeaderMap) -> Response {
+pub async fn not_found(State(app): State<Arc<AppState>>, uri: Uri, headers: HeaderMap) -> Response {
     if uri.path().starts_with("/v1/") || !wants_html(&headers) {
         return Problem::new(Kind::NotFound).into_response();
     }
     let mut response = page(
-        &house,
+        &app,
         Page::NotFound,
-        &Chosen {
+        &PageQuery {
             lang: None,
             plain: None,
         },
@@ -120,49 +115,49 @@ pub async fn nothing_here(State(house): State<Arc<House>>, uri: Uri, headers: He
     response
 }
 
-fn of_sale(
-    house: &House,
+fn sale_page(
+    app: &AppState,
     sale: Result<OnSale, Problem>,
     which: Page,
-    chosen: &Chosen,
+    chosen: &PageQuery,
     headers: &HeaderMap,
 ) -> Response {
     match sale {
-        Ok(_) => page(house, which, chosen, headers),
+        Ok(_) => page(app, which, chosen, headers),
         Err(problem) if !wants_html(headers) => problem.into_response(),
         Err(_) => {
-            let mut response = page(house, Page::NotFound, chosen, headers);
+            let mut response = page(app, Page::NotFound, chosen, headers);
             *response.status_mut() = StatusCode::NOT_FOUND;
             response
         }
     }
 }
 
-fn page(house: &House, which: Page, chosen: &Chosen, headers: &HeaderMap) -> Response {
-    let lang = language(house, chosen, headers);
-    with_rules(house, chosen, lang, send(&house.pages.page(which, lang), headers))
+fn page(app: &AppState, which: Page, chosen: &PageQuery, headers: &HeaderMap) -> Response {
+    let lang = language(app, chosen, headers);
+    with_page_headers(app, chosen, lang, asset_response(&app.pages.page(which, lang), headers))
 }
 
 /// Her place in words, for a browser that runs no scripts, and how she goes on. Only she may see it.
-fn plain(house: &House, sale: &SaleOnOffer, room: &WaitingRoom, chosen: &Chosen, parts: &Parts) -> Response {
-    let lang = language(house, chosen, &parts.headers);
-    let text = |key: &str| house.pages.text(lang, key, &[]);
+fn plain_page(app: &AppState, sale: &SaleInfo, room: &WaitingRoom, chosen: &PageQuery, parts: &Parts) -> Response {
+    let lang = language(app, chosen, &parts.headers);
+    let text = |key: &str| app.pages.text(lang, key, &[]);
     // A place that cannot be read is none; a safe method needs no look at where the request comes from.
-    let place = extractors::place_shown(parts, house, sale)
+    let place = extractors::presented_queue_token(parts, app, sale)
         .ok()
         .flatten()
         .map(|(token, _)| room.place(&token));
-    let mut lines = place.map_or_else(|| vec![text("plain.none")], |place| of_place(house, lang, &place));
-    lines.extend(of_phase(room.phase()).map(text));
+    let mut lines = place.map_or_else(|| vec![text("plain.none")], |place| position_lines(app, lang, &place));
+    lines.extend(phase_text_key(room.phase()).map(text));
     lines.push(text(if sale.sign_in == SignIn::Customer {
         "plain.how.customer"
     } else {
         "plain.how.none"
     }));
-    let html = house
+    let html = app
         .pages
         .plain(lang, sale.title.in_language(lang.tag()), &lines);
-    let mut response = with_rules(house, chosen, lang, Html(html).into_response());
+    let mut response = with_page_headers(app, chosen, lang, Html(html).into_response());
     response.headers_mut().insert(
         header::CACHE_CONTROL,
         HeaderValue::from_static("private, no-store"),
@@ -170,8 +165,8 @@ fn plain(house: &House, sale: &SaleOnOffer, room: &WaitingRoom, chosen: &Chosen,
     response
 }
 
-fn of_place(house: &House, lang: Lang, place: &Place) -> Vec<String> {
-    let text = |key: &str, values: &[(&str, &str)]| house.pages.text(lang, key, values);
+fn position_lines(app: &AppState, lang: Lang, place: &Place) -> Vec<String> {
+    let text = |key: &str, values: &[(&str, &str)]| app.pages.text(lang, key, values);
     let mut lines = Vec::new();
     if let Some(number) = place.number.filter(|_| place.state != PlaceState::Left) {
         lines.push(text("sale.number", &[("n", &number.to_string())]));
@@ -193,7 +188,7 @@ fn of_place(house: &House, lang: Lang, place: &Place) -> Vec<String> {
                 place
                     .wait
                     .as_ref()
-                    .map(|wait| text("plain.wait", &[("wait", &minutes(house, lang, wait))])),
+                    .map(|wait| text("plain.wait", &[("wait", &wait_minutes(app, lang, wait))])),
             );
         }
         PlaceState::Called => lines.push(text("sale.called_heading", &[])),
@@ -204,14 +199,14 @@ fn of_place(house: &House, lang: Lang, place: &Place) -> Vec<String> {
     lines
 }
 
-fn minutes(house: &House, lang: Lang, wait: &Wait) -> String {
+fn wait_minutes(app: &AppState, lang: Lang, wait: &Wait) -> String {
     let (low, high) = ((wait.p10_s / 60).to_string(), wait.p90_s.div_ceil(60).to_string());
-    house
+    app
         .pages
         .text(lang, "common.range_minutes", &[("low", &low), ("high", &high)])
 }
 
-fn of_phase(phase: Phase) -> Option<&'static str> {
+fn phase_text_key(phase: Phase) -> Option<&'static str> {
     match phase {
         Phase::Paused => Some("sale.paused_text"),
         Phase::SoldOut => Some("sale.waiting_list"),
@@ -220,17 +215,17 @@ fn of_phase(phase: Phase) -> Option<&'static str> {
     }
 }
 
-fn language(house: &House, chosen: &Chosen, headers: &HeaderMap) -> Lang {
+fn language(app: &AppState, chosen: &PageQuery, headers: &HeaderMap) -> Lang {
     let accept = headers.get(header::ACCEPT_LANGUAGE).and_then(|v| v.to_str().ok());
     Lang::choose(
         accept,
-        house.cookies.read(headers, LANG_COOKIE),
+        app.cookies.read(headers, LANG_COOKIE),
         chosen.lang.as_deref(),
     )
 }
 
 /// What holds for every page.
-fn with_rules(house: &House, chosen: &Chosen, lang: Lang, mut response: Response) -> Response {
+fn with_page_headers(app: &AppState, chosen: &PageQuery, lang: Lang, mut response: Response) -> Response {
     let out = response.headers_mut();
     out.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CSP));
     out.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
@@ -247,19 +242,19 @@ fn with_rules(house: &House, chosen: &Chosen, lang: Lang, mut response: Response
         let year = std::time::Duration::from_hours(365 * 24);
         out.append(
             header::SET_COOKIE,
-            house.cookies.grant(LANG_COOKIE, lang.tag(), year),
+            app.cookies.set(LANG_COOKIE, lang.tag(), year),
         );
     }
     response
 }
 
-fn send(asset: &Asset, headers: &HeaderMap) -> Response {
-    shared(
+fn asset_response(asset: &Asset, headers: &HeaderMap) -> Response {
+    cacheable(
         headers,
         asset.content_type,
         &asset.etag,
         asset.cache,
-        Form::Both(&asset.plain, Some(&asset.gzip)),
+        CachedBody::PlainAndGzip(&asset.plain, Some(&asset.gzip)),
     )
 }
 

@@ -18,16 +18,16 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::edge::errors::problem::Problem;
-use crate::platform::shutdown::Broken;
+use crate::platform::shutdown::TaskPanicked;
 
-type Answer = Result<Response, Problem>;
+type HandlerResult = Result<Response, Problem>;
 
 /// Room for the JSON that is asked for most.
-const USUAL_BYTES: usize = 256;
+const JSON_CAPACITY: usize = 256;
 
 /// JSON that belongs to one visitor: never stored on the way.
 fn private_json<T: serde::Serialize>(status: StatusCode, body: &T) -> Response {
-    let mut bytes = Vec::with_capacity(USUAL_BYTES);
+    let mut bytes = Vec::with_capacity(JSON_CAPACITY);
     serde_json::to_writer(&mut bytes, body).expect("wire types are JSON");
     let mut response = Response::new(Body::from(bytes));
     *response.status_mut() = status;
@@ -42,22 +42,22 @@ fn private_json<T: serde::Serialize>(status: StatusCode, body: &T) -> Response {
 }
 
 /// In which forms a body is at hand.
-enum Form<'a> {
+enum CachedBody<'a> {
     /// As it is, and perhaps compressed.
-    Both(&'a Bytes, Option<&'a Bytes>),
+    PlainAndGzip(&'a Bytes, Option<&'a Bytes>),
     /// Compressed only: large, and hardly anybody wants it otherwise.
-    Packed(Bytes),
+    GzipOnly(Bytes),
 }
 
 /// Bytes that were encoded once for everybody, or 304 when the caller has them already.
-fn shared(
+fn cacheable(
     headers: &HeaderMap,
     content_type: &'static str,
     etag: &str,
     cache: &'static str,
-    form: Form<'_>,
+    form: CachedBody<'_>,
 ) -> Response {
-    let varies = !matches!(form, Form::Both(_, None));
+    let varies = !matches!(form, CachedBody::PlainAndGzip(_, None));
     let known = headers
         .get(header::IF_NONE_MATCH)
         .and_then(|v| v.to_str().ok())
@@ -68,7 +68,7 @@ fn shared(
     let mut response = if known {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        whole(headers, content_type, form)
+        encoded_body(headers, content_type, form)
     };
     let out = response.headers_mut();
     if let Ok(etag) = HeaderValue::from_str(etag) {
@@ -81,13 +81,13 @@ fn shared(
     response
 }
 
-fn whole(headers: &HeaderMap, content_type: &'static str, form: Form<'_>) -> Response {
+fn encoded_body(headers: &HeaderMap, content_type: &'static str, form: CachedBody<'_>) -> Response {
     let wants_gzip = accepts_gzip(headers);
     let (bytes, is_gzip) = match form {
-        Form::Both(_, Some(gzip)) if wants_gzip => (gzip.clone(), true),
-        Form::Both(plain, _) => (plain.clone(), false),
-        Form::Packed(gzip) if wants_gzip => (gzip, true),
-        Form::Packed(gzip) => match unpacked(&gzip) {
+        CachedBody::PlainAndGzip(_, Some(gzip)) if wants_gzip => (gzip.clone(), true),
+        CachedBody::PlainAndGzip(plain, _) => (plain.clone(), false),
+        CachedBody::GzipOnly(gzip) if wants_gzip => (gzip, true),
+        CachedBody::GzipOnly(gzip) => match gunzip(&gzip) {
             Ok(plain) => (plain.into(), false),
             Err(e) => return Problem::internal("unpacking our own bytes", &e).into_response(),
         },
@@ -104,7 +104,7 @@ fn whole(headers: &HeaderMap, content_type: &'static str, form: Form<'_>) -> Res
     response
 }
 
-fn unpacked(gzip: &[u8]) -> std::io::Result<Vec<u8>> {
+fn gunzip(gzip: &[u8]) -> std::io::Result<Vec<u8>> {
     use std::io::Read;
     let mut plain = Vec::new();
     flate2::read::GzDecoder::new(gzip).read_to_end(&mut plain)?;
@@ -124,6 +124,6 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
         })
 }
 
-fn broken(e: Broken) -> Problem {
+fn task_failed(e: TaskPanicked) -> Problem {
     Problem::internal("a state change", &e)
 }

@@ -11,30 +11,26 @@ use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::edge::handlers::{Answer, broken, private_json};
+use crate::edge::handlers::{HandlerResult, task_failed, private_json};
 use crate::{
     checkout::{
         self, CancelOutcome, HistoryEntry, OrderState, OrderView, PlaceOrder, PlaceOutcome, Ticket,
         WebhookOutcome,
     },
-    edge::{
-        BoxOffice,
-        auth::extractors::{IdempotencyKey, Json, Owners, WasAdmitted, read_body},
-        errors::problem::{Kind, Problem},
-    },
+    edge::{auth::extractors::{IdempotencyKey, Json, Owners, AdmittedOrExpired, read_body}, errors::problem::{Kind, Problem}, state::{BoxOfficeState}},
     kernel::{HoldId, OrderId, Subject},
 };
 
 /// What is paid for, and with what.
 #[derive(Deserialize, ToSchema)]
-pub struct NewOrder {
+pub struct OrderRequest {
     #[schema(value_type = String)]
     hold: HoldId,
-    payment: Payment,
+    payment: PaymentRequest,
 }
 
 #[derive(Deserialize, ToSchema)]
-pub struct Payment {
+pub struct PaymentRequest {
     /// `card`
     method: String,
     /// The gateway's name for the card; the card itself never comes here.
@@ -42,7 +38,7 @@ pub struct Payment {
 }
 
 #[derive(Serialize)]
-struct Orders {
+struct OrderList {
     orders: Vec<OrderView>,
 }
 
@@ -52,7 +48,7 @@ struct History {
 }
 
 #[derive(Serialize)]
-struct Tickets {
+struct TicketList {
     tickets: Vec<TicketView>,
 }
 
@@ -64,17 +60,14 @@ struct TicketView {
     qr_png_url: String,
 }
 
-const TOKEN_LENGTH_MAX: usize = 200;
+const PAYMENT_TOKEN_CHARS_MAX: usize = 200;
 
-#[utoipa::path(post, path = "/v1/orders", tag = "orders", request_body = NewOrder, params(("Idempotency-Key" = String, Header)),
-    responses((status = 201, description = "paid, or awaiting_payment with an action"), (status = 202, description = "in progress"), (status = 401), (status = 402, description = "declined"),
-        (status = 409, description = "hold-gone with alternatives, limit-reached"), (status = 422)))]
-pub async fn place(
-    State(office): State<BoxOffice>,
-    was: WasAdmitted,
+pub async fn create(
+    State(office): State<BoxOfficeState>,
+    was: AdmittedOrExpired,
     IdempotencyKey(key): IdempotencyKey,
-    Json(new): Json<NewOrder>,
-) -> Answer {
+    Json(new): Json<OrderRequest>,
+) -> HandlerResult {
     let idempotency_key = key.ok_or_else(|| {
         Problem::new(Kind::InvalidField)
             .with("field", &"Idempotency-Key")
@@ -85,12 +78,12 @@ pub async fn place(
             .with("field", &"payment.method")
             .detail("`card` is what this sale takes"));
     }
-    if new.payment.token.is_empty() || new.payment.token.len() > TOKEN_LENGTH_MAX {
+    if new.payment.token.is_empty() || new.payment.token.len() > PAYMENT_TOKEN_CHARS_MAX {
         return Err(Problem::new(Kind::InvalidField)
             .with("field", &"payment.token")
-            .detail(format!("1 to {TOKEN_LENGTH_MAX} characters")));
+            .detail(format!("1 to {PAYMENT_TOKEN_CHARS_MAX} characters")));
     }
-    let WasAdmitted { sale, pass, who } = was;
+    let AdmittedOrExpired { sale, pass, who } = was;
     // Whoever was let in before and still holds seats may pay for them; without seats only a live pass opens this call.
     let visit = match &pass {
         Some(pass) => pass.visit,
@@ -98,7 +91,7 @@ pub async fn place(
             .seating
             .find_hold(new.hold, &who)
             .await
-            .map_err(|e| office.house.no_seats("a hold", &e))?
+            .map_err(|e| office.app.seating_problem("a hold", &e))?
         {
             Some((_, hold)) => hold.visit,
             None => return Err(Problem::new(Kind::PassRequired).detail("the pass has expired")),
@@ -115,8 +108,8 @@ pub async fn place(
     };
     let (checkout, ended, limit) = (
         Arc::clone(&office.checkout),
-        office.ended.clone(),
-        usize::from(sale.seats_per_fan),
+        office.ended_visits.clone(),
+        usize::from(sale.seats_per_customer_max),
     );
     let bought = async move {
         let buyer = (order.sale.clone(), order.buyer.clone());
@@ -135,24 +128,23 @@ pub async fn place(
         }
         outcome
     };
-    let outcome = office.house.life.run_to_end(bought).await.map_err(broken)?;
-    told(outcome.map_err(|e| office.house.no_till("order", &e))?)
+    let outcome = office.app.lifecycle.spawn_uncancellable(bought).await.map_err(task_failed)?;
+    order_response(outcome.map_err(|e| office.app.checkout_problem("order", &e))?)
 }
 
 #[derive(Deserialize)]
-pub struct OfSale {
+pub struct OrdersQuery {
     sale: Option<String>,
 }
 
-#[utoipa::path(get, path = "/v1/orders", tag = "orders", params(("sale" = Option<String>, Query)), responses((status = 200, description = "{orders: [...]}: the caller's own"), (status = 401)))]
 pub async fn list(
-    State(office): State<BoxOffice>,
+    State(office): State<BoxOfficeState>,
     Owners(names): Owners,
-    Query(asked): Query<OfSale>,
-) -> Answer {
+    Query(asked): Query<OrdersQuery>,
+) -> HandlerResult {
     let mut orders = Vec::new();
     for sale in office
-        .house
+        .app
         .sales
         .keys()
         .filter(|id| asked.sale.as_deref().is_none_or(|wanted| wanted == id.as_str()))
@@ -163,25 +155,23 @@ pub async fn list(
                     .checkout
                     .orders_of(sale, who)
                     .await
-                    .map_err(|e| office.house.no_till("orders", &e))?,
+                    .map_err(|e| office.app.checkout_problem("orders", &e))?,
             );
         }
     }
-    Ok(private_json(StatusCode::OK, &Orders { orders }))
+    Ok(private_json(StatusCode::OK, &OrderList { orders }))
 }
 
-#[utoipa::path(get, path = "/v1/orders/{order}", tag = "orders", params(("order" = String, Path)), responses((status = 200), (status = 404)))]
-pub async fn show(own: OwnOrder) -> Response {
+pub async fn show(own: OwnedOrder) -> Response {
     private_json(StatusCode::OK, &own.order)
 }
 
-#[utoipa::path(get, path = "/v1/orders/{order}/history", tag = "orders", params(("order" = String, Path)), responses((status = 200, description = "{history: [...]}: every step of the saga"), (status = 404)))]
-pub async fn history(State(office): State<BoxOffice>, own: OwnOrder) -> Answer {
+pub async fn history(State(office): State<BoxOfficeState>, own: OwnedOrder) -> HandlerResult {
     let history = office
         .checkout
         .history(own.order.id, &own.who)
         .await
-        .map_err(|e| office.house.no_till("history", &e))?;
+        .map_err(|e| office.app.checkout_problem("history", &e))?;
     Ok(private_json(
         StatusCode::OK,
         &History {
@@ -190,8 +180,7 @@ pub async fn history(State(office): State<BoxOffice>, own: OwnOrder) -> Answer {
     ))
 }
 
-#[utoipa::path(get, path = "/v1/orders/{order}/tickets", tag = "orders", params(("order" = String, Path)), responses((status = 200, description = "{tickets: [...]}"), (status = 404)))]
-pub async fn tickets(State(office): State<BoxOffice>, own: OwnOrder) -> Answer {
+pub async fn tickets(State(office): State<BoxOfficeState>, own: OwnedOrder) -> HandlerResult {
     let view = |ticket: Ticket| {
         let base = format!("/v1/orders/{}/tickets/{}", own.order.id, ticket.id);
         TicketView {
@@ -201,17 +190,15 @@ pub async fn tickets(State(office): State<BoxOffice>, own: OwnOrder) -> Answer {
         }
     };
     let tickets = own_tickets(&office, &own).await?.into_iter().map(view).collect();
-    Ok(private_json(StatusCode::OK, &Tickets { tickets }))
+    Ok(private_json(StatusCode::OK, &TicketList { tickets }))
 }
 
 /// One ticket's QR code, `{ticket}.svg` or `{ticket}.png`.
-#[utoipa::path(get, path = "/v1/orders/{order}/tickets/{ticket}", tag = "orders", params(("order" = String, Path), ("ticket" = String, Path, description = "`{id}.svg` or `{id}.png`")),
-    responses((status = 200, description = "QR code"), (status = 404)))]
 pub async fn ticket_code(
-    State(office): State<BoxOffice>,
-    own: OwnOrder,
+    State(office): State<BoxOfficeState>,
+    own: OwnedOrder,
     Path((_, file)): Path<(String, String)>,
-) -> Answer {
+) -> HandlerResult {
     let nothing = || Problem::new(Kind::NotFound);
     let (id, form) = file.rsplit_once('.').ok_or_else(nothing)?;
     let tickets = own_tickets(&office, &own).await?;
@@ -236,33 +223,31 @@ pub async fn ticket_code(
 }
 
 /// The buyer is back from her bank: asks the gateway now instead of at the next round.
-#[utoipa::path(post, path = "/v1/orders/{order}/confirm", tag = "orders", params(("order" = String, Path)), responses((status = 200), (status = 404)))]
-pub async fn confirm(State(office): State<BoxOffice>, own: OwnOrder) -> Answer {
+pub async fn confirm(State(office): State<BoxOfficeState>, own: OwnedOrder) -> HandlerResult {
     let (checkout, id, who) = (Arc::clone(&office.checkout), own.order.id, own.who);
     let outcome = office
-        .house
-        .life
-        .run_to_end(async move { checkout.confirm(id, &who).await })
+        .app
+        .lifecycle
+        .spawn_uncancellable(async move { checkout.confirm(id, &who).await })
         .await
-        .map_err(broken)?;
-    told(
+        .map_err(task_failed)?;
+    order_response(
         outcome
-            .map_err(|e| office.house.no_till("confirm", &e))?
+            .map_err(|e| office.app.checkout_problem("confirm", &e))?
             .ok_or_else(no_such_order)?,
     )
 }
 
-#[utoipa::path(post, path = "/v1/orders/{order}/cancel", tag = "orders", params(("order" = String, Path)), responses((status = 200), (status = 202, description = "money and seats are on their way back"), (status = 404), (status = 409, description = "not-cancellable")))]
-pub async fn cancel(State(office): State<BoxOffice>, own: OwnOrder) -> Answer {
+pub async fn cancel(State(office): State<BoxOfficeState>, own: OwnedOrder) -> HandlerResult {
     let (checkout, id, who) = (Arc::clone(&office.checkout), own.order.id, own.who);
     let outcome = office
-        .house
-        .life
-        .run_to_end(async move { checkout.cancel(id, &who).await })
+        .app
+        .lifecycle
+        .spawn_uncancellable(async move { checkout.cancel(id, &who).await })
         .await
-        .map_err(broken)?;
-    match outcome.map_err(|e| office.house.no_till("cancel", &e))? {
-        CancelOutcome::Cancelled(order) => Ok(private_json(StatusCode::OK, &order)),
+        .map_err(task_failed)?;
+    match outcome.map_err(|e| office.app.checkout_problem("cancel", &e))? {
+        CancelOutcome::Canceled(order) => Ok(private_json(StatusCode::OK, &order)),
         CancelOutcome::InProgress(order) => Ok(private_json(StatusCode::ACCEPTED, &order)),
         CancelOutcome::NotPaid(order) => Err(Problem::new(Kind::NotCancellable).with("order", &order)),
         CancelOutcome::NotFound => Err(no_such_order()),
@@ -271,46 +256,44 @@ pub async fn cancel(State(office): State<BoxOffice>, own: OwnOrder) -> Answer {
 
 /// Where the gateway sends the browser back to. The browser's word proves nothing, so the page asks what the gateway's
 /// own book says.
-#[utoipa::path(get, path = "/v1/orders/{order}/return", tag = "orders", params(("order" = String, Path)), responses((status = 303, description = "to the order's page")))]
-pub async fn come_back(Path(order): Path<OrderId>) -> Redirect {
+pub async fn payment_return(Path(order): Path<OrderId>) -> Redirect {
     Redirect::to(&format!("/orders/{order}"))
 }
 
-#[utoipa::path(post, path = "/v1/webhooks/{gateway}", tag = "orders", params(("gateway" = String, Path)), responses((status = 204), (status = 401), (status = 404)))]
 pub async fn webhook(
-    State(office): State<BoxOffice>,
+    State(office): State<BoxOfficeState>,
     Path(gateway): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Answer {
-    let body = read_body(body, &office.house).await?;
+) -> HandlerResult {
+    let body = read_body(body, &office.app).await?;
     let headers: Vec<(String, String)> = headers
         .iter()
         .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
         .collect();
     let checkout = Arc::clone(&office.checkout);
     let outcome = office
-        .house
-        .life
-        .run_to_end(async move { checkout.webhook(&gateway, &headers, &body).await })
+        .app
+        .lifecycle
+        .spawn_uncancellable(async move { checkout.webhook(&gateway, &headers, &body).await })
         .await
-        .map_err(broken)?;
-    match outcome.map_err(|e| office.house.no_till("webhook", &e))? {
+        .map_err(task_failed)?;
+    match outcome.map_err(|e| office.app.checkout_problem("webhook", &e))? {
         WebhookOutcome::Accepted | WebhookOutcome::Ignored => Ok(StatusCode::NO_CONTENT.into_response()),
         WebhookOutcome::Refused => Err(Problem::new(Kind::NotSigned)),
     }
 }
 
 /// An order that the path names and the caller owns; somebody else's does not exist for her.
-pub struct OwnOrder {
+pub struct OwnedOrder {
     order: OrderView,
     who: Subject,
 }
 
-impl FromRequestParts<BoxOffice> for OwnOrder {
+impl FromRequestParts<BoxOfficeState> for OwnedOrder {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, office: &BoxOffice) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, office: &BoxOfficeState) -> Result<Self, Problem> {
         let Owners(names) = Owners::from_request_parts(parts, office).await?;
         let params = axum::extract::RawPathParams::from_request_parts(parts, office)
             .await
@@ -325,7 +308,7 @@ impl FromRequestParts<BoxOffice> for OwnOrder {
                 .checkout
                 .order(id, &who)
                 .await
-                .map_err(|e| office.house.no_till("order", &e))?
+                .map_err(|e| office.app.checkout_problem("order", &e))?
             {
                 return Ok(Self { order, who });
             }
@@ -335,36 +318,36 @@ impl FromRequestParts<BoxOffice> for OwnOrder {
 }
 
 /// What became of the order, in the contract's words.
-fn told(outcome: PlaceOutcome) -> Answer {
+fn order_response(outcome: PlaceOutcome) -> HandlerResult {
     match outcome {
         PlaceOutcome::Paid(order) | PlaceOutcome::AwaitingPayment(order) => {
-            Ok(created(StatusCode::CREATED, &order))
+            Ok(order_with_location(StatusCode::CREATED, &order))
         }
-        PlaceOutcome::InProgress(order) => Ok(created(StatusCode::ACCEPTED, &order)),
+        PlaceOutcome::InProgress(order) => Ok(order_with_location(StatusCode::ACCEPTED, &order)),
         PlaceOutcome::Declined { order, reason } => Err(Problem::new(Kind::PaymentDeclined)
             .with("order", &order)
             .with("reason", &reason)),
         PlaceOutcome::HoldGone { alternatives } => {
             Err(Problem::new(Kind::HoldGone).with("alternatives", &alternatives))
         }
-        PlaceOutcome::KeyReused => Err(Problem::new(Kind::KeyReused)),
+        PlaceOutcome::KeyReused => Err(Problem::new(Kind::IdempotencyKeyReused)),
         PlaceOutcome::QuotaReached { limit } => Err(Problem::new(Kind::LimitReached).with("limit", &limit)),
     }
 }
 
-async fn own_tickets(office: &BoxOffice, own: &OwnOrder) -> Result<Vec<Ticket>, Problem> {
+async fn own_tickets(office: &BoxOfficeState, own: &OwnedOrder) -> Result<Vec<Ticket>, Problem> {
     let tickets = office
         .checkout
         .tickets(own.order.id, &own.who)
         .await
-        .map_err(|e| office.house.no_till("tickets", &e))?;
+        .map_err(|e| office.app.checkout_problem("tickets", &e))?;
     Ok(tickets.unwrap_or_default())
 }
 
-fn created(status: StatusCode, order: &OrderView) -> Response {
+fn order_with_location(status: StatusCode, order: &OrderView) -> Response {
     let mut response = private_json(status, order);
     let place = HeaderValue::from_str(&format!("/v1/orders/{}", order.id)).expect("a UUID is visible ASCII");
-    response.headers_mut().insert(header::LOCATION, place);
+    response.headers_mut().insert(header::LOCATION, create);
     response
 }
 

@@ -7,23 +7,16 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::edge::handlers::{Answer, private_json};
+use crate::edge::handlers::{HandlerResult, private_json};
 use crate::{
-    edge::{Door, House, SaleOnOffer, SignIn, auth::extractors::AtDoor, pages::Lang},
+    edge::{auth::extractors::SaleRoom, pages::Lang, state::{AppState, SaleInfo, SignIn, WaitingRoomState}},
     kernel::{LocalText, Money, Timestamp},
     waiting_room::Phase,
 };
 
-/// A login that anybody may use, in the demo.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct DemoLogin {
-    pub login: String,
-    pub password: String,
-}
-
 /// Facts of a sale.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct SaleFacts<'a> {
+pub struct SaleResponse<'a> {
     id: &'a str,
     /// In the language that the request asks for.
     title: &'a str,
@@ -44,8 +37,8 @@ pub struct SaleFacts<'a> {
     sign_in: SignIn,
     /// `fifo` or `fair_draw`.
     queueing: &'a str,
-    limits: Limits,
-    performances: Vec<PerformanceFacts<'a>>,
+    limits: PurchaseLimits,
+    performances: Vec<PerformanceResponse<'a>>,
     /// Face prices over all performances; where a zone's price differs between them, each performance says its own.
     price_zones: Vec<PriceZone>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,14 +47,14 @@ pub struct SaleFacts<'a> {
 
 /// Limits of one fan in this sale.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Limits {
+pub struct PurchaseLimits {
     seats_per_fan: u8,
     hold_s: u64,
 }
 
 /// One performance of a sale.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct PerformanceFacts<'a> {
+pub struct PerformanceResponse<'a> {
     id: &'a str,
     title: &'a str,
     venue: &'a str,
@@ -84,53 +77,50 @@ pub struct PriceZone {
 /// All sales.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SaleList<'a> {
-    sales: Vec<SaleFacts<'a>>,
+    sales: Vec<SaleResponse<'a>>,
 }
 
-#[utoipa::path(get, path = "/v1/sales", tag = "sales", responses((status = 200, body = SaleList)))]
-pub async fn list(State(door): State<Door>, headers: HeaderMap) -> Response {
-    let lang = language(&door.house, &headers);
+pub async fn list(State(door): State<WaitingRoomState>, headers: HeaderMap) -> Response {
+    let lang = preferred_language(&door.app, &headers);
     let sales = door
-        .house
+        .app
         .sales
         .values()
-        .filter_map(|sale| Some(describe(&door.house, sale, door.room(&sale.id)?.phase(), lang)));
-    public(&SaleList {
+        .filter_map(|sale| Some(describe(&door.app, sale, door.room(&sale.id)?.phase(), lang)));
+    public_json(&SaleList {
         sales: sales.collect(),
     })
 }
 
-#[utoipa::path(get, path = "/v1/sales/{sale}", tag = "sales", params(("sale" = String, Path)),
-    responses((status = 200, body = SaleFacts), (status = 404, description = "no such sale")))]
-pub async fn facts(
-    State(Door { house, .. }): State<Door>,
-    AtDoor { sale, room }: AtDoor,
+pub async fn show(
+    State(WaitingRoomState { app, .. }): State<WaitingRoomState>,
+    SaleRoom { sale, room }: SaleRoom,
     headers: HeaderMap,
-) -> Answer {
-    Ok(public(&describe(
-        &house,
+) -> HandlerResult {
+    Ok(public_json(&describe(
+        &app,
         &sale,
         room.phase(),
-        language(&house, &headers),
+        preferred_language(&app, &headers),
     )))
 }
 
-pub(crate) fn language(house: &House, headers: &HeaderMap) -> Lang {
+pub(crate) fn preferred_language(app: &AppState, headers: &HeaderMap) -> Lang {
     let accept = headers.get(header::ACCEPT_LANGUAGE).and_then(|v| v.to_str().ok());
     Lang::choose(
         accept,
-        house
+        app
             .cookies
             .read(headers, crate::edge::handlers::html::LANG_COOKIE),
         None,
     )
 }
 
-fn describe<'a>(house: &House, sale: &'a SaleOnOffer, phase: Phase, lang: Lang) -> SaleFacts<'a> {
+fn describe<'a>(app: &AppState, sale: &'a SaleInfo, phase: Phase, lang: Lang) -> SaleResponse<'a> {
     let performances: Vec<_> = sale
         .performances
         .iter()
-        .map(|it| PerformanceFacts {
+        .map(|it| PerformanceResponse {
             id: it.id.as_str(),
             title: it.title.in_language(lang.tag()),
             venue: &it.venue,
@@ -153,7 +143,7 @@ fn describe<'a>(house: &House, sale: &'a SaleOnOffer, phase: Phase, lang: Lang) 
     let mut price_zones = BTreeMap::new();
     for zone in performances
         .iter()
-        .flat_map(|p: &PerformanceFacts<'_>| &p.price_zones)
+        .flat_map(|p: &PerformanceResponse<'_>| &p.price_zones)
     {
         price_zones
             .entry(zone.zone.clone())
@@ -161,21 +151,21 @@ fn describe<'a>(house: &House, sale: &'a SaleOnOffer, phase: Phase, lang: Lang) 
     }
     let mut price_zones: Vec<_> = price_zones.into_values().collect();
     price_zones.sort_by_key(|zone| std::cmp::Reverse(zone.price.amount));
-    SaleFacts {
+    SaleResponse {
         id: sale.id.as_str(),
         title: sale.title.in_language(lang.tag()),
         titles: &sale.title,
         artist: &sale.artist,
         phase,
-        now: house.clock.now(),
-        prequeue_at: sale.prequeue_at,
-        opens_at: sale.opens_at,
+        now: app.clock.now(),
+        prequeue_at: sale.prequeue_starts_at,
+        opens_at: sale.on_sale_starts_at,
         closes_at: sale.closes_at,
         sign_in: sale.sign_in,
-        queueing: sale.queueing,
-        limits: Limits {
-            seats_per_fan: sale.seats_per_fan,
-            hold_s: sale.hold.as_secs(),
+        queueing: sale.queue_order,
+        limits: PurchaseLimits {
+            seats_per_fan: sale.seats_per_customer_max,
+            hold_s: sale.hold_ttl.as_secs(),
         },
         performances,
         price_zones,
@@ -183,7 +173,7 @@ fn describe<'a>(house: &House, sale: &'a SaleOnOffer, phase: Phase, lang: Lang) 
     }
 }
 
-fn public<T: Serialize>(body: &T) -> Response {
+fn public_json<T: Serialize>(body: &T) -> Response {
     let mut response = private_json(StatusCode::OK, body);
     response.headers_mut().insert(
         header::CACHE_CONTROL,

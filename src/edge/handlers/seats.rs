@@ -12,31 +12,26 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::edge::handlers::{
-    Answer,
-    Form::{Both, Packed},
-    private_json, shared,
+    HandlerResult,
+    CachedBody::{PlainAndGzip, GzipOnly},
+    private_json, cacheable,
 };
 use crate::{
-    edge::{
-        BoxOffice, House,
-        auth::extractors::{Admitted, IdempotencyKey, Json, OnSale, Owners},
-        connection::sse::{Frames, stream_of},
-        errors::problem::{Kind, Problem},
-    },
+    edge::{auth::extractors::{Admitted, IdempotencyKey, Json, OnSale, Owners}, connection::sse::{FrameSource, event_stream}, errors::problem::{Kind, Problem}, state::{AppState, BoxOfficeState}},
     kernel::{HoldId, Money, PerformanceId, Subject, Timestamp},
     seating::{
         ChangeOutcome, ExtendOutcome, Hold, HoldOutcome, HoldState, Performance, Plan, ReleaseOutcome,
-        SeatIx, SeatWatch, SeatingError, HoldSpec,
+        SeatIx, SeatSubscription, SeatingError, HoldSpec,
     },
 };
 
 /// The performance that the path names.
-pub struct OnStage(Arc<Performance>);
+pub struct PerformancePath(Arc<Performance>);
 
-impl FromRequestParts<BoxOffice> for OnStage {
+impl FromRequestParts<BoxOfficeState> for PerformancePath {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, office: &BoxOffice) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, office: &BoxOfficeState) -> Result<Self, Problem> {
         let OnSale(sale) = OnSale::from_request_parts(parts, office).await?;
         let nothing = || Problem::new(Kind::NotFound).detail("there is no such performance");
         let params = RawPathParams::from_request_parts(parts, office)
@@ -54,14 +49,14 @@ impl FromRequestParts<BoxOffice> for OnStage {
 
 /// What somebody would like to hold: named seats, or the best there are.
 #[derive(Deserialize, ToSchema)]
-pub struct HoldWish {
+pub struct HoldRequest {
     /// Seats by the plan's `seat_guid`.
     seats: Option<Vec<String>>,
-    best_available: Option<BestAvailable>,
+    best_available: Option<BestAvailableRequest>,
 }
 
 #[derive(Deserialize, ToSchema)]
-pub struct BestAvailable {
+pub struct BestAvailableRequest {
     quantity: u8,
     zone: Option<String>,
     section: Option<String>,
@@ -72,13 +67,13 @@ pub struct BestAvailable {
 
 /// A whole new set of seats for a hold.
 #[derive(Deserialize, ToSchema)]
-pub struct NewSeats {
+pub struct SwapRequest {
     seats: Vec<String>,
 }
 
 /// A hold, as its owner sees it.
 #[derive(Serialize, ToSchema)]
-pub struct HoldView<'a> {
+pub struct HoldResponse<'a> {
     #[schema(value_type = String)]
     id: HoldId,
     sale: &'a str,
@@ -94,16 +89,13 @@ pub struct HoldView<'a> {
 }
 
 #[derive(Deserialize)]
-pub struct PlanVersion {
+pub struct PlanQuery {
     v: Option<String>,
 }
 
-#[utoipa::path(get, path = "/v1/sales/{sale}/performances/{performance}/plan", tag = "seats",
-    params(("sale" = String, Path), ("performance" = String, Path), ("v" = Option<String>, Query, description = "the plan's hash")),
-    responses((status = 200, description = "seating plan (pretix format)"), (status = 304), (status = 404)))]
 pub async fn plan(
-    OnStage(performance): OnStage,
-    Query(asked): Query<PlanVersion>,
+    PerformancePath(performance): PerformancePath,
+    Query(asked): Query<PlanQuery>,
     headers: HeaderMap,
 ) -> Response {
     let plan = performance.plan();
@@ -113,37 +105,34 @@ pub async fn plan(
     } else {
         "public, max-age=60"
     };
-    shared(
+    cacheable(
         &headers,
         "application/json",
         &format!("\"{}\"", plan.hash()),
         cache,
-        Packed(plan.json_gzip()),
+        GzipOnly(plan.json_gzip()),
     )
 }
 
 #[derive(Deserialize)]
-pub struct Section {
+pub struct SeatsQuery {
     section: Option<String>,
 }
 
-const PACKED: &str = "application/octet-stream";
+const OCTET_STREAM: &str = "application/octet-stream";
 
-#[utoipa::path(get, path = "/v1/sales/{sale}/performances/{performance}/seats", tag = "seats",
-    params(("sale" = String, Path), ("performance" = String, Path), ("section" = Option<String>, Query)),
-    responses((status = 200, description = "{version, seats: {guid: free|held|booked|blocked}}; with Accept: application/octet-stream two bits a seat"), (status = 304), (status = 401), (status = 404)))]
 pub async fn snapshot(
     _: Admitted,
-    OnStage(performance): OnStage,
-    Query(asked): Query<Section>,
+    PerformancePath(performance): PerformancePath,
+    Query(asked): Query<SeatsQuery>,
     headers: HeaderMap,
-) -> Answer {
+) -> HandlerResult {
     let wants_packed = headers
         .get(header::ACCEPT)
         .and_then(|v| v.to_str().ok())
-        .is_some_and(|v| v.contains(PACKED));
+        .is_some_and(|v| v.contains(OCTET_STREAM));
     let (encoded, content_type) = if wants_packed {
-        (performance.snapshot_packed(), PACKED)
+        (performance.snapshot_packed(), OCTET_STREAM)
     } else {
         let snapshot = performance.snapshot_json(asked.section.as_deref());
         (
@@ -151,12 +140,12 @@ pub async fn snapshot(
             "application/json",
         )
     };
-    let mut response = shared(
+    let mut response = cacheable(
         &headers,
         content_type,
         &encoded.etag,
         "private, no-cache",
-        Both(&encoded.json, encoded.gzip.as_ref()),
+        PlainAndGzip(&encoded.body, encoded.gzip.as_ref()),
     );
     response.headers_mut().insert(
         header::VARY,
@@ -166,20 +155,17 @@ pub async fn snapshot(
 }
 
 #[derive(Deserialize)]
-pub struct After {
+pub struct EventsQuery {
     after: Option<u64>,
 }
 
-#[utoipa::path(get, path = "/v1/sales/{sale}/performances/{performance}/seats/events", tag = "seats",
-    params(("sale" = String, Path), ("performance" = String, Path), ("after" = Option<u64>, Query)),
-    responses((status = 200, description = "server-sent events `delta` {version, seats} and `reset`"), (status = 401), (status = 503)))]
 pub async fn events(
-    State(BoxOffice { house, .. }): State<BoxOffice>,
+    State(BoxOfficeState { app, .. }): State<BoxOfficeState>,
     _: Admitted,
-    OnStage(performance): OnStage,
-    Query(asked): Query<After>,
+    PerformancePath(performance): PerformancePath,
+    Query(asked): Query<EventsQuery>,
     headers: HeaderMap,
-) -> Answer {
+) -> HandlerResult {
     // A browser that reconnects by itself says where it was in a header, not in the address.
     let resumed = headers
         .get("last-event-id")
@@ -189,37 +175,34 @@ pub async fn events(
     let watch = watch.ok_or_else(|| {
         Problem::new(Kind::Overloaded)
             .detail("poll the snapshot instead")
-            .retry_after_s(house.soon_s(5, 20))
+            .retry_after_s(app.retry_after_jitter_s(5, 20))
     })?;
-    Ok(stream_of(
+    Ok(event_stream(
         None,
         SeatFrames(watch),
-        house.life.clone(),
-        &house.entropy,
+        app.lifecycle.clone(),
+        &app.entropy,
     ))
 }
 
-struct SeatFrames(SeatWatch);
+struct SeatFrames(SeatSubscription);
 
-impl Frames for SeatFrames {
+impl FrameSource for SeatFrames {
     fn next(&mut self) -> Pin<Box<dyn Future<Output = Option<Bytes>> + Send + '_>> {
         Box::pin(self.0.next())
     }
 }
 
-#[utoipa::path(post, path = "/v1/sales/{sale}/performances/{performance}/holds", tag = "seats", request_body = HoldWish,
-    params(("sale" = String, Path), ("performance" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
-    responses((status = 201, body = HoldView), (status = 401), (status = 409, description = "seats-taken {taken, alternatives}, limit-reached, nothing-left"), (status = 422)))]
 pub async fn hold(
-    State(BoxOffice { house, .. }): State<BoxOffice>,
+    State(BoxOfficeState { app, .. }): State<BoxOfficeState>,
     admitted: Admitted,
-    OnStage(performance): OnStage,
+    PerformancePath(performance): PerformancePath,
     IdempotencyKey(key): IdempotencyKey,
-    Json(wish): Json<HoldWish>,
-) -> Answer {
+    Json(wish): Json<HoldRequest>,
+) -> HandlerResult {
     let wish = match (wish.seats, wish.best_available) {
         (Some(guids), None) => {
-            HoldSpec::Seats(seats_of(performance.plan(), &guids, admitted.sale.seats_per_fan)?)
+            HoldSpec::Seats(resolve_seats(performance.plan(), &guids, admitted.sale.seats_per_customer_max)?)
         }
         (None, Some(best)) if best.quantity == 0 || best.accessible > best.quantity => {
             return Err(invalid(
@@ -238,39 +221,36 @@ pub async fn hold(
     match performance
         .hold(&admitted.who, admitted.pass.visit, wish, key.as_deref())
         .await
-        .map_err(|e| refused(&house, e))?
+        .map_err(|e| seating_problem(&app, e))?
     {
-        HoldOutcome::Held(hold) => Ok(held(StatusCode::CREATED, &performance, &hold)),
+        HoldOutcome::Held(hold) => Ok(hold_response(StatusCode::CREATED, &performance, &hold)),
         HoldOutcome::Taken { taken, alternatives } => {
             Err(seats_taken(performance.plan(), &taken, &alternatives))
         }
         HoldOutcome::LimitReached { limit } => Err(limit_reached(limit)),
-        HoldOutcome::NothingLeft => Err(Problem::new(Kind::NothingLeft)),
+        HoldOutcome::NoMatchingSeats => Err(Problem::new(Kind::NoMatchingSeats)),
     }
 }
 
-#[utoipa::path(get, path = "/v1/holds/{hold}", tag = "seats", params(("hold" = String, Path)), responses((status = 200, body = HoldView), (status = 404)))]
-pub async fn show(own: OwnHold) -> Response {
-    held(StatusCode::OK, &own.performance, &own.hold)
+pub async fn show(own: OwnedHold) -> Response {
+    hold_response(StatusCode::OK, &own.performance, &own.hold)
 }
 
-#[utoipa::path(patch, path = "/v1/holds/{hold}", tag = "seats", params(("hold" = String, Path)), request_body = NewSeats,
-    responses((status = 200, body = HoldView), (status = 404), (status = 409), (status = 422)))]
 pub async fn swap(
-    State(BoxOffice { house, .. }): State<BoxOffice>,
-    own: OwnHold,
-    Json(new): Json<NewSeats>,
-) -> Answer {
+    State(BoxOfficeState { app, .. }): State<BoxOfficeState>,
+    own: OwnedHold,
+    Json(new): Json<SwapRequest>,
+) -> HandlerResult {
     own.not_in_payment()?;
-    let limit = own.performance.config().seats_per_fan;
-    let seats = seats_of(own.performance.plan(), &new.seats, limit)?;
+    let limit = own.performance.config().seats_per_customer_max;
+    let seats = resolve_seats(own.performance.plan(), &new.seats, limit)?;
     match own
         .performance
         .swap(own.hold.id, &own.who, seats)
         .await
-        .map_err(|e| refused(&house, e))?
+        .map_err(|e| seating_problem(&app, e))?
     {
-        ChangeOutcome::Changed(hold) => Ok(held(StatusCode::OK, &own.performance, &hold)),
+        ChangeOutcome::Changed(hold) => Ok(hold_response(StatusCode::OK, &own.performance, &hold)),
         ChangeOutcome::Taken { taken, alternatives } => {
             Err(seats_taken(own.performance.plan(), &taken, &alternatives))
         }
@@ -279,50 +259,47 @@ pub async fn swap(
     }
 }
 
-#[utoipa::path(post, path = "/v1/holds/{hold}/extend", tag = "seats", params(("hold" = String, Path)),
-    responses((status = 200, body = HoldView), (status = 404), (status = 409, description = "no-more-extensions")))]
-pub async fn extend(State(BoxOffice { house, .. }): State<BoxOffice>, own: OwnHold) -> Answer {
+pub async fn extend(State(BoxOfficeState { app, .. }): State<BoxOfficeState>, own: OwnedHold) -> HandlerResult {
     own.not_in_payment()?;
     match own
         .performance
         .extend(own.hold.id, &own.who)
         .await
-        .map_err(|e| refused(&house, e))?
+        .map_err(|e| seating_problem(&app, e))?
     {
-        ExtendOutcome::Extended(hold) => Ok(held(StatusCode::OK, &own.performance, &hold)),
+        ExtendOutcome::Extended(hold) => Ok(hold_response(StatusCode::OK, &own.performance, &hold)),
         ExtendOutcome::NoMoreExtensions => Err(Problem::new(Kind::NoMoreExtensions)),
         ExtendOutcome::Gone => Err(no_such_hold()),
     }
 }
 
-#[utoipa::path(delete, path = "/v1/holds/{hold}", tag = "seats", params(("hold" = String, Path)), responses((status = 204), (status = 404), (status = 409)))]
 pub async fn release(
-    State(office): State<BoxOffice>,
+    State(office): State<BoxOfficeState>,
     Owners(names): Owners,
-    NamedHold(id): NamedHold,
-) -> Answer {
+    HoldPath(id): HoldPath,
+) -> HandlerResult {
     for who in &names {
         let released = office
             .seating
             .release(id, who)
             .await
-            .map_err(|e| refused(&office.house, e))?;
+            .map_err(|e| seating_problem(&office.app, e))?;
         if released == ReleaseOutcome::Released {
             return Ok(StatusCode::NO_CONTENT.into_response());
         }
     }
     // Hardly anybody comes here: only then it is worth asking why.
-    OwnHold::find(&office, id, names).await?.not_in_payment()?;
+    OwnedHold::find(&office, id, names).await?.not_in_payment()?;
     Err(no_such_hold())
 }
 
 /// The hold that the path names, whoever's it is.
-pub struct NamedHold(HoldId);
+pub struct HoldPath(HoldId);
 
-impl FromRequestParts<BoxOffice> for NamedHold {
+impl FromRequestParts<BoxOfficeState> for HoldPath {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, office: &BoxOffice) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, office: &BoxOfficeState) -> Result<Self, Problem> {
         let Path(id) = Path::<String>::from_request_parts(parts, office)
             .await
             .map_err(|_| no_such_hold())?;
@@ -331,20 +308,20 @@ impl FromRequestParts<BoxOffice> for NamedHold {
 }
 
 /// A hold that the path names and the caller owns; somebody else's does not exist for her.
-pub struct OwnHold {
+pub struct OwnedHold {
     performance: Arc<Performance>,
     hold: Hold,
     who: Subject,
 }
 
-impl OwnHold {
-    async fn find(office: &BoxOffice, id: HoldId, names: Vec<Subject>) -> Result<Self, Problem> {
+impl OwnedHold {
+    async fn find(office: &BoxOfficeState, id: HoldId, names: Vec<Subject>) -> Result<Self, Problem> {
         for who in names {
             let found = office
                 .seating
                 .find_hold(id, &who)
                 .await
-                .map_err(|e| refused(&office.house, e))?;
+                .map_err(|e| seating_problem(&office.app, e))?;
             if let Some((performance, hold)) = found {
                 return Ok(Self {
                     performance,
@@ -366,18 +343,18 @@ impl OwnHold {
     }
 }
 
-impl FromRequestParts<BoxOffice> for OwnHold {
+impl FromRequestParts<BoxOfficeState> for OwnedHold {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, office: &BoxOffice) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, office: &BoxOfficeState) -> Result<Self, Problem> {
         let Owners(names) = Owners::from_request_parts(parts, office).await?;
-        let NamedHold(id) = NamedHold::from_request_parts(parts, office).await?;
+        let HoldPath(id) = HoldPath::from_request_parts(parts, office).await?;
         Self::find(office, id, names).await
     }
 }
 
 /// Seats by their names, each at most once.
-fn seats_of(plan: &Plan, guids: &[String], limit: u8) -> Result<Vec<SeatIx>, Problem> {
+fn resolve_seats(plan: &Plan, guids: &[String], limit: u8) -> Result<Vec<SeatIx>, Problem> {
     if guids.is_empty() {
         return Err(invalid("seats", "at least one seat"));
     }
@@ -398,16 +375,16 @@ fn seats_of(plan: &Plan, guids: &[String], limit: u8) -> Result<Vec<SeatIx>, Pro
     Ok(seats)
 }
 
-fn names<'a>(plan: &'a Plan, seats: &[SeatIx]) -> Vec<&'a str> {
+fn seat_guids<'a>(plan: &'a Plan, seats: &[SeatIx]) -> Vec<&'a str> {
     seats.iter().map(|&seat| plan.guid(seat)).collect()
 }
 
-fn held(status: StatusCode, performance: &Performance, hold: &Hold) -> Response {
-    let view = HoldView {
+fn hold_response(status: StatusCode, performance: &Performance, hold: &Hold) -> Response {
+    let view = HoldResponse {
         id: hold.id,
         sale: performance.config().sale.as_str(),
         performance: performance.config().performance.as_str(),
-        seats: names(performance.plan(), &hold.seats),
+        seats: seat_guids(performance.plan(), &hold.seats),
         expires_at: hold.expires_at,
         total: hold.total,
         extensions_left: hold.extensions_left,
@@ -420,9 +397,9 @@ fn held(status: StatusCode, performance: &Performance, hold: &Hold) -> Response 
 }
 
 fn seats_taken(plan: &Plan, taken: &[SeatIx], alternatives: &[Vec<SeatIx>]) -> Problem {
-    let alternatives: Vec<_> = alternatives.iter().map(|seats| names(plan, seats)).collect();
+    let alternatives: Vec<_> = alternatives.iter().map(|seats| seat_guids(plan, seats)).collect();
     Problem::new(Kind::SeatsTaken)
-        .with("taken", &names(plan, taken))
+        .with("taken", &seat_guids(plan, taken))
         .with("alternatives", &alternatives)
 }
 
@@ -432,13 +409,13 @@ fn limit_reached(limit: u8) -> Problem {
         .detail(format!("at most {limit} seats for one fan"))
 }
 
-fn refused(house: &House, e: SeatingError) -> Problem {
+fn seating_problem(app: &AppState, e: SeatingError) -> Problem {
     match e {
         SeatingError::UnknownZone(_) => invalid("best_available.zone", "the plan has no such price zone"),
         SeatingError::UnknownSection(_) => invalid("best_available.section", "the plan has no such section"),
         SeatingError::TooManyAccessible => invalid("best_available.accessible", "not more than `quantity`"),
-        SeatingError::OperationReused => Problem::new(Kind::KeyReused),
-        other => house.no_seats("seats", &other),
+        SeatingError::IdempotencyKeyReused => Problem::new(Kind::IdempotencyKeyReused),
+        other => app.seating_problem("seats", &other),
     }
 }
 

@@ -26,7 +26,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::edge::connection::acceptor::network;
+use crate::edge::connection::acceptor::client_network;
 use crate::{
     kernel::{Clock, Entropy, SaleId, Timestamp},
     platform::signing::{MacKeys, from_hex, hex, sha256},
@@ -51,15 +51,15 @@ const ADDRESSES_MAX: usize = 500_000;
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The floor: `2^bits` is the highest number that may have to be tried. 0 asks for nothing while all is calm.
-    pub bits_min: u8,
+    pub difficulty_bits_min: u8,
     /// The ceiling; 0 never asks for anything.
     pub bits_max: u8,
     pub joins_per_second_normal: u32,
-    pub joins_per_address_per_minute_normal: u32,
+    pub joins_per_ip_per_minute_normal: u32,
     /// How long a challenge may be answered.
-    pub life: Duration,
+    pub challenge_ttl: Duration,
     /// Answered challenges that are remembered at most.
-    pub spent_max: usize,
+    pub used_challenges_max: usize,
     /// Whether an address beyond its limit of joins may go on at the ceiling's price.
     pub lifts_join_limit: bool,
 }
@@ -91,14 +91,14 @@ pub struct Solution {
 
 /// An answered challenge that counts no more.
 #[derive(Debug)]
-pub struct Spent {
+pub struct UsedChallenge {
     name: u64,
     expires_at_s: i64,
 }
 
 /// Why a solution does not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Worthless {
+pub enum ProofRejection {
     /// Not ours, of another sale, or not the number.
     Wrong,
     Expired,
@@ -110,7 +110,7 @@ pub enum Worthless {
     TooMany,
 }
 
-impl Worthless {
+impl ProofRejection {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -125,7 +125,7 @@ impl Worthless {
 
 /// How much of what a node has for requests is in use.
 #[derive(Clone, Copy, Debug)]
-pub struct InUse {
+pub struct Headroom {
     pub left: usize,
     pub of: usize,
 }
@@ -156,24 +156,24 @@ impl ProofOfWork {
 
     /// Whether a join may ever cost something.
     #[must_use]
-    pub fn is_asked(&self) -> bool {
+    pub fn is_enabled(&self) -> bool {
         self.config.bits_max > 0
     }
 
     #[must_use]
-    pub fn lifts_join_limit(&self) -> bool {
+    pub fn allow_over_join_limit(&self) -> bool {
         self.config.lifts_join_limit
     }
 
     /// The ceiling.
     #[must_use]
-    pub fn bits_max(&self) -> u8 {
+    pub fn difficulty_bits_max(&self) -> u8 {
         self.config.bits_max
     }
 
     /// What a join from this address costs now.
     #[must_use]
-    pub fn bits(&self, address: Option<IpAddr>, in_use: InUse) -> u8 {
+    pub fn bits(&self, address: Option<IpAddr>, in_use: Headroom) -> u8 {
         let now = self.clock.monotonic();
         let per_window = u64::from(self.config.joins_per_second_normal) * ALL_WINDOW.as_secs();
         let crush = doublings(self.all.lock().count(now, ALL_WINDOW), per_window)
@@ -184,7 +184,7 @@ impl ProofOfWork {
     /// The least that a solution from this address must have cost: one doubling less than asked now, since she may have
     /// been asked a moment ago; the crush, which is not hers, may have grown by more meanwhile.
     #[must_use]
-    pub fn least_bits(&self, address: Option<IpAddr>) -> u8 {
+    pub fn accepted_bits_min(&self, address: Option<IpAddr>) -> u8 {
         self.between(self.own_bits(address).saturating_sub(1))
     }
 
@@ -194,7 +194,7 @@ impl ProofOfWork {
         let mut random = [0; RANDOM_LEN];
         self.entropy.fill(&mut random);
         let kid = self.keys.current();
-        let expires_at_s = self.clock.now().plus(self.config.life).as_secs();
+        let expires_at_s = self.clock.now().plus(self.config.challenge_ttl).as_secs();
         let salt = Salt {
             expires_at_s,
             sale: sale.as_str(),
@@ -220,8 +220,8 @@ impl ProofOfWork {
     }
 
     /// Takes a solution of this sale that cost at least `2^least_bits`; it counts no second time.
-    pub fn spend(&self, sale: &SaleId, solution: &Solution, least_bits: u8) -> Result<Spent, Worthless> {
-        let salt = Salt::from_text(&solution.salt).ok_or(Worthless::Wrong)?;
+    pub fn redeem(&self, sale: &SaleId, solution: &Solution, least_bits: u8) -> Result<UsedChallenge, ProofRejection> {
+        let salt = Salt::from_text(&solution.salt).ok_or(ProofRejection::Wrong)?;
         let is_ours = solution.algorithm == ALGORITHM
             && salt.sale == sale.as_str()
             && solution.challenge.len() == DIGEST_HEX_LEN
@@ -232,44 +232,44 @@ impl ProofOfWork {
                 format!("{}{}", solution.salt, solution.number).as_bytes(),
             )) != solution.challenge
         {
-            return Err(Worthless::Wrong);
+            return Err(ProofRejection::Wrong);
         }
         // Also one that would live too long: the clock was set back since, and what was answered then is forgotten.
         let now = self.clock.now();
-        if salt.expires_at_s <= now.as_secs() || salt.expires_at_s > now.plus(self.config.life).as_secs() {
-            return Err(Worthless::Expired);
+        if salt.expires_at_s <= now.as_secs() || salt.expires_at_s > now.plus(self.config.challenge_ttl).as_secs() {
+            return Err(ProofRejection::Expired);
         }
         if salt.bits < least_bits {
-            return Err(Worthless::TooCheap);
+            return Err(ProofRejection::TooCheap);
         }
         let name = solution
             .challenge
             .get(..16)
             .and_then(|first| u64::from_str_radix(first, 16).ok())
-            .ok_or(Worthless::Wrong)?;
-        let spent = Spent {
+            .ok_or(ProofRejection::Wrong)?;
+        let spent = UsedChallenge {
             name,
             expires_at_s: salt.expires_at_s,
         };
         self.spent
             .lock()
-            .add(&spent, now, self.config.life, self.config.spent_max)
+            .add(&spent, now, self.config.challenge_ttl, self.config.used_challenges_max)
             .map(|()| spent)
     }
 
     /// It bought nothing, so it may be used once more.
-    pub fn give_back(&self, spent: &Spent) {
-        self.spent.lock().remove(spent, self.config.life);
+    pub fn release(&self, spent: &UsedChallenge) {
+        self.spent.lock().remove(spent, self.config.challenge_ttl);
     }
 
     /// Somebody joined from this address. Nothing is counted where no work is ever asked.
-    pub fn joined_from(&self, address: Option<IpAddr>) {
-        if !self.is_asked() {
+    pub fn record_join(&self, address: Option<IpAddr>) {
+        if !self.is_enabled() {
             return;
         }
         let now = self.clock.monotonic();
         self.all.lock().add(now, ALL_WINDOW);
-        let Some(address) = address.map(network) else {
+        let Some(address) = address.map(client_network) else {
             return;
         };
         match self.addresses.entry(address) {
@@ -288,16 +288,16 @@ impl ProofOfWork {
     }
 
     /// Forgets the addresses from which nobody joined of late, and answered challenges that have ended.
-    pub fn forget_idle(&self) {
+    pub fn remove_expired(&self) {
         let now = self.clock.monotonic();
         self.addresses
             .retain(|_, joins| joins.count(now, ADDRESS_WINDOW) > 0);
-        self.spent.lock().advance(self.clock.now(), self.config.life);
+        self.spent.lock().advance(self.clock.now(), self.config.challenge_ttl);
     }
 
     fn between(&self, more: u8) -> u8 {
         self.config
-            .bits_min
+            .difficulty_bits_min
             .saturating_add(more)
             .min(self.config.bits_max)
     }
@@ -305,10 +305,10 @@ impl ProofOfWork {
     fn own_bits(&self, address: Option<IpAddr>) -> u8 {
         let now = self.clock.monotonic();
         let joins = address
-            .and_then(|address| Some(self.addresses.get(&network(address))?.count(now, ADDRESS_WINDOW)));
+            .and_then(|address| Some(self.addresses.get(&client_network(address))?.count(now, ADDRESS_WINDOW)));
         doublings(
             joins.unwrap_or(0),
-            self.config.joins_per_address_per_minute_normal.into(),
+            self.config.joins_per_ip_per_minute_normal.into(),
         )
     }
 }
@@ -408,27 +408,27 @@ struct SpentLately {
 impl SpentLately {
     fn add(
         &mut self,
-        spent: &Spent,
+        spent: &UsedChallenge,
         now: Timestamp,
         life: Duration,
         at_most: usize,
-    ) -> Result<(), Worthless> {
+    ) -> Result<(), ProofRejection> {
         self.advance(now, life);
         if self.set_of(spent, life).contains(&spent.name) {
-            return Err(Worthless::Spent);
+            return Err(ProofRejection::Spent);
         }
         if self.this.len() + self.next.len() >= at_most {
-            return Err(Worthless::TooMany);
+            return Err(ProofRejection::TooMany);
         }
         self.set_of(spent, life).insert(spent.name);
         Ok(())
     }
 
-    fn remove(&mut self, spent: &Spent, life: Duration) {
+    fn remove(&mut self, spent: &UsedChallenge, life: Duration) {
         self.set_of(spent, life).remove(&spent.name);
     }
 
-    fn set_of(&mut self, spent: &Spent, life: Duration) -> &mut HashSet<u64> {
+    fn set_of(&mut self, spent: &UsedChallenge, life: Duration) -> &mut HashSet<u64> {
         if window_of(spent.expires_at_s, life) > self.window {
             &mut self.next
         } else {
@@ -460,19 +460,19 @@ mod tests {
     use super::*;
     use crate::kernel::{ManualClock, SeededEntropy};
 
-    const CALM: InUse = InUse {
+    const CALM: Headroom = Headroom {
         left: 1_000,
         of: 1_000,
     };
 
     fn config() -> Config {
         Config {
-            bits_min: 6,
+            difficulty_bits_min: 6,
             bits_max: 12,
             joins_per_second_normal: 10,
-            joins_per_address_per_minute_normal: 4,
-            life: Duration::from_mins(1),
-            spent_max: 1_000,
+            joins_per_ip_per_minute_normal: 4,
+            challenge_ttl: Duration::from_mins(1),
+            used_challenges_max: 1_000,
             lifts_join_limit: false,
         }
     }
@@ -526,25 +526,25 @@ mod tests {
         let (desk, clock) = desk(config());
         let solved = |bits| solve(&desk.challenge(&sale("a"), bits));
         let one = solved(6);
-        assert_eq!(desk.spend(&sale("b"), &one, 6).unwrap_err(), Worthless::Wrong);
-        assert_eq!(desk.spend(&sale("a"), &one, 7).unwrap_err(), Worthless::TooCheap);
-        let spent = desk.spend(&sale("a"), &one, 6).unwrap();
-        assert_eq!(desk.spend(&sale("a"), &one, 6).unwrap_err(), Worthless::Spent);
-        desk.give_back(&spent);
+        assert_eq!(desk.redeem(&sale("b"), &one, 6).unwrap_err(), ProofRejection::Wrong);
+        assert_eq!(desk.redeem(&sale("a"), &one, 7).unwrap_err(), ProofRejection::TooCheap);
+        let spent = desk.redeem(&sale("a"), &one, 6).unwrap();
+        assert_eq!(desk.redeem(&sale("a"), &one, 6).unwrap_err(), ProofRejection::Spent);
+        desk.release(&spent);
         assert!(
-            desk.spend(&sale("a"), &one, 6).is_ok(),
+            desk.redeem(&sale("a"), &one, 6).is_ok(),
             "what bought nothing buys once more"
         );
         let late = solved(6);
         clock.advance(Duration::from_secs(59));
         assert_eq!(
-            desk.spend(&sale("a"), &one, 6).unwrap_err(),
-            Worthless::Spent,
+            desk.redeem(&sale("a"), &one, 6).unwrap_err(),
+            ProofRejection::Spent,
             "as long as it lives"
         );
         clock.advance(Duration::from_secs(1));
-        assert_eq!(desk.spend(&sale("a"), &late, 6).unwrap_err(), Worthless::Expired);
-        assert_eq!(desk.spend(&sale("a"), &one, 6).unwrap_err(), Worthless::Expired);
+        assert_eq!(desk.redeem(&sale("a"), &late, 6).unwrap_err(), ProofRejection::Expired);
+        assert_eq!(desk.redeem(&sale("a"), &one, 6).unwrap_err(), ProofRejection::Expired);
     }
 
     #[test]
@@ -552,7 +552,7 @@ mod tests {
         let (desk, clock) = desk(config());
         let one = solve(&desk.challenge(&sale("a"), 6));
         clock.step_to(Timestamp::from_secs(1_800_000_000 - 3_600));
-        assert_eq!(desk.spend(&sale("a"), &one, 6).unwrap_err(), Worthless::Expired);
+        assert_eq!(desk.redeem(&sale("a"), &one, 6).unwrap_err(), ProofRejection::Expired);
     }
 
     #[test]
@@ -562,7 +562,7 @@ mod tests {
             .map(|_| solve(&desk.challenge(&sale("a"), 12)))
             .find(|it| it.number > 99)
             .unwrap();
-        desk.spend(&sale("a"), &one, 0).unwrap();
+        desk.redeem(&sale("a"), &one, 0).unwrap();
         let digits = one.number.to_string();
         for at in 1..digits.len() {
             let parted = Solution {
@@ -570,7 +570,7 @@ mod tests {
                 number: digits[at..].parse().unwrap(),
                 ..one.clone()
             };
-            assert_eq!(desk.spend(&sale("a"), &parted, 0).unwrap_err(), Worthless::Wrong);
+            assert_eq!(desk.redeem(&sale("a"), &parted, 0).unwrap_err(), ProofRejection::Wrong);
         }
         for (from, to) in [
             ("expires=1", "expires=01"),
@@ -585,13 +585,13 @@ mod tests {
             };
             assert_ne!(changed.salt, one.salt);
             assert_eq!(
-                desk.spend(&sale("a"), &changed, 0).unwrap_err(),
-                Worthless::Wrong,
+                desk.redeem(&sale("a"), &changed, 0).unwrap_err(),
+                ProofRejection::Wrong,
                 "{to}"
             );
         }
         clock.advance(Duration::from_mins(2));
-        assert_eq!(desk.spend(&sale("a"), &one, 0).unwrap_err(), Worthless::Expired);
+        assert_eq!(desk.redeem(&sale("a"), &one, 0).unwrap_err(), ProofRejection::Expired);
     }
 
     #[test]
@@ -605,9 +605,9 @@ mod tests {
             Arc::new(SeededEntropy::new(2)),
         );
         assert_eq!(
-            desk.spend(&sale("a"), &solve(&forger.challenge(&sale("a"), 6)), 6)
+            desk.redeem(&sale("a"), &solve(&forger.challenge(&sale("a"), 6)), 6)
                 .unwrap_err(),
-            Worthless::Wrong
+            ProofRejection::Wrong
         );
         let good = solve(&desk.challenge(&sale("a"), 6));
         for bad in [
@@ -637,12 +637,12 @@ mod tests {
             },
         ] {
             assert_eq!(
-                desk.spend(&sale("a"), &bad, 6).unwrap_err(),
-                Worthless::Wrong,
+                desk.redeem(&sale("a"), &bad, 6).unwrap_err(),
+                ProofRejection::Wrong,
                 "{bad:?}"
             );
         }
-        assert!(desk.spend(&sale("a"), &good, 6).is_ok());
+        assert!(desk.redeem(&sale("a"), &good, 6).is_ok());
     }
 
     #[test]
@@ -650,19 +650,19 @@ mod tests {
         let (desk, clock) = desk(config());
         assert_eq!(desk.bits(None, CALM), 6);
         assert_eq!(
-            desk.bits(None, InUse { left: 500, of: 1_000 }),
+            desk.bits(None, Headroom { left: 500, of: 1_000 }),
             7,
             "half of the room is in use"
         );
-        assert_eq!(desk.bits(None, InUse { left: 125, of: 1_000 }), 9);
+        assert_eq!(desk.bits(None, Headroom { left: 125, of: 1_000 }), 9);
         assert_eq!(
-            desk.bits(None, InUse { left: 0, of: 1_000 }),
+            desk.bits(None, Headroom { left: 0, of: 1_000 }),
             12,
             "never above the ceiling"
         );
-        (0..160).for_each(|_| desk.joined_from(None));
+        (0..160).for_each(|_| desk.record_join(None));
         assert_eq!(desk.bits(None, CALM), 8, "four times the normal number");
-        assert_eq!(desk.least_bits(None), 6, "the crush is nobody's own");
+        assert_eq!(desk.accepted_bits_min(None), 6, "the crush is nobody's own");
         clock.advance(Duration::from_secs(8));
         assert_eq!(desk.bits(None, CALM), 6);
     }
@@ -673,42 +673,42 @@ mod tests {
             joins_per_second_normal: 1_000,
             ..config()
         });
-        (0..16).for_each(|_| desk.joined_from(Some(address("2001:db8::1"))));
+        (0..16).for_each(|_| desk.record_join(Some(address("2001:db8::1"))));
         assert_eq!(desk.bits(Some(address("2001:db8::2")), CALM), 8);
-        assert_eq!(desk.least_bits(Some(address("2001:db8::2"))), 7);
+        assert_eq!(desk.accepted_bits_min(Some(address("2001:db8::2"))), 7);
         assert_eq!(desk.bits(Some(address("2001:db8:0:1::2")), CALM), 6);
         clock.advance(Duration::from_mins(2));
         assert_eq!(desk.bits(Some(address("2001:db8::2")), CALM), 6);
-        desk.forget_idle();
+        desk.remove_expired();
         assert!(desk.addresses.is_empty());
     }
 
     #[test]
     fn nothing_is_asked_where_the_ceiling_is_zero() {
         let (desk, _) = desk(Config {
-            bits_min: 0,
+            difficulty_bits_min: 0,
             bits_max: 0,
             ..config()
         });
-        (0..1_000).for_each(|_| desk.joined_from(None));
-        assert!(!desk.is_asked());
-        assert_eq!(desk.bits(None, InUse { left: 0, of: 9 }), 0);
+        (0..1_000).for_each(|_| desk.record_join(None));
+        assert!(!desk.is_enabled());
+        assert_eq!(desk.bits(None, Headroom { left: 0, of: 9 }), 0);
     }
 
     #[test]
     fn what_is_remembered_is_bounded_and_ends() {
         let (desk, clock) = desk(Config {
-            spent_max: 3,
+            used_challenges_max: 3,
             ..config()
         });
         let spend = || {
-            desk.spend(&sale("a"), &solve(&desk.challenge(&sale("a"), 1)), 0)
+            desk.redeem(&sale("a"), &solve(&desk.challenge(&sale("a"), 1)), 0)
                 .map(|_| ())
         };
         assert!((0..3).all(|_| spend().is_ok()));
-        assert_eq!(spend(), Err(Worthless::TooMany));
+        assert_eq!(spend(), Err(ProofRejection::TooMany));
         clock.advance(Duration::from_mins(2));
-        desk.forget_idle();
+        desk.remove_expired();
         let spent = desk.spent.lock();
         assert!(spent.this.is_empty() && spent.next.is_empty());
     }

@@ -1,66 +1,91 @@
-//! How often one address may ask, and who an address is behind proxies.
+//! How often one client may ask.
 //!
-//! Each limit is GCRA, the generic cell rate algorithm (ITU-T I.371): one moment per address, no counter to reset.
+//! Each limit is GCRA, the generic cell rate algorithm (ITU-T I.371): one moment per client, no counter to reset. The
+//! crate `governor` implements the same but cannot tell whether a request would pass without taking it, which a join
+//! has to know before it asks for a proof of work.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use dashmap::DashMap;
-use http::HeaderMap;
 
-use crate::edge::connection::acceptor::network;
-use crate::kernel::Clock;
+use crate::{edge::overload::client_ip::client_network, kernel::Clock};
 
-/// So many per period, with a burst of the same size.
+/// A number of requests per period, with a burst of the same size.
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
-    /// 0 means no limit.
+    /// Requests per period; 0 means no limit.
     pub count: u32,
+    /// The period.
     pub per: Duration,
 }
 
-/// One limit for all addresses.
-pub struct AddressLimit {
+/// Clients that are tracked at once, some 60 bytes each. Beyond it new clients pass: a flood of addresses must not fill
+/// the memory, and the load shedder bounds what they can cost.
+const CLIENTS_MAX: usize = 1_000_000;
+
+/// One rate limit, kept per client: an IPv4 address or an IPv6 /64.
+pub struct IpRateLimit {
     clock: Arc<dyn Clock>,
     rate: Rate,
-    /// Per address, the moment (of the monotonic clock) up to which its requests are paid for.
+    /// Per client, the moment (of the monotonic clock) up to which its requests are paid for: GCRA's theoretical arrival
+    /// time.
     paid_until: DashMap<IpAddr, Duration>,
+    /// About the length of `paid_until`, whose own `len` locks every shard.
+    clients: AtomicUsize,
+    clients_max: usize,
 }
 
-impl AddressLimit {
+impl IpRateLimit {
+    /// A limit that no client has used yet.
     pub fn new(rate: Rate, clock: Arc<dyn Clock>) -> Self {
-        Self {
-            clock,
-            rate,
-            paid_until: DashMap::new(),
-        }
+        Self { clock, rate, paid_until: DashMap::new(), clients: AtomicUsize::new(0), clients_max: CLIENTS_MAX }
     }
 
     /// Whether there is a limit at all.
     #[must_use]
-    pub fn applies(&self) -> bool {
+    pub fn is_enabled(&self) -> bool {
         self.rate.count != 0
     }
 
     /// Takes one request's worth.
     ///
     /// # Errors
-    /// How long to wait until one is free.
+    /// How long the client has to wait until one is free.
     pub fn take(&self, address: IpAddr) -> Result<(), Duration> {
-        if !self.applies() {
+        if !self.is_enabled() {
             return Ok(());
         }
         let now = self.clock.monotonic();
-        let mut paid_until = self.paid_until.entry(network(address)).or_insert(now);
-        self.next(*paid_until, now).map(|next| *paid_until = next)
+        match self.paid_until.entry(client_network(address)) {
+            dashmap::Entry::Occupied(mut paid_until) => {
+                let next = self.next(*paid_until.get(), now)?;
+                paid_until.insert(next);
+            }
+            dashmap::Entry::Vacant(client) => {
+                let next = self.next(now, now)?;
+                if self.clients.load(Ordering::Relaxed) < self.clients_max {
+                    client.insert(next);
+                    self.clients.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+        Ok(())
     }
 
-    /// How long this address has to wait for one request's worth; `None` when it need not. Takes nothing.
+    /// How long this client has to wait for one request's worth; `None` when a request would pass. Takes nothing.
     #[must_use]
     pub fn wait(&self, address: IpAddr) -> Option<Duration> {
-        if !self.applies() {
+        if !self.is_enabled() {
             return None;
         }
-        let paid_until = *self.paid_until.get(&network(address))?;
+        let paid_until = *self.paid_until.get(&client_network(address))?;
         self.next(paid_until, self.clock.monotonic()).err()
     }
 
@@ -68,85 +93,15 @@ impl AddressLimit {
     fn next(&self, paid_until: Duration, now: Duration) -> Result<Duration, Duration> {
         let next = paid_until.max(now) + self.rate.per / self.rate.count;
         let burst_ends = now + self.rate.per;
-        next.checked_sub(burst_ends)
-            .filter(|wait| !wait.is_zero())
-            .map_or(Ok(next), Err)
+        next.checked_sub(burst_ends).filter(|wait| !wait.is_zero()).map_or(Ok(next), Err)
     }
 
-    /// Forgets the addresses that owe nothing any more.
-    pub fn forget_idle(&self) {
+    /// Drops the clients whose allowance is whole again. To be called now and then.
+    pub fn remove_idle(&self) {
         let now = self.clock.monotonic();
         self.paid_until.retain(|_, paid_until| *paid_until > now);
+        self.clients.store(self.paid_until.len(), Ordering::Relaxed);
     }
-}
-
-/// An address, or all that share its first bits: `10.0.0.7`, `10.0.0.0/8`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
-    base: IpAddr,
-    bits: u8,
-}
-
-impl std::str::FromStr for Network {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = "must be an address or a network such as 10.0.0.0/8";
-        let (base, bits) = text
-            .split_once('/')
-            .map_or((text, None), |(base, bits)| (base, Some(bits)));
-        let base: IpAddr = base.parse().map_err(|_| wrong)?;
-        let widest = if base.is_ipv4() { 32 } else { 128 };
-        let bits = bits.map_or(Ok(widest), str::parse).map_err(|_| wrong)?;
-        if bits > widest {
-            Err(wrong)
-        } else {
-            Ok(Self { base, bits })
-        }
-    }
-}
-
-impl Network {
-    #[must_use]
-    pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.base, address.to_canonical()) {
-            (IpAddr::V4(a), IpAddr::V4(b)) => {
-                self.bits == 0 || (u32::from(a) ^ u32::from(b)) >> (32 - self.bits) == 0
-            }
-            (IpAddr::V6(a), IpAddr::V6(b)) => {
-                self.bits == 0 || (u128::from(a) ^ u128::from(b)) >> (128 - self.bits) == 0
-            }
-            _ => false,
-        }
-    }
-}
-
-/// The address of the client: the right-most hop that is not one of the configured proxies. What stands left of it was
-/// written by the client and proves nothing.
-#[must_use]
-pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[Network]) -> IpAddr {
-    let trusted = |address: &IpAddr| trusted_proxies.iter().any(|network| network.contains(*address));
-    if !trusted(&peer) {
-        return peer;
-    }
-    let lines: Vec<&str> = headers
-        .get_all("x-forwarded-for")
-        .iter()
-        .filter_map(|line| line.to_str().ok())
-        .collect();
-    let hops = lines.iter().rev().flat_map(|line| line.rsplit(','));
-    let mut nearest = peer;
-    for hop in hops {
-        // An entry that is no address ends the chain: nothing left of it can be believed.
-        let Ok(address) = hop.trim().parse::<IpAddr>() else {
-            break;
-        };
-        nearest = address;
-        if !trusted(&address) {
-            break;
-        }
-    }
-    nearest
 }
 
 #[cfg(test)]
@@ -154,18 +109,12 @@ mod tests {
     use super::*;
     use crate::kernel::{ManualClock, Timestamp};
 
-    fn limit(count: u32, clock: &Arc<ManualClock>) -> AddressLimit {
-        AddressLimit::new(
-            Rate {
-                count,
-                per: Duration::from_mins(1),
-            },
-            Arc::clone(clock) as Arc<dyn Clock>,
-        )
+    fn limit(count: u32, clock: &Arc<ManualClock>) -> IpRateLimit {
+        IpRateLimit::new(Rate { count, per: Duration::from_mins(1) }, Arc::clone(clock) as Arc<dyn Clock>)
     }
 
     #[test]
-    fn an_address_gets_its_burst_and_then_its_rate() {
+    fn a_client_gets_its_burst_and_then_its_rate() {
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis(0)));
         let limit = limit(6, &clock);
         let (one, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
@@ -177,7 +126,7 @@ mod tests {
         assert!(limit.take(one).is_ok());
         assert!(limit.take(one).is_err());
         clock.advance(Duration::from_mins(1));
-        limit.forget_idle();
+        limit.remove_idle();
         assert!(limit.paid_until.is_empty());
     }
 
@@ -189,38 +138,14 @@ mod tests {
     }
 
     #[test]
-    fn only_configured_proxies_are_believed_and_never_the_left_end() {
-        let one = |text: &str| -> Network { text.parse().unwrap() };
-        let mut headers = HeaderMap::new();
-        headers.append("x-forwarded-for", "6.6.6.6, 192.0.2.9".parse().unwrap());
-        headers.append("x-forwarded-for", "10.0.0.2".parse().unwrap());
-        let of = |peer: &str, trusted: &[Network]| {
-            client_address(peer.parse().unwrap(), &headers, trusted).to_string()
-        };
-        assert_eq!(
-            of("203.0.113.5", &[one("10.0.0.1")]),
-            "203.0.113.5",
-            "a stranger's header is not read"
-        );
-        assert_eq!(of("10.0.0.1", &[one("10.0.0.1")]), "10.0.0.2");
-        assert_eq!(of("10.0.0.1", &[one("10.0.0.0/30")]), "192.0.2.9");
-    }
-
-    #[test]
-    fn a_network_holds_its_own_and_nobody_else() {
-        let net: Network = "10.1.0.0/16".parse().unwrap();
-        assert!(
-            net.contains("10.1.255.9".parse().unwrap()) && net.contains("::ffff:10.1.2.3".parse().unwrap())
-        );
-        assert!(!net.contains("10.2.0.1".parse().unwrap()) && !net.contains("::1".parse().unwrap()));
-        assert!(
-            "0.0.0.0/0"
-                .parse::<Network>()
-                .unwrap()
-                .contains("192.0.2.1".parse().unwrap())
-        );
-        for wrong in ["10.0.0.0/33", "10.0.0/8", "::/129", "x", "1.2.3.4/-1"] {
-            assert!(wrong.parse::<Network>().is_err(), "{wrong}");
-        }
+    fn tracked_clients_are_bounded_and_idle_ones_make_room() {
+        let clock = Arc::new(ManualClock::at(Timestamp::from_millis(0)));
+        let limit = IpRateLimit { clients_max: 1, ..limit(1, &clock) };
+        let (one, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        assert!(limit.take(one).is_ok() && limit.take(one).is_err());
+        assert!((0..3).all(|_| limit.take(other).is_ok()), "not tracked, so it passes");
+        clock.advance(Duration::from_mins(2));
+        limit.remove_idle();
+        assert!(limit.take(other).is_ok() && limit.take(other).is_err());
     }
 }

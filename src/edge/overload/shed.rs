@@ -1,337 +1,263 @@
-//! What is turned away when more is asked than can be answered, and what never is.
+//! Load shedding: what is refused when more is asked than can be answered in time.
 //!
-//! Requests wait in the runtime's queue of ready tasks, so that is the queue that is watched: a probe asks to be woken every
-//! ten milliseconds, and how late it is woken is how long a request waits now. As CoDel does (RFC 8289), the *least* lag of
-//! an interval counts: a burst that drains is no overload, a queue that stands is. While it stands above the target the
-//! valve closes step by step, class by class from the least important up; when it has gone, it opens again.
+//! Requests wait in the runtime's queue of ready tasks, so that queue is measured: a probe asks to be woken every ten
+//! milliseconds ([`super::monitor`]), and how late it is woken is how long a request waits now. As in CoDel (RFC 8289) the *least*
+//! delay of an interval counts: a burst that drains is no overload, a standing queue is. While the delay stays above the
+//! target the shed level rises step by step, one priority class after the other from the least important up; once the
+//! delay is gone, it falls again.
 //!
-//! A visitor's request may wait for the books as well, which no queue of tasks shows. So the till says whether new orders
-//! have to wait for others too long, and it is counted how many of the calls inside, those apart that wait for a gateway, are answered
-//! late; while that is so, or the queue of tasks is long, nobody comes in: whoever is inside is served first, and who is not
-//! let in makes no work that cannot be done. The called are not turned away for it: the waiting room knows who is before whom, and tells each when
-//! to ask again.
+//! A request of an admitted visitor may also wait for a database, which the runtime's queue does not show. So the order
+//! limiter tells whether new orders wait too long, and the responses to admitted visitors that take too long are
+//! counted. While either is so, or the runtime's queue is long, [`LoadShedder::is_box_office_overloaded`] holds and
+//! no visitor is admitted: those who are in come first. Called visitors are not shed for it; the waiting room
+//! keeps their order and tells each when to ask again.
 //!
-//! A refusal must cost next to nothing, or refusing is itself the overload: it is decided before routing, its bytes are made
-//! beforehand, and its `Retry-After` differs from caller to caller. The board is never refused: answering it costs no more.
+//! A refusal must cost next to nothing, or refusing is itself the overload: it is decided before routing, its bytes are
+//! encoded once, and its `Retry-After` differs from client to client.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     time::Duration,
 };
 
-use axum::{body::Body, response::Response};
-use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode, header};
+use crate::edge::overload::proof_of_work::Headroom;
 
-use crate::edge::{BoxOffice, House, errors::problem::Kind};
-use crate::platform::shutdown::Lifecycle;
-
-/// How important it is that a request is answered now, the most important first.
+/// How important a response is now, the most important first. Each endpoint's priority stands in
+/// [`crate::edge::routes::ROUTES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Class {
-    /// Money and seats are on their way: the gateway's word, a confirmation; and what costs no more than refusing it.
-    Settling,
-    /// A visitor behind the door: her seats, her order, her pass.
-    Inside,
-    /// Places, sign-in.
+pub enum Priority {
+    /// Money is moving: a gateway's webhook, a confirmation; and what costs no more than refusing it. Never shed.
+    Critical,
+    /// Calls of admitted visitors: seats, orders, passes.
+    Admitted,
+    /// The queue, and sign-in.
     Queueing,
-    /// Who comes in makes work for later: she comes in when there is room for it.
+    /// Admission itself: each admitted visitor causes more work.
     Entering,
-    /// Pages, pictures, plans, facts.
+    /// Pages, assets, plans, facts.
     Browsing,
 }
 
-impl Class {
-    pub const ALL: [Self; 5] = [
-        Self::Settling,
-        Self::Inside,
-        Self::Queueing,
-        Self::Entering,
-        Self::Browsing,
-    ];
+impl Priority {
+    /// Every priority, the most important first.
+    pub const ALL: [Self; 5] =
+        [Self::Critical, Self::Admitted, Self::Queueing, Self::Entering, Self::Browsing];
 
+    /// The label of metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Settling => "settling",
-            Self::Inside => "inside",
+            Self::Critical => "critical",
+            Self::Admitted => "admitted",
             Self::Queueing => "queueing",
             Self::Entering => "entering",
             Self::Browsing => "browsing",
         }
     }
 
-    /// The class of a request, by its address alone: what a proof is worth is found out later.
-    #[must_use]
-    pub fn of(method: &Method, path: &str) -> Self {
-        let mut parts = path.strip_prefix("/v1/").unwrap_or_default().split('/');
-        match (parts.next().unwrap_or_default(), parts.nth(1), parts.next()) {
-            ("webhooks", ..) | ("orders", Some("confirm" | "return"), _) | ("sales", Some("board"), None) => {
-                Self::Settling
-            }
-            ("sales", Some("admission"), _) if method == Method::POST => Self::Entering,
-            ("orders" | "holds" | "gate", ..) | ("sales", Some("admission"), _) => Self::Inside,
-            ("sales", Some("queue" | "board"), _) | ("sign-in" | "session", ..) => Self::Queueing,
-            ("sales", Some("performances"), Some(_)) if !path.ends_with("/plan") => Self::Inside,
-            _ => Self::Browsing,
-        }
-    }
-
-    /// Whether it is looked how long the answer takes: of calls inside that do not wait for a gateway.
-    pub(crate) fn is_timed(self, method: &Method, path: &str) -> bool {
-        self == Self::Inside && !(method == Method::POST && path == "/v1/orders")
-    }
-
-    /// Of the requests that are worked on at once, the share that is kept for those who are more important.
-    const fn kept_for_others(self, of: usize) -> usize {
+    /// Of `limit` requests in progress, how many are reserved for more important ones.
+    const fn reserved_for_others(self, limit: usize) -> usize {
         match self {
-            Self::Settling => 0,
-            Self::Inside => of / 16,
-            Self::Queueing => of / 4,
-            Self::Entering => of / 3,
-            Self::Browsing => of / 2,
+            Self::Critical => 0,
+            Self::Admitted => limit / 16,
+            Self::Queueing => limit / 4,
+            Self::Entering => limit / 3,
+            Self::Browsing => limit / 2,
         }
     }
 }
 
-/// Requests that are worked on at once, so many at most. Nobody waits for room, so a count is enough; a semaphore takes a lock.
+/// Bound of the requests in progress. No request waits for a permit, so a counter is enough; a semaphore takes a lock.
 ///
-/// Aligned, since each request changes the counts: what lies beside them would have to be fetched anew each time.
+/// Aligned to its own cache lines, since each request changes the counters.
 #[derive(Debug)]
 #[repr(align(128))]
-pub struct AtWork {
-    asked: AtomicU64,
-    now: AtomicUsize,
-    pub(crate) most: usize,
+pub struct InFlightLimit {
+    received: AtomicU64,
+    in_progress: AtomicUsize,
+    limit: usize,
 }
 
-/// A request that is worked on until this is dropped.
-pub(crate) struct Worked<'a>(&'a AtomicUsize);
+/// One request in progress, until dropped.
+pub(crate) struct InFlightPermit<'a>(&'a AtomicUsize);
 
-impl AtWork {
+impl InFlightLimit {
+    /// A limit of so many requests at once.
     #[must_use]
-    pub const fn new(most: usize) -> Self {
-        Self {
-            asked: AtomicU64::new(0),
-            now: AtomicUsize::new(0),
-            most,
-        }
+    pub const fn new(limit: usize) -> Self {
+        Self { received: AtomicU64::new(0), in_progress: AtomicUsize::new(0), limit }
     }
 
-    /// Somebody asks, and may be turned away.
-    pub(crate) fn came(&self) {
-        self.asked.fetch_add(1, Ordering::Relaxed);
+    /// Counts a request that arrived, whether or not it is served.
+    pub(crate) fn record_arrival(&self) {
+        self.received.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Requests that have come to the public listener.
-    pub fn asked(&self) -> u64 {
-        self.asked.load(Ordering::Relaxed)
+    /// Requests that arrived at the public listener since the start.
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
     }
 
-    /// For how many more there is room.
-    pub(crate) fn room(&self) -> usize {
-        self.most.saturating_sub(self.now.load(Ordering::Relaxed))
+    /// Requests that could still begin.
+    pub(crate) fn free(&self) -> usize {
+        self.limit.saturating_sub(self.in_progress.load(Ordering::Relaxed))
     }
 
-    /// One more, if there is room.
-    pub(crate) fn begin(&self) -> Option<Worked<'_>> {
-        let before = self.now.fetch_add(1, Ordering::Relaxed);
-        let worked = Worked(&self.now);
-        (before < self.most).then_some(worked)
+    /// The limit, and how much of it is free.
+    #[must_use]
+    pub fn headroom(&self) -> Headroom {
+        Headroom { free: self.free(), limit: self.limit }
+    }
+
+    /// Begins a request, unless the limit is reached.
+    pub(crate) fn try_acquire(&self) -> Option<InFlightPermit<'_>> {
+        let before = self.in_progress.fetch_add(1, Ordering::Relaxed);
+        let permit = InFlightPermit(&self.in_progress);
+        // Dropping the permit of a refused request takes its count back.
+        (before < self.limit).then_some(permit)
     }
 }
 
-impl Drop for Worked<'_> {
+impl Drop for InFlightPermit<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// How often it is looked how late one is woken.
-const PROBE_EVERY: Duration = Duration::from_millis(10);
-/// The runtime's timers are a millisecond coarse.
-const TIMER_SLACK: Duration = Duration::from_millis(1);
-const PROBES_IN_INTERVAL: u32 = 10;
-/// A queue that does not get shorter than this within an interval stands.
-pub const LAG_TARGET: Duration = Duration::from_millis(5);
-/// Who waits so long for being looked at is late, whatever the books do.
-const LAG_LATE: Duration = Duration::from_millis(20);
-/// With fewer requests in an interval than this it is not they who keep the process waiting, and refusing them helps nobody.
-const ASKED_MIN: u64 = 30;
-/// A call inside that takes longer is late; so many must have been answered, and this part of them late.
-const LATE: Duration = Duration::from_millis(250);
-const ANSWERED_MIN: u64 = 8;
-const LATE_PART: u64 = 4;
-/// Steps of the valve, which goes from 0 to `CLOSED`: a thousand for each class but the first.
-const OPENS_BY: u32 = 50;
-const OPENS_IDLE_BY: u32 = 200;
-const CLOSES_BY_MAX: u32 = 250;
-const CLASS: u32 = 1_000;
-/// A caller is told to stay away a second longer for so many steps.
-const RETRY_STEP: u64 = 160;
-const CLOSED: u32 = 4 * CLASS;
+/// A standing delay above this is overload.
+pub const QUEUE_DELAY_TARGET: Duration = Duration::from_millis(5);
+/// A standing delay above this makes responses to admitted visitors late, whatever the databases do.
+const QUEUE_DELAY_LATE: Duration = Duration::from_millis(20);
+/// With fewer requests in an interval than this the delay has another cause, and refusing them helps nothing.
+const ARRIVALS_MIN: u64 = 30;
+/// A response to an admitted visitor that takes longer is late.
+const LATE_AFTER: Duration = Duration::from_millis(250);
+/// The share of late responses is judged from so many responses on.
+const RESPONSES_MIN: u64 = 8;
+/// One late response in so many means that the box office is overloaded.
+const LATE_ONE_IN: u64 = 4;
+/// Steps of the shed level for each priority but [`Priority::Critical`].
+const STEPS_PER_PRIORITY: u32 = 1_000;
+/// The level at which all but critical requests are shed.
+const LEVEL_MAX: u32 = 4 * STEPS_PER_PRIORITY;
+/// Steps by which the level falls in an interval without a standing delay.
+const LEVEL_FALLS_BY: u32 = 50;
+/// Steps by which it falls in an interval with few requests.
+const LEVEL_FALLS_IDLE_BY: u32 = 200;
+/// Steps by which it rises at most in an interval.
+const LEVEL_RISES_BY_MAX: u32 = 250;
+/// `Retry-After` grows by a second for so many steps of the level.
+const STEPS_PER_RETRY_SECOND: u64 = 160;
 
-/// How far requests are turned away.
+/// Decides which requests are refused.
 #[derive(Debug, Default)]
-pub struct Valve {
-    closed: AtomicU32,
-    lag_us: AtomicU64,
-    /// In the last interval those inside were answered late.
-    late_inside: AtomicBool,
-    /// Calls inside that were answered in this interval, and those of them that were late.
-    answered: AtomicU64,
-    late: AtomicU64,
-    turned_away: [AtomicU64; Class::ALL.len()],
+pub struct LoadShedder {
+    /// From 0 to [`LEVEL_MAX`].
+    level: AtomicU32,
+    queue_delay_us: AtomicU64,
+    is_box_office_overloaded: AtomicBool,
+    /// Responses to admitted visitors in this interval, and the late ones among them.
+    responses: AtomicU64,
+    late_responses: AtomicU64,
+    shed: [AtomicU64; Priority::ALL.len()],
 }
 
-impl Valve {
-    /// Whether a request of this class is turned away; `die` is uniform in `[0, 1)` and asked for only when it matters.
-    fn turns_away(&self, class: Class, die: impl FnOnce() -> f64) -> bool {
-        let closed = self.closed_to(class).min(CLASS);
-        closed > 0 && die() * f64::from(CLASS) < f64::from(closed)
-    }
-
-    /// How far it is closed beyond the point where it begins to turn away this class.
-    fn closed_to(&self, class: Class) -> u32 {
-        let open_to = match class {
-            Class::Settling => return 0,
-            Class::Inside => 3 * CLASS,
-            Class::Queueing => 2 * CLASS,
-            Class::Entering => CLASS,
-            Class::Browsing => 0,
-        };
-        self.closed.load(Ordering::Relaxed).saturating_sub(open_to)
-    }
-
-    /// A call inside was answered after so long.
-    pub(crate) fn answered(&self, after: Duration) {
-        self.answered.fetch_add(1, Ordering::Relaxed);
-        self.late.fetch_add(u64::from(after > LATE), Ordering::Relaxed);
-    }
-
-    /// An interval has passed in which the least lag was `lag`, so many requests came, and new orders had to wait or not.
-    fn interval(&self, lag: Duration, asked: u64, till_is_pressed: bool) {
-        self.lag_us.store(
-            u64::try_from(lag.as_micros()).unwrap_or(u64::MAX),
-            Ordering::Relaxed,
-        );
-        let (answered, late) = (
-            self.answered.swap(0, Ordering::Relaxed),
-            self.late.swap(0, Ordering::Relaxed),
-        );
-        let books_are_late = till_is_pressed || answered >= ANSWERED_MIN && late * LATE_PART >= answered;
-        self.late_inside.store(
-            books_are_late || asked >= ASKED_MIN && lag > LAG_LATE,
-            Ordering::Relaxed,
-        );
-        let closed = self.closed.load(Ordering::Relaxed);
-        let next = if asked < ASKED_MIN {
-            closed.saturating_sub(OPENS_IDLE_BY)
-        } else if lag > LAG_TARGET {
-            let over = lag
-                .saturating_sub(LAG_TARGET)
-                .as_millis()
-                .max(1)
-                .saturating_mul(u128::from(OPENS_BY))
-                / LAG_TARGET.as_millis();
-            (closed + u32::try_from(over).unwrap_or(u32::MAX).clamp(1, CLOSES_BY_MAX)).min(CLOSED)
-        } else {
-            closed.saturating_sub(OPENS_BY)
-        };
-        self.closed.store(next, Ordering::Relaxed);
-    }
-
-    /// From 0, nobody is turned away, to 1, only what settles is answered.
-    #[must_use]
-    pub fn closed(&self) -> f64 {
-        f64::from(self.closed.load(Ordering::Relaxed)) / f64::from(CLOSED)
-    }
-
-    /// Whether those inside have to wait for too long, so that nobody should come in.
-    #[must_use]
-    pub fn are_inside_late(&self) -> bool {
-        self.late_inside.load(Ordering::Relaxed)
-    }
-
-    /// The least lag of the last interval.
-    #[must_use]
-    pub fn lag(&self) -> Duration {
-        Duration::from_micros(self.lag_us.load(Ordering::Relaxed))
-    }
-
-    /// Requests of this class that were turned away so far.
-    #[must_use]
-    pub fn turned_away(&self, class: Class) -> u64 {
-        self.turned_away[class as usize].load(Ordering::Relaxed)
-    }
-}
-
-/// Watches the runtime's lag and the till, if it is here, and works the house's valve, until the house closes.
-pub async fn watch(house: Arc<House>, office: Option<BoxOffice>, life: Lifecycle) {
-    let mut asked_before = house.at_work.asked();
-    while !life.is_stopping() {
-        let mut least = Duration::MAX;
-        for _ in 0..PROBES_IN_INTERVAL {
-            let began = house.clock.monotonic();
-            tokio::time::sleep(PROBE_EVERY).await;
-            least = least.min(
-                house
-                    .clock
-                    .monotonic()
-                    .saturating_sub(began + PROBE_EVERY + TIMER_SLACK),
-            );
+impl LoadShedder {
+    /// Whether a request is to be refused; counts it if so. `unit` is uniform in `[0, 1)` and drawn only when needed.
+    pub(crate) fn sheds(
+        &self,
+        priority: Priority,
+        in_flight: &InFlightLimit,
+        unit: impl FnOnce() -> f64,
+    ) -> bool {
+        let is_full = in_flight.free() <= priority.reserved_for_others(in_flight.limit);
+        let is_shed = is_full || self.is_shed_by_level(priority, unit);
+        if is_shed {
+            self.shed[priority as usize].fetch_add(1, Ordering::Relaxed);
         }
-        let asked = house.at_work.asked();
-        let till_is_pressed = office.as_ref().is_some_and(|office| {
-            let is_pressed = office.checkout.is_pressed();
-            office.pulse.looked(is_pressed);
-            is_pressed
-        });
-        house.valve.interval(least, asked - asked_before, till_is_pressed);
-        asked_before = asked;
+        is_shed
+    }
+
+    /// The range, in seconds, of `Retry-After` for a refused request. The more are refused, the later they are to return:
+    /// otherwise their retries are the overload.
+    pub(crate) fn retry_after_range_s(&self, priority: Priority) -> (u64, u64) {
+        let added_s = u64::from(self.steps_into(priority)) / STEPS_PER_RETRY_SECOND;
+        (1 + added_s / 2, 4 + added_s)
+    }
+
+    fn is_shed_by_level(&self, priority: Priority, unit: impl FnOnce() -> f64) -> bool {
+        let steps = self.steps_into(priority).min(STEPS_PER_PRIORITY);
+        steps > 0 && unit() * f64::from(STEPS_PER_PRIORITY) < f64::from(steps)
+    }
+
+    /// How far the level is beyond the point where it begins to shed this priority, in steps.
+    fn steps_into(&self, priority: Priority) -> u32 {
+        let begins_at = match priority {
+            Priority::Critical => return 0,
+            Priority::Admitted => 3 * STEPS_PER_PRIORITY,
+            Priority::Queueing => 2 * STEPS_PER_PRIORITY,
+            Priority::Entering => STEPS_PER_PRIORITY,
+            Priority::Browsing => 0,
+        };
+        self.level.load(Ordering::Relaxed).saturating_sub(begins_at)
+    }
+
+    /// Records how long a response to an admitted visitor took.
+    pub(crate) fn record_response(&self, took: Duration) {
+        self.responses.fetch_add(1, Ordering::Relaxed);
+        self.late_responses.fetch_add(u64::from(took > LATE_AFTER), Ordering::Relaxed);
+    }
+
+    /// Ends an interval with its least delay, its arrivals, and whether new orders waited too long.
+    pub(crate) fn end_interval(&self, queue_delay: Duration, arrivals: u64, are_orders_waiting: bool) {
+        let delay_us = u64::try_from(queue_delay.as_micros()).unwrap_or(u64::MAX);
+        self.queue_delay_us.store(delay_us, Ordering::Relaxed);
+        let responses = self.responses.swap(0, Ordering::Relaxed);
+        let late = self.late_responses.swap(0, Ordering::Relaxed);
+        let are_responses_late = responses >= RESPONSES_MIN && late * LATE_ONE_IN >= responses;
+        let is_queue_long = arrivals >= ARRIVALS_MIN && queue_delay > QUEUE_DELAY_LATE;
+        self.is_box_office_overloaded
+            .store(are_orders_waiting || are_responses_late || is_queue_long, Ordering::Relaxed);
+        let level = self.level.load(Ordering::Relaxed);
+        self.level.store(next_level(level, queue_delay, arrivals), Ordering::Relaxed);
+    }
+
+    /// Shed level from 0 to 1. Each quarter sheds one more priority.
+    #[must_use]
+    pub fn level(&self) -> f64 {
+        f64::from(self.level.load(Ordering::Relaxed)) / f64::from(LEVEL_MAX)
+    }
+
+    /// Whether admitted visitors wait too long, so that no more should be admitted.
+    #[must_use]
+    pub fn is_box_office_overloaded(&self) -> bool {
+        self.is_box_office_overloaded.load(Ordering::Relaxed)
+    }
+
+    /// How long a request waited for the runtime: the least delay of the last interval.
+    #[must_use]
+    pub fn queue_delay(&self) -> Duration {
+        Duration::from_micros(self.queue_delay_us.load(Ordering::Relaxed))
+    }
+
+    /// Requests of this priority that were shed since the start.
+    #[must_use]
+    pub fn shed_total(&self, priority: Priority) -> u64 {
+        self.shed[priority as usize].load(Ordering::Relaxed)
     }
 }
 
-impl House {
-    /// The answer to a request that is turned away; `None` lets it in.
-    pub(crate) fn turn_away(&self, class: Class) -> Option<Response> {
-        let is_full = self.at_work.room() <= class.kept_for_others(self.at_work.most);
-        if !is_full && !self.valve.turns_away(class, || self.entropy.unit()) {
-            return None;
-        }
-        self.valve.turned_away[class as usize].fetch_add(1, Ordering::Relaxed);
-        // The more of them are turned away, the later they are to come back: else they are the overload.
-        let far_s = u64::from(self.valve.closed_to(class)) / RETRY_STEP;
-        Some(refusal(self.soon_s(1 + far_s / 2, 4 + far_s)))
+/// The level after an interval: it rises in proportion to the delay above the target, and falls at a fixed pace.
+fn next_level(level: u32, queue_delay: Duration, arrivals: u64) -> u32 {
+    if arrivals < ARRIVALS_MIN {
+        return level.saturating_sub(LEVEL_FALLS_IDLE_BY);
     }
-
-    /// The answer to somebody who is to come again after so long, or somewhat later.
-    pub(crate) fn come_again(&self, after: Duration) -> Response {
-        refusal(self.no_sooner_s(after))
+    if queue_delay <= QUEUE_DELAY_TARGET {
+        return level.saturating_sub(LEVEL_FALLS_BY);
     }
-}
-
-/// `/problems/overloaded`, without a thought.
-fn refusal(retry_after_s: u64) -> Response {
-    static BODY: std::sync::LazyLock<Bytes> = std::sync::LazyLock::new(|| {
-        let kind = Kind::Overloaded;
-        let body =
-            serde_json::json!({"type": kind.slug(), "title": kind.title(), "status": kind.status().as_u16()});
-        body.to_string().into()
-    });
-    let mut response = Response::new(Body::from(BODY.clone()));
-    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/problem+json"),
-    );
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_s));
-    response
+    let over_ms = queue_delay.saturating_sub(QUEUE_DELAY_TARGET).as_millis().max(1);
+    let rise = over_ms.saturating_mul(u128::from(LEVEL_FALLS_BY)) / QUEUE_DELAY_TARGET.as_millis();
+    (level + u32::try_from(rise).unwrap_or(u32::MAX).clamp(1, LEVEL_RISES_BY_MAX)).min(LEVEL_MAX)
 }
 
 #[cfg(test)]
@@ -339,137 +265,84 @@ mod tests {
     use super::*;
 
     #[test]
-    fn as_many_are_worked_on_as_there_is_room_for_and_room_comes_back() {
-        let at_work = AtWork::new(2);
-        let (first, second) = (at_work.begin(), at_work.begin());
-        assert!(first.is_some() && second.is_some() && at_work.begin().is_none());
-        assert_eq!(at_work.room(), 0);
+    fn the_limit_holds_and_permits_come_back() {
+        let in_flight = InFlightLimit::new(2);
+        let (first, second) = (in_flight.try_acquire(), in_flight.try_acquire());
+        assert!(first.is_some() && second.is_some() && in_flight.try_acquire().is_none());
+        assert_eq!(in_flight.free(), 0);
         drop(first);
-        assert_eq!(at_work.room(), 1, "who was refused has taken none");
-        assert!(at_work.begin().is_some());
+        assert_eq!(in_flight.free(), 1, "a refused request holds no permit");
+        assert!(in_flight.try_acquire().is_some());
     }
 
-    #[test]
-    fn money_comes_before_visitors_visitors_before_the_queue_and_the_queue_before_lookers() {
-        let (get, post, put) = (Method::GET, Method::POST, Method::PUT);
-        for (method, path, class) in [
-            (&post, "/v1/webhooks/sandbox", Class::Settling),
-            (&post, "/v1/orders/o-1/confirm", Class::Settling),
-            (&get, "/v1/orders/o-1/return", Class::Settling),
-            (&get, "/v1/sales/s/board", Class::Settling),
-            (&post, "/v1/orders", Class::Inside),
-            (&get, "/v1/orders/o-1/tickets", Class::Inside),
-            (&Method::PATCH, "/v1/holds/h", Class::Inside),
-            (&post, "/v1/sales/s/performances/p/holds", Class::Inside),
-            (&get, "/v1/sales/s/performances/p/seats/events", Class::Inside),
-            (&put, "/v1/sales/s/admission", Class::Inside),
-            (&Method::DELETE, "/v1/sales/s/admission", Class::Inside),
-            (&post, "/v1/sales/s/admission", Class::Entering),
-            (&post, "/v1/sales/s/queue", Class::Queueing),
-            (&get, "/v1/sales/s/queue/place", Class::Queueing),
-            (&get, "/v1/sales/s/board/events", Class::Queueing),
-            (&post, "/v1/sign-in/handoff", Class::Queueing),
-            (&get, "/v1/sales/s/performances/p/plan", Class::Browsing),
-            (&get, "/v1/sales/s", Class::Browsing),
-            (&get, "/sales/s", Class::Browsing),
-            (&get, "/assets/app.js", Class::Browsing),
-            (&get, "/", Class::Browsing),
-        ] {
-            assert_eq!(Class::of(method, path), class, "{method} {path}");
-        }
-    }
-
-    /// Of a thousand requests of each class, how many are turned away.
-    fn turned_away(valve: &Valve) -> [usize; 5] {
-        Class::ALL.map(|class| {
+    /// Of a thousand requests of each priority, how many are shed.
+    fn shed_per_mille(shedder: &LoadShedder) -> [usize; 5] {
+        Priority::ALL.map(|priority| {
             (0..1_000)
-                .filter(|n| valve.turns_away(class, || f64::from(*n) / 1_000.0))
+                .filter(|n| shedder.is_shed_by_level(priority, || f64::from(*n) / 1_000.0))
                 .count()
         })
     }
 
     #[test]
-    fn a_standing_queue_closes_the_valve_class_by_class_and_a_burst_does_not() {
-        let valve = Valve::default();
-        valve.interval(Duration::from_millis(4), 10_000, false);
-        assert_eq!(turned_away(&valve), [0; 5], "it drains");
-        let mut before = turned_away(&valve);
+    fn a_standing_queue_sheds_by_priority_and_a_burst_does_not() {
+        let shedder = LoadShedder::default();
+        shedder.end_interval(Duration::from_millis(4), 10_000, false);
+        assert_eq!(shed_per_mille(&shedder), [0; 5], "the queue drains");
+        let mut before = shed_per_mille(&shedder);
         for _ in 0..100 {
-            valve.interval(Duration::from_millis(40), 10_000, false);
-            let now = turned_away(&valve);
-            assert!(
-                now.iter().zip(before).all(|(now, before)| *now >= before),
-                "{before:?} {now:?}"
-            );
-            // Nobody more important is turned away while somebody less important is let in.
+            shedder.end_interval(Duration::from_millis(40), 10_000, false);
+            let now = shed_per_mille(&shedder);
+            assert!(now.iter().zip(before).all(|(now, before)| *now >= before), "{before:?} {now:?}");
+            // A priority is shed only when all below it are shed whole.
             assert!(now[1] == 0 || now[2] == 1_000, "{now:?}");
             assert!(now[2] == 0 || now[3] == 1_000, "{now:?}");
             assert!(now[3] == 0 || now[4] == 1_000, "{now:?}");
             before = now;
         }
-        assert_eq!(
-            before,
-            [0, 1_000, 1_000, 1_000, 1_000],
-            "what settles is always let in"
-        );
+        assert_eq!(before, [0, 1_000, 1_000, 1_000, 1_000], "critical requests are never shed");
     }
 
     #[test]
-    fn it_opens_again_within_ten_seconds_whether_or_not_there_is_load() {
-        for asked in [10_000, 3] {
-            let valve = Valve::default();
-            (0..200).for_each(|_| valve.interval(Duration::from_secs(1), 10_000, false));
-            assert!((valve.closed() - 1.0).abs() < 1e-9);
-            (0..100).for_each(|_| valve.interval(Duration::from_millis(1), asked, false));
-            assert_eq!(turned_away(&valve), [0; 5], "{asked}");
+    fn the_level_falls_within_ten_seconds_with_or_without_load() {
+        for arrivals in [10_000, 3] {
+            let shedder = LoadShedder::default();
+            (0..200).for_each(|_| shedder.end_interval(Duration::from_secs(1), 10_000, false));
+            assert!((shedder.level() - 1.0).abs() < 1e-9);
+            (0..100).for_each(|_| shedder.end_interval(Duration::from_millis(1), arrivals, false));
+            assert_eq!(shed_per_mille(&shedder), [0; 5], "{arrivals}");
         }
     }
 
     #[test]
-    fn who_is_answered_late_inside_keeps_others_out_and_turns_nobody_away() {
-        let valve = Valve::default();
-        let interval = |late: u64, of: u64| {
-            (0..of).for_each(|n| valve.answered(if n < late { LATE * 2 } else { LATE / 2 }));
-            valve.interval(Duration::from_millis(1), 1_000, false);
-            valve.are_inside_late()
+    fn late_responses_stop_admission_and_shed_nothing() {
+        let shedder = LoadShedder::default();
+        let is_overloaded_after = |late: u64, of: u64| {
+            (0..of).for_each(|n| {
+                shedder.record_response(if n < late { LATE_AFTER * 2 } else { LATE_AFTER / 2 })
+            });
+            shedder.end_interval(Duration::from_millis(1), 1_000, false);
+            shedder.is_box_office_overloaded()
         };
-        assert!(!interval(2, 20), "some are always late");
-        assert!(
-            !interval(ANSWERED_MIN - 1, ANSWERED_MIN - 1),
-            "a few are no measure"
-        );
-        assert!(interval(10, 20));
-        assert!(!interval(0, 20));
-        valve.interval(Duration::from_millis(1), 1_000, true);
-        assert!(valve.are_inside_late(), "the till is pressed");
-        assert_eq!(turned_away(&valve), [0; 5]);
-        valve.interval(LAG_LATE, 1_000, false);
-        assert!(
-            !valve.are_inside_late(),
-            "that long everybody may wait to be looked at"
-        );
-        valve.interval(LAG_LATE * 2, 1_000, false);
-        assert!(valve.are_inside_late(), "everybody waits too long");
-        valve.interval(LAG_LATE * 2, ASKED_MIN - 1, false);
-        assert!(
-            !valve.are_inside_late(),
-            "it is not they who keep the process waiting"
-        );
+        assert!(!is_overloaded_after(2, 20), "a few late ones are normal");
+        assert!(!is_overloaded_after(RESPONSES_MIN - 1, RESPONSES_MIN - 1), "too few to judge");
+        assert!(is_overloaded_after(10, 20));
+        assert!(!is_overloaded_after(0, 20));
+        shedder.end_interval(Duration::from_millis(1), 1_000, true);
+        assert!(shedder.is_box_office_overloaded(), "orders wait");
+        assert_eq!(shed_per_mille(&shedder), [0; 5]);
+        shedder.end_interval(QUEUE_DELAY_LATE, 1_000, false);
+        assert!(!shedder.is_box_office_overloaded(), "a delay up to the bound is accepted");
+        shedder.end_interval(QUEUE_DELAY_LATE * 2, 1_000, false);
+        assert!(shedder.is_box_office_overloaded(), "every request waits too long");
+        shedder.end_interval(QUEUE_DELAY_LATE * 2, ARRIVALS_MIN - 1, false);
+        assert!(!shedder.is_box_office_overloaded(), "so few requests are not the cause");
     }
 
     #[test]
-    fn few_requests_are_never_turned_away_however_slow_the_machine() {
-        let valve = Valve::default();
-        (0..200).for_each(|_| valve.interval(Duration::from_secs(1), ASKED_MIN - 1, false));
-        assert_eq!(turned_away(&valve), [0; 5]);
-    }
-
-    #[test]
-    fn a_refusal_says_when_to_come_again() {
-        let refusal = refusal(3);
-        assert_eq!(
-            (refusal.status().as_u16(), &refusal.headers()[header::RETRY_AFTER]),
-            (503, &HeaderValue::from_static("3"))
-        );
+    fn few_requests_are_never_shed_however_slow_the_machine() {
+        let shedder = LoadShedder::default();
+        (0..200).for_each(|_| shedder.end_interval(Duration::from_secs(1), ARRIVALS_MIN - 1, false));
+        assert_eq!(shed_per_mille(&shedder), [0; 5]);
     }
 }

@@ -14,7 +14,7 @@ use axum::{
 use http::{HeaderValue, StatusCode, header};
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use crate::ops::{admin::operators::OperatorDesk, reports::ReportDesk};
+use crate::ops::{admin::operators::OperatorApi, reports::BoxOfficeFeed};
 
 /// Whether this node should get traffic: false until everything is recovered, and from the moment it is to stop.
 #[derive(Clone, Debug, Default)]
@@ -41,8 +41,8 @@ struct Ops {
 pub fn router(
     readiness: Readiness,
     metrics: Option<PrometheusHandle>,
-    reports: ReportDesk,
-    operators: OperatorDesk,
+    reports: BoxOfficeFeed,
+    operators: OperatorApi,
 ) -> Router {
     Router::new()
         .route("/metrics", get(render_metrics))

@@ -24,30 +24,30 @@ use crate::{
 };
 
 /// An order is a few words.
-const ORDER_BYTES_MAX: usize = 4 * 1024;
+const COMMAND_BYTES_MAX: usize = 4 * 1024;
 const TOKEN_LEN: usize = 32;
 
 /// Takes orders once the waiting rooms are open. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct OperatorDesk(Arc<OnceLock<Desk>>);
+pub struct OperatorApi(Arc<OnceLock<OpenRooms>>);
 
-struct Desk {
+struct OpenRooms {
     rooms: BTreeMap<SaleId, Arc<WaitingRoom>>,
     /// Who it is whose token has this SHA-256, in hexadecimal digits. A token is 256 random bits, so its plain hash gives
     /// nothing away, and how long a comparison takes neither.
     names: BTreeMap<String, String>,
 }
 
-impl OperatorDesk {
+impl OperatorApi {
     /// From now on the operators (name -> SHA-256 of the token) may steer these rooms.
-    pub fn open(&self, rooms: &BTreeMap<SaleId, Arc<WaitingRoom>>, operators: &BTreeMap<String, String>) {
+    pub fn publish_rooms(&self, rooms: &BTreeMap<SaleId, Arc<WaitingRoom>>, operators: &BTreeMap<String, String>) {
         let names = operators
             .iter()
             .map(|(name, hash)| (hash.to_ascii_lowercase(), name.clone()))
             .collect();
         if self
             .0
-            .set(Desk {
+            .set(OpenRooms {
                 rooms: rooms.clone(),
                 names,
             })
@@ -59,9 +59,9 @@ impl OperatorDesk {
 
     pub(crate) fn router(self) -> Router {
         Router::new()
-            .route("/v1/admin/sales/{sale}", get(state))
-            .route("/v1/admin/sales/{sale}/orders", post(order))
-            .layer(DefaultBodyLimit::max(ORDER_BYTES_MAX))
+            .route("/v1/admin/sales/{sale}", get(show))
+            .route("/v1/admin/sales/{sale}/orders", post(execute))
+            .layer(DefaultBodyLimit::max(COMMAND_BYTES_MAX))
             .with_state(self)
     }
 }
@@ -83,16 +83,16 @@ pub fn is_token_hash(text: &str) -> bool {
 }
 
 /// An operator before the door of a sale: the proof is her token.
-struct AtHelm {
+struct OperatorAuth {
     operator: String,
     sale: SaleId,
     room: Arc<WaitingRoom>,
 }
 
-impl FromRequestParts<OperatorDesk> for AtHelm {
+impl FromRequestParts<OperatorApi> for OperatorAuth {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, desk: &OperatorDesk) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, desk: &OperatorApi) -> Result<Self, Problem> {
         let desk = desk.0.get().ok_or_else(|| {
             Problem::new(Kind::TemporarilyUnavailable)
                 .detail("no waiting room is open here")
@@ -120,12 +120,12 @@ impl FromRequestParts<OperatorDesk> for AtHelm {
     }
 }
 
-async fn state(AtHelm { room, .. }: AtHelm) -> Json<DoorState> {
+async fn show(OperatorAuth { room, .. }: OperatorAuth) -> Json<DoorState> {
     Json(room.door_state())
 }
 
-async fn order(AtHelm { operator, sale, room }: AtHelm, body: Bytes) -> Result<Json<DoorState>, Problem> {
-    let command = read(&body)?;
+async fn execute(OperatorAuth { operator, sale, room }: OperatorAuth, body: Bytes) -> Result<Json<DoorState>, Problem> {
+    let command = parse_command(&body)?;
     let said = format!("{command:?}");
     let outcome = room
         .order(command, &operator)
@@ -142,7 +142,7 @@ async fn order(AtHelm { operator, sale, room }: AtHelm, body: Bytes) -> Result<J
     }
 }
 
-fn read(body: &[u8]) -> Result<OperatorCommand, Problem> {
+fn parse_command(body: &[u8]) -> Result<OperatorCommand, Problem> {
     let mut json = serde_json::Deserializer::from_slice(body);
     serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let field = error.path().to_string();
@@ -183,7 +183,7 @@ mod tests {
                 OperatorCommand::Notice { text: None },
             ),
         ] {
-            assert_eq!(read(text.as_bytes()).unwrap(), command);
+            assert_eq!(parse_command(text.as_bytes()).unwrap(), command);
         }
         for (text, kind) in [
             ("", Kind::MalformedRequest),
@@ -195,7 +195,7 @@ mod tests {
             (r#"{"order":"rate","per_minute":4294967296}"#, Kind::InvalidField),
             (r#"{"order":"capacity","visitors":"many"}"#, Kind::InvalidField),
         ] {
-            assert_eq!(read(text.as_bytes()).unwrap_err().kind(), kind, "{text}");
+            assert_eq!(parse_command(text.as_bytes()).unwrap_err().kind(), kind, "{text}");
         }
     }
 

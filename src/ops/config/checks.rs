@@ -18,11 +18,11 @@ use crate::{
 };
 
 /// Finds out what cannot work; each finding is a key's full path and a sentence.
-pub(super) fn findings(settings: &Settings) -> Vec<(String, String)> {
+pub(super) fn find_problems(settings: &Settings) -> Vec<(String, String)> {
     let mut found = Findings::default();
     server(settings, &mut found);
-    engines(settings, &mut found);
-    books(settings, &mut found);
+    stores(settings, &mut found);
+    databases(settings, &mut found);
     keys_and_log(settings, &mut found);
     proof_of_work(settings, &mut found);
     shop(settings, &mut found);
@@ -52,8 +52,8 @@ impl Findings {
 fn server(settings: &Settings, found: &mut Findings) {
     let it = &settings.server;
     found.when(
-        it.listen == it.ops_listen && it.listen.port() != 0,
-        "server.ops_listen",
+        it.listen == it.admin_listen && it.listen.port() != 0,
+        "server.admin_listen",
         "must be another address than server.listen: operations are never served to the public",
     );
     found.when(
@@ -71,12 +71,12 @@ fn server(settings: &Settings, found: &mut Findings) {
     let is_name = |c: char| c.is_ascii_alphanumeric() || "._:-".contains(c);
     found.when(
         it.node_name.len() > 64 || !it.node_name.chars().all(is_name),
-        "server.node",
+        "server.node_name",
         "must be at most 64 letters, digits and . _ : - (empty: the machine's name and the public port)",
     );
     found.when(
         it.shutdown_notice_ms > 60_000,
-        "server.lame_duck_ms",
+        "server.shutdown_notice_ms",
         "must be at most 60000: whoever stops a process does not wait longer",
     );
     found.when(
@@ -98,13 +98,13 @@ fn server(settings: &Settings, found: &mut Findings) {
     );
 }
 
-fn engines(settings: &Settings, found: &mut Findings) {
+fn stores(settings: &Settings, found: &mut Findings) {
     let shared = &settings.store.redis;
     let own = [
         ("waiting_room.redis.url", &settings.waiting_room.redis.url),
         ("box_office.redis.url", &settings.box_office.redis.url),
     ];
-    for (key, url) in [("engine.redis.url", &shared.url)].into_iter().chain(own) {
+    for (key, url) in [("store.redis.url", &shared.url)].into_iter().chain(own) {
         let plain = url
             .scheme()
             .strip_suffix("+sentinel")
@@ -118,25 +118,25 @@ fn engines(settings: &Settings, found: &mut Findings) {
         found.when(
             !url.is_empty() && settings.store.kind == StoreKind::Memory,
             key,
-            "must be empty while engine.kind is \"memory\"; to use this Redis set engine.kind to \"redis\"",
+            "must be empty while store.kind is \"memory\"; to use this Redis set store.kind to \"redis\"",
         );
     }
     let lacks_one = shared.url.is_empty() && own.iter().any(|(_, url)| url.is_empty());
     found.when(
         settings.store.kind == StoreKind::Redis && lacks_one,
-        "engine.redis.url",
-        "must be given when engine.kind is \"redis\", best as STAGEDOOR__ENGINE__REDIS__URL",
+        "store.redis.url",
+        "must be given when store.kind is \"redis\", best as STAGEDOOR__STORE__REDIS__URL",
     );
     found.positive(
         &[
-            ("call_deadline_ms", shared.command_timeout_ms.into()),
-            ("connect_deadline_ms", shared.connect_timeout_ms.into()),
+            ("command_timeout_ms", shared.command_timeout_ms.into()),
+            ("connect_timeout_ms", shared.connect_timeout_ms.into()),
         ],
-        "engine.redis",
+        "store.redis",
     );
     found.when(
         shared.command_timeout_ms >= settings.server.request_timeout_ms,
-        "engine.redis.call_deadline_ms",
+        "store.redis.command_timeout_ms",
         format!(
             "must be shorter than server.request_timeout_ms ({})",
             settings.server.request_timeout_ms
@@ -145,20 +145,20 @@ fn engines(settings: &Settings, found: &mut Findings) {
     for (ix, door) in settings.box_office.waiting_room_urls.iter().enumerate() {
         found.when(
             !is_base_url(door) || !door.starts_with("http://"),
-            format!("box_office.report_to[{ix}]"),
+            format!("box_office.waiting_room_urls[{ix}]"),
             "must be a waiting room's private listener, http://HOST:PORT without a slash at the end",
         );
     }
 }
 
 /// Which books go with which engine: several nodes must read the same ones.
-fn books(settings: &Settings, found: &mut Findings) {
+fn databases(settings: &Settings, found: &mut Findings) {
     let mut good = true;
     for (key, url) in [
         ("ledger.url", &settings.ledger.url),
         ("journal.url", &settings.journal.url),
     ] {
-        let wrong = !is_book(url);
+        let wrong = !is_database_url(url);
         good &= !wrong;
         found.when(
             wrong,
@@ -183,7 +183,7 @@ fn books(settings: &Settings, found: &mut Findings) {
     found.when(
         settings.waiting_room.durability == Durability::Acknowledged && settings.store.kind == StoreKind::Memory && !is_file(&journal),
         "waiting_room.durability",
-        "must be \"journaled\" with the memory engine and a journal on PostgreSQL: it answers earlier only beside a file of its own",
+        "must be \"committed\" with the memory engine and a journal on PostgreSQL: it answers earlier only beside a file of its own",
     );
     found.when(
         is_file(&ledger) && ledger == journal,
@@ -192,7 +192,7 @@ fn books(settings: &Settings, found: &mut Findings) {
     );
 }
 
-fn is_book(url: &DatabaseUrl) -> bool {
+fn is_database_url(url: &DatabaseUrl) -> bool {
     match url.scheme() {
         "" => url.is_empty(),
         "sqlite" => url.expose().len() > "sqlite:".len() && !url.expose().contains('?'),
@@ -235,34 +235,34 @@ fn proof_of_work(settings: &Settings, found: &mut Findings) {
     let it = &settings.limits.proof_of_work;
     let at = "limits.proof_of_work";
     found.when(
-        it.bits_max > BITS_MAX,
-        format!("{at}.bits_max"),
+        it.difficulty_bits_max > BITS_MAX,
+        format!("{at}.difficulty_bits_max"),
         format!("must be at most {BITS_MAX}: more keeps a phone busy for minutes"),
     );
     found.when(
-        it.bits_min > it.bits_max,
-        format!("{at}.bits_min"),
-        format!("must not be above bits_max ({})", it.bits_max),
+        it.difficulty_bits_min > it.difficulty_bits_max,
+        format!("{at}.difficulty_bits_min"),
+        format!("must not be above difficulty_bits_max ({})", it.difficulty_bits_max),
     );
     found.when(
-        it.allow_over_join_limit && it.bits_max == 0,
-        format!("{at}.lifts_join_limit"),
-        "must be false while bits_max is 0: nothing would be asked instead of the limit",
+        it.allow_over_join_limit && it.difficulty_bits_max == 0,
+        format!("{at}.allow_over_join_limit"),
+        "must be false while difficulty_bits_max is 0: nothing would be asked instead of the limit",
     );
     found.when(
         it.challenge_ttl_s > 3_600,
-        format!("{at}.life_s"),
+        format!("{at}.challenge_ttl_s"),
         "must be at most 3600: what was answered is remembered for so long",
     );
     found.positive(
         &[
             ("joins_per_second_normal", it.joins_per_second_normal.into()),
             (
-                "joins_per_address_per_minute_normal",
+                "joins_per_ip_per_minute_normal",
                 it.joins_per_ip_per_minute_normal.into(),
             ),
-            ("life_s", it.challenge_ttl_s.into()),
-            ("spent_max", it.used_challenges_max as u64),
+            ("challenge_ttl_s", it.challenge_ttl_s.into()),
+            ("used_challenges_max", it.used_challenges_max as u64),
         ],
         at,
     );
@@ -274,9 +274,9 @@ fn shop(settings: &Settings, found: &mut Findings) {
         &[
             ("connections_max", it.connections_max.into()),
             ("queries_per_second_max", it.queries_per_second_max.into()),
-            ("query_deadline_ms", it.query_timeout_ms.into()),
+            ("query_timeout_ms", it.query_timeout_ms.into()),
             ("password_threads", it.password_threads as u64),
-            ("password_waiting_max", it.password_queue_max as u64),
+            ("password_queue_max", it.password_queue_max as u64),
             ("session_hours", it.session_hours.into()),
         ],
         "shop",
@@ -321,15 +321,15 @@ fn checkout(settings: &Settings, found: &mut Findings) {
     let it = &settings.checkout;
     found.positive(
         &[
-            ("answer_within_ms", it.order_response_wait_ms.into()),
-            ("gateway_deadline_ms", it.gateway_timeout_ms.into()),
-            ("authorise_within_s", it.payment_timeout_s.into()),
+            ("order_response_wait_ms", it.order_response_wait_ms.into()),
+            ("gateway_timeout_ms", it.gateway_timeout_ms.into()),
+            ("payment_timeout_s", it.payment_timeout_s.into()),
         ],
         "checkout",
     );
     found.when(
         it.order_response_wait_ms >= settings.server.request_timeout_ms,
-        "checkout.answer_within_ms",
+        "checkout.order_response_wait_ms",
         format!(
             "must be shorter than server.request_timeout_ms ({})",
             settings.server.request_timeout_ms
@@ -337,9 +337,9 @@ fn checkout(settings: &Settings, found: &mut Findings) {
     );
     found.when(
         u64::from(it.payment_timeout_s) * 1_000 < u64::from(it.gateway_timeout_ms),
-        "checkout.authorise_within_s",
+        "checkout.payment_timeout_s",
         format!(
-            "must not be shorter than one gateway call, checkout.gateway_deadline_ms ({})",
+            "must not be shorter than one gateway call, checkout.gateway_timeout_ms ({})",
             it.gateway_timeout_ms
         ),
     );
@@ -360,13 +360,13 @@ fn sales(settings: &Settings, found: &mut Findings) {
         found.when(
             sale.queue_order == QueueOrder::FairDraw && settings.waiting_room.durability == Durability::Acknowledged,
             "waiting_room.durability",
-            "must be \"journaled\" for a sale with a fair draw: nobody may be told that she is in a list that does not hold her",
+            "must be \"committed\" for a sale with a fair draw: nobody may be told that she is in a list that does not hold her",
         );
         found.when(
             sale.hold_ttl_s < settings.checkout.payment_timeout_s,
-            format!("{at}.hold_s"),
+            format!("{at}.hold_ttl_s"),
             format!(
-                "must not be shorter than a payment may take, checkout.authorise_within_s ({})",
+                "must not be shorter than a payment may take, checkout.payment_timeout_s ({})",
                 settings.checkout.payment_timeout_s
             ),
         );
@@ -385,41 +385,41 @@ fn one_sale(sale: &SaleSettings, at: &str, found: &mut Findings) {
     draw(sale, at, found);
     found.when(
         sale.prequeue_starts_at > sale.on_sale_starts_at,
-        key("prequeue_at"),
-        format!("must not be after opens_at ({})", sale.on_sale_starts_at),
+        key("prequeue_starts_at"),
+        format!("must not be after on_sale_starts_at ({})", sale.on_sale_starts_at),
     );
     found.when(
         sale.closes_at <= sale.on_sale_starts_at,
         key("closes_at"),
-        format!("must be after opens_at ({})", sale.on_sale_starts_at),
+        format!("must be after on_sale_starts_at ({})", sale.on_sale_starts_at),
     );
     found.positive(
         &[
-            ("rate_per_minute", sale.admission_rate_per_minute.into()),
-            ("capacity", sale.active_visits_max.into()),
-            ("burst", sale.admission_burst.unwrap_or(1).into()),
+            ("admission_rate_per_minute", sale.admission_rate_per_minute.into()),
+            ("active_visits_max", sale.active_visits_max.into()),
+            ("admission_burst", sale.admission_burst.unwrap_or(1).into()),
             ("call_window_s", sale.call_window_s.into()),
-            ("pass_life_s", sale.pass_ttl_s.into()),
+            ("pass_ttl_s", sale.pass_ttl_s.into()),
             ("visit_max_s", sale.visit_max_s.into()),
-            ("max_fans", sale.queue_entries_max.into()),
-            ("seats_per_fan", sale.seats_per_customer_max.into()),
-            ("hold_s", sale.hold_ttl_s.into()),
+            ("queue_entries_max", sale.queue_entries_max.into()),
+            ("seats_per_customer_max", sale.seats_per_customer_max.into()),
+            ("hold_ttl_s", sale.hold_ttl_s.into()),
         ],
         at,
     );
     found.when(
         !(0.0..=1.0).contains(&sale.late_arrival_share),
-        key("returner_share"),
+        key("late_arrival_share"),
         "must be between 0.0 and 1.0",
     );
     found.when(
         sale.pass_ttl_s > sale.visit_max_s,
-        key("pass_life_s"),
+        key("pass_ttl_s"),
         format!("must not be longer than visit_max_s ({})", sale.visit_max_s),
     );
     found.when(
         sale.hold_ttl_s > sale.visit_max_s,
-        key("hold_s"),
+        key("hold_ttl_s"),
         format!("must not be longer than visit_max_s ({})", sale.visit_max_s),
     );
     found.when(
@@ -436,7 +436,7 @@ fn draw(sale: &SaleSettings, at: &str, found: &mut Findings) {
         let wrong = sale.queue_order == QueueOrder::FairDraw;
         found.when(
             wrong,
-            format!("{at}.queueing"),
+            format!("{at}.queue_order"),
             "fair_draw needs [sales.draw], which names the beacon; else it must be fifo",
         );
         return;
@@ -444,7 +444,7 @@ fn draw(sale: &SaleSettings, at: &str, found: &mut Findings) {
     found.when(
         sale.queue_order == QueueOrder::Fifo,
         format!("{at}.draw"),
-        "must not be given when queueing is \"fifo\"",
+        "must not be given when queue_order is \"fifo\"",
     );
     found.when(
         !is_base_url(&draw.beacon_url),
@@ -469,7 +469,7 @@ fn draw(sale: &SaleSettings, at: &str, found: &mut Findings) {
     found.when(
         draw.genesis_at > sale.on_sale_starts_at,
         key("genesis_at"),
-        format!("must not be after opens_at ({})", sale.on_sale_starts_at),
+        format!("must not be after on_sale_starts_at ({})", sale.on_sale_starts_at),
     );
 }
 

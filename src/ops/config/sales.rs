@@ -8,8 +8,8 @@ use super::sections::seconds;
 use crate::{
     kernel::{Currency, Entropy, LocalText, Money, PerformanceId, SaleId, Timestamp},
     platform::{
-        drand::{ChainKey, Drand},
-        http_client::Roots,
+        drand::{ChainKey, DrandClient},
+        http_client::TrustStore,
     },
     seating,
     waiting_room::{
@@ -125,11 +125,11 @@ impl SaleSettings {
             public_key,
         } = draw.clone();
         let roots = if beacon_url.starts_with("https:") {
-            Roots::of_this_machine()
+            TrustStore::system()
         } else {
-            Roots::none()
+            TrustStore::empty()
         };
-        let beacon = Arc::new(Drand::new(
+        let beacon = Arc::new(DrandClient::new(
             &beacon_url,
             &chain,
             public_key,
@@ -184,9 +184,9 @@ impl PerformanceSettings {
                 .iter()
                 .map(|(zone, &amount)| (zone.clone(), Money::new(amount, self.currency)))
                 .collect(),
-            hold: seconds(sale.hold_ttl_s),
+            hold_ttl: seconds(sale.hold_ttl_s),
             extensions_max: sale.hold_extensions_max,
-            seats_per_fan: sale.seats_per_customer_max,
+            seats_per_customer_max: sale.seats_per_customer_max,
             seat_streams_max: self.seat_streams_max,
         }
     }

@@ -136,7 +136,7 @@ impl Serialize for DatabaseUrl {
 pub struct Settings {
     pub server: ServerSettings,
     pub data: DataSettings,
-    pub keys: KeySettings,
+    pub keys: KeysSettings,
     pub log: LogSettings,
     pub limits: LimitSettings,
     pub store: StoreSettings,
@@ -159,7 +159,7 @@ pub struct ServerSettings {
     /// Empty: the machine's name and the public listener's port.
     pub node_name: String,
     pub listen: SocketAddr,
-    pub ops_listen: SocketAddr,
+    pub admin_listen: SocketAddr,
     pub public_base: String,
     /// Addresses or networks (`10.0.0.0/8`).
     pub trusted_proxies: Vec<String>,
@@ -184,7 +184,7 @@ pub struct DataSettings {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct KeySettings {
+pub struct KeysSettings {
     pub master: Secret,
     /// Empty: none.
     pub master_file: PathBuf,
@@ -217,8 +217,8 @@ pub struct LimitSettings {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProofOfWorkSettings {
-    pub bits_min: u8,
-    pub bits_max: u8,
+    pub difficulty_bits_min: u8,
+    pub difficulty_bits_max: u8,
     pub joins_per_second_normal: u32,
     pub joins_per_ip_per_minute_normal: u32,
     pub challenge_ttl_s: u32,
@@ -281,13 +281,13 @@ impl Settings {
                 .map(|sale| checkout::SaleConfig {
                     sale: sale.id.clone(),
                     title: sale.title.in_language("en").to_owned(),
-                    seats_per_fan: sale.seats_per_customer_max,
+                    seats_per_customer_max: sale.seats_per_customer_max,
                 })
                 .collect(),
             issuer: self.server.public_base.clone(),
-            answer_within: millis(self.checkout.order_response_wait_ms),
-            gateway_deadline: millis(self.checkout.gateway_timeout_ms),
-            authorise_within: seconds(self.checkout.payment_timeout_s),
+            order_response_wait: millis(self.checkout.order_response_wait_ms),
+            gateway_timeout: millis(self.checkout.gateway_timeout_ms),
+            payment_timeout: seconds(self.checkout.payment_timeout_s),
         }
     }
 
@@ -295,12 +295,12 @@ impl Settings {
     pub fn proof_of_work(&self) -> proof_of_work::Config {
         let it = &self.limits.proof_of_work;
         proof_of_work::Config {
-            bits_min: it.bits_min,
-            bits_max: it.bits_max,
+            difficulty_bits_min: it.difficulty_bits_min,
+            bits_max: it.difficulty_bits_max,
             joins_per_second_normal: it.joins_per_second_normal,
-            joins_per_address_per_minute_normal: it.joins_per_ip_per_minute_normal,
-            life: seconds(it.challenge_ttl_s),
-            spent_max: it.used_challenges_max,
+            joins_per_ip_per_minute_normal: it.joins_per_ip_per_minute_normal,
+            challenge_ttl: seconds(it.challenge_ttl_s),
+            used_challenges_max: it.used_challenges_max,
             lifts_join_limit: it.allow_over_join_limit,
         }
     }
@@ -313,10 +313,10 @@ impl Settings {
             customer_query: shop.customer_query.clone(),
             connections_max: shop.connections_max,
             queries_per_second_max: shop.queries_per_second_max,
-            query_deadline: millis(shop.query_timeout_ms),
+            query_timeout: millis(shop.query_timeout_ms),
             password_threads: shop.password_threads,
-            password_waiting_max: shop.password_queue_max,
-            session_life: Duration::from_secs(u64::from(shop.session_hours) * 3_600),
+            password_queue_max: shop.password_queue_max,
+            session_ttl: Duration::from_secs(u64::from(shop.session_hours) * 3_600),
             handoff: (!shop.handoff.secret.is_empty()).then(|| shop::HandoffConfig {
                 issuer: shop.handoff.issuer.clone(),
                 audience: shop.handoff.audience.clone(),

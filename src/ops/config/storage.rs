@@ -122,7 +122,7 @@ impl Settings {
 
     /// The name of this node among all.
     #[must_use]
-    pub fn node(&self) -> String {
+    pub fn node_name(&self) -> String {
         if !self.server.node_name.is_empty() {
             return self.server.node_name.clone();
         }

@@ -61,7 +61,7 @@ fn the_defaults_stand_alone_and_sell_nothing() {
     let settings = load(None, env(&[])).unwrap();
     assert!(settings.sales.is_empty());
     assert_eq!(settings.server.listen.to_string(), "127.0.0.1:8080");
-    assert_eq!(settings.checkout().authorise_within.as_secs(), 120);
+    assert_eq!(settings.checkout().payment_timeout.as_secs(), 120);
     assert!(settings.shop().handoff.is_none());
     assert!(settings.keys.master.is_empty());
 }
@@ -110,7 +110,7 @@ fn an_unknown_key_is_refused_with_its_name_and_place() {
         problems[0].source
     );
     assert!(
-        problems[0].message.contains("drain_s"),
+        problems[0].message.contains("shutdown_timeout_s"),
         "it says what is right: {}",
         problems[0].message
     );
@@ -120,15 +120,15 @@ fn an_unknown_key_is_refused_with_its_name_and_place() {
         (problems[0].key.as_str(), problems[0].source.as_str()),
         ("server.drain", "STAGEDOOR__SERVER__DRAIN")
     );
-    let problems = refusal("unknown-section", "", &[("STAGEDOOR__SERVICE__DRAIN_S", "8")]);
+    let problems = refusal("unknown-section", "", &[("STAGEDOOR__SERVICE__SHUTDOWN_TIMEOUT_S", "8")]);
     assert_eq!(
         (problems[0].key.as_str(), problems[0].source.as_str()),
-        ("service", "STAGEDOOR__SERVICE__DRAIN_S")
+        ("service", "STAGEDOOR__SERVICE__SHUTDOWN_TIMEOUT_S")
     );
     for (variable, value) in [
         ("STAGEDOOR__SERVER__", "1"),
         ("STAGEDOOR__", "1"),
-        ("STAGEDOOR__SERVER__DRAIN_S__X", "1"),
+        ("STAGEDOOR__SERVER__SHUTDOWN_TIMEOUT_S__X", "1"),
         ("STAGEDOOR__SALES__0__ID", "x"),
     ] {
         let problems = refusal("misshapen", "", &[(variable, value)]);
@@ -139,7 +139,7 @@ fn an_unknown_key_is_refused_with_its_name_and_place() {
 #[test]
 fn wrong_types_and_unreadable_files_are_refused_with_their_place() {
     let problems = refusal("type", "[server]\ndrain_s = \"soon\"\n", &[]);
-    assert_eq!(problems[0].key, "server.drain_s");
+    assert_eq!(problems[0].key, "server.shutdown_timeout_s");
     assert!(problems[0].source.ends_with(":2:1"), "{}", problems[0].source);
     let problems = refusal("syntax", "[server]\ndrain_s = = 7\n", &[]);
     assert!(problems[0].source.ends_with(":2:11"), "{}", problems[0].source);
@@ -156,7 +156,7 @@ fn wrong_types_and_unreadable_files_are_refused_with_their_place() {
         &[],
     );
     assert_eq!(
-        problems[0].key, "sales[0].opens_at",
+        problems[0].key, "sales[0].on_sale_starts_at",
         "a time without its offset is no moment"
     );
 }
@@ -168,7 +168,7 @@ fn impossible_combinations_are_refused() {
         .to_string();
     // (key, what stands in the example, what is put there instead)
     let cases: &[(&str, &str, &str)] = &[
-        ("server.ops_listen", "127.0.0.1:9090", "127.0.0.1:8080"),
+        ("server.admin_listen", "127.0.0.1:9090", "127.0.0.1:8080"),
         (
             "server.public_base",
             "public_base = \"http://127.0.0.1:8080\"",
@@ -199,31 +199,31 @@ fn impossible_combinations_are_refused() {
             "body_timeout_ms = 10000",
             "body_timeout_ms = 0",
         ),
-        ("server.node", "node = \"\"", "node = \"two words\""),
+        ("server.node_name", "node_name = \"\"", "node_name = \"two words\""),
         (
-            "server.lame_duck_ms",
-            "lame_duck_ms = 3000",
-            "lame_duck_ms = 60001",
+            "server.shutdown_notice_ms",
+            "shutdown_notice_ms = 3000",
+            "shutdown_notice_ms = 60001",
         ),
         (
-            "engine.redis.call_deadline_ms",
-            "call_deadline_ms = 500",
-            "call_deadline_ms = 5000",
+            "store.redis.command_timeout_ms",
+            "command_timeout_ms = 500",
+            "command_timeout_ms = 5000",
         ),
         (
-            "engine.redis.connect_deadline_ms",
-            "connect_deadline_ms = 1000",
-            "connect_deadline_ms = 0",
+            "store.redis.connect_timeout_ms",
+            "connect_timeout_ms = 1000",
+            "connect_timeout_ms = 0",
         ),
         (
             "waiting_room.durability",
-            "durability = \"journaled\"",
-            "durability = \"acknowledged\"",
+            "durability = \"committed\"",
+            "durability = \"async\"",
         ),
         (
-            "box_office.report_to[1]",
-            "report_to = []",
-            "report_to = [\"http://10.0.0.5:9090\", \"https://10.0.0.6:9090\"]",
+            "box_office.waiting_room_urls[1]",
+            "waiting_room_urls = []",
+            "waiting_room_urls = [\"http://10.0.0.5:9090\", \"https://10.0.0.6:9090\"]",
         ),
         ("data.dir", "dir = \"data\"", "dir = \"\""),
         (
@@ -231,18 +231,18 @@ fn impossible_combinations_are_refused() {
             "master = \"\"\n",
             "master = \"x\"\nmaster_file = \"y\"\n",
         ),
-        ("limits.proof_of_work.bits_max", "bits_max = 0", "bits_max = 25"),
-        ("limits.proof_of_work.bits_min", "bits_min = 0", "bits_min = 1"),
+        ("limits.proof_of_work.difficulty_bits_max", "difficulty_bits_max = 0", "difficulty_bits_max = 25"),
+        ("limits.proof_of_work.difficulty_bits_min", "difficulty_bits_min = 0", "difficulty_bits_min = 1"),
         (
-            "limits.proof_of_work.lifts_join_limit",
-            "lifts_join_limit = false",
-            "lifts_join_limit = true",
+            "limits.proof_of_work.allow_over_join_limit",
+            "allow_over_join_limit = false",
+            "allow_over_join_limit = true",
         ),
-        ("limits.proof_of_work.life_s", "\nlife_s = 120", "\nlife_s = 3601"),
+        ("limits.proof_of_work.challenge_ttl_s", "\nlife_s = 120", "\nlife_s = 3601"),
         (
-            "limits.proof_of_work.spent_max",
-            "spent_max = 1000000",
-            "spent_max = 0",
+            "limits.proof_of_work.used_challenges_max",
+            "used_challenges_max = 1000000",
+            "used_challenges_max = 0",
         ),
         ("log.level", "level = \"info\"", "level = \"info,,=\""),
         (
@@ -273,14 +273,14 @@ fn impossible_combinations_are_refused() {
             "issuer = \"shop\"\naudience = \"us\"\nsecret = \"short\"",
         ),
         (
-            "checkout.answer_within_ms",
-            "answer_within_ms = 3000",
-            "answer_within_ms = 5000",
+            "checkout.order_response_wait_ms",
+            "order_response_wait_ms = 3000",
+            "order_response_wait_ms = 5000",
         ),
         (
-            "checkout.authorise_within_s",
-            "authorise_within_s = 120",
-            "authorise_within_s = 9",
+            "checkout.payment_timeout_s",
+            "payment_timeout_s = 120",
+            "payment_timeout_s = 9",
         ),
         ("gateway.url", "\nurl = \"\"", "\nurl = \"gateway\""),
         (
@@ -303,35 +303,35 @@ fn impossible_combinations_are_refused() {
         ("sales[0].draw.genesis_at", "2023-08-23", "2123-08-23"),
         ("sales[0].draw.period_s", "period_s = 3\n", "period_s = 0\n"),
         ("sales[0].draw.public_key", QUICKNET_KEY, &another_key),
-        ("sales[0].prequeue_at", "T10:30:00Z", "T11:00:01Z"),
+        ("sales[0].prequeue_starts_at", "T10:30:00Z", "T11:00:01Z"),
         ("sales[0].closes_at", "T23:00:00Z", "T11:00:00Z"),
         (
-            "sales[0].rate_per_minute",
-            "rate_per_minute = 1200",
-            "rate_per_minute = 0",
+            "sales[0].admission_rate_per_minute",
+            "admission_rate_per_minute = 1200",
+            "admission_rate_per_minute = 0",
         ),
-        ("sales[0].capacity", "capacity = 2000", "capacity = 0"),
-        ("sales[0].burst", "burst = 20", "burst = 0"),
+        ("sales[0].active_visits_max", "active_visits_max = 2000", "active_visits_max = 0"),
+        ("sales[0].admission_burst", "admission_burst = 20", "admission_burst = 0"),
         (
             "sales[0].call_window_s",
             "call_window_s = 180",
             "call_window_s = 0",
         ),
         (
-            "sales[0].returner_share",
-            "returner_share = 0.2",
-            "returner_share = 1.5",
+            "sales[0].late_arrival_share",
+            "late_arrival_share = 0.2",
+            "late_arrival_share = 1.5",
         ),
         (
-            "sales[0].returner_share",
-            "returner_share = 0.2",
-            "returner_share = nan",
+            "sales[0].late_arrival_share",
+            "late_arrival_share = 0.2",
+            "late_arrival_share = nan",
         ),
-        ("sales[0].pass_life_s", "pass_life_s = 120", "pass_life_s = 1201"),
-        ("sales[0].hold_s", "hold_s = 420", "hold_s = 119"),
-        ("sales[0].hold_s", "hold_s = 420", "hold_s = 1201"),
-        ("sales[0].seats_per_fan", "seats_per_fan = 4", "seats_per_fan = 0"),
-        ("sales[0].max_fans", "max_fans = 1000000", "max_fans = 0"),
+        ("sales[0].pass_ttl_s", "pass_ttl_s = 120", "pass_ttl_s = 1201"),
+        ("sales[0].hold_ttl_s", "hold_ttl_s = 420", "hold_ttl_s = 119"),
+        ("sales[0].hold_ttl_s", "hold_ttl_s = 420", "hold_ttl_s = 1201"),
+        ("sales[0].seats_per_customer_max", "seats_per_customer_max = 4", "seats_per_customer_max = 0"),
+        ("sales[0].queue_entries_max", "queue_entries_max = 1000000", "queue_entries_max = 0"),
         (
             "sales[0].performances[0].plan",
             "generate:arena:15000\"\n",
@@ -368,7 +368,7 @@ fn impossible_combinations_are_refused() {
 
 #[test]
 fn joins_are_answered_early_beside_redis_or_a_journal_of_their_own() {
-    let text = "[waiting_room]\ndurability = \"acknowledged\"\n";
+    let text = "[waiting_room]\ndurability = \"async\"\n";
     let file = File::of("early", text);
     assert_eq!(
         load(Some(&file.0), env(&[])).unwrap().waiting_room.durability,
@@ -396,7 +396,7 @@ fn a_fair_draw_needs_a_beacon_and_a_key_that_is_one() {
     );
     assert_eq!(
         refusal("no-beacon", &(text[..from].to_owned() + &text[to..]), &[])[0].key,
-        "sales[0].queueing"
+        "sales[0].queue_order"
     );
     let problems = refusal("no-key", &text.replace(QUICKNET_KEY, "83cf"), &[]);
     assert_eq!(problems[0].key, "sales[0].draw.public_key");
@@ -410,12 +410,12 @@ fn a_fair_draw_needs_a_beacon_and_a_key_that_is_one() {
 #[test]
 fn everything_that_is_impossible_is_said_at_once() {
     let variables = [
-        ("STAGEDOOR__SALES__0__CAPACITY", "0"),
+        ("STAGEDOOR__SALES__0__ACTIVE_VISITS_MAX", "0"),
         ("STAGEDOOR__SALES__0__PERFORMANCES__0__PRICES", "{}"),
     ];
     let problems = refusal(
         "at-once",
-        &example().replace("rate_per_minute = 1200", "rate_per_minute = 0"),
+        &example().replace("admission_rate_per_minute = 1200", "admission_rate_per_minute = 0"),
         &variables,
     );
     let found: Vec<_> = problems
@@ -425,8 +425,8 @@ fn everything_that_is_impossible_is_said_at_once() {
     assert_eq!(
         found,
         [
-            ("sales[0].rate_per_minute", false),
-            ("sales[0].capacity", true),
+            ("sales[0].admission_rate_per_minute", false),
+            ("sales[0].active_visits_max", true),
             ("sales[0].performances[0].prices", true)
         ],
         "each with the place it came from"
@@ -470,7 +470,7 @@ fn ids_are_given_once_and_a_sale_has_performances() {
 fn port_zero_may_be_given_twice() {
     let both = [
         ("STAGEDOOR__SERVER__LISTEN", "127.0.0.1:0"),
-        ("STAGEDOOR__SERVER__OPS_LISTEN", "127.0.0.1:0"),
+        ("STAGEDOOR__SERVER__ADMIN_LISTEN", "127.0.0.1:0"),
     ];
     assert!(
         load(None, env(&both)).is_ok(),
@@ -613,7 +613,7 @@ fn the_contexts_get_their_part() {
     let seats = sale.performances[0].seating(sale);
     assert_eq!(seats.prices["VIP"], Money::new(198_000, Currency::KRW));
     assert_eq!(
-        (seats.hold.as_secs(), seats.extensions_max, seats.seats_per_fan),
+        (seats.hold_ttl.as_secs(), seats.extensions_max, seats.seats_per_customer_max),
         (420, 2, 4)
     );
     assert_eq!(sale.performances[0].zones_without_price(["VIP", "B"]), ["B"]);
@@ -629,12 +629,12 @@ async fn the_default_query_finds_the_demo_shops_customers() {
     use crate::{
         kernel::{SeededEntropy, SystemClock},
         platform::{keys::Keys, shutdown::Lifecycle},
-        shop::{DEMO_PASSWORD, Deps, Shop, SignInOutcome, SpentPlace, make_demo_shop},
+        shop::{DEMO_PASSWORD, Deps, Shop, SignInOutcome, ReplayGuardLocation, create_demo_shop},
     };
 
     let dir = std::env::temp_dir().join(format!("stagedoor-config-{}-demo", std::process::id()));
     fs::create_dir_all(&dir).unwrap();
-    make_demo_shop(&dir.join("shop.db"), 20).await.unwrap();
+    create_demo_shop(&dir.join("shop.db"), 20).await.unwrap();
     let mut settings = load(None, env(&[])).unwrap();
     settings.shop.database_url = DatabaseUrl::new(format!("sqlite:{}", dir.join("shop.db").display()));
     let entropy = Arc::new(SeededEntropy::new(1));
@@ -643,7 +643,7 @@ async fn the_default_query_finds_the_demo_shops_customers() {
         clock: Arc::new(SystemClock::new()),
         entropy,
         keys,
-        spent: SpentPlace::File(dir.join("revoked.db")),
+        replay_guard: ReplayGuardLocation::File(dir.join("revoked.db")),
         life: Lifecycle::new(),
     };
     let shop = Shop::open(settings.shop(), deps).await.unwrap();

@@ -34,12 +34,12 @@ pub struct ChainKey(PublicKey);
 /// It is not a public key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be the public key of a chain with the scheme {SCHEME}: 192 hexadecimal digits, a point of G2")]
-pub struct NotAChainKey;
+pub struct InvalidChainKey;
 
 impl ChainKey {
     /// Whether the chain with this key signed the round.
     #[must_use]
-    pub fn signed(&self, round: u64, signature: &[u8]) -> bool {
+    pub fn verify(&self, round: u64, signature: &[u8]) -> bool {
         let Ok(signature) = Signature::uncompress(signature) else {
             return false;
         };
@@ -58,13 +58,13 @@ pub(crate) fn message(round: u64) -> [u8; 32] {
 }
 
 impl FromStr for ChainKey {
-    type Err = NotAChainKey;
+    type Err = InvalidChainKey;
 
-    fn from_str(text: &str) -> Result<Self, NotAChainKey> {
+    fn from_str(text: &str) -> Result<Self, InvalidChainKey> {
         let key = from_hex(text)
             .and_then(|bytes| PublicKey::uncompress(&bytes).ok())
-            .ok_or(NotAChainKey)?;
-        key.validate().map_err(|_| NotAChainKey)?;
+            .ok_or(InvalidChainKey)?;
+        key.validate().map_err(|_| InvalidChainKey)?;
         Ok(Self(key))
     }
 }
@@ -119,13 +119,13 @@ mod tests {
         assert_eq!(key.to_string(), QUICKNET_KEY);
         for (round, signature, randomness) in PUBLISHED {
             let signature = from_hex(signature).unwrap();
-            assert!(key.signed(round, &signature), "{round}");
+            assert!(key.verify(round, &signature), "{round}");
             assert_eq!(hex(&sha256(&signature)), randomness);
-            assert!(!key.signed(round + 1, &signature), "another round's");
+            assert!(!key.verify(round + 1, &signature), "another round's");
         }
         let [one, other] = PUBLISHED.map(|(_, signature, _)| from_hex(signature).unwrap());
         assert!(
-            !key.signed(1_000, &other),
+            !key.verify(1_000, &other),
             "another round's, though the same network's"
         );
         for wrong in [
@@ -135,11 +135,11 @@ mod tests {
             &[0xff; 48],
             &[one.as_slice(), &one].concat(),
         ] {
-            assert!(!key.signed(1_000, wrong));
+            assert!(!key.verify(1_000, wrong));
         }
         // The point at infinity is a point, and signs nothing.
         let infinity: Vec<u8> = std::iter::once(0xc0).chain([0; 47]).collect();
-        assert!(!key.signed(1_000, &infinity));
+        assert!(!key.verify(1_000, &infinity));
     }
 
     #[test]
@@ -154,7 +154,7 @@ mod tests {
             &infinity,
             &format!("{QUICKNET_KEY}00"),
         ] {
-            assert_eq!(wrong.parse::<ChainKey>(), Err(NotAChainKey), "{wrong}");
+            assert_eq!(wrong.parse::<ChainKey>(), Err(InvalidChainKey), "{wrong}");
         }
     }
 }

@@ -1,69 +1,75 @@
-//! The same keys for every node, sealed, in a database that the nodes share.
+//! Keys in a database that all nodes share, encrypted.
 
 use std::{convert::Infallible, fs, path::Path, sync::Arc, time::Duration};
 
 use sqlx::{PgConnection, migrate::Migrator};
 
-use super::{Keys, KeysError, fresh, seal, unseal};
+use crate::platform::keys::key_set::{Keys, KeysError, decrypt, encrypt, generate};
 use crate::{
     kernel::Entropy,
-    platform::sql::{self, Database, Place, Trouble},
+    platform::sql::{self, Database, DatabaseRef, TransactionError},
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/platform/keys/migrations");
 
-const DEADLINE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Keys {
-    /// Opens the keys that the nodes share (schema `stagedoor_keys`). The first node to come puts them there: those of
-    /// `file`, if this house had one node and a key file before, or else new ones. Of nodes that come at once one is the
-    /// first, and the others take its keys.
+    /// Reads the keys that the nodes share (schema `stagedoor_keys`). The first node inserts them: those of `file`, if the
+    /// service had one node with a key file before, else new ones. Of nodes that start together one inserts its keys and
+    /// the others use them.
     ///
     /// # Errors
-    /// [`KeysError`]: no usable database, or keys that do not open with this master key.
-    pub async fn open_or_make_shared(
+    /// [`KeysError`]: no usable database, or keys encrypted under another master key.
+    pub async fn open_or_create_shared(
         url: &str,
         file: &Path,
         master: &str,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, KeysError> {
-        let place: Place = url.parse()?;
+        let database: DatabaseRef = url.parse()?;
         let pool = sql::open_postgres(url, "keys", &MIGRATIONS, 1).await?;
-        let db = Database::new(pool.clone(), DEADLINE, Arc::clone(&entropy));
-        let offered = offer(file, master, entropy.as_ref())?;
-        let kept = db.write(offered, |db, offered| Box::pin(keep(db, offered))).await;
+        let db = Database::new(pool.clone(), TIMEOUT, Arc::clone(&entropy));
+        let local = local_secrets(file, master, entropy.as_ref())?;
+        let stored = db
+            .write(local, |db, local| Box::pin(insert_or_read(db, local)))
+            .await;
         pool.close().await;
-        let sealed = kept.map_err(|trouble| match trouble {
-            Trouble::Sql(source) => KeysError::Database {
-                place: place.clone(),
+        let encrypted = stored.map_err(|error| match error {
+            TransactionError::Sql(source) => KeysError::Query {
+                database: database.clone(),
                 source,
             },
-            Trouble::Refused(never) => match never {},
+            TransactionError::Rejected(never) => match never {},
         })?;
-        let name = || place.to_string();
-        let stored = unseal(&sealed, master).ok_or_else(|| KeysError::Sealed { file: name() })?;
-        Self::from_secrets(&stored).ok_or_else(|| KeysError::Content { file: name() })
+        let name = || database.to_string();
+        let secrets =
+            decrypt(&encrypted, master).ok_or_else(|| KeysError::WrongMasterKey { file: name() })?;
+        Self::from_secrets(&secrets).ok_or_else(|| KeysError::Malformed { file: name() })
     }
 }
 
-/// What this node puts there if nobody has.
-fn offer(file: &Path, master: &str, entropy: &dyn Entropy) -> Result<Vec<u8>, KeysError> {
+/// The encrypted secrets that this node inserts if there are none: those of the key file, or new ones.
+fn local_secrets(file: &Path, master: &str, entropy: &dyn Entropy) -> Result<Vec<u8>, KeysError> {
     let name = || file.display().to_string();
     match fs::read(file) {
-        Ok(sealed) if unseal(&sealed, master).is_some() => Ok(sealed),
-        Ok(_) => Err(KeysError::Sealed { file: name() }),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(seal(&fresh(entropy), master)),
+        Ok(encrypted) if decrypt(&encrypted, master).is_some() => Ok(encrypted),
+        Ok(_) => Err(KeysError::WrongMasterKey { file: name() }),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(encrypt(&generate(entropy), master)),
         Err(source) => Err(KeysError::File { file: name(), source }),
     }
 }
 
-/// Keeps what is offered unless something is kept; what is kept then.
-async fn keep(db: &mut PgConnection, offered: Vec<u8>) -> Result<Vec<u8>, Trouble<Infallible>> {
-    sqlx::query("INSERT INTO sealed_keys (sealed) VALUES ($1) ON CONFLICT DO NOTHING")
-        .bind(offered)
+/// Inserts the local keys unless there are some; returns those in the table.
+async fn insert_or_read(
+    db: &mut PgConnection,
+    local: Vec<u8>,
+) -> Result<Vec<u8>, TransactionError<Infallible>> {
+    sqlx::query("INSERT INTO encrypted_keys (ciphertext) VALUES ($1) ON CONFLICT DO NOTHING")
+        .bind(local)
         .execute(&mut *db)
         .await?;
-    Ok(sqlx::query_scalar("SELECT sealed FROM sealed_keys")
+    Ok(sqlx::query_scalar("SELECT ciphertext FROM encrypted_keys")
         .fetch_one(db)
         .await?)
 }
@@ -71,17 +77,19 @@ async fn keep(db: &mut PgConnection, offered: Vec<u8>) -> Result<Vec<u8>, Troubl
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{kernel::OsEntropy, simulation::servers::Postgres};
+    use crate::kernel::OsEntropy;
+    use testkit::Postgres;
 
     async fn open(url: &str, file: &Path, master: &str) -> Result<Keys, KeysError> {
-        Keys::open_or_make_shared(url, file, master, Arc::new(OsEntropy)).await
+        Keys::open_or_create_shared(url, file, master, Arc::new(OsEntropy)).await
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn nodes_that_start_together_have_the_same_keys_and_open_only_with_their_master_key() {
+    async fn nodes_that_start_together_use_the_same_keys() {
         let server = Postgres::start().await.unwrap();
         let url = server.create_database("shared").await.unwrap();
-        let none = std::env::temp_dir().join("stagedoor-no-such-keys.json");
+        let dir = tempfile::tempdir().unwrap();
+        let none = dir.path().join("none.json");
         let nodes = futures_util::future::join_all((0..6).map(|_| open(&url, &none, "master"))).await;
         let nodes: Vec<_> = nodes.into_iter().map(Result::unwrap).collect();
         let later = open(&url, &none, "master").await.unwrap();
@@ -90,33 +98,38 @@ mod tests {
             assert!(node.queue.verify(1, b"m", &later.queue.tag(1, b"m").unwrap()));
         }
         let error = open(&url, &none, "other").await.unwrap_err();
-        assert!(matches!(error, KeysError::Sealed { .. }), "{error:?}");
+        assert!(matches!(error, KeysError::WrongMasterKey { .. }), "{error:?}");
         server
-            .run("shared", "UPDATE stagedoor_keys.sealed_keys SET sealed = 'short'")
+            .run(
+                "shared",
+                "UPDATE stagedoor_keys.encrypted_keys SET ciphertext = 'short'",
+            )
             .await
             .unwrap();
         assert!(matches!(
             open(&url, &none, "master").await,
-            Err(KeysError::Sealed { .. })
+            Err(KeysError::WrongMasterKey { .. })
         ));
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_house_that_had_one_node_keeps_its_keys() {
+    async fn the_keys_of_a_single_node_are_taken_over() {
         let server = Postgres::start().await.unwrap();
-        let dir = std::env::temp_dir().join(format!("stagedoor-shared-keys-{}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        let (file, none) = (dir.join("keys.json"), dir.join("none.json"));
-        let old = Keys::open_or_make(&file, "master", &OsEntropy).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("keys.json");
+        let none = dir.path().join("none.json");
+        let old = Keys::open_or_create(&file, "master", &OsEntropy).unwrap();
         let url = server.create_database("moved").await.unwrap();
         assert!(
-            matches!(open(&url, &file, "other").await, Err(KeysError::Sealed { .. })),
-            "and nothing is put there"
+            matches!(
+                open(&url, &file, "other").await,
+                Err(KeysError::WrongMasterKey { .. })
+            ),
+            "and nothing is inserted"
         );
         let first = open(&url, &file, "master").await.unwrap();
         let second = open(&url, &none, "master").await.unwrap();
         assert_eq!(old.ticket.jwks(), first.ticket.jwks());
         assert_eq!(old.ticket.jwks(), second.ticket.jwks());
-        fs::remove_dir_all(&dir).unwrap();
     }
 }

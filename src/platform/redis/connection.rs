@@ -1,4 +1,5 @@
-//! One store's connection: kept up, identified, and used only under an epoch that somebody has vouched for.
+//! A store's connection: reconnects by itself, knows the dataset behind it, and runs scripts only under an epoch that the
+//! store has activated for this dataset.
 
 use std::{
     sync::{
@@ -10,147 +11,154 @@ use std::{
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, aio::MultiplexedConnection};
+use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::sync::watch;
 
-use crate::platform::redis::{Call, CallError, Identity, Redis, Script, identify};
-use crate::{kernel::Entropy, platform::shutdown::Lifecycle};
-
-/// A connection and who answers on it.
-#[derive(Clone)]
-pub struct Link {
-    pub connection: MultiplexedConnection,
-    pub identity: Identity,
-    /// `host:port`
-    pub host: String,
-    /// Its line's how-many-th.
-    pub(crate) number: u64,
-}
+use crate::{
+    kernel::Entropy,
+    platform::{
+        redis::{
+            client::{Connection, DatasetId, Redis, read_dataset_id},
+            errors::CallError,
+            script::{Call, Script},
+        },
+        shutdown::Lifecycle,
+    },
+};
 
 const RECONNECT_FIRST: Duration = Duration::from_millis(20);
 const RECONNECT_MAX: Duration = Duration::from_secs(1);
-/// How often it is asked who answers, and where the primary is.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A call goes on trying for so many deadlines while its answers say that it was not done.
-const PATIENCE: u32 = 4;
-/// Second tries of calls whose fate is not known: a tenth of the calls, and so many at once.
+/// How often the dataset and the location of the primary are checked.
+const HEALTH_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// A call is retried for this many command timeouts, as long as the replies say that it was not executed.
+const CALL_TIMEOUTS_MAX: u32 = 4;
+/// Retry budget for calls with an unknown outcome: one retry costs ten calls, and so many can be saved up. It keeps
+/// retries from doubling the load on a server in trouble.
 const RETRY_COST: u32 = 10;
 const RETRIES_MAX: u32 = 20;
 
-/// One store's connection. Each call takes the connection and the epoch together, as they are at that moment.
-pub struct Line {
+/// A store's connection, fenced by epochs. Each call reads connection and epoch as one consistent pair.
+pub struct FencedConnection {
     redis: Redis,
     tag: String,
     ready_key: String,
     state: ArcSwap<State>,
-    /// The last epoch vouched for, and for whom: a server that comes back the same is trusted again.
-    vouched: Mutex<Option<(u64, Identity)>>,
-    /// The last connection, if it ended because another member of the cluster is to be asked.
-    left: Mutex<Option<Link>>,
+    /// The last activated epoch and its dataset: a server that comes back with the same dataset needs no new activation.
+    activated: Mutex<Option<(u64, DatasetId)>>,
+    /// The last connection, if it was dropped because the slot has moved to another cluster member.
+    redirected_from: Mutex<Option<Connection>>,
     changed: watch::Sender<u64>,
-    links: AtomicU64,
+    connections_made: AtomicU64,
     entropy: Arc<dyn Entropy>,
     retry_budget: AtomicU32,
 }
 
 #[derive(Clone, Default)]
 struct State {
-    /// `None`: the breaker is open, calls fail at once.
-    link: Option<Link>,
+    /// `None`: calls fail at once.
+    connection: Option<Connection>,
     epoch: Option<u64>,
-    /// Another member of the cluster has been named and is being reached: calls wait for it.
-    is_moving: bool,
+    /// A connection to another cluster member is being made: calls wait for it.
+    is_redirecting: bool,
 }
 
-/// What to do about an error.
-enum Trouble {
-    /// It was not done, and the same server will take it soon.
-    Soon,
-    /// It was not done: another server is to be asked.
-    Elsewhere,
-    /// Nobody knows whether it was done.
-    Unknown,
-    Rebuilding,
-    Refused,
+/// How to react to an error.
+enum ErrorClass {
+    /// It was not executed, and the same server will accept it soon.
+    RetrySoon,
+    /// It was not executed: another server is responsible.
+    OtherServer,
+    /// It may have been executed.
+    OutcomeUnknown,
+    /// The data are of another epoch; it was not executed.
+    Recovering,
+    /// The server rejected it.
+    Rejected,
 }
 
-impl Line {
-    /// Starts to keep the connection up. Nothing waits for the first one.
+impl FencedConnection {
+    /// Starts the task that keeps the connection up. Does not wait for the first connection.
     #[must_use]
-    pub fn start(redis: Redis, tag: String, entropy: Arc<dyn Entropy>, life: &Lifecycle) -> Arc<Self> {
-        let line = Arc::new(Self {
+    pub fn start(redis: Redis, tag: String, entropy: Arc<dyn Entropy>, lifecycle: &Lifecycle) -> Arc<Self> {
+        let connection = Arc::new(Self {
             ready_key: format!("{{{tag}}}:ready"),
             redis,
             tag,
             state: ArcSwap::default(),
-            vouched: Mutex::default(),
-            left: Mutex::default(),
+            activated: Mutex::default(),
+            redirected_from: Mutex::default(),
             changed: watch::Sender::new(0),
-            links: AtomicU64::new(0),
+            connections_made: AtomicU64::new(0),
             entropy,
             retry_budget: AtomicU32::new(RETRIES_MAX * RETRY_COST),
         });
-        let (kept, life_of_loop) = (Arc::clone(&line), life.clone());
-        life.supervise("redis line", RECONNECT_FIRST, move || {
-            let (line, life) = (Arc::clone(&kept), life_of_loop.clone());
+        let kept = Arc::clone(&connection);
+        let loop_lifecycle = lifecycle.clone();
+        lifecycle.supervise("redis connection", RECONNECT_FIRST, move || {
+            let (connection, lifecycle) = (Arc::clone(&kept), loop_lifecycle.clone());
             async move {
                 tokio::select! {
-                    () = life.stopping() => {}
-                    () = line.keep_up() => {}
+                    () = lifecycle.stopping() => {}
+                    () = connection.maintain() => {}
                 }
             }
         });
-        line
+        connection
     }
 
-    /// `{tag}:name`
+    /// The Redis key `{tag}:name`.
     #[must_use]
     pub fn key(&self, name: &str) -> String {
         format!("{{{}}}:{name}", self.tag)
     }
 
+    /// The key that holds the epoch whose data are complete.
     #[must_use]
     pub fn ready_key(&self) -> &str {
         &self.ready_key
     }
 
-    /// Who answers now, vouched for or not.
+    /// The dataset behind the current connection, activated or not.
     #[must_use]
-    pub fn identity(&self) -> Option<Identity> {
-        self.state.load().link.as_ref().map(|link| link.identity.clone())
+    pub fn dataset(&self) -> Option<DatasetId> {
+        self.state
+            .load()
+            .connection
+            .as_ref()
+            .map(|connection| connection.dataset.clone())
     }
 
-    /// The epoch under which calls run now.
+    /// The epoch under which guarded calls run now; `None` while none is active.
     #[must_use]
     pub fn epoch(&self) -> Option<u64> {
         self.state.load().epoch
     }
 
-    /// Changes whenever the connection, its server or its epoch does.
+    /// Notifies whenever the connection, its dataset or its epoch changes.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
 
-    /// From now on calls run under this epoch, as long as this server answers.
-    pub fn vouch(&self, epoch: u64, identity: &Identity) {
-        *self.vouched.lock() = Some((epoch, identity.clone()));
+    /// Lets guarded calls run under this epoch, for as long as the server has this dataset.
+    pub fn activate(&self, epoch: u64, dataset: &DatasetId) {
+        *self.activated.lock() = Some((epoch, dataset.clone()));
         self.rcu(|state| {
             state.epoch = state
-                .link
+                .connection
                 .as_ref()
-                .filter(|link| link.identity == *identity)
+                .filter(|connection| connection.dataset == *dataset)
                 .map(|_| epoch)
         });
     }
 
-    /// Nothing runs any more until somebody vouches again.
-    pub fn distrust(&self) {
-        *self.vouched.lock() = None;
+    /// Fails all guarded calls until the next [`FencedConnection::activate`].
+    pub fn deactivate(&self) {
+        *self.activated.lock() = None;
         self.rcu(|state| state.epoch = None);
     }
 
-    /// Runs a script under the vouched epoch. Scripts may be run twice: each must be idempotent.
+    /// Runs a guarded script under the active epoch. A script may run twice, so each must be idempotent.
     ///
     /// # Errors
     /// [`CallError`].
@@ -158,190 +166,208 @@ impl Line {
         self.run(script, call, true).await
     }
 
-    /// Runs an unguarded script, whoever answers.
+    /// Runs an unguarded script, whatever the dataset.
     ///
     /// # Errors
-    /// [`CallError`], never [`CallError::Rebuilding`] of its own.
+    /// [`CallError`]; [`CallError::Recovering`] only when the script itself replies so.
     pub async fn call_unguarded(&self, script: &Script, call: Call) -> Result<Value, CallError> {
         self.run(script, call, false).await
     }
 
-    /// One plain command, whoever answers; not tried twice.
+    /// Runs one plain command, whatever the dataset; never retried.
     ///
     /// # Errors
     /// [`CallError`].
-    pub async fn ask(&self, cmd: &Cmd) -> Result<Value, CallError> {
-        let link = self.state.load().link.clone().ok_or(CallError::Away)?;
-        self.send(&link, cmd)
+    pub async fn query(&self, cmd: &Cmd) -> Result<Value, CallError> {
+        let connection = self
+            .state
+            .load()
+            .connection
+            .clone()
+            .ok_or(CallError::Unavailable)?;
+        self.send(&connection, cmd)
             .await
-            .map_err(|error| self.judge(&link, &error).1)
+            .map_err(|error| self.classify(&connection, &error).1)
     }
 
     async fn run(&self, script: &Script, call: Call, guarded: bool) -> Result<Value, CallError> {
-        self.earn_retry();
-        let patience = self.redis.config().command_timeout * PATIENCE;
-        tokio::time::timeout(patience, self.try_until_told(script, &call, guarded))
+        self.refill_retry_budget();
+        let timeout = self.redis.config().command_timeout * CALL_TIMEOUTS_MAX;
+        tokio::time::timeout(timeout, self.call_with_retries(script, &call, guarded))
             .await
-            .unwrap_or(Err(CallError::Away))
+            .unwrap_or(Err(CallError::Unavailable))
     }
 
-    async fn try_until_told(&self, script: &Script, call: &Call, guarded: bool) -> Result<Value, CallError> {
+    async fn call_with_retries(
+        &self,
+        script: &Script,
+        call: &Call,
+        guarded: bool,
+    ) -> Result<Value, CallError> {
         loop {
             let state = self.state.load_full();
-            let Some(link) = &state.link else {
-                if state.is_moving {
-                    self.wait_until(|state| !state.is_moving).await;
+            let Some(connection) = &state.connection else {
+                if state.is_redirecting {
+                    self.wait_for(|state| !state.is_redirecting).await;
                     continue;
                 }
-                return Err(CallError::Away);
+                return Err(CallError::Unavailable);
             };
             let epoch = match (guarded, state.epoch) {
                 (false, _) => None,
                 (true, Some(epoch)) => Some(epoch),
-                (true, None) => return Err(CallError::Rebuilding),
+                (true, None) => return Err(CallError::Recovering),
             };
-            let error = match self.eval(link, script, call, epoch).await {
+            let error = match self.eval(connection, script, call, epoch).await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            let (trouble, outcome) = self.judge(link, &error);
-            let again = match trouble {
-                Trouble::Rebuilding | Trouble::Refused => false,
-                Trouble::Soon | Trouble::Elsewhere => true,
-                // A deadline that has passed has used up the caller's patience; a connection that broke has not.
-                Trouble::Unknown => !error.is_timeout() && self.spend_retry(),
+            let (class, outcome) = self.classify(connection, &error);
+            let again = match class {
+                ErrorClass::Recovering | ErrorClass::Rejected => false,
+                ErrorClass::RetrySoon | ErrorClass::OtherServer => true,
+                // After a timeout the caller has waited long enough; a lost connection fails fast, so one retry is fine.
+                ErrorClass::OutcomeUnknown => !error.is_timeout() && self.spend_retry(),
             };
             if !again {
                 tracing::debug!(script = script.name(), %error, "a call to Redis failed");
                 return Err(outcome);
             }
-            if matches!(trouble, Trouble::Soon) {
+            if matches!(class, ErrorClass::RetrySoon) {
                 tokio::time::sleep(Duration::from_millis(20).mul_f64(1.0 + self.entropy.unit())).await;
             } else {
-                self.wait_until(|state| state.link.is_some()).await;
+                self.wait_for(|state| state.connection.is_some()).await;
             }
         }
     }
 
     async fn eval(
         &self,
-        link: &Link,
+        connection: &Connection,
         script: &Script,
         call: &Call,
         epoch: Option<u64>,
     ) -> Result<Value, RedisError> {
-        let cmd = call.of(script, epoch.map(|epoch| (self.ready_key.as_str(), epoch)));
-        match self.send(link, &cmd).await {
+        let cmd = call.to_command(script, epoch.map(|epoch| (self.ready_key.as_str(), epoch)));
+        match self.send(connection, &cmd).await {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                self.send(link, &script.load()).await?;
-                self.send(link, &cmd).await
+                self.send(connection, &script.load()).await?;
+                self.send(connection, &cmd).await
             }
-            answer => answer,
+            reply => reply,
         }
     }
 
-    async fn send(&self, link: &Link, cmd: &Cmd) -> Result<Value, RedisError> {
-        let mut connection = link.connection.clone();
+    async fn send(&self, connection: &Connection, cmd: &Cmd) -> Result<Value, RedisError> {
+        let mut connection = connection.multiplexed.clone();
         connection
             .send_packed_command(cmd)
             .await
             .and_then(Value::extract_error)
     }
 
-    /// What an error means, for the line and for the caller.
-    fn judge(&self, link: &Link, error: &RedisError) -> (Trouble, CallError) {
-        let trouble = match error.kind() {
+    /// Classifies an error, updates the connection's state accordingly, and returns the caller's error.
+    fn classify(&self, connection: &Connection, error: &RedisError) -> (ErrorClass, CallError) {
+        let class = match error.kind() {
             ErrorKind::Server(
                 ServerErrorKind::TryAgain | ServerErrorKind::Ask | ServerErrorKind::ClusterDown,
-            ) => Trouble::Soon,
+            ) => ErrorClass::RetrySoon,
             ErrorKind::Server(
                 ServerErrorKind::Moved
                 | ServerErrorKind::ReadOnly
                 | ServerErrorKind::BusyLoading
                 | ServerErrorKind::MasterDown,
-            ) => Trouble::Elsewhere,
+            ) => ErrorClass::OtherServer,
             ErrorKind::Server(_)
             | ErrorKind::Client
             | ErrorKind::UnexpectedReturnType
-            | ErrorKind::AuthenticationFailed => Trouble::Refused,
-            ErrorKind::Extension if error.code() == Some("REBUILDING") => Trouble::Rebuilding,
-            ErrorKind::Extension => Trouble::Refused,
-            _ => Trouble::Unknown,
+            | ErrorKind::AuthenticationFailed => ErrorClass::Rejected,
+            ErrorKind::Extension if error.code() == Some("REBUILDING") => ErrorClass::Recovering,
+            ErrorKind::Extension => ErrorClass::Rejected,
+            _ => ErrorClass::OutcomeUnknown,
         };
-        match trouble {
-            Trouble::Soon => (trouble, CallError::Away),
-            Trouble::Elsewhere | Trouble::Unknown => {
-                self.drop_link(link, error.kind() == ErrorKind::Server(ServerErrorKind::Moved));
-                (trouble, CallError::Away)
+        match class {
+            ErrorClass::RetrySoon => (class, CallError::Unavailable),
+            ErrorClass::OtherServer | ErrorClass::OutcomeUnknown => {
+                self.drop_connection(
+                    connection,
+                    error.kind() == ErrorKind::Server(ServerErrorKind::Moved),
+                );
+                (class, CallError::Unavailable)
             }
-            Trouble::Rebuilding => {
-                self.distrust();
-                (trouble, CallError::Rebuilding)
+            ErrorClass::Recovering => {
+                self.deactivate();
+                (class, CallError::Recovering)
             }
-            Trouble::Refused => {
-                metrics::counter!("redis_refusals_total").increment(1);
-                // What Redis says of a script names keys and lines, never arguments.
-                tracing::error!(%error, "Redis refused a call");
-                (trouble, CallError::Refused(error.to_string()))
+            ErrorClass::Rejected => {
+                metrics::counter!("redis_errors_total").increment(1);
+                // Redis's messages about scripts name keys and lines, never arguments, so logging them leaks nothing.
+                tracing::error!(%error, "Redis rejected a call; the caller gets an error");
+                (class, CallError::Rejected(error.to_string()))
             }
         }
     }
 
-    /// Opens the breaker, unless another connection has been made meanwhile.
-    fn drop_link(&self, link: &Link, is_moving: bool) {
-        let is_current = |state: &State| state.link.as_ref().is_some_and(|now| now.number == link.number);
-        if is_moving && is_current(&self.state.load()) {
-            *self.left.lock() = Some(link.clone());
+    /// Drops the connection, unless another one has replaced it meanwhile. Until the next one, calls fail at once.
+    fn drop_connection(&self, connection: &Connection, is_redirecting: bool) {
+        let is_current = |state: &State| {
+            state
+                .connection
+                .as_ref()
+                .is_some_and(|now| now.id == connection.id)
+        };
+        if is_redirecting && is_current(&self.state.load()) {
+            *self.redirected_from.lock() = Some(connection.clone());
         }
         let mut dropped = false;
         self.rcu(|state| {
             dropped = is_current(state);
             if dropped {
                 *state = State {
-                    is_moving,
+                    is_redirecting,
                     ..State::default()
                 };
             }
         });
-        if dropped && !is_moving {
-            metrics::counter!("redis_connections_lost_total").increment(1);
+        if dropped && !is_redirecting {
+            metrics::counter!("redis_reconnects_total").increment(1);
             tracing::warn!(
-                server = link.host,
-                "the connection to Redis is lost; trying to get it back"
+                server = connection.host,
+                "lost the connection to Redis; reconnecting"
             );
         }
     }
 
-    async fn wait_until(&self, is_so: impl Fn(&State) -> bool) {
+    async fn wait_for(&self, condition: impl Fn(&State) -> bool) {
         let mut changes = self.changes();
-        while !is_so(&self.state.load()) {
+        while !condition(&self.state.load()) {
             if changes.changed().await.is_err() {
                 return;
             }
         }
     }
 
-    /// Connects, and looks once a second who is there.
-    async fn keep_up(&self) {
+    /// Connects, then checks the server once a second, for ever.
+    async fn maintain(&self) {
         let mut changes = self.changes();
         let mut failures = 0_u32;
         loop {
-            let link = self.state.load().link.clone();
-            let Some(link) = link else {
-                // Of use for the first try only: later, whoever had the data may have failed and been replaced.
-                let left = self.left.lock().take();
+            let connection = self.state.load().connection.clone();
+            let Some(connection) = connection else {
+                // Used for the first attempt only: later the old owner may have failed and been replaced.
+                let old = self.redirected_from.lock().take();
                 match self.redis.connect(&self.tag).await {
-                    Ok(link) => {
+                    Ok(connection) => {
                         failures = 0;
-                        if let Some(left) = left {
-                            self.follow_hand_over(left, &link).await;
+                        if let Some(old) = old {
+                            self.follow_slot_migration(old, &connection).await;
                         }
-                        self.raise(link);
+                        self.install(connection);
                     }
                     Err(error) => {
-                        self.rcu(|state| state.is_moving = false);
+                        self.rcu(|state| state.is_redirecting = false);
                         if failures.is_multiple_of(32) {
-                            tracing::warn!(%error, redis = %self.redis.address(), "Redis cannot be reached");
+                            tracing::warn!(%error, redis = %self.redis.url(), "cannot connect to Redis; retrying");
                         }
                         let most = RECONNECT_FIRST
                             .saturating_mul(1 << failures.min(10))
@@ -352,82 +378,93 @@ impl Line {
                 }
                 continue;
             };
-            if tokio::time::timeout(LOOK_EVERY, changes.changed()).await.is_err() {
-                self.look(link).await;
+            if tokio::time::timeout(HEALTH_CHECK_INTERVAL, changes.changed())
+                .await
+                .is_err()
+            {
+                self.health_check(connection).await;
             }
         }
     }
 
-    /// A server that is still who it was, and says itself that the slot is another's, has handed it over with all its keys:
-    /// trust goes with them. One that was replaced in a failover is no primary from the moment in which it says so.
-    async fn follow_hand_over(&self, mut from: Link, to: &Link) {
-        let deadline = self.redis.config().command_timeout;
-        let is_itself = identify(&mut from.connection, deadline)
+    /// Carries the activation over to the new owner of a migrated slot.
+    ///
+    /// An old owner that still has its dataset, and itself names the new owner, has handed over the slot with all keys.
+    /// After a failover this cannot happen: a server that knows of its replacement is no primary any more, so reading its
+    /// dataset id fails.
+    async fn follow_slot_migration(&self, mut from: Connection, to: &Connection) {
+        let timeout = self.redis.config().command_timeout;
+        let is_unchanged = read_dataset_id(&mut from.multiplexed, timeout)
             .await
-            .is_ok_and(|it| it == from.identity);
-        if is_itself
+            .is_ok_and(|dataset| dataset == from.dataset);
+        if is_unchanged
             && self
                 .redis
-                .says_owner(&from.host, &self.tag)
+                .slot_owner_according_to(&from.host, &self.tag)
                 .await
                 .is_some_and(|host| host == to.host)
         {
-            let mut vouched = self.vouched.lock();
-            if let Some((_, identity)) = vouched.as_mut().filter(|(_, it)| *it == from.identity) {
-                tracing::info!(from = from.host, to = to.host, "the cluster has moved the data");
-                *identity = to.identity.clone();
+            let mut activated = self.activated.lock();
+            if let Some((_, dataset)) = activated.as_mut().filter(|(_, dataset)| *dataset == from.dataset) {
+                tracing::info!(
+                    from = from.host,
+                    to = to.host,
+                    "the cluster has migrated the store's slot"
+                );
+                *dataset = to.dataset.clone();
             }
         }
     }
 
-    fn raise(&self, link: Link) {
-        let link = Link {
-            number: self.links.fetch_add(1, Ordering::Relaxed) + 1,
-            ..link
+    fn install(&self, connection: Connection) {
+        let connection = Connection {
+            id: self.connections_made.fetch_add(1, Ordering::Relaxed) + 1,
+            ..connection
         };
-        tracing::info!(server = link.host, "connected to Redis");
+        tracing::info!(server = connection.host, "connected to Redis");
         let epoch = self
-            .vouched
+            .activated
             .lock()
             .as_ref()
-            .filter(|(_, identity)| *identity == link.identity)
+            .filter(|(_, dataset)| *dataset == connection.dataset)
             .map(|(epoch, _)| *epoch);
         self.rcu(|state| {
             *state = State {
-                link: Some(link.clone()),
+                connection: Some(connection.clone()),
                 epoch,
-                is_moving: false,
+                is_redirecting: false,
             }
         });
     }
 
-    /// Whether the same server is still there, still the primary, and still the one to be asked.
-    async fn look(&self, mut link: Link) {
-        let before = link.clone();
-        let deadline = self.redis.config().command_timeout;
-        let is_itself = identify(&mut link.connection, deadline)
+    /// Drops the connection unless the server still has its dataset and is still the primary.
+    async fn health_check(&self, mut connection: Connection) {
+        let before = connection.clone();
+        let timeout = self.redis.config().command_timeout;
+        let is_unchanged = read_dataset_id(&mut connection.multiplexed, timeout)
             .await
-            .is_ok_and(|it| it == before.identity);
-        if is_itself && self.is_still_primary(&before).await {
+            .is_ok_and(|dataset| dataset == before.dataset);
+        if is_unchanged && self.is_still_primary(&before).await {
             return;
         }
-        self.drop_link(&before, is_itself);
+        self.drop_connection(&before, is_unchanged);
     }
 
-    /// When nobody can say, the one that answers is kept.
-    async fn is_still_primary(&self, link: &Link) -> bool {
+    /// Assumes yes when discovery fails: a server that responds is better than none.
+    async fn is_still_primary(&self, connection: &Connection) -> bool {
         self.redis
-            .primary_of(&self.tag)
+            .primary_for(&self.tag)
             .await
-            .map_or(true, |host| host.to_string() == link.host)
+            .map_or(true, |host| host.to_string() == connection.host)
     }
 
+    /// Applies a change to the state and notifies [`FencedConnection::changes`] if it made a difference.
     fn rcu(&self, mut change: impl FnMut(&mut State)) {
         let seen = |state: &State| {
             (
-                state.link.as_ref().map(|it| it.number),
+                state.connection.as_ref().map(|connection| connection.id),
                 state.epoch,
-                state.is_moving,
+                state.is_redirecting,
             )
         };
         let mut is_new = false;
@@ -442,19 +479,19 @@ impl Line {
         }
     }
 
-    fn earn_retry(&self) {
+    fn refill_retry_budget(&self) {
         let full = RETRIES_MAX * RETRY_COST;
         let _ = self
             .retry_budget
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |it| {
-                (it < full).then_some(it + 1)
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |budget| {
+                (budget < full).then_some(budget + 1)
             });
     }
 
     fn spend_retry(&self) -> bool {
         self.retry_budget
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |it| {
-                it.checked_sub(RETRY_COST)
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |budget| {
+                budget.checked_sub(RETRY_COST)
             })
             .is_ok()
     }

@@ -1,4 +1,4 @@
-//! Where the data are: asked of sentinels, or of a cluster's members.
+//! Finds the primary that holds a store's data, by sentinels or by a cluster's map.
 
 use std::time::Duration;
 
@@ -6,70 +6,69 @@ use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use redis::{RedisError, Value};
 
 use crate::platform::redis::{
-    Redis,
-    url::{self, Host, Topology},
+    client::{Connection, Redis},
+    errors::ConnectError,
+    url::{self, HostPort, Topology},
 };
 
-/// So often a member of a cluster may name another one that names yet another.
-const HOPS_MAX: u32 = 3;
-/// Whoever has not answered after so long may be the very one that has failed: another one is asked as well.
-const NEXT_AFTER: Duration = Duration::from_millis(100);
-
-/// Why no primary was reached.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    #[error(transparent)]
-    Driver(#[from] RedisError),
-    /// What the last one that failed came to.
-    #[error("no sentinel says where the primary is: {0}")]
-    NoSentinel(RedisError),
-    #[error("the sentinels watch no primary named {0}")]
-    UnknownName(String),
-    #[error("the sentinels do not agree where the primary is")]
-    SentinelsDisagree,
-    #[error("the cluster's members do not agree on a slot")]
-    MembersDisagree,
-    #[error("the cluster has no primary for a slot")]
-    NoOwner,
-    #[error("the cluster's map cannot be read")]
-    UnreadableMap,
-    #[error("no host is configured")]
-    NoHost,
-}
+/// A cluster member may name another owner of a slot, and that one yet another, at most this often.
+const REDIRECTS_MAX: u32 = 3;
+/// Hedging: a host that has not replied after this time may be the one that failed, so the next one is queried as well.
+const HEDGE_DELAY: Duration = Duration::from_millis(100);
 
 impl Redis {
-    /// Where the tag's data are now.
-    pub(crate) async fn primary_of(&self, tag: &str) -> Result<Host, ConnectError> {
-        match &self.0.address.topology {
+    /// Connects to the primary that owns the tag's slot and reads its dataset id.
+    ///
+    /// # Errors
+    /// [`ConnectError`]: no primary is found, or it does not respond, or has become a replica.
+    pub async fn connect(&self, tag: &str) -> Result<Connection, ConnectError> {
+        let host = self.primary_for(tag).await?;
+        Ok(self
+            .connect_to(&host, Some(self.config().command_timeout))
+            .await?)
+    }
+
+    /// Like [`Redis::connect`], for commands that block on purpose (`XREAD BLOCK`): commands have no time limit.
+    ///
+    /// # Errors
+    /// As [`Redis::connect`].
+    pub async fn connect_without_timeout(&self, tag: &str) -> Result<Connection, ConnectError> {
+        let host = self.primary_for(tag).await?;
+        Ok(self.connect_to(&host, None).await?)
+    }
+
+    /// The primary that owns the tag's slot now.
+    pub(crate) async fn primary_for(&self, tag: &str) -> Result<HostPort, ConnectError> {
+        match &self.url().topology {
             Topology::Single(host) => Ok(host.clone()),
-            Topology::Sentinel(sentinels, name) => self.by_most_sentinels(sentinels, name).await,
+            Topology::Sentinel(sentinels, name) => self.majority_of_sentinels(sentinels, name).await,
             Topology::Cluster(members) => {
                 let slot = i64::from(url::slot_of(tag));
-                first_answer(members, |host| Box::pin(self.owner_by(host, slot))).await
+                first_success(members, |host| Box::pin(self.confirmed_slot_owner(host, slot))).await
             }
         }
     }
 
-    /// Whose the tag's data are by the word of this member of a cluster.
-    pub(crate) async fn says_owner(&self, member: &str, tag: &str) -> Option<String> {
-        let Topology::Cluster(_) = self.0.address.topology else {
+    /// The owner of the tag's slot according to this cluster member; `None` when it does not respond.
+    pub(crate) async fn slot_owner_according_to(&self, member: &str, tag: &str) -> Option<String> {
+        let Topology::Cluster(_) = self.url().topology else {
             return None;
         };
         let (name, port) = member.rsplit_once(':')?;
-        let member = Host::new(name, port.parse().ok()?);
-        self.ask_member(&member, i64::from(url::slot_of(tag)))
+        let member = HostPort::new(name, port.parse().ok()?);
+        self.slot_owner(&member, i64::from(url::slot_of(tag)))
             .await
             .ok()
-            .map(|it| it.to_string())
+            .map(|owner| owner.to_string())
     }
 
-    /// Every primary, once: for what is checked at start.
-    pub(crate) async fn primaries(&self) -> Result<Vec<Host>, ConnectError> {
-        let Topology::Cluster(members) = &self.0.address.topology else {
-            return Ok(vec![self.primary_of("").await?]);
+    /// Every primary, once: for the checks at start.
+    pub(crate) async fn primaries(&self) -> Result<Vec<HostPort>, ConnectError> {
+        let Topology::Cluster(members) = &self.url().topology else {
+            return Ok(vec![self.primary_for("").await?]);
         };
-        let ranges = first_answer(members, |host| Box::pin(self.slots_by(host))).await?;
-        let mut primaries: Vec<Host> = Vec::new();
+        let ranges = first_success(members, |host| Box::pin(self.cluster_slots(host))).await?;
+        let mut primaries: Vec<HostPort> = Vec::new();
         for (_, _, host) in ranges {
             if !primaries.contains(&host) {
                 primaries.push(host);
@@ -78,28 +77,37 @@ impl Redis {
         Ok(primaries)
     }
 
-    /// All are asked at once, and more than half of them must agree, or the most of those who answer when no more do: one
-    /// that slept through a failover names the old primary until it has heard of it, and a primary that has come back
-    /// says the same of itself until the sentinels tell it otherwise.
-    async fn by_most_sentinels(&self, sentinels: &[Host], name: &str) -> Result<Host, ConnectError> {
-        let mut answers: FuturesUnordered<_> =
-            sentinels.iter().map(|it| self.ask_sentinel(it, name)).collect();
-        let mut votes: Vec<(usize, Host)> = Vec::new();
+    /// Queries all sentinels at once. Returns the primary that more than half of them name, or, when fewer reply, the one
+    /// named most often. A majority is needed because a sentinel that missed a failover still names the old primary, and
+    /// an old primary that has come back believes the same of itself.
+    async fn majority_of_sentinels(
+        &self,
+        sentinels: &[HostPort],
+        name: &str,
+    ) -> Result<HostPort, ConnectError> {
+        let mut replies: FuturesUnordered<_> = sentinels
+            .iter()
+            .map(|sentinel| self.query_sentinel(sentinel, name))
+            .collect();
+        let mut votes: Vec<(usize, HostPort)> = Vec::new();
         let mut failure = ConnectError::NoHost;
-        while let Some(answer) = answers.next().await {
-            match answer {
+        while let Some(reply) = replies.next().await {
+            match reply {
                 Ok(Some(host)) => {
-                    let at = votes.iter().position(|(_, it)| *it == host).unwrap_or_else(|| {
-                        votes.push((0, host));
-                        votes.len() - 1
-                    });
+                    let at = votes
+                        .iter()
+                        .position(|(_, voted)| *voted == host)
+                        .unwrap_or_else(|| {
+                            votes.push((0, host));
+                            votes.len() - 1
+                        });
                     votes[at].0 += 1;
                     if votes[at].0 > sentinels.len() / 2 {
                         return Ok(votes.swap_remove(at).1);
                     }
                 }
                 Ok(None) => failure = ConnectError::UnknownName(name.to_owned()),
-                // That one does not answer says less than that another knows nothing.
+                // A sentinel that does not know the name explains more than one that does not respond.
                 Err(_) if matches!(failure, ConnectError::UnknownName(_)) => {}
                 Err(error) => failure = ConnectError::NoSentinel(error),
             }
@@ -112,12 +120,12 @@ impl Redis {
         }
     }
 
-    /// `None`: it watches no primary of that name.
-    async fn ask_sentinel(&self, host: &Host, name: &str) -> Result<Option<Host>, RedisError> {
+    /// The primary according to one sentinel; `None` when it monitors none of that name.
+    async fn query_sentinel(&self, host: &HostPort, name: &str) -> Result<Option<HostPort>, RedisError> {
         let mut sentinel = self
             .open(
-                self.0.address.connection_to_sentinel(host),
-                Some(self.0.config.command_timeout),
+                self.url().connection_to_sentinel(host),
+                Some(self.config().command_timeout),
             )
             .await?;
         let found: Option<(String, u16)> = redis::cmd("SENTINEL")
@@ -125,14 +133,14 @@ impl Redis {
             .arg(name)
             .query_async(&mut sentinel)
             .await?;
-        Ok(found.map(|(name, port)| Host::new(name, port)))
+        Ok(found.map(|(name, port)| HostPort::new(name, port)))
     }
 
-    /// Members learn of a move one after the other; whoever has the slot by one's word must say so herself.
-    async fn owner_by(&self, member: &Host, slot: i64) -> Result<Host, ConnectError> {
-        let mut owner = self.ask_member(member, slot).await?;
-        for _ in 0..HOPS_MAX {
-            let named = self.ask_member(&owner, slot).await?;
+    /// The owner of a slot. Members learn of a migration one after the other, so the named owner must confirm it.
+    async fn confirmed_slot_owner(&self, member: &HostPort, slot: i64) -> Result<HostPort, ConnectError> {
+        let mut owner = self.slot_owner(member, slot).await?;
+        for _ in 0..REDIRECTS_MAX {
+            let named = self.slot_owner(&owner, slot).await?;
             if named == owner {
                 return Ok(owner);
             }
@@ -141,20 +149,20 @@ impl Redis {
         Err(ConnectError::MembersDisagree)
     }
 
-    async fn ask_member(&self, host: &Host, slot: i64) -> Result<Host, ConnectError> {
-        let ranges = self.slots_by(host).await?;
+    async fn slot_owner(&self, host: &HostPort, slot: i64) -> Result<HostPort, ConnectError> {
+        let ranges = self.cluster_slots(host).await?;
         let owner = ranges
             .into_iter()
             .find(|(from, to, _)| (*from..=*to).contains(&slot));
         owner.map(|(_, _, host)| host).ok_or(ConnectError::NoOwner)
     }
 
-    /// First slot, last slot, primary.
-    async fn slots_by(&self, host: &Host) -> Result<Vec<(i64, i64, Host)>, ConnectError> {
+    /// The cluster map according to one member: first slot, last slot, primary.
+    async fn cluster_slots(&self, host: &HostPort) -> Result<Vec<(i64, i64, HostPort)>, ConnectError> {
         let mut member = self
             .open(
-                self.0.address.connection_to(host),
-                Some(self.0.config.command_timeout),
+                self.url().connection_to(host),
+                Some(self.config().command_timeout),
             )
             .await?;
         let ranges: Vec<Vec<Value>> = redis::cmd("CLUSTER")
@@ -167,11 +175,11 @@ impl Redis {
             };
             let name: String = redis::from_redis_value(primary.first()?.clone()).ok()?;
             let port: u16 = redis::from_redis_value(primary.get(1)?.clone()).ok()?;
-            // A member that does not know its own address leaves it out: it is the one that was asked.
+            // A member that does not know its own address omits it: it is the member that was queried.
             Some((
                 *from,
                 *to,
-                Host::new(if name.is_empty() { host.name.clone() } else { name }, port),
+                HostPort::new(if name.is_empty() { host.name.clone() } else { name }, port),
             ))
         };
         ranges
@@ -182,24 +190,26 @@ impl Redis {
     }
 }
 
-/// The first good answer: one after the other is asked, and the next one as well when one does not answer at once.
-async fn first_answer<'f, T>(
-    hosts: &'f [Host],
-    ask: impl Fn(&'f Host) -> BoxFuture<'f, Result<T, ConnectError>> + Send,
+/// The first success. Queries one host after the other, and the next one early when a host does not reply at once.
+async fn first_success<'f, T>(
+    hosts: &'f [HostPort],
+    query: impl Fn(&'f HostPort) -> BoxFuture<'f, Result<T, ConnectError>> + Send,
 ) -> Result<T, ConnectError> {
-    let (mut hosts, mut asked, mut failure) = (hosts.iter(), FuturesUnordered::new(), ConnectError::NoHost);
-    asked.extend(hosts.next().map(&ask));
+    let mut hosts = hosts.iter();
+    let mut pending = FuturesUnordered::new();
+    let mut failure = ConnectError::NoHost;
+    pending.extend(hosts.next().map(&query));
     loop {
         tokio::select! {
-            answer = asked.next() => match answer {
-                Some(Ok(answer)) => return Ok(answer),
+            reply = pending.next() => match reply {
+                Some(Ok(value)) => return Ok(value),
                 Some(Err(error)) => {
                     failure = error;
-                    asked.extend(hosts.next().map(&ask));
+                    pending.extend(hosts.next().map(&query));
                 }
                 None => return Err(failure),
             },
-            () = tokio::time::sleep(NEXT_AFTER), if hosts.len() > 0 => asked.extend(hosts.next().map(&ask)),
+            () = tokio::time::sleep(HEDGE_DELAY), if hosts.len() > 0 => pending.extend(hosts.next().map(&query)),
         }
     }
 }

@@ -1,14 +1,15 @@
-//! A script, and a call of it.
+//! Lua scripts guarded by an epoch, and calls of them.
 
 use redis::{Arg, Cmd, ToRedisArgs};
 
-/// Checks the epoch and takes it off, so that a script sees only its own keys and arguments; `EPOCH` is what it may know
-/// of it. It stands on the script's first line: line numbers in errors stay those of the file.
+/// Prepended to each guarded script. Compares the epoch (last argument) with the ready key (last key) and removes both,
+/// so that the script sees only its own keys and arguments, and the epoch as `EPOCH`. It adds no line break: line
+/// numbers in error messages stay those of the script's file.
 const GUARD: &str = "local EPOCH=ARGV[#ARGV] \
                      if redis.call('GET',KEYS[#KEYS])~=EPOCH then return redis.error_reply('REBUILDING not this epoch') end \
                      KEYS[#KEYS]=nil ARGV[#ARGV]=nil ";
 
-/// A Lua script that runs in one atomic step, and only while the server's data are complete and of the caller's epoch.
+/// A Lua script that runs atomically, and only while the server's data are complete and of the caller's epoch.
 pub struct Script {
     name: &'static str,
     source: String,
@@ -16,13 +17,13 @@ pub struct Script {
 }
 
 impl Script {
-    /// `source` is the script's file; `name` is for errors.
+    /// A guarded script. `source` is the content of the script's file; `name` is for error messages and metrics.
     #[must_use]
     pub fn new(name: &'static str, source: &str) -> Self {
         Self::unguarded(name, &format!("{GUARD}{source}"))
     }
 
-    /// One that runs in whatever state the data are: for rebuilding them.
+    /// A script that runs whatever the state of the data: for rebuilding them.
     #[must_use]
     pub fn unguarded(name: &'static str, source: &str) -> Self {
         Self {
@@ -32,6 +33,7 @@ impl Script {
         }
     }
 
+    /// For error messages and metrics.
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.name
@@ -44,7 +46,7 @@ impl Script {
     }
 }
 
-/// Keys and arguments of one call.
+/// The keys and arguments of one call.
 #[derive(Clone, Default)]
 pub struct Call {
     keys: Cmd,
@@ -52,34 +54,37 @@ pub struct Call {
 }
 
 impl Call {
+    /// A call without keys and arguments.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
+    /// Appends a key.
     #[must_use]
     pub fn key(mut self, key: impl AsRef<[u8]>) -> Self {
         self.keys.arg(key.as_ref());
         self
     }
 
-    /// The other's arguments behind its own.
+    /// Appends the arguments of another call.
     #[must_use]
-    pub fn args_of(mut self, other: &Self) -> Self {
-        simple(&other.args).for_each(|arg| {
+    pub fn append_args(mut self, other: &Self) -> Self {
+        simple_args(&other.args).for_each(|arg| {
             self.args.arg(arg);
         });
         self
     }
 
+    /// Appends an argument.
     #[must_use]
     pub fn arg(mut self, arg: impl ToRedisArgs) -> Self {
         self.args.arg(arg);
         self
     }
 
-    /// Of the script, under this epoch if it is guarded by one.
-    pub(super) fn of(&self, script: &Script, guard: Option<(&str, u64)>) -> Cmd {
+    /// The `EVALSHA` command; `guard` is the ready key and the epoch of a guarded script.
+    pub(super) fn to_command(&self, script: &Script, guard: Option<(&str, u64)>) -> Cmd {
         let mut cmd = Cmd::with_capacity(
             8 + self.keys.args_iter().len() + self.args.args_iter().len(),
             1_024,
@@ -87,9 +92,9 @@ impl Call {
         cmd.arg("EVALSHA")
             .arg(&script.sha)
             .arg(self.keys.args_iter().len() + usize::from(guard.is_some()));
-        simple(&self.keys)
-            .chain(guard.iter().map(|it| it.0.as_bytes()))
-            .chain(simple(&self.args))
+        simple_args(&self.keys)
+            .chain(guard.iter().map(|(ready_key, _)| ready_key.as_bytes()))
+            .chain(simple_args(&self.args))
             .for_each(|arg| {
                 cmd.arg(arg);
             });
@@ -100,7 +105,7 @@ impl Call {
     }
 }
 
-fn simple(cmd: &Cmd) -> impl Iterator<Item = &[u8]> {
+fn simple_args(cmd: &Cmd) -> impl Iterator<Item = &[u8]> {
     cmd.args_iter().filter_map(|arg| {
         if let Arg::Simple(bytes) = arg {
             Some(bytes)

@@ -6,8 +6,8 @@ use super::*;
 use crate::{
     kernel::SeededEntropy,
     platform::shutdown::Lifecycle,
-    simulation::servers::{Door, RedisCluster, RedisServer},
 };
+use testkit::{TcpProxy, RedisCluster, RedisServer};
 
 const DEADLINE: Duration = Duration::from_millis(300);
 /// What fails at once is told so long before a deadline.
@@ -26,7 +26,7 @@ fn redis(url: &str) -> Redis {
 
 /// A counter kept by a script, as a store is.
 struct Store {
-    line: Arc<Line>,
+    line: Arc<FencedConnection>,
     count: Script,
     life: Lifecycle,
 }
@@ -34,7 +34,7 @@ struct Store {
 impl Store {
     async fn on(url: &str) -> Self {
         let life = Lifecycle::new();
-        let line = Line::start(
+        let line = FencedConnection::start(
             redis(url),
             "sale:1".into(),
             Arc::new(SeededEntropy::new(1)),
@@ -45,7 +45,7 @@ impl Store {
             count: Script::new("count", "return redis.call('INCRBY', KEYS[1], ARGV[1])"),
             life,
         };
-        store.until(|line| line.identity().is_some()).await;
+        store.until(|line| line.dataset().is_some()).await;
         store
     }
 
@@ -53,8 +53,8 @@ impl Store {
     async fn make_ready(&self, epoch: u64) {
         let mut cmd = redis::cmd("SET");
         cmd.arg(self.line.ready_key()).arg(epoch);
-        self.line.ask(&cmd).await.unwrap();
-        self.line.vouch(epoch, &self.line.identity().unwrap());
+        self.line.query(&cmd).await.unwrap();
+        self.line.activate(epoch, &self.line.dataset().unwrap());
     }
 
     async fn count(&self) -> Result<i64, CallError> {
@@ -65,7 +65,7 @@ impl Store {
             .map(|value| redis::from_redis_value(value).unwrap())
     }
 
-    async fn until(&self, is_so: impl Fn(&Line) -> bool) {
+    async fn until(&self, is_so: impl Fn(&FencedConnection) -> bool) {
         let mut changes = self.line.changes();
         let waiting = async {
             while !is_so(&self.line) {
@@ -82,8 +82,8 @@ impl Store {
         let waiting = async {
             loop {
                 match self.count().await {
-                    Err(CallError::Rebuilding) => return,
-                    Err(CallError::Away) => tokio::time::sleep(Duration::from_millis(5)).await,
+                    Err(CallError::Recovering) => return,
+                    Err(CallError::Unavailable) => tokio::time::sleep(Duration::from_millis(5)).await,
                     other => panic!("a call ran on a server that nobody vouched for: {other:?}"),
                 }
             }
@@ -108,21 +108,21 @@ async fn counter(server: &RedisServer) -> Option<i64> {
 async fn nothing_runs_before_somebody_vouches() {
     let server = RedisServer::start().await.unwrap();
     let store = Store::on(&server.url()).await;
-    assert_eq!(store.count().await, Err(CallError::Rebuilding));
+    assert_eq!(store.count().await, Err(CallError::Recovering));
     store.make_ready(3).await;
     assert_eq!(store.count().await, Ok(1));
-    store.line.distrust();
-    assert_eq!(store.count().await, Err(CallError::Rebuilding));
-    store.line.vouch(2, &store.line.identity().unwrap());
+    store.line.deactivate();
+    assert_eq!(store.count().await, Err(CallError::Recovering));
+    store.line.activate(2, &store.line.dataset().unwrap());
     assert_eq!(
         store.count().await,
-        Err(CallError::Rebuilding),
+        Err(CallError::Recovering),
         "the data are of another epoch"
     );
-    store.line.vouch(3, &Identity("another".into()));
+    store.line.activate(3, &DatasetId("another".into()));
     assert_eq!(
         (store.count().await, counter(&server).await),
-        (Err(CallError::Rebuilding), Some(1)),
+        (Err(CallError::Recovering), Some(1)),
         "another server was meant"
     );
 }
@@ -141,15 +141,15 @@ async fn a_server_that_restarts_is_another_even_with_its_data() {
         "it has its data, and the key that says they are complete"
     );
     store.until_rebuilding().await;
-    let before = store.line.identity();
+    let before = store.line.dataset();
     server.restart_empty().await.unwrap();
     store.until_rebuilding().await;
     store
-        .until(|line| line.identity().is_some_and(|it| before.as_ref() != Some(&it)))
+        .until(|line| line.dataset().is_some_and(|it| before.as_ref() != Some(&it)))
         .await;
     assert_eq!(
         (store.count().await, counter(&server).await),
-        (Err(CallError::Rebuilding), None)
+        (Err(CallError::Recovering), None)
     );
     store.make_ready(2).await;
     assert_eq!(store.count().await, Ok(1));
@@ -164,7 +164,7 @@ async fn a_server_that_is_emptied_answers_nothing_more() {
     server.flush_all().await.unwrap();
     assert_eq!(
         (store.count().await, counter(&server).await),
-        (Err(CallError::Rebuilding), None)
+        (Err(CallError::Recovering), None)
     );
     assert_eq!(store.line.epoch(), None, "the next one is not even sent");
 }
@@ -182,20 +182,20 @@ async fn scripts_that_were_forgotten_are_loaded_again() {
 #[tokio::test]
 async fn a_promoted_replica_at_the_same_address_is_another() {
     let server = RedisServer::start().await.unwrap();
-    let door = Door::before(server.port()).await.unwrap();
+    let door = TcpProxy::forward_to(server.port()).await.unwrap();
     let store = Store::on(&door.url()).await;
     store.make_ready(1).await;
     store.count().await.unwrap();
     let mut replica = server.replica().await.unwrap();
     // The first replica makes its primary look like another.
     store.until(|line| line.epoch().is_none()).await;
-    store.until(|line| line.identity().is_some()).await;
+    store.until(|line| line.dataset().is_some()).await;
     store.make_ready(2).await;
     assert_eq!(store.count().await, Ok(2));
-    replica.until_it_has(&server).await.unwrap();
+    replica.wait_until_synced_with(&server).await.unwrap();
     replica.promote().await.unwrap();
     assert_eq!(store.count().await, Ok(3), "what the replica has not got");
-    door.lead_to(replica.port());
+    door.switch_to(replica.port());
     store.until_rebuilding().await;
     assert_eq!(
         (counter(&replica).await, counter(&server).await),
@@ -213,13 +213,13 @@ async fn a_server_that_hangs_is_left_alone_until_it_answers_again() {
     let first = tokio::time::timeout(DEADLINE * 2, store.count())
         .await
         .expect("it has a deadline");
-    assert_eq!(first, Err(CallError::Away));
+    assert_eq!(first, Err(CallError::Unavailable));
     for _ in 0..20 {
         assert_eq!(
             tokio::time::timeout(AT_ONCE, store.count())
                 .await
                 .expect("at once"),
-            Err(CallError::Away)
+            Err(CallError::Unavailable)
         );
     }
     server.resume().unwrap();
@@ -243,11 +243,11 @@ async fn a_server_that_becomes_a_replica_is_left() {
         .run(&["REPLICAOF", "127.0.0.1", &other.port().to_string()])
         .await
         .unwrap();
-    server.until("master_link_status", "up").await.unwrap();
+    server.wait_until_info("master_link_status", "up").await.unwrap();
     let call = tokio::time::timeout(DEADLINE * 6, store.count())
         .await
         .expect("it gives up");
-    assert_eq!(call, Err(CallError::Away));
+    assert_eq!(call, Err(CallError::Unavailable));
     server.run(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
     store.until_rebuilding().await;
 }
@@ -259,8 +259,8 @@ async fn trust_goes_with_a_slot_that_is_handed_over() {
     store.make_ready(1).await;
     for round in 1..=3 {
         assert_eq!(store.count().await, Ok(2 * round - 1));
-        let owner = cluster.owner_of("{sale:1}").await.unwrap();
-        cluster.move_slot_of("{sale:1}", (owner + 1) % 3).await.unwrap();
+        let owner = cluster.owner_of_key("{sale:1}").await.unwrap();
+        cluster.move_slot_of_key("{sale:1}", (owner + 1) % 3).await.unwrap();
         assert_eq!(store.count().await, Ok(2 * round), "the call itself follows");
     }
 }
@@ -271,19 +271,19 @@ async fn a_slot_whose_keys_were_left_behind_is_not_trusted() {
     let store = Store::on(&cluster.url()).await;
     store.make_ready(1).await;
     store.count().await.unwrap();
-    let owner = cluster.owner_of("{sale:1}").await.unwrap();
+    let owner = cluster.owner_of_key("{sale:1}").await.unwrap();
     cluster
         .member(owner)
         .run(&["DEL", "{sale:1}:counter", "{sale:1}:ready"])
         .await
         .unwrap();
-    cluster.move_slot_of("{sale:1}", (owner + 1) % 3).await.unwrap();
+    cluster.move_slot_of_key("{sale:1}", (owner + 1) % 3).await.unwrap();
     store.until_rebuilding().await;
 }
 
 #[tokio::test]
 async fn what_would_lie_is_refused_at_start() {
-    let fit = async |server: &RedisServer| redis(&server.url()).examine().await.map_err(|e| e.to_string());
+    let fit = async |server: &RedisServer| redis(&server.url()).check_fitness().await.map_err(|e| e.to_string());
     let server = RedisServer::start().await.unwrap();
     assert_eq!(fit(&server).await, Ok(()));
 
@@ -317,7 +317,7 @@ async fn what_would_lie_is_refused_at_start() {
         ..redis(&server.url()).config().clone()
     };
     assert!(
-        Redis::new(told).unwrap().examine().await.is_ok(),
+        Redis::new(told).unwrap().check_fitness().await.is_ok(),
         "whoever says so takes the risk"
     );
 }
@@ -326,14 +326,14 @@ async fn what_would_lie_is_refused_at_start() {
 async fn every_member_of_a_cluster_is_looked_at() {
     let cluster = RedisCluster::start(3).await.unwrap();
     let redis = redis(&cluster.url());
-    redis.examine().await.unwrap();
+    redis.check_fitness().await.unwrap();
     for at in 0..3 {
         cluster
             .member(at)
             .run(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"])
             .await
             .unwrap();
-        let refusal = redis.examine().await.unwrap_err();
+        let refusal = redis.check_fitness().await.unwrap_err();
         assert!(
             refusal
                 .to_string()
@@ -350,7 +350,7 @@ async fn every_member_of_a_cluster_is_looked_at() {
             .run(&["ACL", "SETUSER", "default", "-eval"])
             .await
             .unwrap();
-        assert!(matches!(redis.examine().await, Err(Unfit::NotPermitted { .. })));
+        assert!(matches!(redis.check_fitness().await, Err(Unfit::NotPermitted { .. })));
         cluster
             .member(at)
             .run(&["ACL", "SETUSER", "default", "+eval"])
@@ -363,13 +363,13 @@ async fn every_member_of_a_cluster_is_looked_at() {
 async fn who_may_not_come_in_is_told_what_to_do() {
     let server = RedisServer::start_with(&["requirepass s3cret"]).await.unwrap();
     let at = format!("127.0.0.1:{}", server.port());
-    assert!(redis(&server.url()).examine().await.is_ok());
+    assert!(redis(&server.url()).check_fitness().await.is_ok());
     for url in [
         format!("redis://{at}"),
         format!("redis://:wr0ng@{at}"),
         format!("redis://door:s3cret@{at}"),
     ] {
-        let refusal = redis(&url).examine().await.unwrap_err();
+        let refusal = redis(&url).check_fitness().await.unwrap_err();
         assert!(matches!(refusal, Unfit::Login { .. }), "{url}: {refusal:?}");
         assert!(
             !refusal.to_string().contains("cret") && !refusal.to_string().contains("wr0ng"),
@@ -382,7 +382,7 @@ async fn who_may_not_come_in_is_told_what_to_do() {
         .await
         .unwrap();
     let door = redis(&format!("redis://door:key@{at}"));
-    let refusal = door.examine().await.unwrap_err();
+    let refusal = door.check_fitness().await.unwrap_err();
     assert!(
         matches!(&refusal, Unfit::NotPermitted { what, .. } if what.contains("eval")),
         "{refusal:?}"
@@ -399,11 +399,11 @@ async fn who_may_not_come_in_is_told_what_to_do() {
         .chain(named.split(' '))
         .collect();
     server.run(&command).await.unwrap();
-    assert!(door.examine().await.is_ok());
+    assert!(door.check_fitness().await.is_ok());
     let store = Store::on(&format!("redis://door:key@{at}")).await;
     store.make_ready(1).await;
     assert_eq!(store.count().await, Ok(1));
 
-    let nowhere = redis("redis://127.0.0.1:1").examine().await.unwrap_err();
+    let nowhere = redis("redis://127.0.0.1:1").check_fitness().await.unwrap_err();
     assert!(matches!(nowhere, Unfit::Unreachable { .. }), "{nowhere:?}");
 }

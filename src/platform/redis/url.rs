@@ -1,13 +1,13 @@
-//! Where Redis is, as the configuration writes it.
+//! Parses the URLs of Redis servers, sentinels and clusters.
 
 use std::{fmt, iter};
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 
-/// `redis://[user:password@]host[:port][/db]`, `redis+sentinel://[user:password@]host:port,.../NAME` or
+/// A parsed URL: `redis://[user:password@]host[:port][/db]`, `redis+sentinel://[user:password@]host:port,.../NAME` or
 /// `redis+cluster://[user:password@]host:port,...`; each also with `rediss`, over TLS.
 #[derive(Clone)]
-pub struct Address {
+pub struct RedisUrl {
     pub(crate) topology: Topology,
     credentials: RedisConnectionInfo,
     tls: bool,
@@ -15,21 +15,23 @@ pub struct Address {
 
 #[derive(Clone)]
 pub(crate) enum Topology {
-    Single(Host),
-    /// The sentinels, and the name under which they watch the primary.
-    Sentinel(Vec<Host>, String),
-    /// Some members; the rest is asked of them.
-    Cluster(Vec<Host>),
+    Single(HostPort),
+    /// The sentinels, and the name under which they monitor the primary.
+    Sentinel(Vec<HostPort>, String),
+    /// Some of the members; they know the others.
+    Cluster(Vec<HostPort>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Host {
+pub(crate) struct HostPort {
     pub(crate) name: String,
     pub(crate) port: u16,
 }
 
+/// Why a text is not a Redis URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AddressError {
+#[expect(missing_docs, reason = "each variant's message says what it is")]
+pub enum RedisUrlError {
     #[error(
         "must begin with redis://, redis+sentinel:// or redis+cluster:// (or rediss..., for TLS); for instance redis://127.0.0.1:6379"
     )]
@@ -42,22 +44,24 @@ pub enum AddressError {
     Credentials,
     #[error("the path must be the number of a database, for instance /0")]
     Database,
-    #[error("the path must be the name of the primary that the sentinels watch, for instance /mymaster")]
+    #[error("the path must be the name of the primary that the sentinels monitor, for instance /mymaster")]
     PrimaryName,
     #[error("a cluster has no databases: leave the path out")]
     ClusterPath,
 }
 
-impl Address {
+impl RedisUrl {
+    /// Parses a URL; the port defaults to 6379.
+    ///
     /// # Errors
-    /// [`AddressError`]; it never holds any of the text, which may hold a password.
-    pub fn parse(url: &str) -> Result<Self, AddressError> {
-        let (scheme, rest) = url.split_once("://").ok_or(AddressError::Scheme)?;
+    /// [`RedisUrlError`]; it never quotes the URL, which may hold a password.
+    pub fn parse(url: &str) -> Result<Self, RedisUrlError> {
+        let (scheme, rest) = url.split_once("://").ok_or(RedisUrlError::Scheme)?;
         let (family, kind) = scheme.split_once('+').unwrap_or((scheme, ""));
         let tls = match family {
             "redis" => false,
             "rediss" => true,
-            _ => return Err(AddressError::Scheme),
+            _ => return Err(RedisUrlError::Scheme),
         };
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (credentials, hosts) = authority
@@ -67,30 +71,30 @@ impl Address {
             });
         let mut login = RedisConnectionInfo::default();
         if let Some(credentials) = credentials {
-            // The driver knows how to read these; it is shown a host of our own.
+            // The driver parses credentials; the host is a placeholder.
             let probe = format!("redis://{credentials}@localhost");
             let info = probe
                 .as_str()
                 .into_connection_info()
-                .map_err(|_| AddressError::Credentials)?;
+                .map_err(|_| RedisUrlError::Credentials)?;
             login = info.redis_settings().clone();
         }
-        let hosts: Vec<Host> = hosts.split(',').map(Host::parse).collect::<Result<_, _>>()?;
+        let hosts: Vec<HostPort> = hosts.split(',').map(HostPort::parse).collect::<Result<_, _>>()?;
         let topology = match kind {
             "" => {
                 if !path.is_empty() {
-                    login = login.set_db(path.parse().map_err(|_| AddressError::Database)?);
+                    login = login.set_db(path.parse().map_err(|_| RedisUrlError::Database)?);
                 }
-                match <[Host; 1]>::try_from(hosts) {
+                match <[HostPort; 1]>::try_from(hosts) {
                     Ok([host]) => Topology::Single(host),
-                    Err(_) => return Err(AddressError::Scheme),
+                    Err(_) => return Err(RedisUrlError::Scheme),
                 }
             }
-            "sentinel" if path.is_empty() || path.contains('/') => return Err(AddressError::PrimaryName),
+            "sentinel" if path.is_empty() || path.contains('/') => return Err(RedisUrlError::PrimaryName),
             "sentinel" => Topology::Sentinel(hosts, path.to_owned()),
-            "cluster" if !path.is_empty() => return Err(AddressError::ClusterPath),
+            "cluster" if !path.is_empty() => return Err(RedisUrlError::ClusterPath),
             "cluster" => Topology::Cluster(hosts),
-            _ => return Err(AddressError::Scheme),
+            _ => return Err(RedisUrlError::Scheme),
         };
         Ok(Self {
             topology,
@@ -99,18 +103,19 @@ impl Address {
         })
     }
 
-    /// How the server at `host` is to be reached and spoken to.
-    pub(crate) fn connection_to(&self, host: &Host) -> ConnectionInfo {
-        self.reach(host).set_redis_settings(self.credentials.clone())
+    /// Connection parameters of the data server at `host`.
+    pub(crate) fn connection_to(&self, host: &HostPort) -> ConnectionInfo {
+        self.connection_info(host)
+            .set_redis_settings(self.credentials.clone())
     }
 
-    /// A sentinel keeps no data and asks for no password of the data's.
-    pub(crate) fn connection_to_sentinel(&self, host: &Host) -> ConnectionInfo {
-        self.reach(host)
+    /// Connection parameters of a sentinel, which has no databases; the credentials are the data servers'.
+    pub(crate) fn connection_to_sentinel(&self, host: &HostPort) -> ConnectionInfo {
+        self.connection_info(host)
     }
 
-    fn reach(&self, host: &Host) -> ConnectionInfo {
-        let Host { name, port } = host.clone();
+    fn connection_info(&self, host: &HostPort) -> ConnectionInfo {
+        let HostPort { name, port } = host.clone();
         let addr = if self.tls {
             ConnectionAddr::TcpTls {
                 host: name,
@@ -124,7 +129,7 @@ impl Address {
         addr.into_connection_info().expect("an address is one")
     }
 
-    pub(crate) fn hosts(&self) -> &[Host] {
+    pub(crate) fn hosts(&self) -> &[HostPort] {
         match &self.topology {
             Topology::Single(host) => std::slice::from_ref(host),
             Topology::Sentinel(hosts, _) | Topology::Cluster(hosts) => hosts,
@@ -132,7 +137,7 @@ impl Address {
     }
 }
 
-impl Host {
+impl HostPort {
     pub(crate) fn new(name: impl Into<String>, port: u16) -> Self {
         Self {
             name: name.into(),
@@ -140,30 +145,30 @@ impl Host {
         }
     }
 
-    fn parse(text: &str) -> Result<Self, AddressError> {
+    fn parse(text: &str) -> Result<Self, RedisUrlError> {
         let (name, port) = match text.rsplit_once(':') {
             Some((name, port)) if !port.ends_with(']') => {
-                (name, port.parse().map_err(|_| AddressError::Port)?)
+                (name, port.parse().map_err(|_| RedisUrlError::Port)?)
             }
             _ => (text, 6379),
         };
         let name = name.trim_start_matches('[').trim_end_matches(']');
         if name.is_empty() {
-            Err(AddressError::NoHost)
+            Err(RedisUrlError::NoHost)
         } else {
             Ok(Self::new(name, port))
         }
     }
 }
 
-impl fmt::Display for Host {
+impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.name, self.port)
     }
 }
 
 /// Without credentials.
-impl fmt::Display for Address {
+impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (between, host) in iter::once("").chain(iter::repeat(",")).zip(self.hosts()) {
             write!(f, "{between}{host}")?;
@@ -175,9 +180,9 @@ impl fmt::Display for Address {
     }
 }
 
-impl fmt::Debug for Address {
+impl fmt::Debug for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Address({self})")
+        write!(f, "RedisUrl({self})")
     }
 }
 
@@ -202,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_is_read_and_none_shows_its_password() {
+    fn every_form_is_parsed_and_no_password_is_shown() {
         for (url, shown) in [
             ("redis://127.0.0.1:6380/2", "127.0.0.1:6380"),
             ("redis://cache", "cache:6379"),
@@ -211,12 +216,12 @@ mod tests {
             ("redis+sentinel://:s%40cret@a:1,b:2,c:3/hero", "a:1,b:2,c:3/hero"),
             ("redis+cluster://a:1,b:2", "a:1,b:2"),
         ] {
-            let address = Address::parse(url).unwrap();
-            assert_eq!(address.to_string(), shown, "{url}");
-            assert!(!format!("{address:?}").contains("cret"));
+            let parsed = RedisUrl::parse(url).unwrap();
+            assert_eq!(parsed.to_string(), shown, "{url}");
+            assert!(!format!("{parsed:?}").contains("cret"));
         }
-        let address = Address::parse("redis://door:s%40cret@a:1/3").unwrap();
-        let login = address.connection_to(&Host::new("a", 1));
+        let parsed = RedisUrl::parse("redis://door:s%40cret@a:1/3").unwrap();
+        let login = parsed.connection_to(&HostPort::new("a", 1));
         assert_eq!(
             (
                 login.redis_settings().username(),
@@ -228,24 +233,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
+    fn invalid_urls_are_refused() {
         for (url, error) in [
-            ("127.0.0.1:6379", AddressError::Scheme),
-            ("http://a", AddressError::Scheme),
-            ("redis+magic://a", AddressError::Scheme),
-            ("redis://a:1,b:2", AddressError::Scheme),
-            ("redis://", AddressError::NoHost),
-            ("redis://a:x", AddressError::Port),
-            ("redis://a/first", AddressError::Database),
-            ("redis+sentinel://a:1", AddressError::PrimaryName),
-            ("redis+cluster://a:1/0", AddressError::ClusterPath),
+            ("127.0.0.1:6379", RedisUrlError::Scheme),
+            ("http://a", RedisUrlError::Scheme),
+            ("redis+magic://a", RedisUrlError::Scheme),
+            ("redis://a:1,b:2", RedisUrlError::Scheme),
+            ("redis://", RedisUrlError::NoHost),
+            ("redis://a:x", RedisUrlError::Port),
+            ("redis://a/first", RedisUrlError::Database),
+            ("redis+sentinel://a:1", RedisUrlError::PrimaryName),
+            ("redis+cluster://a:1/0", RedisUrlError::ClusterPath),
         ] {
-            assert_eq!(Address::parse(url).unwrap_err(), error, "{url}");
+            assert_eq!(RedisUrl::parse(url).unwrap_err(), error, "{url}");
         }
     }
 
     #[test]
-    fn slots_are_those_of_the_specification() {
+    fn slots_match_the_cluster_specification() {
         assert_eq!((slot_of("123456789"), slot_of("foo")), (0x31C3, 12_182));
     }
 }

@@ -1,4 +1,5 @@
-//! Work on a PostgreSQL database: each piece under a deadline, and tried again only where that does nothing twice.
+//! Runs queries and transactions on PostgreSQL within a time limit, and retries them only where that cannot apply a change
+//! twice.
 
 use std::{
     io,
@@ -12,242 +13,252 @@ use std::{
 use futures_util::future::BoxFuture;
 use sqlx::{Acquire, PgConnection, PgPool, Postgres, pool::PoolConnection};
 
-use super::is_transient;
-use crate::kernel::Entropy;
+use crate::{kernel::Entropy, platform::sql::postgres::is_transient};
 
 const TRIES_MAX: u32 = 4;
 const RETRY_BASE: Duration = Duration::from_millis(10);
-/// Retries are paid for by successes, ten for one, with this much in hand: a database in trouble is not asked more often
-/// for being in trouble.
+/// Retry budget: each success adds one, each retry costs ten, up to this maximum. So retries add at most a tenth to the
+/// load of a database in trouble.
 const BUDGET_MAX: u32 = 1_000;
-const RETRY_COSTS: u32 = 10;
+const RETRY_COST: u32 = 10;
 
-/// Why a piece of work did not come to its end.
+/// Why a transaction failed. `R` is the caller's own reason to abort.
 #[derive(Debug)]
-pub enum Trouble<R> {
-    /// Its own decision; everything it did is undone.
-    Refused(R),
+pub enum TransactionError<R> {
+    /// The transaction aborted itself; all its changes are rolled back.
+    Rejected(R),
+    /// The database failed.
     Sql(sqlx::Error),
 }
 
-impl<R> From<sqlx::Error> for Trouble<R> {
+impl<R> From<sqlx::Error> for TransactionError<R> {
     fn from(error: sqlx::Error) -> Self {
         Self::Sql(error)
     }
 }
 
-/// A pool that work is done on. Cheap to clone.
+/// A connection pool with time limits and retries. Cheap to clone.
 ///
-/// A piece of work is a function of a connection and of what it is given; it is given a copy each time it is run.
+/// Work is a function of a connection and an input; each attempt gets a clone of the input.
 #[derive(Clone)]
 pub struct Database {
     pool: PgPool,
-    deadline: Duration,
+    timeout: Duration,
     entropy: Arc<dyn Entropy>,
     budget: Arc<AtomicU32>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum AccessMode {
     Read,
-    /// A transaction that may be run again although it may have been committed.
+    /// A transaction that may be retried even if it may have been committed.
     Write,
-    /// A transaction that must not.
+    /// A transaction that must not be retried then.
     WriteOnce,
 }
 
-/// What became of one try.
-enum Tried<T, R> {
+/// The outcome of one attempt.
+enum Attempt<T, R> {
     Done(T),
-    Refused(R),
-    /// Certainly nothing was changed.
+    Aborted(R),
+    /// Certainly not committed.
     Undone(sqlx::Error),
-    /// The connection was lost while the answer to COMMIT was on its way.
+    /// The connection was lost before the reply to COMMIT: it may have been committed.
     Unknown(sqlx::Error),
 }
 
 impl Database {
-    /// `deadline`: for each piece of work as a whole, its retries with it.
+    /// `timeout` limits each call as a whole, including its retries.
     #[must_use]
     pub fn new(pool: PgPool, deadline: Duration, entropy: Arc<dyn Entropy>) -> Self {
         Self {
             pool,
-            deadline,
+            timeout: deadline,
             entropy,
             budget: Arc::new(AtomicU32::new(BUDGET_MAX)),
         }
     }
 
-    /// One or more statements that change nothing, each for itself.
+    /// Runs one or more read-only statements, each in a transaction of its own.
     ///
     /// # Errors
-    /// [`Trouble`].
-    pub async fn read<G, T, R, F>(&self, given: G, work: F) -> Result<T, Trouble<R>>
+    /// [`TransactionError`].
+    pub async fn read<G, T, R, F>(&self, input: G, work: F) -> Result<T, TransactionError<R>>
     where
         G: Clone + Send + Sync,
-        F: for<'c> Fn(&'c mut PgConnection, G) -> BoxFuture<'c, Result<T, Trouble<R>>> + Send + Sync,
+        F: for<'c> Fn(&'c mut PgConnection, G) -> BoxFuture<'c, Result<T, TransactionError<R>>> + Send + Sync,
     {
-        self.within_deadline(Kind::Read, given, work).await
+        self.run_within_timeout(AccessMode::Read, input, work).await
     }
 
-    /// A transaction that does nothing the second time: also tried again when it is not known whether it was committed.
+    /// Runs an idempotent transaction: it is retried even when it is unknown whether it was committed.
     ///
     /// # Errors
-    /// [`Trouble`]; after [`Trouble::Sql`] it may have been committed.
-    pub async fn write<G, T, R, F>(&self, given: G, work: F) -> Result<T, Trouble<R>>
+    /// [`TransactionError`]; after [`TransactionError::Sql`] it may have been committed.
+    pub async fn write<G, T, R, F>(&self, input: G, work: F) -> Result<T, TransactionError<R>>
     where
         G: Clone + Send + Sync,
-        F: for<'c> Fn(&'c mut PgConnection, G) -> BoxFuture<'c, Result<T, Trouble<R>>> + Send + Sync,
+        F: for<'c> Fn(&'c mut PgConnection, G) -> BoxFuture<'c, Result<T, TransactionError<R>>> + Send + Sync,
     {
-        self.within_deadline(Kind::Write, given, work).await
+        self.run_within_timeout(AccessMode::Write, input, work).await
     }
 
-    /// A transaction whose second run would answer otherwise: tried again only when it was certainly not committed.
+    /// Runs a transaction that is not idempotent: it is retried only when it was certainly not committed.
     ///
     /// # Errors
-    /// [`Trouble`]; after [`Trouble::Sql`] it may have been committed.
-    pub async fn write_once<G, T, R, F>(&self, given: G, work: F) -> Result<T, Trouble<R>>
+    /// [`TransactionError`]; after [`TransactionError::Sql`] it may have been committed.
+    pub async fn write_once<G, T, R, F>(&self, input: G, work: F) -> Result<T, TransactionError<R>>
     where
         G: Clone + Send + Sync,
-        F: for<'c> Fn(&'c mut PgConnection, G) -> BoxFuture<'c, Result<T, Trouble<R>>> + Send + Sync,
+        F: for<'c> Fn(&'c mut PgConnection, G) -> BoxFuture<'c, Result<T, TransactionError<R>>> + Send + Sync,
     {
-        self.within_deadline(Kind::WriteOnce, given, work).await
+        self.run_within_timeout(AccessMode::WriteOnce, input, work).await
     }
 
-    async fn within_deadline<G, T, R, F>(&self, kind: Kind, given: G, work: F) -> Result<T, Trouble<R>>
+    async fn run_within_timeout<G, T, R, F>(
+        &self,
+        kind: AccessMode,
+        input: G,
+        work: F,
+    ) -> Result<T, TransactionError<R>>
     where
         G: Clone + Send + Sync,
-        F: for<'c> Fn(&'c mut PgConnection, G) -> BoxFuture<'c, Result<T, Trouble<R>>> + Send + Sync,
+        F: for<'c> Fn(&'c mut PgConnection, G) -> BoxFuture<'c, Result<T, TransactionError<R>>> + Send + Sync,
     {
         let late = || {
             io::Error::new(
                 io::ErrorKind::TimedOut,
-                format!("the database did not answer within {:?}", self.deadline),
+                format!("the database did not respond within {:?}", self.timeout),
             )
         };
-        let done = tokio::time::timeout(self.deadline, self.tries(kind, given, work)).await;
-        done.unwrap_or_else(|_| Err(Trouble::Sql(late().into())))
+        let done = tokio::time::timeout(self.timeout, self.run_with_retries(kind, input, work)).await;
+        done.unwrap_or_else(|_| Err(TransactionError::Sql(late().into())))
     }
 
-    async fn tries<G, T, R, F>(&self, kind: Kind, given: G, work: F) -> Result<T, Trouble<R>>
+    async fn run_with_retries<G, T, R, F>(
+        &self,
+        kind: AccessMode,
+        input: G,
+        work: F,
+    ) -> Result<T, TransactionError<R>>
     where
         G: Clone + Send + Sync,
-        F: for<'c> Fn(&'c mut PgConnection, G) -> BoxFuture<'c, Result<T, Trouble<R>>> + Send + Sync,
+        F: for<'c> Fn(&'c mut PgConnection, G) -> BoxFuture<'c, Result<T, TransactionError<R>>> + Send + Sync,
     {
         let mut tries = 0;
         loop {
             tries += 1;
-            let (error, may_repeat) = match self.attempt(kind, &given, &work).await {
-                Tried::Done(answer) => {
-                    let earn = |it: u32| (it < BUDGET_MAX).then_some(it + 1);
+            let (error, may_repeat) = match self.attempt(kind, &input, &work).await {
+                Attempt::Done(answer) => {
+                    let earn = |budget: u32| (budget < BUDGET_MAX).then_some(budget + 1);
                     let _ = self
                         .budget
                         .fetch_update(Ordering::Relaxed, Ordering::Relaxed, earn);
                     return Ok(answer);
                 }
-                Tried::Refused(why) => return Err(Trouble::Refused(why)),
-                Tried::Undone(error) => (error, true),
-                Tried::Unknown(error) => (error, kind == Kind::Write),
+                Attempt::Aborted(why) => return Err(TransactionError::Rejected(why)),
+                Attempt::Undone(error) => (error, true),
+                Attempt::Unknown(error) => (error, kind == AccessMode::Write),
             };
-            // Whoever has waited for a connection as long as one may has nothing left to wait with.
+            // After waiting for a connection in vain there is no time left for a retry.
             let may_repeat =
                 may_repeat && is_transient(&error) && !matches!(error, sqlx::Error::PoolTimedOut);
-            if tries == TRIES_MAX || !may_repeat || !self.pay_for_retry() {
-                return Err(Trouble::Sql(error));
+            if tries == TRIES_MAX || !may_repeat || !self.spend_retry() {
+                return Err(TransactionError::Sql(error));
             }
-            // Full jitter: two transactions in each other's way do not meet again.
+            // Full jitter, so that two conflicting transactions do not conflict again.
             tokio::time::sleep(RETRY_BASE.saturating_mul(1 << tries).mul_f64(self.entropy.unit())).await;
         }
     }
 
-    fn pay_for_retry(&self) -> bool {
+    fn spend_retry(&self) -> bool {
         self.budget
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |it| {
-                it.checked_sub(RETRY_COSTS)
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |budget| {
+                budget.checked_sub(RETRY_COST)
             })
             .is_ok()
     }
 
-    async fn attempt<G, T, R, F>(&self, kind: Kind, given: &G, work: &F) -> Tried<T, R>
+    async fn attempt<G, T, R, F>(&self, kind: AccessMode, input: &G, work: &F) -> Attempt<T, R>
     where
         G: Clone + Send + Sync,
-        F: for<'c> Fn(&'c mut PgConnection, G) -> BoxFuture<'c, Result<T, Trouble<R>>> + Send + Sync,
+        F: for<'c> Fn(&'c mut PgConnection, G) -> BoxFuture<'c, Result<T, TransactionError<R>>> + Send + Sync,
     {
         let mut connection = match self.pool.acquire().await {
-            Ok(connection) => Borrowed(Some(connection)),
-            Err(error) => return Tried::Undone(error),
+            Ok(connection) => PooledConnection(Some(connection)),
+            Err(error) => return Attempt::Undone(error),
         };
-        let (tried, is_sound) = run(connection.get(), kind, given.clone(), work).await;
-        if is_sound {
-            connection.give_back();
+        let (attempt, is_reusable) = run(connection.get(), kind, input.clone(), work).await;
+        if is_reusable {
+            connection.release();
         }
-        tried
+        attempt
     }
 }
 
-/// One run, and whether the connection is fit for another.
-async fn run<G, T, R, F>(db: &mut PgConnection, kind: Kind, given: G, work: &F) -> (Tried<T, R>, bool)
+/// Runs the work once; also says whether the connection can be reused.
+async fn run<G, T, R, F>(db: &mut PgConnection, kind: AccessMode, input: G, work: &F) -> (Attempt<T, R>, bool)
 where
     G: Clone,
-    F: for<'c> Fn(&'c mut PgConnection, G) -> BoxFuture<'c, Result<T, Trouble<R>>>,
+    F: for<'c> Fn(&'c mut PgConnection, G) -> BoxFuture<'c, Result<T, TransactionError<R>>>,
 {
-    let undone = |trouble| match trouble {
-        Trouble::Refused(why) => Tried::Refused(why),
-        Trouble::Sql(error) => Tried::Undone(error),
+    let undone = |error| match error {
+        TransactionError::Rejected(why) => Attempt::Aborted(why),
+        TransactionError::Sql(error) => Attempt::Undone(error),
     };
-    if kind == Kind::Read {
-        return match work(db, given).await {
-            Ok(answer) => (Tried::Done(answer), true),
-            Err(trouble) => {
-                let is_sound = matches!(
-                    &trouble,
-                    Trouble::Refused(_) | Trouble::Sql(sqlx::Error::Database(_))
+    if kind == AccessMode::Read {
+        return match work(db, input).await {
+            Ok(answer) => (Attempt::Done(answer), true),
+            Err(error) => {
+                let is_reusable = matches!(
+                    &error,
+                    TransactionError::Rejected(_) | TransactionError::Sql(sqlx::Error::Database(_))
                 );
-                (undone(trouble), is_sound)
+                (undone(error), is_reusable)
             }
         };
     }
     let mut transaction = match db.begin().await {
         Ok(transaction) => transaction,
-        Err(error) => return (Tried::Undone(error), false),
+        Err(error) => return (Attempt::Undone(error), false),
     };
-    match work(&mut transaction, given).await {
+    match work(&mut transaction, input).await {
         Ok(answer) => match transaction.commit().await {
-            Ok(()) => (Tried::Done(answer), true),
+            Ok(()) => (Attempt::Done(answer), true),
             Err(error) => {
-                // These the server says after it has rolled back; anything else may come between commit and answer.
+                // The server sends these codes after a rollback; any other error may have come after the commit.
                 let rolled_back = error
                     .as_database_error()
                     .and_then(sqlx::error::DatabaseError::code);
                 if rolled_back.is_some_and(|code| matches!(&*code, "40001" | "40P01")) {
-                    (Tried::Undone(error), true)
+                    (Attempt::Undone(error), true)
                 } else {
-                    (Tried::Unknown(error), false)
+                    (Attempt::Unknown(error), false)
                 }
             }
         },
-        Err(trouble) => {
-            let is_sound = transaction.rollback().await.is_ok();
-            (undone(trouble), is_sound)
+        Err(error) => {
+            let is_reusable = transaction.rollback().await.is_ok();
+            (undone(error), is_reusable)
         }
     }
 }
 
-/// A connection that is closed unless it is given back: whoever waited may have gone in the middle of a statement, and
-/// the pool would wait for its end as long as a dead peer lets it.
-struct Borrowed(Option<PoolConnection<Postgres>>);
+/// A connection that is closed unless it is released. A caller may be dropped in the middle of a statement; the pool would
+/// then wait for the statement's end, for as long as a dead peer lets it.
+struct PooledConnection(Option<PoolConnection<Postgres>>);
 
-impl Borrowed {
+impl PooledConnection {
     fn get(&mut self) -> &mut PgConnection {
-        self.0.as_mut().expect("it is here until it is given back")
+        self.0.as_mut().expect("present until released")
     }
 
-    fn give_back(mut self) {
+    fn release(mut self) {
         drop(self.0.take());
     }
 }
 
-impl Drop for Borrowed {
+impl Drop for PooledConnection {
     fn drop(&mut self) {
         if let Some(connection) = self.0.take() {
             drop(connection.detach());
@@ -262,7 +273,8 @@ mod tests {
     use sqlx::{Executor, migrate::Migrator};
 
     use super::*;
-    use crate::{kernel::OsEntropy, platform::sql::open_postgres, simulation::servers::Postgres as Server};
+    use crate::{kernel::OsEntropy, platform::sql::open_postgres};
+    use testkit::Postgres as Server;
 
     const DEADLINE: Duration = Duration::from_secs(3);
 
@@ -278,8 +290,12 @@ mod tests {
         Database::new(pool, DEADLINE, Arc::new(OsEntropy))
     }
 
-    /// Takes both rows in the order given, and counts its runs.
-    async fn take(db: &mut PgConnection, rows: [i32; 2], runs: Arc<AtomicUsize>) -> Result<(), Trouble<()>> {
+    /// Takes both rows in the order input, and counts its runs.
+    async fn take(
+        db: &mut PgConnection,
+        rows: [i32; 2],
+        runs: Arc<AtomicUsize>,
+    ) -> Result<(), TransactionError<()>> {
         runs.fetch_add(1, Ordering::SeqCst);
         for row in rows {
             sqlx::query("UPDATE t SET n = n + 1 WHERE a = $1")
@@ -291,12 +307,12 @@ mod tests {
         Ok(())
     }
 
-    async fn one(db: &mut PgConnection) -> Result<i32, Trouble<()>> {
+    async fn one(db: &mut PgConnection) -> Result<i32, TransactionError<()>> {
         Ok(sqlx::query_scalar("SELECT 1").fetch_one(db).await?)
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn transactions_in_each_others_way_both_come_to_their_ends() {
+    async fn conflicting_transactions_both_succeed() {
         let server = Server::start().await.unwrap();
         let db = a_database(
             &server,
@@ -311,11 +327,11 @@ mod tests {
         };
         let (one, other) = tokio::join!(work([1, 2]), work([2, 1]));
         assert!(one.is_ok() && other.is_ok(), "{one:?} {other:?}");
-        assert!(runs.load(Ordering::SeqCst) > 2, "they were in each other's way");
+        assert!(runs.load(Ordering::SeqCst) > 2, "they conflicted");
         let counts: Vec<i32> = db
             .read((), |db, ()| {
                 Box::pin(async move {
-                    Ok::<_, Trouble<()>>(sqlx::query_scalar("SELECT n FROM t").fetch_all(db).await?)
+                    Ok::<_, TransactionError<()>>(sqlx::query_scalar("SELECT n FROM t").fetch_all(db).await?)
                 })
             })
             .await
@@ -324,25 +340,25 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn what_may_have_been_committed_is_repeated_only_where_that_is_harmless() {
+    async fn a_possible_commit_is_retried_only_if_idempotent() {
         let server = Server::start().await.unwrap();
-        // The session ends in the middle of COMMIT.
+        // A trigger ends the session in the middle of COMMIT.
         let cut = "CREATE TABLE t (a int PRIMARY KEY, n int); INSERT INTO t VALUES (1, 0), (2, 0);
                    CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS
                    $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$;
                    CREATE CONSTRAINT TRIGGER cut AFTER UPDATE ON t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION cut()";
         let db = a_database(&server, cut).await;
         let runs = Arc::new(AtomicUsize::new(0));
-        let given = || ([1, 2], Arc::clone(&runs));
+        let input = || ([1, 2], Arc::clone(&runs));
         let once = db
-            .write_once(given(), |db, (rows, runs)| Box::pin(take(db, rows, runs)))
+            .write_once(input(), |db, (rows, runs)| Box::pin(take(db, rows, runs)))
             .await;
-        assert!(matches!(once, Err(Trouble::Sql(_))), "{once:?}");
+        assert!(matches!(once, Err(TransactionError::Sql(_))), "{once:?}");
         assert_eq!(runs.swap(0, Ordering::SeqCst), 1);
         let repeated = db
-            .write(given(), |db, (rows, runs)| Box::pin(take(db, rows, runs)))
+            .write(input(), |db, (rows, runs)| Box::pin(take(db, rows, runs)))
             .await;
-        assert!(matches!(repeated, Err(Trouble::Sql(_))), "{repeated:?}");
+        assert!(matches!(repeated, Err(TransactionError::Sql(_))), "{repeated:?}");
         assert!(
             (2..=TRIES_MAX as usize).contains(&runs.load(Ordering::SeqCst)),
             "{runs:?}"
@@ -350,12 +366,12 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_server_that_hangs_takes_no_connection_with_it() {
+    async fn a_hanging_server_occupies_no_connection() {
         let server = Server::start().await.unwrap();
         let db = a_database(&server, "").await;
         let ask = || db.read((), |db, ()| Box::pin(one(db)));
         futures_util::future::join_all((0..4).map(|_| ask())).await;
-        server.freeze().unwrap();
+        server.pause().unwrap();
         let asked = futures_util::future::join_all((0..12).map(|_| ask()));
         let answers = tokio::time::timeout(DEADLINE + Duration::from_secs(1), asked)
             .await
@@ -363,16 +379,16 @@ mod tests {
         assert!(
             answers
                 .iter()
-                .all(|it| matches!(it, Err(Trouble::Sql(e)) if is_transient(e))),
+                .all(|it| matches!(it, Err(TransactionError::Sql(e)) if is_transient(e))),
             "{answers:?}"
         );
-        server.thaw().unwrap();
+        server.resume().unwrap();
         let answers = futures_util::future::join_all((0..12).map(|_| ask())).await;
         assert!(answers.iter().all(|it| matches!(it, Ok(1))), "{answers:?}");
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn retries_are_paid_for() {
+    async fn retries_stay_within_the_budget() {
         let server = Server::start().await.unwrap();
         let db = a_database(&server, "").await;
         let runs = Arc::new(AtomicUsize::new(0));
@@ -381,12 +397,12 @@ mod tests {
                 Box::pin(async move {
                     runs.fetch_add(1, Ordering::SeqCst);
                     db.execute("DO $$ BEGIN RAISE SQLSTATE '40001'; END $$").await?;
-                    Ok::<(), Trouble<()>>(())
+                    Ok::<(), TransactionError<()>>(())
                 })
             });
             assert!(failed.await.is_err());
         }
-        let paid = (BUDGET_MAX / RETRY_COSTS) as usize;
+        let paid = (BUDGET_MAX / RETRY_COST) as usize;
         assert_eq!(
             runs.load(Ordering::SeqCst),
             100 + paid,

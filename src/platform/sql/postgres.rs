@@ -1,9 +1,10 @@
-//! PostgreSQL: each component keeps its tables in a schema of its own, so that several may share a database.
+//! Opens PostgreSQL databases. Each component keeps its tables in a schema of its own, so that several can share one
+//! database.
 
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, future::Future, str::FromStr, time::Duration};
+use std::{future::Future, str::FromStr, time::Duration};
 
 use sqlx::{
     Connection, PgConnection, PgPool,
@@ -11,89 +12,87 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::OpenError;
+use crate::platform::sql::{
+    database_ref::DatabaseRef,
+    errors::OpenError,
+    layout::{self, Applied},
+};
 
 const VERSION_MIN: u32 = 13;
-/// Where the migrator notes what it has applied.
+/// Where the migrator records the migrations that it has applied.
 const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
-/// For one connection to come about, and for waiting until the pool has one free.
-const CONNECT_WITHIN: Duration = Duration::from_secs(2);
-/// For everything at the start: other nodes may be migrating, or a migration has much to move.
-const PREPARE_WITHIN: Duration = Duration::from_mins(2);
-/// What a URL may set beside the address; anything else is a slip that the driver would only log.
+/// Time limit of connecting, and of waiting for a free connection of the pool.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time limit of opening as a whole: other nodes may be migrating, or a migration may have many rows to move.
+const PREPARE_TIMEOUT: Duration = Duration::from_mins(2);
+/// Parameters that a URL may set; anything else is a typing error that the driver would only log.
 const PARAMETERS: [&str; 5] = ["sslmode", "sslrootcert", "sslcert", "sslkey", "options"];
 
-/// Where a database is: host, port and name, and nothing else of its URL.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place(String);
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for Place {
+impl FromStr for DatabaseRef {
     type Err = OpenError;
 
     fn from_str(url: &str) -> Result<Self, OpenError> {
-        parse(url).map(|(_, place)| place)
+        parse(url).map(|(_, database)| database)
     }
 }
 
-/// Opens a component's part of a database: checks that the server keeps what it acknowledges, makes the schema
-/// `stagedoor_COMPONENT` when it is missing, and brings its tables to this version. Nodes that start together wait for
+/// Opens a component's schema of a database: checks that the server commits durably, creates the schema
+/// `stagedoor_COMPONENT` when it is missing, and migrates its tables to this version. Nodes that start together wait for
 /// each other.
 ///
-/// The pool opens connections when they are needed, and again after the server was away. Each statement, and each wait
-/// for a lock, has a deadline on the server's side too.
+/// The pool connects lazily, and reconnects after the server was down. Each statement, and each wait for a lock, has a
+/// time limit on the server's side too.
 ///
 /// # Errors
-/// [`OpenError`]: what is wrong and what to do about it.
+/// [`OpenError`]: what is wrong and how to fix it.
 pub async fn open_postgres(
     url: &str,
     component: &'static str,
     migrations: &Migrator,
     connections: u32,
 ) -> Result<PgPool, OpenError> {
-    let (options, place) = parse(url)?;
+    let (options, database) = parse(url)?;
     let schema = format!("stagedoor_{component}");
     let options = options
         .application_name("stagedoor")
         .options([("search_path", schema.as_str())]);
-    let mut db = connect(&preparing(&options), &place).await?;
-    let opening = Opening {
-        place: &place,
+    let mut db = connect(&migration_options(&options), &database).await?;
+    let setup = SchemaSetup {
+        database: &database,
         schema: &schema,
     };
-    let prepared = match tokio::time::timeout(PREPARE_WITHIN, opening.prepare(&mut db, migrations)).await {
+    let prepared = match tokio::time::timeout(PREPARE_TIMEOUT, setup.prepare(&mut db, migrations)).await {
         Ok(prepared) => prepared,
-        Err(_) => Err(opening.failed(&format!("not done within {PREPARE_WITHIN:?}"))),
+        Err(_) => Err(setup.failed(&format!("not done within {PREPARE_TIMEOUT:?}"))),
     };
-    // Ends the session, and with it the migrations' lock however far this came.
+    // Ends the session, and with it the migration lock, however far the preparation came.
     drop(db);
     prepared?;
     Ok(PgPoolOptions::new()
         .max_connections(connections)
-        // Each use begins with a ping: it is what finds out within this time that the server does not answer.
-        .acquire_timeout(CONNECT_WITHIN)
+        // Each use begins with a ping, which detects within this time that the server does not respond.
+        .acquire_timeout(CONNECT_TIMEOUT)
         .after_connect(|db, _| {
-            Box::pin(async move { check_keeps(db).await?.map_or(Ok(()), |it| Err(refusal(it))) })
+            Box::pin(async move {
+                check_durability(db)
+                    .await?
+                    .map_or(Ok(()), |unsafe_server| Err(refusal(unsafe_server)))
+            })
         })
-        .connect_lazy_with(serving(&options)))
+        .connect_lazy_with(serving_options(&options)))
 }
 
-/// Whether trying again may help: the server or the way to it was away, or two transactions were in each other's way.
+/// Whether a retry may help: the server or the network failed, or two transactions conflicted.
 ///
-/// It does not tell whether the transaction was committed: when the connection broke during COMMIT, nobody knows.
+/// Says nothing about whether the transaction was committed: that is unknown when the connection broke during COMMIT.
 #[must_use]
 pub fn is_transient(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Tls(_) | sqlx::Error::BeginFailed => {
             true
         }
-        // Serialisation failure, deadlock, a wait for a lock given up, a primary that became a standby, too many
-        // connections; class 08 is the connection's, 57P0x the server's going down or coming up.
+        // Serialization failure, deadlock, lock timeout, a primary that became a standby, too many connections; class 08
+        // is connection errors, 57P0x a server that shuts down or starts up.
         sqlx::Error::Database(e) => e.code().is_some_and(|code| {
             matches!(&*code, "40001" | "40P01" | "55P03" | "25006" | "53300")
                 || code.starts_with("08")
@@ -103,19 +102,19 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
-fn parse(url: &str) -> Result<(PgConnectOptions, Place), OpenError> {
+fn parse(url: &str) -> Result<(PgConnectOptions, DatabaseRef), OpenError> {
     let wrong = |what: &str| OpenError::Url { what: what.into() };
     let rest = url
         .strip_prefix("postgres://")
         .or_else(|| url.strip_prefix("postgresql://"));
     let rest = rest
-        .filter(|it| !it.contains('#'))
+        .filter(|rest| !rest.contains('#'))
         .ok_or_else(|| wrong("it does not begin with postgres://, or holds a bare #"))?;
     let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
     for (name, _) in query
         .split('&')
-        .filter(|it| !it.is_empty())
-        .map(|it| it.split_once('=').unwrap_or((it, "")))
+        .filter(|parameter| !parameter.is_empty())
+        .map(|parameter| parameter.split_once('=').unwrap_or((parameter, "")))
     {
         if !PARAMETERS.contains(&name) {
             return Err(wrong(
@@ -123,7 +122,7 @@ fn parse(url: &str) -> Result<(PgConnectOptions, Place), OpenError> {
             ));
         }
     }
-    // A password's own '/', '@', '?' or '#' would move what follows into another part, for instance into the name shown.
+    // An unescaped '/', '@', '?' or '#' of a password would move its rest into another part, such as the displayed name.
     let has_name = address
         .split_once('/')
         .is_some_and(|(_, name)| !name.is_empty() && !name.contains(['/', '@', ':']));
@@ -133,14 +132,15 @@ fn parse(url: &str) -> Result<(PgConnectOptions, Place), OpenError> {
     let options = PgConnectOptions::from_str(url).map_err(|e| wrong(&e.to_string()))?;
     let host = options.get_socket().map_or_else(
         || format!("{}:{}", options.get_host(), options.get_port()),
-        |it| it.display().to_string(),
+        |socket| socket.display().to_string(),
     );
-    let place = Place(format!("{host}/{}", options.get_database().unwrap_or_default()));
-    Ok((options, place))
+    let database = DatabaseRef::new(&host, options.get_database().unwrap_or_default());
+    Ok((options, database))
 }
 
-/// A serving session may not hang: not in a statement, not for a lock, not between statements, not on a dead peer.
-fn serving(options: &PgConnectOptions) -> PgConnectOptions {
+/// Options of serving sessions, which must never hang: not in a statement, for a lock, between statements, or on a dead
+/// peer.
+fn serving_options(options: &PgConnectOptions) -> PgConnectOptions {
     options.clone().options([
         ("statement_timeout", "3s"),
         ("lock_timeout", "2s"),
@@ -152,8 +152,8 @@ fn serving(options: &PgConnectOptions) -> PgConnectOptions {
 }
 
 /// The session that migrates waits for other nodes and moves rows; [`PREPARE_WITHIN`] bounds it as a whole.
-fn preparing(options: &PgConnectOptions) -> PgConnectOptions {
-    let within = format!("{}s", PREPARE_WITHIN.as_secs());
+fn migration_options(options: &PgConnectOptions) -> PgConnectOptions {
+    let within = format!("{}s", PREPARE_TIMEOUT.as_secs());
     options.clone().options([
         ("statement_timeout", &within),
         ("lock_timeout", &within),
@@ -161,15 +161,15 @@ fn preparing(options: &PgConnectOptions) -> PgConnectOptions {
     ])
 }
 
-async fn connect(options: &PgConnectOptions, place: &Place) -> Result<PgConnection, OpenError> {
-    let place = || place.clone();
-    let error = match tokio::time::timeout(CONNECT_WITHIN, PgConnection::connect_with(options)).await {
+async fn connect(options: &PgConnectOptions, database: &DatabaseRef) -> Result<PgConnection, OpenError> {
+    let database = || database.clone();
+    let error = match tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(options)).await {
         Ok(Ok(db)) => return Ok(db),
         Ok(Err(error)) => error,
         Err(_) => {
             return Err(OpenError::Unreachable {
-                place: place(),
-                what: format!("no answer within {CONNECT_WITHIN:?}"),
+                database: database(),
+                what: format!("no response within {CONNECT_TIMEOUT:?}"),
             });
         }
     };
@@ -178,21 +178,27 @@ async fn connect(options: &PgConnectOptions, place: &Place) -> Result<PgConnecti
         .and_then(sqlx::error::DatabaseError::code)
         .map(std::borrow::Cow::into_owned)
         .unwrap_or_default();
-    let what = said(&error);
+    let what = message_of(&error);
     Err(match code.as_str() {
-        "28P01" | "28000" => OpenError::SignIn { place: place(), what },
-        "3D000" => OpenError::NoDatabase { place: place() },
+        "28P01" | "28000" => OpenError::SignIn {
+            database: database(),
+            what,
+        },
+        "3D000" => OpenError::NoDatabase { database: database() },
         "42501" => OpenError::NoPermission {
-            place: place(),
+            database: database(),
             schema: "public".into(),
             what,
         },
-        _ => OpenError::Unreachable { place: place(), what },
+        _ => OpenError::Unreachable {
+            database: database(),
+            what,
+        },
     })
 }
 
-/// What the server or the way to it says, without the driver's frame around it.
-fn said(error: &sqlx::Error) -> String {
+/// The server's or the network's message, without the driver's wrapping.
+fn message_of(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(e) => e.message().to_owned(),
         sqlx::Error::Io(e) => e.to_string(),
@@ -200,74 +206,76 @@ fn said(error: &sqlx::Error) -> String {
     }
 }
 
-/// Why a server must not be trusted with what it acknowledges.
+/// Why a server cannot be relied on to keep what it acknowledges.
 #[derive(Clone, Copy)]
-enum Unfit {
+enum UnsafeServer {
     ReadOnly,
-    Forgets(&'static str),
+    NotDurable(&'static str),
 }
 
-async fn check_keeps(db: &mut PgConnection) -> Result<Option<Unfit>, sqlx::Error> {
+async fn check_durability(db: &mut PgConnection) -> Result<Option<UnsafeServer>, sqlx::Error> {
     let (standby, commit, fsync): (bool, String, String) = sqlx::query_as(
         "SELECT pg_is_in_recovery(), current_setting('synchronous_commit'), current_setting('fsync')",
     )
     .fetch_one(db)
     .await?;
     Ok(if standby {
-        Some(Unfit::ReadOnly)
+        Some(UnsafeServer::ReadOnly)
     } else if commit == "off" {
-        Some(Unfit::Forgets("synchronous_commit"))
+        Some(UnsafeServer::NotDurable("synchronous_commit"))
     } else if fsync == "off" {
-        Some(Unfit::Forgets("fsync"))
+        Some(UnsafeServer::NotDurable("fsync"))
     } else {
         None
     })
 }
 
-/// Later connections are refused too, should somebody turn it off while the house is open.
-fn refusal(unfit: Unfit) -> sqlx::Error {
+/// Later connections are refused too, if the setting is turned off while the service runs.
+fn refusal(unfit: UnsafeServer) -> sqlx::Error {
     sqlx::Error::Protocol(match unfit {
-        Unfit::ReadOnly => "the server only reads".into(),
-        Unfit::Forgets(setting) => format!("{setting} is off: acknowledged orders would be lost in a crash"),
+        UnsafeServer::ReadOnly => "the server is read-only".into(),
+        UnsafeServer::NotDurable(setting) => {
+            format!("{setting} is off: acknowledged orders would be lost in a crash")
+        }
     })
 }
 
-/// One component's schema being made ready.
-struct Opening<'a> {
-    place: &'a Place,
+/// One component's schema being created and migrated.
+struct SchemaSetup<'a> {
+    database: &'a DatabaseRef,
     schema: &'a str,
 }
 
-impl Opening<'_> {
+impl SchemaSetup<'_> {
     async fn prepare(&self, db: &mut PgConnection, migrations: &Migrator) -> Result<(), OpenError> {
-        // Two digits of minor version since 10.
+        // Since version 10 the number is major * 10000 + minor.
         let found = db.server_version_num().unwrap_or(0) / 10_000;
         if found < VERSION_MIN {
             return Err(OpenError::TooOld {
-                place: self.place.clone(),
+                database: self.database.clone(),
                 found,
                 needed: VERSION_MIN,
             });
         }
-        match self.answered(check_keeps(db)).await? {
-            Some(Unfit::ReadOnly) => {
+        match self.map_error(check_durability(db)).await? {
+            Some(UnsafeServer::ReadOnly) => {
                 return Err(OpenError::ReadOnly {
-                    place: self.place.clone(),
+                    database: self.database.clone(),
                 });
             }
-            Some(Unfit::Forgets(setting)) => {
+            Some(UnsafeServer::NotDurable(setting)) => {
                 return Err(OpenError::NotDurable {
-                    place: self.place.clone(),
+                    database: self.database.clone(),
                     setting,
                 });
             }
             None => {}
         }
-        // The migrator takes the same lock, which counts for a session: "create if not exists" alone lets two nodes
-        // that start together collide.
+        // The migrator takes the same lock, which is reentrant within a session. CREATE SCHEMA IF NOT EXISTS alone would
+        // fail for one of two nodes that start together.
         db.lock().await.map_err(|e| self.migration(migrations, e))?;
         let exists: bool = self
-            .answered(
+            .map_error(
                 sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = $1)")
                     .bind(self.schema)
                     .fetch_one(&mut *db),
@@ -275,10 +283,10 @@ impl Opening<'_> {
             .await?;
         if !exists {
             let create = sqlx::AssertSqlSafe(format!("CREATE SCHEMA {}", self.schema));
-            self.answered(sqlx::raw_sql(create).execute(&mut *db)).await?;
+            self.map_error(sqlx::raw_sql(create).execute(&mut *db)).await?;
         }
         let tables: Vec<String> = self
-            .answered(
+            .map_error(
                 sqlx::query_scalar(
                     "SELECT relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                      WHERE n.nspname = $1 AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY relname",
@@ -287,13 +295,23 @@ impl Opening<'_> {
                 .fetch_all(&mut *db),
             )
             .await?;
-        if !tables.is_empty() && !tables.iter().any(|it| it == MIGRATIONS_TABLE) {
-            let (place, schema) = (self.place.clone(), self.schema.to_owned());
+        if !tables.is_empty() && !tables.iter().any(|table| table == MIGRATIONS_TABLE) {
+            let (database, schema) = (self.database.clone(), self.schema.to_owned());
             return Err(OpenError::ForeignTables {
-                place,
+                database,
                 schema,
                 tables: some_of(&tables),
             });
+        }
+        if !tables.is_empty() {
+            let applied: Applied = self
+                .map_error(
+                    sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations").fetch_all(&mut *db),
+                )
+                .await?;
+            if layout::is_older(&applied, migrations) {
+                return Err(self.older_layout());
+            }
         }
         migrations
             .run(db)
@@ -301,7 +319,10 @@ impl Opening<'_> {
             .map_err(|e| self.migration(migrations, e))
     }
 
-    async fn answered<T>(&self, query: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, OpenError> {
+    async fn map_error<T>(
+        &self,
+        query: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, OpenError> {
         query.await.map_err(|e| self.refused(&e))
     }
 
@@ -312,43 +333,47 @@ impl Opening<'_> {
             .as_deref()
         {
             Some("42501") => OpenError::NoPermission {
-                place: self.place.clone(),
+                database: self.database.clone(),
                 schema: self.schema.to_owned(),
-                what: said(error),
+                what: message_of(error),
             },
-            _ => self.failed(&said(error)),
+            _ => self.failed(&message_of(error)),
+        }
+    }
+
+    fn older_layout(&self) -> OpenError {
+        OpenError::OlderLayout {
+            database: format!("schema {} of {}", self.schema, self.database),
         }
     }
 
     fn failed(&self, what: &str) -> OpenError {
         OpenError::Prepare {
-            place: self.place.clone(),
+            database: self.database.clone(),
             schema: self.schema.to_owned(),
             what: what.to_owned(),
         }
     }
 
     fn migration(&self, migrations: &Migrator, error: MigrateError) -> OpenError {
-        let (place, schema) = (self.place.clone(), self.schema.to_owned());
-        let newest = migrations.iter().map(|it| it.version).max().unwrap_or(0);
+        let (database, schema) = (self.database.clone(), self.schema.to_owned());
+        let newest = migrations
+            .iter()
+            .map(|migration| migration.version)
+            .max()
+            .unwrap_or(0);
         match error {
             MigrateError::Dirty(version) => OpenError::HalfApplied {
-                place,
+                database,
                 schema,
                 version,
             },
             MigrateError::VersionMissing(version) if version > newest => OpenError::Newer {
-                place,
+                database,
                 schema,
                 version,
             },
-            MigrateError::VersionMissing(version) | MigrateError::VersionMismatch(version) => {
-                OpenError::Altered {
-                    place,
-                    schema,
-                    version,
-                }
-            }
+            MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_) => self.older_layout(),
             MigrateError::Execute(e) | MigrateError::ExecuteMigration(e, _) => self.refused(&e),
             other => self.failed(&other.to_string()),
         }

@@ -329,7 +329,7 @@ mod tests {
             prop::collection::vec(prop::bool::weighted(gone), seats as usize).prop_map(move |gone| {
                 let plan = Plan::parse(&generate(kind, seats)).unwrap();
                 let mut states = SeatStates::free(plan.seat_count());
-                for seat in plan.seats().filter(|seat| gone[seat.at()]) {
+                for seat in plan.seats().filter(|seat| gone[seat.index()]) {
                     states.set(seat, SeatState::Booked);
                 }
                 (plan, states)

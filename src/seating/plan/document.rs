@@ -3,7 +3,8 @@
 use serde::{Serialize, Serializer};
 
 /// A plan's file as it is served: known keys only, in a fixed order, coordinates to two decimals.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = SeatingPlan)]
 pub(crate) struct Document {
     pub(crate) name: String,
     pub(crate) categories: Vec<Category>,
@@ -11,14 +12,16 @@ pub(crate) struct Document {
     pub(crate) size: Size,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = PlanCategory)]
 pub(crate) struct Category {
     pub(crate) name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) color: Option<String>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = PlanZone)]
 pub(crate) struct Zone {
     pub(crate) name: String,
     pub(crate) position: Point,
@@ -27,7 +30,8 @@ pub(crate) struct Zone {
     pub(crate) areas: Vec<Area>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = PlanRow)]
 #[expect(clippy::struct_field_names, reason = "the format's names")]
 pub(crate) struct Row {
     pub(crate) row_number: String,
@@ -39,7 +43,8 @@ pub(crate) struct Row {
     pub(crate) seats: Vec<Seat>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = PlanSeat)]
 #[expect(clippy::struct_field_names, reason = "the format's names")]
 pub(crate) struct Seat {
     pub(crate) seat_guid: String,
@@ -53,7 +58,8 @@ pub(crate) struct Seat {
 }
 
 /// What a buyer should know of a seat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = SeatAttribute)]
 #[serde(rename_all = "snake_case")]
 pub enum Attribute {
     /// Room for a wheelchair.
@@ -76,7 +82,8 @@ impl Attribute {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, utoipa::ToSchema)]
+#[schema(as = PlanPoint)]
 pub(crate) struct Point {
     #[serde(serialize_with = "number")]
     pub(crate) x: f64,
@@ -84,7 +91,8 @@ pub(crate) struct Point {
     pub(crate) y: f64,
 }
 
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = PlanSize)]
 pub(crate) struct Size {
     #[serde(serialize_with = "number")]
     pub(crate) width: f64,
@@ -93,7 +101,8 @@ pub(crate) struct Size {
 }
 
 /// Something drawn that is not a seat: a stage, a bar, a wall.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
+#[schema(as = PlanArea)]
 pub(crate) struct Area {
     pub(crate) shape: &'static str,
     pub(crate) position: Point,
@@ -115,23 +124,27 @@ pub(crate) struct Area {
     pub(crate) text: Option<AreaText>,
 }
 
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = PlanCircle)]
 pub(crate) struct Circle {
     #[serde(serialize_with = "number")]
     pub(crate) radius: f64,
 }
 
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = PlanEllipse)]
 pub(crate) struct Ellipse {
     pub(crate) radius: Point,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = PlanPolygon)]
 pub(crate) struct Polygon {
     pub(crate) points: Vec<Point>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = PlanText)]
 pub(crate) struct AreaText {
     pub(crate) position: Point,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -7,15 +7,15 @@ use uuid::Uuid;
 use crate::kernel::{Clock, HoldId, ManualClock, Subject, Timestamp, VisitId};
 
 use crate::seating::{
-    hold_ttl::{HoldState, RestoredClaim},
+    hold::{HoldState, RestoredClaim},
     seat::{SeatIx, SeatState},
-    store::{BookReply, ChangeReply, ExtendReply, HoldReply, StoreHold, IdempotencyKey, SeatStore, Terms},
+    store::{BookReply, ChangeReply, ExtendReply, HoldReply, StoreHold, IdempotencyKey, SeatStore, HoldTerms},
 };
 
-pub(crate) const TERMS: Terms = Terms {
-    hold: Duration::from_mins(7),
+pub(crate) const TERMS: HoldTerms = HoldTerms {
+    hold_ttl: Duration::from_mins(7),
     extensions_max: 1,
-    seats_per_fan: 4,
+    seats_per_customer_max: 4,
 };
 
 /// An engine of so many seats, and the clock it goes by.
@@ -81,7 +81,7 @@ async fn a_hold_is_all_or_none<S: SeatStore>(Bench { store, clock }: Bench<S>) {
     assert_eq!(
         reply,
         HoldReply::Held {
-            expires_at: clock.now().plus(TERMS.hold),
+            expires_at: clock.now().plus(TERMS.hold_ttl),
             extensions_left: 1
         }
     );
@@ -131,7 +131,7 @@ async fn a_limit_counts_held_paying_and_booked<S: SeatStore>(Bench { store, cloc
 async fn an_operation_is_done_once<S: SeatStore>(Bench { store, clock }: Bench<S>) {
     let operation = IdempotencyKey {
         key: [1; 16],
-        wish: [2; 16],
+        request_hash: [2; 16],
     };
     assert_eq!(store.find_completed(&operation).await.unwrap(), None);
     held(
@@ -155,7 +155,7 @@ async fn an_operation_is_done_once<S: SeatStore>(Bench { store, clock }: Bench<S
     assert_eq!((record.id, &record.seats), (hold_id(1), &seats(&[0, 1])));
     assert_eq!(store.find_completed(&operation).await.unwrap(), Some(again));
     let other = IdempotencyKey {
-        wish: [3; 16],
+        request_hash: [3; 16],
         ..operation
     };
     let reply = store
@@ -182,7 +182,7 @@ async fn an_operation_is_done_once<S: SeatStore>(Bench { store, clock }: Bench<S
         StoreHold {
             operation: Some(IdempotencyKey {
                 key: [9; 16],
-                wish: [9; 16],
+                request_hash: [9; 16],
             }),
             ..request(4, 1, &[7])
         },
@@ -252,7 +252,7 @@ async fn a_hold_runs_out_and_can_be_extended_once<S: SeatStore>(Bench { store, c
         None
     );
     held(&store, request(2, 2, &[0])).await;
-    clock.advance(TERMS.hold);
+    clock.advance(TERMS.hold_ttl);
     assert_eq!(store.expire_holds(10).await.unwrap(), 1);
     assert_eq!(state(&store, 0).await, SeatState::Free);
 }

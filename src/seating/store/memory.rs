@@ -12,11 +12,11 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::kernel::{Clock, HoldId, Subject, Timestamp};
 
 use crate::seating::{
-    hold_ttl::RestoredClaim,
+    hold::RestoredClaim,
     seat::{SeatIx, SeatStates},
     store::{
         BookReply, ChangeReply, ExtendReply, HoldRecord, HoldReply, StoreHold, IdempotencyKey, SeatChange,
-        SeatStore, StoreError, Terms,
+        SeatStore, StoreError, HoldTerms,
         holder_counts::Naming,
         seat_table::{Named, Register},
     },
@@ -35,7 +35,7 @@ const LOOKS_AWAY: u32 = 64;
 
 impl MemoryStore {
     #[must_use]
-    pub fn new(seats: usize, terms: Terms, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(seats: usize, terms: HoldTerms, clock: Arc<dyn Clock>) -> Self {
         // Versions go on growing over a restart: they start at microseconds, and no engine makes a million changes a second for long.
         let version = u64::try_from(clock.now().as_millis())
             .unwrap_or(0)

@@ -20,19 +20,19 @@ use async_trait::async_trait;
 use crate::kernel::{HoldId, Subject, Timestamp, VisitId};
 
 use super::{
-    hold_ttl::{HoldState, RestoredClaim},
+    hold::{HoldState, RestoredClaim},
     seat::{SeatIx, SeatState, SeatStates},
 };
 
-pub use self::redis::{Memory, Rebuilt, RedisStore};
+pub use self::redis::{DatasetStatus, RebuildOutcome, RedisStore};
 pub use memory::MemoryStore;
 
 /// What an engine must know of a performance.
 #[derive(Clone, Copy, Debug)]
-pub struct Terms {
-    pub hold: Duration,
+pub struct HoldTerms {
+    pub hold_ttl: Duration,
     pub extensions_max: u8,
-    pub seats_per_fan: u8,
+    pub seats_per_customer_max: u8,
 }
 
 /// All of `seats` for `subject`, or none. The seats are of the plan and distinct.
@@ -52,7 +52,7 @@ pub struct IdempotencyKey {
     /// Of the subject and her operation id.
     pub key: [u8; 16],
     /// Of what she asked for.
-    pub wish: [u8; 16],
+    pub request_hash: [u8; 16],
 }
 
 /// A hold as the engine keeps it.

@@ -47,7 +47,7 @@ impl Operations {
             operation.key,
             Remembered {
                 at: now,
-                wish: operation.wish,
+                wish: operation.request_hash,
                 record,
             },
         );

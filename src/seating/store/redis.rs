@@ -33,20 +33,20 @@ use redis::Value;
 use crate::{
     kernel::{Clock, Entropy, HoldId, PerformanceId, SaleId, Subject, Timestamp},
     platform::{
-        redis::{Call, CallError, Line, Redis, Script},
+        redis::{Call, CallError, FencedConnection, Redis, Script},
         shutdown::Lifecycle,
     },
 };
 
-pub use self::rebuild::{Memory, Rebuilt};
+pub use self::rebuild::{DatasetStatus, RebuildOutcome};
 use self::{holds::Pens, record::Answer, scripts::SCRIPTS, view::View};
 use super::{
     super::{
-        hold_ttl::RestoredClaim,
+        hold::RestoredClaim,
         seat::{SeatIx, SeatStates},
     },
     BookReply, ChangeReply, ExtendReply, HoldRecord, HoldReply, StoreHold, IdempotencyKey, SeatChange,
-    SeatStore, StoreError, Terms,
+    SeatStore, StoreError, HoldTerms,
 };
 
 /// Of the table above, in the order in which every script gets them.
@@ -82,11 +82,11 @@ pub struct RedisStore(Arc<Engine>, Pens);
 
 struct Engine {
     redis: Redis,
-    line: Arc<Line>,
+    line: Arc<FencedConnection>,
     tag: String,
     keys: [String; 10],
     seats: usize,
-    terms: Terms,
+    terms: HoldTerms,
     view: View,
     entropy: Arc<dyn Entropy>,
     /// Instead of the server's, in tests.
@@ -100,7 +100,7 @@ impl RedisStore {
     pub fn start(
         redis: Redis,
         (sale, performance): (&SaleId, &PerformanceId),
-        (seats, terms): (usize, Terms),
+        (seats, terms): (usize, HoldTerms),
         entropy: Arc<dyn Entropy>,
         life: &Lifecycle,
     ) -> Self {
@@ -117,12 +117,12 @@ impl RedisStore {
     fn start_with(
         redis: Redis,
         tag: String,
-        (seats, terms): (usize, Terms),
+        (seats, terms): (usize, HoldTerms),
         clock: Option<Arc<dyn Clock>>,
         entropy: Arc<dyn Entropy>,
         life: &Lifecycle,
     ) -> Self {
-        let line = Line::start(redis.clone(), tag.clone(), Arc::clone(&entropy), life);
+        let line = FencedConnection::start(redis.clone(), tag.clone(), Arc::clone(&entropy), life);
         let keys = KEYS.map(|name| line.key(name));
         let engine = Arc::new(Engine {
             redis,
@@ -180,7 +180,7 @@ impl Engine {
     }
 
     fn is_of_the_house(&self, seat: SeatIx) -> bool {
-        seat.at() < self.seats
+        seat.index() < self.seats
     }
 
     /// Holds that have one of the seats.
@@ -192,7 +192,7 @@ impl Engine {
                 .arg(cursor)
                 .arg("COUNT")
                 .arg(SCANNED_AT_ONCE);
-            let page = self.line.ask(&cmd).await?;
+            let page = self.line.query(&cmd).await?;
             let (next, holds): (u64, HashMap<Vec<u8>, Vec<u8>>) =
                 redis::from_redis_value(page).map_err(|_| record::unreadable())?;
             for (id, record) in holds {
@@ -244,7 +244,7 @@ impl Engine {
     ) -> Result<Option<ChangeReply>, StoreError> {
         let call = self
             .on_her_hold(id, who)
-            .arg(self.terms.seats_per_fan)
+            .arg(self.terms.seats_per_customer_max)
             .arg(if last_try { "1" } else { "" });
         let answer = self.answer(&SCRIPTS.swap, with_seats(call, seats)).await?;
         Ok(Some(match answer.word() {
@@ -280,7 +280,7 @@ impl Engine {
 #[async_trait]
 impl SeatStore for RedisStore {
     async fn hold(&self, request: &StoreHold) -> Result<HoldReply, StoreError> {
-        if request.seats.len() > usize::from(self.0.terms.seats_per_fan) {
+        if request.seats.len() > usize::from(self.0.terms.seats_per_customer_max) {
             let done = match &request.operation {
                 Some(operation) => self.find_completed(operation).await?,
                 None => None,
@@ -315,7 +315,7 @@ impl SeatStore for RedisStore {
             .on(KEYS_OF_OPERATIONS)
             .arg(self.0.time())
             .arg(&operation.key[..])
-            .arg(&operation.wish[..]);
+            .arg(&operation.request_hash[..]);
         let answer = self.0.answer(&SCRIPTS.recall, call).await?;
         Ok(match answer.word() {
             b"again" => Some(again(&answer)?),
@@ -351,7 +351,7 @@ impl SeatStore for RedisStore {
         let Some(seen) = self.find(id, who).await? else {
             return Ok(ExtendReply::Gone);
         };
-        let hold_ms = u64::try_from(self.0.terms.hold.as_millis()).unwrap_or(u64::MAX);
+        let hold_ms = u64::try_from(self.0.terms.hold_ttl.as_millis()).unwrap_or(u64::MAX);
         let answer = self
             .0
             .answer(
@@ -470,9 +470,9 @@ impl SeatStore for RedisStore {
 impl From<CallError> for StoreError {
     fn from(error: CallError) -> Self {
         match error {
-            CallError::Away => Self::Unavailable,
-            CallError::Rebuilding => Self::Recovering,
-            CallError::Refused(_) => Self::NoAnswer,
+            CallError::Unavailable => Self::Unavailable,
+            CallError::Recovering => Self::Recovering,
+            CallError::Rejected(_) => Self::NoAnswer,
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 use crate::kernel::{Clock, HoldId, Timestamp};
 
 use crate::seating::{
-    hold_ttl::HoldState,
+    hold::HoldState,
     seat::{SeatIx, SeatState},
     store::{
         BookReply, ChangeReply, ExtendReply, HoldReply, StoreHold, IdempotencyKey, SeatStore,
@@ -140,7 +140,7 @@ async fn same_answers<S: SeatStore>(
             } => {
                 let key = operation.map(|it| IdempotencyKey {
                     key: [it * 16 + who; 16],
-                    wish: wish(of),
+                    request_hash: wish(of),
                 });
                 let reply = store
                     .hold(&StoreHold {
@@ -312,7 +312,7 @@ impl Naive {
                 "reused".into()
             };
         }
-        if self.has(who) + of.len() > usize::from(TERMS.seats_per_fan) {
+        if self.has(who) + of.len() > usize::from(TERMS.seats_per_customer_max) {
             return "limit".into();
         }
         let taken: Vec<SeatIx> = of
@@ -327,7 +327,7 @@ impl Naive {
             self.operations
                 .insert((operation, who), (of.to_vec(), number, now));
         }
-        let deadline = now.plus(TERMS.hold);
+        let deadline = now.plus(TERMS.hold_ttl);
         self.kept.insert(
             number,
             Kept {
@@ -351,7 +351,7 @@ impl Naive {
             return format!("taken {taken:?}");
         }
         let grows = of.len() > mine.seats.len();
-        if grows && self.has(who) - mine.seats.len() + of.len() > usize::from(TERMS.seats_per_fan) {
+        if grows && self.has(who) - mine.seats.len() + of.len() > usize::from(TERMS.seats_per_customer_max) {
             return "limit".into();
         }
         self.kept.insert(
@@ -370,7 +370,7 @@ impl Naive {
             return Some(Err(()));
         }
         mine.extensions -= 1;
-        mine.deadline = mine.deadline.max(now.plus(TERMS.hold));
+        mine.deadline = mine.deadline.max(now.plus(TERMS.hold_ttl));
         Some(Ok(mine.deadline))
     }
 

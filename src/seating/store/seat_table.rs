@@ -5,11 +5,11 @@ use std::sync::Arc;
 use crate::kernel::{HoldId, Subject, Timestamp, VisitId};
 
 use crate::seating::{
-    hold_ttl::{HoldState, RestoredClaim},
+    hold::{HoldState, RestoredClaim},
     seat::{SeatIx, SeatState, SeatStates},
     store::{
         BookReply, ChangeReply, ExtendReply, HoldRecord, HoldReply, StoreHold, IdempotencyKey, SeatChange,
-        Terms,
+        HoldTerms,
         change_log::Changes,
         holder_counts::{Fans, count},
         holds::{Entry, EntryState, HoldIx, Holds, Seats},
@@ -21,7 +21,7 @@ use crate::seating::{
 const SWEPT_BY_A_HOLD: usize = 16;
 
 pub(crate) struct Register {
-    terms: Terms,
+    terms: HoldTerms,
     states: SeatStates,
     holds: Holds,
     fans: Fans,
@@ -37,7 +37,7 @@ pub(crate) struct Named<'a> {
 }
 
 impl Register {
-    pub(crate) fn new(seats: usize, terms: Terms, version: u64) -> Self {
+    pub(crate) fn new(seats: usize, terms: HoldTerms, version: u64) -> Self {
         let room = seats.min(4_096);
         Self {
             terms,
@@ -56,7 +56,7 @@ impl Register {
         self.sweep(now, SWEPT_BY_A_HOLD);
         let known = self.fans.find(who.subject, who.hash);
         let has = known.map_or(0, |it| self.fans.seats(it));
-        if has.saturating_add(count(request.seats.len())) > u32::from(self.terms.seats_per_fan) {
+        if has.saturating_add(count(request.seats.len())) > u32::from(self.terms.seats_per_customer_max) {
             return HoldReply::LimitReached;
         }
         if !request.seats.iter().all(|seat| self.states.is_free(*seat)) {
@@ -73,7 +73,7 @@ impl Register {
         let fan = known.unwrap_or_else(|| self.fans.add(who.subject, who.hash));
         self.fans.has_more(fan, request.seats.len());
         self.mark(&request.seats, SeatState::Held);
-        let (expires_at, extensions_left) = (now.plus(self.terms.hold), self.terms.extensions_max);
+        let (expires_at, extensions_left) = (now.plus(self.terms.hold_ttl), self.terms.extensions_max);
         let (seats, state) = (Seats::new(&request.seats), EntryState::Held);
         let ix = self.holds.insert(Entry {
             id: request.id,
@@ -96,7 +96,7 @@ impl Register {
 
     pub(crate) fn recall(&self, operation: &IdempotencyKey, now: Timestamp) -> Option<HoldReply> {
         let remembered = self.operations.get(operation, now)?;
-        if remembered.wish != operation.wish {
+        if remembered.wish != operation.request_hash {
             return Some(HoldReply::IdempotencyKeyReused);
         }
         let live = self
@@ -139,7 +139,7 @@ impl Register {
             return ChangeReply::Taken(taken);
         }
         let would_have = self.fans.seats(fan) - count(before.len()) + count(seats.len());
-        if would_have > u32::from(self.terms.seats_per_fan) && seats.len() > before.len() {
+        if would_have > u32::from(self.terms.seats_per_customer_max) && seats.len() > before.len() {
             return ChangeReply::LimitReached;
         }
         self.fans.has_more(fan, seats.len());
@@ -160,7 +160,7 @@ impl Register {
             return ExtendReply::NoMoreExtensions;
         }
         entry.extensions_left -= 1;
-        let expires_at = entry.expires_at.max(now.plus(self.terms.hold));
+        let expires_at = entry.expires_at.max(now.plus(self.terms.hold_ttl));
         self.holds.change(ix, EntryState::Held, expires_at);
         ExtendReply::Extended(self.record(&self.holds[ix]))
     }
@@ -321,7 +321,7 @@ impl Register {
         let changed: Vec<SeatIx> = seats
             .iter()
             .copied()
-            .filter(|it| self.states.has(*it) && self.states.get(*it) == from)
+            .filter(|it| self.states.contains(*it) && self.states.get(*it) == from)
             .collect();
         self.mark(&changed, to);
     }

@@ -9,16 +9,16 @@ use sqlx::{
 };
 
 use crate::kernel::Clock;
-use crate::shop::directory::{Customer, CustomerDirectory, NoAnswer};
+use crate::shop::directory::{Customer, CustomerDirectory, DirectoryError};
 
 /// SQLite steps between two looks at the deadline; some microseconds.
-const STEPS_BETWEEN_LOOKS: i32 = 1_000;
+const STEPS_PER_TIMEOUT_CHECK: i32 = 1_000;
 
 /// A shop's database.
 pub(crate) struct SqlDirectory {
     pool: SqlitePool,
     query: String,
-    deadline: Duration,
+    timeout: Duration,
     clock: Arc<dyn Clock>,
 }
 
@@ -51,20 +51,20 @@ impl SqlDirectory {
         Ok(Self {
             pool,
             query: query.to_owned(),
-            deadline,
+            timeout: deadline,
             clock,
         })
     }
 
-    async fn ask(&self, login: &str) -> Result<Option<Customer>, sqlx::Error> {
-        let until = self.clock.monotonic() + self.deadline;
+    async fn query_customer(&self, login: &str) -> Result<Option<Customer>, sqlx::Error> {
+        let until = self.clock.monotonic() + self.timeout;
         let mut connection = self.pool.acquire().await?;
         // Dropping the future would only stop the waiting; this stops the query itself.
         let clock = Arc::clone(&self.clock);
         connection
             .lock_handle()
             .await?
-            .set_progress_handler(STEPS_BETWEEN_LOOKS, move || clock.monotonic() < until);
+            .set_progress_handler(STEPS_PER_TIMEOUT_CHECK, move || clock.monotonic() < until);
         let row = sqlx::query(AssertSqlSafe(self.query.as_str()))
             .bind(login)
             .fetch_optional(&mut *connection)
@@ -75,19 +75,19 @@ impl SqlDirectory {
 
 #[async_trait]
 impl CustomerDirectory for SqlDirectory {
-    async fn find(&self, login: &str) -> Result<Option<Customer>, NoAnswer> {
-        match tokio::time::timeout(self.deadline, self.ask(login)).await {
+    async fn find(&self, login: &str) -> Result<Option<Customer>, DirectoryError> {
+        match tokio::time::timeout(self.timeout, self.query_customer(login)).await {
             Ok(Ok(customer)) => Ok(customer),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the shop's database failed");
-                Err(NoAnswer)
+                Err(DirectoryError)
             }
             Err(_) => {
                 tracing::warn!(
-                    deadline_ms = self.deadline.as_millis(),
+                    deadline_ms = self.timeout.as_millis(),
                     "the shop's database did not answer in time"
                 );
-                Err(NoAnswer)
+                Err(DirectoryError)
             }
         }
     }
@@ -114,14 +114,14 @@ mod tests {
     use super::*;
     use crate::{
         kernel::SystemClock,
-        shop::{demo_shop::make_demo_shop, test_dir::TestDir},
+        shop::{demo_shop::create_demo_shop, test_dir::TestDir},
     };
 
     const QUERY: &str = "SELECT id, first_name AS name, password AS password_hash, is_active AS active FROM auth_user WHERE lower(email) = ?";
 
     async fn shop(dir: &TestDir, query: &str, deadline_ms: u64) -> SqlDirectory {
         let file = dir.file("shop.db");
-        make_demo_shop(&file, 3).await.unwrap();
+        create_demo_shop(&file, 3).await.unwrap();
         SqlDirectory::new(
             &format!("sqlite:{}", file.display()),
             query,
@@ -166,7 +166,7 @@ mod tests {
         let directory = shop(&dir, endless, 50).await;
         // More often than there are connections: none of them stays behind in the endless query.
         for _ in 0..5 {
-            assert_eq!(directory.find("fan00001@example.com").await, Err(NoAnswer));
+            assert_eq!(directory.find("fan00001@example.com").await, Err(DirectoryError));
         }
         tokio::time::timeout(Duration::from_secs(5), async {
             while directory.pool.num_idle() == 0
@@ -191,7 +191,7 @@ mod tests {
             Arc::new(SystemClock::new()),
         )
         .unwrap();
-        assert_eq!(missing.find("fan00001@example.com").await, Err(NoAnswer));
+        assert_eq!(missing.find("fan00001@example.com").await, Err(DirectoryError));
         assert!(!dir.file("missing.db").exists(), "asking does not make one");
 
         let directory = shop(&dir, QUERY, 100).await;
@@ -203,7 +203,7 @@ mod tests {
             .execute(&mut *locking)
             .await
             .unwrap();
-        assert_eq!(directory.find("fan00001@example.com").await, Err(NoAnswer));
+        assert_eq!(directory.find("fan00001@example.com").await, Err(DirectoryError));
         sqlx::query("COMMIT").execute(&mut *locking).await.unwrap();
         assert!(
             directory.find("fan00001@example.com").await.unwrap().is_some(),
@@ -213,7 +213,7 @@ mod tests {
             .execute(&mut *locking)
             .await
             .unwrap();
-        assert_eq!(directory.find("fan00001@example.com").await, Err(NoAnswer));
+        assert_eq!(directory.find("fan00001@example.com").await, Err(DirectoryError));
     }
 
     #[tokio::test]

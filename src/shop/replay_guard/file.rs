@@ -8,20 +8,20 @@ use std::{
 use async_trait::async_trait;
 use sqlx::{SqlitePool, migrate::Migrator};
 
-use crate::shop::replay_guard::{Book, Mark};
+use crate::shop::replay_guard::{UsedTokenStore, UsedToken};
 use crate::{kernel::Timestamp, platform::sql};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/shop/replay_guard/file_migrations");
 
-pub(crate) struct FileBook {
+pub(crate) struct SqliteUsedTokens {
     writer: SqlitePool,
     /// The file's version when it was read last; it moves only when another process writes.
     seen: AtomicI64,
 }
 
-impl FileBook {
+impl SqliteUsedTokens {
     pub(crate) async fn open(file: &Path) -> Result<Self, sql::OpenError> {
-        let (writer, _) = sql::open(file, &MIGRATIONS, 1).await?;
+        let (writer, _) = sql::open_sqlite(file, &MIGRATIONS, 1).await?;
         Ok(Self {
             writer,
             seen: AtomicI64::new(0),
@@ -35,8 +35,8 @@ impl FileBook {
 }
 
 #[async_trait]
-impl Book for FileBook {
-    async fn spend(&self, group: &[(Mark, Timestamp)]) -> Result<Vec<bool>, sqlx::Error> {
+impl UsedTokenStore for SqliteUsedTokens {
+    async fn use_once(&self, group: &[(UsedToken, Timestamp)]) -> Result<Vec<bool>, sqlx::Error> {
         let mut change = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let mut firsts = Vec::with_capacity(group.len());
         for (mark, forget_at) in group {
@@ -52,7 +52,7 @@ impl Book for FileBook {
         Ok(firsts)
     }
 
-    async fn all(&self, now: Timestamp) -> Result<Vec<(Mark, Timestamp)>, sqlx::Error> {
+    async fn all(&self, now: Timestamp) -> Result<Vec<(UsedToken, Timestamp)>, sqlx::Error> {
         let version = self.version().await?;
         let rows: Vec<(i16, Vec<u8>, i64)> =
             sqlx::query_as("SELECT kind, id, forget_at FROM spent WHERE forget_at > ?")
@@ -63,12 +63,12 @@ impl Book for FileBook {
         Ok(rows
             .into_iter()
             .filter_map(|(kind, id, forget_at)| {
-                Some((Mark::from_stored(kind, id)?, Timestamp::from_millis(forget_at)))
+                Some((UsedToken::from_stored(kind, id)?, Timestamp::from_millis(forget_at)))
             })
             .collect())
     }
 
-    async fn news(&self, now: Timestamp) -> Result<Vec<(Mark, Timestamp)>, sqlx::Error> {
+    async fn changes_since(&self, now: Timestamp) -> Result<Vec<(UsedToken, Timestamp)>, sqlx::Error> {
         if self.version().await? == self.seen.load(Ordering::Relaxed) {
             Ok(Vec::new())
         } else {
@@ -85,7 +85,7 @@ impl Book for FileBook {
     }
 }
 
-impl FileBook {
+impl SqliteUsedTokens {
     async fn version(&self) -> Result<i64, sqlx::Error> {
         sqlx::query_scalar("PRAGMA data_version")
             .fetch_one(&self.writer)

@@ -6,23 +6,23 @@ use async_trait::async_trait;
 use sqlx::{PgConnection, migrate::Migrator};
 use uuid::Uuid;
 
-use crate::shop::replay_guard::{Book, Mark};
+use crate::shop::replay_guard::{UsedTokenStore, UsedToken};
 use crate::{
     kernel::{Entropy, Timestamp},
-    platform::sql::{self, Database, Trouble},
+    platform::sql::{self, Database, TransactionError},
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/shop/replay_guard/migrations");
 
 const CONNECTIONS: u32 = 4;
-const DEADLINE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 const ALL: &str = "SELECT id, forget_at FROM spent WHERE kind = 1 AND forget_at > $1";
 /// A row may be committed some time after it says it was written; this is longer than any write lasts.
-const NEWS: &str = "SELECT id, forget_at FROM spent WHERE kind = 1 AND forget_at > $1 AND written_at > clock_timestamp() - interval '15 seconds'";
+const CHANGES: &str = "SELECT id, forget_at FROM spent WHERE kind = 1 AND forget_at > $1 AND written_at > clock_timestamp() - interval '15 seconds'";
 
-type Work<T> = Result<T, Trouble<std::convert::Infallible>>;
+type Work<T> = Result<T, TransactionError<std::convert::Infallible>>;
 
-pub(crate) struct SharedBook {
+pub(crate) struct PostgresUsedTokens {
     db: Database,
     entropy: Arc<dyn Entropy>,
 }
@@ -33,30 +33,30 @@ struct Rows {
     kinds: Vec<i16>,
     ids: Vec<Vec<u8>>,
     forget_at: Vec<i64>,
-    spender: i64,
+    writer_id: i64,
 }
 
-impl SharedBook {
+impl PostgresUsedTokens {
     pub(crate) async fn open(url: &str, entropy: Arc<dyn Entropy>) -> Result<Self, sql::OpenError> {
         let pool = sql::open_postgres(url, "shop", &MIGRATIONS, CONNECTIONS).await?;
         Ok(Self {
-            db: Database::new(pool, DEADLINE, Arc::clone(&entropy)),
+            db: Database::new(pool, TIMEOUT, Arc::clone(&entropy)),
             entropy,
         })
     }
 }
 
 #[async_trait]
-impl Book for SharedBook {
-    async fn spend(&self, group: &[(Mark, Timestamp)]) -> Result<Vec<bool>, sqlx::Error> {
+impl UsedTokenStore for PostgresUsedTokens {
+    async fn use_once(&self, group: &[(UsedToken, Timestamp)]) -> Result<Vec<bool>, sqlx::Error> {
         let mut spender = [0; 8];
         self.entropy.fill(&mut spender);
         let mut rows = Rows {
-            spender: i64::from_le_bytes(spender),
+            writer_id: i64::from_le_bytes(spender),
             ..Rows::default()
         };
         // All nodes in one order, so that two groups wait for each other and never in a circle.
-        let mut sorted: Vec<&(Mark, Timestamp)> = group.iter().collect();
+        let mut sorted: Vec<&(UsedToken, Timestamp)> = group.iter().collect();
         sorted.sort_by(|(one, _), (other, _)| (one.kind(), one.id()).cmp(&(other.kind(), other.id())));
         for (mark, forget_at) in sorted {
             rows.kinds.push(mark.kind());
@@ -67,7 +67,7 @@ impl Book for SharedBook {
             .db
             .write(rows, |db, rows| Box::pin(write(db, rows)))
             .await
-            .map_err(error_of)?;
+            .map_err(sql_error)?;
         Ok(group
             .iter()
             .map(|(mark, _)| {
@@ -77,13 +77,13 @@ impl Book for SharedBook {
             .collect())
     }
 
-    async fn all(&self, now: Timestamp) -> Result<Vec<(Mark, Timestamp)>, sqlx::Error> {
+    async fn all(&self, now: Timestamp) -> Result<Vec<(UsedToken, Timestamp)>, sqlx::Error> {
         // Used hand-offs are not remembered here: whether one is the first is asked of the rows.
         self.sessions(ALL, now).await
     }
 
-    async fn news(&self, now: Timestamp) -> Result<Vec<(Mark, Timestamp)>, sqlx::Error> {
-        self.sessions(NEWS, now).await
+    async fn changes_since(&self, now: Timestamp) -> Result<Vec<(UsedToken, Timestamp)>, sqlx::Error> {
+        self.sessions(CHANGES, now).await
     }
 
     async fn sweep(&self, now: Timestamp) -> Result<(), sqlx::Error> {
@@ -93,28 +93,28 @@ impl Book for SharedBook {
                     .bind(now)
                     .execute(db)
                     .await?;
-                Ok::<_, Trouble<std::convert::Infallible>>(swept.rows_affected())
+                Ok::<_, TransactionError<std::convert::Infallible>>(swept.rows_affected())
             })
         });
-        swept.await.map(|_| ()).map_err(error_of)
+        swept.await.map(|_| ()).map_err(sql_error)
     }
 }
 
-impl SharedBook {
+impl PostgresUsedTokens {
     async fn sessions(
         &self,
         which: &'static str,
         now: Timestamp,
-    ) -> Result<Vec<(Mark, Timestamp)>, sqlx::Error> {
+    ) -> Result<Vec<(UsedToken, Timestamp)>, sqlx::Error> {
         let given = (which, now.as_millis());
         let rows = self
             .db
             .read(given, |db, (which, now)| Box::pin(read(db, which, now)))
             .await
-            .map_err(error_of)?;
+            .map_err(sql_error)?;
         Ok(rows
             .into_iter()
-            .filter_map(|(id, forget_at)| Some((Mark::Session(Uuid::from_slice(&id).ok()?), forget_at)))
+            .filter_map(|(id, forget_at)| Some((UsedToken::Session(Uuid::from_slice(&id).ok()?), forget_at)))
             .collect())
     }
 }
@@ -130,7 +130,7 @@ async fn write(db: &mut PgConnection, rows: Rows) -> Work<Vec<(i16, Vec<u8>)>> {
     .bind(rows.kinds)
     .bind(rows.ids)
     .bind(rows.forget_at)
-    .bind(rows.spender)
+    .bind(rows.writer_id)
     .fetch_all(db)
     .await?;
     Ok(ours)
@@ -144,9 +144,9 @@ async fn read(db: &mut PgConnection, which: &'static str, now: i64) -> Work<Vec<
         .collect())
 }
 
-fn error_of(trouble: Trouble<std::convert::Infallible>) -> sqlx::Error {
+fn sql_error(trouble: TransactionError<std::convert::Infallible>) -> sqlx::Error {
     match trouble {
-        Trouble::Sql(error) => error,
-        Trouble::Refused(never) => match never {},
+        TransactionError::Sql(error) => error,
+        TransactionError::Rejected(never) => match never {},
     }
 }

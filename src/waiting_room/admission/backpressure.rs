@@ -16,7 +16,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use crate::waiting_room::BoxOfficeHealth;
+use crate::waiting_room::types::BoxOfficeHealth;
 
 /// Shares of a rate are counted in millionths.
 const WHOLE: u32 = 1_000_000;

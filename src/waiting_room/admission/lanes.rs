@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
-use crate::waiting_room::{Inside, admission::policy::whole};
+use crate::waiting_room::{admission::policy::whole, types::Inside};
 
 /// The two ways to the door.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

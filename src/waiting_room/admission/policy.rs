@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::waiting_room::admission::show_rate::Outlook;
+use crate::waiting_room::state::{SILENT_SHARE, Situation};
 
 /// Entry permits that refill with time: entries in any window `w` are at most `rate * w + burst`.
 ///
@@ -91,44 +91,12 @@ pub(crate) fn whole(expected: f64) -> usize {
     expected.round().clamp(0.0, 1e9) as usize
 }
 
-/// What the policy knows of the door at one moment.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Situation {
-    /// The sale is on and not paused, and there are seats.
-    pub calling: bool,
-    /// Numbers given out and not called yet.
-    pub uncalled: u32,
-    pub capacity: u32,
-    pub active: u32,
-    pub rate_per_minute: u32,
-    /// Entries the rate allows at this moment.
-    pub permits: u32,
-    /// Permits there are at most.
-    pub burst: u32,
-    /// Visits that ended per second, lately.
-    pub departures_per_s: f64,
-    /// Called fans who stand before the door.
-    pub claimants: u32,
-    /// Returners who stand before the door.
-    pub returners: u32,
-    pub returner_share: f64,
-    pub outlook: Outlook,
-    /// Free seats as the box office last said; `None` before it has said anything.
-    pub seats_free: Option<u32>,
-    /// The box office has not been heard of for a while.
-    pub box_office_silent: bool,
-    /// Whether it is this node's turn to call, of several.
-    pub is_caller: bool,
-}
-
 /// Slots left idle on purpose: so many standard deviations of what leaves within a lead, and this share of the house at
 /// most.
 const SLACK_DEVIATIONS: f64 = 3.0;
 const SLACK_SHARE_MAX: f64 = 0.02;
 /// Of the burst beyond the first, permits left lying.
 const RESERVE_SHARE: f64 = 0.4;
-/// Of the rate, while the box office is silent.
-pub(crate) const SILENT_SHARE: f64 = 0.5;
 
 /// How many more to call now.
 ///

@@ -6,7 +6,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use crate::kernel::Timestamp;
+use crate::{kernel::Timestamp, waiting_room::state::Outlook};
 
 /// Ends of the age classes in seconds after the call; the call window closes the last one that it reaches.
 const EDGES_S: [f64; 14] = [
@@ -69,17 +69,6 @@ pub(crate) struct ShowUp {
     classes: [Class; CLASSES],
     cohorts: VecDeque<Cohort>,
     outlook: Outlook,
-}
-
-/// What is expected of calls.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Outlook {
-    /// Of those called, the share that comes within the call window.
-    pub share: f64,
-    /// How long after the call those come who come, on average, in seconds.
-    pub lead_s: f64,
-    /// Of those called and not come yet, how many are still expected.
-    pub coming: f64,
 }
 
 impl ShowUp {

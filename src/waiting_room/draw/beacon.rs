@@ -5,14 +5,14 @@ use std::{fmt, time::Duration};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::Digest;
+use crate::waiting_room::draw::digest::Digest;
 use crate::{
     kernel::Timestamp,
-    platform::drand::{ChainKey, Drand},
+    platform::drand::{ChainKey, DrandClient},
 };
 
 /// Which beacon, and when its rounds are: round 1 at `genesis_at`, and so on every `period_s` seconds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Chain {
     /// The chain's name among the beacon's: its hash.
     pub chain: String,
@@ -62,9 +62,9 @@ pub trait Beacon: fmt::Debug + Send + Sync + 'static {
 }
 
 #[async_trait]
-impl Beacon for Drand {
+impl Beacon for DrandClient {
     async fn round(&self, round: u64) -> Result<Round, BeaconAway> {
-        let answer = Self::round(self, round).await;
+        let answer = Self::fetch_round(self, round).await;
         let value = answer.map_err(|error| BeaconAway {
             round,
             why: error.to_string(),

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::Digest;
+use crate::waiting_room::draw::digest::Digest;
 use crate::platform::signing::sha256;
 
 /// Leaves of which the tree keeps only their common root: for a proof they are made again.

@@ -32,18 +32,18 @@
 //!   arrival number is one of all that are shuffled.
 //! - House and network together could. That is what remains.
 
-mod beacon;
+pub(crate) mod beacon;
 pub(crate) mod coordinator;
-mod digest;
+pub(crate) mod digest;
 pub mod merkle;
-mod numbering;
-mod progress;
+pub(crate) mod numbering;
+pub(crate) mod progress;
 pub(crate) mod publication;
-mod receipt;
+pub(crate) mod receipt;
 pub(crate) mod receipts;
-mod secrets;
-mod shuffle;
-mod verify;
+pub(crate) mod secrets;
+pub(crate) mod shuffle;
+pub(crate) mod verify;
 
 pub use self::{
     beacon::{Beacon, BeaconAway, Chain, Round},
@@ -52,13 +52,6 @@ pub use self::{
     progress::DrawTerms,
     receipt::{DrawReceipt, GROUP_TYP, GroupClaims, GroupReceipt, verify_receipt},
     secrets::{Secrets, commitment, draw_seed},
-    shuffle::Shuffle,
+    shuffle::{ALGORITHM, Shuffle},
     verify::{Checked, ClaimedDraw, Fault, Findings, verify},
 };
-pub(super) use self::{
-    progress::{Closed, Committed, Draw, Drawn, counted_from, deciding_round, planned_round},
-    receipt::subject_text,
-};
-
-/// What the shuffle is called where it is published.
-pub const ALGORITHM: &str = "swap-or-not-90-rounds-sha256";

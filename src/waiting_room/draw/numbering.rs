@@ -1,7 +1,7 @@
 //! Who stands where: from arrival numbers to queue numbers and back. Both begin at 1.
 
-use crate::platform::signing::Hasher;
-use crate::waiting_room::draw::{Digest, shuffle::Shuffle};
+use crate::platform::signing::Sha256;
+use crate::waiting_room::draw::{digest::Digest, shuffle::Shuffle};
 
 /// The order of a line. Those who are in no draw stand in order of arrival: all of a first-come sale, and whoever came
 /// after a draw was closed.
@@ -65,7 +65,7 @@ fn at(numbers: &[u32], number: u32) -> u32 {
 }
 
 fn digest_of(queue_numbers: &[u32]) -> Digest {
-    let mut hasher = Hasher::default();
+    let mut hasher = Sha256::default();
     let mut bytes = Vec::with_capacity(16_384);
     for part in queue_numbers.chunks(4_096) {
         bytes.clear();

@@ -4,8 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Beacon, Chain, Digest, commitment, draw_seed};
-use crate::kernel::{SaleId, Timestamp};
+use crate::{
+    kernel::{SaleId, Timestamp},
+    waiting_room::draw::{
+        beacon::{Beacon, Chain},
+        digest::Digest,
+        secrets::{commitment, draw_seed},
+    },
+};
 
 /// Between the publication of the entries and the round that decides, at least.
 pub(super) const PUBLIC_BEFORE_ROUND: Duration = Duration::from_secs(30);

@@ -1,18 +1,22 @@
 //! What everybody may know of a draw, and from when on.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
-use crate::waiting_room::draw::coordinator::BEACON_LATE;
 use crate::{
     kernel::{SaleId, Timestamp},
     waiting_room::{
-        WaitingRoom,
-        draw::{self, ALGORITHM, Chain, Digest, Draw},
+        draw::{beacon::Chain, digest::Digest, progress::Draw, secrets, shuffle::ALGORITHM},
+        types::Config,
     },
 };
 
+/// So long after its round a beacon without a known value counts as late.
+const BEACON_LATE: Duration = Duration::from_secs(3);
+
 /// What the public may know of a draw, `None` until it may: the body of `GET /v1/sales/{sale}/draw`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct PublishedDraw {
     pub sale: SaleId,
     pub algorithm: &'static str,
@@ -52,7 +56,7 @@ pub struct DrawProgress {
 }
 
 /// What the board says of a draw.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub(crate) struct DrawOnBoard {
     commitment: Digest,
     round: u64,
@@ -82,87 +86,69 @@ impl DrawOnBoard {
     }
 }
 
-impl WaitingRoom {
-    /// What is published of the draw; `None` in a sale without one.
-    pub fn published_draw(&self) -> Option<PublishedDraw> {
-        let Draw {
-            committed,
-            closed,
-            drawn,
-            order,
-        } = self.store.draw();
-        let committed = committed?;
-        let chain = committed.chain.clone();
-        let the_closed = closed.as_ref().map(|(_, closed)| closed);
-        let the_drawn = drawn.as_ref().map(|(_, drawn)| drawn);
-        let draw_seed = the_closed
-            .zip(the_drawn)
-            .map(|(c, d)| draw::draw_seed(&d.seed, &d.beacon, &c.root, c.entries));
-        Some(PublishedDraw {
-            sale: self.config.sale.clone(),
-            algorithm: ALGORITHM,
-            commitment: committed.commitment,
-            opens_at: self.config.opens_at,
-            planned_round: committed.planned_round,
-            planned_round_at: chain.round_at(committed.planned_round),
-            entries: the_closed.map(|it| it.entries),
-            root: the_closed.map(|it| it.root),
-            closed_at: closed.as_ref().map(|(at, _)| *at),
-            round: the_closed.map(|it| it.round),
-            round_at: the_closed.map(|it| chain.round_at(it.round)),
-            beacon: the_drawn.map(|it| it.beacon),
-            signature: the_drawn.map(|it| it.signature.clone()),
-            seed: the_drawn.map(|it| it.seed),
-            draw_seed,
-            order,
-            drawn_at: drawn.as_ref().map(|(at, _)| *at),
-            chain,
-        })
-    }
+/// What is published of the draw; `None` in a sale without one.
+pub(crate) fn publish(config: &Config, draw: Draw) -> Option<PublishedDraw> {
+    let Draw {
+        committed,
+        closed,
+        drawn,
+        order,
+    } = draw;
+    let committed = committed?;
+    let chain = committed.chain.clone();
+    let entries = closed.as_ref().map(|(_, closed)| closed);
+    let decided = drawn.as_ref().map(|(_, drawn)| drawn);
+    let draw_seed = entries.zip(decided).map(|(closed, drawn)| {
+        secrets::draw_seed(&drawn.seed, &drawn.beacon, &closed.root, closed.entries)
+    });
+    Some(PublishedDraw {
+        sale: config.sale.clone(),
+        algorithm: ALGORITHM,
+        commitment: committed.commitment,
+        opens_at: config.opens_at,
+        planned_round: committed.planned_round,
+        planned_round_at: chain.round_at(committed.planned_round),
+        entries: entries.map(|closed| closed.entries),
+        root: entries.map(|closed| closed.root),
+        closed_at: closed.as_ref().map(|(at, _)| *at),
+        round: entries.map(|closed| closed.round),
+        round_at: entries.map(|closed| chain.round_at(closed.round)),
+        beacon: decided.map(|drawn| drawn.beacon),
+        signature: decided.map(|drawn| drawn.signature.clone()),
+        seed: decided.map(|drawn| drawn.seed),
+        draw_seed,
+        order,
+        drawn_at: drawn.as_ref().map(|(at, _)| *at),
+        chain,
+    })
+}
 
-    pub(crate) fn draw_on_board(&self) -> Option<DrawOnBoard> {
-        let Draw {
-            committed,
-            closed,
-            drawn,
-            ..
-        } = self.store.draw();
-        let committed = committed?;
-        let closed = closed.map(|(_, closed)| closed);
-        let round = closed
-            .as_ref()
-            .map_or(committed.planned_round, |closed| closed.round);
-        let round_at = committed.chain.round_at(round);
-        Some(DrawOnBoard {
-            commitment: committed.commitment,
-            round,
-            round_at,
-            entries: closed.as_ref().map(|it| it.entries),
-            root: closed.as_ref().map(|it| it.root),
-            drawn: drawn.is_some(),
-            beacon_away: closed.is_some()
-                && drawn.is_none()
-                && self.clock.now() >= round_at.plus(BEACON_LATE),
-        })
-    }
+/// What the status says of the draw at `now`; `None` in a sale without one.
+pub(crate) fn status_of(draw: &Draw, now: Timestamp) -> Option<DrawOnBoard> {
+    let committed = draw.committed.as_ref()?;
+    let closed = draw.closed.as_ref().map(|(_, closed)| closed);
+    let is_drawn = draw.drawn.is_some();
+    let round = closed.map_or(committed.planned_round, |closed| closed.round);
+    let round_at = committed.chain.round_at(round);
+    Some(DrawOnBoard {
+        commitment: committed.commitment,
+        round,
+        round_at,
+        entries: closed.map(|closed| closed.entries),
+        root: closed.map(|closed| closed.root),
+        drawn: is_drawn,
+        beacon_away: closed.is_some() && !is_drawn && now >= round_at.plus(BEACON_LATE),
+    })
+}
 
-    /// `None` in a sale without a draw.
-    pub fn draw_progress(&self) -> Option<DrawProgress> {
-        let DrawOnBoard {
-            round,
-            round_at,
-            entries,
-            drawn,
-            beacon_away,
-            ..
-        } = self.draw_on_board()?;
-        let step = u8::from(entries.is_some()) + u8::from(drawn);
-        Some(DrawProgress {
-            step,
-            entries: entries.unwrap_or(0),
-            round,
-            round_at,
-            beacon_is_late: beacon_away,
-        })
-    }
+/// How far the draw has come at `now`; `None` in a sale without one.
+pub(crate) fn progress(draw: &Draw, now: Timestamp) -> Option<DrawProgress> {
+    let status = status_of(draw, now)?;
+    Some(DrawProgress {
+        step: u8::from(status.entries.is_some()) + u8::from(status.drawn),
+        entries: status.entries.unwrap_or(0),
+        round: status.round,
+        round_at: status.round_at,
+        beacon_is_late: status.beacon_away,
+    })
 }

@@ -9,7 +9,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClaimedDraw, Digest, Findings, Order, merkle, secrets::leaf_of};
+use crate::waiting_room::draw::{
+    digest::Digest,
+    merkle,
+    numbering::Order,
+    secrets::leaf_of,
+    verify::{ClaimedDraw, Findings},
+};
 use crate::{
     kernel::{SaleId, Timestamp},
     platform::signing::{VerifyingKeys, from_hex, hex},
@@ -19,7 +25,7 @@ use crate::{
 pub const GROUP_TYP: &str = "draw-group+jwt";
 
 /// That somebody is in a sale's queue, and where she stands in its draw; for herself only.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DrawReceipt {
     pub sale: SaleId,
     pub arrival: u32,
@@ -38,7 +44,7 @@ pub struct DrawReceipt {
 }
 
 /// That she was written down.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct GroupReceipt {
     /// [`GroupClaims`], signed by the house (a JWT of type [`GROUP_TYP`]).
     pub signed: String,

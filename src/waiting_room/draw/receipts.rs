@@ -3,59 +3,84 @@
 use std::{ops::Range, sync::Arc};
 
 use futures_util::{Stream, stream};
-use tokio::sync::OwnedSemaphorePermit;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::waiting_room::draw::coordinator::LEAVES_AT_ONCE;
 use crate::waiting_room::{
-    QueueToken, WaitingRoom,
-    draw::{Digest, DrawReceipt, GROUP_TYP, GroupClaims, GroupReceipt, Secrets, merkle::Tree, subject_text},
-    store::{JoinGroup, QueueStore},
+    context::RoomContext,
+    draw::{
+        digest::Digest,
+        merkle::Tree,
+        receipt::{DrawReceipt, GROUP_TYP, GroupClaims, GroupReceipt, subject_text},
+        secrets::Secrets,
+    },
+    store::port::{JoinGroup, QueueStore},
 };
+
+/// Leaves that are made at once.
+const LEAVES_AT_ONCE: u32 = 1_024;
+/// Lists of leaves that are being sent at most: each costs seconds of a core for some millions of entries.
+const LISTS_MAX: usize = 4;
+/// Receipts that are being made at most; further requests wait their turn.
+const RECEIPTS_MAX: usize = 2;
 
 /// Why there is no receipt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReceiptOutcome {
     /// The sale has no draw.
     NoDraw,
-    /// The place is not known here, or not yet: another node has just written it down.
+    /// The queue entry is not known here, or not yet: another node has just written it down.
     Unknown,
 }
 
-impl WaitingRoom {
-    /// What she needs to prove that she is in the queue, and once the entries are closed, in the draw. Some milliseconds of
-    /// work, and once after a start some seconds for millions of entries, so it is done aside, and a few at a time.
+/// Makes receipts and lists of leaves for one sale with a draw.
+#[derive(Debug)]
+pub(crate) struct ReceiptMaker {
+    secrets: Secrets,
+    /// The tree over all entries; made again after a restart.
+    tree: Mutex<Option<Arc<Tree>>>,
+    lists: Arc<Semaphore>,
+    receipts: Semaphore,
+}
+
+impl ReceiptMaker {
+    pub(crate) fn new(secrets: Secrets) -> Self {
+        Self {
+            secrets,
+            tree: Mutex::default(),
+            lists: Arc::new(Semaphore::new(LISTS_MAX)),
+            receipts: Semaphore::new(RECEIPTS_MAX),
+        }
+    }
+
+    /// Keeps the tree of the entries, so that it is not made again.
+    pub(crate) fn remember(&self, tree: Tree) {
+        *self.tree.lock() = Some(Arc::new(tree));
+    }
+
+    /// What a visitor needs to prove that they are in the queue, and once the entries are closed, in the draw. Some
+    /// milliseconds of work, and once after a start some seconds for millions of entries, so it is done on a blocking
+    /// thread, and a few at a time.
     ///
     /// # Errors
-    /// [`ReceiptOutcome`]
-    pub async fn draw_receipt(&self, token: &QueueToken) -> Result<DrawReceipt, ReceiptOutcome> {
-        let Some(secrets) = self.drawing.secrets.clone() else {
-            return Err(ReceiptOutcome::NoDraw);
-        };
-        let arrival = self.arrival_in_line(token).ok_or(ReceiptOutcome::Unknown)?;
-        let group = self.store.group_of(arrival).ok_or(ReceiptOutcome::Unknown)?;
-        let closed = self.store.draw().closed.map(|(_, closed)| closed);
-        let (entries, root) = (
-            closed.as_ref().map(|it| it.entries),
-            closed.as_ref().map(|it| it.root),
-        );
-        let number = self
-            .store
-            .settings()
-            .drawn
-            .then(|| self.store.queue_number(arrival));
-        let Ok(_turn) = self.drawing.receipts.acquire().await else {
+    /// [`ReceiptOutcome::Unknown`]
+    pub(crate) async fn receipt(
+        &self,
+        context: &RoomContext,
+        arrival: u32,
+        subject_hash: u64,
+    ) -> Result<DrawReceipt, ReceiptOutcome> {
+        let store = Arc::clone(&context.store);
+        let group = store.group_of(arrival).ok_or(ReceiptOutcome::Unknown)?;
+        let closed = store.draw().closed.map(|(_, closed)| closed);
+        let number = store.settings().drawn.then(|| store.queue_number(arrival));
+        let Ok(_turn) = self.receipts.acquire().await else {
             return Err(ReceiptOutcome::Unknown);
         };
-        let (store, known, sale) = (
-            Arc::clone(&self.store),
-            self.drawing.tree.lock().clone(),
-            self.config.sale.clone(),
-        );
-        let (keys, issuer, subject) = (
-            Arc::clone(&self.keys.receipt),
-            self.config.issuer.clone(),
-            token.subject_hash,
-        );
+        let known = self.tree.lock().clone();
+        let keys = Arc::clone(&context.keys.receipt);
+        let (sale, issuer) = (context.config.sale.clone(), context.config.issuer.clone());
+        let secrets = self.secrets.clone();
         let making = tokio::task::spawn_blocking(move || {
             let store = store.as_ref();
             let JoinGroup { first, count, until } = group;
@@ -74,53 +99,48 @@ impl WaitingRoom {
                 signed: keys.sign(GROUP_TYP, &claims),
                 path: together.path(arrival - first, of_group)?,
             };
-            let is_in_it = entries.filter(|entries| arrival <= *entries);
-            let tree = is_in_it
+            let entries = closed.as_ref().map(|closed| closed.entries);
+            let is_in_draw = entries.filter(|entries| arrival <= *entries);
+            let tree = is_in_draw
                 .map(|entries| known.unwrap_or_else(|| Arc::new(tree_over(store, &secrets, entries))));
             let path = tree
                 .as_ref()
                 .and_then(|tree| tree.path(arrival - 1, of_entries(store, &secrets)));
-            let (nonce, leaf) = (secrets.nonce(arrival), secrets.leaf(arrival, Some(subject)));
-            let subject = subject_text(subject);
-            Some((
-                DrawReceipt {
-                    sale,
-                    arrival,
-                    subject,
-                    nonce,
-                    leaf,
-                    group,
-                    entries,
-                    root,
-                    path,
-                    number,
-                },
-                tree,
-            ))
+            let receipt = DrawReceipt {
+                sale,
+                arrival,
+                subject: subject_text(subject_hash),
+                nonce: secrets.nonce(arrival),
+                leaf: secrets.leaf(arrival, Some(subject_hash)),
+                group,
+                entries,
+                root: closed.as_ref().map(|closed| closed.root),
+                path,
+                number,
+            };
+            Some((receipt, tree))
         });
         let Ok(Some((receipt, tree))) = making.await else {
             return Err(ReceiptOutcome::Unknown);
         };
         if let Some(tree) = tree {
-            *self.drawing.tree.lock() = Some(tree);
+            *self.tree.lock() = Some(tree);
         }
         Ok(receipt)
     }
 
-    /// All leaves in order of arrival, some at a time; `None` before the entries are closed. `Err`: as many lists are being
-    /// sent as may be.
-    pub fn draw_leaves(&self) -> Option<Result<DrawLeaves, ()>> {
-        let secrets = self.drawing.secrets.clone()?;
-        let (_, closed) = self.store.draw().closed?;
-        let Ok(permit) = Arc::clone(&self.drawing.lists).try_acquire_owned() else {
+    /// All leaves in order of arrival, some at a time; `None` before the entries are closed. `Err`: as many lists are
+    /// being sent as may be.
+    pub(crate) fn leaves(&self, store: &Arc<dyn QueueStore>) -> Option<Result<DrawLeaves, ()>> {
+        let (_, closed) = store.draw().closed?;
+        let Ok(permit) = Arc::clone(&self.lists).try_acquire_owned() else {
             return Some(Err(()));
         };
-        let (store, entries, root) = (Arc::clone(&self.store), closed.entries, closed.root);
         Some(Ok(DrawLeaves {
-            store,
-            secrets,
-            entries,
-            root,
+            store: Arc::clone(store),
+            secrets: self.secrets.clone(),
+            entries: closed.entries,
+            root: closed.root,
             next: 0,
             _permit: permit,
         }))

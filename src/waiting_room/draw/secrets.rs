@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Digest;
+use crate::waiting_room::draw::digest::Digest;
 use crate::{
     kernel::{Entropy, SaleId},
     platform::signing::{hmac_sha256, sha256},

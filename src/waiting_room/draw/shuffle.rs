@@ -7,6 +7,9 @@
 
 use crate::platform::signing::sha256;
 
+/// Name of the algorithm wherever a draw is published.
+pub const ALGORITHM: &str = "swap-or-not-90-rounds-sha256";
+
 /// `SHUFFLE_ROUND_COUNT`.
 const ROUNDS: u8 = 90;
 

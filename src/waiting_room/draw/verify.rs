@@ -4,7 +4,14 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{ALGORITHM, Digest, Order, commitment, draw_seed, merkle::Tree, progress::PUBLIC_BEFORE_ROUND};
+use crate::waiting_room::draw::{
+    digest::Digest,
+    merkle::Tree,
+    numbering::Order,
+    progress::PUBLIC_BEFORE_ROUND,
+    secrets::{commitment, draw_seed},
+    shuffle::ALGORITHM,
+};
 use crate::{
     kernel::{SaleId, Timestamp},
     platform::{
@@ -169,7 +176,7 @@ fn signed(claimed: &ClaimedDraw, beacon: &Digest, findings: &mut Findings) {
         "it is not SHA-256(signature)",
     );
     if let (Some(chain), Some(round)) = (&claimed.chain, claimed.round) {
-        findings.holds("signature", chain.public_key.signed(round, &signature), || {
+        findings.holds("signature", chain.public_key.verify(round, &signature), || {
             format!("it is not the chain's of round {round}")
         });
     }

@@ -11,9 +11,9 @@ use serde::Serialize;
 
 use crate::kernel::Timestamp;
 use crate::waiting_room::{
-    Phase,
     forecast::wait_table::{Point, interpolate},
-    store::Settings,
+    state::Settings,
+    types::{Phase, Statements},
 };
 
 /// Statements whose end is awaited.
@@ -30,21 +30,10 @@ const GROWN_MIN: usize = 8;
 const GROWN_FOR_S: i64 = 120;
 
 /// Of the last waits that are over, how many were within their range; eight of ten should be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct KeptWord {
     pub within: u32,
     pub of: u32,
-}
-
-/// What became of all statements of this process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Statements {
-    pub within: u64,
-    /// Called sooner than said; later, or not yet when the range was over.
-    pub sooner: u64,
-    pub later: u64,
-    /// By something that nobody could foresee.
-    pub overtaken: u64,
 }
 
 #[derive(Clone, Copy, Debug)]

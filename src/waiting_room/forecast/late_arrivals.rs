@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use crate::waiting_room::forecast::{projection::Step, wait_model::Glimpse, wait_table};
+use crate::waiting_room::forecast::{call_curve::Step, observation::Glimpse, wait_table};
 
 #[derive(Debug, Default)]
 pub(crate) struct Returners {
@@ -241,7 +241,7 @@ mod tests {
         waiting_room::{
             Phase,
             forecast::visit_length::VisitLengths,
-            store::{Counts, Settings},
+            state::{Counts, Settings},
         },
     };
 

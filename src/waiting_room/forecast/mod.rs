@@ -1,7 +1,10 @@
 //! TODO-DOC
 
+pub(crate) mod call_curve;
+pub(crate) mod calls_per_entry;
 pub(crate) mod interval_calibration;
 pub(crate) mod late_arrivals;
+pub(crate) mod observation;
 pub(crate) mod projection;
 pub(crate) mod scoring;
 pub(crate) mod seats_per_visit;

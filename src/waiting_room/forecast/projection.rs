@@ -9,6 +9,8 @@
 //! are expected already, times the calls that one entry takes.
 
 use crate::waiting_room::forecast::{
+    call_curve::{HORIZON_S, Step},
+    calls_per_entry::Yield,
     late_arrivals::{Lane, ReturnersNow},
     seats_per_visit::StockNow,
     visit_length::{Leaving, VisitsOutlook},
@@ -30,74 +32,10 @@ pub(crate) struct DoorNow {
     pub stock: Option<StockNow>,
 }
 
-/// Calls that one entry takes: its logarithm now, how it changes per second, how soon that change dies away, and the
-/// variances of level and trend.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Yield {
-    pub level: f64,
-    pub trend_per_s: f64,
-    pub level_variance: f64,
-    pub trend_variance: f64,
-    pub covariance: f64,
-}
-
-/// A trend goes on for about so long (a damped trend: Gardner and McKenzie 1985).
-const TREND_LASTS_S: f64 = 600.0;
-
-/// Patience may end much sooner than is thought, and hardly later than never: on the side of more calls the trend is so
-/// many times as uncertain, as a variance.
-const TREND_SKEW: f64 = 1.6;
-
-impl Yield {
-    /// Calls per entry then, and the standard deviations of its logarithm towards more and towards fewer.
-    fn at(&self, t_s: f64) -> (f64, [f64; 2]) {
-        let h = TREND_LASTS_S * (1.0 - (-t_s / TREND_LASTS_S).exp());
-        let deviation = |skew: f64| {
-            let variance =
-                self.level_variance + 2.0 * h * self.covariance + h * h * self.trend_variance * skew;
-            variance.max(0.0).sqrt()
-        };
-        (
-            (self.level + h * self.trend_per_s).clamp(-3.0, 4.0).exp(),
-            [deviation(TREND_SKEW), deviation(1.0)],
-        )
-    }
-}
-
-/// One moment from now on: fans called by then, and the standard deviations of how many more and how many fewer it may
-/// be.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Step {
-    pub t_s: f64,
-    pub calls: f64,
-    pub more: f64,
-    pub fewer: f64,
-    /// Likewise of how many are called between that moment and the one that a reader of the board takes it for.
-    pub misread: f64,
-}
-
-impl Step {
-    /// Fans called when it goes `z` standard deviations better than expected.
-    pub(crate) fn quantile(&self, z: f64) -> f64 {
-        self.calls + z * if z > 0.0 { self.more } else { self.fewer }
-    }
-
-    /// Likewise as it is read off a board: however sure the door is, that is not.
-    fn as_read(&self, z: f64) -> f64 {
-        if z == 0.0 {
-            return self.calls;
-        }
-        let (off, misread) = (self.quantile(z) - self.calls, Z90 * self.misread);
-        self.calls + (off * off + misread * misread).sqrt().copysign(z)
-    }
-}
-
 /// From then on the house is as it will stay: rate, or capacity over the mean visit. Until then those who came together
 /// leave together, and those who came in their place once more.
 const STEADY_AFTER_LONGEST: f64 = 2.0;
 
-/// Beyond this nothing is said but that it goes on as then.
-const HORIZON_S: f64 = 48.0 * 3_600.0;
 /// Of those who come in for it, at least this share has been called for it.
 const CALLED_MIN: f64 = 0.35;
 /// When of what can be had now this share is left, it is as good as sold out; what comes then goes on as at the end.
@@ -108,8 +46,6 @@ const STOCK_DRIFT: f64 = 0.3;
 const FLOOR_DRIFT: f64 = 0.01;
 /// A board speaks in whole seconds and is up to a second old: each is spread evenly over a second.
 const MISREAD_S: f64 = 0.4;
-/// The 90th percentile of the standard normal distribution.
-pub(crate) const Z90: f64 = 1.281_551_565_5;
 
 /// Plays the door forward until `waiting` have been called for sure, and for `at_least_s`.
 pub(crate) fn prospect(
@@ -315,48 +251,6 @@ impl<'a> House<'a> {
         let ended: f64 = ended.iter().sum();
         self.active = (self.active - ended).max(0.0);
         ended
-    }
-}
-
-/// How many have been called by when if it goes `z` standard deviations better than expected, as read off a board.
-pub(crate) struct Course<'a> {
-    steps: &'a [Step],
-    /// By each of the steps; it never falls.
-    reached: Vec<f64>,
-}
-
-impl<'a> Course<'a> {
-    pub(crate) fn new(steps: &'a [Step], z: impl Fn(f64) -> f64) -> Self {
-        let furthest = |so_far: &mut f64, step: &Step| {
-            *so_far = step.as_read(z(step.t_s)).max(*so_far);
-            Some(*so_far)
-        };
-        Self {
-            steps,
-            reached: steps.iter().scan(0.0, furthest).collect(),
-        }
-    }
-
-    /// Seconds until `n` have been called.
-    pub(crate) fn after_s(&self, n: f64) -> f64 {
-        let next = self.reached.partition_point(|reached| *reached < n);
-        let last = next.checked_sub(1);
-        let (t_s, reached) = last.map_or((0.0, 0.0), |last| (self.steps[last].t_s, self.reached[last]));
-        if let (Some(step), Some(best)) = (self.steps.get(next), self.reached.get(next)) {
-            let along = if *best > reached {
-                ((n - reached) / (best - reached)).clamp(0.0, 1.0)
-            } else {
-                0.0
-            };
-            return (t_s + (step.t_s - t_s) * along).min(HORIZON_S);
-        }
-        // It goes on as is expected on average until then.
-        let expected = last.map_or(0.0, |last| self.steps[last].calls);
-        if expected > 0.0 {
-            (t_s + (n - reached) * t_s / expected).min(HORIZON_S)
-        } else {
-            HORIZON_S
-        }
     }
 }
 

@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 
-use crate::waiting_room::forecast::projection::{Step, Z90};
+use crate::waiting_room::forecast::call_curve::{Step, Z90};
 
 #[derive(Debug, Default)]
 pub(crate) struct Hindsight {

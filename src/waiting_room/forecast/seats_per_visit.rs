@@ -5,7 +5,7 @@
 //! between the two is what comes back. Near the end visitors take what is left, which says nothing about what they would
 //! have taken: then what was known before stays.
 
-use crate::waiting_room::ZoneStock;
+use crate::waiting_room::types::ZoneStock;
 
 /// Before anything is measured a visit is taken to book so many seats, and so many visits outweigh it.
 const PRIOR_BOOKED: f64 = 1.4;

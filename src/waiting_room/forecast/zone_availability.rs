@@ -10,8 +10,8 @@
 use serde::Serialize;
 
 use crate::waiting_room::{
-    ZoneStock,
     status::people_ahead::{self, Survivors},
+    types::ZoneStock,
 };
 
 /// Before anything is measured a visit is taken to buy so many seats, in the proportion of what is free.
@@ -37,12 +37,13 @@ pub(crate) type LeftFor = [Option<u32>; 3];
 const CHANCES: [f64; 3] = [0.841_621, 0.0, -0.841_621];
 
 /// What the board says of a zone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub(crate) struct ZoneOnBoard {
     #[serde(flatten)]
     pub stock: ZoneStock,
     /// Absent before the first seat may be sold, and after the last.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<Option<u32>>>)]
     pub left_for: Option<LeftFor>,
 }
 

@@ -12,7 +12,7 @@ use crate::waiting_room::{
 };
 
 impl Writer {
-    async fn write(&self, asks: Vec<Ask>) -> Vec<Answer> {
+    pub(super) async fn write(&self, asks: Vec<Ask>) -> Vec<Answer> {
         if let Err(error) = self.settle_doubt().await {
             return self.fail(&asks, &error);
         }
@@ -51,8 +51,7 @@ impl Writer {
             }
         });
         closed.is_none_or(|closed| {
-            crate::waiting_room::draw::coordinator::count_persons(self.store.as_ref(), closed.entries)
-                == closed.persons
+            self.store.count_persons(closed.entries) == closed.persons
                 && promises.iter().all(|it| it.number > closed.entries)
         })
     }

@@ -20,8 +20,11 @@
 
 use async_trait::async_trait;
 
-use super::JournalError;
-use crate::{kernel::SaleId, platform::signing::Hasher, waiting_room::draw::Digest};
+use crate::{
+    kernel::SaleId,
+    platform::signing::Sha256,
+    waiting_room::{draw::digest::Digest, journal::port::JournalError},
+};
 
 /// Records that one link is over at most.
 pub(crate) const RECORDS_MAX: u32 = 1_024;
@@ -54,7 +57,7 @@ pub(crate) struct Line {
 impl Link {
     /// What a sale's first link follows on.
     pub(crate) fn genesis(sale: &SaleId) -> Self {
-        let mut hash = Hasher::default();
+        let mut hash = Sha256::default();
         hash.update(GENESIS);
         hash.update(sale.as_str().as_bytes());
         Self {
@@ -81,7 +84,7 @@ impl Link {
     /// The link over the records that follow, of which there must be one.
     pub(crate) fn next(&self, lines: &[Line]) -> Self {
         let (number, records) = (self.number + 1, lines.len() as u64);
-        let mut hash = Hasher::default();
+        let mut hash = Sha256::default();
         hash.update(LINK);
         hash.update(&self.hash.0);
         hash.update(&number.to_be_bytes());

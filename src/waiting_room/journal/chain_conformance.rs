@@ -9,11 +9,14 @@ use std::{
     time::Duration,
 };
 
-use super::*;
 use crate::{
     kernel::Timestamp,
     platform::signing::sha256,
-    waiting_room::journal::{Event, Join, Journal, Record},
+    waiting_room::journal::{
+        chain::*,
+        port::Journal,
+        record::{Event, Join, Record},
+    },
 };
 
 pub(crate) fn joined(number: u32) -> Record {

@@ -3,8 +3,16 @@
 
 use std::future::Future;
 
-use super::*;
-use crate::kernel::{Entropy, SeededEntropy};
+use crate::{
+    kernel::{Entropy, SeededEntropy, Timestamp, VisitId},
+    waiting_room::{
+        OperatorCommand, Phase,
+        journal::{
+            port::{Journal, JournalError},
+            record::{Event, Join, Record},
+        },
+    },
+};
 
 fn at(ms: i64) -> Timestamp {
     Timestamp::from_millis(ms)

@@ -2,7 +2,10 @@
 
 use crate::{
     kernel::Timestamp,
-    waiting_room::journal::{Join, JournalError, Record, Stored},
+    waiting_room::journal::{
+        port::JournalError,
+        record::{Join, Record, Stored},
+    },
 };
 
 const JOINS: &str = "joins";

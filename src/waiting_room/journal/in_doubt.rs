@@ -2,11 +2,14 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::waiting_room::journal::writer::{Ask, Progress, Promise, WriteError, Writer};
 use crate::waiting_room::{
     Durability,
-    journal::{Event, JournalError, Record},
-    store::{EndedVisit, Finished, QueueStore, StoreError},
+    journal::{
+        port::JournalError,
+        record::{Event, Promise, Record},
+        request::{Ask, undo_event},
+        writer::{Progress, WriteError, Writer},
+    },
 };
 
 impl Writer {

@@ -1,6 +1,6 @@
 //! The journal: whatever was answered is in it, and the store is a fold of it.
 
-mod chain;
+pub(crate) mod chain;
 #[cfg(test)]
 mod chain_conformance;
 #[cfg(test)]
@@ -9,13 +9,13 @@ mod batch;
 mod encoding;
 mod in_doubt;
 pub(crate) mod port;
-mod postgres;
+pub(crate) mod postgres;
 mod reader;
 pub(crate) mod record;
 pub(crate) mod request;
 mod show;
-mod sqlite;
-mod verify;
+pub(crate) mod sqlite;
+pub(crate) mod verify;
 pub(crate) mod writer;
 
 pub(crate) use self::{

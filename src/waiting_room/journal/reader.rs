@@ -127,20 +127,14 @@ impl Book {
 
     /// Those that it knows, also one whose records are gone.
     async fn sales(&mut self) -> Result<Vec<SaleId>, LogError> {
-        let has_chain = self.has_chain().await?;
         let names: Vec<(String,)> = match self {
-            Self::Sqlite(it) if has_chain => {
-                sqlx::query_as("SELECT sale FROM journal UNION SELECT sale FROM link ORDER BY sale")
-                    .fetch_all(it)
-                    .await?
-            }
             Self::Sqlite(it) => {
-                sqlx::query_as("SELECT DISTINCT sale FROM journal ORDER BY sale")
+                sqlx::query_as("SELECT sale FROM journal UNION SELECT sale FROM chain_link ORDER BY sale")
                     .fetch_all(it)
                     .await?
             }
             Self::Postgres(it) => {
-                sqlx::query_as("SELECT sale FROM head ORDER BY sale")
+                sqlx::query_as("SELECT sale FROM journal_head ORDER BY sale")
                     .fetch_all(it)
                     .await?
             }
@@ -151,27 +145,9 @@ impl Book {
             .collect()
     }
 
-    /// Whether a house that chains its journal has opened it.
-    async fn has_chain(&mut self) -> Result<bool, LogError> {
-        Ok(match self {
-            Self::Sqlite(it) => {
-                sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'link')")
-                    .fetch_one(it)
-                    .await?
-            }
-            Self::Postgres(it) => {
-                sqlx::query_scalar("SELECT to_regclass('link') IS NOT NULL")
-                    .fetch_one(it)
-                    .await?
-            }
-        })
-    }
-
-    async fn links(&mut self, sale: &SaleId, after: u64) -> Result<Vec<Link>, LogError> {
-        if !self.has_chain().await? {
-            return Ok(Vec::new());
-        }
-        let query = "SELECT number, upto, records, hash FROM link WHERE sale = $1 AND number > $2 ORDER BY number LIMIT $3";
+    pub(super) async fn links(&mut self, sale: &SaleId, after: u64) -> Result<Vec<Link>, LogError> {
+        let query = "SELECT link_number, last_seq, records, hash FROM chain_link \
+                     WHERE sale = $1 AND link_number > $2 ORDER BY link_number LIMIT $3";
         let rows: Vec<(i64, i64, i64, Vec<u8>)> =
             self.rows(query, sale, &[after.cast_signed(), PAGE]).await?;
         let link = |(number, upto, records, hash): (i64, i64, i64, Vec<u8>)| Link {
@@ -208,7 +184,7 @@ impl Book {
             .collect())
     }
 
-    async fn count_after(&mut self, sale: &SaleId, after: u64) -> Result<u64, LogError> {
+    pub(super) async fn count_after(&mut self, sale: &SaleId, after: u64) -> Result<u64, LogError> {
         let query = "SELECT count(*) FROM journal WHERE sale = $1 AND seq > $2";
         let rows: Vec<(i64,)> = self.rows(query, sale, &[after.cast_signed()]).await?;
         Ok(rows.first().map_or(0, |(count,)| count.cast_unsigned()))

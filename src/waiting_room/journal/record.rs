@@ -92,6 +92,17 @@ impl Record {
             Self::Event { at, .. } => Some(*at),
         }
     }
+
+    /// The result of a draw, if that is what this record holds, and when it was recorded.
+    pub(crate) fn drawn(&self) -> Option<(Timestamp, &Drawn)> {
+        match self {
+            Self::Event {
+                at,
+                event: Event::Drawn(drawn),
+            } => Some((*at, drawn)),
+            _ => None,
+        }
+    }
 }
 
 /// A record as the journal keeps it.

@@ -30,7 +30,7 @@ pub(crate) enum Ask {
 
 impl Ask {
     /// Under which epoch alone it makes sense.
-    fn epoch(&self) -> Option<u64> {
+    pub(super) fn epoch(&self) -> Option<u64> {
         match self {
             Self::Join(promise) => Some(promise.epoch),
             Self::Entry { epoch, .. } => Some(*epoch),
@@ -39,7 +39,7 @@ impl Ask {
     }
 
     /// When it happened, if that was before the writing.
-    fn at(&self) -> Option<Timestamp> {
+    pub(super) fn at(&self) -> Option<Timestamp> {
         match self {
             Self::Entry { at, .. } => Some(*at),
             Self::Join(_) | Self::Events(_) => None,
@@ -77,7 +77,7 @@ impl Behind {
 
 /// Hands events to the pen for the house itself and waits until they are written; says whether they are.
 pub(crate) async fn write_for_the_house(pen: &Pen, events: Vec<Event>) -> bool {
-    pen.submit_patiently(Ask::Events(events)).await == Ok(Answer::Written)
+    pen.submit_when_free(Ask::Events(events)).await == Ok(Answer::Written)
 }
 
 /// Brings memory up to a journal that others write too; beside one of its own there is nothing to follow.
@@ -92,7 +92,7 @@ pub(crate) async fn write_for_a_visitor(
     ask: Ask,
 ) -> Result<Answer, GroupCommitError> {
     let written = pen.submit(ask.clone()).await;
-    if written == Err(GroupCommitError::Full) {
+    if written == Err(GroupCommitError::QueueFull) {
         // The embedded engine cannot fail here; another one lets the reservation lapse.
         for event in ask.events() {
             let _ = undo_event(store, event).await;

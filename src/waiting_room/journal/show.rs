@@ -3,14 +3,16 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{
-    LogError, Record,
-    encoding::decode,
-    verify::{Book, chosen},
-};
 use crate::{
     kernel::{SaleId, Timestamp},
-    waiting_room::JournalPlace,
+    waiting_room::{
+        JournalPlace,
+        journal::{
+            encoding::decode,
+            reader::{Book, LogError, chosen},
+            record::Record,
+        },
+    },
 };
 
 /// One record of a log.

@@ -8,14 +8,21 @@ use sqlx::{
     sqlite::SqliteRow,
 };
 
-use super::{
-    Event, Journal, JournalError, Record, Stored,
-    chain::{Chain, Line, Link},
-    encoding,
+use crate::{
+    kernel::SaleId,
+    platform::sql,
+    waiting_room::{
+        draw::digest::Digest,
+        journal::{
+            chain::{Chain, Line, Link},
+            encoding,
+            port::{Journal, JournalError},
+            record::{Event, Record, Stored},
+        },
+    },
 };
-use crate::{kernel::SaleId, platform::sql, waiting_room::draw::Digest};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("src/waiting_room/journal/migrations");
+static MIGRATIONS: Migrator = sqlx::migrate!("src/waiting_room/journal/sqlite/migrations");
 
 /// Of more runs of joins than this in a group the statement is not worth being remembered.
 const RUNS_MAX: usize = 4;
@@ -34,13 +41,13 @@ impl SqliteJournal {
     pub(crate) async fn open(file: &Path, sale: SaleId) -> Result<Self, sql::OpenError> {
         // The journal is read by the writer's connection, at the start and after a failure, when it must see what the
         // failed commit left.
-        let (writer, reader) = sql::open(file, &MIGRATIONS, 1).await?;
+        let (writer, reader) = sql::open_sqlite(file, &MIGRATIONS, 1).await?;
         Ok(Self { sale, writer, reader })
     }
 
     /// Numbers up to this one may have been given.
     pub(crate) async fn ceiling(&self) -> Result<u32, JournalError> {
-        let known = sqlx::query_scalar("SELECT upto FROM ceiling WHERE sale = ?").bind(self.sale.as_str());
+        let known = sqlx::query_scalar("SELECT max_number FROM number_ceiling WHERE sale = ?").bind(self.sale.as_str());
         let upto: Option<u32> = in_time(known.fetch_optional(&self.writer)).await?;
         Ok(upto.unwrap_or(0))
     }
@@ -48,7 +55,8 @@ impl SqliteJournal {
     /// Numbers up to this one may be given out from now on; gives the ceiling that stands.
     pub(crate) async fn raise_ceiling(&self, upto: u32) -> Result<u32, JournalError> {
         let raise = sqlx::query_scalar(
-            "INSERT INTO ceiling (sale, upto) VALUES (?, ?) ON CONFLICT (sale) DO UPDATE SET upto = max(upto, excluded.upto) RETURNING upto",
+            "INSERT INTO number_ceiling (sale, max_number) VALUES (?, ?) ON CONFLICT (sale) \
+             DO UPDATE SET max_number = max(max_number, excluded.max_number) RETURNING max_number",
         );
         in_time(raise.bind(self.sale.as_str()).bind(upto).fetch_one(&self.writer)).await
     }
@@ -122,7 +130,7 @@ impl SqliteJournal {
                     },
             } => {
                 let entry = sqlx::query(
-                    "INSERT INTO entry (sale, number, subject, visit, entered_at) VALUES (?, ?, ?, ?, ?)",
+                    "INSERT INTO visit (sale, queue_number, subject, visit_id, admitted_at) VALUES (?, ?, ?, ?, ?)",
                 )
                 .bind(sale)
                 .bind(number)
@@ -136,7 +144,7 @@ impl SqliteJournal {
                 event: Event::VisitEnded { number, .. },
             } => {
                 let end = sqlx::query(
-                    "UPDATE entry SET ended_at = ? WHERE sale = ? AND number = ? AND ended_at IS NULL",
+                    "UPDATE visit SET ended_at = ? WHERE sale = ? AND queue_number = ? AND ended_at IS NULL",
                 )
                 .bind(at.as_millis())
                 .bind(sale)
@@ -197,7 +205,7 @@ impl Journal for SqliteJournal {
 impl Chain for SqliteJournal {
     async fn last_link(&self) -> Result<Link, JournalError> {
         let last = sqlx::query_as(
-            "SELECT number, upto, records, hash FROM link WHERE sale = ? ORDER BY number DESC LIMIT 1",
+            "SELECT link_number, last_seq, records, hash FROM chain_link WHERE sale = ? ORDER BY link_number DESC LIMIT 1",
         )
         .bind(self.sale.as_str())
         .fetch_optional(&self.reader);
@@ -235,7 +243,8 @@ impl Chain for SqliteJournal {
             records,
             hash: Digest(hash),
         } = link;
-        let add = sqlx::query("INSERT INTO link (sale, number, upto, records, hash) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")
+        let add = sqlx::query("INSERT INTO chain_link (sale, link_number, last_seq, records, hash) VALUES (?, ?, ?, ?, ?) \
+             ON CONFLICT DO NOTHING")
             .bind(self.sale.as_str())
             .bind(number.cast_signed())
             .bind(upto.cast_signed())
@@ -258,11 +267,11 @@ fn decode(row: &SqliteRow) -> Result<Stored, JournalError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::{chain, contract},
-        *,
+    use super::*;
+    use crate::waiting_room::{
+        journal::{chain_conformance, conformance},
+        tests::TempDir,
     };
-    use crate::waiting_room::tests::TempDir;
 
     #[tokio::test]
     async fn it_is_a_journal() {
@@ -271,8 +280,8 @@ mod tests {
             let file = dir.path().join(name);
             async move { SqliteJournal::open(&file, sale.parse().unwrap()).await.unwrap() }
         };
-        contract::keeps_what_it_was_given(|sale| open("kept.db", sale)).await;
-        contract::refuses_a_number_or_a_visit_twice(|sale| open("refused.db", sale)).await;
+        conformance::keeps_what_it_was_given(|sale| open("kept.db", sale)).await;
+        conformance::refuses_a_number_or_a_visit_twice(|sale| open("refused.db", sale)).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -282,7 +291,7 @@ mod tests {
             let file = dir.path().join(name);
             async move { SqliteJournal::open(&file, sale.parse().unwrap()).await.unwrap() }
         };
-        chain::contract::is_over_every_record_once(|sale| open("once.db", sale)).await;
-        chain::contract::of_several_linkers_each_link_is_one_s(|sale| open("several.db", sale)).await;
+        chain_conformance::is_over_every_record_once(|sale| open("once.db", sale)).await;
+        chain_conformance::of_several_linkers_each_link_is_one_s(|sale| open("several.db", sale)).await;
     }
 }

@@ -41,7 +41,7 @@ pub struct LogFault {
 }
 
 /// A link, as the board shows the last one and as somebody may have written it down: its number and its hash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct LogHead {
     pub link: u64,
     pub hash: Digest,

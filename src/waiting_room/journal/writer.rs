@@ -15,12 +15,17 @@ use crate::{
         Durability,
         journal::{
             port::{Journal, JournalError},
-            record::{Event, Promise, Record, Stored},
-            request::{Ask, Behind, Pen},
+            record::{Event, Record, Stored},
+
         },
         store::port::{Moment, QueueStore, StoreError},
     },
 };
+
+#[allow(unused_imports)]
+pub(crate) use crate::waiting_room::journal::request::{Answer, follow, write_for_a_visitor, write_for_the_house, Ask, Behind, Pen};
+#[allow(unused_imports)]
+pub(crate) use crate::waiting_room::journal::record::Promise;
 
 /// Joins and events that wait for the pen at most; whoever comes on top is told to come again.
 const QUEUE_MAX: usize = 32_768;
@@ -193,7 +198,7 @@ impl Writer {
 
     /// Says once a second that somebody is at the door; when nobody has been there for a while, the open call windows
     /// are lengthened by it.
-    async fn beat(&self, now: Timestamp) -> Result<(), WriteError> {
+    pub(super) async fn beat(&self, now: Timestamp) -> Result<(), WriteError> {
         if self
             .progress
             .lock()

@@ -16,7 +16,7 @@ const ROWS_MIN: usize = 6;
 
 /// People in line behind a number: of the next so many numbers, so many are somebody's who has not left. Both grow from
 /// row to row; on the wire `[numbers, people]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(transparent)]
 pub(crate) struct Survivors(Vec<(u32, u32)>);
 

@@ -13,7 +13,6 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::Timestamp;
-use crate::waiting_room::store::Heard;
 
 /// Of those near the front, those with these bits clear are asked.
 const NEAR_MASK: u16 = 7;
@@ -61,7 +60,7 @@ pub(crate) fn again_in(subject_hash: u64, distance: u32, near: u32, wait_s: Opti
 }
 
 /// What the board says of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub(crate) struct PresenceOnBoard {
     /// Numbers behind the last called that are near the front.
     pub near: u32,
@@ -70,6 +69,7 @@ pub(crate) struct PresenceOnBoard {
     pub mask: u16,
     /// Of those who stand up to so many numbers behind the last called (and behind the row before), how many in a hundred
     /// are there. Empty where too few are asked.
+    #[schema(value_type = Vec<(u32, u32)>)]
     pub there: Vec<There>,
 }
 
@@ -91,6 +91,14 @@ impl From<There> for (u32, u32) {
     fn from(There { upto, percent }: There) -> Self {
         (upto, percent)
     }
+}
+
+/// Somebody has said that she is there, and counts as such until then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Heard {
+    /// Her queue number.
+    pub number: u32,
+    pub until: Timestamp,
 }
 
 #[derive(Debug, Default)]

@@ -13,13 +13,14 @@ use tokio::sync::watch;
 
 use crate::kernel::{SaleId, Timestamp};
 use crate::waiting_room::{
-    LogHead, Phase,
     draw::publication::DrawOnBoard,
+    journal::verify::LogHead,
     forecast::{interval_calibration::KeptWord, wait_table::Point, zone_availability::ZoneOnBoard},
     status::{
         people_ahead::{People, Survivors},
         presence::{PresenceOnBoard, There},
     },
+    types::{Phase, Reason},
 };
 
 /// A board as it goes out, bytes and all.
@@ -34,36 +35,15 @@ pub struct EncodedBoard {
     pub sse: Bytes,
 }
 
-/// Why the wait is not what it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reason {
-    Paused,
-    /// A rate of 0 was ordered: a pause until another one is.
-    PausedByRate,
-    /// A capacity of 0 was ordered: likewise.
-    PausedByCapacity,
-    /// The box office is slow, silent or makes errors: fewer come in until it has recovered.
-    BoxOfficeBusy,
-    SoldOut,
-    CapacityLowered,
-    RateLowered,
-    /// Every seat that is not sold is held by somebody: who waits is called when one comes back.
-    AllInBaskets,
-    /// More of those who were called came, or they stay longer, than was foreseen.
-    MoreStayed,
-    FullHouse,
-}
-
 /// What a browser may use to choose its own pace.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct Poll {
     pub near_ms: u32,
     pub far_ms: u32,
 }
 
 /// What the board says.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct Content<'a> {
     pub version: u64,
     pub generated_at: Timestamp,
@@ -77,6 +57,7 @@ pub(crate) struct Content<'a> {
     pub active: u32,
     pub rate_per_minute: u32,
     pub capacity: u32,
+    #[schema(value_type = Vec<(u32, u32, u32, u32)>)]
     pub estimate: &'a [Point],
     /// People behind the last number called.
     pub survivors: Survivors,
@@ -88,6 +69,7 @@ pub(crate) struct Content<'a> {
     /// Of the last waits that are over, how many were within the range that had been published for them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kept_word: Option<KeptWord>,
+    #[schema(value_type = Option<String>)]
     pub notice: Option<Arc<str>>,
     pub reason: Option<Reason>,
     /// The engine is away: this is how things were, and nothing moves until it is back.

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use crate::waiting_room::{
-    draw::Order,
+    draw::numbering::Order,
     status::{
         people_ahead::{self, Survivors},
         presence,

@@ -3,17 +3,17 @@
 #[cfg(test)]
 pub(super) mod conformance;
 mod entries;
-mod memory;
+pub(crate) mod memory;
 pub(crate) mod port;
-mod redis;
+pub(crate) mod redis;
 pub(crate) mod settings;
 
+pub use self::port::StoreError;
 pub(crate) use self::{
     memory::MemoryStore,
     port::{
-        Counts, DrawnStore, EndedVisit, EntryAsk, Finished, Found, Heard, JoinGroup, Moment, Numbered,
-        PassGrant, QueueStore, Reservation, SharedBoard, Standing, Stock, StoreError,
+        DrawnStore, EndedVisit, EntryAsk, Finished, Found, JoinGroup, Moment, Numbered,
+        PassGrant, QueueStore, Reservation, SharedBoard, Standing, Stock,
     },
     redis::RedisStore,
-    settings::Settings,
 };

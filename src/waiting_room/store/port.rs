@@ -8,18 +8,17 @@ use crate::{
     kernel::{Timestamp, VisitId},
     waiting_room::{
         BoxOfficeHealth, Inside, ZoneStock,
-        admission::policy::Situation,
-        draw::Draw,
+        draw::progress::Draw,
         forecast::visit_length::VisitsOutlook,
-        journal::{Event, Join, Promise, Stored},
-        status::people_ahead::Survivors,
-        store::settings::Settings,
+        journal::record::{Event, Join, Promise, Stored},
+        status::{people_ahead::Survivors, presence::Heard},
+        state::{Counts, Settings, Situation},
+        tokens::pass::LEEWAY_S,
     },
 };
 
 /// How long after a pass has expired its slot is used again: the verifiers' leeway and a bound on their clocks' skew.
-pub(crate) const SLOT_GRACE: Duration =
-    Duration::from_secs(LEEWAY_S.unsigned_abs() + 1);
+pub(crate) const SLOT_GRACE: Duration = Duration::from_secs(LEEWAY_S.unsigned_abs() + 1);
 
 /// Both clocks at one moment: the wall's for what is written down, the steady one for rates.
 #[derive(Clone, Copy, Debug)]
@@ -141,30 +140,6 @@ pub(crate) struct SharedBoard {
     pub age: Duration,
 }
 
-/// Somebody has said that she is there, and counts as such until then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Heard {
-    /// Her queue number.
-    pub number: u32,
-    pub until: Timestamp,
-}
-
-/// Counts for the board, metrics and operators.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub issued: u32,
-    pub now_serving: u32,
-    pub active: u32,
-    pub claimants: u32,
-    pub returners: u32,
-    pub waiting: u32,
-    pub passed_over: u32,
-    pub entries_total: u64,
-    /// Entries of those who had been passed over and came back.
-    pub returned_total: u64,
-    pub ended_total: u64,
-}
-
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 pub enum StoreError {
     /// The record does not continue what the store holds.
@@ -188,6 +163,9 @@ pub(crate) struct JoinGroup {
     pub until: Timestamp,
 }
 
+/// Owners read under one lock.
+const OWNERS_AT_ONCE: u32 = 1_024;
+
 /// What an engine knows of its sale's draw, from the journal: this process's view, without I/O.
 pub(crate) trait DrawnStore {
     /// How far the draw has come.
@@ -200,6 +178,17 @@ pub(crate) trait DrawnStore {
     fn owners(&self, first: u32, count: u32) -> Vec<Option<u64>>;
     /// A draw was closed over this number while nobody had come with it.
     fn missed_draw(&self, arrival: u32) -> bool;
+    /// How many of the first `entries` arrival numbers the journal assigns to a subject.
+    fn count_persons(&self, entries: u32) -> u32 {
+        let persons: usize = (1..=entries)
+            .step_by(OWNERS_AT_ONCE as usize)
+            .map(|first| {
+                let owners = self.owners(first, OWNERS_AT_ONCE.min(entries - first + 1));
+                owners.into_iter().flatten().count()
+            })
+            .sum();
+        u32::try_from(persons).unwrap_or(u32::MAX)
+    }
     /// With whom somebody was written down. Kept only where there is a draw.
     fn group_of(&self, arrival: u32) -> Option<JoinGroup>;
 }

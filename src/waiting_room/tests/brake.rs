@@ -9,12 +9,12 @@ use super::{
 };
 use crate::{
     kernel::{Clock, SystemClock},
-    simulation::servers::RedisServer,
     waiting_room::{
         BoxOfficeHealth, BoxOfficeReport, Config, Durability, EnterOutcome, Inside, QueueToken, Reason,
         ZoneStock,
     },
 };
+use testkit::RedisServer;
 
 const WELL: BoxOfficeHealth = BoxOfficeHealth {
     latency_ms: Some(60),
@@ -67,7 +67,7 @@ impl Sale {
             self.house.clock.advance(Duration::from_millis(100));
             self.house.tick().await;
             if tenth % 10 == 0 {
-                self.house.room.hang_board();
+                self.house.room.publish_status();
             }
             while let Some(token) = self.outside.last() {
                 let Ok(EnterOutcome::Entered { .. }) = self.house.room.enter(token, Inside::Served).await

@@ -112,7 +112,7 @@ async fn try_open(
         life: life.clone(),
     };
     Ok(House {
-        room: Arc::new(WaitingRoom::recover(config, deps).await?),
+        room: Arc::new(crate::waiting_room::open::recover(config, deps).await?),
         clock: Arc::clone(clock),
         life,
     })

@@ -16,7 +16,6 @@ use crate::{
         redis::{Redis, RedisConfig},
         shutdown::Lifecycle,
     },
-    simulation::servers::{Postgres, RedisCluster, RedisSentinels, RedisServer},
     waiting_room::{
         Config, Deps, Durability, Engine, EnterOutcome, Inside, JoinOutcome, JournalPlace, PlaceState,
         QueueToken, WaitingRoom,
@@ -29,6 +28,7 @@ use crate::{
         tokens::queue_token::subject_hash,
     },
 };
+use testkit::{Postgres, RedisCluster, RedisSentinels, RedisServer};
 
 pub(super) struct Nodes {
     pub(super) rooms: Vec<Arc<WaitingRoom>>,
@@ -80,7 +80,7 @@ impl Nodes {
                 node: format!("node-{node}"),
                 life: life.clone(),
             };
-            rooms.push(WaitingRoom::open(config.clone(), deps).await.unwrap());
+            rooms.push(crate::waiting_room::open(config.clone(), deps).await.unwrap());
         }
         let journal = PgJournal::open(&url, config.sale.clone(), 1).await.unwrap();
         Self {
@@ -433,7 +433,7 @@ async fn a_node_that_comes_too_late_with_a_number_of_a_lost_memory_goes_on_thoug
         while nodes
             .rooms
             .iter()
-            .any(|room| room.store.epoch() == epoch || !room.store.is_complete())
+            .any(|room| room.context().store.epoch() == epoch || !room.context().store.is_complete())
         {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -502,14 +502,14 @@ async fn nothing_is_lost_when_sentinels_put_the_replica_in_the_primarys_place() 
 async fn nothing_is_lost_when_a_replica_takes_over_in_a_cluster() {
     let mut cluster = RedisCluster::start(3).await.unwrap();
     let tag = format!("{{{}}}", config(Durability::Journaled).sale);
-    let owner = cluster.owner_of(&tag).await.unwrap();
+    let owner = cluster.owner_of_key(&tag).await.unwrap();
     let replica = cluster.add_replica_of(owner).await.unwrap();
     let (judged, raised) = through(Durability::Journaled, cluster.url(), async |_| {
         cluster.member_mut(owner).kill9().unwrap()
     })
     .await;
     assert_eq!((judged.entered, raised >= 1), (260, true));
-    assert_eq!(cluster.owner_of(&tag).await.unwrap(), replica);
+    assert_eq!(cluster.owner_of_key(&tag).await.unwrap(), replica);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -539,7 +539,7 @@ async fn of_two_processes_with_an_engine_in_memory_the_later_one_writes() {
             node: "alone".into(),
             life: life.clone(),
         };
-        WaitingRoom::open(config(Durability::Journaled), deps)
+        crate::waiting_room::open(config(Durability::Journaled), deps)
             .await
             .unwrap()
     };
@@ -611,12 +611,12 @@ async fn the_nodes_hear_of_each_others_fans_who_say_that_they_are_there() {
     // Each by itself knows it of all, so that it does not matter which of them makes the board.
     for node in 0..2 {
         let room = nodes.room(node);
-        let asked = room.store.asked(120);
+        let asked = room.context().store.asked(120);
         let there = room
             .presence
             .on_board(
                 &asked,
-                room.store.now_serving(),
+                room.context().store.now_serving(),
                 120,
                 120,
                 SystemClock::new().now(),

@@ -9,15 +9,15 @@ use super::{
 };
 use crate::{
     kernel::{Clock, SystemClock},
-    simulation::servers::RedisServer,
     waiting_room::{
         CommandOutcome, Config, Durability, EnterOutcome, Inside, OperatorCommand, Phase, PlaceState, Reason,
         Refusal,
-        admission::controller::{phase_at, reason_of},
+        phase::{phase_at, reason_of},
         journal::{Event, Journal, Record, SqliteJournal, Stored},
-        store::Settings,
+        state::Settings,
     },
 };
+use testkit::RedisServer;
 
 fn board(room: &crate::waiting_room::WaitingRoom) -> (String, Option<String>) {
     let board: serde_json::Value = serde_json::from_slice(&room.board().json).unwrap();

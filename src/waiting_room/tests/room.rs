@@ -54,7 +54,7 @@ async fn house(config: Config, file: &Path, clock: Arc<ManualClock>) -> House {
         life: life.clone(),
     };
     House {
-        room: Arc::new(WaitingRoom::recover(config, deps).await.unwrap()),
+        room: Arc::new(crate::waiting_room::open::recover(config, deps).await.unwrap()),
         clock,
         life,
     }
@@ -346,7 +346,7 @@ async fn whoever_was_answered_before_she_was_written_down_keeps_her_place_by_her
         )
         .await;
         let in_journal: Vec<bool> = (1..=5)
-            .map(|number| again.room.store.owner(number).is_some())
+            .map(|number| again.room.context().store.owner(number).is_some())
             .collect();
         assert_eq!(
             in_journal,
@@ -372,7 +372,7 @@ async fn whoever_was_answered_before_she_was_written_down_keeps_her_place_by_her
         again.tick().await;
         let pass = again.room.read_pass(&again.entered(&tokens[4]).await).unwrap();
         assert_eq!(
-            (pass.number, again.room.store.owner(5).is_some()),
+            (pass.number, again.room.context().store.owner(5).is_some()),
             (5, true),
             "now she is in the journal"
         );
@@ -649,7 +649,7 @@ async fn the_room_ticks_by_itself_and_shows_it_to_those_who_watch() {
         node: String::new(),
         life: life.clone(),
     };
-    let room = WaitingRoom::open(config(), deps).await.unwrap();
+    let room = crate::waiting_room::open(config(), deps).await.unwrap();
     let JoinOutcome::Joined(joined) = room.join(&fan(1)).await.unwrap() else {
         panic!("a new fan")
     };
@@ -665,7 +665,7 @@ async fn the_room_ticks_by_itself_and_shows_it_to_those_who_watch() {
         .await
         .expect("the tick calls her");
     life.stop();
-    assert!(life.drained(Duration::from_secs(5)).await);
+    assert!(life.wait_idle(Duration::from_secs(5)).await);
 }
 
 fn board_of(house: &House) -> serde_json::Value {
@@ -691,7 +691,7 @@ async fn line_of(dir: &TempDir, fans: u32) -> (House, Vec<QueueToken>) {
     }
     house.passes(100);
     house.tick().await;
-    house.room.hang_board();
+    house.room.publish_status();
     (house, tokens)
 }
 
@@ -715,7 +715,7 @@ async fn a_position_shrinks_when_others_leave_and_whoever_looks_asks_the_board_a
         399 - serving,
         "the board is what counts, the same for all"
     );
-    house.room.hang_board();
+    house.room.publish_status();
     assert_eq!((ahead(400), ahead(90)), (339 - serving, 89 - serving));
     assert_eq!(
         house.room.place(&tokens[399]).number,
@@ -770,12 +770,12 @@ async fn only_those_of_the_sample_are_asked_if_they_are_there_and_the_board_says
         (6..=30).contains(&asked[0]) && (1..=20).contains(&asked[1]),
         "{asked:?}"
     );
-    house.room.hang_board();
+    house.room.publish_status();
     let there = |house: &House| board_of(house)["presence"]["there"][0].clone();
     assert_eq!(there(&house)[1], 100);
     assert_eq!(house.room.figures().present_percent, Some(100));
     house.passes(151);
-    house.room.hang_board();
+    house.room.publish_status();
     assert_eq!(
         there(&house)[1],
         0,
@@ -810,7 +810,7 @@ async fn the_board_says_how_far_zones_last_how_well_waits_were_foretold_and_why_
     };
     report(1);
     house.room.measure_second();
-    house.room.hang_board();
+    house.room.publish_status();
     let board = board_of(&house);
     let of_first: Vec<u64> = board["zones"][0]["left_for"]
         .as_array()
@@ -834,7 +834,7 @@ async fn the_board_says_how_far_zones_last_how_well_waits_were_foretold_and_why_
 
     house.passes(6);
     house.tick().await;
-    house.room.hang_board();
+    house.room.publish_status();
     assert_eq!(
         board_of(&house)["reason"],
         "box_office_busy",
@@ -845,7 +845,7 @@ async fn the_board_says_how_far_zones_last_how_well_waits_were_foretold_and_why_
         house.passes(1);
         house.tick().await;
         house.room.measure_second();
-        house.room.hang_board();
+        house.room.publish_status();
     }
     let board = board_of(&house);
     assert_ne!(board["reason"], "box_office_busy");

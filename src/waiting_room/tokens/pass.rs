@@ -5,10 +5,7 @@ use std::{collections::HashMap, mem, sync::Arc};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::waiting_room::{
-    WaitingRoom,
-    tokens::queue_token::{self, QueueToken},
-};
+use crate::waiting_room::tokens::queue_token::{self, QueueToken};
 use crate::{
     kernel::{Clock, Entropy, SaleId, Subject, Timestamp, VisitId},
     platform::{
@@ -41,21 +38,6 @@ pub trait Papers: Send + Sync {
     fn read_token(&self, token: &str) -> Result<QueueToken, TokenError>;
     fn read_pass(&self, pass: &str) -> Result<Pass, TokenError>;
     fn pass_belongs_to(&self, pass: &Pass, who: &Subject) -> bool;
-}
-
-/// The room knows besides whether a pass's visit goes on.
-impl Papers for WaitingRoom {
-    fn read_token(&self, token: &str) -> Result<QueueToken, TokenError> {
-        Self::read_token(self, token)
-    }
-
-    fn read_pass(&self, pass: &str) -> Result<Pass, TokenError> {
-        Self::read_pass(self, pass)
-    }
-
-    fn pass_belongs_to(&self, pass: &Pass, who: &Subject) -> bool {
-        Self::pass_belongs_to(self, pass, who)
-    }
 }
 
 /// Reads by keys and clock alone; all that there is where the waiting room is in another process.

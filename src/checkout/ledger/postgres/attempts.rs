@@ -5,7 +5,7 @@ use sqlx::{PgConnection, Row};
 use super::{Work, audit, check, put_event};
 use crate::{
     checkout::{
-        ledger::{Claimed, LedgerError, NewEvent, NewTicket, Right},
+        ledger::{ClaimOutcome, LedgerError, NewEvent, NewTicket, FencedLease},
         order::OrderState,
     },
     kernel::Timestamp,
@@ -13,12 +13,12 @@ use crate::{
 
 pub(super) async fn claim(
     db: &mut PgConnection,
-    right: Right,
+    lease: FencedLease,
     seats_per_fan: u8,
     at: Timestamp,
-) -> Work<Claimed> {
-    check(db, right).await?;
-    let id = right.order.to_string();
+) -> Work<ClaimOutcome> {
+    check(db, lease).await?;
+    let id = lease.order.to_string();
     let row = sqlx::query(
         "SELECT sale, buyer,
                 (SELECT COUNT(*) FROM order_seat WHERE order_id = id) AS wanted,
@@ -32,10 +32,10 @@ pub(super) async fn claim(
     let (sale, buyer): (String, String) = (row.try_get("sale")?, row.try_get("buyer")?);
     let (wanted, has): (i64, i64) = (row.try_get("wanted")?, row.try_get("has")?);
     if row.try_get::<bool, _>("closed")? {
-        return Ok(Claimed::Closed);
+        return Ok(ClaimOutcome::AttemptClosed);
     }
     if has == wanted {
-        return Ok(Claimed::Claimed);
+        return Ok(ClaimOutcome::Claimed);
     }
     // By seat, so that two orders never wait for each other in a circle; each waits only for whoever is ahead of it.
     let inserted = sqlx::query(
@@ -57,9 +57,9 @@ pub(super) async fn claim(
             .execute(&mut *db)
             .await?;
         return Ok(if complete {
-            Claimed::QuotaReached
+            ClaimOutcome::QuotaReached
         } else {
-            Claimed::SeatsTaken
+            ClaimOutcome::SeatsTaken
         });
     }
     // Only now: while it waited above, somebody else may have had one of the seats and given it back, and the fences
@@ -86,7 +86,7 @@ pub(super) async fn claim(
     .bind(at.as_millis())
     .execute(db)
     .await?;
-    Ok(Claimed::Claimed)
+    Ok(ClaimOutcome::Claimed)
 }
 
 async fn within_quota(db: &mut PgConnection, sale: &str, buyer: &str, wanted: i64, max: i64) -> Work<bool> {
@@ -126,27 +126,27 @@ async fn move_claims(db: &mut PgConnection, id: &str, from: &str, to: &str) -> W
     Ok((moved, all))
 }
 
-pub(super) async fn pin(db: &mut PgConnection, right: Right) -> Work<bool> {
-    check(db, right).await?;
-    let (_, all) = move_claims(db, &right.order.to_string(), "claimed", "paying").await?;
+pub(super) async fn lock_claims(db: &mut PgConnection, lease: FencedLease) -> Work<bool> {
+    check(db, lease).await?;
+    let (_, all) = move_claims(db, &lease.order.to_string(), "claimed", "paying").await?;
     Ok(all)
 }
 
 pub(super) async fn await_payment(
     db: &mut PgConnection,
-    right: Right,
+    lease: FencedLease,
     url: String,
     until: Timestamp,
     at: Timestamp,
 ) -> Work<()> {
-    check(db, right).await?;
+    check(db, lease).await?;
     // The deadline is set once: a buyer who comes back for the page again gets no longer than the first time.
     sqlx::query(
         "UPDATE orders SET action = $2, state = 'awaiting_payment', updated_at = $4,
                            pay_by = CASE WHEN state = 'awaiting_payment' THEN pay_by ELSE $3 END
          WHERE id = $1 AND state IN ('in_progress', 'awaiting_payment')",
     )
-    .bind(right.order.to_string())
+    .bind(lease.order.to_string())
     .bind(url)
     .bind(until.as_millis())
     .bind(at.as_millis())
@@ -157,13 +157,13 @@ pub(super) async fn await_payment(
 
 pub(super) async fn book(
     db: &mut PgConnection,
-    right: Right,
+    lease: FencedLease,
     tickets: Vec<NewTicket>,
     event: NewEvent,
     at: Timestamp,
 ) -> Work<bool> {
-    check(db, right).await?;
-    let id = right.order.to_string();
+    check(db, lease).await?;
+    let id = lease.order.to_string();
     let (moved, all) = move_claims(db, &id, "paying", "booked").await?;
     if !all {
         // Some claims moved and some were gone cannot be: they are claimed and dropped together. Refuse and undo.
@@ -195,9 +195,9 @@ pub(super) async fn book(
     Ok(true)
 }
 
-pub(super) async fn captured(db: &mut PgConnection, right: Right, at: Timestamp) -> Work<()> {
-    check(db, right).await?;
-    let id = right.order.to_string();
+pub(super) async fn record_capture(db: &mut PgConnection, lease: FencedLease, at: Timestamp) -> Work<()> {
+    check(db, lease).await?;
+    let id = lease.order.to_string();
     let done = sqlx::query("UPDATE orders SET state = 'paid', stuck = FALSE, updated_at = $2 WHERE id = $1 AND state = 'in_progress'")
         .bind(&id)
         .bind(at.as_millis())
@@ -209,19 +209,19 @@ pub(super) async fn captured(db: &mut PgConnection, right: Right, at: Timestamp)
     Ok(())
 }
 
-pub(super) async fn delivered(db: &mut PgConnection, right: Right, at: Timestamp) -> Work<()> {
-    check(db, right).await?;
+pub(super) async fn record_delivery(db: &mut PgConnection, lease: FencedLease, at: Timestamp) -> Work<()> {
+    check(db, lease).await?;
     sqlx::query("UPDATE ticket SET delivered_at = $2 WHERE order_id = $1 AND delivered_at IS NULL")
-        .bind(right.order.to_string())
+        .bind(lease.order.to_string())
         .bind(at.as_millis())
         .execute(db)
         .await?;
     Ok(())
 }
 
-pub(super) async fn withdraw(db: &mut PgConnection, right: Right, at: Timestamp) -> Work<()> {
-    check(db, right).await?;
-    let id = right.order.to_string();
+pub(super) async fn void_tickets(db: &mut PgConnection, lease: FencedLease, at: Timestamp) -> Work<()> {
+    check(db, lease).await?;
+    let id = lease.order.to_string();
     sqlx::query("UPDATE ticket SET withdrawn_at = $2 WHERE order_id = $1 AND withdrawn_at IS NULL")
         .bind(&id)
         .bind(at.as_millis())
@@ -240,9 +240,9 @@ pub(super) async fn withdraw(db: &mut PgConnection, right: Right, at: Timestamp)
     Ok(())
 }
 
-pub(super) async fn drop_claims(db: &mut PgConnection, right: Right, at: Timestamp) -> Work<()> {
-    check(db, right).await?;
-    let id = right.order.to_string();
+pub(super) async fn release_claims(db: &mut PgConnection, lease: FencedLease, at: Timestamp) -> Work<()> {
+    check(db, lease).await?;
+    let id = lease.order.to_string();
     let dropped = sqlx::query("DELETE FROM seat_claim WHERE order_id = $1")
         .bind(&id)
         .execute(&mut *db)
@@ -262,23 +262,23 @@ pub(super) async fn drop_claims(db: &mut PgConnection, right: Right, at: Timesta
     Ok(())
 }
 
-pub(super) async fn close(
+pub(super) async fn close_order(
     db: &mut PgConnection,
-    right: Right,
+    lease: FencedLease,
     state: OrderState,
     event: Option<NewEvent>,
-    check_at: Option<Timestamp>,
+    payment_check_at: Option<Timestamp>,
     at: Timestamp,
 ) -> Work<()> {
-    check(db, right).await?;
-    let id = right.order.to_string();
+    check(db, lease).await?;
+    let id = lease.order.to_string();
     let closed = sqlx::query(
         "UPDATE orders SET state = $2, stuck = FALSE, action = NULL, attempt_open = FALSE, check_at = $3, updated_at = $4
          WHERE id = $1 AND state != $2",
     )
     .bind(&id)
     .bind(state.as_str())
-    .bind(check_at.map(Timestamp::as_millis))
+    .bind(payment_check_at.map(Timestamp::as_millis))
     .bind(at.as_millis())
     .execute(&mut *db)
     .await?;

@@ -4,11 +4,11 @@ use sqlx::{PgConnection, Row};
 
 use crate::checkout::ledger::postgres::Work;
 use crate::{
-    checkout::{ledger::EngineMemory, seats::Show},
+    checkout::{ledger::SeatStoreEpoch, seats::Show},
     kernel::{OrderId, Timestamp},
 };
 
-pub(crate) async fn take_in(
+pub(crate) async fn record_webhook(
     db: &mut PgConnection,
     gateway: String,
     event: String,
@@ -24,7 +24,7 @@ pub(crate) async fn take_in(
     Ok(done.rows_affected() == 1)
 }
 
-pub(crate) async fn event_delivered(
+pub(crate) async fn record_event_delivery(
     db: &mut PgConnection,
     order: OrderId,
     sequence: i64,
@@ -41,53 +41,53 @@ pub(crate) async fn event_delivered(
     Ok(())
 }
 
-pub(crate) async fn check_again(
+pub(crate) async fn schedule_payment_check(
     db: &mut PgConnection,
     order: OrderId,
-    check_at: Option<Timestamp>,
+    payment_check_at: Option<Timestamp>,
 ) -> Work<()> {
     sqlx::query("UPDATE orders SET check_at = $2 WHERE id = $1")
         .bind(order.to_string())
-        .bind(check_at.map(Timestamp::as_millis))
+        .bind(payment_check_at.map(Timestamp::as_millis))
         .execute(db)
         .await?;
     Ok(())
 }
 
-pub(crate) async fn engine_memory(db: &mut PgConnection, show: Show) -> Work<EngineMemory> {
+pub(crate) async fn seat_store_epoch(db: &mut PgConnection, performance_key: PerformanceKey) -> Work<SeatStoreEpoch> {
     let row = sqlx::query("SELECT epoch, identity FROM engine_memory WHERE sale = $1 AND performance = $2")
-        .bind(show.sale.as_str())
-        .bind(show.performance.as_str())
+        .bind(performance_key.sale.as_str())
+        .bind(performance_key.performance.as_str())
         .fetch_optional(db)
         .await?;
     let Some(row) = row else {
-        return Ok(EngineMemory::default());
+        return Ok(SeatStoreEpoch::default());
     };
     let epoch = u64::try_from(row.try_get::<i64, _>("epoch")?).unwrap_or(0);
-    Ok(EngineMemory {
+    Ok(SeatStoreEpoch {
         epoch,
         identity: row.try_get("identity")?,
     })
 }
 
-pub(crate) async fn raise_epoch(
+pub(crate) async fn advance_epoch(
     db: &mut PgConnection,
-    show: Show,
+    performance_key: PerformanceKey,
     seen: u64,
     identity: String,
-) -> Work<EngineMemory> {
+) -> Work<SeatStoreEpoch> {
     sqlx::query("INSERT INTO engine_memory (sale, performance, epoch, identity) VALUES ($1, $2, 0, '') ON CONFLICT DO NOTHING")
-        .bind(show.sale.as_str())
-        .bind(show.performance.as_str())
+        .bind(performance_key.sale.as_str())
+        .bind(performance_key.performance.as_str())
         .execute(&mut *db)
         .await?;
     // Of two that saw the same, the second waits for the first and then finds another epoch.
     sqlx::query("UPDATE engine_memory SET epoch = epoch + 1, identity = $4 WHERE sale = $1 AND performance = $2 AND epoch = $3")
-        .bind(show.sale.as_str())
-        .bind(show.performance.as_str())
+        .bind(performance_key.sale.as_str())
+        .bind(performance_key.performance.as_str())
         .bind(i64::try_from(seen).unwrap_or(i64::MAX))
         .bind(identity)
         .execute(&mut *db)
         .await?;
-    engine_memory(db, show).await
+    seat_store_epoch(db, performance_key).await
 }

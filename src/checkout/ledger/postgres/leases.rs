@@ -5,21 +5,21 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 use crate::checkout::ledger::postgres::{Work, audit, open_order::parse_order_id};
 use crate::{
     checkout::{
-        ledger::{Lease, LeasedSaga, LedgerError, Position, Progress, Right},
+        ledger::{LeaseRequest, LeasedSaga, LedgerError, Position, Progress, FencedLease},
         order::{OrderState, Reason},
     },
     kernel::{OrderId, Timestamp},
 };
 
-pub(super) async fn record(db: &mut PgConnection, right: Right, progress: Progress) -> Work<()> {
-    let id = right.order.to_string();
+pub(super) async fn record_progress(db: &mut PgConnection, lease: FencedLease, progress: Progress) -> Work<()> {
+    let id = lease.order.to_string();
     let position = &progress.position;
     let kept = sqlx::query(
         "UPDATE saga SET saga = $3, step = $4, back = $5, attempts = $6, since = $7, ended = $8, lease_until = $9
          WHERE order_id = $1 AND fence = $2",
     )
     .bind(&id)
-    .bind(right.fence)
+    .bind(lease.fence)
     .bind(&position.saga)
     .bind(&position.step)
     .bind(position.back)
@@ -30,7 +30,7 @@ pub(super) async fn record(db: &mut PgConnection, right: Right, progress: Progre
     .execute(&mut *db)
     .await?;
     if kept.rows_affected() == 0 {
-        return Err(LedgerError::Lost.into());
+        return Err(LedgerError::LeaseLost.into());
     }
     sqlx::query("UPDATE orders SET stuck = $2, reason = COALESCE($3, reason) WHERE id = $1 AND (stuck != $2 OR $3 IS NOT NULL)")
         .bind(&id)
@@ -78,7 +78,7 @@ pub(super) async fn start_saga(
     to: OrderState,
     reason: Reason,
     position: Position,
-    lease: Lease,
+    lease_request: LeaseRequest,
 ) -> Work<Option<LeasedSaga>> {
     let id = order.to_string();
     // The saga's row before the order's, as everybody does.
@@ -93,7 +93,7 @@ pub(super) async fn start_saga(
     .bind(from.as_str())
     .bind(to.as_str())
     .bind(reason.to_string())
-    .bind(lease.now.as_millis())
+    .bind(lease_request.now.as_millis())
     .fetch_optional(&mut *db)
     .await?;
     let Some(row) = changed else { return Ok(None) };
@@ -111,9 +111,9 @@ pub(super) async fn start_saga(
     .bind(&id)
     .bind(&position.saga)
     .bind(&position.step)
-    .bind(lease.now.as_millis())
-    .bind(&lease.owner)
-    .bind(lease.until.as_millis())
+    .bind(lease_request.now.as_millis())
+    .bind(&lease_request.owner)
+    .bind(lease_request.until.as_millis())
     .fetch_one(&mut *db)
     .await?;
     log(
@@ -121,25 +121,25 @@ pub(super) async fn start_saga(
         &id,
         &position.saga,
         &[(position.step.clone(), "started")],
-        lease.now,
+        lease_request.now,
     )
     .await?;
-    audit::append(db, &id, &format!("saga {}", position.saga), lease.now).await?;
+    audit::append(db, &id, &format!("saga {}", position.saga), lease_request.now).await?;
     let visit = visit
         .parse()
         .map_err(|_| LedgerError::Unavailable("a stored visit id".into()))?;
     Ok(Some(LeasedSaga {
-        right: Right { order, fence },
+        lease: FencedLease { order, fence },
         visit,
         position,
     }))
 }
 
 /// Rows that another node leases, or that a driver is writing to, at this moment are passed over.
-pub(super) async fn lease_due(
+pub(super) async fn lease_due_sagas(
     db: &mut PgConnection,
-    lease: Lease,
-    own_too: bool,
+    lease_request: LeaseRequest,
+    include_own: bool,
     limit: u32,
 ) -> Work<Vec<LeasedSaga>> {
     let rows = sqlx::query(
@@ -151,10 +151,10 @@ pub(super) async fn lease_due(
          WHERE s.order_id = due.order_id
          RETURNING s.order_id, s.fence, s.saga, s.step, s.back, s.attempts, s.since, o.visit",
     )
-    .bind(&lease.owner)
-    .bind(lease.until.as_millis())
-    .bind(lease.now.as_millis())
-    .bind(own_too)
+    .bind(&lease_request.owner)
+    .bind(lease_request.until.as_millis())
+    .bind(lease_request.now.as_millis())
+    .bind(include_own)
     .bind(i64::from(limit))
     .fetch_all(db)
     .await?;
@@ -164,7 +164,7 @@ pub(super) async fn lease_due(
 fn leased(row: &PgRow) -> Work<LeasedSaga> {
     let visit: String = row.try_get("visit")?;
     Ok(LeasedSaga {
-        right: Right {
+        lease: FencedLease {
             order: parse_order_id(row.try_get("order_id")?)?,
             fence: row.try_get("fence")?,
         },

@@ -7,9 +7,9 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 use super::{BULK_DEADLINE, Work};
 use crate::{
     checkout::{
-        ledger::{KeyUse, LedgerError, LogEntry, OutboxRow, TicketRow},
+        ledger::{IdempotencyRecord, LedgerError, SagaLogEntry, OutboxRow, TicketRow},
         order::{Order, OrderState, Reason},
-        seats::{ClaimedSeats, SeatInfo, Show},
+        seats::{ClaimedSeats, SeatInfo, PerformanceKey},
     },
     kernel::{Money, OrderId, SaleId, Subject, Timestamp},
 };
@@ -54,7 +54,7 @@ fn order_of(row: &PgRow) -> Work<Order> {
         serde_json::from_str(row.try_get("seats")?).map_err(|e| unreadable("seats of an order", e))?;
     Ok(Order {
         id: parse(row, "id")?,
-        show: Show {
+        performance_key: PerformanceKey {
             sale: parse(row, "sale")?,
             performance: parse(row, "performance")?,
         },
@@ -71,7 +71,7 @@ fn order_of(row: &PgRow) -> Work<Order> {
         total: Money::new(row.try_get("amount")?, parse(row, "currency")?),
         payment_key: row.try_get("payment_key")?,
         action: row.try_get("action")?,
-        pay_by: time(row, "pay_by")?,
+        payment_deadline: time(row, "pay_by")?,
         created_at: time(row, "created_at")?,
     })
 }
@@ -96,7 +96,7 @@ pub(super) async fn orders_of(db: &mut PgConnection, sale: SaleId, buyer: Subjec
     rows.iter().map(order_of).collect()
 }
 
-pub(super) async fn order_by_payment(db: &mut PgConnection, payment_key: String) -> Work<Option<OrderId>> {
+pub(super) async fn order_by_payment_key(db: &mut PgConnection, payment_key: String) -> Work<Option<OrderId>> {
     let row = sqlx::query("SELECT id FROM orders WHERE payment_key = $1")
         .bind(payment_key)
         .fetch_optional(db)
@@ -104,14 +104,14 @@ pub(super) async fn order_by_payment(db: &mut PgConnection, payment_key: String)
     row.as_ref().map(|it| parse(it, "id")).transpose()
 }
 
-pub(super) async fn key_use(db: &mut PgConnection, buyer: Subject, key: String) -> Work<Option<KeyUse>> {
+pub(super) async fn idempotency_record(db: &mut PgConnection, buyer: Subject, key: String) -> Work<Option<IdempotencyRecord>> {
     let row = sqlx::query("SELECT request_hash, order_id FROM idempotency WHERE scope = $1 AND key = $2")
         .bind(buyer.as_str())
         .bind(key)
         .fetch_optional(db)
         .await?;
     row.map(|it| {
-        Ok(KeyUse {
+        Ok(IdempotencyRecord {
             request_hash: it.try_get("request_hash")?,
             order: parse(&it, "order_id")?,
         })
@@ -119,14 +119,14 @@ pub(super) async fn key_use(db: &mut PgConnection, buyer: Subject, key: String) 
     .transpose()
 }
 
-pub(super) async fn log(db: &mut PgConnection, id: OrderId) -> Work<Vec<LogEntry>> {
+pub(super) async fn log(db: &mut PgConnection, id: OrderId) -> Work<Vec<SagaLogEntry>> {
     let rows = sqlx::query("SELECT at, saga, step, state FROM saga_log WHERE order_id = $1 ORDER BY n")
         .bind(id.to_string())
         .fetch_all(db)
         .await?;
     rows.iter()
         .map(|it| {
-            Ok(LogEntry {
+            Ok(SagaLogEntry {
                 at: time(it, "at")?,
                 saga: it.try_get("saga")?,
                 step: it.try_get("step")?,
@@ -158,7 +158,7 @@ pub(super) async fn tickets(db: &mut PgConnection, id: OrderId) -> Work<Vec<Tick
 /// The claims that have one of these seats, each with all of its seats.
 pub(super) async fn claims(
     db: &mut PgConnection,
-    show: Show,
+    performance_key: PerformanceKey,
     seats: Vec<String>,
     keep_until: Timestamp,
 ) -> Work<Vec<ClaimedSeats>> {
@@ -168,8 +168,8 @@ pub(super) async fn claims(
          WHERE c.order_id IN (SELECT k.order_id FROM seat_claim k WHERE k.sale = $1 AND k.performance = $2 AND k.seat = ANY($3))
          GROUP BY o.id",
     )
-    .bind(show.sale.as_str())
-    .bind(show.performance.as_str())
+    .bind(performance_key.sale.as_str())
+    .bind(performance_key.performance.as_str())
     .bind(seats)
     .fetch_all(db)
     .await?;
@@ -193,7 +193,7 @@ pub(super) async fn all_claims(db: &mut PgConnection, keep_until: Timestamp) -> 
 
 fn claimed(row: &PgRow, keep_until: Timestamp) -> Work<ClaimedSeats> {
     Ok(ClaimedSeats {
-        show: Show {
+        performance_key: PerformanceKey {
             sale: parse(row, "sale")?,
             performance: parse(row, "performance")?,
         },
@@ -206,7 +206,7 @@ fn claimed(row: &PgRow, keep_until: Timestamp) -> Work<ClaimedSeats> {
     })
 }
 
-pub(super) async fn undelivered(db: &mut PgConnection, id: OrderId) -> Work<Vec<OutboxRow>> {
+pub(super) async fn undelivered_events(db: &mut PgConnection, id: OrderId) -> Work<Vec<OutboxRow>> {
     let rows = sqlx::query("SELECT sequence, kind, data, at FROM outbox WHERE order_id = $1 AND delivered_at IS NULL ORDER BY sequence")
         .bind(id.to_string())
         .fetch_all(db)
@@ -224,7 +224,7 @@ pub(super) async fn undelivered(db: &mut PgConnection, id: OrderId) -> Work<Vec<
         .collect()
 }
 
-pub(super) async fn to_check(db: &mut PgConnection, now: Timestamp, limit: u32) -> Work<Vec<OrderId>> {
+pub(super) async fn payments_to_check(db: &mut PgConnection, now: Timestamp, limit: u32) -> Work<Vec<OrderId>> {
     let rows = sqlx::query("SELECT id FROM orders WHERE check_at <= $1 ORDER BY check_at LIMIT $2")
         .bind(now.as_millis())
         .bind(i64::from(limit))

@@ -6,10 +6,10 @@ use sqlx::PgPool;
 
 use super::*;
 use crate::{
-    checkout::ledger::conformance::{self, Given, at, lease},
+    checkout::ledger::conformance::{self, Given, at, lease_request},
     kernel::OsEntropy,
-    simulation::servers::Postgres,
 };
+use testkit::Postgres;
 
 async fn node(url: &str, name: &str) -> PostgresLedger {
     PostgresLedger::open(url, name, Arc::new(OsEntropy))
@@ -39,33 +39,33 @@ async fn a_crowd_on_several_nodes_gets_each_seat_once_and_nobody_an_error() {
     ];
     // Every order wants three of twelve seats, in an order of its own, so that they overlap in every way.
     let seat = |n: u32| format!("S-{}", n % 12);
-    let mut rights = Vec::new();
+    let mut leases = Vec::new();
     for buyer in 0..72 {
         let step = [1, 5, 7, 11][buyer as usize % 4];
         let wanted = [seat(buyer), seat(buyer + step), seat(buyer + 2 * step)];
         let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
-        rights.push((
+        leases.push((
             conformance::open(&nodes[0], &Given::new(buyer, &wanted)).await,
             wanted.iter().map(ToString::to_string).collect::<Vec<_>>(),
         ));
     }
     for round in 0..4 {
-        let claims = rights
+        let claims = leases
             .iter()
             .zip(nodes.iter().cycle())
-            .map(|((right, _), node)| node.claim(*right, 4, at(round)));
+            .map(|((lease, _), node)| node.claim(*lease, 4, at(round)));
         let claimed = futures_util::future::join_all(claims).await;
         let mut owners: BTreeMap<&str, usize> = BTreeMap::new();
         let mut winners = Vec::new();
-        for ((right, seats), claim) in rights.iter().zip(&claimed) {
+        for ((lease, seats), claim) in leases.iter().zip(&claimed) {
             match claim {
-                Ok(Claimed::Claimed) => {
-                    winners.push(*right);
+                Ok(ClaimOutcome::Claimed) => {
+                    winners.push(*lease);
                     for seat in seats {
                         *owners.entry(seat).or_default() += 1;
                     }
                 }
-                Ok(Claimed::SeatsTaken) => {}
+                Ok(ClaimOutcome::SeatsTaken) => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -75,7 +75,7 @@ async fn a_crowd_on_several_nodes_gets_each_seat_once_and_nobody_an_error() {
         let gives = winners
             .iter()
             .zip(nodes.iter().cycle())
-            .map(|(right, node)| node.drop_claims(*right, at(round)));
+            .map(|(lease, node)| node.release_claims(*lease, at(round)));
         assert!(
             futures_util::future::join_all(gives)
                 .await
@@ -83,7 +83,7 @@ async fn a_crowd_on_several_nodes_gets_each_seat_once_and_nobody_an_error() {
                 .all(Result::is_ok)
         );
     }
-    let log = server.logged().unwrap();
+    let log = server.log_text().unwrap();
     assert!(!log.contains("deadlock"), "and nobody waited in a circle: {log}");
 }
 
@@ -115,12 +115,12 @@ async fn a_fence_is_issued_once_however_long_somebody_waited() {
         {
             tokio::task::yield_now().await;
         }
-        assert_eq!(ledger.claim(between, 4, at(2)).await.unwrap(), Claimed::Claimed);
-        ledger.drop_claims(between, at(3)).await.unwrap();
+        assert_eq!(ledger.claim(between, 4, at(2)).await.unwrap(), ClaimOutcome::Claimed);
+        ledger.release_claims(between, at(3)).await.unwrap();
         blocking.rollback().await.unwrap();
     };
     let (claimed, ()) = tokio::join!(claiming, meanwhile);
-    assert_eq!(claimed.unwrap(), Claimed::Claimed);
+    assert_eq!(claimed.unwrap(), ClaimOutcome::Claimed);
     let fence: i64 = sqlx::query_scalar("SELECT fence FROM stagedoor_ledger.seat_claim WHERE seat = 'W-2'")
         .fetch_one(&pool)
         .await
@@ -137,38 +137,38 @@ async fn two_nodes_share_what_is_due_and_a_zombie_is_refused() {
         old.push(conformance::open(&a, &Given::new(buyer, &[&format!("D-{buyer}")])).await);
     }
     let mut leased: BTreeMap<String, i64> = BTreeMap::new();
-    let rounds = (0..8).map(|n| either(n, &a, &b).lease_due(lease(["a", "b"][n % 2], 5_000), false, 20));
+    let rounds = (0..8).map(|n| either(n, &a, &b).lease_due_sagas(lease_request(["a", "b"][n % 2], 5_000), false, 20));
     for saga in futures_util::future::join_all(rounds)
         .await
         .into_iter()
         .flat_map(Result::unwrap)
     {
         assert_eq!(
-            leased.insert(saga.right.order.to_string(), saga.right.fence),
+            leased.insert(saga.lease.order.to_string(), saga.lease.fence),
             None,
             "leased twice"
         );
-        assert_eq!(saga.right.fence, 2, "each lease has a fence of its own");
+        assert_eq!(saga.lease.fence, 2, "each lease has a fence of its own");
     }
     assert_eq!(leased.len(), 60, "and none was forgotten");
-    for right in &old {
-        assert!(matches!(a.claim(*right, 4, at(1)).await, Err(LedgerError::Lost)));
+    for lease in &old {
+        assert!(matches!(a.claim(*lease, 4, at(1)).await, Err(LedgerError::LeaseLost)));
         assert!(matches!(
-            a.record(*right, conformance::progress("claim")).await,
-            Err(LedgerError::Lost)
+            a.record_progress(*lease, conformance::progress("claim")).await,
+            Err(LedgerError::LeaseLost)
         ));
         assert!(matches!(
-            a.close(*right, OrderState::Declined, None, None, at(1)).await,
-            Err(LedgerError::Lost)
+            a.close_order(*lease, OrderState::Declined, None, None, at(1)).await,
+            Err(LedgerError::LeaseLost)
         ));
     }
     assert_eq!(
-        a.lease_due(lease("a", 5_500), false, 100).await.unwrap().len(),
+        a.lease_due_sagas(lease_request("a", 5_500), false, 100).await.unwrap().len(),
         0,
         "they have not run out"
     );
-    let own = a.lease_due(lease("a", 5_500), true, 100).await.unwrap();
-    let others = b.lease_due(lease("b", 5_500), true, 100).await.unwrap();
+    let own = a.lease_due_sagas(lease_request("a", 5_500), true, 100).await.unwrap();
+    let others = b.lease_due_sagas(lease_request("b", 5_500), true, 100).await.unwrap();
     assert_eq!(own.len() + others.len(), 60, "after a restart each finds its own");
 }
 
@@ -189,7 +189,7 @@ async fn one_order_comes_of_one_click_on_two_nodes() {
             .map(Result::unwrap)
             .collect();
         assert_eq!(
-            opened.iter().filter(|it| matches!(it, Opened::New(_))).count(),
+            opened.iter().filter(|it| matches!(it, OpenOutcome::New(_))).count(),
             1,
             "{opened:?}"
         );
@@ -208,8 +208,8 @@ async fn one_order_comes_of_one_click_on_two_nodes() {
         let new: Vec<_> = opened
             .iter()
             .filter_map(|it| {
-                if let Opened::New(right) = it {
-                    Some(right.order)
+                if let OpenOutcome::New(lease) = it {
+                    Some(lease.order)
                 } else {
                     None
                 }
@@ -219,7 +219,7 @@ async fn one_order_comes_of_one_click_on_two_nodes() {
         assert!(
             opened
                 .iter()
-                .all(|it| !matches!(it, Opened::Same(order) if *order != new[0])),
+                .all(|it| !matches!(it, OpenOutcome::Existing(order) if *order != new[0])),
             "{opened:?}"
         );
     }
@@ -234,12 +234,12 @@ async fn the_audit_chain_is_linked_by_any_node_and_only_grows() {
         let given = Given::new(u32::try_from(n).unwrap(), &[&format!("L-{n}")]);
         async move {
             conformance::open(here, &given).await;
-            there.link_audit().await.unwrap()
+            there.chain_journal().await.unwrap()
         }
     });
     let linked: u64 = futures_util::future::join_all(opening).await.into_iter().sum();
-    assert_eq!(linked + a.link_audit().await.unwrap(), 40, "each once");
-    assert_eq!(b.link_audit().await.unwrap(), 0);
+    assert_eq!(linked + a.chain_journal().await.unwrap(), 40, "each once");
+    assert_eq!(b.chain_journal().await.unwrap(), 0);
     let pool = PgPool::connect(&url).await.unwrap();
     let rows: Vec<(i64, i64, String, String, Vec<u8>)> =
         sqlx::query_as("SELECT n, at, order_id, what, hash FROM stagedoor_ledger.audit ORDER BY n")
@@ -272,13 +272,13 @@ async fn with_its_server_away_it_says_so_in_time_and_comes_back_by_itself() {
     let (mut server, url) = a_ledger().await;
     let ledger = node(&url, "a").await;
     let given = Given::new(1, &["Z-1", "Z-2"]);
-    let right = conformance::open(&ledger, &given).await;
-    assert_eq!(ledger.claim(right, 4, at(1)).await.unwrap(), Claimed::Claimed);
+    let lease = conformance::open(&ledger, &given).await;
+    assert_eq!(ledger.claim(lease, 4, at(1)).await.unwrap(), ClaimOutcome::Claimed);
     server.kill9().unwrap();
-    let asked = async {
+    let authorization_sent = async {
         let away = [
-            ledger.pin(right).await.map(|_| ()),
-            ledger.order(right.order).await.map(|_| ()),
+            ledger.lock_claims(lease).await.map(|_| ()),
+            ledger.order(lease.order).await.map(|_| ()),
         ];
         assert!(
             away.iter()
@@ -286,15 +286,15 @@ async fn with_its_server_away_it_says_so_in_time_and_comes_back_by_itself() {
             "{away:?}"
         );
     };
-    tokio::time::timeout(DEADLINE * 2 + Duration::from_millis(500), asked)
+    tokio::time::timeout(DEADLINE * 2 + Duration::from_millis(500), authorization_sent)
         .await
         .expect("within their deadlines");
     server.restart().await.unwrap();
-    assert!(ledger.pin(right).await.unwrap(), "the very next call");
+    assert!(ledger.lock_claims(lease).await.unwrap(), "the very next call");
     assert!(
         ledger
             .book(
-                right,
+                lease,
                 conformance::tickets(&["Z-1", "Z-2"]),
                 conformance::event("order.booked"),
                 at(2)
@@ -302,7 +302,7 @@ async fn with_its_server_away_it_says_so_in_time_and_comes_back_by_itself() {
             .await
             .unwrap()
     );
-    assert_eq!(ledger.tickets(right.order).await.unwrap().len(), 2);
+    assert_eq!(ledger.tickets(lease.order).await.unwrap().len(), 2);
 }
 
 /// Calls that were under way when the server died are repeated by their callers until they are answered; nothing is lost
@@ -318,32 +318,32 @@ async fn killed_in_the_middle_of_a_sale_it_has_every_answer_it_gave() {
             let seat = format!("X-{}", buyer / 2);
             let given = Given::new(buyer, &[&seat]);
             let order = given.order();
-            let right = loop {
-                match ledger.open_order(order.clone(), lease("a", 0)).await {
-                    Ok(Opened::New(right)) => break right,
+            let lease = loop {
+                match ledger.open_order(order.clone(), lease_request("a", 0)).await {
+                    Ok(OpenOutcome::New(lease)) => break lease,
                     Ok(other) => panic!("{other:?}"),
                     Err(LedgerError::Unavailable(_)) => {}
                     Err(other) => panic!("{other}"),
                 }
             };
-            let claimed = persist(|| ledger.claim(right, 4, at(1))).await;
-            if claimed == Claimed::Claimed {
-                assert!(persist(|| ledger.pin(right)).await);
+            let claimed = persist(|| ledger.claim(lease, 4, at(1))).await;
+            if claimed == ClaimOutcome::Claimed {
+                assert!(persist(|| ledger.lock_claims(lease)).await);
                 let tickets = conformance::tickets(&[&seat]);
                 assert!(
                     persist(|| ledger.book(
-                        right,
+                        lease,
                         tickets.clone(),
                         conformance::event("order.booked"),
                         at(2)
                     ))
                     .await
                 );
-                persist(|| ledger.captured(right, at(3))).await;
+                persist(|| ledger.record_capture(lease, at(3))).await;
             } else {
-                assert_eq!(claimed, Claimed::SeatsTaken);
+                assert_eq!(claimed, ClaimOutcome::SeatsTaken);
             }
-            (right, claimed)
+            (lease, claimed)
         }));
     }
     let pool = PgPool::connect(&url).await.unwrap();
@@ -363,15 +363,15 @@ async fn killed_in_the_middle_of_a_sale_it_has_every_answer_it_gave() {
     server.restart().await.unwrap();
     let mut sold = 0;
     for buyer in buying {
-        let (right, claimed) = buyer.await.unwrap();
-        let tickets = ledger.tickets(right.order).await.unwrap().len();
+        let (lease, claimed) = buyer.await.unwrap();
+        let tickets = ledger.tickets(lease.order).await.unwrap().len();
         assert_eq!(
             tickets,
-            usize::from(claimed == Claimed::Claimed),
+            usize::from(claimed == ClaimOutcome::Claimed),
             "what was answered is there"
         );
         assert_eq!(
-            ledger.undelivered(right.order).await.unwrap().len(),
+            ledger.undelivered_events(lease.order).await.unwrap().len(),
             tickets,
             "and once"
         );

@@ -5,7 +5,7 @@ use sqlx::{Row, SqliteConnection};
 use super::{audit, check, put_event};
 use crate::{
     checkout::{
-        ledger::{Claimed, Lease, LedgerError, NewEvent, NewOrder, NewTicket, Opened, Right},
+        ledger::{ClaimOutcome, LeaseRequest, LedgerError, NewEvent, NewOrder, NewTicket, OpenOutcome, FencedLease},
         order::OrderState,
     },
     kernel::{OrderId, Timestamp},
@@ -14,8 +14,8 @@ use crate::{
 pub(super) async fn open_order(
     db: &mut SqliteConnection,
     order: NewOrder,
-    lease: Lease,
-) -> Result<Opened, LedgerError> {
+    lease_request: LeaseRequest,
+) -> Result<OpenOutcome, LedgerError> {
     let id = order.id.to_string();
     let used = sqlx::query("SELECT request_hash, order_id FROM idempotency WHERE scope = ?1 AND key = ?2")
         .bind(order.buyer.as_str())
@@ -24,9 +24,9 @@ pub(super) async fn open_order(
         .await?;
     if let Some(row) = used {
         if row.try_get::<String, _>("request_hash")? != order.request_hash {
-            return Ok(Opened::KeyReused);
+            return Ok(OpenOutcome::KeyReused);
         }
-        return Ok(Opened::Same(parse_order_id(row.try_get("order_id")?)?));
+        return Ok(OpenOutcome::Existing(parse_order_id(row.try_get("order_id")?)?));
     }
     let open: Option<String> =
         sqlx::query_scalar("SELECT id FROM orders WHERE hold = ?1 AND attempt_open = 1")
@@ -40,11 +40,11 @@ pub(super) async fn open_order(
     .bind(&order.idempotency_key)
     .bind(&order.request_hash)
     .bind(open.as_ref().unwrap_or(&id))
-    .bind(lease.now.as_millis())
+    .bind(lease_request.now.as_millis())
     .execute(&mut *db)
     .await?;
     if let Some(open) = open {
-        return Ok(Opened::Same(parse_order_id(&open)?));
+        return Ok(OpenOutcome::Existing(parse_order_id(&open)?));
     }
     sqlx::query(
         "INSERT INTO orders (id, sale, performance, buyer, visit, hold, state, amount, currency, method, pay_by, created_at, updated_at)
@@ -55,26 +55,26 @@ pub(super) async fn open_order(
          INSERT INTO saga_log (order_id, n, at, saga, step, state) VALUES ($1, 1, $11, $13, $14, 'started')",
     )
     .bind(&id)
-    .bind(order.basket.show.sale.as_str())
-    .bind(order.basket.show.performance.as_str())
+    .bind(order.held_seats.performance_key.sale.as_str())
+    .bind(order.held_seats.performance_key.performance.as_str())
     .bind(order.buyer.as_str())
     .bind(order.visit.to_string())
     .bind(order.hold.to_string())
-    .bind(order.basket.total.amount)
-    .bind(order.basket.total.currency.as_str())
+    .bind(order.held_seats.total.amount)
+    .bind(order.held_seats.total.currency.as_str())
     .bind(&order.method)
-    .bind(order.pay_by.as_millis())
-    .bind(lease.now.as_millis())
-    .bind(serde_json::to_string(&order.basket.seats).expect("seats are JSON"))
+    .bind(order.payment_deadline.as_millis())
+    .bind(lease_request.now.as_millis())
+    .bind(serde_json::to_string(&order.held_seats.seats).expect("seats are JSON"))
     .bind(&order.position.saga)
     .bind(&order.position.step)
     .bind(order.position.since.as_millis())
-    .bind(&lease.owner)
-    .bind(lease.until.as_millis())
+    .bind(&lease_request.owner)
+    .bind(lease_request.until.as_millis())
     .execute(&mut *db)
     .await?;
-    audit(db, &id, "opened", lease.now).await?;
-    Ok(Opened::New(Right {
+    audit(db, &id, "opened", lease_request.now).await?;
+    Ok(OpenOutcome::New(FencedLease {
         order: order.id,
         fence: 1,
     }))
@@ -82,11 +82,11 @@ pub(super) async fn open_order(
 
 pub(super) async fn claim(
     db: &mut SqliteConnection,
-    right: Right,
+    lease: FencedLease,
     seats_per_fan: u8,
     at: Timestamp,
-) -> Result<Claimed, LedgerError> {
-    let id = right.order.to_string();
+) -> Result<ClaimOutcome, LedgerError> {
+    let id = lease.order.to_string();
     let row = sqlx::query(
         "SELECT sale, buyer,
                 (SELECT COUNT(*) FROM order_seat WHERE order_id = id) AS wanted,
@@ -95,17 +95,17 @@ pub(super) async fn claim(
          FROM orders WHERE id = ?1 AND EXISTS (SELECT 1 FROM saga WHERE order_id = ?1 AND fence = ?2)",
     )
     .bind(&id)
-    .bind(right.fence)
+    .bind(lease.fence)
     .fetch_optional(&mut *db)
     .await?
-    .ok_or(LedgerError::Lost)?;
+    .ok_or(LedgerError::LeaseLost)?;
     let (sale, buyer): (String, String) = (row.try_get("sale")?, row.try_get("buyer")?);
     let (wanted, has): (i64, i64) = (row.try_get("wanted")?, row.try_get("has")?);
     if row.try_get::<bool, _>("closed")? {
-        return Ok(Claimed::Closed);
+        return Ok(ClaimOutcome::AttemptClosed);
     }
     if has == wanted {
-        return Ok(Claimed::Claimed);
+        return Ok(ClaimOutcome::Claimed);
     }
     let inserted = sqlx::query(
         "INSERT INTO seat_claim (sale, performance, seat, order_id, fence, state, claimed_at)
@@ -127,9 +127,9 @@ pub(super) async fn claim(
             .execute(&mut *db)
             .await?;
         return Ok(if complete {
-            Claimed::QuotaReached
+            ClaimOutcome::QuotaReached
         } else {
-            Claimed::SeatsTaken
+            ClaimOutcome::SeatsTaken
         });
     }
     // The key of a payment that may already be under way is kept: money is only ever asked for once per order.
@@ -147,7 +147,7 @@ pub(super) async fn claim(
     .bind(at.as_millis())
     .execute(db)
     .await?;
-    Ok(Claimed::Claimed)
+    Ok(ClaimOutcome::Claimed)
 }
 
 async fn within_quota(
@@ -173,7 +173,7 @@ async fn within_quota(
 /// Moves all claims of the order from one state to another by their fences; how many then are in the new state.
 async fn move_claims(
     db: &mut SqliteConnection,
-    right: Right,
+    lease: FencedLease,
     from: &str,
     to: &str,
 ) -> Result<(i64, bool), LedgerError> {
@@ -186,36 +186,36 @@ async fn move_claims(
               = (SELECT COUNT(*) FROM order_seat WHERE order_id = $1) AS whole
          WHERE EXISTS (SELECT 1 FROM saga WHERE order_id = $1 AND fence = $2)",
     )
-    .bind(right.order.to_string())
-    .bind(right.fence)
+    .bind(lease.order.to_string())
+    .bind(lease.fence)
     .bind(from)
     .bind(to)
     .fetch_optional(db)
     .await?
-    .ok_or(LedgerError::Lost)?;
+    .ok_or(LedgerError::LeaseLost)?;
     Ok((row.try_get("moved")?, row.try_get("whole")?))
 }
 
-pub(super) async fn pin(db: &mut SqliteConnection, right: Right) -> Result<bool, LedgerError> {
-    let (_, all) = move_claims(db, right, "claimed", "paying").await?;
+pub(super) async fn lock_claims(db: &mut SqliteConnection, lease: FencedLease) -> Result<bool, LedgerError> {
+    let (_, all) = move_claims(db, lease, "claimed", "paying").await?;
     Ok(all)
 }
 
 pub(super) async fn await_payment(
     db: &mut SqliteConnection,
-    right: Right,
+    lease: FencedLease,
     url: String,
     until: Timestamp,
     at: Timestamp,
 ) -> Result<(), LedgerError> {
-    check(db, right).await?;
+    check(db, lease).await?;
     // The deadline is set once: a buyer who comes back for the page again gets no longer than the first time.
     sqlx::query(
         "UPDATE orders SET action = ?2, state = 'awaiting_payment', updated_at = ?4,
                            pay_by = CASE WHEN state = 'awaiting_payment' THEN pay_by ELSE ?3 END
          WHERE id = ?1 AND state IN ('in_progress', 'awaiting_payment')",
     )
-    .bind(right.order.to_string())
+    .bind(lease.order.to_string())
     .bind(url)
     .bind(until.as_millis())
     .bind(at.as_millis())
@@ -226,13 +226,13 @@ pub(super) async fn await_payment(
 
 pub(super) async fn book(
     db: &mut SqliteConnection,
-    right: Right,
+    lease: FencedLease,
     tickets: Vec<NewTicket>,
     event: NewEvent,
     at: Timestamp,
 ) -> Result<bool, LedgerError> {
-    let id = right.order.to_string();
-    let (moved, all) = move_claims(db, right, "paying", "booked").await?;
+    let id = lease.order.to_string();
+    let (moved, all) = move_claims(db, lease, "paying", "booked").await?;
     if !all {
         // Some claims moved and some were gone cannot be: they are claimed and dropped together. Refuse and undo.
         return if moved == 0 {
@@ -259,56 +259,56 @@ pub(super) async fn book(
     Ok(true)
 }
 
-pub(super) async fn captured(
+pub(super) async fn record_capture(
     db: &mut SqliteConnection,
-    right: Right,
+    lease: FencedLease,
     at: Timestamp,
 ) -> Result<(), LedgerError> {
-    let id = right.order.to_string();
+    let id = lease.order.to_string();
     let done = sqlx::query(
         "UPDATE orders SET state = 'paid', stuck = 0, updated_at = ?3
          WHERE id = ?1 AND state = 'in_progress' AND EXISTS (SELECT 1 FROM saga WHERE order_id = ?1 AND fence = ?2)",
     )
     .bind(&id)
-    .bind(right.fence)
+    .bind(lease.fence)
     .bind(at.as_millis())
     .execute(&mut *db)
     .await?;
     if done.rows_affected() == 0 {
-        check(db, right).await
+        check(db, lease).await
     } else {
         audit(db, &id, "captured", at).await
     }
 }
 
-pub(super) async fn delivered(
+pub(super) async fn record_delivery(
     db: &mut SqliteConnection,
-    right: Right,
+    lease: FencedLease,
     at: Timestamp,
 ) -> Result<(), LedgerError> {
     let done = sqlx::query(
         "UPDATE ticket SET delivered_at = ?3
          WHERE order_id = ?1 AND delivered_at IS NULL AND EXISTS (SELECT 1 FROM saga WHERE order_id = ?1 AND fence = ?2)",
     )
-    .bind(right.order.to_string())
-    .bind(right.fence)
+    .bind(lease.order.to_string())
+    .bind(lease.fence)
     .bind(at.as_millis())
     .execute(&mut *db)
     .await?;
     if done.rows_affected() == 0 {
-        check(db, right).await
+        check(db, lease).await
     } else {
         Ok(())
     }
 }
 
-pub(super) async fn withdraw(
+pub(super) async fn void_tickets(
     db: &mut SqliteConnection,
-    right: Right,
+    lease: FencedLease,
     at: Timestamp,
 ) -> Result<(), LedgerError> {
-    check(db, right).await?;
-    let id = right.order.to_string();
+    check(db, lease).await?;
+    let id = lease.order.to_string();
     sqlx::query("UPDATE ticket SET withdrawn_at = ?2 WHERE order_id = ?1 AND withdrawn_at IS NULL")
         .bind(&id)
         .bind(at.as_millis())
@@ -327,13 +327,13 @@ pub(super) async fn withdraw(
     Ok(())
 }
 
-pub(super) async fn drop_claims(
+pub(super) async fn release_claims(
     db: &mut SqliteConnection,
-    right: Right,
+    lease: FencedLease,
     at: Timestamp,
 ) -> Result<(), LedgerError> {
-    check(db, right).await?;
-    let id = right.order.to_string();
+    check(db, lease).await?;
+    let id = lease.order.to_string();
     let dropped = sqlx::query("DELETE FROM seat_claim WHERE order_id = ?1")
         .bind(&id)
         .execute(&mut *db)
@@ -353,28 +353,28 @@ pub(super) async fn drop_claims(
     Ok(())
 }
 
-pub(super) async fn close(
+pub(super) async fn close_order(
     db: &mut SqliteConnection,
-    right: Right,
+    lease: FencedLease,
     state: OrderState,
     event: Option<NewEvent>,
-    check_at: Option<Timestamp>,
+    payment_check_at: Option<Timestamp>,
     at: Timestamp,
 ) -> Result<(), LedgerError> {
-    let id = right.order.to_string();
+    let id = lease.order.to_string();
     let closed = sqlx::query(
         "UPDATE orders SET state = ?3, stuck = 0, action = NULL, attempt_open = 0, check_at = ?4, updated_at = ?5
          WHERE id = ?1 AND state != ?3 AND EXISTS (SELECT 1 FROM saga WHERE order_id = ?1 AND fence = ?2)",
     )
     .bind(&id)
-    .bind(right.fence)
+    .bind(lease.fence)
     .bind(state.as_str())
-    .bind(check_at.map(Timestamp::as_millis))
+    .bind(payment_check_at.map(Timestamp::as_millis))
     .bind(at.as_millis())
     .execute(&mut *db)
     .await?;
     if closed.rows_affected() == 0 {
-        return check(db, right).await;
+        return check(db, lease).await;
     }
     sqlx::query(
         "INSERT INTO closed_attempt (hold, order_id, closed_at) SELECT hold, id, ?2 FROM orders WHERE id = ?1 ON CONFLICT DO NOTHING",

@@ -5,15 +5,15 @@ use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use super::{attempts::parse_order_id, audit};
 use crate::{
     checkout::{
-        ledger::{Lease, LeasedSaga, LedgerError, Position, Progress, Right},
+        ledger::{LeaseRequest, LeasedSaga, LedgerError, Position, Progress, FencedLease},
         order::{OrderState, Reason},
     },
     kernel::{OrderId, Timestamp},
 };
 
-pub(super) async fn record(
+pub(super) async fn record_progress(
     db: &mut SqliteConnection,
-    right: Right,
+    lease: FencedLease,
     progress: Progress,
 ) -> Result<(), LedgerError> {
     let position = &progress.position;
@@ -26,8 +26,8 @@ pub(super) async fn record(
          SELECT $1, (SELECT COALESCE(MAX(n), 0) FROM saga_log WHERE order_id = $1) + 1 + key, $12, $3, value ->> 0, value ->> 1
          FROM json_each($13) WHERE EXISTS (SELECT 1 FROM saga WHERE order_id = $1 AND fence = $2)",
     )
-    .bind(right.order.to_string())
-    .bind(right.fence)
+    .bind(lease.order.to_string())
+    .bind(lease.fence)
     .bind(&position.saga)
     .bind(&position.step)
     .bind(position.back)
@@ -42,7 +42,7 @@ pub(super) async fn record(
     .execute(db)
     .await?;
     if kept.rows_affected() == 0 {
-        Err(LedgerError::Lost)
+        Err(LedgerError::LeaseLost)
     } else {
         Ok(())
     }
@@ -55,7 +55,7 @@ pub(super) async fn start_saga(
     to: OrderState,
     reason: Reason,
     position: Position,
-    lease: Lease,
+    lease_request: LeaseRequest,
 ) -> Result<Option<LeasedSaga>, LedgerError> {
     let id = order.to_string();
     let changed = sqlx::query(
@@ -65,7 +65,7 @@ pub(super) async fn start_saga(
     .bind(from.as_str())
     .bind(to.as_str())
     .bind(reason.to_string())
-    .bind(lease.now.as_millis())
+    .bind(lease_request.now.as_millis())
     .fetch_optional(&mut *db)
     .await?;
     let Some(row) = changed else { return Ok(None) };
@@ -83,9 +83,9 @@ pub(super) async fn start_saga(
     .bind(&id)
     .bind(&position.saga)
     .bind(&position.step)
-    .bind(lease.now.as_millis())
-    .bind(&lease.owner)
-    .bind(lease.until.as_millis())
+    .bind(lease_request.now.as_millis())
+    .bind(&lease_request.owner)
+    .bind(lease_request.until.as_millis())
     .fetch_one(&mut *db)
     .await?;
     sqlx::query(
@@ -93,26 +93,26 @@ pub(super) async fn start_saga(
          SELECT ?1, COALESCE(MAX(n), 0) + 1, ?2, ?3, ?4, 'started' FROM saga_log WHERE order_id = ?1",
     )
     .bind(&id)
-    .bind(lease.now.as_millis())
+    .bind(lease_request.now.as_millis())
     .bind(&position.saga)
     .bind(&position.step)
     .execute(&mut *db)
     .await?;
-    audit(db, &id, &format!("saga {}", position.saga), lease.now).await?;
+    audit(db, &id, &format!("saga {}", position.saga), lease_request.now).await?;
     let visit = visit
         .parse()
         .map_err(|_| LedgerError::Unavailable("a stored visit id".into()))?;
     Ok(Some(LeasedSaga {
-        right: Right { order, fence },
+        lease: FencedLease { order, fence },
         visit,
         position,
     }))
 }
 
-pub(super) async fn lease_due(
+pub(super) async fn lease_due_sagas(
     db: &mut SqliteConnection,
-    lease: Lease,
-    own_too: bool,
+    lease_request: LeaseRequest,
+    include_own: bool,
     limit: u32,
 ) -> Result<Vec<LeasedSaga>, LedgerError> {
     let rows = sqlx::query(
@@ -123,10 +123,10 @@ pub(super) async fn lease_due(
          RETURNING order_id, fence, saga, step, back, attempts, since,
                    (SELECT visit FROM orders WHERE orders.id = saga.order_id) AS visit",
     )
-    .bind(&lease.owner)
-    .bind(lease.until.as_millis())
-    .bind(lease.now.as_millis())
-    .bind(own_too)
+    .bind(&lease_request.owner)
+    .bind(lease_request.until.as_millis())
+    .bind(lease_request.now.as_millis())
+    .bind(include_own)
     .bind(limit)
     .fetch_all(db)
     .await?;
@@ -136,7 +136,7 @@ pub(super) async fn lease_due(
 fn leased(row: &SqliteRow) -> Result<LeasedSaga, LedgerError> {
     let visit: String = row.try_get("visit")?;
     Ok(LeasedSaga {
-        right: Right {
+        lease: FencedLease {
             order: parse_order_id(row.try_get("order_id")?)?,
             fence: row.try_get("fence")?,
         },

@@ -6,9 +6,9 @@ use sqlx::{Row, SqlitePool, sqlite::SqliteRow};
 
 use crate::{
     checkout::{
-        ledger::{KeyUse, LedgerError, LogEntry, OutboxRow, TicketRow},
+        ledger::{IdempotencyRecord, LedgerError, SagaLogEntry, OutboxRow, TicketRow},
         order::{Order, OrderState, Reason},
-        seats::{ClaimedSeats, SeatInfo, Show},
+        seats::{ClaimedSeats, SeatInfo, PerformanceKey},
     },
     kernel::{Money, OrderId, SaleId, Subject, Timestamp},
 };
@@ -37,7 +37,7 @@ fn order_of(row: &SqliteRow) -> Result<Order, LedgerError> {
         .map_err(|e| LedgerError::Unavailable(format!("the stored seats of an order: {e}")))?;
     Ok(Order {
         id: parse(row, "id")?,
-        show: Show {
+        performance_key: PerformanceKey {
             sale: parse(row, "sale")?,
             performance: parse(row, "performance")?,
         },
@@ -55,7 +55,7 @@ fn order_of(row: &SqliteRow) -> Result<Order, LedgerError> {
         total: Money::new(row.try_get("amount")?, parse(row, "currency")?),
         payment_key: row.try_get("payment_key")?,
         action: row.try_get("action")?,
-        pay_by: time(row, "pay_by")?,
+        payment_deadline: time(row, "pay_by")?,
         created_at: time(row, "created_at")?,
     })
 }
@@ -88,7 +88,7 @@ pub(super) async fn orders_of(
     rows.iter().map(order_of).collect()
 }
 
-pub(super) async fn order_by_payment(
+pub(super) async fn order_by_payment_key(
     db: &SqlitePool,
     payment_key: &str,
 ) -> Result<Option<OrderId>, LedgerError> {
@@ -99,18 +99,18 @@ pub(super) async fn order_by_payment(
     row.as_ref().map(|it| parse(it, "id")).transpose()
 }
 
-pub(super) async fn key_use(
+pub(super) async fn idempotency_record(
     db: &SqlitePool,
     buyer: &Subject,
     key: &str,
-) -> Result<Option<KeyUse>, LedgerError> {
+) -> Result<Option<IdempotencyRecord>, LedgerError> {
     let row = sqlx::query("SELECT request_hash, order_id FROM idempotency WHERE scope = ?1 AND key = ?2")
         .bind(buyer.as_str())
         .bind(key)
         .fetch_optional(db)
         .await?;
     row.map(|it| {
-        Ok(KeyUse {
+        Ok(IdempotencyRecord {
             request_hash: it.try_get("request_hash")?,
             order: parse(&it, "order_id")?,
         })
@@ -118,14 +118,14 @@ pub(super) async fn key_use(
     .transpose()
 }
 
-pub(super) async fn log(db: &SqlitePool, id: OrderId) -> Result<Vec<LogEntry>, LedgerError> {
+pub(super) async fn log(db: &SqlitePool, id: OrderId) -> Result<Vec<SagaLogEntry>, LedgerError> {
     let rows = sqlx::query("SELECT at, saga, step, state FROM saga_log WHERE order_id = ?1 ORDER BY n")
         .bind(id.to_string())
         .fetch_all(db)
         .await?;
     rows.iter()
         .map(|it| {
-            Ok(LogEntry {
+            Ok(SagaLogEntry {
                 at: time(it, "at")?,
                 saga: it.try_get("saga")?,
                 step: it.try_get("step")?,
@@ -156,7 +156,7 @@ pub(super) async fn tickets(db: &SqlitePool, id: OrderId) -> Result<Vec<TicketRo
 
 pub(super) async fn claims(
     db: &SqlitePool,
-    only: Option<(&Show, &[String])>,
+    only: Option<(&PerformanceKey, &[String])>,
     keep_until: Timestamp,
 ) -> Result<Vec<ClaimedSeats>, LedgerError> {
     let seats = only.map(|(_, seats)| serde_json::to_string(seats).expect("texts are JSON"));
@@ -167,8 +167,8 @@ pub(super) async fn claims(
                WHERE k.sale = ?1 AND k.performance = ?2 AND k.seat IN (SELECT value FROM json_each(?3)))
          GROUP BY o.id",
     )
-    .bind(only.map(|(show, _)| show.sale.as_str()))
-    .bind(only.map(|(show, _)| show.performance.as_str()))
+    .bind(only.map(|(performance_key, _)| performance_key.sale.as_str()))
+    .bind(only.map(|(performance_key, _)| performance_key.performance.as_str()))
     .bind(seats)
     .fetch_all(db)
     .await?;
@@ -176,7 +176,7 @@ pub(super) async fn claims(
         .map(|it| {
             let seats: String = it.try_get("seats")?;
             Ok(ClaimedSeats {
-                show: Show {
+                performance_key: PerformanceKey {
                     sale: parse(it, "sale")?,
                     performance: parse(it, "performance")?,
                 },
@@ -192,7 +192,7 @@ pub(super) async fn claims(
         .collect()
 }
 
-pub(super) async fn undelivered(db: &SqlitePool, id: OrderId) -> Result<Vec<OutboxRow>, LedgerError> {
+pub(super) async fn undelivered_events(db: &SqlitePool, id: OrderId) -> Result<Vec<OutboxRow>, LedgerError> {
     let rows = sqlx::query("SELECT sequence, kind, data, at FROM outbox WHERE order_id = ?1 AND delivered_at IS NULL ORDER BY sequence")
         .bind(id.to_string())
         .fetch_all(db)
@@ -210,7 +210,7 @@ pub(super) async fn undelivered(db: &SqlitePool, id: OrderId) -> Result<Vec<Outb
         .collect()
 }
 
-pub(super) async fn to_check(
+pub(super) async fn payments_to_check(
     db: &SqlitePool,
     now: Timestamp,
     limit: u32,

@@ -54,7 +54,7 @@ function render() {
   const paid = order.state === "paid";
   $("#cancel").hidden = !paid;
   $("#print").hidden = !paid || !tickets?.length;
-  const again = ["declined", "expired", "cancelled", "refunded"].includes(order.state);
+  const again = ["declined", "expired", "canceled", "refunded"].includes(order.state);
   $("#more").hidden = !again;
   // After a refused payment the seats are hers for a while yet, and the basket still knows them.
   const to_seats = order.state === "declined";

@@ -5,8 +5,8 @@ use super::*;
 /// Variables of engine and books, as (engine, its Redis, ledger, journal).
 fn kept_in(engine: &str, redis: &str, ledger: &str, journal: &str) -> Vec<(String, String)> {
     [
-        ("ENGINE__KIND", engine),
-        ("ENGINE__REDIS__URL", redis),
+        ("STORE__KIND", engine),
+        ("STORE__REDIS__URL", redis),
         ("LEDGER__URL", ledger),
         ("JOURNAL__URL", journal),
     ]
@@ -53,13 +53,13 @@ fn engines_go_with_books_that_all_their_nodes_can_read() {
         );
     }
     let refused: &[([&str; 4], &[&str])] = &[
-        (["redis", "", pg, ""], &["engine.redis.url"]),
+        (["redis", "", pg, ""], &["store.redis.url"]),
         (["redis", redis, "", ""], &["ledger.url"]),
         (["redis", redis, pg, "sqlite:q.db"], &["journal.url"]),
-        (["redis", "http://r", pg, ""], &["engine.redis.url"]),
-        (["redis", "redis:r", pg, ""], &["engine.redis.url"]),
-        (["redis", "rediss+raft://r", pg, ""], &["engine.redis.url"]),
-        (["memory", redis, "", ""], &["engine.redis.url"]),
+        (["redis", "http://r", pg, ""], &["store.redis.url"]),
+        (["redis", "redis:r", pg, ""], &["store.redis.url"]),
+        (["redis", "rediss+raft://r", pg, ""], &["store.redis.url"]),
+        (["memory", redis, "", ""], &["store.redis.url"]),
         (["memory", "", "sqlite:a/queue.db", ""], &["journal.url"]),
         (["memory", "", "mysql://db/x", ""], &["ledger.url"]),
         (
@@ -109,7 +109,7 @@ fn each_context_may_have_a_redis_of_its_own() {
     variables[1].1.clear();
     assert_eq!(
         of(&variables).unwrap_err().problems[0].key,
-        "engine.redis.url",
+        "store.redis.url",
         "the box office has none"
     );
     variables.push(("STAGEDOOR__BOX_OFFICE__REDIS__URL".into(), "redis://b".into()));
@@ -123,11 +123,11 @@ fn each_context_may_have_a_redis_of_its_own() {
 
 #[test]
 fn a_node_has_a_name() {
-    let named = load(None, env(&[("STAGEDOOR__SERVER__NODE", "seoul-1")])).unwrap();
-    assert_eq!(named.node(), "seoul-1");
+    let named = load(None, env(&[("STAGEDOOR__SERVER__NODE_NAME", "seoul-1")])).unwrap();
+    assert_eq!(named.node_name(), "seoul-1");
     let unnamed = load(None, env(&[("STAGEDOOR__SERVER__LISTEN", "127.0.0.1:8123")]))
         .unwrap()
-        .node();
+        .node_name();
     assert!(unnamed.ends_with(":8123") && unnamed.len() > 5, "{unnamed}");
 }
 
@@ -172,12 +172,12 @@ fn the_production_example_needs_only_its_secrets() {
     let keys: Vec<_> = missing.iter().map(|p| p.key.as_str()).collect();
     assert_eq!(
         keys,
-        ["engine.redis.url", "ledger.url", "shop.handoff.secret"],
+        ["store.redis.url", "ledger.url", "shop.handoff.secret"],
         "{missing:?}"
     );
     let secrets = [
         (
-            "STAGEDOOR__ENGINE__REDIS__URL",
+            "STAGEDOOR__STORE__REDIS__URL",
             "redis+sentinel://:hush@10.0.2.1:26379,10.0.2.2:26379/stagedoor",
         ),
         (

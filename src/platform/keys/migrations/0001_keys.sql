@@ -1,5 +1,5 @@
--- The house's keys, sealed under the master key that is nowhere in here. One row, written once.
-CREATE TABLE sealed_keys (
-    one    BOOLEAN PRIMARY KEY DEFAULT TRUE CHECK (one),
-    sealed BYTEA NOT NULL
+-- The service's keys, encrypted under the master key, which is never stored. One row, written once.
+CREATE TABLE encrypted_keys (
+    singleton  BOOLEAN PRIMARY KEY DEFAULT TRUE CHECK (singleton),
+    ciphertext BYTEA NOT NULL
 );

@@ -1,7 +1,7 @@
 //! Primaries that are found, and replaced by a replica: through sentinels, and in a cluster.
 
 use super::*;
-use crate::simulation::servers::{RedisSentinel, RedisSentinels};
+use testkit::{RedisSentinel, RedisSentinels};
 
 /// For what is shown by nothing happening: longer than it takes a line to look who is there.
 const A_WHILE: Duration = Duration::from_millis(2_500);
@@ -23,7 +23,7 @@ async fn found(url: &str) -> Result<String, String> {
 
 async fn refusal(url: &str) -> String {
     let redis = redis(url);
-    let examined = tokio::time::timeout(DEADLINE * 3, redis.examine());
+    let examined = tokio::time::timeout(DEADLINE * 3, redis.check_fitness());
     examined
         .await
         .expect("it has a deadline")
@@ -34,11 +34,11 @@ async fn refusal(url: &str) -> String {
 impl Store {
     /// For a while every call is done, by one and the same server.
     async fn is_left_alone(&self) {
-        let (identity, mut last) = (self.line.identity(), self.count().await.unwrap());
+        let (identity, mut last) = (self.line.dataset(), self.count().await.unwrap());
         let quiet = async {
             loop {
                 let now = self.count().await;
-                assert_eq!((now, self.line.identity()), (Ok(last + 1), identity.clone()));
+                assert_eq!((now, self.line.dataset()), (Ok(last + 1), identity.clone()));
                 last += 1;
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -51,7 +51,7 @@ impl Store {
 async fn sentinels_lead_to_the_primary() {
     let mut watched = RedisSentinels::start().await.unwrap();
     assert_eq!(found(&watched.url()).await, Ok(at(watched.primary())));
-    assert!(redis(&watched.url()).examine().await.is_ok());
+    assert!(redis(&watched.url()).check_fitness().await.is_ok());
     watched
         .primary()
         .run(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"])
@@ -110,7 +110,7 @@ async fn a_sentinel_that_is_mistaken_is_outvoted() {
         RedisSentinels::start().await.unwrap(),
         RedisServer::start().await.unwrap(),
     );
-    let mistaken = RedisSentinel::alone(&other).await.unwrap();
+    let mistaken = RedisSentinel::single(&other).await.unwrap();
     let url = watched
         .url()
         .replacen("://", &format!("://127.0.0.1:{},", mistaken.port()), 1);
@@ -127,7 +127,7 @@ async fn the_line_goes_to_the_replica_that_sentinels_promote() {
     let store = Store::on(&watched.url()).await;
     store.make_ready(1).await;
     assert_eq!(store.count().await, Ok(1));
-    watched.replica().until_it_has(watched.primary()).await.unwrap();
+    watched.replica().wait_until_synced_with(watched.primary()).await.unwrap();
     watched.primary_mut().kill9().unwrap();
     store.until_rebuilding().await;
     assert_eq!(counter(watched.replica()).await, Some(1));
@@ -159,7 +159,7 @@ async fn the_line_goes_along_when_primary_and_replica_are_swapped() {
     let store = Store::on(&watched.url()).await;
     store.make_ready(1).await;
     store.count().await.unwrap();
-    watched.swap().await.unwrap();
+    watched.fail_over().await.unwrap();
     store.until(|line| line.epoch().is_none()).await;
     store.until_rebuilding().await;
     store.make_ready(2).await;
@@ -172,7 +172,7 @@ async fn the_line_goes_along_when_primary_and_replica_are_swapped() {
 #[tokio::test]
 async fn the_line_goes_to_the_replica_that_takes_over_in_a_cluster() {
     let mut cluster = RedisCluster::start(3).await.unwrap();
-    let owner = cluster.owner_of("{sale:1}").await.unwrap();
+    let owner = cluster.owner_of_key("{sale:1}").await.unwrap();
     let url = cluster.url();
     let replica = cluster.add_replica_of(owner).await.unwrap();
     let store = Store::on(&url).await;
@@ -180,14 +180,14 @@ async fn the_line_goes_to_the_replica_that_takes_over_in_a_cluster() {
     assert_eq!(store.count().await, Ok(1));
     cluster
         .member(replica)
-        .until_it_has(cluster.member(owner))
+        .wait_until_synced_with(cluster.member(owner))
         .await
         .unwrap();
     cluster.member_mut(owner).kill9().unwrap();
     store.until_rebuilding().await;
     store.make_ready(2).await;
     assert_eq!(
-        (store.count().await, cluster.owner_of("{sale:1}").await.unwrap()),
+        (store.count().await, cluster.owner_of_key("{sale:1}").await.unwrap()),
         (Ok(2), replica)
     );
 }
@@ -195,7 +195,7 @@ async fn the_line_goes_to_the_replica_that_takes_over_in_a_cluster() {
 #[tokio::test]
 async fn members_of_a_cluster_that_hang_keep_nobody_waiting() {
     let cluster = RedisCluster::start(3).await.unwrap();
-    let owner = cluster.owner_of("{sale:1}").await.unwrap();
+    let owner = cluster.owner_of_key("{sale:1}").await.unwrap();
     let [first, second] = [1, 2].map(|n| cluster.member((owner + n) % 3));
     first.pause().unwrap();
     second.pause().unwrap();

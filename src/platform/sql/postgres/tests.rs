@@ -1,4 +1,4 @@
-//! What is refused and how it is said, against real servers.
+//! Which databases are refused, and with which message, against real servers.
 
 use sqlx::{
     Executor, SqlSafeStr,
@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::simulation::servers::Postgres;
+use testkit::Postgres;
 
 fn migrations(statements: &[&'static str]) -> Migrator {
     let numbered = (1..).zip(statements);
@@ -34,7 +34,7 @@ async fn refused(url: &str) -> OpenError {
 }
 
 #[test]
-fn a_url_that_is_none_is_told_without_its_password() {
+fn invalid_urls_are_refused_without_showing_the_password() {
     for wrong in [
         "",
         "mysql://me:secret@host/db",
@@ -47,19 +47,20 @@ fn a_url_that_is_none_is_told_without_its_password() {
         "postgres://me:secret@host/db?pasword=secret",
         "postgres://me:secret@host/db?sslmode=secret-like",
     ] {
-        let error = Place::from_str(wrong).expect_err(wrong);
+        let error = DatabaseRef::from_str(wrong).expect_err(wrong);
         assert!(matches!(error, OpenError::Url { .. }), "{wrong}: {error:?}");
         assert!(
             !format!("{error} {error:?}").contains("secret@") && !error.to_string().contains("me:"),
             "{error}"
         );
     }
-    let place = Place::from_str("postgresql://me:s%2Fecret@db.example:5433/tickets?sslmode=require").unwrap();
-    assert_eq!(place.to_string(), "db.example:5433/tickets");
+    let database =
+        DatabaseRef::from_str("postgresql://me:s%2Fecret@db.example:5433/tickets?sslmode=require").unwrap();
+    assert_eq!(database.to_string(), "db.example:5433/tickets");
 }
 
 #[tokio::test]
-async fn nobody_answers() {
+async fn an_unresponsive_server_is_reported() {
     let port = TcpListener::bind("127.0.0.1:0")
         .await
         .unwrap()
@@ -69,7 +70,7 @@ async fn nobody_answers() {
     let error = refused(&format!("postgres://me:secret@127.0.0.1:{port}/db")).await;
     assert!(matches!(error, OpenError::Unreachable { .. }), "{error:?}");
     assert_eq!(error.to_string().matches("secret").count(), 0);
-    // Accepts and never says a word.
+    // Accepts and never responds.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let error = refused(&format!(
         "postgres://me:secret@{}/db",
@@ -83,18 +84,18 @@ async fn nobody_answers() {
 async fn an_old_server_is_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
-    // A server of version 12 as far as the greeting.
+    // Imitates the greeting of a server of version 12.
     tokio::spawn(async move {
         let (mut socket, _) = listener.accept().await.unwrap();
-        let mut asked = [0; 1_024];
-        assert!(socket.read(&mut asked).await.unwrap() > 0);
+        let mut request = [0; 1_024];
+        assert!(socket.read(&mut request).await.unwrap() > 0);
         let version = b"server_version\x0012.22\x00";
-        let mut answer = b"R\x00\x00\x00\x08\x00\x00\x00\x00S".to_vec();
-        answer.extend_from_slice(&u32::try_from(version.len() + 4).unwrap().to_be_bytes());
-        answer.extend_from_slice(version);
-        answer.extend_from_slice(b"Z\x00\x00\x00\x05I");
-        socket.write_all(&answer).await.unwrap();
-        let _ = socket.read(&mut asked).await;
+        let mut reply = b"R\x00\x00\x00\x08\x00\x00\x00\x00S".to_vec();
+        reply.extend_from_slice(&u32::try_from(version.len() + 4).unwrap().to_be_bytes());
+        reply.extend_from_slice(version);
+        reply.extend_from_slice(b"Z\x00\x00\x00\x05I");
+        socket.write_all(&reply).await.unwrap();
+        let _ = socket.read(&mut request).await;
     });
     let error = refused(&format!("postgres://me@{at}/db?sslmode=disable")).await;
     assert!(
@@ -111,7 +112,7 @@ async fn an_old_server_is_refused() {
 }
 
 #[tokio::test]
-async fn a_server_that_says_no_is_understood() {
+async fn refusals_of_the_server_are_told_apart() {
     let server = Postgres::start().await.unwrap();
     server.create_database("tickets").await.unwrap();
     server
@@ -177,7 +178,7 @@ async fn a_server_that_says_no_is_understood() {
 }
 
 #[tokio::test]
-async fn a_schema_in_a_state_that_is_not_ours_is_left_alone() {
+async fn schemas_in_an_unknown_state_are_left_alone() {
     let server = Postgres::start().await.unwrap();
     let foreign = server.create_database("foreign_tables").await.unwrap();
     server
@@ -214,19 +215,15 @@ async fn a_schema_in_a_state_that_is_not_ours_is_left_alone() {
     let error = refused(&newer).await;
     assert!(matches!(error, OpenError::Newer { version: 2, .. }), "{error:?}");
 
-    let other = server.create_database("other").await.unwrap();
-    open_postgres(
-        &other,
-        "ledger",
-        &migrations(&["CREATE TABLE quite_another (a int)"]),
-        2,
-    )
-    .await
-    .unwrap();
-    let error = refused(&other).await;
+    let older = server.create_database("older").await.unwrap();
+    let before = migrations(&["CREATE TABLE board (a int)", "ALTER TABLE board ADD b int"]);
+    open_postgres(&older, "ledger", &before, 2).await.unwrap();
+    let error = refused(&older).await;
+    assert!(matches!(error, OpenError::OlderLayout { .. }), "{error:?}");
+    let text = error.to_string();
     assert!(
-        matches!(error, OpenError::Altered { version: 1, .. }),
-        "{error:?}"
+        text.contains("schema stagedoor_ledger of") && text.contains("start with an empty"),
+        "{text}"
     );
 }
 
@@ -242,7 +239,7 @@ async fn components_share_a_database_and_nodes_start_together() {
     let opened = futures_util::future::join_all(
         ["ledger", "queue", "shop"]
             .into_iter()
-            .flat_map(|it| [it; 4])
+            .flat_map(|component| [component; 4])
             .map(|component| open_postgres(&url, component, &many, 2)),
     );
     for (n, pool) in opened.await.into_iter().enumerate() {
@@ -256,7 +253,7 @@ async fn components_share_a_database_and_nodes_start_together() {
 }
 
 #[tokio::test]
-async fn a_session_keeps_deadlines_and_comes_back_after_the_server() {
+async fn sessions_have_time_limits_and_reconnect() {
     let mut server = Postgres::start().await.unwrap();
     let url = server.create_database("held").await.unwrap();
     let pool = open_postgres(&url, "ledger", &one(), 3).await.unwrap();
@@ -264,9 +261,9 @@ async fn a_session_keeps_deadlines_and_comes_back_after_the_server() {
     assert_eq!(
         error.as_database_error().unwrap().code().unwrap(),
         "57014",
-        "a statement has a deadline"
+        "a statement has a time limit"
     );
-    assert!(!is_transient(&error), "which another try would meet as well");
+    assert!(!is_transient(&error), "a retry would time out as well");
     let mut held = pool.begin().await.unwrap();
     held.execute("LOCK TABLE thing").await.unwrap();
     let error = pool.execute("INSERT INTO thing VALUES (1)").await.unwrap_err();
@@ -279,7 +276,7 @@ async fn a_session_keeps_deadlines_and_comes_back_after_the_server() {
     assert!(is_transient(&error), "{error:?}");
     server.restart().await.unwrap();
     pool.execute("INSERT INTO thing VALUES (1)").await.unwrap();
-    // Somebody makes it unsafe while the house is open: new sessions are refused.
+    // The server becomes unsafe while the service runs: new sessions are refused.
     server
         .run("held", "ALTER ROLE postgres SET synchronous_commit = off")
         .await

@@ -149,8 +149,8 @@ impl Engine {
                 KEYS_OF_HOLDS
             })
             .arg(self.time())
-            .arg(self.terms.seats_per_fan)
-            .arg(u64::try_from(self.terms.hold.as_millis()).unwrap_or(u64::MAX))
+            .arg(self.terms.seats_per_customer_max)
+            .arg(u64::try_from(self.terms.hold_ttl.as_millis()).unwrap_or(u64::MAX))
             .arg(&[self.terms.extensions_max][..])
             .arg(if last_try { "1" } else { "" });
         for request in asked {
@@ -163,7 +163,7 @@ impl Engine {
                 request
                     .operation
                     .iter()
-                    .flat_map(|it| it.key.iter().chain(&it.wish)),
+                    .flat_map(|it| it.key.iter().chain(&it.request_hash)),
             );
             call = call
                 .arg(&request.id.as_uuid().as_bytes()[..])

@@ -9,9 +9,9 @@ use uuid::Uuid;
 use super::{KEYS, RedisStore, SCRIPTS, SeatStore, StoreError, packed, record};
 use crate::{
     kernel::HoldId,
-    platform::redis::{Call, CallError, Identity, Script},
+    platform::redis::{Call, CallError, DatasetId, Script},
     seating::{
-        hold_ttl::RestoredClaim,
+        hold::RestoredClaim,
         seat::{SeatIx, SeatStates},
     },
 };
@@ -21,20 +21,20 @@ const TOKEN_LIVES: Duration = Duration::from_secs(5);
 
 /// What the server that answers now says of itself and its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Memory {
+pub struct DatasetStatus {
     /// The server: another, or this one started anew, has another.
     pub identity: String,
     /// The epoch whose data it says are complete.
     pub epoch: Option<u64>,
     /// Whether the data were vouched for on this server, or handed to it by the one on which they were.
-    pub is_home: bool,
+    pub is_activated_server: bool,
     /// The epoch under which somebody is filling it now.
-    pub filling: Option<u64>,
+    pub rebuilding_epoch: Option<u64>,
 }
 
 /// What has come of filling the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rebuilt {
+pub enum RebuildOutcome {
     /// Complete, by this call or another's.
     Ready,
     /// Somebody else is at it.
@@ -48,49 +48,49 @@ impl RedisStore {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn memory(&self) -> Result<Option<Memory>, StoreError> {
-        let Some(Identity(identity)) = self.0.line.identity() else {
+    pub async fn dataset_status(&self) -> Result<Option<DatasetStatus>, StoreError> {
+        let Some(DatasetId(identity)) = self.0.line.dataset() else {
             return Ok(None);
         };
         let mut cmd = redis::cmd("MGET");
         cmd.arg(&self.0.keys[7..]);
         let (epoch, home, filling): (Option<u64>, Option<String>, Option<String>) =
-            redis::from_redis_value(self.0.line.ask(&cmd).await?).map_err(|_| record::unreadable())?;
+            redis::from_redis_value(self.0.line.query(&cmd).await?).map_err(|_| record::unreadable())?;
         // The answer came from whoever was there when it was asked.
-        if self.0.line.identity().is_none_or(|now| now.0 != identity) {
+        if self.0.line.dataset().is_none_or(|now| now.0 != identity) {
             return Ok(None);
         }
         let is_home = home.as_deref() == Some(&identity);
         let filling = filling.and_then(|it| it.split_once(':')?.0.parse().ok());
-        Ok(Some(Memory {
+        Ok(Some(DatasetStatus {
             identity,
             epoch,
-            is_home,
-            filling,
+            is_activated_server: is_home,
+            rebuilding_epoch: filling,
         }))
     }
 
     /// The epoch under which calls are answered now.
     #[must_use]
-    pub fn trusted(&self) -> Option<u64> {
+    pub fn active_epoch(&self) -> Option<u64> {
         self.0.line.epoch()
     }
 
     /// Calls are answered under this epoch from now on, as long as that server answers.
-    pub fn vouch(&self, epoch: u64, identity: &str) {
-        self.0.line.vouch(epoch, &Identity(identity.to_owned()));
+    pub fn activate(&self, epoch: u64, identity: &str) {
+        self.0.line.activate(epoch, &DatasetId(identity.to_owned()));
     }
 
     /// Nothing is answered until somebody vouches again.
-    pub fn distrust(&self) {
-        self.0.line.distrust();
+    pub fn deactivate(&self) {
+        self.0.line.deactivate();
     }
 
     /// The data were handed to the server that is trusted now: others shall know it too.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn settle(&self, identity: &str) -> Result<(), StoreError> {
+    pub async fn accept_migration(&self, identity: &str) -> Result<(), StoreError> {
         self.0
             .line
             .call(&SCRIPTS.settle, self.0.on(KEYS.len()).arg(identity))
@@ -100,7 +100,7 @@ impl RedisStore {
 
     /// Changes whenever there may be something new to learn from [`RedisStore::memory`].
     #[must_use]
-    pub fn memory_changes(&self) -> watch::Receiver<u64> {
+    pub fn dataset_changes(&self) -> watch::Receiver<u64> {
         self.0.line.changes()
     }
 
@@ -108,7 +108,7 @@ impl RedisStore {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn free_strays(&self, seats: &[SeatIx]) -> Result<(), StoreError> {
+    pub async fn free_unknown_bookings(&self, seats: &[SeatIx]) -> Result<(), StoreError> {
         for id in self.0.holders_of(seats).await? {
             let id = Uuid::from_slice(&id).map_err(|_| record::unreadable())?;
             self.free(HoldId::from_uuid(id), seats).await?;
@@ -126,7 +126,7 @@ impl RedisStore {
         epoch: u64,
         identity: &str,
         claims: impl Future<Output = Result<Vec<RestoredClaim>, E>> + Send,
-    ) -> Result<Rebuilt, E>
+    ) -> Result<RebuildOutcome, E>
     where
         E: From<StoreError>,
     {
@@ -143,9 +143,9 @@ impl RedisStore {
             .arg(SeatStates::free(self.0.seats).to_bytes());
         match self.unguarded(&SCRIPTS.rebuild_begin, begin).await? {
             Value::BulkString(word) if word == b"begun" => {}
-            Value::BulkString(word) if word == b"done" => return Ok(Rebuilt::Ready),
-            Value::BulkString(word) if word == b"busy" => return Ok(Rebuilt::Busy),
-            Value::BulkString(word) if word == b"superseded" => return Ok(Rebuilt::Superseded),
+            Value::BulkString(word) if word == b"done" => return Ok(RebuildOutcome::Ready),
+            Value::BulkString(word) if word == b"busy" => return Ok(RebuildOutcome::Busy),
+            Value::BulkString(word) if word == b"superseded" => return Ok(RebuildOutcome::Superseded),
             _ => return Err(record::unreadable().into()),
         }
         // Only now, so that nothing is claimed on the word of the old memory that is not among them.
@@ -167,7 +167,7 @@ impl RedisStore {
             .arg(&token)
             .arg(lives_ms);
         self.unguarded(&SCRIPTS.rebuild_end, end).await?;
-        Ok(Rebuilt::Ready)
+        Ok(RebuildOutcome::Ready)
     }
 
     async fn unguarded(&self, script: &Script, call: Call) -> Result<Value, StoreError> {

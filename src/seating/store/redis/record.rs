@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::{
     kernel::{HoldId, Subject, Timestamp, VisitId},
     seating::{
-        hold_ttl::{HoldState, RestoredClaim},
+        hold::{HoldState, RestoredClaim},
         seat::{SeatIx, SeatState, SeatStates},
     },
 };

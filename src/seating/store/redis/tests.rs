@@ -8,8 +8,8 @@ use crate::seating::store::{
 use crate::{
     kernel::SeededEntropy,
     platform::redis::RedisConfig,
-    simulation::servers::{RedisCluster, RedisServer},
 };
+use testkit::{RedisCluster, RedisServer};
 
 const SEATS: usize = 100;
 
@@ -40,17 +40,17 @@ async fn engine(redis: &Redis, tag: String, clock: Option<Arc<dyn Clock>>, life:
 
 /// Waits until the server is there, fills it with nothing if it is not ready, and vouches for it.
 async fn vouched(store: &RedisStore, epoch: u64) {
-    let mut changes = store.memory_changes();
-    while store.memory().await.ok().flatten().is_none() {
+    let mut changes = store.dataset_changes();
+    while store.dataset_status().await.ok().flatten().is_none() {
         changes.changed().await.unwrap();
     }
-    let identity = store.memory().await.unwrap().unwrap().identity;
+    let identity = store.dataset_status().await.unwrap().unwrap().identity;
     let nothing = async { Ok::<_, StoreError>(Vec::new()) };
     assert_eq!(
         store.rebuild(epoch, &identity, nothing).await.unwrap(),
-        Rebuilt::Ready
+        RebuildOutcome::Ready
     );
-    store.vouch(epoch, &identity);
+    store.activate(epoch, &identity);
 }
 
 /// Engines one after the other, each with a tag of its own.
@@ -150,7 +150,7 @@ async fn a_call_that_is_sent_twice_answers_as_the_first_time() {
     let [first, second] = &two.nodes;
     let operation = Some(IdempotencyKey {
         key: [1; 16],
-        wish: [2; 16],
+        request_hash: [2; 16],
     });
     for request in [
         request(1, 1, &[0, 1]),
@@ -207,11 +207,11 @@ async fn an_extension_that_is_sent_twice_is_one() {
 async fn holds_run_out_by_the_servers_own_clock() {
     let two = Two::start().await;
     let clock = crate::kernel::SystemClock::new();
-    let earliest = clock.now().plus(TERMS.hold);
+    let earliest = clock.now().plus(TERMS.hold_ttl);
     let HoldReply::Held { expires_at, .. } = two.nodes[0].hold(&request(1, 1, &[0])).await.unwrap() else {
         panic!("not held")
     };
-    assert!((earliest..=clock.now().plus(TERMS.hold)).contains(&expires_at));
+    assert!((earliest..=clock.now().plus(TERMS.hold_ttl)).contains(&expires_at));
 }
 
 #[tokio::test]
@@ -309,7 +309,7 @@ async fn callers_at_two_nodes_who_fight_for_seats_never_share_one() {
 async fn who_fills_the_memory_for_an_epoch_that_is_over_is_refused() {
     let two = Two::start().await;
     let [slow, quick] = &two.nodes;
-    let identity = slow.memory().await.unwrap().unwrap().identity;
+    let identity = slow.dataset_status().await.unwrap().unwrap().identity;
     let (go, wait) = tokio::sync::oneshot::channel::<()>();
     let claim = RestoredClaim {
         hold: hold_id(1),
@@ -325,7 +325,7 @@ async fn who_fills_the_memory_for_an_epoch_that_is_over_is_refused() {
     };
     let slows = slow.rebuild(2, &identity, of_slow);
     let quicks = async {
-        while quick.memory().await.unwrap().unwrap().filling != Some(2) {
+        while quick.dataset_status().await.unwrap().unwrap().rebuilding_epoch != Some(2) {
             tokio::task::yield_now().await;
         }
         let nothing = || async { Ok::<_, StoreError>(Vec::new()) };
@@ -336,25 +336,25 @@ async fn who_fills_the_memory_for_an_epoch_that_is_over_is_refused() {
         );
         assert_eq!(
             quick.rebuild(2, &identity, nothing()).await,
-            Ok(Rebuilt::Busy),
+            Ok(RebuildOutcome::Busy),
             "one fills it"
         );
         assert_eq!(
             quick.rebuild(3, &identity, nothing()).await,
-            Ok(Rebuilt::Ready),
+            Ok(RebuildOutcome::Ready),
             "a later epoch has precedence"
         );
-        quick.vouch(3, &identity);
+        quick.activate(3, &identity);
         go.send(()).unwrap();
     };
     let (slows, ()) = tokio::join!(slows, quicks);
     assert_eq!(slows, Err(StoreError::Recovering));
-    quick.vouch(3, &identity);
+    quick.activate(3, &identity);
     assert_eq!(quick.load().await.unwrap().1, SeatStates::free(SEATS));
     assert_eq!(
         slow.rebuild(2, &identity, async { Ok::<_, StoreError>(Vec::new()) })
             .await,
-        Ok(Rebuilt::Superseded)
+        Ok(RebuildOutcome::Superseded)
     );
 }
 
@@ -362,7 +362,7 @@ async fn who_fills_the_memory_for_an_epoch_that_is_over_is_refused() {
 async fn whoever_dies_while_filling_is_replaced() {
     let two = Two::start().await;
     let [dies, lives] = &two.nodes;
-    let identity = dies.memory().await.unwrap().unwrap().identity;
+    let identity = dies.dataset_status().await.unwrap().unwrap().identity;
     let never = std::future::pending::<Result<Vec<RestoredClaim>, StoreError>>();
     let filling = tokio::time::timeout(
         std::time::Duration::from_millis(200),
@@ -373,7 +373,7 @@ async fn whoever_dies_while_filling_is_replaced() {
     let nothing = || async { Ok::<_, StoreError>(Vec::new()) };
     assert_eq!(
         lives.rebuild(2, &identity, nothing()).await,
-        Ok(Rebuilt::Busy),
+        Ok(RebuildOutcome::Busy),
         "it may be slow"
     );
     two.server
@@ -381,5 +381,5 @@ async fn whoever_dies_while_filling_is_replaced() {
         .await
         .unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    assert_eq!(lives.rebuild(2, &identity, nothing()).await, Ok(Rebuilt::Ready));
+    assert_eq!(lives.rebuild(2, &identity, nothing()).await, Ok(RebuildOutcome::Ready));
 }

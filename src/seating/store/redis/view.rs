@@ -14,7 +14,7 @@ use redis::{
 use tokio::sync::{Notify, watch};
 
 use crate::platform::{
-    redis::{Link, Redis},
+    redis::{Connection, Redis},
     shutdown::Lifecycle,
 };
 use crate::seating::{
@@ -199,8 +199,8 @@ impl Engine {
         let mut changes = self.line.changes();
         loop {
             changes.borrow_and_update();
-            if let (Some(epoch), Some(identity)) = (self.line.epoch(), self.line.identity()) {
-                match self.redis.connect_to_wait(&self.tag).await {
+            if let (Some(epoch), Some(identity)) = (self.line.epoch(), self.line.dataset()) {
+                match self.redis.connect_without_timeout(&self.tag).await {
                     Ok(link) if link.identity == identity => {
                         if let Err(error) = self.follow_on(link, epoch).await {
                             tracing::debug!(%error, "the seat engine's stream broke off");
@@ -217,12 +217,12 @@ impl Engine {
     }
 
     /// Until the connection breaks, or calls run on another server or under another epoch.
-    async fn follow_on(&self, mut link: Link, epoch: u64) -> Result<(), FollowError> {
+    async fn follow_on(&self, mut link: Connection, epoch: u64) -> Result<(), FollowError> {
         if self.view.version().is_none_or(|it| epoch_of(it) != epoch) {
             let (version, _) = self.load_now().await?;
             self.view.hear(version);
         }
-        while self.line.epoch() == Some(epoch) && self.line.identity().as_ref() == Some(&link.identity) {
+        while self.line.epoch() == Some(epoch) && self.line.dataset().as_ref() == Some(&link.identity) {
             let entries = self.read_on(&mut link).await?;
             if entries.is_empty() {
                 continue;
@@ -236,7 +236,7 @@ impl Engine {
         Ok(())
     }
 
-    async fn read_on(&self, link: &mut Link) -> Result<Vec<StreamId>, FollowError> {
+    async fn read_on(&self, link: &mut Connection) -> Result<Vec<StreamId>, FollowError> {
         let mut cmd = redis::cmd("XREAD");
         cmd.arg("COUNT")
             .arg(BATCH)
@@ -247,7 +247,7 @@ impl Engine {
             .arg(record::name_of(self.view.version().unwrap_or_default()));
         let patience = BLOCK + Redis::config(&self.redis).command_timeout;
         let reply: Option<StreamReadReply> =
-            tokio::time::timeout(patience, cmd.query_async(&mut link.connection))
+            tokio::time::timeout(patience, cmd.query_async(&mut link.multiplexed))
                 .await
                 .map_err(|_| FollowError::Late)??;
         Ok(reply

@@ -7,21 +7,21 @@ use crate::{
 
 /// What a record has to satisfy, as the database's function takes it.
 #[derive(Default)]
-struct Effect {
-    name: &'static str,
-    a: i64,
-    b: i64,
-    visit: String,
-    at: Timestamp,
+pub(super) struct Effect {
+    pub(super) name: &'static str,
+    pub(super) a: i64,
+    pub(super) b: i64,
+    pub(super) visit: String,
+    pub(super) at: Timestamp,
 }
 
 impl Effect {
-    fn of(record: &Record) -> Self {
+    pub(super) fn of(record: &Record) -> Self {
         match record {
             Record::Joins { first, joins } => {
                 let last = i64::from(*first) + i64::try_from(joins.len()).unwrap_or(i64::MAX) - 1;
                 Self {
-                    name: "joined",
+                    name: "joins",
                     a: i64::from(*first),
                     b: last,
                     ..Self::default()
@@ -37,28 +37,28 @@ impl Effect {
                 };
                 match event {
                     Event::Called { from, upto, .. } => {
-                        of("called", i64::from(*from), i64::from(*upto), String::new())
+                        of("call", i64::from(*from), i64::from(*upto), String::new())
                     }
                     Event::Entered {
                         number,
                         subject,
                         visit,
                     } => of(
-                        "entered",
+                        "admission",
                         i64::from(*number),
                         subject.cast_signed(),
                         visit.to_string(),
                     ),
                     Event::VisitEnded { number, visit } => {
-                        of("ended", i64::from(*number), 0, visit.to_string())
+                        of("visit_end", i64::from(*number), 0, visit.to_string())
                     }
                     Event::EntriesClosed(closed) => of(
-                        "closed",
+                        "close_entries",
                         i64::from(closed.entries),
                         i64::from(closed.persons),
                         String::new(),
                     ),
-                    Event::Lapsed { visit, .. } => of("lapsed", 0, 0, visit.to_string()),
+                    Event::Lapsed { visit, .. } => of("lapse", 0, 0, visit.to_string()),
                     _ => Self::default(),
                 }
             }

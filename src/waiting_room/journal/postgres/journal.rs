@@ -9,18 +9,22 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::{FromRow, PgPool, Row, migrate::Migrator, postgres::PgRow};
 
-use super::{
-    Event, Journal, JournalError, Record, Stored,
-    chain::{Chain, Line, Link},
-    encoding,
-};
 use crate::{
     kernel::{SaleId, Timestamp},
     platform::sql,
-    waiting_room::draw::Digest,
+    waiting_room::{
+        draw::digest::Digest,
+        journal::{
+            chain::{Chain, Line, Link},
+            encoding,
+            port::{Journal, JournalError},
+            postgres::checks::Effect,
+            record::{Record, Stored},
+        },
+    },
 };
 
-static MIGRATIONS: Migrator = sqlx::migrate!("src/waiting_room/journal/postgres");
+static MIGRATIONS: Migrator = sqlx::migrate!("src/waiting_room/journal/postgres/migrations");
 
 /// Longer than the server lets a statement run.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -33,16 +37,16 @@ pub(crate) const HEADROOM: u32 = 4_096;
 /// Where a sale's journal stands.
 #[derive(Clone, Debug, FromRow)]
 pub(crate) struct Head {
-    seq: i64,
+    last_seq: i64,
     epoch: i64,
-    pub identity: String,
-    ceiling: i64,
-    buckets: i64,
+    pub store_identity: String,
+    max_number: i64,
+    bucket_count: i64,
 }
 
 impl Head {
     pub(crate) fn seq(&self) -> u64 {
-        self.seq.cast_unsigned()
+        self.last_seq.cast_unsigned()
     }
 
     pub(crate) fn epoch(&self) -> u64 {
@@ -51,11 +55,11 @@ impl Head {
 
     /// No number above it was given out.
     pub(crate) fn ceiling(&self) -> u32 {
-        u32::try_from(self.ceiling).unwrap_or(u32::MAX)
+        u32::try_from(self.max_number).unwrap_or(u32::MAX)
     }
 
     pub(crate) fn buckets(&self) -> u32 {
-        u32::try_from(self.buckets).unwrap_or(1).max(1)
+        u32::try_from(self.bucket_count).unwrap_or(1).max(1)
     }
 }
 
@@ -69,7 +73,7 @@ impl PgJournal {
     /// `buckets` counts when the sale is seen for the first time.
     pub(crate) async fn open(url: &str, sale: SaleId, buckets: u32) -> Result<Self, OpenError> {
         let pool = sql::open_postgres(url, "queue", &MIGRATIONS, CONNECTIONS).await?;
-        sqlx::query("INSERT INTO head (sale, buckets) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+        sqlx::query("INSERT INTO journal_head (sale, bucket_count) VALUES ($1, $2) ON CONFLICT DO NOTHING")
             .bind(sale.as_str())
             .bind(i64::from(buckets))
             .execute(&pool)
@@ -79,7 +83,7 @@ impl PgJournal {
     }
 
     pub(crate) async fn head(&self) -> Result<Head, JournalError> {
-        let head = sqlx::query_as("SELECT seq, epoch, identity, ceiling, buckets FROM head WHERE sale = $1")
+        let head = sqlx::query_as("SELECT last_seq, epoch, store_identity, max_number, bucket_count FROM journal_head WHERE sale = $1")
             .bind(self.sale.as_str());
         in_time(head.fetch_one(&self.pool)).await
     }
@@ -88,7 +92,7 @@ impl PgJournal {
     /// has begun it already. Gives what is so afterwards.
     pub(crate) async fn raise_epoch(&self, seen: u64, identity: &str) -> Result<Head, JournalError> {
         let raise =
-            sqlx::query("UPDATE head SET epoch = epoch + 1, identity = $3 WHERE sale = $1 AND epoch = $2")
+            sqlx::query("UPDATE journal_head SET epoch = epoch + 1, store_identity = $3 WHERE sale = $1 AND epoch = $2")
                 .bind(self.sale.as_str())
                 .bind(seen.cast_signed())
                 .bind(identity);
@@ -98,7 +102,7 @@ impl PgJournal {
 
     /// From now on no join of an earlier epoch is taken; false when a later epoch has begun.
     pub(crate) async fn settle(&self, epoch: u64) -> Result<bool, JournalError> {
-        let settle = sqlx::query("UPDATE head SET settled = $2 WHERE sale = $1 AND epoch = $2")
+        let settle = sqlx::query("UPDATE journal_head SET joins_final_epoch = $2 WHERE sale = $1 AND epoch = $2")
             .bind(self.sale.as_str());
         Ok(in_time(settle.bind(epoch.cast_signed()).execute(&self.pool))
             .await?
@@ -108,7 +112,8 @@ impl PgJournal {
 
     /// Numbers up to this one may be given out from now on; gives the ceiling that stands.
     pub(crate) async fn raise_ceiling(&self, epoch: u64, upto: u32) -> Result<u32, JournalError> {
-        let raise = sqlx::query_scalar("UPDATE head SET ceiling = greatest(ceiling, $3) WHERE sale = $1 AND epoch = $2 RETURNING ceiling")
+        let raise = sqlx::query_scalar("UPDATE journal_head SET max_number = greatest(max_number, $3) \
+             WHERE sale = $1 AND epoch = $2 RETURNING max_number")
             .bind(self.sale.as_str())
             .bind(epoch.cast_signed())
             .bind(i64::from(upto));
@@ -127,7 +132,7 @@ impl PgJournal {
         }
         let effects: Vec<Effect> = records.iter().map(Effect::of).collect();
         let at = records.iter().filter_map(Record::at).max().unwrap_or_default();
-        let appended = sqlx::query("SELECT last FROM append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)")
+        let appended = sqlx::query("SELECT last_seq FROM append_records($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)")
             .bind(self.sale.as_str())
             .bind(epoch.cast_signed())
             .bind(at.as_millis())
@@ -197,9 +202,9 @@ impl Journal for PgJournal {
     async fn beat(&self, now: Timestamp) -> Result<Option<Timestamp>, JournalError> {
         // The row before and the row after in one statement: of several nodes one sees a long silence.
         let beat = sqlx::query_scalar(
-            "UPDATE head SET alive_at = greatest(head.alive_at, $2)
-             FROM (SELECT alive_at FROM head WHERE sale = $1 FOR UPDATE) AS before
-             WHERE sale = $1 RETURNING before.alive_at",
+            "UPDATE journal_head SET heartbeat_at = greatest(journal_head.heartbeat_at, $2)
+             FROM (SELECT heartbeat_at FROM journal_head WHERE sale = $1 FOR UPDATE) AS before
+             WHERE sale = $1 RETURNING before.heartbeat_at",
         )
         .bind(self.sale.as_str())
         .bind(now.as_millis());
@@ -212,7 +217,7 @@ impl Journal for PgJournal {
 impl Chain for PgJournal {
     async fn last_link(&self) -> Result<Link, JournalError> {
         let last = sqlx::query_as(
-            "SELECT number, upto, records, hash FROM link WHERE sale = $1 ORDER BY number DESC LIMIT 1",
+            "SELECT link_number, last_seq, records, hash FROM chain_link WHERE sale = $1 ORDER BY link_number DESC LIMIT 1",
         )
         .bind(self.sale.as_str())
         .fetch_optional(&self.pool);
@@ -254,7 +259,8 @@ impl Chain for PgJournal {
             records,
             hash: Digest(hash),
         } = link;
-        let add = sqlx::query("INSERT INTO link (sale, number, upto, records, hash) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING")
+        let add = sqlx::query("INSERT INTO chain_link (sale, link_number, last_seq, records, hash) VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT DO NOTHING")
             .bind(self.sale.as_str())
             .bind(number.cast_signed())
             .bind(upto.cast_signed())

@@ -1,15 +1,17 @@
-use super::{
-    super::{
-        chain::{self, contract::joined},
-        contract,
-    },
-    *,
-};
+use sqlx::PgPool;
+
 use crate::{
-    kernel::{SeededEntropy, VisitId},
-    simulation::servers::Postgres,
-    waiting_room::journal::Join,
+    kernel::{SeededEntropy, Timestamp, VisitId},
+    waiting_room::journal::{
+        chain,
+        chain_conformance::{self, joined},
+        conformance,
+        port::{Journal, JournalError},
+        postgres::PgJournal,
+        record::{Event, Join, Record},
+    },
 };
+use testkit::Postgres;
 
 fn joins(first: u32, subjects: std::ops::Range<u64>) -> Record {
     Record::Joins {
@@ -43,8 +45,8 @@ async fn it_is_a_journal() {
         let url = server.create_database(name).await.unwrap();
         let open = |sale: &'static str| journal(&url, sale);
         match test {
-            0 => contract::keeps_what_it_was_given(open).await,
-            _ => contract::refuses_a_number_or_a_visit_twice(open).await,
+            0 => conformance::keeps_what_it_was_given(open).await,
+            _ => conformance::refuses_a_number_or_a_visit_twice(open).await,
         }
     }
 }
@@ -56,8 +58,8 @@ async fn its_records_are_chained() {
         server.create_database("one").await.unwrap(),
         server.create_database("several").await.unwrap(),
     );
-    chain::contract::is_over_every_record_once(|sale| journal(&one, sale)).await;
-    chain::contract::of_several_linkers_each_link_is_one_s(|sale| journal(&several, sale)).await;
+    chain_conformance::is_over_every_record_once(|sale| journal(&one, sale)).await;
+    chain_conformance::of_several_linkers_each_link_is_one_s(|sale| journal(&several, sale)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,7 +78,7 @@ async fn what_is_not_committed_yet_keeps_later_records_from_being_linked() {
     .await
     .unwrap();
     let mut slow = pool.begin().await.unwrap();
-    let write = "SELECT * FROM append('a', 0, 0, 100, '{joins}', ARRAY['\\x00'::bytea], '{joined}', '{2}', '{2}', '{\"\"}', '{0}')";
+    let write = "SELECT * FROM append_records('a', 0, 0, 100, '{joins}', ARRAY['\\x00'::bytea], '{joins}', '{2}', '{2}', '{\"\"}', '{0}')";
     sqlx::query(write).execute(&mut *slow).await.unwrap();
     let third = tokio::spawn(async move { third.append(0, &[joined(3)]).await.unwrap() });
     assert_eq!(chain::extend(&journal).await.unwrap().upto, 1);
@@ -156,7 +158,7 @@ async fn what_an_engine_without_memory_decided_is_refused() {
     assert_eq!(journal.raise_epoch(0, "first").await.unwrap().epoch(), 1);
     let head = journal.raise_epoch(0, "too late").await.unwrap();
     assert_eq!(
-        (head.epoch(), head.identity.as_str(), head.buckets()),
+        (head.epoch(), head.store_identity.as_str(), head.buckets()),
         (1, "first", 16)
     );
     journal.append(1, &[joins(1, 0..3)]).await.unwrap();

@@ -7,7 +7,7 @@ use crate::{
     kernel::{ManualClock, SeededEntropy, VisitId},
     waiting_room::{
         Inside,
-        journal::Stored,
+        journal::request::Answer,
         store::{EntryAsk, MemoryStore, Numbered, Reservation, conformance},
     },
 };

@@ -13,7 +13,7 @@ use std::{
 
 use tokio::sync::Mutex;
 
-use crate::waiting_room::{journal::SqliteJournal, store::StoreError};
+use crate::waiting_room::{journal::SqliteJournal, store::port::StoreError};
 
 /// Of the numbers that a sale may give, this part is the most that a crash makes nobody's.
 const HEADROOM_PART: u32 = 128;

@@ -1,12 +1,16 @@
 //! What the embedded engine, and every node's mirror, knows of a draw.
 
-use super::{MemoryStore, StoreError};
 use crate::{
     kernel::Timestamp,
     waiting_room::{
-        draw::{Draw, Drawn, Order},
-        journal::{Event, Record},
-        store::{DrawnStore, JoinGroup},
+        draw::{
+            numbering::Order,
+            progress::{Draw, Drawn},
+        },
+        store::{
+            memory::store::MemoryStore,
+            port::{DrawnStore, JoinGroup, StoreError},
+        },
     },
 };
 
@@ -54,16 +58,6 @@ impl DrawnStore for MemoryStore {
             count,
             until: Timestamp::from_millis(until),
         })
-    }
-}
-
-pub(super) fn drawn_in(record: &Record) -> Option<(Timestamp, &Drawn)> {
-    match record {
-        Record::Event {
-            at,
-            event: Event::Drawn(drawn),
-        } => Some((*at, drawn)),
-        _ => None,
     }
 }
 

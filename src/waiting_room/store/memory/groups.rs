@@ -13,7 +13,7 @@ impl Groups {
     }
 
     /// First number and count.
-    fn of(&self, arrival: u32) -> Option<(u32, u32)> {
+    pub(super) fn of(&self, arrival: u32) -> Option<(u32, u32)> {
         let at = self
             .0
             .partition_point(|group| group.0 <= arrival)

@@ -6,13 +6,17 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    EndedVisit, Moment, Settings,
-    memory::{MemoryStore, Progress, SLOT_GRACE},
-};
 use crate::{
     kernel::{Timestamp, VisitId},
-    waiting_room::Config,
+    waiting_room::{
+        Config,
+        state::Settings,
+        store::{
+            memory::{state::Progress, store::MemoryStore},
+            port::{EndedVisit, Moment, SLOT_GRACE},
+
+        },
+    },
 };
 
 /// All of it at one moment: what another engine is rebuilt from.

@@ -11,58 +11,58 @@ use crate::{
             policy::Bucket,
             show_rate::ShowUp,
         },
-        draw::Draw,
+        draw::progress::Draw,
         forecast::{visit_length::VisitLengths, wait_table::Flow},
-        journal::{Event, Join, Record},
+        journal::record::{Event, Join, Record},
+        state::Settings,
         store::{
             entries::Fans,
             memory::groups::Groups,
             port::{EntryAsk, Found, Moment, Numbered, Reservation, Standing, StoreError},
-            settings::Settings,
         },
     },
 };
 
 #[derive(Debug)]
-pub(crate) struct State {
-    pub(crate) fans: Fans,
-    pub(crate) now_serving: u32,
-    calls: Vec<Call>,
-    pub(crate) visits: HashMap<VisitId, Visit>,
+pub(super) struct State {
+    pub(super) fans: Fans,
+    pub(super) now_serving: u32,
+    pub(super) calls: Vec<Call>,
+    pub(super) visits: HashMap<VisitId, Visit>,
     /// Visits by number, reserved ones too.
-    inside: HashMap<u32, VisitId>,
-    bucket: Bucket,
-    pub(crate) lanes: Lanes,
-    pub(crate) show_up: ShowUp,
-    departures: Flow,
-    visit_lengths: VisitLengths,
-    pub(crate) settings: Settings,
-    draw: Draw,
+    pub(super) inside: HashMap<u32, VisitId>,
+    pub(super) bucket: Bucket,
+    pub(super) lanes: Lanes,
+    pub(super) show_up: ShowUp,
+    pub(super) departures: Flow,
+    pub(super) visit_lengths: VisitLengths,
+    pub(super) settings: Settings,
+    pub(super) draw: Draw,
     /// Of a sale that draws.
-    groups: Groups,
-    paused_at: Option<Timestamp>,
-    entries_total: u64,
-    returned_total: u64,
-    ended_total: u64,
+    pub(super) groups: Groups,
+    pub(super) paused_at: Option<Timestamp>,
+    pub(super) entries_total: u64,
+    pub(super) returned_total: u64,
+    pub(super) ended_total: u64,
     /// Of a mirror: visits that are over, while a pass could still speak of them.
-    pub(crate) ended: Option<BTreeMap<VisitId, Timestamp>>,
+    pub(super) ended: Option<BTreeMap<VisitId, Timestamp>>,
 }
 
 /// Numbers called at once: those after the call before, up to `upto`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Call {
-    upto: u32,
-    pub(crate) at: Timestamp,
-    ends_at: Timestamp,
+pub(super) struct Call {
+    pub(super) upto: u32,
+    pub(super) at: Timestamp,
+    pub(super) ends_at: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Visit {
-    pub(crate) number: u32,
-    pub(crate) progress: Progress,
-    pub(crate) started: Timestamp,
-    pass_until: Timestamp,
-    kept_until: Timestamp,
+pub(super) struct Visit {
+    pub(super) number: u32,
+    pub(super) progress: Progress,
+    pub(super) started: Timestamp,
+    pub(super) pass_until: Timestamp,
+    pub(super) kept_until: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,11 +75,34 @@ pub(crate) enum Progress {
 }
 
 impl State {
-    fn active(&self) -> u32 {
+    pub(super) fn new(config: &Config, at: Moment) -> Self {
+        Self {
+            fans: Fans::new(),
+            now_serving: 0,
+            calls: Vec::new(),
+            visits: HashMap::new(),
+            inside: HashMap::new(),
+            bucket: Bucket::empty(config.rate_per_minute, config.burst, at.monotonic),
+            lanes: Lanes::new(config.returner_share),
+            show_up: ShowUp::new(config.call_window),
+            departures: Flow::new(at.monotonic),
+            visit_lengths: VisitLengths::new(config.visit_max),
+            settings: Settings::of(config),
+            draw: Draw::default(),
+            groups: Groups::default(),
+            paused_at: None,
+            entries_total: 0,
+            returned_total: 0,
+            ended_total: 0,
+            ended: None,
+        }
+    }
+
+    pub(super) fn active(&self) -> u32 {
         u32::try_from(self.visits.len()).unwrap_or(u32::MAX)
     }
 
-    fn reserve(&mut self, ask: &EntryAsk, config: &Config, at: Moment) -> Reservation {
+    pub(super) fn reserve(&mut self, ask: &EntryAsk, config: &Config, at: Moment) -> Reservation {
         let status = self.fans.status(ask.number).unwrap_or_default();
         if status.left() {
             return Reservation::Left;
@@ -135,7 +158,7 @@ impl State {
         Reservation::Reserved { at: at.now }
     }
 
-    fn give_back(&mut self, visit: VisitId) {
+    pub(super) fn give_back(&mut self, visit: VisitId) {
         if let Some(Visit {
             number,
             progress: Progress::Reserved,
@@ -148,7 +171,7 @@ impl State {
         }
     }
 
-    fn standing(&self, number: u32, at: Moment) -> Standing {
+    pub(super) fn standing(&self, number: u32, at: Moment) -> Standing {
         // Whoever is not written down yet stands in line all the same.
         let status = self.fans.status(number).unwrap_or_default();
         if status.left() {
@@ -174,13 +197,13 @@ impl State {
         Standing::PassedOver
     }
 
-    pub(crate) fn call_of(&self, number: u32) -> Option<Call> {
+    pub(super) fn call_of(&self, number: u32) -> Option<Call> {
         self.calls
             .get(self.calls.partition_point(|call| call.upto < number))
             .copied()
     }
 
-    fn apply(&mut self, record: &Record, config: &Config, at: Moment) -> Result<(), StoreError> {
+    pub(super) fn apply(&mut self, record: &Record, config: &Config, at: Moment) -> Result<(), StoreError> {
         match record {
             Record::Joins { first, joins } => {
                 if config.draw.is_some() {
@@ -194,7 +217,7 @@ impl State {
         }
     }
 
-    fn number(&mut self, join: Join, numbers_max: u32) -> Numbered {
+    pub(super) fn number(&mut self, join: Join, numbers_max: u32) -> Numbered {
         if let Some(found) = self.found(join.subject) {
             return Numbered::Had {
                 found,
@@ -212,7 +235,7 @@ impl State {
     }
 
     /// Her place, unless she has given it up.
-    fn found(&self, subject: u64) -> Option<Found> {
+    pub(super) fn found(&self, subject: u64) -> Option<Found> {
         let number = self.fans.number_of(subject)?;
         let joined_at = Timestamp::from_millis(self.fans.joined_at_ms(number)?);
         self.fans

@@ -10,73 +10,56 @@ use crate::{
     kernel::{Timestamp, VisitId},
     waiting_room::{
         Config, Durability,
-        admission::policy::{Situation, burst_of},
+        admission::policy::burst_of,
         forecast::visit_length::VisitsOutlook,
-        journal::{Join, SqliteJournal, Stored},
+        journal::{
+            SqliteJournal,
+            record::{Join, Stored},
+        },
         status::people_ahead::Survivors,
+        state::{Counts, Settings, Situation},
         store::{
             memory::{
                 ceiling::Ceiling,
-                draw::drawn_in,
                 state::{Progress, State, Visit},
             },
             port::{
-                Counts, EndedVisit, EntryAsk, Finished, Found, Moment, Numbered, PassGrant, QueueStore,
+                EndedVisit, EntryAsk, Finished, Found, Moment, Numbered, PassGrant, QueueStore,
                 Reservation, SLOT_GRACE, Standing, StoreError,
             },
-            settings::Settings,
         },
     },
 };
 
 #[derive(Debug)]
 pub(crate) struct MemoryStore {
-    pub(crate) config: Config,
+    pub(super) config: Config,
     /// Records are written under it: a second process on the same journal has another.
     epoch: u64,
     /// Up to this number an earlier process may have answered whom the journal does not have.
     given_before: u32,
     /// Where joins are answered before they are written down.
     ceiling: Option<Ceiling>,
-    pub(crate) state: RwLock<State>,
+    pub(super) state: RwLock<State>,
     /// Those of the state, for whoever asks with every request: the lock is for those who come for more.
     settings: ArcSwap<Settings>,
 }
 
 impl MemoryStore {
     pub(crate) fn new(config: Config, epoch: u64, at: Moment) -> Self {
-        let settings = Settings::of(&config);
-        let state = State {
-            fans: Fans::new(),
-            now_serving: 0,
-            calls: Vec::new(),
-            visits: HashMap::new(),
-            inside: HashMap::new(),
-            bucket: Bucket::empty(config.rate_per_minute, config.burst, at.monotonic),
-            lanes: Lanes::new(config.returner_share),
-            show_up: ShowUp::new(config.call_window),
-            departures: Flow::new(at.monotonic),
-            visit_lengths: VisitLengths::new(config.visit_max),
-            settings: settings.clone(),
-            draw: Draw::default(),
-            groups: Groups::default(),
-            paused_at: None,
-            entries_total: 0,
-            returned_total: 0,
-            ended_total: 0,
-            ended: None,
-        };
+        let state = State::new(&config, at);
+        let settings = ArcSwap::from_pointee(state.settings.clone());
         Self {
             config,
             epoch,
             given_before: 0,
             ceiling: None,
             state: RwLock::new(state),
-            settings: ArcSwap::from_pointee(settings),
+            settings,
         }
     }
 
-    fn tell_settings(&self, state: &State) {
+    pub(super) fn tell_settings(&self, state: &State) {
         if **self.settings.load() != state.settings {
             self.settings.store(Arc::new(state.settings.clone()));
         }
@@ -124,7 +107,7 @@ impl QueueStore for MemoryStore {
     }
 
     async fn apply(&self, records: &[Stored], at: Moment) -> Result<(), StoreError> {
-        for part in records.split_inclusive(|stored| drawn_in(&stored.record).is_some()) {
+        for part in records.split_inclusive(|stored| stored.record.drawn().is_some()) {
             {
                 let mut state = self.state.write();
                 let applied = part
@@ -133,7 +116,7 @@ impl QueueStore for MemoryStore {
                 self.tell_settings(&state);
                 applied?;
             }
-            if let Some((when, drawn)) = part.last().and_then(|stored| drawn_in(&stored.record)) {
+            if let Some((when, drawn)) = part.last().and_then(|stored| stored.record.drawn()) {
                 self.hold_draw(when, drawn).await?;
             }
         }

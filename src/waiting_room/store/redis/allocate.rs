@@ -33,13 +33,15 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::waiting_room::store::redis::{read, record_effects::Layout, scripts::SCRIPTS};
 use crate::{
     kernel::Timestamp,
-    platform::redis::{Call, Line},
+    platform::redis::{Call, FencedConnection},
     waiting_room::{
-        journal::{HEADROOM, Join, JournalError, PgJournal},
-        store::{Found, Numbered, StoreError},
+        journal::{HEADROOM, PgJournal, port::JournalError, record::Join},
+        store::{
+            port::{Found, Numbered, StoreError},
+            redis::{bucket::Layout, reply::read, scripts::SCRIPTS},
+        },
         tokens::queue_token::is_stranger,
     },
 };
@@ -50,7 +52,7 @@ pub(crate) const WAITING_MAX: usize = 32_768;
 pub(crate) const GROUP_MAX: usize = 512;
 
 pub(crate) struct Numbering {
-    line: Arc<Line>,
+    line: Arc<FencedConnection>,
     journal: Arc<PgJournal>,
     layout: Layout,
     numbers_max: u32,
@@ -65,7 +67,7 @@ pub(crate) struct Numbering {
 
 impl Numbering {
     pub(crate) fn new(
-        line: Arc<Line>,
+        line: Arc<FencedConnection>,
         journal: Arc<PgJournal>,
         layout: Layout,
         numbers_max: u32,
@@ -248,7 +250,7 @@ impl Numbering {
                 Ok(())
             }
             Err(JournalError::Stale) => {
-                self.line.distrust();
+                self.line.deactivate();
                 Err(StoreError::Rebuilding)
             }
             Err(error) => {

@@ -1,11 +1,13 @@
 //! Of the draw Redis knows nothing: arrivals are numbered and closed by the journal, which each node's mirror follows.
 
-use super::RedisStore;
 use crate::{
     kernel::Timestamp,
     waiting_room::{
-        draw::Draw,
-        store::{DrawnStore, JoinGroup},
+        draw::progress::Draw,
+        store::{
+            port::{DrawnStore, JoinGroup},
+            redis::store::RedisStore,
+        },
     },
 };
 

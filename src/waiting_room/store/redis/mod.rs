@@ -35,6 +35,7 @@ mod port;
 mod rebuild;
 mod record_effects;
 mod replay;
+mod reply;
 mod scripts;
 mod store;
 #[cfg(test)]

@@ -1,5 +1,64 @@
 //! The Redis store's implementation of the port.
 
+use std::{sync::atomic::Ordering, time::Duration};
+
+use async_trait::async_trait;
+use redis::Value;
+
+use crate::{
+    kernel::{Timestamp, VisitId},
+    platform::redis::Call,
+    waiting_room::{
+        admission::{
+            lanes::{ASK_AGAIN, ASK_AGAIN_FAR, CLAIM_LAPSE, CLAIMANTS_MAX, SURGE},
+            policy::whole,
+        },
+        forecast::visit_length::VisitsOutlook,
+        journal::record::{Event, Join, Promise, Record, Stored},
+        state::{Counts, Settings, Situation},
+        status::{people_ahead::Survivors, presence::Heard},
+        store::{
+            memory::Progress,
+            port::{
+                EndedVisit, EntryAsk, Finished, Found, Moment, Numbered, PassGrant, QueueStore,
+                Reservation, SLOT_GRACE, SharedBoard, Standing, Stock, StoreError,
+            },
+            redis::{
+                record_effects::Effect,
+                reply::{millis, read},
+                scripts::SCRIPTS,
+                store::{CLAIMS, RedisStore},
+            },
+        },
+        tokens::queue_token::is_stranger,
+        types::{BoxOfficeHealth, Inside, ZoneStock},
+    },
+};
+/// A reserved slot whose entry is not written down within this time is given back.
+const ENTRY_LAPSE: Duration = Duration::from_secs(10);
+/// An end that is not written down within this time is handed out again.
+const END_AGAIN: Duration = Duration::from_secs(5);
+const FINISHED_AT_ONCE: usize = 500;
+/// A node that is silent for so long counts no more when a slot is freed: it is dead, or its passes lapse by themselves.
+const NODE_SILENT: Duration = Duration::from_secs(5);
+/// How long a node may be silent before another one calls.
+const CALLER_LEASE: Duration = Duration::from_millis(400);
+/// What `situation.lua` returns.
+type Told = (
+    u32,
+    u64,
+    u32,
+    u32,
+    u32,
+    u32,
+    u8,
+    String,
+    u64,
+    Vec<u32>,
+    Vec<u32>,
+    Vec<String>,
+);
+
 #[async_trait]
 impl QueueStore for RedisStore {
     async fn number(&self, join: Join) -> Result<Numbered, StoreError> {

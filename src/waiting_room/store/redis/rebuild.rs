@@ -9,20 +9,26 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use redis::Value;
 
-use super::{CLAIMS, RedisStore, millis, read, scripts::SCRIPTS};
 use crate::{
     kernel::Timestamp,
-    platform::redis::{Call, Identity, Script},
+    platform::redis::{Call, DatasetId, Script},
     waiting_room::{
-        Durability,
         admission::policy::burst_of,
-        journal::{Head, JournalError},
-        store::{StoreError, memory::SLOT_GRACE, mirror::Snapshot},
+        journal::{Head, port::JournalError},
+        store::{
+            memory::Snapshot,
+            port::{SLOT_GRACE, StoreError},
+            redis::{
+                reply::{millis, read},
+                scripts::SCRIPTS,
+                store::{CLAIMS, LOOK_EVERY, RedisStore},
+            },
+        },
         tokens::queue_token::is_stranger,
+        types::Durability,
     },
 };
 
-pub(super) const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// A rebuilder is believed dead when it has not gone on for so long.
 const CLAIM: Duration = Duration::from_secs(5);
 const AT_ONCE: usize = 1_000;
@@ -60,28 +66,28 @@ impl RedisStore {
 
     /// One round: compares, and does what is missing.
     pub(super) async fn look_after_memory(&self) -> Result<(), Hindrance> {
-        let Some(identity) = self.line.identity() else {
+        let Some(identity) = self.line.dataset() else {
             return Ok(());
         };
         let head = self.journal.head().await?;
         if self.line.epoch().is_some_and(|epoch| epoch != head.epoch()) {
             // Another node has found out before this one.
-            self.line.distrust();
+            self.line.deactivate();
         }
         if self.line.epoch().is_some() {
             return Ok(());
         }
         let ready: Option<u64> = read(self.plain("GET", self.line.ready_key()).await?)?;
-        if head.identity == identity.0 && ready == Some(head.epoch()) && head.epoch() > 0 {
+        if head.store_identity == identity.0 && ready == Some(head.epoch()) && head.epoch() > 0 {
             self.trust(&head, &identity);
             return Ok(());
         }
         let rebuilding: Option<u64> = read(self.plain("GET", &self.line.key("rebuilding")).await?)?;
-        if head.identity == identity.0 && rebuilding == Some(head.epoch()) {
+        if head.store_identity == identity.0 && rebuilding == Some(head.epoch()) {
             return Ok(());
         }
         let raised = self.journal.raise_epoch(head.epoch(), &identity.0).await?;
-        if raised.epoch() != head.epoch() + 1 || raised.identity != identity.0 {
+        if raised.epoch() != head.epoch() + 1 || raised.store_identity != identity.0 {
             return Ok(());
         }
         if head.epoch() == 0 {
@@ -96,16 +102,16 @@ impl RedisStore {
         Ok(())
     }
 
-    fn trust(&self, head: &Head, identity: &Identity) {
+    fn trust(&self, head: &Head, identity: &DatasetId) {
         self.numbering.allow(head.ceiling());
         self.epoch.store(head.epoch(), Ordering::Release);
-        self.line.vouch(head.epoch(), identity);
+        self.line.activate(head.epoch(), identity);
     }
 
     async fn plain(&self, name: &str, key: &str) -> Result<Value, StoreError> {
         let mut cmd = redis::cmd(name);
         cmd.arg(key);
-        Ok(self.line.ask(&cmd).await?)
+        Ok(self.line.query(&cmd).await?)
     }
 
     async fn rebuild(&self, head: &Head) -> Result<(), Hindrance> {
@@ -152,7 +158,7 @@ impl RedisStore {
                 call = call.key(&bucket.key);
                 args = args.arg(at).arg(&bucket.field).arg(number);
             }
-            self.step(&SCRIPTS.rebuild_fill, call.args_of(&args)).await?;
+            self.step(&SCRIPTS.rebuild_fill, call.append_args(&args)).await?;
         }
         self.complete(head, followed, &snapshot).await
     }

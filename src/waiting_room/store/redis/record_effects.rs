@@ -2,60 +2,20 @@
 
 use crate::{
     kernel::{Timestamp, VisitId},
-    platform::redis::{Call, Line},
+    platform::redis::Call,
     waiting_room::{
-        Config,
         admission::policy::burst_of,
-        journal::{Event, Record, Stored},
-        store::{DrawnStore, QueueStore, Settings, memory::MemoryStore},
+        journal::record::{Event, Record, Stored},
+        state::Settings,
+        store::{
+            memory::MemoryStore,
+            port::{DrawnStore, QueueStore},
+            redis::bucket::{Bucket, Layout},
+        },
         tokens::queue_token::is_stranger,
+        types::Config,
     },
 };
-
-/// Where a subject's number is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Bucket {
-    pub(crate) key: String,
-    pub(crate) field: Vec<u8>,
-}
-
-/// How subjects are spread over buckets: the low bits of the hash choose one of a power of two, the rest is the field,
-/// in as few bytes as hold it.
-#[derive(Clone, Debug)]
-pub(crate) struct Layout {
-    prefix: String,
-    bits: u32,
-}
-
-impl Bucket {
-    pub(crate) fn layout(line: &Line, buckets: u32) -> Layout {
-        Layout {
-            prefix: line.key("b:"),
-            bits: buckets.max(1).next_power_of_two().trailing_zeros(),
-        }
-    }
-}
-
-impl Layout {
-    pub(crate) fn bucket(&self, subject: u64) -> Bucket {
-        let index = subject & ((1 << self.bits) - 1);
-        let rest = (subject >> self.bits).to_be_bytes();
-        let bytes = usize::try_from((64 - self.bits).div_ceil(8)).unwrap_or(8);
-        Bucket {
-            key: self.key(index),
-            field: rest[8 - bytes..].to_vec(),
-        }
-    }
-
-    /// All there are.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = String> {
-        (0..1_u64 << self.bits).map(|index| self.key(index))
-    }
-
-    fn key(&self, index: u64) -> String {
-        format!("{}{index}", self.prefix)
-    }
-}
 
 #[derive(Clone, Debug)]
 pub(crate) struct Effect {

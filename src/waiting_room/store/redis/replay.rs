@@ -1,24 +1,23 @@
 //! Redis follows the journal too: the nodes send it what records mean, each record once and in order.
 
-use std::{collections::VecDeque, sync::atomic::Ordering};
+use std::sync::atomic::Ordering;
 
-use crate::waiting_room::store::redis::{RedisStore, millis, read, record_effects::Effect, scripts::SCRIPTS};
 use crate::{
     kernel::Timestamp,
     platform::redis::Call,
-    waiting_room::store::{StoreError, memory::SLOT_GRACE},
+    waiting_room::store::{
+        port::{SLOT_GRACE, StoreError},
+        redis::{
+            record_effects::Effect,
+            reply::{millis, read},
+            scripts::SCRIPTS,
+            store::RedisStore,
+        },
+    },
 };
 
 /// Records whose meaning is sent at once.
 const AT_ONCE: usize = 512;
-
-/// What records mean to Redis, while it is not known to have them.
-#[derive(Default)]
-pub(crate) struct Pending {
-    pub(crate) effects: VecDeque<Effect>,
-    /// Redis has followed the journal so far, as it last said.
-    pub(crate) applied: u64,
-}
 
 impl RedisStore {
     /// Sends on what Redis has not followed yet.
@@ -73,14 +72,14 @@ impl RedisStore {
                 .arg(upto)
                 .arg(millis(self.config.pass_life))
                 .arg(millis(SLOT_GRACE))
-                .args_of(&args);
+                .append_args(&args);
             let applied: u64 = read(self.line.call(&SCRIPTS.apply, call).await?)?;
             let mut pending = self.pending.lock();
             if applied < after {
                 // Its memory is older than it said: another server, which the keeper will find out.
                 pending.applied = applied;
                 drop(pending);
-                self.line.distrust();
+                self.line.deactivate();
                 self.look.notify_one();
                 return Err(StoreError::Rebuilding);
             }

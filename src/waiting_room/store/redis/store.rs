@@ -1,7 +1,7 @@
 //! The Redis store's state and start.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering},
@@ -9,52 +9,35 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use parking_lot::Mutex;
-use redis::{FromRedisValue, Value};
 use tokio::sync::Notify;
 
-use self::{
-    record_effects::{Bucket, Effect},
-    replay::Pending,
-    scripts::SCRIPTS,
-};
-use super::{
-    Counts, EndedVisit, EntryAsk, Finished, Found, Heard, Moment, Numbered, PassGrant, QueueStore,
-    Reservation, Settings, SharedBoard, Standing, Stock, StoreError,
-    memory::{MemoryStore, Progress, SLOT_GRACE},
-};
 use crate::{
     kernel::{Timestamp, VisitId},
     platform::{
         group_commit::GroupCommit,
-        redis::{Call, CallError, Line},
+        redis::{Call, FencedConnection},
         shutdown::Lifecycle,
     },
     waiting_room::{
-        BoxOfficeHealth, Config, Inside, ZoneStock,
-        admission::{
-            lanes::{ASK_AGAIN, ASK_AGAIN_FAR, CLAIM_LAPSE, CLAIMANTS_MAX, SURGE},
-            policy::{Situation, whole},
+        journal::{PgJournal, port::JournalError, record::Join},
+        state::Counts,
+        store::{
+            memory::MemoryStore,
+            port::{Moment, Numbered, Stock, StoreError},
+            redis::{
+                allocate,
+                bucket::Layout,
+                record_effects::Effect,
+            },
         },
-        forecast::visit_length::VisitsOutlook,
-        journal::{Event, Join, JournalError, PgJournal, Record, Stored, writer::Promise},
-        status::people_ahead::Survivors,
-        tokens::queue_token::is_stranger,
+        types::Config,
     },
 };
 
-/// A reserved slot whose entry is not written down within this time is given back.
-const ENTRY_LAPSE: Duration = Duration::from_secs(10);
-/// An end that is not written down within this time is handed out again.
-const END_AGAIN: Duration = Duration::from_secs(5);
-const FINISHED_AT_ONCE: usize = 500;
-/// A node that is silent for so long counts no more when a slot is freed: it is dead, or its passes lapse by themselves.
-const NODE_SILENT: Duration = Duration::from_secs(5);
-/// How long a node may be silent before another one calls.
-const CALLER_LEASE: Duration = Duration::from_millis(400);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Where claimants are written down.
-const CLAIMS: [&str; 6] = [
+pub(super) const CLAIMS: [&str; 6] = [
     "called",
     "called_asked",
     "returners",
@@ -65,59 +48,51 @@ const CLAIMS: [&str; 6] = [
 
 /// One sale's engine, and this node's mirror of its journal.
 pub(crate) struct RedisStore {
-    config: Config,
-    node: String,
-    line: Arc<Line>,
-    journal: Arc<PgJournal>,
-    mirror: MemoryStore,
-    buckets: u32,
-    desk: GroupCommit<Join, Result<Numbered, StoreError>>,
-    numbering: Arc<allocate::Numbering>,
-    pending: Mutex<Pending>,
+    pub(super) config: Config,
+    pub(super) node: String,
+    pub(super) line: Arc<FencedConnection>,
+    pub(super) journal: Arc<PgJournal>,
+    pub(super) mirror: MemoryStore,
+    pub(super) buckets: u32,
+    pub(super) desk: GroupCommit<Join, Result<Numbered, StoreError>>,
+    pub(super) numbering: Arc<allocate::Numbering>,
+    pub(super) pending: Mutex<Pending>,
     /// The last record that the mirror holds.
-    followed: AtomicU64,
+    pub(super) followed: AtomicU64,
     /// The last epoch that was complete here.
-    epoch: AtomicU64,
-    kept: Mutex<HashMap<VisitId, Timestamp>>,
-    said: Mutex<Said>,
-    stock: Mutex<Option<Stock>>,
-    active: AtomicU32,
-    claimants: AtomicU32,
-    returners: AtomicU32,
+    pub(super) epoch: AtomicU64,
+    pub(super) kept: Mutex<HashMap<VisitId, Timestamp>>,
+    pub(super) said: Mutex<Said>,
+    pub(super) stock: Mutex<Option<Stock>>,
+    pub(super) active: AtomicU32,
+    pub(super) claimants: AtomicU32,
+    pub(super) returners: AtomicU32,
     /// Up to when, by the server's clock, this node knows who has been heard of.
-    heard_to_ms: AtomicI64,
+    pub(super) heard_to_ms: AtomicI64,
     /// Wakes the keeper.
-    look: Arc<Notify>,
-    time: Time,
+    pub(super) look: Arc<Notify>,
+    pub(super) time: Time,
+}
+
+/// What records mean to Redis, while it is not known to have them.
+#[derive(Default)]
+pub(crate) struct Pending {
+    pub(crate) effects: VecDeque<Effect>,
+    /// Redis has followed the journal so far, as it last said.
+    pub(crate) applied: u64,
 }
 
 /// What box offices said to this node since the last tick.
 #[derive(Debug, Default)]
-struct Said {
-    zones: Option<String>,
+pub(super) struct Said {
+    pub(super) zones: Option<String>,
     /// By source.
-    healths: HashMap<String, String>,
+    pub(super) healths: HashMap<String, String>,
 }
-
-/// What `situation.lua` returns.
-type Told = (
-    u32,
-    u64,
-    u32,
-    u32,
-    u32,
-    u32,
-    u8,
-    String,
-    u64,
-    Vec<u32>,
-    Vec<u32>,
-    Vec<String>,
-);
 
 /// Whose clock the scripts go by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Time {
+pub(super) enum Time {
     Servers,
     #[cfg(test)]
     Given,
@@ -136,33 +111,12 @@ impl Time {
     }
 }
 
-impl From<CallError> for StoreError {
-    fn from(error: CallError) -> Self {
-        match error {
-            CallError::Away | CallError::Refused(_) => Self::Away,
-            CallError::Rebuilding => Self::Rebuilding,
-        }
-    }
-}
-
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// The answer of one of our own scripts; anything else is a slip in it, and nothing can be relied on.
-fn read<T: FromRedisValue>(value: Value) -> Result<T, StoreError> {
-    redis::from_redis_value(value).map_err(|error| {
-        tracing::error!(%error, "a script answered what was not expected");
-        StoreError::Away
-    })
-}
-
 impl RedisStore {
     /// Starts to keep the engine's memory complete; until it is, calls answer [`StoreError::Rebuilding`].
     pub(crate) async fn open(
         config: Config,
         node: String,
-        line: Arc<Line>,
+        line: Arc<FencedConnection>,
         journal: Arc<PgJournal>,
         at: Moment,
         life: &Lifecycle,
@@ -170,7 +124,7 @@ impl RedisStore {
         let store = Self::build(config, node, line, journal, at, life, Time::Servers).await?;
         let kept = Arc::clone(&store);
         let stopping = life.clone();
-        life.supervise("queue engine keeper", rebuild::LOOK_EVERY, move || {
+        life.supervise("queue engine keeper", LOOK_EVERY, move || {
             let (store, life) = (Arc::clone(&kept), stopping.clone());
             async move {
                 tokio::select! {
@@ -184,10 +138,10 @@ impl RedisStore {
         Ok(store)
     }
 
-    async fn build(
+    pub(super) async fn build(
         config: Config,
         node: String,
-        line: Arc<Line>,
+        line: Arc<FencedConnection>,
         journal: Arc<PgJournal>,
         at: Moment,
         life: &Lifecycle,
@@ -198,7 +152,7 @@ impl RedisStore {
         let numbering = Arc::new(allocate::Numbering::new(
             Arc::clone(&line),
             Arc::clone(&journal),
-            Bucket::layout(&line, buckets),
+            Layout::new(&line, buckets),
             config.max_fans,
             head.ceiling(),
         ));
@@ -236,21 +190,21 @@ impl RedisStore {
         }))
     }
 
-    fn layout(&self) -> record_effects::Layout {
-        Bucket::layout(&self.line, self.buckets)
+    pub(super) fn layout(&self) -> Layout {
+        Layout::new(&self.line, self.buckets)
     }
 
-    fn keys(&self, names: &[&str]) -> Call {
+    pub(super) fn keys(&self, names: &[&str]) -> Call {
         names
             .iter()
             .fold(Call::new(), |call, name| call.key(self.line.key(name)))
     }
 
-    fn time(&self, now: Timestamp) -> i64 {
+    pub(super) fn time(&self, now: Timestamp) -> i64 {
         self.time.arg(now)
     }
 
-    fn overlay(&self, mut counts: Counts) -> Counts {
+    pub(super) fn overlay(&self, mut counts: Counts) -> Counts {
         counts.active = self.active.load(Ordering::Relaxed);
         counts.claimants = self.claimants.load(Ordering::Relaxed);
         counts.returners = self.returners.load(Ordering::Relaxed);

@@ -1,14 +1,19 @@
 //! The contract, on one server and on a cluster.
 
-use std::sync::atomic::AtomicU32;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
-use super::*;
 use crate::{
     kernel::{OsEntropy, SaleId},
     platform::redis::{Redis, RedisConfig},
-    simulation::servers::{Postgres, RedisCluster, RedisServer},
     waiting_room::store::conformance,
 };
+use testkit::{Postgres, RedisCluster, RedisServer};
 
 fn redis(url: String) -> Redis {
     let (call_deadline, connect_deadline) = (Duration::from_secs(2), Duration::from_secs(2));
@@ -23,7 +28,7 @@ fn redis(url: String) -> Redis {
 
 /// An engine of its own sale, complete.
 async fn engine(redis: &Redis, url: &str, sale: SaleId, config: Config, life: &Lifecycle) -> Arc<RedisStore> {
-    let line = Line::start(redis.clone(), sale.to_string(), Arc::new(OsEntropy), life);
+    let line = FencedConnection::start(redis.clone(), sale.to_string(), Arc::new(OsEntropy), life);
     let journal = Arc::new(PgJournal::open(url, sale, 16).await.unwrap());
     let store = RedisStore::build(
         config,

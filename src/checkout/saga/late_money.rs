@@ -1,0 +1,64 @@
+//! The late money saga: a payment succeeded after its order had been closed.
+//!
+//! The buyer gets the same seats if they are still free, otherwise all of the money back.
+
+use crate::checkout::{
+    ledger::port::ClaimOutcome,
+    order::{OrderState, Reason},
+    saga::{
+        engine::{SagaTable, Step, StepOutcome, StepResult},
+        publish::PUBLISH,
+        purchase::{AUTHORIZE, BOOK, CAPTURE, DELIVER},
+        refund::refund_or_void,
+        step_context::{StepContext, order_event},
+    },
+};
+
+pub(crate) static LATE_MONEY: SagaTable<StepContext> = SagaTable {
+    name: "late_money",
+    steps: &[
+        Step {
+            name: "reclaim",
+            action: |step| Box::pin(reclaim(step)),
+            undo: Some(|step| Box::pin(refund_and_close(step))),
+            history_keys: ["history.late_money", "history.reclaimed", "history.refunded"],
+        },
+        AUTHORIZE,
+        BOOK,
+        CAPTURE,
+        DELIVER,
+        PUBLISH,
+    ],
+};
+
+async fn reclaim(step: &StepContext) -> StepResult {
+    let order = step.order().await?;
+    let seats_max = step
+        .checkout
+        .seats_per_customer_max(&order.performance_key.sale);
+    let claimed = step
+        .checkout
+        .ledger
+        .claim(step.lease, seats_max, step.now())
+        .await?;
+    Ok(if claimed == ClaimOutcome::Claimed {
+        StepOutcome::Done
+    } else {
+        StepOutcome::Compensate(Reason::LateMoney)
+    })
+}
+
+async fn refund_and_close(step: &StepContext) -> StepResult {
+    let refunded = refund_or_void(step).await?;
+    if refunded != StepOutcome::Done {
+        return Ok(refunded);
+    }
+    let order = step.order().await?;
+    let ledger = &step.checkout.ledger;
+    ledger.release_claims(step.lease, step.now()).await?;
+    let event = Some(order_event(&order, "order.refunded"));
+    ledger
+        .close_order(step.lease, OrderState::Refunded, event, None, step.now())
+        .await?;
+    Ok(StepOutcome::Done)
+}

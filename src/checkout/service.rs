@@ -1,0 +1,340 @@
+//! The facade of checkout.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use crate::checkout::{
+    context::{CheckoutContext, Counters},
+    errors::{CheckoutError, OpenError},
+    history::history,
+    ledger::{
+        port::{Ledger, LedgerError},
+        postgres::PostgresLedger,
+        sqlite::SqliteLedger,
+    },
+    order::{
+        CancelOutcome, HistoryEntry, Order, OrderState, OrderView, PlaceOrder, PlaceOutcome, Reason,
+        WebhookOutcome,
+    },
+    order_limiter::OrderLimiter,
+    outbox::EventPublisher,
+    payment::PaymentGateway,
+    placement,
+    saga::{engine::RetryPolicy, recovery, refund::REFUND, runner, running_orders::RunningOrders},
+    seats::port::Seats,
+    tickets::{self, Ticket},
+    types::Config,
+};
+use crate::{
+    kernel::{Clock, Entropy, OrderId, SaleId, Subject, VisitId},
+    platform::{keys::Keys, shutdown::Lifecycle},
+};
+
+/// What checkout is built from.
+pub struct Deps {
+    /// Source of time.
+    pub clock: Arc<dyn Clock>,
+    /// Source of randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// Keys that sign tickets and hash requests.
+    pub keys: Keys,
+    /// Where the ledger is.
+    pub ledger: LedgerLocation,
+    /// This node's name: unique among the nodes and stable over restarts.
+    pub node_name: String,
+    /// The seats.
+    pub seats: Arc<dyn Seats>,
+    /// The payment gateway.
+    pub gateway: Arc<dyn PaymentGateway>,
+    /// Receiver of order events, if there is one.
+    pub publisher: Option<Arc<dyn EventPublisher>>,
+    /// Lifecycle of running orders and of the reconciler.
+    pub lifecycle: Lifecycle,
+    /// Lifecycle of the ledger's writer, which must end after the running orders.
+    pub ledger_lifecycle: Lifecycle,
+}
+
+/// Where the ledger is kept.
+#[derive(Clone)]
+pub enum LedgerLocation {
+    /// A SQLite file, for a single node.
+    File(PathBuf),
+    /// A PostgreSQL database that all nodes share.
+    Postgres {
+        /// Connection URL.
+        url: String,
+    },
+}
+
+/// Counts of orders since the start of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckoutStats {
+    /// Orders that run in this process now.
+    pub in_progress: u64,
+    /// Orders opened.
+    pub opened: u64,
+    /// Orders paid.
+    pub paid: u64,
+    /// Orders that ended without tickets, for whatever reason.
+    pub unpaid: u64,
+    /// Paid orders whose money was returned.
+    pub refunded: u64,
+    /// Payments that arrived after their order was closed.
+    pub late_money: u64,
+}
+
+/// Checkout of a box office: places, tracks and cancels orders.
+pub struct Checkout {
+    pub(super) context: Arc<CheckoutContext>,
+}
+
+impl Checkout {
+    /// Opens the ledger, restores its claims into the seats, resumes unfinished orders, and starts the reconciler.
+    ///
+    /// # Errors
+    /// [`OpenError`]: the ledger cannot be opened, or its content cannot be restored.
+    pub async fn open(config: Config, deps: Deps) -> Result<Arc<Self>, OpenError> {
+        let ledger: Arc<dyn Ledger> = match &deps.ledger {
+            LedgerLocation::File(file) => {
+                Arc::new(SqliteLedger::open(file, &deps.node_name, &deps.ledger_lifecycle).await?)
+            }
+            LedgerLocation::Postgres { url } => {
+                Arc::new(PostgresLedger::open(url, &deps.node_name, Arc::clone(&deps.entropy)).await?)
+            }
+        };
+        Ok(Self::open_on(config, deps, ledger).await?)
+    }
+
+    /// As [`Checkout::open`], on a ledger that is already open.
+    pub(super) async fn open_on(
+        config: Config,
+        deps: Deps,
+        ledger: Arc<dyn Ledger>,
+    ) -> Result<Arc<Self>, LedgerError> {
+        let context = Arc::new(CheckoutContext {
+            retry_policy: RetryPolicy::from_timeouts(config.gateway_timeout, config.payment_timeout),
+            config,
+            clock: deps.clock,
+            entropy: deps.entropy,
+            keys: deps.keys,
+            seats: deps.seats,
+            gateway: deps.gateway,
+            publisher: deps.publisher,
+            ledger,
+            lifecycle: deps.lifecycle,
+            running_orders: RunningOrders::default(),
+            order_limiter: OrderLimiter::default(),
+            counters: Counters::default(),
+        });
+        recovery::at_start(&context).await?;
+        let reconciled = Arc::clone(&context);
+        context.lifecycle.supervise(
+            "checkout reconciler",
+            context.retry_policy.reconcile_interval,
+            move || recovery::reconcile(Arc::clone(&reconciled)),
+        );
+        Ok(Arc::new(Self { context }))
+    }
+
+    /// Buys the content of a hold. Waits for the outcome as long as configured; the order continues in any case.
+    ///
+    /// # Errors
+    /// [`CheckoutError`]; after [`CheckoutError::Ledger`] the same key may be sent again.
+    pub async fn place_order(&self, request: PlaceOrder) -> Result<PlaceOutcome, CheckoutError> {
+        placement::place_order(&self.context, request).await
+    }
+
+    /// Asks the gateway now for the outcome of an order that awaits payment, for instance when the buyer returns from
+    /// the gateway's page. `None` if the buyer has no such order.
+    ///
+    /// # Errors
+    /// [`CheckoutError::Ledger`].
+    pub async fn confirm(&self, id: OrderId, buyer: &Subject) -> Result<Option<PlaceOutcome>, CheckoutError> {
+        let Some(order) = self.owned_order(id, buyer).await? else {
+            return Ok(None);
+        };
+        if let Some(running) = self
+            .context
+            .running_orders
+            .get(id)
+            .filter(|_| order.state == OrderState::AwaitingPayment)
+        {
+            let mut changes = running.subscribe();
+            running.wake.notify_one();
+            let _ = tokio::time::timeout(self.context.config.order_response_wait, changes.changed()).await;
+        }
+        placement::outcome_of(&self.context, id).await.map(Some)
+    }
+
+    /// The buyer's order, or `None` if they have no such order.
+    ///
+    /// # Errors
+    /// [`CheckoutError::Ledger`].
+    pub async fn order(&self, id: OrderId, buyer: &Subject) -> Result<Option<OrderView>, CheckoutError> {
+        Ok(self.owned_order(id, buyer).await?.map(|order| order.view()))
+    }
+
+    /// The buyer's orders of one sale, newest first.
+    ///
+    /// # Errors
+    /// [`CheckoutError::Ledger`].
+    pub async fn orders_of(&self, sale: &SaleId, buyer: &Subject) -> Result<Vec<OrderView>, CheckoutError> {
+        let orders = self.context.ledger.orders_of(sale, buyer).await?;
+        Ok(orders.iter().map(Order::view).collect())
+    }
+
+    /// The history of the buyer's order, oldest entry first. The start of a step is left out once its end is known.
+    ///
+    /// # Errors
+    /// [`CheckoutError::Ledger`].
+    pub async fn history(
+        &self,
+        id: OrderId,
+        buyer: &Subject,
+    ) -> Result<Option<Vec<HistoryEntry>>, CheckoutError> {
+        if self.owned_order(id, buyer).await?.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(history(&self.context, id).await?))
+    }
+
+    /// The order's tickets; empty before it is paid and after it was refunded.
+    ///
+    /// # Errors
+    /// [`CheckoutError::Ledger`].
+    pub async fn tickets(&self, id: OrderId, buyer: &Subject) -> Result<Option<Vec<Ticket>>, CheckoutError> {
+        let Some(order) = self.owned_order(id, buyer).await? else {
+            return Ok(None);
+        };
+        if order.state != OrderState::Paid {
+            return Ok(Some(Vec::new()));
+        }
+        let rows = self.context.ledger.tickets(id).await?;
+        Ok(Some(tickets::sign_tickets(
+            &self.context.keys,
+            &self.context.config.issuer,
+            &order,
+            rows,
+        )))
+    }
+
+    /// Cancels a paid order: voids its tickets, refunds the money, releases the seats.
+    ///
+    /// # Errors
+    /// [`CheckoutError::Ledger`]; repeating the call is safe.
+    pub async fn cancel(&self, id: OrderId, buyer: &Subject) -> Result<CancelOutcome, CheckoutError> {
+        let context = &self.context;
+        if self.owned_order(id, buyer).await?.is_none() {
+            return Ok(CancelOutcome::NotFound);
+        }
+        let position = REFUND.start(context.clock.now());
+        let (from, to, reason) = (
+            OrderState::Paid,
+            OrderState::Refunding,
+            Reason::CanceledByBuyer,
+        );
+        if let Some(saga) = context
+            .ledger
+            .start_saga(id, from, to, reason, position, context.lease_request())
+            .await?
+        {
+            runner::start(context, saga, None);
+        }
+        placement::wait_until(context, id, |order| order.state != OrderState::Refunding).await?;
+        let Some(order) = self.owned_order(id, buyer).await? else {
+            return Ok(CancelOutcome::NotFound);
+        };
+        Ok(match order.state {
+            OrderState::Canceled => CancelOutcome::Canceled(order.view()),
+            OrderState::Refunding => CancelOutcome::InProgress(order.view()),
+            _ => CancelOutcome::NotPaid(order.view()),
+        })
+    }
+
+    /// Accepts a gateway's webhook. It is only a hint: checkout reads the payment back before it acts.
+    ///
+    /// # Errors
+    /// [`CheckoutError::Ledger`]; the gateway sends it again.
+    pub async fn webhook(
+        &self,
+        gateway: &str,
+        headers: &[(String, String)],
+        body: &[u8],
+    ) -> Result<WebhookOutcome, CheckoutError> {
+        let context = &self.context;
+        if gateway != context.gateway.name() {
+            return Ok(WebhookOutcome::Refused);
+        }
+        let Ok(webhook) = context
+            .gateway
+            .verify_webhook(headers, body, context.clock.now())
+        else {
+            return Ok(WebhookOutcome::Refused);
+        };
+        let is_new = context
+            .ledger
+            .record_webhook(gateway, &webhook.event, context.clock.now())
+            .await?;
+        if !is_new {
+            return Ok(WebhookOutcome::Ignored);
+        }
+        let Some(id) = context.ledger.order_by_payment_key(&webhook.key).await? else {
+            return Ok(WebhookOutcome::Ignored);
+        };
+        match context.running_orders.get(id) {
+            Some(running) => running.wake.notify_one(),
+            None => recovery::check_late_money(context, id).await?,
+        }
+        Ok(WebhookOutcome::Accepted)
+    }
+
+    /// Visits with a payment in progress, which must not end in the meantime.
+    #[must_use]
+    pub fn visits_with_payment(&self) -> Vec<VisitId> {
+        self.context.running_orders.visits_with_payment()
+    }
+
+    /// When the queue of new orders is full: after how long to try again. Counts as one rejection, so call it once for
+    /// each order that arrives.
+    #[must_use]
+    pub fn reject_if_full(&self) -> Option<Duration> {
+        let limiter = &self.context.order_limiter;
+        limiter.reject_if_full().then(|| limiter.retry_after())
+    }
+
+    /// Whether new orders could not start promptly since the last call. Expects ten calls a second.
+    #[must_use]
+    pub fn is_saturated(&self) -> bool {
+        self.context.order_limiter.is_saturated()
+    }
+
+    /// Counts of orders since the start of the process.
+    #[must_use]
+    pub fn stats(&self) -> CheckoutStats {
+        let counters = &self.context.counters;
+        CheckoutStats {
+            in_progress: self.context.running_orders.count() as u64,
+            opened: counters.opened.load(Ordering::Relaxed),
+            paid: counters.paid.load(Ordering::Relaxed),
+            unpaid: counters.unpaid.load(Ordering::Relaxed),
+            refunded: counters.refunded.load(Ordering::Relaxed),
+            late_money: counters.late_money.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Number of orders that take far longer than they should. Anything above zero is an alarm.
+    ///
+    /// # Errors
+    /// [`CheckoutError::Ledger`].
+    pub async fn stuck_count(&self) -> Result<u64, CheckoutError> {
+        Ok(self.context.ledger.stuck_count().await?)
+    }
+
+    async fn owned_order(&self, id: OrderId, buyer: &Subject) -> Result<Option<Order>, CheckoutError> {
+        let order = self.context.ledger.order(id).await?;
+        Ok(order.filter(|order| order.buyer == *buyer))
+    }
+}

@@ -1,0 +1,78 @@
+//! The command line: parses arguments and calls the library. Each command is in the file of its name.
+
+mod audit;
+mod config;
+mod demo;
+mod draw;
+mod journal;
+mod operator_token;
+mod plan;
+mod rehearse;
+mod sandbox_gateway;
+mod serve;
+mod ticket;
+
+use clap::{Parser, Subcommand};
+
+/// A virtual waiting room with verifiable positions, and a box office that never sells a seat twice.
+#[derive(Parser)]
+#[command(version, about, args_conflicts_with_subcommands = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    demo: demo::Args,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs a demo sale that starts a minute from now, with a shop, a payment gateway and an optional crowd.
+    Demo(demo::Args),
+    /// Serves the sales of a configuration.
+    Serve(serve::Args),
+    /// Checks and generates seating plans.
+    #[command(subcommand)]
+    Plan(plan::Command),
+    /// Shows the configuration.
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Verifies tickets.
+    #[command(subcommand)]
+    Ticket(ticket::Command),
+    /// Recomputes and verifies published fair draws.
+    #[command(subcommand)]
+    Draw(draw::Command),
+    /// Makes an operator's token, and its hash for the configuration.
+    OperatorToken,
+    /// Shows or verifies a queue's journal: every change to the queue, in a hash chain.
+    #[command(subcommand)]
+    Journal(journal::Command),
+    /// Audits a sale by its databases: no seat sold twice, no payment without tickets, rate and limits kept.
+    Audit(audit::Args),
+    /// Rehearses whole sales in virtual time: checks the waiting room's guarantees and scores its forecasts.
+    Rehearse(rehearse::Args),
+    /// Runs a payment gateway that moves no money and injects faults on demand.
+    SandboxGateway(sandbox_gateway::Args),
+}
+
+/// Runs the command; without one, the demo.
+pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command.unwrap_or(Command::Demo(cli.demo)) {
+        Command::Demo(args) => demo::run(args),
+        Command::Serve(args) => serve::run(args),
+        Command::Plan(command) => plan::run(command),
+        Command::Config(command) => config::run(command),
+        Command::Ticket(command) => ticket::run(command),
+        Command::Draw(command) => draw::run(command),
+        Command::OperatorToken => operator_token::run(),
+        Command::Journal(command) => journal::run(command),
+        Command::Audit(args) => audit::run(args),
+        Command::Rehearse(args) => rehearse::run(args),
+        Command::SandboxGateway(args) => sandbox_gateway::run(args),
+    }
+}
+
+/// The process's environment variables that are valid Unicode; the configuration ignores all others.
+fn env() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+}

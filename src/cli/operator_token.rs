@@ -1,0 +1,9 @@
+//! `stagedoor operator-token`
+
+use stagedoor::{kernel::OsEntropy, ops::admin::operators};
+
+pub(super) fn run() -> anyhow::Result<()> {
+    let (token, hash) = operators::new_token(&OsEntropy);
+    println!("token: {token}\n[operators]\nNAME = \"{hash}\"");
+    Ok(())
+}

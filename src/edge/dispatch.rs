@@ -1,0 +1,288 @@
+//! The way of a request from a connection to its handler: rate limit, load shedding, limit of requests in progress, then the
+//! fast path or the router.
+//!
+//! The bounds are plain calls and not `tower` layers, because axum would box, clone and route every request once more for
+//! them; the two endpoints that a waiting crowd polls skip the router as well. What is off these paths is composed
+//! in [`with_middleware`].
+
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    net::IpAddr,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+};
+
+use axum::{
+    Router,
+    extract::Request,
+    response::{IntoResponse, Response},
+    routing::{MethodFilter, MethodRouter},
+};
+use http::{HeaderValue, Method, header};
+use tower::Service;
+use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
+use tracing::Instrument;
+
+use crate::{
+    edge::{
+        auth::extractors::{QueueHolder, SaleRoom},
+        errors::{
+            problem::{Kind, Problem},
+            unavailable::overloaded,
+        },
+        handlers,
+        overload::{
+            client_ip::{Peer, client_address},
+            shed::Priority,
+        },
+        routes::{self, FastPath, Handler, ROUTES, Route},
+        state::{AppState, BoxOfficeState, SaleInfo, WaitingRoomState},
+    },
+    kernel::Clock,
+    waiting_room::WaitingRoom,
+};
+
+/// Answers the requests of one listener.
+#[derive(Clone)]
+pub struct Dispatcher {
+    router: Router,
+    /// The state whose bounds apply to each request; a private listener has none.
+    app: Option<Arc<AppState>>,
+    /// The waiting room, in a process that serves it.
+    waiting_room: Option<WaitingRoomState>,
+    /// The box office, in a process that serves it.
+    box_office: Option<BoxOfficeState>,
+}
+
+impl Dispatcher {
+    /// The public listener of this process. It serves the shared routes and those of the roles it has.
+    #[must_use]
+    pub fn public(
+        app: Arc<AppState>,
+        waiting_room: Option<WaitingRoomState>,
+        box_office: Option<BoxOfficeState>,
+    ) -> Self {
+        Self {
+            router: router(Arc::clone(&app), waiting_room.clone(), box_office.clone()),
+            app: Some(app),
+            waiting_room,
+            box_office,
+        }
+    }
+
+    /// A listener that only operators and the service's own processes reach: no limits apply.
+    #[must_use]
+    pub fn private(router: Router) -> Self {
+        Self { router, app: None, waiting_room: None, box_office: None }
+    }
+
+    /// The clock that dates its responses, if it is public.
+    pub(crate) fn clock(&self) -> Option<Arc<dyn Clock>> {
+        self.app.as_ref().map(|app| Arc::clone(&app.clock))
+    }
+
+    /// Answers one request that came over a connection from `peer`.
+    pub(crate) async fn respond(&self, peer: IpAddr, request: Request) -> Response {
+        let Some(app) = &self.app else {
+            return self.call_router(peer, request).await;
+        };
+        app.in_flight.record_arrival();
+        if let Err(refusal) = check_rate_limit(app, peer, &request) {
+            return refusal.into_response();
+        }
+        let Some(route) = routes::find(request.method(), request.uri().path()) else {
+            // The router answers that there is no such path or method.
+            return match shed(app, Priority::Browsing) {
+                Some(refusal) => refusal,
+                None => self.respond_in_time(app, None, peer, request).await,
+            };
+        };
+        let is_fast = route.fast_path.is_some();
+        let started_at = (!is_fast).then(|| app.clock.monotonic());
+        let refusal = shed(app, route.priority).or_else(|| self.shed_order(app, route));
+        let is_served = refusal.is_none();
+        let response = match refusal {
+            Some(refusal) => refusal,
+            None => self.respond_in_time(app, Some(route), peer, request).await,
+        };
+        if let Some(started_at) = started_at {
+            let took = app.clock.monotonic().saturating_sub(started_at);
+            if route.is_timed {
+                app.load_shedder.record_response(took);
+            }
+            if let (Some(box_office), Some(subsystem)) = (&self.box_office, route.subsystem) {
+                box_office.health.record_response(subsystem, took, response.status().is_server_error());
+            }
+            // A refusal must cost next to nothing, and `requests_shed_total` counts it.
+            if is_served {
+                metrics::histogram!(
+                    "http_server_request_duration_seconds",
+                    "route" => route.path,
+                    "method" => route.method.as_str(),
+                    "status" => response.status().as_str().to_owned()
+                )
+                .record(took);
+            }
+        }
+        response
+    }
+
+    /// Refuses an order that the full order limiter would reject, before anything is done for it.
+    fn shed_order(&self, app: &AppState, route: &Route<Handler>) -> Option<Response> {
+        let box_office = self.box_office.as_ref().filter(|_| route.is_order_limited)?;
+        let wait = box_office.checkout.reject_if_full()?;
+        Some(overloaded(app.retry_after_at_least_s(wait)))
+    }
+
+    /// Answers within `request_timeout`, unless too many requests are in progress.
+    async fn respond_in_time(
+        &self,
+        app: &AppState,
+        route: Option<&Route<Handler>>,
+        peer: IpAddr,
+        request: Request,
+    ) -> Response {
+        let Some(_permit) = app.in_flight.try_acquire() else {
+            return Problem::new(Kind::Overloaded)
+                .retry_after_s(app.retry_after_jitter_s(1, 4))
+                .into_response();
+        };
+        let request = match self.fast_path(request) {
+            Ok(mut response) => {
+                response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+                return response;
+            }
+            Err(request) => request,
+        };
+        let mut responding = pin!(self.route(route, peer, request));
+        // A response that is ready at once needs no timer.
+        if let Poll::Ready(response) = poll_fn(|cx| Poll::Ready(responding.as_mut().poll(cx))).await {
+            return response;
+        }
+        tokio::time::timeout(app.config.request_timeout, responding).await.unwrap_or_else(|_| {
+            metrics::counter!("http_request_timeouts_total").increment(1);
+            Problem::new(Kind::Overloaded)
+                .detail("no response in time; a change that was begun still completes")
+                .retry_after_s(app.retry_after_jitter_s(2, 6))
+                .into_response()
+        })
+    }
+
+    /// Answers the endpoints that a waiting crowd polls without the router, which would be a tenth of the work. A path that
+    /// is percent-encoded differently finds the same handler through the router.
+    #[expect(clippy::result_large_err, reason = "most are answered")]
+    fn fast_path(&self, request: Request) -> Result<Response, Request> {
+        let Some(state) = self.waiting_room.as_ref().filter(|_| request.method() == Method::GET) else {
+            return Err(request);
+        };
+        let Some((fast_path, sale, _)) = routes::fast_path(request.method(), request.uri().path()) else {
+            return Err(request);
+        };
+        let Some((sale, room)) = state.find(sale) else {
+            return Err(request);
+        };
+        let sale_room = SaleRoom { sale: Arc::clone(sale), room: Arc::clone(room) };
+        match fast_path {
+            FastPath::Status => Ok(handlers::queue::status_response(&sale_room, request.headers())),
+            FastPath::Position => {
+                let (parts, _) = request.into_parts();
+                Ok(QueueHolder::from_parts(&parts, state, sale_room)
+                    .map(|holder| handlers::queue::position_response(&holder))
+                    .into_response())
+            }
+            FastPath::Join => Err(request),
+        }
+    }
+
+    /// The sale and the waiting room that a request joins.
+    fn match_join(&self, request: &Request) -> Option<(&WaitingRoomState, &Arc<SaleInfo>, &Arc<WaitingRoom>)> {
+        let state = self.waiting_room.as_ref()?;
+        let (FastPath::Join, sale, _) = routes::fast_path(request.method(), request.uri().path())? else {
+            return None;
+        };
+        let (sale, room) = state.find(sale)?;
+        Some((state, sale, room))
+    }
+
+    /// Answers by the join handler or by the router.
+    async fn route(&self, route: Option<&Route<Handler>>, peer: IpAddr, request: Request) -> Response {
+        if let Some((state, sale, room)) = self.match_join(&request) {
+            let address = client_address(peer, request.headers(), &state.app.config.trusted_proxies);
+            // Boxed: a connection must not keep room for a join while it does something else.
+            let joining = Box::pin(handlers::queue::join_queue(state, sale, room, Some(address), request));
+            let mut response = joining.await.into_response();
+            response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+            return response;
+        }
+        let path = route.map(|route| route.path);
+        let span = tracing::debug_span!("http_request", method = %request.method(), route = path);
+        self.call_router(peer, request).instrument(span).await
+    }
+
+    async fn call_router(&self, peer: IpAddr, mut request: Request) -> Response {
+        request.extensions_mut().insert(Peer(peer));
+        self.router.clone().call(request).await.unwrap_or_else(|never: Infallible| match never {})
+    }
+}
+
+const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+
+/// The limit of requests per client address, where there is one.
+fn check_rate_limit(app: &AppState, peer: IpAddr, request: &Request) -> Result<(), Problem> {
+    if !app.limits.requests.is_enabled() {
+        return Ok(());
+    }
+    let address = client_address(peer, request.headers(), &app.config.trusted_proxies);
+    app.limits
+        .requests
+        .take(address)
+        .map_err(|wait| Problem::new(Kind::TooManyRequests).retry_after_s(wait.as_secs() + 1))
+}
+
+/// The refusal of a request that is shed; `None` lets it through.
+fn shed(app: &AppState, priority: Priority) -> Option<Response> {
+    if !app.load_shedder.sheds(priority, &app.in_flight, || app.entropy.unit()) {
+        return None;
+    }
+    let (from_s, to_s) = app.load_shedder.retry_after_range_s(priority);
+    Some(overloaded(app.retry_after_jitter_s(from_s, to_s)))
+}
+
+/// The public listener's router: the rows of [`ROUTES`] that this process serves.
+fn router(
+    app: Arc<AppState>,
+    waiting_room: Option<WaitingRoomState>,
+    box_office: Option<BoxOfficeState>,
+) -> Router {
+    let mut router = Router::new();
+    for Route { method, path, handler, .. } in ROUTES {
+        let method = MethodFilter::try_from(method.clone()).expect("a test builds the router");
+        let bound: Option<MethodRouter> = match handler {
+            Handler::Shared(bind) => Some(bind(method).with_state(Arc::clone(&app))),
+            Handler::WaitingRoom(bind) => waiting_room.clone().map(|state| bind(method).with_state(state)),
+            Handler::BoxOffice(bind) => box_office.clone().map(|state| bind(method).with_state(state)),
+        };
+        if let Some(bound) = bound {
+            router = router.route(path, bound);
+        }
+    }
+    let router = router
+        .fallback(handlers::html::not_found)
+        .method_not_allowed_fallback(|| async { Problem::new(Kind::MethodNotAllowed) })
+        .with_state(app);
+    with_middleware(router)
+}
+
+/// All layers of the routed endpoints, the outermost last. Time limits, load shedding and rate limits are the
+/// dispatcher's: they answer with problem documents and must also hold for the fast paths.
+fn with_middleware(router: Router) -> Router {
+    router
+        // A panic in a handler costs one response and not the connection, on which other requests may be in progress.
+        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
+            Problem::internal("a handler", &"panicked").into_response()
+        }))
+        // Browsers must not guess a type: an asset or a problem is what its header says.
+        .layer(SetResponseHeaderLayer::overriding(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF))
+}

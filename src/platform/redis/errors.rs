@@ -1,0 +1,90 @@
+//! The errors of Redis calls, of connecting, and of the fitness check.
+
+use redis::RedisError;
+
+/// Why a call returned no value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// The server does not respond. The call may or may not have been executed.
+    #[error("Redis does not respond")]
+    Unavailable,
+    /// The server's data are not, or not yet, those of the active epoch. The call was not executed.
+    #[error("Redis has lost its data; the store is being rebuilt")]
+    Recovering,
+    /// The server rejected the call, with its message. The call was not executed.
+    #[error("Redis rejected the call: {0}")]
+    Rejected(String),
+}
+
+/// Why no primary was reached.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The connection or a command on it failed.
+    #[error(transparent)]
+    Driver(#[from] RedisError),
+    /// No sentinel responded; the error of the last one.
+    #[error("no sentinel knows where the primary is: {0}")]
+    NoSentinel(RedisError),
+    /// The sentinels respond, but monitor no primary of this name.
+    #[error("the sentinels monitor no primary named {0}")]
+    UnknownName(String),
+    /// No primary has the majority of the sentinels' votes.
+    #[error("the sentinels disagree about the primary")]
+    SentinelsDisagree,
+    /// Each cluster member redirects to another one.
+    #[error("the cluster's members disagree about the owner of a slot")]
+    MembersDisagree,
+    /// The cluster map assigns the slot to no primary.
+    #[error("the cluster has no primary for a slot")]
+    NoOwner,
+    /// `CLUSTER SLOTS` returned something else than documented.
+    #[error("the cluster map cannot be parsed")]
+    UnreadableMap,
+    /// The URL names no host.
+    #[error("no host is configured")]
+    NoHost,
+}
+
+/// Why a node does not start on this Redis, and how to fix it. `at` is `host:port` or a list of them.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant's message says what it is")]
+pub enum Unfit {
+    #[error("Redis at {at} cannot be reached: {why}; is the address right, is it running?")]
+    Unreachable { at: String, why: String },
+    #[error(
+        "the sentinels at {at} do not say where the primary is: {why}; are their addresses right, are they running, \
+         do they accept connections without a password?"
+    )]
+    Sentinels { at: String, why: String },
+    #[error(
+        "the sentinels at {at} monitor no primary named {name}; end the URL with the name that they have in \
+         `sentinel monitor NAME ...`"
+    )]
+    UnknownName { at: String, name: String },
+    #[error(
+        "Redis at {at} refuses the login; set the user and password in the URL: redis://USER:PASSWORD@HOST:PORT"
+    )]
+    Login { at: String },
+    #[error(
+        "Redis at {at} is a replica and takes no writes; name its primary, or the sentinels that know it: \
+         redis+sentinel://..."
+    )]
+    Replica { at: String },
+    #[error("Redis at {at} is version {version}; at least 7.0 is needed")]
+    TooOld { at: String, version: String },
+    #[error(
+        "Redis at {at} does not permit what is needed ({what}); give its user these rights: \
+         ~* +@all -@admin +info +cluster|slots +script|load"
+    )]
+    NotPermitted { at: String, what: String },
+    #[error(
+        "Redis at {at} has maxmemory-policy {policy} and would evict queue entries and holds when it is full; set \
+         noeviction, or store.redis.allow_unsafe"
+    )]
+    Evicts { at: String, policy: String },
+    #[error(
+        "Redis at {at} has replicas and no persistence: when it restarts, it comes back empty and empties them too; \
+         set appendonly yes, or store.redis.allow_unsafe"
+    )]
+    NotPersistent { at: String },
+}

@@ -1,0 +1,16 @@
+//! SQL databases: opening them so that a commit that was acknowledged is on disk, and running transactions on PostgreSQL.
+
+mod database;
+mod database_ref;
+mod errors;
+mod layout;
+mod postgres;
+mod sqlite;
+
+pub use self::{
+    database::{Database, TransactionError},
+    database_ref::DatabaseRef,
+    errors::OpenError,
+    postgres::{is_transient, open_postgres},
+    sqlite::open_sqlite,
+};

@@ -1,0 +1,103 @@
+//! What every active part of one sale's waiting room works with: configuration, clocks, keys, store and journal writer.
+
+use std::{fmt, sync::Arc};
+
+use crate::{
+    kernel::{Clock, Entropy, Timestamp},
+    platform::{group_commit::GroupCommitError, keys::Keys},
+    waiting_room::{
+        journal::{
+            record::Event,
+            request::{self, Answer, Ask, Behind, Pen},
+        },
+        phase::phase_at,
+        store::port::{Moment, QueueStore, StoreError},
+        types::{Config, Phase},
+    },
+};
+
+/// The waiting room cannot do it now. Safe to retry: nothing is done twice.
+#[derive(Debug, thiserror::Error)]
+pub enum WaitingRoomError {
+    /// Too many requests wait for the journal.
+    #[error("too many requests wait for the journal")]
+    Busy,
+    /// The journal does not answer, or refused the change.
+    #[error("the journal could not be written")]
+    Journal,
+    /// The store does not answer, or is being rebuilt.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<GroupCommitError> for WaitingRoomError {
+    fn from(error: GroupCommitError) -> Self {
+        match error {
+            GroupCommitError::Full => Self::Busy,
+            GroupCommitError::Gone => Self::Journal,
+        }
+    }
+}
+
+/// Shared by the parts of one waiting room; each part holds an `Arc` of it.
+pub(crate) struct RoomContext {
+    pub config: Config,
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
+    pub keys: Keys,
+    pub store: Arc<dyn QueueStore>,
+    pub writer: Pen,
+    /// Whether the journal lags behind what was answered.
+    pub lag: Behind,
+}
+
+impl fmt::Debug for RoomContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RoomContext({})", self.config.sale)
+    }
+}
+
+impl RoomContext {
+    /// Both clocks at this moment.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment {
+            now: self.clock.now(),
+            monotonic: self.clock.monotonic(),
+        }
+    }
+
+    /// The sale's phase now.
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase_at(self.clock.now())
+    }
+
+    /// The sale's phase at `now`, by the store's current settings.
+    pub(crate) fn phase_at(&self, now: Timestamp) -> Phase {
+        phase_at(&self.config, &self.store.settings(), now)
+    }
+
+    /// Writes one event to the journal for a visitor; durable when this returns.
+    ///
+    /// # Errors
+    /// [`WaitingRoomError::Busy`] when the writer's queue is full, [`WaitingRoomError::Journal`] when the write failed.
+    pub(crate) async fn write(&self, event: Event) -> Result<(), WaitingRoomError> {
+        self.submit(Ask::Events(vec![event])).await
+    }
+
+    /// Hands a request to the journal's writer for a visitor and waits until it is durable. When the writer's queue is
+    /// full, what the request has reserved is released at once.
+    ///
+    /// # Errors
+    /// As [`RoomContext::write`].
+    pub(crate) async fn submit(&self, request: Ask) -> Result<(), WaitingRoomError> {
+        match request::write_for_a_visitor(&self.writer, self.store.as_ref(), request).await? {
+            Answer::Written => Ok(()),
+            Answer::Failed => Err(WaitingRoomError::Journal),
+        }
+    }
+
+    /// Writes events on the service's own behalf and waits as long as it takes; says whether they were written.
+    pub(crate) async fn write_patiently(&self, events: Vec<Event>) -> bool {
+        request::write_for_the_house(&self.writer, events).await
+    }
+}

@@ -1,0 +1,469 @@
+//! `WaitingRoom`: everything that a sale's waiting room can be asked, delegated to its parts.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+
+use crate::{
+    kernel::Subject,
+    platform::{shutdown::Lifecycle, signing::TokenError},
+    waiting_room::{
+        admission::controller::AdmissionController,
+        context::{RoomContext, WaitingRoomError},
+        draw::{
+            coordinator::DrawCoordinator,
+            publication::{self, DrawProgress, PublishedDraw},
+            receipt::DrawReceipt,
+            receipts::{DrawLeaves, ReceiptOutcome},
+            secrets::Secrets,
+        },
+        commands,
+        join::{self, Entry},
+        journal::{
+            chain::{self, Chain, Link},
+            port::JournalError,
+            record::Event,
+            verify::LogHead,
+        },
+        phase::{has_order, uncalled_state},
+        position,
+        status::{
+            presence,
+            reporter::{Inputs, StatusReporter},
+            snapshot::{BoardWatch, EncodedBoard},
+        },
+        store::port::{Found, Standing, StoreError},
+        tokens::{
+            pass::{Papers, Pass, PassReader},
+            queue_token::{self, QueueToken},
+        },
+        types::{
+            BoxOfficeReport, CommandOutcome, Config, DoorState, EnterOutcome, Figures, Inside, JoinOutcome,
+            Joined, OperatorCommand, POLL_FAR_MS, Phase, Place, PlaceState, RenewOutcome,
+        },
+        visits::{self, Admission},
+    },
+};
+
+/// How long a report keeps the visits of those who are paying: some reports may be lost.
+const PAYING_KEPT: Duration = Duration::from_secs(10);
+
+/// One sale's waiting room.
+pub struct WaitingRoom {
+    context: Arc<RoomContext>,
+    life: Lifecycle,
+    sale_hash: [u8; 8],
+    chain: Arc<dyn Chain>,
+    /// The last link of the journal's chain that this node knows of.
+    linked: ArcSwap<Link>,
+    status: StatusReporter,
+    admission: AdmissionController,
+    draw: DrawCoordinator,
+    passes: PassReader,
+}
+
+impl fmt::Debug for WaitingRoom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WaitingRoom({})", self.context.config.sale)
+    }
+}
+
+impl WaitingRoom {
+    /// A room over a recovered store; `linked` is the last link of the journal's `chain`. Publishes a first status.
+    pub(crate) fn new(
+        context: RoomContext,
+        life: Lifecycle,
+        chain: Arc<dyn Chain>,
+        linked: Link,
+        secrets: Option<Secrets>,
+    ) -> Self {
+        let context = Arc::new(context);
+        let config = &context.config;
+        let room = Self {
+            life,
+            sale_hash: queue_token::sale_hash(&config.sale),
+            chain,
+            linked: ArcSwap::from_pointee(linked),
+            status: StatusReporter::new(Arc::clone(&context)),
+            admission: AdmissionController::new(Arc::clone(&context)),
+            draw: DrawCoordinator::new(Arc::clone(&context), secrets),
+            passes: PassReader::new(
+                config.sale.clone(),
+                config.issuer.clone(),
+                context.keys.clone(),
+                Arc::clone(&context.clock),
+            ),
+            context,
+        };
+        room.publish_status();
+        room
+    }
+
+    /// The sale's configuration.
+    pub fn config(&self) -> &Config {
+        &self.context.config
+    }
+
+    /// The sale's phase now.
+    pub fn phase(&self) -> Phase {
+        self.context.phase()
+    }
+
+    /// Gives a subject a queue entry, or finds the one it has. As durable as the sale's configuration says when this
+    /// returns. May be dropped at any moment.
+    ///
+    /// # Errors
+    /// [`WaitingRoomError`]; joining again is safe.
+    pub async fn join(&self, who: &Subject) -> Result<JoinOutcome, WaitingRoomError> {
+        let context = &self.context;
+        let subject = queue_token::subject_hash(&context.keys.queue, &context.config.sale, who);
+        // Most who join twice have merely reloaded the page.
+        match context.store.known(subject) {
+            Some(found) if join::is_open_for_joins(self.phase()) => Ok(self.existing(subject, found)),
+            _ => self.join_as(subject).await,
+        }
+    }
+
+    /// Gives a visitor without a name a queue entry: only the token proves whose it is. As [`WaitingRoom::join`].
+    ///
+    /// # Errors
+    /// As [`WaitingRoom::join`].
+    pub async fn join_stranger(&self) -> Result<JoinOutcome, WaitingRoomError> {
+        self.join_as(queue_token::stranger(self.context.entropy.as_ref()))
+            .await
+    }
+
+    async fn join_as(&self, subject: u64) -> Result<JoinOutcome, WaitingRoomError> {
+        let phase = self.phase();
+        match phase {
+            Phase::Scheduled => {
+                return Ok(JoinOutcome::NotOpenYet {
+                    opens: self.context.config.prequeue_at,
+                });
+            }
+            Phase::Closed => return Ok(JoinOutcome::Closed),
+            _ => {}
+        }
+        Ok(match join::join(&self.context, subject).await? {
+            Entry::New(found) => {
+                JoinOutcome::Joined(self.joined(&token_of(subject, found), uncalled_state(phase)))
+            }
+            Entry::Existing(found) => self.existing(subject, found),
+            Entry::Full => JoinOutcome::Full,
+        })
+    }
+
+    fn existing(&self, subject: u64, found: Found) -> JoinOutcome {
+        let token = token_of(subject, found);
+        JoinOutcome::Already(self.joined(&token, self.place(&token).state))
+    }
+
+    fn joined(&self, token: &QueueToken, state: PlaceState) -> Joined {
+        Joined {
+            token: token.seal(&self.context.keys.queue, self.sale_hash),
+            state,
+            number: position::published_number(&self.context, token),
+            joined_at: token.joined_at,
+            sample: presence::sample_of(token.subject_hash),
+        }
+    }
+
+    /// Verifies a queue token: key, purpose and sale. No I/O.
+    ///
+    /// # Errors
+    /// [`TokenError`] says what is wrong with it.
+    pub fn read_token(&self, token: &str) -> Result<QueueToken, TokenError> {
+        QueueToken::open(token, &self.context.keys.queue, self.sale_hash)
+    }
+
+    /// Whether the token was given to this subject.
+    pub fn belongs_to(&self, token: &QueueToken, who: &Subject) -> bool {
+        let context = &self.context;
+        token.subject_hash == queue_token::subject_hash(&context.keys.queue, &context.config.sale, who)
+    }
+
+    /// Where the token's holder stands now. No I/O.
+    pub fn place(&self, token: &QueueToken) -> Place {
+        position::position(&self.context, &self.status.published(), token)
+    }
+
+    /// Leaves the queue on purpose; a visit that goes on ends with it. Leaving twice is leaving once.
+    ///
+    /// # Errors
+    /// [`WaitingRoomError::Busy`] also while the holder's entry is being written.
+    pub async fn leave(&self, token: &QueueToken) -> Result<(), WaitingRoomError> {
+        let (store, at) = (&self.context.store, self.context.moment());
+        let Some(number) = position::number_of(&self.context, token) else {
+            return Ok(());
+        };
+        let standing = store.standing(number, at);
+        if standing == Standing::Left {
+            return Ok(());
+        }
+        if let Some(visit) = store.visit_of(number) {
+            if standing != Standing::Entered {
+                // The admission is just being written.
+                return Err(WaitingRoomError::Busy);
+            }
+            return visits::end(&self.context, visit).await;
+        }
+        let Some(arrival) = position::arrival_of(&self.context, token) else {
+            return Ok(());
+        };
+        self.context.write(Event::Left { number: arrival }).await
+    }
+
+    /// A heartbeat: the holder's page is open. Gives the pause until the next one; `None`: the holder is not in the
+    /// sample that is asked, and nothing has changed.
+    pub fn present(&self, token: &QueueToken) -> Option<Duration> {
+        position::heartbeat(
+            &self.context,
+            &self.status.published(),
+            self.status.presence(),
+            token,
+        )
+    }
+
+    /// The current status, ready to be sent.
+    pub fn board(&self) -> Arc<EncodedBoard> {
+        self.status.current()
+    }
+
+    /// A subscription to the status; `None` when as many are taken as may be.
+    pub fn watch_board(&self) -> Option<BoardWatch> {
+        self.status.subscribe()
+    }
+
+    /// Admits the token's holder if it is their turn, unless those `inside` are served late. Asking again while the visit
+    /// lasts gives a fresh pass for the same visit.
+    ///
+    /// # Errors
+    /// [`WaitingRoomError`]; asking again is safe.
+    pub async fn enter(&self, token: &QueueToken, inside: Inside) -> Result<EnterOutcome, WaitingRoomError> {
+        let admission = visits::admit(&self.context, token, inside).await?;
+        Ok(match admission {
+            Admission::Admitted { pass, expires_at } => EnterOutcome::Entered { pass, expires_at },
+            Admission::NotCalledYet => EnterOutcome::NotCalledYet(self.place(token)),
+            Admission::NoSlot { ask_again } => {
+                let mut place = self.place(token);
+                place.poll_after_ms = place
+                    .poll_after_ms
+                    .max(u32::try_from(ask_again.as_millis()).unwrap_or(POLL_FAR_MS));
+                EnterOutcome::FullForAMoment(place)
+            }
+            Admission::Closed => EnterOutcome::Closed,
+            Admission::Ended => EnterOutcome::Ended(self.place(token)),
+        })
+    }
+
+    /// Verifies a pass: signature, issuer, sale, times, generation, and that its visit goes on. No I/O.
+    ///
+    /// # Errors
+    /// [`TokenError`] says what is wrong with it.
+    pub fn read_pass(&self, pass: &str) -> Result<Pass, TokenError> {
+        let pass = self.passes.read_pass(pass)?;
+        if !self.context.store.is_inside(pass.visit, pass.generation) {
+            return Err(TokenError::Expired);
+        }
+        Ok(pass)
+    }
+
+    /// Whether the pass was given to this subject.
+    pub fn pass_belongs_to(&self, pass: &Pass, who: &Subject) -> bool {
+        self.passes.pass_belongs_to(pass, who)
+    }
+
+    /// A fresh pass for a visit that goes on, also after the sale has closed.
+    ///
+    /// # Errors
+    /// [`WaitingRoomError::Store`]
+    pub async fn renew(&self, pass: &Pass) -> Result<RenewOutcome, WaitingRoomError> {
+        visits::renew(&self.context, pass).await
+    }
+
+    /// Ends a visit and releases its slot. Ending twice is ending once.
+    ///
+    /// # Errors
+    /// [`WaitingRoomError`]; ending again is safe.
+    pub async fn end_visit(&self, pass: &Pass) -> Result<(), WaitingRoomError> {
+        visits::end(&self.context, pass.visit).await
+    }
+
+    /// Takes in what the box office reports; it counts from the next tick on.
+    pub fn box_office_report(&self, report: BoxOfficeReport) {
+        let until = self.context.clock.now().plus(PAYING_KEPT);
+        for visit in &report.paying {
+            self.context.store.keep_visit(*visit, until);
+        }
+        self.admission.receive_report(report);
+    }
+
+    /// Carries out a command of the service's own; see [`WaitingRoom::order`].
+    ///
+    /// # Errors
+    /// As [`WaitingRoom::order`].
+    pub async fn command(&self, command: OperatorCommand) -> Result<CommandOutcome, WaitingRoomError> {
+        commands::carry_out(&self.context, command, None).await
+    }
+
+    /// Carries out an operator's command: in the journal under the operator's name, and effective here when this
+    /// returns; on every other node with its next tick.
+    ///
+    /// # Errors
+    /// [`WaitingRoomError`] when it could not be written; nothing has changed then.
+    pub async fn order(
+        &self,
+        command: OperatorCommand,
+        by: &str,
+    ) -> Result<CommandOutcome, WaitingRoomError> {
+        commands::carry_out(&self.context, command, Some(by.to_owned())).await
+    }
+
+    /// How admission is set now.
+    pub fn door_state(&self) -> DoorState {
+        commands::admission_settings(&self.context)
+    }
+
+    /// Counts for metrics and operators.
+    pub fn figures(&self) -> Figures {
+        let store = &self.context.store;
+        let (counts, settings) = (store.counts(self.context.moment()), store.settings());
+        Figures {
+            issued: counts.issued.into(),
+            now_serving: counts.now_serving.into(),
+            active: counts.active,
+            claimants: counts.claimants,
+            returners: counts.returners,
+            waiting: counts.waiting,
+            present_percent: self.status.published().present_percent,
+            passed_over: counts.passed_over,
+            rate_per_minute: settings.rate_per_minute,
+            rate_ordered_per_minute: settings.rate_ordered,
+            capacity: settings.capacity,
+            entries_total: counts.entries_total,
+            statements: self.status.statements(),
+        }
+    }
+
+    /// What is published of the draw; `None` in a sale without one.
+    pub fn published_draw(&self) -> Option<PublishedDraw> {
+        publication::publish(&self.context.config, self.context.store.draw())
+    }
+
+    /// How far the draw has come; `None` in a sale without one.
+    pub fn draw_progress(&self) -> Option<DrawProgress> {
+        publication::progress(&self.context.store.draw(), self.context.clock.now())
+    }
+
+    /// What the token's holder needs to prove that they are in the queue, and once the entries are closed, in the draw.
+    ///
+    /// # Errors
+    /// [`ReceiptOutcome`] says why there is none.
+    pub async fn draw_receipt(&self, token: &QueueToken) -> Result<DrawReceipt, ReceiptOutcome> {
+        let receipts = self.draw.receipts().ok_or(ReceiptOutcome::NoDraw)?;
+        let arrival = position::arrival_of(&self.context, token).ok_or(ReceiptOutcome::Unknown)?;
+        receipts
+            .receipt(&self.context, arrival, token.subject_hash)
+            .await
+    }
+
+    /// All leaves of the draw in order of arrival, some at a time; `None` before the entries are closed. `Err`: as many
+    /// lists are being sent as may be.
+    pub fn draw_leaves(&self) -> Option<Result<DrawLeaves, ()>> {
+        self.draw.receipts()?.leaves(&self.context.store)
+    }
+
+    /// One admission tick.
+    pub(crate) async fn tick(&self) -> Result<(), StoreError> {
+        if self.admission.tick().await? {
+            self.renew_status(true).await;
+        }
+        Ok(())
+    }
+
+    /// One second of the status: learn from it, exchange heartbeats, publish.
+    pub(crate) async fn status_second(&self) {
+        self.measure_second();
+        self.status.share_presence().await;
+        self.renew_status(false).await;
+    }
+
+    pub(crate) fn measure_second(&self) {
+        self.status.measure_second(&self.inputs());
+    }
+
+    /// Publishes a new status on this node alone.
+    pub(crate) fn publish_status(&self) {
+        self.status.publish(&self.inputs());
+    }
+
+    async fn renew_status(&self, at_once: bool) {
+        self.status.renew(&self.inputs(), at_once).await;
+    }
+
+    /// Takes the draw's next step, if it is time for one.
+    pub(crate) async fn advance_draw(&self) {
+        if self.draw.advance(self.admission.is_caller()).await {
+            self.renew_status(true).await;
+        }
+    }
+
+    /// Whether nothing is left to draw.
+    pub(crate) fn has_order(&self) -> bool {
+        has_order(&self.context.config, &self.context.store.settings())
+    }
+
+    /// Chains the journal's records that are not chained yet, where it is this node's turn; the others see how far the
+    /// chain goes.
+    pub(crate) async fn extend_chain(&self) -> Result<(), JournalError> {
+        let chain = self.chain.as_ref();
+        let last = if self.admission.is_caller() {
+            chain::extend(chain).await?
+        } else {
+            chain.last_link().await?
+        };
+        self.linked.store(Arc::new(last));
+        Ok(())
+    }
+
+    pub(crate) fn life(&self) -> &Lifecycle {
+        &self.life
+    }
+
+    fn inputs(&self) -> Inputs {
+        let Link { number, hash, .. } = **self.linked.load();
+        Inputs {
+            admission: self.admission.state(),
+            stock: self.admission.stock(),
+            journal: (number > 0).then_some(LogHead { link: number, hash }),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn context(&self) -> &RoomContext {
+        &self.context
+    }
+}
+
+/// Also checks that a pass's visit goes on, which keys and clock alone cannot tell.
+impl Papers for WaitingRoom {
+    fn read_token(&self, token: &str) -> Result<QueueToken, TokenError> {
+        Self::read_token(self, token)
+    }
+
+    fn read_pass(&self, pass: &str) -> Result<Pass, TokenError> {
+        Self::read_pass(self, pass)
+    }
+
+    fn pass_belongs_to(&self, pass: &Pass, who: &Subject) -> bool {
+        Self::pass_belongs_to(self, pass, who)
+    }
+}
+
+fn token_of(subject_hash: u64, found: Found) -> QueueToken {
+    QueueToken {
+        arrival: found.number.into(),
+        subject_hash,
+        joined_at: found.joined_at,
+    }
+}

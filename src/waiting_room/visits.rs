@@ -1,0 +1,141 @@
+//! Visits: admission through a reserved slot, passes, and the end.
+
+use std::time::Duration;
+
+use crate::{
+    kernel::{Timestamp, VisitId},
+    waiting_room::{
+        context::{RoomContext, WaitingRoomError},
+        journal::{record::Event, request::Ask},
+        position,
+        store::port::{EntryAsk, PassGrant, Reservation},
+        tokens::{
+            pass::{self, Pass},
+            queue_token::QueueToken,
+        },
+        types::{Inside, Phase, RenewOutcome},
+    },
+};
+
+/// What became of a visitor's request to enter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    Admitted {
+        pass: String,
+        expires_at: Timestamp,
+    },
+    NotCalledYet,
+    /// Called, but no slot is free at this moment.
+    NoSlot {
+        ask_again: Duration,
+    },
+    /// The sale is closed.
+    Closed,
+    /// The visitor has left, or the visit is over.
+    Ended,
+}
+
+/// Admits the token's holder if it is their turn, unless those `inside` are served late; a visit that goes on gets a
+/// fresh pass.
+///
+/// # Errors
+/// [`WaitingRoomError`]; asking again is safe.
+pub(crate) async fn admit(
+    context: &RoomContext,
+    token: &QueueToken,
+    inside: Inside,
+) -> Result<Admission, WaitingRoomError> {
+    if context.phase() == Phase::Closed {
+        return Ok(Admission::Closed);
+    }
+    let Some(number) = position::number_of(context, token) else {
+        return Ok(Admission::Ended);
+    };
+    let at = context.moment();
+    // Read before the slot is reserved: the reservation is then not written under a later epoch.
+    let epoch = context.store.epoch();
+    let ask = EntryAsk {
+        number,
+        visit: VisitId::random(context.entropy.as_ref()),
+        inside,
+    };
+    let visit = match context.store.reserve(&ask, at).await? {
+        Reservation::Reserved { at } => {
+            let event = Event::Entered {
+                number,
+                subject: token.subject_hash,
+                visit: ask.visit,
+            };
+            context.submit(Ask::Entry { event, at, epoch }).await?;
+            ask.visit
+        }
+        Reservation::Inside { visit } => visit,
+        Reservation::NotCalledYet => return Ok(Admission::NotCalledYet),
+        Reservation::NoRoom { ask_again } => return Ok(Admission::NoSlot { ask_again }),
+        Reservation::Left => return Ok(Admission::Ended),
+    };
+    let now = context.clock.now();
+    Ok(match context.store.grant_pass(visit, now).await? {
+        Some(grant) => {
+            let (pass, expires_at) =
+                seal_pass(context, visit, token.subject_hash, number.into(), grant, now);
+            Admission::Admitted { pass, expires_at }
+        }
+        None => Admission::Ended,
+    })
+}
+
+/// A fresh pass for a visit that goes on, also after the sale has closed.
+///
+/// # Errors
+/// [`WaitingRoomError::Store`]
+pub(crate) async fn renew(context: &RoomContext, pass: &Pass) -> Result<RenewOutcome, WaitingRoomError> {
+    let now = context.clock.now();
+    Ok(match context.store.grant_pass(pass.visit, now).await? {
+        Some(grant) => {
+            let (pass, expires_at) =
+                seal_pass(context, pass.visit, pass.subject_hash, pass.number, grant, now);
+            RenewOutcome::Renewed { pass, expires_at }
+        }
+        None => RenewOutcome::Ended,
+    })
+}
+
+/// Ends a visit and releases its slot. Ending twice is ending once.
+///
+/// # Errors
+/// [`WaitingRoomError`]; ending again is safe.
+pub(crate) async fn end(context: &RoomContext, visit: VisitId) -> Result<(), WaitingRoomError> {
+    let ended = context
+        .store
+        .end_visits(&[visit], context.clock.now())
+        .await?;
+    for end in ended {
+        context.write(end.event()).await?;
+    }
+    Ok(())
+}
+
+fn seal_pass(
+    context: &RoomContext,
+    visit: VisitId,
+    subject_hash: u64,
+    number: u64,
+    grant: PassGrant,
+    now: Timestamp,
+) -> (String, Timestamp) {
+    let expires_at = Timestamp::from_secs(grant.expires_at.as_secs());
+    let pass = Pass {
+        visit,
+        subject_hash,
+        number,
+        generation: grant.generation,
+        issued_at: now,
+        expires_at,
+    };
+    let (config, entropy) = (&context.config, context.entropy.as_ref());
+    (
+        pass::seal(&pass, &context.keys.pass, &config.sale, &config.issuer, entropy),
+        expires_at,
+    )
+}
