@@ -22,7 +22,7 @@ use sqlx::{
 use stagedoor::{
     kernel::{Clock, Entropy, OsEntropy, Subject, SystemClock},
     platform::{keys::Keys, shutdown::Lifecycle, signing::MacKeys},
-    waiting_room::{Config, Deps, Durability, Engine, JoinOutcome, JournalPlace, WaitingRoom},
+    waiting_room::{Config, Deps, Durability, StoreBackend, JoinOutcome, JournalLocation, WaitingRoom},
 };
 use tokio::runtime::Runtime;
 
@@ -51,21 +51,21 @@ async fn room(dir: &Path, life: &Lifecycle) -> Arc<WaitingRoom> {
     let now = clock.now();
     let config = Config {
         sale: "bench".parse().expect("a sale's id"),
-        prequeue_at: now,
-        opens_at: now.plus(Duration::from_hours(1)),
+        prequeue_starts_at: now,
+        on_sale_starts_at: now.plus(Duration::from_hours(1)),
         closes_at: now.plus(Duration::from_hours(2)),
-        rate_per_minute: 600,
-        capacity: 1_000,
-        burst: None,
+        admission_rate_per_minute: 600,
+        active_visits_max: 1_000,
+        admission_burst: None,
         call_window: Duration::from_mins(3),
-        returner_share: 0.25,
-        pass_life: Duration::from_mins(2),
+        late_arrival_share: 0.25,
+        pass_ttl: Duration::from_mins(2),
         visit_max: Duration::from_mins(20),
-        max_fans: u32::MAX,
+        queue_entries_max: u32::MAX,
         issuer: "https://tickets.example".into(),
-        watchers_max: 10,
-        passes_checked_elsewhere: false,
-        durability: Durability::Journaled,
+        status_streams_max: 10,
+        passes_verified_elsewhere: false,
+        durability: Durability::Committed,
         draw: None,
     };
     let keys = Keys::ephemeral(&OsEntropy);
@@ -73,10 +73,10 @@ async fn room(dir: &Path, life: &Lifecycle) -> Arc<WaitingRoom> {
         clock,
         entropy: Arc::new(OsEntropy),
         keys,
-        journal: JournalPlace::File(dir.join("queue.db")),
-        engine: Engine::Memory,
-        node: String::new(),
-        life: life.clone(),
+        journal: JournalLocation::File(dir.join("queue.db")),
+        store: StoreBackend::Memory,
+        node_name: String::new(),
+        lifecycle: life.clone(),
     };
     waiting_room::open(config, deps).await.expect("a new room opens")
 }
@@ -163,25 +163,25 @@ fn reading(c: &mut Criterion) {
     let Some(JoinOutcome::Joined(joined)) = joined else {
         panic!("a new fan joins")
     };
-    let token = room.read_token(&joined.token).expect("our own token");
+    let token = room.verify_token(&joined.token).expect("our own token");
     let keys = MacKeys::new(&BTreeMap::from([(1, [7; 32])]));
     let message = [7; 35];
     let tag = keys.tag(1, &message).expect("a key");
-    let board = room.board().json.clone();
+    let board = room.status().json.clone();
 
     let mut group = c.benchmark_group("reading");
     group
         .measurement_time(Duration::from_secs(2))
         .warm_up_time(Duration::from_millis(500));
     group.bench_function("token and place", |b| {
-        b.iter(|| room.place(&room.read_token(black_box(&joined.token)).expect("our own token")));
+        b.iter(|| room.position(&room.verify_token(black_box(&joined.token)).expect("our own token")));
     });
-    group.bench_function("token", |b| b.iter(|| room.read_token(black_box(&joined.token))));
-    group.bench_function("place", |b| b.iter(|| room.place(black_box(&token))));
+    group.bench_function("token", |b| b.iter(|| room.verify_token(black_box(&joined.token))));
+    group.bench_function("place", |b| b.iter(|| room.position(black_box(&token))));
     group.bench_function("floor: MAC of a token", |b| {
         b.iter(|| keys.verify(1, black_box(&message), black_box(&tag)))
     });
-    group.bench_function("board", |b| b.iter(|| room.board()));
+    group.bench_function("board", |b| b.iter(|| room.status()));
     let bytes: Arc<Bytes> = Arc::new(board);
     group.bench_function("floor: clone of shared bytes", |b| {
         b.iter(|| Arc::clone(black_box(&bytes)))

@@ -1,15 +1,16 @@
-//! What holding seats costs in the memory engine, and in the one on Redis (`on_redis`), beside the floor: the bare minimum that keeps a hold's promise.
+//! The cost of holding seats in the memory store, and in the one on Redis (`on_redis`), compared with a
+//! baseline.
 //!
-//! The floor is a lock, a bitmap and the time. To hold, it reads the clock, takes the lock, looks at all the seats' bits
-//! and sets all of them or none, and gives the deadline out. To release, it is handed the deadline, reads the clock (a
-//! hold is over at its deadline, so that the time must be known), takes the lock and clears the bits. It knows no owner,
-//! no id, no limit, ends nothing by itself and tells nobody what has changed. Two rows go below what is possible: the
-//! floor whose release asks for no time, and the floor without a clock at all.
+//! The baseline is the bare minimum that keeps a hold's promise: a lock, a bitmap and the time. To hold, it
+//! reads the clock, takes the lock, checks the bits of all seats, sets all or none, and returns the deadline.
+//! To release, it gets the deadline, reads the clock (a hold is over at its deadline), takes the lock and
+//! clears the bits. It has no owner, id or limit, expires nothing and publishes no changes. Two rows go below
+//! what is possible: the baseline that releases without the time, and the baseline without a clock at all.
 //!
-//! The engine is [`MemoryStore`] with all that a hold is, called without the boxed future of [`SeatStore`]; a row of its
-//! own says what that adds. Requests, with their random ids, are made before the clock starts, for both: the floor has
-//! none. Sixty-four fans take turns. After criterion's figures comes a table of ratios from interleaved pairs of one
-//! run, then what a whole hold by way of [`Performance`] takes in the largest house.
+//! The store is [`MemoryStore`] with all that a hold is, called without the boxed future of [`SeatStore`]; a
+//! row of its own says what that adds. Requests with their random ids are made before the clock starts.
+//! Sixty-four requests take turns. After criterion's figures comes a table of ratios from interleaved pairs
+//! of one run, then the time of a whole hold through [`Performance`] in the largest venue.
 
 #![expect(clippy::cast_precision_loss, reason = "rates need no 53rd bit")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
@@ -31,15 +32,15 @@ use stagedoor::{
     kernel::{Currency, Money, OsEntropy, Subject, SystemClock, VisitId},
     platform::shutdown::Lifecycle,
     seating::{
-        Config, Deps, StoreBackend, HoldOutcome, StoreHold, Performance, Plan, SeatIx, Seating, VenueKind, HoldSpec,
-        generate,
+        Config, Deps, HoldOutcome, HoldSpec, Performance, Plan, SeatIx, Seating, StoreBackend, StoreHold,
+        VenueKind, generate,
     },
 };
 use uuid::Uuid;
 
 use self::cycles::{
-    Fans, Floor, HOUSES, ROUND, TERMS, all_taken, boxed_cycle, engine, engine_cycle, engine_holds,
-    floor_cycle, rate, rate_of_holding, rate_of_two,
+    Baseline, ROUND, Requests, TERMS, VENUE_SIZES, all_taken, baseline_cycle, boxed_cycle, memory_store,
+    rate, rate_of_holding, rate_of_two, store_cycle, try_hold,
 };
 
 #[global_allocator]
@@ -50,32 +51,32 @@ const PAIRS: usize = 15;
 const WHOLE_HOLDS: u32 = 2_000;
 
 fn figures(c: &mut Criterion) {
-    for house in HOUSES {
+    for seats_total in VENUE_SIZES {
         for group in [1, 4] {
-            let mut bench = c.benchmark_group(format!("{group} of {house} seats"));
-            let (store, floor) = (engine(house), Floor::new(house));
-            let mut fans = Fans::of_all(house, group);
-            bench.bench_function(BenchmarkId::new("free", "floor"), |b| {
-                b.iter(|| floor_cycle(&floor, fans.next()))
+            let mut bench = c.benchmark_group(format!("{group} of {seats_total} seats"));
+            let (store, baseline) = (memory_store(seats_total), Baseline::new(seats_total));
+            let mut requests = Requests::of_all(seats_total, group);
+            bench.bench_function(BenchmarkId::new("free", "baseline"), |b| {
+                b.iter(|| baseline_cycle(&baseline, requests.next()))
             });
-            bench.bench_function(BenchmarkId::new("free", "engine"), |b| {
-                b.iter(|| engine_cycle(&store, fans.next()))
+            bench.bench_function(BenchmarkId::new("free", "store"), |b| {
+                b.iter(|| store_cycle(&store, requests.next()))
             });
-            let (store, floor) = all_taken(house, group);
-            bench.bench_function(BenchmarkId::new("taken", "floor"), |b| {
-                b.iter(|| assert_eq!(floor.hold(&fans.next().seats), None))
+            let (store, baseline) = all_taken(seats_total, group);
+            bench.bench_function(BenchmarkId::new("taken", "baseline"), |b| {
+                b.iter(|| assert_eq!(baseline.hold(&requests.next().seats), None))
             });
-            bench.bench_function(BenchmarkId::new("taken", "engine"), |b| {
-                b.iter(|| assert!(!engine_holds(&store, fans.next())))
+            bench.bench_function(BenchmarkId::new("taken", "store"), |b| {
+                b.iter(|| assert!(!try_hold(&store, requests.next())))
             });
         }
     }
 }
 
-fn ratio(name: &str, must: Option<f64>, mut pair: impl FnMut() -> (f64, f64)) {
+fn ratio(name: &str, target: Option<f64>, mut pair: impl FnMut() -> (f64, f64)) {
     let mut ratios: Vec<f64> = (0..PAIRS)
         .map(|_| pair())
-        .map(|(figure, floor)| figure / floor)
+        .map(|(figure, baseline)| figure / baseline)
         .collect();
     ratios.sort_by(f64::total_cmp);
     let (low, median, high) = (
@@ -83,75 +84,83 @@ fn ratio(name: &str, must: Option<f64>, mut pair: impl FnMut() -> (f64, f64)) {
         ratios[PAIRS / 2],
         ratios[PAIRS - 1 - PAIRS / 5],
     );
-    let must = must.map_or_else(String::new, |it| format!("  must reach {it:.1}"));
-    println!("{name:<54} {median:>6.2}  ({low:.2} to {high:.2}){must}");
+    let target = target.map_or_else(String::new, |target| format!("  target {target:.1}"));
+    println!("{name:<54} {median:>6.2}  ({low:.2} to {high:.2}){target}");
 }
 
 fn ratios() {
     println!(
         "\nRatios: median of {PAIRS} interleaved pairs of {ROUND} rounds, in brackets the middle three fifths"
     );
-    for house in HOUSES {
+    for seats_total in VENUE_SIZES {
         for group in [1, 4] {
-            println!("{group} of {house} seats");
-            let (store, floor, taken) = (engine(house), Floor::new(house), all_taken(house, group).0);
-            let mut fans = Fans::of_all(house, group);
-            ratio("  hold and release: engine / floor", Some(0.5), || {
+            println!("{group} of {seats_total} seats");
+            let (store, baseline, taken) = (
+                memory_store(seats_total),
+                Baseline::new(seats_total),
+                all_taken(seats_total, group).0,
+            );
+            let mut requests = Requests::of_all(seats_total, group);
+            ratio("  hold and release: store / baseline", Some(0.5), || {
                 (
-                    rate(&mut fans, |it| engine_cycle(&store, it)),
-                    rate(&mut fans, |it| floor_cycle(&floor, it)),
+                    rate(&mut requests, |request| store_cycle(&store, request)),
+                    rate(&mut requests, |request| baseline_cycle(&baseline, request)),
                 )
             });
-            ratio("    by boxed futures / floor", None, || {
+            ratio("    by boxed futures / baseline", None, || {
                 (
-                    rate(&mut fans, |it| boxed_cycle(&store, it)),
-                    rate(&mut fans, |it| floor_cycle(&floor, it)),
+                    rate(&mut requests, |request| boxed_cycle(&store, request)),
+                    rate(&mut requests, |request| baseline_cycle(&baseline, request)),
                 )
             });
-            ratio("    engine / floor that releases without the time", None, || {
-                let half = |it: &StoreHold| {
-                    black_box(floor.hold(&it.seats).expect("the seats are free"));
-                    floor.give_back(&it.seats);
+            ratio(
+                "    store / baseline that releases without the time",
+                None,
+                || {
+                    let half = |request: &StoreHold| {
+                        black_box(baseline.hold(&request.seats).expect("the seats are free"));
+                        baseline.clear(&request.seats);
+                    };
+                    (
+                        rate(&mut requests, |request| store_cycle(&store, request)),
+                        rate(&mut requests, half),
+                    )
+                },
+            );
+            ratio("    store / baseline without a clock", None, || {
+                let timeless = |request: &StoreHold| {
+                    assert!(baseline.try_set(&request.seats));
+                    baseline.clear(&request.seats);
                 };
                 (
-                    rate(&mut fans, |it| engine_cycle(&store, it)),
-                    rate(&mut fans, half),
+                    rate(&mut requests, |request| store_cycle(&store, request)),
+                    rate(&mut requests, timeless),
                 )
             });
-            ratio("    engine / floor without a clock", None, || {
-                let timeless = |it: &StoreHold| {
-                    assert!(floor.take(&it.seats));
-                    floor.give_back(&it.seats);
-                };
-                (
-                    rate(&mut fans, |it| engine_cycle(&store, it)),
-                    rate(&mut fans, timeless),
-                )
-            });
-            let mut part = Fans::of_part(house, group, 0, 2);
+            let mut part = Requests::of_part(seats_total, group, 0, 2);
             ratio("  hold and release: two threads / one", Some(0.6), || {
                 (
-                    rate_of_two(house, group, |it| engine_cycle(&store, it)),
-                    rate(&mut part, |it| engine_cycle(&store, it)),
+                    rate_of_two(seats_total, group, |request| store_cycle(&store, request)),
+                    rate(&mut part, |request| store_cycle(&store, request)),
                 )
             });
-            ratio("    the floor's own", None, || {
+            ratio("    the baseline's own", None, || {
                 (
-                    rate_of_two(house, group, |it| floor_cycle(&floor, it)),
-                    rate(&mut part, |it| floor_cycle(&floor, it)),
+                    rate_of_two(seats_total, group, |request| baseline_cycle(&baseline, request)),
+                    rate(&mut part, |request| baseline_cycle(&baseline, request)),
                 )
             });
             ratio("  refusing / holding", Some(1.0), || {
                 (
-                    rate_of_holding(&taken, &fans, false),
-                    rate_of_holding(&store, &fans, true),
+                    rate_of_holding(&taken, &requests, false),
+                    rate_of_holding(&store, &requests, true),
                 )
             });
         }
     }
 }
 
-/// Times of one verb, one by one.
+/// Times single calls, and prints median and 99th percentile.
 fn times(name: &str, mut once: impl FnMut(u32) -> Duration) {
     let mut times: Vec<Duration> = (0..WHOLE_HOLDS).map(&mut once).collect();
     times.sort_unstable();
@@ -160,18 +169,18 @@ fn times(name: &str, mut once: impl FnMut(u32) -> Duration) {
     println!("{name:<54} {median:>8.1} us, 99 of 100 below {late:.1} us");
 }
 
-/// What a hold takes by way of its performance: the wish checked, seats sought, an id drawn, the copy that everybody
-/// sees brought up to date, prices summed. All within the one millisecond that seeking may take.
+/// The time of a hold through its performance: validation, allocation, id, replica update and prices. The
+/// target for the allocation alone is one millisecond.
 fn whole_holds() {
-    let house = HOUSES[2];
-    println!("\nWhole holds in a stadium of {house} seats: median of {WHOLE_HOLDS}");
-    let life = Lifecycle::new();
-    for (filling, keep_every) in [("empty", 1), ("19 of 20 seats gone", 20)] {
-        let performance = performance(house, &life);
-        let is_gone = |it: &SeatIx| !(it.0.wrapping_mul(0x9e37_79b9) >> 16).is_multiple_of(keep_every);
-        let (gone, left): (Vec<SeatIx>, Vec<SeatIx>) = performance.plan().seats().partition(is_gone);
-        if !gone.is_empty() {
-            at_once(performance.set_blocked(&gone, true)).expect("seats of the plan");
+    let seats_total = VENUE_SIZES[2];
+    println!("\nWhole holds in a stadium of {seats_total} seats: median of {WHOLE_HOLDS}");
+    let lifecycle = Lifecycle::new();
+    for (filling, keep_every) in [("empty", 1), ("19 of 20 seats blocked", 20)] {
+        let performance = performance(seats_total, &lifecycle);
+        let is_blocked = |seat: &SeatIx| !(seat.0.wrapping_mul(0x9e37_79b9) >> 16).is_multiple_of(keep_every);
+        let (blocked, left): (Vec<SeatIx>, Vec<SeatIx>) = performance.plan().seats().partition(is_blocked);
+        if !blocked.is_empty() {
+            at_once(performance.set_blocked(&blocked, true)).expect("seats of the plan");
         }
         for quantity in [1, 2, 4] {
             let best = HoldSpec::BestAvailable {
@@ -189,34 +198,37 @@ fn whole_holds() {
             hold_once(&performance, n, HoldSpec::Seats(vec![chosen]))
         });
     }
-    let performance = performance(house, &life);
-    let taken: Vec<SeatIx> = performance.plan().seats().filter(|it| it.0 % 8 < 4).collect();
+    let performance = performance(seats_total, &lifecycle);
+    let taken: Vec<SeatIx> = performance.plan().seats().filter(|seat| seat.0 % 8 < 4).collect();
     at_once(performance.set_blocked(&taken, true)).expect("seats of the plan");
-    times("  half gone: 4 refused, with alternatives", |n| {
+    times("  half blocked: 4 refused, with alternatives", |n| {
         let first = taken[n as usize * 17 % (taken.len() / 4) * 4];
-        let (who, wish) = (fan(n), HoldSpec::Seats((0..4).map(|i| SeatIx(first.0 + i)).collect()));
+        let (subject, spec) = (
+            customer(n),
+            HoldSpec::Seats((0..4).map(|i| SeatIx(first.0 + i)).collect()),
+        );
         let start = Instant::now();
-        let outcome = at_once(performance.hold(&who, VisitId::from_uuid(Uuid::nil()), wish, None));
+        let outcome = at_once(performance.hold(&subject, VisitId::from_uuid(Uuid::nil()), spec, None));
         let spent = start.elapsed();
         assert!(matches!(outcome, Ok(HoldOutcome::Taken { taken, .. }) if taken.len() == 4));
         spent
     });
-    life.stop();
+    lifecycle.stop();
 }
 
-fn hold_once(performance: &Performance, n: u32, wish: HoldSpec) -> Duration {
-    let who = fan(n);
+fn hold_once(performance: &Performance, n: u32, spec: HoldSpec) -> Duration {
+    let subject = customer(n);
     let start = Instant::now();
-    let outcome = at_once(performance.hold(&who, VisitId::from_uuid(Uuid::nil()), wish, None));
+    let outcome = at_once(performance.hold(&subject, VisitId::from_uuid(Uuid::nil()), spec, None));
     let spent = start.elapsed();
     let Ok(HoldOutcome::Held(hold)) = outcome else {
         panic!("{outcome:?}")
     };
-    at_once(performance.release(hold.id, &who)).expect("the engine answers");
+    at_once(performance.release(hold.id, &subject)).expect("the store answers");
     spent
 }
 
-fn performance(seats: u32, life: &Lifecycle) -> Arc<Performance> {
+fn performance(seats: u32, lifecycle: &Lifecycle) -> Arc<Performance> {
     let plan = Arc::new(Plan::parse(&generate(VenueKind::Stadium, seats)).expect("a generated plan"));
     let config = Config {
         sale: "bench".parse().expect("a sale's id"),
@@ -232,10 +244,10 @@ fn performance(seats: u32, life: &Lifecycle) -> Arc<Performance> {
         seat_streams_max: 1,
     };
     let deps = Deps {
-        engine: StoreBackend::Memory,
+        store: StoreBackend::Memory,
         clock: Arc::new(SystemClock::new()),
         entropy: Arc::new(OsEntropy),
-        life: life.clone(),
+        lifecycle: lifecycle.clone(),
     };
     let seating = at_once(Seating::open(vec![(config.clone(), plan)], deps)).expect("one performance");
     seating
@@ -243,20 +255,20 @@ fn performance(seats: u32, life: &Lifecycle) -> Arc<Performance> {
         .expect("just opened")
 }
 
-fn fan(n: u32) -> Subject {
+fn customer(n: u32) -> Subject {
     Subject::customer(&n.to_string()).expect("a number is a key")
 }
 
-/// The embedded engine waits for nothing but its lock.
+/// The result of a call on the memory store, which waits for nothing but its lock.
 fn at_once<T>(answer: impl Future<Output = T>) -> T {
-    answer.now_or_never().expect("the memory engine answers at once")
+    answer.now_or_never().expect("the memory store answers at once")
 }
 
 criterion_group!(benches, figures);
 
 fn main() {
-    // `cargo bench --bench seat_lock -- redis` runs that part alone.
-    let redis_only = std::env::args().any(|it| it == "redis");
+    // `cargo bench --bench seat_lock -- redis` runs only the part on Redis.
+    let redis_only = std::env::args().any(|argument| argument == "redis");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     if !redis_only {
         benches();

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-// The default allocator fragments under many short-lived buffers of different threads; mimalloc keeps resident memory
-// flat through a rush.
+// The default allocator fragments under many short-lived buffers of different threads; mimalloc keeps
+// resident memory flat through a rush.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,20 +1,20 @@
-//! When fans come. Open loop: the moments are fixed beforehand, whatever the server does meanwhile.
+//! Arrival schedules. The load is open loop: every moment is fixed beforehand, whatever the server does meanwhile.
 
 use std::{fmt, fs, path::PathBuf, str::FromStr, time::Duration};
 
 use anyhow::{Context, bail};
 use stagedoor::kernel::{Entropy, SeededEntropy};
 
-/// The shape of a crowd's coming.
+/// The arrival rate over time.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Shape {
-    /// At even distances.
+    /// At equal intervals.
     Constant,
-    /// At random, evenly.
+    /// At random moments, evenly distributed.
     Poisson,
-    /// Most at once, then ever fewer: exponential decay with a fifth of the time as its mean.
+    /// Exponential decay whose mean is a fifth of the time: most visitors come at the start.
     Flash,
-    /// As a file says: lines `second,arrivals`, the arrivals being a share of the whole; straight lines between.
+    /// A recorded curve from a file of lines `second,arrivals`, linear in between and scaled to the crowd's size.
     Recorded(PathBuf),
 }
 
@@ -44,13 +44,13 @@ impl fmt::Display for Shape {
 
 const FLASH_MEAN_SHARE: f64 = 0.2;
 
-/// When each of `fans` comes, counted from the beginning, in order; all within `within`, but that a recorded curve brings
-/// its own length.
+/// When each of `visitors` arrives, ascending, counted from the start. All arrive within `within`, except that a recorded
+/// curve has its own length.
 ///
 /// # Errors
-/// A recorded curve's file and line.
-pub fn times(shape: &Shape, fans: u32, within: Duration, seed: u64) -> anyhow::Result<Vec<Duration>> {
-    let dice = SeededEntropy::new(seed ^ 0x6172_7269_7661_6c73);
+/// The curve's file cannot be read; the error names the line.
+pub fn times(shape: &Shape, visitors: u32, within: Duration, seed: u64) -> anyhow::Result<Vec<Duration>> {
+    let entropy = SeededEntropy::new(seed ^ 0x6172_7269_7661_6c73);
     let curve = match shape {
         Shape::Recorded(file) => Some(Curve::read(
             &fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?,
@@ -59,15 +59,15 @@ pub fn times(shape: &Shape, fans: u32, within: Duration, seed: u64) -> anyhow::R
         _ => None,
     };
     let whole = 1.0 - (-1.0 / FLASH_MEAN_SHARE).exp();
-    let mut times: Vec<Duration> = (0..fans)
+    let mut times: Vec<Duration> = (0..visitors)
         .map(|n| match shape {
-            Shape::Constant => within.mul_f64(f64::from(n) / f64::from(fans)),
-            Shape::Poisson => within.mul_f64(dice.unit()),
-            // The inverse of the share that has come by then.
-            Shape::Flash => within.mul_f64(-FLASH_MEAN_SHARE * (1.0 - dice.unit() * whole).ln()),
+            Shape::Constant => within.mul_f64(f64::from(n) / f64::from(visitors)),
+            Shape::Poisson => within.mul_f64(entropy.unit()),
+            // The inverse of the cumulative distribution.
+            Shape::Flash => within.mul_f64(-FLASH_MEAN_SHARE * (1.0 - entropy.unit() * whole).ln()),
             Shape::Recorded(_) => curve
                 .as_ref()
-                .map_or(Duration::ZERO, |curve| curve.at(dice.unit())),
+                .map_or(Duration::ZERO, |curve| curve.at(entropy.unit())),
         })
         .collect();
     times.sort_unstable();
@@ -76,8 +76,8 @@ pub fn times(shape: &Shape, fans: u32, within: Duration, seed: u64) -> anyhow::R
 
 /// A recorded curve.
 struct Curve {
-    stretches: Vec<Stretch>,
-    come: f64,
+    segments: Vec<Segment>,
+    total: f64,
 }
 
 impl Curve {
@@ -85,17 +85,17 @@ impl Curve {
         let mut points: Vec<(f64, f64)> = Vec::new();
         for (line, n) in text.lines().zip(1..) {
             let line = line.trim();
-            // A heading is allowed.
+            // A heading is allowed in the first line.
             if line.is_empty()
                 || line.starts_with('#')
                 || (n == 1 && line.starts_with(|c: char| c.is_alphabetic()))
             {
                 continue;
             }
-            let read = line.split_once(',').and_then(|(s, count)| {
+            let point = line.split_once(',').and_then(|(s, count)| {
                 Some((s.trim().parse::<f64>().ok()?, count.trim().parse::<f64>().ok()?))
             });
-            let Some((second, count)) = read else {
+            let Some((second, count)) = point else {
                 bail!("{file}:{n}: not `second,arrivals`: {line}")
             };
             if !second.is_finite() || !count.is_finite() || second < 0.0 || count < 0.0 {
@@ -106,39 +106,39 @@ impl Curve {
             }
             points.push((second, count));
         }
-        let mut come = 0.0;
-        let mut stretches = Vec::new();
+        let mut total = 0.0;
+        let mut segments = Vec::new();
         for pair in points.windows(2) {
             let [(from, first), (to, last)] = [pair[0], pair[1]];
-            let stretch = Stretch {
+            let segment = Segment {
                 from,
                 length: to - from,
                 first,
                 last,
-                before: come,
+                before: total,
             };
-            come += stretch.count();
-            stretches.push(stretch);
+            total += segment.count();
+            segments.push(segment);
         }
-        if come <= 0.0 {
-            bail!("{file}: nobody comes in this curve; it needs two lines `second,arrivals` or more");
+        if total <= 0.0 {
+            bail!("{file}: the curve has no arrivals; it needs two lines `second,arrivals` or more");
         }
-        Ok(Self { stretches, come })
+        Ok(Self { segments, total })
     }
 
-    /// When this share has come.
+    /// When this share has arrived.
     fn at(&self, share: f64) -> Duration {
-        let wanted = share * self.come;
+        let wanted = share * self.total;
         let at = self
-            .stretches
-            .partition_point(|it| it.before + it.count() < wanted)
-            .min(self.stretches.len() - 1);
-        Duration::from_secs_f64(self.stretches[at].when(wanted).max(0.0))
+            .segments
+            .partition_point(|segment| segment.before + segment.count() < wanted)
+            .min(self.segments.len() - 1);
+        Duration::from_secs_f64(self.segments[at].when(wanted).max(0.0))
     }
 }
 
-/// A straight line between two of a curve's points.
-struct Stretch {
+/// A linear segment between two points of a curve.
+struct Segment {
     from: f64,
     length: f64,
     /// Arrivals a second at its ends.
@@ -148,12 +148,13 @@ struct Stretch {
     before: f64,
 }
 
-impl Stretch {
+impl Segment {
     fn count(&self) -> f64 {
         f64::midpoint(self.first, self.last) * self.length
     }
 
-    /// When so many have come in all: the root of `first * t + slope / 2 * t^2 = rest`, in the form that suits a flat line.
+    /// When so many have arrived in total: the root of `first * t + slope / 2 * t^2 = rest`, in the form that is
+    /// stable for a flat line.
     fn when(&self, wanted: f64) -> f64 {
         let (rest, slope) = (
             (wanted - self.before).max(0.0),
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn each_shape_brings_all_within_the_time_and_the_same_ones_again() {
+    fn every_shape_is_complete_and_reproducible() {
         let within = Duration::from_secs(10);
         for shape in [Shape::Constant, Shape::Poisson, Shape::Flash] {
             let came = times(&shape, 10_000, within, 7).unwrap();
@@ -201,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_recorded_curve_is_followed() {
-        // As many in the second ten seconds as before, and thrice as many at their end.
+        // A constant rate for ten seconds, then one that grows from zero and brings as many in ten seconds.
         let curve = Curve::read("second,arrivals\n0,10\n10,10\n# a pause\n10.001,0\n20,20\n", "f").unwrap();
         assert!((4.99..5.01).contains(&curve.at(0.25).as_secs_f64()));
         assert!(
@@ -213,13 +214,13 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_line_is_named() {
+    fn an_error_names_the_line() {
         for (text, wrong) in [
             ("0,1\nx,2\n", "f:2: not `second,arrivals`: x,2"),
             ("0,1\n0,1\n", "f:2: seconds must grow: 0,1"),
             ("0,-1\n", "f:1: "),
-            ("0,0\n5,0\n", "f: nobody"),
-            ("", "f: nobody"),
+            ("0,0\n5,0\n", "f: the curve"),
+            ("", "f: the curve"),
         ] {
             let error = Curve::read(text, "f").err().unwrap().to_string();
             assert!(error.starts_with(wrong), "{error}");

@@ -1,125 +1,111 @@
-//! The end of a run: what clients were told is held against what the books say, by the house's independent auditor.
+//! The audit at the end of a run: what clients observed against what the service's databases say, by the independent
+//! auditor.
 
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use stagedoor::{
-    audit::{Evidence, LiveHold, audit, books},
-    demo::crowd::Joined,
-    kernel::{Clock, Timestamp},
+    audit::{Evidence, LiveHold, audit, databases},
+    demo::client::{Observations, messages::QueueEntry, visit::Visit},
+    kernel::{Clock, SystemClock, Timestamp},
 };
 use tokio::sync::watch;
 
-use crate::{
-    crowd::{Crowd, Session},
-    ground::Ground,
-    told::{Testimonies, testify_probes},
-    visitor::{Called, Visitor},
-};
+use crate::{crowd::Crowd, environment::Service};
 
-/// What the auditor says.
+/// The auditor's result.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Verdict {
-    /// Why nothing was audited, if nothing was.
+    /// Why there was no audit, if there was none.
     pub not_audited: Option<String>,
-    /// Whether every deadline had passed before the books were read.
+    /// Every hold and every order deadline had passed before the databases were read.
     pub settled: bool,
+    /// The first violations, in words.
     pub violations: Vec<String>,
+    /// Audited joins.
     pub joins: usize,
+    /// Audited admissions.
     pub entries: usize,
+    /// Audited orders.
     pub orders: usize,
+    /// Audited sold seats.
     pub booked: usize,
+    /// Audited valid tickets.
     pub tickets: usize,
+    /// Audited payments.
     pub payments: usize,
+    /// Audited calls with a missing or forged proof.
     pub probes: usize,
-    /// Of the violations only so many are listed.
+    /// All violations, also those that are not listed.
     pub violations_count: usize,
 }
 
 impl Verdict {
-    /// What was looked at.
-    pub fn looked_at(&self) -> String {
-        let Self {
-            joins,
-            entries,
-            orders,
-            booked,
-            tickets,
-            payments,
-            probes,
-            ..
-        } = self;
-        let reserve = if self.settled {
-            ""
-        } else {
-            " (deadlines had not all passed)"
-        };
+    /// A verdict without an audit.
+    pub fn not_audited(why: impl Into<String>) -> Self {
+        Self { not_audited: Some(why.into()), ..Self::default() }
+    }
+
+    /// What was audited, in one line.
+    pub fn scope(&self) -> String {
+        let Self { joins, entries, orders, booked, tickets, payments, probes, .. } = self;
+        let unsettled = if self.settled { "" } else { " (not all deadlines had passed)" };
         format!(
-            "{joins} joins, {entries} entries, {orders} orders, {booked} booked seats, {tickets} tickets, {payments} payments, \
-             {probes} forged calls{reserve}"
+            "{joins} joins, {entries} admissions, {orders} orders, {booked} booked seats, {tickets} tickets, \
+             {payments} payments, {probes} forged calls{unsettled}"
         )
     }
 }
 
-const LISTED_MAX: usize = 50;
-/// The customer who is inside all the time and reads the seat map.
+const VIOLATIONS_LISTED_MAX: usize = 50;
+/// The customer number of the observer, who stays admitted and reads the seat map at the end.
 const OBSERVER: u32 = 0xefff_ffff;
 
-/// Joins before everybody else, enters when she is called, and stays until told.
-pub async fn observe(crowd: Arc<Crowd>, mut until: watch::Receiver<bool>) -> Option<Visitor> {
-    #[derive(Deserialize)]
-    struct Place {
-        token: Box<str>,
-        number: Option<u64>,
-    }
-    let mut session = Session::default();
-    let reply = crowd.come(OBSERVER, crowd.now(), &mut session).await.ok()?;
-    let Place { token, number } = reply.json()?;
-    let join = crowd.told.joined(Joined {
-        customer: OBSERVER,
-        number,
-        at: crowd.wall(),
-        left_at: None,
-    });
-    let number = match number {
+/// Joins before the crowd, enters when called, and keeps the visit alive until `stop` is set. `None`: the observer was
+/// not admitted.
+pub async fn observe(crowd: Arc<Crowd>, mut stop: watch::Receiver<bool>) -> Option<Visit<Arc<Crowd>>> {
+    let mut session = Box::default();
+    let reply = crowd.sign_in_and_join(OBSERVER, crowd.elapsed(), &mut session).await.ok()?;
+    let entry: QueueEntry = reply.json()?;
+    let token = entry.token?;
+    let join = crowd.log.joined(OBSERVER, entry.number, crowd.now());
+    let number = match entry.number {
         Some(number) => number,
-        None => drawn(&crowd, join, &token, &until).await?,
+        None => wait_for_number(&crowd, join, &token, &stop).await?,
     };
-    let dice = crowd.dice(OBSERVER, 0);
-    let mut visitor = Visitor::new(
-        Arc::clone(&crowd),
-        dice,
-        Called {
-            fan: OBSERVER,
-            number,
-            token,
-            session,
-        },
-    );
-    while crowd.seen().now_serving < number {
-        if *until.borrow() || crowd.is_over() {
+    let rng = crowd.rng(OBSERVER, 0);
+    let mut visit = Visit::new(Arc::clone(&crowd), rng, OBSERVER, crowd.config.sale.clone());
+    visit.number = Some(number);
+    visit.credentials.queue_token = token;
+    visit.credentials.authorization = session;
+    while crowd.queue_status().now_serving < number {
+        if *stop.borrow() || crowd.is_finished() {
             return None;
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    if !visitor.enter().await.ok()? {
+    if !visit.enter().await.ok()? {
         return None;
     }
     loop {
-        if *until.borrow() {
-            return Some(visitor);
+        if *stop.borrow() {
+            return Some(visit);
         }
-        let _ = tokio::time::timeout(Duration::from_secs(5), until.changed()).await;
-        visitor.keep_pass().await.ok()?;
+        let _ = tokio::time::timeout(Duration::from_secs(5), stop.changed()).await;
+        visit.renew_pass_if_due().await.ok()?;
     }
 }
 
-/// Her number, when the draw has given it.
-async fn drawn(crowd: &Crowd, join: usize, token: &str, until: &watch::Receiver<bool>) -> Option<u64> {
-    while !*until.borrow() && !crowd.is_over() {
-        let (number, pause) = crowd.number_of(token, crowd.now()).await;
+async fn wait_for_number(
+    crowd: &Crowd,
+    join: usize,
+    token: &str,
+    stop: &watch::Receiver<bool>,
+) -> Option<u64> {
+    while !*stop.borrow() && !crowd.is_finished() {
+        let (number, pause) = crowd.number_of(token, crowd.elapsed()).await;
         if let Some(number) = number {
-            crowd.told.drawn(join, number);
+            crowd.log.numbered(join, number);
             return Some(number);
         }
         tokio::time::sleep(pause).await;
@@ -127,84 +113,75 @@ async fn drawn(crowd: &Crowd, join: usize, token: &str, until: &watch::Receiver<
     None
 }
 
-/// Reads the seat map: `(guid, state)` of all seats.
-pub async fn map(visitor: &mut Visitor, performance: &str) -> Option<Vec<(String, String)>> {
-    #[derive(Deserialize)]
-    struct Map {
-        seats: std::collections::BTreeMap<String, String>,
-    }
-    let reply = visitor.seats(performance).await.ok()?;
-    Some(reply.json::<Map>()?.seats.into_iter().collect())
+/// The seat map as the service shows it at the end.
+pub struct FinalSeatMap {
+    /// `(seat GUID, state)` of all seats.
+    pub seats: Vec<(String, String)>,
+    /// When every hold made by the crowd has ended.
+    pub holds_ended_at: Timestamp,
 }
 
 /// What a run has gathered for the auditor.
-pub struct Testimony<'a> {
-    pub told: &'a Testimonies,
-    /// The seat map as somebody inside sees it in the end, and since when all holds should have ended.
-    pub map: Option<(Vec<(String, String)>, Timestamp)>,
+pub struct Gathered<'a> {
+    /// What clients observed.
+    pub observations: &'a Observations,
+    /// The seat map, if an admitted visitor could read it.
+    pub seat_map: Option<FinalSeatMap>,
+    /// Every hold and every order deadline has passed.
     pub settled: bool,
 }
 
-/// Judges the run.
-pub async fn judge(ground: &Ground, testimony: Testimony<'_>) -> Verdict {
-    let Some(at) = &ground.books else {
-        return Verdict {
-            not_audited: Some("the house's books are not here: name them with --books".into()),
-            ..Verdict::default()
-        };
+/// Audits a run.
+pub async fn judge(service: &Service, gathered: Gathered<'_>) -> Verdict {
+    let Some(databases) = &service.databases else {
+        return Verdict::not_audited("the service's databases are not on this machine: pass --target-data");
     };
-    let mut evidence = match books::read_from(at, &ground.sale).await {
+    let mut evidence = match databases::read_from(databases, &service.sale_id).await {
         Ok(evidence) => evidence,
-        Err(error) => {
-            return Verdict {
-                not_audited: Some(format!("the books cannot be read: {error}")),
-                ..Verdict::default()
-            };
-        }
+        Err(error) => return Verdict::not_audited(format!("the databases cannot be read: {error}")),
     };
-    evidence.observed_at = stagedoor::kernel::SystemClock::new().now();
-    evidence.door = ground.door.into_iter().collect();
-    evidence.returner_share = ground.returner_share();
-    evidence.settled = testimony.settled;
-    testimony.told.report.testify(&mut evidence);
-    testify_probes(&testimony.told.probes, &mut evidence);
-    books::who_came_in_time(&mut evidence);
-    match testimony.map {
-        Some((seats, holds_ended)) => {
-            for (guid, state) in seats {
-                match state.as_str() {
-                    "booked" => {
-                        evidence
-                            .engine_booked
-                            .insert((ground.facts.performances[0].id.clone(), guid));
-                    }
-                    "held" => evidence.holds.push(LiveHold {
-                        id: format!("of seat {guid}"),
-                        expires_at: holds_ended,
-                        paying: false,
-                    }),
-                    _ => {}
-                }
-            }
-        }
-        // Nobody inside could say what the engine thinks.
-        None => evidence.engine_booked.clone_from(&evidence.ledger_booked),
+    evidence.observed_at = SystemClock::new().now();
+    evidence.admission_settings = service.admission.into_iter().collect();
+    evidence.late_arrival_share = service.late_arrival_share();
+    evidence.settled = gathered.settled;
+    gathered.observations.add_to(&mut evidence);
+    databases::reclassify_late_arrivals(&mut evidence);
+    match gathered.seat_map {
+        Some(map) => add_seat_map(&mut evidence, map, &service.sale.performances[0].id),
+        // Without an admitted observer the store's view is unknown; it is not compared.
+        None => evidence.store_booked.clone_from(&evidence.ledger_booked),
     }
-    conclude(&evidence, testimony.settled)
+    conclude(&evidence, gathered.settled)
+}
+
+fn add_seat_map(evidence: &mut Evidence, map: FinalSeatMap, performance: &str) {
+    for (seat, state) in map.seats {
+        match state.as_str() {
+            "booked" => {
+                evidence.store_booked.insert((performance.to_owned(), seat));
+            }
+            "held" => evidence.holds.push(LiveHold {
+                id: format!("of seat {seat}"),
+                expires_at: map.holds_ended_at,
+                paying: false,
+            }),
+            _ => {}
+        }
+    }
 }
 
 fn conclude(evidence: &Evidence, settled: bool) -> Verdict {
-    let found = audit(evidence);
+    let violations = audit(evidence);
     Verdict {
         not_audited: None,
         settled,
-        violations_count: found.len(),
-        violations: found.iter().take(LISTED_MAX).map(ToString::to_string).collect(),
+        violations_count: violations.len(),
+        violations: violations.iter().take(VIOLATIONS_LISTED_MAX).map(ToString::to_string).collect(),
         joins: evidence.journal_joins.len(),
-        entries: evidence.entries.len(),
+        entries: evidence.admissions.len(),
         orders: evidence.orders.len(),
         booked: evidence.ledger_booked.len(),
-        tickets: evidence.tickets.iter().filter(|it| it.valid).count(),
+        tickets: evidence.tickets.iter().filter(|ticket| ticket.valid).count(),
         payments: evidence.payments.len(),
         probes: evidence.probes.len(),
     }

@@ -1,35 +1,34 @@
-//! Load tests: crowds over real HTTP, and figures beside the floors that they stand on.
+//! Load tests: crowds over real HTTP, and figures of the service beside baselines on the same machine.
 //!
 //! | module | does |
 //! |---|---|
-//! | [`run`], [`merge`] | one run from its beginning to its verdict; the parts of one as a whole |
-//! | [`crowd`], [`visitor`], [`bots`], [`watching`] | who comes, and what they do |
-//! | [`watchers`], [`overload`] | ten thousand streams at once; more than can be answered |
-//! | [`ratios`], [`floors`] | the table of figures, each over its floor |
-//! | [`arrivals`] | when they come, whatever the server does |
-//! | [`wire`] | HTTP as lean as a generator needs it |
-//! | [`book`], [`told`] | latencies and outcomes; what clients were told |
-//! | [`audit`] | the house's independent auditor over both sides |
-//! | [`ground`], [`process`], [`target`] | the house: started on either engine, or found |
-//! | [`result`], [`report`] | one JSON file, one page with plots; comparing and merging |
+//! | [`run`], [`merge`] | one run from start to verdict; the parts of a run together |
+//! | [`crowd`], [`arrivals`] | who comes, when, and what they do |
+//! | [`sse_bench`], [`sse_client`] | ten thousand event streams at once |
+//! | [`overload`] | load beyond capacity |
+//! | [`baseline_table`], [`baselines`] | the table of figures, each over its baseline |
+//! | [`side_by_side`] | what a buyer compares: the service beside the usual way of building one |
+//! | [`http1`] | a minimal HTTP client for load generation |
+//! | [`recorder`] | latencies and outcomes |
+//! | [`audit`] | the independent auditor over observations and databases |
+//! | [`environment`], [`process`], [`target`] | the service under test: started on either backend, or found |
+//! | [`result`], [`report`] | the result as JSON and as a page; comparing and merging |
 
 pub mod arrivals;
 pub mod audit;
-pub mod book;
-pub mod bots;
+pub mod baseline_table;
+pub mod baselines;
 pub mod crowd;
-pub mod floors;
-pub mod ground;
+pub mod environment;
+pub mod http1;
 pub mod merge;
 pub mod overload;
 pub mod process;
-pub mod ratios;
+pub mod recorder;
 pub mod report;
 pub mod result;
 pub mod run;
+pub mod side_by_side;
+pub mod sse_bench;
+pub mod sse_client;
 pub mod target;
-pub mod told;
-pub mod visitor;
-pub mod watchers;
-pub mod watching;
-pub mod wire;

@@ -4,12 +4,16 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use loadtest::{
-    floors,
-    ground::{GroundArgs, WEBHOOK_SECRET},
-    merge, overload, process, ratios,
+    baseline_table::{self, BaselineArgs},
+    baselines,
+    environment::{ServiceArgs, WEBHOOK_SECRET},
+    merge::{self, MergeArgs},
+    overload::{self, OverloadArgs},
+    process,
     result::{RunResult, compare},
-    run::{self, CrowdArgs, Kind},
-    watchers,
+    run::{self, CrowdArgs, RunKind},
+    side_by_side::{self, SideBySideArgs},
+    sse_bench::{self, StreamsArgs},
 };
 use stagedoor::{
     app::{self, Roles},
@@ -19,8 +23,8 @@ use stagedoor::{
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Crowds over real HTTP against a house of stagedoor, and what it bears. Exit status: 0 all is well, 1 a promise was broken
-/// or something got worse, 2 the command line is wrong, 3 the run ended before its end.
+/// Load tests for stagedoor: crowds over real HTTP, and figures beside baselines. Exit status: 0 success, 1 a violation
+/// or a regression, 2 a wrong command line, 3 the run ended early.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -30,53 +34,57 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Whole journeys, from joining to tickets, with an auditor in the end.
+    /// Whole visits, from joining to tickets, with an audit at the end.
     Run {
         #[command(flatten)]
-        place: Box<GroundArgs>,
+        service: Box<ServiceArgs>,
         #[command(flatten)]
-        who: Box<CrowdArgs>,
+        crowd: Box<CrowdArgs>,
     },
-    /// A million fans at once, a stadium sold out.
+    /// A million visitors at once; a stadium sells out.
     Flash {
         #[command(flatten)]
-        place: Box<GroundArgs>,
+        service: Box<ServiceArgs>,
         #[command(flatten)]
-        who: Box<CrowdArgs>,
+        crowd: Box<CrowdArgs>,
     },
-    /// Many watchers of the board's event stream at once: what each costs, and whether all receive each board.
-    Watchers(watchers::WatchersArgs),
-    /// Finds the load that saturates a house, and asks half to ten times as much of it.
-    Overload(overload::OverloadArgs),
-    /// The table of figures, each over the floor that it stands on, on both engines.
-    Ratios(ratios::RatiosArgs),
-    /// Two results beside each other.
+    /// Many status streams at once: what each costs, and whether every client receives every event.
+    Streams(StreamsArgs),
+    /// Finds the load that saturates a service, and offers half to ten times as much.
+    Overload(OverloadArgs),
+    /// The table of figures, each over its baseline, on both backends.
+    Baselines(BaselineArgs),
+    /// What a buyer compares: the service beside the usual sorted-set queue and the usual seat locks.
+    SideBySide(SideBySideArgs),
+    /// Two results of a run side by side.
     Compare {
+        /// The result before.
         a: PathBuf,
+        /// The result after.
         b: PathBuf,
-        /// Fails when a p99 or a rate of B is worse than that of A by more than so many per cent.
+        /// Fail when a p99 or a rate of B is worse than that of A by more than this percentage.
         #[arg(long, value_name = "PERCENT")]
         fail_over: Option<f64>,
     },
-    /// Adds up the parts of one run, and judges them together.
-    Merge(merge::MergeArgs),
-    /// A house, in a process of its own.
+    /// Merges the parts of one run, and audits them together.
+    Merge(MergeArgs),
+    /// A service, in a process of its own.
     #[command(hide = true)]
     Serve { config: PathBuf },
-    /// A floor, in a process of its own; with a Redis, if one is named.
+    /// The baseline server, in a process of its own; on a Redis unless its URL is empty.
     #[command(hide = true)]
-    Floor { port: u16, redis: String },
+    BaselineServer { port: u16, redis_url: String },
     /// A sandbox gateway, in a process of its own.
     #[command(hide = true)]
     Gateway {
         listen: std::net::SocketAddr,
-        book: PathBuf,
+        database_file: PathBuf,
         webhooks: String,
     },
 }
 
 fn main() -> ExitCode {
-    match start(Cli::parse().command) {
+    match execute(Cli::parse().command) {
         Ok(status) => status,
         Err(e) => {
             eprintln!("loadtest: {e:#}");
@@ -85,65 +93,66 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(command: Command) -> anyhow::Result<ExitCode> {
+fn execute(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Run { place, who } => block_on(run::run(Kind::Run, *place, *who)),
-        Command::Flash { place, who } => block_on(run::run(Kind::Flash, *place, *who)),
-        Command::Watchers(args) => block_on(watchers::run(args)),
+        Command::Run { service, crowd } => block_on(run::run(RunKind::Run, *service, *crowd)),
+        Command::Flash { service, crowd } => block_on(run::run(RunKind::Flash, *service, *crowd)),
+        Command::Streams(args) => block_on(sse_bench::run(args)),
         Command::Overload(args) => block_on(overload::run(args)),
-        Command::Ratios(args) => block_on(ratios::run(args)),
-        Command::Compare { a, b, fail_over } => {
-            let (table, worse) = compare(
-                &RunResult::read(&a)?,
-                &RunResult::read(&b)?,
-                fail_over.unwrap_or(10.0),
-            );
-            print!("{table}");
-            for it in &worse {
-                println!("worse: {it}");
-            }
-            Ok(if fail_over.is_some() && !worse.is_empty() {
-                ExitCode::FAILURE
-            } else {
-                ExitCode::SUCCESS
-            })
-        }
+        Command::Baselines(args) => block_on(baseline_table::run(args)),
+        Command::SideBySide(args) => block_on(side_by_side::run(args)),
+        Command::Compare { a, b, fail_over } => compare_results(&a, &b, fail_over),
         Command::Merge(args) => block_on(merge::run(args)),
-        Command::Serve { config: file } => {
-            process::end_with_owner();
-            app::block_on(app::serve(
-                config::load(Some(&file), std::iter::empty())?,
-                Roles::All,
-            ))?;
+        Command::Serve { config } => {
+            process::exit_with_owner();
+            let settings = config::load(Some(&config), std::iter::empty())?;
+            app::block_on(app::serve(settings, Roles::All))?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Floor { port, redis } => {
-            process::end_with_owner();
-            block_on(floors::serve(
-                port,
-                Some(redis.as_str()).filter(|it| !it.is_empty()),
-            ))?;
+        Command::BaselineServer { port, redis_url } => {
+            process::exit_with_owner();
+            let redis_url = Some(redis_url.as_str()).filter(|url| !url.is_empty());
+            block_on(baselines::serve(port, redis_url))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Gateway {
             listen,
-            book,
+            database_file,
             webhooks,
         } => {
-            process::end_with_owner();
+            process::exit_with_owner();
+            let secret = Secret::new(WEBHOOK_SECRET);
             app::block_on(app::sandbox_gateway(
                 listen,
-                book,
+                database_file,
                 Some(webhooks),
-                Secret::new(WEBHOOK_SECRET),
+                secret,
             ))?;
             Ok(ExitCode::SUCCESS)
         }
     }
 }
 
+fn compare_results(a: &PathBuf, b: &PathBuf, fail_over: Option<f64>) -> anyhow::Result<ExitCode> {
+    let comparison = compare(
+        &RunResult::read(a)?,
+        &RunResult::read(b)?,
+        fail_over.unwrap_or(10.0),
+    );
+    print!("{}", comparison.table);
+    for regression in &comparison.regressions {
+        println!("worse: {regression}");
+    }
+    let is_failure = fail_over.is_some() && !comparison.regressions.is_empty();
+    Ok(if is_failure {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    // Ten thousand watchers are as many files.
+    // Ten thousand streams are as many open files.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()

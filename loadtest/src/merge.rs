@@ -1,4 +1,4 @@
-//! The parts of one run, made by several processes, as one: figures added up, and judged together.
+//! Merges the parts of one run that several processes made, and audits them together.
 
 use std::{
     fs,
@@ -9,103 +9,86 @@ use std::{
 
 use anyhow::Context;
 use clap::Args;
-use stagedoor::kernel::{Clock, SystemClock, Timestamp};
-
-use crate::{
-    audit::{Testimony, Verdict, judge},
-    ground::{Engine, Ground, GroundArgs},
-    result::RunResult,
-    run::{SWEPT_WITHIN, conclude, leave_result},
-    told::Testimonies,
+use stagedoor::{
+    demo::client::Observations,
+    kernel::{Clock, SystemClock, Timestamp},
 };
 
-/// Which parts, and against which house they were run.
+use crate::{
+    audit::{Gathered, Verdict, judge},
+    environment::{Backend, Service, ServiceArgs},
+    result::{EXPIRY_GRACE, OBSERVATIONS_FILE, RunResult, read_observations},
+    run::output::{print_summary, write_result},
+};
+
+/// Which parts, and the service that they shared.
 #[derive(Args, Clone, Debug)]
 pub struct MergeArgs {
-    /// The result.json of each part; what its clients were told, told.json, lies beside it.
+    /// The result.json of each part; its observations.json lies beside it.
     #[arg(required = true)]
     pub parts: Vec<PathBuf>,
-    /// Where the whole is left.
+    /// Where the merged result is written.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// The house that they shared, http://HOST:PORT, so that the auditor can hold what all were told against its books.
-    #[arg(long, value_name = "URL", requires = "books")]
+    /// The service that the parts shared, http://HOST:PORT, to audit them against its databases.
+    #[arg(long, value_name = "URL", requires = "target_data")]
     pub target: Option<String>,
     /// Its sale, if it has several.
     #[arg(long, value_name = "ID")]
     pub sale: Option<String>,
-    /// Where it keeps its books: its data directory on this machine.
+    /// Its data directory on this machine.
     #[arg(long, value_name = "DIR", requires = "target")]
-    pub books: Option<PathBuf>,
-    /// Seconds that its holds last: until then and a sweep more some may be left.
+    pub target_data: Option<PathBuf>,
+    /// Seconds that its holds last.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    pub hold: u32,
+    pub hold_ttl: u32,
 }
 
-/// Adds up, and judges where the books can be read.
+/// Merges the results, and audits them where the databases can be read.
+///
+/// # Errors
+/// The parts do not belong together, or a file cannot be read or written.
 pub async fn run(args: MergeArgs) -> anyhow::Result<ExitCode> {
-    let parts = args
-        .parts
-        .iter()
-        .map(|file| RunResult::read(file))
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    let parts = args.parts.iter().map(|file| RunResult::read(file)).collect::<anyhow::Result<Vec<_>>>()?;
     let mut whole = RunResult::merged(&parts)?;
-    whole.audit = Some(verdict(&args, &parts).await?);
+    whole.audit = Some(audit(&args, &parts).await?);
     fs::create_dir_all(&args.out).with_context(|| format!("--out: cannot make {}", args.out.display()))?;
-    leave_result(&whole, &args.out)?;
-    Ok(conclude(&whole))
+    write_result(&whole, &args.out)?;
+    Ok(print_summary(&whole))
 }
 
-async fn verdict(args: &MergeArgs, parts: &[RunResult]) -> anyhow::Result<Verdict> {
+async fn audit(args: &MergeArgs, parts: &[RunResult]) -> anyhow::Result<Verdict> {
     if args.target.is_none() {
-        let why = "name the house that the parts shared, and its books: --target, --books";
-        return Ok(Verdict {
-            not_audited: Some(why.to_owned()),
-            ..Verdict::default()
-        });
+        return Ok(Verdict::not_audited(
+            "pass the service that the parts shared and its data directory: --target, --target-data",
+        ));
     }
-    let place = GroundArgs {
+    let service = Service::find(&ServiceArgs {
         target: args.target.clone(),
         sale: args.sale.clone(),
-        books: args.books.clone(),
-        hold: args.hold,
-        ..GroundArgs::started(Engine::Memory, None)
-    };
-    let ground = Ground::found_at(&place).await?;
-    let mut all = Testimonies::default();
+        target_data: args.target_data.clone(),
+        hold_ttl: args.hold_ttl,
+        ..ServiceArgs::started(Backend::Embedded, None)
+    })
+    .await?;
+    let mut observations = Observations::default();
     for file in &args.parts {
-        all.add(Testimonies::read(
-            &file.parent().unwrap_or(Path::new("")).join("told.json"),
-        )?);
+        let folder = file.parent().unwrap_or(Path::new(""));
+        observations.merge(read_observations(&folder.join(OBSERVATIONS_FILE))?);
     }
-    let settled = match parts
-        .iter()
-        .map(ended_at)
-        .collect::<anyhow::Result<Vec<_>>>()?
+    let ends = parts.iter().map(ended_at).collect::<anyhow::Result<Vec<_>>>()?;
+    let settled = ends
         .into_iter()
         .max()
-    {
-        Some(last) => SystemClock::new().now() >= last.plus(ground.hold + SWEPT_WITHIN),
-        None => false,
-    };
-    // Nobody is inside any more who could say what the engine thinks.
-    Ok(judge(
-        &ground,
-        Testimony {
-            told: &all,
-            map: None,
-            settled,
-        },
-    )
-    .await)
+        .is_some_and(|last| SystemClock::new().now() >= last.plus(service.hold_ttl + EXPIRY_GRACE));
+    // No visitor is admitted any more who could read the seat map.
+    Ok(judge(&service, Gathered { observations: &observations, seat_map: None, settled }).await)
 }
 
-/// When the last of its fans had gone.
+/// When the part's last visitor was done.
 fn ended_at(part: &RunResult) -> anyhow::Result<Timestamp> {
-    let begun: Timestamp = part
-        .begun_at
-        .parse()
-        .ok()
-        .with_context(|| format!("begun_at {:?}: must be RFC 3339", part.begun_at))?;
-    Ok(begun.plus(Duration::try_from_secs_f64(part.seconds).unwrap_or_default()))
+    let began_at: Option<Timestamp> = part.began_at.parse().ok();
+    let began_at =
+        began_at.with_context(|| format!("began_at {:?}: must be RFC 3339", part.began_at))?;
+    Ok(began_at.plus(Duration::try_from_secs_f64(part.seconds).unwrap_or_default()))
 }

@@ -1,60 +1,59 @@
-//! Processes that a measurement starts from its own binary: a house, a floor, a gateway. Each ends with its owner.
+//! Child processes of a measurement, their memory and CPU time, and the machine's description.
 
 use std::{
     fs,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use anyhow::{Context, bail};
-use stagedoor::kernel::{Entropy, OsEntropy};
+use tempfile::TempDir;
+pub use testkit::process::free_port;
 
-use crate::wire::{Ask, Wire};
+use crate::http1::{Http1Client, HttpRequest};
 
-/// A folder that goes with its owner, unless it is to be kept.
-pub struct Folder {
+/// The data folder of a server: temporary, or kept after the run.
+pub struct DataFolder {
+    /// Where the folder is.
     pub path: PathBuf,
-    keep: bool,
+    _temporary: Option<TempDir>,
 }
 
-impl Folder {
-    pub fn fresh() -> anyhow::Result<Self> {
-        let path =
-            std::env::temp_dir().join(format!("stagedoor-loadtest-{:016x}", OsEntropy.below(u64::MAX)));
-        fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self { path, keep: false })
+impl DataFolder {
+    /// A folder that is removed on drop.
+    ///
+    /// # Errors
+    /// The temporary directory is not writable.
+    pub fn temporary() -> anyhow::Result<Self> {
+        let folder = testkit::process::temp_folder("loadtest").context("cannot make a temporary folder")?;
+        Ok(Self { path: folder.path().to_owned(), _temporary: Some(folder) })
     }
 
-    /// One that stays.
+    /// A folder that stays; it is made if it does not exist.
+    ///
+    /// # Errors
+    /// It cannot be made.
     pub fn kept(path: &Path) -> anyhow::Result<Self> {
         fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self {
-            path: path.to_owned(),
-            keep: true,
-        })
+        Ok(Self { path: path.to_owned(), _temporary: None })
     }
 }
 
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if !self.keep {
-            let _ = fs::remove_dir_all(&self.path);
-        }
-    }
-}
-
-/// A child of this process, running another command of the same binary.
+/// A child process that runs another command of this binary. It is killed on drop.
 pub struct Process {
     child: Child,
     name: &'static str,
 }
 
 impl Process {
-    /// Starts `loadtest ARGS`, on these cores only where they are named.
+    /// Starts `loadtest ARGS`, on the named CPU cores only where `cores` names some.
     ///
-    /// The child holds our end of its standard input open, and ends when that closes: even when we are killed.
+    /// The child watches its standard input, whose other end this process holds, and ends when it closes. So it ends
+    /// with its owner even when the owner is killed (see [`exit_with_owner`]).
+    ///
+    /// # Errors
+    /// The process cannot be started.
     pub fn start(name: &'static str, args: &[&str], cores: Option<&str>) -> anyhow::Result<Self> {
         let own = std::env::current_exe().context("cannot find this binary")?;
         let mut command = match cores {
@@ -74,11 +73,12 @@ impl Process {
         Ok(Self { child, name })
     }
 
+    /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// How it ended, if it has.
+    /// How the process ended, if it has.
     pub fn ended(&mut self) -> Option<String> {
         match self.child.try_wait() {
             Ok(None) => None,
@@ -87,16 +87,13 @@ impl Process {
         }
     }
 
-    /// Waits until `GET path` is answered there, but not with 503.
-    pub async fn until_ready(&mut self, wire: &Wire, path: &str) -> anyhow::Result<()> {
+    /// Waits until `GET path` is answered with another status than 503.
+    ///
+    /// # Errors
+    /// The process ended, or is not ready after two minutes.
+    pub async fn wait_until_ready(&mut self, client: &Http1Client, path: &str) -> anyhow::Result<()> {
         for _ in 0..2_400 {
-            let ask = Ask {
-                method: "GET",
-                path,
-                headers: &[],
-                body: None,
-            };
-            if wire.ask(&ask).await.is_ok_and(|answer| answer.status != 503) {
+            if client.send(&HttpRequest::get(path)).await.is_ok_and(|reply| reply.status != 503) {
                 return Ok(());
             }
             if let Some(how) = self.ended() {
@@ -115,77 +112,52 @@ impl Drop for Process {
     }
 }
 
-/// Ends this process when its standard input closes: its owner is gone.
-pub fn end_with_owner() {
+/// Ends this process when its standard input closes, which is when its owner is gone.
+pub fn exit_with_owner() {
     std::thread::spawn(|| {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         std::process::exit(0);
     });
 }
 
-/// Memory that a process has in use and CPU time that it has used, as Linux says (proc(5)).
+/// Memory and CPU time of a process, from Linux's `/proc` (proc(5)).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
+    /// Resident memory.
     pub rss_kib: u64,
+    /// CPU time since the process started.
     pub cpu: Duration,
 }
 
 impl Usage {
-    /// `None` when the process is gone, or this is no Linux.
+    /// `None` when the process is gone, or this is not Linux.
     pub fn of(pid: u32) -> Option<Self> {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let rss_kib = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))?
-            .split_whitespace()
-            .next()?
-            .parse()
-            .ok()?;
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
         // utime and stime, in hundredths of a second.
         let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
-        Some(Self {
-            rss_kib,
-            cpu: Duration::from_millis(ticks * 10),
-        })
+        Some(Self { rss_kib: kib_field(&status, "VmRSS:")?, cpu: Duration::from_millis(ticks * 10) })
     }
 }
 
-/// A port that nobody listens on at this moment.
-pub fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+/// The value of a field such as `VmRSS:  1234 kB`.
+pub fn kib_field(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
 }
 
-/// What the figures were measured on, in one line.
+/// The machine and the build that figures are measured on, in one line.
 pub fn machine() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu
         .lines()
         .find_map(|line| line.strip_prefix("model name"))
         .and_then(|rest| rest.split_once(':'))
-        .map_or("unknown CPU", |it| it.1.trim());
+        .map_or("unknown CPU", |(_, model)| model.trim());
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib: u64 = memory
-        .lines()
-        .find_map(|line| {
-            line.strip_prefix("MemTotal:")?
-                .split_whitespace()
-                .next()?
-                .parse()
-                .ok()
-        })
-        .unwrap_or(0);
-    let build = if cfg!(debug_assertions) {
-        "debug build"
-    } else {
-        "release build"
-    };
-    format!(
-        "{model}, {cores} cores, {} GiB, Linux {}, {build}",
-        kib >> 20,
-        kernel.trim()
-    )
+    let gib = kib_field(&memory, "MemTotal:").unwrap_or(0) >> 20;
+    let build = if cfg!(debug_assertions) { "debug build" } else { "release build" };
+    format!("{model}, {cores} cores, {gib} GiB, Linux {}, {build}", kernel.trim())
 }

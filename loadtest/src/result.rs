@@ -1,115 +1,160 @@
-//! A run's result: one JSON file, which can be compared with another and added to that of another part.
+//! A run's result as one JSON file, which can be compared with another result or merged with other parts of the run.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
+use stagedoor::demo::client::Observations;
 
 use crate::{
     audit::Verdict,
-    book::{Second, StepFigures},
-    watching::WatchFigures,
+    recorder::{CallStats, Second},
+    sse_client::StreamFigures,
 };
 
-/// Everything that a run says of itself.
+/// The file with what the clients of one process observed.
+pub const OBSERVATIONS_FILE: &str = "observations.json";
+/// A hold is gone this long after its deadline at the latest.
+pub const EXPIRY_GRACE: Duration = Duration::from_secs(15);
+
+/// The result of a run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RunResult {
     /// `run` or `flash`, and the settings in words.
     pub what: String,
-    pub house: String,
+    /// The service under test.
+    pub service: String,
+    /// The machine and the build.
     pub machine: String,
+    /// The version of the load test.
     pub version: String,
-    pub begun_at: String,
+    /// When the crowd started to arrive, RFC 3339.
+    pub began_at: String,
+    /// How long the run took.
     pub seconds: f64,
-    /// Why it ended before its end, if it did.
+    /// Why the run ended early, if it did.
     pub ended_early: Option<String>,
     /// Which part of a shared run this is, for instance `2/3`.
     pub part: Option<String>,
-    pub fans: Fans,
-    pub steps: BTreeMap<String, StepFigures>,
+    /// The visitors' outcomes.
+    pub fans: FanFigures,
+    /// Latencies by kind of call.
+    pub calls: BTreeMap<String, CallStats>,
+    /// Errors by kind.
     pub errors: BTreeMap<String, u64>,
+    /// One row a second.
     pub series: Vec<Second>,
+    /// Useful work.
     pub goodput: Goodput,
-    pub watchers: Option<WatchFigures>,
-    pub server: Option<ServerFigures>,
-    pub client: Option<ServerFigures>,
+    /// The event streams, if there were any.
+    pub streams: Option<StreamFigures>,
+    /// The service's process, if the run started it.
+    pub server: Option<ProcessFigures>,
+    /// The load test's own process.
+    pub client: Option<ProcessFigures>,
+    /// The auditor's verdict.
     pub audit: Option<Verdict>,
 }
 
+/// The visitors' outcomes.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Fans {
+pub struct FanFigures {
+    /// Visitors who were to come.
     pub coming: u32,
+    /// Acknowledged joins.
     pub joined: u32,
+    /// Admissions.
     pub entered: u32,
+    /// Granted holds.
     pub held: u32,
+    /// Holds that another visitor's hold prevented.
     pub conflicts: u32,
+    /// Delivered tickets.
     pub tickets: u32,
+    /// The highest number of active visits.
     pub active_max: u32,
+    /// Visitors by how their day ended.
     pub endings: BTreeMap<String, u32>,
+    /// Orders by their last state.
     pub orders: BTreeMap<String, u32>,
 }
 
 /// Useful work over the whole run.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Goodput {
+    /// Answers a second.
     pub answered_per_s: f64,
-    /// The best ten seconds.
+    /// Joins a second in the best ten seconds.
     pub joins_per_s: f64,
+    /// Admissions a second in the best ten seconds.
     pub entries_per_s: f64,
+    /// Tickets a second in the best ten seconds.
     pub tickets_per_s: f64,
 }
 
-/// What a process took.
+/// Memory and CPU time of a process.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub struct ServerFigures {
+pub struct ProcessFigures {
+    /// Resident memory before the run.
     pub rss_before_kib: u64,
-    /// When all had joined and most of them waited.
+    /// Resident memory when all had joined.
     pub rss_joined_kib: u64,
+    /// The highest resident memory.
     pub rss_peak_kib: u64,
+    /// CPU time of the run.
     pub cpu_s: f64,
-    /// Growth until all had joined, over those who had.
+    /// The growth until all had joined, for each of them.
     pub bytes_per_fan: f64,
 }
 
 impl Goodput {
+    /// The goodput of a run's seconds.
     #[expect(clippy::cast_precision_loss, reason = "counts of a run")]
     pub fn of(series: &[Second]) -> Self {
         let best = |of: fn(&Second) -> u64| {
             let width = series.len().clamp(1, 10);
             series
                 .windows(width)
-                .map(|ten| ten.iter().map(of).sum::<u64>() as f64 / width as f64)
+                .map(|window| window.iter().map(of).sum::<u64>() as f64 / width as f64)
                 .fold(0.0, f64::max)
         };
-        let answered: u64 = series.iter().map(|it| it.answered).sum();
+        let answered: u64 = series.iter().map(|second| second.answered).sum();
         Self {
             answered_per_s: answered as f64 / series.len().max(1) as f64,
-            joins_per_s: best(|it| it.joins),
-            entries_per_s: best(|it| it.entries),
-            tickets_per_s: best(|it| it.tickets),
+            joins_per_s: best(|second| second.joins),
+            entries_per_s: best(|second| second.entries),
+            tickets_per_s: best(|second| second.tickets),
         }
     }
 }
 
 impl RunResult {
+    /// Reads a `result.json`.
+    ///
+    /// # Errors
+    /// The file cannot be read or has another form.
     pub fn read(file: &Path) -> anyhow::Result<Self> {
         let text = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
         serde_json::from_slice(&text)
             .with_context(|| format!("{} is not a result of a load test", file.display()))
     }
 
+    /// Writes a `result.json`.
+    ///
+    /// # Errors
+    /// The file cannot be written.
     pub fn write(&self, file: &Path) -> anyhow::Result<()> {
         fs::write(file, serde_json::to_vec_pretty(self)?)
             .with_context(|| format!("cannot write {}", file.display()))
     }
 
-    /// All parts of one run as one: counts and histograms are added up, seconds laid over each other.
+    /// Merges all parts of one run: counts and histograms are added, seconds are aligned.
     ///
     /// # Errors
-    /// Parts that are missing, there twice, or of different runs.
+    /// A part is missing, given twice, or of another run.
     pub fn merged(parts: &[Self]) -> anyhow::Result<Self> {
         let Some(first) = parts.first() else {
-            bail!("no part is named")
+            bail!("no part is given")
         };
         check_parts(parts)?;
         let mut whole = Self {
@@ -117,23 +162,23 @@ impl RunResult {
             ..first.clone()
         };
         for part in &parts[1..] {
-            if part.house != first.house || part.what != first.what {
+            if part.service != first.service || part.what != first.what {
                 bail!(
                     "parts of different runs: {}, {}; and {}, {}",
                     first.what,
-                    first.house,
+                    first.service,
                     part.what,
-                    part.house
+                    part.service
                 );
             }
             whole.seconds = whole.seconds.max(part.seconds);
             whole.ended_early = whole.ended_early.or_else(|| part.ended_early.clone());
             whole.fans.add(&part.fans);
-            for (name, figures) in &part.steps {
-                let sum = whole.steps.entry(name.clone()).or_default();
-                sum.answered = sum.answered.merged(&figures.answered);
-                sum.refused = sum.refused.merged(&figures.refused);
-                sum.failed += figures.failed;
+            for (name, stats) in &part.calls {
+                let sum = whole.calls.entry(name.clone()).or_default();
+                sum.answered = sum.answered.merged(&stats.answered);
+                sum.refused = sum.refused.merged(&stats.refused);
+                sum.failed += stats.failed;
             }
             for (kind, count) in &part.errors {
                 *whole.errors.entry(kind.clone()).or_default() += count;
@@ -146,7 +191,7 @@ impl RunResult {
                 .iter_mut()
                 .zip(&part.series)
                 .for_each(|(sum, second)| sum.add(second));
-            whole.watchers = whole.watchers.or(part.watchers);
+            whole.streams = whole.streams.or(part.streams);
             whole.audit = None;
         }
         whole.goodput = Goodput::of(&whole.series);
@@ -154,15 +199,15 @@ impl RunResult {
     }
 }
 
-/// `1/3`, `2/3`, `3/3`: each once.
+/// Each of `1/3`, `2/3`, `3/3` must be there once.
 fn check_parts(parts: &[RunResult]) -> anyhow::Result<()> {
-    let of = |it: &RunResult| it.part.as_deref().and_then(parse_part);
-    let Some((_, count)) = parts.first().and_then(of) else {
-        bail!("a result without --part is whole already")
+    let part_of = |result: &RunResult| result.part.as_deref().and_then(parse_part);
+    let Some((_, count)) = parts.first().and_then(part_of) else {
+        bail!("a result without --part is complete already")
     };
     let mut seen: Vec<u32> = Vec::new();
     for part in parts {
-        match of(part) {
+        match part_of(part) {
             Some((n, all)) if all == count && !seen.contains(&n) => seen.push(n),
             other => bail!("parts do not belong together: {other:?} of {count}"),
         }
@@ -173,14 +218,14 @@ fn check_parts(parts: &[RunResult]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `2/3`: the second of three, both from 1.
+/// Parses `2/3`, the second part of three; both count from 1.
 pub fn parse_part(text: &str) -> Option<(u32, u32)> {
     let (n, all) = text.split_once('/')?;
     let (n, all) = (n.parse().ok()?, all.parse().ok()?);
     (n >= 1 && n <= all).then_some((n, all))
 }
 
-impl Fans {
+impl FanFigures {
     fn add(&mut self, other: &Self) {
         self.coming += other.coming;
         self.joined += other.joined;
@@ -198,100 +243,137 @@ impl Fans {
     }
 }
 
-/// A rate's name and where it stands.
+/// A rate's name and how to read it.
 type Rate = (&'static str, fn(&Goodput) -> f64);
 
-/// A table of two results beside each other; and whether any step's p99 or the goodput got worse by more than `percent`.
-pub fn compare(a: &RunResult, b: &RunResult, percent: f64) -> (String, Vec<String>) {
+/// Two results side by side.
+pub struct Comparison {
+    /// The table for people.
+    pub table: String,
+    /// Each p99 and each rate of B that is worse than that of A by more than the allowed percentage.
+    pub regressions: Vec<String>,
+}
+
+/// Compares two results; `percent` is the allowed regression.
+pub fn compare(a: &RunResult, b: &RunResult, percent: f64) -> Comparison {
     use std::fmt::Write;
-    let (mut table, mut worse) = (String::new(), Vec::new());
+    let mut table = String::new();
     let _ = writeln!(
         table,
         "A: {} on {} ({})\nB: {} on {} ({})",
-        a.what, a.house, a.begun_at, b.what, b.house, b.begun_at
+        a.what, a.service, a.began_at, b.what, b.service, b.began_at
     );
     if a.machine != b.machine {
         let _ = writeln!(table, "different machines: {} / {}", a.machine, b.machine);
     }
-    let _ = writeln!(
-        table,
-        "{:<16}{:>11}{:>11}{:>8}   {:>11}{:>11}{:>8}",
-        "latency, ms", "p50 A", "p50 B", "B/A", "p99 A", "p99 B", "B/A"
-    );
-    for (name, in_a) in &a.steps {
-        let Some(in_b) = b.steps.get(name) else { continue };
-        let (a, b) = (&in_a.answered, &in_b.answered);
-        if a.count == 0 || b.count == 0 {
-            continue;
-        }
-        let ratio = |b: f64, a: f64| if a > 0.0 { b / a } else { 1.0 };
-        let (r50, r99) = (ratio(b.p50_ms, a.p50_ms), ratio(b.p99_ms, a.p99_ms));
+    let mut comparison = Comparison { table, regressions: Vec::new() };
+    comparison.add_latencies(a, b, percent);
+    comparison.add_rates(a, b, percent);
+    let errors = |result: &RunResult| result.errors.values().sum::<u64>();
+    let _ = writeln!(comparison.table, "{:<16}{:>11}{:>11}", "errors", errors(a), errors(b));
+    comparison
+}
+
+impl Comparison {
+    fn add_latencies(&mut self, a: &RunResult, b: &RunResult, percent: f64) {
+        use std::fmt::Write;
         let _ = writeln!(
-            table,
-            "{name:<16}{:>11.2}{:>11.2}{r50:>8.2}   {:>11.2}{:>11.2}{r99:>8.2}",
-            a.p50_ms, b.p50_ms, a.p99_ms, b.p99_ms
+            self.table,
+            "{:<16}{:>11}{:>11}{:>8}   {:>11}{:>11}{:>8}",
+            "latency, ms", "p50 A", "p50 B", "B/A", "p99 A", "p99 B", "B/A"
         );
-        if r99 > 1.0 + percent / 100.0 {
-            worse.push(format!("{name}: p99 {:.2} ms, was {:.2} ms", b.p99_ms, a.p99_ms));
+        for (name, in_a) in &a.calls {
+            let Some(in_b) = b.calls.get(name) else { continue };
+            let (a, b) = (&in_a.answered, &in_b.answered);
+            if a.count == 0 || b.count == 0 {
+                continue;
+            }
+            let ratio = |b: f64, a: f64| if a > 0.0 { b / a } else { 1.0 };
+            let (r50, r99) = (ratio(b.p50_ms, a.p50_ms), ratio(b.p99_ms, a.p99_ms));
+            let _ = writeln!(
+                self.table,
+                "{name:<16}{:>11.2}{:>11.2}{r50:>8.2}   {:>11.2}{:>11.2}{r99:>8.2}",
+                a.p50_ms, b.p50_ms, a.p99_ms, b.p99_ms
+            );
+            if r99 > 1.0 + percent / 100.0 {
+                self.regressions.push(format!("{name}: p99 {:.2} ms, was {:.2} ms", b.p99_ms, a.p99_ms));
+            }
         }
     }
-    let _ = writeln!(table, "{:<16}{:>11}{:>11}{:>8}", "a second", "A", "B", "B/A");
-    let rates: [Rate; 4] = [
-        ("answers", |it| it.answered_per_s),
-        ("joins", |it| it.joins_per_s),
-        ("entries", |it| it.entries_per_s),
-        ("tickets", |it| it.tickets_per_s),
-    ];
-    for (name, of) in rates {
-        let (in_a, in_b) = (of(&a.goodput), of(&b.goodput));
-        if in_a <= 0.0 {
-            continue;
-        }
-        let _ = writeln!(table, "{name:<16}{in_a:>11.1}{in_b:>11.1}{:>8.2}", in_b / in_a);
-        if in_b < in_a * (1.0 - percent / 100.0) {
-            worse.push(format!("{name}: {in_b:.1} a second, were {in_a:.1}"));
+
+    fn add_rates(&mut self, a: &RunResult, b: &RunResult, percent: f64) {
+        use std::fmt::Write;
+        let _ = writeln!(self.table, "{:<16}{:>11}{:>11}{:>8}", "per second", "A", "B", "B/A");
+        let rates: [Rate; 4] = [
+            ("answers", |goodput| goodput.answered_per_s),
+            ("joins", |goodput| goodput.joins_per_s),
+            ("admissions", |goodput| goodput.entries_per_s),
+            ("tickets", |goodput| goodput.tickets_per_s),
+        ];
+        for (name, of) in rates {
+            let (in_a, in_b) = (of(&a.goodput), of(&b.goodput));
+            if in_a <= 0.0 {
+                continue;
+            }
+            let _ = writeln!(self.table, "{name:<16}{in_a:>11.1}{in_b:>11.1}{:>8.2}", in_b / in_a);
+            if in_b < in_a * (1.0 - percent / 100.0) {
+                self.regressions.push(format!("{name}: {in_b:.1} a second, was {in_a:.1}"));
+            }
         }
     }
-    let errors = |it: &RunResult| it.errors.values().sum::<u64>();
-    let _ = writeln!(table, "{:<16}{:>11}{:>11}", "errors", errors(a), errors(b));
-    (table, worse)
+}
+
+/// Reads what clients observed.
+///
+/// # Errors
+/// The file cannot be read or has another form.
+pub fn read_observations(file: &Path) -> anyhow::Result<Observations> {
+    let text = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("{} has no observations", file.display()))
+}
+
+/// Writes what clients observed.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_observations(observations: &Observations, file: &Path) -> anyhow::Result<()> {
+    fs::write(file, serde_json::to_vec(observations)?)
+        .with_context(|| format!("cannot write {}", file.display()))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use bytes::Bytes;
+    use stagedoor::demo::client::{Call, Reply};
 
     use super::*;
-    use crate::{
-        book::{Book, Step},
-        wire::Reply,
-    };
+    use crate::recorder::Recorder;
 
     fn result(part: &str, ms: u64) -> RunResult {
-        let book = Book::default();
+        let recorder = Recorder::default();
         let ok = Ok(Reply {
             status: 201,
             retry_after: None,
             etag: None,
-            body: Vec::new(),
-            bytes: 0,
+            body: Bytes::new(),
+            wire_bytes: 0,
         });
         for n in 0..100 {
-            book.note(
-                Step::Join,
+            recorder.record(
+                Call::Join,
                 Duration::from_secs(n / 10),
                 Duration::from_secs(n / 10) + Duration::from_millis(ms),
                 &ok,
             );
         }
-        let series = book.seconds();
+        let series = recorder.seconds();
         let goodput = Goodput::of(&series);
         RunResult {
             part: Some(part.to_owned()),
-            steps: book.steps(),
+            calls: recorder.calls(),
             series,
             goodput,
-            fans: Fans {
+            fans: FanFigures {
                 joined: 100,
                 ..Fans::default()
             },
@@ -300,17 +382,17 @@ mod tests {
     }
 
     #[test]
-    fn parts_add_up_to_the_whole() {
+    fn parts_merge_to_the_whole() {
         let whole = RunResult::merged(&[result("1/2", 1), result("2/2", 3)]).unwrap();
         assert_eq!(
             (
                 whole.fans.joined,
-                whole.steps["join"].answered.count,
+                whole.calls["join"].answered.count,
                 whole.series[0].due
             ),
             (200, 200, 20)
         );
-        assert!(whole.steps["join"].answered.p90_ms > 2.9 && whole.steps["join"].answered.p50_ms < 1.1);
+        assert!(whole.calls["join"].answered.p90_ms > 2.9 && whole.calls["join"].answered.p50_ms < 1.1);
         assert!(
             (whole.goodput.answered_per_s - 20.0).abs() < 0.1,
             "{:?}",
@@ -319,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_that_do_not_belong_together_are_refused() {
+    fn unrelated_parts_are_rejected() {
         for parts in [
             vec![result("1/2", 1)],
             vec![result("1/2", 1), result("1/2", 1)],
@@ -329,7 +411,7 @@ mod tests {
             assert!(RunResult::merged(&parts).is_err());
         }
         let other = RunResult {
-            house: "elsewhere".into(),
+            service: "another".into(),
             ..result("2/2", 1)
         };
         assert!(RunResult::merged(&[result("1/2", 1), other]).is_err());
@@ -345,14 +427,14 @@ mod tests {
     }
 
     #[test]
-    fn what_got_worse_is_named() {
+    fn regressions_are_named() {
         let (fast, slow) = (result("1/1", 2), result("1/1", 4));
         assert!(
             compare(&fast, &slow, 10.0)
-                .1
+                .regressions
                 .iter()
-                .any(|it| it.starts_with("join: p99 "))
+                .any(|regression| regression.starts_with("join: p99 "))
         );
-        assert!(compare(&slow, &fast, 10.0).1.is_empty());
+        assert!(compare(&slow, &fast, 10.0).regressions.is_empty());
     }
 }

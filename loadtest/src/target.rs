@@ -1,47 +1,29 @@
-//! Where a crowd is sent: only to this machine unless somebody says otherwise, and only to a house.
+//! The server under test: only on this machine unless allowed otherwise, and only a stagedoor.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
 use anyhow::{Context, bail};
-use serde::Deserialize;
+use stagedoor::demo::client::{
+    messages::{SaleInfo, SaleList},
+    paths,
+};
 
-use crate::wire::{Ask, Wire};
+use crate::http1::{Http1Client, HttpRequest};
 
-/// A checked address of a public listener.
+/// The checked address of a public listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
+    /// The first address of the host.
     pub address: SocketAddr,
-    /// What stands in `Host`.
+    /// The value of `Host`.
     pub authority: String,
 }
 
-/// The facts of a sale that a crowd needs.
-#[derive(Clone, Debug, Deserialize)]
-pub struct SaleFacts {
-    pub id: String,
-    pub phase: String,
-    pub sign_in: String,
-    #[serde(default)]
-    pub queueing: String,
-    pub performances: Vec<PerformanceFacts>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-pub struct PerformanceFacts {
-    pub id: String,
-    pub seat_count: u64,
-}
-
-#[derive(Deserialize)]
-struct SaleList {
-    sales: Vec<SaleFacts>,
-}
-
 impl Target {
-    /// `http://HOST:PORT`, with every address that the name has on this machine.
+    /// Parses `http://HOST:PORT` and resolves the host.
     ///
     /// # Errors
-    /// Says what is wrong with it; an address elsewhere is refused unless `allow_remote`.
+    /// The URL has another form, or the host resolves to another machine and `allow_remote` is false.
     pub fn parse(url: &str, allow_remote: bool) -> anyhow::Result<Self> {
         let Some(authority) = url.trim_end_matches('/').strip_prefix("http://") else {
             bail!(
@@ -59,17 +41,18 @@ impl Target {
             };
         let addresses: Vec<SocketAddr> = with_port
             .to_socket_addrs()
-            .with_context(|| format!("--target {url}: the host cannot be looked up"))?
+            .with_context(|| format!("--target {url}: the host cannot be resolved"))?
             .collect();
         let Some(address) = addresses.first().copied() else {
             bail!("--target {url}: the host has no address")
         };
-        if let Some(elsewhere) = addresses.iter().find(|it| !it.ip().to_canonical().is_loopback())
+        if let Some(remote) = addresses.iter().find(|address| !address.ip().to_canonical().is_loopback())
             && !allow_remote
         {
             bail!(
-                "--target {url}: {} is not this machine. A load test is an attack on a house that does not expect it: say --allow-remote if it is yours",
-                elsewhere.ip()
+                "--target {url}: {} is not this machine. A load test is an attack on a server that does not expect it: \
+                 pass --allow-remote if it is yours",
+                remote.ip()
             );
         }
         Ok(Self {
@@ -79,47 +62,29 @@ impl Target {
     }
 }
 
-/// The sale of this name, or the only one; an error when whoever answers is no house of ours.
+/// The sale of this name, or the only sale.
 ///
 /// # Errors
-/// Says who answered what instead.
-pub async fn find_sale(wire: &Wire, named: Option<&str>) -> anyhow::Result<SaleFacts> {
-    let ask = Ask {
-        method: "GET",
-        path: "/v1/sales",
-        headers: &[],
-        body: None,
-    };
-    let answer = wire
-        .ask(&ask)
-        .await
-        .map_err(|lost| anyhow::anyhow!("http://{}: {}", wire.address(), lost.name()))?;
-    let sales = match answer.json::<SaleList>() {
-        Some(list) if answer.status == 200 => list.sales,
+/// The server does not answer, is not a stagedoor, or has no such sale.
+pub async fn find_sale(client: &Http1Client, name: Option<&str>) -> anyhow::Result<SaleInfo> {
+    let address = client.address();
+    let reply =
+        client.send(&HttpRequest::get(paths::SALES)).await.with_context(|| format!("http://{address}"))?;
+    let sales = match reply.json::<SaleList>() {
+        Some(list) if reply.status == 200 => list.sales,
         _ => {
-            let begins: String = String::from_utf8_lossy(&answer.body).chars().take(80).collect();
-            bail!(
-                "http://{}: somebody answers, but no stagedoor: {} to GET /v1/sales, {:?}",
-                wire.address(),
-                answer.status,
-                begins
-            );
+            let start: String = String::from_utf8_lossy(&reply.body).chars().take(80).collect();
+            bail!("http://{address} is no stagedoor: {} to GET /v1/sales, {start:?}", reply.status);
         }
     };
-    let names = || {
-        sales
-            .iter()
-            .map(|sale| sale.id.as_str())
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    match named {
+    let names = || sales.iter().map(|sale| sale.id.as_str()).collect::<Vec<_>>().join(", ");
+    match name {
         Some(name) => {
             let found = sales.iter().find(|sale| sale.id == name).cloned();
-            found.with_context(|| format!("--sale {name}: there is no such sale; there are: {}", names()))
+            found.with_context(|| format!("--sale {name}: no such sale; there are: {}", names()))
         }
         None if sales.len() == 1 => Ok(sales[0].clone()),
-        None => bail!("--sale: which of them? {}", names()),
+        None => bail!("--sale: name one of {}", names()),
     }
 }
 
@@ -128,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_this_machine_unless_told() {
+    fn a_remote_target_needs_permission() {
         assert!(Target::parse("http://127.0.0.1:8080/", false).is_ok());
         assert!(Target::parse("http://[::1]:8080", false).is_ok());
         assert_eq!(
@@ -147,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_said() {
+    fn a_malformed_target_is_rejected() {
         for url in [
             "https://127.0.0.1",
             "127.0.0.1:80",

@@ -1,84 +1,95 @@
-//! Judges a sale by its books: the auditor of the tests, for operators and promoters.
+//! `stagedoor audit`: runs the independent auditor on a sale's databases.
 
 use std::{fs, path::Path};
 
 use anyhow::{Context, bail};
 
-use super::demo;
 use crate::{
+    app::demo,
     audit::{
         audit,
-        books::{self, Books, who_came_in_time},
+        databases::{Databases, admission_settings, read_from, reclassify_late_arrivals},
     },
-    demo::crowd::CrowdReport,
+    demo::client::Observations,
     kernel::{Clock, SystemClock},
     ops::config::SaleSettings,
 };
 
-/// Books that are not in the data directory: `sqlite:FILE` or `postgres://...`.
+/// Databases that are not in the data directory, as `sqlite:FILE` or `postgres://...`.
 #[derive(Clone, Default)]
 pub struct DatabaseUrls {
+    /// The ledger.
     pub ledger: Option<String>,
+    /// The queue's journal.
     pub journal: Option<String>,
 }
 
-/// Reads the books of `sales` in `data` or elsewhere, or of the demo that is there, and prints what they say; an error
-/// when one of the house's promises was broken. May run beside the house: it only reads.
-pub async fn run(data: &Path, elsewhere: &DatabaseUrls, sales: Vec<SaleSettings>) -> anyhow::Result<()> {
-    let mut books = Books::in_folder(data);
-    if let Some(url) = &elsewhere.ledger {
-        books.ledger = url.parse().context("--ledger")?;
+/// Audits `sales` by their databases, in `data` or at `urls`, and prints the result. Without sales it audits
+/// the demo's sale in `data`. Can run beside a running service, because it only reads.
+///
+/// # Errors
+/// When a violation is found, or a database cannot be read.
+pub async fn run(data: &Path, urls: &DatabaseUrls, sales: Vec<SaleSettings>) -> anyhow::Result<()> {
+    let mut databases = Databases::in_folder(data);
+    if let Some(url) = &urls.ledger {
+        databases.ledger = url.parse().context("--ledger")?;
     }
-    if let Some(url) = &elsewhere.journal {
-        books.journal = url.parse().context("--journal")?;
+    if let Some(url) = &urls.journal {
+        databases.journal = url.parse().context("--journal")?;
     }
     let sales = if sales.is_empty() {
         vec![demo::load_sale(data)?]
     } else {
         sales
     };
-    let mut broken = 0;
+    let mut violations = 0;
     for sale in &sales {
-        broken += audit_sale(data, &books, sale).await?;
+        violations += audit_sale(data, &databases, sale).await?;
     }
-    if broken > 0 {
-        bail!("{broken} violations");
+    if violations > 0 {
+        bail!("{violations} violations");
     }
     Ok(())
 }
 
-async fn audit_sale(data: &Path, books: &Books, sale: &SaleSettings) -> anyhow::Result<usize> {
-    let mut evidence = books::read_from(books, &sale.id)
+async fn audit_sale(data: &Path, databases: &Databases, sale: &SaleSettings) -> anyhow::Result<usize> {
+    let mut evidence = read_from(databases, &sale.id)
         .await
-        .with_context(|| format!("cannot read the books of {}", data.display()))?;
+        .with_context(|| format!("cannot read the databases of {}", data.display()))?;
     evidence.observed_at = SystemClock::new().now();
-    evidence.returner_share = sale.late_arrival_share;
-    evidence.door =
-        books::door_over_time(books, &sale.id, sale.active_visits_max, sale.admission_rate_per_minute, sale.admission_burst).await?;
-    // The engine's own memory is not in the books; whether it agrees is asked of a running house.
-    evidence.engine_booked = evidence.ledger_booked.clone();
+    evidence.late_arrival_share = sale.late_arrival_share;
+    evidence.admission_settings = admission_settings(
+        databases,
+        &sale.id,
+        sale.active_visits_max,
+        sale.admission_rate_per_minute,
+        sale.admission_burst,
+    )
+    .await?;
+    // The databases do not hold the seat store's state; a running service compares it with the ledger itself.
+    evidence.store_booked = evidence.ledger_booked.clone();
     let crowd = data.join(demo::CROWD_FILE);
     let witnesses = crowd.exists();
     if witnesses {
         let text = fs::read(&crowd).with_context(|| format!("cannot read {}", crowd.display()))?;
-        let report: CrowdReport = serde_json::from_slice(&text)
+        let report: Observations = serde_json::from_slice(&text)
             .with_context(|| format!("{} is not a crowd's report", crowd.display()))?;
-        report.testify(&mut evidence);
-        who_came_in_time(&mut evidence);
+        report.add_to(&mut evidence);
+        reclassify_late_arrivals(&mut evidence);
     }
     println!(
         "{}: {} joins, {} entries, {} orders, {} seats booked, {} valid tickets, {} payments; {}",
         sale.id,
         evidence.journal_joins.len(),
-        evidence.entries.len(),
+        evidence.admissions.len(),
         evidence.orders.len(),
         evidence.ledger_booked.len(),
         evidence.tickets.iter().filter(|ticket| ticket.valid).count(),
         evidence.payments.len(),
         if witnesses {
-            "held to what the crowd was told"
+            "compared with what the crowd observed"
         } else {
-            "the books alone"
+            "databases only"
         },
     );
     let violations = audit(&evidence);
@@ -86,7 +97,7 @@ async fn audit_sale(data: &Path, books: &Books, sale: &SaleSettings) -> anyhow::
         println!("{violation}");
     }
     if violations.is_empty() {
-        println!("{}: nothing found", sale.id);
+        println!("{}: no violations", sale.id);
     }
     Ok(violations.len())
 }

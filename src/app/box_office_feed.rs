@@ -1,5 +1,5 @@
-//! The box office's word to the door, twice a second: a plain call where both are one process, else to every waiting room
-//! that the configuration names.
+//! Sends the box office's reports to the waiting rooms, twice a second: by a call within one process, else by
+//! HTTP to every waiting room that the configuration names.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -26,49 +26,50 @@ use crate::{
 const REPORT_INTERVAL: Duration = Duration::from_millis(500);
 const TIMEOUT: Duration = Duration::from_secs(1);
 const RESPONSE_BYTES_MAX: usize = 64 * 1024;
-/// Ended visits in one report; the others wait for the next.
+/// Maximum number of ended visits in one report; the others are in the next ones.
 const ENDED_MAX: usize = 8_192;
 
-/// Starts it, where there is a box office.
+/// Starts the loop if this process has a box box_office.
 pub(crate) fn start(parts: &Parts, settings: &Settings, background: &Lifecycle) -> anyhow::Result<()> {
-    let Some(office) = parts.box_office.clone() else {
+    let Some(box_office) = parts.box_office.clone() else {
         return Ok(());
     };
-    let to = if let Some(door) = &parts.waiting_room {
-        Destination::Local(door.clone())
+    let destination = if let Some(waiting_room) = &parts.waiting_room {
+        Destination::Local(waiting_room.clone())
     } else {
-        let away = settings
-            .box_office
-            .waiting_room_urls
-            .iter()
-            .map(|base| Ok((base.clone(), base.parse().context("box_office.waiting_room_urls")?)));
+        let urls = settings.box_office.waiting_room_urls.iter().map(|base| {
+            Ok((
+                base.clone(),
+                base.parse().context("box_office.waiting_room_urls")?,
+            ))
+        });
         Destination::Remote(RemoteFeed {
-            bases: away.collect::<anyhow::Result<_>>()?,
+            bases: urls.collect::<anyhow::Result<_>>()?,
             client: Box::new(HttpClient::new(TIMEOUT, RESPONSE_BYTES_MAX)),
-            mac_keys: parts.open_keys.internal.clone(),
+            mac_keys: parts.keys.internal.clone(),
             failing: Mutex::default(),
         })
     };
-    let clock = Arc::clone(&parts.house.clock);
-    let memory = Mutex::new(ReporterState {
+    let clock = Arc::clone(&parts.state.clock);
+    let state = Mutex::new(ReporterState {
         sequence: 0,
         ended: BTreeMap::new(),
     });
     let reporter = Arc::new(Reporter {
-        office,
-        destination: to,
+        box_office,
+        destination,
         node: settings.node_name(),
         clock,
-        state: memory,
+        state,
         health_window: Mutex::default(),
     });
-    let life = background.clone();
+    let lifecycle = background.clone();
     background.supervise("box office report", REPORT_INTERVAL, move || {
-        let (reporter, life) = (Arc::clone(&reporter), life.clone());
+        let (reporter, lifecycle) = (Arc::clone(&reporter), lifecycle.clone());
         async move {
-            let mut every = tokio::time::interval(REPORT_INTERVAL);
-            every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            while life.until_stopping(every.tick()).await.is_some() {
+            let mut interval = tokio::time::interval(REPORT_INTERVAL);
+            interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            while lifecycle.until_stopping(interval.tick()).await.is_some() {
                 reporter.send_reports().await;
             }
         }
@@ -81,18 +82,18 @@ enum Destination {
     Remote(RemoteFeed),
 }
 
-/// The way to doors in other processes.
+/// Reports to waiting rooms in other processes.
 struct RemoteFeed {
-    /// As configured, and parsed.
+    /// Base URLs, as configured and parsed.
     bases: Vec<(String, Uri)>,
     client: Box<HttpClient>,
     mac_keys: MacKeys,
-    /// Those that did not take the last report, so that each silence is logged once.
+    /// Base URLs that did not accept the last report, so that each outage is logged once.
     failing: Mutex<HashSet<String>>,
 }
 
 struct Reporter {
-    office: BoxOfficeState,
+    box_office: BoxOfficeState,
     destination: Destination,
     node: String,
     clock: Arc<dyn Clock>,
@@ -102,48 +103,49 @@ struct Reporter {
 
 struct ReporterState {
     sequence: u64,
-    /// Ended visits that no door has taken yet.
+    /// Ended visits that no waiting room has accepted yet.
     ended: BTreeMap<SaleId, Vec<VisitId>>,
 }
 
 impl Reporter {
     async fn send_reports(&self) {
-        let paying = self.office.checkout.visits_with_payment();
+        let paying = self.box_office.checkout.visits_with_payment();
         let health = self
             .health_window
             .lock()
-            .round(self.office.health.take(), self.clock.monotonic());
-        for sale in self.office.house.sales.keys() {
+            .record(self.box_office.health.take(), self.clock.monotonic());
+        for sale in self.box_office.app.sales.keys() {
             let report = self.report(sale, paying.clone(), health);
-            let told = report.ended.len();
-            let taken = match &self.destination {
-                Destination::Local(door) => door
+            let ended_count = report.ended.len();
+            let is_accepted = match &self.destination {
+                Destination::Local(waiting_room) => waiting_room
                     .room(sale)
-                    .map(|room| room.box_office_report(report))
+                    .map(|room| room.receive_report(report))
                     .is_some(),
-                Destination::Remote(wire) => wire.send(sale, &report).await,
+                Destination::Remote(remote) => remote.send(sale, &report).await,
             };
-            if taken && let Some(ended) = self.state.lock().ended.get_mut(sale) {
-                ended.drain(..told);
+            if is_accepted && let Some(ended) = self.state.lock().ended.get_mut(sale) {
+                ended.drain(..ended_count);
             }
         }
     }
 
     fn report(&self, sale: &SaleId, paying: Vec<VisitId>, health: BoxOfficeHealth) -> BoxOfficeReport {
-        let mut memory = self.state.lock();
-        // By the clock, so that it grows over a restart, and one more each time, so that it grows whatever the clock does.
+        let mut state = self.state.lock();
+        // From the clock, so that it grows across restarts, and at least one more than before, so that it
+        // grows even when the clock steps back.
         let micros = u64::try_from(self.clock.now().as_millis())
             .unwrap_or(0)
             .saturating_mul(1_000);
-        memory.sequence = micros.max(memory.sequence + 1);
-        let sequence = memory.sequence;
-        let waiting = memory.ended.entry(sale.clone()).or_default();
-        waiting.extend(self.office.ended_visits.take(sale));
-        let ended = waiting.iter().take(ENDED_MAX).copied().collect();
+        state.sequence = micros.max(state.sequence + 1);
+        let sequence = state.sequence;
+        let pending = state.ended.entry(sale.clone()).or_default();
+        pending.extend(self.box_office.ended_visits.take(sale));
+        let ended = pending.iter().take(ENDED_MAX).copied().collect();
         BoxOfficeReport {
             source: self.node.clone(),
             sequence,
-            zones: zone_stock(&self.office.seating, sale),
+            zones: zone_stock(&self.box_office.seating, sale),
             ended,
             paying,
             health: Some(health),
@@ -152,27 +154,35 @@ impl Reporter {
 }
 
 impl RemoteFeed {
-    /// Says whether any of the doors has taken it: they share what they know. Never sent again: the next report says more.
+    /// Sends one report to all waiting rooms; returns whether any has accepted it, which is enough because
+    /// they share their state. A failed report is not repeated: the next one includes it.
     async fn send(&self, sale: &SaleId, report: &BoxOfficeReport) -> bool {
         let body: Bytes = serde_json::to_vec(report)
             .expect("our own wire types are JSON")
             .into();
-        let seal = reports::mac(&self.mac_keys, sale, &body);
-        let told = join_all(
+        let authorization = reports::authorization(&self.mac_keys, sale, &body);
+        let accepted = join_all(
             self.bases
                 .iter()
-                .map(|(name, base)| self.post_report(name, base, sale, &seal, body.clone())),
+                .map(|(name, base)| self.post_report(name, base, sale, &authorization, body.clone())),
         )
         .await;
-        told.contains(&true)
+        accepted.contains(&true)
     }
 
-    async fn post_report(&self, name: &str, base: &Uri, sale: &SaleId, seal: &HeaderValue, body: Bytes) -> bool {
+    async fn post_report(
+        &self,
+        name: &str,
+        base: &Uri,
+        sale: &SaleId,
+        authorization: &HeaderValue,
+        body: Bytes,
+    ) -> bool {
         let headers = [
-            (header::AUTHORIZATION, seal.clone()),
+            (header::AUTHORIZATION, authorization.clone()),
             (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
         ];
-        let told = match reports_url(base, sale) {
+        let response = match reports_url(base, sale) {
             Ok(uri) => self
                 .client
                 .send(Method::POST, uri, &headers, body)
@@ -180,40 +190,47 @@ impl RemoteFeed {
                 .map_err(|e| e.to_string()),
             Err(e) => Err(e.to_string()),
         };
-        let trouble = match told {
-            Ok(answer) if answer.status.is_success() => None,
-            Ok(answer) => Some(format!("answered {}", answer.status)),
+        let error_text = match response {
+            Ok(response) if response.status.is_success() => None,
+            Ok(response) => Some(format!("responded {}", response.status)),
             Err(error) => Some(error),
         };
-        let outcome = if trouble.is_none() { "taken" } else { "lost" };
-        metrics::counter!("box_office_reports_total", "outcome" => outcome).increment(1);
-        match &trouble {
-            Some(trouble) if self.failing.lock().insert(name.to_owned()) => {
+        let outcome = if error_text.is_none() {
+            "accepted"
+        } else {
+            "failed"
+        };
+        metrics::counter!("stagedoor_box_office_reports_total", "outcome" => outcome).increment(1);
+        match &error_text {
+            Some(error_text) if self.failing.lock().insert(name.to_owned()) => {
                 tracing::warn!(
-                    door = name,
-                    trouble,
-                    "a door does not take the box office's reports"
+                    waiting_room = name,
+                    error_text,
+                    "a waiting room does not accept the box office's reports; retrying with the next report"
                 );
             }
             None if self.failing.lock().remove(name) => {
-                tracing::info!(door = name, "a door takes the box office's reports again")
+                tracing::info!(
+                    waiting_room = name,
+                    "a waiting room accepts the box office's reports again"
+                )
             }
             _ => {}
         }
-        trouble.is_none()
+        error_text.is_none()
     }
 }
 
 fn reports_url(base: &Uri, sale: &SaleId) -> Result<Uri, http::Error> {
-    let authority = base.authority().map_or("", |it| it.as_str());
+    let authority = base.authority().map_or("", |authority| authority.as_str());
     Uri::builder()
         .scheme("http")
         .authority(authority)
-        .path_and_query(format!("/v1/box-office/{sale}/reports"))
+        .path_and_query(format!("/v1/box-box_office/{sale}/reports"))
         .build()
 }
 
-/// What is left of a sale, over all its performances.
+/// The stock of a sale by price zone, summed over its performances.
 fn zone_stock(seating: &Seating, sale: &SaleId) -> Vec<ZoneStock> {
     let mut zones: BTreeMap<String, ZoneStock> = BTreeMap::new();
     for stock in seating

@@ -1,79 +1,58 @@
-//! Builds the parts of a house that its roles need, each from its settings.
+//! Builds the parts that a process's roles need, each from its settings.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::{Context, bail};
 use tokio::net::TcpListener;
 
-use super::{Roles, directory, gateway::gateway};
 use crate::{
-    checkout::{self, Checkout, LedgerLocation},
-    edge::{
-        self, IpRateLimits, BoxOfficeState, WaitingRoomState, EndedVisits, AppState, PerformanceInfo, SaleInfo,
-        auth::cookies::{CookieRules, SaleCookies},
-        handlers::sales::DemoLogin,
-        overload::{
-            proof_of_work::ProofOfWork,
-            rate_limit::{IpRateLimit, Rate},
-            shed::{InFlightLimit, LoadShedder},
-        },
-        pages::Pages,
+    app::{
+        context::{BuildContext, Plans},
+        directory, edge_state,
+        gateway::gateway,
+        lifecycles::Lifecycles,
+        roles::Roles,
     },
+    checkout::{self, Checkout, LedgerLocation},
+    edge::{AppState, BoxOfficeState, DemoLogin, EndedVisits, SaleInfo, WaitingRoomState},
     kernel::{Clock, Entropy, OsEntropy, SaleId, SystemClock},
     ops::{
-        config::{self, DatabaseLocation, PerformanceSettings, SaleSettings, Settings},
+        config::{DatabaseLocation, PerformanceSettings, SaleSettings, Settings},
         plans,
     },
     platform::{
         keys::Keys,
         redis::{Redis, RedisConfig},
-        shutdown::Lifecycle,
     },
-    seating::{self, Plan, Seating},
-    shop::{self, Shop, ReplayGuardLocation},
-    waiting_room::{self, JournalPlace, Papers, PassReader, WaitingRoom},
+    seating::{self, Seating},
+    shop::{self, ReplayGuardLocation, Shop},
+    waiting_room::{self, JournalLocation, PassVerifier, TokenVerifier, WaitingRoom},
 };
 
-/// The lives of a process, in the order in which they end.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Lifecycles {
-    /// Whoever is being served.
-    pub(super) visitors: Lifecycle,
-    /// What serves them, and the orders under way.
-    pub(super) background: Lifecycle,
-    /// What writes down how far both have come.
-    pub(super) writers: Lifecycle,
-}
-
-/// What this process has.
+/// The parts of this process.
 pub(super) struct Parts {
-    pub(super) house: Arc<AppState>,
+    /// Shared by all handlers.
+    pub(super) state: Arc<AppState>,
+    /// `None` without this role.
     pub(super) waiting_room: Option<WaitingRoomState>,
+    /// `None` without this role.
     pub(super) box_office: Option<BoxOfficeState>,
-    pub(super) open_keys: Keys,
+    /// The service's keys.
+    pub(super) keys: Keys,
 }
 
-/// What every part is made with.
-struct BuildContext {
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
-    keys: Keys,
-    lives: Lifecycles,
-}
-
-/// The plans of a sale's performances, in their order.
-type Plans = Vec<Arc<Plan>>;
-
+/// Builds the parts of this process.
 pub(super) async fn build(
     settings: &Settings,
     roles: Roles,
     public: &TcpListener,
     demo: Option<DemoLogin>,
-    lives: &Lifecycles,
+    lifecycles: &Lifecycles,
 ) -> anyhow::Result<Parts> {
     if roles == Roles::BoxOffice && settings.box_office.waiting_room_urls.is_empty() {
         bail!(
-            "box_office.waiting_room_urls: a box office without a waiting room must name one, or the door never learns what is sold"
+            "box_office.waiting_room_urls: a box office without a waiting room must name one, or admission \
+            never learns what is sold"
         );
     }
     let data = &settings.data.dir;
@@ -81,29 +60,12 @@ pub(super) async fn build(
     directory::claim(settings, roles)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let entropy: Arc<dyn Entropy> = Arc::new(OsEntropy);
-    let (keys, shop) = {
-        let _alone = directory::setup_lock(data).await?;
-        let keys = keys(settings, &entropy).await?;
-        let customers = shop::Deps {
-            clock: Arc::clone(&clock),
-            entropy: Arc::clone(&entropy),
-            keys: keys.clone(),
-            // Nodes that share their queue share it with the journal's database; a directory's processes share a file.
-            replay_guard: match settings.journal_database() {
-                DatabaseLocation::Postgres(url) => ReplayGuardLocation::Postgres {
-                    url: url.expose().to_owned(),
-                },
-                DatabaseLocation::Sqlite(_) => ReplayGuardLocation::File(data.join("sessions.db")),
-            },
-            life: lives.background.clone(),
-        };
-        (keys, Shop::open(settings.shop(), customers).await?)
-    };
-    let tools = BuildContext {
+    let (keys, shop) = open_keys_and_shop(settings, &clock, &entropy, lifecycles).await?;
+    let context = BuildContext {
         clock,
         entropy,
         keys,
-        lives: lives.clone(),
+        lifecycles: lifecycles.clone(),
     };
     let plans = settings
         .sales
@@ -112,52 +74,91 @@ pub(super) async fn build(
         .collect::<anyhow::Result<Vec<Plans>>>()?;
 
     let office = if roles.has_box_office() {
-        Some(box_office(settings, &plans, public, &tools).await?)
+        Some(open_box_office(settings, &plans, public, &context).await?)
     } else {
         None
     };
     let rooms = if roles.has_waiting_room() {
-        Some(open_waiting_rooms(settings, roles, &tools).await?)
+        Some(open_waiting_rooms(settings, roles, &context).await?)
     } else {
         None
     };
-    let sales = settings.sales.iter().zip(&plans).map(|(sale, plans)| {
-        let papers: Arc<dyn Papers> = match rooms.as_ref().and_then(|rooms| rooms.get(&sale.id)) {
-            Some(room) => Arc::clone(room) as _,
-            None => Arc::new(PassReader::new(
-                sale.id.clone(),
-                settings.server.public_base.clone(),
-                tools.keys.clone(),
-                Arc::clone(&tools.clock),
-            )),
-        };
-        (
-            sale.id.clone(),
-            Arc::new(sale_info(sale, plans, papers, demo.clone())),
-        )
-    });
-    let house = Arc::new(state(settings, sales.collect(), shop, &tools)?);
-    let door = rooms.map(|rooms| WaitingRoomState {
-        house: Arc::clone(&house),
+    let sales = sale_infos(settings, &plans, rooms.as_ref(), demo.as_ref(), &context);
+    let state = Arc::new(edge_state::app_state(settings, sales, shop, &context)?);
+    let waiting_room = rooms.map(|rooms| WaitingRoomState {
+        app: Arc::clone(&state),
         rooms: Arc::new(rooms),
     });
     let box_office = office.map(|(seating, checkout)| BoxOfficeState {
-        house: Arc::clone(&house),
+        app: Arc::clone(&state),
         seating,
         checkout,
         ended_visits: EndedVisits::default(),
         health: Arc::default(),
     });
     Ok(Parts {
-        house,
-        waiting_room: door,
+        state,
+        waiting_room,
         box_office,
-        open_keys: tools.keys,
+        keys: context.keys,
     })
 }
 
-/// Nodes that share their books share their keys with them.
-async fn keys(settings: &Settings, entropy: &Arc<dyn Entropy>) -> anyhow::Result<Keys> {
+/// Opens the keys and the shop, under the directory's setup lock because both create missing files.
+async fn open_keys_and_shop(
+    settings: &Settings,
+    clock: &Arc<dyn Clock>,
+    entropy: &Arc<dyn Entropy>,
+    lifecycles: &Lifecycles,
+) -> anyhow::Result<(Keys, Arc<Shop>)> {
+    let data = &settings.data.dir;
+    let _setup_lock = directory::setup_lock(data).await?;
+    let keys = open_keys(settings, entropy).await?;
+    let deps = shop::Deps {
+        clock: Arc::clone(clock),
+        entropy: Arc::clone(entropy),
+        keys: keys.clone(),
+        // Nodes that share a journal share used tokens in its database; the processes of one directory share
+        // a file.
+        replay_guard: match settings.journal_database() {
+            DatabaseLocation::Postgres(url) => ReplayGuardLocation::Postgres {
+                url: url.expose().to_owned(),
+            },
+            DatabaseLocation::Sqlite(_) => ReplayGuardLocation::File(data.join("sessions.db")),
+        },
+        lifecycle: lifecycles.background.clone(),
+    };
+    let shop = Shop::open(settings.shop(), deps).await?;
+    Ok((keys, shop))
+}
+
+/// The sales as the handlers know them. Without a waiting room in this process, passes are verified by their
+/// signature.
+fn sale_infos(
+    settings: &Settings,
+    plans: &[Plans],
+    rooms: Option<&BTreeMap<SaleId, Arc<WaitingRoom>>>,
+    demo: Option<&DemoLogin>,
+    context: &BuildContext,
+) -> BTreeMap<SaleId, Arc<SaleInfo>> {
+    let info = |(sale, plans): (&SaleSettings, &Plans)| {
+        let tokens: Arc<dyn TokenVerifier> = match rooms.and_then(|rooms| rooms.get(&sale.id)) {
+            Some(room) => Arc::clone(room) as _,
+            None => Arc::new(PassVerifier::new(
+                sale.id.clone(),
+                settings.server.public_base.clone(),
+                context.keys.clone(),
+                Arc::clone(&context.clock),
+            )),
+        };
+        let info = edge_state::sale_info(sale, plans, tokens, demo.cloned());
+        (sale.id.clone(), Arc::new(info))
+    };
+    settings.sales.iter().zip(plans).map(info).collect()
+}
+
+/// The keys, from the data directory, or from the journal's database where nodes share one.
+async fn open_keys(settings: &Settings, entropy: &Arc<dyn Entropy>) -> anyhow::Result<Keys> {
     let (file, master) = (settings.data.dir.join("keys.json"), master_key(settings)?);
     Ok(match settings.journal_database() {
         DatabaseLocation::Sqlite(_) => Keys::open_or_create(&file, &master, entropy.as_ref())?,
@@ -185,13 +186,13 @@ fn load_plans(sale: &SaleSettings) -> anyhow::Result<Plans> {
     sale.performances.iter().map(plan).collect()
 }
 
-async fn box_office(
+async fn open_box_office(
     settings: &Settings,
     plans: &[Plans],
     public: &TcpListener,
-    tools: &BuildContext,
+    context: &BuildContext,
 ) -> anyhow::Result<(Arc<Seating>, Arc<Checkout>)> {
-    let engine = match settings.box_office_redis() {
+    let store = match settings.box_office_redis() {
         None => seating::StoreBackend::Memory,
         Some(config) => seating::StoreBackend::Redis(open_redis(config, "box_office.redis.url").await?),
     };
@@ -201,65 +202,73 @@ async fn box_office(
             .zip(plans)
             .map(|(performance, plan)| (performance.seating(sale), Arc::clone(plan)))
     });
-    let life = tools.lives.background.clone();
-    let seats = seating::Deps {
-        engine,
-        clock: Arc::clone(&tools.clock),
-        entropy: Arc::clone(&tools.entropy),
-        life: life.clone(),
+    let lifecycle = context.lifecycles.background.clone();
+    let seating_deps = seating::Deps {
+        store,
+        clock: Arc::clone(&context.clock),
+        entropy: Arc::clone(&context.entropy),
+        lifecycle: lifecycle.clone(),
     };
-    let seating = Seating::open(performances.collect(), seats).await?;
-    let paying = checkout::Deps {
-        clock: Arc::clone(&tools.clock),
-        entropy: Arc::clone(&tools.entropy),
-        keys: tools.keys.clone(),
+    let seating = Seating::open(performances.collect(), seating_deps).await?;
+    let checkout_deps = checkout::Deps {
+        clock: Arc::clone(&context.clock),
+        entropy: Arc::clone(&context.entropy),
+        keys: context.keys.clone(),
         ledger: ledger_location(settings),
-        node: settings.node_name(),
-        seating: Arc::clone(&seating) as _,
-        gateway: Arc::new(gateway(settings, public, &tools.clock, &tools.entropy, &life)?),
-        announcer: None,
-        life,
-        books: tools.lives.writers.clone(),
+        node_name: settings.node_name(),
+        seats: Arc::clone(&seating) as _,
+        gateway: Arc::new(gateway(
+            settings,
+            public,
+            &context.clock,
+            &context.entropy,
+            &lifecycle,
+        )?),
+        publisher: None,
+        lifecycle,
+        ledger_lifecycle: context.lifecycles.writers.clone(),
     };
-    let checkout = Checkout::open(settings.checkout(), paying).await?;
+    let checkout = Checkout::open(settings.checkout(), checkout_deps).await?;
     Ok((seating, checkout))
 }
 
 async fn open_waiting_rooms(
     settings: &Settings,
     roles: Roles,
-    tools: &BuildContext,
+    context: &BuildContext,
 ) -> anyhow::Result<BTreeMap<SaleId, Arc<WaitingRoom>>> {
-    let engine = match settings.waiting_room_redis() {
-        None => waiting_room::Engine::Memory,
-        Some(config) => waiting_room::Engine::Redis(open_redis(config, "waiting_room.redis.url").await?),
+    let backend = match settings.waiting_room_redis() {
+        None => waiting_room::StoreBackend::Memory,
+        Some(config) => {
+            waiting_room::StoreBackend::Redis(open_redis(config, "waiting_room.redis.url").await?)
+        }
     };
     let mut rooms = BTreeMap::new();
     for sale in &settings.sales {
         let mut config = sale.waiting_room(&settings.server.public_base);
-        config.passes_checked_elsewhere = !roles.has_box_office();
+        config.passes_verified_elsewhere = !roles.has_box_office();
         config.durability = settings.waiting_room.durability;
-        config.draw = sale.draw_terms(&tools.entropy);
-        let door = waiting_room::Deps {
-            clock: Arc::clone(&tools.clock),
-            entropy: Arc::clone(&tools.entropy),
-            keys: tools.keys.clone(),
+        config.draw = sale.draw_terms(&context.entropy);
+        let deps = waiting_room::Deps {
+            clock: Arc::clone(&context.clock),
+            entropy: Arc::clone(&context.entropy),
+            keys: context.keys.clone(),
             journal: match settings.journal_database() {
-                DatabaseLocation::Sqlite(file) => JournalPlace::File(file),
-                DatabaseLocation::Postgres(url) => JournalPlace::Postgres {
+                DatabaseLocation::Sqlite(file) => JournalLocation::File(file),
+                DatabaseLocation::Postgres(url) => JournalLocation::Postgres {
                     url: url.expose().to_owned(),
                 },
             },
-            engine: engine.clone(),
-            node: settings.node_name(),
-            life: tools.lives.background.clone(),
+            store: backend.clone(),
+            node_name: settings.node_name(),
+            lifecycle: context.lifecycles.background.clone(),
         };
-        rooms.insert(sale.id.clone(), waiting_room::open(config, door).await?);
+        rooms.insert(sale.id.clone(), waiting_room::open(config, deps).await?);
     }
     Ok(rooms)
 }
 
-/// A Redis that can be relied on; the process does not start on another.
+/// A Redis that has passed the fitness check; the process does not start on another.
 async fn open_redis(config: RedisConfig, key: &'static str) -> anyhow::Result<Redis> {
     let redis = Redis::new(config).with_context(|| format!("{key} (or store.redis.url)"))?;
     redis
@@ -278,106 +287,6 @@ fn ledger_location(settings: &Settings) -> LedgerLocation {
     }
 }
 
-fn state(
-    settings: &Settings,
-    sales: BTreeMap<SaleId, Arc<SaleInfo>>,
-    shop: Arc<Shop>,
-    tools: &BuildContext,
-) -> anyhow::Result<AppState> {
-    let limit = |count, per| IpRateLimit::new(Rate { count, per }, Arc::clone(&tools.clock));
-    let (minute, second) = (Duration::from_mins(1), Duration::from_secs(1));
-    Ok(AppState {
-        config: edge_config(settings)?,
-        cookies: CookieRules {
-            secure: settings.server.public_base.starts_with("https://"),
-        },
-        sales,
-        shop,
-        pages: Pages::load(),
-        public_keys: [
-            tools.keys.pass.jwks(),
-            tools.keys.receipt.jwks(),
-            tools.keys.ticket.jwks(),
-        ]
-        .concat(),
-        limits: IpRateLimits {
-            sign_ins: limit(settings.limits.sign_in_per_ip_per_minute, minute),
-            joins: limit(settings.limits.joins_per_ip_per_minute, minute),
-            requests: limit(settings.limits.requests_per_ip_per_second, second),
-        },
-        proof_of_work: ProofOfWork::new(
-            settings.proof_of_work(),
-            tools.keys.proof_of_work.clone(),
-            Arc::clone(&tools.clock),
-            Arc::clone(&tools.entropy),
-        ),
-        in_flight: InFlightLimit::new(settings.server.requests_in_flight_max),
-        load_shedder: LoadShedder::default(),
-        clock: Arc::clone(&tools.clock),
-        entropy: Arc::clone(&tools.entropy),
-        life: tools.lives.visitors.clone(),
-    })
-}
-
-fn sale_info(
-    sale: &SaleSettings,
-    plans: &Plans,
-    papers: Arc<dyn Papers>,
-    demo: Option<DemoLogin>,
-) -> SaleInfo {
-    SaleInfo {
-        id: sale.id.clone(),
-        cookies: SaleCookies::of(&sale.id),
-        title: sale.title.clone(),
-        artist: sale.artist.clone(),
-        sign_in: match sale.sign_in {
-            config::SignIn::Customer => edge::SignIn::Customer,
-            config::SignIn::None => edge::SignIn::None,
-        },
-        queue_order: match sale.queue_order {
-            config::QueueOrder::Fifo => "fifo",
-            config::QueueOrder::FairDraw => "fair_draw",
-        },
-        prequeue_starts_at: sale.prequeue_starts_at,
-        on_sale_starts_at: sale.on_sale_starts_at,
-        closes_at: sale.closes_at,
-        seats_per_customer_max: sale.seats_per_customer_max,
-        hold_ttl: Duration::from_secs(u64::from(sale.hold_ttl_s)),
-        performances: sale
-            .performances
-            .iter()
-            .zip(plans)
-            .map(|(it, plan)| PerformanceInfo {
-                id: it.id.clone(),
-                title: it.title.clone(),
-                venue: it.venue.clone(),
-                starts_at: it.starts_at,
-                seat_count: plan.seat_count(),
-                plan_hash: plan.hash().to_owned(),
-                prices: it.seating(sale).prices,
-            })
-            .collect(),
-        demo,
-        tokens: papers,
-    }
-}
-
-fn edge_config(settings: &Settings) -> anyhow::Result<edge::Config> {
-    let server = &settings.server;
-    let trusted_proxies = server
-        .trusted_proxies
-        .iter()
-        .map(|text| text.parse())
-        .collect::<Result<_, _>>();
-    Ok(edge::Config {
-        public_base: server.public_base.clone(),
-        trusted_proxies: trusted_proxies.map_err(|e: &str| anyhow::anyhow!("server.trusted_proxies: {e}"))?,
-        body_bytes_max: server.body_bytes_max,
-        body_timeout: Duration::from_millis(u64::from(server.body_timeout_ms)),
-        request_timeout: Duration::from_millis(u64::from(server.request_timeout_ms)),
-    })
-}
-
 fn master_key(settings: &Settings) -> anyhow::Result<String> {
     if !settings.keys.master.is_empty() {
         return Ok(settings.keys.master.expose().to_owned());
@@ -385,7 +294,9 @@ fn master_key(settings: &Settings) -> anyhow::Result<String> {
     let file = &settings.keys.master_file;
     if file.as_os_str().is_empty() {
         bail!(
-            "keys.master: the house's keys are sealed under a master key; set STAGEDOOR__KEYS__MASTER or keys.master_file"
+            "keys.master: the service's keys are stored encrypted under a master key; set \
+            STAGEDOOR__KEYS__MASTER or \
+             keys.master_file"
         );
     }
     let text = std::fs::read_to_string(file)

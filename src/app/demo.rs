@@ -1,74 +1,44 @@
-//! The demo: a sale that opens a minute from now, with everything around it made on the spot.
+//! `stagedoor demo`: a sale that starts a minute from now, with a shop, a payment gateway and an optional
+//! crowd.
 
-use std::{
-    fs,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+mod options;
+mod sale;
+
+use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
-use serde::{Deserialize, Serialize};
 
-use super::{
-    DemoHooks, Listeners, Roles,
-    directory::{self, secret_file},
-    listen, open,
-};
+use self::sale::load_or_create_sale;
+pub use self::{options::DemoOptions, sale::load_sale};
 use crate::{
+    app::{
+        directory::{self, secret_file},
+        listeners::{Listeners, listen},
+        roles::Roles,
+        serve::{DemoHooks, open},
+    },
     demo::{
         crowd::{self, CrowdConfig, Pace},
-        sandbox_beacon::{self, BeaconConfig, SandboxSigner},
+        sandbox_beacon::{self, BeaconConfig},
     },
-    edge::handlers::sales::DemoLogin,
-    kernel::{Clock, Currency, Entropy, LocalText, OsEntropy, SystemClock, Timestamp},
-    ops::config::{
-        DatabaseUrl, DrawSettings, PerformanceSettings, QueueOrder, SaleSettings, Secret, Settings, SignIn,
-    },
-    platform::{keys::write_private, signing::hex},
+    edge::DemoLogin,
+    kernel::{Clock, OsEntropy, SystemClock, Timestamp},
+    ops::config::{DatabaseUrl, DrawSettings, SaleSettings, Secret, Settings},
     shop,
 };
 
-/// What the command line says.
-#[derive(Clone, Debug)]
-pub struct DemoOptions {
-    pub listen: SocketAddr,
-    pub admin_listen: SocketAddr,
-    pub data: Option<PathBuf>,
-    /// How browsers reach the demo when a balancer stands before it; its own public listener when `None`.
-    pub public_base: Option<String>,
-    pub open_in_s: u32,
-    pub prequeue_in_s: u32,
-    pub seats: u32,
-    pub crowd: u32,
-    pub admission_rate_per_minute: u32,
-    pub active_visits_max: u32,
-    /// Whether the order is drawn at the opening.
-    pub fair_draw: bool,
-}
-
-/// The sale, kept with its data so that a restart goes on with the same one.
-#[derive(Serialize, Deserialize)]
-struct DemoSale {
-    sale: SaleSettings,
-}
-
 const CUSTOMERS: u32 = 10_000;
-/// The crowd's customers are counted from here, so that the first hundred logins are left for people.
+/// The crowd's first customer; the first hundred logins are reserved for people.
 const FIRST_OF_CROWD: u32 = 101;
 const LOGIN: &str = "fan00001@example.com";
-/// The demo's sale, beside its books.
-const DEMO_FILE: &str = "demo.toml";
-/// What the crowd was told: the auditor holds the books to it.
+/// What the crowd observed; the auditor compares the databases with it.
 pub(crate) const CROWD_FILE: &str = "crowd.json";
-const SALE: &str = "hero-lim";
-const SALE_LASTS: Duration = Duration::from_hours(6);
-/// As often as drand's fastest chain.
-const BEACON_PERIOD_S: u32 = 3;
 const HANDOFF_PARTY: &str = "stagedoor-demo";
 
 /// Runs the demo until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When an option is out of range, a port is in use, or the data directory cannot be used.
 pub async fn run(options: DemoOptions, mut settings: Settings) -> anyhow::Result<()> {
     let clock = SystemClock::new();
     if options.crowd > CUSTOMERS - FIRST_OF_CROWD + 1 {
@@ -108,44 +78,47 @@ pub async fn run(options: DemoOptions, mut settings: Settings) -> anyhow::Result
         login: LOGIN.to_owned(),
         password: shop::DEMO_PASSWORD.to_owned(),
     });
-    let extras = DemoHooks {
+    let hooks = DemoHooks {
         demo_login,
         on_open: None,
     };
-    let extras = match crowd {
-        None => extras,
+    let hooks = match crowd {
+        None => hooks,
         Some(crowd) => DemoHooks {
-            on_open: Some(Box::new(move |life| {
-                let told = data.join(CROWD_FILE);
-                let life = life.clone();
+            on_open: Some(Box::new(move |lifecycle| {
+                let report_file = data.join(CROWD_FILE);
+                let lifecycle = lifecycle.clone();
                 let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-                life.clone().spawn(async move {
-                    let report = crowd::run(crowd, clock, life).await;
+                lifecycle.clone().spawn(async move {
+                    let report = crowd::run(crowd, clock, lifecycle).await;
                     println!("crowd:   {}", report.summary());
-                    if let Err(error) = fs::write(&told, serde_json::to_vec(&report).unwrap_or_default()) {
-                        tracing::warn!(%error, "cannot write down what the crowd saw");
+                    if let Err(error) =
+                        fs::write(&report_file, serde_json::to_vec(&report).unwrap_or_default())
+                    {
+                        tracing::warn!(%error, "cannot write the crowd's report; the audit will lack it");
                     }
                 });
             })),
-            ..extras
+            ..hooks
         },
     };
-    open(settings, Roles::All, listeners, extras).await
+    open(settings, Roles::All, listeners, hooks).await
 }
 
-/// Makes what is missing in the data directory: of nodes that share it the first makes all, and the others find it.
+/// Creates what is missing in the data directory, and completes the settings with it. Of nodes that share a
+/// directory the first creates everything and the others use it.
 async fn prepare(
     settings: &mut Settings,
     options: &DemoOptions,
     clock: &SystemClock,
 ) -> anyhow::Result<(SaleSettings, bool)> {
     let data = settings.data.dir.clone();
-    let _alone = directory::setup_lock(&data).await?;
+    let _setup_lock = directory::setup_lock(&data).await?;
     let (sale, is_new) = load_or_create_sale(&data, options, clock.now())?;
     let shop_file = data.join("shop.db");
     shop::create_demo_shop(&shop_file, CUSTOMERS)
         .await
-        .context("cannot make the demo's shop")?;
+        .context("cannot create the demo's shop")?;
     settings.shop.database_url = DatabaseUrl::new(format!("sqlite:{}", shop_file.display()));
     settings.keys.master_file = data.join("master.key");
     secret_file(&settings.keys.master_file, &OsEntropy)?;
@@ -155,34 +128,19 @@ async fn prepare(
     if settings.gateway.webhook_secret.is_empty() {
         settings.gateway.webhook_secret = Secret::new(secret_file(&data.join("webhook.key"), &OsEntropy)?);
     }
-    // One machine plays the whole world here, so one address is everybody.
+    // All visitors have one IP here, so limits by IP would hit everyone.
     settings.server.connections_per_ip_max = 0;
     settings.limits.sign_in_per_ip_per_minute = 0;
     settings.limits.joins_per_ip_per_minute = 0;
     settings.limits.requests_per_ip_per_second = 0;
     if !settings.shares_state() {
-        // Nobody turns elsewhere from the only node.
+        // With one node there is no other to move to, so the notice would only delay the stop.
         settings.server.shutdown_notice_ms = 0;
     }
     Ok((sale, is_new))
 }
 
-/// A beacon for one sale; where it is, each start decides.
-fn new_beacon(now: Timestamp) -> DrawSettings {
-    let mut chain = [0; 32];
-    OsEntropy.fill(&mut chain);
-    let chain = hex(&chain);
-    let public_key = SandboxSigner::of(&chain).public_key();
-    DrawSettings {
-        beacon_url: String::new(),
-        chain,
-        genesis_at: now,
-        period_s: BEACON_PERIOD_S,
-        public_key,
-    }
-}
-
-/// Starts the sale's beacon; gives its address.
+/// Starts the sale's sandbox beacon; returns its base URL.
 fn sandbox_beacon(draw: &DrawSettings) -> anyhow::Result<String> {
     let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0)))?;
     let url = format!("http://{}", listener.local_addr()?);
@@ -200,116 +158,10 @@ fn sandbox_beacon(draw: &DrawSettings) -> anyhow::Result<String> {
     };
     tokio::spawn(async move {
         if let Err(error) = sandbox_beacon::serve(listener, config).await {
-            tracing::error!(%error, "the sandbox beacon ended");
+            tracing::error!(%error, "the sandbox beacon failed; the draw will be late");
         }
     });
     Ok(url)
-}
-
-/// The sale of a demo's data directory.
-pub fn load_sale(data: &Path) -> anyhow::Result<SaleSettings> {
-    let file = data.join(DEMO_FILE);
-    let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    let kept: DemoSale =
-        toml::from_str(&text).with_context(|| format!("{} is not a demo's sale", file.display()))?;
-    Ok(kept.sale)
-}
-
-/// The sale in the data directory, or a new one; and which of the two.
-fn load_or_create_sale(data: &Path, options: &DemoOptions, now: Timestamp) -> anyhow::Result<(SaleSettings, bool)> {
-    let file = data.join(DEMO_FILE);
-    if !file.exists() {
-        let new = DemoSale {
-            sale: new_sale(options, now)?,
-        };
-        write_private(&file, toml::to_string(&new)?.as_bytes())
-            .with_context(|| format!("cannot write {}", file.display()))?;
-        return Ok((new.sale, true));
-    }
-    let sale = load_sale(data)?;
-    if now >= sale.closes_at {
-        bail!(
-            "the sale in {} closed at {}; give another --data, or none for a new sale",
-            data.display(),
-            sale.closes_at
-        );
-    }
-    Ok((sale, false))
-}
-
-fn new_sale(options: &DemoOptions, now: Timestamp) -> anyhow::Result<SaleSettings> {
-    let seconds = |s: u32| Duration::from_secs(u64::from(s));
-    if options.prequeue_in_s > options.open_in_s {
-        bail!("--prequeue-in: fans take places before the opening, so it may not be later than --open-in");
-    }
-    let opens_at = now.plus(seconds(options.open_in_s));
-    let kind = match options.seats {
-        0..3_000 => "theatre",
-        3_000..30_000 => "arena",
-        _ => "stadium",
-    };
-    let text = |ko: &str, en: &str, ja: &str| {
-        LocalText(
-            [("ko", ko), ("en", en), ("ja", ja)]
-                .into_iter()
-                .map(|(lang, text)| (lang.to_owned(), text.to_owned()))
-                .collect(),
-        )
-    };
-    let performance = PerformanceSettings {
-        id: "day-1".parse()?,
-        title: text(
-            "첫째 날 · 별이 빛나는 밤",
-            "Day 1 · A night of stars",
-            "初日・星の輝く夜",
-        ),
-        starts_at: curtain(now),
-        venue: "Hero Dome, Seoul".to_owned(),
-        plan: format!("generate:{kind}:{}", options.seats),
-        seat_streams_max: 10_000,
-        prices: [("VIP", 198_000), ("R", 165_000), ("S", 132_000), ("A", 99_000)]
-            .map(|(zone, price)| (zone.to_owned(), price))
-            .into(),
-        currency: Currency::KRW,
-    };
-    Ok(SaleSettings {
-        id: SALE.parse()?,
-        title: text(
-            "임히어로 콘서트 — 다시, 우리",
-            "Hero-Lim in concert — Us, again",
-            "イム・ヒーロー コンサート ―ふたたび、私たち",
-        ),
-        artist: "Hero-Lim".to_owned(),
-        sign_in: SignIn::Customer,
-        queue_order: if options.fair_draw {
-            QueueOrder::FairDraw
-        } else {
-            QueueOrder::Fifo
-        },
-        draw: options.fair_draw.then(|| new_beacon(now)),
-        prequeue_starts_at: now.plus(seconds(options.prequeue_in_s)),
-        on_sale_starts_at: opens_at,
-        closes_at: opens_at.plus(SALE_LASTS),
-        admission_rate_per_minute: options.admission_rate_per_minute,
-        active_visits_max: options.active_visits_max,
-        admission_burst: None,
-        call_window_s: 180,
-        late_arrival_share: 0.2,
-        pass_ttl_s: 120,
-        visit_max_s: 1_200,
-        queue_entries_max: 1_000_000,
-        status_streams_max: 10_000,
-        seats_per_customer_max: 4,
-        hold_ttl_s: 420,
-        hold_extensions_max: 2,
-        performances: vec![performance],
-    })
-}
-
-/// Two months from now, at seven in the evening in Seoul.
-fn curtain(now: Timestamp) -> Timestamp {
-    const DAY_S: i64 = 24 * 60 * 60;
-    Timestamp::from_secs((now.as_secs().div_euclid(DAY_S) + 60) * DAY_S + 10 * 60 * 60)
 }
 
 fn crowd_config(
@@ -331,7 +183,7 @@ fn crowd_config(
             &format!("Fan {customer}"),
         )
     };
-    // Most come before the opening, some after it.
+    // Most fans arrive before the sale starts, some after.
     let until_open = sale.on_sale_starts_at.since(now);
     Some(CrowdConfig {
         base: settings.server.public_base.clone(),
@@ -345,7 +197,13 @@ fn crowd_config(
     })
 }
 
-fn print_summary(options: &DemoOptions, settings: &Settings, sale: &SaleSettings, is_new: bool, now: Timestamp) {
+fn print_summary(
+    options: &DemoOptions,
+    settings: &Settings,
+    sale: &SaleSettings,
+    is_new: bool,
+    now: Timestamp,
+) {
     let base = &settings.server.public_base;
     let until = |at: Timestamp| at.since(now).as_secs();
     println!("fans:    {base}/sales/{}", sale.id);
@@ -356,7 +214,8 @@ fn print_summary(options: &DemoOptions, settings: &Settings, sale: &SaleSettings
         if is_new {
             ""
         } else {
-            "  (goes on with the sale that is there; --open-in, --seats, --rate and --capacity are its own)"
+            "  (resumes the sale there; --open-in, --seats, --admission-rate and --active-visits-max are \
+            its own)"
         }
     );
     println!(
@@ -364,14 +223,14 @@ fn print_summary(options: &DemoOptions, settings: &Settings, sale: &SaleSettings
         shop::DEMO_PASSWORD
     );
     println!(
-        "doors:   places from {} (in {} s), the sale opens at {} (in {} s)",
+        "times:   joining from {} (in {} s), on sale from {} (in {} s)",
         sale.prequeue_starts_at,
         until(sale.prequeue_starts_at),
         sale.on_sale_starts_at,
         until(sale.on_sale_starts_at)
     );
     println!(
-        "rules:   {} entries a minute, {} visitors at once, {} seats a fan",
+        "limits:  {} admissions a minute, {} active visits, {} seats a customer",
         sale.admission_rate_per_minute, sale.active_visits_max, sale.seats_per_customer_max
     );
     if options.crowd > 0 {
@@ -402,11 +261,9 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn nodes_that_start_together_find_one_sale_and_one_set_of_secrets() {
-        let mut name = [0; 8];
-        crate::kernel::Entropy::fill(&OsEntropy, &mut name);
-        let dir = std::env::temp_dir().join(format!("stagedoor-demo-{:016x}", u64::from_le_bytes(name)));
-        directory::create(&dir).unwrap();
+    async fn nodes_that_start_together_share_sale_and_secrets() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().to_owned();
         let node = |gateway_secret: &'static str| {
             let dir = dir.clone();
             tokio::spawn(async move {
@@ -430,12 +287,11 @@ mod tests {
         assert_eq!(
             [one.3, two.3, three.3].iter().filter(|is_new| **is_new).count(),
             1,
-            "one of them made it"
+            "one of them created it"
         );
         assert_eq!(
             (three.0 == one.0, three.2.expose()),
             (true, "shared with a gateway elsewhere")
         );
-        fs::remove_dir_all(&dir).unwrap();
     }
 }

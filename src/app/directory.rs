@@ -1,4 +1,4 @@
-//! The data directory: private, and served by those processes only that may share it.
+//! The data directory: creates it, locks it against other processes, and keeps secrets in it.
 
 use std::{
     fs,
@@ -7,33 +7,34 @@ use std::{
 
 use anyhow::{Context, bail};
 
-use super::Roles;
 use crate::{
+    app::roles::Roles,
     kernel::Entropy,
     ops::config::Settings,
     platform::{keys::write_private, signing::base64url},
 };
 
-/// The books name customers and orders: only the house's own user reads them.
+/// Creates the data directory, readable by its owner only, because its databases hold personal data.
 pub(super) fn create(dir: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    made.with_context(|| format!("cannot make the data directory {}", dir.display()))
+    let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    created.with_context(|| format!("cannot create the data directory {}", dir.display()))
 }
 
-/// One process at a time makes what is missing in a directory; the others wait and find it. Ends when dropped.
+/// Locks the directory's setup: one process at a time creates missing files, the others wait and then use
+/// them. Released when dropped.
 pub(super) async fn setup_lock(dir: &Path) -> anyhow::Result<fs::File> {
     let lock = lock_file(&dir.join("lock.setup"))?;
-    let waiting = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock));
-    waiting
+    let locking = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock));
+    locking
         .await?
         .with_context(|| format!("cannot lock {}", dir.display()))
 }
 
-/// Takes the directory for this process, until it ends, whatever way it ends.
+/// Locks the directory for this process until it ends, by whatever cause.
 ///
-/// With the memory engine a role is served once: two waiting rooms would each believe in a queue of their own. Nodes that
-/// share their engine may share a directory too, each under its own name.
+/// With the memory store each role may run once: two waiting rooms would have two queues. Nodes that share a
+/// Redis store may also share a directory, each under its own node name.
 pub(super) fn claim(settings: &Settings, roles: Roles) -> anyhow::Result<()> {
     let dir = &settings.data.dir;
     let node = settings.node_name();
@@ -63,15 +64,15 @@ pub(super) fn claim(settings: &Settings, roles: Roles) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Takes what this file stands for until the process ends; `false` when another process has it.
+/// Locks a file until the process ends; `false` when another process holds the lock.
 pub(super) fn claim_file(file: &Path) -> anyhow::Result<bool> {
     let lock = lock_file(file)?;
-    let is_ours = lock.try_lock().is_ok();
+    let is_locked = lock.try_lock().is_ok();
     std::mem::forget(lock);
-    Ok(is_ours)
+    Ok(is_locked)
 }
 
-/// A secret of 256 bits in a file of its own, made once.
+/// Reads a secret of 256 bits from its file; creates it on the first start.
 pub(super) fn secret_file(file: &Path, entropy: &dyn Entropy) -> anyhow::Result<String> {
     match fs::read_to_string(file) {
         Ok(text) => Ok(text.trim().to_owned()),
@@ -93,5 +94,5 @@ fn lock_file(file: &Path) -> anyhow::Result<fs::File> {
         .truncate(false)
         .write(true)
         .open(file)
-        .with_context(|| format!("cannot make {}", file.display()))
+        .with_context(|| format!("cannot create {}", file.display()))
 }

@@ -1,12 +1,12 @@
-//! The payment gateway: the configured one, or the sandbox, inside the house or as a process of its own.
+//! The payment gateway: the configured one, or the sandbox, inside this process or as a process of its own.
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use tokio::net::TcpListener;
 
-use super::{stop_signal, directory, listen};
 use crate::{
+    app::{directory, listeners::listen, runtime::stop_signal},
     checkout::{gateways::sandbox::SandboxGateway, webhooks::WebhookSecret},
     demo::sandbox_gateway::{self, SandboxConfig, WebhookTarget},
     kernel::{Clock, Entropy, OsEntropy, SystemClock},
@@ -17,37 +17,40 @@ use crate::{
     platform::shutdown::Lifecycle,
 };
 
-/// The sandbox gateway as a process of its own.
+/// Runs the sandbox gateway as a process of its own, until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When the port is in use, or its database cannot be opened.
 pub async fn sandbox_gateway(
     address: SocketAddr,
-    book_file: PathBuf,
+    database_file: PathBuf,
     webhook_url: Option<String>,
     secret: Secret,
 ) -> anyhow::Result<()> {
     telemetry::init_logs("info", LogFormat::Text);
-    let life = Lifecycle::new();
+    let lifecycle = Lifecycle::new();
     let listener = listen(address)?;
     let public_url = format!("http://{}", listener.local_addr()?);
     println!("sandbox gateway: {public_url}");
     let webhook = webhook_url.map(|url| webhook_target(&url, &secret)).transpose()?;
     let config = sandbox_config(
-        book_file,
+        database_file,
         public_url,
         webhook,
         Arc::new(SystemClock::new()),
         Arc::new(OsEntropy),
     );
-    let serving = sandbox_gateway::serve(listener, config, life.clone());
+    let server = sandbox_gateway::serve(listener, config, lifecycle.clone());
     tokio::select! {
-        served = serving => served?,
+        served = server => served?,
         stopped = stop_signal() => stopped?,
     }
-    life.stop();
-    life.wait_idle(Duration::from_secs(5)).await;
+    lifecycle.stop();
+    lifecycle.wait_idle(Duration::from_secs(5)).await;
     Ok(())
 }
 
-/// The configured gateway, or the built-in sandbox on a port of its own.
+/// A client of the configured gateway, or of the built-in sandbox, which is started on a free port.
 pub(super) fn gateway(
     settings: &Settings,
     public: &TcpListener,
@@ -56,49 +59,50 @@ pub(super) fn gateway(
     background: &Lifecycle,
 ) -> anyhow::Result<SandboxGateway> {
     let GatewayKind::Sandbox = settings.gateway.kind;
-    let deadline = Duration::from_millis(u64::from(settings.checkout.gateway_timeout_ms));
+    let timeout = Duration::from_millis(u64::from(settings.checkout.gateway_timeout_ms));
     let secret = &settings.gateway.webhook_secret;
     let url = if settings.gateway.url.is_empty() {
         let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0)))?;
         let url = format!("http://{}", listener.local_addr()?);
         let port = public.local_addr()?.port();
         let webhook = webhook_target(&format!("http://127.0.0.1:{port}/v1/webhooks/sandbox"), secret)?;
-        let book_file = settings.data.dir.join("gateway.db");
+        let database_file = settings.data.dir.join("gateway.db");
         if !directory::claim_file(&settings.data.dir.join("lock.gateway"))? {
             bail!(
-                "gateway.url: another node has the built-in sandbox in {}; start `stagedoor sandbox-gateway` and give all nodes its address",
+                "gateway.url: another node runs the built-in sandbox in {}; start `stagedoor \
+                sandbox-gateway` and give all nodes its URL",
                 settings.data.dir.display()
             );
         }
         let config = sandbox_config(
-            book_file,
+            database_file,
             url.clone(),
             Some(webhook),
             Arc::clone(clock),
             Arc::clone(entropy),
         );
-        let serving = sandbox_gateway::serve(listener, config, background.clone());
+        let server = sandbox_gateway::serve(listener, config, background.clone());
         background.spawn(async move {
-            if let Err(e) = serving.await {
-                tracing::error!(error = %e, "the sandbox gateway ended");
+            if let Err(e) = server.await {
+                tracing::error!(error = %e, "the sandbox gateway failed; payments fail until a restart");
             }
         });
         url
     } else {
         settings.gateway.url.clone()
     };
-    SandboxGateway::new(&url, WebhookSecret::new(secret.expose().as_bytes()), deadline).context("gateway.url")
+    SandboxGateway::new(&url, WebhookSecret::new(secret.expose().as_bytes()), timeout).context("gateway.url")
 }
 
 fn sandbox_config(
-    book_file: PathBuf,
+    database_file: PathBuf,
     public_url: String,
     webhook: Option<WebhookTarget>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
 ) -> SandboxConfig {
     SandboxConfig {
-        book_file,
+        database_file,
         public_url,
         webhook,
         slow: Duration::from_secs(3),

@@ -1,163 +1,216 @@
-//! The small rounds of a house: gauges are set, idle addresses forgotten, metrics kept.
+//! Background loops of the process: records gauges and counters, watches for overload, and frees idle
+//! entries.
 
 use std::{sync::Arc, time::Duration};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use crate::app::build::Parts;
 use crate::{
+    app::build::Parts,
     edge::{
-        BoxOfficeState, WaitingRoomState, AppState,
-        overload::shed::{self, Priority},
+        AppState, BoxOfficeState, WaitingRoomState,
+        overload::{monitor, shed::Priority},
     },
     ops::telemetry,
     platform::shutdown::Lifecycle,
+    waiting_room::DrawProgress,
 };
 
 const RECORD_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Starts them.
+/// Starts the loops; they end when `background` stops.
 pub(crate) fn start(parts: &Parts, metrics: Option<PrometheusHandle>, background: &Lifecycle) {
-    let (house, door, office, gauged) = (
-        Arc::clone(&parts.house),
+    let recorded = (
+        Arc::clone(&parts.state),
         parts.waiting_room.clone(),
         parts.box_office.clone(),
-        background.clone(),
     );
-    background.supervise("gauges", RECORD_INTERVAL, move || {
-        let (house, door, office, life) = (Arc::clone(&house), door.clone(), office.clone(), gauged.clone());
+    let lifecycle = background.clone();
+    background.supervise("metrics", RECORD_INTERVAL, move || {
+        let ((state, waiting_room, box_office), lifecycle) = (recorded.clone(), lifecycle.clone());
         async move {
-            let mut every = tokio::time::interval(RECORD_INTERVAL);
-            while life.until_stopping(every.tick()).await.is_some() {
-                metrics::counter!("edge_requests_total").absolute(house.in_flight.asked());
-                record_edge(&house);
-                if let Some(door) = &door {
-                    record_waiting_rooms(door);
+            let mut interval = tokio::time::interval(RECORD_INTERVAL);
+            while lifecycle.until_stopping(interval.tick()).await.is_some() {
+                record_edge(&state);
+                if let Some(waiting_room) = &waiting_room {
+                    record_waiting_rooms(waiting_room);
                 }
-                if let Some(office) = &office {
-                    record_box_office(office);
+                if let Some(box_office) = &box_office {
+                    record_seats(box_office);
+                    record_orders(box_office);
                 }
             }
         }
     });
-    let (house, life) = (Arc::clone(&parts.house), background.clone());
-    let office = parts.box_office.clone();
+    let (state, box_office, lifecycle) = (
+        Arc::clone(&parts.state),
+        parts.box_office.clone(),
+        background.clone(),
+    );
     background.supervise("overload", RECORD_INTERVAL, move || {
-        shed::run(Arc::clone(&house), office.clone(), life.clone())
+        monitor::run(Arc::clone(&state), box_office.clone(), lifecycle.clone())
     });
-    let (house, life) = (Arc::clone(&parts.house), background.clone());
-    background.supervise("housekeeping", telemetry::UPKEEP_INTERVAL, move || {
-        upkeep(Arc::clone(&house), metrics.clone(), life.clone())
+    let (state, lifecycle) = (Arc::clone(&parts.state), background.clone());
+    background.supervise("upkeep", telemetry::UPKEEP_INTERVAL, move || {
+        upkeep(Arc::clone(&state), metrics.clone(), lifecycle.clone())
     });
 }
 
-fn record_edge(house: &AppState) {
-    for class in Priority::ALL {
-        metrics::counter!("edge_turned_away_total", "class" => class.name())
-            .absolute(house.load_shedder.turned_away(class));
+fn record_edge(state: &AppState) {
+    metrics::counter!("stagedoor_http_requests_received_total").absolute(state.in_flight.received());
+    for priority in Priority::ALL {
+        metrics::counter!("stagedoor_requests_shed_total", "priority" => priority.name())
+            .absolute(state.load_shedder.shed_total(priority));
     }
-    metrics::gauge!("edge_lag_seconds").set(house.load_shedder.lag().as_secs_f64());
-    metrics::gauge!("edge_inside_late").set(f64::from(u8::from(house.load_shedder.is_box_office_overloaded())));
-    metrics::gauge!("edge_valve_closed").set(house.load_shedder.level());
+    let is_overloaded = state.load_shedder.is_box_office_overloaded();
+    metrics::gauge!("stagedoor_runtime_queue_delay_seconds")
+        .set(state.load_shedder.queue_delay().as_secs_f64());
+    metrics::gauge!("stagedoor_box_office_overloaded").set(f64::from(u8::from(is_overloaded)));
+    metrics::gauge!("stagedoor_load_shed_level").set(state.load_shedder.level());
 }
 
-async fn upkeep(house: Arc<AppState>, metrics: Option<PrometheusHandle>, life: Lifecycle) {
-    let mut every = tokio::time::interval(telemetry::UPKEEP_INTERVAL);
-    while life.until_stopping(every.tick()).await.is_some() {
+/// Removes idle entries of the rate limits and expired challenges, and lets the metrics recorder do the same.
+async fn upkeep(state: Arc<AppState>, metrics: Option<PrometheusHandle>, lifecycle: Lifecycle) {
+    let mut interval = tokio::time::interval(telemetry::UPKEEP_INTERVAL);
+    while lifecycle.until_stopping(interval.tick()).await.is_some() {
         for limit in [
-            &house.limits.sign_ins,
-            &house.limits.joins,
-            &house.limits.requests,
+            &state.limits.sign_ins,
+            &state.limits.joins,
+            &state.limits.requests,
         ] {
             limit.remove_idle();
         }
-        house.proof_of_work.remove_expired();
-        metrics::gauge!("edge_proof_of_work_bits")
-            .set(f64::from(house.proof_of_work.bits(None, house.in_use())));
+        state.proof_of_work.remove_expired();
+        metrics::gauge!("stagedoor_proof_of_work_difficulty_bits")
+            .set(f64::from(state.proof_of_work.bits(None, state.headroom())));
         if let Some(metrics) = &metrics {
             metrics.run_upkeep();
         }
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts of orders are far below 2^53")]
-fn record_box_office(office: &BoxOfficeState) {
-    let orders = office.checkout.stats();
-    for (state, count) in [
-        ("running", orders.running),
+fn record_orders(box_office: &BoxOfficeState) {
+    let orders = box_office.checkout.stats();
+    for (outcome, count) in [
         ("opened", orders.opened),
         ("paid", orders.paid),
         ("unpaid", orders.unpaid),
-        ("returned", orders.returned),
+        ("refunded", orders.refunded),
         ("late_money", orders.late_money),
     ] {
-        metrics::gauge!("checkout_orders", "state" => state).set(count as f64);
+        metrics::counter!("stagedoor_orders_total", "outcome" => outcome).absolute(count as u64);
     }
-    for performance in office
-        .house
-        .sales
-        .keys()
-        .flat_map(|sale| office.seating.performances(sale))
-    {
-        let name = performance.config().performance.to_string();
-        for stock in performance.stock() {
-            for (state, count) in [
-                ("free", stock.free),
-                ("held", stock.held),
-                ("booked", stock.booked),
-                ("blocked", stock.blocked),
-            ] {
-                metrics::gauge!("seating_seats", "performance" => name.clone(), "zone" => stock.zone.clone(), "state" => state)
+    metrics::gauge!("stagedoor_orders_in_progress").set(as_f64(orders.in_progress as u64));
+}
+
+fn record_seats(box_office: &BoxOfficeState) {
+    for sale in box_office.app.sales.keys() {
+        for performance in box_office.seating.performances(sale) {
+            let performance_name = performance.config().performance.to_string();
+            for stock in performance.stock() {
+                for (state, count) in [
+                    ("free", stock.free),
+                    ("held", stock.held),
+                    ("booked", stock.booked),
+                    ("blocked", stock.blocked),
+                ] {
+                    metrics::gauge!(
+                        "stagedoor_seats",
+                        "sale" => sale.to_string(),
+                        "performance" => performance_name.clone(),
+                        "zone" => stock.zone.clone(),
+                        "state" => state
+                    )
                     .set(f64::from(count));
+                }
             }
         }
     }
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "counts of fans, and of seconds, are far below 2^53"
-)]
-fn record_waiting_rooms(door: &WaitingRoomState) {
-    for (sale, room) in door.rooms.iter() {
-        let figures = room.figures();
-        let name = sale.to_string();
-        for (metric, value) in [
-            ("waiting_room_issued", figures.issued),
-            ("waiting_room_now_serving", figures.now_serving),
-            ("waiting_room_active", u64::from(figures.active)),
-            ("waiting_room_capacity", u64::from(figures.capacity)),
-            ("waiting_room_claimants", u64::from(figures.claimants)),
-            ("waiting_room_rate_per_minute", u64::from(figures.rate_per_minute)),
+fn record_waiting_rooms(waiting_room: &WaitingRoomState) {
+    for (sale, room) in waiting_room.rooms.iter() {
+        let figures = room.metrics();
+        let sale = sale.to_string();
+        for (metric, total) in [
             (
-                "waiting_room_rate_ordered_per_minute",
-                u64::from(figures.rate_ordered_per_minute),
+                "stagedoor_waiting_room_numbers_issued_total",
+                figures.numbers_issued,
+            ),
+            (
+                "stagedoor_waiting_room_admissions_total",
+                figures.admissions_total,
             ),
         ] {
-            metrics::gauge!(metric, "sale" => name.clone()).set(value as f64);
+            metrics::counter!(metric, "sale" => sale.clone()).absolute(total);
+        }
+        for (metric, value) in [
+            ("stagedoor_waiting_room_now_serving", as_f64(figures.now_serving)),
+            (
+                "stagedoor_waiting_room_active_visits",
+                f64::from(figures.active_visits),
+            ),
+            (
+                "stagedoor_waiting_room_active_visits_max",
+                f64::from(figures.active_visits_max),
+            ),
+            ("stagedoor_waiting_room_claimants", f64::from(figures.claimants)),
+            (
+                "stagedoor_waiting_room_admission_rate_effective_per_second",
+                f64::from(figures.admission_rate_effective_per_minute) / 60.0,
+            ),
+            (
+                "stagedoor_waiting_room_admission_rate_configured_per_second",
+                f64::from(figures.admission_rate_configured_per_minute) / 60.0,
+            ),
+        ] {
+            metrics::gauge!(metric, "sale" => sale.clone()).set(value);
+        }
+        if let Some(percent) = figures.online_percent {
+            metrics::gauge!("stagedoor_waiting_room_online_ratio", "sale" => sale.clone())
+                .set(f64::from(percent) / 100.0);
+        }
+        let forecasts = figures.forecast_outcomes;
+        for (outcome, count) in [
+            ("within", forecasts.within),
+            ("sooner", forecasts.sooner),
+            ("later", forecasts.later),
+            ("invalidated", forecasts.invalidated),
+        ] {
+            metrics::counter!(
+                "stagedoor_waiting_room_forecasts_total",
+                "sale" => sale.clone(),
+                "outcome" => outcome
+            )
+            .absolute(count);
         }
         if let Some(draw) = room.draw_progress() {
-            metrics::gauge!("waiting_room_draw_step", "sale" => name.clone()).set(f64::from(draw.step));
-            metrics::gauge!("waiting_room_draw_entries", "sale" => name.clone()).set(f64::from(draw.entries));
-            metrics::gauge!("waiting_room_draw_round_at", "sale" => name.clone())
-                .set(draw.round_at.as_secs() as f64);
-            metrics::gauge!("waiting_room_draw_beacon_late", "sale" => name.clone())
-                .set(f64::from(u8::from(draw.beacon_is_late)));
-        }
-        metrics::counter!("waiting_room_entries_total", "sale" => name.clone())
-            .absolute(figures.entries_total);
-        if let Some(percent) = figures.present_percent {
-            metrics::gauge!("waiting_room_present_percent", "sale" => name.clone()).set(f64::from(percent));
-        }
-        let it = figures.statements;
-        for (outcome, count) in [
-            ("within", it.within),
-            ("sooner", it.sooner),
-            ("later", it.later),
-            ("overtaken", it.overtaken),
-        ] {
-            metrics::counter!("waiting_room_forecasts_total", "sale" => name.clone(), "outcome" => outcome)
-                .absolute(count);
+            record_draw(&sale, &draw);
         }
     }
+}
+
+fn record_draw(sale: &str, draw: &DrawProgress) {
+    for (metric, value) in [
+        ("stagedoor_waiting_room_draw_step", f64::from(draw.step)),
+        ("stagedoor_waiting_room_draw_entries", f64::from(draw.entries)),
+        (
+            "stagedoor_waiting_room_draw_round_timestamp_seconds",
+            as_f64(u64::try_from(draw.round_at.as_secs()).unwrap_or(0)),
+        ),
+        (
+            "stagedoor_waiting_room_draw_beacon_late",
+            f64::from(u8::from(draw.beacon_is_late)),
+        ),
+    ] {
+        metrics::gauge!(metric, "sale" => sale.to_owned()).set(value);
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of visitors and orders, and seconds, are far below 2^53"
+)]
+fn as_f64(count: u64) -> f64 {
+    count as f64
 }

@@ -1,4 +1,4 @@
-//! Rehearses sales on all cores and reports: a table, JSON, and a page with plots.
+//! `stagedoor rehearse`: simulates sales on all cores and reports a table, JSON, or a page with plots.
 
 mod plots;
 
@@ -12,41 +12,47 @@ use std::{
 use anyhow::{Context, bail};
 use serde::Serialize;
 
-use crate::simulate::{self, Figures, Rehearsal, Scenario, Verdict};
+use crate::simulate::{self, SimulationMetrics, Rehearsal, Scenario, ScenarioReport};
 
-/// What is rehearsed, and how it is told.
+/// What is rehearsed, and how it is reported.
 #[derive(Clone, Debug)]
 pub struct RehearseOptions {
     /// A scenario's name, or `all`.
     pub scenario: String,
+    /// Simulated fans in each sale; at least 1.
     pub fans: u32,
-    /// The first seed, and how many from there on.
+    /// The first seed.
     pub seed: u64,
+    /// How many consecutive seeds; at least 1.
     pub seeds: u32,
+    /// Prints JSON instead of a table.
     pub json: bool,
-    /// Where a page with plots is left.
+    /// Directory for a page with plots; `None` for no page.
     pub out: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
 struct Report<'a> {
-    pooled: Figures,
-    scenarios: &'a [Verdict],
+    pooled: SimulationMetrics,
+    scenarios: &'a [ScenarioReport],
 }
 
-/// Rehearses and prints; an error when an invariant was broken.
+/// Rehearses and prints the report.
+///
+/// # Errors
+/// When an invariant was violated, the scenario is unknown, or the page cannot be written.
 pub fn run(options: &RehearseOptions) -> anyhow::Result<()> {
     if options.fans == 0 || options.seeds == 0 {
         bail!("a rehearsal needs at least one fan and one seed");
     }
     let scenarios = simulate::named(&options.scenario)?;
     let rehearsals = run_all(&scenarios, options)?;
-    let verdicts: Vec<Verdict> = scenarios
+    let verdicts: Vec<ScenarioReport> = scenarios
         .iter()
         .zip(&rehearsals)
-        .map(|(scenario, runs)| simulate::judge(scenario, runs))
+        .map(|(scenario, runs)| simulate::evaluate(scenario, runs))
         .collect();
-    let pooled = simulate::figures(rehearsals.iter().flatten());
+    let pooled = simulate::metrics(rehearsals.iter().flatten());
     if options.json {
         println!(
             "{}",
@@ -59,7 +65,7 @@ pub fn run(options: &RehearseOptions) -> anyhow::Result<()> {
         print!("{}", table(&pooled, &verdicts));
     }
     if let Some(dir) = &options.out {
-        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let file = dir.join("rehearsal.html");
         let first = scenarios
             .iter()
@@ -84,7 +90,7 @@ pub fn run(options: &RehearseOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The rehearsals of each scenario, by seed; each core takes the next that nobody has taken.
+/// The rehearsals of each scenario, by seed. Each thread takes the next one from a shared counter.
 fn run_all(scenarios: &[&Scenario], options: &RehearseOptions) -> anyhow::Result<Vec<Vec<Rehearsal>>> {
     let seeds = options.seeds as usize;
     let total = scenarios.len() * seeds;
@@ -118,7 +124,7 @@ fn run_all(scenarios: &[&Scenario], options: &RehearseOptions) -> anyhow::Result
         let mut done = Vec::with_capacity(total);
         for worker in workers {
             let Ok(part) = worker.join() else {
-                bail!("a rehearsal broke off")
+                bail!("a rehearsal panicked")
             };
             done.extend(part?);
         }
@@ -132,7 +138,7 @@ fn run_all(scenarios: &[&Scenario], options: &RehearseOptions) -> anyhow::Result
     Ok(by_scenario)
 }
 
-fn table(pooled: &Figures, verdicts: &[Verdict]) -> String {
+fn table(pooled: &SimulationMetrics, verdicts: &[ScenarioReport]) -> String {
     let mut out = format!(
         "{:<18} {:>5} {:>9} {:>6} {:>6} {:>6} {:>9} {:>8} {:>6} {:>7} {:>9} {:>9} {:>7}\n",
         "scenario",
@@ -151,23 +157,23 @@ fn table(pooled: &Figures, verdicts: &[Verdict]) -> String {
     );
     let rows = verdicts
         .iter()
-        .map(|verdict| (verdict.scenario, &verdict.figures))
+        .map(|verdict| (verdict.scenario, &verdict.metrics))
         .chain([("pooled", pooled)]);
     for (name, it) in rows {
         let _ = writeln!(
             out,
             "{name:<18} {:>5} {:>9} {:>6} {:>6} {:>6} {:>9} {:>8} {:>6} {:>7} {:>9} {:>9} {:>7}",
             it.runs,
-            figure(it.worth.coverage),
-            figure(it.worth.below),
-            figure(it.worth.above),
-            figure(it.worth.interval_score_ratio),
-            figure(it.worth.p50_error),
+            figure(it.forecast_score.coverage),
+            figure(it.forecast_score.below),
+            figure(it.forecast_score.above),
+            figure(it.forecast_score.interval_score_ratio),
+            figure(it.forecast_score.p50_error),
             figure(it.slot_use),
-            figure(it.met_full_house),
+            figure(it.refused_at_first),
             figure(it.extra_wait_p95_s),
-            figure(it.returner_share),
-            figure(it.worth.surprised_coverage),
+            figure(it.late_arrival_share),
+            figure(it.forecast_score.disturbed_coverage),
             it.violations_total,
         );
     }

@@ -1,5 +1,6 @@
-//! What the auditor looks at: plain facts, gathered from clients, from the ledger, from the journal and from the
-//! gateway's own book. Nothing here is a type of the code that is judged.
+//! What the auditor examines: plain facts from clients, the ledger, the journal and the gateway's statement.
+//!
+//! Nothing here is a type of the code that is judged.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,217 +9,281 @@ use std::{
 
 use crate::kernel::Timestamp;
 
-/// Everything known about one sale.
+/// Everything that is known about one sale.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
     /// When the final state was read.
     pub observed_at: Timestamp,
-    /// Whether faults have stopped and every deadline has passed since: only then must all sagas have ended.
+    /// Whether faults have stopped and every deadline has passed since. Only then must all orders have ended.
     pub settled: bool,
-    /// The door's settings over time, oldest first; the first is in force from the beginning.
-    pub door: Vec<DoorSetting>,
-    /// Of the entries while both lanes wanted in, the share that returners may take.
-    pub returner_share: f64,
-    /// How long a claimant's slot is kept for her.
-    pub claimant_lapse: Duration,
+    /// Settings of admission over time, oldest first; the first is in force from the beginning.
+    pub admission_settings: Vec<AdmissionSettings>,
+    /// Share of the admissions that late arrivals may take while visitors of both lanes wait.
+    pub late_arrival_share: f64,
+    /// How long a claimant's slot is kept without another request.
+    pub claim_timeout: Duration,
 
-    /// Places that clients were told they have.
+    /// Joins that clients received.
     pub acknowledged_joins: Vec<AcknowledgedJoin>,
-    /// Subjects whose queue token was no longer honoured.
-    pub lost_places: Vec<String>,
-    /// Places in the journal.
+    /// Subjects whose queue token was no longer accepted.
+    pub lost_entries: Vec<String>,
+    /// Joins in the journal.
     pub journal_joins: Vec<JournalJoin>,
-    /// What `now serving` was seen or recorded to be, in the order of time.
-    pub calls: Vec<Called>,
-    /// Entries that clients were told they have.
-    pub acknowledged_entries: Vec<AcknowledgedEntry>,
-    /// Entries in the journal, in the order in which they were granted.
-    pub entries: Vec<Entry>,
-    /// Claimants who were told that the house is full for a moment.
+    /// Values of "now serving", observed or recorded, by time.
+    pub calls: Vec<Call>,
+    /// Admissions that clients received.
+    pub acknowledged_admissions: Vec<AcknowledgedAdmission>,
+    /// Admissions in the journal, in the order in which they were granted.
+    pub admissions: Vec<Admission>,
+    /// Claimants that were refused because the limit of active visits was reached.
     pub refusals: Vec<Refusal>,
 
-    /// Stretches in which the house was down. Who stands at the door is memory: after it everybody knocks anew.
+    /// Stretches, from and until, in which the service was down. Claimants are kept in memory only, so they
+    /// have to ask again after it.
     pub outages: Vec<(Timestamp, Timestamp)>,
 
     /// Orders in the ledger.
     pub orders: Vec<Order>,
-    /// Orders as clients were last told.
+    /// Orders as clients last received them.
     pub acknowledged_orders: Vec<AcknowledgedOrder>,
+    /// Claims in the ledger.
     pub claims: Vec<Claim>,
+    /// Tickets in the ledger.
     pub tickets: Vec<Ticket>,
-    /// The gateway's own book, one row a payment.
+    /// The gateway's statement, one row per payment.
     pub payments: Vec<Payment>,
-    /// `(performance, seat)` booked, as the engine says.
-    pub engine_booked: BTreeSet<(String, String)>,
-    /// `(performance, seat)` booked, as the ledger says.
+    /// `(performance, seat)` booked in the seat store.
+    pub store_booked: BTreeSet<(String, String)>,
+    /// `(performance, seat)` booked in the ledger.
     pub ledger_booked: BTreeSet<(String, String)>,
-    /// Holds that the engine still keeps at `observed_at`.
+    /// Holds that the seat store has at `observed_at`.
     pub holds: Vec<LiveHold>,
-    /// How often expired holds are swept.
-    pub sweep_every: Duration,
+    /// How often expired holds are removed.
+    pub sweep_interval: Duration,
 
-    /// Calls made without the proof they need.
+    /// Calls made without the proof that they need.
     pub probes: Vec<Probe>,
-    /// What the shop's database saw, when it was watched.
-    pub shop: Option<ShopUse>,
+    /// Use of the shop's database, if it was measured.
+    pub shop: Option<ShopUsage>,
     /// A stretch after the faults in which the queue was watched.
-    pub movement: Option<Movement>,
+    pub progress: Option<QueueProgress>,
 }
 
-/// In force from `from` on.
+/// Settings of admission, in force from `from` on.
 #[derive(Clone, Copy, Debug)]
-pub struct DoorSetting {
+pub struct AdmissionSettings {
+    /// Start of these settings.
     pub from: Timestamp,
-    pub capacity: u32,
+    /// Limit of active visits.
+    pub active_visits_max: u32,
+    /// Admissions per minute.
     pub rate_per_minute: u32,
+    /// Admissions that may happen at once.
     pub burst: u32,
 }
 
-/// A place as a client was told. `number` is none before a draw.
+/// A join as a client received it.
 #[derive(Clone, Debug)]
 pub struct AcknowledgedJoin {
+    /// Who joined.
     pub subject: String,
+    /// The queue number; `None` before a draw.
     pub number: Option<u64>,
+    /// When the client received it.
     pub acknowledged_at: Timestamp,
-    /// She left on purpose, at this time; her next place is another one.
+    /// When the visitor left the queue on purpose; a later join gets another number.
     pub left_at: Option<Timestamp>,
 }
 
-/// A place in the journal, where subjects are keyed hashes.
+/// A join in the journal, where subjects are keyed hashes.
 #[derive(Clone, Copy, Debug)]
 pub struct JournalJoin {
+    /// Keyed hash of the subject.
     pub subject_hash: u64,
+    /// The queue number.
     pub number: u64,
+    /// Whether the number was given up: the visitor left, or its visit ended.
     pub left: bool,
 }
 
+/// A value of "now serving".
 #[derive(Clone, Copy, Debug)]
-pub struct Called {
+pub struct Call {
+    /// When it was observed or recorded.
     pub at: Timestamp,
+    /// The highest number called.
     pub now_serving: u64,
 }
 
-/// She asked to be let in at `asked_at` and read at `at` that she was: it was decided in between.
+/// An admission as a client received it. It was decided between `asked_at` and `at`.
 #[derive(Clone, Debug)]
-pub struct AcknowledgedEntry {
+pub struct AcknowledgedAdmission {
+    /// Who was admitted.
     pub subject: String,
+    /// The queue number.
     pub number: u64,
+    /// When the client sent the request.
     pub asked_at: Timestamp,
+    /// When the client received the answer.
     pub at: Timestamp,
 }
 
-/// One visit behind the door.
+/// One visit in the journal.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct Admission {
+    /// The queue number.
     pub number: u64,
+    /// Keyed hash of the subject.
     pub subject_hash: u64,
+    /// Id of the visit.
     pub visit: String,
-    pub entered_at: Timestamp,
+    /// When the visit began.
+    pub admitted_at: Timestamp,
+    /// When the visit ended, if it did.
     pub ended_at: Option<Timestamp>,
-    /// She was passed over before and came back.
-    pub returner: bool,
+    /// Whether the visitor had missed the call and arrived late.
+    pub is_late_arrival: bool,
 }
 
-/// A claimant was told that the house is full: she asked at `asked_at` and read the answer at `answered_at`.
+/// A claimant was refused because the limit of active visits was reached.
 #[derive(Clone, Copy, Debug)]
 pub struct Refusal {
+    /// The queue number.
     pub number: u64,
+    /// When the client sent the request.
     pub asked_at: Timestamp,
+    /// When the client received the answer.
     pub answered_at: Timestamp,
-    pub returner: bool,
+    /// Whether the visitor had missed the call and waits among the late arrivals.
+    pub is_late_arrival: bool,
 }
 
-/// How an order stands.
+/// State of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum OrderState {
-    /// A saga is under way, forwards or backwards.
+    /// A saga is running, forward or compensating.
     Open,
     /// Tickets were issued.
     Paid,
-    /// It ended without tickets: declined, expired, cancelled or refunded.
+    /// It ended without tickets: declined, expired, canceled or refunded.
     Ended,
-    /// A person must look at it.
+    /// An operator must look at it.
     Stuck,
 }
 
+/// An order in the ledger.
 #[derive(Clone, Debug)]
 pub struct Order {
+    /// Id of the order.
     pub id: String,
+    /// State of the order.
     pub state: OrderState,
+    /// The visit in which it was placed.
     pub visit: String,
+    /// The performance.
     pub performance: String,
+    /// Its seats.
     pub seats: Vec<String>,
     /// In the currency's minor unit.
     pub total: i64,
 }
 
+/// An order as a client last received it.
 #[derive(Clone, Debug)]
 pub struct AcknowledgedOrder {
+    /// Id of the order.
     pub id: String,
+    /// State of the order.
     pub state: OrderState,
+    /// Its seats.
     pub seats: Vec<String>,
+    /// In the currency's minor unit.
     pub total: i64,
 }
 
+/// A claim of an order on a seat.
 #[derive(Clone, Debug)]
 pub struct Claim {
+    /// The performance.
     pub performance: String,
+    /// The seat.
     pub seat: String,
+    /// The order.
     pub order: String,
-    /// Not dropped: whoever else claims the seat must be refused.
+    /// Not released: no other order may claim the seat.
     pub live: bool,
 }
 
+/// A ticket in the ledger.
 #[derive(Clone, Debug)]
 pub struct Ticket {
+    /// The order.
     pub order: String,
+    /// The performance.
     pub performance: String,
+    /// The seat.
     pub seat: String,
+    /// Whether it has not been voided.
     pub valid: bool,
 }
 
-/// One payment in the gateway's book, amounts in the minor unit.
+/// One payment in the gateway's statement, amounts in the minor unit.
 #[derive(Clone, Debug)]
 pub struct Payment {
     /// The order that it names.
     pub order: String,
+    /// Money taken.
     pub captured: i64,
+    /// Money returned.
     pub refunded: i64,
-    /// Money that is reserved and neither captured nor let go.
+    /// Money that is reserved and neither captured nor voided.
     pub reserved: i64,
 }
 
+/// A hold in the seat store.
 #[derive(Clone, Debug)]
 pub struct LiveHold {
+    /// Id of the hold.
     pub id: String,
+    /// When it expires.
     pub expires_at: Timestamp,
-    /// A payment keeps it alive beyond its deadline.
+    /// Whether a payment keeps it alive beyond that.
     pub paying: bool,
 }
 
-/// A call without its proof; `before` and `after` say what the house looked like around it.
+/// A call without its proof, with the service's visible state before and after it.
 #[derive(Clone, Debug)]
 pub struct Probe {
+    /// What was tried.
     pub what: String,
+    /// HTTP status of the answer.
     pub status: u16,
+    /// State before the call.
     pub before: BTreeMap<String, String>,
+    /// State after the call.
     pub after: BTreeMap<String, String>,
 }
 
-/// The shop's side of things.
+/// Use of the shop's database.
 #[derive(Clone, Copy, Debug)]
-pub struct ShopUse {
+pub struct ShopUsage {
+    /// Most connections seen at a time.
     pub connections_seen_max: u32,
+    /// Connections that the budget allows.
     pub connections_max: u32,
+    /// Most queries seen in one second.
     pub queries_per_second_seen_max: u32,
+    /// Queries per second that the budget allows.
     pub queries_per_second_max: u32,
 }
 
 /// Whether the queue moved between `since` and `until`.
 #[derive(Clone, Copy, Debug)]
-pub struct Movement {
+pub struct QueueProgress {
+    /// Start of the stretch.
     pub since: Timestamp,
+    /// End of the stretch.
     pub until: Timestamp,
-    /// Fans who wanted in during all of it.
+    /// Visitors that waited during all of it.
     pub waiting: u32,
 }

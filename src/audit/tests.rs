@@ -1,4 +1,4 @@
-//! The auditor is audited: a sale in which all is well, and for each sentence it checks a bug that it must see.
+//! Tests of the auditor: a sale without violations, and a seeded bug for each check.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,14 +10,14 @@ fn at(ms: i64) -> Timestamp {
     Timestamp::from_millis(1_000_000 + ms)
 }
 
-fn entry(number: u64, from: i64, until: Option<i64>) -> Entry {
-    Entry {
+fn admission(number: u64, from: i64, until: Option<i64>) -> Admission {
+    Admission {
         number,
         subject_hash: 100 + number,
         visit: format!("visit-{number}"),
-        entered_at: at(from),
+        admitted_at: at(from),
         ended_at: until.map(at),
-        returner: false,
+        is_late_arrival: false,
     }
 }
 
@@ -30,9 +30,9 @@ fn joined(subject: &str, number: Option<u64>) -> AcknowledgedJoin {
     }
 }
 
-fn told_in(number: u64, ms: i64) -> AcknowledgedEntry {
-    AcknowledgedEntry {
-        subject: format!("fan {number}"),
+fn acknowledged(number: u64, ms: i64) -> AcknowledgedAdmission {
+    AcknowledgedAdmission {
+        subject: format!("visitor {number}"),
         number,
         asked_at: at(ms - 2),
         at: at(ms + 2),
@@ -44,7 +44,7 @@ fn refusal(number: u64, ms: i64) -> Refusal {
         number,
         asked_at: at(ms),
         answered_at: at(ms + 5),
-        returner: false,
+        is_late_arrival: false,
     }
 }
 
@@ -55,9 +55,9 @@ fn booked(seats: &[&str]) -> BTreeSet<(String, String)> {
         .collect()
 }
 
-/// Two inside at most, one a second, burst 2. Six fans; the third waits at the full door, the fifth left and came back
-/// as number 6, the fourth was passed over and returns; the first paid, the second's card was declined, the third
-/// cancelled.
+/// At most two active visits, one admission a second, burst 2. Six visitors: the third waits at the limit, the fifth
+/// left and joined again as number 6, the fourth missed the call and arrives late. The first paid, the second's card
+/// was declined, the third canceled.
 fn clean() -> Evidence {
     let order = |id: &str, state, visit: &str, seats: &[&str], total| Order {
         id: id.into(),
@@ -67,7 +67,7 @@ fn clean() -> Evidence {
         seats: seats.iter().map(|s| (*s).to_owned()).collect(),
         total,
     };
-    let told = |id: &str, state, seats: &[&str], total| AcknowledgedOrder {
+    let acknowledged_order = |id: &str, state, seats: &[&str], total| AcknowledgedOrder {
         id: id.into(),
         state,
         seats: seats.iter().map(|s| (*s).to_owned()).collect(),
@@ -95,14 +95,14 @@ fn clean() -> Evidence {
     Evidence {
         observed_at: at(100_000),
         settled: true,
-        door: vec![DoorSetting {
+        admission_settings: vec![AdmissionSettings {
             from: at(0),
-            capacity: 2,
+            active_visits_max: 2,
             rate_per_minute: 60,
             burst: 2,
         }],
-        returner_share: 0.2,
-        claimant_lapse: Duration::from_secs(10),
+        late_arrival_share: 0.2,
+        claim_timeout: Duration::from_secs(10),
         acknowledged_joins: vec![
             joined("anna", Some(1)),
             joined("bora", Some(2)),
@@ -114,7 +114,7 @@ fn clean() -> Evidence {
             },
             joined("eun", Some(6)),
         ],
-        lost_places: Vec::new(),
+        lost_entries: Vec::new(),
         journal_joins: (1..=6)
             .map(|number| JournalJoin {
                 subject_hash: if number == 6 { 105 } else { 100 + number },
@@ -123,33 +123,33 @@ fn clean() -> Evidence {
             })
             .collect(),
         calls: vec![
-            Called {
+            Call {
                 at: at(900),
                 now_serving: 2,
             },
-            Called {
+            Call {
                 at: at(3_000),
                 now_serving: 6,
             },
         ],
-        acknowledged_entries: vec![
-            told_in(1, 1_000),
-            told_in(2, 1_000),
-            told_in(3, 8_000),
-            told_in(4, 9_000),
-            told_in(6, 30_000),
+        acknowledged_admissions: vec![
+            acknowledged(1, 1_000),
+            acknowledged(2, 1_000),
+            acknowledged(3, 8_000),
+            acknowledged(4, 9_000),
+            acknowledged(6, 30_000),
         ],
-        entries: vec![
-            entry(1, 1_000, Some(8_000)),
-            entry(2, 1_000, Some(9_000)),
-            entry(3, 8_000, Some(20_000)),
-            Entry {
-                returner: true,
-                ..entry(4, 9_000, Some(21_000))
+        admissions: vec![
+            admission(1, 1_000, Some(8_000)),
+            admission(2, 1_000, Some(9_000)),
+            admission(3, 8_000, Some(20_000)),
+            Admission {
+                is_late_arrival: true,
+                ..admission(4, 9_000, Some(21_000))
             },
-            Entry {
+            Admission {
                 subject_hash: 105,
-                ..entry(6, 30_000, None)
+                ..admission(6, 30_000, None)
             },
         ],
         refusals: vec![refusal(3, 4_000), refusal(3, 6_000)],
@@ -160,9 +160,9 @@ fn clean() -> Evidence {
             order("o3", OrderState::Ended, "visit-3", &["C1"], 100),
         ],
         acknowledged_orders: vec![
-            told("o1", OrderState::Paid, &["A2", "A1"], 200),
-            told("o2", OrderState::Ended, &["B1"], 100),
-            told("o3", OrderState::Paid, &["C1"], 100),
+            acknowledged_order("o1", OrderState::Paid, &["A2", "A1"], 200),
+            acknowledged_order("o2", OrderState::Ended, &["B1"], 100),
+            acknowledged_order("o3", OrderState::Paid, &["C1"], 100),
         ],
         claims: vec![
             claim("A1", "o1", true),
@@ -176,27 +176,27 @@ fn clean() -> Evidence {
             ticket("C1", "o3", false),
         ],
         payments: vec![payment("o1", 200, 0), payment("o3", 100, 100)],
-        engine_booked: booked(&["A1", "A2"]),
+        store_booked: booked(&["A1", "A2"]),
         ledger_booked: booked(&["A1", "A2"]),
         holds: vec![LiveHold {
             id: "h".into(),
             expires_at: at(99_500),
             paying: false,
         }],
-        sweep_every: Duration::from_secs(1),
+        sweep_interval: Duration::from_secs(1),
         probes: vec![Probe {
             what: "a hold without a pass".into(),
             status: 401,
             before: state.clone(),
             after: state,
         }],
-        shop: Some(ShopUse {
+        shop: Some(ShopUsage {
             connections_seen_max: 2,
             connections_max: 2,
             queries_per_second_seen_max: 20,
             queries_per_second_max: 20,
         }),
-        movement: Some(Movement {
+        progress: Some(QueueProgress {
             since: at(22_000),
             until: at(32_000),
             waiting: 1,
@@ -205,29 +205,29 @@ fn clean() -> Evidence {
 }
 
 #[test]
-fn a_sale_in_which_all_is_well_stays_green() {
+fn a_correct_sale_has_no_violations() {
     assert_eq!(audit(&clean()), Vec::new());
 }
 
-/// Number 6 enters in number 2's stead, while 3 stands at the door.
+/// Number 6 is admitted instead of number 2, while 3 waits.
 fn overtake(evidence: &mut Evidence) {
-    evidence.entries[1] = Entry {
+    evidence.admissions[1] = Admission {
         number: 6,
         subject_hash: 105,
-        ..entry(6, 5_000, Some(9_000))
+        ..admission(6, 5_000, Some(9_000))
     };
-    evidence.entries.pop();
-    evidence.acknowledged_entries[1] = told_in(6, 5_000);
-    evidence.acknowledged_entries.pop();
+    evidence.admissions.pop();
+    evidence.acknowledged_admissions[1] = acknowledged(6, 5_000);
+    evidence.acknowledged_admissions.pop();
 }
 
 /// What must be found, and the bug that is seeded.
 type Bug = (Invariant, &'static str, fn(&mut Evidence));
 
 #[test]
-fn every_seeded_bug_is_seen_under_its_number() {
+fn every_seeded_bug_is_found_under_its_number() {
     let bugs: Vec<Bug> = vec![
-        (Invariant::OneClaimASeat, "two live claims", |e| {
+        (Invariant::OneClaimPerSeat, "two live claims", |e| {
             e.claims.push(Claim {
                 performance: "friday".into(),
                 seat: "A1".into(),
@@ -235,14 +235,14 @@ fn every_seeded_bug_is_seen_under_its_number() {
                 live: true,
             });
         }),
-        (Invariant::OneClaimASeat, "two valid tickets", |e| {
+        (Invariant::OneClaimPerSeat, "two valid tickets", |e| {
             e.tickets[2] = Ticket {
                 seat: "A1".into(),
                 valid: true,
                 ..e.tickets[2].clone()
             }
         }),
-        (Invariant::OneClaimASeat, "two buyers told", |e| {
+        (Invariant::OneClaimPerSeat, "two buyers acknowledged", |e| {
             e.orders[1] = Order {
                 state: OrderState::Paid,
                 seats: vec!["A1".into()],
@@ -254,32 +254,32 @@ fn every_seeded_bug_is_seen_under_its_number() {
                 ..e.acknowledged_orders[1].clone()
             };
         }),
-        (Invariant::MoneyForTickets, "money without an order", |e| {
+        (Invariant::MoneyMatchesTickets, "money without an order", |e| {
             e.payments[0].order = "unknown".into()
         }),
-        (Invariant::MoneyForTickets, "a wrong amount", |e| {
+        (Invariant::MoneyMatchesTickets, "a wrong amount", |e| {
             e.payments[0].captured = 199
         }),
-        (Invariant::MoneyForTickets, "captured twice", |e| {
+        (Invariant::MoneyMatchesTickets, "captured twice", |e| {
             e.payments.push(e.payments[0].clone())
         }),
         (
-            Invariant::MoneyForTickets,
+            Invariant::MoneyMatchesTickets,
             "no refund of a cancelled order",
             |e| e.payments[1].refunded = 0,
         ),
-        (Invariant::MoneyForTickets, "more back than taken", |e| {
+        (Invariant::MoneyMatchesTickets, "more back than taken", |e| {
             e.payments[1].refunded = 101
         }),
-        (Invariant::MoneyForTickets, "a ticket missing", |e| {
+        (Invariant::MoneyMatchesTickets, "a ticket missing", |e| {
             e.tickets.remove(0);
         }),
         (
-            Invariant::MoneyForTickets,
+            Invariant::MoneyMatchesTickets,
             "tickets of an order that ended",
             |e| e.tickets[2].valid = true,
         ),
-        (Invariant::MoneyForTickets, "tickets without an order", |e| {
+        (Invariant::MoneyMatchesTickets, "tickets without an order", |e| {
             e.tickets.push(Ticket {
                 order: "unknown".into(),
                 performance: "friday".into(),
@@ -288,7 +288,7 @@ fn every_seeded_bug_is_seen_under_its_number() {
             });
         }),
         (
-            Invariant::MoneyForTickets,
+            Invariant::MoneyMatchesTickets,
             "a declined order keeps money reserved",
             |e| {
                 e.payments.push(Payment {
@@ -299,49 +299,53 @@ fn every_seeded_bug_is_seen_under_its_number() {
                 });
             },
         ),
-        (Invariant::Capacity, "a third one inside", |e| {
-            e.entries[0].ended_at = Some(at(8_001))
+        (Invariant::ActiveVisitsLimit, "a third active visit", |e| {
+            e.admissions[0].ended_at = Some(at(8_001))
         }),
-        (Invariant::Rate, "three at once", |e| {
-            e.door[0].capacity = 10;
-            e.entries[2].entered_at = at(1_001);
+        (Invariant::AdmissionRate, "three admissions at once", |e| {
+            e.admission_settings[0].active_visits_max = 10;
+            e.admissions[2].admitted_at = at(1_001);
         }),
-        (Invariant::Order, "now serving falls", |e| {
+        (Invariant::QueueOrder, "now serving falls", |e| {
             e.calls[1].now_serving = 1
         }),
-        (Invariant::Order, "uncalled", |e| {
+        (Invariant::QueueOrder, "admitted before the call", |e| {
             e.calls = vec![
-                Called {
+                Call {
                     at: at(900),
                     now_serving: 2,
                 },
-                Called {
+                Call {
                     at: at(60_000),
                     now_serving: 2,
                 },
             ];
         }),
-        (Invariant::Order, "overtaken at the door", |e| {
+        (Invariant::QueueOrder, "overtaken while waiting", |e| {
             overtake(e);
         }),
-        (Invariant::Order, "returners take more than their share", |e| {
-            e.door[0] = DoorSetting {
-                capacity: 10,
-                burst: 10,
-                ..e.door[0]
-            };
-            for number in [7, 8] {
-                e.entries.push(Entry {
-                    returner: true,
-                    ..entry(number, 5_000, Some(5_500))
-                });
-                e.acknowledged_entries.push(told_in(number, 5_000));
-            }
-        }),
-        (Invariant::OneNumber, "a number told to two", |e| {
+        (
+            Invariant::QueueOrder,
+            "late arrivals take more than their share",
+            |e| {
+                e.admission_settings[0] = AdmissionSettings {
+                    active_visits_max: 10,
+                    burst: 10,
+                    ..e.admission_settings[0]
+                };
+                for number in [7, 8] {
+                    e.admissions.push(Admission {
+                        is_late_arrival: true,
+                        ..admission(number, 5_000, Some(5_500))
+                    });
+                    e.acknowledged_admissions.push(acknowledged(number, 5_000));
+                }
+            },
+        ),
+        (Invariant::OneNumber, "a number acknowledged to two", |e| {
             e.acknowledged_joins[1].number = Some(1)
         }),
-        (Invariant::OneNumber, "two numbers told to one", |e| {
+        (Invariant::OneNumber, "two numbers acknowledged to one", |e| {
             e.acknowledged_joins[4].left_at = None
         }),
         (Invariant::OneNumber, "a number twice in the journal", |e| {
@@ -354,16 +358,16 @@ fn every_seeded_bug_is_seen_under_its_number() {
         (Invariant::OneNumber, "a subject twice in the journal", |e| {
             e.journal_joins[4].left = false
         }),
-        (Invariant::OneNumber, "a number enters twice", |e| {
-            e.entries.push(Entry {
+        (Invariant::OneNumber, "a number is admitted twice", |e| {
+            e.admissions.push(Admission {
                 visit: "again".into(),
-                ..entry(1, 40_000, None)
+                ..admission(1, 40_000, None)
             });
         }),
         (
             Invariant::OneNumber,
-            "a number enters with another subject",
-            |e| e.entries[0].subject_hash = 102,
+            "a number is admitted for another subject",
+            |e| e.admissions[0].subject_hash = 102,
         ),
         (Invariant::NothingLost, "a join", |e| {
             e.journal_joins.remove(3);
@@ -371,11 +375,11 @@ fn every_seeded_bug_is_seen_under_its_number() {
         (Invariant::NothingLost, "a join before the draw", |e| {
             e.acknowledged_joins.push(joined("fay", None))
         }),
-        (Invariant::NothingLost, "a place", |e| {
-            e.lost_places.push("bora".into())
+        (Invariant::NothingLost, "a queue entry", |e| {
+            e.lost_entries.push("bora".into())
         }),
-        (Invariant::NothingLost, "an entry", |e| {
-            e.acknowledged_entries[0].number = 5
+        (Invariant::NothingLost, "an admission", |e| {
+            e.acknowledged_admissions[0].number = 5
         }),
         (Invariant::NothingLost, "an order", |e| {
             e.acknowledged_orders.push(AcknowledgedOrder {
@@ -391,20 +395,24 @@ fn every_seeded_bug_is_seen_under_its_number() {
         (Invariant::NothingLost, "a paid order got stuck", |e| {
             e.orders[0].state = OrderState::Stuck
         }),
-        (Invariant::EngineAgrees, "the engine books alone", |e| {
-            e.engine_booked = booked(&["A1", "A2", "A3"])
-        }),
-        (Invariant::EngineAgrees, "the engine forgets", |e| {
-            e.engine_booked = booked(&["A1"])
-        }),
-        (Invariant::ProofNeeded, "a probe changes something", |e| {
+        (
+            Invariant::SeatStoreMatchesLedger,
+            "the seat store books alone",
+            |e| e.store_booked = booked(&["A1", "A2", "A3"]),
+        ),
+        (
+            Invariant::SeatStoreMatchesLedger,
+            "the seat store loses a booking",
+            |e| e.store_booked = booked(&["A1"]),
+        ),
+        (Invariant::ProofRequired, "a probe changes something", |e| {
             e.probes[0].after.insert("seats".into(), "6".into());
         }),
-        (Invariant::ProofNeeded, "a probe is answered", |e| {
+        (Invariant::ProofRequired, "a probe is answered", |e| {
             e.probes[0].status = 201
         }),
-        (Invariant::ProofNeeded, "an order without a visit", |e| {
-            e.orders[0].visit = "through the window".into()
+        (Invariant::ProofRequired, "an order without a visit", |e| {
+            e.orders[0].visit = "never admitted".into()
         }),
         (Invariant::ShopBudget, "connections", |e| {
             e.shop.as_mut().unwrap().connections_seen_max = 3
@@ -412,14 +420,14 @@ fn every_seeded_bug_is_seen_under_its_number() {
         (Invariant::ShopBudget, "queries", |e| {
             e.shop.as_mut().unwrap().queries_per_second_seen_max = 21
         }),
-        (Invariant::ComesToRest, "a saga hangs", |e| {
+        (Invariant::EverythingEnds, "an order stays open", |e| {
             e.orders[1].state = OrderState::Open
         }),
-        (Invariant::ComesToRest, "a hold outlives its deadline", |e| {
+        (Invariant::EverythingEnds, "a hold outlives its deadline", |e| {
             e.holds[0].expires_at = at(98_000)
         }),
-        (Invariant::ComesToRest, "the queue stands still", |e| {
-            e.entries.pop();
+        (Invariant::EverythingEnds, "the queue stands still", |e| {
+            e.admissions.pop();
         }),
     ];
     for (invariant, name, seed) in &bugs {
@@ -437,7 +445,7 @@ fn every_seeded_bug_is_seen_under_its_number() {
 }
 
 #[test]
-fn while_the_house_is_still_at_work_open_ends_are_no_violation() {
+fn unfinished_orders_are_fine_until_everything_settled() {
     let mut evidence = clean();
     evidence.settled = false;
     evidence.orders[1].state = OrderState::Open;
@@ -456,13 +464,13 @@ fn while_the_house_is_still_at_work_open_ends_are_no_violation() {
 }
 
 #[test]
-fn who_knocks_anew_after_an_outage_has_not_been_overtaken() {
+fn an_outage_resets_who_was_waiting() {
     let mut evidence = clean();
     overtake(&mut evidence);
     let overtaken = |e: &Evidence| {
         audit(e)
             .into_iter()
-            .filter(|v| v.invariant == Invariant::Order)
+            .filter(|v| v.invariant == Invariant::QueueOrder)
             .count()
     };
     evidence.calls.clear();
@@ -472,48 +480,44 @@ fn who_knocks_anew_after_an_outage_has_not_been_overtaken() {
 }
 
 #[test]
-fn whose_kept_slot_went_to_a_lower_number_has_not_been_overtaken() {
+fn a_lower_number_may_take_a_kept_slot() {
     let mut evidence = clean();
     overtake(&mut evidence);
     evidence.calls.clear();
-    evidence.acknowledged_entries.push(told_in(5, 5_100));
-    let overtaken = |e: &Evidence| {
-        audit(e)
-            .iter()
-            .any(|v| v.found.contains("while 3 waited at the door"))
-    };
+    evidence.acknowledged_admissions.push(acknowledged(5, 5_100));
+    let overtaken = |e: &Evidence| audit(e).iter().any(|v| v.found.contains("while number 3 waited"));
     assert!(overtaken(&evidence), "number 5 has no precedence over number 3");
-    *evidence.acknowledged_entries.last_mut().unwrap() = told_in(2, 5_100);
+    *evidence.acknowledged_admissions.last_mut().unwrap() = acknowledged(2, 5_100);
     assert!(!overtaken(&evidence));
 }
 
 #[test]
 fn a_raised_rate_is_judged_by_the_setting_in_force() {
     let mut evidence = clean();
-    evidence.door = vec![
-        DoorSetting {
+    evidence.admission_settings = vec![
+        AdmissionSettings {
             from: at(0),
-            capacity: 100,
+            active_visits_max: 100,
             rate_per_minute: 60,
             burst: 1,
         },
-        DoorSetting {
+        AdmissionSettings {
             from: at(40_000),
-            capacity: 100,
+            active_visits_max: 100,
             rate_per_minute: 600,
             burst: 1,
         },
     ];
-    evidence.entries = (0..10)
-        .map(|n| entry(n, 40_000 + 100 * i64::try_from(n).unwrap(), None))
+    evidence.admissions = (0..10)
+        .map(|n| admission(n, 40_000 + 100 * i64::try_from(n).unwrap(), None))
         .collect();
     let rate = |e: &Evidence| {
         audit(e)
             .into_iter()
-            .filter(|v| v.invariant == Invariant::Rate)
+            .filter(|v| v.invariant == Invariant::AdmissionRate)
             .count()
     };
     assert_eq!(rate(&evidence), 0);
-    evidence.door.truncate(1);
+    evidence.admission_settings.truncate(1);
     assert!(rate(&evidence) > 0);
 }

@@ -20,7 +20,8 @@ use crate::{
     platform::{keys::Keys, shutdown::Lifecycle},
 };
 
-/// Orders in progress at a time, most of them waiting for a gateway or a buyer. Beyond that new orders are refused.
+/// Orders in progress at a time, most of them waiting for a gateway or a buyer. Beyond that new orders are
+/// refused.
 pub(crate) const RUNNING_ORDERS_MAX: usize = 20_000;
 
 /// Counters since the start of the process.
@@ -51,8 +52,8 @@ pub(crate) struct CheckoutContext {
 }
 
 impl CheckoutContext {
-    /// Makes an outward call of a running order, limited by the configured timeout. `unknown` is the result when the
-    /// call does not finish in time. The order counts as idle for the length of the call.
+    /// Makes an outward call of a running order, limited by the configured timeout. `unknown` is the result
+    /// when the call does not finish in time. The order counts as idle for the length of the call.
     pub(crate) async fn call_with_timeout<T>(&self, call: impl Future<Output = T> + Send, unknown: T) -> T {
         self.order_limiter
             .while_idle(tokio::time::timeout(self.config.gateway_timeout, call))

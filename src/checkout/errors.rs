@@ -33,7 +33,8 @@ pub enum CheckoutError {
     /// The seat store failed. Nothing was started; try again later.
     #[error(transparent)]
     Seats(#[from] SeatsError),
-    /// The ledger failed. Repeat the request with the same idempotency key to learn whether an order was opened.
+    /// The ledger failed. Repeat the request with the same idempotency key to learn whether an order was
+    /// opened.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
 }

@@ -1,30 +1,33 @@
-//! An order: who buys which seats for how much, and where that stands.
+//! The order and its states, and the views and outcomes that buyers see.
 
 use std::fmt;
 
 use serde::Serialize;
 
-use super::seats::{SeatInfo, PerformanceKey};
+use crate::checkout::types::{PerformanceKey, SeatInfo};
 use crate::kernel::{HoldId, Money, OrderId, PerformanceId, SaleId, Subject, Timestamp, VisitId};
 
-/// Where an order stands, as its buyer sees it.
+/// State of an order, as its buyer sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderState {
+    /// A saga is running; no decision yet.
     InProgress,
     /// The buyer is on the gateway's page.
     AwaitingPayment,
+    /// The money was captured and the tickets are issued.
     Paid,
     /// No money moved; the seats are held again for a while.
     Declined,
     /// The seats were gone before any money moved.
     Expired,
+    /// The money is being returned.
     Refunding,
-    /// The house gave the money back.
+    /// The service returned the money, because it could not deliver the seats.
     Refunded,
-    /// The buyer gave the seats back.
+    /// The buyer canceled; money and seats were returned.
     Canceled,
-    /// It takes far longer than it should; it is still being retried, and a person should look.
+    /// The order takes far longer than it should. It is still retried, and an operator should look at it.
     Stuck,
 }
 
@@ -41,6 +44,7 @@ const NAMES: [(OrderState, &str); 9] = [
 ];
 
 impl OrderState {
+    /// The stored name, which is also the name in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         NAMES
@@ -49,7 +53,7 @@ impl OrderState {
             .map_or("stuck", |(_, name)| name)
     }
 
-    /// Reads back what [`OrderState::as_str`] gave.
+    /// Parses a stored name. `None` if it is unknown.
     #[must_use]
     pub fn from_stored(name: &str) -> Option<Self> {
         NAMES
@@ -58,7 +62,7 @@ impl OrderState {
             .map(|(state, _)| *state)
     }
 
-    /// Nothing is left to do for its purchase.
+    /// Whether the order ended without tickets.
     #[must_use]
     pub fn is_final(self) -> bool {
         matches!(
@@ -68,25 +72,26 @@ impl OrderState {
     }
 }
 
-/// Why an order did not become tickets. Stored as text, told to the buyer by its code.
+/// Why an order did not become tickets. Stored and displayed as the code that `to_string` gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// The hold had ended, or was changed meanwhile.
+    /// The hold had expired, or its seats were exchanged in the meantime.
     HoldGone,
-    /// The ledger knows another owner of at least one seat.
+    /// Another order owns at least one of the seats in the ledger.
     SeatsTaken,
+    /// The buyer would own more seats than the sale allows.
     QuotaReached,
-    /// The gateway said no, with its reason.
+    /// The gateway declined the payment, with its reason.
     Declined(String),
     /// The process died before the card reached the gateway.
     Interrupted,
     /// The gateway, or the buyer on its page, did not answer in time.
     TimedOut,
-    /// The gateway had reserved the money and then would not pay it out.
+    /// The gateway refused to capture the money that it had authorized, with its reason.
     CaptureRefused(String),
-    /// Money came when the seats were another's already.
+    /// The money arrived after the order was closed, and the seats were sold to another order.
     LateMoney,
-    /// The buyer wished it.
+    /// The buyer canceled the order.
     CanceledByBuyer,
 }
 
@@ -107,7 +112,7 @@ impl fmt::Display for Reason {
 }
 
 impl Reason {
-    /// Reads back what `to_string` gave.
+    /// Parses a stored reason. `None` if it is unknown.
     #[must_use]
     pub fn from_stored(text: &str) -> Option<Self> {
         Some(match text.split_once(':').unwrap_or((text, "")) {
@@ -124,7 +129,7 @@ impl Reason {
         })
     }
 
-    /// The state in which an order ends that goes back for this reason.
+    /// The final state of an order that is undone for this reason.
     #[must_use]
     pub fn final_state(&self) -> OrderState {
         match self {
@@ -136,53 +141,65 @@ impl Reason {
     }
 }
 
-/// An order as the ledger has it.
+/// An order as it stands in the ledger.
 #[derive(Clone, Debug)]
 pub struct Order {
+    /// Id of the order.
     pub id: OrderId,
+    /// The performance to which the seats belong.
     pub performance_key: PerformanceKey,
+    /// The buyer.
     pub buyer: Subject,
+    /// The visit in which the order was placed.
     pub visit: VisitId,
+    /// The hold that is bought.
     pub hold: HoldId,
+    /// State of the order.
     pub state: OrderState,
+    /// Why it did not become tickets, if so.
     pub reason: Option<Reason>,
+    /// Whether its current step takes far longer than it should.
     pub stuck: bool,
+    /// The seats as they are sold, in the order in which they were held.
     pub seats: Vec<SeatInfo>,
+    /// Sum of the prices.
     pub total: Money,
-    /// The payment's key at the gateway: claim id and fence. None before the seats are claimed.
+    /// Key of the payment at the gateway: order id, colon, fence. `None` before the seats are claimed.
     pub payment_key: Option<String>,
-    /// The gateway's page for the buyer.
-    pub action: Option<String>,
+    /// Page of the gateway that the buyer has to visit.
+    pub payment_url: Option<String>,
     /// When an authorization that is still unknown is given up.
     pub payment_deadline: Timestamp,
+    /// When the order was placed.
     pub created_at: Timestamp,
 }
 
 impl Order {
-    /// The seats' ids in the plan.
+    /// Seat ids of the plan.
     #[must_use]
-    pub fn guids(&self) -> Vec<String> {
-        self.seats.iter().map(|it| it.guid.clone()).collect()
+    pub fn seat_ids(&self) -> Vec<String> {
+        self.seats.iter().map(|seat| seat.guid.clone()).collect()
     }
 
+    /// The order as its buyer sees it.
     #[must_use]
     pub fn view(&self) -> OrderView {
-        let hidden = self.stuck
+        let is_stuck = self.stuck
             && matches!(
                 self.state,
                 OrderState::InProgress | OrderState::AwaitingPayment | OrderState::Refunding
             );
         OrderView {
             id: self.id,
-            state: if hidden { OrderState::Stuck } else { self.state },
+            state: if is_stuck { OrderState::Stuck } else { self.state },
             sale: self.performance_key.sale.clone(),
             performance: self.performance_key.performance.clone(),
-            seats: self.guids(),
+            seats: self.seat_ids(),
             total: self.total,
             created_at: self.created_at,
             reason: self.reason.as_ref().map(ToString::to_string),
             action: self
-                .action
+                .payment_url
                 .clone()
                 .filter(|_| self.state == OrderState::AwaitingPayment)
                 .map(|url| PaymentAction {
@@ -193,44 +210,57 @@ impl Order {
     }
 }
 
-/// What the buyer must do next.
+/// What the buyer has to do next.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct PaymentAction {
     /// `redirect`: visit `url`, then come back.
     #[serde(rename = "type")]
     pub kind: &'static str,
+    /// Page of the gateway.
     pub url: String,
 }
 
-/// An order on the wire.
+/// An order as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct OrderView {
+    /// Id of the order.
     pub id: OrderId,
+    /// State of the order.
     pub state: OrderState,
+    /// The sale.
     pub sale: SaleId,
+    /// The performance.
     pub performance: PerformanceId,
     /// Seat ids of the plan.
     pub seats: Vec<String>,
+    /// Sum of the prices.
     pub total: Money,
+    /// When the order was placed.
     pub created_at: Timestamp,
     /// Why it did not become tickets, as a code: `declined:insufficient_funds`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What the buyer has to do next, if anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub action: Option<PaymentAction>,
 }
 
-/// What a buyer asks for.
+/// A request to buy the content of a hold.
 #[derive(Clone)]
 pub struct PlaceOrder {
+    /// The sale.
     pub sale: SaleId,
+    /// The buyer.
     pub buyer: Subject,
+    /// The buyer's visit.
     pub visit: VisitId,
+    /// The hold to buy.
     pub hold: HoldId,
-    /// `card`.
+    /// Payment method: `card`.
     pub method: String,
-    /// The card's token: never logged, never stored.
+    /// The card's token; never logged, never stored.
     pub token: String,
+    /// Idempotency key of the request, unique per buyer.
     pub idempotency_key: String,
 }
 
@@ -243,57 +273,70 @@ impl fmt::Debug for PlaceOrder {
     }
 }
 
+/// Outcome of placing an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PlaceOutcome {
-    /// The seats are hers. The view may say `canceled` when the same key is shown again later.
+    /// The order is paid. Its state is `canceled` if it was canceled before the request was repeated.
     Paid(OrderView),
+    /// The buyer has to visit the gateway's page.
     AwaitingPayment(OrderView),
+    /// No decision within the response time; the order continues.
     InProgress(OrderView),
-    /// No money was taken, or it has been given back.
+    /// No money was taken, or it has been returned.
     Declined {
+        /// The order.
         order: OrderView,
+        /// Code of the reason, for instance `declined:insufficient_funds`.
         reason: String,
     },
+    /// The hold has expired, or another order owns a seat.
     HoldGone {
+        /// Up to three groups of seats, as good as those in the hold, that are free.
         alternatives: Vec<Vec<String>>,
     },
-    /// The same key came with another body.
+    /// The idempotency key was used with another request.
     KeyReused,
+    /// The buyer would own more seats than the sale allows.
     QuotaReached {
+        /// Seats that one customer may own in the sale.
         limit: u8,
     },
 }
 
+/// Outcome of canceling an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CancelOutcome {
+    /// Money and seats were returned.
     Canceled(OrderView),
-    /// Money and seats are on their way back.
+    /// Money and seats are being returned.
     InProgress(OrderView),
-    /// It is not paid (yet, or any more).
+    /// The order is not paid, or no longer.
     NotPaid(OrderView),
-    /// There is no such order of hers.
+    /// The buyer has no such order.
     NotFound,
 }
 
+/// Outcome of a webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WebhookOutcome {
-    /// Taken in; the payment is being read back.
+    /// Recorded; checkout reads the payment back.
     Accepted,
-    /// Seen before, or of a payment that is not ours.
+    /// Received before, or about a payment that no order has.
     Ignored,
-    /// Not signed by the gateway.
+    /// From another gateway, or not signed by it.
     Refused,
 }
 
-/// One line of an order's story.
+/// One entry of an order's history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct HistoryEntry {
+    /// When it was recorded.
     pub at: Timestamp,
-    /// The saga's step, for instance `claim`.
+    /// Name of the saga step, for instance `claim`.
     pub step: &'static str,
-    /// `started done waiting retrying refused undone`.
+    /// One of `started done waiting retrying refused undone`.
     pub state: &'static str,
-    /// The sentence's key in the pages' translations, for instance `history.claimed`.
+    /// Key of the text in the pages' locales, for instance `history.claimed`.
     pub text_key: &'static str,
 }
 
@@ -302,7 +345,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn states_and_reasons_survive_the_ledger() {
+    fn stored_states_and_reasons_parse_back() {
         for (state, name) in NAMES {
             assert_eq!(OrderState::from_stored(name), Some(state));
             assert_eq!(serde_json::to_value(state).unwrap(), name);

@@ -1,9 +1,9 @@
 //! Limits how many orders are active at a time, so that the ledger stays busy but is not overloaded.
 //!
-//! Every active order makes dozens of ledger calls. Beyond the number that keeps the ledger busy, more orders at a time
-//! do not finish sooner; each only takes longer, until all of them are late. So a new order starts when there is
-//! capacity. Orders that have started never wait here, because finishing them is what frees capacity. An order that
-//! waits for a gateway, for the buyer or for its next try does not count as active.
+//! Every active order makes dozens of ledger calls. Beyond the number that keeps the ledger busy, more orders
+//! at a time do not finish sooner; each only takes longer, until all of them are late. So a new order starts
+//! when there is capacity. Orders that have started never wait here, because finishing them is what frees
+//! capacity. An order that waits for a gateway, for the buyer or for its next try does not count as active.
 
 use std::{
     ops::RangeInclusive,
@@ -15,12 +15,13 @@ use std::{
 use tokio::sync::Notify;
 
 /// Enough that the ledger is never idle, be it a file that is flushed once for a whole group or a database on the
-/// network. With 64 a file spent half of the time waiting.
+/// network.
 const ACTIVE_ORDERS_MAX: usize = 256;
-/// How long a new order may wait for capacity. A quick "try again soon" serves a buyer better than a long silence.
+/// How long a new order may wait for capacity. A quick "try again soon" serves a buyer better than a long
+/// silence.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How many new orders may wait at a time. The limit adapts within this range to the number that starts before
-/// [`QUEUE_TIMEOUT`]; the others are rejected at once.
+/// How many new orders may wait at a time. The limit adapts within this range to the number that starts
+/// before [`QUEUE_TIMEOUT`]; the others are rejected at once.
 const QUEUE_LIMIT_RANGE: RangeInclusive<usize> = 32..=512;
 /// Added per tick while orders are rejected and none times out.
 const QUEUE_LIMIT_INCREASE: usize = 4;
@@ -28,12 +29,13 @@ const QUEUE_LIMIT_INCREASE: usize = 4;
 const QUEUE_LIMIT_DECREASE_DIVISOR: usize = 4;
 /// Ticks between two decreases: orders that queued before the first one must not count again.
 const DECREASE_COOLDOWN_TICKS: u32 = 12;
-/// When a rejected order is told to try again. It grows while more orders are rejected than started and shrinks while
-/// rejections are few. The buyer's hold and pass expire in the meantime, so it stays short.
+/// When a rejected order is told to try again. It grows while more orders are rejected than started and
+/// shrinks while rejections are few. The buyer's hold and pass expire in the meantime, so it stays short.
 const RETRY_AFTER_RANGE: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(10);
 const RETRY_AFTER_INCREASE: Duration = Duration::from_millis(100);
 const RETRY_AFTER_DECREASE: Duration = Duration::from_millis(200);
-/// A short wait is good, because it keeps the ledger busy. While no order has waited less than this there are too many.
+/// A short wait is good, because it keeps the ledger busy. While no order has waited less than this there are
+/// too many.
 const WAIT_TARGET: Duration = Duration::from_millis(250);
 
 /// Admits new orders at the pace at which the ledger finishes them. See the module documentation.
@@ -108,7 +110,8 @@ impl OrderLimiter {
     pub(crate) async fn acquire(&self, _place: QueuedOrder<'_>) -> Option<OrderPermit<'_>> {
         let waiter = self.start_waiting();
         let acquired = async {
-            // An order that arrives while others wait queues behind them: free capacity belongs to those ahead.
+            // An order that arrives while others wait queues behind them: free capacity belongs to those
+            // ahead.
             if waiter.is_first
                 && let Some(permit) = self.try_acquire()
             {
@@ -138,9 +141,9 @@ impl OrderLimiter {
         permit
     }
 
-    /// The tick, expected ten times a second: adapts the limits, and tells whether an order was rejected since the last
-    /// tick or all new orders waited too long. The shortest wait tells a standing queue from one that drains, as in
-    /// CoDel (RFC 8289).
+    /// The tick, expected ten times a second: adapts the limits, and tells whether an order was rejected
+    /// since the last tick or all new orders waited too long. The shortest wait tells a standing queue from
+    /// one that drains, as in CoDel (RFC 8289).
     pub(crate) fn is_saturated(&self) -> bool {
         let [promptly, late, rejected, timed_out] = [
             &self.started_promptly,
@@ -150,8 +153,7 @@ impl OrderLimiter {
         ]
         .map(|counter| counter.swap(0, Ordering::Relaxed));
         self.adapt(promptly + late, rejected, timed_out);
-        rejected + timed_out > 0
-            || promptly == 0 && (late > 0 || self.waiting.load(Ordering::Relaxed) > 0)
+        rejected + timed_out > 0 || promptly == 0 && (late > 0 || self.waiting.load(Ordering::Relaxed) > 0)
     }
 
     /// Whether the queue is full for a new order. If so, counts it as rejected.
@@ -174,7 +176,10 @@ impl OrderLimiter {
         let limit = self.queue_limit.load(Ordering::Relaxed);
         let cooldown = self.cooldown_ticks.load(Ordering::Relaxed);
         let (limit, cooldown) = match (timed_out > 0, cooldown) {
-            (true, 0) => (limit - limit / QUEUE_LIMIT_DECREASE_DIVISOR, DECREASE_COOLDOWN_TICKS),
+            (true, 0) => (
+                limit - limit / QUEUE_LIMIT_DECREASE_DIVISOR,
+                DECREASE_COOLDOWN_TICKS,
+            ),
             (false, 0) if rejected > 0 => (limit + QUEUE_LIMIT_INCREASE, 0),
             _ => (limit, cooldown.saturating_sub(1)),
         };

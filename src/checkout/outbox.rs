@@ -1,6 +1,7 @@
 //! The outbox port: where events about orders are published.
 //!
-//! An event is written in the transaction that makes it true and published after the commit, in order per order.
+//! An event is written in the transaction that makes it true and published after the commit, in order per
+//! order.
 
 use async_trait::async_trait;
 

@@ -1,4 +1,5 @@
-//! Placing an order: idempotency, admission by the order limiter, the first ledger transaction, and the answer.
+//! Placing an order: idempotency, admission by the order limiter, the first ledger transaction, and the
+//! answer.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -24,8 +25,8 @@ pub(super) async fn place_order(
     if context.sale(&request.sale).is_none() {
         return Err(CheckoutError::UnknownSale);
     }
-    // A full queue rejects first, before any query, and also a repeated request: the outcome of an order that already
-    // runs is available by its id.
+    // A full queue rejects first, before any query, and also a repeated request: the outcome of an order that
+    // already runs is available by its id.
     let busy = || CheckoutError::Busy {
         retry_after: context.order_limiter.retry_after(),
     };
@@ -82,7 +83,8 @@ pub(super) async fn place_order(
     outcome_of(context, id).await
 }
 
-/// Waits until `is_reached` holds for an order that runs in this process, at most for the configured response time.
+/// Waits until `is_reached` holds for an order that runs in this process, at most for the configured response
+/// time.
 pub(super) async fn wait_until(
     context: &CheckoutContext,
     id: OrderId,
@@ -108,7 +110,10 @@ pub(super) async fn wait_until(
 }
 
 /// The answer to a purchase, once the order has one or the response time is over.
-pub(super) async fn outcome_of(context: &CheckoutContext, id: OrderId) -> Result<PlaceOutcome, CheckoutError> {
+pub(super) async fn outcome_of(
+    context: &CheckoutContext,
+    id: OrderId,
+) -> Result<PlaceOutcome, CheckoutError> {
     wait_until(context, id, |order| {
         !matches!(order.state, OrderState::InProgress | OrderState::Refunding)
     })
@@ -143,7 +148,8 @@ pub(super) async fn outcome_of(context: &CheckoutContext, id: OrderId) -> Result
     })
 }
 
-/// Hash that tells two requests under one idempotency key apart. Keyed, so that the ledger does not reveal the card.
+/// Hash that tells two requests under one idempotency key apart. Keyed, so that the ledger does not reveal
+/// the card.
 fn request_hash(context: &CheckoutContext, request: &PlaceOrder) -> String {
     let body = format!(
         "{}\n{}\n{}\n{}",

@@ -92,7 +92,8 @@ pub struct Checkout {
 }
 
 impl Checkout {
-    /// Opens the ledger, restores its claims into the seats, resumes unfinished orders, and starts the reconciler.
+    /// Opens the ledger, restores its claims into the seats, resumes unfinished orders, and starts the
+    /// reconciler.
     ///
     /// # Errors
     /// [`OpenError`]: the ledger cannot be opened, or its content cannot be restored.
@@ -139,7 +140,8 @@ impl Checkout {
         Ok(Arc::new(Self { context }))
     }
 
-    /// Buys the content of a hold. Waits for the outcome as long as configured; the order continues in any case.
+    /// Buys the content of a hold. Waits for the outcome as long as configured; the order continues in any
+    /// case.
     ///
     /// # Errors
     /// [`CheckoutError`]; after [`CheckoutError::Ledger`] the same key may be sent again.
@@ -147,8 +149,8 @@ impl Checkout {
         placement::place_order(&self.context, request).await
     }
 
-    /// Asks the gateway now for the outcome of an order that awaits payment, for instance when the buyer returns from
-    /// the gateway's page. `None` if the buyer has no such order.
+    /// Asks the gateway now for the outcome of an order that awaits payment, for instance when the buyer
+    /// returns from the gateway's page. `None` if the buyer has no such order.
     ///
     /// # Errors
     /// [`CheckoutError::Ledger`].
@@ -186,7 +188,8 @@ impl Checkout {
         Ok(orders.iter().map(Order::view).collect())
     }
 
-    /// The history of the buyer's order, oldest entry first. The start of a step is left out once its end is known.
+    /// The history of the buyer's order, oldest entry first. The start of a step is left out once its end is
+    /// known.
     ///
     /// # Errors
     /// [`CheckoutError::Ledger`].
@@ -231,11 +234,7 @@ impl Checkout {
             return Ok(CancelOutcome::NotFound);
         }
         let position = REFUND.start(context.clock.now());
-        let (from, to, reason) = (
-            OrderState::Paid,
-            OrderState::Refunding,
-            Reason::CanceledByBuyer,
-        );
+        let (from, to, reason) = (OrderState::Paid, OrderState::Refunding, Reason::CanceledByBuyer);
         if let Some(saga) = context
             .ledger
             .start_saga(id, from, to, reason, position, context.lease_request())
@@ -268,10 +267,7 @@ impl Checkout {
         if gateway != context.gateway.name() {
             return Ok(WebhookOutcome::Refused);
         }
-        let Ok(webhook) = context
-            .gateway
-            .verify_webhook(headers, body, context.clock.now())
-        else {
+        let Ok(webhook) = context.gateway.verify_webhook(headers, body, context.clock.now()) else {
             return Ok(WebhookOutcome::Refused);
         };
         let is_new = context
@@ -297,8 +293,8 @@ impl Checkout {
         self.context.running_orders.visits_with_payment()
     }
 
-    /// When the queue of new orders is full: after how long to try again. Counts as one rejection, so call it once for
-    /// each order that arrives.
+    /// When the queue of new orders is full: after how long to try again. Counts as one rejection, so call it
+    /// once for each order that arrives.
     #[must_use]
     pub fn reject_if_full(&self) -> Option<Duration> {
         let limiter = &self.context.order_limiter;

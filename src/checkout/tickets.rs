@@ -1,13 +1,13 @@
-//! Tickets: one signed JWT per seat, and its picture as a QR code.
+//! Tickets: one signed JWT per seat, and its QR code.
 
 use qrcode::{EcLevel, QrCode, render::svg};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    ledger::{NewTicket, TicketRow},
-    order::Order,
-};
 use crate::{
+    checkout::{
+        ledger::port::{NewTicket, TicketRow},
+        order::Order,
+    },
     kernel::{Entropy, OrderId, PerformanceId, SaleId},
     platform::{
         keys::Keys,
@@ -16,7 +16,7 @@ use crate::{
 };
 
 const TYP: &str = "ticket+jwt";
-/// Longest text that is taken for a ticket at all, in bytes.
+/// Longest text that is verified as a ticket, in bytes.
 const CODE_MAX: usize = 4_096;
 /// White modules around a QR code (ISO/IEC 18004 asks for four).
 const QUIET_ZONE: u32 = 4;
@@ -25,35 +25,50 @@ const PIXELS_PER_MODULE: u32 = 6;
 /// A ticket as its owner sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Ticket {
+    /// Random id of the ticket.
     pub id: String,
     /// Seat id of the plan.
     pub seat: String,
+    /// Section label.
     pub section: String,
+    /// Row label.
     pub row: String,
+    /// Seat number within the row.
     pub number: String,
+    /// The performance.
     pub performance: PerformanceId,
-    /// The JWT that the door scans.
+    /// The JWT that is scanned at the entrance.
     pub code: String,
 }
 
-/// What a ticket says.
+/// Claims of a ticket's JWT.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TicketClaims {
+    /// Issuer: the public base URL.
     pub iss: String,
-    /// The ticket's id.
+    /// Id of the ticket.
     pub sub: String,
+    /// The order.
     pub order: OrderId,
+    /// The sale.
     pub sale: SaleId,
+    /// The performance.
     pub performance: PerformanceId,
+    /// Seat id of the plan.
     pub seat: String,
+    /// Section label.
     pub section: String,
+    /// Row label.
     pub row: String,
+    /// Seat number within the row.
     pub number: String,
+    /// Time of issue, in seconds since the Unix epoch.
     pub iat: i64,
 }
 
+/// One new ticket with a random id per seat of the order.
 pub(super) fn new_tickets(order: &Order, entropy: &dyn Entropy) -> Vec<NewTicket> {
-    let fresh = |seat: &str| {
+    let new_ticket = |seat: &str| {
         let mut id = [0; 16];
         entropy.fill(&mut id);
         NewTicket {
@@ -61,14 +76,14 @@ pub(super) fn new_tickets(order: &Order, entropy: &dyn Entropy) -> Vec<NewTicket
             seat: seat.to_owned(),
         }
     };
-    order.seats.iter().map(|it| fresh(&it.guid)).collect()
+    order.seats.iter().map(|seat| new_ticket(&seat.guid)).collect()
 }
 
-/// The tickets of a paid order, signed.
-pub(super) fn signed(keys: &Keys, issuer: &str, order: &Order, rows: Vec<TicketRow>) -> Vec<Ticket> {
+/// Signs the tickets of a paid order.
+pub(super) fn sign_tickets(keys: &Keys, issuer: &str, order: &Order, rows: Vec<TicketRow>) -> Vec<Ticket> {
     rows.into_iter()
         .filter_map(|row| {
-            let seat = order.seats.iter().find(|it| it.guid == row.seat)?;
+            let seat = order.seats.iter().find(|seat| seat.guid == row.seat)?;
             let claims = TicketClaims {
                 iss: issuer.to_owned(),
                 sub: row.id.clone(),
@@ -94,10 +109,11 @@ pub(super) fn signed(keys: &Keys, issuer: &str, order: &Order, rows: Vec<TicketR
         .collect()
 }
 
-/// What a ticket's code says, if this house signed it. Whether it was withdrawn since, only the ledger knows.
+/// The claims of a ticket's code, if one of these keys signed it. Only the ledger knows whether it was voided
+/// since.
 ///
 /// # Errors
-/// [`TokenError`] when it is not a ticket of this house.
+/// [`TokenError`] if it is not a ticket signed by one of the keys.
 pub fn verify_ticket(keys: &VerifyingKeys, code: &str) -> Result<TicketClaims, TokenError> {
     if code.len() > CODE_MAX {
         return Err(TokenError::Malformed);
@@ -105,7 +121,7 @@ pub fn verify_ticket(keys: &VerifyingKeys, code: &str) -> Result<TicketClaims, T
     keys.verify(TYP, code)
 }
 
-/// The code as a picture that scales. Empty when it is too long for a QR code (more than about 2,900 bytes).
+/// The QR code of a ticket as SVG. Empty if the code is too long (more than about 2,900 bytes).
 #[must_use]
 pub fn qr_svg(code: &str) -> String {
     let Some(qr) = qr(code) else { return String::new() };
@@ -116,7 +132,7 @@ pub fn qr_svg(code: &str) -> String {
         .build()
 }
 
-/// The code as a PNG, one bit a pixel. Empty when it is too long for a QR code.
+/// The QR code of a ticket as a PNG with one bit per pixel. Empty if the code is too long.
 #[must_use]
 pub fn qr_png(code: &str) -> Vec<u8> {
     let Some(qr) = qr(code) else { return Vec::new() };
@@ -125,13 +141,13 @@ pub fn qr_png(code: &str) -> Vec<u8> {
     let dark: Vec<bool> = qr
         .to_colors()
         .into_iter()
-        .map(|it| it == qrcode::Color::Dark)
+        .map(|color| color == qrcode::Color::Dark)
         .collect();
     let is_dark = |x: u32, y: u32| {
         let module = |at: u32| {
             (at / PIXELS_PER_MODULE)
                 .checked_sub(QUIET_ZONE)
-                .filter(|it| *it < modules)
+                .filter(|index| *index < modules)
         };
         matches!((module(x), module(y)), (Some(x), Some(y)) if dark[(y * modules + x) as usize])
     };
@@ -149,12 +165,13 @@ pub fn qr_png(code: &str) -> Vec<u8> {
     encoder.set_depth(png::BitDepth::One);
     let written = encoder
         .write_header()
-        .and_then(|mut it| it.write_image_data(&pixels));
+        .and_then(|mut writer| writer.write_image_data(&pixels));
     written.expect("an image of the right size can be written to memory");
     file
 }
 
-/// A signed ticket is long: level L keeps its modules large enough for a scratched screen at arm's length.
+/// A signed ticket is long. Error correction level L keeps its modules large enough for a scratched screen at
+/// arm's length.
 fn qr(code: &str) -> Option<QrCode> {
     QrCode::with_error_correction_level(code, EcLevel::L).ok()
 }

@@ -1,5 +1,5 @@
-//! Signed messages over HTTP, as the Standard Webhooks specification writes them: an HMAC-SHA-256 over id, time and raw
-//! body, in the headers `webhook-id`, `webhook-timestamp` and `webhook-signature`.
+//! Signatures of webhooks, as in the Standard Webhooks specification: HMAC-SHA-256 over id, time and raw
+//! body.
 
 use std::time::Duration;
 
@@ -8,11 +8,14 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 
 use crate::kernel::Timestamp;
 
-pub const ID: &str = "webhook-id";
-pub const TIMESTAMP: &str = "webhook-timestamp";
-pub const SIGNATURE: &str = "webhook-signature";
+/// Header with the id of the message.
+pub const ID_HEADER: &str = "webhook-id";
+/// Header with the time of sending, in seconds since the Unix epoch.
+pub const TIMESTAMP_HEADER: &str = "webhook-timestamp";
+/// Header with one or more signatures, separated by spaces.
+pub const SIGNATURE_HEADER: &str = "webhook-signature";
 
-/// A message older, or from further in the future, than this may be a replay.
+/// A message that is older than this, or further in the future, may be a replay.
 const AGE_MAX: Duration = Duration::from_mins(5);
 
 /// The secret that sender and receiver share.
@@ -26,12 +29,13 @@ impl std::fmt::Debug for WebhookSecret {
 }
 
 impl WebhookSecret {
+    /// Wraps the bytes of a secret.
     #[must_use]
     pub fn new(secret: &[u8]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
     }
 
-    /// The value of [`SIGNATURE`].
+    /// The value of [`SIGNATURE_HEADER`] for a message.
     #[must_use]
     pub fn sign(&self, id: &str, at: Timestamp, body: &[u8]) -> String {
         format!(
@@ -40,31 +44,31 @@ impl WebhookSecret {
         )
     }
 
-    /// The message's id, when one of its signatures is ours and its time is about now.
+    /// The message's id, if one of its signatures is valid and its time is close to `now`.
     #[must_use]
     pub fn verify(&self, headers: &[(String, String)], body: &[u8], now: Timestamp) -> Option<String> {
         let header = |name: &str| {
             headers
                 .iter()
-                .find(|(it, _)| it.eq_ignore_ascii_case(name))
+                .find(|(known, _)| known.eq_ignore_ascii_case(name))
                 .map(|(_, value)| value.as_str())
         };
-        let (id, timestamp) = (header(ID)?, header(TIMESTAMP)?);
+        let (id, timestamp) = (header(ID_HEADER)?, header(TIMESTAMP_HEADER)?);
         let at = Timestamp::from_secs(timestamp.parse().ok()?);
         if now.since(at).max(at.since(now)) > AGE_MAX {
             return None;
         }
         let message = signed(id, timestamp, body);
-        let is_ours = |signature: &str| {
+        let is_valid = |signature: &str| {
             let tag = signature
                 .strip_prefix("v1,")
-                .and_then(|it| STANDARD.decode(it).ok());
+                .and_then(|tag| STANDARD.decode(tag).ok());
             tag.is_some_and(|tag| hmac::verify(&self.0, &message, &tag).is_ok())
         };
-        header(SIGNATURE)?
+        header(SIGNATURE_HEADER)?
             .split(' ')
             .take(8)
-            .any(is_ours)
+            .any(is_valid)
             .then(|| id.to_owned())
     }
 }
@@ -85,13 +89,13 @@ mod tests {
     fn headers(id: &str, at: Timestamp, signature: String) -> Vec<(String, String)> {
         vec![
             ("Webhook-Id".into(), id.into()),
-            (TIMESTAMP.into(), at.as_secs().to_string()),
-            (SIGNATURE.into(), signature),
+            (TIMESTAMP_HEADER.into(), at.as_secs().to_string()),
+            (SIGNATURE_HEADER.into(), signature),
         ]
     }
 
     #[test]
-    fn a_message_is_read_under_its_own_secret_body_and_time_only() {
+    fn a_signature_binds_secret_id_body_and_time() {
         let (secret, now) = (WebhookSecret::new(b"shared"), Timestamp::from_secs(1_795_464_000));
         let sent = headers("msg_1", now, secret.sign("msg_1", now, b"{}"));
         assert_eq!(secret.verify(&sent, b"{}", now), Some("msg_1".into()));
@@ -125,9 +129,9 @@ mod tests {
         );
     }
 
-    /// The example of the specification's own documentation.
+    /// The example in the specification's documentation.
     #[test]
-    fn signs_as_the_specification_does() {
+    fn signatures_match_the_specification() {
         let key = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         let at = Timestamp::from_secs(1_614_265_330);
         let signature =

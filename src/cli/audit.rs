@@ -29,6 +29,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         Some(file) => config::load(Some(file), super::env())?.sales,
         None => Vec::new(),
     };
-    let urls = DatabaseUrls { ledger: args.ledger, journal: args.journal };
+    let urls = DatabaseUrls {
+        ledger: args.ledger,
+        journal: args.journal,
+    };
     app::block_on(app::audit::run(&args.data, &urls, sales))
 }

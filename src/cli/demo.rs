@@ -36,7 +36,8 @@ pub(super) struct Args {
     /// Visits that may be active at once.
     #[arg(long, value_name = "VISITS", default_value_t = 500)]
     active_visits_max: u32,
-    /// Draws the order of all who join before the sale starts, a minute after the start, with a sandbox beacon.
+    /// Draws the order of all who join before the sale starts, a minute after the start, with a sandbox
+    /// beacon.
     #[arg(long)]
     fair_draw: bool,
 }

@@ -26,7 +26,8 @@ pub(super) enum Command {
         /// A visitor's response of `GET /v1/sales/{sale}/draw/receipt`, from before or after the draw.
         #[arg(long, value_name = "FILE")]
         receipt: Option<PathBuf>,
-        /// The service's public keys, as `GET /.well-known/jwks.json` returns them; they verify the receipt's signature.
+        /// The service's public keys, as `GET /.well-known/jwks.json` returns them; they verify the receipt's
+        /// signature.
         #[arg(long, value_name = "FILE")]
         keys: Option<PathBuf>,
     },
@@ -35,7 +36,12 @@ pub(super) enum Command {
 pub(super) fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Order { seed, entries } => draws::order(&seed, entries),
-        Command::Verify { file, leaves, receipt, keys } => {
+        Command::Verify {
+            file,
+            leaves,
+            receipt,
+            keys,
+        } => {
             let inputs = VerifyInputs {
                 leaves: leaves.as_deref(),
                 receipt: receipt.as_deref(),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Subcommand;
-use stagedoor::{app, kernel::SaleId, ops::journal_cli, waiting_room::JournalPlace};
+use stagedoor::{app, kernel::SaleId, ops::journal_cli, waiting_room::JournalLocation};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -12,7 +12,8 @@ pub(super) enum Command {
     Verify {
         #[command(flatten)]
         source: Source,
-        /// A chain head that the status published earlier; detects a journal that was truncated or rewritten since.
+        /// A chain head that the status published earlier; detects a journal that was truncated or rewritten
+        /// since.
         #[arg(long, value_name = "SEQUENCE:HEX")]
         head: Option<String>,
         /// One sale instead of all.
@@ -44,10 +45,10 @@ pub(super) struct Source {
 }
 
 impl Source {
-    fn location(self) -> anyhow::Result<JournalPlace> {
+    fn location(self) -> anyhow::Result<JournalLocation> {
         match (self.journal, self.data) {
             (Some(url), _) => journal_cli::location(&url).context("--journal"),
-            (None, data) => Ok(JournalPlace::File(data.unwrap_or_default().join("queue.db"))),
+            (None, data) => Ok(JournalLocation::File(data.unwrap_or_default().join("queue.db"))),
         }
     }
 }
@@ -57,7 +58,9 @@ pub(super) fn run(command: Command) -> anyhow::Result<()> {
         Command::Verify { source, head, sale } => {
             let location = source.location()?;
             let sale = parse_sale(sale)?;
-            let head = head.map(|text| journal_cli::head(&text).context("--head")).transpose()?;
+            let head = head
+                .map(|text| journal_cli::head(&text).context("--head"))
+                .transpose()?;
             app::block_on(async move { journal_cli::verify(&location, sale.as_ref(), head).await })
         }
         Command::Show { source, sale, kind } => {
@@ -69,5 +72,9 @@ pub(super) fn run(command: Command) -> anyhow::Result<()> {
 }
 
 fn parse_sale(id: Option<String>) -> anyhow::Result<Option<SaleId>> {
-    id.map(|id| id.parse().with_context(|| format!("--sale: {id} is not a sale id"))).transpose()
+    id.map(|id| {
+        id.parse()
+            .with_context(|| format!("--sale: {id} is not a sale id"))
+    })
+    .transpose()
 }

@@ -5,6 +5,7 @@ mod config;
 mod demo;
 mod draw;
 mod journal;
+mod openapi;
 mod operator_token;
 mod plan;
 mod rehearse;
@@ -42,6 +43,8 @@ enum Command {
     /// Recomputes and verifies published fair draws.
     #[command(subcommand)]
     Draw(draw::Command),
+    /// Prints the OpenAPI document of the public API or of the admin API.
+    Openapi(openapi::Args),
     /// Makes an operator's token, and its hash for the configuration.
     OperatorToken,
     /// Shows or verifies a queue's journal: every change to the queue, in a hash chain.
@@ -64,6 +67,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Config(command) => config::run(command),
         Command::Ticket(command) => ticket::run(command),
         Command::Draw(command) => draw::run(command),
+        Command::Openapi(args) => openapi::run(&args),
         Command::OperatorToken => operator_token::run(),
         Command::Journal(command) => journal::run(command),
         Command::Audit(args) => audit::run(args),

@@ -19,5 +19,10 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let secret = config::load(None, super::env())?.gateway.webhook_secret;
-    app::block_on(app::sandbox_gateway(args.listen, args.statement, args.webhook_url, secret))
+    app::block_on(app::sandbox_gateway(
+        args.listen,
+        args.statement,
+        args.webhook_url,
+        secret,
+    ))
 }

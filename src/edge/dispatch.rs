@@ -1,9 +1,9 @@
-//! The way of a request from a connection to its handler: rate limit, load shedding, limit of requests in progress, then the
-//! fast path or the router.
+//! The way of a request from a connection to its handler: rate limit, load shedding, limit of requests in
+//! progress, then the fast path or the router.
 //!
-//! The bounds are plain calls and not `tower` layers, because axum would box, clone and route every request once more for
-//! them; the two endpoints that a waiting crowd polls skip the router as well. What is off these paths is composed
-//! in [`with_middleware`].
+//! The bounds are plain calls and not `tower` layers, because axum would box, clone and route every request
+//! once more for them; the two endpoints that a waiting crowd polls skip the router as well. What is off
+//! these paths is composed in [`with_middleware`].
 
 use std::{
     convert::Infallible,
@@ -75,7 +75,12 @@ impl Dispatcher {
     /// A listener that only operators and the service's own processes reach: no limits apply.
     #[must_use]
     pub fn private(router: Router) -> Self {
-        Self { router, app: None, waiting_room: None, box_office: None }
+        Self {
+            router,
+            app: None,
+            waiting_room: None,
+            box_office: None,
+        }
     }
 
     /// The clock that dates its responses, if it is public.
@@ -113,7 +118,9 @@ impl Dispatcher {
                 app.load_shedder.record_response(took);
             }
             if let (Some(box_office), Some(subsystem)) = (&self.box_office, route.subsystem) {
-                box_office.health.record_response(subsystem, took, response.status().is_server_error());
+                box_office
+                    .health
+                    .record_response(subsystem, took, response.status().is_server_error());
             }
             // A refusal must cost next to nothing, and `requests_shed_total` counts it.
             if is_served {
@@ -151,7 +158,9 @@ impl Dispatcher {
         };
         let request = match self.fast_path(request) {
             Ok(mut response) => {
-                response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+                response
+                    .headers_mut()
+                    .insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
                 return response;
             }
             Err(request) => request,
@@ -161,20 +170,26 @@ impl Dispatcher {
         if let Poll::Ready(response) = poll_fn(|cx| Poll::Ready(responding.as_mut().poll(cx))).await {
             return response;
         }
-        tokio::time::timeout(app.config.request_timeout, responding).await.unwrap_or_else(|_| {
-            metrics::counter!("http_request_timeouts_total").increment(1);
-            Problem::new(Kind::Overloaded)
-                .detail("no response in time; a change that was begun still completes")
-                .retry_after_s(app.retry_after_jitter_s(2, 6))
-                .into_response()
-        })
+        tokio::time::timeout(app.config.request_timeout, responding)
+            .await
+            .unwrap_or_else(|_| {
+                metrics::counter!("stagedoor_http_request_timeouts_total").increment(1);
+                Problem::new(Kind::Overloaded)
+                    .detail("no response in time; a change that was begun still completes")
+                    .retry_after_s(app.retry_after_jitter_s(2, 6))
+                    .into_response()
+            })
     }
 
-    /// Answers the endpoints that a waiting crowd polls without the router, which would be a tenth of the work. A path that
-    /// is percent-encoded differently finds the same handler through the router.
+    /// Answers the endpoints that a waiting crowd polls without the router, which would be a tenth of the
+    /// work. A path that is percent-encoded differently finds the same handler through the router.
     #[expect(clippy::result_large_err, reason = "most are answered")]
     fn fast_path(&self, request: Request) -> Result<Response, Request> {
-        let Some(state) = self.waiting_room.as_ref().filter(|_| request.method() == Method::GET) else {
+        let Some(state) = self
+            .waiting_room
+            .as_ref()
+            .filter(|_| request.method() == Method::GET)
+        else {
             return Err(request);
         };
         let Some((fast_path, sale, _)) = routes::fast_path(request.method(), request.uri().path()) else {
@@ -183,7 +198,10 @@ impl Dispatcher {
         let Some((sale, room)) = state.find(sale) else {
             return Err(request);
         };
-        let sale_room = SaleRoom { sale: Arc::clone(sale), room: Arc::clone(room) };
+        let sale_room = SaleRoom {
+            sale: Arc::clone(sale),
+            room: Arc::clone(room),
+        };
         match fast_path {
             FastPath::Status => Ok(handlers::queue::status_response(&sale_room, request.headers())),
             FastPath::Position => {
@@ -197,7 +215,10 @@ impl Dispatcher {
     }
 
     /// The sale and the waiting room that a request joins.
-    fn match_join(&self, request: &Request) -> Option<(&WaitingRoomState, &Arc<SaleInfo>, &Arc<WaitingRoom>)> {
+    fn match_join(
+        &self,
+        request: &Request,
+    ) -> Option<(&WaitingRoomState, &Arc<SaleInfo>, &Arc<WaitingRoom>)> {
         let state = self.waiting_room.as_ref()?;
         let (FastPath::Join, sale, _) = routes::fast_path(request.method(), request.uri().path())? else {
             return None;
@@ -211,9 +232,17 @@ impl Dispatcher {
         if let Some((state, sale, room)) = self.match_join(&request) {
             let address = client_address(peer, request.headers(), &state.app.config.trusted_proxies);
             // Boxed: a connection must not keep room for a join while it does something else.
-            let joining = Box::pin(handlers::queue::join_queue(state, sale, room, Some(address), request));
+            let joining = Box::pin(handlers::queue::join_queue(
+                state,
+                sale,
+                room,
+                Some(address),
+                request,
+            ));
             let mut response = joining.await.into_response();
-            response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+            response
+                .headers_mut()
+                .insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
             return response;
         }
         let path = route.map(|route| route.path);
@@ -223,7 +252,11 @@ impl Dispatcher {
 
     async fn call_router(&self, peer: IpAddr, mut request: Request) -> Response {
         request.extensions_mut().insert(Peer(peer));
-        self.router.clone().call(request).await.unwrap_or_else(|never: Infallible| match never {})
+        self.router
+            .clone()
+            .call(request)
+            .await
+            .unwrap_or_else(|never: Infallible| match never {})
     }
 }
 
@@ -243,7 +276,10 @@ fn check_rate_limit(app: &AppState, peer: IpAddr, request: &Request) -> Result<(
 
 /// The refusal of a request that is shed; `None` lets it through.
 fn shed(app: &AppState, priority: Priority) -> Option<Response> {
-    if !app.load_shedder.sheds(priority, &app.in_flight, || app.entropy.unit()) {
+    if !app
+        .load_shedder
+        .sheds(priority, &app.in_flight, || app.entropy.unit())
+    {
         return None;
     }
     let (from_s, to_s) = app.load_shedder.retry_after_range_s(priority);
@@ -256,10 +292,16 @@ fn router(
     waiting_room: Option<WaitingRoomState>,
     box_office: Option<BoxOfficeState>,
 ) -> Router {
-    let mut router = Router::new();
-    for Route { method, path, handler, .. } in ROUTES {
+    let mut router = Router::<Arc<AppState>>::new();
+    for Route {
+        method,
+        path,
+        handler,
+        ..
+    } in ROUTES
+    {
         let method = MethodFilter::try_from(method.clone()).expect("a test builds the router");
-        let bound: Option<MethodRouter> = match handler {
+        let bound: Option<MethodRouter<Arc<AppState>>> = match handler {
             Handler::Shared(bind) => Some(bind(method).with_state(Arc::clone(&app))),
             Handler::WaitingRoom(bind) => waiting_room.clone().map(|state| bind(method).with_state(state)),
             Handler::BoxOffice(bind) => box_office.clone().map(|state| bind(method).with_state(state)),
@@ -279,10 +321,14 @@ fn router(
 /// dispatcher's: they answer with problem documents and must also hold for the fast paths.
 fn with_middleware(router: Router) -> Router {
     router
-        // A panic in a handler costs one response and not the connection, on which other requests may be in progress.
+        // A panic in a handler costs one response and not the connection, on which other requests may be in
+        // progress.
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
             Problem::internal("a handler", &"panicked").into_response()
         }))
         // Browsers must not guess a type: an asset or a problem is what its header says.
-        .layer(SetResponseHeaderLayer::overriding(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF))
+        .layer(SetResponseHeaderLayer::overriding(
+            header::X_CONTENT_TYPE_OPTIONS,
+            NOSNIFF,
+        ))
 }

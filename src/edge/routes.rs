@@ -1,8 +1,9 @@
-//! The one table of the public listener's endpoints: whatever the service knows about an endpoint stands in its row.
+//! The one table of the public listener's endpoints: whatever the service knows about an endpoint stands in
+//! its row.
 //!
-//! The router, the load shedder's priorities, the health window, the `route` label of metrics, the OpenAPI document and
-//! the balancer's configuration (`config/deploy/nginx.conf`) all read this table, and tests hold each of them against
-//! it. An endpoint without a row is not served.
+//! The router, the load shedder's priorities, the health window, the `route` label of metrics, the OpenAPI
+//! document and the balancer's configuration (`config/deploy/nginx.conf`) all read this table, and tests hold
+//! each of them against it. An endpoint without a row is not served.
 //!
 //! The admin listener has a table of the same type ([`crate::ops::admin`]).
 
@@ -12,8 +13,7 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use http::Method;
 
 use crate::edge::{
-    handlers::{anonymous, draws, forward_auth, html, orders, queue, sales, seats, sign_in},
-    openapi,
+    handlers::{anonymous, draws, forward_auth, holds, html, openapi, orders, queue, sales, seats, sign_in},
     overload::{health::Subsystem, shed::Priority},
     state::{AppState, BoxOfficeState, WaitingRoomState},
 };
@@ -29,8 +29,8 @@ pub struct Route<H> {
     pub operation_id: Option<&'static str>,
     /// How long the load shedder lets requests through.
     pub priority: Priority,
-    /// Whether its response time counts towards the late responses of admitted visitors. Calls that wait for the
-    /// payment gateway do not count.
+    /// Whether its response time counts towards the late responses of admitted visitors. Calls that wait for
+    /// the payment gateway do not count.
     pub is_timed: bool,
     /// Whether it waits in the order limiter, so that it is refused early while the limiter is full.
     pub is_order_limited: bool,
@@ -108,7 +108,8 @@ impl<H> Route<H> {
         self
     }
 
-    /// A new order: it waits in the order limiter and for the payment gateway, so its response time does not count.
+    /// A new order: it waits in the order limiter and for the payment gateway, so its response time does not
+    /// count.
     #[must_use]
     pub const fn order_limited(mut self) -> Self {
         self.is_order_limited = true;
@@ -149,25 +150,67 @@ pub static ROUTES: &[Route<Handler>] = {
     use self::{Handler::*, Priority::*, Subsystem::*};
     &[
         // Sign-in, keys and assets: every process.
-        Route::new(POST, "/v1/sign-in", "sign_in", Shared(|m| on(m, sign_in::sign_in))).priority(Queueing),
-        Route::new(POST, "/v1/sign-in/handoff", "sign_in_by_handoff", Shared(|m| on(m, sign_in::handoff)))
-            .priority(Queueing),
-        Route::new(DELETE, "/v1/session", "sign_out", Shared(|m| on(m, sign_in::sign_out))).priority(Queueing),
-        Route::new(GET, "/.well-known/jwks.json", "get_public_keys", Shared(|m| on(m, forward_auth::jwks))),
+        Route::new(
+            POST,
+            "/v1/sign-in",
+            "sign_in",
+            Shared(|m| on(m, sign_in::sign_in)),
+        )
+        .priority(Queueing),
+        Route::new(
+            POST,
+            "/v1/sign-in/handoff",
+            "sign_in_by_handoff",
+            Shared(|m| on(m, sign_in::handoff)),
+        )
+        .priority(Queueing),
+        Route::new(
+            DELETE,
+            "/v1/session",
+            "sign_out",
+            Shared(|m| on(m, sign_in::sign_out)),
+        )
+        .priority(Queueing),
+        Route::new(
+            GET,
+            "/.well-known/jwks.json",
+            "get_public_keys",
+            Shared(|m| on(m, forward_auth::jwks)),
+        ),
         Route::page("/openapi.json", Shared(|m| on(m, openapi::document))),
         Route::page("/assets/{*path}", Shared(|m| on(m, html::asset))),
         // Pages and facts of the sales.
         Route::page("/", WaitingRoom(|m| on(m, html::home))),
         Route::page("/sales/{sale}", WaitingRoom(|m| on(m, html::sale))),
         Route::page("/sales/{sale}/draw", WaitingRoom(|m| on(m, html::draw))),
-        Route::new(GET, "/v1/sales", "list_sales", WaitingRoom(|m| on(m, sales::list))),
-        Route::new(GET, "/v1/sales/{sale}", "get_sale", WaitingRoom(|m| on(m, sales::show))),
+        Route::new(
+            GET,
+            "/v1/sales",
+            "list_sales",
+            WaitingRoom(|m| on(m, sales::list)),
+        ),
+        Route::new(
+            GET,
+            "/v1/sales/{sale}",
+            "get_sale",
+            WaitingRoom(|m| on(m, sales::show)),
+        ),
         // The queue.
-        Route::new(POST, "/v1/sales/{sale}/queue", "join_queue", WaitingRoom(|m| on(m, queue::join)))
-            .priority(Queueing)
-            .fast(FastPath::Join),
-        Route::new(DELETE, "/v1/sales/{sale}/queue", "leave_queue", WaitingRoom(|m| on(m, queue::leave)))
-            .priority(Queueing),
+        Route::new(
+            POST,
+            "/v1/sales/{sale}/queue",
+            "join_queue",
+            WaitingRoom(|m| on(m, queue::join)),
+        )
+        .priority(Queueing)
+        .fast(FastPath::Join),
+        Route::new(
+            DELETE,
+            "/v1/sales/{sale}/queue",
+            "leave_queue",
+            WaitingRoom(|m| on(m, queue::leave)),
+        )
+        .priority(Queueing),
         Route::new(
             GET,
             "/v1/sales/{sale}/queue/challenge",
@@ -191,9 +234,14 @@ pub static ROUTES: &[Route<Handler>] = {
         )
         .priority(Queueing),
         // Never shed: its bytes are encoded once a tick, so that answering costs no more than refusing.
-        Route::new(GET, "/v1/sales/{sale}/status", "get_queue_status", WaitingRoom(|m| on(m, queue::status)))
-            .priority(Critical)
-            .fast(FastPath::Status),
+        Route::new(
+            GET,
+            "/v1/sales/{sale}/status",
+            "get_queue_status",
+            WaitingRoom(|m| on(m, queue::status)),
+        )
+        .priority(Critical)
+        .fast(FastPath::Status),
         Route::new(
             GET,
             "/v1/sales/{sale}/status/events",
@@ -203,16 +251,41 @@ pub static ROUTES: &[Route<Handler>] = {
         .priority(Queueing)
         .event_stream(),
         // Admission.
-        Route::new(POST, "/v1/sales/{sale}/admission", "enter", WaitingRoom(|m| on(m, queue::enter)))
-            .priority(Entering),
-        Route::new(PUT, "/v1/sales/{sale}/admission", "renew_pass", WaitingRoom(|m| on(m, queue::renew)))
-            .admitted(),
-        Route::new(DELETE, "/v1/sales/{sale}/admission", "end_visit", WaitingRoom(|m| on(m, queue::end_visit)))
-            .admitted(),
-        Route::new(GET, "/v1/forward-auth/{sale}", "check_pass", WaitingRoom(|m| on(m, forward_auth::check)))
-            .admitted(),
+        Route::new(
+            POST,
+            "/v1/sales/{sale}/admission",
+            "enter",
+            WaitingRoom(|m| on(m, queue::enter)),
+        )
+        .priority(Entering),
+        Route::new(
+            PUT,
+            "/v1/sales/{sale}/admission",
+            "renew_pass",
+            WaitingRoom(|m| on(m, queue::renew)),
+        )
+        .admitted(),
+        Route::new(
+            DELETE,
+            "/v1/sales/{sale}/admission",
+            "end_visit",
+            WaitingRoom(|m| on(m, queue::end_visit)),
+        )
+        .admitted(),
+        Route::new(
+            GET,
+            "/v1/forward-auth/{sale}",
+            "check_pass",
+            WaitingRoom(|m| on(m, forward_auth::check)),
+        )
+        .admitted(),
         // The random draw.
-        Route::new(GET, "/v1/sales/{sale}/draw", "get_draw", WaitingRoom(|m| on(m, draws::draw))),
+        Route::new(
+            GET,
+            "/v1/sales/{sale}/draw",
+            "get_draw",
+            WaitingRoom(|m| on(m, draws::draw)),
+        ),
         Route::new(
             GET,
             "/v1/sales/{sale}/draw/entries",
@@ -256,33 +329,68 @@ pub static ROUTES: &[Route<Handler>] = {
             POST,
             "/v1/sales/{sale}/performances/{performance}/holds",
             "hold_seats",
-            BoxOffice(|m| on(m, seats::hold)),
+            BoxOffice(|m| on(m, holds::create)),
         )
         .admitted()
         .health_of(Seats),
-        Route::new(GET, "/v1/holds/{hold}", "get_hold", BoxOffice(|m| on(m, seats::show)))
-            .admitted()
-            .health_of(Seats),
-        Route::new(PATCH, "/v1/holds/{hold}", "swap_seats", BoxOffice(|m| on(m, seats::swap)))
-            .admitted()
-            .health_of(Seats),
-        Route::new(DELETE, "/v1/holds/{hold}", "release_hold", BoxOffice(|m| on(m, seats::release)))
-            .admitted()
-            .health_of(Seats),
-        Route::new(POST, "/v1/holds/{hold}/extend", "extend_hold", BoxOffice(|m| on(m, seats::extend)))
-            .admitted()
-            .health_of(Seats),
+        Route::new(
+            GET,
+            "/v1/holds/{hold}",
+            "get_hold",
+            BoxOffice(|m| on(m, holds::show)),
+        )
+        .admitted()
+        .health_of(Seats),
+        Route::new(
+            PATCH,
+            "/v1/holds/{hold}",
+            "swap_seats",
+            BoxOffice(|m| on(m, holds::swap)),
+        )
+        .admitted()
+        .health_of(Seats),
+        Route::new(
+            DELETE,
+            "/v1/holds/{hold}",
+            "release_hold",
+            BoxOffice(|m| on(m, holds::release)),
+        )
+        .admitted()
+        .health_of(Seats),
+        Route::new(
+            POST,
+            "/v1/holds/{hold}/extend",
+            "extend_hold",
+            BoxOffice(|m| on(m, holds::extend)),
+        )
+        .admitted()
+        .health_of(Seats),
         // Orders. How long these take is up to the gateway.
-        Route::new(GET, "/v1/orders", "list_orders", BoxOffice(|m| on(m, orders::list)))
-            .admitted()
-            .health_of(Orders),
-        Route::new(POST, "/v1/orders", "place_order", BoxOffice(|m| on(m, orders::create)))
-            .admitted()
-            .order_limited()
-            .health_of(Orders),
-        Route::new(GET, "/v1/orders/{order}", "get_order", BoxOffice(|m| on(m, orders::show)))
-            .admitted()
-            .health_of(Orders),
+        Route::new(
+            GET,
+            "/v1/orders",
+            "list_orders",
+            BoxOffice(|m| on(m, orders::list)),
+        )
+        .admitted()
+        .health_of(Orders),
+        Route::new(
+            POST,
+            "/v1/orders",
+            "place_order",
+            BoxOffice(|m| on(m, orders::create)),
+        )
+        .admitted()
+        .order_limited()
+        .health_of(Orders),
+        Route::new(
+            GET,
+            "/v1/orders/{order}",
+            "get_order",
+            BoxOffice(|m| on(m, orders::show)),
+        )
+        .admitted()
+        .health_of(Orders),
         Route::new(
             GET,
             "/v1/orders/{order}/history",
@@ -291,9 +399,14 @@ pub static ROUTES: &[Route<Handler>] = {
         )
         .admitted()
         .health_of(Orders),
-        Route::new(GET, "/v1/orders/{order}/tickets", "list_tickets", BoxOffice(|m| on(m, orders::tickets)))
-            .admitted()
-            .health_of(Orders),
+        Route::new(
+            GET,
+            "/v1/orders/{order}/tickets",
+            "list_tickets",
+            BoxOffice(|m| on(m, orders::tickets)),
+        )
+        .admitted()
+        .health_of(Orders),
         Route::new(
             GET,
             "/v1/orders/{order}/tickets/{ticket}",
@@ -310,9 +423,14 @@ pub static ROUTES: &[Route<Handler>] = {
         )
         .priority(Critical)
         .health_of(Orders),
-        Route::new(POST, "/v1/orders/{order}/cancel", "cancel_order", BoxOffice(|m| on(m, orders::cancel)))
-            .admitted()
-            .health_of(Orders),
+        Route::new(
+            POST,
+            "/v1/orders/{order}/cancel",
+            "cancel_order",
+            BoxOffice(|m| on(m, orders::cancel)),
+        )
+        .admitted()
+        .health_of(Orders),
         Route::new(
             GET,
             "/v1/orders/{order}/return",
@@ -337,10 +455,20 @@ pub static ROUTES: &[Route<Handler>] = {
 pub fn find(method: &Method, path: &str) -> Option<&'static Route<Handler>> {
     static BY_PATH: LazyLock<matchit::Router<Vec<&'static Route<Handler>>>> = LazyLock::new(by_path);
     // A `HEAD` is answered as a `GET`.
-    let method = if method == Method::HEAD { &Method::GET } else { method };
+    let method = if method == Method::HEAD {
+        &Method::GET
+    } else {
+        method
+    };
     match fast_path(method, path) {
         Some((_, _, route)) => Some(route),
-        None => BY_PATH.at(path).ok()?.value.iter().copied().find(|route| route.method == *method),
+        None => BY_PATH
+            .at(path)
+            .ok()?
+            .value
+            .iter()
+            .copied()
+            .find(|route| route.method == *method),
     }
 }
 
@@ -351,14 +479,18 @@ pub(crate) fn fast_path<'a>(
 ) -> Option<(FastPath, &'a str, &'static Route<Handler>)> {
     static FAST: LazyLock<Vec<(FastPath, &'static str, &'static Route<Handler>)>> = LazyLock::new(|| {
         let fast = |route: &'static Route<Handler>| {
-            let call = route.path.strip_prefix("/v1/sales/{sale}/").expect("a test checks every fast path");
-            Some((route.fast_path?, call, route))
+            Some((
+                route.fast_path?,
+                route.path.strip_prefix("/v1/sales/{sale}/")?,
+                route,
+            ))
         };
-        ROUTES.iter().filter(|route| route.fast_path.is_some()).filter_map(fast).collect()
+        ROUTES.iter().filter_map(fast).collect()
     });
     let (sale, call) = path.strip_prefix("/v1/sales/")?.split_once('/')?;
-    let (fast_path, _, route) =
-        FAST.iter().find(|(_, fast_call, route)| *fast_call == call && route.method == *method)?;
+    let (fast_path, _, route) = FAST
+        .iter()
+        .find(|(_, fast_call, route)| *fast_call == call && route.method == *method)?;
     Some((*fast_path, sale, route))
 }
 
@@ -374,3 +506,6 @@ fn by_path() -> matchit::Router<Vec<&'static Route<Handler>>> {
     }
     router
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::extract::FromRef;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -14,9 +15,9 @@ use crate::{
         overload::{
             client_ip::Network,
             health::HealthCounters,
-            proof_of_work::{Headroom, ProofOfWork},
+            proof_of_work::ProofOfWork,
             rate_limit::IpRateLimit,
-            shed::{InFlightLimit, LoadShedder},
+            shed::{Headroom, InFlightLimit, LoadShedder},
         },
         pages,
     },
@@ -24,7 +25,7 @@ use crate::{
     platform::{shutdown::Lifecycle, signing::Jwk},
     seating::Seating,
     shop::Shop,
-    waiting_room::{Papers, WaitingRoom},
+    waiting_room::{TokenVerifier, WaitingRoom},
 };
 
 /// Limits and addresses of the public listener.
@@ -109,7 +110,7 @@ pub struct SaleInfo {
     /// Credentials for everyone; in the demo only.
     pub demo_login: Option<DemoLogin>,
     /// Verifies this sale's queue tokens and admission passes.
-    pub tokens: Arc<dyn Papers>,
+    pub tokens: Arc<dyn TokenVerifier>,
 }
 
 /// Rate limits per client address, for what costs the service most.
@@ -134,6 +135,8 @@ pub struct AppState {
     pub shop: Arc<Shop>,
     /// The rendered pages and their assets.
     pub pages: pages::Pages,
+    /// The OpenAPI document of the public API, encoded.
+    pub openapi_document: Bytes,
     /// Public halves of the keys that sign passes, draw receipts and tickets.
     pub public_keys: Vec<Jwk>,
     /// Rate limits per client address.
@@ -195,8 +198,8 @@ impl WaitingRoomState {
         self.rooms.get(sale).cloned()
     }
 
-    /// A sale by its name in a path, with its waiting room. Borrowed: many joins at once would contend for the reference
-    /// counts.
+    /// A sale by its name in a path, with its waiting room. Borrowed: many joins at once would contend for
+    /// the reference counts.
     pub(crate) fn find(&self, sale: &str) -> Option<(&Arc<SaleInfo>, &Arc<WaitingRoom>)> {
         Some((self.app.sales.get(sale)?, self.rooms.get(sale)?))
     }

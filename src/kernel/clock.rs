@@ -1,4 +1,4 @@
-//! Time as a parameter: nothing outside this file asks the machine what time it is.
+//! Time as a parameter: no other file reads the machine's clock.
 
 use std::{
     fmt,
@@ -10,16 +10,19 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-/// A moment: milliseconds since the Unix epoch, UTC. On the wire RFC 3339, for instance `2026-11-23T20:00:00.000Z`.
+/// A point in time: milliseconds since the Unix epoch, UTC. Serialized as RFC 3339, for instance
+/// `2026-11-23T20:00:00.000Z`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
+    /// From milliseconds since the epoch.
     #[must_use]
     pub const fn from_millis(ms: i64) -> Self {
         Self(ms)
     }
 
+    /// Milliseconds since the epoch.
     #[must_use]
     pub const fn as_millis(self) -> i64 {
         self.0
@@ -31,11 +34,13 @@ impl Timestamp {
         self.0.div_euclid(1_000)
     }
 
+    /// From seconds since the epoch.
     #[must_use]
     pub const fn from_secs(secs: i64) -> Self {
         Self(secs.saturating_mul(1_000))
     }
 
+    /// The time after this one, saturating.
     #[must_use]
     pub fn plus(self, by: Duration) -> Self {
         Self(
@@ -44,6 +49,7 @@ impl Timestamp {
         )
     }
 
+    /// The time before this one, saturating.
     #[must_use]
     pub fn minus(self, by: Duration) -> Self {
         Self(
@@ -52,7 +58,7 @@ impl Timestamp {
         )
     }
 
-    /// How long after `earlier` this is; zero when it is not after it.
+    /// The duration from `earlier` to this time; zero when `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
@@ -67,7 +73,8 @@ impl fmt::Display for Timestamp {
         let Some((at, year)) = at.and_then(of_four_digits) else {
             return write!(f, "{} ms", self.0);
         };
-        // Digit by digit: every place, pass and hold tells a time or two, and the formatter takes ten times as long.
+        // Digit by digit, because most responses hold a timestamp and the generic formatter is ten times
+        // slower.
         let mut text = *b"0000-00-00T00:00:00.000Z";
         let mut put = |digits: std::ops::Range<usize>, mut number: u32| {
             for digit in text[digits].iter_mut().rev() {
@@ -111,23 +118,25 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// Where a component gets its time from.
+/// A source of time.
 ///
-/// [`Clock::now`] may step when an operator corrects the machine's clock; [`Clock::monotonic`] never goes back and is
-/// what rates are measured with.
+/// [`Clock::now`] may jump when the machine's clock is corrected. [`Clock::monotonic`] never goes back; rates
+/// and durations are measured with it.
 pub trait Clock: Send + Sync + 'static {
+    /// The wall clock.
     fn now(&self) -> Timestamp;
-    /// Time since some fixed moment of this process.
+    /// Time since a fixed moment of this process.
     fn monotonic(&self) -> Duration;
 }
 
-/// The machine's own clock.
+/// The machine's clock.
 #[derive(Debug)]
 pub struct SystemClock {
     started: Instant,
 }
 
 impl SystemClock {
+    /// A clock whose monotonic time starts now.
     #[expect(
         clippy::new_without_default,
         reason = "reading the clock is an act, not a default"
@@ -153,7 +162,26 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that moves when it is told to.
+/// Measures real elapsed time for metrics. Never for decisions: those take a [`Clock`].
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Starts to measure.
+    #[expect(clippy::disallowed_methods, reason = "metrics measure real time")]
+    #[must_use]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Seconds since the start.
+    #[must_use]
+    pub fn elapsed_s(&self) -> f64 {
+        self.0.elapsed().as_secs_f64()
+    }
+}
+
+/// A clock that is advanced by hand, for tests and simulations.
 #[derive(Debug)]
 pub struct ManualClock {
     started: Timestamp,
@@ -162,6 +190,7 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
+    /// A clock that shows this time.
     #[must_use]
     pub fn at(start: Timestamp) -> Self {
         Self {
@@ -171,18 +200,19 @@ impl ManualClock {
         }
     }
 
-    /// Time passes.
+    /// Lets time pass.
     pub fn advance(&self, by: Duration) {
         let by_ms = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
         self.now_ms.fetch_add(by_ms, Ordering::SeqCst);
         self.monotonic_ms.fetch_add(by_ms, Ordering::SeqCst);
     }
 
-    /// The wall clock is set, forwards or backwards; no time passes.
+    /// Sets the wall clock, forwards or backwards; no time passes.
     pub fn step_to(&self, now: Timestamp) {
         self.now_ms.store(now.0, Ordering::SeqCst);
     }
 
+    /// The time that it was created with.
     #[must_use]
     pub fn started(&self) -> Timestamp {
         self.started
@@ -204,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_survives_the_wire() {
+    fn a_timestamp_survives_serialization() {
         let at = Timestamp::from_millis(1_795_464_000_123);
         assert_eq!(at.to_string(), "2026-11-23T20:00:00.123Z");
         assert_eq!(at.to_string().parse::<Timestamp>().unwrap(), at);
@@ -212,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_clock_is_not_time_passing() {
+    fn setting_the_clock_lets_no_time_pass() {
         let clock = ManualClock::at(Timestamp::from_millis(5_000));
         clock.step_to(Timestamp::from_millis(1_000));
         clock.advance(Duration::from_millis(10));

@@ -1,19 +1,25 @@
-//! Identities. Each is a type of its own, so that a hold cannot be looked up by an order's id.
+//! Ids. Each is a type of its own, so that a hold cannot be looked up by an order's id.
 
 use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
 
-use super::{Entropy, Timestamp};
+use crate::kernel::{clock::Timestamp, rng::Entropy};
 
-/// Why a text is not an id.
+/// Why a text is not a valid id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
+    /// Empty or too long.
     #[error("must be 1 to {max} characters long")]
-    Length { max: usize },
+    Length {
+        /// The limit, in bytes.
+        max: usize,
+    },
+    /// A character that is not allowed.
     #[error("may hold only lower-case letters, digits and hyphens")]
     Character,
+    /// Not a UUID.
     #[error("is not a UUID")]
     NotUuid,
 }
@@ -25,8 +31,10 @@ macro_rules! slug {
         pub struct $name(Arc<str>);
 
         impl $name {
+            /// Maximum length in bytes.
             pub const LENGTH_MAX: usize = 64;
 
+            /// The id as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -47,7 +55,7 @@ macro_rules! slug {
             }
         }
 
-        /// To be looked up by a text that need not be a valid name.
+        /// Allows map lookups by any text, valid or not.
         impl Borrow<str> for $name {
             fn borrow(&self) -> &str {
                 &self.0
@@ -75,11 +83,11 @@ macro_rules! slug {
 }
 
 slug! {
-    /// One sale: one queue, one door, one or more performances.
+    /// A sale's id: one queue with one or more performances. Lower-case letters, digits and hyphens.
     SaleId
 }
 slug! {
-    /// One evening of a sale: one seating plan, one availability.
+    /// A performance's id, unique in its sale: one seating plan, one availability.
     PerformanceId
 }
 
@@ -91,11 +99,13 @@ macro_rules! uuid_id {
         pub struct $name(Uuid);
 
         impl $name {
+            /// An id from its UUID.
             #[must_use]
             pub const fn from_uuid(uuid: Uuid) -> Self {
                 Self(uuid)
             }
 
+            /// The UUID.
             #[must_use]
             pub const fn as_uuid(self) -> Uuid {
                 self.0
@@ -119,19 +129,21 @@ macro_rules! uuid_id {
 }
 
 uuid_id! {
-    /// A hold's name and, being unguessable, its key (UUID version 4).
+    /// A hold's id (UUID version 4). It is unguessable and serves as the hold's secret.
     HoldId
 }
 uuid_id! {
-    /// One visit of one fan behind the door (UUID version 4).
+    /// The id of one admitted visit (UUID version 4).
     VisitId
 }
 uuid_id! {
-    /// An order (UUID version 7: new orders stand together in the ledger). Not a secret: ownership is checked.
+    /// An order's id (UUID version 7, so that new orders are adjacent in the ledger). Not a secret: ownership
+    /// is checked.
     OrderId
 }
 
 impl HoldId {
+    /// A new random id.
     #[must_use]
     pub fn random(entropy: &dyn Entropy) -> Self {
         Self(random_uuid(entropy))
@@ -139,6 +151,7 @@ impl HoldId {
 }
 
 impl VisitId {
+    /// A new random id.
     #[must_use]
     pub fn random(entropy: &dyn Entropy) -> Self {
         Self(random_uuid(entropy))
@@ -146,6 +159,7 @@ impl VisitId {
 }
 
 impl OrderId {
+    /// A new id, ordered by time.
     #[must_use]
     pub fn new(at: Timestamp, entropy: &dyn Entropy) -> Self {
         let mut random = [0; 10];
@@ -161,32 +175,33 @@ fn random_uuid(entropy: &dyn Entropy) -> Uuid {
     uuid::Builder::from_random_bytes(random).into_uuid()
 }
 
-/// Who somebody is, as proven at the edge: `customer:42`, or `device:...` where a sale asks for no sign-in.
+/// The authenticated identity of a visitor: `customer:42`, or `device:...` in sales without sign-in.
 ///
-/// One subject has one place in a queue, whatever devices she uses.
+/// A subject has one entry in a queue, whatever devices it uses.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Subject(Arc<str>);
 
 impl Subject {
+    /// Maximum length in bytes.
     pub const LENGTH_MAX: usize = 128;
 
-    /// A customer of the shop, by the shop's own key for her.
+    /// A customer of the shop, by the shop's key of the customer.
     ///
     /// # Errors
     /// [`IdError::Length`] when the key is empty or too long to be one.
     pub fn customer(key: &str) -> Result<Self, IdError> {
-        Self::from_stored(&format!("customer:{key}")).and_then(|it| {
+        Self::from_stored(&format!("customer:{key}")).and_then(|subject| {
             if key.is_empty() {
                 Err(IdError::Length {
                     max: Self::LENGTH_MAX,
                 })
             } else {
-                Ok(it)
+                Ok(subject)
             }
         })
     }
 
-    /// Reads back what [`Subject::as_str`] gave.
+    /// Parses the stored form, see [`Subject::as_str`].
     ///
     /// # Errors
     /// [`IdError::Length`] when empty or longer than [`Subject::LENGTH_MAX`] bytes.
@@ -199,6 +214,7 @@ impl Subject {
         Ok(Self(text.into()))
     }
 
+    /// The stored form.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -211,7 +227,7 @@ impl fmt::Debug for Subject {
         f.write_str(if self.0.starts_with("customer:") {
             "Subject(customer)"
         } else {
-            "Subject(place)"
+            "Subject(device)"
         })
     }
 }

@@ -1,4 +1,5 @@
-//! Words that mean the same everywhere. Pure: no I/O, no async, nothing else of this crate.
+//! Types that mean the same everywhere: ids, clock, randomness, money, localized text. Pure: no I/O, no
+//! async, no other module of this crate.
 
 mod clock;
 mod ids;
@@ -7,7 +8,7 @@ mod rng;
 mod text;
 
 pub use self::rng::{Entropy, OsEntropy, SeededEntropy};
-pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use clock::{Clock, ManualClock, Stopwatch, SystemClock, Timestamp};
 pub use ids::{HoldId, IdError, OrderId, PerformanceId, SaleId, Subject, VisitId};
 pub use money::{Currency, Money};
 pub use text::LocalText;

@@ -1,4 +1,4 @@
-//! Amounts in minor units, never floating point.
+//! Amounts of money, as integers in the currency's minor unit.
 
 use std::{fmt, str::FromStr};
 
@@ -9,8 +9,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct Currency([u8; 3]);
 
 impl Currency {
+    /// The Korean won.
     pub const KRW: Self = Self(*b"KRW");
 
+    /// The code as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or("XXX")
@@ -58,11 +60,14 @@ impl<'de> Deserialize<'de> for Currency {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Money {
+    /// In the currency's minor unit.
     pub amount: i64,
+    /// The currency.
     pub currency: Currency,
 }
 
 impl Money {
+    /// An amount in the minor unit.
     #[must_use]
     pub const fn new(amount: i64, currency: Currency) -> Self {
         Self { amount, currency }

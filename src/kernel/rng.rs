@@ -1,4 +1,4 @@
-//! Randomness as a parameter, so that a failing seed can be replayed.
+//! Randomness as a parameter, so that tests and simulations can be replayed by their seed.
 
 use std::{cell::RefCell, sync::Mutex};
 
@@ -9,14 +9,15 @@ use rand_chacha::{
 
 /// A source of random bytes.
 pub trait Entropy: Send + Sync + 'static {
+    /// Fills the slice with random bytes.
     fn fill(&self, bytes: &mut [u8]);
 
-    /// A number drawn uniformly from `0..bound` (0 when `bound` is 0).
+    /// A uniform number of `0..bound` (0 when `bound` is 0).
     fn below(&self, bound: u64) -> u64 {
         if bound == 0 {
             return 0;
         }
-        // Rejection keeps it uniform: draws from the incomplete last cycle are thrown away.
+        // Rejection sampling: values of the incomplete last cycle would bias the result.
         let zone = u64::MAX - u64::MAX % bound;
         loop {
             let mut bytes = [0; 8];
@@ -28,7 +29,7 @@ pub trait Entropy: Send + Sync + 'static {
         }
     }
 
-    /// A number drawn uniformly from `[0, 1)`.
+    /// A uniform number of `[0, 1)`.
     #[expect(clippy::cast_precision_loss, reason = "53 bits fit exactly")]
     fn unit(&self) -> f64 {
         let mut bytes = [0; 8];
@@ -38,44 +39,49 @@ pub trait Entropy: Send + Sync + 'static {
     }
 }
 
-/// The operating system's generator: for keys, holds, everything that must not be guessed.
+/// The operating system's generator, for keys, holds, and everything that must be unguessable.
+///
+/// Each thread fetches bytes in advance, because each call of the generator has a high fixed cost.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OsEntropy;
 
 impl Entropy for OsEntropy {
     fn fill(&self, bytes: &mut [u8]) {
-        let from_the_system =
+        let fill_from_system =
             |bytes: &mut [u8]| aws_lc_rs::rand::fill(bytes).expect("the operating system gives random bytes");
         let len = bytes.len();
-        if len > DRAWN_AHEAD / 8 {
-            return from_the_system(bytes);
+        if len > PREFETCHED_LEN / 8 {
+            return fill_from_system(bytes);
         }
-        AHEAD.with_borrow_mut(|(ahead, left)| {
-            if *left < len {
-                from_the_system(&mut ahead[..]);
-                *left = DRAWN_AHEAD;
+        PREFETCHED.with_borrow_mut(|(buffer, remaining)| {
+            if *remaining < len {
+                fill_from_system(&mut buffer[..]);
+                *remaining = PREFETCHED_LEN;
             }
-            let drawn = &mut ahead[*left - len..*left];
-            bytes.copy_from_slice(drawn);
-            // Nobody who reads our memory later learns what was given out.
-            drawn.fill(0);
-            *left -= len;
+            let unused = &mut buffer[*remaining - len..*remaining];
+            bytes.copy_from_slice(unused);
+            // Erase used bytes, so that a later memory disclosure does not reveal secrets already handed out.
+            unused.fill(0);
+            *remaining -= len;
         });
     }
 }
 
-/// Bytes that a thread draws at once: each draw mixes in what the processor gives, which costs as much as 100 bytes.
-const DRAWN_AHEAD: usize = 512;
+/// Bytes that a thread fetches at once. The fixed cost of one fetch equals that of some 100 bytes.
+const PREFETCHED_LEN: usize = 512;
 
 thread_local! {
-    static AHEAD: RefCell<([u8; DRAWN_AHEAD], usize)> = const { RefCell::new(([0; DRAWN_AHEAD], 0)) };
+    /// The bytes, and how many of them are unused.
+    static PREFETCHED: RefCell<([u8; PREFETCHED_LEN], usize)> =
+        const { RefCell::new(([0; PREFETCHED_LEN], 0)) };
 }
 
-/// The same bytes for the same seed: for simulations and tests.
+/// A deterministic generator: the same seed gives the same bytes. For simulations and tests.
 #[derive(Debug)]
 pub struct SeededEntropy(Mutex<ChaCha12Rng>);
 
 impl SeededEntropy {
+    /// A generator with this seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(Mutex::new(ChaCha12Rng::seed_from_u64(seed)))
@@ -104,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_was_drawn_ahead_is_given_twice() {
+    fn prefetched_bytes_are_never_repeated() {
         let mut seen = std::collections::HashSet::new();
         for len in [8, 16, 61, 64, 65, 512, 600] {
             for _ in 0..40 {

@@ -1,4 +1,4 @@
-//! Texts that the public reads, in its languages.
+//! Localized texts.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub struct LocalText(pub BTreeMap<String, String>);
 
 impl LocalText {
-    /// The text in `language`, else in English, else in whichever language there is.
+    /// The text in `language`, else in English, else in any language; empty when there is none.
     #[must_use]
     pub fn in_language(&self, language: &str) -> &str {
         self.0

@@ -1,4 +1,4 @@
-//! A draw, computed again by whoever wants to know.
+//! `stagedoor draw`: recomputes and verifies published fair draws.
 
 use std::{
     fs,
@@ -11,10 +11,13 @@ use anyhow::{Context, bail};
 use super::tickets::read_keys;
 use crate::waiting_room::draw::{self, Checked, ClaimedDraw, Digest, DrawReceipt, Findings, Order};
 
-/// Bytes of a leaf in a file of leaves.
+/// Bytes of one leaf in a packed list of leaves.
 const LEAF_LEN: usize = 32;
 
-/// Prints arrival number and queue number of every entry.
+/// Prints the arrival number and the queue number of every entry, both 1-based.
+///
+/// # Errors
+/// When the seed is not 64 hexadecimal digits, or standard output cannot be written.
 pub fn order(draw_seed: &str, entries: u32) -> anyhow::Result<()> {
     let seed: Digest = draw_seed
         .strip_prefix("0x")
@@ -29,47 +32,53 @@ pub fn order(draw_seed: &str, entries: u32) -> anyhow::Result<()> {
     out.flush().context("cannot write")
 }
 
-/// What is looked at beside the published values.
+/// Optional inputs beside the published values.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct VerifyInputs<'a> {
+    /// The list of leaves, packed or as JSON.
     pub leaves: Option<&'a Path>,
+    /// A visitor's receipt.
     pub receipt: Option<&'a Path>,
-    /// The house's public keys.
+    /// The service's public keys, a JSON Web Key Set.
     pub keys: Option<&'a Path>,
 }
 
-/// Says of each published value whether it is right; an error when one is not.
-pub fn verify(file: &Path, beside: VerifyInputs<'_>) -> anyhow::Result<()> {
+/// Prints for each published value whether it is right.
+///
+/// # Errors
+/// When a value is wrong, a file cannot be read, or the draw has not taken place yet.
+pub fn verify(file: &Path, inputs: VerifyInputs<'_>) -> anyhow::Result<()> {
     let mut claimed: ClaimedDraw = read(file, "a published draw")?;
-    if let Some(file) = beside.leaves {
+    if let Some(file) = inputs.leaves {
         claimed.leaves = Some(read_leaves(file)?);
     }
-    let receipt: Option<DrawReceipt> = beside.receipt.map(|file| read(file, "a receipt")).transpose()?;
-    let keys = beside.keys.map(read_keys).transpose()?;
+    let receipt: Option<DrawReceipt> = inputs.receipt.map(|file| read(file, "a receipt")).transpose()?;
+    let keys = inputs.keys.map(read_keys).transpose()?;
     let checked = draw::verify(&claimed);
-    let order = checked.as_ref().ok().map(|it| &it.order);
-    let of_receipt = receipt.map(|receipt| draw::verify_receipt(&receipt, &claimed, order, keys.as_ref()));
-    if of_receipt.is_some() && keys.is_none() {
-        println!("not checked: receipt.group (give the house's public keys with --keys)");
+    let order = checked.as_ref().ok().map(|checked| &checked.order);
+    let receipt_findings =
+        receipt.map(|receipt| draw::verify_receipt(&receipt, &claimed, order, keys.as_ref()));
+    if receipt_findings.is_some() && keys.is_none() {
+        println!("not checked: receipt.group (give the service's public keys with --keys)");
     }
-    let mut all = of_receipt.unwrap_or_default();
+    let mut findings = receipt_findings.unwrap_or_default();
     let drawn = match checked {
         Ok(Checked { right, faults, order }) => {
-            all.right.extend(right);
-            all.faults.extend(faults);
+            findings.right.extend(right);
+            findings.faults.extend(faults);
             Ok(order.entries())
         }
         Err(missing) => Err(missing.join(", ")),
     };
-    print(&all, &claimed);
-    if !all.faults.is_empty() {
-        let fields: Vec<&str> = all.faults.iter().map(|fault| fault.field).collect();
+    print(&findings, &claimed);
+    if !findings.faults.is_empty() {
+        let fields: Vec<&str> = findings.faults.iter().map(|fault| fault.field).collect();
         bail!("{}: wrong: {}", file.display(), fields.join(", "));
     }
     match drawn {
-        Ok(entries) => println!("the order of {entries} entries is the one that was drawn"),
-        // A receipt proves something before the draw too.
-        Err(missing) if beside.receipt.is_some() => {
+        Ok(entries) => println!("the order of {entries} entries is the drawn one"),
+        // A receipt can be verified before the draw too.
+        Err(missing) if inputs.receipt.is_some() => {
             println!("not checked: the order ({missing} not published yet)")
         }
         Err(missing) => bail!(
@@ -80,11 +89,11 @@ pub fn verify(file: &Path, beside: VerifyInputs<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn print(found: &Findings, claimed: &ClaimedDraw) {
-    for field in &found.right {
+fn print(findings: &Findings, claimed: &ClaimedDraw) {
+    for field in &findings.right {
         println!("right: {field}");
     }
-    for fault in &found.faults {
+    for fault in &findings.faults {
         println!("WRONG: {}: {}", fault.field, fault.why);
     }
     if claimed.leaves.is_none() {
@@ -93,7 +102,7 @@ fn print(found: &Findings, claimed: &ClaimedDraw) {
     match &claimed.chain {
         Some(chain) if chain.is_known() => {}
         Some(chain) => println!(
-            "not checked: public_key (ask the beacon's operators whether it is that of chain {})",
+            "not checked: public_key (ask the beacon's operators whether it belongs to chain {})",
             chain.chain
         ),
         None => println!("not checked: signature (no chain is given)"),
@@ -150,33 +159,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_read_is_named() {
-        let because = |text: &str| {
+    fn unreadable_fields_are_named() {
+        let error = |text: &str| {
             format!(
                 "{:#}",
                 parse::<ClaimedDraw>(text, "a published draw").unwrap_err()
             )
         };
-        assert!(
-            because("[]").contains("not a published draw"),
-            "{}",
-            because("[]")
-        );
-        assert!(because("{\"sale\": \"a\"}").contains("algorithm"));
+        assert!(error("[]").contains("not a published draw"), "{}", error("[]"));
+        assert!(error("{\"sale\": \"a\"}").contains("algorithm"));
         let short = "{\"sale\": \"a\", \"algorithm\": \"x\", \"commitment\": \"12\"}";
         assert!(
-            because(short).starts_with("commitment: must be 64 hexadecimal digits"),
+            error(short).starts_with("commitment: must be 64 hexadecimal digits"),
             "{}",
-            because(short)
+            error(short)
         );
         let negative = format!(
             "{{\"sale\": \"a\", \"algorithm\": \"x\", \"commitment\": \"{}\", \"entries\": -1}}",
             "0".repeat(64)
         );
-        assert!(
-            because(&negative).starts_with("entries: "),
-            "{}",
-            because(&negative)
-        );
+        assert!(error(&negative).starts_with("entries: "), "{}", error(&negative));
     }
 }

@@ -1,4 +1,4 @@
-//! The audit log, checked by whoever wants to know.
+//! `stagedoor journal`: shows and verifies a queue's journal.
 
 use std::io::{BufWriter, Write};
 
@@ -6,62 +6,78 @@ use anyhow::{Context, bail};
 
 use crate::{
     kernel::SaleId,
-    waiting_room::{CheckedLog, JournalPlace, LogHead, check_log, read_log},
+    waiting_room::{ChainHead, JournalLocation, VerifiedJournal, read_journal, verify_journal},
 };
 
-/// Where a journal is, as the configuration writes it.
-pub fn location(url: &str) -> anyhow::Result<JournalPlace> {
+/// Parses where a journal is, in the form of `journal.url`.
+///
+/// # Errors
+/// When the scheme is neither `sqlite` nor `postgres`.
+pub fn location(url: &str) -> anyhow::Result<JournalLocation> {
     if let Some(file) = url.strip_prefix("sqlite:") {
-        return Ok(JournalPlace::File(file.trim_start_matches("//").into()));
+        return Ok(JournalLocation::File(file.trim_start_matches("//").into()));
     }
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-        return Ok(JournalPlace::Postgres { url: url.to_owned() });
+        return Ok(JournalLocation::Postgres { url: url.to_owned() });
     }
-    bail!("a journal is at sqlite:FILE or postgres://...")
+    bail!("must be sqlite:FILE or postgres://...")
 }
 
-/// A remembered link, `NUMBER:HASH`.
-pub fn head(text: &str) -> anyhow::Result<LogHead> {
+/// Parses a chain head, `SEQUENCE:HEX`.
+///
+/// # Errors
+/// When it has another form.
+pub fn head(text: &str) -> anyhow::Result<ChainHead> {
     let (link, hash) = text
         .split_once(':')
-        .context("must be a link's number and its hash, NUMBER:HEX")?;
+        .context("must be a link's sequence number and its hash, SEQUENCE:HEX")?;
     let link = link
         .parse()
         .ok()
         .filter(|link| *link > 0)
-        .context("a link's number is 1 or more")?;
-    Ok(LogHead {
+        .context("the sequence number must be at least 1")?;
+    Ok(ChainHead {
         link,
         hash: hash.parse().context("the hash")?,
     })
 }
 
-/// Says of each sale whether its log is the one that was written; an error when one is not.
+/// Verifies the hash chain of each sale's journal and prints the results.
+///
+/// # Errors
+/// When a chain is broken, or the journal cannot be read.
 pub async fn verify(
-    place: &JournalPlace,
+    location: &JournalLocation,
     sale: Option<&SaleId>,
-    head: Option<LogHead>,
+    head: Option<ChainHead>,
 ) -> anyhow::Result<()> {
-    let checked = check_log(location, sale, head).await?;
-    for log in &checked {
-        println!("{}", sentence(log));
+    let journals = verify_journal(location, sale, head).await?;
+    for journal in &journals {
+        println!("{}", summary(journal));
     }
-    let wrong: Vec<&str> = checked
+    let broken: Vec<&str> = journals
         .iter()
-        .filter(|log| log.fault.is_some())
-        .map(|log| log.sale.as_str())
+        .filter(|journal| journal.fault.is_some())
+        .map(|journal| journal.sale.as_str())
         .collect();
-    if !wrong.is_empty() {
-        bail!("the log was changed: {}", wrong.join(", "));
+    if !broken.is_empty() {
+        bail!("the journal was changed: {}", broken.join(", "));
     }
     Ok(())
 }
 
-/// Prints the log, a record a line, as JSON: all of it, or the records of one kind, such as `operator`.
-pub async fn show(place: &JournalPlace, sale: Option<&SaleId>, kind: Option<&str>) -> anyhow::Result<()> {
+/// Prints the journal as JSON, one record a line: all records, or those of one kind, such as `command`.
+///
+/// # Errors
+/// When the journal cannot be read or standard output cannot be written.
+pub async fn show(
+    location: &JournalLocation,
+    sale: Option<&SaleId>,
+    kind: Option<&str>,
+) -> anyhow::Result<()> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     let mut written = Ok(());
-    let read = read_log(location, sale, |line| {
+    let read = read_journal(location, sale, |line| {
         if kind.is_none_or(|kind| line.what["kind"] == kind) {
             written = writeln!(out, "{}", serde_json::to_string(&line).expect("a line is JSON"));
         }
@@ -71,19 +87,19 @@ pub async fn show(place: &JournalPlace, sale: Option<&SaleId>, kind: Option<&str
     written.and_then(|()| out.flush()).context("cannot write")
 }
 
-fn sentence(log: &CheckedLog) -> String {
-    let CheckedLog {
+fn summary(journal: &VerifiedJournal) -> String {
+    let VerifiedJournal {
         sale,
         records,
-        link,
+        sequence: link,
         hash,
         not_linked,
         fault,
-    } = log;
+    } = journal;
     match fault {
         Some(fault) => {
             format!(
-                "{sale}: WRONG at link {}: {}; {records} records in {link} links before it are right",
+                "{sale}: WRONG at link {}: {}; {records} records in {link} links before it are valid",
                 fault.link, fault.why
             )
         }
@@ -94,7 +110,7 @@ fn sentence(log: &CheckedLog) -> String {
             } else {
                 String::new()
             };
-            format!("{sale}: right, {records} records in {link} links; the last is {link}:{hash}{rest}")
+            format!("{sale}: valid, {records} records in {link} links; the head is {link}:{hash}{rest}")
         }
     }
 }
@@ -104,9 +120,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_read_is_said() {
+    fn invalid_heads_and_locations_are_refused() {
         let hash = "ab".repeat(32);
-        let because = |text: &str| format!("{:#}", head(text).unwrap_err());
+        let refusal = |text: &str| format!("{:#}", head(text).unwrap_err());
         assert_eq!(head(&format!("7:{hash}")).unwrap().link, 7);
         for wrong in [
             "",
@@ -117,19 +133,19 @@ mod tests {
             "7:ab",
             &format!("7:{hash}0"),
         ] {
-            assert!(!because(wrong).is_empty());
+            assert!(!refusal(wrong).is_empty());
         }
         assert!(
-            because("7:ab").contains("64 hexadecimal digits"),
+            refusal("7:ab").contains("64 hexadecimal digits"),
             "{}",
-            because("7:ab")
+            refusal("7:ab")
         );
         assert!(
-            matches!(location("sqlite:x/queue.db").unwrap(), JournalPlace::File(file) if file.ends_with("queue.db"))
+            matches!(location("sqlite:x/queue.db").unwrap(), JournalLocation::File(file) if file.ends_with("queue.db"))
         );
         assert!(matches!(
             location("postgres://a/b").unwrap(),
-            JournalPlace::Postgres { .. }
+            JournalLocation::Postgres { .. }
         ));
         assert!(location("queue.db").is_err());
     }

@@ -1,24 +1,37 @@
-//! What runs the house: configuration, logs, metrics, health. Named by nobody but [`crate::app`].
+//! Operations: configuration, logs, metrics, health, admin API, and the parts of operators' commands. Only
+//! [`crate::app`] and the command line name it.
 //!
-//! # When something is away
+//! # Partial failures
 //!
-//! A part that is away takes with it what needs it, and nothing else. Every refusal is a 503 `application/problem+json`
-//! with a stable type and a `Retry-After` that differs from caller to caller; asking again is always safe.
+//! An unavailable dependency fails only what needs it. Every refusal is a 503 `application/problem+json` with
+//! a stable type and a jittered `Retry-After`; retrying is always safe.
 //!
-//! | away | goes on | is refused, and how |
-//! |---|---|---|
-//! | Redis | the board (its last state), places, the seats' map; passes open what needs no engine; orders under way are paid and booked in the ledger | joins, entries, renewals, holds and new orders: `/problems/engine-away` |
-//! | Redis has lost its memory, or is another one | the same; nodes give it back what journal and ledger know, under a new epoch | the same, for the seconds it takes: `/problems/engine-rebuilding` |
-//! | PostgreSQL | the board, places, renewals, the seats' map; holds live on and new ones are taken | entries, and joins with `durability = "journaled"`: `/problems/journal-away`; orders, new or looked up: `/problems/ledger-away`; orders under way wait for it |
-//! | the payment gateway | everything up to paying; an order answers 202 and its payment is asked after, by key, until `checkout.authorise_within_s` has passed, then voided | nothing |
-//! | the shop's database | whoever is signed in, whoever was seen before, signed hand-offs | sign-in of others: `/problems/shop-unreachable` |
-//! | the waiting room's processes | whoever is inside, until her pass runs out: the box office reads passes by their signature; the board, from the balancer's cache | the queue and the door: `/problems/temporarily-unavailable`, by the balancer |
-//! | the box office's processes | the queue and the door, by the stock that was reported last | seats and orders: the same |
-//! | one node of several | everything: the balancer asks the next one | nothing |
-//! | too much at once | what is being answered; then, as far as it goes: callbacks, confirmations and the board; visitors inside; the queue and the door; pages and plans | the rest, the last first: `/problems/overloaded` |
+//! - **Redis is unavailable.** Still served: the last queue status, positions, the seats' map, passes where
+//!   no store is needed; orders in progress are paid and booked in the ledger. Refused with
+//!   `/problems/store-unavailable`: joins, admissions, renewals, holds and new orders.
+//! - **Redis lost its data, or is another dataset.** Still served: the same. Nodes rebuild the store from
+//!   journal and ledger under a new epoch; until then the same requests are refused with
+//!   `/problems/store-recovering`.
+//! - **PostgreSQL is unavailable.** Still served: status, positions, renewals, the seats' map; holds last and
+//!   new ones are taken. Refused: admissions, and joins with `durability = "committed"`, with
+//!   `/problems/journal-unavailable`; orders, new or queried, with `/problems/ledger-unavailable`. Orders in
+//!   progress wait for it.
+//! - **The payment gateway is unavailable.** Nothing is refused. An order is answered 202; its payment is
+//!   queried by its idempotency key until `checkout.payment_timeout_s` has passed, then voided.
+//! - **The shop's database is unavailable.** Still served: sessions, recently seen customers, signed
+//!   hand-offs. Refused with `/problems/shop-unreachable`: sign-in of other customers.
+//! - **The waiting room's processes are down.** Still served: admitted visitors until their pass expires,
+//!   because the box office verifies passes by their signature; the status from the proxy's cache. The proxy
+//!   refuses joins and admissions.
+//! - **The box office's processes are down.** Still served: queue and admission, by the last reported stock.
+//!   The proxy refuses seats and orders.
+//! - **One of several nodes is down.** Everything is served: the proxy uses the next one.
+//! - **Overload.** Requests in flight are completed. Then the lowest priority is shed first, with
+//!   `/problems/overloaded`: pages and plans, then queue and admission, then admitted visitors; last
+//!   webhooks, confirmations and the status.
 //!
-//! What is away is seen at `/metrics` (`edge_problems_total` by type) and in the log, once when it goes and once when it
-//! comes back.
+//! Each failure shows in the metric `stagedoor_http_problems_total` by type, and in the log once when it
+//! begins and once when it ends.
 
 pub mod admin;
 pub mod config;

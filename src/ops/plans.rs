@@ -1,4 +1,4 @@
-//! Seating plans by name: a file, or one that is made on the spot.
+//! Loads seating plans by name: a file, or a generated plan.
 
 use std::{fs, ops::RangeInclusive, path::Path};
 
@@ -6,22 +6,28 @@ use anyhow::{Context, bail};
 
 use crate::seating::{self, Plan, VenueKind};
 
-/// A plan of 100,000 seats has some 12 MB.
+/// A plan of 100,000 seats has about 12 MB.
 const PLAN_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// What can be generated; the plan format's own limit above.
+/// How many seats a generated plan may have; the upper end is the plan format's limit.
 const SEATS: RangeInclusive<u32> = 10..=100_000;
 
-/// Reads the plan that a configuration names: a file, or `generate:KIND:SEATS`.
+/// Loads the plan that a configuration names: a file, or `generate:KIND:SEATS`.
+///
+/// # Errors
+/// When the file cannot be read, the plan is not valid, or KIND or SEATS are not.
 pub fn load(name: &str) -> anyhow::Result<Plan> {
     let text = match name.strip_prefix("generate:") {
         None => read(Path::new(name))?,
-        Some(wish) => generated(wish).with_context(|| format!("`{name}`"))?,
+        Some(spec) => generate_from(spec).with_context(|| format!("`{name}`"))?,
     };
     Ok(Plan::parse(&text)?)
 }
 
-/// Says what a plan holds, or everything that is wrong with it.
+/// Prints a summary of a plan.
+///
+/// # Errors
+/// Everything that is wrong with the plan.
 pub fn check(file: &Path) -> anyhow::Result<()> {
     let text = read(file)?;
     let plan = Plan::parse(&text)
@@ -36,7 +42,10 @@ pub fn check(file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes a plan for rehearsal.
+/// Generates a plan, in the pretix format.
+///
+/// # Errors
+/// When the number of seats is out of range.
 pub fn generate(kind: VenueKind, seats: u32) -> anyhow::Result<String> {
     if !SEATS.contains(&seats) {
         bail!(
@@ -61,8 +70,8 @@ fn read(file: &Path) -> anyhow::Result<String> {
     fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
-fn generated(wish: &str) -> anyhow::Result<String> {
-    let (kind, seats) = wish.split_once(':').context("must be generate:KIND:SEATS")?;
+fn generate_from(spec: &str) -> anyhow::Result<String> {
+    let (kind, seats) = spec.split_once(':').context("must be generate:KIND:SEATS")?;
     let kind = match kind {
         "theatre" => VenueKind::Theatre,
         "arena" => VenueKind::Arena,

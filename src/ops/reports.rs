@@ -1,5 +1,5 @@
-//! The box office's word to the door, where the two are different processes: `POST /v1/box-office/{sale}/reports` on the
-//! private listener, a JSON body under a MAC of the house's own keys.
+//! Receives the box office's reports where it runs in another process: `POST /v1/box-office/{sale}/reports`
+//! on the admin listener, a JSON body authenticated by a MAC under the service's internal keys.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -8,10 +8,8 @@ use std::{
 };
 
 use axum::{
-    Router,
     body::Body,
     extract::{Path, State},
-    routing::post,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body::Body as _;
@@ -25,52 +23,46 @@ use crate::{
     waiting_room::{BoxOfficeReport, WaitingRoom},
 };
 
-/// Twenty thousand payments under way at once have some 800 kB.
+/// A report with 20,000 payments in progress has about 800 kB.
 const REPORT_BYTES_MAX: usize = 2 * 1024 * 1024;
 const REPORT_TIMEOUT: Duration = Duration::from_secs(2);
 const SOURCE_LENGTH_MAX: usize = 128;
 
-/// Takes reports once the waiting rooms are open. Cheap to clone.
+/// Receives reports once the waiting rooms are open. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct BoxOfficeFeed(Arc<OnceLock<OpenFeed>>);
 
 struct OpenFeed {
     rooms: BTreeMap<SaleId, Arc<WaitingRoom>>,
-    seal: MacKeys,
-    /// The last report of each source.
+    keys: MacKeys,
+    /// The sequence number of the last report, by sale and source.
     last_sequences: Mutex<HashMap<(SaleId, String), u64>>,
 }
 
 impl BoxOfficeFeed {
-    /// From now on reports under `seal` reach these rooms.
-    pub fn open(&self, rooms: &BTreeMap<SaleId, Arc<WaitingRoom>>, seal: MacKeys) {
-        let desk = OpenFeed {
+    /// Starts to accept reports for these rooms, authenticated under `keys`.
+    pub fn open(&self, rooms: &BTreeMap<SaleId, Arc<WaitingRoom>>, keys: MacKeys) {
+        let feed = OpenFeed {
             rooms: rooms.clone(),
-            mac,
+            keys,
             last_sequences: Mutex::default(),
         };
-        if self.0.set(desk).is_err() {
-            tracing::error!("the desk for reports was open already");
+        if self.0.set(feed).is_err() {
+            tracing::error!("the box office feed was opened twice; keeping the first");
         }
-    }
-
-    pub(super) fn router(self) -> Router {
-        Router::new()
-            .route("/v1/box-office/{sale}/reports", post(accept_report))
-            .with_state(self)
     }
 }
 
-/// The header that proves a report's sender.
+/// The `Authorization` header that authenticates a report: `Bearer {key id}.{MAC}`.
 ///
 /// # Panics
-/// Never: the key in force is one of the keys.
+/// Never: the current key exists.
 #[must_use]
-pub fn mac(keys: &MacKeys, sale: &SaleId, body: &[u8]) -> HeaderValue {
+pub fn authorization(keys: &MacKeys, sale: &SaleId, body: &[u8]) -> HeaderValue {
     let kid = keys.current();
     let tag = keys
         .tag(kid, &mac_input(sale, body))
-        .expect("the current key is one of the keys");
+        .expect("the current key exists");
     HeaderValue::from_str(&format!("Bearer {kid}.{}", base64url(&tag)))
         .expect("digits and base64url are visible ASCII")
 }
@@ -90,57 +82,61 @@ fn is_authentic(keys: &MacKeys, sale: &SaleId, body: &[u8], headers: &HeaderMap)
     proof().is_some_and(|(kid, tag)| keys.verify(kid, &mac_input(sale, body), &tag))
 }
 
-/// With the sale in it, so that a report cannot be sent on to another sale's door.
+/// The MAC's input. Includes the sale, so that a report cannot be replayed for another sale.
 fn mac_input(sale: &SaleId, body: &[u8]) -> Vec<u8> {
     [b"box office report\0", sale.as_str().as_bytes(), b"\0", body].concat()
 }
 
-async fn accept_report(
-    State(desk): State<BoxOfficeFeed>,
+/// `POST /v1/box-office/{sale}/reports`: takes one report.
+pub(super) async fn accept_report(
+    State(feed): State<BoxOfficeFeed>,
     Path(sale): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode, Problem> {
-    let desk = desk.0.get().ok_or_else(|| {
+    let feed = feed.0.get().ok_or_else(|| {
         Problem::new(Kind::TemporarilyUnavailable)
             .detail("no waiting room is open here")
             .retry_after_s(1)
     })?;
     let sale: SaleId = sale.parse().map_err(|_| no_such_sale())?;
-    // Said before it is sent, where it says its length.
+    // Refuse by Content-Length before reading the body.
     if body.size_hint().lower() > REPORT_BYTES_MAX as u64 {
         return Err(Problem::new(Kind::BodyTooLarge));
     }
-    let body = match tokio::time::timeout(REPORT_TIMEOUT, Limited::new(body, REPORT_BYTES_MAX).collect()).await
-    {
-        Err(_) => return Err(Problem::new(Kind::BodyTooSlow)),
-        Ok(Err(e)) if e.is::<LengthLimitError>() => return Err(Problem::new(Kind::BodyTooLarge)),
-        Ok(Err(_)) => return Err(Problem::new(Kind::MalformedRequest).detail("the body broke off")),
-        Ok(Ok(body)) => body.to_bytes(),
-    };
-    if !is_authentic(&desk.seal, &sale, &body, &headers) {
-        return Err(Problem::new(Kind::NotSigned).detail("not under this house's keys"));
+    let body =
+        match tokio::time::timeout(REPORT_TIMEOUT, Limited::new(body, REPORT_BYTES_MAX).collect()).await {
+            Err(_) => return Err(Problem::new(Kind::BodyTooSlow)),
+            Ok(Err(e)) if e.is::<LengthLimitError>() => return Err(Problem::new(Kind::BodyTooLarge)),
+            Ok(Err(_)) => return Err(Problem::new(Kind::MalformedRequest).detail("the body ended early")),
+            Ok(Ok(body)) => body.to_bytes(),
+        };
+    if !is_authentic(&feed.keys, &sale, &body, &headers) {
+        return Err(Problem::new(Kind::NotSigned).detail("not signed with this service's keys"));
     }
-    let room = desk.rooms.get(&sale).ok_or_else(no_such_sale)?;
+    let room = feed.rooms.get(&sale).ok_or_else(no_such_sale)?;
     let report: BoxOfficeReport = serde_json::from_slice(&body)
         .map_err(|e| Problem::new(Kind::MalformedRequest).detail(e.to_string()))?;
     if report.source.is_empty() || report.source.len() > SOURCE_LENGTH_MAX {
         return Err(Problem::new(Kind::InvalidField).with("field", &"source"));
     }
-    if desk.is_newer(&sale, &report) {
-        room.box_office_report(report);
+    if feed.is_newer(&sale, &report) {
+        room.receive_report(report);
     }
     Ok(StatusCode::NO_CONTENT)
 }
 
 impl OpenFeed {
-    /// What comes late or twice says nothing: whoever sent it has said more since.
+    /// Whether the report is newer than the last one of its source. Delayed and repeated reports are dropped,
+    /// because later ones hold more.
     fn is_newer(&self, sale: &SaleId, report: &BoxOfficeReport) -> bool {
-        let mut heard = self.last_sequences.lock();
-        let last = heard.entry((sale.clone(), report.source.clone())).or_insert(0);
-        let is_news = report.sequence > *last;
+        let mut last_sequences = self.last_sequences.lock();
+        let last = last_sequences
+            .entry((sale.clone(), report.source.clone()))
+            .or_insert(0);
+        let is_newer = report.sequence > *last;
         *last = report.sequence.max(*last);
-        is_news
+        is_newer
     }
 }
 
@@ -161,13 +157,13 @@ mod tests {
     }
 
     #[test]
-    fn a_seal_holds_for_its_sale_body_and_house() {
+    fn a_mac_is_valid_for_its_sale_body_and_keys() {
         let (one, two): (SaleId, SaleId) = ("one".parse().unwrap(), "two".parse().unwrap());
-        let sealed = headers(mac(&keys(1), &one, b"report"));
-        assert!(is_authentic(&keys(1), &one, b"report", &sealed));
-        assert!(!is_authentic(&keys(1), &two, b"report", &sealed));
-        assert!(!is_authentic(&keys(1), &one, b"reporT", &sealed));
-        assert!(!is_authentic(&keys(2), &one, b"report", &sealed));
+        let signed = headers(authorization(&keys(1), &one, b"report"));
+        assert!(is_authentic(&keys(1), &one, b"report", &signed));
+        assert!(!is_authentic(&keys(1), &two, b"report", &signed));
+        assert!(!is_authentic(&keys(1), &one, b"reporT", &signed));
+        assert!(!is_authentic(&keys(2), &one, b"report", &signed));
         assert!(!is_authentic(&keys(1), &one, b"report", &HeaderMap::new()));
         for odd in [
             "",
@@ -187,23 +183,23 @@ mod tests {
     }
 
     #[test]
-    fn each_source_is_heard_in_its_own_order() {
-        let desk = OpenFeed {
+    fn reports_are_ordered_by_source() {
+        let feed = OpenFeed {
             rooms: BTreeMap::new(),
-            seal: keys(1),
+            keys: keys(1),
             last_sequences: Mutex::default(),
         };
         let sale: SaleId = "one".parse().unwrap();
-        let said = |source: &str, sequence| {
+        let is_newer = |source: &str, sequence| {
             let report = BoxOfficeReport {
                 source: source.to_owned(),
                 sequence,
                 ..BoxOfficeReport::default()
             };
-            desk.is_newer(&sale, &report)
+            feed.is_newer(&sale, &report)
         };
-        assert!(said("a", 5) && said("b", 3) && said("a", 6));
-        assert!(!said("a", 6) && !said("a", 5) && !said("b", 3));
-        assert!(said("b", 4));
+        assert!(is_newer("a", 5) && is_newer("b", 3) && is_newer("a", 6));
+        assert!(!is_newer("a", 6) && !is_newer("a", 5) && !is_newer("b", 3));
+        assert!(is_newer("b", 4));
     }
 }

@@ -1,4 +1,4 @@
-//! Tickets at the venue's gate.
+//! `stagedoor ticket`: verifies tickets offline.
 
 use std::{fs, path::Path};
 
@@ -9,7 +9,7 @@ use crate::{
     platform::signing::{Jwk, VerifyingKeys},
 };
 
-/// The house's public keys, as `GET /.well-known/jwks.json` gives them.
+/// Reads public keys from a JSON Web Key Set, as `GET /.well-known/jwks.json` returns it.
 pub(super) fn read_keys(file: &Path) -> anyhow::Result<VerifyingKeys> {
     #[derive(serde::Deserialize)]
     struct KeySet {
@@ -21,7 +21,10 @@ pub(super) fn read_keys(file: &Path) -> anyhow::Result<VerifyingKeys> {
     Ok(VerifyingKeys::from_jwks(&set.keys))
 }
 
-/// Prints what a genuine ticket is for; an error otherwise.
+/// Prints what a genuine ticket admits to.
+///
+/// # Errors
+/// When the ticket is not genuine, or the keys cannot be read.
 pub fn verify(code: &str, jwks: &Path) -> anyhow::Result<()> {
     match checkout::verify_ticket(&read_keys(jwks)?, code) {
         Ok(ticket) => {

@@ -1,8 +1,7 @@
-//! A randomness beacon as the drand network serves it: `GET {url}/{chain}/public/{round}`.
+//! Client of the drand randomness beacon: `GET {url}/{chain}/public/{round}`.
 //!
-//! A round's randomness is the SHA-256 of its signature, and the signature is the network's ([`ChainKey::signed`]): both are
-//! checked here, so it does not matter whose server is asked, nor by which way. Over `https` the server's certificate is
-//! checked against the roots that this machine trusts.
+//! A round's randomness is the SHA-256 of its signature, and the signature is verified under the chain's
+//! public key ([`ChainKey::verify`]). Therefore neither the server nor the network path needs to be trusted.
 
 mod signature;
 
@@ -20,14 +19,16 @@ use super::{
 };
 use crate::kernel::Entropy;
 
-/// How long one call may take.
-const DEADLINE: Duration = Duration::from_secs(3);
-/// An answer is some hundreds of bytes.
-const ANSWER_BYTES_MAX: usize = 16 * 1_024;
-/// Calls for one round before it is given up for the moment.
+/// Time limit of one request.
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// A response has some hundreds of bytes.
+const RESPONSE_BYTES_MAX: usize = 16 * 1_024;
+/// Requests for one round before [`DrandClient::fetch_round`] fails.
 const TRIES: u32 = 3;
+/// The pause before the second request; doubled before each further one.
 const PAUSE: Duration = Duration::from_millis(250);
-/// One chain of the network, by one of its servers.
+
+/// A client of one chain of the network, at one of its servers.
 pub struct DrandClient {
     url: String,
     chain: String,
@@ -42,44 +43,60 @@ impl fmt::Debug for DrandClient {
     }
 }
 
-/// A round's value.
+/// A round's verified value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DrandRound {
+    /// The SHA-256 of the signature.
     pub randomness: [u8; 32],
+    /// The network's signature of the round's number (48 bytes).
     pub signature: Vec<u8>,
 }
 
+/// Why a round could not be fetched or is not genuine.
 #[derive(Debug, thiserror::Error)]
 pub enum DrandError {
-    #[error("its address is not one")]
+    /// The configured URL cannot be parsed.
+    #[error("the beacon's URL is not valid")]
     InvalidUrl,
+    /// No response.
     #[error(transparent)]
     Call(#[from] CallError),
-    #[error("it answers {0}")]
+    /// An error status; 404 while the round is in the future.
+    #[error("the beacon returned {0}")]
     Status(http::StatusCode),
-    #[error("its answer is not a round's")]
+    /// The body is not a round.
+    #[error("the beacon's response is not a round")]
     Malformed,
-    #[error("its answer is about another round")]
+    /// Another round than the requested one.
+    #[error("the beacon's response is about another round")]
     WrongRound,
-    #[error("its randomness is not the hash of its signature")]
+    /// The randomness does not belong to the signature.
+    #[error("the randomness is not the hash of the signature")]
     RandomnessMismatch,
-    #[error("its signature is not the chain's")]
+    /// The signature is forged.
+    #[error("the signature is not valid under the chain's public key")]
     InvalidSignature,
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct RoundBody {
     round: u64,
     randomness: String,
     signature: String,
 }
 
 impl DrandClient {
-    /// `url` without a slash at the end; `chain` is the chain's hash. `roots` say whose word for a server is believed; over
-    /// `http` none are needed.
+    /// `url` has no trailing slash; `chain` is the chain's hash. `trust_store` verifies the server over
+    /// HTTPS.
     #[must_use]
-    pub fn new(url: &str, chain: &str, key: ChainKey, roots: &TrustStore, entropy: Arc<dyn Entropy>) -> Self {
-        let http = HttpClient::with_trust_store(DEADLINE, ANSWER_BYTES_MAX, roots);
+    pub fn new(
+        url: &str,
+        chain: &str,
+        key: ChainKey,
+        trust_store: &TrustStore,
+        entropy: Arc<dyn Entropy>,
+    ) -> Self {
+        let http = HttpClient::with_trust_store(TIMEOUT, RESPONSE_BYTES_MAX, trust_store);
         Self {
             url: url.to_owned(),
             chain: chain.to_owned(),
@@ -89,17 +106,18 @@ impl DrandClient {
         }
     }
 
-    /// The value of a round that is over. Tries a few times, with pauses that grow and differ from node to node.
+    /// Fetches and verifies a past round. Retries a few times, with growing pauses that differ from node to
+    /// node.
     ///
     /// # Errors
-    /// [`DrandError`], that of the last try.
+    /// [`DrandError`] of the last attempt.
     pub async fn fetch_round(&self, round: u64) -> Result<DrandRound, DrandError> {
-        let mut tried = 0;
+        let mut attempt = 0;
         loop {
             match self.fetch_once(round).await {
-                Err(_) if tried + 1 < TRIES => {
-                    tokio::time::sleep(PAUSE * 2_u32.pow(tried) + PAUSE.mul_f64(self.entropy.unit())).await;
-                    tried += 1;
+                Err(_) if attempt + 1 < TRIES => {
+                    tokio::time::sleep(PAUSE * 2_u32.pow(attempt) + PAUSE.mul_f64(self.entropy.unit())).await;
+                    attempt += 1;
                 }
                 answer => return answer,
             }
@@ -114,11 +132,15 @@ impl DrandClient {
         if !answer.status.is_success() {
             return Err(DrandError::Status(answer.status));
         }
-        parse_round(&answer.json().map_err(|_| DrandError::Malformed)?, round, &self.key)
+        parse_round(
+            &answer.json().map_err(|_| DrandError::Malformed)?,
+            round,
+            &self.key,
+        )
     }
 }
 
-fn parse_round(answer: &Answer, round: u64, key: &ChainKey) -> Result<DrandRound, DrandError> {
+fn parse_round(answer: &RoundBody, round: u64, key: &ChainKey) -> Result<DrandRound, DrandError> {
     if answer.round != round {
         return Err(DrandError::WrongRound);
     }
@@ -144,12 +166,12 @@ mod tests {
     use crate::{demo::sandbox_beacon::SandboxSigner, platform::signing::hex};
 
     #[test]
-    fn a_round_is_believed_only_as_far_as_its_signature_goes() {
+    fn a_round_is_accepted_only_with_its_signature() {
         let (ours, other) = (SandboxSigner::of("ours"), SandboxSigner::of("another chain"));
         let signature = ours.sign(7);
         let answer = |round, randomness: &str, signature: &str| {
             parse_round(
-                &Answer {
+                &RoundBody {
                     round,
                     randomness: randomness.to_owned(),
                     signature: signature.to_owned(),
@@ -159,11 +181,11 @@ mod tests {
             )
         };
         let right = hex(&sha256(&signature));
-        let believed = DrandRound {
+        let accepted = DrandRound {
             randomness: sha256(&signature),
             signature: signature.to_vec(),
         };
-        assert_eq!(answer(7, &right, &hex(&signature)).unwrap(), believed);
+        assert_eq!(answer(7, &right, &hex(&signature)).unwrap(), accepted);
         assert!(matches!(
             answer(8, &right, &hex(&signature)),
             Err(DrandError::WrongRound)

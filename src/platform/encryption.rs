@@ -1,4 +1,4 @@
-//! Secrets kept among other data: sealed with AES-256-GCM under a key of the house, each purpose with a key of its own.
+//! Encrypts secrets that are stored among other data: AES-256-GCM, each purpose with a key of its own.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -6,19 +6,20 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 
 use crate::platform::signing::hmac_sha256;
 
-/// Keys that seal. One seals, all open, so that keys can be rotated.
+/// Encryption keys of one purpose, by id. The highest id encrypts and all decrypt, so that keys can be
+/// rotated.
 #[derive(Clone)]
 pub struct EncryptionKeys(BTreeMap<u8, [u8; 32]>);
 
 impl fmt::Debug for EncryptionKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SealingKeys")
+        f.write_str("EncryptionKeys")
     }
 }
 
 impl EncryptionKeys {
-    /// Keys of another purpose made from these secrets: who has one of them learns nothing of the other. The highest id
-    /// seals.
+    /// Derives keys for a purpose from shared secrets. A derived key reveals nothing about its secret or
+    /// about the keys of other purposes.
     ///
     /// # Panics
     /// When there is no key at all.
@@ -33,27 +34,27 @@ impl EncryptionKeys {
         )
     }
 
-    /// What opens only with the same `context`: the key's id, a nonce, and the sealed text with its tag.
+    /// Encrypts a text and binds it to `context`. Returns key id, nonce, and ciphertext with tag.
     ///
     /// # Panics
-    /// Never: a short text can be sealed.
+    /// Never: short texts can always be encrypted.
     #[must_use]
     pub fn encrypt(&self, context: &[u8], plain: &[u8]) -> Vec<u8> {
         let (&id, key) = self.0.last_key_value().expect("at least one key");
         let mut text = plain.to_vec();
         let nonce = aead(key)
             .seal_in_place_append_tag(Aad::from(context), &mut text)
-            .expect("a short text can be sealed");
-        let mut sealed = vec![id];
-        sealed.extend_from_slice(nonce.as_ref());
-        sealed.append(&mut text);
-        sealed
+            .expect("a short text can be encrypted");
+        let mut encrypted = vec![id];
+        encrypted.extend_from_slice(nonce.as_ref());
+        encrypted.append(&mut text);
+        encrypted
     }
 
-    /// `None`: sealed under another key or for another context, or no longer whole.
+    /// Decrypts; `None` when the key or the context is another one, or the ciphertext was changed.
     #[must_use]
-    pub fn decrypt(&self, context: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
-        let (id, rest) = sealed.split_first()?;
+    pub fn decrypt(&self, context: &[u8], encrypted: &[u8]) -> Option<Vec<u8>> {
+        let (id, rest) = encrypted.split_first()?;
         let (nonce, text) = rest.split_at_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut text = text.to_vec();
@@ -73,24 +74,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_opens_with_its_key_and_context_only() {
+    fn a_secret_decrypts_with_its_key_and_context_only() {
         let old = EncryptionKeys::derived(&BTreeMap::from([(1, [1; 32])]), b"p");
-        let sealed = old.encrypt(b"sale", b"secret");
+        let encrypted = old.encrypt(b"sale", b"secret");
         let rotated = EncryptionKeys::derived(&BTreeMap::from([(1, [1; 32]), (2, [2; 32])]), b"p");
         assert_eq!(
-            rotated.decrypt(b"sale", &sealed).as_deref(),
+            rotated.decrypt(b"sale", &encrypted).as_deref(),
             Some(b"secret".as_slice())
         );
-        assert_eq!(rotated.decrypt(b"other", &sealed), None);
+        assert_eq!(rotated.decrypt(b"other", &encrypted), None);
         assert_eq!(
             old.decrypt(b"sale", &rotated.encrypt(b"sale", b"x")),
             None,
             "a key that it does not have"
         );
         assert_eq!(
-            EncryptionKeys::derived(&BTreeMap::from([(1, [1; 32])]), b"q").decrypt(b"sale", &sealed),
+            EncryptionKeys::derived(&BTreeMap::from([(1, [1; 32])]), b"q").decrypt(b"sale", &encrypted),
             None
         );
-        assert!((0..sealed.len()).all(|cut| rotated.decrypt(b"sale", &sealed[..cut]).is_none()));
+        assert!((0..encrypted.len()).all(|cut| rotated.decrypt(b"sale", &encrypted[..cut]).is_none()));
     }
 }

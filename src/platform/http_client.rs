@@ -1,4 +1,4 @@
-//! A small HTTP client: HTTP/1.1, plain or over TLS, with a deadline on every call and a bound on every answer.
+//! An HTTP/1.1 client, plain or over TLS, with a time limit on every call and a size limit on every response.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use hyper_util::{
 };
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::CertificateDer};
 
-/// Whose word for a server is believed: certificates at the root of others.
+/// The root certificates that servers are verified against.
 #[derive(Clone)]
 pub struct TrustStore(Arc<RootCertStore>);
 
@@ -23,29 +23,29 @@ impl fmt::Debug for TrustStore {
 }
 
 impl TrustStore {
-    /// Nobody's: enough for plain HTTP.
+    /// No certificates: enough for plain HTTP.
     #[must_use]
     pub fn empty() -> Self {
         Self(Arc::new(RootCertStore::empty()))
     }
 
-    /// Those that this machine trusts; `SSL_CERT_FILE` and `SSL_CERT_DIR` name others. What cannot be read is passed over,
-    /// with a word in the log.
+    /// The operating system's certificates, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
+    /// Certificates that cannot be read are logged and skipped.
     #[must_use]
     pub fn system() -> Self {
         let found = rustls_native_certs::load_native_certs();
         for error in found.errors {
-            tracing::warn!(%error, "some of the certificates that this machine trusts cannot be read");
+            tracing::warn!(%error, "cannot read some of the system's root certificates; skipping them");
         }
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(found.certs);
         if roots.is_empty() {
-            tracing::error!("this machine trusts no certificates: no server can be asked over https");
+            tracing::error!("the system has no root certificates: every HTTPS request will fail");
         }
         Self(Arc::new(roots))
     }
 
-    /// These alone, in DER; `None` when one of them is no certificate.
+    /// Only these certificates, in DER; `None` when one of them is not a certificate.
     #[must_use]
     pub fn from_der(certificates: impl IntoIterator<Item = Vec<u8>>) -> Option<Self> {
         let mut roots = RootCertStore::empty();
@@ -56,7 +56,7 @@ impl TrustStore {
     }
 }
 
-/// Keeps connections; cheap to clone.
+/// A client with a connection pool. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct HttpClient {
     client: Arc<Client<HttpsConnector<HttpConnector>, Full<Bytes>>>,
@@ -64,57 +64,63 @@ pub struct HttpClient {
     response_bytes_max: usize,
 }
 
-/// What came back.
+/// A complete response.
 #[derive(Clone, Debug)]
 pub struct Response {
+    /// The status, whatever its class.
     pub status: StatusCode,
+    /// All headers.
     pub headers: HeaderMap,
+    /// The whole body.
     pub body: Bytes,
 }
 
 impl Response {
-    /// The body as JSON.
+    /// Parses the body as JSON.
     ///
     /// # Errors
-    /// What `serde_json` says when it is not.
+    /// `serde_json`'s error.
     pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_slice(&self.body)
     }
 }
 
-/// No answer. Whether the call had its effect is known only for [`CallError::NotSent`].
+/// Why there is no response. Only after [`CallError::NotSent`] is it certain that the request had no effect.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
+    /// Connecting failed.
     #[error("no connection: nothing was sent")]
     NotSent,
-    #[error("no answer within {0:?}")]
+    /// No complete response within the time limit.
+    #[error("no response within {0:?}")]
     Timeout(Duration),
-    #[error("the connection broke before the whole answer was there")]
+    /// The connection was lost, or the response is larger than the limit.
+    #[error("the connection was lost before the response was complete")]
     ConnectionLost,
 }
 
 impl HttpClient {
-    /// For plain HTTP.
+    /// A client for plain HTTP.
     #[must_use]
     pub fn new(deadline: Duration, answer_bytes_max: usize) -> Self {
         Self::with_trust_store(deadline, answer_bytes_max, &TrustStore::empty())
     }
 
-    /// For HTTPS too, with those servers for whom one of the roots speaks.
+    /// A client for plain HTTP, and for HTTPS with servers that the trust store verifies.
     ///
     /// # Panics
-    /// Never: the cryptography has the protocol's versions.
+    /// Never: the crypto provider supports TLS 1.2 and 1.3.
     #[must_use]
-    pub fn with_trust_store(deadline: Duration, answer_bytes_max: usize, roots: &TrustStore) -> Self {
+    pub fn with_trust_store(deadline: Duration, answer_bytes_max: usize, trust_store: &TrustStore) -> Self {
         let mut plain = HttpConnector::new();
         plain.set_connect_timeout(Some(deadline.min(Duration::from_secs(3))));
         plain.set_nodelay(true);
         plain.enforce_http(false);
-        // Named here: the tree holds two of them, so there is none by default.
+        // The provider must be explicit: two are linked in, so rustls has no default.
         let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("TLS 1.2 and 1.3 are built in")
-            .with_root_certificates(Arc::clone(&roots.0))
+            .with_root_certificates(Arc::clone(&trust_store.0))
             .with_no_client_auth();
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls)
@@ -132,7 +138,7 @@ impl HttpClient {
         }
     }
 
-    /// The same connections under another deadline.
+    /// The same connection pool with another time limit.
     #[must_use]
     pub fn with_timeout(&self, deadline: Duration) -> Self {
         Self {
@@ -141,10 +147,10 @@ impl HttpClient {
         }
     }
 
-    /// One call. Never retried here: only the caller knows what may be sent twice.
+    /// Sends one request. Never retries: only the caller knows whether a request may be sent twice.
     ///
     /// # Errors
-    /// [`CallError`] when there is no whole answer; an answer with an error status is an answer.
+    /// [`CallError`] when there is no complete response; an error status is a response.
     pub async fn send(
         &self,
         method: Method,
@@ -181,7 +187,7 @@ impl HttpClient {
             .unwrap_or(Err(CallError::Timeout(self.timeout)))
     }
 
-    /// `POST` of a JSON body.
+    /// Sends a `POST` with a JSON body.
     ///
     /// # Errors
     /// As [`HttpClient::call`].

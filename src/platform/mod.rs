@@ -1,4 +1,5 @@
-//! Plumbing that knows no word of ticketing.
+//! Infrastructure that knows no word of ticketing: databases, Redis, keys and signatures, HTTP client,
+//! shutdown.
 
 pub mod drand;
 pub mod encryption;

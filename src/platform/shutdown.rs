@@ -1,4 +1,4 @@
-//! How the process ends: a word beforehand, one signal to all, and a wait for the work that must not be cut in half.
+//! Graceful shutdown: an advance notice, a stop signal, and a wait for work that must not be interrupted.
 
 use std::{
     future::Future,
@@ -15,23 +15,25 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-/// Shared by every task of the process. Cheap to clone.
+/// The lifecycle of a group of tasks: running, draining, stopping. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Lifecycle {
     leaving: CancellationToken,
-    /// The same for whoever asks with every answer: a token is read under a lock.
+    /// The same as a flag: every response reads it, and the token is read under a lock.
     is_draining: Arc<AtomicBool>,
     stopping: CancellationToken,
     work: TaskTracker,
 }
 
 impl Lifecycle {
+    /// A lifecycle that is running.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Tells everybody that the process will end soon: all is served as before, but whoever can turn elsewhere should.
+    /// Announces that the process will stop soon. Requests are served as before, but clients should move to
+    /// another node.
     pub fn begin_drain(&self) {
         self.is_draining.store(true, Ordering::SeqCst);
         self.leaving.cancel();
@@ -47,12 +49,13 @@ impl Lifecycle {
         self.leaving.cancelled()
     }
 
-    /// Tells everybody that the process is ending.
+    /// Signals all tasks to end; implies [`Lifecycle::begin_drain`].
     pub fn stop(&self) {
         self.begin_drain();
         self.stopping.cancel();
     }
 
+    /// Whether [`Lifecycle::stop`] has been called.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.stopping.is_cancelled()
@@ -63,7 +66,7 @@ impl Lifecycle {
         self.stopping.cancelled()
     }
 
-    /// What comes of `work`, or nothing when [`Lifecycle::stop`] is called first.
+    /// The output of `work`, or `None` when [`Lifecycle::stop`] is called first.
     pub async fn until_stopping<F: Future>(&self, work: F) -> Option<F::Output> {
         tokio::select! {
             biased;
@@ -72,7 +75,8 @@ impl Lifecycle {
         }
     }
 
-    /// Runs `work` as a task that a drain waits for. Background loops watch [`Lifecycle::stopping`] and end.
+    /// Spawns a task that [`Lifecycle::wait_idle`] waits for. Background loops must end on
+    /// [`Lifecycle::stopping`].
     pub fn spawn<F>(&self, work: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
@@ -81,10 +85,10 @@ impl Lifecycle {
         self.work.spawn(work)
     }
 
-    /// Runs a state change to its end, whoever waits for it.
+    /// Runs a state change to completion, even if the caller is dropped.
     ///
-    /// A client that hangs up makes the HTTP server drop the handler's future; a change that lived in that future
-    /// would stop half-way. Here the change lives in a task of its own and only the waiting is dropped.
+    /// When a client disconnects, the HTTP server drops the handler's future, and a change inside that future
+    /// would stop half-way. Here the change runs in a task of its own, and only the waiting is dropped.
     ///
     /// # Errors
     /// [`Broken`] when the change panicked.
@@ -96,33 +100,33 @@ impl Lifecycle {
         self.spawn(work).await.map_err(|_| TaskPanicked)
     }
 
-    /// Waits until all tasks have ended, at most `patience`; says whether they have.
-    pub async fn wait_idle(&self, patience: Duration) -> bool {
+    /// Waits until all tasks have ended, at most for `timeout`; returns whether they have.
+    pub async fn wait_idle(&self, timeout: Duration) -> bool {
         self.work.close();
-        tokio::time::timeout(patience, self.work.wait()).await.is_ok()
+        tokio::time::timeout(timeout, self.work.wait()).await.is_ok()
     }
 
-    /// A background loop that must not die silently: when `body` ends before the process is stopping, it is logged and
-    /// started again after `pause`.
+    /// Runs a background loop that must not die silently: when `body` ends or panics before the process is
+    /// stopping, this is logged and `body` is started again after `pause`.
     pub fn supervise<B, F>(&self, name: &'static str, pause: Duration, body: B)
     where
         B: Fn() -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let life = self.clone();
+        let lifecycle = self.clone();
         self.spawn(async move {
-            while !life.is_stopping() {
+            while !lifecycle.is_stopping() {
                 let ended = tokio::spawn(body()).await;
-                if life.is_stopping() {
+                if lifecycle.is_stopping() {
                     break;
                 }
                 if ended.is_ok() {
-                    tracing::warn!(task = name, "a background task ended early; starting it again");
+                    tracing::warn!(task = name, "a background task ended early; restarting it");
                 } else {
-                    tracing::error!(task = name, "a background task panicked; starting it again");
+                    tracing::error!(task = name, "a background task panicked; restarting it");
                 }
                 tokio::select! {
-                    () = life.stopping() => break,
+                    () = lifecycle.stopping() => break,
                     () = tokio::time::sleep(pause) => {}
                 }
             }
@@ -130,9 +134,9 @@ impl Lifecycle {
     }
 }
 
-/// The work panicked; the panic itself has been reported where it happened.
+/// The task panicked; the panic itself was reported where it happened.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("the work broke off")]
+#[error("the task panicked")]
 pub struct TaskPanicked;
 
 #[cfg(test)]
@@ -145,11 +149,11 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_change_outlives_whoever_waited_for_it() {
-        let life = Lifecycle::new();
+    async fn a_change_completes_after_its_caller_is_gone() {
+        let lifecycle = Lifecycle::new();
         let done = Arc::new(AtomicU32::new(0));
         let seen = Arc::clone(&done);
-        let waiting = life.spawn_uncancellable(async move {
+        let waiting = lifecycle.spawn_uncancellable(async move {
             tokio::time::sleep(Duration::from_secs(1)).await;
             seen.fetch_add(1, Ordering::SeqCst);
         });
@@ -159,24 +163,24 @@ mod tests {
                 .is_err(),
             "the waiting is over"
         );
-        assert!(life.wait_idle(Duration::from_secs(5)).await);
+        assert!(lifecycle.wait_idle(Duration::from_secs(5)).await);
         assert_eq!(done.load(Ordering::SeqCst), 1, "the change is not");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_loop_that_dies_is_started_again() {
-        let life = Lifecycle::new();
+    async fn a_loop_that_ends_is_started_again() {
+        let lifecycle = Lifecycle::new();
         let starts = Arc::new(AtomicU32::new(0));
         let seen = Arc::clone(&starts);
-        life.supervise("test", Duration::from_millis(1), move || {
+        lifecycle.supervise("test", Duration::from_millis(1), move || {
             let seen = Arc::clone(&seen);
             async move {
                 seen.fetch_add(1, Ordering::SeqCst);
             }
         });
         tokio::time::sleep(Duration::from_millis(50)).await;
-        life.stop();
-        assert!(life.wait_idle(Duration::from_secs(1)).await);
+        lifecycle.stop();
+        assert!(lifecycle.wait_idle(Duration::from_secs(1)).await);
         assert!(starts.load(Ordering::SeqCst) > 2);
     }
 }

@@ -1,4 +1,4 @@
-//! Signatures and MACs, each key with an id, each purpose with a key of its own.
+//! Signatures (Ed25519 JWTs), MACs and hashes. Each key has an id and each purpose its own keys.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// Bytes of a token's MAC: HMAC-SHA-256 cut to 128 bits (RFC 2104, section 5, allows half the hash).
+/// Bytes of a token's MAC: HMAC-SHA-256 truncated to 128 bits (RFC 2104, section 5, allows half of the hash).
 pub const TAG_LEN: usize = 16;
 
 /// The SHA-256 of `bytes`.
@@ -22,7 +22,7 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
         .expect("SHA-256 has 32 bytes")
 }
 
-/// A SHA-256 over a text that comes in parts.
+/// An incremental SHA-256.
 pub struct Sha256(digest::Context);
 
 impl Default for Sha256 {
@@ -32,10 +32,13 @@ impl Default for Sha256 {
 }
 
 impl Sha256 {
+    /// Appends bytes to the message.
     pub fn update(&mut self, part: &[u8]) {
         self.0.update(part);
     }
 
+    /// The hash of the message.
+    ///
     /// # Panics
     /// Never: the hash has 32 bytes.
     #[must_use]
@@ -53,7 +56,7 @@ pub fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
         .expect("SHA-256 has 32 bytes")
 }
 
-/// Bytes as lower-case hexadecimal digits.
+/// Encodes bytes as lower-case hexadecimal digits.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -64,7 +67,7 @@ pub fn hex(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// The bytes behind hexadecimal digits of either case, or `None`.
+/// Decodes hexadecimal digits of either case; `None` when the text is not valid.
 #[must_use]
 pub fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digit = |digit: u8| {
@@ -81,19 +84,19 @@ pub fn from_hex(text: &str) -> Option<Vec<u8>> {
     })
 }
 
-/// Unpadded base64url, as in JWTs.
+/// Encodes bytes as unpadded base64url, as in JWTs.
 #[must_use]
 pub fn base64url(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// The bytes behind unpadded base64url, or `None`.
+/// Decodes unpadded base64url; `None` when the text is not valid.
 #[must_use]
 pub fn from_base64url(text: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).ok()
 }
 
-/// Secret keys for MACs of one purpose. One signs, all are accepted, so that keys can be rotated.
+/// MAC keys of one purpose, by id. The highest id signs and all verify, so that keys can be rotated.
 #[derive(Clone)]
 pub struct MacKeys {
     current: u8,
@@ -107,7 +110,7 @@ impl std::fmt::Debug for MacKeys {
 }
 
 impl MacKeys {
-    /// Keys by id; the highest id signs.
+    /// Keys from their secrets, by id.
     ///
     /// # Panics
     /// When there is no key at all.
@@ -121,7 +124,8 @@ impl MacKeys {
         Self { current, keys }
     }
 
-    /// Keys of another purpose made from these secrets: who has one of them learns nothing of the other.
+    /// Derives keys for a purpose from shared secrets. A derived key reveals nothing about its secret or
+    /// about the keys of other purposes.
     ///
     /// # Panics
     /// When there is no key at all.
@@ -139,28 +143,29 @@ impl MacKeys {
         )
     }
 
-    /// The id of the key that signs now.
+    /// The id of the key that signs.
     #[must_use]
     pub fn current(&self) -> u8 {
         self.current
     }
 
-    /// The tag of `message` under key `kid`, or `None` when there is no such key.
+    /// The MAC of `message` under key `kid`; `None` when there is no such key.
     #[must_use]
     pub fn tag(&self, kid: u8, message: &[u8]) -> Option<[u8; TAG_LEN]> {
         let whole = hmac::sign(self.keys.get(&kid)?, message);
         whole.as_ref()[..TAG_LEN].try_into().ok()
     }
 
-    /// Whether `tag` is that of `message` under key `kid`; takes the same time wherever they differ.
+    /// Whether `tag` is the MAC of `message` under key `kid`. Compares in constant time.
     #[must_use]
     pub fn verify(&self, kid: u8, message: &[u8], tag: &[u8]) -> bool {
         self.tag(kid, message)
             .is_some_and(|expected| constant_time::verify_slices_are_equal(&expected, tag).is_ok())
     }
 
-    /// A 64-bit name for `message` that cannot be computed, nor taken back, without the key. It uses the *oldest* key,
-    /// so that it does not change when a new key is added.
+    /// A 64-bit pseudonym of `message` that can neither be computed nor reversed without the key. It uses the
+    /// *oldest*
+    /// key, so that it does not change when a key is added.
     #[must_use]
     pub fn keyed_hash(&self, message: &[u8]) -> u64 {
         let (_, key) = self.keys.first_key_value().expect("at least one key");
@@ -169,17 +174,22 @@ impl MacKeys {
     }
 }
 
-/// Why a signed token is not accepted. Never says more than this to the outside.
+/// Why a signed token is not accepted. Public responses never reveal more than this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
+    /// Not a token of this format.
     #[error("it is not a token of this kind")]
     Malformed,
-    #[error("its signature is not ours")]
+    /// Unknown key, or a wrong signature or MAC.
+    #[error("its signature is not valid")]
     Signature,
+    /// Made for another purpose, sale or issuer.
     #[error("it is of another purpose, sale or issuer")]
     Purpose,
+    /// Used before its time.
     #[error("it is not valid yet")]
     NotYet,
+    /// Used after its time, or revoked.
     #[error("it has expired")]
     Expired,
 }
@@ -189,12 +199,12 @@ struct SigningKey {
     public: [u8; 32],
 }
 
-/// Public Ed25519 keys by id: enough to check a JWT, not to make one.
+/// Public Ed25519 keys by id: they verify JWTs.
 #[derive(Clone, Default)]
 pub struct VerifyingKeys(BTreeMap<String, DecodingKey>);
 
 impl VerifyingKeys {
-    /// The Ed25519 keys of a JSON Web Key Set; keys of other kinds are passed over.
+    /// The Ed25519 keys of a JSON Web Key Set; keys of other types are ignored.
     #[must_use]
     pub fn from_jwks(keys: &[Jwk]) -> Self {
         let ours = keys.iter().filter(|key| key.kty == "OKP" && key.crv == "Ed25519");
@@ -204,8 +214,8 @@ impl VerifyingKeys {
         )
     }
 
-    /// The claims of a JWT of the given `typ` that one of these keys signed. Times, issuer and audience are the
-    /// caller's to check, against the caller's clock.
+    /// Verifies the signature and `typ` of a JWT and returns its claims. The caller checks times, issuer and
+    /// audience, against its own clock.
     ///
     /// # Errors
     /// [`TokenError::Malformed`], [`TokenError::Purpose`] or [`TokenError::Signature`].
@@ -232,7 +242,7 @@ impl VerifyingKeys {
     }
 }
 
-/// Ed25519 keys for JWTs of one purpose. The public halves go out as a JSON Web Key Set.
+/// Ed25519 keys that sign JWTs of one purpose. The public keys are published as a JSON Web Key Set.
 pub struct SigningKeys {
     current: String,
     keys: BTreeMap<String, SigningKey>,
@@ -245,15 +255,21 @@ impl std::fmt::Debug for SigningKeys {
     }
 }
 
-/// One public key as RFC 8037 writes it.
+/// One public key, as in RFC 8037.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Jwk {
+    /// Key type, `OKP`.
     pub kty: String,
+    /// Curve, `Ed25519`.
     pub crv: String,
+    /// Key id.
     pub kid: String,
+    /// Algorithm, `EdDSA`.
     pub alg: String,
+    /// `sig`.
     #[serde(rename = "use")]
     pub usage: String,
+    /// The public key, base64url.
     pub x: String,
 }
 
@@ -271,7 +287,7 @@ impl SigningKeys {
             let pair = Ed25519KeyPair::from_seed_unchecked(seed).expect("every 32 bytes are a seed");
             let pkcs8 = pair.to_pkcs8v1().expect("a key pair has a PKCS#8 form");
             let public: [u8; 32] = pair.public_key().as_ref().try_into().expect("32 bytes");
-            // The id is padded so that text order is number order.
+            // Zero-padded, so that text order is number order.
             current = format!("{prefix}-{id:03}");
             let key = SigningKey {
                 encoding: EncodingKey::from_ed_der(pkcs8.as_ref()),
@@ -290,7 +306,8 @@ impl SigningKeys {
         }
     }
 
-    /// Keys of another purpose made from these secrets: who has one of them learns nothing of the other.
+    /// Derives keys for a purpose from shared secrets. A derived key reveals nothing about its secret or
+    /// about the keys of other purposes.
     ///
     /// # Panics
     /// As [`SigningKeys::new`].
@@ -305,7 +322,7 @@ impl SigningKeys {
         )
     }
 
-    /// A JWT of the given `typ` over the claims, signed with EdDSA by the current key.
+    /// Signs the claims as a JWT of the given `typ`, with EdDSA and the current key.
     ///
     /// # Panics
     /// When the claims are not a JSON object.
@@ -318,7 +335,7 @@ impl SigningKeys {
         jsonwebtoken::encode(&header, claims, &key.encoding).expect("our own claims are a JSON object")
     }
 
-    /// As [`VerifyingKeys::verify`].
+    /// Verifies a JWT; see [`VerifyingKeys::verify`].
     ///
     /// # Errors
     /// [`TokenError::Malformed`], [`TokenError::Purpose`] or [`TokenError::Signature`].
@@ -326,7 +343,7 @@ impl SigningKeys {
         self.verifying.verify(typ, token)
     }
 
-    /// The public halves.
+    /// The public keys, for publication.
     #[must_use]
     pub fn jwks(&self) -> Vec<Jwk> {
         self.keys
@@ -358,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signed_token_is_read_back_and_survives_rotation() {
+    fn a_signed_token_verifies_and_survives_key_rotation() {
         let claims = Claims {
             sub: "x".into(),
             exp: 1,
@@ -418,15 +435,15 @@ mod tests {
     }
 
     #[test]
-    fn tags_hold_for_their_message_and_key_only() {
+    fn a_mac_is_valid_for_its_message_and_key_only() {
         let keys = MacKeys::new(&BTreeMap::from([(1, [1; 32]), (2, [2; 32])]));
-        let tag = keys.tag(keys.current(), b"place 7").unwrap();
+        let tag = keys.tag(keys.current(), b"entry 7").unwrap();
         assert_eq!(keys.current(), 2);
-        assert!(keys.verify(2, b"place 7", &tag));
-        assert!(!keys.verify(1, b"place 7", &tag));
-        assert!(!keys.verify(2, b"place 8", &tag));
-        assert!(!keys.verify(9, b"place 7", &tag));
-        assert!(!keys.verify(2, b"place 7", &tag[..8]));
+        assert!(keys.verify(2, b"entry 7", &tag));
+        assert!(!keys.verify(1, b"entry 7", &tag));
+        assert!(!keys.verify(2, b"entry 8", &tag));
+        assert!(!keys.verify(9, b"entry 7", &tag));
+        assert!(!keys.verify(2, b"entry 7", &tag[..8]));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What happens by itself: holds run out, and what has changed is shown.
+//! Background tasks of all performances: ending expired holds, and publishing seat changes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,44 +6,59 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::platform::shutdown::Lifecycle;
 
-use crate::seating::{availability::FRAME_EVERY, performance::Performance, store::StoreError};
+use crate::seating::{availability::FRAME_INTERVAL, performance::Performance, types::StoreError};
 
-const SWEEP_EVERY: Duration = Duration::from_millis(200);
-const RESTART_AFTER: Duration = Duration::from_millis(100);
+const EXPIRY_INTERVAL: Duration = Duration::from_millis(200);
+const RESTART_DELAY: Duration = Duration::from_millis(100);
 
-/// Starts both loops. Each turn does whatever there is to do and needs no memory of the one before.
-pub(crate) fn start(performances: &[Arc<Performance>], life: &Lifecycle) {
-    let of_sweeper: Vec<_> = performances.to_vec();
-    let stop = life.clone();
-    life.supervise("seat sweeper", RESTART_AFTER, move || {
-        let (performances, life) = (of_sweeper.clone(), stop.clone());
-        async move { every(SWEEP_EVERY, &life, &performances, async |it| it.expire_holds().await).await }
+/// Starts both tasks. Each round is idempotent and needs nothing from the one before.
+pub(crate) fn start(performances: &[Arc<Performance>], lifecycle: &Lifecycle) {
+    let expiring: Vec<_> = performances.to_vec();
+    let stop = lifecycle.clone();
+    lifecycle.supervise("hold expiry", RESTART_DELAY, move || {
+        let (performances, lifecycle) = (expiring.clone(), stop.clone());
+        async move {
+            repeat(EXPIRY_INTERVAL, &lifecycle, &performances, async |performance| {
+                performance.expire_holds().await
+            })
+            .await
+        }
     });
-    let of_publisher: Vec<_> = performances.to_vec();
-    let stop = life.clone();
-    life.supervise("seat publisher", RESTART_AFTER, move || {
-        let (performances, life) = (of_publisher.clone(), stop.clone());
-        async move { every(FRAME_EVERY, &life, &performances, async |it| it.publish_changes().await).await }
+    let publishing: Vec<_> = performances.to_vec();
+    let stop = lifecycle.clone();
+    lifecycle.supervise("seat publisher", RESTART_DELAY, move || {
+        let (performances, lifecycle) = (publishing.clone(), stop.clone());
+        async move {
+            repeat(FRAME_INTERVAL, &lifecycle, &performances, async |performance| {
+                performance.publish_changes().await
+            })
+            .await
+        }
     });
 }
 
-async fn every<T>(period: Duration, life: &Lifecycle, performances: &[Arc<Performance>], turn: T)
+/// Runs `round` for each performance, once an `interval`, until the process stops.
+async fn repeat<R>(period: Duration, lifecycle: &Lifecycle, performances: &[Arc<Performance>], round: R)
 where
-    T: AsyncFn(&Performance) -> Result<(), StoreError>,
+    R: AsyncFn(&Performance) -> Result<(), StoreError>,
 {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            () = life.stopping() => return,
+            () = lifecycle.stopping() => return,
             _ = ticks.tick() => {}
         }
         for performance in performances {
-            match turn(performance).await {
-                // Whoever noticed an outage first has said so.
+            match round(performance).await {
+                // The connection and the dataset recovery log these outages once each.
                 Ok(()) | Err(StoreError::Unavailable | StoreError::Recovering) => {}
                 Err(error) => {
-                    tracing::warn!(%error, performance = %performance.config().performance, "the seat engine did not answer in time");
+                    tracing::warn!(
+                        %error,
+                        performance = %performance.config().performance,
+                        "seat store did not answer in time; the next round tries again"
+                    );
                 }
             }
         }

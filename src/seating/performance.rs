@@ -1,73 +1,61 @@
-//! One evening: what fans, the checkout and the watchers may ask of it.
+//! [`Performance`]: what customers, the checkout and seat map subscribers may do with one performance.
 
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
-
-use crate::kernel::{Entropy, HoldId, Money, Subject, Timestamp, VisitId};
+use crate::kernel::{Entropy, HoldId, Subject, Timestamp};
 
 use crate::seating::{
-    Config, Deps, StoreBackend, OpenError,
-    allocation::best_available::{Ask, alternatives, best_available},
+    allocation::best_available::alternatives,
     availability::{Availability, EncodedSnapshot, SeatSubscription, ZoneStock},
-    hold::{
-        BeginOutcome, ChangeOutcome, ExtendOutcome, Hold, HoldOutcome, ReleaseOutcome, RestoredClaim,
-        SeatingError, HoldSpec,
-    },
+    hold::{BeginOutcome, ChangeOutcome, ExtendOutcome, Hold, ReleaseOutcome, RestoredClaim, SeatingError},
     plan::Plan,
+    pricing::PriceList,
+    request_hash::spread_seed,
     seat::{SeatIx, SeatState, SeatStates},
-    store::{
-        BookReply, ChangeReply, ExtendReply, HoldRecord, HoldReply, StoreHold, MemoryStore, IdempotencyKey,
-        RedisStore, SeatStore, StoreError, HoldTerms,
-    },
+    store::{BookReply, ChangeReply, ExtendReply, HoldRecord, MemoryStore, RedisStore, SeatStore},
+    types::{Config, Deps, HoldTerms, OpenError, StoreBackend, StoreError},
 };
 
-/// How often one request goes for the next best seats when others were faster.
-const ATTEMPTS_MAX: u32 = 6;
-const EXPIRY_BATCH: usize = 512;
-const PRICE_MAX: i64 = 1_000_000_000_000;
+/// Holds that one call to the store may expire.
+pub(super) const EXPIRY_BATCH: usize = 512;
 
 /// One performance of a sale.
 pub struct Performance {
-    config: Config,
-    plan: Arc<Plan>,
-    store: Box<dyn SeatStore>,
-    /// The same store, if somebody must vouch for its memory.
-    forgetful: Option<RedisStore>,
-    availability: Arc<Availability>,
-    entropy: Arc<dyn Entropy>,
-    /// By zone; a zone without a seat may have none.
-    prices: Vec<Option<Money>>,
+    pub(super) config: Config,
+    pub(super) plan: Arc<Plan>,
+    pub(super) store: Box<dyn SeatStore>,
+    /// The same store, if its dataset can be lost while this process runs.
+    volatile_store: Option<RedisStore>,
+    pub(super) availability: Arc<Availability>,
+    pub(super) entropy: Arc<dyn Entropy>,
+    prices: PriceList,
 }
 
 impl Performance {
     pub(super) async fn open(config: Config, plan: Arc<Plan>, deps: &Deps) -> Result<Self, OpenError> {
-        let prices = prices(&config, &plan)?;
+        let prices = PriceList::new(&config, &plan)?;
         let terms = HoldTerms {
             hold_ttl: config.hold_ttl,
             extensions_max: config.extensions_max,
             seats_per_customer_max: config.seats_per_customer_max,
         };
         let seats = plan.seat_count();
-        let forgetful = match &deps.engine {
+        let volatile_store = match &deps.store {
             StoreBackend::Memory => None,
-            StoreBackend::Redis(redis) => {
-                let name = (&config.sale, &config.performance);
-                Some(RedisStore::start(
-                    redis.clone(),
-                    name,
-                    (seats, terms),
-                    Arc::clone(&deps.entropy),
-                    &deps.life,
-                ))
-            }
+            StoreBackend::Redis(redis) => Some(RedisStore::start(
+                redis.clone(),
+                (&config.sale, &config.performance),
+                (seats, terms),
+                Arc::clone(&deps.entropy),
+                &deps.lifecycle,
+            )),
         };
-        let store: Box<dyn SeatStore> = match &forgetful {
+        let store: Box<dyn SeatStore> = match &volatile_store {
             Some(store) => Box::new(store.clone()),
             None => Box::new(MemoryStore::new(seats, terms, Arc::clone(&deps.clock))),
         };
-        // Until somebody has vouched for what an engine elsewhere knows, nobody is shown a seat to be had.
-        let (version, states) = if forgetful.is_some() {
+        // Until the dataset of a shared store is activated, its states cannot be trusted: show no free seat.
+        let (version, states) = if volatile_store.is_some() {
             (0, SeatStates::blocked(seats))
         } else {
             store.load().await?
@@ -77,68 +65,47 @@ impl Performance {
             version,
             states,
             config.seat_streams_max,
-            deps.life.clone(),
+            deps.lifecycle.clone(),
         );
         Ok(Self {
             config,
             plan,
             store,
-            forgetful,
+            volatile_store,
             availability: Arc::new(availability),
             entropy: Arc::clone(&deps.entropy),
             prices,
         })
     }
 
+    /// The configuration that this performance was opened with.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
+    /// The seating plan.
     pub fn plan(&self) -> &Arc<Plan> {
         &self.plan
     }
 
-    /// Holds what is wished, all of it or nothing. With an `operation`, sending the same again gives the same hold.
+    /// Replaces the seats of a hold, all or none. Seats that stay in the hold are never free in between.
     ///
     /// # Errors
-    /// When the wish makes no sense for this plan, or the operation id came with another wish before.
-    pub async fn hold(
-        &self,
-        who: &Subject,
-        visit: VisitId,
-        wish: HoldSpec,
-        operation: Option<&str>,
-    ) -> Result<HoldOutcome, SeatingError> {
-        let operation = operation.map(|id| idempotency_key(who, id, &wish));
-        match wish {
-            HoldSpec::Seats(seats) => self.hold_seats(who, visit, seats, operation).await,
-            HoldSpec::BestAvailable {
-                quantity,
-                zone,
-                section,
-                accessible,
-            } => {
-                let ask = self.best_available_query(who, quantity, zone, section, accessible)?;
-                self.hold_best(who, visit, ask, operation).await
-            }
-        }
-    }
-
-    /// Gives the hold these seats instead, all of them or none; seats it keeps are never anybody else's in between.
+    /// When the seats do not fit this plan, or the store did not answer.
     pub async fn swap(
         &self,
         id: HoldId,
-        who: &Subject,
+        subject: &Subject,
         seats: Vec<SeatIx>,
     ) -> Result<ChangeOutcome, SeatingError> {
         self.validate_seats(&seats)?;
         let seats: Arc<[SeatIx]> = seats.into();
-        let reply = self.store.swap(id, who, &seats).await?;
+        let reply = self.store.swap(id, subject, &seats).await?;
         self.apply_store_changes().await?;
         Ok(match reply {
             ChangeReply::Changed(record) => ChangeOutcome::Changed(self.to_hold(record)),
             ChangeReply::Taken(taken) => ChangeOutcome::Taken {
-                alternatives: self.alternatives(&seats, who),
+                alternatives: self.alternatives(&seats, subject),
                 taken,
             },
             ChangeReply::LimitReached => ChangeOutcome::LimitReached {
@@ -148,16 +115,24 @@ impl Performance {
         })
     }
 
-    pub async fn extend(&self, id: HoldId, who: &Subject) -> Result<ExtendOutcome, SeatingError> {
-        Ok(match self.store.extend(id, who).await? {
+    /// Moves a hold's deadline as far as a new hold's would be.
+    ///
+    /// # Errors
+    /// When the store did not answer.
+    pub async fn extend(&self, id: HoldId, subject: &Subject) -> Result<ExtendOutcome, SeatingError> {
+        Ok(match self.store.extend(id, subject).await? {
             ExtendReply::Extended(record) => ExtendOutcome::Extended(self.to_hold(record)),
             ExtendReply::NoMoreExtensions => ExtendOutcome::NoMoreExtensions,
             ExtendReply::Gone => ExtendOutcome::Gone,
         })
     }
 
-    pub async fn release(&self, id: HoldId, who: &Subject) -> Result<ReleaseOutcome, SeatingError> {
-        let released = self.store.release(id, who).await?;
+    /// Ends a hold; its seats become free.
+    ///
+    /// # Errors
+    /// When the store did not answer.
+    pub async fn release(&self, id: HoldId, subject: &Subject) -> Result<ReleaseOutcome, SeatingError> {
+        let released = self.store.release(id, subject).await?;
         self.apply_store_changes().await?;
         Ok(if released {
             ReleaseOutcome::Released
@@ -166,39 +141,47 @@ impl Performance {
         })
     }
 
-    /// The hold if it is `who`'s own and lives.
-    pub async fn find_hold(&self, id: HoldId, who: &Subject) -> Result<Option<Hold>, SeatingError> {
-        Ok(self.store.find(id, who).await?.map(|record| self.to_hold(record)))
+    /// The live hold with this id. `None` also when another subject owns it.
+    ///
+    /// # Errors
+    /// When the store did not answer.
+    pub async fn find_hold(&self, id: HoldId, subject: &Subject) -> Result<Option<Hold>, SeatingError> {
+        let record = self.store.find(id, subject).await?;
+        Ok(record.map(|record| self.to_hold(record)))
     }
 
-    /// From now on the hold lasts until the checkout ends it; `until` is what is shown as its deadline.
+    /// Gives a hold to the checkout: from now on it lasts until the checkout ends it. `until` is the deadline
+    /// to show.
+    ///
+    /// # Errors
+    /// When the store did not answer.
     pub async fn begin_checkout(
         &self,
         id: HoldId,
-        who: &Subject,
+        subject: &Subject,
         until: Timestamp,
     ) -> Result<BeginOutcome, SeatingError> {
-        let begun = self.store.begin_checkout(id, who, until).await?;
+        let begun = self.store.begin_checkout(id, subject, until).await?;
         Ok(begun.map_or(BeginOutcome::Gone, |record| {
             BeginOutcome::Begun(self.to_hold(record))
         }))
     }
 
-    /// The payment came to nothing: the fan has her hold back until `until`. Idempotent.
+    /// Gives a hold back to its customer until `until`, after a failed payment. Idempotent.
     ///
     /// # Errors
-    /// When the engine does not answer: until it has, nobody can have the seats.
+    /// When the store did not answer: until it has, the seats stay blocked for everyone else.
     pub async fn return_to_hold(&self, id: HoldId, until: Timestamp) -> Result<(), SeatingError> {
         Ok(self.store.return_to_hold(id, until).await?)
     }
 
-    /// Follows the ledger, which has booked the seats. Idempotent; the hold need not be known.
+    /// Records a booking that the ledger has made. Idempotent; the hold need not exist.
     ///
     /// # Errors
     /// [`SeatingError::Conflict`] when a seat is booked through another hold; then nothing is changed.
-    pub async fn book(&self, id: HoldId, seats: &[SeatIx], who: &Subject) -> Result<(), SeatingError> {
+    pub async fn book(&self, id: HoldId, seats: &[SeatIx], subject: &Subject) -> Result<(), SeatingError> {
         self.validate_seats(seats)?;
-        let reply = self.store.book(id, who, seats).await?;
+        let reply = self.store.book(id, subject, seats).await?;
         self.apply_store_changes().await?;
         match reply {
             BookReply::Booked => Ok(()),
@@ -207,15 +190,18 @@ impl Performance {
     }
 
     /// Undoes [`Performance::begin_checkout`] and [`Performance::book`] for these seats. Idempotent.
+    ///
+    /// # Errors
+    /// When the store did not answer.
     pub async fn free(&self, id: HoldId, seats: &[SeatIx]) -> Result<(), SeatingError> {
         self.store.free(id, seats).await?;
         Ok(self.apply_store_changes().await?)
     }
 
-    /// Gives the seats what the ledger knows, before anything is served.
+    /// Applies the claims that the ledger knows. Call this before requests are served.
     ///
     /// # Errors
-    /// [`SeatingError::Conflict`] with the seats that two claims have; all other claims are in place.
+    /// [`SeatingError::Conflict`] with the seats that two claims name; all other claims are applied.
     pub async fn restore(&self, claims: Vec<RestoredClaim>) -> Result<(), SeatingError> {
         for claim in &claims {
             self.validate_seats(&claim.seats)?;
@@ -229,154 +215,89 @@ impl Performance {
         }
     }
 
-    /// Keeps free seats back, or gives kept-back ones free. Seats in another state stay as they are.
+    /// Blocks free seats, or frees blocked ones. Seats in another state stay as they are.
+    ///
+    /// # Errors
+    /// When the seats do not fit this plan, or the store did not answer.
     pub async fn set_blocked(&self, seats: &[SeatIx], blocked: bool) -> Result<(), SeatingError> {
         self.validate_seats(seats)?;
         self.store.set_blocked(seats, blocked).await?;
         Ok(self.apply_store_changes().await?)
     }
 
-    /// The engine, if its memory may be lost and somebody must vouch for it.
+    /// The store, if its dataset can be lost while this process runs. Its owner must then activate and
+    /// rebuild it.
     pub fn volatile_store(&self) -> Option<&RedisStore> {
-        self.forgetful.as_ref()
+        self.volatile_store.as_ref()
     }
 
-    /// What the engine itself thinks is booked now.
+    /// The seats that the store itself has as booked now, to compare with the ledger.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// When the store did not answer.
     pub async fn booked_seats(&self) -> Result<Vec<SeatIx>, SeatingError> {
         let (_, states) = self.store.load().await?;
         Ok(self
             .plan
             .seats()
-            .filter(|it| states.get(*it) == SeatState::Booked)
+            .filter(|seat| states.get(*seat) == SeatState::Booked)
             .collect())
     }
 
-    /// `{"version", "seats": {guid: state}}` of the house or of one section; `None` when there is no such section.
+    /// `{"version", "seats": {guid: state}}` of all seats or of one section. `None` when there is no such
+    /// section.
     pub fn snapshot_json(&self, section: Option<&str>) -> Option<EncodedSnapshot> {
         self.availability.snapshot_json(section)
     }
 
-    /// A header of the version (`u64`, little-endian) and the number of seats (`u32`, little-endian), then two bits a
-    /// seat: seat `i` in byte `i / 4` at bits `2 * (i % 4)`, 0 free, 1 held, 2 booked, 3 blocked.
+    /// All states in binary: the version (`u64`, little-endian), the number of seats (`u32`, little-endian),
+    /// then two bits a seat: seat `i` in byte `i / 4` at bits `2 * (i % 4)`, 0 free, 1 held, 2 booked, 3
+    /// blocked.
     pub fn snapshot_packed(&self) -> EncodedSnapshot {
         self.availability.snapshot_packed()
     }
 
-    /// What changes after version `after`, or from now on. `None` when as many watch as may.
+    /// Subscribes to changes after version `after`, or from now on. `None` when the subscriber limit is
+    /// reached.
     pub fn subscribe(&self, after: Option<u64>) -> Option<SeatSubscription> {
-        self.availability.watch(after)
+        self.availability.subscribe(after)
     }
 
+    /// Seats by price zone and state, as this node knows them.
     pub fn stock(&self) -> Vec<ZoneStock> {
         self.availability.stock()
     }
 
-    /// Ends what has run out.
+    /// Up to three groups of free seats as good as the requested ones. The choice differs between subjects,
+    /// so that customers who lost the same seats do not all try the same ones next.
+    pub fn alternatives(&self, requested: &[SeatIx], subject: &Subject) -> Vec<Vec<SeatIx>> {
+        alternatives(
+            &self.plan,
+            &self.availability.states(),
+            requested,
+            spread_seed(subject),
+        )
+    }
+
+    /// Ends all holds that are past their deadline.
     pub(super) async fn expire_holds(&self) -> Result<(), StoreError> {
         while self.store.expire_holds(EXPIRY_BATCH).await? == EXPIRY_BATCH {}
         Ok(())
     }
 
-    /// Shows what has changed.
+    /// Sends what has changed to the subscribers.
     pub(super) async fn publish_changes(&self) -> Result<(), StoreError> {
         self.apply_store_changes().await?;
         self.availability.publish();
         Ok(())
     }
 
-    async fn apply_store_changes(&self) -> Result<(), StoreError> {
+    pub(super) async fn apply_store_changes(&self) -> Result<(), StoreError> {
         self.availability.catch_up(&*self.store).await
     }
 
-    async fn hold_seats(
-        &self,
-        who: &Subject,
-        visit: VisitId,
-        seats: Vec<SeatIx>,
-        operation: Option<IdempotencyKey>,
-    ) -> Result<HoldOutcome, SeatingError> {
-        self.validate_seats(&seats)?;
-        let request = self.new_store_hold(who, visit, seats, operation);
-        let reply = self.store.hold(&request).await?;
-        self.apply_store_changes().await?;
-        self.hold_outcome(request, reply)
-    }
-
-    async fn hold_best(
-        &self,
-        who: &Subject,
-        visit: VisitId,
-        mut ask: Ask,
-        operation: Option<IdempotencyKey>,
-    ) -> Result<HoldOutcome, SeatingError> {
-        if let Some(operation) = &operation
-            && let Some(reply) = self.store.find_completed(operation).await?
-        {
-            return self.hold_outcome(self.new_store_hold(who, visit, Vec::new(), None), reply);
-        }
-        if ask.quantity > usize::from(self.config.seats_per_customer_max) {
-            return Ok(HoldOutcome::LimitReached {
-                limit: self.config.seats_per_customer_max,
-            });
-        }
-        loop {
-            self.apply_store_changes().await?;
-            let Some(seats) = best_available(&self.plan, &self.availability.states(), &ask) else {
-                // Perhaps what is wanted has run out just now.
-                if self.store.expire_holds(EXPIRY_BATCH).await? > 0 {
-                    continue;
-                }
-                return Ok(HoldOutcome::NoMatchingSeats);
-            };
-            let request = self.new_store_hold(who, visit, seats, operation);
-            let reply = self.store.hold(&request).await?;
-            ask.beaten += 1;
-            if !matches!(reply, HoldReply::Taken(_)) || ask.beaten == ATTEMPTS_MAX {
-                self.apply_store_changes().await?;
-                return self.hold_outcome(request, reply);
-            }
-        }
-    }
-
-    fn best_available_query(
-        &self,
-        who: &Subject,
-        quantity: u8,
-        zone: Option<String>,
-        section: Option<String>,
-        accessible: u8,
-    ) -> Result<Ask, SeatingError> {
-        if quantity == 0 {
-            return Err(SeatingError::NoSeats);
-        }
-        if accessible > quantity {
-            return Err(SeatingError::TooManyAccessible);
-        }
-        let zone = zone
-            .map(|it| self.plan.zone_index(&it).ok_or(SeatingError::UnknownZone(it)))
-            .transpose()?;
-        let section = section
-            .map(|it| {
-                self.plan
-                    .section_index(&it)
-                    .ok_or(SeatingError::UnknownSection(it))
-            })
-            .transpose()?;
-        Ok(Ask {
-            quantity: quantity.into(),
-            accessible: accessible.into(),
-            zone,
-            section,
-            spread: spread_seed(who),
-            beaten: 0,
-        })
-    }
-
-    /// Seats of this plan, each once, at least one.
-    fn validate_seats(&self, seats: &[SeatIx]) -> Result<(), SeatingError> {
+    /// Checks that there is at least one seat, and that each is in the plan and named once.
+    pub(super) fn validate_seats(&self, seats: &[SeatIx]) -> Result<(), SeatingError> {
         if seats.is_empty() {
             return Err(SeatingError::NoSeats);
         }
@@ -391,159 +312,16 @@ impl Performance {
         }
     }
 
-    fn new_store_hold(
-        &self,
-        who: &Subject,
-        visit: VisitId,
-        seats: Vec<SeatIx>,
-        operation: Option<IdempotencyKey>,
-    ) -> StoreHold {
-        StoreHold {
-            id: HoldId::random(&*self.entropy),
-            subject: who.clone(),
-            visit,
-            seats: seats.into(),
-            operation,
-        }
-    }
-
-    fn hold_outcome(&self, request: StoreHold, reply: HoldReply) -> Result<HoldOutcome, SeatingError> {
-        Ok(match reply {
-            HoldReply::Held {
-                expires_at,
-                extensions_left,
-            } => {
-                let StoreHold {
-                    id,
-                    subject,
-                    visit,
-                    seats,
-                    ..
-                } = request;
-                let state = super::HoldState::Held;
-                HoldOutcome::Held(self.to_hold(HoldRecord {
-                    id,
-                    subject,
-                    visit,
-                    seats,
-                    expires_at,
-                    extensions_left,
-                    state,
-                }))
-            }
-            HoldReply::Replayed(record) => HoldOutcome::Held(self.to_hold(record)),
-            HoldReply::IdempotencyKeyReused => return Err(SeatingError::IdempotencyKeyReused),
-            HoldReply::Taken(taken) => {
-                let alternatives = self.alternatives(&request.seats, &request.subject);
-                HoldOutcome::Taken { taken, alternatives }
-            }
-            HoldReply::LimitReached => HoldOutcome::LimitReached {
-                limit: self.config.seats_per_customer_max,
-            },
-        })
-    }
-
-    /// Up to three blocks of free seats that are as good as the wished ones; they differ between fans.
-    pub fn alternatives(&self, wish: &[SeatIx], who: &Subject) -> Vec<Vec<SeatIx>> {
-        alternatives(&self.plan, &self.availability.states(), wish, spread_seed(who))
-    }
-
-    fn to_hold(&self, record: HoldRecord) -> Hold {
-        let HoldRecord {
-            id,
-            subject,
-            visit,
-            seats,
-            expires_at,
-            extensions_left,
-            state,
-        } = record;
-        let prices = seats
-            .iter()
-            .filter_map(|seat| self.prices[self.plan.zone_index_of(*seat) as usize]);
-        let total = prices.reduce(|sum, price| sum.checked_add(price).unwrap_or(sum));
-        let total = total.expect("a hold has a seat, and every zone with a seat has a price");
+    pub(super) fn to_hold(&self, record: HoldRecord) -> Hold {
         Hold {
-            id,
-            subject,
-            visit,
-            seats: seats.to_vec(),
-            expires_at,
-            total,
-            extensions_left,
-            state,
+            id: record.id,
+            subject: record.subject,
+            visit: record.visit,
+            total: self.prices.total(&self.plan, &record.seats),
+            seats: record.seats.to_vec(),
+            expires_at: record.expires_at,
+            extensions_left: record.extensions_left,
+            state: record.state,
         }
     }
-}
-
-/// One currency, and no price that could overflow a sum.
-fn prices(config: &Config, plan: &Plan) -> Result<Vec<Option<Money>>, OpenError> {
-    let performance = &config.performance;
-    let (mut prices, mut currency) = (Vec::new(), None);
-    for (zone, name) in (0..).zip(plan.zones()) {
-        let price = config.prices.get(name).copied();
-        match price {
-            None if plan.runs_of(Some(zone)).is_empty() => {}
-            None => {
-                return Err(OpenError::MissingPrice {
-                    performance: performance.clone(),
-                    zone: name.clone(),
-                });
-            }
-            Some(price) if !(0..=PRICE_MAX).contains(&price.amount) => {
-                return Err(OpenError::InvalidPrice {
-                    performance: performance.clone(),
-                    zone: name.clone(),
-                });
-            }
-            Some(price) if *currency.get_or_insert(price.currency) != price.currency => {
-                return Err(OpenError::MixedCurrencies {
-                    performance: performance.clone(),
-                });
-            }
-            Some(_) => {}
-        }
-        prices.push(price);
-    }
-    Ok(prices)
-}
-
-fn idempotency_key(who: &Subject, id: &str, wish: &HoldSpec) -> IdempotencyKey {
-    let mut wished = Vec::new();
-    match wish {
-        HoldSpec::Seats(seats) => {
-            let mut sorted = seats.clone();
-            sorted.sort_unstable();
-            wished.push(b's');
-            wished.extend(sorted.iter().flat_map(|seat| seat.0.to_le_bytes()));
-        }
-        HoldSpec::BestAvailable {
-            quantity,
-            zone,
-            section,
-            accessible,
-        } => {
-            wished.extend([b'b', *quantity, *accessible]);
-            for name in [zone, section] {
-                wished.push(u8::from(name.is_some()));
-                wished.extend(name.iter().flat_map(|it| it.bytes().chain([0])));
-            }
-        }
-    }
-    let key = [who.as_str().as_bytes(), &[0], id.as_bytes()].concat();
-    IdempotencyKey {
-        key: fingerprint(&key),
-        request_hash: fingerprint(&wished),
-    }
-}
-
-fn spread_seed(who: &Subject) -> u64 {
-    fingerprint(who.as_str().as_bytes())
-        .first_chunk()
-        .map_or(0, |first| u64::from_le_bytes(*first))
-}
-
-fn fingerprint(bytes: &[u8]) -> [u8; 16] {
-    let digest = digest::digest(&digest::SHA256, bytes);
-    std::array::from_fn(|i| digest.as_ref()[i])
 }

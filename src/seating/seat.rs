@@ -1,36 +1,41 @@
-//! One seat's state, and all the seats' states in two bits each.
+//! Seat index, seat state, and the packed states of all seats of a performance.
 
 use serde::Serialize;
 
-/// A seat of one plan: its place in the order in which the plan's file names the seats.
+/// 0-based index of a seat, in the order in which the plan's file lists the seats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct SeatIx(pub u32);
 
 impl SeatIx {
+    /// The index as a `usize`, for slices.
     #[must_use]
     pub fn index(self) -> usize {
         self.0 as usize
     }
 }
 
-/// Whose a seat is now.
+/// Whether a seat can be had. The discriminants are the two bits of the packed form.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum SeatState {
+    /// Can be held.
     #[default]
     Free = 0,
-    /// By a fan who is choosing or paying.
+    /// In a hold or being paid.
     Held = 1,
+    /// Sold.
     Booked = 2,
-    /// Kept back by the promoter.
+    /// Withheld from sale by the promoter.
     Blocked = 3,
 }
 
 impl SeatState {
+    /// All states, indexed by their discriminants.
     pub const ALL: [Self; 4] = [Self::Free, Self::Held, Self::Booked, Self::Blocked];
 
+    /// The state's name in JSON.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -52,11 +57,11 @@ pub struct SeatStates {
 }
 
 impl SeatStates {
-    /// All free.
+    /// The states of `seats` free seats.
     #[must_use]
     pub fn free(seats: usize) -> Self {
         let mut words = vec![0; seats.div_ceil(SEATS_PER_WORD)];
-        // The last word's seats that do not exist are blocked, so that reading needs no other check.
+        // Unused bits of the last word read as blocked, so that `get` needs no bounds check of its own.
         if let (Some(last), used @ 1..) = (words.last_mut(), seats % SEATS_PER_WORD) {
             *last = u64::MAX << (2 * used);
         }
@@ -66,7 +71,7 @@ impl SeatStates {
         }
     }
 
-    /// All kept back.
+    /// The states of `seats` blocked seats.
     #[must_use]
     pub fn blocked(seats: usize) -> Self {
         Self {
@@ -75,18 +80,19 @@ impl SeatStates {
         }
     }
 
+    /// Number of seats.
     #[must_use]
     pub fn seat_count(&self) -> usize {
         self.seats
     }
 
-    /// Whether the seat is one of this performance's.
+    /// Whether the index is below [`SeatStates::seat_count`].
     #[must_use]
     pub fn contains(&self, seat: SeatIx) -> bool {
         seat.index() < self.seats
     }
 
-    /// The seat's state; a seat that does not exist is blocked.
+    /// The seat's state; [`SeatState::Blocked`] for an index out of range.
     #[inline]
     #[must_use]
     pub fn get(&self, seat: SeatIx) -> SeatState {
@@ -103,12 +109,14 @@ impl SeatStates {
         }
     }
 
+    /// Whether the seat is in range and free.
     #[inline]
     #[must_use]
     pub fn is_free(&self, seat: SeatIx) -> bool {
         self.get(seat) == SeatState::Free
     }
 
+    /// Sets the seat's state; does nothing for an index out of range.
     #[inline]
     pub fn set(&mut self, seat: SeatIx, state: SeatState) {
         let shift = 2 * (seat.index() % SEATS_PER_WORD);
@@ -118,7 +126,7 @@ impl SeatStates {
         }
     }
 
-    /// The reverse of [`SeatStates::to_bytes`]; `None` when the bytes are not those of so many seats.
+    /// The reverse of [`SeatStates::to_bytes`]; `None` when the length does not match `seats`.
     #[must_use]
     pub fn from_bytes(seats: usize, bytes: &[u8]) -> Option<Self> {
         if bytes.len() != seats.div_ceil(4) {
@@ -133,7 +141,7 @@ impl SeatStates {
         Some(states)
     }
 
-    /// Seat `i` in byte `i / 4` at bits `2 * (i % 4)`.
+    /// Two bits a seat: seat `i` in byte `i / 4` at bits `2 * (i % 4)`.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes: Vec<u8> = self.words.iter().flat_map(|word| word.to_le_bytes()).collect();
@@ -150,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seat_keeps_its_state_and_leaves_its_neighbours_alone() {
+    fn setting_a_seat_leaves_its_neighbors_unchanged() {
         let mut states = SeatStates::free(70);
         states.set(SeatIx(31), SeatState::Booked);
         states.set(SeatIx(32), SeatState::Held);
@@ -177,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn the_packed_form_is_the_documented_one() {
+    fn packed_form_matches_its_documentation() {
         let mut states = SeatStates::free(9);
         states.set(SeatIx(0), SeatState::Held);
         states.set(SeatIx(3), SeatState::Blocked);

@@ -1,4 +1,4 @@
-//! The directory behind its protection: cache, single flight, breaker, budget, in this order.
+//! The shop's directory behind a cache, single flight, a circuit breaker and a query budget, in this order.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,27 +12,29 @@ use futures_util::{
 };
 use parking_lot::Mutex;
 
-use crate::shop::{
-    directory::{Customer, CustomerDirectory, Unavailable},
-    protection::{CircuitBreaker, QueryBudget},
-};
 use crate::{
     kernel::{Clock, Entropy},
     platform::shutdown::Lifecycle,
+    shop::{
+        circuit_breaker::CircuitBreaker,
+        directory::{Customer, CustomerDirectory, Unavailable},
+        query_budget::QueryBudget,
+    },
 };
 
-/// A repeated sign-in does not ask the shop again; short, because passwords are changed and customers blocked.
+/// A repeated sign-in within this time uses the cache. Short, because passwords change and accounts are
+/// disabled.
 const FRESH_FOR: Duration = Duration::from_secs(10);
-/// While the shop is down, whoever was seen within this time can sign in.
+/// While the shop is down, customers cached within this time can sign in.
 const STALE_FOR: Duration = Duration::from_hours(24);
-/// Some hundred bytes each, hashes included; in memory only.
+/// Maximum number of cached customers, some hundred bytes each. In memory only, because they include hashes.
 const CACHED_MAX: usize = 50_000;
 
-/// What is known of a login.
+/// The result of a lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Lookup {
     Found(Customer),
-    /// From memory, because the shop does not answer now; `why` says so.
+    /// From the cache, because the shop cannot be queried now.
     Stale {
         customer: Customer,
         why: Unavailable,
@@ -43,7 +45,7 @@ pub(crate) enum Lookup {
 
 type Flight = Shared<BoxFuture<'static, Lookup>>;
 
-/// Customers, with no more questions to the shop than it can bear.
+/// A customer directory that never queries the shop more than it can bear. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct CachedDirectory(Arc<Inner>);
 
@@ -51,14 +53,14 @@ struct Inner {
     directory: Arc<dyn CustomerDirectory>,
     budget: QueryBudget,
     breaker: CircuitBreaker,
-    /// How long a question may wait for its turn.
+    /// How long a query may wait for its turn.
     queue_timeout: Duration,
     cache: Mutex<Cache>,
-    /// One question at a time for each login.
+    /// Single flight: the running query of each login.
     flights: Mutex<HashMap<String, Flight>>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
-    life: Lifecycle,
+    lifecycle: Lifecycle,
 }
 
 impl CachedDirectory {
@@ -68,7 +70,7 @@ impl CachedDirectory {
         patience: Duration,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
-        life: Lifecycle,
+        lifecycle: Lifecycle,
     ) -> Self {
         Self(Arc::new(Inner {
             directory,
@@ -79,7 +81,7 @@ impl CachedDirectory {
             flights: Mutex::default(),
             clock,
             entropy,
-            life,
+            lifecycle,
         }))
     }
 
@@ -97,25 +99,28 @@ impl CachedDirectory {
         if let Some(flight) = flights.get(login) {
             return flight.clone();
         }
-        let (this, asked) = (self.clone(), login.to_owned());
-        // A task of its own: when its first asker hangs up, the others still get their answer.
-        let task = self.0.life.spawn(async move {
-            let _landing = FlightGuard {
+        let (this, requested) = (self.clone(), login.to_owned());
+        // A task of its own: when the first caller is dropped, the others still get the result.
+        let task = self.0.lifecycle.spawn(async move {
+            let _guard = FlightGuard {
                 inner: &this.0,
-                login: &asked,
+                login: &requested,
             };
-            this.0.fetch(&asked).await
+            this.0.fetch(&requested).await
         });
-        let broken = Lookup::Unavailable(Unavailable::Down {
+        let panicked = Lookup::Unavailable(Unavailable::Down {
             retry_after: self.0.queue_timeout,
         });
-        let flight = task.map(move |answer| answer.unwrap_or(broken)).boxed().shared();
+        let flight = task
+            .map(move |lookup| lookup.unwrap_or(panicked))
+            .boxed()
+            .shared();
         flights.insert(login.to_owned(), flight.clone());
         flight
     }
 }
 
-/// Ends a flight however its question ended.
+/// Removes a flight however its query ended, panics included.
 struct FlightGuard<'f> {
     inner: &'f Inner,
     login: &'f str,
@@ -131,20 +136,14 @@ impl Inner {
     async fn fetch(&self, login: &str) -> Lookup {
         match self.query(login).await {
             Ok(Some(customer)) => {
-                self.cache
-                    .lock()
-                    .insert(login, &customer, self.clock.monotonic());
+                self.cache.lock().insert(login, &customer, self.clock.monotonic());
                 Lookup::Found(customer)
             }
             Ok(None) => {
                 self.cache.lock().remove(login);
                 Lookup::NotFound
             }
-            Err(why) => match self
-                .cache
-                .lock()
-                .get(login, self.clock.monotonic(), STALE_FOR)
-            {
+            Err(why) => match self.cache.lock().get(login, self.clock.monotonic(), STALE_FOR) {
                 Some(customer) => Lookup::Stale { customer, why },
                 None => Lookup::Unavailable(why),
             },
@@ -159,7 +158,7 @@ impl Inner {
             Ok(wait) if wait.is_zero() => {}
             Ok(wait) => tokio::time::sleep(wait).await,
             Err(wait) => {
-                metrics::counter!("shop_queries_total", "outcome" => "over_budget").increment(1);
+                metrics::counter!("stagedoor_shop_queries_total", "outcome" => "over_budget").increment(1);
                 return Err(Unavailable::OverBudget {
                     retry_after: self.jittered(wait),
                 });
@@ -170,11 +169,11 @@ impl Inner {
         };
         if let Ok(found) = self.directory.find(login).await {
             permit.succeeded();
-            metrics::counter!("shop_queries_total", "outcome" => "answered").increment(1);
+            metrics::counter!("stagedoor_shop_queries_total", "outcome" => "answered").increment(1);
             Ok(found)
         } else {
             drop(permit);
-            metrics::counter!("shop_queries_total", "outcome" => "failed").increment(1);
+            metrics::counter!("stagedoor_shop_queries_total", "outcome" => "failed").increment(1);
             Err(self.unreachable(self.breaker.open_for().unwrap_or_default()))
         }
     }
@@ -185,14 +184,14 @@ impl Inner {
         }
     }
 
-    /// At least a second, and up to twice as long for some, so that a crowd does not come back as one.
+    /// At least a second, jittered up to twice as long, so that clients do not all retry at once.
     fn jittered(&self, wait: Duration) -> Duration {
         wait.max(Duration::from_secs(1))
             .mul_f64(1.0 + self.entropy.unit())
     }
 }
 
-/// The customers seen last, oldest first out.
+/// The most recently seen customers; evicts the oldest.
 #[derive(Default)]
 struct Cache {
     by_login: HashMap<String, CachedCustomer>,
@@ -253,19 +252,19 @@ mod tests {
         shop::directory::DirectoryError,
     };
 
-    /// A shop with one customer, `fan`, that can be taken away and held up.
+    /// A shop with one customer, `fan`, that can be taken down and delayed.
     struct FakeShop {
-        asked: AtomicU32,
-        away: AtomicBool,
-        gate: Semaphore,
+        queries: AtomicU32,
+        is_down: AtomicBool,
+        permits: Semaphore,
     }
 
     impl FakeShop {
         fn open(permits: usize) -> Arc<Self> {
             Arc::new(Self {
-                asked: AtomicU32::new(0),
-                away: AtomicBool::new(false),
-                gate: Semaphore::new(permits),
+                queries: AtomicU32::new(0),
+                is_down: AtomicBool::new(false),
+                permits: Semaphore::new(permits),
             })
         }
     }
@@ -273,16 +272,16 @@ mod tests {
     #[async_trait]
     impl CustomerDirectory for FakeShop {
         async fn find(&self, login: &str) -> Result<Option<Customer>, DirectoryError> {
-            self.asked.fetch_add(1, Ordering::SeqCst);
-            self.gate.acquire().await.unwrap().forget();
-            if self.away.load(Ordering::SeqCst) {
+            self.queries.fetch_add(1, Ordering::SeqCst);
+            self.permits.acquire().await.unwrap().forget();
+            if self.is_down.load(Ordering::SeqCst) {
                 return Err(DirectoryError);
             }
-            Ok((login == "fan").then(fan))
+            Ok((login == "fan").then(sample_customer))
         }
     }
 
-    fn fan() -> Customer {
+    fn sample_customer() -> Customer {
         Customer {
             key: "7".into(),
             name: "Fan".into(),
@@ -307,7 +306,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn askers_of_one_login_share_one_question() {
+    async fn concurrent_lookups_of_a_login_share_one_query() {
         let shop = FakeShop::open(0);
         let known = known(&shop, manual(), 1_000);
         let first = tokio::spawn({
@@ -316,69 +315,75 @@ mod tests {
         });
         let others: Vec<_> = (0..20).map(|_| known.join_flight("fan")).collect();
         first.abort();
-        shop.gate.add_permits(1);
+        shop.permits.add_permits(1);
         for other in others {
-            assert_eq!(other.await, Lookup::Found(fan()), "though the first one hung up");
+            assert_eq!(
+                other.await,
+                Lookup::Found(sample_customer()),
+                "though the first caller was dropped"
+            );
         }
-        assert_eq!(shop.asked.load(Ordering::SeqCst), 1);
+        assert_eq!(shop.queries.load(Ordering::SeqCst), 1);
         assert!(known.0.flights.lock().is_empty());
     }
 
     #[tokio::test]
-    async fn a_customer_seen_before_is_known_while_the_shop_is_away_and_the_breaker_recovers() {
+    async fn cached_customers_are_found_while_the_shop_is_down() {
         let (shop, clock) = (FakeShop::open(1_000), manual());
         let known = known(&shop, clock.clone(), 1_000_000);
-        assert_eq!(known.find("fan").await, Lookup::Found(fan()));
-        assert_eq!(known.find("stranger").await, Lookup::NotFound);
-        assert_eq!(known.find("fan").await, Lookup::Found(fan()));
+        assert_eq!(known.find("fan").await, Lookup::Found(sample_customer()));
+        assert_eq!(known.find("unknown").await, Lookup::NotFound);
+        assert_eq!(known.find("fan").await, Lookup::Found(sample_customer()));
         assert_eq!(
-            shop.asked.load(Ordering::SeqCst),
+            shop.queries.load(Ordering::SeqCst),
             2,
-            "a fresh memory does not ask"
+            "a fresh cache entry needs no query"
         );
 
-        shop.away.store(true, Ordering::SeqCst);
+        shop.is_down.store(true, Ordering::SeqCst);
         clock.advance(Duration::from_secs(11));
         for _ in 0..10 {
-            assert!(
-                matches!(known.find("fan").await, Lookup::Stale { customer, why: Unavailable::Down { .. } } if customer == fan())
-            );
+            let lookup = known.find("fan").await;
+            let Lookup::Stale { customer, why } = lookup else {
+                panic!("{lookup:?}")
+            };
+            assert_eq!(customer, sample_customer());
+            assert!(matches!(why, Unavailable::Down { .. }), "{why:?}");
             clock.advance(Duration::from_millis(1));
         }
         assert_eq!(
-            shop.asked.load(Ordering::SeqCst),
+            shop.queries.load(Ordering::SeqCst),
             2 + 5,
-            "after five failures nobody asks"
+            "after five failures there are no queries"
         );
-        let Lookup::Unavailable(Unavailable::Down { retry_after }) = known.find("stranger").await
-        else {
-            panic!("the shop is away")
+        let Lookup::Unavailable(Unavailable::Down { retry_after }) = known.find("unknown").await else {
+            panic!("the shop is down")
         };
         assert!(retry_after >= Duration::from_secs(1));
 
-        shop.away.store(false, Ordering::SeqCst);
+        shop.is_down.store(false, Ordering::SeqCst);
         clock.advance(Duration::from_secs(3));
         assert_eq!(
-            known.find("stranger").await,
+            known.find("unknown").await,
             Lookup::NotFound,
             "the probe closes the breaker"
         );
-        assert_eq!(known.find("fan").await, Lookup::Found(fan()));
+        assert_eq!(known.find("fan").await, Lookup::Found(sample_customer()));
 
-        shop.away.store(true, Ordering::SeqCst);
+        shop.is_down.store(true, Ordering::SeqCst);
         clock.advance(STALE_FOR);
         assert!(
             matches!(known.find("fan").await, Lookup::Unavailable(_)),
-            "after a day memory is too old"
+            "after a day the cache entry is too old"
         );
     }
 
     #[tokio::test]
-    async fn the_budget_holds_against_a_crowd() {
+    async fn a_crowd_does_not_exceed_the_budget() {
         let shop = FakeShop::open(10_000);
         let clock = Arc::new(SystemClock::new());
         let known = known(&shop, clock.clone(), 50);
-        let begun = clock.monotonic();
+        let started_at = clock.monotonic();
         let crowd: Vec<_> = (0..500)
             .map(|n| (known.clone(), n))
             .map(|(known, n)| tokio::spawn(async move { known.find(&format!("login-{n}")).await }))
@@ -390,43 +395,46 @@ mod tests {
                 Lookup::Unavailable(Unavailable::OverBudget { .. })
             ));
         }
-        let seconds = clock.monotonic().saturating_sub(begun).as_secs_f64();
-        let asked = shop.asked.load(Ordering::SeqCst);
-        assert_eq!(asked + refused, 500);
-        assert!(f64::from(asked) <= seconds * 50.0 + 1.0, "{asked} in {seconds} s");
-        assert!(asked >= 20, "the budget is used: {asked}");
+        let seconds = clock.monotonic().saturating_sub(started_at).as_secs_f64();
+        let queries = shop.queries.load(Ordering::SeqCst);
+        assert_eq!(queries + refused, 500);
+        assert!(
+            f64::from(queries) <= seconds * 50.0 + 1.0,
+            "{queries} in {seconds} s"
+        );
+        assert!(queries >= 20, "the budget is used: {queries}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_is_told_that_the_shop_is_away_spends_no_budget() {
+    async fn lookups_refused_by_the_breaker_spend_no_budget() {
         let (shop, clock) = (FakeShop::open(1_000), manual());
         let known = known(&shop, clock, 10);
-        shop.away.store(true, Ordering::SeqCst);
+        shop.is_down.store(true, Ordering::SeqCst);
         for n in 0..100 {
-            let answer = known.find(&format!("login-{n}")).await;
+            let lookup = known.find(&format!("login-{n}")).await;
             assert!(
-                matches!(answer, Lookup::Unavailable(Unavailable::Down { .. })),
-                "{n}: {answer:?}"
+                matches!(lookup, Lookup::Unavailable(Unavailable::Down { .. })),
+                "{n}: {lookup:?}"
             );
         }
-        assert_eq!(shop.asked.load(Ordering::SeqCst), 5);
+        assert_eq!(shop.queries.load(Ordering::SeqCst), 5);
     }
 
     #[test]
-    fn memory_is_bounded_and_forgets_the_oldest() {
-        let mut memory = Cache::default();
+    fn the_cache_is_bounded_and_evicts_the_oldest() {
+        let mut cache = Cache::default();
         for n in 0..=CACHED_MAX {
-            memory.insert(&n.to_string(), &fan(), Duration::ZERO);
-            memory.insert("1", &fan(), Duration::ZERO);
+            cache.insert(&n.to_string(), &sample_customer(), Duration::ZERO);
+            cache.insert("1", &sample_customer(), Duration::ZERO);
         }
         assert_eq!(
-            (memory.by_login.len(), memory.by_age.len()),
+            (cache.by_login.len(), cache.by_age.len()),
             (CACHED_MAX, CACHED_MAX)
         );
-        assert!(memory.get("0", Duration::ZERO, FRESH_FOR).is_none());
+        assert!(cache.get("0", Duration::ZERO, FRESH_FOR).is_none());
         assert!(
-            memory.get("1", Duration::ZERO, FRESH_FOR).is_some(),
-            "she was seen again"
+            cache.get("1", Duration::ZERO, FRESH_FOR).is_some(),
+            "it was seen again"
         );
     }
 }

@@ -1,42 +1,51 @@
-//! A shop to try things with: an SQLite file whose tables look like those of a Django shop.
+//! A demo shop: an SQLite file with the tables of a Django shop.
 
 use std::{io, num::NonZeroU32, path::Path};
 
 use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 
-use super::passwords::django_hash;
+use crate::shop::passwords::django_hash;
 
 /// The password of every customer of the demo shop.
 pub const DEMO_PASSWORD: &str = "hero-lim";
 
-/// What Django 4.2 asks for.
+/// Django 4.2's default.
 const ITERATIONS: NonZeroU32 = NonZeroU32::new(600_000).unwrap();
 
 const TABLES: [&str; 5] = [
     "CREATE TABLE auth_user (
-        id integer NOT NULL PRIMARY KEY AUTOINCREMENT, password varchar(128) NOT NULL, last_login datetime NULL,
+        id integer NOT NULL PRIMARY KEY AUTOINCREMENT,
+        password varchar(128) NOT NULL, last_login datetime NULL,
         is_superuser bool NOT NULL, username varchar(150) NOT NULL UNIQUE, last_name varchar(150) NOT NULL,
-        email varchar(254) NOT NULL, is_staff bool NOT NULL, is_active bool NOT NULL, date_joined datetime NOT NULL,
+        email varchar(254) NOT NULL, is_staff bool NOT NULL, is_active bool NOT NULL,
+        date_joined datetime NOT NULL,
         first_name varchar(150) NOT NULL)",
     "CREATE UNIQUE INDEX auth_user_email_lower ON auth_user (lower(email))",
-    "CREATE TABLE shop_product (id integer NOT NULL PRIMARY KEY AUTOINCREMENT, name varchar(200) NOT NULL, price integer NOT NULL)",
+    "CREATE TABLE shop_product (id integer NOT NULL PRIMARY KEY AUTOINCREMENT, name varchar(200) NOT NULL, \
+    price integer NOT NULL)",
     "CREATE TABLE shop_order (
         id integer NOT NULL PRIMARY KEY AUTOINCREMENT, user_id integer NOT NULL REFERENCES auth_user (id),
-        product_id integer NOT NULL REFERENCES shop_product (id), quantity integer NOT NULL, created_at datetime NOT NULL)",
+        product_id integer NOT NULL REFERENCES shop_product (id), quantity integer NOT NULL,
+        created_at datetime NOT NULL)",
     "CREATE INDEX shop_order_user_id ON shop_order (user_id)",
 ];
 
-/// Korean and Japanese shops keep the whole name in one field.
+/// Customers with Korean, Japanese and English names. Korean and Japanese shops store the whole name in one
+/// field.
 const CUSTOMERS: &str = "
     WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1),
     family(k, ko, ja, en) AS (VALUES
-        (0, '김', '佐藤', 'Smith'), (1, '이', '鈴木', 'Jones'), (2, '박', '高橋', 'Taylor'), (3, '최', '田中', 'Brown'), (4, '정', '伊藤', 'Wilson'),
-        (5, '강', '渡辺', 'Evans'), (6, '조', '山本', 'Walker'), (7, '윤', '中村', 'Young'), (8, '장', '小林', 'Green'), (9, '임', '加藤', 'Clarke'),
+        (0, '김', '佐藤', 'Smith'), (1, '이', '鈴木', 'Jones'), (2, '박', '高橋', 'Taylor'),
+        (3, '최', '田中', 'Brown'), (4, '정', '伊藤', 'Wilson'),
+        (5, '강', '渡辺', 'Evans'), (6, '조', '山本', 'Walker'), (7, '윤', '中村', 'Young'),
+        (8, '장', '小林', 'Green'), (9, '임', '加藤', 'Clarke'),
         (10, '한', '吉田', 'Moore')),
     given(k, ko, ja, en) AS (VALUES
-        (0, '영숙', '恵子', 'Anna'), (1, '미경', '由美', 'Emily'), (2, '정희', '明美', 'Grace'), (3, '지영', '陽子', 'Sarah'), (4, '은주', '直美', 'Laura'),
+        (0, '영숙', '恵子', 'Anna'), (1, '미경', '由美', 'Emily'), (2, '정희', '明美', 'Grace'),
+        (3, '지영', '陽子', 'Sarah'), (4, '은주', '直美', 'Laura'),
         (5, '현정', '健一', 'James'), (6, '영웅', '翔太', 'David'))
-    INSERT INTO auth_user (id, password, is_superuser, username, first_name, last_name, email, is_staff, is_active, date_joined)
+    INSERT INTO auth_user (id, password, is_superuser, username, first_name, last_name, email, is_staff,
+        is_active, date_joined)
     SELECT i, ?2, 0, printf('fan%05d', i),
         CASE i % 10 WHEN 8 THEN family.ja || given.ja WHEN 9 THEN given.en ELSE family.ko || given.ko END,
         CASE i % 10 WHEN 9 THEN family.en ELSE '' END,
@@ -44,35 +53,39 @@ const CUSTOMERS: &str = "
     FROM n JOIN family ON family.k = i % 11 JOIN given ON given.k = i % 7 WHERE i <= ?1 ORDER BY i";
 
 const PRODUCTS: &str = "INSERT INTO shop_product (name, price) VALUES
-    ('공식 응원봉', 39000), ('포토북', 52000), ('에코백', 18000), ('Tour T-shirt', 35000), ('アクリルスタンド', 15000)";
+    ('공식 응원봉', 39000), ('포토북', 52000), ('에코백', 18000),
+    ('Tour T-shirt', 35000), ('アクリルスタンド', 15000)";
 
 const ORDERS: &str = "INSERT INTO shop_order (user_id, product_id, quantity, created_at)
     SELECT id, 1 + id % 5, 1 + id % 3, datetime(date_joined, '30 days') FROM auth_user WHERE id % 3 = 0";
 
+/// Why the demo shop could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoShopError {
-    #[error("cannot make the demo shop's database: {0}")]
+    /// The database failed.
+    #[error("cannot create the demo shop's database: {0}")]
     Sql(#[from] sqlx::Error),
-    #[error("cannot make the demo shop's file: {0}")]
+    /// The file system failed.
+    #[error("cannot create the demo shop's file: {0}")]
     File(#[from] io::Error),
 }
 
-/// Makes the shop's database with customers `fan00001@example.com` and so on, whose keys are their numbers and whose
-/// password is [`DEMO_PASSWORD`]. A file that exists is left as it is.
+/// Creates the shop's database with customers `fan00001@example.com` and so on, whose keys are their numbers
+/// and whose password is [`DEMO_PASSWORD`]. Does nothing if the file exists.
 ///
 /// # Errors
-/// [`DemoShopError`]: what the database or the file system says.
+/// [`DemoShopError`].
 pub async fn create_demo_shop(file: &Path, customers: u32) -> Result<(), DemoShopError> {
     if tokio::fs::try_exists(file).await? {
         return Ok(());
     }
-    // Made beside and moved in whole: a process that is stopped half-way leaves no half a shop.
+    // Written beside the target and renamed, so that an interrupted process leaves no partial shop.
     let unfinished = file.with_extension("new");
     match tokio::fs::remove_file(&unfinished).await {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
         _ => {}
     }
-    // One hash for all, computed once: ten thousand would take an hour.
+    // One hash for all customers: ten thousand hashes would take an hour.
     let hash = tokio::task::spawn_blocking(|| django_hash(DEMO_PASSWORD, "stagedoordemoshop", ITERATIONS))
         .await
         .map_err(io::Error::other)?;
@@ -102,20 +115,20 @@ pub async fn create_demo_shop(file: &Path, customers: u32) -> Result<(), DemoSho
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shop::test_dir::TestDir;
 
     #[tokio::test]
-    async fn the_demo_shop_has_its_customers_and_is_made_once() {
-        let dir = TestDir::new();
-        let file = dir.file("shop.db");
+    async fn the_demo_shop_is_created_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("shop.db");
         create_demo_shop(&file, 10_000).await.unwrap();
         create_demo_shop(&file, 5).await.unwrap();
-        assert!(!dir.file("shop.new").exists());
+        assert!(!dir.path().join("shop.new").exists());
         let mut shop = SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(&file))
             .await
             .unwrap();
         let (customers, emails, hashes, orders): (i64, i64, i64, i64) = sqlx::query_as(
-            "SELECT count(*), count(DISTINCT email), count(DISTINCT password), (SELECT count(*) FROM shop_order) FROM auth_user WHERE first_name <> ''",
+            "SELECT count(*), count(DISTINCT email), count(DISTINCT password), (SELECT count(*) FROM \
+            shop_order) FROM auth_user WHERE first_name <> ''",
         )
         .fetch_one(&mut shop)
         .await

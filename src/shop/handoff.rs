@@ -1,17 +1,17 @@
-//! Signed hand-offs: the shop has signed its customer in and sends her over with a JWT that counts once.
+//! Signed hand-offs: the shop has signed its customer in and redirects them here with a JWT that works once.
 //!
-//! Header `{"alg": "HS256", "typ": "handoff+jwt"}`; claims `iss`, `aud`, `sub` (the shop's key of the customer), `name`
-//! (may be missing), `iat`, `nbf`, `exp` (at most five minutes after `iat`), `jti`.
+//! Header `{"alg": "HS256", "typ": "handoff+jwt"}`; claims `iss`, `aud`, `sub` (the shop's key of the
+//! customer), `name` (may be missing), `iat`, `nbf`, `exp` (at most five minutes after `iat`), `jti`.
 
 use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
-use super::HandoffConfig;
 use crate::{
     kernel::{Entropy, Timestamp},
     platform::signing::base64url,
+    shop::types::HandoffConfig,
 };
 
 const TYPE: &str = "handoff+jwt";
@@ -34,17 +34,17 @@ struct Claims {
     jti: String,
 }
 
-/// A hand-off that is valid, if it is used for the first time.
+/// A verified hand-off. It is accepted if its `jti` was not used before.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Handoff {
     pub customer_key: String,
     pub name: String,
     pub jti: String,
-    /// From then on its age alone refuses it.
+    /// From then on the token is refused as expired, so its use need not be remembered.
     pub forget_after: Timestamp,
 }
 
-/// What the shop's side does: a token for this customer, good for one minute. For rehearsals and tests.
+/// Signs a hand-off as the shop would, valid for one minute. For the demo, load tests and tests.
 #[must_use]
 pub fn sign_handoff(
     config: &HandoffConfig,
@@ -69,12 +69,13 @@ pub fn sign_handoff(
     encode(&claims, TYPE, config.secret.as_bytes())
 }
 
-/// Checks everything about a hand-off but whether it was used before.
-pub(super) fn read_handoff(config: &HandoffConfig, now: Timestamp, token: &str) -> Option<Handoff> {
+/// Verifies a hand-off except for whether it was used before. `None` when it is not valid.
+pub(super) fn verify_handoff(config: &HandoffConfig, now: Timestamp, token: &str) -> Option<Handoff> {
     if token.len() > TOKEN_LEN_MAX || jsonwebtoken::decode_header(token).ok()?.typ.as_deref() != Some(TYPE) {
         return None;
     }
-    // The algorithm is ours to say, not the token's; times are checked below, against the house's clock.
+    // The algorithm is fixed here and never taken from the token. Times are checked below, against our own
+    // clock.
     let mut rules = Validation::new(Algorithm::HS256);
     rules.validate_exp = false;
     rules.validate_nbf = false;
@@ -92,9 +93,9 @@ pub(super) fn read_handoff(config: &HandoffConfig, now: Timestamp, token: &str) 
         && claims
             .exp
             .checked_sub(claims.iat)
-            .is_some_and(|life| (1..=TTL_MAX_S).contains(&life));
-    let named = (1..=JTI_LEN_MAX).contains(&claims.jti.len()) && !claims.sub.is_empty();
-    (in_time && named).then(|| Handoff {
+            .is_some_and(|ttl| (1..=TTL_MAX_S).contains(&ttl));
+    let is_identified = (1..=JTI_LEN_MAX).contains(&claims.jti.len()) && !claims.sub.is_empty();
+    (in_time && is_identified).then(|| Handoff {
         customer_key: claims.sub,
         name: claims.name.chars().take(NAME_CHARS_MAX).collect(),
         jti: claims.jti,
@@ -138,7 +139,7 @@ mod tests {
     }
 
     fn read(token: &str) -> Option<Handoff> {
-        read_handoff(&config(), Timestamp::from_secs(NOW_S), token)
+        verify_handoff(&config(), Timestamp::from_secs(NOW_S), token)
     }
 
     fn signed(change: impl Fn(&mut Claims)) -> Option<Handoff> {
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_shop_makes_is_accepted() {
+    fn a_valid_handoff_is_accepted() {
         let token = sign_handoff(
             &config(),
             Timestamp::from_secs(NOW_S),
@@ -163,13 +164,13 @@ mod tests {
         );
         assert!(
             handoff.forget_after > Timestamp::from_secs(NOW_S + 60 + LEEWAY_S),
-            "remembered for as long as it could be used"
+            "remembered for as long as it could be replayed"
         );
         assert!(signed(|_| {}).is_some());
     }
 
     #[test]
-    fn times_are_kept_with_five_seconds_of_leeway() {
+    fn times_are_checked_with_five_seconds_of_leeway() {
         for (valid, exp, nbf, iat) in [
             (true, -4, -60, -60),
             (false, -5, -60, -60),
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn another_shop_audience_type_or_customer_is_refused() {
+    fn other_issuers_audiences_and_types_are_refused() {
         assert!(signed(|c| c.iss = "https://other.example".into()).is_none());
         assert!(signed(|c| c.aud = "elsewhere".into()).is_none());
         assert!(signed(|c| c.sub = String::new()).is_none());

@@ -1,4 +1,4 @@
-//! Session tokens: read without I/O, forged by nobody.
+//! Session tokens: authenticated by a MAC, verified without I/O.
 //!
 //! ```text
 //! byte 0        purpose, 0x53
@@ -23,22 +23,25 @@ const PURPOSE: u8 = 0x53;
 const HEAD_LEN: usize = 26;
 const TEXT_LEN_MAX: usize = (HEAD_LEN + Subject::LENGTH_MAX + TAG_LEN).div_ceil(3) * 4;
 
-/// Somebody's session.
+/// A customer's sign-in session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
+    /// Random id, by which the session is revoked.
     pub id: Uuid,
+    /// The customer.
     pub subject: Subject,
+    /// When it ends.
     pub expires_at: Timestamp,
 }
 
 impl Session {
-    pub(super) fn new(subject: Subject, now: Timestamp, life: Duration, entropy: &dyn Entropy) -> Self {
+    pub(super) fn new(subject: Subject, now: Timestamp, ttl: Duration, entropy: &dyn Entropy) -> Self {
         let mut random = [0; 16];
         entropy.fill(&mut random);
         Self {
             id: uuid::Builder::from_random_bytes(random).into_uuid(),
             subject,
-            expires_at: now.plus(life),
+            expires_at: now.plus(ttl),
         }
     }
 
@@ -108,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_read_back_until_it_ends() {
+    fn a_token_is_valid_until_it_expires() {
         let token = session().to_token(&keys(&[1]));
         let read = |ids: &[u8], ms| Session::from_token(&token, &keys(ids), Timestamp::from_millis(ms));
         assert_eq!(read(&[1], 59_999), Ok(session()));
@@ -122,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bit_can_be_changed() {
+    fn a_token_with_a_flipped_bit_is_refused() {
         let token = from_base64url(&session().to_token(&keys(&[1]))).unwrap();
         for bit in 0..token.len() * 8 {
             let mut forged = token.clone();
@@ -135,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_is_refused() {
+    fn malformed_tokens_are_refused() {
         let long = "A".repeat(1_000_000);
         let longest = Session {
             subject: Subject::from_stored(&"s".repeat(Subject::LENGTH_MAX)).unwrap(),

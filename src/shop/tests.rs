@@ -1,12 +1,24 @@
-use std::{num::NonZeroU32, path::Path, path::PathBuf};
+//! Sign-in and sign-out against a demo shop.
+
+use std::{
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use sqlx::{Connection, SqliteConnection};
 
-use super::{passwords::django_hash, test_dir::TestDir, *};
-use crate::kernel::{ManualClock, SeededEntropy, SystemClock};
+use tempfile::TempDir;
 
-const QUERY: &str = "SELECT id, trim(first_name || ' ' || last_name) AS name, password AS password_hash, is_active AS active \
-    FROM auth_user WHERE lower(email) = ?";
+use super::{passwords::django_hash, *};
+use crate::{
+    kernel::{Clock, ManualClock, SeededEntropy, Subject, SystemClock, Timestamp},
+    platform::{keys::Keys, shutdown::Lifecycle, signing::TokenError},
+};
+
+const QUERY: &str = "SELECT id, trim(first_name || ' ' || last_name) AS name, password AS password_hash, \
+    is_active AS active FROM auth_user WHERE lower(email) = ?";
 
 fn config(database: &Path) -> Config {
     Config {
@@ -30,20 +42,20 @@ fn handoff_config() -> HandoffConfig {
     }
 }
 
-fn deps(dir: &TestDir, clock: Arc<dyn Clock>) -> Deps {
+fn deps(dir: &TempDir, clock: Arc<dyn Clock>) -> Deps {
     let entropy = Arc::new(SeededEntropy::new(1));
     Deps {
         clock,
         keys: Keys::ephemeral(&*entropy),
         entropy,
-        replay_guard: ReplayGuardLocation::File(dir.file("revoked.db")),
-        life: Lifecycle::new(),
+        replay_guard: ReplayGuardLocation::File(dir.path().join("revoked.db")),
+        lifecycle: Lifecycle::new(),
     }
 }
 
-/// A demo shop whose hashes are quick to check, with some accounts that are out of the ordinary.
-async fn a_shop(dir: &TestDir) -> PathBuf {
-    let file = dir.file("shop.db");
+/// A demo shop whose hashes are fast to verify, with a disabled account (2) and one without a password (3).
+async fn a_shop(dir: &TempDir) -> PathBuf {
+    let file = dir.path().join("shop.db");
     create_demo_shop(&file, 9).await.unwrap();
     let quick = django_hash(DEMO_PASSWORD, "salt", NonZeroU32::new(20).unwrap());
     let mut sql = SqliteConnection::connect(&format!("sqlite:{}", file.display()))
@@ -66,7 +78,7 @@ async fn a_shop(dir: &TestDir) -> PathBuf {
     file
 }
 
-async fn open_shop(dir: &TestDir) -> Arc<Shop> {
+async fn open_shop(dir: &TempDir) -> Arc<Shop> {
     let file = a_shop(dir).await;
     Shop::open(config(&file), deps(dir, Arc::new(SystemClock::new())))
         .await
@@ -75,33 +87,33 @@ async fn open_shop(dir: &TestDir) -> Arc<Shop> {
 
 fn signed_in(outcome: SignInOutcome) -> SignedIn {
     match outcome {
-        SignInOutcome::SignedIn(it) => it,
+        SignInOutcome::SignedIn(signed_in) => signed_in,
         other => panic!("{other:?}"),
     }
 }
 
 #[tokio::test]
-async fn a_customer_signs_in_with_her_shop_password() {
-    let dir = TestDir::new();
+async fn a_customer_signs_in_with_the_shop_password() {
+    let dir = tempfile::tempdir().unwrap();
     let shop = open_shop(&dir).await;
-    let fan = signed_in(shop.sign_in("  Fan00009@Example.COM ", DEMO_PASSWORD).await);
-    assert_eq!(fan.session.subject, Subject::customer("9").unwrap());
-    assert_eq!(fan.name, "Grace Clarke");
-    assert_eq!(shop.read_session(&fan.token), Ok(fan.session.clone()));
+    let customer = signed_in(shop.sign_in("  Fan00009@Example.COM ", DEMO_PASSWORD).await);
+    assert_eq!(customer.session.subject, Subject::customer("9").unwrap());
+    assert_eq!(customer.name, "Grace Clarke");
+    assert_eq!(shop.read_session(&customer.token), Ok(customer.session.clone()));
     assert!(
-        !format!("{fan:?}").contains(&fan.token),
+        !format!("{customer:?}").contains(&customer.token),
         "a token is not for logs"
     );
     let again = signed_in(shop.sign_in("fan00009@example.com", DEMO_PASSWORD).await);
     assert_ne!(
-        again.session.id, fan.session.id,
+        again.session.id, customer.session.id,
         "each sign-in is a session of its own"
     );
 }
 
 #[tokio::test]
-async fn everything_else_is_wrong_and_does_not_say_why() {
-    let dir = TestDir::new();
+async fn failed_sign_ins_do_not_reveal_the_reason() {
+    let dir = tempfile::tempdir().unwrap();
     let shop = open_shop(&dir).await;
     let (long_login, long_password) = (format!("{}@example.com", "f".repeat(250)), "p".repeat(129));
     for (login, password) in [
@@ -126,12 +138,12 @@ async fn everything_else_is_wrong_and_does_not_say_why() {
 }
 
 #[tokio::test]
-async fn a_full_queue_before_the_threads_is_busy_and_does_not_ask_the_shop() {
-    let dir = TestDir::new();
+async fn a_full_password_queue_does_not_query_the_shop() {
+    let dir = tempfile::tempdir().unwrap();
     let shop = open_shop(&dir).await;
-    let places: Vec<_> = std::iter::from_fn(|| shop.passwords.place().ok()).collect();
-    assert_eq!(places.len(), 5, "one at work and four waiting");
-    std::fs::remove_file(dir.file("shop.db")).unwrap();
+    let slots: Vec<_> = std::iter::from_fn(|| shop.passwords.try_reserve().ok()).collect();
+    assert_eq!(slots.len(), 5, "one running and four waiting");
+    std::fs::remove_file(dir.path().join("shop.db")).unwrap();
     let outcome = shop.sign_in("fan00001@example.com", DEMO_PASSWORD).await;
     assert!(
         matches!(outcome, SignInOutcome::Busy { retry_after } if retry_after >= Duration::from_secs(1)),
@@ -140,8 +152,8 @@ async fn a_full_queue_before_the_threads_is_busy_and_does_not_ask_the_shop() {
 }
 
 #[tokio::test]
-async fn while_the_shop_is_down_those_seen_before_get_in_and_afterwards_everybody() {
-    let dir = TestDir::new();
+async fn while_the_shop_is_down_cached_customers_sign_in() {
+    let dir = tempfile::tempdir().unwrap();
     let file = a_shop(&dir).await;
     let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1_800_000_000)));
     let shop = Shop::open(config(&file), deps(&dir, clock.clone()))
@@ -150,7 +162,7 @@ async fn while_the_shop_is_down_those_seen_before_get_in_and_afterwards_everybod
     signed_in(shop.sign_in("fan00001@example.com", DEMO_PASSWORD).await);
     clock.advance(Duration::from_mins(5));
 
-    // The shop's database is locked, renamed, broken: here its table is gone.
+    // The shop's database breaks: here its table is gone.
     let mut sql = SqliteConnection::connect(&format!("sqlite:{}", file.display()))
         .await
         .unwrap();
@@ -187,11 +199,11 @@ async fn while_the_shop_is_down_those_seen_before_get_in_and_afterwards_everybod
 }
 
 #[tokio::test]
-async fn a_shop_that_is_not_there_keeps_nobody_from_opening() {
-    let dir = TestDir::new();
+async fn the_service_opens_while_the_shop_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
     let config = Config {
         query_timeout: Duration::from_millis(100),
-        ..config(&dir.file("missing.db"))
+        ..config(&dir.path().join("missing.db"))
     };
     let shop = Shop::open(config.clone(), deps(&dir, Arc::new(SystemClock::new())))
         .await
@@ -211,10 +223,10 @@ async fn a_shop_that_is_not_there_keeps_nobody_from_opening() {
 }
 
 #[tokio::test]
-async fn a_hand_off_counts_once_even_after_a_restart() {
-    let dir = TestDir::new();
+async fn a_handoff_works_once_even_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1_800_000_000)));
-    let config = config(&dir.file("missing.db"));
+    let config = config(&dir.path().join("missing.db"));
     let shop = Shop::open(config.clone(), deps(&dir, clock.clone()))
         .await
         .unwrap();
@@ -229,9 +241,9 @@ async fn a_hand_off_counts_once_even_after_a_restart() {
     };
 
     let used = token("42");
-    let fan = signed_in(shop.sign_in_by_handoff(&used).await);
+    let customer = signed_in(shop.sign_in_by_handoff(&used).await);
     assert_eq!(
-        (fan.session.subject.as_str(), fan.name.as_str()),
+        (customer.session.subject.as_str(), customer.name.as_str()),
         ("customer:42", "임히어로")
     );
     assert!(
@@ -278,8 +290,8 @@ async fn a_hand_off_counts_once_even_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_signed_out_session_stays_out_after_a_restart() {
-    let dir = TestDir::new();
+async fn a_signed_out_session_stays_invalid_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1_800_000_000)));
     let (file, first) = (a_shop(&dir).await, deps(&dir, clock.clone()));
     let keys = first.keys.clone();

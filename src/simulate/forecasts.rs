@@ -1,14 +1,15 @@
-//! What the board's estimates were worth: one random forecast per fan, drawn from the table as her browser would have
-//! computed it, against the wait that she then had. A wait lasts until the call.
+//! Scores of the published forecasts: one random forecast per visitor, read off the wait table as a browser
+//! would, against the wait that followed. A wait lasts until the call.
 //!
 //! - coverage: the share of waits within p10 to p90;
-//! - sharpness: the mean interval score (Gneiting and Raftery 2007, alpha = 0.2) over that of the naive forecast
-//!   `position / configured rate`, give or take the relative width that suits it best in hindsight;
-//! - centre: the median of |p50 - wait| / wait, for waits over two minutes, from two minutes after the first entry.
+//! - sharpness: the mean interval score (Gneiting and Raftery 2007, alpha = 0.2) over that of the naive
+//!   forecast `position / configured rate`, give or take the relative width that suits it best in hindsight;
+//! - center: the median of |p50 - wait| / wait, for waits over two minutes, from two minutes after the first
+//!   entry.
 
 use serde::Serialize;
 
-use crate::simulate::sale::Diary;
+use crate::simulate::sale::Timeline;
 use crate::{
     kernel::{Entropy, SeededEntropy},
     waiting_room::forecast::wait_table::interpolate,
@@ -16,11 +17,11 @@ use crate::{
 
 /// Forecasts of one sale at most.
 const DRAWN_MAX: u32 = 2_000;
-/// An announcement counts from so long after it.
+/// A disturbance counts as known from so long after it.
 const ANNOUNCED_MS: u64 = 60_000;
 const ALPHA: f64 = 0.2;
 
-/// One forecast and what became of it, in seconds.
+/// One forecast and what followed, in seconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Forecast {
     p10: f64,
@@ -28,41 +29,45 @@ pub(crate) struct Forecast {
     p90: f64,
     naive: f64,
     actual: f64,
-    /// It is judged for its centre too.
+    /// It counts for the center too.
     is_settled: bool,
-    /// Something that nobody could foresee came between it and the call, or had just come.
-    is_surprised: bool,
+    /// A disturbance came between the forecast and the call, or had just come.
+    is_disturbed: bool,
 }
 
-/// The forecasts of one sale, and how many could not be made as the board gave no estimate.
-pub(crate) fn draw(diary: &Diary, issued_by: &[u32], seed: u64) -> (Vec<Forecast>, u32) {
-    // Other dice than the crowd's: who is asked changes nothing about the sale.
-    let dice = SeededEntropy::new(!seed);
-    let reached = diary.calls.last().map_or(0, |(upto, _)| *upto).min(diary.upto);
+/// The forecasts of one sale, and how many could not be made because none was published.
+pub(crate) fn draw(timeline: &Timeline, issued_by: &[u32], seed: u64) -> (Vec<Forecast>, u32) {
+    // Randomness apart from the crowd's: which forecasts are drawn changes nothing about the sale.
+    let entropy = SeededEntropy::new(!seed);
+    let reached = timeline
+        .calls
+        .last()
+        .map_or(0, |(upto, _)| *upto)
+        .min(timeline.upto);
     let mut forecasts = Vec::new();
     let mut unsaid = 0;
     for nth in 0..DRAWN_MAX.min(reached) {
         let number = if reached <= DRAWN_MAX {
             nth + 1
         } else {
-            1 + u32::try_from(dice.below(u64::from(reached))).unwrap_or(0)
+            1 + u32::try_from(entropy.below(u64::from(reached))).unwrap_or(0)
         };
-        let called_ms = diary.calls[diary.calls.partition_point(|(upto, _)| *upto < number)].1;
+        let called_ms = timeline.calls[timeline.calls.partition_point(|(upto, _)| *upto < number)].1;
         let joined_ms = 1_000 * issued_by.partition_point(|issued| *issued < number) as u64;
         let Some(waited_ms) = called_ms.checked_sub(joined_ms).filter(|ms| *ms >= 1_000) else {
             continue;
         };
-        let asked_ms = joined_ms + dice.below(waited_ms);
-        let Some(board) = usize::try_from(asked_ms / 1_000)
+        let asked_ms = joined_ms + entropy.below(waited_ms);
+        let Some(status) = usize::try_from(asked_ms / 1_000)
             .ok()
-            .and_then(|second| diary.boards.get(second))
+            .and_then(|second| timeline.statuses.get(second))
         else {
             continue;
         };
-        let Some(ahead) = (number - 1).checked_sub(board.now_serving) else {
+        let Some(ahead) = (number - 1).checked_sub(status.now_serving) else {
             continue;
         };
-        let Some([p10, p50, p90]) = interpolate(&board.table, u64::from(ahead)) else {
+        let Some([p10, p50, p90]) = interpolate(&status.table, u64::from(ahead)) else {
             unsaid += 1;
             continue;
         };
@@ -71,13 +76,13 @@ pub(crate) fn draw(diary: &Diary, issued_by: &[u32], seed: u64) -> (Vec<Forecast
             p10: p10.into(),
             p50: p50.into(),
             p90: p90.into(),
-            naive: (f64::from(ahead) + 1.0) * 60.0 / f64::from(board.rate_per_minute),
+            naive: (f64::from(ahead) + 1.0) * 60.0 / f64::from(status.rate_per_minute),
             actual: seconds(called_ms - asked_ms),
-            is_settled: diary
+            is_settled: timeline
                 .first_entry_ms
                 .is_some_and(|first| asked_ms >= first + 120_000),
-            is_surprised: diary
-                .surprises_ms
+            is_disturbed: timeline
+                .disturbances_ms
                 .iter()
                 .any(|at| (from_ms..called_ms).contains(at)),
         });
@@ -85,24 +90,30 @@ pub(crate) fn draw(diary: &Diary, issued_by: &[u32], seed: u64) -> (Vec<Forecast
     (forecasts, unsaid)
 }
 
-/// The worth of many forecasts; `null` where there was none to measure it by.
+/// Score of many forecasts; `null` where there was nothing to measure.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Worth {
+pub struct ForecastScore {
+    /// Forecasts that count.
     pub forecasts: usize,
-    /// Share of waits within p10 to p90, shorter than p10, longer than p90.
+    /// Share of waits within p10 to p90.
     pub coverage: Option<f64>,
+    /// Share of waits shorter than p10.
     pub below: Option<f64>,
+    /// Share of waits longer than p90.
     pub above: Option<f64>,
+    /// Mean interval score over that of the naive forecast.
     pub interval_score_ratio: Option<f64>,
+    /// Median relative error of p50.
     pub p50_error: Option<f64>,
-    /// Forecasts that a surprise overtook, and the share of waits within them.
-    pub surprised: usize,
-    pub surprised_coverage: Option<f64>,
+    /// Forecasts that a disturbance overtook.
+    pub disturbed: usize,
+    /// Share of waits within their ranges among those.
+    pub disturbed_coverage: Option<f64>,
 }
 
-pub(crate) fn worth(forecasts: &[Forecast]) -> Worth {
+pub(crate) fn score(forecasts: &[Forecast]) -> ForecastScore {
     let (surprised, counted): (Vec<Forecast>, Vec<Forecast>) =
-        forecasts.iter().partition(|it| it.is_surprised);
+        forecasts.iter().partition(|it| it.is_disturbed);
     let share = |of: &[Forecast], holds: fn(&Forecast) -> bool| {
         ratio(of.iter().filter(|it| holds(it)).count(), of.len())
     };
@@ -112,26 +123,29 @@ pub(crate) fn worth(forecasts: &[Forecast]) -> Worth {
         .map(|it| (it.p50 - it.actual).abs() / it.actual)
         .collect();
     errors.sort_unstable_by(f64::total_cmp);
-    let own: f64 = counted.iter().map(|it| score(it.p10, it.p90, it.actual)).sum();
+    let own: f64 = counted
+        .iter()
+        .map(|it| interval_score(it.p10, it.p90, it.actual))
+        .sum();
     let naive = best_naive(&counted);
-    Worth {
+    ForecastScore {
         forecasts: counted.len(),
         coverage: share(&counted, within),
         below: share(&counted, |it| it.actual < it.p10),
         above: share(&counted, |it| it.actual > it.p90),
         interval_score_ratio: (naive > 0.0).then(|| own / naive),
         p50_error: errors.get(errors.len() / 2).copied(),
-        surprised: surprised.len(),
-        surprised_coverage: share(&surprised, within),
+        disturbed: surprised.len(),
+        disturbed_coverage: share(&surprised, within),
     }
 }
 
 fn within(it: &Forecast) -> bool {
-    // The board speaks in whole seconds.
+    // The status speaks in whole seconds.
     it.p10 <= it.actual + 0.5 && it.actual <= it.p90 + 0.5
 }
 
-fn score(lower: f64, upper: f64, actual: f64) -> f64 {
+fn interval_score(lower: f64, upper: f64, actual: f64) -> f64 {
     upper - lower + 2.0 / ALPHA * ((lower - actual).max(0.0) + (actual - upper).max(0.0))
 }
 
@@ -141,7 +155,7 @@ fn best_naive(forecasts: &[Forecast]) -> f64 {
         forecasts
             .iter()
             .map(|it| {
-                score(
+                interval_score(
                     (it.naive * (1.0 - width)).max(0.0),
                     it.naive * (1.0 + width),
                     it.actual,
@@ -183,24 +197,25 @@ mod tests {
             naive: actual * 2.0,
             actual,
             is_settled: true,
-            is_surprised: false,
+            is_disturbed: false,
         }
     }
 
     #[test]
-    fn it_counts_what_is_within_and_punishes_what_is_not() {
+    fn the_score_counts_hits_and_punishes_misses() {
         let forecasts = [
             forecast(100.0, 200.0, 150.0),
             forecast(100.0, 200.0, 250.0),
             forecast(300.0, 500.0, 400.0),
         ];
-        let worth = worth(&forecasts);
+        let worth = score(&forecasts);
         assert!(
             (worth.coverage.unwrap() - 2.0 / 3.0).abs() < 1e-9
                 && (worth.above.unwrap() - 1.0 / 3.0).abs() < 1e-9
         );
         assert!(worth.p50_error.unwrap() < 1e-9, "the median is right");
-        // The naive says twice the wait: a width of one half reaches it. 100 + (100 + 10 * 50) + 200 over its 150 + 250 + 400.
+        // The naive says twice the wait: a width of one half reaches it. 100 + (100 + 10 * 50) + 200 over its
+        // 150 + 250 + 400.
         assert!(
             (worth.interval_score_ratio.unwrap() - 900.0 / (150.0 + 250.0 + 400.0) / 2.0).abs() < 1e-3,
             "{worth:?}"
@@ -208,18 +223,18 @@ mod tests {
     }
 
     #[test]
-    fn what_a_surprise_overtook_is_told_apart() {
+    fn disturbed_forecasts_are_counted_apart() {
         let surprised = Forecast {
-            is_surprised: true,
+            is_disturbed: true,
             ..forecast(1.0, 2.0, 500.0)
         };
-        let worth = worth(&[forecast(100.0, 200.0, 150.0), surprised]);
+        let worth = score(&[forecast(100.0, 200.0, 150.0), surprised]);
         assert_eq!(
             (
                 worth.forecasts,
                 worth.coverage,
-                worth.surprised,
-                worth.surprised_coverage
+                worth.disturbed,
+                worth.disturbed_coverage
             ),
             (1, Some(1.0), 1, Some(0.0))
         );

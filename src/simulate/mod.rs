@@ -1,115 +1,137 @@
-//! Sales in virtual time: what the door and its estimates are worth, before a real crowd finds out.
+//! Simulation: whole sales in virtual time, to see how admission and its forecasts perform before a real
+//! crowd finds out. `stagedoor rehearse` runs it.
 //!
-//! A rehearsal runs the room's own policy, show-up model, pace, estimate table and memory store; only the clock, the
-//! crowd and the journal's disk are not real. A seed replays a sale exactly.
+//! A simulated sale runs the waiting room's own policy, show rate model, wait model and memory store; only
+//! the clock, the crowd and the journal's disk are not real. A seed replays a sale exactly.
 
+pub(crate) mod checker;
 mod crowd;
 mod forecasts;
-pub(crate) mod judge;
 mod sale;
 mod scenarios;
 
 use serde::Serialize;
 
 pub use self::{
-    forecasts::Worth,
+    forecasts::ForecastScore,
     scenarios::{SCENARIOS, Scenario, UnknownScenario, named},
 };
 use self::{
-    forecasts::{Forecast, worth},
-    sale::{Diary, Sale},
+    forecasts::{Forecast, score},
+    sale::{Sale, Timeline},
 };
-use crate::waiting_room::StoreError;
+use crate::waiting_room::store::port::StoreError;
 
-/// One sale as it was rehearsed.
+/// One simulated sale.
 #[derive(Debug)]
 pub struct Rehearsal {
+    /// Seed of its randomness.
     pub seed: u64,
-    pub course: Course,
+    pub history: SaleHistory,
     forecasts: Vec<Forecast>,
-    unsaid: u32,
+    without_forecast: u32,
     slots: [u64; 2],
     came: u64,
-    met_full_house: u64,
+    refused_at_first: u64,
     extra_waits_ms: Vec<u64>,
     entries: u64,
-    returner_entries: u64,
+    late_entries: u64,
     violations: Vec<String>,
     violations_total: u64,
 }
 
 /// How a sale went, for plots.
 #[derive(Clone, Debug, Default)]
-pub struct Course {
-    pub capacity: u32,
+pub struct SaleHistory {
+    /// Active visits at most.
+    pub active_visits_max: u32,
+    /// Second in which the last seat was booked.
     pub sold_out_s: Option<u32>,
-    pub points: Vec<CoursePoint>,
+    /// Moments in order of time.
+    pub points: Vec<HistoryPoint>,
 }
 
-/// One moment of it. The estimate is that of somebody who takes a place at the end of the line at this moment.
+/// One moment of a sale. The forecast is that for a visitor who joins at the end of the queue at this moment.
 #[derive(Clone, Copy, Debug)]
-pub struct CoursePoint {
+pub struct HistoryPoint {
+    /// Seconds after the start.
     pub at_s: u32,
+    /// Numbers that wait to be called.
     pub waiting: u32,
-    pub active: u32,
+    /// Active visits.
+    pub active_visits: u32,
+    /// Entries so far.
     pub entries: u64,
+    /// Forecast of the wait: p10, p50, p90 in seconds.
     pub wait_s: Option<[u32; 3]>,
+    /// The wait that it turned out to be, in seconds.
     pub actual_s: Option<u32>,
 }
 
-/// What many rehearsals of one scenario came to. Names are those of the report's JSON.
+/// Results of many simulated sales of one scenario. Names are those of the report's JSON.
 #[derive(Clone, Debug, Serialize)]
-pub struct Verdict {
+pub struct ScenarioReport {
+    /// Name of the scenario.
     pub scenario: &'static str,
-    pub disturbed: bool,
+    /// Whether something happens in it that no forecast can know.
+    pub is_disturbed: bool,
+    /// Metrics of all its sales.
     #[serde(flatten)]
-    pub figures: Figures,
-    /// Invariants that were broken, in words.
+    pub metrics: SimulationMetrics,
+    /// Violations of invariants, in words.
     pub violations: Vec<String>,
-    /// Seeds in which one was.
+    /// Seeds with violations.
     pub broken_seeds: Vec<u64>,
 }
 
-/// What must be reached; `null` where the sale gave nothing to measure it by.
+/// Metrics of simulated sales; `null` where a sale gave nothing to measure.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Figures {
+pub struct SimulationMetrics {
+    /// Simulated sales.
     pub runs: usize,
+    /// Score of the forecasts.
     #[serde(flatten)]
-    pub worth: Worth,
+    pub forecast_score: ForecastScore,
+    /// Share of the slots in use after ramp-up, while visitors waited.
     pub slot_use: Option<f64>,
-    /// Share of those who came when called and found no room at once; how long nineteen of twenty of them then waited.
-    pub met_full_house: Option<f64>,
+    /// Share of called visitors who found no slot at once.
+    pub refused_at_first: Option<f64>,
+    /// 95th percentile of how long those then waited, in seconds.
     pub extra_wait_p95_s: Option<f64>,
-    /// Share of entries.
-    pub returner_share: Option<f64>,
-    /// Times somebody asked and the board gave no estimate.
-    pub unsaid: u64,
+    /// Share of entries that were late arrivals.
+    pub late_arrival_share: Option<f64>,
+    /// How often a forecast was asked for and none was published.
+    pub without_forecast: u64,
+    /// Violations of invariants.
     pub violations_total: u64,
 }
 
-/// Rehearses one sale.
+/// Simulates one sale.
+///
+/// # Errors
+/// [`StoreError`] when the store and the simulated journal disagree.
 pub async fn rehearse(scenario: &Scenario, fans: u32, seed: u64) -> Result<Rehearsal, StoreError> {
-    let (diary, issued_by) = Sale::new(scenario, fans, seed).run().await?;
-    let (forecasts, unsaid) = forecasts::draw(&diary, &issued_by, seed);
-    let (violations, violations_total) = diary.judge.violations();
+    let (timeline, issued_by) = Sale::new(scenario, fans, seed).run().await?;
+    let (forecasts, unsaid) = forecasts::draw(&timeline, &issued_by, seed);
+    let (violations, violations_total) = timeline.checker.violations();
     Ok(Rehearsal {
         seed,
-        course: course(&diary),
+        history: history_of(&timeline),
         forecasts,
-        unsaid,
-        slots: [diary.slots.used, diary.slots.offered],
-        came: diary.came,
-        met_full_house: diary.met_full_house,
-        entries: diary.judge.entries(),
-        returner_entries: diary.judge.returner_entries(),
+        without_forecast: unsaid,
+        slots: [timeline.slots.used, timeline.slots.offered],
+        came: timeline.came,
+        refused_at_first: timeline.refused_at_first,
+        entries: timeline.checker.entries(),
+        late_entries: timeline.checker.late_entries(),
         violations: violations.to_vec(),
         violations_total,
-        extra_waits_ms: diary.extra_waits_ms,
+        extra_waits_ms: timeline.extra_waits_ms,
     })
 }
 
-/// Judges the rehearsals of one scenario.
-pub fn judge(scenario: &Scenario, rehearsals: &[Rehearsal]) -> Verdict {
+/// Evaluates the simulated sales of one scenario.
+pub fn evaluate(scenario: &Scenario, rehearsals: &[Rehearsal]) -> ScenarioReport {
     let mut violations: Vec<String> = rehearsals
         .iter()
         .flat_map(|it| {
@@ -119,10 +141,10 @@ pub fn judge(scenario: &Scenario, rehearsals: &[Rehearsal]) -> Verdict {
         })
         .collect();
     violations.truncate(20);
-    Verdict {
+    ScenarioReport {
         scenario: scenario.name,
-        disturbed: scenario.is_disturbed(),
-        figures: figures(rehearsals),
+        is_disturbed: scenario.is_disturbed(),
+        metrics: metrics(rehearsals),
         violations,
         broken_seeds: rehearsals
             .iter()
@@ -132,9 +154,9 @@ pub fn judge(scenario: &Scenario, rehearsals: &[Rehearsal]) -> Verdict {
     }
 }
 
-/// The figures of any rehearsals together.
+/// Metrics of any simulated sales together.
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-pub fn figures<'a>(rehearsals: impl IntoIterator<Item = &'a Rehearsal>) -> Figures {
+pub fn metrics<'a>(rehearsals: impl IntoIterator<Item = &'a Rehearsal>) -> SimulationMetrics {
     let rehearsals: Vec<&Rehearsal> = rehearsals.into_iter().collect();
     let forecasts: Vec<Forecast> = rehearsals
         .iter()
@@ -147,52 +169,52 @@ pub fn figures<'a>(rehearsals: impl IntoIterator<Item = &'a Rehearsal>) -> Figur
         .flat_map(|it| it.extra_waits_ms.iter().copied())
         .collect();
     extra_ms.sort_unstable();
-    Figures {
+    SimulationMetrics {
         runs: rehearsals.len(),
-        worth: worth(&forecasts),
+        forecast_score: score(&forecasts),
         slot_use: share(sum(|it| it.slots[0]), sum(|it| it.slots[1])),
-        met_full_house: share(sum(|it| it.met_full_house), sum(|it| it.came)),
+        refused_at_first: share(sum(|it| it.refused_at_first), sum(|it| it.came)),
         extra_wait_p95_s: extra_ms
             .get(extra_ms.len() * 95 / 100)
             .map(|&ms| ms as f64 / 1_000.0),
-        returner_share: share(sum(|it| it.returner_entries), sum(|it| it.entries)),
-        unsaid: sum(|it| it.unsaid.into()),
+        late_arrival_share: share(sum(|it| it.late_entries), sum(|it| it.entries)),
+        without_forecast: sum(|it| it.without_forecast.into()),
         violations_total: sum(|it| it.violations_total),
     }
 }
 
-/// Points a plot shows at most.
+/// Points of a plot at most.
 const POINTS_MAX: usize = 400;
 
-fn course(diary: &Diary) -> Course {
-    let every = diary.boards.len().div_ceil(POINTS_MAX).max(1);
+fn history_of(timeline: &Timeline) -> SaleHistory {
+    let every = timeline.statuses.len().div_ceil(POINTS_MAX).max(1);
     let seconds = |ms: u64| u32::try_from(ms / 1_000).unwrap_or(u32::MAX);
-    let points = diary
-        .boards
+    let points = timeline
+        .statuses
         .iter()
         .enumerate()
         .step_by(every)
-        .map(|(second, board)| {
+        .map(|(second, status)| {
             let at_s = u32::try_from(second).unwrap_or(u32::MAX);
-            let called = diary
+            let called = timeline
                 .calls
-                .get(diary.calls.partition_point(|(upto, _)| *upto < board.issued));
-            let waiting = board.issued.saturating_sub(board.now_serving);
-            CoursePoint {
+                .get(timeline.calls.partition_point(|(upto, _)| *upto < status.issued));
+            let waiting = status.issued.saturating_sub(status.now_serving);
+            HistoryPoint {
                 at_s,
                 waiting,
-                active: board.active,
-                entries: board.entries,
+                active_visits: status.active,
+                entries: status.entries,
                 wait_s: crate::waiting_room::forecast::wait_table::interpolate(
-                    &board.table,
+                    &status.table,
                     waiting.saturating_sub(1).into(),
                 ),
                 actual_s: called.map(|(_, ms)| seconds(*ms).saturating_sub(at_s)),
             }
         });
-    Course {
-        capacity: diary.capacity,
-        sold_out_s: diary.sold_out_ms.map(seconds),
+    SaleHistory {
+        active_visits_max: timeline.capacity,
+        sold_out_s: timeline.sold_out_ms.map(seconds),
         points: points.collect(),
     }
 }

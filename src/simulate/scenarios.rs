@@ -1,78 +1,87 @@
-//! The sales that are rehearsed: a table of data.
+//! Scenarios: the kinds of sales that are simulated, a table of data.
 
 /// One kind of sale.
 #[derive(Debug)]
 pub struct Scenario {
+    /// Its name on the command line.
     pub name: &'static str,
-    /// What it is, in a sentence.
-    pub what: &'static str,
+    /// What happens in it, in a sentence.
+    pub description: &'static str,
     pub(crate) arrivals: Arrivals,
     pub(crate) crowd: Crowd,
-    pub(crate) house: House,
-    /// What the operator or chance does: minutes after the opening, and what.
-    pub(crate) surprises: &'static [(f64, Surprise)],
+    pub(crate) venue: Venue,
+    /// Minutes after the start, and what the operator or chance does then.
+    pub(crate) disturbances: &'static [(f64, Disturbance)],
 }
 
 impl Scenario {
-    /// Whether something happens in it that no estimate can foresee.
+    /// Whether something happens in it that no forecast can know.
     pub fn is_disturbed(&self) -> bool {
-        !self.surprises.is_empty()
+        !self.disturbances.is_empty()
     }
 }
 
-/// When fans take their place in line.
+/// When fans join.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Arrivals {
-    /// Most before the opening, the rest in a minute.
+    /// Most before the start, the rest in a minute.
     Flash,
     /// One by one, for as long as the sale lasts.
     Drip,
-    /// Half before the opening, most others together in the middle of the sale.
+    /// Half before the start, most others together in the middle of the sale.
     TwoWaves,
 }
 
-/// How fans behave. Each share and time is that of the average sale; a seed makes it larger or smaller by up to a third.
+/// Behavior of fans. Each share and time is that of the average sale; a seed makes it larger or smaller by up
+/// to a third.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Crowd {
-    /// Share of those called who are away, and of these the share that comes back later: phones that were asleep.
+    /// Share of called fans who are away.
     pub absent: f64,
+    /// Share of these who come back later: phones that were asleep.
     pub returning: f64,
-    /// Share of accounts that are a bot's: they come at once, and stay long.
+    /// Share of accounts that are bots: they come at once, and stay long.
     pub bots: f64,
-    /// Share that gives up without a word, and after how many minutes on average.
+    /// Share that gives up silently.
     pub impatient: f64,
+    /// After how many minutes, on average.
     pub patience_min: f64,
-    /// Share that leaves the line on purpose within an hour.
+    /// Share that leaves the queue on purpose within an hour.
     pub leaving_per_h: f64,
-    /// A visit's median in seconds, its long tail (the standard deviation of its logarithm), and the share of visitors
-    /// who stay for as long as they may.
+    /// Median visit in seconds.
     pub visit_median_s: f64,
+    /// Standard deviation of the logarithm of visits.
     pub visit_spread: f64,
+    /// Share of visits that last as long as allowed.
     pub slow_payers: f64,
 }
 
-/// The door and what is behind it.
+/// Admission and the seats behind it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct House {
-    /// The configured rate would let everybody in within so many minutes.
+pub(crate) struct Venue {
+    /// Minutes in which the configured rate would admit all fans.
     pub minutes: f64,
-    /// Capacity over what the rate alone would keep inside: below 1 the house fills up and its departures set the pace.
-    pub room: f64,
-    /// Seats over fans; `None` when there are enough for all.
+    /// Limit of active visits over what the rate alone would keep active: below 1 all slots are taken and
+    /// ended visits set the pace.
+    pub slot_ratio: f64,
+    /// Seats per fan; `None` when there are enough for all.
     pub seats_per_fan: Option<f64>,
 }
 
+/// What happens during a sale that no forecast can know.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Surprise {
+pub(crate) enum Disturbance {
+    /// The operator pauses.
     Pause,
+    /// The operator resumes.
     Resume,
     /// The rate is so many times the configured one from now on.
     Rate(f64),
-    /// Likewise the capacity.
+    /// Likewise the limit of active visits.
     Capacity(f64),
-    /// The box office is not heard of for so many seconds.
+    /// The box office does not report for so many seconds.
     BoxOfficeSilent(f64),
-    /// The room is away for so many seconds, and knows then what its journal holds.
+    /// The waiting room is down for so many seconds, and then knows what its journal holds.
     Restart(f64),
 }
 
@@ -88,73 +97,73 @@ const USUAL_CROWD: Crowd = Crowd {
     slow_payers: 0.04,
 };
 
-const BY_RATE: House = House {
+const BY_RATE: Venue = Venue {
     minutes: 30.0,
-    room: 2.5,
+    slot_ratio: 2.5,
     seats_per_fan: None,
 };
-const BY_HOUSE: House = House {
+const BY_SLOTS: Venue = Venue {
     minutes: 16.0,
-    room: 0.5,
+    slot_ratio: 0.5,
     seats_per_fan: None,
 };
 
-/// Every scenario there is.
+/// All scenarios.
 pub const SCENARIOS: [Scenario; 14] = [
     Scenario {
         name: "flash",
-        what: "everybody comes for the opening, the house is large: the rate sets the pace",
+        description: "all fans come for the start, slots are many: the rate sets the pace",
         arrivals: Arrivals::Flash,
         crowd: USUAL_CROWD,
-        house: BY_RATE,
-        surprises: &[],
+        venue: BY_RATE,
+        disturbances: &[],
     },
     Scenario {
         name: "drip",
-        what: "fans come one by one while the sale goes on",
+        description: "fans come one by one while the sale goes on",
         arrivals: Arrivals::Drip,
         crowd: USUAL_CROWD,
-        house: House {
+        venue: Venue {
             minutes: 40.0,
             ..BY_RATE
         },
-        surprises: &[],
+        disturbances: &[],
     },
     Scenario {
         name: "two-waves",
-        what: "a second crowd comes in the middle, the house is full: departures set the pace",
+        description: "a second crowd comes in the middle, all slots are taken: ended visits set the pace",
         arrivals: Arrivals::TwoWaves,
         crowd: USUAL_CROWD,
-        house: BY_HOUSE,
-        surprises: &[],
+        venue: BY_SLOTS,
+        disturbances: &[],
     },
     Scenario {
         name: "full-house",
-        what: "everybody comes for the opening, the house is full after a few minutes",
+        description: "all fans come for the start, all slots are taken after a few minutes",
         arrivals: Arrivals::Flash,
         crowd: USUAL_CROWD,
-        house: BY_HOUSE,
-        surprises: &[],
+        venue: BY_SLOTS,
+        disturbances: &[],
     },
     Scenario {
         name: "absent",
-        what: "six of ten are away when they are called, a third of these come back; the house is full",
+        description: "six of ten are away when they are called, a third of these come back; slots are few",
         arrivals: Arrivals::Flash,
         crowd: Crowd {
             absent: 0.6,
             returning: 0.33,
             ..USUAL_CROWD
         },
-        house: House {
+        venue: Venue {
             minutes: 9.0,
-            room: 0.4,
+            slot_ratio: 0.4,
             seats_per_fan: None,
         },
-        surprises: &[],
+        disturbances: &[],
     },
     Scenario {
         name: "impatient",
-        what: "four of ten give up without a word, two of ten an hour leave on purpose",
+        description: "four of ten give up silently, two of ten an hour leave on purpose",
         arrivals: Arrivals::Flash,
         crowd: Crowd {
             impatient: 0.4,
@@ -162,92 +171,92 @@ pub const SCENARIOS: [Scenario; 14] = [
             leaving_per_h: 0.2,
             ..USUAL_CROWD
         },
-        house: BY_RATE,
-        surprises: &[],
+        venue: BY_RATE,
+        disturbances: &[],
     },
     Scenario {
         name: "bots",
-        what: "three of ten accounts are bots that come at once and stay long",
+        description: "three of ten accounts are bots that come at once and stay long",
         arrivals: Arrivals::Flash,
         crowd: Crowd {
             bots: 0.3,
             ..USUAL_CROWD
         },
-        house: BY_HOUSE,
-        surprises: &[],
+        venue: BY_SLOTS,
+        disturbances: &[],
     },
     Scenario {
         name: "slow-payers",
-        what: "visits have a long tail, and one in seven stays as long as may be",
+        description: "visits have a long tail, and one in seven stays as long as may be",
         arrivals: Arrivals::Flash,
         crowd: Crowd {
             visit_spread: 1.1,
             slow_payers: 0.15,
             ..USUAL_CROWD
         },
-        house: BY_HOUSE,
-        surprises: &[],
+        venue: BY_SLOTS,
+        disturbances: &[],
     },
     Scenario {
         name: "sells-out",
-        what: "there are seats for one fan in three",
+        description: "there are seats for one fan in three",
         arrivals: Arrivals::Flash,
         crowd: USUAL_CROWD,
-        house: House {
+        venue: Venue {
             seats_per_fan: Some(0.5),
-            ..BY_HOUSE
+            ..BY_SLOTS
         },
-        surprises: &[],
+        disturbances: &[],
     },
     Scenario {
         name: "pause",
-        what: "the operator pauses the sale for four minutes",
+        description: "the operator pauses the sale for four minutes",
         arrivals: Arrivals::Flash,
         crowd: USUAL_CROWD,
-        house: BY_RATE,
-        surprises: &[(8.0, Surprise::Pause), (12.0, Surprise::Resume)],
+        venue: BY_RATE,
+        disturbances: &[(8.0, Disturbance::Pause), (12.0, Disturbance::Resume)],
     },
     Scenario {
         name: "rate-halved",
-        what: "the operator halves the rate",
+        description: "the operator halves the rate",
         arrivals: Arrivals::Flash,
         crowd: USUAL_CROWD,
-        house: BY_RATE,
-        surprises: &[(10.0, Surprise::Rate(0.5))],
+        venue: BY_RATE,
+        disturbances: &[(10.0, Disturbance::Rate(0.5))],
     },
     Scenario {
         name: "capacity-lowered",
-        what: "the operator lowers the capacity by a third",
+        description: "the operator lowers the limit of active visits by a third",
         arrivals: Arrivals::Flash,
         crowd: USUAL_CROWD,
-        house: BY_HOUSE,
-        surprises: &[(10.0, Surprise::Capacity(0.67))],
+        venue: BY_SLOTS,
+        disturbances: &[(10.0, Disturbance::Capacity(0.67))],
     },
     Scenario {
         name: "box-office-silent",
-        what: "nothing is heard of the box office for two minutes",
+        description: "the box office does not report for two minutes",
         arrivals: Arrivals::Flash,
         crowd: USUAL_CROWD,
-        house: House {
+        venue: Venue {
             seats_per_fan: Some(9.0),
             ..BY_RATE
         },
-        surprises: &[
-            (9.0, Surprise::BoxOfficeSilent(120.0)),
-            (11.0, Surprise::BoxOfficeSilent(0.0)),
+        disturbances: &[
+            (9.0, Disturbance::BoxOfficeSilent(120.0)),
+            (11.0, Disturbance::BoxOfficeSilent(0.0)),
         ],
     },
     Scenario {
         name: "restart",
-        what: "the room is away for twenty seconds and comes back with its journal",
+        description: "the waiting room is down for twenty seconds and recovers from its journal",
         arrivals: Arrivals::Flash,
         crowd: USUAL_CROWD,
-        house: BY_HOUSE,
-        surprises: &[(9.0, Surprise::Restart(20.0))],
+        venue: BY_SLOTS,
+        disturbances: &[(9.0, Disturbance::Restart(20.0))],
     },
 ];
 
-/// Nothing of this name is rehearsed.
+/// There is no scenario of this name.
 #[derive(Debug, thiserror::Error)]
 #[error("there is no scenario {name:?}; known are all, {}", known())]
 pub struct UnknownScenario {
@@ -262,7 +271,10 @@ fn known() -> String {
         .join(", ")
 }
 
-/// The scenario of this name, or all of them.
+/// The scenario of this name, or all of them for `all`.
+///
+/// # Errors
+/// [`UnknownScenario`]
 pub fn named(name: &str) -> Result<Vec<&'static Scenario>, UnknownScenario> {
     let found: Vec<&Scenario> = SCENARIOS
         .iter()

@@ -2,16 +2,20 @@
 
 use crate::simulate::*;
 
-fn rehearsed(scenario: &Scenario, fans: u32, seeds: std::ops::Range<u64>) -> (Verdict, Vec<Rehearsal>) {
+fn rehearsed(
+    scenario: &Scenario,
+    fans: u32,
+    seeds: std::ops::Range<u64>,
+) -> (ScenarioReport, Vec<Rehearsal>) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let runs: Vec<Rehearsal> = seeds
         .map(|seed| runtime.block_on(rehearse(scenario, fans, seed)).unwrap())
         .collect();
-    (judge(scenario, &runs), runs)
+    (evaluate(scenario, &runs), runs)
 }
 
 #[test]
-fn an_unknown_scenario_is_told_those_that_are_known() {
+fn an_unknown_scenario_lists_the_known_ones() {
     let told = named("flood").unwrap_err().to_string();
     assert!(
         SCENARIOS.iter().all(|scenario| told.contains(scenario.name)),
@@ -28,7 +32,7 @@ fn a_seed_replays_its_sale() {
     let scenario = named("absent").unwrap()[0];
     let entries = |seed| {
         rehearsed(scenario, 500, seed..seed + 1).1[0]
-            .course
+            .history
             .points
             .iter()
             .map(|p| (p.entries, p.wait_s))
@@ -49,44 +53,45 @@ fn no_scenario_breaks_an_invariant() {
             verdict.violations
         );
         assert!(
-            verdict.figures.worth.forecasts > 100,
+            verdict.metrics.forecast_score.forecasts > 100,
             "{}: {:?}",
             scenario.name,
-            verdict.figures
+            verdict.metrics
         );
     }
 }
 
 #[test]
-fn estimates_are_roughly_what_they_promise() {
+fn forecasts_are_roughly_calibrated() {
     let mut all = Vec::new();
     for name in ["two-waves", "full-house", "impatient", "bots"] {
         let (verdict, runs) = rehearsed(named(name).unwrap()[0], 3_000, 1..3);
-        let it = verdict.figures;
+        let it = verdict.metrics;
         assert!(
-            it.worth.coverage.unwrap() > 0.4 && it.worth.p50_error.unwrap() < 0.3,
+            it.forecast_score.coverage.unwrap() > 0.4 && it.forecast_score.p50_error.unwrap() < 0.3,
             "{name}: {it:?}"
         );
         all.extend(runs);
     }
-    let pooled = figures(&all);
+    let pooled = metrics(&all);
     assert!(
-        (0.6..0.98).contains(&pooled.worth.coverage.unwrap()),
+        (0.6..0.98).contains(&pooled.forecast_score.coverage.unwrap()),
         "{pooled:?}"
     );
     assert!(
-        pooled.worth.interval_score_ratio.unwrap() < 0.6 && pooled.worth.p50_error.unwrap() < 0.15,
+        pooled.forecast_score.interval_score_ratio.unwrap() < 0.6
+            && pooled.forecast_score.p50_error.unwrap() < 0.15,
         "{pooled:?}"
     );
 }
 
 #[test]
-fn a_house_stays_full_though_most_are_away() {
-    let it = rehearsed(named("absent").unwrap()[0], 8_000, 1..2).0.figures;
-    // Chance weighs more in a house this small; the bounds of a real one are measured by the command.
+fn slots_stay_used_though_most_called_are_away() {
+    let it = rehearsed(named("absent").unwrap()[0], 8_000, 1..2).0.metrics;
+    // Chance weighs more in a sale this small; the bounds of a real one are measured by the command.
     assert!(
         it.slot_use.unwrap() >= 0.97
-            && it.met_full_house.unwrap() <= 0.20
+            && it.refused_at_first.unwrap() <= 0.20
             && it.extra_wait_p95_s.unwrap() <= 15.0,
         "{it:?}"
     );

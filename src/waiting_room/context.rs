@@ -1,4 +1,5 @@
-//! What every active part of one sale's waiting room works with: configuration, clocks, keys, store and journal writer.
+//! What every active part of one sale's waiting room works with: configuration, clocks, keys, store and
+//! journal writer.
 
 use std::{fmt, sync::Arc};
 
@@ -8,7 +9,7 @@ use crate::{
     waiting_room::{
         journal::{
             record::Event,
-            request::{self, Answer, Ask, Behind, Pen},
+            request::{self, WriteLag, WriteRequest, WriteResult, WriterHandle},
         },
         phase::phase_at,
         store::port::{Moment, QueueStore, StoreError},
@@ -33,8 +34,8 @@ pub enum WaitingRoomError {
 impl From<GroupCommitError> for WaitingRoomError {
     fn from(error: GroupCommitError) -> Self {
         match error {
-            GroupCommitError::Full => Self::Busy,
-            GroupCommitError::Gone => Self::Journal,
+            GroupCommitError::QueueFull => Self::Busy,
+            GroupCommitError::WriterStopped => Self::Journal,
         }
     }
 }
@@ -46,9 +47,9 @@ pub(crate) struct RoomContext {
     pub entropy: Arc<dyn Entropy>,
     pub keys: Keys,
     pub store: Arc<dyn QueueStore>,
-    pub writer: Pen,
+    pub writer: WriterHandle,
     /// Whether the journal lags behind what was answered.
-    pub lag: Behind,
+    pub lag: WriteLag,
 }
 
 impl fmt::Debug for RoomContext {
@@ -79,25 +80,27 @@ impl RoomContext {
     /// Writes one event to the journal for a visitor; durable when this returns.
     ///
     /// # Errors
-    /// [`WaitingRoomError::Busy`] when the writer's queue is full, [`WaitingRoomError::Journal`] when the write failed.
+    /// [`WaitingRoomError::Busy`] when the writer's queue is full, [`WaitingRoomError::Journal`] when the
+    /// write failed.
     pub(crate) async fn write(&self, event: Event) -> Result<(), WaitingRoomError> {
-        self.submit(Ask::Events(vec![event])).await
+        self.submit(WriteRequest::Events(vec![event])).await
     }
 
-    /// Hands a request to the journal's writer for a visitor and waits until it is durable. When the writer's queue is
-    /// full, what the request has reserved is released at once.
+    /// Hands a request to the journal's writer for a visitor and waits until it is durable. When the writer's
+    /// queue is full, what the request has reserved is released at once.
     ///
     /// # Errors
     /// As [`RoomContext::write`].
-    pub(crate) async fn submit(&self, request: Ask) -> Result<(), WaitingRoomError> {
-        match request::write_for_a_visitor(&self.writer, self.store.as_ref(), request).await? {
-            Answer::Written => Ok(()),
-            Answer::Failed => Err(WaitingRoomError::Journal),
+    pub(crate) async fn submit(&self, request: WriteRequest) -> Result<(), WaitingRoomError> {
+        match request::write_for_visitor(&self.writer, self.store.as_ref(), request).await? {
+            WriteResult::Written => Ok(()),
+            WriteResult::Failed => Err(WaitingRoomError::Journal),
         }
     }
 
-    /// Writes events on the service's own behalf and waits as long as it takes; says whether they were written.
+    /// Writes events on the service's own behalf and waits as long as it takes; says whether they were
+    /// written.
     pub(crate) async fn write_patiently(&self, events: Vec<Event>) -> bool {
-        request::write_for_the_house(&self.writer, events).await
+        request::write_internal(&self.writer, events).await
     }
 }

@@ -3,34 +3,34 @@
 use crate::waiting_room::{
     context::{RoomContext, WaitingRoomError},
     journal::{
-        record::{Join, Promise},
-        request::{self, Answer, Ask},
+        record::{Join, PendingJoin},
+        request::{self, WriteRequest, WriteResult},
     },
-    store::port::{Found, Numbered},
+    store::port::{Assigned, KnownEntry},
     types::{Durability, Phase},
 };
 
 /// What a subject that joins is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
-    New(Found),
+    New(KnownEntry),
     /// The subject had joined before.
-    Existing(Found),
+    Existing(KnownEntry),
     /// No number is left.
     Full,
 }
 
-/// Gives a subject its number, as durable as the sale's [`Durability`] says when this returns. The sale takes entries in
-/// this phase.
+/// Gives a subject its number, as durable as the sale's [`Durability`] says when this returns. The sale takes
+/// entries in this phase.
 ///
-/// May be dropped at any moment: a request that was handed to the journal's writer is written, and a number that was
-/// assigned and not handed over is offered to the same subject again.
+/// May be dropped at any moment: a request that was handed to the journal's writer is written, and a number
+/// that was assigned and not handed over is offered to the same subject again.
 ///
 /// # Errors
 /// [`WaitingRoomError`]; joining again is safe.
 pub(crate) async fn join(context: &RoomContext, subject: u64) -> Result<Entry, WaitingRoomError> {
     let store = &context.store;
-    let is_async = context.config.durability == Durability::Acknowledged;
+    let is_async = context.config.durability == Durability::Async;
     if is_async && context.lag.is() {
         return Err(WaitingRoomError::Journal);
     }
@@ -41,86 +41,94 @@ pub(crate) async fn join(context: &RoomContext, subject: u64) -> Result<Entry, W
         joined_at: context.clock.now(),
     };
     match assign_number(context, join).await? {
-        Numbered::New(found) => {
-            let found = write_join(context, join, found, epoch).await?;
+        Assigned::New(entry) => {
+            let entry = write_join(context, join, entry, epoch).await?;
             // The journal knows the time of joining best: another node may have been a moment faster.
-            let written = if is_async { None } else { store.known(subject) };
-            Ok(Entry::New(written.unwrap_or(found)))
+            let written = if is_async {
+                None
+            } else {
+                store.find_by_subject(subject)
+            };
+            Ok(Entry::New(written.unwrap_or(entry)))
         }
-        Numbered::Had { found, written: true } => {
-            Ok(Entry::Existing(store.known(subject).unwrap_or(found)))
-        }
-        Numbered::Had {
-            found,
-            written: false,
+        Assigned::Existing {
+            entry,
+            journaled: true,
+        } => Ok(Entry::Existing(store.find_by_subject(subject).unwrap_or(entry))),
+        Assigned::Existing {
+            entry,
+            journaled: false,
         } => {
             // Another node may have written it just now, or died before it could.
-            request::follow(&context.writer).await?;
-            let found = if store.owner(found.number).is_none() {
-                write_join(context, join, found, epoch).await?
+            request::catch_up_with_others(&context.writer).await?;
+            let entry = if store.subject_of(entry.number).is_none() {
+                write_join(context, join, entry, epoch).await?
             } else {
-                found
+                entry
             };
-            Ok(Entry::Existing(store.known(subject).unwrap_or(found)))
+            Ok(Entry::Existing(store.find_by_subject(subject).unwrap_or(entry)))
         }
-        Numbered::Full => Ok(Entry::Full),
+        Assigned::Full => Ok(Entry::Full),
     }
 }
 
 /// The subject's number, or the next one; never one over which a draw was closed before it was written.
-async fn assign_number(context: &RoomContext, join: Join) -> Result<Numbered, WaitingRoomError> {
+async fn assign_number(context: &RoomContext, join: Join) -> Result<Assigned, WaitingRoomError> {
     let store = &context.store;
-    match store.number(join).await? {
-        Numbered::Had {
-            found,
-            written: false,
-        } if store.missed_draw(found.number) => {
-            store.give_up(join.subject, found.number).await?;
-            Ok(store.number(join).await?)
+    match store.assign_number(join).await? {
+        Assigned::Existing {
+            entry,
+            journaled: false,
+        } if store.is_void_in_draw(entry.number) => {
+            store.abandon_number(join.subject, entry.number).await?;
+            Ok(store.assign_number(join).await?)
         }
         numbered => Ok(numbered),
     }
 }
 
-/// Makes a join durable. Where a draw was closed a moment before, the subject gets another number, behind those of the
-/// draw.
+/// Makes a join durable. Where a draw was closed a moment before, the subject gets another number, behind
+/// those of the draw.
 async fn write_join(
     context: &RoomContext,
     join: Join,
-    found: Found,
+    entry: KnownEntry,
     epoch: u64,
-) -> Result<Found, WaitingRoomError> {
-    let request = |found: Found| {
-        Ask::Join(Promise {
-            number: found.number,
+) -> Result<KnownEntry, WaitingRoomError> {
+    let request = |entry: KnownEntry| {
+        WriteRequest::Join(PendingJoin {
+            number: entry.number,
             join: Join {
-                joined_at: found.joined_at,
+                joined_at: entry.joined_at,
                 ..join
             },
             epoch,
         })
     };
-    if context.config.durability == Durability::Acknowledged {
-        context.writer.hand_in(request(found))?;
-        return Ok(found);
+    if context.config.durability == Durability::Async {
+        context.writer.enqueue(request(entry))?;
+        return Ok(entry);
     }
-    if context.writer.submit(request(found)).await? == Answer::Written {
-        return Ok(found);
+    if context.writer.submit(request(entry)).await? == WriteResult::Written {
+        return Ok(entry);
     }
-    if !context.store.missed_draw(found.number) {
+    if !context.store.is_void_in_draw(entry.number) {
         return Err(WaitingRoomError::Journal);
     }
     match assign_number(context, join).await? {
-        Numbered::New(found)
-        | Numbered::Had {
-            found,
-            written: false,
-        } => match context.writer.submit(request(found)).await? {
-            Answer::Written => Ok(found),
-            Answer::Failed => Err(WaitingRoomError::Journal),
+        Assigned::New(entry)
+        | Assigned::Existing {
+            entry,
+            journaled: false,
+        } => match context.writer.submit(request(entry)).await? {
+            WriteResult::Written => Ok(entry),
+            WriteResult::Failed => Err(WaitingRoomError::Journal),
         },
-        Numbered::Had { found, written: true } => Ok(found),
-        Numbered::Full => Err(WaitingRoomError::Busy),
+        Assigned::Existing {
+            entry,
+            journaled: true,
+        } => Ok(entry),
+        Assigned::Full => Err(WaitingRoomError::Busy),
     }
 }
 

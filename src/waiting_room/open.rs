@@ -16,12 +16,11 @@ use crate::{
         context::RoomContext,
         draw::coordinator::{self, DrawSetupError},
         journal::{
-            self,
-            chain::Chain,
+            chain::ChainStore,
             port::{Journal, JournalError},
-            postgres::PgJournal,
+            postgres::{self, PostgresJournal},
             sqlite::SqliteJournal,
-            writer::{WriteError, Writer},
+            writer::{JournalWriter, WriteError},
         },
         room::WaitingRoom,
         status::reporter::PUBLISH_EVERY,
@@ -30,11 +29,12 @@ use crate::{
             port::{Moment, QueueStore},
             redis::RedisStore,
         },
-        types::{Config, Durability, Engine, JournalPlace},
+        types::{Config, Durability, JournalLocation, StoreBackend},
     },
 };
 
-/// Subjects a bucket of the engine's map at the declared number of fans; at four times as many it is still compact.
+/// Subjects a bucket of the engine's map at the declared number of fans; at four times as many it is still
+/// compact.
 const SUBJECTS_A_BUCKET: u32 = 64;
 /// Entries up to which a bucket must be compact: four times as many, and the spread.
 const BUCKET_ENTRIES_MAX: u32 = 512;
@@ -55,13 +55,13 @@ pub struct Deps {
     /// Keys of tokens, passes, receipts and the draw.
     pub keys: Keys,
     /// Where the journal is kept.
-    pub journal: JournalPlace,
+    pub journal: JournalLocation,
     /// What assigns numbers and slots.
-    pub engine: Engine,
+    pub store: StoreBackend,
     /// Name of this node among others.
-    pub node: String,
+    pub node_name: String,
     /// Ends the background loops.
-    pub life: Lifecycle,
+    pub lifecycle: Lifecycle,
 }
 
 /// Why a waiting room cannot be opened.
@@ -80,10 +80,11 @@ pub enum OpenError {
     Sql(#[from] sql::OpenError),
     /// The journal's database cannot be opened.
     #[error(transparent)]
-    Journal(#[from] journal::OpenError),
+    Journal(#[from] postgres::OpenError),
     /// The store has not been complete within a minute.
     #[error(
-        "the store of sale {sale} does not become ready: is Redis reachable, and does another node keep rebuilding it?"
+        "the store of sale {sale} does not become ready: is Redis reachable, \
+         and does another node keep rebuilding it?"
     )]
     NotReady {
         /// The sale.
@@ -101,7 +102,7 @@ pub enum OpenError {
 
 struct Opened {
     journal: Arc<dyn Journal>,
-    chain: Arc<dyn Chain>,
+    chain: Arc<dyn ChainStore>,
     store: Arc<dyn QueueStore>,
 }
 
@@ -112,10 +113,18 @@ struct Opened {
 pub async fn open(config: Config, deps: Deps) -> Result<Arc<WaitingRoom>, OpenError> {
     let room = Arc::new(recover(config, deps).await?);
     let short = Duration::from_millis(100);
-    supervise(&room, "admission", short, |room| async move { admission_loop(&room).await });
-    supervise(&room, "status", PUBLISH_EVERY, |room| async move { status_loop(&room).await });
-    supervise(&room, "draw", Duration::from_secs(1), |room| async move { draw_loop(&room).await });
-    supervise(&room, "journal chain", CHAIN_EVERY, |room| async move { chain_loop(&room).await });
+    supervise(&room, "admission", short, |room| async move {
+        admission_loop(&room).await
+    });
+    supervise(&room, "status", PUBLISH_EVERY, |room| async move {
+        status_loop(&room).await
+    });
+    supervise(&room, "draw", Duration::from_secs(1), |room| async move {
+        draw_loop(&room).await
+    });
+    supervise(&room, "journal chain", CHAIN_EVERY, |room| async move {
+        chain_loop(&room).await
+    });
     Ok(room)
 }
 
@@ -147,10 +156,10 @@ pub(crate) async fn recover(config: Config, deps: Deps) -> Result<WaitingRoom, O
         clock,
         entropy,
         keys,
-        life,
+        lifecycle: life,
         ..
     } = deps;
-    let writer = Writer::new(journal, Arc::clone(&store), Arc::clone(&clock), config.durability);
+    let writer = JournalWriter::new(journal, Arc::clone(&store), Arc::clone(&clock), config.durability);
     tokio::time::timeout(READY_WITHIN, until_complete(&writer, store.as_ref()))
         .await
         .map_err(|_| OpenError::NotReady {
@@ -168,7 +177,7 @@ pub(crate) async fn recover(config: Config, deps: Deps) -> Result<WaitingRoom, O
         .await
         .map_err(|error| of_replay(error.to_string()))?;
     store
-        .recovered(at)
+        .finish_replay(at)
         .await
         .map_err(|error| of_replay(error.to_string()))?;
     let linked = chain
@@ -176,7 +185,7 @@ pub(crate) async fn recover(config: Config, deps: Deps) -> Result<WaitingRoom, O
         .await
         .map_err(|error| of_replay(error.to_string()))?;
     let context = RoomContext {
-        lag: writer.behind(),
+        lag: writer.lag(),
         writer: writer.start(&life),
         config,
         clock,
@@ -215,7 +224,8 @@ async fn admission_loop(room: &WaitingRoom) {
         match &ticked {
             // While it lasts, once is enough.
             Err(error) if !is_failing => {
-                tracing::error!(%sale, %error, "admission ticks fail: nobody is called until the store answers");
+                tracing::error!(%sale, %error,
+                    "admission ticks fail: nobody is called until the store answers");
             }
             Ok(()) if is_failing => tracing::info!(%sale, "admission ticks again"),
             _ => {}
@@ -252,7 +262,8 @@ async fn draw_loop(room: &WaitingRoom) {
     }
 }
 
-/// Chains the journal's records second by second. Apart from the status, which goes on when the journal is away.
+/// Chains the journal's records second by second. Apart from the status, which goes on when the journal is
+/// away.
 async fn chain_loop(room: &WaitingRoom) {
     let mut ticks = interval(CHAIN_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -266,14 +277,16 @@ async fn chain_loop(room: &WaitingRoom) {
         if let Err(error) = &extended
             && !is_failing
         {
-            tracing::warn!(sale = %room.config().sale, %error, "the journal is not chained until it answers again");
+            tracing::warn!(sale = %room.config().sale, %error,
+                "the journal is not chained until it answers again");
         }
         is_failing = extended.is_err();
     }
 }
 
-/// Memory holds what the journal does, and an engine elsewhere is complete too. Other nodes may write meanwhile.
-async fn until_complete(writer: &Writer, store: &dyn QueueStore) -> Result<(), WriteError> {
+/// Memory holds what the journal does, and an engine elsewhere is complete too. Other nodes may write
+/// meanwhile.
+async fn until_complete(writer: &JournalWriter, store: &dyn QueueStore) -> Result<(), WriteError> {
     loop {
         writer.catch_up().await?;
         if store.is_complete() {
@@ -289,31 +302,34 @@ async fn open_backend(config: &Config, deps: &Deps, at: Moment) -> Result<Opened
         sale: sale.clone(),
         why: why.to_string(),
     };
-    match (&deps.engine, &deps.journal) {
-        (Engine::Memory, JournalPlace::File(file)) => {
+    match (&deps.store, &deps.journal) {
+        (StoreBackend::Memory, JournalLocation::File(file)) => {
             let journal = Arc::new(SqliteJournal::open(file, sale.clone()).await?);
             let given_before = journal.ceiling().await.map_err(broken)?;
-            let store =
-                Arc::new(MemoryStore::new(config.clone(), 0, at).beside(Arc::clone(&journal), given_before));
+            let store = Arc::new(
+                MemoryStore::new(config.clone(), 0, at).with_journal(Arc::clone(&journal), given_before),
+            );
             Ok(Opened {
                 chain: Arc::clone(&journal) as _,
                 journal,
                 store,
             })
         }
-        (Engine::Memory, JournalPlace::Postgres { .. }) if config.durability == Durability::Acknowledged => {
+        (StoreBackend::Memory, JournalLocation::Postgres { .. })
+            if config.durability == Durability::Async =>
+        {
             Err(OpenError::Config {
                 sale: sale.clone(),
-                why: "the memory engine answers joins before they are written down only beside a journal in a file of its own",
+                why: "the memory store answers joins before they are durable only with a journal in its own file",
             })
         }
-        (Engine::Memory, JournalPlace::Postgres { url }) => {
+        (StoreBackend::Memory, JournalLocation::Postgres { url }) => {
             let journal = Arc::new(open_shared(url, sale, config).await?);
             // One process at a time: whoever comes later takes the epoch, and the one before is refused.
             let head = journal.head().await.map_err(broken)?;
             let mut name = [0; 8];
             deps.entropy.fill(&mut name);
-            let identity = format!("memory of {} {:016x}", deps.node, u64::from_le_bytes(name));
+            let identity = format!("memory of {} {:016x}", deps.node_name, u64::from_le_bytes(name));
             let head = journal
                 .raise_epoch(head.epoch(), &identity)
                 .await
@@ -321,7 +337,7 @@ async fn open_backend(config: &Config, deps: &Deps, at: Moment) -> Result<Opened
             journal.settle(head.epoch()).await.map_err(broken)?;
             // This engine's numbers go with it, so it needs no ceiling.
             journal
-                .raise_ceiling(head.epoch(), config.max_fans)
+                .raise_ceiling(head.epoch(), config.queue_entries_max)
                 .await
                 .map_err(broken)?;
             let store = Arc::new(MemoryStore::new(config.clone(), head.epoch(), at));
@@ -331,22 +347,22 @@ async fn open_backend(config: &Config, deps: &Deps, at: Moment) -> Result<Opened
                 store,
             })
         }
-        (Engine::Redis(redis), JournalPlace::Postgres { url }) => {
+        (StoreBackend::Redis(redis), JournalLocation::Postgres { url }) => {
             let journal = Arc::new(open_shared(url, sale, config).await?);
             make_compact(redis).await;
             let line = FencedConnection::start(
                 redis.clone(),
                 sale.to_string(),
                 Arc::clone(&deps.entropy),
-                &deps.life,
+                &deps.lifecycle,
             );
             let opening = RedisStore::open(
                 config.clone(),
-                deps.node.clone(),
+                deps.node_name.clone(),
                 line,
                 Arc::clone(&journal),
                 at,
-                &deps.life,
+                &deps.lifecycle,
             );
             let store = opening.await.map_err(broken)?;
             Ok(Opened {
@@ -355,41 +371,45 @@ async fn open_backend(config: &Config, deps: &Deps, at: Moment) -> Result<Opened
                 store,
             })
         }
-        (Engine::Redis(_), JournalPlace::File(_)) => Err(OpenError::Config {
+        (StoreBackend::Redis(_), JournalLocation::File(_)) => Err(OpenError::Config {
             sale: sale.clone(),
-            why: "an engine that several nodes share needs a journal that they share: give journal.url a PostgreSQL database",
+            why: "a store that nodes share needs a shared journal: give journal.url a PostgreSQL database",
         }),
     }
 }
 
-async fn open_shared(url: &str, sale: &SaleId, config: &Config) -> Result<PgJournal, OpenError> {
-    let buckets = (config.max_fans / SUBJECTS_A_BUCKET)
+async fn open_shared(url: &str, sale: &SaleId, config: &Config) -> Result<PostgresJournal, OpenError> {
+    let buckets = (config.queue_entries_max / SUBJECTS_A_BUCKET)
         .clamp(1, 1 << 20)
         .next_power_of_two();
-    Ok(PgJournal::open(url, sale.clone(), buckets).await?)
+    Ok(PostgresJournal::open(url, sale.clone(), buckets).await?)
 }
 
 /// Where it may not be set, the map takes more memory, and that is all.
 async fn make_compact(redis: &Redis) {
     if !matches!(redis.compact_hashes(BUCKET_ENTRIES_MAX).await, Ok(true)) {
         tracing::warn!(
-            redis = %redis.address(),
-            "hash-max-listpack-entries is below {BUCKET_ENTRIES_MAX} and cannot be set: a queue that outgrows max_fans will take much memory"
+            redis = %redis.url(),
+            "hash-max-listpack-entries is below {BUCKET_ENTRIES_MAX} and cannot be set: \
+             a queue beyond queue_entries_max will take much memory"
         );
     }
 }
 
 fn check(config: &Config) -> Result<(), &'static str> {
-    if config.prequeue_at > config.opens_at || config.opens_at >= config.closes_at {
+    if config.prequeue_starts_at > config.on_sale_starts_at || config.on_sale_starts_at >= config.closes_at {
         return Err("it must take queue places before it opens, and open before it closes");
     }
-    if config.rate_per_minute == 0 || config.capacity == 0 || config.max_fans == 0 || config.burst == Some(0)
+    if config.admission_rate_per_minute == 0
+        || config.active_visits_max == 0
+        || config.queue_entries_max == 0
+        || config.admission_burst == Some(0)
     {
         return Err("rate, capacity, burst and the number of fans must be at least 1");
     }
-    if config.draw.is_some() && config.durability != Durability::Journaled {
+    if config.draw.is_some() && config.durability != Durability::Committed {
         return Err(
-            "a fair draw needs durability \"journaled\": nobody is told that she is in a list that may not hold her",
+            "a fair draw needs durability \"committed\": a visitor must not be told of an entry that may be lost",
         );
     }
     if config
@@ -399,12 +419,12 @@ fn check(config: &Config) -> Result<(), &'static str> {
     {
         return Err("the beacon's rounds must be at least a second apart");
     }
-    if !(0.0..=1.0).contains(&config.returner_share) {
+    if !(0.0..=1.0).contains(&config.late_arrival_share) {
         return Err("the returners' share must be between 0 and 1");
     }
     if config.call_window < Duration::from_secs(1)
-        || config.pass_life < Duration::from_secs(2)
-        || config.visit_max < config.pass_life
+        || config.pass_ttl < Duration::from_secs(2)
+        || config.visit_max < config.pass_ttl
     {
         return Err("the call window must last a second, a pass two, and a visit as long as a pass");
     }

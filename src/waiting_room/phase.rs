@@ -4,7 +4,7 @@ use crate::{
     kernel::Timestamp,
     waiting_room::{
         state::Settings,
-        types::{Config, POLL_FAR_MS, POLL_NEAR_MS, Phase, PlaceState, Reason},
+        types::{Config, DelayReason, EntryState, POLL_FAR_MS, POLL_NEAR_MS, Phase},
     },
 };
 
@@ -12,9 +12,9 @@ use crate::{
 pub(crate) fn phase_at(config: &Config, settings: &Settings, now: Timestamp) -> Phase {
     if settings.closed || now >= config.closes_at {
         Phase::Closed
-    } else if now < config.prequeue_at {
+    } else if now < config.prequeue_starts_at {
         Phase::Scheduled
-    } else if now < config.opens_at {
+    } else if now < config.on_sale_starts_at {
         Phase::Prequeue
     } else if !has_order(config, settings) {
         Phase::Drawing
@@ -27,41 +27,42 @@ pub(crate) fn phase_at(config: &Config, settings: &Settings, now: Timestamp) -> 
     }
 }
 
-/// Whether queue numbers are final and may be published: those of a fair draw are not known before it is held.
+/// Whether queue numbers are final and may be published: those of a fair draw are not known before it is
+/// held.
 pub(crate) fn has_order(config: &Config, settings: &Settings) -> bool {
     config.draw.is_none() || settings.drawn
 }
 
 /// Why admission is stopped or reduced, as far as it follows from the settings alone.
-pub(crate) fn reason_of(phase: Phase, settings: &Settings, active: u32) -> Option<Reason> {
+pub(crate) fn reason_of(phase: Phase, settings: &Settings, active: u32) -> Option<DelayReason> {
     match phase {
         Phase::SoldOut | Phase::Closed => None,
-        _ if settings.paused => Some(Reason::Paused),
-        _ if settings.rate_ordered == 0 => Some(Reason::PausedByRate),
-        _ if settings.capacity == 0 => Some(Reason::PausedByCapacity),
-        Phase::OnSale if active > settings.capacity => Some(Reason::CapacityLowered),
-        Phase::OnSale if settings.slowed_ppm > 0 => Some(Reason::BoxOfficeBusy),
+        _ if settings.paused => Some(DelayReason::Paused),
+        _ if settings.rate_configured_per_minute == 0 => Some(DelayReason::PausedByRate),
+        _ if settings.active_visits_max == 0 => Some(DelayReason::PausedByVisitLimit),
+        Phase::OnSale if active > settings.active_visits_max => Some(DelayReason::VisitLimitLowered),
+        Phase::OnSale if settings.rate_reduction_ppm > 0 => Some(DelayReason::BoxOfficeBusy),
         _ => None,
     }
 }
 
 /// State of a queue entry that has not been called yet.
-pub(crate) fn uncalled_state(phase: Phase) -> PlaceState {
+pub(crate) fn uncalled_state(phase: Phase) -> EntryState {
     match phase {
-        Phase::Scheduled | Phase::Prequeue | Phase::Drawing => PlaceState::Prequeue,
-        Phase::OnSale | Phase::Paused | Phase::SoldOut | Phase::Closed => PlaceState::Waiting,
+        Phase::Scheduled | Phase::Prequeue | Phase::Drawing => EntryState::Prequeue,
+        Phase::OnSale | Phase::Paused | Phase::SoldOut | Phase::Closed => EntryState::Waiting,
     }
 }
 
-/// Pause before the next poll, in milliseconds: shorter near the front, and spread by number so that visitors who joined
-/// together do not poll together.
-pub(crate) fn poll_after_ms(state: PlaceState, number: u64, soonest_s: Option<u32>) -> u32 {
+/// Pause before the next poll, in milliseconds: shorter near the front, and spread by number so that visitors
+/// who joined together do not poll together.
+pub(crate) fn poll_after_ms(state: EntryState, number: u64, soonest_s: Option<u32>) -> u32 {
     let base = match state {
-        PlaceState::Called => return POLL_NEAR_MS,
-        PlaceState::PassedOver => 3 * POLL_NEAR_MS,
-        PlaceState::Entered | PlaceState::Left => POLL_FAR_MS,
+        EntryState::Called => return POLL_NEAR_MS,
+        EntryState::Missed => 3 * POLL_NEAR_MS,
+        EntryState::Admitted | EntryState::Left => POLL_FAR_MS,
         // A twentieth of the wait: the answer is late by 5 % at worst.
-        PlaceState::Prequeue | PlaceState::Waiting => {
+        EntryState::Prequeue | EntryState::Waiting => {
             soonest_s.map_or(5 * POLL_NEAR_MS, |seconds| seconds.saturating_mul(50))
         }
     };

@@ -9,6 +9,7 @@ use crate::{
     platform::{shutdown::Lifecycle, signing::TokenError},
     waiting_room::{
         admission::controller::AdmissionController,
+        commands,
         context::{RoomContext, WaitingRoomError},
         draw::{
             coordinator::DrawCoordinator,
@@ -17,29 +18,29 @@ use crate::{
             receipts::{DrawLeaves, ReceiptOutcome},
             secrets::Secrets,
         },
-        commands,
         join::{self, Entry},
         journal::{
-            chain::{self, Chain, Link},
+            chain::{self, ChainLink, ChainStore},
             port::JournalError,
             record::Event,
-            verify::LogHead,
+            verify::ChainHead,
         },
         phase::{has_order, uncalled_state},
         position,
         status::{
             presence,
             reporter::{Inputs, StatusReporter},
-            snapshot::{BoardWatch, EncodedBoard},
+            snapshot::{EncodedStatus, StatusSubscription},
         },
-        store::port::{Found, Standing, StoreError},
+        store::port::{KnownEntry, NumberState, StoreError},
         tokens::{
-            pass::{Papers, Pass, PassReader},
+            pass::{Pass, PassVerifier, TokenVerifier},
             queue_token::{self, QueueToken},
         },
         types::{
-            BoxOfficeReport, CommandOutcome, Config, DoorState, EnterOutcome, Figures, Inside, JoinOutcome,
-            Joined, OperatorCommand, POLL_FAR_MS, Phase, Place, PlaceState, RenewOutcome,
+            AdmissionSettings, BoxOfficeLoad, BoxOfficeReport, CommandOutcome, Config, EnterOutcome,
+            EntryState, JoinOutcome, Joined, OperatorCommand, POLL_FAR_MS, Phase, Position, RenewOutcome,
+            RoomMetrics,
         },
         visits::{self, Admission},
     },
@@ -53,13 +54,13 @@ pub struct WaitingRoom {
     context: Arc<RoomContext>,
     life: Lifecycle,
     sale_hash: [u8; 8],
-    chain: Arc<dyn Chain>,
+    chain: Arc<dyn ChainStore>,
     /// The last link of the journal's chain that this node knows of.
-    linked: ArcSwap<Link>,
+    linked: ArcSwap<ChainLink>,
     status: StatusReporter,
     admission: AdmissionController,
     draw: DrawCoordinator,
-    passes: PassReader,
+    passes: PassVerifier,
 }
 
 impl fmt::Debug for WaitingRoom {
@@ -69,12 +70,13 @@ impl fmt::Debug for WaitingRoom {
 }
 
 impl WaitingRoom {
-    /// A room over a recovered store; `linked` is the last link of the journal's `chain`. Publishes a first status.
+    /// A room over a recovered store; `linked` is the last link of the journal's `chain`. Publishes a first
+    /// status.
     pub(crate) fn new(
         context: RoomContext,
         life: Lifecycle,
-        chain: Arc<dyn Chain>,
-        linked: Link,
+        chain: Arc<dyn ChainStore>,
+        linked: ChainLink,
         secrets: Option<Secrets>,
     ) -> Self {
         let context = Arc::new(context);
@@ -87,7 +89,7 @@ impl WaitingRoom {
             status: StatusReporter::new(Arc::clone(&context)),
             admission: AdmissionController::new(Arc::clone(&context)),
             draw: DrawCoordinator::new(Arc::clone(&context), secrets),
-            passes: PassReader::new(
+            passes: PassVerifier::new(
                 config.sale.clone(),
                 config.issuer.clone(),
                 context.keys.clone(),
@@ -109,8 +111,8 @@ impl WaitingRoom {
         self.context.phase()
     }
 
-    /// Gives a subject a queue entry, or finds the one it has. As durable as the sale's configuration says when this
-    /// returns. May be dropped at any moment.
+    /// Gives a subject a queue entry, or finds the one it has. As durable as the sale's configuration says
+    /// when this returns. May be dropped at any moment.
     ///
     /// # Errors
     /// [`WaitingRoomError`]; joining again is safe.
@@ -118,18 +120,19 @@ impl WaitingRoom {
         let context = &self.context;
         let subject = queue_token::subject_hash(&context.keys.queue, &context.config.sale, who);
         // Most who join twice have merely reloaded the page.
-        match context.store.known(subject) {
+        match context.store.find_by_subject(subject) {
             Some(found) if join::is_open_for_joins(self.phase()) => Ok(self.existing(subject, found)),
             _ => self.join_as(subject).await,
         }
     }
 
-    /// Gives a visitor without a name a queue entry: only the token proves whose it is. As [`WaitingRoom::join`].
+    /// Gives a visitor without a name a queue entry: only the token proves whose it is. As
+    /// [`WaitingRoom::join`].
     ///
     /// # Errors
     /// As [`WaitingRoom::join`].
-    pub async fn join_stranger(&self) -> Result<JoinOutcome, WaitingRoomError> {
-        self.join_as(queue_token::stranger(self.context.entropy.as_ref()))
+    pub async fn join_anonymous(&self) -> Result<JoinOutcome, WaitingRoomError> {
+        self.join_as(queue_token::anonymous_subject(self.context.entropy.as_ref()))
             .await
     }
 
@@ -138,7 +141,7 @@ impl WaitingRoom {
         match phase {
             Phase::Scheduled => {
                 return Ok(JoinOutcome::NotOpenYet {
-                    opens: self.context.config.prequeue_at,
+                    prequeue_starts_at: self.context.config.prequeue_starts_at,
                 });
             }
             Phase::Closed => return Ok(JoinOutcome::Closed),
@@ -153,18 +156,18 @@ impl WaitingRoom {
         })
     }
 
-    fn existing(&self, subject: u64, found: Found) -> JoinOutcome {
+    fn existing(&self, subject: u64, found: KnownEntry) -> JoinOutcome {
         let token = token_of(subject, found);
-        JoinOutcome::Already(self.joined(&token, self.place(&token).state))
+        JoinOutcome::Existing(self.joined(&token, self.position(&token).state))
     }
 
-    fn joined(&self, token: &QueueToken, state: PlaceState) -> Joined {
+    fn joined(&self, token: &QueueToken, state: EntryState) -> Joined {
         Joined {
-            token: token.seal(&self.context.keys.queue, self.sale_hash),
+            token: token.sign(&self.context.keys.queue, self.sale_hash),
             state,
             number: position::published_number(&self.context, token),
             joined_at: token.joined_at,
-            sample: presence::sample_of(token.subject_hash),
+            heartbeat_sample: presence::sample_of(token.subject_hash),
         }
     }
 
@@ -172,18 +175,18 @@ impl WaitingRoom {
     ///
     /// # Errors
     /// [`TokenError`] says what is wrong with it.
-    pub fn read_token(&self, token: &str) -> Result<QueueToken, TokenError> {
+    pub fn verify_token(&self, token: &str) -> Result<QueueToken, TokenError> {
         QueueToken::open(token, &self.context.keys.queue, self.sale_hash)
     }
 
     /// Whether the token was given to this subject.
-    pub fn belongs_to(&self, token: &QueueToken, who: &Subject) -> bool {
+    pub fn token_belongs_to(&self, token: &QueueToken, who: &Subject) -> bool {
         let context = &self.context;
         token.subject_hash == queue_token::subject_hash(&context.keys.queue, &context.config.sale, who)
     }
 
     /// Where the token's holder stands now. No I/O.
-    pub fn place(&self, token: &QueueToken) -> Place {
+    pub fn position(&self, token: &QueueToken) -> Position {
         position::position(&self.context, &self.status.published(), token)
     }
 
@@ -196,12 +199,12 @@ impl WaitingRoom {
         let Some(number) = position::number_of(&self.context, token) else {
             return Ok(());
         };
-        let standing = store.standing(number, at);
-        if standing == Standing::Left {
+        let standing = store.entry_state(number, at);
+        if standing == NumberState::Left {
             return Ok(());
         }
         if let Some(visit) = store.visit_of(number) {
-            if standing != Standing::Entered {
+            if standing != NumberState::Admitted {
                 // The admission is just being written.
                 return Err(WaitingRoomError::Busy);
             }
@@ -213,9 +216,9 @@ impl WaitingRoom {
         self.context.write(Event::Left { number: arrival }).await
     }
 
-    /// A heartbeat: the holder's page is open. Gives the pause until the next one; `None`: the holder is not in the
-    /// sample that is asked, and nothing has changed.
-    pub fn present(&self, token: &QueueToken) -> Option<Duration> {
+    /// A heartbeat: the holder's page is open. Gives the pause until the next one; `None`: the holder is not
+    /// in the sample that is asked, and nothing has changed.
+    pub fn heartbeat(&self, token: &QueueToken) -> Option<Duration> {
         position::heartbeat(
             &self.context,
             &self.status.published(),
@@ -225,34 +228,38 @@ impl WaitingRoom {
     }
 
     /// The current status, ready to be sent.
-    pub fn board(&self) -> Arc<EncodedBoard> {
+    pub fn status(&self) -> Arc<EncodedStatus> {
         self.status.current()
     }
 
     /// A subscription to the status; `None` when as many are taken as may be.
-    pub fn watch_board(&self) -> Option<BoardWatch> {
+    pub fn subscribe_status(&self) -> Option<StatusSubscription> {
         self.status.subscribe()
     }
 
-    /// Admits the token's holder if it is their turn, unless those `inside` are served late. Asking again while the visit
-    /// lasts gives a fresh pass for the same visit.
+    /// Admits the token's holder if it is their turn, unless those `inside` are served late. Asking again
+    /// while the visit lasts gives a fresh pass for the same visit.
     ///
     /// # Errors
     /// [`WaitingRoomError`]; asking again is safe.
-    pub async fn enter(&self, token: &QueueToken, inside: Inside) -> Result<EnterOutcome, WaitingRoomError> {
+    pub async fn enter(
+        &self,
+        token: &QueueToken,
+        inside: BoxOfficeLoad,
+    ) -> Result<EnterOutcome, WaitingRoomError> {
         let admission = visits::admit(&self.context, token, inside).await?;
         Ok(match admission {
-            Admission::Admitted { pass, expires_at } => EnterOutcome::Entered { pass, expires_at },
-            Admission::NotCalledYet => EnterOutcome::NotCalledYet(self.place(token)),
-            Admission::NoSlot { ask_again } => {
-                let mut place = self.place(token);
+            Admission::Admitted { pass, expires_at } => EnterOutcome::Admitted { pass, expires_at },
+            Admission::NotCalledYet => EnterOutcome::NotCalledYet(self.position(token)),
+            Admission::NoSlot { retry_after } => {
+                let mut place = self.position(token);
                 place.poll_after_ms = place
                     .poll_after_ms
-                    .max(u32::try_from(ask_again.as_millis()).unwrap_or(POLL_FAR_MS));
-                EnterOutcome::FullForAMoment(place)
+                    .max(u32::try_from(retry_after.as_millis()).unwrap_or(POLL_FAR_MS));
+                EnterOutcome::AtCapacity(place)
             }
             Admission::Closed => EnterOutcome::Closed,
-            Admission::Ended => EnterOutcome::Ended(self.place(token)),
+            Admission::Ended => EnterOutcome::Ended(self.position(token)),
         })
     }
 
@@ -260,9 +267,9 @@ impl WaitingRoom {
     ///
     /// # Errors
     /// [`TokenError`] says what is wrong with it.
-    pub fn read_pass(&self, pass: &str) -> Result<Pass, TokenError> {
-        let pass = self.passes.read_pass(pass)?;
-        if !self.context.store.is_inside(pass.visit, pass.generation) {
+    pub fn verify_pass(&self, pass: &str) -> Result<Pass, TokenError> {
+        let pass = self.passes.verify_pass(pass)?;
+        if !self.context.store.is_admitted(pass.visit, pass.generation) {
             return Err(TokenError::Expired);
         }
         Ok(pass)
@@ -290,10 +297,10 @@ impl WaitingRoom {
     }
 
     /// Takes in what the box office reports; it counts from the next tick on.
-    pub fn box_office_report(&self, report: BoxOfficeReport) {
+    pub fn receive_report(&self, report: BoxOfficeReport) {
         let until = self.context.clock.now().plus(PAYING_KEPT);
         for visit in &report.paying {
-            self.context.store.keep_visit(*visit, until);
+            self.context.store.extend_visit(*visit, until);
         }
         self.admission.receive_report(report);
     }
@@ -302,16 +309,19 @@ impl WaitingRoom {
     ///
     /// # Errors
     /// As [`WaitingRoom::order`].
-    pub async fn command(&self, command: OperatorCommand) -> Result<CommandOutcome, WaitingRoomError> {
+    pub async fn command_by_service(
+        &self,
+        command: OperatorCommand,
+    ) -> Result<CommandOutcome, WaitingRoomError> {
         commands::carry_out(&self.context, command, None).await
     }
 
-    /// Carries out an operator's command: in the journal under the operator's name, and effective here when this
-    /// returns; on every other node with its next tick.
+    /// Carries out an operator's command: in the journal under the operator's name, and effective here when
+    /// this returns; on every other node with its next tick.
     ///
     /// # Errors
     /// [`WaitingRoomError`] when it could not be written; nothing has changed then.
-    pub async fn order(
+    pub async fn command(
         &self,
         command: OperatorCommand,
         by: &str,
@@ -320,28 +330,28 @@ impl WaitingRoom {
     }
 
     /// How admission is set now.
-    pub fn door_state(&self) -> DoorState {
+    pub fn admission_settings(&self) -> AdmissionSettings {
         commands::admission_settings(&self.context)
     }
 
     /// Counts for metrics and operators.
-    pub fn figures(&self) -> Figures {
+    pub fn metrics(&self) -> RoomMetrics {
         let store = &self.context.store;
         let (counts, settings) = (store.counts(self.context.moment()), store.settings());
-        Figures {
-            issued: counts.issued.into(),
+        RoomMetrics {
+            numbers_issued: counts.numbers_issued.into(),
             now_serving: counts.now_serving.into(),
-            active: counts.active,
+            active_visits: counts.active_visits,
             claimants: counts.claimants,
-            returners: counts.returners,
+            late_arrivals: counts.late_arrivals,
             waiting: counts.waiting,
-            present_percent: self.status.published().present_percent,
-            passed_over: counts.passed_over,
-            rate_per_minute: settings.rate_per_minute,
-            rate_ordered_per_minute: settings.rate_ordered,
-            capacity: settings.capacity,
-            entries_total: counts.entries_total,
-            statements: self.status.statements(),
+            online_percent: self.status.published().online_percent,
+            missed: counts.missed,
+            admission_rate_effective_per_minute: settings.rate_effective_per_minute,
+            admission_rate_configured_per_minute: settings.rate_configured_per_minute,
+            active_visits_max: settings.active_visits_max,
+            admissions_total: counts.admissions_total,
+            forecast_outcomes: self.status.statements(),
         }
     }
 
@@ -355,20 +365,19 @@ impl WaitingRoom {
         publication::progress(&self.context.store.draw(), self.context.clock.now())
     }
 
-    /// What the token's holder needs to prove that they are in the queue, and once the entries are closed, in the draw.
+    /// What the token's holder needs to prove that they are in the queue, and once the entries are closed, in
+    /// the draw.
     ///
     /// # Errors
     /// [`ReceiptOutcome`] says why there is none.
     pub async fn draw_receipt(&self, token: &QueueToken) -> Result<DrawReceipt, ReceiptOutcome> {
         let receipts = self.draw.receipts().ok_or(ReceiptOutcome::NoDraw)?;
         let arrival = position::arrival_of(&self.context, token).ok_or(ReceiptOutcome::Unknown)?;
-        receipts
-            .receipt(&self.context, arrival, token.subject_hash)
-            .await
+        receipts.receipt(&self.context, arrival, token.subject_hash).await
     }
 
-    /// All leaves of the draw in order of arrival, some at a time; `None` before the entries are closed. `Err`: as many
-    /// lists are being sent as may be.
+    /// All leaves of the draw in order of arrival, some at a time; `None` before the entries are closed.
+    /// `Err`: as many lists are being sent as may be.
     pub fn draw_leaves(&self) -> Option<Result<DrawLeaves, ()>> {
         self.draw.receipts()?.leaves(&self.context.store)
     }
@@ -413,8 +422,8 @@ impl WaitingRoom {
         has_order(&self.context.config, &self.context.store.settings())
     }
 
-    /// Chains the journal's records that are not chained yet, where it is this node's turn; the others see how far the
-    /// chain goes.
+    /// Chains the journal's records that are not chained yet, where it is this node's turn; the others see
+    /// how far the chain goes.
     pub(crate) async fn extend_chain(&self) -> Result<(), JournalError> {
         let chain = self.chain.as_ref();
         let last = if self.admission.is_caller() {
@@ -431,12 +440,17 @@ impl WaitingRoom {
     }
 
     fn inputs(&self) -> Inputs {
-        let Link { number, hash, .. } = **self.linked.load();
+        let ChainLink { number, hash, .. } = **self.linked.load();
         Inputs {
             admission: self.admission.state(),
             stock: self.admission.stock(),
-            journal: (number > 0).then_some(LogHead { link: number, hash }),
+            journal: (number > 0).then_some(ChainHead { link: number, hash }),
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn presence(&self) -> &presence::Presence {
+        self.status.presence()
     }
 
     #[cfg(test)]
@@ -446,13 +460,13 @@ impl WaitingRoom {
 }
 
 /// Also checks that a pass's visit goes on, which keys and clock alone cannot tell.
-impl Papers for WaitingRoom {
-    fn read_token(&self, token: &str) -> Result<QueueToken, TokenError> {
-        Self::read_token(self, token)
+impl TokenVerifier for WaitingRoom {
+    fn verify_token(&self, token: &str) -> Result<QueueToken, TokenError> {
+        Self::verify_token(self, token)
     }
 
-    fn read_pass(&self, pass: &str) -> Result<Pass, TokenError> {
-        Self::read_pass(self, pass)
+    fn verify_pass(&self, pass: &str) -> Result<Pass, TokenError> {
+        Self::verify_pass(self, pass)
     }
 
     fn pass_belongs_to(&self, pass: &Pass, who: &Subject) -> bool {
@@ -460,7 +474,7 @@ impl Papers for WaitingRoom {
     }
 }
 
-fn token_of(subject_hash: u64, found: Found) -> QueueToken {
+fn token_of(subject_hash: u64, found: KnownEntry) -> QueueToken {
     QueueToken {
         arrival: found.number.into(),
         subject_hash,

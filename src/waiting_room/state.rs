@@ -1,8 +1,7 @@
-//! State that the store, the forecast and the admission policy share: how admission is set, what is counted, and what
-//! the policy decides by.
+//! State that store, forecast and admission policy share: how admission is set, what is counted, and what the
+//! policy decides by.
 //!
-//! Plain values without behavior of their own, on the ground floor of the waiting room so that none of the three has to
-//! name another.
+//! Plain values on the ground floor of the waiting room, so that none of the three has to name another.
 
 use std::sync::Arc;
 
@@ -11,89 +10,109 @@ use crate::{kernel::Timestamp, waiting_room::types::Config};
 /// Share of the rate that is used while the box office is silent.
 pub(crate) const SILENT_SHARE: f64 = 0.5;
 
-/// How the door is set: by its operators, by the stock, and by how the box office fares.
+/// How admission is set: by operators, by the stock, and by backpressure.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Settings {
-    /// In force: as ordered, less what the box office's state takes away.
-    pub rate_per_minute: u32,
-    pub rate_ordered: u32,
-    /// How many millionths of the ordered rate are taken away while the box office suffers.
-    pub slowed_ppm: u32,
+    /// Rate in force: as configured, less what backpressure takes away.
+    pub rate_effective_per_minute: u32,
+    /// Rate as configured or set by command.
+    pub rate_configured_per_minute: u32,
+    /// How many millionths of the configured rate backpressure takes away.
+    pub rate_reduction_ppm: u32,
     /// When that was last decided.
-    pub slowed_at: Option<Timestamp>,
-    pub capacity: u32,
-    /// By order. See also [`Settings::is_stopped`].
+    pub rate_reduced_at: Option<Timestamp>,
+    /// Active visits at most.
+    pub active_visits_max: u32,
+    /// Paused by command. See also [`Settings::is_stopped`].
     pub paused: bool,
+    /// Closed by command.
     pub closed: bool,
+    /// Every seat is booked or blocked.
     pub sold_out: bool,
-    /// A draw has given the line its order.
+    /// A draw has given the queue its order.
     pub drawn: bool,
+    /// The operators' notice.
     pub notice: Option<Arc<str>>,
+    /// Raised when all passes are revoked.
     pub pass_generation: u32,
-    /// Orders so far: each is another version of the settings, and the last one counts.
-    pub orders: u32,
+    /// Commands so far: each is another version of the settings, and the last one counts.
+    pub commands: u32,
 }
 
 impl Settings {
-    /// As a sale begins.
+    /// The settings of a sale that begins.
     pub(crate) fn of(config: &Config) -> Self {
-        let (rate, capacity) = (config.rate_per_minute, config.capacity);
+        let (rate, capacity) = (config.admission_rate_per_minute, config.active_visits_max);
         Self {
-            rate_per_minute: rate,
-            rate_ordered: rate,
-            capacity,
+            rate_effective_per_minute: rate,
+            rate_configured_per_minute: rate,
+            active_visits_max: capacity,
             ..Self::default()
         }
     }
 
-    /// Nobody is called and nobody enters, and call windows stand still: by order, or because no rate or no capacity is
-    /// left to enter by.
+    /// No visitor is called or enters, and call windows stand still: by command, or because rate or limit is
+    /// 0.
     pub(crate) fn is_stopped(&self) -> bool {
-        self.paused || self.rate_ordered == 0 || self.capacity == 0
+        self.paused || self.rate_configured_per_minute == 0 || self.active_visits_max == 0
     }
 }
 
-/// Counts for the board, metrics and operators.
+/// Counts for the status, metrics and operators.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
-    pub issued: u32,
+    /// Numbers assigned so far.
+    pub numbers_issued: u32,
+    /// Highest number that has been called.
     pub now_serving: u32,
-    pub active: u32,
+    /// Active visits.
+    pub active_visits: u32,
+    /// Called visitors who wait for a slot.
     pub claimants: u32,
-    pub returners: u32,
+    /// Late arrivals who wait for a slot.
+    pub late_arrivals: u32,
+    /// Numbers that wait to be called.
     pub waiting: u32,
-    pub passed_over: u32,
-    pub entries_total: u64,
-    /// Entries of those who had been passed over and came back.
-    pub returned_total: u64,
-    pub ended_total: u64,
+    /// Calls that were missed and not made up for.
+    pub missed: u32,
+    /// Admissions so far.
+    pub admissions_total: u64,
+    /// Admissions of late arrivals so far.
+    pub late_admissions_total: u64,
+    /// Visits that have ended so far.
+    pub visits_ended_total: u64,
 }
 
-/// What the policy knows of the door at one moment.
+/// What the policy knows of admission at one moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Situation {
+pub(crate) struct AdmissionState {
     /// The sale is on and not paused, and there are seats.
     pub calling: bool,
-    /// Numbers given out and not called yet.
+    /// Numbers assigned and not called yet.
     pub uncalled: u32,
-    pub capacity: u32,
-    pub active: u32,
+    /// Active visits at most.
+    pub active_visits_max: u32,
+    /// Active visits.
+    pub active_visits: u32,
+    /// Rate in force.
     pub rate_per_minute: u32,
-    /// Entries the rate allows at this moment.
+    /// Entries that the rate allows at this moment.
     pub permits: u32,
-    /// Permits there are at most.
+    /// Permits at most.
     pub burst: u32,
-    /// Visits that ended per second, lately.
+    /// Visits that ended per second, recently.
     pub departures_per_s: f64,
-    /// Called fans who stand before the door.
+    /// Called visitors who wait for a slot.
     pub claimants: u32,
-    /// Returners who stand before the door.
-    pub returners: u32,
-    pub returner_share: f64,
-    pub outlook: Outlook,
-    /// Free seats as the box office last said; `None` before it has said anything.
+    /// Late arrivals who wait for a slot.
+    pub late_arrivals: u32,
+    /// Share of contested slots that late arrivals may take, 0 to 1.
+    pub late_arrival_share: f64,
+    /// What is expected of calls.
+    pub show_forecast: ShowForecast,
+    /// Free seats as last reported; `None` before the first report.
     pub seats_free: Option<u32>,
-    /// The box office has not been heard of for a while.
+    /// The box office has not reported for a while.
     pub box_office_silent: bool,
     /// Whether it is this node's turn to call, of several.
     pub is_caller: bool,
@@ -101,11 +120,11 @@ pub(crate) struct Situation {
 
 /// What is expected of calls.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Outlook {
-    /// Of those called, the share that comes within the call window.
+pub(crate) struct ShowForecast {
+    /// Share of called visitors who enter within the call window, 0 to 1.
     pub share: f64,
-    /// How long after the call those come who come, on average, in seconds.
+    /// Mean seconds between call and entry of those who come.
     pub lead_s: f64,
-    /// Of those called and not come yet, how many are still expected.
-    pub coming: f64,
+    /// Called visitors who have not come yet and are still expected.
+    pub expected_arrivals: f64,
 }

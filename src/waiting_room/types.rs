@@ -1,4 +1,5 @@
-//! The words of the waiting room: what goes in and what comes out.
+//! Words that all parts of the waiting room share: configuration, requests and their outcomes, and what goes
+//! out as JSON.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -15,40 +16,42 @@ pub(crate) const POLL_NEAR_MS: u32 = 1_000;
 /// Longest pause between two polls that the service asks for, in milliseconds.
 pub(crate) const POLL_FAR_MS: u32 = 20_000;
 
-/// What a promoter decides about one sale's door.
+/// Configuration of one sale's waiting room.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The sale.
     pub sale: SaleId,
-    /// From when fans may take a place; before it `join` answers "not open yet".
-    pub prequeue_at: Timestamp,
-    /// From when fans are called.
-    pub opens_at: Timestamp,
-    /// After which nobody joins or enters any more.
+    /// From when visitors may join; before it joining answers "not open yet".
+    pub prequeue_starts_at: Timestamp,
+    /// From when visitors are called.
+    pub on_sale_starts_at: Timestamp,
+    /// From when no visitor joins or enters any more.
     pub closes_at: Timestamp,
-    pub rate_per_minute: u32,
-    /// Active visitors at most.
-    pub capacity: u32,
-    /// Entries that may come at once on top of the rate; one second's worth (at least 1) when `None`.
-    pub burst: Option<u32>,
-    /// How long a called fan has to come before she is passed over.
+    /// Admissions per minute.
+    pub admission_rate_per_minute: u32,
+    /// Active visits at most.
+    pub active_visits_max: u32,
+    /// Admissions that may come at once on top of the rate; one second's worth (at least 1) when `None`.
+    pub admission_burst: Option<u32>,
+    /// How long a called visitor has to enter before the call is missed.
     pub call_window: Duration,
-    /// Of each entry slot, the share that those passed over may take when both lanes want it, 0 to 1.
-    pub returner_share: f64,
-    /// Life of a pass; it is renewed while the visit lasts.
-    pub pass_life: Duration,
+    /// Share of contested slots that late arrivals may take when both lanes want in, 0 to 1.
+    pub late_arrival_share: f64,
+    /// Time to live of a pass; it is renewed while the visit lasts.
+    pub pass_ttl: Duration,
     /// A visit ends after this long whatever the visitor does.
     pub visit_max: Duration,
-    /// Places at most; beyond it `join` says that the queue is full.
-    pub max_fans: u32,
+    /// Queue entries at most; beyond it joining answers that the queue is full.
+    pub queue_entries_max: u32,
     /// Issuer of passes: the public base URL.
     pub issuer: String,
-    /// Watchers of the board's event stream at most.
-    pub watchers_max: usize,
-    /// Whether another process than this one lets passes in: then a slot is free only when its pass is over.
-    pub passes_checked_elsewhere: bool,
-    /// What a fan may rely on when she has her number.
+    /// Open status event streams at most.
+    pub status_streams_max: usize,
+    /// Whether another process verifies passes: then a slot is free only when its pass has expired.
+    pub passes_verified_elsewhere: bool,
+    /// What a visitor may rely on once the number is assigned.
     pub durability: Durability,
-    /// How those who came before the opening are shuffled; `None`: first come, first served.
+    /// How visitors who joined before the start are shuffled; `None`: first come, first served.
     pub draw: Option<DrawTerms>,
 }
 
@@ -56,287 +59,348 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Durability {
-    /// When the journal has it: nothing is lost.
+    /// Once the journal has it: nothing is lost.
     #[default]
-    Journaled,
-    /// When the engine has it; the journal follows within the commit window. When engine and process die together, who
-    /// joined in that moment keeps her place by her token only.
-    Acknowledged,
+    Committed,
+    /// Once the store has it; the journal follows within the commit window. When store and process fail
+    /// together, visitors who joined in that moment keep their entry by their token only.
+    Async,
 }
 
-/// Where the journal is kept. One place may serve several sales.
+/// Where the journal is kept. One location may serve several sales.
 #[derive(Clone)]
-pub enum JournalPlace {
-    /// A file of this process's own.
+pub enum JournalLocation {
+    /// A file of this process.
     File(PathBuf),
-    /// A database that nodes share.
+    /// A database that several nodes share.
     Postgres { url: String },
 }
 
-/// What takes numbers and slots.
+/// What assigns numbers and slots.
 #[derive(Clone)]
-pub enum Engine {
+pub enum StoreBackend {
     /// This process's memory: one node.
     Memory,
-    /// Any number of nodes.
+    /// Redis: any number of nodes.
     Redis(Redis),
 }
 
-/// How far a sale has come.
+/// Phase of a sale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
+    /// Visitors cannot join yet.
     Scheduled,
+    /// Visitors join; calls have not begun.
     Prequeue,
+    /// The fair draw is being held; no number is final yet.
     Drawing,
+    /// Visitors are called and enter.
     OnSale,
+    /// Stopped by a command.
     Paused,
+    /// Every seat is booked or blocked.
     SoldOut,
+    /// No visitor joins or enters any more.
     Closed,
 }
 
-/// Where somebody stands.
+/// State of a queue entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum PlaceState {
+pub enum EntryState {
     Prequeue,
     Waiting,
     Called,
-    Entered,
-    PassedOver,
+    Admitted,
+    Missed,
     Left,
 }
 
-/// One fan's place, as it goes out.
+/// Position of one queue entry, as it goes out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct Place {
-    pub state: PlaceState,
+pub struct Position {
+    /// State of the entry.
+    pub state: EntryState,
+    /// Queue number; `None` before a draw is held.
     pub number: Option<u64>,
-    /// The how-many-th she is; 1 is the next to be called. `None` once she has been called.
+    /// 1-based position; 1 is the next to be called. `None` once called.
     pub position: Option<u64>,
-    /// How many people are called before her: those who have left are not counted.
+    /// People who are called before; those who have left are not counted.
     pub ahead: Option<u64>,
-    /// `ahead` is only about right: some of those at her distance have left, and the board does not say which.
-    pub about: bool,
-    /// `None` when it cannot be said, or is over.
+    /// `ahead` is approximate: some of those at that distance have left, and the status does not say which.
+    pub approximate: bool,
+    /// Forecast of the wait; `None` when none can be made, or the wait is over.
     pub wait: Option<Wait>,
+    /// Pause before the next poll, in milliseconds.
     pub poll_after_ms: u32,
+    /// When the call ends; only while called.
     pub call_ends_at: Option<Timestamp>,
-    /// With the board's masks it says whether she is asked now and then if she is there.
-    pub sample: u16,
+    /// With the status's masks it decides whether this visitor sends heartbeats.
+    pub heartbeat_sample: u16,
 }
 
-/// How long it will take: a range, and a time of day to plan by.
+/// Forecast of a wait: a range in seconds, and a time of day to plan by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Wait {
+    /// 10th percentile.
     pub p10_s: u32,
+    /// Median.
     pub p50_s: u32,
+    /// 90th percentile.
     pub p90_s: u32,
     /// When `p50_s` will have passed.
-    pub around: Timestamp,
+    pub expected_at: Timestamp,
 }
 
-/// A place in line, and the token that proves it.
+/// A queue entry, and the token that proves it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Joined {
+    /// The queue token.
     pub token: String,
-    pub state: PlaceState,
+    /// State of the entry.
+    pub state: EntryState,
+    /// Queue number; `None` before a draw is held.
     pub number: Option<u64>,
+    /// When the visitor joined.
     pub joined_at: Timestamp,
-    /// As in [`Place`].
-    pub sample: u16,
+    /// As in [`Position`].
+    pub heartbeat_sample: u16,
 }
 
+/// What became of a request to join.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JoinOutcome {
+    /// A new entry.
     Joined(Joined),
-    /// She had a place already; the same number again.
-    Already(Joined),
+    /// The subject had an entry already; the same number again.
+    Existing(Joined),
+    /// Joining is not possible yet.
     NotOpenYet {
-        opens: Timestamp,
+        /// From when it is.
+        prequeue_starts_at: Timestamp,
     },
     Closed,
-    /// No places are left.
+    /// No entries are left.
     Full,
 }
 
-/// How those inside fare at this moment, as far as who asks for somebody's entry can tell.
+/// Load of the box office at this moment, as far as the process that asks for admission can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Inside {
-    Served,
-    /// They have to wait for too long.
-    Late,
+pub enum BoxOfficeLoad {
+    /// Active visitors are served in time.
+    Normal,
+    /// Active visitors wait too long.
+    Overloaded,
 }
 
+/// What became of a request to enter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EnterOutcome {
-    Entered {
+    /// Admitted, or still admitted.
+    Admitted {
+        /// The pass.
         pass: String,
+        /// When it expires.
         expires_at: Timestamp,
     },
-    NotCalledYet(Place),
-    /// Called, but there is no room at this moment; a slot is kept for her while she keeps asking.
-    FullForAMoment(Place),
+    /// Not called yet.
+    NotCalledYet(Position),
+    /// Called, but no slot is free at this moment; one is kept while the visitor keeps asking.
+    AtCapacity(Position),
     Closed,
-    /// She left, or her visit is over: joining again gives a new number.
-    Ended(Place),
+    /// The visitor left, or the visit is over: joining again gives a new number.
+    Ended(Position),
 }
 
+/// What became of a request for a fresh pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RenewOutcome {
     Renewed { pass: String, expires_at: Timestamp },
     Ended,
 }
 
-/// What an operator may order. Of contradictory orders the last counts; all are written down, with who gave them.
+/// Commands of operators. Of contradictory commands the last counts; all are written to the journal, with who
+/// gave them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(tag = "order", rename_all = "snake_case")]
+#[serde(tag = "command", rename_all = "snake_case")]
 pub enum OperatorCommand {
-    /// Nobody is called and nobody enters; call windows stand still. A draw goes on, and the pause holds after it.
+    /// No visitor is called or enters; call windows stand still. A draw goes on, and the pause holds after
+    /// it.
     Pause,
-    /// Takes a pause back. A rate or a capacity of 0 goes on stopping the door.
+    /// Ends a pause. A rate or a limit of 0 keeps admission stopped.
     Resume,
-    /// 0 stops the door as a pause does, until another rate is ordered.
-    Rate { per_minute: u32 },
-    /// Below the number of those inside nobody enters until they are fewer; 0 stops the door as a pause does.
-    Capacity { visitors: u32 },
-    /// A sentence for the board, at most [`NOTICE_CHARS_MAX`] characters; `None` takes it down.
+    /// Sets the admission rate. 0 stops admission as a pause does, until another rate is set.
+    SetAdmissionRate { per_minute: u32 },
+    /// Sets the limit of active visits. Below their present number no visitor enters until they are fewer; 0
+    /// stops admission as a pause does.
+    SetActiveVisitsMax { visits: u32 },
+    /// Sets a notice for the status, at most [`NOTICE_CHARS_MAX`] characters; `None` removes it.
     Notice { text: Option<String> },
-    /// For good: nothing that concerns coming in can be ordered any more. Closing twice is closing once.
+    /// Closes the sale for good: admission cannot be changed any more. Closing twice is closing once.
     Close,
-    /// All passes are refused from now on; whoever is inside gets a fresh one by entering again.
+    /// Revokes all passes; active visitors get a fresh one by entering again.
     RevokePasses,
 }
 
-/// Characters of a notice.
+/// Characters of a notice at most.
 pub const NOTICE_CHARS_MAX: usize = 160;
 
-/// What became of an order.
+/// What became of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommandOutcome {
+    /// Carried out.
     Done,
-    /// Nothing has changed, and nothing was written down.
-    Refused(Refusal),
+    /// Refused: nothing has changed, and nothing was written.
+    Refused(CommandRefusal),
 }
 
-/// Why an order is not carried out.
+/// Why a command is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum CommandRefusal {
     /// The notice has more than [`NOTICE_CHARS_MAX`] characters.
     NoticeTooLong,
     /// The sale is closed.
     Closed,
 }
 
-/// How a door is set, and what follows from it.
+/// How admission is set, and what follows from it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct DoorState {
+pub struct AdmissionSettings {
+    /// Phase of the sale.
     pub phase: Phase,
-    /// As on the board.
-    pub reason: Option<Reason>,
-    /// Orders so far: each makes a new version, and the last one counts.
+    /// As in the status.
+    pub reason: Option<DelayReason>,
+    /// Commands so far: each makes a new version, and the last one counts.
     pub version: u32,
+    /// Paused by command.
     pub paused: bool,
-    /// As ordered.
-    pub rate_per_minute: u32,
-    /// What is left of it while the box office suffers.
-    pub rate_in_force_per_minute: u32,
-    pub capacity: u32,
-    pub active: u32,
+    /// Configured rate.
+    pub admission_rate_per_minute: u32,
+    /// Rate in force: less than configured while the box office suffers.
+    pub admission_rate_effective_per_minute: u32,
+    /// Active visits at most.
+    pub active_visits_max: u32,
+    /// Active visits.
+    pub active_visits: u32,
+    /// The notice, if there is one.
     pub notice: Option<String>,
 }
 
-/// What the box office tells the waiting room. May be sent twice and out of order.
+/// Report of a box office to the waiting room. May be sent twice and out of order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BoxOfficeReport {
-    /// The node whose box office reports.
+    /// Name of the reporting node.
     pub source: String,
-    /// Grows from report to report of one source, also over its restart: at least its clock in microseconds. The stock of
-    /// an older one is ignored.
+    /// Grows from report to report of one source, also over its restart: at least its clock in microseconds.
+    /// The stock of an older report is ignored.
     pub sequence: u64,
+    /// Stock of every price zone.
     pub zones: Vec<ZoneStock>,
-    /// Visits that are over.
+    /// Visits that have ended.
     pub ended: Vec<VisitId>,
-    /// Visits with a payment under way: they last on until a report names them no longer.
+    /// Visits with a payment in progress: they go on until a report names them no longer.
     pub paying: Vec<VisitId>,
-    /// How its visitors fare; `None` from one that does not say.
+    /// Health of its visitors' requests; `None` when it does not report it.
     #[serde(default)]
     pub health: Option<BoxOfficeHealth>,
 }
 
-/// How the visitors of one box office fare.
+/// Health of the requests of one box office's visitors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct BoxOfficeHealth {
-    /// Nine of ten answers about seats took no longer, in the last two seconds; `None` when there were too few.
+    /// 90th percentile of the latency of seat requests in the last two seconds; `None` when there were too
+    /// few.
     pub latency_ms: Option<u32>,
-    /// What that is when the box office is well.
-    pub usual_ms: u32,
-    /// Answers that said that something failed, of a thousand.
-    pub failed_per_mille: u16,
+    /// The same when the box office is well.
+    pub usual_latency_ms: u32,
+    /// Failed requests of a thousand.
+    pub failures_per_mille: u16,
 }
 
-/// What is left in one price zone, in seats.
+/// Seats of one price zone by state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ZoneStock {
+    /// Name of the zone.
     pub zone: String,
+    /// Free seats.
     pub free: u32,
+    /// Held seats.
     pub held: u32,
+    /// Booked seats.
     pub booked: u32,
+    /// Blocked seats.
     pub blocked: u32,
 }
 
 /// Counts for metrics and operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Figures {
-    pub issued: u64,
+pub struct RoomMetrics {
+    /// Numbers assigned so far.
+    pub numbers_issued: u64,
+    /// Highest number that has been called.
     pub now_serving: u64,
-    pub active: u32,
-    /// Called fans who stand before a full door.
+    /// Active visits.
+    pub active_visits: u32,
+    /// Called visitors who wait for a slot.
     pub claimants: u32,
-    /// Returners who do.
-    pub returners: u32,
+    /// Late arrivals who wait for a slot.
+    pub late_arrivals: u32,
+    /// Numbers that wait to be called.
     pub waiting: u32,
-    /// Of a hundred who are called within two minutes, how many have their page open; `None` when too few are asked.
-    pub present_percent: Option<u32>,
-    pub passed_over: u32,
-    /// In force.
-    pub rate_per_minute: u32,
-    pub rate_ordered_per_minute: u32,
-    pub capacity: u32,
-    pub entries_total: u64,
+    /// Of a hundred visitors who are called within two minutes, how many have their page open; `None` when
+    /// too few are asked.
+    pub online_percent: Option<u32>,
+    /// Calls that were missed.
+    pub missed: u32,
+    /// Admissions per minute in force.
+    pub admission_rate_effective_per_minute: u32,
+    /// Admissions per minute as configured.
+    pub admission_rate_configured_per_minute: u32,
+    /// Active visits at most.
+    pub active_visits_max: u32,
+    /// Admissions so far.
+    pub admissions_total: u64,
     /// What became of the waits that this node has published.
-    pub statements: Statements,
+    pub forecast_outcomes: ForecastOutcomes,
 }
 
-/// Why the wait is not what it was.
+/// Why waits are longer than they were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Reason {
+pub enum DelayReason {
+    /// Paused by command.
     Paused,
-    /// A rate of 0 was ordered: a pause until another one is.
+    /// A rate of 0 was set: stopped until another one is.
     PausedByRate,
-    /// A capacity of 0 was ordered: likewise.
-    PausedByCapacity,
-    /// The box office is slow, silent or makes errors: fewer come in until it has recovered.
+    /// A limit of 0 active visits was set: likewise.
+    PausedByVisitLimit,
+    /// The box office is slow, silent or fails: the rate is reduced until it has recovered.
     BoxOfficeBusy,
+    /// Every seat is booked or blocked.
     SoldOut,
-    CapacityLowered,
+    /// The limit of active visits was lowered.
+    VisitLimitLowered,
+    /// The admission rate was lowered.
     RateLowered,
-    /// Every seat that is not sold is held by somebody: who waits is called when one comes back.
-    AllInBaskets,
-    /// More of those who were called came, or they stay longer, than was foreseen.
-    MoreStayed,
-    FullHouse,
+    /// Every seat that is not sold is held: visitors are called when one is released.
+    AllSeatsHeld,
+    /// More visitors came when called, or stay longer, than was forecast.
+    SlowerThanForecast,
+    /// All slots are taken.
+    AtCapacity,
 }
 
-/// What became of all statements of this process.
+/// What became of all forecasts of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Statements {
+pub struct ForecastOutcomes {
+    /// Called within the range.
     pub within: u64,
-    /// Called sooner than said; later, or not yet when the range was over.
+    /// Called sooner than forecast.
     pub sooner: u64,
+    /// Called later, or not yet when the range was over.
     pub later: u64,
-    /// By something that nobody could foresee.
-    pub overtaken: u64,
+    /// Overtaken by a command or a pause that no forecast could know.
+    pub invalidated: u64,
 }

@@ -6,14 +6,14 @@ use crate::{
     kernel::{Timestamp, VisitId},
     waiting_room::{
         context::{RoomContext, WaitingRoomError},
-        journal::{record::Event, request::Ask},
+        journal::{record::Event, request::WriteRequest},
         position,
-        store::port::{EntryAsk, PassGrant, Reservation},
+        store::port::{PassGrant, Reservation, SlotRequest},
         tokens::{
             pass::{self, Pass},
             queue_token::QueueToken,
         },
-        types::{Inside, Phase, RenewOutcome},
+        types::{BoxOfficeLoad, Phase, RenewOutcome},
     },
 };
 
@@ -27,7 +27,7 @@ pub(crate) enum Admission {
     NotCalledYet,
     /// Called, but no slot is free at this moment.
     NoSlot {
-        ask_again: Duration,
+        retry_after: Duration,
     },
     /// The sale is closed.
     Closed,
@@ -35,15 +35,15 @@ pub(crate) enum Admission {
     Ended,
 }
 
-/// Admits the token's holder if it is their turn, unless those `inside` are served late; a visit that goes on gets a
-/// fresh pass.
+/// Admits the token's holder if it is their turn, unless those `inside` are served late; a visit that goes on
+/// gets a fresh pass.
 ///
 /// # Errors
 /// [`WaitingRoomError`]; asking again is safe.
 pub(crate) async fn admit(
     context: &RoomContext,
     token: &QueueToken,
-    inside: Inside,
+    load: BoxOfficeLoad,
 ) -> Result<Admission, WaitingRoomError> {
     if context.phase() == Phase::Closed {
         return Ok(Admission::Closed);
@@ -54,31 +54,30 @@ pub(crate) async fn admit(
     let at = context.moment();
     // Read before the slot is reserved: the reservation is then not written under a later epoch.
     let epoch = context.store.epoch();
-    let ask = EntryAsk {
+    let ask = SlotRequest {
         number,
         visit: VisitId::random(context.entropy.as_ref()),
-        inside,
+        load,
     };
-    let visit = match context.store.reserve(&ask, at).await? {
+    let visit = match context.store.reserve_slot(&ask, at).await? {
         Reservation::Reserved { at } => {
-            let event = Event::Entered {
+            let event = Event::Admitted {
                 number,
                 subject: token.subject_hash,
                 visit: ask.visit,
             };
-            context.submit(Ask::Entry { event, at, epoch }).await?;
+            context.submit(WriteRequest::Entry { event, at, epoch }).await?;
             ask.visit
         }
-        Reservation::Inside { visit } => visit,
+        Reservation::AlreadyAdmitted { visit } => visit,
         Reservation::NotCalledYet => return Ok(Admission::NotCalledYet),
-        Reservation::NoRoom { ask_again } => return Ok(Admission::NoSlot { ask_again }),
-        Reservation::Left => return Ok(Admission::Ended),
+        Reservation::NoRoom { retry_after } => return Ok(Admission::NoSlot { retry_after }),
+        Reservation::Ended => return Ok(Admission::Ended),
     };
     let now = context.clock.now();
     Ok(match context.store.grant_pass(visit, now).await? {
         Some(grant) => {
-            let (pass, expires_at) =
-                seal_pass(context, visit, token.subject_hash, number.into(), grant, now);
+            let (pass, expires_at) = seal_pass(context, visit, token.subject_hash, number.into(), grant, now);
             Admission::Admitted { pass, expires_at }
         }
         None => Admission::Ended,
@@ -106,10 +105,7 @@ pub(crate) async fn renew(context: &RoomContext, pass: &Pass) -> Result<RenewOut
 /// # Errors
 /// [`WaitingRoomError`]; ending again is safe.
 pub(crate) async fn end(context: &RoomContext, visit: VisitId) -> Result<(), WaitingRoomError> {
-    let ended = context
-        .store
-        .end_visits(&[visit], context.clock.now())
-        .await?;
+    let ended = context.store.end_visits(&[visit], context.clock.now()).await?;
     for end in ended {
         context.write(end.event()).await?;
     }
@@ -135,7 +131,7 @@ fn seal_pass(
     };
     let (config, entropy) = (&context.config, context.entropy.as_ref());
     (
-        pass::seal(&pass, &context.keys.pass, &config.sale, &config.issuer, entropy),
+        pass::sign(&pass, &context.keys.pass, &config.sale, &config.issuer, entropy),
         expires_at,
     )
 }

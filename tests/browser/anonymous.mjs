@@ -26,7 +26,7 @@ await run(0, async function* () {
     yield [
       "refresh",
       async () => {
-        const number = () => page.evaluate(async () => (await (await fetch(`/v1/sales/${location.pathname.split("/")[2]}/queue/place`)).json()).number);
+        const number = () => page.evaluate(async () => (await (await fetch(`/v1/sales/${location.pathname.split("/")[2]}/queue/position`)).json()).number);
         const before = await number();
         await page.reload();
         await view(page, ["prequeue", "waiting", "called", "entered"]).waitFor();

@@ -68,7 +68,7 @@ async function walk(viewport, lang, login) {
     if (await view(page, ["waiting"]).isVisible()) await reads("[data-view=waiting] h2", t("sale.ahead_label"));
     await at("waiting");
     step = "refresh keeps the place";
-    const [place] = await Promise.all([page.waitForResponse((answer) => answer.url().endsWith("/queue/place")), page.reload()]);
+    const [place] = await Promise.all([page.waitForResponse((answer) => answer.url().endsWith("/queue/position")), page.reload()]);
     check(place.status() === 200, `after a refresh the place answers ${place.status()}`);
     await view(page, ["prequeue", "waiting", "called"]).waitFor();
 

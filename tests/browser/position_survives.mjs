@@ -10,7 +10,7 @@ const READABLE = ["prequeue", "waiting", "called", "entered"];
 /** What the server says of her place, asked as the page asks. */
 const place = (page) =>
   page.evaluate(async () => {
-    const answer = await fetch(`/v1/sales/${location.pathname.split("/")[2]}/queue/place`);
+    const answer = await fetch(`/v1/sales/${location.pathname.split("/")[2]}/queue/position`);
     return { status: answer.status, ...(await answer.json()) };
   });
 

@@ -43,9 +43,9 @@ async function waiting(lang, number, sample, board) {
   await page.route("**/v1/**", (route) => {
     const request = route.request();
     const path = new URL(request.url()).pathname;
-    if (path.endsWith("/board")) return answer(route, { ...look.board, version: (look.version += 1) });
+    if (path.endsWith("/status")) return answer(route, { ...look.board, version: (look.version += 1) });
     if (/\/queue\/|\/admission/.test(path)) look.asked.push(`${request.method()} ${path.split("/").pop()}`);
-    if (path.endsWith("/presence")) return answer(route, { again_in_ms: 1000 });
+    if (path.endsWith("/heartbeat")) return answer(route, { again_in_ms: 1000 });
     if (path.endsWith("/place")) return answer(route, { state: "waiting", number, position: 1, ahead: 0, about: true, wait: null, poll_after_ms: 1000, call_ends_at: null, sample });
     return route.continue();
   });
@@ -144,7 +144,7 @@ async function it_opens() {
   let version = 1;
   await page.route("**/v1/**", (route) => {
     const path = new URL(route.request().url()).pathname;
-    if (path.endsWith("/board")) return route.fulfill({ json: { ...board, version: (version += 1) } });
+    if (path.endsWith("/status")) return route.fulfill({ json: { ...board, version: (version += 1) } });
     if (path.endsWith("/place")) return route.fulfill({ json: { state: "prequeue", number: 3700, sample: 1 } });
     return route.continue();
   });

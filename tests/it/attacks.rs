@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::{
     bad_input::settled_fingerprint,
-    fan::{Fan, Said},
+    fan::{Fan, Reply},
     world::{PASSWORD, Scene, World, command, fresh_dir},
 };
 
@@ -31,11 +31,11 @@ async fn house_of_two_sales() -> World {
 fn doors(world: &World, hold: &str, order: &str, seat: &str) -> Vec<(Method, String, Option<Value>)> {
     let payment = json!({"hold": hold, "payment": {"method": "card", "token": "tok_ok"}});
     vec![
-        (Method::GET, world.stage_path("seats"), None),
-        (Method::GET, world.stage_path("seats/events?after=0"), None),
+        (Method::GET, world.performance_path("seats"), None),
+        (Method::GET, world.performance_path("seats/events?after=0"), None),
         (
             Method::POST,
-            world.stage_path("holds"),
+            world.performance_path("holds"),
             Some(json!({"seats": [seat]})),
         ),
         (Method::GET, format!("/v1/holds/{hold}"), None),
@@ -55,8 +55,8 @@ fn doors(world: &World, hold: &str, order: &str, seat: &str) -> Vec<(Method, Str
         (Method::PUT, world.sale_path("admission"), None),
         (Method::POST, world.sale_path("admission"), None),
         (Method::DELETE, world.sale_path("admission"), None),
-        (Method::DELETE, world.sale_path("queue/place"), None),
-        (Method::GET, format!("/v1/gate/{}", world.sale), None),
+        (Method::DELETE, world.sale_path("queue"), None),
+        (Method::GET, format!("/v1/forward-auth/{}", world.sale), None),
     ]
 }
 
@@ -69,7 +69,7 @@ struct Prey {
 }
 
 async fn prey(world: &World) -> Prey {
-    let mut owner = Fan::inside(world, 1).await;
+    let mut owner = Fan::admitted(world, 1).await;
     let bought = owner.hold_best(world, 1).await.expect(201);
     let order = owner
         .pay(bought["id"].as_str().unwrap(), "tok_ok")
@@ -91,7 +91,7 @@ async fn prey(world: &World) -> Prey {
     }
 }
 
-fn assert_refused(what: &str, said: &Said) {
+fn assert_refused(what: &str, said: &Reply) {
     assert!(
         matches!(said.status, 400 | 401 | 403 | 404 | 405 | 409 | 422),
         "{what}: {} {}",
@@ -116,7 +116,7 @@ fn forged(token: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_direct_link_opens_nothing_without_a_pass() {
+async fn a_direct_link_without_a_pass_is_refused() {
     let world = World::open(Scene::default()).await;
     let Prey {
         owner,
@@ -128,14 +128,14 @@ async fn a_direct_link_opens_nothing_without_a_pass() {
     waiting.join(&world).await.expect(201);
     let before = settled_fingerprint(&world, &owner).await;
     for (who, fan) in [
-        ("nobody", Fan::stranger(&world, 0)),
+        ("nobody", Fan::anonymous(&world, 0)),
         ("a customer", Fan::sign_in(&world, 3).await),
         ("one who waits", waiting),
     ] {
         for (method, path, body) in doors(&world, &hold, &order, &seat) {
             // These two are hers: to go in when she is called, and to leave.
             let is_own = who == "one who waits"
-                && (path.ends_with("/queue/place")
+                && ((path.ends_with("/queue") && method == Method::DELETE)
                     || (path.ends_with("/admission") && method == Method::POST));
             if !is_own {
                 let said = fan
@@ -156,10 +156,10 @@ async fn a_direct_link_opens_nothing_without_a_pass() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replayed_admission_is_the_same_visit_and_none_after_its_end() {
+async fn a_replayed_admission_returns_the_same_visit_until_it_ends() {
     let world = World::open(Scene::default()).await;
-    let observer = Fan::inside(&world, 9).await;
-    let mut fan = Fan::inside(&world, 1).await;
+    let observer = Fan::admitted(&world, 9).await;
+    let mut fan = Fan::admitted(&world, 1).await;
     let first_pass = fan.pass.clone();
     let entries = |print: &std::collections::BTreeMap<String, String>| print["entries"].clone();
     let before = settled_fingerprint(&world, &observer).await;
@@ -178,7 +178,7 @@ async fn a_replayed_admission_is_the_same_visit_and_none_after_its_end() {
     for pass in [first_pass, second_pass] {
         let replay = Fan { pass, ..fan.clone() };
         replay
-            .call(Method::GET, &world.stage_path("seats"), None)
+            .call(Method::GET, &world.performance_path("seats"), None)
             .await
             .problem(401, "pass-required");
         replay.hold_best(&world, 1).await.problem(401, "pass-required");
@@ -187,7 +187,7 @@ async fn a_replayed_admission_is_the_same_visit_and_none_after_its_end() {
             .await
             .problem(401, "pass-required");
         replay
-            .call(Method::GET, &format!("/v1/gate/{}", world.sale), None)
+            .call(Method::GET, &format!("/v1/forward-auth/{}", world.sale), None)
             .await
             .problem(401, "pass-required");
     }
@@ -196,7 +196,7 @@ async fn a_replayed_admission_is_the_same_visit_and_none_after_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_that_was_signed_out_opens_nothing() {
+async fn a_signed_out_session_is_refused() {
     let world = World::open(Scene::default()).await;
     let Prey {
         owner,
@@ -204,7 +204,7 @@ async fn a_session_that_was_signed_out_opens_nothing() {
         order,
         seat,
     } = prey(&world).await;
-    let observer = Fan::inside(&world, 9).await;
+    let observer = Fan::admitted(&world, 9).await;
     owner.call(Method::DELETE, "/v1/session", None).await.expect(204);
     let before = settled_fingerprint(&world, &observer).await;
     for (method, path, body) in doors(&world, &hold, &order, &seat) {
@@ -238,7 +238,7 @@ async fn a_session_that_was_signed_out_opens_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shared_pass_or_queue_token_opens_nothing_for_another_customer_or_for_nobody() {
+async fn a_shared_pass_or_queue_token_is_refused() {
     let world = World::open(Scene::default()).await;
     let Prey {
         owner,
@@ -271,14 +271,14 @@ async fn a_shared_pass_or_queue_token_opens_nothing_for_another_customer_or_for_
         let expected = if who == "nobody" {
             (401, "sign-in-required")
         } else {
-            (403, "not-yours")
+            (403, "not-owner")
         };
         buyer
             .call(Method::POST, &world.sale_path("admission"), None)
             .await
             .problem(expected.0, expected.1);
         buyer
-            .call(Method::DELETE, &world.sale_path("queue/place"), None)
+            .call(Method::DELETE, &world.sale_path("queue"), None)
             .await
             .problem(expected.0, expected.1);
     }
@@ -288,7 +288,7 @@ async fn a_shared_pass_or_queue_token_opens_nothing_for_another_customer_or_for_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn forged_tokens_and_those_of_another_sale_or_kind_are_refused() {
+async fn forged_and_foreign_tokens_are_refused() {
     let world = house_of_two_sales().await;
     let Prey {
         owner,
@@ -343,24 +343,24 @@ async fn forged_tokens_and_those_of_another_sale_or_kind_are_refused() {
         ("sessions", with(&session, &session, &session)),
         ("empty", with(&session, "", "")),
     ] {
-        fan.call(Method::GET, &world.sale_path("queue/place"), None)
+        fan.call(Method::GET, &world.sale_path("queue/position"), None)
             .await
             .problem(401, "queue-token-required");
         fan.call(Method::POST, &world.sale_path("admission"), None)
             .await
             .problem(401, "queue-token-required");
-        fan.call(Method::DELETE, &world.sale_path("queue/place"), None)
+        fan.call(Method::DELETE, &world.sale_path("queue"), None)
             .await
             .problem(401, "queue-token-required");
         for (method, path, body) in [
-            (Method::GET, world.stage_path("seats"), None),
+            (Method::GET, world.performance_path("seats"), None),
             (
                 Method::POST,
-                world.stage_path("holds"),
+                world.performance_path("holds"),
                 Some(json!({"seats": [seat]})),
             ),
             (Method::PUT, world.sale_path("admission"), None),
-            (Method::GET, format!("/v1/gate/{}", world.sale), None),
+            (Method::GET, format!("/v1/forward-auth/{}", world.sale), None),
         ] {
             let said = fan.call(method.clone(), &path, body).await;
             assert_eq!(said.status, 401, "{what}: {method} {path}: {}", said.json);
@@ -409,7 +409,7 @@ async fn forged_tokens_and_those_of_another_sale_or_kind_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_the_client_moves_moves_nothing() {
+async fn a_moved_client_clock_changes_nothing() {
     let world = World::open(Scene {
         pass_life_s: 2,
         ..Scene::default()
@@ -422,7 +422,7 @@ async fn a_clock_that_the_client_moves_moves_nothing() {
     })
     .await;
     later.start().await;
-    let fan = Fan::inside(&world, 1).await;
+    let fan = Fan::admitted(&world, 1).await;
     // Two seconds of life, five of leeway.
     tokio::time::sleep(Duration::from_secs(8)).await;
     let early = Fan::sign_in(&later, 1).await;
@@ -439,7 +439,7 @@ async fn a_clock_that_the_client_moves_moves_nothing() {
             ("age", "0"),
         ];
         let said = fan
-            .call_with(Method::GET, &world.stage_path("seats"), None, &headers)
+            .call_with(Method::GET, &world.performance_path("seats"), None, &headers)
             .await;
         said.problem(401, "pass-required");
         let said = fan
@@ -458,10 +458,10 @@ async fn a_clock_that_the_client_moves_moves_nothing() {
         world.sale,
         fan.pass.clone().unwrap()
     );
-    let tab = Fan::stranger(&world, 1);
+    let tab = Fan::anonymous(&world, 1);
     tab.call_with(
         Method::GET,
-        &world.stage_path("seats"),
+        &world.performance_path("seats"),
         None,
         &[("cookie", &cookie)],
     )
@@ -470,13 +470,13 @@ async fn a_clock_that_the_client_moves_moves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_tab_has_the_same_number_and_one_visit() {
+async fn a_second_tab_shares_number_and_visit() {
     let world = World::open(Scene {
         capacity: 2,
         ..Scene::default()
     })
     .await;
-    let observer = Fan::inside(&world, 9).await;
+    let observer = Fan::admitted(&world, 9).await;
     let mut tab = Fan::sign_in(&world, 1).await;
     let number = tab.join(&world).await.expect(201)["number"].clone();
     let mut other_tab = Fan {
@@ -505,7 +505,7 @@ async fn a_second_tab_has_the_same_number_and_one_visit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn signing_in_on_another_device_finds_the_same_place_and_the_same_visit() {
+async fn another_device_finds_the_same_entry_and_visit() {
     let world = World::open(Scene {
         opens_in: Duration::from_secs(3),
         ..Scene::default()
@@ -514,7 +514,7 @@ async fn signing_in_on_another_device_finds_the_same_place_and_the_same_visit() 
     let mut phone = Fan::sign_in(&world, 1).await;
     let place = phone.join(&world).await.expect(201);
     // By her password this time: she is the same customer, however she signed in.
-    let mut laptop = Fan::stranger(&world, 1);
+    let mut laptop = Fan::anonymous(&world, 1);
     let credentials = json!({"login": "fan1@shop.example", "password": PASSWORD});
     let said = laptop
         .call(Method::POST, "/v1/sign-in", Some(credentials))
@@ -537,7 +537,7 @@ async fn signing_in_on_another_device_finds_the_same_place_and_the_same_visit() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn odd_paths_and_headers_reach_nothing_without_the_proof() {
+async fn odd_paths_and_headers_do_not_bypass_proofs() {
     let world = World::open(Scene::default()).await;
     let Prey {
         owner,
@@ -549,10 +549,10 @@ async fn odd_paths_and_headers_reach_nothing_without_the_proof() {
     let before = settled_fingerprint(&world, &owner).await;
     let sale = world.sale.to_string();
     let targets = [
-        ("GET", world.stage_path("seats"), ""),
+        ("GET", world.performance_path("seats"), ""),
         (
             "POST",
-            world.stage_path("holds"),
+            world.performance_path("holds"),
             r#"{"best_available":{"quantity":1}}"#,
         ),
         ("GET", format!("/v1/holds/{hold}"), ""),
@@ -560,7 +560,7 @@ async fn odd_paths_and_headers_reach_nothing_without_the_proof() {
         ("GET", format!("/v1/orders/{order}"), ""),
         ("POST", format!("/v1/orders/{order}/cancel"), ""),
         ("POST", world.sale_path("admission"), ""),
-        ("GET", format!("/v1/gate/{sale}"), ""),
+        ("GET", format!("/v1/forward-auth/{sale}"), ""),
     ];
     let open = [
         format!("/sales/{sale}"),
@@ -675,7 +675,7 @@ async fn odd_paths_and_headers_reach_nothing_without_the_proof() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cookies_sent_by_another_site_planted_or_doubled_are_no_proof() {
+async fn cross_site_planted_and_doubled_cookies_are_refused() {
     let world = World::open(Scene::default()).await;
     let Prey {
         owner, hold, seat, ..
@@ -690,8 +690,8 @@ async fn cookies_sent_by_another_site_planted_or_doubled_are_no_proof() {
         owner.session
     );
     let seats = json!({"seats": [seat]});
-    let tab = Fan::stranger(&world, 1);
-    let holds = world.stage_path("holds");
+    let tab = Fan::anonymous(&world, 1);
+    let holds = world.performance_path("holds");
     let release = format!("/v1/holds/{hold}");
     let evil = "https://evil.example";
     let before = settled_fingerprint(&world, &owner).await;
@@ -715,16 +715,16 @@ async fn cookies_sent_by_another_site_planted_or_doubled_are_no_proof() {
             .collect();
         tab.call_with(Method::POST, &holds, Some(seats.clone()), &headers)
             .await
-            .problem(403, "foreign-origin");
+            .problem(403, "cross-origin");
         tab.call_with(Method::DELETE, &release, None, &headers)
             .await
-            .problem(403, "foreign-origin");
-        tab.call_with(Method::DELETE, &world.sale_path("queue/place"), None, &headers)
+            .problem(403, "cross-origin");
+        tab.call_with(Method::DELETE, &world.sale_path("queue"), None, &headers)
             .await
-            .problem(403, "foreign-origin");
+            .problem(403, "cross-origin");
         tab.call_with(Method::POST, &world.sale_path("admission"), None, &headers)
             .await
-            .problem(403, "foreign-origin");
+            .problem(403, "cross-origin");
     }
     // Twice the same name: neither is believed, in whatever order and over however many lines.
     let name = |text: &'static str| HeaderName::from_static(text);
@@ -761,7 +761,7 @@ async fn cookies_sent_by_another_site_planted_or_doubled_are_no_proof() {
     ];
     for headers in twice {
         let said = tab
-            .send(Method::GET, &world.stage_path("seats"), &headers, Bytes::new())
+            .send(Method::GET, &world.performance_path("seats"), &headers, Bytes::new())
             .await;
         assert_eq!(said.status, 401, "{headers:?}: {}", said.json);
     }
@@ -778,7 +778,7 @@ async fn cookies_sent_by_another_site_planted_or_doubled_are_no_proof() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_scripts_the_page_shows_the_place_and_how_to_go_on() {
+async fn without_scripts_the_page_shows_the_position() {
     let world = World::open(Scene {
         opens_in: Duration::from_secs(4),
         ..Scene::default()
@@ -787,7 +787,7 @@ async fn without_scripts_the_page_shows_the_place_and_how_to_go_on() {
     let mut fan = Fan::sign_in(&world, 1).await;
     let number = fan.join(&world).await.expect(201)["number"].clone();
     let path = format!("/sales/{}", world.sale);
-    let stranger = Fan::stranger(&world, 1);
+    let stranger = Fan::anonymous(&world, 1);
     let read = async |fan: &Fan, path: &str, cookie: &str| {
         let said = fan
             .call_with(

@@ -49,10 +49,10 @@ async fn drags(office: &RedisServer, slow: &AtomicBool, over: &AtomicBool) {
 async fn board(world: &World, node: usize) -> Value {
     let there = Fan {
         base: format!("http://{}", world.nodes[node].public),
-        ..Fan::stranger(world, 1)
+        ..Fan::anonymous(world, 1)
     };
     there
-        .call(Method::GET, &world.sale_path("board"), None)
+        .call(Method::GET, &world.sale_path("status"), None)
         .await
         .expect(200)
 }
@@ -69,9 +69,10 @@ async fn rate_in_metrics(world: &World, node: usize) -> u64 {
     let text = String::from_utf8(answer.body.to_vec()).unwrap();
     let line = text
         .lines()
-        .find(|line| line.starts_with("waiting_room_rate_per_minute{"))
+        .find(|line| line.starts_with("stagedoor_waiting_room_admission_rate_effective_per_second{"))
         .expect("it is measured");
-    line.rsplit(' ').next().unwrap().parse().unwrap()
+    let per_second: f64 = line.rsplit(' ').next().unwrap().parse().unwrap();
+    (per_second * 60.0).round() as u64
 }
 
 /// Waits until both nodes' boards say so.
@@ -88,7 +89,7 @@ async fn until(world: &World, within: Duration, says: impl Fn(&Value) -> bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_box_office_makes_the_door_slow_and_it_recovers() {
+async fn a_slow_box_office_slows_admission_and_recovers() {
     let office = RedisServer::start().await.unwrap();
     let mut world = World::prepared_on(
         Pair {
@@ -108,12 +109,12 @@ async fn a_slow_box_office_makes_the_door_slow_and_it_recovers() {
     // All choose seats at the first node: the second hears of it by what they share.
     let mut fans = Vec::new();
     for customer in 1..=VISITORS {
-        let mut fan = Fan::inside(&world, customer).await;
+        let mut fan = Fan::admitted(&world, customer).await;
         fan.base = format!("http://{}", world.nodes[0].public);
         fans.push(fan);
     }
     let (slow, over, looks) = (AtomicBool::new(false), AtomicBool::new(false), AtomicU32::new(0));
-    let is_well = |board: &Value| board["rate_per_minute"] == 6_000 && board["reason"].is_null();
+    let is_well = |board: &Value| board["admission_rate_per_minute"] == 6_000 && board["reason"].is_null();
     let watches = async {
         until(&world, Duration::from_secs(30), |board| {
             is_well(board) && looks.load(Ordering::Relaxed) >= USUAL_AFTER
@@ -121,7 +122,7 @@ async fn a_slow_box_office_makes_the_door_slow_and_it_recovers() {
         .await;
         slow.store(true, Ordering::Relaxed);
         let slowed = |board: &Value| {
-            board["rate_per_minute"].as_u64().unwrap() < 5_000 && board["reason"] == "box_office_busy"
+            board["admission_rate_per_minute"].as_u64().unwrap() < 5_000 && board["reason"] == "box_office_busy"
         };
         until(&world, Duration::from_secs(20), slowed).await;
         assert!(rate_in_metrics(&world, 1).await < 6_000);

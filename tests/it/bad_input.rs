@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{
     evidence::gather,
-    fan::{Fan, Said},
+    fan::{Fan, Reply},
     world::{Scene, World, command, fresh_dir, handoff_token},
 };
 
@@ -73,16 +73,16 @@ pub async fn settled_fingerprint(world: &World, observer: &Fan) -> BTreeMap<Stri
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_without_the_proof_it_needs_changes_nothing() {
+async fn a_call_without_its_proof_changes_nothing() {
     let world = World::open(Scene {
         pass_life_s: 120,
         ..Scene::default()
     })
     .await;
-    let mut owner = Fan::inside(&world, 1).await;
+    let mut owner = Fan::admitted(&world, 1).await;
     let hold = owner.hold_best(&world, 2).await.expect(201);
     let hold_id = hold["id"].as_str().unwrap().to_owned();
-    let paid_hold = Fan::inside(&world, 2).await;
+    let paid_hold = Fan::admitted(&world, 2).await;
     let mut paid_owner = paid_hold.clone();
     let paid = paid_hold.hold_best(&world, 1).await.expect(201);
     let paid = paid_owner
@@ -92,12 +92,12 @@ async fn a_call_without_the_proof_it_needs_changes_nothing() {
     let order = paid["id"].as_str().unwrap().to_owned();
     let mut outsider = Fan::sign_in(&world, 3).await;
     outsider.join(&world).await.expect(201);
-    let mut gone = Fan::inside(&world, 4).await;
+    let mut gone = Fan::admitted(&world, 4).await;
     let old_pass = gone.pass.clone().unwrap();
     gone.end_visit(&world).await;
     gone.pass = Some(old_pass);
 
-    let stranger = Fan::stranger(&world, 99);
+    let stranger = Fan::anonymous(&world, 99);
     let thief = Fan {
         pass: owner.pass.clone(),
         queue: owner.queue.clone(),
@@ -136,14 +136,14 @@ async fn a_call_without_the_proof_it_needs_changes_nothing() {
             format!("a hold by {who}"),
             fan,
             Method::POST,
-            world.stage_path("holds"),
+            world.performance_path("holds"),
             Some(seats.clone()),
         ));
         cases.push((
             format!("the seat map for {who}"),
             fan,
             Method::GET,
-            world.stage_path("seats"),
+            world.performance_path("seats"),
             None,
         ));
         cases.push((
@@ -222,7 +222,7 @@ async fn a_call_without_the_proof_it_needs_changes_nothing() {
             format!("leaving by {who}"),
             fan,
             Method::DELETE,
-            world.sale_path("queue/place"),
+            world.sale_path("queue/position"),
             None,
         ));
     }
@@ -256,18 +256,18 @@ async fn a_call_without_the_proof_it_needs_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_expired_pass_opens_nothing_but_the_way_to_pay_for_what_is_held() {
+async fn an_expired_pass_still_pays_for_held_seats() {
     let world = World::open(Scene {
         pass_life_s: 2,
         ..Scene::default()
     })
     .await;
-    let mut fan = Fan::inside(&world, 1).await;
+    let mut fan = Fan::admitted(&world, 1).await;
     fan.renew(&world).await;
     let hold = fan.hold_best(&world, 1).await.expect(201);
     // Two seconds of life, five of leeway.
     tokio::time::sleep(Duration::from_secs(8)).await;
-    fan.call(Method::GET, &world.stage_path("seats"), None)
+    fan.call(Method::GET, &world.performance_path("seats"), None)
         .await
         .problem(401, "pass-required");
     let said = fan.hold_best(&world, 1).await;
@@ -279,11 +279,11 @@ async fn an_expired_pass_opens_nothing_but_the_way_to_pay_for_what_is_held() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn malformed_requests_are_told_which_field_or_place_is_wrong() {
+async fn malformed_requests_name_the_wrong_field() {
     let world = World::open(Scene::default()).await;
-    let fan = Fan::inside(&world, 1).await;
+    let fan = Fan::admitted(&world, 1).await;
     let before = settled_fingerprint(&world, &fan).await;
-    let holds = world.stage_path("holds");
+    let holds = world.performance_path("holds");
     let post = |path: &str, body: &str| {
         let (path, body) = (path.to_owned(), body.to_owned());
         let fan = &fan;
@@ -395,9 +395,9 @@ async fn malformed_requests_are_told_which_field_or_place_is_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_of_others_purposes_times_and_makers_are_refused() {
+async fn tokens_of_other_purposes_times_and_issuers_are_refused() {
     let world = World::open(Scene::default()).await;
-    let stranger = Fan::stranger(&world, 1);
+    let stranger = Fan::anonymous(&world, 1);
     let hand_off =
         |token: String| stranger.call(Method::POST, "/v1/sign-in/handoff", Some(json!({"token": token})));
     let (now, secret) = (world.clock.now(), "the shop and the door share this secret");
@@ -450,12 +450,12 @@ async fn tokens_of_others_purposes_times_and_makers_are_refused() {
         ..fan.clone()
     };
     swapped
-        .call(Method::GET, &world.sale_path("queue/place"), None)
+        .call(Method::GET, &world.sale_path("queue/position"), None)
         .await
         .problem(401, "queue-token-required");
     let swapped = Fan {
         session: queue.clone(),
-        ..Fan::stranger(&world, 8)
+        ..Fan::anonymous(&world, 8)
     };
     swapped
         .call(Method::GET, "/v1/orders", None)
@@ -467,35 +467,35 @@ async fn tokens_of_others_purposes_times_and_makers_are_refused() {
             ..fan.clone()
         };
         short
-            .call(Method::GET, &world.sale_path("queue/place"), None)
+            .call(Method::GET, &world.sale_path("queue/position"), None)
             .await
             .problem(401, "queue-token-required");
     }
     // Another house has other keys: its tokens open nothing here.
     let other = World::open(Scene::default()).await;
-    let foreigner = Fan::inside(&other, 8).await;
+    let foreigner = Fan::admitted(&other, 8).await;
     let tourist = Fan {
         pass: foreigner.pass.clone(),
         queue: foreigner.queue.clone(),
         ..fan.clone()
     };
     tourist
-        .call(Method::GET, &world.stage_path("seats"), None)
+        .call(Method::GET, &world.performance_path("seats"), None)
         .await
         .problem(401, "pass-required");
     tourist
-        .call(Method::GET, &world.sale_path("queue/place"), None)
+        .call(Method::GET, &world.sale_path("queue/position"), None)
         .await
         .problem(401, "queue-token-required");
     world.assert_no_panic();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_too_large_or_no_http_is_refused_and_the_next_one_served() {
+async fn oversized_and_malformed_http_is_refused() {
     let world = World::open(Scene::default()).await;
-    let fan = Fan::inside(&world, 1).await;
+    let fan = Fan::admitted(&world, 1).await;
     let large = format!("{{\"seats\": [\"{}\"]}}", "x".repeat(100_000));
-    let said = raw(&fan, &world.stage_path("holds"), large.into_bytes(), &[]).await;
+    let said = raw(&fan, &world.performance_path("holds"), large.into_bytes(), &[]).await;
     said.problem(413, "body-too-large");
 
     for head in [
@@ -525,7 +525,7 @@ async fn what_is_too_large_or_no_http_is_refused_and_the_next_one_served() {
 }
 
 #[test]
-fn a_wrong_seating_plan_is_refused_with_all_that_is_wrong_and_where() {
+fn a_wrong_seating_plan_is_refused_with_every_fault() {
     let dir = fresh_dir();
     let (status, good) = command(&["plan", "generate", "theatre", "--seats", "60"]);
     assert!(status.success(), "{good}");
@@ -579,7 +579,7 @@ fn a_wrong_seating_plan_is_refused_with_all_that_is_wrong_and_where() {
 }
 
 #[test]
-fn a_configuration_with_a_mistake_does_not_start_and_names_the_key() {
+fn a_wrong_configuration_is_refused_and_names_the_key() {
     let dir = fresh_dir();
     let file = dir.join("wrong.toml");
     let serve = |text: &str| {
@@ -589,7 +589,7 @@ fn a_configuration_with_a_mistake_does_not_start_and_names_the_key() {
     for (text, expected) in [
         ("[server]\nlissten = \"127.0.0.1:0\"\n", "lissten"),
         ("[server]\nlisten = \"not an address\"\n", "listen"),
-        ("[checkout]\nanswer_within_ms = \"soon\"\n", "answer_within_ms"),
+        ("[checkout]\norder_response_wait_ms = \"soon\"\n", "answer_within_ms"),
         (
             "[checkout]\norder_response_wait_ms = 9000\n",
             "checkout.order_response_wait_ms",
@@ -607,7 +607,7 @@ fn a_configuration_with_a_mistake_does_not_start_and_names_the_key() {
     fs::remove_dir_all(&dir).unwrap();
 }
 
-async fn raw(fan: &Fan, path: &str, body: Vec<u8>, headers: &[(HeaderName, HeaderValue)]) -> Said {
+async fn raw(fan: &Fan, path: &str, body: Vec<u8>, headers: &[(HeaderName, HeaderValue)]) -> Reply {
     let mut all = vec![(
         HeaderName::from_static("content-type"),
         HeaderValue::from_static("application/json"),
@@ -616,11 +616,11 @@ async fn raw(fan: &Fan, path: &str, body: Vec<u8>, headers: &[(HeaderName, Heade
     send(fan, path, body, all).await
 }
 
-async fn fan_send(fan: &Fan, path: &str, body: &str, headers: &[(HeaderName, HeaderValue)]) -> Said {
+async fn fan_send(fan: &Fan, path: &str, body: &str, headers: &[(HeaderName, HeaderValue)]) -> Reply {
     send(fan, path, body.as_bytes().to_vec(), headers.to_vec()).await
 }
 
-async fn send(fan: &Fan, path: &str, body: Vec<u8>, mut headers: Vec<(HeaderName, HeaderValue)>) -> Said {
+async fn send(fan: &Fan, path: &str, body: Vec<u8>, mut headers: Vec<(HeaderName, HeaderValue)>) -> Reply {
     headers.push((
         HeaderName::from_static("authorization"),
         HeaderValue::from_str(&format!("Bearer {}", fan.session)).unwrap(),

@@ -49,7 +49,7 @@ fn printed(text: &str) -> Option<Printed> {
 }
 
 #[test]
-fn the_demo_s_lines_are_read() {
+fn the_demo_output_is_parsed() {
     let text = "stagedoor demo\n  fans:    http://127.0.0.1:8080/sales/x\n  console: http://127.0.0.1:9090\n  data:    /tmp/a b  (goes on)\n";
     let expected = Printed {
         fans: "http://127.0.0.1:8080".into(),
@@ -73,7 +73,7 @@ impl Drop for Running {
 fn demo(dir: &Path, log: &str) -> Running {
     let log = fs::File::create(dir.join(log)).unwrap();
     let child = Command::new(env!("CARGO_BIN_EXE_stagedoor"))
-        .args(["demo", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"])
+        .args(["demo", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
         .args(["--open-in", "2", "--seats", "400", "--crowd", "60", "--data"])
         .arg(dir.join("data"))
         .stdin(Stdio::null())
@@ -85,7 +85,7 @@ fn demo(dir: &Path, log: &str) -> Running {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_command_gives_a_sale_with_pages_a_crowd_and_a_memory() {
+async fn one_command_runs_a_demo_sale_that_survives_a_restart() {
     let (dir, clock) = (fresh_dir(), SystemClock::new());
     let client = HttpClient::new(Duration::from_secs(10), 32 << 20);
     let get = async |base: &str, path: &str, accept: &'static str| {
@@ -128,10 +128,10 @@ async fn one_command_gives_a_sale_with_pages_a_crowd_and_a_memory() {
         assert!(page.body.starts_with(b"<!"), "a page for people");
         let sales: Value = get(&said.fans, "/v1/sales", "*/*").await.unwrap().json().unwrap();
         let sale = sales["sales"][0]["id"].as_str().unwrap();
-        let path = format!("/v1/sales/{sale}/board");
+        let path = format!("/v1/sales/{sale}/status");
         let issued = loop {
             let board: Value = get(&said.fans, &path, "*/*").await.unwrap().json().unwrap();
-            let issued = board["issued"].as_u64().unwrap();
+            let issued = board["numbers_issued"].as_u64().unwrap();
             // On the same data the second start goes on where the first one was killed.
             assert!(
                 issued >= issued_before,

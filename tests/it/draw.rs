@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use http::Method;
 use serde_json::Value;
 use stagedoor::{
-    audit::{AcknowledgedEntry, AcknowledgedJoin, Refusal, audit, books::who_came_in_time},
+    audit::{AcknowledgedAdmission, AcknowledgedJoin, Refusal, audit, databases::reclassify_late_arrivals},
     kernel::{Clock, Entropy, OsEntropy, Timestamp},
     platform::{
         drand::{DrandClient, DrandError, SCHEME},
@@ -26,9 +26,9 @@ use stagedoor::{
 use crate::{
     beacon::{Beacon, CHAIN, Mood, PERIOD_S},
     evidence::gather,
-    fan::{Fan, Said},
+    fan::{Fan, Reply},
     environment::Pair,
-    load_scenario::{SOON, insist},
+    load_scenario::{SOON, retry_until},
     world::{Scene, World, command},
 };
 
@@ -44,9 +44,9 @@ fn at_node(world: &World, fan: &Fan, node: usize) -> Fan {
 }
 
 /// What this node says, asked again while it is not able to say anything.
-async fn asks(world: &World, fan: &Fan, node: usize, path: &str) -> Said {
+async fn asks(world: &World, fan: &Fan, node: usize, path: &str) -> Reply {
     let fan = at_node(world, fan, node);
-    insist(world, SOON, async || {
+    retry_until(world, SOON, async || {
         fan.call(Method::GET, &world.sale_path(path), None).await
     })
     .await
@@ -70,7 +70,7 @@ async fn takes_a_place(world: &World, customer: u32) -> Place {
 }
 
 async fn place_of(world: &World, mut fan: Fan) -> Place {
-    let said = insist(world, SOON, async || fan.clone().join(world).await).await;
+    let said = retry_until(world, SOON, async || fan.clone().join(world).await).await;
     let acknowledged_at = world.clock.now();
     assert!(matches!(said.status, 200 | 201), "{}", said.json);
     fan.queue = Some(said.json["token"].as_str().unwrap().to_owned());
@@ -83,7 +83,7 @@ async fn place_of(world: &World, mut fan: Fan) -> Place {
 
 /// Waits until every node publishes this, and gives what they publish: all the same.
 async fn until_published(world: &World, field: &str, patience: Duration) -> Value {
-    let anybody = Fan::stranger(world, 1);
+    let anybody = Fan::anonymous(world, 1);
     let until = world.clock.monotonic() + patience;
     loop {
         let mut said = Vec::new();
@@ -109,7 +109,7 @@ async fn until_published(world: &World, field: &str, patience: Duration) -> Valu
 async fn number_everywhere(world: &World, fan: &Fan) -> u64 {
     let mut numbers = BTreeSet::new();
     for node in 0..world.nodes.len() {
-        let place = asks(world, fan, node, "queue/place").await.expect(200);
+        let place = asks(world, fan, node, "queue/position").await.expect(200);
         numbers.insert(
             place["number"]
                 .as_u64()
@@ -139,22 +139,22 @@ async fn numbers(world: &World, places: &[Place]) -> BTreeMap<u32, u64> {
 /// Redis forgets everything, and is given it back.
 async fn redis_forgets(world: &mut World) {
     let before = memories(world).await;
-    world.ground_mut().server().flush_all().await.unwrap();
+    world.environment_mut().server().flush_all().await.unwrap();
     until_epoch_after(world, before).await;
 }
 
 async fn redis_is_killed(world: &mut World) {
     let before = memories(world).await;
-    world.ground_mut().server().kill9().unwrap();
-    world.ground_mut().server().restart().await.unwrap();
+    world.environment_mut().server().kill9().unwrap();
+    world.environment_mut().server().restart().await.unwrap();
     until_epoch_after(world, before).await;
 }
 
 /// Of the sale whose engine has had the fewest.
 async fn memories(world: &World) -> i64 {
     world
-        .ground()
-        .number("SELECT min(epoch) FROM stagedoor_queue.head")
+        .environment()
+        .query_number("SELECT min(epoch) FROM stagedoor_queue.journal_head")
         .await
 }
 
@@ -186,7 +186,7 @@ fn verify_with(dir: &Path, draw: &Value, more: &[&str]) -> (bool, String) {
 /// A receipt from before the close proves before the draw that she was there, and after it that she is in the list.
 async fn a_receipt_holds(world: &World, draw: &Value, receipt: &Value, list: Option<&[u8]>) {
     let dir = world.site().dir;
-    let keys = Fan::stranger(world, 1)
+    let keys = Fan::anonymous(world, 1)
         .call(Method::GET, "/.well-known/jwks.json", None)
         .await
         .expect(200);
@@ -217,7 +217,7 @@ async fn a_receipt_holds(world: &World, draw: &Value, receipt: &Value, list: Opt
 }
 
 async fn leaves(world: &World, node: usize) -> Vec<u8> {
-    let anybody = at_node(world, &Fan::stranger(world, 1), node);
+    let anybody = at_node(world, &Fan::anonymous(world, 1), node);
     let packed = [("accept", "application/octet-stream")];
     let said = anybody
         .call_with(Method::GET, &world.sale_path("draw/entries"), None, &packed)
@@ -241,7 +241,7 @@ async fn drawn_sale(beacon: &Beacon, scene: Scene) -> World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_three_nodes_the_order_is_the_published_one_whatever_dies() {
+async fn three_nodes_publish_one_order_despite_crashes() {
     let beacon = Beacon::over_tls().await;
     let scene = Scene {
         opens_in: Duration::from_secs(20),
@@ -387,7 +387,7 @@ async fn on_three_nodes_the_order_is_the_published_one_whatever_dies() {
 
 /// Gives what she can prove before the entries are closed.
 async fn before_the_close(world: &World, fan: &Fan) -> Value {
-    let stranger = Fan::stranger(world, 9_999);
+    let stranger = Fan::anonymous(world, 9_999);
     asks(world, &stranger, 0, "draw/entries")
         .await
         .problem(404, "not-found");
@@ -408,7 +408,7 @@ async fn before_the_close(world: &World, fan: &Fan) -> Value {
             "every node signs the same"
         );
     }
-    let place = asks(world, fan, 1, "queue/place").await.expect(200);
+    let place = asks(world, fan, 1, "queue/position").await.expect(200);
     assert!(
         place["number"].is_null() && place["position"].is_null() && place["state"] == "prequeue",
         "{place}"
@@ -452,7 +452,7 @@ async fn after_the_close(world: &World, places: &[Place], closed: &Value) {
         "one list on every node"
     );
     assert_eq!(lists[0].len() as u64, 32 * closed["entries"].as_u64().unwrap());
-    let anybody = Fan::stranger(world, 1);
+    let anybody = Fan::anonymous(world, 1);
     let json = asks(world, &anybody, 1, "draw/entries").await.expect(200);
     assert_eq!(
         (&json["entries"], &json["root"]),
@@ -487,9 +487,9 @@ async fn the_beacon_is_ill(world: &World, beacon: &Beacon, closed: &Value) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
-    let anybody = Fan::stranger(world, 1);
+    let anybody = Fan::anonymous(world, 1);
     for node in 0..world.nodes.len() {
-        let board = asks(world, &anybody, node, "board").await.expect(200);
+        let board = asks(world, &anybody, node, "status").await.expect(200);
         assert_eq!(
             (
                 &board["phase"],
@@ -569,7 +569,7 @@ async fn they_come_in_by_their_numbers(world: &World, places: Vec<Place>, told: 
                     200 => {
                         break (
                             fan,
-                            AcknowledgedEntry {
+                            AcknowledgedAdmission {
                                 subject,
                                 number,
                                 asked_at,
@@ -578,12 +578,12 @@ async fn they_come_in_by_their_numbers(world: &World, places: Vec<Place>, told: 
                             refusals,
                         );
                     }
-                    409 if said.json["type"] == "/problems/full-for-a-moment" => {
+                    409 if said.json["type"] == "/problems/at-capacity" => {
                         refusals.push(Refusal {
                             number,
                             asked_at,
                             answered_at: at,
-                            returner: false,
+                            is_late_arrival: false,
                         });
                     }
                     409 | 503 => {}
@@ -608,7 +608,7 @@ async fn they_come_in_by_their_numbers(world: &World, places: Vec<Place>, told: 
             if usize::try_from(entry.number).unwrap() < everybody {
                 tokio::time::sleep(Duration::from_millis(300)).await;
                 let path = world.sale_path("admission");
-                let said = insist(world, SOON, async || fan.call(Method::DELETE, &path, None).await).await;
+                let said = retry_until(world, SOON, async || fan.call(Method::DELETE, &path, None).await).await;
                 assert_eq!(said.status, 204, "{}", said.json);
             }
             (fan, entry, refusals)
@@ -631,11 +631,11 @@ async fn they_come_in_by_their_numbers(world: &World, places: Vec<Place>, told: 
     let mut evidence = gather(world, &observer).await;
     (
         evidence.acknowledged_joins,
-        evidence.acknowledged_entries,
+        evidence.acknowledged_admissions,
         evidence.refusals,
     ) = (joins, entries, refusals);
-    who_came_in_time(&mut evidence);
-    assert_eq!(evidence.entries.len(), everybody);
+    reclassify_late_arrivals(&mut evidence);
+    assert_eq!(evidence.admissions.len(), everybody);
     let found = audit(&evidence);
     assert!(
         found.is_empty(),
@@ -646,7 +646,7 @@ async fn they_come_in_by_their_numbers(world: &World, places: Vec<Place>, told: 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_beacon_is_asked_over_tls_and_believed_only_for_its_signature() {
+async fn a_beacon_is_believed_only_for_its_signature() {
     let (plain, tls) = (Beacon::plain().await, Beacon::over_tls().await);
     let entropy: Arc<dyn Entropy> = Arc::new(OsEntropy);
     let known = TrustStore::from_der(tls.certificate.clone()).unwrap();

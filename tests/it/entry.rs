@@ -8,7 +8,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    fan::{Fan, Said},
+    fan::{Fan, Reply},
     world::{Scene, World},
 };
 
@@ -17,7 +17,7 @@ const OPEN: &str = "hero-open";
 const ALSO_OPEN: &str = "hero-also-open";
 
 /// A house where a place without sign-in costs at least `2^6` hashes and at most `2^10`, with these limits besides.
-async fn house(limits: &[(&'static str, &str)]) -> World {
+async fn world_with_limits(limits: &[(&'static str, &str)]) -> World {
     let mut world = World::prepared(Scene::default()).await;
     let open = |id| world.another_sale(id, "sign_in = \"none\"");
     world.add_to_config(&(open(OPEN) + &open(ALSO_OPEN)));
@@ -36,14 +36,14 @@ fn queue(sale: &str) -> String {
     format!("/v1/sales/{sale}/queue")
 }
 
-async fn issued(world: &World, sale: &str) -> u64 {
+async fn numbers_issued(world: &World, sale: &str) -> u64 {
     // The board is made once a second.
     tokio::time::sleep(Duration::from_millis(1_200)).await;
-    let board = Fan::stranger(world, 0)
-        .call(Method::GET, &format!("/v1/sales/{sale}/board"), None)
+    let board = Fan::anonymous(world, 0)
+        .call(Method::GET, &format!("/v1/sales/{sale}/status"), None)
         .await
         .expect(200);
-    board["issued"].as_u64().unwrap()
+    board["numbers_issued"].as_u64().unwrap()
 }
 
 /// What a browser does.
@@ -63,14 +63,14 @@ fn solved(challenge: &Value) -> Value {
     json!({"algorithm": "SHA-256", "challenge": text("challenge"), "number": number, "salt": text("salt"), "signature": text("signature")})
 }
 
-async fn join_from(world: &World, address: &str, body: Option<Value>) -> Said {
-    Fan::stranger(world, 0)
+async fn join_from(world: &World, address: &str, body: Option<Value>) -> Reply {
+    Fan::anonymous(world, 0)
         .call_with(Method::POST, &queue(OPEN), body, &[("x-forwarded-for", address)])
         .await
 }
 
 /// Joins from an address and pays what is asked; the answer, and how high the number could be.
-async fn pay_and_join(world: &World, address: &str) -> (Said, u64) {
+async fn pay_and_join(world: &World, address: &str) -> (Reply, u64) {
     let refusal = join_from(world, address, None)
         .await
         .problem(403, "proof-required");
@@ -82,9 +82,9 @@ async fn pay_and_join(world: &World, address: &str) -> (Said, u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_place_of_a_stranger_costs_work_that_counts_once() {
-    let world = house(&[]).await;
-    let fan = Fan::stranger(&world, 0);
+async fn an_anonymous_entry_costs_work_that_counts_once() {
+    let world = world_with_limits(&[]).await;
+    let fan = Fan::anonymous(&world, 0);
     let join = |sale: &str, proof: Value| {
         let (fan, path) = (&fan, queue(sale));
         async move { fan.call(Method::POST, &path, Some(json!({"proof": proof}))).await }
@@ -120,7 +120,7 @@ async fn a_place_of_a_stranger_costs_work_that_counts_once() {
     );
     join(OPEN, json!(7)).await.problem(422, "invalid-field");
     assert_eq!(
-        (issued(&world, OPEN).await, issued(&world, ALSO_OPEN).await),
+        (numbers_issued(&world, OPEN).await, numbers_issued(&world, ALSO_OPEN).await),
         (0, 0),
         "nothing so far gave a place"
     );
@@ -159,19 +159,19 @@ async fn a_place_of_a_stranger_costs_work_that_counts_once() {
         204,
         "signing in is all that this sale asks for"
     );
-    assert_eq!(issued(&world, OPEN).await, 3);
+    assert_eq!(numbers_issued(&world, OPEN).await, 3);
     world.assert_no_panic();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stranger_s_place_leads_through_the_door() {
-    let mut world = house(&[]).await;
+async fn an_anonymous_entry_is_admitted() {
+    let mut world = world_with_limits(&[]).await;
     world.sale = OPEN.parse().unwrap();
     let (given, _) = pay_and_join(&world, "192.0.2.1").await;
     let token = given.expect(201)["token"].as_str().map(str::to_owned);
     let mut fan = Fan {
         queue: token,
-        ..Fan::stranger(&world, 0)
+        ..Fan::anonymous(&world, 0)
     };
     fan.enter_within(&world, Duration::from_secs(10)).await;
     let hold = fan.hold_best(&world, 2).await.expect(201);
@@ -180,8 +180,8 @@ async fn a_stranger_s_place_leads_through_the_door() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_old_challenge_counts_no_more() {
-    let world = house(&[("STAGEDOOR__LIMITS__PROOF_OF_WORK__CHALLENGE_TTL_S", "1")]).await;
+async fn an_expired_challenge_is_refused() {
+    let world = world_with_limits(&[("STAGEDOOR__LIMITS__PROOF_OF_WORK__CHALLENGE_TTL_S", "1")]).await;
     let refused = join_from(&world, "192.0.2.1", None)
         .await
         .problem(403, "proof-required");
@@ -194,8 +194,8 @@ async fn an_old_challenge_counts_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_price_rises_for_an_address_that_joins_again_and_again_and_for_no_other() {
-    let world = house(&[
+async fn difficulty_rises_only_for_the_address_that_joins_often() {
+    let world = world_with_limits(&[
         (
             "STAGEDOOR__LIMITS__PROOF_OF_WORK__JOINS_PER_IP_PER_MINUTE_NORMAL",
             "2",
@@ -237,9 +237,9 @@ async fn the_price_rises_for_an_address_that_joins_again_and_again_and_for_no_ot
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_beyond_its_limit_is_told_why_and_wins_its_place_by_signing_in() {
+async fn an_address_over_its_limit_joins_by_signing_in() {
     let limit = ("STAGEDOOR__LIMITS__JOINS_PER_IP_PER_MINUTE", "2");
-    let world = house(&[limit]).await;
+    let world = world_with_limits(&[limit]).await;
     for _ in 0..2 {
         pay_and_join(&world, "192.0.2.7").await.0.expect(201);
     }
@@ -261,12 +261,12 @@ async fn an_address_beyond_its_limit_is_told_why_and_wins_its_place_by_signing_i
         3
     );
     pay_and_join(&world, "192.0.2.8").await.0.expect(201);
-    assert_eq!(issued(&world, OPEN).await, 4);
+    assert_eq!(numbers_issued(&world, OPEN).await, 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn or_it_may_go_on_at_the_highest_price() {
-    let world = house(&[
+async fn an_address_over_its_limit_may_join_at_the_highest_difficulty() {
+    let world = world_with_limits(&[
         ("STAGEDOOR__LIMITS__JOINS_PER_IP_PER_MINUTE", "2"),
         ("STAGEDOOR__LIMITS__PROOF_OF_WORK__ALLOW_OVER_JOIN_LIMIT", "true"),
     ])
@@ -286,7 +286,7 @@ async fn or_it_may_go_on_at_the_highest_price() {
         .await
         .problem(403, "proof-required");
     assert_eq!(said["reason"], "too_cheap");
-    let (fan, path) = (Fan::stranger(&world, 0), format!("{}/challenge", queue(OPEN)));
+    let (fan, path) = (Fan::anonymous(&world, 0), format!("{}/challenge", queue(OPEN)));
     let asked = fan
         .call_with(Method::GET, &path, None, &[("x-forwarded-for", "192.0.2.7")])
         .await

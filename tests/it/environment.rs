@@ -47,22 +47,22 @@ impl Default for Pair {
     fn default() -> Self {
         Self {
             redis: Topology::Server,
-            durability: "journaled",
+            durability: "committed",
             nodes: 3,
         }
     }
 }
 
 /// The servers, running; ended and removed when dropped.
-pub struct Ground {
-    pub redis: Engine,
+pub struct Environment {
+    pub redis: Backend,
     pub postgres: Postgres,
     durability: &'static str,
     gateway: Gateway,
     nginx: Nginx,
 }
 
-pub enum Engine {
+pub enum Backend {
     Server {
         /// The one that has the data now.
         server: RedisServer,
@@ -74,10 +74,10 @@ pub enum Engine {
     Cluster(RedisCluster),
 }
 
-impl Ground {
+impl Environment {
     /// Starts the servers, and says which nodes are to be started on them.
-    pub async fn laid(pair: Pair, site: &Site) -> (Self, Vec<Node>) {
-        let (engine, postgres) = tokio::join!(Engine::start(pair), async {
+    pub async fn prepare(pair: Pair, site: &Site) -> (Self, Vec<Node>) {
+        let (engine, postgres) = tokio::join!(Backend::start(pair), async {
             let postgres = Postgres::start().await.unwrap();
             postgres.create_database(DATABASE).await.unwrap();
             postgres
@@ -122,7 +122,7 @@ impl Ground {
         format!("http://{}", self.gateway.address)
     }
 
-    pub fn gateway_book(&self) -> PathBuf {
+    pub fn gateway_statement(&self) -> PathBuf {
         self.gateway.book.clone()
     }
 
@@ -141,14 +141,14 @@ impl Ground {
     /// The single server.
     pub fn server(&mut self) -> &mut RedisServer {
         match &mut self.redis {
-            Engine::Server { server, .. } => server,
-            Engine::Sentinels(_) | Engine::Cluster(_) => panic!("this house is on several servers"),
+            Backend::Server { server, .. } => server,
+            Backend::Sentinels(_) | Backend::Cluster(_) => panic!("this house is on several servers"),
         }
     }
 
     /// Takes the replica, with all that it has been sent so far: what is written next is what a failover loses.
-    pub async fn left_behind(&mut self) -> RedisServer {
-        let Engine::Server { server, replica, .. } = &mut self.redis else {
+    pub async fn replaced_server(&mut self) -> RedisServer {
+        let Backend::Server { server, replica, .. } = &mut self.redis else {
             panic!("this house is on several servers")
         };
         let mut replica = replica.take().expect("it was started with a replica");
@@ -159,7 +159,7 @@ impl Ground {
 
     /// Kills the single server; from now on every door leads to this one.
     pub fn fail_over_to(&mut self, next: RedisServer) {
-        let Engine::Server { server, doors, .. } = &mut self.redis else {
+        let Backend::Server { server, doors, .. } = &mut self.redis else {
             panic!("this house is on several servers")
         };
         server.kill9().unwrap();
@@ -170,20 +170,20 @@ impl Ground {
     }
 
     /// Each node's way to the single server.
-    pub fn doors(&self) -> &[TcpProxy] {
+    pub fn proxies(&self) -> &[TcpProxy] {
         match &self.redis {
-            Engine::Server { doors, .. } => doors,
-            Engine::Sentinels(_) | Engine::Cluster(_) => panic!("this house is on several servers"),
+            Backend::Server { doors, .. } => doors,
+            Backend::Sentinels(_) | Backend::Cluster(_) => panic!("this house is on several servers"),
         }
     }
 
     /// Changes the database behind the house's back.
-    pub async fn run(&self, statement: &str) {
+    pub async fn execute(&self, statement: &str) {
         self.postgres.run(DATABASE, statement).await.unwrap();
     }
 
     /// One figure out of the database.
-    pub async fn number(&self, query: &'static str) -> i64 {
+    pub async fn query_number(&self, query: &'static str) -> i64 {
         let mut db = PgConnection::connect(&self.database_url()).await.unwrap();
         let number = sqlx::query_scalar(query).fetch_one(&mut db).await.unwrap();
         db.close().await.unwrap();
@@ -193,14 +193,14 @@ impl Ground {
     /// Memories of the queue's engine so far, and of the seats'.
     pub async fn epochs(&self) -> (i64, i64) {
         (
-            self.number("SELECT epoch FROM stagedoor_queue.head").await,
-            self.number("SELECT epoch FROM stagedoor_ledger.engine_memory")
+            self.query_number("SELECT epoch FROM stagedoor_queue.journal_head").await,
+            self.query_number("SELECT epoch FROM stagedoor_ledger.seat_store_epoch")
                 .await,
         )
     }
 }
 
-impl Engine {
+impl Backend {
     async fn start(pair: Pair) -> Self {
         match pair.redis {
             Topology::Cluster => return Self::Cluster(RedisCluster::start(3).await.unwrap()),
@@ -253,7 +253,7 @@ impl Gateway {
                 &address.to_string(),
                 "--webhook-url",
                 webhook_url,
-                "--book",
+                "--statement",
             ])
             .arg(&book)
             .env("STAGEDOOR__GATEWAY__WEBHOOK_SECRET", WEBHOOK_SECRET)

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use stagedoor::{
-    audit::{Evidence, LiveHold, Violation, audit, books},
+    audit::{Evidence, LiveHold, Violation, audit, databases},
     kernel::{Clock, Timestamp},
 };
 
@@ -13,16 +13,16 @@ use crate::{
 
 /// What the house's books say now. `observer` is a fan inside, who reads the seat map.
 pub async fn gather(world: &World, observer: &Fan) -> Evidence {
-    let mut evidence = books::read_from(&world.books(), &world.sale).await.unwrap();
-    evidence.door = vec![world.door()];
-    evidence.returner_share = world.scene.returner_share;
+    let mut evidence = databases::read_from(&world.databases(), &world.sale).await.unwrap();
+    evidence.admission_settings = vec![world.admission_settings()];
+    evidence.late_arrival_share = world.scene.returner_share;
     map(&observer.seats(world).await, &mut evidence);
     evidence.observed_at = world.clock.now();
     evidence
 }
 
 /// Adds the seats that are still held now as holds that ended at `deadline`.
-pub async fn held_after(deadline: Timestamp, world: &World, observer: &Fan, evidence: &mut Evidence) {
+pub async fn record_holds_after(deadline: Timestamp, world: &World, observer: &Fan, evidence: &mut Evidence) {
     let map = observer.seats(world).await;
     let held = map["seats"]
         .as_object()
@@ -62,6 +62,6 @@ fn map(map: &Value, evidence: &mut Evidence) {
         .iter()
         .filter(|(_, state)| *state == "booked");
     evidence
-        .engine_booked
+        .store_booked
         .extend(booked.map(|(guid, _)| (PERFORMANCE.to_owned(), guid.clone())));
 }

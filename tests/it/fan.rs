@@ -1,17 +1,20 @@
-//! One fan with a browser's memory: session, queue token, pass. She says what she wants and gets the whole answer.
+//! A client that plays one visitor with a browser's memory: session, queue token, pass. Each call returns the whole
+//! response. Paths and bodies are those of [`stagedoor::demo::client`].
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
-use serde_json::{Value, json};
+use serde_json::Value;
 use stagedoor::{
+    demo::client::{messages, paths},
     kernel::Clock,
-    platform::http_client::{Response, CallError, HttpClient},
+    platform::http_client::{CallError, HttpClient, Response},
 };
 
-use crate::world::World;
+use crate::world::{PERFORMANCE, World};
 
+/// A visitor of the tests.
 #[derive(Clone)]
 pub struct Fan {
     pub base: String,
@@ -20,27 +23,27 @@ pub struct Fan {
     pub session: String,
     pub queue: Option<String>,
     pub pass: Option<String>,
-    /// Payments made.
+    /// How many payments were made; it makes idempotency keys unique.
     pub serial: u32,
 }
 
-/// The status and what the body says.
+/// A response with its body as JSON; `null` when it is not JSON.
 #[derive(Debug)]
-pub struct Said {
+pub struct Reply {
     pub status: u16,
     pub json: Value,
     pub answer: Response,
 }
 
-impl Said {
-    /// The answer, which must have this status.
+impl Reply {
+    /// The body of a response that must have this status.
     #[track_caller]
     pub fn expect(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.json);
         self.json
     }
 
-    /// The answer, which must be this problem.
+    /// The body of a response that must be this problem.
     #[track_caller]
     pub fn problem(self, status: u16, slug: &str) -> Value {
         assert_eq!(self.status, status, "{}", self.json);
@@ -51,23 +54,27 @@ impl Said {
 }
 
 impl Fan {
-    /// Signs in with a hand-off of the shop's.
+    /// Signs in with a hand-off from the shop.
     pub async fn sign_in(world: &World, customer: u32) -> Self {
-        let mut fan = Self::stranger(world, customer);
-        let said = fan.hand_over(world).await.expect(200);
+        let mut fan = Self::anonymous(world, customer);
+        let said = fan.hand_off(world).await.expect(200);
         said["token"].as_str().unwrap().clone_into(&mut fan.session);
         fan
     }
 
-    /// The shop sends her over; the answer has her session.
-    pub async fn hand_over(&self, world: &World) -> Said {
+    /// Signs in by hand-off; the response has the session.
+    pub async fn hand_off(&self, world: &World) -> Reply {
         let token = world.handoff()(self.customer);
-        self.call(Method::POST, "/v1/sign-in/handoff", Some(json!({"token": token})))
-            .await
+        self.call(
+            Method::POST,
+            paths::SIGN_IN_HANDOFF,
+            Some(messages::handoff_request(&token)),
+        )
+        .await
     }
 
-    /// Somebody without any proof.
-    pub fn stranger(world: &World, customer: u32) -> Self {
+    /// A visitor without any proof.
+    pub fn anonymous(world: &World, customer: u32) -> Self {
         let (base, client) = (world.base.clone(), world.client.clone());
         Self {
             base,
@@ -80,26 +87,26 @@ impl Fan {
         }
     }
 
-    /// Signs in, joins and waits until she is inside.
-    pub async fn inside(world: &World, customer: u32) -> Self {
+    /// Signs in, joins and waits until admitted.
+    pub async fn admitted(world: &World, customer: u32) -> Self {
         let mut fan = Self::sign_in(world, customer).await;
         fan.join(world).await.expect(201);
         fan.enter_within(world, Duration::from_secs(20)).await;
         fan
     }
 
-    pub async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Said {
+    pub async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Reply {
         self.call_with(method, path, body, &[]).await
     }
 
-    /// One call with whatever proofs she has, and these headers beside or instead.
+    /// One call with all proofs; `more` adds headers or replaces proofs of the same name.
     pub async fn call_with(
         &self,
         method: Method,
         path: &str,
         body: Option<Value>,
         more: &[(&'static str, &str)],
-    ) -> Said {
+    ) -> Reply {
         self.try_call_with(method, path, body, more).await.unwrap()
     }
 
@@ -109,14 +116,14 @@ impl Fan {
         path: &str,
         body: Option<Value>,
         more: &[(&'static str, &str)],
-    ) -> Result<Said, CallError> {
+    ) -> Result<Reply, CallError> {
         let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
         let mut proofs = vec![];
         if !self.session.is_empty() {
-            proofs.push(("authorization", format!("Bearer {}", self.session)));
+            proofs.push((paths::AUTHORIZATION, format!("Bearer {}", self.session)));
         }
-        proofs.extend(self.queue.iter().map(|t| ("queue-token", t.clone())));
-        proofs.extend(self.pass.iter().map(|t| ("admission-pass", t.clone())));
+        proofs.extend(self.queue.iter().map(|token| (paths::QUEUE_TOKEN, token.clone())));
+        proofs.extend(self.pass.iter().map(|pass| (paths::ADMISSION_PASS, pass.clone())));
         proofs.retain(|(name, _)| more.iter().all(|(other, _)| other != name));
         proofs.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
         if body.is_some() && more.iter().all(|(name, _)| *name != "content-type") {
@@ -139,7 +146,7 @@ impl Fan {
         path: &str,
         headers: &[(HeaderName, HeaderValue)],
         body: Bytes,
-    ) -> Said {
+    ) -> Reply {
         self.try_send(method, path, headers, body).await.unwrap()
     }
 
@@ -149,46 +156,50 @@ impl Fan {
         path: &str,
         headers: &[(HeaderName, HeaderValue)],
         body: Bytes,
-    ) -> Result<Said, CallError> {
+    ) -> Result<Reply, CallError> {
         let uri = format!("{}{path}", self.base).parse().unwrap();
         let answer = self.client.send(method, uri, headers, body).await?;
-        Ok(Said {
+        Ok(Reply {
             status: answer.status.as_u16(),
             json: answer.json().unwrap_or(Value::Null),
             answer,
         })
     }
 
-    pub async fn join(&mut self, world: &World) -> Said {
-        let said = self.call(Method::POST, &world.sale_path("queue"), None).await;
+    pub async fn join(&mut self, world: &World) -> Reply {
+        let said = self
+            .call(Method::POST, &paths::queue(world.sale.as_str()), None)
+            .await;
         if let Some(token) = said.json["token"].as_str() {
             self.queue = Some(token.to_owned());
         }
         said
     }
 
-    pub async fn place(&self, world: &World) -> Value {
-        self.call(Method::GET, &world.sale_path("queue/place"), None)
+    pub async fn position(&self, world: &World) -> Value {
+        self.call(Method::GET, &paths::position(world.sale.as_str()), None)
             .await
             .expect(200)
     }
 
     pub async fn leave(&mut self, world: &World) {
-        self.call(Method::DELETE, &world.sale_path("queue/place"), None)
+        self.call(Method::DELETE, &paths::queue(world.sale.as_str()), None)
             .await
             .expect(204);
         self.queue = None;
     }
 
-    pub async fn enter(&mut self, world: &World) -> Said {
-        let said = self.call(Method::POST, &world.sale_path("admission"), None).await;
+    pub async fn enter(&mut self, world: &World) -> Reply {
+        let said = self
+            .call(Method::POST, &paths::admission(world.sale.as_str()), None)
+            .await;
         if let Some(pass) = said.json["pass"].as_str() {
             self.pass = Some(pass.to_owned());
         }
         said
     }
 
-    /// Knocks until she is let in.
+    /// Asks for admission until it is granted.
     pub async fn enter_within(&mut self, world: &World, patience: Duration) {
         let until = world.clock.monotonic() + patience;
         loop {
@@ -199,7 +210,7 @@ impl Fan {
             assert_eq!(said.status, 409, "{}", said.json);
             assert!(
                 world.clock.monotonic() < until,
-                "customer {} is still outside: {}",
+                "customer {} is not admitted: {}",
                 self.customer,
                 said.json
             );
@@ -209,60 +220,59 @@ impl Fan {
 
     pub async fn renew(&mut self, world: &World) {
         let said = self
-            .call(Method::PUT, &world.sale_path("admission"), None)
+            .call(Method::PUT, &paths::admission(world.sale.as_str()), None)
             .await
             .expect(200);
         self.pass = said["pass"].as_str().map(str::to_owned);
     }
 
     pub async fn end_visit(&mut self, world: &World) {
-        self.call(Method::DELETE, &world.sale_path("admission"), None)
+        self.call(Method::DELETE, &paths::admission(world.sale.as_str()), None)
             .await
             .expect(204);
         self.pass = None;
     }
 
-    pub async fn hold(&self, world: &World, seats: &[&str]) -> Said {
+    pub async fn hold(&self, world: &World, seats: &[&str]) -> Reply {
         self.call(
             Method::POST,
-            &world.stage_path("holds"),
-            Some(json!({"seats": seats})),
+            &world.performance_path("holds"),
+            Some(messages::hold_request(seats)),
         )
         .await
     }
 
-    pub async fn hold_best(&self, world: &World, quantity: u8) -> Said {
-        let wish =
-            json!({"best_available": {"quantity": quantity, "zone": null, "section": null, "accessible": 0}});
-        self.call(Method::POST, &world.stage_path("holds"), Some(wish))
+    pub async fn hold_best(&self, world: &World, quantity: u8) -> Reply {
+        let request = messages::best_available_request(quantity, None, 0);
+        self.call(Method::POST, &world.performance_path("holds"), Some(request))
             .await
     }
 
     /// Pays with a fresh key.
-    pub async fn pay(&mut self, hold: &str, card: &str) -> Said {
+    pub async fn pay(&mut self, hold: &str, card: &str) -> Reply {
         self.serial += 1;
         let key = format!("customer-{}-payment-{}", self.customer, self.serial);
         self.pay_with_key(hold, card, &key).await
     }
 
-    pub async fn pay_with_key(&self, hold: &str, card: &str, key: &str) -> Said {
+    pub async fn pay_with_key(&self, hold: &str, card: &str, key: &str) -> Reply {
         self.try_pay(hold, card, key).await.unwrap()
     }
 
-    /// Pays while nobody knows whether there will be an answer.
-    pub async fn try_pay(&self, hold: &str, card: &str, key: &str) -> Result<Said, CallError> {
-        let order = json!({"hold": hold, "payment": {"method": "card", "token": card}});
+    /// Pays; the connection may break.
+    pub async fn try_pay(&self, hold: &str, card: &str, key: &str) -> Result<Reply, CallError> {
+        let order = messages::order_request(hold, card);
         self.try_call_with(
             Method::POST,
-            "/v1/orders",
+            paths::ORDERS,
             Some(order),
-            &[("idempotency-key", key)],
+            &[(paths::IDEMPOTENCY_KEY, key)],
         )
         .await
     }
 
     /// Waits until the order is in one of these states.
-    pub async fn order_becomes(
+    pub async fn wait_for_order_state(
         &self,
         world: &World,
         order: &str,
@@ -272,7 +282,7 @@ impl Fan {
         let until = world.clock.monotonic() + patience;
         loop {
             let said = self
-                .call(Method::GET, &format!("/v1/orders/{order}"), None)
+                .call(Method::GET, &paths::order(order), None)
                 .await
                 .expect(200);
             if states.contains(&said["state"].as_str().unwrap()) {
@@ -280,7 +290,7 @@ impl Fan {
             }
             if world.clock.monotonic() > until {
                 let history = self
-                    .call(Method::GET, &format!("/v1/orders/{order}/history"), None)
+                    .call(Method::GET, &paths::order_history(order), None)
                     .await
                     .json;
                 panic!("still {}: {history}", said["state"]);
@@ -291,7 +301,7 @@ impl Fan {
 
     /// The whole seat map: `{version, seats}`.
     pub async fn seats(&self, world: &World) -> Value {
-        self.call(Method::GET, &world.stage_path("seats"), None)
+        self.call(Method::GET, &world.performance_path("seats"), None)
             .await
             .expect(200)
     }
@@ -305,7 +315,7 @@ impl Fan {
     }
 
     /// Waits until the map shows the seat in this state; it follows within a moment.
-    pub async fn seat_becomes(&self, world: &World, guid: &str, state: &str) {
+    pub async fn wait_for_seat_state(&self, world: &World, guid: &str, state: &str) {
         let until = world.clock.monotonic() + Duration::from_secs(2);
         while self.seat(world, guid).await != state {
             assert!(

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use http::Method;
 use stagedoor::{
-    audit::{Movement, audit, books},
+    audit::{QueueProgress, audit, databases},
     kernel::Clock,
 };
 
 use crate::{
-    evidence::{gather, held_after},
+    evidence::{gather, record_holds_after},
     fan::Fan,
     sale::{OBSERVER, crowd_of, settle, summary},
     world::{Scene, World},
@@ -30,7 +30,7 @@ fn scene() -> Scene {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_kill_9_in_the_middle_of_a_crowd_everything_is_still_true() {
+async fn every_invariant_holds_after_kill_9_under_load() {
     let mut world = World::open(scene()).await;
     let mut observer = Fan::sign_in(&world, OBSERVER).await;
     observer.join(&world).await.expect(201);
@@ -82,15 +82,15 @@ async fn after_kill_9_in_the_middle_of_a_crowd_everything_is_still_true() {
     settle(&world, &mut observer).await;
 
     let mut evidence = gather(&world, &observer).await;
-    report.testify(&mut evidence);
-    books::who_came_in_time(&mut evidence);
+    report.add_to(&mut evidence);
+    databases::reclassify_late_arrivals(&mut evidence);
     (evidence.settled, evidence.outages) = (true, outages);
-    evidence.movement = Some(Movement {
+    evidence.progress = Some(QueueProgress {
         since: restarted,
         until: restarted.plus(Duration::from_secs(10)),
         waiting: 1,
     });
-    held_after(
+    record_holds_after(
         crowd_gone.plus(Duration::from_secs(u64::from(world.scene.hold_s))),
         &world,
         &observer,
@@ -113,32 +113,32 @@ async fn after_kill_9_in_the_middle_of_a_crowd_everything_is_still_true() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_place_a_visit_a_hold_in_payment_and_tickets_survive_kill_9() {
+async fn entry_visit_payment_and_tickets_survive_kill_9() {
     let mut world = World::open(Scene {
         capacity: 3,
         ..Scene::default()
     })
     .await;
-    let mut owner = Fan::inside(&world, 1).await;
+    let mut owner = Fan::admitted(&world, 1).await;
     let hold = owner.hold_best(&world, 2).await.expect(201);
     let paid = owner
         .pay(hold["id"].as_str().unwrap(), "tok_ok")
         .await
         .expect(201);
-    let mut payer = Fan::inside(&world, 2).await;
+    let mut payer = Fan::admitted(&world, 2).await;
     let in_payment = payer.hold_best(&world, 1).await.expect(201);
     let slow = payer
         .pay(in_payment["id"].as_str().unwrap(), "tok_timeout_after_success")
         .await
         .expect(202);
-    let visitor = Fan::inside(&world, 3).await;
+    let visitor = Fan::admitted(&world, 3).await;
     let mut waiting = Fan::sign_in(&world, 4).await;
     assert_eq!(waiting.join(&world).await.expect(201)["number"], 4);
 
     world.kill();
     world.start().await;
 
-    assert_eq!(waiting.place(&world).await["number"], 4);
+    assert_eq!(waiting.position(&world).await["number"], 4);
     assert_eq!(waiting.join(&world).await.expect(200)["number"], 4);
     assert_eq!(waiting.enter(&world).await.status, 409, "three are inside still");
     let order = format!("/v1/orders/{}", paid["id"].as_str().unwrap());
@@ -153,14 +153,14 @@ async fn a_place_a_visit_a_hold_in_payment_and_tickets_survive_kill_9() {
     assert_eq!(tickets["tickets"].as_array().unwrap().len(), 2);
     for seat in hold["seats"].as_array().unwrap() {
         visitor
-            .seat_becomes(&world, seat.as_str().unwrap(), "booked")
+            .wait_for_seat_state(&world, seat.as_str().unwrap(), "booked")
             .await;
     }
     let seat = in_payment["seats"][0].as_str().unwrap();
     assert_ne!(visitor.seat(&world, seat).await, "free", "money is moving for it");
     let states = ["paid", "declined", "expired", "refunded", "canceled"];
     let ended = payer
-        .order_becomes(
+        .wait_for_order_state(
             &world,
             slow["id"].as_str().unwrap(),
             &states,
@@ -186,9 +186,9 @@ async fn a_place_a_visit_a_hold_in_payment_and_tickets_survive_kill_9() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn told_to_stop_the_house_finishes_what_it_has_begun() {
+async fn shutdown_finishes_running_orders() {
     let mut world = World::open(Scene::default()).await;
-    let fan = Fan::inside(&world, 1).await;
+    let fan = Fan::admitted(&world, 1).await;
     let hold = fan.hold_best(&world, 1).await.expect(201);
     let id = hold["id"].as_str().unwrap().to_owned();
     let mut buyer = fan.clone();
@@ -224,7 +224,7 @@ async fn told_to_stop_the_house_finishes_what_it_has_begun() {
     );
     world.start().await;
     let order = said.json["id"].as_str().unwrap();
-    fan.order_becomes(&world, order, &["paid"], Duration::from_secs(40))
+    fan.wait_for_order_state(&world, order, &["paid"], Duration::from_secs(40))
         .await;
     world.assert_no_panic();
 }

@@ -12,14 +12,14 @@ use stagedoor::{kernel::Clock, platform::http_client::HttpClient};
 use crate::{
     fan::Fan,
     environment::Pair,
-    load_scenario::{Rush, SOON, insist, scene},
+    load_scenario::{LoadScenario, SOON, retry_until, scene},
     world::{Scene, World},
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_others_finish_what_a_killed_node_had_begun() {
+async fn other_nodes_finish_the_orders_of_a_killed_node() {
     // A lease of six seconds, so that it runs out before a payment must.
-    let mut rush = Rush::begin(
+    let mut rush = LoadScenario::begin(
         Pair::default(),
         Scene {
             gateway_deadline_ms: 1_000,
@@ -28,7 +28,7 @@ async fn the_others_finish_what_a_killed_node_had_begun() {
         31,
     )
     .await;
-    rush.until_orders(12).await;
+    rush.wait_for_orders(12).await;
     let victim = 0;
     let visitor = rush.buyer();
     let at_the_victim = Fan {
@@ -46,34 +46,34 @@ async fn the_others_finish_what_a_killed_node_had_begun() {
     let paying = join_all(
         buyers
             .into_iter()
-            .map(|fan| rush.pays(fan, "tok_timeout_after_success")),
+            .map(|fan| rush.pay(fan, "tok_timeout_after_success")),
     )
     .await;
-    rush.until_the_gateway_has(&paying).await;
+    rush.wait_for_gateway(&paying).await;
 
     let down = rush.world.clock.now();
     let driven = "SELECT COUNT(*) FROM stagedoor_ledger.saga WHERE NOT ended AND lease_owner LIKE 'node-0%'";
     assert!(
-        rush.world.ground().number(driven).await > 0,
+        rush.world.environment().query_number(driven).await > 0,
         "it has nothing in hand"
     );
     rush.world.nodes[victim].kill();
 
     // Her pass and her hold are the house's, not the node's.
     let path = format!("/v1/holds/{}", held["id"].as_str().unwrap());
-    let asked = insist(&rush.world, SOON, async || {
+    let asked = retry_until(&rush.world, SOON, async || {
         visitor.call(Method::GET, &path, None).await
     })
     .await;
     assert_eq!(asked.expect(200)["seats"], held["seats"]);
-    rush.goes_on().await;
-    rush.was_out(down, rush.world.clock.now());
-    rush.places_are_kept().await;
+    rush.assert_recovers().await;
+    rush.record_outage(down, rush.world.clock.now());
+    rush.assert_entries_kept().await;
     for payment in paying {
-        rush.is_paid(payment, SOON).await;
+        rush.assert_paid(payment, SOON).await;
     }
     let until = rush.world.clock.monotonic() + SOON;
-    while rush.world.ground().number(driven).await > 0 {
+    while rush.world.environment().query_number(driven).await > 0 {
         assert!(
             rush.world.clock.monotonic() < until,
             "somebody waits still for what the dead node had in hand"
@@ -81,7 +81,7 @@ async fn the_others_finish_what_a_killed_node_had_begun() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     rush.world.nodes[victim].start().await;
-    rush.ends_well().await;
+    rush.finish_and_audit().await;
 }
 
 /// Looks, takes a seat, looks at it, gives it back, and goes on being a visitor, until told to stop; what failed.
@@ -93,7 +93,7 @@ async fn goes_about(world: &World, fan: Fan, over: &AtomicBool, served: &AtomicU
     };
     let mut failed = Vec::new();
     while !over.load(Ordering::Relaxed) {
-        let mut told = vec![(fan.call(Method::GET, &world.stage_path("seats"), None).await, 200)];
+        let mut told = vec![(fan.call(Method::GET, &world.performance_path("seats"), None).await, 200)];
         let hold = fan.hold_best(world, 1).await;
         if let Some(id) = hold.json["id"].as_str() {
             let path = format!("/v1/holds/{id}");
@@ -120,8 +120,8 @@ async fn goes_about(world: &World, fan: Fan, over: &AtomicBool, served: &AtomicU
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_visitor_notices_that_all_three_are_restarted_one_after_the_other() {
-    let mut rush = Rush::begin(Pair::default(), scene(), 32).await;
+async fn restarting_three_nodes_in_turn_fails_no_visitor() {
+    let mut rush = LoadScenario::begin(Pair::default(), scene(), 32).await;
     let visitors: Vec<Fan> = (0..6).map(|_| rush.buyer()).collect();
     let nodes = std::mem::take(&mut rush.world.nodes);
     let (over, served) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -155,7 +155,7 @@ async fn no_visitor_notices_that_all_three_are_restarted_one_after_the_other() {
         &failed[..failed.len().min(5)]
     );
     rush.world.nodes = nodes;
-    rush.goes_on().await;
-    rush.places_are_kept().await;
-    rush.ends_well().await;
+    rush.assert_recovers().await;
+    rush.assert_entries_kept().await;
+    rush.finish_and_audit().await;
 }

@@ -8,25 +8,25 @@ use stagedoor::kernel::Clock;
 use crate::{
     fan::Fan,
     environment::Pair,
-    load_scenario::{Rush, SOON, insist, is_away, scene},
+    load_scenario::{LoadScenario, SOON, retry_until, assert_unavailable, scene},
     world::Scene,
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn kill_9_of_all_its_processes_loses_no_order() {
-    let mut rush = Rush::begin(Pair::default(), scene(), 21).await;
-    rush.until_orders(12).await;
-    let before = rush.world.ground().epochs().await;
+async fn kill_9_of_postgres_loses_no_order() {
+    let mut rush = LoadScenario::begin(Pair::default(), scene(), 21).await;
+    rush.wait_for_orders(12).await;
+    let before = rush.world.environment().epochs().await;
     let mut holder = rush.buyer();
     let kept = rush.holds(&holder, 1).await;
     let id = kept["id"].as_str().unwrap();
-    let paying = rush.money_moves(3).await;
+    let paying = rush.start_payments(3).await;
 
     let (down, since) = (rush.world.clock.now(), rush.world.clock.monotonic());
-    rush.world.ground_mut().postgres.kill9().unwrap();
-    is_away(
+    rush.world.environment_mut().postgres.kill9().unwrap();
+    assert_unavailable(
         holder.pay_with_key(id, "tok_ok", "in the dark").await,
-        "ledger-away",
+        "ledger-unavailable",
     );
     let other = rush.buyer();
     let held = other.hold_best(&rush.world, 1).await;
@@ -34,31 +34,31 @@ async fn kill_9_of_all_its_processes_loses_no_order() {
     while rush.world.clock.monotonic().saturating_sub(since) < Duration::from_secs(3) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    rush.world.ground_mut().postgres.restart().await.unwrap();
-    rush.goes_on().await;
-    rush.was_out(down, rush.world.clock.now());
+    rush.world.environment_mut().postgres.restart().await.unwrap();
+    rush.assert_recovers().await;
+    rush.record_outage(down, rush.world.clock.now());
 
-    let paid = insist(&rush.world, SOON, async || {
+    let paid = retry_until(&rush.world, SOON, async || {
         holder.pay_with_key(id, "tok_ok", "in the dark").await
     })
     .await;
     assert!(matches!(paid.status, 201 | 202), "{} {}", paid.status, paid.json);
     holder.serial += 1;
     assert_eq!(
-        rush.world.ground().epochs().await,
+        rush.world.environment().epochs().await,
         before,
         "no engine lost anything"
     );
-    rush.places_are_kept().await;
+    rush.assert_entries_kept().await;
     for payment in paying {
-        rush.is_paid(payment, SOON).await;
+        rush.assert_paid(payment, SOON).await;
     }
-    rush.ends_well().await;
+    rush.finish_and_audit().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn away_for_five_seconds_holds_live_on_and_nobody_is_let_in() {
-    let mut rush = Rush::begin(
+async fn a_five_second_outage_keeps_holds_and_admits_none() {
+    let mut rush = LoadScenario::begin(
         Pair::default(),
         Scene {
             hold_s: 20,
@@ -67,14 +67,14 @@ async fn away_for_five_seconds_holds_live_on_and_nobody_is_let_in() {
         22,
     )
     .await;
-    rush.until_orders(12).await;
+    rush.wait_for_orders(12).await;
     let holder = rush.buyer();
     let kept = rush.holds(&holder, 1).await;
     let newcomer = Fan::sign_in(&rush.world, 400).await;
-    let paying = rush.money_moves(2).await;
+    let paying = rush.start_payments(2).await;
 
     let (down, since) = (rush.world.clock.now(), rush.world.clock.monotonic());
-    rush.world.ground().postgres.pause().unwrap();
+    rush.world.environment().postgres.pause().unwrap();
     let (world, meanwhile) = (&rush.world, rush.buyers.last().unwrap());
     let (order, joined, held) = tokio::join!(
         holder.pay_with_key(kept["id"].as_str().unwrap(), "tok_ok", "in the dark"),
@@ -89,8 +89,8 @@ async fn away_for_five_seconds_holds_live_on_and_nobody_is_let_in() {
         joined.json,
         held.json
     );
-    for (said, slug) in [(order, "ledger-away"), (joined, "journal-away")] {
-        is_away(said, slug);
+    for (said, slug) in [(order, "ledger-unavailable"), (joined, "journal-unavailable")] {
+        assert_unavailable(said, slug);
     }
     let live = holder
         .call(
@@ -104,21 +104,21 @@ async fn away_for_five_seconds_holds_live_on_and_nobody_is_let_in() {
     while rush.world.clock.monotonic().saturating_sub(since) < Duration::from_secs(5) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    rush.world.ground().postgres.resume().unwrap();
+    rush.world.environment().postgres.resume().unwrap();
     let up = rush.world.clock.now();
-    rush.goes_on().await;
-    rush.was_out(down, rush.world.clock.now());
+    rush.assert_recovers().await;
+    rush.record_outage(down, rush.world.clock.now());
 
-    rush.nobody_was_let_in(down.plus(Duration::from_millis(500)), up);
+    rush.assert_none_admitted(down.plus(Duration::from_millis(500)), up);
     let id = kept["id"].as_str().unwrap();
-    let paid = insist(&rush.world, SOON, async || {
+    let paid = retry_until(&rush.world, SOON, async || {
         holder.pay_with_key(id, "tok_ok", "in the dark").await
     })
     .await;
     assert!(matches!(paid.status, 201 | 202), "{} {}", paid.status, paid.json);
-    rush.places_are_kept().await;
+    rush.assert_entries_kept().await;
     for payment in paying {
-        rush.is_paid(payment, SOON).await;
+        rush.assert_paid(payment, SOON).await;
     }
-    rush.ends_well().await;
+    rush.finish_and_audit().await;
 }

@@ -8,9 +8,9 @@ use serde_json::Value;
 use stagedoor::kernel::Clock;
 
 use crate::{
-    fan::{Fan, Said},
-    environment::{Engine, Pair, Topology},
-    load_scenario::{Rush, SOON, insist, is_away, scene},
+    fan::{Fan, Reply},
+    environment::{Backend, Pair, Topology},
+    load_scenario::{LoadScenario, SOON, retry_until, assert_unavailable, scene},
     world::{SALE, Scene, World},
 };
 
@@ -29,7 +29,7 @@ fn hold_path(hold: &Value) -> String {
 async fn until_epochs_after(world: &World, before: (i64, i64)) {
     let until = world.clock.monotonic() + SOON;
     loop {
-        let now = world.ground().epochs().await;
+        let now = world.environment().epochs().await;
         if now.0 > before.0 && now.1 > before.1 {
             return;
         }
@@ -42,7 +42,7 @@ async fn until_epochs_after(world: &World, before: (i64, i64)) {
 }
 
 async fn everything_is_flushed(durability: &'static str, seed: u64) {
-    let mut rush = Rush::begin(
+    let mut rush = LoadScenario::begin(
         Pair {
             durability,
             ..Pair::default()
@@ -51,70 +51,70 @@ async fn everything_is_flushed(durability: &'static str, seed: u64) {
         seed,
     )
     .await;
-    rush.until_orders(12).await;
-    let before = rush.world.ground().epochs().await;
+    rush.wait_for_orders(12).await;
+    let before = rush.world.environment().epochs().await;
     let holder = rush.buyer();
     let forgotten = rush.holds(&holder, 2).await;
-    let paying = rush.money_moves(3).await;
+    let paying = rush.start_payments(3).await;
 
     let down = rush.world.clock.now();
-    rush.world.ground_mut().server().flush_all().await.unwrap();
+    rush.world.environment_mut().server().flush_all().await.unwrap();
     until_epochs_after(&rush.world, before).await;
-    rush.goes_on().await;
-    rush.was_out(down, rush.world.clock.now());
+    rush.assert_recovers().await;
+    rush.record_outage(down, rush.world.clock.now());
 
-    let asked = insist(&rush.world, SOON, async || {
+    let asked = retry_until(&rush.world, SOON, async || {
         holder.call(Method::GET, &hold_path(&forgotten), None).await
     })
     .await;
     asked.problem(404, "not-found");
-    rush.places_are_kept().await;
+    rush.assert_entries_kept().await;
     for payment in paying {
-        rush.is_paid(payment, SOON).await;
+        rush.assert_paid(payment, SOON).await;
     }
-    rush.ends_well().await;
+    rush.finish_and_audit().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn flushall_forgets_unpaid_holds_and_nothing_else() {
-    everything_is_flushed("journaled", 11).await;
+async fn flushall_loses_only_unpaid_holds() {
+    everything_is_flushed("committed", 11).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn flushall_where_joins_are_answered_before_they_are_written() {
-    everything_is_flushed("acknowledged", 12).await;
+async fn flushall_keeps_joins_with_async_durability() {
+    everything_is_flushed("async", 12).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn kill_9_and_a_restart_on_the_append_only_file() {
-    let mut rush = Rush::begin(Pair::default(), scene(), 13).await;
-    rush.until_orders(12).await;
-    let before = rush.world.ground().epochs().await;
-    let ran = rush.world.ground_mut().server().info("run_id").await.unwrap();
+async fn kill_9_of_redis_recovers_from_the_append_only_file() {
+    let mut rush = LoadScenario::begin(Pair::default(), scene(), 13).await;
+    rush.wait_for_orders(12).await;
+    let before = rush.world.environment().epochs().await;
+    let ran = rush.world.environment_mut().server().info("run_id").await.unwrap();
     let fan = rush.buyer();
-    let paying = rush.money_moves(3).await;
+    let paying = rush.start_payments(3).await;
 
     let down = rush.world.clock.now();
-    rush.world.ground_mut().server().kill9().unwrap();
-    is_away(fan.hold_best(&rush.world, 1).await, "engine-away");
-    rush.world.ground_mut().server().restart().await.unwrap();
+    rush.world.environment_mut().server().kill9().unwrap();
+    assert_unavailable(fan.hold_best(&rush.world, 1).await, "store-unavailable");
+    rush.world.environment_mut().server().restart().await.unwrap();
     assert_ne!(
-        rush.world.ground_mut().server().info("run_id").await.unwrap(),
+        rush.world.environment_mut().server().info("run_id").await.unwrap(),
         ran
     );
     until_epochs_after(&rush.world, before).await;
-    rush.goes_on().await;
-    rush.was_out(down, rush.world.clock.now());
+    rush.assert_recovers().await;
+    rush.record_outage(down, rush.world.clock.now());
 
-    rush.places_are_kept().await;
+    rush.assert_entries_kept().await;
     for payment in paying {
-        rush.is_paid(payment, SOON).await;
+        rush.assert_paid(payment, SOON).await;
     }
-    rush.ends_well().await;
+    rush.finish_and_audit().await;
 }
 
 /// Buyers hold one seat each through this node.
-async fn hold_apart(rush: &mut Rush, count: usize, node: Option<usize>) -> Vec<(Fan, Value)> {
+async fn hold_apart(rush: &mut LoadScenario, count: usize, node: Option<usize>) -> Vec<(Fan, Value)> {
     let mut held = Vec::new();
     for _ in 0..count {
         let mut fan = rush.buyer();
@@ -128,7 +128,7 @@ async fn hold_apart(rush: &mut Rush, count: usize, node: Option<usize>) -> Vec<(
 }
 
 /// Others ask for exactly those seats until the engine answers; all of them get what somebody else was given before.
-async fn hold_the_same(rush: &mut Rush, first: &[(Fan, Value)], node: Option<usize>) -> Vec<(Fan, Value)> {
+async fn hold_the_same(rush: &mut LoadScenario, first: &[(Fan, Value)], node: Option<usize>) -> Vec<(Fan, Value)> {
     let mut held = Vec::new();
     for (_, hold) in first {
         let mut fan = rush.buyer();
@@ -136,7 +136,7 @@ async fn hold_the_same(rush: &mut Rush, first: &[(Fan, Value)], node: Option<usi
             fan.base = rush.base_of(node);
         }
         let seat = hold["seats"][0].as_str().unwrap();
-        let said = insist(&rush.world, SOON, async || fan.hold(&rush.world, &[seat]).await).await;
+        let said = retry_until(&rush.world, SOON, async || fan.hold(&rush.world, &[seat]).await).await;
         // Somebody of the crowd may be faster than she; that is a double grant too, but not one that can be followed.
         if said.status == 201 {
             held.push((fan, said.json));
@@ -146,7 +146,7 @@ async fn hold_the_same(rush: &mut Rush, first: &[(Fan, Value)], node: Option<usi
 }
 
 /// For every seat that both hold, both pay at once; says how often both had been granted it.
-async fn one_of_two_gets_it(rush: &Rush, first: Vec<(Fan, Value)>, second: Vec<(Fan, Value)>) -> usize {
+async fn one_of_two_gets_it(rush: &LoadScenario, first: Vec<(Fan, Value)>, second: Vec<(Fan, Value)>) -> usize {
     let mut doubles = 0;
     for (later, grant) in second {
         let seat = &grant["seats"][0];
@@ -159,7 +159,7 @@ async fn one_of_two_gets_it(rush: &Rush, first: Vec<(Fan, Value)>, second: Vec<(
         // An engine that has just come back may be away once more: whoever is told so asks again.
         let pays = async |fan: &Fan, hold: &Value| {
             let (hold, key) = (hold["id"].as_str().unwrap(), format!("double-{}", fan.customer));
-            insist(&rush.world, SOON, async || {
+            retry_until(&rush.world, SOON, async || {
                 fan.pay_with_key(hold, "tok_ok", &key).await
             })
             .await
@@ -175,23 +175,23 @@ async fn one_of_two_gets_it(rush: &Rush, first: Vec<(Fan, Value)>, second: Vec<(
             other.json
         );
         rush.observer
-            .seat_becomes(&rush.world, seat.as_str().unwrap(), "booked")
+            .wait_for_seat_state(&rush.world, seat.as_str().unwrap(), "booked")
             .await;
     }
     doubles
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failover_to_a_replica_without_the_last_writes_grants_seats_twice_and_sells_them_once() {
-    let mut rush = Rush::begin(with_replica(), scene(), 14).await;
-    rush.until_orders(12).await;
-    let before = rush.world.ground().epochs().await;
-    let replica = rush.world.ground_mut().left_behind().await;
+async fn a_failover_with_lost_writes_sells_each_seat_once() {
+    let mut rush = LoadScenario::begin(with_replica(), scene(), 14).await;
+    rush.wait_for_orders(12).await;
+    let before = rush.world.environment().epochs().await;
+    let replica = rush.world.environment_mut().replaced_server().await;
     let first = hold_apart(&mut rush, 3, None).await;
-    let paying = rush.money_moves(2).await;
+    let paying = rush.start_payments(2).await;
 
     let down = rush.world.clock.now();
-    rush.world.ground_mut().fail_over_to(replica);
+    rush.world.environment_mut().fail_over_to(replica);
     until_epochs_after(&rush.world, before).await;
     let second = hold_the_same(&mut rush, &first, None).await;
     let doubles = one_of_two_gets_it(&rush, first, second).await;
@@ -199,19 +199,19 @@ async fn a_failover_to_a_replica_without_the_last_writes_grants_seats_twice_and_
         doubles > 0,
         "nothing was granted twice: the failover lost nothing"
     );
-    rush.goes_on().await;
-    rush.was_out(down, rush.world.clock.now());
+    rush.assert_recovers().await;
+    rush.record_outage(down, rush.world.clock.now());
 
-    rush.places_are_kept().await;
+    rush.assert_entries_kept().await;
     for payment in paying {
-        rush.is_paid(payment, SOON).await;
+        rush.assert_paid(payment, SOON).await;
     }
-    rush.ends_well().await;
+    rush.finish_and_audit().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sentinels_put_the_replica_in_the_place_of_a_primary_that_is_killed() {
-    let mut rush = Rush::begin(
+async fn sentinels_promote_the_replica_of_a_killed_primary() {
+    let mut rush = LoadScenario::begin(
         Pair {
             redis: Topology::Sentinels,
             ..Pair::default()
@@ -220,13 +220,13 @@ async fn sentinels_put_the_replica_in_the_place_of_a_primary_that_is_killed() {
         18,
     )
     .await;
-    rush.until_orders(12).await;
-    let before = rush.world.ground().epochs().await;
+    rush.wait_for_orders(12).await;
+    let before = rush.world.environment().epochs().await;
     let fan = rush.buyer();
-    let paying = rush.money_moves(3).await;
+    let paying = rush.start_payments(3).await;
 
     let down = rush.world.clock.now();
-    let Engine::Sentinels(watched) = &mut rush.world.ground_mut().redis else {
+    let Backend::Sentinels(watched) = &mut rush.world.environment_mut().redis else {
         unreachable!("they watch it")
     };
     watched.primary_mut().kill9().unwrap();
@@ -234,14 +234,14 @@ async fn sentinels_put_the_replica_in_the_place_of_a_primary_that_is_killed() {
     assert_eq!(fan.hold_best(&rush.world, 1).await.status, 503);
     // Nobody starts it again.
     until_epochs_after(&rush.world, before).await;
-    rush.goes_on().await;
-    rush.was_out(down, rush.world.clock.now());
+    rush.assert_recovers().await;
+    rush.record_outage(down, rush.world.clock.now());
 
-    rush.places_are_kept().await;
+    rush.assert_entries_kept().await;
     for payment in paying {
-        rush.is_paid(payment, SOON).await;
+        rush.assert_paid(payment, SOON).await;
     }
-    rush.ends_well().await;
+    rush.finish_and_audit().await;
 }
 
 /// Holds a seat, if she can, and gives it back.
@@ -281,7 +281,7 @@ async fn promises(
 const SPLITS_MAX: u64 = 6;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_split_brain_is_refused_at_the_claim_and_gives_no_number_twice() {
+async fn a_split_brain_sells_no_seat_and_no_number_twice() {
     for seed in 0..SPLITS_MAX {
         if split_brain(15 + 100 * seed).await {
             return;
@@ -292,10 +292,10 @@ async fn a_split_brain_is_refused_at_the_claim_and_gives_no_number_twice() {
 
 /// Whether a hold of the old side was refused at the claim.
 async fn split_brain(seed: u64) -> bool {
-    let mut rush = Rush::begin(with_replica(), scene(), seed).await;
-    rush.until_orders(12).await;
-    let before = rush.world.ground().epochs().await;
-    let replica = rush.world.ground_mut().left_behind().await;
+    let mut rush = LoadScenario::begin(with_replica(), scene(), seed).await;
+    rush.wait_for_orders(12).await;
+    let before = rush.world.environment().epochs().await;
+    let replica = rush.world.environment_mut().replaced_server().await;
     let first = hold_apart(&mut rush, 4, Some(0)).await;
 
     // The first node sleeps over the failover. What its fans want to pay waits at its socket, and it wakes up in the
@@ -307,7 +307,7 @@ async fn split_brain(seed: u64) -> bool {
         tokio::spawn(async move { fan.pay(&hold, "tok_ok").await })
     });
     let paying: Vec<_> = paying.collect();
-    for door in &rush.world.ground().doors()[1..] {
+    for door in &rush.world.environment().proxies()[1..] {
         door.switch_to(replica.port());
     }
     until_epochs_after(&rush.world, before).await;
@@ -321,7 +321,7 @@ async fn split_brain(seed: u64) -> bool {
         assert_eq!(said.status, 201, "{}", said.json);
     }
     rush.world.nodes[0].wake();
-    let told: Vec<Said> = join_all(paying).await.into_iter().map(Result::unwrap).collect();
+    let told: Vec<Reply> = join_all(paying).await.into_iter().map(Result::unwrap).collect();
 
     // Both sides are awake and each believes in its own server.
     let (one, two) = (rush.buyer(), rush.buyer());
@@ -336,9 +336,9 @@ async fn split_brain(seed: u64) -> bool {
     );
 
     // It ends when the old primary does.
-    rush.world.ground_mut().fail_over_to(replica);
-    rush.goes_on().await;
-    rush.was_out(down, rush.world.clock.now());
+    rush.world.environment_mut().fail_over_to(replica);
+    rush.assert_recovers().await;
+    rush.record_outage(down, rush.world.clock.now());
     for (told, (fan, hold)) in told.into_iter().zip(&first) {
         if second
             .iter()
@@ -349,16 +349,16 @@ async fn split_brain(seed: u64) -> bool {
     }
     let refused = rush
         .world
-        .ground()
-        .number("SELECT COUNT(*) FROM stagedoor_ledger.orders WHERE reason = 'seats_taken'")
+        .environment()
+        .query_number("SELECT COUNT(*) FROM stagedoor_ledger.orders WHERE reason = 'seats_taken'")
         .await;
-    rush.places_are_kept().await;
-    rush.ends_well().await;
+    rush.assert_entries_kept().await;
+    rush.finish_and_audit().await;
     refused > 0
 }
 
 /// The seat is somebody else's: the order was refused at once, or ends without tickets, or is refused when she asks again.
-async fn comes_to_nothing(rush: &Rush, told: Said, fan: &Fan, hold: &Value) {
+async fn comes_to_nothing(rush: &LoadScenario, told: Reply, fan: &Fan, hold: &Value) {
     let fan = Fan {
         base: rush.world.base.clone(),
         ..fan.clone()
@@ -366,11 +366,11 @@ async fn comes_to_nothing(rush: &Rush, told: Said, fan: &Fan, hold: &Value) {
     match told.status {
         409 => {}
         202 => {
-            fan.order_becomes(&rush.world, told.json["id"].as_str().unwrap(), &["expired"], SOON)
+            fan.wait_for_order_state(&rush.world, told.json["id"].as_str().unwrap(), &["expired"], SOON)
                 .await;
         }
         503 => {
-            let again = insist(&rush.world, SOON, async || {
+            let again = retry_until(&rush.world, SOON, async || {
                 fan.clone().pay(hold["id"].as_str().unwrap(), "tok_ok").await
             })
             .await;
@@ -381,20 +381,20 @@ async fn comes_to_nothing(rush: &Rush, told: Said, fan: &Fan, hold: &Value) {
 }
 
 /// The board as this node has it.
-async fn board(rush: &Rush, node: usize) -> Value {
+async fn board(rush: &LoadScenario, node: usize) -> Value {
     let stranger = Fan {
         base: rush.base_of(node),
-        ..Fan::stranger(&rush.world, 1)
+        ..Fan::anonymous(&rush.world, 1)
     };
     stranger
-        .call(Method::GET, &rush.world.sale_path("board"), None)
+        .call(Method::GET, &rush.world.sale_path("status"), None)
         .await
         .expect(200)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn away_for_five_seconds_the_board_is_served_and_says_that_it_is_old() {
-    let mut rush = Rush::begin(
+async fn a_five_second_outage_serves_a_stale_status() {
+    let mut rush = LoadScenario::begin(
         Pair::default(),
         Scene {
             hold_s: 20,
@@ -403,15 +403,15 @@ async fn away_for_five_seconds_the_board_is_served_and_says_that_it_is_old() {
         16,
     )
     .await;
-    rush.until_orders(12).await;
-    let before = rush.world.ground().epochs().await;
+    rush.wait_for_orders(12).await;
+    let before = rush.world.environment().epochs().await;
     let holder = rush.buyer();
     let kept = rush.holds(&holder, 1).await;
     let newcomer = Fan::sign_in(&rush.world, 400).await;
-    let paying = rush.money_moves(2).await;
+    let paying = rush.start_payments(2).await;
 
     let (down, since) = (rush.world.clock.now(), rush.world.clock.monotonic());
-    for door in rush.world.ground().doors() {
+    for door in rush.world.environment().proxies() {
         door.refuse_connections();
     }
     for node in 0..rush.world.nodes.len() {
@@ -419,10 +419,10 @@ async fn away_for_five_seconds_the_board_is_served_and_says_that_it_is_old() {
             base: rush.base_of(node),
             ..fan.clone()
         };
-        is_away(at_this_one(&newcomer).join(&rush.world).await, "engine-away");
-        is_away(
+        assert_unavailable(at_this_one(&newcomer).join(&rush.world).await, "store-unavailable");
+        assert_unavailable(
             at_this_one(&holder).hold_best(&rush.world, 1).await,
-            "engine-away",
+            "store-unavailable",
         );
     }
     for node in 0..rush.world.nodes.len() {
@@ -444,12 +444,12 @@ async fn away_for_five_seconds_the_board_is_served_and_says_that_it_is_old() {
         version = now["version"].as_u64().unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let port = rush.world.ground_mut().server().port();
-    for door in rush.world.ground().doors() {
+    let port = rush.world.environment_mut().server().port();
+    for door in rush.world.environment().proxies() {
         door.switch_to(port);
     }
-    rush.goes_on().await;
-    rush.was_out(down, rush.world.clock.now());
+    rush.assert_recovers().await;
+    rush.record_outage(down, rush.world.clock.now());
     for node in 0..rush.world.nodes.len() {
         while board(&rush, node).await["stale"] == true {
             assert!(
@@ -461,25 +461,25 @@ async fn away_for_five_seconds_the_board_is_served_and_says_that_it_is_old() {
     }
     // The same server with all that it had: nobody loses a hold.
     assert_eq!(
-        rush.world.ground().epochs().await,
+        rush.world.environment().epochs().await,
         before,
         "nothing was lost, and yet the memory was made anew"
     );
-    let asked = insist(&rush.world, SOON, async || {
+    let asked = retry_until(&rush.world, SOON, async || {
         holder.call(Method::GET, &hold_path(&kept), None).await
     })
     .await;
     assert_eq!(asked.expect(200)["seats"], kept["seats"]);
-    rush.places_are_kept().await;
+    rush.assert_entries_kept().await;
     for payment in paying {
-        rush.is_paid(payment, SOON).await;
+        rush.assert_paid(payment, SOON).await;
     }
-    rush.ends_well().await;
+    rush.finish_and_audit().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn slots_of_a_cluster_move_during_the_sale() {
-    let mut rush = Rush::begin(
+async fn cluster_slots_move_during_the_sale() {
+    let mut rush = LoadScenario::begin(
         Pair {
             redis: Topology::Cluster,
             ..Pair::default()
@@ -488,14 +488,14 @@ async fn slots_of_a_cluster_move_during_the_sale() {
         17,
     )
     .await;
-    rush.until_orders(10).await;
-    let before = rush.world.ground().epochs().await;
+    rush.wait_for_orders(10).await;
+    let before = rush.world.environment().epochs().await;
     let fan = rush.buyer();
     let kept = rush.holds(&fan, 1).await;
-    let paying = rush.money_moves(2).await;
+    let paying = rush.start_payments(2).await;
     let served_before = served(&rush.world);
     for round in 0..3 {
-        let Engine::Cluster(cluster) = &rush.world.ground().redis else {
+        let Backend::Cluster(cluster) = &rush.world.environment().redis else {
             unreachable!("on a cluster")
         };
         for key in [
@@ -507,30 +507,30 @@ async fn slots_of_a_cluster_move_during_the_sale() {
             assert_ne!(cluster.owner_of_key(&key).await.unwrap(), from);
         }
         // Some of the sale goes over the cluster as it now is.
-        rush.until_orders(25 + 12 * round).await;
+        rush.wait_for_orders(25 + 12 * round).await;
     }
-    rush.goes_on().await;
+    rush.assert_recovers().await;
     let (all, failed) = served(&rush.world);
     let (all, failed) = (all - served_before.0, failed - served_before.1);
     assert!(all > 200, "only {all} requests were made meanwhile");
     assert!(failed * 100 < all, "{failed} of {all} requests failed");
     assert_eq!(
-        rush.world.ground().epochs().await,
+        rush.world.environment().epochs().await,
         before,
         "what was moved was not lost"
     );
     let asked = fan.call(Method::GET, &hold_path(&kept), None).await;
     assert_eq!(asked.expect(200)["seats"], kept["seats"]);
-    rush.places_are_kept().await;
+    rush.assert_entries_kept().await;
     for payment in paying {
-        rush.is_paid(payment, SOON).await;
+        rush.assert_paid(payment, SOON).await;
     }
-    rush.ends_well().await;
+    rush.finish_and_audit().await;
 }
 
 /// Requests that the balancer has answered so far, and how many of them as a failure.
 fn served(world: &World) -> (usize, usize) {
-    let log = world.ground().balancer_log();
+    let log = world.environment().balancer_log();
     // Combined format: the status follows the quoted request line.
     let statuses: Vec<&str> = log
         .lines()

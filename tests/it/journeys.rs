@@ -20,13 +20,13 @@ fn str_of(value: &Value) -> &str {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn from_the_sale_page_to_the_tickets() {
+async fn a_visitor_goes_from_the_sale_page_to_tickets() {
     let scene = Scene {
         opens_in: Duration::from_secs(2),
         ..Scene::default()
     };
     let world = World::open(scene).await;
-    let mut fan = Fan::stranger(&world, 1);
+    let mut fan = Fan::anonymous(&world, 1);
 
     let sales = fan.call(Method::GET, "/v1/sales", None).await.expect(200);
     assert_eq!(sales["sales"][0]["id"], SALE);
@@ -56,7 +56,7 @@ async fn from_the_sale_page_to_the_tickets() {
     let again = fan.join(&world).await.expect(200);
     assert_eq!(again["number"], 1, "a second click is the same place");
     let waiting = fan.enter(&world).await.problem(409, "not-called-yet");
-    assert_eq!(waiting["place"]["number"], 1);
+    assert_eq!(waiting["position"]["number"], 1);
 
     fan.enter_within(&world, Duration::from_secs(20)).await;
     assert!(
@@ -64,7 +64,7 @@ async fn from_the_sale_page_to_the_tickets() {
         "nobody is inside before the opening"
     );
     let plan = fan
-        .call(Method::GET, &world.stage_path("plan"), None)
+        .call(Method::GET, &world.performance_path("plan"), None)
         .await
         .expect(200);
     assert_eq!(
@@ -84,10 +84,10 @@ async fn from_the_sale_page_to_the_tickets() {
         hold["seats"].as_array().unwrap().clone(),
     );
     assert_eq!(seats.len(), 2);
-    fan.seat_becomes(&world, str_of(&seats[0]), "held").await;
+    fan.wait_for_seat_state(&world, str_of(&seats[0]), "held").await;
     let paid = fan.pay(&id, "tok_ok").await.expect(201);
     assert_eq!((&paid["state"], &paid["total"]), (&json!("paid"), &hold["total"]));
-    fan.seat_becomes(&world, str_of(&seats[0]), "booked").await;
+    fan.wait_for_seat_state(&world, str_of(&seats[0]), "booked").await;
 
     let order = str_of(&paid["id"]);
     let tickets = fan
@@ -128,9 +128,9 @@ async fn from_the_sale_page_to_the_tickets() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_who_click_the_same_seat_one_gets_it_and_the_other_an_offer() {
+async fn two_clicks_on_a_seat_give_one_hold_and_one_alternative() {
     let world = World::open(Scene::default()).await;
-    let (one, other) = (Fan::inside(&world, 1).await, Fan::inside(&world, 2).await);
+    let (one, other) = (Fan::admitted(&world, 1).await, Fan::admitted(&world, 2).await);
     let free = one.free_seats(&world).await;
     for seat in free.iter().step_by(40).take(6) {
         let wish = [seat.as_str()];
@@ -169,11 +169,11 @@ async fn of_two_who_click_the_same_seat_one_gets_it_and_the_other_an_offer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_seat_that_somebody_takes_greys_on_another_screen_within_a_quarter_of_a_second() {
+async fn a_taken_seat_is_streamed_within_250_ms() {
     let world = World::open(Scene::default()).await;
-    let (watcher, buyer) = (Fan::inside(&world, 1).await, Fan::inside(&world, 2).await);
+    let (watcher, buyer) = (Fan::admitted(&world, 1).await, Fan::admitted(&world, 2).await);
     let map = watcher.seats(&world).await;
-    let path = format!("{}?after={}", world.stage_path("seats/events"), map["version"]);
+    let path = format!("{}?after={}", world.performance_path("seats/events"), map["version"]);
     let mut events = Events::open(&world, &watcher, &path).await;
     let mut delays = Vec::new();
     for seat in buyer.free_seats(&world).await.iter().step_by(70).take(4) {
@@ -193,7 +193,7 @@ async fn a_seat_that_somebody_takes_greys_on_another_screen_within_a_quarter_of_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_door_lets_in_as_many_as_fit_as_fast_as_it_says_and_in_order() {
+async fn admission_respects_limit_rate_and_order() {
     let scene = Scene {
         capacity: 5,
         rate_per_minute: 120,
@@ -237,7 +237,7 @@ async fn the_door_lets_in_as_many_as_fit_as_fast_as_it_says_and_in_order() {
             break;
         }
         let board = fans[0]
-            .call(Method::GET, &world.sale_path("board"), None)
+            .call(Method::GET, &world.sale_path("status"), None)
             .await
             .json;
         assert!(
@@ -248,14 +248,14 @@ async fn the_door_lets_in_as_many_as_fit_as_fast_as_it_says_and_in_order() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let board = fans[0]
-        .call(Method::GET, &world.sale_path("board"), None)
+        .call(Method::GET, &world.sale_path("status"), None)
         .await
         .expect(200);
-    assert!(board["active"].as_u64().unwrap() <= 5, "{board}");
+    assert!(board["active_visits"].as_u64().unwrap() <= 5, "{board}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_place_survives_another_device_and_is_given_up_only_on_purpose() {
+async fn an_entry_survives_other_devices_until_its_visitor_leaves() {
     let scene = Scene {
         opens_in: Duration::from_mins(10),
         ..Scene::default()
@@ -272,12 +272,12 @@ async fn a_place_survives_another_device_and_is_given_up_only_on_purpose() {
         "one fan, one place, whatever the device"
     );
     assert_eq!(
-        tablet.place(&world).await["number"],
-        phone.place(&world).await["number"]
+        tablet.position(&world).await["number"],
+        phone.position(&world).await["number"]
     );
 
     tablet.leave(&world).await;
-    assert_eq!(phone.place(&world).await["state"], "left");
+    assert_eq!(phone.position(&world).await["state"], "left");
     assert_eq!(
         tablet.join(&world).await.expect(201)["number"],
         3,
@@ -286,7 +286,7 @@ async fn a_place_survives_another_device_and_is_given_up_only_on_purpose() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_was_absent_when_called_is_let_in_when_she_returns() {
+async fn a_late_arrival_is_admitted() {
     let scene = Scene {
         call_window_s: 1,
         capacity: 2,
@@ -299,26 +299,26 @@ async fn who_was_absent_when_called_is_let_in_when_she_returns() {
     next.join(&world).await.expect(201);
     next.enter_within(&world, Duration::from_secs(20)).await;
     let until = world.clock.monotonic() + Duration::from_secs(20);
-    while late.place(&world).await["state"] != "passed_over" {
-        assert!(world.clock.monotonic() < until, "{}", late.place(&world).await);
+    while late.position(&world).await["state"] != "missed" {
+        assert!(world.clock.monotonic() < until, "{}", late.position(&world).await);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     late.enter_within(&world, Duration::from_secs(20)).await;
     assert_eq!(
-        late.place(&world).await["number"],
+        late.position(&world).await["number"],
         1,
         "with the number that she always had"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hold_that_nobody_pays_comes_back_and_a_declined_card_costs_nothing() {
+async fn an_unpaid_hold_expires_and_a_declined_card_is_not_charged() {
     let scene = Scene {
         hold_s: 10,
         ..Scene::default()
     };
     let world = World::open(scene).await;
-    let (mut one, other) = (Fan::inside(&world, 1).await, Fan::inside(&world, 2).await);
+    let (mut one, other) = (Fan::admitted(&world, 1).await, Fan::admitted(&world, 2).await);
     let forgotten = other.hold_best(&world, 4).await.expect(201);
     let expires_at: Timestamp = str_of(&forgotten["expires_at"]).parse().unwrap();
     let seat = str_of(&forgotten["seats"][0]).to_owned();
@@ -328,7 +328,7 @@ async fn a_hold_that_nobody_pays_comes_back_and_a_declined_card_costs_nothing() 
     one.pay(&id, "tok_declined")
         .await
         .problem(402, "payment-declined");
-    one.seat_becomes(&world, str_of(&hold["seats"][0]), "held").await;
+    one.wait_for_seat_state(&world, str_of(&hold["seats"][0]), "held").await;
     let paid = one.pay(&id, "tok_ok").await.expect(201);
     assert_eq!(paid["state"], "paid");
 
@@ -353,9 +353,9 @@ async fn a_hold_that_nobody_pays_comes_back_and_a_declined_card_costs_nothing() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancelled_order_gives_the_seats_back_and_the_same_key_never_pays_twice() {
+async fn canceling_releases_seats_and_a_key_never_pays_twice() {
     let world = World::open(Scene::default()).await;
-    let (fan, other) = (Fan::inside(&world, 1).await, Fan::inside(&world, 2).await);
+    let (fan, other) = (Fan::admitted(&world, 1).await, Fan::admitted(&world, 2).await);
     let hold = fan.hold_best(&world, 3).await.expect(201);
     let id = str_of(&hold["id"]);
     let (a, b) = tokio::join!(
@@ -368,12 +368,12 @@ async fn a_cancelled_order_gives_the_seats_back_and_the_same_key_never_pays_twic
     );
     assert_eq!(a.json["id"], b.json["id"], "a double click is one order");
     let order = str_of(&a.json["id"]);
-    fan.order_becomes(&world, order, &["paid"], Duration::from_secs(10))
+    fan.wait_for_order_state(&world, order, &["paid"], Duration::from_secs(10))
         .await;
     let hold_of_another = other.hold_best(&world, 1).await.expect(201);
     fan.pay_with_key(str_of(&hold_of_another["id"]), "tok_ok", "one purchase")
         .await
-        .problem(422, "key-reused");
+        .problem(422, "idempotency-key-reused");
 
     other
         .call(Method::GET, &format!("/v1/orders/{order}"), None)
@@ -392,10 +392,10 @@ async fn a_cancelled_order_gives_the_seats_back_and_the_same_key_never_pays_twic
         cancelling.status,
         cancelling.json
     );
-    fan.order_becomes(&world, order, &["canceled"], Duration::from_secs(10))
+    fan.wait_for_order_state(&world, order, &["canceled"], Duration::from_secs(10))
         .await;
     for seat in hold["seats"].as_array().unwrap() {
-        fan.seat_becomes(&world, str_of(seat), "free").await;
+        fan.wait_for_seat_state(&world, str_of(seat), "free").await;
     }
     let tickets = fan
         .call(Method::GET, &format!("/v1/orders/{order}/tickets"), None)
@@ -409,14 +409,14 @@ async fn a_cancelled_order_gives_the_seats_back_and_the_same_key_never_pays_twic
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_charge_whose_answer_was_lost_still_ends_in_tickets_or_in_nothing() {
+async fn a_charge_with_a_lost_answer_ends_in_tickets_or_nothing() {
     let world = World::open(Scene::default()).await;
     for (customer, card) in [
         (1, "tok_timeout_after_success"),
         (2, "tok_slow"),
         (3, "tok_error"),
     ] {
-        let mut fan = Fan::inside(&world, customer).await;
+        let mut fan = Fan::admitted(&world, customer).await;
         let hold = fan.hold_best(&world, 1).await.expect(201);
         let said = fan.pay(str_of(&hold["id"]), card).await;
         let order = match said.status {
@@ -426,7 +426,7 @@ async fn a_charge_whose_answer_was_lost_still_ends_in_tickets_or_in_nothing() {
         };
         let patience = Duration::from_secs(40);
         let ended = fan
-            .order_becomes(
+            .wait_for_order_state(
                 &world,
                 str_of(&order),
                 &["paid", "declined", "expired", "refunded", "canceled"],

@@ -8,16 +8,16 @@ use futures_util::future::join_all;
 use http::{Method, header};
 use serde_json::Value;
 use stagedoor::{
-    audit::{Evidence, audit, books::who_came_in_time},
-    demo::crowd::{self, CrowdReport},
+    audit::{Evidence, audit, databases::reclassify_late_arrivals},
+    demo::{client::Observations, crowd},
     kernel::{Clock, Timestamp},
     platform::{http_client::CallError, shutdown::Lifecycle},
 };
 use tokio::task::JoinHandle;
 
 use crate::{
-    evidence::{every_node_agrees, gather, held_after},
-    fan::{Fan, Said},
+    evidence::{every_node_agrees, gather, record_holds_after},
+    fan::{Fan, Reply},
     environment::Pair,
     sale::{OBSERVER, crowd_of, summary},
     world::{Scene, World},
@@ -34,7 +34,7 @@ const CROWD: u32 = 110;
 /// After a fault everything that was possible before is possible again within this time.
 pub const SOON: Duration = Duration::from_secs(30);
 
-pub struct Rush {
+pub struct LoadScenario {
     pub world: World,
     /// Inside all the time; she buys nothing.
     pub observer: Fan,
@@ -42,7 +42,7 @@ pub struct Rush {
     pub buyers: Vec<Fan>,
     waiting: Vec<(Fan, u64)>,
     newcomers: u32,
-    crowd: JoinHandle<CrowdReport>,
+    crowd: JoinHandle<Observations>,
     outages: Vec<(Timestamp, Timestamp)>,
     /// When nobody of the crowd may have been told that she is inside.
     shut: Vec<(Timestamp, Timestamp)>,
@@ -55,7 +55,7 @@ pub struct Payment {
     hold: String,
     card: &'static str,
     key: String,
-    told: JoinHandle<Result<Said, CallError>>,
+    told: JoinHandle<Result<Reply, CallError>>,
 }
 
 /// A sale that is busy for about twenty seconds.
@@ -72,13 +72,13 @@ pub fn scene() -> Scene {
     }
 }
 
-impl Rush {
+impl LoadScenario {
     /// Opens the house and sends the crowd in.
     pub async fn begin(pair: Pair, scene: Scene, seed: u64) -> Self {
         let world = World::open_on(pair, scene).await;
         let (observer, buyers, waiting) = tokio::join!(
-            Fan::inside(&world, OBSERVER),
-            join_all((0..BUYERS).map(|n| Fan::inside(&world, OBSERVER + 1 + n))),
+            Fan::admitted(&world, OBSERVER),
+            join_all((0..BUYERS).map(|n| Fan::admitted(&world, OBSERVER + 1 + n))),
             join_all((0..WAITING).map(|n| Fan::sign_in(&world, FIRST_WAITING + n))),
         );
         let mut places = Vec::new();
@@ -104,13 +104,13 @@ impl Rush {
 
     /// A fault bites only where something goes on: waits until so many orders are in the ledger, and makes sure that the
     /// crowd is still there.
-    pub async fn until_orders(&self, count: i64) {
+    pub async fn wait_for_orders(&self, count: i64) {
         let until = self.world.clock.monotonic() + Duration::from_secs(30);
         loop {
             let orders = self
                 .world
-                .ground()
-                .number("SELECT COUNT(*) FROM stagedoor_ledger.orders")
+                .environment()
+                .query_number("SELECT COUNT(*) FROM stagedoor_ledger.orders")
                 .await;
             if orders >= count {
                 break;
@@ -145,13 +145,13 @@ impl Rush {
     }
 
     /// So many buyers pay for a seat each, with a card that takes its time.
-    pub async fn money_moves(&mut self, count: usize) -> Vec<Payment> {
+    pub async fn start_payments(&mut self, count: usize) -> Vec<Payment> {
         let buyers: Vec<Fan> = (0..count).map(|_| self.buyer()).collect();
-        join_all(buyers.into_iter().map(|fan| self.pays(fan, "tok_slow"))).await
+        join_all(buyers.into_iter().map(|fan| self.pay(fan, "tok_slow"))).await
     }
 
     /// Pays for one seat; returns when the order is in the ledger. Where her base is a node's, that one drives it.
-    pub async fn pays(&self, mut fan: Fan, card: &'static str) -> Payment {
+    pub async fn pay(&self, mut fan: Fan, card: &'static str) -> Payment {
         let hold = self.holds(&fan, 1).await["id"].as_str().unwrap().to_owned();
         let key = format!("rush-{}", fan.customer);
         let told = tokio::spawn({
@@ -182,9 +182,9 @@ impl Rush {
     }
 
     /// The gateway has taken down all these payments, whether or not anybody has read its answers.
-    pub async fn until_the_gateway_has(&self, payments: &[Payment]) {
+    pub async fn wait_for_gateway(&self, payments: &[Payment]) {
         let until = self.world.clock.monotonic() + Duration::from_secs(3);
-        let uri: http::Uri = format!("{}/v1/book", self.world.ground().gateway_url())
+        let uri: http::Uri = format!("{}/v1/statement", self.world.environment().gateway_url())
             .parse()
             .unwrap();
         loop {
@@ -207,7 +207,7 @@ impl Rush {
     }
 
     /// The order of this payment ended in tickets, whatever happened meanwhile.
-    pub async fn is_paid(&self, payment: Payment, patience: Duration) {
+    pub async fn assert_paid(&self, payment: Payment, patience: Duration) {
         let Payment {
             fan,
             order,
@@ -219,7 +219,7 @@ impl Rush {
         // What the buyer was told may be that it is not known yet, or nothing at all; she asks again.
         let _ = told.await.unwrap();
         let world = &self.world;
-        let said = insist(world, patience, async || {
+        let said = retry_until(world, patience, async || {
             fan.pay_with_key(&hold, card, &key).await
         })
         .await;
@@ -233,7 +233,7 @@ impl Rush {
         assert_eq!(said.json["id"], order, "the same key is the same order");
         let until = world.clock.monotonic() + patience;
         loop {
-            let said = insist(world, patience, async || {
+            let said = retry_until(world, patience, async || {
                 fan.call(Method::GET, &format!("/v1/orders/{order}"), None).await
             })
             .await;
@@ -252,7 +252,7 @@ impl Rush {
             );
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        let tickets = insist(world, patience, async || {
+        let tickets = retry_until(world, patience, async || {
             fan.call(Method::GET, &format!("/v1/orders/{order}/tickets"), None)
                 .await
         })
@@ -261,21 +261,21 @@ impl Rush {
     }
 
     /// Somebody new takes a place, comes in, holds seats and has her tickets; all that within [`SOON`].
-    pub async fn goes_on(&mut self) {
+    pub async fn assert_recovers(&mut self) {
         self.newcomers += 1;
         let customer = FIRST_NEWCOMER + self.newcomers;
         let world = &self.world;
         let began = world.clock.monotonic();
         let left = || (began + SOON).saturating_sub(world.clock.monotonic());
-        let mut fan = Fan::stranger(world, customer);
-        let token = insist(world, left(), async || fan.hand_over(world).await)
+        let mut fan = Fan::anonymous(world, customer);
+        let token = retry_until(world, left(), async || fan.hand_off(world).await)
             .await
             .expect(200)["token"]
             .as_str()
             .unwrap()
             .to_owned();
         fan.session = token;
-        let joined = insist(world, left(), async || fan.clone().join(world).await).await;
+        let joined = retry_until(world, left(), async || fan.clone().join(world).await).await;
         assert!(matches!(joined.status, 200 | 201), "{}", joined.json);
         fan.queue = joined.json["token"].as_str().map(str::to_owned);
         loop {
@@ -294,21 +294,21 @@ impl Rush {
         let mut tries = 0;
         let paid = loop {
             tries += 1;
-            let hold = insist(world, left(), async || fan.hold_best(world, 2).await)
+            let hold = retry_until(world, left(), async || fan.hold_best(world, 2).await)
                 .await
                 .expect(201);
             let (id, key) = (
                 hold["id"].as_str().unwrap(),
                 format!("newcomer-{customer}-{tries}"),
             );
-            let paid = insist(world, left(), async || fan.pay_with_key(id, "tok_ok", &key).await).await;
+            let paid = retry_until(world, left(), async || fan.pay_with_key(id, "tok_ok", &key).await).await;
             // An engine that loses its memory once more forgets a hold that nobody pays yet.
             if paid.status != 409 || left().is_zero() {
                 break paid;
             }
         };
         assert!(matches!(paid.status, 201 | 202), "{} {}", paid.status, paid.json);
-        fan.order_becomes(
+        fan.wait_for_order_state(
             world,
             paid.json["id"].as_str().unwrap(),
             &["paid"],
@@ -322,26 +322,26 @@ impl Rush {
     }
 
     /// Whoever waited has her place, and the number that she had.
-    pub async fn places_are_kept(&self) {
+    pub async fn assert_entries_kept(&self) {
         for (fan, number) in &self.waiting {
-            let place = insist(&self.world, SOON, async || {
-                fan.call(Method::GET, &self.world.sale_path("queue/place"), None)
+            let place = retry_until(&self.world, SOON, async || {
+                fan.call(Method::GET, &self.world.sale_path("queue/position"), None)
                     .await
             })
             .await;
             assert_eq!(place.expect(200)["number"], *number, "customer {}", fan.customer);
-            let again = insist(&self.world, SOON, async || fan.clone().join(&self.world).await).await;
+            let again = retry_until(&self.world, SOON, async || fan.clone().join(&self.world).await).await;
             assert_eq!(again.expect(200)["number"], *number, "customer {}", fan.customer);
         }
     }
 
     /// Until `up` the house did not do all that it should.
-    pub fn was_out(&mut self, down: Timestamp, up: Timestamp) {
+    pub fn record_outage(&mut self, down: Timestamp, up: Timestamp) {
         self.outages.push((down, up));
     }
 
     /// Who cannot be written down is not let in: the crowd's own word is heard when it has gone home.
-    pub fn nobody_was_let_in(&mut self, from: Timestamp, until: Timestamp) {
+    pub fn assert_none_admitted(&mut self, from: Timestamp, until: Timestamp) {
         self.shut.push((from, until));
     }
 
@@ -351,7 +351,7 @@ impl Rush {
     }
 
     /// Waits until the crowd has gone home and everything has come to rest, and hears the auditor.
-    pub async fn ends_well(mut self) {
+    pub async fn finish_and_audit(mut self) {
         let report = tokio::time::timeout(Duration::from_secs(100), &mut self.crowd)
             .await
             .expect("the crowd goes home")
@@ -369,10 +369,10 @@ impl Rush {
         let (evidence, found) = loop {
             observer.renew(&world).await;
             let mut evidence = gather(&world, &observer).await;
-            report.testify(&mut evidence);
-            who_came_in_time(&mut evidence);
+            report.add_to(&mut evidence);
+            reclassify_late_arrivals(&mut evidence);
             (evidence.settled, evidence.outages) = (true, outages.clone());
-            held_after(last_hold, &world, &observer, &mut evidence).await;
+            record_holds_after(last_hold, &world, &observer, &mut evidence).await;
             let mut found = audit(&evidence);
             found.extend(every_node_agrees(&world, &observer, &evidence).await);
             let is_over = world.clock.monotonic() > until;
@@ -412,8 +412,8 @@ impl Rush {
             "{said}"
         );
         assert_eq!(
-            entered_by(&evidence).len(),
-            evidence.entries.len(),
+            entered_numbers(&evidence).len(),
+            evidence.admissions.len(),
             "each number once: {said}"
         );
         eprintln!("{said}");
@@ -421,12 +421,12 @@ impl Rush {
     }
 }
 
-fn entered_by(evidence: &Evidence) -> BTreeSet<u64> {
-    evidence.entries.iter().map(|it| it.number).collect()
+fn entered_numbers(evidence: &Evidence) -> BTreeSet<u64> {
+    evidence.admissions.iter().map(|it| it.number).collect()
 }
 
 /// Asks again as long as the answer is 503 and says when to come again.
-pub async fn insist(world: &World, patience: Duration, ask: impl AsyncFn() -> Said) -> Said {
+pub async fn retry_until(world: &World, patience: Duration, ask: impl AsyncFn() -> Reply) -> Reply {
     let until = world.clock.monotonic() + patience;
     loop {
         let said = ask().await;
@@ -449,7 +449,7 @@ pub async fn insist(world: &World, patience: Duration, ask: impl AsyncFn() -> Sa
 
 /// The answer of somebody who is away: 503, of this kind, and when to come again.
 #[track_caller]
-pub fn is_away(said: Said, slug: &str) {
+pub fn assert_unavailable(said: Reply, slug: &str) {
     let answer = said.answer.clone();
     said.problem(503, slug);
     let seconds: u64 = answer.headers[header::RETRY_AFTER]

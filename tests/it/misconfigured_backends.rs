@@ -54,13 +54,13 @@ async fn refuses(world: &mut World, variable: &'static str, value: &str, expecte
 /// Books that somebody has begun.
 async fn books(world: &World) -> i64 {
     world
-        .ground()
-        .number("SELECT COUNT(*) FROM pg_namespace WHERE nspname IN ('stagedoor_ledger', 'stagedoor_queue')")
+        .environment()
+        .query_number("SELECT COUNT(*) FROM pg_namespace WHERE nspname IN ('stagedoor_ledger', 'stagedoor_queue')")
         .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_cannot_be_relied_on() {
+async fn an_unsafe_redis_is_refused() {
     let mut world = house().await;
     let nobody = TcpListener::bind("127.0.0.1:0")
         .await
@@ -145,7 +145,7 @@ async fn a_redis_that_cannot_be_relied_on() {
         &mut world,
         REDIS,
         &watched.url_of("villain"),
-        &["no primary named villain", "sentinel monitor"],
+        &["monitor no primary named villain", "sentinel monitor"],
     )
     .await;
     refuses(
@@ -163,9 +163,9 @@ async fn a_redis_that_cannot_be_relied_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_cannot_be_relied_on() {
+async fn an_unsafe_database_is_refused() {
     let mut world = house().await;
-    let postgres = &world.ground().postgres;
+    let postgres = &world.environment().postgres;
     let at = format!("127.0.0.1:{}", postgres.port());
     postgres
         .run("postgres", "CREATE ROLE guarded LOGIN PASSWORD 'right'")
@@ -201,7 +201,7 @@ async fn a_database_that_cannot_be_relied_on() {
         &mut world,
         LEDGER,
         &format!("postgres://postgres:{PASSWORD}@{nobody}/x"),
-        &["no PostgreSQL server answers", &nobody.to_string()],
+        &["no PostgreSQL server responds", &nobody.to_string()],
     )
     .await;
     refuses(
@@ -245,18 +245,18 @@ async fn a_database_that_cannot_be_relied_on() {
     assert!(world.nodes[0].stop().await.success());
     let good = world.nodes[0].variable(LEDGER);
     let mend = |done: bool| format!("UPDATE stagedoor_ledger._sqlx_migrations SET success = {done}");
-    world.ground().run(&mend(false)).await;
+    world.environment().execute(&mend(false)).await;
     refuses(&mut world, LEDGER, &good, &["stagedoor_ledger", "half"]).await;
-    world.ground().run(&mend(true)).await;
+    world.environment().execute(&mend(true)).await;
     world
-        .ground()
-        .run("UPDATE stagedoor_queue._sqlx_migrations SET checksum = 'x'")
+        .environment()
+        .execute("UPDATE stagedoor_queue._sqlx_migrations SET checksum = 'x'")
         .await;
     refuses(
         &mut world,
         LEDGER,
         &good,
-        &["stagedoor_queue", "is not the one this program brings"],
+        &["stagedoor_queue", "older version of stagedoor"],
     )
     .await;
 }
@@ -264,7 +264,7 @@ async fn a_database_that_cannot_be_relied_on() {
 /// With what it was given at first the node opens, and somebody can come in.
 async fn starts_all_the_same(world: &mut World) {
     world.start().await;
-    Fan::inside(world, 1).await.hold_best(world, 1).await.expect(201);
+    Fan::admitted(world, 1).await.hold_best(world, 1).await.expect(201);
 }
 
 /// Speaks as much of the protocol as it takes to say how old it is.

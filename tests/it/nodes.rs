@@ -130,7 +130,7 @@ impl Node {
             .args([
                 "--listen",
                 &self.public.to_string(),
-                "--ops-listen",
+                "--admin-listen",
                 &self.ops.to_string(),
                 "--data",
             ])

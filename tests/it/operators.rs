@@ -55,7 +55,7 @@ async fn at_node(
 }
 
 async fn order(world: &World, node: usize, token: &str, order: Value) -> (u16, Value) {
-    let path = format!("/v1/admin/sales/{}/orders", world.sale);
+    let path = format!("/v1/admin/sales/{}/commands", world.sale);
     at_node(world, node, Method::POST, &path, Some(token), order.to_string()).await
 }
 
@@ -68,10 +68,10 @@ async fn done(world: &World, node: usize, what: Value) -> Value {
 async fn board(world: &World, node: usize) -> Value {
     let there = Fan {
         base: format!("http://{}", world.nodes[node].public),
-        ..Fan::stranger(world, 1)
+        ..Fan::anonymous(world, 1)
     };
     there
-        .call(Method::GET, &world.sale_path("board"), None)
+        .call(Method::GET, &world.sale_path("status"), None)
         .await
         .expect(200)
 }
@@ -80,9 +80,9 @@ async fn board(world: &World, node: usize) -> Value {
 async fn remembered(world: &World, node: usize, verify: impl Fn(&[&str]) -> (ExitStatus, String)) -> String {
     let until = world.clock.monotonic() + Duration::from_secs(20);
     loop {
-        let (log, (status, said)) = (board(world, node).await["log"].clone(), verify(&[]));
+        let (log, (status, said)) = (board(world, node).await["journal"].clone(), verify(&[]));
         assert!(status.success(), "{said}");
-        let head = format!("{}:{}", log["link"], log["hash"].as_str().unwrap_or_default());
+        let head = format!("{}:{}", log["sequence"], log["hash"].as_str().unwrap_or_default());
         if said.contains(&head) && !said.contains("not linked yet") {
             return head;
         }
@@ -92,7 +92,7 @@ async fn remembered(world: &World, node: usize, verify: impl Fn(&[&str]) -> (Exi
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_at_one_node_is_obeyed_by_the_other_within_a_second() {
+async fn a_command_reaches_the_other_node_within_a_second() {
     let world = World::prepared_on(
         Pair {
             nodes: 2,
@@ -125,16 +125,16 @@ async fn an_order_at_one_node_is_obeyed_by_the_other_within_a_second() {
         assert!(clock.monotonic() < until, "nobody is called");
     }
     for (stop, go, reason) in [
-        (json!({"order": "pause"}), json!({"order": "resume"}), "paused"),
+        (json!({"command": "pause"}), json!({"command": "resume"}), "paused"),
         (
-            json!({"order": "rate", "per_minute": 0}),
-            json!({"order": "rate", "per_minute": 60_000}),
+            json!({"command": "set_admission_rate", "per_minute": 0}),
+            json!({"command": "set_admission_rate", "per_minute": 60_000}),
             "paused_by_rate",
         ),
         (
-            json!({"order": "capacity", "visitors": 0}),
-            json!({"order": "capacity", "visitors": 1_000}),
-            "paused_by_capacity",
+            json!({"command": "set_active_visits_max", "visits": 0}),
+            json!({"command": "set_active_visits_max", "visits": 1_000}),
+            "paused_by_visit_limit",
         ),
     ] {
         let state = done(&world, 0, stop.clone()).await;
@@ -162,7 +162,7 @@ async fn an_order_at_one_node_is_obeyed_by_the_other_within_a_second() {
             );
         }
     }
-    done(&world, 0, json!({"order": "notice", "text": "곧 시작합니다"})).await;
+    done(&world, 0, json!({"command": "notice", "text": "곧 시작합니다"})).await;
     let given = clock.monotonic();
     while board(&world, 1).await["notice"] != "곧 시작합니다" {
         assert!(
@@ -171,7 +171,7 @@ async fn an_order_at_one_node_is_obeyed_by_the_other_within_a_second() {
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    done(&world, 0, json!({"order": "close"})).await;
+    done(&world, 0, json!({"command": "close"})).await;
     let given = clock.monotonic();
     while comes_in().await.json["type"] != "/problems/closed" {
         assert!(
@@ -183,25 +183,25 @@ async fn an_order_at_one_node_is_obeyed_by_the_other_within_a_second() {
 
     // All of it is in the log, under her name, and the log is chained.
     let by_kim = r#"SELECT count(*) FROM stagedoor_queue.journal WHERE kind = 'event' AND convert_from(body, 'UTF8') LIKE '%"by":"kim"%'"#;
-    assert_eq!(world.ground().number(by_kim).await, 8);
-    let url = world.ground().database_url();
-    let verify = |more: &[&str]| command(&[&["log", "verify", "--journal", &url], more].concat());
+    assert_eq!(world.environment().query_number(by_kim).await, 8);
+    let url = world.environment().database_url();
+    let verify = |more: &[&str]| command(&[&["journal", "verify", "--journal", &url], more].concat());
     let head = remembered(&world, 1, verify).await;
     let (status, said) = verify(&["--head", &head]);
-    assert!(status.success() && said.contains("right, "), "{said}");
+    assert!(status.success() && said.contains("valid, "), "{said}");
     let forged = r#"WITH changed AS (UPDATE stagedoor_queue.journal SET body = convert_to(replace(convert_from(body, 'UTF8'), '"by":"kim"', '"by":"lee"'), 'UTF8')
-         WHERE kind = 'event' AND convert_from(body, 'UTF8') LIKE '%"order":"close"%' RETURNING 1) SELECT count(*) FROM changed"#;
-    assert_eq!(world.ground().number(forged).await, 1);
+         WHERE kind = 'event' AND convert_from(body, 'UTF8') LIKE '%"command":"close"%' RETURNING 1) SELECT count(*) FROM changed"#;
+    assert_eq!(world.environment().query_number(forged).await, 1);
     let (status, said) = verify(&[]);
     assert!(!status.success() && said.contains("WRONG at link"), "{said}");
     world.assert_no_panic();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_operators_are_obeyed_and_what_is_no_use_is_said() {
+async fn only_operators_may_command_and_errors_are_explained() {
     let world = with_operators(World::prepared(Scene::default()).await).await;
-    let path = format!("/v1/admin/sales/{}/orders", world.sale);
-    let pause = || json!({"order": "pause"}).to_string();
+    let path = format!("/v1/admin/sales/{}/commands", world.sale);
+    let pause = || json!({"command": "pause"}).to_string();
     for (proof, status, problem) in [
         (None, 401, "/problems/sign-in-required"),
         (Some("not a token"), 401, "/problems/wrong-credentials"),
@@ -226,7 +226,7 @@ async fn only_operators_are_obeyed_and_what_is_no_use_is_said() {
         &world,
         0,
         Method::POST,
-        "/v1/admin/sales/another/orders",
+        "/v1/admin/sales/another/commands",
         Some(KIM),
         pause(),
     )
@@ -238,21 +238,21 @@ async fn only_operators_are_obeyed_and_what_is_no_use_is_said() {
     for (body, status) in [
         ("", 400),
         ("{", 400),
-        (r#"{"order": "open"}"#, 422),
-        (r#"{"order": "rate", "per_minute": -1}"#, 422),
-        (r#"{"order": "rate", "per_minute": 4294967296}"#, 422),
-        (r#"{"order": "capacity"}"#, 422),
+        (r#"{"command": "open"}"#, 422),
+        (r#"{"command": "set_admission_rate", "per_minute": -1}"#, 422),
+        (r#"{"command": "set_admission_rate", "per_minute": 4294967296}"#, 422),
+        (r#"{"command": "set_active_visits_max"}"#, 422),
     ] {
         let (answered, said) = at_node(&world, 0, Method::POST, &path, Some(KIM), body.to_owned()).await;
         assert_eq!(answered, status, "{body}: {said}");
     }
-    let long = json!({"order": "notice", "text": "x".repeat(161)});
+    let long = json!({"command": "notice", "text": "x".repeat(161)});
     assert_eq!(order(&world, 0, KIM, long).await.0, 422);
-    let huge = json!({"order": "notice", "text": "x".repeat(100_000)});
+    let huge = json!({"command": "notice", "text": "x".repeat(100_000)});
     assert_eq!(order(&world, 0, KIM, huge).await.0, 413);
     // Never on the public listener.
-    Fan::stranger(&world, 1)
-        .call(Method::POST, &path, Some(json!({"order": "pause"})))
+    Fan::anonymous(&world, 1)
+        .call(Method::POST, &path, Some(json!({"command": "pause"})))
         .await
         .problem(404, "not-found");
     let before = at_node(
@@ -274,28 +274,28 @@ async fn only_operators_are_obeyed_and_what_is_no_use_is_said() {
     // Of two who contradict each other the last counts; and what is closed stays closed.
     for (token, rate) in [(KIM, 100), (LEE, 200)] {
         assert_eq!(
-            order(&world, 0, token, json!({"order": "rate", "per_minute": rate}))
+            order(&world, 0, token, json!({"command": "set_admission_rate", "per_minute": rate}))
                 .await
                 .0,
             200
         );
     }
-    let closed = done(&world, 0, json!({"order": "close"})).await;
+    let closed = done(&world, 0, json!({"command": "close"})).await;
     assert_eq!(
         (
-            closed["rate_per_minute"].as_u64(),
+            closed["admission_rate_per_minute"].as_u64(),
             closed["version"].as_u64(),
             closed["phase"].as_str()
         ),
         (Some(200), Some(3), Some("closed"))
     );
-    let (status, said) = order(&world, 0, LEE, json!({"order": "resume"})).await;
+    let (status, said) = order(&world, 0, LEE, json!({"command": "resume"})).await;
     assert_eq!((status, said["type"].as_str()), (409, Some("/problems/closed")));
-    assert_eq!(done(&world, 0, json!({"order": "close"})).await["version"], 4);
+    assert_eq!(done(&world, 0, json!({"command": "close"})).await["version"], 4);
 
     // Who ordered what can be read.
     let (status, shown) = command(&[
-        "log",
+        "journal",
         "show",
         "--data",
         world.data().to_str().unwrap(),
@@ -311,7 +311,7 @@ async fn only_operators_are_obeyed_and_what_is_no_use_is_said() {
         .map(|it| {
             (
                 it["by"].as_str().unwrap(),
-                it["command"]["order"].as_str().unwrap(),
+                it["command"]["command"].as_str().unwrap(),
             )
         })
         .collect();
@@ -320,8 +320,8 @@ async fn only_operators_are_obeyed_and_what_is_no_use_is_said() {
         (
             true,
             vec![
-                ("kim", "rate"),
-                ("lee", "rate"),
+                ("kim", "set_admission_rate"),
+                ("lee", "set_admission_rate"),
                 ("kim", "close"),
                 ("kim", "close")
             ]
@@ -331,10 +331,10 @@ async fn only_operators_are_obeyed_and_what_is_no_use_is_said() {
     // What was written is not to be changed any more, not even with the house stopped.
     let data = world.data();
     let data = data.to_str().unwrap();
-    let verify = |more: &[&str]| command(&[&["log", "verify", "--data", data], more].concat());
+    let verify = |more: &[&str]| command(&[&["journal", "verify", "--data", data], more].concat());
     let head = remembered(&world, 0, verify).await;
     let (status, said) = verify(&["--head", &head, "--sale", world.sale.as_str()]);
-    assert!(status.success() && said.contains("right, "), "{said}");
+    assert!(status.success() && said.contains("valid, "), "{said}");
     let mut world = world;
     world.kill();
     let mut file = SqliteConnection::connect(&format!("sqlite:{data}/queue.db"))
@@ -347,7 +347,7 @@ async fn only_operators_are_obeyed_and_what_is_no_use_is_said() {
     assert_eq!(gone.rows_affected(), 1);
     let (status, said) = verify(&[]);
     assert!(!status.success() && said.contains("WRONG at link"), "{said}");
-    sqlx::query("DELETE FROM link").execute(&mut file).await.unwrap();
+    sqlx::query("DELETE FROM chain_link").execute(&mut file).await.unwrap();
     assert!(verify(&[]).0.success(), "nobody who remembers nothing can know");
     let (status, said) = verify(&["--head", &head]);
     assert!(!status.success() && said.contains("no link now"), "{said}");

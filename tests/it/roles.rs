@@ -51,14 +51,14 @@ async fn house(scene: Scene) -> House {
 }
 
 async fn board(world: &World) -> Value {
-    Fan::stranger(world, 1)
-        .call(Method::GET, &world.sale_path("board"), None)
+    Fan::anonymous(world, 1)
+        .call(Method::GET, &world.sale_path("status"), None)
         .await
         .expect(200)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pass_of_the_one_opens_the_other_and_what_is_sold_comes_back_to_the_door() {
+async fn passes_and_reports_cross_between_separate_roles() {
     let scene = Scene {
         capacity: 1,
         pass_life_s: 3,
@@ -72,7 +72,7 @@ async fn a_pass_of_the_one_opens_the_other_and_what_is_sold_comes_back_to_the_do
         mut office,
         _nginx,
     } = house(scene).await;
-    let mut fan = Fan::inside(&world, 1).await;
+    let mut fan = Fan::admitted(&world, 1).await;
     let mut next = Fan::sign_in(&world, 2).await;
     next.join(&world).await.expect(201);
     assert_eq!(next.enter(&world).await.status, 409, "there is room for one");
@@ -108,7 +108,7 @@ async fn a_pass_of_the_one_opens_the_other_and_what_is_sold_comes_back_to_the_do
         ..fan.clone()
     };
     let order = format!("/v1/orders/{}", paid["id"].as_str().unwrap());
-    for path in [&order, &world.stage_path("plan"), "/v1/orders"] {
+    for path in [&order, &world.performance_path("plan"), "/v1/orders"] {
         at(&door)
             .call(Method::GET, path, None)
             .await
@@ -117,8 +117,8 @@ async fn a_pass_of_the_one_opens_the_other_and_what_is_sold_comes_back_to_the_do
     }
     for path in [
         "/v1/sales",
-        &world.sale_path("board"),
-        &world.sale_path("queue/place"),
+        &world.sale_path("status"),
+        &world.sale_path("queue/position"),
     ] {
         at(&office)
             .call(Method::GET, path, None)
@@ -132,7 +132,7 @@ async fn a_pass_of_the_one_opens_the_other_and_what_is_sold_comes_back_to_the_do
     at(&door)
         .call(
             Method::POST,
-            &world.stage_path("holds"),
+            &world.performance_path("holds"),
             Some(json!({"seats": ["A"]})),
         )
         .await
@@ -149,7 +149,7 @@ async fn a_pass_of_the_one_opens_the_other_and_what_is_sold_comes_back_to_the_do
     }
     // A pass is good at the box office while the waiting room is away.
     drop(door);
-    let said = next.call(Method::GET, &world.stage_path("seats"), None).await;
+    let said = next.call(Method::GET, &world.performance_path("seats"), None).await;
     assert_eq!(said.status, 200, "{}", said.json);
     board_is_served_from_the_cache(&world).await;
     next.call(Method::POST, &world.sale_path("queue"), None)
@@ -163,11 +163,11 @@ async fn a_pass_of_the_one_opens_the_other_and_what_is_sold_comes_back_to_the_do
 async fn board_is_served_from_the_cache(world: &World) {
     let until = world.clock.monotonic() + Duration::from_secs(5);
     loop {
-        let said = Fan::stranger(world, 1)
-            .call(Method::GET, &world.sale_path("board"), None)
+        let said = Fan::anonymous(world, 1)
+            .call(Method::GET, &world.sale_path("status"), None)
             .await;
         assert_eq!(said.status, 200, "{}", said.json);
-        if said.answer.headers["x-board"] == "STALE" {
+        if said.answer.headers["x-cache-status"] == "STALE" {
             return;
         }
         assert!(world.clock.monotonic() < until, "{:?}", said.answer.headers);
@@ -176,7 +176,7 @@ async fn board_is_served_from_the_cache(world: &World) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_door_takes_reports_of_its_own_house_only() {
+async fn box_office_reports_need_the_right_signature() {
     let House {
         world,
         door,
@@ -231,7 +231,7 @@ async fn the_door_takes_reports_of_its_own_house_only() {
     // Never on the public listener.
     let public = Fan {
         base: format!("http://{}", door.public),
-        ..Fan::stranger(&world, 1)
+        ..Fan::anonymous(&world, 1)
     };
     public
         .call(Method::POST, &path, Some(json!({})))
@@ -241,7 +241,7 @@ async fn the_door_takes_reports_of_its_own_house_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_serve_a_sale_together_does_not_start() {
+async fn roles_that_cannot_work_together_are_refused() {
     let world = World::prepared(Scene::default()).await;
     let file = world.site().config_file();
     let alone = command(&[
@@ -271,7 +271,7 @@ async fn what_cannot_serve_a_sale_together_does_not_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_the_memory_engine_each_role_is_served_once() {
+async fn the_embedded_backend_serves_each_role_once() {
     let House {
         world,
         door: _door,
@@ -291,7 +291,7 @@ async fn with_the_memory_engine_each_role_is_served_once() {
             data,
             "--listen",
             "127.0.0.1:0",
-            "--ops-listen",
+            "--admin-listen",
             "127.0.0.1:0",
         ]);
         assert!(

@@ -58,7 +58,7 @@ async fn two_nodes() -> (World, [Node; 2], Nginx) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rolling_restart_under_traffic_fails_no_request() {
+async fn a_rolling_restart_fails_no_request() {
     let (world, mut nodes, nginx) = two_nodes().await;
     let (over, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let mut callers = Vec::new();
@@ -69,7 +69,7 @@ async fn a_rolling_restart_under_traffic_fails_no_request() {
             ..Fan::sign_in(&world, n).await
         };
         let (board, queue, sale) = (
-            world.sale_path("board"),
+            world.sale_path("status"),
             world.sale_path("queue"),
             format!("/v1/sales/{}", world.sale),
         );
@@ -181,7 +181,7 @@ async fn h2_read(socket: &mut TcpStream, until: u8) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopping_node_says_so_serves_on_and_ends_its_streams_one_by_one() {
+async fn a_stopping_node_drains_and_ends_its_streams() {
     let mut world = World::prepared(Scene::default()).await;
     let mut node = Node::new(
         &world.site(),
@@ -192,7 +192,7 @@ async fn a_stopping_node_says_so_serves_on_and_ends_its_streams_one_by_one() {
     world.base = format!("http://{}", node.public);
     node.set("STAGEDOOR__SERVER__PUBLIC_BASE", world.base.clone());
     node.start().await;
-    let board = world.sale_path("board");
+    let board = world.sale_path("status");
     let mut idle = TcpStream::connect(node.public).await.unwrap();
     let head = async |socket: &mut TcpStream| {
         socket
@@ -254,7 +254,7 @@ async fn a_stopping_node_says_so_serves_on_and_ends_its_streams_one_by_one() {
         answer.starts_with("http/1.1 200") && answer.contains("connection: close"),
         "{answer}"
     );
-    Fan::stranger(&world, 1)
+    Fan::anonymous(&world, 1)
         .call(Method::POST, "/v1/sign-in/handoff", Some(json!({"token": "x"})))
         .await
         .problem(401, "wrong-credentials");

@@ -3,14 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use stagedoor::{
-    audit::{audit, books::who_came_in_time},
-    demo::crowd::{self, CrowdConfig, CrowdReport, Pace},
+    audit::{audit, databases::reclassify_late_arrivals},
+    demo::{client::Observations, crowd::{self, CrowdConfig, Pace}},
     kernel::Clock,
     platform::shutdown::Lifecycle,
 };
 
 use crate::{
-    evidence::{every_node_agrees, gather, held_after},
+    evidence::{every_node_agrees, gather, record_holds_after},
     fan::Fan,
     environment::Pair,
     world::{Scene, World},
@@ -34,7 +34,7 @@ pub fn crowd_of(world: &World, fans: u32, seed: u64, arrive_within: Duration) ->
 }
 
 /// Sends the crowd in; it must have gone home within `patience`.
-pub async fn visit(world: &World, config: CrowdConfig, patience: Duration) -> CrowdReport {
+pub async fn visit(world: &World, config: CrowdConfig, patience: Duration) -> Observations {
     let clock: Arc<dyn Clock> = Arc::clone(&world.clock) as Arc<dyn Clock>;
     let life = Lifecycle::new();
     let visit = tokio::spawn(crowd::run(config, clock, life.clone()));
@@ -53,7 +53,7 @@ pub async fn visit(world: &World, config: CrowdConfig, patience: Duration) -> Cr
 }
 
 /// The report without its long lists.
-pub fn summary(report: &CrowdReport) -> String {
+pub fn summary(report: &Observations) -> String {
     let mut json = serde_json::to_value(report).unwrap();
     json.as_object_mut().unwrap().retain(|_, value| !value.is_array());
     json.to_string()
@@ -83,12 +83,12 @@ fn scene() -> Scene {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_crowd_four_times_the_house_leaves_nothing_that_the_auditor_minds() {
+async fn a_crowd_of_four_times_the_seats_passes_the_audit() {
     nothing_is_minded(World::open(scene()).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nor_does_it_on_three_nodes_that_share_redis_and_postgresql() {
+async fn a_crowd_on_three_nodes_passes_the_audit() {
     nothing_is_minded(World::open_on(Pair::default(), scene()).await).await;
 }
 
@@ -112,10 +112,10 @@ async fn nothing_is_minded(world: World) {
     let crowd_gone = world.clock.now();
     settle(&world, &mut observer).await;
     let mut evidence = gather(&world, &observer).await;
-    report.testify(&mut evidence);
-    who_came_in_time(&mut evidence);
+    report.add_to(&mut evidence);
+    reclassify_late_arrivals(&mut evidence);
     evidence.settled = true;
-    held_after(
+    record_holds_after(
         crowd_gone.plus(Duration::from_secs(u64::from(world.scene.hold_s))),
         &world,
         &observer,

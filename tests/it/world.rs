@@ -16,8 +16,8 @@ use serde_json::json;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use stagedoor::{
     audit::{
-        DoorSetting,
-        books::{BookAt, Books},
+        AdmissionSettings,
+        databases::{DatabaseLocation, Databases},
     },
     demo::crowd::HandoffSigner,
     kernel::{Clock, SaleId, SystemClock, Timestamp},
@@ -25,7 +25,7 @@ use stagedoor::{
 };
 
 use crate::{
-    environment::{Ground, Pair},
+    environment::{Environment, Pair},
     nodes::{Node, Site},
 };
 
@@ -95,7 +95,7 @@ pub struct World {
     pub client: HttpClient,
     /// The processes; one, unless they share a [`Ground`].
     pub nodes: Vec<Node>,
-    ground: Option<Ground>,
+    ground: Option<Environment>,
     site: Site,
 }
 
@@ -139,7 +139,7 @@ impl World {
                 vec![Node::new(&site, "all", site.dir.join("data"), Vec::new())],
             ),
             Some(pair) => {
-                let (ground, nodes) = Ground::laid(pair, &site).await;
+                let (ground, nodes) = Environment::prepare(pair, &site).await;
                 (Some(ground), nodes)
             }
         };
@@ -148,7 +148,7 @@ impl World {
         let world = Self {
             base: ground
                 .as_ref()
-                .map_or_else(|| format!("http://{}", nodes[0].public), Ground::base),
+                .map_or_else(|| format!("http://{}", nodes[0].public), Environment::base),
             sale: SALE.parse().unwrap(),
             opens_at: now.plus(scene.opens_in),
             client,
@@ -184,8 +184,8 @@ impl World {
         } = self.scene;
         let (base, dir) = (&self.base, self.site.dir.display());
         let (listen, ops) = (self.nodes[0].public, self.nodes[0].ops);
-        let gateway = self.ground.as_ref().map_or_else(String::new, Ground::gateway_url);
-        let shared = self.ground.as_ref().map_or_else(String::new, Ground::config);
+        let gateway = self.ground.as_ref().map_or_else(String::new, Environment::gateway_url);
+        let shared = self.ground.as_ref().map_or_else(String::new, Environment::config);
         let (prequeue_at, opens_at) = (now.plus(prequeue_in), self.opens_at);
         let (closes_at, starts_at) = (
             now.plus(Duration::from_hours(2)),
@@ -264,7 +264,7 @@ prices = {{ VIP = 198000, R = 165000, S = 143000, A = 121000 }}
             now.plus(Duration::from_hours(48)),
         );
         format!(
-            "[[sales]]\nid = \"{id}\"\ntitle = {{ en = \"Another\" }}\nartist = \"Hero-Lim\"\nprequeue_at = \"{now}\"\nopens_at = \"{now}\"\n\
+            "[[sales]]\nid = \"{id}\"\ntitle = {{ en = \"Another\" }}\nartist = \"Hero-Lim\"\nprequeue_starts_at = \"{now}\"\non_sale_starts_at = \"{now}\"\n\
              closes_at = \"{end}\"\nadmission_rate_per_minute = 60000\nadmission_burst = 1000\nactive_visits_max = 1000\nhold_ttl_s = 120\nvisit_max_s = 600\n{more}\n\
              [[sales.performances]]\nid = \"{PERFORMANCE}\"\ntitle = {{ en = \"Friday\" }}\nstarts_at = \"{starts}\"\nvenue = \"Hall\"\n\
              plan = \"generate:theatre:60\"\nprices = {{ VIP = 4, R = 3, S = 2, A = 1 }}\n"
@@ -276,11 +276,11 @@ prices = {{ VIP = 198000, R = 165000, S = 143000, A = 121000 }}
     }
 
     /// What the nodes share.
-    pub fn ground(&self) -> &Ground {
+    pub fn environment(&self) -> &Environment {
         self.ground.as_ref().expect("this house has one node")
     }
 
-    pub fn ground_mut(&mut self) -> &mut Ground {
+    pub fn environment_mut(&mut self) -> &mut Environment {
         self.ground.as_mut().expect("this house has one node")
     }
 
@@ -290,15 +290,15 @@ prices = {{ VIP = 198000, R = 165000, S = 143000, A = 121000 }}
     }
 
     /// Where everything is written down.
-    pub fn books(&self) -> Books {
+    pub fn databases(&self) -> Databases {
         match &self.ground {
-            None => Books::in_folder(&self.data()),
+            None => Databases::in_folder(&self.data()),
             Some(ground) => {
-                let shared = BookAt::Postgres(ground.database_url());
-                Books {
+                let shared = DatabaseLocation::Postgres(ground.database_url());
+                Databases {
                     journal: shared.clone(),
                     ledger: shared,
-                    gateway: Some(ground.gateway_book()),
+                    gateway: Some(ground.gateway_statement()),
                 }
             }
         }
@@ -339,15 +339,15 @@ prices = {{ VIP = 198000, R = 165000, S = 143000, A = 121000 }}
     }
 
     /// `/v1/sales/{sale}/performances/{performance}/{rest}`.
-    pub fn stage_path(&self, rest: &str) -> String {
+    pub fn performance_path(&self, rest: &str) -> String {
         self.sale_path(&format!("performances/{PERFORMANCE}/{rest}"))
     }
 
     /// The door's setting as the auditor wants it.
-    pub fn door(&self) -> DoorSetting {
-        DoorSetting {
+    pub fn admission_settings(&self) -> AdmissionSettings {
+        AdmissionSettings {
             from: Timestamp::default(),
-            capacity: self.scene.capacity,
+            active_visits_max: self.scene.capacity,
             rate_per_minute: self.scene.rate_per_minute,
             burst: self.scene.burst,
         }

@@ -1,37 +1,39 @@
-//! The page that a rehearsal leaves: one sale of each scenario, drawn.
+//! The HTML page of a rehearsal, with plots of one sale of each scenario.
 
 use std::fmt::Write;
 
-use crate::simulate::{Course, CoursePoint, Rehearsal, Scenario, Verdict};
+use crate::simulate::{SaleHistory, HistoryPoint, Rehearsal, Scenario, ScenarioReport};
 
 const WIDTH: f64 = 460.0;
 const HEIGHT: f64 = 180.0;
 const LEFT: f64 = 52.0;
 const BOTTOM: f64 = 22.0;
 
-/// One whole page of HTML that needs nothing else.
+/// A self-contained HTML page.
 pub(super) fn page<'a>(
     first: impl Iterator<Item = (&'a Scenario, &'a Rehearsal)>,
-    verdicts: &[Verdict],
+    verdicts: &[ScenarioReport],
 ) -> String {
     let mut out = String::from(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Rehearsal</title><style>body{font:14px/1.4 system-ui;margin:2em;\
+        "<!doctype html><html lang=\"en\"><meta \
+        charset=\"utf-8\"><title>Rehearsal</title><style>body{font:14px/1.4 system-ui;margin:2em;\
          max-width:1500px}svg{margin:0 1em 1em 0}h2{margin:1.5em 0 0}p{margin:.2em 0 .8em}text{font:11px system-ui;fill:#444}</style>\
          <h1>Rehearsal</h1><p>One sale of each scenario; time in minutes after the opening.</p>",
     );
     for ((scenario, rehearsal), verdict) in first.zip(verdicts) {
-        let course = &rehearsal.course;
-        let it = &verdict.figures;
+        let course = &rehearsal.history;
+        let it = &verdict.metrics;
         let _ = write!(
             out,
-            "<h2>{}</h2><p>{}. Seed {}. Over {} sales: coverage {}, score {}, median error {}, slots in use {}.{}</p>",
+            "<h2>{}</h2><p>{}. Seed {}. Over {} sales: coverage {}, score {}, median error {}, slots in use \
+            {}.{}</p>",
             scenario.name,
-            scenario.what,
+            scenario.description,
             rehearsal.seed,
             it.runs,
-            super::figure(it.worth.coverage),
-            super::figure(it.worth.interval_score_ratio),
-            super::figure(it.worth.p50_error),
+            super::figure(it.forecast_score.coverage),
+            super::figure(it.forecast_score.interval_score_ratio),
+            super::figure(it.forecast_score.p50_error),
             super::figure(it.slot_use),
             course
                 .sold_out_s
@@ -46,18 +48,19 @@ pub(super) fn page<'a>(
         out += &plot(
             course,
             "entries",
-            &[("entries", "#080", &|p| Some(wide(p.entries)))],
+            &[("entries", "#080", &|p| Some(as_f64(p.entries)))],
             None,
         );
         out += &plot(
             course,
             "active (line: capacity)",
-            &[("active", "#a60", &|p| Some(f64::from(p.active)))],
-            Some(course.capacity.into()),
+            &[("active", "#a60", &|p| Some(f64::from(p.active_visits)))],
+            Some(course.active_visits_max.into()),
         );
         out += &plot(
             course,
-            "wait of who comes last, minutes: p10 to p90 (grey), p50 (blue), as it was (red)",
+            "wait of a visitor who joins last, minutes: forecast p10 to p90 (grey) and p50 (blue), actual \
+            (red)",
             &[
                 ("p10", "#bbb", &|p| p.wait_s.map(|w| f64::from(w[0]) / 60.0)),
                 ("p90", "#bbb", &|p| p.wait_s.map(|w| f64::from(w[2]) / 60.0)),
@@ -70,9 +73,9 @@ pub(super) fn page<'a>(
     out + "</html>\n"
 }
 
-type Line<'a> = (&'a str, &'a str, &'a dyn Fn(&CoursePoint) -> Option<f64>);
+type Line<'a> = (&'a str, &'a str, &'a dyn Fn(&HistoryPoint) -> Option<f64>);
 
-fn plot(course: &Course, title: &str, lines: &[Line<'_>], level: Option<f64>) -> String {
+fn plot(course: &SaleHistory, title: &str, lines: &[Line<'_>], level: Option<f64>) -> String {
     let values = || {
         course
             .points
@@ -91,7 +94,8 @@ fn plot(course: &Course, title: &str, lines: &[Line<'_>], level: Option<f64>) ->
         let (value, at_s) = (top * share, last * share);
         let _ = write!(
             out,
-            "<line x1=\"{LEFT}\" x2=\"{WIDTH}\" y1=\"{y:.1}\" y2=\"{y:.1}\" stroke=\"#eee\"/><text x=\"0\" y=\"{y:.1}\">{value:.0}</text>\
+            "<line x1=\"{LEFT}\" x2=\"{WIDTH}\" y1=\"{y:.1}\" y2=\"{y:.1}\" stroke=\"#eee\"/><text x=\"0\" \
+            y=\"{y:.1}\">{value:.0}</text>\
              <text x=\"{:.1}\" y=\"{HEIGHT}\" text-anchor=\"middle\">{:.0}</text>",
             x(at_s).min(WIDTH - 10.0),
             at_s / 60.0,
@@ -101,11 +105,12 @@ fn plot(course: &Course, title: &str, lines: &[Line<'_>], level: Option<f64>) ->
     if let Some(level) = level {
         let _ = write!(
             out,
-            "<line x1=\"{LEFT}\" x2=\"{WIDTH}\" y1=\"{0:.1}\" y2=\"{0:.1}\" stroke=\"#999\" stroke-dasharray=\"4\"/>",
+            "<line x1=\"{LEFT}\" x2=\"{WIDTH}\" y1=\"{0:.1}\" y2=\"{0:.1}\" stroke=\"#999\" \
+            stroke-dasharray=\"4\"/>",
             y(level)
         );
     }
-    for (name, colour, of) in lines {
+    for (name, color, of) in lines {
         let drawn = course
             .points
             .iter()
@@ -113,7 +118,7 @@ fn plot(course: &Course, title: &str, lines: &[Line<'_>], level: Option<f64>) ->
         let drawn: Vec<String> = drawn.collect();
         let _ = write!(
             out,
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\"><title>{name}</title></polyline>",
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{color}\"><title>{name}</title></polyline>",
             drawn.join(" ")
         );
     }
@@ -121,6 +126,6 @@ fn plot(course: &Course, title: &str, lines: &[Line<'_>], level: Option<f64>) ->
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-fn wide(count: u64) -> f64 {
+fn as_f64(count: u64) -> f64 {
     count as f64
 }

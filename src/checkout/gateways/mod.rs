@@ -1,3 +1,3 @@
-//! Adapters of real payment gateways.
+//! Adapters of the payment port to payment gateways.
 
 pub mod sandbox;

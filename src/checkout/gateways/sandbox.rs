@@ -1,7 +1,8 @@
-//! The sandbox gateway over HTTP (`stagedoor sandbox-gateway`, [`crate::demo::sandbox_gateway`]).
+//! Client of the sandbox gateway (`stagedoor sandbox-gateway`) over HTTP.
 //!
-//! `POST {base}/v1/payments` reserves, `GET {base}/v1/payments/{key}` looks up, `POST .../{key}/capture|void|refund`
-//! settle. An answer that is missing, broken or a server error says nothing about what happened: unknown.
+//! `POST {base}/v1/payments` authorizes, `GET {base}/v1/payments/{key}` looks up, `POST
+//! .../{key}/capture|void|refund` settles. A missing or malformed answer and a server error say nothing about
+//! what happened: the outcome is unknown.
 
 use std::time::Duration;
 
@@ -12,18 +13,18 @@ use serde::Deserialize;
 use crate::{
     checkout::{
         payment::{
-            AuthorizeOutcome, Charge, LookupOutcome, InvalidSignature, PaymentGateway, PaymentState, SettleOutcome,
-            Webhook,
+            AuthorizeOutcome, Charge, InvalidSignature, LookupOutcome, PaymentGateway, PaymentState,
+            SettleOutcome, Webhook,
         },
         webhooks::WebhookSecret,
     },
     kernel::{Money, Timestamp},
-    platform::http_client::{Response, CallError, HttpClient},
+    platform::http_client::{CallError, HttpClient, Response},
 };
 
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
 
-/// The adapter.
+/// The payment port on the sandbox gateway.
 #[derive(Clone, Debug)]
 pub struct SandboxGateway {
     client: HttpClient,
@@ -31,9 +32,9 @@ pub struct SandboxGateway {
     secret: WebhookSecret,
 }
 
-/// The base URL is not one.
+/// The configured base URL is not an absolute URL.
 #[derive(Debug, thiserror::Error)]
-#[error("not the URL of a gateway: {0}")]
+#[error("not an absolute URL of a payment gateway: {0}")]
 pub struct InvalidGatewayUrl(String);
 
 #[derive(Deserialize)]
@@ -55,24 +56,26 @@ struct WebhookData {
 }
 
 impl SandboxGateway {
+    /// A client of the gateway at `base`, with a timeout for each call.
+    ///
     /// # Errors
-    /// [`NotAnAddress`] when `base` (for instance `http://127.0.0.1:8090`) is not an absolute URL.
-    pub fn new(base: &str, secret: WebhookSecret, deadline: Duration) -> Result<Self, InvalidGatewayUrl> {
+    /// [`InvalidGatewayUrl`] if `base` (for instance `http://127.0.0.1:8090`) is not an absolute URL.
+    pub fn new(base: &str, secret: WebhookSecret, timeout: Duration) -> Result<Self, InvalidGatewayUrl> {
         let base = base.trim_end_matches('/').to_owned();
         let absolute = base
             .parse::<Uri>()
-            .is_ok_and(|it| it.authority().is_some() && it.scheme().is_some());
+            .is_ok_and(|uri| uri.authority().is_some() && uri.scheme().is_some());
         if !absolute {
             return Err(InvalidGatewayUrl(base));
         }
         Ok(Self {
-            client: HttpClient::new(deadline, ANSWER_BYTES_MAX),
+            client: HttpClient::new(timeout, ANSWER_BYTES_MAX),
             base,
             secret,
         })
     }
 
-    /// Keys are this program's own (a UUID, a colon, digits) and need no escaping. None for what cannot be one.
+    /// Keys are made by checkout (a UUID, a colon, digits) and need no escaping. `None` for anything else.
     fn uri(&self, path: &str) -> Option<Uri> {
         format!("{}/v1/payments{path}", self.base).parse().ok()
     }
@@ -93,7 +96,7 @@ impl SandboxGateway {
                     StatusCode::CONFLICT | StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY
                 ) =>
             {
-                let reason = answer.json::<PaymentBody>().ok().and_then(|it| it.reason);
+                let reason = answer.json::<PaymentBody>().ok().and_then(|body| body.reason);
                 SettleOutcome::Refused {
                     reason: reason.unwrap_or_else(|| answer.status.as_str().to_owned()),
                 }
@@ -158,7 +161,8 @@ impl PaymentGateway for SandboxGateway {
             Some(PaymentState::Authorized { reference }) => AuthorizeOutcome::Authorized { reference },
             Some(PaymentState::Declined { reason }) => AuthorizeOutcome::Declined { reason },
             Some(PaymentState::AwaitingBuyer { url }) => AuthorizeOutcome::Redirect { url },
-            // Captured, voided or refunded already: looked up by key before anything is concluded.
+            // Captured, voided or refunded already: the saga looks the payment up before it concludes
+            // anything.
             _ => AuthorizeOutcome::Unknown,
         }
     }

@@ -14,7 +14,9 @@ async fn new_order(limiter: &OrderLimiter) -> Option<OrderPermit<'_>> {
 #[tokio::test(start_paused = true)]
 async fn a_new_order_starts_when_another_ends_or_idles() {
     let limiter = Arc::new(OrderLimiter::default());
-    let mut permits: Vec<_> = (0..ACTIVE_ORDERS_MAX).map(|_| limiter.try_acquire().unwrap()).collect();
+    let mut permits: Vec<_> = (0..ACTIVE_ORDERS_MAX)
+        .map(|_| limiter.try_acquire().unwrap())
+        .collect();
     let (started, mut starts) = mpsc::unbounded_channel();
     let newcomers: Vec<_> = (0..3)
         .map(|n| {
@@ -64,7 +66,7 @@ async fn orders_without_capacity_are_rejected_in_time() {
         .collect();
     tokio::time::sleep(QUEUE_TIMEOUT / 2).await;
     assert_eq!(
-        crowd.iter().filter(|it| it.is_finished()).count(),
+        crowd.iter().filter(|order| order.is_finished()).count(),
         1,
         "one more than the queue limit"
     );
@@ -111,23 +113,32 @@ async fn the_queue_limit_adapts_to_what_starts_in_time() {
             })
             .collect();
         tokio::time::sleep(QUEUE_TIMEOUT / 2).await;
-        let at_once = crowd.iter().filter(|it| it.is_finished()).count();
+        let at_once = crowd.iter().filter(|order| order.is_finished()).count();
         assert_eq!(at_once, 600 - limiter.queue_limit.load(Ordering::Relaxed));
         tokio::time::sleep(QUEUE_TIMEOUT).await;
         for _ in 0..=DECREASE_COOLDOWN_TICKS {
             limiter.is_saturated();
         }
     }
-    assert_eq!(limiter.queue_limit.load(Ordering::Relaxed), *QUEUE_LIMIT_RANGE.start());
+    assert_eq!(
+        limiter.queue_limit.load(Ordering::Relaxed),
+        *QUEUE_LIMIT_RANGE.start()
+    );
     // There is capacity for all that wait, so the limit grows.
     drop(permits);
     for _ in 0..1_000 {
         limiter.rejected.store(1, Ordering::Relaxed);
         assert!(limiter.is_saturated());
     }
-    assert_eq!(limiter.queue_limit.load(Ordering::Relaxed), *QUEUE_LIMIT_RANGE.end());
+    assert_eq!(
+        limiter.queue_limit.load(Ordering::Relaxed),
+        *QUEUE_LIMIT_RANGE.end()
+    );
     limiter.is_saturated();
-    assert_eq!(limiter.queue_limit.load(Ordering::Relaxed), *QUEUE_LIMIT_RANGE.end());
+    assert_eq!(
+        limiter.queue_limit.load(Ordering::Relaxed),
+        *QUEUE_LIMIT_RANGE.end()
+    );
 }
 
 #[test]
@@ -135,7 +146,10 @@ fn retry_after_follows_the_rate_of_rejections() {
     let limiter = OrderLimiter::default();
     assert_eq!(limiter.retry_after(), *RETRY_AFTER_RANGE.start());
     (0..50).for_each(|_| limiter.adapt(25, 60, 0));
-    assert_eq!(limiter.retry_after(), *RETRY_AFTER_RANGE.start() + RETRY_AFTER_INCREASE * 50);
+    assert_eq!(
+        limiter.retry_after(),
+        *RETRY_AFTER_RANGE.start() + RETRY_AFTER_INCREASE * 50
+    );
     (0..50).for_each(|_| limiter.adapt(25, 15, 0));
     assert_eq!(
         limiter.retry_after(),
@@ -163,7 +177,10 @@ async fn it_is_saturated_while_no_order_starts_promptly() {
     assert!(limiter.is_saturated(), "an order waits and none has started");
     permits.pop();
     assert!(patient.await.unwrap());
-    assert!(limiter.is_saturated(), "the order that started had waited too long");
+    assert!(
+        limiter.is_saturated(),
+        "the order that started had waited too long"
+    );
     permits.push(limiter.permit());
     let lucky = newcomer();
     tokio::time::sleep(WAIT_TARGET / 2).await;

@@ -1,8 +1,8 @@
 //! The saga engine: runs any table of steps forward, or undoes it, and records every move before it is made.
 //!
-//! The engine knows no particular step. Between two actions there is one ledger write, which holds the outcome of the
-//! first and the intent of the second. So after a crash a step may run again, but is never skipped; every action and
-//! every undo must be idempotent.
+//! The engine knows no particular step. Between two actions there is one ledger write, which holds the
+//! outcome of the first and the intent of the second. So after a crash a step may run again, but is never
+//! skipped; every action and every undo must be idempotent.
 
 use std::time::Duration;
 
@@ -156,7 +156,12 @@ impl<C> SagaEngine<'_, C> {
                 Err(LedgerError::LeaseLost) => return RunResult::LeaseLost,
                 Err(error) => {
                     // Nothing can be recorded now, so the saga must not move.
-                    tracing::warn!(order = %lease.order, step = step.name, %error, "the ledger failed; retrying");
+                    tracing::warn!(
+                        order = %lease.order,
+                        step = step.name,
+                        %error,
+                        "the ledger failed; retrying"
+                    );
                     ledger_failures += 1;
                     let backoff = self.retry_policy.backoff(ledger_failures, self.entropy);
                     if !self.pause(backoff).await {
@@ -225,12 +230,8 @@ impl<C> SagaEngine<'_, C> {
             StepOutcome::Compensate(reason) if !position.undoing => {
                 progress.log.push((step.into(), "refused"));
                 progress.reason = Some(reason);
-                progress.position = Position {
-                    undoing: true,
-                    attempts: 0,
-                    step_started_at: now,
-                    ..position.clone()
-                };
+                progress.position.undoing = true;
+                enter(&mut progress, step);
             }
             StepOutcome::SwitchTo(next_saga, reason) if !position.undoing => {
                 progress.log.push((step.into(), "refused"));
@@ -240,13 +241,8 @@ impl<C> SagaEngine<'_, C> {
                     .iter()
                     .find(|saga| saga.name == next_saga)
                     .map_or(step, |saga| saga.steps[0].name);
-                progress.position = Position {
-                    saga: next_saga.into(),
-                    step: first.into(),
-                    undoing: false,
-                    attempts: 0,
-                    step_started_at: now,
-                };
+                progress.position.saga = next_saga.into();
+                enter(&mut progress, first);
             }
             StepOutcome::AwaitBuyer if !position.undoing => {
                 if position.attempts == 0 {
@@ -275,15 +271,16 @@ impl<C> SagaEngine<'_, C> {
         let mut failures = 0;
         loop {
             // The lease must also cover the pause that follows, or the reconciler would take the order over.
-            progress.lease_until = self
-                .clock
-                .now()
-                .plus(pause + self.retry_policy.lease_duration);
+            progress.lease_until = self.clock.now().plus(pause + self.retry_policy.lease_duration);
             match self.ledger.record_progress(lease, progress.clone()).await {
                 Ok(()) => return None,
                 Err(LedgerError::LeaseLost) => return Some(RunResult::LeaseLost),
                 Err(error) => {
-                    tracing::warn!(order = %lease.order, %error, "could not record a saga's progress; retrying");
+                    tracing::warn!(
+                        order = %lease.order,
+                        %error,
+                        "could not record a saga's progress; retrying"
+                    );
                     failures += 1;
                     let backoff = self.retry_policy.backoff(failures, self.entropy);
                     if !self.pause(backoff).await {

@@ -33,9 +33,7 @@ pub(crate) static LATE_MONEY: SagaTable<StepContext> = SagaTable {
 
 async fn reclaim(step: &StepContext) -> StepResult {
     let order = step.order().await?;
-    let seats_max = step
-        .checkout
-        .seats_per_customer_max(&order.performance_key.sale);
+    let seats_max = step.checkout.seats_per_customer_max(&order.performance_key.sale);
     let claimed = step
         .checkout
         .ledger

@@ -12,18 +12,13 @@ pub(crate) const PUBLISH: Step<StepContext> = Step {
     history_keys: ["history.publishing", "history.published", "history.publishing"],
 };
 
-/// Publishes the outbox rows in order and marks each one as delivered. Without a publisher the rows stay, for readers
-/// of the outbox table.
+/// Publishes the outbox rows in order and marks each one as delivered. Without a publisher the rows stay, for
+/// readers of the outbox table.
 async fn publish(step: &StepContext) -> StepResult {
     let Some(publisher) = &step.checkout.publisher else {
         return Ok(StepOutcome::Done);
     };
-    for event in step
-        .checkout
-        .ledger
-        .undelivered_events(step.lease.order)
-        .await?
-    {
+    for event in step.checkout.ledger.undelivered_events(step.lease.order).await? {
         if !step
             .checkout
             .call_with_timeout(publisher.publish(&event), false)

@@ -79,7 +79,8 @@ async fn begin(step: &StepContext) -> StepResult {
         .await
     {
         Ok(BeginOutcome::Begun { seats }) => {
-            // The buyer may have exchanged seats since the order was placed; then the order is not about this hold.
+            // The buyer may have exchanged seats since the order was placed; then the order is not about this
+            // hold.
             let is_same =
                 seats.len() == order.seats.len() && order.seats.iter().all(|seat| seats.contains(&seat.guid));
             Ok(if is_same {
@@ -128,8 +129,8 @@ async fn release_hold(step: &StepContext) -> StepResult {
     Ok(StepOutcome::Done)
 }
 
-/// The seat store granted seats that the ledger has given to other orders, so it has lost data. Tells it the owners, so
-/// that it grants the seats to no one else.
+/// The seat store granted seats that the ledger has given to other orders, so it has lost data. Tells it the
+/// owners, so that it grants the seats to no one else.
 async fn restore_rival_claims(
     step: &StepContext,
     order: &Order,
@@ -148,9 +149,7 @@ async fn restore_rival_claims(
 /// Claims the seats in the ledger, which gives each seat to one order whatever the seat store says.
 async fn claim(step: &StepContext) -> StepResult {
     let order = step.order().await?;
-    let seats_max = step
-        .checkout
-        .seats_per_customer_max(&order.performance_key.sale);
+    let seats_max = step.checkout.seats_per_customer_max(&order.performance_key.sale);
     let claimed = step
         .checkout
         .ledger
@@ -246,8 +245,8 @@ async fn await_buyer(step: &StepContext, url: &str) -> StepResult {
     Ok(StepOutcome::AwaitBuyer)
 }
 
-/// The pivot: tickets and event are written in the transaction that sells the seats. From here the saga only moves
-/// forward.
+/// The pivot: tickets and event are written in the transaction that sells the seats. From here the saga only
+/// moves forward.
 async fn book(step: &StepContext) -> StepResult {
     let order = step.order().await?;
     let tickets = tickets::new_tickets(&order, step.checkout.entropy.as_ref());
@@ -271,8 +270,8 @@ async fn book(step: &StepContext) -> StepResult {
         )
         .await
     {
-        // The ledger has sold the seats already. A seat store that misses this call keeps them for the payment, or
-        // learns of the sale from the ledger; the capture does not wait for it.
+        // The ledger has sold the seats already. A seat store that misses this call keeps them for the
+        // payment, or learns of the sale from the ledger; the capture does not wait for it.
         tracing::warn!(order = %order.id, %error, "could not mark sold seats in the seat store; continuing");
     }
     Ok(StepOutcome::Done)
@@ -297,10 +296,9 @@ async fn capture(step: &StepContext) -> StepResult {
             step.running.notify_changed();
             Ok(StepOutcome::Done)
         }
-        SettleOutcome::Refused { reason } => Ok(StepOutcome::SwitchTo(
-            REFUND.name,
-            Reason::CaptureRefused(reason),
-        )),
+        SettleOutcome::Refused { reason } => {
+            Ok(StepOutcome::SwitchTo(REFUND.name, Reason::CaptureRefused(reason)))
+        }
         SettleOutcome::Unknown => Ok(StepOutcome::Retry),
     }
 }

@@ -1,7 +1,7 @@
 //! Brings every order to its end, whatever process died.
 //!
-//! Sagas whose lease expired are resumed, and the payments of closed orders are looked up once more for money that
-//! arrives late.
+//! Sagas whose lease expired are resumed, and the payments of closed orders are looked up once more for money
+//! that arrives late.
 
 use std::sync::Arc;
 
@@ -18,9 +18,9 @@ use crate::kernel::OrderId;
 /// Sagas resumed, or payments checked, in one go.
 const BATCH: u32 = 256;
 
-/// Restores the state of the ledger before anything is served: the seat stores are made ready, this node's own
-/// unfinished sagas are leased (which fences off whatever ran them before), the seats learn the ledger's claims, and
-/// then the sagas resume.
+/// Restores the state of the ledger before anything is served: the seat stores are made ready, this node's
+/// own unfinished sagas are leased (which fences off whatever ran them before), the seats learn the ledger's
+/// claims, and then the sagas resume.
 pub(crate) async fn at_start(context: &Arc<CheckoutContext>) -> Result<(), LedgerError> {
     recovery::at_start(context).await?;
     let unfinished = context
@@ -87,8 +87,8 @@ async fn reconcile_once(context: &Arc<CheckoutContext>) -> Result<(), LedgerErro
     Ok(())
 }
 
-/// Looks up the payment of a closed order. If the gateway has money after all, the order is opened again: it ends with
-/// the same seats or with a refund.
+/// Looks up the payment of a closed order. If the gateway has money after all, the order is opened again: it
+/// ends with the same seats or with a refund.
 pub(crate) async fn check_late_money(context: &Arc<CheckoutContext>, id: OrderId) -> Result<(), LedgerError> {
     let Some(order) = context.ledger.order(id).await? else {
         return Ok(());
@@ -103,7 +103,10 @@ pub(crate) async fn check_late_money(context: &Arc<CheckoutContext>, id: OrderId
         .await
     {
         LookupOutcome::Found(PaymentState::Authorized { .. } | PaymentState::Captured) => {
-            tracing::warn!(order = %id, "money arrived after its order was closed; the order is opened again");
+            tracing::warn!(
+                order = %id,
+                "money arrived after its order was closed; the order is opened again"
+            );
             let is_unpaid = matches!(order.state, OrderState::Declined | OrderState::Expired);
             let (to, saga) = if is_unpaid {
                 (OrderState::InProgress, &LATE_MONEY)

@@ -65,7 +65,8 @@ pub(crate) async fn refund_or_void(step: &StepContext) -> StepResult {
                 .call_with_timeout(gateway.refund(key, order.total), SettleOutcome::Unknown)
                 .await
         }
-        // A payment that was not found may still be on its way. Voiding the key makes sure that it cannot succeed.
+        // A payment that was not found may still be on its way. Voiding the key makes sure that it cannot
+        // succeed.
         LookupOutcome::Found(PaymentState::Authorized { .. } | PaymentState::AwaitingBuyer { .. })
         | LookupOutcome::NotFound => {
             checkout
@@ -84,7 +85,8 @@ pub(crate) async fn refund_or_void(step: &StepContext) -> StepResult {
     })
 }
 
-/// Releases the claims before the seats: a seat store that loses its data in between is rebuilt from the ledger.
+/// Releases the claims before the seats: a seat store that loses its data in between is rebuilt from the
+/// ledger.
 async fn release_seats(step: &StepContext) -> StepResult {
     let order = step.order().await?;
     let checkout = &step.checkout;
@@ -94,7 +96,11 @@ async fn release_seats(step: &StepContext) -> StepResult {
         .release(&order.performance_key, order.hold, &order.seat_ids())
         .await
     {
-        tracing::warn!(order = %order.id, %error, "could not release the seats of a refunded order; retrying");
+        tracing::warn!(
+            order = %order.id,
+            %error,
+            "could not release the seats of a refunded order; retrying"
+        );
         return Ok(StepOutcome::Retry);
     }
     let reason = order.reason.clone().unwrap_or(Reason::CanceledByBuyer);

@@ -60,7 +60,11 @@ impl RunningOrders {
         });
         let mut index = self.0.lock();
         index.by_order.insert(order, Arc::clone(&running));
-        index.by_visit.entry(visit).or_default().push(Arc::clone(&running));
+        index
+            .by_visit
+            .entry(visit)
+            .or_default()
+            .push(Arc::clone(&running));
         running
     }
 

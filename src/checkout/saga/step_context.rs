@@ -18,7 +18,8 @@ pub(crate) struct StepContext {
     pub(crate) checkout: Arc<CheckoutContext>,
     pub(crate) lease: FencedLease,
     pub(crate) running: Arc<RunningOrder>,
-    /// Kept in memory only. After a crash the card is gone, and a payment that had not reached the gateway is given up.
+    /// Kept in memory only. After a crash the card is gone, and a payment that had not reached the gateway is
+    /// given up.
     pub(super) card: Mutex<Option<CardToken>>,
     /// Whether this run has sent the authorization already, so that its outcome must be looked up first.
     pub(super) authorization_sent: AtomicBool,

@@ -1,11 +1,13 @@
-//! The keeper of engines that may lose their memory: a reconciler, periodic and woken when something changes.
+//! Recovery of seat stores that lose their data: a reconciler per performance, periodic and woken by changes.
 //!
-//! The ledger counts an engine's memories: the *epoch*. A memory is good if it says that it is complete for the epoch
-//! that the ledger counts, and lies on the server on which it was vouched for. A server that was emptied does not say so;
-//! one that was restarted, or is a copy of another, is not that server. Then the epoch is raised, which puts an end to
-//! everything that still goes on under the old one, the memory is filled from the ledger, and only then is anybody
-//! answered. Of several nodes one fills it; another takes over when that one dies. Holds that were not being paid are
-//! lost; who owns a seat was never the engine's to say.
+//! The ledger counts the *epochs* of a seat store. A dataset is valid if it says that it is complete for the
+//! ledger's current epoch and is on the server on which it was activated. A server that was emptied does not
+//! say so; a server that was restarted, or that is a copy of another, is not that server. Then the epoch is
+//! advanced, which ends everything that still runs in the old one, the store is rebuilt from the ledger, and
+//! only then are calls served.
+//!
+//! Of several nodes one rebuilds the store; another takes over if that one dies. Holds that were not in
+//! payment are lost. Sold seats are not, because the store was never the authority on them.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -14,271 +16,305 @@ use std::{
 };
 
 use crate::checkout::{
-    CheckoutContext,
-    ledger::{SeatStoreEpoch, LedgerError},
-    seats::{
-        ClaimedSeats, PerformanceKey,
-        volatile::{VolatileSeatStore, RecoveryError},
-    },
+    context::CheckoutContext,
+    ledger::port::{LedgerError, SeatStoreEpoch},
+    seats::port::{RecoveryError, VolatileSeatStore},
+    types::{ClaimedSeats, PerformanceKey},
 };
 use crate::{
     kernel::Timestamp,
     seating::{DatasetStatus, RebuildOutcome},
 };
 
-const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// A good memory may have been followed by another, on another server, of which this node does not know.
-const LOOKS_PER_COUNT: u32 = 4;
-/// A server whose data are older than the ledger counts has been left by somebody who knows a newer one. It is taken all
-/// the same when after so many looks no newer one is found.
-const LOOKS_AT_THE_OLD: u32 = 10;
-/// A memory of a later epoch than the ledger's: the ledger is an older copy of itself. It catches up so far in one look.
-const RAISED_AT_ONCE: u32 = 1_000;
-const DRIFT_EVERY: Duration = Duration::from_secs(10);
-/// Until the first memory is good a node opens for nobody, and gives up after so long.
-const READY_WITHIN: Duration = Duration::from_mins(1);
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
+/// An active dataset is compared with the ledger in every so many checks: another node may have activated a
+/// later one on another server.
+const CHECKS_PER_LEDGER_READ: u32 = 4;
+/// A server with data of an earlier epoch has been left by nodes that know a newer server. It is rebuilt
+/// anyway if no newer one appears within so many checks.
+const STALE_CHECKS_MAX: u32 = 10;
+/// A dataset of a later epoch than the ledger's means that the ledger was restored from a backup. It catches
+/// up by at most so many epochs in one check.
+const EPOCHS_PER_CHECK_MAX: u32 = 1_000;
+const MISMATCH_CHECK_INTERVAL: Duration = Duration::from_secs(10);
+/// At start a node waits so long for its first active dataset, and gives up then.
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Keeps one show's engine.
+/// Recovers the seat store of one performance.
 struct SeatStoreRecovery {
     context: Arc<CheckoutContext>,
-    engine: Arc<dyn VolatileSeatStore>,
-    looks: u32,
-    looks_at_the_old: u32,
-    /// The last failure that was told: the same one is not told again and again.
-    told: String,
-    drift: Drift,
+    store: Arc<dyn VolatileSeatStore>,
+    checks: u32,
+    stale_checks: u32,
+    /// The last failure that was logged: the same one is not logged twice in a row.
+    last_failure: String,
+    mismatch: Mismatch,
 }
 
-/// Seats on which engine and ledger differed at the last look.
+/// Seats on which seat store and ledger disagreed at the last comparison.
 #[derive(Default)]
-struct Drift {
-    looked_at: Option<Timestamp>,
+struct Mismatch {
+    checked_at: Option<Timestamp>,
+    /// Booked in the ledger only.
     missing: BTreeSet<String>,
-    stray: BTreeSet<String>,
+    /// Booked in the seat store only.
+    unknown: BTreeSet<String>,
 }
 
-/// Starts the keepers, and waits until each has an engine that answers.
+impl Mismatch {
+    fn between(owners: &HashMap<&String, &ClaimedSeats>, booked: &BTreeSet<String>, now: Timestamp) -> Self {
+        Self {
+            checked_at: Some(now),
+            missing: owners
+                .keys()
+                .filter(|seat| !booked.contains(**seat))
+                .map(|seat| (*seat).clone())
+                .collect(),
+            unknown: booked
+                .iter()
+                .filter(|seat| !owners.contains_key(seat))
+                .cloned()
+                .collect(),
+        }
+    }
+}
+
+/// Starts the recovery of every volatile seat store, and waits until each one serves calls.
 ///
 /// # Errors
-/// When one has none in time.
+/// [`LedgerError::Unavailable`] if a store does not serve calls within [`START_TIMEOUT`].
 pub(crate) async fn at_start(context: &Arc<CheckoutContext>) -> Result<(), LedgerError> {
-    for engine in context.seats.forgetful() {
-        let mut keeper = SeatStoreRecovery::new(Arc::clone(context), Arc::clone(&engine));
+    for store in context.seats.volatile_stores() {
+        let mut recovery = SeatStoreRecovery::new(Arc::clone(context), Arc::clone(&store));
         let ready = tokio::time::timeout(
-            READY_WITHIN,
-            keeper.keep_until(|engine| engine.trusted().is_some()),
+            START_TIMEOUT,
+            recovery.run_until(|store| store.active_epoch().is_some()),
         );
         if ready.await.is_err() {
-            let performance = &engine.performance_key().performance;
-            let why = if keeper.told.is_empty() {
-                "nobody answers, or another node fills it and does not end"
+            let performance = &store.performance_key().performance;
+            let why = if recovery.last_failure.is_empty() {
+                "no server answers, or another node rebuilds it and does not finish"
             } else {
-                &keeper.told
+                &recovery.last_failure
             };
             return Err(LedgerError::Unavailable(format!(
-                "the seat engine of {performance} is not there: {why}"
+                "the seat store of {performance} is not ready: {why}"
             )));
         }
-        let kept = Arc::clone(context);
-        context.life.supervise("seat engine's keeper", LOOK_EVERY, move || {
-            let mut keeper = SeatStoreRecovery::new(Arc::clone(&kept), Arc::clone(&engine));
-            async move {
-                let life = keeper.context.life.clone();
-                tokio::select! {
-                    () = life.stopping() => {}
-                    () = keeper.keep_until(|_| false) => {}
+        let supervised = Arc::clone(context);
+        context
+            .lifecycle
+            .supervise("seat store recovery", CHECK_INTERVAL, move || {
+                let mut recovery = SeatStoreRecovery::new(Arc::clone(&supervised), Arc::clone(&store));
+                async move {
+                    let lifecycle = recovery.context.lifecycle.clone();
+                    tokio::select! {
+                        () = lifecycle.stopping() => {}
+                        () = recovery.run_until(|_| false) => {}
+                    }
                 }
-            }
-        });
+            });
     }
     Ok(())
 }
 
 impl SeatStoreRecovery {
-    fn new(context: Arc<CheckoutContext>, engine: Arc<dyn VolatileSeatStore>) -> Self {
+    fn new(context: Arc<CheckoutContext>, store: Arc<dyn VolatileSeatStore>) -> Self {
         Self {
             context,
-            engine,
-            looks: 0,
-            looks_at_the_old: 0,
-            told: String::new(),
-            drift: Drift::default(),
+            store,
+            checks: 0,
+            stale_checks: 0,
+            last_failure: String::new(),
+            mismatch: Mismatch::default(),
         }
     }
 
-    async fn keep_until(&mut self, is_enough: impl Fn(&dyn VolatileSeatStore) -> bool) {
-        let mut changes = self.engine.changes();
+    async fn run_until(&mut self, is_reached: impl Fn(&dyn VolatileSeatStore) -> bool) {
+        let mut changes = self.store.dataset_changes();
         let mut is_woken = true;
-        while !is_enough(&*self.engine) {
+        while !is_reached(&*self.store) {
             changes.borrow_and_update();
-            match self.look(is_woken).await {
-                Ok(()) => self.told.clear(),
-                Err(error) => self.tell(&error),
+            match self.recover_once(is_woken).await {
+                Ok(()) => self.last_failure.clear(),
+                Err(error) => self.log_failure(&error),
             }
-            if is_enough(&*self.engine) {
+            if is_reached(&*self.store) {
                 return;
             }
-            let pause = LOOK_EVERY.mul_f64(0.5 + self.context.entropy.unit());
+            // Jitter, so that nodes that lost the same store do not check in step.
+            let pause = CHECK_INTERVAL.mul_f64(0.5 + self.context.entropy.unit());
             is_woken = tokio::time::timeout(pause, changes.changed()).await.is_ok();
         }
     }
 
-    fn tell(&mut self, error: &RecoveryError) {
+    fn log_failure(&mut self, error: &RecoveryError) {
         let text = error.to_string();
-        if text != self.told {
-            tracing::warn!(%error, performance = %self.engine.performance_key().performance, "the seat engine's memory cannot be looked after");
-            self.told = text;
+        if text != self.last_failure {
+            let performance = &self.store.performance_key().performance;
+            tracing::warn!(%error, %performance, "could not check the seat store; retrying");
+            self.last_failure = text;
         }
     }
 
-    async fn look(&mut self, is_woken: bool) -> Result<(), RecoveryError> {
-        self.looks = self.looks.wrapping_add(1);
-        if !is_woken && self.engine.trusted().is_some() && !self.looks.is_multiple_of(LOOKS_PER_COUNT) {
+    /// One check: activates, migrates or rebuilds the store, or compares it with the ledger.
+    async fn recover_once(&mut self, is_woken: bool) -> Result<(), RecoveryError> {
+        self.checks = self.checks.wrapping_add(1);
+        let is_ledger_read = self.checks.is_multiple_of(CHECKS_PER_LEDGER_READ);
+        if !is_woken && self.store.active_epoch().is_some() && !is_ledger_read {
             return Ok(());
         }
-        // The ledger first: what is learned of the memory afterwards is not older.
-        let counted = self.context.ledger.seat_store_epoch(self.engine.performance_key()).await?;
-        let Some(memory) = self.engine.memory().await? else {
+        // The ledger first: the status that is read afterwards cannot be older than the epoch.
+        let key = self.store.performance_key();
+        let recorded = self.context.ledger.seat_store_epoch(key).await?;
+        let Some(status) = self.store.dataset_status().await? else {
             return Ok(());
         };
-        let is_complete = memory.epoch == Some(counted.epoch) && counted.epoch > 0;
-        if is_complete && memory.is_activated_server {
-            self.looks_at_the_old = 0;
-            if self.engine.trusted() != Some(counted.epoch) {
-                tracing::info!(performance = %self.engine.performance_key().performance, epoch = counted.epoch, "the seat engine answers");
-                self.engine.vouch(counted.epoch, &memory.identity);
+        let is_complete = status.epoch == Some(recorded.epoch) && recorded.epoch > 0;
+        if is_complete && status.is_activated_dataset {
+            self.stale_checks = 0;
+            if self.store.active_epoch() != Some(recorded.epoch) {
+                tracing::info!(
+                    performance = %key.performance,
+                    epoch = recorded.epoch,
+                    "the seat store is active"
+                );
+                self.store.activate(recorded.epoch, &status.dataset_id);
             }
-            return self.look_for_drift().await;
+            return self.follow_ledger().await;
         }
-        if is_complete && self.engine.trusted() == Some(counted.epoch) {
-            return Ok(self.engine.settle(&memory.identity).await?);
+        if is_complete && self.store.active_epoch() == Some(recorded.epoch) {
+            return Ok(self.store.accept_migration(&status.dataset_id).await?);
         }
-        self.engine.distrust();
-        self.bring_back(counted, &memory).await
+        self.store.deactivate();
+        self.rebuild(recorded, &status).await
     }
 
-    async fn bring_back(&mut self, counted: SeatStoreEpoch, memory: &DatasetStatus) -> Result<(), RecoveryError> {
-        if memory.rebuilding_epoch == Some(counted.epoch) {
+    /// Advances the epoch and rebuilds the store from the ledger, unless another node does or a newer server
+    /// may appear.
+    async fn rebuild(
+        &mut self,
+        recorded: SeatStoreEpoch,
+        status: &DatasetStatus,
+    ) -> Result<(), RecoveryError> {
+        if status.rebuilding_epoch == Some(recorded.epoch) {
             return Ok(());
         }
-        let is_old = memory.epoch.is_some_and(|it| it < counted.epoch) && memory.identity != counted.identity;
-        if is_old && self.looks_at_the_old < LOOKS_AT_THE_OLD {
-            self.looks_at_the_old += 1;
+        let is_stale = status.epoch.is_some_and(|epoch| epoch < recorded.epoch)
+            && status.dataset_id != recorded.identity;
+        if is_stale && self.stale_checks < STALE_CHECKS_MAX {
+            self.stale_checks += 1;
             return Ok(());
         }
-        let performance_key = self.engine.performance_key().clone();
-        let beyond = memory.epoch.max(memory.rebuilding_epoch).unwrap_or(0);
-        let mut raised = self
-            .context
-            .ledger
-            .advance_epoch(&performance_key, counted.epoch, &memory.identity)
-            .await?;
-        for _ in 0..RAISED_AT_ONCE {
-            if raised.epoch > beyond {
+        let key = self.store.performance_key().clone();
+        let advanced = self.advance_epoch(&key, recorded.epoch, status).await?;
+        if advanced.identity != status.dataset_id {
+            // Another node has advanced it for another server.
+            return Ok(());
+        }
+        let (performance, epoch) = (&key.performance, advanced.epoch);
+        if recorded.epoch == 0 {
+            tracing::info!(%performance, "the seat store is new; filling it from the ledger");
+        } else {
+            tracing::warn!(
+                %performance,
+                epoch,
+                "the seat store lost its data; rebuilding it from the ledger"
+            );
+            metrics::counter!(
+                "stagedoor_seat_store_data_loss_total",
+                "performance" => performance.to_string()
+            )
+            .increment(1);
+        }
+        let claims = Box::pin(claims_of(&self.context, &key));
+        let outcome = self.store.rebuild(epoch, &status.dataset_id, claims).await?;
+        if outcome != RebuildOutcome::Ready {
+            return Ok(());
+        }
+        self.stale_checks = 0;
+        self.store.activate(epoch, &status.dataset_id);
+        tracing::info!(%performance, epoch, "the seat store is active");
+        // Once more, for the claims that were made during the rebuild.
+        let claims = claims_of(&self.context, &key).await?;
+        Ok(self.store.restore(claims).await?)
+    }
+
+    /// Advances the ledger's epoch beyond every epoch that the dataset has seen.
+    async fn advance_epoch(
+        &self,
+        key: &PerformanceKey,
+        seen: u64,
+        status: &DatasetStatus,
+    ) -> Result<SeatStoreEpoch, LedgerError> {
+        let ledger = &self.context.ledger;
+        let beyond = status.epoch.max(status.rebuilding_epoch).unwrap_or(0);
+        let mut advanced = ledger.advance_epoch(key, seen, &status.dataset_id).await?;
+        for _ in 0..EPOCHS_PER_CHECK_MAX {
+            if advanced.epoch > beyond {
                 break;
             }
-            raised = self
-                .context
-                .ledger
-                .advance_epoch(&performance_key, raised.epoch, &memory.identity)
+            advanced = ledger
+                .advance_epoch(key, advanced.epoch, &status.dataset_id)
                 .await?;
         }
-        if raised.identity != memory.identity {
-            // Somebody else has raised it for another server.
-            return Ok(());
-        }
-        if counted.epoch == 0 {
-            tracing::info!(performance = %performance_key.performance, "the seat engine is new; it is filled from the ledger");
-        } else {
-            tracing::warn!(performance = %performance_key.performance, epoch = raised.epoch, "the seat engine has lost its memory; it is filled from the ledger");
-            metrics::counter!("seating_memories_lost_total", "performance" => performance_key.performance.to_string())
-                .increment(1);
-        }
-        let claims = Box::pin(claims_of(&self.context, &performance_key));
-        let rebuilt = self
-            .engine
-            .rebuild(raised.epoch, &memory.identity, claims)
-            .await?;
-        if rebuilt != RebuildOutcome::Ready {
-            return Ok(());
-        }
-        self.looks_at_the_old = 0;
-        self.engine.vouch(raised.epoch, &memory.identity);
-        tracing::info!(performance = %performance_key.performance, epoch = raised.epoch, "the seat engine answers");
-        // Once more for the claims that were made meanwhile.
-        Ok(self.engine.restore(claims_of(&self.context, &performance_key).await?).await?)
+        Ok(advanced)
     }
 
-    /// What engine and ledger disagree about at two looks is no sale under way: the ledger is right.
-    async fn look_for_drift(&mut self) -> Result<(), RecoveryError> {
+    /// Compares the booked seats with the ledger and corrects the store. Only a mismatch that two comparisons
+    /// in a row find is real; one that a single comparison finds may be a sale in progress.
+    async fn follow_ledger(&mut self) -> Result<(), RecoveryError> {
         let now = self.context.clock.now();
-        if self.drift.looked_at.is_some_and(|at| now.since(at) < DRIFT_EVERY) {
+        let is_due = |at| now.since(at) >= MISMATCH_CHECK_INTERVAL;
+        if !self.mismatch.checked_at.is_none_or(is_due) {
             return Ok(());
         }
-        let claims: Vec<ClaimedSeats> = claims_of(&self.context, self.engine.performance_key())
-            .await?
-            .into_iter()
-            .filter(|it| it.booked)
-            .collect();
-        let engine: BTreeSet<String> = self.engine.booked().await?.into_iter().collect();
+        let key = self.store.performance_key();
+        let claims = claims_of(&self.context, key).await?;
+        let booked: BTreeSet<String> = self.store.booked_seats().await?.into_iter().collect();
         let owners: HashMap<&String, &ClaimedSeats> = claims
             .iter()
-            .flat_map(|it| it.seats.iter().map(move |seat| (seat, it)))
+            .filter(|claim| claim.booked)
+            .flat_map(|claim| claim.seats.iter().map(move |seat| (seat, claim)))
             .collect();
-        let missing: BTreeSet<String> = owners
-            .keys()
-            .filter(|it| !engine.contains(**it))
-            .map(|it| (*it).clone())
-            .collect();
-        let stray: BTreeSet<String> = engine
-            .iter()
-            .filter(|it| !owners.contains_key(it))
-            .cloned()
-            .collect();
-        let before = std::mem::replace(
-            &mut self.drift,
-            Drift {
-                looked_at: Some(now),
-                missing,
-                stray,
-            },
-        );
-        let kept_missing: Vec<String> = self
-            .drift
-            .missing
-            .intersection(&before.missing)
-            .cloned()
-            .collect();
-        let kept_stray: Vec<String> = self.drift.stray.intersection(&before.stray).cloned().collect();
-        let performance = self.engine.performance_key().performance.to_string();
-        let count = u32::try_from(kept_missing.len() + kept_stray.len()).unwrap_or(u32::MAX);
-        metrics::gauge!("seating_drift_seats", "performance" => performance.clone()).set(f64::from(count));
+        let found = Mismatch::between(&owners, &booked, now);
+        let before = std::mem::replace(&mut self.mismatch, found);
+        let again = |now: &BTreeSet<String>, before: &BTreeSet<String>| -> Vec<String> {
+            now.intersection(before).cloned().collect()
+        };
+        let missing = again(&self.mismatch.missing, &before.missing);
+        let unknown = again(&self.mismatch.unknown, &before.unknown);
+        let performance = key.performance.to_string();
+        let count = u32::try_from(missing.len() + unknown.len()).unwrap_or(u32::MAX);
+        metrics::gauge!("stagedoor_seat_store_ledger_mismatch_seats", "performance" => performance.clone())
+            .set(f64::from(count));
         if count == 0 {
             return Ok(());
         }
         tracing::error!(
             performance,
-            missing = kept_missing.len(),
-            stray = kept_stray.len(),
-            "the seats and the ledger disagree; the ledger is followed"
+            missing = missing.len(),
+            unknown = unknown.len(),
+            "the seat store contradicts the ledger; following the ledger"
         );
-        for seat in &kept_missing {
+        for seat in &missing {
             if let Some(claim) = owners.get(seat) {
-                self.engine.book(claim.hold, &claim.seats, &claim.buyer).await?;
+                self.store.book(claim.hold, &claim.seats, &claim.buyer).await?;
             }
         }
-        if !kept_stray.is_empty() {
-            self.engine.free_strays(&kept_stray).await?;
+        if !unknown.is_empty() {
+            self.store.free_unknown_bookings(&unknown).await?;
         }
         Ok(())
     }
 }
 
-async fn claims_of(context: &CheckoutContext, performance_key: &PerformanceKey) -> Result<Vec<ClaimedSeats>, LedgerError> {
-    let mut claims = context
-        .ledger
-        .claims(None, context.clock.now().plus(context.redirect_timeout()))
-        .await?;
-    claims.retain(|it| it.performance_key == *performance_key);
+async fn claims_of(
+    context: &CheckoutContext,
+    key: &PerformanceKey,
+) -> Result<Vec<ClaimedSeats>, LedgerError> {
+    let keep_until = context.clock.now().plus(context.redirect_timeout());
+    let mut claims = context.ledger.claims(None, keep_until).await?;
+    claims.retain(|claim| claim.performance_key == *key);
     Ok(claims)
 }

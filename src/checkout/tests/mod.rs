@@ -1,8 +1,8 @@
-//! Checkout against a fake seats' engine that forgets and a fake gateway that lies, judged by a checker of its own.
+//! Checkout against a seat store that loses data and a gateway that breaks its word, checked independently.
 
-mod behaviour;
-mod seat_store_epoch;
-mod generated;
-mod random;
-mod whole;
+mod crash_points;
+mod end_to_end;
+mod random_schedules;
+mod scenarios;
+mod seat_store_recovery;
 mod world;

@@ -111,7 +111,13 @@ pub struct Request {
 impl Request {
     /// A request without headers and body.
     pub fn new(call: Call, method: &'static str, path: String) -> Self {
-        Self { call, method, path, headers: Vec::new(), body: None }
+        Self {
+            call,
+            method,
+            path,
+            headers: Vec::new(),
+            body: None,
+        }
     }
 
     /// Adds a header.
@@ -163,7 +169,10 @@ impl Reply {
     /// The name of the problem, the last segment of its type: `seats-taken` of `/problems/seats-taken`. Empty when the
     /// body is no problem.
     pub fn problem(&self) -> String {
-        let kind = self.json::<ProblemDetails>().map(|problem| problem.kind).unwrap_or_default();
+        let kind = self
+            .json::<ProblemDetails>()
+            .map(|problem| problem.kind)
+            .unwrap_or_default();
         kind.rsplit('/').next().unwrap_or_default().to_owned()
     }
 }
@@ -182,7 +191,11 @@ pub struct Abandoned;
 pub trait Transport: Send + Sync {
     /// Sends the request until there is a reply other than "come again", or patience or retry budget run out. Any
     /// reply is `Ok`, whatever its status.
-    fn send(&self, rng: &super::VisitorRng, request: Request) -> impl Future<Output = Result<Reply, Abandoned>> + Send;
+    fn send(
+        &self,
+        rng: &super::VisitorRng,
+        request: Request,
+    ) -> impl Future<Output = Result<Reply, Abandoned>> + Send;
 
     /// Records an error that a visitor who does nothing wrong should not meet.
     fn error(&self, kind: &str) -> Abandoned;
@@ -215,7 +228,12 @@ mod tests {
 
     #[test]
     fn calls_are_listed_in_declaration_order() {
-        assert!(Call::ALL.iter().enumerate().all(|(index, call)| *call as usize == index));
+        assert!(
+            Call::ALL
+                .iter()
+                .enumerate()
+                .all(|(index, call)| *call as usize == index)
+        );
     }
 
     #[test]

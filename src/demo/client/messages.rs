@@ -74,11 +74,13 @@ impl QueueStatus {
 
     /// Free, held and booked seats of all zones.
     pub fn seat_totals(&self) -> ZoneSeats {
-        self.zones.iter().fold(ZoneSeats::default(), |sum, zone| ZoneSeats {
-            free: sum.free + zone.free,
-            held: sum.held + zone.held,
-            booked: sum.booked + zone.booked,
-        })
+        self.zones
+            .iter()
+            .fold(ZoneSeats::default(), |sum, zone| ZoneSeats {
+                free: sum.free + zone.free,
+                held: sum.held + zone.held,
+                booked: sum.booked + zone.booked,
+            })
     }
 }
 

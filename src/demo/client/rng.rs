@@ -13,7 +13,8 @@ impl VisitorRng {
     pub fn new(seed: u64, customer: u32) -> Self {
         // The multiplier (that of SplitMix64) keeps neighboring seeds from sharing customers.
         Self(SeededEntropy::new(
-            seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(u64::from(customer)),
+            seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                .wrapping_add(u64::from(customer)),
         ))
     }
 
@@ -85,7 +86,9 @@ mod tests {
     #[test]
     fn weights_and_medians_are_kept() {
         let rng = VisitorRng::new(3, 1);
-        let heavy = (0..10_000).filter(|_| rng.weighted(&[("heavy", 90), ("light", 10)]) == "heavy").count();
+        let heavy = (0..10_000)
+            .filter(|_| rng.weighted(&[("heavy", 90), ("light", 10)]) == "heavy")
+            .count();
         assert!((8_800..9_200).contains(&heavy), "{heavy}");
         let median = Duration::from_secs(10);
         let longer = (0..10_000).filter(|_| rng.pause(median) > median).count();

@@ -1,210 +1,204 @@
-//! What all fans of one process look at together: the board once a second, each seat map once a second.
+//! What all fans of one process share: connections, the queue status once a second, each seat map once a second.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use http::{Method, StatusCode, header};
-use serde::Deserialize;
 use tokio::sync::{Mutex, OnceCell, watch};
 
-use crate::demo::{
-    client::api::{Api, Ask, NoAnswer},
-    crowd::{
-        Pace,
-        choose::{House, Snapshot},
-        dice::Dice,
-        report::Notebook,
+use super::{
+    config::Pace,
+    seat_choice::{SeatSnapshot, SeatingPlan},
+};
+use crate::{
+    demo::client::{
+        Abandoned, Call, ObservationLog, Reply, Request, Transport, VisitorRng,
+        messages::{QueueStatus, SaleInfo},
+        paths,
+        retrying::RetryingClient,
+        visit::Visit,
     },
+    kernel::Timestamp,
 };
 
-/// What matters to a fan on the public board.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Pace {
+    /// A human pause around `median` at this pace.
+    pub(super) fn pause(self, rng: &VisitorRng, median: Duration) -> Duration {
+        rng.pause(match self {
+            Self::Human => median,
+            Self::Brisk => median / 40,
+        })
+    }
+}
+
+/// The queue status, and how often the server was away until then.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Seen {
-    pub(crate) phase: String,
-    pub(crate) now_serving: u64,
-    /// How often the server was away and came back.
-    pub(crate) outages: u32,
+pub(super) struct StatusView {
+    pub(super) status: QueueStatus,
+    pub(super) outages: u32,
 }
 
-impl Seen {
-    /// No seat will be sold any more.
-    pub(crate) fn is_over(&self) -> bool {
-        matches!(self.phase.as_str(), "sold_out" | "closed")
-    }
-
-    /// Every place has its number: the draw, if there is one, is done.
-    pub(crate) fn is_drawn(&self) -> bool {
-        matches!(self.phase.as_str(), "on_sale" | "paused" | "sold_out")
-    }
+/// One performance, as far as any fan has looked at it.
+pub(super) struct Venue {
+    pub(super) id: String,
+    plan: OnceCell<Arc<SeatingPlan>>,
+    /// When the seats were read, on the monotonic clock, and what was read.
+    seats: Mutex<Option<(Duration, Arc<SeatSnapshot>)>>,
 }
 
-#[derive(Deserialize)]
-struct Board {
-    phase: String,
-    #[serde(default)]
-    now_serving: u64,
-    #[serde(default)]
-    active: u32,
-}
-
-/// One performance, as far as it has been looked at.
-pub(crate) struct Venue {
-    pub(crate) id: String,
-    house: OnceCell<Arc<House>>,
-    /// When it was read, on the monotonic clock, and what was seen.
-    snapshot: Mutex<Option<(Duration, Arc<Snapshot>)>>,
-}
-
-#[derive(Deserialize)]
-struct SaleFacts {
-    performances: Vec<PerformanceFacts>,
-}
-
-#[derive(Deserialize)]
-struct PerformanceFacts {
-    id: String,
-}
-
-pub(crate) struct Shared {
-    pub(crate) api: Api,
-    pub(crate) pace: Pace,
-    pub(crate) notebook: Arc<Notebook>,
-    board: watch::Sender<Seen>,
+/// The state that the fans share.
+pub(super) struct Shared {
+    pub(super) client: RetryingClient,
+    pub(super) sale: String,
+    pub(super) pace: Pace,
+    status: watch::Sender<StatusView>,
     venues: OnceCell<Vec<Venue>>,
 }
 
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-
 impl Shared {
-    pub(crate) fn new(api: Api, pace: Pace, notebook: Arc<Notebook>) -> Self {
+    pub(super) fn new(client: RetryingClient, sale: String, pace: Pace) -> Self {
         Self {
-            api,
+            client,
+            sale,
             pace,
-            notebook,
-            board: watch::Sender::new(Seen::default()),
+            status: watch::Sender::new(StatusView::default()),
             venues: OnceCell::new(),
         }
     }
 
-    pub(crate) fn board(&self) -> watch::Receiver<Seen> {
-        self.board.subscribe()
+    pub(super) fn subscribe(&self) -> watch::Receiver<StatusView> {
+        self.status.subscribe()
     }
 
-    /// Reads the board once a second, for ever.
-    pub(crate) async fn read_board(&self) {
-        let dice = Dice::new(0, 0);
-        let mut known: Option<String> = None;
+    pub(super) fn error(&self, kind: &str) -> Abandoned {
+        self.client.log().error(kind);
+        Abandoned
+    }
+
+    /// Reads the status once a second until it is aborted.
+    pub(super) async fn follow_status(&self) {
+        let rng = VisitorRng::new(0, 0);
+        let mut etag: Option<String> = None;
         loop {
-            let mut ask = Ask::new("board", Method::GET, self.api.sale_path("board"));
-            if let Some(etag) = &known {
-                ask = ask.with("if-none-match", etag);
+            let mut request = Request::new(Call::Status, "GET", paths::status(&self.sale));
+            if let Some(etag) = &etag {
+                request = request.header("if-none-match", etag);
             }
-            if let Ok(answer) = self.api.ask(&dice, &ask).await {
-                let read = (answer.status == StatusCode::OK).then(|| answer.json::<Board>());
-                match read {
-                    Some(Ok(board)) => {
-                        known = answer
-                            .headers
-                            .get(header::ETAG)
-                            .and_then(|e| e.to_str().ok())
-                            .map(str::to_owned);
-                        self.publish(&board);
+            if let Ok(reply) = self.client.send(&rng, &request).await {
+                match (reply.status, reply.json::<QueueStatus>()) {
+                    (200, Some(status)) => {
+                        etag = reply.etag;
+                        self.publish(status);
                     }
-                    Some(Err(_)) => self.notebook.error("board unreadable"),
-                    None if answer.status == StatusCode::NOT_MODIFIED => {}
-                    None => self.notebook.error(&format!("board {}", answer.status.as_u16())),
+                    (304, _) => {}
+                    (200, None) => self.client.log().error("status: unreadable"),
+                    (status, _) => self.client.log().error(&format!("status {status}")),
                 }
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(REFRESH_INTERVAL).await;
         }
     }
 
-    fn publish(&self, board: &Board) {
-        self.notebook.board(board.active);
-        self.board.send_if_modified(|seen| {
-            let next = Seen {
-                phase: board.phase.clone(),
-                // Restarted servers may show an older board for a moment; who was called stays called.
-                now_serving: seen.now_serving.max(board.now_serving),
-                outages: self.api.outages(),
+    fn publish(&self, mut status: QueueStatus) {
+        self.client.log().active(status.active);
+        self.status.send_if_modified(|seen| {
+            // A restarted server may show an older status for a moment; a call is never taken back.
+            status.now_serving = status.now_serving.max(seen.status.now_serving);
+            let next = StatusView {
+                status,
+                outages: self.client.outages(),
             };
-            let changed = *seen != next;
+            let is_changed = *seen != next;
             *seen = next;
-            changed
+            is_changed
         });
     }
 
-    /// The sale's performances, in the order in which it names them.
-    pub(crate) async fn venues(&self, dice: &Dice) -> Result<&[Venue], NoAnswer> {
-        let venues = self
-            .venues
-            .get_or_try_init(|| async {
-                let path = format!("/v1/sales/{}", self.api.sale);
-                let answer = self.api.ask(dice, &Ask::new("sale", Method::GET, path)).await?;
-                let facts: SaleFacts = answer.json().map_err(|_| self.unreadable("sale unreadable"))?;
-                let venue = |p: PerformanceFacts| Venue {
-                    id: p.id,
-                    house: OnceCell::new(),
-                    snapshot: Mutex::new(None),
-                };
-                Ok(facts.performances.into_iter().map(venue).collect())
-            })
-            .await?;
-        Ok(venues)
-    }
-
-    pub(crate) fn unreadable(&self, kind: &str) -> NoAnswer {
-        self.notebook.error(kind);
-        NoAnswer
+    /// The sale's performances in their published order; read once.
+    pub(super) async fn venues(&self, rng: &VisitorRng) -> Result<&[Venue], Abandoned> {
+        let venues = self.venues.get_or_try_init(|| async {
+            let request = Request::new(Call::Sale, "GET", paths::sale(&self.sale));
+            let reply = self.client.send(rng, &request).await?;
+            let sale: SaleInfo = reply.json().ok_or_else(|| self.error("sale: unreadable"))?;
+            let venue = |id| Venue {
+                id,
+                plan: OnceCell::new(),
+                seats: Mutex::new(None),
+            };
+            Ok(sale
+                .performances
+                .into_iter()
+                .map(|performance| venue(performance.id))
+                .collect())
+        });
+        Ok(venues.await?)
     }
 
     /// The plan of a performance; read once.
-    pub(crate) async fn house(&self, venue: &Venue, dice: &Dice) -> Result<Arc<House>, NoAnswer> {
-        let house = venue
-            .house
-            .get_or_try_init(|| async {
-                let path = self.api.sale_path(&format!("performances/{}/plan", venue.id));
-                let answer = self.api.ask(dice, &Ask::new("plan", Method::GET, path)).await?;
-                House::read(&answer.body)
-                    .map(Arc::new)
-                    .map_err(|_| self.unreadable("plan unreadable"))
-            })
-            .await?;
-        Ok(Arc::clone(house))
+    pub(super) async fn plan(&self, venue: &Venue, rng: &VisitorRng) -> Result<Arc<SeatingPlan>, Abandoned> {
+        let plan = venue.plan.get_or_try_init(|| async {
+            let request = Request::new(Call::Plan, "GET", paths::plan(&self.sale, &venue.id));
+            let reply = self.client.send(rng, &request).await?;
+            SeatingPlan::parse(&reply.body)
+                .map(Arc::new)
+                .map_err(|_| self.error("plan: unreadable"))
+        });
+        Ok(Arc::clone(plan.await?))
     }
 
-    /// The seat map as it was at most a second ago. Whoever looks first pays with her own pass; the rest look over her
-    /// shoulder.
-    pub(crate) async fn seats(
+    /// The seat map, at most a second old. It is read with the proofs of the fan who needs it first.
+    pub(super) async fn seats(
         &self,
         venue: &Venue,
-        proofs: &BTreeMap<&'static str, String>,
-        dice: &Dice,
-    ) -> Result<Arc<Snapshot>, NoAnswer> {
-        let house = self.house(venue, dice).await?;
-        let mut snapshot = venue.snapshot.lock().await;
-        let now = self.api.monotonic();
-        if let Some((at, seen)) = &*snapshot
-            && now.saturating_sub(*at) < LOOK_EVERY
+        visit: &Visit<Arc<Self>>,
+    ) -> Result<Arc<SeatSnapshot>, Abandoned> {
+        let plan = self.plan(venue, &visit.rng).await?;
+        let mut seats = venue.seats.lock().await;
+        if let Some((at, snapshot)) = &*seats
+            && self.client.monotonic().saturating_sub(*at) < REFRESH_INTERVAL
         {
-            return Ok(Arc::clone(seen));
+            return Ok(Arc::clone(snapshot));
         }
-        let mut ask = Ask::new(
-            "seats",
-            Method::GET,
-            self.api.sale_path(&format!("performances/{}/seats", venue.id)),
-        )
-        .with("accept", "application/octet-stream");
-        for (header, value) in proofs {
-            ask = ask.with(header, value);
+        let request = Request::new(Call::Seats, "GET", paths::seats(&self.sale, &venue.id))
+            .header("accept", "application/octet-stream");
+        let reply = visit.send(request).await?;
+        if reply.status != 200 {
+            return Err(self.error(&format!("seats {}", reply.status)));
         }
-        let answer = self.api.ask(dice, &ask).await?;
-        if answer.status != StatusCode::OK {
-            return Err(self.unreadable(&format!("seats {}", answer.status.as_u16())));
-        }
-        let seen = Snapshot::read(answer.body, house.seat_count())
-            .ok_or_else(|| self.unreadable("seats unreadable"))?;
-        let seen = Arc::new(seen);
-        *snapshot = Some((self.api.monotonic(), Arc::clone(&seen)));
-        Ok(seen)
+        let snapshot = SeatSnapshot::parse(reply.body, plan.seat_count())
+            .ok_or_else(|| self.error("seats: unreadable"))?;
+        let snapshot = Arc::new(snapshot);
+        *seats = Some((self.client.monotonic(), Arc::clone(&snapshot)));
+        Ok(snapshot)
+    }
+}
+
+impl Transport for Arc<Shared> {
+    async fn send(&self, rng: &VisitorRng, request: Request) -> Result<Reply, Abandoned> {
+        self.client.send(rng, &request).await
+    }
+
+    fn error(&self, kind: &str) -> Abandoned {
+        Shared::error(self, kind)
+    }
+
+    fn observations(&self) -> &ObservationLog {
+        self.client.log()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.client.now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.client.monotonic()
+    }
+
+    fn pause(&self, rng: &VisitorRng, median: Duration) -> Duration {
+        self.pace.pause(rng, median)
+    }
+
+    fn is_over(&self) -> bool {
+        self.status.borrow().status.is_over()
     }
 }

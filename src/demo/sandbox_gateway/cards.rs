@@ -1,82 +1,92 @@
-//! What each card does to a payment: pure rules from one state of the book to the next.
+//! What each test card does to a payment: pure rules from the stored payment to its next version.
 
 use serde::Deserialize;
 
-use crate::demo::sandbox_gateway::{Gateway, Payment, State};
+use super::{
+    config::SandboxConfig,
+    store::{Payment, PaymentState},
+};
 use crate::{kernel::Money, platform::signing::base64url};
 
-/// Errors that `tok_error` answers before it declines.
+/// How many errors `tok_error` answers before it declines.
 const ERRORS_MAX: u32 = 3;
 
+/// The body of `POST /v1/payments`.
 #[derive(Deserialize)]
-pub(crate) struct Wish {
-    pub(crate) key: String,
-    pub(crate) amount: Money,
-    pub(crate) token: String,
+pub(super) struct PaymentRequest {
+    pub(super) key: String,
+    pub(super) amount: Money,
+    pub(super) token: String,
     #[serde(default)]
-    pub(crate) description: String,
-    pub(crate) return_url: String,
+    pub(super) description: String,
+    pub(super) return_url: String,
 }
 
+/// An operation on an existing payment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verb {
+pub(super) enum Operation {
     Capture,
     Void,
     Refund,
 }
 
-/// The first request for a key decides; later ones find what was decided.
-pub(crate) fn pay(gateway: &Gateway, wish: Wish, before: Option<Payment>) -> Payment {
-    if let Some(known) = before.clone().filter(|it| it.state != State::Failing) {
+/// The first request for a key decides; later requests find its outcome.
+pub(super) fn pay(config: &SandboxConfig, request: PaymentRequest, before: Option<Payment>) -> Payment {
+    if let Some(known) = before.clone().filter(|it| it.state != PaymentState::Failing) {
         return known;
     }
-    let now = gateway.config.clock.now();
-    let errors = before.map_or(0, |it| it.errors) + u32::from(wish.token == "tok_error");
-    let (state, reason) = match wish.token.as_str() {
+    let now = config.clock.now();
+    let errors = before.map_or(0, |it| it.errors) + u32::from(request.token == "tok_error");
+    let (state, reason) = match request.token.as_str() {
         "tok_ok" | "tok_slow" | "tok_timeout_after_success" | "tok_capture_fails" | "tok_webhook_storm" => {
-            (State::Authorized, None)
+            (PaymentState::Authorized, None)
         }
-        "tok_redirect" => (State::AwaitingBuyer, None),
-        "tok_error" if errors <= ERRORS_MAX => (State::Failing, None),
-        "tok_error" => (State::Declined, Some("processing_error")),
-        "tok_declined" => (State::Declined, Some("card_declined")),
-        _ => (State::Declined, Some("unknown_card")),
+        "tok_redirect" => (PaymentState::AwaitingBuyer, None),
+        "tok_error" if errors <= ERRORS_MAX => (PaymentState::Failing, None),
+        "tok_error" => (PaymentState::Declined, Some("processing_error")),
+        "tok_declined" => (PaymentState::Declined, Some("card_declined")),
+        _ => (PaymentState::Declined, Some("unknown_card")),
     };
     let known_card = reason != Some("unknown_card");
     Payment {
         state,
-        amount: Some(wish.amount),
-        // What is not one of the test cards may be a real one's number, typed into the wrong field.
-        card: if known_card { wish.token } else { "unknown".into() },
-        reference: (state == State::Authorized).then(|| reference(gateway)),
+        amount: Some(request.amount),
+        // An unknown token may be a real card number typed into the wrong field: it is not stored.
+        card: if known_card {
+            request.token
+        } else {
+            "unknown".into()
+        },
+        reference: (state == PaymentState::Authorized).then(|| reference(config)),
         reason: reason.map(str::to_owned),
-        redirect_url: (state == State::AwaitingBuyer).then(|| {
+        redirect_url: (state == PaymentState::AwaitingBuyer).then(|| {
             format!(
                 "{}/v1/payments/{}/page",
-                gateway.config.public_url.trim_end_matches('/'),
-                wish.key
+                config.public_url.trim_end_matches('/'),
+                request.key
             )
         }),
-        return_url: wish.return_url,
-        description: wish.description,
+        return_url: request.return_url,
+        description: request.description,
         errors,
         created_at: now,
         updated_at: now,
-        key: wish.key,
+        key: request.key,
     }
 }
 
-pub(crate) fn settle(
-    gateway: &Gateway,
+/// Captures, voids or refunds. An operation that does not fit the state leaves the payment unchanged.
+pub(super) fn settle(
+    config: &SandboxConfig,
     key: String,
-    verb: Verb,
+    operation: Operation,
     amount: Option<Money>,
     before: Option<Payment>,
 ) -> Payment {
-    let now = gateway.config.clock.now();
+    let now = config.clock.now();
     let mut payment = before.unwrap_or_else(|| Payment {
         key,
-        state: State::Failing,
+        state: PaymentState::Failing,
         amount: None,
         card: "none".into(),
         reference: None,
@@ -89,12 +99,16 @@ pub(crate) fn settle(
         updated_at: now,
     });
     let same_amount = amount == payment.amount;
-    let next = match (verb, payment.state) {
-        (Verb::Capture, State::Authorized) if same_amount && payment.card != "tok_capture_fails" => {
-            State::Captured
+    let next = match (operation, payment.state) {
+        (Operation::Capture, PaymentState::Authorized)
+            if same_amount && payment.card != "tok_capture_fails" =>
+        {
+            PaymentState::Captured
         }
-        (Verb::Void, State::Authorized | State::AwaitingBuyer | State::Failing) => State::Voided,
-        (Verb::Refund, State::Captured) if same_amount => State::Refunded,
+        (Operation::Void, PaymentState::Authorized | PaymentState::AwaitingBuyer | PaymentState::Failing) => {
+            PaymentState::Voided
+        }
+        (Operation::Refund, PaymentState::Captured) if same_amount => PaymentState::Refunded,
         (_, unchanged) => unchanged,
     };
     if next != payment.state {
@@ -104,39 +118,41 @@ pub(crate) fn settle(
     payment
 }
 
-/// Whether the verb's wish is fulfilled by the payment's state.
-pub(crate) fn is_settled(payment: &Payment, verb: Verb) -> bool {
-    match verb {
-        Verb::Capture => payment.state == State::Captured,
-        Verb::Void => matches!(payment.state, State::Voided | State::Declined),
-        Verb::Refund => payment.state == State::Refunded,
+/// Whether the payment is in the state that the operation leads to.
+pub(super) fn is_settled(payment: &Payment, operation: Operation) -> bool {
+    match operation {
+        Operation::Capture => payment.state == PaymentState::Captured,
+        Operation::Void => matches!(payment.state, PaymentState::Voided | PaymentState::Declined),
+        Operation::Refund => payment.state == PaymentState::Refunded,
     }
 }
 
-/// The buyer pressed a button on the gateway's page. Nothing changes when the payment waits for her no longer.
-pub(crate) fn answer_page(
-    gateway: &Gateway,
+/// The buyer pressed a button on the gateway's page. Nothing changes unless the payment awaits the buyer.
+pub(super) fn decide_on_page(
+    config: &SandboxConfig,
     key: String,
     approved: bool,
     before: Option<Payment>,
 ) -> Payment {
-    let waiting = before.as_ref().is_some_and(|it| it.state == State::AwaitingBuyer);
-    let mut payment = settle(gateway, key, Verb::Refund, None, before);
+    let waiting = before
+        .as_ref()
+        .is_some_and(|it| it.state == PaymentState::AwaitingBuyer);
+    let mut payment = settle(config, key, Operation::Refund, None, before);
     if waiting {
         payment.state = if approved {
-            State::Authorized
+            PaymentState::Authorized
         } else {
-            State::Declined
+            PaymentState::Declined
         };
-        payment.reference = approved.then(|| reference(gateway));
+        payment.reference = approved.then(|| reference(config));
         payment.reason = (!approved).then(|| "declined_by_buyer".to_owned());
-        payment.updated_at = gateway.config.clock.now();
+        payment.updated_at = config.clock.now();
     }
     payment
 }
 
-fn reference(gateway: &Gateway) -> String {
+fn reference(config: &SandboxConfig) -> String {
     let mut bytes = [0; 9];
-    gateway.config.entropy.fill(&mut bytes);
+    config.entropy.fill(&mut bytes);
     format!("auth_{}", base64url(&bytes))
 }

@@ -1,4 +1,4 @@
-//! The gateway over real HTTP, through the adapter that checkout uses.
+//! The gateway over real HTTP, called through the adapter that checkout uses.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use http::{Method, StatusCode};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
-use crate::demo::sandbox_gateway::{SandboxConfig, State, WebhookTarget, serve};
+use super::{Payment, PaymentState as StoredState, SandboxConfig, WebhookTarget, serve};
 use crate::{
     checkout::{
         gateways::sandbox::SandboxGateway,
@@ -22,13 +22,13 @@ use crate::{
 
 const PRICE: Money = Money::new(132_000, Currency::KRW);
 
-type Heard = Arc<Mutex<Vec<(Vec<(String, String)>, Vec<u8>)>>>;
+type Received = Arc<Mutex<Vec<(Vec<(String, String)>, Vec<u8>)>>>;
 
 struct Bank {
     base: String,
     gateway: SandboxGateway,
-    book_file: std::path::PathBuf,
-    heard: Heard,
+    database_file: std::path::PathBuf,
+    received: Received,
     life: Lifecycle,
 }
 
@@ -36,15 +36,15 @@ fn secret() -> WebhookSecret {
     WebhookSecret::new(b"shared secret")
 }
 
-async fn hear(Shared(heard): Shared<Heard>, headers: HeaderMap, body: Bytes) -> StatusCode {
+async fn receive(Shared(received): Shared<Received>, headers: HeaderMap, body: Bytes) -> StatusCode {
     let headers = headers
         .iter()
         .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
         .collect();
-    let mut heard = heard.lock();
-    heard.push((headers, body.to_vec()));
+    let mut received = received.lock();
+    received.push((headers, body.to_vec()));
     // The first delivery of all is refused, so that it must come again.
-    if heard.len() == 1 {
+    if received.len() == 1 {
         StatusCode::SERVICE_UNAVAILABLE
     } else {
         StatusCode::NO_CONTENT
@@ -58,20 +58,20 @@ impl Bank {
         Self::open_on(std::env::temp_dir().join(format!("stagedoor-bank-{}.db", base64url(&unique)))).await
     }
 
-    async fn open_on(book_file: std::path::PathBuf) -> Self {
-        let (life, heard) = (Lifecycle::new(), Heard::default());
-        let ears = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/hook", ears.local_addr().unwrap())
+    async fn open_on(database_file: std::path::PathBuf) -> Self {
+        let (life, received) = (Lifecycle::new(), Received::default());
+        let receiver = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/hook", receiver.local_addr().unwrap())
             .parse()
             .unwrap();
-        let hearing = Router::new()
-            .route("/hook", post(hear))
-            .with_state(Arc::clone(&heard));
-        tokio::spawn(async move { axum::serve(ears, hearing).await });
+        let router = Router::new()
+            .route("/hook", post(receive))
+            .with_state(Arc::clone(&received));
+        tokio::spawn(async move { axum::serve(receiver, router).await });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let config = SandboxConfig {
-            book_file: book_file.clone(),
+            database_file: database_file.clone(),
             public_url: base.clone(),
             webhook: Some(WebhookTarget {
                 url,
@@ -86,8 +86,8 @@ impl Bank {
         Self {
             base,
             gateway,
-            book_file,
-            heard,
+            database_file,
+            received,
             life,
         }
     }
@@ -132,11 +132,10 @@ impl Bank {
         (answer.status, String::from_utf8(answer.body.to_vec()).unwrap())
     }
 
-    async fn book(&self) -> BTreeMap<String, State> {
-        let (_, body) = self.get("/v1/book").await;
+    async fn statement(&self) -> BTreeMap<String, StoredState> {
+        let (_, body) = self.get("/v1/statement").await;
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
-        let payments: Vec<crate::demo::sandbox_gateway::Payment> =
-            serde_json::from_value(body["payments"].clone()).unwrap();
+        let payments: Vec<Payment> = serde_json::from_value(body["payments"].clone()).unwrap();
         payments.into_iter().map(|it| (it.key, it.state)).collect()
     }
 }
@@ -145,7 +144,7 @@ impl Drop for Bank {
     fn drop(&mut self) {
         self.life.stop();
         for end in ["", "-wal", "-shm"] {
-            let _ = std::fs::remove_file(format!("{}{end}", self.book_file.display()));
+            let _ = std::fs::remove_file(format!("{}{end}", self.database_file.display()));
         }
     }
 }
@@ -162,15 +161,22 @@ fn found(outcome: LookupOutcome) -> PaymentState {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn good_cards_are_reserved_taken_and_given_back_once() {
+async fn good_cards_are_authorized_captured_refunded_once() {
     let bank = Bank::open().await;
     for card in ["tok_ok", "tok_slow"] {
         let first = bank.authorize(card, card).await;
         assert!(is_authorized(&first), "{card}: {first:?}");
-        assert_eq!(bank.authorize(card, card).await, first, "{card}: twice is once");
+        assert_eq!(
+            bank.authorize(card, card).await,
+            first,
+            "{card}: a repeat has the same outcome"
+        );
         let cheaper = Money::new(1, Currency::KRW);
         assert!(
-            matches!(bank.gateway.capture(card, cheaper).await, SettleOutcome::Refused { .. }),
+            matches!(
+                bank.gateway.capture(card, cheaper).await,
+                SettleOutcome::Refused { .. }
+            ),
             "never another amount"
         );
         for _ in 0..2 {
@@ -188,7 +194,7 @@ async fn good_cards_are_reserved_taken_and_given_back_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bad_cards_fail_each_in_its_way() {
+async fn each_bad_card_fails_in_its_way() {
     let bank = Bank::open().await;
     let declined = |reason: &str| AuthorizeOutcome::Declined {
         reason: reason.into(),
@@ -202,8 +208,8 @@ async fn bad_cards_fail_each_in_its_way() {
         declined("unknown_card")
     );
     assert!(
-        !bank.get("/v1/book").await.1.contains("4111"),
-        "a number typed in by mistake is not kept"
+        !bank.get("/v1/statement").await.1.contains("4111"),
+        "a card number typed by mistake is not stored"
     );
 
     for _ in 0..3 {
@@ -244,7 +250,7 @@ async fn bad_cards_fail_each_in_its_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_voided_key_takes_no_money_even_if_its_payment_comes_later() {
+async fn a_voided_key_never_takes_money() {
     let bank = Bank::open().await;
     assert_eq!(bank.gateway.lookup("k").await, LookupOutcome::NotFound);
     assert_eq!(bank.gateway.void("k").await, SettleOutcome::Done);
@@ -257,7 +263,7 @@ async fn a_voided_key_takes_no_money_even_if_its_payment_comes_later() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redirect_ends_on_the_gateways_page() {
+async fn a_redirect_is_decided_on_the_gateway_page() {
     let bank = Bank::open().await;
     for (key, button, approved) in [("r1", "approve", true), ("r2", "decline", false)] {
         let AuthorizeOutcome::Redirect { url } = bank.authorize(key, "tok_redirect").await else {
@@ -301,42 +307,42 @@ async fn a_redirect_ends_on_the_gateways_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_book_outlives_the_process() {
+async fn payments_survive_a_restart() {
     let mut bank = Bank::open().await;
     assert!(is_authorized(&bank.authorize("k", "tok_ok").await));
-    let file = std::mem::take(&mut bank.book_file);
+    let file = std::mem::take(&mut bank.database_file);
     drop(bank);
     let bank = Bank::open_on(file).await;
     assert_eq!(
-        bank.book().await,
-        BTreeMap::from([("k".to_owned(), State::Authorized)])
+        bank.statement().await,
+        BTreeMap::from([("k".to_owned(), StoredState::Authorized)])
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn webhooks_are_signed_and_come_at_least_once_in_a_storm_thrice() {
+async fn webhooks_are_signed_and_sent_at_least_once() {
     let bank = Bank::open().await;
     assert!(is_authorized(&bank.authorize("w", "tok_webhook_storm").await));
     assert_eq!(bank.gateway.capture("w", PRICE).await, SettleOutcome::Done);
     // Two changes in three copies each, and the one delivery that was refused.
     let all = async {
-        while bank.heard.lock().len() < 7 {
+        while bank.received.lock().len() < 7 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(30), all)
         .await
         .expect("all webhooks come");
-    let heard = bank.heard.lock().clone();
+    let received = bank.received.lock().clone();
     let now = SystemClock::new().now();
     let mut copies: BTreeMap<String, u32> = BTreeMap::new();
-    for (headers, body) in &heard {
-        let webhook = bank.gateway.read_webhook(headers, body, now).expect("signed");
+    for (headers, body) in &received {
+        let webhook = bank.gateway.verify_webhook(headers, body, now).expect("signed");
         assert_eq!(webhook.key, "w");
         *copies.entry(webhook.event).or_default() += 1;
         let mut forged = body.clone();
         forged.push(b' ');
-        assert!(bank.gateway.read_webhook(headers, &forged, now).is_err());
+        assert!(bank.gateway.verify_webhook(headers, &forged, now).is_err());
     }
     assert_eq!(copies.values().sum::<u32>(), 7);
     assert_eq!(copies.len(), 2, "a message keeps its id");

@@ -1,50 +1,40 @@
-//! Webhooks: each change of state, signed, at least once, tried again until it is taken or too old.
+//! Sends a signed webhook for each change of state, at least once, with retries until it is accepted or given up.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Uri, header::CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Method, header::CONTENT_TYPE};
 
-use crate::demo::sandbox_gateway::{
-    Gateway, Payment,
-    book::{BookError, Message},
+use super::{
+    config::{SandboxConfig, WebhookTarget},
+    gateway::Gateway,
+    store::{Message, Payment, StoreError},
 };
 use crate::{
-    checkout::webhooks::{ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, WebhookSecret},
+    checkout::webhooks::{ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER},
     platform::{http_client::HttpClient, signing::base64url},
 };
 
-/// Where webhooks go.
-#[derive(Clone, Debug)]
-pub struct WebhookTarget {
-    pub url: Uri,
-    pub secret: WebhookSecret,
-}
-
-const DEADLINE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 const ATTEMPTS_MAX: u32 = 16;
 const RETRY_BASE: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_mins(1);
 const BATCH: u32 = 64;
-/// How far a storm's copies are strewn.
+/// The maximal delay of each copy in a webhook storm.
 const STORM_MS: u64 = 600;
 
-/// The message that tells of a payment's new state; under `tok_webhook_storm` several copies, late and out of order.
-pub(crate) fn message(gateway: &Gateway, payment: &Payment) -> Message {
+/// The message that announces a payment's new state. `tok_webhook_storm` sends several copies, late and out of order.
+pub(super) fn message(config: &SandboxConfig, payment: &Payment) -> Message {
     let storm = payment.card == "tok_webhook_storm";
     let mut id = [0; 16];
-    gateway.config.entropy.fill(&mut id);
-    let now = gateway.config.clock.now();
+    config.entropy.fill(&mut id);
+    let now = config.clock.now();
     let body = serde_json::json!({
         "type": "payment.changed",
         "timestamp": now,
         "data": { "key": payment.key, "state": payment.state },
     });
-    let delay_ms = if storm {
-        gateway.config.entropy.below(STORM_MS)
-    } else {
-        0
-    };
+    let delay_ms = if storm { config.entropy.below(STORM_MS) } else { 0 };
     Message {
         id: format!("msg_{}", base64url(&id)),
         body: body.to_string(),
@@ -54,18 +44,25 @@ pub(crate) fn message(gateway: &Gateway, payment: &Payment) -> Message {
     }
 }
 
-pub(crate) async fn send(gateway: Arc<Gateway>) {
+/// Sends due webhooks until the process stops.
+pub(super) async fn send(gateway: Arc<Gateway>) {
     let Some(target) = gateway.config.webhook.clone() else {
         return;
     };
-    let client = HttpClient::new(DEADLINE, 4_096);
+    let client = HttpClient::new(TIMEOUT, 4_096);
     loop {
-        match gateway.book.messages_due(gateway.config.clock.now(), BATCH).await {
+        match gateway
+            .store
+            .messages_due(gateway.config.clock.now(), BATCH)
+            .await
+        {
             Ok(due) if !due.is_empty() => {
-                let sends = due.iter().map(|it| send_one(&gateway, &client, &target, it));
+                let sends = due
+                    .iter()
+                    .map(|message| send_one(&gateway, &client, &target, message));
                 for sent in futures_util::future::join_all(sends).await {
                     if let Err(error) = sent {
-                        tracing::warn!(%error, "a webhook's fate could not be written down; it is sent again");
+                        tracing::warn!(%error, "the outcome of a webhook could not be stored; it is sent again");
                     }
                 }
                 if gateway.life.is_stopping() {
@@ -74,11 +71,11 @@ pub(crate) async fn send(gateway: Arc<Gateway>) {
                 continue;
             }
             Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "the webhooks cannot be read"),
+            Err(error) => tracing::warn!(%error, "the due webhooks cannot be read; retrying"),
         }
         tokio::select! {
             () = gateway.life.stopping() => return,
-            () = gateway.ring.notified() => {}
+            () = gateway.webhooks_due.notified() => {}
             () = tokio::time::sleep(RETRY_BASE) => {}
         }
     }
@@ -89,7 +86,7 @@ async fn send_one(
     client: &HttpClient,
     target: &WebhookTarget,
     message: &Message,
-) -> Result<(), BookError> {
+) -> Result<(), StoreError> {
     let now = gateway.config.clock.now();
     let signature = target.secret.sign(&message.id, now, message.body.as_bytes());
     let header = |name: &'static str, value: &str| {
@@ -99,9 +96,9 @@ async fn send_one(
         )
     };
     let headers = [
-        header(ID, &message.id),
-        header(TIMESTAMP, &now.as_secs().to_string()),
-        header(SIGNATURE, &signature),
+        header(ID_HEADER, &message.id),
+        header(TIMESTAMP_HEADER, &now.as_secs().to_string()),
+        header(SIGNATURE_HEADER, &signature),
         (CONTENT_TYPE, HeaderValue::from_static("application/json")),
     ];
     let answer = client
@@ -112,14 +109,14 @@ async fn send_one(
             Bytes::from(message.body.clone()),
         )
         .await;
-    let taken = answer.is_ok_and(|it| it.status.is_success());
+    let is_accepted = answer.is_ok_and(|response| response.status.is_success());
     let given_up = message.attempts + 1 >= ATTEMPTS_MAX;
     let copies_left = if given_up {
         0
     } else {
-        message.copies - u32::from(taken)
+        message.copies - u32::from(is_accepted)
     };
-    let pause = if taken {
+    let pause = if is_accepted {
         Duration::from_millis(gateway.config.entropy.below(STORM_MS))
     } else {
         RETRY_BASE
@@ -127,5 +124,5 @@ async fn send_one(
             .min(RETRY_MAX)
             .mul_f64(gateway.config.entropy.unit())
     };
-    gateway.book.sent(message, copies_left, now.plus(pause)).await
+    gateway.store.sent(message, copies_left, now.plus(pause)).await
 }

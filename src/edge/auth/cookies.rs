@@ -1,4 +1,4 @@
-//! Cookies: read without believing, written so that scripts cannot read them and other sites cannot send them along.
+//! Cookies: scripts cannot read them, and other sites cannot make a browser send them with a change.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, header};
 
 use crate::kernel::SaleId;
 
-/// How this house names and guards its cookies.
+/// How cookies are named and guarded.
 #[derive(Clone, Copy, Debug)]
 pub struct CookieRules {
     /// Behind TLS cookies are `Secure` and carry the `__Host-` prefix, which pins them to this host.
@@ -16,13 +16,14 @@ pub struct CookieRules {
 /// The names of one sale's cookies.
 #[derive(Clone, Debug)]
 pub struct SaleCookies {
-    /// The queue token's.
+    /// Name of the cookie with the queue token.
     pub queue: String,
-    /// The admission pass's.
+    /// Name of the cookie with the admission pass.
     pub pass: String,
 }
 
 impl SaleCookies {
+    /// The names for this sale.
     #[must_use]
     pub fn of(sale: &SaleId) -> Self {
         Self {
@@ -45,17 +46,17 @@ impl CookieRules {
             .filter_map(|pair| pair.trim().split_once('='))
             .filter(|(key, _)| key.strip_prefix(prefix) == Some(name))
             .map(|(_, value)| value);
-        // Two of one name means that somebody planted one; neither is believed.
+        // Two of one name mean that one was planted (by a subdomain, say); neither is believed.
         values.next().filter(|_| values.next().is_none())
     }
 
-    /// `Set-Cookie` for a token that must survive until `life` has passed.
+    /// `Set-Cookie` for a value that lives for `ttl`.
     #[must_use]
-    pub fn set(&self, name: &str, value: &str, life: Duration) -> HeaderValue {
-        self.line(name, value, life.as_secs())
+    pub fn set(&self, name: &str, value: &str, ttl: Duration) -> HeaderValue {
+        self.line(name, value, ttl.as_secs())
     }
 
-    /// `Set-Cookie` that takes the cookie away.
+    /// `Set-Cookie` that removes the cookie.
     #[must_use]
     pub fn remove(&self, name: &str) -> HeaderValue {
         self.line(name, "", 0)
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_is_found_among_others_and_a_planted_twin_is_not_believed() {
+    fn a_cookie_is_read_unless_there_are_two_of_its_name() {
         let rules = CookieRules { secure: false };
         assert_eq!(
             rules.read(&headers("a=1; sd_session=xyz; b=2"), "sd_session"),
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn under_tls_only_the_pinned_name_counts() {
+    fn under_tls_only_the_host_prefixed_name_counts() {
         let rules = CookieRules { secure: true };
         assert_eq!(rules.read(&headers("sd_session=xyz"), "sd_session"), None);
         assert_eq!(

@@ -1,4 +1,7 @@
-//! The accept loop. `axum::serve` sets no timers and sleeps a second when files run out; a public listener needs both.
+//! The accept loop, and the life of one connection.
+//!
+//! `axum::serve` sets no timers and sleeps for a second when file descriptors run out; a public listener
+//! needs both solved.
 
 use std::{
     convert::Infallible,
@@ -18,7 +21,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use http::{HeaderValue, Method, Version, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::{
-    Request,
+    Request, Response,
     body::Incoming,
     server::conn::{http1, http2},
     service::service_fn,
@@ -32,110 +35,122 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
 };
 
-use crate::edge::{
-    Dispatcher,
-    connection::{
-        hijack::{self, Hijack},
-        timeouts::{Answering, InFlight, ConnectionTimeouts, TimeoutStream},
+use crate::{
+    edge::{
+        connection::{
+            hijack::{self, Hijack},
+            timeouts::{ConnectionTimeouts, InFlight, InFlightGuard, TimeoutStream},
+        },
+        dispatch::Dispatcher,
+        overload::client_ip::client_network,
     },
+    platform::shutdown::Lifecycle,
 };
-use crate::platform::shutdown::Lifecycle;
 
 /// Limits of a listener.
 #[derive(Clone, Debug)]
 pub struct ConnectionLimits {
+    /// Connections at once. Beyond it new ones wait in the kernel's queue.
     pub connections_max: usize,
-    /// From one address (an IPv6 /64 counts as one); 0 means no limit of its own.
+    /// Connections from one address (an IPv6 /64 counts as one); 0 means no limit. Beyond it new ones are
+    /// closed.
     pub connections_per_ip_max: u32,
+    /// Largest request head, in bytes.
     pub header_bytes_max: usize,
+    /// How long a connection may be idle, slow or stalled.
     pub timeouts: ConnectionTimeouts,
 }
-
-/// Whose connection a request came over, before any proxy is believed.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer(pub IpAddr);
 
 const HEADERS_MAX: usize = 64;
 const STREAMS_MAX: u32 = 64;
 
-/// A connection that is accepted while the process stops has its first request on the way; so long it is waited for.
-const FIRST_REQUEST_WITHIN: Duration = Duration::from_secs(1);
+/// A connection accepted during shutdown has its first request on the way; it is awaited for this long.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Accepts until the process is stopping, then lets every connection finish the answers it has begun.
+/// Accepts connections until the process stops, then lets each finish the responses it has begun.
 ///
-/// From [`Lifecycle::leave`] on every answer tells its client that the connection ends with it, so that a balancer opens
-/// its next one elsewhere; nobody is refused before [`Lifecycle::stop`], and whoever has been let into the kernel's queue
-/// until then is answered too.
-pub async fn serve(listener: TcpListener, front: Dispatcher, limits: ConnectionLimits, life: Lifecycle) {
-    let room = Arc::new(Semaphore::new(limits.connections_max));
-    let entrance = Acceptor {
-        front,
+/// From [`Lifecycle::begin_drain`] on every response asks its client to close the connection, so that a
+/// balancer opens the next one elsewhere. No connection is refused before [`Lifecycle::stop`], and those that
+/// the kernel had queued by then are still answered.
+pub async fn serve(
+    listener: TcpListener,
+    dispatcher: Dispatcher,
+    limits: ConnectionLimits,
+    lifecycle: Lifecycle,
+) {
+    let permits = Arc::new(Semaphore::new(limits.connections_max));
+    let acceptor = Acceptor {
+        dispatcher,
         limits,
-        life,
-        addresses: Arc::default(),
+        lifecycle,
+        open_by_network: Arc::default(),
     };
     loop {
-        // Beyond the limit new connections wait in the kernel's queue, not in our memory.
+        // Beyond the limit new connections wait in the kernel's queue, not in this process's memory.
         let accepting = async {
-            let permit = Arc::clone(&room)
+            let permit = Arc::clone(&permits)
                 .acquire_owned()
                 .await
                 .map_err(io::Error::other)?;
             listener.accept().await.map(|accepted| (accepted, permit))
         };
-        match entrance.life.until_stopping(accepting).await {
-            Some(Ok(((socket, peer), permit))) => entrance.welcome(socket, peer, permit),
-            Some(Err(e)) if is_about_the_connection(&e) => {}
+        match acceptor.lifecycle.until_stopping(accepting).await {
+            Some(Ok(((socket, peer), permit))) => acceptor.spawn_connection(socket, peer, permit),
+            Some(Err(e)) if is_connection_error(&e) => {}
             Some(Err(e)) => {
-                // Out of files or memory: the waiting connection stays in the kernel's queue, so trying at once would spin.
-                metrics::counter!("edge_accept_errors_total").increment(1);
-                tracing::warn!(error = %e, "cannot accept");
+                // Out of files or memory: the waiting connection stays in the kernel's queue, so an immediate
+                // retry would spin.
+                metrics::counter!("stagedoor_connection_accept_errors_total").increment(1);
+                tracing::warn!(error = %e, "cannot accept a connection; retrying in 20 ms");
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             None => break,
         }
     }
-    if let Err(error) = entrance.close(listener, &room) {
-        tracing::warn!(%error, "some who waited at the entrance were cut off");
+    if let Err(error) = acceptor.close(listener, &permits) {
+        tracing::warn!(%error, "connections waiting in the kernel's queue were cut off at shutdown");
     }
 }
 
 struct Acceptor {
-    front: Dispatcher,
+    dispatcher: Dispatcher,
     limits: ConnectionLimits,
-    life: Lifecycle,
-    addresses: Arc<DashMap<IpAddr, u32>>,
+    lifecycle: Lifecycle,
+    /// Open connections by [`client_network`].
+    open_by_network: Arc<DashMap<IpAddr, u32>>,
 }
 
 impl Acceptor {
-    fn welcome(&self, socket: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
-        let Some(turn) = Turn::take(
-            &self.addresses,
+    fn spawn_connection(&self, socket: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
+        let Some(slot) = ConnectionSlot::take(
+            &self.open_by_network,
             client_network(peer.ip()),
             self.limits.connections_per_ip_max,
         ) else {
-            metrics::counter!("edge_connections_refused_total").increment(1);
+            metrics::counter!("stagedoor_connections_rejected_total").increment(1);
             return;
         };
-        let (front, limits, life) = (self.front.clone(), self.limits.clone(), self.life.clone());
-        self.life.spawn(async move {
-            answer(socket, peer.ip(), front, &limits, &life).await;
-            drop((permit, turn));
+        let dispatcher = self.dispatcher.clone();
+        let limits = self.limits.clone();
+        let lifecycle = self.lifecycle.clone();
+        self.lifecycle.spawn(async move {
+            serve_connection(socket, peer.ip(), dispatcher, &limits, &lifecycle).await;
+            drop((permit, slot));
         });
     }
 
-    /// Takes in whoever waits in the kernel's queue, which closing the socket would cut off, and closes it at once after
-    /// the last. Asks the kernel itself: what the runtime knows of the queue may be a moment old.
-    fn close(&self, listener: TcpListener, room: &Arc<Semaphore>) -> io::Result<()> {
+    /// Accepts what waits in the kernel's queue, which closing the socket would cut off, and closes it right
+    /// after the last. Asks the kernel itself: the runtime's readiness may be outdated.
+    fn close(&self, listener: TcpListener, permits: &Arc<Semaphore>) -> io::Result<()> {
         let listener = listener.into_std()?;
-        while let Ok(permit) = Arc::clone(room).try_acquire_owned() {
+        while let Ok(permit) = Arc::clone(permits).try_acquire_owned() {
             match listener.accept() {
                 Ok((socket, peer)) => {
                     socket.set_nonblocking(true)?;
-                    self.welcome(TcpStream::from_std(socket)?, peer, permit);
+                    self.spawn_connection(TcpStream::from_std(socket)?, peer, permit);
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                Err(e) if is_about_the_connection(&e) => {}
+                Err(e) if is_connection_error(&e) => {}
                 Err(e) => return Err(e),
             }
         }
@@ -143,38 +158,29 @@ impl Acceptor {
     }
 }
 
-/// The network that counts as one client: an IPv4 address, or an IPv6 /64, since a household has a /64 of addresses.
-#[must_use]
-pub fn client_network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => IpAddr::V4(v4),
-        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
-    }
+/// One connection of a client, counted until dropped.
+struct ConnectionSlot {
+    open_by_network: Arc<DashMap<IpAddr, u32>>,
+    network: IpAddr,
 }
 
-/// One connection of an address, counted until dropped.
-struct Turn {
-    addresses: Arc<DashMap<IpAddr, u32>>,
-    address: IpAddr,
-}
-
-impl Turn {
-    fn take(addresses: &Arc<DashMap<IpAddr, u32>>, address: IpAddr, limit: u32) -> Option<Self> {
-        let mut open = addresses.entry(address).or_insert(0);
+impl ConnectionSlot {
+    fn take(open_by_network: &Arc<DashMap<IpAddr, u32>>, network: IpAddr, limit: u32) -> Option<Self> {
+        let mut open = open_by_network.entry(network).or_insert(0);
         if limit != 0 && *open >= limit {
             return None;
         }
         *open += 1;
         Some(Self {
-            addresses: Arc::clone(addresses),
-            address,
+            open_by_network: Arc::clone(open_by_network),
+            network,
         })
     }
 }
 
-impl Drop for Turn {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        if let dashmap::Entry::Occupied(mut open) = self.addresses.entry(self.address) {
+        if let dashmap::Entry::Occupied(mut open) = self.open_by_network.entry(self.network) {
             *open.get_mut() -= 1;
             if *open.get() == 0 {
                 open.remove();
@@ -183,135 +189,176 @@ impl Drop for Turn {
     }
 }
 
-fn is_about_the_connection(e: &io::Error) -> bool {
+/// Whether an accept error concerns only the connection that was to be accepted.
+fn is_connection_error(e: &io::Error) -> bool {
     matches!(
         e.kind(),
         io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
     )
 }
 
-async fn answer(socket: TcpStream, peer: IpAddr, front: Dispatcher, limits: &ConnectionLimits, life: &Lifecycle) {
-    // Answers are small and whole: waiting for more bytes only delays them. A socket that refuses the option still works.
+/// Answers a connection's requests until it ends.
+async fn serve_connection(
+    socket: TcpStream,
+    peer: IpAddr,
+    dispatcher: Dispatcher,
+    limits: &ConnectionLimits,
+    lifecycle: &Lifecycle,
+) {
+    // Responses are small and whole: waiting for more bytes only delays them. A socket that refuses the
+    // option still works.
     let _ = socket.set_nodelay(true);
     let in_flight = InFlight::default();
     let mut socket = TimeoutStream::new(socket, limits.timeouts, in_flight.clone());
-    // Not hyper-util's own way to find out: it hands on the first bytes apart, and hyper's buffer doubles for the rest.
+    // hyper-util's own detection hands on the first bytes apart, and hyper's buffer doubles for the rest.
     let is_http2 = tokio::select! {
-        it = socket.speaks_http2() => match it {
-            Ok(it) => it,
+        detected = socket.speaks_http2() => match detected {
+            Ok(is_http2) => is_http2,
             Err(_) => return,
         },
-        () = stopped_for(life, FIRST_REQUEST_WITHIN) => return,
+        () = stopped_for(lifecycle, FIRST_REQUEST_TIMEOUT) => return,
     };
-    let has_spoken = Arc::new(watch::Sender::new(false));
-    let (takeover, taken) = Hijack::new();
-    let clock = front.clock();
-    let service = {
-        let (shared, has_spoken) = (Arc::new((front, life.clone(), takeover)), Arc::clone(&has_spoken));
-        let is_first = AtomicBool::new(true);
-        service_fn(move |request: Request<Incoming>| {
-            let (shared, version) = (Arc::clone(&shared), request.version());
-            let is_get = *request.method() == Method::GET;
-            let answering = in_flight.begin();
-            if is_first.load(Ordering::Relaxed) {
-                is_first.store(false, Ordering::Relaxed);
-                has_spoken.send_replace(true);
-            }
-            async move {
-                let (front, life, takeover) = &*shared;
-                let mut response = front.answer(peer, request.map(Body::new)).await;
-                if life.is_leaving() && version < Version::HTTP_2 {
-                    response
-                        .headers_mut()
-                        .insert(header::CONNECTION, HeaderValue::from_static("close"));
-                }
-                match takeover.offer(
-                    is_get,
-                    version,
-                    response.map(|body| Counted {
-                        body,
-                        _answering: answering,
-                    }),
-                ) {
-                    Some(response) => Ok::<_, Infallible>(response),
-                    // Nothing more is heard of it here.
-                    None => std::future::pending().await,
-                }
-            }
-        })
-    };
+    let (hijack, hijacked) = Hijack::new();
+    let clock = dispatcher.clock();
+    let has_requested = Arc::new(watch::Sender::new(false));
+    let context = Arc::new(ConnectionContext {
+        peer,
+        dispatcher,
+        lifecycle: lifecycle.clone(),
+        hijack,
+        in_flight,
+        is_first_request: AtomicBool::new(true),
+        has_requested: Arc::clone(&has_requested),
+    });
+    // The service alone owns the context: an event stream that takes the connection over must not keep its
+    // memory.
+    let service = service_fn(move |request| {
+        let guard = context.begin_request();
+        Arc::clone(&context).respond(request, guard)
+    });
     let io = TokioIo::new(socket);
     if is_http2 {
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(STREAMS_MAX)
-            .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
-            .keep_alive_interval(Duration::from_secs(20))
-            .keep_alive_timeout(Duration::from_secs(10));
-        // It is told so beforehand (GOAWAY) and loses nothing.
-        drive(
-            pin!(builder.serve_connection(io, service)),
-            when_called(life.draining()),
-        )
-        .await;
+        let connection = pin!(http2_builder(limits).serve_connection(io, service));
+        // GOAWAY announces the end, so a client loses nothing and draining can begin at once.
+        run_until(connection, once_signaled(lifecycle.draining())).await;
     } else {
-        let mut builder = http1::Builder::new();
-        builder
-            .timer(TokioTimer::new())
-            .header_read_timeout(None)
-            .max_buf_size(limits.header_bytes_max.max(8 * 1024))
-            .max_headers(HEADERS_MAX);
-        // An idle client would find its connection cut, so it is told with its next answer, and cut only in the end.
-        let ended = async {
-            when_called(life.stopping()).await;
-            let _ =
-                tokio::time::timeout(FIRST_REQUEST_WITHIN, has_spoken.subscribe().wait_for(|it| *it)).await;
+        // An idle HTTP/1 client would find its connection cut, so the next response announces the end, and
+        // the connection is cut only when the process stops.
+        let stopped = async {
+            once_signaled(lifecycle.stopping()).await;
+            let mut has_requested = has_requested.subscribe();
+            let first_request = has_requested.wait_for(|has_requested| *has_requested);
+            let _ = tokio::time::timeout(FIRST_REQUEST_TIMEOUT, first_request).await;
         };
-        // Boxed, so that what takes the connection over does not keep its room.
-        let mut connection = Box::new(builder.serve_connection(io, service));
+        // Boxed, so that an event stream that takes the connection over does not keep its memory.
+        let mut connection = Box::new(http1_builder(limits).serve_connection(io, service));
         tokio::select! {
-            Ok(stream) = taken => {
+            Ok(stream) = hijacked => {
                 let socket = connection.into_parts().io.into_inner();
                 if !socket.is_stalled() {
-                    // A connection that breaks is the client's affair.
-                    let _ = hijack::send(socket, stream, clock.map(|it| it.now())).await;
+                    // A connection that breaks is the client's concern.
+                    let _ = hijack::send(socket, stream, clock.map(|clock| clock.now())).await;
                 }
             }
-            () = drive(Pin::new(&mut *connection), ended) => {}
+            () = run_until(Pin::new(&mut *connection), stopped) => {}
         }
     }
 }
 
-/// Answers until the client goes, or until it is time to go; then it takes no more requests.
-async fn drive(mut connection: Pin<&mut impl GracefulConnection>, time_to_go: impl Future<Output = ()>) {
+/// What the requests of one connection share.
+struct ConnectionContext {
+    peer: IpAddr,
+    dispatcher: Dispatcher,
+    lifecycle: Lifecycle,
+    hijack: Hijack<TrackedBody>,
+    in_flight: InFlight,
+    is_first_request: AtomicBool,
+    /// Tells a stopping process that the connection's first request has arrived.
+    has_requested: Arc<watch::Sender<bool>>,
+}
+
+impl ConnectionContext {
+    fn begin_request(&self) -> InFlightGuard {
+        if self.is_first_request.load(Ordering::Relaxed) {
+            self.is_first_request.store(false, Ordering::Relaxed);
+            self.has_requested.send_replace(true);
+        }
+        self.in_flight.begin()
+    }
+
+    async fn respond(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        guard: InFlightGuard,
+    ) -> Result<Response<TrackedBody>, Infallible> {
+        let version = request.version();
+        let is_get = *request.method() == Method::GET;
+        let mut response = self.dispatcher.respond(self.peer, request.map(Body::new)).await;
+        if self.lifecycle.is_leaving() && version < Version::HTTP_2 {
+            response
+                .headers_mut()
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        let response = response.map(|body| TrackedBody { body, _guard: guard });
+        match self.hijack.offer(is_get, version, response) {
+            Some(response) => Ok(response),
+            // The connection is taken from hyper before it polls this again.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn http1_builder(limits: &ConnectionLimits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        // `TimeoutStream` times the head.
+        .header_read_timeout(None)
+        .max_buf_size(limits.header_bytes_max.max(8 * 1024))
+        .max_headers(HEADERS_MAX);
+    builder
+}
+
+fn http2_builder(limits: &ConnectionLimits) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10));
+    builder
+}
+
+/// Answers until the client closes the connection or `end` resolves; then no further requests are read.
+async fn run_until(mut connection: Pin<&mut impl GracefulConnection>, end: impl Future<Output = ()>) {
     tokio::select! {
-        // A connection that breaks is the client's affair.
+        // A connection that breaks is the client's concern.
         _ = connection.as_mut() => return,
-        () = time_to_go => {}
+        () = end => {}
     }
     connection.as_mut().graceful_shutdown();
     let _ = connection.await;
 }
 
-/// Waits for a signal that all connections share, and looks at it only when it calls: a connection wakes with each of its
-/// requests, and looking takes a lock of the signal's.
-async fn when_called(signal: impl Future<Output = ()>) {
+/// Waits for a signal that all connections share, and polls it only when it wakes: a connection wakes with
+/// each of its requests, and each poll takes a lock of the signal.
+async fn once_signaled(signal: impl Future<Output = ()>) {
     let _ = FuturesUnordered::from_iter([signal]).next().await;
 }
 
-async fn stopped_for(life: &Lifecycle, time: Duration) {
-    life.stopping().await;
+async fn stopped_for(lifecycle: &Lifecycle, time: Duration) {
+    lifecycle.stopping().await;
     tokio::time::sleep(time).await;
 }
 
-/// A body during whose sending the connection counts as busy.
-struct Counted {
+/// A body that keeps its request in flight until it is sent.
+struct TrackedBody {
     body: Body,
-    _answering: Answering,
+    _guard: InFlightGuard,
 }
 
-impl HttpBody for Counted {
+impl HttpBody for TrackedBody {
     type Data = bytes::Bytes;
     type Error = axum::Error;
 
@@ -336,23 +383,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_household_counts_as_one() {
-        let of = |text: &str| client_network(text.parse().unwrap());
-        assert_eq!(of("2001:db8:1:2:3:4:5:6"), of("2001:db8:1:2:ffff::1"));
-        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
-        assert_eq!(of("::ffff:192.0.2.7"), of("192.0.2.7"));
-        assert_ne!(of("192.0.2.7"), of("192.0.2.8"));
-    }
-
-    #[test]
-    fn turns_are_given_back() {
-        let addresses = Arc::new(DashMap::new());
-        let address = "192.0.2.1".parse().unwrap();
-        let first = Turn::take(&addresses, address, 1);
+    fn a_closed_connection_frees_its_slot() {
+        let open_by_network = Arc::new(DashMap::new());
+        let network = "192.0.2.1".parse().unwrap();
+        let first = ConnectionSlot::take(&open_by_network, network, 1);
         assert!(first.is_some());
-        assert!(Turn::take(&addresses, address, 1).is_none());
+        assert!(ConnectionSlot::take(&open_by_network, network, 1).is_none());
         drop(first);
-        assert!(Turn::take(&addresses, address, 1).is_some());
-        assert!(addresses.is_empty());
+        assert!(ConnectionSlot::take(&open_by_network, network, 1).is_some());
+        assert!(open_by_network.is_empty());
     }
 }

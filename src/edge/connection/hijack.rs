@@ -1,9 +1,10 @@
-//! An event stream takes its connection over from hyper, whose two buffers of 8 KB it has no use for: whoever watches
-//! keeps a socket, a body and nothing else.
+//! Takes a connection from hyper for an event stream, which has no use for hyper's two buffers of 8 KB: a
+//! subscriber then costs a socket, a body and nothing else.
 //!
-//! Nothing of an earlier answer may be left in those buffers. hyper flushes an answer before it reads the next request,
-//! unless the socket takes no more ([`Patient::is_stalled`](super::patience::Patient::is_stalled)): only a client that
-//! asks on without reading gets there, and her connection is closed.
+//! The buffers must hold nothing of an earlier response. hyper flushes a response before it reads the next
+//! request, unless the socket takes no more
+//! ([`TimeoutStream::is_stalled`](super::timeouts::TimeoutStream::is_stalled)). Only a client that sends
+//! requests without reading gets there, and its connection is closed.
 
 use std::io::{self, Write as _};
 
@@ -20,69 +21,70 @@ use tokio::{
 
 use crate::kernel::Timestamp;
 
-/// Where the answer that takes a connection over is handed in.
+/// Takes the response that is to get the whole connection.
 #[derive(Debug)]
 pub(crate) struct Hijack<B>(Mutex<Option<oneshot::Sender<Response<B>>>>);
 
-/// What comes after a stream's head, besides its own headers.
+/// Usual size of a stream's head.
 const HEAD_BYTES: usize = 320;
-/// RFC 9110, 5.6.7.
+/// The date format of RFC 9110, 5.6.7.
 const HTTP_DATE: StaticFormatDescription =
     format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
 
 impl<B> Hijack<B> {
     pub(crate) fn new() -> (Self, oneshot::Receiver<Response<B>>) {
-        let (hands_in, taken) = oneshot::channel();
-        (Self(Mutex::new(Some(hands_in))), taken)
+        let (sender, hijacked) = oneshot::channel();
+        (Self(Mutex::new(Some(sender))), hijacked)
     }
 
-    /// Hands in what is to take the connection over, and gives back everything else.
+    /// Takes an event stream, and returns every other response. A connection is taken once.
     pub(crate) fn offer(&self, is_get: bool, version: Version, response: Response<B>) -> Option<Response<B>> {
         let is_stream = response
             .headers()
             .get(header::CONTENT_TYPE)
-            .is_some_and(|it| it == "text/event-stream");
+            .is_some_and(|content_type| content_type == "text/event-stream");
         if !(is_stream && is_get && version == Version::HTTP_11 && response.status() == StatusCode::OK) {
             return Some(response);
         }
         match self.0.lock().take() {
-            Some(hands_in) => hands_in.send(response).err(),
+            Some(sender) => sender.send(response).err(),
             None => Some(response),
         }
     }
 }
 
-/// Sends a stream until it ends or nobody listens. Its end is the connection's (RFC 9112, 6.3, 8).
+/// Sends a stream until it ends or its client is gone. The end of the body is the end of the connection (RFC
+/// 9112, 6.3 and 8).
 ///
 /// # Errors
-/// The connection broke, or its client took nothing for too long.
+/// The connection broke, or its client read nothing for too long.
 pub(crate) async fn send<S, B>(mut socket: S, response: Response<B>, now: Option<Timestamp>) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     B: Body<Data = bytes::Bytes> + Unpin,
 {
     let (head, body) = response.into_parts();
-    socket.write_all(&told(&head, now)).await?;
+    socket.write_all(&encode_head(&head, now)).await?;
     let mut frames = body.into_data_stream();
-    let mut said = [0; 64];
+    let mut ignored = [0; 64];
     loop {
         tokio::select! {
             frame = frames.next() => match frame {
                 Some(Ok(frame)) => socket.write_all(&frame).await?,
                 Some(Err(_)) | None => break,
             },
-            // Whatever she says comes too late; but that she is gone is to be known.
-            read = socket.read(&mut said) => if read? == 0 { return Ok(()) },
+            // Further requests are ignored; the read shows when the client is gone.
+            read = socket.read(&mut ignored) => if read? == 0 { return Ok(()) },
         }
     }
     socket.shutdown().await
 }
 
-fn told(head: &http::response::Parts, now: Option<Timestamp>) -> Vec<u8> {
+fn encode_head(head: &http::response::Parts, now: Option<Timestamp>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEAD_BYTES);
     let reason = head.status.canonical_reason().unwrap_or_default();
     let _ = write!(bytes, "HTTP/1.1 {} {reason}\r\n", head.status.as_str());
-    let own = head
+    let own_headers = head
         .headers
         .iter()
         .filter(|(name, _)| *name != header::CONNECTION);
@@ -92,7 +94,7 @@ fn told(head: &http::response::Parts, now: Option<Timestamp>) -> Vec<u8> {
     let date = date.and_then(|date| HeaderValue::try_from(date).ok());
     let added = date.iter().map(|date| (&header::DATE, date));
     let close = HeaderValue::from_static("close");
-    for (name, value) in own.chain(added).chain([(&header::CONNECTION, &close)]) {
+    for (name, value) in own_headers.chain(added).chain([(&header::CONNECTION, &close)]) {
         bytes.extend_from_slice(name.as_str().as_bytes());
         bytes.extend_from_slice(b": ");
         bytes.extend_from_slice(value.as_bytes());
@@ -118,7 +120,7 @@ mod tests {
     ) -> Response<StreamBody<impl stream::Stream<Item = io::Result<Frame<bytes::Bytes>>> + Unpin>> {
         let frames = frames
             .into_iter()
-            .map(|it| Ok(Frame::data(bytes::Bytes::from_static(it.as_bytes()))));
+            .map(|frame| Ok(Frame::data(bytes::Bytes::from_static(frame.as_bytes()))));
         let mut response = Response::new(StreamBody::new(stream::iter(frames)));
         response.headers_mut().insert(
             header::CONTENT_TYPE,
@@ -131,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_is_told_whole_and_its_end_ends_the_connection() {
+    async fn a_stream_is_sent_whole_and_its_end_closes_the_connection() {
         let (mut client, server) = duplex(64);
         let sending = tokio::spawn(send(
             server,
@@ -142,14 +144,15 @@ mod tests {
         client.read_to_string(&mut got).await.unwrap();
         assert_eq!(
             got,
-            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\nconnection: close\r\n\r\n\
+            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
+             date: Sun, 06 Nov 1994 08:49:37 GMT\r\nconnection: close\r\n\r\n\
              data: 1\n\ndata: 2\n\n"
         );
         sending.await.unwrap().unwrap();
     }
 
     #[tokio::test]
-    async fn a_listener_who_goes_ends_a_stream_that_says_nothing() {
+    async fn a_client_that_closes_ends_a_silent_stream() {
         let (mut client, server) = duplex(1_024);
         let silent = Response::new(StreamBody::new(
             stream::pending::<io::Result<Frame<bytes::Bytes>>>(),
@@ -166,10 +169,10 @@ mod tests {
     }
 
     #[test]
-    fn only_a_stream_takes_a_connection_over() {
-        let (takeover, mut taken) = Hijack::new();
+    fn only_an_event_stream_hijacks_a_connection() {
+        let (hijack, mut hijacked) = Hijack::new();
         let offer =
-            |is_get: bool, version: Version, response| takeover.offer(is_get, version, response).is_none();
+            |is_get: bool, version: Version, response| hijack.offer(is_get, version, response).is_none();
         let mut plain = a_stream(Vec::new());
         plain
             .headers_mut()
@@ -177,15 +180,15 @@ mod tests {
         assert!(!offer(true, Version::HTTP_11, plain));
         assert!(
             !offer(false, Version::HTTP_11, a_stream(Vec::new())),
-            "a head has no stream"
+            "a HEAD response has no body"
         );
         assert!(!offer(true, Version::HTTP_10, a_stream(Vec::new())));
-        assert!(taken.try_recv().is_err());
+        assert!(hijacked.try_recv().is_err());
         assert!(offer(true, Version::HTTP_11, a_stream(Vec::new())));
-        assert!(taken.try_recv().is_ok());
+        assert!(hijacked.try_recv().is_ok());
         assert!(
             !offer(true, Version::HTTP_11, a_stream(Vec::new())),
-            "it is taken over already"
+            "it is hijacked already"
         );
     }
 }

@@ -1,4 +1,5 @@
-//! Event streams: frames that were encoded once for everybody, a sign of life now and then, an end when the house closes.
+//! Responses that are event streams: frames encoded once for all subscribers, keep-alive comments, an orderly
+//! end at shutdown.
 
 use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -12,19 +13,20 @@ use http::{HeaderValue, header};
 
 use crate::{kernel::Entropy, platform::shutdown::Lifecycle};
 
-/// Whatever yields encoded frames until it has no more.
+/// A source of encoded frames.
 pub(crate) trait FrameSource: Send + 'static {
+    /// The next frame; `None` ends the stream.
     fn next(&mut self) -> Pin<Box<dyn Future<Output = Option<Bytes>> + Send + '_>>;
 }
 
-/// Within this time of the house's closing the streams end, each at a moment of its own.
+/// At shutdown the streams end within this time, each at a random moment.
 const ENDS_WITHIN_MS: u64 = 3_000;
 
-const ALIVE: Bytes = Bytes::from_static(b": alive\n\n");
-/// Proxies and phones cut connections that say nothing for half a minute.
-const ALIVE_EVERY: Duration = Duration::from_secs(15);
+const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
+/// Proxies and phones cut connections that are silent for half a minute.
+const KEEP_ALIVE_PERIOD: Duration = Duration::from_secs(15);
 
-/// Resolves to the last words when the stream is to end.
+/// Resolves to the last frame when the stream is to end.
 type Closing = Pin<Box<dyn Future<Output = Bytes> + Send>>;
 
 enum Stage<F> {
@@ -33,23 +35,26 @@ enum Stage<F> {
     Closed,
 }
 
-/// Answers with a stream. `first` is sent at once; every client is told a reconnect delay of its own, so that a restart
-/// does not bring all of them back in the same moment, and another when the house closes.
+/// An event stream that sends `first` at once and then `frames`.
+///
+/// Each client gets its own reconnect delay, and another at shutdown, so that a restart does not bring all of
+/// them back in the same moment.
 pub(crate) fn event_stream(
     first: Option<Bytes>,
     frames: impl FrameSource,
-    life: Lifecycle,
+    lifecycle: Lifecycle,
     entropy: &Arc<dyn Entropy>,
 ) -> Response {
     let retry = || Bytes::from(format!("retry: {}\n\n", 1_000 + entropy.below(4_000)));
     let mut opening = vec![retry()];
     opening.extend(first);
     let opening = Bytes::from(opening.concat());
-    let (lingers, farewell) = (Duration::from_millis(entropy.below(ENDS_WITHIN_MS)), retry());
+    let lingers = Duration::from_millis(entropy.below(ENDS_WITHIN_MS));
+    let last = retry();
     let closing: Closing = Box::pin(async move {
-        life.stopping().await;
+        lifecycle.stopping().await;
         tokio::time::sleep(lingers).await;
-        farewell
+        last
     });
     let body = stream::unfold(Stage::Opening(opening, frames, closing), |stage| async move {
         let (frame, next) = match stage {
@@ -57,8 +62,8 @@ pub(crate) fn event_stream(
             Stage::Open(mut frames, mut closing) => {
                 let frame = tokio::select! {
                     frame = frames.next() => frame?,
-                    () = tokio::time::sleep(ALIVE_EVERY) => ALIVE,
-                    farewell = closing.as_mut() => return Some((Ok(farewell), Stage::Closed)),
+                    () = tokio::time::sleep(KEEP_ALIVE_PERIOD) => KEEP_ALIVE,
+                    last = closing.as_mut() => return Some((Ok(last), Stage::Closed)),
                 };
                 (frame, Stage::Open(frames, closing))
             }
@@ -73,7 +78,7 @@ pub(crate) fn event_stream(
         HeaderValue::from_static("text/event-stream"),
     );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // nginx would otherwise collect frames in a buffer.
+    // Otherwise nginx buffers the frames.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }

@@ -1,18 +1,20 @@
-//! The one place where an outcome that is not a success becomes an answer: `application/problem+json` (RFC 9457) with
-//! a stable `type`. Details name the caller's field or what to do; what happened inside goes to the log, once.
+//! Error responses: `application/problem+json` (RFC 9457) with a stable `type`.
+//!
+//! Every outcome that is not a success becomes a response here. Its `detail` names the caller's field or the
+//! remedy; what failed inside goes to the log, once.
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// An answer that says why not.
+/// An error response.
 #[derive(Debug)]
 pub struct Problem {
     kind: Kind,
     detail: Option<String>,
     retry_after_s: Option<u64>,
-    more: Map<String, Value>,
+    members: Map<String, Value>,
 }
 
 macro_rules! kinds {
@@ -25,15 +27,17 @@ macro_rules! kinds {
             /// All of them, for the documentation.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
+            /// The status code of the response.
             pub const fn status(self) -> StatusCode {
                 match self { $(Self::$name => StatusCode::$status,)* }
             }
 
-            /// The stable name: `/problems/{slug}`.
+            /// The stable `type`: `/problems/...`.
             pub const fn slug(self) -> &'static str {
                 match self { $(Self::$name => concat!("/problems/", $slug),)* }
             }
 
+            /// The `title`: one sentence for people.
             pub const fn title(self) -> &'static str {
                 match self { $(Self::$name => $title,)* }
             }
@@ -42,95 +46,137 @@ macro_rules! kinds {
 }
 
 kinds! {
+    /// The body is not JSON of the expected form.
     MalformedRequest = BAD_REQUEST, "malformed-request", "The request cannot be read";
-    InvalidField = UNPROCESSABLE_ENTITY, "invalid-field", "A field has no possible value";
+    /// `field` names the field.
+    InvalidField = UNPROCESSABLE_ENTITY, "invalid-field", "A field has an invalid value";
+    /// The body is not `application/json`.
     NotJson = UNSUPPORTED_MEDIA_TYPE, "not-json", "The body must be application/json";
+    /// The body exceeds `server.body_bytes_max`.
     BodyTooLarge = PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large";
-    BodyTooSlow = REQUEST_TIMEOUT, "body-too-slow", "The body did not come in time";
+    /// The body did not arrive within `server.body_timeout_ms`.
+    BodyTooSlow = REQUEST_TIMEOUT, "body-too-slow", "The body did not arrive in time";
+    /// No such path, sale, order, hold or the like, or not the caller's.
     NotFound = NOT_FOUND, "not-found", "There is nothing here";
-    MethodNotAllowed = METHOD_NOT_ALLOWED, "method-not-allowed", "This address does not take that method";
+    /// The path exists, the method on it does not.
+    MethodNotAllowed = METHOD_NOT_ALLOWED, "method-not-allowed", "This method is not allowed here";
+    /// No valid session.
     SignInRequired = UNAUTHORIZED, "sign-in-required", "Please sign in";
-    WrongCredentials = UNAUTHORIZED, "wrong-credentials", "The sign-in was not accepted";
-    QueueTokenRequired = UNAUTHORIZED, "queue-token-required", "A queue token is needed";
-    PassRequired = UNAUTHORIZED, "pass-required", "An admission pass is needed";
-    NotSigned = UNAUTHORIZED, "not-signed", "The message is not signed by its sender";
-    CrossOrigin = FORBIDDEN, "foreign-origin", "The request does not come from this site";
-    NotOwner = FORBIDDEN, "not-yours", "This belongs to somebody else";
-    /// A place in a sale without sign-in costs a moment of computing.
-    ProofRequired = FORBIDDEN, "proof-required", "A proof of work is needed";
-    NotOpenYet = CONFLICT, "not-open-yet", "The sale does not take places yet";
+    /// Login or password, hand-off token or operator token are wrong.
+    WrongCredentials = UNAUTHORIZED, "wrong-credentials", "The credentials were not accepted";
+    /// No valid queue token.
+    QueueTokenRequired = UNAUTHORIZED, "queue-token-required", "A queue token is required";
+    /// No valid admission pass.
+    PassRequired = UNAUTHORIZED, "pass-required", "An admission pass is required";
+    /// A webhook without a valid signature.
+    NotSigned = UNAUTHORIZED, "not-signed", "The message has no valid signature";
+    /// A change that a cookie authenticates came from another site.
+    CrossOrigin = FORBIDDEN, "cross-origin", "The request comes from another site";
+    /// The token or pass belongs to another customer.
+    NotOwner = FORBIDDEN, "not-owner", "This belongs to another customer";
+    /// A join without sign-in needs a proof of work; `challenge` is one to solve.
+    ProofRequired = FORBIDDEN, "proof-required", "A proof of work is required";
+    /// The queue takes no entries yet.
+    NotOpenYet = CONFLICT, "not-open-yet", "The queue is not open yet";
+    /// The sale has ended.
     Closed = CONFLICT, "closed", "The sale is closed";
-    QueueFull = SERVICE_UNAVAILABLE, "queue-full", "The queue takes nobody more";
+    /// The queue holds `queue_entries_max` entries.
+    QueueFull = SERVICE_UNAVAILABLE, "queue-full", "The queue is full";
+    /// The caller's number is not called yet; `position` tells where it stands.
     NotCalledYet = CONFLICT, "not-called-yet", "It is not your turn yet";
-    AtCapacity = CONFLICT, "full-for-a-moment", "The house is full for a moment";
+    /// The caller is called, but every admission slot is taken for the moment.
+    AtCapacity = CONFLICT, "at-capacity", "No visit is free for a moment";
+    /// The caller's visit has ended.
     VisitEnded = CONFLICT, "visit-ended", "Your visit has ended";
-    SeatsTaken = CONFLICT, "seats-taken", "Somebody else was faster";
-    LimitReached = CONFLICT, "limit-reached", "That is more than one fan may have";
-    NoMatchingSeats = CONFLICT, "nothing-left", "Nothing like that is left";
+    /// At least one of the seats is held or sold.
+    SeatsTaken = CONFLICT, "seats-taken", "Seats are already taken";
+    /// More seats than a customer may have.
+    LimitReached = CONFLICT, "limit-reached", "That is more than one customer may have";
+    /// No free seats match the request.
+    NoMatchingSeats = CONFLICT, "no-matching-seats", "No matching seats are left";
+    /// The hold was extended as often as allowed.
     NoMoreExtensions = CONFLICT, "no-more-extensions", "The hold cannot be extended again";
+    /// The hold is being paid for and cannot change.
     HoldInPayment = CONFLICT, "hold-in-payment", "The hold is being paid";
-    HoldGone = CONFLICT, "hold-gone", "The hold is gone";
-    NotCancellable = CONFLICT, "not-cancellable", "The order cannot be cancelled now";
+    /// The hold has expired or was released.
+    HoldGone = CONFLICT, "hold-gone", "The hold has ended";
+    /// The order is in a state that cannot be canceled.
+    NotCancellable = CONFLICT, "not-cancellable", "The order cannot be canceled now";
+    /// The plan has no such seat.
     UnknownSeat = UNPROCESSABLE_ENTITY, "unknown-seat", "The plan has no such seat";
-    IdempotencyKeyReused = UNPROCESSABLE_ENTITY, "key-reused", "The Idempotency-Key was used with another request";
+    /// The key came with a different request before.
+    IdempotencyKeyReused = UNPROCESSABLE_ENTITY, "idempotency-key-reused",
+        "The Idempotency-Key was used with another request";
+    /// The gateway declined the payment.
     PaymentDeclined = PAYMENT_REQUIRED, "payment-declined", "The payment was declined";
+    /// A rate limit of the client's address.
     TooManyRequests = TOO_MANY_REQUESTS, "too-many-requests", "Too many requests from this address";
-    Overloaded = SERVICE_UNAVAILABLE, "overloaded", "Too much at once; please try again in a moment";
+    /// Shed, or not answered in time.
+    Overloaded = SERVICE_UNAVAILABLE, "overloaded", "Too many requests at once; please try again in a moment";
+    /// A failure that is expected to pass.
     TemporarilyUnavailable = SERVICE_UNAVAILABLE, "temporarily-unavailable", "Not possible at this moment";
-    /// The memory of queue or seats does not answer.
-    StoreUnavailable = SERVICE_UNAVAILABLE, "engine-away", "Places and seats cannot be looked up at this moment";
-    /// It has lost what it knew and is being taught again.
-    StoreRecovering = SERVICE_UNAVAILABLE, "engine-rebuilding", "Places and seats are being restored; please try again in a moment";
-    /// The queue's book cannot be written.
-    JournalUnavailable = SERVICE_UNAVAILABLE, "journal-away", "Nobody can be written down at this moment";
-    /// The book of orders cannot be read or written.
-    LedgerUnavailable = SERVICE_UNAVAILABLE, "ledger-away", "Orders cannot be taken down at this moment";
-    ShopUnreachable = SERVICE_UNAVAILABLE, "shop-unreachable", "The shop's customer list cannot be reached now";
+    /// The store of queue or seats does not answer.
+    StoreUnavailable = SERVICE_UNAVAILABLE, "store-unavailable",
+        "Queue and seats are unavailable at this moment";
+    /// The store lost its data and is being restored from journal and ledger.
+    StoreRecovering = SERVICE_UNAVAILABLE, "store-recovering",
+        "Queue and seats are being restored; please try again in a moment";
+    /// The queue's journal cannot be written.
+    JournalUnavailable = SERVICE_UNAVAILABLE, "journal-unavailable",
+        "The queue cannot record changes at this moment";
+    /// The ledger of orders cannot be read or written.
+    LedgerUnavailable = SERVICE_UNAVAILABLE, "ledger-unavailable", "Orders are unavailable at this moment";
+    /// The shop's customer database does not answer.
+    ShopUnreachable = SERVICE_UNAVAILABLE, "shop-unreachable",
+        "The shop's customer list cannot be reached now";
+    /// A bug, or a broken promise of a dependency; the log says which.
     Internal = INTERNAL_SERVER_ERROR, "internal", "Something went wrong here";
 }
 
 impl Problem {
+    /// A problem of this kind, without detail.
     #[must_use]
     pub fn new(kind: Kind) -> Self {
         Self {
             kind,
             detail: None,
             retry_after_s: None,
-            more: Map::new(),
+            members: Map::new(),
         }
     }
 
+    /// The kind of problem.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// One sentence for the developer or the log of the caller.
+    /// Sets the `detail`: one sentence for the caller's developers and logs.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
         self
     }
 
-    /// When to come again.
+    /// Sets `Retry-After`, at least one second.
     #[must_use]
     pub fn retry_after_s(mut self, seconds: u64) -> Self {
         self.retry_after_s = Some(seconds.max(1));
         self
     }
 
-    /// A member beyond the standard ones.
+    /// Adds a member beyond the standard ones.
     #[must_use]
     pub fn with<T: Serialize>(mut self, name: &str, value: &T) -> Self {
         let value = serde_json::to_value(value).expect("wire types are JSON");
-        self.more.insert(name.to_owned(), value);
+        self.members.insert(name.to_owned(), value);
         self
     }
 
     /// The members of the response's body.
     #[must_use]
     pub fn body(&self) -> Map<String, Value> {
-        let mut body = self.more.clone();
+        let mut body = self.members.clone();
         body.insert("type".into(), self.kind.slug().into());
         body.insert("title".into(), self.kind.title().into());
         body.insert("status".into(), self.kind.status().as_u16().into());
@@ -140,24 +186,25 @@ impl Problem {
         body
     }
 
-    /// Something inside failed: it is logged here, and the caller learns only that it did.
+    /// `internal`, after `what` failed for a reason that the caller must not see: the reason is logged here.
     #[must_use]
     pub fn internal(what: &'static str, error: &dyn std::fmt::Display) -> Self {
-        tracing::error!(what, error = %error, "a request failed inside");
+        tracing::error!(what, error = %error, "a request failed with an internal error");
         Self::new(Kind::Internal)
     }
 
-    /// As [`Problem::internal`], for what is expected to pass by itself.
+    /// `temporarily-unavailable`, for a failure of `what` that is expected to pass: the reason is logged
+    /// here.
     #[must_use]
     pub fn unavailable(what: &'static str, error: &dyn std::fmt::Display) -> Self {
-        tracing::warn!(what, error = %error, "a request could not be served now");
+        tracing::warn!(what, error = %error, "a request could not be served; the client is told to retry");
         Self::new(Kind::TemporarilyUnavailable).retry_after_s(2)
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        metrics::counter!("edge_problems_total", "type" => self.kind.slug()).increment(1);
+        metrics::counter!("stagedoor_http_problems_total", "type" => self.kind.slug()).increment(1);
         let bytes = serde_json::to_vec(&self.body()).expect("a map is JSON");
         let mut response = (self.kind.status(), bytes).into_response();
         let headers = response.headers_mut();
@@ -180,13 +227,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_problem_has_a_name_of_its_own() {
-        let slugs: BTreeSet<_> = Kind::ALL.iter().map(|k| k.slug()).collect();
+    fn every_problem_type_is_unique() {
+        let slugs: BTreeSet<_> = Kind::ALL.iter().map(|kind| kind.slug()).collect();
         assert_eq!(slugs.len(), Kind::ALL.len());
     }
 
     #[test]
-    fn what_says_come_again_says_when() {
+    fn retry_after_is_at_least_one_second() {
         let response = Problem::new(Kind::Overloaded).retry_after_s(0).into_response();
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
         assert_eq!(

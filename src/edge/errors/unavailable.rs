@@ -1,5 +1,5 @@
-//! Responses while a dependency is unavailable or the service is overloaded: 503 with a type that names the dependency,
-//! and a `Retry-After` that differs from client to client.
+//! Responses while a dependency is unavailable or the service is overloaded: 503 with a type that names the
+//! dependency, and a `Retry-After` that differs from client to client.
 //!
 //! An outage is logged where it is noticed, once, and not again for each request it fails.
 
@@ -55,9 +55,9 @@ fn kind_of_waiting_room_error(error: &WaitingRoomError) -> Kind {
     match error {
         WaitingRoomError::Busy => Kind::Overloaded,
         WaitingRoomError::Journal => Kind::JournalUnavailable,
-        WaitingRoomError::Store(QueueStoreError::Away) => Kind::StoreUnavailable,
-        WaitingRoomError::Store(QueueStoreError::Rebuilding) => Kind::StoreRecovering,
-        WaitingRoomError::Store(QueueStoreError::Parted(_)) => Kind::TemporarilyUnavailable,
+        WaitingRoomError::Store(QueueStoreError::Unavailable) => Kind::StoreUnavailable,
+        WaitingRoomError::Store(QueueStoreError::Recovering) => Kind::StoreRecovering,
+        WaitingRoomError::Store(QueueStoreError::Diverged(_)) => Kind::TemporarilyUnavailable,
     }
 }
 
@@ -89,7 +89,10 @@ pub(crate) fn overloaded(retry_after_s: u64) -> Response {
     let mut response = Response::new(Body::from(BODY.clone()));
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_s));
     response
@@ -100,20 +103,32 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::checkout::seats::SeatsError;
+    use crate::checkout::seats::port::SeatsError;
 
     #[test]
     fn each_outage_has_its_own_503_problem() {
-                for (kind, slug) in [
+        for (kind, slug) in [
             (kind_of_waiting_room_error(&WaitingRoomError::Busy), "overloaded"),
-            (kind_of_waiting_room_error(&WaitingRoomError::Journal), "journal-unavailable"),
-            (kind_of_waiting_room_error(&WaitingRoomError::Store(QueueStoreError::Away)), "store-unavailable"),
             (
-                kind_of_waiting_room_error(&WaitingRoomError::Store(QueueStoreError::Rebuilding)),
+                kind_of_waiting_room_error(&WaitingRoomError::Journal),
+                "journal-unavailable",
+            ),
+            (
+                kind_of_waiting_room_error(&WaitingRoomError::Store(QueueStoreError::Unavailable)),
+                "store-unavailable",
+            ),
+            (
+                kind_of_waiting_room_error(&WaitingRoomError::Store(QueueStoreError::Recovering)),
                 "store-recovering",
             ),
-            (kind_of_seating_error(&SeatingError::Store(SeatStoreError::NoAnswer)), "store-unavailable"),
-            (kind_of_seating_error(&SeatingError::Store(SeatStoreError::Unavailable)), "store-unavailable"),
+            (
+                kind_of_seating_error(&SeatingError::Store(SeatStoreError::NoAnswer)),
+                "store-unavailable",
+            ),
+            (
+                kind_of_seating_error(&SeatingError::Store(SeatStoreError::Unavailable)),
+                "store-unavailable",
+            ),
             (
                 kind_of_seating_error(&SeatingError::Store(SeatStoreError::Recovering)),
                 "store-recovering",

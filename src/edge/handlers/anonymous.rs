@@ -1,7 +1,10 @@
-//! Joining a sale that asks nobody who she is: what a stranger's place costs, and what an address gets that wants too
-//! many of them. Nobody is shut out in silence: the answer says why, and that whoever signs in pays nothing.
+//! Joining a sale without sign-in: the proof of work that an anonymous visitor's queue entry costs, and the
+//! limit of joins from one address.
+//!
+//! No visitor is rejected without a way forward: each problem says why, and that a signed-in customer needs
+//! no proof.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -14,31 +17,41 @@ use utoipa::ToSchema;
 
 use crate::edge::handlers::{HandlerResult, private_json};
 use crate::{
-    edge::{auth::extractors::{SaleRoom, ClientAddress, Json}, errors::problem::{Kind, Problem}, overload::proof_of_work::{Challenge, Solution, UsedChallenge, ProofRejection}, state::{AppState, SaleInfo, SignIn, WaitingRoomState}},
+    edge::{
+        auth::extractors::SaleRoom,
+        errors::problem::{Kind, Problem},
+        handlers::request::{ClientAddress, Json},
+        overload::proof_of_work::{ProofRejection, Solution, UsedChallenge},
+        state::{AppState, SaleInfo, SignIn, WaitingRoomState},
+    },
     kernel::SaleId,
 };
 
-/// What a join may bring along.
+/// Where signing in lifts the limits of anonymous visitors.
+const SIGN_IN_PATH: &str = "/v1/sign-in";
+
+/// The optional body of a join.
 #[derive(Default, Deserialize, ToSchema)]
 pub struct JoinRequest {
-    /// The solution of a challenge; needed where the answer is `proof-required`.
+    /// The solution of a challenge; required where a join is answered with `proof-required`.
     proof: Option<Solution>,
 }
 
-/// Somebody new, who has paid what her place costs.
+/// An anonymous visitor who has paid for a queue entry.
 pub(crate) struct AnonymousVisitor {
-    work: Option<UsedChallenge>,
+    proof: Option<UsedChallenge>,
 }
 
 impl AnonymousVisitor {
-    /// She got no place for it.
+    /// Makes the proof usable again, since it bought no entry.
     pub(crate) fn release_proof(&self, app: &AppState) {
-        if let Some(work) = &self.work {
-            app.proof_of_work.release(work);
+        if let Some(proof) = &self.proof {
+            app.proof_of_work.release(proof);
         }
     }
 }
 
+/// `GET /v1/sales/{sale}/queue/challenge`: a challenge to solve before the join.
 pub async fn challenge(
     State(WaitingRoomState { app, .. }): State<WaitingRoomState>,
     SaleRoom { sale, .. }: SaleRoom,
@@ -58,7 +71,7 @@ pub async fn challenge(
     ))
 }
 
-/// Takes what a place costs from somebody who shows neither a place nor a session.
+/// Takes from a visitor who shows neither a queue token nor a session what an entry costs.
 pub(crate) async fn admit_anonymous(
     app: &Arc<AppState>,
     sale: &SaleInfo,
@@ -67,93 +80,114 @@ pub(crate) async fn admit_anonymous(
     body: Body,
 ) -> Result<AnonymousVisitor, Problem> {
     let wait = address.and_then(|address| app.limits.joins.wait(address));
-    let is_beyond = match wait {
+    let is_over_limit = match wait {
         Some(wait) if !app.proof_of_work.allow_over_join_limit() => return Err(join_limit_reached(wait)),
         wait => wait.is_some(),
     };
-    let work = if app.proof_of_work.is_enabled() {
-        spend_proof(app, sale, address, is_beyond, parts, body).await?
+    let proof = if app.proof_of_work.is_enabled() {
+        spend_proof(app, sale, address, is_over_limit, parts, body).await?
     } else {
         None
     };
-    let stranger = AnonymousVisitor { work };
+    let visitor = AnonymousVisitor { proof };
+    // The limit may have been reached while the body was read.
     if let Some(address) = address
         && let Err(wait) = app.limits.joins.take(address)
-        && !is_beyond
+        && !is_over_limit
     {
-        stranger.release_proof(app);
+        visitor.release_proof(app);
         return Err(join_limit_reached(wait));
     }
     app.proof_of_work.record_join(address);
-    Ok(stranger)
+    Ok(visitor)
 }
 
 async fn spend_proof(
     app: &Arc<AppState>,
     sale: &SaleInfo,
     address: Option<IpAddr>,
-    is_beyond: bool,
+    is_over_limit: bool,
     parts: Parts,
     body: Body,
 ) -> Result<Option<UsedChallenge>, Problem> {
-    let desk = &app.proof_of_work;
-    let (asked, least) = if is_beyond {
-        (desk.difficulty_bits_max(), desk.difficulty_bits_max())
+    let proof_of_work = &app.proof_of_work;
+    let (required_bits, accepted_bits_min) = if is_over_limit {
+        (
+            proof_of_work.difficulty_bits_max(),
+            proof_of_work.difficulty_bits_max(),
+        )
     } else {
-        (desk.bits(address, app.headroom()), desk.accepted_bits_min(address))
+        (
+            proof_of_work.bits(address, app.headroom()),
+            proof_of_work.accepted_bits_min(address),
+        )
     };
-    if asked == 0 {
+    if required_bits == 0 {
         return Ok(None);
     }
-    let ask = if parts.headers.contains_key(header::CONTENT_TYPE) {
+    let request = if parts.headers.contains_key(header::CONTENT_TYPE) {
         Json::<JoinRequest>::from_request(Request::from_parts(parts, body), app)
             .await?
             .0
     } else {
         JoinRequest::default()
     };
-    let refused = |why| Err(proof_required(app, &sale.id, asked, is_beyond, why));
-    let Some(solution) = ask.proof else {
-        return refused("missing");
+    let rejected = |reason| {
+        Err(proof_required(
+            app,
+            &sale.id,
+            required_bits,
+            is_over_limit,
+            reason,
+        ))
     };
-    match desk.redeem(&sale.id, &solution, least) {
-        Ok(spent) => {
+    let Some(solution) = request.proof else {
+        return rejected("missing");
+    };
+    match proof_of_work.redeem(&sale.id, &solution, accepted_bits_min) {
+        Ok(used) => {
             count_proof("accepted");
-            Ok(Some(spent))
+            Ok(Some(used))
         }
-        Err(ProofRejection::TooMany) => {
-            count_proof(ProofRejection::TooMany.name());
+        Err(ProofRejection::TooManyUsed) => {
+            count_proof(ProofRejection::TooManyUsed.name());
             Err(Problem::new(Kind::Overloaded).retry_after_s(app.retry_after_jitter_s(2, 10)))
         }
-        Err(why) => refused(why.name()),
+        Err(rejection) => rejected(rejection.name()),
     }
 }
 
-fn proof_required(app: &AppState, sale: &SaleId, bits: u8, is_beyond: bool, why: &'static str) -> Problem {
-    count_proof(why);
-    let detail = if is_beyond {
-        "many have joined from this address of late, so a place costs the most work; whoever signs in needs none"
+fn proof_required(
+    app: &AppState,
+    sale: &SaleId,
+    bits: u8,
+    is_over_limit: bool,
+    reason: &'static str,
+) -> Problem {
+    count_proof(reason);
+    let detail = if is_over_limit {
+        "many visitors have joined from this address, so an entry costs the most work; signing in needs no \
+            proof"
     } else {
-        "solve the challenge and join again with the solution as `proof`; whoever signs in needs none"
+        "solve the challenge and join again with the solution as `proof`; signing in needs no proof"
     };
     Problem::new(Kind::ProofRequired)
         .detail(detail)
-        .with("reason", &why)
+        .with("reason", &reason)
         .with("challenge", &app.proof_of_work.challenge(sale, bits))
         .with("sign_in", &SIGN_IN_PATH)
 }
 
-/// Where a place can be won back.
-const SIGN_IN_PATH: &str = "/v1/sign-in";
-
-fn join_limit_reached(wait: std::time::Duration) -> Problem {
+fn join_limit_reached(wait: Duration) -> Problem {
     Problem::new(Kind::TooManyRequests)
-        .detail("many have joined from this address of late; come again then, or sign in, which is not limited so")
+        .detail(
+            "many visitors have joined from this address; retry later, or sign in, which has no such limit",
+        )
         .with("reason", &"joins_from_this_address")
         .with("sign_in", &SIGN_IN_PATH)
         .retry_after_s(wait.as_secs() + 1)
 }
 
 fn count_proof(outcome: &'static str) {
-    metrics::counter!("edge_proofs_of_work_total", "outcome" => outcome).increment(1);
+    metrics::counter!("stagedoor_proof_of_work_total", "outcome" => outcome).increment(1);
 }

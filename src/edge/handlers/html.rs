@@ -1,94 +1,116 @@
-//! The pages: rendered once per language at start, served as bytes.
+//! The pages, which were rendered for each language at start and are served as bytes, and their assets.
+//!
+//! A browser gets an HTML page for an unknown address; a program gets a problem.
 
 use std::sync::Arc;
 
 use axum::{
-    extract::{Path, Query, State},
+    extract::State,
     response::{Html, IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, request::Parts};
 use serde::Deserialize;
 
-use crate::edge::handlers::{CachedBody, cacheable};
+use crate::edge::handlers::{
+    CachedBody, cacheable,
+    params::{PathParams, Query},
+};
 use crate::{
-    edge::{auth::extractors::{self, SaleRoom, OnSale}, errors::problem::{Kind, Problem}, pages::{Asset, Lang, Page}, state::{AppState, SaleInfo, SignIn, WaitingRoomState}},
-    waiting_room::{Phase, Place, PlaceState, Wait, WaitingRoom},
+    edge::{
+        auth::credentials,
+        auth::extractors::{SalePath, SaleRoom},
+        errors::problem::{Kind, Problem},
+        pages::{Asset, Lang, Page},
+        state::{AppState, SaleInfo, SignIn, WaitingRoomState},
+    },
+    waiting_room::{EntryState, Phase, Position, Wait, WaitingRoom},
 };
 
-/// The fan's choice of language.
+/// The cookie with the visitor's choice of language.
 pub const LANG_COOKIE: &str = "sd_lang";
 
-/// Nothing but our own files; pictures may also be drawn in place.
-const CSP: &str = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+/// Only this origin's files, no inline scripts or styles; images may also be inline.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; img-src 'self' data:; object-src 'none'; \
+    base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-#[derive(Deserialize)]
+/// What a page's address may say.
+#[derive(Default, Deserialize)]
 pub struct PageQuery {
+    /// The language to show, and to remember in the cookie.
     lang: Option<String>,
-    /// A browser that runs no scripts is sent here by the page itself: `?plain`.
+    /// `?plain`: the page itself sends browsers without scripts here.
     plain: Option<String>,
 }
 
+/// `GET /`: the start page.
 pub async fn home(
     State(app): State<Arc<AppState>>,
-    Query(chosen): Query<PageQuery>,
+    Query(query): Query<PageQuery>,
     headers: HeaderMap,
 ) -> Response {
-    page(&app, Page::Home, &chosen, &headers)
+    page(&app, Page::Home, &query, &headers)
 }
 
+/// `GET /sales/{sale}`: the queue of a sale.
 pub async fn sale(
     State(WaitingRoomState { app, .. }): State<WaitingRoomState>,
-    at_door: Result<SaleRoom, Problem>,
-    Query(chosen): Query<PageQuery>,
+    sale_room: Result<SaleRoom, Problem>,
+    Query(query): Query<PageQuery>,
     parts: Parts,
 ) -> Response {
-    match at_door {
-        Ok(SaleRoom { sale, room }) if chosen.plain.is_some() => plain_page(&app, &sale, &room, &chosen, &parts),
-        at_door => sale_page(
+    match sale_room {
+        Ok(SaleRoom { sale, room }) if query.plain.is_some() => {
+            plain_page(&app, &sale, &room, &query, &parts)
+        }
+        sale_room => sale_page(
             &app,
-            at_door.map(|it| OnSale(it.sale)),
+            sale_room.map(|sale_room| SalePath(sale_room.sale)),
             Page::Sale,
-            &chosen,
+            &query,
             &parts.headers,
         ),
     }
 }
 
+/// `GET /sales/{sale}/draw`: how the draw was computed, to be verified in the browser.
 pub async fn draw(
     State(WaitingRoomState { app, .. }): State<WaitingRoomState>,
-    at_door: Result<SaleRoom, Problem>,
-    Query(chosen): Query<PageQuery>,
+    sale_room: Result<SaleRoom, Problem>,
+    Query(query): Query<PageQuery>,
     headers: HeaderMap,
 ) -> Response {
     sale_page(
         &app,
-        at_door.map(|it| OnSale(it.sale)),
+        sale_room.map(|sale_room| SalePath(sale_room.sale)),
         Page::Draw,
-        &chosen,
+        &query,
         &headers,
     )
 }
 
+/// `GET /sales/{sale}/seats`: the seat map.
 pub async fn seats(
     State(app): State<Arc<AppState>>,
-    sale: Result<OnSale, Problem>,
-    Query(chosen): Query<PageQuery>,
+    sale: Result<SalePath, Problem>,
+    Query(query): Query<PageQuery>,
     headers: HeaderMap,
 ) -> Response {
-    sale_page(&app, sale, Page::Seats, &chosen, &headers)
+    sale_page(&app, sale, Page::Seats, &query, &headers)
 }
 
+/// `GET /orders/{order}`: an order and its tickets.
 pub async fn order(
     State(app): State<Arc<AppState>>,
-    Query(chosen): Query<PageQuery>,
+    Query(query): Query<PageQuery>,
     headers: HeaderMap,
 ) -> Response {
-    page(&app, Page::Order, &chosen, &headers)
+    page(&app, Page::Order, &query, &headers)
 }
 
+/// `GET /assets/{*path}`: a file that pages refer to.
 pub async fn asset(
     State(app): State<Arc<AppState>>,
-    Path(path): Path<String>,
+    PathParams(path): PathParams<String>,
     headers: HeaderMap,
 ) -> Response {
     match app.pages.asset(&path) {
@@ -97,67 +119,72 @@ pub async fn asset(
     }
 }
 
-/// A person gets a page, a program a problem.
+/// Any address without an endpoint: 404, as a page for browsers, as a problem for programs.
 pub async fn not_found(State(app): State<Arc<AppState>>, uri: Uri, headers: HeaderMap) -> Response {
     if uri.path().starts_with("/v1/") || !wants_html(&headers) {
         return Problem::new(Kind::NotFound).into_response();
     }
-    let mut response = page(
-        &app,
-        Page::NotFound,
-        &PageQuery {
-            lang: None,
-            plain: None,
-        },
-        &headers,
-    );
+    let mut response = page(&app, Page::NotFound, &PageQuery::default(), &headers);
     *response.status_mut() = StatusCode::NOT_FOUND;
     response
 }
 
 fn sale_page(
     app: &AppState,
-    sale: Result<OnSale, Problem>,
+    sale: Result<SalePath, Problem>,
     which: Page,
-    chosen: &PageQuery,
+    query: &PageQuery,
     headers: &HeaderMap,
 ) -> Response {
     match sale {
-        Ok(_) => page(app, which, chosen, headers),
+        Ok(_) => page(app, which, query, headers),
         Err(problem) if !wants_html(headers) => problem.into_response(),
         Err(_) => {
-            let mut response = page(app, Page::NotFound, chosen, headers);
+            let mut response = page(app, Page::NotFound, query, headers);
             *response.status_mut() = StatusCode::NOT_FOUND;
             response
         }
     }
 }
 
-fn page(app: &AppState, which: Page, chosen: &PageQuery, headers: &HeaderMap) -> Response {
-    let lang = language(app, chosen, headers);
-    with_page_headers(app, chosen, lang, asset_response(&app.pages.page(which, lang), headers))
+fn page(app: &AppState, which: Page, query: &PageQuery, headers: &HeaderMap) -> Response {
+    let lang = language(app, query, headers);
+    with_page_headers(
+        app,
+        query,
+        lang,
+        asset_response(&app.pages.page(which, lang), headers),
+    )
 }
 
-/// Her place in words, for a browser that runs no scripts, and how she goes on. Only she may see it.
-fn plain_page(app: &AppState, sale: &SaleInfo, room: &WaitingRoom, chosen: &PageQuery, parts: &Parts) -> Response {
-    let lang = language(app, chosen, &parts.headers);
+/// The visitor's position in words, and what to do next, for a browser without scripts.
+fn plain_page(
+    app: &AppState,
+    sale: &SaleInfo,
+    room: &WaitingRoom,
+    query: &PageQuery,
+    parts: &Parts,
+) -> Response {
+    let lang = language(app, query, &parts.headers);
     let text = |key: &str| app.pages.text(lang, key, &[]);
-    // A place that cannot be read is none; a safe method needs no look at where the request comes from.
-    let place = extractors::presented_queue_token(parts, app, sale)
+    // A token that cannot be verified counts as none. The method is safe, so the request's origin does not
+    // matter.
+    let position = credentials::presented_queue_token(parts, app, sale)
         .ok()
         .flatten()
-        .map(|(token, _)| room.place(&token));
-    let mut lines = place.map_or_else(|| vec![text("plain.none")], |place| position_lines(app, lang, &place));
+        .map(|(token, _)| room.position(&token));
+    let mut lines = position.map_or_else(
+        || vec![text("plain.none")],
+        |position| position_lines(app, lang, &position),
+    );
     lines.extend(phase_text_key(room.phase()).map(text));
     lines.push(text(if sale.sign_in == SignIn::Customer {
         "plain.how.customer"
     } else {
         "plain.how.none"
     }));
-    let html = app
-        .pages
-        .plain(lang, sale.title.in_language(lang.tag()), &lines);
-    let mut response = with_page_headers(app, chosen, lang, Html(html).into_response());
+    let html = app.pages.plain(lang, sale.title.in_language(lang.tag()), &lines);
+    let mut response = with_page_headers(app, query, lang, Html(html).into_response());
     response.headers_mut().insert(
         header::CACHE_CONTROL,
         HeaderValue::from_static("private, no-store"),
@@ -165,44 +192,43 @@ fn plain_page(app: &AppState, sale: &SaleInfo, room: &WaitingRoom, chosen: &Page
     response
 }
 
-fn position_lines(app: &AppState, lang: Lang, place: &Place) -> Vec<String> {
+fn position_lines(app: &AppState, lang: Lang, position: &Position) -> Vec<String> {
     let text = |key: &str, values: &[(&str, &str)]| app.pages.text(lang, key, values);
     let mut lines = Vec::new();
-    if let Some(number) = place.number.filter(|_| place.state != PlaceState::Left) {
+    if let Some(number) = position.number.filter(|_| position.state != EntryState::Left) {
         lines.push(text("sale.number", &[("n", &number.to_string())]));
     }
-    match place.state {
-        PlaceState::Prequeue => lines.push(text("plain.early", &[])),
-        PlaceState::Waiting => {
-            let about = if place.about {
+    match position.state {
+        EntryState::Prequeue => lines.push(text("plain.early", &[])),
+        EntryState::Waiting => {
+            let about = if position.approximate {
                 text("sale.about", &[])
             } else {
                 String::new()
             };
             lines.extend(
-                place
+                position
                     .ahead
                     .map(|ahead| text("plain.waiting", &[("n", &format!("{about}{ahead}"))])),
             );
             lines.extend(
-                place
+                position
                     .wait
                     .as_ref()
                     .map(|wait| text("plain.wait", &[("wait", &wait_minutes(app, lang, wait))])),
             );
         }
-        PlaceState::Called => lines.push(text("sale.called_heading", &[])),
-        PlaceState::PassedOver => lines.push(text("sale.passed_heading", &[])),
-        PlaceState::Entered => lines.push(text("sale.entered_heading", &[])),
-        PlaceState::Left => lines.push(text("sale.left_heading", &[])),
+        EntryState::Called => lines.push(text("sale.called_heading", &[])),
+        EntryState::Missed => lines.push(text("sale.passed_heading", &[])),
+        EntryState::Admitted => lines.push(text("sale.entered_heading", &[])),
+        EntryState::Left => lines.push(text("sale.left_heading", &[])),
     }
     lines
 }
 
 fn wait_minutes(app: &AppState, lang: Lang, wait: &Wait) -> String {
     let (low, high) = ((wait.p10_s / 60).to_string(), wait.p90_s.div_ceil(60).to_string());
-    app
-        .pages
+    app.pages
         .text(lang, "common.range_minutes", &[("low", &low), ("high", &high)])
 }
 
@@ -215,19 +241,24 @@ fn phase_text_key(phase: Phase) -> Option<&'static str> {
     }
 }
 
-fn language(app: &AppState, chosen: &PageQuery, headers: &HeaderMap) -> Lang {
-    let accept = headers.get(header::ACCEPT_LANGUAGE).and_then(|v| v.to_str().ok());
+fn language(app: &AppState, query: &PageQuery, headers: &HeaderMap) -> Lang {
+    let accept = headers
+        .get(header::ACCEPT_LANGUAGE)
+        .and_then(|value| value.to_str().ok());
     Lang::choose(
         accept,
         app.cookies.read(headers, LANG_COOKIE),
-        chosen.lang.as_deref(),
+        query.lang.as_deref(),
     )
 }
 
-/// What holds for every page.
-fn with_page_headers(app: &AppState, chosen: &PageQuery, lang: Lang, mut response: Response) -> Response {
+/// Adds the headers that every page has, and remembers the chosen language.
+fn with_page_headers(app: &AppState, query: &PageQuery, lang: Lang, mut response: Response) -> Response {
     let out = response.headers_mut();
-    out.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CSP));
+    out.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(CONTENT_SECURITY_POLICY),
+    );
     out.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     out.insert(
         "permissions-policy",
@@ -238,12 +269,9 @@ fn with_page_headers(app: &AppState, chosen: &PageQuery, lang: Lang, mut respons
         HeaderValue::from_static("accept-encoding, accept-language, cookie"),
     );
     out.insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(lang.tag()));
-    if chosen.lang.is_some() {
+    if query.lang.is_some() {
         let year = std::time::Duration::from_hours(365 * 24);
-        out.append(
-            header::SET_COOKIE,
-            app.cookies.set(LANG_COOKIE, lang.tag(), year),
-        );
+        out.append(header::SET_COOKIE, app.cookies.set(LANG_COOKIE, lang.tag(), year));
     }
     response
 }
@@ -261,6 +289,6 @@ fn asset_response(asset: &Asset, headers: &HeaderMap) -> Response {
 fn wants_html(headers: &HeaderMap) -> bool {
     headers
         .get(header::ACCEPT)
-        .and_then(|v| v.to_str().ok())
-        .is_some_and(|v| v.contains("text/html"))
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.contains("text/html"))
 }

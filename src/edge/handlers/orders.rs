@@ -1,252 +1,282 @@
-//! Orders: paying for a hold, and what became of it.
+//! Operations of orders: pay for a hold, follow the order, get its tickets.
 
 use std::sync::Arc;
 
 use axum::{
     body::Body,
-    extract::{FromRequestParts, Path, Query, State},
+    extract::{FromRequestParts, RawPathParams, State},
     response::{IntoResponse, Redirect, Response},
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::edge::handlers::{HandlerResult, task_failed, private_json};
+use crate::edge::handlers::{
+    HandlerResult,
+    params::{PathParams, Query},
+    private_json, task_failed,
+};
 use crate::{
     checkout::{
-        self, CancelOutcome, HistoryEntry, OrderState, OrderView, PlaceOrder, PlaceOutcome, Ticket,
-        WebhookOutcome,
+        self, CancelOutcome, Checkout, CheckoutError, HistoryEntry, OrderState, OrderView, PlaceOrder,
+        PlaceOutcome, Ticket, WebhookOutcome,
     },
-    edge::{auth::extractors::{IdempotencyKey, Json, Owners, AdmittedOrExpired, read_body}, errors::problem::{Kind, Problem}, state::{BoxOfficeState}},
-    kernel::{HoldId, OrderId, Subject},
+    edge::{
+        auth::extractors::{AdmittedOrExpired, Owners},
+        errors::problem::{Kind, Problem},
+        handlers::request::{IdempotencyKey, Json, read_body},
+        state::BoxOfficeState,
+    },
+    kernel::{HoldId, OrderId, SaleId, Subject, VisitId},
 };
 
-/// What is paid for, and with what.
-#[derive(Deserialize, ToSchema)]
-pub struct OrderRequest {
-    #[schema(value_type = String)]
-    hold: HoldId,
-    payment: PaymentRequest,
-}
-
-#[derive(Deserialize, ToSchema)]
-pub struct PaymentRequest {
-    /// `card`
-    method: String,
-    /// The gateway's name for the card; the card itself never comes here.
-    token: String,
-}
-
-#[derive(Serialize)]
-struct OrderList {
-    orders: Vec<OrderView>,
-}
-
-#[derive(Serialize)]
-struct History {
-    history: Vec<HistoryEntry>,
-}
-
-#[derive(Serialize)]
-struct TicketList {
-    tickets: Vec<TicketView>,
-}
-
-#[derive(Serialize)]
-struct TicketView {
-    #[serde(flatten)]
-    ticket: Ticket,
-    qr_svg_url: String,
-    qr_png_url: String,
-}
+/// `Cache-Control` of a ticket's QR code: it never changes.
+pub(crate) const TICKET_CODE_CACHE: &str = "private, max-age=3600";
 
 const PAYMENT_TOKEN_CHARS_MAX: usize = 200;
 
-pub async fn create(
-    State(office): State<BoxOfficeState>,
-    was: AdmittedOrExpired,
-    IdempotencyKey(key): IdempotencyKey,
-    Json(new): Json<OrderRequest>,
-) -> HandlerResult {
-    let idempotency_key = key.ok_or_else(|| {
-        Problem::new(Kind::InvalidField)
-            .with("field", &"Idempotency-Key")
-            .detail("this header is needed: it makes a retry safe")
-    })?;
-    if new.payment.method != "card" {
-        return Err(Problem::new(Kind::InvalidField)
-            .with("field", &"payment.method")
-            .detail("`card` is what this sale takes"));
-    }
-    if new.payment.token.is_empty() || new.payment.token.len() > PAYMENT_TOKEN_CHARS_MAX {
-        return Err(Problem::new(Kind::InvalidField)
-            .with("field", &"payment.token")
-            .detail(format!("1 to {PAYMENT_TOKEN_CHARS_MAX} characters")));
-    }
-    let AdmittedOrExpired { sale, pass, who } = was;
-    // Whoever was let in before and still holds seats may pay for them; without seats only a live pass opens this call.
-    let visit = match &pass {
-        Some(pass) => pass.visit,
-        None => match office
-            .seating
-            .find_hold(new.hold, &who)
-            .await
-            .map_err(|e| office.app.seating_problem("a hold", &e))?
-        {
-            Some((_, hold)) => hold.visit,
-            None => return Err(Problem::new(Kind::PassRequired).detail("the pass has expired")),
-        },
-    };
-    let order = PlaceOrder {
-        sale: sale.id.clone(),
-        buyer: who,
-        visit,
-        hold: new.hold,
-        method: new.payment.method,
-        token: new.payment.token,
-        idempotency_key,
-    };
-    let (checkout, ended, limit) = (
-        Arc::clone(&office.checkout),
-        office.ended_visits.clone(),
-        usize::from(sale.seats_per_customer_max),
-    );
-    let bought = async move {
-        let buyer = (order.sale.clone(), order.buyer.clone());
-        let outcome = checkout.place_order(order).await;
-        // Whoever may buy nothing more is done: her slot goes to the next, once the door hears of it.
-        if let (Ok(PlaceOutcome::Paid(_)), Some(pass)) = (&outcome, &pass) {
-            let orders = checkout.orders_of(&buyer.0, &buyer.1).await.unwrap_or_default();
-            let owned: usize = orders
-                .iter()
-                .filter(|it| it.state == OrderState::Paid)
-                .map(|it| it.seats.len())
-                .sum();
-            if owned >= limit {
-                ended.add(&buyer.0, pass.visit);
-            }
-        }
-        outcome
-    };
-    let outcome = office.app.lifecycle.spawn_uncancellable(bought).await.map_err(task_failed)?;
-    order_response(outcome.map_err(|e| office.app.checkout_problem("order", &e))?)
+/// What is paid for, and how.
+#[derive(Deserialize, ToSchema)]
+pub struct OrderRequest {
+    /// The hold whose seats are bought.
+    hold: HoldId,
+    /// How they are paid for.
+    payment: PaymentRequest,
 }
 
+/// How an order is paid for.
+#[derive(Deserialize, ToSchema)]
+pub struct PaymentRequest {
+    /// `card`.
+    #[schema(pattern = "^card$")]
+    method: String,
+    /// The payment gateway's token for the card. Card data never reaches this service.
+    #[schema(min_length = 1, max_length = 200)]
+    token: String,
+}
+
+/// Orders of the caller.
+#[derive(Serialize, ToSchema)]
+pub struct OrderList {
+    /// The orders, by sale, the latest first.
+    pub(crate) orders: Vec<OrderView>,
+}
+
+/// What happened to an order.
+#[derive(Serialize, ToSchema)]
+pub struct OrderHistory {
+    /// The steps of its saga, oldest first.
+    pub(crate) history: Vec<HistoryEntry>,
+}
+
+/// Tickets of an order.
+#[derive(Serialize, ToSchema)]
+pub struct TicketList {
+    /// One ticket for each seat; empty until the order is paid.
+    pub(crate) tickets: Vec<TicketView>,
+}
+
+/// A ticket, and where its QR code is.
+#[derive(Serialize, ToSchema)]
+pub struct TicketView {
+    /// The ticket.
+    #[serde(flatten)]
+    pub(crate) ticket: Ticket,
+    /// The QR code as SVG.
+    pub(crate) qr_svg_url: String,
+    /// The QR code as PNG.
+    pub(crate) qr_png_url: String,
+}
+
+/// Which orders to list.
 #[derive(Deserialize)]
 pub struct OrdersQuery {
     sale: Option<String>,
 }
 
+/// `POST /v1/orders`: buys the seats of a hold.
+pub async fn create(
+    State(state): State<BoxOfficeState>,
+    visitor: AdmittedOrExpired,
+    IdempotencyKey(key): IdempotencyKey,
+    Json(request): Json<OrderRequest>,
+) -> HandlerResult {
+    let idempotency_key = key.ok_or_else(|| {
+        invalid(
+            "Idempotency-Key",
+            "this header is required: it makes a retry safe".to_owned(),
+        )
+    })?;
+    check_payment(&request.payment)?;
+    let visit = visit_of(&state, &visitor, request.hold).await?;
+    let AdmittedOrExpired {
+        sale,
+        pass,
+        subject: who,
+    } = visitor;
+    let order = PlaceOrder {
+        sale: sale.id.clone(),
+        buyer: who.clone(),
+        visit,
+        hold: request.hold,
+        method: request.payment.method,
+        token: request.payment.token,
+        idempotency_key,
+    };
+    let checkout = Arc::clone(&state.checkout);
+    let ended_visits = state.ended_visits.clone();
+    let purchase = async move {
+        let outcome = checkout.place_order(order).await;
+        if let (Ok(PlaceOutcome::Paid(_)), Some(pass)) = (&outcome, &pass)
+            && has_all_seats(&checkout, &sale.id, &who, sale.seats_per_customer_max).await
+        {
+            ended_visits.add(&sale.id, pass.visit);
+        }
+        outcome
+    };
+    let outcome = state
+        .app
+        .lifecycle
+        .spawn_uncancellable(purchase)
+        .await
+        .map_err(task_failed)?;
+    order_response(outcome.map_err(|e| state.app.checkout_problem("order", &e))?)
+}
+
+fn check_payment(payment: &PaymentRequest) -> Result<(), Problem> {
+    if payment.method != "card" {
+        return Err(invalid("payment.method", "the only method is `card`".to_owned()));
+    }
+    if payment.token.is_empty() || payment.token.len() > PAYMENT_TOKEN_CHARS_MAX {
+        return Err(invalid(
+            "payment.token",
+            format!("1 to {PAYMENT_TOKEN_CHARS_MAX} characters"),
+        ));
+    }
+    Ok(())
+}
+
+/// The visit that the seats are held in. A visitor whose pass has expired may still pay for seats on hold;
+/// without any, only a valid pass opens the call.
+async fn visit_of(
+    state: &BoxOfficeState,
+    visitor: &AdmittedOrExpired,
+    hold: HoldId,
+) -> Result<VisitId, Problem> {
+    if let Some(pass) = &visitor.pass {
+        return Ok(pass.visit);
+    }
+    let found = state.seating.find_hold(hold, &visitor.subject).await;
+    match found.map_err(|e| state.app.seating_problem("a hold", &e))? {
+        Some((_, hold)) => Ok(hold.visit),
+        None => Err(Problem::new(Kind::PassRequired).detail("the pass has expired")),
+    }
+}
+
+/// Whether a customer has as many seats as they may. Then the visit is over, and its slot goes to the next in
+/// the queue.
+async fn has_all_seats(checkout: &Checkout, sale: &SaleId, buyer: &Subject, limit: u8) -> bool {
+    let orders = checkout.orders_of(sale, buyer).await.unwrap_or_default();
+    let paid = orders.iter().filter(|order| order.state == OrderState::Paid);
+    paid.map(|order| order.seats.len()).sum::<usize>() >= usize::from(limit)
+}
+
+/// `GET /v1/orders`: the caller's own orders.
 pub async fn list(
-    State(office): State<BoxOfficeState>,
-    Owners(names): Owners,
-    Query(asked): Query<OrdersQuery>,
+    State(state): State<BoxOfficeState>,
+    Owners(subjects): Owners,
+    Query(query): Query<OrdersQuery>,
 ) -> HandlerResult {
     let mut orders = Vec::new();
-    for sale in office
-        .app
-        .sales
-        .keys()
-        .filter(|id| asked.sale.as_deref().is_none_or(|wanted| wanted == id.as_str()))
-    {
-        for who in &names {
-            orders.extend(
-                office
-                    .checkout
-                    .orders_of(sale, who)
-                    .await
-                    .map_err(|e| office.app.checkout_problem("orders", &e))?,
-            );
+    let is_wanted = |sale: &&SaleId| query.sale.as_deref().is_none_or(|wanted| wanted == sale.as_str());
+    for sale in state.app.sales.keys().filter(is_wanted) {
+        for who in &subjects {
+            let of_sale = state.checkout.orders_of(sale, who).await;
+            orders.extend(of_sale.map_err(|e| state.app.checkout_problem("orders", &e))?);
         }
     }
     Ok(private_json(StatusCode::OK, &OrderList { orders }))
 }
 
-pub async fn show(own: OwnedOrder) -> Response {
-    private_json(StatusCode::OK, &own.order)
+/// `GET /v1/orders/{order}`: one order.
+pub async fn show(owned: OwnedOrder) -> Response {
+    private_json(StatusCode::OK, &owned.order)
 }
 
-pub async fn history(State(office): State<BoxOfficeState>, own: OwnedOrder) -> HandlerResult {
-    let history = office
-        .checkout
-        .history(own.order.id, &own.who)
-        .await
-        .map_err(|e| office.app.checkout_problem("history", &e))?;
-    Ok(private_json(
-        StatusCode::OK,
-        &History {
-            history: history.unwrap_or_default(),
-        },
-    ))
+/// `GET /v1/orders/{order}/history`: what happened to the order.
+pub async fn history(State(state): State<BoxOfficeState>, owned: OwnedOrder) -> HandlerResult {
+    let history = state.checkout.history(owned.order.id, &owned.who).await;
+    let history = history
+        .map_err(|e| state.app.checkout_problem("history", &e))?
+        .unwrap_or_default();
+    Ok(private_json(StatusCode::OK, &OrderHistory { history }))
 }
 
-pub async fn tickets(State(office): State<BoxOfficeState>, own: OwnedOrder) -> HandlerResult {
+/// `GET /v1/orders/{order}/tickets`: the tickets of the order.
+pub async fn tickets(State(state): State<BoxOfficeState>, owned: OwnedOrder) -> HandlerResult {
     let view = |ticket: Ticket| {
-        let base = format!("/v1/orders/{}/tickets/{}", own.order.id, ticket.id);
+        let base = format!("/v1/orders/{}/tickets/{}", owned.order.id, ticket.id);
         TicketView {
             qr_svg_url: format!("{base}.svg"),
             qr_png_url: format!("{base}.png"),
             ticket,
         }
     };
-    let tickets = own_tickets(&office, &own).await?.into_iter().map(view).collect();
+    let tickets = owned.tickets(&state).await?.into_iter().map(view).collect();
     Ok(private_json(StatusCode::OK, &TicketList { tickets }))
 }
 
-/// One ticket's QR code, `{ticket}.svg` or `{ticket}.png`.
+/// `GET /v1/orders/{order}/tickets/{ticket}`: one ticket's QR code, `{ticket}.svg` or `{ticket}.png`.
 pub async fn ticket_code(
-    State(office): State<BoxOfficeState>,
-    own: OwnedOrder,
-    Path((_, file)): Path<(String, String)>,
+    State(state): State<BoxOfficeState>,
+    owned: OwnedOrder,
+    PathParams((_, file)): PathParams<(String, String)>,
 ) -> HandlerResult {
-    let nothing = || Problem::new(Kind::NotFound);
-    let (id, form) = file.rsplit_once('.').ok_or_else(nothing)?;
-    let tickets = own_tickets(&office, &own).await?;
+    let not_found = || Problem::new(Kind::NotFound).detail("there is no such ticket");
+    let (id, format) = file.rsplit_once('.').ok_or_else(not_found)?;
+    let tickets = owned.tickets(&state).await?;
     let ticket = tickets
         .iter()
         .find(|ticket| ticket.id == id)
-        .ok_or_else(nothing)?;
-    let (content_type, bytes) = match form {
+        .ok_or_else(not_found)?;
+    let (content_type, bytes) = match format {
         "svg" => ("image/svg+xml", checkout::qr_svg(&ticket.code).into_bytes()),
         "png" => ("image/png", checkout::qr_png(&ticket.code)),
-        _ => return Err(nothing()),
+        _ => return Err(not_found()),
     };
     let mut response = Response::new(Body::from(bytes));
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response.headers_mut().insert(
-        header::CACHE_CONTROL,
-        HeaderValue::from_static("private, max-age=3600"),
-    );
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(TICKET_CODE_CACHE));
     Ok(response)
 }
 
-/// The buyer is back from her bank: asks the gateway now instead of at the next round.
-pub async fn confirm(State(office): State<BoxOfficeState>, own: OwnedOrder) -> HandlerResult {
-    let (checkout, id, who) = (Arc::clone(&office.checkout), own.order.id, own.who);
-    let outcome = office
+/// `POST /v1/orders/{order}/confirm`: the buyer is back from the bank. Asks the gateway now instead of at the
+/// next poll.
+pub async fn confirm(State(state): State<BoxOfficeState>, owned: OwnedOrder) -> HandlerResult {
+    let checkout = Arc::clone(&state.checkout);
+    let OwnedOrder { order, who } = owned;
+    let outcome = state
         .app
         .lifecycle
-        .spawn_uncancellable(async move { checkout.confirm(id, &who).await })
+        .spawn_uncancellable(async move { checkout.confirm(order.id, &who).await })
         .await
         .map_err(task_failed)?;
-    order_response(
-        outcome
-            .map_err(|e| office.app.checkout_problem("confirm", &e))?
-            .ok_or_else(no_such_order)?,
-    )
+    let outcome = outcome.map_err(|e| state.app.checkout_problem("confirm", &e))?;
+    order_response(outcome.ok_or_else(no_such_order)?)
 }
 
-pub async fn cancel(State(office): State<BoxOfficeState>, own: OwnedOrder) -> HandlerResult {
-    let (checkout, id, who) = (Arc::clone(&office.checkout), own.order.id, own.who);
-    let outcome = office
+/// `POST /v1/orders/{order}/cancel`: returns the seats of a paid order and refunds it.
+pub async fn cancel(State(state): State<BoxOfficeState>, owned: OwnedOrder) -> HandlerResult {
+    let checkout = Arc::clone(&state.checkout);
+    let OwnedOrder { order, who } = owned;
+    let outcome = state
         .app
         .lifecycle
-        .spawn_uncancellable(async move { checkout.cancel(id, &who).await })
+        .spawn_uncancellable(async move { checkout.cancel(order.id, &who).await })
         .await
         .map_err(task_failed)?;
-    match outcome.map_err(|e| office.app.checkout_problem("cancel", &e))? {
+    match outcome.map_err(|e| state.app.checkout_problem("cancel", &e))? {
         CancelOutcome::Canceled(order) => Ok(private_json(StatusCode::OK, &order)),
         CancelOutcome::InProgress(order) => Ok(private_json(StatusCode::ACCEPTED, &order)),
         CancelOutcome::NotPaid(order) => Err(Problem::new(Kind::NotCancellable).with("order", &order)),
@@ -254,48 +284,60 @@ pub async fn cancel(State(office): State<BoxOfficeState>, own: OwnedOrder) -> Ha
     }
 }
 
-/// Where the gateway sends the browser back to. The browser's word proves nothing, so the page asks what the gateway's
-/// own book says.
-pub async fn payment_return(Path(order): Path<OrderId>) -> Redirect {
+/// `GET /v1/orders/{order}/return`: where the gateway sends the browser back to.
+///
+/// The redirect proves nothing, so the page behind it asks for the gateway's own statement.
+pub async fn payment_return(PathParams(order): PathParams<OrderId>) -> Redirect {
     Redirect::to(&format!("/orders/{order}"))
 }
 
+/// `POST /v1/webhooks/{gateway}`: a message of the payment gateway.
 pub async fn webhook(
-    State(office): State<BoxOfficeState>,
-    Path(gateway): Path<String>,
+    State(state): State<BoxOfficeState>,
+    PathParams(gateway): PathParams<String>,
     headers: HeaderMap,
     body: Body,
 ) -> HandlerResult {
-    let body = read_body(body, &office.app).await?;
+    let body = read_body(body, &state.app).await?;
     let headers: Vec<(String, String)> = headers
         .iter()
         .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
         .collect();
-    let checkout = Arc::clone(&office.checkout);
-    let outcome = office
+    let checkout = Arc::clone(&state.checkout);
+    let outcome = state
         .app
         .lifecycle
         .spawn_uncancellable(async move { checkout.webhook(&gateway, &headers, &body).await })
         .await
         .map_err(task_failed)?;
-    match outcome.map_err(|e| office.app.checkout_problem("webhook", &e))? {
+    match outcome.map_err(|e| state.app.checkout_problem("webhook", &e))? {
         WebhookOutcome::Accepted | WebhookOutcome::Ignored => Ok(StatusCode::NO_CONTENT.into_response()),
         WebhookOutcome::Refused => Err(Problem::new(Kind::NotSigned)),
     }
 }
 
-/// An order that the path names and the caller owns; somebody else's does not exist for her.
+/// The order that the path names, if the caller owns it. An order of another customer does not exist for the
+/// caller.
 pub struct OwnedOrder {
     order: OrderView,
     who: Subject,
 }
 
+impl OwnedOrder {
+    async fn tickets(&self, state: &BoxOfficeState) -> Result<Vec<Ticket>, Problem> {
+        let tickets = state.checkout.tickets(self.order.id, &self.who).await;
+        Ok(tickets
+            .map_err(|e| state.app.checkout_problem("tickets", &e))?
+            .unwrap_or_default())
+    }
+}
+
 impl FromRequestParts<BoxOfficeState> for OwnedOrder {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, office: &BoxOfficeState) -> Result<Self, Problem> {
-        let Owners(names) = Owners::from_request_parts(parts, office).await?;
-        let params = axum::extract::RawPathParams::from_request_parts(parts, office)
+    async fn from_request_parts(parts: &mut Parts, state: &BoxOfficeState) -> Result<Self, Problem> {
+        let Owners(subjects) = Owners::from_request_parts(parts, state).await?;
+        let params = RawPathParams::from_request_parts(parts, state)
             .await
             .map_err(|_| no_such_order())?;
         let id = params
@@ -303,13 +345,9 @@ impl FromRequestParts<BoxOfficeState> for OwnedOrder {
             .find(|(key, _)| *key == "order")
             .and_then(|(_, value)| value.parse::<OrderId>().ok())
             .ok_or_else(no_such_order)?;
-        for who in names {
-            if let Some(order) = office
-                .checkout
-                .order(id, &who)
-                .await
-                .map_err(|e| office.app.checkout_problem("order", &e))?
-            {
+        let problem = |e: CheckoutError| state.app.checkout_problem("order", &e);
+        for who in subjects {
+            if let Some(order) = state.checkout.order(id, &who).await.map_err(problem)? {
                 return Ok(Self { order, who });
             }
         }
@@ -317,7 +355,7 @@ impl FromRequestParts<BoxOfficeState> for OwnedOrder {
     }
 }
 
-/// What became of the order, in the contract's words.
+/// The response to an order that was placed or confirmed.
 fn order_response(outcome: PlaceOutcome) -> HandlerResult {
     match outcome {
         PlaceOutcome::Paid(order) | PlaceOutcome::AwaitingPayment(order) => {
@@ -335,22 +373,20 @@ fn order_response(outcome: PlaceOutcome) -> HandlerResult {
     }
 }
 
-async fn own_tickets(office: &BoxOfficeState, own: &OwnedOrder) -> Result<Vec<Ticket>, Problem> {
-    let tickets = office
-        .checkout
-        .tickets(own.order.id, &own.who)
-        .await
-        .map_err(|e| office.app.checkout_problem("tickets", &e))?;
-    Ok(tickets.unwrap_or_default())
-}
-
 fn order_with_location(status: StatusCode, order: &OrderView) -> Response {
     let mut response = private_json(status, order);
-    let place = HeaderValue::from_str(&format!("/v1/orders/{}", order.id)).expect("a UUID is visible ASCII");
-    response.headers_mut().insert(header::LOCATION, create);
+    let location =
+        HeaderValue::from_str(&format!("/v1/orders/{}", order.id)).expect("a UUID is visible ASCII");
+    response.headers_mut().insert(header::LOCATION, location);
     response
 }
 
 fn no_such_order() -> Problem {
     Problem::new(Kind::NotFound).detail("there is no such order")
+}
+
+fn invalid(field: &str, what: String) -> Problem {
+    Problem::new(Kind::InvalidField)
+        .with("field", &field)
+        .detail(what)
 }

@@ -1,154 +1,219 @@
-//! The waiting room's calls: a place, the board, the door.
+//! Operations of the waiting room: join the queue, read its status, enter the sale.
 
 use std::{future::Future, net::IpAddr, pin::Pin};
 
 use axum::{
-    extract::{Request, State},
+    body::Body,
+    extract::{FromRequestParts, Request, State},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::edge::handlers::{
-    HandlerResult, CachedBody,
-    anonymous::{self, JoinRequest, AnonymousVisitor},
-    task_failed, private_json, cacheable,
+    CachedBody, HandlerResult,
+    anonymous::{self, AnonymousVisitor},
+    cacheable, private_json, task_failed,
 };
 use crate::{
-    edge::{auth::extractors::{self, Admitted, SaleRoom, VerifiedQueueHolder, QueueHolder, SignedIn}, connection::sse::{FrameSource, event_stream}, errors::problem::{Kind, Problem}, state::{AppState, SaleInfo, SignIn, WaitingRoomState}},
+    edge::{
+        auth::credentials,
+        auth::extractors::{Admitted, QueueHolder, SaleRoom, SignedIn, VerifiedQueueHolder},
+        connection::sse::{FrameSource, event_stream},
+        errors::problem::{Kind, Problem},
+        handlers::request,
+        state::{AppState, SaleInfo, SignIn, WaitingRoomState},
+    },
     kernel::{Subject, Timestamp},
     waiting_room::{
-        BoardWatch, EnterOutcome, Inside, JoinOutcome, Joined, Phase, PlaceState, RenewOutcome, WaitingRoom,
+        BoxOfficeLoad, EnterOutcome, EntryState, JoinOutcome, Joined, Phase, RenewOutcome,
+        StatusSubscription, WaitingRoom,
     },
 };
 
-/// A place in the queue.
+/// How long browsers and caches keep the status: it is encoded once a second.
+pub(crate) const STATUS_CACHE: &str = "public, max-age=1";
+
+/// A queue entry, and the token that proves it.
 #[derive(Serialize, ToSchema)]
 pub struct JoinResponse<'a> {
-    token: &'a str,
-    #[schema(value_type = String)]
-    state: PlaceState,
-    number: Option<u64>,
-    #[schema(value_type = String)]
-    joined_at: Timestamp,
-    /// Whoever has `sample & mask == 0` by the board's `presence` is asked to say now and then that she is there.
-    sample: u16,
+    /// The queue token. Also set as a cookie.
+    pub(crate) token: &'a str,
+    /// Where the entry stands.
+    pub(crate) state: EntryState,
+    /// The queue number; `null` until the draw has assigned it.
+    pub(crate) number: Option<u64>,
+    /// When the entry was made.
+    pub(crate) joined_at: Timestamp,
+    /// Decides whether the page sends heartbeats: it does where `heartbeat_sample & mask == 0`, with the mask
+    /// that the queue status gives for the entry's distance.
+    pub(crate) heartbeat_sample: u16,
 }
 
-/// Whether somebody is asked to say that she is there.
+/// Whether the page keeps sending heartbeats.
 #[derive(Serialize, ToSchema)]
 pub struct HeartbeatResponse {
-    /// Milliseconds until she is to say so again; `null` when she is not asked, and nothing was taken down.
-    again_in_ms: Option<u64>,
+    /// Milliseconds until the next heartbeat; `null` when this visitor is not in the sample and nothing was
+    /// recorded.
+    pub(crate) next_after_ms: Option<u64>,
 }
 
 /// An admission pass.
 #[derive(Serialize, ToSchema)]
 pub struct PassResponse<'a> {
-    pass: &'a str,
-    #[schema(value_type = String)]
-    expires_at: Timestamp,
+    /// The pass, a JWT. Also set as a cookie.
+    pub(crate) pass: &'a str,
+    /// When it expires unless it is renewed.
+    pub(crate) expires_at: Timestamp,
 }
 
-pub async fn join(State(door): State<WaitingRoomState>, SaleRoom { sale, room }: SaleRoom, request: Request) -> HandlerResult {
-    let address = extractors::address(request.extensions(), request.headers(), &door.app);
-    join_queue(&door, &sale, &room, address, request).await
+/// `POST /v1/sales/{sale}/queue`, where the dispatcher did not take its shortcut.
+pub async fn join(
+    State(state): State<WaitingRoomState>,
+    SaleRoom { sale, room }: SaleRoom,
+    request: Request,
+) -> HandlerResult {
+    let address = request::address(request.extensions(), request.headers(), &state.app);
+    join_queue(&state, &sale, &room, address, request).await
 }
 
-/// All of it is lent: so many joins at once would fight for the counts of what they share.
+/// Joins the queue of `sale`.
+///
+/// Everything shared is borrowed: with this many joins at once, cloning an `Arc` would make the cores compete
+/// for its reference count.
 pub(crate) async fn join_queue(
-    door: &WaitingRoomState,
+    state: &WaitingRoomState,
     sale: &SaleInfo,
     room: &WaitingRoom,
     address: Option<IpAddr>,
     request: Request,
 ) -> HandlerResult {
-    use axum::extract::FromRequestParts;
-    let app = &door.app;
-    let (mut parts, body) = request.into_parts();
-    let who = match sale.sign_in {
-        SignIn::Customer => {
-            if let Some(address) = address
-                && let Err(wait) = app.limits.joins.take(address)
-            {
-                return Err(Problem::new(Kind::TooManyRequests).retry_after_s(wait.as_secs() + 1));
-            }
-            Joiner::Customer(SignedIn::from_request_parts(&mut parts, door).await?.0.subject)
-        }
-        SignIn::None => {
-            // Whoever shows a live place has it already; of the others, a customer is known and everybody else is new.
-            if let Some((token, raw)) = extractors::presented_queue_token(&parts, app, sale)? {
-                let place = room.place(&token);
-                if place.state != PlaceState::Left {
-                    let (state, number, sample) = (place.state, place.number, place.sample);
-                    let joined = Joined {
-                        token: raw,
-                        state,
-                        number,
-                        joined_at: token.joined_at,
-                        sample,
-                    };
-                    return Ok(join_response(app, sale, &joined, JoinKind::Existing));
-                }
-            }
-            if let Some(session) = extractors::valid_session(&parts, app)? {
-                Joiner::Customer(session.subject)
-            } else {
-                // Nobody works for a place that is not given.
-                closed_problem(room).map_or(Ok(()), Err)?;
-                Joiner::Anonymous(anonymous::admit_anonymous(app, sale, address, parts, body).await?)
-            }
-        }
+    let app = &state.app;
+    let (parts, body) = request.into_parts();
+    let joiner = match sale.sign_in {
+        SignIn::Customer => signed_in_joiner(state, address, parts).await?,
+        SignIn::None => match existing_entry(app, sale, room, &parts)? {
+            Some(joined) => return Ok(join_response(app, sale, &joined, JoinKind::Existing)),
+            None => joiner_without_sign_in(state, sale, room, address, parts, body).await?,
+        },
     };
-    // No task of its own: nothing is half done when she hangs up (see `WaitingRoom::join`), and joins are many.
-    let outcome = match who {
+    // Runs in the connection's own task: a client that disconnects leaves nothing half done (see
+    // `WaitingRoom::join`), and a task for each join would cost more than the join.
+    let outcome = match joiner {
         Joiner::Customer(subject) => room.join(&subject).await,
-        Joiner::Anonymous(stranger) => {
-            let outcome = room.join_stranger().await;
+        Joiner::Anonymous(visitor) => {
+            let outcome = room.join_anonymous().await;
             if !matches!(outcome, Ok(JoinOutcome::Joined(_))) {
-                stranger.release_proof(app);
+                visitor.release_proof(app);
             }
             outcome
         }
     };
     match outcome.map_err(|e| app.waiting_room_problem("join", &e))? {
         JoinOutcome::Joined(joined) => Ok(join_response(app, sale, &joined, JoinKind::New)),
-        JoinOutcome::Already(joined) => Ok(join_response(app, sale, &joined, JoinKind::Existing)),
-        JoinOutcome::NotOpenYet { opens } => Err(Problem::new(Kind::NotOpenYet).with("opens_at", &opens)),
+        JoinOutcome::Existing(joined) => Ok(join_response(app, sale, &joined, JoinKind::Existing)),
+        JoinOutcome::NotOpenYet {
+            prequeue_starts_at: opens,
+        } => Err(Problem::new(Kind::NotOpenYet).with("opens_at", &opens)),
         JoinOutcome::Closed => Err(Problem::new(Kind::Closed)),
-        JoinOutcome::Full => Err(Problem::new(Kind::QueueFull).retry_after_s(app.retry_after_jitter_s(20, 60))),
+        JoinOutcome::Full => {
+            Err(Problem::new(Kind::QueueFull).retry_after_s(app.retry_after_jitter_s(20, 60)))
+        }
     }
 }
 
-/// Who wants a place.
+/// Who joins the queue.
 enum Joiner {
     Customer(Subject),
     Anonymous(AnonymousVisitor),
 }
 
-/// Why nobody gets a place now, whoever she is.
+async fn signed_in_joiner(
+    state: &WaitingRoomState,
+    address: Option<IpAddr>,
+    mut parts: Parts,
+) -> Result<Joiner, Problem> {
+    if let Some(address) = address
+        && let Err(wait) = state.app.limits.joins.take(address)
+    {
+        return Err(Problem::new(Kind::TooManyRequests).retry_after_s(wait.as_secs() + 1));
+    }
+    let SignedIn(session) = SignedIn::from_request_parts(&mut parts, state).await?;
+    Ok(Joiner::Customer(session.subject))
+}
+
+/// The entry whose token the request shows, unless it was left.
+fn existing_entry(
+    app: &AppState,
+    sale: &SaleInfo,
+    room: &WaitingRoom,
+    parts: &Parts,
+) -> Result<Option<Joined>, Problem> {
+    let Some((token, raw)) = credentials::presented_queue_token(parts, app, sale)? else {
+        return Ok(None);
+    };
+    let position = room.position(&token);
+    Ok((position.state != EntryState::Left).then_some(Joined {
+        token: raw,
+        state: position.state,
+        number: position.number,
+        joined_at: token.joined_at,
+        heartbeat_sample: position.heartbeat_sample,
+    }))
+}
+
+/// In a sale without sign-in a customer is known by the session, and any other visitor is new and pays with a
+/// proof of work.
+async fn joiner_without_sign_in(
+    state: &WaitingRoomState,
+    sale: &SaleInfo,
+    room: &WaitingRoom,
+    address: Option<IpAddr>,
+    parts: Parts,
+    body: Body,
+) -> Result<Joiner, Problem> {
+    if let Some(session) = credentials::valid_session(&parts, &state.app)? {
+        return Ok(Joiner::Customer(session.subject));
+    }
+    // Before the proof is read: nobody should compute one for an entry that cannot be had.
+    if let Some(problem) = closed_problem(room) {
+        return Err(problem);
+    }
+    let visitor = anonymous::admit_anonymous(&state.app, sale, address, parts, body).await?;
+    Ok(Joiner::Anonymous(visitor))
+}
+
+/// Why the queue takes no entry now; `None` when it does.
 fn closed_problem(room: &WaitingRoom) -> Option<Problem> {
     match room.phase() {
-        Phase::Scheduled => Some(Problem::new(Kind::NotOpenYet).with("opens_at", &room.config().prequeue_at)),
+        Phase::Scheduled => {
+            Some(Problem::new(Kind::NotOpenYet).with("opens_at", &room.config().prequeue_starts_at))
+        }
         Phase::Closed => Some(Problem::new(Kind::Closed)),
         _ => None,
     }
 }
 
-pub async fn position(placed: QueueHolder) -> Response {
-    position_response(&placed)
+/// `GET /v1/sales/{sale}/queue/position`, where the dispatcher did not take its shortcut.
+pub async fn position(holder: QueueHolder) -> Response {
+    position_response(&holder)
 }
 
-pub(crate) fn position_response(placed: &QueueHolder) -> Response {
-    private_json(StatusCode::OK, &placed.room.place(&placed.token))
+/// The response with the caller's own position.
+pub(crate) fn position_response(holder: &QueueHolder) -> Response {
+    private_json(StatusCode::OK, &holder.room.position(&holder.token))
 }
 
-pub async fn leave(State(WaitingRoomState { app, .. }): State<WaitingRoomState>, VerifiedQueueHolder(placed): VerifiedQueueHolder) -> HandlerResult {
+/// `DELETE /v1/sales/{sale}/queue`: gives the entry up.
+pub async fn leave(
+    State(WaitingRoomState { app, .. }): State<WaitingRoomState>,
+    VerifiedQueueHolder(holder): VerifiedQueueHolder,
+) -> HandlerResult {
     let QueueHolder {
         sale, room, token, ..
-    } = placed;
+    } = holder;
     let left = app
         .lifecycle
         .spawn_uncancellable(async move { room.leave(&token).await })
@@ -164,47 +229,47 @@ pub async fn leave(State(WaitingRoomState { app, .. }): State<WaitingRoomState>,
     Ok(response)
 }
 
-pub async fn heartbeat(placed: QueueHolder) -> Response {
-    let again_in_ms = placed
+/// `PUT /v1/sales/{sale}/queue/heartbeat`: the page is still open.
+pub async fn heartbeat(holder: QueueHolder) -> Response {
+    let next_after_ms = holder
         .room
-        .present(&placed.token)
-        .map(|again_in| u64::try_from(again_in.as_millis()).unwrap_or(u64::MAX));
-    private_json(StatusCode::OK, &HeartbeatResponse { again_in_ms })
+        .heartbeat(&holder.token)
+        .map(|next_after| u64::try_from(next_after.as_millis()).unwrap_or(u64::MAX));
+    private_json(StatusCode::OK, &HeartbeatResponse { next_after_ms })
 }
 
-const STATUS_CACHE: &str = "public, max-age=1";
-
-pub async fn status(at_door: SaleRoom, headers: HeaderMap) -> Response {
-    status_response(&at_door, &headers)
+/// `GET /v1/sales/{sale}/status`, where the dispatcher did not take its shortcut.
+pub async fn status(sale_room: SaleRoom, headers: HeaderMap) -> Response {
+    status_response(&sale_room, &headers)
 }
 
-pub(crate) fn status_response(at_door: &SaleRoom, headers: &HeaderMap) -> Response {
-    let board = at_door.room.board();
-    cacheable(
-        headers,
-        "application/json",
-        &status.etag,
-        STATUS_CACHE,
-        CachedBody::PlainAndGzip(&status.json, None),
-    )
+/// The response with the queue's public status: bytes that were encoded once for all.
+pub(crate) fn status_response(sale_room: &SaleRoom, headers: &HeaderMap) -> Response {
+    let status = sale_room.room.status();
+    let body = CachedBody::PlainAndGzip(&status.json, None);
+    cacheable(headers, "application/json", &status.etag, STATUS_CACHE, body)
 }
 
-pub async fn status_events(State(WaitingRoomState { app, .. }): State<WaitingRoomState>, SaleRoom { room, .. }: SaleRoom) -> HandlerResult {
-    let watch = room.watch_board().ok_or_else(|| {
+/// `GET /v1/sales/{sale}/status/events`: the public status as server-sent events.
+pub async fn status_events(
+    State(WaitingRoomState { app, .. }): State<WaitingRoomState>,
+    SaleRoom { room, .. }: SaleRoom,
+) -> HandlerResult {
+    let watch = room.subscribe_status().ok_or_else(|| {
         Problem::new(Kind::Overloaded)
-            .detail("poll the board instead")
+            .detail("this node serves as many status streams as it may; poll the status instead")
             .retry_after_s(app.retry_after_jitter_s(10, 60))
     })?;
-    let now = room.board().sse.clone();
+    let current = room.status().sse.clone();
     Ok(event_stream(
-        Some(now),
+        Some(current),
         StatusFrames(watch),
         app.lifecycle.clone(),
         &app.entropy,
     ))
 }
 
-struct StatusFrames(BoardWatch);
+struct StatusFrames(StatusSubscription);
 
 impl FrameSource for StatusFrames {
     fn next(&mut self) -> Pin<Box<dyn Future<Output = Option<Bytes>> + Send + '_>> {
@@ -212,14 +277,19 @@ impl FrameSource for StatusFrames {
     }
 }
 
-pub async fn enter(State(WaitingRoomState { app, .. }): State<WaitingRoomState>, VerifiedQueueHolder(placed): VerifiedQueueHolder) -> HandlerResult {
+/// `POST /v1/sales/{sale}/admission`: exchanges a called entry for an admission pass.
+pub async fn enter(
+    State(WaitingRoomState { app, .. }): State<WaitingRoomState>,
+    VerifiedQueueHolder(holder): VerifiedQueueHolder,
+) -> HandlerResult {
     let QueueHolder {
         sale, room, token, ..
-    } = placed;
+    } = holder;
+    // An overloaded box office takes no further visitors, even those that were called.
     let inside = if app.load_shedder.is_box_office_overloaded() {
-        Inside::Late
+        BoxOfficeLoad::Overloaded
     } else {
-        Inside::Served
+        BoxOfficeLoad::Normal
     };
     let outcome = app
         .lifecycle
@@ -227,14 +297,17 @@ pub async fn enter(State(WaitingRoomState { app, .. }): State<WaitingRoomState>,
         .await
         .map_err(task_failed)?;
     match outcome.map_err(|e| app.waiting_room_problem("admission", &e))? {
-        EnterOutcome::Entered { pass, expires_at } => Ok(pass_response(&app, &sale, &pass, expires_at)),
-        EnterOutcome::NotCalledYet(place) => Err(Problem::new(Kind::NotCalledYet).with("position", &place)),
-        EnterOutcome::FullForAMoment(place) => Err(Problem::new(Kind::AtCapacity).with("position", &place)),
-        EnterOutcome::Ended(place) => Err(Problem::new(Kind::VisitEnded).with("position", &place)),
+        EnterOutcome::Admitted { pass, expires_at } => Ok(pass_response(&app, &sale, &pass, expires_at)),
+        EnterOutcome::NotCalledYet(position) => {
+            Err(Problem::new(Kind::NotCalledYet).with("position", &position))
+        }
+        EnterOutcome::AtCapacity(position) => Err(Problem::new(Kind::AtCapacity).with("position", &position)),
+        EnterOutcome::Ended(position) => Err(Problem::new(Kind::VisitEnded).with("position", &position)),
         EnterOutcome::Closed => Err(Problem::new(Kind::Closed)),
     }
 }
 
+/// `PUT /v1/sales/{sale}/admission`: renews the admission pass.
 pub async fn renew(
     State(WaitingRoomState { app, .. }): State<WaitingRoomState>,
     SaleRoom { sale, room }: SaleRoom,
@@ -252,6 +325,7 @@ pub async fn renew(
     }
 }
 
+/// `DELETE /v1/sales/{sale}/admission`: ends the visit, which frees its slot.
 pub async fn end_visit(
     State(WaitingRoomState { app, .. }): State<WaitingRoomState>,
     SaleRoom { sale, room }: SaleRoom,
@@ -271,15 +345,16 @@ pub async fn end_visit(
     Ok(response)
 }
 
+/// Whether a join made an entry or found one.
 #[derive(Clone, Copy)]
 enum JoinKind {
     New,
     Existing,
 }
 
-fn join_response(app: &AppState, sale: &SaleInfo, joined: &Joined, granted: JoinKind) -> Response {
-    // The clock has been read for her, if she came just now.
-    let (status, now) = match granted {
+fn join_response(app: &AppState, sale: &SaleInfo, joined: &Joined, kind: JoinKind) -> Response {
+    // A new entry's time was read a moment ago: joins are too many to read the clock twice for each.
+    let (status, now) = match kind {
         JoinKind::New => (StatusCode::CREATED, joined.joined_at),
         JoinKind::Existing => (StatusCode::OK, app.clock.now()),
     };
@@ -288,26 +363,21 @@ fn join_response(app: &AppState, sale: &SaleInfo, joined: &Joined, granted: Join
         state: joined.state,
         number: joined.number,
         joined_at: joined.joined_at,
-        sample: joined.sample,
+        heartbeat_sample: joined.heartbeat_sample,
     };
     let mut response = private_json(status, &body);
-    let cookie = app.cookies.set(
-        &sale.cookies.queue,
-        &joined.token,
-        extractors::queue_cookie_ttl(sale, now),
-    );
+    let ttl = credentials::queue_cookie_ttl(sale, now);
+    let cookie = app.cookies.set(&sale.cookies.queue, &joined.token, ttl);
     response.headers_mut().append(header::SET_COOKIE, cookie);
     response
 }
 
 fn pass_response(app: &AppState, sale: &SaleInfo, pass: &str, expires_at: Timestamp) -> Response {
     let mut response = private_json(StatusCode::OK, &PassResponse { pass, expires_at });
-    // The cookie outlives the pass: an expired pass still says who was let in, which is enough to pay for what she holds.
-    let cookie: HeaderValue = app.cookies.set(
-        &sale.cookies.pass,
-        pass,
-        extractors::queue_cookie_ttl(sale, app.clock.now()),
-    );
+    // The cookie outlives the pass: an expired pass still identifies the visitor, who may pay for the seats
+    // on hold.
+    let ttl = credentials::queue_cookie_ttl(sale, app.clock.now());
+    let cookie: HeaderValue = app.cookies.set(&sale.cookies.pass, pass, ttl);
     response.headers_mut().append(header::SET_COOKIE, cookie);
     response
 }

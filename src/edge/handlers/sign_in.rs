@@ -1,4 +1,4 @@
-//! Who is there: a password of the shop's, or the shop's own word for it.
+//! Operations of signing in: by the shop's password, or by a token that the shop signed.
 
 use std::sync::Arc;
 
@@ -10,42 +10,58 @@ use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::edge::handlers::{HandlerResult, task_failed, private_json};
+use crate::edge::handlers::{HandlerResult, private_json, task_failed};
 use crate::{
-    edge::{auth::extractors::{ClientAddress, Json, SESSION_COOKIE, SignedIn}, errors::problem::{Kind, Problem}, state::{AppState}},
+    edge::{
+        auth::credentials::SESSION_COOKIE,
+        auth::extractors::SignedIn,
+        errors::problem::{Kind, Problem},
+        handlers::request::{ClientAddress, Json},
+        state::AppState,
+    },
     kernel::Timestamp,
     shop::SignInOutcome,
 };
 
+/// A customer's credentials in the shop.
 #[derive(Deserialize, ToSchema)]
 pub struct Credentials {
+    /// The login name or e-mail address.
     login: String,
+    /// The password in the clear.
     password: String,
 }
 
+/// A token from the shop, where the customer is signed in already.
 #[derive(Deserialize, ToSchema)]
 pub struct HandoffRequest {
-    /// A JWT that the shop signed.
+    /// A JWT that the shop signed. It works once.
     token: String,
 }
 
+/// A customer's session.
 #[derive(Serialize, ToSchema)]
 pub struct SessionResponse<'a> {
-    token: &'a str,
-    #[schema(value_type = String)]
-    expires_at: Timestamp,
-    customer: CustomerName<'a>,
+    /// The session token. Also set as a cookie.
+    pub(crate) token: &'a str,
+    /// When the session ends.
+    pub(crate) expires_at: Timestamp,
+    /// The customer who is signed in.
+    pub(crate) customer: CustomerName<'a>,
 }
 
+/// A customer, as pages greet them.
 #[derive(Serialize, ToSchema)]
 pub struct CustomerName<'a> {
-    name: &'a str,
+    /// The name to show.
+    pub(crate) name: &'a str,
 }
 
+/// `POST /v1/sign-in`: a session for login and password.
 pub async fn sign_in(
     State(app): State<Arc<AppState>>,
     ClientAddress(address): ClientAddress,
-    Json(it): Json<Credentials>,
+    Json(credentials): Json<Credentials>,
 ) -> HandlerResult {
     if let Err(wait) = app.limits.sign_ins.take(address) {
         return Err(Problem::new(Kind::TooManyRequests).retry_after_s(wait.as_secs() + 1));
@@ -53,30 +69,33 @@ pub async fn sign_in(
     let shop = Arc::clone(&app.shop);
     let outcome = app
         .lifecycle
-        .spawn_uncancellable(async move { shop.sign_in(&it.login, &it.password).await })
+        .spawn_uncancellable(async move { shop.sign_in(&credentials.login, &credentials.password).await })
         .await
         .map_err(task_failed)?;
     session_response(&app, outcome)
 }
 
-pub async fn handoff(State(app): State<Arc<AppState>>, Json(it): Json<HandoffRequest>) -> HandlerResult {
+/// `POST /v1/sign-in/handoff`: a session for a token of the shop.
+pub async fn handoff(State(app): State<Arc<AppState>>, Json(request): Json<HandoffRequest>) -> HandlerResult {
     let shop = Arc::clone(&app.shop);
     let outcome = app
         .lifecycle
-        .spawn_uncancellable(async move { shop.sign_in_by_handoff(&it.token).await })
+        .spawn_uncancellable(async move { shop.sign_in_by_handoff(&request.token).await })
         .await
         .map_err(task_failed)?;
     session_response(&app, outcome)
 }
 
+/// `DELETE /v1/session`: ends the session on every node.
 pub async fn sign_out(State(app): State<Arc<AppState>>, SignedIn(session): SignedIn) -> HandlerResult {
     let shop = Arc::clone(&app.shop);
-    let done = app
+    let signed_out = app
         .lifecycle
         .spawn_uncancellable(async move { shop.sign_out(&session).await })
         .await
         .map_err(task_failed)?;
-    done.map_err(|e| Problem::unavailable("sign-out", &e).retry_after_s(app.retry_after_jitter_s(1, 4)))?;
+    signed_out
+        .map_err(|e| Problem::unavailable("sign-out", &e).retry_after_s(app.retry_after_jitter_s(1, 4)))?;
     let mut response = StatusCode::NO_CONTENT.into_response();
     response
         .headers_mut()
@@ -86,23 +105,21 @@ pub async fn sign_out(State(app): State<Arc<AppState>>, SignedIn(session): Signe
 
 fn session_response(app: &AppState, outcome: SignInOutcome) -> Result<Response, Problem> {
     match outcome {
-        SignInOutcome::SignedIn(it) => {
+        SignInOutcome::SignedIn(session) => {
             let body = SessionResponse {
-                token: &it.token,
-                expires_at: it.expires_at,
-                customer: CustomerName { name: &it.name },
+                token: &session.token,
+                expires_at: session.expires_at,
+                customer: CustomerName { name: &session.name },
             };
             let mut response = private_json(StatusCode::OK, &body);
-            let life = it.expires_at.since(app.clock.now());
-            response.headers_mut().append(
-                header::SET_COOKIE,
-                app.cookies.set(SESSION_COOKIE, &it.token, life),
-            );
+            let ttl = session.expires_at.since(app.clock.now());
+            let cookie = app.cookies.set(SESSION_COOKIE, &session.token, ttl);
+            response.headers_mut().append(header::SET_COOKIE, cookie);
             Ok(response)
         }
         SignInOutcome::Rejected => Err(Problem::new(Kind::WrongCredentials)),
         SignInOutcome::Busy { retry_after } => Err(Problem::new(Kind::Overloaded)
-            .detail("many are signing in at this moment")
+            .detail("too many customers are signing in")
             .retry_after_s(retry_after.as_secs())),
         SignInOutcome::Unreachable { retry_after } => {
             Err(Problem::new(Kind::ShopUnreachable).retry_after_s(retry_after.as_secs()))

@@ -1,8 +1,9 @@
 //! Description of one operation, from which its entry in the OpenAPI document is built.
 //!
-//! An operation is described beside its examples in one of this folder's files. Schemas come from the wire types
-//! themselves ([`ToSchema`]), examples are serialized values of the same types, and problems are [`Kind`]s: nothing is
-//! written twice, so the description cannot drift from the code without a test noticing.
+//! An operation is described beside its examples in one of this folder's files. Schemas come from the wire
+//! types themselves ([`ToSchema`]), examples are serialized values of the same types, and problems are
+//! [`Kind`]s: nothing is written twice, so the description cannot drift from the code without a test
+//! noticing.
 
 use std::collections::BTreeMap;
 
@@ -10,51 +11,26 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::{ToSchema, openapi::RefOr, openapi::schema::Schema};
 
+use super::{
+    problems,
+    references::{Schemas, reference_to},
+    security::Credential,
+};
 use crate::edge::errors::problem::{Kind, Problem};
-
-/// The schemas that operations refer to, by name.
-pub(crate) type Schemas = BTreeMap<String, RefOr<Schema>>;
 
 /// Problems that any operation may answer with.
 const ALWAYS: [Kind; 3] = [Kind::TooManyRequests, Kind::Overloaded, Kind::Internal];
 
 /// Problems of an operation that reads a JSON body.
-const OF_JSON_BODY: [Kind; 5] =
-    [Kind::MalformedRequest, Kind::InvalidField, Kind::NotJson, Kind::BodyTooLarge, Kind::BodyTooSlow];
-
-/// A way in which a request proves who sends it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Credential {
-    /// A customer's session.
-    Session,
-    /// The token of a queue entry.
-    QueueToken,
-    /// The admission pass.
-    AdmissionPass,
-    /// An operator's token.
-    Operator,
-    /// The MAC of a box office's report.
-    BoxOfficeMac,
-    /// The payment gateway's signature.
-    GatewaySignature,
-}
-
-impl Credential {
-    /// The names of the security schemes that carry it; any one of them is enough.
-    const fn schemes(self) -> &'static [&'static str] {
-        match self {
-            Self::Session => &["session", "session_cookie"],
-            Self::QueueToken => &["queue_token", "queue_token_cookie"],
-            Self::AdmissionPass => &["admission_pass", "admission_pass_cookie"],
-            Self::Operator => &["operator"],
-            Self::BoxOfficeMac => &["box_office_mac"],
-            Self::GatewaySignature => &["gateway_signature"],
-        }
-    }
-}
+const OF_JSON_BODY: [Kind; 5] = [
+    Kind::MalformedRequest,
+    Kind::InvalidField,
+    Kind::NotJson,
+    Kind::BodyTooLarge,
+    Kind::BodyTooSlow,
+];
 
 /// One operation: what it takes and every response it can give.
-#[derive(Debug)]
 pub struct OperationDoc {
     id: &'static str,
     tag: &'static str,
@@ -148,7 +124,13 @@ impl OperationDoc {
         self.parameter::<T>("header", name, description, is_required)
     }
 
-    fn parameter<T: ToSchema>(mut self, place: &str, name: &str, description: &str, is_required: bool) -> Self {
+    fn parameter<T: ToSchema>(
+        mut self,
+        place: &str,
+        name: &str,
+        description: &str,
+        is_required: bool,
+    ) -> Self {
         let schema = self.schema::<T>();
         self.parameters.push(json!({
             "name": name, "in": place, "required": is_required, "description": description, "schema": schema,
@@ -169,13 +151,24 @@ impl OperationDoc {
     }
 
     fn json_body<T: ToSchema>(mut self, examples: &[(&str, Value)], is_required: bool) -> Self {
-        let mut content = json!({ "schema": self.schema::<T>() });
-        content["examples"] = named_examples(examples);
-        self.request_body = Some(json!({ "required": is_required, "content": { "application/json": content } }));
+        self.set_json_body::<T>(examples, is_required);
         self.problems(&OF_JSON_BODY)
     }
 
-    /// A request body of another type than JSON, or JSON that the operation checks by itself.
+    /// A JSON request body that the operation reads by itself: its problems are to be listed one by one.
+    #[must_use]
+    pub fn raw_json_body<T: ToSchema>(mut self, examples: &[(&str, Value)]) -> Self {
+        self.set_json_body::<T>(examples, true);
+        self
+    }
+
+    fn set_json_body<T: ToSchema>(&mut self, examples: &[(&str, Value)], is_required: bool) {
+        let content = json!({ "schema": self.schema::<T>(), "examples": named_examples(examples) });
+        self.request_body =
+            Some(json!({ "required": is_required, "content": { "application/json": content } }));
+    }
+
+    /// A request body whose form another party defines.
     #[must_use]
     pub fn raw_body(mut self, content_type: &str, description: &str) -> Self {
         self.request_body = Some(json!({
@@ -184,7 +177,8 @@ impl OperationDoc {
         self
     }
 
-    /// Says which credentials open the operation: any one of `alternatives`, each a set that is shown together.
+    /// Says which credentials open the operation: any one of `alternatives`, each a set that is shown
+    /// together.
     #[must_use]
     pub fn credentials(mut self, alternatives: &[&[Credential]]) -> Self {
         for set in alternatives {
@@ -194,7 +188,11 @@ impl OperationDoc {
                 combinations = credential
                     .schemes()
                     .iter()
-                    .flat_map(|scheme| combinations.iter().map(move |combination| with_scheme(combination, scheme)))
+                    .flat_map(|scheme| {
+                        combinations
+                            .iter()
+                            .map(move |combination| with_scheme(combination, scheme))
+                    })
                     .collect();
             }
             self.security.extend(combinations.into_iter().map(Value::Object));
@@ -209,12 +207,16 @@ impl OperationDoc {
         self.json_value::<T>(status, description, example)
     }
 
-    /// A JSON response whose example is given as it is written, since its type borrows or streams its content.
+    /// A JSON response whose example is given as it is written, since its type borrows or streams its
+    /// content.
     #[must_use]
     pub fn json_value<T: ToSchema>(mut self, status: u16, description: &str, example: Value) -> Self {
         let schema = self.schema::<T>();
         self.add_response(status, description);
-        self.add_content("application/json", json!({ "schema": schema, "example": example }));
+        self.add_content(
+            "application/json",
+            json!({ "schema": schema, "example": example }),
+        );
         self
     }
 
@@ -242,7 +244,7 @@ impl OperationDoc {
     /// A stream of server-sent events (200). `events` names each event and the schema of its data.
     #[must_use]
     pub fn event_stream(mut self, description: &str, events: &[(&str, Value)], example: &str) -> Self {
-        let events: Vec<Value> = events
+        let mut events: Vec<Value> = events
             .iter()
             .map(|(name, data)| {
                 json!({
@@ -252,9 +254,18 @@ impl OperationDoc {
             })
             .collect();
         self.add_response(200, description);
+        // The stream itself is text; the events in it are described as JSON Schema describes encoded content.
+        let event = if events.len() == 1 {
+            events.remove(0)
+        } else {
+            json!({ "oneOf": events })
+        };
+        let schema = json!({
+            "type": "string", "contentMediaType": "text/event-stream", "contentSchema": event,
+        });
         self.add_content(
             "text/event-stream",
-            json!({ "schema": { "type": "string" }, "example": example, "x-events": { "oneOf": events } }),
+            json!({ "schema": schema, "example": example }),
         );
         self
     }
@@ -275,7 +286,11 @@ impl OperationDoc {
     /// The latest response names where its resource is.
     #[must_use]
     pub fn located(self, description: &str) -> Self {
-        self.response_header("Location", description, json!({ "type": "string", "format": "uri-reference" }))
+        self.response_header(
+            "Location",
+            description,
+            json!({ "type": "string", "format": "uri-reference" }),
+        )
     }
 
     /// The latest response may be cached and revalidated: `ETag`, `Cache-Control`, and 304 for a matching
@@ -285,7 +300,11 @@ impl OperationDoc {
         let mut operation = self
             .response_header("ETag", "Version of the content.", json!({ "type": "string" }))
             .cache_control(cache_control)
-            .header::<String>("If-None-Match", "The `ETag` that the caller has; 304 when it is current.", false);
+            .header::<String>(
+                "If-None-Match",
+                "The `ETag` that the caller has; 304 when it is current.",
+                false,
+            );
         let latest = operation.latest;
         operation.add_response(304, "The caller has the current content.");
         operation = operation
@@ -298,24 +317,33 @@ impl OperationDoc {
     /// The latest response says how long it may be cached.
     #[must_use]
     pub fn cache_control(self, value: &str) -> Self {
-        self.response_header("Cache-Control", "How long the content may be kept.", json!({
-            "type": "string", "examples": [value],
-        }))
+        self.response_header(
+            "Cache-Control",
+            "How long the content may be kept.",
+            json!({
+                "type": "string", "examples": [value],
+            }),
+        )
     }
 
     fn response_header(mut self, name: &str, description: &str, schema: Value) -> Self {
         let header = json!({ "description": description, "schema": schema });
-        self.responses.get_mut(&self.latest).expect("a response comes first")["headers"][name] = header;
+        self.responses
+            .get_mut(&self.latest)
+            .expect("a response comes first")["headers"][name] = header;
         self
     }
 
     fn add_response(&mut self, status: u16, description: &str) {
-        self.responses.insert(status, json!({ "description": description }));
+        self.responses
+            .insert(status, json!({ "description": description }));
         self.latest = status;
     }
 
     fn add_content(&mut self, content_type: &str, content: Value) {
-        self.responses.get_mut(&self.latest).expect("a response comes first")["content"][content_type] = content;
+        self.responses
+            .get_mut(&self.latest)
+            .expect("a response comes first")["content"][content_type] = content;
     }
 
     /// A problem it can answer with.
@@ -327,7 +355,9 @@ impl OperationDoc {
     /// Problems it can answer with.
     #[must_use]
     pub fn problems(self, kinds: &[Kind]) -> Self {
-        kinds.iter().fold(self, |operation, kind| operation.problem(*kind))
+        kinds
+            .iter()
+            .fold(self, |operation, kind| operation.problem(*kind))
     }
 
     /// A problem it can answer with, as this example shows it.
@@ -339,16 +369,19 @@ impl OperationDoc {
     }
 
     /// The operation object, its schemas added to `schemas`.
-    pub(crate) fn build(self, schemas: &mut Schemas) -> Value {
+    pub(super) fn build(self, schemas: &mut Schemas) -> Value {
         schemas.extend(self.schemas);
-        let mut responses: Map<String, Value> =
-            self.responses.into_iter().map(|(status, response)| (status.to_string(), response)).collect();
+        let mut responses: Map<String, Value> = self
+            .responses
+            .into_iter()
+            .map(|(status, response)| (status.to_string(), response))
+            .collect();
         let mut by_status = BTreeMap::<u16, Vec<Problem>>::new();
         for (kind, problem) in self.problems {
             by_status.entry(kind.status().as_u16()).or_default().push(problem);
         }
         for (status, problems) in by_status {
-            responses.insert(status.to_string(), super::problems::response(&problems));
+            responses.insert(status.to_string(), problems::response(&problems));
         }
         let mut operation = json!({
             "operationId": self.id, "tags": [self.tag], "summary": self.summary, "responses": responses,
@@ -365,19 +398,6 @@ impl OperationDoc {
             operation["requestBody"] = body;
         }
         operation
-    }
-}
-
-/// A reference to the schema of `T`, and all schemas that it needs. Primitive types are written in place.
-pub(crate) fn reference_to<T: ToSchema>() -> (Value, Vec<(String, RefOr<Schema>)>) {
-    let mut schemas = Vec::new();
-    T::schemas(&mut schemas);
-    let name = T::name();
-    if name.starts_with(|c: char| c.is_ascii_uppercase()) && name != "String" && name != "Vec" {
-        schemas.push((name.to_string(), T::schema()));
-        (json!({ "$ref": format!("#/components/schemas/{name}") }), schemas)
-    } else {
-        (serde_json::to_value(T::schema()).expect("a schema is JSON"), schemas)
     }
 }
 

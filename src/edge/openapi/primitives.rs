@@ -38,7 +38,8 @@ schemas! {
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
         .examples(["2026-05-01T11:00:00Z"]);
     SaleId = slug("Id of a sale.", SaleId::LENGTH_MAX).examples(["summer-tour"]);
-    PerformanceId = slug("Id of a performance within its sale.", PerformanceId::LENGTH_MAX).examples(["day-1"]);
+    PerformanceId = slug("Id of a performance within its sale.", PerformanceId::LENGTH_MAX)
+        .examples(["day-1"]);
     HoldId = uuid("Id of a hold. Unguessable.");
     OrderId = uuid("Id of an order.");
     VisitId = uuid("Id of an admitted visit.");
@@ -47,7 +48,7 @@ schemas! {
     ChainKey = text("A drand chain's public key in hexadecimal digits.").pattern(Some("^[0-9a-f]+$"));
     LocalText = ObjectBuilder::new()
         .description(Some("A text by language code."))
-        .additional_properties(Some(Object::with_type(Type::String)))
+        .additional_properties(Some(Schema::from(Object::with_type(Type::String))))
         .examples([serde_json::json!({ "ko": "여름 투어", "en": "Summer Tour" })]);
 }
 
@@ -75,13 +76,18 @@ impl ToSchema for Money {
 }
 
 fn text(description: &str) -> ObjectBuilder {
-    ObjectBuilder::new().schema_type(Type::String).description(Some(description))
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some(description))
 }
 
 fn slug(description: &str, length_max: usize) -> ObjectBuilder {
-    text(description).pattern(Some("^[a-z0-9-]+$")).min_length(Some(1)).max_length(Some(length_max))
+    text(description)
+        .pattern(Some("^[a-z0-9-]+$"))
+        .min_length(Some(1))
+        .max_length(Some(length_max))
 }
 
 fn uuid(description: &str) -> ObjectBuilder {
-    text(description).format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid)))
+    text(description).format(Some(SchemaFormat::Custom("uuid".to_owned())))
 }

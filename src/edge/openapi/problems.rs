@@ -1,22 +1,25 @@
-//! Problem responses in the document: the schema of RFC 9457 bodies with this service's extension members, and the
-//! response object of one status.
+//! Problem responses in the document: the schema of RFC 9457 bodies with this service's extension members,
+//! and the response object of one status.
 
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use super::operation::{Schemas, reference_to};
+use super::references::{Schemas, reference_to};
 use crate::{
     checkout::OrderView,
     edge::{errors::problem::Problem, overload::proof_of_work::Challenge},
     kernel::Timestamp,
-    waiting_room::Place,
+    waiting_room::Position,
 };
 
-/// An error response (RFC 9457, `application/problem+json`). `type` is stable; `title` and `detail` are for people and
-/// may change. The members after `detail` stand only in the problems that their descriptions name.
+/// An error response (RFC 9457, `application/problem+json`). `type` is stable; `title` and `detail` are for
+/// people and may change. The members after `detail` stand only in the problems that their descriptions name.
 #[derive(ToSchema)]
 #[schema(as = Problem)]
-#[expect(dead_code, reason = "it describes the bodies that `Problem` writes; a test holds both against each other")]
+#[expect(
+    dead_code,
+    reason = "it describes the bodies that `Problem` writes; a test holds both against each other"
+)]
 pub(super) struct ProblemBody {
     /// The stable name of the problem: a relative URI.
     #[schema(example = "/problems/not-found")]
@@ -28,7 +31,8 @@ pub(super) struct ProblemBody {
     /// What is wrong in this request, or what to do.
     #[schema(nullable = false)]
     detail: Option<String>,
-    /// `invalid-field`, `unknown-seat`: the field that is wrong, as a path such as `payment.token` or `seats[2]`.
+    /// `invalid-field`, `unknown-seat`: the field that is wrong, as a path such as `payment.token` or
+    /// `seats[2]`.
     #[schema(nullable = false)]
     field: Option<String>,
     /// `proof-required`, `too-many-requests`, `payment-declined`: why, as a code.
@@ -45,7 +49,7 @@ pub(super) struct ProblemBody {
     opens_at: Option<Timestamp>,
     /// `not-called-yet`, `at-capacity`, `visit-ended`: where the visitor stands.
     #[schema(nullable = false)]
-    position: Option<Place>,
+    position: Option<Position>,
     /// `seats-taken`: those of the requested seats that somebody else holds or has bought.
     #[schema(nullable = false)]
     taken: Option<Vec<String>>,
@@ -68,8 +72,10 @@ pub(super) fn add_schema(schemas: &mut Schemas) {
 /// The response object for the problems of one status.
 pub(super) fn response(problems: &[Problem]) -> Value {
     let slugs: Vec<&str> = problems.iter().map(|problem| problem.kind().slug()).collect();
-    let titles: Vec<String> =
-        problems.iter().map(|problem| format!("{}.", problem.kind().title())).collect();
+    let titles: Vec<String> = problems
+        .iter()
+        .map(|problem| format!("{}.", problem.kind().title()))
+        .collect();
     let examples: Map<String, Value> = problems
         .iter()
         .map(|problem| {
@@ -78,9 +84,15 @@ pub(super) fn response(problems: &[Problem]) -> Value {
         })
         .collect();
     let mut headers = json!({
-        "Cache-Control": { "description": "Never stored.", "schema": { "type": "string", "const": "no-store" } },
+        "Cache-Control": {
+            "description": "Never stored.",
+            "schema": { "type": "string", "const": "no-store" },
+        },
     });
-    if problems.iter().any(|problem| matches!(problem.kind().status().as_u16(), 429 | 503)) {
+    if problems
+        .iter()
+        .any(|problem| matches!(problem.kind().status().as_u16(), 429 | 503))
+    {
         headers["Retry-After"] = json!({
             "description": "Seconds to wait before the next attempt.",
             "schema": { "type": "integer", "minimum": 1 },

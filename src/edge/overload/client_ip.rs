@@ -1,5 +1,5 @@
-//! Who a client is by address: the connection's peer, the client behind trusted proxies, and the network that counts as
-//! one client.
+//! Who a client is by address: the connection's peer, the client behind trusted proxies, and the network that
+//! counts as one client.
 
 use std::net::IpAddr;
 
@@ -21,12 +21,19 @@ impl std::str::FromStr for Network {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wrong = "must be an address or a network such as 10.0.0.0/8";
-        let (base, prefix_bits) =
-            text.split_once('/').map_or((text, None), |(base, prefix_bits)| (base, Some(prefix_bits)));
+        let (base, prefix_bits) = text
+            .split_once('/')
+            .map_or((text, None), |(base, prefix_bits)| (base, Some(prefix_bits)));
         let base: IpAddr = base.parse().map_err(|_| wrong)?;
         let prefix_bits_max = if base.is_ipv4() { 32 } else { 128 };
-        let prefix_bits = prefix_bits.map_or(Ok(prefix_bits_max), str::parse).map_err(|_| wrong)?;
-        if prefix_bits > prefix_bits_max { Err(wrong) } else { Ok(Self { base, prefix_bits }) }
+        let prefix_bits = prefix_bits
+            .map_or(Ok(prefix_bits_max), str::parse)
+            .map_err(|_| wrong)?;
+        if prefix_bits > prefix_bits_max {
+            Err(wrong)
+        } else {
+            Ok(Self { base, prefix_bits })
+        }
     }
 }
 
@@ -46,7 +53,8 @@ impl Network {
     }
 }
 
-/// The network that counts as one client: an IPv4 address, or an IPv6 /64, since a household has a /64 of addresses.
+/// The network that counts as one client: an IPv4 address, or an IPv6 /64, since a household has a /64 of
+/// addresses.
 #[must_use]
 pub fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -55,16 +63,19 @@ pub fn client_network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The address of the client: the right-most hop of `X-Forwarded-For` that is not one of the trusted proxies. What stands
-/// left of it was written by the client and proves nothing.
+/// The address of the client: the right-most hop of `X-Forwarded-For` that is not one of the trusted proxies.
+/// What stands left of it was written by the client and proves nothing.
 #[must_use]
 pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[Network]) -> IpAddr {
     let is_trusted = |address: &IpAddr| trusted_proxies.iter().any(|network| network.contains(*address));
     if !is_trusted(&peer) {
         return peer;
     }
-    let lines: Vec<&str> =
-        headers.get_all("x-forwarded-for").iter().filter_map(|line| line.to_str().ok()).collect();
+    let lines: Vec<&str> = headers
+        .get_all("x-forwarded-for")
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .collect();
     let hops = lines.iter().rev().flat_map(|line| line.rsplit(','));
     let mut nearest = peer;
     for hop in hops {
@@ -109,7 +120,12 @@ mod tests {
             net.contains("10.1.255.9".parse().unwrap()) && net.contains("::ffff:10.1.2.3".parse().unwrap())
         );
         assert!(!net.contains("10.2.0.1".parse().unwrap()) && !net.contains("::1".parse().unwrap()));
-        assert!("0.0.0.0/0".parse::<Network>().unwrap().contains("192.0.2.1".parse().unwrap()));
+        assert!(
+            "0.0.0.0/0"
+                .parse::<Network>()
+                .unwrap()
+                .contains("192.0.2.1".parse().unwrap())
+        );
         for wrong in ["10.0.0.0/33", "10.0.0/8", "::/129", "x", "1.2.3.4/-1"] {
             assert!(wrong.parse::<Network>().is_err(), "{wrong}");
         }

@@ -1,8 +1,8 @@
-//! How the box office performs for its visitors: how long calls about seats take, and what share of all calls fails. The
-//! waiting room slows admission by it.
+//! How the box office performs for its visitors: how long calls about seats take, and what share of all calls
+//! fails. The waiting room slows admission by it.
 //!
-//! Calls that wait for the payment gateway count for the failures only: their response time says nothing about the box
-//! office's own speed.
+//! Calls that wait for the payment gateway count for the failures only: their response time says nothing
+//! about the box office's own speed.
 
 use std::{
     collections::VecDeque,
@@ -70,7 +70,8 @@ impl HealthCounters {
     /// Counts a probe of the order limiter, and whether new orders had to wait then.
     pub(crate) fn record_order_queue(&self, are_waiting: bool) {
         self.order_queue_probes.fetch_add(1, Ordering::Relaxed);
-        self.order_queue_waits.fetch_add(u32::from(are_waiting), Ordering::Relaxed);
+        self.order_queue_waits
+            .fetch_add(u32::from(are_waiting), Ordering::Relaxed);
     }
 
     /// Returns what was counted since the last call, and starts anew.
@@ -93,7 +94,11 @@ impl HealthCounters {
 )]
 fn bucket(took: Duration) -> usize {
     let ms = took.as_secs_f64() * 1_000.0;
-    if ms <= 1.0 { 0 } else { ((ms.log2() * STEPS_PER_OCTAVE).ceil() as usize).min(BUCKETS - 1) }
+    if ms <= 1.0 {
+        0
+    } else {
+        ((ms.log2() * STEPS_PER_OCTAVE).ceil() as usize).min(BUCKETS - 1)
+    }
 }
 
 /// The upper bound of a bucket.
@@ -111,9 +116,9 @@ fn upper_bound_ms(bucket: usize) -> u32 {
 const SAMPLES: usize = 4;
 /// Fewer responses say nothing.
 const RESPONSES_MIN: u32 = 10;
-/// Orders that wait four fifths of the time are as bad as one failure in twenty. The limiter is meant to be saturated
-/// often, since it is never idle then, and while it is no visitor is admitted anyway: this leaves the rate time
-/// to follow.
+/// Orders that wait four fifths of the time are as bad as one failure in twenty. The limiter is meant to be
+/// saturated often, since it is never idle then, and while it is no visitor is admitted anyway: this leaves
+/// the rate time to follow.
 const ORDER_WAIT_WEIGHT: u16 = 16;
 /// The usual latency is the lowest of the last so many periods.
 const PERIODS: usize = 10;
@@ -140,17 +145,24 @@ impl HealthWindow {
         if let Some(latency_ms) = latency_ms {
             self.record_low(latency_ms, monotonic);
         }
-        let usual_ms = self.period_lows.iter().map(|(_, low)| *low).min().unwrap_or(USUAL_MS_MIN);
+        let usual_ms = self
+            .period_lows
+            .iter()
+            .map(|(_, low)| *low)
+            .min()
+            .unwrap_or(USUAL_MS_MIN);
         BoxOfficeHealth {
             latency_ms,
-            usual_ms: usual_ms.max(USUAL_MS_MIN),
-            failed_per_mille: self.failed_per_mille(),
+            usual_latency_ms: usual_ms.max(USUAL_MS_MIN),
+            failures_per_mille: self.failed_per_mille(),
         }
     }
 
     fn record_low(&mut self, latency_ms: u32, monotonic: Duration) {
         match self.period_lows.back_mut() {
-            Some((started, low)) if monotonic.saturating_sub(*started) < PERIOD => *low = latency_ms.min(*low),
+            Some((started, low)) if monotonic.saturating_sub(*started) < PERIOD => {
+                *low = latency_ms.min(*low)
+            }
             _ => self.period_lows.push_back((monotonic, latency_ms)),
         }
         if self.period_lows.len() > PERIODS {
@@ -166,7 +178,8 @@ impl HealthWindow {
         } else {
             u16::try_from(total(|sample| sample.failures) * 1_000 / responses).unwrap_or(1_000)
         };
-        // Where new orders always wait, a visitor who is called in addition would only be refused at admission.
+        // Where new orders always wait, a visitor who is called in addition would only be refused at
+        // admission.
         let probes = total(|sample| sample.order_queue_probes).max(1);
         let waits = total(|sample| sample.order_queue_waits);
         let waiting_per_mille = u16::try_from(waits * 1_000 / probes).unwrap_or(1_000);
@@ -183,7 +196,11 @@ impl HealthWindow {
             up_to_here += count;
             u64::from(up_to_here) * 10 >= u64::from(all) * 9
         };
-        latencies.iter().position(reaches_90_percent).filter(|_| all >= RESPONSES_MIN).map(upper_bound_ms)
+        latencies
+            .iter()
+            .position(reaches_90_percent)
+            .filter(|_| all >= RESPONSES_MIN)
+            .map(upper_bound_ms)
     }
 }
 
@@ -200,7 +217,10 @@ mod tests {
         for took in [0, 1, 2, 3, 7, 50, 120, 999, 5_000, 29_000] {
             let at = bucket(ms(took));
             let upper_ms = upper_bound_ms(at);
-            assert!(u64::from(upper_ms) >= took, "{took} ms is in the bucket up to {upper_ms}");
+            assert!(
+                u64::from(upper_ms) >= took,
+                "{took} ms is in the bucket up to {upper_ms}"
+            );
             assert!(at == 0 || took == 0 || u64::from(upper_bound_ms(at - 1)) <= took + 1);
         }
         assert_eq!(bucket(Duration::from_hours(1)), BUCKETS - 1);
@@ -213,14 +233,21 @@ mod tests {
             counters.record_response(Subsystem::Seats, ms(20), true);
         }
         let few = window.record(counters.take(), ms(0));
-        assert_eq!(few, BoxOfficeHealth { latency_ms: None, usual_ms: 50, failed_per_mille: 0 });
+        assert_eq!(
+            few,
+            BoxOfficeHealth {
+                latency_ms: None,
+                usual_latency_ms: 50,
+                failures_per_mille: 0
+            }
+        );
         for n in 0..91 {
             counters.record_response(Subsystem::Seats, ms(if n < 80 { 20 } else { 900 }), false);
             counters.record_response(Subsystem::Orders, ms(9_000), false);
         }
         let health = window.record(counters.take(), ms(500));
         assert!(health.latency_ms.unwrap() >= 900, "{health:?}");
-        assert_eq!(health.failed_per_mille, 9 * 1_000 / (9 + 91 + 91));
+        assert_eq!(health.failures_per_mille, 9 * 1_000 / (9 + 91 + 91));
         // What was counted two seconds ago no longer counts.
         for round in 2..6 {
             for _ in 0..25 {
@@ -229,21 +256,24 @@ mod tests {
             window.record(counters.take(), ms(round * 500));
         }
         let health = window.record(counters.take(), ms(3_000));
-        assert!(health.latency_ms.unwrap() <= 24 && health.failed_per_mille == 0, "{health:?}");
+        assert!(
+            health.latency_ms.unwrap() <= 24 && health.failures_per_mille == 0,
+            "{health:?}"
+        );
     }
 
     #[test]
     fn orders_that_wait_count_as_failures() {
         let (counters, mut window) = (HealthCounters::default(), HealthWindow::default());
         (0..5).for_each(|_| counters.record_order_queue(true));
-        assert_eq!(window.record(counters.take(), ms(0)).failed_per_mille, 62);
+        assert_eq!(window.record(counters.take(), ms(0)).failures_per_mille, 62);
         (0..5).for_each(|_| counters.record_order_queue(false));
-        assert_eq!(window.record(counters.take(), ms(500)).failed_per_mille, 31);
+        assert_eq!(window.record(counters.take(), ms(500)).failures_per_mille, 31);
         for round in 2..6 {
             counters.record_order_queue(false);
             window.record(counters.take(), ms(round * 500));
         }
-        assert_eq!(window.record(counters.take(), ms(3_000)).failed_per_mille, 0);
+        assert_eq!(window.record(counters.take(), ms(3_000)).failures_per_mille, 0);
     }
 
     #[test]
@@ -257,7 +287,7 @@ mod tests {
                 }
                 last = Some(window.record(counters.take(), Duration::from_mins(minute) + ms(round * 500)));
             }
-            last.unwrap().usual_ms
+            last.unwrap().usual_latency_ms
         };
         assert_eq!(minute(0, 2), USUAL_MS_MIN);
         assert_eq!(minute(1, 200), USUAL_MS_MIN, "a slow minute changes nothing");
@@ -267,6 +297,9 @@ mod tests {
         for n in 10..=20 {
             minute(n, 200);
         }
-        assert!((200..=240).contains(&minute(21, 200)), "after ten minutes it is the usual latency");
+        assert!(
+            (200..=240).contains(&minute(21, 200)),
+            "after ten minutes it is the usual latency"
+        );
     }
 }

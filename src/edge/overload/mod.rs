@@ -1,4 +1,5 @@
-//! Protection against overload and abuse: load shedding, rate limits, proof of work, and the box office's health.
+//! Protection against overload and abuse: load shedding, rate limits, proof of work, and the box office's
+//! health.
 
 pub mod client_ip;
 pub mod health;

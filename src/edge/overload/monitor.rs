@@ -14,8 +14,8 @@ const TIMER_SLACK: Duration = Duration::from_millis(1);
 /// Probes in an interval, of which the least late one counts.
 const PROBES_PER_INTERVAL: u32 = 10;
 
-/// Measures the runtime's delay and, in a process with the box office, whether orders wait; feeds both to the load
-/// shedder until the process stops.
+/// Measures the runtime's delay and, in a process with the box office, whether orders wait; feeds both to the
+/// load shedder until the process stops.
 pub async fn run(app: Arc<AppState>, box_office: Option<BoxOfficeState>, lifecycle: Lifecycle) {
     let mut received_before = app.in_flight.received();
     while !lifecycle.is_stopping() {
@@ -23,7 +23,10 @@ pub async fn run(app: Arc<AppState>, box_office: Option<BoxOfficeState>, lifecyc
         for _ in 0..PROBES_PER_INTERVAL {
             let started = app.clock.monotonic();
             tokio::time::sleep(PROBE_PERIOD).await;
-            let delay = app.clock.monotonic().saturating_sub(started + PROBE_PERIOD + TIMER_SLACK);
+            let delay = app
+                .clock
+                .monotonic()
+                .saturating_sub(started + PROBE_PERIOD + TIMER_SLACK);
             least_delay = least_delay.min(delay);
         }
         let received = app.in_flight.received();
@@ -32,7 +35,8 @@ pub async fn run(app: Arc<AppState>, box_office: Option<BoxOfficeState>, lifecyc
             box_office.health.record_order_queue(are_waiting);
             are_waiting
         });
-        app.load_shedder.end_interval(least_delay, received - received_before, are_orders_waiting);
+        app.load_shedder
+            .end_interval(least_delay, received - received_before, are_orders_waiting);
         received_before = received;
     }
 }

@@ -1,8 +1,8 @@
 //! How often one client may ask.
 //!
-//! Each limit is GCRA, the generic cell rate algorithm (ITU-T I.371): one moment per client, no counter to reset. The
-//! crate `governor` implements the same but cannot tell whether a request would pass without taking it, which a join
-//! has to know before it asks for a proof of work.
+//! Each limit is GCRA, the generic cell rate algorithm (ITU-T I.371): one moment per client, no counter to
+//! reset. The crate `governor` implements the same but cannot tell whether a request would pass without
+//! taking it, which a join has to know before it asks for a proof of work.
 
 use std::{
     net::IpAddr,
@@ -26,16 +26,16 @@ pub struct Rate {
     pub per: Duration,
 }
 
-/// Clients that are tracked at once, some 60 bytes each. Beyond it new clients pass: a flood of addresses must not fill
-/// the memory, and the load shedder bounds what they can cost.
+/// Clients that are tracked at once, some 60 bytes each. Beyond it new clients pass: a flood of addresses
+/// must not fill the memory, and the load shedder bounds what they can cost.
 const CLIENTS_MAX: usize = 1_000_000;
 
 /// One rate limit, kept per client: an IPv4 address or an IPv6 /64.
 pub struct IpRateLimit {
     clock: Arc<dyn Clock>,
     rate: Rate,
-    /// Per client, the moment (of the monotonic clock) up to which its requests are paid for: GCRA's theoretical arrival
-    /// time.
+    /// Per client, the moment (of the monotonic clock) up to which its requests are paid for: GCRA's
+    /// theoretical arrival time.
     paid_until: DashMap<IpAddr, Duration>,
     /// About the length of `paid_until`, whose own `len` locks every shard.
     clients: AtomicUsize,
@@ -45,7 +45,13 @@ pub struct IpRateLimit {
 impl IpRateLimit {
     /// A limit that no client has used yet.
     pub fn new(rate: Rate, clock: Arc<dyn Clock>) -> Self {
-        Self { clock, rate, paid_until: DashMap::new(), clients: AtomicUsize::new(0), clients_max: CLIENTS_MAX }
+        Self {
+            clock,
+            rate,
+            paid_until: DashMap::new(),
+            clients: AtomicUsize::new(0),
+            clients_max: CLIENTS_MAX,
+        }
     }
 
     /// Whether there is a limit at all.
@@ -79,7 +85,8 @@ impl IpRateLimit {
         Ok(())
     }
 
-    /// How long this client has to wait for one request's worth; `None` when a request would pass. Takes nothing.
+    /// How long this client has to wait for one request's worth; `None` when a request would pass. Takes
+    /// nothing.
     #[must_use]
     pub fn wait(&self, address: IpAddr) -> Option<Duration> {
         if !self.is_enabled() {
@@ -93,7 +100,9 @@ impl IpRateLimit {
     fn next(&self, paid_until: Duration, now: Duration) -> Result<Duration, Duration> {
         let next = paid_until.max(now) + self.rate.per / self.rate.count;
         let burst_ends = now + self.rate.per;
-        next.checked_sub(burst_ends).filter(|wait| !wait.is_zero()).map_or(Ok(next), Err)
+        next.checked_sub(burst_ends)
+            .filter(|wait| !wait.is_zero())
+            .map_or(Ok(next), Err)
     }
 
     /// Drops the clients whose allowance is whole again. To be called now and then.
@@ -110,7 +119,13 @@ mod tests {
     use crate::kernel::{ManualClock, Timestamp};
 
     fn limit(count: u32, clock: &Arc<ManualClock>) -> IpRateLimit {
-        IpRateLimit::new(Rate { count, per: Duration::from_mins(1) }, Arc::clone(clock) as Arc<dyn Clock>)
+        IpRateLimit::new(
+            Rate {
+                count,
+                per: Duration::from_mins(1),
+            },
+            Arc::clone(clock) as Arc<dyn Clock>,
+        )
     }
 
     #[test]
@@ -140,10 +155,16 @@ mod tests {
     #[test]
     fn tracked_clients_are_bounded_and_idle_ones_make_room() {
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis(0)));
-        let limit = IpRateLimit { clients_max: 1, ..limit(1, &clock) };
+        let limit = IpRateLimit {
+            clients_max: 1,
+            ..limit(1, &clock)
+        };
         let (one, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
         assert!(limit.take(one).is_ok() && limit.take(one).is_err());
-        assert!((0..3).all(|_| limit.take(other).is_ok()), "not tracked, so it passes");
+        assert!(
+            (0..3).all(|_| limit.take(other).is_ok()),
+            "not tracked, so it passes"
+        );
         clock.advance(Duration::from_mins(2));
         limit.remove_idle();
         assert!(limit.take(other).is_ok() && limit.take(other).is_err());

@@ -1,32 +1,31 @@
 //! Load shedding: what is refused when more is asked than can be answered in time.
 //!
-//! Requests wait in the runtime's queue of ready tasks, so that queue is measured: a probe asks to be woken every ten
-//! milliseconds ([`super::monitor`]), and how late it is woken is how long a request waits now. As in CoDel (RFC 8289) the *least*
-//! delay of an interval counts: a burst that drains is no overload, a standing queue is. While the delay stays above the
-//! target the shed level rises step by step, one priority class after the other from the least important up; once the
-//! delay is gone, it falls again.
+//! Requests wait in the runtime's queue of ready tasks, so that queue is measured: a probe asks to be woken
+//! every ten milliseconds ([`super::monitor`]), and how late it is woken is how long a request waits now. As
+//! in CoDel (RFC 8289) the *least* delay of an interval counts: a burst that drains is no overload, a
+//! standing queue is. While the delay stays above the target the shed level rises step by step, one priority
+//! class after the other from the least important up; once the delay is gone, it falls again.
 //!
-//! A request of an admitted visitor may also wait for a database, which the runtime's queue does not show. So the order
-//! limiter tells whether new orders wait too long, and the responses to admitted visitors that take too long are
-//! counted. While either is so, or the runtime's queue is long, [`LoadShedder::is_box_office_overloaded`] holds and
-//! no visitor is admitted: those who are in come first. Called visitors are not shed for it; the waiting room
-//! keeps their order and tells each when to ask again.
+//! A request of an admitted visitor may also wait for a database, which the runtime's queue does not show. So
+//! the order limiter tells whether new orders wait too long, and the responses to admitted visitors that take
+//! too long are counted. While either is so, or the runtime's queue is long,
+//! [`LoadShedder::is_box_office_overloaded`] holds and no visitor is admitted: those who are in come first.
+//! Called visitors are not shed for it; the waiting room keeps their order and tells each when to ask again.
 //!
-//! A refusal must cost next to nothing, or refusing is itself the overload: it is decided before routing, its bytes are
-//! encoded once, and its `Retry-After` differs from client to client.
+//! A refusal must cost next to nothing, or refusing is itself the overload: it is decided before routing, its
+//! bytes are encoded once, and its `Retry-After` differs from client to client.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     time::Duration,
 };
 
-use crate::edge::overload::proof_of_work::Headroom;
-
 /// How important a response is now, the most important first. Each endpoint's priority stands in
 /// [`crate::edge::routes::ROUTES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
-    /// Money is moving: a gateway's webhook, a confirmation; and what costs no more than refusing it. Never shed.
+    /// Money is moving: a gateway's webhook, a confirmation; and what costs no more than refusing it. Never
+    /// shed.
     Critical,
     /// Calls of admitted visitors: seats, orders, passes.
     Admitted,
@@ -40,8 +39,13 @@ pub enum Priority {
 
 impl Priority {
     /// Every priority, the most important first.
-    pub const ALL: [Self; 5] =
-        [Self::Critical, Self::Admitted, Self::Queueing, Self::Entering, Self::Browsing];
+    pub const ALL: [Self; 5] = [
+        Self::Critical,
+        Self::Admitted,
+        Self::Queueing,
+        Self::Entering,
+        Self::Browsing,
+    ];
 
     /// The label of metrics.
     #[must_use]
@@ -67,7 +71,8 @@ impl Priority {
     }
 }
 
-/// Bound of the requests in progress. No request waits for a permit, so a counter is enough; a semaphore takes a lock.
+/// Bound of the requests in progress. No request waits for a permit, so a counter is enough; a semaphore
+/// takes a lock.
 ///
 /// Aligned to its own cache lines, since each request changes the counters.
 #[derive(Debug)]
@@ -78,6 +83,15 @@ pub struct InFlightLimit {
     limit: usize,
 }
 
+/// The limit of requests in progress on a node, and how much of it is free.
+#[derive(Clone, Copy, Debug)]
+pub struct Headroom {
+    /// Requests that could still begin.
+    pub free: usize,
+    /// The limit.
+    pub limit: usize,
+}
+
 /// One request in progress, until dropped.
 pub(crate) struct InFlightPermit<'a>(&'a AtomicUsize);
 
@@ -85,7 +99,11 @@ impl InFlightLimit {
     /// A limit of so many requests at once.
     #[must_use]
     pub const fn new(limit: usize) -> Self {
-        Self { received: AtomicU64::new(0), in_progress: AtomicUsize::new(0), limit }
+        Self {
+            received: AtomicU64::new(0),
+            in_progress: AtomicUsize::new(0),
+            limit,
+        }
     }
 
     /// Counts a request that arrived, whether or not it is served.
@@ -100,13 +118,17 @@ impl InFlightLimit {
 
     /// Requests that could still begin.
     pub(crate) fn free(&self) -> usize {
-        self.limit.saturating_sub(self.in_progress.load(Ordering::Relaxed))
+        self.limit
+            .saturating_sub(self.in_progress.load(Ordering::Relaxed))
     }
 
     /// The limit, and how much of it is free.
     #[must_use]
     pub fn headroom(&self) -> Headroom {
-        Headroom { free: self.free(), limit: self.limit }
+        Headroom {
+            free: self.free(),
+            limit: self.limit,
+        }
     }
 
     /// Begins a request, unless the limit is reached.
@@ -163,7 +185,8 @@ pub struct LoadShedder {
 }
 
 impl LoadShedder {
-    /// Whether a request is to be refused; counts it if so. `unit` is uniform in `[0, 1)` and drawn only when needed.
+    /// Whether a request is to be refused; counts it if so. `unit` is uniform in `[0, 1)` and drawn only when
+    /// needed.
     pub(crate) fn sheds(
         &self,
         priority: Priority,
@@ -178,8 +201,8 @@ impl LoadShedder {
         is_shed
     }
 
-    /// The range, in seconds, of `Retry-After` for a refused request. The more are refused, the later they are to return:
-    /// otherwise their retries are the overload.
+    /// The range, in seconds, of `Retry-After` for a refused request. The more are refused, the later they
+    /// are to return: otherwise their retries are the overload.
     pub(crate) fn retry_after_range_s(&self, priority: Priority) -> (u64, u64) {
         let added_s = u64::from(self.steps_into(priority)) / STEPS_PER_RETRY_SECOND;
         (1 + added_s / 2, 4 + added_s)
@@ -205,7 +228,8 @@ impl LoadShedder {
     /// Records how long a response to an admitted visitor took.
     pub(crate) fn record_response(&self, took: Duration) {
         self.responses.fetch_add(1, Ordering::Relaxed);
-        self.late_responses.fetch_add(u64::from(took > LATE_AFTER), Ordering::Relaxed);
+        self.late_responses
+            .fetch_add(u64::from(took > LATE_AFTER), Ordering::Relaxed);
     }
 
     /// Ends an interval with its least delay, its arrivals, and whether new orders waited too long.
@@ -216,10 +240,13 @@ impl LoadShedder {
         let late = self.late_responses.swap(0, Ordering::Relaxed);
         let are_responses_late = responses >= RESPONSES_MIN && late * LATE_ONE_IN >= responses;
         let is_queue_long = arrivals >= ARRIVALS_MIN && queue_delay > QUEUE_DELAY_LATE;
-        self.is_box_office_overloaded
-            .store(are_orders_waiting || are_responses_late || is_queue_long, Ordering::Relaxed);
+        self.is_box_office_overloaded.store(
+            are_orders_waiting || are_responses_late || is_queue_long,
+            Ordering::Relaxed,
+        );
         let level = self.level.load(Ordering::Relaxed);
-        self.level.store(next_level(level, queue_delay, arrivals), Ordering::Relaxed);
+        self.level
+            .store(next_level(level, queue_delay, arrivals), Ordering::Relaxed);
     }
 
     /// Shed level from 0 to 1. Each quarter sheds one more priority.
@@ -247,7 +274,8 @@ impl LoadShedder {
     }
 }
 
-/// The level after an interval: it rises in proportion to the delay above the target, and falls at a fixed pace.
+/// The level after an interval: it rises in proportion to the delay above the target, and falls at a fixed
+/// pace.
 fn next_level(level: u32, queue_delay: Duration, arrivals: u64) -> u32 {
     if arrivals < ARRIVALS_MIN {
         return level.saturating_sub(LEVEL_FALLS_IDLE_BY);
@@ -257,7 +285,11 @@ fn next_level(level: u32, queue_delay: Duration, arrivals: u64) -> u32 {
     }
     let over_ms = queue_delay.saturating_sub(QUEUE_DELAY_TARGET).as_millis().max(1);
     let rise = over_ms.saturating_mul(u128::from(LEVEL_FALLS_BY)) / QUEUE_DELAY_TARGET.as_millis();
-    (level + u32::try_from(rise).unwrap_or(u32::MAX).clamp(1, LEVEL_RISES_BY_MAX)).min(LEVEL_MAX)
+    (level
+        + u32::try_from(rise)
+            .unwrap_or(u32::MAX)
+            .clamp(1, LEVEL_RISES_BY_MAX))
+    .min(LEVEL_MAX)
 }
 
 #[cfg(test)]
@@ -293,14 +325,21 @@ mod tests {
         for _ in 0..100 {
             shedder.end_interval(Duration::from_millis(40), 10_000, false);
             let now = shed_per_mille(&shedder);
-            assert!(now.iter().zip(before).all(|(now, before)| *now >= before), "{before:?} {now:?}");
+            assert!(
+                now.iter().zip(before).all(|(now, before)| *now >= before),
+                "{before:?} {now:?}"
+            );
             // A priority is shed only when all below it are shed whole.
             assert!(now[1] == 0 || now[2] == 1_000, "{now:?}");
             assert!(now[2] == 0 || now[3] == 1_000, "{now:?}");
             assert!(now[3] == 0 || now[4] == 1_000, "{now:?}");
             before = now;
         }
-        assert_eq!(before, [0, 1_000, 1_000, 1_000, 1_000], "critical requests are never shed");
+        assert_eq!(
+            before,
+            [0, 1_000, 1_000, 1_000, 1_000],
+            "critical requests are never shed"
+        );
     }
 
     #[test]
@@ -325,18 +364,27 @@ mod tests {
             shedder.is_box_office_overloaded()
         };
         assert!(!is_overloaded_after(2, 20), "a few late ones are normal");
-        assert!(!is_overloaded_after(RESPONSES_MIN - 1, RESPONSES_MIN - 1), "too few to judge");
+        assert!(
+            !is_overloaded_after(RESPONSES_MIN - 1, RESPONSES_MIN - 1),
+            "too few to judge"
+        );
         assert!(is_overloaded_after(10, 20));
         assert!(!is_overloaded_after(0, 20));
         shedder.end_interval(Duration::from_millis(1), 1_000, true);
         assert!(shedder.is_box_office_overloaded(), "orders wait");
         assert_eq!(shed_per_mille(&shedder), [0; 5]);
         shedder.end_interval(QUEUE_DELAY_LATE, 1_000, false);
-        assert!(!shedder.is_box_office_overloaded(), "a delay up to the bound is accepted");
+        assert!(
+            !shedder.is_box_office_overloaded(),
+            "a delay up to the bound is accepted"
+        );
         shedder.end_interval(QUEUE_DELAY_LATE * 2, 1_000, false);
         assert!(shedder.is_box_office_overloaded(), "every request waits too long");
         shedder.end_interval(QUEUE_DELAY_LATE * 2, ARRIVALS_MIN - 1, false);
-        assert!(!shedder.is_box_office_overloaded(), "so few requests are not the cause");
+        assert!(
+            !shedder.is_box_office_overloaded(),
+            "so few requests are not the cause"
+        );
     }
 
     #[test]

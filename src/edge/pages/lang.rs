@@ -8,14 +8,19 @@ use rust_embed::RustEmbed;
 #[folder = "src/edge/pages/locales"]
 struct Locales;
 
+/// A language of the pages.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Lang {
+    /// Korean.
     Ko,
+    /// English.
     En,
+    /// Japanese.
     Ja,
 }
 
 impl Lang {
+    /// All of them, the sale's own language first.
     pub const ALL: [Self; 3] = [Self::Ko, Self::En, Self::Ja];
 
     /// The BCP 47 tag, as in the cookie `sd_lang` and in `?lang=`.
@@ -28,6 +33,7 @@ impl Lang {
         }
     }
 
+    /// The language of a BCP 47 tag, by its primary subtag; `None` when there are no pages in it.
     #[must_use]
     pub fn from_tag(tag: &str) -> Option<Self> {
         let primary = tag.split(['-', '_']).next().unwrap_or(tag);
@@ -36,8 +42,9 @@ impl Lang {
             .find(|lang| lang.tag().eq_ignore_ascii_case(primary))
     }
 
-    /// What she asked for by link, else what she chose before, else what her browser prefers. A browser that wants none of
-    /// ours gets English; one that says nothing gets the concert's own language.
+    /// The language of the query parameter, else of the cookie, else the one that the browser prefers. A
+    /// browser that wants none of these languages gets English; one that says nothing gets the sale's own
+    /// language.
     #[must_use]
     pub fn choose(accept_language: Option<&str>, cookie: Option<&str>, query: Option<&str>) -> Self {
         query
@@ -49,7 +56,8 @@ impl Lang {
             })
     }
 
-    pub(super) fn words(self) -> BTreeMap<String, String> {
+    /// All texts of the language, by key.
+    pub(super) fn texts(self) -> BTreeMap<String, String> {
         let file =
             Locales::get(&format!("{}.json", self.tag())).expect("every language's texts are embedded");
         serde_json::from_slice(&file.data).expect("the tests read every language's texts")
@@ -83,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_link_beats_the_cookie_and_the_cookie_beats_the_browser() {
+    fn query_wins_over_cookie_and_cookie_over_browser() {
         assert_eq!(Lang::choose(Some("ja"), Some("en"), Some("ko")), Lang::Ko);
         assert_eq!(Lang::choose(Some("ja"), Some("en"), Some("klingon")), Lang::En);
         assert_eq!(Lang::choose(Some("ja"), None, None), Lang::Ja);
@@ -91,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_browsers_weights_are_heeded() {
+    fn accept_language_weights_are_respected() {
         assert_eq!(
             Lang::choose(Some("fr-FR, en;q=0.5, ja-JP;q=0.8"), None, None),
             Lang::Ja

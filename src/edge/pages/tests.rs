@@ -1,11 +1,17 @@
+//! Texts, templates and assets agree with each other in every language.
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::Read as _,
 };
 
-use super::*;
+use super::{
+    Lang, Page, Pages,
+    asset::{ASSET_CACHE, Js, STALE_CACHE, minify},
+    template::{Html, Texts, render, template},
+};
 
-/// Families of texts whose last part comes from the server: the page looks up what it is given.
+/// Families of texts whose last part comes from the server, so that no script names the whole key.
 const LOOKED_UP: [&str; 7] = [
     "problem.",
     "plain.",
@@ -72,10 +78,10 @@ fn templates() -> Vec<String> {
 }
 
 #[test]
-fn every_language_has_the_same_texts_with_the_same_placeholders() {
-    let korean = Lang::Ko.words();
+fn languages_have_the_same_texts_and_placeholders() {
+    let korean = Lang::Ko.texts();
     for lang in [Lang::En, Lang::Ja] {
-        let words = lang.words();
+        let words = lang.texts();
         assert_eq!(
             korean.keys().collect::<Vec<_>>(),
             words.keys().collect::<Vec<_>>(),
@@ -92,8 +98,8 @@ fn every_language_has_the_same_texts_with_the_same_placeholders() {
 }
 
 #[test]
-fn every_text_is_there_and_every_text_is_used() {
-    let words = Lang::Ko.words();
+fn every_used_text_exists_and_every_text_is_used() {
+    let words = Lang::Ko.texts();
     let families: BTreeSet<&str> = words.keys().filter_map(|key| key.split('.').next()).collect();
     let mut used: BTreeSet<String> = templates()
         .iter()
@@ -121,7 +127,7 @@ fn every_text_is_there_and_every_text_is_used() {
 
 #[test]
 fn a_page_carries_the_texts_its_scripts_ask_for() {
-    let words = Lang::Ko.words();
+    let words = Lang::Ko.texts();
     let families: BTreeSet<&str> = words.keys().filter_map(|key| key.split('.').next()).collect();
     let scripts = scripts();
     for page in Page::ALL {
@@ -163,7 +169,7 @@ fn reachable(html: &str, scripts: &BTreeMap<String, String>) -> BTreeSet<String>
 }
 
 #[test]
-fn the_waiting_page_fits_the_first_round_trip() {
+fn the_queue_page_fits_the_first_round_trip() {
     let pages = Pages::load();
     let html = template(Page::Sale.template());
     let files: BTreeSet<String> = reachable(&html, &scripts())
@@ -181,7 +187,7 @@ fn the_waiting_page_fits_the_first_round_trip() {
 }
 
 #[test]
-fn pages_refer_to_files_by_names_that_may_be_kept_for_ever() {
+fn pages_refer_to_immutable_asset_names() {
     let pages = Pages::load();
     let mut seen = 0;
     for page in Page::ALL {
@@ -211,7 +217,7 @@ fn pages_refer_to_files_by_names_that_may_be_kept_for_ever() {
 }
 
 #[test]
-fn a_name_of_another_release_gives_this_one_and_is_not_kept() {
+fn a_name_of_another_release_is_served_but_not_cached() {
     let pages = Pages::load();
     assert_eq!(pages.asset("sale.000000000000.js").unwrap().cache, STALE_CACHE);
     assert_eq!(pages.asset("sale.js").unwrap().cache, STALE_CACHE);
@@ -262,7 +268,7 @@ fn pages_keep_to_the_content_security_policy() {
 }
 
 #[test]
-fn both_encodings_hold_the_same_bytes() {
+fn both_encodings_have_the_same_content() {
     let pages = Pages::load();
     for asset in [
         pages.page(Page::Sale, Lang::Ja),
@@ -286,7 +292,7 @@ fn texts_are_escaped_in_pages_and_in_data_blocks() {
     let html = render(
         "{{t:sale.a}}|{{words:sale}}",
         Lang::En,
-        &Words {
+        &Texts {
             all: &all,
             for_scripts: &for_scripts,
         },
@@ -297,16 +303,16 @@ fn texts_are_escaped_in_pages_and_in_data_blocks() {
     assert_eq!(block.matches("</script>").count(), 1);
 }
 
-/// Scripts are slimmed line by line, which a text over several lines would not survive.
+/// Scripts are minified line by line, which would break a string over several lines.
 #[test]
-fn no_script_has_a_text_over_several_lines() {
+fn no_script_has_a_string_over_several_lines() {
     for (name, script) in scripts() {
         for line in script.lines() {
             assert_eq!(line.matches('`').count() % 2, 0, "{name}: {line}");
         }
     }
     assert_eq!(
-        slim(b"  // a\n  b(\"//c\"); // d\n\n/** e */\n"),
+        minify(b"  // a\n  b(\"//c\"); // d\n\n/** e */\n"),
         "b(\"//c\"); // d\n"
     );
 }

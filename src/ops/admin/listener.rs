@@ -1,4 +1,4 @@
-//! The private listener: metrics, health, the box office's reports, and operators' orders. Never to be reachable by the public.
+//! What the admin listener tells about its process: metrics, liveness and readiness.
 
 use std::sync::{
     Arc,
@@ -6,69 +6,76 @@ use std::sync::{
 };
 
 use axum::{
-    Router,
     extract::State,
     response::{IntoResponse, Response},
-    routing::get,
 };
+use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use crate::ops::{admin::operators::OperatorApi, reports::BoxOfficeFeed};
+use crate::edge::{
+    errors::problem::{Kind, Problem},
+    handlers::openapi::json_document,
+};
 
-/// Whether this node should get traffic: false until everything is recovered, and from the moment it is to stop.
+/// The content type of Prometheus's text format.
+pub(super) const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4";
+
+/// Whether this node should get traffic: false until recovery is complete, and again from the beginning of a
+/// shutdown. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness(Arc<AtomicBool>);
 
 impl Readiness {
+    /// Sets what `GET /health/ready` answers from now on.
     pub fn set(&self, ready: bool) {
         self.0.store(ready, Ordering::SeqCst);
     }
 
+    /// Whether this node should get traffic.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.0.load(Ordering::SeqCst)
     }
 }
 
+/// State of the handlers that tell about the process.
 #[derive(Clone)]
-struct Ops {
-    readiness: Readiness,
-    metrics: Option<PrometheusHandle>,
+pub struct ProcessState {
+    pub(super) readiness: Readiness,
+    /// `None` where another recorder is installed, as in tests with several processes in one.
+    pub(super) metrics: Option<PrometheusHandle>,
+    pub(super) openapi_document: Bytes,
 }
 
-/// All URLs of the private listener.
-pub fn router(
-    readiness: Readiness,
-    metrics: Option<PrometheusHandle>,
-    reports: BoxOfficeFeed,
-    operators: OperatorApi,
-) -> Router {
-    Router::new()
-        .route("/metrics", get(render_metrics))
-        .route("/health/live", get(|| async { StatusCode::NO_CONTENT }))
-        .route("/health/ready", get(ready))
-        .with_state(Ops { readiness, metrics })
-        .merge(reports.router())
-        .merge(operators.router())
+/// `GET /health/live`: the process answers.
+pub(super) async fn live() -> StatusCode {
+    StatusCode::NO_CONTENT
 }
 
-async fn ready(State(ops): State<Ops>) -> StatusCode {
-    if ops.readiness.is_ready() {
+/// `GET /health/ready`: whether a balancer should send traffic.
+pub(super) async fn ready(State(process): State<ProcessState>) -> StatusCode {
+    if process.readiness.is_ready() {
         StatusCode::NO_CONTENT
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     }
 }
 
-async fn render_metrics(State(ops): State<Ops>) -> Response {
-    let Some(metrics) = ops.metrics else {
-        return StatusCode::NOT_FOUND.into_response();
-    };
+/// `GET /metrics`: all metrics in Prometheus's text format.
+pub(super) async fn metrics(State(process): State<ProcessState>) -> Result<Response, Problem> {
+    let metrics = process
+        .metrics
+        .ok_or_else(|| Problem::new(Kind::NotFound).detail("this process records no metrics"))?;
     let mut response = metrics.render().into_response();
     response.headers_mut().insert(
         header::CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; version=0.0.4"),
+        HeaderValue::from_static(METRICS_CONTENT_TYPE),
     );
-    response
+    Ok(response)
+}
+
+/// `GET /openapi.json` on the admin listener.
+pub(super) async fn openapi_document(State(process): State<ProcessState>) -> Response {
+    json_document(&process.openapi_document)
 }

@@ -1,4 +1,9 @@
-//! TODO-DOC
+//! The admin listener: metrics, health, the box office's reports, and operators' commands.
+//!
+//! It must not be reachable by the public. [`routes::ADMIN_ROUTES`] lists its endpoints, [`openapi`]
+//! describes them.
 
 pub mod listener;
+pub mod openapi;
 pub mod operators;
+pub mod routes;

@@ -1,7 +1,9 @@
-//! Operators: who may steer a sale's door, and how. On the private listener, under a token of each operator's own:
-//! `GET /v1/admin/sales/{sale}` says how the door is set, `POST /v1/admin/sales/{sale}/orders` takes one order, for
-//! instance `{"order": "rate", "per_minute": 600}`, and answers how the door is set then. Every order is in the journal,
-//! with who gave it and when.
+//! Operators' commands: who may steer a sale's admission, and how.
+//!
+//! Each operator has a token. `GET /v1/admin/sales/{sale}` returns the admission settings; `POST
+//! /v1/admin/sales/{sale}/commands` executes one command, such as `{"command": "set_admission_rate",
+//! "per_minute": 600}`, and returns the settings after it. The journal records every command with its
+//! operator and time.
 
 use std::{
     collections::BTreeMap,
@@ -9,38 +11,43 @@ use std::{
 };
 
 use axum::{
-    Json, Router,
+    Json,
     body::Bytes,
-    extract::{DefaultBodyLimit, FromRequestParts, Path},
-    routing::{get, post},
+    extract::{FromRequestParts, Path, rejection::BytesRejection},
 };
-use http::{header, request::Parts};
+use http::{StatusCode, header, request::Parts};
 
 use crate::{
     edge::errors::problem::{Kind, Problem},
     kernel::{Entropy, SaleId},
     platform::signing::{base64url, hex, sha256},
-    waiting_room::{CommandOutcome, DoorState, NOTICE_CHARS_MAX, OperatorCommand, Refusal, WaitingRoom},
+    waiting_room::{
+        AdmissionSettings, CommandOutcome, CommandRefusal, NOTICE_CHARS_MAX, OperatorCommand, WaitingRoom,
+    },
 };
 
-/// An order is a few words.
-const COMMAND_BYTES_MAX: usize = 4 * 1024;
+/// A command is a few words.
+pub(super) const COMMAND_BYTES_MAX: usize = 4 * 1024;
 const TOKEN_LEN: usize = 32;
 
-/// Takes orders once the waiting rooms are open. Cheap to clone.
+/// Executes commands once the waiting rooms are open; until then it answers 503. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct OperatorApi(Arc<OnceLock<OpenRooms>>);
 
 struct OpenRooms {
     rooms: BTreeMap<SaleId, Arc<WaitingRoom>>,
-    /// Who it is whose token has this SHA-256, in hexadecimal digits. A token is 256 random bits, so its plain hash gives
-    /// nothing away, and how long a comparison takes neither.
+    /// Name of the operator by the SHA-256 of the token, in hexadecimal digits. A token is 256 random bits,
+    /// so neither its unsalted hash nor the time of a lookup reveals anything about it.
     names: BTreeMap<String, String>,
 }
 
 impl OperatorApi {
-    /// From now on the operators (name -> SHA-256 of the token) may steer these rooms.
-    pub fn publish_rooms(&self, rooms: &BTreeMap<SaleId, Arc<WaitingRoom>>, operators: &BTreeMap<String, String>) {
+    /// Lets the operators (name -> SHA-256 of the token) steer these rooms from now on.
+    pub fn publish_rooms(
+        &self,
+        rooms: &BTreeMap<SaleId, Arc<WaitingRoom>>,
+        operators: &BTreeMap<String, String>,
+    ) {
         let names = operators
             .iter()
             .map(|(name, hash)| (hash.to_ascii_lowercase(), name.clone()))
@@ -53,20 +60,12 @@ impl OperatorApi {
             })
             .is_err()
         {
-            tracing::error!("the operators' desk was open already");
+            tracing::error!("the operators' API was opened twice; keeping the first rooms");
         }
-    }
-
-    pub(crate) fn router(self) -> Router {
-        Router::new()
-            .route("/v1/admin/sales/{sale}", get(show))
-            .route("/v1/admin/sales/{sale}/orders", post(execute))
-            .layer(DefaultBodyLimit::max(COMMAND_BYTES_MAX))
-            .with_state(self)
     }
 }
 
-/// A new token, and the hash of it that the configuration takes.
+/// A new token, and its hash for the configuration.
 #[must_use]
 pub fn new_token(entropy: &dyn Entropy) -> (String, String) {
     let mut bits = [0; TOKEN_LEN];
@@ -76,14 +75,14 @@ pub fn new_token(entropy: &dyn Entropy) -> (String, String) {
     (token, hash)
 }
 
-/// Whether a text can be the hash of a token.
+/// Whether a text can be the hash of a token: 64 hexadecimal digits.
 #[must_use]
 pub fn is_token_hash(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// An operator before the door of a sale: the proof is her token.
-struct OperatorAuth {
+/// An operator, by the token, and the sale that the path names.
+pub(super) struct OperatorAuth {
     operator: String,
     sale: SaleId,
     room: Arc<WaitingRoom>,
@@ -92,51 +91,57 @@ struct OperatorAuth {
 impl FromRequestParts<OperatorApi> for OperatorAuth {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, desk: &OperatorApi) -> Result<Self, Problem> {
-        let desk = desk.0.get().ok_or_else(|| {
+    async fn from_request_parts(parts: &mut Parts, api: &OperatorApi) -> Result<Self, Problem> {
+        let open = api.0.get().ok_or_else(|| {
             Problem::new(Kind::TemporarilyUnavailable)
-                .detail("no waiting room is open here")
+                .detail("the waiting rooms are not open yet")
                 .retry_after_s(1)
         })?;
-        let given = parts.headers.get(header::AUTHORIZATION).ok_or_else(|| {
+        let authorization = parts.headers.get(header::AUTHORIZATION).ok_or_else(|| {
             Problem::new(Kind::SignInRequired)
-                .detail("an operator's token is needed: Authorization: Bearer TOKEN")
+                .detail("an operator's token is required: Authorization: Bearer TOKEN")
         })?;
-        let token = given
+        let token = authorization
             .to_str()
             .ok()
             .and_then(|text| text.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        let operator = token.and_then(|(_, token)| desk.names.get(&hex(&sha256(token.trim().as_bytes()))));
-        let operator = operator
-            .ok_or_else(|| Problem::new(Kind::WrongCredentials).detail("it is no operator's token"))?
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, token)| token.trim());
+        let operator = token
+            .and_then(|token| open.names.get(&hex(&sha256(token.as_bytes()))))
+            .ok_or_else(|| Problem::new(Kind::WrongCredentials).detail("not the token of an operator"))?
             .clone();
         let Path(sale) = Path::<String>::from_request_parts(parts, &())
             .await
             .map_err(|_| no_such_sale())?;
         let sale: SaleId = sale.parse().map_err(|_| no_such_sale())?;
-        let room = desk.rooms.get(&sale).cloned().ok_or_else(no_such_sale)?;
+        let room = open.rooms.get(&sale).cloned().ok_or_else(no_such_sale)?;
         Ok(Self { operator, sale, room })
     }
 }
 
-async fn show(OperatorAuth { room, .. }: OperatorAuth) -> Json<DoorState> {
-    Json(room.door_state())
+/// `GET /v1/admin/sales/{sale}`: the admission settings.
+pub(super) async fn show(OperatorAuth { room, .. }: OperatorAuth) -> Json<AdmissionSettings> {
+    Json(room.admission_settings())
 }
 
-async fn execute(OperatorAuth { operator, sale, room }: OperatorAuth, body: Bytes) -> Result<Json<DoorState>, Problem> {
-    let command = parse_command(&body)?;
-    let said = format!("{command:?}");
+/// `POST /v1/admin/sales/{sale}/commands`: executes one command.
+pub(super) async fn execute(
+    OperatorAuth { operator, sale, room }: OperatorAuth,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<AdmissionSettings>, Problem> {
+    let command = parse_command(&body.map_err(|e| unreadable(&e))?)?;
+    let description = format!("{command:?}");
     let outcome = room
-        .order(command, &operator)
+        .command(command, &operator)
         .await
-        .map_err(|e| Problem::unavailable("an operator's order", &e))?;
-    tracing::info!(%sale, operator, order = said, ?outcome, "an operator's order");
+        .map_err(|e| Problem::unavailable("an operator's command", &e))?;
+    tracing::info!(%sale, operator, command = description, ?outcome, "operator command");
     match outcome {
-        CommandOutcome::Done => Ok(Json(room.door_state())),
-        CommandOutcome::Refused(Refusal::Closed) => Err(Problem::new(Kind::Closed)
-            .detail("a closed sale is not opened again; only a notice can still be put up")),
-        CommandOutcome::Refused(Refusal::NoticeTooLong) => Err(Problem::new(Kind::InvalidField)
+        CommandOutcome::Done => Ok(Json(room.admission_settings())),
+        CommandOutcome::Refused(CommandRefusal::Closed) => Err(Problem::new(Kind::Closed)
+            .detail("a closed sale cannot be reopened; only its notice can still be changed")),
+        CommandOutcome::Refused(CommandRefusal::NoticeTooLong) => Err(Problem::new(Kind::InvalidField)
             .with("field", &"text")
             .detail(format!("a notice has at most {NOTICE_CHARS_MAX} characters"))),
     }
@@ -146,15 +151,23 @@ fn parse_command(body: &[u8]) -> Result<OperatorCommand, Problem> {
     let mut json = serde_json::Deserializer::from_slice(body);
     serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let field = error.path().to_string();
-        let problem = Problem::new(if error.inner().is_data() {
+        let kind = if error.inner().is_data() {
             Kind::InvalidField
         } else {
             Kind::MalformedRequest
-        });
-        problem
+        };
+        Problem::new(kind)
             .with("field", &field)
             .detail(error.into_inner().to_string())
     })
+}
+
+fn unreadable(error: &BytesRejection) -> Problem {
+    if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        Problem::new(Kind::BodyTooLarge).detail(format!("at most {COMMAND_BYTES_MAX} bytes"))
+    } else {
+        Problem::new(Kind::MalformedRequest).detail(error.body_text())
+    }
 }
 
 fn no_such_sale() -> Problem {
@@ -167,19 +180,19 @@ mod tests {
     use crate::kernel::SeededEntropy;
 
     #[test]
-    fn an_order_is_read_exactly() {
+    fn a_command_is_parsed_strictly() {
         for (text, command) in [
-            (r#"{"order":"pause"}"#, OperatorCommand::Pause),
+            (r#"{"command":"pause"}"#, OperatorCommand::Pause),
             (
-                r#"{"order":"rate","per_minute":0}"#,
-                OperatorCommand::Rate { per_minute: 0 },
+                r#"{"command":"set_admission_rate","per_minute":0}"#,
+                OperatorCommand::SetAdmissionRate { per_minute: 0 },
             ),
             (
-                r#"{"order":"capacity","visitors":7}"#,
-                OperatorCommand::Capacity { visitors: 7 },
+                r#"{"command":"set_active_visits_max","visits":7}"#,
+                OperatorCommand::SetActiveVisitsMax { visits: 7 },
             ),
             (
-                r#"{"order":"notice","text":null}"#,
+                r#"{"command":"notice","text":null}"#,
                 OperatorCommand::Notice { text: None },
             ),
         ] {
@@ -188,12 +201,24 @@ mod tests {
         for (text, kind) in [
             ("", Kind::MalformedRequest),
             ("{", Kind::MalformedRequest),
-            (r#"{"order":"open"}"#, Kind::InvalidField),
-            (r#"{"order":"rate"}"#, Kind::InvalidField),
-            (r#"{"order":"rate","per_minute":-1}"#, Kind::InvalidField),
-            (r#"{"order":"rate","per_minute":1.5}"#, Kind::InvalidField),
-            (r#"{"order":"rate","per_minute":4294967296}"#, Kind::InvalidField),
-            (r#"{"order":"capacity","visitors":"many"}"#, Kind::InvalidField),
+            (r#"{"command":"open"}"#, Kind::InvalidField),
+            (r#"{"command":"set_admission_rate"}"#, Kind::InvalidField),
+            (
+                r#"{"command":"set_admission_rate","per_minute":-1}"#,
+                Kind::InvalidField,
+            ),
+            (
+                r#"{"command":"set_admission_rate","per_minute":1.5}"#,
+                Kind::InvalidField,
+            ),
+            (
+                r#"{"command":"set_admission_rate","per_minute":4294967296}"#,
+                Kind::InvalidField,
+            ),
+            (
+                r#"{"command":"set_active_visits_max","visits":"many"}"#,
+                Kind::InvalidField,
+            ),
         ] {
             assert_eq!(parse_command(text.as_bytes()).unwrap_err().kind(), kind, "{text}");
         }

@@ -1,12 +1,12 @@
-//! The sales of the configuration file. What a key means is said in `config/stagedoor.toml`.
+//! The sales of the configuration. The keys are explained in `config/stagedoor.toml`.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::sections::seconds;
 use crate::{
     kernel::{Currency, Entropy, LocalText, Money, PerformanceId, SaleId, Timestamp},
+    ops::config::units::seconds,
     platform::{
         drand::{ChainKey, DrandClient},
         http_client::TrustStore,
@@ -18,57 +18,86 @@ use crate::{
     },
 };
 
-/// One sale: its door and its performances.
+/// One sale: its waiting room and its performances.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SaleSettings {
+    /// The sale's id in URLs: lower-case letters, digits and hyphens.
     pub id: SaleId,
+    /// The title by language: ko, en, ja.
     pub title: LocalText,
+    /// Who performs.
     pub artist: String,
+    /// Who may join: "customer" requires the shop's sign-in, "none" accepts any browser.
     #[serde(default)]
     pub sign_in: SignIn,
+    /// The order of visitors who join before the sale starts: "fifo", first come, first served, or
+    /// "fair_draw", shuffled by a public beacon; default "fifo".
     #[serde(default)]
     pub queue_order: QueueOrder,
+    /// The beacon of a fair draw; `None` for `fifo`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draw: Option<DrawSettings>,
+    /// From when visitors may join the queue.
     pub prequeue_starts_at: Timestamp,
+    /// From when visitors are called.
     pub on_sale_starts_at: Timestamp,
+    /// After when no visitor is admitted any more.
     pub closes_at: Timestamp,
+    /// Maximum number of admissions a minute.
     pub admission_rate_per_minute: u32,
+    /// Maximum number of visits that are active at once.
     pub active_visits_max: u32,
+    /// Admissions that may come at once on top of the rate; default one second's worth.
     #[serde(default)]
     pub admission_burst: Option<u32>,
+    /// How many seconds a called visitor has to enter before the next one is called.
     #[serde(default = "default_call_window_s")]
     pub call_window_s: u32,
-    #[serde(default = "default_returner_share")]
+    /// The share of admissions that visitors who missed their call may take, 0.0 to 1.0.
+    #[serde(default = "default_late_arrival_share")]
     pub late_arrival_share: f64,
-    #[serde(default = "default_pass_life_s")]
+    /// After how many seconds an admission pass must be renewed; the page does it.
+    #[serde(default = "default_pass_ttl_s")]
     pub pass_ttl_s: u32,
+    /// After how many seconds a visit ends, whatever the visitor does.
     #[serde(default = "default_visit_max_s")]
     pub visit_max_s: u32,
-    #[serde(default = "default_max_fans")]
+    /// Maximum number of queue entries.
+    #[serde(default = "default_queue_entries_max")]
     pub queue_entries_max: u32,
-    #[serde(default = "default_watchers_max")]
+    /// Maximum number of open event streams of the queue status; other visitors poll.
+    #[serde(default = "default_streams_max")]
     pub status_streams_max: usize,
-    #[serde(default = "default_seats_per_fan")]
+    /// Seats that one customer may own over all performances of the sale.
+    #[serde(default = "default_seats_per_customer_max")]
     pub seats_per_customer_max: u8,
-    #[serde(default = "default_hold_s")]
+    /// How many seconds a hold lasts; not shorter than checkout.payment_timeout_s.
+    #[serde(default = "default_hold_ttl_s")]
     pub hold_ttl_s: u32,
+    /// How often a customer may extend a hold.
     #[serde(default = "default_hold_extensions_max")]
     pub hold_extensions_max: u8,
+    /// One performance of the sale.
     #[serde(default)]
     pub performances: Vec<PerformanceSettings>,
 }
 
-/// The beacon that decides a sale's draw.
+/// The beacon of a sale's fair draw.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DrawSettings {
+    /// One of the network's servers, or a relay of your own; signatures are verified, so it need not be
+    /// trusted. It may change between restarts; the other keys are committed to when the sale is first
+    /// opened.
     pub beacon_url: String,
     /// The chain's hash.
     pub chain: String,
+    /// When its first round was published.
     pub genesis_at: Timestamp,
+    /// Seconds between rounds.
     pub period_s: u32,
+    /// The public key that verifies all rounds.
     pub public_key: ChainKey,
 }
 
@@ -76,41 +105,51 @@ pub struct DrawSettings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SignIn {
+    /// Customers of the shop who have signed in.
     #[default]
     Customer,
+    /// Any browser.
     None,
 }
 
-/// In which order those who came before the opening are called.
+/// In which order visitors who join before the sale starts are called.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum QueueOrder {
+    /// First come, first served.
     #[default]
     Fifo,
+    /// Shuffled by a public beacon.
     FairDraw,
 }
 
-/// One evening of a sale.
+/// One performance of a sale.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PerformanceSettings {
+    /// The performance's id in URLs, unique within its sale.
     pub id: PerformanceId,
+    /// The title by language: ko, en, ja.
     pub title: LocalText,
+    /// When it starts.
     pub starts_at: Timestamp,
+    /// Where it takes place.
     pub venue: String,
-    /// A plan's file, or `generate:KIND:SEATS`.
+    /// The seating plan: a file, or "generate:arena:15000".
     pub plan: String,
-    #[serde(default = "default_watchers_max")]
+    /// Maximum number of open event streams of the seats; other visitors poll.
+    #[serde(default = "default_streams_max")]
     pub seat_streams_max: usize,
-    /// By price zone, in the currency's minor unit.
+    /// The face price of each price zone of the plan.
     #[serde(default)]
     pub prices: BTreeMap<String, i64>,
+    /// The currency of the prices (ISO 4217).
     #[serde(default = "default_currency")]
     pub currency: Currency,
 }
 
 impl SaleSettings {
-    /// How the sale is drawn; `None`: first come, first served.
+    /// The terms of the sale's fair draw; `None` for first come, first served.
     #[must_use]
     pub fn draw_terms(&self, entropy: &Arc<dyn Entropy>) -> Option<DrawTerms> {
         let draw = self
@@ -124,7 +163,7 @@ impl SaleSettings {
             period_s,
             public_key,
         } = draw.clone();
-        let roots = if beacon_url.starts_with("https:") {
+        let trust_store = if beacon_url.starts_with("https:") {
             TrustStore::system()
         } else {
             TrustStore::empty()
@@ -133,7 +172,7 @@ impl SaleSettings {
             &beacon_url,
             &chain,
             public_key,
-            &roots,
+            &trust_store,
             Arc::clone(entropy),
         ));
         Some(DrawTerms {
@@ -147,33 +186,34 @@ impl SaleSettings {
         })
     }
 
-    /// The door's part, for a process that has a box office too; `issuer` is the public base URL.
+    /// The configuration of the sale's waiting room, for a process that also has a box office. `issuer` is
+    /// the public base URL.
     #[must_use]
     pub fn waiting_room(&self, issuer: &str) -> waiting_room::Config {
         waiting_room::Config {
             sale: self.id.clone(),
-            prequeue_at: self.prequeue_starts_at,
-            opens_at: self.on_sale_starts_at,
+            prequeue_starts_at: self.prequeue_starts_at,
+            on_sale_starts_at: self.on_sale_starts_at,
             closes_at: self.closes_at,
-            rate_per_minute: self.admission_rate_per_minute,
-            capacity: self.active_visits_max,
-            burst: self.admission_burst,
+            admission_rate_per_minute: self.admission_rate_per_minute,
+            active_visits_max: self.active_visits_max,
+            admission_burst: self.admission_burst,
             call_window: seconds(self.call_window_s),
-            returner_share: self.late_arrival_share,
-            pass_life: seconds(self.pass_ttl_s),
+            late_arrival_share: self.late_arrival_share,
+            pass_ttl: seconds(self.pass_ttl_s),
             visit_max: seconds(self.visit_max_s),
-            max_fans: self.queue_entries_max,
+            queue_entries_max: self.queue_entries_max,
             issuer: issuer.to_owned(),
-            watchers_max: self.status_streams_max,
-            passes_checked_elsewhere: false,
-            durability: waiting_room::Durability::Journaled,
+            status_streams_max: self.status_streams_max,
+            passes_verified_elsewhere: false,
+            durability: waiting_room::Durability::Committed,
             draw: None,
         }
     }
 }
 
 impl PerformanceSettings {
-    /// The seats' part. Limits on holds are the sale's.
+    /// The configuration of the performance's seating.
     #[must_use]
     pub fn seating(&self, sale: &SaleSettings) -> seating::Config {
         seating::Config {
@@ -191,7 +231,7 @@ impl PerformanceSettings {
         }
     }
 
-    /// Those of the plan's `zones` that have no price: seats there could not be sold.
+    /// The zones of the plan that have no price; their seats could not be sold.
     #[must_use]
     pub fn zones_without_price<'z>(&self, zones: impl IntoIterator<Item = &'z str>) -> Vec<&'z str> {
         zones

@@ -1,199 +1,121 @@
-//! The sections of the configuration file, each a type. What a key means is said in `config/stagedoor.toml`.
+//! The sections of the configuration, one struct each. The keys are explained in `config/stagedoor.toml`.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
 
 use crate::ops::config::{
     sales::SaleSettings,
-    storage::{DatabaseSettings, BoxOfficeSettings, StoreSettings, WaitingRoomSettings},
+    secrets::{DatabaseUrl, Secret},
+    storage::{BoxOfficeSettings, DatabaseSettings, StoreSettings, WaitingRoomSettings},
 };
-use crate::{checkout, edge::overload::proof_of_work, shop};
 
-/// A text that no log, error or listing ever shows.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    #[must_use]
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text itself. The name makes each use easy to find.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// An unset secret shows as such: whoever looks for a missing one must see it.
-    fn shown(&self) -> &'static str {
-        if self.0.is_empty() { "" } else { "[secret]" }
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Secret({})", self.shown())
-    }
-}
-
-impl Serialize for Secret {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.shown())
-    }
-}
-
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // serde's own message would quote the value.
-        let value = toml::Value::deserialize(deserializer)
-            .map_err(|_| de::Error::custom("must be a text in quotes"))?;
-        match value {
-            toml::Value::String(text) => Ok(Self(text)),
-            _ => Err(de::Error::custom("must be a text in quotes")),
-        }
-    }
-}
-
-/// A database's address, whose secrets are never shown: users, passwords and parameters may hold one.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct DatabaseUrl(String);
-
-impl DatabaseUrl {
-    #[must_use]
-    pub fn new(url: impl Into<String>) -> Self {
-        Self(url.into())
-    }
-
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The text before the first colon.
-    pub(super) fn scheme(&self) -> &str {
-        self.0.split_once(':').map_or("", |(scheme, _)| scheme)
-    }
-
-    /// Scheme and hosts. Whatever is written otherwise than expected shows nothing: it may be a password in the wrong
-    /// place.
-    fn shown(&self) -> String {
-        let Some((scheme, rest)) = self.0.split_once("://") else {
-            let is_plain_file =
-                self.0.is_empty() || (self.0.starts_with("sqlite:") && !self.0.contains(['?', '@']));
-            return if is_plain_file {
-                self.0.clone()
-            } else {
-                "[secret]".to_owned()
-            };
-        };
-        let parameters = rest.find(['?', '#']);
-        let hosts = rest.rfind('@').map_or(0, |at| at + 1);
-        if parameters.is_some_and(|at| at < hosts) {
-            return format!("{scheme}://[secret]");
-        }
-        let user = if hosts > 0 { "[secret]@" } else { "" };
-        let more = if parameters.is_some() { "?[secret]" } else { "" };
-        format!(
-            "{scheme}://{user}{}{more}",
-            &rest[hosts..parameters.unwrap_or(rest.len())]
-        )
-    }
-}
-
-impl fmt::Debug for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.shown())
-    }
-}
-
-impl<'de> Deserialize<'de> for DatabaseUrl {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Secret::deserialize(deserializer).map(|text| Self(text.0))
-    }
-}
-
-impl Serialize for DatabaseUrl {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.shown())
-    }
-}
-
-/// Everything that can be configured.
+/// The whole configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
+    /// The public listener, and the private admin listener.
     pub server: ServerSettings,
+    /// Where the service keeps its files.
     pub data: DataSettings,
+    /// The service's signing and MAC keys, which are stored encrypted under one master key.
     pub keys: KeysSettings,
+    /// The process's log.
     pub log: LogSettings,
+    /// Limits by client IP; a whole mobile network can share one IP, so keep these generous.
     pub limits: LimitSettings,
+    /// The fast store of queue entries and seat holds while a sale runs.
     pub store: StoreSettings,
+    /// The waiting rooms of all sales.
     pub waiting_room: WaitingRoomSettings,
+    /// The box offices of all sales.
     pub box_office: BoxOfficeSettings,
+    /// The ledger of orders, claims and tickets.
     pub ledger: DatabaseSettings,
+    /// The queues' journal: joins, calls, admissions.
     pub journal: DatabaseSettings,
+    /// The existing shop, whose customers can sign in.
     pub shop: ShopSettings,
+    /// From a hold to tickets.
     pub checkout: CheckoutSettings,
+    /// The payment gateway.
     pub gateway: GatewaySettings,
-    /// Name -> SHA-256 of the token, in hexadecimal digits.
+    /// Operators by name: the SHA-256 of their tokens, in hexadecimal digits.
     pub operators: BTreeMap<String, String>,
+    /// All sales.
     #[serde(default)]
     pub sales: Vec<SaleSettings>,
 }
 
+/// The public listener, and the private admin listener.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServerSettings {
-    /// Empty: the machine's name and the public listener's port.
+    /// This node's name in leases, reports and logs, unique among all nodes; empty means the host name and
+    /// the public port.
     pub node_name: String,
+    /// Address and port of the public listener.
     pub listen: SocketAddr,
+    /// Address and port of the private admin listener (health, metrics, operators); never expose it to the
+    /// public.
     pub admin_listen: SocketAddr,
+    /// How browsers reach the public listener, without a trailing slash; also the issuer of passes and
+    /// tickets.
     pub public_base: String,
-    /// Addresses or networks (`10.0.0.0/8`).
+    /// Proxies whose X-Forwarded-For is trusted: IP addresses or networks such as "10.0.0.0/8".
     pub trusted_proxies: Vec<String>,
+    /// Maximum number of open connections; further ones wait in the operating system's accept queue.
     pub connections_max: usize,
+    /// Maximum number of open connections from one client IP; 0 is no limit, which is right behind a proxy.
     pub connections_per_ip_max: usize,
+    /// Maximum size of a request head, in bytes.
     pub header_bytes_max: usize,
+    /// Maximum size of a request body, in bytes.
     pub body_bytes_max: usize,
+    /// How long a client may take to send a request head, in milliseconds.
     pub header_timeout_ms: u32,
+    /// How long a client may take to send a request body, in milliseconds.
     pub body_timeout_ms: u32,
+    /// After how many seconds without a request a connection is closed.
     pub idle_timeout_s: u32,
+    /// How long a request may wait for its response, in milliseconds; a change that has begun is completed
+    /// all the same.
     pub request_timeout_ms: u32,
+    /// Maximum number of requests in flight; further ones are answered 503 with Retry-After.
     pub requests_in_flight_max: usize,
+    /// After SIGTERM, for how many milliseconds the process keeps accepting so that load balancers can take
+    /// it out first.
     pub shutdown_notice_ms: u32,
+    /// After that notice, for how many seconds the process waits for requests and orders in flight.
     pub shutdown_timeout_s: u32,
 }
 
+/// Where the service keeps its files.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataSettings {
+    /// Directory of queue, ledger, keys and sessions; it must survive a restart.
     pub dir: PathBuf,
 }
 
+/// The service's signing and MAC keys, which are stored encrypted under one master key.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeysSettings {
+    /// The master key, best given as STAGEDOOR__KEYS__MASTER; losing it invalidates every queue token and
+    /// ticket.
     pub master: Secret,
-    /// Empty: none.
+    /// A file that holds the master key, instead of `master`.
     pub master_file: PathBuf,
 }
 
+/// The process's log.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogSettings {
+    /// error, warn, info, debug or trace, or a list such as "info,stagedoor=debug".
     pub level: String,
+    /// "text" for people, "json" for machines.
     pub format: LogFormat,
 }
 
@@ -208,60 +130,102 @@ pub enum LogFormat {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LimitSettings {
+    /// Sign-ins a minute from one IP; 0 is no limit.
     pub sign_in_per_ip_per_minute: u32,
+    /// Joins a minute from one IP; 0 is no limit.
     pub joins_per_ip_per_minute: u32,
+    /// Requests a second from one IP; 0 is no limit.
     pub requests_per_ip_per_second: u32,
+    /// The proof of work for joining a sale without sign-in (sign_in = "none"). Visitors who are signed in,
+    /// or already in the queue, do none.
     pub proof_of_work: ProofOfWorkSettings,
 }
 
+/// The proof of work for joining a sale without sign-in (sign_in = "none"). Visitors who are signed in, or
+/// already in the queue, do none.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProofOfWorkSettings {
+    /// The lowest difficulty, in leading zero bits: 16 keeps a phone busy for about 0.1 s; 0 asks for nothing
+    /// in normal load.
     pub difficulty_bits_min: u8,
+    /// The highest difficulty, whatever the load: 20 keeps a phone busy for about 2 s; 0 disables the proof
+    /// of work.
     pub difficulty_bits_max: u8,
+    /// Normal joins a second at one node; each doubling beyond adds a bit, and so does each halving of the
+    /// free share of server.requests_in_flight_max.
     pub joins_per_second_normal: u32,
+    /// Normal joins a minute from one IP, an IPv6 /64 counting as one; each doubling beyond adds a bit.
     pub joins_per_ip_per_minute_normal: u32,
+    /// For how many seconds a challenge can be answered.
     pub challenge_ttl_s: u32,
+    /// Used challenges that a node remembers until they expire, about 20 bytes each; beyond this number joins
+    /// are answered 503.
     pub used_challenges_max: usize,
+    /// Whether an IP beyond joins_per_ip_per_minute may keep joining at the highest difficulty; false answers
+    /// 429.
     pub allow_over_join_limit: bool,
 }
 
+/// The existing shop, whose customers can sign in.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShopSettings {
+    /// The shop's database, "sqlite:FILE"; it is opened read-only.
     pub database_url: DatabaseUrl,
+    /// Finds a customer: one ? for the login (trimmed, in lower case); returns the columns id, name,
+    /// password_hash, active.
     pub customer_query: String,
+    /// Maximum number of connections to the shop's database.
     pub connections_max: u32,
+    /// Maximum number of queries a second, so that a sale never slows the shop down.
     pub queries_per_second_max: u32,
+    /// How long one query may take, in milliseconds.
     pub query_timeout_ms: u32,
+    /// Threads that verify passwords; one verification takes about a quarter of a second of a core.
     pub password_threads: usize,
+    /// Sign-ins that may wait for those threads; further ones are answered 503 with Retry-After.
     pub password_queue_max: usize,
+    /// How many hours a sign-in session lasts.
     pub session_hours: u32,
+    /// Signed hand-offs: the shop signs its customer in and redirects them here with a short-lived JWT
+    /// (HS256).
     pub handoff: HandoffSettings,
 }
 
+/// Signed hand-offs: the shop signs its customer in and redirects them here with a short-lived JWT (HS256).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HandoffSettings {
+    /// The claim "iss" of the shop's tokens.
     pub issuer: String,
+    /// The claim "aud" of the shop's tokens.
     pub audience: String,
+    /// The secret shared with the shop, at least 32 bytes; empty disables hand-offs.
     pub secret: Secret,
 }
 
+/// From a hold to tickets.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckoutSettings {
+    /// After how many milliseconds an order whose payment is still running is answered "in progress".
     pub order_response_wait_ms: u32,
+    /// How long one call to the payment gateway may take, in milliseconds.
     pub gateway_timeout_ms: u32,
+    /// After how many seconds a payment with an unknown outcome is voided.
     pub payment_timeout_s: u32,
 }
 
+/// The payment gateway.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GatewaySettings {
+    /// Which one: "sandbox" moves no money.
     pub kind: GatewayKind,
-    /// Empty: the built-in one.
+    /// Its base URL; empty means the built-in sandbox.
     pub url: String,
+    /// The secret that signs the gateway's webhooks.
     pub webhook_secret: Secret,
 }
 
@@ -269,67 +233,4 @@ pub struct GatewaySettings {
 #[serde(rename_all = "snake_case")]
 pub enum GatewayKind {
     Sandbox,
-}
-
-impl Settings {
-    #[must_use]
-    pub fn checkout(&self) -> checkout::Config {
-        checkout::Config {
-            sales: self
-                .sales
-                .iter()
-                .map(|sale| checkout::SaleConfig {
-                    sale: sale.id.clone(),
-                    title: sale.title.in_language("en").to_owned(),
-                    seats_per_customer_max: sale.seats_per_customer_max,
-                })
-                .collect(),
-            issuer: self.server.public_base.clone(),
-            order_response_wait: millis(self.checkout.order_response_wait_ms),
-            gateway_timeout: millis(self.checkout.gateway_timeout_ms),
-            payment_timeout: seconds(self.checkout.payment_timeout_s),
-        }
-    }
-
-    #[must_use]
-    pub fn proof_of_work(&self) -> proof_of_work::Config {
-        let it = &self.limits.proof_of_work;
-        proof_of_work::Config {
-            difficulty_bits_min: it.difficulty_bits_min,
-            bits_max: it.difficulty_bits_max,
-            joins_per_second_normal: it.joins_per_second_normal,
-            joins_per_ip_per_minute_normal: it.joins_per_ip_per_minute_normal,
-            challenge_ttl: seconds(it.challenge_ttl_s),
-            used_challenges_max: it.used_challenges_max,
-            lifts_join_limit: it.allow_over_join_limit,
-        }
-    }
-
-    #[must_use]
-    pub fn shop(&self) -> shop::Config {
-        let shop = &self.shop;
-        shop::Config {
-            database_url: shop.database_url.expose().to_owned(),
-            customer_query: shop.customer_query.clone(),
-            connections_max: shop.connections_max,
-            queries_per_second_max: shop.queries_per_second_max,
-            query_timeout: millis(shop.query_timeout_ms),
-            password_threads: shop.password_threads,
-            password_queue_max: shop.password_queue_max,
-            session_ttl: Duration::from_secs(u64::from(shop.session_hours) * 3_600),
-            handoff: (!shop.handoff.secret.is_empty()).then(|| shop::HandoffConfig {
-                issuer: shop.handoff.issuer.clone(),
-                audience: shop.handoff.audience.clone(),
-                secret: shop.handoff.secret.expose().to_owned(),
-            }),
-        }
-    }
-}
-
-pub(super) fn seconds(s: u32) -> Duration {
-    Duration::from_secs(u64::from(s))
-}
-
-pub(super) fn millis(ms: u32) -> Duration {
-    Duration::from_millis(u64::from(ms))
 }

@@ -1,148 +1,91 @@
-//! The sections that say what several nodes share: engines, books, and the way from the box office to the door. What a
-//! key means is said in `config/stagedoor.toml`.
+//! The sections about stores and databases, which several nodes can share. The keys are explained in
+//! `config/stagedoor.toml`.
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ops::config::sections::{DatabaseUrl, Settings, millis};
-use crate::{platform::redis::RedisConfig, waiting_room::Durability};
+use crate::{ops::config::secrets::DatabaseUrl, waiting_room::Durability};
 
+/// The fast store of queue entries and seat holds while a sale runs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoreSettings {
+    /// "memory" serves one node and needs nothing; "redis" serves any number of nodes and needs PostgreSQL
+    /// for ledger and journal.
     pub kind: StoreKind,
+    /// The Redis of all stores, unless a context has its own.
     pub redis: RedisSettings,
 }
 
-/// What remembers queue and seats.
+/// The fast store of queue entries and seat holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StoreKind {
-    /// This process, so there is one node.
+    /// This process's memory; only for a single node.
     Memory,
+    /// Redis, for any number of nodes.
     Redis,
 }
 
+/// The Redis of all stores, unless a context has its own.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RedisSettings {
+    /// "redis://[USER:PASSWORD@]HOST:PORT[/DB]", "redis+sentinel://...HOST:PORT,HOST:PORT/MASTER" or
+    /// "redis+cluster://...", "rediss" for TLS; best given as STAGEDOOR__STORE__REDIS__URL.
     pub url: DatabaseUrl,
+    /// How long one Redis command may take, in milliseconds.
     pub command_timeout_ms: u32,
+    /// How long connecting to Redis may take, in milliseconds.
     pub connect_timeout_ms: u32,
-    pub accept_risky: bool,
+    /// Start even if this Redis may evict keys, or has replicas without persistence.
+    pub allow_unsafe: bool,
 }
 
-/// A Redis that one context has for itself; all but the address is that of `[engine.redis]`.
+/// A context's own Redis. Everything but the URL is configured in `[store.redis]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OwnRedisSettings {
-    /// Empty: `engine.redis.url`.
+    /// Empty means `store.redis.url`.
     pub url: DatabaseUrl,
 }
 
+/// The waiting rooms of all sales.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WaitingRoomSettings {
+    /// "committed" replies to a join after its commit and loses nothing; "async" replies slightly earlier and
+    /// commits right after.
     pub durability: Durability,
+    /// The waiting rooms' own Redis.
     pub redis: OwnRedisSettings,
 }
 
+/// The box offices of all sales.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BoxOfficeSettings {
-    /// Base URLs of the waiting rooms' private listeners.
+    /// Admin listeners of the nodes with the waiting rooms, such as "http://10.0.0.5:9090"; required where a
+    /// box office runs without one.
     pub waiting_room_urls: Vec<String>,
+    /// The box offices' own Redis.
     pub redis: OwnRedisSettings,
 }
 
-/// Where a book is kept.
+/// Where the ledger or the journal is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatabaseSettings {
-    /// Empty: see [`Settings::ledger_database`] and [`Settings::journal_database`].
+    /// Empty means the default, see [`Settings::ledger_database`] and [`Settings::journal_database`].
     pub url: DatabaseUrl,
 }
 
-/// A book's database.
+/// The location of a ledger or journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DatabaseLocation {
+    /// An SQLite file.
     Sqlite(PathBuf),
+    /// A PostgreSQL database.
     Postgres(DatabaseUrl),
-}
-
-impl Settings {
-    /// Whether several nodes may serve the same sales.
-    #[must_use]
-    pub fn shares_state(&self) -> bool {
-        self.store.kind == StoreKind::Redis
-    }
-
-    /// `None` for the memory engine.
-    #[must_use]
-    pub fn waiting_room_redis(&self) -> Option<RedisConfig> {
-        self.redis_of(&self.waiting_room.redis)
-    }
-
-    /// `None` for the memory engine.
-    #[must_use]
-    pub fn box_office_redis(&self) -> Option<RedisConfig> {
-        self.redis_of(&self.box_office.redis)
-    }
-
-    fn redis_of(&self, own: &OwnRedisSettings) -> Option<RedisConfig> {
-        let shared = &self.store.redis;
-        (self.store.kind == StoreKind::Redis).then(|| RedisConfig {
-            url: if own.url.is_empty() {
-                shared.url.expose()
-            } else {
-                own.url.expose()
-            }
-            .to_owned(),
-            command_timeout: millis(shared.command_timeout_ms),
-            connect_timeout: millis(shared.connect_timeout_ms),
-            allow_unsafe: shared.accept_risky,
-        })
-    }
-
-    /// `ledger.db` in the data directory unless another is given.
-    #[must_use]
-    pub fn ledger_database(&self) -> DatabaseLocation {
-        database(&self.ledger.url).unwrap_or_else(|| DatabaseLocation::Sqlite(self.data.dir.join("ledger.db")))
-    }
-
-    /// Unless another is given: `queue.db` beside a ledger that is a file, else the ledger's PostgreSQL.
-    #[must_use]
-    pub fn journal_database(&self) -> DatabaseLocation {
-        database(&self.journal.url).unwrap_or_else(|| match self.ledger_database() {
-            DatabaseLocation::Sqlite(file) => DatabaseLocation::Sqlite(file.with_file_name("queue.db")),
-            shared @ DatabaseLocation::Postgres(_) => shared,
-        })
-    }
-
-    /// The name of this node among all.
-    #[must_use]
-    pub fn node_name(&self) -> String {
-        if !self.server.node_name.is_empty() {
-            return self.server.node_name.clone();
-        }
-        let machine = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let machine = if machine.trim().is_empty() {
-            "node"
-        } else {
-            machine.trim()
-        };
-        format!("{machine}:{}", self.server.listen.port())
-    }
-}
-
-/// `None` when no address is given. Which schemes there are has been checked.
-fn database(url: &DatabaseUrl) -> Option<DatabaseLocation> {
-    if url.is_empty() {
-        return None;
-    }
-    Some(match url.expose().strip_prefix("sqlite:") {
-        Some(file) => DatabaseLocation::Sqlite(PathBuf::from(file.strip_prefix("//").unwrap_or(file))),
-        None => DatabaseLocation::Postgres(url.clone()),
-    })
 }

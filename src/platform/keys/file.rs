@@ -30,7 +30,8 @@ impl Keys {
     }
 }
 
-/// Writes a file that only its owner can read, atomically: by a temporary file beside it, flushed and renamed.
+/// Writes a file that only its owner can read, atomically: by a temporary file beside it, flushed and
+/// renamed.
 ///
 /// # Errors
 /// The file system's error.

@@ -59,7 +59,8 @@ pub enum KeysError {
     },
     /// The keys were encrypted under another master key.
     #[error(
-        "the keys in {file} cannot be decrypted with this master key; new keys would invalidate every queue token and \
+        "the keys in {file} cannot be decrypted with this master key; new keys would invalidate every queue \
+        token and \
          ticket, so nothing was changed"
     )]
     WrongMasterKey {
@@ -109,7 +110,8 @@ impl Keys {
         };
         Some(Self {
             queue: MacKeys::new(&secrets_of("queue")?),
-            // Derived keys, here and below, so that key files written before these purposes existed stay valid.
+            // Derived keys, here and below, so that key files written before these purposes existed stay
+            // valid.
             proof_of_work: MacKeys::derived(&secrets_of("queue")?, b"stagedoor proof of work 1"),
             draw: EncryptionKeys::derived(&secrets_of("queue")?, b"stagedoor draw 1"),
             internal: MacKeys::derived(&secrets_of("session")?, b"stagedoor internal 1"),

@@ -1,8 +1,8 @@
 //! The service's keys: created once, stored encrypted under one master key, used by everything that signs.
 //!
-//! `keys.json`, or a table that nodes share, holds random 32-byte secrets by purpose and key id, encrypted with
-//! AES-256-GCM. New keys would invalidate every queue token and ticket, so keys that cannot be decrypted are an error,
-//! never a reason to create new ones.
+//! `keys.json`, or a table that nodes share, holds random 32-byte secrets by purpose and key id, encrypted
+//! with AES-256-GCM. New keys would invalidate every queue token and ticket, so keys that cannot be decrypted
+//! are an error, never a reason to create new ones.
 
 mod file;
 mod key_set;

@@ -15,9 +15,9 @@ static MIGRATIONS: Migrator = sqlx::migrate!("src/platform/keys/migrations");
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Keys {
-    /// Reads the keys that the nodes share (schema `stagedoor_keys`). The first node inserts them: those of `file`, if the
-    /// service had one node with a key file before, else new ones. Of nodes that start together one inserts its keys and
-    /// the others use them.
+    /// Reads the keys that the nodes share (schema `stagedoor_keys`). The first node inserts them: those of
+    /// `file`, if the service had one node with a key file before, else new ones. Of nodes that start
+    /// together one inserts its keys and the others use them.
     ///
     /// # Errors
     /// [`KeysError`]: no usable database, or keys encrypted under another master key.

@@ -30,7 +30,8 @@ impl fmt::Debug for RedisConfig {
     }
 }
 
-/// Identifies a dataset: the server's run id and its replication id. Either changes when data may have been lost.
+/// Identifies a dataset: the server's run id and its replication id. Either changes when data may have been
+/// lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DatasetId(pub String);
 
@@ -43,7 +44,8 @@ pub struct Connection {
     pub dataset: DatasetId,
     /// `host:port` of the server.
     pub host: String,
-    /// Counts the connections that one [`FencedConnection`](super::FencedConnection) has made; 0 outside of one.
+    /// Counts the connections that one [`FencedConnection`](super::FencedConnection) has made; 0 outside of
+    /// one.
     pub(crate) id: u64,
 }
 
@@ -78,8 +80,8 @@ impl Redis {
         &self.0.config
     }
 
-    /// Connects to this host and reads its dataset id. `command_timeout`: of commands on this connection, `None` for
-    /// those that block on purpose.
+    /// Connects to this host and reads its dataset id. `command_timeout`: of commands on this connection,
+    /// `None` for those that block on purpose.
     pub(super) async fn connect_to(
         &self,
         host: &HostPort,

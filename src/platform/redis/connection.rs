@@ -1,5 +1,5 @@
-//! A store's connection: reconnects by itself, knows the dataset behind it, and runs scripts only under an epoch that the
-//! store has activated for this dataset.
+//! A store's connection: reconnects by itself, knows the dataset behind it, and runs scripts only under an
+//! epoch that the store has activated for this dataset.
 
 use std::{
     sync::{
@@ -15,7 +15,7 @@ use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::sync::watch;
 
 use crate::{
-    kernel::Entropy,
+    kernel::{Entropy, Stopwatch},
     platform::{
         redis::{
             client::{Connection, DatasetId, Redis, read_dataset_id},
@@ -32,8 +32,8 @@ const RECONNECT_MAX: Duration = Duration::from_secs(1);
 const HEALTH_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// A call is retried for this many command timeouts, as long as the replies say that it was not executed.
 const CALL_TIMEOUTS_MAX: u32 = 4;
-/// Retry budget for calls with an unknown outcome: one retry costs ten calls, and so many can be saved up. It keeps
-/// retries from doubling the load on a server in trouble.
+/// Retry budget for calls with an unknown outcome: one retry costs ten calls, and so many can be saved up. It
+/// keeps retries from doubling the load on a server in trouble.
 const RETRY_COST: u32 = 10;
 const RETRIES_MAX: u32 = 20;
 
@@ -43,7 +43,8 @@ pub struct FencedConnection {
     tag: String,
     ready_key: String,
     state: ArcSwap<State>,
-    /// The last activated epoch and its dataset: a server that comes back with the same dataset needs no new activation.
+    /// The last activated epoch and its dataset: a server that comes back with the same dataset needs no new
+    /// activation.
     activated: Mutex<Option<(u64, DatasetId)>>,
     /// The last connection, if it was dropped because the slot has moved to another cluster member.
     redirected_from: Mutex<Option<Connection>>,
@@ -92,10 +93,10 @@ impl FencedConnection {
             entropy,
             retry_budget: AtomicU32::new(RETRIES_MAX * RETRY_COST),
         });
-        let kept = Arc::clone(&connection);
+        let maintained = Arc::clone(&connection);
         let loop_lifecycle = lifecycle.clone();
         lifecycle.supervise("redis connection", RECONNECT_FIRST, move || {
-            let (connection, lifecycle) = (Arc::clone(&kept), loop_lifecycle.clone());
+            let (connection, lifecycle) = (Arc::clone(&maintained), loop_lifecycle.clone());
             async move {
                 tokio::select! {
                     () = lifecycle.stopping() => {}
@@ -192,10 +193,18 @@ impl FencedConnection {
 
     async fn run(&self, script: &Script, call: Call, guarded: bool) -> Result<Value, CallError> {
         self.refill_retry_budget();
+        let stopwatch = Stopwatch::start();
         let timeout = self.redis.config().command_timeout * CALL_TIMEOUTS_MAX;
-        tokio::time::timeout(timeout, self.call_with_retries(script, &call, guarded))
+        let result = tokio::time::timeout(timeout, self.call_with_retries(script, &call, guarded))
             .await
-            .unwrap_or(Err(CallError::Unavailable))
+            .unwrap_or(Err(CallError::Unavailable));
+        metrics::histogram!(
+            "db_client_operation_duration_seconds",
+            "system" => "redis",
+            "operation" => script.name()
+        )
+        .record(stopwatch.elapsed_s());
+        result
     }
 
     async fn call_with_retries(
@@ -226,7 +235,8 @@ impl FencedConnection {
             let again = match class {
                 ErrorClass::Recovering | ErrorClass::Rejected => false,
                 ErrorClass::RetrySoon | ErrorClass::OtherServer => true,
-                // After a timeout the caller has waited long enough; a lost connection fails fast, so one retry is fine.
+                // After a timeout the caller has waited long enough; a lost connection fails fast, so one
+                // retry is fine.
                 ErrorClass::OutcomeUnknown => !error.is_timeout() && self.spend_retry(),
             };
             if !again {
@@ -300,15 +310,17 @@ impl FencedConnection {
                 (class, CallError::Recovering)
             }
             ErrorClass::Rejected => {
-                metrics::counter!("redis_errors_total").increment(1);
-                // Redis's messages about scripts name keys and lines, never arguments, so logging them leaks nothing.
+                metrics::counter!("stagedoor_redis_errors_total").increment(1);
+                // Redis's messages about scripts name keys and lines, never arguments, so logging them leaks
+                // nothing.
                 tracing::error!(%error, "Redis rejected a call; the caller gets an error");
                 (class, CallError::Rejected(error.to_string()))
             }
         }
     }
 
-    /// Drops the connection, unless another one has replaced it meanwhile. Until the next one, calls fail at once.
+    /// Drops the connection, unless another one has replaced it meanwhile. Until the next one, calls fail at
+    /// once.
     fn drop_connection(&self, connection: &Connection, is_redirecting: bool) {
         let is_current = |state: &State| {
             state
@@ -330,7 +342,7 @@ impl FencedConnection {
             }
         });
         if dropped && !is_redirecting {
-            metrics::counter!("redis_reconnects_total").increment(1);
+            metrics::counter!("stagedoor_redis_reconnects_total").increment(1);
             tracing::warn!(
                 server = connection.host,
                 "lost the connection to Redis; reconnecting"
@@ -367,7 +379,8 @@ impl FencedConnection {
                     Err(error) => {
                         self.rcu(|state| state.is_redirecting = false);
                         if failures.is_multiple_of(32) {
-                            tracing::warn!(%error, redis = %self.redis.url(), "cannot connect to Redis; retrying");
+                            let url = self.redis.url();
+                            tracing::warn!(%error, redis = %url, "cannot connect to Redis; retrying");
                         }
                         let most = RECONNECT_FIRST
                             .saturating_mul(1 << failures.min(10))
@@ -389,9 +402,9 @@ impl FencedConnection {
 
     /// Carries the activation over to the new owner of a migrated slot.
     ///
-    /// An old owner that still has its dataset, and itself names the new owner, has handed over the slot with all keys.
-    /// After a failover this cannot happen: a server that knows of its replacement is no primary any more, so reading its
-    /// dataset id fails.
+    /// An old owner that still has its dataset, and itself names the new owner, has handed over the slot with
+    /// all keys. After a failover this cannot happen: a server that knows of its replacement is no primary
+    /// any more, so reading its dataset id fails.
     async fn follow_slot_migration(&self, mut from: Connection, to: &Connection) {
         let timeout = self.redis.config().command_timeout;
         let is_unchanged = read_dataset_id(&mut from.multiplexed, timeout)

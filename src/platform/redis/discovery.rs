@@ -13,7 +13,8 @@ use crate::platform::redis::{
 
 /// A cluster member may name another owner of a slot, and that one yet another, at most this often.
 const REDIRECTS_MAX: u32 = 3;
-/// Hedging: a host that has not replied after this time may be the one that failed, so the next one is queried as well.
+/// Hedging: a host that has not replied after this time may be the one that failed, so the next one is
+/// queried as well.
 const HEDGE_DELAY: Duration = Duration::from_millis(100);
 
 impl Redis {
@@ -28,7 +29,8 @@ impl Redis {
             .await?)
     }
 
-    /// Like [`Redis::connect`], for commands that block on purpose (`XREAD BLOCK`): commands have no time limit.
+    /// Like [`Redis::connect`], for commands that block on purpose (`XREAD BLOCK`): commands have no time
+    /// limit.
     ///
     /// # Errors
     /// As [`Redis::connect`].
@@ -77,9 +79,9 @@ impl Redis {
         Ok(primaries)
     }
 
-    /// Queries all sentinels at once. Returns the primary that more than half of them name, or, when fewer reply, the one
-    /// named most often. A majority is needed because a sentinel that missed a failover still names the old primary, and
-    /// an old primary that has come back believes the same of itself.
+    /// Queries all sentinels at once. Returns the primary that more than half of them name, or, when fewer
+    /// reply, the one named most often. A majority is needed because a sentinel that missed a failover still
+    /// names the old primary, and an old primary that has come back believes the same of itself.
     async fn majority_of_sentinels(
         &self,
         sentinels: &[HostPort],
@@ -136,7 +138,8 @@ impl Redis {
         Ok(found.map(|(name, port)| HostPort::new(name, port)))
     }
 
-    /// The owner of a slot. Members learn of a migration one after the other, so the named owner must confirm it.
+    /// The owner of a slot. Members learn of a migration one after the other, so the named owner must confirm
+    /// it.
     async fn confirmed_slot_owner(&self, member: &HostPort, slot: i64) -> Result<HostPort, ConnectError> {
         let mut owner = self.slot_owner(member, slot).await?;
         for _ in 0..REDIRECTS_MAX {
@@ -190,7 +193,8 @@ impl Redis {
     }
 }
 
-/// The first success. Queries one host after the other, and the next one early when a host does not reply at once.
+/// The first success. Queries one host after the other, and the next one early when a host does not reply at
+/// once.
 async fn first_success<'f, T>(
     hosts: &'f [HostPort],
     query: impl Fn(&'f HostPort) -> BoxFuture<'f, Result<T, ConnectError>> + Send,
@@ -209,7 +213,9 @@ async fn first_success<'f, T>(
                 }
                 None => return Err(failure),
             },
-            () = tokio::time::sleep(HEDGE_DELAY), if hosts.len() > 0 => pending.extend(hosts.next().map(&query)),
+            () = tokio::time::sleep(HEDGE_DELAY), if hosts.len() > 0 => {
+                pending.extend(hosts.next().map(&query));
+            }
         }
     }
 }

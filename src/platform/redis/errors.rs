@@ -47,44 +47,95 @@ pub enum ConnectError {
 
 /// Why a node does not start on this Redis, and how to fix it. `at` is `host:port` or a list of them.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "each variant's message says what it is")]
 pub enum Unfit {
+    /// No connection, or no reply.
     #[error("Redis at {at} cannot be reached: {why}; is the address right, is it running?")]
-    Unreachable { at: String, why: String },
+    Unreachable {
+        /// `host:port` of the server or the sentinels.
+        at: String,
+        /// The driver's message.
+        why: String,
+    },
+    /// No sentinel responds, or they disagree.
     #[error(
-        "the sentinels at {at} do not say where the primary is: {why}; are their addresses right, are they running, \
+        "the sentinels at {at} do not say where the primary is: {why}; are their addresses right, are they \
+        running, \
          do they accept connections without a password?"
     )]
-    Sentinels { at: String, why: String },
+    Sentinels {
+        /// `host:port` of the server or the sentinels.
+        at: String,
+        /// The driver's message.
+        why: String,
+    },
+    /// The sentinels monitor no primary of the configured name.
     #[error(
         "the sentinels at {at} monitor no primary named {name}; end the URL with the name that they have in \
          `sentinel monitor NAME ...`"
     )]
-    UnknownName { at: String, name: String },
+    UnknownName {
+        /// `host:port` of the server or the sentinels.
+        at: String,
+        /// The name at the end of the URL.
+        name: String,
+    },
+    /// Wrong or missing user and password.
     #[error(
-        "Redis at {at} refuses the login; set the user and password in the URL: redis://USER:PASSWORD@HOST:PORT"
+        "Redis at {at} refuses the login; set the user and password in the URL: \
+        redis://USER:PASSWORD@HOST:PORT"
     )]
-    Login { at: String },
+    Login {
+        /// `host:port` of the server or the sentinels.
+        at: String,
+    },
+    /// The server is a replica.
     #[error(
         "Redis at {at} is a replica and takes no writes; name its primary, or the sentinels that know it: \
          redis+sentinel://..."
     )]
-    Replica { at: String },
+    Replica {
+        /// `host:port` of the server or the sentinels.
+        at: String,
+    },
+    /// The server is older than the scripts need.
     #[error("Redis at {at} is version {version}; at least 7.0 is needed")]
-    TooOld { at: String, version: String },
+    TooOld {
+        /// `host:port` of the server or the sentinels.
+        at: String,
+        /// The version that was found.
+        version: String,
+    },
+    /// The user lacks a right that the scripts need.
     #[error(
         "Redis at {at} does not permit what is needed ({what}); give its user these rights: \
          ~* +@all -@admin +info +cluster|slots +script|load"
     )]
-    NotPermitted { at: String, what: String },
+    NotPermitted {
+        /// `host:port` of the server or the sentinels.
+        at: String,
+        /// The server's or driver's message.
+        what: String,
+    },
+    /// The server evicts keys when its memory is full.
     #[error(
-        "Redis at {at} has maxmemory-policy {policy} and would evict queue entries and holds when it is full; set \
+        "Redis at {at} has maxmemory-policy {policy} and would evict queue entries and holds when it is \
+        full; set \
          noeviction, or store.redis.allow_unsafe"
     )]
-    Evicts { at: String, policy: String },
+    Evicts {
+        /// `host:port` of the server or the sentinels.
+        at: String,
+        /// Its `maxmemory-policy`.
+        policy: String,
+    },
+    /// A restart would empty the server and its replicas.
     #[error(
-        "Redis at {at} has replicas and no persistence: when it restarts, it comes back empty and empties them too; \
+        "Redis at {at} has replicas and no persistence: when it restarts, it comes back empty and empties \
+        them too; \
          set appendonly yes, or store.redis.allow_unsafe"
     )]
-    NotPersistent { at: String },
+    NotPersistent {
+        /// `host:port` of the server or the sentinels.
+        at: String,
+    },
 }

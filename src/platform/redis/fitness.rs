@@ -1,4 +1,5 @@
-//! Checks before anything is served that a Redis is fit for use: version, role, rights, eviction, persistence.
+//! Checks before anything is served that a Redis is fit for use: version, role, rights, eviction,
+//! persistence.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind, Value, aio::MultiplexedConnection};
 
@@ -8,7 +9,8 @@ use crate::platform::redis::{
     url::HostPort,
 };
 
-/// Before 7.0 scripts were replicated by their text instead of their effects; these scripts are not deterministic.
+/// Before 7.0 scripts were replicated by their text instead of their effects; these scripts are not
+/// deterministic.
 const VERSION_MIN: (u32, u32) = (7, 0);
 
 const PROBE: &str = "{stagedoor}:probe";
@@ -83,8 +85,8 @@ impl Redis {
         Ok(())
     }
 
-    /// Raises `hash-max-listpack-entries` to at least `entries` on every primary, so that hashes up to this size stay in
-    /// their compact encoding. `false` when a server does not permit it.
+    /// Raises `hash-max-listpack-entries` to at least `entries` on every primary, so that hashes up to this
+    /// size stay in their compact encoding. `false` when a server does not permit it.
     ///
     /// # Errors
     /// [`ConnectError`]: a primary cannot be reached.
@@ -132,8 +134,8 @@ impl From<Unfit> for CheckError {
     }
 }
 
-/// A cluster member that does not own the probe's slot replies `MOVED`, after it has checked the user's rights: the
-/// command is permitted.
+/// A cluster member that does not own the probe's slot replies `MOVED`, after it has checked the user's
+/// rights: the command is permitted.
 fn ignore_moved(reply: Result<Value, RedisError>) -> Result<(), RedisError> {
     match reply {
         Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::Moved) => Ok(()),

@@ -1,13 +1,15 @@
-//! Redis clients: discovery of the primary, connections, fenced scripts, and checks that a server is fit for use.
+//! Redis clients: discovery of the primary, connections, fenced scripts, and checks that a server is fit for
+//! use.
 //!
-//! Redis can lose data silently: a server that was emptied, restarted, or replaced by a replica that missed the last
-//! second responds as before. A [`FencedConnection`] is therefore one TCP connection whose server was identified when it
-//! was made ([`DatasetId`]), and a script runs only under an *epoch* that the store has activated, after it compared the
-//! dataset with the one in its journal and rebuilt what was lost. Every script checks the epoch against a key that is
-//! lost together with the data, in the same atomic step (see [`Script`]).
+//! Redis can lose data silently: a server that was emptied, restarted, or replaced by a replica that missed
+//! the last second responds as before. A [`FencedConnection`] is therefore one TCP connection whose server
+//! was identified when it was made ([`DatasetId`]), and a script runs only under an *epoch* that the store
+//! has activated, after it compared the dataset with the one in its journal and rebuilt what was lost. Every
+//! script checks the epoch against a key that is lost together with the data, in the same atomic step (see
+//! [`Script`]).
 //!
-//! All keys of one store carry one hash tag. On Redis Cluster they are therefore on one server, and a fenced connection
-//! is a connection to that server.
+//! All keys of one store carry one hash tag. On Redis Cluster they are therefore on one server, and a fenced
+//! connection is a connection to that server.
 //!
 //! | key | holds |
 //! |---|---|

@@ -2,14 +2,16 @@
 
 use redis::{Arg, Cmd, ToRedisArgs};
 
-/// Prepended to each guarded script. Compares the epoch (last argument) with the ready key (last key) and removes both,
-/// so that the script sees only its own keys and arguments, and the epoch as `EPOCH`. It adds no line break: line
-/// numbers in error messages stay those of the script's file.
+/// Prepended to each guarded script. Compares the epoch (last argument) with the ready key (last key) and
+/// removes both, so that the script sees only its own keys and arguments, and the epoch as `EPOCH`. It adds
+/// no line break: line numbers in error messages stay those of the script's file.
 const GUARD: &str = "local EPOCH=ARGV[#ARGV] \
-                     if redis.call('GET',KEYS[#KEYS])~=EPOCH then return redis.error_reply('REBUILDING not this epoch') end \
+                     if redis.call('GET',KEYS[#KEYS])~=EPOCH then \
+                     return redis.error_reply('REBUILDING not this epoch') end \
                      KEYS[#KEYS]=nil ARGV[#ARGV]=nil ";
 
-/// A Lua script that runs atomically, and only while the server's data are complete and of the caller's epoch.
+/// A Lua script that runs atomically, and only while the server's data are complete and of the caller's
+/// epoch.
 pub struct Script {
     name: &'static str,
     source: String,
@@ -17,7 +19,8 @@ pub struct Script {
 }
 
 impl Script {
-    /// A guarded script. `source` is the content of the script's file; `name` is for error messages and metrics.
+    /// A guarded script. `source` is the content of the script's file; `name` is for error messages and
+    /// metrics.
     #[must_use]
     pub fn new(name: &'static str, source: &str) -> Self {
         Self::unguarded(name, &format!("{GUARD}{source}"))

@@ -1,102 +1,102 @@
-//! Lines to real servers that restart, forget, hang, are replaced and move.
+//! Fenced connections to real servers that restart, lose data, hang, are replaced and migrate.
 
 mod failover;
 
-use super::*;
-use crate::{
-    kernel::SeededEntropy,
-    platform::shutdown::Lifecycle,
-};
-use testkit::{TcpProxy, RedisCluster, RedisServer};
+use std::{sync::Arc, time::Duration};
 
-const DEADLINE: Duration = Duration::from_millis(300);
-/// What fails at once is told so long before a deadline.
+use super::*;
+use crate::{kernel::SeededEntropy, platform::shutdown::Lifecycle};
+use testkit::{RedisCluster, RedisServer, TcpProxy};
+
+const TIMEOUT: Duration = Duration::from_millis(300);
+/// Upper bound of calls that fail at once, well below the timeout.
 const AT_ONCE: Duration = Duration::from_millis(100);
 const IN_TIME: Duration = Duration::from_secs(10);
 
 fn redis(url: &str) -> Redis {
     let config = RedisConfig {
         url: url.to_owned(),
-        command_timeout: DEADLINE,
-        connect_timeout: DEADLINE,
+        command_timeout: TIMEOUT,
+        connect_timeout: TIMEOUT,
         allow_unsafe: false,
     };
     Redis::new(config).unwrap()
 }
 
-/// A counter kept by a script, as a store is.
+/// A counter that is incremented by a script, as a minimal store.
 struct Store {
-    line: Arc<FencedConnection>,
+    connection: Arc<FencedConnection>,
     count: Script,
-    life: Lifecycle,
+    lifecycle: Lifecycle,
 }
 
 impl Store {
     async fn on(url: &str) -> Self {
-        let life = Lifecycle::new();
-        let line = FencedConnection::start(
+        let lifecycle = Lifecycle::new();
+        let connection = FencedConnection::start(
             redis(url),
             "sale:1".into(),
             Arc::new(SeededEntropy::new(1)),
-            &life,
+            &lifecycle,
         );
         let store = Self {
-            line,
+            connection,
             count: Script::new("count", "return redis.call('INCRBY', KEYS[1], ARGV[1])"),
-            life,
+            lifecycle,
         };
-        store.until(|line| line.dataset().is_some()).await;
+        store.until(|connection| connection.dataset().is_some()).await;
         store
     }
 
-    /// Says that the server has all of this epoch's data.
+    /// Marks the server's data as complete for this epoch, and activates it.
     async fn make_ready(&self, epoch: u64) {
         let mut cmd = redis::cmd("SET");
-        cmd.arg(self.line.ready_key()).arg(epoch);
-        self.line.query(&cmd).await.unwrap();
-        self.line.activate(epoch, &self.line.dataset().unwrap());
+        cmd.arg(self.connection.ready_key()).arg(epoch);
+        self.connection.query(&cmd).await.unwrap();
+        self.connection
+            .activate(epoch, &self.connection.dataset().unwrap());
     }
 
     async fn count(&self) -> Result<i64, CallError> {
-        let call = Call::new().key(self.line.key("counter")).arg(1);
-        self.line
+        let call = Call::new().key(self.connection.key("counter")).arg(1);
+        self.connection
             .call(&self.count, call)
             .await
             .map(|value| redis::from_redis_value(value).unwrap())
     }
 
-    async fn until(&self, is_so: impl Fn(&FencedConnection) -> bool) {
-        let mut changes = self.line.changes();
+    async fn until(&self, condition: impl Fn(&FencedConnection) -> bool) {
+        let mut changes = self.connection.changes();
         let waiting = async {
-            while !is_so(&self.line) {
+            while !condition(&self.connection) {
                 changes.changed().await.unwrap();
             }
         };
         tokio::time::timeout(IN_TIME, waiting)
             .await
-            .expect("it comes to that");
+            .expect("the condition comes true");
     }
 
-    /// Calls until the line has noticed that somebody else answers: no call may run meanwhile.
-    async fn until_rebuilding(&self) {
+    /// Calls until the connection has noticed the other dataset. No call may succeed meanwhile.
+    async fn until_recovering(&self) {
         let waiting = async {
             loop {
                 match self.count().await {
                     Err(CallError::Recovering) => return,
                     Err(CallError::Unavailable) => tokio::time::sleep(Duration::from_millis(5)).await,
-                    other => panic!("a call ran on a server that nobody vouched for: {other:?}"),
+                    other => panic!("a call ran on a dataset that was not activated: {other:?}"),
                 }
             }
         };
         tokio::time::timeout(IN_TIME, waiting)
             .await
-            .expect("it comes to that");
+            .expect("the condition comes true");
     }
 }
 
 impl Drop for Store {
     fn drop(&mut self) {
-        self.life.stop();
+        self.lifecycle.stop();
     }
 }
 
@@ -105,31 +105,31 @@ async fn counter(server: &RedisServer) -> Option<i64> {
 }
 
 #[tokio::test]
-async fn nothing_runs_before_somebody_vouches() {
+async fn no_call_runs_before_activation() {
     let server = RedisServer::start().await.unwrap();
     let store = Store::on(&server.url()).await;
     assert_eq!(store.count().await, Err(CallError::Recovering));
     store.make_ready(3).await;
     assert_eq!(store.count().await, Ok(1));
-    store.line.deactivate();
+    store.connection.deactivate();
     assert_eq!(store.count().await, Err(CallError::Recovering));
-    store.line.activate(2, &store.line.dataset().unwrap());
+    store.connection.activate(2, &store.connection.dataset().unwrap());
     assert_eq!(
         store.count().await,
         Err(CallError::Recovering),
         "the data are of another epoch"
     );
-    store.line.activate(3, &DatasetId("another".into()));
+    store.connection.activate(3, &DatasetId("another".into()));
     assert_eq!(
         (store.count().await, counter(&server).await),
         (Err(CallError::Recovering), Some(1)),
-        "another server was meant"
+        "another dataset was activated"
     );
 }
 
 #[tokio::test]
-async fn a_server_that_restarts_is_another_even_with_its_data() {
-    // While the disk is busy, what is flushed each second may be answered before it is written.
+async fn a_restarted_server_is_another_dataset() {
+    // With the default of one flush a second, a write may be acknowledged before it is on disk.
     let mut server = RedisServer::start_with(&["appendfsync always"]).await.unwrap();
     let store = Store::on(&server.url()).await;
     store.make_ready(1).await;
@@ -138,14 +138,18 @@ async fn a_server_that_restarts_is_another_even_with_its_data() {
     assert_eq!(
         counter(&server).await,
         Some(1),
-        "it has its data, and the key that says they are complete"
+        "it has its data, including the ready key"
     );
-    store.until_rebuilding().await;
-    let before = store.line.dataset();
+    store.until_recovering().await;
+    let before = store.connection.dataset();
     server.restart_empty().await.unwrap();
-    store.until_rebuilding().await;
+    store.until_recovering().await;
     store
-        .until(|line| line.dataset().is_some_and(|it| before.as_ref() != Some(&it)))
+        .until(|connection| {
+            connection
+                .dataset()
+                .is_some_and(|it| before.as_ref() != Some(&it))
+        })
         .await;
     assert_eq!(
         (store.count().await, counter(&server).await),
@@ -156,7 +160,7 @@ async fn a_server_that_restarts_is_another_even_with_its_data() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_emptied_answers_nothing_more() {
+async fn an_emptied_server_serves_no_calls() {
     let server = RedisServer::start().await.unwrap();
     let store = Store::on(&server.url()).await;
     store.make_ready(1).await;
@@ -166,11 +170,11 @@ async fn a_server_that_is_emptied_answers_nothing_more() {
         (store.count().await, counter(&server).await),
         (Err(CallError::Recovering), None)
     );
-    assert_eq!(store.line.epoch(), None, "the next one is not even sent");
+    assert_eq!(store.connection.epoch(), None, "the next call is not even sent");
 }
 
 #[tokio::test]
-async fn scripts_that_were_forgotten_are_loaded_again() {
+async fn flushed_scripts_are_loaded_again() {
     let server = RedisServer::start().await.unwrap();
     let store = Store::on(&server.url()).await;
     store.make_ready(1).await;
@@ -180,23 +184,27 @@ async fn scripts_that_were_forgotten_are_loaded_again() {
 }
 
 #[tokio::test]
-async fn a_promoted_replica_at_the_same_address_is_another() {
+async fn a_promoted_replica_is_another_dataset() {
     let server = RedisServer::start().await.unwrap();
-    let door = TcpProxy::forward_to(server.port()).await.unwrap();
-    let store = Store::on(&door.url()).await;
+    let proxy = TcpProxy::forward_to(server.port()).await.unwrap();
+    let store = Store::on(&proxy.url()).await;
     store.make_ready(1).await;
     store.count().await.unwrap();
     let mut replica = server.replica().await.unwrap();
-    // The first replica makes its primary look like another.
-    store.until(|line| line.epoch().is_none()).await;
-    store.until(|line| line.dataset().is_some()).await;
+    // The first replica changes its primary's replication id.
+    store.until(|connection| connection.epoch().is_none()).await;
+    store.until(|connection| connection.dataset().is_some()).await;
     store.make_ready(2).await;
     assert_eq!(store.count().await, Ok(2));
     replica.wait_until_synced_with(&server).await.unwrap();
     replica.promote().await.unwrap();
-    assert_eq!(store.count().await, Ok(3), "what the replica has not got");
-    door.switch_to(replica.port());
-    store.until_rebuilding().await;
+    assert_eq!(
+        store.count().await,
+        Ok(3),
+        "a write that the replica does not have"
+    );
+    proxy.switch_to(replica.port());
+    store.until_recovering().await;
     assert_eq!(
         (counter(&replica).await, counter(&server).await),
         (Some(2), Some(3))
@@ -204,15 +212,15 @@ async fn a_promoted_replica_at_the_same_address_is_another() {
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_is_left_alone_until_it_answers_again() {
+async fn calls_fail_at_once_while_a_server_hangs() {
     let server = RedisServer::start().await.unwrap();
     let store = Store::on(&server.url()).await;
     store.make_ready(1).await;
     store.count().await.unwrap();
     server.pause().unwrap();
-    let first = tokio::time::timeout(DEADLINE * 2, store.count())
+    let first = tokio::time::timeout(TIMEOUT * 2, store.count())
         .await
-        .expect("it has a deadline");
+        .expect("it has a time limit");
     assert_eq!(first, Err(CallError::Unavailable));
     for _ in 0..20 {
         assert_eq!(
@@ -223,50 +231,56 @@ async fn a_server_that_hangs_is_left_alone_until_it_answers_again() {
         );
     }
     server.resume().unwrap();
-    store.until(|line| line.epoch() == Some(1)).await;
+    store.until(|connection| connection.epoch() == Some(1)).await;
     assert!(
         store.count().await.is_ok(),
-        "the same server needs nobody to vouch again"
+        "the same dataset needs no new activation"
     );
 }
 
 #[tokio::test]
-async fn a_server_that_becomes_a_replica_is_left() {
+async fn a_server_that_becomes_a_replica_is_dropped() {
     let (server, other) = (
         RedisServer::start().await.unwrap(),
         RedisServer::start().await.unwrap(),
     );
     let store = Store::on(&server.url()).await;
     store.make_ready(1).await;
-    other.run(&["SET", store.line.ready_key(), "1"]).await.unwrap();
+    other
+        .run(&["SET", store.connection.ready_key(), "1"])
+        .await
+        .unwrap();
     server
         .run(&["REPLICAOF", "127.0.0.1", &other.port().to_string()])
         .await
         .unwrap();
     server.wait_until_info("master_link_status", "up").await.unwrap();
-    let call = tokio::time::timeout(DEADLINE * 6, store.count())
+    let call = tokio::time::timeout(TIMEOUT * 6, store.count())
         .await
         .expect("it gives up");
     assert_eq!(call, Err(CallError::Unavailable));
     server.run(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
-    store.until_rebuilding().await;
+    store.until_recovering().await;
 }
 
 #[tokio::test]
-async fn trust_goes_with_a_slot_that_is_handed_over() {
+async fn the_activation_follows_a_migrated_slot() {
     let cluster = RedisCluster::start(3).await.unwrap();
     let store = Store::on(&cluster.url()).await;
     store.make_ready(1).await;
     for round in 1..=3 {
         assert_eq!(store.count().await, Ok(2 * round - 1));
         let owner = cluster.owner_of_key("{sale:1}").await.unwrap();
-        cluster.move_slot_of_key("{sale:1}", (owner + 1) % 3).await.unwrap();
+        cluster
+            .move_slot_of_key("{sale:1}", (owner + 1) % 3)
+            .await
+            .unwrap();
         assert_eq!(store.count().await, Ok(2 * round), "the call itself follows");
     }
 }
 
 #[tokio::test]
-async fn a_slot_whose_keys_were_left_behind_is_not_trusted() {
+async fn a_slot_migrated_without_its_keys_is_not_active() {
     let cluster = RedisCluster::start(3).await.unwrap();
     let store = Store::on(&cluster.url()).await;
     store.make_ready(1).await;
@@ -277,13 +291,21 @@ async fn a_slot_whose_keys_were_left_behind_is_not_trusted() {
         .run(&["DEL", "{sale:1}:counter", "{sale:1}:ready"])
         .await
         .unwrap();
-    cluster.move_slot_of_key("{sale:1}", (owner + 1) % 3).await.unwrap();
-    store.until_rebuilding().await;
+    cluster
+        .move_slot_of_key("{sale:1}", (owner + 1) % 3)
+        .await
+        .unwrap();
+    store.until_recovering().await;
 }
 
 #[tokio::test]
-async fn what_would_lie_is_refused_at_start() {
-    let fit = async |server: &RedisServer| redis(&server.url()).check_fitness().await.map_err(|e| e.to_string());
+async fn unfit_servers_are_refused_at_start() {
+    let fit = async |server: &RedisServer| {
+        redis(&server.url())
+            .check_fitness()
+            .await
+            .map_err(|e| e.to_string())
+    };
     let server = RedisServer::start().await.unwrap();
     assert_eq!(fit(&server).await, Ok(()));
 
@@ -312,18 +334,18 @@ async fn what_would_lie_is_refused_at_start() {
         refusal.contains("maxmemory-policy allkeys-lru") && refusal.contains("noeviction"),
         "{refusal}"
     );
-    let told = RedisConfig {
+    let unsafe_config = RedisConfig {
         allow_unsafe: true,
         ..redis(&server.url()).config().clone()
     };
     assert!(
-        Redis::new(told).unwrap().check_fitness().await.is_ok(),
-        "whoever says so takes the risk"
+        Redis::new(unsafe_config).unwrap().check_fitness().await.is_ok(),
+        "allow_unsafe accepts the risk"
     );
 }
 
 #[tokio::test]
-async fn every_member_of_a_cluster_is_looked_at() {
+async fn every_primary_of_a_cluster_is_checked() {
     let cluster = RedisCluster::start(3).await.unwrap();
     let redis = redis(&cluster.url());
     redis.check_fitness().await.unwrap();
@@ -350,7 +372,10 @@ async fn every_member_of_a_cluster_is_looked_at() {
             .run(&["ACL", "SETUSER", "default", "-eval"])
             .await
             .unwrap();
-        assert!(matches!(redis.check_fitness().await, Err(Unfit::NotPermitted { .. })));
+        assert!(matches!(
+            redis.check_fitness().await,
+            Err(Unfit::NotPermitted { .. })
+        ));
         cluster
             .member(at)
             .run(&["ACL", "SETUSER", "default", "+eval"])
@@ -360,14 +385,14 @@ async fn every_member_of_a_cluster_is_looked_at() {
 }
 
 #[tokio::test]
-async fn who_may_not_come_in_is_told_what_to_do() {
+async fn refused_logins_name_the_remedy() {
     let server = RedisServer::start_with(&["requirepass s3cret"]).await.unwrap();
     let at = format!("127.0.0.1:{}", server.port());
     assert!(redis(&server.url()).check_fitness().await.is_ok());
     for url in [
         format!("redis://{at}"),
         format!("redis://:wr0ng@{at}"),
-        format!("redis://door:s3cret@{at}"),
+        format!("redis://app:s3cret@{at}"),
     ] {
         let refusal = redis(&url).check_fitness().await.unwrap_err();
         assert!(matches!(refusal, Unfit::Login { .. }), "{url}: {refusal:?}");
@@ -378,29 +403,29 @@ async fn who_may_not_come_in_is_told_what_to_do() {
     }
 
     server
-        .run(&["ACL", "SETUSER", "door", "on", ">key", "~*", "+@all", "-eval"])
+        .run(&["ACL", "SETUSER", "app", "on", ">key", "~*", "+@all", "-eval"])
         .await
         .unwrap();
-    let door = redis(&format!("redis://door:key@{at}"));
-    let refusal = door.check_fitness().await.unwrap_err();
+    let app = redis(&format!("redis://app:key@{at}"));
+    let refusal = app.check_fitness().await.unwrap_err();
     assert!(
         matches!(&refusal, Unfit::NotPermitted { what, .. } if what.contains("eval")),
         "{refusal:?}"
     );
-    // The message names rights that are enough.
+    // The rights named by the message are sufficient.
     let named = refusal
         .to_string()
         .rsplit_once("these rights: ")
         .unwrap()
         .1
         .to_owned();
-    let command: Vec<&str> = ["ACL", "SETUSER", "door", "reset", "on", ">key"]
+    let command: Vec<&str> = ["ACL", "SETUSER", "app", "reset", "on", ">key"]
         .into_iter()
         .chain(named.split(' '))
         .collect();
     server.run(&command).await.unwrap();
-    assert!(door.check_fitness().await.is_ok());
-    let store = Store::on(&format!("redis://door:key@{at}")).await;
+    assert!(app.check_fitness().await.is_ok());
+    let store = Store::on(&format!("redis://app:key@{at}")).await;
     store.make_ready(1).await;
     assert_eq!(store.count().await, Ok(1));
 

@@ -4,8 +4,9 @@ use std::{fmt, iter};
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 
-/// A parsed URL: `redis://[user:password@]host[:port][/db]`, `redis+sentinel://[user:password@]host:port,.../NAME` or
-/// `redis+cluster://[user:password@]host:port,...`; each also with `rediss`, over TLS.
+/// A parsed URL: `redis://[user:password@]host[:port][/db]`,
+/// `redis+sentinel://[user:password@]host:port,.../NAME` or `redis+cluster://[user:password@]host:port,...`;
+/// each also with `rediss`, over TLS.
 #[derive(Clone)]
 pub struct RedisUrl {
     pub(crate) topology: Topology,
@@ -30,22 +31,29 @@ pub(crate) struct HostPort {
 
 /// Why a text is not a Redis URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs, reason = "each variant's message says what it is")]
 pub enum RedisUrlError {
+    /// Another scheme, or several hosts without sentinel or cluster.
     #[error(
-        "must begin with redis://, redis+sentinel:// or redis+cluster:// (or rediss..., for TLS); for instance redis://127.0.0.1:6379"
+        "must begin with redis://, redis+sentinel:// or redis+cluster:// (or rediss..., for TLS); for \
+        instance redis://127.0.0.1:6379"
     )]
     Scheme,
+    /// A host is empty.
     #[error("has no host")]
     NoHost,
+    /// A port is not a number.
     #[error("its port is not a number")]
     Port,
+    /// User or password is not percent-encoded.
     #[error("its user or password is not percent-encoded")]
     Credentials,
+    /// The path is not a database number.
     #[error("the path must be the number of a database, for instance /0")]
     Database,
+    /// The path is not a primary's name.
     #[error("the path must be the name of the primary that the sentinels monitor, for instance /mymaster")]
     PrimaryName,
+    /// A cluster URL has a path.
     #[error("a cluster has no databases: leave the path out")]
     ClusterPath,
 }
@@ -211,7 +219,7 @@ mod tests {
         for (url, shown) in [
             ("redis://127.0.0.1:6380/2", "127.0.0.1:6380"),
             ("redis://cache", "cache:6379"),
-            ("rediss://door:s%40cret@cache.example:6390", "cache.example:6390"),
+            ("rediss://app:s%40cret@cache.example:6390", "cache.example:6390"),
             ("redis://:s%40cret@[::1]:7000", "::1:7000"),
             ("redis+sentinel://:s%40cret@a:1,b:2,c:3/hero", "a:1,b:2,c:3/hero"),
             ("redis+cluster://a:1,b:2", "a:1,b:2"),
@@ -220,14 +228,14 @@ mod tests {
             assert_eq!(parsed.to_string(), shown, "{url}");
             assert!(!format!("{parsed:?}").contains("cret"));
         }
-        let parsed = RedisUrl::parse("redis://door:s%40cret@a:1/3").unwrap();
+        let parsed = RedisUrl::parse("redis://app:s%40cret@a:1/3").unwrap();
         let login = parsed.connection_to(&HostPort::new("a", 1));
         assert_eq!(
             (
                 login.redis_settings().username(),
                 login.redis_settings().password()
             ),
-            (Some("door"), Some("s@cret"))
+            (Some("app"), Some("s@cret"))
         );
         assert_eq!(login.redis_settings().db(), 3);
     }

@@ -1,5 +1,5 @@
-//! Runs queries and transactions on PostgreSQL within a time limit, and retries them only where that cannot apply a change
-//! twice.
+//! Runs queries and transactions on PostgreSQL within a time limit, and retries them only where that cannot
+//! apply a change twice.
 
 use std::{
     io,
@@ -13,12 +13,15 @@ use std::{
 use futures_util::future::BoxFuture;
 use sqlx::{Acquire, PgConnection, PgPool, Postgres, pool::PoolConnection};
 
-use crate::{kernel::Entropy, platform::sql::postgres::is_transient};
+use crate::{
+    kernel::{Entropy, Stopwatch},
+    platform::sql::postgres::is_transient,
+};
 
 const TRIES_MAX: u32 = 4;
 const RETRY_BASE: Duration = Duration::from_millis(10);
-/// Retry budget: each success adds one, each retry costs ten, up to this maximum. So retries add at most a tenth to the
-/// load of a database in trouble.
+/// Retry budget: each success adds one, each retry costs ten, up to this maximum. So retries add at most a
+/// tenth to the load of a database in trouble.
 const BUDGET_MAX: u32 = 1_000;
 const RETRY_COST: u32 = 10;
 
@@ -55,6 +58,16 @@ enum AccessMode {
     Write,
     /// A transaction that must not be retried then.
     WriteOnce,
+}
+
+impl AccessMode {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::WriteOnce => "write_once",
+        }
+    }
 }
 
 /// The outcome of one attempt.
@@ -117,7 +130,7 @@ impl Database {
 
     async fn run_within_timeout<G, T, R, F>(
         &self,
-        kind: AccessMode,
+        mode: AccessMode,
         input: G,
         work: F,
     ) -> Result<T, TransactionError<R>>
@@ -131,13 +144,20 @@ impl Database {
                 format!("the database did not respond within {:?}", self.timeout),
             )
         };
-        let done = tokio::time::timeout(self.timeout, self.run_with_retries(kind, input, work)).await;
-        done.unwrap_or_else(|_| Err(TransactionError::Sql(late().into())))
+        let stopwatch = Stopwatch::start();
+        let result = tokio::time::timeout(self.timeout, self.run_with_retries(mode, input, work)).await;
+        metrics::histogram!(
+            "db_client_operation_duration_seconds",
+            "system" => "postgresql",
+            "operation" => mode.name()
+        )
+        .record(stopwatch.elapsed_s());
+        result.unwrap_or_else(|_| Err(TransactionError::Sql(late().into())))
     }
 
     async fn run_with_retries<G, T, R, F>(
         &self,
-        kind: AccessMode,
+        mode: AccessMode,
         input: G,
         work: F,
     ) -> Result<T, TransactionError<R>>
@@ -148,7 +168,7 @@ impl Database {
         let mut tries = 0;
         loop {
             tries += 1;
-            let (error, may_repeat) = match self.attempt(kind, &input, &work).await {
+            let (error, may_repeat) = match self.attempt(mode, &input, &work).await {
                 Attempt::Done(answer) => {
                     let earn = |budget: u32| (budget < BUDGET_MAX).then_some(budget + 1);
                     let _ = self
@@ -158,7 +178,7 @@ impl Database {
                 }
                 Attempt::Aborted(why) => return Err(TransactionError::Rejected(why)),
                 Attempt::Undone(error) => (error, true),
-                Attempt::Unknown(error) => (error, kind == AccessMode::Write),
+                Attempt::Unknown(error) => (error, mode == AccessMode::Write),
             };
             // After waiting for a connection in vain there is no time left for a retry.
             let may_repeat =
@@ -179,7 +199,7 @@ impl Database {
             .is_ok()
     }
 
-    async fn attempt<G, T, R, F>(&self, kind: AccessMode, input: &G, work: &F) -> Attempt<T, R>
+    async fn attempt<G, T, R, F>(&self, mode: AccessMode, input: &G, work: &F) -> Attempt<T, R>
     where
         G: Clone + Send + Sync,
         F: for<'c> Fn(&'c mut PgConnection, G) -> BoxFuture<'c, Result<T, TransactionError<R>>> + Send + Sync,
@@ -188,7 +208,7 @@ impl Database {
             Ok(connection) => PooledConnection(Some(connection)),
             Err(error) => return Attempt::Undone(error),
         };
-        let (attempt, is_reusable) = run(connection.get(), kind, input.clone(), work).await;
+        let (attempt, is_reusable) = run(connection.get(), mode, input.clone(), work).await;
         if is_reusable {
             connection.release();
         }
@@ -197,7 +217,7 @@ impl Database {
 }
 
 /// Runs the work once; also says whether the connection can be reused.
-async fn run<G, T, R, F>(db: &mut PgConnection, kind: AccessMode, input: G, work: &F) -> (Attempt<T, R>, bool)
+async fn run<G, T, R, F>(db: &mut PgConnection, mode: AccessMode, input: G, work: &F) -> (Attempt<T, R>, bool)
 where
     G: Clone,
     F: for<'c> Fn(&'c mut PgConnection, G) -> BoxFuture<'c, Result<T, TransactionError<R>>>,
@@ -206,7 +226,7 @@ where
         TransactionError::Rejected(why) => Attempt::Aborted(why),
         TransactionError::Sql(error) => Attempt::Undone(error),
     };
-    if kind == AccessMode::Read {
+    if mode == AccessMode::Read {
         return match work(db, input).await {
             Ok(answer) => (Attempt::Done(answer), true),
             Err(error) => {
@@ -226,7 +246,8 @@ where
         Ok(answer) => match transaction.commit().await {
             Ok(()) => (Attempt::Done(answer), true),
             Err(error) => {
-                // The server sends these codes after a rollback; any other error may have come after the commit.
+                // The server sends these codes after a rollback; any other error may have come after the
+                // commit.
                 let rolled_back = error
                     .as_database_error()
                     .and_then(sqlx::error::DatabaseError::code);
@@ -244,8 +265,8 @@ where
     }
 }
 
-/// A connection that is closed unless it is released. A caller may be dropped in the middle of a statement; the pool would
-/// then wait for the statement's end, for as long as a dead peer lets it.
+/// A connection that is closed unless it is released. A caller may be dropped in the middle of a statement;
+/// the pool would then wait for the statement's end, for as long as a dead peer lets it.
 struct PooledConnection(Option<PoolConnection<Postgres>>);
 
 impl PooledConnection {
@@ -276,7 +297,7 @@ mod tests {
     use crate::{kernel::OsEntropy, platform::sql::open_postgres};
     use testkit::Postgres as Server;
 
-    const DEADLINE: Duration = Duration::from_secs(3);
+    const TIMEOUT: Duration = Duration::from_secs(3);
 
     async fn a_database(server: &Server, tables: &str) -> Database {
         let url = server.create_database("tried").await.unwrap();
@@ -287,7 +308,7 @@ mod tests {
             .run("tried", &format!("SET search_path = stagedoor_shop; {tables}"))
             .await
             .unwrap();
-        Database::new(pool, DEADLINE, Arc::new(OsEntropy))
+        Database::new(pool, TIMEOUT, Arc::new(OsEntropy))
     }
 
     /// Takes both rows in the order input, and counts its runs.
@@ -346,7 +367,8 @@ mod tests {
         let cut = "CREATE TABLE t (a int PRIMARY KEY, n int); INSERT INTO t VALUES (1, 0), (2, 0);
                    CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS
                    $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$;
-                   CREATE CONSTRAINT TRIGGER cut AFTER UPDATE ON t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION cut()";
+                   CREATE CONSTRAINT TRIGGER cut AFTER UPDATE ON t DEFERRABLE INITIALLY DEFERRED
+                   FOR EACH ROW EXECUTE FUNCTION cut()";
         let db = a_database(&server, cut).await;
         let runs = Arc::new(AtomicUsize::new(0));
         let input = || ([1, 2], Arc::clone(&runs));
@@ -369,22 +391,22 @@ mod tests {
     async fn a_hanging_server_occupies_no_connection() {
         let server = Server::start().await.unwrap();
         let db = a_database(&server, "").await;
-        let ask = || db.read((), |db, ()| Box::pin(one(db)));
-        futures_util::future::join_all((0..4).map(|_| ask())).await;
+        let select_one = || db.read((), |db, ()| Box::pin(one(db)));
+        futures_util::future::join_all((0..4).map(|_| select_one())).await;
         server.pause().unwrap();
-        let asked = futures_util::future::join_all((0..12).map(|_| ask()));
-        let answers = tokio::time::timeout(DEADLINE + Duration::from_secs(1), asked)
+        let queries = futures_util::future::join_all((0..12).map(|_| select_one()));
+        let results = tokio::time::timeout(TIMEOUT + Duration::from_secs(1), queries)
             .await
-            .expect("within the deadline");
+            .expect("within the timeout");
         assert!(
-            answers
+            results
                 .iter()
                 .all(|it| matches!(it, Err(TransactionError::Sql(e)) if is_transient(e))),
-            "{answers:?}"
+            "{results:?}"
         );
         server.resume().unwrap();
-        let answers = futures_util::future::join_all((0..12).map(|_| ask())).await;
-        assert!(answers.iter().all(|it| matches!(it, Ok(1))), "{answers:?}");
+        let results = futures_util::future::join_all((0..12).map(|_| select_one())).await;
+        assert!(results.iter().all(|it| matches!(it, Ok(1))), "{results:?}");
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,5 @@
-//! SQL databases: opening them so that a commit that was acknowledged is on disk, and running transactions on PostgreSQL.
+//! SQL databases: opening them so that a commit that was acknowledged is on disk, and running transactions on
+//! PostgreSQL.
 
 mod database;
 mod database_ref;

@@ -1,5 +1,5 @@
-//! Opens PostgreSQL databases. Each component keeps its tables in a schema of its own, so that several can share one
-//! database.
+//! Opens PostgreSQL databases. Each component keeps its tables in a schema of its own, so that several can
+//! share one database.
 
 #[cfg(test)]
 mod tests;
@@ -37,11 +37,11 @@ impl FromStr for DatabaseRef {
 }
 
 /// Opens a component's schema of a database: checks that the server commits durably, creates the schema
-/// `stagedoor_COMPONENT` when it is missing, and migrates its tables to this version. Nodes that start together wait for
-/// each other.
+/// `stagedoor_COMPONENT` when it is missing, and migrates its tables to this version. Nodes that start
+/// together wait for each other.
 ///
-/// The pool connects lazily, and reconnects after the server was down. Each statement, and each wait for a lock, has a
-/// time limit on the server's side too.
+/// The pool connects lazily, and reconnects after the server was down. Each statement, and each wait for a
+/// lock, has a time limit on the server's side too.
 ///
 /// # Errors
 /// [`OpenError`]: what is wrong and how to fix it.
@@ -84,15 +84,16 @@ pub async fn open_postgres(
 
 /// Whether a retry may help: the server or the network failed, or two transactions conflicted.
 ///
-/// Says nothing about whether the transaction was committed: that is unknown when the connection broke during COMMIT.
+/// Says nothing about whether the transaction was committed: that is unknown when the connection broke during
+/// COMMIT.
 #[must_use]
 pub fn is_transient(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Tls(_) | sqlx::Error::BeginFailed => {
             true
         }
-        // Serialization failure, deadlock, lock timeout, a primary that became a standby, too many connections; class 08
-        // is connection errors, 57P0x a server that shuts down or starts up.
+        // Serialization failure, deadlock, lock timeout, a primary that became a standby, too many
+        // connections; class 08 is connection errors, 57P0x a server that shuts down or starts up.
         sqlx::Error::Database(e) => e.code().is_some_and(|code| {
             matches!(&*code, "40001" | "40P01" | "55P03" | "25006" | "53300")
                 || code.starts_with("08")
@@ -122,7 +123,8 @@ fn parse(url: &str) -> Result<(PgConnectOptions, DatabaseRef), OpenError> {
             ));
         }
     }
-    // An unescaped '/', '@', '?' or '#' of a password would move its rest into another part, such as the displayed name.
+    // An unescaped '/', '@', '?' or '#' of a password would move its rest into another part, such as the
+    // displayed name.
     let has_name = address
         .split_once('/')
         .is_some_and(|(_, name)| !name.is_empty() && !name.contains(['/', '@', ':']));
@@ -138,8 +140,8 @@ fn parse(url: &str) -> Result<(PgConnectOptions, DatabaseRef), OpenError> {
     Ok((options, database))
 }
 
-/// Options of serving sessions, which must never hang: not in a statement, for a lock, between statements, or on a dead
-/// peer.
+/// Options of serving sessions, which must never hang: not in a statement, for a lock, between statements, or
+/// on a dead peer.
 fn serving_options(options: &PgConnectOptions) -> PgConnectOptions {
     options.clone().options([
         ("statement_timeout", "3s"),
@@ -248,75 +250,73 @@ struct SchemaSetup<'a> {
 
 impl SchemaSetup<'_> {
     async fn prepare(&self, db: &mut PgConnection, migrations: &Migrator) -> Result<(), OpenError> {
+        self.check_server(db).await?;
+        // The migrator takes the same lock, which is reentrant within a session. CREATE SCHEMA IF NOT EXISTS
+        // alone would fail for one of two nodes that start together.
+        db.lock().await.map_err(|e| self.migration(migrations, e))?;
+        self.create_schema_if_missing(db).await?;
+        self.check_layout(db, migrations).await?;
+        migrations
+            .run(db)
+            .await
+            .map_err(|e| self.migration(migrations, e))
+    }
+
+    async fn check_server(&self, db: &mut PgConnection) -> Result<(), OpenError> {
+        let database = self.database.clone();
         // Since version 10 the number is major * 10000 + minor.
         let found = db.server_version_num().unwrap_or(0) / 10_000;
         if found < VERSION_MIN {
             return Err(OpenError::TooOld {
-                database: self.database.clone(),
+                database,
                 found,
                 needed: VERSION_MIN,
             });
         }
         match self.map_error(check_durability(db)).await? {
-            Some(UnsafeServer::ReadOnly) => {
-                return Err(OpenError::ReadOnly {
-                    database: self.database.clone(),
-                });
-            }
-            Some(UnsafeServer::NotDurable(setting)) => {
-                return Err(OpenError::NotDurable {
-                    database: self.database.clone(),
-                    setting,
-                });
-            }
-            None => {}
+            Some(UnsafeServer::ReadOnly) => Err(OpenError::ReadOnly { database }),
+            Some(UnsafeServer::NotDurable(setting)) => Err(OpenError::NotDurable { database, setting }),
+            None => Ok(()),
         }
-        // The migrator takes the same lock, which is reentrant within a session. CREATE SCHEMA IF NOT EXISTS alone would
-        // fail for one of two nodes that start together.
-        db.lock().await.map_err(|e| self.migration(migrations, e))?;
+    }
+
+    async fn create_schema_if_missing(&self, db: &mut PgConnection) -> Result<(), OpenError> {
+        let query = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = $1)");
         let exists: bool = self
-            .map_error(
-                sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = $1)")
-                    .bind(self.schema)
-                    .fetch_one(&mut *db),
-            )
+            .map_error(query.bind(self.schema).fetch_one(&mut *db))
             .await?;
         if !exists {
             let create = sqlx::AssertSqlSafe(format!("CREATE SCHEMA {}", self.schema));
             self.map_error(sqlx::raw_sql(create).execute(&mut *db)).await?;
         }
+        Ok(())
+    }
+
+    /// Refuses a schema with tables of another program, or of an older layout of this one.
+    async fn check_layout(&self, db: &mut PgConnection, migrations: &Migrator) -> Result<(), OpenError> {
+        let query = sqlx::query_scalar(
+            "SELECT relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+             WHERE n.nspname = $1 AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY relname",
+        );
         let tables: Vec<String> = self
-            .map_error(
-                sqlx::query_scalar(
-                    "SELECT relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                     WHERE n.nspname = $1 AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY relname",
-                )
-                .bind(self.schema)
-                .fetch_all(&mut *db),
-            )
+            .map_error(query.bind(self.schema).fetch_all(&mut *db))
             .await?;
-        if !tables.is_empty() && !tables.iter().any(|table| table == MIGRATIONS_TABLE) {
-            let (database, schema) = (self.database.clone(), self.schema.to_owned());
+        if tables.is_empty() {
+            return Ok(());
+        }
+        if !tables.iter().any(|table| table == MIGRATIONS_TABLE) {
             return Err(OpenError::ForeignTables {
-                database,
-                schema,
+                database: self.database.clone(),
+                schema: self.schema.to_owned(),
                 tables: some_of(&tables),
             });
         }
-        if !tables.is_empty() {
-            let applied: Applied = self
-                .map_error(
-                    sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations").fetch_all(&mut *db),
-                )
-                .await?;
-            if layout::is_older(&applied, migrations) {
-                return Err(self.older_layout());
-            }
+        let query = sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations");
+        let applied: Applied = self.map_error(query.fetch_all(&mut *db)).await?;
+        if layout::is_older(&applied, migrations) {
+            return Err(self.older_layout());
         }
-        migrations
-            .run(db)
-            .await
-            .map_err(|e| self.migration(migrations, e))
+        Ok(())
     }
 
     async fn map_error<T>(

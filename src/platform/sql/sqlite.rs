@@ -13,11 +13,12 @@ use crate::platform::sql::{
     layout::{self, Applied},
 };
 
-/// Opens a file, or creates it, for one writer and several readers, and migrates its tables to this version. The file
-/// has a write-ahead log and is flushed at each commit (`synchronous = FULL`).
+/// Opens a file, or creates it, for one writer and several readers, and migrates its tables to this version.
+/// The file has a write-ahead log and is flushed at each commit (`synchronous = FULL`).
 ///
-/// Returns the writer's pool and the readers' pool. The writer's has exactly one connection, so that writers queue there
-/// and never get `SQLITE_BUSY`; the readers' is read-only. Connections are not tested before use: a file does not go away.
+/// Returns the writer's pool and the readers' pool. The writer's has exactly one connection, so that writers
+/// queue there and never get `SQLITE_BUSY`; the readers' is read-only. Connections are not tested before use:
+/// a file does not go away.
 ///
 /// # Errors
 /// [`OpenError`], with the file's name.

@@ -1,4 +1,6 @@
-//! TODO-DOC
+//! Which seats to offer: pure functions of a plan, the seats' states and a query.
 
 pub(crate) mod best_available;
+pub(crate) mod query;
 pub(crate) mod split_groups;
+mod windows;

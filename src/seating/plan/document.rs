@@ -1,8 +1,8 @@
-//! The shape of a pretix seating plan as it is written and served.
+//! The pretix seating plan format, as plans are served.
 
 use serde::{Serialize, Serializer};
 
-/// A plan's file as it is served: known keys only, in a fixed order, coordinates to two decimals.
+/// A whole plan: known keys only, in a fixed order, coordinates with two decimals.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = SeatingPlan)]
 pub(crate) struct Document {
@@ -57,16 +57,18 @@ pub(crate) struct Seat {
     pub(crate) attributes: Vec<Attribute>,
 }
 
-/// What a buyer should know of a seat.
+/// A property of a seat that customers should know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[schema(as = SeatAttribute)]
 #[serde(rename_all = "snake_case")]
 pub enum Attribute {
-    /// Room for a wheelchair.
+    /// Wheelchair space.
     Accessible,
-    /// Beside an accessible seat, for whoever comes along.
+    /// Beside a wheelchair space, for a companion.
     Companion,
+    /// The stage is partly hidden.
     RestrictedView,
+    /// At the end of a row or beside an aisle.
     Aisle,
 }
 
@@ -100,7 +102,7 @@ pub(crate) struct Size {
     pub(crate) height: f64,
 }
 
-/// Something drawn that is not a seat: a stage, a bar, a wall.
+/// A shape on the plan that is not a seat: a stage, a bar, a wall.
 #[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
 #[schema(as = PlanArea)]
 pub(crate) struct Area {
@@ -155,7 +157,7 @@ pub(crate) struct AreaText {
 }
 
 impl Document {
-    /// The size that the seats themselves need, for a file that gives none.
+    /// The size that the seats need, for a file without a size.
     pub(crate) fn extent(zones: &[Zone]) -> Size {
         let seats = zones.iter().flat_map(|zone| {
             zone.rows.iter().flat_map(|row| {
@@ -177,7 +179,7 @@ impl Document {
     }
 }
 
-/// Two decimals are a hundredth of a pixel: enough for any screen, and they keep files small.
+/// Rounds to two decimals, a hundredth of a pixel: enough for any screen, and files stay small.
 pub(crate) fn rounded(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
 }

@@ -1,4 +1,4 @@
-//! What is wrong with a plan's file, each with its place.
+//! Errors in a plan's file with their paths, and typed reading of JSON values that collects them.
 
 use std::fmt;
 
@@ -6,39 +6,44 @@ use serde_json::{Map, Value};
 
 use crate::seating::plan::document::{Point, Size, rounded};
 
-/// Enough to mend a file by; a file with more is wrong in one way many times.
+/// Errors reported at once. A file with more usually has one mistake many times.
 const ERRORS_MAX: usize = 200;
-/// A plan is drawn in pixels; beyond this it is a slip of a key.
+/// Largest accepted coordinate in pixels; more is taken for a typing error.
 const COORDINATE_MAX: f64 = 1_000_000.0;
 
-/// Everything that is wrong with a plan's file; prints one line each.
+/// Everything that is wrong with a plan's file. Displays one line an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PlanErrors {
     errors: Vec<PlanError>,
+    /// Further errors that are only counted.
     omitted: usize,
 }
 
+/// One error in a plan's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlanError {
     /// A JSON path such as `zones[2].rows[5].seats[3].seat_guid`, or `line 7, column 12`.
-    pub place: String,
+    pub path: String,
+    /// What is wrong there, such as `must be a number`.
     pub message: String,
 }
 
 impl PlanErrors {
+    /// Whether nothing is wrong.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.errors.is_empty()
     }
 
+    /// The errors in the order of the file.
     pub fn iter(&self) -> std::slice::Iter<'_, PlanError> {
         self.errors.iter()
     }
 
-    pub(crate) fn add(&mut self, at: &At<'_>, message: String) {
+    pub(crate) fn add(&mut self, at: &JsonPath<'_>, message: String) {
         if self.errors.len() < ERRORS_MAX {
             self.errors.push(PlanError {
-                place: at.to_string(),
+                path: at.to_string(),
                 message,
             });
         } else {
@@ -47,20 +52,24 @@ impl PlanErrors {
     }
 }
 
-/// Reads one typed thing each; what is not of its type is written down and read as nothing.
+/// Reads one typed value each; a value of another type becomes an error and reads as `None` or as empty.
 impl PlanErrors {
-    pub(crate) fn object<'v>(&mut self, value: &'v Value, at: &At<'_>) -> Option<&'v Map<String, Value>> {
+    pub(crate) fn object<'v>(
+        &mut self,
+        value: &'v Value,
+        at: &JsonPath<'_>,
+    ) -> Option<&'v Map<String, Value>> {
         if !value.is_object() {
             self.add(at, "must be an object".into());
         }
         value.as_object()
     }
 
-    pub(crate) fn wanted<'v>(
+    pub(crate) fn required<'v>(
         &mut self,
         map: &'v Map<String, Value>,
         key: &str,
-        at: &At<'_>,
+        at: &JsonPath<'_>,
     ) -> Option<&'v Value> {
         if !map.contains_key(key) {
             self.add(&at.key(key), "is missing".into());
@@ -72,14 +81,19 @@ impl PlanErrors {
         &mut self,
         map: &'v Map<String, Value>,
         key: &str,
-        at: &At<'_>,
+        at: &JsonPath<'_>,
     ) -> Option<&'v Map<String, Value>> {
-        let value = self.wanted(map, key, at)?;
+        let value = self.required(map, key, at)?;
         self.object(value, &at.key(key))
     }
 
-    pub(crate) fn list<'v>(&mut self, map: &'v Map<String, Value>, key: &str, at: &At<'_>) -> &'v [Value] {
-        let Some(value) = self.wanted(map, key, at) else {
+    pub(crate) fn list<'v>(
+        &mut self,
+        map: &'v Map<String, Value>,
+        key: &str,
+        at: &JsonPath<'_>,
+    ) -> &'v [Value] {
+        let Some(value) = self.required(map, key, at) else {
             return &[];
         };
         if !value.is_array() {
@@ -92,10 +106,10 @@ impl PlanErrors {
         &mut self,
         map: &Map<String, Value>,
         key: &str,
-        at: &At<'_>,
+        at: &JsonPath<'_>,
         length_max: usize,
     ) -> Option<String> {
-        let value = self.wanted(map, key, at)?;
+        let value = self.required(map, key, at)?;
         let Some(text) = value.as_str() else {
             self.add(&at.key(key), "must be a text".into());
             return None;
@@ -114,7 +128,7 @@ impl PlanErrors {
         &mut self,
         map: &Map<String, Value>,
         key: &str,
-        at: &At<'_>,
+        at: &JsonPath<'_>,
         length_max: usize,
     ) -> Option<String> {
         if map.get(key).is_none_or(Value::is_null) {
@@ -124,19 +138,19 @@ impl PlanErrors {
         }
     }
 
-    /// A CSS colour; nothing that could be anything else in a style.
-    pub(crate) fn color(&mut self, map: &Map<String, Value>, key: &str, at: &At<'_>) -> Option<String> {
+    /// A CSS color, without characters that could end it within a style.
+    pub(crate) fn color(&mut self, map: &Map<String, Value>, key: &str, at: &JsonPath<'_>) -> Option<String> {
         let color = self.text_or_none(map, key, at, 64)?;
         if !color
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || "#(),.% -".contains(c))
         {
-            self.add(&at.key(key), format!("{color:?} is not a colour"));
+            self.add(&at.key(key), format!("{color:?} is not a color"));
         }
         Some(color)
     }
 
-    pub(crate) fn coordinate(&mut self, value: &Value, at: &At<'_>) -> Option<f64> {
+    pub(crate) fn coordinate(&mut self, value: &Value, at: &JsonPath<'_>) -> Option<f64> {
         let Some(number) = value.as_f64() else {
             self.add(at, "must be a number".into());
             return None;
@@ -147,28 +161,38 @@ impl PlanErrors {
         Some(rounded(number))
     }
 
-    pub(crate) fn coordinate_in(&mut self, map: &Map<String, Value>, key: &str, at: &At<'_>) -> Option<f64> {
-        let value = self.wanted(map, key, at)?;
+    pub(crate) fn coordinate_in(
+        &mut self,
+        map: &Map<String, Value>,
+        key: &str,
+        at: &JsonPath<'_>,
+    ) -> Option<f64> {
+        let value = self.required(map, key, at)?;
         self.coordinate(value, &at.key(key))
     }
 
-    pub(crate) fn point(&mut self, value: &Value, at: &At<'_>) -> Option<Point> {
+    pub(crate) fn point(&mut self, value: &Value, at: &JsonPath<'_>) -> Option<Point> {
         let map = self.object(value, at)?;
         let (x, y) = (self.coordinate_in(map, "x", at), self.coordinate_in(map, "y", at));
         Some(Point { x: x?, y: y? })
     }
 
-    pub(crate) fn point_in(&mut self, map: &Map<String, Value>, key: &str, at: &At<'_>) -> Option<Point> {
-        let value = self.wanted(map, key, at)?;
+    pub(crate) fn point_in(
+        &mut self,
+        map: &Map<String, Value>,
+        key: &str,
+        at: &JsonPath<'_>,
+    ) -> Option<Point> {
+        let value = self.required(map, key, at)?;
         self.point(value, &at.key(key))
     }
 
-    pub(crate) fn size_in(&mut self, map: &Map<String, Value>, key: &str, at: &At<'_>) -> Option<Size> {
-        let value = self.wanted(map, key, at)?;
+    pub(crate) fn size_in(&mut self, map: &Map<String, Value>, key: &str, at: &JsonPath<'_>) -> Option<Size> {
+        let value = self.required(map, key, at)?;
         self.size(value, &at.key(key))
     }
 
-    pub(crate) fn size(&mut self, value: &Value, at: &At<'_>) -> Option<Size> {
+    pub(crate) fn size(&mut self, value: &Value, at: &JsonPath<'_>) -> Option<Size> {
         let map = self.object(value, at)?;
         let (width, height) = (
             self.coordinate_in(map, "width", at),
@@ -198,7 +222,7 @@ impl fmt::Display for PlanErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, error) in self.errors.iter().enumerate() {
             let line_break = if i == 0 { "" } else { "\n" };
-            write!(f, "{line_break}{}: {}", error.place, error.message)?;
+            write!(f, "{line_break}{}: {}", error.path, error.message)?;
         }
         if self.omitted > 0 {
             write!(f, "\nand {} more", self.omitted)?;
@@ -209,9 +233,9 @@ impl fmt::Display for PlanErrors {
 
 impl std::error::Error for PlanErrors {}
 
-/// A place in a JSON document. Built on the stack on the way down, written out only when something is wrong there.
-pub(crate) struct At<'a> {
-    up: Option<&'a At<'a>>,
+/// A path in a JSON document. Built on the stack on the way down, and formatted only for an error.
+pub(crate) struct JsonPath<'a> {
+    parent: Option<&'a JsonPath<'a>>,
     step: Step<'a>,
 }
 
@@ -221,32 +245,33 @@ enum Step<'a> {
     Index(usize),
 }
 
-impl At<'static> {
+impl JsonPath<'static> {
     pub(crate) const ROOT: Self = Self {
-        up: None,
+        parent: None,
         step: Step::Root,
     };
 }
 
-impl<'a> At<'a> {
+impl<'a> JsonPath<'a> {
     pub(crate) fn key(&'a self, key: &'a str) -> Self {
         Self {
-            up: Some(self),
+            parent: Some(self),
             step: Step::Key(key),
         }
     }
 
     pub(crate) fn index(&'a self, index: usize) -> Self {
         Self {
-            up: Some(self),
+            parent: Some(self),
             step: Step::Index(index),
         }
     }
 }
 
-impl fmt::Display for At<'_> {
+impl fmt::Display for JsonPath<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let above = self.up.filter(|up| up.up.is_some());
+        // The root has no name of its own: paths begin with its first key.
+        let above = self.parent.filter(|parent| parent.parent.is_some());
         match (&self.step, above) {
             (Step::Root, _) => f.write_str("the plan"),
             (Step::Key(key), None) => f.write_str(key),
@@ -257,7 +282,7 @@ impl fmt::Display for At<'_> {
     }
 }
 
-/// JSON that cannot be read at all, said in the words of whoever wrote it.
+/// The error of a file that is not JSON, with line and column.
 pub(crate) fn syntax_error(json: &str, error: &serde_json::Error) -> PlanErrors {
     let line = json
         .lines()
@@ -274,7 +299,7 @@ pub(crate) fn syntax_error(json: &str, error: &serde_json::Error) -> PlanErrors 
     let token = from_token.trim_start_matches(['-', '+']);
     let message = if ["NaN", "nan", "Infinity", "inf"]
         .iter()
-        .any(|it| token.starts_with(it))
+        .any(|name| token.starts_with(name))
     {
         "NaN and Infinity are not JSON numbers; a coordinate must be finite".to_owned()
     } else if error.to_string().starts_with("number out of range") {
@@ -283,9 +308,9 @@ pub(crate) fn syntax_error(json: &str, error: &serde_json::Error) -> PlanErrors 
         let text = error.to_string();
         text.split(" at line ").next().unwrap_or_default().to_owned()
     };
-    let place = format!("line {}, column {}", error.line(), error.column());
+    let path = format!("line {}, column {}", error.line(), error.column());
     PlanErrors {
-        errors: vec![PlanError { place, message }],
+        errors: vec![PlanError { path, message }],
         omitted: 0,
     }
 }

@@ -1,7 +1,8 @@
-//! The pretix seating plan JSON: its shape, and everything that can be wrong with a file.
+//! Reads a pretix seating plan from JSON, and reports everything that is wrong with it.
 //!
-//! Editors differ in what they write besides (`uuid`, `start_at`, ...); such keys are passed over. What is read is read
-//! strictly. A pretix *zone* is a section here, its *category* a price zone. `attributes` on a seat is an extension.
+//! Editors write additional keys (`uuid`, `start_at`, ...), which are ignored. All other keys are read
+//! strictly. A pretix *zone* is a section here, and its *category* a price zone. `attributes` on a seat is an
+//! extension of the format.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,10 +12,10 @@ use crate::seating::plan::{
     document::{
         Area, AreaText, Attribute, Category, Circle, Document, Ellipse, Point, Polygon, Row, Seat, Zone,
     },
-    errors::{At, PlanErrors, syntax_error},
+    errors::{JsonPath, PlanErrors, syntax_error},
 };
 
-/// More seats than this are not a venue but a mistake.
+/// Largest accepted plan; more seats are taken for a mistake.
 pub(crate) const SEATS_MAX: usize = 100_000;
 const TEXT_MAX: usize = 64;
 const AREA_TEXT_MAX: usize = 256;
@@ -23,12 +24,12 @@ const POINTS_MAX: usize = 10_000;
 const CATEGORIES_MAX: usize = 1_000;
 const JSON_BYTES_MAX: usize = 64 << 20;
 
-/// Reads a file, or says everything that is wrong with it.
+/// Reads a file, or returns everything that is wrong with it.
 pub(crate) fn read(json: &str) -> Result<Document, PlanErrors> {
     let mut errors = PlanErrors::default();
     if json.len() > JSON_BYTES_MAX {
         errors.add(
-            &At::ROOT,
+            &JsonPath::ROOT,
             format!("the file is larger than {} MiB", JSON_BYTES_MAX >> 20),
         );
         return Err(errors);
@@ -49,16 +50,17 @@ pub(crate) fn read(json: &str) -> Result<Document, PlanErrors> {
     }
 }
 
+/// Reads values and collects errors on the way.
 struct Reader<'e, 'v> {
     errors: &'e mut PlanErrors,
     categories: HashSet<&'v str>,
-    /// Where each guid was first seen: zone, row, seat.
+    /// Where each guid was first used: zone, row, seat.
     guids: HashMap<&'v str, [usize; 3]>,
 }
 
 impl<'v> Reader<'_, 'v> {
     fn document(&mut self, value: &'v Value) -> Option<Document> {
-        let root = At::ROOT;
+        let root = JsonPath::ROOT;
         let map = self.errors.object(value, &root)?;
         let name = self.errors.text(map, "name", &root, TEXT_MAX);
         let categories = self.categories(map);
@@ -93,7 +95,7 @@ impl<'v> Reader<'_, 'v> {
     }
 
     fn categories(&mut self, map: &'v Map<String, Value>) -> Vec<Category> {
-        let (root, mut read) = (At::ROOT, Vec::new());
+        let (root, mut read) = (JsonPath::ROOT, Vec::new());
         let all = root.key("categories");
         let list = self.errors.list(map, "categories", &root);
         if list.len() > CATEGORIES_MAX {
@@ -112,11 +114,11 @@ impl<'v> Reader<'_, 'v> {
             if name.is_empty() {
                 self.errors.add(&at.key("name"), "must not be empty".into());
             }
-            let twice = map
+            let is_duplicate = map
                 .get("name")
                 .and_then(Value::as_str)
-                .is_some_and(|it| !self.categories.insert(it));
-            if twice {
+                .is_some_and(|name| !self.categories.insert(name));
+            if is_duplicate {
                 self.errors
                     .add(&at.key("name"), format!("{name:?} is used twice"));
             }
@@ -125,7 +127,7 @@ impl<'v> Reader<'_, 'v> {
         read
     }
 
-    fn zone(&mut self, value: &'v Value, at: &At<'_>, z: usize) -> Option<Zone> {
+    fn zone(&mut self, value: &'v Value, at: &JsonPath<'_>, z: usize) -> Option<Zone> {
         let map = self.errors.object(value, at)?;
         let name = self
             .errors
@@ -159,7 +161,7 @@ impl<'v> Reader<'_, 'v> {
         })
     }
 
-    fn row(&mut self, value: &'v Value, at: &At<'_>, [z, r]: [usize; 2]) -> Option<Row> {
+    fn row(&mut self, value: &'v Value, at: &JsonPath<'_>, [z, r]: [usize; 2]) -> Option<Row> {
         let map = self.errors.object(value, at)?;
         let row_number = self.errors.text(map, "row_number", at, TEXT_MAX);
         let row_label = self.errors.text_or_none(map, "row_label", at, TEXT_MAX);
@@ -186,13 +188,13 @@ impl<'v> Reader<'_, 'v> {
         })
     }
 
-    fn seat(&mut self, value: &'v Value, at: &At<'_>, place: [usize; 3]) -> Option<Seat> {
+    fn seat(&mut self, value: &'v Value, at: &JsonPath<'_>, location: [usize; 3]) -> Option<Seat> {
         let map = self.errors.object(value, at)?;
         let seat_guid = self.errors.text(map, "seat_guid", at, TEXT_MAX);
         if let Some(guid) = map.get("seat_guid").and_then(Value::as_str) {
             if guid.is_empty() {
                 self.errors.add(&at.key("seat_guid"), "must not be empty".into());
-            } else if let Some([z, r, s]) = self.guids.insert(guid, place) {
+            } else if let Some([z, r, s]) = self.guids.insert(guid, location) {
                 let message = format!("{guid:?} is used twice, first at zones[{z}].rows[{r}].seats[{s}]");
                 self.errors.add(&at.key("seat_guid"), message);
                 self.guids.insert(guid, [z, r, s]);
@@ -211,8 +213,8 @@ impl<'v> Reader<'_, 'v> {
         let position = self.errors.point_in(map, "position", at);
         let radius = map
             .get("radius")
-            .filter(|it| !it.is_null())
-            .and_then(|it| self.errors.coordinate(it, &at.key("radius")));
+            .filter(|value| !value.is_null())
+            .and_then(|value| self.errors.coordinate(value, &at.key("radius")));
         let attributes = self.attributes(map, at);
         Some(Seat {
             seat_guid: seat_guid?,
@@ -224,7 +226,7 @@ impl<'v> Reader<'_, 'v> {
         })
     }
 
-    fn attributes(&mut self, map: &'v Map<String, Value>, at: &At<'_>) -> Vec<Attribute> {
+    fn attributes(&mut self, map: &'v Map<String, Value>, at: &JsonPath<'_>) -> Vec<Attribute> {
         let all = at.key("attributes");
         let list = match map.get("attributes") {
             None | Some(Value::Null) => return Vec::new(),
@@ -244,53 +246,77 @@ impl<'v> Reader<'_, 'v> {
         read
     }
 
-    fn area(&mut self, value: &'v Value, at: &At<'_>) -> Option<Area> {
+    fn area(&mut self, value: &'v Value, at: &JsonPath<'_>) -> Option<Area> {
         let map = self.errors.object(value, at)?;
         let position = self.errors.point_in(map, "position", at);
         let rotation = map
             .get("rotation")
-            .filter(|it| !it.is_null())
-            .map_or(Some(0.0), |it| self.errors.coordinate(it, &at.key("rotation")));
+            .filter(|value| !value.is_null())
+            .map_or(Some(0.0), |value| {
+                self.errors.coordinate(value, &at.key("rotation"))
+            });
         let mut area = Area {
             color: self.errors.color(map, "color", at),
             border_color: self.errors.color(map, "border_color", at),
             ..Area::default()
         };
-        // Before areas had shapes they were rectangles with `width`, `height` and a plain `text`.
-        if !map.contains_key("shape") {
-            let size = self.errors.size(value, at)?;
-            area.shape = "rectangle";
-            area.rectangle = Some(size);
-            area.text = self
-                .errors
-                .text_or_none(map, "text", at, AREA_TEXT_MAX)
-                .filter(|text| !text.is_empty())
-                .map(|text| AreaText {
-                    position: Point {
-                        x: size.width / 2.0,
-                        y: size.height / 2.0,
-                    },
-                    color: None,
-                    text,
-                    size: None,
-                });
-            return Some(Area {
-                position: position?,
-                rotation: rotation?,
-                ..area
-            });
+        if map.contains_key("shape") {
+            area.shape = self.shape_name(map, at)?;
+            self.shape(map, at, &mut area)?;
+            area.text = self.area_text(map, at, area.shape == "text");
+        } else {
+            self.legacy_rectangle(value, map, at, &mut area)?;
         }
+        Some(Area {
+            position: position?,
+            rotation: rotation?,
+            ..area
+        })
+    }
+
+    /// Older files have no `shape`: their areas are rectangles with `width`, `height` and a plain `text`.
+    fn legacy_rectangle(
+        &mut self,
+        value: &'v Value,
+        map: &'v Map<String, Value>,
+        at: &JsonPath<'_>,
+        area: &mut Area,
+    ) -> Option<()> {
+        let size = self.errors.size(value, at)?;
+        area.shape = "rectangle";
+        area.rectangle = Some(size);
+        area.text = self
+            .errors
+            .text_or_none(map, "text", at, AREA_TEXT_MAX)
+            .filter(|text| !text.is_empty())
+            .map(|text| AreaText {
+                position: Point {
+                    x: size.width / 2.0,
+                    y: size.height / 2.0,
+                },
+                color: None,
+                text,
+                size: None,
+            });
+        Some(())
+    }
+
+    fn shape_name(&mut self, map: &'v Map<String, Value>, at: &JsonPath<'_>) -> Option<&'static str> {
         let shape = self.errors.text(map, "shape", at, TEXT_MAX)?;
-        area.shape = ["rectangle", "circle", "ellipse", "polygon", "text"]
+        let known = ["rectangle", "circle", "ellipse", "polygon", "text"]
             .into_iter()
-            .find(|known| *known == shape)
-            .or_else(|| {
-                self.errors.add(
-                    &at.key("shape"),
-                    format!("{shape:?} is not rectangle, circle, ellipse, polygon or text"),
-                );
-                None
-            })?;
+            .find(|known| *known == shape);
+        if known.is_none() {
+            self.errors.add(
+                &at.key("shape"),
+                format!("{shape:?} is not rectangle, circle, ellipse, polygon or text"),
+            );
+        }
+        known
+    }
+
+    /// Reads the values of the area's shape.
+    fn shape(&mut self, map: &'v Map<String, Value>, at: &JsonPath<'_>, area: &mut Area) -> Option<()> {
         let own = at.key(area.shape);
         match area.shape {
             "rectangle" => area.rectangle = Some(self.errors.size_in(map, "rectangle", at)?),
@@ -322,15 +348,15 @@ impl<'v> Reader<'_, 'v> {
             }
             _ => {}
         }
-        area.text = self.area_text(map, at, area.shape == "text");
-        Some(Area {
-            position: position?,
-            rotation: rotation?,
-            ..area
-        })
+        Some(())
     }
 
-    fn area_text(&mut self, map: &'v Map<String, Value>, at: &At<'_>, required: bool) -> Option<AreaText> {
+    fn area_text(
+        &mut self,
+        map: &'v Map<String, Value>,
+        at: &JsonPath<'_>,
+        required: bool,
+    ) -> Option<AreaText> {
         if !required && map.get("text").is_none_or(Value::is_null) {
             return None;
         }
@@ -344,8 +370,8 @@ impl<'v> Reader<'_, 'v> {
         };
         let size = map
             .get("size")
-            .filter(|it| !it.is_null())
-            .and_then(|it| self.errors.coordinate(it, &own.key("size")));
+            .filter(|value| !value.is_null())
+            .and_then(|value| self.errors.coordinate(value, &own.key("size")));
         (required || !text.is_empty()).then(|| AreaText {
             position,
             color: self.errors.color(map, "color", &own),
@@ -356,179 +382,4 @@ impl<'v> Reader<'_, 'v> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use serde_json::json;
-
-    use super::*;
-    use crate::seating::plan::Plan;
-
-    fn small() -> Value {
-        let seat = |guid: &str, x: i32, category: &str| json!({"seat_guid": guid, "seat_number": "1", "category": category, "uuid": "u", "position": {"x": x, "y": 0}});
-        json!({
-            "name": "Small", "size": {"width": 100, "height": 50}, "version": 3,
-            "categories": [{"name": "R", "color": "#f00"}, {"name": "S", "color": "#00f"}],
-            "zones": [{
-                "name": "Stalls", "zone_id": "ground", "uuid": "z", "position": {"x": 10, "y": 5},
-                "rows": [{"row_number": "A", "position": {"x": 0, "y": 0}, "seats": [seat("A-1", 0, "R"), seat("A-2", 10, "S")]}],
-                "areas": [
-                    {"shape": "ellipse", "position": {"x": 0, "y": 0}, "rotation": 0, "color": "#ccc", "ellipse": {"radius": {"x": 5, "y": 2}}},
-                    {"width": 30, "height": 10, "position": {"x": 1, "y": 1}, "text": "STAGE"},
-                ],
-            }],
-        })
-    }
-
-    fn errors_of(plan: &Value) -> Vec<String> {
-        let errors = Plan::parse(&plan.to_string()).expect_err("something is wrong with it");
-        errors
-            .iter()
-            .map(|it| format!("{}: {}", it.place, it.message))
-            .collect()
-    }
-
-    fn wrong(at: &str, value: Value) -> Vec<String> {
-        let mut plan = small();
-        *plan.pointer_mut(at).unwrap() = value;
-        errors_of(&plan)
-    }
-
-    #[test]
-    fn what_editors_write_is_read_and_served_without_what_nobody_reads() {
-        let plan = Plan::parse(&small().to_string()).unwrap();
-        let seat = plan.index_of("A-2").unwrap();
-        assert_eq!(
-            (plan.seat_count(), plan.zone_of(seat), plan.section_of(seat)),
-            (2, "S", "Stalls")
-        );
-        assert_eq!((plan.label(seat).row, plan.position_of(seat)), ("A", (20.0, 5.0)));
-        let served = served(&plan);
-        assert!(
-            served.contains(r#""rectangle":{"width":30,"height":10}"#)
-                && served.contains(r#""text":"STAGE""#),
-            "{served}"
-        );
-        assert!(
-            !served.contains("uuid") && !served.contains("version"),
-            "{served}"
-        );
-        let again = Plan::parse(&served).unwrap();
-        assert_eq!(again.hash(), plan.hash(), "what is served is what is hashed");
-        assert_eq!(plan.hash().len(), 16);
-    }
-
-    fn served(plan: &Plan) -> String {
-        std::io::read_to_string(flate2::read::GzDecoder::new(&plan.json_gzip()[..])).unwrap()
-    }
-
-    #[test]
-    fn everything_that_is_wrong_is_said_at_once_and_where() {
-        let mut plan = small();
-        plan["zones"][0]["rows"][0]["seats"][1]["seat_guid"] = json!("A-1");
-        plan["zones"][0]["rows"][0]["seats"][0]["category"] = json!("Gold");
-        plan["zones"][0]["position"]["x"] = json!(1e7);
-        plan["zones"][0]["rows"][0]
-            .as_object_mut()
-            .unwrap()
-            .remove("row_number");
-        plan["zones"][0]["areas"][0]["color"] = json!("red;background:url(x)");
-        assert_eq!(
-            errors_of(&plan),
-            [
-                "zones[0].position.x: 10000000 is not within 1000000 pixels",
-                "zones[0].rows[0].row_number: is missing",
-                "zones[0].rows[0].seats[0].category: \"Gold\" is not one of the plan's categories",
-                "zones[0].rows[0].seats[1].seat_guid: \"A-1\" is used twice, first at zones[0].rows[0].seats[0]",
-                "zones[0].areas[0].color: \"red;background:url(x)\" is not a colour",
-            ]
-        );
-    }
-
-    #[test]
-    fn each_rule_has_its_word() {
-        let guid = "/zones/0/rows/0/seats/0/seat_guid";
-        assert!(wrong(guid, json!(""))[0].contains("must not be empty"));
-        assert!(wrong(guid, json!("A\u{7}1"))[0].contains("control character"));
-        assert!(wrong(guid, json!("x".repeat(65)))[0].contains("longer than 64"));
-        assert!(wrong(guid, json!(7))[0].contains("must be a text"));
-        assert!(wrong("/zones/0/rows/0/seats/0/position/x", json!("7"))[0].contains("must be a number"));
-        assert!(wrong("/zones/0/rows/0/seats", json!([]))[0].contains("no seat"));
-        assert!(wrong("/zones", json!({}))[0].contains("must be a list"));
-        assert!(wrong("/categories/1/name", json!("R"))[0].contains("used twice"));
-        assert!(wrong("/zones/0/areas/0/shape", json!("star"))[0].contains("is not rectangle"));
-        assert_eq!(errors_of(&json!([])), ["the plan: must be an object"]);
-        let many: Vec<Value> = (0..=SEATS_MAX)
-            .map(|i| json!({"seat_guid": i.to_string(), "seat_number": "", "category": "R", "position": {"x": 0, "y": 0}}))
-            .collect();
-        assert!(wrong("/zones/0/rows/0/seats", json!(many))[0].contains("more than 100000 seats"));
-    }
-
-    #[test]
-    fn broken_json_is_placed_by_line_and_column() {
-        for (text, place, word) in [
-            ("{\n  \"name\": NaN}", "line 2", "must be finite"),
-            ("{\"x\": -Infinity}", "line 1", "must be finite"),
-            ("{\"x\": 1e999}", "line 1", "too large"),
-            ("{\"name\": \"a\",\n\n}", "line 3", "trailing comma"),
-            ("", "line 1", "EOF"),
-        ] {
-            let errors = Plan::parse(text).unwrap_err().to_string();
-            assert!(
-                errors.starts_with(place) && errors.contains(word),
-                "{text:?}: {errors}"
-            );
-        }
-    }
-
-    /// Every value of the document, by JSON pointer.
-    fn pointers(value: &Value, at: String, into: &mut Vec<String>) {
-        match value {
-            Value::Object(map) => map
-                .iter()
-                .for_each(|(key, it)| pointers(it, format!("{at}/{key}"), into)),
-            Value::Array(list) => list
-                .iter()
-                .enumerate()
-                .for_each(|(i, it)| pointers(it, format!("{at}/{i}"), into)),
-            _ => {}
-        }
-        into.push(at);
-    }
-
-    fn any_value() -> impl Strategy<Value = Value> {
-        prop_oneof![
-            Just(Value::Null),
-            any::<bool>().prop_map(Value::from),
-            any::<f64>().prop_map(Value::from),
-            any::<i64>().prop_map(Value::from),
-            ".{0,80}".prop_map(Value::from),
-            Just(json!([])),
-            Just(json!({})),
-            Just(json!([{"x": 1}])),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn no_mutation_makes_it_panic(changes in prop::collection::vec((any::<prop::sample::Index>(), any_value()), 1..4)) {
-            let mut plan = small();
-            for (which, value) in changes {
-                let mut all = Vec::new();
-                pointers(&plan, String::new(), &mut all);
-                *plan.pointer_mut(&all[which.index(all.len())]).unwrap() = value;
-            }
-            if let Ok(read) = Plan::parse(&plan.to_string()) {
-                prop_assert!(read.seat_count() > 0);
-                prop_assert!(Plan::parse(&served(&read)).is_ok(), "what is served can be read");
-            }
-        }
-
-        #[test]
-        fn no_cut_makes_it_panic(at in any::<prop::sample::Index>(), text in ".{0,3}") {
-            let json = small().to_string();
-            let at = at.index(json.len());
-            let _ = Plan::parse(&format!("{}{text}{}", &json[..at], &json[at..]));
-            prop_assert!(Plan::parse(&json[..at]).is_err());
-        }
-    }
-}
+mod tests;

@@ -1,26 +1,30 @@
-//! What has changed of late, seat by seat, for whoever keeps a copy.
+//! Ring buffer of the latest seat changes, from which copies catch up.
 
 use crate::seating::{
     seat::{SeatIx, SeatState},
-    store::SeatChange,
+    store::port::SeatChange,
 };
 
-const KEPT: usize = 1 << 14;
+/// Seat changes kept. A copy that falls further behind must load all states.
+const CAPACITY: usize = 1 << 14;
 
-pub(crate) struct Changes {
+/// The latest changes, by version.
+pub(crate) struct ChangeLog {
     version: u64,
-    /// The version before the first change of all.
+    /// Version before the first change ever written.
     start: u64,
-    ring: Box<[SeatChange; KEPT]>,
+    ring: Box<[SeatChange; CAPACITY]>,
+    /// Changes written so far, including overwritten ones.
     written: usize,
 }
 
-impl Changes {
+impl ChangeLog {
+    /// An empty log of which copies at `version` miss nothing.
     pub(crate) fn new(version: u64) -> Self {
-        let ring = vec![SeatChange::default(); KEPT]
+        let ring = vec![SeatChange::default(); CAPACITY]
             .into_boxed_slice()
             .try_into()
-            .expect("so long a slice was made");
+            .expect("the slice has exactly this length");
         Self {
             version,
             start: version,
@@ -33,7 +37,7 @@ impl Changes {
         self.version
     }
 
-    /// What is written from now on is one step further.
+    /// Begins the next step: changes written from now on have the next version.
     #[inline]
     pub(crate) fn next_version(&mut self) {
         self.version += 1;
@@ -41,7 +45,7 @@ impl Changes {
 
     #[inline]
     pub(crate) fn write(&mut self, seat: SeatIx, state: SeatState) {
-        self.ring[self.written % KEPT] = SeatChange {
+        self.ring[self.written % CAPACITY] = SeatChange {
             version: self.version,
             seat,
             state,
@@ -49,19 +53,20 @@ impl Changes {
         self.written += 1;
     }
 
-    /// Appends what came after a version; `false` when that is not all here.
+    /// Appends the changes after a version; `false`, and nothing appended, when some of them are overwritten.
     pub(crate) fn since(&self, after: u64, into: &mut Vec<SeatChange>) -> bool {
-        // The oldest kept change may have lost others of its version.
-        let known_from = if self.written <= KEPT {
+        // Other changes of the oldest kept version may be overwritten, so only what comes after it is
+        // complete.
+        let complete_after = if self.written <= CAPACITY {
             self.start
         } else {
-            self.ring[self.written % KEPT].version
+            self.ring[self.written % CAPACITY].version
         };
-        if after < known_from || after > self.version {
+        if after < complete_after || after > self.version {
             return false;
         }
-        let at = |back: usize| &self.ring[(self.written - 1 - back) % KEPT];
-        let new = (0..self.written.min(KEPT))
+        let at = |back: usize| &self.ring[(self.written - 1 - back) % CAPACITY];
+        let new = (0..self.written.min(CAPACITY))
             .take_while(|back| at(*back).version > after)
             .count();
         into.extend((0..new).rev().map(|back| *at(back)));
@@ -74,23 +79,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_copy_that_has_fallen_behind_is_told_so() {
-        let (mut changes, start) = (Changes::new(1_000), 1_000);
-        for _ in 0..KEPT / 4 {
-            changes.next_version();
-            (0..4).for_each(|seat| changes.write(SeatIx(seat), SeatState::Held));
+    fn copy_that_fell_too_far_behind_must_reload() {
+        let start = 1_000;
+        let mut log = ChangeLog::new(start);
+        for _ in 0..CAPACITY / 4 {
+            log.next_version();
+            (0..4).for_each(|seat| log.write(SeatIx(seat), SeatState::Held));
         }
         let mut all = Vec::new();
-        assert!(changes.since(start, &mut all));
-        assert_eq!((all.len(), changes.version()), (KEPT, start + KEPT as u64 / 4));
-        changes.next_version();
-        changes.write(SeatIx(1), SeatState::Free);
+        assert!(log.since(start, &mut all));
+        assert_eq!(
+            (all.len(), log.version()),
+            (CAPACITY, start + CAPACITY as u64 / 4)
+        );
+        log.next_version();
+        log.write(SeatIx(1), SeatState::Free);
         assert!(
-            !changes.since(start, &mut all),
+            !log.since(start, &mut all),
             "part of the first step is overwritten"
         );
         let mut some = Vec::new();
-        assert!(changes.since(start + 1, &mut some));
-        assert_eq!((some.len(), some[0].version), (KEPT - 3, start + 2));
+        assert!(log.since(start + 1, &mut some));
+        assert_eq!((some.len(), some[0].version), (CAPACITY - 3, start + 2));
     }
 }

@@ -1,287 +1,86 @@
-//! A naive engine that looks everything up by walking through all it has, and the same random orders given to both.
+//! A reference seat store that finds everything by walking through all it has: slow, and obviously right.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use proptest::{prelude::*, test_runner::TestRunner};
-use tokio::runtime::Runtime;
-
-use crate::kernel::{Clock, HoldId, Timestamp};
+use crate::kernel::Timestamp;
 
 use crate::seating::{
-    hold::HoldState,
     seat::{SeatIx, SeatState},
-    store::{
-        BookReply, ChangeReply, ExtendReply, HoldReply, StoreHold, IdempotencyKey, SeatStore,
-        conformance::{Bench, TERMS, fan, hold_id, request, seats},
-    },
+    store::fixture::TERMS,
 };
 
-const SEATS: u32 = 12;
-
-#[derive(Clone, Debug)]
-enum Order {
-    Hold {
-        who: u8,
-        seats: Vec<u32>,
-        operation: Option<u8>,
-    },
-    Swap {
-        hold: u32,
-        who: u8,
-        seats: Vec<u32>,
-    },
-    Extend {
-        hold: u32,
-        who: u8,
-    },
-    Release {
-        hold: u32,
-        who: u8,
-    },
-    BeginCheckout {
-        hold: u32,
-        who: u8,
-    },
-    ReturnToHold {
-        hold: u32,
-    },
-    Book {
-        hold: u32,
-        who: u8,
-        seats: Vec<u32>,
-    },
-    Free {
-        hold: u32,
-        seats: Vec<u32>,
-    },
-    Block {
-        seats: Vec<u32>,
-        blocked: bool,
-    },
-    Pass {
-        secs: u64,
-    },
-    Compare,
-}
-
+/// Whether a hold expires by itself, is in a checkout, or was sold.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Stage {
+pub(super) enum Stage {
     Held,
     Paying,
     Booked,
 }
 
 #[derive(Clone, Debug)]
-struct Kept {
-    who: u8,
+pub(super) struct ModelHold {
+    pub(super) subject: u8,
+    pub(super) seats: Vec<u32>,
+    pub(super) deadline: Timestamp,
+    pub(super) extensions_left: u8,
+    pub(super) stage: Stage,
+}
+
+/// Expected reply to a hold.
+#[derive(Debug, PartialEq)]
+pub(super) enum Held {
+    Until(Timestamp),
+    /// The number of the hold that an earlier request with the same key made.
+    Replayed(u32),
+    KeyReused,
+    Taken(Vec<SeatIx>),
+    LimitReached,
+}
+
+/// Expected reply to a swap.
+#[derive(Debug, PartialEq)]
+pub(super) enum Swapped {
+    Changed(Vec<SeatIx>),
+    Taken(Vec<SeatIx>),
+    LimitReached,
+    Gone,
+}
+
+/// Expected reply to an extension.
+#[derive(Debug, PartialEq)]
+pub(super) enum Extended {
+    Until(Timestamp),
+    NoMore,
+    Gone,
+}
+
+/// A request that was done under an idempotency key.
+struct Completed {
     seats: Vec<u32>,
-    deadline: Timestamp,
-    extensions: u8,
-    stage: Stage,
+    hold: u32,
+    at: Timestamp,
 }
 
+/// Holds by number, blocked seats, and completed requests by key and subject.
 #[derive(Default)]
-struct Naive {
-    kept: BTreeMap<u32, Kept>,
-    blocked: Vec<u32>,
-    operations: BTreeMap<(u8, u8), (Vec<u32>, u32, Timestamp)>,
+pub(super) struct ReferenceModel {
+    pub(super) holds: BTreeMap<u32, ModelHold>,
+    pub(super) blocked: Vec<u32>,
+    completed: BTreeMap<(u8, u8), Completed>,
 }
 
-/// So many random lists of orders, each for a new engine.
-pub(crate) fn run<S: SeatStore>(cases: u32, runtime: &Runtime, make: impl AsyncFn() -> Bench<S>) {
-    let mut runner = TestRunner::new(ProptestConfig {
-        cases,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    });
-    let lists = prop::collection::vec(order(), 1..60);
-    runner
-        .run(&lists, |orders| {
-            runtime.block_on(async { same_answers(&make().await, &orders).await })
-        })
-        .unwrap();
-}
-
-fn order() -> impl Strategy<Value = Order> {
-    let seats = || prop::sample::subsequence((0..SEATS).collect::<Vec<_>>(), 1..5).prop_shuffle();
-    let (hold, who) = (0..12_u32, 0..3_u8);
-    prop_oneof![
-        6 => (who.clone(), seats(), prop::option::weighted(0.3, 0..3_u8)).prop_map(|(who, seats, operation)| Order::Hold { who, seats, operation }),
-        3 => (hold.clone(), who.clone(), seats()).prop_map(|(hold, who, seats)| Order::Swap { hold, who, seats }),
-        2 => (hold.clone(), who.clone()).prop_map(|(hold, who)| Order::Extend { hold, who }),
-        2 => (hold.clone(), who.clone()).prop_map(|(hold, who)| Order::Release { hold, who }),
-        3 => (hold.clone(), who.clone()).prop_map(|(hold, who)| Order::BeginCheckout { hold, who }),
-        2 => hold.clone().prop_map(|hold| Order::ReturnToHold { hold }),
-        2 => (hold.clone(), who, seats()).prop_map(|(hold, who, seats)| Order::Book { hold, who, seats }),
-        2 => (hold, seats()).prop_map(|(hold, seats)| Order::Free { hold, seats }),
-        1 => (seats(), any::<bool>()).prop_map(|(seats, blocked)| Order::Block { seats, blocked }),
-        2 => (1..500_u64).prop_map(|secs| Order::Pass { secs }),
-        3 => Just(Order::Compare),
-    ]
-}
-
-async fn same_answers<S: SeatStore>(
-    Bench { store, clock }: &Bench<S>,
-    orders: &[Order],
-) -> Result<(), TestCaseError> {
-    let mut naive = Naive::default();
-    let (start, mut copy) = store.load().await.unwrap();
-    for (number, order) in (0_u32..).zip(orders) {
-        naive.run_out(clock.now());
-        // A hold's id is drawn anew for each: what does not exist yet is not what will.
-        let order = &order
-            .clone()
-            .on_hold(|hold| if hold < number { hold } else { hold + 1_000 });
-        match order {
-            Order::Hold {
-                who,
-                seats: of,
-                operation,
-            } => {
-                let key = operation.map(|it| IdempotencyKey {
-                    key: [it * 16 + who; 16],
-                    request_hash: wish(of),
-                });
-                let reply = store
-                    .hold(&StoreHold {
-                        operation: key,
-                        ..request(number, *who, of)
-                    })
-                    .await
-                    .unwrap();
-                let expected = naive.hold(number, *who, of, *operation, clock.now());
-                prop_assert_eq!(short(&reply), expected);
-            }
-            Order::Swap { hold, who, seats: of } => {
-                let reply = match store.swap(hold_id(*hold), &fan(*who), &seats(of)).await.unwrap() {
-                    ChangeReply::Changed(record) => format!("changed {:?}", record.seats),
-                    ChangeReply::Taken(taken) => format!("taken {taken:?}"),
-                    ChangeReply::LimitReached => "limit".into(),
-                    ChangeReply::Gone => "gone".into(),
-                };
-                prop_assert_eq!(reply, naive.swap(*hold, *who, of));
-            }
-            Order::Extend { hold, who } => {
-                let reply = match store.extend(hold_id(*hold), &fan(*who)).await.unwrap() {
-                    ExtendReply::Extended(record) => Some(Ok(record.expires_at)),
-                    ExtendReply::NoMoreExtensions => Some(Err(())),
-                    ExtendReply::Gone => None,
-                };
-                prop_assert_eq!(reply, naive.extend(*hold, *who, clock.now()));
-            }
-            Order::Release { hold, who } => {
-                let mine = naive.mine(*hold, *who).is_some_and(|it| it.stage == Stage::Held);
-                prop_assert_eq!(store.release(hold_id(*hold), &fan(*who)).await.unwrap(), mine);
-                if mine {
-                    naive.kept.remove(hold);
-                }
-            }
-            Order::BeginCheckout { hold, who } => {
-                let begun = store
-                    .begin_checkout(hold_id(*hold), &fan(*who), clock.now())
-                    .await
-                    .unwrap();
-                let mine = naive.mine(*hold, *who);
-                prop_assert_eq!(
-                    begun.as_ref().map(|it| it.state),
-                    mine.as_ref().map(|_| HoldState::Paying)
-                );
-                if let Some(it) = mine {
-                    it.stage = Stage::Paying;
-                }
-            }
-            Order::ReturnToHold { hold } => {
-                let until = clock.now().plus(Duration::from_mins(1));
-                store.return_to_hold(hold_id(*hold), until).await.unwrap();
-                if let Some(it) = naive.kept.get_mut(hold).filter(|it| it.stage == Stage::Paying) {
-                    (it.stage, it.deadline) = (Stage::Held, until);
-                }
-            }
-            Order::Book { hold, who, seats: of } => {
-                store.expire_holds(100).await.unwrap();
-                let reply = store.book(hold_id(*hold), &fan(*who), &seats(of)).await.unwrap();
-                prop_assert_eq!(reply == BookReply::Booked, naive.book(*hold, *who, of));
-            }
-            Order::Free { hold, seats: of } => {
-                store.free(hold_id(*hold), &seats(of)).await.unwrap();
-                if let Some(it) = naive.kept.get_mut(hold) {
-                    it.seats.retain(|seat| !of.contains(seat));
-                }
-                naive.kept.retain(|_, it| !it.seats.is_empty());
-            }
-            Order::Block { seats: of, blocked } => {
-                store.expire_holds(100).await.unwrap();
-                store.set_blocked(&seats(of), *blocked).await.unwrap();
-                if *blocked {
-                    let free: Vec<u32> = of
-                        .iter()
-                        .copied()
-                        .filter(|seat| naive.state(*seat) == SeatState::Free)
-                        .collect();
-                    naive.blocked.extend(free);
-                } else {
-                    naive.blocked.retain(|seat| !of.contains(seat));
-                }
-            }
-            Order::Pass { secs } => clock.advance(Duration::from_secs(*secs)),
-            Order::Compare => {
-                store.expire_holds(100).await.unwrap();
-                let (_, states) = store.load().await.unwrap();
-                for seat in 0..SEATS {
-                    prop_assert_eq!(states.get(SeatIx(seat)), naive.state(seat), "seat {}", seat);
-                }
-                for (hold, it) in &naive.kept {
-                    let found = store.find(hold_id(*hold), &fan(it.who)).await.unwrap();
-                    prop_assert_eq!(found.is_some(), it.stage != Stage::Booked);
-                    prop_assert!(found.is_none_or(
-                        |found| found.seats == seats(&it.seats) && found.extensions_left == it.extensions
-                    ));
-                }
-            }
-        }
-    }
-    let mut changes = Vec::new();
-    prop_assert!(store.changes_since(start, &mut changes));
-    for change in changes {
-        copy.set(change.seat, change.state);
-    }
-    prop_assert_eq!(copy, store.load().await.unwrap().1);
-    Ok(())
-}
-
-impl Order {
-    fn on_hold(mut self, rename: impl Fn(u32) -> u32) -> Self {
-        match &mut self {
-            Self::Swap { hold, .. }
-            | Self::Extend { hold, .. }
-            | Self::Release { hold, .. }
-            | Self::BeginCheckout { hold, .. } => {
-                *hold = rename(*hold);
-            }
-            Self::ReturnToHold { hold } | Self::Book { hold, .. } | Self::Free { hold, .. } => {
-                *hold = rename(*hold)
-            }
-            Self::Hold { .. } | Self::Block { .. } | Self::Pass { .. } | Self::Compare => {}
-        }
-        self
-    }
-}
-
-impl Naive {
-    fn run_out(&mut self, now: Timestamp) {
-        self.kept
-            .retain(|_, it| it.stage != Stage::Held || it.deadline > now);
-        self.operations
-            .retain(|_, it| now.since(it.2) <= Duration::from_mins(10));
+impl ReferenceModel {
+    /// Drops what is over at this time. Call before every step.
+    pub(super) fn expire(&mut self, now: Timestamp) {
+        self.holds
+            .retain(|_, hold| hold.stage != Stage::Held || hold.deadline > now);
+        self.completed
+            .retain(|_, request| now.since(request.at) <= Duration::from_mins(10));
     }
 
-    fn state(&self, seat: u32) -> SeatState {
-        match self
-            .kept
-            .values()
-            .find(|it| it.seats.contains(&seat))
-            .map(|it| it.stage)
-        {
+    pub(super) fn state(&self, seat: u32) -> SeatState {
+        let holder = self.holds.values().find(|hold| hold.seats.contains(&seat));
+        match holder.map(|hold| hold.stage) {
             Some(Stage::Booked) => SeatState::Booked,
             Some(_) => SeatState::Held,
             None if self.blocked.contains(&seat) => SeatState::Blocked,
@@ -289,137 +88,179 @@ impl Naive {
         }
     }
 
-    fn mine(&mut self, hold: u32, who: u8) -> Option<&mut Kept> {
-        self.kept
-            .get_mut(&hold)
-            .filter(|it| it.who == who && it.stage != Stage::Booked)
+    /// The subject's own hold, unless it is booked.
+    pub(super) fn live_hold(&mut self, number: u32, subject: u8) -> Option<&mut ModelHold> {
+        self.holds
+            .get_mut(&number)
+            .filter(|hold| hold.subject == subject && hold.stage != Stage::Booked)
     }
 
-    fn has(&self, who: u8) -> usize {
-        self.kept
+    fn seats_of(&self, subject: u8) -> usize {
+        self.holds
             .values()
-            .filter(|it| it.who == who)
-            .map(|it| it.seats.len())
+            .filter(|hold| hold.subject == subject)
+            .map(|hold| hold.seats.len())
             .sum()
     }
 
-    fn hold(&mut self, number: u32, who: u8, of: &[u32], operation: Option<u8>, now: Timestamp) -> String {
-        if let Some((wish, hold, _)) = operation.and_then(|it| self.operations.get(&(it, who))) {
-            let same = wish.iter().all(|it| of.contains(it)) && wish.len() == of.len();
-            return if same {
-                format!("again {:?}", hold_id(*hold))
+    pub(super) fn hold(
+        &mut self,
+        number: u32,
+        subject: u8,
+        seats: &[u32],
+        key: Option<u8>,
+        now: Timestamp,
+    ) -> Held {
+        if let Some(before) = key.and_then(|key| self.completed.get(&(key, subject))) {
+            let is_same =
+                before.seats.iter().all(|seat| seats.contains(seat)) && before.seats.len() == seats.len();
+            return if is_same {
+                Held::Replayed(before.hold)
             } else {
-                "reused".into()
+                Held::KeyReused
             };
         }
-        if self.has(who) + of.len() > usize::from(TERMS.seats_per_customer_max) {
-            return "limit".into();
+        if self.seats_of(subject) + seats.len() > usize::from(TERMS.seats_per_customer_max) {
+            return Held::LimitReached;
         }
-        let taken: Vec<SeatIx> = of
-            .iter()
-            .filter(|it| self.state(**it) != SeatState::Free)
-            .map(|it| SeatIx(*it))
-            .collect();
+        let taken = indexes(seats.iter().filter(|seat| self.state(**seat) != SeatState::Free));
         if !taken.is_empty() {
-            return format!("taken {taken:?}");
+            return Held::Taken(taken);
         }
-        if let Some(operation) = operation {
-            self.operations
-                .insert((operation, who), (of.to_vec(), number, now));
+        if let Some(key) = key {
+            let request = Completed {
+                seats: seats.to_vec(),
+                hold: number,
+                at: now,
+            };
+            self.completed.insert((key, subject), request);
         }
         let deadline = now.plus(TERMS.hold_ttl);
-        self.kept.insert(
-            number,
-            Kept {
-                who,
-                seats: of.to_vec(),
-                deadline,
-                extensions: TERMS.extensions_max,
-                stage: Stage::Held,
-            },
-        );
-        format!("held until {deadline}")
-    }
-
-    fn swap(&mut self, hold: u32, who: u8, of: &[u32]) -> String {
-        let Some(mine) = self.mine(hold, who).filter(|it| it.stage == Stage::Held).cloned() else {
-            return "gone".into();
+        let hold = ModelHold {
+            subject,
+            seats: seats.to_vec(),
+            deadline,
+            extensions_left: TERMS.extensions_max,
+            stage: Stage::Held,
         };
-        let free = |seat: &u32| mine.seats.contains(seat) || self.state(*seat) == SeatState::Free;
-        let taken: Vec<SeatIx> = of.iter().filter(|it| !free(it)).map(|it| SeatIx(*it)).collect();
+        self.holds.insert(number, hold);
+        Held::Until(deadline)
+    }
+
+    pub(super) fn swap(&mut self, number: u32, subject: u8, seats: &[u32]) -> Swapped {
+        let own = self
+            .live_hold(number, subject)
+            .filter(|hold| hold.stage == Stage::Held);
+        let Some(own) = own.cloned() else {
+            return Swapped::Gone;
+        };
+        let is_free = |seat: &u32| own.seats.contains(seat) || self.state(*seat) == SeatState::Free;
+        let taken = indexes(seats.iter().filter(|seat| !is_free(seat)));
         if !taken.is_empty() {
-            return format!("taken {taken:?}");
+            return Swapped::Taken(taken);
         }
-        let grows = of.len() > mine.seats.len();
-        if grows && self.has(who) - mine.seats.len() + of.len() > usize::from(TERMS.seats_per_customer_max) {
-            return "limit".into();
+        let would_have = self.seats_of(subject) - own.seats.len() + seats.len();
+        if seats.len() > own.seats.len() && would_have > usize::from(TERMS.seats_per_customer_max) {
+            return Swapped::LimitReached;
         }
-        self.kept.insert(
-            hold,
-            Kept {
-                seats: of.to_vec(),
-                ..mine
-            },
-        );
-        format!("changed {:?}", seats(of))
+        let changed = ModelHold {
+            seats: seats.to_vec(),
+            ..own
+        };
+        self.holds.insert(number, changed);
+        Swapped::Changed(indexes(seats.iter()))
     }
 
-    fn extend(&mut self, hold: u32, who: u8, now: Timestamp) -> Option<Result<Timestamp, ()>> {
-        let mine = self.mine(hold, who)?;
-        if mine.stage == Stage::Paying || mine.extensions == 0 {
-            return Some(Err(()));
+    pub(super) fn extend(&mut self, number: u32, subject: u8, now: Timestamp) -> Extended {
+        let Some(hold) = self.live_hold(number, subject) else {
+            return Extended::Gone;
+        };
+        if hold.stage == Stage::Paying || hold.extensions_left == 0 {
+            return Extended::NoMore;
         }
-        mine.extensions -= 1;
-        mine.deadline = mine.deadline.max(now.plus(TERMS.hold_ttl));
-        Some(Ok(mine.deadline))
+        hold.extensions_left -= 1;
+        hold.deadline = hold.deadline.max(now.plus(TERMS.hold_ttl));
+        Extended::Until(hold.deadline)
     }
 
-    fn book(&mut self, hold: u32, who: u8, of: &[u32]) -> bool {
-        let others = |it: &Kept| it.seats.iter().any(|seat| of.contains(seat));
+    /// Whether there was such a hold to release.
+    pub(super) fn release(&mut self, number: u32, subject: u8) -> bool {
+        let is_held = self
+            .live_hold(number, subject)
+            .is_some_and(|hold| hold.stage == Stage::Held);
+        if is_held {
+            self.holds.remove(&number);
+        }
+        is_held
+    }
+
+    /// Whether there was such a hold to check out.
+    pub(super) fn begin_checkout(&mut self, number: u32, subject: u8) -> bool {
+        self.live_hold(number, subject)
+            .map(|hold| hold.stage = Stage::Paying)
+            .is_some()
+    }
+
+    pub(super) fn return_to_hold(&mut self, number: u32, until: Timestamp) {
+        let paying = self
+            .holds
+            .get_mut(&number)
+            .filter(|hold| hold.stage == Stage::Paying);
+        if let Some(hold) = paying {
+            hold.stage = Stage::Held;
+            hold.deadline = until;
+        }
+    }
+
+    /// `false`, and nothing changed, when another hold has booked one of the seats.
+    pub(super) fn book(&mut self, number: u32, subject: u8, seats: &[u32]) -> bool {
+        let overlaps = |hold: &ModelHold| hold.seats.iter().any(|seat| seats.contains(seat));
         if self
-            .kept
+            .holds
             .iter()
-            .any(|(id, it)| *id != hold && it.stage == Stage::Booked && others(it))
+            .any(|(id, hold)| *id != number && hold.stage == Stage::Booked && overlaps(hold))
         {
             return false;
         }
-        self.kept.retain(|id, it| *id == hold || !others(it));
-        self.blocked.retain(|seat| !of.contains(seat));
-        let mut booked = of.to_vec();
-        if let Some(before) = self.kept.get(&hold).filter(|it| it.stage == Stage::Booked) {
-            booked.extend(before.seats.iter().filter(|seat| !of.contains(seat)));
+        self.holds.retain(|id, hold| *id == number || !overlaps(hold));
+        self.blocked.retain(|seat| !seats.contains(seat));
+        let mut booked = seats.to_vec();
+        let before = self.holds.get(&number);
+        if let Some(before) = before.filter(|hold| hold.stage == Stage::Booked) {
+            booked.extend(before.seats.iter().filter(|seat| !seats.contains(seat)));
         }
-        let deadline = Timestamp::default();
-        self.kept.insert(
-            hold,
-            Kept {
-                who,
-                seats: booked,
-                deadline,
-                extensions: 0,
-                stage: Stage::Booked,
-            },
-        );
+        let booking = ModelHold {
+            subject,
+            seats: booked,
+            deadline: Timestamp::default(),
+            extensions_left: 0,
+            stage: Stage::Booked,
+        };
+        self.holds.insert(number, booking);
         true
     }
+
+    pub(super) fn free(&mut self, number: u32, seats: &[u32]) {
+        if let Some(hold) = self.holds.get_mut(&number) {
+            hold.seats.retain(|seat| !seats.contains(seat));
+        }
+        self.holds.retain(|_, hold| !hold.seats.is_empty());
+    }
+
+    pub(super) fn set_blocked(&mut self, seats: &[u32], blocked: bool) {
+        if blocked {
+            let free: Vec<u32> = seats
+                .iter()
+                .copied()
+                .filter(|seat| self.state(*seat) == SeatState::Free)
+                .collect();
+            self.blocked.extend(free);
+        } else {
+            self.blocked.retain(|seat| !seats.contains(seat));
+        }
+    }
 }
 
-/// The wish whatever its order.
-fn wish(of: &[u32]) -> [u8; 16] {
-    let mut wish = [0; 16];
-    for seat in of {
-        wish[*seat as usize] = 1;
-    }
-    wish
-}
-
-fn short(reply: &HoldReply) -> String {
-    let again = |id: HoldId| format!("again {id:?}");
-    match reply {
-        HoldReply::Held { expires_at, .. } => format!("held until {expires_at}"),
-        HoldReply::Replayed(record) => again(record.id),
-        HoldReply::IdempotencyKeyReused => "reused".into(),
-        HoldReply::Taken(taken) => format!("taken {taken:?}"),
-        HoldReply::LimitReached => "limit".into(),
-    }
+fn indexes<'a>(seats: impl Iterator<Item = &'a u32>) -> Vec<SeatIx> {
+    seats.map(|seat| SeatIx(*seat)).collect()
 }

@@ -1,4 +1,4 @@
-//! Customers by a configured SQL query, over few connections that can only read.
+//! Finds customers by a configured SQL query, over few read-only connections.
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 
@@ -8,10 +8,12 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteRow},
 };
 
-use crate::kernel::Clock;
-use crate::shop::directory::{Customer, CustomerDirectory, DirectoryError};
+use crate::{
+    kernel::Clock,
+    shop::directory::port::{Customer, CustomerDirectory, DirectoryError},
+};
 
-/// SQLite steps between two looks at the deadline; some microseconds.
+/// SQLite steps between two checks of the time limit; some microseconds.
 const STEPS_PER_TIMEOUT_CHECK: i32 = 1_000;
 
 /// A shop's database.
@@ -23,7 +25,7 @@ pub(crate) struct SqlDirectory {
 }
 
 impl SqlDirectory {
-    /// Connects when it is first asked: a shop that is down does not keep the house from opening.
+    /// Connects lazily, so that the service starts while the shop is down.
     ///
     /// # Errors
     /// When `url` is not `sqlite:FILE`.
@@ -31,27 +33,27 @@ impl SqlDirectory {
         url: &str,
         query: &str,
         connections_max: u32,
-        deadline: Duration,
+        timeout: Duration,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, sqlx::Error> {
-        // sqlx takes any text for a file's name.
+        // sqlx would accept any text as a file name.
         if !url.starts_with("sqlite:") {
             return Err(sqlx::Error::Configuration("it must be sqlite:FILE".into()));
         }
         let options = SqliteConnectOptions::from_str(url)?
             .read_only(true)
             .create_if_missing(false)
-            .busy_timeout(deadline);
+            .busy_timeout(timeout);
         let pool = SqlitePoolOptions::new()
             .min_connections(0)
             .max_connections(connections_max)
-            .acquire_timeout(deadline)
+            .acquire_timeout(timeout)
             .idle_timeout(Duration::from_mins(1))
             .connect_lazy_with(options);
         Ok(Self {
             pool,
             query: query.to_owned(),
-            timeout: deadline,
+            timeout: timeout,
             clock,
         })
     }
@@ -59,7 +61,7 @@ impl SqlDirectory {
     async fn query_customer(&self, login: &str) -> Result<Option<Customer>, sqlx::Error> {
         let until = self.clock.monotonic() + self.timeout;
         let mut connection = self.pool.acquire().await?;
-        // Dropping the future would only stop the waiting; this stops the query itself.
+        // Dropping the future would only stop the waiting; the progress handler stops the query itself.
         let clock = Arc::clone(&self.clock);
         connection
             .lock_handle()
@@ -84,8 +86,8 @@ impl CustomerDirectory for SqlDirectory {
             }
             Err(_) => {
                 tracing::warn!(
-                    deadline_ms = self.timeout.as_millis(),
-                    "the shop's database did not answer in time"
+                    timeout_ms = self.timeout.as_millis(),
+                    "the shop's database did not respond in time"
                 );
                 Err(DirectoryError)
             }
@@ -93,7 +95,7 @@ impl CustomerDirectory for SqlDirectory {
     }
 }
 
-/// Shops number their customers or name them; names and hashes may be missing.
+/// Converts a row. The id may be a number or a text; name and hash may be NULL.
 fn customer(row: &SqliteRow) -> Result<Customer, sqlx::Error> {
     let key = match row.try_get::<i64, _>("id") {
         Ok(number) => number.to_string(),
@@ -112,29 +114,29 @@ fn customer(row: &SqliteRow) -> Result<Customer, sqlx::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        kernel::SystemClock,
-        shop::{demo_shop::create_demo_shop, test_dir::TestDir},
-    };
+    use tempfile::TempDir;
 
-    const QUERY: &str = "SELECT id, first_name AS name, password AS password_hash, is_active AS active FROM auth_user WHERE lower(email) = ?";
+    use crate::{kernel::SystemClock, shop::demo_shop::create_demo_shop};
 
-    async fn shop(dir: &TestDir, query: &str, deadline_ms: u64) -> SqlDirectory {
-        let file = dir.file("shop.db");
+    const QUERY: &str = "SELECT id, first_name AS name, password AS password_hash, is_active AS active \
+        FROM auth_user WHERE lower(email) = ?";
+
+    async fn shop(dir: &TempDir, query: &str, timeout_ms: u64) -> SqlDirectory {
+        let file = dir.path().join("shop.db");
         create_demo_shop(&file, 3).await.unwrap();
         SqlDirectory::new(
             &format!("sqlite:{}", file.display()),
             query,
             2,
-            Duration::from_millis(deadline_ms),
+            Duration::from_millis(timeout_ms),
             Arc::new(SystemClock::new()),
         )
         .unwrap()
     }
 
     #[tokio::test]
-    async fn the_connection_cannot_write() {
-        let dir = TestDir::new();
+    async fn the_connection_is_read_only() {
+        let dir = tempfile::tempdir().unwrap();
         let directory = shop(&dir, QUERY, 2_000).await;
         assert!(
             directory
@@ -160,9 +162,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_query_ends_at_its_deadline_and_gives_its_connection_back() {
-        let dir = TestDir::new();
-        let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i AS id, ? AS name FROM n WHERE i < 0";
+    async fn a_slow_query_times_out_and_frees_its_connection() {
+        let dir = tempfile::tempdir().unwrap();
+        let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i AS id, ? AS \
+            name FROM n WHERE i < 0";
         let directory = shop(&dir, endless, 50).await;
         // More often than there are connections: none of them stays behind in the endless query.
         for _ in 0..5 {
@@ -180,9 +183,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_missing_a_locked_and_a_changed_database_give_no_answer() {
-        let dir = TestDir::new();
-        let url = format!("sqlite:{}", dir.file("missing.db").display());
+    async fn missing_locked_and_changed_databases_fail() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", dir.path().join("missing.db").display());
         let missing = SqlDirectory::new(
             &url,
             QUERY,
@@ -192,10 +195,13 @@ mod tests {
         )
         .unwrap();
         assert_eq!(missing.find("fan00001@example.com").await, Err(DirectoryError));
-        assert!(!dir.file("missing.db").exists(), "asking does not make one");
+        assert!(
+            !dir.path().join("missing.db").exists(),
+            "a query does not create the file"
+        );
 
         let directory = shop(&dir, QUERY, 100).await;
-        let writer = SqlitePool::connect(&format!("sqlite:{}", dir.file("shop.db").display()))
+        let writer = SqlitePool::connect(&format!("sqlite:{}", dir.path().join("shop.db").display()))
             .await
             .unwrap();
         let mut locking = writer.acquire().await.unwrap();
@@ -218,10 +224,14 @@ mod tests {
 
     #[tokio::test]
     async fn keys_may_be_numbers_or_texts() {
-        let dir = TestDir::new();
-        let directory =
-            shop(&dir, "SELECT 'k-' || id AS id, NULL AS name, NULL AS password_hash, 1 AS active FROM auth_user WHERE email = ?", 2_000)
-                .await;
+        let dir = tempfile::tempdir().unwrap();
+        let directory = shop(
+            &dir,
+            "SELECT 'k-' || id AS id, NULL AS name, NULL AS password_hash, 1 AS active \
+                 FROM auth_user WHERE email = ?",
+            2_000,
+        )
+        .await;
         let found = directory.find("fan00002@example.com").await.unwrap().unwrap();
         assert_eq!(
             (found.key.as_str(), found.name.as_str(), found.active),

@@ -1,18 +1,19 @@
-//! How much of the rate is taken away while the box office suffers. Pure.
+//! Backpressure: by how much the admission rate is reduced while the box office suffers. Pure.
 //!
-//! Additive increase, multiplicative decrease (Chiu and Jain 1989), one step a second; where little is left, the increase is
-//! a part of it. Latency is held against what it usually is there, as in gradient limiters: how far it is above what is
-//! bearable is how much less is let in, within bounds for one step. Between well and suffering the rate stands still, so
-//! that it does not swing about the border. That all is well while hardly anybody is inside says little of what could be
-//! borne, so there the rate grows slowly (as a window that was not used does not, RFC 7661).
+//! Additive increase, multiplicative decrease (Chiu and Jain 1989), one step a second; where little of the
+//! rate is left, the increase is a part of it. Latency is compared with its usual value, as in gradient
+//! limiters: its excess over what is bearable is how much less is admitted, within bounds for one step.
+//! Between well and suffering the rate stands still, so that it does not oscillate about the threshold. Good
+//! news from a box office with hardly any visitors says little of what it could bear, so there the rate grows
+//! slowly (as an unused congestion window does not grow, RFC 7661).
 //!
-//! An ordered rate may be far above what comes in, and taking a part of it away then changes nothing: what is taken away begins
-//! at what came in of late (as the RFC has it for a window that was not used when packets are lost).
+//! A configured rate may be far above what comes in, and reducing it would then change nothing: the reduction
+//! starts at the recent rate of entries (as the RFC has it for an unused window when packets are lost).
 //!
-//! - never more is taken away than all but [`share_min`], and never less than nothing: the rate is never above the
-//!   ordered one;
-//! - worse news never lets more in;
-//! - from any state the full rate is back after [`RECOVERED_WITHIN_S`] steps of good news from somebody who has visitors.
+//! - the reduction leaves at least [`share_min`] of the rate, and the rate is never above the configured one;
+//! - worse news never admits more;
+//! - from any state the full rate is back after [`RECOVERED_WITHIN_S`] steps of good news from a box office
+//!   that has visitors.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -20,20 +21,20 @@ use crate::waiting_room::types::BoxOfficeHealth;
 
 /// Shares of a rate are counted in millionths.
 const WHOLE: u32 = 1_000_000;
-/// What is left of the ordered rate in the worst case. An order may be far more than any box office bears: of such a one
-/// less is left.
+/// What is left of the configured rate in the worst case, in millionths. A rate may be configured far above
+/// what any box office bears: of such a rate less is left.
 const SHARES_MIN: std::ops::RangeInclusive<u32> = 5_000..=100_000;
 const LEFT_PER_MINUTE: u32 = 6_000;
-/// What one step gives back at most, and the part of the share that it gives back at most: where little is let in, little
-/// more is a lot.
+/// Millionths that one step restores at most, and the part of the share that it restores at most: where
+/// little is admitted, little more is a lot.
 const STEP_UP: u32 = 25_000;
 const PART_UP: u32 = 4;
-/// The same where hardly anybody is inside.
+/// The same for a box office with hardly any visitors.
 const PART_UP_EMPTY: u32 = 16;
-/// Steps of good news until nothing is taken away.
+/// Steps of good news until nothing is reduction away.
 #[cfg(test)]
 const RECOVERED_WITHIN_S: u16 = 60;
-/// So many times the usual latency are bearable.
+/// So many times the usual latency is bearable.
 const LATENCY_TIMES: f64 = 3.0;
 /// So many failures of a thousand are bearable.
 const FAILED_PER_MILLE: f64 = 50.0;
@@ -42,7 +43,7 @@ const WELL: f64 = 0.8;
 /// What one step leaves of the share, at least and at most.
 const STEP_DOWN: std::ops::RangeInclusive<f64> = 0.7..=0.95;
 
-/// What is always left of a rate.
+/// What is always left of a rate, in millionths.
 fn share_min(rate_per_minute: u32) -> u32 {
     share_of(LEFT_PER_MINUTE, rate_per_minute).clamp(*SHARES_MIN.start(), *SHARES_MIN.end())
 }
@@ -52,15 +53,16 @@ fn share_of(per_minute: u32, rate_per_minute: u32) -> u32 {
     u32::try_from(share).unwrap_or(u32::MAX)
 }
 
-/// Who came in within the last seconds.
+/// Entries of the last seconds.
 #[derive(Debug, Default)]
-pub(crate) struct Lately(VecDeque<(Duration, u64)>);
+pub(crate) struct RecentRate(VecDeque<(Duration, u64)>);
 
-/// Seconds that are looked at: in some of them hardly anybody comes in, since those inside are served first.
+/// Seconds that are remembered: in some of them hardly any visitor enters, because active visits are served
+/// first.
 const LATELY: usize = 5;
 
-impl Lately {
-    /// So many had come in altogether at this moment of the steady clock; `total` is asked for once a second at most.
+impl RecentRate {
+    /// `total` entries by this moment of the steady clock; it is evaluated once a second at most.
     pub(crate) fn observe(&mut self, monotonic: Duration, total: impl FnOnce() -> u64) {
         if self
             .0
@@ -75,7 +77,7 @@ impl Lately {
         }
     }
 
-    /// At the rate of the busiest second; `None` before there was one.
+    /// Entries per minute at the rate of the busiest second; `None` before there was one.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -92,8 +94,8 @@ impl Lately {
     }
 }
 
-/// How many millionths of the ordered rate are taken away from now on, when `slowed` were before and so many came in `lately`.
-/// Nothing changes while nobody says how the box office fares.
+/// How many millionths of the configured rate are reduction away from now on, when `slowed` were before and
+/// `lately_per_minute` entered recently. Nothing changes without reports from the box office.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -125,12 +127,12 @@ pub(crate) fn step(
     WHOLE - share
 }
 
-/// What is, over what is bearable.
+/// Measured load over bearable load.
 fn pressure(health: &BoxOfficeHealth) -> f64 {
     let latency = health.latency_ms.map_or(0.0, |ms| {
-        f64::from(ms) / (f64::from(health.usual_ms.max(1)) * LATENCY_TIMES)
+        f64::from(ms) / (f64::from(health.usual_latency_ms.max(1)) * LATENCY_TIMES)
     });
-    latency.max(f64::from(health.failed_per_mille) / FAILED_PER_MILLE)
+    latency.max(f64::from(health.failures_per_mille) / FAILED_PER_MILLE)
 }
 
 #[cfg(test)]
@@ -138,46 +140,46 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::waiting_room::admission::policy::slowed;
+    use crate::waiting_room::admission::policy::effective_rate;
 
     fn health() -> impl Strategy<Value = BoxOfficeHealth> {
         (proptest::option::of(0_u32..40_000), 0_u32..5_000, 0_u16..=1_000).prop_map(
             |(latency_ms, usual_ms, failed_per_mille)| BoxOfficeHealth {
                 latency_ms,
-                usual_ms,
-                failed_per_mille,
+                usual_latency_ms: usual_ms,
+                failures_per_mille: failed_per_mille,
             },
         )
     }
 
     const WELL_NOW: BoxOfficeHealth = BoxOfficeHealth {
         latency_ms: Some(100),
-        usual_ms: 50,
-        failed_per_mille: 0,
+        usual_latency_ms: 50,
+        failures_per_mille: 0,
     };
     const SLOW: BoxOfficeHealth = BoxOfficeHealth {
         latency_ms: Some(300),
-        usual_ms: 50,
-        failed_per_mille: 0,
+        usual_latency_ms: 50,
+        failures_per_mille: 0,
     };
     const FAILING: BoxOfficeHealth = BoxOfficeHealth {
         latency_ms: Some(20),
-        usual_ms: 50,
-        failed_per_mille: 200,
+        usual_latency_ms: 50,
+        failures_per_mille: 200,
     };
 
     proptest! {
         #[test]
-        fn the_rate_is_never_above_the_ordered_one_and_never_below_the_floor(
+        fn the_rate_stays_between_its_minimum_and_the_configured_one(
             rate in any::<u32>(),
-            lately in any::<Option<u32>>(),
+            recent_per_minute in any::<Option<u32>>(),
             news in proptest::collection::vec(proptest::collection::vec(health(), 0..4), 0..200),
         ) {
-            let mut taken = 0;
+            let mut reduction = 0;
             for healths in news {
-                taken = step(taken, rate, lately, &healths);
-                let in_force = slowed(rate, taken);
-                prop_assert!(taken <= WHOLE - share_min(rate));
+                reduction = step(reduction, rate, recent_per_minute, &healths);
+                let in_force = effective_rate(rate, reduction);
+                prop_assert!(reduction <= WHOLE - share_min(rate));
                 prop_assert!(in_force <= rate);
                 prop_assert!(in_force >= (rate / 10).min(LEFT_PER_MINUTE - 1).max(rate / 200));
                 prop_assert_eq!(in_force == 0, rate == 0, "only an order stops the door");
@@ -185,39 +187,46 @@ mod tests {
         }
 
         #[test]
-        fn worse_news_never_let_more_in(rate in any::<u32>(), lately in any::<Option<u32>>(), before in 0_u32..=995_000, health in health(), others in proptest::collection::vec(health(), 0..3)) {
+        fn worse_news_never_admits_more(rate in any::<u32>(), recent_per_minute in any::<Option<u32>>(),
+            before in 0_u32..=995_000, health in health(), others in proptest::collection::vec(health(),
+            0..3)) {
             let with = |change: &dyn Fn(&mut BoxOfficeHealth)| {
                 let mut changed = health;
                 change(&mut changed);
-                step(before, rate, lately, &[others.clone(), vec![changed]].concat())
+                step(before, rate, recent_per_minute, &[others.clone(), vec![changed]].concat())
             };
             let now = with(&|_| {});
-            prop_assert!(with(&|h| h.failed_per_mille = (h.failed_per_mille + 30).min(1_000)) >= now);
+            prop_assert!(with(&|h| h.failures_per_mille = (h.failures_per_mille + 30).min(1_000)) >= now);
             prop_assert!(with(&|h| h.latency_ms = h.latency_ms.map(|ms| ms + 100)) >= now);
             let is_told = others.iter().any(|it| it.latency_ms.is_some());
-            prop_assert!(step(before, rate, lately, &others) <= now || !is_told, "one more who suffers never helps");
-            prop_assert!(step(before.saturating_sub(50_000), rate, lately, &[health]) <= step(before, rate, lately, &[health]), "who was slower stays slower");
+            prop_assert!(step(before, rate, recent_per_minute, &others) <= now || !is_told,
+                "one more who suffers never helps");
+            prop_assert!(step(before.saturating_sub(50_000), rate, recent_per_minute,
+                &[health]) <= step(before, rate, recent_per_minute, &[health]),
+                "who was slower stays slower");
         }
 
         #[test]
-        fn it_recovers_in_time(rate in any::<u32>(), lately in any::<Option<u32>>(), news in proptest::collection::vec(health(), 0..50)) {
-            let mut taken = news.iter().fold(0, |taken, health| step(taken, rate, lately, &[*health]));
+        fn it_recovers_in_time(rate in any::<u32>(), recent_per_minute in any::<Option<u32>>(),
+            news in proptest::collection::vec(health(), 0..50)) {
+            let mut reduction = news.iter().fold(0, |reduction, health| step(reduction, rate,
+                recent_per_minute, &[*health]));
             for _ in 0..RECOVERED_WITHIN_S {
-                taken = step(taken, rate, lately, &[WELL_NOW]);
+                reduction = step(reduction, rate, recent_per_minute, &[WELL_NOW]);
             }
-            prop_assert_eq!(taken, 0);
+            prop_assert_eq!(reduction, 0);
         }
     }
 
     #[test]
-    fn a_box_office_that_suffers_makes_the_door_slow_and_silence_changes_nothing() {
+    fn suffering_slows_admission_and_silence_changes_nothing() {
         for suffering in [SLOW, FAILING] {
-            let mut taken = 0;
+            let mut reduction = 0;
             for _ in 0..7 {
-                taken = step(taken, 600, None, &[WELL_NOW, suffering]);
+                reduction = step(reduction, 600, None, &[WELL_NOW, suffering]);
             }
-            assert!(taken > 850_000, "{suffering:?}: {taken}");
-            assert_eq!(step(taken, 600, None, &[]), taken);
+            assert!(reduction > 850_000, "{suffering:?}: {reduction}");
+            assert_eq!(step(reduction, 600, None, &[]), reduction);
         }
         let bearable = BoxOfficeHealth {
             latency_ms: Some(140),
@@ -234,13 +243,13 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_box_office_is_no_proof_that_more_could_be_borne() {
+    fn an_idle_box_office_restores_the_rate_slowly() {
         let empty = BoxOfficeHealth {
             latency_ms: None,
             ..WELL_NOW
         };
         let after = |health: BoxOfficeHealth, steps: u32| {
-            (0..steps).fold(900_000, |taken, _| step(taken, 600, None, &[health]))
+            (0..steps).fold(900_000, |reduction, _| step(reduction, 600, None, &[health]))
         };
         assert!(
             after(empty, 10) > 800_000 && after(WELL_NOW, 10) < 760_000,
@@ -257,10 +266,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_away_begins_at_what_came_in() {
+    fn the_reduction_starts_at_the_recent_rate() {
         let rate = 1_000_000;
-        let in_force =
-            |lately: Option<u32>, healths: &[BoxOfficeHealth]| WHOLE - step(0, rate, lately, healths);
+        let in_force = |recent_per_minute: Option<u32>, healths: &[BoxOfficeHealth]| {
+            WHOLE - step(0, rate, recent_per_minute, healths)
+        };
         assert_eq!(
             (in_force(None, &[FAILING]), in_force(Some(rate), &[FAILING])),
             (700_000, 700_000)
@@ -280,19 +290,19 @@ mod tests {
     }
 
     #[test]
-    fn the_busiest_of_the_last_seconds_counts() {
-        let mut lately = Lately::default();
+    fn the_busiest_recent_second_counts() {
+        let mut recent_per_minute = RecentRate::default();
         let (mut at, mut total) = (Duration::ZERO, 0);
         let mut seconds = |entries: &[u64]| {
             for more in entries {
                 total += more;
-                lately.observe(at, || total);
-                lately.observe(at + Duration::from_millis(900), || {
+                recent_per_minute.observe(at, || total);
+                recent_per_minute.observe(at + Duration::from_millis(900), || {
                     panic!("a second has not passed")
                 });
                 at += Duration::from_secs(1);
             }
-            lately.per_minute()
+            recent_per_minute.per_minute()
         };
         assert_eq!(seconds(&[7]), None);
         assert_eq!(seconds(&[10]), Some(600));

@@ -1,4 +1,5 @@
-//! What the box offices have reported to this node: stock by zone, ended visits, and the health of their visitors.
+//! What the box offices have reported to this node: stock by zone, ended visits, and the health of their
+//! visitors.
 
 use std::collections::HashMap;
 

@@ -11,11 +11,11 @@ use crate::waiting_room::{
     admission::{
         backpressure,
         box_office::{BoxOfficeReports, SILENT_AFTER},
-        policy::policy,
+        policy::calls_due,
     },
     context::RoomContext,
     journal::record::Event,
-    state::Situation,
+    state::AdmissionState,
     store::port::{Moment, QueueStore, Stock, StoreError},
     types::{BoxOfficeReport, Phase},
 };
@@ -28,13 +28,13 @@ pub(crate) struct AdmissionController {
     context: Arc<RoomContext>,
     reports: BoxOfficeReports,
     last: Mutex<LastTick>,
-    recent: Mutex<backpressure::Lately>,
+    recent: Mutex<backpressure::RecentRate>,
 }
 
 #[derive(Debug, Default)]
 struct LastTick {
     published: Published,
-    state: Option<Situation>,
+    state: Option<AdmissionState>,
 }
 
 /// What the status shows: when it changes, a new one is published at once.
@@ -55,21 +55,22 @@ pub(crate) async fn next_call(
     window: Duration,
     at: Moment,
     stock: &Stock,
-) -> Result<(Situation, Option<Event>), StoreError> {
-    let mut state = store.situation(at).await?;
+) -> Result<(AdmissionState, Option<Event>), StoreError> {
+    store.sync_state(at).await?;
+    let mut state = store.admission_state(at);
     state.seats_free = seats_free(stock);
     state.box_office_silent = !stock.zones.is_empty() && stock.age > SILENT_AFTER;
     state.calling &= phase == Phase::OnSale;
-    let count = policy(&state);
+    let count = calls_due(&state);
     if count == 0 {
         return Ok((state, None));
     }
-    let from = store.now_serving();
-    let upto = store.reach(count).await?;
+    let after = store.now_serving();
+    let last = store.number_after(count).await?;
     let call = Event::Called {
-        from,
-        upto,
-        ends_at: at.now.plus(window),
+        after,
+        last,
+        window_ends_at: at.now.plus(window),
     };
     Ok((state, Some(call)))
 }
@@ -95,24 +96,25 @@ impl AdmissionController {
     }
 
     /// What the policy knew at the last tick; `None` before the first.
-    pub(crate) fn state(&self) -> Option<Situation> {
+    pub(crate) fn state(&self) -> Option<AdmissionState> {
         self.last.lock().state
     }
 
-    /// Takes in what a box office reports, and passes it on to the other nodes; it counts from the next tick on.
+    /// Takes in what a box office reports, and passes it on to the other nodes; it counts from the next tick
+    /// on.
     pub(crate) fn receive_report(&self, report: BoxOfficeReport) {
         let (source, zones, health) = (report.source.clone(), report.zones.clone(), report.health);
         let is_newer = self.reports.receive(report, self.context.clock.monotonic());
         self.context
             .store
-            .report(&source, is_newer.then_some(&zones), health);
+            .record_report(&source, is_newer.then_some(&zones), health);
     }
 
     /// What the box office said last, to this node or to another.
     pub(crate) fn stock(&self) -> Stock {
         self.context
             .store
-            .stock()
+            .reported_stock()
             .unwrap_or_else(|| self.reports.stock(self.context.clock.monotonic()))
     }
 
@@ -122,8 +124,8 @@ impl AdmissionController {
     /// [`StoreError`] when the store does not answer; the next tick makes up for it.
     pub(crate) async fn tick(&self) -> Result<bool, StoreError> {
         let context = &self.context;
-        // Also when there is nothing to write: the writer follows what other nodes have written, and after a failure
-        // finds out what was written and what was not.
+        // Also when there is nothing to write: the writer follows what other nodes have written, and after a
+        // failure finds out what was written and what was not.
         context.write_patiently(Vec::new()).await;
         let at = context.moment();
         self.end_visits(at).await?;
@@ -144,7 +146,7 @@ impl AdmissionController {
         };
         let now = Published {
             phase: Some(phase),
-            commands: context.store.settings().orders,
+            commands: context.store.settings().commands,
         };
         let mut events: Vec<Event> = call.into_iter().collect();
         if state.is_caller {
@@ -186,15 +188,20 @@ impl AdmissionController {
         let settings = self.context.store.settings();
         // A clock that was set back must not keep the reduction in force.
         let is_due = settings
-            .slowed_at
+            .rate_reduced_at
             .is_none_or(|then| at.now < then || at.now.since(then) >= BACKPRESSURE_EVERY);
         let is_open = matches!(phase, Phase::OnSale | Phase::Paused | Phase::SoldOut);
         let recent = {
             let mut recent = self.recent.lock();
-            recent.observe(at.monotonic, || self.context.store.counts(at).entries_total);
+            recent.observe(at.monotonic, || self.context.store.counts(at).admissions_total);
             recent.per_minute()
         };
-        let by_ppm = backpressure::step(settings.slowed_ppm, settings.rate_ordered, recent, &stock.healths);
-        (is_open && is_due && by_ppm != settings.slowed_ppm).then_some(Event::Slowed { by_ppm })
+        let by_ppm = backpressure::step(
+            settings.rate_reduction_ppm,
+            settings.rate_configured_per_minute,
+            recent,
+            &stock.healths,
+        );
+        (is_open && is_due && by_ppm != settings.rate_reduction_ppm).then_some(Event::RateReduced { by_ppm })
     }
 }

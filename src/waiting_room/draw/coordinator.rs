@@ -1,8 +1,9 @@
-//! Holds a sale's draw: counts the entries when the sale opens, publishes them, waits for the beacon's round, and draws.
+//! Holds a sale's draw: counts the entries when the sale opens, publishes them, waits for the beacon's round,
+//! and draws.
 //!
-//! Every step is a record of the journal and follows from those before it, so a step may be taken by any node, twice, or
-//! after a crash, and the draw is the same. Where the beacon is away the sale waits: the round that decides is fixed, and
-//! choosing another one because this one does not answer would be a choice.
+//! Every step is a record of the journal and follows from those before it, so a step may be taken by any
+//! node, twice, or after a crash, and the draw is the same. Where the beacon is away the sale waits: the
+//! round that decides is fixed, and choosing another one because this one does not answer would be a choice.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,7 +26,7 @@ use crate::{
         },
         journal::{
             record::Event,
-            writer::{WriteError, Writer},
+            writer::{JournalWriter, WriteError},
         },
         store::port::QueueStore,
         types::{Config, Phase},
@@ -85,12 +86,12 @@ pub(crate) fn open_secrets(
         (None, None) => Ok(None),
         (None, Some(_)) => refused("its journal promises a fair draw: set queueing to \"fair_draw\""),
         (Some(_), None) => refused("its journal holds no draw"),
-        (Some(terms), Some(committed)) if terms.chain != committed.chain => refused(
-            "another beacon was published for its draw than the configuration names in sales.draw",
-        ),
+        (Some(terms), Some(committed)) if terms.chain != committed.chain => {
+            refused("another beacon was published for its draw than the configuration names in sales.draw")
+        }
         (Some(_), Some(committed)) => {
             let sealed = from_base64url(&committed.sealed);
-            let open = sealed.and_then(|sealed| keys.draw.open(config.sale.as_str().as_bytes(), &sealed));
+            let open = sealed.and_then(|sealed| keys.draw.decrypt(config.sale.as_str().as_bytes(), &sealed));
             open.and_then(|bytes| Secrets::from_bytes(&bytes))
                 .filter(|secrets| commitment(&secrets.seed(), &config.sale) == committed.commitment)
                 .map_or_else(
@@ -109,7 +110,7 @@ pub(crate) async fn commit(
     config: &Config,
     terms: &DrawTerms,
     store: &dyn QueueStore,
-    writer: &Writer,
+    writer: &JournalWriter,
     keys: &Keys,
     entropy: &dyn Entropy,
 ) -> Result<(), DrawSetupError> {
@@ -124,12 +125,12 @@ pub(crate) async fn commit(
     let secrets = Secrets::new(entropy);
     let sealed = keys
         .draw
-        .seal(config.sale.as_str().as_bytes(), &secrets.to_bytes());
+        .encrypt(config.sale.as_str().as_bytes(), &secrets.to_bytes());
     let committed = Committed {
         commitment: commitment(&secrets.seed(), &config.sale),
         sealed: base64url(&sealed),
         chain: terms.chain.clone(),
-        planned_round: planned_round(&terms.chain, config.opens_at),
+        planned_round: planned_round(&terms.chain, config.on_sale_starts_at),
     };
     writer
         .write_once(Event::DrawCommitted(Box::new(committed)), || {
@@ -157,8 +158,8 @@ impl DrawCoordinator {
         self.held.as_ref().map(|held| &held.receipts)
     }
 
-    /// Takes the next step, if it is time for one; `is_caller` is the node that takes it first. Says whether something
-    /// has changed that the status should show at once.
+    /// Takes the next step, if it is time for one; `is_caller` is the node that takes it first. Says whether
+    /// something has changed that the status should show at once.
     pub(crate) async fn advance(&self, is_caller: bool) -> bool {
         let context = &self.context;
         let (Some(terms), Some(held)) = (&context.config.draw, &self.held) else {
@@ -177,16 +178,21 @@ impl DrawCoordinator {
             return false;
         };
         match closed {
-            None if context.clock.now() < counted_from(context.config.opens_at) || !is_caller => false,
+            None if context.clock.now() < counted_from(context.config.on_sale_starts_at) || !is_caller => {
+                false
+            }
             None => self.close_entries(&committed, held).await,
             Some((_, closed)) => self.hold_draw(terms, &closed, &held.secrets, is_caller).await,
         }
     }
 
-    /// Counts the entries of before the opening and publishes their Merkle root, which tells nothing to others.
+    /// Counts the entries of before the opening and publishes their Merkle root, which tells nothing to
+    /// others.
     async fn close_entries(&self, committed: &Committed, held: &HeldDraw) -> bool {
         let context = &self.context;
-        let entries = context.store.arrived_before(context.config.opens_at);
+        let entries = context
+            .store
+            .last_arrival_before(context.config.on_sale_starts_at);
         let (store, secrets) = (Arc::clone(&context.store), held.secrets.clone());
         let hashing = tokio::task::spawn_blocking(move || {
             let persons = store.count_persons(entries);
@@ -202,13 +208,14 @@ impl DrawCoordinator {
             round: deciding_round(committed, context.clock.now()),
         };
         let (root, round) = (closed.root, closed.round);
-        // Refused when a join with a lower number was written meanwhile, or another node was faster: the next step counts
-        // again, or finds it done.
+        // Refused when a join with a lower number was written meanwhile, or another node was faster: the next
+        // step counts again, or finds it done.
         let is_written = context
             .write_patiently(vec![Event::EntriesClosed(Box::new(closed))])
             .await;
         if is_written {
-            tracing::info!(sale = %context.config.sale, entries, persons, %root, round, "the entries of the draw are closed");
+            tracing::info!(sale = %context.config.sale, entries, persons, %root, round,
+                "the entries of the draw are closed");
             held.receipts.remember(tree);
         }
         is_written
@@ -249,11 +256,10 @@ impl DrawCoordinator {
             signature: hex(&round.signature),
             seed: secrets.seed(),
         };
-        let is_written = context
-            .write_patiently(vec![Event::Drawn(Box::new(drawn))])
-            .await;
+        let is_written = context.write_patiently(vec![Event::Drawn(Box::new(drawn))]).await;
         if is_written {
-            tracing::info!(sale = %context.config.sale, round = closed.round, beacon = %round.beacon, "the draw is held");
+            tracing::info!(sale = %context.config.sale, round = closed.round, beacon = %round.beacon,
+                "the draw is held");
         }
         is_written
     }

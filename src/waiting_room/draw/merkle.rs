@@ -3,8 +3,8 @@
 
 use std::ops::Range;
 
-use crate::waiting_room::draw::digest::Digest;
 use crate::platform::signing::sha256;
+use crate::waiting_room::draw::digest::Digest;
 
 /// Leaves of which the tree keeps only their common root: for a proof they are made again.
 const BLOCK: u32 = 1_024;

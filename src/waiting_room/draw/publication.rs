@@ -64,8 +64,8 @@ pub(crate) struct DrawOnBoard {
     entries: Option<u32>,
     root: Option<Digest>,
     drawn: bool,
-    /// The round is over and its value cannot be had: the sale waits for it. It follows from what all nodes know, whichever
-    /// of them has asked.
+    /// The round is over and its value cannot be had: the sale waits for it. It follows from what all nodes
+    /// know, whichever of them has asked.
     beacon_away: bool,
 }
 
@@ -98,14 +98,14 @@ pub(crate) fn publish(config: &Config, draw: Draw) -> Option<PublishedDraw> {
     let chain = committed.chain.clone();
     let entries = closed.as_ref().map(|(_, closed)| closed);
     let decided = drawn.as_ref().map(|(_, drawn)| drawn);
-    let draw_seed = entries.zip(decided).map(|(closed, drawn)| {
-        secrets::draw_seed(&drawn.seed, &drawn.beacon, &closed.root, closed.entries)
-    });
+    let draw_seed = entries
+        .zip(decided)
+        .map(|(closed, drawn)| secrets::draw_seed(&drawn.seed, &drawn.beacon, &closed.root, closed.entries));
     Some(PublishedDraw {
         sale: config.sale.clone(),
         algorithm: ALGORITHM,
         commitment: committed.commitment,
-        opens_at: config.opens_at,
+        opens_at: config.on_sale_starts_at,
         planned_round: committed.planned_round,
         planned_round_at: chain.round_at(committed.planned_round),
         entries: entries.map(|closed| closed.entries),

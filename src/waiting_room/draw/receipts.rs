@@ -58,9 +58,9 @@ impl ReceiptMaker {
         *self.tree.lock() = Some(Arc::new(tree));
     }
 
-    /// What a visitor needs to prove that they are in the queue, and once the entries are closed, in the draw. Some
-    /// milliseconds of work, and once after a start some seconds for millions of entries, so it is done on a blocking
-    /// thread, and a few at a time.
+    /// What a visitor needs to prove that they are in the queue, and once the entries are closed, in the
+    /// draw. Some milliseconds of work, and once after a start some seconds for millions of entries, so it is
+    /// done on a blocking thread, and a few at a time.
     ///
     /// # Errors
     /// [`ReceiptOutcome::Unknown`]
@@ -71,7 +71,7 @@ impl ReceiptMaker {
         subject_hash: u64,
     ) -> Result<DrawReceipt, ReceiptOutcome> {
         let store = Arc::clone(&context.store);
-        let group = store.group_of(arrival).ok_or(ReceiptOutcome::Unknown)?;
+        let group = store.join_group_of(arrival).ok_or(ReceiptOutcome::Unknown)?;
         let closed = store.draw().closed.map(|(_, closed)| closed);
         let number = store.settings().drawn.then(|| store.queue_number(arrival));
         let Ok(_turn) = self.receipts.acquire().await else {
@@ -83,7 +83,11 @@ impl ReceiptMaker {
         let secrets = self.secrets.clone();
         let making = tokio::task::spawn_blocking(move || {
             let store = store.as_ref();
-            let JoinGroup { first, count, until } = group;
+            let JoinGroup {
+                first,
+                count,
+                last_joined_at,
+            } = group;
             let of_group =
                 |range: Range<u32>| leaves(store, &secrets, first + range.start..first + range.end);
             let together = Tree::over(count, of_group);
@@ -93,7 +97,7 @@ impl ReceiptMaker {
                 first,
                 count,
                 root: together.root(),
-                until,
+                until: last_joined_at,
             };
             let group = GroupReceipt {
                 signed: keys.sign(GROUP_TYP, &claims),
@@ -129,8 +133,8 @@ impl ReceiptMaker {
         Ok(receipt)
     }
 
-    /// All leaves in order of arrival, some at a time; `None` before the entries are closed. `Err`: as many lists are
-    /// being sent as may be.
+    /// All leaves in order of arrival, some at a time; `None` before the entries are closed. `Err`: as many
+    /// lists are being sent as may be.
     pub(crate) fn leaves(&self, store: &Arc<dyn QueueStore>) -> Option<Result<DrawLeaves, ()>> {
         let (_, closed) = store.draw().closed?;
         let Ok(permit) = Arc::clone(&self.lists).try_acquire_owned() else {
@@ -182,7 +186,7 @@ impl DrawLeaves {
 
 /// The leaves of these arrivals.
 fn leaves(store: &dyn QueueStore, secrets: &Secrets, arrivals: Range<u32>) -> Vec<Digest> {
-    let owners = store.owners(arrivals.start, arrivals.end - arrivals.start);
+    let owners = store.subjects_of(arrivals.start, arrivals.end - arrivals.start);
     arrivals
         .zip(owners)
         .map(|(arrival, owner)| secrets.leaf(arrival, owner))

@@ -1,4 +1,7 @@
-//! TODO-DOC
+//! Forecast: how long the wait will be, and for which price zones seats will be left.
+//!
+//! Pure models that are stepped once a second. Each file holds one model; [`wait_model`] combines them into
+//! the published wait table, and [`scoring`] compares what was published with what happened.
 
 pub(crate) mod call_curve;
 pub(crate) mod calls_per_entry;

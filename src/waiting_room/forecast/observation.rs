@@ -5,41 +5,50 @@ use std::time::Duration;
 use crate::{
     kernel::Timestamp,
     waiting_room::{
-        forecast::{seats_per_visit::Seats, visit_length::VisitsOutlook},
-        state::{Counts, Settings, Situation},
+        forecast::{seats_per_visit::SeatCounts, visit_length::VisitForecast},
+        state::{AdmissionState, Counts, Settings},
         types::Phase,
     },
 };
 
-/// What is seen of the door in one second.
+/// What the models see of admission in one second.
 #[derive(Debug)]
-pub(crate) struct Glimpse<'a> {
+pub(crate) struct Observation<'a> {
+    /// The moment of the observation.
     pub now: Timestamp,
+    /// The phase at that moment.
     pub phase: Phase,
+    /// The settings in force.
     pub settings: &'a Settings,
-    /// As at the last tick; `None` before the first.
-    pub situation: Option<Situation>,
+    /// The admission state of the last tick; `None` before the first.
+    pub admission: Option<AdmissionState>,
+    /// Counts of the queue.
     pub counts: Counts,
-    pub visits: VisitsOutlook,
+    /// How long visits last, as far as it has been measured.
+    pub visits: VisitForecast,
+    /// How long a called visitor may take to enter.
     pub call_window: Duration,
-    /// As the box office last said.
-    pub seats: Option<Seats>,
+    /// Seats of all zones, as last reported; `None` before the first report.
+    pub seats: Option<SeatCounts>,
+    /// Seconds until calls can begin; 0 once they have.
     pub until_open_s: u32,
 }
 
-impl Glimpse<'_> {
+impl Observation<'_> {
     /// Numbers that were assigned and not called yet.
     pub(crate) fn waiting(&self) -> u32 {
-        self.counts.issued.saturating_sub(self.counts.now_serving)
+        self.counts.numbers_issued.saturating_sub(self.counts.now_serving)
     }
 
-    /// Called fans who are still to enter, as far as they are expected to.
-    pub(crate) fn expected(&self) -> f64 {
-        self.situation
-            .map_or(0.0, |s| s.outlook.coming + f64::from(s.claimants))
+    /// Called visitors who are still expected to enter.
+    pub(crate) fn expected_entries(&self) -> f64 {
+        self.admission.map_or(0.0, |s| {
+            s.show_forecast.expected_arrivals + f64::from(s.claimants)
+        })
     }
 
-    pub(crate) fn share(&self) -> f64 {
-        self.situation.map_or(1.0, |s| s.outlook.share)
+    /// Expected share of called visitors who come, 0 to 1.
+    pub(crate) fn show_share(&self) -> f64 {
+        self.admission.map_or(1.0, |s| s.show_forecast.share)
     }
 }

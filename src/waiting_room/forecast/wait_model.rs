@@ -1,114 +1,123 @@
-//! How the line moves and what is to be said of it: stepped once a second. Pure; the room and its rehearsal step the
-//! same.
+//! Wait model: combines the forecast models into the published table of waits. Stepped once a second. Pure;
+//! the room and the simulation step the same model.
 //!
-//! An estimate has these parts. What the door will do is played forward by its own rules ([`prospect`]), with what is
-//! known of visits, of those who come back ([`Returners`]) and of the stock ([`Takings`]). How many calls one entry takes
-//! (some are away, some have left) is a regression of what was seen, with a trend, as patience ends with time. And
-//! [`Hindsight`] makes the range wider or narrower until eight of ten statements come true.
+//! A forecast has these parts. [`project`] plays admission forward by its own rules, with what is known of
+//! visits, of late arrivals ([`LateArrivalModel`]) and of the stock ([`SeatsPerVisitModel`]).
+//! [`CallsPerEntryModel`] says how many calls one entry takes. [`IntervalCalibration`] makes the range wider
+//! or narrower until eight of ten forecasts come true.
 
 use std::time::Duration;
 
 use crate::kernel::Timestamp;
 use crate::waiting_room::{
     forecast::{
-        call_curve::{Course, Step},
-        calls_per_entry::Yields,
-        late_arrivals::Returners,
-        observation::Glimpse,
-        projection::{DoorNow, prospect},
-        scoring::Hindsight,
-        seats_per_visit::Takings,
-        wait_table::{self, Point},
+        call_curve::{CallCurve, CurvePoint},
+        calls_per_entry::CallsPerEntryModel,
+        interval_calibration::IntervalCalibration,
+        late_arrivals::LateArrivalModel,
+        observation::Observation,
+        projection::{ProjectionInput, project},
+        seats_per_visit::SeatsPerVisitModel,
+        wait_table::{self, WaitPoint},
     },
-    state::{SILENT_SHARE, Settings, Situation},
-    types::{Phase, Reason},
+    state::{AdmissionState, SILENT_SHARE, Settings},
+    types::{DelayReason, Phase},
 };
 
-/// How long the board says why the wait has grown.
+/// How long the status gives a lowered limit as the reason for a longer wait.
 const REASON_LASTS: Duration = Duration::from_mins(5);
+/// Model of one sale's waits.
 #[derive(Debug, Default)]
-pub(crate) struct Pace {
-    yields: Yields,
-    returners: Returners,
-    takings: Takings,
-    hindsight: Hindsight,
-    house_is_full: bool,
-    /// While it was full, how much of its capacity was used.
-    house_used: Option<f64>,
+pub(crate) struct WaitModel {
+    calls_per_entry: CallsPerEntryModel,
+    late_arrivals: LateArrivalModel,
+    seats_per_visit: SeatsPerVisitModel,
+    calibration: IntervalCalibration,
+    is_at_capacity: bool,
+    /// Share of the limit in use while all slots were taken.
+    capacity_used: Option<f64>,
     settings: Option<Settings>,
-    lowered: Option<(Reason, Timestamp)>,
+    lowered: Option<(DelayReason, Timestamp)>,
 }
 
-impl Pace {
-    /// A second has passed.
-    pub(crate) fn second(&mut self, seen: &Glimpse<'_>) {
+impl WaitModel {
+    /// Learns from one second.
+    pub(crate) fn observe(&mut self, seen: &Observation<'_>) {
         if let Some(before) = self.settings.replace(seen.settings.clone()) {
-            if seen.settings.capacity < before.capacity {
-                self.lowered = Some((Reason::CapacityLowered, seen.now));
-            } else if seen.settings.rate_ordered < before.rate_ordered {
-                self.lowered = Some((Reason::RateLowered, seen.now));
+            if seen.settings.active_visits_max < before.active_visits_max {
+                self.lowered = Some((DelayReason::VisitLimitLowered, seen.now));
+            } else if seen.settings.rate_configured_per_minute < before.rate_configured_per_minute {
+                self.lowered = Some((DelayReason::RateLowered, seen.now));
             }
-            let door = |s: &Settings| (s.rate_per_minute, s.capacity, s.paused);
-            if door(seen.settings) != door(&before) {
-                self.hindsight.forget_the_open();
+            let input = |s: &Settings| (s.rate_effective_per_minute, s.active_visits_max, s.paused);
+            if input(seen.settings) != input(&before) {
+                self.calibration.discard_pending();
             }
         }
-        if let Some(Situation { active, capacity, .. }) = seen.situation {
+        if let Some(AdmissionState {
+            active_visits: active,
+            active_visits_max: capacity,
+            ..
+        }) = seen.admission
+        {
             // The gap between the bounds keeps it from flapping.
             let share = f64::from(active) / f64::from(capacity.max(1));
-            self.house_is_full = if self.house_is_full {
+            self.is_at_capacity = if self.is_at_capacity {
                 share > 0.85
             } else {
                 share >= 0.97
             };
-            if self.house_is_full {
-                let used = self.house_used.get_or_insert(HOUSE_USED);
-                *used += (share.clamp(HOUSE_USED_MIN, 1.0) - *used) / HOUSE_USED_MEMORY_S;
+            if self.is_at_capacity {
+                let used = self.capacity_used.get_or_insert(CAPACITY_USED);
+                *used += (share.clamp(CAPACITY_USED_MIN, 1.0) - *used) / CAPACITY_USED_MEMORY_S;
             }
         }
         if seen.phase == Phase::OnSale {
-            self.yields.second(seen);
-            self.returners.second(seen);
+            self.calls_per_entry.observe(seen);
+            self.late_arrivals.observe(seen);
             if let Some(seats) = seen.seats {
-                self.takings
-                    .second(seats, seen.counts.active, seen.counts.ended_total);
+                self.seats_per_visit.observe(
+                    seats,
+                    seen.counts.active_visits,
+                    seen.counts.visits_ended_total,
+                );
             }
-            self.hindsight.judge(seen.counts.now_serving);
-            if self.hindsight.is_to_say() {
-                let steps = self.prospect(seen, Hindsight::LONGEST_S);
-                self.hindsight
-                    .say(seen.counts.now_serving, seen.waiting(), &steps);
+            self.calibration.compare(seen.counts.now_serving);
+            if self.calibration.is_due() {
+                let steps = self.project(seen, IntervalCalibration::LONGEST_S);
+                self.calibration
+                    .record(seen.counts.now_serving, seen.waiting(), &steps);
             }
         } else {
-            self.yields.skip();
-            self.hindsight.forget_the_open();
+            self.calls_per_entry.skip();
+            self.calibration.discard_pending();
         }
     }
 
-    /// The table of waits, empty while nobody can say.
-    pub(crate) fn estimate(&self, seen: &Glimpse<'_>) -> Vec<Point> {
+    /// The wait table, empty while no forecast can be made.
+    pub(crate) fn estimate(&self, seen: &Observation<'_>) -> Vec<WaitPoint> {
         if !matches!(
             seen.phase,
             Phase::Scheduled | Phase::Prequeue | Phase::Drawing | Phase::OnSale
         ) {
             return Vec::new();
         }
-        let steps = self.prospect(seen, 0.0);
-        let z = |t_s: f64| self.hindsight.z(t_s);
+        let steps = self.project(seen, 0.0);
+        let z = |t_s: f64| self.calibration.z(t_s);
         let courses = [
-            Course::new(&steps, z),
-            Course::new(&steps, |_| 0.0),
-            Course::new(&steps, |t_s| -z(t_s)),
+            CallCurve::new(&steps, z),
+            CallCurve::new(&steps, |_| 0.0),
+            CallCurve::new(&steps, |t_s| -z(t_s)),
         ];
         let waits_s =
-            |ahead: f64| std::array::from_fn(|at| (courses[at].after_s(ahead + 1.0) - BOARD_AGE_S).max(0.0));
+            |ahead: f64| std::array::from_fn(|at| (courses[at].after_s(ahead + 1.0) - STATUS_AGE_S).max(0.0));
         wait_table::table(waits_s, seen.waiting(), seen.until_open_s)
     }
 
-    /// Why the wait is not what it was, beyond what follows from how the door is set.
-    pub(crate) fn reason(&self, seen: &Glimpse<'_>) -> Option<Reason> {
+    /// Why the wait has grown, beyond what follows from the settings.
+    pub(crate) fn reason(&self, seen: &Observation<'_>) -> Option<DelayReason> {
         match seen.phase {
-            Phase::SoldOut => Some(Reason::SoldOut),
+            Phase::SoldOut => Some(DelayReason::SoldOut),
             Phase::OnSale => self
                 .lowered
                 .filter(|(_, since)| seen.now.since(*since) < REASON_LASTS)
@@ -116,43 +125,45 @@ impl Pace {
                 .or(seen
                     .seats
                     .is_some_and(|it| it.free == 0)
-                    .then_some(Reason::AllInBaskets))
-                .or(self.house_is_full.then_some(Reason::FullHouse)),
+                    .then_some(DelayReason::AllSeatsHeld))
+                .or(self.is_at_capacity.then_some(DelayReason::AtCapacity)),
             _ => None,
         }
     }
 
-    fn prospect(&self, seen: &Glimpse<'_>, at_least_s: f64) -> Vec<Step> {
-        let rate_per_s = f64::from(seen.settings.rate_per_minute) / 60.0;
-        let is_silent = seen.situation.is_some_and(|s| s.box_office_silent);
-        let door = DoorNow {
+    fn project(&self, seen: &Observation<'_>, at_least_s: f64) -> Vec<CurvePoint> {
+        let rate_per_s = f64::from(seen.settings.rate_effective_per_minute) / 60.0;
+        let is_silent = seen.admission.is_some_and(|s| s.box_office_silent);
+        let input = ProjectionInput {
             rate_per_s,
-            slowed_s: if is_silent { SILENCE_LASTS_S } else { 0.0 },
-            slowed_share: SILENT_SHARE,
+            reduced_rate_s: if is_silent { SILENCE_LASTS_S } else { 0.0 },
+            reduced_rate_share: SILENT_SHARE,
             // The policy leaves a slot or two of a hundred free.
-            capacity: f64::from(seen.settings.capacity) * self.house_used.unwrap_or(HOUSE_USED),
-            lead_s: seen.situation.map_or(0.0, |s| s.outlook.lead_s),
-            expected: seen.expected(),
-            returners: self.returners.look(seen),
+            capacity: f64::from(seen.settings.active_visits_max)
+                * self.capacity_used.unwrap_or(CAPACITY_USED),
+            lead_s: seen.admission.map_or(0.0, |s| s.show_forecast.lead_s),
+            expected: seen.expected_entries(),
+            late_arrivals: self.late_arrivals.forecast(seen),
             stock: seen
                 .seats
-                .map(|seats| self.takings.look(seats, seen.counts.active)),
+                .map(|seats| self.seats_per_visit.forecast(seats, seen.counts.active_visits)),
         };
-        prospect(
-            &door,
+        project(
+            &input,
             &seen.visits,
-            &self.yields.look(seen.share()),
+            &self.calls_per_entry.forecast(seen.show_share()),
             seen.waiting().into(),
             at_least_s,
         )
     }
 }
 
-/// So old is a board on average when it is read.
-const BOARD_AGE_S: f64 = 0.5;
-/// How much of its capacity a full house is taken to use, before it is seen; then it is remembered for about so long.
-const HOUSE_USED: f64 = 0.99;
-const HOUSE_USED_MIN: f64 = 0.9;
-const HOUSE_USED_MEMORY_S: f64 = 60.0;
-/// A silence is taken to end after so long.
+/// Mean age of a status when it is read, in seconds.
+const STATUS_AGE_S: f64 = 0.5;
+/// Share of the limit that is taken to be in use at capacity before it has been measured; then it is averaged
+/// over this many seconds.
+const CAPACITY_USED: f64 = 0.99;
+const CAPACITY_USED_MIN: f64 = 0.9;
+const CAPACITY_USED_MEMORY_S: f64 = 60.0;
+/// A silence of the box office is taken to end after so many seconds.
 const SILENCE_LASTS_S: f64 = 60.0;

@@ -1,98 +1,104 @@
-//! How far back in line a price zone still has seats when somebody's turn comes: from what is left, what lies in baskets,
-//! and what visits have bought. Stepped once a second. Pure.
+//! Zone availability: how far back in the queue a price zone still has seats when a position is called.
+//! Stepped once a second. Pure.
 //!
-//! Whoever stands far back is called after so many others; as many of them enter as come when called, and each visit
-//! takes so many seats of a zone on average, as measured on the visits that are over. Where a zone is gone most of its
-//! buyers take another one, so the others then go faster. How far the truth may be from the mean is what counting and
-//! what was not known add up to, taken as normal; the distances are those at which the chance that a seat is free has
-//! fallen to 80, 50 and 20 in a hundred.
+//! A position is called after all numbers before it; as many of those enter as come when called, and each
+//! visit takes so many seats of a zone on average, as measured on ended visits. When a zone is gone most of
+//! its buyers take another one, so the other zones then go faster. The deviation from the mean adds up from
+//! counting and from what is not known, and is taken as normal; the distances are those at which the chance
+//! that a seat is free has fallen to 80, 50 and 20 in a hundred.
 
 use serde::Serialize;
 
 use crate::waiting_room::{
-    status::people_ahead::{self, Survivors},
+    status::people_ahead::{self, PeopleAhead},
     types::ZoneStock,
 };
 
-/// Before anything is measured a visit is taken to buy so many seats, in the proportion of what is free.
+/// Prior of the seats that a visit buys, in proportion to what is free.
 const PRIOR_SEATS: f64 = 1.4;
-/// As many visits outweigh it.
+/// So many visits outweigh the prior.
 const PRIOR_VISITS: f64 = 15.0;
-/// Measurements fade so that so many visits are remembered.
+/// Measurements fade so that about so many visits are remembered.
 const MEMORY_VISITS: f64 = 400.0;
-/// Of those whose zone is gone, this share takes another.
+/// Share of the buyers of a zone that is gone who take another zone.
 const TAKES_ANOTHER: f64 = 0.7;
-/// Seats are bought in ones to fours: the variance of what visits take, over its mean.
+/// Seats are bought in ones to fours: variance over mean of what visits take.
 const CLUMPING: f64 = 2.6;
-/// How far it may be off how many come when they are called, and what they buy; relative standard deviation.
+/// Relative standard deviation of how many come when called, and of what they buy.
 const DRIFT: f64 = 0.14;
-/// What lies in baskets is smoothed over so many seconds.
+/// Held seats are smoothed over so many seconds.
 const BASKETS_S: f64 = 60.0;
 
-/// On the board, behind how many numbers the chance that a seat of the zone is free has fallen to 80, 50 and 20 in a
-/// hundred; `None`: it is higher than that for everybody in line.
-pub(crate) type LeftFor = [Option<u32>; 3];
+/// Behind how many numbers the chance that a seat of the zone is free has fallen to 80, 50 and 20 in a
+/// hundred; `None`: it is higher than that for every waiting position.
+pub(crate) type AvailabilityDistances = [Option<u32>; 3];
 
-/// In the order of [`LeftFor`], how many standard deviations the mean must be from none.
+/// In the order of [`AvailabilityDistances`], how many standard deviations the mean must be from zero.
 const CHANCES: [f64; 3] = [0.841_621, 0.0, -0.841_621];
 
-/// What the board says of a zone.
+/// A zone as the status shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub(crate) struct ZoneOnBoard {
+pub(crate) struct ZoneStatus {
+    /// Seats by state.
     #[serde(flatten)]
     pub stock: ZoneStock,
     /// Absent before the first seat may be sold, and after the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<Option<u32>>>)]
-    pub left_for: Option<LeftFor>,
+    pub available_to_distance: Option<AvailabilityDistances>,
 }
 
-impl ZoneOnBoard {
+impl ZoneStatus {
+    /// Zones without a forecast.
     pub(crate) fn plain(zones: Vec<ZoneStock>) -> Vec<Self> {
         zones
             .into_iter()
             .map(|stock| Self {
                 stock,
-                left_for: None,
+                available_to_distance: None,
             })
             .collect()
     }
 }
 
-/// What is seen of the door in one second.
+/// What the model sees of admission in one second.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Inside {
+pub(crate) struct AdmittedCounts {
+    /// Active visits.
     pub active: u32,
+    /// Active visits at most.
     pub capacity: u32,
+    /// Visits that have ended.
     pub ended_total: u64,
-    /// Of those called, the share that comes.
+    /// Share of called visitors who come, 0 to 1.
     pub share: f64,
-    /// Called and expected, and those who stand before the door.
+    /// Called visitors who are still expected, and claimants.
     pub expected: f64,
 }
 
+/// Model of one sale's demand by zone.
 #[derive(Debug, Default)]
-pub(crate) struct Supply {
+pub(crate) struct ZoneAvailability {
     before: Option<(Vec<ZoneStock>, u64)>,
     ended: f64,
-    zones: Vec<Learnt>,
+    zones: Vec<ZoneDemand>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Learnt {
+struct ZoneDemand {
     prior: f64,
     booked: f64,
-    /// Seats in baskets, per visitor.
+    /// Held seats per active visit.
     in_baskets: f64,
-    /// What a visit took when something was last left: of a zone that is gone nothing is bought, and that says nothing
-    /// about how soon a seat that comes back is taken.
+    /// What a visit took when the zone last had free seats: of a zone that is gone nothing is bought, which
+    /// says nothing about how soon a released seat is taken.
     while_left: f64,
 }
 
-impl Supply {
-    /// A second has passed.
+impl ZoneAvailability {
+    /// Learns from one second.
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-    pub(crate) fn second(&mut self, zones: &[ZoneStock], inside: &Inside) {
+    pub(crate) fn observe(&mut self, zones: &[ZoneStock], inside: &AdmittedCounts) {
         let same = |before: &[ZoneStock]| {
             before
                 .iter()
@@ -106,10 +112,10 @@ impl Supply {
         else {
             let free: u32 = zones.iter().map(|zone| zone.free).sum();
             let prior = |zone: &ZoneStock| PRIOR_SEATS * f64::from(zone.free) / f64::from(free.max(1));
-            let learnt = |zone: &ZoneStock| Learnt {
+            let learnt = |zone: &ZoneStock| ZoneDemand {
                 prior: prior(zone),
                 in_baskets: prior(zone),
-                ..Learnt::default()
+                ..ZoneDemand::default()
             };
             (self.zones, self.ended) = (zones.iter().map(learnt).collect(), 0.0);
             return;
@@ -132,33 +138,34 @@ impl Supply {
         }
     }
 
-    /// For each zone how far back in this line it lasts. Empty while there is nothing to say.
-    pub(crate) fn left_for(
+    /// How far back in the queue each zone lasts; `None` while nothing is known.
+    pub(crate) fn available_to_distance(
         &self,
         zones: &[ZoneStock],
-        inside: &Inside,
-        line: &Survivors,
+        inside: &AdmittedCounts,
+        line: &PeopleAhead,
         length: u32,
-    ) -> Vec<Option<LeftFor>> {
+    ) -> Vec<Option<AvailabilityDistances>> {
         if self.zones.len() != zones.len() || zones.iter().all(|zone| zone.free == 0) {
             return vec![None; zones.len()];
         }
         let per_visit: Vec<f64> = self.zones.iter().map(|it| it.per_visit(self.ended)).collect();
         let (mut sold, mut wanted) = (vec![0.0; zones.len()], vec![0.0; zones.len()]);
-        let mut left_for: Vec<LeftFor> = vec![[None; 3]; zones.len()];
+        let mut left_for: Vec<AvailabilityDistances> = vec![[None; 3]; zones.len()];
         let active = f64::from(inside.active);
         let (mut finished, mut from) = (0.0, 0);
         for distance in std::iter::once(0).chain(people_ahead::distances(length)) {
-            let people = f64::from(u32::try_from(line.people(distance.into()).count).unwrap_or(u32::MAX));
+            let people = f64::from(u32::try_from(line.within(distance.into()).count).unwrap_or(u32::MAX));
             let entries = inside.expected + people * inside.share;
             let inside_then = (active + entries).min(f64::from(inside.capacity));
-            // Those who are in then choose beside her; all others have gone, with what they have bought.
+            // Those who are active then choose at the same time; all others have ended their visits, with
+            // what they have bought.
             let gone_then = (active + entries - inside_then).max(finished);
             self.sell(&mut sold, &mut wanted, zones, &per_visit, gone_then - finished);
             finished = gone_then;
             for (at, zone) in zones.iter().enumerate() {
                 let in_baskets = self.zones[at].in_baskets * inside_then;
-                // Who comes only when others are gone is uncertain; what lies in baskets now is not.
+                // Demand that appears only when others are gone is uncertain; what is held now is not.
                 let unsure = wanted[at] + (in_baskets - f64::from(zone.held)).abs();
                 let deviation = (CLUMPING * unsure + (self.drift(per_visit[at]) * unsure).powi(2))
                     .sqrt()
@@ -176,7 +183,8 @@ impl Supply {
         left_for.into_iter().map(Some).collect()
     }
 
-    /// `visits` more are over. What would have been bought of a zone that is gone is counted on: it says how surely it is.
+    /// Ends `visits` more visits. What would have been bought of a zone that is gone is counted on: it says
+    /// how surely it is gone.
     fn sell(
         &self,
         sold: &mut [f64],
@@ -224,7 +232,7 @@ impl Supply {
     }
 }
 
-impl Learnt {
+impl ZoneDemand {
     fn per_visit(&self, ended: f64) -> f64 {
         ((self.booked + self.prior * PRIOR_VISITS) / (ended + PRIOR_VISITS)).max(0.001)
     }
@@ -235,7 +243,8 @@ mod tests {
     use super::*;
     use crate::kernel::{Entropy, SeededEntropy};
 
-    /// Somebody inside: which zone, how many seats, when she puts them into her basket, when she leaves, whether she pays.
+    /// Somebody inside: which zone, how many seats, when she puts them into her basket, when she leaves,
+    /// whether she pays.
     struct Visitor {
         wants: usize,
         seats: u32,
@@ -377,11 +386,11 @@ mod tests {
     fn statements() -> [[u32; 2]; 3] {
         let mut all = [[0; 2]; 3];
         for seed in 0..60 {
-            let (mut house, mut supply) = (House::new(seed), Supply::default());
+            let (mut house, mut supply) = (House::new(seed), ZoneAvailability::default());
             let share = 0.5 + 0.5 * house.dice.unit();
             for now in 0..4_000 {
                 house.second(now, share);
-                let inside = Inside {
+                let inside = AdmittedCounts {
                     active: u32::try_from(house.visitors.len()).unwrap(),
                     capacity: u32::try_from(CAPACITY).unwrap(),
                     ended_total: house.ended,
@@ -389,11 +398,11 @@ mod tests {
                     share: share * (0.95 + 0.1 * house.dice.unit()),
                     expected: 0.0,
                 };
-                supply.second(&house.zones, &inside);
+                supply.observe(&house.zones, &inside);
                 let length = FANS - house.now_serving;
                 if now % 30 == 15 && length > 0 {
-                    let line = Survivors::of([(length, length)]);
-                    let left_for = supply.left_for(&house.zones, &inside, &line, length);
+                    let line = PeopleAhead::of([(length, length)]);
+                    let left_for = supply.available_to_distance(&house.zones, &inside, &line, length);
                     let distance = u32::try_from(house.dice.below(length.into())).unwrap();
                     for (zone, left_for) in left_for
                         .into_iter()
@@ -418,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_to_be_likely_mostly_comes_true_and_what_is_not_mostly_does_not() {
+    fn likely_zones_mostly_have_seats_and_unlikely_ones_do_not() {
         let said = statements();
         let share = |[of, true_]: [u32; 2]| f64::from(true_) / f64::from(of.max(1));
         let [likely, uncertain, unlikely] = said.map(share);
@@ -433,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_that_lasts_for_all_says_so_and_one_that_is_gone_is_left_for_nobody() {
+    fn a_zone_lasts_for_all_or_for_none() {
         let stock = |zone: &str, free| ZoneStock {
             zone: zone.into(),
             free,
@@ -442,24 +451,27 @@ mod tests {
             blocked: 0,
         };
         let zones = [stock("R", 0), stock("S", 100_000)];
-        let inside = Inside {
+        let inside = AdmittedCounts {
             active: 0,
             capacity: 10,
             ended_total: 0,
             share: 1.0,
             expected: 0.0,
         };
-        let (line, mut supply) = (Survivors::of([(500, 500)]), Supply::default());
+        let (line, mut supply) = (PeopleAhead::of([(500, 500)]), ZoneAvailability::default());
         assert_eq!(
-            supply.left_for(&zones, &inside, &line, 500),
+            supply.available_to_distance(&zones, &inside, &line, 500),
             [None, None],
             "before anything is known"
         );
-        supply.second(&zones, &inside);
+        supply.observe(&zones, &inside);
         assert_eq!(
-            supply.left_for(&zones, &inside, &line, 500),
+            supply.available_to_distance(&zones, &inside, &line, 500),
             [Some([Some(0); 3]), Some([None; 3])]
         );
-        assert_eq!(supply.left_for(&zones[..1], &inside, &line, 500), [None]);
+        assert_eq!(
+            supply.available_to_distance(&zones[..1], &inside, &line, 500),
+            [None]
+        );
     }
 }

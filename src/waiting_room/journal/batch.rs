@@ -2,48 +2,48 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::waiting_room::{
-    journal::{
-        port::JournalError,
-        record::{Event, Promise, Record},
-        request::{Answer, Ask},
-        writer::{WriteError, Writer},
-    },
+use crate::waiting_room::journal::{
+    port::JournalError,
+    record::{Event, PendingJoin, Record},
+    request::{WriteRequest, WriteResult},
+    writer::{JournalWriter, WriteError},
 };
 
-impl Writer {
-    pub(super) async fn write(&self, asks: Vec<Ask>) -> Vec<Answer> {
-        if let Err(error) = self.settle_doubt().await {
-            return self.fail(&asks, &error);
+impl JournalWriter {
+    pub(super) async fn write(&self, requests: Vec<WriteRequest>) -> Vec<WriteResult> {
+        if let Err(error) = self.resolve_in_doubt().await {
+            return self.fail(&requests, &error);
         }
         let epoch = self.store.epoch();
-        let holds = |ask: &Ask| ask.epoch().is_none_or(|it| it == epoch);
-        if asks.iter().all(holds) {
-            return self.write_standing(&asks).await;
+        let holds = |request: &WriteRequest| request.epoch().is_none_or(|it| it == epoch);
+        if requests.iter().all(holds) {
+            return self.write_current(&requests).await;
         }
-        // The engine has lost its memory since some of them were decided.
-        let (standing, outlived): (Vec<Ask>, Vec<Ask>) = asks.iter().cloned().partition(holds);
-        self.doubt(&outlived);
-        let mut written = self.write_standing(&standing).await.into_iter();
-        asks.iter()
-            .map(|ask| {
-                if holds(ask) {
-                    written.next().unwrap_or(Answer::Failed)
+        // The store lost its dataset since some requests were decided.
+        let (standing, outlived): (Vec<WriteRequest>, Vec<WriteRequest>) =
+            requests.iter().cloned().partition(holds);
+        self.mark_in_doubt(&outlived);
+        let mut written = self.write_current(&standing).await.into_iter();
+        requests
+            .iter()
+            .map(|request| {
+                if holds(request) {
+                    written.next().unwrap_or(WriteResult::Failed)
                 } else {
-                    Answer::Failed
+                    WriteResult::Failed
                 }
             })
             .collect()
     }
 
-    /// A draw was closed before this join could be written down: it is not written any more.
-    fn comes_late(&self, ask: &Ask) -> bool {
-        matches!(ask, Ask::Join(promise) if self.store.missed_draw(promise.number))
+    /// Whether a draw was closed before this join was journaled: then it is not journaled any more.
+    fn missed_draw(&self, request: &WriteRequest) -> bool {
+        matches!(request, WriteRequest::Join(promise) if self.store.is_void_in_draw(promise.number))
     }
 
-    /// Nobody may be written down behind the back of a root: what is closed must be what the journal holds.
-    fn closes_rightly(&self, asks: &[Ask], promises: &[Promise]) -> bool {
-        let closed = asks.iter().flat_map(Ask::events).find_map(|event| {
+    /// Whether the entries that a draw is closed over are those of the journal: the published root covers no others.
+    fn entries_match(&self, requests: &[WriteRequest], promises: &[PendingJoin]) -> bool {
+        let closed = requests.iter().flat_map(WriteRequest::events).find_map(|event| {
             if let Event::EntriesClosed(it) = event {
                 Some(it)
             } else {
@@ -56,77 +56,82 @@ impl Writer {
         })
     }
 
-    async fn write_standing(&self, asks: &[Ask]) -> Vec<Answer> {
-        match self.write_group(asks).await {
+    async fn write_current(&self, requests: &[WriteRequest]) -> Vec<WriteResult> {
+        match self.write_group(requests).await {
             Ok(answers) => answers,
             Err(WriteError::Journal(JournalError::Conflict)) if self.journal.is_shared() => {
                 match self.catch_up().await {
-                    // Another node was faster with one of them; what is left may stand.
-                    Ok(()) => self.write_each(asks).await,
-                    Err(error) => self.fail(asks, &error),
+                    // Another node wrote something that excludes one of the requests; the others may stand.
+                    Ok(()) => self.write_each(requests).await,
+                    Err(error) => self.fail(requests, &error),
                 }
             }
-            Err(WriteError::Journal(JournalError::Conflict)) if asks.len() > 1 || only_calls(asks) => {
-                self.write_each(asks).await
+            Err(WriteError::Journal(JournalError::Conflict))
+                if requests.len() > 1 || has_only_system_events(requests) =>
+            {
+                self.write_each(requests).await
             }
-            Err(error) => self.fail(asks, &error),
+            Err(error) => self.fail(requests, &error),
         }
     }
 
-    fn fail(&self, asks: &[Ask], error: &WriteError) -> Vec<Answer> {
-        if matches!(error, WriteError::Journal(JournalError::Stale)) {
-            self.store.is_stale();
+    fn fail(&self, requests: &[WriteRequest], error: &WriteError) -> Vec<WriteResult> {
+        if matches!(error, WriteError::Journal(JournalError::StaleEpoch)) {
+            self.store.mark_stale();
         }
-        // While it lasts, once is enough.
+        // Logged once per outage.
         if !self.progress.lock().in_doubt {
-            tracing::error!(%error, asks = asks.len(), "the queue's journal cannot be written");
+            tracing::error!(%error, requests = requests.len(), "the queue's journal cannot be written; joins and entries fail until it can");
         }
-        self.doubt(asks);
-        vec![Answer::Failed; asks.len()]
+        self.mark_in_doubt(requests);
+        vec![WriteResult::Failed; requests.len()]
     }
 
-    /// One of a group cannot be written: the others must not suffer for it.
-    async fn write_each(&self, asks: &[Ask]) -> Vec<Answer> {
-        let mut answers = Vec::with_capacity(asks.len());
-        for ask in asks.chunks(1) {
-            answers.push(match self.write_group(ask).await {
+    /// Writes each request by itself: one that is refused must not fail the others of its batch.
+    async fn write_each(&self, requests: &[WriteRequest]) -> Vec<WriteResult> {
+        let mut answers = Vec::with_capacity(requests.len());
+        for request in requests.chunks(1) {
+            answers.push(match self.write_group(request).await {
                 Ok(answer) => answer[0],
-                // Of several nodes that call at once one is heard.
-                Err(WriteError::Journal(JournalError::Conflict)) if only_calls(ask) => Answer::Failed,
-                Err(error) => self.fail(ask, &error)[0],
+                // Of several nodes that call at once one succeeds.
+                Err(WriteError::Journal(JournalError::Conflict)) if has_only_system_events(request) => {
+                    WriteResult::Failed
+                }
+                Err(error) => self.fail(request, &error)[0],
             });
         }
         answers
     }
 
-    async fn write_group(&self, asks: &[Ask]) -> Result<Vec<Answer>, WriteError> {
+    async fn write_group(&self, requests: &[WriteRequest]) -> Result<Vec<WriteResult>, WriteError> {
         let (now, epoch) = (self.clock.now(), self.store.epoch());
-        let mut promises = self.progress.lock().unwritten.clone();
-        promises.extend(asks.iter().filter_map(|ask| {
-            if let Ask::Join(promise) = ask {
+        let mut promises = self.progress.lock().pending.clone();
+        promises.extend(requests.iter().filter_map(|request| {
+            if let WriteRequest::Join(promise) = request {
                 Some(*promise)
             } else {
                 None
             }
         }));
-        promises.retain(|promise| promise.epoch == epoch && !self.store.missed_draw(promise.number));
-        if !self.closes_rightly(asks, &promises) {
+        promises.retain(|promise| promise.epoch == epoch && !self.store.is_void_in_draw(promise.number));
+        if !self.entries_match(requests, &promises) {
             return Err(JournalError::Conflict.into());
         }
-        let answers = asks
+        let answers = requests
             .iter()
-            .map(|ask| {
-                if self.comes_late(ask) {
-                    Answer::Failed
+            .map(|request| {
+                if self.missed_draw(request) {
+                    WriteResult::Failed
                 } else {
-                    Answer::Written
+                    WriteResult::Written
                 }
             })
             .collect();
-        let mut records = runs(self.not_written(promises)?);
-        let of_ask = |ask: &Ask| {
-            let at = ask.at().unwrap_or(now);
-            ask.events()
+        let mut records = group_runs(self.not_journaled(promises)?);
+        let of_ask = |request: &WriteRequest| {
+            let at = request.at().unwrap_or(now);
+            request
+                .events()
                 .iter()
                 .map(move |event| Record::Event {
                     at,
@@ -134,55 +139,54 @@ impl Writer {
                 })
                 .collect::<Vec<_>>()
         };
-        records.extend(asks.iter().flat_map(of_ask));
+        records.extend(requests.iter().flat_map(of_ask));
         if !records.is_empty() {
             self.append(records).await?;
             let mut progress = self.progress.lock();
-            progress.unwritten.retain(|promise| promise.epoch != epoch);
-            self.behind
-                .0
-                .store(!progress.unwritten.is_empty(), Ordering::Relaxed);
+            progress.pending.retain(|promise| promise.epoch != epoch);
+            self.lag.0.store(!progress.pending.is_empty(), Ordering::Relaxed);
         } else if self.journal.is_shared() {
             self.catch_up().await?;
             if self.store.is_complete() {
-                self.beat(now).await?;
+                self.heartbeat(now).await?;
             }
         }
         Ok(answers)
     }
 }
 
-fn only_calls(asks: &[Ask]) -> bool {
+fn has_only_system_events(requests: &[WriteRequest]) -> bool {
     let of_the_house = |event: &Event| {
         matches!(
             event,
             Event::Called { .. }
                 | Event::Phase { .. }
                 | Event::Stock { .. }
-                | Event::Slowed { .. }
+                | Event::RateReduced { .. }
                 | Event::EntriesClosed(_)
                 | Event::Drawn(_)
         )
     };
-    asks.iter()
-        .all(|ask| !matches!(ask, Ask::Join(_)) && ask.events().iter().all(of_the_house))
+    requests
+        .iter()
+        .all(|request| !matches!(request, WriteRequest::Join(_)) && request.events().iter().all(of_the_house))
 }
 
-/// Groups joins in number order into runs without gaps.
-fn runs(promises: Vec<Promise>) -> Vec<Record> {
-    let mut runs: Vec<Record> = Vec::new();
-    for Promise { number, join, .. } in promises {
-        match runs.last_mut() {
+/// Groups joins, sorted by number, into one record per run without gaps.
+fn group_runs(promises: Vec<PendingJoin>) -> Vec<Record> {
+    let mut group_runs: Vec<Record> = Vec::new();
+    for PendingJoin { number, join, .. } in promises {
+        match group_runs.last_mut() {
             Some(Record::Joins { first, joins })
                 if u64::from(*first) + joins.len() as u64 == u64::from(number) =>
             {
                 joins.push(join)
             }
-            _ => runs.push(Record::Joins {
+            _ => group_runs.push(Record::Joins {
                 first: number,
                 joins: vec![join],
             }),
         }
     }
-    runs
+    group_runs
 }

@@ -1,9 +1,9 @@
-//! The chain: a hash over every record, so that nobody can change what was written down without being found out by
-//! whoever remembers a later link. The same thing is the audit log.
+//! The hash chain over a journal's records. A changed record is detected by every observer who kept a
+//! later link.
 //!
-//! A link is made once a second, by one node or several: it is written where it is the next number, so of several that
-//! are made at once one counts. Joins do not pay for it; a record is linked within a second or two. A link is over at
-//! most [`RECORDS_MAX`] records, so a journal that is older than its chain is linked from its beginning, in several.
+//! A link is made once a second, by one node or several: it is stored where it is the next number, so of several made at once
+//! one counts. Joins do not wait for it; a record is linked within a second or two. A link covers at most [`RECORDS_MAX`]
+//! records, so a journal that is older than its chain is linked from its beginning, in several links.
 //!
 //! # What is hashed
 //!
@@ -16,7 +16,7 @@
 //! record = seq:8 length(kind):8 kind length(body):8 body
 //! ```
 //!
-//! A joins' `body` is described in `journal/encoding.rs`; an event's is JSON, `[milliseconds since 1970, {"kind": ...}]`.
+//! The `body` of joins is described in `journal/encoding.rs`; an event's is JSON, `[milliseconds since 1970, {"kind": ...}]`.
 
 use async_trait::async_trait;
 
@@ -26,36 +26,36 @@ use crate::{
     waiting_room::{draw::digest::Digest, journal::port::JournalError},
 };
 
-/// Records that one link is over at most.
+/// Records that one link covers at most.
 pub(crate) const RECORDS_MAX: u32 = 1_024;
-/// Links made at one go at most; the rest waits for the next second.
+/// Links made per run at most; the rest waits for the next second.
 const LINKS_AT_ONCE: u32 = 16;
 
 const GENESIS: &[u8] = b"stagedoor journal 1\0";
 const LINK: &[u8] = b"stagedoor link 1\0";
 
-/// How far the chain goes.
+/// One link of the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Link {
+pub(crate) struct ChainLink {
     /// 0 before the first.
     pub number: u64,
-    /// The last record that it is over.
+    /// The last record that the link covers.
     pub upto: u64,
-    /// How many it is over.
+    /// How many records it covers.
     pub records: u64,
     pub hash: Digest,
 }
 
-/// A record as it stands in the database.
+/// A record as it stands in the database, undecoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Line {
+pub(crate) struct RawRecord {
     pub seq: u64,
     pub kind: String,
     pub body: Vec<u8>,
 }
 
-impl Link {
-    /// What a sale's first link follows on.
+impl ChainLink {
+    /// The link before a sale's first: over no record.
     pub(crate) fn genesis(sale: &SaleId) -> Self {
         let mut hash = Sha256::default();
         hash.update(GENESIS);
@@ -68,7 +68,10 @@ impl Link {
         }
     }
 
-    /// As it is kept.
+    /// Reads a stored link.
+    ///
+    /// # Errors
+    /// [`JournalError::UnreadableLink`] where the hash is not 32 bytes.
     pub(crate) fn read([number, upto, records]: [i64; 3], hash: Vec<u8>) -> Result<Self, JournalError> {
         let hash = hash.try_into().map_err(|_| JournalError::UnreadableLink {
             number: number.cast_unsigned(),
@@ -81,15 +84,15 @@ impl Link {
         })
     }
 
-    /// The link over the records that follow, of which there must be one.
-    pub(crate) fn next(&self, lines: &[Line]) -> Self {
+    /// The next link, over these records. There must be at least one.
+    pub(crate) fn next(&self, lines: &[RawRecord]) -> Self {
         let (number, records) = (self.number + 1, lines.len() as u64);
         let mut hash = Sha256::default();
         hash.update(LINK);
         hash.update(&self.hash.0);
         hash.update(&number.to_be_bytes());
         hash.update(&records.to_be_bytes());
-        for Line { seq, kind, body } in lines {
+        for RawRecord { seq, kind, body } in lines {
             hash.update(&seq.to_be_bytes());
             for part in [kind.as_bytes(), body] {
                 hash.update(&(part.len() as u64).to_be_bytes());
@@ -105,22 +108,22 @@ impl Link {
     }
 }
 
-/// Where a sale's links are kept: beside its records.
+/// Stores a sale's links beside its records.
 #[async_trait]
-pub(crate) trait Chain: Send + Sync + 'static {
-    /// The last link, or what the first will follow on.
-    async fn last_link(&self) -> Result<Link, JournalError>;
+pub(crate) trait ChainStore: Send + Sync + 'static {
+    /// The last link; the genesis link where there is none.
+    async fn last_link(&self) -> Result<ChainLink, JournalError>;
 
-    /// At most `limit` records after `after`, as they stand there. None that others could still come before: whatever
-    /// they give was committed, and everything before it too.
-    async fn lines(&self, after: u64, limit: u32) -> Result<Vec<Line>, JournalError>;
+    /// At most `limit` records after `after`. Only records before which no other can appear any more: they and all
+    /// records before them are committed.
+    async fn lines(&self, after: u64, limit: u32) -> Result<Vec<RawRecord>, JournalError>;
 
-    /// Adds a link where it is the next; false when somebody else has added one.
-    async fn add_link(&self, link: &Link) -> Result<bool, JournalError>;
+    /// Adds a link if it is the next; false when another process added it first.
+    async fn add_link(&self, link: &ChainLink) -> Result<bool, JournalError>;
 }
 
-/// Links what is not linked yet; gives the last link there is then. May be done by several at once, and again.
-pub(crate) async fn extend(chain: &dyn Chain) -> Result<Link, JournalError> {
+/// Links the records that are not linked yet, and returns the last link. Idempotent; several processes may run it at once.
+pub(crate) async fn extend(chain: &dyn ChainStore) -> Result<ChainLink, JournalError> {
     for _ in 0..LINKS_AT_ONCE {
         let last = chain.last_link().await?;
         let lines = chain.lines(last.upto, RECORDS_MAX).await?;

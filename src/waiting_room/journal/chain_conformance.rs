@@ -1,4 +1,4 @@
-//! What every chain must do. `open` gives journal and chain of the named sale on one and the same storage.
+//! What every chain store must do. `open` opens journal and chain of the named sale on the same storage each time.
 
 use std::{
     future::Future,
@@ -37,8 +37,8 @@ fn sold_out() -> Record {
     }
 }
 
-/// As somebody would who has only read what is written down above.
-fn by_hand(before: &[u8; 32], number: u64, lines: &[Line]) -> [u8; 32] {
+/// An independent implementation of the specification in `chain.rs`.
+fn by_hand(before: &[u8; 32], number: u64, lines: &[RawRecord]) -> [u8; 32] {
     let mut text = b"stagedoor link 1\0".to_vec();
     text.extend_from_slice(before);
     text.extend_from_slice(&number.to_be_bytes());
@@ -53,7 +53,7 @@ fn by_hand(before: &[u8; 32], number: u64, lines: &[Line]) -> [u8; 32] {
     sha256(&text)
 }
 
-pub(crate) async fn is_over_every_record_once<J: Journal + Chain, F: Future<Output = J>>(
+pub(crate) async fn links_cover_every_record_once<J: Journal + ChainStore, F: Future<Output = J>>(
     open: impl Fn(&'static str) -> F,
 ) {
     let (journal, other) = (open("a").await, open("b").await);
@@ -93,7 +93,7 @@ pub(crate) async fn is_over_every_record_once<J: Journal + Chain, F: Future<Outp
     assert!(!again.add_link(&second).await.unwrap(), "a link is there once");
 }
 
-pub(crate) async fn of_several_linkers_each_link_is_one_s<J: Journal + Chain, F: Future<Output = J>>(
+pub(crate) async fn concurrent_linkers_add_each_link_once<J: Journal + ChainStore, F: Future<Output = J>>(
     open: impl Fn(&'static str) -> F,
 ) {
     let writers = Arc::new([open("a").await, open("a").await]);

@@ -1,5 +1,5 @@
-//! What every journal must do, whatever it is made of. `open` gives the journal of the named sale on one and the
-//! same storage, as after a restart.
+//! What every journal must do. `open` opens the journal of the named sale on the same storage each time, as after a
+//! restart.
 
 use std::future::Future;
 
@@ -37,7 +37,7 @@ fn entered(entropy: &dyn Entropy, number: u32, subject: u64) -> (VisitId, Record
     let visit = VisitId::random(entropy);
     (
         visit,
-        event(Event::Entered {
+        event(Event::Admitted {
             number,
             subject,
             visit,
@@ -53,9 +53,9 @@ pub(crate) async fn keeps_what_it_was_given<J: Journal, F: Future<Output = J>>(
     let given = vec![
         joins(1, &[u64::MAX, 0, 7]),
         event(Event::Called {
-            from: 0,
-            upto: 2,
-            ends_at: at(9_000),
+            after: 0,
+            last: 2,
+            window_ends_at: at(9_000),
         }),
         entry,
         event(Event::VisitEnded { number: 1, visit }),
@@ -69,13 +69,13 @@ pub(crate) async fn keeps_what_it_was_given<J: Journal, F: Future<Output = J>>(
             command: OperatorCommand::Notice {
                 text: Some("곧 다시".into()),
             },
-            by: Some("kim".into()),
+            operator: Some("kim".into()),
         }),
         event(Event::Operator {
             command: OperatorCommand::Resume,
-            by: None,
+            operator: None,
         }),
-        event(Event::Slowed { by_ppm: 250_000 }),
+        event(Event::RateReduced { by_ppm: 250_000 }),
     ];
     let journal = open("a").await;
     journal.append(0, &given[..3]).await.unwrap();
@@ -112,7 +112,7 @@ pub(crate) async fn refuses_a_number_or_a_visit_twice<J: Journal, F: Future<Outp
     );
     assert!(
         refused(vec![entered(&entropy, 3, 11).1]).await,
-        "one fan has one visit at a time"
+        "one subject has one visit at a time"
     );
     assert_eq!(
         journal.read(0, 100).await.unwrap(),

@@ -1,10 +1,10 @@
-//! How a record is kept, in whichever database.
+//! The stored form of a record, the same in every database.
 
 use crate::{
     kernel::Timestamp,
     waiting_room::journal::{
         port::JournalError,
-        record::{Join, Record, Stored},
+        record::{Join, Record, StoredRecord},
     },
 };
 
@@ -12,7 +12,7 @@ const JOINS: &str = "joins";
 const EVENT: &str = "event";
 const JOIN_LEN: usize = 12;
 
-/// Joins are packed, as there are millions: the first number (4 bytes), how many (4), the moment of the first join
+/// Encodes a record as kind and body. Joins are packed, as there are millions: the first number (4 bytes), how many (4), the moment of the first join
 /// (8), then for each join the subject's hash (8) and the milliseconds after that moment (4), all big endian. The rest
 /// is JSON.
 pub(crate) fn encode(record: &Record) -> (&'static str, Vec<u8>) {
@@ -38,7 +38,7 @@ pub(crate) fn encode(record: &Record) -> (&'static str, Vec<u8>) {
     }
 }
 
-pub(crate) fn decode(seq: u64, kind: &str, body: &[u8]) -> Result<Stored, JournalError> {
+pub(crate) fn decode(seq: u64, kind: &str, body: &[u8]) -> Result<StoredRecord, JournalError> {
     let record = match kind {
         JOINS => unpack_joins(body),
         EVENT => serde_json::from_slice(body)
@@ -50,7 +50,7 @@ pub(crate) fn decode(seq: u64, kind: &str, body: &[u8]) -> Result<Stored, Journa
         _ => None,
     };
     record
-        .map(|record| Stored { seq, record })
+        .map(|record| StoredRecord { seq, record })
         .ok_or(JournalError::Unreadable { seq })
 }
 

@@ -1,41 +1,43 @@
-//! After a failed commit: what was written after all, what is undone, what must be promised again.
+//! Settles what a failed commit leaves in doubt: which records were written after all, which reservations are released, and
+//! which joins are journaled again.
 
 use std::sync::atomic::Ordering;
 
 use crate::waiting_room::{
-    Durability,
     journal::{
         port::JournalError,
-        record::{Event, Promise, Record},
-        request::{Ask, undo_event},
-        writer::{Progress, WriteError, Writer},
+        record::{Event, PendingJoin, Record},
+        request::{WriteRequest, undo_event},
+        writer::{JournalWriter, Progress, WriteError},
     },
+    types::Durability,
 };
 
-impl Writer {
-    pub(crate) fn doubt(&self, asks: &[Ask]) {
+impl JournalWriter {
+    /// Records that these requests may or may not have been written.
+    pub(crate) fn mark_in_doubt(&self, requests: &[WriteRequest]) {
         let mut progress = self.progress.lock();
         progress.in_doubt = true;
-        self.behind.0.store(true, Ordering::Relaxed);
-        for ask in asks {
-            progress.undo.extend_from_slice(ask.events());
-            if let Ask::Join(promise) = ask {
-                progress.unwritten.push(*promise);
+        self.lag.0.store(true, Ordering::Relaxed);
+        for request in requests {
+            progress.undo.extend_from_slice(request.events());
+            if let WriteRequest::Join(promise) = request {
+                progress.pending.push(*promise);
             }
         }
     }
 
-    /// After a failure: reads what was written after all, and undoes in memory what was not. What is promised and not
-    /// written is in doubt too once its epoch is over, however soon after the last doubt was settled that came.
-    pub(crate) async fn settle_doubt(&self) -> Result<(), WriteError> {
+    /// After a failure: applies the records that were written after all, and releases what the others have reserved. Joins
+    /// of an epoch that is over are in doubt too, even where no commit failed.
+    pub(crate) async fn resolve_in_doubt(&self) -> Result<(), WriteError> {
         let epoch = self.store.epoch();
         let is_settled =
-            |progress: &Progress| !progress.in_doubt && progress.unwritten.iter().all(|it| it.epoch == epoch);
+            |progress: &Progress| !progress.in_doubt && progress.pending.iter().all(|it| it.epoch == epoch);
         if is_settled(&self.progress.lock()) {
             return Ok(());
         }
         self.catch_up().await?;
-        self.renew_promises().await?;
+        self.reissue_pending().await?;
         let undo = self.progress.lock().undo.clone();
         for event in undo {
             self.undo(&event).await?;
@@ -43,57 +45,55 @@ impl Writer {
         }
         let mut progress = self.progress.lock();
         progress.in_doubt = false;
-        self.behind
-            .0
-            .store(!progress.unwritten.is_empty(), Ordering::Relaxed);
+        self.lag.0.store(!progress.pending.is_empty(), Ordering::Relaxed);
         Ok(())
     }
 
-    /// What was promised under an epoch that is over and never written down. Where it was answered, it must stand; else
-    /// whoever asked is told to ask again, and the number may be somebody else's by now.
-    async fn renew_promises(&self) -> Result<(), WriteError> {
+    /// Reissues the joins of an epoch that is over and that were never journaled. A join that was answered (durability
+    /// `async`) must stand; any other failed, and its number may belong to another subject by now.
+    async fn reissue_pending(&self) -> Result<(), WriteError> {
         let epoch = self.store.epoch();
         let outlived = || {
             self.progress
                 .lock()
-                .unwritten
+                .pending
                 .iter()
                 .filter(|it| it.epoch != epoch)
                 .copied()
-                .collect::<Vec<Promise>>()
+                .collect::<Vec<PendingJoin>>()
         };
         let answered = match self.durability {
-            Durability::Journaled => Vec::new(),
-            Durability::Acknowledged => self.not_written(outlived())?,
+            Durability::Committed => Vec::new(),
+            Durability::Async => self.not_journaled(outlived())?,
         };
         let stand = if answered.is_empty() {
             answered
         } else {
-            self.store.adopt(&answered).await?
+            self.store.reinstate_numbers(&answered).await?
         };
         let mut progress = self.progress.lock();
-        progress.unwritten.retain(|it| it.epoch == epoch);
+        progress.pending.retain(|it| it.epoch == epoch);
         progress
-            .unwritten
-            .extend(stand.into_iter().map(|it| Promise { epoch, ..it }));
+            .pending
+            .extend(stand.into_iter().map(|it| PendingJoin { epoch, ..it }));
         Ok(())
     }
 
-    /// Frees what an event that was not written has taken in memory; one that was written has taken nothing any more.
+    /// Releases what an event that was not written has reserved; for one that was written this does nothing.
     async fn undo(&self, event: &Event) -> Result<(), WriteError> {
         match event {
-            // A commit that was given up here may still be under way there: it must not come after the slot is given to
-            // somebody else.
-            Event::Entered { number, visit, .. } if self.journal.is_shared() => {
+            // The commit that failed here may still be in progress in the database. The lapse excludes it, so that it
+            // cannot succeed after the slot has been given to another visitor.
+            Event::Admitted { number, visit, .. } if self.journal.is_shared() => {
                 let lapsed = Record::Event {
                     at: self.clock.now(),
-                    event: Event::Lapsed {
+                    event: Event::ReservationLapsed {
                         number: *number,
                         visit: *visit,
                     },
                 };
                 match self.append(vec![lapsed]).await {
-                    // It was written, or her reservation went with the engine's memory.
+                    // The entry was written, or the reservation was lost with the store's dataset.
                     Err(WriteError::Journal(JournalError::Conflict)) => Ok(self.catch_up().await?),
                     other => other,
                 }

@@ -1,11 +1,17 @@
-//! The journal: whatever was answered is in it, and the store is a fold of it.
+//! The journal: every change of a sale's queue, in order.
+//!
+//! Whatever was answered is in the journal, and the store is a fold of it. One [`writer`] per process appends changes in
+//! batches; a hash chain over the records makes later changes to them detectable.
+//!
+//! Floors, from the ground up: [`record`] and [`port`] · `encoding` and `chain` · the backends `sqlite` and `postgres` ·
+//! `reader`, `verify`, `show` · [`request`] · [`writer`], with `batch` and `in_doubt`.
 
+mod batch;
 pub(crate) mod chain;
 #[cfg(test)]
 mod chain_conformance;
 #[cfg(test)]
 mod conformance;
-mod batch;
 mod encoding;
 mod in_doubt;
 pub(crate) mod port;
@@ -19,14 +25,12 @@ pub(crate) mod verify;
 pub(crate) mod writer;
 
 pub(crate) use self::{
-    chain::{Chain, Link, extend},
-    port::{Journal, JournalError},
-    postgres::{HEADROOM, Head, OpenError, PgJournal},
-    record::{Event, Join, Promise, Record, Stored},
+    postgres::{HEADROOM, Head, OpenError, PostgresJournal},
+    record::{Event, Join, Record, StoredRecord},
     sqlite::SqliteJournal,
 };
 pub use self::{
-    reader::LogError,
-    show::{LogLine, read_log},
-    verify::{CheckedLog, LogFault, LogHead, check_log},
+    reader::JournalReadError,
+    show::{JournalLine, read_journal},
+    verify::{ChainHead, JournalFault, VerifiedJournal, verify_journal},
 };

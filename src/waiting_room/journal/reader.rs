@@ -11,18 +11,18 @@ use sqlx::{
 use crate::{
     kernel::SaleId,
     waiting_room::{
-        JournalPlace,
         draw::digest::Digest,
-        journal::chain::{Line, Link, RECORDS_MAX},
+        journal::chain::{ChainLink, RECORDS_MAX, RawRecord},
+        types::JournalLocation,
     },
 };
 
-/// Links fetched at once.
+/// Links per query.
 pub(super) const PAGE: i64 = 512;
 
-/// A log cannot be read.
+/// A journal cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum LogError {
+pub enum JournalReadError {
     #[error("cannot open the journal {place}: {source}")]
     Open { place: String, source: sqlx::Error },
     #[error("cannot read the journal: {0}")]
@@ -35,37 +35,40 @@ pub enum LogError {
     Record(String),
     #[error("the journal holds no sale")]
     Empty,
-    #[error("a head belongs to one sale, and the journal holds several: name it with --sale")]
+    #[error("a chain head belongs to one sale, and the journal holds several: name it with --sale")]
     WhoseHead,
 }
 
-/// That sale, or all there are.
-pub(crate) async fn chosen(book: &mut Book, sale: Option<&SaleId>) -> Result<Vec<SaleId>, LogError> {
-    let all = book.sales().await?;
+/// The named sale, or all sales of the journal.
+pub(crate) async fn select_sales(
+    reader: &mut JournalReader,
+    sale: Option<&SaleId>,
+) -> Result<Vec<SaleId>, JournalReadError> {
+    let all = reader.sales().await?;
     match sale {
         Some(one) if all.contains(one) => Ok(vec![one.clone()]),
-        Some(one) => Err(LogError::NoSale(one.clone())),
-        None if all.is_empty() => Err(LogError::Empty),
+        Some(one) => Err(JournalReadError::NoSale(one.clone())),
+        None if all.is_empty() => Err(JournalReadError::Empty),
         None => Ok(all),
     }
 }
 
-/// The journal at one moment, read only.
-pub(crate) enum Book {
+/// A read-only view of the journal at one moment.
+pub(crate) enum JournalReader {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
 }
 
-/// A row that both engines give.
+/// A row type that both databases can produce.
 trait AnyRow: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin {}
 
 impl<T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin> AnyRow for T {}
 
-impl Book {
-    pub(crate) async fn open(place: &JournalPlace) -> Result<Self, LogError> {
+impl JournalReader {
+    pub(crate) async fn open(place: &JournalLocation) -> Result<Self, JournalReadError> {
         match place {
-            JournalPlace::File(file) => {
-                let failed = |source| LogError::Open {
+            JournalLocation::File(file) => {
+                let failed = |source| JournalReadError::Open {
                     place: file.display().to_string(),
                     source,
                 };
@@ -73,8 +76,8 @@ impl Book {
                 sqlx::raw_sql("BEGIN").execute(&mut connection).await?;
                 Ok(Self::Sqlite(connection))
             }
-            JournalPlace::Postgres { url } => {
-                let failed = |source| LogError::Open {
+            JournalLocation::Postgres { url } => {
+                let failed = |source| JournalReadError::Open {
                     place: "in the database".to_owned(),
                     source,
                 };
@@ -85,7 +88,7 @@ impl Book {
                     ("lock_timeout", "5s"),
                 ]);
                 let mut connection = options
-                    .application_name("stagedoor log")
+                    .application_name("stagedoor journal")
                     .connect()
                     .await
                     .map_err(failed)?;
@@ -125,8 +128,8 @@ impl Book {
         }
     }
 
-    /// Those that it knows, also one whose records are gone.
-    async fn sales(&mut self) -> Result<Vec<SaleId>, LogError> {
+    /// All sales, also one whose records were deleted.
+    async fn sales(&mut self) -> Result<Vec<SaleId>, JournalReadError> {
         let names: Vec<(String,)> = match self {
             Self::Sqlite(it) => {
                 sqlx::query_as("SELECT sale FROM journal UNION SELECT sale FROM chain_link ORDER BY sale")
@@ -141,16 +144,20 @@ impl Book {
         };
         names
             .into_iter()
-            .map(|(name,)| name.parse().map_err(|_| LogError::Name(name)))
+            .map(|(name,)| name.parse().map_err(|_| JournalReadError::Name(name)))
             .collect()
     }
 
-    pub(super) async fn links(&mut self, sale: &SaleId, after: u64) -> Result<Vec<Link>, LogError> {
+    pub(super) async fn links(
+        &mut self,
+        sale: &SaleId,
+        after: u64,
+    ) -> Result<Vec<ChainLink>, JournalReadError> {
         let query = "SELECT link_number, last_seq, records, hash FROM chain_link \
                      WHERE sale = $1 AND link_number > $2 ORDER BY link_number LIMIT $3";
         let rows: Vec<(i64, i64, i64, Vec<u8>)> =
             self.rows(query, sale, &[after.cast_signed(), PAGE]).await?;
-        let link = |(number, upto, records, hash): (i64, i64, i64, Vec<u8>)| Link {
+        let link = |(number, upto, records, hash): (i64, i64, i64, Vec<u8>)| ChainLink {
             number: number.cast_unsigned(),
             upto: upto.cast_unsigned(),
             records: records.cast_unsigned(),
@@ -160,13 +167,13 @@ impl Book {
         Ok(rows.into_iter().map(link).collect())
     }
 
-    /// Those after `after` up to `upto`; one more than a link can be over at most.
+    /// The records after `after` up to `upto`; at most one more than a link can cover.
     pub(crate) async fn lines(
         &mut self,
         sale: &SaleId,
         after: u64,
         upto: u64,
-    ) -> Result<Vec<Line>, LogError> {
+    ) -> Result<Vec<RawRecord>, JournalReadError> {
         let query = "SELECT seq, kind, body FROM journal WHERE sale = $1 AND seq > $2 AND seq <= $3 ORDER BY seq LIMIT $4";
         let numbers = [
             after.cast_signed(),
@@ -176,7 +183,7 @@ impl Book {
         let rows: Vec<(i64, String, Vec<u8>)> = self.rows(query, sale, &numbers).await?;
         Ok(rows
             .into_iter()
-            .map(|(seq, kind, body)| Line {
+            .map(|(seq, kind, body)| RawRecord {
                 seq: seq.cast_unsigned(),
                 kind,
                 body,
@@ -184,7 +191,7 @@ impl Book {
             .collect())
     }
 
-    pub(super) async fn count_after(&mut self, sale: &SaleId, after: u64) -> Result<u64, LogError> {
+    pub(super) async fn count_after(&mut self, sale: &SaleId, after: u64) -> Result<u64, JournalReadError> {
         let query = "SELECT count(*) FROM journal WHERE sale = $1 AND seq > $2";
         let rows: Vec<(i64,)> = self.rows(query, sale, &[after.cast_signed()]).await?;
         Ok(rows.first().map_or(0, |(count,)| count.cast_unsigned()))

@@ -5,87 +5,77 @@ use serde::{Deserialize, Serialize};
 use crate::{
     kernel::{Timestamp, VisitId},
     waiting_room::{
-        OperatorCommand, Phase,
         draw::progress::{Closed, Committed, Drawn},
+        types::{OperatorCommand, Phase},
     },
 };
 
 /// One change of a sale's queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Record {
-    /// Those who joined together, numbered on from `first`.
+    /// Joins that were committed together, numbered on from `first`.
     Joins { first: u32, joins: Vec<Join> },
-    /// One thing that happened at one moment.
+    /// One event.
     Event { at: Timestamp, event: Event },
 }
 
-/// Somebody joined.
+/// A visitor joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Join {
+    /// The keyed hash of the subject.
     pub subject: u64,
     pub joined_at: Timestamp,
 }
 
-/// What happened to the line or to one who stands in it. Numbers are queue numbers, but where arrival numbers are named;
-/// before a draw, and without one, they are the same.
+/// An event of the queue or of one entry.
+///
+/// Numbers are queue numbers except where arrival numbers are named; before a draw, and without one, they are the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(crate) enum Event {
-    /// Everybody after `from` up to `upto` was called and has until `ends_at` to come.
+    /// The entries after `after` up to `last` were called and may enter until `window_ends_at`.
     Called {
-        from: u32,
-        upto: u32,
-        ends_at: Timestamp,
+        after: u32,
+        last: u32,
+        window_ends_at: Timestamp,
     },
-    Entered {
+    /// A visitor entered.
+    Admitted {
         number: u32,
         subject: u64,
         visit: VisitId,
     },
-    VisitEnded {
-        number: u32,
-        visit: VisitId,
-    },
-    /// Left the line on purpose. By her arrival number, which a draw does not change: she may be leaving while it is held.
-    Left {
-        number: u32,
-    },
-    /// Every seat is gone, or one has come back.
-    Stock {
-        sold_out: bool,
-    },
-    Phase {
-        phase: Phase,
-    },
-    /// Nobody could come between `since` and this moment.
-    Interrupted {
-        since: Timestamp,
-    },
-    /// This visit's entry was not written down in time: it will not be any more.
-    Lapsed {
-        number: u32,
-        visit: VisitId,
-    },
-    /// An order, and who gave it; nobody is named where the house itself did, or before orders had names.
+    /// A visit is over.
+    VisitEnded { number: u32, visit: VisitId },
+    /// The visitor left the queue. Carries the arrival number, which a draw does not change: the visitor may leave while a
+    /// draw is held.
+    Left { number: u32 },
+    /// The last seat was sold, or one came back.
+    Stock { sold_out: bool },
+    /// The sale entered a phase.
+    Phase { phase: Phase },
+    /// No visitor could enter between `since` and this moment: call windows are extended by it.
+    Interrupted { since: Timestamp },
+    /// A reservation lapsed because its entry was not journaled in time; the entry is refused from then on.
+    ReservationLapsed { number: u32, visit: VisitId },
+    /// An operator's command. `operator` is `None` for commands that the service gave itself.
     Operator {
         command: OperatorCommand,
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        by: Option<String>,
+        operator: Option<String>,
     },
-    /// So many millionths of the ordered rate are taken away, as the box office suffers; 0 when it does not.
-    Slowed {
-        by_ppm: u32,
-    },
-    /// A fair draw is promised.
+    /// The configured rate is reduced by so many millionths while the box office is slow; 0 when it no longer is.
+    RateReduced { by_ppm: u32 },
+    /// A fair draw is committed to.
     DrawCommitted(Box<Committed>),
-    /// The arrivals so far are in the draw; a number among them that is nobody's now is nobody's for ever.
+    /// The draw is closed over the arrivals so far. A number among them without a journaled subject stays without one.
     EntriesClosed(Box<Closed>),
     /// The draw is held.
     Drawn(Box<Drawn>),
 }
 
 impl Record {
-    /// When it happened; of joins, when the last of the group came.
+    /// When it happened; of joins, when the last of the group joined.
     pub(crate) fn at(&self) -> Option<Timestamp> {
         match self {
             Self::Joins { joins, .. } => joins.last().map(|join| join.joined_at),
@@ -98,8 +88,8 @@ impl Record {
         match self {
             Self::Event {
                 at,
-                event: Event::Drawn(drawn),
-            } => Some((*at, drawn)),
+                event: Event::Drawn(result),
+            } => Some((*at, result)),
             _ => None,
         }
     }
@@ -107,17 +97,18 @@ impl Record {
 
 /// A record as the journal keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Stored {
-    /// Grows from record to record, with gaps.
+pub(crate) struct StoredRecord {
+    /// The sequence number: grows from record to record, with gaps where several sales share a journal.
     pub seq: u64,
     pub record: Record,
 }
 
-/// A number that the engine has given.
+/// A join whose number is assigned and not journaled yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Promise {
+pub(crate) struct PendingJoin {
+    /// The arrival number.
     pub number: u32,
     pub join: Join,
-    /// Which of the engine's memories gave it.
+    /// The store's epoch under which the number was assigned.
     pub epoch: u64,
 }

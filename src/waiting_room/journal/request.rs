@@ -1,4 +1,4 @@
-//! What is handed to the journal's writer, and how.
+//! Requests to the journal's writer.
 
 use std::sync::{
     Arc,
@@ -9,27 +9,24 @@ use crate::{
     kernel::Timestamp,
     platform::group_commit::{GroupCommit, GroupCommitError},
     waiting_room::{
-        journal::record::{Event, Promise},
-        store::port::{EndedVisit, Finished, QueueStore, StoreError},
+        journal::record::{Event, PendingJoin},
+        store::port::{EndReason, EndedVisit, QueueStore, StoreError},
     },
 };
 
-/// Something to be written down.
+/// Something to append to the journal.
 #[derive(Clone, Debug)]
-pub(crate) enum Ask {
-    Join(Promise),
-    /// Somebody goes in, since her slot was taken. It was taken under this epoch; under a later one it is nobody's.
-    Entry {
-        event: Event,
-        at: Timestamp,
-        epoch: u64,
-    },
-    /// All of them or none.
+pub(crate) enum WriteRequest {
+    /// A join whose number is assigned.
+    Join(PendingJoin),
+    /// An admission whose slot is already reserved. The reservation is valid only in `epoch`.
+    Entry { event: Event, at: Timestamp, epoch: u64 },
+    /// Events that are appended together or not at all.
     Events(Vec<Event>),
 }
 
-impl Ask {
-    /// Under which epoch alone it makes sense.
+impl WriteRequest {
+    /// The only epoch under which the request is valid; `None` if it is valid under any.
     pub(super) fn epoch(&self) -> Option<u64> {
         match self {
             Self::Join(promise) => Some(promise.epoch),
@@ -38,7 +35,7 @@ impl Ask {
         }
     }
 
-    /// When it happened, if that was before the writing.
+    /// When it happened, where that is not the time of writing.
     pub(super) fn at(&self) -> Option<Timestamp> {
         match self {
             Self::Entry { at, .. } => Some(*at),
@@ -55,62 +52,64 @@ impl Ask {
     }
 }
 
-/// What became of it.
+/// The result of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum WriteResult {
+    /// It is in the journal, and applied to the store.
     Written,
-    /// It was not written, or nobody knows.
+    /// It was not written, or whether it was is unknown.
     Failed,
 }
 
-pub(crate) type Pen = GroupCommit<Ask, Answer>;
+/// Submits requests to a running writer.
+pub(crate) type WriterHandle = GroupCommit<WriteRequest, WriteResult>;
 
-/// Whether the journal lacks something that was promised: nothing more is promised meanwhile.
+/// Whether the journal lacks a join whose number was assigned: no further join is answered before it is journaled.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Behind(pub(super) Arc<AtomicBool>);
+pub(crate) struct WriteLag(pub(super) Arc<AtomicBool>);
 
-impl Behind {
+impl WriteLag {
     pub(crate) fn is(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Hands events to the pen for the house itself and waits until they are written; says whether they are.
-pub(crate) async fn write_for_the_house(pen: &Pen, events: Vec<Event>) -> bool {
-    pen.submit_when_free(Ask::Events(events)).await == Ok(Answer::Written)
+/// Appends events of the service itself, waiting for room in the queue; returns whether they were written.
+pub(crate) async fn write_internal(writer: &WriterHandle, events: Vec<Event>) -> bool {
+    writer.submit_when_free(WriteRequest::Events(events)).await == Ok(WriteResult::Written)
 }
 
-/// Brings memory up to a journal that others write too; beside one of its own there is nothing to follow.
-pub(crate) async fn follow(pen: &Pen) -> Result<(), GroupCommitError> {
-    pen.submit(Ask::Events(Vec::new())).await.map(|_| ())
+/// Applies the records that other processes wrote. Does nothing for a journal that is not shared.
+pub(crate) async fn catch_up_with_others(writer: &WriterHandle) -> Result<(), GroupCommitError> {
+    writer.submit(WriteRequest::Events(Vec::new())).await.map(|_| ())
 }
 
-/// Hands a visitor's event to the pen. When there is no room for it, what it has taken is freed at once.
-pub(crate) async fn write_for_a_visitor(
-    pen: &Pen,
+/// Appends a visitor's event. When the queue is full, what the event has reserved is released at once.
+pub(crate) async fn write_for_visitor(
+    writer: &WriterHandle,
     store: &dyn QueueStore,
-    ask: Ask,
-) -> Result<Answer, GroupCommitError> {
-    let written = pen.submit(ask.clone()).await;
+    request: WriteRequest,
+) -> Result<WriteResult, GroupCommitError> {
+    let written = writer.submit(request.clone()).await;
     if written == Err(GroupCommitError::QueueFull) {
-        // The embedded engine cannot fail here; another one lets the reservation lapse.
-        for event in ask.events() {
+        // The memory store cannot fail here; a shared store lets the reservation lapse.
+        for event in request.events() {
             let _ = undo_event(store, event).await;
         }
     }
     written
 }
 
-/// Frees at once what an event that will not be written has taken in memory.
+/// Releases what an event that will not be written has reserved in the store.
 pub(crate) async fn undo_event(store: &dyn QueueStore, event: &Event) -> Result<(), StoreError> {
     match event {
-        Event::Entered { visit, .. } => store.give_back(*visit).await,
+        Event::Admitted { visit, .. } => store.release_slot(*visit).await,
         Event::VisitEnded { number, visit } => {
             store
                 .reopen_visits(&[EndedVisit {
                     visit: *visit,
                     number: *number,
-                    how: Finished::Ended,
+                    reason: EndReason::Ended,
                 }])
                 .await
         }

@@ -1,4 +1,4 @@
-//! A log as it stands, record by record.
+//! Lists a journal, record by record.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -6,46 +6,46 @@ use serde_json::{Value, json};
 use crate::{
     kernel::{SaleId, Timestamp},
     waiting_room::{
-        JournalPlace,
         journal::{
             encoding::decode,
-            reader::{Book, LogError, chosen},
+            reader::{JournalReadError, JournalReader, select_sales},
             record::Record,
         },
+        types::JournalLocation,
     },
 };
 
-/// One record of a log.
+/// One record of a journal, for listing.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct LogLine {
+pub struct JournalLine {
     pub sale: SaleId,
     pub seq: u64,
-    /// When it happened; of joins, when the last of them came.
+    /// When it happened; of joins, when the last of them joined.
     pub at: Option<Timestamp>,
-    /// `kind` and what goes with it; of joins how many there are and the first one's arrival number.
+    /// `kind` and its fields; of joins their number and the first arrival number.
     #[serde(flatten)]
     pub what: Value,
 }
 
-/// Hands every record to `each` until it wants no more: of one sale, or of all there are.
+/// Passes every record of one sale, or of all, to `each` until it returns `false`.
 ///
 /// # Errors
-/// [`LogError`] where it cannot be read.
-pub async fn read_log(
-    place: &JournalPlace,
+/// [`JournalReadError`] where the journal cannot be read.
+pub async fn read_journal(
+    place: &JournalLocation,
     sale: Option<&SaleId>,
-    mut each: impl FnMut(LogLine) -> bool,
-) -> Result<(), LogError> {
-    let mut book = Book::open(place).await?;
-    for sale in chosen(&mut book, sale).await? {
+    mut each: impl FnMut(JournalLine) -> bool,
+) -> Result<(), JournalReadError> {
+    let mut reader = JournalReader::open(place).await?;
+    for sale in select_sales(&mut reader, sale).await? {
         let mut after = 0;
         loop {
-            let lines = book.lines(&sale, after, i64::MAX.cast_unsigned()).await?;
+            let lines = reader.lines(&sale, after, i64::MAX.cast_unsigned()).await?;
             let Some(last) = lines.last() else { break };
             after = last.seq;
             for line in lines {
                 let record = decode(line.seq, &line.kind, &line.body)
-                    .map_err(|e| LogError::Record(e.to_string()))?
+                    .map_err(|e| JournalReadError::Record(e.to_string()))?
                     .record;
                 let at = record.at();
                 let what = match record {
@@ -56,7 +56,7 @@ pub async fn read_log(
                         serde_json::to_value(event).expect("our own events are JSON")
                     }
                 };
-                if !each(LogLine {
+                if !each(JournalLine {
                     sale: sale.clone(),
                     seq: line.seq,
                     at,

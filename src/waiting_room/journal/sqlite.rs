@@ -14,26 +14,27 @@ use crate::{
     waiting_room::{
         draw::digest::Digest,
         journal::{
-            chain::{Chain, Line, Link},
+            chain::{ChainLink, ChainStore, RawRecord},
             encoding,
             port::{Journal, JournalError},
-            record::{Event, Record, Stored},
+            record::{Event, Record, StoredRecord},
         },
     },
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/waiting_room/journal/sqlite/migrations");
 
-/// Of more runs of joins than this in a group the statement is not worth being remembered.
-const RUNS_MAX: usize = 4;
-/// A disk that does not answer for so long is as good as none.
-const DEADLINE: Duration = Duration::from_secs(8);
+/// With more runs of joins than this per batch the statement varies too much to be worth caching.
+const CACHED_RUNS_MAX: usize = 4;
+/// A query that takes longer counts as failed.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(8);
 
+/// One sale's journal in a SQLite file.
 #[derive(Debug)]
 pub(crate) struct SqliteJournal {
     sale: SaleId,
     writer: SqlitePool,
-    /// What the chain reads does not keep the writer waiting.
+    /// The chain reads here, so that it does not delay the writer.
     reader: SqlitePool,
 }
 
@@ -45,27 +46,28 @@ impl SqliteJournal {
         Ok(Self { sale, writer, reader })
     }
 
-    /// Numbers up to this one may have been given.
+    /// Numbers up to this one may have been assigned.
     pub(crate) async fn ceiling(&self) -> Result<u32, JournalError> {
-        let known = sqlx::query_scalar("SELECT max_number FROM number_ceiling WHERE sale = ?").bind(self.sale.as_str());
-        let upto: Option<u32> = in_time(known.fetch_optional(&self.writer)).await?;
+        let known = sqlx::query_scalar("SELECT max_number FROM number_ceiling WHERE sale = ?")
+            .bind(self.sale.as_str());
+        let upto: Option<u32> = with_timeout(known.fetch_optional(&self.writer)).await?;
         Ok(upto.unwrap_or(0))
     }
 
-    /// Numbers up to this one may be given out from now on; gives the ceiling that stands.
+    /// Allows numbers up to this one to be assigned; returns the ceiling in force.
     pub(crate) async fn raise_ceiling(&self, upto: u32) -> Result<u32, JournalError> {
         let raise = sqlx::query_scalar(
             "INSERT INTO number_ceiling (sale, max_number) VALUES (?, ?) ON CONFLICT (sale) \
              DO UPDATE SET max_number = max(max_number, excluded.max_number) RETURNING max_number",
         );
-        in_time(raise.bind(self.sale.as_str()).bind(upto).fetch_one(&self.writer)).await
+        with_timeout(raise.bind(self.sale.as_str()).bind(upto).fetch_one(&self.writer)).await
     }
 
-    /// Nothing but joins, as in a flood: all statements with one query. Each trip to the connection's thread waits for a core
-    /// twice when cores are scarce, and everybody in the group and behind it waits along.
-    async fn write_joins(&self, runs: &[Record]) -> Result<u64, sqlx::Error> {
+    /// Writes joins only, with one query for all statements: each round trip to the connection's thread waits for a core
+    /// twice, and every join in the batch and behind it waits with it.
+    async fn write_joins(&self, group_runs: &[Record]) -> Result<u64, sqlx::Error> {
         let mut sql = "BEGIN IMMEDIATE;".to_owned();
-        for n in 0..runs.len() {
+        for n in 0..group_runs.len() {
             let (first, kind, body) = (3 * n + 2, 3 * n + 3, 3 * n + 4);
             let _ = write!(
                 sql,
@@ -74,16 +76,16 @@ impl SqliteJournal {
         }
         sql += " COMMIT";
         let mut query = sqlx::query(AssertSqlSafe(sql)).bind(self.sale.as_str());
-        for run in runs {
+        for run in group_runs {
             let Record::Joins { first, .. } = run else {
                 continue;
             };
             let (kind, body) = encoding::encode(run);
             query = query.bind(first).bind(kind).bind(body);
         }
-        // Whatever breaks this off, a deadline or an error, the connection may be within the transaction: it goes with it, and
-        // whoever reads what was left reads it on another one.
-        let mut connection = Whole {
+        // When a timeout or an error interrupts this, the connection may still be inside the transaction. It is closed then,
+        // and what was written is read back on another one.
+        let mut connection = Abortable {
             connection: self.writer.acquire().await?,
             is_done: false,
         };
@@ -93,7 +95,7 @@ impl SqliteJournal {
     }
 
     async fn write(&self, records: &[Record]) -> Result<u64, sqlx::Error> {
-        if (1..=RUNS_MAX).contains(&records.len())
+        if (1..=CACHED_RUNS_MAX).contains(&records.len())
             && records.iter().all(|it| matches!(it, Record::Joins { .. }))
         {
             return self.write_joins(records).await;
@@ -123,7 +125,7 @@ impl SqliteJournal {
             Record::Event {
                 at,
                 event:
-                    Event::Entered {
+                    Event::Admitted {
                         number,
                         subject,
                         visit,
@@ -163,13 +165,13 @@ impl SqliteJournal {
     }
 }
 
-/// A connection that is closed unless what was begun on it is done.
-struct Whole {
+/// A connection that is closed unless its transaction is complete.
+struct Abortable {
     connection: PoolConnection<Sqlite>,
     is_done: bool,
 }
 
-impl Drop for Whole {
+impl Drop for Abortable {
     fn drop(&mut self) {
         if !self.is_done {
             self.connection.close_on_drop();
@@ -180,7 +182,7 @@ impl Drop for Whole {
 #[async_trait]
 impl Journal for SqliteJournal {
     async fn append(&self, _epoch: u64, records: &[Record]) -> Result<u64, JournalError> {
-        let written = tokio::time::timeout(DEADLINE, self.write(records)).await;
+        let written = tokio::time::timeout(QUERY_TIMEOUT, self.write(records)).await;
         written
             .map_err(|_| JournalError::Unavailable("no answer in time".into()))?
             .map_err(|e| match e {
@@ -189,7 +191,7 @@ impl Journal for SqliteJournal {
             })
     }
 
-    async fn read(&self, after: u64, limit: u32) -> Result<Vec<Stored>, JournalError> {
+    async fn read(&self, after: u64, limit: u32) -> Result<Vec<StoredRecord>, JournalError> {
         let rows = sqlx::query(
             "SELECT seq, kind, body FROM journal WHERE sale = ? AND seq > ? ORDER BY seq LIMIT ?",
         )
@@ -197,27 +199,27 @@ impl Journal for SqliteJournal {
         .bind(after.cast_signed())
         .bind(limit)
         .fetch_all(&self.writer);
-        in_time(rows).await?.iter().map(decode).collect()
+        with_timeout(rows).await?.iter().map(decode).collect()
     }
 }
 
 #[async_trait]
-impl Chain for SqliteJournal {
-    async fn last_link(&self) -> Result<Link, JournalError> {
+impl ChainStore for SqliteJournal {
+    async fn last_link(&self) -> Result<ChainLink, JournalError> {
         let last = sqlx::query_as(
             "SELECT link_number, last_seq, records, hash FROM chain_link WHERE sale = ? ORDER BY link_number DESC LIMIT 1",
         )
         .bind(self.sale.as_str())
         .fetch_optional(&self.reader);
-        let last: Option<(i64, i64, i64, Vec<u8>)> = in_time(last).await?;
+        let last: Option<(i64, i64, i64, Vec<u8>)> = with_timeout(last).await?;
         let Some((number, upto, records, hash)) = last else {
-            return Ok(Link::genesis(&self.sale));
+            return Ok(ChainLink::genesis(&self.sale));
         };
-        Link::read([number, upto, records], hash)
+        ChainLink::read([number, upto, records], hash)
     }
 
-    // One process writes at a time, so records are there in the order of their numbers; between them are other sales'.
-    async fn lines(&self, after: u64, limit: u32) -> Result<Vec<Line>, JournalError> {
+    // One process writes at a time, so records appear in the order of their numbers, between those of other sales.
+    async fn lines(&self, after: u64, limit: u32) -> Result<Vec<RawRecord>, JournalError> {
         let rows = sqlx::query_as(
             "SELECT seq, kind, body FROM journal WHERE sale = ? AND seq > ? ORDER BY seq LIMIT ?",
         )
@@ -225,10 +227,10 @@ impl Chain for SqliteJournal {
         .bind(after.cast_signed())
         .bind(limit)
         .fetch_all(&self.reader);
-        let rows: Vec<(i64, String, Vec<u8>)> = in_time(rows).await?;
+        let rows: Vec<(i64, String, Vec<u8>)> = with_timeout(rows).await?;
         Ok(rows
             .into_iter()
-            .map(|(seq, kind, body)| Line {
+            .map(|(seq, kind, body)| RawRecord {
                 seq: seq.cast_unsigned(),
                 kind,
                 body,
@@ -236,32 +238,34 @@ impl Chain for SqliteJournal {
             .collect())
     }
 
-    async fn add_link(&self, link: &Link) -> Result<bool, JournalError> {
-        let Link {
+    async fn add_link(&self, link: &ChainLink) -> Result<bool, JournalError> {
+        let ChainLink {
             number,
             upto,
             records,
             hash: Digest(hash),
         } = link;
-        let add = sqlx::query("INSERT INTO chain_link (sale, link_number, last_seq, records, hash) VALUES (?, ?, ?, ?, ?) \
-             ON CONFLICT DO NOTHING")
-            .bind(self.sale.as_str())
-            .bind(number.cast_signed())
-            .bind(upto.cast_signed())
-            .bind(records.cast_signed())
-            .bind(hash.as_slice());
-        Ok(in_time(add.execute(&self.writer)).await?.rows_affected() == 1)
+        let add = sqlx::query(
+            "INSERT INTO chain_link (sale, link_number, last_seq, records, hash) VALUES (?, ?, ?, ?, ?) \
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(self.sale.as_str())
+        .bind(number.cast_signed())
+        .bind(upto.cast_signed())
+        .bind(records.cast_signed())
+        .bind(hash.as_slice());
+        Ok(with_timeout(add.execute(&self.writer)).await?.rows_affected() == 1)
     }
 }
 
-async fn in_time<T>(query: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, JournalError> {
-    let answer = tokio::time::timeout(DEADLINE, query).await;
+async fn with_timeout<T>(query: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, JournalError> {
+    let answer = tokio::time::timeout(QUERY_TIMEOUT, query).await;
     answer
         .map_err(|_| JournalError::Unavailable("no answer in time".into()))?
         .map_err(|e| JournalError::Unavailable(e.to_string()))
 }
 
-fn decode(row: &SqliteRow) -> Result<Stored, JournalError> {
+fn decode(row: &SqliteRow) -> Result<StoredRecord, JournalError> {
     encoding::decode(row.get::<i64, _>(0).cast_unsigned(), row.get(1), row.get(2))
 }
 
@@ -274,7 +278,7 @@ mod tests {
     };
 
     #[tokio::test]
-    async fn it_is_a_journal() {
+    async fn a_file_meets_the_journal_contract() {
         let dir = TempDir::new();
         let open = |name: &str, sale: &'static str| {
             let file = dir.path().join(name);
@@ -285,13 +289,13 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn its_records_are_chained() {
+    async fn records_of_a_file_are_chained() {
         let dir = TempDir::new();
         let open = |name: &str, sale: &'static str| {
             let file = dir.path().join(name);
             async move { SqliteJournal::open(&file, sale.parse().unwrap()).await.unwrap() }
         };
-        chain_conformance::is_over_every_record_once(|sale| open("once.db", sale)).await;
-        chain_conformance::of_several_linkers_each_link_is_one_s(|sale| open("several.db", sale)).await;
+        chain_conformance::links_cover_every_record_once(|sale| open("once.db", sale)).await;
+        chain_conformance::concurrent_linkers_add_each_link_once(|sale| open("several.db", sale)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Whether a journal is still what its chain was made over. It only reads, and may do so beside a running house.
+//! Verifies a journal against its hash chain. Only reads, also beside a running service.
 
 #[cfg(test)]
 mod tests;
@@ -8,82 +8,85 @@ use serde::Serialize;
 use crate::{
     kernel::SaleId,
     waiting_room::{
-        JournalPlace,
+        JournalLocation,
         draw::digest::Digest,
         journal::{
-            chain::{Line, Link, RECORDS_MAX},
-            reader::{Book, LogError, PAGE, chosen},
+            chain::{ChainLink, RECORDS_MAX, RawRecord},
+            reader::{JournalReadError, JournalReader, PAGE, select_sales},
         },
     },
 };
 
-/// What a sale's log is worth.
+/// The result of verifying one sale's journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CheckedLog {
+pub struct VerifiedJournal {
     pub sale: SaleId,
-    /// Records that are linked, and right.
+    /// Records that are linked and intact.
     pub records: u64,
-    /// The last link that is right; 0 where there is none.
-    pub link: u64,
-    /// Its hash.
+    /// The last intact link; 0 where there is none.
+    pub sequence: u64,
+    /// That link's hash.
     pub hash: Digest,
-    /// Records that came after the last link: nothing is said of them yet.
+    /// Records after the last link, which are not verified.
     pub not_linked: u64,
-    /// The first thing that is wrong.
-    pub fault: Option<LogFault>,
+    /// The first fault; `None` where the journal is intact.
+    pub fault: Option<JournalFault>,
 }
 
-/// What is wrong with a link, or with the chain at that link.
+/// What is wrong at a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogFault {
+pub struct JournalFault {
     pub link: u64,
     pub why: String,
 }
 
-/// A link, as the board shows the last one and as somebody may have written it down: its number and its hash.
+/// A link that an observer kept, as the status publishes the last one: number and hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct LogHead {
+pub struct ChainHead {
     pub link: u64,
     pub hash: Digest,
 }
 
-/// Reckons every link of a journal again: of one sale, or of all there are; and holds the chain against a link that was
-/// remembered.
+/// Recomputes every link of a journal, of one sale or of all, and compares the chain with a link that an observer kept.
 ///
 /// # Errors
-/// [`LogError`] where it cannot be read. What is wrong with it is no error, but what was asked for.
-pub async fn check_log(
-    place: &JournalPlace,
+/// [`JournalReadError`] where the journal cannot be read. A fault is a result, not an error.
+pub async fn verify_journal(
+    place: &JournalLocation,
     sale: Option<&SaleId>,
-    head: Option<LogHead>,
-) -> Result<Vec<CheckedLog>, LogError> {
-    let mut book = Book::open(place).await?;
-    let chosen = chosen(&mut book, sale).await?;
-    if head.is_some() && chosen.len() > 1 {
-        return Err(LogError::WhoseHead);
+    head: Option<ChainHead>,
+) -> Result<Vec<VerifiedJournal>, JournalReadError> {
+    let mut reader = JournalReader::open(place).await?;
+    let select_sales = select_sales(&mut reader, sale).await?;
+    if head.is_some() && select_sales.len() > 1 {
+        return Err(JournalReadError::WhoseHead);
     }
     let mut checked = Vec::new();
-    for sale in chosen {
-        checked.push(check(&mut book, sale, head).await?);
+    for sale in select_sales {
+        checked.push(check(&mut reader, sale, head).await?);
     }
     Ok(checked)
 }
 
-async fn check(book: &mut Book, sale: SaleId, head: Option<LogHead>) -> Result<CheckedLog, LogError> {
-    let mut right = Link::genesis(&sale);
-    let mut checked = CheckedLog {
+async fn check(
+    reader: &mut JournalReader,
+    sale: SaleId,
+    head: Option<ChainHead>,
+) -> Result<VerifiedJournal, JournalReadError> {
+    let mut right = ChainLink::genesis(&sale);
+    let mut checked = VerifiedJournal {
         sale,
         records: 0,
-        link: 0,
+        sequence: 0,
         hash: right.hash,
         not_linked: 0,
         fault: None,
     };
     'links: loop {
-        let page = book.links(&checked.sale, right.number).await?;
+        let page = reader.links(&checked.sale, right.number).await?;
         let full = page.len() == usize::try_from(PAGE).expect("a page is small");
         for kept in page {
-            let lines = book.lines(&checked.sale, right.upto, kept.upto).await?;
+            let lines = reader.lines(&checked.sale, right.upto, kept.upto).await?;
             let fault = fault_of(&right, &kept, &lines, head);
             right = kept;
             if fault.is_some() {
@@ -91,30 +94,37 @@ async fn check(book: &mut Book, sale: SaleId, head: Option<LogHead>) -> Result<C
                 break 'links;
             }
             checked.records += kept.records;
-            (checked.link, checked.hash) = (kept.number, kept.hash);
+            (checked.sequence, checked.hash) = (kept.number, kept.hash);
         }
         if !full {
             break;
         }
     }
     if checked.fault.is_none() {
-        checked.not_linked = book.count_after(&checked.sale, right.upto).await?;
-        checked.fault = head.filter(|it| it.link > checked.link).map(|it| LogFault {
-            link: it.link,
-            why: match checked.link {
-                0 => "it was there, and the log has no link now".to_owned(),
-                last => format!("it was there, and the log ends with link {last} now"),
-            },
-        });
+        checked.not_linked = reader.count_after(&checked.sale, right.upto).await?;
+        checked.fault = head
+            .filter(|it| it.link > checked.sequence)
+            .map(|it| JournalFault {
+                link: it.link,
+                why: match checked.sequence {
+                    0 => "it was published, and the journal has no link now".to_owned(),
+                    last => format!("it was published, and the journal ends with link {last} now"),
+                },
+            });
     }
     Ok(checked)
 }
 
-/// What is wrong with `kept`, when all before it is right.
-fn fault_of(before: &Link, kept: &Link, lines: &[Line], head: Option<LogHead>) -> Option<LogFault> {
+/// What is wrong with `kept`, where all links before it are intact.
+fn fault_of(
+    before: &ChainLink,
+    kept: &ChainLink,
+    lines: &[RawRecord],
+    head: Option<ChainHead>,
+) -> Option<JournalFault> {
     let expected = before.number + 1;
     if kept.number != expected {
-        return Some(LogFault {
+        return Some(JournalFault {
             link: expected,
             why: format!("it is missing; link {} comes next", kept.number),
         });
@@ -127,16 +137,16 @@ fn fault_of(before: &Link, kept: &Link, lines: &[Line], head: Option<LogHead>) -
             there.to_string()
         };
         Some(format!(
-            "it was made over {} records, and between {from} and {upto} there are {there}",
+            "it covers {} records, and between {from} and {upto} there are {there}",
             kept.records
         ))
     } else if before.next(lines) != *kept {
         Some(format!(
-            "the records {from} to {upto} are not those that it was made over, or it is not what was made"
+            "the records {from} to {upto} are not those that it was made over, or the link itself was changed"
         ))
     } else {
         head.filter(|it| it.link == kept.number && it.hash != kept.hash)
-            .map(|_| "its hash is not the one that was remembered: the log was written anew".to_owned())
+            .map(|_| "its hash is not the one that was published: the journal was rewritten".to_owned())
     };
-    why.map(|why| LogFault { link: expected, why })
+    why.map(|why| JournalFault { link: expected, why })
 }

@@ -1,5 +1,7 @@
-//! The line's one pen: all changes go through it in groups, first into the journal, then into memory, then the answer.
-
+//! Single writer for a queue's journal. Batches every change: append to the journal, apply to the store, then reply.
+//!
+//! The order makes an answer durable: what a visitor was told is in the journal, and the store never holds what the journal
+//! may still lose. What a failed commit leaves behind is settled before the next batch (see `in_doubt`).
 
 #[cfg(test)]
 mod tests;
@@ -12,59 +14,58 @@ use crate::{
     kernel::{Clock, Timestamp},
     platform::{group_commit::GroupCommit, shutdown::Lifecycle},
     waiting_room::{
-        Durability,
         journal::{
             port::{Journal, JournalError},
-            record::{Event, Record, Stored},
-
+            record::{Event, PendingJoin, Record, StoredRecord},
+            request::{WriteLag, WriteRequest, WriterHandle},
         },
         store::port::{Moment, QueueStore, StoreError},
+        types::Durability,
     },
 };
 
-#[allow(unused_imports)]
-pub(crate) use crate::waiting_room::journal::request::{Answer, follow, write_for_a_visitor, write_for_the_house, Ask, Behind, Pen};
-#[allow(unused_imports)]
-pub(crate) use crate::waiting_room::journal::record::Promise;
 
-/// Joins and events that wait for the pen at most; whoever comes on top is told to come again.
+/// Requests that wait for the writer at most; further ones are refused at once.
 const QUEUE_MAX: usize = 32_768;
-/// Written with one commit at most: a flood's joins of 20 ms.
-const GROUP_MAX: usize = 2_048;
-/// Small groups begin at least so long after each other: else a flood of joins keeps the disk from everybody else.
-const PACE: Duration = Duration::from_millis(3);
-/// A shorter silence of the journal at the start is no interruption.
+/// Requests per commit at most: the joins of 20 ms at full load.
+const BATCH_MAX: usize = 2_048;
+/// Small batches start at least this far apart, so that joins at full load leave the disk time for other writers.
+const LINGER: Duration = Duration::from_millis(3);
+/// A shorter gap between records is no interruption.
 const INTERRUPTION_MIN: Duration = Duration::from_secs(2);
-/// How often a process says that it is at the door.
-const BEAT_EVERY: Duration = Duration::from_millis(500);
-/// Records read at once when the journal is replayed.
+/// How often a process records that it can admit visitors.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
+/// Records per read when the journal is replayed.
 const PAGE: u32 = 512;
 
-pub(crate) struct Writer {
+/// Writes one sale's journal, before it is started.
+pub(crate) struct JournalWriter {
     pub(super) journal: Arc<dyn Journal>,
     pub(super) store: Arc<dyn QueueStore>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) durability: Durability,
     pub(super) progress: Mutex<Progress>,
-    pub(super) behind: Behind,
+    pub(super) lag: WriteLag,
 }
 
+/// How far journal and store have come.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    /// The last record that memory holds.
+    /// The last record that is applied to the store.
     pub(super) seq: u64,
     /// When it happened.
     pub(super) at: Option<Timestamp>,
-    /// A commit failed, so the journal may hold more than memory does.
+    /// A commit failed, so the journal may hold records that are not applied.
     pub(super) in_doubt: bool,
-    /// What rested on commits in doubt, to be undone where it turns out that they failed.
+    /// Events of commits in doubt, to be undone where the commit turns out to have failed.
     pub(super) undo: Vec<Event>,
-    /// Joins whose writing failed. Their numbers stay taken, so they are written with the next group.
-    pub(super) unwritten: Vec<Promise>,
-    /// When this process last said that it is at the door.
-    pub(super) beat_at: Option<Timestamp>,
+    /// Joins whose commit failed. Their numbers stay assigned, so they are written with the next batch.
+    pub(super) pending: Vec<PendingJoin>,
+    /// When this process last recorded a heartbeat.
+    pub(super) heartbeat_at: Option<Timestamp>,
 }
 
+/// A batch could not be written or applied.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WriteError {
     #[error(transparent)]
@@ -73,7 +74,7 @@ pub(crate) enum WriteError {
     Store(#[from] StoreError),
 }
 
-impl Writer {
+impl JournalWriter {
     pub(crate) fn new(
         journal: Arc<dyn Journal>,
         store: Arc<dyn QueueStore>,
@@ -86,11 +87,11 @@ impl Writer {
             clock,
             durability,
             progress: Mutex::default(),
-            behind: Behind::default(),
+            lag: WriteLag::default(),
         }
     }
 
-    /// Brings memory up to what the journal holds.
+    /// Applies the records that the store does not hold yet.
     pub(crate) async fn catch_up(&self) -> Result<(), WriteError> {
         loop {
             let after = self.progress.lock().seq;
@@ -107,8 +108,8 @@ impl Writer {
         }
     }
 
-    /// After a restart: writes down that nobody could come since the last record, so that a crash makes nobody miss her
-    /// call. Of a shared journal another process may have gone on; there the beat tells.
+    /// After a restart: records that no visitor could enter since the last record, so that a crash costs no visitor their
+    /// call window. On a shared journal another process may have gone on; there the heartbeat tells.
     pub(crate) async fn resume(&self) -> Result<(), WriteError> {
         let last = self.progress.lock().at.filter(|_| !self.journal.is_shared());
         let now = self.clock.now();
@@ -124,20 +125,26 @@ impl Writer {
         }
     }
 
-    pub(crate) fn behind(&self) -> Behind {
-        self.behind.clone()
+    pub(crate) fn lag(&self) -> WriteLag {
+        self.lag.clone()
     }
 
-    /// Starts to write what is asked.
-    pub(crate) fn start(self, life: &Lifecycle) -> Pen {
+    /// Starts to serve requests.
+    pub(crate) fn start(self, life: &Lifecycle) -> WriterHandle {
         let writer = Arc::new(self);
-        GroupCommit::start_paced(life, QUEUE_MAX, GROUP_MAX, PACE, move |asks: Vec<Ask>| {
-            let writer = Arc::clone(&writer);
-            async move { writer.write(asks).await }
-        })
+        GroupCommit::start_paced(
+            life,
+            QUEUE_MAX,
+            BATCH_MAX,
+            LINGER,
+            move |requests: Vec<WriteRequest>| {
+                let writer = Arc::clone(&writer);
+                async move { writer.write(requests).await }
+            },
+        )
     }
 
-    /// Writes down something that has to be there before anybody comes, unless it is there.
+    /// Appends an event that must be journaled before the first visitor, unless `is_there` says that it is.
     pub(crate) async fn write_once(
         &self,
         event: Event,
@@ -151,7 +158,7 @@ impl Writer {
                 }])
                 .await
             {
-                // Another node was faster with this or with something else.
+                // Another node wrote this or something else first.
                 Err(WriteError::Journal(JournalError::Conflict)) if self.journal.is_shared() => {
                     self.catch_up().await?
                 }
@@ -161,16 +168,19 @@ impl Writer {
         Ok(())
     }
 
-    /// In the order of their numbers, without those that the journal has.
-    pub(super) fn not_written(&self, mut promises: Vec<Promise>) -> Result<Vec<Promise>, StoreError> {
+    /// The joins that the journal does not hold, in the order of their numbers.
+    pub(super) fn not_journaled(
+        &self,
+        mut promises: Vec<PendingJoin>,
+    ) -> Result<Vec<PendingJoin>, StoreError> {
         promises.sort_unstable_by_key(|it| it.number);
         promises.dedup_by_key(|it| it.number);
         let mut parted = Ok(());
-        promises.retain(|it| match self.store.owner(it.number) {
+        promises.retain(|it| match self.store.subject_of(it.number) {
             None => true,
             Some(owner) => {
                 if owner != it.join.subject {
-                    parted = Err(StoreError::Parted("a number is two subjects'"));
+                    parted = Err(StoreError::Diverged("a number belongs to two subjects"));
                 }
                 false
             }
@@ -182,13 +192,13 @@ impl Writer {
         let last = self.journal.append(self.store.epoch(), &records).await?;
         let before = last - records.len() as u64;
         if self.journal.is_shared() && self.progress.lock().seq != before {
-            // Others have written meanwhile; this reads their records and its own, in order.
+            // Other processes wrote meanwhile: their records and these are read back in order.
             return self.catch_up().await;
         }
         let at = records.last().and_then(Record::at);
-        let stored: Vec<Stored> = (before + 1..)
+        let stored: Vec<StoredRecord> = (before + 1..)
             .zip(records)
-            .map(|(seq, record)| Stored { seq, record })
+            .map(|(seq, record)| StoredRecord { seq, record })
             .collect();
         self.store.apply(&stored, self.moment()).await?;
         let mut progress = self.progress.lock();
@@ -196,19 +206,19 @@ impl Writer {
         Ok(())
     }
 
-    /// Says once a second that somebody is at the door; when nobody has been there for a while, the open call windows
-    /// are lengthened by it.
-    pub(super) async fn beat(&self, now: Timestamp) -> Result<(), WriteError> {
+    /// Records regularly that this process can admit visitors. When no process could for a while, the open call windows
+    /// are extended by that time.
+    pub(super) async fn heartbeat(&self, now: Timestamp) -> Result<(), WriteError> {
         if self
             .progress
             .lock()
-            .beat_at
-            .is_some_and(|at| now.since(at) < BEAT_EVERY && now >= at)
+            .heartbeat_at
+            .is_some_and(|at| now.since(at) < HEARTBEAT_INTERVAL && now >= at)
         {
             return Ok(());
         }
-        let before = self.journal.beat(now).await?;
-        self.progress.lock().beat_at = Some(now);
+        let before = self.journal.heartbeat(now).await?;
+        self.progress.lock().heartbeat_at = Some(now);
         match before.filter(|&at| now.since(at) >= INTERRUPTION_MIN) {
             Some(since) => {
                 self.append(vec![Record::Event {

@@ -1,39 +1,41 @@
-//! How many people stand how far behind the last number called: what makes a position shrink when others leave, without
-//! anybody asking for herself. Pure.
+//! People ahead: how many people stand how far behind the last number called, so that a position shrinks when
+//! others leave, without a request. Pure.
 //!
-//! Who has left on purpose is known exactly, and numbers that are nobody's are nobody. The board says how many people
-//! stand within the next so many numbers, at distances that grow in proportion; between two of them a browser takes a
-//! straight line. Where nobody has left, it is exact, and takes no more than one row.
+//! Who has left on purpose is known exactly, and skipped numbers are nobody. The status gives the number of
+//! people within the next so many numbers, at distances that grow in proportion; between two of them a
+//! browser interpolates. Where nobody has left the result is exact and takes one row.
 
 use serde::{Deserialize, Serialize};
 
-/// Behind the front each place is told apart.
+/// So many numbers at the front are counted one by one.
 const TOLD_APART: u32 = 16;
-/// Blocks beyond it.
+/// Blocks beyond them.
 const BLOCKS: i32 = 30;
-/// When a board has to be made smaller, fewer rows than that are left alone.
+/// A status that must shrink keeps at least so many rows.
 const ROWS_MIN: usize = 6;
 
-/// People in line behind a number: of the next so many numbers, so many are somebody's who has not left. Both grow from
-/// row to row; on the wire `[numbers, people]`.
+/// People who wait behind a number: of the next so many numbers, how many belong to somebody who has not
+/// left. Both grow from row to row; on the wire `[numbers, people]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(transparent)]
-pub(crate) struct Survivors(Vec<(u32, u32)>);
+pub(crate) struct PeopleAhead(Vec<(u32, u32)>);
 
-/// People, and whether that is only about right.
+/// A number of people, and whether it is approximate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct People {
+pub(crate) struct PeopleCount {
+    /// People.
     pub count: u64,
-    pub about: bool,
+    /// Some of the numbers at that distance have left, and the status does not say which.
+    pub approximate: bool,
 }
 
-/// At how many numbers behind the front a line of this length is counted.
+/// The distances behind the front at which a queue of this length is counted.
 pub(crate) fn distances(length: u32) -> Vec<u32> {
     let mut distances: Vec<u32> = (1..=length.min(TOLD_APART)).collect();
     if length > TOLD_APART {
         let times = f64::from(length) / f64::from(TOLD_APART);
         let nth = |i| {
-            crate::waiting_room::forecast::wait_table::whole(
+            crate::waiting_room::forecast::wait_table::round_to_u32(
                 f64::from(TOLD_APART) * times.powf(f64::from(i) / f64::from(BLOCKS)),
             )
         };
@@ -43,9 +45,9 @@ pub(crate) fn distances(length: u32) -> Vec<u32> {
     distances
 }
 
-impl Survivors {
-    /// Of rows that say how many people there are up to each distance. Those that a straight line would give are left
-    /// out.
+impl PeopleAhead {
+    /// From rows that say how many people there are up to each distance. Rows that interpolation would give
+    /// are left out.
     pub(crate) fn of(counted: impl IntoIterator<Item = (u32, u32)>) -> Self {
         let mut rows: Vec<(u32, u32)> = Vec::new();
         for row in counted {
@@ -64,28 +66,28 @@ impl Survivors {
         Self(rows)
     }
 
-    /// How many people stand within the next `distance` numbers. Beyond its end, which is as old as the board, nobody has
-    /// left yet.
-    pub(crate) fn people(&self, distance: u64) -> People {
+    /// How many people stand within the next `distance` numbers. Beyond its end, which is as old as the
+    /// status, nobody has left yet.
+    pub(crate) fn within(&self, distance: u64) -> PeopleCount {
         let next = self.0.partition_point(|&(upto, _)| u64::from(upto) < distance);
         let (from, some) = next.checked_sub(1).map_or((0, 0), |last| self.0[last]);
         let (from, some) = (u64::from(from), u64::from(some));
         let Some(&(to, more)) = self.0.get(next) else {
-            return People {
+            return PeopleCount {
                 count: some + (distance - from),
-                about: false,
+                approximate: false,
             };
         };
         let (wide, up) = (u64::from(to) - from, u64::from(more) - some);
         let along = (2 * up * (distance - from) + wide) / (2 * wide);
-        People {
+        PeopleCount {
             count: some + along,
-            about: up > 0 && up < wide && distance < u64::from(to),
+            approximate: up > 0 && up < wide && distance < u64::from(to),
         }
     }
 
-    /// Of the rows behind the front every second goes, but not the end; says whether there was one to go.
-    pub(crate) fn thin(&mut self) -> bool {
+    /// Drops every second row behind the front, but not the last; says whether there was one to drop.
+    pub(crate) fn coarsen(&mut self) -> bool {
         let (front, before) = (
             self.0.partition_point(|(upto, _)| *upto <= TOLD_APART),
             self.0.len(),
@@ -113,11 +115,11 @@ mod tests {
 
     use super::*;
 
-    /// The line of those who are there, as the engine counts it.
-    fn line(there: &[bool]) -> Survivors {
+    /// A queue as the store counts it.
+    fn line(there: &[bool]) -> PeopleAhead {
         let mut people = 0;
         let mut counted = 0;
-        Survivors::of(
+        PeopleAhead::of(
             distances(u32::try_from(there.len()).unwrap())
                 .into_iter()
                 .map(|upto| {
@@ -130,7 +132,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_exact_where_it_does_not_say_about_and_never_far_off(
+        fn counts_are_exact_unless_marked_approximate(
             leavers in 0_u32..100, length in 0_usize..5_000, seed: u64,
         ) {
             let mut dice = seed | 1;
@@ -143,38 +145,38 @@ mod tests {
             let (mut truth, mut before) = (0_u64, 0);
             for distance in 0..=length {
                 truth += u64::from(distance > 0 && there[distance - 1]);
-                let People { count, about } = line.people(distance as u64);
+                let PeopleCount { count, approximate } = line.within(distance as u64);
                 prop_assert!(count >= before, "nobody's position grows with the distance");
                 before = count;
-                let bound = if about { distance as u64 / 4 + 1 } else { 0 };
+                let bound = if approximate { distance as u64 / 4 + 1 } else { 0 };
                 prop_assert!(count.abs_diff(truth) <= bound, "{distance}: {count} for {truth}");
             }
-            prop_assert_eq!(line.people(length as u64 + 7).count, truth + 7);
+            prop_assert_eq!(line.within(length as u64 + 7).count, truth + 7);
         }
     }
 
     #[test]
-    fn a_line_that_nobody_has_left_is_one_row_and_the_longest_is_short() {
+    fn a_full_queue_is_one_row_and_the_longest_is_short() {
         assert_eq!(line(&[true; 4_000]).rows(), [(4_000, 4_000)]);
         assert_eq!(
-            line(&[]).people(0),
-            People {
+            line(&[]).within(0),
+            PeopleCount {
                 count: 0,
-                about: false
+                approximate: false
             }
         );
         assert!(distances(4_000_000).len() <= 64);
-        let mut longest = Survivors::of(distances(4_000_000).into_iter().map(|upto| (upto, upto / 3)));
+        let mut longest = PeopleAhead::of(distances(4_000_000).into_iter().map(|upto| (upto, upto / 3)));
         let end = *longest.rows().last().unwrap();
-        while longest.thin() {
+        while longest.coarsen() {
             assert_eq!(longest.rows().last(), Some(&end), "the end stays");
         }
         assert!(longest.rows().len() < 16 + ROWS_MIN, "{:?}", longest.rows());
         assert_eq!(
-            longest.people(9),
-            People {
+            longest.within(9),
+            PeopleCount {
                 count: 3,
-                about: false
+                approximate: false
             },
             "the front stays too"
         );

@@ -9,56 +9,59 @@ use crate::waiting_room::{
     context::RoomContext,
     draw::publication,
     forecast::{
-        interval_calibration::Calibration,
-        seats_per_visit::Seats,
-        observation::Glimpse,
-        wait_model::Pace,
-        wait_table::{self, Point},
-        zone_availability::{Inside, Supply, ZoneOnBoard},
+        observation::Observation,
+        scoring::ForecastScoring,
+        seats_per_visit::SeatCounts,
+        wait_model::WaitModel,
+        wait_table::{self, WaitPoint},
+        zone_availability::{AdmittedCounts, ZoneAvailability, ZoneStatus},
     },
-    journal::verify::LogHead,
+    journal::verify::ChainHead,
     phase::reason_of,
-    state::{Settings, Situation},
+    state::{AdmissionState, Settings},
     status::{
         presence::{self, Presence},
-        snapshot::{BoardPost, BoardWatch, Content, EncodedBoard, Poll, Told},
+        snapshot::{
+            EncodedStatus, PollInterval, PublishedStatus, QueueStatus, StatusPublisher, StatusSubscription,
+        },
     },
-    store::port::{SharedBoard, Stock},
-    types::{POLL_FAR_MS, POLL_NEAR_MS, Phase, Reason, Statements, ZoneStock},
+    store::port::{SharedStatus, Stock},
+    types::{DelayReason, ForecastOutcomes, POLL_FAR_MS, POLL_NEAR_MS, Phase, ZoneStock},
 };
 
 /// How often a new status is published.
 pub(crate) const PUBLISH_EVERY: Duration = Duration::from_secs(1);
-/// Publishers of several nodes wake up a little early or late; a status this much short of its age is not fresh.
+/// Publishers of several nodes wake up a little early or late; a status this much short of its age is not
+/// fresh.
 const FRESHNESS_TOLERANCE: Duration = Duration::from_millis(100);
 
 /// What the status says that its reporter does not know by itself.
 #[derive(Debug)]
 pub(crate) struct Inputs {
     /// As at the last admission tick; `None` before the first.
-    pub admission: Option<Situation>,
+    pub admission: Option<AdmissionState>,
     pub stock: Stock,
     /// The last link of the journal's chain; `None` before the first.
-    pub journal: Option<LogHead>,
+    pub journal: Option<ChainHead>,
 }
 
 /// One sale's status: its models, who is online, and what is published.
 #[derive(Debug)]
 pub(crate) struct StatusReporter {
     context: Arc<RoomContext>,
-    publisher: BoardPost,
-    published: ArcSwap<Told>,
+    publisher: StatusPublisher,
+    published: ArcSwap<PublishedStatus>,
     presence: Presence,
-    wait_model: Mutex<Pace>,
-    calibration: Mutex<Calibration>,
-    availability: Mutex<Supply>,
+    wait_model: Mutex<WaitModel>,
+    calibration: Mutex<ForecastScoring>,
+    availability: Mutex<ZoneAvailability>,
 }
 
 impl StatusReporter {
     /// Publishes a first status that says nothing of waits, so that there is always one to serve.
     pub(crate) fn new(context: Arc<RoomContext>) -> Self {
         let first = plain_status(&context, &[], None, Vec::new());
-        let publisher = BoardPost::new(first, context.config.watchers_max);
+        let publisher = StatusPublisher::new(first, context.config.status_streams_max);
         Self {
             context,
             publisher,
@@ -71,17 +74,17 @@ impl StatusReporter {
     }
 
     /// The current status, ready to be sent.
-    pub(crate) fn current(&self) -> Arc<EncodedBoard> {
+    pub(crate) fn current(&self) -> Arc<EncodedStatus> {
         self.publisher.current()
     }
 
     /// A subscription to the status; `None` when as many are taken as may be.
-    pub(crate) fn subscribe(&self) -> Option<BoardWatch> {
-        self.publisher.watch()
+    pub(crate) fn subscribe(&self) -> Option<StatusSubscription> {
+        self.publisher.subscribe()
     }
 
     /// What positions are computed from: the status that is published, whichever node has made it.
-    pub(crate) fn published(&self) -> Guard<Arc<Told>> {
+    pub(crate) fn published(&self) -> Guard<Arc<PublishedStatus>> {
         self.published.load()
     }
 
@@ -90,8 +93,8 @@ impl StatusReporter {
     }
 
     /// What became of the waits that this node has published.
-    pub(crate) fn statements(&self) -> Statements {
-        self.calibration.lock().statements()
+    pub(crate) fn statements(&self) -> ForecastOutcomes {
+        self.calibration.lock().outcomes()
     }
 
     /// Exchanges heartbeats with the other nodes. Best effort: clients resend theirs.
@@ -99,12 +102,13 @@ impl StatusReporter {
         match self
             .context
             .store
-            .share_presence(&self.presence.take_news())
+            .share_heartbeats(&self.presence.take_unshared())
             .await
         {
-            Ok(heartbeats) => self.presence.learn(&heartbeats),
+            Ok(heartbeats) => self.presence.merge(&heartbeats),
             Err(error) => {
-                tracing::debug!(sale = %self.context.config.sale, %error, "heartbeats are not shared between the nodes");
+                tracing::debug!(sale = %self.context.config.sale, %error,
+                    "heartbeats are not shared between the nodes");
             }
         }
     }
@@ -113,13 +117,13 @@ impl StatusReporter {
     pub(crate) fn measure_second(&self, inputs: &Inputs) {
         let settings = self.context.store.settings();
         let seen = self.observe(&settings, inputs);
-        self.wait_model.lock().second(&seen);
+        self.wait_model.lock().observe(&seen);
         self.availability
             .lock()
-            .second(&inputs.stock.zones, &admitted(&seen));
+            .observe(&inputs.stock.zones, &admitted(&seen));
         let published = self.published.load();
         let random_below = |n: u32| u32::try_from(self.context.entropy.below(n.into())).unwrap_or(0);
-        self.calibration.lock().second(
+        self.calibration.lock().observe(
             seen.now,
             seen.phase,
             &settings,
@@ -129,17 +133,17 @@ impl StatusReporter {
         );
     }
 
-    /// Publishes what all nodes serve: the status of another node while it is fresh; a new one when it is not, or when
-    /// something has happened that all visitors should see `at_once`.
+    /// Publishes what all nodes serve: the status of another node while it is fresh; a new one when it is
+    /// not, or when something has happened that all visitors should see `at_once`.
     pub(crate) async fn renew(&self, inputs: &Inputs, at_once: bool) {
         let (store, sale) = (&self.context.store, &self.context.config.sale);
-        let shared = match store.share_board(0, None).await {
+        let shared = match store.share_status(0, None).await {
             Ok(Some(shared)) => shared,
             Ok(None) => return self.publish(inputs),
             Err(error) => {
                 tracing::debug!(%sale, %error, "the store is away: the status is served as it was");
                 let (estimate, reason) = self.estimate(inputs);
-                self.publisher.hang(Content {
+                self.publisher.publish(QueueStatus {
                     stale: true,
                     ..self.compose(inputs, &estimate, reason)
                 });
@@ -158,7 +162,7 @@ impl StatusReporter {
         let (next, json) = self
             .publisher
             .draft(self.compose(inputs, &estimate, reason), version);
-        match store.share_board(version, Some((next, &json))).await {
+        match store.share_status(version, Some((next, &json))).await {
             Ok(Some(shared)) => self.accept(shared),
             Ok(None) => {}
             Err(error) => tracing::debug!(%sale, %error, "the status could not be shared"),
@@ -168,33 +172,33 @@ impl StatusReporter {
     /// Publishes a new status on this node alone.
     pub(crate) fn publish(&self, inputs: &Inputs) {
         let (estimate, reason) = self.estimate(inputs);
-        let published = self.publisher.hang(self.compose(inputs, &estimate, reason));
+        let published = self.publisher.publish(self.compose(inputs, &estimate, reason));
         self.published.store(Arc::new(published));
     }
 
-    fn accept(&self, shared: SharedBoard) {
-        if let Some(published) = self.publisher.adopt(shared.version, shared.json) {
+    fn accept(&self, shared: SharedStatus) {
+        if let Some(published) = self.publisher.accept(shared.version, shared.json) {
             self.published.store(Arc::new(published));
         }
     }
 
-    fn observe<'a>(&self, settings: &'a Settings, inputs: &Inputs) -> Glimpse<'a> {
+    fn observe<'a>(&self, settings: &'a Settings, inputs: &Inputs) -> Observation<'a> {
         let context = &self.context;
         let at = context.moment();
         // Calls begin after the draw, where there is one.
         let calls_from = publication::status_of(&context.store.draw(), at.now)
-            .map_or(context.config.opens_at, |draw| {
-                draw.round_at.max(context.config.opens_at)
+            .map_or(context.config.on_sale_starts_at, |draw| {
+                draw.round_at.max(context.config.on_sale_starts_at)
             });
-        Glimpse {
+        Observation {
             now: at.now,
             phase: context.phase_at(at.now),
             settings,
-            situation: inputs.admission,
+            admission: inputs.admission,
             counts: context.store.counts(at),
-            visits: context.store.visits(at.now),
+            visits: context.store.visit_lengths(at.now),
             call_window: context.config.call_window,
-            seats: Seats::of(&inputs.stock.zones),
+            seats: SeatCounts::of(&inputs.stock.zones),
             until_open_s: u32::try_from(calls_from.since(at.now).as_secs()).unwrap_or(u32::MAX),
         }
     }
@@ -202,51 +206,51 @@ impl StatusReporter {
     fn compose<'a>(
         &'a self,
         inputs: &Inputs,
-        estimate: &'a [Point],
-        reason: Option<Reason>,
-    ) -> Content<'a> {
+        estimate: &'a [WaitPoint],
+        reason: Option<DelayReason>,
+    ) -> QueueStatus<'a> {
         let context = &self.context;
         let mut status = plain_status(context, estimate, reason, inputs.stock.zones.clone());
         self.add_zone_forecast(&mut status, inputs);
         let presence = matches!(status.phase, Phase::OnSale | Phase::Paused | Phase::SoldOut).then(|| {
-            let near = presence::near(status.rate_per_minute);
-            self.presence.on_board(
-                &context.store.asked(near),
+            let near = presence::near_distance(status.admission_rate_per_minute);
+            self.presence.status(
+                &context.store.heartbeat_sample(near),
                 status.now_serving,
-                status.issued,
+                status.numbers_issued,
                 near,
                 status.generated_at,
             )
         });
-        let accuracy = self.calibration.lock().kept_word();
-        Content {
+        let accuracy = self.calibration.lock().accuracy();
+        QueueStatus {
             draw: publication::status_of(&context.store.draw(), context.clock.now()),
             presence,
-            kept_word: (accuracy.of > 0).then_some(accuracy),
-            log: inputs.journal,
+            forecast_accuracy: (accuracy.total > 0).then_some(accuracy),
+            journal: inputs.journal,
             ..status
         }
     }
 
-    fn add_zone_forecast(&self, status: &mut Content<'_>, inputs: &Inputs) {
+    fn add_zone_forecast(&self, status: &mut QueueStatus<'_>, inputs: &Inputs) {
         if status.phase != Phase::OnSale {
             return;
         }
         let settings = self.context.store.settings();
         let admitted = admitted(&self.observe(&settings, inputs));
         let zones: Vec<ZoneStock> = status.zones.iter().map(|zone| zone.stock.clone()).collect();
-        let length = status.issued.saturating_sub(status.now_serving);
-        let distances = self
-            .availability
-            .lock()
-            .left_for(&zones, &admitted, &status.survivors, length);
+        let length = status.numbers_issued.saturating_sub(status.now_serving);
+        let distances =
+            self.availability
+                .lock()
+                .available_to_distance(&zones, &admitted, &status.people_ahead, length);
         for (zone, distance) in status.zones.iter_mut().zip(distances) {
-            zone.left_for = distance;
+            zone.available_to_distance = distance;
         }
     }
 
     /// The wait table, empty while no forecast can be made, and why waits have grown.
-    fn estimate(&self, inputs: &Inputs) -> (Vec<Point>, Option<Reason>) {
+    fn estimate(&self, inputs: &Inputs) -> (Vec<WaitPoint>, Option<DelayReason>) {
         let settings = self.context.store.settings();
         let seen = self.observe(&settings, inputs);
         let wait_model = self.wait_model.lock();
@@ -259,69 +263,74 @@ impl StatusReporter {
     }
 
     /// A command counts before what has happened, and an exception before a sale that is merely full.
-    fn reason(&self, seen: &Glimpse<'_>, of_model: Option<Reason>) -> Option<Reason> {
-        let is_commanded = !matches!(of_model, None | Some(Reason::AllInBaskets | Reason::FullHouse));
-        let of_settings = reason_of(seen.phase, seen.settings, seen.counts.active);
+    fn reason(&self, seen: &Observation<'_>, of_model: Option<DelayReason>) -> Option<DelayReason> {
+        let is_commanded = !matches!(
+            of_model,
+            None | Some(DelayReason::AllSeatsHeld | DelayReason::AtCapacity)
+        );
+        let of_settings = reason_of(seen.phase, seen.settings, seen.counts.active_visits);
         if of_settings.is_some() {
             of_settings
         } else if seen.phase != Phase::OnSale || is_commanded {
             of_model
-        } else if seen.situation.is_some_and(|state| state.box_office_silent) {
-            Some(Reason::BoxOfficeBusy)
-        } else if of_model != Some(Reason::AllInBaskets) && self.calibration.lock().is_outgrown(seen.now) {
-            Some(Reason::MoreStayed)
+        } else if seen.admission.is_some_and(|state| state.box_office_silent) {
+            Some(DelayReason::BoxOfficeBusy)
+        } else if of_model != Some(DelayReason::AllSeatsHeld)
+            && self.calibration.lock().has_recently_grown(seen.now)
+        {
+            Some(DelayReason::SlowerThanForecast)
         } else {
             of_model
         }
     }
 }
 
-fn admitted(seen: &Glimpse<'_>) -> Inside {
-    Inside {
-        active: seen.counts.active,
-        capacity: seen.settings.capacity,
-        ended_total: seen.counts.ended_total,
-        share: seen.share(),
-        expected: seen.expected(),
+fn admitted(seen: &Observation<'_>) -> AdmittedCounts {
+    AdmittedCounts {
+        active: seen.counts.active_visits,
+        capacity: seen.settings.active_visits_max,
+        ended_total: seen.counts.visits_ended_total,
+        share: seen.show_share(),
+        expected: seen.expected_entries(),
     }
 }
 
 /// The status without what is forecast or measured.
 fn plain_status<'a>(
     context: &'a RoomContext,
-    estimate: &'a [Point],
-    reason: Option<Reason>,
+    estimate: &'a [WaitPoint],
+    reason: Option<DelayReason>,
     zones: Vec<ZoneStock>,
-) -> Content<'a> {
+) -> QueueStatus<'a> {
     let (config, store, at) = (&context.config, &context.store, context.moment());
     let (settings, counts) = (store.settings(), store.counts(at));
-    Content {
+    QueueStatus {
         version: 0,
         generated_at: at.now,
         sale: &config.sale,
         phase: context.phase_at(at.now),
-        opens_at: config.opens_at,
+        on_sale_starts_at: config.on_sale_starts_at,
         closes_at: config.closes_at,
         now_serving: counts.now_serving,
-        issued: counts.issued,
+        numbers_issued: counts.numbers_issued,
         waiting: counts.waiting,
-        active: counts.active,
-        rate_per_minute: settings.rate_per_minute,
-        capacity: settings.capacity,
+        active_visits: counts.active_visits,
+        admission_rate_per_minute: settings.rate_effective_per_minute,
+        active_visits_max: settings.active_visits_max,
         estimate,
-        survivors: store.survivors(),
+        people_ahead: store.people_ahead(),
         presence: None,
-        zones: ZoneOnBoard::plain(zones),
-        returner_percent: wait_table::whole(config.returner_share * 100.0),
-        kept_word: None,
+        zones: ZoneStatus::plain(zones),
+        late_arrival_percent: wait_table::round_to_u32(config.late_arrival_share * 100.0),
+        forecast_accuracy: None,
         notice: settings.notice,
         reason,
         stale: false,
         draw: None,
-        log: None,
-        poll: Poll {
-            near_ms: POLL_NEAR_MS,
-            far_ms: POLL_FAR_MS,
+        journal: None,
+        poll_interval_ms: PollInterval {
+            min: POLL_NEAR_MS,
+            max: POLL_FAR_MS,
         },
     }
 }

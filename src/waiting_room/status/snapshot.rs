@@ -1,4 +1,4 @@
-//! The board: what is the same for all who wait, encoded once a second and served as it is.
+//! Public status of a queue: what is the same for every visitor, encoded once a second and served as it is.
 
 use std::sync::{
     Arc,
@@ -14,73 +14,95 @@ use tokio::sync::watch;
 use crate::kernel::{SaleId, Timestamp};
 use crate::waiting_room::{
     draw::publication::DrawOnBoard,
-    journal::verify::LogHead,
-    forecast::{interval_calibration::KeptWord, wait_table::Point, zone_availability::ZoneOnBoard},
+    forecast::{scoring::ForecastAccuracy, wait_table::WaitPoint, zone_availability::ZoneStatus},
+    journal::verify::ChainHead,
     status::{
-        people_ahead::{People, Survivors},
-        presence::{PresenceOnBoard, There},
+        people_ahead::{PeopleAhead, PeopleCount},
+        presence::{OnlineShare, PresenceStatus},
     },
-    types::{Phase, Reason},
+    types::{DelayReason, Phase},
 };
 
-/// A board as it goes out, bytes and all.
+/// An encoded status, ready to be sent.
 #[derive(Clone, Debug)]
-pub struct EncodedBoard {
-    /// Grows strictly, also over restarts: a browser ignores lower ones.
+pub struct EncodedStatus {
+    /// Grows strictly, also over restarts: browsers ignore lower versions.
     pub version: u64,
-    /// With its quotation marks.
+    /// Entity tag with its quotation marks.
     pub etag: String,
+    /// The status as JSON.
     pub json: Bytes,
-    /// One whole server-sent event of type `board`, with its blank line.
+    /// One whole server-sent event of type `status`, with its blank line.
     pub sse: Bytes,
 }
 
-/// What a browser may use to choose its own pace.
+/// Bounds of the pause between two polls, in milliseconds; a browser chooses its own within them.
 #[derive(Clone, Copy, Debug, Serialize, utoipa::ToSchema)]
-pub(crate) struct Poll {
-    pub near_ms: u32,
-    pub far_ms: u32,
+pub(crate) struct PollInterval {
+    /// Shortest pause.
+    pub min: u32,
+    /// Longest pause.
+    pub max: u32,
 }
 
-/// What the board says.
+/// The status of a status. Field names are those of its JSON.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub(crate) struct Content<'a> {
+pub(crate) struct QueueStatus<'a> {
+    /// Set when the status is encoded.
     pub version: u64,
+    /// When it was composed.
     pub generated_at: Timestamp,
+    /// The sale.
     pub sale: &'a SaleId,
+    /// Phase of the sale.
     pub phase: Phase,
-    pub opens_at: Timestamp,
+    /// From when visitors are called.
+    pub on_sale_starts_at: Timestamp,
+    /// When the sale closes.
     pub closes_at: Timestamp,
+    /// Highest number that has been called.
     pub now_serving: u32,
-    pub issued: u32,
+    /// Numbers assigned so far.
+    pub numbers_issued: u32,
+    /// Numbers that wait to be called.
     pub waiting: u32,
-    pub active: u32,
-    pub rate_per_minute: u32,
-    pub capacity: u32,
+    /// Active visits.
+    pub active_visits: u32,
+    /// Admissions per minute in force.
+    pub admission_rate_per_minute: u32,
+    /// Active visits at most.
+    pub active_visits_max: u32,
+    /// Table of waits; empty while no forecast can be made.
     #[schema(value_type = Vec<(u32, u32, u32, u32)>)]
-    pub estimate: &'a [Point],
+    pub estimate: &'a [WaitPoint],
     /// People behind the last number called.
-    pub survivors: Survivors,
+    pub people_ahead: PeopleAhead,
+    /// Who is asked for heartbeats, and how many are online.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub presence: Option<PresenceOnBoard>,
-    pub zones: Vec<ZoneOnBoard>,
-    /// Of a hundred entries, how many at most go to those who come back after they were passed over, while others wait.
-    pub returner_percent: u32,
-    /// Of the last waits that are over, how many were within the range that had been published for them.
+    pub presence: Option<PresenceStatus>,
+    /// Price zones with their stock.
+    pub zones: Vec<ZoneStatus>,
+    /// Of a hundred admissions, how many at most go to late arrivals while others wait.
+    pub late_arrival_percent: u32,
+    /// Of the last waits that are over, how many were within their published range.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub kept_word: Option<KeptWord>,
+    pub forecast_accuracy: Option<ForecastAccuracy>,
+    /// The operators' notice.
     #[schema(value_type = Option<String>)]
     pub notice: Option<Arc<str>>,
-    pub reason: Option<Reason>,
-    /// The engine is away: this is how things were, and nothing moves until it is back.
+    /// Why waits are longer than they were.
+    pub reason: Option<DelayReason>,
+    /// The store is away: this is the last known state, and nothing moves until it is back.
     #[serde(skip_serializing_if = "is_false")]
     pub stale: bool,
+    /// The fair draw; absent in a sale without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub draw: Option<DrawOnBoard>,
-    /// The last link of the journal's chain; nothing before the first.
+    /// The last link of the journal's chain; absent before the first.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub log: Option<LogHead>,
-    pub poll: Poll,
+    pub journal: Option<ChainHead>,
+    /// Bounds of the pause between polls.
+    pub poll_interval_ms: PollInterval,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
@@ -88,27 +110,30 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-/// What a node answers by: what it reads off the board that hangs, whoever has made it.
+/// What positions are computed from: the numbers of the published status, whichever node has made it.
 #[derive(Clone, Debug, Default, Deserialize)]
-pub(crate) struct Told {
+pub(crate) struct PublishedStatus {
+    /// Highest number that had been called.
     pub now_serving: u32,
-    pub estimate: Vec<Point>,
-    survivors: Survivors,
+    /// Table of waits.
+    pub estimate: Vec<WaitPoint>,
+    people_ahead: PeopleAhead,
+    /// Of a hundred visitors near the front, how many are online; `None` when too few are asked.
     #[serde(default, rename = "presence", deserialize_with = "percent_near")]
-    pub present_percent: Option<u32>,
+    pub online_percent: Option<u32>,
 }
 
-impl Told {
+impl PublishedStatus {
     /// People with numbers after `from` up to `upto`.
-    pub(crate) fn people_between(&self, from: u64, upto: u64) -> People {
+    pub(crate) fn people_between(&self, from: u64, upto: u64) -> PeopleCount {
         let behind = |number: u64| {
-            self.survivors
-                .people(number.saturating_sub(self.now_serving.into()))
+            self.people_ahead
+                .within(number.saturating_sub(self.now_serving.into()))
         };
         let (gone, all) = (behind(from), behind(upto));
-        People {
+        PeopleCount {
             count: all.count.saturating_sub(gone.count),
-            about: all.about || gone.about,
+            approximate: all.approximate || gone.approximate,
         }
     }
 }
@@ -116,17 +141,17 @@ impl Told {
 fn percent_near<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
     #[derive(Deserialize)]
     struct Presence {
-        there: Vec<There>,
+        online: Vec<OnlineShare>,
     }
     Ok(Option::<Presence>::deserialize(deserializer)?
-        .and_then(|presence| presence.there.first().map(|near| near.percent)))
+        .and_then(|presence| presence.online.first().map(|near| near.percent)))
 }
 
 const BYTES_MAX: usize = 2_048;
 
-impl EncodedBoard {
+impl EncodedStatus {
     fn new(version: u64, json: String) -> Self {
-        let sse = Bytes::from(format!("id: {version}\nevent: board\ndata: {json}\n\n"));
+        let sse = Bytes::from(format!("id: {version}\nevent: status\ndata: {json}\n\n"));
         Self {
             version,
             etag: format!("\"{version}\""),
@@ -136,19 +161,19 @@ impl EncodedBoard {
     }
 }
 
-impl Content<'_> {
-    fn encode(mut self, version: u64) -> EncodedBoard {
+impl QueueStatus<'_> {
+    fn encode(mut self, version: u64) -> EncodedStatus {
         self.version = version;
         let mut json = self.to_json();
-        // Every byte is paid a million times: the line is told in fewer rows, and a hall with very many price zones shows
-        // the first ones and a sum.
-        while json.len() > BYTES_MAX && self.survivors.thin() {
+        // Every byte is sent to every visitor: the queue is described in fewer rows, and a hall with very
+        // many price zones shows the first ones and a sum.
+        while json.len() > BYTES_MAX && self.people_ahead.coarsen() {
             json = self.to_json();
         }
         while json.len() > BYTES_MAX && self.zones.len() > 1 {
             let last = self.zones.pop().expect("there are two");
             let sum = self.zones.last_mut().expect("there is one");
-            sum.left_for = None;
+            sum.available_to_distance = None;
             let (sum, last) = (&mut sum.stock, last.stock);
             "…".clone_into(&mut sum.zone);
             sum.free += last.free;
@@ -157,127 +182,132 @@ impl Content<'_> {
             sum.blocked += last.blocked;
             json = self.to_json();
         }
-        // With every number at its limit beside the longest notice: how well waits were foretold can wait for another board.
+        // With every number at its limit beside the longest notice: the accuracy can wait for another status.
         if json.len() > BYTES_MAX {
-            self.kept_word = None;
+            self.forecast_accuracy = None;
             json = self.to_json();
         }
-        EncodedBoard::new(version, json)
+        EncodedStatus::new(version, json)
     }
 
     fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("a board is JSON")
+        serde_json::to_string(self).expect("a status is JSON")
     }
 }
 
-/// Where the current board hangs, and who watches it.
+/// The current status and its subscribers.
 #[derive(Debug)]
-pub(crate) struct BoardPost {
-    current: ArcSwap<EncodedBoard>,
-    news: watch::Sender<Arc<EncodedBoard>>,
-    /// Taken while a board is made, so that versions go out in order.
+pub(crate) struct StatusPublisher {
+    current: ArcSwap<EncodedStatus>,
+    news: watch::Sender<Arc<EncodedStatus>>,
+    /// Held while a status is encoded, so that versions are published in order.
     making: Mutex<()>,
-    watchers: Arc<AtomicUsize>,
-    watchers_max: usize,
+    subscribers: Arc<AtomicUsize>,
+    subscribers_max: usize,
 }
 
-/// Somebody's seat before the board; dropping it gives the seat back.
+/// A subscription to the status; dropping it frees its place.
 #[derive(Debug)]
-pub struct BoardWatch {
-    news: watch::Receiver<Arc<EncodedBoard>>,
-    watchers: Arc<AtomicUsize>,
+pub struct StatusSubscription {
+    news: watch::Receiver<Arc<EncodedStatus>>,
+    subscribers: Arc<AtomicUsize>,
 }
 
-impl BoardPost {
-    pub(crate) fn new(first: Content<'_>, watchers_max: usize) -> Self {
+impl StatusPublisher {
+    /// Starts with `first`, and takes so many subscribers at most.
+    pub(crate) fn new(first: QueueStatus<'_>, watchers_max: usize) -> Self {
         let version = u64::try_from(first.generated_at.as_millis()).unwrap_or(0);
         let first = Arc::new(first.encode(version));
         Self {
             current: ArcSwap::from(Arc::clone(&first)),
             news: watch::Sender::new(first),
             making: Mutex::new(()),
-            watchers: Arc::default(),
-            watchers_max,
+            subscribers: Arc::default(),
+            subscribers_max: watchers_max,
         }
     }
 
-    /// Hangs out a new board; gives what is to be answered by. Versions come from the wall clock, so they grow over restarts, and still grow when it is
-    /// set back.
-    pub(crate) fn hang(&self, content: Content<'_>) -> Told {
-        let told = Told {
-            now_serving: content.now_serving,
-            estimate: content.estimate.to_vec(),
-            survivors: content.survivors.clone(),
-            present_percent: content
+    /// Publishes a new status; gives what positions are computed from. Versions come from the wall clock, so
+    /// they grow over restarts, and still grow when it is set back.
+    pub(crate) fn publish(&self, status: QueueStatus<'_>) -> PublishedStatus {
+        let published = PublishedStatus {
+            now_serving: status.now_serving,
+            estimate: status.estimate.to_vec(),
+            people_ahead: status.people_ahead.clone(),
+            online_percent: status
                 .presence
                 .as_ref()
-                .and_then(|presence| presence.there.first())
+                .and_then(|presence| presence.online.first())
                 .map(|near| near.percent),
         };
         let _making = self.making.lock();
-        let version = u64::try_from(content.generated_at.as_millis())
+        let version = u64::try_from(status.generated_at.as_millis())
             .unwrap_or(0)
             .max(self.current.load().version + 1);
-        let board = Arc::new(content.encode(version));
-        self.current.store(Arc::clone(&board));
-        self.news.send_replace(board);
-        told
+        let status = Arc::new(status.encode(version));
+        self.current.store(Arc::clone(&status));
+        self.news.send_replace(status);
+        published
     }
 
-    /// The bytes of a board that may be hung out for all nodes, under a version above both.
-    pub(crate) fn draft(&self, content: Content<'_>, above: u64) -> (u64, Bytes) {
-        let version = u64::try_from(content.generated_at.as_millis())
+    /// Encodes a status that may be published for all nodes, under a version above both.
+    pub(crate) fn draft(&self, status: QueueStatus<'_>, above: u64) -> (u64, Bytes) {
+        let version = u64::try_from(status.generated_at.as_millis())
             .unwrap_or(0)
             .max(above.max(self.current.load().version) + 1);
-        (version, content.encode(version).json)
+        (version, status.encode(version).json)
     }
 
-    /// Hangs out what hangs for all nodes; gives what is to be answered by. `None` when it is not newer, or no board.
-    pub(crate) fn adopt(&self, version: u64, json: Vec<u8>) -> Option<Told> {
+    /// Publishes what another node has made; gives what positions are computed from. `None` when it is not
+    /// newer, or not a status.
+    pub(crate) fn accept(&self, version: u64, json: Vec<u8>) -> Option<PublishedStatus> {
         let _making = self.making.lock();
         if version <= self.current.load().version {
             return None;
         }
         let json = String::from_utf8(json).ok()?;
-        let told: Told = serde_json::from_str(&json).ok()?;
-        let board = Arc::new(EncodedBoard::new(version, json));
-        self.current.store(Arc::clone(&board));
-        self.news.send_replace(board);
-        Some(told)
+        let published: PublishedStatus = serde_json::from_str(&json).ok()?;
+        let status = Arc::new(EncodedStatus::new(version, json));
+        self.current.store(Arc::clone(&status));
+        self.news.send_replace(status);
+        Some(published)
     }
 
-    pub(crate) fn current(&self) -> Arc<EncodedBoard> {
+    /// The current status.
+    pub(crate) fn current(&self) -> Arc<EncodedStatus> {
         self.current.load_full()
     }
 
-    pub(crate) fn watch(&self) -> Option<BoardWatch> {
-        let max = self.watchers_max;
-        self.watchers
+    /// A subscription; `None` when as many are taken as may be.
+    pub(crate) fn subscribe(&self) -> Option<StatusSubscription> {
+        let max = self.subscribers_max;
+        self.subscribers
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| {
                 (n < max).then_some(n + 1)
             })
             .ok()?;
         let mut news = self.news.subscribe();
-        // Whoever comes sees the board that hangs there, not only the next one.
+        // A new subscriber gets the current status at once, not only the next one.
         news.mark_changed();
-        Some(BoardWatch {
+        Some(StatusSubscription {
             news,
-            watchers: Arc::clone(&self.watchers),
+            subscribers: Arc::clone(&self.subscribers),
         })
     }
 }
 
-impl BoardWatch {
-    /// The next board; the first comes at once. One that is slow skips to the latest. `None`: there will be no more.
-    pub async fn changed(&mut self) -> Option<Arc<EncodedBoard>> {
+impl StatusSubscription {
+    /// The next status; the first comes at once. A slow subscriber skips to the latest. `None`: there will be
+    /// no more.
+    pub async fn changed(&mut self) -> Option<Arc<EncodedStatus>> {
         self.news.changed().await.ok()?;
         Some(Arc::clone(&self.news.borrow_and_update()))
     }
 }
 
-impl Drop for BoardWatch {
+impl Drop for StatusSubscription {
     fn drop(&mut self) {
-        self.watchers.fetch_sub(1, Ordering::AcqRel);
+        self.subscribers.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -286,7 +316,7 @@ mod tests {
     use super::*;
     use crate::waiting_room::{ZoneStock, draw::Digest, forecast::wait_table::table, status::people_ahead};
 
-    fn zone(n: u32) -> ZoneOnBoard {
+    fn zone(n: u32) -> ZoneStatus {
         let stock = ZoneStock {
             zone: format!("Parterre {n}"),
             free: 1,
@@ -294,73 +324,73 @@ mod tests {
             booked: 3,
             blocked: 4,
         };
-        ZoneOnBoard {
+        ZoneStatus {
             stock,
-            left_for: Some([Some(1_000_000), Some(2_000_000), None]),
+            available_to_distance: Some([Some(1_000_000), Some(2_000_000), None]),
         }
     }
 
-    fn content<'a>(
+    fn status<'a>(
         sale: &'a SaleId,
         at_ms: i64,
-        estimate: &'a [Point],
+        estimate: &'a [WaitPoint],
         notice: &'a str,
         zones: u32,
-    ) -> Content<'a> {
+    ) -> QueueStatus<'a> {
         let at = Timestamp::from_millis(at_ms);
-        Content {
+        QueueStatus {
             version: 0,
             generated_at: at,
             sale,
             phase: Phase::OnSale,
-            opens_at: at,
+            on_sale_starts_at: at,
             closes_at: at,
             now_serving: 4_000_000_000,
-            issued: 4_000_000_000,
+            numbers_issued: 4_000_000_000,
             waiting: 4_000_000_000,
-            active: 4_000_000_000,
-            rate_per_minute: 4_000_000_000,
-            capacity: 4_000_000_000,
+            active_visits: 4_000_000_000,
+            admission_rate_per_minute: 4_000_000_000,
+            active_visits_max: 4_000_000_000,
             estimate,
-            survivors: Survivors::of(
+            people_ahead: PeopleAhead::of(
                 people_ahead::distances(4_000_000)
                     .into_iter()
                     .map(|upto| (upto, upto - upto / 7)),
             ),
-            presence: Some(PresenceOnBoard {
-                near: 4_096,
+            presence: Some(PresenceStatus {
+                near_distance: 4_096,
                 near_mask: 7,
-                mask: 127,
-                there: (0..6)
-                    .map(|n| There {
+                far_mask: 127,
+                online: (0..6)
+                    .map(|n| OnlineShare {
                         upto: 4_096 << (2 * n),
                         percent: 93,
                     })
                     .collect(),
             }),
             zones: (0..zones).map(zone).collect(),
-            returner_percent: 20,
-            kept_word: Some(KeptWord {
-                within: 1_000,
-                of: 1_000,
+            late_arrival_percent: 20,
+            forecast_accuracy: Some(ForecastAccuracy {
+                hits: 1_000,
+                total: 1_000,
             }),
             stale: false,
             draw: Some(DrawOnBoard::largest()),
-            log: Some(LogHead {
+            journal: Some(ChainHead {
                 link: u64::MAX,
                 hash: Digest([255; 32]),
             }),
             notice: Some(notice.into()),
-            reason: Some(Reason::CapacityLowered),
-            poll: Poll {
-                near_ms: 1_000,
-                far_ms: 20_000,
+            reason: Some(DelayReason::VisitLimitLowered),
+            poll_interval_ms: PollInterval {
+                min: 1_000,
+                max: 20_000,
             },
         }
     }
 
     #[test]
-    fn it_stays_small_whatever_there_is_to_say() {
+    fn the_largest_status_stays_within_its_bytes() {
         let sale = "s".repeat(64).parse().unwrap();
         let estimate = table(
             |ahead| [60.0, 90.0, 140.0].map(|s| s * ahead.powf(0.9)),
@@ -368,41 +398,44 @@ mod tests {
             90_000,
         );
         let notice = "곧".repeat(crate::waiting_room::NOTICE_CHARS_MAX);
-        let board = content(&sale, 1, &estimate, &notice, 60).encode(7);
-        assert!(board.json.len() <= BYTES_MAX, "{}", board.json.len());
-        let said: serde_json::Value = serde_json::from_slice(&board.json).unwrap();
+        let status = status(&sale, 1, &estimate, &notice, 60).encode(7);
+        assert!(status.json.len() <= BYTES_MAX, "{}", status.json.len());
+        let said: serde_json::Value = serde_json::from_slice(&status.json).unwrap();
         let zones = said["zones"].as_array().unwrap();
         assert_eq!(
             zones.iter().map(|z| z["booked"].as_u64().unwrap()).sum::<u64>(),
             180,
             "no seat is lost in the sum"
         );
-        let told: Told = serde_json::from_slice(&board.json).unwrap();
+        let published: PublishedStatus = serde_json::from_slice(&status.json).unwrap();
         assert_eq!(
-            (told.present_percent, told.survivors.people(4_000_000).count),
+            (
+                published.online_percent,
+                published.people_ahead.within(4_000_000).count
+            ),
             (Some(93), 3_428_572)
         );
         assert_eq!(
-            board.sse,
+            status.sse,
             format!(
-                "id: 7\nevent: board\ndata: {}\n\n",
-                std::str::from_utf8(&board.json).unwrap()
+                "id: 7\nevent: status\ndata: {}\n\n",
+                std::str::from_utf8(&status.json).unwrap()
             )
         );
     }
 
     #[tokio::test]
-    async fn versions_grow_though_the_clock_is_set_back_and_watchers_see_the_latest() {
+    async fn versions_grow_when_the_clock_is_set_back() {
         let sale: SaleId = "a".parse().unwrap();
-        let post = BoardPost::new(content(&sale, 5_000, &[], "", 1), 1);
-        let mut watch = post.watch().unwrap();
-        assert!(post.watch().is_none(), "one seat only");
+        let post = StatusPublisher::new(status(&sale, 5_000, &[], "", 1), 1);
+        let mut watch = post.subscribe().unwrap();
+        assert!(post.subscribe().is_none(), "one seat only");
         assert_eq!(watch.changed().await.unwrap().version, 5_000);
-        post.hang(content(&sale, 4_000, &[], "", 1));
-        post.hang(content(&sale, 4_000, &[], "", 1));
+        post.publish(status(&sale, 4_000, &[], "", 1));
+        post.publish(status(&sale, 4_000, &[], "", 1));
         assert_eq!(watch.changed().await.unwrap().version, 5_002);
         assert_eq!(post.current().etag, "\"5002\"");
         drop(watch);
-        assert!(post.watch().is_some());
+        assert!(post.subscribe().is_some());
     }
 }

@@ -6,13 +6,17 @@ use std::{
     time::Duration,
 };
 
-use crate::waiting_room::store::*;
 use crate::{
-    kernel::{Entropy, SeededEntropy},
+    kernel::{Entropy, SeededEntropy, Timestamp, VisitId},
     waiting_room::{
-        Config, Durability, OperatorCommand,
-        journal::{Event, Join, Record, Stored},
-        status::people_ahead::People,
+        journal::record::{Event, Join, Record, StoredRecord},
+        state::AdmissionState,
+        status::people_ahead::PeopleCount,
+        store::port::{
+            Assigned, EndReason, EndedVisit, KnownEntry, Moment, NumberState, QueueStore, Reservation,
+            SlotRequest, StoreError,
+        },
+        types::{BoxOfficeLoad, Config, Durability, OperatorCommand},
     },
 };
 
@@ -20,21 +24,21 @@ use crate::{
 pub(crate) fn config(capacity: u32) -> Config {
     Config {
         sale: "contract".parse().unwrap(),
-        prequeue_at: Timestamp::from_secs(0),
-        opens_at: Timestamp::from_secs(1),
+        prequeue_starts_at: Timestamp::from_secs(0),
+        on_sale_starts_at: Timestamp::from_secs(1),
         closes_at: Timestamp::from_secs(1_000_000),
-        rate_per_minute: 60,
-        capacity,
-        burst: Some(3),
+        admission_rate_per_minute: 60,
+        active_visits_max: capacity,
+        admission_burst: Some(3),
         call_window: Duration::from_mins(1),
-        returner_share: 0.25,
-        pass_life: Duration::from_mins(2),
+        late_arrival_share: 0.25,
+        pass_ttl: Duration::from_mins(2),
         visit_max: Duration::from_mins(10),
-        max_fans: 1_000,
+        queue_entries_max: 1_000,
         issuer: "https://tickets.example".into(),
-        watchers_max: 10,
-        passes_checked_elsewhere: false,
-        durability: Durability::Journaled,
+        status_streams_max: 10,
+        passes_verified_elsewhere: false,
+        durability: Durability::Committed,
         draw: None,
     }
 }
@@ -65,19 +69,25 @@ fn joins(first: u32, subjects: std::ops::Range<u64>) -> Record {
     }
 }
 
-fn called(seconds: u64, from: u32, upto: u32) -> Record {
+fn called(seconds: u64, after: u32, last: u32) -> Record {
     event(
         seconds,
         Event::Called {
-            from,
-            upto,
-            ends_at: at(seconds + 60).now,
+            after,
+            last,
+            window_ends_at: at(seconds + 60).now,
         },
     )
 }
 
 fn ordered(seconds: u64, command: OperatorCommand) -> Record {
-    event(seconds, Event::Operator { command, by: None })
+    event(
+        seconds,
+        Event::Operator {
+            command,
+            operator: None,
+        },
+    )
 }
 
 /// An engine, where visits get their names from, and the last record's number.
@@ -90,9 +100,9 @@ impl<S: Deref<Target: QueueStore>> Door<S> {
 
     async fn try_apply(&self, seconds: u64, records: &[Record]) -> Result<(), StoreError> {
         let first = self.2.fetch_add(records.len() as u64, Ordering::Relaxed) + 1;
-        let stored: Vec<Stored> = (first..)
+        let stored: Vec<StoredRecord> = (first..)
             .zip(records)
-            .map(|(seq, record)| Stored {
+            .map(|(seq, record)| StoredRecord {
                 seq,
                 record: record.clone(),
             })
@@ -100,9 +110,9 @@ impl<S: Deref<Target: QueueStore>> Door<S> {
         self.0.apply(&stored, at(seconds)).await
     }
 
-    async fn number(&self, subject: u64) -> Numbered {
+    async fn number(&self, subject: u64) -> Assigned {
         self.0
-            .number(Join {
+            .assign_number(Join {
                 subject,
                 joined_at: at(1).now,
             })
@@ -111,27 +121,21 @@ impl<S: Deref<Target: QueueStore>> Door<S> {
     }
 
     /// What a tick asks; it also tells the engine how far its record is followed.
-    async fn tick(&self, seconds: u64) -> Situation {
-        self.0.situation(at(seconds)).await.unwrap()
+    async fn tick(&self, seconds: u64) -> AdmissionState {
+        self.0.sync_state(at(seconds)).await.unwrap();
+        self.0.admission_state(at(seconds))
     }
 
     async fn ask(&self, seconds: u64, number: u32) -> (VisitId, Reservation) {
-        self.ask_while(Inside::Served, seconds, number).await
+        self.ask_while(BoxOfficeLoad::Normal, seconds, number).await
     }
 
-    async fn ask_while(&self, inside: Inside, seconds: u64, number: u32) -> (VisitId, Reservation) {
+    async fn ask_while(&self, load: BoxOfficeLoad, seconds: u64, number: u32) -> (VisitId, Reservation) {
         let visit = VisitId::random(&self.1 as &dyn Entropy);
         (
             visit,
             self.0
-                .reserve(
-                    &EntryAsk {
-                        number,
-                        visit,
-                        inside,
-                    },
-                    at(seconds),
-                )
+                .reserve_slot(&SlotRequest { number, visit, load }, at(seconds))
                 .await
                 .unwrap(),
         )
@@ -149,7 +153,7 @@ impl<S: Deref<Target: QueueStore>> Door<S> {
             seconds,
             &[event(
                 seconds,
-                Event::Entered {
+                Event::Admitted {
                     number,
                     subject: u64::from(number),
                     visit,
@@ -163,7 +167,7 @@ impl<S: Deref<Target: QueueStore>> Door<S> {
 
 fn no_room(again_s: u64) -> Reservation {
     Reservation::NoRoom {
-        ask_again: Duration::from_secs(again_s),
+        retry_after: Duration::from_secs(again_s),
     }
 }
 
@@ -194,60 +198,64 @@ pub(crate) async fn holds<S: Deref<Target: QueueStore>>(make: impl AsyncFn(Confi
 }
 
 async fn one_subject_has_one_number<S: Deref<Target: QueueStore>>(door: &Door<S>) {
-    let found = |number| Found {
+    let entry = |number| KnownEntry {
         number,
         joined_at: at(1).now,
     };
     for (number, subject) in (1..).zip(100..103) {
-        assert_eq!(door.number(subject).await, Numbered::New(found(number)));
+        assert_eq!(door.number(subject).await, Assigned::New(entry(number)));
         assert_eq!(
             door.number(subject).await,
-            Numbered::Had {
-                found: found(number),
-                written: false
+            Assigned::Existing {
+                entry: entry(number),
+                journaled: false
             }
         );
     }
     assert_eq!(
-        (door.0.known(100), door.0.owner(1)),
+        (door.0.find_by_subject(100), door.0.subject_of(1)),
         (None, None),
         "only the journal makes it known"
     );
     door.apply(1, &[joins(1, 100..103)]).await;
     assert_eq!(
         door.number(102).await,
-        Numbered::Had {
-            found: found(3),
-            written: true
+        Assigned::Existing {
+            entry: entry(3),
+            journaled: true
         }
     );
     assert_eq!(
-        (door.0.known(102), door.0.known(999), door.0.owner(3)),
-        (Some(found(3)), None, Some(102))
+        (
+            door.0.find_by_subject(102),
+            door.0.find_by_subject(999),
+            door.0.subject_of(3)
+        ),
+        (Some(entry(3)), None, Some(102))
     );
-    assert!(door.0.is_of(3, 102) && !door.0.is_of(3, 100));
+    assert!(door.0.belongs_to(3, 102) && !door.0.belongs_to(3, 100));
     door.apply(2, &[event(2, Event::Left { number: 1 })]).await;
-    assert_eq!(door.0.known(100), None);
+    assert_eq!(door.0.find_by_subject(100), None);
     assert_eq!(
         door.number(100).await,
-        Numbered::New(found(4)),
+        Assigned::New(entry(4)),
         "who left and joins again stands at the end"
     );
     door.apply(2, &[joins(4, 100..101)]).await;
-    assert_eq!(door.0.known(100), Some(found(4)));
+    assert_eq!(door.0.find_by_subject(100), Some(entry(4)));
     assert_eq!(
-        (door.0.standing(1, at(3)), door.0.standing(4, at(3))),
-        (Standing::Left, Standing::Waiting)
+        (door.0.entry_state(1, at(3)), door.0.entry_state(4, at(3))),
+        (NumberState::Left, NumberState::Waiting)
     );
 }
 
 async fn the_last_number_is_the_last<S: Deref<Target: QueueStore>>(door: &Door<S>) {
     for subject in 1..=1_000 {
-        assert!(matches!(door.number(subject).await, Numbered::New(_)));
+        assert!(matches!(door.number(subject).await, Assigned::New(_)));
     }
-    assert_eq!(door.number(1_001).await, Numbered::Full);
+    assert_eq!(door.number(1_001).await, Assigned::Full);
     assert!(
-        matches!(door.number(1_000).await, Numbered::Had { .. }),
+        matches!(door.number(1_000).await, Assigned::Existing { .. }),
         "who has a number keeps it"
     );
 }
@@ -257,13 +265,13 @@ async fn joins_may_come_late<S: Deref<Target: QueueStore>>(door: &Door<S>) {
     door.apply(1, &[joins(3, 3..5), called(1, 0, 4), joins(1, 1..2)])
         .await;
     assert_eq!(
-        (door.0.owner(1), door.0.owner(2), door.0.owner(4)),
+        (door.0.subject_of(1), door.0.subject_of(2), door.0.subject_of(4)),
         (Some(1), None, Some(4))
     );
-    assert!(matches!(door.0.standing(1, at(2)), Standing::Called { .. }));
+    assert!(matches!(door.0.entry_state(1, at(2)), NumberState::Called { .. }));
     door.enter(10, 1).await;
     door.enter(11, 3).await;
-    assert_eq!(door.0.counts(at(12)).issued, 4);
+    assert_eq!(door.0.counts(at(12)).numbers_issued, 4);
 }
 
 async fn what_does_not_follow_on_is_refused<S: Deref<Target: QueueStore>>(door: &Door<S>) {
@@ -272,12 +280,15 @@ async fn what_does_not_follow_on_is_refused<S: Deref<Target: QueueStore>>(door: 
         assert!(
             matches!(
                 door.try_apply(2, std::slice::from_ref(&wrong)).await,
-                Err(StoreError::Parted(_))
+                Err(StoreError::Diverged(_))
             ),
             "{wrong:?}"
         );
     }
-    assert_eq!((door.0.now_serving(), door.0.counts(at(3)).issued), (2, 3));
+    assert_eq!(
+        (door.0.now_serving(), door.0.counts(at(3)).numbers_issued),
+        (2, 3)
+    );
 }
 
 async fn the_door_is_exact<S: Deref<Target: QueueStore>>(door: &Door<S>) {
@@ -294,7 +305,7 @@ async fn the_door_is_exact<S: Deref<Target: QueueStore>>(door: &Door<S>) {
         20,
         &[event(
             20,
-            Event::Entered {
+            Event::Admitted {
                 number: 1,
                 subject: 1,
                 visit: first,
@@ -302,7 +313,10 @@ async fn the_door_is_exact<S: Deref<Target: QueueStore>>(door: &Door<S>) {
         )],
     )
     .await;
-    assert_eq!(door.ask(21, 1).await.1, Reservation::Inside { visit: first });
+    assert_eq!(
+        door.ask(21, 1).await.1,
+        Reservation::AlreadyAdmitted { visit: first }
+    );
     door.enter(21, 2).await;
     assert_eq!(door.ask(22, 4).await.1, no_room(1), "capacity");
     assert_eq!(door.ask(23, 3).await.1, no_room(1), "capacity");
@@ -312,7 +326,7 @@ async fn the_door_is_exact<S: Deref<Target: QueueStore>>(door: &Door<S>) {
         [EndedVisit {
             visit: first,
             number: 1,
-            how: Finished::Ended
+            reason: EndReason::Ended
         }]
     );
     assert_eq!(
@@ -338,11 +352,11 @@ async fn the_door_is_exact<S: Deref<Target: QueueStore>>(door: &Door<S>) {
         "the slot is kept for number 3"
     );
     let (given_back, _) = door.ask(26, 3).await;
-    door.0.give_back(given_back).await.unwrap();
+    door.0.release_slot(given_back).await.unwrap();
     door.enter(26, 3).await;
     door.tick(26).await;
-    assert_eq!(door.0.counts(at(26)).active, 2);
-    assert_eq!(door.ask(27, 1).await.1, Reservation::Left);
+    assert_eq!(door.0.counts(at(26)).active_visits, 2);
+    assert_eq!(door.ask(27, 1).await.1, Reservation::Ended);
 }
 
 async fn nobody_comes_in_while_those_inside_are_late<S: Deref<Target: QueueStore>>(door: &Door<S>) {
@@ -350,35 +364,35 @@ async fn nobody_comes_in_while_those_inside_are_late<S: Deref<Target: QueueStore
     let inside = door.enter(20, 1).await;
     for (number, again) in [(4, 1), (3, 1), (5, 2), (4, 1)] {
         assert_eq!(
-            door.ask_while(Inside::Late, 21, number).await.1,
+            door.ask_while(BoxOfficeLoad::Overloaded, 21, number).await.1,
             no_room(again),
             "number {number}"
         );
     }
     assert_eq!(
-        door.ask_while(Inside::Late, 21, 1).await.1,
-        Reservation::Inside { visit: inside },
+        door.ask_while(BoxOfficeLoad::Overloaded, 21, 1).await.1,
+        Reservation::AlreadyAdmitted { visit: inside },
         "her pass is hers"
     );
     // There is room for three, so number 4 may go in, and a place is kept for number 3, whoever is late then.
     door.enter(23, 4).await;
     assert_eq!(
-        door.ask_while(Inside::Late, 23, 5).await.1,
+        door.ask_while(BoxOfficeLoad::Overloaded, 23, 5).await.1,
         no_room(1),
         "number 3 still stands there"
     );
     assert_eq!(
-        door.ask_while(Inside::Late, 23, 2).await.1,
+        door.ask_while(BoxOfficeLoad::Overloaded, 23, 2).await.1,
         no_room(1),
         "she has just come"
     );
-    let (visit, reservation) = door.ask_while(Inside::Late, 23, 3).await;
+    let (visit, reservation) = door.ask_while(BoxOfficeLoad::Overloaded, 23, 3).await;
     assert_eq!(reservation, Reservation::Reserved { at: at(23).now });
     door.apply(
         23,
         &[event(
             23,
-            Event::Entered {
+            Event::Admitted {
                 number: 3,
                 subject: 3,
                 visit,
@@ -387,7 +401,10 @@ async fn nobody_comes_in_while_those_inside_are_late<S: Deref<Target: QueueStore
     )
     .await;
     door.enter(24, 2).await;
-    assert_eq!(door.ask_while(Inside::Late, 25, 5).await.1, no_room(1));
+    assert_eq!(
+        door.ask_while(BoxOfficeLoad::Overloaded, 25, 5).await.1,
+        no_room(1)
+    );
     door.enter(25, 5).await;
 }
 
@@ -425,10 +442,10 @@ async fn a_slot_comes_back_once<S: Deref<Target: QueueStore>>(door: &Door<S>) {
         door.0.end_visits(&[visit], at(137).now).await.unwrap().is_empty(),
         "it is ending already"
     );
-    assert!(!door.0.is_inside(visit, 0));
+    assert!(!door.0.is_admitted(visit, 0));
     assert_eq!(door.0.grant_pass(visit, at(137).now).await.unwrap(), None);
     door.0.reopen_visits(&ended).await.unwrap();
-    assert!(door.0.is_inside(visit, 0), "its end could not be written down");
+    assert!(door.0.is_admitted(visit, 0), "its end could not be written down");
     let ended = door.0.end_visits(&[visit], at(138).now).await.unwrap();
     let record = event(138, Event::VisitEnded { number: 1, visit });
     door.apply(138, &[record.clone(), record]).await;
@@ -436,44 +453,51 @@ async fn a_slot_comes_back_once<S: Deref<Target: QueueStore>>(door: &Door<S>) {
     door.tick(138).await;
     let counts = door.0.counts(at(138));
     assert_eq!(
-        (counts.active, counts.ended_total, door.0.is_inside(visit, 0)),
+        (
+            counts.active_visits,
+            counts.visits_ended_total,
+            door.0.is_admitted(visit, 0)
+        ),
         (0, 1, false)
     );
 }
 
 async fn a_place_runs_its_course<S: Deref<Target: QueueStore>>(door: &Door<S>) {
     door.apply(1, &[joins(1, 1..5)]).await;
-    assert_eq!(door.0.standing(1, at(2)), Standing::Waiting);
+    assert_eq!(door.0.entry_state(1, at(2)), NumberState::Waiting);
     door.apply(2, &[called(2, 0, 2)]).await;
     assert_eq!(
-        door.0.standing(2, at(62)),
-        Standing::Called { ends_at: at(62).now }
+        door.0.entry_state(2, at(62)),
+        NumberState::Called { ends_at: at(62).now }
     );
-    assert_eq!(door.0.standing(2, at(63)), Standing::PassedOver);
+    assert_eq!(door.0.entry_state(2, at(63)), NumberState::Missed);
     assert_eq!(
-        (door.0.counts(at(63)).passed_over, door.0.counts(at(63)).waiting),
+        (door.0.counts(at(63)).missed, door.0.counts(at(63)).waiting),
         (2, 2)
     );
     let visit = door.enter(100, 2).await;
-    assert_eq!(door.0.standing(2, at(100)), Standing::Entered);
-    assert_eq!(door.0.counts(at(100)).passed_over, 1);
+    assert_eq!(door.0.entry_state(2, at(100)), NumberState::Admitted);
+    assert_eq!(door.0.counts(at(100)).missed, 1);
     door.apply(101, &[event(101, Event::VisitEnded { number: 2, visit })])
         .await;
-    assert_eq!(door.0.standing(2, at(101)), Standing::Left);
+    assert_eq!(door.0.entry_state(2, at(101)), NumberState::Left);
 }
 
 async fn a_pause_stops_the_windows<S: Deref<Target: QueueStore>>(door: &Door<S>) {
     door.apply(1, &[joins(1, 1..5), called(1, 0, 1)]).await;
     door.apply(31, &[ordered(31, OperatorCommand::Pause)]).await;
     assert_eq!(door.ask(40, 1).await.1, no_room(1));
-    assert!(matches!(door.0.standing(1, at(500)), Standing::Called { .. }));
+    assert!(matches!(
+        door.0.entry_state(1, at(500)),
+        NumberState::Called { .. }
+    ));
     assert!(!door.tick(500).await.calling);
     door.apply(531, &[ordered(531, OperatorCommand::Resume)]).await;
     assert_eq!(
-        door.0.standing(1, at(540)),
-        Standing::Called { ends_at: at(561).now }
+        door.0.entry_state(1, at(540)),
+        NumberState::Called { ends_at: at(561).now }
     );
-    assert_eq!(door.0.standing(1, at(562)), Standing::PassedOver);
+    assert_eq!(door.0.entry_state(1, at(562)), NumberState::Missed);
 }
 
 async fn a_payment_keeps_the_slot<S: Deref<Target: QueueStore>>(door: &Door<S>) {
@@ -482,7 +506,7 @@ async fn a_payment_keeps_the_slot<S: Deref<Target: QueueStore>>(door: &Door<S>) 
     let grant = door.0.grant_pass(visit, at(600).now).await.unwrap().unwrap();
     assert_eq!(grant.expires_at, at(610).now, "not beyond the longest visit");
     assert_eq!(door.0.grant_pass(visit, at(610).now).await.unwrap(), None);
-    door.0.keep_visit(visit, at(700).now);
+    door.0.extend_visit(visit, at(700).now);
     door.tick(611).await;
     assert_eq!(
         door.0
@@ -516,12 +540,15 @@ async fn revoked_passes_open_nothing<S: Deref<Target: QueueStore>>(door: &Door<S
         .unwrap()
         .unwrap()
         .generation;
-    assert!(!door.0.is_inside(visit, before) && door.0.is_inside(visit, after));
+    assert!(!door.0.is_admitted(visit, before) && door.0.is_admitted(visit, after));
 }
 
 async fn the_line_knows_who_is_left_of_it<S: Deref<Target: QueueStore>>(door: &Door<S>) {
-    let people = |distance| door.0.survivors().people(distance);
-    let told = |count, about| People { count, about };
+    let people = |distance| door.0.people_ahead().within(distance);
+    let told = |count, about| PeopleCount {
+        count,
+        approximate: about,
+    };
     // Number 50 is nobody's.
     door.apply(1, &[joins(1, 1..50), joins(51, 51..101), called(1, 0, 3)])
         .await;
@@ -545,7 +572,7 @@ async fn the_line_knows_who_is_left_of_it<S: Deref<Target: QueueStore>>(door: &D
         "who comes after it stands behind it"
     );
     let far = people(57);
-    assert!((53..=55).contains(&far.count) && far.about, "{far:?}");
+    assert!((53..=55).contains(&far.count) && far.approximate, "{far:?}");
     door.apply(3, &[called(3, 3, 20)]).await;
     assert_eq!(
         (people(1), people(80)),
@@ -580,28 +607,31 @@ async fn those_who_are_asked_are_those_of_the_samples<S: Deref<Target: QueueStor
         ],
     )
     .await;
-    assert_eq!(door.0.asked(8), [3, 4, 7, 9, 10, 12, 15, 18, 24, 27, 30]);
-    assert_eq!(door.0.asked(0), [3, 9, 12, 15, 18, 24, 27, 30]);
+    assert_eq!(
+        door.0.heartbeat_sample(8),
+        [3, 4, 7, 9, 10, 12, 15, 18, 24, 27, 30]
+    );
+    assert_eq!(door.0.heartbeat_sample(0), [3, 9, 12, 15, 18, 24, 27, 30]);
 }
 
 async fn orders_set_the_door<S: Deref<Target: QueueStore>>(door: &Door<S>) {
     let call = event(
         1,
         Event::Called {
-            from: 0,
-            upto: 12,
-            ends_at: at(100_000).now,
+            after: 0,
+            last: 12,
+            window_ends_at: at(100_000).now,
         },
     );
     door.apply(1, &[joins(1, 1..20), call]).await;
     let orders = [
         (
-            OperatorCommand::Rate { per_minute: 0 },
-            OperatorCommand::Rate { per_minute: 60 },
+            OperatorCommand::SetAdmissionRate { per_minute: 0 },
+            OperatorCommand::SetAdmissionRate { per_minute: 60 },
         ),
         (
-            OperatorCommand::Capacity { visitors: 0 },
-            OperatorCommand::Capacity { visitors: 9 },
+            OperatorCommand::SetActiveVisitsMax { visits: 0 },
+            OperatorCommand::SetActiveVisitsMax { visits: 9 },
         ),
         (OperatorCommand::Pause, OperatorCommand::Resume),
     ];
@@ -614,12 +644,12 @@ async fn orders_set_the_door<S: Deref<Target: QueueStore>>(door: &Door<S>) {
         door.enter(seconds + 30, number).await;
     }
     // A group of orders is as good as one after the other, also for an engine that is told their sum.
-    let rate = |per_minute| OperatorCommand::Rate { per_minute };
+    let rate = |per_minute| OperatorCommand::SetAdmissionRate { per_minute };
     door.apply(
         500,
         &[
             ordered(500, rate(6)),
-            event(500, Event::Slowed { by_ppm: 500_000 }),
+            event(500, Event::RateReduced { by_ppm: 500_000 }),
             ordered(500, rate(120)),
         ],
     )
@@ -627,7 +657,7 @@ async fn orders_set_the_door<S: Deref<Target: QueueStore>>(door: &Door<S>) {
     assert_eq!(
         (
             door.tick(500).await.rate_per_minute,
-            door.0.settings().rate_ordered
+            door.0.settings().rate_configured_per_minute
         ),
         (60, 120)
     );
@@ -641,14 +671,18 @@ async fn orders_set_the_door<S: Deref<Target: QueueStore>>(door: &Door<S>) {
         no_room(1),
         "one a second is half of what was ordered"
     );
-    door.apply(501, &[event(501, Event::Slowed { by_ppm: 0 })]).await;
+    door.apply(501, &[event(501, Event::RateReduced { by_ppm: 0 })])
+        .await;
     for number in 8..10 {
         door.enter(502, number).await;
     }
-    assert_eq!(door.0.settings().orders, 8);
+    assert_eq!(door.0.settings().commands, 8);
     assert_eq!(door.ask(520, 10).await.1, no_room(1), "nine are inside");
-    door.apply(520, &[ordered(520, OperatorCommand::Capacity { visitors: 5 })])
-        .await;
+    door.apply(
+        520,
+        &[ordered(520, OperatorCommand::SetActiveVisitsMax { visits: 5 })],
+    )
+    .await;
     assert_eq!(door.ask(530, 10).await.1, no_room(1));
 }
 
@@ -658,9 +692,9 @@ async fn a_clock_that_steps_lets_nobody_in_beyond_the_rate<S: Deref<Target: Queu
     let call = event(
         1,
         Event::Called {
-            from: 0,
-            upto: 100,
-            ends_at: at(10_000_000).now,
+            after: 0,
+            last: 100,
+            window_ends_at: at(10_000_000).now,
         },
     );
     door.apply(1, &[joins(1, 1..200), call]).await;
@@ -676,7 +710,7 @@ async fn a_clock_that_steps_lets_nobody_in_beyond_the_rate<S: Deref<Target: Queu
                 seconds,
                 &[event(
                     seconds,
-                    Event::Entered {
+                    Event::Admitted {
                         number: next,
                         subject: u64::from(next),
                         visit,

@@ -1,125 +1,126 @@
-//! Who stands where: one line per number, and a table from customer to number. 13 bytes a fan for the line and 5 to 11
-//! for the table, so a million fans fit into some 24 MB; 8 bytes more for those who are in a draw. Strangers are not in the
-//! table: they show a number.
+//! The queue entries: one row per number, and a hash table from customer to number.
 //!
-//! Who has which number is a matter of arrival numbers, which a draw does not change; what has become of a number is one
-//! of queue numbers, which it gives.
+//! 13 bytes per row and 5 to 11 per customer in the table, so a million entries fit into some 24 MB; a draw adds 8 bytes per
+//! entry. Anonymous subjects are not in the table: their token carries the number.
+//!
+//! Subjects go by arrival numbers, which a draw does not change; what has become of an entry goes by queue numbers, which
+//! the draw assigns.
 
 use std::collections::BTreeSet;
 
 use crate::waiting_room::{
     draw::numbering::Order,
     status::{
-        people_ahead::{self, Survivors},
+        people_ahead::{self, PeopleAhead},
         presence,
     },
-    tokens::queue_token::is_stranger,
+    tokens::queue_token::is_anonymous,
 };
 
-/// The fan has entered; her visit may be over.
-const ENTERED: u8 = 1;
-/// She left the line, or her visit is over.
+/// The visitor has entered; the visit may be over.
+const ADMITTED: u8 = 1;
+/// The visitor left the queue, or the visit is over.
 const LEFT: u8 = 2;
-/// She came when called.
-const CAME: u8 = 4;
-/// Nobody's number, as far as is known: it was skipped, or its owner is not written down yet.
+/// The visitor responded to the call in time.
+const RESPONDED: u8 = 4;
+/// Has no known subject: the number was skipped, or its join is not journaled yet.
 const VOID: u8 = 8;
-/// It was given and is not known to be in the journal; of an arrival number, so a draw takes it along.
-const UNWRITTEN: u8 = 16;
+/// Assigned and not known to be journaled. Belongs to the arrival number, so a draw moves it.
+const UNJOURNALED: u8 = 16;
 
-/// What a number's owner has done.
+/// Flags of a queue number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Status(u8);
+pub(crate) struct EntryStatus(u8);
 
-impl Status {
-    pub(crate) fn entered(self) -> bool {
-        self.0 & ENTERED != 0
+impl EntryStatus {
+    pub(crate) fn admitted(self) -> bool {
+        self.0 & ADMITTED != 0
     }
 
     pub(crate) fn left(self) -> bool {
         self.0 & LEFT != 0
     }
 
-    pub(crate) fn came(self) -> bool {
-        self.0 & CAME != 0
+    pub(crate) fn responded(self) -> bool {
+        self.0 & RESPONDED != 0
     }
 
-    /// Neither inside nor gone.
-    pub(crate) fn is_in_line(self) -> bool {
-        self.0 & (ENTERED | LEFT | VOID) == 0
+    /// Has neither entered nor left.
+    pub(crate) fn is_waiting(self) -> bool {
+        self.0 & (ADMITTED | LEFT | VOID) == 0
     }
 }
 
-/// The line. Numbers begin at 1.
+/// All entries of a sale. Numbers start at 1.
 #[derive(Debug)]
-pub(crate) struct Fans {
-    /// By arrival number, as the next.
+pub(crate) struct EntryTable {
+    /// By arrival number, like the next field.
     subjects: Vec<u64>,
-    /// Milliseconds after `base_ms`; a queue older than 49 days says 49 days.
+    /// Milliseconds after `base_ms`; saturates at 49 days.
     joined_after_ms: Vec<u32>,
     /// By queue number.
     statuses: Vec<u8>,
-    order: Order,
+    numbering: Order,
     base_ms: i64,
     /// Open addressing with linear probing; 0 is an empty slot, else a number whose subject's hash leads here. The
-    /// hashes are keyed MACs, so they spread evenly and nobody outside can choose them to collide.
+    /// hashes are keyed MACs, so they spread evenly and no client can choose them to collide.
     table: Vec<u32>,
-    /// Slots of the table in use: subjects, each with her latest number.
-    used: usize,
-    /// Arrival numbers of the few who are asked wherever they stand.
-    sampled: BTreeSet<u32>,
+    /// Slots in use: one per customer, with the latest number.
+    slots_used: usize,
+    /// Arrival numbers of the sample that is asked for heartbeats anywhere in the queue.
+    far_sample: BTreeSet<u32>,
 }
 
 const TABLE_MIN: usize = 1 << 12;
 
-impl Fans {
+impl EntryTable {
     pub(crate) fn new() -> Self {
         Self {
             subjects: Vec::new(),
             joined_after_ms: Vec::new(),
             statuses: Vec::new(),
-            order: Order::default(),
+            numbering: Order::default(),
             base_ms: 0,
             table: vec![0; TABLE_MIN],
-            used: 0,
-            sampled: BTreeSet::new(),
+            slots_used: 0,
+            far_sample: BTreeSet::new(),
         }
     }
 
-    /// The highest number that was given out.
+    /// The highest number assigned.
     pub(crate) fn issued(&self) -> u32 {
         u32::try_from(self.statuses.len()).expect("numbers are 32 bits")
     }
 
-    /// The next number, for `subject`, not written down yet; an earlier number of hers is found no more.
-    pub(crate) fn push(&mut self, subject: u64, joined_at_ms: i64) -> u32 {
+    /// Assigns the next number to `subject`, not journaled yet. An earlier number of the subject is found no more.
+    pub(crate) fn assign(&mut self, subject: u64, joined_at_ms: i64) -> u32 {
         let number = self.issued() + 1;
-        self.put(number, subject, joined_at_ms);
-        self.set(self.order.queue_number(number), UNWRITTEN);
+        self.insert(number, subject, joined_at_ms);
+        self.set(self.numbering.queue_number(number), UNJOURNALED);
         number
     }
 
-    /// `number` is `subject`'s, by the journal; numbers that this skips are nobody's until they are put. Of several
-    /// numbers of a subject the highest is found.
-    pub(crate) fn put(&mut self, number: u32, subject: u64, joined_at_ms: i64) {
+    /// Records a journaled join. Numbers that this skips are void until they are inserted. Of several numbers of a subject
+    /// the highest is found.
+    pub(crate) fn insert(&mut self, number: u32, subject: u64, joined_at_ms: i64) {
         let Some(at) = index(number) else { return };
-        self.skip_to(number, joined_at_ms);
+        self.extend_to(number, joined_at_ms);
         let after_ms = joined_at_ms.saturating_sub(self.base_ms);
         self.joined_after_ms[at] = u32::try_from(after_ms.max(0)).unwrap_or(u32::MAX);
-        self.clear(self.order.queue_number(number), VOID | UNWRITTEN);
+        self.clear(self.numbering.queue_number(number), VOID | UNJOURNALED);
         self.subjects[at] = subject;
         if presence::in_far_sample(subject) {
-            self.sampled.insert(number);
+            self.far_sample.insert(number);
         }
-        if !is_stranger(subject) {
-            self.list(subject, number);
+        if !is_anonymous(subject) {
+            self.index_subject(subject, number);
         }
     }
 
-    /// Numbers up to `upto` have been given out; those that nobody is known to have are nobody's until they are put.
-    pub(crate) fn skip_to(&mut self, upto: u32, now_ms: i64) {
+    /// Numbers up to `upto` count as assigned; those without a known subject are void until they are inserted.
+    pub(crate) fn extend_to(&mut self, upto: u32, now_ms: i64) {
         if self.subjects.is_empty() {
-            // Room for a wall clock that is set back a little.
+            // Leaves room for a wall clock that is set back.
             self.base_ms = now_ms.saturating_sub(3_600_000);
         }
         let len = upto as usize;
@@ -130,64 +131,64 @@ impl Fans {
         }
     }
 
-    fn list(&mut self, subject: u64, number: u32) {
-        if (self.used + 1) * 4 > self.table.len() * 3 {
-            self.grow();
+    fn index_subject(&mut self, subject: u64, number: u32) {
+        if (self.slots_used + 1) * 4 > self.table.len() * 3 {
+            self.grow_table();
         }
-        let slot = self.slot(subject);
-        self.used += usize::from(self.table[slot] == 0);
-        self.table[slot] = self.table[slot].max(number);
+        let slot_of = self.slot_of(subject);
+        self.slots_used += usize::from(self.table[slot_of] == 0);
+        self.table[slot_of] = self.table[slot_of].max(number);
     }
 
-    /// The latest number of a customer.
-    pub(crate) fn number_of(&self, subject: u64) -> Option<u32> {
-        if is_stranger(subject) {
+    /// The latest number of a customer; `None` for anonymous subjects.
+    pub(crate) fn number_of_subject(&self, subject: u64) -> Option<u32> {
+        if is_anonymous(subject) {
             None
         } else {
-            Some(self.table[self.slot(subject)]).filter(|&number| number != 0)
+            Some(self.table[self.slot_of(subject)]).filter(|&number| number != 0)
         }
     }
 
-    /// Whose an arrival number is.
+    /// The subject of an arrival number.
     pub(crate) fn subject(&self, arrival: u32) -> Option<u64> {
-        self.status(self.order.queue_number(arrival))?;
+        self.status(self.numbering.queue_number(arrival))?;
         self.subjects.get(index(arrival)?).copied()
     }
 
-    /// Whether an arrival number is somebody's in the journal too.
-    pub(crate) fn is_written(&self, arrival: u32) -> bool {
-        self.status(self.order.queue_number(arrival))
-            .is_some_and(|status| status.0 & UNWRITTEN == 0)
+    /// Whether an arrival number has a journaled subject.
+    pub(crate) fn is_journaled(&self, arrival: u32) -> bool {
+        self.status(self.numbering.queue_number(arrival))
+            .is_some_and(|status| status.0 & UNJOURNALED == 0)
     }
 
-    pub(crate) fn set_written(&mut self, arrival: u32) {
-        self.clear(self.order.queue_number(arrival), UNWRITTEN);
+    pub(crate) fn mark_journaled(&mut self, arrival: u32) {
+        self.clear(self.numbering.queue_number(arrival), UNJOURNALED);
     }
 
     pub(crate) fn joined_at_ms(&self, arrival: u32) -> Option<i64> {
         Some(self.base_ms + i64::from(*self.joined_after_ms.get(index(arrival)?)?))
     }
 
-    pub(crate) fn order(&self) -> &Order {
-        &self.order
+    pub(crate) fn numbering(&self) -> &Order {
+        &self.numbering
     }
 
-    /// From now on the line stands in this order. Numbers of the draw that nobody has come with stay nobody's.
-    pub(crate) fn draw(&mut self, order: Order) {
-        let len = self.statuses.len().max(order.entries() as usize);
+    /// Applies a draw. Numbers of the draw without a subject stay void.
+    pub(crate) fn draw(&mut self, numbering: Order) {
+        let len = self.statuses.len().max(numbering.entries() as usize);
         self.subjects.resize(len, 0);
         self.joined_after_ms.resize(len, 0);
         self.statuses.resize(len, VOID);
         let of_arrivals = self.statuses.clone();
         for (arrival, status) in (1..).zip(of_arrivals) {
-            if let Some(at) = index(order.queue_number(arrival)) {
+            if let Some(at) = index(numbering.queue_number(arrival)) {
                 self.statuses[at] = status;
             }
         }
-        self.order = order;
+        self.numbering = numbering;
     }
 
-    /// The highest arrival number whose owner came before this moment.
+    /// The highest arrival number with a subject that joined before this moment.
     pub(crate) fn arrived_before(&self, at_ms: i64) -> u32 {
         (1..=self.issued())
             .rev()
@@ -198,67 +199,69 @@ impl Fans {
             .unwrap_or(0)
     }
 
-    /// An arrival number becomes nobody's.
-    pub(crate) fn give_up(&mut self, arrival: u32) {
-        self.set(self.order.queue_number(arrival), VOID);
+    /// Makes an arrival number void.
+    pub(crate) fn void(&mut self, arrival: u32) {
+        self.set(self.numbering.queue_number(arrival), VOID);
     }
 
-    /// What has become of a queue number.
-    pub(crate) fn status(&self, number: u32) -> Option<Status> {
+    /// The flags of a queue number; `None` where it is void.
+    pub(crate) fn status(&self, number: u32) -> Option<EntryStatus> {
         self.statuses
             .get(index(number)?)
             .copied()
-            .map(Status)
+            .map(EntryStatus)
             .filter(|it| it.0 & VOID == 0)
     }
 
-    /// Those who have not given their number up, with their arrival numbers.
-    pub(crate) fn living(&self) -> impl Iterator<Item = (u32, u64)> {
+    /// Arrival number and subject of every entry that has not left.
+    pub(crate) fn active(&self) -> impl Iterator<Item = (u32, u64)> {
         let all = (1_u32..).zip(self.subjects.iter().copied());
         all.filter(|&(arrival, _)| {
-            self.status(self.order.queue_number(arrival))
+            self.status(self.numbering.queue_number(arrival))
                 .is_some_and(|status| !status.left())
         })
     }
 
-    pub(crate) fn set_entered(&mut self, number: u32) {
-        self.set(number, ENTERED);
+    pub(crate) fn mark_admitted(&mut self, number: u32) {
+        self.set(number, ADMITTED);
     }
 
-    pub(crate) fn set_left(&mut self, number: u32) {
+    pub(crate) fn mark_left(&mut self, number: u32) {
         self.set(number, LEFT);
     }
 
-    pub(crate) fn set_came(&mut self, number: u32) {
-        self.set(number, CAME);
+    pub(crate) fn mark_responded(&mut self, number: u32) {
+        self.set(number, RESPONDED);
     }
 
-    /// How many of the numbers after `from` up to `upto` are in line.
-    pub(crate) fn in_line(&self, from: u32, upto: u32) -> u32 {
+    /// How many of the numbers after `from` up to `upto` are waiting.
+    pub(crate) fn waiting_between(&self, from: u32, upto: u32) -> u32 {
         let upto = (upto as usize).min(self.statuses.len());
         let range = self.statuses.get(from as usize..upto).unwrap_or_default();
-        u32::try_from(range.iter().filter(|&&s| Status(s).is_in_line()).count()).expect("numbers are 32 bits")
+        u32::try_from(range.iter().filter(|&&s| EntryStatus(s).is_waiting()).count())
+            .expect("numbers are 32 bits")
     }
 
-    /// How many people stand how far behind a number.
-    pub(crate) fn survivors(&self, from: u32) -> Survivors {
+    /// How many people wait how far behind a number.
+    pub(crate) fn people_ahead(&self, from: u32) -> PeopleAhead {
         let (mut counted, mut people) = (from, 0);
-        Survivors::of(
+        PeopleAhead::of(
             people_ahead::distances(self.issued().saturating_sub(from))
                 .into_iter()
                 .map(|upto| {
-                    people += self.in_line(counted, from + upto);
+                    people += self.waiting_between(counted, from + upto);
                     counted = from + upto;
                     (upto, people)
                 }),
         )
     }
 
-    /// Those behind a number who are asked whether they are there, by queue number.
-    pub(crate) fn asked(&self, from: u32, near: u32) -> Vec<u32> {
-        let is_in_line = |number: &u32| self.status(*number).is_some_and(Status::is_in_line);
+    /// Queue numbers behind `from` that are asked for heartbeats: of the next `near` numbers the near sample, then the far
+    /// sample.
+    pub(crate) fn heartbeat_sample(&self, from: u32, near: u32) -> Vec<u32> {
+        let is_waiting = |number: &u32| self.status(*number).is_some_and(EntryStatus::is_waiting);
         let of = |number: u32| {
-            index(self.order.arrival(number))
+            index(self.numbering.arrival(number))
                 .and_then(|at| self.subjects.get(at))
                 .copied()
         };
@@ -266,24 +269,24 @@ impl Fans {
         let near =
             (from.saturating_add(1)..=near_upto).filter(|it| of(*it).is_some_and(presence::in_near_sample));
         let mut far: Vec<u32> = self
-            .sampled
+            .far_sample
             .iter()
             .filter(|arrival| index(**arrival).is_some_and(|at| presence::in_far_sample(self.subjects[at])))
-            .map(|arrival| self.order.queue_number(*arrival))
+            .map(|arrival| self.numbering.queue_number(*arrival))
             .filter(|number| *number > near_upto)
             .collect();
         far.sort_unstable();
-        near.chain(far).filter(is_in_line).collect()
+        near.chain(far).filter(is_waiting).collect()
     }
 
-    /// The number that is reached when `count` of those in line after `from` are passed.
-    pub(crate) fn reach(&self, from: u32, count: u32) -> u32 {
+    /// The number reached when `count` waiting entries after `from` are called.
+    pub(crate) fn number_after(&self, from: u32, count: u32) -> u32 {
         if count == 0 {
             return from;
         }
         let mut left = count;
         for (at, &status) in self.statuses.iter().enumerate().skip(from as usize) {
-            left -= u32::from(Status(status).is_in_line());
+            left -= u32::from(EntryStatus(status).is_waiting());
             if left == 0 {
                 return u32::try_from(at + 1).expect("numbers are 32 bits");
             }
@@ -303,26 +306,26 @@ impl Fans {
         }
     }
 
-    /// Where `subject` stands in the table, or the empty slot where she would.
-    fn slot(&self, subject: u64) -> usize {
+    /// The slot of `subject` in the table, or the empty slot where it belongs.
+    fn slot_of(&self, subject: u64) -> usize {
         let mask = self.table.len() - 1;
         #[expect(clippy::cast_possible_truncation, reason = "the low bits are what is wanted")]
-        let mut slot = subject as usize & mask;
+        let mut slot_of = subject as usize & mask;
         loop {
-            match index(self.table[slot]) {
-                Some(at) if self.subjects[at] != subject => slot = (slot + 1) & mask,
-                _ => return slot,
+            match index(self.table[slot_of]) {
+                Some(at) if self.subjects[at] != subject => slot_of = (slot_of + 1) & mask,
+                _ => return slot_of,
             }
         }
     }
 
-    fn grow(&mut self) {
+    fn grow_table(&mut self) {
         let doubled = self.table.len() * 2;
         let old = std::mem::replace(&mut self.table, vec![0; doubled]);
         for number in old {
             if let Some(at) = index(number) {
-                let slot = self.slot(self.subjects[at]);
-                self.table[slot] = number;
+                let slot_of = self.slot_of(self.subjects[at]);
+                self.table[slot_of] = number;
             }
         }
     }
@@ -340,159 +343,179 @@ mod tests {
     use crate::kernel::{Entropy, SeededEntropy};
 
     #[test]
-    fn it_finds_what_a_map_finds() {
+    fn the_table_finds_what_a_map_finds() {
         let entropy = SeededEntropy::new(5);
-        let (mut fans, mut map) = (Fans::new(), HashMap::new());
+        let (mut entries, mut map) = (EntryTable::new(), HashMap::new());
         for number in 1..=30_000_u32 {
             // A small range of subjects in the low bits, so that they collide and come back.
             let subject = entropy.below(20_000) << 3;
-            assert_eq!(fans.number_of(subject), map.get(&subject).copied());
-            fans.push(subject, i64::from(number));
+            assert_eq!(entries.number_of_subject(subject), map.get(&subject).copied());
+            entries.assign(subject, i64::from(number));
             map.insert(subject, number);
-            assert_eq!(fans.issued(), number);
+            assert_eq!(entries.issued(), number);
         }
         assert!(
             map.iter()
-                .all(|(&subject, &number)| fans.number_of(subject) == Some(number))
+                .all(|(&subject, &number)| entries.number_of_subject(subject) == Some(number))
         );
-        assert_eq!(fans.joined_at_ms(77), Some(77));
+        assert_eq!(entries.joined_at_ms(77), Some(77));
         assert_eq!(
-            (fans.number_of(1), fans.status(0), fans.status(30_001)),
+            (
+                entries.number_of_subject(1),
+                entries.status(0),
+                entries.status(30_001)
+            ),
             (None, None, None)
         );
     }
 
     #[test]
-    fn a_number_may_be_put_late_and_a_skipped_one_is_nobodys() {
-        let mut fans = Fans::new();
-        fans.put(3, 30, 7);
+    fn late_inserts_fill_skipped_numbers() {
+        let mut entries = EntryTable::new();
+        entries.insert(3, 30, 7);
         assert_eq!(
-            (fans.issued(), fans.subject(2), fans.status(2), fans.in_line(0, 9)),
+            (
+                entries.issued(),
+                entries.subject(2),
+                entries.status(2),
+                entries.waiting_between(0, 9)
+            ),
             (3, None, None, 1)
         );
         assert_eq!(
-            (fans.reach(0, 1), fans.living().collect::<Vec<_>>()),
+            (entries.number_after(0, 1), entries.active().collect::<Vec<_>>()),
             (3, vec![(3, 30)])
         );
-        fans.put(1, 10, 7);
-        fans.put(2, 30, 7);
+        entries.insert(1, 10, 7);
+        entries.insert(2, 30, 7);
         assert_eq!(
             (
-                fans.number_of(30),
-                fans.subject(2),
-                fans.in_line(0, 9),
-                fans.reach(0, 2)
+                entries.number_of_subject(30),
+                entries.subject(2),
+                entries.waiting_between(0, 9),
+                entries.number_after(0, 2)
             ),
             (Some(3), Some(30), 3, 2)
         );
-        fans.set_left(1);
-        assert_eq!(fans.living().collect::<Vec<_>>(), [(2, 30), (3, 30)]);
+        entries.mark_left(1);
+        assert_eq!(entries.active().collect::<Vec<_>>(), [(2, 30), (3, 30)]);
     }
 
     #[test]
-    fn those_who_left_are_not_counted_when_calling() {
-        let mut fans = Fans::new();
+    fn calls_skip_entries_that_left() {
+        let mut entries = EntryTable::new();
         for subject in 1..=10 {
-            fans.push(subject, 0);
+            entries.assign(subject, 0);
         }
         for number in [2, 3, 5] {
-            fans.set_left(number);
+            entries.mark_left(number);
         }
         assert_eq!(
             (
-                fans.reach(0, 1),
-                fans.reach(0, 2),
-                fans.reach(0, 3),
-                fans.reach(4, 9)
+                entries.number_after(0, 1),
+                entries.number_after(0, 2),
+                entries.number_after(0, 3),
+                entries.number_after(4, 9)
             ),
             (1, 4, 6, 10)
         );
         assert_eq!(
-            (fans.in_line(0, 4), fans.in_line(0, 99), fans.in_line(20, 10)),
+            (
+                entries.waiting_between(0, 4),
+                entries.waiting_between(0, 99),
+                entries.waiting_between(20, 10)
+            ),
             (2, 7, 0)
         );
     }
 
     #[test]
-    fn what_is_given_stands_in_line_before_it_is_written_and_a_draw_takes_that_along() {
+    fn unjournaled_numbers_wait_and_survive_a_draw() {
         use crate::waiting_room::draw::Digest;
-        let mut fans = Fans::new();
+        let mut entries = EntryTable::new();
         for subject in 1..=5 {
-            fans.push(subject, 0);
+            entries.assign(subject, 0);
         }
         for arrival in [1, 3, 5] {
-            fans.set_written(arrival);
+            entries.mark_journaled(arrival);
         }
-        fans.draw(Order::drawn(&Digest([1; 32]), 5));
-        fans.give_up(2);
-        let again = fans.push(2, 0);
-        fans.set_written(again);
-        fans.push(7, 0);
-        let written = |fans: &Fans| {
+        entries.draw(Order::drawn(&Digest([1; 32]), 5));
+        entries.void(2);
+        let again = entries.assign(2, 0);
+        entries.mark_journaled(again);
+        entries.assign(7, 0);
+        let written = |entries: &EntryTable| {
             (1..=9)
-                .filter(|&arrival| fans.is_written(arrival))
+                .filter(|&arrival| entries.is_journaled(arrival))
                 .collect::<Vec<_>>()
         };
-        assert_eq!((written(&fans), fans.in_line(0, 9)), (vec![1, 3, 5, 6], 6));
-        fans.put(2, 2, 0);
         assert_eq!(
-            written(&fans),
+            (written(&entries), entries.waiting_between(0, 9)),
+            (vec![1, 3, 5, 6], 6)
+        );
+        entries.insert(2, 2, 0);
+        assert_eq!(
+            written(&entries),
             [1, 2, 3, 5, 6],
             "what is put late comes from the journal"
         );
     }
 
     #[test]
-    fn a_draw_changes_what_has_become_of_numbers_and_not_whose_they_are() {
+    fn a_draw_moves_states_and_keeps_subjects() {
         use crate::waiting_room::draw::Digest;
-        let mut fans = Fans::new();
+        let mut entries = EntryTable::new();
         for arrival in [1, 2, 4, 5, 6] {
-            fans.put(arrival, u64::from(arrival) * 10, i64::from(arrival));
+            entries.insert(arrival, u64::from(arrival) * 10, i64::from(arrival));
         }
-        fans.set_left(5);
-        assert_eq!((fans.arrived_before(5), fans.arrived_before(1)), (4, 0));
-        let order = Order::drawn(&Digest([1; 32]), 5);
-        fans.draw(order.clone());
-        fans.put(8, 80, 9);
+        entries.mark_left(5);
+        assert_eq!((entries.arrived_before(5), entries.arrived_before(1)), (4, 0));
+        let numbering = Order::drawn(&Digest([1; 32]), 5);
+        entries.draw(numbering.clone());
+        entries.insert(8, 80, 9);
         assert_eq!(
             (1..=8)
-                .map(|it| fans.subject(it).unwrap_or(0))
+                .map(|it| entries.subject(it).unwrap_or(0))
                 .collect::<Vec<_>>(),
             [10, 20, 0, 40, 50, 60, 0, 80]
         );
         assert_eq!(
-            fans.living().collect::<Vec<_>>(),
+            entries.active().collect::<Vec<_>>(),
             [(1, 10), (2, 20), (4, 40), (6, 60), (8, 80)]
         );
         assert!(
-            fans.status(order.queue_number(3)).is_none()
-                && fans.status(order.queue_number(5)).unwrap().left()
+            entries.status(numbering.queue_number(3)).is_none()
+                && entries.status(numbering.queue_number(5)).unwrap().left()
         );
         let first = (1..=5)
-            .find(|&number| ![3, 5].contains(&order.arrival(number)))
+            .find(|&number| ![3, 5].contains(&numbering.arrival(number)))
             .unwrap();
         assert_eq!(
-            (fans.reach(0, 1), fans.in_line(0, 5), fans.in_line(0, 8)),
+            (
+                entries.number_after(0, 1),
+                entries.waiting_between(0, 5),
+                entries.waiting_between(0, 8)
+            ),
             (first, 3, 5)
         );
-        fans.give_up(4);
-        assert_eq!((fans.subject(4), fans.in_line(0, 5)), (None, 2));
+        entries.void(4);
+        assert_eq!((entries.subject(4), entries.waiting_between(0, 5)), (None, 2));
     }
 
     #[test]
-    fn a_million_fans_fit_into_forty_bytes_each() {
-        let mut fans = Fans::new();
+    fn a_million_entries_need_at_most_forty_bytes_each() {
+        let mut entries = EntryTable::new();
         let entropy = SeededEntropy::new(6);
         let mut block = [0; 8];
         for _ in 0..1_000_000 {
             entropy.fill(&mut block);
-            fans.push(u64::from_le_bytes(block) >> 1, 0);
+            entries.assign(u64::from_le_bytes(block) >> 1, 0);
         }
         // Capacity, not length: what the allocator holds at worst.
-        let bytes = fans.subjects.capacity() * 8
-            + fans.joined_after_ms.capacity() * 4
-            + fans.statuses.capacity()
-            + fans.table.len() * 4;
+        let bytes = entries.subjects.capacity() * 8
+            + entries.joined_after_ms.capacity() * 4
+            + entries.statuses.capacity()
+            + entries.table.len() * 4;
         assert!(bytes <= 40 * 1_000_000, "{bytes}");
     }
 }

@@ -2,33 +2,36 @@
 
 use crate::{
     kernel::Timestamp,
-    waiting_room::{admission::policy::slowed, journal::record::Event, state::Settings, types::OperatorCommand},
+    waiting_room::{
+        admission::policy::effective_rate, journal::record::Event, state::Settings, types::OperatorCommand,
+    },
 };
 
 impl Settings {
-    /// What a journaled event changes of them.
-    pub(crate) fn follow(&mut self, event: &Event, when: Timestamp) {
+    /// Applies a journaled event.
+    pub(crate) fn apply_event(&mut self, event: &Event, when: Timestamp) {
         match event {
             Event::Operator { command, .. } => {
-                self.orders += 1;
-                self.ordered(command);
+                self.commands += 1;
+                self.apply_command(command);
             }
-            Event::Slowed { by_ppm } => {
-                self.slowed_ppm = *by_ppm;
-                self.slowed_at = Some(when);
+            Event::RateReduced { by_ppm } => {
+                self.rate_reduction_ppm = *by_ppm;
+                self.rate_reduced_at = Some(when);
             }
             Event::Stock { sold_out } => self.sold_out = *sold_out,
             _ => return,
         }
-        self.rate_per_minute = slowed(self.rate_ordered, self.slowed_ppm);
+        self.rate_effective_per_minute =
+            effective_rate(self.rate_configured_per_minute, self.rate_reduction_ppm);
     }
 
-    fn ordered(&mut self, command: &OperatorCommand) {
+    fn apply_command(&mut self, command: &OperatorCommand) {
         match command {
             OperatorCommand::Pause => self.paused = true,
             OperatorCommand::Resume => self.paused = false,
-            OperatorCommand::Rate { per_minute } => self.rate_ordered = *per_minute,
-            OperatorCommand::Capacity { visitors } => self.capacity = *visitors,
+            OperatorCommand::SetAdmissionRate { per_minute } => self.rate_configured_per_minute = *per_minute,
+            OperatorCommand::SetActiveVisitsMax { visits: visitors } => self.active_visits_max = *visitors,
             OperatorCommand::Notice { text } => self.notice = text.as_deref().map(Into::into),
             OperatorCommand::Close => self.closed = true,
             OperatorCommand::RevokePasses => self.pass_generation += 1,

@@ -18,8 +18,8 @@ use crate::{
     kernel::{Clock, ManualClock, SeededEntropy, Subject, Timestamp},
     platform::{keys::Keys, shutdown::Lifecycle, signing::VerifyingKeys},
     waiting_room::{
-        Config, Deps, Durability, Engine, EnterOutcome, Inside, JoinOutcome, JournalPlace, OpenError, Phase,
-        Place, PlaceState, PublishedDraw, QueueToken, WaitingRoom,
+        BoxOfficeLoad, Config, Deps, Durability, EnterOutcome, EntryState, JoinOutcome, JournalLocation,
+        OpenError, Phase, Position, PublishedDraw, QueueToken, StoreBackend, WaitingRoom,
         draw::{
             self, Beacon, BeaconAway, Chain, ClaimedDraw, Digest, DrawTerms, Order, Round, Shuffle, merkle,
         },
@@ -51,7 +51,7 @@ impl Beacon for TestBeacon {
     }
 }
 
-struct House {
+struct TestRoom {
     room: Arc<WaitingRoom>,
     clock: Arc<ManualClock>,
     life: Lifecycle,
@@ -81,17 +81,17 @@ fn config(beacon: &Arc<TestBeacon>) -> Config {
         beacon: Arc::clone(beacon) as _,
     });
     Config {
-        prequeue_at: at(100),
-        opens_at: at(200),
+        prequeue_starts_at: at(100),
+        on_sale_starts_at: at(200),
         closes_at: at(5_000),
-        burst: Some(50),
-        rate_per_minute: 60_000,
+        admission_burst: Some(50),
+        admission_rate_per_minute: 60_000,
         draw,
         ..conformance::config(30)
     }
 }
 
-fn fan(n: u32) -> Subject {
+fn customer(n: u32) -> Subject {
     Subject::customer(&n.to_string()).unwrap()
 }
 
@@ -100,25 +100,25 @@ async fn try_open(
     file: &Path,
     clock: &Arc<ManualClock>,
     seed: u64,
-) -> Result<House, OpenError> {
+) -> Result<TestRoom, OpenError> {
     let life = Lifecycle::new();
     let deps = Deps {
         clock: Arc::clone(clock) as _,
         entropy: Arc::new(SeededEntropy::new(seed)),
         keys: Keys::ephemeral(&SeededEntropy::new(42)),
-        journal: JournalPlace::File(file.to_owned()),
-        engine: Engine::Memory,
-        node: String::new(),
-        life: life.clone(),
+        journal: JournalLocation::File(file.to_owned()),
+        store: StoreBackend::Memory,
+        node_name: String::new(),
+        lifecycle: life.clone(),
     };
-    Ok(House {
+    Ok(TestRoom {
         room: Arc::new(crate::waiting_room::open::recover(config, deps).await?),
         clock: Arc::clone(clock),
         life,
     })
 }
 
-async fn open(config: Config, file: &Path, clock: &Arc<ManualClock>, seed: u64) -> House {
+async fn open(config: Config, file: &Path, clock: &Arc<ManualClock>, seed: u64) -> TestRoom {
     try_open(config, file, clock, seed).await.unwrap()
 }
 
@@ -126,7 +126,7 @@ fn clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::at(Timestamp::from_secs(START)))
 }
 
-impl House {
+impl TestRoom {
     async fn passes(&self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
         self.room.tick().await.unwrap();
@@ -135,21 +135,21 @@ impl House {
     }
 
     async fn join(&self, n: u32) -> (Option<u64>, QueueToken) {
-        let (JoinOutcome::Joined(joined) | JoinOutcome::Already(joined)) =
-            self.room.join(&fan(n)).await.unwrap()
+        let (JoinOutcome::Joined(joined) | JoinOutcome::Existing(joined)) =
+            self.room.join(&customer(n)).await.unwrap()
         else {
-            panic!("fan {n} may join")
+            panic!("customer {n} may join")
         };
-        (joined.number, self.room.read_token(&joined.token).unwrap())
+        (joined.number, self.room.verify_token(&joined.token).unwrap())
     }
 
     /// Without how long it will take: that is measured anew after a restart.
-    fn places(&self, tokens: &[QueueToken]) -> Vec<Place> {
+    fn places(&self, tokens: &[QueueToken]) -> Vec<Position> {
         tokens
             .iter()
-            .map(|token| Place {
+            .map(|token| Position {
                 wait: None,
-                ..self.room.place(token)
+                ..self.room.position(token)
             })
             .collect()
     }
@@ -159,7 +159,7 @@ impl House {
     }
 
     fn board(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.room.board().json).unwrap()
+        serde_json::from_slice(&self.room.status().json).unwrap()
     }
 
     async fn leaves(&self) -> Vec<Digest> {
@@ -175,18 +175,18 @@ fn claimed(published: &PublishedDraw, leaves: Option<Vec<Digest>>) -> ClaimedDra
 }
 
 #[tokio::test]
-async fn all_who_came_before_the_opening_are_drawn_once_and_called_in_the_published_order() {
+async fn early_entries_are_drawn_once_and_called_in_published_order() {
     let (dir, beacon, clock) = (TempDir::new(), Arc::new(TestBeacon::default()), clock());
-    let house = open(config(&beacon), &dir.path().join("queue.db"), &clock, 1).await;
-    let promised = house.published();
+    let test = open(config(&beacon), &dir.path().join("queue.db"), &clock, 1).await;
+    let promised = test.published();
     assert_eq!(
         (promised.entries, promised.root, promised.seed, promised.beacon),
         (None, None, None, None)
     );
-    house.passes(100).await;
+    test.passes(100).await;
     let mut tokens = Vec::new();
     for n in 1..=40 {
-        let (number, token) = house.join(n).await;
+        let (number, token) = test.join(n).await;
         assert_eq!(
             (number, token.arrival),
             (None, u64::from(n)),
@@ -194,12 +194,12 @@ async fn all_who_came_before_the_opening_are_drawn_once_and_called_in_the_publis
         );
         tokens.push(token);
     }
-    let place = house.room.place(&tokens[3]);
+    let place = test.room.position(&tokens[3]);
     assert_eq!(
         (place.state, place.number, place.position, place.wait),
-        (PlaceState::Prequeue, None, None, None)
+        (EntryState::Prequeue, None, None, None)
     );
-    let early = house.room.draw_receipt(&tokens[3]).await.unwrap();
+    let early = test.room.draw_receipt(&tokens[3]).await.unwrap();
     assert_eq!(
         (
             early.arrival,
@@ -211,27 +211,27 @@ async fn all_who_came_before_the_opening_are_drawn_once_and_called_in_the_publis
         (4, None, None, &None, None),
         "she was there"
     );
-    house.room.leave(&tokens[6]).await.unwrap();
-    house.passes(100).await;
-    assert_eq!(house.room.phase(), Phase::Drawing);
-    let (number, late) = house.join(41).await;
+    test.room.leave(&tokens[6]).await.unwrap();
+    test.passes(100).await;
+    assert_eq!(test.room.phase(), Phase::Drawing);
+    let (number, late) = test.join(41).await;
     assert_eq!(
-        (number, house.room.place(&late).state),
-        (None, PlaceState::Prequeue)
+        (number, test.room.position(&late).state),
+        (None, EntryState::Prequeue)
     );
-    house.passes(1).await;
-    let closed = house.published();
+    test.passes(1).await;
+    let closed = test.published();
     assert_eq!(
         (closed.entries, closed.seed, closed.planned_round),
         (Some(40), None, promised.planned_round)
     );
     assert!(closed.round_at.unwrap().since(closed.closed_at.unwrap()) >= Duration::from_secs(30));
-    assert_eq!(house.board()["draw"]["entries"], 40);
+    assert_eq!(test.board()["draw"]["entries"], 40);
     assert!(matches!(
-        house.room.enter(&tokens[0], Inside::Served).await.unwrap(),
+        test.room.enter(&tokens[0], BoxOfficeLoad::Normal).await.unwrap(),
         EnterOutcome::NotCalledYet(_)
     ));
-    let receipt = house.room.draw_receipt(&tokens[3]).await.unwrap();
+    let receipt = test.room.draw_receipt(&tokens[3]).await.unwrap();
     assert_eq!(
         (receipt.arrival, receipt.entries, receipt.number),
         (4, Some(40), None)
@@ -241,23 +241,22 @@ async fn all_who_came_before_the_opening_are_drawn_once_and_called_in_the_publis
         "the signature under her group is one and the same"
     );
 
-    house
-        .passes(closed.round_at.unwrap().since(clock.now()).as_secs())
+    test.passes(closed.round_at.unwrap().since(clock.now()).as_secs())
         .await;
-    assert_eq!(house.room.phase(), Phase::OnSale);
-    let drawn = house.published();
+    assert_eq!(test.room.phase(), Phase::OnSale);
+    let drawn = test.published();
     assert_eq!((drawn.commitment, drawn.root), (promised.commitment, closed.root));
-    let leaves = house.leaves().await;
+    let leaves = test.leaves().await;
     let checked = draw::verify(&claimed(&drawn, Some(leaves.clone()))).unwrap();
     assert!(checked.faults.is_empty(), "{:?}", checked.faults);
     for token in &tokens {
         let arrival = u32::try_from(token.arrival).unwrap();
         assert!(
             token.arrival == 7
-                || house.room.place(token).number == Some(checked.order.queue_number(arrival).into())
+                || test.room.position(token).number == Some(checked.order.queue_number(arrival).into())
         );
     }
-    let receipt = house.room.draw_receipt(&tokens[3]).await.unwrap();
+    let receipt = test.room.draw_receipt(&tokens[3]).await.unwrap();
     assert_eq!(receipt.number, Some(checked.order.queue_number(4)));
     let entry = [4_u64.to_be_bytes(), tokens[3].subject_hash.to_be_bytes()].concat();
     assert_eq!(
@@ -272,7 +271,7 @@ async fn all_who_came_before_the_opening_are_drawn_once_and_called_in_the_publis
         &receipt.leaf,
         receipt.path.as_ref().unwrap()
     ));
-    let late = house.room.draw_receipt(&late).await.unwrap();
+    let late = test.room.draw_receipt(&late).await.unwrap();
     assert_eq!(
         (late.arrival, late.path.clone(), late.number),
         (41, None, Some(41)),
@@ -288,25 +287,26 @@ async fn all_who_came_before_the_opening_are_drawn_once_and_called_in_the_publis
         );
     }
     assert_eq!(
-        (house.join(41).await.0, house.join(42).await.0),
+        (test.join(41).await.0, test.join(42).await.0),
         (Some(41), Some(42)),
         "who came later stands behind"
     );
 
     let mut entered = Vec::new();
     for _ in 0..40 {
-        house.passes(1).await;
+        test.passes(1).await;
         let mut called: Vec<&QueueToken> = tokens
             .iter()
-            .filter(|t| house.room.place(t).state == PlaceState::Called)
+            .filter(|t| test.room.position(t).state == EntryState::Called)
             .collect();
-        called.sort_unstable_by_key(|token| house.room.place(token).number);
+        called.sort_unstable_by_key(|token| test.room.position(token).number);
         for token in called {
-            if let EnterOutcome::Entered { pass, .. } = house.room.enter(token, Inside::Served).await.unwrap()
+            if let EnterOutcome::Admitted { pass, .. } =
+                test.room.enter(token, BoxOfficeLoad::Normal).await.unwrap()
             {
-                let pass = house.room.read_pass(&pass).unwrap();
+                let pass = test.room.verify_pass(&pass).unwrap();
                 entered.push((pass.number, token.arrival));
-                house.room.end_visit(&pass).await.unwrap();
+                test.room.end_visit(&pass).await.unwrap();
             }
         }
     }
@@ -315,26 +315,26 @@ async fn all_who_came_before_the_opening_are_drawn_once_and_called_in_the_publis
         .filter(|(_, arrival)| *arrival != 7)
         .collect();
     assert_eq!(entered, order, "called in the published order");
-    house.life.stop();
+    test.life.stop();
 }
 
 #[tokio::test]
 async fn a_crash_at_any_step_leaves_the_same_draw() {
     let (dir, beacon, clock) = (TempDir::new(), Arc::new(TestBeacon::default()), clock());
     let file = dir.path().join("queue.db");
-    let mut house = open(config(&beacon), &file, &clock, 1).await;
-    let promised = house.published();
+    let mut test = open(config(&beacon), &file, &clock, 1).await;
+    let promised = test.published();
     let mut tokens = Vec::new();
     let mut last = promised.clone();
     for (step, seconds) in [100, 50, 50, 1, 60, 10].into_iter().enumerate() {
-        house.passes(seconds).await;
+        test.passes(seconds).await;
         if step < 2 {
             for n in 1..=20_u32 {
-                tokens.push(house.join(n + 20 * u32::try_from(step).unwrap()).await.1);
+                tokens.push(test.join(n + 20 * u32::try_from(step).unwrap()).await.1);
             }
         }
-        let before = (house.published(), house.room.phase(), house.places(&tokens));
-        house.life.stop();
+        let before = (test.published(), test.room.phase(), test.places(&tokens));
+        test.life.stop();
         let copy = dir.path().join(format!("crashed-{step}.db"));
         for suffix in ["", "-wal"] {
             let from = format!(
@@ -349,64 +349,64 @@ async fn a_crash_at_any_step_leaves_the_same_draw() {
             std::fs::copy(from, format!("{}{suffix}", copy.display())).unwrap();
         }
         // Other randomness: what was decided is in the journal.
-        house = open(config(&beacon), &copy, &clock, 100 + u64::try_from(step).unwrap()).await;
-        let after = (house.published(), house.room.phase(), house.places(&tokens));
+        test = open(config(&beacon), &copy, &clock, 100 + u64::try_from(step).unwrap()).await;
+        let after = (test.published(), test.room.phase(), test.places(&tokens));
         assert_eq!(after, before, "after step {step}");
         last = after.0;
     }
     assert_eq!(
-        (last.commitment, last.entries, house.room.phase()),
+        (last.commitment, last.entries, test.room.phase()),
         (promised.commitment, Some(40), Phase::OnSale)
     );
     assert!(
-        draw::verify(&claimed(&last, Some(house.leaves().await)))
+        draw::verify(&claimed(&last, Some(test.leaves().await)))
             .unwrap()
             .faults
             .is_empty()
     );
-    let receipt = house.room.draw_receipt(&tokens[39]).await.unwrap();
+    let receipt = test.room.draw_receipt(&tokens[39]).await.unwrap();
     assert!(
         merkle::leads_to(&last.root.unwrap(), 39, 40, &receipt.leaf, &receipt.path.unwrap()),
         "the tree is made again"
     );
-    house.life.stop();
+    test.life.stop();
 }
 
 #[tokio::test]
-async fn a_sale_whose_beacon_is_away_waits_for_it_and_a_house_that_was_down_takes_a_later_round() {
+async fn the_draw_waits_for_an_unavailable_beacon() {
     let (dir, beacon, clock) = (TempDir::new(), Arc::new(TestBeacon::default()), clock());
     beacon.is_away.store(true, Ordering::Relaxed);
-    let house = open(config(&beacon), &dir.path().join("queue.db"), &clock, 1).await;
-    house.passes(100).await;
-    let token = house.join(1).await.1;
-    house.passes(400).await;
-    let closed = house.published();
+    let test = open(config(&beacon), &dir.path().join("queue.db"), &clock, 1).await;
+    test.passes(100).await;
+    let token = test.join(1).await.1;
+    test.passes(400).await;
+    let closed = test.published();
     assert!(
         closed.round.unwrap() > closed.planned_round,
         "nobody counted the entries in time for the planned round"
     );
     assert!(closed.round_at.unwrap().since(closed.closed_at.unwrap()) >= Duration::from_secs(30));
-    house.passes(100).await;
+    test.passes(100).await;
     assert_eq!(
-        (house.room.phase(), house.board()["draw"]["beacon_away"].as_bool()),
+        (test.room.phase(), test.board()["draw"]["beacon_away"].as_bool()),
         (Phase::Drawing, Some(true))
     );
-    assert_eq!(house.board()["phase"], "drawing");
+    assert_eq!(test.board()["phase"], "drawing");
     beacon.is_away.store(false, Ordering::Relaxed);
-    house.passes(5).await;
-    let drawn = house.published();
+    test.passes(5).await;
+    let drawn = test.published();
     assert_eq!(
-        (house.room.phase(), drawn.round),
+        (test.room.phase(), drawn.round),
         (Phase::OnSale, closed.round),
         "the round that was to decide"
     );
-    assert_eq!(house.room.place(&token).number, Some(1));
-    assert_eq!(house.board()["draw"]["beacon_away"], false);
-    house.life.stop();
+    assert_eq!(test.room.position(&token).number, Some(1));
+    assert_eq!(test.board()["draw"]["beacon_away"], false);
+    test.life.stop();
 }
 
 #[tokio::test]
-async fn terms_that_break_a_promise_are_refused() {
+async fn terms_that_break_the_commitment_are_refused() {
     let (dir, beacon, clock) = (TempDir::new(), Arc::new(TestBeacon::default()), clock());
     let file = dir.path().join("queue.db");
     open(config(&beacon), &file, &clock, 1).await.life.stop();
@@ -440,7 +440,7 @@ async fn terms_that_break_a_promise_are_refused() {
     );
     assert!(
         refused(Config {
-            durability: Durability::Acknowledged,
+            durability: Durability::Async,
             ..config(&beacon)
         })
         .await
@@ -448,7 +448,7 @@ async fn terms_that_break_a_promise_are_refused() {
     assert!(!refused(config(&beacon)).await);
 
     let fifo = dir.path().join("fifo.db");
-    let house = open(
+    let test = open(
         Config {
             draw: None,
             ..config(&beacon)
@@ -458,20 +458,21 @@ async fn terms_that_break_a_promise_are_refused() {
         1,
     )
     .await;
-    house.passes(100).await;
-    house.join(1).await;
-    house.passes(200).await;
-    house.life.stop();
+    test.passes(100).await;
+    test.join(1).await;
+    test.passes(200).await;
+    test.life.stop();
     let late = try_open(config(&beacon), &fifo, &clock, 1).await;
     assert!(
         matches!(late, Err(OpenError::Config { .. })),
-        "fans were called already"
+        "customers were called already"
     );
 }
 
-/// Ranks of one arrival over many draws, as a sale makes them: chi-square with 9 degrees of freedom, 0.9999 quantile 33.7.
+/// Ranks of one arrival over many draws, as a sale makes them: chi-square with 9 degrees of freedom, 0.9999
+/// quantile 33.7.
 #[test]
-fn whoever_comes_first_gains_nothing() {
+fn arrival_order_does_not_affect_the_rank() {
     let mut counts = [0_u32; 10];
     for draw in 0..5_000_u64 {
         let beacon = Digest(crate::platform::signing::sha256(&draw.to_be_bytes()));

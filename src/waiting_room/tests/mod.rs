@@ -1,9 +1,9 @@
 //! The room as a whole.
 
-mod brake;
+mod backpressure;
+mod commands;
 mod draw;
 mod nodes;
-mod orders;
 mod room;
 mod simulation;
 

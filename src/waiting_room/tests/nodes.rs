@@ -17,14 +17,16 @@ use crate::{
         shutdown::Lifecycle,
     },
     waiting_room::{
-        Config, Deps, Durability, Engine, EnterOutcome, Inside, JoinOutcome, JournalPlace, PlaceState,
-        QueueToken, WaitingRoom,
+        BoxOfficeLoad, Config, Deps, Durability, EnterOutcome, EntryState, JoinOutcome, JournalLocation,
+        QueueToken, StoreBackend, WaitingRoom,
         draw::DrawTerms,
         journal::{
-            Event, Join, Journal, PgJournal, Record, Stored,
-            writer::{Answer, Ask, Promise},
+            PostgresJournal,
+            port::Journal,
+            record::{Event, Join, PendingJoin, Record, StoredRecord},
+            request::{WriteRequest, WriteResult},
         },
-        store::{Numbered, conformance},
+        store::{conformance, port::Assigned},
         tokens::queue_token::subject_hash,
     },
 };
@@ -33,11 +35,11 @@ use testkit::{Postgres, RedisCluster, RedisSentinels, RedisServer};
 pub(super) struct Nodes {
     pub(super) rooms: Vec<Arc<WaitingRoom>>,
     pub(super) life: Lifecycle,
-    journal: PgJournal,
+    journal: PostgresJournal,
     postgres: Postgres,
 }
 
-fn fan(n: u32) -> Subject {
+fn customer(n: u32) -> Subject {
     Subject::customer(&n.to_string()).unwrap()
 }
 
@@ -45,12 +47,12 @@ fn fan(n: u32) -> Subject {
 pub(super) fn config(durability: Durability) -> Config {
     let now = SystemClock::new().now();
     Config {
-        prequeue_at: now.minus(Duration::from_secs(10)),
-        opens_at: now.minus(Duration::from_secs(5)),
+        prequeue_starts_at: now.minus(Duration::from_secs(10)),
+        on_sale_starts_at: now.minus(Duration::from_secs(5)),
         closes_at: now.plus(Duration::from_hours(1)),
-        rate_per_minute: 60_000,
-        burst: Some(1_000),
-        max_fans: 100_000,
+        admission_rate_per_minute: 60_000,
+        admission_burst: Some(1_000),
+        queue_entries_max: 100_000,
         durability,
         ..conformance::config(20)
     }
@@ -75,14 +77,14 @@ impl Nodes {
                 clock: Arc::new(SystemClock::new()),
                 entropy: Arc::new(OsEntropy),
                 keys: keys.clone(),
-                journal: JournalPlace::Postgres { url: url.clone() },
-                engine: Engine::Redis(redis.clone()),
-                node: format!("node-{node}"),
-                life: life.clone(),
+                journal: JournalLocation::Postgres { url: url.clone() },
+                store: StoreBackend::Redis(redis.clone()),
+                node_name: format!("node-{node}"),
+                lifecycle: life.clone(),
             };
             rooms.push(crate::waiting_room::open(config.clone(), deps).await.unwrap());
         }
-        let journal = PgJournal::open(&url, config.sale.clone(), 1).await.unwrap();
+        let journal = PostgresJournal::open(&url, config.sale.clone(), 1).await.unwrap();
         Self {
             rooms,
             life,
@@ -101,10 +103,10 @@ impl Nodes {
         let started = tokio::time::Duration::from_secs(30);
         let asking = async {
             loop {
-                if let Ok(JoinOutcome::Joined(joined) | JoinOutcome::Already(joined)) =
-                    room.join(&fan(n)).await
+                if let Ok(JoinOutcome::Joined(joined) | JoinOutcome::Existing(joined)) =
+                    room.join(&customer(n)).await
                 {
-                    return room.read_token(&joined.token).unwrap();
+                    return room.verify_token(&joined.token).unwrap();
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -118,7 +120,7 @@ impl Nodes {
         let (mut after, mut records) = (0, Vec::new());
         loop {
             let page = self.journal.read(after, 1_000).await.unwrap();
-            let Some(Stored { seq, .. }) = page.last() else {
+            let Some(StoredRecord { seq, .. }) = page.last() else {
                 return records;
             };
             after = *seq;
@@ -138,27 +140,27 @@ impl Nodes {
                         assert_eq!(
                             *owners.entry(number).or_insert(join.subject),
                             join.subject,
-                            "number {number} is two fans'"
+                            "number {number} is two customers'"
                         );
                         let hers = numbers.entry(join.subject).or_default();
                         hers.insert(number);
                         assert_eq!(
                             hers.iter().filter(|it| !left.contains(*it)).count(),
                             1,
-                            "one fan has two numbers: {hers:?}"
+                            "one customer has two numbers: {hers:?}"
                         );
                     }
                 }
                 Record::Event {
-                    event: Event::Called { from, upto, .. },
+                    event: Event::Called { after, last, .. },
                     ..
                 } => {
-                    assert_eq!(from, serving, "calls follow on");
-                    serving = upto;
+                    assert_eq!(after, serving, "calls follow on");
+                    serving = last;
                 }
                 Record::Event {
                     event:
-                        Event::Entered {
+                        Event::Admitted {
                             number,
                             visit,
                             subject,
@@ -188,7 +190,7 @@ impl Nodes {
             }
         }
         assert!(
-            active_most <= config.capacity as usize,
+            active_most <= config.active_visits_max as usize,
             "{active_most} were inside"
         );
         Judged {
@@ -209,11 +211,11 @@ struct Judged {
 async fn visit(nodes: &Nodes, n: u32, token: QueueToken) {
     for knock in 0_u32.. {
         let room = nodes.room(n + knock);
-        if let Ok(EnterOutcome::Entered { pass, .. }) = room.enter(&token, Inside::Served).await {
+        if let Ok(EnterOutcome::Admitted { pass, .. }) = room.enter(&token, BoxOfficeLoad::Normal).await {
             tokio::time::sleep(Duration::from_millis(30)).await;
             for step in 1_u32.. {
                 let room = nodes.room(n + knock + step);
-                let read = room.read_pass(&pass);
+                let read = room.verify_pass(&pass);
                 assert!(read.is_ok() || step > 1, "a pass opens every node at once");
                 // An end whose answer was lost is one.
                 let Ok(pass) = read else { return };
@@ -228,16 +230,16 @@ async fn visit(nodes: &Nodes, n: u32, token: QueueToken) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn three_nodes_are_one_door() {
+async fn three_nodes_serve_one_queue() {
     let server = RedisServer::start().await.unwrap();
-    let config = config(Durability::Journaled);
+    let config = config(Durability::Committed);
     let nodes = Nodes::open(3, config.clone(), server.url()).await;
     // Everybody knocks at two nodes at once.
     let tokens = join_all((0..300_u32).map(|n| {
         let nodes = &nodes;
         async move {
             let (one, other) = tokio::join!(nodes.join(n, n), nodes.join(n, n + 1));
-            assert_eq!(one, other, "fan {n} has one place, whichever node she asks");
+            assert_eq!(one, other, "customer {n} has one place, whichever node she asks");
             one
         }
     }))
@@ -253,7 +255,7 @@ async fn three_nodes_are_one_door() {
     for room in &nodes.rooms {
         // Whoever did not write the last call hears of it with the next tick.
         let follows = async {
-            while (room.figures().issued, room.figures().now_serving) != (300, 300) {
+            while (room.metrics().numbers_issued, room.metrics().now_serving) != (300, 300) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
@@ -262,11 +264,15 @@ async fn three_nodes_are_one_door() {
                 .await
                 .is_ok(),
             "{:?}",
-            room.figures()
+            room.metrics()
         );
-        assert_eq!(room.place(&tokens[7]).state, PlaceState::Left);
+        assert_eq!(room.position(&tokens[7]).state, EntryState::Left);
     }
-    let boards: HashSet<_> = nodes.rooms.iter().map(|room| room.board().json.clone()).collect();
+    let boards: HashSet<_> = nodes
+        .rooms
+        .iter()
+        .map(|room| room.status().json.clone())
+        .collect();
     assert!(
         boards.len() <= 2,
         "all nodes serve the same bytes, but for one that is just taking over the next board"
@@ -296,7 +302,7 @@ async fn through(
                 tokio::time::sleep(Duration::from_millis(u64::from(n - 60) * 20)).await;
                 let token = nodes.join(n, n).await;
                 let again = nodes.join(n, n + 1).await;
-                assert_eq!(token.arrival, again.arrival, "fan {n} keeps her number");
+                assert_eq!(token.arrival, again.arrival, "customer {n} keeps her number");
                 visit(&nodes, n, token).await;
             })
         })
@@ -314,8 +320,8 @@ async fn through(
         done.unwrap();
     }
     for (n, token) in (0..).zip(&first) {
-        let state = nodes.room(n).place(token).state;
-        assert_eq!(state, PlaceState::Left, "fan {n} had her turn");
+        let state = nodes.room(n).position(token).state;
+        assert_eq!(state, EntryState::Left, "customer {n} had her turn");
     }
     let judged = nodes.judge(&config).await;
     let raised = nodes.journal.head().await.unwrap().epoch() - epoch;
@@ -324,17 +330,17 @@ async fn through(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_number_that_was_not_written_down_when_the_draw_was_closed_is_nobodys_and_its_fan_stands_behind() {
+async fn an_unwritten_number_is_abandoned_when_the_draw_closes() {
     let (server, now) = (RedisServer::start().await.unwrap(), SystemClock::new().now());
-    let opens_at = now.plus(Duration::from_secs(8));
+    let on_sale_starts_at = now.plus(Duration::from_secs(8));
     let draw = Some(DrawTerms {
         chain: super::draw::chain(),
         beacon: Arc::new(TestBeacon::default()),
     });
     let config = Config {
-        opens_at,
+        on_sale_starts_at,
         draw,
-        ..config(Durability::Journaled)
+        ..config(Durability::Committed)
     };
     let nodes = Nodes::open(2, config.clone(), server.url()).await;
     let mut tokens = vec![nodes.join(1, 0).await, nodes.join(2, 1).await];
@@ -343,11 +349,12 @@ async fn a_number_that_was_not_written_down_when_the_draw_was_closed_is_nobodys_
     let subject = subject_hash(
         &Keys::ephemeral(&SeededEntropy::new(42)).queue,
         &config.sale,
-        &fan(3),
+        &customer(3),
     );
-    let Numbered::New(given) = room
+    let Assigned::New(given) = room
+        .context()
         .store
-        .number(Join {
+        .assign_number(Join {
             subject,
             joined_at: SystemClock::new().now(),
         })
@@ -358,7 +365,10 @@ async fn a_number_that_was_not_written_down_when_the_draw_was_closed_is_nobodys_
     };
     assert_eq!(given.number, 3);
     tokens.extend([nodes.join(4, 0).await, nodes.join(5, 1).await]);
-    assert!(SystemClock::new().now() < opens_at, "this machine was too slow");
+    assert!(
+        SystemClock::new().now() < on_sale_starts_at,
+        "this machine was too slow"
+    );
 
     let closed = async {
         while nodes
@@ -374,7 +384,7 @@ async fn a_number_that_was_not_written_down_when_the_draw_was_closed_is_nobodys_
         .expect("the entries are closed");
     let published = nodes.room(1).published_draw().unwrap();
     assert_eq!(
-        (published.entries, nodes.room(1).store.owners(3, 1)),
+        (published.entries, nodes.room(1).context().store.subjects_of(3, 1)),
         (Some(5), vec![None]),
         "her number is void"
     );
@@ -405,10 +415,9 @@ async fn a_number_that_was_not_written_down_when_the_draw_was_closed_is_nobodys_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_comes_too_late_with_a_number_of_a_lost_memory_goes_on_though_the_number_is_somebody_elses()
- {
+async fn a_late_node_survives_a_conflicting_number_of_an_old_epoch() {
     let server = RedisServer::start().await.unwrap();
-    let config = config(Durability::Journaled);
+    let config = config(Durability::Committed);
     let nodes = Nodes::open(2, config.clone(), server.url()).await;
     for n in 1..=3 {
         nodes.join(n, n).await;
@@ -418,16 +427,17 @@ async fn a_node_that_comes_too_late_with_a_number_of_a_lost_memory_goes_on_thoug
     let subject = subject_hash(
         &Keys::ephemeral(&SeededEntropy::new(42)).queue,
         &config.sale,
-        &fan(4),
+        &customer(4),
     );
     let (epoch, join) = (
-        slow.store.epoch(),
+        slow.context().store.epoch(),
         Join {
             subject,
             joined_at: SystemClock::new().now(),
         },
     );
-    assert!(matches!(slow.store.number(join).await, Ok(Numbered::New(given)) if given.number == 4));
+    assert!(matches!(slow.context().store.assign_number(join).await,
+            Ok(Assigned::New(given)) if given.number == 4));
     server.flush_all().await.unwrap();
     let rebuilt = async {
         while nodes
@@ -443,14 +453,15 @@ async fn a_node_that_comes_too_late_with_a_number_of_a_lost_memory_goes_on_thoug
         .expect("the memory is given back");
     assert_eq!(nodes.join(5, 1).await.arrival, 4, "the journal did not have it");
     assert_eq!(
-        slow.pen
-            .submit(Ask::Join(Promise {
+        slow.context()
+            .writer
+            .submit(WriteRequest::Join(PendingJoin {
                 number: 4,
                 join,
                 epoch
             }))
             .await,
-        Ok(Answer::Failed)
+        Ok(WriteResult::Failed)
     );
     assert_eq!(
         (nodes.join(6, 0).await.arrival, nodes.join(4, 0).await.arrival),
@@ -463,7 +474,7 @@ async fn a_node_that_comes_too_late_with_a_number_of_a_lost_memory_goes_on_thoug
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_when_redis_is_emptied() {
-    for durability in [Durability::Journaled, Durability::Acknowledged] {
+    for durability in [Durability::Committed, Durability::Async] {
         let server = RedisServer::start().await.unwrap();
         let (judged, raised) = through(durability, server.url(), async |_| {
             server.flush_all().await.unwrap()
@@ -476,7 +487,7 @@ async fn nothing_is_lost_when_redis_is_emptied() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_when_redis_is_killed() {
     let mut server = RedisServer::start().await.unwrap();
-    let (judged, raised) = through(Durability::Journaled, server.url(), async |_| {
+    let (judged, raised) = through(Durability::Committed, server.url(), async |_| {
         server.kill9().unwrap();
         tokio::time::sleep(Duration::from_millis(500)).await;
         server.restart().await.unwrap();
@@ -486,8 +497,8 @@ async fn nothing_is_lost_when_redis_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_lost_when_sentinels_put_the_replica_in_the_primarys_place() {
-    for durability in [Durability::Journaled, Durability::Acknowledged] {
+async fn nothing_is_lost_when_sentinels_promote_the_replica() {
+    for durability in [Durability::Committed, Durability::Async] {
         let mut watched = RedisSentinels::start().await.unwrap();
         let (judged, raised) = through(durability, watched.url(), async |_| {
             watched.primary_mut().kill9().unwrap()
@@ -501,10 +512,10 @@ async fn nothing_is_lost_when_sentinels_put_the_replica_in_the_primarys_place() 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_when_a_replica_takes_over_in_a_cluster() {
     let mut cluster = RedisCluster::start(3).await.unwrap();
-    let tag = format!("{{{}}}", config(Durability::Journaled).sale);
+    let tag = format!("{{{}}}", config(Durability::Committed).sale);
     let owner = cluster.owner_of_key(&tag).await.unwrap();
     let replica = cluster.add_replica_of(owner).await.unwrap();
-    let (judged, raised) = through(Durability::Journaled, cluster.url(), async |_| {
+    let (judged, raised) = through(Durability::Committed, cluster.url(), async |_| {
         cluster.member_mut(owner).kill9().unwrap()
     })
     .await;
@@ -515,7 +526,7 @@ async fn nothing_is_lost_when_a_replica_takes_over_in_a_cluster() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_when_postgresql_is_killed() {
     let server = RedisServer::start().await.unwrap();
-    let (judged, raised) = through(Durability::Journaled, server.url(), async |postgres| {
+    let (judged, raised) = through(Durability::Committed, server.url(), async |postgres| {
         postgres.kill9().unwrap();
         tokio::time::sleep(Duration::from_secs(1)).await;
         postgres.restart().await.unwrap();
@@ -525,7 +536,7 @@ async fn nothing_is_lost_when_postgresql_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_processes_with_an_engine_in_memory_the_later_one_writes() {
+async fn of_two_embedded_stores_the_later_one_writes() {
     let postgres = Postgres::start().await.unwrap();
     let url = postgres.create_database("queue").await.unwrap();
     let (life, keys) = (Lifecycle::new(), Keys::ephemeral(&SeededEntropy::new(42)));
@@ -534,55 +545,55 @@ async fn of_two_processes_with_an_engine_in_memory_the_later_one_writes() {
             clock: Arc::new(SystemClock::new()),
             entropy: Arc::new(OsEntropy),
             keys: keys.clone(),
-            journal: JournalPlace::Postgres { url: url.clone() },
-            engine: Engine::Memory,
-            node: "alone".into(),
-            life: life.clone(),
+            journal: JournalLocation::Postgres { url: url.clone() },
+            store: StoreBackend::Memory,
+            node_name: "alone".into(),
+            lifecycle: life.clone(),
         };
-        crate::waiting_room::open(config(Durability::Journaled), deps)
+        crate::waiting_room::open(config(Durability::Committed), deps)
             .await
             .unwrap()
     };
     let first = open().await;
-    let JoinOutcome::Joined(one) = first.join(&fan(1)).await.unwrap() else {
-        panic!("a new fan")
+    let JoinOutcome::Joined(one) = first.join(&customer(1)).await.unwrap() else {
+        panic!("a new customer")
     };
     let second = open().await;
     assert!(
-        first.join(&fan(2)).await.is_err(),
+        first.join(&customer(2)).await.is_err(),
         "its engine is not the one that counts any more"
     );
     assert_eq!(
-        second.join(&fan(1)).await.unwrap(),
-        JoinOutcome::Already(second_view(&second, &one.token))
+        second.join(&customer(1)).await.unwrap(),
+        JoinOutcome::Existing(second_view(&second, &one.token))
     );
-    let JoinOutcome::Joined(two) = second.join(&fan(2)).await.unwrap() else {
-        panic!("a new fan")
+    let JoinOutcome::Joined(two) = second.join(&customer(2)).await.unwrap() else {
+        panic!("a new customer")
     };
     assert_eq!(two.number, Some(2));
     life.stop();
 }
 
 fn second_view(room: &WaitingRoom, token: &str) -> crate::waiting_room::Joined {
-    let read = room.read_token(token).unwrap();
-    let place = room.place(&read);
+    let read = room.verify_token(token).unwrap();
+    let place = room.position(&read);
     crate::waiting_room::Joined {
         token: token.to_owned(),
         state: place.state,
         number: place.number,
         joined_at: read.joined_at,
-        sample: place.sample,
+        heartbeat_sample: place.heartbeat_sample,
     }
 }
 
-/// Each fan's page talks to whichever node the balancer chooses.
+/// Each customer's page talks to whichever node the balancer chooses.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_nodes_hear_of_each_others_fans_who_say_that_they_are_there() {
+async fn nodes_share_heartbeats() {
     let redis = RedisServer::start().await.unwrap();
     let config = Config {
-        rate_per_minute: 60,
-        burst: Some(1),
-        ..config(Durability::Journaled)
+        admission_rate_per_minute: 60,
+        admission_burst: Some(1),
+        ..config(Durability::Committed)
     };
     let nodes = Nodes::open(2, config, redis.url()).await;
     let mut tokens = Vec::new();
@@ -590,12 +601,12 @@ async fn the_nodes_hear_of_each_others_fans_who_say_that_they_are_there() {
         tokens.push(nodes.join(n, n % 2).await);
     }
     let board =
-        |node: u32| -> serde_json::Value { serde_json::from_slice(&nodes.room(node).board().json).unwrap() };
-    let told = |node: u32| board(node)["presence"]["there"][0][1].as_u64();
+        |node: u32| -> serde_json::Value { serde_json::from_slice(&nodes.room(node).status().json).unwrap() };
+    let told = |node: u32| board(node)["presence"]["online"][0][1].as_u64();
     let all_there = async {
         while (0..2).any(|node| told(node) != Some(100)) {
             for (n, token) in (0_u32..).zip(&tokens) {
-                nodes.room(n % 2).present(token);
+                nodes.room(n % 2).heartbeat(token);
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -611,18 +622,18 @@ async fn the_nodes_hear_of_each_others_fans_who_say_that_they_are_there() {
     // Each by itself knows it of all, so that it does not matter which of them makes the board.
     for node in 0..2 {
         let room = nodes.room(node);
-        let asked = room.context().store.asked(120);
-        let there = room
-            .presence
-            .on_board(
+        let asked = room.context().store.heartbeat_sample(120);
+        let online = room
+            .presence()
+            .status(
                 &asked,
                 room.context().store.now_serving(),
                 120,
                 120,
                 SystemClock::new().now(),
             )
-            .there;
-        assert!(there.iter().all(|it| it.percent > 90), "{there:?}");
+            .online;
+        assert!(online.iter().all(|share| share.percent > 90), "{online:?}");
     }
     nodes.life.stop();
 }

@@ -1,4 +1,4 @@
-//! One room over its journal file: the way of a fan, and what is left after a crash.
+//! One room over its journal file: the way of a customer, and what is left after a crash.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,14 +13,14 @@ use crate::{
     kernel::{Clock, ManualClock, SeededEntropy, Subject, Timestamp},
     platform::{keys::Keys, shutdown::Lifecycle, signing::TokenError},
     waiting_room::{
-        BoxOfficeReport, CommandOutcome, Config, Deps, Durability, Engine, EnterOutcome, Inside, JoinOutcome,
-        Joined, JournalPlace, OperatorCommand, Phase, PlaceState, QueueToken, Refusal, RenewOutcome,
-        WaitingRoom, ZoneStock, store::conformance,
+        BoxOfficeLoad, BoxOfficeReport, CommandOutcome, CommandRefusal, Config, Deps, Durability,
+        EnterOutcome, EntryState, JoinOutcome, Joined, JournalLocation, OperatorCommand, Phase, QueueToken,
+        RenewOutcome, StoreBackend, WaitingRoom, ZoneStock, store::conformance,
     },
 };
 
 /// The room without its own ticking, so that a test says when time passes.
-pub(super) struct House {
+pub(super) struct TestRoom {
     pub(super) room: Arc<WaitingRoom>,
     pub(super) clock: Arc<ManualClock>,
     pub(super) life: Lifecycle,
@@ -31,16 +31,16 @@ const START: i64 = 1_795_464_000;
 pub(super) fn config() -> Config {
     let at = |s: i64| Timestamp::from_secs(START + s);
     Config {
-        prequeue_at: at(100),
-        opens_at: at(200),
+        prequeue_starts_at: at(100),
+        on_sale_starts_at: at(200),
         closes_at: at(5_000),
-        burst: Some(50),
-        rate_per_minute: 600,
+        admission_burst: Some(50),
+        admission_rate_per_minute: 600,
         ..conformance::config(3)
     }
 }
 
-async fn house(config: Config, file: &Path, clock: Arc<ManualClock>) -> House {
+async fn open_test_room(config: Config, file: &Path, clock: Arc<ManualClock>) -> TestRoom {
     let life = Lifecycle::new();
     let entropy = Arc::new(SeededEntropy::new(1));
     let keys = Keys::ephemeral(&SeededEntropy::new(42));
@@ -48,20 +48,20 @@ async fn house(config: Config, file: &Path, clock: Arc<ManualClock>) -> House {
         clock: clock.clone(),
         entropy,
         keys,
-        journal: JournalPlace::File(file.to_owned()),
-        engine: Engine::Memory,
-        node: String::new(),
-        life: life.clone(),
+        journal: JournalLocation::File(file.to_owned()),
+        store: StoreBackend::Memory,
+        node_name: String::new(),
+        lifecycle: life.clone(),
     };
-    House {
+    TestRoom {
         room: Arc::new(crate::waiting_room::open::recover(config, deps).await.unwrap()),
         clock,
         life,
     }
 }
 
-pub(super) async fn new_house(dir: &TempDir, config: Config) -> House {
-    house(
+pub(super) async fn new_test_room(dir: &TempDir, config: Config) -> TestRoom {
+    open_test_room(
         config,
         &dir.path().join("queue.db"),
         Arc::new(ManualClock::at(Timestamp::from_secs(START))),
@@ -69,11 +69,11 @@ pub(super) async fn new_house(dir: &TempDir, config: Config) -> House {
     .await
 }
 
-fn fan(n: u32) -> Subject {
+fn customer(n: u32) -> Subject {
     Subject::customer(&n.to_string()).unwrap()
 }
 
-impl House {
+impl TestRoom {
     pub(super) fn passes(&self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
     }
@@ -83,136 +83,140 @@ impl House {
     }
 
     pub(super) async fn joined(&self, n: u32) -> (Joined, QueueToken) {
-        let (JoinOutcome::Joined(joined) | JoinOutcome::Already(joined)) =
-            self.room.join(&fan(n)).await.unwrap()
+        let (JoinOutcome::Joined(joined) | JoinOutcome::Existing(joined)) =
+            self.room.join(&customer(n)).await.unwrap()
         else {
             panic!("no place for {n}")
         };
-        let token = self.room.read_token(&joined.token).unwrap();
+        let token = self.room.verify_token(&joined.token).unwrap();
         (joined, token)
     }
 
     pub(super) async fn entered(&self, token: &QueueToken) -> String {
-        match self.room.enter(token, Inside::Served).await.unwrap() {
-            EnterOutcome::Entered { pass, .. } => pass,
+        match self.room.enter(token, BoxOfficeLoad::Normal).await.unwrap() {
+            EnterOutcome::Admitted { pass, .. } => pass,
             other => panic!("{other:?}"),
         }
     }
 
-    pub(super) fn state(&self, token: &QueueToken) -> PlaceState {
-        self.room.place(token).state
+    pub(super) fn state(&self, token: &QueueToken) -> EntryState {
+        self.room.position(token).state
     }
 }
 
 #[tokio::test]
-async fn the_way_of_a_fan() {
+async fn a_visitor_joins_enters_renews_and_leaves() {
     let dir = TempDir::new();
-    let house = new_house(&dir, config()).await;
+    let test = new_test_room(&dir, config()).await;
     assert_eq!(
-        house.room.join(&fan(1)).await.unwrap(),
+        test.room.join(&customer(1)).await.unwrap(),
         JoinOutcome::NotOpenYet {
-            opens: config().prequeue_at
+            prequeue_starts_at: config().prequeue_starts_at
         }
     );
-    house.passes(100);
-    let (joined, token) = house.joined(1).await;
-    assert_eq!((joined.state, joined.number), (PlaceState::Prequeue, Some(1)));
+    test.passes(100);
+    let (joined, token) = test.joined(1).await;
+    assert_eq!((joined.state, joined.number), (EntryState::Prequeue, Some(1)));
     assert_eq!(
-        house.room.join(&fan(1)).await.unwrap(),
-        JoinOutcome::Already(joined),
+        test.room.join(&customer(1)).await.unwrap(),
+        JoinOutcome::Existing(joined),
         "a reload changes nothing"
     );
-    assert!(house.room.belongs_to(&token, &fan(1)) && !house.room.belongs_to(&token, &fan(2)));
+    assert!(
+        test.room.token_belongs_to(&token, &customer(1)) && !test.room.token_belongs_to(&token, &customer(2))
+    );
     for n in 2..=5 {
-        house.joined(n).await;
+        test.joined(n).await;
     }
-    let (_, fifth) = house.joined(5).await;
-    let place = house.room.place(&fifth);
+    let (_, fifth) = test.joined(5).await;
+    let place = test.room.position(&fifth);
     assert_eq!((place.position, place.ahead), (Some(5), Some(4)));
     let wait = place.wait.unwrap();
     assert!(
         wait.p10_s >= 100 && wait.p10_s <= wait.p50_s && wait.p50_s <= wait.p90_s,
         "{wait:?}"
     );
-    house.tick().await;
+    test.tick().await;
     assert!(matches!(
-        house.room.enter(&token, Inside::Served).await.unwrap(),
+        test.room.enter(&token, BoxOfficeLoad::Normal).await.unwrap(),
         EnterOutcome::NotCalledYet(_)
     ));
 
-    house.passes(100);
-    house.tick().await;
+    test.passes(100);
+    test.tick().await;
     assert_eq!(
-        (house.room.phase(), house.state(&token), house.state(&fifth)),
-        (Phase::OnSale, PlaceState::Called, PlaceState::Waiting)
+        (test.room.phase(), test.state(&token), test.state(&fifth)),
+        (Phase::OnSale, EntryState::Called, EntryState::Waiting)
     );
-    house.passes(5);
-    let pass = house.room.read_pass(&house.entered(&token).await).unwrap();
-    assert!(house.room.pass_belongs_to(&pass, &fan(1)) && !house.room.pass_belongs_to(&pass, &fan(2)));
+    test.passes(5);
+    let pass = test.room.verify_pass(&test.entered(&token).await).unwrap();
+    assert!(
+        test.room.pass_belongs_to(&pass, &customer(1)) && !test.room.pass_belongs_to(&pass, &customer(2))
+    );
     assert_eq!(
-        house.room.read_pass(&house.entered(&token).await).unwrap().visit,
+        test.room.verify_pass(&test.entered(&token).await).unwrap().visit,
         pass.visit,
         "entering again is the same visit"
     );
-    house.passes(60);
+    test.passes(60);
     let RenewOutcome::Renewed {
         pass: renewed,
         expires_at,
-    } = house.room.renew(&pass).await.unwrap()
+    } = test.room.renew(&pass).await.unwrap()
     else {
         panic!("the visit goes on")
     };
-    assert_eq!(expires_at, house.clock.now().plus(Duration::from_mins(2)));
-    house.room.end_visit(&pass).await.unwrap();
-    house.room.end_visit(&pass).await.unwrap();
+    assert_eq!(expires_at, test.clock.now().plus(Duration::from_mins(2)));
+    test.room.end_visit(&pass).await.unwrap();
+    test.room.end_visit(&pass).await.unwrap();
     assert_eq!(
-        house.room.read_pass(&renewed),
+        test.room.verify_pass(&renewed),
         Err(TokenError::Expired),
         "the visit is over, whatever the pass says"
     );
-    assert_eq!(house.room.renew(&pass).await.unwrap(), RenewOutcome::Ended);
+    assert_eq!(test.room.renew(&pass).await.unwrap(), RenewOutcome::Ended);
     assert!(matches!(
-        house.room.enter(&token, Inside::Served).await.unwrap(),
+        test.room.enter(&token, BoxOfficeLoad::Normal).await.unwrap(),
         EnterOutcome::Ended(_)
     ));
     assert_eq!(
-        house.joined(1).await.0.number,
+        test.joined(1).await.0.number,
         Some(6),
         "she joins again, at the end"
     );
-    assert_eq!(house.room.figures().active, 0);
-    house.life.stop();
+    assert_eq!(test.room.metrics().active_visits, 0);
+    test.life.stop();
 }
 
 #[tokio::test]
-async fn a_crowd_that_joins_at_once_gets_numbers_without_gaps_or_doubles() {
-    for durability in [Durability::Journaled, Durability::Acknowledged] {
+async fn concurrent_joins_get_unique_gapless_numbers() {
+    for durability in [Durability::Committed, Durability::Async] {
         a_crowd_joins_at_once(durability).await;
     }
 }
 
 async fn a_crowd_joins_at_once(durability: Durability) {
     let dir = TempDir::new();
-    let house = new_house(
+    let test = new_test_room(
         &dir,
         Config {
-            max_fans: 300,
+            queue_entries_max: 300,
             durability,
             ..config()
         },
     )
     .await;
-    house.passes(100);
+    test.passes(100);
     // Everybody knocks twice.
     let asks = join_all((0..640_u32).map(|n| {
-        let room = Arc::clone(&house.room);
-        async move { room.join(&fan(n / 2)).await.unwrap() }
+        let room = Arc::clone(&test.room);
+        async move { room.join(&customer(n / 2)).await.unwrap() }
     }))
     .await;
     let mut numbers = Vec::new();
     for pair in asks.chunks(2) {
         match (&pair[0], &pair[1]) {
-            (JoinOutcome::Joined(a), JoinOutcome::Already(b)) => {
+            (JoinOutcome::Joined(a), JoinOutcome::Existing(b)) => {
                 assert_eq!(a, b);
                 numbers.extend(a.number);
             }
@@ -222,78 +226,80 @@ async fn a_crowd_joins_at_once(durability: Durability) {
     }
     numbers.sort_unstable();
     assert_eq!(numbers, (1..=300).collect::<Vec<u64>>());
-    house.life.stop();
+    test.life.stop();
 }
 
 #[tokio::test]
-async fn after_a_crash_everything_is_as_it_was_answered() {
+async fn after_a_crash_all_answers_still_hold() {
     let dir = TempDir::new();
-    let house = new_house(&dir, config()).await;
-    house.passes(100);
+    let test = new_test_room(&dir, config()).await;
+    test.passes(100);
     let mut tokens = Vec::new();
     for n in 1..=9 {
-        tokens.push(house.joined(n).await.1);
+        tokens.push(test.joined(n).await.1);
     }
-    house.room.leave(&tokens[1]).await.unwrap();
-    house.passes(100);
-    house.tick().await;
-    house.passes(10);
-    let ended = house.room.read_pass(&house.entered(&tokens[0]).await).unwrap();
-    house.room.end_visit(&ended).await.unwrap();
-    let pass = house.entered(&tokens[2]).await;
-    house.tick().await;
-    house.passes(70);
+    test.room.leave(&tokens[1]).await.unwrap();
+    test.passes(100);
+    test.tick().await;
+    test.passes(10);
+    let ended = test.room.verify_pass(&test.entered(&tokens[0]).await).unwrap();
+    test.room.end_visit(&ended).await.unwrap();
+    let pass = test.entered(&tokens[2]).await;
+    test.tick().await;
+    test.passes(70);
     let order = OperatorCommand::Notice {
         text: Some("곧".into()),
     };
-    assert_eq!(house.room.command(order).await.unwrap(), CommandOutcome::Done);
     assert_eq!(
-        house
-            .room
-            .command(OperatorCommand::Rate { per_minute: 60 })
+        test.room.command_by_service(order).await.unwrap(),
+        CommandOutcome::Done
+    );
+    assert_eq!(
+        test.room
+            .command_by_service(OperatorCommand::SetAdmissionRate { per_minute: 60 })
             .await
             .unwrap(),
         CommandOutcome::Done
     );
-    house.room.box_office_report(BoxOfficeReport {
+    test.room.receive_report(BoxOfficeReport {
         sequence: 1,
         zones: vec![sold_out_zone()],
         ..BoxOfficeReport::default()
     });
-    house.tick().await;
-    let places = |house: &House| {
+    test.tick().await;
+    let places = |test: &TestRoom| {
         tokens
             .iter()
-            .map(|t| (house.state(t), house.room.place(t).position))
+            .map(|t| (test.state(t), test.room.position(t).position))
             .collect::<Vec<_>>()
     };
     let before = (
-        places(&house),
-        house.room.figures(),
-        house.room.phase(),
-        house.room.board().version,
+        places(&test),
+        test.room.metrics(),
+        test.room.phase(),
+        test.room.status().version,
     );
-    let states: Vec<PlaceState> = before.0.iter().map(|(state, _)| *state).collect();
+    let states: Vec<EntryState> = before.0.iter().map(|(state, _)| *state).collect();
     assert!(
-        states.contains(&PlaceState::PassedOver)
-            && states.contains(&PlaceState::Entered)
-            && states.contains(&PlaceState::Left)
+        states.contains(&EntryState::Missed)
+            && states.contains(&EntryState::Admitted)
+            && states.contains(&EntryState::Left)
     );
 
     let crashed = crash(&dir);
-    let again = self::house(config(), &crashed, Arc::clone(&house.clock)).await;
+    let again = self::open_test_room(config(), &crashed, Arc::clone(&test.clock)).await;
     assert_eq!(
-        (places(&again), again.room.figures(), again.room.phase()),
+        (places(&again), again.room.metrics(), again.room.phase()),
         (before.0, before.1, before.2)
     );
     assert!(
-        again.room.board().version > 0
-            && std::str::from_utf8(&again.room.board().json)
+        again.room.status().version > 0
+            && std::str::from_utf8(&again.room.status().json)
                 .unwrap()
                 .contains("곧")
     );
     assert_eq!(
-        again.room.read_pass(&pass).unwrap().number,
+        again.room.verify_pass(&pass).unwrap().number,
         3,
         "her visit goes on"
     );
@@ -307,46 +313,46 @@ async fn after_a_crash_everything_is_as_it_was_answered() {
     again.tick().await;
     assert_eq!(
         again.state(&tokens[2]),
-        PlaceState::Left,
+        EntryState::Left,
         "a visit that nobody renews ends"
     );
-    house.life.stop();
+    test.life.stop();
     again.life.stop();
 }
 
 #[tokio::test]
-async fn whoever_was_answered_before_she_was_written_down_keeps_her_place_by_her_token() {
-    for after in [Durability::Journaled, Durability::Acknowledged] {
+async fn an_unwritten_join_keeps_its_entry_by_its_token() {
+    for after in [Durability::Committed, Durability::Async] {
         let dir = TempDir::new();
-        let house = new_house(
+        let test = new_test_room(
             &dir,
             Config {
-                durability: Durability::Acknowledged,
+                durability: Durability::Async,
                 ..config()
             },
         )
         .await;
-        house.passes(100);
-        let mut tokens = vec![house.joined(1).await.1];
+        test.passes(100);
+        let mut tokens = vec![test.joined(1).await.1];
         assert_eq!(
-            house.joined(1).await.1,
+            test.joined(1).await.1,
             tokens[0],
             "asking again, she waits until she is written down"
         );
         for n in 2..=5 {
-            tokens.push(house.joined(n).await.1);
+            tokens.push(test.joined(n).await.1);
         }
-        let again = self::house(
+        let again = self::open_test_room(
             Config {
                 durability: after,
                 ..config()
             },
             &crash(&dir),
-            Arc::clone(&house.clock),
+            Arc::clone(&test.clock),
         )
         .await;
         let in_journal: Vec<bool> = (1..=5)
-            .map(|number| again.room.context().store.owner(number).is_some())
+            .map(|number| again.room.context().store.subject_of(number).is_some())
             .collect();
         assert_eq!(
             in_journal,
@@ -356,7 +362,7 @@ async fn whoever_was_answered_before_she_was_written_down_keeps_her_place_by_her
         assert!(
             tokens
                 .iter()
-                .all(|token| again.state(token) == PlaceState::Prequeue),
+                .all(|token| again.state(token) == EntryState::Prequeue),
             "{after:?}"
         );
         let (next, _) = again.joined(6).await;
@@ -370,13 +376,13 @@ async fn whoever_was_answered_before_she_was_written_down_keeps_her_place_by_her
         );
         again.passes(100);
         again.tick().await;
-        let pass = again.room.read_pass(&again.entered(&tokens[4]).await).unwrap();
+        let pass = again.room.verify_pass(&again.entered(&tokens[4]).await).unwrap();
         assert_eq!(
-            (pass.number, again.room.context().store.owner(5).is_some()),
+            (pass.number, again.room.context().store.subject_of(5).is_some()),
             (5, true),
             "now she is in the journal"
         );
-        house.life.stop();
+        test.life.stop();
         again.life.stop();
     }
 }
@@ -395,22 +401,22 @@ fn crash(dir: &TempDir) -> PathBuf {
 }
 
 #[tokio::test]
-async fn a_long_outage_makes_nobody_miss_her_call() {
+async fn calls_are_not_missed_during_an_outage() {
     let dir = TempDir::new();
-    let house = new_house(&dir, config()).await;
-    house.passes(100);
-    let (_, token) = house.joined(1).await;
-    house.passes(100);
-    house.tick().await;
-    assert_eq!(house.state(&token), PlaceState::Called);
-    house.life.stop();
-    let clock = Arc::clone(&house.clock);
+    let test = new_test_room(&dir, config()).await;
+    test.passes(100);
+    let (_, token) = test.joined(1).await;
+    test.passes(100);
+    test.tick().await;
+    assert_eq!(test.state(&token), EntryState::Called);
+    test.life.stop();
+    let clock = Arc::clone(&test.clock);
     clock.advance(Duration::from_mins(20));
-    let again = self::house(config(), &crash(&dir), Arc::clone(&clock)).await;
+    let again = self::open_test_room(config(), &crash(&dir), Arc::clone(&clock)).await;
     again.passes(59);
-    assert_eq!(again.state(&token), PlaceState::Called);
+    assert_eq!(again.state(&token), EntryState::Called);
     again.passes(2);
-    assert_eq!(again.state(&token), PlaceState::PassedOver);
+    assert_eq!(again.state(&token), EntryState::Missed);
     again.life.stop();
 }
 
@@ -425,153 +431,165 @@ fn sold_out_zone() -> ZoneStock {
 }
 
 #[tokio::test]
-async fn nobody_is_called_while_it_is_sold_out_or_paused() {
+async fn no_calls_while_sold_out_or_paused() {
     let dir = TempDir::new();
-    let house = new_house(&dir, config()).await;
-    house.passes(100);
-    let (_, token) = house.joined(1).await;
-    house.room.box_office_report(BoxOfficeReport {
+    let test = new_test_room(&dir, config()).await;
+    test.passes(100);
+    let (_, token) = test.joined(1).await;
+    test.room.receive_report(BoxOfficeReport {
         sequence: 5,
         zones: vec![sold_out_zone()],
         ..BoxOfficeReport::default()
     });
-    house.passes(100);
-    house.tick().await;
+    test.passes(100);
+    test.tick().await;
     assert_eq!(
-        (house.room.phase(), house.state(&token)),
-        (Phase::SoldOut, PlaceState::Waiting)
+        (test.room.phase(), test.state(&token)),
+        (Phase::SoldOut, EntryState::Waiting)
     );
     let back = ZoneStock {
         free: 1,
         booked: 89,
         ..sold_out_zone()
     };
-    house.room.box_office_report(BoxOfficeReport {
+    test.room.receive_report(BoxOfficeReport {
         sequence: 4,
         zones: vec![back.clone()],
         ..BoxOfficeReport::default()
     });
-    house.tick().await;
+    test.tick().await;
     assert_eq!(
-        house.room.phase(),
+        test.room.phase(),
         Phase::SoldOut,
         "an older report changes nothing"
     );
-    house.room.command(OperatorCommand::Pause).await.unwrap();
-    house.room.box_office_report(BoxOfficeReport {
+    test.room
+        .command_by_service(OperatorCommand::Pause)
+        .await
+        .unwrap();
+    test.room.receive_report(BoxOfficeReport {
         sequence: 6,
         zones: vec![back],
         ..BoxOfficeReport::default()
     });
-    house.tick().await;
+    test.tick().await;
     assert_eq!(
-        (house.room.phase(), house.state(&token)),
-        (Phase::Paused, PlaceState::Waiting)
+        (test.room.phase(), test.state(&token)),
+        (Phase::Paused, EntryState::Waiting)
     );
-    let board: serde_json::Value = serde_json::from_slice(&house.room.board().json).unwrap();
+    let board: serde_json::Value = serde_json::from_slice(&test.room.status().json).unwrap();
     assert_eq!(
         (board["reason"].as_str(), board["phase"].as_str()),
         (Some("paused"), Some("paused"))
     );
-    house.room.command(OperatorCommand::Resume).await.unwrap();
-    house.tick().await;
-    assert_eq!(house.state(&token), PlaceState::Called);
-    house.room.command(OperatorCommand::Close).await.unwrap();
-    assert_eq!(house.room.join(&fan(2)).await.unwrap(), JoinOutcome::Closed);
-    assert_eq!(
-        house.room.enter(&token, Inside::Served).await.unwrap(),
-        EnterOutcome::Closed
-    );
-    let late = house
-        .room
-        .command(OperatorCommand::Rate { per_minute: 60 })
+    test.room
+        .command_by_service(OperatorCommand::Resume)
         .await
         .unwrap();
-    assert_eq!(late, CommandOutcome::Refused(Refusal::Closed));
-    house.life.stop();
+    test.tick().await;
+    assert_eq!(test.state(&token), EntryState::Called);
+    test.room
+        .command_by_service(OperatorCommand::Close)
+        .await
+        .unwrap();
+    assert_eq!(test.room.join(&customer(2)).await.unwrap(), JoinOutcome::Closed);
+    assert_eq!(
+        test.room.enter(&token, BoxOfficeLoad::Normal).await.unwrap(),
+        EnterOutcome::Closed
+    );
+    let late = test
+        .room
+        .command_by_service(OperatorCommand::SetAdmissionRate { per_minute: 60 })
+        .await
+        .unwrap();
+    assert_eq!(late, CommandOutcome::Refused(CommandRefusal::Closed));
+    test.life.stop();
 }
 
 #[tokio::test]
-async fn whoever_leaves_while_inside_gives_her_slot_back_and_who_is_inside_at_the_close_may_finish() {
+async fn leaving_releases_the_slot_and_closing_lets_visits_finish() {
     let dir = TempDir::new();
-    let house = new_house(&dir, config()).await;
-    house.passes(100);
-    let (_, first) = house.joined(1).await;
-    let (_, second) = house.joined(2).await;
-    house.passes(100);
-    house.tick().await;
-    house.passes(5);
-    let gone = house.entered(&first).await;
-    let inside = house.room.read_pass(&house.entered(&second).await).unwrap();
-    house.room.leave(&first).await.unwrap();
-    house.room.leave(&first).await.unwrap();
+    let test = new_test_room(&dir, config()).await;
+    test.passes(100);
+    let (_, first) = test.joined(1).await;
+    let (_, second) = test.joined(2).await;
+    test.passes(100);
+    test.tick().await;
+    test.passes(5);
+    let gone = test.entered(&first).await;
+    let inside = test.room.verify_pass(&test.entered(&second).await).unwrap();
+    test.room.leave(&first).await.unwrap();
+    test.room.leave(&first).await.unwrap();
     assert_eq!(
-        (house.state(&first), house.room.figures().active),
-        (PlaceState::Left, 1)
+        (test.state(&first), test.room.metrics().active_visits),
+        (EntryState::Left, 1)
     );
-    assert_eq!(house.room.read_pass(&gone), Err(TokenError::Expired));
+    assert_eq!(test.room.verify_pass(&gone), Err(TokenError::Expired));
     let unknown = QueueToken {
         arrival: 77,
         ..second
     };
-    house.room.leave(&unknown).await.unwrap();
+    test.room.leave(&unknown).await.unwrap();
     let foreign = QueueToken { arrival: 1, ..second };
     for lost in [unknown, foreign] {
         assert_eq!(
-            house.state(&lost),
-            PlaceState::Left,
+            test.state(&lost),
+            EntryState::Left,
             "a place that the journal does not know, or knows as another's, is gone"
         );
         assert!(matches!(
-            house.room.enter(&lost, Inside::Served).await.unwrap(),
+            test.room.enter(&lost, BoxOfficeLoad::Normal).await.unwrap(),
             EnterOutcome::Ended(_)
         ));
     }
 
-    house.room.command(OperatorCommand::Close).await.unwrap();
+    test.room
+        .command_by_service(OperatorCommand::Close)
+        .await
+        .unwrap();
     assert!(matches!(
-        house.room.renew(&inside).await.unwrap(),
+        test.room.renew(&inside).await.unwrap(),
         RenewOutcome::Renewed { .. }
     ));
     for sequence in 1..=178 {
-        house.room.box_office_report(BoxOfficeReport {
+        test.room.receive_report(BoxOfficeReport {
             sequence,
             paying: vec![inside.visit],
             ..BoxOfficeReport::default()
         });
-        house.passes(5);
-        house.tick().await;
+        test.passes(5);
+        test.tick().await;
     }
     assert!(
         matches!(
-            house.room.renew(&inside).await.unwrap(),
+            test.room.renew(&inside).await.unwrap(),
             RenewOutcome::Renewed { .. }
         ),
         "her payment is under way"
     );
-    house.passes(20);
-    house.tick().await;
+    test.passes(20);
+    test.tick().await;
     assert_eq!(
         (
-            house.room.renew(&inside).await.unwrap(),
-            house.room.figures().active
+            test.room.renew(&inside).await.unwrap(),
+            test.room.metrics().active_visits
         ),
         (RenewOutcome::Ended, 0)
     );
-    house.life.stop();
+    test.life.stop();
 }
 
 #[tokio::test]
 async fn two_sales_share_a_file_and_nothing_else() {
     let dir = TempDir::new();
-    let house = new_house(&dir, config()).await;
+    let test = new_test_room(&dir, config()).await;
     let other_sale = Config {
         sale: "other".parse().unwrap(),
         ..config()
     };
-    let other = self::house(other_sale, &dir.path().join("queue.db"), Arc::clone(&house.clock)).await;
-    house.passes(100);
-    let (here, there) = (&house, &other);
+    let other = self::open_test_room(other_sale, &dir.path().join("queue.db"), Arc::clone(&test.clock)).await;
+    test.passes(100);
+    let (here, there) = (&test, &other);
     let joined = join_all((0..200).map(|n| async move {
         if n % 2 == 0 {
             here.joined(n).await
@@ -584,37 +602,37 @@ async fn two_sales_share_a_file_and_nothing_else() {
     numbers.sort_unstable();
     assert_eq!(numbers, (1..=100).flat_map(|n| [n, n]).collect::<Vec<u64>>());
     assert_eq!(
-        other.room.read_token(&joined[0].0.token),
+        other.room.verify_token(&joined[0].0.token),
         Err(TokenError::Purpose)
     );
-    assert!(other.room.read_token(&joined[1].0.token).is_ok());
-    house.life.stop();
+    assert!(other.room.verify_token(&joined[1].0.token).is_ok());
+    test.life.stop();
     other.life.stop();
 }
 
 #[tokio::test]
-async fn the_box_office_ends_visits_and_the_slot_goes_to_the_next() {
+async fn a_visit_ended_by_the_box_office_frees_its_slot() {
     let dir = TempDir::new();
-    let house = new_house(
+    let test = new_test_room(
         &dir,
         Config {
-            capacity: 1,
+            active_visits_max: 1,
             ..config()
         },
     )
     .await;
-    house.passes(100);
-    let (_, first) = house.joined(1).await;
-    let (_, second) = house.joined(2).await;
-    house.passes(100);
-    house.tick().await;
-    house.passes(5);
-    let pass = house.room.read_pass(&house.entered(&first).await).unwrap();
-    house.tick().await;
+    test.passes(100);
+    let (_, first) = test.joined(1).await;
+    let (_, second) = test.joined(2).await;
+    test.passes(100);
+    test.tick().await;
+    test.passes(5);
+    let pass = test.room.verify_pass(&test.entered(&first).await).unwrap();
+    test.tick().await;
     assert!(
         !matches!(
-            house.room.enter(&second, Inside::Served).await.unwrap(),
-            EnterOutcome::Entered { .. }
+            test.room.enter(&second, BoxOfficeLoad::Normal).await.unwrap(),
+            EnterOutcome::Admitted { .. }
         ),
         "one at a time"
     );
@@ -623,41 +641,44 @@ async fn the_box_office_ends_visits_and_the_slot_goes_to_the_next() {
         ended: vec![pass.visit],
         ..BoxOfficeReport::default()
     };
-    house.room.box_office_report(report.clone());
-    house.room.box_office_report(report);
-    house.tick().await;
-    house.tick().await;
-    house.entered(&second).await;
+    test.room.receive_report(report.clone());
+    test.room.receive_report(report);
+    test.tick().await;
+    test.tick().await;
+    test.entered(&second).await;
     assert_eq!(
-        (house.room.figures().active, house.room.figures().entries_total),
+        (
+            test.room.metrics().active_visits,
+            test.room.metrics().admissions_total
+        ),
         (1, 2)
     );
-    house.life.stop();
+    test.life.stop();
 }
 
 #[tokio::test]
-async fn the_room_ticks_by_itself_and_shows_it_to_those_who_watch() {
+async fn the_room_ticks_and_publishes_by_itself() {
     let dir = TempDir::new();
-    let clock = Arc::new(ManualClock::at(config().opens_at));
+    let clock = Arc::new(ManualClock::at(config().on_sale_starts_at));
     let life = Lifecycle::new();
     let deps = Deps {
         clock,
         entropy: Arc::new(SeededEntropy::new(1)),
         keys: Keys::ephemeral(&SeededEntropy::new(42)),
-        journal: JournalPlace::File(dir.path().join("queue.db")),
-        engine: Engine::Memory,
-        node: String::new(),
-        life: life.clone(),
+        journal: JournalLocation::File(dir.path().join("queue.db")),
+        store: StoreBackend::Memory,
+        node_name: String::new(),
+        lifecycle: life.clone(),
     };
     let room = crate::waiting_room::open(config(), deps).await.unwrap();
-    let JoinOutcome::Joined(joined) = room.join(&fan(1)).await.unwrap() else {
-        panic!("a new fan")
+    let JoinOutcome::Joined(joined) = room.join(&customer(1)).await.unwrap() else {
+        panic!("a new customer")
     };
-    let token = room.read_token(&joined.token).unwrap();
-    room.present(&token);
-    let mut watch = room.watch_board().unwrap();
+    let token = room.verify_token(&joined.token).unwrap();
+    room.heartbeat(&token);
+    let mut watch = room.subscribe_status().unwrap();
     let called = async {
-        while room.place(&token).state != PlaceState::Called {
+        while room.position(&token).state != EntryState::Called {
             watch.changed().await.unwrap();
         }
     };
@@ -668,131 +689,131 @@ async fn the_room_ticks_by_itself_and_shows_it_to_those_who_watch() {
     assert!(life.wait_idle(Duration::from_secs(5)).await);
 }
 
-fn board_of(house: &House) -> serde_json::Value {
-    serde_json::from_slice(&house.room.board().json).unwrap()
+fn board_of(test: &TestRoom) -> serde_json::Value {
+    serde_json::from_slice(&test.room.status().json).unwrap()
 }
 
 /// A line of so many behind an open door at one a second, and the tokens of those in it.
-async fn line_of(dir: &TempDir, fans: u32) -> (House, Vec<QueueToken>) {
-    let house = new_house(
+async fn line_of(dir: &TempDir, customers: u32) -> (TestRoom, Vec<QueueToken>) {
+    let test = new_test_room(
         dir,
         Config {
-            rate_per_minute: 60,
-            burst: Some(1),
-            capacity: 10,
+            admission_rate_per_minute: 60,
+            admission_burst: Some(1),
+            active_visits_max: 10,
             ..config()
         },
     )
     .await;
-    house.passes(100);
+    test.passes(100);
     let mut tokens = Vec::new();
-    for n in 1..=fans {
-        tokens.push(house.joined(n).await.1);
+    for n in 1..=customers {
+        tokens.push(test.joined(n).await.1);
     }
-    house.passes(100);
-    house.tick().await;
-    house.room.publish_status();
-    (house, tokens)
+    test.passes(100);
+    test.tick().await;
+    test.room.publish_status();
+    (test, tokens)
 }
 
 #[tokio::test]
-async fn a_position_shrinks_when_others_leave_and_whoever_looks_asks_the_board_alone() {
+async fn a_position_shrinks_when_others_leave() {
     let dir = TempDir::new();
-    let (house, tokens) = line_of(&dir, 400).await;
-    let serving = board_of(&house)["now_serving"].as_u64().unwrap();
-    let ahead = |n: usize| house.room.place(&tokens[n - 1]).ahead.unwrap();
+    let (test, tokens) = line_of(&dir, 400).await;
+    let serving = board_of(&test)["now_serving"].as_u64().unwrap();
+    let ahead = |n: usize| test.room.position(&tokens[n - 1]).ahead.unwrap();
     assert_eq!(
-        (board_of(&house)["survivors"].clone(), ahead(400)),
+        (board_of(&test)["people_ahead"].clone(), ahead(400)),
         (serde_json::json!([[400 - serving, 400 - serving]]), 399 - serving)
     );
-    let place = house.room.place(&tokens[399]);
-    assert_eq!((place.position, place.about), (Some(400 - serving), false));
+    let place = test.room.position(&tokens[399]);
+    assert_eq!((place.position, place.approximate), (Some(400 - serving), false));
     for n in 101..=160 {
-        house.room.leave(&tokens[n - 1]).await.unwrap();
+        test.room.leave(&tokens[n - 1]).await.unwrap();
     }
     assert_eq!(
         ahead(400),
         399 - serving,
         "the board is what counts, the same for all"
     );
-    house.room.publish_status();
+    test.room.publish_status();
     assert_eq!((ahead(400), ahead(90)), (339 - serving, 89 - serving));
     assert_eq!(
-        house.room.place(&tokens[399]).number,
+        test.room.position(&tokens[399]).number,
         Some(400),
         "her number is what it was"
     );
     let mut about = 0;
     for n in 161..=200_u64 {
-        let place = house.room.place(&tokens[usize::try_from(n).unwrap() - 1]);
+        let place = test.room.position(&tokens[usize::try_from(n).unwrap() - 1]);
         let truth = n - 61 - serving;
         assert!(
-            place.ahead.unwrap().abs_diff(truth) <= if place.about { truth / 4 } else { 0 },
+            place.ahead.unwrap().abs_diff(truth) <= if place.approximate { truth / 4 } else { 0 },
             "{place:?}"
         );
-        about += u32::from(place.about);
+        about += u32::from(place.approximate);
     }
     assert!(
         about > 0,
         "where the block begins in which some have left is not told"
     );
-    house.life.stop();
+    test.life.stop();
 }
 
 #[tokio::test]
-async fn only_those_of_the_sample_are_asked_if_they_are_there_and_the_board_says_how_many_are() {
+async fn only_sampled_visitors_send_heartbeats() {
     let dir = TempDir::new();
-    let (house, tokens) = line_of(&dir, 1_000).await;
-    let board = board_of(&house);
+    let (test, tokens) = line_of(&dir, 1_000).await;
+    let board = board_of(&test);
     let of = |name: &str| board["presence"][name].as_u64().unwrap();
     let (near, near_mask, mask, serving) = (
-        of("near"),
+        of("near_distance"),
         of("near_mask"),
-        of("mask"),
+        of("far_mask"),
         board["now_serving"].as_u64().unwrap(),
     );
     assert_eq!((near, near_mask, mask), (120, 7, 127));
-    assert!(board["presence"]["there"][0][1] == 0, "{board}");
+    assert!(board["presence"]["online"][0][1] == 0, "{board}");
     let mut asked = [0, 0];
     for token in &tokens {
-        let place = house.room.place(token);
+        let place = test.room.position(token);
         // As a browser reckons it.
         let Some(distance) = place.number.unwrap().checked_sub(serving).filter(|d| *d > 0) else {
-            assert_eq!(house.room.present(token), None, "who is called is not asked");
+            assert_eq!(test.room.heartbeat(token), None, "who is called is not asked");
             continue;
         };
         let own_mask = if distance <= near { near_mask } else { mask };
-        let is_asked = u64::from(place.sample) & own_mask == 0;
-        assert_eq!(house.room.present(token).is_some(), is_asked, "{place:?}");
+        let is_asked = u64::from(place.heartbeat_sample) & own_mask == 0;
+        assert_eq!(test.room.heartbeat(token).is_some(), is_asked, "{place:?}");
         asked[usize::from(distance > near)] += u32::from(is_asked);
     }
     assert!(
         (6..=30).contains(&asked[0]) && (1..=20).contains(&asked[1]),
         "{asked:?}"
     );
-    house.room.publish_status();
-    let there = |house: &House| board_of(house)["presence"]["there"][0].clone();
-    assert_eq!(there(&house)[1], 100);
-    assert_eq!(house.room.figures().present_percent, Some(100));
-    house.passes(151);
-    house.room.publish_status();
+    test.room.publish_status();
+    let there = |test: &TestRoom| board_of(test)["presence"]["online"][0].clone();
+    assert_eq!(there(&test)[1], 100);
+    assert_eq!(test.room.metrics().online_percent, Some(100));
+    test.passes(151);
+    test.room.publish_status();
     assert_eq!(
-        there(&house)[1],
+        there(&test)[1],
         0,
         "their pages have been silent for more than two minutes"
     );
     // Whoever has left is neither asked nor missed.
     for token in &tokens[200..] {
-        house.room.leave(token).await.unwrap();
-        assert_eq!(house.room.present(token), None);
+        test.room.leave(token).await.unwrap();
+        assert_eq!(test.room.heartbeat(token), None);
     }
-    house.life.stop();
+    test.life.stop();
 }
 
 #[tokio::test]
-async fn the_board_says_how_far_zones_last_how_well_waits_were_foretold_and_why_they_grow() {
+async fn the_status_shows_zone_forecast_accuracy_and_reason() {
     let dir = TempDir::new();
-    let (house, _) = line_of(&dir, 400).await;
+    let (test, _) = line_of(&dir, 400).await;
     let report = |sequence| {
         let zone = |zone: &str, free| ZoneStock {
             zone: zone.into(),
@@ -802,17 +823,17 @@ async fn the_board_says_how_far_zones_last_how_well_waits_were_foretold_and_why_
             blocked: 0,
         };
         let zones = vec![zone("R", 60), zone("S", 9_000)];
-        house.room.box_office_report(BoxOfficeReport {
+        test.room.receive_report(BoxOfficeReport {
             sequence,
             zones,
             ..BoxOfficeReport::default()
         });
     };
     report(1);
-    house.room.measure_second();
-    house.room.publish_status();
-    let board = board_of(&house);
-    let of_first: Vec<u64> = board["zones"][0]["left_for"]
+    test.room.measure_second();
+    test.room.publish_status();
+    let board = board_of(&test);
+    let of_first: Vec<u64> = board["zones"][0]["available_to_distance"]
         .as_array()
         .unwrap()
         .iter()
@@ -824,52 +845,54 @@ async fn the_board_says_how_far_zones_last_how_well_waits_were_foretold_and_why_
         "sixty seats of nine thousand are few wishes too: {board}"
     );
     assert_eq!(
-        (&board["zones"][1]["left_for"], &board["returner_percent"]),
+        (
+            &board["zones"][1]["available_to_distance"],
+            &board["late_arrival_percent"]
+        ),
         (&serde_json::json!([null, null, null]), &serde_json::json!(25))
     );
     assert!(
-        board["kept_word"].is_null() && board["reason"].is_null(),
+        board["forecast_accuracy"].is_null() && board["reason"].is_null(),
         "{board}"
     );
 
-    house.passes(6);
-    house.tick().await;
-    house.room.publish_status();
+    test.passes(6);
+    test.tick().await;
+    test.room.publish_status();
     assert_eq!(
-        board_of(&house)["reason"],
+        board_of(&test)["reason"],
         "box_office_busy",
         "it has been silent for more than five seconds"
     );
     for sequence in 2..300 {
         report(sequence);
-        house.passes(1);
-        house.tick().await;
-        house.room.measure_second();
-        house.room.publish_status();
+        test.passes(1);
+        test.tick().await;
+        test.room.measure_second();
+        test.room.publish_status();
     }
-    let board = board_of(&house);
+    let board = board_of(&test);
     assert_ne!(board["reason"], "box_office_busy");
-    let (kept, all) = (&board["kept_word"], house.room.figures().statements);
+    let (kept, all) = (&board["forecast_accuracy"], test.room.metrics().forecast_outcomes);
     assert_eq!(
-        kept["of"].as_u64(),
+        kept["total"].as_u64(),
         Some(all.within + all.sooner + all.later),
         "{board}"
     );
     assert!(
-        all.within > 0 && kept["within"].as_u64() == Some(all.within),
+        all.within > 0 && kept["hits"].as_u64() == Some(all.within),
         "{all:?}"
     );
-    let overtaken = |house: &House| house.room.figures().statements.overtaken;
-    assert_eq!(overtaken(&house), 0);
-    house
-        .room
-        .command(OperatorCommand::Rate { per_minute: 30 })
+    let overtaken = |test: &TestRoom| test.room.metrics().forecast_outcomes.invalidated;
+    assert_eq!(overtaken(&test), 0);
+    test.room
+        .command_by_service(OperatorCommand::SetAdmissionRate { per_minute: 30 })
         .await
         .unwrap();
-    house.room.measure_second();
+    test.room.measure_second();
     assert!(
-        overtaken(&house) > 0,
+        overtaken(&test) > 0,
         "what was said before an order is not held against anybody"
     );
-    house.life.stop();
+    test.life.stop();
 }

@@ -4,18 +4,21 @@ use std::{ops::Range, time::Duration};
 
 use crate::{
     kernel::{Entropy, SeededEntropy, Timestamp, VisitId},
-    simulate::judge::{Door, Judge},
+    simulate::checker::{Checker, Limits},
     waiting_room::{
-        Config, Inside, Phase,
+        BoxOfficeLoad, Config, Phase,
         admission::{controller::next_call, policy::burst_of},
-        journal::{Event, Join, Record, Stored},
-        store::{EntryAsk, MemoryStore, Moment, QueueStore, Reservation, Stock, conformance},
+        journal::{Event, Join, Record, StoredRecord},
+        store::{
+            MemoryStore, conformance,
+            port::{Moment, QueueStore, Reservation, SlotRequest, Stock},
+        },
     },
 };
 
 /// This engine does not ask for a record's place.
-fn stored(record: Record) -> Stored {
-    Stored { seq: 0, record }
+fn stored(record: Record) -> StoredRecord {
+    StoredRecord { seq: 0, record }
 }
 
 fn no_stock() -> Stock {
@@ -27,7 +30,7 @@ fn no_stock() -> Stock {
 }
 
 struct Crowd {
-    fans: u32,
+    customers: u32,
     /// Share of those called who are away.
     absent: f64,
     visit_mean_s: f64,
@@ -43,9 +46,9 @@ struct Asking {
     first_refused_ms: Option<u64>,
 }
 
-/// What the judge has seen, and what it was like for the fans.
+/// What the judge has seen, and what it was like for the customers.
 struct Seen {
-    judge: Judge,
+    judge: Checker,
     came: u32,
     met_full_house: u32,
     extra_waits_ms: Vec<u64>,
@@ -54,7 +57,8 @@ struct Seen {
 }
 
 impl Seen {
-    /// Entries, the share of those called who found no room at first, and the 95th percentile of how long they then waited.
+    /// Entries, the share of those called who found no room at first, and the 95th percentile of how long
+    /// they then waited.
     fn figures(&self) -> (u64, f64, u64) {
         let mut waits = self.extra_waits_ms.clone();
         waits.sort_unstable();
@@ -75,7 +79,7 @@ async fn run(config: Config, crowd: &Crowd, seed: u64) -> (Seen, f64) {
         monotonic: Duration::from_millis(ms),
     };
     let store = MemoryStore::new(config.clone(), 0, moment(0));
-    let joins = (1..=u64::from(crowd.fans))
+    let joins = (1..=u64::from(crowd.customers))
         .map(|subject| Join {
             subject,
             joined_at: Timestamp::default(),
@@ -85,13 +89,13 @@ async fn run(config: Config, crowd: &Crowd, seed: u64) -> (Seen, f64) {
         .apply(&[stored(Record::Joins { first: 1, joins })], moment(0))
         .await
         .unwrap();
-    let door = Door {
-        capacity: config.capacity,
-        rate_per_minute: config.rate_per_minute,
-        burst: burst_of(config.rate_per_minute, config.burst),
+    let door = Limits {
+        capacity: config.active_visits_max,
+        rate_per_minute: config.admission_rate_per_minute,
+        burst: burst_of(config.admission_rate_per_minute, config.admission_burst),
     };
     let mut seen = Seen {
-        judge: Judge::new(door),
+        judge: Checker::new(door),
         came: 0,
         met_full_house: 0,
         extra_waits_ms: Vec::new(),
@@ -116,26 +120,31 @@ async fn run(config: Config, crowd: &Crowd, seed: u64) -> (Seen, f64) {
                 .apply(&[stored(Record::Event { at: at.now, event })], at)
                 .await
                 .unwrap();
-            seen.judge.leaves(ended.number, true);
+            seen.judge.leave(ended.number, true);
         }
         if let (_, Some(event)) = next_call(&store, Phase::OnSale, config.call_window, at, &no_stock())
             .await
             .unwrap()
         {
-            let Event::Called { from, upto, ends_at } = event else {
+            let Event::Called {
+                after,
+                last,
+                window_ends_at,
+            } = event
+            else {
                 panic!("only calls are expected")
             };
             seen.judge.called(
-                from,
-                upto,
-                u64::try_from(ends_at.as_millis()).unwrap(),
-                crowd.fans,
+                after,
+                last,
+                u64::try_from(window_ends_at.as_millis()).unwrap(),
+                crowd.customers,
             );
             store
                 .apply(&[stored(Record::Event { at: at.now, event })], at)
                 .await
                 .unwrap();
-            for number in from + 1..=upto {
+            for number in after + 1..=last {
                 // A page asks about once a second near the front; who is away comes back later, or never.
                 let (in_ms, every_ms) = match entropy.unit() {
                     u if u >= crowd.absent => (
@@ -161,16 +170,16 @@ async fn run(config: Config, crowd: &Crowd, seed: u64) -> (Seen, f64) {
                 still.push(ask);
                 continue;
             }
-            seen.judge.asks(ask.number, now_ms);
+            seen.judge.ask(ask.number, now_ms);
             let first_time = ask.first_refused_ms.is_none();
             seen.came += u32::from(first_time && ask.every_ms == 1_000);
             let visit = VisitId::random(&entropy);
             match store
-                .reserve(
-                    &EntryAsk {
+                .reserve_slot(
+                    &SlotRequest {
                         number: ask.number,
                         visit,
-                        inside: Inside::Served,
+                        load: BoxOfficeLoad::Normal,
                     },
                     at,
                 )
@@ -178,8 +187,8 @@ async fn run(config: Config, crowd: &Crowd, seed: u64) -> (Seen, f64) {
                 .unwrap()
             {
                 Reservation::Reserved { .. } => {
-                    seen.judge.enters(ask.number, now_ms);
-                    let event = Event::Entered {
+                    seen.judge.enter(ask.number, now_ms);
+                    let event = Event::Admitted {
                         number: ask.number,
                         subject: ask.number.into(),
                         visit,
@@ -213,32 +222,32 @@ async fn run(config: Config, crowd: &Crowd, seed: u64) -> (Seen, f64) {
             }
         }
         asking = still;
-        let active = store.counts(at).active;
-        seen.judge.agrees(active, None, now_ms);
+        let active = store.counts(at).active_visits;
+        seen.judge.compare_counts(active, None, now_ms);
         if tick % 10 == 0 {
             seen.called_by_s.push(store.now_serving());
         }
-        if tick > crowd.seconds * 2 && store.now_serving() < crowd.fans {
+        if tick > crowd.seconds * 2 && store.now_serving() < crowd.customers {
             used += f64::from(active);
-            offered += f64::from(config.capacity);
+            offered += f64::from(config.active_visits_max);
         }
     }
-    seen.judge.finish(config.returner_share);
+    seen.judge.finish(config.late_arrival_share);
     assert_eq!(seen.judge.violations(), (&[][..], 0));
     (seen, used / offered)
 }
 
 #[tokio::test]
-async fn a_house_that_is_full_stays_full_though_most_are_away() {
+async fn slots_stay_used_though_most_called_are_away() {
     let config = Config {
-        capacity: 300,
-        rate_per_minute: 900,
-        burst: Some(15),
+        active_visits_max: 300,
+        admission_rate_per_minute: 900,
+        admission_burst: Some(15),
         call_window: Duration::from_mins(3),
         ..conformance::config(1)
     };
     let crowd = Crowd {
-        fans: 10_000,
+        customers: 10_000,
         absent: 0.6,
         visit_mean_s: 120.0,
         lead_ms: 300..3_000,
@@ -247,25 +256,25 @@ async fn a_house_that_is_full_stays_full_though_most_are_away() {
     let (seen, use_of_slots) = run(config, &crowd, 1).await;
     let (entries, met, extra_ms) = seen.figures();
     println!(
-        "use {use_of_slots:.3}, {met:.3} met a full house, p95 {extra_ms} ms, {} of {entries} returners",
-        seen.judge.returner_entries()
+        "use {use_of_slots:.3}, {met:.3} met a full test, p95 {extra_ms} ms, {} of {entries} returners",
+        seen.judge.late_entries()
     );
     assert!(use_of_slots >= 0.98, "{use_of_slots}");
     assert!(met <= 0.10 && extra_ms <= 15_000, "{met} {extra_ms}");
-    assert!(seen.judge.returner_entries() > 100, "some came back");
+    assert!(seen.judge.late_entries() > 100, "some came back");
 }
 
 #[tokio::test]
 async fn the_rate_is_used_up_and_never_exceeded() {
     let config = Config {
-        capacity: 5_000,
-        rate_per_minute: 300,
-        burst: Some(5),
+        active_visits_max: 5_000,
+        admission_rate_per_minute: 300,
+        admission_burst: Some(5),
         call_window: Duration::from_mins(3),
         ..conformance::config(1)
     };
     let crowd = Crowd {
-        fans: 6_000,
+        customers: 6_000,
         absent: 0.4,
         visit_mean_s: 120.0,
         lead_ms: 300..3_000,
@@ -279,16 +288,16 @@ async fn the_rate_is_used_up_and_never_exceeded() {
 }
 
 #[tokio::test]
-async fn at_the_opening_nobody_is_called_whom_the_house_cannot_take() {
+async fn initial_calls_never_exceed_what_can_enter() {
     let config = Config {
-        capacity: 800,
-        rate_per_minute: 6_000,
-        burst: None,
+        active_visits_max: 800,
+        admission_rate_per_minute: 6_000,
+        admission_burst: None,
         call_window: Duration::from_mins(3),
         ..conformance::config(1)
     };
     let crowd = Crowd {
-        fans: 5_000,
+        customers: 5_000,
         absent: 0.0,
         visit_mean_s: 120.0,
         lead_ms: 1_000..6_000,
@@ -297,7 +306,7 @@ async fn at_the_opening_nobody_is_called_whom_the_house_cannot_take() {
     let (seen, _) = run(config, &crowd, 1).await;
     let (_, met, extra_ms) = seen.figures();
     println!(
-        "called by second {:?}, {met:.3} met a full house",
+        "called by second {:?}, {met:.3} met a full test",
         &seen.called_by_s[..20]
     );
     assert!(

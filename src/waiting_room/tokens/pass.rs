@@ -1,4 +1,5 @@
-//! The admission pass: a short-lived JWT (EdDSA) that the box office verifies without asking anybody.
+//! Admission pass: a short-lived JWT (EdDSA) that the box office verifies without a request to the waiting
+//! room.
 
 use std::{collections::HashMap, mem, sync::Arc};
 
@@ -16,40 +17,52 @@ use crate::{
 
 const TYP: &str = "pass+jwt";
 const AUDIENCE: &str = "stagedoor:box-office";
-/// How far two clocks of the house may stand apart before a pass is refused, in seconds.
+/// How far two clocks of the service may differ before a pass is refused, in seconds.
 pub(crate) const LEEWAY_S: i64 = 5;
 
-/// A visit behind the door, as proven by a pass.
+/// A visit, as proven by a pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pass {
+    /// The visit.
     pub visit: VisitId,
-    /// Keyed hash of the subject who entered.
+    /// Keyed hash of the admitted subject.
     pub subject_hash: u64,
-    /// Her queue number.
+    /// Queue number of the visitor.
     pub number: u64,
-    /// Raised when all passes of the sale are called back; older passes are refused.
+    /// Raised when all passes of the sale are revoked; older passes are refused.
     pub generation: u32,
+    /// When the pass was issued.
     pub issued_at: Timestamp,
+    /// When it expires.
     pub expires_at: Timestamp,
 }
 
-/// Reads what the fans of one sale show. No I/O.
-pub trait Papers: Send + Sync {
-    fn read_token(&self, token: &str) -> Result<QueueToken, TokenError>;
-    fn read_pass(&self, pass: &str) -> Result<Pass, TokenError>;
+/// Verifies the tokens of one sale. No I/O.
+pub trait TokenVerifier: Send + Sync {
+    /// Verifies a queue token.
+    ///
+    /// # Errors
+    /// [`TokenError`] says what is wrong with it.
+    fn verify_token(&self, token: &str) -> Result<QueueToken, TokenError>;
+    /// Verifies a pass.
+    ///
+    /// # Errors
+    /// [`TokenError`] says what is wrong with it.
+    fn verify_pass(&self, pass: &str) -> Result<Pass, TokenError>;
+    /// Whether the pass was given to this subject.
     fn pass_belongs_to(&self, pass: &Pass, who: &Subject) -> bool;
 }
 
-/// Reads by keys and clock alone; all that there is where the waiting room is in another process.
-pub struct PassReader {
+/// Verifies by keys and clock alone: all that a process without the waiting room can do.
+pub struct PassVerifier {
     sale: SaleId,
     issuer: String,
     keys: Keys,
     clock: Arc<dyn Clock>,
-    genuine: Genuine,
+    verified: VerifiedPasses,
 }
 
-impl PassReader {
+impl PassVerifier {
     /// `issuer` of passes is the public base URL.
     #[must_use]
     pub fn new(sale: SaleId, issuer: String, keys: Keys, clock: Arc<dyn Clock>) -> Self {
@@ -58,28 +71,29 @@ impl PassReader {
             issuer,
             keys,
             clock,
-            genuine: Genuine::default(),
+            verified: VerifiedPasses::default(),
         }
     }
 }
 
-/// Passes that were found genuine, by the SHA-256 of their texts. A visitor shows the same pass with each call, and to
-/// check an Ed25519 signature costs more than everything else that a hold asks of a node. Whatever is not here is checked.
+/// Passes that were found genuine, by the SHA-256 of their texts. A visitor shows the same pass with each
+/// request, and verifying an Ed25519 signature costs more than the rest of a hold request. Passes that are
+/// not here are verified.
 #[derive(Default)]
-struct Genuine(Mutex<Remembered>);
+struct VerifiedPasses(Mutex<Generations>);
 
-/// What has been asked for of late, and what was before that: when the one is full it becomes the other.
+/// Two generations of entries: when the current one is full it becomes the previous one.
 #[derive(Default)]
-struct Remembered {
+struct Generations {
     now: HashMap<[u8; 32], Pass>,
     before: HashMap<[u8; 32], Pass>,
 }
 
-/// Passes in each of the two: some 130 bytes each, and more than are inside.
+/// Passes per generation: some 130 bytes each, and more than are active.
 const REMEMBERED_MAX: usize = 16_384;
 
-impl Genuine {
-    fn or_check(
+impl VerifiedPasses {
+    fn get_or_verify(
         &self,
         text: &str,
         check: impl FnOnce() -> Result<Pass, TokenError>,
@@ -101,7 +115,7 @@ impl Genuine {
     }
 }
 
-impl Remembered {
+impl Generations {
     fn add(&mut self, name: [u8; 32], pass: Pass) {
         if self.now.len() >= REMEMBERED_MAX {
             self.before = mem::take(&mut self.now);
@@ -110,15 +124,15 @@ impl Remembered {
     }
 }
 
-impl Papers for PassReader {
-    fn read_token(&self, token: &str) -> Result<QueueToken, TokenError> {
+impl TokenVerifier for PassVerifier {
+    fn verify_token(&self, token: &str) -> Result<QueueToken, TokenError> {
         QueueToken::open(token, &self.keys.queue, queue_token::sale_hash(&self.sale))
     }
 
-    fn read_pass(&self, pass: &str) -> Result<Pass, TokenError> {
+    fn verify_pass(&self, pass: &str) -> Result<Pass, TokenError> {
         let pass = self
-            .genuine
-            .or_check(pass, || open(pass, &self.keys.pass, &self.sale, &self.issuer))?;
+            .verified
+            .get_or_verify(pass, || open(pass, &self.keys.pass, &self.sale, &self.issuer))?;
         is_in_time(&pass, self.clock.now()).map(|()| pass)
     }
 
@@ -143,7 +157,7 @@ struct Claims {
 }
 
 /// Signs a pass for `pass.visit`; its times are cut to whole seconds, the unit of JWTs.
-pub(crate) fn seal(
+pub(crate) fn sign(
     pass: &Pass,
     keys: &SigningKeys,
     sale: &SaleId,
@@ -218,8 +232,8 @@ mod tests {
         Keys::ephemeral(&SeededEntropy::new(seed))
     }
 
-    fn reader(sale: &str, issuer: &str, keys: Keys, clock: &Arc<ManualClock>) -> PassReader {
-        PassReader::new(
+    fn reader(sale: &str, issuer: &str, keys: Keys, clock: &Arc<ManualClock>) -> PassVerifier {
+        PassVerifier::new(
             sale.parse().unwrap(),
             issuer.to_owned(),
             keys,
@@ -228,9 +242,9 @@ mod tests {
     }
 
     #[test]
-    fn a_pass_is_read_back_within_its_time_by_its_own_sale_and_house() {
+    fn a_pass_is_valid_in_its_time_sale_and_service() {
         let clock = Arc::new(ManualClock::at(Timestamp::from_secs(994)));
-        let text = seal(
+        let text = sign(
             &pass(),
             &keys(1).pass,
             &"a".parse().unwrap(),
@@ -240,7 +254,7 @@ mod tests {
         let ours = reader("a", "https://x", keys(1), &clock);
         let read_at = |s: i64| {
             clock.step_to(Timestamp::from_secs(s));
-            ours.read_pass(&text)
+            ours.verify_pass(&text)
         };
         assert_eq!(read_at(994), Err(TokenError::NotYet));
         assert_eq!(read_at(1_000), Ok(pass()));
@@ -252,25 +266,25 @@ mod tests {
         );
         clock.step_to(Timestamp::from_secs(1_000));
         assert_eq!(
-            reader("b", "https://x", keys(1), &clock).read_pass(&text),
+            reader("b", "https://x", keys(1), &clock).verify_pass(&text),
             Err(TokenError::Purpose)
         );
         assert_eq!(
-            reader("a", "https://y", keys(1), &clock).read_pass(&text),
+            reader("a", "https://y", keys(1), &clock).verify_pass(&text),
             Err(TokenError::Purpose)
         );
         assert_eq!(
-            reader("a", "https://x", keys(3), &clock).read_pass(&text),
+            reader("a", "https://x", keys(3), &clock).verify_pass(&text),
             Err(TokenError::Signature)
         );
     }
 
     #[test]
-    fn a_forged_pass_is_refused_again_and_again() {
+    fn a_forged_pass_is_refused_every_time() {
         let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1_000)));
         let ours = reader("a", "https://x", keys(1), &clock);
         let sealed = |seed| {
-            seal(
+            sign(
                 &pass(),
                 &keys(seed).pass,
                 &"a".parse().unwrap(),
@@ -279,22 +293,22 @@ mod tests {
             )
         };
         let (genuine, other) = (sealed(1), sealed(3));
-        assert!(ours.read_pass(&genuine).is_ok());
+        assert!(ours.verify_pass(&genuine).is_ok());
         let (body, _) = genuine.rsplit_once('.').unwrap();
         let (_, signature) = other.rsplit_once('.').unwrap();
         for _ in 0..2 {
             assert_eq!(
-                ours.read_pass(&format!("{body}.{signature}")),
+                ours.verify_pass(&format!("{body}.{signature}")),
                 Err(TokenError::Signature)
             );
         }
     }
 
     #[test]
-    fn a_signature_is_checked_once_and_what_is_remembered_is_bounded() {
-        let (genuine, checks) = (Genuine::default(), std::cell::Cell::new(0));
+    fn a_signature_is_verified_once_and_the_cache_is_bounded() {
+        let (genuine, checks) = (VerifiedPasses::default(), std::cell::Cell::new(0));
         let ask = |text: &str| {
-            genuine.or_check(text, || {
+            genuine.get_or_verify(text, || {
                 checks.set(checks.get() + 1);
                 Ok(pass())
             })

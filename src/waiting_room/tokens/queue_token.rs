@@ -1,19 +1,19 @@
-//! The queue token: what does not change about one fan, signed and kept by her browser, so that her place costs the
-//! server nothing.
+//! Queue token: what does not change about one queue entry, signed and kept by the browser, so that waiting
+//! costs the server nothing.
 //!
 //! | bytes | holds |
 //! |---|---|
 //! | 0 | version, 1 |
 //! | 1 | purpose, `q` |
-//! | 2 | id of the key that signed |
+//! | 2 | id of the signing key |
 //! | 3..11 | sale: the first 8 bytes of the SHA-256 of its id |
 //! | 11..19 | arrival number, big endian |
 //! | 19..27 | keyed hash of the subject |
-//! | 27..35 | when the place was taken, ms since the epoch |
+//! | 27..35 | when the visitor joined, ms since the epoch |
 //! | 35..51 | HMAC-SHA-256 of all before, cut to 16 bytes |
 //!
-//! The highest bit of the hash says whether she is a stranger. She has shown no name that it could be a hash of, so the rest
-//! is chance, and nobody ever asks by it which place is hers.
+//! The highest bit of the hash marks an anonymous visitor. Such a visitor has no name to hash, so the rest is
+//! random, and no request ever looks the entry up by it.
 //!
 //! 51 bytes are 68 characters of base64url with no bit left over, so a token has exactly one spelling.
 
@@ -29,38 +29,38 @@ const LEN: usize = SIGNED_LEN + TAG_LEN;
 /// Characters of a token.
 const TEXT_LEN: usize = LEN / 3 * 4;
 
-/// A place in one sale's queue, as proven by a token that this house signed.
+/// A queue entry of one sale, as proven by a token that this service signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueToken {
-    /// The how-many-th to join; given once, never changed.
+    /// Arrival number: 1-based order of joining; assigned once, never changed.
     pub arrival: u64,
-    /// Who she is: the keyed hash of her subject, or a stranger's.
+    /// Keyed hash of the subject, or a random one of an anonymous visitor.
     pub subject_hash: u64,
-    /// When she took the place.
+    /// When the visitor joined.
     pub joined_at: Timestamp,
 }
 
-/// The name of a subject within one sale that cannot be taken back to her without the key.
+/// Pseudonym of a subject within one sale; without the key it cannot be traced back.
 pub(crate) fn subject_hash(keys: &MacKeys, sale: &SaleId, who: &Subject) -> u64 {
     let mut message = Vec::with_capacity(sale.as_str().len() + 1 + who.as_str().len());
     message.extend_from_slice(sale.as_str().as_bytes());
     message.push(0);
     message.extend_from_slice(who.as_str().as_bytes());
-    keys.keyed_hash(&message) & !STRANGER
+    keys.keyed_hash(&message) & !ANONYMOUS
 }
 
-const STRANGER: u64 = 1 << 63;
+const ANONYMOUS: u64 = 1 << 63;
 
-/// Somebody who has shown no name.
-pub(crate) fn stranger(entropy: &dyn Entropy) -> u64 {
+/// A random pseudonym for an anonymous visitor.
+pub(crate) fn anonymous_subject(entropy: &dyn Entropy) -> u64 {
     let mut hash = [0; 8];
     entropy.fill(&mut hash);
-    u64::from_le_bytes(hash) | STRANGER
+    u64::from_le_bytes(hash) | ANONYMOUS
 }
 
-/// Whether this is the hash of nobody's name.
-pub(crate) const fn is_stranger(subject_hash: u64) -> bool {
-    subject_hash & STRANGER != 0
+/// Whether this is an anonymous visitor's pseudonym.
+pub(crate) const fn is_anonymous(subject_hash: u64) -> bool {
+    subject_hash & ANONYMOUS != 0
 }
 
 /// Eight bytes that stand for the sale in its tokens.
@@ -71,7 +71,8 @@ pub(crate) fn sale_hash(sale: &SaleId) -> [u8; 8] {
 }
 
 impl QueueToken {
-    pub(crate) fn seal(&self, keys: &MacKeys, sale: [u8; 8]) -> String {
+    /// The token's text, signed with the current key.
+    pub(crate) fn sign(&self, keys: &MacKeys, sale: [u8; 8]) -> String {
         let kid = keys.current();
         let mut bytes = [0; LEN];
         bytes[..3].copy_from_slice(&[VERSION, PURPOSE, kid]);
@@ -86,6 +87,10 @@ impl QueueToken {
         base64url(&bytes)
     }
 
+    /// Verifies a token's text: key, purpose, sale.
+    ///
+    /// # Errors
+    /// [`TokenError`] says what is wrong with it.
     pub(crate) fn open(text: &str, keys: &MacKeys, sale: [u8; 8]) -> Result<Self, TokenError> {
         if text.len() != TEXT_LEN {
             return Err(TokenError::Malformed);
@@ -135,8 +140,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_token_is_read_back_by_its_own_sale_only(token in any_token(), sale: [u8; 8], other: [u8; 8]) {
-            let text = token.seal(&keys(), sale);
+        fn a_token_is_valid_in_its_own_sale_only(token in any_token(), sale: [u8; 8], other: [u8; 8]) {
+            let text = token.sign(&keys(), sale);
             prop_assert_eq!(text.len(), 68);
             prop_assert_eq!(QueueToken::open(&text, &keys(), sale), Ok(token));
             if other != sale {
@@ -146,24 +151,24 @@ mod tests {
 
         #[test]
         fn any_flipped_bit_is_refused(token in any_token(), sale: [u8; 8], bit in 0_usize..LEN * 8) {
-            let mut bytes = from_base64url(&token.seal(&keys(), sale)).unwrap();
+            let mut bytes = from_base64url(&token.sign(&keys(), sale)).unwrap();
             bytes[bit / 8] ^= 1 << (bit % 8);
             prop_assert!(QueueToken::open(&base64url(&bytes), &keys(), sale).is_err());
         }
 
         #[test]
-        fn no_text_is_too_odd_to_be_refused(text in ".{0,80}") {
+        fn any_other_text_is_refused(text in ".{0,80}") {
             prop_assert!(QueueToken::open(&text, &keys(), [0; 8]).is_err());
         }
     }
 
     #[test]
-    fn a_subject_has_another_name_in_each_sale() {
+    fn a_subject_has_another_pseudonym_in_each_sale() {
         let who = Subject::customer("42").unwrap();
         let name = |sale: &str| subject_hash(&keys(), &sale.parse().unwrap(), &who);
         assert_eq!(name("a"), name("a"));
         assert_ne!(name("a"), name("b"));
-        assert!(is_stranger(stranger(&SeededEntropy::new(1))) && !is_stranger(name("a")));
+        assert!(is_anonymous(anonymous_subject(&SeededEntropy::new(1))) && !is_anonymous(name("a")));
         // The separator keeps sale and subject apart: "ab" + "c.." is not "a" + "bc..".
         let joined = Subject::from_stored("bx").unwrap();
         let apart = Subject::from_stored("x").unwrap();

@@ -1,4 +1,5 @@
-//! nginx in front of nodes, with the deployed configuration file itself: `config/deploy/nginx.conf`.
+//! nginx: in front of nodes with the deployed configuration file itself (`config/deploy/nginx.conf`), or as a static file
+//! server.
 
 use std::{
     fmt::Write as _,
@@ -20,6 +21,8 @@ use crate::{
 
 const NAME: &str = "nginx";
 const STARTS_MAX: u32 = 20;
+/// Every kind of temporary file has a path of its own, and the default paths are not writable.
+const TEMPORARY: [&str; 5] = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
 const DEPLOYED: &str = include_str!("../../../config/deploy/nginx.conf");
 
 /// A running nginx; stopped and removed when dropped.
@@ -39,15 +42,39 @@ impl Nginx {
         waiting_rooms: &[SocketAddr],
         box_offices: &[SocketAddr],
     ) -> Result<Self, ServerError> {
+        Self::start_with(temp_folder("nginx")?, |folder, port| {
+            local_config(folder, port, waiting_rooms, box_offices)
+        })
+        .await
+    }
+
+    /// Starts nginx as a static server of one file, tuned as for a cache: sendfile, open file cache, no access log,
+    /// connections kept for ever.
+    ///
+    /// # Errors
+    /// As [`Nginx::start`].
+    pub async fn serve_file(path: &str, content: &[u8]) -> Result<Self, ServerError> {
+        let folder = temp_folder("nginx")?;
+        let root = folder.path().join("www");
+        fs::create_dir_all(&root)?;
+        fs::write(root.join(path.trim_start_matches('/')), content)?;
+        Self::start_with(folder, |folder, port| static_config(folder, port)).await
+    }
+
+    async fn start_with(
+        folder: TempDir,
+        config: impl Fn(&Path, u16) -> Result<String, ServerError>,
+    ) -> Result<Self, ServerError> {
         let mut nginx = Self {
             port: 0,
             process: None,
-            folder: temp_folder("nginx")?,
+            folder,
         };
         for _ in 0..STARTS_MAX {
             // A free port may be taken before nginx binds it; then another one is tried.
             nginx.port = free_port()?;
-            if nginx.try_start(waiting_rooms, box_offices).await? {
+            let text = config(nginx.folder.path(), nginx.port)?;
+            if nginx.try_start(&text).await? {
                 return Ok(nginx);
             }
         }
@@ -76,16 +103,9 @@ impl Nginx {
         read("error.log") + &read("access.log")
     }
 
-    async fn try_start(
-        &mut self,
-        waiting_rooms: &[SocketAddr],
-        box_offices: &[SocketAddr],
-    ) -> Result<bool, ServerError> {
+    async fn try_start(&mut self, text: &str) -> Result<bool, ServerError> {
         let config = self.folder.path().join("nginx.conf");
-        fs::write(
-            &config,
-            local_config(self.folder.path(), self.port, waiting_rooms, box_offices)?,
-        )?;
+        fs::write(&config, text)?;
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -177,13 +197,29 @@ fn local_config(
     replace("worker_processes auto;", "worker_processes 2;")?;
     replace("worker_rlimit_nofile 131072;", "")?;
     replace("worker_connections 65536;", "worker_connections 2048;")?;
-    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .map(|kind| format!("{kind}_temp_path {folder}/{kind};\n"));
+    let temporary = TEMPORARY.map(|kind| format!("{kind}_temp_path {folder}/{kind};\n"));
     replace("http {\n", &format!("http {{\n{}", temporary.concat()))?;
     Ok(with_nodes(
         &with_nodes(&text, "10.0.1.", waiting_rooms),
         "10.0.2.",
         box_offices,
+    ))
+}
+
+/// The configuration of [`Nginx::serve_file`].
+fn static_config(folder: &Path, port: u16) -> Result<String, ServerError> {
+    let folder = folder.display();
+    let user = if is_root()? { "user root;" } else { "" };
+    let temporary = TEMPORARY
+        .map(|kind| format!("{kind}_temp_path {folder}/{kind};\n"))
+        .concat();
+    Ok(format!(
+        "{user}\npid {folder}/nginx.pid;\nerror_log {folder}/error.log;\nworker_processes 2;\n\
+         events {{ worker_connections 4096; }}\n\
+         http {{\n{temporary}access_log off;\nsendfile on;\ntcp_nopush on;\n\
+         keepalive_requests 1000000000;\nopen_file_cache max=10;\nopen_file_cache_valid 60s;\n\
+         default_type application/json;\n\
+         server {{ listen 127.0.0.1:{port} backlog=16384; root {folder}/www; }}\n}}\n"
     ))
 }
 

@@ -1,11 +1,11 @@
-//! The transactions of one attempt to buy: claim, pin, book, close.
+//! The transactions of one attempt to buy, after it was opened: claim, lock, book, capture, refund, close.
 
 use sqlx::{PgConnection, Row};
 
-use super::{Work, audit, check, put_event};
+use super::{inbox::append_event, journal, leases::check_lease, transaction::TxResult};
 use crate::{
     checkout::{
-        ledger::{ClaimOutcome, LedgerError, NewEvent, NewTicket, FencedLease},
+        ledger::port::{ClaimOutcome, FencedLease, LedgerError, NewEvent, NewTicket},
         order::OrderState,
     },
     kernel::Timestamp,
@@ -16,14 +16,15 @@ pub(super) async fn claim(
     lease: FencedLease,
     seats_per_fan: u8,
     at: Timestamp,
-) -> Work<ClaimOutcome> {
-    check(db, lease).await?;
+) -> TxResult<ClaimOutcome> {
+    check_lease(db, lease).await?;
     let id = lease.order.to_string();
     let row = sqlx::query(
         "SELECT sale, buyer,
                 (SELECT COUNT(*) FROM order_seat WHERE order_id = id) AS wanted,
                 (SELECT COUNT(*) FROM seat_claim WHERE order_id = id) AS has,
-                EXISTS (SELECT 1 FROM closed_attempt c WHERE c.hold = orders.hold AND c.order_id = id) AS closed
+                EXISTS (SELECT 1 FROM closed_attempt c WHERE c.hold = orders.hold
+                AND c.order_id = id) AS closed
          FROM orders WHERE id = $1",
     )
     .bind(&id)
@@ -37,7 +38,7 @@ pub(super) async fn claim(
     if has == wanted {
         return Ok(ClaimOutcome::Claimed);
     }
-    // By seat, so that two orders never wait for each other in a circle; each waits only for whoever is ahead of it.
+    // In the order of the seats, so that two orders that want the same seats cannot deadlock.
     let inserted = sqlx::query(
         "INSERT INTO seat_claim (sale, performance, seat, order_id, fence, state, claimed_at)
          SELECT o.sale, o.performance, s.seat, o.id, 0, 'claimed', $2
@@ -62,34 +63,50 @@ pub(super) async fn claim(
             ClaimOutcome::SeatsTaken
         });
     }
-    // Only now: while it waited above, somebody else may have had one of the seats and given it back, and the fences
-    // that were seen before have been issued.
+    issue_fences(db, &id, at).await?;
+    Ok(ClaimOutcome::Claimed)
+}
+
+/// Gives each claim of the order its seat's next fence, and the order its payment key.
+async fn issue_fences(db: &mut PgConnection, id: &str, at: Timestamp) -> TxResult<()> {
+    // Fences are read only after the claims: while they waited for other orders, another order may have
+    // claimed and released a seat, and used up the fence that was next before.
     sqlx::query(
         "WITH issued AS (
              INSERT INTO seat_fence AS f (sale, performance, seat, last)
              SELECT sale, performance, seat, 1 FROM seat_claim WHERE order_id = $1 ORDER BY seat
              ON CONFLICT (sale, performance, seat) DO UPDATE SET last = f.last + 1
              RETURNING seat, last),
-         claimed AS (UPDATE seat_claim c SET fence = issued.last FROM issued WHERE c.order_id = $1 AND c.seat = issued.seat)
-         UPDATE order_seat s SET fence = issued.last FROM issued WHERE s.order_id = $1 AND s.seat = issued.seat",
+         claimed AS (UPDATE seat_claim c SET fence = issued.last FROM issued WHERE c.order_id = $1
+         AND c.seat = issued.seat)
+         UPDATE order_seat s SET fence = issued.last FROM issued WHERE s.order_id = $1
+             AND s.seat = issued.seat",
     )
-    .bind(&id)
+    .bind(id)
     .execute(&mut *db)
     .await?;
-    // The key of a payment that may already be under way is kept: money is only ever asked for once per order.
+    // An existing key is kept, because its payment may be in progress: an order requests money under one key
+    // only.
     sqlx::query(
-        "UPDATE orders SET payment_key = COALESCE(payment_key, id || ':' || (SELECT MAX(fence) FROM order_seat WHERE order_id = $1)),
+        "UPDATE orders SET payment_key = COALESCE(payment_key, id || ':' || (SELECT MAX(fence)
+         FROM order_seat WHERE order_id = $1)),
                            updated_at = $2
          WHERE id = $1",
     )
-    .bind(&id)
+    .bind(id)
     .bind(at.as_millis())
     .execute(db)
     .await?;
-    Ok(ClaimOutcome::Claimed)
+    Ok(())
 }
 
-async fn within_quota(db: &mut PgConnection, sale: &str, buyer: &str, wanted: i64, max: i64) -> Work<bool> {
+async fn within_quota(
+    db: &mut PgConnection,
+    sale: &str,
+    buyer: &str,
+    wanted: i64,
+    max: i64,
+) -> TxResult<bool> {
     let counted = sqlx::query(
         "INSERT INTO customer_quota AS q (sale, buyer, seats) SELECT $1, $2, $3 WHERE $3 <= $4
          ON CONFLICT (sale, buyer) DO UPDATE SET seats = q.seats + $3 WHERE q.seats + $3 <= $4",
@@ -103,8 +120,9 @@ async fn within_quota(db: &mut PgConnection, sale: &str, buyer: &str, wanted: i6
     Ok(counted.rows_affected() == 1)
 }
 
-/// Moves all claims of the order from one state to another by their fences; how many then are in the new state.
-async fn move_claims(db: &mut PgConnection, id: &str, from: &str, to: &str) -> Work<(u64, bool)> {
+/// Moves the order's claims from one state to another by their fences. Returns how many moved, and whether
+/// all of the order's seats are in the new state now.
+async fn move_claims(db: &mut PgConnection, id: &str, from: &str, to: &str) -> TxResult<(u64, bool)> {
     let moved = sqlx::query(
         "UPDATE seat_claim SET state = $3 WHERE order_id = $1 AND state = $2
          AND fence = (SELECT s.fence FROM order_seat s WHERE s.order_id = $1 AND s.seat = seat_claim.seat)",
@@ -126,8 +144,8 @@ async fn move_claims(db: &mut PgConnection, id: &str, from: &str, to: &str) -> W
     Ok((moved, all))
 }
 
-pub(super) async fn lock_claims(db: &mut PgConnection, lease: FencedLease) -> Work<bool> {
-    check(db, lease).await?;
+pub(super) async fn lock_claims(db: &mut PgConnection, lease: FencedLease) -> TxResult<bool> {
+    check_lease(db, lease).await?;
     let (_, all) = move_claims(db, &lease.order.to_string(), "claimed", "paying").await?;
     Ok(all)
 }
@@ -138,12 +156,13 @@ pub(super) async fn await_payment(
     url: String,
     until: Timestamp,
     at: Timestamp,
-) -> Work<()> {
-    check(db, lease).await?;
-    // The deadline is set once: a buyer who comes back for the page again gets no longer than the first time.
+) -> TxResult<()> {
+    check_lease(db, lease).await?;
+    // The deadline is set once: opening the page again does not extend it.
     sqlx::query(
-        "UPDATE orders SET action = $2, state = 'awaiting_payment', updated_at = $4,
-                           pay_by = CASE WHEN state = 'awaiting_payment' THEN pay_by ELSE $3 END
+        "UPDATE orders SET payment_url = $2, state = 'awaiting_payment', updated_at = $4,
+                           payment_deadline = CASE WHEN state = 'awaiting_payment'
+                                              THEN payment_deadline ELSE $3 END
          WHERE id = $1 AND state IN ('in_progress', 'awaiting_payment')",
     )
     .bind(lease.order.to_string())
@@ -161,12 +180,13 @@ pub(super) async fn book(
     tickets: Vec<NewTicket>,
     event: NewEvent,
     at: Timestamp,
-) -> Work<bool> {
-    check(db, lease).await?;
+) -> TxResult<bool> {
+    check_lease(db, lease).await?;
     let id = lease.order.to_string();
     let (moved, all) = move_claims(db, &id, "paying", "booked").await?;
     if !all {
-        // Some claims moved and some were gone cannot be: they are claimed and dropped together. Refuse and undo.
+        // Claims of one order are made and released together, so a partial move means corruption. The error
+        // rolls back.
         return if moved == 0 {
             Ok(false)
         } else {
@@ -185,32 +205,39 @@ pub(super) async fn book(
             .execute(&mut *db)
             .await?;
     }
-    put_event(db, &id, &event, at).await?;
-    sqlx::query("UPDATE orders SET state = 'in_progress', action = NULL, updated_at = $2 WHERE id = $1")
+    append_event(db, &id, &event, at).await?;
+    sqlx::query("UPDATE orders SET state = 'in_progress', payment_url = NULL, updated_at = $2 WHERE id = $1")
         .bind(&id)
         .bind(at.as_millis())
         .execute(&mut *db)
         .await?;
-    audit::append(db, &id, "booked", at).await?;
+    journal::append(db, &id, "booked", at).await?;
     Ok(true)
 }
 
-pub(super) async fn record_capture(db: &mut PgConnection, lease: FencedLease, at: Timestamp) -> Work<()> {
-    check(db, lease).await?;
+pub(super) async fn record_capture(db: &mut PgConnection, lease: FencedLease, at: Timestamp) -> TxResult<()> {
+    check_lease(db, lease).await?;
     let id = lease.order.to_string();
-    let done = sqlx::query("UPDATE orders SET state = 'paid', stuck = FALSE, updated_at = $2 WHERE id = $1 AND state = 'in_progress'")
-        .bind(&id)
-        .bind(at.as_millis())
-        .execute(&mut *db)
-        .await?;
+    let done = sqlx::query(
+        "UPDATE orders SET state = 'paid', stuck = FALSE, updated_at = $2 WHERE id = $1
+        AND state = 'in_progress'",
+    )
+    .bind(&id)
+    .bind(at.as_millis())
+    .execute(&mut *db)
+    .await?;
     if done.rows_affected() == 1 {
-        audit::append(db, &id, "captured", at).await?;
+        journal::append(db, &id, "captured", at).await?;
     }
     Ok(())
 }
 
-pub(super) async fn record_delivery(db: &mut PgConnection, lease: FencedLease, at: Timestamp) -> Work<()> {
-    check(db, lease).await?;
+pub(super) async fn record_delivery(
+    db: &mut PgConnection,
+    lease: FencedLease,
+    at: Timestamp,
+) -> TxResult<()> {
+    check_lease(db, lease).await?;
     sqlx::query("UPDATE ticket SET delivered_at = $2 WHERE order_id = $1 AND delivered_at IS NULL")
         .bind(lease.order.to_string())
         .bind(at.as_millis())
@@ -219,10 +246,10 @@ pub(super) async fn record_delivery(db: &mut PgConnection, lease: FencedLease, a
     Ok(())
 }
 
-pub(super) async fn void_tickets(db: &mut PgConnection, lease: FencedLease, at: Timestamp) -> Work<()> {
-    check(db, lease).await?;
+pub(super) async fn void_tickets(db: &mut PgConnection, lease: FencedLease, at: Timestamp) -> TxResult<()> {
+    check_lease(db, lease).await?;
     let id = lease.order.to_string();
-    sqlx::query("UPDATE ticket SET withdrawn_at = $2 WHERE order_id = $1 AND withdrawn_at IS NULL")
+    sqlx::query("UPDATE ticket SET voided_at = $2 WHERE order_id = $1 AND voided_at IS NULL")
         .bind(&id)
         .bind(at.as_millis())
         .execute(&mut *db)
@@ -235,13 +262,13 @@ pub(super) async fn void_tickets(db: &mut PgConnection, lease: FencedLease, at: 
     .execute(&mut *db)
     .await?;
     if done.rows_affected() == 1 {
-        audit::append(db, &id, "withdrawn", at).await?;
+        journal::append(db, &id, "withdrawn", at).await?;
     }
     Ok(())
 }
 
-pub(super) async fn release_claims(db: &mut PgConnection, lease: FencedLease, at: Timestamp) -> Work<()> {
-    check(db, lease).await?;
+pub(super) async fn release_claims(db: &mut PgConnection, lease: FencedLease, at: Timestamp) -> TxResult<()> {
+    check_lease(db, lease).await?;
     let id = lease.order.to_string();
     let dropped = sqlx::query("DELETE FROM seat_claim WHERE order_id = $1")
         .bind(&id)
@@ -257,7 +284,7 @@ pub(super) async fn release_claims(db: &mut PgConnection, lease: FencedLease, at
         .bind(i64::try_from(dropped).unwrap_or(i64::MAX))
         .execute(&mut *db)
         .await?;
-        audit::append(db, &id, "claims dropped", at).await?;
+        journal::append(db, &id, "claims dropped", at).await?;
     }
     Ok(())
 }
@@ -269,11 +296,12 @@ pub(super) async fn close_order(
     event: Option<NewEvent>,
     payment_check_at: Option<Timestamp>,
     at: Timestamp,
-) -> Work<()> {
-    check(db, lease).await?;
+) -> TxResult<()> {
+    check_lease(db, lease).await?;
     let id = lease.order.to_string();
     let closed = sqlx::query(
-        "UPDATE orders SET state = $2, stuck = FALSE, action = NULL, attempt_open = FALSE, check_at = $3, updated_at = $4
+        "UPDATE orders SET state = $2, stuck = FALSE, payment_url = NULL, attempt_open = FALSE,
+         payment_check_at = $3, updated_at = $4
          WHERE id = $1 AND state != $2",
     )
     .bind(&id)
@@ -286,14 +314,15 @@ pub(super) async fn close_order(
         return Ok(());
     }
     sqlx::query(
-        "INSERT INTO closed_attempt (hold, order_id, closed_at) SELECT hold, id, $2 FROM orders WHERE id = $1 ON CONFLICT DO NOTHING",
+        "INSERT INTO closed_attempt (hold, order_id, closed_at) SELECT hold, id, $2 FROM orders
+         WHERE id = $1 ON CONFLICT DO NOTHING",
     )
     .bind(&id)
     .bind(at.as_millis())
     .execute(&mut *db)
     .await?;
     if let Some(event) = event {
-        put_event(db, &id, &event, at).await?;
+        append_event(db, &id, &event, at).await?;
     }
-    audit::append(db, &id, state.as_str(), at).await
+    journal::append(db, &id, state.as_str(), at).await
 }

@@ -1,10 +1,14 @@
-//! Single rows: messages taken in, events delivered, payments to look up, the count of the engine's memories.
+//! Single rows: webhooks received, events to deliver and delivered, payments to look up, epochs of the seat
+//! stores.
 
 use sqlx::{PgConnection, Row};
 
-use crate::checkout::ledger::postgres::Work;
+use super::transaction::TxResult;
 use crate::{
-    checkout::{ledger::SeatStoreEpoch, seats::Show},
+    checkout::{
+        ledger::port::{NewEvent, SeatStoreEpoch},
+        types::PerformanceKey,
+    },
     kernel::{OrderId, Timestamp},
 };
 
@@ -13,7 +17,7 @@ pub(crate) async fn record_webhook(
     gateway: String,
     event: String,
     at: Timestamp,
-) -> Work<bool> {
+) -> TxResult<bool> {
     let done =
         sqlx::query("INSERT INTO inbox (gateway, event, at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
             .bind(gateway)
@@ -29,7 +33,7 @@ pub(crate) async fn record_event_delivery(
     order: OrderId,
     sequence: i64,
     at: Timestamp,
-) -> Work<()> {
+) -> TxResult<()> {
     sqlx::query(
         "UPDATE outbox SET delivered_at = $3 WHERE order_id = $1 AND sequence = $2 AND delivered_at IS NULL",
     )
@@ -45,8 +49,8 @@ pub(crate) async fn schedule_payment_check(
     db: &mut PgConnection,
     order: OrderId,
     payment_check_at: Option<Timestamp>,
-) -> Work<()> {
-    sqlx::query("UPDATE orders SET check_at = $2 WHERE id = $1")
+) -> TxResult<()> {
+    sqlx::query("UPDATE orders SET payment_check_at = $2 WHERE id = $1")
         .bind(order.to_string())
         .bind(payment_check_at.map(Timestamp::as_millis))
         .execute(db)
@@ -54,12 +58,16 @@ pub(crate) async fn schedule_payment_check(
     Ok(())
 }
 
-pub(crate) async fn seat_store_epoch(db: &mut PgConnection, performance_key: PerformanceKey) -> Work<SeatStoreEpoch> {
-    let row = sqlx::query("SELECT epoch, identity FROM engine_memory WHERE sale = $1 AND performance = $2")
-        .bind(performance_key.sale.as_str())
-        .bind(performance_key.performance.as_str())
-        .fetch_optional(db)
-        .await?;
+pub(crate) async fn seat_store_epoch(
+    db: &mut PgConnection,
+    performance_key: PerformanceKey,
+) -> TxResult<SeatStoreEpoch> {
+    let row =
+        sqlx::query("SELECT epoch, identity FROM seat_store_epoch WHERE sale = $1 AND performance = $2")
+            .bind(performance_key.sale.as_str())
+            .bind(performance_key.performance.as_str())
+            .fetch_optional(db)
+            .await?;
     let Some(row) = row else {
         return Ok(SeatStoreEpoch::default());
     };
@@ -75,19 +83,45 @@ pub(crate) async fn advance_epoch(
     performance_key: PerformanceKey,
     seen: u64,
     identity: String,
-) -> Work<SeatStoreEpoch> {
-    sqlx::query("INSERT INTO engine_memory (sale, performance, epoch, identity) VALUES ($1, $2, 0, '') ON CONFLICT DO NOTHING")
-        .bind(performance_key.sale.as_str())
-        .bind(performance_key.performance.as_str())
-        .execute(&mut *db)
-        .await?;
-    // Of two that saw the same, the second waits for the first and then finds another epoch.
-    sqlx::query("UPDATE engine_memory SET epoch = epoch + 1, identity = $4 WHERE sale = $1 AND performance = $2 AND epoch = $3")
-        .bind(performance_key.sale.as_str())
-        .bind(performance_key.performance.as_str())
-        .bind(i64::try_from(seen).unwrap_or(i64::MAX))
-        .bind(identity)
-        .execute(&mut *db)
-        .await?;
+) -> TxResult<SeatStoreEpoch> {
+    sqlx::query(
+        "INSERT INTO seat_store_epoch (sale, performance, epoch, identity) VALUES ($1, $2, 0, '')
+        ON CONFLICT DO NOTHING",
+    )
+    .bind(performance_key.sale.as_str())
+    .bind(performance_key.performance.as_str())
+    .execute(&mut *db)
+    .await?;
+    // Of two nodes that saw the same epoch, the second waits for the first and then finds a later epoch.
+    sqlx::query(
+        "UPDATE seat_store_epoch SET epoch = epoch + 1, identity = $4 WHERE sale = $1
+        AND performance = $2 AND epoch = $3",
+    )
+    .bind(performance_key.sale.as_str())
+    .bind(performance_key.performance.as_str())
+    .bind(i64::try_from(seen).unwrap_or(i64::MAX))
+    .bind(identity)
+    .execute(&mut *db)
+    .await?;
     seat_store_epoch(db, performance_key).await
+}
+
+/// Appends to the order's outbox, whose saga row is locked.
+pub(super) async fn append_event(
+    db: &mut PgConnection,
+    order: &str,
+    event: &NewEvent,
+    at: Timestamp,
+) -> TxResult<()> {
+    sqlx::query(
+        "INSERT INTO outbox (order_id, sequence, kind, data, at)
+         SELECT $1, COALESCE(MAX(sequence), 0) + 1, $2, $3, $4 FROM outbox WHERE order_id = $1",
+    )
+    .bind(order)
+    .bind(event.kind)
+    .bind(&event.data)
+    .bind(at.as_millis())
+    .execute(db)
+    .await?;
+    Ok(())
 }

@@ -1,30 +1,46 @@
-//! Sagas and the right to drive them.
+//! Sagas and their leases.
 
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
-use crate::checkout::ledger::postgres::{Work, audit, open_order::parse_order_id};
+use super::{journal, rows::parse, transaction::TxResult};
 use crate::{
     checkout::{
-        ledger::{LeaseRequest, LeasedSaga, LedgerError, Position, Progress, FencedLease},
+        ledger::port::{FencedLease, LeaseRequest, LeasedSaga, LedgerError, Position, Progress},
         order::{OrderState, Reason},
     },
     kernel::{OrderId, Timestamp},
 };
 
-pub(super) async fn record_progress(db: &mut PgConnection, lease: FencedLease, progress: Progress) -> Work<()> {
+/// Fails with [`LedgerError::LeaseLost`] unless this is the order's latest lease, and locks the order's saga
+/// row: no one else can lease the order before this transaction ends.
+pub(super) async fn check_lease(db: &mut PgConnection, lease: FencedLease) -> TxResult<()> {
+    let held = sqlx::query("SELECT 1 FROM saga WHERE order_id = $1 AND fence = $2 FOR NO KEY UPDATE")
+        .bind(lease.order.to_string())
+        .bind(lease.fence)
+        .fetch_optional(db)
+        .await?;
+    Ok(held.map(|_| ()).ok_or(LedgerError::LeaseLost)?)
+}
+
+pub(super) async fn record_progress(
+    db: &mut PgConnection,
+    lease: FencedLease,
+    progress: Progress,
+) -> TxResult<()> {
     let id = lease.order.to_string();
     let position = &progress.position;
     let kept = sqlx::query(
-        "UPDATE saga SET saga = $3, step = $4, back = $5, attempts = $6, since = $7, ended = $8, lease_until = $9
+        "UPDATE saga SET saga = $3, step = $4, undoing = $5, attempts = $6, step_started_at = $7,
+         ended = $8, lease_until = $9
          WHERE order_id = $1 AND fence = $2",
     )
     .bind(&id)
     .bind(lease.fence)
     .bind(&position.saga)
     .bind(&position.step)
-    .bind(position.back)
+    .bind(position.undoing)
     .bind(i64::from(position.attempts))
-    .bind(position.since.as_millis())
+    .bind(position.step_started_at.as_millis())
     .bind(progress.ended)
     .bind(progress.lease_until.as_millis())
     .execute(&mut *db)
@@ -32,23 +48,27 @@ pub(super) async fn record_progress(db: &mut PgConnection, lease: FencedLease, p
     if kept.rows_affected() == 0 {
         return Err(LedgerError::LeaseLost.into());
     }
-    sqlx::query("UPDATE orders SET stuck = $2, reason = COALESCE($3, reason) WHERE id = $1 AND (stuck != $2 OR $3 IS NOT NULL)")
-        .bind(&id)
-        .bind(progress.stuck)
-        .bind(progress.reason.map(|it| it.to_string()))
-        .execute(&mut *db)
-        .await?;
-    log(db, &id, &position.saga, &progress.log, progress.at).await
+    sqlx::query(
+        "UPDATE orders SET stuck = $2, reason = COALESCE($3, reason) WHERE id = $1
+        AND (stuck != $2 OR $3 IS NOT NULL)",
+    )
+    .bind(&id)
+    .bind(progress.stuck)
+    .bind(progress.reason.map(|reason| reason.to_string()))
+    .execute(&mut *db)
+    .await?;
+    append_saga_log(db, &id, &position.saga, &progress.log, progress.at).await
 }
 
-/// Appends to the order's story. Its saga row is locked, so nobody else counts its lines now.
-async fn log(
+/// Appends to the saga log. The order's saga row is locked, so the sequence cannot be taken by another
+/// transaction.
+async fn append_saga_log(
     db: &mut PgConnection,
     id: &str,
     saga: &str,
     entries: &[(String, &'static str)],
     at: Timestamp,
-) -> Work<()> {
+) -> TxResult<()> {
     if entries.is_empty() {
         return Ok(());
     }
@@ -57,8 +77,9 @@ async fn log(
         .map(|(step, state)| (step.as_str(), *state))
         .unzip();
     sqlx::query(
-        "INSERT INTO saga_log (order_id, n, at, saga, step, state)
-         SELECT $1, (SELECT COALESCE(MAX(n), 0) FROM saga_log WHERE order_id = $1) + place, $2, $3, step, state
+        "INSERT INTO saga_log (order_id, sequence, at, saga, step, state)
+         SELECT $1, (SELECT COALESCE(MAX(sequence), 0) FROM saga_log
+         WHERE order_id = $1) + place, $2, $3, step, state
          FROM UNNEST($4::text[], $5::text[]) WITH ORDINALITY AS it (step, state, place)",
     )
     .bind(id)
@@ -78,56 +99,55 @@ pub(super) async fn start_saga(
     to: OrderState,
     reason: Reason,
     position: Position,
-    lease_request: LeaseRequest,
-) -> Work<Option<LeasedSaga>> {
+    request: LeaseRequest,
+) -> TxResult<Option<LeasedSaga>> {
     let id = order.to_string();
-    // The saga's row before the order's, as everybody does.
+    // Every transaction locks the saga row before the order row.
     sqlx::query("SELECT 1 FROM saga WHERE order_id = $1 FOR NO KEY UPDATE")
         .bind(&id)
         .execute(&mut *db)
         .await?;
     let changed = sqlx::query(
-        "UPDATE orders SET state = $3, reason = $4, check_at = NULL, updated_at = $5 WHERE id = $1 AND state = $2 RETURNING visit",
+        "UPDATE orders SET state = $3, reason = $4, payment_check_at = NULL, updated_at = $5 WHERE id = $1
+         AND state = $2 RETURNING visit",
     )
     .bind(&id)
     .bind(from.as_str())
     .bind(to.as_str())
     .bind(reason.to_string())
-    .bind(lease_request.now.as_millis())
+    .bind(request.now.as_millis())
     .fetch_optional(&mut *db)
     .await?;
     let Some(row) = changed else { return Ok(None) };
-    let visit: String = row.try_get("visit")?;
-    // Older drivers are fenced off below, so the mark that kept them from claiming may go.
+    let visit = parse(&row, "visit")?;
+    // Earlier leases are fenced off below, so the mark that kept them from claiming is no longer needed.
     sqlx::query("DELETE FROM closed_attempt WHERE order_id = $1")
         .bind(&id)
         .execute(&mut *db)
         .await?;
     let fence: i64 = sqlx::query_scalar(
-        "UPDATE saga SET saga = $2, step = $3, back = FALSE, attempts = 0, since = $4, ended = FALSE, lease_owner = $5, lease_until = $6,
+        "UPDATE saga SET saga = $2, step = $3, undoing = FALSE, attempts = 0, step_started_at = $4,
+         ended = FALSE, lease_owner = $5, lease_until = $6,
                          fence = fence + 1
          WHERE order_id = $1 RETURNING fence",
     )
     .bind(&id)
     .bind(&position.saga)
     .bind(&position.step)
-    .bind(lease_request.now.as_millis())
-    .bind(&lease_request.owner)
-    .bind(lease_request.until.as_millis())
+    .bind(request.now.as_millis())
+    .bind(&request.owner)
+    .bind(request.until.as_millis())
     .fetch_one(&mut *db)
     .await?;
-    log(
+    append_saga_log(
         db,
         &id,
         &position.saga,
         &[(position.step.clone(), "started")],
-        lease_request.now,
+        request.now,
     )
     .await?;
-    audit::append(db, &id, &format!("saga {}", position.saga), lease_request.now).await?;
-    let visit = visit
-        .parse()
-        .map_err(|_| LedgerError::Unavailable("a stored visit id".into()))?;
+    journal::append(db, &id, &format!("saga {}", position.saga), request.now).await?;
     Ok(Some(LeasedSaga {
         lease: FencedLease { order, fence },
         visit,
@@ -135,13 +155,13 @@ pub(super) async fn start_saga(
     }))
 }
 
-/// Rows that another node leases, or that a driver is writing to, at this moment are passed over.
+/// Skips rows that are locked: another node is leasing them, or a running saga is writing to them.
 pub(super) async fn lease_due_sagas(
     db: &mut PgConnection,
-    lease_request: LeaseRequest,
+    request: LeaseRequest,
     include_own: bool,
     limit: u32,
-) -> Work<Vec<LeasedSaga>> {
+) -> TxResult<Vec<LeasedSaga>> {
     let rows = sqlx::query(
         "WITH due AS (SELECT order_id FROM saga
                       WHERE NOT ended AND (lease_until < $3 OR ($4 AND lease_owner = $1))
@@ -149,11 +169,11 @@ pub(super) async fn lease_due_sagas(
          UPDATE saga s SET fence = s.fence + 1, lease_owner = $1, lease_until = $2
          FROM due JOIN orders o ON o.id = due.order_id
          WHERE s.order_id = due.order_id
-         RETURNING s.order_id, s.fence, s.saga, s.step, s.back, s.attempts, s.since, o.visit",
+         RETURNING s.order_id, s.fence, s.saga, s.step, s.undoing, s.attempts, s.step_started_at, o.visit",
     )
-    .bind(&lease_request.owner)
-    .bind(lease_request.until.as_millis())
-    .bind(lease_request.now.as_millis())
+    .bind(&request.owner)
+    .bind(request.until.as_millis())
+    .bind(request.now.as_millis())
     .bind(include_own)
     .bind(i64::from(limit))
     .fetch_all(db)
@@ -161,22 +181,19 @@ pub(super) async fn lease_due_sagas(
     rows.iter().map(leased).collect()
 }
 
-fn leased(row: &PgRow) -> Work<LeasedSaga> {
-    let visit: String = row.try_get("visit")?;
+fn leased(row: &PgRow) -> TxResult<LeasedSaga> {
     Ok(LeasedSaga {
         lease: FencedLease {
-            order: parse_order_id(row.try_get("order_id")?)?,
+            order: parse(row, "order_id")?,
             fence: row.try_get("fence")?,
         },
-        visit: visit
-            .parse()
-            .map_err(|_| LedgerError::Unavailable("a stored visit id".into()))?,
+        visit: parse(row, "visit")?,
         position: Position {
             saga: row.try_get("saga")?,
             step: row.try_get("step")?,
-            back: row.try_get("back")?,
+            undoing: row.try_get("undoing")?,
             attempts: u32::try_from(row.try_get::<i64, _>("attempts")?).unwrap_or(u32::MAX),
-            since: Timestamp::from_millis(row.try_get("since")?),
+            step_started_at: Timestamp::from_millis(row.try_get("step_started_at")?),
         },
     })
 }

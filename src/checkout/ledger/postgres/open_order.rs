@@ -2,34 +2,42 @@
 
 use sqlx::{PgConnection, Row};
 
-use crate::checkout::ledger::postgres::{Work, audit};
-use crate::{
-    checkout::ledger::{LeaseRequest, LedgerError, NewOrder, OpenOutcome, FencedLease},
-    kernel::OrderId,
+use super::{
+    journal,
+    rows::{parse, parse_order_id},
+    transaction::TxResult,
 };
+use crate::checkout::ledger::port::{FencedLease, LeaseRequest, LedgerError, NewOrder, OpenOutcome};
 
-/// How often it is tried to find or make the one open attempt on a hold, while others close theirs.
+/// Tries to find or create the one open attempt on a hold, while other attempts on it are closed.
 const TRIES_MAX: u32 = 5;
 
-pub(crate) async fn open_order(db: &mut PgConnection, order: NewOrder, lease_request: LeaseRequest) -> Work<OpenOutcome> {
+pub(crate) async fn open_order(
+    db: &mut PgConnection,
+    order: NewOrder,
+    request: LeaseRequest,
+) -> TxResult<OpenOutcome> {
     let id = order.id.to_string();
-    // Whoever uses the same key at the same time waits here until this is committed, and then finds it.
-    let is_new_key =
-        sqlx::query("INSERT INTO idempotency (scope, key, request_hash, order_id, at) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING")
-            .bind(order.buyer.as_str())
-            .bind(&order.idempotency_key)
-            .bind(&order.request_hash)
-            .bind(&id)
-            .bind(lease_request.now.as_millis())
-            .execute(&mut *db)
-            .await?
-            .rows_affected()
-            == 1;
+    // A concurrent request with the same key waits here until this transaction commits, and then finds the
+    // row.
+    let is_new_key = sqlx::query(
+        "INSERT INTO idempotency_key (buyer, key, request_hash, order_id, at)
+            VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+    )
+    .bind(order.buyer.as_str())
+    .bind(&order.idempotency_key)
+    .bind(&order.request_hash)
+    .bind(&id)
+    .bind(request.now.as_millis())
+    .execute(&mut *db)
+    .await?
+    .rows_affected()
+        == 1;
     if !is_new_key {
         return used_key(db, &order).await;
     }
-    if let Some(open) = find_or_insert(db, &order, &lease_request).await? {
-        sqlx::query("UPDATE idempotency SET order_id = $3 WHERE scope = $1 AND key = $2")
+    if let Some(open) = find_or_insert(db, &order, &request).await? {
+        sqlx::query("UPDATE idempotency_key SET order_id = $3 WHERE buyer = $1 AND key = $2")
             .bind(order.buyer.as_str())
             .bind(&order.idempotency_key)
             .bind(&open)
@@ -37,45 +45,58 @@ pub(crate) async fn open_order(db: &mut PgConnection, order: NewOrder, lease_req
             .await?;
         return Ok(OpenOutcome::Existing(parse_order_id(&open)?));
     }
-    let seats = serde_json::to_string(&order.held_seats.seats).expect("seats are JSON");
-    sqlx::query(
-        "INSERT INTO order_seat (order_id, seat, position, info)
-         SELECT $1, value ->> 'guid', place - 1, value FROM json_array_elements($2::json) WITH ORDINALITY AS it (value, place)",
-    )
-    .bind(&id)
-    .bind(seats)
-    .execute(&mut *db)
-    .await?;
-    sqlx::query("INSERT INTO saga (order_id, saga, step, since, lease_owner, lease_until, fence) VALUES ($1, $2, $3, $4, $5, $6, 1)")
-        .bind(&id)
-        .bind(&order.position.saga)
-        .bind(&order.position.step)
-        .bind(order.position.since.as_millis())
-        .bind(&lease_request.owner)
-        .bind(lease_request.until.as_millis())
-        .execute(&mut *db)
-        .await?;
-    sqlx::query(
-        "INSERT INTO saga_log (order_id, n, at, saga, step, state) VALUES ($1, 1, $2, $3, $4, 'started')",
-    )
-    .bind(&id)
-    .bind(lease_request.now.as_millis())
-    .bind(&order.position.saga)
-    .bind(&order.position.step)
-    .execute(&mut *db)
-    .await?;
-    audit::append(db, &id, "opened", lease_request.now).await?;
+    insert_saga(db, &order, &request).await?;
+    journal::append(db, &id, "opened", request.now).await?;
     Ok(OpenOutcome::New(FencedLease {
         order: order.id,
         fence: 1,
     }))
 }
 
-/// What an idempotency key that is there already stands for.
-async fn used_key(db: &mut PgConnection, order: &NewOrder) -> Work<OpenOutcome> {
+/// Inserts the order's seats and its saga, leased to the caller.
+async fn insert_saga(db: &mut PgConnection, order: &NewOrder, request: &LeaseRequest) -> TxResult<()> {
+    let id = order.id.to_string();
+    let seats = serde_json::to_string(&order.held_seats.seats).expect("seats are JSON");
+    sqlx::query(
+        "INSERT INTO order_seat (order_id, seat, position, info)
+         SELECT $1, value ->> 'guid', place - 1, value
+             FROM json_array_elements($2::json) WITH ORDINALITY AS it (value, place)",
+    )
+    .bind(&id)
+    .bind(seats)
+    .execute(&mut *db)
+    .await?;
+    sqlx::query(
+        "INSERT INTO saga (order_id, saga, step, step_started_at, lease_owner, lease_until, fence)
+        VALUES ($1, $2, $3, $4, $5, $6, 1)",
+    )
+    .bind(&id)
+    .bind(&order.position.saga)
+    .bind(&order.position.step)
+    .bind(order.position.step_started_at.as_millis())
+    .bind(&request.owner)
+    .bind(request.until.as_millis())
+    .execute(&mut *db)
+    .await?;
+    sqlx::query(
+        "INSERT INTO saga_log (order_id, sequence, at, saga, step, state)
+         VALUES ($1, 1, $2, $3, $4, 'started')",
+    )
+    .bind(&id)
+    .bind(request.now.as_millis())
+    .bind(&order.position.saga)
+    .bind(&order.position.step)
+    .execute(&mut *db)
+    .await?;
+    Ok(())
+}
+
+/// The outcome for an idempotency key that was used before.
+async fn used_key(db: &mut PgConnection, order: &NewOrder) -> TxResult<OpenOutcome> {
     let row = sqlx::query(
-        "SELECT k.request_hash, k.order_id, s.fence FROM idempotency k LEFT JOIN saga s ON s.order_id = k.order_id
-         WHERE k.scope = $1 AND k.key = $2",
+        "SELECT k.request_hash, k.order_id, s.fence FROM idempotency_key k LEFT
+         JOIN saga s ON s.order_id = k.order_id
+         WHERE k.buyer = $1 AND k.key = $2",
     )
     .bind(order.buyer.as_str())
     .bind(&order.idempotency_key)
@@ -84,8 +105,9 @@ async fn used_key(db: &mut PgConnection, order: &NewOrder) -> Work<OpenOutcome> 
     if row.try_get::<String, _>("request_hash")? != order.request_hash {
         return Ok(OpenOutcome::KeyReused);
     }
-    let known = parse_order_id(row.try_get("order_id")?)?;
-    // This very order, whose commit was not answered: it is still this caller's to drive, if nobody took it over.
+    let known = parse(&row, "order_id")?;
+    // The commit of this very order was not answered. The caller still has the lease, unless it was taken
+    // over.
     if known == order.id && row.try_get::<Option<i64>, _>("fence")? == Some(1) {
         return Ok(OpenOutcome::New(FencedLease {
             order: known,
@@ -95,11 +117,16 @@ async fn used_key(db: &mut PgConnection, order: &NewOrder) -> Work<OpenOutcome> 
     Ok(OpenOutcome::Existing(known))
 }
 
-/// Inserts the order, or finds the one that is still open on the same hold.
-async fn find_or_insert(db: &mut PgConnection, order: &NewOrder, lease_request: &LeaseRequest) -> Work<Option<String>> {
+/// Inserts the order, or returns the one that is still open on the same hold.
+async fn find_or_insert(
+    db: &mut PgConnection,
+    order: &NewOrder,
+    request: &LeaseRequest,
+) -> TxResult<Option<String>> {
     for _ in 0..TRIES_MAX {
         let inserted = sqlx::query(
-            "INSERT INTO orders (id, sale, performance, buyer, visit, hold, state, amount, currency, method, pay_by, created_at, updated_at)
+            "INSERT INTO orders (id, sale, performance, buyer, visit, hold, state, amount, currency,
+             method, payment_deadline, created_at, updated_at)
              VALUES ($1, $2, $3, $4, $5, $6, 'in_progress', $7, $8, $9, $10, $11, $11)
              ON CONFLICT (hold) WHERE attempt_open DO NOTHING",
         )
@@ -113,7 +140,7 @@ async fn find_or_insert(db: &mut PgConnection, order: &NewOrder, lease_request: 
         .bind(order.held_seats.total.currency.as_str())
         .bind(&order.method)
         .bind(order.payment_deadline.as_millis())
-        .bind(lease_request.now.as_millis())
+        .bind(request.now.as_millis())
         .execute(&mut *db)
         .await?;
         if inserted.rows_affected() == 1 {
@@ -128,10 +155,5 @@ async fn find_or_insert(db: &mut PgConnection, order: &NewOrder, lease_request: 
             return Ok(open);
         }
     }
-    Err(LedgerError::Unavailable("attempts on one hold come and go".into()).into())
-}
-
-pub(crate) fn parse_order_id(text: &str) -> Result<OrderId, LedgerError> {
-    text.parse()
-        .map_err(|e| LedgerError::Unavailable(format!("the stored order id {text}: {e}")))
+    Err(LedgerError::Unavailable("attempts on one hold keep opening and closing".into()).into())
 }

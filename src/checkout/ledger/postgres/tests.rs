@@ -1,15 +1,24 @@
-//! The contract, and what only a ledger of several nodes must hold.
+//! The conformance suite on PostgreSQL, and what only a ledger of several nodes must guarantee.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use sqlx::PgPool;
+use testkit::Postgres;
 
-use super::*;
+use super::{PostgresLedger, ledger::TIMEOUT};
 use crate::{
-    checkout::ledger::conformance::{self, Given, at, lease_request},
+    checkout::{
+        ledger::{
+            conformance::{
+                self,
+                fixtures::{self, Request, at, lease_request},
+            },
+            port::{ClaimOutcome, Ledger, LedgerError, OpenOutcome},
+        },
+        order::OrderState,
+    },
     kernel::OsEntropy,
 };
-use testkit::Postgres;
 
 async fn node(url: &str, name: &str) -> PostgresLedger {
     PostgresLedger::open(url, name, Arc::new(OsEntropy))
@@ -24,13 +33,13 @@ async fn a_ledger() -> (Postgres, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keeps_the_contract() {
+async fn passes_the_conformance_suite() {
     let (_server, url) = a_ledger().await;
     conformance::all(&node(&url, "a").await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_crowd_on_several_nodes_gets_each_seat_once_and_nobody_an_error() {
+async fn claims_on_several_nodes_give_each_seat_once() {
     let (server, url) = a_ledger().await;
     let nodes = [
         node(&url, "a").await,
@@ -45,7 +54,7 @@ async fn a_crowd_on_several_nodes_gets_each_seat_once_and_nobody_an_error() {
         let wanted = [seat(buyer), seat(buyer + step), seat(buyer + 2 * step)];
         let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
         leases.push((
-            conformance::open(&nodes[0], &Given::new(buyer, &wanted)).await,
+            fixtures::open(&nodes[0], &Request::new(buyer, &wanted)).await,
             wanted.iter().map(ToString::to_string).collect::<Vec<_>>(),
         ));
     }
@@ -69,34 +78,37 @@ async fn a_crowd_on_several_nodes_gets_each_seat_once_and_nobody_an_error() {
                 other => panic!("{other:?}"),
             }
         }
-        assert!(!winners.is_empty(), "somebody gets them");
-        assert!(owners.values().all(|it| *it == 1), "each seat once: {owners:?}");
-        // Given back while others are at it, half of them by another node.
-        let gives = winners
+        assert!(!winners.is_empty(), "some orders get their seats");
+        assert!(
+            owners.values().all(|count| *count == 1),
+            "each seat once: {owners:?}"
+        );
+        // Request back while others are at it, half of them by another node.
+        let releases = winners
             .iter()
             .zip(nodes.iter().cycle())
             .map(|(lease, node)| node.release_claims(*lease, at(round)));
         assert!(
-            futures_util::future::join_all(gives)
+            futures_util::future::join_all(releases)
                 .await
                 .iter()
                 .all(Result::is_ok)
         );
     }
     let log = server.log_text().unwrap();
-    assert!(!log.contains("deadlock"), "and nobody waited in a circle: {log}");
+    assert!(!log.contains("deadlock"), "no transaction deadlocked: {log}");
 }
 
-/// A seat that is claimed and given back while somebody waits for it has a new fence all the same.
+/// A seat that is claimed and released while another order waits for it gets a new fence all the same.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fence_is_issued_once_however_long_somebody_waited() {
+async fn a_fence_is_issued_once_however_long_a_claim_waited() {
     let (_server, url) = a_ledger().await;
     let ledger = node(&url, "a").await;
     let pool = PgPool::connect(&url).await.unwrap();
-    let blocker = conformance::open(&ledger, &Given::new(1, &["W-1"])).await;
-    let waiter = conformance::open(&ledger, &Given::new(2, &["W-1", "W-2"])).await;
-    let between = conformance::open(&ledger, &Given::new(3, &["W-2"])).await;
-    // Somebody holds the first seat in a transaction that will be undone.
+    let blocker = fixtures::open(&ledger, &Request::new(1, &["W-1"])).await;
+    let waiter = fixtures::open(&ledger, &Request::new(2, &["W-1", "W-2"])).await;
+    let between = fixtures::open(&ledger, &Request::new(3, &["W-2"])).await;
+    // Holds the first seat in a transaction that will be rolled back.
     let mut blocking = pool.begin().await.unwrap();
     sqlx::query(
         "INSERT INTO stagedoor_ledger.seat_claim SELECT 'spring', 'friday', 'W-1', $1, 99, 'claimed', 0",
@@ -115,7 +127,10 @@ async fn a_fence_is_issued_once_however_long_somebody_waited() {
         {
             tokio::task::yield_now().await;
         }
-        assert_eq!(ledger.claim(between, 4, at(2)).await.unwrap(), ClaimOutcome::Claimed);
+        assert_eq!(
+            ledger.claim(between, 4, at(2)).await.unwrap(),
+            ClaimOutcome::Claimed
+        );
         ledger.release_claims(between, at(3)).await.unwrap();
         blocking.rollback().await.unwrap();
     };
@@ -125,19 +140,20 @@ async fn a_fence_is_issued_once_however_long_somebody_waited() {
         .fetch_one(&pool)
         .await
         .unwrap();
-    assert_eq!(fence, 2, "the first was the other's");
+    assert_eq!(fence, 2, "fence 1 was issued to the other order");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_nodes_share_what_is_due_and_a_zombie_is_refused() {
+async fn two_nodes_share_due_sagas_and_fence_off_old_leases() {
     let (_server, url) = a_ledger().await;
     let (a, b) = (node(&url, "a").await, node(&url, "b").await);
     let mut old = Vec::new();
     for buyer in 0..60 {
-        old.push(conformance::open(&a, &Given::new(buyer, &[&format!("D-{buyer}")])).await);
+        old.push(fixtures::open(&a, &Request::new(buyer, &[&format!("D-{buyer}")])).await);
     }
     let mut leased: BTreeMap<String, i64> = BTreeMap::new();
-    let rounds = (0..8).map(|n| either(n, &a, &b).lease_due_sagas(lease_request(["a", "b"][n % 2], 5_000), false, 20));
+    let rounds =
+        (0..8).map(|n| either(n, &a, &b).lease_due_sagas(lease_request(["a", "b"][n % 2], 5_000), false, 20));
     for saga in futures_util::future::join_all(rounds)
         .await
         .into_iter()
@@ -150,26 +166,43 @@ async fn two_nodes_share_what_is_due_and_a_zombie_is_refused() {
         );
         assert_eq!(saga.lease.fence, 2, "each lease has a fence of its own");
     }
-    assert_eq!(leased.len(), 60, "and none was forgotten");
+    assert_eq!(leased.len(), 60, "none was left out");
     for lease in &old {
-        assert!(matches!(a.claim(*lease, 4, at(1)).await, Err(LedgerError::LeaseLost)));
         assert!(matches!(
-            a.record_progress(*lease, conformance::progress("claim")).await,
+            a.claim(*lease, 4, at(1)).await,
             Err(LedgerError::LeaseLost)
         ));
         assert!(matches!(
-            a.close_order(*lease, OrderState::Declined, None, None, at(1)).await,
+            a.record_progress(*lease, fixtures::progress("claim")).await,
+            Err(LedgerError::LeaseLost)
+        ));
+        assert!(matches!(
+            a.close_order(*lease, OrderState::Declined, None, None, at(1))
+                .await,
             Err(LedgerError::LeaseLost)
         ));
     }
     assert_eq!(
-        a.lease_due_sagas(lease_request("a", 5_500), false, 100).await.unwrap().len(),
+        a.lease_due_sagas(lease_request("a", 5_500), false, 100)
+            .await
+            .unwrap()
+            .len(),
         0,
-        "they have not run out"
+        "the leases have not expired"
     );
-    let own = a.lease_due_sagas(lease_request("a", 5_500), true, 100).await.unwrap();
-    let others = b.lease_due_sagas(lease_request("b", 5_500), true, 100).await.unwrap();
-    assert_eq!(own.len() + others.len(), 60, "after a restart each finds its own");
+    let own = a
+        .lease_due_sagas(lease_request("a", 5_500), true, 100)
+        .await
+        .unwrap();
+    let others = b
+        .lease_due_sagas(lease_request("b", 5_500), true, 100)
+        .await
+        .unwrap();
+    assert_eq!(
+        own.len() + others.len(),
+        60,
+        "after a restart each node finds its own"
+    );
 }
 
 fn either<'a>(n: usize, a: &'a PostgresLedger, b: &'a PostgresLedger) -> &'a PostgresLedger {
@@ -177,29 +210,32 @@ fn either<'a>(n: usize, a: &'a PostgresLedger, b: &'a PostgresLedger) -> &'a Pos
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_order_comes_of_one_click_on_two_nodes() {
+async fn concurrent_requests_on_two_nodes_open_one_order() {
     let (_server, url) = a_ledger().await;
     let (a, b) = (node(&url, "a").await, node(&url, "b").await);
     for buyer in 0..20 {
-        let given = Given::new(buyer, &["K-1"]);
-        let same_key = (0..6).map(|n| conformance::try_open(either(n, &a, &b), &given));
+        let request = Request::new(buyer, &["K-1"]);
+        let same_key = (0..6).map(|n| fixtures::try_open(either(n, &a, &b), &request));
         let opened: Vec<_> = futures_util::future::join_all(same_key)
             .await
             .into_iter()
             .map(Result::unwrap)
             .collect();
         assert_eq!(
-            opened.iter().filter(|it| matches!(it, OpenOutcome::New(_))).count(),
+            opened
+                .iter()
+                .filter(|outcome| matches!(outcome, OpenOutcome::New(_)))
+                .count(),
             1,
             "{opened:?}"
         );
-        // The same hold under keys of their own: all have the one open attempt.
-        let other = Given::new(buyer + 100, &["K-2"]);
+        // The same hold under different keys: all get the one open attempt.
+        let other = Request::new(buyer + 100, &["K-2"]);
         let keys: Vec<_> = (0..6).map(|n| other.with_key(&n.to_string())).collect();
         let same_hold = keys
             .iter()
             .enumerate()
-            .map(|(n, given)| conformance::try_open(either(n, &a, &b), given));
+            .map(|(n, request)| fixtures::try_open(either(n, &a, &b), request));
         let opened: Vec<_> = futures_util::future::join_all(same_hold)
             .await
             .into_iter()
@@ -207,8 +243,8 @@ async fn one_order_comes_of_one_click_on_two_nodes() {
             .collect();
         let new: Vec<_> = opened
             .iter()
-            .filter_map(|it| {
-                if let OpenOutcome::New(lease) = it {
+            .filter_map(|outcome| {
+                if let OpenOutcome::New(lease) = outcome {
                     Some(lease.order)
                 } else {
                     None
@@ -219,61 +255,67 @@ async fn one_order_comes_of_one_click_on_two_nodes() {
         assert!(
             opened
                 .iter()
-                .all(|it| !matches!(it, OpenOutcome::Existing(order) if *order != new[0])),
+                .all(|outcome| !matches!(outcome, OpenOutcome::Existing(order) if *order != new[0])),
             "{opened:?}"
         );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_audit_chain_is_linked_by_any_node_and_only_grows() {
+async fn any_node_chains_the_journal_which_is_append_only() {
     let (server, url) = a_ledger().await;
     let (a, b) = (node(&url, "a").await, node(&url, "b").await);
     let opening = (0..40).map(|n| {
         let (here, there) = (either(n, &a, &b), either(n + 1, &a, &b));
-        let given = Given::new(u32::try_from(n).unwrap(), &[&format!("L-{n}")]);
+        let request = Request::new(u32::try_from(n).unwrap(), &[&format!("L-{n}")]);
         async move {
-            conformance::open(here, &given).await;
+            fixtures::open(here, &request).await;
             there.chain_journal().await.unwrap()
         }
     });
     let linked: u64 = futures_util::future::join_all(opening).await.into_iter().sum();
-    assert_eq!(linked + a.chain_journal().await.unwrap(), 40, "each once");
+    assert_eq!(linked + a.chain_journal().await.unwrap(), 40, "each row once");
     assert_eq!(b.chain_journal().await.unwrap(), 0);
     let pool = PgPool::connect(&url).await.unwrap();
-    let rows: Vec<(i64, i64, String, String, Vec<u8>)> =
-        sqlx::query_as("SELECT n, at, order_id, what, hash FROM stagedoor_ledger.audit ORDER BY n")
-            .fetch_all(&pool)
-            .await
-            .unwrap();
+    let rows: Vec<(i64, i64, String, String, Vec<u8>)> = sqlx::query_as(
+        "SELECT sequence, at, order_id, change, hash FROM stagedoor_ledger.order_journal ORDER BY sequence",
+    )
+    .fetch_all(&pool)
+    .await
+    .unwrap();
     let mut hash = Vec::new();
     for (place, (n, at, order, what, stored)) in rows.into_iter().enumerate() {
         assert_eq!(usize::try_from(n).unwrap(), place + 1, "without a gap");
         hash.extend_from_slice(format!("{at}|{order}|{what}").as_bytes());
         hash = crate::platform::signing::sha256(&hash).to_vec();
-        assert_eq!(hash, stored, "link {n}");
+        assert_eq!(hash, stored, "row {n}");
     }
-    conformance::open(&a, &Given::new(900, &["L-900"])).await;
+    fixtures::open(&a, &Request::new(900, &["L-900"])).await;
     for forbidden in [
-        "UPDATE stagedoor_ledger.audit SET what = 'nothing'",
-        "UPDATE stagedoor_ledger.audit SET hash = '' WHERE n = 1",
-        "UPDATE stagedoor_ledger.audit SET what = 'nothing', n = 99, hash = '' WHERE n IS NULL",
-        "INSERT INTO stagedoor_ledger.audit (at, order_id, what, n, hash) VALUES (1, 'x', 'booked', 99, '')",
-        "DELETE FROM stagedoor_ledger.audit",
-        "TRUNCATE stagedoor_ledger.audit",
+        "UPDATE stagedoor_ledger.order_journal SET change = 'nothing'",
+        "UPDATE stagedoor_ledger.order_journal SET hash = '' WHERE sequence = 1",
+        "UPDATE stagedoor_ledger.order_journal SET change = 'nothing', sequence = 99, hash = ''
+         WHERE sequence IS NULL",
+        "INSERT INTO stagedoor_ledger.order_journal (at, order_id, change, sequence, hash)
+         VALUES (1, 'x', 'booked', 99, '')",
+        "DELETE FROM stagedoor_ledger.order_journal",
+        "TRUNCATE stagedoor_ledger.order_journal",
     ] {
         let error = server.run("ledger", forbidden).await.expect_err(forbidden);
-        assert!(error.to_string().contains("only grows"), "{forbidden}: {error}");
+        assert!(error.to_string().contains("append-only"), "{forbidden}: {error}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_its_server_away_it_says_so_in_time_and_comes_back_by_itself() {
+async fn an_unreachable_server_is_reported_in_time_and_returns() {
     let (mut server, url) = a_ledger().await;
     let ledger = node(&url, "a").await;
-    let given = Given::new(1, &["Z-1", "Z-2"]);
-    let lease = conformance::open(&ledger, &given).await;
-    assert_eq!(ledger.claim(lease, 4, at(1)).await.unwrap(), ClaimOutcome::Claimed);
+    let request = Request::new(1, &["Z-1", "Z-2"]);
+    let lease = fixtures::open(&ledger, &request).await;
+    assert_eq!(
+        ledger.claim(lease, 4, at(1)).await.unwrap(),
+        ClaimOutcome::Claimed
+    );
     server.kill9().unwrap();
     let authorization_sent = async {
         let away = [
@@ -282,21 +324,21 @@ async fn with_its_server_away_it_says_so_in_time_and_comes_back_by_itself() {
         ];
         assert!(
             away.iter()
-                .all(|it| matches!(it, Err(LedgerError::Unavailable(_)))),
+                .all(|outcome| matches!(outcome, Err(LedgerError::Unavailable(_)))),
             "{away:?}"
         );
     };
-    tokio::time::timeout(DEADLINE * 2 + Duration::from_millis(500), authorization_sent)
+    tokio::time::timeout(TIMEOUT * 2 + Duration::from_millis(500), authorization_sent)
         .await
-        .expect("within their deadlines");
+        .expect("within their timeouts");
     server.restart().await.unwrap();
-    assert!(ledger.lock_claims(lease).await.unwrap(), "the very next call");
+    assert!(ledger.lock_claims(lease).await.unwrap(), "with the next call");
     assert!(
         ledger
             .book(
                 lease,
-                conformance::tickets(&["Z-1", "Z-2"]),
-                conformance::event("order.booked"),
+                fixtures::tickets(&["Z-1", "Z-2"]),
+                fixtures::event("order.booked"),
                 at(2)
             )
             .await
@@ -305,10 +347,10 @@ async fn with_its_server_away_it_says_so_in_time_and_comes_back_by_itself() {
     assert_eq!(ledger.tickets(lease.order).await.unwrap().len(), 2);
 }
 
-/// Calls that were under way when the server died are repeated by their callers until they are answered; nothing is lost
-/// and nothing is done twice.
+/// Calls that were in progress when the server died are repeated until they are answered. Nothing is lost and
+/// nothing happens twice.
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_in_the_middle_of_a_sale_it_has_every_answer_it_gave() {
+async fn a_killed_server_keeps_every_answer_that_it_gave() {
     let (mut server, url) = a_ledger().await;
     let ledger = Arc::new(node(&url, "a").await);
     let mut buying = Vec::new();
@@ -316,8 +358,8 @@ async fn killed_in_the_middle_of_a_sale_it_has_every_answer_it_gave() {
         let ledger = Arc::clone(&ledger);
         buying.push(tokio::spawn(async move {
             let seat = format!("X-{}", buyer / 2);
-            let given = Given::new(buyer, &[&seat]);
-            let order = given.order();
+            let request = Request::new(buyer, &[&seat]);
+            let order = request.order();
             let lease = loop {
                 match ledger.open_order(order.clone(), lease_request("a", 0)).await {
                     Ok(OpenOutcome::New(lease)) => break lease,
@@ -326,20 +368,20 @@ async fn killed_in_the_middle_of_a_sale_it_has_every_answer_it_gave() {
                     Err(other) => panic!("{other}"),
                 }
             };
-            let claimed = persist(|| ledger.claim(lease, 4, at(1))).await;
+            let claimed = until_answered(|| ledger.claim(lease, 4, at(1))).await;
             if claimed == ClaimOutcome::Claimed {
-                assert!(persist(|| ledger.lock_claims(lease)).await);
-                let tickets = conformance::tickets(&[&seat]);
+                assert!(until_answered(|| ledger.lock_claims(lease)).await);
+                let tickets = fixtures::tickets(&[&seat]);
                 assert!(
-                    persist(|| ledger.book(
+                    until_answered(|| ledger.book(
                         lease,
                         tickets.clone(),
-                        conformance::event("order.booked"),
+                        fixtures::event("order.booked"),
                         at(2)
                     ))
                     .await
                 );
-                persist(|| ledger.record_capture(lease, at(3))).await;
+                until_answered(|| ledger.record_capture(lease, at(3))).await;
             } else {
                 assert_eq!(claimed, ClaimOutcome::SeatsTaken);
             }
@@ -357,7 +399,7 @@ async fn killed_in_the_middle_of_a_sale_it_has_every_answer_it_gave() {
     }
     server.kill9().unwrap();
     assert!(
-        buying.iter().any(|it| !it.is_finished()),
+        buying.iter().any(|buyer| !buyer.is_finished()),
         "it was killed in the middle"
     );
     server.restart().await.unwrap();
@@ -368,19 +410,19 @@ async fn killed_in_the_middle_of_a_sale_it_has_every_answer_it_gave() {
         assert_eq!(
             tickets,
             usize::from(claimed == ClaimOutcome::Claimed),
-            "what was answered is there"
+            "what was answered is stored"
         );
         assert_eq!(
             ledger.undelivered_events(lease.order).await.unwrap().len(),
             tickets,
-            "and once"
+            "exactly once"
         );
         sold += tickets;
     }
     assert_eq!(sold, 30, "each seat once");
 }
 
-async fn persist<T, F: Future<Output = Result<T, LedgerError>>>(call: impl Fn() -> F) -> T {
+async fn until_answered<T, F: Future<Output = Result<T, LedgerError>>>(call: impl Fn() -> F) -> T {
     loop {
         match call().await {
             Ok(answer) => return answer,

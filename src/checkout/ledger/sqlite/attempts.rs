@@ -1,84 +1,15 @@
-//! The transactions of one attempt to buy: open, claim, pin, book, close.
+//! The transactions of one attempt to buy, after it was opened: claim, lock, book, capture, refund, close.
 
 use sqlx::{Row, SqliteConnection};
 
-use super::{audit, check, put_event};
+use super::{inbox::append_event, journal, leases::check_lease};
 use crate::{
     checkout::{
-        ledger::{ClaimOutcome, LeaseRequest, LedgerError, NewEvent, NewOrder, NewTicket, OpenOutcome, FencedLease},
+        ledger::port::{ClaimOutcome, FencedLease, LedgerError, NewEvent, NewTicket},
         order::OrderState,
     },
-    kernel::{OrderId, Timestamp},
+    kernel::Timestamp,
 };
-
-pub(super) async fn open_order(
-    db: &mut SqliteConnection,
-    order: NewOrder,
-    lease_request: LeaseRequest,
-) -> Result<OpenOutcome, LedgerError> {
-    let id = order.id.to_string();
-    let used = sqlx::query("SELECT request_hash, order_id FROM idempotency WHERE scope = ?1 AND key = ?2")
-        .bind(order.buyer.as_str())
-        .bind(&order.idempotency_key)
-        .fetch_optional(&mut *db)
-        .await?;
-    if let Some(row) = used {
-        if row.try_get::<String, _>("request_hash")? != order.request_hash {
-            return Ok(OpenOutcome::KeyReused);
-        }
-        return Ok(OpenOutcome::Existing(parse_order_id(row.try_get("order_id")?)?));
-    }
-    let open: Option<String> =
-        sqlx::query_scalar("SELECT id FROM orders WHERE hold = ?1 AND attempt_open = 1")
-            .bind(order.hold.to_string())
-            .fetch_optional(&mut *db)
-            .await?;
-    sqlx::query(
-        "INSERT INTO idempotency (scope, key, request_hash, order_id, at) VALUES (?1, ?2, ?3, ?4, ?5)",
-    )
-    .bind(order.buyer.as_str())
-    .bind(&order.idempotency_key)
-    .bind(&order.request_hash)
-    .bind(open.as_ref().unwrap_or(&id))
-    .bind(lease_request.now.as_millis())
-    .execute(&mut *db)
-    .await?;
-    if let Some(open) = open {
-        return Ok(OpenOutcome::Existing(parse_order_id(&open)?));
-    }
-    sqlx::query(
-        "INSERT INTO orders (id, sale, performance, buyer, visit, hold, state, amount, currency, method, pay_by, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, 'in_progress', $7, $8, $9, $10, $11, $11);
-         INSERT INTO order_seat (order_id, seat, position, info)
-         SELECT $1, value ->> 'guid', key, value FROM json_each($12);
-         INSERT INTO saga (order_id, saga, step, since, lease_owner, lease_until, fence) VALUES ($1, $13, $14, $15, $16, $17, 1);
-         INSERT INTO saga_log (order_id, n, at, saga, step, state) VALUES ($1, 1, $11, $13, $14, 'started')",
-    )
-    .bind(&id)
-    .bind(order.held_seats.performance_key.sale.as_str())
-    .bind(order.held_seats.performance_key.performance.as_str())
-    .bind(order.buyer.as_str())
-    .bind(order.visit.to_string())
-    .bind(order.hold.to_string())
-    .bind(order.held_seats.total.amount)
-    .bind(order.held_seats.total.currency.as_str())
-    .bind(&order.method)
-    .bind(order.payment_deadline.as_millis())
-    .bind(lease_request.now.as_millis())
-    .bind(serde_json::to_string(&order.held_seats.seats).expect("seats are JSON"))
-    .bind(&order.position.saga)
-    .bind(&order.position.step)
-    .bind(order.position.since.as_millis())
-    .bind(&lease_request.owner)
-    .bind(lease_request.until.as_millis())
-    .execute(&mut *db)
-    .await?;
-    audit(db, &id, "opened", lease_request.now).await?;
-    Ok(OpenOutcome::New(FencedLease {
-        order: order.id,
-        fence: 1,
-    }))
-}
 
 pub(super) async fn claim(
     db: &mut SqliteConnection,
@@ -91,7 +22,8 @@ pub(super) async fn claim(
         "SELECT sale, buyer,
                 (SELECT COUNT(*) FROM order_seat WHERE order_id = id) AS wanted,
                 (SELECT COUNT(*) FROM seat_claim WHERE order_id = id) AS has,
-                EXISTS (SELECT 1 FROM closed_attempt c WHERE c.hold = orders.hold AND c.order_id = id) AS closed
+                EXISTS (SELECT 1 FROM closed_attempt c WHERE c.hold = orders.hold
+                AND c.order_id = id) AS closed
          FROM orders WHERE id = ?1 AND EXISTS (SELECT 1 FROM saga WHERE order_id = ?1 AND fence = ?2)",
     )
     .bind(&id)
@@ -132,22 +64,31 @@ pub(super) async fn claim(
             ClaimOutcome::SeatsTaken
         });
     }
-    // The key of a payment that may already be under way is kept: money is only ever asked for once per order.
+    issue_fences(db, &id, at).await?;
+    Ok(ClaimOutcome::Claimed)
+}
+
+/// Records the fences of the order's claims as issued, and gives the order its payment key.
+async fn issue_fences(db: &mut SqliteConnection, id: &str, at: Timestamp) -> Result<(), LedgerError> {
+    // An existing key is kept, because its payment may be in progress: an order requests money under one key
+    // only.
     sqlx::query(
         "INSERT INTO seat_fence (sale, performance, seat, last)
          SELECT sale, performance, seat, fence FROM seat_claim WHERE order_id = $1
          ON CONFLICT DO UPDATE SET last = excluded.last;
-         UPDATE order_seat SET fence = (SELECT c.fence FROM seat_claim c WHERE c.order_id = $1 AND c.seat = order_seat.seat)
+         UPDATE order_seat SET fence = (SELECT c.fence FROM seat_claim c WHERE c.order_id = $1
+         AND c.seat = order_seat.seat)
          WHERE order_id = $1;
-         UPDATE orders SET payment_key = COALESCE(payment_key, id || ':' || (SELECT MAX(fence) FROM order_seat WHERE order_id = $1)),
+         UPDATE orders SET payment_key = COALESCE(payment_key, id || ':' || (SELECT MAX(fence)
+         FROM order_seat WHERE order_id = $1)),
                            updated_at = $2
          WHERE id = $1",
     )
-    .bind(&id)
+    .bind(id)
     .bind(at.as_millis())
     .execute(db)
     .await?;
-    Ok(ClaimOutcome::Claimed)
+    Ok(())
 }
 
 async fn within_quota(
@@ -170,7 +111,8 @@ async fn within_quota(
     Ok(counted.rows_affected() == 1)
 }
 
-/// Moves all claims of the order from one state to another by their fences; how many then are in the new state.
+/// Moves the order's claims from one state to another by their fences. Returns how many moved, and whether
+/// all of the order's seats are in the new state now.
 async fn move_claims(
     db: &mut SqliteConnection,
     lease: FencedLease,
@@ -208,11 +150,12 @@ pub(super) async fn await_payment(
     until: Timestamp,
     at: Timestamp,
 ) -> Result<(), LedgerError> {
-    check(db, lease).await?;
-    // The deadline is set once: a buyer who comes back for the page again gets no longer than the first time.
+    check_lease(db, lease).await?;
+    // The deadline is set once: opening the page again does not extend it.
     sqlx::query(
-        "UPDATE orders SET action = ?2, state = 'awaiting_payment', updated_at = ?4,
-                           pay_by = CASE WHEN state = 'awaiting_payment' THEN pay_by ELSE ?3 END
+        "UPDATE orders SET payment_url = ?2, state = 'awaiting_payment', updated_at = ?4,
+                           payment_deadline = CASE WHEN state = 'awaiting_payment'
+                                              THEN payment_deadline ELSE ?3 END
          WHERE id = ?1 AND state IN ('in_progress', 'awaiting_payment')",
     )
     .bind(lease.order.to_string())
@@ -234,7 +177,8 @@ pub(super) async fn book(
     let id = lease.order.to_string();
     let (moved, all) = move_claims(db, lease, "paying", "booked").await?;
     if !all {
-        // Some claims moved and some were gone cannot be: they are claimed and dropped together. Refuse and undo.
+        // Claims of one order are made and released together, so a partial move means corruption. The error
+        // rolls back.
         return if moved == 0 {
             Ok(false)
         } else {
@@ -244,18 +188,22 @@ pub(super) async fn book(
     if moved == 0 {
         return Ok(true);
     }
-    let tickets: Vec<(String, String)> = tickets.into_iter().map(|it| (it.id, it.seat)).collect();
+    let tickets: Vec<(String, String)> = tickets
+        .into_iter()
+        .map(|ticket| (ticket.id, ticket.seat))
+        .collect();
     sqlx::query(
-        "INSERT INTO ticket (id, order_id, seat, issued_at) SELECT value ->> 0, $1, value ->> 1, $2 FROM json_each($3);
-         UPDATE orders SET state = 'in_progress', action = NULL, updated_at = $2 WHERE id = $1",
+        "INSERT INTO ticket (id, order_id, seat, issued_at) SELECT value ->> 0, $1, value ->> 1, $2
+         FROM json_each($3);
+         UPDATE orders SET state = 'in_progress', payment_url = NULL, updated_at = $2 WHERE id = $1",
     )
     .bind(&id)
     .bind(at.as_millis())
     .bind(serde_json::to_string(&tickets).expect("tickets are JSON"))
     .execute(&mut *db)
     .await?;
-    put_event(db, &id, &event, at).await?;
-    audit(db, &id, "booked", at).await?;
+    append_event(db, &id, &event, at).await?;
+    journal::append(db, &id, "booked", at).await?;
     Ok(true)
 }
 
@@ -267,7 +215,8 @@ pub(super) async fn record_capture(
     let id = lease.order.to_string();
     let done = sqlx::query(
         "UPDATE orders SET state = 'paid', stuck = 0, updated_at = ?3
-         WHERE id = ?1 AND state = 'in_progress' AND EXISTS (SELECT 1 FROM saga WHERE order_id = ?1 AND fence = ?2)",
+         WHERE id = ?1 AND state = 'in_progress' AND EXISTS (SELECT 1 FROM saga WHERE order_id = ?1
+             AND fence = ?2)",
     )
     .bind(&id)
     .bind(lease.fence)
@@ -275,9 +224,9 @@ pub(super) async fn record_capture(
     .execute(&mut *db)
     .await?;
     if done.rows_affected() == 0 {
-        check(db, lease).await
+        check_lease(db, lease).await
     } else {
-        audit(db, &id, "captured", at).await
+        journal::append(db, &id, "captured", at).await
     }
 }
 
@@ -288,7 +237,8 @@ pub(super) async fn record_delivery(
 ) -> Result<(), LedgerError> {
     let done = sqlx::query(
         "UPDATE ticket SET delivered_at = ?3
-         WHERE order_id = ?1 AND delivered_at IS NULL AND EXISTS (SELECT 1 FROM saga WHERE order_id = ?1 AND fence = ?2)",
+         WHERE order_id = ?1 AND delivered_at IS NULL AND EXISTS (SELECT 1 FROM saga WHERE order_id = ?1
+             AND fence = ?2)",
     )
     .bind(lease.order.to_string())
     .bind(lease.fence)
@@ -296,7 +246,7 @@ pub(super) async fn record_delivery(
     .execute(&mut *db)
     .await?;
     if done.rows_affected() == 0 {
-        check(db, lease).await
+        check_lease(db, lease).await
     } else {
         Ok(())
     }
@@ -307,9 +257,9 @@ pub(super) async fn void_tickets(
     lease: FencedLease,
     at: Timestamp,
 ) -> Result<(), LedgerError> {
-    check(db, lease).await?;
+    check_lease(db, lease).await?;
     let id = lease.order.to_string();
-    sqlx::query("UPDATE ticket SET withdrawn_at = ?2 WHERE order_id = ?1 AND withdrawn_at IS NULL")
+    sqlx::query("UPDATE ticket SET voided_at = ?2 WHERE order_id = ?1 AND voided_at IS NULL")
         .bind(&id)
         .bind(at.as_millis())
         .execute(&mut *db)
@@ -322,7 +272,7 @@ pub(super) async fn void_tickets(
     .execute(&mut *db)
     .await?;
     if done.rows_affected() == 1 {
-        audit(db, &id, "withdrawn", at).await?;
+        journal::append(db, &id, "withdrawn", at).await?;
     }
     Ok(())
 }
@@ -332,7 +282,7 @@ pub(super) async fn release_claims(
     lease: FencedLease,
     at: Timestamp,
 ) -> Result<(), LedgerError> {
-    check(db, lease).await?;
+    check_lease(db, lease).await?;
     let id = lease.order.to_string();
     let dropped = sqlx::query("DELETE FROM seat_claim WHERE order_id = ?1")
         .bind(&id)
@@ -348,7 +298,7 @@ pub(super) async fn release_claims(
         .bind(i64::try_from(dropped).unwrap_or(i64::MAX))
         .execute(&mut *db)
         .await?;
-        audit(db, &id, "claims dropped", at).await?;
+        journal::append(db, &id, "claims dropped", at).await?;
     }
     Ok(())
 }
@@ -363,7 +313,8 @@ pub(super) async fn close_order(
 ) -> Result<(), LedgerError> {
     let id = lease.order.to_string();
     let closed = sqlx::query(
-        "UPDATE orders SET state = ?3, stuck = 0, action = NULL, attempt_open = 0, check_at = ?4, updated_at = ?5
+        "UPDATE orders SET state = ?3, stuck = 0, payment_url = NULL, attempt_open = 0,
+         payment_check_at = ?4, updated_at = ?5
          WHERE id = ?1 AND state != ?3 AND EXISTS (SELECT 1 FROM saga WHERE order_id = ?1 AND fence = ?2)",
     )
     .bind(&id)
@@ -374,22 +325,18 @@ pub(super) async fn close_order(
     .execute(&mut *db)
     .await?;
     if closed.rows_affected() == 0 {
-        return check(db, lease).await;
+        return check_lease(db, lease).await;
     }
     sqlx::query(
-        "INSERT INTO closed_attempt (hold, order_id, closed_at) SELECT hold, id, ?2 FROM orders WHERE id = ?1 ON CONFLICT DO NOTHING",
+        "INSERT INTO closed_attempt (hold, order_id, closed_at) SELECT hold, id, ?2 FROM orders
+         WHERE id = ?1 ON CONFLICT DO NOTHING",
     )
     .bind(&id)
     .bind(at.as_millis())
     .execute(&mut *db)
     .await?;
     if let Some(event) = event {
-        put_event(db, &id, &event, at).await?;
+        append_event(db, &id, &event, at).await?;
     }
-    audit(db, &id, state.as_str(), at).await
-}
-
-pub(super) fn parse_order_id(text: &str) -> Result<OrderId, LedgerError> {
-    text.parse()
-        .map_err(|e| LedgerError::Unavailable(format!("the stored order id {text}: {e}")))
+    journal::append(db, &id, state.as_str(), at).await
 }

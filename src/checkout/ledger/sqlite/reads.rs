@@ -1,68 +1,23 @@
-//! What is read, on connections that cannot write.
+//! Queries, on connections that cannot write.
 
-use std::{fmt::Display, str::FromStr};
+use sqlx::{Row, SqlitePool};
 
-use sqlx::{Row, SqlitePool, sqlite::SqliteRow};
-
+use super::rows::{order_of, parse, subject, time};
 use crate::{
     checkout::{
-        ledger::{IdempotencyRecord, LedgerError, SagaLogEntry, OutboxRow, TicketRow},
-        order::{Order, OrderState, Reason},
-        seats::{ClaimedSeats, SeatInfo, PerformanceKey},
+        ledger::port::{IdempotencyRecord, LedgerError, OutboxRow, SagaLogEntry, TicketRow},
+        order::Order,
+        types::{ClaimedSeats, PerformanceKey},
     },
-    kernel::{Money, OrderId, SaleId, Subject, Timestamp},
+    kernel::{OrderId, SaleId, Subject, Timestamp},
 };
 
 const ORDERS_MAX: u32 = 200;
 
-fn parse<T: FromStr<Err: Display>>(row: &SqliteRow, column: &str) -> Result<T, LedgerError> {
-    row.try_get::<String, _>(column)?
-        .parse()
-        .map_err(|e| LedgerError::Unavailable(format!("the stored {column}: {e}")))
-}
-
-fn time(row: &SqliteRow, column: &str) -> Result<Timestamp, LedgerError> {
-    Ok(Timestamp::from_millis(row.try_get(column)?))
-}
-
-fn subject(row: &SqliteRow) -> Result<Subject, LedgerError> {
-    Subject::from_stored(row.try_get("buyer")?)
-        .map_err(|e| LedgerError::Unavailable(format!("the stored buyer: {e}")))
-}
-
-fn order_of(row: &SqliteRow) -> Result<Order, LedgerError> {
-    let state: String = row.try_get("state")?;
-    let seats: String = row.try_get("seats")?;
-    let seats: Vec<SeatInfo> = serde_json::from_str(&seats)
-        .map_err(|e| LedgerError::Unavailable(format!("the stored seats of an order: {e}")))?;
-    Ok(Order {
-        id: parse(row, "id")?,
-        performance_key: PerformanceKey {
-            sale: parse(row, "sale")?,
-            performance: parse(row, "performance")?,
-        },
-        buyer: subject(row)?,
-        visit: parse(row, "visit")?,
-        hold: parse(row, "hold")?,
-        state: OrderState::from_stored(&state)
-            .ok_or_else(|| LedgerError::Unavailable(format!("the stored state {state}")))?,
-        reason: row
-            .try_get::<Option<String>, _>("reason")?
-            .as_deref()
-            .and_then(Reason::from_stored),
-        stuck: row.try_get("stuck")?,
-        seats,
-        total: Money::new(row.try_get("amount")?, parse(row, "currency")?),
-        payment_key: row.try_get("payment_key")?,
-        action: row.try_get("action")?,
-        payment_deadline: time(row, "pay_by")?,
-        created_at: time(row, "created_at")?,
-    })
-}
-
 pub(super) async fn order(db: &SqlitePool, id: OrderId) -> Result<Option<Order>, LedgerError> {
     let row = sqlx::query(
-        "SELECT o.*, (SELECT json_group_array(json(info) ORDER BY position) FROM order_seat WHERE order_id = o.id) AS seats
+        "SELECT o.*, (SELECT json_group_array(json(info) ORDER BY position) FROM order_seat
+         WHERE order_id = o.id) AS seats
          FROM orders o WHERE o.id = ?1",
     )
     .bind(id.to_string())
@@ -77,7 +32,8 @@ pub(super) async fn orders_of(
     buyer: &Subject,
 ) -> Result<Vec<Order>, LedgerError> {
     let rows = sqlx::query(
-        "SELECT o.*, (SELECT json_group_array(json(info) ORDER BY position) FROM order_seat WHERE order_id = o.id) AS seats
+        "SELECT o.*, (SELECT json_group_array(json(info) ORDER BY position) FROM order_seat
+         WHERE order_id = o.id) AS seats
          FROM orders o WHERE o.buyer = ?1 AND o.sale = ?2 ORDER BY o.id DESC LIMIT ?3",
     )
     .bind(buyer.as_str())
@@ -96,7 +52,7 @@ pub(super) async fn order_by_payment_key(
         .bind(payment_key)
         .fetch_optional(db)
         .await?;
-    row.as_ref().map(|it| parse(it, "id")).transpose()
+    row.as_ref().map(|row| parse(row, "id")).transpose()
 }
 
 pub(super) async fn idempotency_record(
@@ -104,32 +60,33 @@ pub(super) async fn idempotency_record(
     buyer: &Subject,
     key: &str,
 ) -> Result<Option<IdempotencyRecord>, LedgerError> {
-    let row = sqlx::query("SELECT request_hash, order_id FROM idempotency WHERE scope = ?1 AND key = ?2")
+    let row = sqlx::query("SELECT request_hash, order_id FROM idempotency_key WHERE buyer = ?1 AND key = ?2")
         .bind(buyer.as_str())
         .bind(key)
         .fetch_optional(db)
         .await?;
-    row.map(|it| {
+    row.map(|row| {
         Ok(IdempotencyRecord {
-            request_hash: it.try_get("request_hash")?,
-            order: parse(&it, "order_id")?,
+            request_hash: row.try_get("request_hash")?,
+            order: parse(&row, "order_id")?,
         })
     })
     .transpose()
 }
 
-pub(super) async fn log(db: &SqlitePool, id: OrderId) -> Result<Vec<SagaLogEntry>, LedgerError> {
-    let rows = sqlx::query("SELECT at, saga, step, state FROM saga_log WHERE order_id = ?1 ORDER BY n")
-        .bind(id.to_string())
-        .fetch_all(db)
-        .await?;
+pub(super) async fn saga_log(db: &SqlitePool, id: OrderId) -> Result<Vec<SagaLogEntry>, LedgerError> {
+    let rows =
+        sqlx::query("SELECT at, saga, step, state FROM saga_log WHERE order_id = ?1 ORDER BY sequence")
+            .bind(id.to_string())
+            .fetch_all(db)
+            .await?;
     rows.iter()
-        .map(|it| {
+        .map(|row| {
             Ok(SagaLogEntry {
-                at: time(it, "at")?,
-                saga: it.try_get("saga")?,
-                step: it.try_get("step")?,
-                state: it.try_get("state")?,
+                at: time(row, "at")?,
+                saga: row.try_get("saga")?,
+                step: row.try_get("step")?,
+                state: row.try_get("state")?,
             })
         })
         .collect()
@@ -137,18 +94,19 @@ pub(super) async fn log(db: &SqlitePool, id: OrderId) -> Result<Vec<SagaLogEntry
 
 pub(super) async fn tickets(db: &SqlitePool, id: OrderId) -> Result<Vec<TicketRow>, LedgerError> {
     let rows = sqlx::query(
-        "SELECT t.id, t.seat, t.issued_at FROM ticket t JOIN order_seat s ON s.order_id = t.order_id AND s.seat = t.seat
-         WHERE t.order_id = ?1 AND t.withdrawn_at IS NULL ORDER BY s.position",
+        "SELECT t.id, t.seat, t.issued_at FROM ticket t JOIN order_seat s ON s.order_id = t.order_id
+         AND s.seat = t.seat
+         WHERE t.order_id = ?1 AND t.voided_at IS NULL ORDER BY s.position",
     )
     .bind(id.to_string())
     .fetch_all(db)
     .await?;
     rows.iter()
-        .map(|it| {
+        .map(|row| {
             Ok(TicketRow {
-                id: it.try_get("id")?,
-                seat: it.try_get("seat")?,
-                issued_at: time(it, "issued_at")?,
+                id: row.try_get("id")?,
+                seat: row.try_get("seat")?,
+                issued_at: time(row, "issued_at")?,
             })
         })
         .collect()
@@ -161,7 +119,8 @@ pub(super) async fn claims(
 ) -> Result<Vec<ClaimedSeats>, LedgerError> {
     let seats = only.map(|(_, seats)| serde_json::to_string(seats).expect("texts are JSON"));
     let rows = sqlx::query(
-        "SELECT o.sale, o.performance, o.hold, o.buyer, o.visit, json_group_array(c.seat) AS seats, MIN(c.state = 'booked') AS booked
+        "SELECT o.sale, o.performance, o.hold, o.buyer, o.visit, json_group_array(c.seat) AS seats,
+         MIN(c.state = 'booked') AS booked
          FROM seat_claim c JOIN orders o ON o.id = c.order_id
          WHERE ?1 IS NULL OR c.order_id IN (SELECT k.order_id FROM seat_claim k
                WHERE k.sale = ?1 AND k.performance = ?2 AND k.seat IN (SELECT value FROM json_each(?3)))
@@ -173,19 +132,19 @@ pub(super) async fn claims(
     .fetch_all(db)
     .await?;
     rows.iter()
-        .map(|it| {
-            let seats: String = it.try_get("seats")?;
+        .map(|row| {
+            let seats: String = row.try_get("seats")?;
             Ok(ClaimedSeats {
                 performance_key: PerformanceKey {
-                    sale: parse(it, "sale")?,
-                    performance: parse(it, "performance")?,
+                    sale: parse(row, "sale")?,
+                    performance: parse(row, "performance")?,
                 },
-                hold: parse(it, "hold")?,
-                buyer: subject(it)?,
-                visit: parse(it, "visit")?,
+                hold: parse(row, "hold")?,
+                buyer: subject(row)?,
+                visit: parse(row, "visit")?,
                 seats: serde_json::from_str(&seats)
                     .map_err(|e| LedgerError::Unavailable(format!("stored seats: {e}")))?,
-                booked: it.try_get("booked")?,
+                booked: row.try_get("booked")?,
                 until: keep_until,
             })
         })
@@ -193,18 +152,21 @@ pub(super) async fn claims(
 }
 
 pub(super) async fn undelivered_events(db: &SqlitePool, id: OrderId) -> Result<Vec<OutboxRow>, LedgerError> {
-    let rows = sqlx::query("SELECT sequence, kind, data, at FROM outbox WHERE order_id = ?1 AND delivered_at IS NULL ORDER BY sequence")
-        .bind(id.to_string())
-        .fetch_all(db)
-        .await?;
+    let rows = sqlx::query(
+        "SELECT sequence, kind, data, at FROM outbox WHERE order_id = ?1
+        AND delivered_at IS NULL ORDER BY sequence",
+    )
+    .bind(id.to_string())
+    .fetch_all(db)
+    .await?;
     rows.iter()
-        .map(|it| {
+        .map(|row| {
             Ok(OutboxRow {
                 order: id,
-                sequence: it.try_get("sequence")?,
-                kind: it.try_get("kind")?,
-                data: it.try_get("data")?,
-                at: time(it, "at")?,
+                sequence: row.try_get("sequence")?,
+                kind: row.try_get("kind")?,
+                data: row.try_get("data")?,
+                at: time(row, "at")?,
             })
         })
         .collect()
@@ -215,12 +177,13 @@ pub(super) async fn payments_to_check(
     now: Timestamp,
     limit: u32,
 ) -> Result<Vec<OrderId>, LedgerError> {
-    let rows = sqlx::query("SELECT id FROM orders WHERE check_at <= ?1 ORDER BY check_at LIMIT ?2")
-        .bind(now.as_millis())
-        .bind(limit)
-        .fetch_all(db)
-        .await?;
-    rows.iter().map(|it| parse(it, "id")).collect()
+    let rows =
+        sqlx::query("SELECT id FROM orders WHERE payment_check_at <= ?1 ORDER BY payment_check_at LIMIT ?2")
+            .bind(now.as_millis())
+            .bind(limit)
+            .fetch_all(db)
+            .await?;
+    rows.iter().map(|row| parse(row, "id")).collect()
 }
 
 pub(super) async fn stuck_count(db: &SqlitePool) -> Result<u64, LedgerError> {

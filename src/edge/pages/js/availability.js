@@ -1,5 +1,5 @@
 // Keeps `plan.state` equal to the server's: one snapshot, then what changed since.
-import { call, backoff } from "./net.js";
+import { call, backoff } from "./api.js";
 import { recount } from "./plan.js";
 
 const STATES = ["free", "held", "booked", "blocked"];

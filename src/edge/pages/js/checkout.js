@@ -1,6 +1,6 @@
-import { call, key, pause, backoff } from "./net.js";
-import { is_page } from "./bank.js";
-import { t, put, note, sorry } from "./words.js";
+import { call, key, pause, backoff } from "./api.js";
+import { is_page } from "./payment_redirect.js";
+import { t, put, note, sorry } from "./i18n.js";
 import { money } from "./money.js";
 
 const $ = (selector) => document.querySelector(selector);

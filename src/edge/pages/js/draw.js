@@ -1,7 +1,7 @@
 // The draw, computed again in the fan's own browser from nothing but what was published.
-import { call, jitter, now } from "./net.js";
-import { check_all, check_mine } from "./lots.js";
-import { t, note, sorry, count, day } from "./words.js";
+import { call, jitter, now } from "./api.js";
+import { check_all, check_mine } from "./draw_verify.js";
+import { t, note, sorry, count, day } from "./i18n.js";
 
 const sale = location.pathname.split("/")[2];
 const base = `/v1/sales/${sale}/draw`;

@@ -1,5 +1,5 @@
-import { call, backoff } from "./net.js";
-import { t, has, note, sorry, day } from "./words.js";
+import { call, backoff } from "./api.js";
+import { t, has, note, sorry, day } from "./i18n.js";
 
 const list = document.getElementById("sales");
 const poster = list.dataset.poster;

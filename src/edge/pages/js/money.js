@@ -1,5 +1,5 @@
 // Not among the words: who waits sees no prices.
-import { lang, t, count } from "./words.js";
+import { lang, t, count } from "./i18n.js";
 
 export function money({ amount, currency }) {
   if (currency === "KRW") return t("common.won", { n: count(amount) });

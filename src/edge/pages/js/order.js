@@ -1,6 +1,6 @@
-import { call, jitter, backoff, key, on_wake } from "./net.js";
-import { is_page } from "./bank.js";
-import { t, has, put, note, sorry, day, hour } from "./words.js";
+import { call, jitter, backoff, key, on_wake } from "./api.js";
+import { is_page } from "./payment_redirect.js";
+import { t, has, put, note, sorry, day, hour } from "./i18n.js";
 import { money } from "./money.js";
 
 const id = location.pathname.split("/")[2];

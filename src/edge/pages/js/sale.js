@@ -1,6 +1,6 @@
-import { call, now, jitter, backoff, pause, on_wake } from "./net.js";
-import { distance_of, people_in, wait_of, is_asked, rhythm, progress, kept } from "./queue.js";
-import { t, put, note, say, sorry, again_in, count, hour, day, clock, range } from "./words.js";
+import { call, now, jitter, backoff, pause, on_wake } from "./api.js";
+import { distance_of, people_in, wait_of, is_asked, rhythm, progress, kept } from "./queue_math.js";
+import { t, put, note, say, sorry, again_in, count, hour, day, clock, range } from "./i18n.js";
 
 const sale = location.pathname.split("/")[2];
 const base = `/v1/sales/${sale}`;
@@ -40,7 +40,7 @@ function show(next, take_focus = false) {
   icon.dataset.usual ??= icon.getAttribute("href");
   icon.href = next === "called" ? icon.dataset.called : icon.dataset.usual;
   if (next === "called") ring(t("sale.called_heading"), title());
-  if (["waiting", "passed_over"].includes(next)) import("./outlook.js").then((more) => ((tell_more = more.tell_more), render()), () => {});
+  if (["waiting", "passed_over"].includes(next)) import("./queue_details.js").then((more) => ((tell_more = more.tell_more), render()), () => {});
 }
 
 /** The view follows from the three facts alone: the board's phase, her place, and whether she is at the form. */
@@ -133,7 +133,7 @@ function render_called() {
 }
 
 async function see_board() {
-  const answer = await call("GET", `${base}/board`);
+  const answer = await call("GET", `${base}/status`);
   if (answer.ok && answer.data) {
     // A cache on the way may still hold an older board.
     if (!board || answer.data.version >= board.version) board = answer.data;
@@ -144,7 +144,7 @@ async function see_board() {
 }
 
 async function see_place() {
-  const answer = await call("GET", `${base}/queue/place`);
+  const answer = await call("GET", `${base}/queue/position`);
   if (answer.ok) place = { ...place, ...answer.data };
   else if ([401, 403, 404].includes(answer.status)) place = null;
   return answer;
@@ -166,7 +166,7 @@ async function look(again = false) {
   }
   if (view === "waiting" && is_asked(place, board) && now() > ask_at) {
     ask_at = Infinity;
-    const answer = await call("PUT", `${base}/queue/presence`);
+    const answer = await call("PUT", `${base}/queue/heartbeat`);
     ask_at = now() + (answer.data?.again_in_ms ?? 60000);
   }
   if (place?.state === "called" && !auto_enter_at) auto_enter_at = now() + AUTO_ENTER_MS;
@@ -190,7 +190,7 @@ async function join(proof) {
     return look(answer.status === 200);
   }
   if (answer.status === 401) return ask_to_sign_in();
-  if (answer.data?.sign_in) return (await import("./entry.js")).go_on(answer, join);
+  if (answer.data?.sign_in) return (await import("./join_challenge.js")).go_on(answer, join);
   note("message", sorry(answer));
   if (answer.retry_ms) again_in(jitter(answer.retry_ms), "message", join);
   else look();
@@ -227,7 +227,7 @@ async function enter() {
       entering = false;
       return render();
     }
-    if (answer.problem === "full-for-a-moment" || answer.status === 0 || answer.retry_ms) {
+    if (answer.problem === "at-capacity" || answer.status === 0 || answer.retry_ms) {
       render();
       await pause(jitter(own?.poll_after_ms || answer.retry_ms || 2000));
       continue;
@@ -240,7 +240,7 @@ async function enter() {
 }
 
 async function leave() {
-  const answer = await call("DELETE", `${base}/queue/place`);
+  const answer = await call("DELETE", `${base}/queue`);
   if (!answer.ok) return note("message", sorry(answer));
   place = { state: "left" };
   render();
@@ -253,7 +253,7 @@ async function sign_out() {
 }
 
 async function tell() {
-  ring = (await import("./bell.js")).hang();
+  ring = (await import("./notify.js")).hang();
 }
 
 const actions = {

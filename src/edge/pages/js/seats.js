@@ -1,10 +1,10 @@
-import { call, key, now, pause, jitter, on_wake } from "./net.js";
+import { call, key, now, pause, jitter, on_wake } from "./api.js";
 import { read_plan, label, kinds_of } from "./plan.js";
 import { seat_map } from "./map.js";
-import { seat_list } from "./list.js";
+import { seat_list } from "./seat_list.js";
 import { follow } from "./availability.js";
 import { open_checkout, forget_attempt } from "./checkout.js";
-import { t, put, note, say, sorry, count, clock, day } from "./words.js";
+import { t, put, note, say, sorry, count, clock, day } from "./i18n.js";
 import { money } from "./money.js";
 
 const sale = location.pathname.split("/")[2];

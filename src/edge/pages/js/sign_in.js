@@ -1,6 +1,6 @@
 // The form is fetched only by who needs it.
-import { call, jitter } from "./net.js";
-import { t, note, sorry, again_in } from "./words.js";
+import { call, jitter } from "./api.js";
+import { t, note, sorry, again_in } from "./i18n.js";
 
 const form = document.getElementById("sign_in");
 let done;

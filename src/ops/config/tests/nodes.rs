@@ -1,11 +1,11 @@
-//! What several nodes share: which engine goes with which books.
+//! Settings of several nodes: which databases fit which store.
 
 use super::*;
 
-/// Variables of engine and books, as (engine, its Redis, ledger, journal).
-fn kept_in(engine: &str, redis: &str, ledger: &str, journal: &str) -> Vec<(String, String)> {
+/// Variables of store, its Redis, ledger and journal.
+fn variables_of(store: &str, redis: &str, ledger: &str, journal: &str) -> Vec<(String, String)> {
     [
-        ("STORE__KIND", engine),
+        ("STORE__KIND", store),
         ("STORE__REDIS__URL", redis),
         ("LEDGER__URL", ledger),
         ("JOURNAL__URL", journal),
@@ -15,10 +15,14 @@ fn kept_in(engine: &str, redis: &str, ledger: &str, journal: &str) -> Vec<(Strin
 }
 
 #[test]
-fn engines_go_with_books_that_all_their_nodes_can_read() {
+fn databases_must_fit_the_store() {
     let (redis, pg) = ("redis://r", "postgres://stagedoor:hush@db/stagedoor");
-    let of_files =
-        |ledger: &str, queue: &str| (DatabaseLocation::Sqlite(ledger.into()), DatabaseLocation::Sqlite(queue.into()));
+    let of_files = |ledger: &str, queue: &str| {
+        (
+            DatabaseLocation::Sqlite(ledger.into()),
+            DatabaseLocation::Sqlite(queue.into()),
+        )
+    };
     let shared = |url: &str| DatabaseLocation::Postgres(DatabaseUrl::new(url));
     let good: Vec<([&str; 4], (DatabaseLocation, DatabaseLocation))> = vec![
         (
@@ -44,12 +48,12 @@ fn engines_go_with_books_that_all_their_nodes_can_read() {
             (shared(pg), shared("postgresql://other/db")),
         ),
     ];
-    for ([engine, url, ledger, journal], books) in good {
-        let settings = load(None, kept_in(engine, url, ledger, journal).into_iter()).unwrap();
+    for ([store, url, ledger, journal], databases) in good {
+        let settings = load(None, variables_of(store, url, ledger, journal).into_iter()).unwrap();
         assert_eq!(
             (settings.ledger_database(), settings.journal_database()),
-            books,
-            "{engine} {ledger} {journal}"
+            databases,
+            "{store} {ledger} {journal}"
         );
     }
     let refused: &[([&str; 4], &[&str])] = &[
@@ -68,14 +72,14 @@ fn engines_go_with_books_that_all_their_nodes_can_read() {
         ),
         (["memory", "", "sqlite:a.db?mode=ro", ""], &["ledger.url"]),
     ];
-    for ([engine, url, ledger, journal], keys) in refused {
-        let problems = load(None, kept_in(engine, url, ledger, journal).into_iter())
+    for ([store, url, ledger, journal], keys) in refused {
+        let problems = load(None, variables_of(store, url, ledger, journal).into_iter())
             .expect_err("it is refused")
             .problems;
         assert_eq!(
             problems.iter().map(|p| p.key.as_str()).collect::<Vec<_>>(),
             *keys,
-            "{engine} {url} {ledger} {journal}"
+            "{store} {url} {ledger} {journal}"
         );
         assert!(
             problems
@@ -87,14 +91,14 @@ fn engines_go_with_books_that_all_their_nodes_can_read() {
 }
 
 #[test]
-fn each_context_may_have_a_redis_of_its_own() {
-    let mut variables = kept_in("redis", "redis+cluster://a:1,b:2", "postgres://db/x", "");
+fn each_context_may_have_its_own_redis() {
+    let mut variables = variables_of("redis", "redis+cluster://a:1,b:2", "postgres://db/x", "");
     let of = |variables: &[(String, String)]| load(None, variables.iter().cloned());
-    let door = |s: &Settings| s.waiting_room_redis().unwrap().url;
-    let desk = |s: &Settings| s.box_office_redis().unwrap().url;
+    let waiting_room = |s: &Settings| s.waiting_room_redis().unwrap().url;
+    let box_office = |s: &Settings| s.box_office_redis().unwrap().url;
     let one = of(&variables).unwrap();
     assert_eq!(
-        (door(&one), desk(&one)),
+        (waiting_room(&one), box_office(&one)),
         ("redis+cluster://a:1,b:2".into(), "redis+cluster://a:1,b:2".into())
     );
     variables.push((
@@ -103,7 +107,7 @@ fn each_context_may_have_a_redis_of_its_own() {
     ));
     let two = of(&variables).unwrap();
     assert_eq!(
-        (door(&two), desk(&two)),
+        (waiting_room(&two), box_office(&two)),
         ("rediss+sentinel://s:1/m".into(), "redis+cluster://a:1,b:2".into())
     );
     variables[1].1.clear();
@@ -115,14 +119,14 @@ fn each_context_may_have_a_redis_of_its_own() {
     variables.push(("STAGEDOOR__BOX_OFFICE__REDIS__URL".into(), "redis://b".into()));
     let own = of(&variables).unwrap();
     assert_eq!(
-        (door(&own), desk(&own)),
+        (waiting_room(&own), box_office(&own)),
         ("rediss+sentinel://s:1/m".into(), "redis://b".into())
     );
     assert!(load(None, env(&[])).unwrap().waiting_room_redis().is_none());
 }
 
 #[test]
-fn a_node_has_a_name() {
+fn a_node_has_a_default_name() {
     let named = load(None, env(&[("STAGEDOOR__SERVER__NODE_NAME", "seoul-1")])).unwrap();
     assert_eq!(named.node_name(), "seoul-1");
     let unnamed = load(None, env(&[("STAGEDOOR__SERVER__LISTEN", "127.0.0.1:8123")]))
@@ -132,7 +136,7 @@ fn a_node_has_a_name() {
 }
 
 #[test]
-fn a_database_s_address_shows_where_it_is_and_no_secret() {
+fn database_urls_are_shown_without_secrets() {
     for (url, shown) in [
         ("", ""),
         ("sqlite:data/ledger.db", "sqlite:data/ledger.db"),
@@ -164,7 +168,7 @@ fn a_database_s_address_shows_where_it_is_and_no_secret() {
 }
 
 #[test]
-fn the_production_example_needs_only_its_secrets() {
+fn the_production_example_lacks_only_its_secrets() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/production.toml");
     let missing = load(Some(&file), env(&[]))
         .expect_err("the secrets are not in the file")

@@ -1,44 +1,44 @@
-//! Primaries that are found, and replaced by a replica: through sentinels, and in a cluster.
+//! Discovery of primaries, and their replacement by a replica, with sentinels and in a cluster.
 
 use super::*;
 use testkit::{RedisSentinel, RedisSentinels};
 
-/// For what is shown by nothing happening: longer than it takes a line to look who is there.
+/// For assertions that nothing happens: longer than two health check intervals.
 const A_WHILE: Duration = Duration::from_millis(2_500);
 
 fn at(server: &RedisServer) -> String {
     format!("127.0.0.1:{}", server.port())
 }
 
-/// Where a new connection leads to.
+/// The server that a new connection reaches.
 async fn found(url: &str) -> Result<String, String> {
     let redis = redis(url);
-    let connecting = tokio::time::timeout(DEADLINE * 3, redis.connect("sale:1"));
+    let connecting = tokio::time::timeout(TIMEOUT * 3, redis.connect("sale:1"));
     connecting
         .await
-        .expect("it has a deadline")
-        .map(|link| link.host)
+        .expect("it has a time limit")
+        .map(|connection| connection.host)
         .map_err(|e| e.to_string())
 }
 
 async fn refusal(url: &str) -> String {
     let redis = redis(url);
-    let examined = tokio::time::timeout(DEADLINE * 3, redis.check_fitness());
+    let examined = tokio::time::timeout(TIMEOUT * 3, redis.check_fitness());
     examined
         .await
-        .expect("it has a deadline")
+        .expect("it has a time limit")
         .unwrap_err()
         .to_string()
 }
 
 impl Store {
-    /// For a while every call is done, by one and the same server.
+    /// Asserts that for a while every call succeeds on one and the same dataset.
     async fn is_left_alone(&self) {
-        let (identity, mut last) = (self.line.dataset(), self.count().await.unwrap());
+        let (identity, mut last) = (self.connection.dataset(), self.count().await.unwrap());
         let quiet = async {
             loop {
                 let now = self.count().await;
-                assert_eq!((now, self.line.dataset()), (Ok(last + 1), identity.clone()));
+                assert_eq!((now, self.connection.dataset()), (Ok(last + 1), identity.clone()));
                 last += 1;
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -69,7 +69,7 @@ async fn sentinels_lead_to_the_primary() {
         "{unknown}"
     );
 
-    // Any one that can be asked will do, and nobody waits for those that cannot.
+    // One sentinel that responds is enough, and the others delay nothing.
     watched.sentinels_mut()[0].kill9().unwrap();
     assert_eq!(found(&watched.url()).await, Ok(at(watched.primary())));
     let unknown = refusal(&watched.url_of("villain")).await;
@@ -82,7 +82,7 @@ async fn sentinels_lead_to_the_primary() {
 }
 
 #[tokio::test]
-async fn without_sentinels_nobody_is_found_and_whoever_was_is_kept() {
+async fn without_sentinels_the_present_primary_is_kept() {
     let mut watched = RedisSentinels::start().await.unwrap();
     let store = Store::on(&watched.url()).await;
     store.make_ready(1).await;
@@ -122,14 +122,18 @@ async fn a_sentinel_that_is_mistaken_is_outvoted() {
 }
 
 #[tokio::test]
-async fn the_line_goes_to_the_replica_that_sentinels_promote() {
+async fn the_connection_moves_to_a_promoted_replica() {
     let mut watched = RedisSentinels::start().await.unwrap();
     let store = Store::on(&watched.url()).await;
     store.make_ready(1).await;
     assert_eq!(store.count().await, Ok(1));
-    watched.replica().wait_until_synced_with(watched.primary()).await.unwrap();
+    watched
+        .replica()
+        .wait_until_synced_with(watched.primary())
+        .await
+        .unwrap();
     watched.primary_mut().kill9().unwrap();
-    store.until_rebuilding().await;
+    store.until_recovering().await;
     assert_eq!(counter(watched.replica()).await, Some(1));
     store.make_ready(2).await;
     assert_eq!(
@@ -139,29 +143,29 @@ async fn the_line_goes_to_the_replica_that_sentinels_promote() {
 }
 
 #[tokio::test]
-async fn nobody_goes_back_to_a_primary_that_hung_and_was_replaced() {
+async fn a_replaced_primary_that_comes_back_is_not_used() {
     let watched = RedisSentinels::start().await.unwrap();
     let store = Store::on(&watched.url()).await;
     store.make_ready(1).await;
     store.count().await.unwrap();
     watched.primary().pause().unwrap();
-    store.until_rebuilding().await;
+    store.until_recovering().await;
     store.make_ready(2).await;
-    // For some seconds it believes that it is the primary still.
+    // For some seconds it still considers itself the primary.
     watched.primary().resume().unwrap();
     assert_eq!(watched.primary().info("role").await.unwrap(), "master");
     store.is_left_alone().await;
 }
 
 #[tokio::test]
-async fn the_line_goes_along_when_primary_and_replica_are_swapped() {
+async fn the_connection_follows_a_planned_failover() {
     let watched = RedisSentinels::start().await.unwrap();
     let store = Store::on(&watched.url()).await;
     store.make_ready(1).await;
     store.count().await.unwrap();
     watched.fail_over().await.unwrap();
-    store.until(|line| line.epoch().is_none()).await;
-    store.until_rebuilding().await;
+    store.until(|connection| connection.epoch().is_none()).await;
+    store.until_recovering().await;
     store.make_ready(2).await;
     assert_eq!(
         (store.count().await, watched.replica().info("role").await.unwrap()),
@@ -170,7 +174,7 @@ async fn the_line_goes_along_when_primary_and_replica_are_swapped() {
 }
 
 #[tokio::test]
-async fn the_line_goes_to_the_replica_that_takes_over_in_a_cluster() {
+async fn the_connection_follows_a_failover_in_a_cluster() {
     let mut cluster = RedisCluster::start(3).await.unwrap();
     let owner = cluster.owner_of_key("{sale:1}").await.unwrap();
     let url = cluster.url();
@@ -184,16 +188,19 @@ async fn the_line_goes_to_the_replica_that_takes_over_in_a_cluster() {
         .await
         .unwrap();
     cluster.member_mut(owner).kill9().unwrap();
-    store.until_rebuilding().await;
+    store.until_recovering().await;
     store.make_ready(2).await;
     assert_eq!(
-        (store.count().await, cluster.owner_of_key("{sale:1}").await.unwrap()),
+        (
+            store.count().await,
+            cluster.owner_of_key("{sale:1}").await.unwrap()
+        ),
         (Ok(2), replica)
     );
 }
 
 #[tokio::test]
-async fn members_of_a_cluster_that_hang_keep_nobody_waiting() {
+async fn hanging_cluster_members_delay_no_connection() {
     let cluster = RedisCluster::start(3).await.unwrap();
     let owner = cluster.owner_of_key("{sale:1}").await.unwrap();
     let [first, second] = [1, 2].map(|n| cluster.member((owner + n) % 3));
@@ -206,8 +213,8 @@ async fn members_of_a_cluster_that_hang_keep_nobody_waiting() {
         at(cluster.member(owner))
     );
     let redis = redis(&url);
-    let link = tokio::time::timeout(DEADLINE * 2, redis.connect("sale:1"))
+    let connection = tokio::time::timeout(TIMEOUT * 2, redis.connect("sale:1"))
         .await
-        .expect("others are asked meanwhile");
-    assert_eq!(link.unwrap().host, at(cluster.member(owner)));
+        .expect("other members are queried meanwhile");
+    assert_eq!(connection.unwrap().host, at(cluster.member(owner)));
 }

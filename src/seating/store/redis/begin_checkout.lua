@@ -1,6 +1,6 @@
--- A checkout takes a hold over: it runs out no longer.
--- KEYS: as the table
--- ARGV: 1 the time in tests, else ''; 2 hold; 3 whose; 4 the deadline that is shown, at least
+-- A checkout takes a hold over: it no longer expires.
+-- KEYS: as the table in mod.rs
+-- ARGV: 1 the time in tests, else '' for the server's clock; 2 hold; 3 its owner; 4 the earliest deadline to show
 -- Returns: its record | nil
 local hold = live(ARGV[2], ARGV[3], time(ARGV[1]))
 if not hold then return nil end

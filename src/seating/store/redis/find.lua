@@ -1,6 +1,6 @@
--- A hold, if it is hers and lives.
--- KEYS: as the table
--- ARGV: 1 the time in tests, else ''; 2 hold; 3 whose
+-- The subject's own live hold.
+-- KEYS: as the table in mod.rs
+-- ARGV: 1 the time in tests, else '' for the server's clock; 2 hold; 3 its owner
 -- Returns: its record | nil
 local hold = live(ARGV[2], ARGV[3], time(ARGV[1]))
-return hold and written(hold) or nil
+return hold and encode(hold) or nil

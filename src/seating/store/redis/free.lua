@@ -1,5 +1,5 @@
--- Seats of a hold or a booking become free.
--- KEYS: as the table
+-- Frees those of the seats that a hold or a booking has.
+-- KEYS: as the table in mod.rs
 -- ARGV: 1 hold; 2... the seats
 -- Returns: {'freed', version, changes}
 local hold = find(ARGV[1])
@@ -9,7 +9,7 @@ local freed = without(hold.seats, set_of(left))
 if #left == 0 then
   finish(ARGV[1], hold)
 elseif #freed > 0 then
-  fan_has(hold.who, -#freed)
+  add_seats(hold.subject, -#freed)
   hold.seats = left
   keep(ARGV[1], hold)
   mark(freed, FREE)

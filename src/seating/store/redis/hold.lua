@@ -1,12 +1,13 @@
--- Gives seats to fans until a deadline: to each, in order, all that she asks for or none. Whatever is looked up or written
--- for several of them is so in one command, and seats by the word of sixteen in which their states stand.
--- KEYS: seats, holds, deadlines, fans, changes, operations, operations_before
--- ARGV: 1 the time in tests, else ''; 2 most seats a fan may have; 3 how long, ms; 4 extensions, 1 byte; 5 '1' to let pass
---       what is overdue; then for each: the hold; its record from the visit on; how many words, 1 byte, and behind it
---       operation and wish, if any; of each word its place among the bits, and a one for each seat in it that she wants
--- Returns: {version, changes, deadline, and for each: 1: held until this deadline | {'held', deadline, extensions}: was
---       before | {'again', hold, record} | {'reused'} | {'limit'} | {'taken', each word} | {'overdue'}: refused, but holds
---       have run out that may stand in the way}
+-- Holds seats until a deadline: for each request, in order, all of its seats or none. Each command reads or writes for all
+-- requests at once, and seats by the 32-bit word of sixteen states that they are in (seat_words.rs).
+-- KEYS: as the table in mod.rs, up to `changes`; with idempotency keys up to `completed_before`
+-- ARGV: 1 the time in tests, else '' for the server's clock; 2 most seats of one subject; 3 ttl, ms; 4 extensions, 1 byte;
+--       5 '1' if this is the last attempt, '' to be told of expired holds that may be in the way; then for each request:
+--       the hold; its record from the visit on; number of words, 1 byte, and behind it key hash and request hash, if any;
+--       of each word its bit offset, and a one for each requested seat in it
+-- Returns: {version, changes, deadline, and for each request: 1: held until this deadline | {'held', deadline, extensions}:
+--       the same call was done before | {'replayed', hold, record} | {'reused'} | {'limit'} | {'taken', each word as found}
+--       | {'overdue'}: refused, but expired holds may be in the way}
 local now = ARGV[1]
 if now == '' then
   local t = redis.call('TIME')
@@ -14,55 +15,56 @@ if now == '' then
 else
   now = tonumber(now)
 end
-local most, left = tonumber(ARGV[2]), ARGV[4]
--- A text once, instead of a number that each command writes out anew.
+local seats_max, extensions = tonumber(ARGV[2]), ARGV[4]
+-- A string once, instead of a number that each command would format anew.
 local deadline = '' .. now + ARGV[3]
 local ARGV, band = ARGV, bit.band
 
--- Of each: where her arguments begin and her words end, how many seats, who; where an operation stands among those asked for.
-local begins, ends, sizes, fans, asked = {}, {}, {}, {}, {}
-local place, get, operations = {}, {}, {''}
-local i, fan, word = 6, 0, 0
+-- Of each request: where its arguments begin and its words end, number of seats, subject, and the index of its key hash
+-- among those looked up.
+local begins, ends, sizes, subjects, key_at = {}, {}, {}, {}, {}
+local word_at, get, key_hashes = {}, {}, {''}
+local i, count, word = 6, 0, 0
 while i <= #ARGV do
-  local tail, operation = ARGV[i + 1], ARGV[i + 2]
+  local tail, header = ARGV[i + 1], ARGV[i + 2]
   local size = tail:byte(17) * 256 + tail:byte(18)
-  local last = i + 2 + 2 * operation:byte(1)
-  fan = fan + 1
-  begins[fan], ends[fan], sizes[fan], fans[fan] = i, last, size, tail:sub(19 + 4 * size)
+  local last = i + 2 + 2 * header:byte(1)
+  count = count + 1
+  begins[count], ends[count], sizes[count], subjects[count] = i, last, size, tail:sub(19 + 4 * size)
   for j = i + 3, last, 2 do
     local at = ARGV[j]
-    if not place[at] then
+    if not word_at[at] then
       local k = 3 * word
       get[k + 1], get[k + 2], get[k + 3] = 'GET', 'u32', at
       word = word + 1
-      place[at] = word
+      word_at[at] = word
     end
   end
-  if #operation > 1 then
-    operations[#operations + 1] = operation:sub(2, 17)
-    asked[fan] = #operations
+  if #header > 1 then
+    key_hashes[#key_hashes + 1] = header:sub(2, 17)
+    key_at[count] = #key_hashes
   end
   i = last + 1
 end
 local words = redis.call('BITFIELD', KEYS[1], unpack(get))
-local counts = redis.call('HMGET', KEYS[4], unpack(fans))
+local counts = redis.call('HMGET', KEYS[4], unpack(subjects))
 local done, done_before
-if #operations > 1 then
-  done = redis.call('HMGET', KEYS[6], unpack(operations))
-  done_before = redis.call('HMGET', KEYS[7], unpack(operations))
+if #key_hashes > 1 then
+  done = redis.call('HMGET', KEYS[6], unpack(key_hashes))
+  done_before = redis.call('HMGET', KEYS[7], unpack(key_hashes))
 end
 
-local remembered = {}
--- What came of her operation before, if anything.
-local function again(number)
-  local operation = ARGV[begins[number] + 2]
-  local was = remembered[operation:sub(2, 17)] or done[asked[number]] or done_before[asked[number]]
-  return answer_of(was, operation:sub(18), KEYS[2], now)
+local newly_done = {}
+-- The reply to an earlier request with the same key, if there was one.
+local function earlier_reply(number)
+  local header = ARGV[begins[number] + 2]
+  local was = newly_done[header:sub(2, 17)] or done[key_at[number]] or done_before[key_at[number]]
+  return completed_reply(was, header:sub(18), KEYS[2], now)
 end
 
 local overdue
 local function refusal(number, is_limited)
-  -- The same call, sent again because its answer was lost.
+  -- The same call, sent again because its reply was lost.
   local record = redis.call('HGET', KEYS[2], ARGV[begins[number]])
   if record then return {'held', record:sub(3, 15), record:byte(2)} end
   if overdue == nil then
@@ -71,32 +73,32 @@ local function refusal(number, is_limited)
   if overdue then return {'overdue'} end
   if is_limited then return {'limit'} end
   local taken = {'taken'}
-  for j = begins[number] + 3, ends[number], 2 do taken[#taken + 1] = words[place[ARGV[j]]] end
+  for j = begins[number] + 3, ends[number], 2 do taken[#taken + 1] = words[word_at[ARGV[j]]] end
   return taken
 end
 
-local answers, has, touched = {'', '', deadline}, {}, {}
+local replies, totals, changed_words = {'', '', deadline}, {}, {}
 local records, due, changes = {}, {}, {}
 local r, c = 0, 0
-local head = 'H' .. left .. deadline
-for number = 1, fan do
-  local begin, last, who = begins[number], ends[number], fans[number]
-  local answer = asked[number] and again(number)
-  if not answer then
-    local had = (has[who] or tonumber(counts[number] or 0)) + sizes[number]
-    local is_limited, is_free = had > most, true
+local head = 'H' .. extensions .. deadline
+for number = 1, count do
+  local begin, last, subject = begins[number], ends[number], subjects[number]
+  local reply = key_at[number] and earlier_reply(number)
+  if not reply then
+    local total = (totals[subject] or tonumber(counts[number] or 0)) + sizes[number]
+    local is_limited, is_free = total > seats_max, true
     for j = begin + 3, last, 2 do
-      if band(words[place[ARGV[j]]], 3 * ARGV[j + 1]) ~= 0 then is_free = false end
+      if band(words[word_at[ARGV[j]]], 3 * ARGV[j + 1]) ~= 0 then is_free = false end
     end
     if is_limited or not is_free then
-      answer = refusal(number, is_limited)
+      reply = refusal(number, is_limited)
     else
-      has[who] = had
+      totals[subject] = total
       for j = begin + 3, last, 2 do
-        local at = place[ARGV[j]]
-        -- A held seat's state is 1.
+        local at = word_at[ARGV[j]]
+        -- The state `held` is 1, and the seat's two bits are zero: adding sets them.
         words[at] = words[at] + ARGV[j + 1]
-        touched[ARGV[j]] = at
+        changed_words[ARGV[j]] = at
       end
       local id, tail = ARGV[begin], ARGV[begin + 1]
       local record = head .. tail
@@ -104,19 +106,19 @@ for number = 1, fan do
       due[r + 1], due[r + 2] = deadline, id
       r, c = r + 2, c + 1
       changes[c] = '\1' .. tail:sub(17, 18 + 4 * sizes[number])
-      if asked[number] then
-        local operation = ARGV[begin + 2]
-        remembered[operation:sub(2, 17)] = now .. operation:sub(18) .. id .. record
+      if key_at[number] then
+        local header = ARGV[begin + 2]
+        newly_done[header:sub(2, 17)] = now .. header:sub(18) .. id .. record
       end
-      answer = 1
+      reply = 1
     end
   end
-  answers[3 + number] = answer
+  replies[3 + number] = reply
 end
-if r == 0 then return answers end
+if r == 0 then return replies end
 
 local set, s = {}, 0
-for at, number in pairs(touched) do
+for at, number in pairs(changed_words) do
   set[s + 1], set[s + 2], set[s + 3], set[s + 4] = 'SET', 'u32', at, words[number]
   s = s + 4
 end
@@ -124,25 +126,25 @@ redis.call('BITFIELD', KEYS[1], unpack(set))
 redis.call('HSET', KEYS[2], unpack(records))
 redis.call('ZADD', KEYS[3], unpack(due))
 local counted, n = {}, 0
-for who, count in pairs(has) do
-  counted[n + 1], counted[n + 2] = who, count
+for subject, count in pairs(totals) do
+  counted[n + 1], counted[n + 2] = subject, count
   n = n + 2
 end
 redis.call('HSET', KEYS[4], unpack(counted))
-if next(remembered) then
+if next(newly_done) then
   local begun = done[1]
-  if begun and (now - tonumber(begun) > MEMORY_MS or redis.call('HLEN', KEYS[6]) > KEPT) then
+  if begun and (now - tonumber(begun) > RETENTION_MS or redis.call('HLEN', KEYS[6]) > REQUESTS_MAX) then
     redis.call('UNLINK', KEYS[7])
     redis.call('RENAME', KEYS[6], KEYS[7])
     begun = nil
   end
   local fields = begun and {} or {'', now}
-  for operation, what in pairs(remembered) do
-    fields[#fields + 1] = operation
-    fields[#fields + 1] = what
+  for key_hash, request in pairs(newly_done) do
+    fields[#fields + 1] = key_hash
+    fields[#fields + 1] = request
   end
   redis.call('HSET', KEYS[6], unpack(fields))
 end
-answers[2] = table.concat(changes)
-answers[1] = redis.call('XADD', KEYS[5], EPOCH .. '-*', 'c', answers[2])
-return answers
+replies[2] = table.concat(changes)
+replies[1] = redis.call('XADD', KEYS[5], EPOCH .. '-*', 'c', replies[2])
+return replies

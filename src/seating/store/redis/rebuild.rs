@@ -1,4 +1,4 @@
-//! Whether the engine's memory can be trusted, and how it is filled anew from the ledger.
+//! Whether the dataset on the server can be trusted, and how it is rebuilt from the ledger.
 
 use std::time::Duration;
 
@@ -6,175 +6,187 @@ use redis::Value;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{KEYS, RedisStore, SCRIPTS, SeatStore, StoreError, packed, record};
 use crate::{
     kernel::HoldId,
-    platform::redis::{Call, CallError, DatasetId, Script},
+    platform::redis::{Call, DatasetId, Script},
     seating::{
         hold::RestoredClaim,
         seat::{SeatIx, SeatStates},
+        store::{
+            port::SeatStore,
+            redis::{
+                core::{DATASET_KEYS_FROM, KEYS},
+                reply::unreadable,
+                scripts::SCRIPTS,
+                store::{RedisStore, restore_batches},
+            },
+        },
+        types::StoreError,
     },
 };
 
-/// Who fills the memory and is not heard of for so long is taken for dead.
-const TOKEN_LIVES: Duration = Duration::from_secs(5);
+/// A node that rebuilds and is silent for so long is taken for dead; another one takes over.
+const REBUILD_TOKEN_TTL: Duration = Duration::from_secs(5);
 
-/// What the server that answers now says of itself and its data.
+/// What the server that is connected now says of itself and of its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DatasetStatus {
-    /// The server: another, or this one started anew, has another.
-    pub identity: String,
-    /// The epoch whose data it says are complete.
+    /// Identifies the server and its data: another server, or this one after a restart, has another id.
+    pub dataset_id: String,
+    /// The epoch whose data are complete, if any.
     pub epoch: Option<u64>,
-    /// Whether the data were vouched for on this server, or handed to it by the one on which they were.
-    pub is_activated_server: bool,
-    /// The epoch under which somebody is filling it now.
+    /// Whether the data were activated as this dataset, or handed over to it whole.
+    pub is_activated_dataset: bool,
+    /// The epoch for which a node is rebuilding the data now.
     pub rebuilding_epoch: Option<u64>,
 }
 
-/// What has come of filling the memory.
+/// Outcome of [`RedisStore::rebuild`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RebuildOutcome {
-    /// Complete, by this call or another's.
+    /// The data are complete for this epoch, by this call or another node's.
     Ready,
-    /// Somebody else is at it.
+    /// Another node is rebuilding for this epoch.
     Busy,
     /// A later epoch has begun.
     Superseded,
 }
 
 impl RedisStore {
-    /// Who answers, and for what its data are good. `None` while nobody does.
+    /// Which dataset is connected, and what its data are good for. `None` while no server is connected.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// When the server did not answer.
     pub async fn dataset_status(&self) -> Result<Option<DatasetStatus>, StoreError> {
-        let Some(DatasetId(identity)) = self.0.line.dataset() else {
+        let Some(DatasetId(dataset_id)) = self.core.connection.dataset() else {
             return Ok(None);
         };
         let mut cmd = redis::cmd("MGET");
-        cmd.arg(&self.0.keys[7..]);
-        let (epoch, home, filling): (Option<u64>, Option<String>, Option<String>) =
-            redis::from_redis_value(self.0.line.query(&cmd).await?).map_err(|_| record::unreadable())?;
-        // The answer came from whoever was there when it was asked.
-        if self.0.line.dataset().is_none_or(|now| now.0 != identity) {
+        cmd.arg(&self.core.keys[DATASET_KEYS_FROM..]);
+        let (epoch, activated, rebuild): (Option<u64>, Option<String>, Option<String>) =
+            redis::from_redis_value(self.core.connection.query(&cmd).await?).map_err(|_| unreadable())?;
+        // The server may have changed while the query was under way: then the reply says nothing of this
+        // dataset.
+        if self
+            .core
+            .connection
+            .dataset()
+            .is_none_or(|now| now.0 != dataset_id)
+        {
             return Ok(None);
         }
-        let is_home = home.as_deref() == Some(&identity);
-        let filling = filling.and_then(|it| it.split_once(':')?.0.parse().ok());
         Ok(Some(DatasetStatus {
-            identity,
             epoch,
-            is_activated_server: is_home,
-            rebuilding_epoch: filling,
+            is_activated_dataset: activated.as_deref() == Some(&dataset_id),
+            rebuilding_epoch: rebuild.and_then(|token| token.split_once(':')?.0.parse().ok()),
+            dataset_id,
         }))
     }
 
     /// The epoch under which calls are answered now.
     #[must_use]
     pub fn active_epoch(&self) -> Option<u64> {
-        self.0.line.epoch()
+        self.core.connection.epoch()
     }
 
-    /// Calls are answered under this epoch from now on, as long as that server answers.
-    pub fn activate(&self, epoch: u64, identity: &str) {
-        self.0.line.activate(epoch, &DatasetId(identity.to_owned()));
+    /// Answers calls under this epoch from now on, as long as this dataset is connected.
+    pub fn activate(&self, epoch: u64, dataset_id: &str) {
+        self.core
+            .connection
+            .activate(epoch, &DatasetId(dataset_id.to_owned()));
     }
 
-    /// Nothing is answered until somebody vouches again.
+    /// Answers no calls until the next [`RedisStore::activate`].
     pub fn deactivate(&self) {
-        self.0.line.deactivate();
+        self.core.connection.deactivate();
     }
 
-    /// The data were handed to the server that is trusted now: others shall know it too.
+    /// Records that the data were handed over whole to the dataset that is active now (a migrated cluster
+    /// slot), so that other nodes trust it too.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn accept_migration(&self, identity: &str) -> Result<(), StoreError> {
-        self.0
-            .line
-            .call(&SCRIPTS.settle, self.0.on(KEYS.len()).arg(identity))
-            .await?;
+    /// When the server did not answer.
+    pub async fn accept_migration(&self, dataset_id: &str) -> Result<(), StoreError> {
+        let call = self.core.call_with_keys(KEYS.len()).arg(dataset_id);
+        self.core.run(&SCRIPTS.accept_migration, call).await?;
         Ok(())
     }
 
-    /// Changes whenever there may be something new to learn from [`RedisStore::memory`].
+    /// Changes whenever [`RedisStore::dataset_status`] may have something new.
     #[must_use]
     pub fn dataset_changes(&self) -> watch::Receiver<u64> {
-        self.0.line.changes()
+        self.core.connection.changes()
     }
 
-    /// Booked seats that the ledger knows nothing of become free.
+    /// Frees booked seats that the ledger does not know, whichever hold has them.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// When the server did not answer.
     pub async fn free_unknown_bookings(&self, seats: &[SeatIx]) -> Result<(), StoreError> {
-        for id in self.0.holders_of(seats).await? {
-            let id = Uuid::from_slice(&id).map_err(|_| record::unreadable())?;
+        for id in self.core.find_holds_of(seats).await? {
+            let id = Uuid::from_slice(&id).map_err(|_| unreadable())?;
             self.free(HoldId::from_uuid(id), seats).await?;
         }
         Ok(())
     }
 
-    /// Empties the memory and fills it with the claims that `claims` fetches. Only one does so at a time; while it is
-    /// done nothing else is answered.
+    /// Empties the dataset and fills it with the claims that `claims` fetches.
+    ///
+    /// Only one node does so at a time; other calls fail meanwhile.
     ///
     /// # Errors
-    /// [`StoreError`], also what `claims` says; another call takes over after a while.
+    /// When the server did not answer, or `claims` failed. Another call can take over after five seconds.
     pub async fn rebuild<E>(
         &self,
         epoch: u64,
-        identity: &str,
+        dataset_id: &str,
         claims: impl Future<Output = Result<Vec<RestoredClaim>, E>> + Send,
     ) -> Result<RebuildOutcome, E>
     where
         E: From<StoreError>,
     {
         let mut token = [0; 8];
-        self.0.entropy.fill(&mut token);
+        self.core.entropy.fill(&mut token);
         let token = format!("{:016x}", u64::from_le_bytes(token));
-        let lives_ms = u64::try_from(TOKEN_LIVES.as_millis()).unwrap_or(u64::MAX);
+        let ttl_ms = u64::try_from(REBUILD_TOKEN_TTL.as_millis()).unwrap_or(u64::MAX);
         let begin = self
-            .0
-            .on(KEYS.len())
+            .core
+            .call_with_keys(KEYS.len())
             .arg(epoch)
             .arg(&token)
-            .arg(lives_ms)
-            .arg(SeatStates::free(self.0.seats).to_bytes());
-        match self.unguarded(&SCRIPTS.rebuild_begin, begin).await? {
+            .arg(ttl_ms)
+            .arg(SeatStates::free(self.core.seat_count).to_bytes());
+        match self.run_unguarded(&SCRIPTS.rebuild_begin, begin).await? {
             Value::BulkString(word) if word == b"begun" => {}
             Value::BulkString(word) if word == b"done" => return Ok(RebuildOutcome::Ready),
             Value::BulkString(word) if word == b"busy" => return Ok(RebuildOutcome::Busy),
             Value::BulkString(word) if word == b"superseded" => return Ok(RebuildOutcome::Superseded),
-            _ => return Err(record::unreadable().into()),
+            _ => return Err(unreadable().into()),
         }
-        // Only now, so that nothing is claimed on the word of the old memory that is not among them.
-        for part in packed(&claims.await?) {
+        // Only now that the old data are gone: a claim made on the strength of the old data must be among
+        // these.
+        for batch in restore_batches(&claims.await?) {
             let call = self
-                .0
-                .on(KEYS.len())
-                .arg(part)
+                .core
+                .call_with_keys(KEYS.len())
+                .arg(batch)
                 .arg(epoch)
                 .arg(&token)
-                .arg(lives_ms);
-            self.unguarded(&SCRIPTS.rebuild_restore, call).await?;
+                .arg(ttl_ms);
+            self.run_unguarded(&SCRIPTS.rebuild_restore, call).await?;
         }
         let end = self
-            .0
-            .on(KEYS.len())
-            .arg(identity)
+            .core
+            .call_with_keys(KEYS.len())
+            .arg(dataset_id)
             .arg(epoch)
             .arg(&token)
-            .arg(lives_ms);
-        self.unguarded(&SCRIPTS.rebuild_end, end).await?;
+            .arg(ttl_ms);
+        self.run_unguarded(&SCRIPTS.rebuild_end, end).await?;
         Ok(RebuildOutcome::Ready)
     }
 
-    async fn unguarded(&self, script: &Script, call: Call) -> Result<Value, StoreError> {
-        self.0
-            .line
-            .call_unguarded(script, call)
-            .await
-            .map_err(|error: CallError| error.into())
+    async fn run_unguarded(&self, script: &Script, call: Call) -> Result<Value, StoreError> {
+        Ok(self.core.connection.call_unguarded(script, call).await?)
     }
 }

@@ -1,6 +1,6 @@
--- Ends holds, each its fan's own that lives.
--- KEYS: as the table
--- ARGV: 1 the time in tests, else ''; then for each: the hold; whose
+-- Ends holds, each only if it is live and its owner's.
+-- KEYS: as the table in mod.rs
+-- ARGV: 1 the time in tests, else '' for the server's clock; then for each: the hold; its owner
 -- Returns: {version, changes, and for each: 1 released | 0 gone}
 local now = time(ARGV[1])
 local answers = {'', ''}

@@ -1,5 +1,5 @@
--- The checkout gives a hold back to its fan.
--- KEYS: as the table
+-- The checkout gives a hold back to its owner.
+-- KEYS: as the table in mod.rs
 -- ARGV: 1 hold; 2 its deadline
 -- Returns: nothing
 local hold = find(ARGV[1])

@@ -1,16 +1,17 @@
-//! The scripts, each with what stands before it.
+//! The Lua scripts, each with the shared parts that it needs in front.
 
 use std::sync::LazyLock;
 
 use crate::platform::redis::Script;
 
 const SHARED: &str = include_str!("shared.lua");
-const OPERATIONS: &str = include_str!("operations.lua");
+const COMPLETED: &str = include_str!("completed.lua");
 const REBUILD_GUARD: &str = include_str!("rebuild_guard.lua");
 
+/// One script for each step of the store.
 pub(super) struct Scripts {
     pub(super) hold: Script,
-    pub(super) recall: Script,
+    pub(super) find_completed: Script,
     pub(super) find: Script,
     pub(super) swap: Script,
     pub(super) extend: Script,
@@ -20,10 +21,10 @@ pub(super) struct Scripts {
     pub(super) book: Script,
     pub(super) free: Script,
     pub(super) restore: Script,
-    pub(super) block: Script,
-    pub(super) sweep: Script,
+    pub(super) set_blocked: Script,
+    pub(super) expire: Script,
     pub(super) load: Script,
-    pub(super) settle: Script,
+    pub(super) accept_migration: Script,
     pub(super) rebuild_begin: Script,
     pub(super) rebuild_restore: Script,
     pub(super) rebuild_end: Script,
@@ -32,11 +33,11 @@ pub(super) struct Scripts {
 pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| {
     let shared = |name, source: &str| Script::new(name, &[SHARED, source].concat());
     Scripts {
-        // The one that a herd runs stands alone: what it does not need is not made.
-        hold: Script::new("hold", &[OPERATIONS, include_str!("hold.lua")].concat()),
-        recall: Script::new(
-            "recall",
-            &[SHARED, OPERATIONS, include_str!("recall.lua")].concat(),
+        // The hot path goes without the shared part: Lua would create all its functions at each run.
+        hold: Script::new("hold", &[COMPLETED, include_str!("hold.lua")].concat()),
+        find_completed: Script::new(
+            "find_completed",
+            &[SHARED, COMPLETED, include_str!("find_completed.lua")].concat(),
         ),
         find: shared("find", include_str!("find.lua")),
         swap: shared("swap", include_str!("swap.lua")),
@@ -47,10 +48,10 @@ pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| {
         book: shared("book", include_str!("book.lua")),
         free: shared("free", include_str!("free.lua")),
         restore: shared("restore", include_str!("restore.lua")),
-        block: shared("block", include_str!("block.lua")),
-        sweep: shared("sweep", include_str!("sweep.lua")),
+        set_blocked: shared("set_blocked", include_str!("set_blocked.lua")),
+        expire: shared("expire", include_str!("expire.lua")),
         load: Script::new("load", include_str!("load.lua")),
-        settle: Script::new("settle", include_str!("settle.lua")),
+        accept_migration: Script::new("accept_migration", include_str!("accept_migration.lua")),
         rebuild_begin: Script::unguarded("rebuild_begin", include_str!("rebuild_begin.lua")),
         rebuild_restore: Script::unguarded(
             "rebuild_restore",

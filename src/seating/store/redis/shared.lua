@@ -1,12 +1,12 @@
--- What the scripts on holds share; it stands before each of them. KEYS as in the table of redis.rs.
+-- What the scripts on holds share; this part stands before each of them. KEYS: as the table in mod.rs.
 --
--- A hold's record: H held, P being paid or B booked; extensions left, 1 byte; deadline, 13 digits of milliseconds; visit,
--- 16 bytes; how many seats, 2 bytes; the seats, 4 bytes each; whose. Changes: 1 byte the state; how many seats, 2 bytes;
--- the seats, 4 bytes each; and so on.
-local SEATS, HOLDS, DEADLINES, FANS, CHANGES = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+-- A hold's record: H (held), P (being paid) or B (booked); extensions left, 1 byte; deadline in ms, 13 digits; visit, 16
+-- bytes; number of seats, 2 bytes; the seats, 4 bytes each; subject. Changes are groups of: state, 1 byte; number of seats,
+-- 2 bytes; the seats, 4 bytes each. All integers are big-endian.
+local SEATS, HOLDS, DEADLINES, HOLDERS, CHANGES = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local FREE, HELD, BOOKED, BLOCKED = 0, 1, 2, 3
--- More could not be passed to one command.
-local AT_ONCE = 1000
+-- Lua's unpack() cannot pass many more arguments to one command.
+local BATCH = 1000
 
 local function time(given)
   if given ~= '' then return tonumber(given) end
@@ -14,38 +14,38 @@ local function time(given)
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
-local function read(record)
+local function decode(record)
   local count = struct.unpack('>I2', record, 32)
   local seats = {}
   for i = 1, count do seats[i] = struct.unpack('>I4', record, 30 + 4 * i) end
   return {
     state = record:sub(1, 1), left = record:byte(2), deadline = tonumber(record:sub(3, 15)), visit = record:sub(16, 31),
-    seats = seats, who = record:sub(34 + 4 * count),
+    seats = seats, subject = record:sub(34 + 4 * count),
   }
 end
 
-local function written(hold)
+local function encode(hold)
   local seats = {}
   for i, seat in ipairs(hold.seats) do seats[i] = struct.pack('>I4', seat) end
   return hold.state .. string.char(hold.left) .. string.format('%013.0f', hold.deadline) .. hold.visit
-    .. struct.pack('>I2', #seats) .. table.concat(seats) .. hold.who
+    .. struct.pack('>I2', #seats) .. table.concat(seats) .. hold.subject
 end
 
 local function find(id)
   local record = redis.call('HGET', HOLDS, id)
-  return record and read(record)
+  return record and decode(record)
 end
 
--- Her own hold, not over yet.
-local function live(id, who, now)
+-- The subject's own hold, if it is not over. Its deadline counts even while the hold is not ended yet.
+local function live(id, subject, now)
   local hold = find(id)
-  if not hold or hold.who ~= who or hold.state == 'B' then return nil end
+  if not hold or hold.subject ~= subject or hold.state == 'B' then return nil end
   if hold.state == 'H' and now >= hold.deadline then return nil end
   return hold
 end
 
 local function keep(id, hold)
-  local record = written(hold)
+  local record = encode(hold)
   redis.call('HSET', HOLDS, id, record)
   if hold.state == 'H' then
     redis.call('ZADD', DEADLINES, hold.deadline, id)
@@ -79,9 +79,9 @@ local function bit_of(seat) return 8 * math.floor(seat / 4) + 6 - 2 * (seat % 4)
 
 local function states_of(seats)
   local states = {}
-  for first = 1, #seats, AT_ONCE do
+  for first = 1, #seats, BATCH do
     local get = {}
-    for i = first, math.min(first + AT_ONCE - 1, #seats) do
+    for i = first, math.min(first + BATCH - 1, #seats) do
       get[#get + 1] = 'GET'
       get[#get + 1] = 'u2'
       get[#get + 1] = bit_of(seats[i])
@@ -91,7 +91,7 @@ local function states_of(seats)
   return states
 end
 
--- Which of the seats are in that state, or, with `other`, in another.
+-- Those of the seats that are in the state, or, with `other`, in another one.
 local function those_in(seats, state, other)
   local found = {}
   if #seats == 0 then return found end
@@ -103,9 +103,10 @@ end
 
 local changed, states_now, packed = {}, {}, {}
 
+-- Notes new states; `publish` writes them.
 local function mark(seats, state)
-  for first = 1, #seats, AT_ONCE do
-    local last = math.min(first + AT_ONCE - 1, #seats)
+  for first = 1, #seats, BATCH do
+    local last = math.min(first + BATCH - 1, #seats)
     packed[#packed + 1] = string.char(state) .. struct.pack('>I2', last - first + 1)
     for i = first, last do
       changed[#changed + 1] = seats[i]
@@ -115,12 +116,12 @@ local function mark(seats, state)
   end
 end
 
--- Writes down what was marked, all under one version. Returns the version and the changes.
+-- Writes what was marked, as one change with one version. Returns the version and the changes, for this node's feed.
 local function publish()
   if #changed == 0 then return '', '' end
-  for first = 1, #changed, AT_ONCE do
+  for first = 1, #changed, BATCH do
     local set = {}
-    for i = first, math.min(first + AT_ONCE - 1, #changed) do
+    for i = first, math.min(first + BATCH - 1, #changed) do
       set[#set + 1] = 'SET'
       set[#set + 1] = 'u2'
       set[#set + 1] = bit_of(changed[i])
@@ -132,15 +133,16 @@ local function publish()
   return redis.call('XADD', CHANGES, EPOCH .. '-*', 'c', changes), changes
 end
 
-local function fan_has(who, more)
-  if more ~= 0 and redis.call('HINCRBY', FANS, who, more) <= 0 then redis.call('HDEL', FANS, who) end
+-- Adds to the subject's count, which is removed when it reaches zero.
+local function add_seats(subject, more)
+  if more ~= 0 and redis.call('HINCRBY', HOLDERS, subject, more) <= 0 then redis.call('HDEL', HOLDERS, subject) end
 end
 
--- Ends a hold or a booking: its seats are free.
+-- Ends a hold or a booking: its seats become free.
 local function finish(id, hold)
   redis.call('HDEL', HOLDS, id)
   redis.call('ZREM', DEADLINES, id)
-  fan_has(hold.who, -#hold.seats)
+  add_seats(hold.subject, -#hold.seats)
   mark(hold.seats, FREE)
 end
 

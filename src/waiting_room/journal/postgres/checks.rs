@@ -5,9 +5,9 @@ use crate::{
     waiting_room::journal::record::{Event, Record},
 };
 
-/// What a record has to satisfy, as the database's function takes it.
+/// The check of one record, as `append_records` in the migration takes it.
 #[derive(Default)]
-pub(super) struct Effect {
+pub(super) struct RecordCheck {
     pub(super) name: &'static str,
     pub(super) a: i64,
     pub(super) b: i64,
@@ -15,7 +15,7 @@ pub(super) struct Effect {
     pub(super) at: Timestamp,
 }
 
-impl Effect {
+impl RecordCheck {
     pub(super) fn of(record: &Record) -> Self {
         match record {
             Record::Joins { first, joins } => {
@@ -36,10 +36,10 @@ impl Effect {
                     at: *at,
                 };
                 match event {
-                    Event::Called { from, upto, .. } => {
-                        of("call", i64::from(*from), i64::from(*upto), String::new())
+                    Event::Called { after, last, .. } => {
+                        of("call", i64::from(*after), i64::from(*last), String::new())
                     }
-                    Event::Entered {
+                    Event::Admitted {
                         number,
                         subject,
                         visit,
@@ -58,7 +58,7 @@ impl Effect {
                         i64::from(closed.persons),
                         String::new(),
                     ),
-                    Event::Lapsed { visit, .. } => of("lapse", 0, 0, visit.to_string()),
+                    Event::ReservationLapsed { visit, .. } => of("lapse", 0, 0, visit.to_string()),
                     _ => Self::default(),
                 }
             }

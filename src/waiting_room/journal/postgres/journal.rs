@@ -1,8 +1,8 @@
 //! The journal in PostgreSQL, written by any number of nodes.
 //!
-//! One row a sale, the head, is locked by whoever writes and until the commit. So a sale's records have one order
-//! without gaps, whichever node wrote them, and what the head knows (the epoch, who was called last) is checked exactly.
-//! A group of records is one statement: the lock is held for one flush and no round trip.
+//! A writer locks the sale's row in `journal_head` until its commit. So a sale's records have one order without gaps,
+//! whichever node wrote them, and what the row holds (the epoch, the last number called) is checked exactly. A batch of
+//! records is one statement: the lock is held for one flush and no round trip.
 
 use std::time::Duration;
 
@@ -15,26 +15,26 @@ use crate::{
     waiting_room::{
         draw::digest::Digest,
         journal::{
-            chain::{Chain, Line, Link},
+            chain::{ChainLink, ChainStore, RawRecord},
             encoding,
             port::{Journal, JournalError},
-            postgres::checks::Effect,
-            record::{Record, Stored},
+            postgres::checks::RecordCheck,
+            record::{Record, StoredRecord},
         },
     },
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/waiting_room/journal/postgres/migrations");
 
-/// Longer than the server lets a statement run.
-const DEADLINE: Duration = Duration::from_secs(5);
-/// Writing is one at a time; the rest reads.
+/// Longer than the server's statement timeout.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// One writes at a time; the others read.
 const CONNECTIONS: u32 = 4;
-/// Numbers that may be given out above the highest that is written down: more than join within a commit, and few
-/// enough to be void without harm.
+/// How far the ceiling stays above the highest journaled number: more than join within a commit, and few enough to be
+/// skipped without harm.
 pub(crate) const HEADROOM: u32 = 4_096;
 
-/// Where a sale's journal stands.
+/// The state of a sale's journal.
 #[derive(Clone, Debug, FromRow)]
 pub(crate) struct Head {
     last_seq: i64,
@@ -53,7 +53,7 @@ impl Head {
         self.epoch.cast_unsigned()
     }
 
-    /// No number above it was given out.
+    /// No number above it was assigned.
     pub(crate) fn ceiling(&self) -> u32 {
         u32::try_from(self.max_number).unwrap_or(u32::MAX)
     }
@@ -63,14 +63,15 @@ impl Head {
     }
 }
 
+/// One sale's journal in PostgreSQL.
 #[derive(Debug)]
-pub(crate) struct PgJournal {
+pub(crate) struct PostgresJournal {
     sale: SaleId,
     pool: PgPool,
 }
 
-impl PgJournal {
-    /// `buckets` counts when the sale is seen for the first time.
+impl PostgresJournal {
+    /// Opens the journal of a sale; `buckets` counts only when the sale is new.
     pub(crate) async fn open(url: &str, sale: SaleId, buckets: u32) -> Result<Self, OpenError> {
         let pool = sql::open_postgres(url, "queue", &MIGRATIONS, CONNECTIONS).await?;
         sqlx::query("INSERT INTO journal_head (sale, bucket_count) VALUES ($1, $2) ON CONFLICT DO NOTHING")
@@ -85,42 +86,46 @@ impl PgJournal {
     pub(crate) async fn head(&self) -> Result<Head, JournalError> {
         let head = sqlx::query_as("SELECT last_seq, epoch, store_identity, max_number, bucket_count FROM journal_head WHERE sale = $1")
             .bind(self.sale.as_str());
-        in_time(head.fetch_one(&self.pool)).await
+        with_timeout(head.fetch_one(&self.pool)).await
     }
 
-    /// The engine whose memory was counted as `seen` is another, or has forgotten: the next epoch begins, unless somebody
-    /// has begun it already. Gives what is so afterwards.
+    /// Begins the epoch after `seen`, because the store lost that epoch's dataset, unless another node has begun it.
+    /// Returns the state afterwards.
     pub(crate) async fn raise_epoch(&self, seen: u64, identity: &str) -> Result<Head, JournalError> {
-        let raise =
-            sqlx::query("UPDATE journal_head SET epoch = epoch + 1, store_identity = $3 WHERE sale = $1 AND epoch = $2")
-                .bind(self.sale.as_str())
-                .bind(seen.cast_signed())
-                .bind(identity);
-        in_time(raise.execute(&self.pool)).await?;
+        let raise = sqlx::query(
+            "UPDATE journal_head SET epoch = epoch + 1, store_identity = $3 WHERE sale = $1 AND epoch = $2",
+        )
+        .bind(self.sale.as_str())
+        .bind(seen.cast_signed())
+        .bind(identity);
+        with_timeout(raise.execute(&self.pool)).await?;
         self.head().await
     }
 
-    /// From now on no join of an earlier epoch is taken; false when a later epoch has begun.
+    /// From now on no join of an earlier epoch is accepted; false when a later epoch has begun.
     pub(crate) async fn settle(&self, epoch: u64) -> Result<bool, JournalError> {
-        let settle = sqlx::query("UPDATE journal_head SET joins_final_epoch = $2 WHERE sale = $1 AND epoch = $2")
-            .bind(self.sale.as_str());
-        Ok(in_time(settle.bind(epoch.cast_signed()).execute(&self.pool))
+        let settle =
+            sqlx::query("UPDATE journal_head SET joins_final_epoch = $2 WHERE sale = $1 AND epoch = $2")
+                .bind(self.sale.as_str());
+        Ok(with_timeout(settle.bind(epoch.cast_signed()).execute(&self.pool))
             .await?
             .rows_affected()
             == 1)
     }
 
-    /// Numbers up to this one may be given out from now on; gives the ceiling that stands.
+    /// Allows numbers up to this one to be assigned; returns the ceiling in force.
     pub(crate) async fn raise_ceiling(&self, epoch: u64, upto: u32) -> Result<u32, JournalError> {
-        let raise = sqlx::query_scalar("UPDATE journal_head SET max_number = greatest(max_number, $3) \
-             WHERE sale = $1 AND epoch = $2 RETURNING max_number")
-            .bind(self.sale.as_str())
-            .bind(epoch.cast_signed())
-            .bind(i64::from(upto));
-        let ceiling: Option<i64> = in_time(raise.fetch_optional(&self.pool)).await?;
+        let raise = sqlx::query_scalar(
+            "UPDATE journal_head SET max_number = greatest(max_number, $3) \
+             WHERE sale = $1 AND epoch = $2 RETURNING max_number",
+        )
+        .bind(self.sale.as_str())
+        .bind(epoch.cast_signed())
+        .bind(i64::from(upto));
+        let ceiling: Option<i64> = with_timeout(raise.fetch_optional(&self.pool)).await?;
         ceiling
             .map(|it| u32::try_from(it).unwrap_or(u32::MAX))
-            .ok_or(JournalError::Stale)
+            .ok_or(JournalError::StaleEpoch)
     }
 
     async fn write(&self, epoch: u64, records: &[Record]) -> Result<u64, sqlx::Error> {
@@ -130,20 +135,21 @@ impl PgJournal {
             kinds.push(kind);
             bodies.push(body);
         }
-        let effects: Vec<Effect> = records.iter().map(Effect::of).collect();
+        let checks: Vec<RecordCheck> = records.iter().map(RecordCheck::of).collect();
         let at = records.iter().filter_map(Record::at).max().unwrap_or_default();
-        let appended = sqlx::query("SELECT last_seq FROM append_records($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)")
-            .bind(self.sale.as_str())
-            .bind(epoch.cast_signed())
-            .bind(at.as_millis())
-            .bind(i64::from(HEADROOM))
-            .bind(kinds)
-            .bind(bodies)
-            .bind(effects.iter().map(|it| it.name).collect::<Vec<_>>())
-            .bind(effects.iter().map(|it| it.a).collect::<Vec<_>>())
-            .bind(effects.iter().map(|it| it.b).collect::<Vec<_>>())
-            .bind(effects.iter().map(|it| it.visit.clone()).collect::<Vec<_>>())
-            .bind(effects.iter().map(|it| it.at.as_millis()).collect::<Vec<_>>());
+        let appended =
+            sqlx::query("SELECT last_seq FROM append_records($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)")
+                .bind(self.sale.as_str())
+                .bind(epoch.cast_signed())
+                .bind(at.as_millis())
+                .bind(i64::from(HEADROOM))
+                .bind(kinds)
+                .bind(bodies)
+                .bind(checks.iter().map(|it| it.name).collect::<Vec<_>>())
+                .bind(checks.iter().map(|it| it.a).collect::<Vec<_>>())
+                .bind(checks.iter().map(|it| it.b).collect::<Vec<_>>())
+                .bind(checks.iter().map(|it| it.visit.clone()).collect::<Vec<_>>())
+                .bind(checks.iter().map(|it| it.at.as_millis()).collect::<Vec<_>>());
         Ok(appended
             .fetch_one(&self.pool)
             .await?
@@ -162,9 +168,9 @@ pub enum OpenError {
 }
 
 #[async_trait]
-impl Journal for PgJournal {
+impl Journal for PostgresJournal {
     async fn append(&self, epoch: u64, records: &[Record]) -> Result<u64, JournalError> {
-        let written = tokio::time::timeout(DEADLINE, self.write(epoch, records)).await;
+        let written = tokio::time::timeout(QUERY_TIMEOUT, self.write(epoch, records)).await;
         written
             .map_err(|_| JournalError::Unavailable("no answer in time".into()))?
             .map_err(|error| {
@@ -174,21 +180,21 @@ impl Journal for PgJournal {
                     .unwrap_or_default()
                     .into_owned();
                 match code.as_str() {
-                    "SD001" => JournalError::Stale,
+                    "SD001" => JournalError::StaleEpoch,
                     "SD002" | "SD003" | "23505" => JournalError::Conflict,
                     _ => JournalError::Unavailable(failed(&error)),
                 }
             })
     }
 
-    async fn read(&self, after: u64, limit: u32) -> Result<Vec<Stored>, JournalError> {
+    async fn read(&self, after: u64, limit: u32) -> Result<Vec<StoredRecord>, JournalError> {
         let rows = sqlx::query(
             "SELECT seq, kind, body FROM journal WHERE sale = $1 AND seq > $2 ORDER BY seq LIMIT $3",
         )
         .bind(self.sale.as_str())
         .bind(after.cast_signed())
         .bind(i64::from(limit));
-        in_time(rows.fetch_all(&self.pool))
+        with_timeout(rows.fetch_all(&self.pool))
             .await?
             .iter()
             .map(decode)
@@ -199,7 +205,7 @@ impl Journal for PgJournal {
         true
     }
 
-    async fn beat(&self, now: Timestamp) -> Result<Option<Timestamp>, JournalError> {
+    async fn heartbeat(&self, now: Timestamp) -> Result<Option<Timestamp>, JournalError> {
         // The row before and the row after in one statement: of several nodes one sees a long silence.
         let beat = sqlx::query_scalar(
             "UPDATE journal_head SET heartbeat_at = greatest(journal_head.heartbeat_at, $2)
@@ -208,30 +214,30 @@ impl Journal for PgJournal {
         )
         .bind(self.sale.as_str())
         .bind(now.as_millis());
-        let before: i64 = in_time(beat.fetch_one(&self.pool)).await?;
+        let before: i64 = with_timeout(beat.fetch_one(&self.pool)).await?;
         Ok(Some(Timestamp::from_millis(before)).filter(|_| before > 0))
     }
 }
 
 #[async_trait]
-impl Chain for PgJournal {
-    async fn last_link(&self) -> Result<Link, JournalError> {
+impl ChainStore for PostgresJournal {
+    async fn last_link(&self) -> Result<ChainLink, JournalError> {
         let last = sqlx::query_as(
             "SELECT link_number, last_seq, records, hash FROM chain_link WHERE sale = $1 ORDER BY link_number DESC LIMIT 1",
         )
         .bind(self.sale.as_str())
         .fetch_optional(&self.pool);
-        let last: Option<(i64, i64, i64, Vec<u8>)> = in_time(last).await?;
+        let last: Option<(i64, i64, i64, Vec<u8>)> = with_timeout(last).await?;
         let Some((number, upto, records, hash)) = last else {
-            return Ok(Link::genesis(&self.sale));
+            return Ok(ChainLink::genesis(&self.sale));
         };
-        Link::read([number, upto, records], hash)
+        ChainLink::read([number, upto, records], hash)
     }
 
-    // Whoever writes holds the head until the commit, so records become visible in the order of their numbers, and these
-    // have no gaps. Should one be missing all the same, nothing after it is linked: it may still come, and if it does not,
-    // somebody took it away, and a chain that stands still is seen.
-    async fn lines(&self, after: u64, limit: u32) -> Result<Vec<Line>, JournalError> {
+    // A writer holds the row until its commit, so records become visible in the order of their numbers, without gaps. Should
+    // one be missing all the same, nothing after it is linked: it may still appear; if it was deleted, the chain stops
+    // growing, which is monitored.
+    async fn lines(&self, after: u64, limit: u32) -> Result<Vec<RawRecord>, JournalError> {
         let rows = sqlx::query_as(
             "SELECT seq, kind, body FROM journal WHERE sale = $1 AND seq > $2 ORDER BY seq LIMIT $3",
         )
@@ -239,8 +245,8 @@ impl Chain for PgJournal {
         .bind(after.cast_signed())
         .bind(i64::from(limit))
         .fetch_all(&self.pool);
-        let rows: Vec<(i64, String, Vec<u8>)> = in_time(rows).await?;
-        let lines = rows.into_iter().map(|(seq, kind, body)| Line {
+        let rows: Vec<(i64, String, Vec<u8>)> = with_timeout(rows).await?;
+        let lines = rows.into_iter().map(|(seq, kind, body)| RawRecord {
             seq: seq.cast_unsigned(),
             kind,
             body,
@@ -252,36 +258,38 @@ impl Chain for PgJournal {
             .collect())
     }
 
-    async fn add_link(&self, link: &Link) -> Result<bool, JournalError> {
-        let Link {
+    async fn add_link(&self, link: &ChainLink) -> Result<bool, JournalError> {
+        let ChainLink {
             number,
             upto,
             records,
             hash: Digest(hash),
         } = link;
-        let add = sqlx::query("INSERT INTO chain_link (sale, link_number, last_seq, records, hash) VALUES ($1, $2, $3, $4, $5) \
-             ON CONFLICT DO NOTHING")
-            .bind(self.sale.as_str())
-            .bind(number.cast_signed())
-            .bind(upto.cast_signed())
-            .bind(records.cast_signed())
-            .bind(hash.as_slice());
-        Ok(in_time(add.execute(&self.pool)).await?.rows_affected() == 1)
+        let add = sqlx::query(
+            "INSERT INTO chain_link (sale, link_number, last_seq, records, hash) VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(self.sale.as_str())
+        .bind(number.cast_signed())
+        .bind(upto.cast_signed())
+        .bind(records.cast_signed())
+        .bind(hash.as_slice());
+        Ok(with_timeout(add.execute(&self.pool)).await?.rows_affected() == 1)
     }
 }
 
-async fn in_time<T>(query: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, JournalError> {
-    let answer = tokio::time::timeout(DEADLINE, query).await;
+async fn with_timeout<T>(query: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, JournalError> {
+    let answer = tokio::time::timeout(QUERY_TIMEOUT, query).await;
     answer
         .map_err(|_| JournalError::Unavailable("no answer in time".into()))?
         .map_err(|e| JournalError::Unavailable(failed(&e)))
 }
 
-/// Without the statement and its values.
+/// The error without statement and values.
 fn failed(error: &sqlx::Error) -> String {
     error.to_string()
 }
 
-fn decode(row: &PgRow) -> Result<Stored, JournalError> {
+fn decode(row: &PgRow) -> Result<StoredRecord, JournalError> {
     encoding::decode(row.get::<i64, _>(0).cast_unsigned(), row.get(1), row.get(2))
 }

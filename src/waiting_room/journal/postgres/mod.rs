@@ -5,4 +5,4 @@ mod journal;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::journal::{HEADROOM, Head, OpenError, PgJournal};
+pub(crate) use self::journal::{HEADROOM, Head, OpenError, PostgresJournal};

@@ -7,7 +7,7 @@ use crate::{
         chain_conformance::{self, joined},
         conformance,
         port::{Journal, JournalError},
-        postgres::PgJournal,
+        postgres::PostgresJournal,
         record::{Event, Join, Record},
     },
 };
@@ -32,14 +32,16 @@ fn event(event: Event) -> Record {
     }
 }
 
-async fn journal(url: &str, sale: &'static str) -> PgJournal {
-    let journal = PgJournal::open(url, sale.parse().unwrap(), 16).await.unwrap();
+async fn journal(url: &str, sale: &'static str) -> PostgresJournal {
+    let journal = PostgresJournal::open(url, sale.parse().unwrap(), 16)
+        .await
+        .unwrap();
     journal.raise_ceiling(0, 10_000).await.unwrap();
     journal
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_a_journal() {
+async fn a_database_meets_the_journal_contract() {
     let server = Postgres::start().await.unwrap();
     for (name, test) in [("kept", 0), ("refused", 1)] {
         let url = server.create_database(name).await.unwrap();
@@ -52,23 +54,25 @@ async fn it_is_a_journal() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn its_records_are_chained() {
+async fn records_of_a_database_are_chained() {
     let server = Postgres::start().await.unwrap();
     let (one, several) = (
         server.create_database("one").await.unwrap(),
         server.create_database("several").await.unwrap(),
     );
-    chain_conformance::is_over_every_record_once(|sale| journal(&one, sale)).await;
-    chain_conformance::of_several_linkers_each_link_is_one_s(|sale| journal(&several, sale)).await;
+    chain_conformance::links_cover_every_record_once(|sale| journal(&one, sale)).await;
+    chain_conformance::concurrent_linkers_add_each_link_once(|sale| journal(&several, sale)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_committed_yet_keeps_later_records_from_being_linked() {
+async fn an_uncommitted_record_blocks_linking_later_ones() {
     let server = Postgres::start().await.unwrap();
     let url = server.create_database("late").await.unwrap();
     let journal = journal(&url, "a").await;
     journal.append(0, &[joined(1)]).await.unwrap();
-    let third = PgJournal::open(&url, "a".parse().unwrap(), 16).await.unwrap();
+    let third = PostgresJournal::open(&url, "a".parse().unwrap(), 16)
+        .await
+        .unwrap();
     // A second node's group is written and not committed; a third's waits behind it.
     let pool = PgPool::connect_with(
         url.parse::<sqlx::postgres::PgConnectOptions>()
@@ -97,7 +101,7 @@ async fn what_is_not_committed_yet_keeps_later_records_from_being_linked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_write_in_one_order_and_one_of_two_calls_counts() {
+async fn nodes_write_in_one_order_and_one_call_wins() {
     let server = Postgres::start().await.unwrap();
     let url = server.create_database("nodes").await.unwrap();
     let nodes = [
@@ -113,9 +117,9 @@ async fn nodes_write_in_one_order_and_one_of_two_calls_counts() {
                 let first = 1 + (round * 3 + node) * 10;
                 journal.append(0, &[joins(first, 0..10)]).await.unwrap();
                 let called = event(Event::Called {
-                    from: round,
-                    upto: round + 1,
-                    ends_at: Timestamp::default(),
+                    after: round,
+                    last: round + 1,
+                    window_ends_at: Timestamp::default(),
                 });
                 won += u32::from(journal.append(0, &[called]).await.is_ok());
             }
@@ -139,19 +143,19 @@ async fn nodes_write_in_one_order_and_one_of_two_calls_counts() {
     let mut served = 0;
     for stored in &all {
         if let Record::Event {
-            event: Event::Called { from, upto, .. },
+            event: Event::Called { after, last, .. },
             ..
         } = stored.record
         {
-            assert_eq!(from, served);
-            served = upto;
+            assert_eq!(after, served);
+            served = last;
         }
     }
     assert!(served > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_engine_without_memory_decided_is_refused() {
+async fn decisions_of_an_earlier_epoch_are_refused() {
     let server = Postgres::start().await.unwrap();
     let url = server.create_database("epochs").await.unwrap();
     let journal = journal(&url, "a").await;
@@ -166,17 +170,17 @@ async fn what_an_engine_without_memory_decided_is_refused() {
     let left = event(Event::Left { number: 1 });
     assert!(matches!(
         journal.append(1, &[joins(4, 3..4), left]).await,
-        Err(JournalError::Stale)
+        Err(JournalError::StaleEpoch)
     ));
     journal.append(1, &[joins(4, 3..4)]).await.unwrap();
     assert!(!journal.settle(1).await.unwrap() && journal.settle(2).await.unwrap());
     assert!(matches!(
         journal.append(1, &[joins(5, 4..5)]).await,
-        Err(JournalError::Stale)
+        Err(JournalError::StaleEpoch)
     ));
     assert!(matches!(
         journal.raise_ceiling(1, 5).await,
-        Err(JournalError::Stale)
+        Err(JournalError::StaleEpoch)
     ));
     assert!(
         matches!(
@@ -189,8 +193,8 @@ async fn what_an_engine_without_memory_decided_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_draw_is_closed_once_over_those_who_are_there_and_nobody_slips_in() {
-    use crate::waiting_room::draw::{Closed, Digest};
+async fn a_draw_closes_once_and_admits_no_later_entry() {
+    use crate::waiting_room::draw::{Digest, progress::Closed};
     let server = Postgres::start().await.unwrap();
     let url = server.create_database("draws").await.unwrap();
     let journal = journal(&url, "a").await;
@@ -216,7 +220,7 @@ async fn a_draw_is_closed_once_over_those_who_are_there_and_nobody_slips_in() {
     joined(13, 10..20).await.unwrap();
     assert!(
         matches!(closed(15, 12).await, Err(JournalError::Conflict)),
-        "somebody was not counted"
+        "one entry was not counted"
     );
     closed(15, 13).await.unwrap();
     assert!(
@@ -231,7 +235,7 @@ async fn a_draw_is_closed_once_over_those_who_are_there_and_nobody_slips_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entry_and_its_lapse_exclude_each_other() {
+async fn an_admission_and_its_lapse_exclude_each_other() {
     let server = Postgres::start().await.unwrap();
     let url = server.create_database("lapses").await.unwrap();
     let journal = journal(&url, "a").await;
@@ -240,7 +244,7 @@ async fn an_entry_and_its_lapse_exclude_each_other() {
     journal
         .append(
             0,
-            &[event(Event::Lapsed {
+            &[event(Event::ReservationLapsed {
                 number: 1,
                 visit: late,
             })],
@@ -248,7 +252,7 @@ async fn an_entry_and_its_lapse_exclude_each_other() {
         .await
         .unwrap();
     let entered = |number, visit| {
-        event(Event::Entered {
+        event(Event::Admitted {
             number,
             subject: u64::from(number),
             visit,
@@ -259,7 +263,7 @@ async fn an_entry_and_its_lapse_exclude_each_other() {
         Err(JournalError::Conflict)
     ));
     journal.append(0, &[entered(2, written)]).await.unwrap();
-    let lapse = [event(Event::Lapsed {
+    let lapse = [event(Event::ReservationLapsed {
         number: 2,
         visit: written,
     })];
@@ -270,19 +274,19 @@ async fn an_entry_and_its_lapse_exclude_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_several_nodes_one_sees_a_long_silence() {
+async fn one_of_several_nodes_sees_a_long_silence() {
     let server = Postgres::start().await.unwrap();
     let url = server.create_database("beats").await.unwrap();
     let journal = journal(&url, "a").await;
     let at = Timestamp::from_secs;
-    assert_eq!(journal.beat(at(10)).await.unwrap(), None);
-    assert_eq!(journal.beat(at(11)).await.unwrap(), Some(at(10)));
-    assert_eq!(journal.beat(at(50)).await.unwrap(), Some(at(11)));
-    assert_eq!(journal.beat(at(50)).await.unwrap(), Some(at(50)));
+    assert_eq!(journal.heartbeat(at(10)).await.unwrap(), None);
+    assert_eq!(journal.heartbeat(at(11)).await.unwrap(), Some(at(10)));
+    assert_eq!(journal.heartbeat(at(50)).await.unwrap(), Some(at(11)));
+    assert_eq!(journal.heartbeat(at(50)).await.unwrap(), Some(at(50)));
     assert_eq!(
-        journal.beat(at(49)).await.unwrap(),
+        journal.heartbeat(at(49)).await.unwrap(),
         Some(at(50)),
-        "a clock that is slow sets nothing back"
+        "a slow clock sets nothing back"
     );
-    assert_eq!(journal.beat(at(51)).await.unwrap(), Some(at(50)));
+    assert_eq!(journal.heartbeat(at(51)).await.unwrap(), Some(at(50)));
 }

@@ -1,23 +1,21 @@
 use std::future::Future;
 
-use sqlx::{AssertSqlSafe, PgPool, SqlitePool};
+use sqlx::{AssertSqlSafe, PgPool, SqlitePool, postgres::PgConnectOptions};
 
 use crate::waiting_room::journal::verify::*;
-use crate::{
-    waiting_room::{
-        journal::{
-            chain::{Chain, extend},
-            chain_conformance::joined,
-            port::Journal,
-            postgres::PgJournal,
-            sqlite::SqliteJournal,
-        },
-        tests::TempDir,
+use crate::waiting_room::{
+    journal::{
+        chain::{ChainStore, extend},
+        chain_conformance::joined,
+        port::Journal,
+        postgres::PostgresJournal,
+        sqlite::SqliteJournal,
     },
+    tests::TempDir,
 };
 use testkit::Postgres;
 
-/// What somebody does to a sale's log of twelve records in four links, at which link it is found out, and what is said.
+/// Changes to a sale's journal of twelve records in four links, the link that detects each, and what it reports.
 /// `:U` is the last record of link 2.
 const CHANGES: &[(&str, u64, &str)] = &[
     (
@@ -26,7 +24,7 @@ const CHANGES: &[(&str, u64, &str)] = &[
         "not those",
     ),
     ("UPDATE journal SET kind = 'event' WHERE seq = :U AND sale = 'SALE'", 2, "not those"),
-    ("DELETE FROM journal WHERE seq = :U - 1 AND sale = 'SALE'", 2, "over 3 records, and between"),
+    ("DELETE FROM journal WHERE seq = :U - 1 AND sale = 'SALE'", 2, "covers 3 records, and between"),
     ("DELETE FROM journal WHERE sale = 'SALE'", 1, "there are 0"),
     (
         "UPDATE journal SET seq = 9999 WHERE seq = :U AND sale = 'SALE';
@@ -45,15 +43,15 @@ const CHANGES: &[(&str, u64, &str)] = &[
     (
         "UPDATE chain_link SET hash = (SELECT hash FROM chain_link WHERE link_number = 1 AND sale = 'SALE') WHERE link_number = 3 AND sale = 'SALE'",
         3,
-        "not what was made",
+        "the link itself was changed",
     ),
-    ("UPDATE chain_link SET records = 2 WHERE link_number = 3 AND sale = 'SALE'", 3, "over 2 records, and between"),
+    ("UPDATE chain_link SET records = 2 WHERE link_number = 3 AND sale = 'SALE'", 3, "covers 2 records, and between"),
     ("UPDATE chain_link SET last_seq = last_seq + 1 WHERE link_number = 3 AND sale = 'SALE'", 3, "there are 4"),
     ("DELETE FROM chain_link WHERE link_number = 3 AND sale = 'SALE'", 3, "it is missing; link 4 comes next"),
 ];
 
-async fn finds_out<J: Journal + Chain, F: Future<Output = J>>(
-    place: &JournalPlace,
+async fn detects_changes<J: Journal + ChainStore, F: Future<Output = J>>(
+    place: &JournalLocation,
     open: impl Fn(String) -> F,
     alter: impl AsyncFn(String),
 ) {
@@ -70,7 +68,7 @@ async fn finds_out<J: Journal + Chain, F: Future<Output = J>>(
         (journal, second)
     };
     let of = async |sale: &str, head| {
-        check_log(place, Some(&sale.parse().unwrap()), head)
+        verify_journal(place, Some(&sale.parse().unwrap()), head)
             .await
             .unwrap()
             .remove(0)
@@ -80,29 +78,29 @@ async fn finds_out<J: Journal + Chain, F: Future<Output = J>>(
         let (_, second) = log_of(&sale).await;
         let before = of(&sale, None).await;
         assert_eq!(
-            (before.records, before.link, before.not_linked, &before.fault),
+            (before.records, before.sequence, before.not_linked, &before.fault),
             (12, 4, 0, &None)
         );
         alter(change.replace("SALE", &sale).replace(":U", &second.to_string())).await;
         let fault = of(&sale, None)
             .await
             .fault
-            .unwrap_or_else(|| panic!("not found out: {change}"));
+            .unwrap_or_else(|| panic!("not detected: {change}"));
         assert!(
             fault.link == *link && fault.why.contains(says),
             "{change}: {fault:?}"
         );
     }
 
-    // Cut, or written anew from some record on: only whoever remembers a link finds out.
+    // Cut, or rewritten from some record on: only whoever remembers a link finds out.
     let (journal, second) = log_of("cut").await;
     let whole = of("cut", None).await;
-    let head = Some(LogHead {
-        link: whole.link,
+    let head = Some(ChainHead {
+        link: whole.sequence,
         hash: whole.hash,
     });
     assert_eq!(of("cut", head).await.fault, None);
-    let early = Some(LogHead {
+    let early = Some(ChainHead {
         link: 1,
         hash: whole.hash,
     });
@@ -112,12 +110,12 @@ async fn finds_out<J: Journal + Chain, F: Future<Output = J>>(
             .fault
             .unwrap()
             .why
-            .contains("not the one that was remembered")
+            .contains("not the one that was published")
     );
     alter(format!("DELETE FROM journal WHERE sale = 'cut' AND seq > {second}; DELETE FROM chain_link WHERE sale = 'cut' AND link_number > 2"))
         .await;
     let cut = of("cut", None).await;
-    assert_eq!((cut.records, cut.link, cut.fault), (6, 2, None));
+    assert_eq!((cut.records, cut.sequence, cut.fault), (6, 2, None));
     assert!(
         of("cut", head)
             .await
@@ -129,59 +127,62 @@ async fn finds_out<J: Journal + Chain, F: Future<Output = J>>(
     let lines = journal.lines(0, 10).await.unwrap();
     alter("DELETE FROM chain_link WHERE sale = 'cut'".to_owned()).await;
     assert!(of("cut", head).await.fault.unwrap().why.contains("no link now"));
-    let mut link = Link::genesis(&"cut".parse().unwrap());
+    let mut link = ChainLink::genesis(&"cut".parse().unwrap());
     for line in &lines[..4] {
         link = link.next(std::slice::from_ref(line));
         assert!(journal.add_link(&link).await.unwrap());
     }
     let anew = of("cut", head).await;
-    assert!(anew.fault.unwrap().why.contains("written anew"));
+    assert!(anew.fault.unwrap().why.contains("rewritten"));
     let anew = of("cut", None).await;
     assert_eq!((anew.records, anew.not_linked, anew.fault), (4, 2, None));
 
-    // What is asked for must be there.
+    // The named sale must exist.
     assert!(matches!(
-        check_log(place, Some(&"nobody".parse().unwrap()), None).await,
-        Err(LogError::NoSale(_))
+        verify_journal(place, Some(&"unknown".parse().unwrap()), None).await,
+        Err(JournalReadError::NoSale(_))
     ));
     assert!(matches!(
-        check_log(place, None, head).await,
-        Err(LogError::WhoseHead)
+        verify_journal(place, None, head).await,
+        Err(JournalReadError::WhoseHead)
     ));
     assert_eq!(
-        check_log(place, None, None).await.unwrap().len(),
+        verify_journal(place, None, None).await.unwrap().len(),
         CHANGES.len() + 1
     );
 }
 
 /// A journal that was never linked and holds more records than one link covers.
-async fn begins_late<J: Journal + Chain, F: Future<Output = J>>(
-    place: &JournalPlace,
+async fn links_an_old_journal<J: Journal + ChainStore, F: Future<Output = J>>(
+    place: &JournalLocation,
     open: impl Fn() -> F,
 ) {
     let old = open().await;
     let records: Vec<_> = (1..=2_500).map(joined).collect();
     old.append(0, &records).await.unwrap();
-    let before = check_log(place, None, None).await.unwrap().remove(0);
-    assert_eq!((before.link, before.not_linked, before.fault), (0, 2_500, None));
+    let before = verify_journal(place, None, None).await.unwrap().remove(0);
+    assert_eq!(
+        (before.sequence, before.not_linked, before.fault),
+        (0, 2_500, None)
+    );
     let again = open().await;
     assert_eq!(extend(&again).await.unwrap().number, 3);
-    let after = check_log(place, None, None).await.unwrap().remove(0);
+    let after = verify_journal(place, None, None).await.unwrap().remove(0);
     assert_eq!(
-        (after.link, after.records, after.not_linked, after.fault),
+        (after.sequence, after.records, after.not_linked, after.fault),
         (3, 2_500, 0, None)
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_finds_out_what_was_changed_in_a_file() {
+async fn changes_in_a_file_are_detected() {
     let dir = TempDir::new();
     for name in ["changed.db", "old.db"] {
         let (file, url) = (
             dir.path().join(name),
             format!("sqlite:{}", dir.path().join(name).display()),
         );
-        let place = JournalPlace::File(file.clone());
+        let place = JournalLocation::File(file.clone());
         let open = |sale: String| {
             let file = file.clone();
             async move { SqliteJournal::open(&file, sale.parse().unwrap()).await.unwrap() }
@@ -192,22 +193,24 @@ async fn it_finds_out_what_was_changed_in_a_file() {
             pool.close().await;
         };
         match name {
-            "changed.db" => finds_out(&place, open, alter).await,
-            _ => begins_late(&place, || open("a".to_owned())).await,
+            "changed.db" => detects_changes(&place, open, alter).await,
+            _ => links_an_old_journal(&place, || open("a".to_owned())).await,
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_finds_out_what_was_changed_in_a_database() {
+async fn changes_in_a_database_are_detected() {
     let server = Postgres::start().await.unwrap();
     for name in ["changed", "old"] {
         let url = server.create_database(name).await.unwrap();
-        let place = JournalPlace::Postgres { url: url.clone() };
+        let place = JournalLocation::Postgres { url: url.clone() };
         let open = |sale: String| {
             let url = url.clone();
             async move {
-                let journal = PgJournal::open(&url, sale.parse().unwrap(), 16).await.unwrap();
+                let journal = PostgresJournal::open(&url, sale.parse().unwrap(), 16)
+                    .await
+                    .unwrap();
                 journal.raise_ceiling(0, 10_000).await.unwrap();
                 journal
             }
@@ -222,8 +225,8 @@ async fn it_finds_out_what_was_changed_in_a_database() {
             pool.close().await;
         };
         match name {
-            "changed" => finds_out(&place, open, alter).await,
-            _ => begins_late(&place, || open("a".to_owned())).await,
+            "changed" => detects_changes(&place, open, alter).await,
+            _ => links_an_old_journal(&place, || open("a".to_owned())).await,
         }
     }
 }

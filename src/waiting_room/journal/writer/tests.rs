@@ -1,20 +1,25 @@
-//! What is written though the disk fails, and what is not.
+//! The writer on a disk that fails.
 
 use async_trait::async_trait;
+
+use std::sync::atomic::Ordering;
 
 use crate::waiting_room::journal::writer::*;
 use crate::{
     kernel::{ManualClock, SeededEntropy, VisitId},
     waiting_room::{
-        Inside,
-        journal::request::Answer,
-        store::{EntryAsk, MemoryStore, Numbered, Reservation, conformance},
+        BoxOfficeLoad,
+        journal::{record::Join, request::WriteResult},
+        store::{
+            MemoryStore, conformance,
+            port::{Assigned, Reservation, SlotRequest},
+        },
     },
 };
 
 #[derive(Clone, Copy, PartialEq)]
 enum Disk {
-    Well,
+    Healthy,
     /// The commit fails and leaves nothing.
     Refuses,
     /// The commit takes place, but its answer is lost.
@@ -35,14 +40,14 @@ impl Journal for FlakyJournal {
         }
         state.1.extend(records.iter().cloned());
         let seq = state.1.len() as u64;
-        if state.0 == Disk::Well {
+        if state.0 == Disk::Healthy {
             Ok(seq)
         } else {
             Err(JournalError::Unavailable("no answer".into()))
         }
     }
 
-    async fn read(&self, after: u64, limit: u32) -> Result<Vec<Stored>, JournalError> {
+    async fn read(&self, after: u64, limit: u32) -> Result<Vec<StoredRecord>, JournalError> {
         let state = self.0.lock();
         if state.0 == Disk::Hangs {
             return Err(JournalError::Unavailable("no answer".into()));
@@ -52,7 +57,7 @@ impl Journal for FlakyJournal {
             .skip(usize::try_from(after).unwrap())
             .take(limit as usize);
         Ok(stored
-            .map(|(seq, record)| Stored {
+            .map(|(seq, record)| StoredRecord {
                 seq,
                 record: record.clone(),
             })
@@ -60,22 +65,22 @@ impl Journal for FlakyJournal {
     }
 }
 
-struct Desk {
+struct Fixture {
     journal: FlakyJournal,
     store: Arc<MemoryStore>,
-    writer: Writer,
+    writer: JournalWriter,
 }
 
-impl Desk {
+impl Fixture {
     fn new() -> Self {
-        let journal = FlakyJournal(Arc::new(Mutex::new((Disk::Well, Vec::new()))));
+        let journal = FlakyJournal(Arc::new(Mutex::new((Disk::Healthy, Vec::new()))));
         let store = Arc::new(MemoryStore::new(conformance::config(1), 0, conformance::at(0)));
         let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1)));
-        let writer = Writer::new(
+        let writer = JournalWriter::new(
             Arc::new(journal.clone()),
             Arc::clone(&store) as Arc<dyn QueueStore>,
             clock,
-            Durability::Journaled,
+            Durability::Committed,
         );
         Self {
             journal,
@@ -88,24 +93,25 @@ impl Desk {
         self.journal.0.lock().0 = disk;
     }
 
-    async fn write(&self, ask: Ask) -> Answer {
-        self.writer.write(vec![ask]).await[0]
+    async fn write(&self, request: WriteRequest) -> WriteResult {
+        self.writer.write(vec![request]).await[0]
     }
 
-    /// Her number, and whether it was written.
-    async fn join(&self, subject: u64) -> (u32, Answer) {
+    /// The assigned number, and whether it was journaled.
+    async fn join(&self, subject: u64) -> (u32, WriteResult) {
         let join = Join {
             subject,
             joined_at: Timestamp::default(),
         };
-        let (Numbered::New(found) | Numbered::Had { found, .. }) = self.store.number(join).await.unwrap()
+        let (Assigned::New(entry) | Assigned::Existing { entry, .. }) =
+            self.store.assign_number(join).await.unwrap()
         else {
             panic!("no number")
         };
         (
-            found.number,
-            self.write(Ask::Join(Promise {
-                number: found.number,
+            entry.number,
+            self.write(WriteRequest::Join(PendingJoin {
+                number: entry.number,
                 join,
                 epoch: 0,
             }))
@@ -115,32 +121,39 @@ impl Desk {
 
     /// Three have joined and are called; the first has a reservation.
     async fn with_a_reservation() -> (Self, Event) {
-        let desk = Self::new();
+        let fixture = Self::new();
         for number in 1..=3 {
-            assert_eq!(desk.join(number.into()).await, (number, Answer::Written));
+            assert_eq!(fixture.join(number.into()).await, (number, WriteResult::Written));
         }
         let called = Event::Called {
-            from: 0,
-            upto: 3,
-            ends_at: Timestamp::from_secs(100),
+            after: 0,
+            last: 3,
+            window_ends_at: Timestamp::from_secs(100),
         };
-        assert_eq!(desk.write(Ask::Events(vec![called])).await, Answer::Written);
+        assert_eq!(
+            fixture.write(WriteRequest::Events(vec![called])).await,
+            WriteResult::Written
+        );
         let visit = VisitId::random(&SeededEntropy::new(1));
-        let ask = EntryAsk {
+        let request = SlotRequest {
             number: 1,
             visit,
-            inside: Inside::Served,
+            load: BoxOfficeLoad::Normal,
         };
         let reserved = Reservation::Reserved {
             at: conformance::at(10).now,
         };
         assert_eq!(
-            desk.store.reserve(&ask, conformance::at(10)).await.unwrap(),
+            fixture
+                .store
+                .reserve_slot(&request, conformance::at(10))
+                .await
+                .unwrap(),
             reserved
         );
         (
-            desk,
-            Event::Entered {
+            fixture,
+            Event::Admitted {
                 number: 1,
                 subject: 1,
                 visit,
@@ -149,87 +162,97 @@ impl Desk {
     }
 
     fn active(&self) -> u32 {
-        self.store.counts(conformance::at(10)).active
+        self.store.counts(conformance::at(10)).active_visits
     }
 }
 
 #[tokio::test]
-async fn a_refused_commit_writes_nothing_gives_the_slot_back_and_keeps_the_number() {
-    let (desk, entered) = Desk::with_a_reservation().await;
-    desk.disk(Disk::Refuses);
+async fn a_refused_commit_releases_the_slot_and_keeps_the_number() {
+    let (fixture, entered) = Fixture::with_a_reservation().await;
+    fixture.disk(Disk::Refuses);
     assert_eq!(
-        desk.write(Ask::Events(vec![entered.clone()])).await,
-        Answer::Failed
+        fixture.write(WriteRequest::Events(vec![entered.clone()])).await,
+        WriteResult::Failed
     );
-    assert_eq!(desk.join(4).await, (4, Answer::Failed));
-    assert_eq!(desk.store.known(4), None);
-    desk.disk(Disk::Well);
-    assert_eq!(desk.join(5).await, (5, Answer::Written));
+    assert_eq!(fixture.join(4).await, (4, WriteResult::Failed));
+    assert_eq!(fixture.store.find_by_subject(4), None);
+    fixture.disk(Disk::Healthy);
+    assert_eq!(fixture.join(5).await, (5, WriteResult::Written));
     assert_eq!(
-        (desk.store.owner(4), desk.active()),
+        (fixture.store.subject_of(4), fixture.active()),
         (Some(4), 0),
         "what was promised is written with the next group"
     );
-    assert_eq!(desk.join(4).await, (4, Answer::Written));
+    assert_eq!(fixture.join(4).await, (4, WriteResult::Written));
     assert_eq!(
-        desk.journal.0.lock().1.len(),
+        fixture.journal.0.lock().1.len(),
         5,
         "three joins, a call, two joins in one run"
     );
 }
 
 #[tokio::test]
-async fn a_promise_whose_epoch_ends_just_after_a_doubt_was_settled_holds_nobody_up() {
-    let desk = Desk::new();
+async fn a_pending_join_of_a_past_epoch_blocks_no_one() {
+    let fixture = Fixture::new();
     let join = Join {
         subject: 9,
         joined_at: Timestamp::default(),
     };
-    desk.writer.progress.lock().unwritten.push(Promise {
+    fixture.writer.progress.lock().pending.push(PendingJoin {
         number: 9,
         join,
         epoch: 7,
     });
-    desk.writer.behind.0.store(true, Ordering::Relaxed);
-    assert_eq!(desk.write(Ask::Events(Vec::new())).await, Answer::Written);
+    fixture.writer.lag.0.store(true, Ordering::Relaxed);
+    assert_eq!(
+        fixture.write(WriteRequest::Events(Vec::new())).await,
+        WriteResult::Written
+    );
     assert_eq!(
         (
-            desk.writer.progress.lock().unwritten.len(),
-            desk.writer.behind().is()
+            fixture.writer.progress.lock().pending.len(),
+            fixture.writer.lag().is()
         ),
         (0, false)
     );
 }
 
 #[tokio::test]
-async fn she_came_in_when_her_slot_was_taken_however_long_the_writing_took() {
-    let (desk, event) = Desk::with_a_reservation().await;
+async fn a_visit_starts_when_its_slot_was_reserved() {
+    let (fixture, event) = Fixture::with_a_reservation().await;
     let at = Timestamp::from_millis(900);
     assert_eq!(
-        desk.write(Ask::Entry { event, at, epoch: 0 }).await,
-        Answer::Written
+        fixture.write(WriteRequest::Entry { event, at, epoch: 0 }).await,
+        WriteResult::Written
     );
-    let written = desk.journal.0.lock().1.last().and_then(Record::at);
+    let written = fixture.journal.0.lock().1.last().and_then(Record::at);
     assert_eq!(written, Some(at), "the clock stands at a second by now");
 }
 
 #[tokio::test]
 async fn a_commit_whose_answer_was_lost_stands() {
-    let (desk, entered) = Desk::with_a_reservation().await;
+    let (fixture, entered) = Fixture::with_a_reservation().await;
     for (disk, subject) in [(Disk::LosesAnswer, 4), (Disk::Hangs, 5)] {
-        desk.disk(disk);
-        assert_eq!(desk.join(subject).await.1, Answer::Failed);
+        fixture.disk(disk);
+        assert_eq!(fixture.join(subject).await.1, WriteResult::Failed);
     }
     assert_eq!(
-        desk.write(Ask::Events(vec![entered])).await,
-        Answer::Failed,
+        fixture.write(WriteRequest::Events(vec![entered])).await,
+        WriteResult::Failed,
         "nothing is written while the journal cannot be read"
     );
-    assert_eq!(desk.active(), 1, "while nobody knows, the slot is not given away");
-    desk.disk(Disk::Well);
-    assert_eq!((desk.join(4).await, desk.active()), ((4, Answer::Written), 0));
-    assert_eq!(desk.join(6).await, (6, Answer::Written));
-    let joins = desk
+    assert_eq!(
+        fixture.active(),
+        1,
+        "while nobody knows, the slot is not given away"
+    );
+    fixture.disk(Disk::Healthy);
+    assert_eq!(
+        (fixture.join(4).await, fixture.active()),
+        ((4, WriteResult::Written), 0)
+    );
+    assert_eq!(fixture.join(6).await, (6, WriteResult::Written));
+    let joins = fixture
         .journal
         .0
         .lock()

@@ -1,7 +1,7 @@
-//! Up to which number the embedded engine may give numbers, where joins are answered before they are written down.
+//! The highest number that the memory store may assign where joins are answered before they are journaled.
 //!
-//! What was given and not written yet goes with the process. So that it never becomes somebody else's, the journal knows
-//! beforehand how far numbers may have gone, and after a restart the line goes on above that.
+//! Numbers that are assigned and not journaled yet are lost with the process. So that none of them is assigned to a second
+//! subject, the journal holds the ceiling beforehand, and numbering continues above it after a restart.
 
 use std::{
     ops::RangeInclusive,
@@ -15,9 +15,9 @@ use tokio::sync::Mutex;
 
 use crate::waiting_room::{journal::SqliteJournal, store::port::StoreError};
 
-/// Of the numbers that a sale may give, this part is the most that a crash makes nobody's.
+/// A crash skips at most one part in this many of the sale's numbers.
 const HEADROOM_PART: u32 = 128;
-/// At a hundred thousand joins a second more is used up in a tenth of a second, and fewer are not worth a commit.
+/// Enough for a tenth of a second at full load; fewer are not worth a commit.
 const HEADROOM: RangeInclusive<u32> = 16..=8_192;
 
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(super) struct Ceiling {
 }
 
 impl Ceiling {
-    /// `allowed` is what the journal knows already.
+    /// `allowed` is the ceiling that the journal holds.
     pub(super) fn new(journal: Arc<SqliteJournal>, allowed: u32, numbers_max: u32) -> Self {
         Self {
             journal,
@@ -39,12 +39,12 @@ impl Ceiling {
         }
     }
 
-    /// The highest number that may be given now.
+    /// The highest number that may be assigned now.
     pub(super) fn allowed(&self) -> u32 {
         self.allowed.load(Ordering::Relaxed).min(self.numbers_max)
     }
 
-    /// All numbers up to `reached` are given: waits until there are more.
+    /// All numbers up to `reached` are assigned: waits until more are allowed.
     pub(super) async fn raise_above(&self, reached: u32) -> Result<(), StoreError> {
         let _turn = self.raising.lock().await;
         if self.allowed() > reached {
@@ -54,15 +54,15 @@ impl Ceiling {
         }
     }
 
-    /// `number` has been given. Whoever is the first beyond half of what is allowed waits for the commit that allows more,
-    /// and nobody else does.
-    pub(super) async fn passed(&self, number: u32) {
+    /// Called after `number` was assigned. The first join beyond half of the headroom waits for the commit that raises the
+    /// ceiling, and no other join does.
+    pub(super) async fn raise_early(&self, number: u32) {
         let allowed = self.allowed();
         if allowed < self.numbers_max
             && allowed.saturating_sub(number) < self.headroom() / 2
             && let Ok(_turn) = self.raising.try_lock()
         {
-            // Who needs it, asks again.
+            // On failure the join that needs a higher ceiling raises it.
             let _ = self.raise(number).await;
         }
     }
@@ -78,8 +78,8 @@ impl Ceiling {
                 Ok(())
             }
             Err(error) => {
-                tracing::warn!(%error, "no more numbers can be given while the journal is away");
-                Err(StoreError::Away)
+                tracing::warn!(%error, "cannot assign more numbers: the journal is unavailable; joins fail until it returns");
+                Err(StoreError::Unavailable)
             }
         }
     }
@@ -95,7 +95,7 @@ mod tests {
     use crate::waiting_room::tests::TempDir;
 
     #[tokio::test]
-    async fn it_is_raised_before_it_is_reached_and_known_after_a_restart() {
+    async fn the_ceiling_rises_early_and_survives_a_restart() {
         let dir = TempDir::new();
         let open = async || {
             SqliteJournal::open(&dir.path().join("queue.db"), "sale".parse().unwrap())
@@ -106,14 +106,14 @@ mod tests {
         let ceiling = Ceiling::new(Arc::clone(&journal), journal.ceiling().await.unwrap(), 1_000);
         assert_eq!(ceiling.allowed(), 0);
         ceiling.raise_above(0).await.unwrap();
-        ceiling.passed(8).await;
+        ceiling.raise_early(8).await;
         assert_eq!(ceiling.allowed(), 16, "half of it is left");
-        ceiling.passed(9).await;
+        ceiling.raise_early(9).await;
         assert_eq!(ceiling.allowed(), 25);
         ceiling.raise_above(16).await.unwrap();
-        assert_eq!(ceiling.allowed(), 25, "somebody else has raised it");
+        assert_eq!(ceiling.allowed(), 25, "another join has raised it");
         ceiling.raise_above(990).await.unwrap();
-        ceiling.passed(999).await;
+        ceiling.raise_early(999).await;
         assert_eq!(
             (ceiling.allowed(), open().await.ceiling().await.unwrap()),
             (1_000, 1_000),

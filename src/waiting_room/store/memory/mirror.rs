@@ -1,32 +1,30 @@
-//! The memory engine as a mirror: a node's copy of what the journal holds, beside an engine that lives elsewhere.
+//! The memory store as a mirror: a node's copy of the journal beside a store on another server.
 //!
-//! It answers without I/O and is a tick behind at most. What it does not know yet (a number or a visit that another node
-//! has just written down) is believed for what its signed token says; what has ended is remembered for as long as a pass
-//! could speak of it.
+//! It answers without I/O and is at most one tick behind. For a number or a visit that another node has just journaled it
+//! accepts what the signed token says; an ended visit is remembered for as long as a pass of it could be presented.
 
 use std::collections::BTreeMap;
 
 use crate::{
     kernel::{Timestamp, VisitId},
     waiting_room::{
-        Config,
         state::Settings,
         store::{
-            memory::{state::Progress, store::MemoryStore},
+            memory::{state::VisitProgress, store::MemoryStore},
             port::{EndedVisit, Moment, SLOT_GRACE},
-
         },
+        types::Config,
     },
 };
 
-/// All of it at one moment: what another engine is rebuilt from.
+/// The whole state at one moment, from which a shared store is rebuilt.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     pub issued: u32,
     pub now_serving: u32,
     pub settings: Settings,
-    /// Who has not given her number up.
-    pub places: Vec<(u32, u64)>,
+    /// Arrival number and subject of every entry that has not left.
+    pub entries: Vec<(u32, u64)>,
     pub visits: Vec<(u32, VisitId, Timestamp)>,
 }
 
@@ -42,45 +40,45 @@ impl MemoryStore {
         let inside = state
             .visits
             .iter()
-            .filter(|(_, visit)| visit.progress == Progress::Inside);
+            .filter(|(_, visit)| visit.progress == VisitProgress::Admitted);
         Snapshot {
-            issued: state.fans.issued(),
+            issued: state.entries.issued(),
             now_serving: state.now_serving,
             settings: state.settings.clone(),
-            places: state.fans.living().collect(),
+            entries: state.entries.active().collect(),
             visits: inside
                 .map(|(id, visit)| (visit.number, *id, visit.started))
                 .collect(),
         }
     }
 
-    /// The engine ends these visits, or lets them go on, before the journal says so.
-    pub(crate) fn are(&self, visits: &[EndedVisit], progress: Progress) {
+    /// Sets the progress of visits that the shared store ended or reopened, before the journal says so.
+    pub(crate) fn set_progress(&self, visits: &[EndedVisit], progress: VisitProgress) {
         let mut state = self.state.write();
-        for it in visits {
-            if let Some(visit) = state.visits.get_mut(&it.visit) {
+        for changed in visits {
+            if let Some(visit) = state.visits.get_mut(&changed.visit) {
                 visit.progress = progress;
             }
         }
     }
 
-    /// Who stands before the door, as the engine says.
-    pub(crate) fn saw_claimants(&self, called: &[u32], returners: &[u32], at: Moment) {
+    /// Records the claimants that the shared store reported.
+    pub(crate) fn record_claimants(&self, called: &[u32], late_arrivals: &[u32], at: Moment) {
         let mut state = self.state.write();
         for &number in called {
             if state
-                .fans
+                .entries
                 .status(number)
-                .is_some_and(|status| status.is_in_line() && !status.came())
+                .is_some_and(|status| status.is_waiting() && !status.responded())
             {
-                state.fans.set_came(number);
+                state.entries.mark_responded(number);
                 if let Some(call) = state.call_of(number) {
-                    state.show_up.came(call.at);
+                    state.show_up.arrived(call.at);
                 }
             }
         }
-        state.lanes.saw(called, returners, at.monotonic);
-        let forget_before = at.now.minus(self.config.pass_life + SLOT_GRACE * 2);
+        state.lanes.replace_claimants(called, late_arrivals, at.monotonic);
+        let forget_before = at.now.minus(self.config.pass_ttl + SLOT_GRACE * 2);
         if let Some(ended) = &mut state.ended {
             ended.retain(|_, ended_at| *ended_at >= forget_before);
         }

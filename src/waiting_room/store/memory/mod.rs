@@ -5,9 +5,9 @@
 
 mod ceiling;
 mod draw;
-mod groups;
+mod join_groups;
 mod mirror;
 mod state;
 mod store;
 
-pub(crate) use self::{mirror::Snapshot, state::Progress, store::MemoryStore};
+pub(crate) use self::{mirror::Snapshot, state::VisitProgress, store::MemoryStore};

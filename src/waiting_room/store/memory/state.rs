@@ -5,53 +5,54 @@ use std::collections::{BTreeMap, HashMap};
 use crate::{
     kernel::{Timestamp, VisitId},
     waiting_room::{
-        Config,
         admission::{
-            lanes::{ASK_AGAIN, CLAIM_LAPSE, Lane, Lanes},
-            policy::Bucket,
-            show_rate::ShowUp,
+            lanes::{AdmissionLanes, CLAIM_LAPSE, Lane, RETRY_AFTER},
+            policy::TokenBucket,
+            show_rate::ShowRateModel,
         },
         draw::progress::Draw,
-        forecast::{visit_length::VisitLengths, wait_table::Flow},
+        forecast::{visit_length::VisitLengthModel, wait_table::RateEstimate},
         journal::record::{Event, Join, Record},
         state::Settings,
         store::{
-            entries::Fans,
-            memory::groups::Groups,
-            port::{EntryAsk, Found, Moment, Numbered, Reservation, Standing, StoreError},
+            entries::EntryTable,
+            memory::join_groups::JoinGroups,
+            port::{Assigned, KnownEntry, Moment, NumberState, Reservation, SlotRequest, StoreError},
         },
+        types::Config,
     },
 };
 
+/// The state behind the lock.
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) fans: Fans,
+    pub(super) entries: EntryTable,
     pub(super) now_serving: u32,
-    pub(super) calls: Vec<Call>,
+    pub(super) calls: Vec<CallWindow>,
     pub(super) visits: HashMap<VisitId, Visit>,
-    /// Visits by number, reserved ones too.
-    pub(super) inside: HashMap<u32, VisitId>,
-    pub(super) bucket: Bucket,
-    pub(super) lanes: Lanes,
-    pub(super) show_up: ShowUp,
-    pub(super) departures: Flow,
-    pub(super) visit_lengths: VisitLengths,
+    /// Visits by queue number, reserved ones too.
+    pub(super) visit_by_number: HashMap<u32, VisitId>,
+    pub(super) bucket: TokenBucket,
+    pub(super) lanes: AdmissionLanes,
+    pub(super) show_up: ShowRateModel,
+    pub(super) departure_rate: RateEstimate,
+    pub(super) visit_lengths: VisitLengthModel,
     pub(super) settings: Settings,
     pub(super) draw: Draw,
-    /// Of a sale that draws.
-    pub(super) groups: Groups,
+    /// Filled only in a sale with a draw.
+    pub(super) join_groups: JoinGroups,
     pub(super) paused_at: Option<Timestamp>,
-    pub(super) entries_total: u64,
-    pub(super) returned_total: u64,
-    pub(super) ended_total: u64,
-    /// Of a mirror: visits that are over, while a pass could still speak of them.
+    pub(super) admissions_total: u64,
+    pub(super) late_admissions_total: u64,
+    pub(super) visits_ended_total: u64,
+    /// In a mirror: ended visits, kept for as long as a pass of theirs could be presented.
     pub(super) ended: Option<BTreeMap<VisitId, Timestamp>>,
 }
 
-/// Numbers called at once: those after the call before, up to `upto`.
+/// One call: the numbers after the call before, up to `last`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Call {
-    pub(super) upto: u32,
+pub(super) struct CallWindow {
+    pub(super) last: u32,
     pub(super) at: Timestamp,
     pub(super) ends_at: Timestamp,
 }
@@ -59,41 +60,45 @@ pub(super) struct Call {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Visit {
     pub(super) number: u32,
-    pub(super) progress: Progress,
+    pub(super) progress: VisitProgress,
     pub(super) started: Timestamp,
     pub(super) pass_until: Timestamp,
-    pub(super) kept_until: Timestamp,
+    pub(super) extended_until: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Progress {
-    /// The slot is taken; the entry is not written down yet.
+pub(crate) enum VisitProgress {
+    /// The slot is taken; the entry is not journaled yet.
     Reserved,
-    Inside,
-    /// Over, but its end is not written down yet: the slot is not free.
+    Admitted,
+    /// Over, but its end is not journaled yet: the slot is not free.
     Ending,
 }
 
 impl State {
     pub(super) fn new(config: &Config, at: Moment) -> Self {
         Self {
-            fans: Fans::new(),
+            entries: EntryTable::new(),
             now_serving: 0,
             calls: Vec::new(),
             visits: HashMap::new(),
-            inside: HashMap::new(),
-            bucket: Bucket::empty(config.rate_per_minute, config.burst, at.monotonic),
-            lanes: Lanes::new(config.returner_share),
-            show_up: ShowUp::new(config.call_window),
-            departures: Flow::new(at.monotonic),
-            visit_lengths: VisitLengths::new(config.visit_max),
+            visit_by_number: HashMap::new(),
+            bucket: TokenBucket::empty(
+                config.admission_rate_per_minute,
+                config.admission_burst,
+                at.monotonic,
+            ),
+            lanes: AdmissionLanes::new(config.late_arrival_share),
+            show_up: ShowRateModel::new(config.call_window),
+            departure_rate: RateEstimate::new(at.monotonic),
+            visit_lengths: VisitLengthModel::new(config.visit_max),
             settings: Settings::of(config),
             draw: Draw::default(),
-            groups: Groups::default(),
+            join_groups: JoinGroups::default(),
             paused_at: None,
-            entries_total: 0,
-            returned_total: 0,
-            ended_total: 0,
+            admissions_total: 0,
+            late_admissions_total: 0,
+            visits_ended_total: 0,
             ended: None,
         }
     }
@@ -102,104 +107,107 @@ impl State {
         u32::try_from(self.visits.len()).unwrap_or(u32::MAX)
     }
 
-    pub(super) fn reserve(&mut self, ask: &EntryAsk, config: &Config, at: Moment) -> Reservation {
-        let status = self.fans.status(ask.number).unwrap_or_default();
+    pub(super) fn reserve(&mut self, ask: &SlotRequest, config: &Config, at: Moment) -> Reservation {
+        let status = self.entries.status(ask.number).unwrap_or_default();
         if status.left() {
-            return Reservation::Left;
+            return Reservation::Ended;
         }
-        if let Some(&visit) = self.inside.get(&ask.number) {
+        if let Some(&visit) = self.visit_by_number.get(&ask.number) {
             return match self.visits[&visit].progress {
-                Progress::Reserved => Reservation::NoRoom {
-                    ask_again: *ASK_AGAIN.start(),
+                VisitProgress::Reserved => Reservation::NoRoom {
+                    retry_after: *RETRY_AFTER.start(),
                 },
-                Progress::Inside => Reservation::Inside { visit },
-                Progress::Ending => Reservation::Left,
+                VisitProgress::Admitted => Reservation::AlreadyAdmitted { visit },
+                VisitProgress::Ending => Reservation::Ended,
             };
         }
         let lane = match self.standing(ask.number, at) {
-            Standing::Waiting => return Reservation::NotCalledYet,
-            Standing::Called { .. } => Lane::Called,
-            Standing::PassedOver => Lane::Returner,
-            Standing::Entered | Standing::Left => return Reservation::Left,
+            NumberState::Waiting => return Reservation::NotCalledYet,
+            NumberState::Called { .. } => Lane::Called,
+            NumberState::Missed => Lane::LateArrival,
+            NumberState::Admitted | NumberState::Left => return Reservation::Ended,
         };
-        if lane == Lane::Called && !status.came() {
-            self.fans.set_came(ask.number);
+        if lane == Lane::Called && !status.responded() {
+            self.entries.mark_responded(ask.number);
             if let Some(call) = self.call_of(ask.number) {
-                self.show_up.came(call.at);
+                self.show_up.arrived(call.at);
             }
         }
         if self.settings.is_stopped() {
             return Reservation::NoRoom {
-                ask_again: *ASK_AGAIN.start(),
+                retry_after: *RETRY_AFTER.start(),
             };
         }
-        let free = self.settings.capacity.saturating_sub(self.active());
+        let free = self.settings.active_visits_max.saturating_sub(self.active());
         let room = free.min(self.bucket.permits(at.monotonic));
-        let coming = self.show_up.outlook().coming;
+        let coming = self.show_up.forecast().expected_arrivals;
         if !self
             .lanes
-            .may_enter(lane, ask.number, room, ask.inside, coming, at.monotonic)
+            .try_admit(lane, ask.number, room, ask.load, coming, at.monotonic)
             || !self.bucket.take(at.monotonic)
         {
-            let ask_again =
-                self.lanes
-                    .ask_again(lane, ask.number, self.settings.rate_per_minute, at.monotonic);
-            return Reservation::NoRoom { ask_again };
+            let retry_after = self.lanes.retry_after(
+                lane,
+                ask.number,
+                self.settings.rate_effective_per_minute,
+                at.monotonic,
+            );
+            return Reservation::NoRoom { retry_after };
         }
         let visit = Visit {
             number: ask.number,
-            progress: Progress::Reserved,
+            progress: VisitProgress::Reserved,
             started: at.now,
-            pass_until: at.now.plus(config.pass_life),
-            kept_until: at.now,
+            pass_until: at.now.plus(config.pass_ttl),
+            extended_until: at.now,
         };
         self.visits.insert(ask.visit, visit);
-        self.inside.insert(ask.number, ask.visit);
+        self.visit_by_number.insert(ask.number, ask.visit);
         Reservation::Reserved { at: at.now }
     }
 
     pub(super) fn give_back(&mut self, visit: VisitId) {
         if let Some(Visit {
             number,
-            progress: Progress::Reserved,
+            progress: VisitProgress::Reserved,
             ..
         }) = self.visits.get(&visit).copied()
         {
             self.visits.remove(&visit);
-            self.inside.remove(&number);
-            self.bucket.give_back();
+            self.visit_by_number.remove(&number);
+            self.bucket.put_back();
         }
     }
 
-    pub(super) fn standing(&self, number: u32, at: Moment) -> Standing {
-        // Whoever is not written down yet stands in line all the same.
-        let status = self.fans.status(number).unwrap_or_default();
+    pub(super) fn standing(&self, number: u32, at: Moment) -> NumberState {
+        // A number that is not journaled yet waits like the others.
+        let status = self.entries.status(number).unwrap_or_default();
         if status.left() {
-            return Standing::Left;
+            return NumberState::Left;
         }
-        if status.entered() {
-            return Standing::Entered;
+        if status.admitted() {
+            return NumberState::Admitted;
         }
         let Some(call) = self.call_of(number) else {
-            return Standing::Waiting;
+            return NumberState::Waiting;
         };
-        // A pause stops the call windows too; what is left of them runs on after it.
+        // A pause stops the call windows too; the rest of them runs on after it.
         if call.ends_at >= self.paused_at.unwrap_or(at.now) {
-            return Standing::Called {
+            return NumberState::Called {
                 ends_at: call.ends_at.max(at.now),
             };
         }
-        if self.lanes.keeps(number, at.monotonic) {
-            return Standing::Called {
+        if self.lanes.is_waiting_called(number, at.monotonic) {
+            return NumberState::Called {
                 ends_at: at.now.plus(CLAIM_LAPSE),
             };
         }
-        Standing::PassedOver
+        NumberState::Missed
     }
 
-    pub(super) fn call_of(&self, number: u32) -> Option<Call> {
+    pub(super) fn call_of(&self, number: u32) -> Option<CallWindow> {
         self.calls
-            .get(self.calls.partition_point(|call| call.upto < number))
+            .get(self.calls.partition_point(|call| call.last < number))
             .copied()
     }
 
@@ -207,55 +215,55 @@ impl State {
         match record {
             Record::Joins { first, joins } => {
                 if config.draw.is_some() {
-                    self.groups.written(*first, joins.len());
+                    self.join_groups.written(*first, joins.len());
                 }
                 (*first..)
                     .zip(joins)
                     .try_for_each(|(number, join)| self.joined(number, *join))
             }
-            Record::Event { at: when, event } => self.happened(event, *when, config, at),
+            Record::Event { at: when, event } => self.apply_event(event, *when, config, at),
         }
     }
 
-    pub(super) fn number(&mut self, join: Join, numbers_max: u32) -> Numbered {
-        if let Some(found) = self.found(join.subject) {
-            return Numbered::Had {
-                found,
-                written: self.fans.is_written(found.number),
+    pub(super) fn number(&mut self, join: Join, numbers_max: u32) -> Assigned {
+        if let Some(entry) = self.entry(join.subject) {
+            return Assigned::Existing {
+                entry,
+                journaled: self.entries.is_journaled(entry.number),
             };
         }
-        if self.fans.issued() >= numbers_max {
-            return Numbered::Full;
+        if self.entries.issued() >= numbers_max {
+            return Assigned::Full;
         }
-        let number = self.fans.push(join.subject, join.joined_at.as_millis());
-        Numbered::New(Found {
+        let number = self.entries.assign(join.subject, join.joined_at.as_millis());
+        Assigned::New(KnownEntry {
             number,
             joined_at: join.joined_at,
         })
     }
 
-    /// Her place, unless she has given it up.
-    pub(super) fn found(&self, subject: u64) -> Option<Found> {
-        let number = self.fans.number_of(subject)?;
-        let joined_at = Timestamp::from_millis(self.fans.joined_at_ms(number)?);
-        self.fans
-            .status(self.fans.order().queue_number(number))
+    /// The entry of a subject that has not left.
+    pub(super) fn entry(&self, subject: u64) -> Option<KnownEntry> {
+        let number = self.entries.number_of_subject(subject)?;
+        let joined_at = Timestamp::from_millis(self.entries.joined_at_ms(number)?);
+        self.entries
+            .status(self.entries.numbering().queue_number(number))
             .filter(|status| !status.left())
-            .map(|_| Found { number, joined_at })
+            .map(|_| KnownEntry { number, joined_at })
     }
 
     fn joined(&mut self, number: u32, join: Join) -> Result<(), StoreError> {
-        match self.fans.subject(number) {
+        match self.entries.subject(number) {
             Some(owner) if owner != join.subject => {
-                return Err(StoreError::Parted("a number is two subjects'"));
+                return Err(StoreError::Diverged("a number belongs to two subjects"));
             }
-            Some(_) => self.fans.set_written(number),
-            None => self.fans.put(number, join.subject, join.joined_at.as_millis()),
+            Some(_) => self.entries.mark_journaled(number),
+            None => self.entries.insert(number, join.subject, join.joined_at.as_millis()),
         }
         Ok(())
     }
 
-    fn happened(
+    fn apply_event(
         &mut self,
         event: &Event,
         when: Timestamp,
@@ -263,95 +271,102 @@ impl State {
         at: Moment,
     ) -> Result<(), StoreError> {
         match event {
-            Event::Called { from, upto, ends_at } => {
-                if *from != self.now_serving || upto < from {
-                    return Err(StoreError::Parted("a call does not follow on"));
+            Event::Called {
+                after,
+                last,
+                window_ends_at,
+            } => {
+                if *after != self.now_serving || last < after {
+                    return Err(StoreError::Diverged("a call does not continue the last one"));
                 }
-                self.show_up.called(when, self.fans.in_line(*from, *upto));
-                self.calls.push(Call {
-                    upto: *upto,
+                self.show_up
+                    .called(when, self.entries.waiting_between(*after, *last));
+                self.calls.push(CallWindow {
+                    last: *last,
                     at: when,
-                    ends_at: *ends_at,
+                    ends_at: *window_ends_at,
                 });
-                self.now_serving = *upto;
+                self.now_serving = *last;
             }
-            Event::Entered {
+            Event::Admitted {
                 number,
                 subject,
                 visit,
-            } => self.entered(*number, *subject, *visit, when, config),
+            } => self.admitted(*number, *subject, *visit, when, config),
             Event::VisitEnded { number, visit } => {
                 if let Some(over) = self.visits.remove(visit) {
                     self.visit_lengths.ended(over.started, when);
-                    self.inside.remove(number);
-                    self.ended_total += 1;
+                    self.visit_by_number.remove(number);
+                    self.visits_ended_total += 1;
                 }
                 if let Some(ended) = &mut self.ended {
                     ended.insert(*visit, when);
                 }
-                self.fans.set_left(*number);
+                self.entries.mark_left(*number);
             }
-            Event::Lapsed { visit, .. } => self.give_back(*visit),
+            Event::ReservationLapsed { visit, .. } => self.give_back(*visit),
             Event::Left { number: arrival } => {
-                let number = self.fans.order().queue_number(*arrival);
+                let number = self.entries.numbering().queue_number(*arrival);
                 if self
-                    .fans
+                    .entries
                     .status(number)
-                    .is_some_and(|s| s.is_in_line() && !s.came())
+                    .is_some_and(|s| s.is_waiting() && !s.responded())
                     && let Some(call) = self.call_of(number)
                 {
                     self.show_up.left(call.at);
                 }
-                self.lanes.forget(number);
-                self.fans.set_left(number);
+                self.lanes.remove(number);
+                self.entries.mark_left(number);
             }
-            Event::Stock { .. } => self.settings.follow(event, when),
-            Event::Interrupted { since } if self.paused_at.is_none() => self.lengthen_calls(*since, when),
-            // Within a pause the windows stand still anyway.
-            // And a draw is held once its record and those before it are applied: it takes longer than a lock should be held.
+            Event::Stock { .. } => self.settings.apply_event(event, when),
+            Event::Interrupted { since } if self.paused_at.is_none() => {
+                self.extend_call_windows(*since, when)
+            }
+            // During a pause the windows stand still anyway. A draw is applied after its record, outside the lock, which it
+            // would hold for too long.
             Event::Interrupted { .. } | Event::Phase { .. } | Event::Drawn(_) => {}
-            Event::Operator { .. } | Event::Slowed { .. } => self.set_door(event, when, at),
+            Event::Operator { .. } | Event::RateReduced { .. } => self.apply_settings(event, when, at),
             Event::DrawCommitted(committed) => self.draw.committed(committed),
             Event::EntriesClosed(closed) => self.draw.closed(closed, when),
         }
         Ok(())
     }
 
-    fn entered(&mut self, number: u32, subject: u64, visit: VisitId, when: Timestamp, config: &Config) {
-        let arrival = self.fans.order().arrival(number);
-        if self.fans.subject(arrival).is_none() {
-            self.fans.put(arrival, subject, when.as_millis());
+    fn admitted(&mut self, number: u32, subject: u64, visit: VisitId, when: Timestamp, config: &Config) {
+        let arrival = self.entries.numbering().arrival(number);
+        if self.entries.subject(arrival).is_none() {
+            self.entries.insert(arrival, subject, when.as_millis());
         }
-        let status = self.fans.status(number);
-        // Only in replay has she not been seen coming.
-        if status.is_some_and(|s| !s.came()) {
+        let status = self.entries.status(number);
+        // Only in a replay has the response not been observed before.
+        if status.is_some_and(|s| !s.responded()) {
             match self.call_of(number).filter(|call| when <= call.ends_at) {
                 Some(call) => {
-                    self.fans.set_came(number);
-                    self.show_up.came(call.at);
+                    self.entries.mark_responded(number);
+                    self.show_up.arrived(call.at);
                 }
-                None => self.returned_total += 1,
+                None => self.late_admissions_total += 1,
             }
         }
-        self.fans.set_entered(number);
-        self.lanes.forget(number);
-        self.entries_total += 1;
-        let inside = Visit {
+        self.entries.mark_admitted(number);
+        self.lanes.remove(number);
+        self.admissions_total += 1;
+        let admitted = Visit {
             number,
-            progress: Progress::Inside,
+            progress: VisitProgress::Admitted,
             started: when,
-            pass_until: when.plus(config.pass_life),
-            kept_until: when,
+            pass_until: when.plus(config.pass_ttl),
+            extended_until: when,
         };
-        let visit_there = self.visits.entry(visit).or_insert(inside);
-        visit_there.progress = Progress::Inside;
-        let started = visit_there.started;
-        self.visit_lengths.entered(started);
-        self.inside.insert(number, visit);
+        let known = self.visits.entry(visit).or_insert(admitted);
+        known.progress = VisitProgress::Admitted;
+        let started = known.started;
+        self.visit_lengths.admitted(started);
+        self.visit_by_number.insert(number, visit);
     }
 
-    /// Between the two moments the open call windows did not run.
-    fn lengthen_calls(&mut self, from: Timestamp, to: Timestamp) {
+    /// Extends the call windows that were open between the two moments by the time between them.
+    fn extend_call_windows(&mut self, from: Timestamp, to: Timestamp) {
         let lost = to.since(from);
         let open = self.calls.partition_point(|call| call.ends_at < from);
         for call in &mut self.calls[open..] {
@@ -359,13 +374,14 @@ impl State {
         }
     }
 
-    fn set_door(&mut self, event: &Event, when: Timestamp, at: Moment) {
-        self.settings.follow(event, when);
-        self.bucket.set_rate(self.settings.rate_per_minute, at.monotonic);
+    fn apply_settings(&mut self, event: &Event, when: Timestamp, at: Moment) {
+        self.settings.apply_event(event, when);
+        self.bucket
+            .set_rate(self.settings.rate_effective_per_minute, at.monotonic);
         if self.settings.is_stopped() {
             self.paused_at = self.paused_at.or(Some(when));
         } else if let Some(paused_at) = self.paused_at.take() {
-            self.lengthen_calls(paused_at, when);
+            self.extend_call_windows(paused_at, when);
         }
     }
 }

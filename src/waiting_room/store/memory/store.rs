@@ -1,4 +1,4 @@
-//! The store in this process's memory.
+//! The memory store: lock, constructor, and the port's methods.
 
 use std::sync::Arc;
 
@@ -9,69 +9,87 @@ use parking_lot::RwLock;
 use crate::{
     kernel::{Timestamp, VisitId},
     waiting_room::{
-        Config, Durability,
         admission::policy::burst_of,
-        forecast::visit_length::VisitsOutlook,
+        forecast::visit_length::VisitForecast,
         journal::{
             SqliteJournal,
-            record::{Join, Stored},
+            record::{Join, StoredRecord},
         },
-        status::people_ahead::Survivors,
-        state::{Counts, Settings, Situation},
+        state::{AdmissionState, Counts, Settings},
+        status::people_ahead::PeopleAhead,
         store::{
             memory::{
                 ceiling::Ceiling,
-                state::{Progress, State, Visit},
+                state::{State, Visit, VisitProgress},
             },
             port::{
-                EndedVisit, EntryAsk, Finished, Found, Moment, Numbered, PassGrant, QueueStore,
-                Reservation, SLOT_GRACE, Standing, StoreError,
+                Assigned, EndReason, EndedVisit, KnownEntry, Moment, NumberState, PassGrant, QueueStore,
+                Reservation, SLOT_GRACE, SlotRequest, StoreError,
             },
         },
+        types::{Config, Durability},
     },
 };
 
+/// One sale's store in this process's memory.
 #[derive(Debug)]
 pub(crate) struct MemoryStore {
     pub(super) config: Config,
-    /// Records are written under it: a second process on the same journal has another.
+    /// Records are written under this epoch; a second process on the same journal has another.
     epoch: u64,
-    /// Up to this number an earlier process may have answered whom the journal does not have.
-    given_before: u32,
-    /// Where joins are answered before they are written down.
+    /// An earlier process may have assigned numbers up to this one without journaling them.
+    possibly_assigned: u32,
+    /// Present where joins are answered before they are journaled.
     ceiling: Option<Ceiling>,
     pub(super) state: RwLock<State>,
-    /// Those of the state, for whoever asks with every request: the lock is for those who come for more.
+    /// A copy of the settings that requests read without the lock.
     settings: ArcSwap<Settings>,
 }
 
 impl MemoryStore {
+    /// An empty store.
     pub(crate) fn new(config: Config, epoch: u64, at: Moment) -> Self {
         let state = State::new(&config, at);
         let settings = ArcSwap::from_pointee(state.settings.clone());
         Self {
             config,
             epoch,
-            given_before: 0,
+            possibly_assigned: 0,
             ceiling: None,
             state: RwLock::new(state),
             settings,
         }
     }
 
-    pub(super) fn tell_settings(&self, state: &State) {
+    pub(super) fn publish_settings(&self, state: &State) {
         if **self.settings.load() != state.settings {
             self.settings.store(Arc::new(state.settings.clone()));
         }
     }
 
-    /// Up to `given_before` numbers may have been given and not been written down in this journal; more may be, where joins
+    /// Advances what is measured over time: show rate, visit lengths, departures.
+    pub(crate) fn observe(&self, at: Moment) {
+        let mut state = self.state.write();
+        state.show_up.observe(at.now);
+        state.visit_lengths.observe(at.now);
+        let ended = state.visits_ended_total;
+        state.departure_rate.observe(ended, at.monotonic);
+        state.lanes.drop_lapsed(at.monotonic);
+    }
+
+    /// How many of those called are expected to claim a slot any moment.
+    pub(crate) fn expected_arrivals(&self) -> f64 {
+        self.state.read().show_up.forecast().expected_arrivals
+    }
+
+    /// Up to `possibly_assigned` numbers may have been given and not been written down in this journal; more may be, where joins
     /// are answered before that.
-    pub(crate) fn beside(self, journal: Arc<SqliteJournal>, given_before: u32) -> Self {
-        let is_early = self.config.durability == Durability::Acknowledged;
-        let ceiling = is_early.then(|| Ceiling::new(journal, given_before, self.config.max_fans));
+    pub(crate) fn with_journal(self, journal: Arc<SqliteJournal>, possibly_assigned: u32) -> Self {
+        let is_early = self.config.durability == Durability::Async;
+        let ceiling =
+            is_early.then(|| Ceiling::new(journal, possibly_assigned, self.config.queue_entries_max));
         Self {
-            given_before,
+            possibly_assigned,
             ceiling,
             ..self
         }
@@ -80,17 +98,19 @@ impl MemoryStore {
 
 #[async_trait]
 impl QueueStore for MemoryStore {
-    async fn number(&self, join: Join) -> Result<Numbered, StoreError> {
+    async fn assign_number(&self, join: Join) -> Result<Assigned, StoreError> {
         let Some(ceiling) = &self.ceiling else {
-            return Ok(self.state.write().number(join, self.config.max_fans));
+            return Ok(self.state.write().number(join, self.config.queue_entries_max));
         };
         loop {
             let allowed = ceiling.allowed();
             let numbered = self.state.write().number(join, allowed);
             match numbered {
-                Numbered::Full if allowed < self.config.max_fans => ceiling.raise_above(allowed).await?,
-                Numbered::New(found) => {
-                    ceiling.passed(found.number).await;
+                Assigned::Full if allowed < self.config.queue_entries_max => {
+                    ceiling.raise_above(allowed).await?
+                }
+                Assigned::New(entry) => {
+                    ceiling.raise_early(entry.number).await;
                     return Ok(numbered);
                 }
                 numbered => return Ok(numbered),
@@ -98,26 +118,26 @@ impl QueueStore for MemoryStore {
         }
     }
 
-    async fn give_up(&self, subject: u64, arrival: u32) -> Result<(), StoreError> {
+    async fn abandon_number(&self, subject: u64, arrival: u32) -> Result<(), StoreError> {
         let mut state = self.state.write();
-        if state.fans.subject(arrival) == Some(subject) && !state.fans.is_written(arrival) {
-            state.fans.give_up(arrival);
+        if state.entries.subject(arrival) == Some(subject) && !state.entries.is_journaled(arrival) {
+            state.entries.void(arrival);
         }
         Ok(())
     }
 
-    async fn apply(&self, records: &[Stored], at: Moment) -> Result<(), StoreError> {
+    async fn apply(&self, records: &[StoredRecord], at: Moment) -> Result<(), StoreError> {
         for part in records.split_inclusive(|stored| stored.record.drawn().is_some()) {
             {
                 let mut state = self.state.write();
                 let applied = part
                     .iter()
                     .try_for_each(|stored| state.apply(&stored.record, &self.config, at));
-                self.tell_settings(&state);
+                self.publish_settings(&state);
                 applied?;
             }
             if let Some((when, drawn)) = part.last().and_then(|stored| stored.record.drawn()) {
-                self.hold_draw(when, drawn).await?;
+                self.apply_draw(when, drawn).await?;
             }
         }
         Ok(())
@@ -127,12 +147,14 @@ impl QueueStore for MemoryStore {
         self.epoch
     }
 
-    async fn recovered(&self, at: Moment) -> Result<(), StoreError> {
+    async fn finish_replay(&self, at: Moment) -> Result<(), StoreError> {
         let mut state = self.state.write();
-        state.fans.skip_to(self.given_before, at.now.as_millis());
+        state
+            .entries
+            .extend_to(self.possibly_assigned, at.now.as_millis());
         state.show_up.resume(at.now);
         state.visit_lengths.resume(at.now);
-        let fresh_until = at.now.plus(self.config.pass_life);
+        let fresh_until = at.now.plus(self.config.pass_ttl);
         for visit in state.visits.values_mut() {
             visit.pass_until = fresh_until
                 .min(visit.started.plus(self.config.visit_max))
@@ -141,11 +163,11 @@ impl QueueStore for MemoryStore {
         Ok(())
     }
 
-    async fn reserve(&self, ask: &EntryAsk, at: Moment) -> Result<Reservation, StoreError> {
+    async fn reserve_slot(&self, ask: &SlotRequest, at: Moment) -> Result<Reservation, StoreError> {
         Ok(self.state.write().reserve(ask, &self.config, at))
     }
 
-    async fn give_back(&self, visit: VisitId) -> Result<(), StoreError> {
+    async fn release_slot(&self, visit: VisitId) -> Result<(), StoreError> {
         self.state.write().give_back(visit);
         Ok(())
     }
@@ -156,15 +178,18 @@ impl QueueStore for MemoryStore {
         let Some(visit) = state
             .visits
             .get_mut(&visit)
-            .filter(|v| v.progress == Progress::Inside)
+            .filter(|v| v.progress == VisitProgress::Admitted)
         else {
             return Ok(None);
         };
-        let limit = visit.started.plus(self.config.visit_max).max(visit.kept_until);
+        let limit = visit
+            .started
+            .plus(self.config.visit_max)
+            .max(visit.extended_until);
         if now >= limit {
             return Ok(None);
         }
-        let expires_at = now.plus(self.config.pass_life).min(limit);
+        let expires_at = now.plus(self.config.pass_ttl).min(limit);
         visit.pass_until = visit.pass_until.max(expires_at);
         Ok(Some(PassGrant {
             expires_at,
@@ -176,12 +201,12 @@ impl QueueStore for MemoryStore {
         let mut state = self.state.write();
         let mut ended = Vec::new();
         let mut end = |id: VisitId, visit: &mut Visit| {
-            if visit.progress == Progress::Inside {
-                visit.progress = Progress::Ending;
+            if visit.progress == VisitProgress::Admitted {
+                visit.progress = VisitProgress::Ending;
                 ended.push(EndedVisit {
                     visit: id,
                     number: visit.number,
-                    how: Finished::Ended,
+                    reason: EndReason::Ended,
                 });
             }
         };
@@ -191,11 +216,11 @@ impl QueueStore for MemoryStore {
             }
         }
         for (id, visit) in &mut state.visits {
-            if now >= visit.pass_until.max(visit.kept_until).plus(SLOT_GRACE) {
+            if now >= visit.pass_until.max(visit.extended_until).plus(SLOT_GRACE) {
                 end(*id, visit);
             }
         }
-        // A map has no order, and a journal should not depend on one.
+        // A hash map has no order, and the journal should be the same on every run.
         ended.sort_unstable_by_key(|e| e.number);
         Ok(ended)
     }
@@ -206,94 +231,98 @@ impl QueueStore for MemoryStore {
             if let Some(visit) = state
                 .visits
                 .get_mut(&end.visit)
-                .filter(|v| v.progress == Progress::Ending)
+                .filter(|v| v.progress == VisitProgress::Ending)
             {
-                visit.progress = Progress::Inside;
+                visit.progress = VisitProgress::Admitted;
             }
         }
         Ok(())
     }
 
-    async fn situation(&self, at: Moment) -> Result<Situation, StoreError> {
-        let mut state = self.state.write();
-        state.show_up.observe(at.now);
-        state.visit_lengths.observe(at.now);
-        let ended = state.ended_total;
-        state.departures.observe(ended, at.monotonic);
-        let (claimants, returners) = state.lanes.waiting(at.monotonic);
-        Ok(Situation {
+    async fn sync_state(&self, at: Moment) -> Result<(), StoreError> {
+        self.observe(at);
+        Ok(())
+    }
+
+    fn admission_state(&self, at: Moment) -> AdmissionState {
+        let state = self.state.read();
+        let (claimants, late_arrivals) = state.lanes.live_counts(at.monotonic);
+        AdmissionState {
             calling: !state.settings.is_stopped() && !state.settings.closed && !state.settings.sold_out,
-            uncalled: state.fans.issued().saturating_sub(state.now_serving),
-            capacity: state.settings.capacity,
-            active: state.active(),
-            rate_per_minute: state.settings.rate_per_minute,
+            uncalled: state.entries.issued().saturating_sub(state.now_serving),
+            active_visits_max: state.settings.active_visits_max,
+            active_visits: state.active(),
+            rate_per_minute: state.settings.rate_effective_per_minute,
             permits: state.bucket.permits(at.monotonic),
-            burst: burst_of(state.settings.rate_per_minute, self.config.burst),
-            departures_per_s: state.departures.per_s(),
+            burst: burst_of(
+                state.settings.rate_effective_per_minute,
+                self.config.admission_burst,
+            ),
+            departures_per_s: state.departure_rate.per_s(),
             claimants,
-            returners,
-            returner_share: self.config.returner_share,
-            outlook: state.show_up.outlook(),
+            late_arrivals,
+            late_arrival_share: self.config.late_arrival_share,
+            show_forecast: state.show_up.forecast(),
             seats_free: None,
             box_office_silent: false,
             is_caller: true,
-        })
+        }
     }
 
-    async fn reach(&self, count: u32) -> Result<u32, StoreError> {
+    async fn number_after(&self, count: u32) -> Result<u32, StoreError> {
         let state = self.state.read();
-        Ok(state.fans.reach(state.now_serving, count))
+        Ok(state.entries.number_after(state.now_serving, count))
     }
 
-    fn known(&self, subject: u64) -> Option<Found> {
-        let state = self.state.read();
-        state
-            .found(subject)
-            .filter(|found| state.fans.is_written(found.number))
-    }
-
-    fn owner(&self, number: u32) -> Option<u64> {
+    fn find_by_subject(&self, subject: u64) -> Option<KnownEntry> {
         let state = self.state.read();
         state
-            .fans
+            .entry(subject)
+            .filter(|entry| state.entries.is_journaled(entry.number))
+    }
+
+    fn subject_of(&self, number: u32) -> Option<u64> {
+        let state = self.state.read();
+        state
+            .entries
             .subject(number)
-            .filter(|_| state.fans.is_written(number))
+            .filter(|_| state.entries.is_journaled(number))
     }
 
-    fn is_of(&self, number: u32, subject: u64) -> bool {
+    fn belongs_to(&self, number: u32, subject: u64) -> bool {
         let state = self.state.read();
-        match state.fans.subject(number) {
+        match state.entries.subject(number) {
             Some(owner) => owner == subject,
-            // Another node has just written it down; or it was answered before that, and stands though it was lost.
+            // Another node has just journaled it; or it was answered before it was journaled, and stands though it was lost.
             None => {
                 state.ended.is_some()
-                    || self.config.durability == Durability::Acknowledged
-                    || number <= self.given_before
+                    || self.config.durability == Durability::Async
+                    || number <= self.possibly_assigned
             }
         }
     }
 
-    fn standing(&self, number: u32, at: Moment) -> Standing {
+    fn entry_state(&self, number: u32, at: Moment) -> NumberState {
         self.state.read().standing(number, at)
     }
 
     fn visit_of(&self, number: u32) -> Option<VisitId> {
-        self.state.read().inside.get(&number).copied()
+        self.state.read().visit_by_number.get(&number).copied()
     }
 
-    fn is_inside(&self, visit: VisitId, generation: u32) -> bool {
+    fn is_admitted(&self, visit: VisitId, generation: u32) -> bool {
         let state = self.state.read();
         let goes_on = match (state.visits.get(&visit), &state.ended) {
-            (Some(visit), _) => visit.progress == Progress::Inside,
+            (Some(visit), _) => visit.progress == VisitProgress::Admitted,
             (None, Some(ended)) => !ended.contains_key(&visit),
             (None, None) => false,
         };
         goes_on && generation >= state.settings.pass_generation
     }
 
-    fn keep_visit(&self, visit: VisitId, until: Timestamp) {
+    fn extend_visit(&self, visit: VisitId, until: Timestamp) {
         if let Some(visit) = self.state.write().visits.get_mut(&visit) {
-            visit.kept_until = visit.kept_until.max(until);
+            visit.extended_until = visit.extended_until.max(until);
         }
     }
 
@@ -305,37 +334,37 @@ impl QueueStore for MemoryStore {
         self.state.read().now_serving
     }
 
-    fn survivors(&self) -> Survivors {
+    fn people_ahead(&self) -> PeopleAhead {
         let state = self.state.read();
-        state.fans.survivors(state.now_serving)
+        state.entries.people_ahead(state.now_serving)
     }
 
-    fn asked(&self, near: u32) -> Vec<u32> {
+    fn heartbeat_sample(&self, near: u32) -> Vec<u32> {
         let state = self.state.read();
-        state.fans.asked(state.now_serving, near)
+        state.entries.heartbeat_sample(state.now_serving, near)
     }
 
     fn counts(&self, at: Moment) -> Counts {
-        let (claimants, returners) = self.state.write().lanes.waiting(at.monotonic);
         let state = self.state.read();
+        let (claimants, late_arrivals) = state.lanes.live_counts(at.monotonic);
         let over = state.calls.partition_point(|call| call.ends_at < at.now);
-        let over_upto = over.checked_sub(1).map_or(0, |last| state.calls[last].upto);
+        let over_upto = over.checked_sub(1).map_or(0, |last| state.calls[last].last);
         Counts {
-            issued: state.fans.issued(),
+            numbers_issued: state.entries.issued(),
             now_serving: state.now_serving,
-            active: state.active(),
+            active_visits: state.active(),
             claimants,
-            returners,
-            waiting: state.fans.in_line(state.now_serving, u32::MAX),
-            passed_over: state.fans.in_line(0, over_upto),
-            entries_total: state.entries_total,
-            returned_total: state.returned_total,
-            ended_total: state.ended_total,
+            late_arrivals,
+            waiting: state.entries.waiting_between(state.now_serving, u32::MAX),
+            missed: state.entries.waiting_between(0, over_upto),
+            admissions_total: state.admissions_total,
+            late_admissions_total: state.late_admissions_total,
+            visits_ended_total: state.visits_ended_total,
         }
     }
 
-    fn visits(&self, now: Timestamp) -> VisitsOutlook {
-        self.state.read().visit_lengths.outlook(now)
+    fn visit_lengths(&self, now: Timestamp) -> VisitForecast {
+        self.state.read().visit_lengths.forecast(now)
     }
 }
 
@@ -347,12 +376,12 @@ mod tests {
     use crate::waiting_room::{store::conformance, tests::TempDir};
 
     #[tokio::test]
-    async fn it_is_an_engine() {
+    async fn the_memory_store_meets_the_contract() {
         conformance::holds(async |config| Arc::new(MemoryStore::new(config, 0, conformance::at(0)))).await;
     }
 
     #[tokio::test]
-    async fn it_is_an_engine_where_joins_are_answered_before_they_are_written_down() {
+    async fn async_joins_meet_the_contract() {
         let (dir, made) = (TempDir::new(), AtomicU32::new(0));
         conformance::holds(async |config| {
             let file = dir
@@ -360,10 +389,10 @@ mod tests {
                 .join(format!("{}.db", made.fetch_add(1, Ordering::Relaxed)));
             let journal = Arc::new(SqliteJournal::open(&file, config.sale.clone()).await.unwrap());
             let config = Config {
-                durability: Durability::Acknowledged,
+                durability: Durability::Async,
                 ..config
             };
-            Arc::new(MemoryStore::new(config, 0, conformance::at(0)).beside(journal, 0))
+            Arc::new(MemoryStore::new(config, 0, conformance::at(0)).with_journal(journal, 0))
         })
         .await;
     }

@@ -5,13 +5,13 @@ use crate::{
     waiting_room::{
         draw::progress::Draw,
         store::{
-            port::{DrawnStore, JoinGroup},
+            port::{DrawStore, JoinGroup},
             redis::store::RedisStore,
         },
     },
 };
 
-impl DrawnStore for RedisStore {
+impl DrawStore for RedisStore {
     fn draw(&self) -> Draw {
         self.mirror.draw()
     }
@@ -20,19 +20,19 @@ impl DrawnStore for RedisStore {
         self.mirror.queue_number(arrival)
     }
 
-    fn arrived_before(&self, at: Timestamp) -> u32 {
-        self.mirror.arrived_before(at)
+    fn last_arrival_before(&self, at: Timestamp) -> u32 {
+        self.mirror.last_arrival_before(at)
     }
 
-    fn owners(&self, first: u32, count: u32) -> Vec<Option<u64>> {
-        self.mirror.owners(first, count)
+    fn subjects_of(&self, first: u32, count: u32) -> Vec<Option<u64>> {
+        self.mirror.subjects_of(first, count)
     }
 
-    fn missed_draw(&self, arrival: u32) -> bool {
-        self.mirror.missed_draw(arrival)
+    fn is_void_in_draw(&self, arrival: u32) -> bool {
+        self.mirror.is_void_in_draw(arrival)
     }
 
-    fn group_of(&self, arrival: u32) -> Option<JoinGroup> {
-        self.mirror.group_of(arrival)
+    fn join_group_of(&self, arrival: u32) -> Option<JoinGroup> {
+        self.mirror.join_group_of(arrival)
     }
 }

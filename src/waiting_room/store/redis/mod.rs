@@ -1,43 +1,46 @@
-//! The engine in Redis, for any number of nodes.
+//! The Redis store: one sale's queue, shared by any number of nodes.
 //!
-//! Redis takes what has to be taken in one step by whoever comes first: numbers, slots, permits, the order of claimants.
-//! Everything else each node knows by following the journal ([`super::mirror`]). Redis follows the journal too, fed by
-//! the nodes ([`effects`]), each record once and in order; and when it has lost its memory it is rebuilt from a node's
-//! mirror under a new epoch ([`rebuild`]), before anything is answered again.
+//! Redis decides what must be decided in one atomic step for all nodes: numbers, slots, permits, the order of claimants.
+//! Everything else each node knows by following the journal in a mirror, the memory store. Redis follows the journal too:
+//! nodes replay it, each record once and in order. When Redis loses its data, one node rebuilds them from its mirror under a
+//! new epoch before any call is answered again.
 //!
-//! Customers are kept with their arrival numbers, which a draw does not change, and strangers not at all ([`number`]); claims
-//! and visits go by queue numbers.
+//! Customers are stored with their arrival numbers, which a draw does not change; anonymous visitors are not stored.
+//! Claims and visits go by queue numbers.
 //!
-//! All keys carry the tag `{sale}`; times are the server's, in milliseconds.
+//! All keys carry the hash tag `{sale}`. Times are the server's, in milliseconds.
 //!
 //! | key | type | holds |
 //! |---|---|---|
-//! | `ready`, `rebuilding` | string | the epoch that is complete; that is being rebuilt |
-//! | `b:N` | hash | customers: the part of the hash that does not choose the bucket -> number; 14 bytes a fan |
-//! | `state` | hash | `issued`, `ceiling`, `now_serving`, `applied` (the last record followed), `capacity`, `paused`, `rate`, `burst`, `units` and `filled_us` of the permits, `share`, `contested`, `contested_returners` |
-//! | `visits` | hash | visit -> number, stage and times (`prelude.lua`); as many as are active |
-//! | `by_number` | hash | number -> visit |
-//! | `ends` | zset | visits by when they are to be looked at: pass over, entry lapsed, end not written |
-//! | `gone` | zset | visits whose end is written and whose slot is not free yet, by record |
-//! | `called`, `returners` | zset | claimants by number |
-//! | `called_unpassed`, `returners_unpassed` | zset | claimants behind whom nobody has gone in yet, and some who are claimants no more |
-//! | `called_asked`, `returners_asked` | zset | the same by when their silence counts from |
-//! | `nodes`, `nodes_seen` | zset | nodes by the record they have followed to; by when they were last heard of |
-//! | `caller` | string | the node whose turn it is to call |
-//! | `stock` | hash | the box offices' last word on stock; `h:SOURCE`: when each last said how its visitors fare, and how |
-//! | `board` | hash | the encoded board that all nodes serve |
-//! | `present` | zset | who has said that she is there and until when she counts, by when she said it; forgotten after two and a half hours |
+//! | `ready` | string | the epoch whose data are complete |
+//! | `rebuilding` | string | the epoch that is being rebuilt; expires when the node that rebuilds dies |
+//! | `subjects:N` | hash | customers: the bits of the subject's hash that do not choose the bucket -> arrival number; 14 bytes each |
+//! | `state` | hash | `issued`, `max_number` (the ceiling), `now_serving`, `applied_seq` (the last record applied), `active_visits_max`, `stopped`, `rate_per_minute`, `burst`, `permit_units`, `permits_filled_us`, `late_arrival_share`, `contested_entries`, `contested_late` |
+//! | `visits` | hash | visit -> queue number, stage and times (`prelude.lua`); one per active visit |
+//! | `visit_by_number` | hash | queue number -> visit |
+//! | `visit_deadlines` | zset | visits by when they are due: pass expired, reservation lapsed, end not journaled |
+//! | `ended_visits` | zset | visits whose end is journaled and whose slot is not free yet, by record |
+//! | `called`, `late` | zset | claimants of the two lanes, by queue number |
+//! | `called_silent_since`, `late_silent_since` | zset | the same by the time from which their silence counts |
+//! | `called_not_overtaken`, `late_not_overtaken` | zset | claimants behind whom no other has entered yet; may hold former claimants |
+//! | `node_applied`, `node_seen_at` | zset | nodes by the last record that they have applied; by when they last reported |
+//! | `caller` | string | the node that calls now; a lease |
+//! | `stock` | hash | `zones` and `at`: the stock last reported; `health:SOURCE`: time and health that a box office reported |
+//! | `status` | hash | `version`, `json`, `at`: the encoded status that all nodes serve |
+//! | `heartbeats` | zset | heartbeats by arrival; forgotten after two and a half hours |
 
 mod allocate;
 mod bucket;
 mod draw;
 mod port;
+mod prefetch;
 mod rebuild;
 mod record_effects;
 mod replay;
 mod reply;
 mod scripts;
 mod store;
+mod sync;
 #[cfg(test)]
 mod tests;
 

@@ -1,9 +1,9 @@
-//! Keeps the engine's memory complete: finds out when it was lost, and gives it back from this node's mirror.
+//! Recovery: detects that Redis lost its dataset, and rebuilds it from this node's mirror.
 //!
-//! The journal counts the memories. Whoever finds another server than the one written there, or one without its data,
-//! raises the count; of several nodes one succeeds and rebuilds, the others wait for it. From that moment on the journal
-//! refuses what was decided under the memory before. A rebuilder that dies leaves a claim that runs out; then the count
-//! is raised again.
+//! The journal counts the datasets as epochs. A node that finds another server than the one in the journal, or one without
+//! its data, raises the epoch; of several nodes one succeeds and rebuilds, the others wait for it. From that moment on the
+//! journal refuses what was decided under the epoch before. The claim of a node that dies while it rebuilds expires; then
+//! the epoch is raised again.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -11,7 +11,7 @@ use redis::Value;
 
 use crate::{
     kernel::Timestamp,
-    platform::redis::{Call, DatasetId, Script},
+    platform::redis::{Call, DatasetId},
     waiting_room::{
         admission::policy::burst_of,
         journal::{Head, port::JournalError},
@@ -19,220 +19,245 @@ use crate::{
             memory::Snapshot,
             port::{SLOT_GRACE, StoreError},
             redis::{
-                reply::{millis, read},
-                scripts::SCRIPTS,
-                store::{CLAIMS, LOOK_EVERY, RedisStore},
+                reply::{millis, parse},
+                scripts::{NamedScript, REBUILT_KEYS, RebuildFinish, RebuildStep, SCRIPTS, ScriptArgs},
+                store::{RECOVERY_INTERVAL, RedisStore},
             },
         },
-        tokens::queue_token::is_stranger,
+        tokens::queue_token::is_anonymous,
         types::Durability,
     },
 };
 
-/// A rebuilder is believed dead when it has not gone on for so long.
-const CLAIM: Duration = Duration::from_secs(5);
-const AT_ONCE: usize = 1_000;
-/// More than a commit takes.
-const LAST_JOINS: Duration = Duration::from_millis(200);
+/// A node that rebuilds counts as dead when it makes no step for this long.
+const REBUILD_CLAIM_TTL: Duration = Duration::from_secs(5);
+/// Keys or subjects per call; bounds how long one call blocks the server.
+const BATCH_MAX: usize = 1_000;
+/// Longer than a commit takes, so that numbers assigned just before the loss are journaled by then.
+const LAST_JOINS_WAIT: Duration = Duration::from_millis(200);
+/// How often a rebuild checks whether the mirror holds the whole journal.
+const MIRROR_POLL: Duration = Duration::from_millis(20);
 
+/// Why a recovery round did not finish. The next round tries again.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Hindrance {
+pub(super) enum RecoveryError {
+    /// Redis failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The journal failed.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    #[error("another node rebuilds")]
+    /// A later epoch has begun.
+    #[error("another node rebuilds the store")]
     Overtaken,
 }
 
 impl RedisStore {
-    /// Never ends.
-    pub(super) async fn keep(&self) {
-        let mut changes = self.line.changes();
+    /// Keeps the dataset complete. Never returns.
+    pub(super) async fn recovery_loop(&self) {
+        let mut changes = self.connection.changes();
         loop {
-            match self.look_after_memory().await {
-                Ok(()) | Err(Hindrance::Store(StoreError::Away)) => {}
+            match self.recover_once().await {
+                Ok(()) | Err(RecoveryError::Store(StoreError::Unavailable)) => {}
                 Err(error) => {
-                    tracing::warn!(sale = %self.config.sale, %error, "the queue's engine cannot be kept at this moment")
+                    tracing::warn!(sale = %self.config.sale, %error, "queue store recovery failed; retrying");
                 }
             }
             tokio::select! {
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-                () = self.look.notified() => {}
+                () = tokio::time::sleep(RECOVERY_INTERVAL) => {}
+                () = self.recovery_wakeup.notified() => {}
                 _ = changes.changed() => {}
             }
         }
     }
 
-    /// One round: compares, and does what is missing.
-    pub(super) async fn look_after_memory(&self) -> Result<(), Hindrance> {
-        let Some(identity) = self.line.dataset() else {
+    /// One round: compares server and journal, and rebuilds the dataset where it is missing.
+    pub(super) async fn recover_once(&self) -> Result<(), RecoveryError> {
+        let Some(dataset) = self.connection.dataset() else {
             return Ok(());
         };
         let head = self.journal.head().await?;
-        if self.line.epoch().is_some_and(|epoch| epoch != head.epoch()) {
-            // Another node has found out before this one.
-            self.line.deactivate();
+        if self.connection.epoch().is_some_and(|epoch| epoch != head.epoch()) {
+            // Another node detected the loss before this one.
+            self.connection.deactivate();
         }
-        if self.line.epoch().is_some() {
+        if self.connection.epoch().is_some() {
             return Ok(());
         }
-        let ready: Option<u64> = read(self.plain("GET", self.line.ready_key()).await?)?;
-        if head.store_identity == identity.0 && ready == Some(head.epoch()) && head.epoch() > 0 {
-            self.trust(&head, &identity);
+        let is_current = head.store_identity == dataset.0;
+        let ready: Option<u64> = parse(self.get(self.connection.ready_key()).await?)?;
+        if is_current && ready == Some(head.epoch()) && head.epoch() > 0 {
+            self.activate(&head, &dataset);
             return Ok(());
         }
-        let rebuilding: Option<u64> = read(self.plain("GET", &self.line.key("rebuilding")).await?)?;
-        if head.store_identity == identity.0 && rebuilding == Some(head.epoch()) {
+        let rebuilding: Option<u64> = parse(self.get(&self.connection.key("rebuilding")).await?)?;
+        if is_current && rebuilding == Some(head.epoch()) {
             return Ok(());
         }
-        let raised = self.journal.raise_epoch(head.epoch(), &identity.0).await?;
-        if raised.epoch() != head.epoch() + 1 || raised.store_identity != identity.0 {
+        let raised = self.journal.raise_epoch(head.epoch(), &dataset.0).await?;
+        if raised.epoch() != head.epoch() + 1 || raised.store_identity != dataset.0 {
             return Ok(());
         }
+        let (sale, epoch) = (&self.config.sale, raised.epoch());
         if head.epoch() == 0 {
-            tracing::info!(sale = %self.config.sale, "the queue's engine is new; filling it");
+            tracing::info!(%sale, "the queue store is new; filling it from the journal");
         } else {
-            tracing::warn!(sale = %self.config.sale, epoch = raised.epoch(), "the queue's engine has lost its memory; rebuilding it");
-            metrics::counter!("waiting_room_rebuilds_total").increment(1);
+            tracing::warn!(%sale, epoch, "the queue store lost its data; rebuilding it from the journal");
+            metrics::counter!("stagedoor_waiting_room_rebuilds_total").increment(1);
         }
         self.rebuild(&raised).await?;
-        self.trust(&raised, &identity);
-        tracing::info!(sale = %self.config.sale, epoch = raised.epoch(), "the queue's engine is complete again");
+        self.activate(&raised, &dataset);
+        tracing::info!(%sale, epoch, "the queue store is complete");
         Ok(())
     }
 
-    fn trust(&self, head: &Head, identity: &DatasetId) {
-        self.numbering.allow(head.ceiling());
+    fn activate(&self, head: &Head, dataset: &DatasetId) {
+        self.allocator.set_ceiling(head.ceiling());
         self.epoch.store(head.epoch(), Ordering::Release);
-        self.line.activate(head.epoch(), identity);
+        self.connection.activate(head.epoch(), dataset);
     }
 
-    async fn plain(&self, name: &str, key: &str) -> Result<Value, StoreError> {
-        let mut cmd = redis::cmd(name);
+    async fn get(&self, key: &str) -> Result<Value, StoreError> {
+        let mut cmd = redis::cmd("GET");
         cmd.arg(key);
-        Ok(self.line.query(&cmd).await?)
+        Ok(self.connection.query(&cmd).await?)
     }
 
-    async fn rebuild(&self, head: &Head) -> Result<(), Hindrance> {
+    async fn rebuild(&self, head: &Head) -> Result<(), RecoveryError> {
         let epoch = head.epoch();
-        let begin = self.keys(&["ready", "rebuilding"]).arg(epoch).arg(millis(CLAIM));
-        self.step(&SCRIPTS.rebuild_begin, begin).await?;
-        // Nodes that have given numbers a moment ago write them down; after that the journal takes nothing any more that
-        // was decided before, and what it has is all there is.
-        tokio::time::sleep(LAST_JOINS).await;
+        let begin = &SCRIPTS.rebuild_begin;
+        self.step(begin, step_args(epoch).append_to(self.keys(begin.keys)))
+            .await?;
+        // Nodes journal the numbers that they assigned a moment ago; after that the journal accepts nothing that was
+        // decided under the epoch before, so what it holds is complete.
+        tokio::time::sleep(LAST_JOINS_WAIT).await;
         if !self.journal.settle(epoch).await? {
-            return Err(Hindrance::Overtaken);
+            return Err(RecoveryError::Overtaken);
         }
-        let (followed, snapshot) = self.snapshot_at(head).await?;
-        let layout = self.layout();
-        let of_doors = [
-            &["state", "visits", "by_number", "ends", "gone", "caller"][..],
-            &CLAIMS,
-        ]
-        .concat();
-        let all: Vec<String> = of_doors
-            .iter()
-            .map(|name| self.line.key(name))
-            .chain(layout.keys())
-            .collect();
-        for keys in all.chunks(AT_ONCE) {
-            let call = keys
-                .iter()
-                .fold(self.keys(&["rebuilding"]), Call::key)
-                .arg(epoch)
-                .arg(millis(CLAIM));
-            self.step(&SCRIPTS.rebuild_wipe, call).await?;
-        }
-        // Nobody asks for a stranger's place by her name.
-        let customers: Vec<_> = snapshot
-            .places
-            .iter()
-            .filter(|(_, subject)| !is_stranger(*subject))
-            .collect();
-        for places in customers.chunks(AT_ONCE) {
-            let mut call = self.keys(&["rebuilding"]);
-            let mut args = Call::new().arg(epoch).arg(millis(CLAIM));
-            for (at, (number, subject)) in (2_usize..).zip(places) {
-                let bucket = layout.bucket(*subject);
-                call = call.key(&bucket.key);
-                args = args.arg(at).arg(&bucket.field).arg(number);
-            }
-            self.step(&SCRIPTS.rebuild_fill, call.append_args(&args)).await?;
-        }
-        self.complete(head, followed, &snapshot).await
+        let (mirrored_seq, snapshot) = self.snapshot_at(head).await?;
+        self.clear(epoch).await?;
+        self.restore_subjects(epoch, &snapshot).await?;
+        self.finish(head, mirrored_seq, &snapshot).await
     }
 
-    /// The mirror, once it holds all that the journal does (the pen follows it with every tick), and up to which record.
-    async fn snapshot_at(&self, head: &Head) -> Result<(u64, Snapshot), Hindrance> {
+    async fn clear(&self, epoch: u64) -> Result<(), RecoveryError> {
+        let script = &SCRIPTS.rebuild_clear;
+        let keys: Vec<String> = REBUILT_KEYS
+            .iter()
+            .map(|name| self.connection.key(name))
+            .chain(self.layout().keys())
+            .collect();
+        for batch in keys.chunks(BATCH_MAX) {
+            let call = batch.iter().fold(self.keys(script.keys), Call::key);
+            self.step(script, step_args(epoch).append_to(call)).await?;
+        }
+        Ok(())
+    }
+
+    async fn restore_subjects(&self, epoch: u64, snapshot: &Snapshot) -> Result<(), RecoveryError> {
+        let script = &SCRIPTS.rebuild_subjects;
+        let layout = self.layout();
+        // An anonymous subject never looks its number up: the number stands in its token.
+        let customers: Vec<_> = snapshot
+            .entries
+            .iter()
+            .filter(|(_, subject)| !is_anonymous(*subject))
+            .collect();
+        for batch in customers.chunks(BATCH_MAX) {
+            let mut call = step_args(epoch).append_to(self.keys(script.keys));
+            for (key_index, (number, subject)) in (script.keys.len() + 1..).zip(batch) {
+                let bucket = layout.bucket(*subject);
+                call = call
+                    .key(&bucket.key)
+                    .arg(key_index)
+                    .arg(&bucket.field)
+                    .arg(number);
+            }
+            self.step(script, call).await?;
+        }
+        Ok(())
+    }
+
+    /// The mirror once it holds the whole journal (the writer updates it with every tick), and its last record.
+    async fn snapshot_at(&self, head: &Head) -> Result<(u64, Snapshot), RecoveryError> {
         loop {
             let now = self.journal.head().await?;
             if now.epoch() != head.epoch() {
-                return Err(Hindrance::Overtaken);
+                return Err(RecoveryError::Overtaken);
             }
-            let followed = self.followed.load(Ordering::Acquire);
-            if followed >= now.seq() {
-                return Ok((followed, self.mirror.snapshot()));
+            let mirrored_seq = self.mirrored_seq.load(Ordering::Acquire);
+            if mirrored_seq >= now.seq() {
+                return Ok((mirrored_seq, self.mirror.snapshot()));
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(MIRROR_POLL).await;
         }
     }
 
-    async fn complete(&self, head: &Head, followed: u64, snapshot: &Snapshot) -> Result<(), Hindrance> {
-        let issued = match self.config.durability {
-            // No number was answered that the journal does not have.
-            Durability::Journaled => snapshot.issued,
-            Durability::Acknowledged => head.ceiling().max(snapshot.issued),
+    async fn finish(&self, head: &Head, mirrored_seq: u64, snapshot: &Snapshot) -> Result<(), RecoveryError> {
+        let fields = self.state_fields(head, mirrored_seq, snapshot);
+        let args = RebuildFinish {
+            epoch: head.epoch(),
+            now_ms: self.clock.arg(Timestamp::default()),
+            pass_ttl_ms: millis(self.config.pass_ttl),
+            slot_grace_ms: millis(SLOT_GRACE),
+            settings: fields.len(),
         };
-        let settings = &snapshot.settings;
-        let values: [(&str, String); 9] = [
-            ("issued", issued.to_string()),
-            ("ceiling", head.ceiling().max(issued).to_string()),
-            ("now_serving", snapshot.now_serving.to_string()),
-            ("applied", followed.to_string()),
-            ("capacity", settings.capacity.to_string()),
-            ("paused", u8::from(settings.is_stopped()).to_string()),
-            ("rate", settings.rate_per_minute.to_string()),
-            (
-                "burst",
-                burst_of(settings.rate_per_minute, self.config.burst).to_string(),
-            ),
-            ("share", self.config.returner_share.to_string()),
-        ];
-        let mut call = self
-            .keys(&["rebuilding", "ready", "state", "visits", "by_number", "ends"])
-            .arg(head.epoch())
-            .arg(self.time(Timestamp::default()))
-            .arg(millis(self.config.pass_life))
-            .arg(millis(SLOT_GRACE))
-            .arg(values.len());
-        for (name, value) in &values {
+        let mut call = args.append_to(self.keys(SCRIPTS.rebuild_finish.keys));
+        for (name, value) in &fields {
             call = call.arg(*name).arg(value);
         }
-        for (number, visit, began) in &snapshot.visits {
+        for (number, visit, started) in &snapshot.visits {
             call = call
                 .arg(number)
                 .arg(visit.as_uuid().as_bytes())
-                .arg(began.as_millis());
+                .arg(started.as_millis());
         }
-        self.step(&SCRIPTS.rebuild_end, call).await?;
+        self.step(&SCRIPTS.rebuild_finish, call).await?;
         let mut pending = self.pending.lock();
-        pending.applied = followed;
-        pending.effects.retain(|it| it.seq > followed);
+        pending.applied_seq = mirrored_seq;
+        pending.effects.retain(|effect| effect.seq > mirrored_seq);
         Ok(())
     }
 
-    async fn step(&self, script: &Script, call: Call) -> Result<(), Hindrance> {
-        let done: u8 = read(
-            self.line
-                .call_unguarded(script, call)
-                .await
-                .map_err(StoreError::from)?,
-        )?;
-        if done == 1 {
-            Ok(())
-        } else {
-            Err(Hindrance::Overtaken)
+    /// Fields of the hash `state`, beside those that the script sets.
+    fn state_fields(
+        &self,
+        head: &Head,
+        mirrored_seq: u64,
+        snapshot: &Snapshot,
+    ) -> [(&'static str, String); 9] {
+        let issued = match self.config.durability {
+            // No number was answered that the journal does not have.
+            Durability::Committed => snapshot.issued,
+            Durability::Async => head.ceiling().max(snapshot.issued),
+        };
+        let settings = &snapshot.settings;
+        let burst = burst_of(settings.rate_effective_per_minute, self.config.admission_burst);
+        [
+            ("issued", issued.to_string()),
+            ("max_number", head.ceiling().max(issued).to_string()),
+            ("now_serving", snapshot.now_serving.to_string()),
+            ("applied_seq", mirrored_seq.to_string()),
+            ("active_visits_max", settings.active_visits_max.to_string()),
+            ("stopped", u8::from(settings.is_stopped()).to_string()),
+            ("rate_per_minute", settings.rate_effective_per_minute.to_string()),
+            ("burst", burst.to_string()),
+            ("late_arrival_share", self.config.late_arrival_share.to_string()),
+        ]
+    }
+
+    async fn step(&self, script: &NamedScript, call: Call) -> Result<(), RecoveryError> {
+        let reply = self.connection.call_unguarded(&script.script, call).await;
+        match parse(reply.map_err(StoreError::from)?)? {
+            1_u8 => Ok(()),
+            _ => Err(RecoveryError::Overtaken),
         }
+    }
+}
+
+fn step_args(epoch: u64) -> RebuildStep {
+    RebuildStep {
+        epoch,
+        claim_ttl_ms: millis(REBUILD_CLAIM_TTL),
     }
 }

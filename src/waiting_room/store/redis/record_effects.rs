@@ -1,37 +1,40 @@
-//! What a journal's record means to Redis, and where a subject is kept there.
+//! What a journal record means to Redis.
 
 use crate::{
     kernel::{Timestamp, VisitId},
     platform::redis::Call,
     waiting_room::{
         admission::policy::burst_of,
-        journal::record::{Event, Record, Stored},
+        journal::record::{Event, Record, StoredRecord},
         state::Settings,
         store::{
             memory::MemoryStore,
-            port::{DrawnStore, QueueStore},
-            redis::bucket::{Bucket, Layout},
+            port::{DrawStore, QueueStore},
+            redis::bucket::{Bucket, SubjectIndex},
         },
-        tokens::queue_token::is_stranger,
+        tokens::queue_token::is_anonymous,
         types::Config,
     },
 };
 
+/// What one record changes in Redis.
 #[derive(Clone, Debug)]
-pub(crate) struct Effect {
-    pub(crate) seq: u64,
-    what: What,
+pub(super) struct Effect {
+    /// The record's sequence number.
+    pub(super) seq: u64,
+    change: Change,
 }
 
+/// The kinds of `apply_effects.lua`.
 #[derive(Clone, Debug)]
-enum What {
+enum Change {
     Called {
-        upto: u32,
+        last: u32,
     },
-    Entered {
+    Admitted {
         number: u32,
         visit: VisitId,
-        began: Timestamp,
+        started: Timestamp,
     },
     Ended {
         arrival: u32,
@@ -47,65 +50,65 @@ enum What {
         number: u32,
         visit: VisitId,
     },
-    /// The door is set so.
-    Door {
-        rate: u32,
+    Settings {
+        rate_per_minute: u32,
         burst: u32,
-        capacity: u32,
-        stopped: bool,
+        active_visits_max: u32,
+        is_stopped: bool,
     },
 }
 
 impl Effect {
-    /// `None`: it means nothing to Redis. `door` is how the door was set before this record, and is after it.
-    pub(crate) fn of(
-        stored: &Stored,
+    /// The effect of a record; `None` where it changes nothing in Redis. `settings` are those before the record, and
+    /// become those after it.
+    pub(super) fn of(
+        stored: &StoredRecord,
         mirror: &MemoryStore,
-        door: &mut Settings,
+        settings: &mut Settings,
         config: &Config,
-        layout: &Layout,
+        index: &SubjectIndex,
     ) -> Option<Self> {
         let Record::Event { at, event } = &stored.record else {
+            // Numbers are in Redis before they are in the journal.
             return None;
         };
         let bucket = |arrival| {
             mirror
-                .owner(arrival)
-                .filter(|subject| !is_stranger(*subject))
-                .map(|subject| layout.bucket(subject))
+                .subject_of(arrival)
+                .filter(|subject| !is_anonymous(*subject))
+                .map(|subject| index.bucket(subject))
         };
-        let what = match event {
-            Event::Called { upto, .. } => What::Called { upto: *upto },
-            Event::Entered { number, visit, .. } => What::Entered {
+        let change = match event {
+            Event::Called { last, .. } => Change::Called { last: *last },
+            Event::Admitted { number, visit, .. } => Change::Admitted {
                 number: *number,
                 visit: *visit,
-                began: *at,
+                started: *at,
             },
             Event::VisitEnded { number, visit } => {
                 let arrival = mirror.arrival(*number);
-                What::Ended {
+                Change::Ended {
                     arrival,
                     visit: *visit,
                     bucket: bucket(arrival),
                 }
             }
-            Event::Left { number: arrival } => What::Left {
+            Event::Left { number: arrival } => Change::Left {
                 arrival: *arrival,
                 number: mirror.queue_number(*arrival),
                 bucket: bucket(*arrival),
             },
-            Event::Lapsed { number, visit } => What::Lapsed {
+            Event::ReservationLapsed { number, visit } => Change::Lapsed {
                 number: *number,
                 visit: *visit,
             },
-            Event::Operator { .. } | Event::Slowed { .. } => {
-                door.follow(event, *at);
-                let (rate, burst) = (door.rate_per_minute, burst_of(door.rate_per_minute, config.burst));
-                What::Door {
-                    rate,
-                    burst,
-                    capacity: door.capacity,
-                    stopped: door.is_stopped(),
+            Event::Operator { .. } | Event::RateReduced { .. } => {
+                settings.apply_event(event, *at);
+                Change::Settings {
+                    rate_per_minute: settings.rate_effective_per_minute,
+                    burst: burst_of(settings.rate_effective_per_minute, config.admission_burst),
+                    active_visits_max: settings.active_visits_max,
+                    is_stopped: settings.is_stopped(),
                 }
             }
             Event::Stock { .. }
@@ -117,52 +120,64 @@ impl Effect {
         };
         Some(Self {
             seq: stored.seq,
-            what,
+            change,
         })
     }
 
-    pub(crate) fn bucket(&self) -> Option<&Bucket> {
-        match &self.what {
-            What::Ended { bucket, .. } | What::Left { bucket, .. } => bucket.as_ref(),
+    /// The bucket whose key the call needs.
+    pub(super) fn bucket(&self) -> Option<&Bucket> {
+        match &self.change {
+            Change::Ended { bucket, .. } | Change::Left { bucket, .. } => bucket.as_ref(),
             _ => None,
         }
     }
 
-    /// As `apply.lua` reads it; `bucket` is the place of its bucket among the keys, and the field.
-    pub(crate) fn encode(&self, call: Call, bucket: Option<(usize, Vec<u8>)>) -> Call {
-        let (place, field) = bucket.unwrap_or_default();
+    /// Adds the six items that `apply_effects.lua` reads; `bucket` is the index of its bucket among the keys, and the
+    /// field.
+    pub(super) fn encode(&self, call: Call, bucket: Option<(usize, Vec<u8>)>) -> Call {
+        let (key_index, field) = bucket.unwrap_or_default();
         let call = call.arg(self.seq);
-        let visit = |visit: &VisitId| visit.as_uuid().as_bytes().to_vec();
-        match &self.what {
-            What::Called { upto } => call.arg("C").arg(upto).arg("").arg("").arg(""),
-            What::Entered {
+        match &self.change {
+            Change::Called { last } => call.arg("called").arg(last).arg("").arg("").arg(""),
+            Change::Admitted {
                 number,
-                visit: id,
-                began,
+                visit,
+                started,
             } => call
-                .arg("E")
+                .arg("admitted")
                 .arg(number)
-                .arg(visit(id))
-                .arg(began.as_millis())
+                .arg(visit.as_uuid().as_bytes())
+                .arg(started.as_millis())
                 .arg(""),
-            What::Ended {
-                arrival, visit: id, ..
-            } => call.arg("X").arg(arrival).arg(visit(id)).arg(place).arg(field),
-            What::Left { arrival, number, .. } => {
-                call.arg("L").arg(arrival).arg(number).arg(place).arg(field)
-            }
-            What::Lapsed { number, visit: id } => call.arg("V").arg(number).arg(visit(id)).arg("").arg(""),
-            What::Door {
-                rate,
+            Change::Ended { arrival, visit, .. } => call
+                .arg("ended")
+                .arg(arrival)
+                .arg(visit.as_uuid().as_bytes())
+                .arg(key_index)
+                .arg(field),
+            Change::Left { arrival, number, .. } => call
+                .arg("left")
+                .arg(arrival)
+                .arg(number)
+                .arg(key_index)
+                .arg(field),
+            Change::Lapsed { number, visit } => call
+                .arg("lapsed")
+                .arg(number)
+                .arg(visit.as_uuid().as_bytes())
+                .arg("")
+                .arg(""),
+            Change::Settings {
+                rate_per_minute,
                 burst,
-                capacity,
-                stopped,
+                active_visits_max,
+                is_stopped,
             } => call
-                .arg("S")
-                .arg(rate)
+                .arg("settings")
+                .arg(rate_per_minute)
                 .arg(burst)
-                .arg(capacity)
-                .arg(u8::from(*stopped)),
+                .arg(active_visits_max)
+                .arg(u8::from(*is_stopped)),
         }
     }
 }

@@ -29,7 +29,7 @@ macro_rules! script_args {
             const NAMES: &'static [&'static str] = &[$(stringify!($field)),*];
 
             fn append_to(self, call: Call) -> Call {
-                call$(.arg(self.$field))*
+                call$(.arg(&self.$field))*
             }
         }
     };
@@ -190,7 +190,14 @@ const SYNC_KEYS: &[&str] = &[
     "caller",
     "stock",
 ];
-const FINISH_KEYS: &[&str] = &["rebuilding", "ready", "state", "visits", "visit_by_number", "visit_deadlines"];
+const FINISH_KEYS: &[&str] = &[
+    "rebuilding",
+    "ready",
+    "state",
+    "visits",
+    "visit_by_number",
+    "visit_deadlines",
+];
 
 /// The scripts of the Redis store.
 pub(super) struct Scripts {
@@ -260,9 +267,27 @@ pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
     apply_effects: script!(new, with_prelude, "apply_effects", ApplyEffects, APPLY_KEYS),
     sync_state: script!(new, with_prelude, "sync_state", SyncState, SYNC_KEYS),
     share_status: script!(new, with_prelude, "share_status", ShareStatus, &["status"]),
-    share_heartbeats: script!(new, with_prelude, "share_heartbeats", ShareHeartbeats, &["heartbeats"]),
-    rebuild_begin: script!(unguarded, plain, "rebuild_begin", RebuildStep, &["ready", "rebuilding"]),
+    share_heartbeats: script!(
+        new,
+        with_prelude,
+        "share_heartbeats",
+        ShareHeartbeats,
+        &["heartbeats"]
+    ),
+    rebuild_begin: script!(
+        unguarded,
+        plain,
+        "rebuild_begin",
+        RebuildStep,
+        &["ready", "rebuilding"]
+    ),
     rebuild_clear: script!(unguarded, plain, "rebuild_clear", RebuildStep, &["rebuilding"]),
     rebuild_subjects: script!(unguarded, plain, "rebuild_subjects", RebuildStep, &["rebuilding"]),
-    rebuild_finish: script!(unguarded, with_prelude, "rebuild_finish", RebuildFinish, FINISH_KEYS),
+    rebuild_finish: script!(
+        unguarded,
+        with_prelude,
+        "rebuild_finish",
+        RebuildFinish,
+        FINISH_KEYS
+    ),
 });

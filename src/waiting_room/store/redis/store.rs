@@ -4,12 +4,13 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64},
     },
     time::Duration,
 };
 
 use parking_lot::Mutex;
+use redis::FromRedisValue;
 use tokio::sync::Notify;
 
 use crate::{
@@ -20,118 +21,122 @@ use crate::{
         shutdown::Lifecycle,
     },
     waiting_room::{
-        journal::{PgJournal, port::JournalError, record::Join},
-        state::Counts,
+        journal::{PostgresJournal, port::JournalError, record::Join},
+        state::AdmissionState,
         store::{
             memory::MemoryStore,
-            port::{Moment, Numbered, Stock, StoreError},
+            port::{Assigned, Moment, QueueStore, Stock, StoreError},
             redis::{
-                allocate,
-                bucket::Layout,
+                allocate::{self, NumberAllocator},
+                bucket::SubjectIndex,
                 record_effects::Effect,
+                reply::parse,
+                scripts::{NamedScript, ScriptArgs},
             },
         },
         types::Config,
     },
 };
 
-pub(super) const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// Where claimants are written down.
-pub(super) const CLAIMS: [&str; 6] = [
-    "called",
-    "called_asked",
-    "returners",
-    "returners_asked",
-    "called_unpassed",
-    "returners_unpassed",
-];
+/// How often a node checks whether the dataset is complete.
+pub(super) const RECOVERY_INTERVAL: Duration = Duration::from_millis(250);
 
-/// One sale's engine, and this node's mirror of its journal.
+/// One sale's store in Redis, and this node's mirror of its journal.
 pub(crate) struct RedisStore {
     pub(super) config: Config,
+    /// This node's name among others.
     pub(super) node: String,
-    pub(super) line: Arc<FencedConnection>,
-    pub(super) journal: Arc<PgJournal>,
+    pub(super) connection: Arc<FencedConnection>,
+    pub(super) journal: Arc<PostgresJournal>,
     pub(super) mirror: MemoryStore,
-    pub(super) buckets: u32,
-    pub(super) desk: GroupCommit<Join, Result<Numbered, StoreError>>,
-    pub(super) numbering: Arc<allocate::Numbering>,
-    pub(super) pending: Mutex<Pending>,
+    /// Buckets of the subject index, fixed by the journal.
+    pub(super) bucket_count: u32,
+    pub(super) number_batcher: GroupCommit<Join, Result<Assigned, StoreError>>,
+    pub(super) allocator: Arc<NumberAllocator>,
+    pub(super) pending: Mutex<PendingEffects>,
     /// The last record that the mirror holds.
-    pub(super) followed: AtomicU64,
+    pub(super) mirrored_seq: AtomicU64,
     /// The last epoch that was complete here.
     pub(super) epoch: AtomicU64,
-    pub(super) kept: Mutex<HashMap<VisitId, Timestamp>>,
-    pub(super) said: Mutex<Said>,
+    /// Visits to extend with the next tick, and until when.
+    pub(super) extensions: Mutex<HashMap<VisitId, Timestamp>>,
+    pub(super) reports: Mutex<BoxOfficeReports>,
+    /// The stock as of the last tick.
     pub(super) stock: Mutex<Option<Stock>>,
-    pub(super) active: AtomicU32,
-    pub(super) claimants: AtomicU32,
-    pub(super) returners: AtomicU32,
-    /// Up to when, by the server's clock, this node knows who has been heard of.
-    pub(super) heard_to_ms: AtomicI64,
-    /// Wakes the keeper.
-    pub(super) look: Arc<Notify>,
-    pub(super) time: Time,
+    /// What the policy needs, as of the last tick.
+    pub(super) synced: Mutex<AdmissionState>,
+    /// Heartbeats up to this moment, by the server's clock, are known to this node.
+    pub(super) heartbeats_since_ms: AtomicI64,
+    pub(super) recovery_wakeup: Arc<Notify>,
+    pub(super) clock: ScriptClock,
 }
 
-/// What records mean to Redis, while it is not known to have them.
+/// Effects of journal records that Redis is not known to have applied.
 #[derive(Default)]
-pub(crate) struct Pending {
-    pub(crate) effects: VecDeque<Effect>,
-    /// Redis has followed the journal so far, as it last said.
-    pub(crate) applied: u64,
+pub(super) struct PendingEffects {
+    pub(super) effects: VecDeque<Effect>,
+    /// The last record that Redis has applied, as it last reported.
+    pub(super) applied_seq: u64,
 }
 
-/// What box offices said to this node since the last tick.
+/// What box offices reported to this node since the last tick.
 #[derive(Debug, Default)]
-pub(super) struct Said {
+pub(super) struct BoxOfficeReports {
+    /// The stock by zone, as JSON.
     pub(super) zones: Option<String>,
-    /// By source.
+    /// Health by source, as JSON.
     pub(super) healths: HashMap<String, String>,
 }
 
-/// Whose clock the scripts go by.
+/// Whose clock the scripts read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Time {
-    Servers,
+pub(super) enum ScriptClock {
+    /// The server's: one clock for all nodes.
+    Server,
+    /// The caller's, so that tests control it.
     #[cfg(test)]
-    Given,
+    Caller,
 }
 
-impl Time {
-    fn arg(self, now: Timestamp) -> i64 {
+impl ScriptClock {
+    /// The argument `now_ms`; 0 tells a script to read the server's clock.
+    pub(super) fn arg(self, now: Timestamp) -> i64 {
         match self {
-            Self::Servers => {
+            Self::Server => {
                 let _ = now;
                 0
             }
             #[cfg(test)]
-            Self::Given => now.as_millis().max(1),
+            Self::Caller => now.as_millis().max(1),
         }
     }
 }
 
 impl RedisStore {
-    /// Starts to keep the engine's memory complete; until it is, calls answer [`StoreError::Rebuilding`].
+    /// Opens the store and starts its background tasks. Until the dataset is complete, calls fail with
+    /// [`StoreError::Recovering`].
+    ///
+    /// # Errors
+    /// [`JournalError`] where the journal cannot be read.
     pub(crate) async fn open(
         config: Config,
         node: String,
-        line: Arc<FencedConnection>,
-        journal: Arc<PgJournal>,
+        connection: Arc<FencedConnection>,
+        journal: Arc<PostgresJournal>,
         at: Moment,
         life: &Lifecycle,
     ) -> Result<Arc<Self>, JournalError> {
-        let store = Self::build(config, node, line, journal, at, life, Time::Servers).await?;
-        let kept = Arc::clone(&store);
+        let store = Self::build(config, node, connection, journal, at, life, ScriptClock::Server).await?;
+        let supervised = Arc::clone(&store);
         let stopping = life.clone();
-        life.supervise("queue engine keeper", LOOK_EVERY, move || {
-            let (store, life) = (Arc::clone(&kept), stopping.clone());
+        life.supervise("queue store recovery", RECOVERY_INTERVAL, move || {
+            let (store, life) = (Arc::clone(&supervised), stopping.clone());
             async move {
                 tokio::select! {
                     () = life.stopping() => {}
-                    () = store.keep() => {}
-                    () = store.numbering.stock_up() => {}
-                    () = store.numbering.stay_below_the_ceiling() => {}
+                    () = store.recovery_loop() => {}
+                    () = store.allocator.refill_loop() => {}
+                    () = store.allocator.raise_ceiling_loop() => {}
                 }
             }
         });
@@ -141,74 +146,72 @@ impl RedisStore {
     pub(super) async fn build(
         config: Config,
         node: String,
-        line: Arc<FencedConnection>,
-        journal: Arc<PgJournal>,
+        connection: Arc<FencedConnection>,
+        journal: Arc<PostgresJournal>,
         at: Moment,
         life: &Lifecycle,
-        time: Time,
+        clock: ScriptClock,
     ) -> Result<Arc<Self>, JournalError> {
         let head = journal.head().await?;
-        let buckets = head.buckets();
-        let numbering = Arc::new(allocate::Numbering::new(
-            Arc::clone(&line),
+        let bucket_count = head.buckets();
+        let allocator = Arc::new(NumberAllocator::new(
+            Arc::clone(&connection),
             Arc::clone(&journal),
-            Layout::new(&line, buckets),
-            config.max_fans,
+            SubjectIndex::new(&connection, bucket_count),
+            config.queue_entries_max,
             head.ceiling(),
         ));
-        let numbers = Arc::clone(&numbering);
-        let desk = GroupCommit::start(
+        let batches = Arc::clone(&allocator);
+        let number_batcher = GroupCommit::start(
             life,
-            allocate::WAITING_MAX,
-            allocate::GROUP_MAX,
+            allocate::QUEUE_MAX,
+            allocate::BATCH_MAX,
             move |joins: Vec<Join>| {
-                let numbers = Arc::clone(&numbers);
-                async move { numbers.give(joins).await }
+                let allocator = Arc::clone(&batches);
+                async move { allocator.assign(joins).await }
             },
         );
+        let mirror = MemoryStore::mirror(config.clone(), at);
         Ok(Arc::new(Self {
-            mirror: MemoryStore::mirror(config.clone(), at),
+            synced: Mutex::new(mirror.admission_state(at)),
+            mirror,
             config,
             node,
-            line,
+            connection,
             journal,
-            buckets,
-            desk,
-            numbering,
+            bucket_count,
+            number_batcher,
+            allocator,
             pending: Mutex::default(),
-            followed: AtomicU64::new(0),
+            mirrored_seq: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
-            kept: Mutex::default(),
-            said: Mutex::default(),
+            extensions: Mutex::default(),
+            reports: Mutex::default(),
             stock: Mutex::default(),
-            active: AtomicU32::new(0),
-            claimants: AtomicU32::new(0),
-            returners: AtomicU32::new(0),
-            heard_to_ms: AtomicI64::new(0),
-            look: Arc::default(),
-            time,
+            heartbeats_since_ms: AtomicI64::new(0),
+            recovery_wakeup: Arc::default(),
+            clock,
         }))
     }
 
-    pub(super) fn layout(&self) -> Layout {
-        Layout::new(&self.line, self.buckets)
+    pub(super) fn layout(&self) -> SubjectIndex {
+        SubjectIndex::new(&self.connection, self.bucket_count)
     }
 
+    /// A call with these keys of the sale.
     pub(super) fn keys(&self, names: &[&str]) -> Call {
         names
             .iter()
-            .fold(Call::new(), |call, name| call.key(self.line.key(name)))
+            .fold(Call::new(), |call, name| call.key(self.connection.key(name)))
     }
 
-    pub(super) fn time(&self, now: Timestamp) -> i64 {
-        self.time.arg(now)
-    }
-
-    pub(super) fn overlay(&self, mut counts: Counts) -> Counts {
-        counts.active = self.active.load(Ordering::Relaxed);
-        counts.claimants = self.claimants.load(Ordering::Relaxed);
-        counts.returners = self.returners.load(Ordering::Relaxed);
-        counts
+    /// Runs a script that has no list of keys or items beside its named ones.
+    pub(super) async fn run<T: FromRedisValue>(
+        &self,
+        script: &NamedScript,
+        args: impl ScriptArgs,
+    ) -> Result<T, StoreError> {
+        let call = args.append_to(self.keys(script.keys));
+        parse(self.connection.call(&script.script, call).await?)
     }
 }
-

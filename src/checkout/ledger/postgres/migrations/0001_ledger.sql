@@ -1,30 +1,30 @@
 -- Times are milliseconds since the Unix epoch, UTC; amounts are minor units; ids are hyphenated UUIDs.
--- Keys compare by their bytes, so that every node takes its locks in the same order whatever the database's language.
+-- Keys compare by their bytes, so that all nodes take locks in the same order whatever the database's locale is.
 
 CREATE TABLE orders (
-    id           TEXT COLLATE "C" PRIMARY KEY,
-    sale         TEXT COLLATE "C" NOT NULL,
-    performance  TEXT COLLATE "C" NOT NULL,
-    buyer        TEXT COLLATE "C" NOT NULL,
-    visit        TEXT NOT NULL,
-    hold         TEXT COLLATE "C" NOT NULL,
-    state        TEXT NOT NULL,
-    reason       TEXT,
-    stuck        BOOLEAN NOT NULL DEFAULT FALSE,
-    amount       BIGINT NOT NULL CHECK (amount >= 0),
-    currency     TEXT NOT NULL,
-    method       TEXT NOT NULL,
-    payment_key  TEXT COLLATE "C" UNIQUE,
-    action       TEXT,
-    pay_by       BIGINT NOT NULL,
-    created_at   BIGINT NOT NULL,
-    updated_at   BIGINT NOT NULL,
-    attempt_open BOOLEAN NOT NULL DEFAULT TRUE,
-    check_at     BIGINT -- when a closed order's payment is looked up once more, for money that comes late
+    id               TEXT COLLATE "C" PRIMARY KEY,
+    sale             TEXT COLLATE "C" NOT NULL,
+    performance      TEXT COLLATE "C" NOT NULL,
+    buyer            TEXT COLLATE "C" NOT NULL,
+    visit            TEXT NOT NULL,
+    hold             TEXT COLLATE "C" NOT NULL,
+    state            TEXT NOT NULL,
+    reason           TEXT,
+    stuck            BOOLEAN NOT NULL DEFAULT FALSE,
+    amount           BIGINT NOT NULL CHECK (amount >= 0),
+    currency         TEXT NOT NULL,
+    method           TEXT NOT NULL,
+    payment_key      TEXT COLLATE "C" UNIQUE,
+    payment_url      TEXT,
+    payment_deadline BIGINT NOT NULL,
+    created_at       BIGINT NOT NULL,
+    updated_at       BIGINT NOT NULL,
+    attempt_open     BOOLEAN NOT NULL DEFAULT TRUE,
+    payment_check_at BIGINT -- when the payment of a closed order is looked up once more, for late money
 );
-CREATE UNIQUE INDEX one_open_attempt_a_hold ON orders (hold) WHERE attempt_open;
+CREATE UNIQUE INDEX one_open_attempt_per_hold ON orders (hold) WHERE attempt_open;
 CREATE INDEX orders_of_buyer ON orders (buyer, sale);
-CREATE INDEX orders_to_check ON orders (check_at) WHERE check_at IS NOT NULL;
+CREATE INDEX orders_to_check ON orders (payment_check_at) WHERE payment_check_at IS NOT NULL;
 CREATE INDEX orders_stuck ON orders (id) WHERE stuck;
 
 CREATE TABLE order_seat (
@@ -32,7 +32,7 @@ CREATE TABLE order_seat (
     seat     TEXT COLLATE "C" NOT NULL,
     position BIGINT NOT NULL,
     info     JSON NOT NULL, -- zone, section, row, number, price as sold
-    fence    BIGINT,        -- that of the order's claim
+    fence    BIGINT,        -- fence of the order's claim
     PRIMARY KEY (order_id, seat)
 );
 
@@ -73,29 +73,29 @@ CREATE TABLE customer_quota (
     PRIMARY KEY (sale, buyer)
 );
 
--- Whoever changes an order holds its row here first: it is the order's lock and says whose the order is.
+-- Every transaction that changes an order locks its row here first. The row also says who has leased the order.
 CREATE TABLE saga (
-    order_id    TEXT COLLATE "C" PRIMARY KEY REFERENCES orders (id),
-    saga        TEXT NOT NULL,
-    step        TEXT NOT NULL,
-    back        BOOLEAN NOT NULL DEFAULT FALSE,
-    attempts    BIGINT NOT NULL DEFAULT 0,
-    since       BIGINT NOT NULL,
-    ended       BOOLEAN NOT NULL DEFAULT FALSE,
-    lease_owner TEXT NOT NULL,
-    lease_until BIGINT NOT NULL,
-    fence       BIGINT NOT NULL -- grows with every lease; a write under an older one is refused
+    order_id        TEXT COLLATE "C" PRIMARY KEY REFERENCES orders (id),
+    saga            TEXT NOT NULL,
+    step            TEXT NOT NULL,
+    undoing         BOOLEAN NOT NULL DEFAULT FALSE,
+    attempts        BIGINT NOT NULL DEFAULT 0,
+    step_started_at BIGINT NOT NULL,
+    ended           BOOLEAN NOT NULL DEFAULT FALSE,
+    lease_owner     TEXT NOT NULL,
+    lease_until     BIGINT NOT NULL,
+    fence           BIGINT NOT NULL -- grows with every lease; a write under an older one is refused
 );
 CREATE INDEX saga_unfinished ON saga (lease_until) WHERE NOT ended;
 
 CREATE TABLE saga_log (
     order_id TEXT COLLATE "C" NOT NULL,
-    n        BIGINT NOT NULL,
+    sequence BIGINT NOT NULL,
     at       BIGINT NOT NULL,
     saga     TEXT NOT NULL,
     step     TEXT NOT NULL,
     state    TEXT NOT NULL,
-    PRIMARY KEY (order_id, n)
+    PRIMARY KEY (order_id, sequence)
 );
 
 CREATE TABLE ticket (
@@ -104,7 +104,7 @@ CREATE TABLE ticket (
     seat         TEXT COLLATE "C" NOT NULL,
     issued_at    BIGINT NOT NULL,
     delivered_at BIGINT,
-    withdrawn_at BIGINT,
+    voided_at    BIGINT,
     UNIQUE (order_id, seat)
 );
 
@@ -118,13 +118,13 @@ CREATE TABLE outbox (
     PRIMARY KEY (order_id, sequence)
 );
 
-CREATE TABLE idempotency (
-    scope        TEXT COLLATE "C" NOT NULL,
+CREATE TABLE idempotency_key (
+    buyer        TEXT COLLATE "C" NOT NULL,
     key          TEXT COLLATE "C" NOT NULL,
     request_hash TEXT NOT NULL,
     order_id     TEXT NOT NULL,
     at           BIGINT NOT NULL,
-    PRIMARY KEY (scope, key)
+    PRIMARY KEY (buyer, key)
 );
 
 CREATE TABLE inbox (
@@ -134,40 +134,40 @@ CREATE TABLE inbox (
     PRIMARY KEY (gateway, event)
 );
 
--- Which memory of a performance the seats' engine is on, counted here because nothing is forgotten here.
-CREATE TABLE engine_memory (
+-- Current epoch of each performance's seat store, kept here because the ledger does not lose data.
+CREATE TABLE seat_store_epoch (
     sale        TEXT COLLATE "C" NOT NULL,
     performance TEXT COLLATE "C" NOT NULL,
     epoch       BIGINT NOT NULL,
-    identity    TEXT NOT NULL, -- of the server that holds it
+    identity    TEXT NOT NULL, -- of the server that holds the data
     PRIMARY KEY (sale, performance)
 );
 
--- Append-only. A row is written with what it tells of and linked a moment later: its place in the chain, and a hash that
--- covers the link before. Linking at once would let only one transaction be under way in the whole house.
-CREATE TABLE audit (
+-- Append-only. A row is written with the change that it records, and chained a moment later: it gets its sequence and a
+-- hash that covers the row before. Chaining at once would serialize all transactions of all nodes.
+CREATE TABLE order_journal (
     id       BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at       BIGINT NOT NULL,
     order_id TEXT NOT NULL,
-    what     TEXT NOT NULL,
-    n        BIGINT UNIQUE,
+    change   TEXT NOT NULL,
+    sequence BIGINT UNIQUE,
     hash     BYTEA,
-    CHECK ((n IS NULL) = (hash IS NULL))
+    CHECK ((sequence IS NULL) = (hash IS NULL))
 );
-CREATE INDEX audit_unlinked ON audit (id) WHERE n IS NULL;
+CREATE INDEX order_journal_unchained ON order_journal (id) WHERE sequence IS NULL;
 
-CREATE FUNCTION audit_only_grows() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION order_journal_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF TG_OP = 'INSERT' AND NEW.n IS NULL THEN
+    IF TG_OP = 'INSERT' AND NEW.sequence IS NULL THEN
         RETURN NEW;
     END IF;
-    IF TG_OP = 'UPDATE' AND OLD.n IS NULL AND NEW.n IS NOT NULL
-       AND (NEW.id, NEW.at, NEW.order_id, NEW.what) = (OLD.id, OLD.at, OLD.order_id, OLD.what) THEN
+    IF TG_OP = 'UPDATE' AND OLD.sequence IS NULL AND NEW.sequence IS NOT NULL
+       AND (NEW.id, NEW.at, NEW.order_id, NEW.change) = (OLD.id, OLD.at, OLD.order_id, OLD.change) THEN
         RETURN NEW;
     END IF;
-    RAISE EXCEPTION 'the audit log only grows';
+    RAISE EXCEPTION 'the order journal is append-only';
 END $$;
-CREATE TRIGGER audit_is_not_changed BEFORE INSERT OR UPDATE OR DELETE ON audit
-    FOR EACH ROW EXECUTE FUNCTION audit_only_grows();
-CREATE TRIGGER audit_is_not_emptied BEFORE TRUNCATE ON audit
-    FOR EACH STATEMENT EXECUTE FUNCTION audit_only_grows();
+CREATE TRIGGER order_journal_is_not_changed BEFORE INSERT OR UPDATE OR DELETE ON order_journal
+    FOR EACH ROW EXECUTE FUNCTION order_journal_is_append_only();
+CREATE TRIGGER order_journal_is_not_truncated BEFORE TRUNCATE ON order_journal
+    FOR EACH STATEMENT EXECUTE FUNCTION order_journal_is_append_only();

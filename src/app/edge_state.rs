@@ -1,0 +1,124 @@
+//! Builds the state of the public listener from the settings.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use crate::{
+    app::context::{BuildContext, Plans},
+    edge::{
+        self, AppState, DemoLogin, IpRateLimits, PerformanceInfo, SaleInfo,
+        auth::cookies::{CookieRules, SaleCookies},
+        overload::{
+            proof_of_work::ProofOfWork,
+            rate_limit::{IpRateLimit, Rate},
+            shed::{InFlightLimit, LoadShedder},
+        },
+        pages::Pages,
+    },
+    kernel::SaleId,
+    ops::config::{self, SaleSettings, Settings},
+    shop::Shop,
+    waiting_room::TokenVerifier,
+};
+
+/// The state that all handlers share.
+pub(super) fn app_state(
+    settings: &Settings,
+    sales: BTreeMap<SaleId, Arc<SaleInfo>>,
+    shop: Arc<Shop>,
+    context: &BuildContext,
+) -> anyhow::Result<AppState> {
+    let limit = |count, per| IpRateLimit::new(Rate { count, per }, Arc::clone(&context.clock));
+    let (minute, second) = (Duration::from_mins(1), Duration::from_secs(1));
+    Ok(AppState {
+        config: edge_config(settings)?,
+        cookies: CookieRules {
+            secure: settings.server.public_base.starts_with("https://"),
+        },
+        sales,
+        shop,
+        pages: Pages::load(),
+        openapi_document: serde_json::to_vec(&edge::openapi::public_document())?.into(),
+        public_keys: [
+            context.keys.pass.jwks(),
+            context.keys.receipt.jwks(),
+            context.keys.ticket.jwks(),
+        ]
+        .concat(),
+        limits: IpRateLimits {
+            sign_ins: limit(settings.limits.sign_in_per_ip_per_minute, minute),
+            joins: limit(settings.limits.joins_per_ip_per_minute, minute),
+            requests: limit(settings.limits.requests_per_ip_per_second, second),
+        },
+        proof_of_work: ProofOfWork::new(
+            settings.proof_of_work(),
+            context.keys.proof_of_work.clone(),
+            Arc::clone(&context.clock),
+            Arc::clone(&context.entropy),
+        ),
+        in_flight: InFlightLimit::new(settings.server.requests_in_flight_max),
+        load_shedder: LoadShedder::default(),
+        clock: Arc::clone(&context.clock),
+        entropy: Arc::clone(&context.entropy),
+        lifecycle: context.lifecycles.visitors.clone(),
+    })
+}
+
+/// What the handlers know of one sale.
+pub(super) fn sale_info(
+    sale: &SaleSettings,
+    plans: &Plans,
+    tokens: Arc<dyn TokenVerifier>,
+    demo_login: Option<DemoLogin>,
+) -> SaleInfo {
+    SaleInfo {
+        id: sale.id.clone(),
+        cookies: SaleCookies::of(&sale.id),
+        title: sale.title.clone(),
+        artist: sale.artist.clone(),
+        sign_in: match sale.sign_in {
+            config::SignIn::Customer => edge::SignIn::Customer,
+            config::SignIn::None => edge::SignIn::None,
+        },
+        queue_order: match sale.queue_order {
+            config::QueueOrder::Fifo => "fifo",
+            config::QueueOrder::FairDraw => "fair_draw",
+        },
+        prequeue_starts_at: sale.prequeue_starts_at,
+        on_sale_starts_at: sale.on_sale_starts_at,
+        closes_at: sale.closes_at,
+        seats_per_customer_max: sale.seats_per_customer_max,
+        hold_ttl: Duration::from_secs(u64::from(sale.hold_ttl_s)),
+        performances: sale
+            .performances
+            .iter()
+            .zip(plans)
+            .map(|(performance, plan)| PerformanceInfo {
+                id: performance.id.clone(),
+                title: performance.title.clone(),
+                venue: performance.venue.clone(),
+                starts_at: performance.starts_at,
+                seat_count: plan.seat_count(),
+                plan_hash: plan.hash().to_owned(),
+                prices: performance.seating(sale).prices,
+            })
+            .collect(),
+        demo_login,
+        tokens,
+    }
+}
+
+fn edge_config(settings: &Settings) -> anyhow::Result<edge::Config> {
+    let server = &settings.server;
+    let trusted_proxies = server
+        .trusted_proxies
+        .iter()
+        .map(|text| text.parse())
+        .collect::<Result<_, _>>();
+    Ok(edge::Config {
+        public_base: server.public_base.clone(),
+        trusted_proxies: trusted_proxies.map_err(|e: &str| anyhow::anyhow!("server.trusted_proxies: {e}"))?,
+        body_bytes_max: server.body_bytes_max,
+        body_timeout: Duration::from_millis(u64::from(server.body_timeout_ms)),
+        request_timeout: Duration::from_millis(u64::from(server.request_timeout_ms)),
+    })
+}

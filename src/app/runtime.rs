@@ -1,0 +1,38 @@
+//! The async runtime, and the signals that end the process.
+
+use std::future::Future;
+
+use anyhow::Context;
+
+/// How many tasks run between two polls of the sockets. With tokio's default of 61, under full load a request
+/// would wait some milliseconds before the server could even refuse it.
+const EVENT_INTERVAL: u32 = 16;
+
+/// Runs `work` on a new multi-threaded runtime.
+///
+/// # Errors
+/// The error of `work`, or no threads.
+pub fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    // A soft limit of 1024 file descriptors is common and far too low for a sale. A refusal is not an error:
+    // the hard limit then decides how many connections are possible.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime
+        .enable_all()
+        .event_interval(EVENT_INTERVAL)
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(work)
+}
+
+/// Resolves on SIGTERM or SIGINT.
+pub(super) async fn stop_signal() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

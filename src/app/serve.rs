@@ -1,0 +1,165 @@
+//! Serves a configuration: start, readiness, shutdown.
+
+use std::time::Duration;
+
+use anyhow::bail;
+
+use crate::{
+    app::{
+        box_office_feed, build,
+        lifecycles::Lifecycles,
+        listeners::{Listeners, listen},
+        metrics_loop,
+        roles::Roles,
+        runtime::stop_signal,
+    },
+    edge::{self, ConnectionTimeouts, Dispatcher, connection::acceptor::ConnectionLimits},
+    ops::{
+        admin::{listener::Readiness, openapi, operators::OperatorApi, routes},
+        config::Settings,
+        reports::BoxOfficeFeed,
+        telemetry,
+    },
+    platform::shutdown::Lifecycle,
+};
+
+/// Work that starts once the process serves; it is given the background lifecycle.
+pub type OnOpen = Box<dyn FnOnce(&Lifecycle) + Send>;
+
+/// What the demo adds to a process.
+#[derive(Default)]
+pub struct DemoHooks {
+    /// The login that the pages show.
+    pub demo_login: Option<edge::DemoLogin>,
+    /// Started once the process serves.
+    pub on_open: Option<OnOpen>,
+}
+
+/// Serves the sales of a configuration until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When the configuration cannot be served, or as [`open`].
+pub async fn serve(settings: Settings, roles: Roles) -> anyhow::Result<()> {
+    if settings.sales.is_empty() {
+        bail!("the configuration has no [[sales]]; config/stagedoor.toml shows one");
+    }
+    if settings.shares_state() && settings.gateway.url.is_empty() {
+        bail!(
+            "gateway.url: nodes that share a sale must share its payment gateway; the built-in sandbox \
+            belongs to one process"
+        );
+    }
+    let listeners = Listeners {
+        public: listen(settings.server.listen)?,
+        admin: listen(settings.server.admin_listen)?,
+    };
+    open(settings, roles, listeners, DemoHooks::default()).await
+}
+
+/// Builds all parts, serves until SIGTERM or SIGINT, and shuts down.
+///
+/// # Errors
+/// When a part cannot be built or recovered.
+pub async fn open(
+    settings: Settings,
+    roles: Roles,
+    listeners: Listeners,
+    extras: DemoHooks,
+) -> anyhow::Result<()> {
+    telemetry::init_logs(&settings.log.level, settings.log.format);
+    let metrics = telemetry::init_metrics();
+    let lifecycles = Lifecycles::default();
+    let readiness = Readiness::default();
+    let feed = BoxOfficeFeed::default();
+    let operators = OperatorApi::default();
+    // The admin listener serves health and metrics while the parts below recover.
+    lifecycles.background.spawn(edge::connection::acceptor::serve(
+        listeners.admin,
+        Dispatcher::private(routes::router(
+            readiness.clone(),
+            metrics.clone(),
+            serde_json::to_vec(&openapi::admin_document())?.into(),
+            feed.clone(),
+            operators.clone(),
+        )),
+        connection_limits(&settings),
+        lifecycles.background.clone(),
+    ));
+
+    let parts = build::build(
+        &settings,
+        roles,
+        &listeners.public,
+        extras.demo_login,
+        &lifecycles,
+    )
+    .await?;
+    let public = lifecycles.visitors.spawn(edge::connection::acceptor::serve(
+        listeners.public,
+        Dispatcher::public(
+            parts.state.clone(),
+            parts.waiting_room.clone(),
+            parts.box_office.clone(),
+        ),
+        connection_limits(&settings),
+        lifecycles.visitors.clone(),
+    ));
+    if let Some(waiting_room) = &parts.waiting_room {
+        feed.open(&waiting_room.rooms, parts.keys.internal.clone());
+        operators.publish_rooms(&waiting_room.rooms, &settings.operators);
+    }
+    box_office_feed::start(&parts, &settings, &lifecycles.background)?;
+    metrics_loop::start(&parts, metrics, &lifecycles.background);
+    readiness.set(true);
+    tracing::info!(node = settings.node_name(), address = %settings.server.public_base, ?roles, "serving");
+    if let Some(on_open) = extras.on_open {
+        on_open(&lifecycles.background);
+    }
+
+    stop_signal().await?;
+    readiness.set(false);
+    drain(&settings, &lifecycles).await;
+    let _ = public.await;
+    Ok(())
+}
+
+/// Shuts down in the order of dependencies: visitors, then the background work that serves them, then the
+/// writers that record both.
+async fn drain(settings: &Settings, lifecycles: &Lifecycles) {
+    let notice = Duration::from_millis(u64::from(settings.server.shutdown_notice_ms));
+    let timeout = Duration::from_secs(u64::from(settings.server.shutdown_timeout_s));
+    tracing::info!(
+        ?notice,
+        "stopping: still serving, clients are asked to reconnect elsewhere"
+    );
+    lifecycles.visitors.begin_drain();
+    tokio::time::sleep(notice).await;
+    tracing::info!("no new connections; finishing requests in flight");
+    lifecycles.visitors.stop();
+    if !lifecycles.visitors.wait_idle(timeout).await {
+        tracing::warn!("some requests did not finish in time");
+    }
+    for (lifecycle, what) in [
+        (&lifecycles.background, "background work"),
+        (&lifecycles.writers, "writers"),
+    ] {
+        lifecycle.stop();
+        if !lifecycle.wait_idle(Duration::from_secs(5)).await {
+            tracing::warn!("some {what} did not end in time; the next start recovers it");
+        }
+    }
+}
+
+fn connection_limits(settings: &Settings) -> ConnectionLimits {
+    let server = &settings.server;
+    ConnectionLimits {
+        connections_max: server.connections_max,
+        connections_per_ip_max: u32::try_from(server.connections_per_ip_max).unwrap_or(u32::MAX),
+        header_bytes_max: server.header_bytes_max,
+        timeouts: ConnectionTimeouts {
+            idle: Duration::from_secs(u64::from(server.idle_timeout_s)),
+            head: Duration::from_millis(u64::from(server.header_timeout_ms)),
+            stalled: Duration::from_secs(30),
+        },
+    }
+}

@@ -1,0 +1,24 @@
+//! The conformance suite that every ledger must pass.
+
+mod claims;
+pub(crate) mod fixtures;
+mod orders;
+
+use crate::checkout::ledger::port::Ledger;
+
+/// Runs the whole suite. Each case uses buyers and seats of its own.
+pub(crate) async fn all(ledger: &dyn Ledger) {
+    orders::one_idempotency_key_is_one_order(ledger).await;
+    orders::one_hold_has_one_open_attempt(ledger).await;
+    claims::a_seat_has_one_claim_and_its_fence_grows(ledger).await;
+    claims::concurrent_claims_give_each_seat_once(ledger).await;
+    claims::the_quota_is_enforced_and_restored(ledger).await;
+    claims::booking_happens_once_with_tickets_and_event(ledger).await;
+    claims::nothing_is_booked_without_claims(ledger).await;
+    orders::an_old_lease_changes_nothing(ledger).await;
+    claims::a_closed_attempt_claims_nothing(ledger).await;
+    orders::webhooks_are_recorded_once(ledger).await;
+    claims::claims_are_listed_for_a_restart(ledger).await;
+    orders::payments_are_checked_when_due(ledger).await;
+    orders::a_seat_store_epoch_is_advanced_once(ledger).await;
+}

@@ -1,0 +1,244 @@
+//! Orders: idempotency, leases, webhooks, late payments, and the epochs of seat stores.
+
+use std::time::Duration;
+
+use super::fixtures::{Request, at, lease_request, open, performance_key, position, progress};
+use crate::{
+    checkout::{
+        ledger::port::{Ledger, LedgerError, OpenOutcome, SeatStoreEpoch},
+        order::{OrderState, Reason},
+        types::PerformanceKey,
+    },
+    kernel::Subject,
+};
+
+pub(super) async fn one_idempotency_key_is_one_order(ledger: &dyn Ledger) {
+    let request = Request::new(1, &["K-1"]);
+    let opened = futures_util::future::join_all(
+        (0..8).map(|_| ledger.open_order(request.order(), lease_request("a", 0))),
+    )
+    .await;
+    let new: Vec<_> = opened
+        .iter()
+        .filter_map(|outcome| {
+            if let Ok(OpenOutcome::New(lease)) = outcome {
+                Some(lease.order)
+            } else {
+                None
+            }
+        })
+        .collect();
+    assert_eq!(new.len(), 1);
+    assert!(opened.iter().all(
+        |outcome| matches!(outcome, Ok(OpenOutcome::New(lease)) if lease.order == new[0])
+            || matches!(outcome, Ok(OpenOutcome::Existing(id)) if *id == new[0])
+    ));
+    let other_body = Request {
+        hash: "other".into(),
+        ..request.clone()
+    };
+    assert_eq!(
+        ledger
+            .open_order(other_body.order(), lease_request("a", 0))
+            .await
+            .unwrap(),
+        OpenOutcome::KeyReused
+    );
+    assert_eq!(
+        ledger
+            .idempotency_record(&request.buyer, &request.key)
+            .await
+            .unwrap()
+            .map(|record| record.order),
+        Some(new[0])
+    );
+    let other_buyer = Subject::customer("other").unwrap();
+    assert_eq!(
+        ledger
+            .idempotency_record(&other_buyer, &request.key)
+            .await
+            .unwrap(),
+        None,
+        "a key belongs to its buyer"
+    );
+}
+
+pub(super) async fn one_hold_has_one_open_attempt(ledger: &dyn Ledger) {
+    let request = Request::new(2, &["H-1"]);
+    let first = open(ledger, &request).await;
+    let second_click = Request {
+        key: "second".into(),
+        ..request.clone()
+    };
+    assert_eq!(
+        ledger
+            .open_order(second_click.order(), lease_request("a", 0))
+            .await
+            .unwrap(),
+        OpenOutcome::Existing(first.order)
+    );
+    ledger
+        .close_order(first, OrderState::Declined, None, None, at(1))
+        .await
+        .unwrap();
+    let other_card = Request {
+        key: "third".into(),
+        ..request
+    };
+    assert!(matches!(
+        ledger
+            .open_order(other_card.order(), lease_request("a", 2))
+            .await
+            .unwrap(),
+        OpenOutcome::New(_)
+    ));
+}
+
+pub(super) async fn an_old_lease_changes_nothing(ledger: &dyn Ledger) {
+    let old = open(ledger, &Request::new(10, &["O-1"])).await;
+    let due = ledger
+        .lease_due_sagas(lease_request("b", 500), false, 1_000)
+        .await
+        .unwrap();
+    assert!(
+        due.iter().all(|saga| saga.lease.order != old.order),
+        "its lease has not expired"
+    );
+    let due = ledger
+        .lease_due_sagas(lease_request("b", 5_000), false, 1_000)
+        .await
+        .unwrap();
+    let new = due.iter().find(|saga| saga.lease.order == old.order).unwrap();
+    assert_eq!(
+        (new.position.step.as_str(), new.lease.fence),
+        ("begin", old.fence + 1)
+    );
+    assert!(matches!(
+        ledger.claim(old, 4, at(0)).await,
+        Err(LedgerError::LeaseLost)
+    ));
+    assert!(matches!(
+        ledger
+            .close_order(old, OrderState::Declined, None, None, at(0))
+            .await,
+        Err(LedgerError::LeaseLost)
+    ));
+    let progress = progress("claim");
+    assert!(matches!(
+        ledger.record_progress(old, progress.clone()).await,
+        Err(LedgerError::LeaseLost)
+    ));
+    ledger.record_progress(new.lease, progress).await.unwrap();
+    let order = ledger.order(old.order).await.unwrap().unwrap();
+    assert!(order.stuck && order.reason == Some(Reason::HoldGone));
+    let log = ledger.saga_log(old.order).await.unwrap();
+    let listed: Vec<_> = log
+        .iter()
+        .map(|entry| (entry.step.as_str(), entry.state.as_str()))
+        .collect();
+    assert_eq!(
+        listed,
+        [("begin", "started"), ("begin", "done"), ("claim", "started")]
+    );
+    let own = ledger
+        .lease_due_sagas(lease_request("b", 6_001), true, 1_000)
+        .await
+        .unwrap();
+    assert!(
+        own.iter()
+            .any(|saga| saga.lease.order == old.order && saga.position.step == "claim"),
+        "after a restart a node finds its own sagas"
+    );
+    assert!(
+        ledger
+            .start_saga(
+                old.order,
+                OrderState::Paid,
+                OrderState::Refunding,
+                Reason::CanceledByBuyer,
+                position("x"),
+                lease_request("b", 0)
+            )
+            .await
+            .unwrap()
+            .is_none()
+    );
+}
+
+pub(super) async fn webhooks_are_recorded_once(ledger: &dyn Ledger) {
+    assert!(ledger.record_webhook("sandbox", "msg_1", at(0)).await.unwrap());
+    assert!(!ledger.record_webhook("sandbox", "msg_1", at(0)).await.unwrap());
+    assert!(ledger.record_webhook("other", "msg_1", at(0)).await.unwrap());
+}
+
+pub(super) async fn payments_are_checked_when_due(ledger: &dyn Ledger) {
+    let lease = open(ledger, &Request::new(13, &["P-1"])).await;
+    ledger
+        .close_order(lease, OrderState::Declined, None, Some(at(100)), at(1))
+        .await
+        .unwrap();
+    assert_eq!(ledger.payments_to_check(at(99), 10).await.unwrap(), []);
+    assert_eq!(
+        ledger.payments_to_check(at(100), 10).await.unwrap(),
+        [lease.order]
+    );
+    ledger.schedule_payment_check(lease.order, None).await.unwrap();
+    assert_eq!(
+        ledger
+            .payments_to_check(at(100).plus(Duration::from_secs(9)), 10)
+            .await
+            .unwrap(),
+        []
+    );
+}
+
+pub(super) async fn a_seat_store_epoch_is_advanced_once(ledger: &dyn Ledger) {
+    let epoch_of = |epoch, identity: &str| SeatStoreEpoch {
+        epoch,
+        identity: identity.into(),
+    };
+    assert_eq!(
+        ledger.seat_store_epoch(&performance_key()).await.unwrap(),
+        epoch_of(0, "")
+    );
+    let key = performance_key();
+    let advancing = ["one", "two", "three"].map(|identity| ledger.advance_epoch(&key, 0, identity));
+    let listed: Vec<_> = futures_util::future::join_all(advancing)
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    assert!(
+        listed
+            .iter()
+            .all(|current| current.epoch == 1 && *current == listed[0]),
+        "one advances, and all learn of it: {listed:?}"
+    );
+    assert_eq!(
+        ledger.advance_epoch(&performance_key(), 1, "four").await.unwrap(),
+        epoch_of(2, "four")
+    );
+    assert_eq!(
+        ledger.advance_epoch(&performance_key(), 1, "one").await.unwrap(),
+        epoch_of(2, "four"),
+        "it saw an earlier epoch"
+    );
+    assert_eq!(
+        ledger.advance_epoch(&performance_key(), 7, "one").await.unwrap(),
+        epoch_of(2, "four"),
+        "it saw an epoch that never was"
+    );
+    assert_eq!(
+        ledger.seat_store_epoch(&performance_key()).await.unwrap(),
+        epoch_of(2, "four")
+    );
+    let other = PerformanceKey {
+        performance: "saturday".parse().unwrap(),
+        ..performance_key()
+    };
+    assert_eq!(
+        ledger.seat_store_epoch(&other).await.unwrap(),
+        epoch_of(0, ""),
+        "each performance has its own epoch"
+    );
+}

@@ -1,0 +1,38 @@
+// Sound, vibration and notification, only for who asked for them: browsers want a press first, and so do people.
+import { t, put } from "./i18n.js";
+
+const audio = new (window.AudioContext ?? window.webkitAudioContext)();
+if ("Notification" in window && Notification.permission === "default") Notification.requestPermission();
+
+/** Says on its buttons that the bell hangs, and rings once. */
+export function hang() {
+  for (const button of document.querySelectorAll("[data-do=tell]")) {
+    put(button, `✓ ${t("sale.told")}`);
+    button.disabled = true;
+  }
+  bell();
+  return bell;
+}
+
+/** A chime; with words also what reaches somebody who is not looking. */
+function bell(heading, body) {
+  audio.resume();
+  [523, 659, 784, 1047].forEach((pitch, i) => {
+    const tone = audio.createOscillator();
+    const loud = audio.createGain();
+    const at = audio.currentTime + i * 0.18;
+    tone.frequency.value = pitch;
+    loud.gain.setValueAtTime(0.25, at);
+    loud.gain.exponentialRampToValueAtTime(0.001, at + 0.7);
+    tone.connect(loud).connect(audio.destination);
+    tone.start(at);
+    tone.stop(at + 0.7);
+  });
+  if (!heading) return;
+  navigator.vibrate?.([300, 150, 300, 150, 600]);
+  try {
+    if (document.hidden && Notification.permission === "granted") new Notification(heading, { body });
+  } catch {
+    // Some phones allow notifications from service workers only; sound and title remain.
+  }
+}

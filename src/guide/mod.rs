@@ -1,0 +1,25 @@
+//! What to read first: the ideas, the structure and the operation of `stagedoor`.
+
+/// What a visitor goes through: queue, call, admission, visit, hold, order.
+#[doc = include_str!("concepts.md")]
+pub mod concepts {}
+
+/// The folders, and the life of a join, a wait, an admission, a hold and an order.
+#[doc = include_str!("architecture.md")]
+pub mod architecture {}
+
+/// Deploying, watching and steering a sale.
+#[doc = include_str!("operations.md")]
+pub mod operations {}
+
+/// The random draw, and how to verify it.
+#[doc = include_str!("fair_draw.md")]
+pub mod fair_draw {}
+
+/// The tamper-evident record of everything that happened to a queue.
+#[doc = include_str!("journal.md")]
+pub mod journal {}
+
+/// Every term in one sentence.
+#[doc = include_str!("glossary.md")]
+pub mod glossary {}

@@ -1,0 +1,203 @@
+//! The OpenAPI document of the admin API.
+
+use serde_json::{Value, json};
+
+use super::{listener::METRICS_CONTENT_TYPE, routes::ADMIN_ROUTES};
+use crate::{
+    edge::{
+        errors::problem::{Kind, Problem},
+        openapi::{self, operation::OperationDoc, security::Credential},
+    },
+    waiting_room::{AdmissionSettings, BoxOfficeHealth, BoxOfficeReport, OperatorCommand, Phase, ZoneStock},
+};
+
+const DESCRIPTION: &str = "\
+Metrics, health, the box office's reports and operators' commands. The public must not reach this listener.
+
+Errors are `application/problem+json` (RFC 9457) with a stable `type`.";
+
+/// The document of the admin API.
+#[must_use]
+pub fn admin_document() -> Value {
+    let routes = ADMIN_ROUTES
+        .iter()
+        .filter_map(|route| Some((&route.method, route.path, route.operation_id?)));
+    let tags = [
+        ("process", "The state of this process."),
+        ("operators", "Steering a sale's admission."),
+        (
+            "box office",
+            "What box offices report to waiting rooms in other processes.",
+        ),
+    ];
+    openapi::build("stagedoor admin", DESCRIPTION, &tags, routes, operations())
+}
+
+/// Every operation of the admin API.
+fn operations() -> Vec<OperationDoc> {
+    vec![
+        get_metrics(),
+        get_liveness(),
+        get_readiness(),
+        report_box_office(),
+        get_admission_settings(),
+        execute_command(),
+    ]
+}
+
+fn get_metrics() -> OperationDoc {
+    OperationDoc::new("get_metrics", "process", "Get all metrics")
+        .on_admin_listener()
+        .content(
+            200,
+            "Prometheus's text format.",
+            METRICS_CONTENT_TYPE,
+            &json!({ "type": "string" }),
+        )
+        .problem(Kind::NotFound)
+}
+
+fn get_liveness() -> OperationDoc {
+    OperationDoc::new("get_liveness", "process", "Ask whether the process answers")
+        .on_admin_listener()
+        .empty(204, "It does.")
+}
+
+fn get_readiness() -> OperationDoc {
+    OperationDoc::new(
+        "get_readiness",
+        "process",
+        "Ask whether the process takes traffic",
+    )
+    .on_admin_listener()
+    .empty(204, "It does.")
+    .empty(503, "It recovers, or shuts down.")
+}
+
+fn report_box_office() -> OperationDoc {
+    let report = BoxOfficeReport {
+        source: "node-1".to_owned(),
+        sequence: 1_777_633_500_000_000,
+        zones: vec![ZoneStock {
+            zone: "floor".to_owned(),
+            free: 310,
+            held: 44,
+            booked: 646,
+            blocked: 0,
+        }],
+        ended: Vec::new(),
+        paying: Vec::new(),
+        health: Some(BoxOfficeHealth {
+            latency_ms: Some(12),
+            usual_latency_ms: 9,
+            failures_per_mille: 0,
+        }),
+    };
+    of_sale(
+        "report_box_office",
+        "box office",
+        "Report the state of a box office",
+    )
+    .describe("Reports may be repeated and arrive out of order; an older one is ignored.")
+    .credentials(&[&[Credential::BoxOfficeMac]])
+    .raw_json_body::<BoxOfficeReport>(&[(
+        "report",
+        serde_json::to_value(report).expect("wire types are JSON"),
+    )])
+    .empty(204, "Accepted, or ignored because it is older than the last one.")
+    .problems(&[
+        Kind::MalformedRequest,
+        Kind::InvalidField,
+        Kind::BodyTooLarge,
+        Kind::BodyTooSlow,
+        Kind::NotSigned,
+        Kind::TemporarilyUnavailable,
+    ])
+}
+
+fn of_sale(id: &'static str, tag: &'static str, summary: &'static str) -> OperationDoc {
+    OperationDoc::new(id, tag, summary).on_admin_listener().in_sale()
+}
+
+fn for_operators(id: &'static str, summary: &'static str) -> OperationDoc {
+    of_sale(id, "operators", summary)
+        .credentials(&[&[Credential::Operator]])
+        .problems(&[
+            Kind::SignInRequired,
+            Kind::WrongCredentials,
+            Kind::TemporarilyUnavailable,
+        ])
+}
+
+fn settings() -> AdmissionSettings {
+    AdmissionSettings {
+        phase: Phase::OnSale,
+        reason: None,
+        version: 3,
+        paused: false,
+        admission_rate_per_minute: 600,
+        admission_rate_effective_per_minute: 600,
+        active_visits_max: 1_000,
+        active_visits: 962,
+        notice: Some("Doors open at 18:00.".to_owned()),
+    }
+}
+
+fn get_admission_settings() -> OperationDoc {
+    for_operators("get_admission_settings", "Get a sale's admission settings").json(
+        200,
+        "The settings, and what follows from them.",
+        &settings(),
+    )
+}
+
+fn execute_command() -> OperationDoc {
+    let command = |command: &OperatorCommand| serde_json::to_value(command).expect("wire types are JSON");
+    for_operators("execute_command", "Execute a command")
+        .describe(
+            "The journal records every command with its operator. Of contradictory commands the last \
+            one counts.",
+        )
+        .raw_json_body::<OperatorCommand>(&[
+            (
+                "set_admission_rate",
+                command(&OperatorCommand::SetAdmissionRate { per_minute: 600 }),
+            ),
+            (
+                "set_active_visits_max",
+                command(&OperatorCommand::SetActiveVisitsMax { visits: 1_000 }),
+            ),
+            ("pause", command(&OperatorCommand::Pause)),
+            ("resume", command(&OperatorCommand::Resume)),
+            (
+                "notice",
+                command(&OperatorCommand::Notice {
+                    text: Some("Doors open at 18:00.".to_owned()),
+                }),
+            ),
+            ("close", command(&OperatorCommand::Close)),
+            ("revoke_passes", command(&OperatorCommand::RevokePasses)),
+        ])
+        .json(200, "The settings after the command.", &settings())
+        .problem_like(Problem::new(Kind::InvalidField).with("field", &"per_minute"))
+        .problems(&[Kind::MalformedRequest, Kind::BodyTooLarge, Kind::Closed])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::openapi::tests::{agree, check_examples};
+
+    #[test]
+    fn every_admin_route_has_an_operation_and_every_operation_a_route() {
+        agree(
+            ADMIN_ROUTES.iter().filter_map(|route| route.operation_id),
+            &operations(),
+        );
+    }
+
+    #[test]
+    fn examples_of_the_admin_document_are_valid() {
+        assert!(check_examples(&admin_document()) > 15);
+    }
+}

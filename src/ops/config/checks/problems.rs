@@ -1,0 +1,44 @@
+//! Collects problems, and predicates that several checks share.
+
+use std::net::IpAddr;
+
+/// Problems found so far: a key's full path and a sentence.
+#[derive(Default)]
+pub(super) struct Problems(pub(super) Vec<(String, String)>);
+
+impl Problems {
+    /// Adds a problem if the condition holds.
+    pub(super) fn add_if(&mut self, wrong: bool, key: impl Into<String>, sentence: impl Into<String>) {
+        if wrong {
+            self.0.push((key.into(), sentence.into()));
+        }
+    }
+
+    /// Adds a problem for each number of the section that is 0.
+    pub(super) fn require_positive(&mut self, numbers: &[(&str, u64)], section: &str) {
+        for (key, number) in numbers {
+            self.add_if(*number == 0, format!("{section}.{key}"), "must be at least 1");
+        }
+    }
+}
+
+/// Whether it is `http://HOST` or `https://HOST` without a trailing slash.
+pub(super) fn is_base_url(text: &str) -> bool {
+    text.parse::<http::Uri>().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.host().is_some_and(|host| !host.is_empty())
+            && uri.query().is_none()
+    }) && !text.ends_with('/')
+}
+
+/// Whether it is an IP address or a network in CIDR notation.
+pub(super) fn is_network(text: &str) -> bool {
+    let (address, prefix) = text
+        .split_once('/')
+        .map_or((text, None), |(address, prefix)| (address, Some(prefix)));
+    let Ok(address) = address.parse::<IpAddr>() else {
+        return false;
+    };
+    let bits = if address.is_ipv4() { 32 } else { 128 };
+    prefix.is_none_or(|prefix| prefix.parse::<u8>().is_ok_and(|length| length <= bits))
+}

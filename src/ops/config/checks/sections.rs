@@ -1,0 +1,217 @@
+//! Checks of the sections other than stores, databases and sales.
+
+use std::path::Path;
+
+use crate::{
+    edge::overload::proof_of_work::BITS_MAX,
+    ops::{
+        admin::operators::is_token_hash,
+        config::{
+            checks::problems::{Problems, is_base_url, is_network},
+            sections::Settings,
+        },
+    },
+};
+
+pub(super) fn server(settings: &Settings, problems: &mut Problems) {
+    let section = &settings.server;
+    problems.add_if(
+        section.listen == section.admin_listen && section.listen.port() != 0,
+        "server.admin_listen",
+        "must differ from server.listen: the admin API is never served to the public",
+    );
+    problems.add_if(
+        !is_base_url(&section.public_base),
+        "server.public_base",
+        "must be http://HOST or https://HOST without a slash at the end",
+    );
+    for (ix, proxy) in section.trusted_proxies.iter().enumerate() {
+        problems.add_if(
+            !is_network(proxy),
+            format!("server.trusted_proxies[{ix}]"),
+            "must be an address or a network, such as 10.0.0.1 or 10.0.0.0/8",
+        );
+    }
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "._:-".contains(c);
+    problems.add_if(
+        section.node_name.len() > 64 || !section.node_name.chars().all(is_name),
+        "server.node_name",
+        "must be at most 64 letters, digits and . _ : - (empty: the host name and the public port)",
+    );
+    problems.add_if(
+        section.shutdown_notice_ms > 60_000,
+        "server.shutdown_notice_ms",
+        "must be at most 60000: process managers do not wait longer for a stop",
+    );
+    problems.add_if(
+        section.header_bytes_max < 8_192,
+        "server.header_bytes_max",
+        "must be at least 8192",
+    );
+    problems.require_positive(
+        &[
+            ("connections_max", section.connections_max as u64),
+            ("body_bytes_max", section.body_bytes_max as u64),
+            ("header_timeout_ms", section.header_timeout_ms.into()),
+            ("body_timeout_ms", section.body_timeout_ms.into()),
+            ("idle_timeout_s", section.idle_timeout_s.into()),
+            ("request_timeout_ms", section.request_timeout_ms.into()),
+            ("requests_in_flight_max", section.requests_in_flight_max as u64),
+        ],
+        "server",
+    );
+}
+
+pub(super) fn keys_and_log(settings: &Settings, problems: &mut Problems) {
+    let keys = &settings.keys;
+    problems.add_if(
+        !keys.master.is_empty() && keys.master_file != Path::new(""),
+        "keys.master_file",
+        "must be empty when keys.master is given",
+    );
+    problems.add_if(
+        settings.data.dir == Path::new(""),
+        "data.dir",
+        "must name a directory",
+    );
+    let level = settings.log.level.parse::<tracing_subscriber::EnvFilter>();
+    problems.add_if(
+        settings.log.level.is_empty() || level.is_err(),
+        "log.level",
+        "must be error, warn, info, debug or trace, or a list such as info,stagedoor=debug",
+    );
+}
+
+pub(super) fn operators(settings: &Settings, problems: &mut Problems) {
+    for (name, hash) in &settings.operators {
+        problems.add_if(
+            !is_token_hash(hash),
+            format!("operators.{name}"),
+            "must be the SHA-256 of the operator's token, 64 hexadecimal digits; `stagedoor operator-token` \
+            makes both",
+        );
+    }
+}
+
+pub(super) fn proof_of_work(settings: &Settings, problems: &mut Problems) {
+    let section = &settings.limits.proof_of_work;
+    let path = "limits.proof_of_work";
+    problems.add_if(
+        section.difficulty_bits_max > BITS_MAX,
+        format!("{path}.difficulty_bits_max"),
+        format!("must be at most {BITS_MAX}: more keeps a phone busy for minutes"),
+    );
+    problems.add_if(
+        section.difficulty_bits_min > section.difficulty_bits_max,
+        format!("{path}.difficulty_bits_min"),
+        format!(
+            "must not be above difficulty_bits_max ({})",
+            section.difficulty_bits_max
+        ),
+    );
+    problems.add_if(
+        section.allow_over_join_limit && section.difficulty_bits_max == 0,
+        format!("{path}.allow_over_join_limit"),
+        "must be false while difficulty_bits_max is 0: no work would replace the limit",
+    );
+    problems.add_if(
+        section.challenge_ttl_s > 3_600,
+        format!("{path}.challenge_ttl_s"),
+        "must be at most 3600: used challenges are remembered for this time",
+    );
+    problems.require_positive(
+        &[
+            ("joins_per_second_normal", section.joins_per_second_normal.into()),
+            (
+                "joins_per_ip_per_minute_normal",
+                section.joins_per_ip_per_minute_normal.into(),
+            ),
+            ("challenge_ttl_s", section.challenge_ttl_s.into()),
+            ("used_challenges_max", section.used_challenges_max as u64),
+        ],
+        path,
+    );
+}
+
+pub(super) fn shop(settings: &Settings, problems: &mut Problems) {
+    let section = &settings.shop;
+    problems.require_positive(
+        &[
+            ("connections_max", section.connections_max.into()),
+            ("queries_per_second_max", section.queries_per_second_max.into()),
+            ("query_timeout_ms", section.query_timeout_ms.into()),
+            ("password_threads", section.password_threads as u64),
+            ("password_queue_max", section.password_queue_max as u64),
+            ("session_hours", section.session_hours.into()),
+        ],
+        "shop",
+    );
+    problems.add_if(
+        !section.database_url.expose().starts_with("sqlite:"),
+        "shop.database_url",
+        "must be sqlite:FILE",
+    );
+    problems.add_if(
+        section.customer_query.matches('?').count() != 1,
+        "shop.customer_query",
+        "must have exactly one ?, which stands for the login in lower case",
+    );
+    let handoff = &section.handoff;
+    if handoff.secret.is_empty() {
+        problems.add_if(
+            !handoff.issuer.is_empty(),
+            "shop.handoff.secret",
+            "must be given when shop.handoff.issuer is",
+        );
+    } else {
+        problems.add_if(
+            handoff.secret.expose().len() < 32,
+            "shop.handoff.secret",
+            "must be at least 32 bytes long",
+        );
+        problems.add_if(
+            handoff.issuer.is_empty(),
+            "shop.handoff.issuer",
+            "must be given when there is a secret",
+        );
+        problems.add_if(
+            handoff.audience.is_empty(),
+            "shop.handoff.audience",
+            "must be given when there is a secret",
+        );
+    }
+}
+
+pub(super) fn checkout(settings: &Settings, problems: &mut Problems) {
+    let section = &settings.checkout;
+    problems.require_positive(
+        &[
+            ("order_response_wait_ms", section.order_response_wait_ms.into()),
+            ("gateway_timeout_ms", section.gateway_timeout_ms.into()),
+            ("payment_timeout_s", section.payment_timeout_s.into()),
+        ],
+        "checkout",
+    );
+    problems.add_if(
+        section.order_response_wait_ms >= settings.server.request_timeout_ms,
+        "checkout.order_response_wait_ms",
+        format!(
+            "must be shorter than server.request_timeout_ms ({})",
+            settings.server.request_timeout_ms
+        ),
+    );
+    problems.add_if(
+        u64::from(section.payment_timeout_s) * 1_000 < u64::from(section.gateway_timeout_ms),
+        "checkout.payment_timeout_s",
+        format!(
+            "must not be shorter than one gateway call, checkout.gateway_timeout_ms ({})",
+            section.gateway_timeout_ms
+        ),
+    );
+    let url = &settings.gateway.url;
+    problems.add_if(
+        !url.is_empty() && !is_base_url(url),
+        "gateway.url",
+        "must be empty, or http://HOST or https://HOST without a slash at the end",
+    );
+}

@@ -1,0 +1,71 @@
+//! Converts the settings to the configurations of the contexts.
+
+use std::time::Duration;
+
+use crate::{
+    checkout,
+    edge::overload::proof_of_work,
+    ops::config::{
+        sections::Settings,
+        units::{millis, seconds},
+    },
+    shop,
+};
+
+impl Settings {
+    /// The configuration of checkout.
+    #[must_use]
+    pub fn checkout(&self) -> checkout::Config {
+        checkout::Config {
+            sales: self
+                .sales
+                .iter()
+                .map(|sale| checkout::SaleConfig {
+                    sale: sale.id.clone(),
+                    title: sale.title.in_language("en").to_owned(),
+                    seats_per_customer_max: sale.seats_per_customer_max,
+                })
+                .collect(),
+            issuer: self.server.public_base.clone(),
+            order_response_wait: millis(self.checkout.order_response_wait_ms),
+            gateway_timeout: millis(self.checkout.gateway_timeout_ms),
+            payment_timeout: seconds(self.checkout.payment_timeout_s),
+        }
+    }
+
+    /// The configuration of the proof of work.
+    #[must_use]
+    pub fn proof_of_work(&self) -> proof_of_work::Config {
+        let settings = &self.limits.proof_of_work;
+        proof_of_work::Config {
+            difficulty_bits_min: settings.difficulty_bits_min,
+            difficulty_bits_max: settings.difficulty_bits_max,
+            joins_per_second_normal: settings.joins_per_second_normal,
+            joins_per_ip_per_minute_normal: settings.joins_per_ip_per_minute_normal,
+            challenge_ttl: seconds(settings.challenge_ttl_s),
+            used_challenges_max: settings.used_challenges_max,
+            allow_over_join_limit: settings.allow_over_join_limit,
+        }
+    }
+
+    /// The configuration of the shop integration.
+    #[must_use]
+    pub fn shop(&self) -> shop::Config {
+        let shop = &self.shop;
+        shop::Config {
+            database_url: shop.database_url.expose().to_owned(),
+            customer_query: shop.customer_query.clone(),
+            connections_max: shop.connections_max,
+            queries_per_second_max: shop.queries_per_second_max,
+            query_timeout: millis(shop.query_timeout_ms),
+            password_threads: shop.password_threads,
+            password_queue_max: shop.password_queue_max,
+            session_ttl: Duration::from_secs(u64::from(shop.session_hours) * 3_600),
+            handoff: (!shop.handoff.secret.is_empty()).then(|| shop::HandoffConfig {
+                issuer: shop.handoff.issuer.clone(),
+                audience: shop.handoff.audience.clone(),
+                secret: shop.handoff.secret.expose().to_owned(),
+            }),
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Logs and metrics of the process.
+
+mod logs;
+mod metrics;
+
+pub use self::{
+    logs::init_logs,
+    metrics::{UPKEEP_INTERVAL, init_metrics},
+};

@@ -1,0 +1,16 @@
+//! Seating plans: the pretix file format, the compiled plan, and a generator of venues.
+
+mod compile;
+pub(crate) mod document;
+mod errors;
+mod generate;
+mod geometry;
+mod pretix;
+mod seating_plan;
+
+pub use self::{
+    document::Attribute,
+    errors::{PlanError, PlanErrors},
+    generate::{VenueKind, generate},
+    seating_plan::{Plan, SeatLabel},
+};

@@ -1,0 +1,248 @@
+//! Verifies passwords on threads of their own: a verification takes a quarter of a second of a core by
+//! design, and must not block the async runtime.
+
+use std::{
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::{
+    kernel::{Clock, Entropy},
+    shop::passwords::stored_hash::{Cost, Digest, StoredHash},
+};
+
+/// A slot in the bounded queue of the threads: the right to one verification.
+pub(crate) type QueueSlot = OwnedSemaphorePermit;
+
+struct Check {
+    password: String,
+    stored: StoredHash,
+    reply: oneshot::Sender<bool>,
+    slot: QueueSlot,
+}
+
+/// The threads and their bounded queue. The threads end when it is dropped.
+pub(crate) struct PasswordVerifier {
+    checks: mpsc::SyncSender<Check>,
+    slots: Arc<Semaphore>,
+    slots_max: u32,
+    threads: u32,
+    /// Moving average of a verification's time.
+    average_check_ms: Arc<AtomicU64>,
+    /// The cost of the last hash: a verification for an unknown login must cost the same.
+    decoy_cost: Mutex<Cost>,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl PasswordVerifier {
+    /// Starts the threads. At most `waiting_max` verifications wait for them.
+    ///
+    /// # Errors
+    /// When the system creates no threads.
+    pub(crate) fn start(
+        threads: usize,
+        waiting_max: usize,
+        clock: &Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> std::io::Result<Self> {
+        let slots_max = threads.saturating_add(waiting_max).min(1 << 20);
+        let (checks, queue) = mpsc::sync_channel::<Check>(slots_max);
+        let queue = Arc::new(Mutex::new(queue));
+        let check_ms = Arc::new(AtomicU64::new(250));
+        for ix in 0..threads {
+            let (queue, clock, check_ms) = (Arc::clone(&queue), Arc::clone(clock), Arc::clone(&check_ms));
+            std::thread::Builder::new()
+                .name(format!("password-{ix}"))
+                .spawn(move || work(&queue, &*clock, &check_ms))?;
+        }
+        let usual = Cost {
+            digest: Digest::Sha256,
+            iterations: const { NonZeroU32::new(600_000).unwrap() },
+        };
+        Ok(Self {
+            checks,
+            slots: Arc::new(Semaphore::new(slots_max)),
+            slots_max: u32::try_from(slots_max).unwrap_or(u32::MAX),
+            threads: u32::try_from(threads).unwrap_or(u32::MAX).max(1),
+            average_check_ms: check_ms,
+            decoy_cost: Mutex::new(usual),
+            entropy,
+        })
+    }
+
+    /// Reserves a slot; when the queue is full, returns how long the client should wait. Reserved before the
+    /// shop is queried, so that a storm of sign-ins does not reach it.
+    pub(crate) fn try_reserve(&self) -> Result<QueueSlot, Duration> {
+        Arc::clone(&self.slots).try_acquire_owned().map_err(|_| {
+            metrics::counter!("stagedoor_shop_password_checks_total", "outcome" => "queue_full").increment(1);
+            let queue_ms = self
+                .average_check_ms
+                .load(Ordering::Relaxed)
+                .saturating_mul(u64::from(self.slots_max / self.threads));
+            Duration::from_millis(queue_ms.clamp(1_000, 30_000)).mul_f64(1.0 + self.entropy.unit())
+        })
+    }
+
+    /// Whether the password matches `hash`. For `None` and for unusable hashes the result is `false` after
+    /// the same work, so that the response time does not reveal which logins exist.
+    pub(crate) async fn verify(&self, slot: QueueSlot, password: &str, hash: Option<&str>) -> bool {
+        let stored = if let Some(stored) = hash.and_then(StoredHash::parse) {
+            *self.decoy_cost.lock() = stored.cost();
+            stored
+        } else {
+            if hash.is_some_and(|hash| !hash.is_empty() && !hash.starts_with('!')) {
+                metrics::counter!("stagedoor_shop_password_checks_total", "outcome" => "unknown_format")
+                    .increment(1);
+            }
+            StoredHash::decoy(*self.decoy_cost.lock())
+        };
+        let (reply, result) = oneshot::channel();
+        let check = Check {
+            password: password.to_owned(),
+            stored,
+            reply,
+            slot,
+        };
+        // The queue has room for every slot; sending fails only when all threads are gone.
+        if self.checks.try_send(check).is_err() {
+            tracing::error!("all password threads have ended; every sign-in by password is refused");
+            return false;
+        }
+        let right = result.await.unwrap_or(false);
+        let outcome = if right { "right" } else { "wrong" };
+        metrics::counter!("stagedoor_shop_password_checks_total", "outcome" => outcome).increment(1);
+        right
+    }
+}
+
+fn work(queue: &Mutex<mpsc::Receiver<Check>>, clock: &dyn Clock, check_ms: &AtomicU64) {
+    loop {
+        let next = queue.lock().recv();
+        let Ok(Check {
+            password,
+            stored,
+            reply,
+            slot,
+        }) = next
+        else {
+            return;
+        };
+        // A client that disconnected meanwhile costs no verification.
+        if reply.is_closed() {
+            continue;
+        }
+        let started_at = clock.monotonic();
+        let right = stored.matches(&password);
+        let took_ms =
+            u64::try_from((clock.monotonic().saturating_sub(started_at)).as_millis()).unwrap_or(u64::MAX);
+        check_ms.store(
+            (check_ms.load(Ordering::Relaxed).saturating_mul(7) / 8).saturating_add(took_ms / 8),
+            Ordering::Relaxed,
+        );
+        drop(slot);
+        let _ = reply.send(right);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        kernel::{SeededEntropy, SystemClock},
+        shop::passwords::stored_hash::django_hash,
+    };
+
+    const FEW: NonZeroU32 = NonZeroU32::new(10).unwrap();
+
+    fn threads(threads: usize, waiting_max: usize) -> PasswordVerifier {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        PasswordVerifier::start(threads, waiting_max, &clock, Arc::new(SeededEntropy::new(1))).unwrap()
+    }
+
+    #[tokio::test]
+    async fn slots_are_released_after_verification() {
+        let threads = threads(2, 1);
+        let hash = django_hash("hero-lim", "salt", FEW);
+        for _ in 0..10 {
+            assert!(
+                threads
+                    .verify(threads.try_reserve().unwrap(), "hero-lim", Some(&hash))
+                    .await
+            );
+            assert!(
+                !threads
+                    .verify(threads.try_reserve().unwrap(), "hero", Some(&hash))
+                    .await
+            );
+            assert!(!threads.verify(threads.try_reserve().unwrap(), "", None).await);
+            assert!(
+                !threads
+                    .verify(threads.try_reserve().unwrap(), "x", Some("!unusable"))
+                    .await
+            );
+        }
+        let slots: Vec<_> = (0..3).map(|_| threads.try_reserve().unwrap()).collect();
+        let wait = threads.try_reserve().expect_err("two running and one waiting");
+        assert!(wait >= Duration::from_secs(1));
+        assert_ne!(
+            threads.try_reserve().err(),
+            Some(wait),
+            "clients return at different times"
+        );
+        drop(slots);
+        assert!(threads.try_reserve().is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_unknown_login_costs_as_much_as_a_known_one() {
+        let threads = threads(1, 1);
+        assert_eq!(
+            threads.decoy_cost.lock().iterations.get(),
+            600_000,
+            "before the first hash: Django's default"
+        );
+        threads.decoy_cost.lock().iterations = FEW;
+        let hash = django_hash("x", "salt", NonZeroU32::new(77).unwrap());
+        threads
+            .verify(threads.try_reserve().unwrap(), "x", Some(&hash))
+            .await;
+        let StoredHash::Pbkdf2 { cost, .. } = StoredHash::decoy(*threads.decoy_cost.lock());
+        assert_eq!(
+            cost,
+            Cost {
+                digest: Digest::Sha256,
+                iterations: NonZeroU32::new(77).unwrap()
+            }
+        );
+    }
+
+    #[tokio::test]
+    async fn a_dropped_request_costs_no_verification() {
+        let threads = threads(1, 4);
+        // Would take seconds if it were verified.
+        let costly = django_hash("x", "salt", FEW).replace("$10$", "$5000000$");
+        for _ in 0..4 {
+            let waiting = threads.verify(threads.try_reserve().unwrap(), "x", Some(&costly));
+            assert!(tokio::time::timeout(Duration::ZERO, waiting).await.is_err());
+        }
+        let quick = django_hash("x", "salt", FEW);
+        let clock = SystemClock::new();
+        assert!(
+            threads
+                .verify(threads.try_reserve().unwrap(), "x", Some(&quick))
+                .await
+        );
+        assert!(
+            clock.monotonic() < Duration::from_secs(12),
+            "at most the first of four had started"
+        );
+    }
+}

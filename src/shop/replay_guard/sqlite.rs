@@ -1,0 +1,101 @@
+//! Used tokens in an SQLite file, which the processes of one data directory can share.
+
+use std::{
+    path::Path,
+    sync::atomic::{AtomicI64, Ordering},
+};
+
+use async_trait::async_trait;
+use sqlx::{SqlitePool, migrate::Migrator};
+
+use crate::{
+    kernel::Timestamp,
+    platform::sql,
+    shop::replay_guard::store::{UsedToken, UsedTokenStore},
+};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("src/shop/replay_guard/sqlite/migrations");
+
+pub(crate) struct SqliteUsedTokens {
+    writer: SqlitePool,
+    /// `PRAGMA data_version` at the last read; it changes only when another process writes.
+    read_version: AtomicI64,
+}
+
+impl SqliteUsedTokens {
+    pub(crate) async fn open(file: &Path) -> Result<Self, sql::OpenError> {
+        let (writer, _) = sql::open_sqlite(file, &MIGRATIONS, 1).await?;
+        Ok(Self {
+            writer,
+            read_version: AtomicI64::new(0),
+        })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn pool(&self) -> &SqlitePool {
+        &self.writer
+    }
+}
+
+#[async_trait]
+impl UsedTokenStore for SqliteUsedTokens {
+    async fn record(&self, group: &[(UsedToken, Timestamp)]) -> Result<Vec<bool>, sqlx::Error> {
+        let mut change = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut are_first = Vec::with_capacity(group.len());
+        for (token, expires_at) in group {
+            let done =
+                sqlx::query("INSERT OR IGNORE INTO used_tokens (kind, id, expires_at) VALUES (?, ?, ?)")
+                    .bind(token.kind())
+                    .bind(token.id())
+                    .bind(expires_at.as_millis())
+                    .execute(&mut *change)
+                    .await?;
+            are_first.push(done.rows_affected() == 1);
+        }
+        change.commit().await?;
+        Ok(are_first)
+    }
+
+    async fn all(&self, now: Timestamp) -> Result<Vec<(UsedToken, Timestamp)>, sqlx::Error> {
+        let version = self.version().await?;
+        let rows: Vec<(i16, Vec<u8>, i64)> =
+            sqlx::query_as("SELECT kind, id, expires_at FROM used_tokens WHERE expires_at > ?")
+                .bind(now.as_millis())
+                .fetch_all(&self.writer)
+                .await?;
+        self.read_version.store(version, Ordering::Relaxed);
+        Ok(rows
+            .into_iter()
+            .filter_map(|(kind, id, expires_at)| {
+                Some((
+                    UsedToken::from_stored(kind, id)?,
+                    Timestamp::from_millis(expires_at),
+                ))
+            })
+            .collect())
+    }
+
+    async fn changes_since(&self, now: Timestamp) -> Result<Vec<(UsedToken, Timestamp)>, sqlx::Error> {
+        if self.version().await? == self.read_version.load(Ordering::Relaxed) {
+            Ok(Vec::new())
+        } else {
+            self.all(now).await
+        }
+    }
+
+    async fn sweep(&self, now: Timestamp) -> Result<(), sqlx::Error> {
+        sqlx::query("DELETE FROM used_tokens WHERE expires_at <= ?")
+            .bind(now.as_millis())
+            .execute(&self.writer)
+            .await
+            .map(|_| ())
+    }
+}
+
+impl SqliteUsedTokens {
+    async fn version(&self) -> Result<i64, sqlx::Error> {
+        sqlx::query_scalar("PRAGMA data_version")
+            .fetch_one(&self.writer)
+            .await
+    }
+}

@@ -1,0 +1,227 @@
+//! Sign-in and sign-out.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    kernel::{Clock, Entropy, Subject},
+    platform::{keys::Keys, signing::TokenError},
+    shop::{
+        cached_directory::{CachedDirectory, Lookup},
+        directory::{CustomerDirectory, SqlDirectory, Unavailable},
+        handoff,
+        passwords::PasswordVerifier,
+        replay_guard::{ReplayGuard, UsedToken},
+        session::Session,
+        types::{
+            Config, Deps, LOGIN_BYTES_MAX, OpenError, PASSWORD_BYTES_MAX, ShopError, SignInOutcome, SignedIn,
+        },
+    },
+};
+
+/// The integration with the existing shop: signs customers in and out.
+pub struct Shop {
+    config: Config,
+    directory: CachedDirectory,
+    pub(super) passwords: PasswordVerifier,
+    replay_guard: Arc<ReplayGuard>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    keys: Keys,
+}
+
+impl Shop {
+    /// Opens the integration. Does not connect to the shop's database yet, which may be down.
+    ///
+    /// # Errors
+    /// [`OpenError`]: an unsupported URL, no threads, or an unusable database of used tokens.
+    pub async fn open(config: Config, deps: Deps) -> Result<Arc<Self>, OpenError> {
+        let directory = SqlDirectory::new(
+            &config.database_url,
+            &config.customer_query,
+            config.connections_max,
+            config.query_timeout,
+            Arc::clone(&deps.clock),
+        )
+        .map_err(OpenError::InvalidUrl)?;
+        Self::open_with(config, Arc::new(directory), deps).await
+    }
+
+    /// Like [`Shop::open`], with another customer directory.
+    ///
+    /// # Errors
+    /// As [`Shop::open`].
+    pub async fn open_with(
+        config: Config,
+        directory: Arc<dyn CustomerDirectory>,
+        deps: Deps,
+    ) -> Result<Arc<Self>, OpenError> {
+        let Deps {
+            clock,
+            entropy,
+            keys,
+            replay_guard: location,
+            lifecycle,
+        } = deps;
+        let replay_guard =
+            ReplayGuard::open(&location, Arc::clone(&clock), Arc::clone(&entropy), &lifecycle).await?;
+        let passwords = PasswordVerifier::start(
+            config.password_threads,
+            config.password_queue_max,
+            &clock,
+            Arc::clone(&entropy),
+        )
+        .map_err(OpenError::Threads)?;
+        let customers = CachedDirectory::new(
+            directory,
+            config.queries_per_second_max,
+            config.query_timeout,
+            Arc::clone(&clock),
+            Arc::clone(&entropy),
+            lifecycle,
+        );
+        Ok(Arc::new(Self {
+            config,
+            directory: customers,
+            passwords,
+            replay_guard,
+            clock,
+            entropy,
+            keys,
+        }))
+    }
+
+    /// Signs a customer in with their login and password at the shop. The login's case and surrounding
+    /// whitespace do not matter. While the shop is down, recently seen customers are verified against the
+    /// cache.
+    pub async fn sign_in(&self, login: &str, password: &str) -> SignInOutcome {
+        let outcome = self.sign_in_by_password(login, password).await;
+        count(&outcome, "password");
+        outcome
+    }
+
+    /// Signs in a customer whom the shop has handed over. Each hand-off works once; forged, expired and used
+    /// ones are
+    /// [`SignInOutcome::Rejected`].
+    pub async fn sign_in_by_handoff(&self, token: &str) -> SignInOutcome {
+        let outcome = self.accept_handoff(token).await;
+        count(&outcome, "handoff");
+        outcome
+    }
+
+    /// Verifies a session token. No I/O.
+    ///
+    /// # Errors
+    /// [`TokenError`]; a session that was signed out is [`TokenError::Expired`].
+    pub fn read_session(&self, token: &str) -> Result<Session, TokenError> {
+        let session = Session::from_token(token, &self.keys.session, self.clock.now())?;
+        if self.replay_guard.contains(&UsedToken::Session(session.id)) {
+            return Err(TokenError::Expired);
+        }
+        Ok(session)
+    }
+
+    /// Ends a session, durably when this returns. Idempotent.
+    ///
+    /// # Errors
+    /// [`ShopError`]: the session is still valid; try again.
+    pub async fn sign_out(&self, session: &Session) -> Result<(), ShopError> {
+        self.replay_guard
+            .use_once(UsedToken::Session(session.id), session.expires_at)
+            .await
+            .map(|_first| ())
+    }
+
+    /// Performs one password verification on every path, so that the response time does not reveal which
+    /// logins exist.
+    async fn sign_in_by_password(&self, login: &str, password: &str) -> SignInOutcome {
+        let login = login.trim();
+        if login.is_empty()
+            || login.len() > LOGIN_BYTES_MAX
+            || password.is_empty()
+            || password.len() > PASSWORD_BYTES_MAX
+        {
+            return SignInOutcome::Rejected;
+        }
+        let slot = match self.passwords.try_reserve() {
+            Ok(slot) => slot,
+            Err(retry_after) => return SignInOutcome::Busy { retry_after },
+        };
+        let (customer, unavailable) = match self.directory.find(&login.to_lowercase()).await {
+            Lookup::Found(customer) => (Some(customer), None),
+            Lookup::Stale { customer, why } => (Some(customer), Some(why)),
+            Lookup::NotFound => (None, None),
+            Lookup::Unavailable(why) => (None, Some(why)),
+        };
+        let is_right = self
+            .passwords
+            .verify(
+                slot,
+                password,
+                customer.as_ref().map(|customer| customer.password_hash.as_str()),
+            )
+            .await;
+        let signed_in = customer
+            .filter(|customer| is_right && customer.active)
+            .and_then(|customer| self.new_session(&customer.key, customer.name));
+        match (signed_in, unavailable) {
+            (Some(signed_in), _) => SignInOutcome::SignedIn(signed_in),
+            (None, None) => SignInOutcome::Rejected,
+            // The password may have changed at the shop: a stale hash does not prove that it is wrong.
+            (None, Some(Unavailable::Down { retry_after })) => SignInOutcome::Unreachable { retry_after },
+            (None, Some(Unavailable::OverBudget { retry_after })) => SignInOutcome::Busy { retry_after },
+        }
+    }
+
+    async fn accept_handoff(&self, token: &str) -> SignInOutcome {
+        let valid = self
+            .config
+            .handoff
+            .as_ref()
+            .and_then(|config| handoff::verify_handoff(config, self.clock.now(), token));
+        let Some(handoff) = valid else {
+            return SignInOutcome::Rejected;
+        };
+        let Some(signed_in) = self.new_session(&handoff.customer_key, handoff.name) else {
+            return SignInOutcome::Rejected;
+        };
+        match self
+            .replay_guard
+            .use_once(UsedToken::Handoff(handoff.jti), handoff.forget_after)
+            .await
+        {
+            Ok(true) => SignInOutcome::SignedIn(signed_in),
+            Ok(false) => SignInOutcome::Rejected,
+            Err(_) => SignInOutcome::Busy {
+                retry_after: Duration::from_secs(1).mul_f64(1.0 + self.entropy.unit()),
+            },
+        }
+    }
+
+    /// `None` when the customer's key is longer than a subject may be.
+    fn new_session(&self, customer_key: &str, name: String) -> Option<SignedIn> {
+        let Ok(subject) = Subject::customer(customer_key) else {
+            tracing::error!(
+                bytes = customer_key.len(),
+                "cannot sign a customer in: their key at the shop is empty or too long"
+            );
+            return None;
+        };
+        let session = Session::new(subject, self.clock.now(), self.config.session_ttl, &*self.entropy);
+        Some(SignedIn {
+            token: session.to_token(&self.keys.session),
+            expires_at: session.expires_at,
+            session,
+            name,
+        })
+    }
+}
+
+fn count(outcome: &SignInOutcome, method: &'static str) {
+    let outcome = match outcome {
+        SignInOutcome::SignedIn(_) => "signed_in",
+        SignInOutcome::Rejected => "rejected",
+        SignInOutcome::Busy { .. } => "busy",
+        SignInOutcome::Unreachable { .. } => "unreachable",
+    };
+    metrics::counter!("stagedoor_shop_sign_ins_total", "method" => method, "outcome" => outcome).increment(1);
+}

@@ -1,0 +1,138 @@
+//! Configuration, dependencies, outcomes and errors of the shop integration.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use crate::{
+    kernel::{Clock, Entropy, Timestamp},
+    platform::{keys::Keys, shutdown::Lifecycle, sql},
+    shop::{replay_guard::store::ReplayGuardLocation, session::Session},
+};
+
+/// How the shop is connected.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `sqlite:/path/shop.db`; opened read-only.
+    pub database_url: String,
+    /// SQL with one `?`, the login; returns the columns `id`, `name`, `password_hash`, `active`.
+    pub customer_query: String,
+    /// Maximum number of connections to the shop's database.
+    pub connections_max: u32,
+    /// Maximum rate of queries.
+    pub queries_per_second_max: u32,
+    /// Time limit of one query, and of waiting for its turn.
+    pub query_timeout: Duration,
+    /// Threads that verify passwords.
+    pub password_threads: usize,
+    /// Sign-ins that may wait for those threads.
+    pub password_queue_max: usize,
+    /// How long a session lasts.
+    pub session_ttl: Duration,
+    /// How hand-offs are verified; `None` disables them.
+    pub handoff: Option<HandoffConfig>,
+}
+
+/// How the shop's signed hand-offs are verified. `Debug` omits the secret.
+#[derive(Clone)]
+pub struct HandoffConfig {
+    /// The claim `iss`.
+    pub issuer: String,
+    /// The claim `aud`.
+    pub audience: String,
+    /// The shared secret (HS256), at least 32 bytes.
+    pub secret: String,
+}
+
+impl fmt::Debug for HandoffConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "HandoffConfig(issuer {}, audience {})",
+            self.issuer, self.audience
+        )
+    }
+}
+
+/// Dependencies of [`Shop`](super::Shop).
+pub struct Deps {
+    /// The process's clock.
+    pub clock: Arc<dyn Clock>,
+    /// The process's source of randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// The service's keys; sessions are authenticated with them.
+    pub keys: Keys,
+    /// Where signed-out sessions and used hand-offs are recorded.
+    pub replay_guard: ReplayGuardLocation,
+    /// Ends the background loops.
+    pub lifecycle: Lifecycle,
+}
+
+/// Maximum length of a login in bytes (RFC 5321's limit of an e-mail address).
+pub const LOGIN_BYTES_MAX: usize = 254;
+/// Maximum length of a password in bytes; longer ones would make hashing a denial-of-service vector.
+pub const PASSWORD_BYTES_MAX: usize = 128;
+
+/// The outcome of a sign-in.
+#[derive(Debug)]
+pub enum SignInOutcome {
+    /// Success, with a new session.
+    SignedIn(SignedIn),
+    /// Wrong login, password or hand-off, or a disabled account; never says which.
+    Rejected,
+    /// Too many sign-ins at this moment.
+    Busy {
+        /// When to retry; jittered.
+        retry_after: Duration,
+    },
+    /// The shop's database does not respond, and this customer is not in the cache.
+    Unreachable {
+        /// When to retry; jittered.
+        retry_after: Duration,
+    },
+}
+
+/// A new session.
+pub struct SignedIn {
+    /// The session token.
+    pub token: String,
+    /// When the session ends.
+    pub expires_at: Timestamp,
+    /// The session itself.
+    pub session: Session,
+    /// The customer's name at the shop; may be empty.
+    pub name: String,
+}
+
+/// Omits token and name, so that they stay out of logs.
+impl fmt::Debug for SignedIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SignedIn(until {})", self.expires_at)
+    }
+}
+
+/// Why the shop cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The database URL is not supported.
+    #[error("the shop's database URL is not usable: {0}")]
+    InvalidUrl(sqlx::Error),
+    /// The system creates no threads.
+    #[error("cannot start the password threads: {0}")]
+    Threads(std::io::Error),
+    /// The database of used tokens cannot be opened.
+    #[error(transparent)]
+    File(#[from] sql::OpenError),
+    /// The used tokens cannot be read.
+    #[error("cannot read the used tokens: {0}")]
+    UsedTokens(sqlx::Error),
+}
+
+/// Why a token could not be marked as used; it stays valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ShopError {
+    /// The limit of used tokens is reached.
+    #[error("too many sessions were signed out recently")]
+    TooManyUsedTokens,
+    /// Writing failed.
+    #[error("the sign-out could not be written")]
+    Storage,
+}
