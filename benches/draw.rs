@@ -14,7 +14,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use stagedoor::{
     demo::sandbox_beacon::SandboxSigner,
     kernel::SeededEntropy,
-    waiting_room::draw::{Digest, Order, Secrets, Shuffle, merkle::Tree},
+    waiting_room::draw::{Digest, DrawNumbering, Secrets, Shuffle, merkle::Tree},
 };
 
 const ENTRIES: u32 = 3_700_000;
@@ -33,7 +33,7 @@ fn draw(c: &mut Criterion) {
         .measurement_time(Duration::from_secs(30))
         .warm_up_time(Duration::from_secs(1));
     whole.bench_function("root", |b| b.iter(|| Tree::over(ENTRIES, leaves).root()));
-    whole.bench_function("order", |b| b.iter(|| Order::drawn(&seed, ENTRIES).digest()));
+    whole.bench_function("order", |b| b.iter(|| DrawNumbering::drawn(&seed, ENTRIES).digest()));
     whole.finish();
 
     let mut one = c.benchmark_group("one of 3.7 million");
@@ -43,7 +43,7 @@ fn draw(c: &mut Criterion) {
     let tree = Tree::over(ENTRIES, leaves);
     one.bench_function("path", |b| b.iter(|| tree.path(black_box(1_234_567), leaves)));
     let shuffle = Shuffle::new(seed.0, ENTRIES);
-    one.bench_function("place", |b| b.iter(|| shuffle.place_of(black_box(1_234_567))));
+    one.bench_function("place", |b| b.iter(|| shuffle.position_of(black_box(1_234_567))));
     let signer = SandboxSigner::of("bench");
     let (key, signature) = (signer.public_key(), signer.sign(9));
     one.bench_function("signature", |b| {

@@ -22,7 +22,7 @@ use sqlx::{
 use stagedoor::{
     kernel::{Clock, Entropy, OsEntropy, Subject, SystemClock},
     platform::{keys::Keys, shutdown::Lifecycle, signing::MacKeys},
-    waiting_room::{Config, Deps, Durability, StoreBackend, JoinOutcome, JournalLocation, WaitingRoom},
+    waiting_room::{self, Config, Deps, Durability, StoreBackend, JoinOutcome, JournalLocation, WaitingRoom},
 };
 use tokio::runtime::Runtime;
 
@@ -78,7 +78,7 @@ async fn room(dir: &Path, life: &Lifecycle) -> Arc<WaitingRoom> {
         node_name: String::new(),
         lifecycle: life.clone(),
     };
-    waiting_room::open(config, deps).await.expect("a new room opens")
+    stagedoor::waiting_room::open(config, deps).await.expect("a new room opens")
 }
 
 /// A file opened as the journal's is, with one table and nothing around it.

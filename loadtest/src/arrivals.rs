@@ -1,4 +1,5 @@
-//! Arrival schedules. The load is open loop: every moment is fixed beforehand, whatever the server does meanwhile.
+//! Arrival schedules. The load is open loop: every moment is fixed beforehand, whatever the server does
+//! meanwhile.
 
 use std::{fmt, fs, path::PathBuf, str::FromStr, time::Duration};
 
@@ -14,7 +15,8 @@ pub enum Shape {
     Poisson,
     /// Exponential decay whose mean is a fifth of the time: most visitors come at the start.
     Flash,
-    /// A recorded curve from a file of lines `second,arrivals`, linear in between and scaled to the crowd's size.
+    /// A recorded curve from a file of lines `second,arrivals`, linear in between and scaled to the crowd's
+    /// size.
     Recorded(PathBuf),
 }
 
@@ -44,8 +46,8 @@ impl fmt::Display for Shape {
 
 const FLASH_MEAN_SHARE: f64 = 0.2;
 
-/// When each of `visitors` arrives, ascending, counted from the start. All arrive within `within`, except that a recorded
-/// curve has its own length.
+/// When each of `visitors` arrives, ascending, counted from the start. All arrive within `within`, except
+/// that a recorded curve has its own length.
 ///
 /// # Errors
 /// The curve's file cannot be read; the error names the line.
@@ -153,8 +155,8 @@ impl Segment {
         f64::midpoint(self.first, self.last) * self.length
     }
 
-    /// When so many have arrived in total: the root of `first * t + slope / 2 * t^2 = rest`, in the form that is
-    /// stable for a flat line.
+    /// When so many have arrived in total: the root of `first * t + slope / 2 * t^2 = rest`, in the form that
+    /// is stable for a flat line.
     fn when(&self, wanted: f64) -> f64 {
         let (rest, slope) = (
             (wanted - self.before).max(0.0),

@@ -1,5 +1,5 @@
-//! The audit at the end of a run: what clients observed against what the service's databases say, by the independent
-//! auditor.
+//! The audit at the end of a run: what clients observed against what the service's databases say, by the
+//! independent auditor.
 
 use std::{sync::Arc, time::Duration};
 
@@ -43,13 +43,29 @@ pub struct Verdict {
 impl Verdict {
     /// A verdict without an audit.
     pub fn not_audited(why: impl Into<String>) -> Self {
-        Self { not_audited: Some(why.into()), ..Self::default() }
+        Self {
+            not_audited: Some(why.into()),
+            ..Self::default()
+        }
     }
 
     /// What was audited, in one line.
     pub fn scope(&self) -> String {
-        let Self { joins, entries, orders, booked, tickets, payments, probes, .. } = self;
-        let unsettled = if self.settled { "" } else { " (not all deadlines had passed)" };
+        let Self {
+            joins,
+            entries,
+            orders,
+            booked,
+            tickets,
+            payments,
+            probes,
+            ..
+        } = self;
+        let unsettled = if self.settled {
+            ""
+        } else {
+            " (not all deadlines had passed)"
+        };
         format!(
             "{joins} joins, {entries} admissions, {orders} orders, {booked} booked seats, {tickets} tickets, \
              {payments} payments, {probes} forged calls{unsettled}"
@@ -61,11 +77,14 @@ const VIOLATIONS_LISTED_MAX: usize = 50;
 /// The customer number of the observer, who stays admitted and reads the seat map at the end.
 const OBSERVER: u32 = 0xefff_ffff;
 
-/// Joins before the crowd, enters when called, and keeps the visit alive until `stop` is set. `None`: the observer was
-/// not admitted.
+/// Joins before the crowd, enters when called, and keeps the visit alive until `stop` is set. `None`: the
+/// observer was not admitted.
 pub async fn observe(crowd: Arc<Crowd>, mut stop: watch::Receiver<bool>) -> Option<Visit<Arc<Crowd>>> {
     let mut session = Box::default();
-    let reply = crowd.sign_in_and_join(OBSERVER, crowd.elapsed(), &mut session).await.ok()?;
+    let reply = crowd
+        .sign_in_and_join(OBSERVER, crowd.elapsed(), &mut session)
+        .await
+        .ok()?;
     let entry: QueueEntry = reply.json()?;
     let token = entry.token?;
     let join = crowd.log.joined(OBSERVER, entry.number, crowd.now());
@@ -176,7 +195,11 @@ fn conclude(evidence: &Evidence, settled: bool) -> Verdict {
         not_audited: None,
         settled,
         violations_count: violations.len(),
-        violations: violations.iter().take(VIOLATIONS_LISTED_MAX).map(ToString::to_string).collect(),
+        violations: violations
+            .iter()
+            .take(VIOLATIONS_LISTED_MAX)
+            .map(ToString::to_string)
+            .collect(),
         joins: evidence.journal_joins.len(),
         entries: evidence.admissions.len(),
         orders: evidence.orders.len(),

@@ -1,8 +1,8 @@
 //! A minimal HTTP/1.1 client for load generation: kept connections, requests encoded to bytes, whole replies.
 //!
-//! A generator shares the machine with what it measures, so this client leaves out what costs CPU: there is no pool
-//! task, no header map, no body stream. It reads replies with a `Content-Length` or without a body. Event streams have
-//! a client of their own ([`crate::sse_client`]).
+//! A generator shares the machine with what it measures, so this client leaves out what costs CPU: there is
+//! no pool task, no header map, no body stream. It reads replies with a `Content-Length` or without a body.
+//! Event streams have a client of their own ([`crate::sse_client`]).
 
 use std::{
     fmt::Write,
@@ -53,7 +53,12 @@ pub struct HttpRequest<'a> {
 impl<'a> HttpRequest<'a> {
     /// A request without headers and body.
     pub const fn new(method: &'static str, path: &'a str) -> Self {
-        Self { method, path, headers: &[], body: None }
+        Self {
+            method,
+            path,
+            headers: &[],
+            body: None,
+        }
     }
 
     /// A `GET`.
@@ -102,8 +107,8 @@ const REPLY_BYTES_MAX: usize = 64 << 20;
 const HEADERS_MAX: usize = 32;
 
 impl Http1Client {
-    /// A client with at most `connections` connections; further requests wait for one. `authority` is the value of
-    /// `Host`.
+    /// A client with at most `connections` connections; further requests wait for one. `authority` is the
+    /// value of `Host`.
     pub fn new(
         address: SocketAddr,
         authority: impl Into<String>,
@@ -132,7 +137,12 @@ impl Http1Client {
 
     /// The bytes of a request to this server.
     pub fn encode(&self, request: &HttpRequest<'_>) -> Vec<u8> {
-        let HttpRequest { method, path, headers, body } = request;
+        let HttpRequest {
+            method,
+            path,
+            headers,
+            body,
+        } = request;
         let mut text = String::with_capacity(256 + body.map_or(0, str::len));
         let _ = write!(text, "{method} {path} HTTP/1.1\r\nhost: {}\r\n", self.authority);
         for (name, value) in *headers {
@@ -165,8 +175,14 @@ impl Http1Client {
     /// # Errors
     /// As [`Http1Client::send`].
     pub async fn send_bytes(&self, request: &[u8]) -> Result<Reply, SendError> {
-        let _permit = self.permits.acquire().await.map_err(|_| SendError::NoConnection)?;
-        tokio::time::timeout(self.timeout, self.exchange(request)).await.unwrap_or(Err(SendError::Timeout))
+        let _permit = self
+            .permits
+            .acquire()
+            .await
+            .map_err(|_| SendError::NoConnection)?;
+        tokio::time::timeout(self.timeout, self.exchange(request))
+            .await
+            .unwrap_or(Err(SendError::Timeout))
     }
 
     async fn exchange(&self, request: &[u8]) -> Result<Reply, SendError> {
@@ -183,8 +199,8 @@ impl Http1Client {
                     return Ok(reply);
                 }
                 Ok((reply, false)) => return Ok(reply),
-                // The server may close an idle connection just when it is used. Nothing was answered, so another
-                // connection is tried.
+                // The server may close an idle connection just when it is used. Nothing was answered, so
+                // another connection is tried.
                 Err(ExchangeError::ClosedBeforeReply) if was_kept => {}
                 Err(ExchangeError::ClosedBeforeReply | ExchangeError::ConnectionLost) => {
                     return Err(SendError::ConnectionLost);
@@ -195,10 +211,15 @@ impl Http1Client {
     }
 
     async fn open(&self) -> Result<Connection, SendError> {
-        let socket = TcpStream::connect(self.address).await.map_err(|_| SendError::NoConnection)?;
+        let socket = TcpStream::connect(self.address)
+            .await
+            .map_err(|_| SendError::NoConnection)?;
         let _ = socket.set_nodelay(true);
         self.opened.fetch_add(1, Ordering::Relaxed);
-        Ok(Connection { socket, read: Vec::with_capacity(4_096) })
+        Ok(Connection {
+            socket,
+            read: Vec::with_capacity(4_096),
+        })
     }
 }
 
@@ -220,7 +241,10 @@ struct Head {
 impl Connection {
     /// The reply, and whether the connection can be used again.
     async fn exchange(&mut self, request: &[u8]) -> Result<(Reply, bool), ExchangeError> {
-        self.socket.write_all(request).await.map_err(|_| ExchangeError::ClosedBeforeReply)?;
+        self.socket
+            .write_all(request)
+            .await
+            .map_err(|_| ExchangeError::ClosedBeforeReply)?;
         let mut head = loop {
             if let Some(head) = parse_head(&self.read)? {
                 break head;
@@ -243,9 +267,18 @@ impl Connection {
     async fn read_more(&mut self) -> Result<(), ExchangeError> {
         let is_first = self.read.is_empty();
         let closed = || {
-            if is_first { ExchangeError::ClosedBeforeReply } else { ExchangeError::ConnectionLost }
+            if is_first {
+                ExchangeError::ClosedBeforeReply
+            } else {
+                ExchangeError::ConnectionLost
+            }
         };
-        match self.socket.read_buf(&mut self.read).await.map_err(|_: io::Error| closed())? {
+        match self
+            .socket
+            .read_buf(&mut self.read)
+            .await
+            .map_err(|_: io::Error| closed())?
+        {
             0 => Err(closed()),
             _ => Ok(()),
         }
@@ -261,8 +294,19 @@ fn parse_head(read: &[u8]) -> Result<Option<Head>, ExchangeError> {
         return Ok(None);
     };
     let status = response.code.ok_or(ExchangeError::Unreadable)?;
-    let reply = Reply { status, retry_after: None, etag: None, body: Bytes::new(), wire_bytes: 0 };
-    let mut head = Head { reply, body_starts, body_length: 0, keeps_alive: true };
+    let reply = Reply {
+        status,
+        retry_after: None,
+        etag: None,
+        body: Bytes::new(),
+        wire_bytes: 0,
+    };
+    let mut head = Head {
+        reply,
+        body_starts,
+        body_length: 0,
+        keeps_alive: true,
+    };
     let mut has_length = status == 204 || status == 304;
     for header in response.headers.iter() {
         let value = || std::str::from_utf8(header.value).unwrap_or_default().trim();
@@ -278,7 +322,11 @@ fn parse_head(read: &[u8]) -> Result<Option<Head>, ExchangeError> {
             head.keeps_alive = false;
         }
     }
-    if has_length { Ok(Some(head)) } else { Err(ExchangeError::Unreadable) }
+    if has_length {
+        Ok(Some(head))
+    } else {
+        Err(ExchangeError::Unreadable)
+    }
 }
 
 #[cfg(test)]
@@ -344,7 +392,11 @@ mod tests {
 
     #[tokio::test]
     async fn an_absent_server_is_no_connection() {
-        let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let free = TcpListener::bind("127.0.0.1:0")
+            .await
+            .unwrap()
+            .local_addr()
+            .unwrap();
         let client = Http1Client::new(free, "x", 1, Duration::from_secs(1));
         assert_eq!(client.send(&GET).await.unwrap_err(), SendError::NoConnection);
     }

@@ -12,12 +12,13 @@
 //! | [`recorder`] | latencies and outcomes |
 //! | [`audit`] | the independent auditor over observations and databases |
 //! | [`environment`], [`process`], [`target`] | the service under test: started on either backend, or found |
-//! | [`result`], [`report`] | the result as JSON and as a page; comparing and merging |
+//! | [`result`], [`report`], [`comparison`] | the result as JSON and as a page; two results side by side |
 
 pub mod arrivals;
 pub mod audit;
 pub mod baseline_table;
 pub mod baselines;
+pub mod comparison;
 pub mod crowd;
 pub mod environment;
 pub mod http1;

@@ -6,11 +6,12 @@ use clap::{Parser, Subcommand};
 use loadtest::{
     baseline_table::{self, BaselineArgs},
     baselines,
+    comparison::compare,
     environment::{ServiceArgs, WEBHOOK_SECRET},
     merge::{self, MergeArgs},
     overload::{self, OverloadArgs},
     process,
-    result::{RunResult, compare},
+    result::RunResult,
     run::{self, CrowdArgs, RunKind},
     side_by_side::{self, SideBySideArgs},
     sse_bench::{self, StreamsArgs},
@@ -23,8 +24,8 @@ use stagedoor::{
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Load tests for stagedoor: crowds over real HTTP, and figures beside baselines. Exit status: 0 success, 1 a violation
-/// or a regression, 2 a wrong command line, 3 the run ended early.
+/// Load tests for stagedoor: crowds over real HTTP, and figures beside baselines. Exit status: 0 success, 1 a
+/// violation or a regression, 2 a wrong command line, 3 the run ended early.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {

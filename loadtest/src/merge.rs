@@ -49,7 +49,11 @@ pub struct MergeArgs {
 /// # Errors
 /// The parts do not belong together, or a file cannot be read or written.
 pub async fn run(args: MergeArgs) -> anyhow::Result<ExitCode> {
-    let parts = args.parts.iter().map(|file| RunResult::read(file)).collect::<anyhow::Result<Vec<_>>>()?;
+    let parts = args
+        .parts
+        .iter()
+        .map(|file| RunResult::read(file))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     let mut whole = RunResult::merged(&parts)?;
     whole.audit = Some(audit(&args, &parts).await?);
     fs::create_dir_all(&args.out).with_context(|| format!("--out: cannot make {}", args.out.display()))?;
@@ -82,13 +86,20 @@ async fn audit(args: &MergeArgs, parts: &[RunResult]) -> anyhow::Result<Verdict>
         .max()
         .is_some_and(|last| SystemClock::new().now() >= last.plus(service.hold_ttl + EXPIRY_GRACE));
     // No visitor is admitted any more who could read the seat map.
-    Ok(judge(&service, Gathered { observations: &observations, seat_map: None, settled }).await)
+    Ok(judge(
+        &service,
+        Gathered {
+            observations: &observations,
+            seat_map: None,
+            settled,
+        },
+    )
+    .await)
 }
 
 /// When the part's last visitor was done.
 fn ended_at(part: &RunResult) -> anyhow::Result<Timestamp> {
     let began_at: Option<Timestamp> = part.began_at.parse().ok();
-    let began_at =
-        began_at.with_context(|| format!("began_at {:?}: must be RFC 3339", part.began_at))?;
+    let began_at = began_at.with_context(|| format!("began_at {:?}: must be RFC 3339", part.began_at))?;
     Ok(began_at.plus(Duration::try_from_secs_f64(part.seconds).unwrap_or_default()))
 }

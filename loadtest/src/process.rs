@@ -27,7 +27,10 @@ impl DataFolder {
     /// The temporary directory is not writable.
     pub fn temporary() -> anyhow::Result<Self> {
         let folder = testkit::process::temp_folder("loadtest").context("cannot make a temporary folder")?;
-        Ok(Self { path: folder.path().to_owned(), _temporary: Some(folder) })
+        Ok(Self {
+            path: folder.path().to_owned(),
+            _temporary: Some(folder),
+        })
     }
 
     /// A folder that stays; it is made if it does not exist.
@@ -36,7 +39,10 @@ impl DataFolder {
     /// It cannot be made.
     pub fn kept(path: &Path) -> anyhow::Result<Self> {
         fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self { path: path.to_owned(), _temporary: None })
+        Ok(Self {
+            path: path.to_owned(),
+            _temporary: None,
+        })
     }
 }
 
@@ -49,8 +55,8 @@ pub struct Process {
 impl Process {
     /// Starts `loadtest ARGS`, on the named CPU cores only where `cores` names some.
     ///
-    /// The child watches its standard input, whose other end this process holds, and ends when it closes. So it ends
-    /// with its owner even when the owner is killed (see [`exit_with_owner`]).
+    /// The child watches its standard input, whose other end this process holds, and ends when it closes. So
+    /// it ends with its owner even when the owner is killed (see [`exit_with_owner`]).
     ///
     /// # Errors
     /// The process cannot be started.
@@ -93,7 +99,11 @@ impl Process {
     /// The process ended, or is not ready after two minutes.
     pub async fn wait_until_ready(&mut self, client: &Http1Client, path: &str) -> anyhow::Result<()> {
         for _ in 0..2_400 {
-            if client.send(&HttpRequest::get(path)).await.is_ok_and(|reply| reply.status != 503) {
+            if client
+                .send(&HttpRequest::get(path))
+                .await
+                .is_ok_and(|reply| reply.status != 503)
+            {
                 return Ok(());
             }
             if let Some(how) = self.ended() {
@@ -137,13 +147,21 @@ impl Usage {
         let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
         // utime and stime, in hundredths of a second.
         let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
-        Some(Self { rss_kib: kib_field(&status, "VmRSS:")?, cpu: Duration::from_millis(ticks * 10) })
+        Some(Self {
+            rss_kib: kib_field(&status, "VmRSS:")?,
+            cpu: Duration::from_millis(ticks * 10),
+        })
     }
 }
 
 /// The value of a field such as `VmRSS:  1234 kB`.
 pub fn kib_field(text: &str, name: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
+    text.lines()
+        .find_map(|line| line.strip_prefix(name))?
+        .split_whitespace()
+        .next()?
+        .parse()
+        .ok()
 }
 
 /// The machine and the build that figures are measured on, in one line.
@@ -158,6 +176,13 @@ pub fn machine() -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let gib = kib_field(&memory, "MemTotal:").unwrap_or(0) >> 20;
-    let build = if cfg!(debug_assertions) { "debug build" } else { "release build" };
-    format!("{model}, {cores} cores, {gib} GiB, Linux {}, {build}", kernel.trim())
+    let build = if cfg!(debug_assertions) {
+        "debug build"
+    } else {
+        "release build"
+    };
+    format!(
+        "{model}, {cores} cores, {gib} GiB, Linux {}, {build}",
+        kernel.trim()
+    )
 }

@@ -1,7 +1,8 @@
 //! Latencies by kind of call, the outcome of each call, and one row of counters a second.
 //!
-//! A latency counts from the moment when the call was due, not from when a connection or a worker was free. A server
-//! that stalls delays every call that was due meanwhile, and each of them is counted (Tene: coordinated omission).
+//! A latency counts from the moment when the call was due, not from when a connection or a worker was free. A
+//! server that stalls delays every call that was due meanwhile, and each of them is counted (Tene:
+//! coordinated omission).
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -98,7 +99,11 @@ impl Latency {
         let quantile = |q: f64| ms(histogram.value_at_quantile(q));
         Self {
             count: histogram.len(),
-            mean_ms: if histogram.is_empty() { 0.0 } else { histogram.mean() / 1_000.0 },
+            mean_ms: if histogram.is_empty() {
+                0.0
+            } else {
+                histogram.mean() / 1_000.0
+            },
             p50_ms: quantile(0.5),
             p90_ms: quantile(0.9),
             p99_ms: quantile(0.99),
@@ -148,7 +153,11 @@ pub struct Recorder {
 
 impl Default for Recorder {
     fn default() -> Self {
-        let record = || CallRecord { answered: empty_histogram(), refused: empty_histogram(), failed: 0 };
+        let record = || CallRecord {
+            answered: empty_histogram(),
+            refused: empty_histogram(),
+            failed: 0,
+        };
         Self {
             calls: Call::ALL.iter().map(|_| Mutex::new(record())).collect(),
             seconds: Mutex::default(),
@@ -272,7 +281,13 @@ mod tests {
         if status == 0 {
             return Err(SendError::Timeout);
         }
-        Ok(Reply { status, retry_after: None, etag: None, body: Bytes::new(), wire_bytes: 0 })
+        Ok(Reply {
+            status,
+            retry_after: None,
+            etag: None,
+            body: Bytes::new(),
+            wire_bytes: 0,
+        })
     }
 
     #[test]
@@ -296,7 +311,12 @@ mod tests {
     fn refusals_and_failures_count_apart_from_answers() {
         let recorder = Recorder::default();
         for status in [201, 409, 503, 429, 500, 0] {
-            recorder.record(Call::Hold, Duration::ZERO, Duration::from_millis(2), &result(status));
+            recorder.record(
+                Call::Hold,
+                Duration::ZERO,
+                Duration::from_millis(2),
+                &result(status),
+            );
         }
         let hold = recorder.call(Call::Hold);
         assert_eq!((hold.answered.count, hold.refused.count, hold.failed), (2, 2, 2));
@@ -311,11 +331,22 @@ mod tests {
     fn latencies_of_parts_merge() {
         let (one, other) = (Recorder::default(), Recorder::default());
         for n in 1..=99 {
-            one.record(Call::Status, Duration::ZERO, Duration::from_millis(n), &result(200));
+            one.record(
+                Call::Status,
+                Duration::ZERO,
+                Duration::from_millis(n),
+                &result(200),
+            );
         }
         other.record(Call::Status, Duration::ZERO, Duration::from_secs(5), &result(200));
-        let sum = one.call(Call::Status).answered.merged(&other.call(Call::Status).answered);
+        let sum = one
+            .call(Call::Status)
+            .answered
+            .merged(&other.call(Call::Status).answered);
         assert_eq!(sum.count, 100);
-        assert!((49.0..51.0).contains(&sum.p50_ms) && sum.max_ms > 4_990.0, "{sum:?}");
+        assert!(
+            (49.0..51.0).contains(&sum.p50_ms) && sum.max_ms > 4_990.0,
+            "{sum:?}"
+        );
     }
 }

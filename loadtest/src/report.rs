@@ -106,8 +106,11 @@ pub fn page_head(title: &str) -> String {
     format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{0}</title><style>\
          body{{font:14px/1.5 system-ui,sans-serif;margin:2em auto;max-width:1320px;padding:0 1em}}\
-         figure{{display:inline-block;margin:0 1em 1em 0}}figcaption{{font-weight:600}}text{{font:11px system-ui,sans-serif;fill:#555}}.legend{{margin:0;font-size:12px}}\
-         table{{border-collapse:collapse;margin:.5em 0 1.5em}}td,th{{padding:.15em .8em;text-align:right;border-bottom:1px solid #e4e4e4}}td:first-child,th:first-child{{text-align:left}}\
+         figure{{display:inline-block;margin:0 1em 1em 0}}figcaption{{font-weight:600}}text{{font:11px \
+         system-ui,sans-serif;fill:#555}}.legend{{margin:0;font-size:12px}}\
+         table{{border-collapse:collapse;margin:.5em 0 1.5em}}td,th{{padding:.15em \
+         .8em;text-align:right;border-bottom:1px solid \
+         #e4e4e4}}td:first-child,th:first-child{{text-align:left}}\
          .bad{{color:#b00}}.good{{color:#070}}</style><h1>{0}</h1>",
         escape(title)
     )
@@ -141,11 +144,15 @@ pub fn page(result: &RunResult) -> String {
 
 fn write_outcomes(out: &mut String, result: &RunResult) {
     let fans = &result.fans;
-    let endings: Vec<String> =
-        fans.endings.iter().map(|(how, count)| format!("{}: {count}", escape(how))).collect();
+    let endings: Vec<String> = fans
+        .endings
+        .iter()
+        .map(|(how, count)| format!("{}: {count}", escape(how)))
+        .collect();
     let _ = write!(
         out,
-        "<p>{} fans: {} joined, {} admitted, {} holds, {} conflicts, {} tickets; at most {} active visits.<br>{}</p>",
+        "<p>{} fans: {} joined, {} admitted, {} holds, {} conflicts, {} tickets; at most {} active \
+         visits.<br>{}</p>",
         fans.coming,
         fans.joined,
         fans.entered,
@@ -158,7 +165,8 @@ fn write_outcomes(out: &mut String, result: &RunResult) {
     let goodput = &result.goodput;
     let _ = write!(
         out,
-        "<p>Best ten seconds: {:.0} joins, {:.0} admissions, {:.0} tickets a second; {:.0} answers a second over the \
+        "<p>Best ten seconds: {:.0} joins, {:.0} admissions, {:.0} tickets a second; {:.0} answers a second \
+         over the \
          whole run.</p>",
         goodput.joins_per_s, goodput.entries_per_s, goodput.tickets_per_s, goodput.answered_per_s
     );
@@ -169,11 +177,18 @@ fn write_outcomes(out: &mut String, result: &RunResult) {
 fn write_series(out: &mut String, result: &RunResult) {
     let line = |name, of: fn(&Second) -> u64| Line {
         name,
-        points: result.series.iter().enumerate().map(|(s, second)| (s as f64, of(second) as f64)).collect(),
+        points: result
+            .series
+            .iter()
+            .enumerate()
+            .map(|(s, second)| (s as f64, of(second) as f64))
+            .collect(),
     };
     let step = (result.series.len() / 6).max(1);
-    let ticks: Vec<(f64, String)> =
-        (0..result.series.len()).step_by(step).map(|s| (s as f64, format!("{s} s"))).collect();
+    let ticks: Vec<(f64, String)> = (0..result.series.len())
+        .step_by(step)
+        .map(|s| (s as f64, format!("{s} s")))
+        .collect();
     *out += &plot(
         "calls a second",
         &[
@@ -193,12 +208,20 @@ fn write_series(out: &mut String, result: &RunResult) {
         ],
         &ticks,
     );
-    *out += &plot("waiting visitors", &[line("waiting", |second| second.waiting)], &ticks);
+    *out += &plot(
+        "waiting visitors",
+        &[line("waiting", |second| second.waiting)],
+        &ticks,
+    );
     *out += &plot("active visits", &[line("active", |second| second.active)], &ticks);
     if result.server.is_some() {
         let memory = line("resident", |second| second.rss_kib >> 10);
         *out += &plot("the server's memory, MiB", &[memory], &ticks);
-        *out += &plot("the server's CPU, ms a second", &[line("CPU", |second| second.cpu_ms)], &ticks);
+        *out += &plot(
+            "the server's CPU, ms a second",
+            &[line("CPU", |second| second.cpu_ms)],
+            &ticks,
+        );
     }
 }
 
@@ -206,13 +229,23 @@ fn write_verdict(out: &mut String, verdict: &Verdict) {
     let _ = match &verdict.not_audited {
         Some(why) => write!(out, "<p class=\"bad\">Not audited: {}</p>", escape(why)),
         None if verdict.violations_count == 0 => {
-            write!(out, "<p class=\"good\"><b>No violations</b> in {}.</p>", verdict.scope())
+            write!(
+                out,
+                "<p class=\"good\"><b>No violations</b> in {}.</p>",
+                verdict.scope()
+            )
         }
         None => {
-            let items: String =
-                verdict.violations.iter().map(|violation| format!("<li>{}</li>", escape(violation))).collect();
+            let items: String = verdict
+                .violations
+                .iter()
+                .map(|violation| format!("<li>{}</li>", escape(violation)))
+                .collect();
             let count = verdict.violations_count;
-            write!(out, "<p class=\"bad\"><b>{count} violations</b></p><ul>{items}</ul>")
+            write!(
+                out,
+                "<p class=\"bad\"><b>{count} violations</b></p><ul>{items}</ul>"
+            )
         }
     };
 }
@@ -228,7 +261,12 @@ fn latencies(result: &RunResult) -> String {
             name,
             points: nines
                 .iter()
-                .map(|&n| (n, (1.0 + latency_at(&stats.answered, 1.0 - 10_f64.powf(-n))).log10()))
+                .map(|&n| {
+                    (
+                        n,
+                        (1.0 + latency_at(&stats.answered, 1.0 - 10_f64.powf(-n))).log10(),
+                    )
+                })
                 .collect(),
         })
         .collect();
@@ -262,8 +300,10 @@ fn latency_at(latency: &Latency, share: f64) -> f64 {
 }
 
 fn write_tables(out: &mut String, result: &RunResult) {
-    *out += "<h2>Latencies</h2><p>Milliseconds from when a call was due. Refusals are answers 429 and 503.</p>\
-             <table><tr><th>call<th>answers<th>p50<th>p90<th>p99<th>p99.9<th>max<th>refused<th>their p50<th>failed</tr>";
+    *out += "<h2>Latencies</h2><p>Milliseconds from when a call was due. Refusals are answers 429 and \
+    503.</p>\
+             <table><tr><th>call<th>answers<th>p50<th>p90<th>p99<th>p99.9<th>max<th>refused<th>their \
+             p50<th>failed</tr>";
     for (name, stats) in &result.calls {
         let answered = &stats.answered;
         let _ = write!(
@@ -285,7 +325,11 @@ fn write_tables(out: &mut String, result: &RunResult) {
     for (kind, count) in &result.errors {
         let _ = write!(out, "<tr><td>{}<td>{count}</tr>", escape(kind));
     }
-    *out += if result.errors.is_empty() { "<tr><td>none<td></tr></table>" } else { "</table>" };
+    *out += if result.errors.is_empty() {
+        "<tr><td>none<td></tr></table>"
+    } else {
+        "</table>"
+    };
     if let Some(server) = &result.server {
         let _ = write!(
             out,
@@ -302,7 +346,8 @@ fn write_tables(out: &mut String, result: &RunResult) {
     if let Some(streams) = &result.streams {
         let _ = write!(
             out,
-            "<h2>Status streams</h2><p>{} clients, {} status versions; {} of {} events received; {} clients missed at \
+            "<h2>Status streams</h2><p>{} clients, {} status versions; {} of {} events received; {} clients \
+             missed at \
              least one; {} streams broke, {} were refused.</p>",
             streams.clients,
             streams.versions,

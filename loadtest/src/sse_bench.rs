@@ -1,4 +1,5 @@
-//! Many clients of the status stream at once: the service's memory and CPU for each, and a count of what they received.
+//! Many clients of the status stream at once: the service's memory and CPU for each, and a count of what they
+//! received.
 
 use std::{fs, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
@@ -78,14 +79,19 @@ pub async fn run(args: StreamsArgs) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("cannot write {}", file.display()))?;
     print(&result);
     let is_complete = result.streams.incomplete == 0 && result.streams.broken == 0;
-    Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if is_complete {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn print(result: &StreamsResult) {
     let streams = &result.streams;
     println!("{}\n{}", result.machine, result.service);
     println!(
-        "{} streams for {:.0} s: {} status versions; {} of {} events received; {} streams missed at least one; \
+        "{} streams for {:.0} s: {} status versions; {} of {} events received; {} streams missed at least \
+         one; \
          {} broke, {} were refused",
         streams.clients,
         result.seconds,
@@ -119,7 +125,11 @@ pub async fn measure(args: &StreamsArgs) -> anyhow::Result<StreamsResult> {
         bail!("--count and --minutes: must be more than 0");
     }
     let service = start(args).await?;
-    let usage = || service.usage().context("this machine does not report what a process uses (/proc)");
+    let usage = || {
+        service
+            .usage()
+            .context("this machine does not report what a process uses (/proc)")
+    };
     let (before, idle_share) = measure_idle(&usage).await?;
     let kernel_before = kernel_kib();
 
@@ -173,7 +183,10 @@ async fn measure_idle(usage: &impl Fn() -> anyhow::Result<Usage>) -> anyhow::Res
     let first = usage()?;
     tokio::time::sleep(IDLE).await;
     let last = usage()?;
-    Ok((last, last.cpu.saturating_sub(first.cpu).as_secs_f64() / IDLE.as_secs_f64()))
+    Ok((
+        last,
+        last.cpu.saturating_sub(first.cpu).as_secs_f64() / IDLE.as_secs_f64(),
+    ))
 }
 
 /// Opens all streams and waits until every one is connected.
@@ -199,7 +212,11 @@ async fn connect_all(
     });
     if connected.await.is_err() {
         let figures = stats.figures(None);
-        bail!("{} of {} connected within {CONNECT_TIMEOUT:?}: {figures:?}", figures.open, args.count);
+        bail!(
+            "{} of {} connected within {CONNECT_TIMEOUT:?}: {figures:?}",
+            figures.open,
+            args.count
+        );
     }
     Ok(clients)
 }

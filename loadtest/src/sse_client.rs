@@ -61,8 +61,8 @@ pub struct StreamFigures {
 }
 
 impl StreamStats {
-    /// Counts up to the version `last`, or up to the newest one that any client has. A later cut would count clients
-    /// that are about to receive the newest version as incomplete.
+    /// Counts up to the version `last`, or up to the newest one that any client has. A later cut would count
+    /// clients that are about to receive the newest version as incomplete.
     pub fn figures(&self, last: Option<u64>) -> StreamFigures {
         let versions = self.versions.lock();
         let last = last.or_else(|| versions.last().copied()).unwrap_or(0);
@@ -80,7 +80,11 @@ impl StreamStats {
         for client in clients.iter() {
             let first = load(&client.first);
             let is_counted = first != 0 && first <= last;
-            let due = if is_counted { versions.range(first..=last).count() as u64 } else { 0 };
+            let due = if is_counted {
+                versions.range(first..=last).count() as u64
+            } else {
+                0
+            };
             // The client may have versions after `last` already.
             let received = load(&client.received).min(due);
             figures.received += received;
@@ -121,7 +125,11 @@ impl EventIds {
 }
 
 fn parse_id(line: &[u8]) -> Option<u64> {
-    std::str::from_utf8(line.strip_prefix(b"id: ")?).ok()?.trim_end().parse().ok()
+    std::str::from_utf8(line.strip_prefix(b"id: ")?)
+        .ok()?
+        .trim_end()
+        .parse()
+        .ok()
 }
 
 /// Follows the stream until it is aborted; a stream that ends is opened again a moment later.
@@ -171,7 +179,9 @@ async fn follow_once(
         stats.bytes.fetch_add(read as u64, Ordering::Relaxed);
         ids.read(&bytes[..read], |version| {
             stats.versions.lock().insert(version);
-            let _ = client.first.compare_exchange(0, version, Ordering::Relaxed, Ordering::Relaxed);
+            let _ = client
+                .first
+                .compare_exchange(0, version, Ordering::Relaxed, Ordering::Relaxed);
             client.received.fetch_add(1, Ordering::Relaxed);
         });
     }
@@ -215,7 +225,10 @@ mod tests {
         let stats = StreamStats::default();
         *stats.versions.lock() = BTreeSet::from([1, 2, 3, 4]);
         for (first, received) in [(1, 4), (3, 2), (1, 3), (0, 0)] {
-            let client = ClientStats { first: AtomicU64::new(first), received: AtomicU64::new(received) };
+            let client = ClientStats {
+                first: AtomicU64::new(first),
+                received: AtomicU64::new(received),
+            };
             stats.clients.lock().push(Arc::new(client));
         }
         let figures = stats.figures(None);
@@ -224,6 +237,10 @@ mod tests {
             (10, 9, 2),
             "one client missed a version, one has none, one came later"
         );
-        assert_eq!(stats.figures(Some(3)).incomplete, 1, "version 4 was still on its way");
+        assert_eq!(
+            stats.figures(Some(3)).incomplete,
+            1,
+            "version 4 was still on its way"
+        );
     }
 }

@@ -27,7 +27,8 @@ impl Target {
     pub fn parse(url: &str, allow_remote: bool) -> anyhow::Result<Self> {
         let Some(authority) = url.trim_end_matches('/').strip_prefix("http://") else {
             bail!(
-                "--target {url}: must be http://HOST:PORT; put a TLS proxy of your own before an https address"
+                "--target {url}: must be http://HOST:PORT; put a TLS proxy of your own before an https \
+                 address"
             );
         };
         if authority.is_empty() || authority.contains(['/', '?', '#', '@']) {
@@ -46,11 +47,14 @@ impl Target {
         let Some(address) = addresses.first().copied() else {
             bail!("--target {url}: the host has no address")
         };
-        if let Some(remote) = addresses.iter().find(|address| !address.ip().to_canonical().is_loopback())
+        if let Some(remote) = addresses
+            .iter()
+            .find(|address| !address.ip().to_canonical().is_loopback())
             && !allow_remote
         {
             bail!(
-                "--target {url}: {} is not this machine. A load test is an attack on a server that does not expect it: \
+                "--target {url}: {} is not this machine. A load test is an attack on a server that does not \
+                 expect it: \
                  pass --allow-remote if it is yours",
                 remote.ip()
             );
@@ -68,16 +72,27 @@ impl Target {
 /// The server does not answer, is not a stagedoor, or has no such sale.
 pub async fn find_sale(client: &Http1Client, name: Option<&str>) -> anyhow::Result<SaleInfo> {
     let address = client.address();
-    let reply =
-        client.send(&HttpRequest::get(paths::SALES)).await.with_context(|| format!("http://{address}"))?;
+    let reply = client
+        .send(&HttpRequest::get(paths::SALES))
+        .await
+        .with_context(|| format!("http://{address}"))?;
     let sales = match reply.json::<SaleList>() {
         Some(list) if reply.status == 200 => list.sales,
         _ => {
             let start: String = String::from_utf8_lossy(&reply.body).chars().take(80).collect();
-            bail!("http://{address} is no stagedoor: {} to GET /v1/sales, {start:?}", reply.status);
+            bail!(
+                "http://{address} is no stagedoor: {} to GET /v1/sales, {start:?}",
+                reply.status
+            );
         }
     };
-    let names = || sales.iter().map(|sale| sale.id.as_str()).collect::<Vec<_>>().join(", ");
+    let names = || {
+        sales
+            .iter()
+            .map(|sale| sale.id.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     match name {
         Some(name) => {
             let found = sales.iter().find(|sale| sale.id == name).cloned();

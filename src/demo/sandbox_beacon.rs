@@ -1,7 +1,7 @@
 //! A randomness beacon with drand's protocol and signatures, whose secret key follows from the chain's name.
 //!
-//! It lets a demo or a test hold a draw without the internet. Its rounds are predictable, so it must never be used for
-//! a real sale.
+//! It lets a demo or a test hold a draw without the internet. Its rounds are predictable, so it must never be
+//! used for a real sale.
 
 use std::sync::Arc;
 

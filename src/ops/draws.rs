@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, bail};
 
 use super::tickets::read_keys;
-use crate::waiting_room::draw::{self, Checked, ClaimedDraw, Digest, DrawReceipt, Findings, Order};
+use crate::waiting_room::draw::{self, Checked, ClaimedDraw, Digest, DrawReceipt, Findings, DrawNumbering};
 
 /// Bytes of one leaf in a packed list of leaves.
 const LEAF_LEN: usize = 32;
@@ -25,7 +25,7 @@ pub fn order(draw_seed: &str, entries: u32) -> anyhow::Result<()> {
         .parse()
         .context("--seed")?;
     let mut out = BufWriter::new(std::io::stdout().lock());
-    let order = Order::drawn(&seed, entries);
+    let order = DrawNumbering::drawn(&seed, entries);
     for (arrival, number) in (1_u32..).zip(order.queue_numbers()) {
         writeln!(out, "{arrival} {number}").context("cannot write")?;
     }

@@ -111,6 +111,7 @@ pub struct ForecastScore {
     pub disturbed_coverage: Option<f64>,
 }
 
+/// Scores forecasts.
 pub(crate) fn score(forecasts: &[Forecast]) -> ForecastScore {
     let (surprised, counted): (Vec<Forecast>, Vec<Forecast>) =
         forecasts.iter().partition(|it| it.is_disturbed);
@@ -175,6 +176,7 @@ fn best_naive(forecasts: &[Forecast]) -> f64 {
     total(low.midpoint(high))
 }
 
+/// `part` over `of`; `None` when `of` is 0.
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
 pub(crate) fn ratio(part: usize, of: usize) -> Option<f64> {
     (of > 0).then(|| part as f64 / of as f64)

@@ -30,7 +30,7 @@ use crate::{
         phase::phase_at,
         state::AdmissionState,
         store::{
-            memory::MemoryStore,
+            memory::store::MemoryStore,
             port::{Moment, QueueStore, Stock, StoreError},
         },
         types::{Config, Durability, Phase, ZoneStock},
@@ -69,11 +69,17 @@ struct Stay {
 /// The status of one second, as far as forecasts are read off it.
 #[derive(Clone, Debug)]
 pub(crate) struct StatusSample {
+    /// Highest number called.
     pub now_serving: u32,
+    /// Rate in force.
     pub rate_per_minute: u32,
+    /// Numbers assigned.
     pub issued: u32,
+    /// Active visits.
     pub active: u32,
+    /// Entries so far.
     pub entries: u64,
+    /// Table of waits.
     pub table: Vec<WaitPoint>,
 }
 
@@ -82,28 +88,41 @@ pub(crate) struct StatusSample {
 pub(crate) struct Timeline {
     /// One a second, from the start on.
     pub statuses: Vec<StatusSample>,
+    /// Last number of each call, and its time.
     pub calls: Vec<(u32, u64)>,
+    /// Times of disturbances.
     pub disturbances_ms: Vec<u64>,
+    /// Time of the first entry.
     pub first_entry_ms: Option<u64>,
+    /// Active visits at most.
     pub capacity: u32,
     /// The sale runs until this number has been called.
     pub upto: u32,
+    /// When the last seat was booked.
     pub sold_out_ms: Option<u64>,
+    /// Called fans who came in time.
     pub came: u64,
+    /// Those of them who found no slot at once.
     pub refused_at_first: u64,
+    /// How long each of those then waited.
     pub extra_waits_ms: Vec<u64>,
+    /// Use of the slots.
     pub slots: Slots,
+    /// The checker.
     pub checker: Checker,
 }
 
 /// Slots in use after ramp-up, while visitors waited.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Slots {
+    /// Slots in use, summed over ticks.
     pub used: u64,
+    /// Slots that could be in use, summed over ticks.
     pub offered: u64,
     ramped_up: bool,
 }
 
+/// One simulated sale.
 pub(crate) struct Sale<'a> {
     scenario: &'a Scenario,
     config: Config,
@@ -122,13 +141,14 @@ pub(crate) struct Sale<'a> {
     joined: u32,
     /// Numbers assigned by the end of each second after the start.
     issued_by: Vec<u32>,
-    surprises: VecDeque<(u64, Disturbance)>,
+    disturbances: VecDeque<(u64, Disturbance)>,
     away_until_ms: u64,
     silent_until_ms: u64,
     timeline: Timeline,
 }
 
 impl<'a> Sale<'a> {
+    /// A sale of the scenario with so many fans.
     pub(crate) fn new(scenario: &'a Scenario, number_of_fans: u32, seed: u64) -> Self {
         let rate = (f64::from(number_of_fans) / scenario.venue.minutes).clamp(10.0, RATE_MAX);
         let kept_inside = rate / 60.0 * Fans::planned_visit_s(&scenario.crowd, VISIT_MAX.as_secs_f64());
@@ -159,20 +179,20 @@ impl<'a> Sale<'a> {
             .venue
             .seats_per_fan
             .map_or(0, |share| whole(share * rate * scenario.venue.minutes));
-        let mut surprises: VecDeque<(u64, Disturbance)> = scenario
+        let mut disturbances: VecDeque<(u64, Disturbance)> = scenario
             .disturbances
             .iter()
             .map(|&(min, it)| (u64::from(whole(min * 60_000.0)), it))
             .collect();
-        surprises.make_contiguous().sort_by_key(|(at_ms, _)| *at_ms);
+        disturbances.make_contiguous().sort_by_key(|(at_ms, _)| *at_ms);
         let door = Limits {
             capacity,
             rate_per_minute,
             burst: burst_of(rate_per_minute, None),
         };
-        let needs_journal = surprises
+        let needs_journal = disturbances
             .iter()
-            .any(|(_, surprise)| matches!(surprise, Disturbance::Restart(_)));
+            .any(|(_, disturbance)| matches!(disturbance, Disturbance::Restart(_)));
         Self {
             scenario,
             store: MemoryStore::new(config.clone(), 0, moment(0)),
@@ -195,7 +215,7 @@ impl<'a> Sale<'a> {
             timeline: Timeline {
                 statuses: Vec::new(),
                 calls: Vec::new(),
-                disturbances_ms: surprises
+                disturbances_ms: disturbances
                     .iter()
                     .flat_map(|&(at_ms, it)| turns(at_ms, it))
                     .collect(),
@@ -209,7 +229,7 @@ impl<'a> Sale<'a> {
                 slots: Slots::default(),
                 checker: Checker::new(door),
             },
-            surprises,
+            disturbances,
             fans,
             away_until_ms: 0,
             silent_until_ms: 0,
@@ -234,7 +254,7 @@ impl<'a> Sale<'a> {
     }
 
     async fn tick(&mut self, now_ms: u64) -> Result<(), StoreError> {
-        self.surprise(now_ms).await?;
+        self.disturb(now_ms).await?;
         if now_ms < self.away_until_ms {
             return Ok(());
         }
@@ -357,8 +377,8 @@ impl<'a> Sale<'a> {
 }
 
 /// When something changes that no forecast can know.
-fn turns(at_ms: u64, surprise: Disturbance) -> impl Iterator<Item = u64> {
-    let back_ms = if let Disturbance::Restart(seconds) = surprise {
+fn turns(at_ms: u64, disturbance: Disturbance) -> impl Iterator<Item = u64> {
+    let back_ms = if let Disturbance::Restart(seconds) = disturbance {
         Some(at_ms + u64::from(whole(seconds * 1_000.0)))
     } else {
         None

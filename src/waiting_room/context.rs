@@ -42,11 +42,17 @@ impl From<GroupCommitError> for WaitingRoomError {
 
 /// Shared by the parts of one waiting room; each part holds an `Arc` of it.
 pub(crate) struct RoomContext {
+    /// Configuration of the sale.
     pub config: Config,
+    /// Wall clock and steady clock.
     pub clock: Arc<dyn Clock>,
+    /// Source of randomness.
     pub entropy: Arc<dyn Entropy>,
+    /// Keys of tokens, passes and receipts.
     pub keys: Keys,
+    /// Fast state of the queue.
     pub store: Arc<dyn QueueStore>,
+    /// Handle of the journal's writer.
     pub writer: WriterHandle,
     /// Whether the journal lags behind what was answered.
     pub lag: WriteLag,

@@ -36,9 +36,9 @@ pub(crate) mod admission;
 
 mod commands;
 mod join;
-mod open;
+pub(crate) mod open;
 mod position;
-mod room;
+pub(crate) mod room;
 mod visits;
 
 #[cfg(test)]

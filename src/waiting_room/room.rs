@@ -397,6 +397,7 @@ impl WaitingRoom {
         self.renew_status(false).await;
     }
 
+    /// Lets the status models learn from one second.
     pub(crate) fn measure_second(&self) {
         self.status.measure_second(&self.inputs());
     }
@@ -435,6 +436,7 @@ impl WaitingRoom {
         Ok(())
     }
 
+    /// Stops the background loops.
     pub(crate) fn life(&self) -> &Lifecycle {
         &self.life
     }

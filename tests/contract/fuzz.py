@@ -12,11 +12,15 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+import uuid
 from pathlib import Path
 
 SEED = "20260501"
+DEMO_SALE = "hero-lim"
 # Streams do not end, so a request for one does not either.
-EXCLUDED = ["stream_queue_status", "stream_seats"]
+STREAMS = ["stream_queue_status", "stream_seats"]
+# Each takes away what the other operations need, so they run last and with another customer.
+ENDING = ["sign_out", "leave_queue", "end_visit", "cancel_order", "release_hold"]
 # The rest of the checks judge what a service should accept, not whether its document is true.
 CHECKS = [
     "not_a_server_error",
@@ -42,43 +46,54 @@ def call(base, method, path, headers=None, body=None):
         return error.code, json.loads(text) if text else None
 
 
-def customer(base, password):
-    """Signs a customer in, waits for admission, buys two seats and holds two more. Gives headers and parameters."""
-    status, session = call(base, "POST", "/v1/sign-in", body={"login": "fan00001@example.com", "password": password})
-    assert status == 200, session
-    headers = {"Authorization": f"Bearer {session['token']}"}
-    status, sales = call(base, "GET", "/v1/sales")
-    sale = sales["sales"][0]
-    performance = sale["performances"][0]["id"]
-    prefix = f"/v1/sales/{sale['id']}"
-    status, entry = call(base, "POST", f"{prefix}/queue", headers)
-    assert status in (200, 201), entry
-    headers["Queue-Token"] = entry["token"]
-    for _ in range(120):
-        status, admission = call(base, "POST", f"{prefix}/admission", headers)
-        if status == 200:
-            break
-        time.sleep(0.5)
-    assert status == 200, admission
-    headers["Admission-Pass"] = admission["pass"]
+class Customer:
+    """A customer of the demo's sale, with the headers and path parameters of what they own."""
 
-    def hold():
-        wanted = {"best_available": {"quantity": 2}}
-        status, held = call(base, "POST", f"{prefix}/performances/{performance}/holds", headers, wanted)
-        assert status == 201, held
-        return held["id"]
+    def __init__(self, base, password, login):
+        self.base = base
+        _, session = self.expect(200, "POST", "/v1/sign-in", {}, {"login": login, "password": password})
+        self.headers = {"Authorization": f"Bearer {session['token']}"}
+        _, sales = self.expect(200, "GET", "/v1/sales", {})
+        self.sale = sales["sales"][0]
+        self.prefix = f"/v1/sales/{self.sale['id']}"
+        _, entry = self.expect(201, "POST", f"{self.prefix}/queue", self.headers)
+        self.headers["Queue-Token"] = entry["token"]
 
-    payment = {"hold": hold(), "payment": {"method": "card", "token": "tok_ok"}}
-    status, order = call(base, "POST", "/v1/orders", {**headers, "Idempotency-Key": "contract"}, payment)
-    assert status in (201, 202), order
-    _, tickets = call(base, "GET", f"/v1/orders/{order['id']}/tickets", headers)
-    parameters = {"sale": sale["id"], "performance": performance, "hold": hold(), "order": order["id"]}
-    if tickets["tickets"]:
-        parameters["ticket"] = tickets["tickets"][0]["id"] + ".svg"
-    return headers, parameters
+    def expect(self, wanted, method, path, headers, body=None):
+        status, answer = call(self.base, method, path, headers, body)
+        assert status == wanted, f"{method} {path}: {status} {answer}"
+        return status, answer
+
+    def hold(self, performance):
+        body = {"best_available": {"quantity": 2}}
+        path = f"{self.prefix}/performances/{performance}/holds"
+        return self.expect(201, "POST", path, self.headers, body)[1]["id"]
+
+    def buy(self):
+        """Waits for admission, buys two seats and holds two more; gives headers and path parameters."""
+        for _ in range(360):
+            status, admission = call(self.base, "POST", f"{self.prefix}/admission", self.headers)
+            if status == 200:
+                break
+            time.sleep(0.5)
+        assert status == 200, admission
+        self.headers["Admission-Pass"] = admission["pass"]
+        performance = self.sale["performances"][0]["id"]
+        payment = {"hold": self.hold(performance), "payment": {"method": "card", "token": "tok_ok"}}
+        key = {"Idempotency-Key": str(uuid.uuid4())}
+        _, order = self.expect(201, "POST", "/v1/orders", {**self.headers, **key}, payment)
+        _, tickets = self.expect(200, "GET", f"/v1/orders/{order['id']}/tickets", self.headers)
+        parameters = {
+            "sale": self.sale["id"],
+            "performance": performance,
+            "hold": self.hold(performance),
+            "order": order["id"],
+            "ticket": tickets["tickets"][0]["id"] + ".svg",
+        }
+        return self.headers, parameters
 
 
-def run(args, name, headers, parameters, seconds):
+def run(args, name, headers, parameters, filters, seconds):
     """Runs schemathesis once; gives whether nothing was found."""
     config = "".join(f'"{key}" = {json.dumps(value)}\n' for key, value in parameters.items())
     with tempfile.TemporaryDirectory() as folder:
@@ -90,8 +105,11 @@ def run(args, name, headers, parameters, seconds):
         command += ["--request-timeout", "20", "--continue-on-failure", "--no-shrink", "--warnings", "off"]
         # Redirects lead to pages, which the document does not describe.
         command += ["--max-redirects", "0", "--suppress-health-check", "all"]
-        for operation in EXCLUDED:
-            command += ["--exclude-operation-id", operation]
+        if args.report:
+            command += ["--report", "har", "--report-har-path", f"{args.report}/{name}.har"]
+        for option, operations in filters.items():
+            for operation in operations:
+                command += [f"--{option}-operation-id", operation]
         for header, value in headers.items():
             command += ["-H", f"{header}:{value}"]
         print(f"== {name}", flush=True)
@@ -106,18 +124,22 @@ def main():
     parser.add_argument("--password", help="password of the demo's customers")
     parser.add_argument("--operator", help="token of an operator")
     parser.add_argument("--seconds", type=int, default=60, help="for all runs together")
+    parser.add_argument("--report", help="existing folder for a HAR file of each run")
     args = parser.parse_args()
-    half = max(args.seconds // 2, 1)
     if args.operator:
-        sale = call(args.base, "GET", "/openapi.json") and {"sale": "demo"}
-        runs = [
-            ("anonymous", {}, {}),
-            ("operator", {"Authorization": f"Bearer {args.operator}"}, sale),
-        ]
+        headers = {"Authorization": f"Bearer {args.operator}"}
+        runs = [("anonymous", {}, {}, {}), ("operator", headers, {"sale": DEMO_SALE}, {})]
     else:
-        headers, parameters = customer(args.base, args.password)
-        runs = [("anonymous visitor", {}, {}), ("admitted customer", headers, parameters)]
-    results = [run(args, name, headers, parameters, half) for name, headers, parameters in runs]
+        # Both join before the draw of the demo's sale, which takes a minute.
+        logins = ["fan00001@example.com", "fan00002@example.com"]
+        admitted, leaving = [Customer(args.base, args.password, login) for login in logins]
+        runs = [
+            ("anonymous visitor", {}, {"sale": DEMO_SALE}, {"exclude": STREAMS}),
+            ("admitted customer", *admitted.buy(), {"exclude": STREAMS + ENDING}),
+            ("leaving customer", *leaving.buy(), {"include": ENDING}),
+        ]
+    share = max(args.seconds // len(runs), 1)
+    results = [run(args, *each, share) for each in runs]
     sys.exit(0 if all(results) else 1)
 
 

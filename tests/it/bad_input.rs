@@ -29,7 +29,7 @@ async fn fingerprint(world: &World, observer: &Fan) -> BTreeMap<String, String> 
         (
             "entries".into(),
             books
-                .entries
+                .admissions
                 .iter()
                 .map(|e| format!("{}:{:?}", e.number, e.ended_at))
                 .collect::<Vec<_>>()

@@ -332,7 +332,7 @@ async fn three_nodes_publish_one_order_despite_crashes() {
     changed_values_are_found(&dir, &drawn, &list);
     a_receipt_holds(&world, &promised, &kept, None).await;
     a_receipt_holds(&world, &drawn, &kept, Some(&list)).await;
-    let order = Order::drawn(
+    let order = DrawNumbering::drawn(
         &drawn["draw_seed"].as_str().unwrap().parse().unwrap(),
         u32::try_from(entries).unwrap(),
     );

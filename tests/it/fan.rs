@@ -1,5 +1,5 @@
-//! A client that plays one visitor with a browser's memory: session, queue token, pass. Each call returns the whole
-//! response. Paths and bodies are those of [`stagedoor::demo::client`].
+//! A client that plays one visitor with a browser's memory: session, queue token, pass. Each call returns the
+//! whole response. Paths and bodies are those of [`stagedoor::demo::client`].
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use stagedoor::{
     platform::http_client::{CallError, HttpClient, Response},
 };
 
-use crate::world::{PERFORMANCE, World};
+use crate::world::World;
 
 /// A visitor of the tests.
 #[derive(Clone)]

@@ -13,12 +13,12 @@ pub struct BaselineArgs {
     /// Only these: join, status, position, hold, seats, memory, growth, streams, origin, forecast, overload.
     #[arg(long, value_delimiter = ',', value_name = "FIGURES")]
     pub only: Vec<String>,
-    /// How often the whole table is measured; more than once shows the spread. The forecast is deterministic and is
-    /// computed once.
+    /// How often the whole table is measured; more than once shows the spread. The forecast is deterministic
+    /// and is computed once.
     #[arg(long, default_value_t = 1)]
     pub repeat: u32,
-    /// Measure only what --out lacks of the same machine and program, to continue a long measurement or to measure in
-    /// parts.
+    /// Measure only what --out lacks of the same machine and program, to continue a long measurement or to
+    /// measure in parts.
     #[arg(long)]
     pub resume: bool,
     /// Print JSON instead of a table.
@@ -56,13 +56,21 @@ impl BaselineArgs {
     /// # Errors
     /// Names the wrong argument.
     pub fn check(&self) -> anyhow::Result<()> {
-        if let Some(unknown) = self.only.iter().find(|figure| !FIGURES.contains(&figure.as_str())) {
+        if let Some(unknown) = self
+            .only
+            .iter()
+            .find(|figure| !FIGURES.contains(&figure.as_str()))
+        {
             bail!("--only {unknown}: must be one of {}", FIGURES.join(", "));
         }
         if self.repeat == 0 || self.fans == 0 {
             bail!("--repeat and --fans: must be at least 1");
         }
-        if self.joining.iter().any(|count| !(1..=CONNECTIONS_MAX).contains(count)) {
+        if self
+            .joining
+            .iter()
+            .any(|count| !(1..=CONNECTIONS_MAX).contains(count))
+        {
             bail!("--joining: must be from 1 to {CONNECTIONS_MAX}");
         }
         Ok(())

@@ -19,7 +19,11 @@ use super::{
 pub async fn run(args: BaselineArgs) -> anyhow::Result<ExitCode> {
     args.check()?;
     fs::create_dir_all(&args.out).with_context(|| format!("--out: cannot make {}", args.out.display()))?;
-    let mut tables = if args.resume { read_repetitions(&args.out)? } else { Vec::new() };
+    let mut tables = if args.resume {
+        read_repetitions(&args.out)?
+    } else {
+        Vec::new()
+    };
     for n in 0..args.repeat as usize {
         let missing = missing_figures(&args.only, n, tables.get(n));
         if missing.is_empty() {
@@ -32,8 +36,14 @@ pub async fn run(args: BaselineArgs) -> anyhow::Result<ExitCode> {
             None => tables.push(table),
         }
         // Written after each repetition, so that an interrupted measurement can be resumed.
-        fs::write(args.out.join(REPETITIONS_FILE), serde_json::to_vec_pretty(&tables)?)?;
-        fs::write(args.out.join("baselines.json"), serde_json::to_vec_pretty(&combine(&tables))?)?;
+        fs::write(
+            args.out.join(REPETITIONS_FILE),
+            serde_json::to_vec_pretty(&tables)?,
+        )?;
+        fs::write(
+            args.out.join("baselines.json"),
+            serde_json::to_vec_pretty(&combine(&tables))?,
+        )?;
     }
     let table = combine(&tables);
     if args.json {

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     environment::{Backend, BackendServers, Durability, SaleSpec, config_file, start_service},
     http1::{Http1Client, HttpRequest},
-    process::{DataFolder, Process, free_port},
+    process::{DataFolder, Process, Usage, free_port},
 };
 
 /// A sale in its prequeue that stays nearly empty.
@@ -68,7 +68,8 @@ impl Fixture {
         Self::start(backend, durability, servers, folder).await
     }
 
-    /// Another service in one of whose sales so many customers wait, and the memory of its store without them.
+    /// Another service in one of whose sales so many customers wait, and the memory of its store without
+    /// them.
     pub(crate) async fn with_waiting(&self, sale: &str, fans: u32) -> anyhow::Result<(Self, u64)> {
         let servers = match self.backend {
             Backend::Embedded => None,
@@ -76,7 +77,7 @@ impl Fixture {
         };
         // The first start creates the databases; the second replays what is written into them in between.
         let first = Self::open(self.backend, self.durability, servers).await?;
-        let empty_bytes = prefill::used_bytes(&first).await?;
+        let empty_bytes = first.used_bytes().await?;
         let (servers, folder) = (first.servers.clone(), Arc::clone(&first.folder));
         drop(first);
         let database_url = servers.as_ref().map(|servers| servers.database_url.as_str());
@@ -85,7 +86,10 @@ impl Fixture {
             // The store of the first start contradicts the journal now; it is rebuilt from the journal.
             servers.redis.flush_all().await?;
         }
-        Ok((Self::start(self.backend, self.durability, servers, folder).await?, empty_bytes))
+        Ok((
+            Self::start(self.backend, self.durability, servers, folder).await?,
+            empty_bytes,
+        ))
     }
 
     async fn start(
@@ -111,9 +115,14 @@ impl Fixture {
         let mut service_process = start_service(&file, None)?;
         let admin = SocketAddr::from(([127, 0, 0, 1], admin_port));
         let admin_client = Http1Client::new(admin, "admin", 1, TIMEOUT);
-        service_process.wait_until_ready(&admin_client, "/health/ready").await?;
+        service_process
+            .wait_until_ready(&admin_client, "/health/ready")
+            .await?;
         let ready_after = clock.monotonic();
-        let redis_url = servers.as_ref().map(|servers| servers.redis.url()).unwrap_or_default();
+        let redis_url = servers
+            .as_ref()
+            .map(|servers| servers.redis.url())
+            .unwrap_or_default();
         let (baseline_process, baseline) = start_baseline(&redis_url).await?;
         Ok(Self {
             backend,
@@ -143,16 +152,28 @@ impl Fixture {
         let reply = Self::first_accepted(side).await?;
         let is_post = side.requests[0].starts_with(b"POST");
         let of = |path: &str| {
-            if is_post { Side::post(&self.baseline, path) } else { Side::get(&self.baseline, path) }
+            if is_post {
+                Side::post(&self.baseline, path)
+            } else {
+                Side::get(&self.baseline, path)
+            }
         };
         let sample = of(&format!("{route}/100"));
-        let sample = self.baseline.client.send_bytes(&sample.requests[0]).await.context("the baseline")?;
+        let sample = self
+            .baseline
+            .client
+            .send_bytes(&sample.requests[0])
+            .await
+            .context("the baseline")?;
         let head_bytes = sample.wire_bytes - sample.body.len();
-        Ok(of(&format!("{route}/{}", reply.wire_bytes.saturating_sub(head_bytes))))
+        Ok(of(&format!(
+            "{route}/{}",
+            reply.wire_bytes.saturating_sub(head_bytes)
+        )))
     }
 
-    /// The first reply to the side's request that is not shed. The measurement before may have made the service shed
-    /// load, from which it recovers by itself.
+    /// The first reply to the side's request that is not shed. The measurement before may have made the
+    /// service shed load, from which it recovers by itself.
     pub(crate) async fn first_accepted(side: &Side) -> anyhow::Result<Reply> {
         let mut polls_left = ACCEPT_TIMEOUT.as_millis() / ACCEPT_POLL_INTERVAL.as_millis();
         loop {
@@ -161,10 +182,27 @@ impl Fixture {
                 return Ok(reply);
             }
             if reply.status != 503 || polls_left == 0 {
-                bail!("answered {}: {}", reply.status, String::from_utf8_lossy(&reply.body));
+                bail!(
+                    "answered {}: {}",
+                    reply.status,
+                    String::from_utf8_lossy(&reply.body)
+                );
             }
             polls_left -= 1;
             tokio::time::sleep(ACCEPT_POLL_INTERVAL).await;
+        }
+    }
+
+    /// The memory of the store in bytes: of the service's process, or of Redis.
+    pub(crate) async fn used_bytes(&self) -> anyhow::Result<u64> {
+        // Buffers of the last requests are freed by then.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        match &self.servers {
+            Some(servers) => Ok(servers.redis.info("used_memory").await?.parse()?),
+            None => Ok(Usage::of(self.service.pid)
+                .context("the service's memory")?
+                .rss_kib
+                * 1_024),
         }
     }
 
@@ -173,7 +211,12 @@ impl Fixture {
         let path = paths::queue(sale);
         let mut tokens = Vec::new();
         for _ in 0..WORKERS {
-            let reply = self.service.client.send(&HttpRequest::post(&path)).await.context("joining")?;
+            let reply = self
+                .service
+                .client
+                .send(&HttpRequest::post(&path))
+                .await
+                .context("joining")?;
             let entry = reply.json::<QueueEntry>().and_then(|entry| entry.token);
             let token = entry.with_context(|| format!("joining was answered {}", reply.status))?;
             tokens.push(token.into());
@@ -186,7 +229,10 @@ impl Fixture {
 pub(crate) fn local_server(port: u16, pid: u32) -> Server {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let client = Http1Client::new(address, format!("127.0.0.1:{port}"), CONNECTIONS_MAX, TIMEOUT);
-    Server { client: Arc::new(client), pid }
+    Server {
+        client: Arc::new(client),
+        pid,
+    }
 }
 
 /// Starts the baseline server, on a Redis unless the URL is empty.
@@ -212,8 +258,10 @@ fn sales() -> String {
         status_streams_max: 100,
     };
     // As many seats for each customer as a holder of the bench holds at once.
-    let open = config_file::sale(OPEN, &spec(15_000, 100_000), now, now)
-        .replace("seats_per_customer_max = 4", "seats_per_customer_max = 80\npass_ttl_s = 3600");
+    let open = config_file::sale(OPEN, &spec(15_000, 100_000), now, now).replace(
+        "seats_per_customer_max = 4",
+        "seats_per_customer_max = 80\npass_ttl_s = 3600",
+    );
     let closed = [(EMPTY, 40_000_000), (DECLARED, 1_000_000), (FOURFOLD, 40_000_000)]
         .map(|(id, entries_max)| config_file::sale(id, &spec(60, entries_max), now, later));
     closed.concat() + &open

@@ -1,5 +1,5 @@
-//! Holds of four seats over HTTP. In each step all visitors hold all their seats; then the clock stops until everything
-//! is released.
+//! Holds of four seats over HTTP. In each step all visitors hold all their seats; then the clock stops until
+//! everything is released.
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,7 +32,10 @@ const GROUP: usize = 4;
 type Proofs = Vec<(&'static str, String)>;
 
 fn borrowed(headers: &Proofs) -> Vec<(&'static str, &str)> {
-    headers.iter().map(|(name, value)| (*name, value.as_str())).collect()
+    headers
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect()
 }
 
 /// One visitor with their own seats.
@@ -43,8 +46,8 @@ struct Holder {
     hold_path: String,
 }
 
-/// Alternates holds at the service with holds at a baseline server, whose paths are given: one to make a hold, and the
-/// prefix of one hold.
+/// Alternates holds at the service with holds at a baseline server, whose paths are given: one to make a
+/// hold, and the prefix of one hold.
 pub(crate) async fn compare(
     fixture: &Fixture,
     baseline: &Server,
@@ -59,7 +62,10 @@ pub(crate) async fn compare(
     let theirs = holders(baseline, &anonymous, &seats, holds_path, hold_path);
     let mut pairs = Vec::new();
     for _ in 0..=PAIRS {
-        pairs.push((round(&fixture.service, &ours).await?, round(baseline, &theirs).await?));
+        pairs.push((
+            round(&fixture.service, &ours).await?,
+            round(baseline, &theirs).await?,
+        ));
     }
     pairs.remove(0);
     Ok(Pairs(pairs))
@@ -76,7 +82,9 @@ fn holders(
         let headers = borrowed(proofs);
         let encode = |group: &[String]| {
             let body = hold_request(group).to_string();
-            let request = HttpRequest::post(holds_path).with_headers(&headers).with_body(&body);
+            let request = HttpRequest::post(holds_path)
+                .with_headers(&headers)
+                .with_body(&body);
             server.client.encode(&request)
         };
         Holder {
@@ -85,7 +93,13 @@ fn holders(
             hold_path: hold_path.to_owned(),
         }
     };
-    Arc::new(visitors.iter().zip(seats.chunks(GROUP * HOLDS_EACH)).map(holder).collect())
+    Arc::new(
+        visitors
+            .iter()
+            .zip(seats.chunks(GROUP * HOLDS_EACH))
+            .map(holder)
+            .collect(),
+    )
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of a second")]
@@ -126,7 +140,11 @@ async fn hold_all(client: &Http1Client, holder: &Holder) -> anyhow::Result<Vec<S
     for hold in &holder.holds {
         let reply = client.send_bytes(hold).await.context("holding")?;
         if reply.status != 201 {
-            bail!("holding was answered {}: {}", reply.status, String::from_utf8_lossy(&reply.body));
+            bail!(
+                "holding was answered {}: {}",
+                reply.status,
+                String::from_utf8_lossy(&reply.body)
+            );
         }
         ids.push(reply.json::<Hold>().context("a hold is JSON")?.id);
     }
@@ -140,7 +158,11 @@ async fn release_all(client: &Http1Client, holder: &Holder, ids: &[String]) -> a
         let request = HttpRequest::new("DELETE", &path).with_headers(&headers);
         let reply = client.send(&request).await.context("releasing")?;
         if reply.status != 204 {
-            bail!("releasing was answered {}: {}", reply.status, String::from_utf8_lossy(&reply.body));
+            bail!(
+                "releasing was answered {}: {}",
+                reply.status,
+                String::from_utf8_lossy(&reply.body)
+            );
         }
     }
     Ok(())
@@ -163,7 +185,10 @@ async fn admitted_visitors(fixture: &Fixture) -> anyhow::Result<Vec<Proofs>> {
                 _ => bail!("entering was answered {}", reply.status),
             }
         };
-        visitors.push(vec![(paths::QUEUE_TOKEN, token), (paths::ADMISSION_PASS, granted.pass)]);
+        visitors.push(vec![
+            (paths::QUEUE_TOKEN, token),
+            (paths::ADMISSION_PASS, granted.pass),
+        ]);
     }
     Ok(visitors)
 }
@@ -172,8 +197,14 @@ async fn admitted_visitors(fixture: &Fixture) -> anyhow::Result<Vec<Proofs>> {
 async fn seats(fixture: &Fixture, proofs: &Proofs) -> anyhow::Result<Vec<String>> {
     let (path, headers) = (paths::seats(OPEN, PERFORMANCE), borrowed(proofs));
     let request = HttpRequest::get(&path).with_headers(&headers);
-    let reply = fixture.service.client.send(&request).await.context("the seat map")?;
-    let map: SeatMap =
-        reply.json().with_context(|| format!("the seat map was answered {}", reply.status))?;
+    let reply = fixture
+        .service
+        .client
+        .send(&request)
+        .await
+        .context("the seat map")?;
+    let map: SeatMap = reply
+        .json()
+        .with_context(|| format!("the seat map was answered {}", reply.status))?;
     Ok(map.seats.into_keys().take(GROUP * HOLDS_EACH * WORKERS).collect())
 }

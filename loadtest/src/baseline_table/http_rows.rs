@@ -7,9 +7,9 @@ use stagedoor::demo::client::paths;
 use super::{
     args::BaselineArgs,
     fixture::{EMPTY, FOURFOLD, Fixture},
-    hold_bench, origin_load,
+    hold_bench, memory, origin_load,
     paired::{Side, compare, compare_with_workers},
-    prefill, redis_pipeline,
+    redis_pipeline,
     table::{Row, Table},
 };
 use crate::environment::{Backend, BackendServers, Durability};
@@ -39,7 +39,9 @@ pub(super) async fn add(args: &BaselineArgs, figures: &[&str], table: &mut Table
     let servers = match BackendServers::start().await {
         Ok(servers) => servers,
         Err(why) => {
-            table.not_measured.push(format!("everything on Redis and PostgreSQL: {why:#}"));
+            table
+                .not_measured
+                .push(format!("everything on Redis and PostgreSQL: {why:#}"));
             return Ok(());
         }
     };
@@ -70,13 +72,19 @@ async fn add_backend(
     if figures.contains(&"status") {
         let status = Side::get(&fixture.service, &paths::status(EMPTY));
         let pairs = compare(&status, &fixture.prepared_bytes(&status).await?).await?;
-        table.push(Row::of_pairs("status", fixture.backend.name(), &pairs, Some(0.95), PREPARED));
+        table.push(Row::of_pairs(
+            "status",
+            fixture.backend.name(),
+            &pairs,
+            Some(0.95),
+            PREPARED,
+        ));
     }
     if figures.contains(&"hold") {
         add_hold(fixture, table).await?;
     }
     if figures.contains(&"memory") {
-        prefill::add_memory(fixture, args.fans, table).await?;
+        memory::add_memory(fixture, args.fans, table).await?;
     }
     if figures.contains(&"growth") {
         add_growth(fixture, args.fans.saturating_mul(4), table).await?;
@@ -105,7 +113,9 @@ async fn add_joins(
 }
 
 async fn add_pipeline(fixture: &Fixture, table: &mut Table) -> anyhow::Result<()> {
-    let Some(servers) = &fixture.servers else { return Ok(()) };
+    let Some(servers) = &fixture.servers else {
+        return Ok(());
+    };
     let join = Side::post(&fixture.service, &paths::queue(EMPTY));
     Fixture::first_accepted(&join).await?;
     let pairs = redis_pipeline::compare(&join, &servers.redis.url()).await;
@@ -117,23 +127,40 @@ async fn add_pipeline(fixture: &Fixture, table: &mut Table) -> anyhow::Result<()
 
 async fn add_position(fixture: &Fixture, table: &mut Table) -> anyhow::Result<()> {
     let tokens = fixture.tokens(EMPTY).await?;
-    let position =
-        Side::get_each(&fixture.service, &paths::position(EMPTY), paths::QUEUE_TOKEN, &tokens);
+    let position = Side::get_each(
+        &fixture.service,
+        &paths::position(EMPTY),
+        paths::QUEUE_TOKEN,
+        &tokens,
+    );
     let pairs = compare(&position, &fixture.bare(&position).await?).await?;
     let figure = "position, with the token verified";
-    table.push(Row::of_pairs(figure, fixture.backend.name(), &pairs, Some(0.85), BARE));
+    table.push(Row::of_pairs(
+        figure,
+        fixture.backend.name(),
+        &pairs,
+        Some(0.85),
+        BARE,
+    ));
     Ok(())
 }
 
 async fn add_hold(fixture: &Fixture, table: &mut Table) -> anyhow::Result<()> {
     let (baseline, goal) = match fixture.backend {
-        Backend::RedisPostgresql => {
-            ("a minimal axum handler around a minimal all-or-none script", Some(0.85))
-        }
+        Backend::RedisPostgresql => (
+            "a minimal axum handler around a minimal all-or-none script",
+            Some(0.85),
+        ),
         Backend::Embedded => ("a minimal axum handler around a lock and a set", None),
     };
     let pairs = hold_bench::compare(fixture, &fixture.baseline, "/holds", "/holds/").await?;
-    table.push(Row::of_pairs("hold of 4 seats, over HTTP", fixture.backend.name(), &pairs, goal, baseline));
+    table.push(Row::of_pairs(
+        "hold of 4 seats, over HTTP",
+        fixture.backend.name(),
+        &pairs,
+        goal,
+        baseline,
+    ));
     Ok(())
 }
 
@@ -151,7 +178,12 @@ async fn add_growth(fixture: &Fixture, waiting: u32, table: &mut Table) -> anyho
     table.push(Row::of_pairs(figure, backend, &pairs, Some(0.95), EMPTY_QUEUE));
 
     let position = |sale: &str, tokens: &[String]| {
-        Side::get_each(&filled.service, &paths::position(sale), paths::QUEUE_TOKEN, tokens)
+        Side::get_each(
+            &filled.service,
+            &paths::position(sale),
+            paths::QUEUE_TOKEN,
+            tokens,
+        )
     };
     let full = position(FOURFOLD, &filled.tokens(FOURFOLD).await?);
     let empty = position(EMPTY, &filled.tokens(EMPTY).await?);

@@ -1,4 +1,5 @@
-//! Seats without HTTP: the embedded store over a lock and a bitmap, with the cycles of `cargo bench --bench seat_lock`.
+//! Seats without HTTP: the embedded store over a lock and a bitmap, with the cycles of `cargo bench --bench
+//! seat_lock`.
 
 #[expect(dead_code, reason = "the bench times more of them")]
 #[path = "../../../benches/seat_lock/cycles.rs"]
@@ -30,7 +31,10 @@ pub(super) fn rows() -> Vec<Row> {
 
         let cycles = pairs(|| {
             let ours = rate(&mut requests, |request| store_cycle(&store, request));
-            (ours, rate(&mut requests, |request| baseline_cycle(&bitmap, request)))
+            (
+                ours,
+                rate(&mut requests, |request| baseline_cycle(&bitmap, request)),
+            )
         });
         let baseline = format!("a mutex and a bitmap that keep deadlines; {ROUND} cycles");
         let name = figure("hold and release of 4, store alone");
@@ -41,19 +45,38 @@ pub(super) fn rows() -> Vec<Row> {
             (two, rate(&mut part, |request| store_cycle(&store, request)))
         });
         let name = figure("contended by 2 threads");
-        rows.push(Row::of_pairs(name, backend, &two_threads, Some(0.6), "one thread"));
+        rows.push(Row::of_pairs(
+            name,
+            backend,
+            &two_threads,
+            Some(0.6),
+            "one thread",
+        ));
 
         let rejected = pairs(|| {
-            (rate_of_holding(&taken, &requests, false), rate_of_holding(&store, &requests, true))
+            (
+                rate_of_holding(&taken, &requests, false),
+                rate_of_holding(&store, &requests, true),
+            )
         });
         let name = figure("rejecting 4 taken seats");
-        rows.push(Row::of_pairs(name, backend, &rejected, Some(1.0), "holding 4 free ones"));
+        rows.push(Row::of_pairs(
+            name,
+            backend,
+            &rejected,
+            Some(1.0),
+            "holding 4 free ones",
+        ));
     }
     rows
 }
 
 fn pairs(mut measure: impl FnMut() -> (f64, f64)) -> Pairs {
-    let round = |rate: f64| Round { done: rate, seconds: 1.0, cpu_s: 0.0 };
+    let round = |rate: f64| Round {
+        done: rate,
+        seconds: 1.0,
+        cpu_s: 0.0,
+    };
     let pair = |(ours, baseline)| (round(ours), round(baseline));
     Pairs((0..PAIRS).map(|_| pair(measure())).collect())
 }

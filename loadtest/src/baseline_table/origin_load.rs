@@ -1,5 +1,5 @@
-//! What a waiting visitor costs a node behind nginx: the page polls only the status, and the status comes from the
-//! cache.
+//! What a waiting visitor costs a node behind nginx: the page polls only the status, and the status comes
+//! from the cache.
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,7 +31,10 @@ pub(super) async fn requests_each(fixture: &Fixture, fans: u32, wait: Duration) 
     let client = Arc::new(Http1Client::new(address, authority, CONNECTIONS, TIMEOUT));
     for _ in 0..JOINS {
         let path = paths::queue(EMPTY);
-        let reply = client.send(&HttpRequest::post(&path)).await.context("joining through nginx")?;
+        let reply = client
+            .send(&HttpRequest::post(&path))
+            .await
+            .context("joining through nginx")?;
         if !reply.is_ok() {
             bail!("joining through nginx was answered {}", reply.status);
         }
@@ -71,7 +74,10 @@ async fn poll(client: &Http1Client, status: &[u8], wait: Duration) -> bool {
 async fn requests_received(fixture: &Fixture) -> anyhow::Result<u64> {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let admin = Http1Client::new(fixture.admin, "admin", 1, TIMEOUT);
-    let reply = admin.send(&HttpRequest::get("/metrics")).await.context("the node's metrics")?;
+    let reply = admin
+        .send(&HttpRequest::get("/metrics"))
+        .await
+        .context("the node's metrics")?;
     let text = String::from_utf8_lossy(&reply.body);
     let value = text.lines().find_map(|line| line.strip_prefix(REQUESTS_METRIC));
     value

@@ -38,12 +38,33 @@ pub(super) async fn add_streams(args: &BaselineArgs, table: &mut Table) {
     };
     let backend = Backend::Embedded.name();
     let lower = |figure, value, unit, goal| Row::lower_is_better(figure, backend, value, unit, goal);
-    table.push(lower("memory per SSE stream, of 10,000", result.rss_bytes_each, "B", Some(16_384.0)));
-    table.push(lower("kernel memory per stream, both ends", result.kernel_bytes_each, "B", None));
-    table.push(lower("CPU per stream and event", result.cpu_us_each_event, "us", None));
+    table.push(lower(
+        "memory per SSE stream, of 10,000",
+        result.rss_bytes_each,
+        "B",
+        Some(16_384.0),
+    ));
+    table.push(lower(
+        "kernel memory per stream, both ends",
+        result.kernel_bytes_each,
+        "B",
+        None,
+    ));
+    table.push(lower(
+        "CPU per stream and event",
+        result.cpu_us_each_event,
+        "us",
+        None,
+    ));
     let received = ratio(result.streams.received, result.streams.due);
     let figure = "events received over events due";
-    table.push(Row::higher_is_better(figure, backend, received, "ratio", Some(1.0)));
+    table.push(Row::higher_is_better(
+        figure,
+        backend,
+        received,
+        "ratio",
+        Some(1.0),
+    ));
 }
 
 #[expect(clippy::cast_precision_loss, reason = "events of minutes")]
@@ -76,13 +97,28 @@ pub(super) async fn add_forecast(args: &BaselineArgs, table: &mut Table) -> anyh
     let mut add = |figure: &str, value: Option<f64>, goal, higher_is_better| match value {
         Some(value) => {
             let row = Row::higher_is_better(figure, &backend, value, "ratio", goal);
-            table.push(Row { higher_is_better, ..row });
+            table.push(Row {
+                higher_is_better,
+                ..row
+            });
         }
-        None => table.not_measured.push(format!("{figure}: no simulated sale has a value for it")),
+        None => table
+            .not_measured
+            .push(format!("{figure}: no simulated sale has a value for it")),
     };
     add("slot use after ramp-up, many absent", slot_use, Some(0.98), true);
-    add("share of waits within p10 to p90 (0.77 to 0.83)", score.coverage, None, true);
-    add("interval score over position / rate", score.interval_score_ratio, Some(0.6), false);
+    add(
+        "share of waits within p10 to p90 (0.77 to 0.83)",
+        score.coverage,
+        None,
+        true,
+    );
+    add(
+        "interval score over position / rate",
+        score.interval_score_ratio,
+        Some(0.6),
+        false,
+    );
     add("median error of p50", score.p50_error, Some(0.1), false);
     Ok(())
 }
@@ -100,13 +136,20 @@ pub(super) async fn add_overload(args: &BaselineArgs, table: &mut Table) {
                 ..Row::higher_is_better(figure, backend, result.goodput_ratio, "ratio", Some(0.9))
             });
             let figure = "refusals at 10x, median";
-            table.push(Row::lower_is_better(figure, backend, result.refusal_p50_ms, "ms", Some(5.0)));
+            table.push(Row::lower_is_better(
+                figure,
+                backend,
+                result.refusal_p50_ms,
+                "ms",
+                Some(5.0),
+            ));
         }
         Err(why) => table.not_measured.push(format!("overload: {why:#}")),
     }
 }
 
-/// Measures in a process of its own: the service has one core to itself, and the crowd another, where there are two.
+/// Measures in a process of its own: the service has one core to itself, and the crowd another, where there
+/// are two.
 pub(crate) async fn measure_overload(args: &BaselineArgs) -> anyhow::Result<OverloadResult> {
     let out = args.out.to_str().context("--out: must be UTF-8")?;
     let has_two_cores = std::thread::available_parallelism()?.get() > 1;

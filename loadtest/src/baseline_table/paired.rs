@@ -43,7 +43,10 @@ pub(crate) struct Side {
 impl Side {
     /// One encoded request for all workers.
     pub(crate) fn new(server: &Server, request: &HttpRequest<'_>) -> Self {
-        Self { server: server.clone(), requests: vec![server.client.encode(request).into()] }
+        Self {
+            server: server.clone(),
+            requests: vec![server.client.encode(request).into()],
+        }
     }
 
     /// A `POST` without a body.
@@ -60,9 +63,15 @@ impl Side {
     pub(crate) fn get_each(server: &Server, path: &str, header: &'static str, values: &[String]) -> Self {
         let encode = |value: &String| {
             let headers = [(header, value.as_str())];
-            server.client.encode(&HttpRequest::get(path).with_headers(&headers)).into()
+            server
+                .client
+                .encode(&HttpRequest::get(path).with_headers(&headers))
+                .into()
         };
-        Self { server: server.clone(), requests: values.iter().map(encode).collect() }
+        Self {
+            server: server.clone(),
+            requests: values.iter().map(encode).collect(),
+        }
     }
 }
 
@@ -110,7 +119,10 @@ impl Pairs {
 
     /// The median rate of each side.
     pub(crate) fn rates(&self) -> (f64, f64) {
-        (self.median(|pair| pair.0.rate()), self.median(|pair| pair.1.rate()))
+        (
+            self.median(|pair| pair.0.rate()),
+            self.median(|pair| pair.1.rate()),
+        )
     }
 
     /// The median CPU time of an operation on each side, where both are measured.
@@ -134,7 +146,10 @@ pub(crate) async fn compare_with_workers(
 ) -> anyhow::Result<Pairs> {
     let mut pairs = Vec::new();
     for _ in 0..=PAIRS {
-        pairs.push((round_with_workers(workers, ours).await?, round_with_workers(workers, baseline).await?));
+        pairs.push((
+            round_with_workers(workers, ours).await?,
+            round_with_workers(workers, baseline).await?,
+        ));
     }
     pairs.remove(0);
     Ok(Pairs(pairs))
@@ -157,9 +172,16 @@ async fn round_with_workers(workers: usize, side: &Side) -> anyhow::Result<Round
         let request = Arc::clone(&side.requests[worker % side.requests.len()]);
         working.spawn(async move {
             while clock.monotonic().saturating_sub(began) < ROUND {
-                let reply = client.send_bytes(&request).await.map_err(|error| anyhow!(error))?;
+                let reply = client
+                    .send_bytes(&request)
+                    .await
+                    .map_err(|error| anyhow!(error))?;
                 if !reply.is_ok() {
-                    bail!("answered {}: {}", reply.status, String::from_utf8_lossy(&reply.body));
+                    bail!(
+                        "answered {}: {}",
+                        reply.status,
+                        String::from_utf8_lossy(&reply.body)
+                    );
                 }
                 done.fetch_add(1, Ordering::Relaxed);
             }
@@ -182,7 +204,11 @@ mod tests {
 
     #[test]
     fn the_ratio_is_the_median_of_the_pairs() {
-        let round = |rate: f64| Round { done: rate, seconds: 1.0, cpu_s: rate * 1e-5 };
+        let round = |rate: f64| Round {
+            done: rate,
+            seconds: 1.0,
+            cpu_s: rate * 1e-5,
+        };
         // The machine drifts; the ratio of each pair does not. One pair is an outlier.
         let pair = |n: u32| {
             let outlier = if n == 9 { 400.0 } else { 0.0 };

@@ -1,27 +1,16 @@
-//! What a waiting visitor takes in memory, and a queue of many millions written straight into the journal.
+//! A queue of many millions, written straight into the journal.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::path::Path;
 
 use anyhow::Context;
 use sqlx::{PgPool, SqlitePool};
-use stagedoor::{
-    demo::client::paths,
-    kernel::{Clock, Entropy, SeededEntropy, SystemClock},
-};
-use tokio::task::JoinSet;
-
-use super::{
-    fixture::{DECLARED, Fixture},
-    paired::Server,
-    table::{Row, Table},
-};
-use crate::{http1::HttpRequest, process::Usage};
+use stagedoor::kernel::{Clock, Entropy, SeededEntropy, SystemClock};
 
 /// Joins of one journal record.
 const GROUP: u64 = 10_000;
 
-/// Writes so many joins into the journal, encoded as `waiting_room/journal/encoding.rs` specifies. The service must
-/// have created the databases, and must not be running.
+/// Writes so many joins into the journal, encoded as `waiting_room/journal/encoding.rs` specifies. The
+/// service must have created the databases, and must not be running.
 pub(crate) async fn write_joins(
     data: &Path,
     database_url: Option<&str>,
@@ -82,7 +71,11 @@ async fn write_to_postgres(url: &str, sale: &str, fans: u64) -> anyhow::Result<(
                 max_number = $2, \
                 bucket_count = CASE WHEN bucket_count = 0 THEN 16384 ELSE bucket_count END \
                 WHERE sale = $1";
-    sqlx::query(head).bind(sale).bind(i64::try_from(fans)?).execute(&pool).await?;
+    sqlx::query(head)
+        .bind(sale)
+        .bind(i64::try_from(fans)?)
+        .execute(&pool)
+        .await?;
     sqlx::query("INSERT INTO stagedoor_queue.join_group VALUES ($1, 1, $2)")
         .bind(sale)
         .bind(i64::try_from(fans)?)
@@ -105,65 +98,4 @@ fn encoded(entropy: &SeededEntropy, first: u64, count: u64) -> anyhow::Result<Ve
         body.extend([0; 4]);
     }
     Ok(body)
-}
-
-/// Adds what a waiting visitor takes in the store's memory. Anonymous visitors join over HTTP. Customers, whom the store
-/// must also find by subject, are in the journal that a service starts with.
-pub(super) async fn add_memory(fixture: &Fixture, fans: u32, table: &mut Table) -> anyhow::Result<()> {
-    let backend = fixture.backend.name();
-    let mut push = |who: &str, count: u32, bytes: u64, goal: f64| {
-        let figure = format!("memory per waiting fan, {who}");
-        let row = Row::lower_is_better(figure, backend, bytes_each(bytes, count), "B", Some(goal));
-        table.push(Row { baseline: format!("{count} fans"), ..row });
-    };
-    let before = used_bytes(fixture).await?;
-    let joined = join_many(&fixture.service, &paths::queue(DECLARED), fans).await;
-    let added = used_bytes(fixture).await?.saturating_sub(before);
-    if fixture.servers.is_none() {
-        push("anonymous", joined, added, 40.0);
-        return Ok(());
-    }
-    push("anonymous", joined, added, 20.0);
-    // The sale's index is sized for a million entries, however many visitors come.
-    for (times, goal) in [(1, 20.0), (4, 24.0)] {
-        let customers = fans.saturating_mul(times);
-        let (filled, empty) = fixture.with_waiting(DECLARED, customers).await?;
-        let who = format!("{customers} customers where {fans} were declared");
-        push(&who, customers, used_bytes(&filled).await?.saturating_sub(empty), goal);
-    }
-    Ok(())
-}
-
-/// Bytes for each of `count`.
-pub(crate) fn bytes_each(bytes: u64, count: u32) -> f64 {
-    f64::from(u32::try_from(bytes).unwrap_or(u32::MAX)) / f64::from(count.max(1))
-}
-
-/// The memory of the store: of the service's process, or of Redis.
-pub(crate) async fn used_bytes(fixture: &Fixture) -> anyhow::Result<u64> {
-    // Buffers of the last requests are freed by then.
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    match &fixture.servers {
-        Some(servers) => Ok(servers.redis.info("used_memory").await?.parse()?),
-        None => Ok(Usage::of(fixture.service.pid).context("the service's memory")?.rss_kib * 1_024),
-    }
-}
-
-/// Sends so many joins to `path`; how many were acknowledged.
-pub(crate) async fn join_many(server: &Server, path: &str, fans: u32) -> u32 {
-    const WORKERS: u32 = 64;
-    let request: Arc<[u8]> = server.client.encode(&HttpRequest::post(path)).into();
-    let mut workers = JoinSet::new();
-    for worker in 0..WORKERS {
-        let (client, request) = (Arc::clone(&server.client), Arc::clone(&request));
-        let share = fans / WORKERS + u32::from(worker < fans % WORKERS);
-        workers.spawn(async move {
-            let mut joined = 0;
-            for _ in 0..share {
-                joined += u32::from(client.send_bytes(&request).await.is_ok_and(|reply| reply.is_ok()));
-            }
-            joined
-        });
-    }
-    workers.join_all().await.into_iter().sum()
 }

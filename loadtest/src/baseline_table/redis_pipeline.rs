@@ -1,4 +1,5 @@
-//! The most that one Redis does for a client of one connection: commands in pipelines and nothing around them.
+//! The most that one Redis does for a client of one connection: commands in pipelines and nothing around
+//! them.
 
 use std::sync::Arc;
 
@@ -12,7 +13,8 @@ const KEY: &str = "baseline";
 /// The hash's size is bounded, so that memory does not grow with the measurement.
 const FIELDS: u64 = 1_000_000;
 
-/// Alternates `ours` with a pipeline that writes one field for each request, as many at once as there are workers.
+/// Alternates `ours` with a pipeline that writes one field for each request, as many at once as there are
+/// workers.
 pub(super) async fn compare(ours: &Side, redis_url: &str) -> anyhow::Result<Pairs> {
     let mut connection = redis::Client::open(redis_url)?
         .get_multiplexed_async_connection()
@@ -34,11 +36,20 @@ async fn write_round(connection: &mut MultiplexedConnection) -> anyhow::Result<R
     loop {
         let elapsed = clock.monotonic().saturating_sub(began);
         if elapsed >= ROUND {
-            return Ok(Round { done: done as f64, seconds: elapsed.as_secs_f64(), cpu_s: 0.0 });
+            return Ok(Round {
+                done: done as f64,
+                seconds: elapsed.as_secs_f64(),
+                cpu_s: 0.0,
+            });
         }
         let mut pipeline = redis::pipe();
         for _ in 0..WORKERS {
-            pipeline.cmd("HSET").arg(KEY).arg(done % FIELDS).arg(done).ignore();
+            pipeline
+                .cmd("HSET")
+                .arg(KEY)
+                .arg(done % FIELDS)
+                .arg(done)
+                .ignore();
             done += 1;
         }
         let () = pipeline.query_async(connection).await?;

@@ -18,11 +18,22 @@ pub(crate) fn number(value: f64, unit: &str) -> String {
 pub(super) fn line(row: &Row, markdown: bool) -> String {
     let mut measured = number(row.value, &row.unit);
     if let Some((low, high)) = row.spread.or(row.interval) {
-        let _ = write!(measured, " ({} to {})", number(low, &row.unit), number(high, &row.unit));
+        let _ = write!(
+            measured,
+            " ({} to {})",
+            number(low, &row.unit),
+            number(high, &row.unit)
+        );
     }
     let goal = row.goal.map_or_else(
         || "-".to_owned(),
-        |goal| format!("{} {}", if row.higher_is_better { ">=" } else { "<=" }, number(goal, &row.unit)),
+        |goal| {
+            format!(
+                "{} {}",
+                if row.higher_is_better { ">=" } else { "<=" },
+                number(goal, &row.unit)
+            )
+        },
     );
     let reached = match row.reaches_goal() {
         Some(true) => "reached",

@@ -10,8 +10,8 @@ use crate::process::machine;
 /// The file with every repetition.
 pub(super) const REPETITIONS_FILE: &str = "repetitions.json";
 
-/// The figures of this repetition that are not measured yet. The forecast is deterministic, so it belongs to the first
-/// repetition only.
+/// The figures of this repetition that are not measured yet. The forecast is deterministic, so it belongs to
+/// the first repetition only.
 pub(super) fn missing_figures(
     only: &[String],
     repetition: usize,
@@ -40,8 +40,7 @@ pub(super) fn read_repetitions(out: &Path) -> anyhow::Result<Vec<Table>> {
     };
     let tables: Vec<Table> =
         serde_json::from_slice(&text).with_context(|| format!("--resume: {}", file.display()))?;
-    let is_other =
-        |table: &&Table| table.machine != machine() || table.version != env!("CARGO_PKG_VERSION");
+    let is_other = |table: &&Table| table.machine != machine() || table.version != env!("CARGO_PKG_VERSION");
     match tables.iter().find(is_other) {
         Some(other) => bail!(
             "--resume: {} has figures of {}, stagedoor {}",
@@ -73,7 +72,10 @@ mod tests {
         assert_eq!(read_repetitions(dir.path()).unwrap().len(), 2);
         write(&[here, table(0.8)]);
         let error = read_repetitions(dir.path()).unwrap_err().to_string();
-        assert!(error.contains("repetitions.json has figures of m, stagedoor v"), "{error}");
+        assert!(
+            error.contains("repetitions.json has figures of m, stagedoor v"),
+            "{error}"
+        );
         fs::write(&file, "[").unwrap();
         assert!(read_repetitions(dir.path()).is_err());
     }
@@ -86,7 +88,10 @@ mod tests {
         assert_eq!(missing_figures(&only, 0, Some(&before)), ["status", "forecast"]);
         assert_eq!(missing_figures(&only, 1, Some(&before)), ["status"]);
         assert_eq!(missing_figures(&[], 1, None).len(), FIGURES.len() - 1);
-        let both = Table { figures: vec!["join".into(), "status".into()], ..before };
+        let both = Table {
+            figures: vec!["join".into(), "status".into()],
+            ..before
+        };
         assert_eq!(missing_figures(&only, 1, Some(&both)), [""; 0]);
     }
 }

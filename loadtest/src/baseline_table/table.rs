@@ -81,7 +81,10 @@ impl Row {
         unit: &str,
         goal: Option<f64>,
     ) -> Self {
-        Self { higher_is_better: false, ..Self::higher_is_better(figure, backend, value, unit, goal) }
+        Self {
+            higher_is_better: false,
+            ..Self::higher_is_better(figure, backend, value, unit, goal)
+        }
     }
 
     /// Both rows show the same figure.
@@ -92,7 +95,11 @@ impl Row {
     /// Whether the goal is reached; `None` without a goal.
     pub fn reaches_goal(&self) -> Option<bool> {
         let goal = self.goal?;
-        Some(if self.higher_is_better { self.value >= goal } else { self.value <= goal })
+        Some(if self.higher_is_better {
+            self.value >= goal
+        } else {
+            self.value <= goal
+        })
     }
 }
 
@@ -134,11 +141,12 @@ impl Table {
 
     /// Adds a row and prints it, as a table takes long.
     pub(crate) fn push(&mut self, row: Row) {
-        eprint!("{}", super::render::line(&row, false));
+        eprintln!("{}, {}: {:.3} {}", row.figure, row.backend, row.value, row.unit);
         self.rows.push(row);
     }
 
-    /// Adds a paired figure, or why it could not be measured: a service that cannot answer the load in time refuses it.
+    /// Adds a paired figure, or why it could not be measured: a service that cannot answer the load in time
+    /// refuses it.
     pub(crate) fn push_pairs(
         &mut self,
         figure: String,
@@ -188,7 +196,10 @@ pub fn combine(tables: &[Table]) -> Table {
         same.sort_by(|a, b| a.value.total_cmp(&b.value));
         let spread = (same.len() > 1).then(|| (same[0].value, same[same.len() - 1].value));
         // The whole median row, so that rates and CPU times belong to the shown value.
-        *row = Row { spread, ..same[same.len() / 2].clone() };
+        *row = Row {
+            spread,
+            ..same[same.len() / 2].clone()
+        };
     }
     all
 }
@@ -206,7 +217,13 @@ pub(super) mod tests {
             round_s: 1.0,
             repeats: 1,
             figures: vec!["join".into()],
-            rows: vec![Row::higher_is_better("join", "embedded", value, "ratio", Some(0.85))],
+            rows: vec![Row::higher_is_better(
+                "join",
+                "embedded",
+                value,
+                "ratio",
+                Some(0.85),
+            )],
             not_measured: vec!["x: why".into()],
         }
     }
@@ -223,9 +240,15 @@ pub(super) mod tests {
     #[test]
     fn rows_of_a_later_repetition_are_kept() {
         let first = table(0.8);
-        let status = Row { figure: "status".into(), ..first.rows[0].clone() };
+        let status = Row {
+            figure: "status".into(),
+            ..first.rows[0].clone()
+        };
         let mut second = first.clone();
-        second.extend(Table { rows: vec![status.clone()], ..first.clone() });
+        second.extend(Table {
+            rows: vec![status.clone()],
+            ..first.clone()
+        });
         let all = combine(&[first, second]);
         assert_eq!(
             (all.rows.len(), all.rows[0].spread, all.rows[1].spread),

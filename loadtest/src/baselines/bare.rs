@@ -13,7 +13,8 @@ const PREPARED_MAX: usize = 1 << 16;
 /// The size of the JSON around the padding.
 const JSON_BYTES: usize = 12;
 
-/// `GET|POST /bare/{bytes}` serialize JSON of so many bytes; `GET /bytes/{bytes}` sends bytes made beforehand.
+/// `GET|POST /bare/{bytes}` serialize JSON of so many bytes; `GET /bytes/{bytes}` sends bytes made
+/// beforehand.
 pub fn routes() -> Router {
     let bare = |Path(bytes): Path<usize>| async move { Json(padding(bytes)) };
     let created = |Path(bytes): Path<usize>| async move { (StatusCode::CREATED, Json(padding(bytes))) };
@@ -22,7 +23,9 @@ pub fn routes() -> Router {
         let body = prepared.slice(..bytes.min(PREPARED_MAX));
         async move { ([(header::CONTENT_TYPE, "application/json")], body) }
     };
-    Router::new().route("/bare/{bytes}", get(bare).post(created)).route("/bytes/{bytes}", get(bytes))
+    Router::new()
+        .route("/bare/{bytes}", get(bare).post(created))
+        .route("/bytes/{bytes}", get(bytes))
 }
 
 fn padding(bytes: usize) -> Value {

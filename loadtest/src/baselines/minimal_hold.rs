@@ -35,10 +35,14 @@ pub(super) struct HoldBody {
     pub(super) seats: Vec<String>,
 }
 
-/// The response to a hold, in the form of the service's own response. The hold's id lists its seats, so that a release
-/// needs no look-up.
+/// The response to a hold, in the form of the service's own response. The hold's id lists its seats, so that
+/// a release needs no look-up.
 pub(super) fn hold_response(seats: &[String], is_held: bool) -> (StatusCode, Json<Value>) {
-    let status = if is_held { StatusCode::CREATED } else { StatusCode::CONFLICT };
+    let status = if is_held {
+        StatusCode::CREATED
+    } else {
+        StatusCode::CONFLICT
+    };
     let total = json!({ "amount": 4, "currency": "KRW" });
     let body = json!({
         "id": seats.join("+"), "seats": seats, "expires_at": "2026-01-01T00:00:00.000Z", "total": total
@@ -85,7 +89,11 @@ async fn release_in_redis(
         command.arg(seat);
     }
     let released: Result<i64, _> = command.query_async(&mut redis).await;
-    if released.is_ok() { StatusCode::NO_CONTENT } else { StatusCode::SERVICE_UNAVAILABLE }
+    if released.is_ok() {
+        StatusCode::NO_CONTENT
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    }
 }
 
 type HeldSeats = Arc<Mutex<HashSet<String>>>;

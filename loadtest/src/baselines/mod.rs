@@ -14,8 +14,8 @@ pub mod usual_seat_locks;
 
 use anyhow::Context;
 
-/// Serves all baselines on this port. Without a Redis there are no usual queue and no usual seat locks, and the
-/// minimal hold is a lock around a set.
+/// Serves all baselines on this port. Without a Redis there are no usual queue and no usual seat locks, and
+/// the minimal hold is a lock around a set.
 ///
 /// # Errors
 /// The port is taken, or Redis does not answer.
@@ -23,8 +23,8 @@ pub async fn serve(port: u16, redis_url: Option<&str>) -> anyhow::Result<()> {
     let mut app = bare::routes();
     match redis_url {
         Some(url) => {
-            // One multiplexed connection: concurrent commands share it as one implicit pipeline, which is the fastest
-            // way to use one Redis.
+            // One multiplexed connection: concurrent commands share it as one implicit pipeline, which is the
+            // fastest way to use one Redis.
             let connection = redis::Client::open(url)?
                 .get_multiplexed_async_connection()
                 .await
@@ -37,5 +37,7 @@ pub async fn serve(port: u16, redis_url: Option<&str>) -> anyhow::Result<()> {
         None => app = app.merge(minimal_hold::in_memory_routes()),
     }
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
-    axum::serve(listener, app).await.context("the baseline server ended")
+    axum::serve(listener, app)
+        .await
+        .context("the baseline server ended")
 }

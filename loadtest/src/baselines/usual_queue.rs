@@ -1,8 +1,9 @@
 //! The usual waiting queue: a Redis sorted set behind a plain handler.
 //!
-//! It is built as a careful team would build it: each call is one round trip, several commands share one pipeline, and
-//! the connection is multiplexed. What it leaves out is what the usual queue leaves out: no journal, so a crash of Redis
-//! loses the last second; a token is a random id, so a position needs a look-up; no load shedding.
+//! It is built as a careful team would build it: each call is one round trip, several commands share one
+//! pipeline, and the connection is multiplexed. What it leaves out is what the usual queue leaves out: no
+//! journal, so a crash of Redis loses the last second; a token is a random id, so a position needs a look-up;
+//! no load shedding.
 //!
 //! | key | type | holds |
 //! |---|---|---|
@@ -52,22 +53,35 @@ async fn join(State(mut redis): State<MultiplexedConnection>) -> Response {
     let token = Uuid::new_v4().to_string();
     let joined_at_us = SystemClock::new().now().as_millis() * 1_000;
     let mut pipeline = redis::pipe();
-    pipeline.cmd("ZADD").arg(QUEUE_KEY).arg("NX").arg(joined_at_us).arg(&token).ignore();
+    pipeline
+        .cmd("ZADD")
+        .arg(QUEUE_KEY)
+        .arg("NX")
+        .arg(joined_at_us)
+        .arg(&token)
+        .ignore();
     pipeline.cmd("ZRANK").arg(QUEUE_KEY).arg(&token);
     match pipeline.query_async::<(u64,)>(&mut redis).await {
-        Ok((rank,)) => {
-            (StatusCode::CREATED, Json(json!({ "token": token, "state": "waiting", "position": rank + 1 })))
-        }
+        Ok((rank,)) => (
+            StatusCode::CREATED,
+            Json(json!({ "token": token, "state": "waiting", "position": rank + 1 })),
+        ),
         Err(_) => unavailable(),
     }
 }
 
 async fn position(State(mut redis): State<MultiplexedConnection>, headers: HeaderMap) -> Response {
-    let token = headers.get(paths::QUEUE_TOKEN).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let token = headers
+        .get(paths::QUEUE_TOKEN)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     let mut pipeline = redis::pipe();
     pipeline.cmd("ZRANK").arg(QUEUE_KEY).arg(token);
     pipeline.cmd("GET").arg(NOW_SERVING_KEY);
-    match pipeline.query_async::<(Option<u64>, Option<u64>)>(&mut redis).await {
+    match pipeline
+        .query_async::<(Option<u64>, Option<u64>)>(&mut redis)
+        .await
+    {
         Ok((Some(rank), now_serving)) => {
             let now_serving = now_serving.unwrap_or(0);
             let state = if rank < now_serving { "called" } else { "waiting" };

@@ -1,7 +1,8 @@
 //! The usual seat locks: one `SET NX EX` per seat, with a roll back when one of them is taken.
 //!
-//! All `SET`s of a hold share one pipeline, so a successful hold is one round trip. What the usual locks leave out: no
-//! limit per customer, no seat map, no change feed, and two overlapping holds may roll each other back.
+//! All `SET`s of a hold share one pipeline, so a successful hold is one round trip. What the usual locks
+//! leave out: no limit per customer, no seat map, no change feed, and two overlapping holds may roll each
+//! other back.
 
 use axum::{
     Json, Router,
@@ -41,7 +42,13 @@ async fn hold(
     let holder = Uuid::new_v4().to_string();
     let mut pipeline = redis::pipe();
     for seat in &body.seats {
-        pipeline.cmd("SET").arg(key(seat)).arg(&holder).arg("NX").arg("EX").arg(HOLD_TTL_S);
+        pipeline
+            .cmd("SET")
+            .arg(key(seat))
+            .arg(&holder)
+            .arg("NX")
+            .arg("EX")
+            .arg(HOLD_TTL_S);
     }
     let acquired: Vec<Option<String>> = pipeline.query_async(&mut redis).await.unwrap_or_default();
     let is_held = acquired.len() == body.seats.len() && acquired.iter().all(Option::is_some);

@@ -40,12 +40,23 @@ pub(super) async fn run(crowd: &Crowd, bot: u32) {
     let token_as_pass = [(paths::ADMISSION_PASS, token.as_str())];
     let enter = HttpRequest::post(&admission);
     let attempts = [
-        Attempt { what: "entering without a token", request: enter },
-        Attempt { what: "entering with a forged token", request: enter.with_headers(&forged_token) },
-        Attempt { what: "holding without a pass", request: HttpRequest::post(&holds).with_body(&hold) },
+        Attempt {
+            what: "entering without a token",
+            request: enter,
+        },
+        Attempt {
+            what: "entering with a forged token",
+            request: enter.with_headers(&forged_token),
+        },
+        Attempt {
+            what: "holding without a pass",
+            request: HttpRequest::post(&holds).with_body(&hold),
+        },
         Attempt {
             what: "holding with a queue token as the pass",
-            request: HttpRequest::post(&holds).with_body(&hold).with_headers(&token_as_pass),
+            request: HttpRequest::post(&holds)
+                .with_body(&hold)
+                .with_headers(&token_as_pass),
         },
         Attempt {
             what: "renewing a forged pass",
@@ -75,12 +86,20 @@ async fn join_several(crowd: &Crowd, bot: u32) -> String {
     let path = paths::queue(&crowd.config.sale);
     let mut last = String::new();
     for entry in 0..ENTRIES {
-        let result = crowd.send_recorded(Call::Join, crowd.elapsed(), &HttpRequest::post(&path)).await;
+        let result = crowd
+            .send_recorded(Call::Join, crowd.elapsed(), &HttpRequest::post(&path))
+            .await;
         if let Ok(reply) = result
             && reply.is_ok()
-            && let Some(QueueEntry { token: Some(token), number, .. }) = reply.json()
+            && let Some(QueueEntry {
+                token: Some(token),
+                number,
+                ..
+            }) = reply.json()
         {
-            crowd.log.joined(FIRST_CUSTOMER + bot * ENTRIES + entry, number, crowd.now());
+            crowd
+                .log
+                .joined(FIRST_CUSTOMER + bot * ENTRIES + entry, number, crowd.now());
             last = token.into();
         }
     }

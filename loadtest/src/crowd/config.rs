@@ -9,7 +9,8 @@ use stagedoor::shop::HandoffConfig;
 pub enum StatusPolling {
     /// A cache stands in front of the server: the server is asked once a second, whatever the crowd.
     Cached,
-    /// Every visitor asks the server, as often as the page does far from the front; one in ten also for their position.
+    /// Every visitor asks the server, as often as the page does far from the front; one in ten also for their
+    /// position.
     Direct,
 }
 

@@ -9,7 +9,7 @@ use stagedoor::{
         paths,
     },
     kernel::OsEntropy,
-    shop::make_handoff,
+    shop::sign_handoff,
 };
 
 use super::state::{Crowd, DueJoin, Session, Undrawn, Waiting};
@@ -39,7 +39,12 @@ impl Crowd {
             let mut due = self.due.lock();
             while let Some((at, customer)) = arrivals.next_if(|(at, _)| **at <= now) {
                 self.joining.fetch_add(1, Ordering::Relaxed);
-                due.push_back(DueJoin { due: *at, customer, attempts: 0, session: Session::default() });
+                due.push_back(DueJoin {
+                    due: *at,
+                    customer,
+                    attempts: 0,
+                    session: Session::default(),
+                });
                 added += 1;
             }
             let mut postponed = self.postponed.lock();
@@ -66,7 +71,8 @@ impl Crowd {
         }
     }
 
-    /// Signs in, where the sale requires it and it is not done yet, and joins. The reply of the last call made.
+    /// Signs in, where the sale requires it and it is not done yet, and joins. The reply of the last call
+    /// made.
     pub async fn sign_in_and_join(
         &self,
         customer: u32,
@@ -76,7 +82,7 @@ impl Crowd {
         if session.is_empty()
             && let Some(shop) = &self.config.shop
         {
-            let token = make_handoff(shop, self.now(), &OsEntropy, &format!("load-{customer}"), "");
+            let token = sign_handoff(shop, self.now(), &OsEntropy, &format!("load-{customer}"), "");
             let body = handoff_request(&token).to_string();
             let request = HttpRequest::post(paths::SIGN_IN_HANDOFF).with_body(&body);
             let reply = self.send_recorded(Call::SignIn, due, &request).await?;
@@ -89,11 +95,14 @@ impl Crowd {
         let path = paths::queue(&self.config.sale);
         let headers = [(paths::AUTHORIZATION, &**session)];
         let headers: &[_] = if session.is_empty() { &[] } else { &headers };
-        self.send_recorded(Call::Join, due, &HttpRequest::post(&path).with_headers(headers)).await
+        self.send_recorded(Call::Join, due, &HttpRequest::post(&path).with_headers(headers))
+            .await
     }
 
     async fn join(&self, mut join: DueJoin) {
-        let result = self.sign_in_and_join(join.customer, join.due, &mut join.session).await;
+        let result = self
+            .sign_in_and_join(join.customer, join.due, &mut join.session)
+            .await;
         let rng = self.rng(join.customer, join.attempts);
         let retry_in = match &result {
             Ok(reply) if reply.is_ok() => {
@@ -107,7 +116,11 @@ impl Crowd {
                 Some(advised + rng.jitter(advised))
             }
             Ok(reply) => {
-                let ending = if reply.problem() == "closed" { "came too late" } else { "not served" };
+                let ending = if reply.problem() == "closed" {
+                    "came too late"
+                } else {
+                    "not served"
+                };
                 self.log.ended(ending);
                 None
             }
@@ -118,10 +131,15 @@ impl Crowd {
             Some(pause) if join.attempts < JOIN_ATTEMPTS_MAX && !is_over => {
                 let due = self.elapsed() + pause;
                 let attempts = join.attempts + 1;
-                self.postponed.lock().push(Reverse(DueJoin { due, attempts, ..join }));
+                self.postponed.lock().push(Reverse(DueJoin {
+                    due,
+                    attempts,
+                    ..join
+                }));
             }
             Some(_) => {
-                self.log.ended(if is_over { "sold out" } else { "gave up joining" });
+                self.log
+                    .ended(if is_over { "sold out" } else { "gave up joining" });
                 self.joining.fetch_sub(1, Ordering::Relaxed);
             }
             None => {
@@ -131,7 +149,12 @@ impl Crowd {
     }
 
     fn joined(&self, customer: u32, session: Session, reply: &Reply) {
-        let Some(QueueEntry { token: Some(token), number, .. }) = reply.json() else {
+        let Some(QueueEntry {
+            token: Some(token),
+            number,
+            ..
+        }) = reply.json()
+        else {
             self.recorder.error("join: unreadable");
             self.log.ended("not served");
             return;
@@ -139,10 +162,22 @@ impl Crowd {
         let join = self.log.joined(customer, number, self.now());
         self.recorder.second(self.elapsed(), |second| second.joins += 1);
         if let Some(number) = number {
-            self.waiting.lock().insert(number, Waiting { customer, token, session });
+            self.waiting.lock().insert(
+                number,
+                Waiting {
+                    customer,
+                    token,
+                    session,
+                },
+            );
         } else {
             self.unnumbered.fetch_add(1, Ordering::Relaxed);
-            self.undrawn.lock().push(Undrawn { customer, join, token, session });
+            self.undrawn.lock().push(Undrawn {
+                customer,
+                join,
+                token,
+                session,
+            });
         }
     }
 }

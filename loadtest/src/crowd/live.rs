@@ -20,8 +20,8 @@ use crate::sse_client;
 const JOINERS: usize = 256;
 
 impl Crowd {
-    /// Lets the crowd arrive and waits until its last visitor is done, or until the time limit. Dropping the future
-    /// ends every visitor.
+    /// Lets the crowd arrive and waits until its last visitor is done, or until the time limit. Dropping the
+    /// future ends every visitor.
     pub async fn run(self: &Arc<Self>) {
         let mut background = JoinSet::new();
         self.start_background(&mut background);
@@ -43,7 +43,8 @@ impl Crowd {
         self.is_over.store(true, Ordering::Relaxed);
         let waiting = u32::try_from(self.waiting_and_joining().0).unwrap_or(u32::MAX);
         let is_over = self.status.borrow().is_over();
-        self.log.ended_many(if is_over { "sold out" } else { "still waiting" }, waiting);
+        self.log
+            .ended_many(if is_over { "sold out" } else { "still waiting" }, waiting);
         visitors.shutdown().await;
         background.shutdown().await;
     }
@@ -85,7 +86,15 @@ impl Crowd {
             let rest = waiting.split_off(&(now_serving + 1));
             std::mem::replace(&mut *waiting, rest)
         };
-        for (number, Waiting { customer, token, session }) in called {
+        for (
+            number,
+            Waiting {
+                customer,
+                token,
+                session,
+            },
+        ) in called
+        {
             let rng = self.rng(customer, 0);
             if rng.chance(self.config.absent) {
                 self.log.ended("did not show up");

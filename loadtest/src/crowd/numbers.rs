@@ -32,7 +32,12 @@ impl Crowd {
             let undrawn = std::mem::take(&mut *self.undrawn.lock());
             let mut due: Vec<(Duration, Undrawn)> = undrawn
                 .into_iter()
-                .map(|visitor| (self.elapsed() + self.rng(visitor.customer, 2).jitter(ASK_WITHIN), visitor))
+                .map(|visitor| {
+                    (
+                        self.elapsed() + self.rng(visitor.customer, 2).jitter(ASK_WITHIN),
+                        visitor,
+                    )
+                })
                 .collect();
             due.sort_by_key(|(at, _)| *at);
             for (at, visitor) in due {
@@ -52,12 +57,24 @@ impl Crowd {
     }
 
     async fn ask_until_numbered(&self, mut due: Duration, visitor: Undrawn) {
-        let Undrawn { customer, join, token, session } = visitor;
+        let Undrawn {
+            customer,
+            join,
+            token,
+            session,
+        } = visitor;
         for attempt in 0..ATTEMPTS_MAX {
             let (number, pause) = self.number_of(&token, due).await;
             if let Some(number) = number {
                 self.log.numbered(join, number);
-                self.waiting.lock().insert(number, Waiting { customer, token, session });
+                self.waiting.lock().insert(
+                    number,
+                    Waiting {
+                        customer,
+                        token,
+                        session,
+                    },
+                );
                 return;
             }
             let pause = pause + self.rng(customer, 3 + attempt).jitter(pause);

@@ -73,7 +73,10 @@ impl Crowd {
                     self.recorder.error("polls not made: too many in flight");
                     continue;
                 };
-                let token = rng.chance(POSITION_SHARE).then(|| self.token_of_waiting(&rng)).flatten();
+                let token = rng
+                    .chance(POSITION_SHARE)
+                    .then(|| self.token_of_waiting(&rng))
+                    .flatten();
                 let crowd = Arc::clone(self);
                 tokio::spawn(async move {
                     crowd.poll_once(now, token.as_deref()).await;
@@ -88,10 +91,16 @@ impl Crowd {
         let _ = if let Some(token) = token {
             let path = paths::position(&self.config.sale);
             let headers = [(paths::QUEUE_TOKEN, token)];
-            self.send_recorded(Call::Position, due, &HttpRequest::get(&path).with_headers(&headers)).await
+            self.send_recorded(
+                Call::Position,
+                due,
+                &HttpRequest::get(&path).with_headers(&headers),
+            )
+            .await
         } else {
             let path = paths::status(&self.config.sale);
-            self.send_recorded(Call::Status, due, &HttpRequest::get(&path)).await
+            self.send_recorded(Call::Status, due, &HttpRequest::get(&path))
+                .await
         };
     }
 
@@ -100,6 +109,9 @@ impl Crowd {
         let waiting = self.waiting.lock();
         let (first, last) = (*waiting.first_key_value()?.0, *waiting.last_key_value()?.0);
         let from = first + rng.below(usize::try_from(last - first).ok()? + 1) as u64;
-        waiting.range(from..).next().map(|(_, visitor)| visitor.token.clone())
+        waiting
+            .range(from..)
+            .next()
+            .map(|(_, visitor)| visitor.token.clone())
     }
 }

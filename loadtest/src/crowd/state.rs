@@ -3,10 +3,7 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap, VecDeque},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -167,12 +164,15 @@ impl Crowd {
     }
 }
 
-/// The transport of admitted visitors: retries while the server asks to wait. Each attempt's latency counts from when
-/// the attempt was due.
-impl Transport for Arc<Crowd> {
+/// The transport of admitted visitors: retries while the server asks to wait. Each attempt's latency counts
+/// from when the attempt was due.
+impl Transport for Crowd {
     async fn send(&self, rng: &VisitorRng, request: Request) -> Result<Reply, Abandoned> {
-        let headers: Vec<(&'static str, &str)> =
-            request.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let headers: Vec<(&'static str, &str)> = request
+            .headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
         let http_request = HttpRequest {
             method: request.method,
             path: &request.path,
@@ -231,6 +231,7 @@ impl Transport for Arc<Crowd> {
     }
 
     fn count_tickets(&self, count: u32) {
-        self.recorder.second(self.elapsed(), |second| second.tickets += u64::from(count));
+        self.recorder
+            .second(self.elapsed(), |second| second.tickets += u64::from(count));
     }
 }

@@ -40,7 +40,13 @@ pub(super) async fn run(mut visit: Visit<Arc<Crowd>>) {
     // One reader polls the status for all, but each page would see it at a moment of its own.
     tokio::time::sleep(visit.rng.jitter(POLL_INTERVAL)).await;
     let is_late = visit.rng.chance(LATE_SHARE);
-    visit.pause(if is_late { Duration::from_mins(1) } else { Duration::from_secs(4) }).await;
+    visit
+        .pause(if is_late {
+            Duration::from_mins(1)
+        } else {
+            Duration::from_secs(4)
+        })
+        .await;
     let ending = match visit.enter().await {
         Ok(true) => {
             let ending = buy(&mut visit).await;
@@ -76,7 +82,11 @@ async fn find_seats(visit: &mut Visit<Arc<Crowd>>) -> Result<Found, Abandoned> {
     // Wheelchair places are given only to those who ask for one.
     let mut accessible = u8::from(visit.rng.chance(WHEELCHAIR_SHARE));
     for _ in 0..HOLD_ATTEMPTS_MAX {
-        let choice = SeatChoice::BestAvailable { quantity, zone: zone.map(str::to_owned), accessible };
+        let choice = SeatChoice::BestAvailable {
+            quantity,
+            zone: zone.map(str::to_owned),
+            accessible,
+        };
         match visit.try_hold(&crowd.config.performance, &choice).await? {
             HoldOutcome::Held(hold) => return Ok(Found::Hold(hold)),
             HoldOutcome::Taken { .. } => visit.pause_inside(Duration::from_secs(2)).await?,
@@ -85,8 +95,8 @@ async fn find_seats(visit: &mut Visit<Arc<Crowd>>) -> Result<Found, Abandoned> {
             // Asks for less: any zone first, then fewer seats.
             HoldOutcome::NoMatchingSeats if zone.is_some() => zone = None,
             HoldOutcome::NoMatchingSeats if quantity > 1 => quantity -= 1,
-            // At the end the wheelchair places go to anyone. Otherwise the sale would never sell out, and one visitor
-            // after the other would be called for seats that nobody takes.
+            // At the end the wheelchair places go to anyone. Otherwise the sale would never sell out, and one
+            // visitor after the other would be called for seats that nobody takes.
             HoldOutcome::NoMatchingSeats if accessible == 0 => accessible = 1,
             HoldOutcome::NoMatchingSeats => return Ok(Found::SoldOut),
         }
@@ -97,7 +107,11 @@ async fn find_seats(visit: &mut Visit<Arc<Crowd>>) -> Result<Found, Abandoned> {
 async fn pay(visit: &mut Visit<Arc<Crowd>>, mut hold: Hold) -> Result<&'static str, Abandoned> {
     visit.pause_inside(Duration::from_secs(20)).await?;
     let good_cards = visit.transport.config.good_cards;
-    let mut card = if good_cards { "tok_ok" } else { visit.rng.weighted(&CARDS) };
+    let mut card = if good_cards {
+        "tok_ok"
+    } else {
+        visit.rng.weighted(&CARDS)
+    };
     for _ in 0..CARD_ATTEMPTS_MAX {
         match visit.try_pay(&hold, card).await? {
             PayOutcome::Paid => return Ok("has tickets"),

@@ -81,8 +81,8 @@ pub struct ServiceArgs {
     /// The target's data directory on this machine, so that the auditor can read its databases.
     #[arg(long, value_name = "DIR")]
     pub target_data: Option<PathBuf>,
-    /// The issuer of the target's hand-off tokens (shop.handoff.issuer), if the sale requires a sign-in; the secret is
-    /// read from STAGEDOOR_HANDOFF_SECRET.
+    /// The issuer of the target's hand-off tokens (shop.handoff.issuer), if the sale requires a sign-in; the
+    /// secret is read from STAGEDOOR_HANDOFF_SECRET.
     #[arg(long, value_name = "NAME", requires_all = ["target", "handoff_audience"])]
     pub handoff_issuer: Option<String>,
     /// The audience of the target's hand-off tokens (shop.handoff.audience).
@@ -149,8 +149,14 @@ impl ServiceArgs {
         let (Some(issuer), Some(audience)) = (&self.handoff_issuer, &self.handoff_audience) else {
             return Ok(None);
         };
-        let secret = std::env::var(HANDOFF_SECRET).ok().filter(|secret| !secret.is_empty());
+        let secret = std::env::var(HANDOFF_SECRET)
+            .ok()
+            .filter(|secret| !secret.is_empty());
         let secret = secret.with_context(|| format!("--handoff-issuer: {HANDOFF_SECRET} is not set"))?;
-        Ok(Some(HandoffConfig { issuer: issuer.clone(), audience: audience.clone(), secret }))
+        Ok(Some(HandoffConfig {
+            issuer: issuer.clone(),
+            audience: audience.clone(),
+            secret,
+        }))
     }
 }

@@ -36,7 +36,8 @@ pub struct SaleSpec {
     pub status_streams_max: u32,
 }
 
-/// Everything but the backend and the sales. No limit per IP address applies, because one machine plays all visitors.
+/// Everything but the backend and the sales. No limit per IP address applies, because one machine plays all
+/// visitors.
 pub fn service_config(folder: &DataFolder, public_port: u16, admin_port: u16, backend: &str) -> String {
     let dir = folder.path.display();
     let gateway = if backend.contains("[gateway]") {
@@ -89,12 +90,21 @@ pub fn redis_postgresql(
 
 /// The hand-off of the run's own shop.
 pub fn handoff(shop: &HandoffConfig) -> String {
-    let HandoffConfig { issuer, audience, secret } = shop;
+    let HandoffConfig {
+        issuer,
+        audience,
+        secret,
+    } = shop;
     format!("[shop.handoff]\nissuer = \"{issuer}\"\naudience = \"{audience}\"\nsecret = \"{secret}\"\n")
 }
 
 /// One sale with one performance and without a sign-in.
-pub fn sale(id: &str, spec: &SaleSpec, prequeue_starts_at: Timestamp, on_sale_starts_at: Timestamp) -> String {
+pub fn sale(
+    id: &str,
+    spec: &SaleSpec,
+    prequeue_starts_at: Timestamp,
+    on_sale_starts_at: Timestamp,
+) -> String {
     let closes_at = on_sale_starts_at.plus(SALE_LASTS);
     let SaleSpec {
         seats,

@@ -21,6 +21,10 @@ impl BackendServers {
         let redis = RedisServer::start().await?;
         let postgres = Postgres::start().await?;
         let database_url = postgres.create_database("loadtest").await?;
-        Ok(Self { redis, postgres, database_url })
+        Ok(Self {
+            redis,
+            postgres,
+            database_url,
+        })
     }
 }

@@ -77,7 +77,10 @@ impl Service {
         let client = Http1Client::new(target.address, &target.authority, 1, TIMEOUT);
         let sale = find_sale(&client, args.sale.as_deref()).await?;
         Ok(Self {
-            sale_id: sale.id.parse().with_context(|| format!("{url}: the sale name {:?}", sale.id))?,
+            sale_id: sale
+                .id
+                .parse()
+                .with_context(|| format!("{url}: the sale name {:?}", sale.id))?,
             description: format!("{url}, sale {}", sale.id),
             shop: args.target_shop()?,
             sale,
@@ -195,7 +198,12 @@ async fn start_backend(
     let mut databases = Databases::in_folder(&folder.path.join("data"));
     if args.backend == Backend::Embedded {
         let config = config_file::embedded(args.durability);
-        return Ok(StartedBackend { config, databases, gateway: None, servers: None });
+        return Ok(StartedBackend {
+            config,
+            databases,
+            gateway: None,
+            servers: None,
+        });
     }
     let servers = BackendServers::start().await?;
     let address = format!("127.0.0.1:{}", free_port()?);
@@ -212,7 +220,12 @@ async fn start_backend(
     databases.journal = servers.database_url.parse().context("the journal's URL")?;
     databases.ledger = servers.database_url.parse().context("the ledger's URL")?;
     databases.gateway = Some(gateway_file);
-    Ok(StartedBackend { config, databases, gateway: Some(gateway), servers: Some(servers) })
+    Ok(StartedBackend {
+        config,
+        databases,
+        gateway: Some(gateway),
+        servers: Some(servers),
+    })
 }
 
 /// The sale's configuration with the sign-in and the queue order that the command line asks for.
@@ -233,7 +246,9 @@ async fn sale_with_options(args: &ServiceArgs, spec: &SaleSpec, now: Timestamp) 
 async fn start_beacon(now: Timestamp) -> anyhow::Result<String> {
     let chain = format!("{:064x}", OsEntropy.below(u64::MAX));
     let genesis_at = now.minus(Duration::from_mins(10));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.context("the beacon's port")?;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .context("the beacon's port")?;
     let url = format!("http://{}", listener.local_addr()?);
     let public_key = SandboxSigner::of(&chain).public_key();
     let config = BeaconConfig {
@@ -260,8 +275,16 @@ fn new_shop() -> HandoffConfig {
 }
 
 fn describe(args: &ServiceArgs, spec: &SaleSpec) -> String {
-    let sign_in = if args.sign_in == SignIn::Handoff { " after a hand-off from the shop" } else { "" };
-    let order = if args.queue_order == QueueOrder::FairDraw { ", a fair draw" } else { "" };
+    let sign_in = if args.sign_in == SignIn::Handoff {
+        " after a hand-off from the shop"
+    } else {
+        ""
+    };
+    let order = if args.queue_order == QueueOrder::FairDraw {
+        ", a fair draw"
+    } else {
+        ""
+    };
     format!(
         "{} backend, joins {}{sign_in}{order}, {} seats, {} admissions a minute, {} active visits",
         args.backend.name(),

@@ -12,8 +12,8 @@ pub struct OverloadArgs {
     /// The backend of the service.
     #[arg(long, value_enum, default_value_t = Backend::Embedded)]
     pub backend: Backend,
-    /// CPU cores for the service (as taskset takes them); keep the crowd off them: taskset -c 1 loadtest overload
-    /// --pin 0.
+    /// CPU cores for the service (as taskset takes them); keep the crowd off them: taskset -c 1 loadtest
+    /// overload --pin 0.
     #[arg(long, value_name = "CORES")]
     pub pin: Option<String>,
     /// Seconds of each stage but the last.

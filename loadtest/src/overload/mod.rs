@@ -1,12 +1,12 @@
-//! Load beyond capacity: the load that saturates a service, its goodput at half to ten times as much, and how soon it is
-//! back to normal.
+//! Load beyond capacity: the load that saturates a service, its goodput at half to ten times as much, and how
+//! soon it is back to normal.
 //!
-//! The unit of load is a visitor who wants everything at once: join, enter, hold, order, tickets, leave. Admission is
-//! configured far wider than the service can bear, so that only its own load shedding protects it. Each stage has a
-//! fresh service. Goodput is tickets a second; every visitor wants one.
+//! The unit of load is a visitor who wants everything at once: join, enter, hold, order, tickets, leave.
+//! Admission is configured far wider than the service can bear, so that only its own load shedding protects
+//! it. Each stage has a fresh service. Goodput is tickets a second; every visitor wants one.
 //!
-//! Stages are long and their start does not count: an overloaded service admits thousands before it notices, and then
-//! sells to them for half a minute without having to admit anyone, faster than it could sustain.
+//! Stages are long and their start does not count: an overloaded service admits thousands before it notices,
+//! and then sells to them for half a minute without having to admit anyone, faster than it could sustain.
 
 mod args;
 mod page;
@@ -17,11 +17,11 @@ use std::{fs, process::ExitCode, time::Duration};
 
 use anyhow::{Context, bail};
 
+use self::stage::{WARM_UP_S, run_stage, start_service};
 pub use self::{
     args::OverloadArgs,
     result::{OverloadResult, RefusedCalls, Stage},
 };
-use self::stage::{WARM_UP_S, run_stage, start_service};
 use crate::{process::machine, recorder::Second};
 
 const LAST_FACTOR: f64 = 10.0;
@@ -47,13 +47,20 @@ const SATURATED_BELOW: f64 = 0.8;
 pub async fn run(args: OverloadArgs) -> anyhow::Result<ExitCode> {
     fs::create_dir_all(&args.out).with_context(|| format!("--out: cannot make {}", args.out.display()))?;
     let result = measure(&args).await?;
-    fs::write(args.out.join("overload.json"), serde_json::to_vec_pretty(&result)?)?;
+    fs::write(
+        args.out.join("overload.json"),
+        serde_json::to_vec_pretty(&result)?,
+    )?;
     fs::write(args.out.join("overload.html"), page::page(&result))?;
     print(&result).context("no stage")?;
     let reaches_goals = result.goodput_ratio >= 0.9
         && result.refusal_p50_ms <= 5.0
         && result.normal_after_s.is_some_and(|s| s <= 10);
-    Ok(if reaches_goals { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if reaches_goals {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn print(result: &OverloadResult) -> Option<()> {
@@ -72,10 +79,14 @@ fn print(result: &OverloadResult) -> Option<()> {
         None => println!("not normal within {RECOVERY:?} after the overload, goal <= 10 s"),
     }
     for (call, refused) in &last.refused_by_call {
-        println!("  {call}: {} refused, {:.2} ms at the median", refused.count, refused.p50_ms);
+        println!(
+            "  {call}: {} refused, {:.2} ms at the median",
+            refused.count, refused.p50_ms
+        );
     }
     println!(
-        "memory from a quarter into the last stage to its end: {:+} KiB, {:+} KiB without {BYTES_PER_FAN} B for each \
+        "memory from a quarter into the last stage to its end: {:+} KiB, {:+} KiB without {BYTES_PER_FAN} B \
+         for each \
          of {} fans who joined",
         result.rss_growth_kib, result.rss_growth_without_fans_kib, last.joined_between
     );
@@ -108,8 +119,13 @@ pub async fn measure(args: &OverloadArgs) -> anyhow::Result<OverloadResult> {
     let service = start_service(args).await?;
     let (last, _) = run_stage(&service, LAST_FACTOR, saturating * LAST_FACTOR, args.last_stage).await?;
     let recovery_s = u32::try_from(RECOVERY.as_secs()).unwrap_or(20);
-    let (_, recovery) =
-        run_stage(&service, RECOVERY_FACTOR, saturating * RECOVERY_FACTOR, recovery_s).await?;
+    let (_, recovery) = run_stage(
+        &service,
+        RECOVERY_FACTOR,
+        saturating * RECOVERY_FACTOR,
+        recovery_s,
+    )
+    .await?;
     let growth = signed(last.rss_end_kib) - signed(last.rss_quarter_kib);
     let last_goodput = last.goodput_per_s;
     stages.push(last.clone());
@@ -158,7 +174,12 @@ async fn search(args: &OverloadArgs) -> anyhow::Result<f64> {
     reason = "a minute at most"
 )]
 fn normal_latency_us(seconds: &[Second]) -> u64 {
-    let slowest = seconds.iter().skip(WARM_UP_S).map(|second| second.slowest_us).max().unwrap_or(0);
+    let slowest = seconds
+        .iter()
+        .skip(WARM_UP_S)
+        .map(|second| second.slowest_us)
+        .max()
+        .unwrap_or(0);
     NORMAL_US.max((slowest as f64 * NORMAL_FACTOR) as u64)
 }
 
@@ -166,7 +187,11 @@ fn normal_latency_us(seconds: &[Second]) -> u64 {
 fn normal_after(recovery: &[Second], normal_us: u64) -> Option<u64> {
     let is_normal =
         |second: &Second| second.refused == 0 && second.failed == 0 && second.slowest_us <= normal_us;
-    let normal = recovery.iter().rev().take_while(|second| is_normal(second)).count();
+    let normal = recovery
+        .iter()
+        .rev()
+        .take_while(|second| is_normal(second))
+        .count();
     // One or two normal seconds at the end may be chance.
     (normal >= 3).then(|| (recovery.len() - normal) as u64)
 }
@@ -177,15 +202,28 @@ mod tests {
 
     #[test]
     fn normal_means_nothing_refused_failed_or_slow() {
-        let normal = Second { answered: 9, slowest_us: 9_000, ..Second::default() };
-        let refused = Second { refused: 1, ..normal.clone() };
-        let slow = Second { slowest_us: 400_000, ..normal.clone() };
+        let normal = Second {
+            answered: 9,
+            slowest_us: 9_000,
+            ..Second::default()
+        };
+        let refused = Second {
+            refused: 1,
+            ..normal.clone()
+        };
+        let slow = Second {
+            slowest_us: 400_000,
+            ..normal.clone()
+        };
         let after = |seconds: &[&Second]| {
             let seconds: Vec<Second> = seconds.iter().map(|second| (*second).clone()).collect();
             normal_after(&seconds, normal_latency_us(&[]))
         };
         assert_eq!(after(&[&normal, &normal, &normal]), Some(0));
-        assert_eq!(after(&[&refused, &normal, &slow, &normal, &normal, &normal]), Some(3));
+        assert_eq!(
+            after(&[&refused, &normal, &slow, &normal, &normal, &normal]),
+            Some(3)
+        );
         assert_eq!(after(&[&normal, &normal, &normal, &refused, &normal]), None);
     }
 }

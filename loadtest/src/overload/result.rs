@@ -23,8 +23,8 @@ pub struct OverloadResult {
     pub goodput_ratio: f64,
     /// The median latency of a refusal at ten times.
     pub refusal_p50_ms: f64,
-    /// Seconds after the end of the overload until no call was refused and each answer was as fast as that of a service
-    /// that was never overloaded. `None`: longer than was observed.
+    /// Seconds after the end of the overload until no call was refused and each answer was as fast as that of
+    /// a service that was never overloaded. `None`: longer than was observed.
     pub normal_after_s: Option<u64>,
     /// Growth of resident memory from a quarter into the last stage to its end.
     pub rss_growth_kib: i64,

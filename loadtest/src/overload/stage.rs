@@ -46,7 +46,12 @@ pub(super) async fn run_stage(
     let target = &service.target;
     let client = Http1Client::new(target.address, &target.authority, CONNECTIONS, TIMEOUT);
     let crowd = Arc::new(Crowd::new(crowd_config(rate, length)?, client));
-    let sample = || (service.usage().map_or(0, |usage| usage.rss_kib), crowd.log.counts().0);
+    let sample = || {
+        (
+            service.usage().map_or(0, |usage| usage.rss_kib),
+            crowd.log.counts().0,
+        )
+    };
     let quarter = async {
         tokio::time::sleep(length / 4).await;
         sample()
@@ -104,12 +109,25 @@ fn per_second(seconds: &[Second], of: fn(&Second) -> u64) -> f64 {
 /// The part of a stage's figures that the recorder has.
 fn latencies(crowd: &Crowd) -> Stage {
     let calls = crowd.recorder.calls();
-    let refusal = calls.values().fold(Latency::default(), |sum, stats| sum.merged(&stats.refused));
-    let refused = calls.iter().filter(|(_, stats)| stats.refused.count > 0).map(|(call, stats)| {
-        let figures = RefusedCalls { count: stats.refused.count, p50_ms: stats.refused.p50_ms };
-        (call.clone(), figures)
-    });
-    let answered = |name: &str| calls.get(name).map(|stats| stats.answered.clone()).unwrap_or_default();
+    let refusal = calls
+        .values()
+        .fold(Latency::default(), |sum, stats| sum.merged(&stats.refused));
+    let refused = calls
+        .iter()
+        .filter(|(_, stats)| stats.refused.count > 0)
+        .map(|(call, stats)| {
+            let figures = RefusedCalls {
+                count: stats.refused.count,
+                p50_ms: stats.refused.p50_ms,
+            };
+            (call.clone(), figures)
+        });
+    let answered = |name: &str| {
+        calls
+            .get(name)
+            .map(|stats| stats.answered.clone())
+            .unwrap_or_default()
+    };
     Stage {
         refused: refusal.count,
         failed: calls.values().map(|stats| stats.failed).sum(),
@@ -122,10 +140,14 @@ fn latencies(crowd: &Crowd) -> Stage {
 }
 
 fn print(stage: &Stage, crowd: &Crowd) {
-    let errors =
-        if stage.failed == 0 { String::new() } else { format!("; {:?}", crowd.recorder.errors()) };
+    let errors = if stage.failed == 0 {
+        String::new()
+    } else {
+        format!("; {:?}", crowd.recorder.errors())
+    };
     println!(
-        "{:>7.0} fans/s ({:>4}x): {:>6.1} tickets/s, {:>7.1} joins/s; {} refused (median {:.2} ms), {} failed; \
+        "{:>7.0} fans/s ({:>4}x): {:>6.1} tickets/s, {:>7.1} joins/s; {} refused (median {:.2} ms), {} \
+         failed; \
          hold p99 {:.1} ms, order p99 {:.1} ms; {} MiB{errors}",
         stage.offered_per_s,
         stage.factor,

@@ -48,8 +48,8 @@ pub struct CrowdArgs {
     /// Seconds after which the run ends at the latest.
     #[arg(long, value_name = "SECONDS", default_value_t = 1_800)]
     pub limit: u32,
-    /// Which part of the crowd this process plays, when several share a run: 1/3, 2/3, 3/3. All parts take the same
-    /// settings, the same --start-at and the same --target.
+    /// Which part of the crowd this process plays, when several share a run: 1/3, 2/3, 3/3. All parts take
+    /// the same settings, the same --start-at and the same --target.
     #[arg(long, value_name = "N/COUNT")]
     pub part: Option<String>,
     /// The crowd starts to arrive at this time (RFC 3339), so that parts arrive together.

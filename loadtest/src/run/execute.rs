@@ -46,7 +46,9 @@ pub async fn run(kind: RunKind, service: ServiceArgs, crowd: CrowdArgs) -> anyho
     let observer = Observer::start(&visitors, &service, &crowd);
     let progress = Progress::follow(&visitors, &mut service).await;
     let ended_at = SystemClock::new().now();
-    let (verdict, observations) = observer.audit(&visitors, &service, &progress, ended_at, &crowd).await;
+    let (verdict, observations) = observer
+        .audit(&visitors, &service, &progress, ended_at, &crowd)
+        .await;
     let series = visitors.recorder.seconds();
     let result = RunResult {
         what: plan.what,
@@ -69,7 +71,10 @@ pub async fn run(kind: RunKind, service: ServiceArgs, crowd: CrowdArgs) -> anyho
     };
     write_result(&result, &crowd.out)?;
     write_observations(&observations, &crowd.out.join(OBSERVATIONS_FILE))?;
-    println!("written to {}: result.json, report.html, {OBSERVATIONS_FILE}", crowd.out.display());
+    println!(
+        "written to {}: result.json, report.html, {OBSERVATIONS_FILE}",
+        crowd.out.display()
+    );
     Ok(print_summary(&result))
 }
 
@@ -115,7 +120,11 @@ impl Observer {
             tokio::time::sleep(longest).await;
         }
         self.stop.send_replace(true);
-        let last_hold_at = if settled { ended_at } else { SystemClock::new().now() };
+        let last_hold_at = if settled {
+            ended_at
+        } else {
+            SystemClock::new().now()
+        };
         let visit = match self.task {
             Some(task) if !is_gone => tokio::time::timeout(OBSERVER_TIMEOUT, task).await.ok(),
             _ => None,
@@ -129,7 +138,11 @@ impl Observer {
             holds_ended_at: last_hold_at.plus(service.hold_ttl),
         });
         let observations = crowd.log.snapshot();
-        let gathered = Gathered { observations: &observations, seat_map, settled };
+        let gathered = Gathered {
+            observations: &observations,
+            seat_map,
+            settled,
+        };
         (judge(service, gathered).await, observations)
     }
 }

@@ -28,7 +28,11 @@ pub fn write_result(result: &RunResult, out: &Path) -> anyhow::Result<()> {
 /// Prints the summary and returns the exit status: 1 for violations, 3 for a run that ended early.
 pub fn print_summary(result: &RunResult) -> ExitCode {
     let fans = &result.fans;
-    let endings: Vec<String> = fans.endings.iter().map(|(how, count)| format!("{how} {count}")).collect();
+    let endings: Vec<String> = fans
+        .endings
+        .iter()
+        .map(|(how, count)| format!("{how} {count}"))
+        .collect();
     println!(
         "{} fans: {} joined, {} admitted, {} tickets; {}",
         fans.coming,
@@ -38,9 +42,12 @@ pub fn print_summary(result: &RunResult) -> ExitCode {
         endings.join(", ")
     );
     for name in SUMMARY_CALLS {
-        let Some(stats) = result.calls.get(name) else { continue };
+        let Some(stats) = result.calls.get(name) else {
+            continue;
+        };
         println!(
-            "{name:<7} p50 {:>8.2} ms  p99 {:>8.2} ms  max {:>8.2} ms  of {}; {} refused (p50 {:.2} ms), {} failed",
+            "{name:<7} p50 {:>8.2} ms  p99 {:>8.2} ms  max {:>8.2} ms  of {}; {} refused (p50 {:.2} ms), {} \
+             failed",
             stats.answered.p50_ms,
             stats.answered.p99_ms,
             stats.answered.max_ms,
@@ -82,7 +89,11 @@ fn print_verdict(verdict: &Verdict) {
         println!("not audited: {why}");
         return;
     }
-    println!("auditor: {} violations in {}", verdict.violations_count, verdict.scope());
+    println!(
+        "auditor: {} violations in {}",
+        verdict.violations_count,
+        verdict.scope()
+    );
     for violation in &verdict.violations {
         println!("  {violation}");
     }

@@ -90,12 +90,17 @@ impl RunPlan {
     pub fn crowd(&self, args: &CrowdArgs, service: &Service) -> anyhow::Result<CrowdConfig> {
         if service.sale.sign_in != "none" && service.shop.is_none() {
             bail!(
-                "sale {} requires a sign-in, and a crowd knows no passwords: configure the shop's hand-off with \
+                "sale {} requires a sign-in, and a crowd knows no passwords: configure the shop's hand-off \
+                 with \
                  --handoff-issuer, --handoff-audience and {HANDOFF_SECRET} in the environment",
                 service.sale.id
             );
         }
-        let performance = service.sale.performances.first().context("a sale without a performance")?;
+        let performance = service
+            .sale
+            .performances
+            .first()
+            .context("a sale without a performance")?;
         Ok(CrowdConfig {
             sale: service.sale.id.clone(),
             performance: performance.id.clone(),
@@ -118,14 +123,20 @@ impl RunPlan {
 }
 
 fn parse_start(crowd: &CrowdArgs) -> anyhow::Result<Option<Timestamp>> {
-    let Some(text) = &crowd.start_at else { return Ok(None) };
+    let Some(text) = &crowd.start_at else {
+        return Ok(None);
+    };
     let time = text.parse().ok();
-    let time = time
-        .with_context(|| format!("--start-at {text}: must be RFC 3339, such as 2027-03-02T11:00:00Z"))?;
+    let time =
+        time.with_context(|| format!("--start-at {text}: must be RFC 3339, such as 2027-03-02T11:00:00Z"))?;
     Ok(Some(time))
 }
 
 /// Every `count`-th visitor, starting with the `n`-th.
 fn arrivals_of_part(all: &[Duration], (n, count): (u32, u32)) -> Vec<Duration> {
-    all.iter().skip(n as usize - 1).step_by(count as usize).copied().collect()
+    all.iter()
+        .skip(n as usize - 1)
+        .step_by(count as usize)
+        .copied()
+        .collect()
 }

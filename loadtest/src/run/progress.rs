@@ -3,11 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    crowd::Crowd,
-    environment::Service,
-    process::Usage,
-    recorder::Second,
-    result::ProcessFigures,
+    crowd::Crowd, environment::Service, process::Usage, recorder::Second, result::ProcessFigures,
     sse_client::StreamFigures,
 };
 
@@ -52,7 +48,10 @@ struct Watched {
 
 impl Watched {
     fn new(before: Usage) -> Self {
-        let figures = ProcessFigures { rss_before_kib: before.rss_kib, ..ProcessFigures::default() };
+        let figures = ProcessFigures {
+            rss_before_kib: before.rss_kib,
+            ..ProcessFigures::default()
+        };
         Self { before, figures }
     }
 
@@ -89,8 +88,10 @@ impl Progress {
         let mut cpu = service.usage().unwrap_or_default().cpu;
         while !running.is_finished() {
             interval.tick().await;
-            let usages =
-                [(service.usage(), &mut server), (Usage::of(std::process::id()), &mut client)];
+            let usages = [
+                (service.usage(), &mut server),
+                (Usage::of(std::process::id()), &mut client),
+            ];
             for (usage, watched) in usages {
                 if let (Some(usage), Some(watched)) = (usage, watched.as_mut()) {
                     watched.update(usage, crowd);
@@ -124,7 +125,9 @@ impl Progress {
 
 fn why_ended(crowd: &Crowd) -> Option<EndedEarly> {
     if crowd.is_unreachable() {
-        return Some(EndedEarly::ServiceGone("the service no longer answers".to_owned()));
+        return Some(EndedEarly::ServiceGone(
+            "the service no longer answers".to_owned(),
+        ));
     }
     (crowd.elapsed() >= crowd.config.limit).then_some(EndedEarly::Limit(crowd.config.limit))
 }
@@ -139,7 +142,8 @@ fn print_second(crowd: &Crowd, last: &mut Second) {
     crowd.recorder.seconds().iter().for_each(|second| sum.add(second));
     let added = |of: fn(&Second) -> u64| of(&sum).saturating_sub(of(last));
     println!(
-        "{:>5.0} s  joined {joined} (+{joining} in flight)  waiting {waiting}  called {}  admitted {entered}  \
+        "{:>5.0} s  joined {joined} (+{joining} in flight)  waiting {waiting}  called {}  admitted {entered} \
+          \
          active {}  tickets {tickets}  free {} held {} booked {}  | answered {}/s refused {} failed {}  {}",
         crowd.elapsed().as_secs_f64(),
         status.now_serving,

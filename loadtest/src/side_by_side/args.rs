@@ -15,8 +15,8 @@ pub struct SideBySideArgs {
     /// The backend of the service. The usual way always has a Redis of its own.
     #[arg(long, value_enum, default_value_t = Backend::RedisPostgresql)]
     pub backend: Backend,
-    /// When the service acknowledges joins. The usual way loses the last second in a crash, which is less than `async`
-    /// promises.
+    /// When the service acknowledges joins. The usual way loses the last second in a crash, which is less
+    /// than `async` promises.
     #[arg(long, value_enum, default_value_t = Durability::Committed)]
     pub durability: Durability,
     /// How often everything is measured; more than once shows the spread.

@@ -32,7 +32,11 @@ pub async fn run(args: SideBySideArgs) -> anyhow::Result<ExitCode> {
         tables.push(measure(&args).await?);
     }
     let table = combine(&tables);
-    let service = format!("{} backend, joins {}", args.backend.name(), args.durability.name());
+    let service = format!(
+        "{} backend, joins {}",
+        args.backend.name(),
+        args.durability.name()
+    );
     let (json, text) = (serde_json::to_string_pretty(&table)?, markdown(&table, &service));
     for (name, content) in [("side-by-side.json", &json), ("side-by-side.md", &text)] {
         let file = args.out.join(name);

@@ -15,13 +15,48 @@ use crate::{
 
 /// Adds the five rows. A row that cannot be measured on this machine is reported.
 pub(super) async fn add(fixture: &Fixture, usual: &UsualWay, table: &mut Table) {
-    push(table, fixture, "join", "`ZADD NX` and `ZRANK` in one pipeline", join(fixture, usual).await);
-    push(table, fixture, "position", "`ZRANK` and a counter in one pipeline", position(fixture, usual).await);
-    push(table, fixture, "status", "`ZCARD` and a counter in one pipeline", status(fixture, usual).await);
-    push(table, fixture, "status, cached", "a static file of nginx", static_status(fixture).await);
-    let holds =
-        hold_bench::compare(fixture, &usual.server, usual_seat_locks::HOLDS, usual_seat_locks::HOLD).await;
-    push(table, fixture, "hold of 4 seats", "`SET NX EX` per seat in one pipeline, with roll back", holds);
+    push(
+        table,
+        fixture,
+        "join",
+        "`ZADD NX` and `ZRANK` in one pipeline",
+        join(fixture, usual).await,
+    );
+    push(
+        table,
+        fixture,
+        "position",
+        "`ZRANK` and a counter in one pipeline",
+        position(fixture, usual).await,
+    );
+    push(
+        table,
+        fixture,
+        "status",
+        "`ZCARD` and a counter in one pipeline",
+        status(fixture, usual).await,
+    );
+    push(
+        table,
+        fixture,
+        "status, cached",
+        "a static file of nginx",
+        static_status(fixture).await,
+    );
+    let holds = hold_bench::compare(
+        fixture,
+        &usual.server,
+        usual_seat_locks::HOLDS,
+        usual_seat_locks::HOLD,
+    )
+    .await;
+    push(
+        table,
+        fixture,
+        "hold of 4 seats",
+        "`SET NX EX` per seat in one pipeline, with roll back",
+        holds,
+    );
 }
 
 fn push(table: &mut Table, fixture: &Fixture, figure: &str, usual: &str, pairs: anyhow::Result<Pairs>) {

@@ -1,8 +1,9 @@
 //! What a buyer compares: the service beside the usual way of building a waiting room and a seat lock.
 //!
-//! Eight rows are measured in one run on one machine. The usual way has a Redis of its own and is built with care (see
-//! [`crate::baselines::usual_queue`]); both sides are driven by the same client. The HTTP rows alternate the two sides as
-//! the baseline table does ([`crate::baseline_table`]); the other rows measure one side after the other.
+//! Eight rows are measured in one run on one machine. The usual way has a Redis of its own and is built with
+//! care (see [`crate::baselines::usual_queue`]); both sides are driven by the same client. The HTTP rows
+//! alternate the two sides as the baseline table does ([`crate::baseline_table`]); the other rows measure one
+//! side after the other.
 //!
 //! | row | the service | the usual way |
 //! |---|---|---|

@@ -26,7 +26,11 @@ fn line(row: &Row) -> String {
     let unit = unit(&row.figure);
     let interval = row.spread.or(row.interval);
     let interval = interval.map_or_else(String::new, |(low, high)| format!(" ({low:.2} to {high:.2})"));
-    let note = if row.higher_is_better { "" } else { ", lower is better" };
+    let note = if row.higher_is_better {
+        ""
+    } else {
+        ", lower is better"
+    };
     format!(
         "| {} | {} | {} | {:.2}{interval}{note} | {} |\n",
         row.figure,
@@ -73,12 +77,21 @@ mod tests {
         let mut table = Table::new(&["join"]);
         table.rows = vec![
             row("join", (20_000.0, 10_000.0)),
-            Row { higher_is_better: false, ..row("memory of a waiting visitor", (30.0, 120.0)) },
+            Row {
+                higher_is_better: false,
+                ..row("memory of a waiting visitor", (30.0, 120.0))
+            },
             row("overload", (0.9, 0.45)),
         ];
         let text = markdown(&table, "embedded backend");
-        assert!(text.contains("| join | 20000 /s | 10000 /s | 2.00 (1.90 to 2.10) | `ZADD` |"), "{text}");
-        assert!(text.contains("| 30.0 B | 120.0 B | 2.00 (1.90 to 2.10), lower is better |"), "{text}");
+        assert!(
+            text.contains("| join | 20000 /s | 10000 /s | 2.00 (1.90 to 2.10) | `ZADD` |"),
+            "{text}"
+        );
+        assert!(
+            text.contains("| 30.0 B | 120.0 B | 2.00 (1.90 to 2.10), lower is better |"),
+            "{text}"
+        );
         assert!(text.contains("| 90 % of the peak | 45 % of the peak |"), "{text}");
     }
 }

@@ -19,8 +19,8 @@ use super::{args::SideBySideArgs, usual::UsualWay};
 use crate::{
     baseline_table::{
         fixture::{DECLARED, EMPTY, FOURFOLD, Fixture},
+        memory::{bytes_each, join_many},
         paired::{Server, WORKERS},
-        prefill::{bytes_each, join_many, used_bytes},
         table::{Row, Table},
     },
     baselines::usual_queue,
@@ -44,7 +44,10 @@ pub(super) async fn add(args: &SideBySideArgs, fixture: &Fixture, usual: &UsualW
     ];
     for (name, row) in rows {
         match row {
-            Ok(row) => table.push(Row { backend: backend.to_owned(), ..row }),
+            Ok(row) => table.push(Row {
+                backend: backend.to_owned(),
+                ..row
+            }),
             Err(why) => table.not_measured.push(format!("{name}: {why:#}")),
         }
     }
@@ -61,19 +64,25 @@ fn row(figure: &str, ours: f64, usual: f64, compared_with: String) -> Row {
 
 /// The store's memory for each waiting visitor.
 async fn memory(args: &SideBySideArgs, fixture: &Fixture, usual: &UsualWay) -> anyhow::Result<Row> {
-    let before = used_bytes(fixture).await?;
+    let before = fixture.used_bytes().await?;
     let joined = join_many(&fixture.service, &paths::queue(DECLARED), args.fans).await;
-    let ours = bytes_each(used_bytes(fixture).await?.saturating_sub(before), joined);
+    let ours = bytes_each(fixture.used_bytes().await?.saturating_sub(before), joined);
 
     let before: u64 = usual.redis.info("used_memory").await?.parse()?;
     let usual_joined = join_many(&usual.server, usual_queue::QUEUE, args.fans).await;
     let after: u64 = usual.redis.info("used_memory").await?.parse()?;
     let theirs = bytes_each(after.saturating_sub(before), usual_joined);
     if joined == 0 || usual_joined == 0 || theirs <= 0.0 {
-        bail!("{joined} and {usual_joined} of {} joins were acknowledged", args.fans);
+        bail!(
+            "{joined} and {usual_joined} of {} joins were acknowledged",
+            args.fans
+        );
     }
     let what = format!("members of a sorted set; {joined} and {usual_joined} waiting");
-    Ok(Row { higher_is_better: false, ..row("memory of a waiting visitor", ours, theirs, what) })
+    Ok(Row {
+        higher_is_better: false,
+        ..row("memory of a waiting visitor", ours, theirs, what)
+    })
 }
 
 /// Joins a second until all visitors have joined, retries included.
@@ -98,7 +107,10 @@ async fn join_all(server: &Server, path: &str, fans: u32) -> anyhow::Result<f64>
         let left = Arc::clone(&left);
         workers.spawn(async move {
             let take = |count: u32| count.checked_sub(1);
-            while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
+            while left
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+                .is_ok()
+            {
                 loop {
                     let result = client.send_bytes(&request).await;
                     match retry_after(&result) {
@@ -139,14 +151,16 @@ async fn overload(args: &SideBySideArgs, fixture: &Fixture, usual: &UsualWay) ->
         useful_joins(&usual.server, usual_queue::QUEUE, args.overload_clients).await?,
     );
     let what = format!(
-        "joins within {USEFUL_WITHIN:?} with {} clients over {WORKERS}: {our_goodput:.0} of {our_peak:.0} and \
+        "joins within {USEFUL_WITHIN:?} with {} clients over {WORKERS}: {our_goodput:.0} of {our_peak:.0} \
+         and \
          {goodput:.0} of {peak:.0} a second",
         args.overload_clients
     );
     Ok(row("overload", our_goodput / our_peak, goodput / peak, what))
 }
 
-/// Joins a second that are answered within [`USEFUL_WITHIN`]. Refused clients come again when they are asked to.
+/// Joins a second that are answered within [`USEFUL_WITHIN`]. Refused clients come again when they are asked
+/// to.
 #[expect(clippy::cast_precision_loss, reason = "counts of some seconds")]
 async fn useful_joins(server: &Server, path: &str, clients: usize) -> anyhow::Result<f64> {
     let (clock, useful) = (Arc::new(SystemClock::new()), Arc::new(AtomicU64::new(0)));

@@ -29,7 +29,11 @@ impl UsualWay {
     pub(super) async fn start() -> anyhow::Result<Self> {
         let redis = RedisServer::start().await?;
         let (process, server) = start_baseline(&redis.url()).await?;
-        Ok(Self { _process: process, server, redis })
+        Ok(Self {
+            _process: process,
+            server,
+            redis,
+        })
     }
 
     /// Queue tokens for as many visitors as there are workers.
@@ -40,7 +44,11 @@ impl UsualWay {
         }
         let mut tokens = Vec::new();
         for _ in 0..WORKERS {
-            let reply = self.server.client.send(&HttpRequest::post(usual_queue::QUEUE)).await?;
+            let reply = self
+                .server
+                .client
+                .send(&HttpRequest::post(usual_queue::QUEUE))
+                .await?;
             let joined: Joined = reply.json().context("joining the usual queue")?;
             tokens.push(joined.token);
         }
@@ -59,6 +67,9 @@ impl StaticStatus {
         let nginx = Nginx::serve_file(STATIC_STATUS, status).await?;
         // nginx does its work in child processes, so its CPU time is not measured: process id 0.
         let server = local_server(nginx.port(), 0);
-        Ok(Self { _nginx: nginx, server })
+        Ok(Self {
+            _nginx: nginx,
+            server,
+        })
     }
 }

@@ -10,7 +10,9 @@ use crate::support::{Out, loadtest, printed};
 #[test]
 fn a_remote_target_needs_allow_remote() {
     let out = Out::new();
-    let output = loadtest(&["run", "--target", "http://192.0.2.1:8080"], &out).output().unwrap();
+    let output = loadtest(&["run", "--target", "http://192.0.2.1:8080"], &out)
+        .output()
+        .unwrap();
     let printed = printed(&output);
     assert_eq!(output.status.code(), Some(2));
     assert!(
@@ -35,7 +37,10 @@ fn an_unexpected_server_is_named() {
     serving.join().unwrap();
     let printed = printed(&output);
     assert_eq!(output.status.code(), Some(2));
-    assert!(printed.contains("no stagedoor: 200") && printed.contains("Buy socks"), "{printed}");
+    assert!(
+        printed.contains("no stagedoor: 200") && printed.contains("Buy socks"),
+        "{printed}"
+    );
 }
 
 #[test]
@@ -51,7 +56,10 @@ fn an_absent_server_and_wrong_arguments_are_reported() {
         (vec!["run", "--handoff-issuer", "shop"], "--handoff-audience"),
         (vec!["baselines", "--joining", "0"], "--joining"),
         (vec!["side-by-side", "--repeat", "0"], "--repeat"),
-        (vec!["run", "--arrivals", "/no/such/curve.csv"], "/no/such/curve.csv"),
+        (
+            vec!["run", "--arrivals", "/no/such/curve.csv"],
+            "/no/such/curve.csv",
+        ),
         (vec!["run", "--fans", "many"], "--fans"),
     ] {
         let output = loadtest(&args, &out).output().unwrap();

@@ -39,7 +39,10 @@ impl Restarted {
             TcpStream::connect(&address).is_ok()
         });
         assert!(accepts, "nothing listens on {address}");
-        Self { child, url: format!("http://{address}") }
+        Self {
+            child,
+            url: format!("http://{address}"),
+        }
     }
 }
 
@@ -62,8 +65,20 @@ fn parts_of_a_run_are_merged_and_audited_together() {
     let (first, data) = (Out::new(), Out::new());
     let kept = data.0.display().to_string();
     let args = [
-        "run", "--fans", "60", "--within", "2", "--hold-ttl", "10", "--pace", "0.02", "--open-in", "2",
-        "--no-settle", "--data", &kept,
+        "run",
+        "--fans",
+        "60",
+        "--within",
+        "2",
+        "--hold-ttl",
+        "10",
+        "--pace",
+        "0.02",
+        "--open-in",
+        "2",
+        "--no-settle",
+        "--data",
+        &kept,
     ];
     let made = loadtest(&args, &first).output().unwrap();
     assert!(made.status.success(), "{}", printed(&made));
@@ -72,10 +87,31 @@ fn parts_of_a_run_are_merged_and_audited_together() {
     let (one, two, whole) = (Out::new(), Out::new(), Out::new());
     let start_part = |part: &str, out: &Out| {
         let args = [
-            "run", "--fans", "120", "--within", "2", "--pace", "0.02", "--seed", "2", "--bots", "1",
-            "--hold-ttl", "10", "--part", part, "--start-at", &start_at, "--target", &service.url,
+            "run",
+            "--fans",
+            "120",
+            "--within",
+            "2",
+            "--pace",
+            "0.02",
+            "--seed",
+            "2",
+            "--bots",
+            "1",
+            "--hold-ttl",
+            "10",
+            "--part",
+            part,
+            "--start-at",
+            &start_at,
+            "--target",
+            &service.url,
         ];
-        loadtest(&args, out).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        loadtest(&args, out)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
     };
     for child in [start_part("1/2", &one), start_part("2/2", &two)] {
         let output = child.wait_with_output().unwrap();
@@ -86,11 +122,20 @@ fn parts_of_a_run_are_merged_and_audited_together() {
         );
     }
     let unaudited = printed(&merge([&one, &two], &whole, &[]));
-    assert!(unaudited.contains("not audited: pass the service that the parts shared"), "{unaudited}");
+    assert!(
+        unaudited.contains("not audited: pass the service that the parts shared"),
+        "{unaudited}"
+    );
 
     let databases = data.0.join("data").display().to_string();
-    let at_service =
-        ["--target", service.url.as_str(), "--target-data", &databases, "--hold-ttl", "10"];
+    let at_service = [
+        "--target",
+        service.url.as_str(),
+        "--target-data",
+        &databases,
+        "--hold-ttl",
+        "10",
+    ];
     let audited = merge([&one, &two], &whole, &at_service);
     let text = printed(&audited);
     assert!(audited.status.success(), "{text}");
@@ -104,7 +149,10 @@ fn parts_of_a_run_are_merged_and_audited_together() {
         (&120.into(), &0.into()),
         "{text}"
     );
-    assert!(probes > 0 && result["audit"]["probes"] == probes, "{probes}: {text}");
+    assert!(
+        probes > 0 && result["audit"]["probes"] == probes,
+        "{probes}: {text}"
+    );
     assert!(
         result["audit"]["joins"].as_u64() >= Some(180),
         "the first run's joins are in the journal, too: {text}"

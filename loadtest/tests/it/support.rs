@@ -42,7 +42,11 @@ pub(crate) fn loadtest(args: &[&str], out: &Out) -> Command {
 
 /// Standard output and standard error.
 pub(crate) fn printed(output: &Output) -> String {
-    format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 /// A run of a few seconds.

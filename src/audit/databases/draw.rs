@@ -77,7 +77,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::waiting_room::draw::{Digest, Order, draw_seed};
+    use crate::waiting_room::draw::{Digest, DrawNumbering, draw_seed};
 
     #[test]
     fn the_shuffle_matches_the_product() {
@@ -87,7 +87,7 @@ mod tests {
         draw.apply("entries_closed", &json!({ "entries": 600, "root": digest(3) }));
         draw.apply("entries_closed", &json!({ "entries": 2, "root": digest(9) }));
         draw.apply("drawn", &json!({ "seed": digest(1), "beacon": digest(2) }));
-        let order = Order::drawn(&draw_seed(&digest(1), &digest(2), &digest(3), 600), 600);
+        let order = DrawNumbering::drawn(&draw_seed(&digest(1), &digest(2), &digest(3), 600), 600);
         assert!(
             (1..=601_u32)
                 .all(|arrival| draw.queue_number(arrival.into()) == u64::from(order.queue_number(arrival)))

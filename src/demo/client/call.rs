@@ -1,10 +1,10 @@
 //! A call of the contract: its request, its reply, and the transport that carries it.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::{messages::ProblemDetails, observations::ObservationLog};
+use super::{messages::ProblemDetails, observation_log::ObservationLog, rng::VisitorRng};
 use crate::kernel::Timestamp;
 
 /// The kinds of calls, by which latencies and errors are counted.
@@ -93,8 +93,8 @@ impl Call {
     }
 }
 
-/// One request. Every request may be sent twice: the contract makes each idempotent, by its method, by its key or by
-/// its meaning.
+/// One request. Every request may be sent twice: the contract makes each idempotent, by its method, by its
+/// key or by its meaning.
 pub struct Request {
     /// The kind of call.
     pub call: Call,
@@ -166,8 +166,8 @@ impl Reply {
         serde_json::from_slice(&self.body).ok()
     }
 
-    /// The name of the problem, the last segment of its type: `seats-taken` of `/problems/seats-taken`. Empty when the
-    /// body is no problem.
+    /// The name of the problem, the last segment of its type: `seats-taken` of `/problems/seats-taken`. Empty
+    /// when the body is no problem.
     pub fn problem(&self) -> String {
         let kind = self
             .json::<ProblemDetails>()
@@ -189,11 +189,11 @@ pub struct Abandoned;
 
 /// Carries the calls of visitors, and knows their clock and their pace.
 pub trait Transport: Send + Sync {
-    /// Sends the request until there is a reply other than "come again", or patience or retry budget run out. Any
-    /// reply is `Ok`, whatever its status.
+    /// Sends the request until there is a reply other than "come again", or patience or retry budget run out.
+    /// Any reply is `Ok`, whatever its status.
     fn send(
         &self,
-        rng: &super::VisitorRng,
+        rng: &VisitorRng,
         request: Request,
     ) -> impl Future<Output = Result<Reply, Abandoned>> + Send;
 
@@ -210,7 +210,7 @@ pub trait Transport: Send + Sync {
     fn monotonic(&self) -> Duration;
 
     /// A human pause around `median`, at the crowd's pace.
-    fn pause(&self, rng: &super::VisitorRng, median: Duration) -> Duration;
+    fn pause(&self, rng: &VisitorRng, median: Duration) -> Duration;
 
     /// No more seats will be sold.
     fn is_over(&self) -> bool;
@@ -220,6 +220,44 @@ pub trait Transport: Send + Sync {
 
     /// So many tickets were delivered. For time series; does nothing by default.
     fn count_tickets(&self, _count: u32) {}
+}
+
+impl<T: Transport> Transport for Arc<T> {
+    async fn send(&self, rng: &VisitorRng, request: Request) -> Result<Reply, Abandoned> {
+        (**self).send(rng, request).await
+    }
+
+    fn error(&self, kind: &str) -> Abandoned {
+        (**self).error(kind)
+    }
+
+    fn observations(&self) -> &ObservationLog {
+        (**self).observations()
+    }
+
+    fn now(&self) -> Timestamp {
+        (**self).now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        (**self).monotonic()
+    }
+
+    fn pause(&self, rng: &VisitorRng, median: Duration) -> Duration {
+        (**self).pause(rng, median)
+    }
+
+    fn is_over(&self) -> bool {
+        (**self).is_over()
+    }
+
+    fn count_entry(&self) {
+        (**self).count_entry();
+    }
+
+    fn count_tickets(&self, count: u32) {
+        (**self).count_tickets(count);
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The client that plays a visitor: paths, messages and the calls of a visit, shared by the demo's crowd, the load
-//! tests and the integration tests.
+//! The client that plays a visitor: paths, messages and the calls of a visit, shared by the demo's crowd, the
+//! load tests and the integration tests.
 //!
 //! | module | holds |
 //! |---|---|
@@ -7,12 +7,15 @@
 //! | [`messages`] | the JSON bodies that a client reads and writes |
 //! | [`call`] | a request, its reply, and the [`Transport`] that carries it |
 //! | [`rng`] | seeded random decisions of one visitor |
-//! | [`observations`] | what clients were told, as the auditor needs it |
+//! | [`observations`], [`observation_log`] | what clients were told, and how it is recorded |
+//! | [`credentials`] | the proofs that a visitor holds |
 //! | [`visit`] | an admitted visit: enter, hold, pay, leave |
 //! | [`retrying`] | a transport with timeouts, retries and a retry budget |
 
 pub mod call;
+pub mod credentials;
 pub mod messages;
+pub mod observation_log;
 pub mod observations;
 pub mod paths;
 pub mod retrying;
@@ -20,7 +23,8 @@ pub mod rng;
 pub mod visit;
 
 pub use self::call::{Abandoned, Call, Reply, Request, Transport};
+pub use self::observation_log::ObservationLog;
 pub use self::observations::{
-    ObservationLog, Observations, ObservedEntry, ObservedJoin, ObservedOrder, ObservedProbe, ObservedRefusal,
+    Observations, ObservedEntry, ObservedJoin, ObservedOrder, ObservedProbe, ObservedRefusal,
 };
 pub use self::rng::VisitorRng;

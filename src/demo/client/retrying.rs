@@ -13,9 +13,9 @@ use http::{HeaderName, HeaderValue, Method, header};
 use tokio::sync::Semaphore;
 
 use super::{
-    VisitorRng,
     call::{Abandoned, Reply, Request, parse_retry_after},
-    observations::ObservationLog,
+    observation_log::ObservationLog,
+    rng::VisitorRng,
 };
 use crate::{
     kernel::{Clock, Timestamp},

@@ -46,8 +46,8 @@ impl VisitorRng {
         choices[choices.len() - 1].0
     }
 
-    /// A human pause: log-normal around `median` with sigma 0.6, which doubles one pause in eight, bounded to a tenth
-    /// and eight times the median.
+    /// A human pause: log-normal around `median` with sigma 0.6, which doubles one pause in eight, bounded to
+    /// a tenth and eight times the median.
     pub fn pause(&self, median: Duration) -> Duration {
         // Box-Muller.
         let (u, v) = (1.0 - self.unit(), self.unit());

@@ -1,19 +1,20 @@
 //! A visit, from the call to the end: enter, hold seats, pay, follow the order, leave.
 //!
-//! The steps are shared; what a visitor wants is decided by the caller. See `demo/crowd/buyer.rs` and the load test's
-//! `visitor.rs`.
+//! The steps are shared; what a visitor wants is decided by the caller. See `demo/crowd/buyer.rs` and the
+//! load test's `visitor.rs`.
 
 use std::time::Duration;
 
 use super::{
-    VisitorRng,
     call::{Abandoned, Call, Reply, Request, Transport},
+    credentials::Credentials,
     messages::{
         self, Hold, Order, PassGranted, ProblemDetails, SeatMap, Tickets, best_available_request,
         hold_request,
     },
     observations::{ObservedEntry, ObservedOrder, ObservedRefusal},
     paths,
+    rng::VisitorRng,
 };
 use crate::kernel::Timestamp;
 
@@ -23,34 +24,6 @@ const RENEW_BEFORE: Duration = Duration::from_mins(1);
 const ORDER_TIMEOUT: Duration = Duration::from_mins(2);
 /// A pause inside a visit is cut into steps of this length, so that the pass is renewed in between.
 const PAUSE_STEP: Duration = Duration::from_secs(20);
-
-/// The proofs that a visitor holds, sent with every call as a browser does with its cookies.
-#[derive(Clone, Default)]
-pub struct Credentials {
-    /// The value of `Authorization`; empty without a sign-in.
-    pub authorization: Box<str>,
-    /// The queue token; empty before joining.
-    pub queue_token: Box<str>,
-    /// The admission pass; empty before admission.
-    pub admission_pass: Box<str>,
-}
-
-impl Credentials {
-    /// Adds the proofs to a request.
-    #[must_use]
-    pub fn sign(&self, mut request: Request) -> Request {
-        for (name, value) in [
-            (paths::AUTHORIZATION, &self.authorization),
-            (paths::QUEUE_TOKEN, &self.queue_token),
-            (paths::ADMISSION_PASS, &self.admission_pass),
-        ] {
-            if !value.is_empty() {
-                request.headers.push((name, value.to_string()));
-            }
-        }
-        request
-    }
-}
 
 /// One visitor and what they hold.
 pub struct Visit<T> {
@@ -397,7 +370,8 @@ impl<T: Transport> Visit<T> {
         self.read(Call::Seats, &reply)
     }
 
-    /// Ends the visit, which frees the slot for the next visitor. A failure is ignored: the slot expires by itself.
+    /// Ends the visit, which frees the slot for the next visitor. A failure is ignored: the slot expires by
+    /// itself.
     pub async fn end(&self) {
         let _ = self
             .send(Request::new(

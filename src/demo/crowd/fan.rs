@@ -128,7 +128,8 @@ impl Fan {
     }
 
     async fn sign_in(&mut self) -> Result<(), Abandoned> {
-        // A hand-off token is good for one sign-in. When the answer to it is lost, the shop gives another one.
+        // A hand-off token is good for one sign-in. When the answer to it is lost, the shop gives another
+        // one.
         for _ in 0..SIGN_IN_ATTEMPTS_MAX {
             let request = Request::new(Call::SignIn, "POST", paths::SIGN_IN_HANDOFF.to_owned())
                 .json(&handoff_request(&(self.handoff)(self.visit.customer)));

@@ -1,9 +1,9 @@
 //! Simulated fans who queue, choose and buy through the real HTTP contract, at a human pace.
 //!
-//! A crowd is one process's worth of fans. They share connections, one reader of the queue status and one look a second
-//! at each seat map, so thousands of fans cost little beside the server they visit. A fan's decisions follow from the
-//! seed and the customer number alone. The server's answers do not, so a replay repeats what fans try, not what they
-//! get.
+//! A crowd is one process's worth of fans. They share connections, one reader of the queue status and one
+//! look a second at each seat map, so thousands of fans cost little beside the server they visit. A fan's
+//! decisions follow from the seed and the customer number alone. The server's answers do not, so a replay
+//! repeats what fans try, not what they get.
 
 mod buyer;
 mod config;
@@ -23,8 +23,8 @@ use crate::{
     platform::shutdown::Lifecycle,
 };
 
-/// Sends the crowd in and waits until its last fan is done, or until the process is stopping. Returns what the fans
-/// observed until then.
+/// Sends the crowd in and waits until its last fan is done, or until the process is stopping. Returns what
+/// the fans observed until then.
 pub async fn run(config: CrowdConfig, clock: Arc<dyn Clock>, life: Lifecycle) -> Observations {
     let log = Arc::new(ObservationLog::new(config.fans));
     let client = RetryingClient::new(&config.base, Arc::clone(&clock), Arc::clone(&log));

@@ -6,8 +6,8 @@ use serde::Deserialize;
 
 use crate::demo::client::VisitorRng;
 
-/// A performance's plan, parsed from the pretix seating plan JSON that the server publishes. A seat is its index in
-/// file order, which is also the order of the packed snapshot.
+/// A performance's plan, parsed from the pretix seating plan JSON that the server publishes. A seat is its
+/// index in file order, which is also the order of the packed snapshot.
 pub(super) struct SeatingPlan {
     guids: Vec<Box<str>>,
     rows: Vec<Row>,
@@ -91,8 +91,8 @@ impl SeatingPlan {
         &self.guids[seat]
     }
 
-    /// `quantity` free seats side by side, in `zone` if there are any, else anywhere. The search starts at a random row
-    /// and takes a random position within the row, so that fans with the same wish rarely collide.
+    /// `quantity` free seats side by side, in `zone` if there are any, else anywhere. The search starts at a
+    /// random row and takes a random position within the row, so that fans with the same wish rarely collide.
     pub(super) fn side_by_side(
         &self,
         free: &SeatSnapshot,
@@ -120,8 +120,8 @@ impl SeatingPlan {
     }
 }
 
-/// The packed form of the availability: a header of 12 bytes (version u64, count u32, little endian), then two bits a
-/// seat, 0 for free.
+/// The packed form of the availability: a header of 12 bytes (version u64, count u32, little endian), then
+/// two bits a seat, 0 for free.
 pub(super) struct SeatSnapshot(bytes::Bytes);
 
 impl SeatSnapshot {

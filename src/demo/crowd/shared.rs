@@ -1,4 +1,5 @@
-//! What all fans of one process share: connections, the queue status once a second, each seat map once a second.
+//! What all fans of one process share: connections, the queue status once a second, each seat map once a
+//! second.
 
 use std::{sync::Arc, time::Duration};
 
@@ -173,7 +174,7 @@ impl Shared {
     }
 }
 
-impl Transport for Arc<Shared> {
+impl Transport for Shared {
     async fn send(&self, rng: &VisitorRng, request: Request) -> Result<Reply, Abandoned> {
         self.client.send(rng, &request).await
     }

@@ -1,5 +1,5 @@
-//! A payment gateway that misbehaves on demand: an HTTP service with durable storage whose test cards choose what goes
-//! wrong.
+//! A payment gateway that misbehaves on demand: an HTTP service with durable storage whose test cards choose
+//! what goes wrong.
 //!
 //! | card | effect |
 //! |---|---|
@@ -13,9 +13,9 @@
 //! | `tok_webhook_storm` | authorized; every webhook is sent three times, late and out of order |
 //! | any other | declined |
 //!
-//! `POST /v1/payments`, `GET /v1/payments/{key}` and `POST /v1/payments/{key}/capture|void|refund` are idempotent by
-//! key. A void makes the key unusable for ever, even before its payment arrives. `GET /v1/statement?after={key}` lists
-//! all payments for reconciliation and audits.
+//! `POST /v1/payments`, `GET /v1/payments/{key}` and `POST /v1/payments/{key}/capture|void|refund` are
+//! idempotent by key. A void makes the key unusable for ever, even before its payment arrives. `GET
+//! /v1/statement?after={key}` lists all payments for reconciliation and audits.
 
 mod cards;
 mod config;

@@ -48,8 +48,8 @@ type HandlerResult = Result<Response, StoreError>;
 /// # Errors
 /// [`ServeError`]: the database cannot be opened, or the listener fails.
 pub async fn serve(listener: TcpListener, config: SandboxConfig, life: Lifecycle) -> Result<(), ServeError> {
-    // A lifecycle of its own: requests in flight still write after `life` is stopped. The writer task ends with its
-    // last user.
+    // A lifecycle of its own: requests in flight still write after `life` is stopped. The writer task ends
+    // with its last user.
     let store = PaymentStore::open(&config.database_file, &Lifecycle::new()).await?;
     let gateway = Arc::new(Gateway {
         config,
@@ -218,7 +218,8 @@ async fn settle(
     Ok(refused(StatusCode::CONFLICT, reason))
 }
 
-/// Applies a rule to the stored payment in one transaction, together with the webhook that announces the new state.
+/// Applies a rule to the stored payment in one transaction, together with the webhook that announces the new
+/// state.
 async fn decide(
     gateway: &Arc<Gateway>,
     key: &str,
@@ -257,8 +258,10 @@ async fn page(State(gateway): State<Arc<Gateway>>, Path(key): Path<String>) -> H
         return Ok(Redirect::to(&payment.return_url).into_response());
     };
     let page = format!(
-        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>Sandbox bank</title>\
-         <main style='font:1.1rem system-ui;max-width:26rem;margin:4rem auto'><h1>Sandbox bank</h1><p>{} asks for <strong>{} {}</strong>.</p>\
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport \
+         content='width=device-width'><title>Sandbox bank</title>\
+         <main style='font:1.1rem system-ui;max-width:26rem;margin:4rem auto'><h1>Sandbox bank</h1><p>{} \
+         asks for <strong>{} {}</strong>.</p>\
          <form method=post action='page/approve'><button>Approve</button></form>\
          <form method=post action='page/decline'><button>Decline</button></form></main>",
         escaped(&payment.description),

@@ -74,7 +74,8 @@ pub(super) struct Message {
     pub(super) due_at: Timestamp,
 }
 
-/// The outcome of a rule applied to a stored payment. Rules are pure, so that they run inside the transaction.
+/// The outcome of a rule applied to a stored payment. Rules are pure, so that they run inside the
+/// transaction.
 pub(super) struct Decision<T> {
     /// The payment's new version; `None` leaves it unchanged.
     pub(super) payment: Option<Payment>,

@@ -1,4 +1,5 @@
-//! Sends a signed webhook for each change of state, at least once, with retries until it is accepted or given up.
+//! Sends a signed webhook for each change of state, at least once, with retries until it is accepted or given
+//! up.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,7 +24,8 @@ const BATCH: u32 = 64;
 /// The maximal delay of each copy in a webhook storm.
 const STORM_MS: u64 = 600;
 
-/// The message that announces a payment's new state. `tok_webhook_storm` sends several copies, late and out of order.
+/// The message that announces a payment's new state. `tok_webhook_storm` sends several copies, late and out
+/// of order.
 pub(super) fn message(config: &SandboxConfig, payment: &Payment) -> Message {
     let storm = payment.card == "tok_webhook_storm";
     let mut id = [0; 16];
@@ -62,7 +64,8 @@ pub(super) async fn send(gateway: Arc<Gateway>) {
                     .map(|message| send_one(&gateway, &client, &target, message));
                 for sent in futures_util::future::join_all(sends).await {
                     if let Err(error) = sent {
-                        tracing::warn!(%error, "the outcome of a webhook could not be stored; it is sent again");
+                        tracing::warn!(%error, "the outcome of a webhook could not be stored; it is sent \
+                        again");
                     }
                 }
                 if gateway.life.is_stopping() {

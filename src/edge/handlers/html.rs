@@ -219,8 +219,8 @@ fn position_lines(app: &AppState, lang: Lang, position: &Position) -> Vec<String
             );
         }
         EntryState::Called => lines.push(text("sale.called_heading", &[])),
-        EntryState::Missed => lines.push(text("sale.passed_heading", &[])),
-        EntryState::Admitted => lines.push(text("sale.entered_heading", &[])),
+        EntryState::Missed => lines.push(text("sale.missed_heading", &[])),
+        EntryState::Admitted => lines.push(text("sale.admitted_heading", &[])),
         EntryState::Left => lines.push(text("sale.left_heading", &[])),
     }
     lines

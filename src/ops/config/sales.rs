@@ -14,7 +14,7 @@ use crate::{
     seating,
     waiting_room::{
         self,
-        draw::{Chain, DrawTerms},
+        draw::{BeaconChain, DrawTerms},
     },
 };
 
@@ -176,7 +176,7 @@ impl SaleSettings {
             Arc::clone(entropy),
         ));
         Some(DrawTerms {
-            chain: Chain {
+            chain: BeaconChain {
                 chain,
                 genesis_at,
                 period_s,

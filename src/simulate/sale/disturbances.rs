@@ -11,7 +11,7 @@ use crate::{
         forecast::wait_model::WaitModel,
         journal::record::Event,
         store::{
-            memory::MemoryStore,
+            memory::store::MemoryStore,
             port::{QueueStore, StoreError},
         },
         types::OperatorCommand,
@@ -19,33 +19,34 @@ use crate::{
 };
 
 impl Sale<'_> {
-    pub(super) async fn surprise(&mut self, now_ms: u64) -> Result<(), StoreError> {
+    /// Applies the disturbances that are due.
+    pub(super) async fn disturb(&mut self, now_ms: u64) -> Result<(), StoreError> {
         let after_ms = now_ms.saturating_sub(BEFORE_MS);
-        while let Some((_, surprise)) = self
-            .surprises
+        while let Some((_, disturbance)) = self
+            .disturbances
             .front()
             .copied()
             .filter(|(at_ms, _)| *at_ms <= after_ms)
         {
-            self.surprises.pop_front();
+            self.disturbances.pop_front();
             let times = |of: u32, factor: f64| whole(f64::from(of) * factor).max(1);
-            match surprise {
+            match disturbance {
                 Disturbance::Pause => {
-                    self.order(OperatorCommand::Pause, now_ms).await?;
+                    self.carry_out(OperatorCommand::Pause, now_ms).await?;
                     self.timeline.checker.pause(now_ms);
                 }
                 Disturbance::Resume => {
-                    self.order(OperatorCommand::Resume, now_ms).await?;
+                    self.carry_out(OperatorCommand::Resume, now_ms).await?;
                     self.timeline.checker.resume(now_ms);
                 }
                 Disturbance::Rate(factor) => {
                     let per_minute = times(self.config.admission_rate_per_minute, factor);
-                    self.order(OperatorCommand::SetAdmissionRate { per_minute }, now_ms)
+                    self.carry_out(OperatorCommand::SetAdmissionRate { per_minute }, now_ms)
                         .await?;
                 }
                 Disturbance::Capacity(factor) => {
                     let visitors = times(self.config.active_visits_max, factor);
-                    self.order(OperatorCommand::SetActiveVisitsMax { visits: visitors }, now_ms)
+                    self.carry_out(OperatorCommand::SetActiveVisitsMax { visits: visitors }, now_ms)
                         .await?;
                 }
                 Disturbance::BoxOfficeSilent(seconds) => {
@@ -60,7 +61,12 @@ impl Sale<'_> {
         Ok(())
     }
 
-    pub(super) async fn order(&mut self, command: OperatorCommand, now_ms: u64) -> Result<(), StoreError> {
+    /// Carries out an operator's command.
+    pub(super) async fn carry_out(
+        &mut self,
+        command: OperatorCommand,
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
         self.happened(
             Event::Operator {
                 command,

@@ -18,6 +18,7 @@ use crate::{
 };
 
 impl Sale<'_> {
+    /// Fans join.
     pub(super) async fn join(&mut self, now_ms: u64) -> Result<(), StoreError> {
         let at = moment(now_ms);
         let share = self.fans.joined_share(seconds(now_ms) - seconds(BEFORE_MS));
@@ -38,6 +39,7 @@ impl Sale<'_> {
         Ok(())
     }
 
+    /// Fans leave the queue on purpose.
     pub(super) async fn leave(&mut self, now_ms: u64) -> Result<(), StoreError> {
         let (serving, issued) = (self.store.now_serving(), self.joined);
         if issued <= serving {
@@ -77,6 +79,7 @@ impl Sale<'_> {
         Ok(Some((number, found)))
     }
 
+    /// Draws what each called fan does.
     pub(super) fn called(&mut self, from: u32, upto: u32, now_ms: u64) {
         self.timeline.calls.push((upto, now_ms.saturating_sub(BEFORE_MS)));
         for number in from + 1..=upto {
@@ -100,6 +103,7 @@ impl Sale<'_> {
         }
     }
 
+    /// Fans whose time has come ask to enter.
     pub(super) async fn ask(&mut self, now_ms: u64) -> Result<(), StoreError> {
         let at = moment(now_ms);
         let is_paused = self.phase(now_ms) != Phase::OnSale;
@@ -166,6 +170,7 @@ impl Sale<'_> {
         Ok(())
     }
 
+    /// A visit begins: takes seats and draws its length.
     pub(super) fn stay(&mut self, number: u32, visit: VisitId, now_ms: u64) {
         let wanted = if self.seats_total == 0 {
             0
@@ -183,6 +188,7 @@ impl Sale<'_> {
         }));
     }
 
+    /// Ends the visits that are over.
     pub(super) async fn end_visits(&mut self, now_ms: u64) -> Result<(), StoreError> {
         let mut over = Vec::new();
         while let Some(Reverse(stay)) = self

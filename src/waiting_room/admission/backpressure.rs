@@ -84,6 +84,7 @@ impl RecentRate {
         clippy::cast_precision_loss,
         reason = "far below 2^32 a minute"
     )]
+    /// Entries per minute at the rate of the busiest second; `None` before there was one.
     pub(crate) fn per_minute(&self) -> Option<u32> {
         let seconds = self.0.iter().zip(self.0.iter().skip(1));
         let rates = seconds.map(|((from, before), (to, after))| {
@@ -101,6 +102,7 @@ impl RecentRate {
     clippy::cast_sign_loss,
     reason = "a share of a million"
 )]
+/// One step of the controller: how many millionths of the rate are taken away from now on.
 pub(crate) fn step(
     slowed: u32,
     rate_per_minute: u32,

@@ -81,6 +81,7 @@ fn seats_free(stock: &Stock) -> Option<u32> {
 }
 
 impl AdmissionController {
+    /// A controller that has not ticked yet.
     pub(crate) fn new(context: Arc<RoomContext>) -> Self {
         Self {
             context,

@@ -49,6 +49,7 @@ pub(crate) const RETRY_AFTER: RangeInclusive<Duration> = Duration::from_secs(1).
 /// the pause may be longer; but no longer than this, for the claim of a visitor who has given up must lapse
 /// too. Without it the retries of a sale that stays at its limit would be most of its requests.
 pub(crate) const RETRY_AFTER_FAR: Duration = Duration::from_secs(10);
+/// So many times admission may speed up before others wait for a silent claimant.
 pub(crate) const SPEEDUP_MAX: u32 = 4;
 /// Claimants per lane at most; beyond it only lower numbers are recorded. A sale at its limit for that long
 /// has stopped calling.

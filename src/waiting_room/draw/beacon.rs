@@ -13,7 +13,7 @@ use crate::{
 
 /// Which beacon, and when its rounds are: round 1 at `genesis_at`, and so on every `period_s` seconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct Chain {
+pub struct BeaconChain {
     /// The chain's name among the beacon's: its hash.
     pub chain: String,
     pub genesis_at: Timestamp,
@@ -22,7 +22,7 @@ pub struct Chain {
     pub public_key: ChainKey,
 }
 
-impl Chain {
+impl BeaconChain {
     /// When the value of a round becomes known.
     #[must_use]
     pub fn round_at(&self, round: u64) -> Timestamp {
@@ -41,7 +41,7 @@ impl Chain {
 
 /// A round's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Round {
+pub struct BeaconRound {
     pub beacon: Digest,
     /// The chain's, which proves it: `beacon` is its SHA-256.
     pub signature: Vec<u8>,
@@ -50,7 +50,7 @@ pub struct Round {
 /// The value cannot be had at this moment.
 #[derive(Debug, thiserror::Error)]
 #[error("the beacon does not give round {round}: {why}")]
-pub struct BeaconAway {
+pub struct BeaconUnavailable {
     pub round: u64,
     pub why: String,
 }
@@ -58,18 +58,18 @@ pub struct BeaconAway {
 /// Where rounds come from. A round that is over has one value for ever, whoever asks.
 #[async_trait]
 pub trait Beacon: fmt::Debug + Send + Sync + 'static {
-    async fn round(&self, round: u64) -> Result<Round, BeaconAway>;
+    async fn round(&self, round: u64) -> Result<BeaconRound, BeaconUnavailable>;
 }
 
 #[async_trait]
 impl Beacon for DrandClient {
-    async fn round(&self, round: u64) -> Result<Round, BeaconAway> {
+    async fn round(&self, round: u64) -> Result<BeaconRound, BeaconUnavailable> {
         let answer = Self::fetch_round(self, round).await;
-        let value = answer.map_err(|error| BeaconAway {
+        let value = answer.map_err(|error| BeaconUnavailable {
             round,
             why: error.to_string(),
         })?;
-        Ok(Round {
+        Ok(BeaconRound {
             beacon: Digest(value.randomness),
             signature: value.signature,
         })
@@ -84,7 +84,7 @@ mod tests {
     fn rounds_have_their_time_in_advance() {
         let at = Timestamp::from_secs;
         let public_key = crate::demo::sandbox_beacon::SandboxSigner::of("c").public_key();
-        let chain = Chain {
+        let chain = BeaconChain {
             chain: "c".into(),
             genesis_at: at(1_000),
             period_s: 30,

@@ -19,7 +19,7 @@ use crate::{
         context::RoomContext,
         draw::{
             progress::{
-                Closed, Committed, Draw, DrawTerms, Drawn, counted_from, deciding_round, planned_round,
+                ClosedEntries, DrawCommitment, DrawState, DrawTerms, DrawResult, counted_from, deciding_round, planned_round,
             },
             receipts::{ReceiptMaker, tree_over},
             secrets::{Secrets, commitment},
@@ -126,7 +126,7 @@ pub(crate) async fn commit(
     let sealed = keys
         .draw
         .encrypt(config.sale.as_str().as_bytes(), &secrets.to_bytes());
-    let committed = Committed {
+    let committed = DrawCommitment {
         commitment: commitment(&secrets.seed(), &config.sale),
         sealed: base64url(&sealed),
         chain: terms.chain.clone(),
@@ -168,7 +168,7 @@ impl DrawCoordinator {
         if context.phase() != Phase::Drawing {
             return false;
         }
-        let Draw {
+        let DrawState {
             committed: Some(committed),
             closed,
             drawn: None,
@@ -188,7 +188,7 @@ impl DrawCoordinator {
 
     /// Counts the entries of before the opening and publishes their Merkle root, which tells nothing to
     /// others.
-    async fn close_entries(&self, committed: &Committed, held: &HeldDraw) -> bool {
+    async fn close_entries(&self, committed: &DrawCommitment, held: &HeldDraw) -> bool {
         let context = &self.context;
         let entries = context
             .store
@@ -201,7 +201,7 @@ impl DrawCoordinator {
         let Ok((persons, tree)) = hashing.await else {
             return false;
         };
-        let closed = Closed {
+        let closed = ClosedEntries {
             entries,
             persons,
             root: tree.root(),
@@ -224,7 +224,7 @@ impl DrawCoordinator {
     async fn hold_draw(
         &self,
         terms: &DrawTerms,
-        closed: &Closed,
+        closed: &ClosedEntries,
         secrets: &Secrets,
         is_caller: bool,
     ) -> bool {
@@ -250,7 +250,7 @@ impl DrawCoordinator {
             }
         };
         self.beacon.lock().is_away = false;
-        let drawn = Drawn {
+        let drawn = DrawResult {
             round: closed.round,
             beacon: round.beacon,
             signature: hex(&round.signature),

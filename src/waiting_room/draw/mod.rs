@@ -46,9 +46,9 @@ pub(crate) mod shuffle;
 pub(crate) mod verify;
 
 pub use self::{
-    beacon::{Beacon, BeaconAway, Chain, Round},
-    digest::{Digest, NotADigest},
-    numbering::Order,
+    beacon::{Beacon, BeaconUnavailable, BeaconChain, BeaconRound},
+    digest::{Digest, InvalidDigest},
+    numbering::DrawNumbering,
     progress::DrawTerms,
     receipt::{DrawReceipt, GROUP_TYP, GroupClaims, GroupReceipt, verify_receipt},
     secrets::{Secrets, commitment, draw_seed},

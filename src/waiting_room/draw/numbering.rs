@@ -6,14 +6,14 @@ use crate::waiting_room::draw::{digest::Digest, shuffle::Shuffle};
 /// The order of a line. Those who are in no draw stand in order of arrival: all of a first-come sale, and whoever came
 /// after a draw was closed.
 #[derive(Clone, Debug, Default)]
-pub struct Order {
+pub struct DrawNumbering {
     /// By arrival number: the queue number.
     queue_numbers: Vec<u32>,
     /// By queue number: the arrival number.
     arrivals: Vec<u32>,
 }
 
-impl Order {
+impl DrawNumbering {
     /// The draw's: the queue number of the arrival with number `a` is 1 + the place that the swap-or-not shuffle of
     /// `entries` under the draw seed gives to index `a - 1`.
     #[must_use]
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn first_come_keeps_the_order_of_arrival() {
-        let order = Order::default();
+        let order = DrawNumbering::default();
         assert!(
             (0..100)
                 .all(|arrival| order.queue_number(arrival) == arrival && order.arrival(arrival) == arrival)
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn those_of_the_draw_are_shuffled_and_those_after_it_stand_behind() {
-        let order = Order::drawn(&Digest([9; 32]), 300);
+        let order = DrawNumbering::drawn(&Digest([9; 32]), 300);
         let mut seen: Vec<u32> = (1..=300).map(|arrival| order.queue_number(arrival)).collect();
         assert!((1..=300).all(|arrival| order.arrival(order.queue_number(arrival)) == arrival));
         assert_ne!(seen, (1..=300).collect::<Vec<_>>());
@@ -104,6 +104,6 @@ mod tests {
             ),
             (301, 4_000, 0)
         );
-        assert_ne!(order.digest(), Order::drawn(&Digest([8; 32]), 300).digest());
+        assert_ne!(order.digest(), DrawNumbering::drawn(&Digest([8; 32]), 300).digest());
     }
 }

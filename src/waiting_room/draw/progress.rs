@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     kernel::{SaleId, Timestamp},
     waiting_room::draw::{
-        beacon::{Beacon, Chain},
+        beacon::{Beacon, BeaconChain},
         digest::Digest,
         secrets::{commitment, draw_seed},
     },
@@ -25,24 +25,24 @@ const HASHED_WITHIN: Duration = Duration::from_secs(9);
 /// How a sale is drawn.
 #[derive(Clone, Debug)]
 pub struct DrawTerms {
-    pub chain: Chain,
+    pub chain: BeaconChain,
     pub beacon: Arc<dyn Beacon>,
 }
 
 /// What was promised before anybody joined.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Committed {
+pub(crate) struct DrawCommitment {
     pub commitment: Digest,
     /// The draw's secrets, sealed (base64url).
     pub sealed: String,
-    pub chain: Chain,
+    pub chain: BeaconChain,
     /// Named in advance; a later one decides where the entries come too late for it.
     pub planned_round: u64,
 }
 
 /// Who takes part.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Closed {
+pub(crate) struct ClosedEntries {
     /// Arrival numbers up to this one are in the draw.
     pub entries: u32,
     /// How many of them are somebody's.
@@ -54,7 +54,7 @@ pub(crate) struct Closed {
 
 /// What decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Drawn {
+pub(crate) struct DrawResult {
     pub round: u64,
     pub beacon: Digest,
     /// The beacon's proof, in hexadecimal digits.
@@ -64,21 +64,21 @@ pub(crate) struct Drawn {
 
 /// A fold of the draw's records.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Draw {
-    pub committed: Option<Arc<Committed>>,
+pub(crate) struct DrawState {
+    pub committed: Option<Arc<DrawCommitment>>,
     /// And when it was written down.
-    pub closed: Option<(Timestamp, Arc<Closed>)>,
-    pub drawn: Option<(Timestamp, Arc<Drawn>)>,
+    pub closed: Option<(Timestamp, Arc<ClosedEntries>)>,
+    pub drawn: Option<(Timestamp, Arc<DrawResult>)>,
     /// One hash for the order that the draw has given.
     pub order: Option<Digest>,
 }
 
-impl Draw {
-    pub(crate) fn committed(&mut self, committed: &Committed) {
+impl DrawState {
+    pub(crate) fn committed(&mut self, committed: &DrawCommitment) {
         self.committed.get_or_insert_with(|| Arc::new(committed.clone()));
     }
 
-    pub(crate) fn closed(&mut self, closed: &Closed, at: Timestamp) {
+    pub(crate) fn closed(&mut self, closed: &ClosedEntries, at: Timestamp) {
         if self.committed.is_some() {
             self.closed.get_or_insert_with(|| (at, Arc::new(closed.clone())));
         }
@@ -86,7 +86,7 @@ impl Draw {
 
     /// The draw seed and the number of entries, if this decides the draw: it is the round that was to decide and the seed
     /// that was promised, and the draw has not been held.
-    pub(crate) fn decided_by(&self, drawn: &Drawn, sale: &SaleId) -> Option<(Digest, u32)> {
+    pub(crate) fn decided_by(&self, drawn: &DrawResult, sale: &SaleId) -> Option<(Digest, u32)> {
         let (committed, (_, closed)) = (self.committed.as_ref()?, self.closed.as_ref()?);
         let is_it = self.drawn.is_none()
             && drawn.round == closed.round
@@ -111,12 +111,12 @@ pub(crate) fn counted_from(opens_at: Timestamp) -> Timestamp {
 }
 
 /// The round that is named in advance for a sale that opens at `opens_at`.
-pub(crate) fn planned_round(chain: &Chain, opens_at: Timestamp) -> u64 {
+pub(crate) fn planned_round(chain: &BeaconChain, opens_at: Timestamp) -> u64 {
     chain.first_round_from(counted_from(opens_at).plus(HASHED_WITHIN + WRITTEN_WITHIN + PUBLIC_BEFORE_ROUND))
 }
 
 /// The round that decides when the entries are about to be written down at `now`.
-pub(crate) fn deciding_round(committed: &Committed, now: Timestamp) -> u64 {
+pub(crate) fn deciding_round(committed: &DrawCommitment, now: Timestamp) -> u64 {
     committed.planned_round.max(
         committed
             .chain
@@ -135,31 +135,31 @@ mod tests {
         let sale: SaleId = "hero".parse().unwrap();
         let (seed, other, at) = (Digest([1; 32]), Digest([2; 32]), Timestamp::from_secs(5));
         let public_key = SandboxSigner::of("c").public_key();
-        let chain = Chain {
+        let chain = BeaconChain {
             chain: "c".into(),
             genesis_at: at,
             period_s: 3,
             public_key,
         };
-        let promise = |seed: &Digest| Committed {
+        let promise = |seed: &Digest| DrawCommitment {
             commitment: commitment(seed, &sale),
             sealed: String::new(),
             chain: chain.clone(),
             planned_round: 20,
         };
-        let close = |entries| Closed {
+        let close = |entries| ClosedEntries {
             entries,
             persons: entries,
             root: Digest([3; 32]),
             round: 21,
         };
-        let drawn = |round, seed| Drawn {
+        let drawn = |round, seed| DrawResult {
             round,
             beacon: Digest([4; 32]),
             signature: String::new(),
             seed,
         };
-        let mut draw = Draw::default();
+        let mut draw = DrawState::default();
         draw.closed(&close(5), at);
         assert_eq!(draw.entries(), None, "nothing is closed before it is promised");
         draw.committed(&promise(&seed));
@@ -200,14 +200,14 @@ mod tests {
         let opens_at = Timestamp::from_secs(1_000_000);
         for period_s in [1, 3, 30, 600] {
             let public_key = SandboxSigner::of("c").public_key();
-            let chain = Chain {
+            let chain = BeaconChain {
                 chain: "c".into(),
                 genesis_at: Timestamp::from_secs(12_345),
                 period_s,
                 public_key,
             };
             let planned_round = planned_round(&chain, opens_at);
-            let committed = Committed {
+            let committed = DrawCommitment {
                 commitment: Digest([0; 32]),
                 sealed: String::new(),
                 chain: chain.clone(),

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::{
     kernel::{SaleId, Timestamp},
     waiting_room::{
-        draw::{beacon::Chain, digest::Digest, progress::Draw, secrets, shuffle::ALGORITHM},
+        draw::{beacon::BeaconChain, digest::Digest, progress::DrawState, secrets, shuffle::ALGORITHM},
         types::Config,
     },
 };
@@ -21,7 +21,7 @@ pub struct PublishedDraw {
     pub sale: SaleId,
     pub algorithm: &'static str,
     pub commitment: Digest,
-    pub chain: Chain,
+    pub chain: BeaconChain,
     /// Whoever came before it is in the draw.
     pub opens_at: Timestamp,
     pub planned_round: u64,
@@ -87,8 +87,8 @@ impl DrawOnBoard {
 }
 
 /// What is published of the draw; `None` in a sale without one.
-pub(crate) fn publish(config: &Config, draw: Draw) -> Option<PublishedDraw> {
-    let Draw {
+pub(crate) fn publish(config: &Config, draw: DrawState) -> Option<PublishedDraw> {
+    let DrawState {
         committed,
         closed,
         drawn,
@@ -124,7 +124,7 @@ pub(crate) fn publish(config: &Config, draw: Draw) -> Option<PublishedDraw> {
 }
 
 /// What the status says of the draw at `now`; `None` in a sale without one.
-pub(crate) fn status_of(draw: &Draw, now: Timestamp) -> Option<DrawOnBoard> {
+pub(crate) fn status_of(draw: &DrawState, now: Timestamp) -> Option<DrawOnBoard> {
     let committed = draw.committed.as_ref()?;
     let closed = draw.closed.as_ref().map(|(_, closed)| closed);
     let is_drawn = draw.drawn.is_some();
@@ -142,7 +142,7 @@ pub(crate) fn status_of(draw: &Draw, now: Timestamp) -> Option<DrawOnBoard> {
 }
 
 /// How far the draw has come at `now`; `None` in a sale without one.
-pub(crate) fn progress(draw: &Draw, now: Timestamp) -> Option<DrawProgress> {
+pub(crate) fn progress(draw: &DrawState, now: Timestamp) -> Option<DrawProgress> {
     let status = status_of(draw, now)?;
     Some(DrawProgress {
         step: u8::from(status.entries.is_some()) + u8::from(status.drawn),

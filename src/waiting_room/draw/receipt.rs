@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::waiting_room::draw::{
     digest::Digest,
     merkle,
-    numbering::Order,
+    numbering::DrawNumbering,
     secrets::leaf_of,
     verify::{ClaimedDraw, Findings},
 };
@@ -76,7 +76,7 @@ pub(crate) fn subject_text(subject: u64) -> String {
 pub fn verify_receipt(
     receipt: &DrawReceipt,
     draw: &ClaimedDraw,
-    order: Option<&Order>,
+    order: Option<&DrawNumbering>,
     keys: Option<&VerifyingKeys>,
 ) -> Findings {
     let mut findings = Findings::default();
@@ -171,7 +171,11 @@ mod tests {
     use crate::{
         kernel::SeededEntropy,
         platform::signing::SigningKeys,
-        waiting_room::draw::{ALGORITHM, Secrets, commitment, draw_seed, merkle::Tree},
+        waiting_room::draw::{
+            merkle::Tree,
+            secrets::{Secrets, commitment, draw_seed},
+            shuffle::ALGORITHM,
+        },
     };
 
     /// Twenty who came before the opening, written down in groups of eight, and a later one; her receipt is that of arrival 10.
@@ -205,7 +209,7 @@ mod tests {
         let path = root.path(9, |range| {
             leaves[range.start as usize..range.end as usize].to_vec()
         });
-        let number = Some(Order::drawn(&seed, 20).queue_number(10));
+        let number = Some(DrawNumbering::drawn(&seed, 20).queue_number(10));
         Scene {
             keys,
             secrets,
@@ -265,7 +269,7 @@ mod tests {
         let order = draw
             .draw_seed
             .zip(draw.entries)
-            .map(|(seed, entries)| Order::drawn(&seed, entries));
+            .map(|(seed, entries)| DrawNumbering::drawn(&seed, entries));
         let found = verify_receipt(
             receipt,
             &draw,

@@ -28,17 +28,17 @@ impl Shuffle {
 
     /// Where what stands at `index` goes: 90 rounds of two hashes. An index beyond the last stays where it is.
     #[must_use]
-    pub fn place_of(&self, index: u32) -> u32 {
+    pub fn position_of(&self, index: u32) -> u32 {
         (0..ROUNDS).fold(index, |at, round| self.moved(at, round))
     }
 
-    /// What goes to `place`: the inverse of [`Shuffle::place_of`].
+    /// What goes to `place`: the inverse of [`Shuffle::position_of`].
     #[must_use]
     pub fn index_at(&self, place: u32) -> u32 {
         (0..ROUNDS).rev().fold(place, |at, round| self.moved(at, round))
     }
 
-    /// [`Shuffle::place_of`] of every index, in order.
+    /// [`Shuffle::position_of`] of every index, in order.
     #[must_use]
     pub fn places(&self) -> Vec<u32> {
         let mut list: Vec<u32> = (0..self.count).collect();
@@ -178,7 +178,7 @@ mod tests {
             let shuffle = Shuffle::new(seed, count);
             assert_eq!(
                 (0..count)
-                    .map(|index| shuffle.place_of(index))
+                    .map(|index| shuffle.position_of(index))
                     .collect::<Vec<_>>(),
                 mapping
             );
@@ -200,7 +200,7 @@ mod tests {
                     "{index} of {count}"
                 );
                 assert_eq!(
-                    (shuffle.place_of(index), shuffle.index_at(place)),
+                    (shuffle.position_of(index), shuffle.index_at(place)),
                     (place, index),
                     "{index} of {count}"
                 );
@@ -209,7 +209,7 @@ mod tests {
             all.sort_unstable();
             assert!(all.into_iter().eq(0..count), "every place once");
             assert_eq!(
-                (shuffle.place_of(count), shuffle.index_at(count + 1)),
+                (shuffle.position_of(count), shuffle.index_at(count + 1)),
                 (count, count + 1),
                 "who is not in it stays"
             );

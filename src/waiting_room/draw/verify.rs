@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::waiting_room::draw::{
     digest::Digest,
     merkle::Tree,
-    numbering::Order,
+    numbering::DrawNumbering,
     progress::PUBLIC_BEFORE_ROUND,
     secrets::{commitment, draw_seed},
     shuffle::ALGORITHM,
@@ -78,7 +78,7 @@ pub struct Checked {
     pub right: Vec<&'static str>,
     pub faults: Vec<Fault>,
     /// The order that follows from what was published.
-    pub order: Order,
+    pub order: DrawNumbering,
 }
 
 /// Checks everything that can be checked.
@@ -136,7 +136,7 @@ pub fn verify(claimed: &ClaimedDraw) -> Result<Checked, Vec<&'static str>> {
             "it is not SHA-256(seed, beacon, root, entries)",
         );
     }
-    let order = Order::drawn(&recomputed, entries);
+    let order = DrawNumbering::drawn(&recomputed, entries);
     if let Some(claimed) = &claimed.order {
         findings.equal(
             "order",
@@ -256,7 +256,7 @@ mod tests {
     use super::*;
     use crate::{
         demo::sandbox_beacon::SandboxSigner, kernel::SeededEntropy, platform::signing::hex,
-        waiting_room::draw::Secrets,
+        waiting_room::draw::secrets::Secrets,
     };
 
     fn published() -> Value {
@@ -280,7 +280,7 @@ mod tests {
             "chain": { "chain": "c", "genesis_at": "2027-01-01T00:00:00Z", "period_s": 30, "public_key": signer.public_key() },
             "planned_round": 3, "planned_round_at": "2027-01-01T00:01:00Z", "closed_at": "2027-01-01T00:01:00Z",
             "round": 4, "round_at": "2027-01-01T00:01:30Z", "entries": 50, "root": root, "beacon": beacon,
-            "signature": hex(&signature), "seed": secrets.seed(), "draw_seed": seed, "order": Order::drawn(&seed, 50).digest(),
+            "signature": hex(&signature), "seed": secrets.seed(), "draw_seed": seed, "order": DrawNumbering::drawn(&seed, 50).digest(),
             "leaves": leaves,
         })
     }

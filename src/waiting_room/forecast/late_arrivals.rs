@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 
 use crate::waiting_room::forecast::{call_curve::CurvePoint, observation::Observation, wait_table};
 
+/// Model of one sale's late arrivals.
 #[derive(Debug, Default)]
 pub(crate) struct LateArrivalModel {
     /// Numbers called, second by second, the latest last, for as long as a call lasts.
@@ -250,9 +251,9 @@ mod tests {
     use crate::{
         kernel::{Entropy, SeededEntropy, Timestamp},
         waiting_room::{
-            Phase,
             forecast::visit_length::VisitLengthModel,
             state::{Counts, Settings},
+            types::Phase,
         },
     };
 

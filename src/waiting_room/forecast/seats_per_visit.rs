@@ -51,7 +51,9 @@ impl SeatCounts {
 /// Forecast of the stock: seats now, and what visits do to them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct StockForecast {
+    /// Free seats.
     pub free: f64,
+    /// Held seats.
     pub held: f64,
     /// Seats that one entry takes, and the standard deviation of that estimate.
     pub per_entry: f64,

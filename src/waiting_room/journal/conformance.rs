@@ -6,11 +6,11 @@ use std::future::Future;
 use crate::{
     kernel::{Entropy, SeededEntropy, Timestamp, VisitId},
     waiting_room::{
-        OperatorCommand, Phase,
         journal::{
             port::{Journal, JournalError},
             record::{Event, Join, Record},
         },
+        types::{OperatorCommand, Phase},
     },
 };
 

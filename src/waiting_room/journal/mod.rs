@@ -24,11 +24,6 @@ pub(crate) mod sqlite;
 pub(crate) mod verify;
 pub(crate) mod writer;
 
-pub(crate) use self::{
-    postgres::{HEADROOM, Head, OpenError, PostgresJournal},
-    record::{Event, Join, Record, StoredRecord},
-    sqlite::SqliteJournal,
-};
 pub use self::{
     reader::JournalReadError,
     show::{JournalLine, read_journal},

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     kernel::{Timestamp, VisitId},
     waiting_room::{
-        draw::progress::{Closed, Committed, Drawn},
+        draw::progress::{ClosedEntries, DrawCommitment, DrawResult},
         types::{OperatorCommand, Phase},
     },
 };
@@ -67,11 +67,11 @@ pub(crate) enum Event {
     /// The configured rate is reduced by so many millionths while the box office is slow; 0 when it no longer is.
     RateReduced { by_ppm: u32 },
     /// A fair draw is committed to.
-    DrawCommitted(Box<Committed>),
+    DrawCommitted(Box<DrawCommitment>),
     /// The draw is closed over the arrivals so far. A number among them without a journaled subject stays without one.
-    EntriesClosed(Box<Closed>),
+    EntriesClosed(Box<ClosedEntries>),
     /// The draw is held.
-    Drawn(Box<Drawn>),
+    Drawn(Box<DrawResult>),
 }
 
 impl Record {
@@ -84,7 +84,7 @@ impl Record {
     }
 
     /// The result of a draw, if that is what this record holds, and when it was recorded.
-    pub(crate) fn drawn(&self) -> Option<(Timestamp, &Drawn)> {
+    pub(crate) fn drawn(&self) -> Option<(Timestamp, &DrawResult)> {
         match self {
             Self::Event {
                 at,

@@ -8,12 +8,12 @@ use serde::Serialize;
 use crate::{
     kernel::SaleId,
     waiting_room::{
-        JournalLocation,
         draw::digest::Digest,
         journal::{
             chain::{ChainLink, RECORDS_MAX, RawRecord},
             reader::{JournalReadError, JournalReader, PAGE, select_sales},
         },
+        types::JournalLocation,
     },
 };
 

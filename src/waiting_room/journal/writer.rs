@@ -24,7 +24,6 @@ use crate::{
     },
 };
 
-
 /// Requests that wait for the writer at most; further ones are refused at once.
 const QUEUE_MAX: usize = 32_768;
 /// Requests per commit at most: the joins of 20 ms at full load.

@@ -40,6 +40,7 @@ const FRESHNESS_TOLERANCE: Duration = Duration::from_millis(100);
 pub(crate) struct Inputs {
     /// As at the last admission tick; `None` before the first.
     pub admission: Option<AdmissionState>,
+    /// Stock and health as the box offices reported them last.
     pub stock: Stock,
     /// The last link of the journal's chain; `None` before the first.
     pub journal: Option<ChainHead>,
@@ -88,6 +89,7 @@ impl StatusReporter {
         self.published.load()
     }
 
+    /// Heartbeats of the sale.
     pub(crate) fn presence(&self) -> &Presence {
         &self.presence
     }

@@ -314,7 +314,9 @@ impl Drop for StatusSubscription {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::waiting_room::{ZoneStock, draw::Digest, forecast::wait_table::table, status::people_ahead};
+    use crate::waiting_room::{
+        draw::digest::Digest, forecast::wait_table::table, status::people_ahead, types::ZoneStock,
+    };
 
     fn zone(n: u32) -> ZoneStatus {
         let stock = ZoneStock {

@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 
 use crate::waiting_room::{
-    draw::numbering::Order,
+    draw::numbering::DrawNumbering,
     status::{
         people_ahead::{self, PeopleAhead},
         presence,
@@ -60,7 +60,7 @@ pub(crate) struct EntryTable {
     joined_after_ms: Vec<u32>,
     /// By queue number.
     statuses: Vec<u8>,
-    numbering: Order,
+    numbering: DrawNumbering,
     base_ms: i64,
     /// Open addressing with linear probing; 0 is an empty slot, else a number whose subject's hash leads here. The
     /// hashes are keyed MACs, so they spread evenly and no client can choose them to collide.
@@ -79,7 +79,7 @@ impl EntryTable {
             subjects: Vec::new(),
             joined_after_ms: Vec::new(),
             statuses: Vec::new(),
-            numbering: Order::default(),
+            numbering: DrawNumbering::default(),
             base_ms: 0,
             table: vec![0; TABLE_MIN],
             slots_used: 0,
@@ -169,12 +169,12 @@ impl EntryTable {
         Some(self.base_ms + i64::from(*self.joined_after_ms.get(index(arrival)?)?))
     }
 
-    pub(crate) fn numbering(&self) -> &Order {
+    pub(crate) fn numbering(&self) -> &DrawNumbering {
         &self.numbering
     }
 
     /// Applies a draw. Numbers of the draw without a subject stay void.
-    pub(crate) fn draw(&mut self, numbering: Order) {
+    pub(crate) fn draw(&mut self, numbering: DrawNumbering) {
         let len = self.statuses.len().max(numbering.entries() as usize);
         self.subjects.resize(len, 0);
         self.joined_after_ms.resize(len, 0);
@@ -431,7 +431,7 @@ mod tests {
 
     #[test]
     fn unjournaled_numbers_wait_and_survive_a_draw() {
-        use crate::waiting_room::draw::Digest;
+        use crate::waiting_room::draw::digest::Digest;
         let mut entries = EntryTable::new();
         for subject in 1..=5 {
             entries.assign(subject, 0);
@@ -439,7 +439,7 @@ mod tests {
         for arrival in [1, 3, 5] {
             entries.mark_journaled(arrival);
         }
-        entries.draw(Order::drawn(&Digest([1; 32]), 5));
+        entries.draw(DrawNumbering::drawn(&Digest([1; 32]), 5));
         entries.void(2);
         let again = entries.assign(2, 0);
         entries.mark_journaled(again);
@@ -463,14 +463,14 @@ mod tests {
 
     #[test]
     fn a_draw_moves_states_and_keeps_subjects() {
-        use crate::waiting_room::draw::Digest;
+        use crate::waiting_room::draw::digest::Digest;
         let mut entries = EntryTable::new();
         for arrival in [1, 2, 4, 5, 6] {
             entries.insert(arrival, u64::from(arrival) * 10, i64::from(arrival));
         }
         entries.mark_left(5);
         assert_eq!((entries.arrived_before(5), entries.arrived_before(1)), (4, 0));
-        let numbering = Order::drawn(&Digest([1; 32]), 5);
+        let numbering = DrawNumbering::drawn(&Digest([1; 32]), 5);
         entries.draw(numbering.clone());
         entries.insert(8, 80, 9);
         assert_eq!(

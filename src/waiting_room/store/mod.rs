@@ -13,4 +13,3 @@ pub(crate) mod redis;
 pub(crate) mod settings;
 
 pub use self::port::StoreError;
-pub(crate) use self::memory::MemoryStore;

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use crate::{
     kernel::{Timestamp, VisitId},
     waiting_room::{
-        draw::progress::Draw,
+        draw::progress::DrawState,
         forecast::visit_length::VisitForecast,
         journal::record::{Event, Join, PendingJoin, StoredRecord},
         state::{AdmissionState, Counts, Settings},
@@ -185,7 +185,7 @@ const SUBJECTS_AT_ONCE: u32 = 1_024;
 /// What a store knows of its sale's draw, from the journal. Each method answers from this process's memory.
 pub(crate) trait DrawStore {
     /// How far the draw has come.
-    fn draw(&self) -> Draw;
+    fn draw(&self) -> DrawState;
 
     /// The queue number of an arrival number: the same without a draw, and before it.
     fn queue_number(&self, arrival: u32) -> u32;

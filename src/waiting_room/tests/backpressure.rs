@@ -11,8 +11,11 @@ use super::{
 use crate::{
     kernel::{Clock, SystemClock},
     waiting_room::{
-        BoxOfficeHealth, BoxOfficeLoad, BoxOfficeReport, Config, DelayReason, Durability, EnterOutcome,
-        QueueToken, ZoneStock,
+        tokens::queue_token::QueueToken,
+        types::{
+            BoxOfficeHealth, BoxOfficeLoad, BoxOfficeReport, Config, DelayReason, Durability, EnterOutcome,
+            ZoneStock,
+        },
     },
 };
 use testkit::RedisServer;

@@ -10,11 +10,17 @@ use super::{
 use crate::{
     kernel::{Clock, SystemClock},
     waiting_room::{
-        BoxOfficeLoad, CommandOutcome, CommandRefusal, Config, DelayReason, Durability, EnterOutcome,
-        EntryState, OperatorCommand, Phase,
-        journal::{Event, Record, SqliteJournal, StoredRecord, port::Journal},
+        journal::{
+            port::Journal,
+            record::{Event, Record, StoredRecord},
+            sqlite::SqliteJournal,
+        },
         phase::{phase_at, reason_of},
         state::Settings,
+        types::{
+            BoxOfficeLoad, CommandOutcome, CommandRefusal, Config, DelayReason, Durability, EnterOutcome,
+            EntryState, OperatorCommand, Phase,
+        },
     },
 };
 use testkit::RedisServer;

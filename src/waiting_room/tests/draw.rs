@@ -18,12 +18,25 @@ use crate::{
     kernel::{Clock, ManualClock, SeededEntropy, Subject, Timestamp},
     platform::{keys::Keys, shutdown::Lifecycle, signing::VerifyingKeys},
     waiting_room::{
-        BoxOfficeLoad, Config, Deps, Durability, EnterOutcome, EntryState, JoinOutcome, JournalLocation,
-        OpenError, Phase, Position, PublishedDraw, QueueToken, StoreBackend, WaitingRoom,
         draw::{
-            self, Beacon, BeaconAway, Chain, ClaimedDraw, Digest, DrawTerms, Order, Round, Shuffle, merkle,
+            self,
+            beacon::{Beacon, BeaconUnavailable, BeaconChain, BeaconRound},
+            digest::Digest,
+            merkle,
+            numbering::DrawNumbering,
+            progress::DrawTerms,
+            publication::PublishedDraw,
+            shuffle::Shuffle,
+            verify::ClaimedDraw,
         },
+        open::{Deps, OpenError},
+        room::WaitingRoom,
         store::conformance,
+        tokens::queue_token::QueueToken,
+        types::{
+            BoxOfficeLoad, Config, Durability, EnterOutcome, EntryState, JoinOutcome, JournalLocation, Phase,
+            Position, StoreBackend,
+        },
     },
 };
 
@@ -36,15 +49,15 @@ pub(super) struct TestBeacon {
 
 #[async_trait]
 impl Beacon for TestBeacon {
-    async fn round(&self, round: u64) -> Result<Round, BeaconAway> {
+    async fn round(&self, round: u64) -> Result<BeaconRound, BeaconUnavailable> {
         if self.is_away.load(Ordering::Relaxed) {
-            return Err(BeaconAway {
+            return Err(BeaconUnavailable {
                 round,
                 why: "a test".to_owned(),
             });
         }
         let signature = SandboxSigner::of("test").sign(round).to_vec();
-        Ok(Round {
+        Ok(BeaconRound {
             beacon: Digest(crate::platform::signing::sha256(&signature)),
             signature,
         })
@@ -57,9 +70,9 @@ struct TestRoom {
     life: Lifecycle,
 }
 
-pub(super) fn chain() -> Chain {
+pub(super) fn chain() -> BeaconChain {
     let public_key = SandboxSigner::of("test").public_key();
-    Chain {
+    BeaconChain {
         chain: "test".into(),
         genesis_at: Timestamp::from_secs(START - 300),
         period_s: 10,
@@ -424,7 +437,7 @@ async fn terms_that_break_the_commitment_are_refused() {
         .await,
         "the journal promises a draw"
     );
-    let other = Chain {
+    let other = BeaconChain {
         period_s: 3,
         ..chain()
     };
@@ -477,9 +490,9 @@ fn arrival_order_does_not_affect_the_rank() {
     for draw in 0..5_000_u64 {
         let beacon = Digest(crate::platform::signing::sha256(&draw.to_be_bytes()));
         let seed = draw::draw_seed(&Digest([1; 32]), &beacon, &Digest([2; 32]), 10);
-        counts[Shuffle::new(seed.0, 10).place_of(0) as usize] += 1;
+        counts[Shuffle::new(seed.0, 10).position_of(0) as usize] += 1;
         assert!(
-            draw > 0 || Order::drawn(&seed, 10).queue_number(1) == Shuffle::new(seed.0, 10).place_of(0) + 1
+            draw > 0 || DrawNumbering::drawn(&seed, 10).queue_number(1) == Shuffle::new(seed.0, 10).position_of(0) + 1
         );
     }
     let chi: f64 = counts

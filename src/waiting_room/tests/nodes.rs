@@ -17,17 +17,21 @@ use crate::{
         shutdown::Lifecycle,
     },
     waiting_room::{
-        BoxOfficeLoad, Config, Deps, Durability, EnterOutcome, EntryState, JoinOutcome, JournalLocation,
-        QueueToken, StoreBackend, WaitingRoom,
-        draw::DrawTerms,
+        draw::progress::DrawTerms,
         journal::{
-            PostgresJournal,
             port::Journal,
+            postgres::journal::PostgresJournal,
             record::{Event, Join, PendingJoin, Record, StoredRecord},
             request::{WriteRequest, WriteResult},
         },
+        open::Deps,
+        room::WaitingRoom,
         store::{conformance, port::Assigned},
-        tokens::queue_token::subject_hash,
+        tokens::queue_token::{QueueToken, subject_hash},
+        types::{
+            BoxOfficeLoad, Config, Durability, EnterOutcome, EntryState, JoinOutcome, JournalLocation,
+            StoreBackend,
+        },
     },
 };
 use testkit::{Postgres, RedisCluster, RedisSentinels, RedisServer};

@@ -13,9 +13,15 @@ use crate::{
     kernel::{Clock, ManualClock, SeededEntropy, Subject, Timestamp},
     platform::{keys::Keys, shutdown::Lifecycle, signing::TokenError},
     waiting_room::{
-        BoxOfficeLoad, BoxOfficeReport, CommandOutcome, CommandRefusal, Config, Deps, Durability,
-        EnterOutcome, EntryState, JoinOutcome, Joined, JournalLocation, OperatorCommand, Phase, QueueToken,
-        RenewOutcome, StoreBackend, WaitingRoom, ZoneStock, store::conformance,
+        open::Deps,
+        room::WaitingRoom,
+        store::conformance,
+        tokens::queue_token::QueueToken,
+        types::{
+            BoxOfficeLoad, BoxOfficeReport, CommandOutcome, CommandRefusal, Config, Durability, EnterOutcome,
+            EntryState, JoinOutcome, Joined, JournalLocation, OperatorCommand, Phase, RenewOutcome,
+            StoreBackend, ZoneStock,
+        },
     },
 };
 

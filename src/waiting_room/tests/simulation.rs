@@ -6,13 +6,14 @@ use crate::{
     kernel::{Entropy, SeededEntropy, Timestamp, VisitId},
     simulate::checker::{Checker, Limits},
     waiting_room::{
-        BoxOfficeLoad, Config, Phase,
         admission::{controller::next_call, policy::burst_of},
-        journal::{Event, Join, Record, StoredRecord},
+        journal::record::{Event, Join, Record, StoredRecord},
         store::{
-            MemoryStore, conformance,
+            conformance,
+            memory::store::MemoryStore,
             port::{Moment, QueueStore, Reservation, SlotRequest, Stock},
         },
+        types::{BoxOfficeLoad, Config, Phase},
     },
 };
 

@@ -220,12 +220,13 @@ fn file_of<'a>(name: &[String], module: &[&str], modules: &BTreeMap<Vec<&str>, &
 pub fn named_paths(code: &str) -> Vec<Vec<String>> {
     let mut paths = Vec::new();
     for statement in code.split(';') {
-        let declared = statement.lines().rposition(|line| {
+        let lines: Vec<&str> = statement.lines().collect();
+        let declared = lines.iter().rposition(|line| {
             let line = line.trim_start();
             line.starts_with("use ") || line.starts_with("pub") && line.contains(" use ")
         });
         if let Some(line) = declared {
-            let text = statement.lines().skip(line).collect::<Vec<_>>().join(" ");
+            let text = lines[line..].join(" ");
             let tree = text.split_once("use ").map_or("", |(_, tree)| tree);
             leaves(tree.trim(), &[], &mut paths);
         }

@@ -1,9 +1,9 @@
-//! Real servers for tests, benches and load tests: Redis (one, replicated, under sentinels, clustered), PostgreSQL
-//! and nginx, and a TCP proxy to cut and redirect connections.
+//! Real servers for tests, benches and load tests: Redis (one, replicated, under sentinels, clustered),
+//! PostgreSQL and nginx, and a TCP proxy to cut and redirect connections.
 //!
-//! Each server runs in a temporary folder on a free port of this machine. It is stopped by process id and its folder
-//! is removed when its handle is dropped, and also when the owning process is killed (see [`process`]).
-//! This crate does not depend on the product.
+//! Each server runs in a temporary folder on a free port of this machine. It is stopped by process id and its
+//! folder is removed when its handle is dropped, and also when the owning process is killed (see
+//! [`process`]). This crate does not depend on the product.
 
 mod error;
 mod nginx;

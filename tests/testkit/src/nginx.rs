@@ -1,5 +1,5 @@
-//! nginx: in front of nodes with the deployed configuration file itself (`config/deploy/nginx.conf`), or as a static file
-//! server.
+//! nginx: in front of nodes with the deployed configuration file itself (`config/deploy/nginx.conf`), or as a
+//! static file server.
 
 use std::{
     fmt::Write as _,
@@ -33,8 +33,8 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Starts nginx in front of these nodes and waits until it accepts connections. Where every node has all roles,
-    /// both lists are the same.
+    /// Starts nginx in front of these nodes and waits until it accepts connections. Where every node has all
+    /// roles, both lists are the same.
     ///
     /// # Errors
     /// [`ServerError::NotInstalled`], [`ServerError::DidNotStart`].
@@ -48,8 +48,8 @@ impl Nginx {
         .await
     }
 
-    /// Starts nginx as a static server of one file, tuned as for a cache: sendfile, open file cache, no access log,
-    /// connections kept for ever.
+    /// Starts nginx as a static server of one file, tuned as for a cache: sendfile, open file cache, no
+    /// access log, connections kept for ever.
     ///
     /// # Errors
     /// As [`Nginx::start`].
@@ -126,7 +126,8 @@ impl Nginx {
             })?;
         let pid_file = self.folder.path().join("nginx.pid");
         let up = tokio::time::timeout(START_TIMEOUT, async {
-            // nginx writes its pid file after it listens, so the connection is not answered by another process.
+            // nginx writes its pid file after it listens, so the connection is not answered by another
+            // process.
             let own = process.pid().to_string();
             loop {
                 if process.try_wait()?.is_some() {
@@ -223,7 +224,8 @@ fn static_config(folder: &Path, port: u16) -> Result<String, ServerError> {
     ))
 }
 
-/// Replaces each upstream's `server` lines of this network by the given nodes; parameters after the address stay.
+/// Replaces each upstream's `server` lines of this network by the given nodes; parameters after the address
+/// stay.
 fn with_nodes(text: &str, network: &str, nodes: &[SocketAddr]) -> String {
     let mut out = String::new();
     let mut is_first = true;

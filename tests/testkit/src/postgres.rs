@@ -1,5 +1,5 @@
-//! A PostgreSQL server. Its data folder is copied from a template that `initdb` makes once per build folder, because
-//! `initdb` takes ten times as long as a start.
+//! A PostgreSQL server. Its data folder is copied from a template that `initdb` makes once per build folder,
+//! because `initdb` takes ten times as long as a start.
 
 use std::{
     fs, io,
@@ -136,7 +136,8 @@ impl Postgres {
         Ok(fs::read_to_string(self.log())?)
     }
 
-    /// Kills every process of the server, as a crash does. Unlike a power cut, it keeps the kernel's write cache.
+    /// Kills every process of the server, as a crash does. Unlike a power cut, it keeps the kernel's write
+    /// cache.
     ///
     /// # Errors
     /// [`ServerError::Io`].
@@ -387,7 +388,8 @@ fn children(parent: u32) -> io::Result<Vec<u32>> {
         let Some(pid) = entry?.file_name().to_str().and_then(|it| it.parse::<u32>().ok()) else {
             continue;
         };
-        // The fourth field, after the program's name in brackets (proc(5)). A process may end between the two reads.
+        // The fourth field, after the program's name in brackets (proc(5)). A process may end between the two
+        // reads.
         let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
             continue;
         };

@@ -26,8 +26,8 @@ pub fn temp_folder(name: &str) -> io::Result<TempDir> {
         .tempdir()
 }
 
-/// A port of 127.0.0.1 on which nothing listens now. Another process may take it before it is used, so a caller
-/// retries a failed start on another port.
+/// A port of 127.0.0.1 on which nothing listens now. Another process may take it before it is used, so a
+/// caller retries a failed start on another port.
 ///
 /// # Errors
 /// No port is free.
@@ -49,10 +49,11 @@ pub(crate) fn signal(name: &str, pids: &[u32]) -> io::Result<()> {
         .map(|_| ())
 }
 
-/// A server's process, and a watchdog shell that stops the server and removes its folder if this process dies first.
+/// A server's process, and a watchdog shell that stops the server and removes its folder if this process dies
+/// first.
 ///
-/// The watchdog reads from a pipe whose only writer is this process. The pipe closes even when this process is killed
-/// with SIGKILL, so no server outlives a crashed test run.
+/// The watchdog reads from a pipe whose only writer is this process. The pipe closes even when this process
+/// is killed with SIGKILL, so no server outlives a crashed test run.
 pub(crate) struct Process {
     child: Child,
     watchdog: Child,
@@ -68,7 +69,8 @@ rm -rf "$3""#;
 impl Process {
     /// Starts `command`; `stop_signal` is the signal that stops it.
     pub(crate) fn start(command: &mut Command, stop_signal: &str, folder: &Path) -> io::Result<Self> {
-        // A process group of its own keeps a Ctrl-C in the terminal from stopping the server before the tests end.
+        // A process group of its own keeps a Ctrl-C in the terminal from stopping the server before the tests
+        // end.
         let mut child = command.process_group(0).stdin(Stdio::null()).spawn()?;
         let watchdog = Command::new("sh")
             .args(["-c", WATCHDOG, "watchdog", stop_signal])

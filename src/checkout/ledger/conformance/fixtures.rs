@@ -99,7 +99,7 @@ pub(crate) fn progress(step: &str) -> Progress {
 pub(crate) struct Request {
     pub(super) buyer: Subject,
     pub(super) hold: HoldId,
-    seats: Vec<String>,
+    pub(super) seats: Vec<String>,
     pub(super) key: String,
     pub(super) hash: String,
 }

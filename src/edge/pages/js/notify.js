@@ -5,7 +5,7 @@ const audio = new (window.AudioContext ?? window.webkitAudioContext)();
 if ("Notification" in window && Notification.permission === "default") Notification.requestPermission();
 
 /** Says on its buttons that the bell hangs, and rings once. */
-export function hang() {
+export function start() {
   for (const button of document.querySelectorAll("[data-do=tell]")) {
     put(button, `✓ ${t("sale.told")}`);
     button.disabled = true;

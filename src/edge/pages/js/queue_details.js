@@ -1,11 +1,11 @@
-// What somebody who waits may like to know besides her place and her wait. Fetched once she waits, with its words: in the
+// What somebody who waits may like to know besides her position and her wait. Fetched once she waits, with its words: in the
 // page they would not fit into the first round trip.
 import { people_in } from "./queue_math.js";
 import { lang, put, count } from "./i18n.js";
 
 const words = {
   en: {
-    there: "About {n} of them have this page open at the moment.",
+    online: "About {n} of them have this page open at the moment.",
     zones: "Seats left",
     zone: "{zone}",
     left: "{n} left",
@@ -16,18 +16,18 @@ const words = {
     unlikely: "Probably gone before your turn",
     guess: "This is reckoned from what has been sold so far, and may come differently.",
     more: "How waiting works here",
-    kept: "Of the waits that we foretold so far, {n} in 10 came true.",
-    returners: "Whoever misses her call can still come in later. While others wait, at most {n} in 100 entries go to those who come back.",
-    passed: "Up to {n} in 100 entries are kept for those who come back, in the order of the queue.",
+    accuracy: "Of the waits that we foretold so far, {n} in 10 came true.",
+    late_arrivals: "Whoever misses her call can still come in later. While others wait, at most {n} in 100 entries go to those who come back.",
+    missed: "Up to {n} in 100 entries are accuracy for those who come back, in the order of the queue.",
     rate_lowered: "People go in a little more slowly now, so the wait has grown.",
     box_office_busy: "Booking is busy inside, so people go in a little more slowly for the moment.",
-    capacity_lowered: "Fewer people are let in at once now, so the wait has grown.",
-    all_in_baskets: "All remaining seats are in other people's baskets. Seats that come back are offered in the order of the queue.",
-    more_stayed: "More people than expected came when called, or stay longer inside, so the wait has grown.",
-    full_house: "It is full inside at the moment. People go in as others come out.",
+    visit_limit_lowered: "Fewer people are let in at once now, so the wait has grown.",
+    all_seats_held: "All remaining seats are in other people's baskets. Seats that come back are offered in the order of the queue.",
+    slower_than_forecast: "More people than expected came when called, or stay longer inside, so the wait has grown.",
+    at_capacity: "It is full inside at the moment. People go in as others come out.",
   },
   ko: {
-    there: "그중 약 {n}명이 지금 이 화면을 열어 두고 계십니다.",
+    online: "그중 약 {n}명이 지금 이 화면을 열어 두고 계십니다.",
     zones: "남은 좌석",
     zone: "{zone}석",
     left: "{n}석 남음",
@@ -38,18 +38,18 @@ const words = {
     unlikely: "내 차례 전에 매진될 것 같습니다",
     guess: "지금까지 팔린 속도로 헤아린 것이라 달라질 수 있습니다.",
     more: "대기는 이렇게 진행됩니다",
-    kept: "지금까지 알려 드린 대기 시간은 10번 가운데 {n}번 맞았습니다.",
-    returners: "차례를 놓치신 분도 나중에 들어오실 수 있습니다. 다른 분들이 기다리시는 동안에는 입장 100번 가운데 많아야 {n}번입니다.",
-    passed: "돌아오신 분들을 위해 입장 100번 가운데 {n}번까지 따로 마련해 두었습니다. 대기 번호 순서대로 들어가십니다.",
+    accuracy: "지금까지 알려 드린 대기 시간은 10번 가운데 {n}번 맞았습니다.",
+    late_arrivals: "차례를 놓치신 분도 나중에 들어오실 수 있습니다. 다른 분들이 기다리시는 동안에는 입장 100번 가운데 많아야 {n}번입니다.",
+    missed: "돌아오신 분들을 위해 입장 100번 가운데 {n}번까지 따로 마련해 두었습니다. 대기 번호 순서대로 들어가십니다.",
     rate_lowered: "입장 속도를 늦추어 시간이 길어졌습니다.",
     box_office_busy: "예매창이 붐벼 잠시 천천히 모시고 있습니다.",
-    capacity_lowered: "동시에 들어가는 인원을 줄여 시간이 길어졌습니다.",
-    all_in_baskets: "남은 좌석을 모두 다른 분들이 고르고 계십니다. 다시 나오는 좌석은 대기 순서대로 안내해 드립니다.",
-    more_stayed: "예상보다 많은 분이 들어오시거나 오래 계셔서 시간이 길어졌습니다.",
-    full_house: "지금 안이 가득 차서, 나오시는 분이 계실 때마다 한 분씩 모시고 있습니다.",
+    visit_limit_lowered: "동시에 들어가는 인원을 줄여 시간이 길어졌습니다.",
+    all_seats_held: "남은 좌석을 모두 다른 분들이 고르고 계십니다. 다시 나오는 좌석은 대기 순서대로 안내해 드립니다.",
+    slower_than_forecast: "예상보다 많은 분이 들어오시거나 오래 계셔서 시간이 길어졌습니다.",
+    at_capacity: "지금 안이 가득 차서, 나오시는 분이 계실 때마다 한 분씩 모시고 있습니다.",
   },
   ja: {
-    there: "そのうち約{n}人が、いまこの画面を開いています。",
+    online: "そのうち約{n}人が、いまこの画面を開いています。",
     zones: "残りの座席",
     zone: "{zone}席",
     left: "残り{n}席",
@@ -60,20 +60,20 @@ const words = {
     unlikely: "順番の前に完売しそうです",
     guess: "これまでの売れ行きからの見込みで、変わることがあります。",
     more: "順番待ちのしくみ",
-    kept: "これまでにお伝えした待ち時間は、10回のうち{n}回当たりました。",
-    returners: "呼ばれたときにいらっしゃらなかった方も、あとから入場できます。ほかの方がお待ちの間は、入場100回のうち多くても{n}回です。",
-    passed: "戻られた方のために、入場100回のうち{n}回までをご用意しています。順番どおりにご案内します。",
+    accuracy: "これまでにお伝えした待ち時間は、10回のうち{n}回当たりました。",
+    late_arrivals: "呼ばれたときにいらっしゃらなかった方も、あとから入場できます。ほかの方がお待ちの間は、入場100回のうち多くても{n}回です。",
+    missed: "戻られた方のために、入場100回のうち{n}回までをご用意しています。順番どおりにご案内します。",
     rate_lowered: "ご入場のペースを落としたため、お待ち時間が延びました。",
     box_office_busy: "購入手続きが混み合っているため、ご入場のペースを一時的に落としています。",
-    capacity_lowered: "同時にご入場いただく人数を減らしたため、お待ち時間が延びました。",
-    all_in_baskets: "残りのお席はすべて、ほかの方が選択中です。戻ったお席は順番どおりにご案内します。",
-    more_stayed: "予想より多くの方が入場されたか、長くご利用のため、お待ち時間が延びました。",
-    full_house: "ただいま満員のため、空き次第順にご案内します。",
+    visit_limit_lowered: "同時にご入場いただく人数を減らしたため、お待ち時間が延びました。",
+    all_seats_held: "残りのお席はすべて、ほかの方が選択中です。戻ったお席は順番どおりにご案内します。",
+    slower_than_forecast: "予想より多くの方が入場されたか、長くご利用のため、お待ち時間が延びました。",
+    at_capacity: "ただいま満員のため、空き次第順にご案内します。",
   },
 }[lang];
 const t = (key, values) => (words[key] ?? "").replace(/\{(\w+)\}/g, (_, name) => values[name]);
 /** With fewer waits that are over it would say little. */
-const KEPT_MIN = 50;
+const ACCURACY_MIN = 50;
 
 function node(tag, className = "", ...inside) {
   const made = Object.assign(document.createElement(tag), { className });
@@ -81,20 +81,20 @@ function node(tag, className = "", ...inside) {
   return made;
 }
 
-const [there, reason, guess, kept, returners, passed] = Array.from({ length: 6 }, () => node("p", "soft"));
+const [online, reason, guess, accuracy, late_arrivals, missed] = Array.from({ length: 6 }, () => node("p", "soft"));
 const heading = node("h3", "", t("zones"));
 const zones = node("ul", "zones");
-document.querySelector("[data-view=waiting] .big").after(there);
+document.querySelector("[data-view=waiting] .big").after(online);
 document.querySelector("[data-view=waiting] .wait").after(reason);
-document.querySelector("[data-view=passed_over] .go").after(passed);
-document.getElementById("more").append(heading, zones, guess, node("details", "", node("summary", "", t("more")), node("div", "stack", returners, kept)));
+document.querySelector("[data-view=missed] .go").after(missed);
+document.getElementById("more").append(heading, zones, guess, node("details", "", node("summary", "", t("more")), node("div", "stack", late_arrivals, accuracy)));
 
-/** Of those before her, how many have their page open, by what the board says of the few who are asked; `null`: too few. */
-function there_in(distance, board) {
+/** Of those before her, how many have their page open, by what the status says of the few who are asked; `null`: too few. */
+function online_ahead(distance, status) {
   let before = 0;
   let sum = 0;
-  for (const [upto, percent] of board.presence?.there ?? []) {
-    const people = people_in(Math.min(upto, distance), board);
+  for (const [upto, percent] of status.presence?.online ?? []) {
+    const people = people_in(Math.min(upto, distance), status);
     sum += ((people - before) * percent) / 100;
     if (distance <= upto) return sum;
     before = people;
@@ -102,10 +102,10 @@ function there_in(distance, board) {
   return null;
 }
 
-/** Whether something of a zone is left at her turn: `left_for` are the distances to which the chance is above 80, 50, 20 %. */
-function chance_of({ free, left_for }, distance) {
-  if (!free || !left_for) return "";
-  const [likely, , unlikely] = left_for.map((upto) => upto ?? Infinity);
+/** Whether something of a zone is left at her turn: `available_to_distance` are the distances to which the chance is above 80, 50, 20 %. */
+function chance_of({ free, available_to_distance }, distance) {
+  if (!free || !available_to_distance) return "";
+  const [likely, , unlikely] = available_to_distance.map((upto) => upto ?? Infinity);
   return distance <= likely ? "likely" : distance <= unlikely ? "uncertain" : "unlikely";
 }
 
@@ -123,17 +123,17 @@ function tell_zones(list, distance) {
   if (is_news) zones.replaceChildren(...rows.map(([name, left, chance]) => node("li", chance, node("b", "", name), node("span", "", left), node("small", "", t(chance)))));
 }
 
-export function tell_more(board, distance) {
-  if (!board) return;
-  const share = { n: board.returner_percent };
-  tell(passed, t("passed", share));
+export function show_details(status, distance) {
+  if (!status) return;
+  const share = { n: status.late_arrival_percent };
+  tell(missed, t("missed", share));
   if (distance == null) return;
-  const present = there_in(distance, board);
+  const present = online_ahead(distance, status);
   // What is estimated is not said to the last digit.
-  tell(there, present >= 10 ? t("there", { n: count(Number(present.toPrecision(2))) }) : "");
-  tell(reason, t(board.reason));
-  tell(returners, t("returners", share));
-  const { within, of } = board.kept_word ?? { of: 0 };
-  tell(kept, of >= KEPT_MIN ? t("kept", { n: Math.round((10 * within) / of) }) : "");
-  tell_zones(board.zones ?? [], distance);
+  tell(online, present >= 10 ? t("online", { n: count(Number(present.toPrecision(2))) }) : "");
+  tell(reason, t(status.reason));
+  tell(late_arrivals, t("late_arrivals", share));
+  const { hits, total } = status.forecast_accuracy ?? { total: 0 };
+  tell(accuracy, total >= ACCURACY_MIN ? t("accuracy", { n: Math.round((10 * hits) / total) }) : "");
+  tell_zones(status.zones ?? [], distance);
 }

@@ -1,6 +1,6 @@
-// What a fan's browser works out for itself from the board and her own number.
+// What a fan's browser works out for itself from the status and her own number.
 
-/** What a board's rows say of a distance, by straight lines from one to the next. */
+/** What a status's rows say of a distance, by straight lines from one to the next. */
 function between(rows, distance) {
   let i = rows.findIndex((row) => row[0] >= distance);
   if (i < 0) i = rows.length - 1;
@@ -11,30 +11,30 @@ function between(rows, distance) {
 }
 
 /** Numbers that are called before hers; `null` while she has none. */
-export const distance_of = (number, board) => (number == null ? null : Math.max(0, number - board.now_serving - 1));
+export const distance_of = (number, status) => (number == null ? null : Math.max(0, number - status.now_serving - 1));
 
-/** How many people stand within so many numbers; a board knows nothing of those who came after it. */
-export function people_in(distance, board) {
-  const [end, all] = board.survivors.at(-1) ?? [0, 0];
-  return distance >= end ? all + distance - end : Math.round(between(board.survivors, distance)[1]);
+/** How many people stand within so many numbers; a status knows nothing of those who came after it. */
+export function people_in(distance, status) {
+  const [end, all] = status.people_ahead.at(-1) ?? [0, 0];
+  return distance >= end ? all + distance - end : Math.round(between(status.people_ahead, distance)[1]);
 }
 
-/** `[p10, p50, p90]` in seconds from the board's table, or `null`. */
-export function wait_of(distance, board) {
-  if (distance == null || !board.estimate?.length || board.phase !== "on_sale") return null;
-  return between(board.estimate, distance).slice(1);
+/** `[p10, p50, p90]` in seconds from the status's table, or `null`. */
+export function wait_of(distance, status) {
+  if (distance == null || !status.estimate?.length || status.phase !== "on_sale") return null;
+  return between(status.estimate, distance).slice(1);
 }
 
 /** Whether she is one of the few who are asked now and then if they are there. */
-export function is_asked(place, board) {
-  const asked = board?.presence;
-  return asked && !(place.sample & (distance_of(place.number, board) < asked.near ? asked.near_mask : asked.mask));
+export function is_asked(position, status) {
+  const asked = status?.presence;
+  return asked && !(position.heartbeat_sample & (distance_of(position.number, status) < asked.near_distance ? asked.near_mask : asked.far_mask));
 }
 
 /** How long until the next look: often near the front, seldom far back. */
-export function rhythm(wait, board) {
-  const { near_ms = 2000, far_ms = 15000 } = board?.poll ?? {};
-  if (!wait) return board?.phase === "on_sale" || board?.phase === "drawing" ? near_ms : Math.min(far_ms, 5000);
+export function rhythm(wait, status) {
+  const { min: near_ms = 2000, max: far_ms = 15000 } = status?.poll_interval_ms ?? {};
+  if (!wait) return status?.phase === "on_sale" || status?.phase === "drawing" ? near_ms : Math.min(far_ms, 5000);
   const far = Math.min(1, Math.max(0, (wait[1] - 60) / 900));
   return near_ms + (far_ms - near_ms) * far;
 }

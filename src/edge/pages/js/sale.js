@@ -8,7 +8,7 @@ const $ = (selector) => document.querySelector(selector);
 const title = () => facts?.title ?? t("sale.title");
 const AUTO_ENTER_MS = 9000;
 
-let facts, board, place, view;
+let facts, status, position, view;
 let signing_in = false;
 let entering = false;
 let auto_enter_at = 0;
@@ -17,7 +17,7 @@ let timer;
 let spoken_at = 0;
 let ask_at = now() + Math.random() * 20000;
 let ring = () => {}; // after "tell me" a bell
-let tell_more = () => {}; // once she waits, what else there is to know
+let show_details = () => {}; // once she waits, what else there is to know
 
 for (const slot of document.querySelectorAll("[data-slot=advice]")) slot.append($("#advice").content.cloneNode(true));
 $(".sticks").append(...Array.from({ length: 20 }, () => document.createElement("i")));
@@ -40,35 +40,35 @@ function show(next, take_focus = false) {
   icon.dataset.usual ??= icon.getAttribute("href");
   icon.href = next === "called" ? icon.dataset.called : icon.dataset.usual;
   if (next === "called") ring(t("sale.called_heading"), title());
-  if (["waiting", "passed_over"].includes(next)) import("./queue_details.js").then((more) => ((tell_more = more.tell_more), render()), () => {});
+  if (["waiting", "missed"].includes(next)) import("./queue_details.js").then((more) => ((show_details = more.show_details), render()), () => {});
 }
 
-/** The view follows from the three facts alone: the board's phase, her place, and whether she is at the form. */
+/** The view follows from the three facts alone: the status's phase, her position, and whether she is at the form. */
 function choose() {
-  const phase = board?.phase ?? facts?.phase;
+  const phase = status?.phase ?? facts?.phase;
   if (!phase) return;
-  const state = place?.state;
+  const state = position?.state;
   if (signing_in && !active()) return show("sign_in");
   if (state === "called") return show("called", view === "waiting");
-  if (state === "entered") return show("entered");
+  if (state === "admitted") return show("admitted");
   if (phase === "closed") return show("closed");
-  if (state === "passed_over") return show("passed_over");
-  if (["prequeue", "waiting"].includes(state)) return show(place.number == null || is_early(phase) ? "prequeue" : "waiting");
+  if (state === "missed") return show("missed");
+  if (["prequeue", "waiting"].includes(state)) return show(position.number == null || is_early(phase) ? "prequeue" : "waiting");
   if (state === "left") return show("left");
   if (phase === "scheduled") return show("scheduled");
   show(phase === "sold_out" ? "sold_out" : "join");
 }
 
 const is_early = (phase) => ["scheduled", "prequeue", "drawing"].includes(phase);
-const active = () => ["prequeue", "waiting", "called", "entered", "passed_over"].includes(place?.state);
+const active = () => ["prequeue", "waiting", "called", "admitted", "missed"].includes(position?.state);
 
 function render() {
   choose();
-  if (!facts && !board) return;
-  const phase = board?.phase ?? facts.phase;
-  const opens = board?.opens_at ?? facts.opens_at;
-  const draw = facts?.queueing !== "fifo";
-  const target = phase === "scheduled" && facts?.prequeue_at && Date.parse(facts.prequeue_at) > now() ? facts.prequeue_at : opens;
+  if (!facts && !status) return;
+  const phase = status?.phase ?? facts.phase;
+  const opens = status?.on_sale_starts_at ?? facts.on_sale_starts_at;
+  const draw = facts?.queue_order !== "fifo";
+  const target = phase === "scheduled" && facts?.prequeue_starts_at && Date.parse(facts.prequeue_starts_at) > now() ? facts.prequeue_starts_at : opens;
   const left = Date.parse(target) - now();
 
   fill("opens", t("sale.opens_at", { time: day(opens) }));
@@ -77,43 +77,43 @@ function render() {
   fill("scheduled_text", t(draw ? "sale.scheduled_draw" : "sale.scheduled_fifo"));
   fill("join_eyebrow", phase === "on_sale" ? t("sale.on_sale_now") : phase === "paused" ? t("sale.paused") : t("sale.opens_at", { time: day(opens) }));
   const before = ["scheduled", "prequeue"].includes(phase);
-  fill("join_text", before ? t(draw ? "sale.join_draw" : "sale.join_fifo") : t("sale.join_waiting", { n: count(board?.waiting ?? 0) }));
-  if (place) {
-    const number = place.number == null ? "" : t("sale.number", { n: count(place.number) });
+  fill("join_text", before ? t(draw ? "sale.join_draw" : "sale.join_fifo") : t("sale.join_waiting", { n: count(status?.waiting ?? 0) }));
+  if (position) {
+    const number = position.number == null ? "" : t("sale.number", { n: count(position.number) });
     fill("number", number);
-    fill("prequeue_text", place.number == null ? t(board?.draw?.beacon_away ? "sale.draw_late" : "sale.prequeue_draw") : t("sale.prequeue_fifo", { n: count(place.number) }));
-    fill("joined", place.joined_at ? t("sale.joined_at", { time: hour(place.joined_at) }) : "");
+    fill("prequeue_text", position.number == null ? t(status?.draw?.beacon_away ? "sale.draw_late" : "sale.prequeue_draw") : t("sale.prequeue_fifo", { n: count(position.number) }));
+    fill("joined", position.joined_at ? t("sale.joined_at", { time: hour(position.joined_at) }) : "");
   }
   if (view === "waiting") render_waiting(phase);
   if (view === "called") render_called();
-  if (view === "passed_over") {
-    tell_more(board);
-    fill("passed_text", t(entering ? "sale.full_for_a_moment" : "sale.passed_text"));
+  if (view === "missed") {
+    show_details(status);
+    fill("missed_text", t(entering ? "sale.at_capacity" : "sale.missed_text"));
   }
 
   const member = facts?.sign_in !== "customer" || name;
   for (const node of document.querySelectorAll("[data-when]")) node.hidden = node.dataset.when === "early" ? !before : (node.dataset.when === "member") !== Boolean(member);
-  $("#draw").hidden = facts?.queueing !== "fair_draw";
+  $("#draw").hidden = facts?.queue_order !== "fair_draw";
   $("#draw a").href = `/sales/${sale}/draw`;
   $("#who").hidden = !name || signing_in;
   put($("#who span"), t("sale.hello", { name }));
-  note("notice", phase === "paused" ? `${t("sale.paused_text")} ${board?.notice ?? ""}` : phase === "sold_out" && active() ? t("sale.waiting_list") : board?.notice);
-  const ahead = view === "waiting" ? people_in(distance_of(place.number, board), board) : null;
+  note("notice", phase === "paused" ? `${t("sale.paused_text")} ${status?.notice ?? ""}` : phase === "sold_out" && active() ? t("sale.waiting_list") : status?.notice);
+  const ahead = view === "waiting" ? people_in(distance_of(position.number, status), status) : null;
   document.title = view === "called" ? t("sale.called_title") : ahead != null ? t("sale.waiting_title", { n: count(ahead), title: title() }) : title();
 }
 
 function render_waiting(phase) {
-  const distance = distance_of(place.number, board);
-  const ahead = people_in(distance, board);
-  const wait = wait_of(distance, board);
+  const distance = distance_of(position.number, status);
+  const ahead = people_in(distance, status);
+  const wait = wait_of(distance, status);
   fill("ahead", count(ahead));
-  // Further back the board does not tell which of the places are empty.
+  // Further back the status does not tell which of the places are empty.
   fill("about", distance <= 16 || ahead === distance ? "" : t("sale.about"));
   $("[data-view=waiting] .big").classList.toggle("long", ahead > 99999);
   fill("wait", wait ? range(wait[0], wait[2]) : t(phase === "on_sale" ? "sale.wait_unknown" : "sale.wait_paused"));
   fill("around", wait ? t("sale.around", { time: hour(Math.round((now() + wait[1] * 1000) / 60000) * 60000) }) : "");
-  tell_more(board, distance);
-  const part = progress(sale, place.number, ahead);
+  show_details(status, distance);
+  const part = progress(sale, position.number, ahead);
   const lit = Math.max(1, Math.floor(part * 20));
   [...$(".sticks").children].forEach((stick, i) => stick.classList.toggle("lit", i < lit));
   const text = t("sale.progress", { n: Math.floor(part * 100) });
@@ -126,67 +126,67 @@ function render_waiting(phase) {
 }
 
 function render_called() {
-  const ends = Date.parse(place.call_ends_at) - now();
-  fill("call_clock", place.call_ends_at && ends > 0 ? t("sale.call_clock", { time: clock(ends) }) : "");
+  const ends = Date.parse(position.call_ends_at) - now();
+  fill("call_clock", position.call_ends_at && ends > 0 ? t("sale.call_clock", { time: clock(ends) }) : "");
   const wait = Math.ceil((auto_enter_at - now()) / 1000);
-  fill("called_text", entering ? t("sale.full_for_a_moment") : wait > 0 && wait * 1000 <= AUTO_ENTER_MS ? t("sale.called_auto", { n: wait }) : t("sale.called_text"));
+  fill("called_text", entering ? t("sale.at_capacity") : wait > 0 && wait * 1000 <= AUTO_ENTER_MS ? t("sale.called_auto", { n: wait }) : t("sale.called_text"));
 }
 
-async function see_board() {
+async function load_status() {
   const answer = await call("GET", `${base}/status`);
   if (answer.ok && answer.data) {
-    // A cache on the way may still hold an older board.
-    if (!board || answer.data.version >= board.version) board = answer.data;
+    // A cache on the way may still hold an older status.
+    if (!status || answer.data.version >= status.version) status = answer.data;
     failures = 0;
   } else failures += 1;
   $("#offline").hidden = failures < 2 && navigator.onLine;
   return answer;
 }
 
-async function see_place() {
+async function load_position() {
   const answer = await call("GET", `${base}/queue/position`);
-  if (answer.ok) place = { ...place, ...answer.data };
-  else if ([401, 403, 404].includes(answer.status)) place = null;
+  if (answer.ok) position = { ...position, ...answer.data };
+  else if ([401, 403, 404].includes(answer.status)) position = null;
   return answer;
 }
 
 /** The only question about herself is asked when something about her may have changed. */
-const place_may_change = () =>
-  place && ((place.number == null && ["on_sale", "paused", "sold_out"].includes(board?.phase)) || (["waiting", "prequeue"].includes(place.state) && place.number != null && board && place.number <= board.now_serving) || (place.state === "called" && place.call_ends_at && Date.parse(place.call_ends_at) < now()));
+const position_may_change = () =>
+  position && ((position.number == null && ["on_sale", "paused", "sold_out"].includes(status?.phase)) || (["waiting", "prequeue"].includes(position.state) && position.number != null && status && position.number <= status.now_serving) || (position.state === "called" && position.call_ends_at && Date.parse(position.call_ends_at) < now()));
 
 async function look(again = false) {
   clearTimeout(timer);
-  await see_board();
+  await load_status();
   let own_ms = 0;
-  if (!failures && (again || place_may_change())) {
+  if (!failures && (again || position_may_change())) {
     // After the draw everybody's number is new in the same second.
-    if (!again && place.number == null) await pause(Math.random() * 4000);
-    const answer = await see_place();
+    if (!again && position.number == null) await pause(Math.random() * 4000);
+    const answer = await load_position();
     own_ms = answer.data?.poll_after_ms ?? answer.retry_ms;
   }
-  if (view === "waiting" && is_asked(place, board) && now() > ask_at) {
+  if (view === "waiting" && is_asked(position, status) && now() > ask_at) {
     ask_at = Infinity;
     const answer = await call("PUT", `${base}/queue/heartbeat`);
-    ask_at = now() + (answer.data?.again_in_ms ?? 60000);
+    ask_at = now() + (answer.data?.next_after_ms ?? 60000);
   }
-  if (place?.state === "called" && !auto_enter_at) auto_enter_at = now() + AUTO_ENTER_MS;
-  if (place?.state !== "called") auto_enter_at = 0;
+  if (position?.state === "called" && !auto_enter_at) auto_enter_at = now() + AUTO_ENTER_MS;
+  if (position?.state !== "called") auto_enter_at = 0;
   render();
-  const wait = board && wait_of(distance_of(place?.number, board), board);
+  const wait = status && wait_of(distance_of(position?.number, status), status);
   clearTimeout(timer);
-  timer = setTimeout(look, failures ? backoff(failures) : Math.max(jitter(rhythm(wait, board)), place_may_change() ? own_ms : 0));
+  timer = setTimeout(look, failures ? backoff(failures) : Math.max(jitter(rhythm(wait, status)), position_may_change() ? own_ms : 0));
 }
 
 async function join(proof) {
   note("message", "");
   const answer = await call("POST", `${base}/queue`, { proof });
   if (answer.ok) {
-    place = answer.data;
-    delete place.token;
+    position = answer.data;
+    delete position.token;
     signing_in = false;
     auto_enter_at = 0;
     show("loading");
-    // A new place is all there is to know; one that she had may have been called.
+    // A new position is all there is to know; one that she had may have been called.
     return look(answer.status === 200);
   }
   if (answer.status === 401) return ask_to_sign_in();
@@ -206,8 +206,8 @@ async function ask_to_sign_in() {
 async function signed_in(who) {
   remember(who);
   signing_in = false;
-  // She may have a place already, from another device.
-  return ["scheduled", "closed"].includes(board?.phase) ? look(true) : join();
+  // She may have a position already, from another device.
+  return ["scheduled", "closed"].includes(status?.phase) ? look(true) : join();
 }
 
 async function enter() {
@@ -216,14 +216,14 @@ async function enter() {
   while (entering) {
     const answer = await call("POST", `${base}/admission`, {});
     if (answer.ok) return location.assign(`/sales/${sale}/seats`);
-    const own = answer.data?.place ?? answer.data;
-    if (own?.state) place = { ...place, ...own };
+    const own = answer.data?.position ?? answer.data;
+    if (own?.state) position = { ...position, ...own };
     if (answer.status === 401) {
       ask_to_sign_in();
       break;
     }
     if (answer.problem === "visit-ended") {
-      place = { state: "left" };
+      position = { state: "left" };
       entering = false;
       return render();
     }
@@ -242,7 +242,7 @@ async function enter() {
 async function leave() {
   const answer = await call("DELETE", `${base}/queue`);
   if (!answer.ok) return note("message", sorry(answer));
-  place = { state: "left" };
+  position = { state: "left" };
   render();
 }
 
@@ -253,7 +253,7 @@ async function sign_out() {
 }
 
 async function tell() {
-  ring = (await import("./notify.js")).hang();
+  ring = (await import("./notify.js")).start();
 }
 
 const actions = {
@@ -296,7 +296,7 @@ async function start() {
   const first = facts.performances?.[0];
   put($("#when"), first?.starts_at ? day(first.starts_at) : "");
   put($("#where"), facts.venue ?? first?.venue ?? "");
-  if (facts.demo) note("demo", t("sale.demo", facts.demo));
+  if (facts.demo_login) note("demo", t("sale.demo", facts.demo_login));
   render();
 }
 start();

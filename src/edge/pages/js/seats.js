@@ -25,7 +25,7 @@ let wheelchairs = 0; // how many of them are to have room for one
 let unfollow = () => {};
 let only_zone = null;
 
-const limit = () => facts?.limits?.seats_per_fan ?? 4;
+const limit = () => facts?.limits?.seats_per_customer_max ?? 4;
 const place = () => `${base}/performances/${performance_id}`;
 const performance_facts = () => facts.performances.find((one) => one.id === performance_id);
 const price_of = (zone) => (performance_facts()?.price_zones ?? facts.price_zones)?.find((one) => one.zone === zone)?.price ?? null;

@@ -1,8 +1,6 @@
 //! The journal in PostgreSQL.
 
 mod checks;
-mod journal;
+pub(crate) mod journal;
 #[cfg(test)]
 mod tests;
-
-pub(crate) use self::journal::{HEADROOM, Head, OpenError, PostgresJournal};

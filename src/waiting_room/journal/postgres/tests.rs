@@ -7,7 +7,7 @@ use crate::{
         chain_conformance::{self, joined},
         conformance,
         port::{Journal, JournalError},
-        postgres::PostgresJournal,
+        postgres::journal::PostgresJournal,
         record::{Event, Join, Record},
     },
 };
@@ -194,13 +194,13 @@ async fn decisions_of_an_earlier_epoch_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_draw_closes_once_and_admits_no_later_entry() {
-    use crate::waiting_room::draw::{Digest, progress::Closed};
+    use crate::waiting_room::draw::{digest::Digest, progress::ClosedEntries};
     let server = Postgres::start().await.unwrap();
     let url = server.create_database("draws").await.unwrap();
     let journal = journal(&url, "a").await;
     let closed = |entries, persons| {
         let journal = &journal;
-        let closed = Closed {
+        let closed = ClosedEntries {
             entries,
             persons,
             root: Digest([0; 32]),

@@ -8,7 +8,7 @@ use crate::waiting_room::{
         chain::{ChainStore, extend},
         chain_conformance::joined,
         port::Journal,
-        postgres::PostgresJournal,
+        postgres::journal::PostgresJournal,
         sqlite::SqliteJournal,
     },
     tests::TempDir,

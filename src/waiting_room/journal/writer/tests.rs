@@ -8,12 +8,13 @@ use crate::waiting_room::journal::writer::*;
 use crate::{
     kernel::{ManualClock, SeededEntropy, VisitId},
     waiting_room::{
-        BoxOfficeLoad,
         journal::{record::Join, request::WriteResult},
         store::{
-            MemoryStore, conformance,
+            conformance,
+            memory::store::MemoryStore,
             port::{Assigned, Reservation, SlotRequest},
         },
+        types::BoxOfficeLoad,
     },
 };
 

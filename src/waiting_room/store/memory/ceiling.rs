@@ -13,7 +13,7 @@ use std::{
 
 use tokio::sync::Mutex;
 
-use crate::waiting_room::{journal::SqliteJournal, store::port::StoreError};
+use crate::waiting_room::{journal::sqlite::SqliteJournal, store::port::StoreError};
 
 /// A crash skips at most one part in this many of the sale's numbers.
 const HEADROOM_PART: u32 = 128;

@@ -4,8 +4,8 @@ use crate::{
     kernel::Timestamp,
     waiting_room::{
         draw::{
-            numbering::Order,
-            progress::{Draw, Drawn},
+            numbering::DrawNumbering,
+            progress::{DrawState, DrawResult},
         },
         store::{
             memory::store::MemoryStore,
@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl DrawStore for MemoryStore {
-    fn draw(&self) -> Draw {
+    fn draw(&self) -> DrawState {
         self.state.read().draw.clone()
     }
 
@@ -69,12 +69,12 @@ impl MemoryStore {
 
     /// Numbers the entries, if this result decides the draw. Only the writer applies records, so meanwhile nothing changes
     /// but for joins.
-    pub(super) async fn apply_draw(&self, when: Timestamp, drawn: &Drawn) -> Result<(), StoreError> {
+    pub(super) async fn apply_draw(&self, when: Timestamp, drawn: &DrawResult) -> Result<(), StoreError> {
         let Some((draw_seed, entries)) = self.state.read().draw.decided_by(drawn, &self.config.sale) else {
             return Ok(());
         };
         let drawing = tokio::task::spawn_blocking(move || {
-            let numbering = Order::drawn(&draw_seed, entries);
+            let numbering = DrawNumbering::drawn(&draw_seed, entries);
             (numbering.digest(), numbering)
         });
         let (digest, numbering) = drawing.await.map_err(|_| StoreError::Unavailable)?;

@@ -6,8 +6,6 @@
 mod ceiling;
 mod draw;
 mod join_groups;
-mod mirror;
-mod state;
-mod store;
-
-pub(crate) use self::{mirror::Snapshot, state::VisitProgress, store::MemoryStore};
+pub(crate) mod mirror;
+pub(crate) mod state;
+pub(crate) mod store;

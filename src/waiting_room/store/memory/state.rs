@@ -10,7 +10,7 @@ use crate::{
             policy::TokenBucket,
             show_rate::ShowRateModel,
         },
-        draw::progress::Draw,
+        draw::progress::DrawState,
         forecast::{visit_length::VisitLengthModel, wait_table::RateEstimate},
         journal::record::{Event, Join, Record},
         state::Settings,
@@ -38,7 +38,7 @@ pub(super) struct State {
     pub(super) departure_rate: RateEstimate,
     pub(super) visit_lengths: VisitLengthModel,
     pub(super) settings: Settings,
-    pub(super) draw: Draw,
+    pub(super) draw: DrawState,
     /// Filled only in a sale with a draw.
     pub(super) join_groups: JoinGroups,
     pub(super) paused_at: Option<Timestamp>,
@@ -93,7 +93,7 @@ impl State {
             departure_rate: RateEstimate::new(at.monotonic),
             visit_lengths: VisitLengthModel::new(config.visit_max),
             settings: Settings::of(config),
-            draw: Draw::default(),
+            draw: DrawState::default(),
             join_groups: JoinGroups::default(),
             paused_at: None,
             admissions_total: 0,
@@ -258,7 +258,9 @@ impl State {
                 return Err(StoreError::Diverged("a number belongs to two subjects"));
             }
             Some(_) => self.entries.mark_journaled(number),
-            None => self.entries.insert(number, join.subject, join.joined_at.as_millis()),
+            None => self
+                .entries
+                .insert(number, join.subject, join.joined_at.as_millis()),
         }
         Ok(())
     }

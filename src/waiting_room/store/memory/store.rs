@@ -12,8 +12,8 @@ use crate::{
         admission::policy::burst_of,
         forecast::visit_length::VisitForecast,
         journal::{
-            SqliteJournal,
             record::{Join, StoredRecord},
+            sqlite::SqliteJournal,
         },
         state::{AdmissionState, Counts, Settings},
         status::people_ahead::PeopleAhead,

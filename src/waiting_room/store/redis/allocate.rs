@@ -20,7 +20,11 @@ use tokio::sync::Notify;
 use crate::{
     platform::redis::{Call, FencedConnection},
     waiting_room::{
-        journal::{HEADROOM, PostgresJournal, port::JournalError, record::Join},
+        journal::{
+            port::JournalError,
+            postgres::journal::{HEADROOM, PostgresJournal},
+            record::Join,
+        },
         store::{
             port::{Assigned, KnownEntry, StoreError},
             redis::{

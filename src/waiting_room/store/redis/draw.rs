@@ -3,7 +3,7 @@
 use crate::{
     kernel::Timestamp,
     waiting_room::{
-        draw::progress::Draw,
+        draw::progress::DrawState,
         store::{
             port::{DrawStore, JoinGroup},
             redis::store::RedisStore,
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl DrawStore for RedisStore {
-    fn draw(&self) -> Draw {
+    fn draw(&self) -> DrawState {
         self.mirror.draw()
     }
 

@@ -39,9 +39,7 @@ mod record_effects;
 mod replay;
 mod reply;
 mod scripts;
-mod store;
+pub(crate) mod store;
 mod sync;
 #[cfg(test)]
 mod tests;
-
-pub(crate) use self::store::RedisStore;

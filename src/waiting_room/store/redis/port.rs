@@ -17,7 +17,7 @@ use crate::{
         state::{AdmissionState, Counts, Settings},
         status::{people_ahead::PeopleAhead, presence::Heartbeat},
         store::{
-            memory::VisitProgress,
+            memory::state::VisitProgress,
             port::{
                 Assigned, EndReason, EndedVisit, KnownEntry, Moment, NumberState, PassGrant, QueueStore,
                 Reservation, SLOT_GRACE, SharedStatus, SlotRequest, Stock, StoreError,

@@ -14,9 +14,9 @@ use crate::{
     platform::redis::{Call, DatasetId},
     waiting_room::{
         admission::policy::burst_of,
-        journal::{Head, port::JournalError},
+        journal::{port::JournalError, postgres::journal::Head},
         store::{
-            memory::Snapshot,
+            memory::mirror::Snapshot,
             port::{SLOT_GRACE, StoreError},
             redis::{
                 reply::{millis, parse},

@@ -8,7 +8,7 @@ use crate::{
         journal::record::{Event, Record, StoredRecord},
         state::Settings,
         store::{
-            memory::MemoryStore,
+            memory::store::MemoryStore,
             port::{DrawStore, QueueStore},
             redis::bucket::{Bucket, SubjectIndex},
         },

@@ -21,10 +21,10 @@ use crate::{
         shutdown::Lifecycle,
     },
     waiting_room::{
-        journal::{PostgresJournal, port::JournalError, record::Join},
+        journal::{port::JournalError, postgres::journal::PostgresJournal, record::Join},
         state::AdmissionState,
         store::{
-            memory::MemoryStore,
+            memory::store::MemoryStore,
             port::{Assigned, Moment, QueueStore, Stock, StoreError},
             redis::{
                 allocate::{self, NumberAllocator},

@@ -22,7 +22,7 @@ use crate::{
             policy::TokenBucket,
         },
         journal::{
-            PostgresJournal,
+            postgres::journal::PostgresJournal,
             record::{Event, Join, Record, StoredRecord},
         },
         store::{

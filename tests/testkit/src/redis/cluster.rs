@@ -41,8 +41,8 @@ impl RedisCluster {
         Ok(cluster)
     }
 
-    /// Starts a replica of the member at index `at` and returns its index. The replica takes over two seconds after
-    /// that member fails.
+    /// Starts a replica of the member at index `at` and returns its index. The replica takes over two seconds
+    /// after that member fails.
     ///
     /// # Errors
     /// [`ServerError`].
@@ -130,7 +130,8 @@ impl RedisCluster {
         .await
     }
 
-    /// Moves the slot of this key to another member while it is in use, as `redis-cli --cluster reshard` does.
+    /// Moves the slot of this key to another member while it is in use, as `redis-cli --cluster reshard`
+    /// does.
     ///
     /// # Errors
     /// [`ServerError::Rejected`].

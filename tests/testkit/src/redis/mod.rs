@@ -1,9 +1,12 @@
-//! Redis servers: standalone with optional replicas, under sentinels, or clustered; and a TCP proxy in front of one.
+//! Redis servers: standalone with optional replicas, under sentinels, or clustered; and a TCP proxy in front
+//! of one.
 
 mod cluster;
 mod proxy;
 mod sentinel;
 mod server;
+#[cfg(test)]
+mod tests;
 
 pub use self::cluster::RedisCluster;
 pub use self::proxy::TcpProxy;

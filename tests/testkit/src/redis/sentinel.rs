@@ -16,8 +16,9 @@ use crate::{
 const MASTER_NAME: &str = "hero";
 const COUNT: usize = 3;
 
-/// A sentinel's configuration. The primary counts as down after a second of silence: with less, a busy test machine
-/// looks like a dead server. `quorum` sentinels must agree; a failed failover is retried after three seconds.
+/// A sentinel's configuration. The primary counts as down after a second of silence: with less, a busy test
+/// machine looks like a dead server. `quorum` sentinels must agree; a failed failover is retried after three
+/// seconds.
 fn settings(port: u16, primary: u16, quorum: usize) -> String {
     format!(
         "port {port}\n\
@@ -38,7 +39,8 @@ pub struct RedisSentinels {
 }
 
 impl RedisSentinels {
-    /// Starts all and waits until the sentinels know each other and the replica, so that a failover is possible.
+    /// Starts all and waits until the sentinels know each other and the replica, so that a failover is
+    /// possible.
     ///
     /// # Errors
     /// [`ServerError`].
