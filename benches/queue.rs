@@ -1,5 +1,5 @@
-//! The queue in process, each figure beside the floor that it stands on. Joins are journaled: answered after a commit
-//! with a flush (`synchronous = FULL`), one commit for all who ask together.
+//! The queue in process, each figure beside the floor that it stands on. Joins are journaled: answered after
+//! a commit with a flush (`synchronous = FULL`), one commit for all who ask together.
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +22,7 @@ use sqlx::{
 use stagedoor::{
     kernel::{Clock, Entropy, OsEntropy, Subject, SystemClock},
     platform::{keys::Keys, shutdown::Lifecycle, signing::MacKeys},
-    waiting_room::{self, Config, Deps, Durability, StoreBackend, JoinOutcome, JournalLocation, WaitingRoom},
+    waiting_room::{self, Config, Deps, Durability, JoinOutcome, JournalLocation, StoreBackend, WaitingRoom},
 };
 use tokio::runtime::Runtime;
 
@@ -78,7 +78,9 @@ async fn room(dir: &Path, life: &Lifecycle) -> Arc<WaitingRoom> {
         node_name: String::new(),
         lifecycle: life.clone(),
     };
-    stagedoor::waiting_room::open(config, deps).await.expect("a new room opens")
+    stagedoor::waiting_room::open(config, deps)
+        .await
+        .expect("a new room opens")
 }
 
 /// A file opened as the journal's is, with one table and nothing around it.
@@ -174,9 +176,17 @@ fn reading(c: &mut Criterion) {
         .measurement_time(Duration::from_secs(2))
         .warm_up_time(Duration::from_millis(500));
     group.bench_function("token and place", |b| {
-        b.iter(|| room.position(&room.verify_token(black_box(&joined.token)).expect("our own token")));
+        b.iter(|| {
+            room.position(
+                &room
+                    .verify_token(black_box(&joined.token))
+                    .expect("our own token"),
+            )
+        });
     });
-    group.bench_function("token", |b| b.iter(|| room.verify_token(black_box(&joined.token))));
+    group.bench_function("token", |b| {
+        b.iter(|| room.verify_token(black_box(&joined.token)))
+    });
     group.bench_function("place", |b| b.iter(|| room.position(black_box(&token))));
     group.bench_function("floor: MAC of a token", |b| {
         b.iter(|| keys.verify(1, black_box(&message), black_box(&tag)))

@@ -20,7 +20,7 @@ use stagedoor::{
         http_client::TrustStore,
         signing::sha256,
     },
-    waiting_room::draw::Order,
+    waiting_room::draw::DrawNumbering,
 };
 
 use crate::{

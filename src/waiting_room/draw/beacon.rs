@@ -1,4 +1,4 @@
-//! Randomness that nobody in the house decides: a public beacon whose rounds have their time in advance.
+//! Public randomness that the service cannot choose: a beacon whose rounds have fixed times.
 
 use std::{fmt, time::Duration};
 
@@ -23,7 +23,7 @@ pub struct BeaconChain {
 }
 
 impl BeaconChain {
-    /// When the value of a round becomes known.
+    /// When the value of a round is published.
     #[must_use]
     pub fn round_at(&self, round: u64) -> Timestamp {
         self.genesis_at.plus(Duration::from_secs(
@@ -47,15 +47,15 @@ pub struct BeaconRound {
     pub signature: Vec<u8>,
 }
 
-/// The value cannot be had at this moment.
+/// The beacon did not return the value; it may be asked again.
 #[derive(Debug, thiserror::Error)]
-#[error("the beacon does not give round {round}: {why}")]
+#[error("the beacon did not return round {round}: {why}")]
 pub struct BeaconUnavailable {
     pub round: u64,
     pub why: String,
 }
 
-/// Where rounds come from. A round that is over has one value for ever, whoever asks.
+/// A source of rounds. A past round has one value forever.
 #[async_trait]
 pub trait Beacon: fmt::Debug + Send + Sync + 'static {
     async fn round(&self, round: u64) -> Result<BeaconRound, BeaconUnavailable>;
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rounds_have_their_time_in_advance() {
+    fn rounds_have_fixed_times() {
         let at = Timestamp::from_secs;
         let public_key = crate::demo::sandbox_beacon::SandboxSigner::of("c").public_key();
         let chain = BeaconChain {

@@ -19,7 +19,8 @@ use crate::{
         context::RoomContext,
         draw::{
             progress::{
-                ClosedEntries, DrawCommitment, DrawState, DrawTerms, DrawResult, counted_from, deciding_round, planned_round,
+                ClosedEntries, DrawCommitment, DrawResult, DrawState, DrawTerms, counted_from,
+                deciding_round, planned_round,
             },
             receipts::{ReceiptMaker, tree_over},
             secrets::{Secrets, commitment},

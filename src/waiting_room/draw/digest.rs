@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_reads_what_it_writes_and_nothing_else() {
+    fn only_its_own_text_form_is_parsed() {
         let digest = Digest(std::array::from_fn(|at| u8::try_from(at * 7).unwrap()));
         assert_eq!(digest.to_string().parse(), Ok(digest));
         assert_eq!(digest.to_string().to_uppercase().parse(), Ok(digest));

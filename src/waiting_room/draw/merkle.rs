@@ -1,5 +1,6 @@
-//! One hash for a whole list, and a short proof that an entry is in it: the Merkle tree of RFC 6962, section 2.1 (leaves
-//! are hashed behind a 0 byte and nodes behind a 1 byte, so that neither can be passed off as the other).
+//! One hash for a whole list, and a short proof that an entry is in it: the Merkle tree of RFC 6962, section
+//! 2.1 (leaves are hashed behind a 0 byte and nodes behind a 1 byte, so that neither can be passed off as the
+//! other).
 
 use std::ops::Range;
 
@@ -9,7 +10,8 @@ use crate::waiting_room::draw::digest::Digest;
 /// Leaves of which the tree keeps only their common root: for a proof they are made again.
 const BLOCK: u32 = 1_024;
 
-/// A tree that forgets its leaves and makes them again where they are needed: 32 bytes for a thousand of them.
+/// A tree that forgets its leaves and makes them again where they are needed: 32 bytes for a thousand of
+/// them.
 #[derive(Clone, Debug)]
 pub struct Tree {
     count: u32,
@@ -31,7 +33,8 @@ impl Tree {
         root_of(&self.blocks)
     }
 
-    /// What leads from a leaf to the root: the sibling at every level, from the leaf up. `None` when there is no such leaf.
+    /// What leads from a leaf to the root: the sibling at every level, from the leaf up. `None` when there is
+    /// no such leaf.
     #[must_use]
     pub fn path(&self, index: u32, leaves: impl Fn(Range<u32>) -> Vec<Digest>) -> Option<Vec<Digest>> {
         if index >= self.count {
@@ -43,13 +46,15 @@ impl Tree {
             index % BLOCK,
             &mut path,
         );
-        // The blocks but the last are full and as long as a power of two, so they are nodes of the whole tree.
+        // The blocks but the last are full and as long as a power of two, so they are nodes of the whole
+        // tree.
         climb(&self.blocks, index / BLOCK, &mut path);
         Some(path)
     }
 }
 
-/// Whether `path` leads from this leaf, the `index`-th (from 0) of `count`, to `root` (RFC 9162, section 2.1.3.2).
+/// Whether `path` leads from this leaf, the `index`-th (from 0) of `count`, to `root` (RFC 9162, section
+/// 2.1.3.2).
 #[must_use]
 pub fn leads_to(root: &Digest, index: u32, count: u32, leaf: &Digest, path: &[Digest]) -> bool {
     if index >= count {
@@ -165,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn the_root_is_that_of_the_definition() {
+    fn the_root_follows_the_definition() {
         for count in [0, 1, 2, 3, 7, 8, 1_023, 1_024, 1_025, 2_048, 2_049, 5_000] {
             let all = leaves(0..count);
             assert_eq!(
@@ -177,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_proves_its_own_leaf_at_its_own_index_only() {
+    fn a_path_proves_one_leaf_at_one_index() {
         for count in [1, 2, 3, 6, 1_024, 1_025, 3_100] {
             let tree = Tree::over(count, leaves);
             let root = tree.root();

@@ -1,10 +1,10 @@
-//! Who stands where: from arrival numbers to queue numbers and back. Both begin at 1.
+//! Maps arrival numbers to queue numbers and back. Both start at 1.
 
 use crate::platform::signing::Sha256;
 use crate::waiting_room::draw::{digest::Digest, shuffle::Shuffle};
 
-/// The order of a line. Those who are in no draw stand in order of arrival: all of a first-come sale, and whoever came
-/// after a draw was closed.
+/// The order of a queue. Entries outside a draw keep the order of arrival: all of a first-come sale, and
+/// those that joined after a draw was closed.
 #[derive(Clone, Debug, Default)]
 pub struct DrawNumbering {
     /// By arrival number: the queue number.
@@ -14,8 +14,8 @@ pub struct DrawNumbering {
 }
 
 impl DrawNumbering {
-    /// The draw's: the queue number of the arrival with number `a` is 1 + the place that the swap-or-not shuffle of
-    /// `entries` under the draw seed gives to index `a - 1`.
+    /// The draw's: the queue number of the arrival with number `a` is 1 + the place that the swap-or-not
+    /// shuffle of `entries` under the draw seed gives to index `a - 1`.
     #[must_use]
     pub fn drawn(draw_seed: &Digest, entries: u32) -> Self {
         let mut queue_numbers = Shuffle::new(draw_seed.0, entries).places();
@@ -52,7 +52,8 @@ impl DrawNumbering {
         &self.queue_numbers
     }
 
-    /// One hash for the whole order: SHA-256 of all queue numbers in order of arrival, 4 bytes each, big endian.
+    /// One hash for the whole order: SHA-256 of all queue numbers in order of arrival, 4 bytes each, big
+    /// endian.
     #[must_use]
     pub fn digest(&self) -> Digest {
         digest_of(&self.queue_numbers)
@@ -80,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn first_come_keeps_the_order_of_arrival() {
+    fn first_come_keeps_arrival_order() {
         let order = DrawNumbering::default();
         assert!(
             (0..100)
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn those_of_the_draw_are_shuffled_and_those_after_it_stand_behind() {
+    fn later_joins_follow_the_shuffled_entries() {
         let order = DrawNumbering::drawn(&Digest([9; 32]), 300);
         let mut seen: Vec<u32> = (1..=300).map(|arrival| order.queue_number(arrival)).collect();
         assert!((1..=300).all(|arrival| order.arrival(order.queue_number(arrival)) == arrival));
@@ -104,6 +105,9 @@ mod tests {
             ),
             (301, 4_000, 0)
         );
-        assert_ne!(order.digest(), DrawNumbering::drawn(&Digest([8; 32]), 300).digest());
+        assert_ne!(
+            order.digest(),
+            DrawNumbering::drawn(&Digest([8; 32]), 300).digest()
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! How far a draw has come, as the journal has it: of each kind the first valid record counts, whoever wrote it.
+//! How far a draw has come, by the journal: of each kind the first valid record counts, whichever node wrote
+//! it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,9 +16,9 @@ use crate::{
 
 /// Between the publication of the entries and the round that decides, at least.
 pub(super) const PUBLIC_BEFORE_ROUND: Duration = Duration::from_secs(30);
-/// More than it takes to write the entries down once they are known, or the writing fails.
+/// Longer than journaling the entries may take.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(10);
-/// After the opening, how long joins that were under way are waited for.
+/// How long after the sale opens joins in progress are waited for.
 const SETTLE: Duration = Duration::from_secs(1);
 /// More than it takes to hash some millions of entries.
 const HASHED_WITHIN: Duration = Duration::from_secs(9);
@@ -29,7 +30,7 @@ pub struct DrawTerms {
     pub beacon: Arc<dyn Beacon>,
 }
 
-/// What was promised before anybody joined.
+/// What was committed to before the first visitor joined.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DrawCommitment {
     pub commitment: Digest,
@@ -40,19 +41,19 @@ pub(crate) struct DrawCommitment {
     pub planned_round: u64,
 }
 
-/// Who takes part.
+/// The closed entries: who takes part.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ClosedEntries {
     /// Arrival numbers up to this one are in the draw.
     pub entries: u32,
-    /// How many of them are somebody's.
+    /// How many of them have a subject.
     pub persons: u32,
     pub root: Digest,
     /// The round that decides.
     pub round: u64,
 }
 
-/// What decided.
+/// The values that decide the draw.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DrawResult {
     pub round: u64,
@@ -84,8 +85,8 @@ impl DrawState {
         }
     }
 
-    /// The draw seed and the number of entries, if this decides the draw: it is the round that was to decide and the seed
-    /// that was promised, and the draw has not been held.
+    /// The draw seed and the number of entries, if this decides the draw: it is the round that was to decide
+    /// and the seed that was promised, and the draw has not been held.
     pub(crate) fn decided_by(&self, drawn: &DrawResult, sale: &SaleId) -> Option<(Digest, u32)> {
         let (committed, (_, closed)) = (self.committed.as_ref()?, self.closed.as_ref()?);
         let is_it = self.drawn.is_none()
@@ -129,9 +130,9 @@ mod tests {
     use super::*;
     use crate::demo::sandbox_beacon::SandboxSigner;
 
-    /// What the journal holds decides, of each kind the first; whoever could write into it later could not choose any more.
+    /// A later record cannot change a draw, even for a writer with access to the journal.
     #[test]
-    fn nothing_that_was_promised_can_be_chosen_anew() {
+    fn the_first_record_of_each_kind_counts() {
         let sale: SaleId = "hero".parse().unwrap();
         let (seed, other, at) = (Digest([1; 32]), Digest([2; 32]), Timestamp::from_secs(5));
         let public_key = SandboxSigner::of("c").public_key();
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn the_entries_are_public_half_a_minute_before_the_round_that_decides() {
+    fn entries_are_public_30_s_before_the_deciding_round() {
         let opens_at = Timestamp::from_secs(1_000_000);
         for period_s in [1, 3, 30, 600] {
             let public_key = SandboxSigner::of("c").public_key();

@@ -1,4 +1,4 @@
-//! What everybody may know of a draw, and from when on.
+//! What is published of a draw, and when.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub struct PublishedDraw {
     pub algorithm: &'static str,
     pub commitment: Digest,
     pub chain: BeaconChain,
-    /// Whoever came before it is in the draw.
+    /// Entries that joined before it are in the draw.
     pub opens_at: Timestamp,
     pub planned_round: u64,
     pub planned_round_at: Timestamp,
@@ -48,14 +48,14 @@ pub struct DrawProgress {
     /// 0: promised, 1: its entries are closed, 2: held.
     pub step: u8,
     pub entries: u32,
-    /// The round that is to decide, and when its value becomes known.
+    /// The deciding round, and when its value is published.
     pub round: u64,
     pub round_at: Timestamp,
-    /// It should be known, and is not.
+    /// The value is overdue.
     pub beacon_is_late: bool,
 }
 
-/// What the board says of a draw.
+/// The draw's part of the status.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub(crate) struct DrawOnBoard {
     commitment: Digest,

@@ -1,11 +1,12 @@
-//! What a fan keeps to prove later, to anybody, that she was there: her leaf, and the house's signature over those with whom
-//! she was written down.
+//! What a visitor keeps to prove later that they took part: their leaf, and the service's signature over the
+//! group with which they were journaled.
 //!
-//! Each group of joins that was committed together has a Merkle root of its own, over the leaves of its members. The house
-//! signs that root with the group's numbers and the moment when the last of its members came, and a fan's receipt is the
-//! path from her leaf to it. Such a signature can be had as soon as she has her place. So a list that is published later
-//! and does not hold her leaf at her number, or ends before it though she came before the opening, is against the house's
-//! own word. A signature by Ed25519 is the same whenever and on whichever node it is made, so none is kept.
+//! Each group of joins that was committed together has a Merkle root of its own, over the leaves of its
+//! members. The service signs that root with the group's numbers and the moment when its last member joined;
+//! a receipt is the path from the visitor's leaf to it, available from the moment of joining. A list
+//! published later that lacks the leaf at its number, or that ends before it although the visitor joined
+//! before the opening, contradicts the service's own signature. Ed25519 signatures are deterministic, the
+//! same on every node, so none is stored.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,12 +25,12 @@ use crate::{
 /// The type of the signed statement, a JWT.
 pub const GROUP_TYP: &str = "draw-group+jwt";
 
-/// That somebody is in a sale's queue, and where she stands in its draw; for herself only.
+/// Proof of a queue entry and of its place in the draw. Meant for the visitor alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DrawReceipt {
     pub sale: SaleId,
     pub arrival: u32,
-    /// The keyed hash of her subject, 16 hexadecimal digits.
+    /// The keyed hash of the subject, 16 hexadecimal digits.
     pub subject: String,
     pub nonce: Digest,
     pub leaf: Digest,
@@ -37,22 +38,22 @@ pub struct DrawReceipt {
     /// As published; `None` before the entries are closed.
     pub entries: Option<u32>,
     pub root: Option<Digest>,
-    /// From her leaf up to the root; `None` for those who are not in the draw.
+    /// The path from the leaf to the root; `None` for an entry outside the draw.
     pub path: Option<Vec<Digest>>,
-    /// Her queue number; `None` before the draw is held.
+    /// The queue number; `None` before the draw is held.
     pub number: Option<u32>,
 }
 
-/// That she was written down.
+/// Proof that the entry was journaled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct GroupReceipt {
-    /// [`GroupClaims`], signed by the house (a JWT of type [`GROUP_TYP`]).
+    /// [`GroupClaims`], signed by the service (a JWT of type [`GROUP_TYP`]).
     pub signed: String,
-    /// From her leaf up to the group's root.
+    /// The path from the leaf to the group's root.
     pub path: Vec<Digest>,
 }
 
-/// What the house signs of those who were written down together.
+/// What the service signs of entries that were journaled together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupClaims {
     pub iss: String,
@@ -70,8 +71,8 @@ pub(crate) fn subject_text(subject: u64) -> String {
     hex(&subject.to_be_bytes())
 }
 
-/// Checks a receipt by itself, against the house's public keys where they are given, and against what was published.
-/// `order` is the one that the published values give.
+/// Verifies a receipt by itself, against the service's public keys where given, and against the published
+/// draw. `order` is the one that the published values give.
 #[must_use]
 pub fn verify_receipt(
     receipt: &DrawReceipt,
@@ -95,7 +96,9 @@ pub fn verify_receipt(
     if receipt.arrival > entries {
         if let Some((claims, opens_at)) = claims.zip(draw.opens_at) {
             let why = || {
-                format!("she came before the opening at {opens_at}, and is not among the {entries} entries")
+                format!(
+                    "the visitor joined before the opening at {opens_at}, and is not among the {entries} entries"
+                )
             };
             findings.holds("receipt.arrival", claims.until >= opens_at, why);
         }
@@ -133,7 +136,7 @@ pub fn verify_receipt(
     findings
 }
 
-/// The signed statement, if it is the house's and about her.
+/// The signed claims, if the signature is the service's and they cover this entry.
 fn group(receipt: &DrawReceipt, keys: &VerifyingKeys, findings: &mut Findings) -> Option<GroupClaims> {
     let claims: GroupClaims = match keys.verify(GROUP_TYP, &receipt.group.signed) {
         Ok(claims) => claims,
@@ -178,7 +181,8 @@ mod tests {
         },
     };
 
-    /// Twenty who came before the opening, written down in groups of eight, and a later one; her receipt is that of arrival 10.
+    /// Twenty entries from before the opening, journaled in groups of eight, and a later one; the receipt is
+    /// of arrival 10.
     struct Scene {
         keys: SigningKeys,
         secrets: Secrets,
@@ -223,7 +227,7 @@ mod tests {
         }
     }
 
-    /// Of somebody in the group of eight that begins with `first`.
+    /// A receipt of the group of eight that starts with `first`.
     fn receipt(
         secrets: &Secrets,
         keys: &SigningKeys,
@@ -280,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receipt_holds_from_the_first_day_to_the_last() {
+    fn a_receipt_holds_at_every_stage() {
         let Scene {
             keys, draw, receipt, ..
         } = scene();
@@ -303,31 +307,31 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_leaves_her_out_is_against_the_houses_word() {
+    fn a_list_without_the_entry_contradicts_the_receipt() {
         let Scene {
             keys,
             secrets,
             leaves,
             mut draw,
-            receipt: hers,
+            receipt: receipt_of_10,
         } = scene();
         let early = DrawReceipt {
             path: None,
             number: None,
-            ..hers
+            ..receipt_of_10
         };
         let void = secrets.leaf(10, None);
         draw["leaves"][9] = json!(void);
         assert_eq!(
             faults(&early, &draw, &keys),
             ["receipt.entry"],
-            "her number was made nobody's"
+            "the number was made void"
         );
         let cut = json!({ "sale": "hero", "algorithm": ALGORITHM, "commitment": void, "entries": 9, "root": void, "opens_at": draw["opens_at"] });
         assert_eq!(
             faults(&early, &cut, &keys),
             ["receipt.arrival"],
-            "the list ends before her"
+            "the list ends before the number"
         );
         let late = receipt(&secrets, &keys, &leaves, 21, 21);
         let mut later = cut;
@@ -340,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receipt_that_was_changed_or_made_up_is_found() {
+    fn a_changed_receipt_is_detected() {
         let Scene {
             keys, draw, receipt, ..
         } = scene();
@@ -413,11 +417,11 @@ mod tests {
                 faults(&changed, &draw, &keys)
             );
         }
-        let somebody = SigningKeys::new("receipt", &BTreeMap::from([(1, [1; 32])]));
+        let other = SigningKeys::new("receipt", &BTreeMap::from([(1, [1; 32])]));
         assert_eq!(
-            faults(&receipt, &draw, &somebody),
+            faults(&receipt, &draw, &other),
             ["receipt.group"],
-            "signed by somebody else"
+            "signed by another key"
         );
     }
 }

@@ -29,7 +29,7 @@ const RECEIPTS_MAX: usize = 2;
 pub enum ReceiptOutcome {
     /// The sale has no draw.
     NoDraw,
-    /// The queue entry is not known here, or not yet: another node has just written it down.
+    /// The entry is not known here, or not yet: another node has just journaled it.
     Unknown,
 }
 
@@ -177,7 +177,7 @@ impl DrawLeaves {
             let first = list.next + 1;
             list.next += count;
             let leaves = leaves(list.store.as_ref(), &list.secrets, first..first + count);
-            // Somebody else's turn: this is work, not waiting.
+            // Yields between blocks: this is work, not waiting.
             tokio::task::yield_now().await;
             Some((leaves, list))
         })
@@ -198,7 +198,7 @@ fn of_entries(store: &dyn QueueStore, secrets: &Secrets) -> impl Fn(Range<u32>) 
     |indices: Range<u32>| leaves(store, secrets, indices.start + 1..indices.end + 1)
 }
 
-/// Reads the owners of one block at a time, so that nobody waits for the whole.
+/// Reads the subjects block by block, so that no request waits for the whole list.
 pub(crate) fn tree_over(store: &dyn QueueStore, secrets: &Secrets, entries: u32) -> Tree {
     Tree::over(entries, of_entries(store, secrets))
 }

@@ -1,4 +1,4 @@
-//! What the house knows of a draw before all others, and what it makes of it.
+//! The secrets of a draw, and what is derived from them.
 
 use std::fmt;
 
@@ -81,7 +81,7 @@ pub(super) fn leaf_of(nonce: &Digest, arrival: u32, subject: Option<u64>) -> Dig
     Digest(hmac_sha256(&nonce.0, entry))
 }
 
-/// What binds the house to a seed that it keeps to itself.
+/// The commitment that binds the service to a secret seed.
 #[must_use]
 pub fn commitment(seed: &Digest, sale: &SaleId) -> Digest {
     Digest(sha256(&[&seed.0, sale.as_str().as_bytes()].concat()))
@@ -101,7 +101,7 @@ mod tests {
     use crate::kernel::SeededEntropy;
 
     #[test]
-    fn sealed_secrets_are_read_back_and_leaves_depend_on_everything() {
+    fn secrets_round_trip_and_leaves_depend_on_all_inputs() {
         let secrets = Secrets::new(&SeededEntropy::new(3));
         assert_eq!(Secrets::from_bytes(&secrets.to_bytes()), Some(secrets.clone()));
         assert_eq!(Secrets::from_bytes(&[0; 63]), None);

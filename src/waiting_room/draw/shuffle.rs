@@ -1,9 +1,10 @@
-//! The swap-or-not shuffle: `compute_shuffled_index` of the Ethereum consensus specification (phase 0), with its 90
-//! rounds and SHA-256, whose published test vectors it passes.
+//! The swap-or-not shuffle: `compute_shuffled_index` of the Ethereum consensus specification (phase 0), with
+//! its 90 rounds and SHA-256, whose published test vectors it passes.
 //!
-//! Each round is its own inverse: it mirrors the places around a pivot and lets one bit for each pair say whether the two
-//! change places. So the way back is the same rounds from the last to the first, one place can be computed without the
-//! others, and for all of them together a round is one walk over the list in which 256 pairs share a hash.
+//! Each round is its own inverse: it mirrors the places around a pivot and lets one bit for each pair say
+//! whether the two change places. So the way back is the same rounds from the last to the first, one position
+//! can be computed without the others, and for all of them together a round is one walk over the list in
+//! which 256 pairs share a hash.
 
 use crate::platform::signing::sha256;
 
@@ -26,13 +27,14 @@ impl Shuffle {
         Self { seed, count }
     }
 
-    /// Where what stands at `index` goes: 90 rounds of two hashes. An index beyond the last stays where it is.
+    /// Where what stands at `index` goes: 90 rounds of two hashes. An index beyond the last stays where it
+    /// is.
     #[must_use]
     pub fn position_of(&self, index: u32) -> u32 {
         (0..ROUNDS).fold(index, |at, round| self.moved(at, round))
     }
 
-    /// What goes to `place`: the inverse of [`Shuffle::position_of`].
+    /// The index that goes to `place`: the inverse of [`Shuffle::position_of`].
     #[must_use]
     pub fn index_at(&self, place: u32) -> u32 {
         (0..ROUNDS).rev().fold(place, |at, round| self.moved(at, round))
@@ -42,8 +44,8 @@ impl Shuffle {
     #[must_use]
     pub fn places(&self) -> Vec<u32> {
         let mut list: Vec<u32> = (0..self.count).collect();
-        // What stands in the list moves with the rounds it is given; from the last to the first, each index ends where the
-        // inverse sends it, so what stands at an index in the end is its place.
+        // What stands in the list moves with the rounds it is given; from the last to the first, each index
+        // ends where the inverse sends it, so what stands at an index in the end is its place.
         for round in (0..ROUNDS).rev() {
             self.round_of_all(&mut list, round);
         }
@@ -78,8 +80,8 @@ impl Shuffle {
         debug_assert_eq!(below.len() + above.len(), count);
     }
 
-    /// Changes places within `part`, which begins at `offset` in the whole, wherever a pair's bit says so. The pair's higher
-    /// place chooses the bit.
+    /// Changes places within `part`, which begins at `offset` in the whole, wherever a pair's bit says so.
+    /// The pair's higher place chooses the bit.
     fn mirror(&self, part: &mut [u32], offset: usize, round: u8) {
         let half = part.len() / 2;
         let upper = part.len() - half;
@@ -168,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn it_passes_the_vectors_of_the_specification() {
+    fn it_passes_the_specifications_vectors() {
         for text in [
             include_str!("vectors/shuffle_33.yaml"),
             include_str!("vectors/shuffle_100.yaml"),
@@ -187,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn one_all_and_the_specification_agree_both_ways() {
+    fn single_and_whole_shuffle_match_the_specification() {
         for count in [0, 1, 2, 3, 255, 256, 257, 511, 512, 513, 1_000, 5_003] {
             let seed = seed(u64::from(count));
             let shuffle = Shuffle::new(seed, count);
@@ -216,10 +218,10 @@ mod tests {
         }
     }
 
-    /// Over many draws each of 12 has each place equally often: chi-square with 11 degrees of freedom for each of them,
-    /// whose 0.9999 quantile is 37.4. The seeds are fixed, so this holds always or never.
+    /// Over many draws each of 12 gets each position equally often: chi-square with 11 degrees of freedom for
+    /// each of them, whose 0.9999 quantile is 37.4. The seeds are fixed, so this holds always or never.
     #[test]
-    fn no_place_is_likelier_than_another() {
+    fn all_positions_are_equally_likely() {
         const OF: u32 = 12;
         const DRAWS: u32 = 6_000;
         let mut counts = [[0_u32; OF as usize]; OF as usize];

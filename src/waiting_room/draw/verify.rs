@@ -20,7 +20,8 @@ use crate::{
     },
 };
 
-/// A draw as somebody says it was. What is `None` is not checked; a draw that has not taken place lacks its seed.
+/// A draw as it was published. Fields that are `None` are not checked; a draw that was not held lacks its
+/// seed.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ClaimedDraw {
     pub sale: SaleId,
@@ -40,7 +41,7 @@ pub struct ClaimedDraw {
     pub closed_at: Option<Timestamp>,
     pub round: Option<u64>,
     pub round_at: Option<Timestamp>,
-    /// Whoever came before it is in the draw.
+    /// Entries that joined before it are in the draw.
     pub opens_at: Option<Timestamp>,
     /// The leaves of all entries in order of arrival.
     pub leaves: Option<Vec<Digest>>,
@@ -56,7 +57,7 @@ pub struct ClaimedChain {
 }
 
 impl ClaimedChain {
-    /// Whether this program knows whose the chain is.
+    /// Whether this program knows the chain.
     #[must_use]
     pub fn is_known(&self) -> bool {
         self.chain.eq_ignore_ascii_case(QUICKNET)
@@ -84,7 +85,7 @@ pub struct Checked {
 /// Checks everything that can be checked.
 ///
 /// # Errors
-/// The names of fields without which nothing can be: the draw has not taken place.
+/// The names of the missing fields: the draw was not held.
 pub fn verify(claimed: &ClaimedDraw) -> Result<Checked, Vec<&'static str>> {
     let (Some(entries), Some(root), Some(beacon), Some(seed)) =
         (claimed.entries, claimed.root, claimed.beacon, claimed.seed)
@@ -182,7 +183,7 @@ fn signed(claimed: &ClaimedDraw, beacon: &Digest, findings: &mut Findings) {
     }
 }
 
-/// The round was named in advance, and nobody knew it when the entries were published.
+/// The round was fixed in advance, and its value was unknown when the entries were published.
 fn schedule(claimed: &ClaimedDraw, findings: &mut Findings) {
     if let Some(chain) = &claimed.chain {
         let at = |round: u64| {
@@ -295,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_draw_that_was_held_as_published_is_right_in_everything() {
+    fn an_honest_draw_passes_every_check() {
         let checked = verify(&serde_json::from_value(published()).unwrap()).unwrap();
         assert!(checked.faults.is_empty(), "{:?}", checked.faults);
         assert_eq!(checked.right.len(), 12, "{:?}", checked.right);
@@ -308,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn any_value_that_is_not_what_it_was_is_found() {
+    fn every_changed_value_is_detected() {
         let right = published();
         let other = Digest([3; 32]);
         let changes = [

@@ -41,7 +41,8 @@ impl JournalWriter {
         matches!(request, WriteRequest::Join(promise) if self.store.is_void_in_draw(promise.number))
     }
 
-    /// Whether the entries that a draw is closed over are those of the journal: the published root covers no others.
+    /// Whether the entries that a draw is closed over are those of the journal: the published root covers no
+    /// others.
     fn entries_match(&self, requests: &[WriteRequest], promises: &[PendingJoin]) -> bool {
         let closed = requests.iter().flat_map(WriteRequest::events).find_map(|event| {
             if let Event::EntriesClosed(it) = event {

@@ -1,14 +1,15 @@
 //! The hash chain over a journal's records. A changed record is detected by every observer who kept a
 //! later link.
 //!
-//! A link is made once a second, by one node or several: it is stored where it is the next number, so of several made at once
-//! one counts. Joins do not wait for it; a record is linked within a second or two. A link covers at most [`RECORDS_MAX`]
-//! records, so a journal that is older than its chain is linked from its beginning, in several links.
+//! A link is made once a second, by one node or several: it is stored where it is the next number, so of
+//! several made at once one counts. Joins do not wait for it; a record is linked within a second or two. A
+//! link covers at most [`RECORDS_MAX`] records, so a journal that is older than its chain is linked from its
+//! beginning, in several links.
 //!
 //! # What is hashed
 //!
-//! SHA-256; numbers are big endian; a record is its row as it stands in the table `journal` (`seq`, `kind` in UTF-8,
-//! `body` byte for byte), in the order of `seq`, and `sale` is the sale's name in UTF-8:
+//! SHA-256; numbers are big endian; a record is its row as it stands in the table `journal` (`seq`, `kind` in
+//! UTF-8, `body` byte for byte), in the order of `seq`, and `sale` is the sale's name in UTF-8:
 //!
 //! ```text
 //! hash 0 = SHA-256("stagedoor journal 1\0" sale)
@@ -16,7 +17,8 @@
 //! record = seq:8 length(kind):8 kind length(body):8 body
 //! ```
 //!
-//! The `body` of joins is described in `journal/encoding.rs`; an event's is JSON, `[milliseconds since 1970, {"kind": ...}]`.
+//! The `body` of joins is described in `journal/encoding.rs`; an event's is JSON, `[milliseconds since 1970,
+//! {"kind": ...}]`.
 
 use async_trait::async_trait;
 
@@ -114,15 +116,16 @@ pub(crate) trait ChainStore: Send + Sync + 'static {
     /// The last link; the genesis link where there is none.
     async fn last_link(&self) -> Result<ChainLink, JournalError>;
 
-    /// At most `limit` records after `after`. Only records before which no other can appear any more: they and all
-    /// records before them are committed.
+    /// At most `limit` records after `after`. Only records before which no other can appear any more: they
+    /// and all records before them are committed.
     async fn lines(&self, after: u64, limit: u32) -> Result<Vec<RawRecord>, JournalError>;
 
     /// Adds a link if it is the next; false when another process added it first.
     async fn add_link(&self, link: &ChainLink) -> Result<bool, JournalError>;
 }
 
-/// Links the records that are not linked yet, and returns the last link. Idempotent; several processes may run it at once.
+/// Links the records that are not linked yet, and returns the last link. Idempotent; several processes may
+/// run it at once.
 pub(crate) async fn extend(chain: &dyn ChainStore) -> Result<ChainLink, JournalError> {
     for _ in 0..LINKS_AT_ONCE {
         let last = chain.last_link().await?;

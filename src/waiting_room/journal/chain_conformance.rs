@@ -1,4 +1,5 @@
-//! What every chain store must do. `open` opens journal and chain of the named sale on the same storage each time.
+//! What every chain store must do. `open` opens journal and chain of the named sale on the same storage each
+//! time.
 
 use std::{
     future::Future,

@@ -1,5 +1,5 @@
-//! What every journal must do. `open` opens the journal of the named sale on the same storage each time, as after a
-//! restart.
+//! What every journal must do. `open` opens the journal of the named sale on the same storage each time, as
+//! after a restart.
 
 use std::future::Future;
 

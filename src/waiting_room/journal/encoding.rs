@@ -12,9 +12,9 @@ const JOINS: &str = "joins";
 const EVENT: &str = "event";
 const JOIN_LEN: usize = 12;
 
-/// Encodes a record as kind and body. Joins are packed, as there are millions: the first number (4 bytes), how many (4), the moment of the first join
-/// (8), then for each join the subject's hash (8) and the milliseconds after that moment (4), all big endian. The rest
-/// is JSON.
+/// Encodes a record as kind and body. Joins are packed, as there are millions: the first number (4 bytes),
+/// how many (4), the moment of the first join (8), then for each join the subject's hash (8) and the
+/// milliseconds after that moment (4), all big endian. The rest is JSON.
 pub(crate) fn encode(record: &Record) -> (&'static str, Vec<u8>) {
     match record {
         Record::Joins { first, joins } => {

@@ -1,5 +1,5 @@
-//! Settles what a failed commit leaves in doubt: which records were written after all, which reservations are released, and
-//! which joins are journaled again.
+//! Settles what a failed commit leaves in doubt: which records were written after all, which reservations are
+//! released, and which joins are journaled again.
 
 use std::sync::atomic::Ordering;
 
@@ -27,8 +27,8 @@ impl JournalWriter {
         }
     }
 
-    /// After a failure: applies the records that were written after all, and releases what the others have reserved. Joins
-    /// of an epoch that is over are in doubt too, even where no commit failed.
+    /// After a failure: applies the records that were written after all, and releases what the others have
+    /// reserved. Joins of an epoch that is over are in doubt too, even where no commit failed.
     pub(crate) async fn resolve_in_doubt(&self) -> Result<(), WriteError> {
         let epoch = self.store.epoch();
         let is_settled =
@@ -49,8 +49,9 @@ impl JournalWriter {
         Ok(())
     }
 
-    /// Reissues the joins of an epoch that is over and that were never journaled. A join that was answered (durability
-    /// `async`) must stand; any other failed, and its number may belong to another subject by now.
+    /// Reissues the joins of an epoch that is over and that were never journaled. A join that was answered
+    /// (durability `async`) must stand; any other failed, and its number may belong to another subject by
+    /// now.
     async fn reissue_pending(&self) -> Result<(), WriteError> {
         let epoch = self.store.epoch();
         let outlived = || {
@@ -82,8 +83,8 @@ impl JournalWriter {
     /// Releases what an event that was not written has reserved; for one that was written this does nothing.
     async fn undo(&self, event: &Event) -> Result<(), WriteError> {
         match event {
-            // The commit that failed here may still be in progress in the database. The lapse excludes it, so that it
-            // cannot succeed after the slot has been given to another visitor.
+            // The commit that failed here may still be in progress in the database. The lapse excludes it, so
+            // that it cannot succeed after the slot has been given to another visitor.
             Event::Admitted { number, visit, .. } if self.journal.is_shared() => {
                 let lapsed = Record::Event {
                     at: self.clock.now(),

@@ -29,7 +29,8 @@ pub(crate) struct Join {
 
 /// An event of the queue or of one entry.
 ///
-/// Numbers are queue numbers except where arrival numbers are named; before a draw, and without one, they are the same.
+/// Numbers are queue numbers except where arrival numbers are named; before a draw, and without one, they are
+/// the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(crate) enum Event {
@@ -47,8 +48,8 @@ pub(crate) enum Event {
     },
     /// A visit is over.
     VisitEnded { number: u32, visit: VisitId },
-    /// The visitor left the queue. Carries the arrival number, which a draw does not change: the visitor may leave while a
-    /// draw is held.
+    /// The visitor left the queue. Carries the arrival number, which a draw does not change: the visitor may
+    /// leave while a draw is held.
     Left { number: u32 },
     /// The last seat was sold, or one came back.
     Stock { sold_out: bool },
@@ -64,11 +65,13 @@ pub(crate) enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         operator: Option<String>,
     },
-    /// The configured rate is reduced by so many millionths while the box office is slow; 0 when it no longer is.
+    /// The configured rate is reduced by so many millionths while the box office is slow; 0 when it no longer
+    /// is.
     RateReduced { by_ppm: u32 },
     /// A fair draw is committed to.
     DrawCommitted(Box<DrawCommitment>),
-    /// The draw is closed over the arrivals so far. A number among them without a journaled subject stays without one.
+    /// The draw is closed over the arrivals so far. A number among them without a journaled subject stays
+    /// without one.
     EntriesClosed(Box<ClosedEntries>),
     /// The draw is held.
     Drawn(Box<DrawResult>),

@@ -64,7 +64,8 @@ pub(crate) enum WriteResult {
 /// Submits requests to a running writer.
 pub(crate) type WriterHandle = GroupCommit<WriteRequest, WriteResult>;
 
-/// Whether the journal lacks a join whose number was assigned: no further join is answered before it is journaled.
+/// Whether the journal lacks a join whose number was assigned: no further join is answered before it is
+/// journaled.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WriteLag(pub(super) Arc<AtomicBool>);
 

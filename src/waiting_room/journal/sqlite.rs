@@ -40,8 +40,8 @@ pub(crate) struct SqliteJournal {
 
 impl SqliteJournal {
     pub(crate) async fn open(file: &Path, sale: SaleId) -> Result<Self, sql::OpenError> {
-        // The journal is read by the writer's connection, at the start and after a failure, when it must see what the
-        // failed commit left.
+        // The journal is read by the writer's connection, at the start and after a failure, when it must see
+        // what the failed commit left.
         let (writer, reader) = sql::open_sqlite(file, &MIGRATIONS, 1).await?;
         Ok(Self { sale, writer, reader })
     }
@@ -63,8 +63,8 @@ impl SqliteJournal {
         with_timeout(raise.bind(self.sale.as_str()).bind(upto).fetch_one(&self.writer)).await
     }
 
-    /// Writes joins only, with one query for all statements: each round trip to the connection's thread waits for a core
-    /// twice, and every join in the batch and behind it waits with it.
+    /// Writes joins only, with one query for all statements: each round trip to the connection's thread waits
+    /// for a core twice, and every join in the batch and behind it waits with it.
     async fn write_joins(&self, group_runs: &[Record]) -> Result<u64, sqlx::Error> {
         let mut sql = "BEGIN IMMEDIATE;".to_owned();
         for n in 0..group_runs.len() {
@@ -83,8 +83,8 @@ impl SqliteJournal {
             let (kind, body) = encoding::encode(run);
             query = query.bind(first).bind(kind).bind(body);
         }
-        // When a timeout or an error interrupts this, the connection may still be inside the transaction. It is closed then,
-        // and what was written is read back on another one.
+        // When a timeout or an error interrupts this, the connection may still be inside the transaction. It
+        // is closed then, and what was written is read back on another one.
         let mut connection = Abortable {
             connection: self.writer.acquire().await?,
             is_done: false,
@@ -218,7 +218,8 @@ impl ChainStore for SqliteJournal {
         ChainLink::read([number, upto, records], hash)
     }
 
-    // One process writes at a time, so records appear in the order of their numbers, between those of other sales.
+    // One process writes at a time, so records appear in the order of their numbers, between those of other
+    // sales.
     async fn lines(&self, after: u64, limit: u32) -> Result<Vec<RawRecord>, JournalError> {
         let rows = sqlx::query_as(
             "SELECT seq, kind, body FROM journal WHERE sale = ? AND seq > ? ORDER BY seq LIMIT ?",

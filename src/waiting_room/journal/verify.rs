@@ -47,7 +47,8 @@ pub struct ChainHead {
     pub hash: Digest,
 }
 
-/// Recomputes every link of a journal, of one sale or of all, and compares the chain with a link that an observer kept.
+/// Recomputes every link of a journal, of one sale or of all, and compares the chain with a link that an
+/// observer kept.
 ///
 /// # Errors
 /// [`JournalReadError`] where the journal cannot be read. A fault is a result, not an error.

@@ -1,7 +1,9 @@
-//! Single writer for a queue's journal. Batches every change: append to the journal, apply to the store, then reply.
+//! Single writer for a queue's journal. Batches every change: append to the journal, apply to the store, then
+//! reply.
 //!
-//! The order makes an answer durable: what a visitor was told is in the journal, and the store never holds what the journal
-//! may still lose. What a failed commit leaves behind is settled before the next batch (see `in_doubt`).
+//! The order makes an answer durable: what a visitor was told is in the journal, and the store never holds
+//! what the journal may still lose. What a failed commit leaves behind is settled before the next batch (see
+//! `in_doubt`).
 
 #[cfg(test)]
 mod tests;
@@ -28,7 +30,8 @@ use crate::{
 const QUEUE_MAX: usize = 32_768;
 /// Requests per commit at most: the joins of 20 ms at full load.
 const BATCH_MAX: usize = 2_048;
-/// Small batches start at least this far apart, so that joins at full load leave the disk time for other writers.
+/// Small batches start at least this far apart, so that joins at full load leave the disk time for other
+/// writers.
 const LINGER: Duration = Duration::from_millis(3);
 /// A shorter gap between records is no interruption.
 const INTERRUPTION_MIN: Duration = Duration::from_secs(2);
@@ -107,8 +110,9 @@ impl JournalWriter {
         }
     }
 
-    /// After a restart: records that no visitor could enter since the last record, so that a crash costs no visitor their
-    /// call window. On a shared journal another process may have gone on; there the heartbeat tells.
+    /// After a restart: records that no visitor could enter since the last record, so that a crash costs no
+    /// visitor their call window. On a shared journal another process may have gone on; there the heartbeat
+    /// tells.
     pub(crate) async fn resume(&self) -> Result<(), WriteError> {
         let last = self.progress.lock().at.filter(|_| !self.journal.is_shared());
         let now = self.clock.now();
@@ -205,8 +209,8 @@ impl JournalWriter {
         Ok(())
     }
 
-    /// Records regularly that this process can admit visitors. When no process could for a while, the open call windows
-    /// are extended by that time.
+    /// Records regularly that this process can admit visitors. When no process could for a while, the open
+    /// call windows are extended by that time.
     pub(super) async fn heartbeat(&self, now: Timestamp) -> Result<(), WriteError> {
         if self
             .progress

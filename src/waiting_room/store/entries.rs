@@ -1,10 +1,10 @@
 //! The queue entries: one row per number, and a hash table from customer to number.
 //!
-//! 13 bytes per row and 5 to 11 per customer in the table, so a million entries fit into some 24 MB; a draw adds 8 bytes per
-//! entry. Anonymous subjects are not in the table: their token carries the number.
+//! 13 bytes per row and 5 to 11 per customer in the table, so a million entries fit into some 24 MB; a draw
+//! adds 8 bytes per entry. Anonymous subjects are not in the table: their token carries the number.
 //!
-//! Subjects go by arrival numbers, which a draw does not change; what has become of an entry goes by queue numbers, which
-//! the draw assigns.
+//! Subjects go by arrival numbers, which a draw does not change; what has become of an entry goes by queue
+//! numbers, which the draw assigns.
 
 use std::collections::BTreeSet;
 
@@ -62,8 +62,8 @@ pub(crate) struct EntryTable {
     statuses: Vec<u8>,
     numbering: DrawNumbering,
     base_ms: i64,
-    /// Open addressing with linear probing; 0 is an empty slot, else a number whose subject's hash leads here. The
-    /// hashes are keyed MACs, so they spread evenly and no client can choose them to collide.
+    /// Open addressing with linear probing; 0 is an empty slot, else a number whose subject's hash leads
+    /// here. The hashes are keyed MACs, so they spread evenly and no client can choose them to collide.
     table: Vec<u32>,
     /// Slots in use: one per customer, with the latest number.
     slots_used: usize,
@@ -92,7 +92,8 @@ impl EntryTable {
         u32::try_from(self.statuses.len()).expect("numbers are 32 bits")
     }
 
-    /// Assigns the next number to `subject`, not journaled yet. An earlier number of the subject is found no more.
+    /// Assigns the next number to `subject`, not journaled yet. An earlier number of the subject is found no
+    /// more.
     pub(crate) fn assign(&mut self, subject: u64, joined_at_ms: i64) -> u32 {
         let number = self.issued() + 1;
         self.insert(number, subject, joined_at_ms);
@@ -100,8 +101,8 @@ impl EntryTable {
         number
     }
 
-    /// Records a journaled join. Numbers that this skips are void until they are inserted. Of several numbers of a subject
-    /// the highest is found.
+    /// Records a journaled join. Numbers that this skips are void until they are inserted. Of several numbers
+    /// of a subject the highest is found.
     pub(crate) fn insert(&mut self, number: u32, subject: u64, joined_at_ms: i64) {
         let Some(at) = index(number) else { return };
         self.extend_to(number, joined_at_ms);
@@ -117,7 +118,8 @@ impl EntryTable {
         }
     }
 
-    /// Numbers up to `upto` count as assigned; those without a known subject are void until they are inserted.
+    /// Numbers up to `upto` count as assigned; those without a known subject are void until they are
+    /// inserted.
     pub(crate) fn extend_to(&mut self, upto: u32, now_ms: i64) {
         if self.subjects.is_empty() {
             // Leaves room for a wall clock that is set back.
@@ -256,8 +258,8 @@ impl EntryTable {
         )
     }
 
-    /// Queue numbers behind `from` that are asked for heartbeats: of the next `near` numbers the near sample, then the far
-    /// sample.
+    /// Queue numbers behind `from` that are asked for heartbeats: of the next `near` numbers the near sample,
+    /// then the far sample.
     pub(crate) fn heartbeat_sample(&self, from: u32, near: u32) -> Vec<u32> {
         let is_waiting = |number: &u32| self.status(*number).is_some_and(EntryStatus::is_waiting);
         let of = |number: u32| {

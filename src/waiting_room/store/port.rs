@@ -17,7 +17,8 @@ use crate::{
     },
 };
 
-/// How long a slot stays taken after its pass has expired: the verifiers' leeway and a bound on their clocks' skew.
+/// How long a slot stays taken after its pass has expired: the verifiers' leeway and a bound on their clocks'
+/// skew.
 pub(crate) const SLOT_GRACE: Duration = Duration::from_secs(LEEWAY_S.unsigned_abs() + 1);
 
 /// One moment on both clocks: the wall clock for what is recorded, the monotonic one for rates.
@@ -40,8 +41,8 @@ pub(crate) struct KnownEntry {
 pub(crate) enum Assigned {
     /// A number was assigned; it is to be journaled.
     New(KnownEntry),
-    /// The subject had a number. Where it is not known to be journaled it is journaled again: the node that assigned it may
-    /// have died before it did so.
+    /// The subject had a number. Where it is not known to be journaled it is journaled again: the node that
+    /// assigned it may have died before it did so.
     Existing { entry: KnownEntry, journaled: bool },
     /// No number is left.
     Full,
@@ -69,7 +70,8 @@ pub(crate) struct SlotRequest {
     pub number: u32,
     /// The visit's id if a slot is reserved.
     pub visit: VisitId,
-    /// While the box office is overloaded a claimant keeps its turn, and enters only if a slot was kept for it.
+    /// While the box office is overloaded a claimant keeps its turn, and enters only if a slot was kept for
+    /// it.
     pub load: BoxOfficeLoad,
 }
 
@@ -88,7 +90,8 @@ pub(crate) enum Reservation {
     NotCalledYet,
     /// No slot or permit is free for this claimant now, or its entry is being journaled.
     NoRoom {
-        /// When its turn may come, by the claimants before it in its lane. Its claim lives until it has asked then.
+        /// When its turn may come, by the claimants before it in its lane. Its claim lives until it has asked
+        /// then.
         retry_after: Duration,
     },
     /// The visitor left, or the visit is over.
@@ -169,7 +172,8 @@ pub enum StoreError {
     Recovering,
 }
 
-/// Joins that were journaled as one record. Their draw leaves have a root of their own, which receipts are signed over.
+/// Joins that were journaled as one record. Their draw leaves have a root of their own, which receipts are
+/// signed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct JoinGroup {
     /// The lowest arrival number.
@@ -217,31 +221,33 @@ pub(crate) trait DrawStore {
 
 /// The store of one sale.
 ///
-/// State changes only by [`QueueStore::apply`], a fold of journal records, and by what is taken ahead of its record:
-/// numbers, which stay assigned, and reservations, which last until their record is applied or they are released.
+/// State changes only by [`QueueStore::apply`], a fold of journal records, and by what is taken ahead of its
+/// record: numbers, which stay assigned, and reservations, which last until their record is applied or they
+/// are released.
 ///
-/// Async methods may call another server and fail with [`StoreError`]; the others answer from this process's memory (of a
-/// shared store: from a mirror).
+/// Async methods may call another server and fail with [`StoreError`]; the others answer from this process's
+/// memory (of a shared store: from a mirror).
 #[async_trait]
 pub(crate) trait QueueStore: DrawStore + Send + Sync + 'static {
     /// The subject's arrival number: its present one, or the next. No number is assigned to two subjects.
     async fn assign_number(&self, join: Join) -> Result<Assigned, StoreError>;
 
-    /// Abandons a number that was assigned and never journaled, and over which a draw was closed. Its subject gets another
-    /// one when it joins again.
+    /// Abandons a number that was assigned and never journaled, and over which a draw was closed. Its subject
+    /// gets another one when it joins again.
     async fn abandon_number(&self, subject: u64, arrival: u32) -> Result<(), StoreError>;
 
-    /// Reinstates numbers that were assigned under an earlier epoch and never journaled, unless their subject has another
-    /// one by now. Returns those that stand.
+    /// Reinstates numbers that were assigned under an earlier epoch and never journaled, unless their subject
+    /// has another one by now. Returns those that stand.
     async fn reinstate_numbers(&self, pending: &[PendingJoin]) -> Result<Vec<PendingJoin>, StoreError> {
         Ok(pending.to_vec())
     }
 
-    /// Applies journal records: in order, without gaps. Refuses a call that does not continue the last one, and a number
-    /// that belongs to another subject, with [`StoreError::Diverged`].
+    /// Applies journal records: in order, without gaps. Refuses a call that does not continue the last one,
+    /// and a number that belongs to another subject, with [`StoreError::Diverged`].
     async fn apply(&self, records: &[StoredRecord], at: Moment) -> Result<(), StoreError>;
 
-    /// The current dataset's epoch, as far as this process knows. What is decided under an epoch is journaled under it.
+    /// The current dataset's epoch, as far as this process knows. What is decided under an epoch is journaled
+    /// under it.
     fn epoch(&self) -> u64;
 
     /// Whether the store answers and has all its data.
@@ -261,18 +267,19 @@ pub(crate) trait QueueStore: DrawStore + Send + Sync + 'static {
     /// Releases the slot of a reserved visit whose entry did not take place.
     async fn release_slot(&self, visit: VisitId) -> Result<(), StoreError>;
 
-    /// Grants another pass to a running visit: the slot is kept until it has expired. `None`: the visit is over.
+    /// Grants another pass to a running visit: the slot is kept until it has expired. `None`: the visit is
+    /// over.
     async fn grant_pass(&self, visit: VisitId, now: Timestamp) -> Result<Option<PassGrant>, StoreError>;
 
-    /// Marks the visits that end now: those named, and those whose pass has expired. They accept no pass any more; their
-    /// slots become free with their records.
+    /// Marks the visits that end now: those named, and those whose pass has expired. They accept no pass any
+    /// more; their slots become free with their records.
     async fn end_visits(&self, named: &[VisitId], now: Timestamp) -> Result<Vec<EndedVisit>, StoreError>;
 
     /// Reopens visits whose end could not be journaled, until they are ended again.
     async fn reopen_visits(&self, ended: &[EndedVisit]) -> Result<(), StoreError>;
 
-    /// The explicit step of a tick: reports what this node knows, learns what other nodes reported, frees slots, and
-    /// advances what is measured over time.
+    /// The explicit step of a tick: reports what this node knows, learns what other nodes reported, frees
+    /// slots, and advances what is measured over time.
     async fn sync_state(&self, at: Moment) -> Result<(), StoreError>;
 
     /// What the admission policy decides by, as of the last [`QueueStore::sync_state`]. Reads only.
@@ -281,8 +288,8 @@ pub(crate) trait QueueStore: DrawStore + Send + Sync + 'static {
     /// The number reached when `count` more waiting entries are called.
     async fn number_after(&self, count: u32) -> Result<u32, StoreError>;
 
-    /// Publishes `own` (version and JSON) for all nodes if the published version is still `seen`; returns the published
-    /// status. `None` where there is one node only.
+    /// Publishes `own` (version and JSON) for all nodes if the published version is still `seen`; returns the
+    /// published status. `None` where there is one node only.
     async fn share_status(
         &self,
         _seen: u64,
@@ -291,7 +298,8 @@ pub(crate) trait QueueStore: DrawStore + Send + Sync + 'static {
         Ok(None)
     }
 
-    /// Records a box office's report for all nodes, with the next tick: its stock where it is newer, and its health.
+    /// Records a box office's report for all nodes, with the next tick: its stock where it is newer, and its
+    /// health.
     fn record_report(&self, _source: &str, _zones: Option<&[ZoneStock]>, _health: Option<BoxOfficeHealth>) {}
 
     /// The stock last reported to any node. `None` where this node is the only one that receives reports.
@@ -299,8 +307,8 @@ pub(crate) trait QueueStore: DrawStore + Send + Sync + 'static {
         None
     }
 
-    /// Tells the other nodes which heartbeats this one received; returns those that all nodes received since the last
-    /// call.
+    /// Tells the other nodes which heartbeats this one received; returns those that all nodes received since
+    /// the last call.
     async fn share_heartbeats(&self, _received: &[Heartbeat]) -> Result<Vec<Heartbeat>, StoreError> {
         Ok(Vec::new())
     }
@@ -335,8 +343,8 @@ pub(crate) trait QueueStore: DrawStore + Send + Sync + 'static {
     /// How many people wait how far behind the last number called.
     fn people_ahead(&self) -> PeopleAhead;
 
-    /// Queue numbers of waiting entries that are asked for heartbeats, in order: of the next `near` numbers those of the
-    /// near sample, behind them those of the far sample.
+    /// Queue numbers of waiting entries that are asked for heartbeats, in order: of the next `near` numbers
+    /// those of the near sample, behind them those of the far sample.
     fn heartbeat_sample(&self, near: u32) -> Vec<u32>;
 
     /// Counts for status, metrics and operators.

@@ -1,8 +1,8 @@
 //! The journal in PostgreSQL, written by any number of nodes.
 //!
-//! A writer locks the sale's row in `journal_head` until its commit. So a sale's records have one order without gaps,
-//! whichever node wrote them, and what the row holds (the epoch, the last number called) is checked exactly. A batch of
-//! records is one statement: the lock is held for one flush and no round trip.
+//! A writer locks the sale's row in `journal_head` until its commit. So a sale's records have one order
+//! without gaps, whichever node wrote them, and what the row holds (the epoch, the last number called) is
+//! checked exactly. A batch of records is one statement: the lock is held for one flush and no round trip.
 
 use std::time::Duration;
 
@@ -30,8 +30,8 @@ static MIGRATIONS: Migrator = sqlx::migrate!("src/waiting_room/journal/postgres/
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// One writes at a time; the others read.
 const CONNECTIONS: u32 = 4;
-/// How far the ceiling stays above the highest journaled number: more than join within a commit, and few enough to be
-/// skipped without harm.
+/// How far the ceiling stays above the highest journaled number: more than join within a commit, and few
+/// enough to be skipped without harm.
 pub(crate) const HEADROOM: u32 = 4_096;
 
 /// The state of a sale's journal.
@@ -89,8 +89,8 @@ impl PostgresJournal {
         with_timeout(head.fetch_one(&self.pool)).await
     }
 
-    /// Begins the epoch after `seen`, because the store lost that epoch's dataset, unless another node has begun it.
-    /// Returns the state afterwards.
+    /// Begins the epoch after `seen`, because the store lost that epoch's dataset, unless another node has
+    /// begun it. Returns the state afterwards.
     pub(crate) async fn raise_epoch(&self, seen: u64, identity: &str) -> Result<Head, JournalError> {
         let raise = sqlx::query(
             "UPDATE journal_head SET epoch = epoch + 1, store_identity = $3 WHERE sale = $1 AND epoch = $2",
@@ -234,9 +234,9 @@ impl ChainStore for PostgresJournal {
         ChainLink::read([number, upto, records], hash)
     }
 
-    // A writer holds the row until its commit, so records become visible in the order of their numbers, without gaps. Should
-    // one be missing all the same, nothing after it is linked: it may still appear; if it was deleted, the chain stops
-    // growing, which is monitored.
+    // A writer holds the row until its commit, so records become visible in the order of their numbers,
+    // without gaps. Should one be missing all the same, nothing after it is linked: it may still appear; if
+    // it was deleted, the chain stops growing, which is monitored.
     async fn lines(&self, after: u64, limit: u32) -> Result<Vec<RawRecord>, JournalError> {
         let rows = sqlx::query_as(
             "SELECT seq, kind, body FROM journal WHERE sale = $1 AND seq > $2 ORDER BY seq LIMIT $3",

@@ -4,3 +4,5 @@ mod checks;
 pub(crate) mod journal;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use self::journal::OpenError;

@@ -15,8 +15,8 @@ use crate::waiting_room::{
 };
 use testkit::Postgres;
 
-/// Changes to a sale's journal of twelve records in four links, the link that detects each, and what it reports.
-/// `:U` is the last record of link 2.
+/// Changes to a sale's journal of twelve records in four links, the link that detects each, and what it
+/// reports. `:U` is the last record of link 2.
 const CHANGES: &[(&str, u64, &str)] = &[
     (
         "UPDATE journal SET body = (SELECT body FROM journal WHERE seq = :U - 1 AND sale = 'SALE') WHERE seq = :U AND sale = 'SALE'",
@@ -92,7 +92,7 @@ async fn detects_changes<J: Journal + ChainStore, F: Future<Output = J>>(
         );
     }
 
-    // Cut, or rewritten from some record on: only whoever remembers a link finds out.
+    // Cut, or rewritten from some record on: only an observer who kept a link detects it.
     let (journal, second) = log_of("cut").await;
     let whole = of("cut", None).await;
     let head = Some(ChainHead {

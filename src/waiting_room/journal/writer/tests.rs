@@ -245,7 +245,7 @@ async fn a_commit_whose_answer_was_lost_stands() {
     assert_eq!(
         fixture.active(),
         1,
-        "while nobody knows, the slot is not given away"
+        "while the outcome is unknown, the slot stays taken"
     );
     fixture.disk(Disk::Healthy);
     assert_eq!(

@@ -1,7 +1,8 @@
 //! The highest number that the memory store may assign where joins are answered before they are journaled.
 //!
-//! Numbers that are assigned and not journaled yet are lost with the process. So that none of them is assigned to a second
-//! subject, the journal holds the ceiling beforehand, and numbering continues above it after a restart.
+//! Numbers that are assigned and not journaled yet are lost with the process. So that none of them is
+//! assigned to a second subject, the journal holds the ceiling beforehand, and numbering continues above it
+//! after a restart.
 
 use std::{
     ops::RangeInclusive,
@@ -54,8 +55,8 @@ impl Ceiling {
         }
     }
 
-    /// Called after `number` was assigned. The first join beyond half of the headroom waits for the commit that raises the
-    /// ceiling, and no other join does.
+    /// Called after `number` was assigned. The first join beyond half of the headroom waits for the commit
+    /// that raises the ceiling, and no other join does.
     pub(super) async fn raise_early(&self, number: u32) {
         let allowed = self.allowed();
         if allowed < self.numbers_max

@@ -5,7 +5,7 @@ use crate::{
     waiting_room::{
         draw::{
             numbering::DrawNumbering,
-            progress::{DrawState, DrawResult},
+            progress::{DrawResult, DrawState},
         },
         store::{
             memory::store::MemoryStore,
@@ -67,8 +67,8 @@ impl MemoryStore {
         self.state.read().entries.numbering().arrival(queue_number)
     }
 
-    /// Numbers the entries, if this result decides the draw. Only the writer applies records, so meanwhile nothing changes
-    /// but for joins.
+    /// Numbers the entries, if this result decides the draw. Only the writer applies records, so meanwhile
+    /// nothing changes but for joins.
     pub(super) async fn apply_draw(&self, when: Timestamp, drawn: &DrawResult) -> Result<(), StoreError> {
         let Some((draw_seed, entries)) = self.state.read().draw.decided_by(drawn, &self.config.sale) else {
             return Ok(());

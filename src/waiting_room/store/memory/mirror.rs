@@ -1,7 +1,8 @@
 //! The memory store as a mirror: a node's copy of the journal beside a store on another server.
 //!
-//! It answers without I/O and is at most one tick behind. For a number or a visit that another node has just journaled it
-//! accepts what the signed token says; an ended visit is remembered for as long as a pass of it could be presented.
+//! It answers without I/O and is at most one tick behind. For a number or a visit that another node has just
+//! journaled it accepts what the signed token says; an ended visit is remembered for as long as a pass of it
+//! could be presented.
 
 use std::collections::BTreeMap;
 

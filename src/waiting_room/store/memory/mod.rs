@@ -1,7 +1,7 @@
 //! The memory store: one sale's queue in this process's memory.
 //!
-//! One lock guards the state. Every critical section is short (a group of joins is the longest: tens of microseconds)
-//! and none waits for I/O, so reading a position costs an uncontended read lock.
+//! One lock guards the state. Every critical section is short (a group of joins is the longest: tens of
+//! microseconds) and none waits for I/O, so reading a position costs an uncontended read lock.
 
 mod ceiling;
 mod draw;

@@ -82,8 +82,8 @@ impl MemoryStore {
         self.state.read().show_up.forecast().expected_arrivals
     }
 
-    /// Up to `possibly_assigned` numbers may have been given and not been written down in this journal; more may be, where joins
-    /// are answered before that.
+    /// Up to `possibly_assigned` numbers may have been given and not been written down in this journal; more
+    /// may be, where joins are answered before that.
     pub(crate) fn with_journal(self, journal: Arc<SqliteJournal>, possibly_assigned: u32) -> Self {
         let is_early = self.config.durability == Durability::Async;
         let ceiling =
@@ -293,7 +293,8 @@ impl QueueStore for MemoryStore {
         let state = self.state.read();
         match state.entries.subject(number) {
             Some(owner) => owner == subject,
-            // Another node has just journaled it; or it was answered before it was journaled, and stands though it was lost.
+            // Another node has just journaled it; or it was answered before it was journaled, and stands
+            // though it was lost.
             None => {
                 state.ended.is_some()
                     || self.config.durability == Durability::Async

@@ -1,9 +1,9 @@
 //! Assigns arrival numbers, a whole batch of joins with one call.
 //!
-//! A customer's number is found again by its subject, so it is written into a bucket. An anonymous subject is made for one
-//! join and shown to no other, so it needs a number and nothing else. While many anonymous visitors join, a node prefetches
-//! blocks of numbers for the next milliseconds: those joins wait for no call to Redis. Unused prefetched numbers are
-//! discarded.
+//! A customer's number is found again by its subject, so it is written into a bucket. An anonymous subject is
+//! made for one join and shown to no other, so it needs a number and nothing else. While many anonymous
+//! visitors join, a node prefetches blocks of numbers for the next milliseconds: those joins wait for no call
+//! to Redis. Unused prefetched numbers are discarded.
 
 use std::{
     ops::Range,
@@ -142,8 +142,8 @@ impl NumberAllocator {
         }
     }
 
-    /// How far above the highest number the ceiling is raised: a second's worth of joins. As many numbers are skipped when
-    /// Redis loses its data.
+    /// How far above the highest number the ceiling is raised: a second's worth of joins. As many numbers are
+    /// skipped when Redis loses its data.
     fn headroom(&self) -> u32 {
         let windows_per_second =
             u32::try_from(Duration::from_secs(1).as_millis() / RATE_WINDOW.as_millis()).unwrap_or(1);
@@ -191,7 +191,8 @@ impl NumberAllocator {
             number,
             joined_at: joins[index].joined_at,
         };
-        // Where the ceiling is the sale's last number none is left; else the result stays open until it is raised.
+        // Where the ceiling is the sale's last number none is left; else the result stays open until it is
+        // raised.
         let none_left = (reply.issued >= self.numbers_max).then_some(Assigned::Full);
         for index in anonymous {
             results[index] = match reply.anonymous.next() {
@@ -212,7 +213,8 @@ impl NumberAllocator {
         Ok(reply.issued)
     }
 
-    /// One call: `anonymous` numbers for anonymous visitors, and one for each of the customers at these indices.
+    /// One call: `anonymous` numbers for anonymous visitors, and one for each of the customers at these
+    /// indices.
     async fn call_assign(
         &self,
         anonymous: u32,
@@ -243,7 +245,8 @@ impl NumberAllocator {
         })
     }
 
-    /// The journal must know how far numbers may go before they are assigned: after a loss, numbering continues above.
+    /// The journal must know how far numbers may go before they are assigned: after a loss, numbering
+    /// continues above.
     async fn raise_ceiling(&self, issued: u32) -> Result<(), StoreError> {
         let epoch = self.connection.epoch().ok_or(StoreError::Recovering)?;
         let ceiling = issued.saturating_add(self.headroom());

@@ -11,8 +11,8 @@ pub(super) struct Bucket {
     pub(super) field: Vec<u8>,
 }
 
-/// How subjects are spread over buckets: the low bits of the subject's hash choose one of a power of two, the other bits
-/// are the field, in as few bytes as hold them.
+/// How subjects are spread over buckets: the low bits of the subject's hash choose one of a power of two, the
+/// other bits are the field, in as few bytes as hold them.
 #[derive(Clone, Debug)]
 pub(super) struct SubjectIndex {
     prefix: String,

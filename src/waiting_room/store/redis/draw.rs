@@ -1,4 +1,5 @@
-//! Of the draw Redis knows nothing: arrivals are numbered and closed by the journal, which each node's mirror follows.
+//! Of the draw Redis knows nothing: arrivals are numbered and closed by the journal, which each node's mirror
+//! follows.
 
 use crate::{
     kernel::Timestamp,

@@ -57,7 +57,8 @@ impl QueueStore for RedisStore {
             .await
             .map_err(|_| StoreError::Unavailable)??;
         Ok(match assigned {
-            // Redis knows only the number; when the subject joined, and whether that is journaled, the mirror knows.
+            // Redis knows only the number; when the subject joined, and whether that is journaled, the mirror
+            // knows.
             Assigned::Existing { entry, .. } => {
                 let mirrored = self
                     .mirror

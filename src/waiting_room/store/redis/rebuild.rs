@@ -1,9 +1,9 @@
 //! Recovery: detects that Redis lost its dataset, and rebuilds it from this node's mirror.
 //!
-//! The journal counts the datasets as epochs. A node that finds another server than the one in the journal, or one without
-//! its data, raises the epoch; of several nodes one succeeds and rebuilds, the others wait for it. From that moment on the
-//! journal refuses what was decided under the epoch before. The claim of a node that dies while it rebuilds expires; then
-//! the epoch is raised again.
+//! The journal counts the datasets as epochs. A node that finds another server than the one in the journal,
+//! or one without its data, raises the epoch; of several nodes one succeeds and rebuilds, the others wait for
+//! it. From that moment on the journal refuses what was decided under the epoch before. The claim of a node
+//! that dies while it rebuilds expires; then the epoch is raised again.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -128,8 +128,8 @@ impl RedisStore {
         let begin = &SCRIPTS.rebuild_begin;
         self.step(begin, step_args(epoch).append_to(self.keys(begin.keys)))
             .await?;
-        // Nodes journal the numbers that they assigned a moment ago; after that the journal accepts nothing that was
-        // decided under the epoch before, so what it holds is complete.
+        // Nodes journal the numbers that they assigned a moment ago; after that the journal accepts nothing
+        // that was decided under the epoch before, so what it holds is complete.
         tokio::time::sleep(LAST_JOINS_WAIT).await;
         if !self.journal.settle(epoch).await? {
             return Err(RecoveryError::Overtaken);
@@ -178,7 +178,8 @@ impl RedisStore {
         Ok(())
     }
 
-    /// The mirror once it holds the whole journal (the writer updates it with every tick), and its last record.
+    /// The mirror once it holds the whole journal (the writer updates it with every tick), and its last
+    /// record.
     async fn snapshot_at(&self, head: &Head) -> Result<(u64, Snapshot), RecoveryError> {
         loop {
             let now = self.journal.head().await?;

@@ -59,8 +59,8 @@ enum Change {
 }
 
 impl Effect {
-    /// The effect of a record; `None` where it changes nothing in Redis. `settings` are those before the record, and
-    /// become those after it.
+    /// The effect of a record; `None` where it changes nothing in Redis. `settings` are those before the
+    /// record, and become those after it.
     pub(super) fn of(
         stored: &StoredRecord,
         mirror: &MemoryStore,
@@ -132,8 +132,8 @@ impl Effect {
         }
     }
 
-    /// Adds the six items that `apply_effects.lua` reads; `bucket` is the index of its bucket among the keys, and the
-    /// field.
+    /// Adds the six items that `apply_effects.lua` reads; `bucket` is the index of its bucket among the keys,
+    /// and the field.
     pub(super) fn encode(&self, call: Call, bucket: Option<(usize, Vec<u8>)>) -> Call {
         let (key_index, field) = bucket.unwrap_or_default();
         let call = call.arg(self.seq);

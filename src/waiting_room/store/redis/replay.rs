@@ -55,7 +55,8 @@ impl RedisStore {
             if after >= mirrored {
                 return Ok(());
             }
-            // A batch that is not full reaches to the last record, also where the records after it have no effect.
+            // A batch that is not full reaches to the last record, also where the records after it have no
+            // effect.
             let last_seq = if effects.len() == BATCH_MAX {
                 effects.last().map_or(mirrored, |effect| effect.seq)
             } else {
@@ -65,7 +66,8 @@ impl RedisStore {
             let applied: u64 = parse(self.connection.call(&SCRIPTS.apply_effects.script, call).await?)?;
             if applied < after {
                 self.pending.lock().applied_seq = applied;
-                // Redis has lost records that it had reported as applied: this is another server, which recovery handles.
+                // Redis has lost records that it had reported as applied: this is another server, which
+                // recovery handles.
                 self.connection.deactivate();
                 self.recovery_wakeup.notify_one();
                 return Err(StoreError::Recovering);

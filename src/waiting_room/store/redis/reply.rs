@@ -24,7 +24,8 @@ pub(super) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Reads the reply of one of our own scripts. A reply of another shape is a bug in the script, so nothing of it is used.
+/// Reads the reply of one of our own scripts. A reply of another shape is a bug in the script, so nothing of
+/// it is used.
 pub(super) fn parse<T: FromRedisValue>(value: Value) -> Result<T, StoreError> {
     redis::from_redis_value(value).map_err(|error| {
         tracing::error!(%error, "a Redis script returned an unexpected reply; the call fails");

@@ -1,8 +1,8 @@
 //! All scripts, each with the names of its keys and arguments.
 //!
-//! A script names its keys and arguments instead of counting them: a generated first line binds each name, so that
-//! program and script share one list ([`ScriptArgs::NAMES`] and the key lists below). A key `state` is bound as
-//! `state_key`; `FIRST_ITEM` is the index in `ARGV` of what follows the named arguments.
+//! A script names its keys and arguments instead of counting them: a generated first line binds each name, so
+//! that program and script share one list ([`ScriptArgs::NAMES`] and the key lists below). A key `state` is
+//! bound as `state_key`; `FIRST_ITEM` is the index in `ARGV` of what follows the named arguments.
 
 use std::sync::LazyLock;
 
@@ -219,7 +219,8 @@ pub(super) struct Scripts {
     pub(super) rebuild_finish: NamedScript,
 }
 
-/// `$guard` is how the script is guarded (see [`Script`]); `with_prelude` puts the shared functions before it.
+/// `$guard` is how the script is guarded (see [`Script`]); `with_prelude` puts the shared functions before
+/// it.
 macro_rules! script {
     ($guard:ident, plain, $name:literal, $args:ty, $keys:expr) => {
         script!($guard, include_str!(concat!($name, ".lua")), $name, $args, $keys)

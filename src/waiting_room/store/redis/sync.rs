@@ -18,7 +18,8 @@ use crate::{
     },
 };
 
-/// A node that is silent for longer does not delay freeing a slot: it is dead, or its passes expire by themselves.
+/// A node that is silent for longer does not delay freeing a slot: it is dead, or its passes expire by
+/// themselves.
 const REPORT_TTL: Duration = Duration::from_secs(5);
 /// How long a node may be silent before another one becomes the caller.
 const CALLER_LEASE: Duration = Duration::from_millis(400);

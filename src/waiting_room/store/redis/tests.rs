@@ -275,7 +275,8 @@ async fn release(store: &RedisStore, visit: VisitId, at: Moment) {
     let _: u8 = store.run(&SCRIPTS.release_slot, args).await.unwrap();
 }
 
-/// Random claimants of both lanes, with every mix of load, expected visitors, free slots, permits and silence.
+/// Random claimants of both lanes, with every mix of load, expected visitors, free slots, permits and
+/// silence.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_slot_script_decides_as_the_memory_store_does() {
     const NUMBERS: u64 = 12;
