@@ -33,12 +33,12 @@ use crate::{
     },
 };
 
-/// Subjects a bucket of the engine's map at the declared number of fans; at four times as many it is still
-/// compact.
+/// Subjects per bucket of the store's map at the configured number of entries; at four times as many it is
+/// still compact.
 const SUBJECTS_A_BUCKET: u32 = 64;
 /// Entries up to which a bucket must be compact: four times as many, and the spread.
 const BUCKET_ENTRIES_MAX: u32 = 512;
-/// An engine that is not complete after this time keeps the process from starting.
+/// A store that is not complete after this time keeps the process from starting.
 const READY_WITHIN: Duration = Duration::from_mins(1);
 
 const ADMISSION_EVERY: Duration = Duration::from_millis(100);
@@ -284,7 +284,7 @@ async fn chain_loop(room: &WaitingRoom) {
     }
 }
 
-/// Memory holds what the journal does, and an engine elsewhere is complete too. Other nodes may write
+/// Waits until memory holds what the journal does, and a shared store is complete too. Other nodes may write
 /// meanwhile.
 async fn until_complete(writer: &JournalWriter, store: &dyn QueueStore) -> Result<(), WriteError> {
     loop {
@@ -325,7 +325,7 @@ async fn open_backend(config: &Config, deps: &Deps, at: Moment) -> Result<Opened
         }
         (StoreBackend::Memory, JournalLocation::Postgres { url }) => {
             let journal = Arc::new(open_shared(url, sale, config).await?);
-            // One process at a time: whoever comes later takes the epoch, and the one before is refused.
+            // One process at a time: the later one takes the epoch, and the earlier one is refused.
             let head = journal.head().await.map_err(broken)?;
             let mut name = [0; 8];
             deps.entropy.fill(&mut name);
@@ -335,7 +335,7 @@ async fn open_backend(config: &Config, deps: &Deps, at: Moment) -> Result<Opened
                 .await
                 .map_err(broken)?;
             journal.settle(head.epoch()).await.map_err(broken)?;
-            // This engine's numbers go with it, so it needs no ceiling.
+            // This store's numbers are lost with it, so it needs no ceiling.
             journal
                 .raise_ceiling(head.epoch(), config.queue_entries_max)
                 .await

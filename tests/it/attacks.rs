@@ -42,7 +42,7 @@ fn doors(world: &World, hold: &str, order: &str, seat: &str) -> Vec<(Method, Str
         (
             Method::PATCH,
             format!("/v1/holds/{hold}"),
-            Some(json!({"release": [], "add": [seat]})),
+            Some(json!({"seats": [seat]})),
         ),
         (Method::POST, format!("/v1/holds/{hold}/extend"), None),
         (Method::DELETE, format!("/v1/holds/{hold}"), None),

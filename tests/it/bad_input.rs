@@ -222,7 +222,7 @@ async fn a_call_without_its_proof_changes_nothing() {
             format!("leaving by {who}"),
             fan,
             Method::DELETE,
-            world.sale_path("queue/position"),
+            world.sale_path("queue"),
             None,
         ));
     }
@@ -589,7 +589,7 @@ fn a_wrong_configuration_is_refused_and_names_the_key() {
     for (text, expected) in [
         ("[server]\nlissten = \"127.0.0.1:0\"\n", "lissten"),
         ("[server]\nlisten = \"not an address\"\n", "listen"),
-        ("[checkout]\norder_response_wait_ms = \"soon\"\n", "answer_within_ms"),
+        ("[checkout]\norder_response_wait_ms = \"soon\"\n", "order_response_wait_ms"),
         (
             "[checkout]\norder_response_wait_ms = 9000\n",
             "checkout.order_response_wait_ms",

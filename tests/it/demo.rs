@@ -50,7 +50,7 @@ fn printed(text: &str) -> Option<Printed> {
 
 #[test]
 fn the_demo_output_is_parsed() {
-    let text = "stagedoor demo\n  fans:    http://127.0.0.1:8080/sales/x\n  console: http://127.0.0.1:9090\n  data:    /tmp/a b  (goes on)\n";
+    let text = "stagedoor demo\n  fans:    http://127.0.0.1:8080/sales/x\n  console: http://127.0.0.1:9090\n  data:    /tmp/a b  (resumes the sale there; --seats is its own)\n";
     let expected = Printed {
         fans: "http://127.0.0.1:8080".into(),
         console: "http://127.0.0.1:9090".into(),

@@ -128,7 +128,7 @@ async fn an_anonymous_entry_costs_work_that_counts_once() {
     let given = join(OPEN, proof.clone()).await.expect(201);
     assert_eq!(given["number"], 1);
     let again = join(OPEN, proof).await.problem(403, "proof-required");
-    assert_eq!(again["reason"], "spent");
+    assert_eq!(again["reason"], "already_used");
     let second = join(OPEN, solved(&again["challenge"])).await.expect(201);
     assert_eq!(
         second["number"], 2,
@@ -225,7 +225,7 @@ async fn difficulty_rises_only_for_the_address_that_joins_often() {
         .await
         .problem(403, "proof-required");
     assert_eq!(
-        saved["reason"], "too_cheap",
+        saved["reason"], "too_easy",
         "what was put by before is not enough any more"
     );
     assert_eq!(
@@ -285,7 +285,7 @@ async fn an_address_over_its_limit_may_join_at_the_highest_difficulty() {
     let said = join_from(&world, "192.0.2.7", Some(json!({"proof": saved})))
         .await
         .problem(403, "proof-required");
-    assert_eq!(said["reason"], "too_cheap");
+    assert_eq!(said["reason"], "too_easy");
     let (fan, path) = (Fan::anonymous(&world, 0), format!("{}/challenge", queue(OPEN)));
     let asked = fan
         .call_with(Method::GET, &path, None, &[("x-forwarded-for", "192.0.2.7")])

@@ -218,7 +218,7 @@ async fn shutdown_finishes_running_orders() {
         said.json
     );
     assert!(
-        !world.log().contains("writer is gone"),
+        !world.log().contains("the writer stopped"),
         "orders are written down to the end:\n{}",
         world.log()
     );

@@ -82,7 +82,7 @@ async fn remembered(world: &World, node: usize, verify: impl Fn(&[&str]) -> (Exi
     loop {
         let (log, (status, said)) = (board(world, node).await["journal"].clone(), verify(&[]));
         assert!(status.success(), "{said}");
-        let head = format!("{}:{}", log["sequence"], log["hash"].as_str().unwrap_or_default());
+        let head = format!("{}:{}", log["link"], log["hash"].as_str().unwrap_or_default());
         if said.contains(&head) && !said.contains("not linked yet") {
             return head;
         }
@@ -182,14 +182,14 @@ async fn a_command_reaches_the_other_node_within_a_second() {
     }
 
     // All of it is in the log, under her name, and the log is chained.
-    let by_kim = r#"SELECT count(*) FROM stagedoor_queue.journal WHERE kind = 'event' AND convert_from(body, 'UTF8') LIKE '%"by":"kim"%'"#;
+    let by_kim = r#"SELECT count(*) FROM stagedoor_queue.journal WHERE kind = 'event' AND convert_from(body, 'UTF8') LIKE '%"operator":"kim"%'"#;
     assert_eq!(world.environment().query_number(by_kim).await, 8);
     let url = world.environment().database_url();
     let verify = |more: &[&str]| command(&[&["journal", "verify", "--journal", &url], more].concat());
     let head = remembered(&world, 1, verify).await;
     let (status, said) = verify(&["--head", &head]);
     assert!(status.success() && said.contains("valid, "), "{said}");
-    let forged = r#"WITH changed AS (UPDATE stagedoor_queue.journal SET body = convert_to(replace(convert_from(body, 'UTF8'), '"by":"kim"', '"by":"lee"'), 'UTF8')
+    let forged = r#"WITH changed AS (UPDATE stagedoor_queue.journal SET body = convert_to(replace(convert_from(body, 'UTF8'), '"operator":"kim"', '"operator":"lee"'), 'UTF8')
          WHERE kind = 'event' AND convert_from(body, 'UTF8') LIKE '%"command":"close"%' RETURNING 1) SELECT count(*) FROM changed"#;
     assert_eq!(world.environment().query_number(forged).await, 1);
     let (status, said) = verify(&[]);
@@ -310,7 +310,7 @@ async fn only_operators_may_command_and_errors_are_explained() {
         .iter()
         .map(|it| {
             (
-                it["by"].as_str().unwrap(),
+                it["operator"].as_str().unwrap(),
                 it["command"]["command"].as_str().unwrap(),
             )
         })

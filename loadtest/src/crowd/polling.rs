@@ -48,9 +48,9 @@ impl Crowd {
             etag = reply.etag;
             self.recorder.second(self.elapsed(), |second| {
                 second.waiting = status.waiting;
-                second.active = status.active;
+                second.active = status.active_visits;
             });
-            self.log.active(status.active);
+            self.log.active(status.active_visits);
             self.status.send_replace(status);
         }
     }

@@ -147,7 +147,7 @@ fn print_second(crowd: &Crowd, last: &mut Second) {
          active {}  tickets {tickets}  free {} held {} booked {}  | answered {}/s refused {} failed {}  {}",
         crowd.elapsed().as_secs_f64(),
         status.now_serving,
-        status.active,
+        status.active_visits,
         seats.free,
         seats.held,
         seats.booked,

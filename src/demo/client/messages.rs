@@ -44,7 +44,7 @@ pub struct QueueStatus {
     pub waiting: u64,
     /// Admitted visits.
     #[serde(default)]
-    pub active: u64,
+    pub active_visits: u64,
     /// Seats by price zone.
     #[serde(default)]
     pub zones: Vec<ZoneSeats>,
@@ -120,7 +120,7 @@ pub struct ProblemDetails {
     #[serde(rename = "type")]
     pub kind: String,
     /// Of a refused entry: the visitor's own entry.
-    #[serde(default, rename = "place")]
+    #[serde(default, rename = "position")]
     pub entry: Option<QueueEntry>,
     /// Of taken seats: other seats to try.
     #[serde(default)]

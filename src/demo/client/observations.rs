@@ -226,7 +226,7 @@ impl Observations {
                 id: order.id.clone(),
                 state: match order.state.as_str() {
                     "paid" => OrderState::Paid,
-                    "declined" | "expired" | "canceled" | "cancelled" | "refunded" => OrderState::Ended,
+                    "declined" | "expired" | "canceled" | "refunded" => OrderState::Ended,
                     "stuck" => OrderState::Stuck,
                     _ => OrderState::Open,
                 },

@@ -101,7 +101,7 @@ impl Shared {
     }
 
     fn publish(&self, mut status: QueueStatus) {
-        self.client.log().active(status.active);
+        self.client.log().active(status.active_visits);
         self.status.send_if_modified(|seen| {
             // A restarted server may show an older status for a moment; a call is never taken back.
             status.now_serving = status.now_serving.max(seen.status.now_serving);

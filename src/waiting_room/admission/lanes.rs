@@ -269,7 +269,7 @@ mod tests {
                 0.0,
                 T + CLAIM_LAPSE + Duration::from_millis(1)
             ),
-            "her claim has lapsed"
+            "the claim has lapsed"
         );
     }
 
@@ -318,14 +318,14 @@ mod tests {
         assert_eq!(
             lanes.retry_after(Lane::Called, 41, 6_000, T),
             secs(1),
-            "hers were not taken down"
+            "the claim was not recorded"
         );
-        // The others were told nothing and have been silent for too long.
+        // The others were given no pause and have been silent for too long.
         let at = T + secs(12);
         assert_eq!(lanes.live_counts(at), (2, 0));
         assert!(
             !lanes.try_admit(Lane::Called, 40, 1, BoxOfficeLoad::Normal, 0.0, at),
-            "number 15 was told to come in 4 s, and is late"
+            "number 15 was told to retry in 4 s, and is late"
         );
         assert!(lanes.try_admit(Lane::Called, 40, 1, BoxOfficeLoad::Normal, 0.0, T + secs(14)));
     }

@@ -348,14 +348,14 @@ mod tests {
             box_office_silent: false,
             is_caller: true,
         };
-        assert_eq!(calls_due(&now), 200, "half of them come, and fill the house");
+        assert_eq!(calls_due(&now), 200, "half of them come, and fill all slots");
         assert_eq!(
             calls_due(&AdmissionState {
                 seats_free: Some(7),
                 ..now
             }),
             14,
-            "a fan who comes for each free seat"
+            "one visitor who comes for each free seat"
         );
         assert_eq!(
             calls_due(&AdmissionState {
@@ -363,7 +363,7 @@ mod tests {
                 ..now
             }),
             0,
-            "all seats are in baskets"
+            "all seats are held"
         );
         assert_eq!(
             calls_due(&AdmissionState {

@@ -278,16 +278,20 @@ mod tests {
         let seed = draw_seed(&secrets.seed(), &beacon, &root, 50);
         json!({
             "sale": sale, "algorithm": ALGORITHM, "commitment": commitment(&secrets.seed(), &sale),
-            "chain": { "chain": "c", "genesis_at": "2027-01-01T00:00:00Z", "period_s": 30, "public_key": signer.public_key() },
-            "planned_round": 3, "planned_round_at": "2027-01-01T00:01:00Z", "closed_at": "2027-01-01T00:01:00Z",
+            "chain": { "chain": "c", "genesis_at": "2027-01-01T00:00:00Z", "period_s": 30,
+            "public_key": signer.public_key() },
+            "planned_round": 3, "planned_round_at": "2027-01-01T00:01:00Z",
+            "closed_at": "2027-01-01T00:01:00Z",
             "round": 4, "round_at": "2027-01-01T00:01:30Z", "entries": 50, "root": root, "beacon": beacon,
-            "signature": hex(&signature), "seed": secrets.seed(), "draw_seed": seed, "order": DrawNumbering::drawn(&seed, 50).digest(),
+            "signature": hex(&signature), "seed": secrets.seed(), "draw_seed": seed,
+            "order": DrawNumbering::drawn(&seed, 50).digest(),
             "leaves": leaves,
         })
     }
 
     fn chain(name: &str, genesis_at: &str, key_of: &str) -> Value {
-        json!({ "chain": name, "genesis_at": genesis_at, "period_s": 30, "public_key": SandboxSigner::of(key_of).public_key() })
+        json!({ "chain": name, "genesis_at": genesis_at, "period_s": 30,
+        "public_key": SandboxSigner::of(key_of).public_key() })
     }
 
     fn faults(draw: &Value) -> Vec<&'static str> {

@@ -50,7 +50,7 @@ pub(crate) struct CallsPerEntryModel {
     seconds: f64,
     /// Start of the current block: the queue as it was then, entries, and when.
     from: Option<(VecDeque<u32>, f64, f64)>,
-    /// Numbers called, second by second, the latest last: whoever enters now was called one lead ago.
+    /// Numbers called, second by second, the latest last: who enters now was called one lead ago.
     served: VecDeque<u32>,
     /// Middle of the block in seconds, logarithm of calls over entries, and its variance.
     blocks: VecDeque<(f64, f64, f64)>,

@@ -257,7 +257,7 @@ mod tests {
         },
     };
 
-    /// A line of which one in ten comes back, `after_s` after her call is over on average.
+    /// A queue of which one in ten comes back, `after_s` after the call is over on average.
     struct Line {
         entropy: SeededEntropy,
         after_s: f64,

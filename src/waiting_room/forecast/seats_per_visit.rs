@@ -128,7 +128,7 @@ mod tests {
     use super::*;
     use crate::kernel::{Entropy, SeededEntropy};
 
-    /// Two enter each second, take two to four seats and stay for a minute or two; of ten baskets `paid` are
+    /// Two enter each second, take two to four seats and stay for a minute or two; of ten holds `paid` are
     /// paid for.
     fn sold(seconds: u32, seats: u32, paid: f64) -> (SeatsPerVisitModel, SeatCounts, u32) {
         let (entropy, mut model) = (SeededEntropy::new(9), SeatsPerVisitModel::default());

@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_bend_in_the_curve_is_a_point_of_the_table() {
-        // A hundred a second until the house is full with 1000, then five.
+        // A hundred a second until 1000 visits are active, then five.
         let curve = |ahead: f64| {
             [0.9, 1.0, 1.1]
                 .map(|times| times * (ahead.min(1_000.0) / 100.0 + (ahead - 1_000.0).max(0.0) / 5.0))

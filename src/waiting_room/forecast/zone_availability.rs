@@ -98,7 +98,7 @@ struct ZoneDemand {
 impl ZoneAvailability {
     /// Learns from one second.
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-    pub(crate) fn observe(&mut self, zones: &[ZoneStock], inside: &AdmittedCounts) {
+    pub(crate) fn observe(&mut self, zones: &[ZoneStock], admitted: &AdmittedCounts) {
         let same = |before: &[ZoneStock]| {
             before
                 .iter()
@@ -107,7 +107,7 @@ impl ZoneAvailability {
         };
         let Some((before, ended_before)) = self
             .before
-            .replace((zones.to_vec(), inside.ended_total))
+            .replace((zones.to_vec(), admitted.ended_total))
             .filter(|(it, _)| same(it))
         else {
             let free: u32 = zones.iter().map(|zone| zone.free).sum();
@@ -120,15 +120,15 @@ impl ZoneAvailability {
             (self.zones, self.ended) = (zones.iter().map(learnt).collect(), 0.0);
             return;
         };
-        self.ended += inside.ended_total.saturating_sub(ended_before) as f64;
+        self.ended += admitted.ended_total.saturating_sub(ended_before) as f64;
         for ((learnt, zone), before) in self.zones.iter_mut().zip(zones).zip(&before) {
             learnt.booked += f64::from(zone.booked) - f64::from(before.booked);
             if zone.free > 0 {
                 learnt.while_left = learnt.per_visit(self.ended);
             }
-            if inside.active > 0 {
+            if admitted.active > 0 {
                 learnt.in_baskets +=
-                    (f64::from(zone.held) / f64::from(inside.active) - learnt.in_baskets) / BASKETS_S;
+                    (f64::from(zone.held) / f64::from(admitted.active) - learnt.in_baskets) / BASKETS_S;
             }
         }
         if self.ended > MEMORY_VISITS {
@@ -142,7 +142,7 @@ impl ZoneAvailability {
     pub(crate) fn available_to_distance(
         &self,
         zones: &[ZoneStock],
-        inside: &AdmittedCounts,
+        admitted: &AdmittedCounts,
         line: &PeopleAhead,
         length: u32,
     ) -> Vec<Option<AvailabilityDistances>> {
@@ -152,12 +152,12 @@ impl ZoneAvailability {
         let per_visit: Vec<f64> = self.zones.iter().map(|it| it.per_visit(self.ended)).collect();
         let (mut sold, mut wanted) = (vec![0.0; zones.len()], vec![0.0; zones.len()]);
         let mut left_for: Vec<AvailabilityDistances> = vec![[None; 3]; zones.len()];
-        let active = f64::from(inside.active);
+        let active = f64::from(admitted.active);
         let (mut finished, mut from) = (0.0, 0);
         for distance in std::iter::once(0).chain(people_ahead::distances(length)) {
             let people = f64::from(u32::try_from(line.within(distance.into()).count).unwrap_or(u32::MAX));
-            let entries = inside.expected + people * inside.share;
-            let inside_then = (active + entries).min(f64::from(inside.capacity));
+            let entries = admitted.expected + people * admitted.share;
+            let inside_then = (active + entries).min(f64::from(admitted.capacity));
             // Those who are active then choose at the same time; all others have ended their visits, with
             // what they have bought.
             let gone_then = (active + entries - inside_then).max(finished);
@@ -243,8 +243,8 @@ mod tests {
     use super::*;
     use crate::kernel::{Entropy, SeededEntropy};
 
-    /// Somebody inside: which zone, how many seats, when she puts them into her basket, when she leaves,
-    /// whether she pays.
+    /// A visitor: which zone, how many seats, when they are held, when the visit ends,
+    /// whether they are paid for.
     struct Visitor {
         wants: usize,
         seats: u32,
@@ -255,20 +255,20 @@ mod tests {
     }
 
     /// A statement: of which zone, to which number, as which of likely, uncertain, unlikely.
-    struct Said {
+    struct Forecast {
         zone: usize,
         number: u32,
         word: usize,
     }
 
-    struct House {
-        dice: SeededEntropy,
+    struct SimulatedSale {
+        entropy: SeededEntropy,
         zones: Vec<ZoneStock>,
         taste: [f64; 4],
         visitors: Vec<Visitor>,
         ended: u64,
         now_serving: u32,
-        said: Vec<Said>,
+        forecasts: Vec<Forecast>,
         /// For each word: statements, and those after which a seat was free.
         came_true: [[u32; 2]; 3],
     }
@@ -276,26 +276,26 @@ mod tests {
     const CAPACITY: usize = 60;
     const FANS: u32 = 1_500;
 
-    impl House {
+    impl SimulatedSale {
         fn new(seed: u64) -> Self {
-            let dice = SeededEntropy::new(seed);
+            let entropy = SeededEntropy::new(seed);
             let zones = ["R", "S", "A", "B"].map(|zone| ZoneStock {
                 zone: zone.into(),
-                free: 100 + u32::try_from(dice.below(500)).unwrap(),
+                free: 100 + u32::try_from(entropy.below(500)).unwrap(),
                 held: 0,
                 booked: 0,
                 blocked: 0,
             });
-            let taste = [0; 4].map(|_| 0.1 + dice.unit());
+            let taste = [0; 4].map(|_| 0.1 + entropy.unit());
             let (zones, visitors) = (zones.to_vec(), Vec::new());
             Self {
-                dice,
+                entropy,
                 zones,
                 taste,
                 visitors,
                 ended: 0,
                 now_serving: 0,
-                said: Vec::new(),
+                forecasts: Vec::new(),
                 came_true: [[0; 2]; 3],
             }
         }
@@ -308,7 +308,7 @@ mod tests {
                     self.taste[at]
                 }
             };
-            let mut dot = self.dice.unit() * (0..4).map(weight).sum::<f64>();
+            let mut dot = self.entropy.unit() * (0..4).map(weight).sum::<f64>();
             (0..4).filter(|&at| weight(at) > 0.0).find(|&at| {
                 dot -= weight(at);
                 dot <= 0.0
@@ -319,12 +319,12 @@ mod tests {
             for _ in 0..2 {
                 if self.visitors.len() < CAPACITY && self.now_serving < FANS {
                     self.now_serving += 1;
-                    self.hear(self.now_serving);
-                    if self.dice.unit() < share {
-                        let stays = 40 + u32::try_from(self.dice.below(200)).unwrap();
+                    self.compare(self.now_serving);
+                    if self.entropy.unit() < share {
+                        let stays = 40 + u32::try_from(self.entropy.below(200)).unwrap();
                         let (wants, seats) = (
                             self.choose(false).unwrap_or(0),
-                            1 + u32::try_from(self.dice.below(4)).unwrap(),
+                            1 + u32::try_from(self.entropy.below(4)).unwrap(),
                         );
                         let (takes_at, leaves_at) = (now + stays / 3, now + stays);
                         self.visitors.push(Visitor {
@@ -332,7 +332,7 @@ mod tests {
                             seats,
                             takes_at,
                             leaves_at,
-                            pays: self.dice.unit() < 0.85,
+                            pays: self.entropy.unit() < 0.85,
                             holds: None,
                         });
                     }
@@ -342,7 +342,7 @@ mod tests {
                 if self.visitors[at].takes_at == now {
                     let wants = self.visitors[at].wants;
                     let takes_other = || {
-                        if self.dice.unit() < 0.7 {
+                        if self.entropy.unit() < 0.7 {
                             self.choose(true)
                         } else {
                             None
@@ -374,11 +374,11 @@ mod tests {
             }
         }
 
-        /// It is somebody's turn: what was said to her is held against what she finds.
-        fn hear(&mut self, number: u32) {
-            for said in self.said.extract_if(.., |it| it.number == number) {
-                self.came_true[said.word][0] += 1;
-                self.came_true[said.word][1] += u32::from(self.zones[said.zone].free > 0);
+        /// A number is called: its forecast is compared with what is free.
+        fn compare(&mut self, number: u32) {
+            for forecasts in self.forecasts.extract_if(.., |it| it.number == number) {
+                self.came_true[forecasts.word][0] += 1;
+                self.came_true[forecasts.word][1] += u32::from(self.zones[forecasts.zone].free > 0);
             }
         }
     }
@@ -386,40 +386,40 @@ mod tests {
     fn statements() -> [[u32; 2]; 3] {
         let mut all = [[0; 2]; 3];
         for seed in 0..60 {
-            let (mut house, mut supply) = (House::new(seed), ZoneAvailability::default());
-            let share = 0.5 + 0.5 * house.dice.unit();
+            let (mut sale, mut supply) = (SimulatedSale::new(seed), ZoneAvailability::default());
+            let share = 0.5 + 0.5 * sale.entropy.unit();
             for now in 0..4_000 {
-                house.second(now, share);
-                let inside = AdmittedCounts {
-                    active: u32::try_from(house.visitors.len()).unwrap(),
+                sale.second(now, share);
+                let admitted = AdmittedCounts {
+                    active: u32::try_from(sale.visitors.len()).unwrap(),
                     capacity: u32::try_from(CAPACITY).unwrap(),
-                    ended_total: house.ended,
+                    ended_total: sale.ended,
                     // What the room measures is a little off.
-                    share: share * (0.95 + 0.1 * house.dice.unit()),
+                    share: share * (0.95 + 0.1 * sale.entropy.unit()),
                     expected: 0.0,
                 };
-                supply.observe(&house.zones, &inside);
-                let length = FANS - house.now_serving;
+                supply.observe(&sale.zones, &admitted);
+                let length = FANS - sale.now_serving;
                 if now % 30 == 15 && length > 0 {
                     let line = PeopleAhead::of([(length, length)]);
-                    let left_for = supply.available_to_distance(&house.zones, &inside, &line, length);
-                    let distance = u32::try_from(house.dice.below(length.into())).unwrap();
+                    let left_for = supply.available_to_distance(&sale.zones, &admitted, &line, length);
+                    let distance = u32::try_from(sale.entropy.below(length.into())).unwrap();
                     for (zone, left_for) in left_for
                         .into_iter()
                         .enumerate()
-                        .filter(|(zone, _)| house.zones[*zone].free > 0)
+                        .filter(|(zone, _)| sale.zones[*zone].free > 0)
                     {
                         let [likely, _, hardly] = left_for.unwrap().map(|it| it.unwrap_or(u32::MAX));
                         let word = usize::from(distance > likely) + usize::from(distance > hardly);
-                        house.said.push(Said {
+                        sale.forecasts.push(Forecast {
                             zone,
-                            number: house.now_serving + 1 + distance,
+                            number: sale.now_serving + 1 + distance,
                             word,
                         });
                     }
                 }
             }
-            for (sum, own) in all.iter_mut().zip(house.came_true) {
+            for (sum, own) in all.iter_mut().zip(sale.came_true) {
                 *sum = [sum[0] + own[0], sum[1] + own[1]];
             }
         }
@@ -428,17 +428,20 @@ mod tests {
 
     #[test]
     fn likely_zones_mostly_have_seats_and_unlikely_ones_do_not() {
-        let said = statements();
+        let forecasts = statements();
         let share = |[of, true_]: [u32; 2]| f64::from(true_) / f64::from(of.max(1));
-        let [likely, uncertain, unlikely] = said.map(share);
-        assert!(said.iter().all(|[of, _]| *of > 200), "{said:?}");
+        let [likely, uncertain, unlikely] = forecasts.map(share);
+        assert!(forecasts.iter().all(|[of, _]| *of > 200), "{forecasts:?}");
         assert!(
             likely > 0.85 && unlikely < 0.15,
-            "{said:?}: {likely} {uncertain} {unlikely}"
+            "{forecasts:?}: {likely} {uncertain} {unlikely}"
         );
-        assert!((0.25..0.75).contains(&uncertain), "{said:?}: {uncertain}");
-        let all: u32 = said.iter().map(|[of, _]| of).sum();
-        assert!(said[1][0] * 3 < all, "most statements say something: {said:?}");
+        assert!((0.25..0.75).contains(&uncertain), "{forecasts:?}: {uncertain}");
+        let all: u32 = forecasts.iter().map(|[of, _]| of).sum();
+        assert!(
+            forecasts[1][0] * 3 < all,
+            "most statements say something: {forecasts:?}"
+        );
     }
 
     #[test]
@@ -451,7 +454,7 @@ mod tests {
             blocked: 0,
         };
         let zones = [stock("R", 0), stock("S", 100_000)];
-        let inside = AdmittedCounts {
+        let admitted = AdmittedCounts {
             active: 0,
             capacity: 10,
             ended_total: 0,
@@ -460,17 +463,17 @@ mod tests {
         };
         let (line, mut supply) = (PeopleAhead::of([(500, 500)]), ZoneAvailability::default());
         assert_eq!(
-            supply.available_to_distance(&zones, &inside, &line, 500),
+            supply.available_to_distance(&zones, &admitted, &line, 500),
             [None, None],
             "before anything is known"
         );
-        supply.observe(&zones, &inside);
+        supply.observe(&zones, &admitted);
         assert_eq!(
-            supply.available_to_distance(&zones, &inside, &line, 500),
+            supply.available_to_distance(&zones, &admitted, &line, 500),
             [Some([Some(0); 3]), Some([None; 3])]
         );
         assert_eq!(
-            supply.available_to_distance(&zones[..1], &inside, &line, 500),
+            supply.available_to_distance(&zones[..1], &admitted, &line, 500),
             [None]
         );
     }

@@ -82,7 +82,8 @@ impl JournalWriter {
         }
         // Logged once per outage.
         if !self.progress.lock().in_doubt {
-            tracing::error!(%error, requests = requests.len(), "the queue's journal cannot be written; joins and entries fail until it can");
+            tracing::error!(%error, requests = requests.len(), "the queue's journal cannot be written; \
+                joins and entries fail until it can");
         }
         self.mark_in_doubt(requests);
         vec![WriteResult::Failed; requests.len()]

@@ -174,7 +174,8 @@ impl JournalReader {
         after: u64,
         upto: u64,
     ) -> Result<Vec<RawRecord>, JournalReadError> {
-        let query = "SELECT seq, kind, body FROM journal WHERE sale = $1 AND seq > $2 AND seq <= $3 ORDER BY seq LIMIT $4";
+        let query = "SELECT seq, kind, body FROM journal WHERE sale = $1 AND seq > $2 AND seq <= $3 \
+            ORDER BY seq LIMIT $4";
         let numbers = [
             after.cast_signed(),
             upto.cast_signed(),

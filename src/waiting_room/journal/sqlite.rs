@@ -71,7 +71,8 @@ impl SqliteJournal {
             let (first, kind, body) = (3 * n + 2, 3 * n + 3, 3 * n + 4);
             let _ = write!(
                 sql,
-                " INSERT INTO join_group (sale, first_number) VALUES ($1, ${first}); INSERT INTO journal (sale, kind, body) VALUES ($1, ${kind}, ${body});"
+                " INSERT INTO join_group (sale, first_number) VALUES ($1, ${first}); INSERT INTO journal \
+                    (sale, kind, body) VALUES ($1, ${kind}, ${body});"
             );
         }
         sql += " COMMIT";
@@ -132,7 +133,8 @@ impl SqliteJournal {
                     },
             } => {
                 let entry = sqlx::query(
-                    "INSERT INTO visit (sale, queue_number, subject, visit_id, admitted_at) VALUES (?, ?, ?, ?, ?)",
+                    "INSERT INTO visit (sale, queue_number, subject, visit_id, admitted_at) VALUES (?, \
+                        ?, ?, ?, ?)",
                 )
                 .bind(sale)
                 .bind(number)
@@ -207,7 +209,8 @@ impl Journal for SqliteJournal {
 impl ChainStore for SqliteJournal {
     async fn last_link(&self) -> Result<ChainLink, JournalError> {
         let last = sqlx::query_as(
-            "SELECT link_number, last_seq, records, hash FROM chain_link WHERE sale = ? ORDER BY link_number DESC LIMIT 1",
+            "SELECT link_number, last_seq, records, hash FROM chain_link WHERE sale = ? ORDER BY \
+                link_number DESC LIMIT 1",
         )
         .bind(self.sale.as_str())
         .fetch_optional(&self.reader);

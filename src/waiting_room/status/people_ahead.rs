@@ -146,7 +146,7 @@ mod tests {
             for distance in 0..=length {
                 truth += u64::from(distance > 0 && there[distance - 1]);
                 let PeopleCount { count, approximate } = line.within(distance as u64);
-                prop_assert!(count >= before, "nobody's position grows with the distance");
+                prop_assert!(count >= before, "positions never shrink with the distance");
                 before = count;
                 let bound = if approximate { distance as u64 / 4 + 1 } else { 0 };
                 prop_assert!(count.abs_diff(truth) <= bound, "{distance}: {count} for {truth}");

@@ -60,8 +60,8 @@ struct Sale {
 }
 
 impl Sale {
-    /// Seconds pass, the box office says each half second how it fares, and whoever is called knocks; entries
-    /// in that time.
+    /// Seconds pass, the box office reports its health each half second, and called visitors ask to enter;
+    /// entries in that time.
     async fn seconds(&mut self, seconds: u32, health: Option<BoxOfficeHealth>) -> usize {
         let before = self.outside.len();
         for tenth in 0..seconds * 10 {
@@ -95,8 +95,8 @@ impl Sale {
     }
 
     fn reason(&self) -> Option<String> {
-        let board: serde_json::Value = serde_json::from_slice(&self.test.room.status().json).unwrap();
-        board["reason"].as_str().map(str::to_owned)
+        let status: serde_json::Value = serde_json::from_slice(&self.test.room.status().json).unwrap();
+        status["reason"].as_str().map(str::to_owned)
     }
 }
 

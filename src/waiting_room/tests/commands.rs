@@ -77,7 +77,7 @@ async fn a_rate_or_limit_of_zero_is_a_pause_with_its_reason() {
         assert_eq!(
             test.state(&token),
             EntryState::Called,
-            "her time to come stands still"
+            "the call window stands still"
         );
         // An order to go on lets nobody in by a rate of nothing.
         test.room.command(OperatorCommand::Resume, "kim").await.unwrap();
@@ -118,10 +118,7 @@ async fn a_limit_below_the_active_visits_admits_nobody() {
     for left in [2, 1] {
         test.tick().await;
         let board: serde_json::Value = serde_json::from_slice(&test.room.status().json).unwrap();
-        assert_eq!(
-            board["active_visits_max"], 2,
-            "the board does not wait for its second"
-        );
+        assert_eq!(board["active_visits_max"], 2, "the status is published at once");
         assert_eq!(test.room.admission_settings().reason.is_some(), left == 2);
         assert_eq!(test.room.phase(), Phase::OnSale);
         assert!(!matches!(

@@ -20,7 +20,7 @@ use crate::{
     waiting_room::{
         draw::{
             self,
-            beacon::{Beacon, BeaconUnavailable, BeaconChain, BeaconRound},
+            beacon::{Beacon, BeaconChain, BeaconRound, BeaconUnavailable},
             digest::Digest,
             merkle,
             numbering::DrawNumbering,
@@ -171,7 +171,7 @@ impl TestRoom {
         self.room.published_draw().unwrap()
     }
 
-    fn board(&self) -> serde_json::Value {
+    fn status(&self) -> serde_json::Value {
         serde_json::from_slice(&self.room.status().json).unwrap()
     }
 
@@ -222,7 +222,7 @@ async fn early_entries_are_drawn_once_and_called_in_published_order() {
             early.number
         ),
         (4, None, None, &None, None),
-        "she was there"
+        "the receipt proves the entry"
     );
     test.room.leave(&tokens[6]).await.unwrap();
     test.passes(100).await;
@@ -239,7 +239,7 @@ async fn early_entries_are_drawn_once_and_called_in_published_order() {
         (Some(40), None, promised.planned_round)
     );
     assert!(closed.round_at.unwrap().since(closed.closed_at.unwrap()) >= Duration::from_secs(30));
-    assert_eq!(test.board()["draw"]["entries"], 40);
+    assert_eq!(test.status()["draw"]["entries"], 40);
     assert!(matches!(
         test.room.enter(&tokens[0], BoxOfficeLoad::Normal).await.unwrap(),
         EnterOutcome::NotCalledYet(_)
@@ -251,7 +251,7 @@ async fn early_entries_are_drawn_once_and_called_in_published_order() {
     );
     assert_eq!(
         receipt.group, early.group,
-        "the signature under her group is one and the same"
+        "the group signature is always the same"
     );
 
     test.passes(closed.round_at.unwrap().since(clock.now()).as_secs())
@@ -275,7 +275,7 @@ async fn early_entries_are_drawn_once_and_called_in_published_order() {
     assert_eq!(
         receipt.leaf.0,
         crate::platform::signing::hmac_sha256(&receipt.nonce.0, &entry),
-        "she can make her leaf herself"
+        "the holder can compute the leaf"
     );
     assert!(merkle::leads_to(
         &drawn.root.unwrap(),
@@ -401,10 +401,10 @@ async fn the_draw_waits_for_an_unavailable_beacon() {
     assert!(closed.round_at.unwrap().since(closed.closed_at.unwrap()) >= Duration::from_secs(30));
     test.passes(100).await;
     assert_eq!(
-        (test.room.phase(), test.board()["draw"]["beacon_away"].as_bool()),
+        (test.room.phase(), test.status()["draw"]["beacon_away"].as_bool()),
         (Phase::Drawing, Some(true))
     );
-    assert_eq!(test.board()["phase"], "drawing");
+    assert_eq!(test.status()["phase"], "drawing");
     beacon.is_away.store(false, Ordering::Relaxed);
     test.passes(5).await;
     let drawn = test.published();
@@ -414,7 +414,7 @@ async fn the_draw_waits_for_an_unavailable_beacon() {
         "the round that was to decide"
     );
     assert_eq!(test.room.position(&token).number, Some(1));
-    assert_eq!(test.board()["draw"]["beacon_away"], false);
+    assert_eq!(test.status()["draw"]["beacon_away"], false);
     test.life.stop();
 }
 
@@ -492,7 +492,9 @@ fn arrival_order_does_not_affect_the_rank() {
         let seed = draw::draw_seed(&Digest([1; 32]), &beacon, &Digest([2; 32]), 10);
         counts[Shuffle::new(seed.0, 10).position_of(0) as usize] += 1;
         assert!(
-            draw > 0 || DrawNumbering::drawn(&seed, 10).queue_number(1) == Shuffle::new(seed.0, 10).position_of(0) + 1
+            draw > 0
+                || DrawNumbering::drawn(&seed, 10).queue_number(1)
+                    == Shuffle::new(seed.0, 10).position_of(0) + 1
         );
     }
     let chi: f64 = counts

@@ -101,7 +101,7 @@ impl Nodes {
         &self.rooms[n as usize % self.rooms.len()]
     }
 
-    /// Joins at a node until it is answered; gives her token.
+    /// Joins at a node until it is answered; gives the token.
     pub(super) async fn join(&self, n: u32, node: u32) -> QueueToken {
         let room = self.room(node);
         let started = tokio::time::Duration::from_secs(30);
@@ -133,7 +133,7 @@ impl Nodes {
     }
 
     /// What must be true of the journal, whatever happened.
-    async fn judge(&self, config: &Config) -> Judged {
+    async fn checker(&self, config: &Config) -> Checked {
         let (mut owners, mut numbers) = (BTreeMap::new(), BTreeMap::<u64, BTreeSet<u32>>::new());
         let (mut inside, mut entered, mut left) = (HashSet::new(), HashSet::new(), HashSet::new());
         let (mut serving, mut active_most) = (0, 0);
@@ -197,7 +197,7 @@ impl Nodes {
             active_most <= config.active_visits_max as usize,
             "{active_most} were inside"
         );
-        Judged {
+        Checked {
             owners,
             entered: entered.len(),
             active_most,
@@ -205,7 +205,7 @@ impl Nodes {
     }
 }
 
-struct Judged {
+struct Checked {
     owners: BTreeMap<u32, u64>,
     entered: usize,
     active_most: usize,
@@ -238,12 +238,12 @@ async fn three_nodes_serve_one_queue() {
     let server = RedisServer::start().await.unwrap();
     let config = config(Durability::Committed);
     let nodes = Nodes::open(3, config.clone(), server.url()).await;
-    // Everybody knocks at two nodes at once.
+    // Everyone asks two nodes at once.
     let tokens = join_all((0..300_u32).map(|n| {
         let nodes = &nodes;
         async move {
             let (one, other) = tokio::join!(nodes.join(n, n), nodes.join(n, n + 1));
-            assert_eq!(one, other, "customer {n} has one place, whichever node she asks");
+            assert_eq!(one, other, "customer {n} has one entry on every node");
             one
         }
     }))
@@ -253,9 +253,9 @@ async fn three_nodes_serve_one_queue() {
         join_all((0..).zip(&tokens).map(|(n, token)| visit(&nodes, n, *token))),
     );
     walked.await.expect("everybody comes in");
-    let judged = nodes.judge(&config).await;
-    assert_eq!((judged.owners.len(), judged.entered), (300, 300));
-    assert!(judged.active_most > 1, "they were inside together");
+    let checked = nodes.checker(&config).await;
+    assert_eq!((checked.owners.len(), checked.entered), (300, 300));
+    assert!(checked.active_most > 1, "they were inside together");
     for room in &nodes.rooms {
         // Whoever did not write the last call hears of it with the next tick.
         let follows = async {
@@ -272,14 +272,14 @@ async fn three_nodes_serve_one_queue() {
         );
         assert_eq!(room.position(&tokens[7]).state, EntryState::Left);
     }
-    let boards: HashSet<_> = nodes
+    let statuses: HashSet<_> = nodes
         .rooms
         .iter()
         .map(|room| room.status().json.clone())
         .collect();
     assert!(
-        boards.len() <= 2,
-        "all nodes serve the same bytes, but for one that is just taking over the next board"
+        statuses.len() <= 2,
+        "all nodes serve the same bytes, but for one that is just taking over the next status"
     );
     nodes.life.stop();
 }
@@ -289,7 +289,7 @@ async fn through(
     durability: Durability,
     redis_url: String,
     fault: impl AsyncFnOnce(&mut Postgres),
-) -> (Judged, u64) {
+) -> (Checked, u64) {
     let config = config(durability);
     let mut nodes = Nodes::open(3, config.clone(), redis_url).await;
     let epoch = nodes.journal.head().await.unwrap().epoch();
@@ -306,7 +306,7 @@ async fn through(
                 tokio::time::sleep(Duration::from_millis(u64::from(n - 60) * 20)).await;
                 let token = nodes.join(n, n).await;
                 let again = nodes.join(n, n + 1).await;
-                assert_eq!(token.arrival, again.arrival, "customer {n} keeps her number");
+                assert_eq!(token.arrival, again.arrival, "customer {n} keeps the number");
                 visit(&nodes, n, token).await;
             })
         })
@@ -325,12 +325,12 @@ async fn through(
     }
     for (n, token) in (0..).zip(&first) {
         let state = nodes.room(n).position(token).state;
-        assert_eq!(state, EntryState::Left, "customer {n} had her turn");
+        assert_eq!(state, EntryState::Left, "customer {n} had a turn");
     }
-    let judged = nodes.judge(&config).await;
+    let checked = nodes.checker(&config).await;
     let raised = nodes.journal.head().await.unwrap().epoch() - epoch;
     nodes.life.stop();
-    (judged, raised)
+    (checked, raised)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -348,7 +348,7 @@ async fn an_unwritten_number_is_abandoned_when_the_draw_closes() {
     };
     let nodes = Nodes::open(2, config.clone(), server.url()).await;
     let mut tokens = vec![nodes.join(1, 0).await, nodes.join(2, 1).await];
-    // A node gives her a number, and is away before it is written down.
+    // A node assigns a number, and is away before it is written down.
     let room = nodes.room(0);
     let subject = subject_hash(
         &Keys::ephemeral(&SeededEntropy::new(42)).queue,
@@ -365,7 +365,7 @@ async fn an_unwritten_number_is_abandoned_when_the_draw_closes() {
         .await
         .unwrap()
     else {
-        panic!("she is new");
+        panic!("the subject is new");
     };
     assert_eq!(given.number, 3);
     tokens.extend([nodes.join(4, 0).await, nodes.join(5, 1).await]);
@@ -390,10 +390,10 @@ async fn an_unwritten_number_is_abandoned_when_the_draw_closes() {
     assert_eq!(
         (published.entries, nodes.room(1).context().store.subjects_of(3, 1)),
         (Some(5), vec![None]),
-        "her number is void"
+        "the number is void"
     );
     let late = nodes.join(3, 1).await;
-    assert!(late.arrival > 5, "she stands behind the draw: {late:?}");
+    assert!(late.arrival > 5, "the new number is behind the draw: {late:?}");
     assert_eq!(nodes.join(3, 0).await, late, "on every node");
     for (n, token) in [1, 2, 4, 5].into_iter().zip(&tokens) {
         assert_eq!(
@@ -414,7 +414,7 @@ async fn an_unwritten_number_is_abandoned_when_the_draw_closes() {
         .map(|receipt| receipt.as_ref().unwrap().path.is_some())
         .collect();
     assert_eq!(in_it, [true, true, true, true, false]);
-    nodes.judge(&config).await;
+    nodes.checker(&config).await;
     nodes.life.stop();
 }
 
@@ -472,7 +472,7 @@ async fn a_late_node_survives_a_conflicting_number_of_an_old_epoch() {
         (5, 6),
         "the slow node goes on"
     );
-    nodes.judge(&config).await;
+    nodes.checker(&config).await;
     nodes.life.stop();
 }
 
@@ -480,35 +480,35 @@ async fn a_late_node_survives_a_conflicting_number_of_an_old_epoch() {
 async fn nothing_is_lost_when_redis_is_emptied() {
     for durability in [Durability::Committed, Durability::Async] {
         let server = RedisServer::start().await.unwrap();
-        let (judged, raised) = through(durability, server.url(), async |_| {
+        let (checked, raised) = through(durability, server.url(), async |_| {
             server.flush_all().await.unwrap()
         })
         .await;
-        assert_eq!((judged.entered, raised >= 1), (260, true), "{durability:?}");
+        assert_eq!((checked.entered, raised >= 1), (260, true), "{durability:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_when_redis_is_killed() {
     let mut server = RedisServer::start().await.unwrap();
-    let (judged, raised) = through(Durability::Committed, server.url(), async |_| {
+    let (checked, raised) = through(Durability::Committed, server.url(), async |_| {
         server.kill9().unwrap();
         tokio::time::sleep(Duration::from_millis(500)).await;
         server.restart().await.unwrap();
     })
     .await;
-    assert_eq!((judged.entered, raised >= 1), (260, true));
+    assert_eq!((checked.entered, raised >= 1), (260, true));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_when_sentinels_promote_the_replica() {
     for durability in [Durability::Committed, Durability::Async] {
         let mut watched = RedisSentinels::start().await.unwrap();
-        let (judged, raised) = through(durability, watched.url(), async |_| {
+        let (checked, raised) = through(durability, watched.url(), async |_| {
             watched.primary_mut().kill9().unwrap()
         })
         .await;
-        assert_eq!((judged.entered, raised >= 1), (260, true), "{durability:?}");
+        assert_eq!((checked.entered, raised >= 1), (260, true), "{durability:?}");
         assert_eq!(watched.replica().info("role").await.unwrap(), "master");
     }
 }
@@ -519,24 +519,24 @@ async fn nothing_is_lost_when_a_replica_takes_over_in_a_cluster() {
     let tag = format!("{{{}}}", config(Durability::Committed).sale);
     let owner = cluster.owner_of_key(&tag).await.unwrap();
     let replica = cluster.add_replica_of(owner).await.unwrap();
-    let (judged, raised) = through(Durability::Committed, cluster.url(), async |_| {
+    let (checked, raised) = through(Durability::Committed, cluster.url(), async |_| {
         cluster.member_mut(owner).kill9().unwrap()
     })
     .await;
-    assert_eq!((judged.entered, raised >= 1), (260, true));
+    assert_eq!((checked.entered, raised >= 1), (260, true));
     assert_eq!(cluster.owner_of_key(&tag).await.unwrap(), replica);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_when_postgresql_is_killed() {
     let server = RedisServer::start().await.unwrap();
-    let (judged, raised) = through(Durability::Committed, server.url(), async |postgres| {
+    let (checked, raised) = through(Durability::Committed, server.url(), async |postgres| {
         postgres.kill9().unwrap();
         tokio::time::sleep(Duration::from_secs(1)).await;
         postgres.restart().await.unwrap();
     })
     .await;
-    assert_eq!((judged.entered, raised), (260, 0));
+    assert_eq!((checked.entered, raised), (260, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -563,10 +563,7 @@ async fn of_two_embedded_stores_the_later_one_writes() {
         panic!("a new customer")
     };
     let second = open().await;
-    assert!(
-        first.join(&customer(2)).await.is_err(),
-        "its engine is not the one that counts any more"
-    );
+    assert!(first.join(&customer(2)).await.is_err(), "its epoch is over");
     assert_eq!(
         second.join(&customer(1)).await.unwrap(),
         JoinOutcome::Existing(second_view(&second, &one.token))
@@ -604,9 +601,9 @@ async fn nodes_share_heartbeats() {
     for n in 0..120 {
         tokens.push(nodes.join(n, n % 2).await);
     }
-    let board =
+    let status =
         |node: u32| -> serde_json::Value { serde_json::from_slice(&nodes.room(node).status().json).unwrap() };
-    let told = |node: u32| board(node)["presence"]["online"][0][1].as_u64();
+    let told = |node: u32| status(node)["presence"]["online"][0][1].as_u64();
     let all_there = async {
         while (0..2).any(|node| told(node) != Some(100)) {
             for (n, token) in (0_u32..).zip(&tokens) {
@@ -620,10 +617,10 @@ async fn nodes_share_heartbeats() {
             .await
             .is_ok(),
         "{} {}",
-        board(0),
-        board(1)
+        status(0),
+        status(1)
     );
-    // Each by itself knows it of all, so that it does not matter which of them makes the board.
+    // Each by itself knows it of all, so that it does not matter which of them makes the status.
     for node in 0..2 {
         let room = nodes.room(node);
         let asked = room.context().store.heartbeat_sample(120);

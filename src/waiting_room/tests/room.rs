@@ -188,7 +188,7 @@ async fn a_visitor_joins_enters_renews_and_leaves() {
     assert_eq!(
         test.joined(1).await.0.number,
         Some(6),
-        "she joins again, at the end"
+        "joining again gives the last number"
     );
     assert_eq!(test.room.metrics().active_visits, 0);
     test.life.stop();
@@ -213,7 +213,7 @@ async fn a_crowd_joins_at_once(durability: Durability) {
     )
     .await;
     test.passes(100);
-    // Everybody knocks twice.
+    // Everyone joins twice.
     let asks = join_all((0..640_u32).map(|n| {
         let room = Arc::clone(&test.room);
         async move { room.join(&customer(n / 2)).await.unwrap() }
@@ -307,9 +307,9 @@ async fn after_a_crash_all_answers_still_hold() {
     assert_eq!(
         again.room.verify_pass(&pass).unwrap().number,
         3,
-        "her visit goes on"
+        "the visit goes on"
     );
-    assert_eq!(again.joined(4).await.1, tokens[3], "she has her place");
+    assert_eq!(again.joined(4).await.1, tokens[3], "the entry is kept");
     assert_eq!(
         again.joined(2).await.0.number,
         Some(10),
@@ -343,7 +343,7 @@ async fn an_unwritten_join_keeps_its_entry_by_its_token() {
         assert_eq!(
             test.joined(1).await.1,
             tokens[0],
-            "asking again, she waits until she is written down"
+            "joining again waits until the entry is durable"
         );
         for n in 2..=5 {
             tokens.push(test.joined(n).await.1);
@@ -378,7 +378,7 @@ async fn an_unwritten_join_keeps_its_entry_by_its_token() {
         );
         assert!(
             again.joined(2).await.0.number > next.number,
-            "her name is not known any more"
+            "the subject is not known any more"
         );
         again.passes(100);
         again.tick().await;
@@ -386,7 +386,7 @@ async fn an_unwritten_join_keeps_its_entry_by_its_token() {
         assert_eq!(
             (pass.number, again.room.context().store.subject_of(5).is_some()),
             (5, true),
-            "now she is in the journal"
+            "now the entry is in the journal"
         );
         test.life.stop();
         again.life.stop();
@@ -483,9 +483,9 @@ async fn no_calls_while_sold_out_or_paused() {
         (test.room.phase(), test.state(&token)),
         (Phase::Paused, EntryState::Waiting)
     );
-    let board: serde_json::Value = serde_json::from_slice(&test.room.status().json).unwrap();
+    let status: serde_json::Value = serde_json::from_slice(&test.room.status().json).unwrap();
     assert_eq!(
-        (board["reason"].as_str(), board["phase"].as_str()),
+        (status["reason"].as_str(), status["phase"].as_str()),
         (Some("paused"), Some("paused"))
     );
     test.room
@@ -571,7 +571,7 @@ async fn leaving_releases_the_slot_and_closing_lets_visits_finish() {
             test.room.renew(&inside).await.unwrap(),
             RenewOutcome::Renewed { .. }
         ),
-        "her payment is under way"
+        "a payment is in progress"
     );
     test.passes(20);
     test.tick().await;
@@ -690,12 +690,12 @@ async fn the_room_ticks_and_publishes_by_itself() {
     };
     tokio::time::timeout(Duration::from_secs(20), called)
         .await
-        .expect("the tick calls her");
+        .expect("the tick calls the visitor");
     life.stop();
     assert!(life.wait_idle(Duration::from_secs(5)).await);
 }
 
-fn board_of(test: &TestRoom) -> serde_json::Value {
+fn status_of(test: &TestRoom) -> serde_json::Value {
     serde_json::from_slice(&test.room.status().json).unwrap()
 }
 
@@ -726,10 +726,10 @@ async fn line_of(dir: &TempDir, customers: u32) -> (TestRoom, Vec<QueueToken>) {
 async fn a_position_shrinks_when_others_leave() {
     let dir = TempDir::new();
     let (test, tokens) = line_of(&dir, 400).await;
-    let serving = board_of(&test)["now_serving"].as_u64().unwrap();
+    let serving = status_of(&test)["now_serving"].as_u64().unwrap();
     let ahead = |n: usize| test.room.position(&tokens[n - 1]).ahead.unwrap();
     assert_eq!(
-        (board_of(&test)["people_ahead"].clone(), ahead(400)),
+        (status_of(&test)["people_ahead"].clone(), ahead(400)),
         (serde_json::json!([[400 - serving, 400 - serving]]), 399 - serving)
     );
     let place = test.room.position(&tokens[399]);
@@ -737,17 +737,13 @@ async fn a_position_shrinks_when_others_leave() {
     for n in 101..=160 {
         test.room.leave(&tokens[n - 1]).await.unwrap();
     }
-    assert_eq!(
-        ahead(400),
-        399 - serving,
-        "the board is what counts, the same for all"
-    );
+    assert_eq!(ahead(400), 399 - serving, "positions follow the published status");
     test.room.publish_status();
     assert_eq!((ahead(400), ahead(90)), (339 - serving, 89 - serving));
     assert_eq!(
         test.room.position(&tokens[399]).number,
         Some(400),
-        "her number is what it was"
+        "the number is what it was"
     );
     let mut about = 0;
     for n in 161..=200_u64 {
@@ -770,16 +766,16 @@ async fn a_position_shrinks_when_others_leave() {
 async fn only_sampled_visitors_send_heartbeats() {
     let dir = TempDir::new();
     let (test, tokens) = line_of(&dir, 1_000).await;
-    let board = board_of(&test);
-    let of = |name: &str| board["presence"][name].as_u64().unwrap();
+    let status = status_of(&test);
+    let of = |name: &str| status["presence"][name].as_u64().unwrap();
     let (near, near_mask, mask, serving) = (
         of("near_distance"),
         of("near_mask"),
         of("far_mask"),
-        board["now_serving"].as_u64().unwrap(),
+        status["now_serving"].as_u64().unwrap(),
     );
     assert_eq!((near, near_mask, mask), (120, 7, 127));
-    assert!(board["presence"]["online"][0][1] == 0, "{board}");
+    assert!(status["presence"]["online"][0][1] == 0, "{status}");
     let mut asked = [0, 0];
     for token in &tokens {
         let place = test.room.position(token);
@@ -798,7 +794,7 @@ async fn only_sampled_visitors_send_heartbeats() {
         "{asked:?}"
     );
     test.room.publish_status();
-    let there = |test: &TestRoom| board_of(test)["presence"]["online"][0].clone();
+    let there = |test: &TestRoom| status_of(test)["presence"]["online"][0].clone();
     assert_eq!(there(&test)[1], 100);
     assert_eq!(test.room.metrics().online_percent, Some(100));
     test.passes(151);
@@ -838,35 +834,35 @@ async fn the_status_shows_zone_forecast_accuracy_and_reason() {
     report(1);
     test.room.measure_second();
     test.room.publish_status();
-    let board = board_of(&test);
-    let of_first: Vec<u64> = board["zones"][0]["available_to_distance"]
+    let status = status_of(&test);
+    let of_first: Vec<u64> = status["zones"][0]["available_to_distance"]
         .as_array()
         .unwrap()
         .iter()
         .filter_map(serde_json::Value::as_u64)
         .collect();
     assert_eq!(
-        (board["zones"][0]["free"].as_u64(), of_first.len()),
+        (status["zones"][0]["free"].as_u64(), of_first.len()),
         (Some(60), 0),
-        "sixty seats of nine thousand are few wishes too: {board}"
+        "sixty seats of nine thousand are few for the demand too: {status}"
     );
     assert_eq!(
         (
-            &board["zones"][1]["available_to_distance"],
-            &board["late_arrival_percent"]
+            &status["zones"][1]["available_to_distance"],
+            &status["late_arrival_percent"]
         ),
         (&serde_json::json!([null, null, null]), &serde_json::json!(25))
     );
     assert!(
-        board["forecast_accuracy"].is_null() && board["reason"].is_null(),
-        "{board}"
+        status["forecast_accuracy"].is_null() && status["reason"].is_null(),
+        "{status}"
     );
 
     test.passes(6);
     test.tick().await;
     test.room.publish_status();
     assert_eq!(
-        board_of(&test)["reason"],
+        status_of(&test)["reason"],
         "box_office_busy",
         "it has been silent for more than five seconds"
     );
@@ -877,13 +873,16 @@ async fn the_status_shows_zone_forecast_accuracy_and_reason() {
         test.room.measure_second();
         test.room.publish_status();
     }
-    let board = board_of(&test);
-    assert_ne!(board["reason"], "box_office_busy");
-    let (kept, all) = (&board["forecast_accuracy"], test.room.metrics().forecast_outcomes);
+    let status = status_of(&test);
+    assert_ne!(status["reason"], "box_office_busy");
+    let (kept, all) = (
+        &status["forecast_accuracy"],
+        test.room.metrics().forecast_outcomes,
+    );
     assert_eq!(
         kept["total"].as_u64(),
         Some(all.within + all.sooner + all.later),
-        "{board}"
+        "{status}"
     );
     assert!(
         all.within > 0 && kept["hits"].as_u64() == Some(all.within),

@@ -1,4 +1,4 @@
-//! The engine before a simple crowd in virtual time, with the rehearsal's judge.
+//! The store and a simple crowd in virtual time, with the simulation's checker.
 
 use std::{ops::Range, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// This engine does not ask for a record's place.
+/// This store ignores a record's sequence number.
 fn stored(record: Record) -> StoredRecord {
     StoredRecord { seq: 0, record }
 }
@@ -47,9 +47,9 @@ struct Asking {
     first_refused_ms: Option<u64>,
 }
 
-/// What the judge has seen, and what it was like for the customers.
+/// What the checker has seen, and what it was like for the customers.
 struct Seen {
-    judge: Checker,
+    checker: Checker,
     came: u32,
     met_full_house: u32,
     extra_waits_ms: Vec<u64>,
@@ -65,7 +65,7 @@ impl Seen {
         waits.sort_unstable();
         let p95 = waits.get(waits.len() * 95 / 100).copied().unwrap_or(0);
         (
-            self.judge.entries(),
+            self.checker.entries(),
             f64::from(self.met_full_house) / f64::from(self.came),
             p95,
         )
@@ -96,7 +96,7 @@ async fn run(config: Config, crowd: &Crowd, seed: u64) -> (Seen, f64) {
         burst: burst_of(config.admission_rate_per_minute, config.admission_burst),
     };
     let mut seen = Seen {
-        judge: Checker::new(door),
+        checker: Checker::new(door),
         came: 0,
         met_full_house: 0,
         extra_waits_ms: Vec::new(),
@@ -121,7 +121,7 @@ async fn run(config: Config, crowd: &Crowd, seed: u64) -> (Seen, f64) {
                 .apply(&[stored(Record::Event { at: at.now, event })], at)
                 .await
                 .unwrap();
-            seen.judge.leave(ended.number, true);
+            seen.checker.leave(ended.number, true);
         }
         if let (_, Some(event)) = next_call(&store, Phase::OnSale, config.call_window, at, &no_stock())
             .await
@@ -135,7 +135,7 @@ async fn run(config: Config, crowd: &Crowd, seed: u64) -> (Seen, f64) {
             else {
                 panic!("only calls are expected")
             };
-            seen.judge.called(
+            seen.checker.called(
                 after,
                 last,
                 u64::try_from(window_ends_at.as_millis()).unwrap(),
@@ -171,7 +171,7 @@ async fn run(config: Config, crowd: &Crowd, seed: u64) -> (Seen, f64) {
                 still.push(ask);
                 continue;
             }
-            seen.judge.ask(ask.number, now_ms);
+            seen.checker.ask(ask.number, now_ms);
             let first_time = ask.first_refused_ms.is_none();
             seen.came += u32::from(first_time && ask.every_ms == 1_000);
             let visit = VisitId::random(&entropy);
@@ -188,7 +188,7 @@ async fn run(config: Config, crowd: &Crowd, seed: u64) -> (Seen, f64) {
                 .unwrap()
             {
                 Reservation::Reserved { .. } => {
-                    seen.judge.enter(ask.number, now_ms);
+                    seen.checker.enter(ask.number, now_ms);
                     let event = Event::Admitted {
                         number: ask.number,
                         subject: ask.number.into(),
@@ -224,7 +224,7 @@ async fn run(config: Config, crowd: &Crowd, seed: u64) -> (Seen, f64) {
         }
         asking = still;
         let active = store.counts(at).active_visits;
-        seen.judge.compare_counts(active, None, now_ms);
+        seen.checker.compare_counts(active, None, now_ms);
         if tick % 10 == 0 {
             seen.called_by_s.push(store.now_serving());
         }
@@ -233,8 +233,8 @@ async fn run(config: Config, crowd: &Crowd, seed: u64) -> (Seen, f64) {
             offered += f64::from(config.active_visits_max);
         }
     }
-    seen.judge.finish(config.late_arrival_share);
-    assert_eq!(seen.judge.violations(), (&[][..], 0));
+    seen.checker.finish(config.late_arrival_share);
+    assert_eq!(seen.checker.violations(), (&[][..], 0));
     (seen, used / offered)
 }
 
@@ -258,11 +258,11 @@ async fn slots_stay_used_though_most_called_are_away() {
     let (entries, met, extra_ms) = seen.figures();
     println!(
         "use {use_of_slots:.3}, {met:.3} met a full test, p95 {extra_ms} ms, {} of {entries} returners",
-        seen.judge.late_entries()
+        seen.checker.late_entries()
     );
     assert!(use_of_slots >= 0.98, "{use_of_slots}");
     assert!(met <= 0.10 && extra_ms <= 15_000, "{met} {extra_ms}");
-    assert!(seen.judge.late_entries() > 100, "some came back");
+    assert!(seen.checker.late_entries() > 100, "some came back");
 }
 
 #[tokio::test]

@@ -314,17 +314,17 @@ mod tests {
             })
         };
         for _ in 0..3 {
-            assert_eq!(ask("hers"), Ok(pass()));
+            assert_eq!(ask("mine"), Ok(pass()));
         }
         assert_eq!(checks.get(), 1);
         for other in 0..2 * REMEMBERED_MAX {
             ask(&other.to_string()).unwrap();
-            ask("hers").unwrap();
+            ask("mine").unwrap();
         }
         assert_eq!(
             checks.get(),
             1 + 2 * REMEMBERED_MAX,
-            "whoever keeps asking is not forgotten"
+            "passes in use stay in the cache"
         );
         let remembered = genuine.0.lock();
         assert!(remembered.now.len() <= REMEMBERED_MAX && remembered.before.len() <= REMEMBERED_MAX);

@@ -1,14 +1,14 @@
 let ahead_ms = 0;
 let best_trip = Infinity;
 
-/** The server's clock as well as a browser can know it; a fan's phone may be minutes off. */
+/** The server's clock: a phone may be minutes off. */
 export const now = () => Date.now() + ahead_ms;
 
 function set_clock(date, age, sent) {
   const trip = Date.now() - sent;
   if (!date || trip > best_trip) return;
   best_trip = trip;
-  // `Date` has whole seconds: on average half a second has passed since.
+  // `Date` has whole seconds: half of one has passed on average.
   const offset = Date.parse(date) + Number(age || 0) * 1000 + 500 - (sent + trip / 2);
   ahead_ms = Math.abs(offset) < 1500 ? 0 : offset;
 }
@@ -42,10 +42,10 @@ export const jitter = (ms) => ms * (0.8 + Math.random() * 0.4);
 export const backoff = (failures, most = 30000) => jitter(Math.min(most, 1000 * 2 ** Math.min(failures, 6)));
 export const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
-/** Not `randomUUID`: that is missing where a rehearsal is served without TLS. */
+/** `randomUUID` is missing without TLS. */
 export const key = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
 
-/** Calls back when a page may have slept: shown again, back from the cache, or online again. */
+/** Calls back when the page may have slept. */
 export function on_wake(wake) {
   document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && wake());
   addEventListener("pageshow", (event) => event.persisted && wake());

@@ -1,4 +1,4 @@
-// The draw, computed again in the fan's own browser from nothing but what was published.
+// The draw, recomputed in the browser from published data only.
 import { call, jitter, now } from "./api.js";
 import { check_all, check_mine } from "./draw_verify.js";
 import { t, note, sorry, count, day } from "./i18n.js";
@@ -71,7 +71,7 @@ async function all() {
   verdict("right", t("draw.all_right", { n: count(draw.entries) }));
 }
 
-/** A file of her own, for `stagedoor draw verify --receipt`. */
+/** The receipt as a file, for `stagedoor draw verify --receipt`. */
 async function keep() {
   const answer = await call("GET", `${base}/receipt`);
   if (!answer.ok) return note("message", answer.status < 500 && answer.status ? t("draw.no_place") : sorry(answer));

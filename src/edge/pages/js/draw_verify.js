@@ -64,7 +64,7 @@ async function shuffled(index, count, seed) {
   return index;
 }
 
-/** The leaf is made of what only she was given, and nothing else. */
+/** The leaf is computed from the receipt alone. */
 async function check_leaf({ nonce, arrival, subject, leaf }) {
   const key = await crypto.subtle.importKey("raw", bytes_of(nonce), { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
   const made = await crypto.subtle.sign("HMAC", key, joined([integer(arrival, 8, false), bytes_of(subject)]));
@@ -89,7 +89,7 @@ async function leads_to(root, index, count, leaf, path) {
 const json_of = (part) => JSON.parse(new TextDecoder().decode(base64_of(part)));
 const base64_of = (text) => Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (letter) => letter.charCodeAt(0));
 
-/** The house has signed the group that she was written down with. Browsers that do not know Ed25519 check all but that. */
+/** Verifies the service's signature over the receipt's group. Browsers without Ed25519 skip this check. */
 async function check_group(draw, { arrival, leaf, group }, keys) {
   const [head, body, signature] = group.signed.split(".");
   const { sale, first, count, root } = json_of(body);
@@ -101,7 +101,7 @@ async function check_group(draw, { arrival, leaf, group }, keys) {
   if (known) must("group", await crypto.subtle.verify("Ed25519", known, base64_of(signature), text_bytes(`${head}.${body}`)));
 }
 
-/** Her leaf is hers, the house has signed it, it is in the tree, and the shuffle gives her the number that she was told. */
+/** Checks leaf, signature, inclusion in the tree, and the number that the shuffle gives. */
 export async function check_mine(draw, receipt, keys) {
   const seed = await check_promise(draw);
   await check_leaf(receipt);

@@ -1,4 +1,4 @@
-// The page's words come with the page, so that nothing is fetched before the first line can be read.
+// Texts are embedded in the page: no fetch before the first line.
 const words = JSON.parse(document.getElementById("words").textContent);
 
 export const lang = document.documentElement.lang;
@@ -27,7 +27,7 @@ const span = (minutes) =>
     ? t("common.minutes", { n: minutes })
     : t(minutes % 60 ? "common.hours_minutes" : "common.hours", { h: Math.floor(minutes / 60), n: minutes % 60 });
 
-/** A wait in words that a person would use; long waits are not said to the minute. */
+/** A wait in everyday words; long waits are rounded. */
 export function range(low_s, high_s) {
   const step = high_s > 5400 ? 5 : 1;
   const low = Math.max(1, Math.floor(low_s / 60 / step) * step);
@@ -38,7 +38,7 @@ export function range(low_s, high_s) {
   return t("common.range", { low: span(low), high: span(high) });
 }
 
-/** Sets text only where it differs, so that screen readers and layout are left in peace. */
+/** Sets text only where it differs, for screen readers. */
 export function put(node, text) {
   if (node && node.textContent !== text) node.textContent = text;
 }
@@ -49,7 +49,7 @@ export function note(id, text) {
   node.hidden = !text;
 }
 
-/** Counts down on the page, then tries once more by itself: nobody needs to press again and again. */
+/** Counts down, then retries once. */
 export function again_in(ms, id, retry) {
   let left = Math.ceil(ms / 1000);
   note(id, t("common.again_in", { n: left }));
@@ -64,7 +64,7 @@ export function again_in(ms, id, retry) {
 
 export const say = (text) => put(document.getElementById("say"), text);
 
-/** What went wrong, in the fan's language; the server's own words are never shown. */
+/** The error in the visitor's language. */
 export function sorry(answer) {
   const name = answer.problem;
   const key = [`problem.${name}`, `refusal.${name}`].find(has);

@@ -1,5 +1,4 @@
-// Fetched only where a place costs a moment of computing, or an address wants too many. Its words stand here: in the
-// page they would not fit into the first round trip of those who never need them.
+// Loaded only when joining needs proof of work or an address is over its limit. Texts stand here to keep the page small.
 import { jitter } from "./api.js";
 import { lang, again_in } from "./i18n.js";
 
@@ -20,7 +19,7 @@ const words = {
     failed: "ブラウザーで計算できませんでした。ログインするか、別のブラウザーでお試しください。",
   },
 }[lang];
-/** Whoever has worked for so long is shown the other way. */
+/** After so long the other way is offered: signing in. */
 const LONG_MS = 6000;
 
 const why = document.createElement("p");
@@ -50,7 +49,7 @@ function found({ salt, challenge, maxnumber }) {
   }).finally(() => worker.terminate());
 }
 
-/** Earns the place that was refused, or says why it must be waited for; signing in helps with both. */
+/** Solves the challenge and joins, or counts down to the next try; signing in helps with both. */
 export async function go_on({ data, retry_ms }, join) {
   const { challenge, reason } = data;
   const again = (proof) => (tell(""), join(proof));

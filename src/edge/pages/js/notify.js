@@ -1,4 +1,4 @@
-// Sound, vibration and notification, only for who asked for them: browsers want a press first, and so do people.
+// Sound, vibration and notification, only on request: browsers require a press first.
 import { t, put } from "./i18n.js";
 
 const audio = new (window.AudioContext ?? window.webkitAudioContext)();
@@ -14,7 +14,7 @@ export function start() {
   return bell;
 }
 
-/** A chime; with words also what reaches somebody who is not looking. */
+/** A chime; with a text also a notification. */
 function bell(heading, body) {
   audio.resume();
   [523, 659, 784, 1047].forEach((pitch, i) => {

@@ -12,7 +12,7 @@ let order;
 let facts;
 let tickets = null;
 let failures = 0;
-let just_back = true; // from her bank, perhaps: the gateway is asked at once instead of at the house's next round
+let just_back = true; // from the bank, perhaps: the gateway is asked at once
 let timer;
 
 async function look() {
@@ -56,7 +56,7 @@ function render() {
   $("#print").hidden = !paid || !tickets?.length;
   const again = ["declined", "expired", "canceled", "refunded"].includes(order.state);
   $("#more").hidden = !again;
-  // After a refused payment the seats are hers for a while yet, and the basket still knows them.
+  // After a declined payment the hold lives on for a while.
   const to_seats = order.state === "declined";
   $("#more").href = to_seats ? `/sales/${order.sale}/seats` : `/sales/${order.sale}`;
   put($("#more"), t(to_seats ? "order.to_seats" : "order.more"));

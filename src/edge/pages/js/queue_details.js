@@ -1,5 +1,4 @@
-// What somebody who waits may like to know besides her position and her wait. Fetched once she waits, with its words: in the
-// page they would not fit into the first round trip.
+// Details for a waiting visitor. Loaded after the page, with its texts: they would not fit into the first round trip.
 import { people_in } from "./queue_math.js";
 import { lang, put, count } from "./i18n.js";
 
@@ -89,7 +88,7 @@ document.querySelector("[data-view=waiting] .wait").after(reason);
 document.querySelector("[data-view=missed] .go").after(missed);
 document.getElementById("more").append(heading, zones, guess, node("details", "", node("summary", "", t("more")), node("div", "stack", late_arrivals, accuracy)));
 
-/** Of those before her, how many have their page open, by what the status says of the few who are asked; `null`: too few. */
+/** People ahead whose page is open, extrapolated from the heartbeat sample; `null` when it is too small. */
 function online_ahead(distance, status) {
   let before = 0;
   let sum = 0;
@@ -102,7 +101,7 @@ function online_ahead(distance, status) {
   return null;
 }
 
-/** Whether something of a zone is left at her turn: `available_to_distance` are the distances to which the chance is above 80, 50, 20 %. */
+/** Whether a zone will have seats: `available_to_distance` holds the distances up to which the chance is above 80, 50, 20 %. */
 function chance_of({ free, available_to_distance }, distance) {
   if (!free || !available_to_distance) return "";
   const [likely, , unlikely] = available_to_distance.map((upto) => upto ?? Infinity);

@@ -1,6 +1,6 @@
-// What a fan's browser works out for itself from the status and her own number.
+// Position and wait, computed from the status and the own number.
 
-/** What a status's rows say of a distance, by straight lines from one to the next. */
+/** Linear interpolation between a table's rows. */
 function between(rows, distance) {
   let i = rows.findIndex((row) => row[0] >= distance);
   if (i < 0) i = rows.length - 1;
@@ -10,28 +10,28 @@ function between(rows, distance) {
   return to.map((value, k) => Math.max(0, from[k] + (value - from[k]) * part));
 }
 
-/** Numbers that are called before hers; `null` while she has none. */
+/** Numbers called before this one; `null` without a number. */
 export const distance_of = (number, status) => (number == null ? null : Math.max(0, number - status.now_serving - 1));
 
-/** How many people stand within so many numbers; a status knows nothing of those who came after it. */
+/** People within a distance; the status does not know those who joined after it. */
 export function people_in(distance, status) {
   const [end, all] = status.people_ahead.at(-1) ?? [0, 0];
   return distance >= end ? all + distance - end : Math.round(between(status.people_ahead, distance)[1]);
 }
 
-/** `[p10, p50, p90]` in seconds from the status's table, or `null`. */
+/** `[p10, p50, p90]` in seconds, or `null`. */
 export function wait_of(distance, status) {
   if (distance == null || !status.estimate?.length || status.phase !== "on_sale") return null;
   return between(status.estimate, distance).slice(1);
 }
 
-/** Whether she is one of the few who are asked now and then if they are there. */
+/** Whether this visitor is in the heartbeat sample. */
 export function is_asked(position, status) {
   const asked = status?.presence;
   return asked && !(position.heartbeat_sample & (distance_of(position.number, status) < asked.near_distance ? asked.near_mask : asked.far_mask));
 }
 
-/** How long until the next look: often near the front, seldom far back. */
+/** Milliseconds until the next poll: short near the front. */
 export function rhythm(wait, status) {
   const { min: near_ms = 2000, max: far_ms = 15000 } = status?.poll_interval_ms ?? {};
   if (!wait) return status?.phase === "on_sale" || status?.phase === "drawing" ? near_ms : Math.min(far_ms, 5000);
@@ -39,7 +39,7 @@ export function rhythm(wait, status) {
   return near_ms + (far_ms - near_ms) * far;
 }
 
-/** What this browser remembers; a browser that does not want to remember works as well. */
+/** Reads or writes local storage; works without it. */
 export function kept(name, value) {
   try {
     if (value === undefined) return JSON.parse(localStorage.getItem(name));
@@ -49,7 +49,7 @@ export function kept(name, value) {
   }
 }
 
-/** The share of her way that lies behind her, over refreshes too. */
+/** The share of the way done, across reloads. */
 export function progress(sale, number, ahead) {
   const name = `sd_first_${sale}`;
   let [of, first] = kept(name) ?? [];

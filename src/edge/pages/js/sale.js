@@ -16,8 +16,8 @@ let failures = 0;
 let timer;
 let spoken_at = 0;
 let ask_at = now() + Math.random() * 20000;
-let ring = () => {}; // after "tell me" a bell
-let show_details = () => {}; // once she waits, what else there is to know
+let ring = () => {}; // set by "tell me"
+let show_details = () => {}; // loaded while waiting
 
 for (const slot of document.querySelectorAll("[data-slot=advice]")) slot.append($("#advice").content.cloneNode(true));
 $(".sticks").append(...Array.from({ length: 20 }, () => document.createElement("i")));
@@ -43,7 +43,7 @@ function show(next, take_focus = false) {
   if (["waiting", "missed"].includes(next)) import("./queue_details.js").then((more) => ((show_details = more.show_details), render()), () => {});
 }
 
-/** The view follows from the three facts alone: the status's phase, her position, and whether she is at the form. */
+/** The view follows from phase, position and whether the sign-in form is open. */
 function choose() {
   const phase = status?.phase ?? facts?.phase;
   if (!phase) return;
@@ -107,7 +107,7 @@ function render_waiting(phase) {
   const ahead = people_in(distance, status);
   const wait = wait_of(distance, status);
   fill("ahead", count(ahead));
-  // Further back the status does not tell which of the places are empty.
+  // Further back the count is approximate.
   fill("about", distance <= 16 || ahead === distance ? "" : t("sale.about"));
   $("[data-view=waiting] .big").classList.toggle("long", ahead > 99999);
   fill("wait", wait ? range(wait[0], wait[2]) : t(phase === "on_sale" ? "sale.wait_unknown" : "sale.wait_paused"));
@@ -135,7 +135,7 @@ function render_called() {
 async function load_status() {
   const answer = await call("GET", `${base}/status`);
   if (answer.ok && answer.data) {
-    // A cache on the way may still hold an older status.
+    // A cache may hold an older status.
     if (!status || answer.data.version >= status.version) status = answer.data;
     failures = 0;
   } else failures += 1;
@@ -150,7 +150,7 @@ async function load_position() {
   return answer;
 }
 
-/** The only question about herself is asked when something about her may have changed. */
+/** Whether the own position must be asked for. */
 const position_may_change = () =>
   position && ((position.number == null && ["on_sale", "paused", "sold_out"].includes(status?.phase)) || (["waiting", "prequeue"].includes(position.state) && position.number != null && status && position.number <= status.now_serving) || (position.state === "called" && position.call_ends_at && Date.parse(position.call_ends_at) < now()));
 
@@ -159,7 +159,7 @@ async function look(again = false) {
   await load_status();
   let own_ms = 0;
   if (!failures && (again || position_may_change())) {
-    // After the draw everybody's number is new in the same second.
+    // After the draw all numbers change in the same second.
     if (!again && position.number == null) await pause(Math.random() * 4000);
     const answer = await load_position();
     own_ms = answer.data?.poll_after_ms ?? answer.retry_ms;
@@ -186,7 +186,7 @@ async function join(proof) {
     signing_in = false;
     auto_enter_at = 0;
     show("loading");
-    // A new position is all there is to know; one that she had may have been called.
+    // An existing entry may have been called already.
     return look(answer.status === 200);
   }
   if (answer.status === 401) return ask_to_sign_in();
@@ -206,7 +206,7 @@ async function ask_to_sign_in() {
 async function signed_in(who) {
   remember(who);
   signing_in = false;
-  // She may have a position already, from another device.
+  // There may be an entry from another device.
   return ["scheduled", "closed"].includes(status?.phase) ? look(true) : join();
 }
 

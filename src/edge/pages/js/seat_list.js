@@ -1,4 +1,4 @@
-// The same seats as words and buttons: for screen readers, and for everybody who likes a list better than a map.
+// The same seats as words and buttons: for screen readers and for visitors who prefer a list.
 import { t, put, count } from "./i18n.js";
 import { money } from "./money.js";
 import { label, kinds_of } from "./plan.js";

@@ -17,7 +17,7 @@ let facts;
 let plan;
 let performance_id;
 let hold = null; // the server's answer, with `seats` as guids
-let chosen = new Set(); // what she sees as hers: the hold's seats, or what was just tapped
+let chosen = new Set(); // shown as chosen: the hold's seats, or what was just tapped
 let wanted = null; // the newest wish while an earlier one is on its way
 let busy = false;
 let quantity = 2;
@@ -47,7 +47,7 @@ function state_in_words(i) {
   return `${t("seats.state.free")}${price ? `, ${money(price)}` : ""}`;
 }
 
-/** A tap changes what she sees at once; the server's answer then confirms or corrects it. */
+/** A tap shows at once; the server's answer confirms or corrects it. */
 function pick(i) {
   note("message", "");
   if (chosen.has(i)) return wish([...chosen].filter((one) => one !== i));
@@ -112,7 +112,7 @@ function set_hold(next) {
     if (hold) sessionStorage.setItem(kept, JSON.stringify([hold.id, performance_id]));
     else sessionStorage.removeItem(kept);
   } catch {
-    // Without storage the basket lives as long as the page.
+    // Without storage the hold is known to this page only.
   }
   if (!hold) forget_attempt();
   render();

@@ -84,8 +84,11 @@ impl PostgresJournal {
     }
 
     pub(crate) async fn head(&self) -> Result<Head, JournalError> {
-        let head = sqlx::query_as("SELECT last_seq, epoch, store_identity, max_number, bucket_count FROM journal_head WHERE sale = $1")
-            .bind(self.sale.as_str());
+        let head = sqlx::query_as(
+            "SELECT last_seq, epoch, store_identity, max_number, bucket_count FROM \
+            journal_head WHERE sale = $1",
+        )
+        .bind(self.sale.as_str());
         with_timeout(head.fetch_one(&self.pool)).await
     }
 
@@ -223,7 +226,8 @@ impl Journal for PostgresJournal {
 impl ChainStore for PostgresJournal {
     async fn last_link(&self) -> Result<ChainLink, JournalError> {
         let last = sqlx::query_as(
-            "SELECT link_number, last_seq, records, hash FROM chain_link WHERE sale = $1 ORDER BY link_number DESC LIMIT 1",
+            "SELECT link_number, last_seq, records, hash FROM chain_link WHERE sale = $1 ORDER BY \
+                link_number DESC LIMIT 1",
         )
         .bind(self.sale.as_str())
         .fetch_optional(&self.pool);

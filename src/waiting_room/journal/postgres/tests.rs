@@ -82,7 +82,8 @@ async fn an_uncommitted_record_blocks_linking_later_ones() {
     .await
     .unwrap();
     let mut slow = pool.begin().await.unwrap();
-    let write = "SELECT * FROM append_records('a', 0, 0, 100, '{joins}', ARRAY['\\x00'::bytea], '{joins}', '{2}', '{2}', '{\"\"}', '{0}')";
+    let write = "SELECT * FROM append_records('a', 0, 0, 100, '{joins}', ARRAY['\\x00'::bytea], \
+        '{joins}', '{2}', '{2}', '{\"\"}', '{0}')";
     sqlx::query(write).execute(&mut *slow).await.unwrap();
     let third = tokio::spawn(async move { third.append(0, &[joined(3)]).await.unwrap() });
     assert_eq!(chain::extend(&journal).await.unwrap().upto, 1);

@@ -19,7 +19,8 @@ use testkit::Postgres;
 /// reports. `:U` is the last record of link 2.
 const CHANGES: &[(&str, u64, &str)] = &[
     (
-        "UPDATE journal SET body = (SELECT body FROM journal WHERE seq = :U - 1 AND sale = 'SALE') WHERE seq = :U AND sale = 'SALE'",
+        "UPDATE journal SET body = (SELECT body FROM journal WHERE seq = :U - 1 AND sale = 'SALE') WHERE \
+            seq = :U AND sale = 'SALE'",
         2,
         "not those",
     ),
@@ -41,12 +42,15 @@ const CHANGES: &[(&str, u64, &str)] = &[
         "not those",
     ),
     (
-        "UPDATE chain_link SET hash = (SELECT hash FROM chain_link WHERE link_number = 1 AND sale = 'SALE') WHERE link_number = 3 AND sale = 'SALE'",
+        "UPDATE chain_link SET hash = (SELECT hash FROM chain_link WHERE link_number = 1 AND sale = \
+            'SALE') WHERE link_number = 3 AND sale = 'SALE'",
         3,
         "the link itself was changed",
     ),
-    ("UPDATE chain_link SET records = 2 WHERE link_number = 3 AND sale = 'SALE'", 3, "covers 2 records, and between"),
-    ("UPDATE chain_link SET last_seq = last_seq + 1 WHERE link_number = 3 AND sale = 'SALE'", 3, "there are 4"),
+    ("UPDATE chain_link SET records = 2 WHERE link_number = 3 AND sale = 'SALE'", 3, "covers 2 records, \
+        and between"),
+    ("UPDATE chain_link SET last_seq = last_seq + 1 WHERE link_number = 3 AND sale = 'SALE'", 3, "there \
+        are 4"),
     ("DELETE FROM chain_link WHERE link_number = 3 AND sale = 'SALE'", 3, "it is missing; link 4 comes next"),
 ];
 
@@ -112,8 +116,11 @@ async fn detects_changes<J: Journal + ChainStore, F: Future<Output = J>>(
             .why
             .contains("not the one that was published")
     );
-    alter(format!("DELETE FROM journal WHERE sale = 'cut' AND seq > {second}; DELETE FROM chain_link WHERE sale = 'cut' AND link_number > 2"))
-        .await;
+    alter(format!(
+        "DELETE FROM journal WHERE sale = 'cut' AND seq > {second}; DELETE FROM chain_link \
+        WHERE sale = 'cut' AND link_number > 2"
+    ))
+    .await;
     let cut = of("cut", None).await;
     assert_eq!((cut.records, cut.sequence, cut.fault), (6, 2, None));
     assert!(

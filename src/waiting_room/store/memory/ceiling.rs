@@ -79,7 +79,8 @@ impl Ceiling {
                 Ok(())
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot assign more numbers: the journal is unavailable; joins fail until it returns");
+                tracing::warn!(%error, "cannot assign more numbers: the journal is unavailable; joins \
+                    fail until it returns");
                 Err(StoreError::Unavailable)
             }
         }

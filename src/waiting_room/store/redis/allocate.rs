@@ -260,7 +260,8 @@ impl NumberAllocator {
                 Err(StoreError::Recovering)
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot assign more numbers: the journal is unavailable; joins fail until it returns");
+                tracing::warn!(%error, "cannot assign more numbers: the journal is unavailable; joins \
+                    fail until it returns");
                 Err(StoreError::Unavailable)
             }
         }

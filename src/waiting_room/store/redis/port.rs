@@ -123,7 +123,8 @@ impl QueueStore for RedisStore {
         }
         if let Err(error) = self.replay(at.now).await {
             // The journal has the records, so they stand; Redis gets them with the next tick, or is rebuilt.
-            tracing::debug!(sale = %self.config.sale, %error, "Redis lags behind the journal; the next tick retries");
+            tracing::debug!(sale = %self.config.sale, %error, "Redis lags behind the journal; the next \
+                tick retries");
         }
         Ok(())
     }
