@@ -36,7 +36,7 @@ fn draw(c: &mut Criterion) {
         .warm_up_time(Duration::from_secs(1));
     whole.bench_function("root", |b| b.iter(|| Tree::over(ENTRIES, leaves).root()));
     whole.bench_function("order", |b| {
-        b.iter(|| DrawNumbering::drawn(&seed, ENTRIES).digest())
+        b.iter(|| DrawNumbering::drawn(&seed, ENTRIES).digest());
     });
     whole.finish();
 
@@ -51,7 +51,7 @@ fn draw(c: &mut Criterion) {
     let signer = SandboxSigner::of("bench");
     let (key, signature) = (signer.public_key(), signer.sign(9));
     one.bench_function("signature", |b| {
-        b.iter(|| assert!(key.verify(black_box(9), &signature)))
+        b.iter(|| assert!(key.verify(black_box(9), &signature)));
     });
     one.finish();
 }

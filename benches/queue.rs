@@ -22,7 +22,7 @@ use sqlx::{
 use stagedoor::{
     kernel::{Clock, Entropy, OsEntropy, Subject, SystemClock},
     platform::{keys::Keys, shutdown::Lifecycle, signing::MacKeys},
-    waiting_room::{self, Config, Deps, Durability, JoinOutcome, JournalLocation, StoreBackend, WaitingRoom},
+    waiting_room::{Config, Deps, Durability, JoinOutcome, JournalLocation, StoreBackend, WaitingRoom},
 };
 use tokio::runtime::Runtime;
 
@@ -185,16 +185,16 @@ fn reading(c: &mut Criterion) {
         });
     });
     group.bench_function("token", |b| {
-        b.iter(|| room.verify_token(black_box(&joined.token)))
+        b.iter(|| room.verify_token(black_box(&joined.token)));
     });
     group.bench_function("place", |b| b.iter(|| room.position(black_box(&token))));
     group.bench_function("floor: MAC of a token", |b| {
-        b.iter(|| keys.verify(1, black_box(&message), black_box(&tag)))
+        b.iter(|| keys.verify(1, black_box(&message), black_box(&tag)));
     });
     group.bench_function("board", |b| b.iter(|| room.status()));
     let bytes: Arc<Bytes> = Arc::new(board);
     group.bench_function("floor: clone of shared bytes", |b| {
-        b.iter(|| Arc::clone(black_box(&bytes)))
+        b.iter(|| Arc::clone(black_box(&bytes)));
     });
     group.finish();
     life.stop();

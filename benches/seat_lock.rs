@@ -57,17 +57,17 @@ fn figures(c: &mut Criterion) {
             let (store, baseline) = (memory_store(seats_total), Baseline::new(seats_total));
             let mut requests = Requests::of_all(seats_total, group);
             bench.bench_function(BenchmarkId::new("free", "baseline"), |b| {
-                b.iter(|| baseline_cycle(&baseline, requests.next()))
+                b.iter(|| baseline_cycle(&baseline, requests.next()));
             });
             bench.bench_function(BenchmarkId::new("free", "store"), |b| {
-                b.iter(|| store_cycle(&store, requests.next()))
+                b.iter(|| store_cycle(&store, requests.next()));
             });
             let (store, baseline) = all_taken(seats_total, group);
             bench.bench_function(BenchmarkId::new("taken", "baseline"), |b| {
-                b.iter(|| assert_eq!(baseline.hold(&requests.next().seats), None))
+                b.iter(|| assert_eq!(baseline.hold(&requests.next().seats), None));
             });
             bench.bench_function(BenchmarkId::new("taken", "store"), |b| {
-                b.iter(|| assert!(!try_hold(&store, requests.next())))
+                b.iter(|| assert!(!try_hold(&store, requests.next())));
             });
         }
     }

@@ -137,15 +137,12 @@ pub async fn follow(server: SocketAddr, path: &str, stats: &StreamStats) {
     let client = Arc::new(ClientStats::default());
     stats.clients.lock().push(Arc::clone(&client));
     loop {
-        match follow_once(server, path, stats, &client).await {
-            Some(Refused) => {
-                stats.refused.fetch_add(1, Ordering::Relaxed);
-                tokio::time::sleep(Duration::from_secs(5)).await;
-            }
-            None => {
-                stats.broken.fetch_add(1, Ordering::Relaxed);
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
+        if let Some(Refused) = follow_once(server, path, stats, &client).await {
+            stats.refused.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        } else {
+            stats.broken.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
 }

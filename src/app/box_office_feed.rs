@@ -213,7 +213,7 @@ impl RemoteFeed {
                 tracing::info!(
                     waiting_room = name,
                     "a waiting room accepts the box office's reports again"
-                )
+                );
             }
             _ => {}
         }

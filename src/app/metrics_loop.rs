@@ -98,9 +98,9 @@ fn record_orders(box_office: &BoxOfficeState) {
         ("refunded", orders.refunded),
         ("late_money", orders.late_money),
     ] {
-        metrics::counter!("stagedoor_orders_total", "outcome" => outcome).absolute(count as u64);
+        metrics::counter!("stagedoor_orders_total", "outcome" => outcome).absolute(count);
     }
-    metrics::gauge!("stagedoor_orders_in_progress").set(as_f64(orders.in_progress as u64));
+    metrics::gauge!("stagedoor_orders_in_progress").set(as_f64(orders.in_progress));
 }
 
 fn record_seats(box_office: &BoxOfficeState) {

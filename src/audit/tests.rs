@@ -255,13 +255,13 @@ fn every_seeded_bug_is_found_under_its_number() {
             };
         }),
         (Invariant::MoneyMatchesTickets, "money without an order", |e| {
-            e.payments[0].order = "unknown".into()
+            e.payments[0].order = "unknown".into();
         }),
         (Invariant::MoneyMatchesTickets, "a wrong amount", |e| {
-            e.payments[0].captured = 199
+            e.payments[0].captured = 199;
         }),
         (Invariant::MoneyMatchesTickets, "captured twice", |e| {
-            e.payments.push(e.payments[0].clone())
+            e.payments.push(e.payments[0].clone());
         }),
         (
             Invariant::MoneyMatchesTickets,
@@ -269,7 +269,7 @@ fn every_seeded_bug_is_found_under_its_number() {
             |e| e.payments[1].refunded = 0,
         ),
         (Invariant::MoneyMatchesTickets, "more back than taken", |e| {
-            e.payments[1].refunded = 101
+            e.payments[1].refunded = 101;
         }),
         (Invariant::MoneyMatchesTickets, "a ticket missing", |e| {
             e.tickets.remove(0);
@@ -300,14 +300,14 @@ fn every_seeded_bug_is_found_under_its_number() {
             },
         ),
         (Invariant::ActiveVisitsLimit, "a third active visit", |e| {
-            e.admissions[0].ended_at = Some(at(8_001))
+            e.admissions[0].ended_at = Some(at(8_001));
         }),
         (Invariant::AdmissionRate, "three admissions at once", |e| {
             e.admission_settings[0].active_visits_max = 10;
             e.admissions[2].admitted_at = at(1_001);
         }),
         (Invariant::QueueOrder, "now serving falls", |e| {
-            e.calls[1].now_serving = 1
+            e.calls[1].now_serving = 1;
         }),
         (Invariant::QueueOrder, "admitted before the call", |e| {
             e.calls = vec![
@@ -343,10 +343,10 @@ fn every_seeded_bug_is_found_under_its_number() {
             },
         ),
         (Invariant::OneNumber, "a number acknowledged to two", |e| {
-            e.acknowledged_joins[1].number = Some(1)
+            e.acknowledged_joins[1].number = Some(1);
         }),
         (Invariant::OneNumber, "two numbers acknowledged to one", |e| {
-            e.acknowledged_joins[4].left_at = None
+            e.acknowledged_joins[4].left_at = None;
         }),
         (Invariant::OneNumber, "a number twice in the journal", |e| {
             e.journal_joins.push(JournalJoin {
@@ -356,7 +356,7 @@ fn every_seeded_bug_is_found_under_its_number() {
             });
         }),
         (Invariant::OneNumber, "a subject twice in the journal", |e| {
-            e.journal_joins[4].left = false
+            e.journal_joins[4].left = false;
         }),
         (Invariant::OneNumber, "a number is admitted twice", |e| {
             e.admissions.push(Admission {
@@ -373,13 +373,13 @@ fn every_seeded_bug_is_found_under_its_number() {
             e.journal_joins.remove(3);
         }),
         (Invariant::NothingLost, "a join before the draw", |e| {
-            e.acknowledged_joins.push(joined("fay", None))
+            e.acknowledged_joins.push(joined("fay", None));
         }),
         (Invariant::NothingLost, "a queue entry", |e| {
-            e.lost_entries.push("bora".into())
+            e.lost_entries.push("bora".into());
         }),
         (Invariant::NothingLost, "an admission", |e| {
-            e.acknowledged_admissions[0].number = 5
+            e.acknowledged_admissions[0].number = 5;
         }),
         (Invariant::NothingLost, "an order", |e| {
             e.acknowledged_orders.push(AcknowledgedOrder {
@@ -390,10 +390,10 @@ fn every_seeded_bug_is_found_under_its_number() {
             });
         }),
         (Invariant::NothingLost, "a seat of an order", |e| {
-            e.acknowledged_orders[0].seats.push("A3".into())
+            e.acknowledged_orders[0].seats.push("A3".into());
         }),
         (Invariant::NothingLost, "a paid order got stuck", |e| {
-            e.orders[0].state = OrderState::Stuck
+            e.orders[0].state = OrderState::Stuck;
         }),
         (
             Invariant::SeatStoreMatchesLedger,
@@ -409,22 +409,22 @@ fn every_seeded_bug_is_found_under_its_number() {
             e.probes[0].after.insert("seats".into(), "6".into());
         }),
         (Invariant::ProofRequired, "a probe is answered", |e| {
-            e.probes[0].status = 201
+            e.probes[0].status = 201;
         }),
         (Invariant::ProofRequired, "an order without a visit", |e| {
-            e.orders[0].visit = "never admitted".into()
+            e.orders[0].visit = "never admitted".into();
         }),
         (Invariant::ShopBudget, "connections", |e| {
-            e.shop.as_mut().unwrap().connections_seen_max = 3
+            e.shop.as_mut().unwrap().connections_seen_max = 3;
         }),
         (Invariant::ShopBudget, "queries", |e| {
-            e.shop.as_mut().unwrap().queries_per_second_seen_max = 21
+            e.shop.as_mut().unwrap().queries_per_second_seen_max = 21;
         }),
         (Invariant::EverythingEnds, "an order stays open", |e| {
-            e.orders[1].state = OrderState::Open
+            e.orders[1].state = OrderState::Open;
         }),
         (Invariant::EverythingEnds, "a hold outlives its deadline", |e| {
-            e.holds[0].expires_at = at(98_000)
+            e.holds[0].expires_at = at(98_000);
         }),
         (Invariant::EverythingEnds, "the queue stands still", |e| {
             e.admissions.pop();

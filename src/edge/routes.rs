@@ -147,7 +147,7 @@ const DELETE: Method = Method::DELETE;
 
 /// Every endpoint of the public listener.
 pub static ROUTES: &[Route<Handler>] = {
-    use self::{Handler::*, Priority::*, Subsystem::*};
+    use self::{Handler::{Shared, WaitingRoom, BoxOffice}, Priority::{Queueing, Critical, Entering}, Subsystem::{Seats, Orders}};
     &[
         // Sign-in, keys and assets: every process.
         Route::new(

@@ -79,7 +79,7 @@ pub fn verify(file: &Path, inputs: VerifyInputs<'_>) -> anyhow::Result<()> {
         Ok(entries) => println!("the order of {entries} entries is the drawn one"),
         // A receipt can be verified before the draw too.
         Err(missing) if inputs.receipt.is_some() => {
-            println!("not checked: the order ({missing} not published yet)")
+            println!("not checked: the order ({missing} not published yet)");
         }
         Err(missing) => bail!(
             "{}: {missing} not published: the draw has not taken place yet",

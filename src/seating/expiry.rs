@@ -21,7 +21,7 @@ pub(crate) fn start(performances: &[Arc<Performance>], lifecycle: &Lifecycle) {
             repeat(EXPIRY_INTERVAL, &lifecycle, &performances, async |performance| {
                 performance.expire_holds().await
             })
-            .await
+            .await;
         }
     });
     let publishing: Vec<_> = performances.to_vec();
@@ -32,7 +32,7 @@ pub(crate) fn start(performances: &[Arc<Performance>], lifecycle: &Lifecycle) {
             repeat(FRAME_INTERVAL, &lifecycle, &performances, async |performance| {
                 performance.publish_changes().await
             })
-            .await
+            .await;
         }
     });
 }

@@ -114,16 +114,16 @@ pub async fn open(config: Config, deps: Deps) -> Result<Arc<WaitingRoom>, OpenEr
     let room = Arc::new(recover(config, deps).await?);
     let short = Duration::from_millis(100);
     supervise(&room, "admission", short, |room| async move {
-        admission_loop(&room).await
+        admission_loop(&room).await;
     });
     supervise(&room, "status", PUBLISH_EVERY, |room| async move {
-        status_loop(&room).await
+        status_loop(&room).await;
     });
     supervise(&room, "draw", Duration::from_secs(1), |room| async move {
-        draw_loop(&room).await
+        draw_loop(&room).await;
     });
     supervise(&room, "journal chain", CHAIN_EVERY, |room| async move {
-        chain_loop(&room).await
+        chain_loop(&room).await;
     });
     Ok(room)
 }

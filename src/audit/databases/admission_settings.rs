@@ -36,13 +36,13 @@ impl AdmissionHistory {
         let command = &event["command"];
         match (event["kind"].as_str(), command["command"].as_str()) {
             (Some("operator"), Some("set_admission_rate")) => {
-                self.rate_commanded = command["per_minute"].as_u64().unwrap_or(self.rate_commanded)
+                self.rate_commanded = command["per_minute"].as_u64().unwrap_or(self.rate_commanded);
             }
             (Some("operator"), Some("set_active_visits_max")) => {
-                self.active_visits_max = command["visits"].as_u64().unwrap_or(self.active_visits_max)
+                self.active_visits_max = command["visits"].as_u64().unwrap_or(self.active_visits_max);
             }
             (Some("rate_reduced"), _) => {
-                self.reduction_ppm = event["by_ppm"].as_u64().unwrap_or(0).min(1_000_000)
+                self.reduction_ppm = event["by_ppm"].as_u64().unwrap_or(0).min(1_000_000);
             }
             _ => return,
         }

@@ -17,7 +17,7 @@ impl Draw {
     pub(crate) fn apply(&mut self, kind: &str, event: &Value) {
         match kind {
             "entries_closed" if self.entries.is_none() => {
-                (self.entries, self.root) = (event["entries"].as_u64(), bytes(&event["root"]))
+                (self.entries, self.root) = (event["entries"].as_u64(), bytes(&event["root"]));
             }
             "drawn" if self.shuffle_seed.is_none() => {
                 let parts = (

@@ -191,7 +191,7 @@ impl Node {
                 match self.try_hold(customer, seats).await {
                     Ok(outcome) => return outcome,
                     Err(SeatingError::Store(StoreError::Unavailable | StoreError::Recovering)) => {
-                        tokio::time::sleep(A_MOMENT).await
+                        tokio::time::sleep(A_MOMENT).await;
                     }
                     Err(other) => panic!("{other}"),
                 }

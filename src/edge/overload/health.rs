@@ -161,7 +161,7 @@ impl HealthWindow {
     fn record_low(&mut self, latency_ms: u32, monotonic: Duration) {
         match self.period_lows.back_mut() {
             Some((started, low)) if monotonic.saturating_sub(*started) < PERIOD => {
-                *low = latency_ms.min(*low)
+                *low = latency_ms.min(*low);
             }
             _ => self.period_lows.push_back((monotonic, latency_ms)),
         }

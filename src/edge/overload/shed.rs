@@ -358,7 +358,7 @@ mod tests {
         let shedder = LoadShedder::default();
         let is_overloaded_after = |late: u64, of: u64| {
             (0..of).for_each(|n| {
-                shedder.record_response(if n < late { LATE_AFTER * 2 } else { LATE_AFTER / 2 })
+                shedder.record_response(if n < late { LATE_AFTER * 2 } else { LATE_AFTER / 2 });
             });
             shedder.end_interval(Duration::from_millis(1), 1_000, false);
             shedder.is_box_office_overloaded()

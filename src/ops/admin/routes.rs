@@ -35,7 +35,7 @@ const POST: Method = Method::POST;
 
 /// Every endpoint of the admin listener.
 pub static ADMIN_ROUTES: &[Route<AdminHandler>] = {
-    use self::AdminHandler::*;
+    use self::AdminHandler::{Process, Reports, Operators};
     &[
         Route::new(
             GET,

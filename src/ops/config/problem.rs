@@ -26,9 +26,9 @@ impl fmt::Display for ConfigError {
         for problem in &self.problems {
             let Problem { key, source, message } = problem;
             if key.is_empty() {
-                write!(f, "\n  {source}: {message}")?
+                write!(f, "\n  {source}: {message}")?;
             } else {
-                write!(f, "\n  {key} ({source}): {message}")?
+                write!(f, "\n  {key} ({source}): {message}")?;
             }
         }
         Ok(())

@@ -149,7 +149,7 @@ impl FencedConnection {
                 .connection
                 .as_ref()
                 .filter(|connection| connection.dataset == *dataset)
-                .map(|_| epoch)
+                .map(|_| epoch);
         });
     }
 

@@ -53,7 +53,7 @@ impl SqlDirectory {
         Ok(Self {
             pool,
             query: query.to_owned(),
-            timeout: timeout,
+            timeout,
             clock,
         })
     }

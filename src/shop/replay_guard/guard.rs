@@ -95,9 +95,9 @@ impl ReplayGuard {
                         .is_some()
                     {
                         if every == SWEEP_INTERVAL {
-                            guard.sweep().await
+                            guard.sweep().await;
                         } else {
-                            guard.refresh().await
+                            guard.refresh().await;
                         }
                     }
                 }

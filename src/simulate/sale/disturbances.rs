@@ -50,7 +50,7 @@ impl Sale<'_> {
                         .await?;
                 }
                 Disturbance::BoxOfficeSilent(seconds) => {
-                    self.silent_until_ms = now_ms + u64::from(whole(seconds * 1_000.0))
+                    self.silent_until_ms = now_ms + u64::from(whole(seconds * 1_000.0));
                 }
                 Disturbance::Restart(seconds) => self.restart(now_ms, u64::from(whole(seconds * 1_000.0))),
             }

@@ -183,7 +183,7 @@ mod tests {
                 AdmissionState {
                     calling: true,
                     uncalled,
-                    active_visits_max: active_visits_max,
+                    active_visits_max,
                     active_visits: active,
                     rate_per_minute,
                     permits,
@@ -227,7 +227,7 @@ mod tests {
             seats_free: None,
             box_office_silent: false,
             is_caller: true,
-            show_forecast: show_forecast,
+            show_forecast,
         };
         assert_eq!(calls_due(&now), 1);
     }

@@ -96,7 +96,7 @@ impl ShowRateModel {
         self.forecast.expected_arrivals += f64::from(count) * self.forecast.share;
         match self.cohorts.back_mut() {
             Some(last) if last.called_at.as_secs() == at.as_secs() && last.class == 0 => {
-                last.awaited += count
+                last.awaited += count;
             }
             _ => self.cohorts.push_back(Cohort {
                 called_at: at,

@@ -239,9 +239,9 @@ impl Findings {
 
     pub(super) fn holds(&mut self, field: &'static str, holds: bool, why: impl FnOnce() -> String) {
         if holds {
-            self.right.push(field)
+            self.right.push(field);
         } else {
-            self.wrong(field, why())
+            self.wrong(field, why());
         }
     }
 

@@ -182,7 +182,7 @@ fn group_runs(promises: Vec<PendingJoin>) -> Vec<Record> {
             Some(Record::Joins { first, joins })
                 if u64::from(*first) + joins.len() as u64 == u64::from(number) =>
             {
-                joins.push(join)
+                joins.push(join);
             }
             _ => group_runs.push(Record::Joins {
                 first: number,

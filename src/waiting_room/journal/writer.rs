@@ -163,7 +163,7 @@ impl JournalWriter {
             {
                 // Another node wrote this or something else first.
                 Err(WriteError::Journal(JournalError::Conflict)) if self.journal.is_shared() => {
-                    self.catch_up().await?
+                    self.catch_up().await?;
                 }
                 other => other?,
             }

@@ -200,7 +200,7 @@ impl Presence {
             near_distance: near,
             near_mask: NEAR_MASK,
             far_mask: FAR_MASK,
-            online: online,
+            online,
         }
     }
 }

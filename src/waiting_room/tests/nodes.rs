@@ -481,7 +481,7 @@ async fn nothing_is_lost_when_redis_is_emptied() {
     for durability in [Durability::Committed, Durability::Async] {
         let server = RedisServer::start().await.unwrap();
         let (checked, raised) = through(durability, server.url(), async |_| {
-            server.flush_all().await.unwrap()
+            server.flush_all().await.unwrap();
         })
         .await;
         assert_eq!((checked.entered, raised >= 1), (260, true), "{durability:?}");
@@ -505,7 +505,7 @@ async fn nothing_is_lost_when_sentinels_promote_the_replica() {
     for durability in [Durability::Committed, Durability::Async] {
         let mut watched = RedisSentinels::start().await.unwrap();
         let (checked, raised) = through(durability, watched.url(), async |_| {
-            watched.primary_mut().kill9().unwrap()
+            watched.primary_mut().kill9().unwrap();
         })
         .await;
         assert_eq!((checked.entered, raised >= 1), (260, true), "{durability:?}");
@@ -520,7 +520,7 @@ async fn nothing_is_lost_when_a_replica_takes_over_in_a_cluster() {
     let owner = cluster.owner_of_key(&tag).await.unwrap();
     let replica = cluster.add_replica_of(owner).await.unwrap();
     let (checked, raised) = through(Durability::Committed, cluster.url(), async |_| {
-        cluster.member_mut(owner).kill9().unwrap()
+        cluster.member_mut(owner).kill9().unwrap();
     })
     .await;
     assert_eq!((checked.entered, raised >= 1), (260, true));

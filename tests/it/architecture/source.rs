@@ -269,9 +269,9 @@ fn leaves(tree: &str, before: &[String], paths: &mut Vec<Vec<String>>) {
         path.push(first.to_owned());
     }
     if rest.is_empty() {
-        paths.push(path)
+        paths.push(path);
     } else {
-        leaves(rest, &path, paths)
+        leaves(rest, &path, paths);
     }
 }
 
@@ -286,7 +286,7 @@ pub fn circles(imports: &BTreeMap<String, BTreeSet<String>>) -> Vec<Vec<String>>
         let circle: Vec<String> = others
             .iter()
             .filter(|other| reached[**other].contains(*file))
-            .map(|other| other.to_string())
+            .map(|other| (*other).clone())
             .collect();
         if circle.len() > 1 {
             circles.insert(circle);

@@ -58,7 +58,7 @@ impl Nginx {
         let root = folder.path().join("www");
         fs::create_dir_all(&root)?;
         fs::write(root.join(path.trim_start_matches('/')), content)?;
-        Self::start_with(folder, |folder, port| static_config(folder, port)).await
+        Self::start_with(folder, static_config).await
     }
 
     async fn start_with(

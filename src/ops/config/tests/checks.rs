@@ -5,7 +5,7 @@ use crate::{platform::drand::QUICKNET_KEY, waiting_room::Durability};
 
 /// The hand-off section of the reference.
 const HANDOFF: &str = "issuer = \"\"\n# The claim \"aud\" of the shop's tokens.\naudience = \"\"\n\
-    # The secret shared with the shop, at least 32 bytes; empty means no hand-off.\nsecret = \"\"";
+    # The secret shared with the shop, at least 32 bytes; empty disables hand-offs.\nsecret = \"\"";
 
 #[test]
 fn invalid_values_and_relations_are_refused() {

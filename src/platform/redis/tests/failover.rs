@@ -89,9 +89,9 @@ async fn without_sentinels_the_present_primary_is_kept() {
     for hang in [true, false] {
         for sentinel in watched.sentinels_mut() {
             if hang {
-                sentinel.pause().unwrap()
+                sentinel.pause().unwrap();
             } else {
-                sentinel.kill9().unwrap()
+                sentinel.kill9().unwrap();
             }
         }
         let refused = refusal(&watched.url()).await;

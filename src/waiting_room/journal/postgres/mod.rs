@@ -5,4 +5,3 @@ pub(crate) mod journal;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::journal::OpenError;

@@ -1,21 +1,15 @@
 //! Numbers, entries and what is known of them.
 
-use std::{ops::Deref, time::Duration};
+use std::ops::Deref;
 
 use super::fixture::*;
-use crate::{
-    kernel::{Entropy, SeededEntropy, Timestamp, VisitId},
-    waiting_room::{
-        journal::record::{Event, Join, Record, StoredRecord},
-        state::AdmissionState,
+use crate::waiting_room::{
+        journal::record::{Event, Join, Record},
         status::people_ahead::PeopleCount,
         store::port::{
-            Assigned, EndReason, EndedVisit, KnownEntry, Moment, NumberState, QueueStore, Reservation,
-            SlotRequest, StoreError,
+            Assigned, KnownEntry, NumberState, QueueStore, StoreError,
         },
-        types::{BoxOfficeLoad, Config, Durability, OperatorCommand},
-    },
-};
+    };
 
 pub(super) async fn one_subject_has_one_number<S: Deref<Target: QueueStore>>(queue: &Fixture<S>) {
     let entry = |number| KnownEntry {

@@ -11,9 +11,8 @@ use crate::{
     waiting_room::{
         journal::record::{Event, Join, Record, StoredRecord},
         state::AdmissionState,
-        status::people_ahead::PeopleCount,
         store::port::{
-            Assigned, EndReason, EndedVisit, KnownEntry, Moment, NumberState, QueueStore, Reservation,
+            Assigned, Moment, QueueStore, Reservation,
             SlotRequest, StoreError,
         },
         types::{BoxOfficeLoad, Config, Durability, OperatorCommand},

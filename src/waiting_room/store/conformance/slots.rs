@@ -1,21 +1,15 @@
 //! Slots, permits, visits and the settings of admission.
 
-use std::{ops::Deref, time::Duration};
+use std::ops::Deref;
 
 use super::fixture::*;
-use crate::{
-    kernel::{Entropy, SeededEntropy, Timestamp, VisitId},
-    waiting_room::{
-        journal::record::{Event, Join, Record, StoredRecord},
-        state::AdmissionState,
-        status::people_ahead::PeopleCount,
+use crate::waiting_room::{
+        journal::record::Event,
         store::port::{
-            Assigned, EndReason, EndedVisit, KnownEntry, Moment, NumberState, QueueStore, Reservation,
-            SlotRequest, StoreError,
+            EndReason, EndedVisit, NumberState, QueueStore, Reservation,
         },
-        types::{BoxOfficeLoad, Config, Durability, OperatorCommand},
-    },
-};
+        types::{BoxOfficeLoad, OperatorCommand},
+    };
 
 pub(super) async fn slots_and_permits_are_exact<S: Deref<Target: QueueStore>>(queue: &Fixture<S>) {
     queue.apply(1, &[joins(1, 1..9), called(1, 0, 6)]).await;

@@ -322,7 +322,7 @@ impl State {
             }
             Event::Stock { .. } => self.settings.apply_event(event, when),
             Event::Interrupted { since } if self.paused_at.is_none() => {
-                self.extend_call_windows(*since, when)
+                self.extend_call_windows(*since, when);
             }
             // During a pause the windows stand still anyway. A draw is applied after its record, outside the
             // lock, which it would hold for too long.

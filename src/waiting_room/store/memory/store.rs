@@ -107,7 +107,7 @@ impl QueueStore for MemoryStore {
             let numbered = self.state.write().number(join, allowed);
             match numbered {
                 Assigned::Full if allowed < self.config.queue_entries_max => {
-                    ceiling.raise_above(allowed).await?
+                    ceiling.raise_above(allowed).await?;
                 }
                 Assigned::New(entry) => {
                     ceiling.raise_early(entry.number).await;
