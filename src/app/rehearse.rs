@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, bail};
 use serde::Serialize;
 
-use crate::simulate::{self, SimulationMetrics, Rehearsal, Scenario, ScenarioReport};
+use crate::simulate::{self, Rehearsal, Scenario, ScenarioReport, SimulationMetrics};
 
 /// What is rehearsed, and how it is reported.
 #[derive(Clone, Debug)]

@@ -55,9 +55,9 @@ fn booked(seats: &[&str]) -> BTreeSet<(String, String)> {
         .collect()
 }
 
-/// At most two active visits, one admission a second, burst 2. Six visitors: the third waits at the limit, the fifth
-/// left and joined again as number 6, the fourth missed the call and arrives late. The first paid, the second's card
-/// was declined, the third canceled.
+/// At most two active visits, one admission a second, burst 2. Six visitors: the third waits at the limit,
+/// the fifth left and joined again as number 6, the fourth missed the call and arrives late. The first paid,
+/// the second's card was declined, the third canceled.
 fn clean() -> Evidence {
     let order = |id: &str, state, visit: &str, seats: &[&str], total| Order {
         id: id.into(),

@@ -1,6 +1,6 @@
 //! Checkout: turns a hold into tickets, or leaves nothing behind.
 //!
-//! An order is a saga ([`saga`]): a table of steps, each of which is recorded before it runs and may run
+//! An order is a saga (`saga`): a table of steps, each of which is recorded before it runs and may run
 //! twice. One row of the ledger ([`ledger`]) decides who owns a seat, whatever the seat store ([`seats`])
 //! says. The payment gateway ([`payment`]) decides whether money moved; checkout asks it by key until it
 //! answers.

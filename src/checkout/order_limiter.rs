@@ -14,8 +14,8 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// Enough that the ledger is never idle, be it a file that is flushed once for a whole group or a database on the
-/// network.
+/// Enough that the ledger is never idle, be it a file that is flushed once for a whole group or a database on
+/// the network.
 const ACTIVE_ORDERS_MAX: usize = 256;
 /// How long a new order may wait for capacity. A quick "try again soon" serves a buyer better than a long
 /// silence.

@@ -147,7 +147,9 @@ const DELETE: Method = Method::DELETE;
 
 /// Every endpoint of the public listener.
 pub static ROUTES: &[Route<Handler>] = {
-    use self::{Handler::{Shared, WaitingRoom, BoxOffice}, Priority::{Queueing, Critical, Entering}, Subsystem::{Seats, Orders}};
+    use self::Handler::{BoxOffice, Shared, WaitingRoom};
+    use self::Priority::{Critical, Entering, Queueing};
+    use self::Subsystem::{Orders, Seats};
     &[
         // Sign-in, keys and assets: every process.
         Route::new(

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, bail};
 
 use super::tickets::read_keys;
-use crate::waiting_room::draw::{self, Checked, ClaimedDraw, Digest, DrawReceipt, Findings, DrawNumbering};
+use crate::waiting_room::draw::{self, Checked, ClaimedDraw, Digest, DrawNumbering, DrawReceipt, Findings};
 
 /// Bytes of one leaf in a packed list of leaves.
 const LEAF_LEN: usize = 32;

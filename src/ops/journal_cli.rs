@@ -140,9 +140,10 @@ mod tests {
             "{}",
             refusal("7:ab")
         );
-        assert!(
-            matches!(location("sqlite:x/queue.db").unwrap(), JournalLocation::File(file) if file.ends_with("queue.db"))
-        );
+        assert!(matches!(
+            location("sqlite:x/queue.db").unwrap(),
+            JournalLocation::File(file) if file.ends_with("queue.db")
+        ));
         assert!(matches!(
             location("postgres://a/b").unwrap(),
             JournalLocation::Postgres { .. }

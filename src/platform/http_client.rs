@@ -190,7 +190,7 @@ impl HttpClient {
     /// Sends a `POST` with a JSON body.
     ///
     /// # Errors
-    /// As [`HttpClient::call`].
+    /// As [`HttpClient::send`].
     pub async fn post_json<T: serde::Serialize>(
         &self,
         uri: Uri,

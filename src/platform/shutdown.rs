@@ -44,7 +44,7 @@ impl Lifecycle {
         self.is_draining.load(Ordering::Relaxed)
     }
 
-    /// Resolves when [`Lifecycle::leave`] or [`Lifecycle::stop`] has been called.
+    /// Resolves when [`Lifecycle::begin_drain`] or [`Lifecycle::stop`] has been called.
     pub fn draining(&self) -> WaitForCancellationFuture<'_> {
         self.leaving.cancelled()
     }
@@ -91,7 +91,7 @@ impl Lifecycle {
     /// would stop half-way. Here the change runs in a task of its own, and only the waiting is dropped.
     ///
     /// # Errors
-    /// [`Broken`] when the change panicked.
+    /// [`TaskPanicked`] when the change panicked.
     pub async fn spawn_uncancellable<F>(&self, work: F) -> Result<F::Output, TaskPanicked>
     where
         F: Future + Send + 'static,

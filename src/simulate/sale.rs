@@ -177,7 +177,7 @@ impl<'a> Sale<'a> {
         let fans = Fans::new(scenario, seed, VISIT_MAX.as_secs_f64(), millis(WINDOW));
         let seats_total = scenario
             .venue
-            .seats_per_fan
+            .seats_per_buyer
             .map_or(0, |share| whole(share * rate * scenario.venue.minutes));
         let mut disturbances: VecDeque<(u64, Disturbance)> = scenario
             .disturbances

@@ -65,7 +65,7 @@ pub(crate) struct Venue {
     /// ended visits set the pace.
     pub slot_ratio: f64,
     /// Seats per fan; `None` when there are enough for all.
-    pub seats_per_fan: Option<f64>,
+    pub seats_per_buyer: Option<f64>,
 }
 
 /// What happens during a sale that no forecast can know.
@@ -100,12 +100,12 @@ const USUAL_CROWD: Crowd = Crowd {
 const BY_RATE: Venue = Venue {
     minutes: 30.0,
     slot_ratio: 2.5,
-    seats_per_fan: None,
+    seats_per_buyer: None,
 };
 const BY_SLOTS: Venue = Venue {
     minutes: 16.0,
     slot_ratio: 0.5,
-    seats_per_fan: None,
+    seats_per_buyer: None,
 };
 
 /// All scenarios.
@@ -157,7 +157,7 @@ pub const SCENARIOS: [Scenario; 14] = [
         venue: Venue {
             minutes: 9.0,
             slot_ratio: 0.4,
-            seats_per_fan: None,
+            seats_per_buyer: None,
         },
         disturbances: &[],
     },
@@ -203,7 +203,7 @@ pub const SCENARIOS: [Scenario; 14] = [
         arrivals: Arrivals::Flash,
         crowd: USUAL_CROWD,
         venue: Venue {
-            seats_per_fan: Some(0.5),
+            seats_per_buyer: Some(0.5),
             ..BY_SLOTS
         },
         disturbances: &[],
@@ -238,7 +238,7 @@ pub const SCENARIOS: [Scenario; 14] = [
         arrivals: Arrivals::Flash,
         crowd: USUAL_CROWD,
         venue: Venue {
-            seats_per_fan: Some(9.0),
+            seats_per_buyer: Some(9.0),
             ..BY_RATE
         },
         disturbances: &[

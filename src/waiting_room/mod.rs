@@ -2,8 +2,8 @@
 //!
 //! A visitor joins once and gets a number that never changes, signed into a queue token that the browser
 //! keeps. What changes is the same for everybody: the public status. A position is arithmetic on the two. One
-//! writer appends every change to the [`journal`] before the [`store`] and the answer follow, and the
-//! [`admission`] tick calls the next visitors by a pure policy. Called visitors who find every slot taken
+//! writer appends every change to the `journal` before the `store` and the answer follow, and the
+//! `admission` tick calls the next visitors by a pure policy. Called visitors who find every slot taken
 //! wait in the admission lanes.
 //!
 //! What holds at every moment:

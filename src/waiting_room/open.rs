@@ -320,7 +320,7 @@ async fn open_backend(config: &Config, deps: &Deps, at: Moment) -> Result<Opened
         {
             Err(OpenError::Config {
                 sale: sale.clone(),
-                why: "the memory store answers joins before they are durable only with a journal in its own file",
+                why: "the memory store supports async durability only with a journal in its own file",
             })
         }
         (StoreBackend::Memory, JournalLocation::Postgres { url }) => {
@@ -408,9 +408,7 @@ fn check(config: &Config) -> Result<(), &'static str> {
         return Err("rate, capacity, burst and the number of fans must be at least 1");
     }
     if config.draw.is_some() && config.durability != Durability::Committed {
-        return Err(
-            "a fair draw needs durability \"committed\": a visitor must not be told of an entry that may be lost",
-        );
+        return Err("a fair draw needs durability \"committed\": no announced entry may be lost");
     }
     if config
         .draw

@@ -305,10 +305,10 @@ impl WaitingRoom {
         self.admission.receive_report(report);
     }
 
-    /// Carries out a command of the service's own; see [`WaitingRoom::order`].
+    /// Carries out a command of the service's own; see [`WaitingRoom::command`].
     ///
     /// # Errors
-    /// As [`WaitingRoom::order`].
+    /// As [`WaitingRoom::command`].
     pub async fn command_by_service(
         &self,
         command: OperatorCommand,

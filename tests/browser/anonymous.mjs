@@ -1,4 +1,4 @@
-// A fan whom nobody asks who she is: her browser works for her place by itself, and her place outlives a refresh. Needs
+// A visitor of a sale without sign-in: the browser solves the proof of work, and the entry survives a reload. Needs
 // STAGEDOOR_BASE and STAGEDOOR_SALE, a sale without sign-in whose places cost work.
 //
 // The last line says how many parts passed and failed; the exit code is 1 when one failed.
@@ -9,7 +9,7 @@ await run(0, async function* () {
   const { page } = fan;
   try {
     yield [
-      "a place is worked for, and nothing else is asked",
+      "joining costs work and nothing else",
       async () => {
         const answers = [];
         page.on("response", (answer) => answer.request().method() === "POST" && answers.push(`${answer.status()} ${new URL(answer.url()).pathname.split("/").pop()}`));
@@ -29,7 +29,7 @@ await run(0, async function* () {
         const number = () => page.evaluate(async () => (await (await fetch(`/v1/sales/${location.pathname.split("/")[2]}/queue/position`)).json()).number);
         const before = await number();
         await page.reload();
-        await view(page, ["prequeue", "waiting", "called", "entered"]).waitFor();
+        await view(page, ["prequeue", "waiting", "called", "admitted"]).waitFor();
         check(before > 0 && (await number()) === before, "her number is another one");
       },
     ];

@@ -44,7 +44,7 @@ await run(1, async function* () {
       },
     ];
     yield [
-      "her own place",
+      "the own entry",
       async () => {
         await page.locator("#check").waitFor({ timeout: wait_ms });
         const text = await verdict("mine", "right");

@@ -27,7 +27,7 @@ export async function texts_of(lang) {
   };
 }
 
-/** Refusals that belong to the journey: no place yet, sign-in needed, seats taken, full for a moment. */
+/** Problems that belong to the journey: no entry yet, sign-in needed, seats taken, at capacity. */
 const belongs = (message) => /status of 4(01|03|04|09)/.test(message.text()) && /\/v1\//.test(message.location().url);
 
 /** A browser as a fan has it; `complaints` gathers what it finds wrong with the pages. */
@@ -63,7 +63,7 @@ export async function open_sale(page) {
   await page.locator("#sales a").first().click();
 }
 
-/** From the sale page to a place in the queue. */
+/** From the sale page to a queue entry. */
 export async function join_queue(page, login) {
   await view(page, ["join"]).waitFor({ timeout: wait_ms });
   await page.click("[data-view=join] [data-do=join]");
@@ -74,7 +74,7 @@ export async function join_queue(page, login) {
   await view(page, ["prequeue", "waiting", "called"]).waitFor();
 }
 
-/** From a place in the queue to the seats. */
+/** From a queue entry to the seats. */
 export async function enter(page) {
   await view(page, ["called"]).waitFor({ timeout: wait_ms });
   await page.click("[data-view=called] [data-do=enter]");

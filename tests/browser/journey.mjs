@@ -1,7 +1,7 @@
 // Walks the fan's journey in a real browser against a running server, as she would: from the sale page to tickets in hand.
 //
 //   STAGEDOOR_BASE       address of the public listener, for instance http://127.0.0.1:8080
-//   STAGEDOOR_LOGINS     logins of the shop, separated by commas, one for each walk (a fan has one place and a limit of seats)
+//   STAGEDOOR_LOGINS     logins of the shop, separated by commas, one for each walk (a customer has one queue entry and a limit of seats)
 //   STAGEDOOR_PASSWORD   their password
 //   STAGEDOOR_SALE       the sale's id; the first one on the start page without it
 //   STAGEDOOR_VIEWPORTS  default "desktop,phone"
@@ -67,9 +67,9 @@ async function walk(viewport, lang, login) {
     await view(page, ["prequeue", "waiting", "called"]).waitFor();
     if (await view(page, ["waiting"]).isVisible()) await reads("[data-view=waiting] h2", t("sale.ahead_label"));
     await at("waiting");
-    step = "refresh keeps the place";
-    const [place] = await Promise.all([page.waitForResponse((answer) => answer.url().endsWith("/queue/position")), page.reload()]);
-    check(place.status() === 200, `after a refresh the place answers ${place.status()}`);
+    step = "a reload keeps the position";
+    const [position] = await Promise.all([page.waitForResponse((answer) => answer.url().endsWith("/queue/position")), page.reload()]);
+    check(position.status() === 200, `after a reload the position answers ${position.status()}`);
     await view(page, ["prequeue", "waiting", "called"]).waitFor();
 
     step = "called";

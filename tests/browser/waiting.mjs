@@ -1,55 +1,55 @@
-// What a waiting page makes of a board, at phone size in every language: the server is real, the board and her place are
-// made up here, so that every state is seen. See journey.mjs for the settings; logins are not needed.
+// The waiting page at phone size in every language. The server is real; status and position are made up here, so that every
+// state is seen. See journey.mjs for the settings; logins are not needed.
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { base, check, open_browser, open_sale, run, shots, view } from "./fan.mjs";
 
 const langs = ["ko", "en", "ja"];
-const reasons = ["rate_lowered", "capacity_lowered", "all_in_baskets", "box_office_busy", "more_stayed", "full_house"];
+const reasons = ["rate_lowered", "visit_limit_lowered", "all_seats_held", "box_office_busy", "slower_than_forecast", "at_capacity"];
 
-function a_board(version, changes = {}) {
+function a_status(version, changes = {}) {
   return {
     version,
     generated_at: new Date().toISOString(),
     phase: "on_sale",
-    opens_at: new Date(Date.now() - 600000).toISOString(),
+    on_sale_starts_at: new Date(Date.now() - 600000).toISOString(),
     now_serving: 1000,
-    issued: 9000,
+    numbers_issued: 9000,
     waiting: 7600,
-    active: 900,
+    active_visits: 900,
     estimate: [[0, 1, 2, 5], [4000, 1500, 1800, 2400], [8000, 3000, 3700, 5000]],
-    survivors: [[100, 100], [4000, 3700], [8000, 7600]],
-    presence: { near: 400, near_mask: 7, mask: 127, there: [[400, 90], [1600, 60], [8000, 40]] },
+    people_ahead: [[100, 100], [4000, 3700], [8000, 7600]],
+    presence: { near_distance: 400, near_mask: 7, far_mask: 127, online: [[400, 90], [1600, 60], [8000, 40]] },
     zones: [
-      { zone: "VIP", free: 12, held: 30, booked: 400, blocked: 0, left_for: [10, 60, 200] },
-      { zone: "R", free: 420, held: 120, booked: 900, blocked: 0, left_for: [1800, 2500, 3300] },
-      { zone: "S", free: 6100, held: 300, booked: 900, blocked: 0, left_for: [null, null, null] },
+      { zone: "VIP", free: 12, held: 30, booked: 400, blocked: 0, available_to_distance: [10, 60, 200] },
+      { zone: "R", free: 420, held: 120, booked: 900, blocked: 0, available_to_distance: [1800, 2500, 3300] },
+      { zone: "S", free: 6100, held: 300, booked: 900, blocked: 0, available_to_distance: [null, null, null] },
       { zone: "A", free: 0, held: 20, booked: 900, blocked: 0 },
     ],
-    returner_percent: 20,
-    kept_word: { within: 806, of: 1000 },
+    late_arrival_percent: 20,
+    forecast_accuracy: { hits: 806, total: 1000 },
     notice: null,
     reason: null,
-    poll: { near_ms: 300, far_ms: 300 },
+    poll_interval_ms: { min: 300, max: 300 },
     ...changes,
   };
 }
 
-/** A page of somebody with this number; `look.board` is what hangs. Gives what she asked of the server meanwhile. */
-async function waiting(lang, number, sample, board) {
+/** A page that waits with this number and reads `look.status`; `look.asked` lists its other requests. */
+async function waiting(lang, number, sample, status) {
   const { page, complaints, close } = await open_browser("phone", lang);
-  const look = { page, complaints, close, asked: [], board, version: 1 };
+  const look = { page, complaints, close, asked: [], status, version: 1 };
   const answer = (route, json) => route.fulfill({ json, headers: { date: new Date().toUTCString() } });
   await page.route("**/v1/**", (route) => {
     const request = route.request();
     const path = new URL(request.url()).pathname;
-    if (path.endsWith("/status")) return answer(route, { ...look.board, version: (look.version += 1) });
+    if (path.endsWith("/status")) return answer(route, { ...look.status, version: (look.version += 1) });
     if (/\/queue\/|\/admission/.test(path)) look.asked.push(`${request.method()} ${path.split("/").pop()}`);
-    if (path.endsWith("/heartbeat")) return answer(route, { again_in_ms: 1000 });
-    if (path.endsWith("/place")) return answer(route, { state: "waiting", number, position: 1, ahead: 0, about: true, wait: null, poll_after_ms: 1000, call_ends_at: null, sample });
+    if (path.endsWith("/heartbeat")) return answer(route, { next_after_ms: 1000 });
+    if (path.endsWith("/position")) return answer(route, { state: "waiting", number, position: 1, ahead: 0, approximate: true, wait: null, poll_after_ms: 1000, call_ends_at: null, heartbeat_sample: sample });
     return route.continue();
   });
-  // Those who are asked spread themselves over some seconds.
+  // Heartbeats are spread over some seconds.
   await page.addInitScript(() => (Math.random = () => 0.01));
   await open_sale(page);
   await view(page, ["waiting"]).waitFor();
@@ -75,7 +75,7 @@ async function fits(page) {
 }
 
 async function everything_in(lang) {
-  const it = await waiting(lang, 3700, 1, a_board(1));
+  const it = await waiting(lang, 3700, 1, a_status(1));
   const { page } = it;
   await becomes(page, "[data-fill=ahead]", "2,499");
   check((await text(page, "[data-fill=about]")).length > 0, "it does not say that the number is about right");
@@ -94,14 +94,14 @@ async function everything_in(lang) {
   const said = new Set();
   for (const reason of reasons) {
     const before = [...said].pop() ?? "";
-    it.board = a_board(2, { reason });
+    it.status = a_status(2, { reason });
     await page.waitForFunction((old) => ![old, ""].includes(document.querySelector(".wait + .soft").textContent), before);
     said.add(await text(page, ".wait + .soft"));
   }
   check(said.size === reasons.length, `a reason has no words of its own: ${[...said].join(" | ")}`);
   await fits(page);
   await photograph(page, `${lang}-2-more`);
-  it.board = a_board(3, { phase: "paused", estimate: [], reason: "paused" });
+  it.status = a_status(3, { phase: "paused", estimate: [], reason: "paused" });
   await page.locator("#notice:not([hidden])").waitFor();
   check((await text(page, "#notice")).length > 5, "a pause says nothing");
   await photograph(page, `${lang}-3-paused`);
@@ -110,47 +110,47 @@ async function everything_in(lang) {
 }
 
 async function others_leave() {
-  const it = await waiting("en", 3700, 1, a_board(1));
+  const it = await waiting("en", 3700, 1, a_status(1));
   await becomes(it.page, "[data-fill=ahead]", "2,499");
   it.asked.length = 0;
-  it.board = a_board(2, { survivors: [[100, 80], [4000, 2700], [8000, 6600]] });
+  it.status = a_status(2, { people_ahead: [[100, 80], [4000, 2700], [8000, 6600]] });
   await becomes(it.page, "[data-fill=ahead]", "1,826");
-  it.board = a_board(3, { now_serving: 3690, survivors: [[1, 1], [5, 1], [9, 5], [5310, 4000]] });
+  it.status = a_status(3, { now_serving: 3690, people_ahead: [[1, 1], [5, 1], [9, 5], [5310, 4000]] });
   await becomes(it.page, "[data-fill=ahead]", "5");
   check((await text(it.page, "[data-fill=about]")) === "", "near the front each place is told apart");
-  check(!it.asked.length, `she has asked for herself: ${it.asked}`);
+  check(!it.asked.length, `the page asked for its own position: ${it.asked}`);
   await it.close();
 }
 
 async function some_are_asked() {
   const asked = [];
   for (const [number, sample] of [[3700, 1], [3700, 8], [3700, 128], [1100, 8], [1100, 9]]) {
-    const it = await waiting("en", number, sample, a_board(1));
+    const it = await waiting("en", number, sample, a_status(1));
     it.asked.length = 0;
     await it.page.waitForTimeout(4000);
-    asked.push(it.asked.filter((what) => what === "PUT presence").length);
-    check(it.asked.every((what) => what === "PUT presence"), `also asked: ${it.asked}`);
+    asked.push(it.asked.filter((what) => what === "PUT heartbeat").length);
+    check(it.asked.every((what) => what === "PUT heartbeat"), `also asked: ${it.asked}`);
     await it.close();
   }
   check(asked.map((n) => n > 1).join() === "false,false,true,true,false", `calls in four seconds, told to call again after one: ${asked}`);
   return `calls ${asked}`;
 }
 
-/** Who came before the opening waits like everybody else once it is open. */
+/** A visitor of the prequeue waits once the sale is open. */
 async function it_opens() {
-  const early = { phase: "prequeue", opens_at: new Date(Date.now() + 60000).toISOString(), estimate: [], now_serving: 0, survivors: [[9000, 9000]] };
+  const early = { phase: "prequeue", on_sale_starts_at: new Date(Date.now() + 60000).toISOString(), estimate: [], now_serving: 0, people_ahead: [[9000, 9000]] };
   const { page, close } = await open_browser("phone", "en");
-  let board = a_board(1, early);
+  let status = a_status(1, early);
   let version = 1;
   await page.route("**/v1/**", (route) => {
     const path = new URL(route.request().url()).pathname;
-    if (path.endsWith("/status")) return route.fulfill({ json: { ...board, version: (version += 1) } });
-    if (path.endsWith("/place")) return route.fulfill({ json: { state: "prequeue", number: 3700, sample: 1 } });
+    if (path.endsWith("/status")) return route.fulfill({ json: { ...status, version: (version += 1) } });
+    if (path.endsWith("/position")) return route.fulfill({ json: { state: "prequeue", number: 3700, heartbeat_sample: 1 } });
     return route.continue();
   });
   await open_sale(page);
   await view(page, ["prequeue"]).waitFor();
-  board = a_board(2);
+  status = a_status(2);
   await view(page, ["waiting"]).waitFor();
   await close();
 }
@@ -158,6 +158,6 @@ async function it_opens() {
 await run(0, async function* () {
   for (const lang of langs) yield [`everything in ${lang}`, () => everything_in(lang)];
   yield ["a position shrinks when others leave, without a call", others_leave];
-  yield ["those of the sample say that they are there, and nobody else", some_are_asked];
-  yield ["whoever came early sees her position when it opens", it_opens];
+  yield ["only visitors in the sample send heartbeats", some_are_asked];
+  yield ["an early visitor sees the position when the sale opens", it_opens];
 });

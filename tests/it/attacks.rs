@@ -1,5 +1,5 @@
-//! The attack list: each test is one way of getting in without the proof that it takes, and none of them changes
-//! anything. The sibling `bad_input` has what is merely malformed.
+//! Attacks: each test tries to use the service without a required proof, and asserts that nothing changes.
+//! Requests that are merely malformed are in `bad_input`.
 
 use std::{fs, time::Duration};
 
@@ -14,21 +14,26 @@ use tokio::{
 use crate::{
     bad_input::settled_fingerprint,
     fan::{Fan, Reply},
-    world::{PASSWORD, Scene, World, command, fresh_dir},
+    world::{PASSWORD, SaleConfig, World, command, fresh_dir},
 };
 
-/// Another sale of the same house: the same keys, the same customers.
+/// Another sale of the same service, with the same keys and the same customers.
 const OTHER: &str = "hero-other";
 
-async fn house_of_two_sales() -> World {
-    let mut world = World::prepared(Scene::default()).await;
+async fn world_with_two_sales() -> World {
+    let mut world = World::prepared(SaleConfig::default()).await;
     world.add_to_config(&world.another_sale(OTHER, ""));
     world.start().await;
     world
 }
 
-/// Everything that a pass or an order's owner is needed for, as one would type it in.
-fn doors(world: &World, hold: &str, order: &str, seat: &str) -> Vec<(Method, String, Option<Value>)> {
+/// Every call that requires a session, a queue token or a pass.
+fn protected_calls(
+    world: &World,
+    hold: &str,
+    order: &str,
+    seat: &str,
+) -> Vec<(Method, String, Option<Value>)> {
     let payment = json!({"hold": hold, "payment": {"method": "card", "token": "tok_ok"}});
     vec![
         (Method::GET, world.performance_path("seats"), None),
@@ -60,15 +65,15 @@ fn doors(world: &World, hold: &str, order: &str, seat: &str) -> Vec<(Method, Str
     ]
 }
 
-/// A fan inside with a hold and an order, and a free seat: what an attacker is after.
-struct Prey {
+/// An admitted customer with a hold and an order, and a free seat.
+struct Victim {
     owner: Fan,
     hold: String,
     order: String,
     seat: String,
 }
 
-async fn prey(world: &World) -> Prey {
+async fn victim(world: &World) -> Victim {
     let mut owner = Fan::admitted(world, 1).await;
     let bought = owner.hold_best(world, 1).await.expect(201);
     let order = owner
@@ -83,7 +88,7 @@ async fn prey(world: &World) -> Prey {
         .unwrap()
         .to_owned();
     let seat = owner.free_seats(world).await.remove(0);
-    Prey {
+    Victim {
         owner,
         hold,
         order,
@@ -91,23 +96,23 @@ async fn prey(world: &World) -> Prey {
     }
 }
 
-fn assert_refused(what: &str, said: &Reply) {
+fn assert_refused(what: &str, reply: &Reply) {
     assert!(
-        matches!(said.status, 400 | 401 | 403 | 404 | 405 | 409 | 422),
+        matches!(reply.status, 400 | 401 | 403 | 404 | 405 | 409 | 422),
         "{what}: {} {}",
-        said.status,
-        said.json
+        reply.status,
+        reply.json
     );
     assert!(
-        said.json["type"]
+        reply.json["type"]
             .as_str()
-            .is_some_and(|it| it.starts_with("/problems/")),
+            .is_some_and(|kind| kind.starts_with("/problems/")),
         "{what}: {}",
-        said.json
+        reply.json
     );
 }
 
-/// A token of which one character in the middle is another.
+/// `token` with one character in the middle replaced.
 fn forged(token: &str) -> String {
     let mut token = token.to_owned().into_bytes();
     let middle = token.len() / 2;
@@ -117,34 +122,34 @@ fn forged(token: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_direct_link_without_a_pass_is_refused() {
-    let world = World::open(Scene::default()).await;
-    let Prey {
+    let world = World::open(SaleConfig::default()).await;
+    let Victim {
         owner,
         hold,
         order,
         seat,
-    } = prey(&world).await;
+    } = victim(&world).await;
     let mut waiting = Fan::sign_in(&world, 2).await;
     waiting.join(&world).await.expect(201);
     let before = settled_fingerprint(&world, &owner).await;
     for (who, fan) in [
-        ("nobody", Fan::anonymous(&world, 0)),
+        ("an anonymous visitor", Fan::anonymous(&world, 0)),
         ("a customer", Fan::sign_in(&world, 3).await),
-        ("one who waits", waiting),
+        ("a waiting visitor", waiting),
     ] {
-        for (method, path, body) in doors(&world, &hold, &order, &seat) {
-            // These two are hers: to go in when she is called, and to leave.
-            let is_own = who == "one who waits"
+        for (method, path, body) in protected_calls(&world, &hold, &order, &seat) {
+            // A waiting visitor may enter when called, and may leave.
+            let is_own = who == "a waiting visitor"
                 && ((path.ends_with("/queue") && method == Method::DELETE)
                     || (path.ends_with("/admission") && method == Method::POST));
             if !is_own {
-                let said = fan
+                let reply = fan
                     .call_with(method.clone(), &path, body, &[("idempotency-key", "a link")])
                     .await;
-                assert_refused(&format!("{method} {path} by {who}"), &said);
+                assert_refused(&format!("{method} {path} by {who}"), &reply);
             }
         }
-        // The page behind the door is an empty stage: what is on it must be asked for.
+        // The seats page is static. Its data come from the API, which requires a pass.
         let page = fan
             .call(Method::GET, &format!("/sales/{}/seats", world.sale), None)
             .await;
@@ -157,7 +162,7 @@ async fn a_direct_link_without_a_pass_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replayed_admission_returns_the_same_visit_until_it_ends() {
-    let world = World::open(Scene::default()).await;
+    let world = World::open(SaleConfig::default()).await;
     let observer = Fan::admitted(&world, 9).await;
     let mut fan = Fan::admitted(&world, 1).await;
     let first_pass = fan.pass.clone();
@@ -169,7 +174,7 @@ async fn a_replayed_admission_returns_the_same_visit_until_it_ends() {
     assert_eq!(
         entries(&settled_fingerprint(&world, &observer).await),
         entries(&before),
-        "asked again, and still one entry"
+        "repeated requests keep one admission"
     );
     let second_pass = fan.pass.clone();
     fan.end_visit(&world).await;
@@ -197,22 +202,22 @@ async fn a_replayed_admission_returns_the_same_visit_until_it_ends() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signed_out_session_is_refused() {
-    let world = World::open(Scene::default()).await;
-    let Prey {
+    let world = World::open(SaleConfig::default()).await;
+    let Victim {
         owner,
         hold,
         order,
         seat,
-    } = prey(&world).await;
+    } = victim(&world).await;
     let observer = Fan::admitted(&world, 9).await;
     owner.call(Method::DELETE, "/v1/session", None).await.expect(204);
     let before = settled_fingerprint(&world, &observer).await;
-    for (method, path, body) in doors(&world, &hold, &order, &seat) {
-        let said = owner
+    for (method, path, body) in protected_calls(&world, &hold, &order, &seat) {
+        let reply = owner
             .call_with(method.clone(), &path, body, &[("idempotency-key", "a replay")])
             .await;
-        assert_refused(&format!("{method} {path}"), &said);
-        assert_eq!(said.status, 401, "{method} {path}: {}", said.json);
+        assert_refused(&format!("{method} {path}"), &reply);
+        assert_eq!(reply.status, 401, "{method} {path}: {}", reply.json);
     }
     owner
         .call(Method::POST, &world.sale_path("queue"), None)
@@ -223,7 +228,7 @@ async fn a_signed_out_session_is_refused() {
         .await
         .problem(401, "sign-in-required");
     assert_eq!(settled_fingerprint(&world, &observer).await, before);
-    // Signing in anew, everything is hers as before.
+    // After signing in again, the customer owns the same order and hold.
     let back = Fan {
         queue: owner.queue.clone(),
         pass: owner.pass.clone(),
@@ -239,36 +244,36 @@ async fn a_signed_out_session_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shared_pass_or_queue_token_is_refused() {
-    let world = World::open(Scene::default()).await;
-    let Prey {
+    let world = World::open(SaleConfig::default()).await;
+    let Victim {
         owner,
         hold,
         order,
         seat,
-    } = prey(&world).await;
+    } = victim(&world).await;
     let mut called = Fan::sign_in(&world, 2).await;
     called.join(&world).await.expect(201);
     let before = settled_fingerprint(&world, &owner).await;
     for (who, session) in [
         ("another customer", Fan::sign_in(&world, 3).await.session),
-        ("nobody", String::new()),
+        ("an anonymous visitor", String::new()),
     ] {
         let thief = Fan {
             session: session.clone(),
             ..owner.clone()
         };
-        for (method, path, body) in doors(&world, &hold, &order, &seat) {
-            let said = thief
+        for (method, path, body) in protected_calls(&world, &hold, &order, &seat) {
+            let reply = thief
                 .call_with(method.clone(), &path, body, &[("idempotency-key", "shared")])
                 .await;
-            assert_refused(&format!("{method} {path} by {who}"), &said);
+            assert_refused(&format!("{method} {path} by {who}"), &reply);
         }
-        // A queue token alone opens nothing, though its owner may go in.
+        // A queue token works only together with the session of its owner.
         let buyer = Fan {
             session,
             ..called.clone()
         };
-        let expected = if who == "nobody" {
+        let expected = if who == "an anonymous visitor" {
             (401, "sign-in-required")
         } else {
             (403, "not-owner")
@@ -289,15 +294,15 @@ async fn a_shared_pass_or_queue_token_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn forged_and_foreign_tokens_are_refused() {
-    let world = house_of_two_sales().await;
-    let Prey {
+    let world = world_with_two_sales().await;
+    let Victim {
         owner,
         hold,
         order,
         seat,
-    } = prey(&world).await;
+    } = victim(&world).await;
     let own = |path: &str| format!("/v1/sales/{OTHER}/{path}");
-    // The same customer, in the other sale of the same house.
+    // The same customer in the other sale of the same service.
     let mut elsewhere = owner.clone();
     (elsewhere.queue, elsewhere.pass) = (None, None);
     let joined = elsewhere
@@ -306,8 +311,8 @@ async fn forged_and_foreign_tokens_are_refused() {
         .expect(201);
     elsewhere.queue = joined["token"].as_str().map(str::to_owned);
     for _ in 0..100 {
-        let said = elsewhere.call(Method::POST, &own("admission"), None).await;
-        elsewhere.pass = said.json["pass"].as_str().map(str::to_owned);
+        let reply = elsewhere.call(Method::POST, &own("admission"), None).await;
+        elsewhere.pass = reply.json["pass"].as_str().map(str::to_owned);
         if elsewhere.pass.is_some() {
             break;
         }
@@ -362,8 +367,8 @@ async fn forged_and_foreign_tokens_are_refused() {
             (Method::PUT, world.sale_path("admission"), None),
             (Method::GET, format!("/v1/forward-auth/{}", world.sale), None),
         ] {
-            let said = fan.call(method.clone(), &path, body).await;
-            assert_eq!(said.status, 401, "{what}: {method} {path}: {}", said.json);
+            let reply = fan.call(method.clone(), &path, body).await;
+            assert_eq!(reply.status, 401, "{what}: {method} {path}: {}", reply.json);
         }
     }
     for (what, fake) in [
@@ -373,25 +378,25 @@ async fn forged_and_foreign_tokens_are_refused() {
         ("nothing", String::new()),
     ] {
         let fan = with(&fake, &queue, &pass);
-        for (method, path, body) in doors(&world, &hold, &order, &seat) {
-            let said = fan
+        for (method, path, body) in protected_calls(&world, &hold, &order, &seat) {
+            let reply = fan
                 .call_with(method.clone(), &path, body, &[("idempotency-key", "forged")])
                 .await;
             assert_eq!(
-                said.status, 401,
+                reply.status, 401,
                 "a session that is {what}: {method} {path}: {}",
-                said.json
+                reply.json
             );
         }
     }
     assert_eq!(settled_fingerprint(&world, &owner).await, before);
 
-    // Nothing else that this house signs is a ticket, though some of it is signed with keys of the same set.
+    // Only tickets verify as tickets, although passes are signed with keys of the same set.
     let dir = fresh_dir();
     let keys = owner.call(Method::GET, "/.well-known/jwks.json", None).await;
     fs::write(dir.join("jwks.json"), &keys.answer.body).unwrap();
     for code in [&pass, &session, &queue, &forged(&pass), "x.y.z", ""] {
-        let (status, said) = command(&[
+        let (status, reply) = command(&[
             "ticket",
             "verify",
             "--jwks",
@@ -400,8 +405,8 @@ async fn forged_and_foreign_tokens_are_refused() {
             code,
         ]);
         assert!(
-            !status.success() && said.contains("not a genuine ticket"),
-            "{said}"
+            !status.success() && reply.contains("not a genuine ticket"),
+            "{reply}"
         );
     }
     fs::remove_dir_all(&dir).unwrap();
@@ -410,20 +415,20 @@ async fn forged_and_foreign_tokens_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_moved_client_clock_changes_nothing() {
-    let world = World::open(Scene {
-        pass_life_s: 2,
-        ..Scene::default()
+    let world = World::open(SaleConfig {
+        pass_ttl_s: 2,
+        ..SaleConfig::default()
     })
     .await;
-    let mut later = World::prepared(Scene {
-        prequeue_in: Duration::from_mins(30),
-        opens_in: Duration::from_hours(1),
-        ..Scene::default()
+    let mut later = World::prepared(SaleConfig {
+        prequeue_starts_in: Duration::from_mins(30),
+        on_sale_starts_in: Duration::from_hours(1),
+        ..SaleConfig::default()
     })
     .await;
     later.start().await;
     let fan = Fan::admitted(&world, 1).await;
-    // Two seconds of life, five of leeway.
+    // The pass lives for two seconds, plus five seconds of leeway.
     tokio::time::sleep(Duration::from_secs(8)).await;
     let early = Fan::sign_in(&later, 1).await;
     for date in [
@@ -438,20 +443,20 @@ async fn a_moved_client_clock_changes_nothing() {
             ("x-request-start", "0"),
             ("age", "0"),
         ];
-        let said = fan
+        let reply = fan
             .call_with(Method::GET, &world.performance_path("seats"), None, &headers)
             .await;
-        said.problem(401, "pass-required");
-        let said = fan
+        reply.problem(401, "pass-required");
+        let reply = fan
             .call_with(Method::PUT, &world.sale_path("admission"), None, &headers)
             .await;
-        said.problem(401, "pass-required");
+        reply.problem(401, "pass-required");
         early
             .call_with(Method::POST, &later.sale_path("queue"), None, &headers)
             .await
             .problem(409, "not-open-yet");
     }
-    // Nor does what a browser keeps beside the token: a cookie has no age but the token's.
+    // Cookie attributes that a client sends are ignored; only the token's own expiry counts.
     let cookie = format!(
         "sd_session={}; sd_pass_{}={}; Max-Age=99999999; Expires=Fri, 01 Jan 2100",
         fan.session,
@@ -471,9 +476,9 @@ async fn a_moved_client_clock_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_tab_shares_number_and_visit() {
-    let world = World::open(Scene {
-        capacity: 2,
-        ..Scene::default()
+    let world = World::open(SaleConfig {
+        active_visits_max: 2,
+        ..SaleConfig::default()
     })
     .await;
     let observer = Fan::admitted(&world, 9).await;
@@ -485,13 +490,13 @@ async fn a_second_tab_shares_number_and_visit() {
     };
     assert_eq!(other_tab.join(&world).await.expect(200)["number"], number);
     tab.enter_within(&world, Duration::from_secs(10)).await;
-    let inside = settled_fingerprint(&world, &observer).await;
-    // The house is full with these two, and her second tab takes nobody's slot.
+    let admitted = settled_fingerprint(&world, &observer).await;
+    // Both slots are taken. The second tab shares the visit and takes no slot.
     for _ in 0..3 {
         other_tab.enter(&world).await.expect(200);
         assert_eq!(other_tab.join(&world).await.expect(200)["number"], number);
     }
-    assert_eq!(settled_fingerprint(&world, &observer).await, inside);
+    assert_eq!(settled_fingerprint(&world, &observer).await, admitted);
     let hold = tab.hold_best(&world, 2).await.expect(201);
     let hold = format!("/v1/holds/{}", hold["id"].as_str().unwrap());
     assert_eq!(
@@ -506,26 +511,26 @@ async fn a_second_tab_shares_number_and_visit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_device_finds_the_same_entry_and_visit() {
-    let world = World::open(Scene {
-        opens_in: Duration::from_secs(3),
-        ..Scene::default()
+    let world = World::open(SaleConfig {
+        on_sale_starts_in: Duration::from_secs(3),
+        ..SaleConfig::default()
     })
     .await;
     let mut phone = Fan::sign_in(&world, 1).await;
-    let place = phone.join(&world).await.expect(201);
-    // By her password this time: she is the same customer, however she signed in.
+    let joined = phone.join(&world).await.expect(201);
+    // Password and hand-off identify the same customer.
     let mut laptop = Fan::anonymous(&world, 1);
     let credentials = json!({"login": "fan1@shop.example", "password": PASSWORD});
-    let said = laptop
+    let reply = laptop
         .call(Method::POST, "/v1/sign-in", Some(credentials))
         .await
         .expect(200);
-    said["token"].as_str().unwrap().clone_into(&mut laptop.session);
+    reply["token"].as_str().unwrap().clone_into(&mut laptop.session);
     assert_ne!(laptop.session, phone.session);
     let found = laptop.join(&world).await.expect(200);
     assert_eq!(
         (&found["number"], &found["joined_at"]),
-        (&place["number"], &place["joined_at"])
+        (&joined["number"], &joined["joined_at"])
     );
     laptop.enter_within(&world, Duration::from_secs(20)).await;
     phone.enter(&world).await.expect(200);
@@ -538,13 +543,13 @@ async fn another_device_finds_the_same_entry_and_visit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn odd_paths_and_headers_do_not_bypass_proofs() {
-    let world = World::open(Scene::default()).await;
-    let Prey {
+    let world = World::open(SaleConfig::default()).await;
+    let Victim {
         owner,
         hold,
         order,
         seat,
-    } = prey(&world).await;
+    } = victim(&world).await;
     let customer = Fan::sign_in(&world, 2).await;
     let before = settled_fingerprint(&world, &owner).await;
     let sale = world.sale.to_string();
@@ -602,7 +607,7 @@ async fn odd_paths_and_headers_do_not_bypass_proofs() {
             ]
         }));
         for path in paths {
-            // Raw bytes: a client library would put such a path in order first.
+            // Raw bytes, because a client library would normalize the path.
             let session = format!("Authorization: Bearer {}\r\n", customer.session);
             for proof in ["", session.as_str()] {
                 let status = raw(&world, method, path.as_bytes(), proof, body).await.0;
@@ -613,13 +618,13 @@ async fn odd_paths_and_headers_do_not_bypass_proofs() {
                 tries += 1;
             }
         }
-        let mut with_null = path.clone().into_bytes();
-        with_null.insert(4, 0);
+        let mut with_nul = path.clone().into_bytes();
+        with_nul.insert(4, 0);
         assert!(matches!(
-            raw(&world, method, &with_null, "", body).await.0,
+            raw(&world, method, &with_nul, "", body).await.0,
             0 | 400
         ));
-        // What a proxy or another program may listen to; we do not.
+        // Headers that some proxies and frameworks honor; this service ignores them.
         for header in [
             "X-Original-URL",
             "X-Rewrite-URL",
@@ -629,7 +634,7 @@ async fn odd_paths_and_headers_do_not_bypass_proofs() {
         ] {
             for open in &open {
                 let plain = raw(&world, "GET", open.as_bytes(), "", "").await;
-                let told = raw(
+                let answer = raw(
                     &world,
                     "GET",
                     open.as_bytes(),
@@ -637,9 +642,9 @@ async fn odd_paths_and_headers_do_not_bypass_proofs() {
                     "",
                 )
                 .await;
-                assert_eq!((plain.0, told.0), (200, 200));
+                assert_eq!((plain.0, answer.0), (200, 200));
                 assert!(
-                    !told.1.contains(&seat) && !told.1.contains(&hold),
+                    !answer.1.contains(&seat) && !answer.1.contains(&hold),
                     "{header}: {path}"
                 );
             }
@@ -658,7 +663,7 @@ async fn odd_paths_and_headers_do_not_bypass_proofs() {
         }
     }
     assert!(tries > 300, "{tries}");
-    // The owner's own proofs with another method written beside: a look at her hold stays a look.
+    // Method override headers are ignored: a GET with the owner's proofs stays a GET.
     for header in ["x-http-method-override", "x-http-method", "x-method-override"] {
         owner
             .call_with(
@@ -676,10 +681,10 @@ async fn odd_paths_and_headers_do_not_bypass_proofs() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cross_site_planted_and_doubled_cookies_are_refused() {
-    let world = World::open(Scene::default()).await;
-    let Prey {
+    let world = World::open(SaleConfig::default()).await;
+    let Victim {
         owner, hold, seat, ..
-    } = prey(&world).await;
+    } = victim(&world).await;
     let (sale, host) = (
         world.sale.to_string(),
         world.base.trim_start_matches("http://").to_owned(),
@@ -726,7 +731,7 @@ async fn cross_site_planted_and_doubled_cookies_are_refused() {
             .await
             .problem(403, "cross-origin");
     }
-    // Twice the same name: neither is believed, in whatever order and over however many lines.
+    // A proof that is given twice is rejected, in any order and over any number of header lines.
     let name = |text: &'static str| HeaderName::from_static(text);
     let value = |text: String| HeaderValue::from_str(&text).unwrap();
     let session = || (name("authorization"), value(format!("Bearer {}", owner.session)));
@@ -760,10 +765,15 @@ async fn cross_site_planted_and_doubled_cookies_are_refused() {
         ],
     ];
     for headers in twice {
-        let said = tab
-            .send(Method::GET, &world.performance_path("seats"), &headers, Bytes::new())
+        let reply = tab
+            .send(
+                Method::GET,
+                &world.performance_path("seats"),
+                &headers,
+                Bytes::new(),
+            )
             .await;
-        assert_eq!(said.status, 401, "{headers:?}: {}", said.json);
+        assert_eq!(reply.status, 401, "{headers:?}: {}", reply.json);
     }
     assert_eq!(settled_fingerprint(&world, &owner).await, before);
     let own = [
@@ -779,17 +789,17 @@ async fn cross_site_planted_and_doubled_cookies_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_scripts_the_page_shows_the_position() {
-    let world = World::open(Scene {
-        opens_in: Duration::from_secs(4),
-        ..Scene::default()
+    let world = World::open(SaleConfig {
+        on_sale_starts_in: Duration::from_secs(4),
+        ..SaleConfig::default()
     })
     .await;
     let mut fan = Fan::sign_in(&world, 1).await;
     let number = fan.join(&world).await.expect(201)["number"].clone();
     let path = format!("/sales/{}", world.sale);
-    let stranger = Fan::anonymous(&world, 1);
+    let anonymous = Fan::anonymous(&world, 1);
     let read = async |fan: &Fan, path: &str, cookie: &str| {
-        let said = fan
+        let reply = fan
             .call_with(
                 Method::GET,
                 path,
@@ -801,20 +811,20 @@ async fn without_scripts_the_page_shows_the_position() {
                 ],
             )
             .await;
-        assert_eq!(said.status, 200);
+        assert_eq!(reply.status, 200);
         (
-            String::from_utf8_lossy(&said.answer.body).into_owned(),
-            said.answer.headers,
+            String::from_utf8_lossy(&reply.answer.body).into_owned(),
+            reply.answer.headers,
         )
     };
-    let (page, _) = read(&stranger, &path, "").await;
+    let (page, _) = read(&anonymous, &path, "").await;
     assert!(
         page.contains("<noscript><meta http-equiv=\"refresh\" content=\"0;url=?plain\"></noscript>")
             && page.contains("href=\"?plain\"")
     );
     let plain = format!("{path}?plain");
     let cookie = format!("sd_queue_{}={}", world.sale, fan.queue.clone().unwrap());
-    let (page, headers) = read(&stranger, &plain, &cookie).await;
+    let (page, headers) = read(&anonymous, &plain, &cookie).await;
     assert!(
         page.contains(&format!("Queue number {number}"))
             && page.contains("JavaScript is needed")
@@ -828,26 +838,26 @@ async fn without_scripts_the_page_shows_the_position() {
     assert_eq!(headers["cache-control"], "private, no-store");
     assert!(headers.contains_key("content-security-policy"));
     for (what, cookie) in [
-        ("nobody", String::new()),
-        ("a forger", forged(&cookie)),
-        ("two", format!("{cookie}; {cookie}")),
+        ("an anonymous visitor", String::new()),
+        ("a forged token", forged(&cookie)),
+        ("two cookies", format!("{cookie}; {cookie}")),
     ] {
-        let (page, _) = read(&stranger, &plain, &cookie).await;
+        let (page, _) = read(&anonymous, &plain, &cookie).await;
         assert!(
             page.contains("This browser has no place") && !page.contains("Queue number"),
             "{what}: {page}"
         );
     }
     fan.enter_within(&world, Duration::from_secs(20)).await;
-    let (page, _) = read(&stranger, &plain, &cookie).await;
+    let (page, _) = read(&anonymous, &plain, &cookie).await;
     assert!(page.contains("You are in"), "{page}");
-    stranger
+    anonymous
         .call(Method::GET, "/sales/nothing-here?plain", None)
         .await
         .problem(404, "not-found");
 }
 
-/// The status and body of the answer to exactly these bytes; 0 when there is none.
+/// Sends exactly these bytes; returns status and response. The status is 0 when there is no response.
 async fn raw(world: &World, method: &str, path: &[u8], more: &str, body: &str) -> (u16, String) {
     let host = world.base.trim_start_matches("http://");
     let mut socket = TcpStream::connect(host).await.unwrap();
@@ -858,7 +868,8 @@ async fn raw(world: &World, method: &str, path: &[u8], more: &str, body: &str) -
     };
     let mut request = [method.as_bytes(), b" ", path].concat();
     let rest = format!(
-        " HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nIdempotency-Key: odd\r\n{more}{kind}Content-Length: {}\r\n\r\n{body}",
+        " HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nIdempotency-Key: odd\r\n{more}{kind}\
+         Content-Length: {}\r\n\r\n{body}",
         body.len()
     );
     request.extend_from_slice(rest.as_bytes());
@@ -874,7 +885,7 @@ async fn raw(world: &World, method: &str, path: &[u8], more: &str, body: &str) -
     let status = answer
         .split(' ')
         .nth(1)
-        .and_then(|it| it.parse().ok())
+        .and_then(|status| status.parse().ok())
         .unwrap_or(0);
     (status, answer)
 }

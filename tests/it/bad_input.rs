@@ -1,4 +1,4 @@
-//! Whatever somebody sends: an answer that says what is wrong, nothing changed, nothing broken.
+//! Malformed and unauthorized requests are refused with a reason and change nothing.
 
 use std::{collections::BTreeMap, fs, time::Duration};
 
@@ -17,18 +17,18 @@ use tokio::{
 use crate::{
     evidence::gather,
     fan::{Fan, Reply},
-    world::{Scene, World, command, fresh_dir, handoff_token},
+    world::{SaleConfig, World, command, fresh_dir, handoff_token},
 };
 
-/// What the house looks like, so that a change would show.
+/// A summary of the service's state, so that tests can assert that nothing changed.
 async fn fingerprint(world: &World, observer: &Fan) -> BTreeMap<String, String> {
-    let books = gather(world, observer).await;
+    let evidence = gather(world, observer).await;
     let seats = observer.seats(world).await["seats"].clone();
     BTreeMap::from([
-        ("joins".into(), books.journal_joins.len().to_string()),
+        ("joins".into(), evidence.journal_joins.len().to_string()),
         (
             "entries".into(),
-            books
+            evidence
                 .admissions
                 .iter()
                 .map(|e| format!("{}:{:?}", e.number, e.ended_at))
@@ -37,7 +37,7 @@ async fn fingerprint(world: &World, observer: &Fan) -> BTreeMap<String, String> 
         ),
         (
             "orders".into(),
-            books
+            evidence
                 .orders
                 .iter()
                 .map(|o| format!("{}:{:?}", o.id, o.state))
@@ -46,7 +46,7 @@ async fn fingerprint(world: &World, observer: &Fan) -> BTreeMap<String, String> 
         ),
         (
             "payments".into(),
-            books
+            evidence
                 .payments
                 .iter()
                 .map(|p| (p.captured, p.refunded).0.to_string())
@@ -57,7 +57,7 @@ async fn fingerprint(world: &World, observer: &Fan) -> BTreeMap<String, String> 
     ])
 }
 
-/// The same once the map and the books have followed what was done before: when two looks in a row agree.
+/// The fingerprint once earlier calls have taken effect: when two in a row are equal.
 pub async fn settled_fingerprint(world: &World, observer: &Fan) -> BTreeMap<String, String> {
     let until = world.clock.monotonic() + Duration::from_secs(10);
     let mut last = fingerprint(world, observer).await;
@@ -67,16 +67,16 @@ pub async fn settled_fingerprint(world: &World, observer: &Fan) -> BTreeMap<Stri
         if now == last {
             return now;
         }
-        assert!(world.clock.monotonic() < until, "the house does not come to rest");
+        assert!(world.clock.monotonic() < until, "the state does not settle");
         last = now;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_without_its_proof_changes_nothing() {
-    let world = World::open(Scene {
-        pass_life_s: 120,
-        ..Scene::default()
+    let world = World::open(SaleConfig {
+        pass_ttl_s: 120,
+        ..SaleConfig::default()
     })
     .await;
     let mut owner = Fan::admitted(&world, 1).await;
@@ -97,7 +97,7 @@ async fn a_call_without_its_proof_changes_nothing() {
     gone.end_visit(&world).await;
     gone.pass = Some(old_pass);
 
-    let stranger = Fan::anonymous(&world, 99);
+    let anonymous = Fan::anonymous(&world, 99);
     let thief = Fan {
         pass: owner.pass.clone(),
         queue: owner.queue.clone(),
@@ -125,12 +125,12 @@ async fn a_call_without_its_proof_changes_nothing() {
 
     let mut cases: Vec<(String, &Fan, Method, String, Option<Value>)> = Vec::new();
     for (who, fan) in [
-        ("a stranger", &stranger),
-        ("an outsider", &outsider),
-        ("a thief", &thief),
-        ("a forger", &forger),
-        ("a confused one", &confused),
-        ("one who is gone", &gone),
+        ("an anonymous visitor", &anonymous),
+        ("a waiting customer", &outsider),
+        ("another customer with stolen tokens", &thief),
+        ("the owner with forged tokens", &forger),
+        ("the owner with swapped tokens", &confused),
+        ("a customer after the visit", &gone),
     ] {
         cases.push((
             format!("a hold by {who}"),
@@ -153,24 +153,24 @@ async fn a_call_without_its_proof_changes_nothing() {
             world.sale_path("admission"),
             None,
         ));
-        if !["a forger", "a confused one"].contains(&who) {
-            // These two hold the owner's session, and sessions open what a pass does not guard.
+        if !["the owner with forged tokens", "the owner with swapped tokens"].contains(&who) {
+            // These two carry the owner's session, which is enough for calls that need no pass.
             cases.push((
-                format!("somebody's hold for {who}"),
+                format!("another's hold for {who}"),
                 fan,
                 Method::GET,
                 format!("/v1/holds/{hold_id}"),
                 None,
             ));
             cases.push((
-                format!("giving back by {who}"),
+                format!("a release by {who}"),
                 fan,
                 Method::DELETE,
                 format!("/v1/holds/{hold_id}"),
                 None,
             ));
             cases.push((
-                format!("extending by {who}"),
+                format!("an extension by {who}"),
                 fan,
                 Method::POST,
                 format!("/v1/holds/{hold_id}/extend"),
@@ -178,14 +178,14 @@ async fn a_call_without_its_proof_changes_nothing() {
             ));
         }
         cases.push((
-            format!("somebody's order for {who}"),
+            format!("another's order for {who}"),
             fan,
             Method::GET,
             format!("/v1/orders/{order}"),
             None,
         ));
         cases.push((
-            format!("cancelling by {who}"),
+            format!("a cancellation by {who}"),
             fan,
             Method::POST,
             format!("/v1/orders/{order}/cancel"),
@@ -193,9 +193,9 @@ async fn a_call_without_its_proof_changes_nothing() {
         ));
     }
     for (who, fan) in [
-        ("a stranger", &stranger),
-        ("an outsider", &outsider),
-        ("a thief", &thief),
+        ("an anonymous visitor", &anonymous),
+        ("a waiting customer", &outsider),
+        ("another customer with stolen tokens", &thief),
     ] {
         cases.push((
             format!("a payment by {who}"),
@@ -206,20 +206,20 @@ async fn a_call_without_its_proof_changes_nothing() {
         ));
     }
     for (who, fan) in [
-        ("a stranger", &stranger),
-        ("a thief", &thief),
-        ("a forger", &forger),
-        ("a confused one", &confused),
+        ("an anonymous visitor", &anonymous),
+        ("another customer with stolen tokens", &thief),
+        ("the owner with forged tokens", &forger),
+        ("the owner with swapped tokens", &confused),
     ] {
         cases.push((
-            format!("an entry by {who}"),
+            format!("an admission by {who}"),
             fan,
             Method::POST,
             world.sale_path("admission"),
             None,
         ));
         cases.push((
-            format!("leaving by {who}"),
+            format!("leaving the queue by {who}"),
             fan,
             Method::DELETE,
             world.sale_path("queue"),
@@ -229,20 +229,20 @@ async fn a_call_without_its_proof_changes_nothing() {
     let before = settled_fingerprint(&world, &owner).await;
     let mut evidence = Evidence::default();
     for (what, fan, method, path, body) in cases {
-        let said = fan
+        let reply = fan
             .call_with(method, &path, body, &[("idempotency-key", "a probe")])
             .await;
         assert!(
-            said.json["type"]
+            reply.json["type"]
                 .as_str()
                 .is_some_and(|t| t.starts_with("/problems/")),
             "{what}: {} {}",
-            said.status,
-            said.json
+            reply.status,
+            reply.json
         );
         evidence.probes.push(Probe {
             what,
-            status: said.status,
+            status: reply.status,
             before: BTreeMap::new(),
             after: BTreeMap::new(),
         });
@@ -250,28 +250,28 @@ async fn a_call_without_its_proof_changes_nothing() {
     let last = evidence.probes.last_mut().unwrap();
     (last.before, last.after) = (before, settled_fingerprint(&world, &owner).await);
     assert_eq!(audit(&evidence), Vec::new());
-    // The owner's own proofs still open everything.
+    // The owner's own proofs still work.
     owner.pay(&hold_id, "tok_ok").await.expect(201);
     world.assert_no_panic();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expired_pass_still_pays_for_held_seats() {
-    let world = World::open(Scene {
-        pass_life_s: 2,
-        ..Scene::default()
+    let world = World::open(SaleConfig {
+        pass_ttl_s: 2,
+        ..SaleConfig::default()
     })
     .await;
     let mut fan = Fan::admitted(&world, 1).await;
     fan.renew(&world).await;
     let hold = fan.hold_best(&world, 1).await.expect(201);
-    // Two seconds of life, five of leeway.
+    // The pass lives for two seconds, plus five seconds of leeway.
     tokio::time::sleep(Duration::from_secs(8)).await;
     fan.call(Method::GET, &world.performance_path("seats"), None)
         .await
         .problem(401, "pass-required");
-    let said = fan.hold_best(&world, 1).await;
-    assert_eq!(said.status, 401, "{}", said.json);
+    let reply = fan.hold_best(&world, 1).await;
+    assert_eq!(reply.status, 401, "{}", reply.json);
     assert_eq!(
         fan.pay(hold["id"].as_str().unwrap(), "tok_ok").await.expect(201)["state"],
         "paid"
@@ -280,7 +280,7 @@ async fn an_expired_pass_still_pays_for_held_seats() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn malformed_requests_name_the_wrong_field() {
-    let world = World::open(Scene::default()).await;
+    let world = World::open(SaleConfig::default()).await;
     let fan = Fan::admitted(&world, 1).await;
     let before = settled_fingerprint(&world, &fan).await;
     let holds = world.performance_path("holds");
@@ -342,7 +342,8 @@ async fn malformed_requests_name_the_wrong_field() {
         .await
         .problem(415, "not-json");
 
-    let order = json!({"hold": "00000000-0000-4000-8000-000000000000", "payment": {"method": "card", "token": "tok_ok"}});
+    let unknown_hold = "00000000-0000-4000-8000-000000000000";
+    let order = json!({"hold": unknown_hold, "payment": {"method": "card", "token": "tok_ok"}});
     let keyless = fan
         .call(Method::POST, "/v1/orders", Some(order.clone()))
         .await
@@ -358,7 +359,7 @@ async fn malformed_requests_name_the_wrong_field() {
         .await;
     assert_eq!(unknown.status, 409, "{}", unknown.json);
     let not_an_id = json!({"hold": "x", "payment": {"method": "card", "token": "tok_ok"}});
-    let said = fan
+    let reply = fan
         .call_with(
             Method::POST,
             "/v1/orders",
@@ -366,7 +367,7 @@ async fn malformed_requests_name_the_wrong_field() {
             &[("idempotency-key", "k")],
         )
         .await;
-    assert_eq!(said.problem(422, "invalid-field")["field"], "hold");
+    assert_eq!(reply.problem(422, "invalid-field")["field"], "hold");
 
     fan.call(Method::GET, "/v1/holds/not-an-id", None)
         .await
@@ -389,18 +390,18 @@ async fn malformed_requests_name_the_wrong_field() {
     assert_eq!(
         settled_fingerprint(&world, &fan).await,
         before,
-        "nothing of all this changed anything"
+        "a refused request changed something"
     );
     world.assert_no_panic();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_of_other_purposes_times_and_issuers_are_refused() {
-    let world = World::open(Scene::default()).await;
-    let stranger = Fan::anonymous(&world, 1);
+    let world = World::open(SaleConfig::default()).await;
+    let anonymous = Fan::anonymous(&world, 1);
     let hand_off =
-        |token: String| stranger.call(Method::POST, "/v1/sign-in/handoff", Some(json!({"token": token})));
-    let (now, secret) = (world.clock.now(), "the shop and the door share this secret");
+        |token: String| anonymous.call(Method::POST, "/v1/sign-in/handoff", Some(json!({"token": token})));
+    let (now, secret) = (world.clock.now(), "the shop and the service share this secret");
     let good = handoff_token(7, "once", now, secret);
     hand_off(good.clone()).await.expect(200);
     hand_off(good.clone()).await.problem(401, "wrong-credentials");
@@ -444,7 +445,7 @@ async fn tokens_of_other_purposes_times_and_issuers_are_refused() {
     let mut fan = Fan::sign_in(&world, 8).await;
     fan.join(&world).await.expect(201);
     let queue = fan.queue.clone().unwrap();
-    // A session where a queue token belongs, a queue token where a session belongs, and both cut short.
+    // A session in place of a queue token, the reverse, and truncated queue tokens.
     let swapped = Fan {
         queue: Some(fan.session.clone()),
         ..fan.clone()
@@ -471,8 +472,8 @@ async fn tokens_of_other_purposes_times_and_issuers_are_refused() {
             .await
             .problem(401, "queue-token-required");
     }
-    // Another house has other keys: its tokens open nothing here.
-    let other = World::open(Scene::default()).await;
+    // Another service has other keys: its tokens are refused here.
+    let other = World::open(SaleConfig::default()).await;
     let foreigner = Fan::admitted(&other, 8).await;
     let tourist = Fan {
         pass: foreigner.pass.clone(),
@@ -492,11 +493,11 @@ async fn tokens_of_other_purposes_times_and_issuers_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn oversized_and_malformed_http_is_refused() {
-    let world = World::open(Scene::default()).await;
+    let world = World::open(SaleConfig::default()).await;
     let fan = Fan::admitted(&world, 1).await;
     let large = format!("{{\"seats\": [\"{}\"]}}", "x".repeat(100_000));
-    let said = raw(&fan, &world.performance_path("holds"), large.into_bytes(), &[]).await;
-    said.problem(413, "body-too-large");
+    let reply = raw(&fan, &world.performance_path("holds"), large.into_bytes(), &[]).await;
+    reply.problem(413, "body-too-large");
 
     for head in [
         format!(
@@ -542,11 +543,11 @@ fn a_wrong_seating_plan_is_refused_with_every_fault() {
     let guid = row["seats"][0]["seat_guid"].clone();
     row["seats"][1]["seat_guid"] = guid.clone();
     row["seats"][2]["category"] = json!("no such zone");
-    let (status, said) = check("twice.json", &plan.to_string());
+    let (status, output) = check("twice.json", &plan.to_string());
     assert!(!status.success());
     assert!(
-        said.contains(guid.as_str().unwrap()) && said.contains("no such zone"),
-        "both mistakes at once: {said}"
+        output.contains(guid.as_str().unwrap()) && output.contains("no such zone"),
+        "all mistakes are listed: {output}"
     );
 
     for (name, from, to) in [
@@ -554,11 +555,14 @@ fn a_wrong_seating_plan_is_refused_with_every_fault() {
         ("infinite.json", "\"x\":", "\"x\":1e999,\"was\":"),
     ] {
         assert!(good.contains(from), "{good:.200}");
-        let (status, said) = check(name, &good.replacen(from, to, 1));
-        assert!(!status.success() && !said.contains("panicked"), "{name}: {said}");
+        let (status, output) = check(name, &good.replacen(from, to, 1));
         assert!(
-            said.contains("line") || said.contains("zones"),
-            "{name} says where: {said}"
+            !status.success() && !output.contains("panicked"),
+            "{name}: {output}"
+        );
+        assert!(
+            output.contains("line") || output.contains("zones"),
+            "{name} says where: {output}"
         );
     }
     for (name, text) in [
@@ -567,14 +571,14 @@ fn a_wrong_seating_plan_is_refused_with_every_fault() {
         ("cut.json", &good[..good.len() / 2]),
         ("no seats.json", "{\"name\":\"x\",\"zones\":[]}"),
     ] {
-        let (status, said) = check(name, text);
+        let (status, output) = check(name, text);
         assert!(
-            !status.success() && !said.is_empty() && !said.contains("panicked"),
-            "{name}: {said}"
+            !status.success() && !output.is_empty() && !output.contains("panicked"),
+            "{name}: {output}"
         );
     }
-    let (status, said) = command(&["plan", "check", dir.join("nowhere.json").to_str().unwrap()]);
-    assert!(!status.success() && said.contains("nowhere.json"), "{said}");
+    let (status, output) = command(&["plan", "check", dir.join("nowhere.json").to_str().unwrap()]);
+    assert!(!status.success() && output.contains("nowhere.json"), "{output}");
     fs::remove_dir_all(&dir).unwrap();
 }
 
@@ -589,7 +593,10 @@ fn a_wrong_configuration_is_refused_and_names_the_key() {
     for (text, expected) in [
         ("[server]\nlissten = \"127.0.0.1:0\"\n", "lissten"),
         ("[server]\nlisten = \"not an address\"\n", "listen"),
-        ("[checkout]\norder_response_wait_ms = \"soon\"\n", "order_response_wait_ms"),
+        (
+            "[checkout]\norder_response_wait_ms = \"soon\"\n",
+            "order_response_wait_ms",
+        ),
         (
             "[checkout]\norder_response_wait_ms = 9000\n",
             "checkout.order_response_wait_ms",
@@ -597,11 +604,11 @@ fn a_wrong_configuration_is_refused_and_names_the_key() {
         ("[server\n", "wrong.toml"),
         ("[[sales]]\nid = \"UPPER CASE\"\n", "lower-case"),
     ] {
-        let (status, said) = serve(text);
+        let (status, output) = serve(text);
         assert!(!status.success(), "{text} was accepted");
         assert!(
-            said.contains(expected) && !said.contains("panicked"),
-            "{text}: {said}"
+            output.contains(expected) && !output.contains("panicked"),
+            "{text}: {output}"
         );
     }
     fs::remove_dir_all(&dir).unwrap();
@@ -632,12 +639,12 @@ async fn send(fan: &Fan, path: &str, body: Vec<u8>, mut headers: Vec<(HeaderName
     fan.send(Method::POST, path, &headers, Bytes::from(body)).await
 }
 
-/// What the house says to these bytes before it closes the connection, or within five seconds.
+/// The response to these bytes; empty when the connection is closed without one.
 async fn answer_to(world: &World, bytes: &[u8]) -> String {
     let mut socket = TcpStream::connect(world.base.trim_start_matches("http://"))
         .await
         .unwrap();
-    // The house may hang up before it has read everything: that is an answer too.
+    // The service may close the connection before it has read everything.
     let _ = socket.write_all(bytes).await;
     let mut answer = vec![0; 4_096];
     match tokio::time::timeout(Duration::from_secs(8), socket.read(&mut answer)).await {

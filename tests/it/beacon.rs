@@ -1,4 +1,4 @@
-//! A beacon's server with moods, plain or over TLS.
+//! A beacon server that can be made to fail, over plain HTTP or TLS.
 
 use std::{
     path::{Path, PathBuf},
@@ -26,53 +26,53 @@ use tokio_rustls::TlsAcceptor;
 pub const CHAIN: &str = "00000000000000000000000000000000000000000000000000000000000000aa";
 pub const PERIOD_S: u32 = 3;
 
-/// What it does with who asks.
+/// How the server responds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Mood {
-    Well,
-    Fails,
+pub enum BeaconMode {
+    Normal,
+    ServerError,
     Garbage,
     OtherRound,
-    /// Randomness and signature belong together, but nobody of the network has signed.
+    /// The randomness matches the signature, but another key has signed.
     Forged,
-    /// Says nothing until every caller has lost patience.
-    Late,
+    /// Closes the connection after 20 s without a response, longer than any client waits.
+    Hangs,
 }
 
-impl Mood {
-    pub const ILL: [Self; 5] = [
-        Self::Fails,
+impl BeaconMode {
+    pub const FAULTY: [Self; 5] = [
+        Self::ServerError,
         Self::Garbage,
         Self::OtherRound,
         Self::Forged,
-        Self::Late,
+        Self::Hangs,
     ];
 
     fn of(number: u8) -> Self {
-        Self::ILL
+        Self::FAULTY
             .into_iter()
-            .find(|mood| *mood as u8 == number)
-            .unwrap_or(Self::Well)
+            .find(|mode| *mode as u8 == number)
+            .unwrap_or(Self::Normal)
     }
 }
 
-/// A server that listens until the test ends.
+/// A running server; it listens until the test ends.
 pub struct Beacon {
     pub url: String,
     pub genesis_at: Timestamp,
-    /// For whom it has a certificate that nobody else has signed; in DER.
+    /// Its self-signed certificate in DER.
     pub certificate: Option<Vec<u8>>,
     pem: Option<String>,
-    inside: Arc<Inside>,
+    state: Arc<BeaconState>,
 }
 
-struct Inside {
+struct BeaconState {
     signer: SandboxSigner,
     genesis_at: Timestamp,
     clock: SystemClock,
-    mood: AtomicU8,
-    asked: AtomicUsize,
+    mode: AtomicU8,
+    requests: AtomicUsize,
 }
 
 impl Beacon {
@@ -104,23 +104,23 @@ impl Beacon {
         );
         let clock = SystemClock::new();
         let genesis_at = Timestamp::from_secs(clock.now().as_secs() - 600);
-        let inside = Arc::new(Inside {
+        let state = Arc::new(BeaconState {
             signer: SandboxSigner::of(CHAIN),
             genesis_at,
             clock,
-            mood: AtomicU8::new(Mood::Well as u8),
-            asked: AtomicUsize::new(0),
+            mode: AtomicU8::new(BeaconMode::Normal as u8),
+            requests: AtomicUsize::new(0),
         });
-        let of_all = Arc::clone(&inside);
+        let shared = Arc::clone(&state);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (inside, tls) = (Arc::clone(&of_all), tls.clone());
+                let (state, tls) = (Arc::clone(&shared), tls.clone());
                 tokio::spawn(async move {
                     match tls {
-                        None => inside.serve(stream).await,
+                        None => state.serve(stream).await,
                         Some(tls) => {
                             if let Ok(stream) = tls.accept(stream).await {
-                                inside.serve(stream).await;
+                                state.serve(stream).await;
                             }
                         }
                     }
@@ -132,62 +132,64 @@ impl Beacon {
             genesis_at,
             certificate: None,
             pem: None,
-            inside,
+            state,
         }
     }
 
-    /// What a sale's draw says of it.
+    /// The `[sales.draw]` section that names this beacon.
     pub fn config(&self) -> String {
         let (url, genesis_at, key) = (&self.url, self.genesis_at, self.public_key());
         format!(
-            "[sales.draw]\nbeacon_url = \"{url}\"\nchain = \"{CHAIN}\"\ngenesis_at = \"{genesis_at}\"\nperiod_s = {PERIOD_S}\npublic_key = \"{key}\"\n"
+            "[sales.draw]\nbeacon_url = \"{url}\"\nchain = \"{CHAIN}\"\ngenesis_at = \"{genesis_at}\"\n\
+             period_s = {PERIOD_S}\npublic_key = \"{key}\"\n"
         )
     }
 
     pub fn public_key(&self) -> ChainKey {
-        self.inside.signer.public_key()
+        self.state.signer.public_key()
     }
 
-    /// Its certificate as a file of the roots that are trusted.
+    /// Writes its certificate as a file of trusted roots.
     pub fn certificate_file(&self, dir: &Path) -> PathBuf {
         let file = dir.join("roots.pem");
         std::fs::write(&file, self.pem.as_ref().expect("it speaks TLS")).unwrap();
         file
     }
 
-    /// From now on; gives how often it has been asked so far.
-    pub fn is(&self, mood: Mood) -> usize {
-        self.inside.mood.store(mood as u8, Ordering::SeqCst);
-        self.asked()
+    /// Sets how it responds from now on; returns the number of requests so far.
+    pub fn set_mode(&self, mode: BeaconMode) -> usize {
+        self.state.mode.store(mode as u8, Ordering::SeqCst);
+        self.requests()
     }
 
-    pub fn asked(&self) -> usize {
-        self.inside.asked.load(Ordering::SeqCst)
+    /// The number of requests so far.
+    pub fn requests(&self) -> usize {
+        self.state.requests.load(Ordering::SeqCst)
     }
 
-    /// The latest round that is over.
+    /// The latest published round.
     pub fn latest(&self) -> u64 {
-        self.inside.latest()
+        self.state.latest()
     }
 }
 
-impl Inside {
+impl BeaconState {
     fn latest(&self) -> u64 {
         self.clock.now().since(self.genesis_at).as_secs() / u64::from(PERIOD_S) + 1
     }
 
-    /// One question of HTTP/1.1, one answer, and the connection is closed.
+    /// Serves one HTTP/1.1 request and closes the connection.
     async fn serve(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
-        let mut asked = Vec::new();
-        while !asked.ends_with(b"\r\n\r\n") {
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
             match stream.read_u8().await {
-                Ok(byte) if asked.len() < 8_192 => asked.push(byte),
+                Ok(byte) if request.len() < 8_192 => request.push(byte),
                 _ => return,
             }
         }
-        self.asked.fetch_add(1, Ordering::SeqCst);
-        let asked = String::from_utf8_lossy(&asked);
-        let path = asked.split(' ').nth(1).unwrap_or_default();
+        self.requests.fetch_add(1, Ordering::SeqCst);
+        let request = String::from_utf8_lossy(&request);
+        let path = request.split(' ').nth(1).unwrap_or_default();
         let round = path
             .strip_prefix(&format!("/{CHAIN}/public/"))
             .and_then(|round| round.parse::<u64>().ok());
@@ -208,17 +210,17 @@ impl Inside {
 
     async fn answer(&self, round: u64) -> Option<(&'static str, Value)> {
         let right = self.signer.answer(round);
-        Some(match Mood::of(self.mood.load(Ordering::SeqCst)) {
-            Mood::Well => ("200 OK", right),
-            Mood::Fails => ("500 Internal Server Error", right),
-            Mood::Garbage => ("200 OK", Value::from("round and round it goes")),
-            Mood::OtherRound => ("200 OK", self.signer.answer(round - 1)),
-            Mood::Forged => {
-                let mut forged = SandboxSigner::of("nobody's").answer(round);
+        Some(match BeaconMode::of(self.mode.load(Ordering::SeqCst)) {
+            BeaconMode::Normal => ("200 OK", right),
+            BeaconMode::ServerError => ("500 Internal Server Error", right),
+            BeaconMode::Garbage => ("200 OK", Value::from("round and round it goes")),
+            BeaconMode::OtherRound => ("200 OK", self.signer.answer(round - 1)),
+            BeaconMode::Forged => {
+                let mut forged = SandboxSigner::of("another network").answer(round);
                 forged["round"] = round.into();
                 ("200 OK", forged)
             }
-            Mood::Late => {
+            BeaconMode::Hangs => {
                 tokio::time::sleep(Duration::from_secs(20)).await;
                 return None;
             }

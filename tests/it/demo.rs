@@ -1,4 +1,4 @@
-//! The first run: one command, no configuration, a sale that anybody can walk through.
+//! `stagedoor demo`: one command without configuration runs a whole sale.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use stagedoor::{
 
 use crate::world::fresh_dir;
 
-/// What the demo prints about itself.
+/// The addresses and the data directory that the demo prints.
 #[derive(Debug, PartialEq, Eq)]
 struct Printed {
     /// The address of the public listener, without a path.
@@ -32,7 +32,7 @@ fn printed(text: &str) -> Option<Printed> {
         text.lines()
             .find_map(|line| line.trim().strip_prefix(key)?.strip_prefix(':'))
     };
-    // What stands after two spaces is a remark.
+    // Two spaces separate the value from a remark.
     let value = |key: &str| Some(line(key)?.trim().split("  ").next()?.trim());
     let origin = |key: &str| {
         let address = value(key)?;
@@ -50,7 +50,9 @@ fn printed(text: &str) -> Option<Printed> {
 
 #[test]
 fn the_demo_output_is_parsed() {
-    let text = "stagedoor demo\n  fans:    http://127.0.0.1:8080/sales/x\n  console: http://127.0.0.1:9090\n  data:    /tmp/a b  (resumes the sale there; --seats is its own)\n";
+    let text = "stagedoor demo\n  fans:    http://127.0.0.1:8080/sales/x\n  \
+                console: http://127.0.0.1:9090\n  \
+                data:    /tmp/a b  (resumes the sale there; --seats is its own)\n";
     let expected = Printed {
         fans: "http://127.0.0.1:8080".into(),
         console: "http://127.0.0.1:9090".into(),
@@ -60,7 +62,7 @@ fn the_demo_output_is_parsed() {
     assert_eq!(printed("fans: http://127.0.0.1:1"), None);
 }
 
-/// Kills the demo however the test ends.
+/// A running demo; killed on drop.
 struct Running(Child);
 
 impl Drop for Running {
@@ -104,43 +106,50 @@ async fn one_command_runs_a_demo_sale_that_survives_a_restart() {
         let running = demo(&dir, start);
         let log = || fs::read_to_string(dir.join(start)).unwrap();
         let until = clock.monotonic() + Duration::from_mins(1);
-        let said = loop {
-            if let Some(said) = printed(&log()) {
-                break said;
+        let addresses = loop {
+            if let Some(addresses) = printed(&log()) {
+                break addresses;
             }
             assert!(
                 clock.monotonic() < until,
-                "the demo did not say where it is:\n{}",
+                "the demo printed no addresses:\n{}",
                 log()
             );
             tokio::time::sleep(Duration::from_millis(100)).await;
         };
-        assert!(Path::new(&said.data).ends_with("data"), "{said:?}");
-        while !get(&said.console, "/health/ready", "*/*")
+        assert!(Path::new(&addresses.data).ends_with("data"), "{addresses:?}");
+        while !get(&addresses.console, "/health/ready", "*/*")
             .await
             .is_ok_and(|a| a.status.is_success())
         {
             assert!(clock.monotonic() < until, "not ready:\n{}", log());
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        let page = get(&said.fans, "/", "text/html").await.unwrap();
+        let page = get(&addresses.fans, "/", "text/html").await.unwrap();
         assert_eq!(page.status, 200);
-        assert!(page.body.starts_with(b"<!"), "a page for people");
-        let sales: Value = get(&said.fans, "/v1/sales", "*/*").await.unwrap().json().unwrap();
+        assert!(page.body.starts_with(b"<!"), "the start page is HTML");
+        let sales: Value = get(&addresses.fans, "/v1/sales", "*/*")
+            .await
+            .unwrap()
+            .json()
+            .unwrap();
         let sale = sales["sales"][0]["id"].as_str().unwrap();
         let path = format!("/v1/sales/{sale}/status");
         let issued = loop {
-            let board: Value = get(&said.fans, &path, "*/*").await.unwrap().json().unwrap();
-            let issued = board["numbers_issued"].as_u64().unwrap();
-            // On the same data the second start goes on where the first one was killed.
+            let queue_status: Value = get(&addresses.fans, &path, "*/*").await.unwrap().json().unwrap();
+            let issued = queue_status["numbers_issued"].as_u64().unwrap();
+            // With the same data directory the second start resumes the sale of the first.
             assert!(
                 issued >= issued_before,
-                "{issued} places, {issued_before} before the kill"
+                "{issued} numbers issued, {issued_before} before the kill"
             );
-            if issued > 0 && board["now_serving"].as_u64().unwrap() > 0 {
+            if issued > 0 && queue_status["now_serving"].as_u64().unwrap() > 0 {
                 break issued;
             }
-            assert!(clock.monotonic() < until, "no crowd came: {board}");
+            assert!(
+                clock.monotonic() < until,
+                "no visitors were served: {queue_status}"
+            );
             tokio::time::sleep(Duration::from_millis(200)).await;
         };
         issued_before = issued;

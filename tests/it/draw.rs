@@ -1,5 +1,5 @@
-//! A drawn sale from its first place to its last entry, on nodes that share Redis and PostgreSQL: whatever dies meanwhile,
-//! everybody has the number that everybody can work out.
+//! A sale with a fair draw on nodes that share Redis and PostgreSQL. Whatever fails meanwhile, every visitor
+//! gets the number that anyone can recompute.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,17 +24,17 @@ use stagedoor::{
 };
 
 use crate::{
-    beacon::{Beacon, CHAIN, Mood, PERIOD_S},
+    beacon::{Beacon, BeaconMode, CHAIN, PERIOD_S},
+    environment::Deployment,
     evidence::gather,
     fan::{Fan, Reply},
-    environment::Pair,
-    load_scenario::{SOON, retry_until},
-    world::{Scene, World, command},
+    load_scenario::{RECOVERY_LIMIT, retry_until},
+    world::{SaleConfig, World, command},
 };
 
-const EARLY: u32 = 40;
-/// Those who come while the entries are being closed.
-const IN_THE_RUSH: u32 = 60;
+const BEFORE_START: u32 = 40;
+/// Visitors who join while the draw is being closed.
+const AROUND_START: u32 = 60;
 
 fn at_node(world: &World, fan: &Fan, node: usize) -> Fan {
     Fan {
@@ -43,77 +43,79 @@ fn at_node(world: &World, fan: &Fan, node: usize) -> Fan {
     }
 }
 
-/// What this node says, asked again while it is not able to say anything.
-async fn asks(world: &World, fan: &Fan, node: usize, path: &str) -> Reply {
+/// `GET` of a path of the sale at one node, repeated while the response is 503.
+async fn get_from_node(world: &World, fan: &Fan, node: usize, path: &str) -> Reply {
     let fan = at_node(world, fan, node);
-    retry_until(world, SOON, async || {
+    retry_until(world, RECOVERY_LIMIT, async || {
         fan.call(Method::GET, &world.sale_path(path), None).await
     })
     .await
 }
 
-fn moment(text: &Value) -> Timestamp {
+fn timestamp(text: &Value) -> Timestamp {
     serde_json::from_value(text.clone()).unwrap()
 }
 
-/// A place, when it was acknowledged, and when it was taken as the house says.
-struct Place {
+/// A visitor in the queue, when the join was acknowledged, and when it took place by the server's clock.
+struct JoinedVisitor {
     fan: Fan,
     acknowledged_at: Timestamp,
     joined_at: Timestamp,
 }
 
-async fn takes_a_place(world: &World, customer: u32) -> Place {
+async fn sign_in_and_join(world: &World, customer: u32) -> JoinedVisitor {
     let fan = Fan::sign_in(world, customer).await;
     let fan = at_node(world, &fan, customer as usize);
-    place_of(world, fan).await
+    join_with_retry(world, fan).await
 }
 
-async fn place_of(world: &World, mut fan: Fan) -> Place {
-    let said = retry_until(world, SOON, async || fan.clone().join(world).await).await;
+async fn join_with_retry(world: &World, mut fan: Fan) -> JoinedVisitor {
+    let reply = retry_until(world, RECOVERY_LIMIT, async || fan.clone().join(world).await).await;
     let acknowledged_at = world.clock.now();
-    assert!(matches!(said.status, 200 | 201), "{}", said.json);
-    fan.queue = Some(said.json["token"].as_str().unwrap().to_owned());
-    Place {
+    assert!(matches!(reply.status, 200 | 201), "{}", reply.json);
+    fan.queue = Some(reply.json["token"].as_str().unwrap().to_owned());
+    JoinedVisitor {
         fan,
         acknowledged_at,
-        joined_at: moment(&said.json["joined_at"]),
+        joined_at: timestamp(&reply.json["joined_at"]),
     }
 }
 
-/// Waits until every node publishes this, and gives what they publish: all the same.
+/// Waits until every node publishes `field`; returns the draw, which must be the same on all nodes.
 async fn until_published(world: &World, field: &str, patience: Duration) -> Value {
-    let anybody = Fan::anonymous(world, 1);
+    let anonymous = Fan::anonymous(world, 1);
     let until = world.clock.monotonic() + patience;
     loop {
-        let mut said = Vec::new();
+        let mut reply = Vec::new();
         for node in 0..world.nodes.len() {
-            said.push(asks(world, &anybody, node, "draw").await.expect(200));
+            reply.push(get_from_node(world, &anonymous, node, "draw").await.expect(200));
         }
-        if said.iter().all(|draw| !draw[field].is_null()) {
+        if reply.iter().all(|draw| !draw[field].is_null()) {
             assert!(
-                said.iter().all(|draw| *draw == said[0]),
-                "the nodes publish different draws: {said:#?}"
+                reply.iter().all(|draw| *draw == reply[0]),
+                "the nodes publish different draws: {reply:#?}"
             );
-            return said.swap_remove(0);
+            return reply.swap_remove(0);
         }
         assert!(
             world.clock.monotonic() < until,
-            "no {field} after {patience:?}: {said:?}"
+            "no {field} after {patience:?}: {reply:?}"
         );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
-/// Her number as each node says it, which must be one.
-async fn number_everywhere(world: &World, fan: &Fan) -> u64 {
+/// The visitor's number, which must be the same on every node.
+async fn number_on_every_node(world: &World, fan: &Fan) -> u64 {
     let mut numbers = BTreeSet::new();
     for node in 0..world.nodes.len() {
-        let place = asks(world, fan, node, "queue/position").await.expect(200);
+        let position = get_from_node(world, fan, node, "queue/position")
+            .await
+            .expect(200);
         numbers.insert(
-            place["number"]
+            position["number"]
                 .as_u64()
-                .unwrap_or_else(|| panic!("node {node} knows no number: {place}")),
+                .unwrap_or_else(|| panic!("node {node} knows no number: {position}")),
         );
     }
     assert_eq!(
@@ -125,33 +127,35 @@ async fn number_everywhere(world: &World, fan: &Fan) -> u64 {
     numbers.pop_first().unwrap()
 }
 
-async fn numbers(world: &World, places: &[Place]) -> BTreeMap<u32, u64> {
-    join_all(
-        places
-            .iter()
-            .map(async |place| (place.fan.customer, number_everywhere(world, &place.fan).await)),
-    )
+async fn numbers(world: &World, visitors: &[JoinedVisitor]) -> BTreeMap<u32, u64> {
+    join_all(visitors.iter().map(async |visitor| {
+        (
+            visitor.fan.customer,
+            number_on_every_node(world, &visitor.fan).await,
+        )
+    }))
     .await
     .into_iter()
     .collect()
 }
 
-/// Redis forgets everything, and is given it back.
-async fn redis_forgets(world: &mut World) {
-    let before = memories(world).await;
+/// Empties Redis and waits until the store has been rebuilt.
+async fn flush_redis(world: &mut World) {
+    let before = min_epoch(world).await;
     world.environment_mut().server().flush_all().await.unwrap();
     until_epoch_after(world, before).await;
 }
 
-async fn redis_is_killed(world: &mut World) {
-    let before = memories(world).await;
+/// Kills and restarts Redis and waits until the store has been rebuilt.
+async fn kill_redis(world: &mut World) {
+    let before = min_epoch(world).await;
     world.environment_mut().server().kill9().unwrap();
     world.environment_mut().server().restart().await.unwrap();
     until_epoch_after(world, before).await;
 }
 
-/// Of the sale whose engine has had the fewest.
-async fn memories(world: &World) -> i64 {
+/// The lowest epoch of all sales.
+async fn min_epoch(world: &World) -> i64 {
     world
         .environment()
         .query_number("SELECT min(epoch) FROM stagedoor_queue.journal_head")
@@ -159,17 +163,17 @@ async fn memories(world: &World) -> i64 {
 }
 
 async fn until_epoch_after(world: &World, before: i64) {
-    let until = world.clock.monotonic() + SOON;
-    while memories(world).await <= before {
+    let until = world.clock.monotonic() + RECOVERY_LIMIT;
+    while min_epoch(world).await <= before {
         assert!(
             world.clock.monotonic() < until,
-            "nobody noticed that Redis has forgotten"
+            "the loss of data in Redis was not noticed"
         );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// The command's verdict on what was published.
+/// Runs `stagedoor draw verify` on a published draw; returns whether it is right, and the output.
 fn verify(dir: &Path, draw: &Value, leaves: &[u8]) -> (bool, String) {
     let list = dir.join("leaves.bin");
     fs::write(&list, leaves).unwrap();
@@ -183,8 +187,8 @@ fn verify_with(dir: &Path, draw: &Value, more: &[&str]) -> (bool, String) {
     (status.success(), text)
 }
 
-/// A receipt from before the close proves before the draw that she was there, and after it that she is in the list.
-async fn a_receipt_holds(world: &World, draw: &Value, receipt: &Value, list: Option<&[u8]>) {
+/// A receipt from before the close proves the join before the draw, and membership in the list after it.
+async fn assert_receipt_verifies(world: &World, draw: &Value, receipt: &Value, list: Option<&[u8]>) {
     let dir = world.site().dir;
     let keys = Fan::anonymous(world, 1)
         .call(Method::GET, "/.well-known/jwks.json", None)
@@ -209,26 +213,26 @@ async fn a_receipt_holds(world: &World, draw: &Value, receipt: &Value, list: Opt
     let Some(list) = list else { return };
     assert!(text.contains("right: receipt.entry"), "{text}");
     let at = 32 * (usize::try_from(receipt["arrival"].as_u64().unwrap()).unwrap() - 1);
-    let mut without_her = list.to_vec();
-    without_her[at] ^= 1;
-    fs::write(&leaves, without_her).unwrap();
+    let mut tampered = list.to_vec();
+    tampered[at] ^= 1;
+    fs::write(&leaves, tampered).unwrap();
     let (is_right, text) = verify_with(&dir, draw, &args);
     assert!(!is_right && text.contains("WRONG: receipt.entry"), "{text}");
 }
 
 async fn leaves(world: &World, node: usize) -> Vec<u8> {
-    let anybody = at_node(world, &Fan::anonymous(world, 1), node);
+    let anonymous = at_node(world, &Fan::anonymous(world, 1), node);
     let packed = [("accept", "application/octet-stream")];
-    let said = anybody
+    let reply = anonymous
         .call_with(Method::GET, &world.sale_path("draw/entries"), None, &packed)
         .await;
-    assert_eq!(said.status, 200);
-    said.answer.body.to_vec()
+    assert_eq!(reply.status, 200);
+    reply.answer.body.to_vec()
 }
 
-/// A house of three nodes whose sale is drawn by this beacon, and one sale more that is not.
-async fn drawn_sale(beacon: &Beacon, scene: Scene) -> World {
-    let mut world = World::prepared_on(Pair::default(), scene).await;
+/// Three nodes whose sale is drawn by this beacon, and another sale without a draw.
+async fn world_with_fair_draw(beacon: &Beacon, sale_config: SaleConfig) -> World {
+    let mut world = World::prepared_on(Deployment::default(), sale_config).await;
     world.add_to_config(&beacon.config());
     world.add_to_config(&world.another_sale("first-come", ""));
     let roots = beacon.certificate_file(&world.site().dir);
@@ -243,74 +247,82 @@ async fn drawn_sale(beacon: &Beacon, scene: Scene) -> World {
 #[tokio::test(flavor = "multi_thread")]
 async fn three_nodes_publish_one_order_despite_crashes() {
     let beacon = Beacon::over_tls().await;
-    let scene = Scene {
-        opens_in: Duration::from_secs(20),
-        rate_per_minute: 1_200,
-        burst: 4,
-        capacity: 30,
+    let sale_config = SaleConfig {
+        on_sale_starts_in: Duration::from_secs(20),
+        admission_rate_per_minute: 1_200,
+        admission_burst: 4,
+        active_visits_max: 30,
         call_window_s: 30,
-        ..Scene::default()
+        ..SaleConfig::default()
     };
-    let mut world = drawn_sale(&beacon, scene).await;
-    let promised = until_published(&world, "commitment", SOON).await;
+    let mut world = world_with_fair_draw(&beacon, sale_config).await;
+    let promised = until_published(&world, "commitment", RECOVERY_LIMIT).await;
     assert_eq!(promised["chain"]["public_key"], beacon.public_key().to_string());
-    let (planned, opens_at) = (promised["planned_round"].as_u64().unwrap(), world.opens_at);
+    let (planned, on_sale_starts_at) = (
+        promised["planned_round"].as_u64().unwrap(),
+        world.on_sale_starts_at,
+    );
     assert!(
-        moment(&promised["planned_round_at"]).since(opens_at) >= Duration::from_secs(30),
+        timestamp(&promised["planned_round_at"]).since(on_sale_starts_at) >= Duration::from_secs(30),
         "{promised}"
     );
 
-    let mut places = join_all((1..=EARLY).map(|customer| takes_a_place(&world, customer))).await;
-    let kept = before_the_close(&world, &places[0].fan).await;
+    let mut visitors = join_all((1..=BEFORE_START).map(|customer| sign_in_and_join(&world, customer))).await;
+    let early_receipt = check_before_close(&world, &visitors[0].fan).await;
 
-    // Some come just before the opening and some just after it, at every node.
-    let rush: Vec<Fan> =
-        join_all((EARLY + 1..=EARLY + IN_THE_RUSH).map(|customer| Fan::sign_in(&world, customer))).await;
+    // Visitors join at every node just before and just after the on-sale start.
+    let around_start: Vec<Fan> = join_all(
+        (BEFORE_START + 1..=BEFORE_START + AROUND_START).map(|customer| Fan::sign_in(&world, customer)),
+    )
+    .await;
     assert!(
-        world.clock.now() < opens_at.minus(Duration::from_secs(2)),
+        world.clock.now() < on_sale_starts_at.minus(Duration::from_secs(2)),
         "this machine was too slow to be early"
     );
-    places.extend(
-        join_all((0..).zip(rush).map(async |(n, fan)| {
-            let at = opens_at
+    visitors.extend(
+        join_all((0..).zip(around_start).map(async |(n, fan)| {
+            let at = on_sale_starts_at
                 .minus(Duration::from_millis(1_500))
                 .plus(Duration::from_millis(60 * n));
             tokio::time::sleep(at.since(world.clock.now())).await;
-            place_of(&world, at_node(&world, &fan, fan.customer as usize)).await
+            join_with_retry(&world, at_node(&world, &fan, fan.customer as usize)).await
         }))
         .await,
     );
-    let closed = until_published(&world, "root", SOON).await;
+    let closed = until_published(&world, "root", RECOVERY_LIMIT).await;
     let (entries, closed_at, round_at) = (
         closed["entries"].as_u64().unwrap(),
-        moment(&closed["closed_at"]),
-        moment(&closed["round_at"]),
+        timestamp(&closed["closed_at"]),
+        timestamp(&closed["round_at"]),
     );
     assert!(
         round_at.since(closed_at) >= Duration::from_secs(30) && closed["round"].as_u64().unwrap() >= planned,
         "{closed}"
     );
-    let early = places.iter().filter(|it| it.acknowledged_at < opens_at).count();
+    let early = visitors
+        .iter()
+        .filter(|visitor| visitor.acknowledged_at < on_sale_starts_at)
+        .count();
     assert!(
-        early > EARLY as usize && early < places.len(),
-        "nobody came while it was closed: {early}"
+        early > BEFORE_START as usize && early < visitors.len(),
+        "no visitor joined while the draw was closed: {early}"
     );
-    after_the_close(&world, &places, &closed).await;
+    check_after_close(&world, &visitors, &closed).await;
 
-    // Between close and draw: Redis forgets, a node dies and comes back, Redis dies.
-    redis_forgets(&mut world).await;
+    // Between close and draw Redis is flushed, a node is killed and restarted, and Redis is killed.
+    flush_redis(&mut world).await;
     world.nodes[2].kill();
-    redis_is_killed(&mut world).await;
+    kill_redis(&mut world).await;
     world.nodes[2].start().await;
     assert_eq!(
-        until_published(&world, "root", SOON).await,
+        until_published(&world, "root", RECOVERY_LIMIT).await,
         closed,
-        "what was closed stays closed"
+        "the closed draw does not change"
     );
 
-    the_beacon_is_ill(&world, &beacon, &closed).await;
-    beacon.is(Mood::Well);
-    let drawn = until_published(&world, "order", SOON).await;
+    assert_beacon_faults_delay_the_draw(&world, &beacon, &closed).await;
+    beacon.set_mode(BeaconMode::Normal);
+    let drawn = until_published(&world, "order", RECOVERY_LIMIT).await;
     for field in ["commitment", "root", "entries", "closed_at", "round"] {
         assert_eq!(drawn[field], closed[field], "{field}");
     }
@@ -326,34 +338,34 @@ async fn three_nodes_publish_one_order_despite_crashes() {
             "right: closed_at"
         ]
         .iter()
-        .all(|it| text.contains(it)),
+        .all(|line| text.contains(line)),
         "{text}"
     );
-    changed_values_are_found(&dir, &drawn, &list);
-    a_receipt_holds(&world, &promised, &kept, None).await;
-    a_receipt_holds(&world, &drawn, &kept, Some(&list)).await;
+    assert_changes_are_detected(&dir, &drawn, &list);
+    assert_receipt_verifies(&world, &promised, &early_receipt, None).await;
+    assert_receipt_verifies(&world, &drawn, &early_receipt, Some(&list)).await;
     let order = DrawNumbering::drawn(
         &drawn["draw_seed"].as_str().unwrap().parse().unwrap(),
         u32::try_from(entries).unwrap(),
     );
-    let told = numbers(&world, &places).await;
+    let published = numbers(&world, &visitors).await;
     assert_eq!(
-        told.values().collect::<BTreeSet<_>>().len(),
-        places.len(),
-        "each number once: {told:?}"
+        published.values().collect::<BTreeSet<_>>().len(),
+        visitors.len(),
+        "each number once: {published:?}"
     );
-    for place in &places {
+    for visitor in &visitors {
         let (number, receipt) = (
-            told[&place.fan.customer],
-            asks(&world, &place.fan, 1, "draw/receipt").await,
+            published[&visitor.fan.customer],
+            get_from_node(&world, &visitor.fan, 1, "draw/receipt").await,
         );
         let receipt = receipt.expect(200);
         assert_eq!(receipt["number"].as_u64(), Some(number), "{receipt}");
         assert_eq!(receipt["path"].is_null(), number > entries, "{receipt}");
         if number > entries {
             assert!(
-                place.acknowledged_at >= opens_at,
-                "she was there before the opening, and stands behind the draw"
+                visitor.acknowledged_at >= on_sale_starts_at,
+                "a visitor who joined before the on-sale start is not in the draw"
             );
             continue;
         }
@@ -364,37 +376,44 @@ async fn three_nodes_publish_one_order_despite_crashes() {
             "arrival {arrival}"
         );
     }
-    assert!(told.values().any(|number| *number > entries), "nobody came late");
+    assert!(
+        published.values().any(|number| *number > entries),
+        "no visitor joined after the close"
+    );
 
-    // And after the draw: the same again.
-    redis_forgets(&mut world).await;
+    // The same faults after the draw.
+    flush_redis(&mut world).await;
     world.nodes[0].kill();
-    redis_is_killed(&mut world).await;
+    kill_redis(&mut world).await;
     world.nodes[0].start().await;
-    assert_eq!(until_published(&world, "order", SOON).await, drawn);
-    assert_eq!(numbers(&world, &places).await, told, "a number once drawn holds");
-    for place in &places {
-        let again = place_of(&world, at_node(&world, &place.fan, 1)).await;
+    assert_eq!(until_published(&world, "order", RECOVERY_LIMIT).await, drawn);
+    assert_eq!(
+        numbers(&world, &visitors).await,
+        published,
+        "drawn numbers do not change"
+    );
+    for visitor in &visitors {
+        let again = join_with_retry(&world, at_node(&world, &visitor.fan, 1)).await;
         assert_eq!(
             (&again.fan.queue, again.joined_at),
-            (&place.fan.queue, place.joined_at),
-            "her place is the one she had"
+            (&visitor.fan.queue, visitor.joined_at),
+            "joining again returns the same entry"
         );
     }
-    they_come_in_by_their_numbers(&world, places, &told).await;
+    admit_all_by_number(&world, visitors, &published).await;
     world.assert_no_panic();
 }
 
-/// Gives what she can prove before the entries are closed.
-async fn before_the_close(world: &World, fan: &Fan) -> Value {
-    let stranger = Fan::anonymous(world, 9_999);
-    asks(world, &stranger, 0, "draw/entries")
+/// What is published before the close; returns the receipt of a visitor who joined.
+async fn check_before_close(world: &World, fan: &Fan) -> Value {
+    let anonymous = Fan::anonymous(world, 9_999);
+    get_from_node(world, &anonymous, 0, "draw/entries")
         .await
         .problem(404, "not-found");
-    asks(world, &stranger, 0, "draw/receipt")
+    get_from_node(world, &anonymous, 0, "draw/receipt")
         .await
         .problem(401, "queue-token-required");
-    let receipt = asks(world, fan, 1, "draw/receipt").await.expect(200);
+    let receipt = get_from_node(world, fan, 1, "draw/receipt").await.expect(200);
     assert!(
         ["entries", "root", "path", "number"]
             .iter()
@@ -403,57 +422,59 @@ async fn before_the_close(world: &World, fan: &Fan) -> Value {
     );
     for node in [0, 2] {
         assert_eq!(
-            asks(world, fan, node, "draw/receipt").await.expect(200),
+            get_from_node(world, fan, node, "draw/receipt").await.expect(200),
             receipt,
             "every node signs the same"
         );
     }
-    let place = asks(world, fan, 1, "queue/position").await.expect(200);
+    let position = get_from_node(world, fan, 1, "queue/position").await.expect(200);
     assert!(
-        place["number"].is_null() && place["position"].is_null() && place["state"] == "prequeue",
-        "{place}"
+        position["number"].is_null() && position["position"].is_null() && position["state"] == "prequeue",
+        "{position}"
     );
     for path in ["draw", "draw/entries"] {
-        stranger
+        anonymous
             .call(Method::GET, &format!("/v1/sales/first-come/{path}"), None)
             .await
             .problem(404, "not-found");
     }
-    // A place in one sale is none in another.
+    // An entry in one sale is none in another.
     let other = Fan {
         queue: None,
         ..fan.clone()
     };
-    let said = other
+    let reply = other
         .call(Method::POST, "/v1/sales/first-come/queue", None)
         .await
         .expect(201);
     assert_eq!(
-        said["number"], 1,
-        "a sale without a draw tells its numbers at once"
+        reply["number"], 1,
+        "a sale without a draw assigns numbers at once"
     );
-    let token = said["token"].as_str().unwrap();
+    let token = reply["token"].as_str().unwrap();
     let foreign = [("queue-token", token)];
-    stranger
+    anonymous
         .call_with(Method::GET, &world.sale_path("draw/receipt"), None, &foreign)
         .await
         .problem(401, "queue-token-required");
-    stranger
+    anonymous
         .call_with(Method::GET, "/v1/sales/first-come/draw/receipt", None, &foreign)
         .await
         .problem(404, "not-found");
     receipt
 }
 
-async fn after_the_close(world: &World, places: &[Place], closed: &Value) {
+async fn check_after_close(world: &World, visitors: &[JoinedVisitor], closed: &Value) {
     let lists = join_all((0..world.nodes.len()).map(|node| leaves(world, node))).await;
     assert!(
         lists.iter().all(|list| *list == lists[0]),
         "one list on every node"
     );
     assert_eq!(lists[0].len() as u64, 32 * closed["entries"].as_u64().unwrap());
-    let anybody = Fan::anonymous(world, 1);
-    let json = asks(world, &anybody, 1, "draw/entries").await.expect(200);
+    let anonymous = Fan::anonymous(world, 1);
+    let json = get_from_node(world, &anonymous, 1, "draw/entries")
+        .await
+        .expect(200);
     assert_eq!(
         (&json["entries"], &json["root"]),
         (&closed["entries"], &closed["root"])
@@ -461,8 +482,13 @@ async fn after_the_close(world: &World, places: &[Place], closed: &Value) {
     for (leaf, bytes) in json["leaves"].as_array().unwrap().iter().zip(lists[0].chunks(32)) {
         assert_eq!(leaf.as_str().unwrap(), stagedoor::platform::signing::hex(bytes));
     }
-    for place in places.iter().filter(|it| it.acknowledged_at < world.opens_at) {
-        let receipt = asks(world, &place.fan, 2, "draw/receipt").await.expect(200);
+    for visitor in visitors
+        .iter()
+        .filter(|visitor| visitor.acknowledged_at < world.on_sale_starts_at)
+    {
+        let receipt = get_from_node(world, &visitor.fan, 2, "draw/receipt")
+            .await
+            .expect(200);
         let at = usize::try_from(receipt["arrival"].as_u64().unwrap()).unwrap() - 1;
         assert_eq!(
             json["leaves"][at], receipt["leaf"],
@@ -472,39 +498,40 @@ async fn after_the_close(world: &World, places: &[Place], closed: &Value) {
     }
 }
 
-/// The round is over, and its server does not give it: everybody is told, nobody is called, and no other round is taken.
-async fn the_beacon_is_ill(world: &World, beacon: &Beacon, closed: &Value) {
-    beacon.is(Mood::Fails);
-    tokio::time::sleep(moment(&closed["round_at"]).since(world.clock.now())).await;
-    for mood in Mood::ILL {
-        let asked = beacon.is(mood);
-        let until = world.clock.monotonic() + SOON;
-        while beacon.asked() <= asked {
+/// While the beacon does not publish the round, the status says so, no visitor is called, and no other round
+/// is used.
+async fn assert_beacon_faults_delay_the_draw(world: &World, beacon: &Beacon, closed: &Value) {
+    beacon.set_mode(BeaconMode::ServerError);
+    tokio::time::sleep(timestamp(&closed["round_at"]).since(world.clock.now())).await;
+    for mode in BeaconMode::FAULTY {
+        let asked = beacon.set_mode(mode);
+        let until = world.clock.monotonic() + RECOVERY_LIMIT;
+        while beacon.requests() <= asked {
             assert!(
                 world.clock.monotonic() < until,
-                "nobody asks the beacon any more: {mood:?}"
+                "no node queries the beacon any more: {mode:?}"
             );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
-    let anybody = Fan::anonymous(world, 1);
+    let anonymous = Fan::anonymous(world, 1);
     for node in 0..world.nodes.len() {
-        let board = asks(world, &anybody, node, "status").await.expect(200);
+        let queue_status = get_from_node(world, &anonymous, node, "status").await.expect(200);
         assert_eq!(
             (
-                &board["phase"],
-                &board["draw"]["beacon_away"],
-                &board["now_serving"]
+                &queue_status["phase"],
+                &queue_status["draw"]["beacon_away"],
+                &queue_status["now_serving"]
             ),
             (&"drawing".into(), &true.into(), &0.into())
         );
-        assert_eq!(board["draw"]["round"], closed["round"]);
-        assert!(asks(world, &anybody, node, "draw").await.expect(200)["order"].is_null());
+        assert_eq!(queue_status["draw"]["round"], closed["round"]);
+        assert!(get_from_node(world, &anonymous, node, "draw").await.expect(200)["order"].is_null());
     }
     assert!(world.log().contains("the draw waits for its beacon"));
 }
 
-fn changed_values_are_found(dir: &Path, drawn: &Value, list: &[u8]) {
+fn assert_changes_are_detected(dir: &Path, drawn: &Value, list: &[u8]) {
     for field in [
         "commitment",
         "root",
@@ -544,28 +571,28 @@ fn changed_values_are_found(dir: &Path, drawn: &Value, list: &[u8]) {
     assert!(!is_right && text.contains("WRONG: root"), "{text}");
 }
 
-/// Everybody knocks from the first moment on; the auditor has heard all of it.
-async fn they_come_in_by_their_numbers(world: &World, places: Vec<Place>, told: &BTreeMap<u32, u64>) {
-    let joins: Vec<AcknowledgedJoin> = places
+/// All visitors ask for admission until they are admitted; the auditor checks the order.
+async fn admit_all_by_number(world: &World, visitors: Vec<JoinedVisitor>, published: &BTreeMap<u32, u64>) {
+    let joins: Vec<AcknowledgedJoin> = visitors
         .iter()
-        .map(|place| AcknowledgedJoin {
-            subject: place.fan.customer.to_string(),
-            number: Some(told[&place.fan.customer]),
-            acknowledged_at: place.acknowledged_at,
+        .map(|visitor| AcknowledgedJoin {
+            subject: visitor.fan.customer.to_string(),
+            number: Some(published[&visitor.fan.customer]),
+            acknowledged_at: visitor.acknowledged_at,
             left_at: None,
         })
         .collect();
-    let everybody = places.len();
-    let knocks = places.into_iter().map(|Place { mut fan, .. }| {
-        let (subject, number) = (fan.customer.to_string(), told[&fan.customer]);
+    let visitors_count = visitors.len();
+    let attempts = visitors.into_iter().map(|JoinedVisitor { mut fan, .. }| {
+        let (subject, number) = (fan.customer.to_string(), published[&fan.customer]);
         async move {
             let mut refusals = Vec::new();
             let until = world.clock.monotonic() + Duration::from_mins(1);
             loop {
                 let asked_at = world.clock.now();
-                let said = fan.enter(world).await;
+                let reply = fan.enter(world).await;
                 let at = world.clock.now();
-                match said.status {
+                match reply.status {
                     200 => {
                         break (
                             fan,
@@ -578,7 +605,7 @@ async fn they_come_in_by_their_numbers(world: &World, places: Vec<Place>, told: 
                             refusals,
                         );
                     }
-                    409 if said.json["type"] == "/problems/at-capacity" => {
+                    409 if reply.json["type"] == "/problems/at-capacity" => {
                         refusals.push(Refusal {
                             number,
                             asked_at,
@@ -587,46 +614,49 @@ async fn they_come_in_by_their_numbers(world: &World, places: Vec<Place>, told: 
                         });
                     }
                     409 | 503 => {}
-                    other => panic!("{other}: {}", said.json),
+                    other => panic!("{other}: {}", reply.json),
                 }
                 assert!(
                     world.clock.monotonic() < until,
-                    "number {number} is still outside: {}",
-                    said.json
+                    "number {number} is not admitted: {}",
+                    reply.json
                 );
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     });
-    // Those who are in leave again, all but the last, who looks at the seats.
+    // All but the last end their visit; the last one reads the seat map.
     let (observer, entries, refusals) = {
-        let mut inside = Vec::new();
+        let mut admitted = Vec::new();
         let mut entries = Vec::new();
         let mut all_refusals = Vec::new();
-        let leaving = knocks.map(async |knock| {
-            let (fan, entry, refusals) = knock.await;
-            if usize::try_from(entry.number).unwrap() < everybody {
+        let leaving = attempts.map(async |attempt| {
+            let (fan, entry, refusals) = attempt.await;
+            if usize::try_from(entry.number).unwrap() < visitors_count {
                 tokio::time::sleep(Duration::from_millis(300)).await;
                 let path = world.sale_path("admission");
-                let said = retry_until(world, SOON, async || fan.call(Method::DELETE, &path, None).await).await;
-                assert_eq!(said.status, 204, "{}", said.json);
+                let reply = retry_until(world, RECOVERY_LIMIT, async || {
+                    fan.call(Method::DELETE, &path, None).await
+                })
+                .await;
+                assert_eq!(reply.status, 204, "{}", reply.json);
             }
             (fan, entry, refusals)
         });
         for (fan, entry, refusals) in join_all(leaving).await {
-            inside.push((entry.number, fan));
+            admitted.push((entry.number, fan));
             entries.push(entry);
             all_refusals.extend(refusals);
         }
         (
-            inside.into_iter().max_by_key(|(number, _)| *number).unwrap().1,
+            admitted.into_iter().max_by_key(|(number, _)| *number).unwrap().1,
             entries,
             all_refusals,
         )
     };
     assert!(
         !refusals.is_empty(),
-        "nobody met a full house: their order was not put to the proof"
+        "no visitor met a full capacity, so the order was not tested"
     );
     let mut evidence = gather(world, &observer).await;
     (
@@ -635,7 +665,7 @@ async fn they_come_in_by_their_numbers(world: &World, places: Vec<Place>, told: 
         evidence.refusals,
     ) = (joins, entries, refusals);
     reclassify_late_arrivals(&mut evidence);
-    assert_eq!(evidence.admissions.len(), everybody);
+    assert_eq!(evidence.admissions.len(), visitors_count);
     let found = audit(&evidence);
     assert!(
         found.is_empty(),
@@ -661,42 +691,45 @@ async fn a_beacon_is_believed_only_for_its_signature() {
     };
     let latest = plain.latest() - 1;
     let (one, other) = (
-        drand(&plain, &TrustStore::empty()).fetch_round(latest).await.unwrap(),
+        drand(&plain, &TrustStore::empty())
+            .fetch_round(latest)
+            .await
+            .unwrap(),
         drand(&tls, &known).fetch_round(latest).await.unwrap(),
     );
     assert_eq!(
         (&one, one.randomness),
         (&other, sha256(&one.signature)),
-        "a round has one value, whoever is asked: {SCHEME}"
+        "a round has the same value on every server: {SCHEME}"
     );
 
-    // Whose certificate nobody trusts is told nothing.
-    let asked = tls.asked();
+    // No request is sent to a server with an untrusted certificate.
+    let asked = tls.requests();
     for roots in [TrustStore::empty(), TrustStore::system()] {
         let refused = drand(&tls, &roots).fetch_round(latest).await;
         assert!(matches!(refused, Err(DrandError::Call(_))), "{refused:?}");
     }
-    assert_eq!(tls.asked(), asked);
+    assert_eq!(tls.requests(), asked);
 
     let drand = drand(&tls, &known);
-    for mood in Mood::ILL {
-        tls.is(mood);
+    for mode in BeaconMode::FAULTY {
+        tls.set_mode(mode);
         let error = drand.fetch_round(latest).await.unwrap_err();
-        let is_it = match mood {
-            Mood::Fails => matches!(error, DrandError::Status(status) if status == 500),
-            Mood::Garbage => matches!(error, DrandError::Malformed),
-            Mood::OtherRound => matches!(error, DrandError::WrongRound),
-            Mood::Forged => matches!(error, DrandError::InvalidSignature),
-            Mood::Late => matches!(error, DrandError::Call(_)),
-            Mood::Well => false,
+        let is_expected = match mode {
+            BeaconMode::ServerError => matches!(error, DrandError::Status(status) if status == 500),
+            BeaconMode::Garbage => matches!(error, DrandError::Malformed),
+            BeaconMode::OtherRound => matches!(error, DrandError::WrongRound),
+            BeaconMode::Forged => matches!(error, DrandError::InvalidSignature),
+            BeaconMode::Hangs => matches!(error, DrandError::Call(_)),
+            BeaconMode::Normal => false,
         };
-        assert!(is_it, "{mood:?}: {error}");
+        assert!(is_expected, "{mode:?}: {error}");
     }
-    tls.is(Mood::Well);
+    tls.set_mode(BeaconMode::Normal);
     assert_eq!(
         drand.fetch_round(latest).await.unwrap(),
         one,
-        "and it is asked again when it is well"
+        "the client recovers with the server"
     );
     let to_come = drand.fetch_round(latest + u64::from(PERIOD_S) * 100).await;
     assert!(

@@ -1,5 +1,5 @@
-//! Who may join where nobody is asked who she is: what a place costs, what an address gets that wants too many, and how
-//! signing in wins it back.
+//! Joining a sale without sign-in: the proof of work, the limits by IP address, and how signing in lifts
+//! them.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use serde_json::{Value, json};
 
 use crate::{
     fan::{Fan, Reply},
-    world::{Scene, World},
+    world::{SaleConfig, World},
 };
 
-/// A sale that takes any browser, beside the world's own.
+/// A sale without sign-in, beside the default one.
 const OPEN: &str = "hero-open";
 const ALSO_OPEN: &str = "hero-also-open";
 
-/// A house where a place without sign-in costs at least `2^6` hashes and at most `2^10`, with these limits besides.
+/// A service with a difficulty of 6 to 10 bits for joins without sign-in, and with more variables.
 async fn world_with_limits(limits: &[(&'static str, &str)]) -> World {
-    let mut world = World::prepared(Scene::default()).await;
+    let mut world = World::prepared(SaleConfig::default()).await;
     let open = |id| world.another_sale(id, "sign_in = \"none\"");
     world.add_to_config(&(open(OPEN) + &open(ALSO_OPEN)));
     let defaults = [
@@ -37,16 +37,16 @@ fn queue(sale: &str) -> String {
 }
 
 async fn numbers_issued(world: &World, sale: &str) -> u64 {
-    // The board is made once a second.
+    // The status is published once a second.
     tokio::time::sleep(Duration::from_millis(1_200)).await;
-    let board = Fan::anonymous(world, 0)
+    let queue_status = Fan::anonymous(world, 0)
         .call(Method::GET, &format!("/v1/sales/{sale}/status"), None)
         .await
         .expect(200);
-    board["numbers_issued"].as_u64().unwrap()
+    queue_status["numbers_issued"].as_u64().unwrap()
 }
 
-/// What a browser does.
+/// Solves a challenge as a browser does.
 fn solved(challenge: &Value) -> Value {
     let text = |key: &str| challenge[key].as_str().unwrap();
     assert_eq!(text("algorithm"), "SHA-256");
@@ -60,7 +60,10 @@ fn solved(challenge: &Value) -> Value {
     let number = (0..=challenge["maxnumber"].as_u64().unwrap())
         .find(|number| hash(*number) == text("challenge"))
         .unwrap();
-    json!({"algorithm": "SHA-256", "challenge": text("challenge"), "number": number, "salt": text("salt"), "signature": text("signature")})
+    json!({
+        "algorithm": "SHA-256", "challenge": text("challenge"), "number": number,
+        "salt": text("salt"), "signature": text("signature"),
+    })
 }
 
 async fn join_from(world: &World, address: &str, body: Option<Value>) -> Reply {
@@ -69,7 +72,7 @@ async fn join_from(world: &World, address: &str, body: Option<Value>) -> Reply {
         .await
 }
 
-/// Joins from an address and pays what is asked; the answer, and how high the number could be.
+/// Joins from an address with a solved challenge; returns the response and the highest possible number.
 async fn pay_and_join(world: &World, address: &str) -> (Reply, u64) {
     let refusal = join_from(world, address, None)
         .await
@@ -110,7 +113,7 @@ async fn an_anonymous_entry_costs_work_that_counts_once() {
             .await
             .problem(403, "proof-required")["reason"],
         "wrong",
-        "it is of another sale"
+        "the challenge belongs to another sale"
     );
     let mut guessed = proof.clone();
     guessed["number"] = json!(proof["number"].as_u64().unwrap() + 1);
@@ -120,9 +123,12 @@ async fn an_anonymous_entry_costs_work_that_counts_once() {
     );
     join(OPEN, json!(7)).await.problem(422, "invalid-field");
     assert_eq!(
-        (numbers_issued(&world, OPEN).await, numbers_issued(&world, ALSO_OPEN).await),
+        (
+            numbers_issued(&world, OPEN).await,
+            numbers_issued(&world, ALSO_OPEN).await
+        ),
         (0, 0),
-        "nothing so far gave a place"
+        "a refused join made an entry"
     );
 
     let given = join(OPEN, proof.clone()).await.expect(201);
@@ -132,9 +138,9 @@ async fn an_anonymous_entry_costs_work_that_counts_once() {
     let second = join(OPEN, solved(&again["challenge"])).await.expect(201);
     assert_eq!(
         second["number"], 2,
-        "the refusal's own challenge is all that is needed"
+        "the challenge in the refusal is enough to join"
     );
-    // Who has a place needs no work, nor does a customer.
+    // Visitors in the queue and signed-in customers need no proof of work.
     let owner = Fan {
         queue: given["token"].as_str().map(str::to_owned),
         ..fan.clone()
@@ -151,13 +157,13 @@ async fn an_anonymous_entry_costs_work_that_counts_once() {
     assert_eq!(
         customer.call(Method::POST, &queue(OPEN), None).await.expect(200)["number"],
         3,
-        "she has one place, whatever the device"
+        "a customer has one entry"
     );
     let free = format!("{}/challenge", world.sale_path("queue"));
     assert_eq!(
         fan.call(Method::GET, &free, None).await.status,
         204,
-        "signing in is all that this sale asks for"
+        "a sale with sign-in needs no proof of work"
     );
     assert_eq!(numbers_issued(&world, OPEN).await, 3);
     world.assert_no_panic();
@@ -187,10 +193,10 @@ async fn an_expired_challenge_is_refused() {
         .problem(403, "proof-required");
     let proof = solved(&refused["challenge"]);
     tokio::time::sleep(Duration::from_millis(1_100)).await;
-    let said = join_from(&world, "192.0.2.1", Some(json!({"proof": proof})))
+    let reply = join_from(&world, "192.0.2.1", Some(json!({"proof": proof})))
         .await
         .problem(403, "proof-required");
-    assert_eq!(said["reason"], "expired");
+    assert_eq!(reply["reason"], "expired");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -212,26 +218,26 @@ async fn difficulty_rises_only_for_the_address_that_joins_often() {
     let cheap = solved(&cheap["challenge"]);
     let mut highest = Vec::new();
     for n in 0..9 {
-        let (said, highest_number) = pay_and_join(&world, &format!("2001:db8::{n}")).await;
-        said.expect(201);
+        let (reply, highest_number) = pay_and_join(&world, &format!("2001:db8::{n}")).await;
+        reply.expect(201);
         highest.push(highest_number);
     }
     assert_eq!(
         highest,
         [64, 64, 64, 64, 128, 128, 128, 128, 256],
-        "twice for each doubling beyond two a minute"
+        "the difficulty doubles with each doubling beyond two joins a minute"
     );
     let saved = join_from(&world, "2001:db8::9", Some(json!({"proof": cheap})))
         .await
         .problem(403, "proof-required");
     assert_eq!(
         saved["reason"], "too_easy",
-        "what was put by before is not enough any more"
+        "an easier challenge from before is refused"
     );
     assert_eq!(
         pay_and_join(&world, "2001:db8:0:1::1").await.1,
         64,
-        "another household"
+        "another /64 has its own count"
     );
     assert_eq!(pay_and_join(&world, "192.0.2.1").await.1, 64);
 }
@@ -243,9 +249,9 @@ async fn an_address_over_its_limit_joins_by_signing_in() {
     for _ in 0..2 {
         pay_and_join(&world, "192.0.2.7").await.0.expect(201);
     }
-    let said = join_from(&world, "192.0.2.7", None).await;
-    assert!(said.answer.headers.contains_key("retry-after"));
-    let why = said.problem(429, "too-many-requests");
+    let reply = join_from(&world, "192.0.2.7", None).await;
+    assert!(reply.answer.headers.contains_key("retry-after"));
+    let why = reply.problem(429, "too-many-requests");
     assert_eq!(
         (&why["reason"], &why["sign_in"]),
         (&json!("joins_from_this_address"), &json!("/v1/sign-in")),
@@ -277,15 +283,15 @@ async fn an_address_over_its_limit_may_join_at_the_highest_difficulty() {
     let saved = solved(&saved["challenge"]);
     let mut highest = Vec::new();
     for _ in 0..4 {
-        let (said, highest_number) = pay_and_join(&world, "192.0.2.7").await;
-        said.expect(201);
+        let (reply, highest_number) = pay_and_join(&world, "192.0.2.7").await;
+        reply.expect(201);
         highest.push(highest_number);
     }
     assert_eq!(highest, [64, 64, 1_024, 1_024]);
-    let said = join_from(&world, "192.0.2.7", Some(json!({"proof": saved})))
+    let reply = join_from(&world, "192.0.2.7", Some(json!({"proof": saved})))
         .await
         .problem(403, "proof-required");
-    assert_eq!(said["reason"], "too_easy");
+    assert_eq!(reply["reason"], "too_easy");
     let (fan, path) = (Fan::anonymous(&world, 0), format!("{}/challenge", queue(OPEN)));
     let asked = fan
         .call_with(Method::GET, &path, None, &[("x-forwarded-for", "192.0.2.7")])

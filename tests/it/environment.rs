@@ -1,4 +1,4 @@
-//! What several nodes of one house stand on: Redis and PostgreSQL of their own, one payment gateway, nginx before them.
+//! The servers that several nodes share: Redis, PostgreSQL, a payment gateway, and nginx in front.
 
 use std::{
     fs,
@@ -9,10 +9,8 @@ use std::{
 };
 
 use sqlx::{Connection, PgConnection};
-use stagedoor::{
-    kernel::Clock,
-};
-use testkit::{TcpProxy, Nginx, Postgres, RedisCluster, RedisSentinels, RedisServer};
+use stagedoor::kernel::Clock;
+use testkit::{Nginx, Postgres, RedisCluster, RedisSentinels, RedisServer, TcpProxy};
 use tokio::net::TcpStream;
 
 use crate::{
@@ -24,7 +22,7 @@ const DATABASE: &str = "stagedoor";
 
 /// Which Redis and how many nodes.
 #[derive(Clone, Copy)]
-pub struct Pair {
+pub struct Deployment {
     pub redis: Topology,
     /// `waiting_room.durability`
     pub durability: &'static str,
@@ -33,17 +31,17 @@ pub struct Pair {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Topology {
-    /// One server, before which each node has a door of its own.
+    /// One server, with a TCP proxy for each node.
     Server,
     /// As [`Topology::Server`], with a replica.
     WithReplica,
-    /// A primary and its replica, which sentinels watch.
+    /// A primary and its replica, monitored by sentinels.
     Sentinels,
     /// Three primaries.
     Cluster,
 }
 
-impl Default for Pair {
+impl Default for Deployment {
     fn default() -> Self {
         Self {
             redis: Topology::Server,
@@ -53,7 +51,7 @@ impl Default for Pair {
     }
 }
 
-/// The servers, running; ended and removed when dropped.
+/// The running servers; stopped and removed on drop.
 pub struct Environment {
     pub redis: Backend,
     pub postgres: Postgres,
@@ -64,20 +62,20 @@ pub struct Environment {
 
 pub enum Backend {
     Server {
-        /// The one that has the data now.
+        /// The current primary.
         server: RedisServer,
         replica: Option<Box<RedisServer>>,
-        /// Each node's way to the one that has the data.
-        doors: Vec<TcpProxy>,
+        /// One proxy to the primary for each node.
+        proxies: Vec<TcpProxy>,
     },
     Sentinels(Box<RedisSentinels>),
     Cluster(RedisCluster),
 }
 
 impl Environment {
-    /// Starts the servers, and says which nodes are to be started on them.
-    pub async fn prepare(pair: Pair, site: &Site) -> (Self, Vec<Node>) {
-        let (engine, postgres) = tokio::join!(Backend::start(pair), async {
+    /// Starts the servers; returns them with the nodes, which are not started yet.
+    pub async fn prepare(deployment: Deployment, site: &Site) -> (Self, Vec<Node>) {
+        let (redis, postgres) = tokio::join!(Backend::start(deployment), async {
             let postgres = Postgres::start().await.unwrap();
             postgres.create_database(DATABASE).await.unwrap();
             postgres
@@ -85,22 +83,22 @@ impl Environment {
         let node = |n: usize| {
             let variables = vec![
                 ("STAGEDOOR__SERVER__NODE_NAME", format!("node-{n}")),
-                ("STAGEDOOR__STORE__REDIS__URL", engine.url_for(n)),
+                ("STAGEDOOR__STORE__REDIS__URL", redis.url_for(n)),
                 ("STAGEDOOR__LEDGER__URL", postgres.url(DATABASE)),
                 // Longer than nginx keeps an idle connection to a node.
                 ("STAGEDOOR__SERVER__SHUTDOWN_NOTICE_MS", "3000".to_owned()),
             ];
             Node::new(site, "all", site.dir.join(format!("data-{n}")), variables)
         };
-        let nodes: Vec<Node> = (0..pair.nodes).map(node).collect();
-        let addresses: Vec<SocketAddr> = nodes.iter().map(|it| it.public).collect();
+        let nodes: Vec<Node> = (0..deployment.nodes).map(node).collect();
+        let addresses: Vec<SocketAddr> = nodes.iter().map(|node| node.public).collect();
         let nginx = Nginx::start(&addresses, &addresses).await.unwrap();
         let gateway = Gateway::start(site, &format!("{}/v1/webhooks/sandbox", nginx.url())).await;
         (
             Self {
-                redis: engine,
+                redis,
                 postgres,
-                durability: pair.durability,
+                durability: deployment.durability,
                 gateway,
                 nginx,
             },
@@ -108,12 +106,12 @@ impl Environment {
         )
     }
 
-    /// nginx.
+    /// The base URL of nginx.
     pub fn base(&self) -> String {
         self.nginx.url()
     }
 
-    /// nginx's complaints, and a line for each request.
+    /// The error log and the access log of nginx.
     pub fn balancer_log(&self) -> String {
         self.nginx.log()
     }
@@ -123,14 +121,14 @@ impl Environment {
     }
 
     pub fn gateway_statement(&self) -> PathBuf {
-        self.gateway.book.clone()
+        self.gateway.statement.clone()
     }
 
     pub fn database_url(&self) -> String {
         self.postgres.url(DATABASE)
     }
 
-    /// The sections that a house of one node has not; where the servers are, each node has from its environment.
+    /// The sections for several nodes. The servers' URLs come from each node's environment variables.
     pub fn config(&self) -> String {
         format!(
             "[store]\nkind = \"redis\"\n[waiting_room]\ndurability = \"{}\"\n",
@@ -142,14 +140,16 @@ impl Environment {
     pub fn server(&mut self) -> &mut RedisServer {
         match &mut self.redis {
             Backend::Server { server, .. } => server,
-            Backend::Sentinels(_) | Backend::Cluster(_) => panic!("this house is on several servers"),
+            Backend::Sentinels(_) | Backend::Cluster(_) => {
+                panic!("this environment has several Redis servers")
+            }
         }
     }
 
-    /// Takes the replica, with all that it has been sent so far: what is written next is what a failover loses.
-    pub async fn replaced_server(&mut self) -> RedisServer {
+    /// Promotes the replica once it has all writes so far; a failover to it loses what is written next.
+    pub async fn promote_replica(&mut self) -> RedisServer {
         let Backend::Server { server, replica, .. } = &mut self.redis else {
-            panic!("this house is on several servers")
+            panic!("this environment has several Redis servers")
         };
         let mut replica = replica.take().expect("it was started with a replica");
         replica.wait_until_synced_with(server).await.unwrap();
@@ -157,32 +157,34 @@ impl Environment {
         *replica
     }
 
-    /// Kills the single server; from now on every door leads to this one.
+    /// Kills the single server and points every proxy to `next`.
     pub fn fail_over_to(&mut self, next: RedisServer) {
-        let Backend::Server { server, doors, .. } = &mut self.redis else {
-            panic!("this house is on several servers")
+        let Backend::Server { server, proxies, .. } = &mut self.redis else {
+            panic!("this environment has several Redis servers")
         };
         server.kill9().unwrap();
-        for door in doors {
-            door.switch_to(next.port());
+        for proxy in proxies {
+            proxy.switch_to(next.port());
         }
         *server = next;
     }
 
-    /// Each node's way to the single server.
+    /// The proxies to the single server, one for each node.
     pub fn proxies(&self) -> &[TcpProxy] {
         match &self.redis {
-            Backend::Server { doors, .. } => doors,
-            Backend::Sentinels(_) | Backend::Cluster(_) => panic!("this house is on several servers"),
+            Backend::Server { proxies, .. } => proxies,
+            Backend::Sentinels(_) | Backend::Cluster(_) => {
+                panic!("this environment has several Redis servers")
+            }
         }
     }
 
-    /// Changes the database behind the house's back.
+    /// Runs a statement on the service's database.
     pub async fn execute(&self, statement: &str) {
         self.postgres.run(DATABASE, statement).await.unwrap();
     }
 
-    /// One figure out of the database.
+    /// Queries a single number from the database.
     pub async fn query_number(&self, query: &'static str) -> i64 {
         let mut db = PgConnection::connect(&self.database_url()).await.unwrap();
         let number = sqlx::query_scalar(query).fetch_one(&mut db).await.unwrap();
@@ -190,10 +192,11 @@ impl Environment {
         number
     }
 
-    /// Memories of the queue's engine so far, and of the seats'.
+    /// The epochs of the queue's store and of the seat store.
     pub async fn epochs(&self) -> (i64, i64) {
         (
-            self.query_number("SELECT epoch FROM stagedoor_queue.journal_head").await,
+            self.query_number("SELECT epoch FROM stagedoor_queue.journal_head")
+                .await,
             self.query_number("SELECT epoch FROM stagedoor_ledger.seat_store_epoch")
                 .await,
         )
@@ -201,19 +204,19 @@ impl Environment {
 }
 
 impl Backend {
-    async fn start(pair: Pair) -> Self {
-        match pair.redis {
+    async fn start(deployment: Deployment) -> Self {
+        match deployment.redis {
             Topology::Cluster => return Self::Cluster(RedisCluster::start(3).await.unwrap()),
             Topology::Sentinels => return Self::Sentinels(Box::new(RedisSentinels::start().await.unwrap())),
             Topology::Server | Topology::WithReplica => {}
         }
         let server = RedisServer::start().await.unwrap();
-        let mut doors = Vec::new();
-        for _ in 0..pair.nodes {
-            doors.push(TcpProxy::forward_to(server.port()).await.unwrap());
+        let mut proxies = Vec::new();
+        for _ in 0..deployment.nodes {
+            proxies.push(TcpProxy::forward_to(server.port()).await.unwrap());
         }
-        // It is there from the first: a server that gets its first replica gets a new replication id too.
-        let replica = if pair.redis == Topology::WithReplica {
+        // Attached at once, because attaching the first replica changes the replication id.
+        let replica = if deployment.redis == Topology::WithReplica {
             Some(Box::new(server.replica().await.unwrap()))
         } else {
             None
@@ -221,30 +224,30 @@ impl Backend {
         Self::Server {
             server,
             replica,
-            doors,
+            proxies,
         }
     }
 
     fn url_for(&self, node: usize) -> String {
         match self {
-            Self::Server { doors, .. } => doors[node].url(),
-            Self::Sentinels(watched) => watched.url(),
+            Self::Server { proxies, .. } => proxies[node].url(),
+            Self::Sentinels(sentinels) => sentinels.url(),
             Self::Cluster(cluster) => cluster.url(),
         }
     }
 }
 
-/// The payment gateway that all nodes share, as a process of its own.
+/// The payment gateway of all nodes, in a process of its own.
 struct Gateway {
     address: SocketAddr,
-    book: PathBuf,
+    statement: PathBuf,
     child: Child,
 }
 
 impl Gateway {
     async fn start(site: &Site, webhook_url: &str) -> Self {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let book = site.dir.join("gateway.db");
+        let statement = site.dir.join("gateway.db");
         let log = fs::File::create(site.dir.join("gateway.log")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_stagedoor"))
             .args([
@@ -255,7 +258,7 @@ impl Gateway {
                 webhook_url,
                 "--statement",
             ])
-            .arg(&book)
+            .arg(&statement)
             .env("STAGEDOOR__GATEWAY__WEBHOOK_SECRET", WEBHOOK_SECRET)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -263,7 +266,7 @@ impl Gateway {
             .spawn();
         let mut gateway = Self {
             address,
-            book,
+            statement,
             child: child.unwrap(),
         };
         let until = site.clock.monotonic() + Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! Gathers the auditor's evidence: what the house's books say, and what a fan inside sees on the seat map.
+//! Gathers the auditor's evidence from the service's databases and from the seat map.
 
 use serde_json::Value;
 use stagedoor::{
@@ -11,11 +11,13 @@ use crate::{
     world::{PERFORMANCE, World},
 };
 
-/// What the house's books say now. `observer` is a fan inside, who reads the seat map.
+/// The state of the databases now. `observer` is an admitted customer, who reads the seat map.
 pub async fn gather(world: &World, observer: &Fan) -> Evidence {
-    let mut evidence = databases::read_from(&world.databases(), &world.sale).await.unwrap();
+    let mut evidence = databases::read_from(&world.databases(), &world.sale)
+        .await
+        .unwrap();
     evidence.admission_settings = vec![world.admission_settings()];
-    evidence.late_arrival_share = world.scene.returner_share;
+    evidence.late_arrival_share = world.sale_config.late_arrival_share;
     map(&observer.seats(world).await, &mut evidence);
     evidence.observed_at = world.clock.now();
     evidence
@@ -37,7 +39,7 @@ pub async fn record_holds_after(deadline: Timestamp, world: &World, observer: &F
     evidence.observed_at = world.clock.now();
 }
 
-/// Whichever node is asked which seats are booked, the answer should be the ledger's: where it is not.
+/// Violations where a node's seat map differs from the ledger's booked seats.
 pub async fn every_node_agrees(world: &World, observer: &Fan, evidence: &Evidence) -> Vec<Violation> {
     let mut found = Vec::new();
     for node in &world.nodes {

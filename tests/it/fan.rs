@@ -1,4 +1,4 @@
-//! A client that plays one visitor with a browser's memory: session, queue token, pass. Each call returns the
+//! A client that acts as one visitor and keeps session, queue token and pass. Each call returns the
 //! whole response. Paths and bodies are those of [`stagedoor::demo::client`].
 
 use std::time::Duration;
@@ -57,8 +57,8 @@ impl Fan {
     /// Signs in with a hand-off from the shop.
     pub async fn sign_in(world: &World, customer: u32) -> Self {
         let mut fan = Self::anonymous(world, customer);
-        let said = fan.hand_off(world).await.expect(200);
-        said["token"].as_str().unwrap().clone_into(&mut fan.session);
+        let reply = fan.hand_off(world).await.expect(200);
+        reply["token"].as_str().unwrap().clone_into(&mut fan.session);
         fan
     }
 
@@ -167,13 +167,13 @@ impl Fan {
     }
 
     pub async fn join(&mut self, world: &World) -> Reply {
-        let said = self
+        let reply = self
             .call(Method::POST, &paths::queue(world.sale.as_str()), None)
             .await;
-        if let Some(token) = said.json["token"].as_str() {
+        if let Some(token) = reply.json["token"].as_str() {
             self.queue = Some(token.to_owned());
         }
-        said
+        reply
     }
 
     pub async fn position(&self, world: &World) -> Value {
@@ -190,40 +190,40 @@ impl Fan {
     }
 
     pub async fn enter(&mut self, world: &World) -> Reply {
-        let said = self
+        let reply = self
             .call(Method::POST, &paths::admission(world.sale.as_str()), None)
             .await;
-        if let Some(pass) = said.json["pass"].as_str() {
+        if let Some(pass) = reply.json["pass"].as_str() {
             self.pass = Some(pass.to_owned());
         }
-        said
+        reply
     }
 
     /// Asks for admission until it is granted.
     pub async fn enter_within(&mut self, world: &World, patience: Duration) {
         let until = world.clock.monotonic() + patience;
         loop {
-            let said = self.enter(world).await;
-            if said.status == 200 {
+            let reply = self.enter(world).await;
+            if reply.status == 200 {
                 return;
             }
-            assert_eq!(said.status, 409, "{}", said.json);
+            assert_eq!(reply.status, 409, "{}", reply.json);
             assert!(
                 world.clock.monotonic() < until,
                 "customer {} is not admitted: {}",
                 self.customer,
-                said.json
+                reply.json
             );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
     pub async fn renew(&mut self, world: &World) {
-        let said = self
+        let reply = self
             .call(Method::PUT, &paths::admission(world.sale.as_str()), None)
             .await
             .expect(200);
-        self.pass = said["pass"].as_str().map(str::to_owned);
+        self.pass = reply["pass"].as_str().map(str::to_owned);
     }
 
     pub async fn end_visit(&mut self, world: &World) {
@@ -281,19 +281,19 @@ impl Fan {
     ) -> Value {
         let until = world.clock.monotonic() + patience;
         loop {
-            let said = self
+            let reply = self
                 .call(Method::GET, &paths::order(order), None)
                 .await
                 .expect(200);
-            if states.contains(&said["state"].as_str().unwrap()) {
-                return said;
+            if states.contains(&reply["state"].as_str().unwrap()) {
+                return reply;
             }
             if world.clock.monotonic() > until {
                 let history = self
                     .call(Method::GET, &paths::order_history(order), None)
                     .await
                     .json;
-                panic!("still {}: {history}", said["state"]);
+                panic!("still {}: {history}", reply["state"]);
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

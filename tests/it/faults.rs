@@ -1,4 +1,4 @@
-//! The process dies, or is told to stop, in the middle of a sale.
+//! The process is killed or stopped in the middle of a sale.
 
 use std::time::Duration;
 
@@ -12,26 +12,26 @@ use crate::{
     evidence::{gather, record_holds_after},
     fan::Fan,
     sale::{OBSERVER, crowd_of, settle, summary},
-    world::{Scene, World},
+    world::{SaleConfig, World},
 };
 
 /// A sale that is busy for about twenty seconds.
-fn scene() -> Scene {
-    Scene {
-        opens_in: Duration::from_secs(3),
-        rate_per_minute: 1_800,
-        burst: 30,
-        capacity: 60,
+fn sale_config() -> SaleConfig {
+    SaleConfig {
+        on_sale_starts_in: Duration::from_secs(3),
+        admission_rate_per_minute: 1_800,
+        admission_burst: 30,
+        active_visits_max: 60,
         call_window_s: 6,
         seats: 600,
-        hold_s: 15,
-        ..Scene::default()
+        hold_ttl_s: 15,
+        ..SaleConfig::default()
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_invariant_holds_after_kill_9_under_load() {
-    let mut world = World::open(scene()).await;
+    let mut world = World::open(sale_config()).await;
     let mut observer = Fan::sign_in(&world, OBSERVER).await;
     observer.join(&world).await.expect(201);
     observer.enter_within(&world, Duration::from_secs(30)).await;
@@ -45,7 +45,7 @@ async fn every_invariant_holds_after_kill_9_under_load() {
 
     let (mut orders_before, mut outages) = (Vec::new(), Vec::new());
     for kill in 1..=2 {
-        // The fault must bite: fans are inside and money is moving when it strikes.
+        // The fault must hit while visitors are admitted and payments are in progress.
         let until = world.clock.monotonic() + Duration::from_secs(40);
         let wanted = orders_before.len() + 20;
         loop {
@@ -70,15 +70,15 @@ async fn every_invariant_holds_after_kill_9_under_load() {
         observer.renew(&world).await;
     }
     let restarted = world.clock.now();
-    // Whoever gave up while the house was down leaves a visit behind that lasts as long as its pass.
+    // Visitors who gave up during the outage leave visits that last as long as their passes.
     let until = world.clock.monotonic() + Duration::from_mins(4);
     while !crowd.is_finished() {
-        assert!(world.clock.monotonic() < until, "the crowd does not go home");
+        assert!(world.clock.monotonic() < until, "the crowd does not finish");
         tokio::time::sleep(Duration::from_secs(2)).await;
         observer.renew(&world).await;
     }
     let report = crowd.await.unwrap();
-    let (said, crowd_gone) = (summary(&report), world.clock.now());
+    let (counts, crowd_gone) = (summary(&report), world.clock.now());
     settle(&world, &mut observer).await;
 
     let mut evidence = gather(&world, &observer).await;
@@ -91,7 +91,7 @@ async fn every_invariant_holds_after_kill_9_under_load() {
         waiting: 1,
     });
     record_holds_after(
-        crowd_gone.plus(Duration::from_secs(u64::from(world.scene.hold_s))),
+        crowd_gone.plus(Duration::from_secs(u64::from(world.sale_config.hold_ttl_s))),
         &world,
         &observer,
         &mut evidence,
@@ -100,23 +100,23 @@ async fn every_invariant_holds_after_kill_9_under_load() {
     let found = audit(&evidence);
     assert!(
         found.is_empty(),
-        "{} violations, the first: {:#?}\n{said}",
+        "{} violations, the first: {:#?}\n{counts}",
         found.len(),
         &found[..found.len().min(10)]
     );
-    assert!(report.outages >= 2, "the crowd noticed: {said}");
+    assert!(report.outages >= 2, "the crowd noticed: {counts}");
     assert!(
         report.tickets > 0 && evidence.orders.len() > orders_before.len(),
-        "the sale went on: {said}"
+        "the sale continued: {counts}"
     );
     world.assert_no_panic();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn entry_visit_payment_and_tickets_survive_kill_9() {
-    let mut world = World::open(Scene {
-        capacity: 3,
-        ..Scene::default()
+    let mut world = World::open(SaleConfig {
+        active_visits_max: 3,
+        ..SaleConfig::default()
     })
     .await;
     let mut owner = Fan::admitted(&world, 1).await;
@@ -140,7 +140,11 @@ async fn entry_visit_payment_and_tickets_survive_kill_9() {
 
     assert_eq!(waiting.position(&world).await["number"], 4);
     assert_eq!(waiting.join(&world).await.expect(200)["number"], 4);
-    assert_eq!(waiting.enter(&world).await.status, 409, "three are inside still");
+    assert_eq!(
+        waiting.enter(&world).await.status,
+        409,
+        "the three visits are still active"
+    );
     let order = format!("/v1/orders/{}", paid["id"].as_str().unwrap());
     assert_eq!(
         owner.call(Method::GET, &order, None).await.expect(200)["state"],
@@ -157,7 +161,11 @@ async fn entry_visit_payment_and_tickets_survive_kill_9() {
             .await;
     }
     let seat = in_payment["seats"][0].as_str().unwrap();
-    assert_ne!(visitor.seat(&world, seat).await, "free", "money is moving for it");
+    assert_ne!(
+        visitor.seat(&world, seat).await,
+        "free",
+        "its payment is in progress"
+    );
     let states = ["paid", "declined", "expired", "refunded", "canceled"];
     let ended = payer
         .wait_for_order_state(
@@ -187,13 +195,13 @@ async fn entry_visit_payment_and_tickets_survive_kill_9() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn shutdown_finishes_running_orders() {
-    let mut world = World::open(Scene::default()).await;
+    let mut world = World::open(SaleConfig::default()).await;
     let fan = Fan::admitted(&world, 1).await;
     let hold = fan.hold_best(&world, 1).await.expect(201);
     let id = hold["id"].as_str().unwrap().to_owned();
     let mut buyer = fan.clone();
     let payment = tokio::spawn(async move { buyer.pay(&id, "tok_slow").await });
-    // The payment is under way once its seat is: the engine then refuses to give the hold back.
+    // The payment has begun once the hold is in the state `paying`.
     let until = world.clock.monotonic() + Duration::from_secs(5);
     loop {
         let hold = fan
@@ -210,20 +218,20 @@ async fn shutdown_finishes_running_orders() {
     }
     let status = world.stop().await;
     assert!(status.success(), "{status}");
-    let said = payment.await.unwrap();
+    let reply = payment.await.unwrap();
     assert!(
-        matches!(said.status, 201 | 202),
-        "an answer that was begun is given: {} {}",
-        said.status,
-        said.json
+        matches!(reply.status, 201 | 202),
+        "a request in flight is answered: {} {}",
+        reply.status,
+        reply.json
     );
     assert!(
         !world.log().contains("the writer stopped"),
-        "orders are written down to the end:\n{}",
+        "orders are recorded until the end:\n{}",
         world.log()
     );
     world.start().await;
-    let order = said.json["id"].as_str().unwrap();
+    let order = reply.json["id"].as_str().unwrap();
     fan.wait_for_order_state(&world, order, &["paid"], Duration::from_secs(40))
         .await;
     world.assert_no_panic();

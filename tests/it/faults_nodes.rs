@@ -1,4 +1,4 @@
-//! One of three nodes dies in the middle of a sale; or each is restarted in its turn.
+//! One of three nodes is killed in the middle of a sale, or each is restarted in turn.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -10,108 +10,113 @@ use http::Method;
 use stagedoor::{kernel::Clock, platform::http_client::HttpClient};
 
 use crate::{
+    environment::Deployment,
     fan::Fan,
-    environment::Pair,
-    load_scenario::{LoadScenario, SOON, retry_until, scene},
-    world::{Scene, World},
+    load_scenario::{LoadScenario, RECOVERY_LIMIT, retry_until, sale_config},
+    world::{SaleConfig, World},
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn other_nodes_finish_the_orders_of_a_killed_node() {
-    // A lease of six seconds, so that it runs out before a payment must.
-    let mut rush = LoadScenario::begin(
-        Pair::default(),
-        Scene {
-            gateway_deadline_ms: 1_000,
-            ..scene()
+    // A lease of six seconds, so that it expires before the payment does.
+    let mut scenario = LoadScenario::begin(
+        Deployment::default(),
+        SaleConfig {
+            gateway_timeout_ms: 1_000,
+            ..sale_config()
         },
         31,
     )
     .await;
-    rush.wait_for_orders(12).await;
+    scenario.wait_for_orders(12).await;
     let victim = 0;
-    let visitor = rush.buyer();
+    let visitor = scenario.buyer();
     let at_the_victim = Fan {
-        base: rush.base_of(victim),
+        base: scenario.base_of(victim),
         ..visitor.clone()
     };
-    let held = rush.holds(&at_the_victim, 1).await;
-    // The gateway has the money; what it answered, the victim will not live to read.
+    let held = scenario.hold_seats(&at_the_victim, 1).await;
+    // The gateway has authorized these payments; the node is killed before it reads the responses.
     let buyers: Vec<Fan> = (0..3)
         .map(|_| Fan {
-            base: rush.base_of(victim),
-            ..rush.buyer()
+            base: scenario.base_of(victim),
+            ..scenario.buyer()
         })
         .collect();
     let paying = join_all(
         buyers
             .into_iter()
-            .map(|fan| rush.pay(fan, "tok_timeout_after_success")),
+            .map(|fan| scenario.pay(fan, "tok_timeout_after_success")),
     )
     .await;
-    rush.wait_for_gateway(&paying).await;
+    scenario.wait_for_gateway(&paying).await;
 
-    let down = rush.world.clock.now();
+    let down = scenario.world.clock.now();
     let driven = "SELECT COUNT(*) FROM stagedoor_ledger.saga WHERE NOT ended AND lease_owner LIKE 'node-0%'";
     assert!(
-        rush.world.environment().query_number(driven).await > 0,
-        "it has nothing in hand"
+        scenario.world.environment().query_number(driven).await > 0,
+        "the node drives no order"
     );
-    rush.world.nodes[victim].kill();
+    scenario.world.nodes[victim].kill();
 
-    // Her pass and her hold are the house's, not the node's.
+    // Passes and holds are valid on every node.
     let path = format!("/v1/holds/{}", held["id"].as_str().unwrap());
-    let asked = retry_until(&rush.world, SOON, async || {
+    let asked = retry_until(&scenario.world, RECOVERY_LIMIT, async || {
         visitor.call(Method::GET, &path, None).await
     })
     .await;
     assert_eq!(asked.expect(200)["seats"], held["seats"]);
-    rush.assert_recovers().await;
-    rush.record_outage(down, rush.world.clock.now());
-    rush.assert_entries_kept().await;
+    scenario.assert_recovers().await;
+    scenario.record_outage(down, scenario.world.clock.now());
+    scenario.assert_entries_kept().await;
     for payment in paying {
-        rush.assert_paid(payment, SOON).await;
+        scenario.assert_paid(payment, RECOVERY_LIMIT).await;
     }
-    let until = rush.world.clock.monotonic() + SOON;
-    while rush.world.environment().query_number(driven).await > 0 {
+    let until = scenario.world.clock.monotonic() + RECOVERY_LIMIT;
+    while scenario.world.environment().query_number(driven).await > 0 {
         assert!(
-            rush.world.clock.monotonic() < until,
-            "somebody waits still for what the dead node had in hand"
+            scenario.world.clock.monotonic() < until,
+            "orders of the dead node are still unfinished"
         );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    rush.world.nodes[victim].start().await;
-    rush.finish_and_audit().await;
+    scenario.world.nodes[victim].start().await;
+    scenario.finish_and_audit().await;
 }
 
-/// Looks, takes a seat, looks at it, gives it back, and goes on being a visitor, until told to stop; what failed.
-async fn goes_about(world: &World, fan: Fan, over: &AtomicBool, served: &AtomicUsize) -> Vec<String> {
-    // Connections of her own, as browsers have.
+/// Reads the map, holds a seat, reads and releases the hold, and renews the pass, until `stop` is set.
+/// Returns the failures.
+async fn use_service_until(world: &World, fan: Fan, stop: &AtomicBool, served: &AtomicUsize) -> Vec<String> {
+    // A connection pool of its own, as a browser has.
     let mut fan = Fan {
         client: HttpClient::new(Duration::from_secs(10), 1 << 20),
         ..fan
     };
     let mut failed = Vec::new();
-    while !over.load(Ordering::Relaxed) {
-        let mut told = vec![(fan.call(Method::GET, &world.performance_path("seats"), None).await, 200)];
+    while !stop.load(Ordering::Relaxed) {
+        let mut replies = vec![(
+            fan.call(Method::GET, &world.performance_path("seats"), None)
+                .await,
+            200,
+        )];
         let hold = fan.hold_best(world, 1).await;
         if let Some(id) = hold.json["id"].as_str() {
             let path = format!("/v1/holds/{id}");
-            told.push((fan.call(Method::GET, &path, None).await, 200));
-            told.push((fan.call(Method::DELETE, &path, None).await, 204));
-            told.push((hold, 201));
+            replies.push((fan.call(Method::GET, &path, None).await, 200));
+            replies.push((fan.call(Method::DELETE, &path, None).await, 204));
+            replies.push((hold, 201));
         } else {
-            // Somebody else was faster.
-            told.push((hold, 409));
+            // Another visitor was faster.
+            replies.push((hold, 409));
         }
         let renewed = fan.call(Method::PUT, &world.sale_path("admission"), None).await;
         fan.pass = renewed.json["pass"].as_str().map(str::to_owned).or(fan.pass);
-        told.push((renewed, 200));
-        for (said, expected) in told {
-            if said.status == expected {
+        replies.push((renewed, 200));
+        for (reply, expected) in replies {
+            if reply.status == expected {
                 served.fetch_add(1, Ordering::Relaxed);
             } else {
-                failed.push(format!("{} instead of {expected}: {}", said.status, said.json));
+                failed.push(format!("{} instead of {expected}: {}", reply.status, reply.json));
             }
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -121,14 +126,14 @@ async fn goes_about(world: &World, fan: Fan, over: &AtomicBool, served: &AtomicU
 
 #[tokio::test(flavor = "multi_thread")]
 async fn restarting_three_nodes_in_turn_fails_no_visitor() {
-    let mut rush = LoadScenario::begin(Pair::default(), scene(), 32).await;
-    let visitors: Vec<Fan> = (0..6).map(|_| rush.buyer()).collect();
-    let nodes = std::mem::take(&mut rush.world.nodes);
-    let (over, served) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let mut scenario = LoadScenario::begin(Deployment::default(), sale_config(), 32).await;
+    let visitors: Vec<Fan> = (0..6).map(|_| scenario.buyer()).collect();
+    let nodes = std::mem::take(&mut scenario.world.nodes);
+    let (stop, served) = (AtomicBool::new(false), AtomicUsize::new(0));
     let going = join_all(
         visitors
             .into_iter()
-            .map(|fan| goes_about(&rush.world, fan, &over, &served)),
+            .map(|fan| use_service_until(&scenario.world, fan, &stop, &served)),
     );
     let restarting = async {
         let mut restarted = Vec::new();
@@ -141,7 +146,7 @@ async fn restarting_three_nodes_in_turn_fails_no_visitor() {
             assert!(meanwhile > 100, "only {meanwhile} requests were made meanwhile");
             restarted.push(node);
         }
-        over.store(true, Ordering::Relaxed);
+        stop.store(true, Ordering::Relaxed);
         restarted
     };
     let (failed, nodes) = tokio::join!(going, restarting);
@@ -154,8 +159,8 @@ async fn restarting_three_nodes_in_turn_fails_no_visitor() {
         failed.len() + served,
         &failed[..failed.len().min(5)]
     );
-    rush.world.nodes = nodes;
-    rush.assert_recovers().await;
-    rush.assert_entries_kept().await;
-    rush.finish_and_audit().await;
+    scenario.world.nodes = nodes;
+    scenario.assert_recovers().await;
+    scenario.assert_entries_kept().await;
+    scenario.finish_and_audit().await;
 }

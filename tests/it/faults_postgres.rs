@@ -1,4 +1,4 @@
-//! PostgreSQL dies, or is away, in the middle of a sale.
+//! PostgreSQL is killed or unavailable in the middle of a sale.
 
 use std::time::Duration;
 
@@ -6,78 +6,78 @@ use http::Method;
 use stagedoor::kernel::Clock;
 
 use crate::{
+    environment::Deployment,
     fan::Fan,
-    environment::Pair,
-    load_scenario::{LoadScenario, SOON, retry_until, assert_unavailable, scene},
-    world::Scene,
+    load_scenario::{LoadScenario, RECOVERY_LIMIT, assert_unavailable, retry_until, sale_config},
+    world::SaleConfig,
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_9_of_postgres_loses_no_order() {
-    let mut rush = LoadScenario::begin(Pair::default(), scene(), 21).await;
-    rush.wait_for_orders(12).await;
-    let before = rush.world.environment().epochs().await;
-    let mut holder = rush.buyer();
-    let kept = rush.holds(&holder, 1).await;
+    let mut scenario = LoadScenario::begin(Deployment::default(), sale_config(), 21).await;
+    scenario.wait_for_orders(12).await;
+    let before = scenario.world.environment().epochs().await;
+    let mut holder = scenario.buyer();
+    let kept = scenario.hold_seats(&holder, 1).await;
     let id = kept["id"].as_str().unwrap();
-    let paying = rush.start_payments(3).await;
+    let paying = scenario.start_payments(3).await;
 
-    let (down, since) = (rush.world.clock.now(), rush.world.clock.monotonic());
-    rush.world.environment_mut().postgres.kill9().unwrap();
+    let (down, since) = (scenario.world.clock.now(), scenario.world.clock.monotonic());
+    scenario.world.environment_mut().postgres.kill9().unwrap();
     assert_unavailable(
-        holder.pay_with_key(id, "tok_ok", "in the dark").await,
+        holder.pay_with_key(id, "tok_ok", "during the outage").await,
         "ledger-unavailable",
     );
-    let other = rush.buyer();
-    let held = other.hold_best(&rush.world, 1).await;
+    let other = scenario.buyer();
+    let held = other.hold_best(&scenario.world, 1).await;
     assert_eq!(held.status, 201, "seats can be chosen meanwhile: {}", held.json);
-    while rush.world.clock.monotonic().saturating_sub(since) < Duration::from_secs(3) {
+    while scenario.world.clock.monotonic().saturating_sub(since) < Duration::from_secs(3) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    rush.world.environment_mut().postgres.restart().await.unwrap();
-    rush.assert_recovers().await;
-    rush.record_outage(down, rush.world.clock.now());
+    scenario.world.environment_mut().postgres.restart().await.unwrap();
+    scenario.assert_recovers().await;
+    scenario.record_outage(down, scenario.world.clock.now());
 
-    let paid = retry_until(&rush.world, SOON, async || {
-        holder.pay_with_key(id, "tok_ok", "in the dark").await
+    let paid = retry_until(&scenario.world, RECOVERY_LIMIT, async || {
+        holder.pay_with_key(id, "tok_ok", "during the outage").await
     })
     .await;
     assert!(matches!(paid.status, 201 | 202), "{} {}", paid.status, paid.json);
     holder.serial += 1;
     assert_eq!(
-        rush.world.environment().epochs().await,
+        scenario.world.environment().epochs().await,
         before,
-        "no engine lost anything"
+        "a store lost data"
     );
-    rush.assert_entries_kept().await;
+    scenario.assert_entries_kept().await;
     for payment in paying {
-        rush.assert_paid(payment, SOON).await;
+        scenario.assert_paid(payment, RECOVERY_LIMIT).await;
     }
-    rush.finish_and_audit().await;
+    scenario.finish_and_audit().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_five_second_outage_keeps_holds_and_admits_none() {
-    let mut rush = LoadScenario::begin(
-        Pair::default(),
-        Scene {
-            hold_s: 20,
-            ..scene()
+    let mut scenario = LoadScenario::begin(
+        Deployment::default(),
+        SaleConfig {
+            hold_ttl_s: 20,
+            ..sale_config()
         },
         22,
     )
     .await;
-    rush.wait_for_orders(12).await;
-    let holder = rush.buyer();
-    let kept = rush.holds(&holder, 1).await;
-    let newcomer = Fan::sign_in(&rush.world, 400).await;
-    let paying = rush.start_payments(2).await;
+    scenario.wait_for_orders(12).await;
+    let holder = scenario.buyer();
+    let kept = scenario.hold_seats(&holder, 1).await;
+    let newcomer = Fan::sign_in(&scenario.world, 400).await;
+    let paying = scenario.start_payments(2).await;
 
-    let (down, since) = (rush.world.clock.now(), rush.world.clock.monotonic());
-    rush.world.environment().postgres.pause().unwrap();
-    let (world, meanwhile) = (&rush.world, rush.buyers.last().unwrap());
+    let (down, since) = (scenario.world.clock.now(), scenario.world.clock.monotonic());
+    scenario.world.environment().postgres.pause().unwrap();
+    let (world, meanwhile) = (&scenario.world, scenario.buyers.last().unwrap());
     let (order, joined, held) = tokio::join!(
-        holder.pay_with_key(kept["id"].as_str().unwrap(), "tok_ok", "in the dark"),
+        holder.pay_with_key(kept["id"].as_str().unwrap(), "tok_ok", "during the outage"),
         async { newcomer.clone().join(world).await },
         meanwhile.hold_best(world, 1),
     );
@@ -89,8 +89,8 @@ async fn a_five_second_outage_keeps_holds_and_admits_none() {
         joined.json,
         held.json
     );
-    for (said, slug) in [(order, "ledger-unavailable"), (joined, "journal-unavailable")] {
-        assert_unavailable(said, slug);
+    for (reply, slug) in [(order, "ledger-unavailable"), (joined, "journal-unavailable")] {
+        assert_unavailable(reply, slug);
     }
     let live = holder
         .call(
@@ -101,24 +101,24 @@ async fn a_five_second_outage_keeps_holds_and_admits_none() {
         .await
         .expect(200);
     assert_eq!(live["seats"], kept["seats"]);
-    while rush.world.clock.monotonic().saturating_sub(since) < Duration::from_secs(5) {
+    while scenario.world.clock.monotonic().saturating_sub(since) < Duration::from_secs(5) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    rush.world.environment().postgres.resume().unwrap();
-    let up = rush.world.clock.now();
-    rush.assert_recovers().await;
-    rush.record_outage(down, rush.world.clock.now());
+    scenario.world.environment().postgres.resume().unwrap();
+    let up = scenario.world.clock.now();
+    scenario.assert_recovers().await;
+    scenario.record_outage(down, scenario.world.clock.now());
 
-    rush.assert_none_admitted(down.plus(Duration::from_millis(500)), up);
+    scenario.assert_none_admitted(down.plus(Duration::from_millis(500)), up);
     let id = kept["id"].as_str().unwrap();
-    let paid = retry_until(&rush.world, SOON, async || {
-        holder.pay_with_key(id, "tok_ok", "in the dark").await
+    let paid = retry_until(&scenario.world, RECOVERY_LIMIT, async || {
+        holder.pay_with_key(id, "tok_ok", "during the outage").await
     })
     .await;
     assert!(matches!(paid.status, 201 | 202), "{} {}", paid.status, paid.json);
-    rush.assert_entries_kept().await;
+    scenario.assert_entries_kept().await;
     for payment in paying {
-        rush.assert_paid(payment, SOON).await;
+        scenario.assert_paid(payment, RECOVERY_LIMIT).await;
     }
-    rush.finish_and_audit().await;
+    scenario.finish_and_audit().await;
 }

@@ -1,4 +1,4 @@
-//! Redis loses what it knew, or is somebody else, or is away, in the middle of a sale.
+//! Redis loses data, fails over or is unavailable in the middle of a sale.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use serde_json::Value;
 use stagedoor::kernel::Clock;
 
 use crate::{
+    environment::{Backend, Deployment, Topology},
     fan::{Fan, Reply},
-    environment::{Backend, Pair, Topology},
-    load_scenario::{LoadScenario, SOON, retry_until, assert_unavailable, scene},
-    world::{SALE, Scene, World},
+    load_scenario::{LoadScenario, RECOVERY_LIMIT, assert_unavailable, retry_until, sale_config},
+    world::{SALE, SaleConfig, World},
 };
 
-fn with_replica() -> Pair {
-    Pair {
+fn with_replica() -> Deployment {
+    Deployment {
         redis: Topology::WithReplica,
-        ..Pair::default()
+        ..Deployment::default()
     }
 }
 
@@ -25,9 +25,9 @@ fn hold_path(hold: &Value) -> String {
     format!("/v1/holds/{}", hold["id"].as_str().unwrap())
 }
 
-/// Waits until queue and seats are both in a later memory than this.
+/// Waits until the stores of queue and seats are both in a later epoch.
 async fn until_epochs_after(world: &World, before: (i64, i64)) {
-    let until = world.clock.monotonic() + SOON;
+    let until = world.clock.monotonic() + RECOVERY_LIMIT;
     loop {
         let now = world.environment().epochs().await;
         if now.0 > before.0 && now.1 > before.1 {
@@ -35,118 +35,151 @@ async fn until_epochs_after(world: &World, before: (i64, i64)) {
         }
         assert!(
             world.clock.monotonic() < until,
-            "nobody noticed: epochs {before:?}, now {now:?}"
+            "the loss was not noticed: epochs {before:?}, now {now:?}"
         );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-async fn everything_is_flushed(durability: &'static str, seed: u64) {
-    let mut rush = LoadScenario::begin(
-        Pair {
+async fn flushall_recovers(durability: &'static str, seed: u64) {
+    let mut scenario = LoadScenario::begin(
+        Deployment {
             durability,
-            ..Pair::default()
+            ..Deployment::default()
         },
-        scene(),
+        sale_config(),
         seed,
     )
     .await;
-    rush.wait_for_orders(12).await;
-    let before = rush.world.environment().epochs().await;
-    let holder = rush.buyer();
-    let forgotten = rush.holds(&holder, 2).await;
-    let paying = rush.start_payments(3).await;
+    scenario.wait_for_orders(12).await;
+    let before = scenario.world.environment().epochs().await;
+    let holder = scenario.buyer();
+    let forgotten = scenario.hold_seats(&holder, 2).await;
+    let paying = scenario.start_payments(3).await;
 
-    let down = rush.world.clock.now();
-    rush.world.environment_mut().server().flush_all().await.unwrap();
-    until_epochs_after(&rush.world, before).await;
-    rush.assert_recovers().await;
-    rush.record_outage(down, rush.world.clock.now());
+    let down = scenario.world.clock.now();
+    scenario
+        .world
+        .environment_mut()
+        .server()
+        .flush_all()
+        .await
+        .unwrap();
+    until_epochs_after(&scenario.world, before).await;
+    scenario.assert_recovers().await;
+    scenario.record_outage(down, scenario.world.clock.now());
 
-    let asked = retry_until(&rush.world, SOON, async || {
+    let reply = retry_until(&scenario.world, RECOVERY_LIMIT, async || {
         holder.call(Method::GET, &hold_path(&forgotten), None).await
     })
     .await;
-    asked.problem(404, "not-found");
-    rush.assert_entries_kept().await;
+    reply.problem(404, "not-found");
+    scenario.assert_entries_kept().await;
     for payment in paying {
-        rush.assert_paid(payment, SOON).await;
+        scenario.assert_paid(payment, RECOVERY_LIMIT).await;
     }
-    rush.finish_and_audit().await;
+    scenario.finish_and_audit().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn flushall_loses_only_unpaid_holds() {
-    everything_is_flushed("committed", 11).await;
+    flushall_recovers("committed", 11).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn flushall_keeps_joins_with_async_durability() {
-    everything_is_flushed("async", 12).await;
+    flushall_recovers("async", 12).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_9_of_redis_recovers_from_the_append_only_file() {
-    let mut rush = LoadScenario::begin(Pair::default(), scene(), 13).await;
-    rush.wait_for_orders(12).await;
-    let before = rush.world.environment().epochs().await;
-    let ran = rush.world.environment_mut().server().info("run_id").await.unwrap();
-    let fan = rush.buyer();
-    let paying = rush.start_payments(3).await;
+    let mut scenario = LoadScenario::begin(Deployment::default(), sale_config(), 13).await;
+    scenario.wait_for_orders(12).await;
+    let before = scenario.world.environment().epochs().await;
+    let ran = scenario
+        .world
+        .environment_mut()
+        .server()
+        .info("run_id")
+        .await
+        .unwrap();
+    let fan = scenario.buyer();
+    let paying = scenario.start_payments(3).await;
 
-    let down = rush.world.clock.now();
-    rush.world.environment_mut().server().kill9().unwrap();
-    assert_unavailable(fan.hold_best(&rush.world, 1).await, "store-unavailable");
-    rush.world.environment_mut().server().restart().await.unwrap();
+    let down = scenario.world.clock.now();
+    scenario.world.environment_mut().server().kill9().unwrap();
+    assert_unavailable(fan.hold_best(&scenario.world, 1).await, "store-unavailable");
+    scenario.world.environment_mut().server().restart().await.unwrap();
     assert_ne!(
-        rush.world.environment_mut().server().info("run_id").await.unwrap(),
+        scenario
+            .world
+            .environment_mut()
+            .server()
+            .info("run_id")
+            .await
+            .unwrap(),
         ran
     );
-    until_epochs_after(&rush.world, before).await;
-    rush.assert_recovers().await;
-    rush.record_outage(down, rush.world.clock.now());
+    until_epochs_after(&scenario.world, before).await;
+    scenario.assert_recovers().await;
+    scenario.record_outage(down, scenario.world.clock.now());
 
-    rush.assert_entries_kept().await;
+    scenario.assert_entries_kept().await;
     for payment in paying {
-        rush.assert_paid(payment, SOON).await;
+        scenario.assert_paid(payment, RECOVERY_LIMIT).await;
     }
-    rush.finish_and_audit().await;
+    scenario.finish_and_audit().await;
 }
 
-/// Buyers hold one seat each through this node.
-async fn hold_apart(rush: &mut LoadScenario, count: usize, node: Option<usize>) -> Vec<(Fan, Value)> {
+/// Buyers hold one seat each at `node`.
+async fn hold_one_seat_each(
+    scenario: &mut LoadScenario,
+    count: usize,
+    node: Option<usize>,
+) -> Vec<(Fan, Value)> {
     let mut held = Vec::new();
     for _ in 0..count {
-        let mut fan = rush.buyer();
+        let mut fan = scenario.buyer();
         if let Some(node) = node {
-            fan.base = rush.base_of(node);
+            fan.base = scenario.base_of(node);
         }
-        let hold = rush.holds(&fan, 1).await;
+        let hold = scenario.hold_seats(&fan, 1).await;
         held.push((fan, hold));
     }
     held
 }
 
-/// Others ask for exactly those seats until the engine answers; all of them get what somebody else was given before.
-async fn hold_the_same(rush: &mut LoadScenario, first: &[(Fan, Value)], node: Option<usize>) -> Vec<(Fan, Value)> {
+/// Other buyers hold the same seats, which the store granted before it lost those writes.
+async fn hold_same_seats(
+    scenario: &mut LoadScenario,
+    first: &[(Fan, Value)],
+    node: Option<usize>,
+) -> Vec<(Fan, Value)> {
     let mut held = Vec::new();
     for (_, hold) in first {
-        let mut fan = rush.buyer();
+        let mut fan = scenario.buyer();
         if let Some(node) = node {
-            fan.base = rush.base_of(node);
+            fan.base = scenario.base_of(node);
         }
         let seat = hold["seats"][0].as_str().unwrap();
-        let said = retry_until(&rush.world, SOON, async || fan.hold(&rush.world, &[seat]).await).await;
-        // Somebody of the crowd may be faster than she; that is a double grant too, but not one that can be followed.
-        if said.status == 201 {
-            held.push((fan, said.json));
+        let reply = retry_until(&scenario.world, RECOVERY_LIMIT, async || {
+            fan.hold(&scenario.world, &[seat]).await
+        })
+        .await;
+        // A visitor of the crowd may get the seat first; that double grant cannot be followed.
+        if reply.status == 201 {
+            held.push((fan, reply.json));
         }
     }
     held
 }
 
-/// For every seat that both hold, both pay at once; says how often both had been granted it.
-async fn one_of_two_gets_it(rush: &LoadScenario, first: Vec<(Fan, Value)>, second: Vec<(Fan, Value)>) -> usize {
+/// Both holders of each seat pay at once, and exactly one succeeds. Returns the number of double grants.
+async fn pay_for_both_holds(
+    scenario: &LoadScenario,
+    first: Vec<(Fan, Value)>,
+    second: Vec<(Fan, Value)>,
+) -> usize {
     let mut doubles = 0;
     for (later, grant) in second {
         let seat = &grant["seats"][0];
@@ -156,10 +189,10 @@ async fn one_of_two_gets_it(rush: &LoadScenario, first: Vec<(Fan, Value)>, secon
             .unwrap()
             .clone();
         doubles += 1;
-        // An engine that has just come back may be away once more: whoever is told so asks again.
+        // A store that has just recovered may be unavailable once more; then the buyer retries.
         let pays = async |fan: &Fan, hold: &Value| {
             let (hold, key) = (hold["id"].as_str().unwrap(), format!("double-{}", fan.customer));
-            retry_until(&rush.world, SOON, async || {
+            retry_until(&scenario.world, RECOVERY_LIMIT, async || {
                 fan.pay_with_key(hold, "tok_ok", &key).await
             })
             .await
@@ -174,8 +207,9 @@ async fn one_of_two_gets_it(rush: &LoadScenario, first: Vec<(Fan, Value)>, secon
             one.json,
             other.json
         );
-        rush.observer
-            .wait_for_seat_state(&rush.world, seat.as_str().unwrap(), "booked")
+        scenario
+            .observer
+            .wait_for_seat_state(&scenario.world, seat.as_str().unwrap(), "booked")
             .await;
     }
     doubles
@@ -183,69 +217,69 @@ async fn one_of_two_gets_it(rush: &LoadScenario, first: Vec<(Fan, Value)>, secon
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failover_with_lost_writes_sells_each_seat_once() {
-    let mut rush = LoadScenario::begin(with_replica(), scene(), 14).await;
-    rush.wait_for_orders(12).await;
-    let before = rush.world.environment().epochs().await;
-    let replica = rush.world.environment_mut().replaced_server().await;
-    let first = hold_apart(&mut rush, 3, None).await;
-    let paying = rush.start_payments(2).await;
+    let mut scenario = LoadScenario::begin(with_replica(), sale_config(), 14).await;
+    scenario.wait_for_orders(12).await;
+    let before = scenario.world.environment().epochs().await;
+    let replica = scenario.world.environment_mut().promote_replica().await;
+    let first = hold_one_seat_each(&mut scenario, 3, None).await;
+    let paying = scenario.start_payments(2).await;
 
-    let down = rush.world.clock.now();
-    rush.world.environment_mut().fail_over_to(replica);
-    until_epochs_after(&rush.world, before).await;
-    let second = hold_the_same(&mut rush, &first, None).await;
-    let doubles = one_of_two_gets_it(&rush, first, second).await;
+    let down = scenario.world.clock.now();
+    scenario.world.environment_mut().fail_over_to(replica);
+    until_epochs_after(&scenario.world, before).await;
+    let second = hold_same_seats(&mut scenario, &first, None).await;
+    let doubles = pay_for_both_holds(&scenario, first, second).await;
     assert!(
         doubles > 0,
         "nothing was granted twice: the failover lost nothing"
     );
-    rush.assert_recovers().await;
-    rush.record_outage(down, rush.world.clock.now());
+    scenario.assert_recovers().await;
+    scenario.record_outage(down, scenario.world.clock.now());
 
-    rush.assert_entries_kept().await;
+    scenario.assert_entries_kept().await;
     for payment in paying {
-        rush.assert_paid(payment, SOON).await;
+        scenario.assert_paid(payment, RECOVERY_LIMIT).await;
     }
-    rush.finish_and_audit().await;
+    scenario.finish_and_audit().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sentinels_promote_the_replica_of_a_killed_primary() {
-    let mut rush = LoadScenario::begin(
-        Pair {
+    let mut scenario = LoadScenario::begin(
+        Deployment {
             redis: Topology::Sentinels,
-            ..Pair::default()
+            ..Deployment::default()
         },
-        scene(),
+        sale_config(),
         18,
     )
     .await;
-    rush.wait_for_orders(12).await;
-    let before = rush.world.environment().epochs().await;
-    let fan = rush.buyer();
-    let paying = rush.start_payments(3).await;
+    scenario.wait_for_orders(12).await;
+    let before = scenario.world.environment().epochs().await;
+    let fan = scenario.buyer();
+    let paying = scenario.start_payments(3).await;
 
-    let down = rush.world.clock.now();
-    let Backend::Sentinels(watched) = &mut rush.world.environment_mut().redis else {
-        unreachable!("they watch it")
+    let down = scenario.world.clock.now();
+    let Backend::Sentinels(sentinels) = &mut scenario.world.environment_mut().redis else {
+        unreachable!("the topology has sentinels")
     };
-    watched.primary_mut().kill9().unwrap();
-    // Whether she waits in vain for the old one or is told that the new one is being filled.
-    assert_eq!(fan.hold_best(&rush.world, 1).await.status, 503);
-    // Nobody starts it again.
-    until_epochs_after(&rush.world, before).await;
-    rush.assert_recovers().await;
-    rush.record_outage(down, rush.world.clock.now());
+    sentinels.primary_mut().kill9().unwrap();
+    // 503 whether the old primary does not respond or the new one is being rebuilt.
+    assert_eq!(fan.hold_best(&scenario.world, 1).await.status, 503);
+    // The killed primary is not restarted.
+    until_epochs_after(&scenario.world, before).await;
+    scenario.assert_recovers().await;
+    scenario.record_outage(down, scenario.world.clock.now());
 
-    rush.assert_entries_kept().await;
+    scenario.assert_entries_kept().await;
     for payment in paying {
-        rush.assert_paid(payment, SOON).await;
+        scenario.assert_paid(payment, RECOVERY_LIMIT).await;
     }
-    rush.finish_and_audit().await;
+    scenario.finish_and_audit().await;
 }
 
-/// Holds a seat, if she can, and gives it back.
-async fn holds_once(world: &World, buyer: &Fan) -> bool {
+/// Holds a seat and releases it; returns whether the hold was granted.
+async fn try_hold(world: &World, buyer: &Fan) -> bool {
     let held = buyer.hold_best(world, 1).await;
     if held.status == 201 {
         buyer.call(Method::DELETE, &hold_path(&held.json), None).await;
@@ -253,8 +287,8 @@ async fn holds_once(world: &World, buyer: &Fan) -> bool {
     held.status == 201
 }
 
-/// What one side of a split goes on promising: places and holds that it acknowledged.
-async fn promises(
+/// Counts the joins and holds that one side of a split acknowledges.
+async fn acknowledged_by_side(
     world: &World,
     base: String,
     buyer: Fan,
@@ -266,18 +300,18 @@ async fn promises(
         ..buyer
     };
     for customer in customers {
-        // Signed in through the balancer, which is no side's.
+        // Signs in through the balancer, which belongs to no side.
         let mut fan = Fan::sign_in(world, customer).await;
         fan.base.clone_from(&base);
         joins += usize::from(fan.join(world).await.status == 201);
-        holds += usize::from(holds_once(world, &buyer).await);
+        holds += usize::from(try_hold(world, &buyer).await);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     (joins, holds)
 }
 
-/// A node that wakes up on the wrong side finds that out within milliseconds. Whether what its fans want to pay is as far
-/// as the claim by then is chance, so it is tried until it is; all the rest must hold every time.
+/// A node on the old side notices the failover within milliseconds. Whether one of its payments reaches the
+/// claim before that is chance, so the split is repeated until one does. The rest must hold every time.
 const SPLITS_MAX: u64 = 6;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -287,216 +321,225 @@ async fn a_split_brain_sells_no_seat_and_no_number_twice() {
             return;
         }
     }
-    panic!("in {SPLITS_MAX} splits no hold of the old side came as far as the claim");
+    panic!("no hold of the old side reached the claim in {SPLITS_MAX} splits");
 }
 
 /// Whether a hold of the old side was refused at the claim.
 async fn split_brain(seed: u64) -> bool {
-    let mut rush = LoadScenario::begin(with_replica(), scene(), seed).await;
-    rush.wait_for_orders(12).await;
-    let before = rush.world.environment().epochs().await;
-    let replica = rush.world.environment_mut().replaced_server().await;
-    let first = hold_apart(&mut rush, 4, Some(0)).await;
+    let mut scenario = LoadScenario::begin(with_replica(), sale_config(), seed).await;
+    scenario.wait_for_orders(12).await;
+    let before = scenario.world.environment().epochs().await;
+    let replica = scenario.world.environment_mut().promote_replica().await;
+    let first = hold_one_seat_each(&mut scenario, 4, Some(0)).await;
 
-    // The first node sleeps over the failover. What its fans want to pay waits at its socket, and it wakes up in the
-    // belief that the old primary is the one.
-    let down = rush.world.clock.now();
-    rush.world.nodes[0].freeze();
+    // The first node is frozen during the failover. Payments wait at its socket, and it resumes with the old
+    // primary as its server.
+    let down = scenario.world.clock.now();
+    scenario.world.nodes[0].freeze();
     let paying = first.iter().map(|(fan, hold)| {
         let (mut fan, hold) = (fan.clone(), hold["id"].as_str().unwrap().to_owned());
         tokio::spawn(async move { fan.pay(&hold, "tok_ok").await })
     });
     let paying: Vec<_> = paying.collect();
-    for door in &rush.world.environment().proxies()[1..] {
-        door.switch_to(replica.port());
+    for proxy in &scenario.world.environment().proxies()[1..] {
+        proxy.switch_to(replica.port());
     }
-    until_epochs_after(&rush.world, before).await;
-    let second = hold_the_same(&mut rush, &first, Some(1)).await;
+    until_epochs_after(&scenario.world, before).await;
+    let second = hold_same_seats(&mut scenario, &first, Some(1)).await;
     assert!(
         !second.is_empty(),
         "nothing was granted twice: the split lost nothing"
     );
     for (fan, hold) in &second {
-        let said = fan.clone().pay(hold["id"].as_str().unwrap(), "tok_ok").await;
-        assert_eq!(said.status, 201, "{}", said.json);
+        let reply = fan.clone().pay(hold["id"].as_str().unwrap(), "tok_ok").await;
+        assert_eq!(reply.status, 201, "{}", reply.json);
     }
-    rush.world.nodes[0].wake();
-    let told: Vec<Reply> = join_all(paying).await.into_iter().map(Result::unwrap).collect();
+    scenario.world.nodes[0].wake();
+    let replies: Vec<Reply> = join_all(paying).await.into_iter().map(Result::unwrap).collect();
 
-    // Both sides are awake and each believes in its own server.
-    let (one, two) = (rush.buyer(), rush.buyer());
-    let (old_side, new_side) = (rush.base_of(0), rush.base_of(1));
+    // Both sides run, each with its own server.
+    let (one, two) = (scenario.buyer(), scenario.buyer());
+    let (old_side, new_side) = (scenario.base_of(0), scenario.base_of(1));
     let (old, new) = tokio::join!(
-        promises(&rush.world, old_side, one, 300..330),
-        promises(&rush.world, new_side, two, 330..360)
+        acknowledged_by_side(&scenario.world, old_side, one, 300..330),
+        acknowledged_by_side(&scenario.world, new_side, two, 330..360)
     );
     assert!(
         new.0 + new.1 > 0,
-        "the new side is not awake: {old:?} and {new:?}"
+        "the new side acknowledges nothing: {old:?} and {new:?}"
     );
 
-    // It ends when the old primary does.
-    rush.world.environment_mut().fail_over_to(replica);
-    rush.assert_recovers().await;
-    rush.record_outage(down, rush.world.clock.now());
-    for (told, (fan, hold)) in told.into_iter().zip(&first) {
+    // The split ends when the old primary is killed.
+    scenario.world.environment_mut().fail_over_to(replica);
+    scenario.assert_recovers().await;
+    scenario.record_outage(down, scenario.world.clock.now());
+    for (reply, (fan, hold)) in replies.into_iter().zip(&first) {
         if second
             .iter()
             .any(|(_, other)| other["seats"][0] == hold["seats"][0])
         {
-            comes_to_nothing(&rush, told, fan, hold).await;
+            assert_order_fails(&scenario, reply, fan, hold).await;
         }
     }
-    let refused = rush
+    let refused = scenario
         .world
         .environment()
         .query_number("SELECT COUNT(*) FROM stagedoor_ledger.orders WHERE reason = 'seats_taken'")
         .await;
-    rush.assert_entries_kept().await;
-    rush.finish_and_audit().await;
+    scenario.assert_entries_kept().await;
+    scenario.finish_and_audit().await;
     refused > 0
 }
 
-/// The seat is somebody else's: the order was refused at once, or ends without tickets, or is refused when she asks again.
-async fn comes_to_nothing(rush: &LoadScenario, told: Reply, fan: &Fan, hold: &Value) {
+/// The seat belongs to another order: this order is refused at once or on retry, or ends without tickets.
+async fn assert_order_fails(scenario: &LoadScenario, reply: Reply, fan: &Fan, hold: &Value) {
     let fan = Fan {
-        base: rush.world.base.clone(),
+        base: scenario.world.base.clone(),
         ..fan.clone()
     };
-    match told.status {
+    match reply.status {
         409 => {}
         202 => {
-            fan.wait_for_order_state(&rush.world, told.json["id"].as_str().unwrap(), &["expired"], SOON)
-                .await;
+            fan.wait_for_order_state(
+                &scenario.world,
+                reply.json["id"].as_str().unwrap(),
+                &["expired"],
+                RECOVERY_LIMIT,
+            )
+            .await;
         }
         503 => {
-            let again = retry_until(&rush.world, SOON, async || {
+            let again = retry_until(&scenario.world, RECOVERY_LIMIT, async || {
                 fan.clone().pay(hold["id"].as_str().unwrap(), "tok_ok").await
             })
             .await;
             assert_eq!(again.status, 409, "seat {}: {}", hold["seats"][0], again.json);
         }
-        other => panic!("seat {}: {other} {}", hold["seats"][0], told.json),
+        other => panic!("seat {}: {other} {}", hold["seats"][0], reply.json),
     }
 }
 
-/// The board as this node has it.
-async fn board(rush: &LoadScenario, node: usize) -> Value {
-    let stranger = Fan {
-        base: rush.base_of(node),
-        ..Fan::anonymous(&rush.world, 1)
+/// The queue status at this node.
+async fn queue_status(scenario: &LoadScenario, node: usize) -> Value {
+    let anonymous = Fan {
+        base: scenario.base_of(node),
+        ..Fan::anonymous(&scenario.world, 1)
     };
-    stranger
-        .call(Method::GET, &rush.world.sale_path("status"), None)
+    anonymous
+        .call(Method::GET, &scenario.world.sale_path("status"), None)
         .await
         .expect(200)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_five_second_outage_serves_a_stale_status() {
-    let mut rush = LoadScenario::begin(
-        Pair::default(),
-        Scene {
-            hold_s: 20,
-            ..scene()
+    let mut scenario = LoadScenario::begin(
+        Deployment::default(),
+        SaleConfig {
+            hold_ttl_s: 20,
+            ..sale_config()
         },
         16,
     )
     .await;
-    rush.wait_for_orders(12).await;
-    let before = rush.world.environment().epochs().await;
-    let holder = rush.buyer();
-    let kept = rush.holds(&holder, 1).await;
-    let newcomer = Fan::sign_in(&rush.world, 400).await;
-    let paying = rush.start_payments(2).await;
+    scenario.wait_for_orders(12).await;
+    let before = scenario.world.environment().epochs().await;
+    let holder = scenario.buyer();
+    let kept = scenario.hold_seats(&holder, 1).await;
+    let newcomer = Fan::sign_in(&scenario.world, 400).await;
+    let paying = scenario.start_payments(2).await;
 
-    let (down, since) = (rush.world.clock.now(), rush.world.clock.monotonic());
-    for door in rush.world.environment().proxies() {
-        door.refuse_connections();
+    let (down, since) = (scenario.world.clock.now(), scenario.world.clock.monotonic());
+    for proxy in scenario.world.environment().proxies() {
+        proxy.refuse_connections();
     }
-    for node in 0..rush.world.nodes.len() {
+    for node in 0..scenario.world.nodes.len() {
         let at_this_one = |fan: &Fan| Fan {
-            base: rush.base_of(node),
+            base: scenario.base_of(node),
             ..fan.clone()
         };
-        assert_unavailable(at_this_one(&newcomer).join(&rush.world).await, "store-unavailable");
         assert_unavailable(
-            at_this_one(&holder).hold_best(&rush.world, 1).await,
+            at_this_one(&newcomer).join(&scenario.world).await,
+            "store-unavailable",
+        );
+        assert_unavailable(
+            at_this_one(&holder).hold_best(&scenario.world, 1).await,
             "store-unavailable",
         );
     }
-    for node in 0..rush.world.nodes.len() {
-        while board(&rush, node).await["stale"] != true {
-            let waited = rush.world.clock.monotonic().saturating_sub(since);
+    for node in 0..scenario.world.nodes.len() {
+        while queue_status(&scenario, node).await["stale"] != true {
+            let waited = scenario.world.clock.monotonic().saturating_sub(since);
             assert!(
                 waited < Duration::from_secs(4),
-                "node {node} does not say that its board is old"
+                "node {node} does not mark its status as stale"
             );
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
-    // It stays away for a while: all that time the board is there, and the version only grows.
+    // During the outage the status is served, and its version never falls.
     let mut version = 0;
-    while rush.world.clock.monotonic().saturating_sub(since) < Duration::from_secs(5) {
-        let now = board(&rush, 1).await;
+    while scenario.world.clock.monotonic().saturating_sub(since) < Duration::from_secs(5) {
+        let now = queue_status(&scenario, 1).await;
         assert_eq!(now["stale"], true, "{now}");
         assert!(now["version"].as_u64().unwrap() >= version, "{now}");
         version = now["version"].as_u64().unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let port = rush.world.environment_mut().server().port();
-    for door in rush.world.environment().proxies() {
-        door.switch_to(port);
+    let port = scenario.world.environment_mut().server().port();
+    for proxy in scenario.world.environment().proxies() {
+        proxy.switch_to(port);
     }
-    rush.assert_recovers().await;
-    rush.record_outage(down, rush.world.clock.now());
-    for node in 0..rush.world.nodes.len() {
-        while board(&rush, node).await["stale"] == true {
+    scenario.assert_recovers().await;
+    scenario.record_outage(down, scenario.world.clock.now());
+    for node in 0..scenario.world.nodes.len() {
+        while queue_status(&scenario, node).await["stale"] == true {
             assert!(
-                rush.world.clock.monotonic().saturating_sub(since) < Duration::from_secs(5) + SOON,
-                "node {node} shows an old board for ever"
+                scenario.world.clock.monotonic().saturating_sub(since)
+                    < Duration::from_secs(5) + RECOVERY_LIMIT,
+                "the status of node {node} stays stale"
             );
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
-    // The same server with all that it had: nobody loses a hold.
+    // The same server with all its data: no hold is lost.
     assert_eq!(
-        rush.world.environment().epochs().await,
+        scenario.world.environment().epochs().await,
         before,
-        "nothing was lost, and yet the memory was made anew"
+        "the store was rebuilt although no data was lost"
     );
-    let asked = retry_until(&rush.world, SOON, async || {
+    let reply = retry_until(&scenario.world, RECOVERY_LIMIT, async || {
         holder.call(Method::GET, &hold_path(&kept), None).await
     })
     .await;
-    assert_eq!(asked.expect(200)["seats"], kept["seats"]);
-    rush.assert_entries_kept().await;
+    assert_eq!(reply.expect(200)["seats"], kept["seats"]);
+    scenario.assert_entries_kept().await;
     for payment in paying {
-        rush.assert_paid(payment, SOON).await;
+        scenario.assert_paid(payment, RECOVERY_LIMIT).await;
     }
-    rush.finish_and_audit().await;
+    scenario.finish_and_audit().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cluster_slots_move_during_the_sale() {
-    let mut rush = LoadScenario::begin(
-        Pair {
+    let mut scenario = LoadScenario::begin(
+        Deployment {
             redis: Topology::Cluster,
-            ..Pair::default()
+            ..Deployment::default()
         },
-        scene(),
+        sale_config(),
         17,
     )
     .await;
-    rush.wait_for_orders(10).await;
-    let before = rush.world.environment().epochs().await;
-    let fan = rush.buyer();
-    let kept = rush.holds(&fan, 1).await;
-    let paying = rush.start_payments(2).await;
-    let served_before = served(&rush.world);
+    scenario.wait_for_orders(10).await;
+    let before = scenario.world.environment().epochs().await;
+    let fan = scenario.buyer();
+    let kept = scenario.hold_seats(&fan, 1).await;
+    let paying = scenario.start_payments(2).await;
+    let served_before = served(&scenario.world);
     for round in 0..3 {
-        let Backend::Cluster(cluster) = &rush.world.environment().redis else {
-            unreachable!("on a cluster")
+        let Backend::Cluster(cluster) = &scenario.world.environment().redis else {
+            unreachable!("the topology is a cluster")
         };
         for key in [
             format!("{{{SALE}}}"),
@@ -506,38 +549,38 @@ async fn cluster_slots_move_during_the_sale() {
             cluster.move_slot_of_key(&key, (from + 1) % 3).await.unwrap();
             assert_ne!(cluster.owner_of_key(&key).await.unwrap(), from);
         }
-        // Some of the sale goes over the cluster as it now is.
-        rush.wait_for_orders(25 + 12 * round).await;
+        // Some orders use the new slot layout.
+        scenario.wait_for_orders(25 + 12 * round).await;
     }
-    rush.assert_recovers().await;
-    let (all, failed) = served(&rush.world);
+    scenario.assert_recovers().await;
+    let (all, failed) = served(&scenario.world);
     let (all, failed) = (all - served_before.0, failed - served_before.1);
     assert!(all > 200, "only {all} requests were made meanwhile");
     assert!(failed * 100 < all, "{failed} of {all} requests failed");
     assert_eq!(
-        rush.world.environment().epochs().await,
+        scenario.world.environment().epochs().await,
         before,
-        "what was moved was not lost"
+        "a slot move lost data"
     );
-    let asked = fan.call(Method::GET, &hold_path(&kept), None).await;
-    assert_eq!(asked.expect(200)["seats"], kept["seats"]);
-    rush.assert_entries_kept().await;
+    let reply = fan.call(Method::GET, &hold_path(&kept), None).await;
+    assert_eq!(reply.expect(200)["seats"], kept["seats"]);
+    scenario.assert_entries_kept().await;
     for payment in paying {
-        rush.assert_paid(payment, SOON).await;
+        scenario.assert_paid(payment, RECOVERY_LIMIT).await;
     }
-    rush.finish_and_audit().await;
+    scenario.finish_and_audit().await;
 }
 
-/// Requests that the balancer has answered so far, and how many of them as a failure.
+/// Requests that the balancer has answered so far, and how many of them with a 5xx status.
 fn served(world: &World) -> (usize, usize) {
     let log = world.environment().balancer_log();
     // Combined format: the status follows the quoted request line.
     let statuses: Vec<&str> = log
         .lines()
-        .filter_map(|it| it.split("\" ").nth(1)?.split(' ').next())
+        .filter_map(|line| line.split("\" ").nth(1)?.split(' ').next())
         .collect();
     (
         statuses.len(),
-        statuses.iter().filter(|it| it.starts_with('5')).count(),
+        statuses.iter().filter(|status| status.starts_with('5')).count(),
     )
 }

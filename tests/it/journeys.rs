@@ -1,4 +1,4 @@
-//! Whole journeys, as a fan's browser or app makes them.
+//! Whole journeys of visitors, as a browser or an app makes them.
 
 use std::time::Duration;
 
@@ -12,20 +12,22 @@ use tokio::{
 
 use crate::{
     fan::Fan,
-    world::{PASSWORD, SALE, Scene, World},
+    world::{PASSWORD, SALE, SaleConfig, World},
 };
 
 fn str_of(value: &Value) -> &str {
-    value.as_str().unwrap_or_else(|| panic!("{value} is not a text"))
+    value
+        .as_str()
+        .unwrap_or_else(|| panic!("{value} is not a string"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_visitor_goes_from_the_sale_page_to_tickets() {
-    let scene = Scene {
-        opens_in: Duration::from_secs(2),
-        ..Scene::default()
+    let sale_config = SaleConfig {
+        on_sale_starts_in: Duration::from_secs(2),
+        ..SaleConfig::default()
     };
-    let world = World::open(scene).await;
+    let world = World::open(sale_config).await;
     let mut fan = Fan::anonymous(&world, 1);
 
     let sales = fan.call(Method::GET, "/v1/sales", None).await.expect(200);
@@ -54,14 +56,14 @@ async fn a_visitor_goes_from_the_sale_page_to_tickets() {
     let joined = fan.join(&world).await.expect(201);
     assert_eq!(joined["number"], 1);
     let again = fan.join(&world).await.expect(200);
-    assert_eq!(again["number"], 1, "a second click is the same place");
+    assert_eq!(again["number"], 1, "joining twice gives one entry");
     let waiting = fan.enter(&world).await.problem(409, "not-called-yet");
     assert_eq!(waiting["position"]["number"], 1);
 
     fan.enter_within(&world, Duration::from_secs(20)).await;
     assert!(
-        world.clock.now() >= world.opens_at,
-        "nobody is inside before the opening"
+        world.clock.now() >= world.on_sale_starts_at,
+        "no visitor is admitted before the on-sale start"
     );
     let plan = fan
         .call(Method::GET, &world.performance_path("plan"), None)
@@ -104,10 +106,7 @@ async fn a_visitor_goes_from_the_sale_page_to_tickets() {
         .call(Method::GET, str_of(&tickets[0]["qr_svg_url"]), None)
         .await;
     assert_eq!(picture.status, 200);
-    assert!(
-        picture.answer.body.starts_with(b"<"),
-        "a QR code to show at the door"
-    );
+    assert!(picture.answer.body.starts_with(b"<"), "the QR code is an SVG");
     let history = fan
         .call(Method::GET, &format!("/v1/orders/{order}/history"), None)
         .await
@@ -122,19 +121,19 @@ async fn a_visitor_goes_from_the_sale_page_to_tickets() {
     assert_eq!(
         own["orders"].as_array().unwrap().len(),
         1,
-        "orders are hers after the visit too"
+        "orders are listed after the visit"
     );
     world.assert_no_panic();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_clicks_on_a_seat_give_one_hold_and_one_alternative() {
-    let world = World::open(Scene::default()).await;
+    let world = World::open(SaleConfig::default()).await;
     let (one, other) = (Fan::admitted(&world, 1).await, Fan::admitted(&world, 2).await);
     let free = one.free_seats(&world).await;
     for seat in free.iter().step_by(40).take(6) {
-        let wish = [seat.as_str()];
-        let (a, b) = tokio::join!(one.hold(&world, &wish), other.hold(&world, &wish));
+        let seats = [seat.as_str()];
+        let (a, b) = tokio::join!(one.hold(&world, &seats), other.hold(&world, &seats));
         let (winner, won, lost) = if a.status == 201 {
             (&one, a, b)
         } else {
@@ -162,7 +161,7 @@ async fn two_clicks_on_a_seat_give_one_hold_and_one_alternative() {
     while one.free_seats(&world).await.len() < free.len() {
         assert!(
             world.clock.monotonic() < until,
-            "what is given back is not free again"
+            "released seats are not free again"
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -170,10 +169,14 @@ async fn two_clicks_on_a_seat_give_one_hold_and_one_alternative() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_taken_seat_is_streamed_within_250_ms() {
-    let world = World::open(Scene::default()).await;
+    let world = World::open(SaleConfig::default()).await;
     let (watcher, buyer) = (Fan::admitted(&world, 1).await, Fan::admitted(&world, 2).await);
     let map = watcher.seats(&world).await;
-    let path = format!("{}?after={}", world.performance_path("seats/events"), map["version"]);
+    let path = format!(
+        "{}?after={}",
+        world.performance_path("seats/events"),
+        map["version"]
+    );
     let mut events = Events::open(&world, &watcher, &path).await;
     let mut delays = Vec::new();
     for seat in buyer.free_seats(&world).await.iter().step_by(70).take(4) {
@@ -194,13 +197,13 @@ async fn a_taken_seat_is_streamed_within_250_ms() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn admission_respects_limit_rate_and_order() {
-    let scene = Scene {
-        capacity: 5,
-        rate_per_minute: 120,
-        burst: 2,
-        ..Scene::default()
+    let sale_config = SaleConfig {
+        active_visits_max: 5,
+        admission_rate_per_minute: 120,
+        admission_burst: 2,
+        ..SaleConfig::default()
     };
-    let world = World::open(scene).await;
+    let world = World::open(sale_config).await;
     let mut fans = Vec::new();
     for customer in 1..=8 {
         let mut fan = Fan::sign_in(&world, customer).await;
@@ -222,45 +225,48 @@ async fn admission_respects_limit_rate_and_order() {
     let refused_until = world.clock.monotonic() + Duration::from_secs(3);
     while world.clock.monotonic() < refused_until {
         for fan in &mut fans[5..] {
-            assert_eq!(fan.enter(&world).await.status, 409, "the house is full");
+            assert_eq!(fan.enter(&world).await.status, 409, "all slots are taken");
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     fans[2].end_visit(&world).await;
-    // Number 6 is next: 7 and 8 knock as eagerly and stay outside.
+    // Number 6 is next; 7 and 8 ask as often and are not admitted.
     let until = world.clock.monotonic() + Duration::from_secs(10);
     loop {
         assert_eq!(fans[7].enter(&world).await.status, 409);
         assert_eq!(fans[6].enter(&world).await.status, 409);
-        let said = fans[5].enter(&world).await;
-        if said.status == 200 {
+        let reply = fans[5].enter(&world).await;
+        if reply.status == 200 {
             break;
         }
-        let board = fans[0]
+        let queue_status = fans[0]
             .call(Method::GET, &world.sale_path("status"), None)
             .await
             .json;
         assert!(
             world.clock.monotonic() < until,
-            "number 6 was not let in: {}, the board says {board}",
-            said.json
+            "number 6 was not admitted: {}, status {queue_status}",
+            reply.json
         );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let board = fans[0]
+    let queue_status = fans[0]
         .call(Method::GET, &world.sale_path("status"), None)
         .await
         .expect(200);
-    assert!(board["active_visits"].as_u64().unwrap() <= 5, "{board}");
+    assert!(
+        queue_status["active_visits"].as_u64().unwrap() <= 5,
+        "{queue_status}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_survives_other_devices_until_its_visitor_leaves() {
-    let scene = Scene {
-        opens_in: Duration::from_mins(10),
-        ..Scene::default()
+    let sale_config = SaleConfig {
+        on_sale_starts_in: Duration::from_mins(10),
+        ..SaleConfig::default()
     };
-    let world = World::open(scene).await;
+    let world = World::open(sale_config).await;
     let mut phone = Fan::sign_in(&world, 1).await;
     assert_eq!(phone.join(&world).await.expect(201)["number"], 1);
     Fan::sign_in(&world, 2).await.join(&world).await.expect(201);
@@ -269,7 +275,7 @@ async fn an_entry_survives_other_devices_until_its_visitor_leaves() {
     assert_eq!(
         tablet.join(&world).await.expect(200)["number"],
         1,
-        "one fan, one place, whatever the device"
+        "a customer has one entry on all devices"
     );
     assert_eq!(
         tablet.position(&world).await["number"],
@@ -281,18 +287,18 @@ async fn an_entry_survives_other_devices_until_its_visitor_leaves() {
     assert_eq!(
         tablet.join(&world).await.expect(201)["number"],
         3,
-        "who leaves and comes again stands at the end"
+        "joining after leaving gives a new number"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_arrival_is_admitted() {
-    let scene = Scene {
+    let sale_config = SaleConfig {
         call_window_s: 1,
-        capacity: 2,
-        ..Scene::default()
+        active_visits_max: 2,
+        ..SaleConfig::default()
     };
-    let world = World::open(scene).await;
+    let world = World::open(sale_config).await;
     let mut late = Fan::sign_in(&world, 1).await;
     late.join(&world).await.expect(201);
     let mut next = Fan::sign_in(&world, 2).await;
@@ -307,17 +313,17 @@ async fn a_late_arrival_is_admitted() {
     assert_eq!(
         late.position(&world).await["number"],
         1,
-        "with the number that she always had"
+        "the number does not change"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unpaid_hold_expires_and_a_declined_card_is_not_charged() {
-    let scene = Scene {
-        hold_s: 10,
-        ..Scene::default()
+    let sale_config = SaleConfig {
+        hold_ttl_s: 10,
+        ..SaleConfig::default()
     };
-    let world = World::open(scene).await;
+    let world = World::open(sale_config).await;
     let (mut one, other) = (Fan::admitted(&world, 1).await, Fan::admitted(&world, 2).await);
     let forgotten = other.hold_best(&world, 4).await.expect(201);
     let expires_at: Timestamp = str_of(&forgotten["expires_at"]).parse().unwrap();
@@ -328,7 +334,8 @@ async fn an_unpaid_hold_expires_and_a_declined_card_is_not_charged() {
     one.pay(&id, "tok_declined")
         .await
         .problem(402, "payment-declined");
-    one.wait_for_seat_state(&world, str_of(&hold["seats"][0]), "held").await;
+    one.wait_for_seat_state(&world, str_of(&hold["seats"][0]), "held")
+        .await;
     let paid = one.pay(&id, "tok_ok").await.expect(201);
     assert_eq!(paid["state"], "paid");
 
@@ -354,7 +361,7 @@ async fn an_unpaid_hold_expires_and_a_declined_card_is_not_charged() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn canceling_releases_seats_and_a_key_never_pays_twice() {
-    let world = World::open(Scene::default()).await;
+    let world = World::open(SaleConfig::default()).await;
     let (fan, other) = (Fan::admitted(&world, 1).await, Fan::admitted(&world, 2).await);
     let hold = fan.hold_best(&world, 3).await.expect(201);
     let id = str_of(&hold["id"]);
@@ -410,7 +417,7 @@ async fn canceling_releases_seats_and_a_key_never_pays_twice() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_charge_with_a_lost_answer_ends_in_tickets_or_nothing() {
-    let world = World::open(Scene::default()).await;
+    let world = World::open(SaleConfig::default()).await;
     for (customer, card) in [
         (1, "tok_timeout_after_success"),
         (2, "tok_slow"),
@@ -418,11 +425,11 @@ async fn a_charge_with_a_lost_answer_ends_in_tickets_or_nothing() {
     ] {
         let mut fan = Fan::admitted(&world, customer).await;
         let hold = fan.hold_best(&world, 1).await.expect(201);
-        let said = fan.pay(str_of(&hold["id"]), card).await;
-        let order = match said.status {
-            201 | 202 => said.json["id"].clone(),
-            402 => said.json["order"]["id"].clone(),
-            other => panic!("{card}: {other} {}", said.json),
+        let reply = fan.pay(str_of(&hold["id"]), card).await;
+        let order = match reply.status {
+            201 | 202 => reply.json["id"].clone(),
+            402 => reply.json["order"]["id"].clone(),
+            other => panic!("{card}: {other} {}", reply.json),
         };
         let patience = Duration::from_secs(40);
         let ended = fan
@@ -446,7 +453,7 @@ async fn a_charge_with_a_lost_answer_ends_in_tickets_or_nothing() {
     }
 }
 
-/// A stream of server-sent events, read as it comes.
+/// A stream of server-sent events.
 struct Events {
     socket: TcpStream,
     seen: String,
@@ -458,7 +465,8 @@ impl Events {
         let mut socket = TcpStream::connect(host).await.unwrap();
         let pass = fan.pass.as_deref().unwrap();
         let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {}\r\nAdmission-Pass: {pass}\r\nAccept: text/event-stream\r\n\r\n",
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {}\r\nAdmission-Pass: {pass}\r\n\
+             Accept: text/event-stream\r\n\r\n",
             fan.session
         );
         socket.write_all(request.as_bytes()).await.unwrap();
@@ -471,7 +479,7 @@ impl Events {
         events
     }
 
-    /// Reads on until this text has come.
+    /// Reads until `text` has arrived.
     async fn until(&mut self, text: &str, patience: Duration) {
         let read = async {
             let mut bytes = vec![0; 16_384];

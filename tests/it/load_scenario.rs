@@ -1,5 +1,5 @@
-//! A sale in its rush on several nodes, for a fault to strike: a crowd that queues and buys, fans who wait, fans who are
-//! inside, money that is moving. And what must be true of all of them afterwards.
+//! A busy sale on several nodes for fault tests: a crowd that queues and buys, waiting visitors, admitted
+//! buyers and payments in progress, with the assertions that must hold after the fault.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -16,75 +16,75 @@ use stagedoor::{
 use tokio::task::JoinHandle;
 
 use crate::{
+    environment::Deployment,
     evidence::{every_node_agrees, gather, record_holds_after},
     fan::{Fan, Reply},
-    environment::Pair,
     sale::{OBSERVER, crowd_of, summary},
-    world::{Scene, World},
+    world::{SaleConfig, World},
 };
 
-/// Fans of the test's own who are inside before the crowd comes.
+/// The test's own visitors who are admitted before the crowd arrives.
 const BUYERS: u32 = 12;
-/// Fans of the test's own who have taken their places and wait.
+/// The test's own visitors who have joined and wait.
 const WAITING: u32 = 8;
 const FIRST_WAITING: u32 = 100;
 const FIRST_NEWCOMER: u32 = 200;
 const FIRST_OF_CROWD: u32 = 1_000;
 const CROWD: u32 = 110;
-/// After a fault everything that was possible before is possible again within this time.
-pub const SOON: Duration = Duration::from_secs(30);
+/// After a fault the service must work fully again within this time.
+pub const RECOVERY_LIMIT: Duration = Duration::from_secs(30);
 
 pub struct LoadScenario {
     pub world: World,
-    /// Inside all the time; she buys nothing.
+    /// Admitted all the time; buys nothing.
     pub observer: Fan,
-    /// Inside, with all their seats still to buy.
+    /// Admitted, without any purchase yet.
     pub buyers: Vec<Fan>,
     waiting: Vec<(Fan, u64)>,
     newcomers: u32,
     crowd: JoinHandle<Observations>,
     outages: Vec<(Timestamp, Timestamp)>,
-    /// When nobody of the crowd may have been told that she is inside.
-    shut: Vec<(Timestamp, Timestamp)>,
+    /// Periods in which no visitor of the crowd may have been admitted.
+    no_admission_periods: Vec<(Timestamp, Timestamp)>,
 }
 
-/// An order whose money is moving.
+/// An order whose payment is in progress.
 pub struct Payment {
     fan: Fan,
     order: String,
     hold: String,
     card: &'static str,
     key: String,
-    told: JoinHandle<Result<Reply, CallError>>,
+    response: JoinHandle<Result<Reply, CallError>>,
 }
 
 /// A sale that is busy for about twenty seconds.
-pub fn scene() -> Scene {
-    Scene {
-        rate_per_minute: 1_200,
-        burst: 20,
-        capacity: 60,
+pub fn sale_config() -> SaleConfig {
+    SaleConfig {
+        admission_rate_per_minute: 1_200,
+        admission_burst: 20,
+        active_visits_max: 60,
         call_window_s: 6,
         seats: 500,
-        hold_s: 12,
-        gateway_deadline_ms: 4_000,
-        ..Scene::default()
+        hold_ttl_s: 12,
+        gateway_timeout_ms: 4_000,
+        ..SaleConfig::default()
     }
 }
 
 impl LoadScenario {
-    /// Opens the house and sends the crowd in.
-    pub async fn begin(pair: Pair, scene: Scene, seed: u64) -> Self {
-        let world = World::open_on(pair, scene).await;
+    /// Starts the service and the crowd.
+    pub async fn begin(deployment: Deployment, sale_config: SaleConfig, seed: u64) -> Self {
+        let world = World::open_on(deployment, sale_config).await;
         let (observer, buyers, waiting) = tokio::join!(
             Fan::admitted(&world, OBSERVER),
             join_all((0..BUYERS).map(|n| Fan::admitted(&world, OBSERVER + 1 + n))),
             join_all((0..WAITING).map(|n| Fan::sign_in(&world, FIRST_WAITING + n))),
         );
-        let mut places = Vec::new();
+        let mut waiting_entries = Vec::new();
         for mut fan in waiting {
             let number = fan.join(&world).await.expect(201)["number"].as_u64().unwrap();
-            places.push((fan, number));
+            waiting_entries.push((fan, number));
         }
         let mut config = crowd_of(&world, CROWD, seed, Duration::from_secs(10));
         config.first_customer = FIRST_OF_CROWD;
@@ -94,16 +94,16 @@ impl LoadScenario {
             world,
             observer,
             buyers,
-            waiting: places,
+            waiting: waiting_entries,
             newcomers: 0,
             crowd,
             outages: Vec::new(),
-            shut: Vec::new(),
+            no_admission_periods: Vec::new(),
         }
     }
 
-    /// A fault bites only where something goes on: waits until so many orders are in the ledger, and makes sure that the
-    /// crowd is still there.
+    /// Waits until `count` orders are in the ledger, so that a fault hits a busy sale, and asserts that the
+    /// crowd is still active.
     pub async fn wait_for_orders(&self, count: i64) {
         let until = self.world.clock.monotonic() + Duration::from_secs(30);
         loop {
@@ -125,36 +125,36 @@ impl LoadScenario {
         assert!(!self.crowd.is_finished(), "the fault comes too late to matter");
     }
 
-    /// A buyer who has not been called upon yet.
+    /// A buyer whom the test has not used yet.
     pub fn buyer(&mut self) -> Fan {
         self.buyers.pop().expect("there are enough buyers")
     }
 
-    /// Holds the best seats for her. In a rush others may be faster every time that the house tries; then she asks again.
-    pub async fn holds(&self, fan: &Fan, quantity: u8) -> Value {
-        let until = self.world.clock.monotonic() + SOON;
+    /// Holds the best seats; retries when other visitors took them first.
+    pub async fn hold_seats(&self, fan: &Fan, quantity: u8) -> Value {
+        let until = self.world.clock.monotonic() + RECOVERY_LIMIT;
         loop {
-            let said = fan.hold_best(&self.world, quantity).await;
-            if said.status != 409
-                || said.json["type"] != "/problems/seats-taken"
+            let reply = fan.hold_best(&self.world, quantity).await;
+            if reply.status != 409
+                || reply.json["type"] != "/problems/seats-taken"
                 || self.world.clock.monotonic() > until
             {
-                return said.expect(201);
+                return reply.expect(201);
             }
         }
     }
 
-    /// So many buyers pay for a seat each, with a card that takes its time.
+    /// Starts `count` payments for one seat each with a slow card.
     pub async fn start_payments(&mut self, count: usize) -> Vec<Payment> {
         let buyers: Vec<Fan> = (0..count).map(|_| self.buyer()).collect();
         join_all(buyers.into_iter().map(|fan| self.pay(fan, "tok_slow"))).await
     }
 
-    /// Pays for one seat; returns when the order is in the ledger. Where her base is a node's, that one drives it.
+    /// Pays for one seat; returns when the order is in the ledger. The node of `fan.base` drives the order.
     pub async fn pay(&self, mut fan: Fan, card: &'static str) -> Payment {
-        let hold = self.holds(&fan, 1).await["id"].as_str().unwrap().to_owned();
-        let key = format!("rush-{}", fan.customer);
-        let told = tokio::spawn({
+        let hold = self.hold_seats(&fan, 1).await["id"].as_str().unwrap().to_owned();
+        let key = format!("scenario-{}", fan.customer);
+        let response = tokio::spawn({
             let (fan, hold, key) = (fan.clone(), hold.clone(), key.clone());
             async move { fan.try_pay(&hold, card, &key).await }
         });
@@ -166,8 +166,8 @@ impl LoadScenario {
                 break orders["orders"][0]["id"].as_str().unwrap().to_owned();
             }
             assert!(
-                self.world.clock.monotonic() < until && !told.is_finished(),
-                "no money moves: {orders}"
+                self.world.clock.monotonic() < until && !response.is_finished(),
+                "no payment is in progress: {orders}"
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
         };
@@ -177,36 +177,36 @@ impl LoadScenario {
             hold,
             card,
             key,
-            told,
+            response,
         }
     }
 
-    /// The gateway has taken down all these payments, whether or not anybody has read its answers.
+    /// Waits until the gateway has recorded all these payments.
     pub async fn wait_for_gateway(&self, payments: &[Payment]) {
         let until = self.world.clock.monotonic() + Duration::from_secs(3);
         let uri: http::Uri = format!("{}/v1/statement", self.world.environment().gateway_url())
             .parse()
             .unwrap();
         loop {
-            let book = self
+            let statement = self
                 .world
                 .client
                 .send(Method::GET, uri.clone(), &[], Bytes::new())
                 .await
                 .unwrap();
-            let book = String::from_utf8_lossy(&book.body).into_owned();
-            if payments.iter().all(|it| book.contains(&it.order)) {
+            let statement = String::from_utf8_lossy(&statement.body).into_owned();
+            if payments.iter().all(|payment| statement.contains(&payment.order)) {
                 return;
             }
             assert!(
                 self.world.clock.monotonic() < until,
-                "a payment did not come to the gateway: {book}"
+                "a payment did not reach the gateway: {statement}"
             );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
-    /// The order of this payment ended in tickets, whatever happened meanwhile.
+    /// Asserts that the order of this payment ended in tickets.
     pub async fn assert_paid(&self, payment: Payment, patience: Duration) {
         let Payment {
             fan,
@@ -214,30 +214,30 @@ impl LoadScenario {
             hold,
             card,
             key,
-            told,
+            response,
         } = payment;
-        // What the buyer was told may be that it is not known yet, or nothing at all; she asks again.
-        let _ = told.await.unwrap();
+        // The first response may be pending or lost; the buyer retries with the same key.
+        let _ = response.await.unwrap();
         let world = &self.world;
-        let said = retry_until(world, patience, async || {
+        let reply = retry_until(world, patience, async || {
             fan.pay_with_key(&hold, card, &key).await
         })
         .await;
         assert!(
-            matches!(said.status, 201 | 202),
+            matches!(reply.status, 201 | 202),
             "customer {}: {} {}",
             fan.customer,
-            said.status,
-            said.json
+            reply.status,
+            reply.json
         );
-        assert_eq!(said.json["id"], order, "the same key is the same order");
+        assert_eq!(reply.json["id"], order, "the same key is the same order");
         let until = world.clock.monotonic() + patience;
         loop {
-            let said = retry_until(world, patience, async || {
+            let reply = retry_until(world, patience, async || {
                 fan.call(Method::GET, &format!("/v1/orders/{order}"), None).await
             })
             .await;
-            if said.expect(200)["state"] == "paid" {
+            if reply.expect(200)["state"] == "paid" {
                 break;
             }
             let history = async || {
@@ -247,7 +247,7 @@ impl LoadScenario {
             };
             assert!(
                 world.clock.monotonic() < until,
-                "the money stopped: {}",
+                "the order did not finish: {}",
                 history().await
             );
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -260,13 +260,13 @@ impl LoadScenario {
         assert_eq!(tickets.expect(200)["tickets"].as_array().unwrap().len(), 1);
     }
 
-    /// Somebody new takes a place, comes in, holds seats and has her tickets; all that within [`SOON`].
+    /// Asserts that a new visitor gets from joining to tickets within [`RECOVERY_LIMIT`].
     pub async fn assert_recovers(&mut self) {
         self.newcomers += 1;
         let customer = FIRST_NEWCOMER + self.newcomers;
         let world = &self.world;
         let began = world.clock.monotonic();
-        let left = || (began + SOON).saturating_sub(world.clock.monotonic());
+        let left = || (began + RECOVERY_LIMIT).saturating_sub(world.clock.monotonic());
         let mut fan = Fan::anonymous(world, customer);
         let token = retry_until(world, left(), async || fan.hand_off(world).await)
             .await
@@ -279,15 +279,15 @@ impl LoadScenario {
         assert!(matches!(joined.status, 200 | 201), "{}", joined.json);
         fan.queue = joined.json["token"].as_str().map(str::to_owned);
         loop {
-            let said = fan.enter(world).await;
-            match said.status {
+            let reply = fan.enter(world).await;
+            match reply.status {
                 200 => break,
                 409 | 503 => assert!(
                     !left().is_zero(),
-                    "not inside {SOON:?} after the fault: {}",
-                    said.json
+                    "not admitted {RECOVERY_LIMIT:?} after the fault: {}",
+                    reply.json
                 ),
-                _ => panic!("{} {}", said.status, said.json),
+                _ => panic!("{} {}", reply.status, reply.json),
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -302,7 +302,7 @@ impl LoadScenario {
                 format!("newcomer-{customer}-{tries}"),
             );
             let paid = retry_until(world, left(), async || fan.pay_with_key(id, "tok_ok", &key).await).await;
-            // An engine that loses its memory once more forgets a hold that nobody pays yet.
+            // A store that loses its data once more loses unpaid holds.
             if paid.status != 409 || left().is_zero() {
                 break paid;
             }
@@ -316,33 +316,41 @@ impl LoadScenario {
         )
         .await;
         eprintln!(
-            "the sale went on within {:?}",
+            "the sale recovered within {:?}",
             world.clock.monotonic().saturating_sub(began)
         );
     }
 
-    /// Whoever waited has her place, and the number that she had.
+    /// Asserts that all waiting visitors kept their entries and numbers.
     pub async fn assert_entries_kept(&self) {
         for (fan, number) in &self.waiting {
-            let place = retry_until(&self.world, SOON, async || {
+            let position = retry_until(&self.world, RECOVERY_LIMIT, async || {
                 fan.call(Method::GET, &self.world.sale_path("queue/position"), None)
                     .await
             })
             .await;
-            assert_eq!(place.expect(200)["number"], *number, "customer {}", fan.customer);
-            let again = retry_until(&self.world, SOON, async || fan.clone().join(&self.world).await).await;
+            assert_eq!(
+                position.expect(200)["number"],
+                *number,
+                "customer {}",
+                fan.customer
+            );
+            let again = retry_until(&self.world, RECOVERY_LIMIT, async || {
+                fan.clone().join(&self.world).await
+            })
+            .await;
             assert_eq!(again.expect(200)["number"], *number, "customer {}", fan.customer);
         }
     }
 
-    /// Until `up` the house did not do all that it should.
+    /// Records for the auditor that the service was not fully available from `down` to `up`.
     pub fn record_outage(&mut self, down: Timestamp, up: Timestamp) {
         self.outages.push((down, up));
     }
 
-    /// Who cannot be written down is not let in: the crowd's own word is heard when it has gone home.
+    /// Records a period without a journal; at the end no visitor may have been admitted in it.
     pub fn assert_none_admitted(&mut self, from: Timestamp, until: Timestamp) {
-        self.shut.push((from, until));
+        self.no_admission_periods.push((from, until));
     }
 
     /// `http://...` of one node, past the balancer.
@@ -350,22 +358,23 @@ impl LoadScenario {
         format!("http://{}", self.world.nodes[node].public)
     }
 
-    /// Waits until the crowd has gone home and everything has come to rest, and hears the auditor.
+    /// Waits until the crowd has finished and all holds have ended, and runs the audit.
     pub async fn finish_and_audit(mut self) {
         let report = tokio::time::timeout(Duration::from_secs(100), &mut self.crowd)
             .await
-            .expect("the crowd goes home")
+            .expect("the crowd finishes")
             .unwrap();
         let Self {
             world,
             mut observer,
             outages,
-            shut,
+            no_admission_periods,
             ..
         } = self;
-        let (said, crowd_gone) = (summary(&report), world.clock.now());
-        let last_hold = crowd_gone.plus(Duration::from_secs(u64::from(world.scene.hold_s)));
-        let until = world.clock.monotonic() + Duration::from_secs(u64::from(world.scene.hold_s) + 10);
+        let (counts, crowd_gone) = (summary(&report), world.clock.now());
+        let last_hold = crowd_gone.plus(Duration::from_secs(u64::from(world.sale_config.hold_ttl_s)));
+        let until =
+            world.clock.monotonic() + Duration::from_secs(u64::from(world.sale_config.hold_ttl_s) + 10);
         let (evidence, found) = loop {
             observer.renew(&world).await;
             let mut evidence = gather(&world, &observer).await;
@@ -383,75 +392,79 @@ impl LoadScenario {
         };
         assert!(
             found.is_empty(),
-            "{} violations, the first: {:#?}\n{said}",
+            "{} violations, the first: {:#?}\n{counts}",
             found.len(),
             &found[..found.len().min(10)]
         );
         assert!(
             evidence.holds.is_empty(),
-            "held for ever: {:?}\n{said}",
+            "holds that never end: {:?}\n{counts}",
             evidence.holds
         );
-        for (from, until) in shut {
-            let inside = report
+        for (from, until) in no_admission_periods {
+            let admitted = report
                 .entries
                 .iter()
-                .filter(|it| from < it.at && it.at < until)
+                .filter(|entry| from < entry.at && entry.at < until)
                 .count();
             assert_eq!(
-                inside, 0,
-                "nobody could be written down, and yet they were let in"
+                admitted, 0,
+                "visitors were admitted while the journal was unavailable"
             );
         }
-        assert!(report.tickets > 0 && report.entered > 0, "{said}");
+        assert!(report.tickets > 0 && report.entered > 0, "{counts}");
         assert!(
             !report
                 .errors
                 .keys()
-                .any(|it| it.contains("unreadable") || it.contains("changed")),
-            "{said}"
+                .any(|kind| kind.contains("unreadable") || kind.contains("changed")),
+            "{counts}"
         );
         assert_eq!(
             entered_numbers(&evidence).len(),
             evidence.admissions.len(),
-            "each number once: {said}"
+            "each number once: {counts}"
         );
-        eprintln!("{said}");
+        eprintln!("{counts}");
         world.assert_no_panic();
     }
 }
 
 fn entered_numbers(evidence: &Evidence) -> BTreeSet<u64> {
-    evidence.admissions.iter().map(|it| it.number).collect()
+    evidence
+        .admissions
+        .iter()
+        .map(|admission| admission.number)
+        .collect()
 }
 
-/// Asks again as long as the answer is 503 and says when to come again.
+/// Repeats a request while the response is 503 with `Retry-After`.
 pub async fn retry_until(world: &World, patience: Duration, ask: impl AsyncFn() -> Reply) -> Reply {
     let until = world.clock.monotonic() + patience;
     loop {
-        let said = ask().await;
-        if said.status != 503 {
-            return said;
+        let reply = ask().await;
+        if reply.status != 503 {
+            return reply;
         }
         assert!(
-            said.answer.headers.contains_key(header::RETRY_AFTER),
+            reply.answer.headers.contains_key(header::RETRY_AFTER),
             "{}",
-            said.json
+            reply.json
         );
         assert!(
             world.clock.monotonic() < until,
             "still after {patience:?}: {}",
-            said.json
+            reply.json
         );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// The answer of somebody who is away: 503, of this kind, and when to come again.
+/// Asserts a 503 problem with a `Retry-After` of 1 to 10 s.
 #[track_caller]
-pub fn assert_unavailable(said: Reply, slug: &str) {
-    let answer = said.answer.clone();
-    said.problem(503, slug);
+pub fn assert_unavailable(reply: Reply, slug: &str) {
+    let answer = reply.answer.clone();
+    reply.problem(503, slug);
     let seconds: u64 = answer.headers[header::RETRY_AFTER]
         .to_str()
         .unwrap()

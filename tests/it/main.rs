@@ -1,4 +1,4 @@
-//! The house as its visitors find it: the real binary, spoken to over HTTP, killed and started again.
+//! End-to-end tests of the real binary over HTTP, including crashes and restarts.
 
 #![expect(clippy::unwrap_used, reason = "in a test a broken expectation is the result")]
 #![expect(
@@ -8,25 +8,25 @@
 
 mod architecture;
 mod attacks;
-mod misconfigured_backends;
+mod backpressure;
 mod bad_input;
 mod beacon;
-mod backpressure;
 mod demo;
 mod draw;
 mod entry;
+mod environment;
 mod evidence;
 mod fan;
 mod faults;
 mod faults_nodes;
 mod faults_postgres;
 mod faults_redis;
-mod environment;
 mod journeys;
+mod load_scenario;
+mod misconfigured_backends;
 mod nodes;
 mod operators;
 mod roles;
 mod rolling;
-mod load_scenario;
 mod sale;
 mod world;

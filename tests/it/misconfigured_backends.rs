@@ -1,5 +1,5 @@
-//! A node that is given servers it cannot rely on says what is wrong and what to do about it, and ends: it does not
-//! serve, keeps nothing open and makes nothing half.
+//! A node with unsuitable servers names the fault and the remedy and exits. It does not listen and leaves
+//! nothing half-made.
 
 use testkit::{RedisSentinels, RedisServer};
 use tokio::{
@@ -9,83 +9,85 @@ use tokio::{
 };
 
 use crate::{
+    environment::Deployment,
     fan::Fan,
-    environment::Pair,
-    world::{Scene, World},
+    world::{SaleConfig, World},
 };
 
 const REDIS: &str = "STAGEDOOR__STORE__REDIS__URL";
 const LEDGER: &str = "STAGEDOOR__LEDGER__URL";
 const PASSWORD: &str = "not-for-the-log";
 
-async fn house() -> World {
+async fn world_with_one_node() -> World {
     World::prepared_on(
-        Pair {
+        Deployment {
             nodes: 1,
-            ..Pair::default()
+            ..Deployment::default()
         },
-        Scene::default(),
+        SaleConfig::default(),
     )
     .await
 }
 
-/// The node does not start with this variable, and says all of `expected`.
-async fn refuses(world: &mut World, variable: &'static str, value: &str, expected: &[&str]) {
+/// Asserts that the node does not start with this variable, and prints all of `expected`.
+async fn assert_start_refused(world: &mut World, variable: &'static str, value: &str, expected: &[&str]) {
     let good = world.nodes[0].variable(variable);
     world.nodes[0].set(variable, value.to_owned());
-    let (status, said) = world.nodes[0].fails_to_start().await;
-    assert!(!status.success(), "{value} was accepted: {said}");
+    let (status, output) = world.nodes[0].fails_to_start().await;
+    assert!(!status.success(), "{value} was accepted: {output}");
     for text in expected {
-        assert!(said.contains(text), "{value}: {said}");
+        assert!(output.contains(text), "{value}: {output}");
     }
     assert!(
-        !said.contains(PASSWORD) && !said.contains("panicked"),
-        "{value}: {said}"
+        !output.contains(PASSWORD) && !output.contains("panicked"),
+        "{value}: {output}"
     );
-    for address in [world.nodes[0].public, world.nodes[0].ops] {
+    for address in [world.nodes[0].public, world.nodes[0].admin] {
         assert!(
             TcpStream::connect(address).await.is_err(),
-            "{address} is open still"
+            "{address} is still open"
         );
     }
     world.nodes[0].set(variable, good);
 }
 
-/// Books that somebody has begun.
-async fn books(world: &World) -> i64 {
+/// The number of schemas that were created.
+async fn schemas_created(world: &World) -> i64 {
     world
         .environment()
-        .query_number("SELECT COUNT(*) FROM pg_namespace WHERE nspname IN ('stagedoor_ledger', 'stagedoor_queue')")
+        .query_number(
+            "SELECT COUNT(*) FROM pg_namespace WHERE nspname IN ('stagedoor_ledger', 'stagedoor_queue')",
+        )
         .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unsafe_redis_is_refused() {
-    let mut world = house().await;
-    let nobody = TcpListener::bind("127.0.0.1:0")
+    let mut world = world_with_one_node().await;
+    let unused_address = TcpListener::bind("127.0.0.1:0")
         .await
         .unwrap()
         .local_addr()
         .unwrap();
-    refuses(&mut world, REDIS, "http://127.0.0.1", &["redis.url", "redis://"]).await;
-    refuses(
+    assert_start_refused(&mut world, REDIS, "http://127.0.0.1", &["redis.url", "redis://"]).await;
+    assert_start_refused(
         &mut world,
         REDIS,
-        &format!("redis://{nobody}"),
-        &["cannot be reached", &nobody.to_string()],
+        &format!("redis://{unused_address}"),
+        &["cannot be reached", &unused_address.to_string()],
     )
     .await;
 
     let guarded = RedisServer::start_with(&["requirepass right"]).await.unwrap();
     let at = format!("127.0.0.1:{}", guarded.port());
-    refuses(
+    assert_start_refused(
         &mut world,
         REDIS,
         &format!("redis://:{PASSWORD}@{at}"),
         &["refuses the login", &at],
     )
     .await;
-    refuses(
+    assert_start_refused(
         &mut world,
         REDIS,
         &format!("redis://{at}"),
@@ -106,7 +108,7 @@ async fn an_unsafe_redis_is_refused() {
         ])
         .await
         .unwrap();
-    refuses(
+    assert_start_refused(
         &mut world,
         REDIS,
         &format!("redis://reader:{PASSWORD}@{at}"),
@@ -114,57 +116,57 @@ async fn an_unsafe_redis_is_refused() {
     )
     .await;
 
-    let forgetful = RedisServer::start_with(&["maxmemory-policy allkeys-lru"])
+    let evicting = RedisServer::start_with(&["maxmemory-policy allkeys-lru"])
         .await
         .unwrap();
-    refuses(
+    assert_start_refused(
         &mut world,
         REDIS,
-        &forgetful.url(),
+        &evicting.url(),
         &["allkeys-lru", "noeviction", "store.redis.allow_unsafe"],
     )
     .await;
-    let unkept = RedisServer::start_with(&["appendonly no"]).await.unwrap();
-    let replica = unkept.replica().await.unwrap();
-    refuses(
+    let not_persistent = RedisServer::start_with(&["appendonly no"]).await.unwrap();
+    let replica = not_persistent.replica().await.unwrap();
+    assert_start_refused(
         &mut world,
         REDIS,
-        &unkept.url(),
+        &not_persistent.url(),
         &["no persistence", "appendonly yes"],
     )
     .await;
-    refuses(
+    assert_start_refused(
         &mut world,
         REDIS,
         &replica.url(),
         &["is a replica", "redis+sentinel://"],
     )
     .await;
-    let watched = RedisSentinels::start().await.unwrap();
-    refuses(
+    let sentinels = RedisSentinels::start().await.unwrap();
+    assert_start_refused(
         &mut world,
         REDIS,
-        &watched.url_of("villain"),
+        &sentinels.url_of("villain"),
         &["monitor no primary named villain", "sentinel monitor"],
     )
     .await;
-    refuses(
+    assert_start_refused(
         &mut world,
         REDIS,
-        &format!("redis+sentinel://{nobody}/villain"),
-        &["sentinels at", &nobody.to_string(), "running"],
+        &format!("redis+sentinel://{unused_address}/villain"),
+        &["sentinels at", &unused_address.to_string(), "running"],
     )
     .await;
     let (old, _serving) = old_redis().await;
-    refuses(&mut world, REDIS, &old, &["version 6.2.14", "7.0"]).await;
+    assert_start_refused(&mut world, REDIS, &old, &["version 6.2.14", "7.0"]).await;
 
-    assert_eq!(books(&world).await, 0, "nothing was begun");
-    starts_all_the_same(&mut world).await;
+    assert_eq!(schemas_created(&world).await, 0, "a schema was created");
+    assert_starts(&mut world).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unsafe_database_is_refused() {
-    let mut world = house().await;
+    let mut world = world_with_one_node().await;
     let postgres = &world.environment().postgres;
     let at = format!("127.0.0.1:{}", postgres.port());
     postgres
@@ -190,69 +192,69 @@ async fn an_unsafe_database_is_refused() {
         .run("careless", "ALTER DATABASE careless SET synchronous_commit = off")
         .await
         .unwrap();
-    let nobody = TcpListener::bind("127.0.0.1:0")
+    let unused_address = TcpListener::bind("127.0.0.1:0")
         .await
         .unwrap()
         .local_addr()
         .unwrap();
 
-    refuses(&mut world, LEDGER, "mysql://127.0.0.1/x", &["ledger.url"]).await;
-    refuses(
+    assert_start_refused(&mut world, LEDGER, "mysql://127.0.0.1/x", &["ledger.url"]).await;
+    assert_start_refused(
         &mut world,
         LEDGER,
-        &format!("postgres://postgres:{PASSWORD}@{nobody}/x"),
-        &["no PostgreSQL server responds", &nobody.to_string()],
+        &format!("postgres://postgres:{PASSWORD}@{unused_address}/x"),
+        &["no PostgreSQL server responds", &unused_address.to_string()],
     )
     .await;
-    refuses(
+    assert_start_refused(
         &mut world,
         LEDGER,
         &format!("postgres://guarded:{PASSWORD}@{at}/closed"),
         &["refuses the sign-in", "check user and password", &at],
     )
     .await;
-    refuses(
+    assert_start_refused(
         &mut world,
         LEDGER,
         &format!("postgres://postgres@{at}/nowhere"),
         &["there is no database", "nowhere", "create it"],
     )
     .await;
-    refuses(
+    assert_start_refused(
         &mut world,
         LEDGER,
         &format!("postgres://plain@{at}/closed"),
         &["lacks permission", "GRANT CREATE ON DATABASE"],
     )
     .await;
-    refuses(
+    assert_start_refused(
         &mut world,
         LEDGER,
         &format!("postgres://postgres@{at}/crowded"),
         &["stagedoor_keys", "not of this program", "customers"],
     )
     .await;
-    refuses(
+    assert_start_refused(
         &mut world,
         LEDGER,
         &format!("postgres://postgres@{at}/careless"),
         &["synchronous_commit"],
     )
     .await;
-    refuses(&mut world, LEDGER, "sqlite:ledger.db", &["ledger.url", "redis"]).await;
+    assert_start_refused(&mut world, LEDGER, "sqlite:ledger.db", &["ledger.url", "redis"]).await;
 
-    starts_all_the_same(&mut world).await;
+    assert_starts(&mut world).await;
     assert!(world.nodes[0].stop().await.success());
     let good = world.nodes[0].variable(LEDGER);
-    let mend = |done: bool| format!("UPDATE stagedoor_ledger._sqlx_migrations SET success = {done}");
-    world.environment().execute(&mend(false)).await;
-    refuses(&mut world, LEDGER, &good, &["stagedoor_ledger", "half"]).await;
-    world.environment().execute(&mend(true)).await;
+    let set_success = |done: bool| format!("UPDATE stagedoor_ledger._sqlx_migrations SET success = {done}");
+    world.environment().execute(&set_success(false)).await;
+    assert_start_refused(&mut world, LEDGER, &good, &["stagedoor_ledger", "half"]).await;
+    world.environment().execute(&set_success(true)).await;
     world
         .environment()
         .execute("UPDATE stagedoor_queue._sqlx_migrations SET checksum = 'x'")
         .await;
-    refuses(
+    assert_start_refused(
         &mut world,
         LEDGER,
         &good,
@@ -261,15 +263,20 @@ async fn an_unsafe_database_is_refused() {
     .await;
 }
 
-/// With what it was given at first the node opens, and somebody can come in.
-async fn starts_all_the_same(world: &mut World) {
+/// Asserts that the node starts with the original settings, and that a visitor can hold a seat.
+async fn assert_starts(world: &mut World) {
     world.start().await;
-    Fan::admitted(world, 1).await.hold_best(world, 1).await.expect(201);
+    Fan::admitted(world, 1)
+        .await
+        .hold_best(world, 1)
+        .await
+        .expect(201);
 }
 
-/// Speaks as much of the protocol as it takes to say how old it is.
+/// A server that speaks just enough of the protocol to report version 6.2.
 async fn old_redis() -> (String, JoinHandle<()>) {
-    const INFO: &str = "redis_version:6.2.14\r\nrole:master\r\nloading:0\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\n";
+    const INFO: &str = "redis_version:6.2.14\r\nrole:master\r\nloading:0\r\n\
+                        maxmemory_policy:noeviction\r\naof_enabled:1\r\n";
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("redis://{}", listener.local_addr().unwrap());
     let serving = tokio::spawn(async move {
@@ -277,9 +284,9 @@ async fn old_redis() -> (String, JoinHandle<()>) {
             tokio::spawn(async move {
                 let mut bytes = vec![0; 4_096];
                 while let Ok(n @ 1..) = socket.read(&mut bytes).await {
-                    let asked = String::from_utf8_lossy(&bytes[..n]).to_uppercase();
-                    // Commands may come together; each begins with its number of words.
-                    for command in asked.split('*').skip(1) {
+                    let received = String::from_utf8_lossy(&bytes[..n]).to_uppercase();
+                    // Commands may arrive together; each begins with `*` and its number of words.
+                    for command in received.split('*').skip(1) {
                         let answer = if command.contains("\r\nINFO\r\n") {
                             format!("${}\r\n{INFO}\r\n", INFO.len())
                         } else {

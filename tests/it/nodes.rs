@@ -16,10 +16,10 @@ use stagedoor::{
     platform::http_client::HttpClient,
 };
 
-/// What all processes of one world have in common.
+/// What all processes of one world share.
 #[derive(Clone)]
 pub struct Site {
-    /// Everything of this world is in it.
+    /// The folder with all files of this world.
     pub dir: PathBuf,
     pub clock: Arc<SystemClock>,
     pub client: HttpClient,
@@ -30,27 +30,27 @@ impl Site {
         self.dir.join("stagedoor.toml")
     }
 
-    /// Everything that the processes have written, over all their starts; one process after the other.
+    /// The logs of all processes over all their starts, one process after the other.
     pub fn log(&self) -> String {
         let mut files: Vec<PathBuf> = fs::read_dir(&self.dir)
             .into_iter()
             .flatten()
             .flatten()
-            .map(|it| it.path())
+            .map(|entry| entry.path())
             .collect();
-        files.retain(|it| it.extension().is_some_and(|it| it == "log"));
+        files.retain(|file| file.extension().is_some_and(|suffix| suffix == "log"));
         files.sort();
         files
             .iter()
-            .map(|it| fs::read_to_string(it).unwrap_or_default())
+            .map(|file| fs::read_to_string(file).unwrap_or_default())
             .collect()
     }
 }
 
-/// One process, started and stopped as often as wanted, always on the same ports.
+/// One process, which can be restarted on the same ports.
 pub struct Node {
     pub public: SocketAddr,
-    pub ops: SocketAddr,
+    pub admin: SocketAddr,
     site: Site,
     roles: &'static str,
     data: PathBuf,
@@ -59,16 +59,16 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node that is not started yet, with variables of its own over the world's configuration.
+    /// A node that is not started yet; `env` overrides the world's configuration.
     pub fn new(site: &Site, roles: &'static str, data: PathBuf, env: Vec<(&'static str, String)>) -> Self {
         let (one, two) = (
             TcpListener::bind("127.0.0.1:0").unwrap(),
             TcpListener::bind("127.0.0.1:0").unwrap(),
         );
-        let (public, ops) = (one.local_addr().unwrap(), two.local_addr().unwrap());
+        let (public, admin) = (one.local_addr().unwrap(), two.local_addr().unwrap());
         Self {
             public,
-            ops,
+            admin,
             site: site.clone(),
             roles,
             data,
@@ -82,7 +82,7 @@ impl Node {
         self.env.push((variable, value));
     }
 
-    /// What it is set to now.
+    /// The current value of a variable.
     pub fn variable(&self, variable: &str) -> String {
         self.env
             .iter()
@@ -92,7 +92,7 @@ impl Node {
             .clone()
     }
 
-    /// Starts a process that must end by itself; its status, and all that it wrote.
+    /// Starts a process that must exit by itself; returns its status and output.
     pub async fn fails_to_start(&mut self) -> (ExitStatus, String) {
         let before = self.log().len();
         self.spawn();
@@ -100,7 +100,7 @@ impl Node {
         (status, self.log().split_off(before))
     }
 
-    /// Starts it and waits until it says that it is ready.
+    /// Starts it and waits until it is ready.
     pub async fn start(&mut self) {
         self.spawn();
         let clock = &self.site.clock;
@@ -131,7 +131,7 @@ impl Node {
                 "--listen",
                 &self.public.to_string(),
                 "--admin-listen",
-                &self.ops.to_string(),
+                &self.admin.to_string(),
                 "--data",
             ])
             .arg(&self.data)
@@ -162,7 +162,7 @@ impl Node {
         child.wait().unwrap();
     }
 
-    /// Stops it where it stands: connections stay open and nothing is answered, until it is woken.
+    /// SIGSTOP: connections stay open and no request is answered until [`Node::wake`].
     pub fn freeze(&self) {
         self.signal("STOP");
     }
@@ -182,9 +182,9 @@ impl Node {
         );
     }
 
-    /// What it says when a balancer asks whether it is ready.
+    /// The status code of the readiness check.
     pub async fn readiness(&self) -> Option<u16> {
-        let uri = format!("http://{}/health/ready", self.ops).parse().unwrap();
+        let uri = format!("http://{}/health/ready", self.admin).parse().unwrap();
         self.site
             .client
             .send(Method::GET, uri, &[], Bytes::new())
@@ -198,13 +198,13 @@ impl Node {
         self.signal("TERM");
     }
 
-    /// SIGTERM; gives the exit status once the process has drained.
+    /// SIGTERM; returns the exit status once the process has drained.
     pub async fn stop(&mut self) -> ExitStatus {
         self.tell_to_stop();
         self.ended().await
     }
 
-    /// The exit status of a process that was told to stop, or ends by itself.
+    /// Waits for the process to exit; returns its status.
     pub async fn ended(&mut self) -> ExitStatus {
         let mut child = self.child.take().unwrap();
         let until = self.site.clock.monotonic() + Duration::from_secs(50);

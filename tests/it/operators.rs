@@ -1,4 +1,4 @@
-//! Operators at the private listener: whose orders are taken, what is no use, and the log that holds them all.
+//! Operators' commands at the admin listener: authorization, validation, effect on all nodes, journal.
 
 use std::{process::ExitStatus, time::Duration};
 
@@ -12,15 +12,15 @@ use stagedoor::{
 };
 
 use crate::{
+    environment::Deployment,
     fan::Fan,
-    environment::Pair,
-    world::{Scene, World, command},
+    world::{SaleConfig, World, command},
 };
 
-const KIM: &str = "the token of Kim, who is an operator in tests";
-const LEE: &str = "the token of Lee, who is another";
+const KIM: &str = "the token of Kim, an operator in tests";
+const LEE: &str = "the token of Lee, another operator";
 
-/// The house, ready, with two operators.
+/// Starts the service with two operators.
 async fn with_operators(mut world: World) -> World {
     let hash = |token: &str| hex(&sha256(token.as_bytes()));
     world.add_to_config(&format!(
@@ -32,7 +32,7 @@ async fn with_operators(mut world: World) -> World {
     world
 }
 
-/// What the private listener of a node answers: status and body.
+/// Calls a node's admin listener; returns status and body.
 async fn at_node(
     world: &World,
     node: usize,
@@ -45,7 +45,9 @@ async fn at_node(
         .iter()
         .map(|token| (header::AUTHORIZATION, format!("Bearer {token}").parse().unwrap()))
         .collect();
-    let uri = format!("http://{}{path}", world.nodes[node].ops).parse().unwrap();
+    let uri = format!("http://{}{path}", world.nodes[node].admin)
+        .parse()
+        .unwrap();
     let answer = world
         .client
         .send(method, uri, &headers, Bytes::from(body))
@@ -54,18 +56,18 @@ async fn at_node(
     (answer.status.as_u16(), answer.json().unwrap_or(Value::Null))
 }
 
-async fn order(world: &World, node: usize, token: &str, order: Value) -> (u16, Value) {
+async fn send_command(world: &World, node: usize, token: &str, command: Value) -> (u16, Value) {
     let path = format!("/v1/admin/sales/{}/commands", world.sale);
-    at_node(world, node, Method::POST, &path, Some(token), order.to_string()).await
+    at_node(world, node, Method::POST, &path, Some(token), command.to_string()).await
 }
 
-async fn done(world: &World, node: usize, what: Value) -> Value {
-    let (status, said) = order(world, node, KIM, what.clone()).await;
-    assert_eq!(status, 200, "{what}: {said}");
-    said
+async fn execute(world: &World, node: usize, what: Value) -> Value {
+    let (status, reply) = send_command(world, node, KIM, what.clone()).await;
+    assert_eq!(status, 200, "{what}: {reply}");
+    reply
 }
 
-async fn board(world: &World, node: usize) -> Value {
+async fn queue_status(world: &World, node: usize) -> Value {
     let there = Fan {
         base: format!("http://{}", world.nodes[node].public),
         ..Fan::anonymous(world, 1)
@@ -76,17 +78,20 @@ async fn board(world: &World, node: usize) -> Value {
         .expect(200)
 }
 
-/// The last link on a node's board, once everything is under it, and the node has seen that.
-async fn remembered(world: &World, node: usize, verify: impl Fn(&[&str]) -> (ExitStatus, String)) -> String {
+/// The chain head in a node's status, once it covers all records.
+async fn linked_head(world: &World, node: usize, verify: impl Fn(&[&str]) -> (ExitStatus, String)) -> String {
     let until = world.clock.monotonic() + Duration::from_secs(20);
     loop {
-        let (log, (status, said)) = (board(world, node).await["journal"].clone(), verify(&[]));
-        assert!(status.success(), "{said}");
+        let (log, (status, reply)) = (queue_status(world, node).await["journal"].clone(), verify(&[]));
+        assert!(status.success(), "{reply}");
         let head = format!("{}:{}", log["link"], log["hash"].as_str().unwrap_or_default());
-        if said.contains(&head) && !said.contains("not linked yet") {
+        if reply.contains(&head) && !reply.contains("not linked yet") {
             return head;
         }
-        assert!(world.clock.monotonic() < until, "the board shows {head}: {said}");
+        assert!(
+            world.clock.monotonic() < until,
+            "the status shows {head}: {reply}"
+        );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
@@ -94,38 +99,46 @@ async fn remembered(world: &World, node: usize, verify: impl Fn(&[&str]) -> (Exi
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_reaches_the_other_node_within_a_second() {
     let world = World::prepared_on(
-        Pair {
+        Deployment {
             nodes: 2,
-            ..Pair::default()
+            ..Deployment::default()
         },
-        Scene::default(),
+        SaleConfig::default(),
     )
     .await;
     let world = with_operators(world).await;
-    let mut outside = Vec::new();
+    let mut waiting = Vec::new();
     for customer in 1..=120 {
         let mut fan = Fan {
             base: format!("http://{}", world.nodes[1].public),
             ..Fan::sign_in(&world, customer).await
         };
         fan.join(&world).await.expect(201);
-        outside.push(fan);
+        waiting.push(fan);
     }
     let (clock, moment) = (&world.clock, Duration::from_secs(1));
-    // Whoever is next at the second node: whether she comes in.
-    let mut comes_in = async || {
-        let said = outside.last_mut().expect("there are enough").enter(&world).await;
-        if said.status == 200 {
-            outside.pop();
+    // The next waiting visitor tries to enter at the second node.
+    let mut try_enter = async || {
+        let reply = waiting
+            .last_mut()
+            .expect("there are enough visitors")
+            .enter(&world)
+            .await;
+        if reply.status == 200 {
+            waiting.pop();
         }
-        said
+        reply
     };
     let until = clock.monotonic() + Duration::from_secs(20);
-    while comes_in().await.status != 200 {
-        assert!(clock.monotonic() < until, "nobody is called");
+    while try_enter().await.status != 200 {
+        assert!(clock.monotonic() < until, "no visitor is admitted");
     }
     for (stop, go, reason) in [
-        (json!({"command": "pause"}), json!({"command": "resume"}), "paused"),
+        (
+            json!({"command": "pause"}),
+            json!({"command": "resume"}),
+            "paused",
+        ),
         (
             json!({"command": "set_admission_rate", "per_minute": 0}),
             json!({"command": "set_admission_rate", "per_minute": 60_000}),
@@ -137,43 +150,46 @@ async fn a_command_reaches_the_other_node_within_a_second() {
             "paused_by_visit_limit",
         ),
     ] {
-        let state = done(&world, 0, stop.clone()).await;
+        let state = execute(&world, 0, stop.clone()).await;
         assert_eq!(
             (state["phase"].as_str(), state["reason"].as_str()),
             (Some("paused"), Some(reason))
         );
         let given = clock.monotonic();
-        let mut last_in = Duration::ZERO;
+        let mut last_admission = Duration::ZERO;
         while clock.monotonic().saturating_sub(given) < moment + Duration::from_millis(300) {
-            let said = comes_in().await;
-            if said.status == 200 {
-                last_in = clock.monotonic().saturating_sub(given);
+            let reply = try_enter().await;
+            if reply.status == 200 {
+                last_admission = clock.monotonic().saturating_sub(given);
             }
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
-        assert!(last_in < moment, "somebody came in {last_in:?} after {stop}");
-        assert_eq!(board(&world, 1).await["reason"], reason);
-        done(&world, 0, go).await;
+        assert!(
+            last_admission < moment,
+            "a visitor was admitted {last_admission:?} after {stop}"
+        );
+        assert_eq!(queue_status(&world, 1).await["reason"], reason);
+        execute(&world, 0, go).await;
         let given = clock.monotonic();
-        while comes_in().await.status != 200 {
+        while try_enter().await.status != 200 {
             assert!(
                 clock.monotonic().saturating_sub(given) < moment,
-                "nobody comes in again after {stop}"
+                "no visitor is admitted again after {stop}"
             );
         }
     }
-    done(&world, 0, json!({"command": "notice", "text": "곧 시작합니다"})).await;
+    execute(&world, 0, json!({"command": "notice", "text": "곧 시작합니다"})).await;
     let given = clock.monotonic();
-    while board(&world, 1).await["notice"] != "곧 시작합니다" {
+    while queue_status(&world, 1).await["notice"] != "곧 시작합니다" {
         assert!(
             clock.monotonic().saturating_sub(given) < moment,
             "the notice is not there"
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    done(&world, 0, json!({"command": "close"})).await;
+    execute(&world, 0, json!({"command": "close"})).await;
     let given = clock.monotonic();
-    while comes_in().await.json["type"] != "/problems/closed" {
+    while try_enter().await.json["type"] != "/problems/closed" {
         assert!(
             clock.monotonic().saturating_sub(given) < moment,
             "the other node is not closed"
@@ -181,25 +197,29 @@ async fn a_command_reaches_the_other_node_within_a_second() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 
-    // All of it is in the log, under her name, and the log is chained.
-    let by_kim = r#"SELECT count(*) FROM stagedoor_queue.journal WHERE kind = 'event' AND convert_from(body, 'UTF8') LIKE '%"operator":"kim"%'"#;
+    // The journal holds every command under the operator's name, in its hash chain.
+    let by_kim = r#"SELECT count(*) FROM stagedoor_queue.journal
+        WHERE kind = 'event' AND convert_from(body, 'UTF8') LIKE '%"operator":"kim"%'"#;
     assert_eq!(world.environment().query_number(by_kim).await, 8);
     let url = world.environment().database_url();
     let verify = |more: &[&str]| command(&[&["journal", "verify", "--journal", &url], more].concat());
-    let head = remembered(&world, 1, verify).await;
-    let (status, said) = verify(&["--head", &head]);
-    assert!(status.success() && said.contains("valid, "), "{said}");
-    let forged = r#"WITH changed AS (UPDATE stagedoor_queue.journal SET body = convert_to(replace(convert_from(body, 'UTF8'), '"operator":"kim"', '"operator":"lee"'), 'UTF8')
-         WHERE kind = 'event' AND convert_from(body, 'UTF8') LIKE '%"command":"close"%' RETURNING 1) SELECT count(*) FROM changed"#;
+    let head = linked_head(&world, 1, verify).await;
+    let (status, reply) = verify(&["--head", &head]);
+    assert!(status.success() && reply.contains("valid, "), "{reply}");
+    let forged = r#"WITH changed AS (
+         UPDATE stagedoor_queue.journal SET body = convert_to(
+             replace(convert_from(body, 'UTF8'), '"operator":"kim"', '"operator":"lee"'), 'UTF8')
+         WHERE kind = 'event' AND convert_from(body, 'UTF8') LIKE '%"command":"close"%'
+         RETURNING 1) SELECT count(*) FROM changed"#;
     assert_eq!(world.environment().query_number(forged).await, 1);
-    let (status, said) = verify(&[]);
-    assert!(!status.success() && said.contains("WRONG at link"), "{said}");
+    let (status, reply) = verify(&[]);
+    assert!(!status.success() && reply.contains("WRONG at link"), "{reply}");
     world.assert_no_panic();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_operators_may_command_and_errors_are_explained() {
-    let world = with_operators(World::prepared(Scene::default()).await).await;
+    let world = with_operators(World::prepared(SaleConfig::default()).await).await;
     let path = format!("/v1/admin/sales/{}/commands", world.sale);
     let pause = || json!({"command": "pause"}).to_string();
     for (proof, status, problem) in [
@@ -207,11 +227,11 @@ async fn only_operators_may_command_and_errors_are_explained() {
         (Some("not a token"), 401, "/problems/wrong-credentials"),
         (Some(""), 401, "/problems/wrong-credentials"),
     ] {
-        let (answered, said) = at_node(&world, 0, Method::POST, &path, proof, pause()).await;
+        let (answered, reply) = at_node(&world, 0, Method::POST, &path, proof, pause()).await;
         assert_eq!(
-            (answered, said["type"].as_str()),
+            (answered, reply["type"].as_str()),
             (status, Some(problem)),
-            "{proof:?}: {said}"
+            "{proof:?}: {reply}"
         );
     }
     // The hash in the configuration is not the token.
@@ -222,7 +242,7 @@ async fn only_operators_may_command_and_errors_are_explained() {
             .0,
         401
     );
-    let (status, said) = at_node(
+    let (status, reply) = at_node(
         &world,
         0,
         Method::POST,
@@ -232,7 +252,7 @@ async fn only_operators_may_command_and_errors_are_explained() {
     )
     .await;
     assert_eq!(
-        (status, said["type"].as_str()),
+        (status, reply["type"].as_str()),
         (404, Some("/problems/not-found"))
     );
     for (body, status) in [
@@ -240,16 +260,19 @@ async fn only_operators_may_command_and_errors_are_explained() {
         ("{", 400),
         (r#"{"command": "open"}"#, 422),
         (r#"{"command": "set_admission_rate", "per_minute": -1}"#, 422),
-        (r#"{"command": "set_admission_rate", "per_minute": 4294967296}"#, 422),
+        (
+            r#"{"command": "set_admission_rate", "per_minute": 4294967296}"#,
+            422,
+        ),
         (r#"{"command": "set_active_visits_max"}"#, 422),
     ] {
-        let (answered, said) = at_node(&world, 0, Method::POST, &path, Some(KIM), body.to_owned()).await;
-        assert_eq!(answered, status, "{body}: {said}");
+        let (answered, reply) = at_node(&world, 0, Method::POST, &path, Some(KIM), body.to_owned()).await;
+        assert_eq!(answered, status, "{body}: {reply}");
     }
     let long = json!({"command": "notice", "text": "x".repeat(161)});
-    assert_eq!(order(&world, 0, KIM, long).await.0, 422);
+    assert_eq!(send_command(&world, 0, KIM, long).await.0, 422);
     let huge = json!({"command": "notice", "text": "x".repeat(100_000)});
-    assert_eq!(order(&world, 0, KIM, huge).await.0, 413);
+    assert_eq!(send_command(&world, 0, KIM, huge).await.0, 413);
     // Never on the public listener.
     Fan::anonymous(&world, 1)
         .call(Method::POST, &path, Some(json!({"command": "pause"})))
@@ -271,16 +294,21 @@ async fn only_operators_may_command_and_errors_are_explained() {
         before.1
     );
 
-    // Of two who contradict each other the last counts; and what is closed stays closed.
+    // The last of contradictory commands counts, and a closed sale stays closed.
     for (token, rate) in [(KIM, 100), (LEE, 200)] {
         assert_eq!(
-            order(&world, 0, token, json!({"command": "set_admission_rate", "per_minute": rate}))
-                .await
-                .0,
+            send_command(
+                &world,
+                0,
+                token,
+                json!({"command": "set_admission_rate", "per_minute": rate})
+            )
+            .await
+            .0,
             200
         );
     }
-    let closed = done(&world, 0, json!({"command": "close"})).await;
+    let closed = execute(&world, 0, json!({"command": "close"})).await;
     assert_eq!(
         (
             closed["admission_rate_per_minute"].as_u64(),
@@ -289,11 +317,14 @@ async fn only_operators_may_command_and_errors_are_explained() {
         ),
         (Some(200), Some(3), Some("closed"))
     );
-    let (status, said) = order(&world, 0, LEE, json!({"command": "resume"})).await;
-    assert_eq!((status, said["type"].as_str()), (409, Some("/problems/closed")));
-    assert_eq!(done(&world, 0, json!({"command": "close"})).await["version"], 4);
+    let (status, reply) = send_command(&world, 0, LEE, json!({"command": "resume"})).await;
+    assert_eq!((status, reply["type"].as_str()), (409, Some("/problems/closed")));
+    assert_eq!(
+        execute(&world, 0, json!({"command": "close"})).await["version"],
+        4
+    );
 
-    // Who ordered what can be read.
+    // The journal shows who gave which command.
     let (status, shown) = command(&[
         "journal",
         "show",
@@ -308,10 +339,10 @@ async fn only_operators_may_command_and_errors_are_explained() {
         .collect();
     let given: Vec<_> = shown
         .iter()
-        .map(|it| {
+        .map(|line| {
             (
-                it["operator"].as_str().unwrap(),
-                it["command"]["command"].as_str().unwrap(),
+                line["operator"].as_str().unwrap(),
+                line["command"]["command"].as_str().unwrap(),
             )
         })
         .collect();
@@ -328,13 +359,13 @@ async fn only_operators_may_command_and_errors_are_explained() {
         )
     );
 
-    // What was written is not to be changed any more, not even with the house stopped.
+    // Changes to the journal are detected, also when the service is stopped.
     let data = world.data();
     let data = data.to_str().unwrap();
     let verify = |more: &[&str]| command(&[&["journal", "verify", "--data", data], more].concat());
-    let head = remembered(&world, 0, verify).await;
-    let (status, said) = verify(&["--head", &head, "--sale", world.sale.as_str()]);
-    assert!(status.success() && said.contains("valid, "), "{said}");
+    let head = linked_head(&world, 0, verify).await;
+    let (status, reply) = verify(&["--head", &head, "--sale", world.sale.as_str()]);
+    assert!(status.success() && reply.contains("valid, "), "{reply}");
     let mut world = world;
     world.kill();
     let mut file = SqliteConnection::connect(&format!("sqlite:{data}/queue.db"))
@@ -345,20 +376,26 @@ async fn only_operators_may_command_and_errors_are_explained() {
         .await
         .unwrap();
     assert_eq!(gone.rows_affected(), 1);
-    let (status, said) = verify(&[]);
-    assert!(!status.success() && said.contains("WRONG at link"), "{said}");
-    sqlx::query("DELETE FROM chain_link").execute(&mut file).await.unwrap();
-    assert!(verify(&[]).0.success(), "nobody who remembers nothing can know");
-    let (status, said) = verify(&["--head", &head]);
-    assert!(!status.success() && said.contains("no link now"), "{said}");
+    let (status, reply) = verify(&[]);
+    assert!(!status.success() && reply.contains("WRONG at link"), "{reply}");
+    sqlx::query("DELETE FROM chain_link")
+        .execute(&mut file)
+        .await
+        .unwrap();
+    assert!(
+        verify(&[]).0.success(),
+        "without a known head a removed chain cannot be detected"
+    );
+    let (status, reply) = verify(&["--head", &head]);
+    assert!(!status.success() && reply.contains("no link now"), "{reply}");
     file.close().await.unwrap();
     for (more, says) in [
         (vec!["--head", "7"], "--head"),
         (vec!["--sale", "another"], "no sale another"),
         (vec!["--journal", "x"], "cannot be used"),
     ] {
-        let (status, said) = verify(&more);
-        assert!(!status.success() && said.contains(says), "{more:?}: {said}");
+        let (status, reply) = verify(&more);
+        assert!(!status.success() && reply.contains(says), "{more:?}: {reply}");
     }
     world.assert_no_panic();
 }

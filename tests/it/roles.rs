@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, header};
 use serde_json::{Value, json};
-use stagedoor::{kernel::Clock};
+use stagedoor::kernel::Clock;
 use testkit::Nginx;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -15,42 +15,44 @@ use tokio::{
 use crate::{
     fan::Fan,
     nodes::Node,
-    world::{Scene, World, command},
+    world::{SaleConfig, World, command},
 };
 
-struct House {
+struct SplitRoles {
     world: World,
-    door: Node,
-    office: Node,
+    waiting_room: Node,
+    box_office: Node,
     /// Held while the test runs.
     _nginx: Nginx,
 }
 
-/// Both roles on the memory engine: each is served once, so both are in one directory.
-async fn house(scene: Scene) -> House {
-    let mut world = World::prepared(scene).await;
-    let mut door = Node::new(&world.site(), "waiting-room", world.data(), Vec::new());
-    let mut office = Node::new(&world.site(), "box-office", world.data(), Vec::new());
-    let nginx = Nginx::start(&[door.public], &[office.public]).await.unwrap();
+/// Both roles on the embedded backend, in one data directory.
+async fn split_roles(sale_config: SaleConfig) -> SplitRoles {
+    let mut world = World::prepared(sale_config).await;
+    let mut waiting_room = Node::new(&world.site(), "waiting-room", world.data(), Vec::new());
+    let mut box_office = Node::new(&world.site(), "box-office", world.data(), Vec::new());
+    let nginx = Nginx::start(&[waiting_room.public], &[box_office.public])
+        .await
+        .unwrap();
     world.base = nginx.url();
-    for node in [&mut door, &mut office] {
+    for node in [&mut waiting_room, &mut box_office] {
         node.set("STAGEDOOR__SERVER__PUBLIC_BASE", nginx.url());
     }
-    office.set(
+    box_office.set(
         "STAGEDOOR__BOX_OFFICE__WAITING_ROOM_URLS",
-        format!("[\"http://{}\"]", door.ops),
+        format!("[\"http://{}\"]", waiting_room.admin),
     );
-    door.start().await;
-    office.start().await;
-    House {
+    waiting_room.start().await;
+    box_office.start().await;
+    SplitRoles {
         world,
-        door,
-        office,
+        waiting_room,
+        box_office,
         _nginx: nginx,
     }
 }
 
-async fn board(world: &World) -> Value {
+async fn queue_status(world: &World) -> Value {
     Fan::anonymous(world, 1)
         .call(Method::GET, &world.sale_path("status"), None)
         .await
@@ -59,19 +61,19 @@ async fn board(world: &World) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn passes_and_reports_cross_between_separate_roles() {
-    let scene = Scene {
-        capacity: 1,
-        pass_life_s: 3,
+    let sale_config = SaleConfig {
+        active_visits_max: 1,
+        pass_ttl_s: 3,
         seats: 40,
-        seats_per_fan: 2,
-        ..Scene::default()
+        seats_per_customer_max: 2,
+        ..SaleConfig::default()
     };
-    let House {
+    let SplitRoles {
         world,
-        door,
-        mut office,
+        waiting_room,
+        mut box_office,
         _nginx,
-    } = house(scene).await;
+    } = split_roles(sale_config).await;
     let mut fan = Fan::admitted(&world, 1).await;
     let mut next = Fan::sign_in(&world, 2).await;
     next.join(&world).await.expect(201);
@@ -80,12 +82,13 @@ async fn passes_and_reports_cross_between_separate_roles() {
     let hold = fan.hold_best(&world, 2).await.expect(201);
     let paid = fan.pay(hold["id"].as_str().unwrap(), "tok_ok").await.expect(201);
     assert_eq!(paid["state"], "paid");
-    // She may buy nothing more, so her slot is free once the door has heard of it and her pass can open nothing.
+    // The customer has reached the limit of seats, so the slot becomes free once the waiting room has the
+    // report and the pass has expired.
     next.enter_within(&world, Duration::from_secs(20)).await;
     assert_eq!(next.seats(&world).await["seats"].as_object().unwrap().len(), 40);
     let until = world.clock.monotonic() + Duration::from_secs(5);
     loop {
-        let booked: u64 = board(&world).await["zones"]
+        let booked: u64 = queue_status(&world).await["zones"]
             .as_array()
             .unwrap()
             .iter()
@@ -96,40 +99,40 @@ async fn passes_and_reports_cross_between_separate_roles() {
         }
         assert!(
             world.clock.monotonic() < until,
-            "the board does not learn what is sold: {}",
-            board(&world).await
+            "the status does not show the sold seats: {}",
+            queue_status(&world).await
         );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 
-    // Each process has its own part only.
+    // Each process serves only its own role.
     let at = |node: &Node| Fan {
         base: format!("http://{}", node.public),
         ..fan.clone()
     };
     let order = format!("/v1/orders/{}", paid["id"].as_str().unwrap());
     for path in [&order, &world.performance_path("plan"), "/v1/orders"] {
-        at(&door)
+        at(&waiting_room)
             .call(Method::GET, path, None)
             .await
             .problem(404, "not-found");
-        at(&office).call(Method::GET, path, None).await.expect(200);
+        at(&box_office).call(Method::GET, path, None).await.expect(200);
     }
     for path in [
         "/v1/sales",
         &world.sale_path("status"),
         &world.sale_path("queue/position"),
     ] {
-        at(&office)
+        at(&box_office)
             .call(Method::GET, path, None)
             .await
             .problem(404, "not-found");
     }
-    at(&office)
+    at(&box_office)
         .call(Method::POST, &world.sale_path("queue"), None)
         .await
         .problem(404, "not-found");
-    at(&door)
+    at(&waiting_room)
         .call(
             Method::POST,
             &world.performance_path("holds"),
@@ -137,7 +140,7 @@ async fn passes_and_reports_cross_between_separate_roles() {
         )
         .await
         .problem(404, "not-found");
-    for node in [&door, &office] {
+    for node in [&waiting_room, &box_office] {
         at(node)
             .call(Method::GET, "/.well-known/jwks.json", None)
             .await
@@ -147,42 +150,44 @@ async fn passes_and_reports_cross_between_separate_roles() {
             .await
             .expect(200);
     }
-    // A pass is good at the box office while the waiting room is away.
-    drop(door);
-    let said = next.call(Method::GET, &world.performance_path("seats"), None).await;
-    assert_eq!(said.status, 200, "{}", said.json);
-    board_is_served_from_the_cache(&world).await;
+    // The box office accepts passes while the waiting room is unavailable.
+    drop(waiting_room);
+    let reply = next
+        .call(Method::GET, &world.performance_path("seats"), None)
+        .await;
+    assert_eq!(reply.status, 200, "{}", reply.json);
+    status_is_served_from_the_cache(&world).await;
     next.call(Method::POST, &world.sale_path("queue"), None)
         .await
         .problem(503, "temporarily-unavailable");
-    assert!(office.stop().await.success());
+    assert!(box_office.stop().await.success());
     world.assert_no_panic();
 }
 
-/// The last board goes on being shown when its second is over and nobody gives another.
-async fn board_is_served_from_the_cache(world: &World) {
+/// nginx serves the last status as stale while the waiting room is unavailable.
+async fn status_is_served_from_the_cache(world: &World) {
     let until = world.clock.monotonic() + Duration::from_secs(5);
     loop {
-        let said = Fan::anonymous(world, 1)
+        let reply = Fan::anonymous(world, 1)
             .call(Method::GET, &world.sale_path("status"), None)
             .await;
-        assert_eq!(said.status, 200, "{}", said.json);
-        if said.answer.headers["x-cache-status"] == "STALE" {
+        assert_eq!(reply.status, 200, "{}", reply.json);
+        if reply.answer.headers["x-cache-status"] == "STALE" {
             return;
         }
-        assert!(world.clock.monotonic() < until, "{:?}", said.answer.headers);
+        assert!(world.clock.monotonic() < until, "{:?}", reply.answer.headers);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn box_office_reports_need_the_right_signature() {
-    let House {
+    let SplitRoles {
         world,
-        door,
-        office: _office,
+        waiting_room,
+        box_office: _box_office,
         _nginx,
-    } = house(Scene::default()).await;
+    } = split_roles(SaleConfig::default()).await;
     let report = |body: &str| Bytes::from(body.to_owned());
     let good = r#"{"source":"x","sequence":18000000000000000000,"zones":[],"ended":[],"paying":[]}"#;
     let post = async |path: String, proof: Option<&str>, body: Bytes| {
@@ -190,7 +195,7 @@ async fn box_office_reports_need_the_right_signature() {
             .iter()
             .map(|proof| (header::AUTHORIZATION, HeaderValue::from_str(proof).unwrap()))
             .collect();
-        let uri = format!("http://{}{path}", door.ops).parse().unwrap();
+        let uri = format!("http://{}{path}", waiting_room.admin).parse().unwrap();
         world
             .client
             .send(Method::POST, uri, &headers, body)
@@ -208,7 +213,7 @@ async fn box_office_reports_need_the_right_signature() {
         assert_eq!(answer.status, 401, "{proof:?}");
         assert_eq!(answer.json::<Value>().unwrap()["type"], "/problems/not-signed");
     }
-    let mut large = TcpStream::connect(door.ops).await.unwrap();
+    let mut large = TcpStream::connect(waiting_room.admin).await.unwrap();
     large
         .write_all(
             format!(
@@ -221,7 +226,10 @@ async fn box_office_reports_need_the_right_signature() {
         .unwrap();
     let mut answer = [0; 12];
     large.read_exact(&mut answer).await.unwrap();
-    assert_eq!(&answer, b"HTTP/1.1 413", "before it is sent");
+    assert_eq!(
+        &answer, b"HTTP/1.1 413",
+        "the response comes before the body is sent"
+    );
     assert_eq!(
         post("/v1/box-office/%20/reports".into(), None, report(good))
             .await
@@ -230,7 +238,7 @@ async fn box_office_reports_need_the_right_signature() {
     );
     // Never on the public listener.
     let public = Fan {
-        base: format!("http://{}", door.public),
+        base: format!("http://{}", waiting_room.public),
         ..Fan::anonymous(&world, 1)
     };
     public
@@ -242,7 +250,7 @@ async fn box_office_reports_need_the_right_signature() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn roles_that_cannot_work_together_are_refused() {
-    let world = World::prepared(Scene::default()).await;
+    let world = World::prepared(SaleConfig::default()).await;
     let file = world.site().config_file();
     let alone = command(&[
         "serve",
@@ -258,26 +266,27 @@ async fn roles_that_cannot_work_together_are_refused() {
     );
     let mut config = fs::read_to_string(&file).unwrap();
     config.push_str(
-        "[store]\nkind = \"redis\"\nredis.url = \"redis://:hush@127.0.0.1:1\"\n[ledger]\nurl = \"postgres://u:hush@127.0.0.1:1/x\"\n",
+        "[store]\nkind = \"redis\"\nredis.url = \"redis://:hush@127.0.0.1:1\"\n\
+         [ledger]\nurl = \"postgres://u:hush@127.0.0.1:1/x\"\n",
     );
     fs::write(&file, config).unwrap();
-    let each_its_own_money = command(&["serve", "--config", file.to_str().unwrap()]);
+    let without_gateway = command(&["serve", "--config", file.to_str().unwrap()]);
     assert!(
-        !each_its_own_money.0.success() && each_its_own_money.1.contains("gateway.url"),
+        !without_gateway.0.success() && without_gateway.1.contains("gateway.url"),
         "{}",
-        each_its_own_money.1
+        without_gateway.1
     );
-    assert!(!each_its_own_money.1.contains("hush"), "{}", each_its_own_money.1);
+    assert!(!without_gateway.1.contains("hush"), "{}", without_gateway.1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_embedded_backend_serves_each_role_once() {
-    let House {
+    let SplitRoles {
         world,
-        door: _door,
-        office: _office,
+        waiting_room: _waiting_room,
+        box_office: _box_office,
         _nginx,
-    } = house(Scene::default()).await;
+    } = split_roles(SaleConfig::default()).await;
     let (file, data) = (world.site().config_file(), world.data());
     let (file, data) = (file.to_str().unwrap(), data.to_str().unwrap());
     for roles in ["waiting-room", "all"] {

@@ -1,4 +1,4 @@
-//! One node after the other is restarted behind the balancer, and nobody notices.
+//! Rolling restarts behind the balancer lose no request.
 
 use std::{
     fs,
@@ -21,14 +21,14 @@ use tokio::{
 use crate::{
     fan::Fan,
     nodes::Node,
-    world::{Scene, World},
+    world::{SaleConfig, World},
 };
 
 const CALLERS: u32 = 12;
 
-/// Two houses that know each other's sessions: enough to see whether any request is lost between them.
+/// Two nodes with the same keys, enough to see whether a request is lost between them.
 async fn two_nodes() -> (World, [Node; 2], Nginx) {
-    let mut world = World::prepared(Scene::default()).await;
+    let mut world = World::prepared(SaleConfig::default()).await;
     let node = |n: u32| {
         let variables = vec![("STAGEDOOR__SERVER__SHUTDOWN_NOTICE_MS", "3000".to_owned())];
         Node::new(
@@ -60,25 +60,25 @@ async fn two_nodes() -> (World, [Node; 2], Nginx) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_restart_fails_no_request() {
     let (world, mut nodes, nginx) = two_nodes().await;
-    let (over, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let mut callers = Vec::new();
     for n in 1..=CALLERS {
-        // Each with connections of her own, as browsers have.
+        // Each has a connection pool of its own, as a browser has.
         let fan = Fan {
             client: HttpClient::new(Duration::from_secs(10), 1 << 20),
             ..Fan::sign_in(&world, n).await
         };
-        let (board, queue, sale) = (
+        let (status_path, queue, sale) = (
             world.sale_path("status"),
             world.sale_path("queue"),
             format!("/v1/sales/{}", world.sale),
         );
-        let (over, served) = (Arc::clone(&over), Arc::clone(&served));
+        let (stop, served) = (Arc::clone(&stop), Arc::clone(&served));
         callers.push(tokio::spawn(async move {
             let mut failed = Vec::new();
-            while !over.load(Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) {
                 for (method, path) in [
-                    (Method::GET, &board),
+                    (Method::GET, &status_path),
                     (Method::POST, &queue),
                     (Method::GET, &sale),
                 ] {
@@ -124,12 +124,12 @@ async fn a_rolling_restart_fails_no_request() {
             "only {meanwhile} requests were made during restart {round}"
         );
     }
-    over.store(true, Ordering::Relaxed);
+    stop.store(true, Ordering::Relaxed);
     let mut failed = Vec::new();
     for caller in callers {
         failed.extend(caller.await.unwrap());
     }
-    let complaints: Vec<String> = nginx
+    let errors: Vec<String> = nginx
         .log()
         .lines()
         .filter(|line| line.contains("[error]"))
@@ -138,7 +138,7 @@ async fn a_rolling_restart_fails_no_request() {
         .collect();
     assert!(
         failed.is_empty(),
-        "{} of {} failed: {:#?}\nnginx: {complaints:#?}",
+        "{} of {} failed: {:#?}\nnginx: {errors:#?}",
         failed.len(),
         served.load(Ordering::Relaxed),
         &failed[..failed.len().min(5)]
@@ -149,7 +149,7 @@ async fn a_rolling_restart_fails_no_request() {
 const HEADERS: u8 = 0x1;
 const GOAWAY: u8 = 0x7;
 
-/// Speaks HTTP/2 by hand: its preface, empty settings, and `GET /` on the first stream.
+/// Sends the HTTP/2 preface, empty settings, and `GET /` on the first stream.
 async fn h2_ask(socket: &mut TcpStream) -> Vec<u8> {
     socket
         .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
@@ -163,7 +163,7 @@ async fn h2_ask(socket: &mut TcpStream) -> Vec<u8> {
     h2_read(socket, HEADERS).await
 }
 
-/// The kinds of frames that come, up to the first of this kind or the end.
+/// The types of the frames that arrive, up to the first of type `until` or the end.
 async fn h2_read(socket: &mut TcpStream, until: u8) -> Vec<u8> {
     let mut kinds = Vec::new();
     let mut head = [0; 9];
@@ -182,7 +182,7 @@ async fn h2_read(socket: &mut TcpStream, until: u8) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopping_node_drains_and_ends_its_streams() {
-    let mut world = World::prepared(Scene::default()).await;
+    let mut world = World::prepared(SaleConfig::default()).await;
     let mut node = Node::new(
         &world.site(),
         "all",
@@ -192,11 +192,11 @@ async fn a_stopping_node_drains_and_ends_its_streams() {
     world.base = format!("http://{}", node.public);
     node.set("STAGEDOOR__SERVER__PUBLIC_BASE", world.base.clone());
     node.start().await;
-    let board = world.sale_path("status");
+    let status_path = world.sale_path("status");
     let mut idle = TcpStream::connect(node.public).await.unwrap();
     let head = async |socket: &mut TcpStream| {
         socket
-            .write_all(format!("GET {board} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
+            .write_all(format!("GET {status_path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
             .await
             .unwrap();
         let mut buffer = vec![0; 64 * 1024];
@@ -212,13 +212,13 @@ async fn a_stopping_node_drains_and_ends_its_streams() {
     assert_eq!(
         h2_ask(&mut modern).await.last(),
         Some(&HEADERS),
-        "an answer over HTTP/2"
+        "a response over HTTP/2"
     );
     let mut streams = Vec::new();
     for _ in 0..8 {
         let mut stream = TcpStream::connect(node.public).await.unwrap();
         stream
-            .write_all(format!("GET {board}/events HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
+            .write_all(format!("GET {status_path}/events HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
             .await
             .unwrap();
         let clock = Arc::clone(&world.clock);
@@ -231,24 +231,28 @@ async fn a_stopping_node_drains_and_ends_its_streams() {
             (retries, clock.monotonic())
         }));
     }
-    let told = world.clock.monotonic();
+    let stop_requested_at = world.clock.monotonic();
     node.tell_to_stop();
     while node.readiness().await == Some(204) {
         assert!(
-            world.clock.monotonic() < told + Duration::from_secs(1),
-            "it still says that it is ready"
+            world.clock.monotonic() < stop_requested_at + Duration::from_secs(1),
+            "the node is still ready"
         );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(
         h2_read(&mut modern, GOAWAY).await.last(),
         Some(&GOAWAY),
-        "HTTP/2 is told at once"
+        "HTTP/2 connections get GOAWAY at once"
     );
     drop(modern);
-    // A connection that was open, and a new one: both are served, and both are told to go elsewhere next.
+    // An open connection and a new one are both served, and both are closed after the response.
     assert!(head(&mut idle).await.contains("connection: close"));
-    assert_eq!(idle.read(&mut [0; 1]).await.unwrap(), 0, "and it is closed");
+    assert_eq!(
+        idle.read(&mut [0; 1]).await.unwrap(),
+        0,
+        "the connection is closed"
+    );
     let answer = head(&mut TcpStream::connect(node.public).await.unwrap()).await;
     assert!(
         answer.starts_with("http/1.1 200") && answer.contains("connection: close"),
@@ -265,26 +269,26 @@ async fn a_stopping_node_drains_and_ends_its_streams() {
         assert_eq!(
             retries.len(),
             2,
-            "one at its opening, one for its end: {retries:?}"
+            "one retry at the start of the stream, one at its end: {retries:?}"
         );
         assert!(
             retries.iter().all(|ms| (1_000..5_000).contains(ms)),
             "{retries:?}"
         );
-        ends.push(at.saturating_sub(told));
+        ends.push(at.saturating_sub(stop_requested_at));
     }
     ends.sort_unstable();
     assert!(
         ends[0] >= Duration::from_secs(2),
-        "none ends while the node still accepts: {ends:?}"
+        "no stream ends while the node still accepts: {ends:?}"
     );
     assert!(
         ends[7] > ends[0] + Duration::from_millis(200),
-        "they do not end together: {ends:?}"
+        "the ends are spread over time: {ends:?}"
     );
     assert!(
         TcpStream::connect(node.public).await.is_err(),
-        "it accepts no longer"
+        "the node no longer accepts connections"
     );
     assert!(node.ended().await.success());
     world.assert_no_panic();

@@ -1,25 +1,28 @@
-//! A whole sale: two thousand fans, five hundred seats, and an auditor who finds nothing.
+//! A whole sale with two thousand visitors and five hundred seats passes the audit.
 
 use std::{sync::Arc, time::Duration};
 
 use stagedoor::{
     audit::{audit, databases::reclassify_late_arrivals},
-    demo::{client::Observations, crowd::{self, CrowdConfig, Pace}},
+    demo::{
+        client::Observations,
+        crowd::{self, CrowdConfig, Pace},
+    },
     kernel::Clock,
     platform::shutdown::Lifecycle,
 };
 
 use crate::{
+    environment::Deployment,
     evidence::{every_node_agrees, gather, record_holds_after},
     fan::Fan,
-    environment::Pair,
-    world::{Scene, World},
+    world::{SaleConfig, World},
 };
 
-/// The customer who is inside all the time and reads the seat map; the crowd comes after her.
+/// The customer who stays admitted and reads the seat map; the crowd has higher numbers.
 pub const OBSERVER: u32 = 1;
 
-/// A crowd of `fans` at this house.
+/// The configuration of a crowd of `fans`.
 pub fn crowd_of(world: &World, fans: u32, seed: u64, arrive_within: Duration) -> CrowdConfig {
     CrowdConfig {
         base: world.base.clone(),
@@ -33,20 +36,24 @@ pub fn crowd_of(world: &World, fans: u32, seed: u64, arrive_within: Duration) ->
     }
 }
 
-/// Sends the crowd in; it must have gone home within `patience`.
+/// Runs the crowd, which must finish within `patience`.
 pub async fn visit(world: &World, config: CrowdConfig, patience: Duration) -> Observations {
     let clock: Arc<dyn Clock> = Arc::clone(&world.clock) as Arc<dyn Clock>;
     let life = Lifecycle::new();
     let visit = tokio::spawn(crowd::run(config, clock, life.clone()));
     tokio::select! {
         () = tokio::time::sleep(patience) => life.stop(),
-        () = async { while !visit.is_finished() { tokio::time::sleep(Duration::from_millis(100)).await } } => {}
+        () = async {
+            while !visit.is_finished() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        } => {}
     }
     let stopped = life.is_stopping();
     let report = visit.await.unwrap();
     assert!(
         !stopped,
-        "the crowd was still there after {patience:?}: {}",
+        "the crowd was not finished after {patience:?}: {}",
         summary(&report)
     );
     report
@@ -59,9 +66,9 @@ pub fn summary(report: &Observations) -> String {
     json.to_string()
 }
 
-/// Waits until every hold and every payment that was begun has had its time.
+/// Waits until every hold has expired and every payment has finished.
 pub async fn settle(world: &World, observer: &mut Fan) {
-    let longest = Duration::from_secs(u64::from(world.scene.hold_s) + 5);
+    let longest = Duration::from_secs(u64::from(world.sale_config.hold_ttl_s) + 5);
     let until = world.clock.monotonic() + longest;
     while world.clock.monotonic() < until {
         tokio::time::sleep(Duration::from_secs(2)).await;
@@ -69,35 +76,35 @@ pub async fn settle(world: &World, observer: &mut Fan) {
     }
 }
 
-fn scene() -> Scene {
-    Scene {
-        opens_in: Duration::from_secs(8),
-        rate_per_minute: 3_000,
-        burst: 50,
-        capacity: 150,
+fn sale_config() -> SaleConfig {
+    SaleConfig {
+        on_sale_starts_in: Duration::from_secs(8),
+        admission_rate_per_minute: 3_000,
+        admission_burst: 50,
+        active_visits_max: 150,
         call_window_s: 6,
         seats: 500,
-        hold_s: 15,
-        ..Scene::default()
+        hold_ttl_s: 15,
+        ..SaleConfig::default()
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_of_four_times_the_seats_passes_the_audit() {
-    nothing_is_minded(World::open(scene()).await).await;
+    crowd_passes_audit(World::open(sale_config()).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_on_three_nodes_passes_the_audit() {
-    nothing_is_minded(World::open_on(Pair::default(), scene()).await).await;
+    crowd_passes_audit(World::open_on(Deployment::default(), sale_config()).await).await;
 }
 
-async fn nothing_is_minded(world: World) {
+async fn crowd_passes_audit(world: World) {
     let mut observer = Fan::sign_in(&world, OBSERVER).await;
     observer.join(&world).await.expect(201);
     let config = crowd_of(&world, 2_000, 20_261_123, Duration::from_secs(12));
     let crowd = visit(&world, config, Duration::from_mins(4));
-    let inside = async {
+    let stay = async {
         observer.enter_within(&world, Duration::from_mins(1)).await;
         loop {
             tokio::time::sleep(Duration::from_secs(20)).await;
@@ -106,9 +113,9 @@ async fn nothing_is_minded(world: World) {
     };
     let report = tokio::select! {
         report = crowd => report,
-        () = inside => unreachable!("the observer stays"),
+        () = stay => unreachable!("the observer stays"),
     };
-    let said = summary(&report);
+    let counts = summary(&report);
     let crowd_gone = world.clock.now();
     settle(&world, &mut observer).await;
     let mut evidence = gather(&world, &observer).await;
@@ -116,7 +123,7 @@ async fn nothing_is_minded(world: World) {
     reclassify_late_arrivals(&mut evidence);
     evidence.settled = true;
     record_holds_after(
-        crowd_gone.plus(Duration::from_secs(u64::from(world.scene.hold_s))),
+        crowd_gone.plus(Duration::from_secs(u64::from(world.sale_config.hold_ttl_s))),
         &world,
         &observer,
         &mut evidence,
@@ -126,23 +133,23 @@ async fn nothing_is_minded(world: World) {
     found.extend(every_node_agrees(&world, &observer, &evidence).await);
     assert!(
         found.is_empty(),
-        "{} violations, the first: {:#?}\n{said}",
+        "{} violations, the first: {:#?}\n{counts}",
         found.len(),
         &found[..found.len().min(10)]
     );
 
-    // A sale in which nothing happened would please the auditor too.
-    assert_eq!(report.joined, 2_000, "{said}");
+    // An audit without sales would pass, too.
+    assert_eq!(report.joined, 2_000, "{counts}");
     assert!(
         evidence.ledger_booked.len() >= 450,
-        "{} of 500 seats were sold; {said}",
+        "{} of 500 seats were sold; {counts}",
         evidence.ledger_booked.len()
     );
     assert!(
         report.conflicts > 0 && report.orders_by_state.contains_key("declined"),
-        "{said}"
+        "{counts}"
     );
-    assert!(report.active_max <= 150, "{said}");
-    assert_eq!(report.outages, 0, "{said}");
+    assert!(report.active_max <= 150, "{counts}");
+    assert_eq!(report.outages, 0, "{counts}");
     world.assert_no_panic();
 }

@@ -1,5 +1,5 @@
-//! A house of its own for each test: the real binary as one process or several on free ports, its files in a directory
-//! that goes when the test ends.
+//! A service of its own for each test: one or more processes on free ports, with their files in a folder that
+//! is removed when the test ends.
 
 use std::{
     fs,
@@ -25,7 +25,7 @@ use stagedoor::{
 };
 
 use crate::{
-    environment::{Environment, Pair},
+    environment::{Deployment, Environment},
     nodes::{Node, Site},
 };
 
@@ -40,91 +40,91 @@ pub const WEBHOOK_SECRET: &str = "whsec_dGhlIGdhdGV3YXkncyBvd24gc2VjcmV0IGZvciB0
 
 const HANDOFF_ISSUER: &str = "https://shop.example";
 const HANDOFF_AUDIENCE: &str = "stagedoor";
-const HANDOFF_SECRET: &str = "the shop and the door share this secret";
+const HANDOFF_SECRET: &str = "the shop and the service share this secret";
 
-/// What kind of sale it is.
+/// Settings of the sale.
 #[derive(Clone, Debug)]
-pub struct Scene {
-    pub prequeue_in: Duration,
-    pub opens_in: Duration,
-    pub rate_per_minute: u32,
-    pub burst: u32,
-    pub capacity: u32,
+pub struct SaleConfig {
+    pub prequeue_starts_in: Duration,
+    pub on_sale_starts_in: Duration,
+    pub admission_rate_per_minute: u32,
+    pub admission_burst: u32,
+    pub active_visits_max: u32,
     pub call_window_s: u32,
-    pub returner_share: f64,
-    pub pass_life_s: u32,
+    pub late_arrival_share: f64,
+    pub pass_ttl_s: u32,
     pub visit_max_s: u32,
     pub seats: u32,
-    pub seats_per_fan: u8,
-    pub hold_s: u32,
+    pub seats_per_customer_max: u8,
+    pub hold_ttl_s: u32,
     pub hold_extensions_max: u8,
-    /// Six of them are a lease on an order.
-    pub gateway_deadline_ms: u32,
+    /// The lease on an order lasts six times as long.
+    pub gateway_timeout_ms: u32,
 }
 
-impl Default for Scene {
-    /// A small theatre whose door is wide open.
+impl Default for SaleConfig {
+    /// A small theatre with practically unlimited admission.
     fn default() -> Self {
         Self {
-            prequeue_in: Duration::ZERO,
-            opens_in: Duration::ZERO,
-            rate_per_minute: 60_000,
-            burst: 1_000,
-            capacity: 1_000,
+            prequeue_starts_in: Duration::ZERO,
+            on_sale_starts_in: Duration::ZERO,
+            admission_rate_per_minute: 60_000,
+            admission_burst: 1_000,
+            active_visits_max: 1_000,
             call_window_s: 180,
-            returner_share: 0.2,
-            pass_life_s: 120,
+            late_arrival_share: 0.2,
+            pass_ttl_s: 120,
             visit_max_s: 600,
             seats: 300,
-            seats_per_fan: 4,
-            hold_s: 120,
+            seats_per_customer_max: 4,
+            hold_ttl_s: 120,
             hold_extensions_max: 2,
-            gateway_deadline_ms: 5_000,
+            gateway_timeout_ms: 5_000,
         }
     }
 }
 
-/// A running house.
+/// A service under test.
 pub struct World {
-    pub scene: Scene,
+    pub sale_config: SaleConfig,
     /// `http://127.0.0.1:PORT` of the public listener, or of the balancer before several.
     pub base: String,
     pub sale: SaleId,
     pub clock: Arc<SystemClock>,
-    pub opens_at: Timestamp,
+    pub on_sale_starts_at: Timestamp,
     pub client: HttpClient,
-    /// The processes; one, unless they share a [`Ground`].
+    /// The processes; one, unless they share an [`Environment`].
     pub nodes: Vec<Node>,
-    ground: Option<Environment>,
+    environment: Option<Environment>,
     site: Site,
 }
 
 impl World {
-    /// Builds the house and waits until it is ready.
-    pub async fn open(scene: Scene) -> Self {
-        let mut world = Self::prepared(scene).await;
+    /// Starts a service of one node and waits until it is ready.
+    pub async fn open(sale_config: SaleConfig) -> Self {
+        let mut world = Self::prepared(sale_config).await;
         world.start().await;
         world
     }
 
-    /// A house of several nodes on Redis and PostgreSQL of its own, behind nginx; ready.
-    pub async fn open_on(pair: Pair, scene: Scene) -> Self {
-        let mut world = Self::prepared_on(pair, scene).await;
+    /// Starts several nodes on their own Redis and PostgreSQL behind nginx and waits until they are ready.
+    pub async fn open_on(deployment: Deployment, sale_config: SaleConfig) -> Self {
+        let mut world = Self::prepared_on(deployment, sale_config).await;
         world.start().await;
         world
     }
 
-    /// Builds everything that the house needs, and starts nothing of it.
-    pub async fn prepared(scene: Scene) -> Self {
-        Self::built(scene, None).await
+    /// Prepares a service of one node without starting it.
+    pub async fn prepared(sale_config: SaleConfig) -> Self {
+        Self::built(sale_config, None).await
     }
 
-    /// As [`World::open_on`], with the nodes still to be started.
-    pub async fn prepared_on(pair: Pair, scene: Scene) -> Self {
-        Self::built(scene, Some(pair)).await
+    /// As [`World::open_on`], without starting the nodes.
+    pub async fn prepared_on(deployment: Deployment, sale_config: SaleConfig) -> Self {
+        Self::built(sale_config, Some(deployment)).await
     }
 
-    async fn built(scene: Scene, pair: Option<Pair>) -> Self {
+    async fn built(sale_config: SaleConfig, deployment: Option<Deployment>) -> Self {
         let clock = Arc::new(SystemClock::new());
         let client = HttpClient::new(Duration::from_secs(10), 32 << 20);
         let site = Site {
@@ -133,60 +133,66 @@ impl World {
             client: client.clone(),
         };
         make_shop(&site.dir.join("shop.db")).await;
-        let (ground, nodes) = match pair {
+        let (environment, nodes) = match deployment {
             None => (
                 None,
                 vec![Node::new(&site, "all", site.dir.join("data"), Vec::new())],
             ),
-            Some(pair) => {
-                let (ground, nodes) = Environment::prepare(pair, &site).await;
-                (Some(ground), nodes)
+            Some(deployment) => {
+                let (environment, nodes) = Environment::prepare(deployment, &site).await;
+                (Some(environment), nodes)
             }
         };
-        // The doors open from now on, not from when the servers were asked to start.
+        // The sale is timed from now, because starting the servers takes a while.
         let now = clock.now();
         let world = Self {
-            base: ground
+            base: environment
                 .as_ref()
                 .map_or_else(|| format!("http://{}", nodes[0].public), Environment::base),
             sale: SALE.parse().unwrap(),
-            opens_at: now.plus(scene.opens_in),
+            on_sale_starts_at: now.plus(sale_config.on_sale_starts_in),
             client,
             clock,
             nodes,
-            ground,
+            environment,
             site,
-            scene,
+            sale_config,
         };
         fs::write(world.site.config_file(), world.config(now)).unwrap();
         world
     }
 
     fn config(&self, now: Timestamp) -> String {
-        let Scene {
-            rate_per_minute,
-            burst,
-            capacity,
+        let SaleConfig {
+            admission_rate_per_minute,
+            admission_burst,
+            active_visits_max,
             call_window_s,
-            returner_share,
-            pass_life_s,
+            late_arrival_share,
+            pass_ttl_s,
             visit_max_s,
             seats,
             ..
-        } = self.scene;
-        let Scene {
-            seats_per_fan,
-            hold_s,
+        } = self.sale_config;
+        let SaleConfig {
+            seats_per_customer_max,
+            hold_ttl_s,
             hold_extensions_max,
-            prequeue_in,
-            gateway_deadline_ms,
+            prequeue_starts_in,
+            gateway_timeout_ms,
             ..
-        } = self.scene;
+        } = self.sale_config;
         let (base, dir) = (&self.base, self.site.dir.display());
-        let (listen, ops) = (self.nodes[0].public, self.nodes[0].ops);
-        let gateway = self.ground.as_ref().map_or_else(String::new, Environment::gateway_url);
-        let shared = self.ground.as_ref().map_or_else(String::new, Environment::config);
-        let (prequeue_at, opens_at) = (now.plus(prequeue_in), self.opens_at);
+        let (listen, admin) = (self.nodes[0].public, self.nodes[0].admin);
+        let gateway = self
+            .environment
+            .as_ref()
+            .map_or_else(String::new, Environment::gateway_url);
+        let shared = self
+            .environment
+            .as_ref()
+            .map_or_else(String::new, Environment::config);
+        let (prequeue_starts_at, on_sale_starts_at) = (now.plus(prequeue_starts_in), self.on_sale_starts_at);
         let (closes_at, starts_at) = (
             now.plus(Duration::from_hours(2)),
             now.plus(Duration::from_hours(48)),
@@ -195,7 +201,7 @@ impl World {
             r#"
 [server]
 listen = "{listen}"
-admin_listen = "{ops}"
+admin_listen = "{admin}"
 public_base = "{base}"
 shutdown_timeout_s = 15
 shutdown_notice_ms = 0
@@ -215,7 +221,7 @@ audience = "{HANDOFF_AUDIENCE}"
 secret = "{HANDOFF_SECRET}"
 [checkout]
 order_response_wait_ms = 2000
-gateway_timeout_ms = {gateway_deadline_ms}
+gateway_timeout_ms = {gateway_timeout_ms}
 payment_timeout_s = 10
 [gateway]
 url = "{gateway}"
@@ -225,18 +231,18 @@ webhook_secret = "{WEBHOOK_SECRET}"
 id = "{SALE}"
 title = {{ en = "Hero-Lim in test", ko = "시험 공연" }}
 artist = "Hero-Lim"
-prequeue_starts_at = "{prequeue_at}"
-on_sale_starts_at = "{opens_at}"
+prequeue_starts_at = "{prequeue_starts_at}"
+on_sale_starts_at = "{on_sale_starts_at}"
 closes_at = "{closes_at}"
-admission_rate_per_minute = {rate_per_minute}
-admission_burst = {burst}
-active_visits_max = {capacity}
+admission_rate_per_minute = {admission_rate_per_minute}
+admission_burst = {admission_burst}
+active_visits_max = {active_visits_max}
 call_window_s = {call_window_s}
-late_arrival_share = {returner_share:?}
-pass_ttl_s = {pass_life_s}
+late_arrival_share = {late_arrival_share:?}
+pass_ttl_s = {pass_ttl_s}
 visit_max_s = {visit_max_s}
-seats_per_customer_max = {seats_per_fan}
-hold_ttl_s = {hold_s}
+seats_per_customer_max = {seats_per_customer_max}
+hold_ttl_s = {hold_ttl_s}
 hold_extensions_max = {hold_extensions_max}
 [[sales.performances]]
 id = "{PERFORMANCE}"
@@ -249,14 +255,14 @@ prices = {{ VIP = 198000, R = 165000, S = 143000, A = 121000 }}
         )
     }
 
-    /// Adds to the configuration of a house that has not been started; TOML tables with their headers.
+    /// Appends TOML tables to the configuration, before the service is started.
     pub fn add_to_config(&self, more: &str) {
         let file = self.site.config_file();
         let text = fs::read_to_string(&file).unwrap();
         fs::write(&file, text + "\n" + more).unwrap();
     }
 
-    /// One sale more beside the world's own, open now and for two hours; `more` are keys of it.
+    /// The configuration of another sale, which starts now and lasts two hours; `more` holds further keys.
     pub fn another_sale(&self, id: &str, more: &str) -> String {
         let now = self.clock.now();
         let (end, starts) = (
@@ -264,9 +270,12 @@ prices = {{ VIP = 198000, R = 165000, S = 143000, A = 121000 }}
             now.plus(Duration::from_hours(48)),
         );
         format!(
-            "[[sales]]\nid = \"{id}\"\ntitle = {{ en = \"Another\" }}\nartist = \"Hero-Lim\"\nprequeue_starts_at = \"{now}\"\non_sale_starts_at = \"{now}\"\n\
-             closes_at = \"{end}\"\nadmission_rate_per_minute = 60000\nadmission_burst = 1000\nactive_visits_max = 1000\nhold_ttl_s = 120\nvisit_max_s = 600\n{more}\n\
-             [[sales.performances]]\nid = \"{PERFORMANCE}\"\ntitle = {{ en = \"Friday\" }}\nstarts_at = \"{starts}\"\nvenue = \"Hall\"\n\
+            "[[sales]]\nid = \"{id}\"\ntitle = {{ en = \"Another\" }}\nartist = \"Hero-Lim\"\n\
+             prequeue_starts_at = \"{now}\"\non_sale_starts_at = \"{now}\"\n\
+             closes_at = \"{end}\"\nadmission_rate_per_minute = 60000\nadmission_burst = 1000\n\
+             active_visits_max = 1000\nhold_ttl_s = 120\nvisit_max_s = 600\n{more}\n\
+             [[sales.performances]]\nid = \"{PERFORMANCE}\"\ntitle = {{ en = \"Friday\" }}\n\
+             starts_at = \"{starts}\"\nvenue = \"Hall\"\n\
              plan = \"generate:theatre:60\"\nprices = {{ VIP = 4, R = 3, S = 2, A = 1 }}\n"
         )
     }
@@ -275,36 +284,36 @@ prices = {{ VIP = 198000, R = 165000, S = 143000, A = 121000 }}
         self.site.clone()
     }
 
-    /// What the nodes share.
+    /// The servers that the nodes share.
     pub fn environment(&self) -> &Environment {
-        self.ground.as_ref().expect("this house has one node")
+        self.environment.as_ref().expect("this service has one node")
     }
 
     pub fn environment_mut(&mut self) -> &mut Environment {
-        self.ground.as_mut().expect("this house has one node")
+        self.environment.as_mut().expect("this service has one node")
     }
 
-    /// The directory of queue, ledger and keys of a house with one node.
+    /// The data directory of a service with one node.
     pub fn data(&self) -> PathBuf {
         self.nodes[0].data().clone()
     }
 
-    /// Where everything is written down.
+    /// The service's databases.
     pub fn databases(&self) -> Databases {
-        match &self.ground {
+        match &self.environment {
             None => Databases::in_folder(&self.data()),
-            Some(ground) => {
-                let shared = DatabaseLocation::Postgres(ground.database_url());
+            Some(environment) => {
+                let shared = DatabaseLocation::Postgres(environment.database_url());
                 Databases {
                     journal: shared.clone(),
                     ledger: shared,
-                    gateway: Some(ground.gateway_statement()),
+                    gateway: Some(environment.gateway_statement()),
                 }
             }
         }
     }
 
-    /// Starts the processes, anew or again on the same data, and waits until they say that they are ready.
+    /// Starts the processes, or restarts them on the same data, and waits until they are ready.
     pub async fn start(&mut self) {
         join_all(self.nodes.iter_mut().map(Node::start)).await;
     }
@@ -316,17 +325,17 @@ prices = {{ VIP = 198000, R = 165000, S = 143000, A = 121000 }}
         }
     }
 
-    /// SIGTERM; gives the exit status of the only node once it has drained.
+    /// SIGTERM; returns the exit status of the only node once it has drained.
     pub async fn stop(&mut self) -> ExitStatus {
         self.nodes[0].stop().await
     }
 
-    /// Everything that the processes have written, over all their starts.
+    /// The logs of all processes over all their starts.
     pub fn log(&self) -> String {
         self.site.log()
     }
 
-    /// No request, however odd, may make the house panic.
+    /// Asserts that no process panicked.
     pub fn assert_no_panic(&self) {
         let log = self.log();
         let panics: Vec<&str> = log.lines().filter(|line| line.contains("panicked")).collect();
@@ -343,17 +352,17 @@ prices = {{ VIP = 198000, R = 165000, S = 143000, A = 121000 }}
         self.sale_path(&format!("performances/{PERFORMANCE}/{rest}"))
     }
 
-    /// The door's setting as the auditor wants it.
+    /// The admission settings for the auditor.
     pub fn admission_settings(&self) -> AdmissionSettings {
         AdmissionSettings {
             from: Timestamp::default(),
-            active_visits_max: self.scene.capacity,
-            rate_per_minute: self.scene.rate_per_minute,
-            burst: self.scene.burst,
+            active_visits_max: self.sale_config.active_visits_max,
+            rate_per_minute: self.sale_config.admission_rate_per_minute,
+            burst: self.sale_config.admission_burst,
         }
     }
 
-    /// The shop's word for its customers.
+    /// Signs hand-off tokens as the shop does.
     pub fn handoff(&self) -> HandoffSigner {
         let clock = Arc::clone(&self.clock);
         let serial = std::sync::atomic::AtomicU64::new(0);
@@ -375,7 +384,7 @@ impl Drop for World {
         if std::thread::panicking() {
             let log = self.log();
             let tail: Vec<&str> = log.lines().rev().take(40 * self.nodes.len().max(1)).collect();
-            eprintln!("the end of the house's log ({}):", self.site.dir.display());
+            eprintln!("the end of the service's log ({}):", self.site.dir.display());
             for line in tail.iter().rev() {
                 eprintln!("  {line}");
             }
@@ -385,10 +394,11 @@ impl Drop for World {
     }
 }
 
-/// A hand-off token as the shop signs it: HS256 over issuer, audience, customer, times and a serial number.
+/// A hand-off token as the shop signs it (HS256).
 pub fn handoff_token(customer: u32, serial: &str, now: Timestamp, secret: &str) -> String {
     let claims = json!({
-        "iss": HANDOFF_ISSUER, "aud": HANDOFF_AUDIENCE, "sub": customer.to_string(), "name": format!("Fan {customer}"),
+        "iss": HANDOFF_ISSUER, "aud": HANDOFF_AUDIENCE,
+        "sub": customer.to_string(), "name": format!("Fan {customer}"),
         "iat": now.as_secs(), "nbf": now.as_secs(), "exp": now.as_secs() + 60, "jti": serial,
     });
     let mut header = Header::new(Algorithm::HS256);
@@ -396,7 +406,7 @@ pub fn handoff_token(customer: u32, serial: &str, now: Timestamp, secret: &str) 
     jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
 }
 
-/// Runs one of the binary's short commands to its end; gives its status and all that it wrote.
+/// Runs a command of the binary; returns its status and output.
 pub fn command(args: &[&str]) -> (ExitStatus, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_stagedoor"))
         .args(args)
@@ -408,7 +418,7 @@ pub fn command(args: &[&str]) -> (ExitStatus, String) {
     (output.status, text)
 }
 
-/// A directory of its own under the system's temporary one.
+/// Creates a fresh temporary directory.
 pub fn fresh_dir() -> PathBuf {
     let mut bytes = [0; 8];
     stagedoor::kernel::Entropy::fill(&stagedoor::kernel::OsEntropy, &mut bytes);
@@ -417,12 +427,13 @@ pub fn fresh_dir() -> PathBuf {
     dir
 }
 
-/// The shop as a Django shop keeps it: customer 1 has a password, the others come by hand-off.
+/// A Django shop's database: customer 1 has a password, the others sign in by hand-off.
 async fn make_shop(file: &Path) {
     let pool = SqlitePool::connect_with(SqliteConnectOptions::new().filename(file).create_if_missing(true))
         .await
         .unwrap();
-    let table = "CREATE TABLE auth_user (id INTEGER PRIMARY KEY, email TEXT NOT NULL, first_name TEXT NOT NULL, last_name TEXT NOT NULL,
+    let table = "CREATE TABLE auth_user (id INTEGER PRIMARY KEY, email TEXT NOT NULL,
+                 first_name TEXT NOT NULL, last_name TEXT NOT NULL,
                  password TEXT NOT NULL, is_active INTEGER NOT NULL)";
     sqlx::query(table).execute(&pool).await.unwrap();
     let all =
@@ -437,7 +448,7 @@ async fn make_shop(file: &Path) {
     pool.close().await;
 }
 
-/// `pbkdf2_sha256$ITERATIONS$SALT$HASH`, with few iterations: these tests are not about slowness.
+/// `pbkdf2_sha256$ITERATIONS$SALT$HASH`, with few iterations to keep the tests fast.
 fn django_hash(password: &str) -> String {
     const ITERATIONS: u32 = 1_000;
     let mut hash = [0; 32];

@@ -9,8 +9,9 @@
 //! |---|---|
 //! | [`args`], [`command`] | the command line; repetitions and output |
 //! | [`table`], [`render`], [`repetitions`] | rows and tables; as text; several runs of the table together |
-//! | [`paired`], [`fixture`] | two sides in alternation; the service and its baseline |
-//! | `http_rows`, `hold_bench`, `memory`, `prefill`, `origin_load`, `redis_pipeline`, `in_process`, `other_rows` | the figures |
+//! | `paired`, `fixture` | two sides in alternation; the service and its baseline |
+//! | `http_rows`, `hold_bench`, `memory`, `prefill`, `origin_load` | figures over HTTP |
+//! | `redis_pipeline`, `in_process`, `other_rows` | the other figures |
 
 pub mod args;
 pub mod command;

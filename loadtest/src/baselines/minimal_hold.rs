@@ -16,8 +16,8 @@ use redis::aio::MultiplexedConnection;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// KEYS[1]: a hash of seat to hold. ARGV: the hold, then the seats. Returns 1 if all seats were free and are held now,
-/// else 0.
+/// KEYS[1]: a hash of seat to hold. ARGV: the hold, then the seats. Returns 1 if all seats were free and are
+/// held now, else 0.
 static HOLD: LazyLock<redis::Script> = LazyLock::new(|| {
     redis::Script::new(
         "local s = redis.call('HMGET', KEYS[1], unpack(ARGV, 2)) \

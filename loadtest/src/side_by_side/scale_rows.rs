@@ -139,24 +139,25 @@ fn retry_after(result: &Result<Reply, SendError>) -> Option<Duration> {
     Some(advised.mul_f64(1.0 + OsEntropy.unit()))
 }
 
-/// Useful joins a second with far too many clients, as a share of those at the usual load.
+/// Useful joins a second with far too many clients, as a share of the peak.
 async fn overload(args: &SideBySideArgs, fixture: &Fixture, usual: &UsualWay) -> anyhow::Result<Row> {
+    let clients = args.overload_clients;
     let path = paths::queue(EMPTY);
-    let (our_peak, peak) = (
-        useful_joins(&fixture.service, &path, WORKERS).await?,
-        useful_joins(&usual.server, usual_queue::QUEUE, WORKERS).await?,
-    );
-    let (our_goodput, goodput) = (
-        useful_joins(&fixture.service, &path, args.overload_clients).await?,
-        useful_joins(&usual.server, usual_queue::QUEUE, args.overload_clients).await?,
-    );
+    let our_peak = peak(&fixture.service, &path).await?;
+    let usual_peak = peak(&usual.server, usual_queue::QUEUE).await?;
+    let ours = useful_joins(&fixture.service, &path, clients).await?;
+    let theirs = useful_joins(&usual.server, usual_queue::QUEUE, clients).await?;
     let what = format!(
-        "joins within {USEFUL_WITHIN:?} with {} clients over {WORKERS}: {our_goodput:.0} of {our_peak:.0} \
-         and \
-         {goodput:.0} of {peak:.0} a second",
-        args.overload_clients
+        "joins within {USEFUL_WITHIN:?} with {clients} clients: {ours:.0} of {our_peak:.0} and {theirs:.0} \
+         of {usual_peak:.0} a second"
     );
-    Ok(row("overload", our_goodput / our_peak, goodput / peak, what))
+    Ok(row("overload", ours / our_peak, theirs / usual_peak, what))
+}
+
+/// The most useful joins a second that the server makes at a sensible load.
+async fn peak(server: &Server, path: &str) -> anyhow::Result<f64> {
+    let few = useful_joins(server, path, WORKERS).await?;
+    Ok(few.max(useful_joins(server, path, ARRIVAL_WORKERS).await?))
 }
 
 /// Joins a second that are answered within [`USEFUL_WITHIN`]. Refused clients come again when they are asked

@@ -69,7 +69,7 @@ fn new_sale(options: &DemoOptions, now: Timestamp) -> anyhow::Result<SaleSetting
     if options.prequeue_in_s > options.open_in_s {
         bail!("--prequeue-in: visitors join before the sale starts, so it must not be later than --open-in");
     }
-    let opens_at = now.plus(seconds(options.open_in_s));
+    let on_sale_starts_at = now.plus(seconds(options.open_in_s));
     let kind = match options.seats {
         0..3_000 => "theatre",
         3_000..30_000 => "arena",
@@ -115,8 +115,8 @@ fn new_sale(options: &DemoOptions, now: Timestamp) -> anyhow::Result<SaleSetting
         },
         draw: options.fair_draw.then(|| new_beacon(now)),
         prequeue_starts_at: now.plus(seconds(options.prequeue_in_s)),
-        on_sale_starts_at: opens_at,
-        closes_at: opens_at.plus(SALE_LASTS),
+        on_sale_starts_at,
+        closes_at: on_sale_starts_at.plus(SALE_LASTS),
         admission_rate_per_minute: options.admission_rate_per_minute,
         active_visits_max: options.active_visits_max,
         admission_burst: None,

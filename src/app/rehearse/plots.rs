@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::simulate::{SaleHistory, HistoryPoint, Rehearsal, Scenario, ScenarioReport};
+use crate::simulate::{HistoryPoint, Rehearsal, SaleHistory, Scenario, ScenarioReport};
 
 const WIDTH: f64 = 460.0;
 const HEIGHT: f64 = 180.0;
@@ -17,7 +17,8 @@ pub(super) fn page<'a>(
     let mut out = String::from(
         "<!doctype html><html lang=\"en\"><meta \
         charset=\"utf-8\"><title>Rehearsal</title><style>body{font:14px/1.4 system-ui;margin:2em;\
-         max-width:1500px}svg{margin:0 1em 1em 0}h2{margin:1.5em 0 0}p{margin:.2em 0 .8em}text{font:11px system-ui;fill:#444}</style>\
+         max-width:1500px}svg{margin:0 1em 1em 0}h2{margin:1.5em 0 0}p{margin:.2em 0 .8em}\
+         text{font:11px system-ui;fill:#444}</style>\
          <h1>Rehearsal</h1><p>One sale of each scenario; time in minutes after the opening.</p>",
     );
     for ((scenario, rehearsal), verdict) in first.zip(verdicts) {

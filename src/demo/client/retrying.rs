@@ -24,7 +24,7 @@ use crate::{
 
 /// Calls in flight that do not wait for the payment gateway.
 const QUICK_MAX: usize = 48;
-/// Calls in flight that may: a slow gateway must not keep other visitors from queueing.
+/// Calls in flight that may: a slow gateway must not keep other visitors from joining.
 const SLOW_MAX: usize = 128;
 const QUICK_TIMEOUT: Duration = Duration::from_secs(10);
 const SLOW_TIMEOUT: Duration = Duration::from_secs(30);

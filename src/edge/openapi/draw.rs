@@ -32,7 +32,7 @@ fn get_draw() -> OperationDoc {
             "period_s": 3,
             "public_key": "83cf0f2896adee7eb8b5f01fcad3912212c437e0073e911fb90022d3e760183c",
         },
-        "opens_at": examples::at(0),
+        "on_sale_starts_at": examples::at(0),
         "planned_round": 28_000_000,
         "planned_round_at": examples::at(6),
         "entries": null, "root": null, "closed_at": null, "round": null, "round_at": null, "beacon": null,

@@ -91,7 +91,9 @@ pub(crate) fn check_examples(document: &Value) -> usize {
     let mut count = 0;
     for (name, operation) in operations_of(document) {
         let responses = members(&operation["responses"]).map(|(status, response)| {
-            let may_be_empty = ["204", "303", "304"].contains(&status.as_str());
+            // Only a problem says what went wrong; the answer to a balancer's question needs no words.
+            let is_readiness = operation["operationId"] == "get_readiness";
+            let may_be_empty = is_readiness || ["204", "303", "304"].contains(&status.as_str());
             assert!(
                 may_be_empty || response.get("content").is_some(),
                 "{name} {status} has a body"

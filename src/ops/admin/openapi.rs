@@ -198,6 +198,6 @@ mod tests {
 
     #[test]
     fn examples_of_the_admin_document_are_valid() {
-        assert!(check_examples(&admin_document()) > 15);
+        assert!(check_examples(&admin_document()) > 25);
     }
 }

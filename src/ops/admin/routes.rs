@@ -35,7 +35,7 @@ const POST: Method = Method::POST;
 
 /// Every endpoint of the admin listener.
 pub static ADMIN_ROUTES: &[Route<AdminHandler>] = {
-    use self::AdminHandler::{Process, Reports, Operators};
+    use self::AdminHandler::{Operators, Process, Reports};
     &[
         Route::new(
             GET,

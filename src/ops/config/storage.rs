@@ -32,8 +32,8 @@ pub enum StoreKind {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RedisSettings {
-    /// "redis://[USER:PASSWORD@]HOST:PORT[/DB]", "redis+sentinel://...HOST:PORT,HOST:PORT/MASTER" or
-    /// "redis+cluster://...", "rediss" for TLS; best given as STAGEDOOR__STORE__REDIS__URL.
+    /// `redis://[USER:PASSWORD@]HOST:PORT[/DB]`, `redis+sentinel://...HOST:PORT,HOST:PORT/MASTER` or
+    /// `redis+cluster://...`, `rediss` for TLS; best given as STAGEDOOR__STORE__REDIS__URL.
     pub url: DatabaseUrl,
     /// How long one Redis command may take, in milliseconds.
     pub command_timeout_ms: u32,
@@ -77,7 +77,7 @@ pub struct BoxOfficeSettings {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatabaseSettings {
-    /// Empty means the default, see [`Settings::ledger_database`] and [`Settings::journal_database`].
+    /// Empty means the default: a file in `data.dir`.
     pub url: DatabaseUrl,
 }
 

@@ -25,7 +25,7 @@ pub(super) struct BoxOffice {
     pub(super) lifecycle: Lifecycle,
 }
 
-fn config(seats_per_fan: u8) -> Config {
+fn config(seats_per_customer_max: u8) -> Config {
     let prices = [("VIP", 220_000), ("R", 176_000), ("S", 132_000), ("A", 99_000)];
     Config {
         sale: "spring-tour".parse().unwrap(),
@@ -36,7 +36,7 @@ fn config(seats_per_fan: u8) -> Config {
             .collect(),
         hold_ttl: Duration::from_mins(7),
         extensions_max: 1,
-        seats_per_customer_max: seats_per_fan,
+        seats_per_customer_max,
         seat_streams_max: 2,
     }
 }

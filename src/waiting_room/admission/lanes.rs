@@ -58,9 +58,9 @@ pub(crate) const CLAIMANTS_MAX: usize = 8_192;
 impl AdmissionLanes {
     /// Empty lanes; `late_arrival_share` is the share of contested entries that late arrivals may take, 0 to
     /// 1.
-    pub(crate) fn new(returner_share: f64) -> Self {
+    pub(crate) fn new(late_arrival_share: f64) -> Self {
         Self {
-            late_arrival_share: returner_share,
+            late_arrival_share,
             called: BTreeMap::new(),
             late_arrivals: BTreeMap::new(),
             contested: 0,

@@ -85,7 +85,7 @@ pub(crate) fn open_secrets(
     let refused = |why| Err(DrawSetupError::Config(why));
     match (&config.draw, &store.draw().committed) {
         (None, None) => Ok(None),
-        (None, Some(_)) => refused("its journal promises a fair draw: set queueing to \"fair_draw\""),
+        (None, Some(_)) => refused("its journal promises a fair draw: set queue_order to \"fair_draw\""),
         (Some(_), None) => refused("its journal holds no draw"),
         (Some(terms), Some(committed)) if terms.chain != committed.chain => {
             refused("another beacon was published for its draw than the configuration names in sales.draw")
@@ -120,7 +120,7 @@ pub(crate) async fn commit(
     }
     if store.now_serving() > 0 {
         return Err(DrawSetupError::Config(
-            "its visitors were called in order of arrival already: set queueing to \"fifo\"",
+            "its visitors were called in order of arrival already: set queue_order to \"fifo\"",
         ));
     }
     let secrets = Secrets::new(entropy);

@@ -106,14 +106,15 @@ impl DrawState {
     }
 }
 
-/// When the entries of a sale that opens at `opens_at` are counted at the earliest.
-pub(crate) fn counted_from(opens_at: Timestamp) -> Timestamp {
-    opens_at.plus(SETTLE)
+/// When the entries of a sale that opens at `on_sale_starts_at` are counted at the earliest.
+pub(crate) fn counted_from(on_sale_starts_at: Timestamp) -> Timestamp {
+    on_sale_starts_at.plus(SETTLE)
 }
 
-/// The round that is named in advance for a sale that opens at `opens_at`.
-pub(crate) fn planned_round(chain: &BeaconChain, opens_at: Timestamp) -> u64 {
-    chain.first_round_from(counted_from(opens_at).plus(HASHED_WITHIN + WRITTEN_WITHIN + PUBLIC_BEFORE_ROUND))
+/// The round that is named in advance for a sale that opens at `on_sale_starts_at`.
+pub(crate) fn planned_round(chain: &BeaconChain, on_sale_starts_at: Timestamp) -> u64 {
+    let published = counted_from(on_sale_starts_at).plus(HASHED_WITHIN + WRITTEN_WITHIN);
+    chain.first_round_from(published.plus(PUBLIC_BEFORE_ROUND))
 }
 
 /// The round that decides when the entries are about to be written down at `now`.
@@ -198,7 +199,7 @@ mod tests {
 
     #[test]
     fn entries_are_public_30_s_before_the_deciding_round() {
-        let opens_at = Timestamp::from_secs(1_000_000);
+        let on_sale_starts_at = Timestamp::from_secs(1_000_000);
         for period_s in [1, 3, 30, 600] {
             let public_key = SandboxSigner::of("c").public_key();
             let chain = BeaconChain {
@@ -207,7 +208,7 @@ mod tests {
                 period_s,
                 public_key,
             };
-            let planned_round = planned_round(&chain, opens_at);
+            let planned_round = planned_round(&chain, on_sale_starts_at);
             let committed = DrawCommitment {
                 commitment: Digest([0; 32]),
                 sealed: String::new(),
@@ -215,7 +216,7 @@ mod tests {
                 planned_round,
             };
             for late_s in [1, 10, 11, 60, 5_000] {
-                let now = opens_at.plus(Duration::from_secs(late_s));
+                let now = on_sale_starts_at.plus(Duration::from_secs(late_s));
                 let round = deciding_round(&committed, now);
                 assert!(
                     round >= planned_round

@@ -23,7 +23,7 @@ pub struct PublishedDraw {
     pub commitment: Digest,
     pub chain: BeaconChain,
     /// Entries that joined before it are in the draw.
-    pub opens_at: Timestamp,
+    pub on_sale_starts_at: Timestamp,
     pub planned_round: u64,
     pub planned_round_at: Timestamp,
     /// How many are in the draw: arrival numbers from 1 on, void ones among them.
@@ -105,7 +105,7 @@ pub(crate) fn publish(config: &Config, draw: DrawState) -> Option<PublishedDraw>
         sale: config.sale.clone(),
         algorithm: ALGORITHM,
         commitment: committed.commitment,
-        opens_at: config.on_sale_starts_at,
+        on_sale_starts_at: config.on_sale_starts_at,
         planned_round: committed.planned_round,
         planned_round_at: chain.round_at(committed.planned_round),
         entries: entries.map(|closed| closed.entries),

@@ -97,14 +97,14 @@ pub fn verify_receipt(
         return findings;
     };
     if receipt.arrival > entries {
-        if let Some((claims, opens_at)) = claims.zip(draw.opens_at) {
+        if let Some((claims, on_sale_starts_at)) = claims.zip(draw.on_sale_starts_at) {
             let why = || {
                 format!(
-                    "the visitor joined before the opening at {opens_at}, and is not among the {entries} \
-                        entries"
+                    "the visitor joined before the opening at {on_sale_starts_at}, and is not among the \
+                     {entries} entries"
                 )
             };
-            findings.holds("receipt.arrival", claims.until >= opens_at, why);
+            findings.holds("receipt.arrival", claims.until >= on_sale_starts_at, why);
         }
     } else {
         if let Some(path) = &receipt.path {

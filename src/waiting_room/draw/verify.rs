@@ -42,7 +42,7 @@ pub struct ClaimedDraw {
     pub round: Option<u64>,
     pub round_at: Option<Timestamp>,
     /// Entries that joined before it are in the draw.
-    pub opens_at: Option<Timestamp>,
+    pub on_sale_starts_at: Option<Timestamp>,
     /// The leaves of all entries in order of arrival.
     pub leaves: Option<Vec<Digest>>,
 }

@@ -456,7 +456,8 @@ mod tests {
             let steps = project(&input, &visits(mean_s), &known, waiting, 0.0);
             let is_ordered = |a: &CurvePoint, b: &CurvePoint| a.calls <= b.calls && a.t_s <= b.t_s;
             prop_assert!(steps.windows(2).all(|pair| is_ordered(&pair[0], &pair[1])));
-            let is_sound = |step: &CurvePoint| step.more >= 0.0 && step.fewer >= 0.0 && step.calls.is_finite();
+            let is_sound =
+                |step: &CurvePoint| step.more >= 0.0 && step.fewer >= 0.0 && step.calls.is_finite();
             prop_assert!(steps.iter().all(is_sound));
             let mut ns = ns;
             ns.sort_unstable_by(f64::total_cmp);

@@ -151,7 +151,7 @@ impl ZoneAvailability {
         }
         let per_visit: Vec<f64> = self.zones.iter().map(|it| it.per_visit(self.ended)).collect();
         let (mut sold, mut wanted) = (vec![0.0; zones.len()], vec![0.0; zones.len()]);
-        let mut left_for: Vec<AvailabilityDistances> = vec![[None; 3]; zones.len()];
+        let mut distances: Vec<AvailabilityDistances> = vec![[None; 3]; zones.len()];
         let active = f64::from(admitted.active);
         let (mut finished, mut from) = (0.0, 0);
         for distance in std::iter::once(0).chain(people_ahead::distances(length)) {
@@ -171,7 +171,7 @@ impl ZoneAvailability {
                     .sqrt()
                     .max(0.5);
                 let left = f64::from(zone.free + zone.held) - wanted[at] - in_baskets - 0.5;
-                for (fallen, chance) in left_for[at].iter_mut().zip(CHANCES) {
+                for (fallen, chance) in distances[at].iter_mut().zip(CHANCES) {
                     if fallen.is_none() && left < chance * deviation {
                         // Between the last distance and this one; in doubt nearer.
                         *fallen = Some(from);
@@ -180,7 +180,7 @@ impl ZoneAvailability {
             }
             from = distance;
         }
-        left_for.into_iter().map(Some).collect()
+        distances.into_iter().map(Some).collect()
     }
 
     /// Ends `visits` more visits. What would have been bought of a zone that is gone is counted on: it says
@@ -402,14 +402,14 @@ mod tests {
                 let length = FANS - sale.now_serving;
                 if now % 30 == 15 && length > 0 {
                     let line = PeopleAhead::of([(length, length)]);
-                    let left_for = supply.available_to_distance(&sale.zones, &admitted, &line, length);
+                    let distances = supply.available_to_distance(&sale.zones, &admitted, &line, length);
                     let distance = u32::try_from(sale.entropy.below(length.into())).unwrap();
-                    for (zone, left_for) in left_for
+                    for (zone, distances) in distances
                         .into_iter()
                         .enumerate()
                         .filter(|(zone, _)| sale.zones[*zone].free > 0)
                     {
-                        let [likely, _, hardly] = left_for.unwrap().map(|it| it.unwrap_or(u32::MAX));
+                        let [likely, _, hardly] = distances.unwrap().map(|it| it.unwrap_or(u32::MAX));
                         let word = usize::from(distance > likely) + usize::from(distance > hardly);
                         sale.forecasts.push(Forecast {
                             zone,

@@ -319,7 +319,7 @@ fn plain_status<'a>(
         active_visits: counts.active_visits,
         admission_rate_per_minute: settings.rate_effective_per_minute,
         active_visits_max: settings.active_visits_max,
-        estimate,
+        estimate: estimate.into(),
         people_ahead: store.people_ahead(),
         presence: None,
         zones: ZoneStatus::plain(zones),

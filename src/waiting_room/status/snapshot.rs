@@ -1,8 +1,11 @@
 //! Public status of a queue: what is the same for every visitor, encoded once a second and served as it is.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use arc_swap::ArcSwap;
@@ -74,7 +77,7 @@ pub(crate) struct QueueStatus<'a> {
     pub active_visits_max: u32,
     /// Table of waits; empty while no forecast can be made.
     #[schema(value_type = Vec<(u32, u32, u32, u32)>)]
-    pub estimate: &'a [WaitPoint],
+    pub estimate: Cow<'a, [WaitPoint]>,
     /// People behind the last number called.
     pub people_ahead: PeopleAhead,
     /// Who is asked for heartbeats, and how many are online.
@@ -187,12 +190,37 @@ impl QueueStatus<'_> {
             self.forecast_accuracy = None;
             json = self.to_json();
         }
+        // Readers interpolate between rows, so fewer rows cost precision only.
+        while json.len() > BYTES_MAX && self.estimate.len() > 4 {
+            self.estimate = without_every_other(&self.estimate).into();
+            json = self.to_json();
+        }
+        // And the wait table in fewer points: a browser interpolates between the others.
+        while json.len() > BYTES_MAX && self.estimate.len() > 2 {
+            let last = self.estimate.len() - 1;
+            let mut at = 0;
+            self.estimate.to_mut().retain(|_| {
+                at += 1;
+                at - 1 == last || at % 2 == 1
+            });
+            json = self.to_json();
+        }
         EncodedStatus::new(version, json)
     }
 
     fn to_json(&self) -> String {
         serde_json::to_string(self).expect("a status is JSON")
     }
+}
+
+/// The rows without every other inner one: the first and the last stay.
+fn without_every_other(rows: &[WaitPoint]) -> Vec<WaitPoint> {
+    let last = rows.len() - 1;
+    let kept = rows
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| index % 2 == 0 || *index == last);
+    kept.map(|(_, row)| *row).collect()
 }
 
 /// The current status and its subscribers.
@@ -353,7 +381,7 @@ mod tests {
             active_visits: 4_000_000_000,
             admission_rate_per_minute: 4_000_000_000,
             active_visits_max: 4_000_000_000,
-            estimate,
+            estimate: estimate.into(),
             people_ahead: PeopleAhead::of(
                 people_ahead::distances(4_000_000)
                     .into_iter()

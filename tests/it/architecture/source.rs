@@ -158,9 +158,11 @@ pub fn product_code(source: &Source) -> &str {
     tests.map_or(&source.code, |(at, _)| &source.code[..at])
 }
 
-/// The files of `src/` and which of each other they import, by `use` or by an inline `crate::` or `super::` path.
+/// The files of `src/` and which of each other they import, by `use` or by an inline `crate::` or `super::`
+/// path.
 ///
-/// A name is followed to the file of the longest module path that exists, so a re-export counts as its facade's file.
+/// A name is followed to the file of the longest module path that exists, so a re-export counts as its
+/// facade's file.
 pub fn imports(sources: &[Source]) -> BTreeMap<String, BTreeSet<String>> {
     let modules: BTreeMap<Vec<&str>, &str> = sources
         .iter()
@@ -232,17 +234,18 @@ pub fn named_paths(code: &str) -> Vec<Vec<String>> {
         }
     }
     for start in ["crate::", "super::"] {
-        for (at, _) in code.match_indices(start) {
-            let path = code[at..]
+        for (at, _) in code
+            .match_indices(start)
+            .filter(|(at, _)| !code[..*at].ends_with("::"))
+        {
+            let path: String = code[at..]
                 .chars()
-                .take_while(|c| c.is_alphanumeric() || matches!(c, '_' | ':'));
-            let path: String = path.collect();
-            paths.push(
-                path.split("::")
-                    .filter(|part| !part.is_empty())
-                    .map(str::to_owned)
-                    .collect(),
-            );
+                .take_while(|c| c.is_alphanumeric() || matches!(c, '_' | ':'))
+                .collect();
+            // A path that ends in `::` opens a group, which was read as part of its `use`.
+            if !path.ends_with("::") {
+                paths.push(path.split("::").map(str::to_owned).collect());
+            }
         }
     }
     paths

@@ -67,14 +67,14 @@ impl Ledger for PostgresLedger {
     async fn claim(
         &self,
         lease: FencedLease,
-        seats_per_fan: u8,
+        seats_per_customer_max: u8,
         at: Timestamp,
     ) -> Result<ClaimOutcome, LedgerError> {
-        let given = (lease, seats_per_fan, at);
+        let given = (lease, seats_per_customer_max, at);
         Ok(self
             .db
-            .write(given, |db, (lease, seats_per_fan, at)| {
-                Box::pin(attempts::claim(db, lease, seats_per_fan, at))
+            .write(given, |db, (lease, seats_per_customer_max, at)| {
+                Box::pin(attempts::claim(db, lease, seats_per_customer_max, at))
             })
             .await?)
     }

@@ -14,7 +14,7 @@ use crate::{
 pub(super) async fn claim(
     db: &mut SqliteConnection,
     lease: FencedLease,
-    seats_per_fan: u8,
+    seats_per_customer_max: u8,
     at: Timestamp,
 ) -> Result<ClaimOutcome, LedgerError> {
     let id = lease.order.to_string();
@@ -53,7 +53,7 @@ pub(super) async fn claim(
     .await?
     .rows_affected();
     let complete = i64::try_from(inserted).is_ok_and(|n| n == wanted);
-    if !complete || !within_quota(db, &sale, &buyer, wanted, i64::from(seats_per_fan)).await? {
+    if !complete || !within_quota(db, &sale, &buyer, wanted, i64::from(seats_per_customer_max)).await? {
         sqlx::query("DELETE FROM seat_claim WHERE order_id = ?1")
             .bind(&id)
             .execute(&mut *db)

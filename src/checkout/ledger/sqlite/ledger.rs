@@ -98,10 +98,10 @@ impl Ledger for SqliteLedger {
     async fn claim(
         &self,
         lease: FencedLease,
-        seats_per_fan: u8,
+        seats_per_customer_max: u8,
         at: Timestamp,
     ) -> Result<ClaimOutcome, LedgerError> {
-        self.write(move |db| Box::pin(attempts::claim(db, lease, seats_per_fan, at)))
+        self.write(move |db| Box::pin(attempts::claim(db, lease, seats_per_customer_max, at)))
             .await
     }
 

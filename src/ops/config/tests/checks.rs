@@ -147,7 +147,10 @@ fn invalid_values_and_relations_are_refused() {
         ("gateway.url", "\nurl = \"\"", "\nurl = \"gateway\""),
         (
             "sales[0].title",
-            "{ ko = \"임히어로 콘서트 2027 서울\", en = \"Hero-Lim in Seoul 2027\", ja = \"イム・ヒーロー ソウル公演2027\" }",
+            concat!(
+                "{ ko = \"임히어로 콘서트 2027 서울\", en = \"Hero-Lim in Seoul 2027\", ",
+                "ja = \"イム・ヒーロー ソウル公演2027\" }"
+            ),
             "{}",
         ),
         (

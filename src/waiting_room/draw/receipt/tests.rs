@@ -40,7 +40,7 @@ fn scene() -> Scene {
     let draw = json!({
         "sale": sale, "algorithm": ALGORITHM,
         "commitment": commitment(&secrets.seed(), &sale), "entries": 20, "root": root.root(),
-        "opens_at": "2027-01-01T00:00:00Z", "beacon": beacon, "seed": secrets.seed(),
+        "on_sale_starts_at": "2027-01-01T00:00:00Z", "beacon": beacon, "seed": secrets.seed(),
         "draw_seed": seed, "leaves": leaves[..20],
     });
     let receipt = receipt(&secrets, &keys, &leaves, 10, 9);
@@ -162,7 +162,7 @@ fn a_list_without_the_entry_contradicts_the_receipt() {
         "the number was made void"
     );
     let cut = json!({ "sale": "hero", "algorithm": ALGORITHM, "commitment": void, "entries": 9,
-    "root": void, "opens_at": draw["opens_at"] });
+    "root": void, "on_sale_starts_at": draw["on_sale_starts_at"] });
     assert_eq!(
         faults(&early, &cut, &keys),
         ["receipt.arrival"],
@@ -170,7 +170,7 @@ fn a_list_without_the_entry_contradicts_the_receipt() {
     );
     let late = receipt(&secrets, &keys, &leaves, 21, 21);
     let mut later = cut;
-    later["opens_at"] = json!("2026-12-31T23:59:00Z");
+    later["on_sale_starts_at"] = json!("2026-12-31T23:59:00Z");
     assert_eq!(
         faults(&late, &later, &keys),
         [""; 0],

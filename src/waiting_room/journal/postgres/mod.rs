@@ -4,4 +4,3 @@ mod checks;
 pub(crate) mod journal;
 #[cfg(test)]
 mod tests;
-

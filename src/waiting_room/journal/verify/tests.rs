@@ -24,8 +24,16 @@ const CHANGES: &[(&str, u64, &str)] = &[
         2,
         "not those",
     ),
-    ("UPDATE journal SET kind = 'event' WHERE seq = :U AND sale = 'SALE'", 2, "not those"),
-    ("DELETE FROM journal WHERE seq = :U - 1 AND sale = 'SALE'", 2, "covers 3 records, and between"),
+    (
+        "UPDATE journal SET kind = 'event' WHERE seq = :U AND sale = 'SALE'",
+        2,
+        "not those",
+    ),
+    (
+        "DELETE FROM journal WHERE seq = :U - 1 AND sale = 'SALE'",
+        2,
+        "covers 3 records, and between",
+    ),
     ("DELETE FROM journal WHERE sale = 'SALE'", 1, "there are 0"),
     (
         "UPDATE journal SET seq = 9999 WHERE seq = :U AND sale = 'SALE';
@@ -37,7 +45,8 @@ const CHANGES: &[(&str, u64, &str)] = &[
     (
         "UPDATE journal SET seq = seq + 100000 WHERE seq >= :U AND sale = 'SALE';
          UPDATE journal SET seq = seq - 99999 WHERE seq >= 100000 AND sale = 'SALE';
-         INSERT INTO journal (sale, seq, kind, body) SELECT sale, :U, kind, body FROM journal WHERE seq = :U - 1 AND sale = 'SALE'",
+         INSERT INTO journal (sale, seq, kind, body) SELECT sale, :U, kind, body FROM journal
+         WHERE seq = :U - 1 AND sale = 'SALE'",
         2,
         "not those",
     ),
@@ -47,11 +56,23 @@ const CHANGES: &[(&str, u64, &str)] = &[
         3,
         "the link itself was changed",
     ),
-    ("UPDATE chain_link SET records = 2 WHERE link_number = 3 AND sale = 'SALE'", 3, "covers 2 records, \
-        and between"),
-    ("UPDATE chain_link SET last_seq = last_seq + 1 WHERE link_number = 3 AND sale = 'SALE'", 3, "there \
-        are 4"),
-    ("DELETE FROM chain_link WHERE link_number = 3 AND sale = 'SALE'", 3, "it is missing; link 4 comes next"),
+    (
+        "UPDATE chain_link SET records = 2 WHERE link_number = 3 AND sale = 'SALE'",
+        3,
+        "covers 2 records, \
+        and between",
+    ),
+    (
+        "UPDATE chain_link SET last_seq = last_seq + 1 WHERE link_number = 3 AND sale = 'SALE'",
+        3,
+        "there \
+        are 4",
+    ),
+    (
+        "DELETE FROM chain_link WHERE link_number = 3 AND sale = 'SALE'",
+        3,
+        "it is missing; link 4 comes next",
+    ),
 ];
 
 async fn detects_changes<J: Journal + ChainStore, F: Future<Output = J>>(

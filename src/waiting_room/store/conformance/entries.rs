@@ -4,12 +4,10 @@ use std::ops::Deref;
 
 use super::fixture::*;
 use crate::waiting_room::{
-        journal::record::{Event, Join, Record},
-        status::people_ahead::PeopleCount,
-        store::port::{
-            Assigned, KnownEntry, NumberState, QueueStore, StoreError,
-        },
-    };
+    journal::record::{Event, Join, Record},
+    status::people_ahead::PeopleCount,
+    store::port::{Assigned, KnownEntry, NumberState, QueueStore, StoreError},
+};
 
 pub(super) async fn one_subject_has_one_number<S: Deref<Target: QueueStore>>(queue: &Fixture<S>) {
     let entry = |number| KnownEntry {

@@ -11,10 +11,7 @@ use crate::{
     waiting_room::{
         journal::record::{Event, Join, Record, StoredRecord},
         state::AdmissionState,
-        store::port::{
-            Assigned, Moment, QueueStore, Reservation,
-            SlotRequest, StoreError,
-        },
+        store::port::{Assigned, Moment, QueueStore, Reservation, SlotRequest, StoreError},
         types::{BoxOfficeLoad, Config, Durability, OperatorCommand},
     },
 };

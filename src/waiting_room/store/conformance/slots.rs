@@ -4,12 +4,10 @@ use std::ops::Deref;
 
 use super::fixture::*;
 use crate::waiting_room::{
-        journal::record::Event,
-        store::port::{
-            EndReason, EndedVisit, NumberState, QueueStore, Reservation,
-        },
-        types::{BoxOfficeLoad, OperatorCommand},
-    };
+    journal::record::Event,
+    store::port::{EndReason, EndedVisit, NumberState, QueueStore, Reservation},
+    types::{BoxOfficeLoad, OperatorCommand},
+};
 
 pub(super) async fn slots_and_permits_are_exact<S: Deref<Target: QueueStore>>(queue: &Fixture<S>) {
     queue.apply(1, &[joins(1, 1..9), called(1, 0, 6)]).await;
