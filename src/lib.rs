@@ -1,7 +1,7 @@
 //! `stagedoor`: a virtual waiting room and a box office for sales that millions of visitors attend.
 //!
-//! Start with the [`guide`]: concepts, architecture, operations. Then read the modules in this order. Each line
-//! says what a part does and what it deliberately does *not* know.
+//! Start with the [`guide`]: concepts, architecture, operations. Then read the modules in this order. Each
+//! line says what a part does and what it deliberately does *not* know.
 //!
 //! | module | does | does not know |
 //! |---|---|---|

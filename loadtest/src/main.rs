@@ -1,6 +1,9 @@
 //! The command line of the load tests.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 use loadtest::{
@@ -134,7 +137,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn compare_results(a: &PathBuf, b: &PathBuf, fail_over: Option<f64>) -> anyhow::Result<ExitCode> {
+fn compare_results(a: &Path, b: &Path, fail_over: Option<f64>) -> anyhow::Result<ExitCode> {
     let comparison = compare(
         &RunResult::read(a)?,
         &RunResult::read(b)?,

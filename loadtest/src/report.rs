@@ -236,11 +236,12 @@ fn write_verdict(out: &mut String, verdict: &Verdict) {
             )
         }
         None => {
-            let items: String = verdict
+            let items: Vec<String> = verdict
                 .violations
                 .iter()
                 .map(|violation| format!("<li>{}</li>", escape(violation)))
                 .collect();
+            let items = items.concat();
             let count = verdict.violations_count;
             write!(
                 out,

@@ -27,7 +27,7 @@ pub(super) enum Command {
         /// One sale instead of all.
         #[arg(long, value_name = "ID")]
         sale: Option<String>,
-        /// Only records of this kind, such as `command`, `called` or `admitted`.
+        /// Only records of this kind, such as `operator`, `called` or `admitted`.
         #[arg(long)]
         kind: Option<String>,
     },

@@ -67,8 +67,14 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Config(command) => config::run(command),
         Command::Ticket(command) => ticket::run(command),
         Command::Draw(command) => draw::run(command),
-        Command::Openapi(args) => openapi::run(&args),
-        Command::OperatorToken => operator_token::run(),
+        Command::Openapi(args) => {
+            openapi::run(&args);
+            Ok(())
+        }
+        Command::OperatorToken => {
+            operator_token::run();
+            Ok(())
+        }
         Command::Journal(command) => journal::run(command),
         Command::Audit(args) => audit::run(args),
         Command::Rehearse(args) => rehearse::run(args),

@@ -9,12 +9,11 @@ pub(super) struct Args {
     admin: bool,
 }
 
-pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+pub(super) fn run(args: &Args) {
     let document = if args.admin {
         admin::openapi::admin_document()
     } else {
         edge::openapi::public_document()
     };
     println!("{document:#}");
-    Ok(())
 }

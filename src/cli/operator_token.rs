@@ -2,8 +2,7 @@
 
 use stagedoor::{kernel::OsEntropy, ops::admin::operators};
 
-pub(super) fn run() -> anyhow::Result<()> {
+pub(super) fn run() {
     let (token, hash) = operators::new_token(&OsEntropy);
     println!("token: {token}\n[operators]\nNAME = \"{hash}\"");
-    Ok(())
 }

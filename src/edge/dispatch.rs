@@ -65,7 +65,7 @@ impl Dispatcher {
         box_office: Option<BoxOfficeState>,
     ) -> Self {
         Self {
-            router: router(Arc::clone(&app), waiting_room.clone(), box_office.clone()),
+            router: router(Arc::clone(&app), waiting_room.as_ref(), box_office.as_ref()),
             app: Some(app),
             waiting_room,
             box_office,
@@ -289,8 +289,8 @@ fn shed(app: &AppState, priority: Priority) -> Option<Response> {
 /// The public listener's router: the rows of [`ROUTES`] that this process serves.
 fn router(
     app: Arc<AppState>,
-    waiting_room: Option<WaitingRoomState>,
-    box_office: Option<BoxOfficeState>,
+    waiting_room: Option<&WaitingRoomState>,
+    box_office: Option<&BoxOfficeState>,
 ) -> Router {
     let mut router = Router::<Arc<AppState>>::new();
     for Route {
@@ -303,8 +303,8 @@ fn router(
         let method = MethodFilter::try_from(method.clone()).expect("a test builds the router");
         let bound: Option<MethodRouter<Arc<AppState>>> = match handler {
             Handler::Shared(bind) => Some(bind(method).with_state(Arc::clone(&app))),
-            Handler::WaitingRoom(bind) => waiting_room.clone().map(|state| bind(method).with_state(state)),
-            Handler::BoxOffice(bind) => box_office.clone().map(|state| bind(method).with_state(state)),
+            Handler::WaitingRoom(bind) => waiting_room.map(|state| bind(method).with_state(state.clone())),
+            Handler::BoxOffice(bind) => box_office.map(|state| bind(method).with_state(state.clone())),
         };
         if let Some(bound) = bound {
             router = router.route(path, bound);

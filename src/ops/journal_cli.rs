@@ -37,7 +37,7 @@ pub fn head(text: &str) -> anyhow::Result<ChainHead> {
         .filter(|link| *link > 0)
         .context("the sequence number must be at least 1")?;
     Ok(ChainHead {
-        link,
+        sequence: link,
         hash: hash.parse().context("the hash")?,
     })
 }
@@ -66,7 +66,7 @@ pub async fn verify(
     Ok(())
 }
 
-/// Prints the journal as JSON, one record a line: all records, or those of one kind, such as `command`.
+/// Prints the journal as JSON, one record a line: all records, or those of one kind, such as `operator`.
 ///
 /// # Errors
 /// When the journal cannot be read or standard output cannot be written.
@@ -123,7 +123,7 @@ mod tests {
     fn invalid_heads_and_locations_are_refused() {
         let hash = "ab".repeat(32);
         let refusal = |text: &str| format!("{:#}", head(text).unwrap_err());
-        assert_eq!(head(&format!("7:{hash}")).unwrap().link, 7);
+        assert_eq!(head(&format!("7:{hash}")).unwrap().sequence, 7);
         for wrong in [
             "",
             "7",

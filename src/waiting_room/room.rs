@@ -446,7 +446,10 @@ impl WaitingRoom {
         Inputs {
             admission: self.admission.state(),
             stock: self.admission.stock(),
-            journal: (number > 0).then_some(ChainHead { link: number, hash }),
+            journal: (number > 0).then_some(ChainHead {
+                sequence: number,
+                hash,
+            }),
         }
     }
 

@@ -84,7 +84,7 @@ async fn linked_head(world: &World, node: usize, verify: impl Fn(&[&str]) -> (Ex
     loop {
         let (log, (status, reply)) = (queue_status(world, node).await["journal"].clone(), verify(&[]));
         assert!(status.success(), "{reply}");
-        let head = format!("{}:{}", log["link"], log["hash"].as_str().unwrap_or_default());
+        let head = format!("{}:{}", log["sequence"], log["hash"].as_str().unwrap_or_default());
         if reply.contains(&head) && !reply.contains("not linked yet") {
             return head;
         }

@@ -116,7 +116,7 @@ pub(crate) async fn join_queue(
         JoinOutcome::Existing(joined) => Ok(join_response(app, sale, &joined, JoinKind::Existing)),
         JoinOutcome::NotOpenYet {
             prequeue_starts_at: opens,
-        } => Err(Problem::new(Kind::NotOpenYet).with("opens_at", &opens)),
+        } => Err(Problem::new(Kind::NotOpenYet).with("prequeue_starts_at", &opens)),
         JoinOutcome::Closed => Err(Problem::new(Kind::Closed)),
         JoinOutcome::Full => {
             Err(Problem::new(Kind::QueueFull).retry_after_s(app.retry_after_jitter_s(20, 60)))
@@ -189,7 +189,7 @@ async fn joiner_without_sign_in(
 fn closed_problem(room: &WaitingRoom) -> Option<Problem> {
     match room.phase() {
         Phase::Scheduled => {
-            Some(Problem::new(Kind::NotOpenYet).with("opens_at", &room.config().prequeue_starts_at))
+            Some(Problem::new(Kind::NotOpenYet).with("prequeue_starts_at", &room.config().prequeue_starts_at))
         }
         Phase::Closed => Some(Problem::new(Kind::Closed)),
         _ => None,

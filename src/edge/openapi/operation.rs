@@ -213,10 +213,9 @@ impl OperationDoc {
     pub fn json_value<T: ToSchema>(mut self, status: u16, description: &str, example: Value) -> Self {
         let schema = self.schema::<T>();
         self.add_response(status, description);
-        self.add_content(
-            "application/json",
-            json!({ "schema": schema, "example": example }),
-        );
+        let mut content = json!({ "schema": schema });
+        content["example"] = example;
+        self.add_content("application/json", content);
         self
     }
 
@@ -327,7 +326,8 @@ impl OperationDoc {
     }
 
     fn response_header(mut self, name: &str, description: &str, schema: Value) -> Self {
-        let header = json!({ "description": description, "schema": schema });
+        let mut header = json!({ "description": description });
+        header["schema"] = schema;
         self.responses
             .get_mut(&self.latest)
             .expect("a response comes first")["headers"][name] = header;

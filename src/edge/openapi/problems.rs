@@ -46,7 +46,7 @@ pub(super) struct ProblemBody {
     sign_in: Option<String>,
     /// `not-open-yet`: when the queue starts to take entries.
     #[schema(nullable = false)]
-    opens_at: Option<Timestamp>,
+    prequeue_starts_at: Option<Timestamp>,
     /// `not-called-yet`, `at-capacity`, `visit-ended`: where the visitor stands.
     #[schema(nullable = false)]
     position: Option<Position>,

@@ -90,7 +90,7 @@ fn join_queue() -> OperationDoc {
             &entry(EntryState::Waiting, Some(1_841)),
         )
         .sets_cookie("The queue token.")
-        .problem_like(Problem::new(Kind::NotOpenYet).with("opens_at", &examples::at(-3_600)))
+        .problem_like(Problem::new(Kind::NotOpenYet).with("prequeue_starts_at", &examples::at(-3_600)))
         .problem_like(
             Problem::new(Kind::ProofRequired)
                 .with("reason", &"missing")
@@ -227,7 +227,7 @@ fn status() -> serde_json::Value {
         "notice": null,
         "reason": null,
         "journal": {
-            "link": 25_310,
+            "sequence": 25_310,
             "hash": "5f1d7a84db00d2fce00b31a7fc73224d5f1d7a84db00d2fce00b31a7fc73224d",
         },
         "poll_interval_ms": { "min": 1_000, "max": 20_000 },

@@ -82,8 +82,8 @@ pub fn router(
     readiness: Readiness,
     metrics: Option<PrometheusHandle>,
     openapi_document: Bytes,
-    reports: BoxOfficeFeed,
-    operators: OperatorApi,
+    reports: &BoxOfficeFeed,
+    operators: &OperatorApi,
 ) -> Router {
     let process = ProcessState {
         readiness,

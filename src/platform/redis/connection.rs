@@ -288,12 +288,12 @@ impl FencedConnection {
                 | ServerErrorKind::BusyLoading
                 | ServerErrorKind::MasterDown,
             ) => ErrorClass::OtherServer,
+            ErrorKind::Extension if error.code() == Some("REBUILDING") => ErrorClass::Recovering,
             ErrorKind::Server(_)
             | ErrorKind::Client
             | ErrorKind::UnexpectedReturnType
-            | ErrorKind::AuthenticationFailed => ErrorClass::Rejected,
-            ErrorKind::Extension if error.code() == Some("REBUILDING") => ErrorClass::Recovering,
-            ErrorKind::Extension => ErrorClass::Rejected,
+            | ErrorKind::AuthenticationFailed
+            | ErrorKind::Extension => ErrorClass::Rejected,
             _ => ErrorClass::OutcomeUnknown,
         };
         match class {

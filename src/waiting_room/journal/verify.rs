@@ -43,7 +43,8 @@ pub struct JournalFault {
 /// A link that an observer kept, as the status publishes the last one: number and hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct ChainHead {
-    pub link: u64,
+    /// Number of the link in the chain, from 1.
+    pub sequence: u64,
     pub hash: Digest,
 }
 
@@ -104,9 +105,9 @@ async fn check(
     if checked.fault.is_none() {
         checked.not_linked = reader.count_after(&checked.sale, right.upto).await?;
         checked.fault = head
-            .filter(|it| it.link > checked.sequence)
+            .filter(|head| head.sequence > checked.sequence)
             .map(|it| JournalFault {
-                link: it.link,
+                link: it.sequence,
                 why: match checked.sequence {
                     0 => "it was published, and the journal has no link now".to_owned(),
                     last => format!("it was published, and the journal ends with link {last} now"),
@@ -146,7 +147,7 @@ fn fault_of(
             "the records {from} to {upto} are not those that it was made over, or the link itself was changed"
         ))
     } else {
-        head.filter(|it| it.link == kept.number && it.hash != kept.hash)
+        head.filter(|head| head.sequence == kept.number && head.hash != kept.hash)
             .map(|_| "its hash is not the one that was published: the journal was rewritten".to_owned())
     };
     why.map(|why| JournalFault { link: expected, why })

@@ -407,7 +407,7 @@ mod tests {
             stale: false,
             draw: Some(DrawOnBoard::largest()),
             journal: Some(ChainHead {
-                link: u64::MAX,
+                sequence: u64::MAX,
                 hash: Digest([255; 32]),
             }),
             notice: Some(notice.into()),

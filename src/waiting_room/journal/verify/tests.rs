@@ -121,12 +121,12 @@ async fn detects_changes<J: Journal + ChainStore, F: Future<Output = J>>(
     let (journal, second) = log_of("cut").await;
     let whole = of("cut", None).await;
     let head = Some(ChainHead {
-        link: whole.sequence,
+        sequence: whole.sequence,
         hash: whole.hash,
     });
     assert_eq!(of("cut", head).await.fault, None);
     let early = Some(ChainHead {
-        link: 1,
+        sequence: 1,
         hash: whole.hash,
     });
     assert!(

@@ -244,15 +244,15 @@ macro_rules! script {
 
 /// The line that binds the names of keys and arguments.
 fn bindings(keys: &[&str], args: &[&str]) -> String {
-    let mut line = String::new();
-    if !keys.is_empty() {
-        let names: Vec<String> = keys.iter().map(|key| format!("{key}_key")).collect();
-        line += &format!("local {} = unpack(KEYS, 1, {}) ", names.join(", "), keys.len());
-    }
-    if !args.is_empty() {
-        line += &format!("local {} = unpack(ARGV, 1, {}) ", args.join(", "), args.len());
-    }
-    line + &format!("local FIRST_ITEM = {} ", args.len() + 1)
+    let unpacked = |names: &str, from: &str, count: usize| match count {
+        0 => String::new(),
+        _ => format!("local {names} = unpack({from}, 1, {count}) "),
+    };
+    let key_names: Vec<String> = keys.iter().map(|key| format!("{key}_key")).collect();
+    let keys = unpacked(&key_names.join(", "), "KEYS", keys.len());
+    let first_item = args.len() + 1;
+    let args = unpacked(&args.join(", "), "ARGV", args.len());
+    format!("{keys}{args}local FIRST_ITEM = {first_item} ")
 }
 
 /// Loaded into a server when it is first used there.
