@@ -29,7 +29,7 @@ const RESPONSE_BYTES_MAX: usize = 64 * 1024;
 /// Maximum number of ended visits in one report; the others are in the next ones.
 const ENDED_MAX: usize = 8_192;
 
-/// Starts the loop if this process has a box box_office.
+/// Starts the loop if this process has a box office.
 pub(crate) fn start(parts: &Parts, settings: &Settings, background: &Lifecycle) -> anyhow::Result<()> {
     let Some(box_office) = parts.box_office.clone() else {
         return Ok(());
@@ -226,7 +226,7 @@ fn reports_url(base: &Uri, sale: &SaleId) -> Result<Uri, http::Error> {
     Uri::builder()
         .scheme("http")
         .authority(authority)
-        .path_and_query(format!("/v1/box-box_office/{sale}/reports"))
+        .path_and_query(format!("/v1/box-office/{sale}/reports"))
         .build()
 }
 

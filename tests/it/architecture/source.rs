@@ -63,9 +63,11 @@ pub fn is_test_file(path: &str) -> bool {
     let tests = [
         "/tests.rs",
         "/tests/",
-        "/conformance.rs",
-        "/contract.rs",
+        "conformance.rs",
+        "/conformance/",
         "/reference_model.rs",
+        "/model_check.rs",
+        "/fixture.rs",
     ];
     tests.iter().any(|part| path.contains(part))
 }

@@ -33,10 +33,10 @@ export function is_asked(position, status) {
 
 /** Milliseconds until the next poll: short near the front. */
 export function rhythm(wait, status) {
-  const { min: shortest_ms = 2000, max: longest_ms = 15000 } = status?.poll_interval_ms ?? {};
-  if (!wait) return status?.phase === "on_sale" || status?.phase === "drawing" ? shortest_ms : Math.min(longest_ms, 5000);
+  const { min = 2000, max = 15000 } = status?.poll_interval_ms ?? {};
+  if (!wait) return status?.phase === "on_sale" || status?.phase === "drawing" ? min : Math.min(max, 5000);
   const far = Math.min(1, Math.max(0, (wait[1] - 60) / 900));
-  return shortest_ms + (longest_ms - shortest_ms) * far;
+  return min + (max - min) * far;
 }
 
 /** Reads or writes local storage; works without it. */

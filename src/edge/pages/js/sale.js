@@ -107,7 +107,6 @@ function render_waiting(phase) {
   const ahead = people_in(distance, status);
   const wait = wait_of(distance, status);
   fill("ahead", count(ahead));
-  // Further back the count is approximate.
   fill("about", distance <= 16 || ahead === distance ? "" : t("sale.about"));
   $("[data-view=waiting] .big").classList.toggle("long", ahead > 99999);
   fill("wait", wait ? range(wait[0], wait[2]) : t(phase === "on_sale" ? "sale.wait_unknown" : "sale.wait_paused"));
@@ -135,7 +134,6 @@ function render_called() {
 async function load_status() {
   const answer = await call("GET", `${base}/status`);
   if (answer.ok && answer.data) {
-    // A cache may hold an older status.
     if (!status || answer.data.version >= status.version) status = answer.data;
     failures = 0;
   } else failures += 1;
@@ -186,7 +184,6 @@ async function join(proof) {
     signing_in = false;
     auto_enter_at = 0;
     show("loading");
-    // An existing entry may have been called already.
     return look(answer.status === 200);
   }
   if (answer.status === 401) return ask_to_sign_in();

@@ -26,7 +26,18 @@ pub(crate) struct Snapshot {
     pub settings: Settings,
     /// Arrival number and subject of every entry that has not left.
     pub entries: Vec<(u32, u64)>,
-    pub visits: Vec<(u32, VisitId, Timestamp)>,
+    /// Every visit whose end is not in the journal.
+    pub visits: Vec<SnapshotVisit>,
+}
+
+/// A visit of a [`Snapshot`].
+#[derive(Debug)]
+pub(crate) struct SnapshotVisit {
+    pub number: u32,
+    pub id: VisitId,
+    pub started: Timestamp,
+    /// It was ended in the store, and the journal does not have that yet.
+    pub is_ending: bool,
 }
 
 impl MemoryStore {
@@ -38,17 +49,24 @@ impl MemoryStore {
 
     pub(crate) fn snapshot(&self) -> Snapshot {
         let state = self.state.read();
-        let inside = state
+        // A visit that is ending belongs to it: when the store is lost before the end is journaled, nothing
+        // else would end the visit.
+        let unended = state
             .visits
             .iter()
-            .filter(|(_, visit)| visit.progress == VisitProgress::Admitted);
+            .filter(|(_, visit)| matches!(visit.progress, VisitProgress::Admitted | VisitProgress::Ending));
         Snapshot {
             issued: state.entries.issued(),
             now_serving: state.now_serving,
             settings: state.settings.clone(),
             entries: state.entries.active().collect(),
-            visits: inside
-                .map(|(id, visit)| (visit.number, *id, visit.started))
+            visits: unended
+                .map(|(id, visit)| SnapshotVisit {
+                    number: visit.number,
+                    id: *id,
+                    started: visit.started,
+                    is_ending: visit.progress == VisitProgress::Ending,
+                })
                 .collect(),
         }
     }

@@ -207,11 +207,12 @@ impl RedisStore {
         for (name, value) in &fields {
             call = call.arg(*name).arg(value);
         }
-        for (number, visit, started) in &snapshot.visits {
+        for visit in &snapshot.visits {
             call = call
-                .arg(number)
-                .arg(visit.as_uuid().as_bytes())
-                .arg(started.as_millis());
+                .arg(visit.number)
+                .arg(visit.id.as_uuid().as_bytes())
+                .arg(visit.started.as_millis())
+                .arg(if visit.is_ending { "e" } else { "a" });
         }
         self.step(&SCRIPTS.rebuild_finish, call).await?;
         let mut pending = self.pending.lock();

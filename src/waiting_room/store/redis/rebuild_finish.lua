@@ -2,7 +2,7 @@
 -- loss is unknown.
 -- KEYS rebuilding, ready, state, visits, visit_by_number, visit_deadlines.
 -- ARGV epoch, now_ms, pass_ttl_ms, slot_grace_ms, settings: how many; then per setting its name and value; then per visit
--- its queue number, id and start (ms).
+-- its queue number, id, start (ms) and stage: a admitted, e ending.
 -- Returns: 1, or 0 when overtaken.
 if redis.call('GET', rebuilding_key) ~= epoch then
     return 0
@@ -13,12 +13,15 @@ local first_visit = FIRST_ITEM + 2 * tonumber(settings)
 for i = FIRST_ITEM, first_visit - 1, 2 do
     redis.call('HSET', state_key, ARGV[i], ARGV[i + 1])
 end
-for i = first_visit, #ARGV, 3 do
-    -- When their passes expire was lost; they count as fresh.
-    local pass_until = now + tonumber(pass_ttl_ms)
-    write_visit(visits_key, ARGV[i + 1], { number = tonumber(ARGV[i]), stage = 'a', started = tonumber(ARGV[i + 2]), pass_until = pass_until, kept_until = now })
+for i = first_visit, #ARGV, 4 do
+    -- When passes expire was lost: they count as fresh. A visit that was ending is due at once, since the process that
+    -- ended it may not have journaled that.
+    local stage = ARGV[i + 3]
+    local pass_until = stage == 'e' and now or now + tonumber(pass_ttl_ms)
+    local due_at = stage == 'e' and now or pass_until + tonumber(slot_grace_ms)
+    write_visit(visits_key, ARGV[i + 1], { number = tonumber(ARGV[i]), stage = stage, started = tonumber(ARGV[i + 2]), pass_until = pass_until, kept_until = now })
     redis.call('HSET', visit_by_number_key, ARGV[i], ARGV[i + 1])
-    redis.call('ZADD', visit_deadlines_key, pass_until + tonumber(slot_grace_ms), ARGV[i + 1])
+    redis.call('ZADD', visit_deadlines_key, due_at, ARGV[i + 1])
 end
 redis.call('SET', ready_key, epoch)
 redis.call('DEL', rebuilding_key)
