@@ -216,8 +216,8 @@ mod tests {
                 && (worth.above.unwrap() - 1.0 / 3.0).abs() < 1e-9
         );
         assert!(worth.p50_error.unwrap() < 1e-9, "the median is right");
-        // The naive says twice the wait: a width of one half reaches it. 100 + (100 + 10 * 50) + 200 over its
-        // 150 + 250 + 400.
+        // Interval scores here: 100, 100 + 10 * 50 for a miss by 50, and 200. The baseline predicts twice the
+        // wait, so its best width is one half: 150, 250 and 400.
         assert!(
             (worth.interval_score_ratio.unwrap() - 900.0 / (150.0 + 250.0 + 400.0) / 2.0).abs() < 1e-3,
             "{worth:?}"

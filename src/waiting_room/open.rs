@@ -278,7 +278,7 @@ async fn chain_loop(room: &WaitingRoom) {
             && !is_failing
         {
             tracing::warn!(sale = %room.config().sale, %error,
-                "the journal is not chained until it answers again");
+                "cannot extend the journal's hash chain; retrying");
         }
         is_failing = extended.is_err();
     }

@@ -160,7 +160,7 @@ impl<C> SagaEngine<'_, C> {
                         order = %lease.order,
                         step = step.name,
                         %error,
-                        "the ledger failed; retrying"
+                        "a ledger call failed; retrying the saga step"
                     );
                     ledger_failures += 1;
                     let backoff = self.retry_policy.backoff(ledger_failures, self.entropy);

@@ -48,8 +48,8 @@ type HandlerResult = Result<Response, StoreError>;
 /// # Errors
 /// [`ServeError`]: the database cannot be opened, or the listener fails.
 pub async fn serve(listener: TcpListener, config: SandboxConfig, life: Lifecycle) -> Result<(), ServeError> {
-    // A lifecycle of its own: requests in flight still write after `life` is stopped. The writer task ends
-    // with its last user.
+    // Its own lifecycle: requests in flight still write after the server's is stopped. The writer task ends
+    // when its last handle is dropped.
     let store = PaymentStore::open(&config.database_file, &Lifecycle::new()).await?;
     let gateway = Arc::new(Gateway {
         config,

@@ -312,7 +312,7 @@ fn http1_builder(limits: &ConnectionLimits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        // `TimeoutStream` times the head.
+        // `TimeoutStream` enforces the deadline of the request head.
         .header_read_timeout(None)
         .max_buf_size(limits.header_bytes_max.max(8 * 1024))
         .max_headers(HEADERS_MAX);

@@ -166,8 +166,7 @@ pub async fn events(
     Query(query): Query<EventsQuery>,
     headers: HeaderMap,
 ) -> HandlerResult {
-    // A browser that reconnects by itself repeats the address it began with and names the last event in this
-    // header.
+    // On reconnect, EventSource requests its original URL and sends the last received id in this header.
     let last_event_id = headers
         .get("last-event-id")
         .and_then(|value| value.to_str().ok())

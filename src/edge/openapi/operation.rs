@@ -182,7 +182,7 @@ impl OperationDoc {
     #[must_use]
     pub fn credentials(mut self, alternatives: &[&[Credential]]) -> Self {
         for set in alternatives {
-            // Every credential may come by header or by cookie, so a set stands for all its combinations.
+            // Each credential may be a header or a cookie: the set expands to all combinations.
             let mut combinations = vec![Map::new()];
             for credential in *set {
                 combinations = credential

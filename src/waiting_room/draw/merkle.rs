@@ -46,8 +46,7 @@ impl Tree {
             index % BLOCK,
             &mut path,
         );
-        // The blocks but the last are full and as long as a power of two, so they are nodes of the whole
-        // tree.
+        // All blocks except the last are full and a power of two long, so their roots are nodes of the tree.
         climb(&self.blocks, index / BLOCK, &mut path);
         Some(path)
     }

@@ -143,7 +143,7 @@ impl StatusReporter {
             Ok(Some(shared)) => shared,
             Ok(None) => return self.publish(inputs),
             Err(error) => {
-                tracing::debug!(%sale, %error, "the store is away: the status is served as it was");
+                tracing::debug!(%sale, %error, "the store is unavailable; serving the last known status");
                 let (estimate, reason) = self.estimate(inputs);
                 self.publisher.publish(QueueStatus {
                     stale: true,

@@ -69,7 +69,7 @@ async fn follow(core: &StoreCore) {
                         tracing::debug!(%error, "seat change stream broke off; reconnecting");
                     }
                 }
-                // Another server answers by now: the shared connection will notice as well.
+                // The address reaches another server now (failover); the shared connection will notice too.
                 Ok(_) => {}
                 Err(error) => {
                     tracing::debug!(%error, "seat change stream cannot be reached; trying again");

@@ -176,7 +176,7 @@ pub(super) async fn people_ahead_follow_departures<S: Deref<Target: QueueStore>>
 }
 
 pub(super) async fn heartbeats_are_asked_of_the_samples<S: Deref<Target: QueueStore>>(queue: &Fixture<S>) {
-    // Of the bits that choose: none, one of the far sample's only, one of both.
+    // Sampling bits set: none; one that only the far mask tests; one that both masks test.
     let subject = |n: u64| n | [0, 8, 1][usize::try_from(n % 3).unwrap()] << 48;
     let join = |n| Join {
         subject: subject(n),
