@@ -371,8 +371,8 @@ mod tests {
             (wait_s(&limited, 450.0) - wait_s(&unlimited, 450.0)).abs() < 1.0,
             "there are seats for these"
         );
-        // A fifth of the 1,000 seats returns to stock and causes further calls; a fifth of those returns again,
-        // and so on.
+        // A fifth of the 1,000 seats returns to stock and causes further calls; a fifth of those returns
+        // again, and so on.
         let called = limited.last().unwrap().calls;
         assert!((600.0..800.0).contains(&called), "{called}");
         assert!(wait_s(&limited, 620.0) > 2.0 * wait_s(&unlimited, 620.0));

@@ -324,8 +324,8 @@ impl State {
             Event::Interrupted { since } if self.paused_at.is_none() => {
                 self.extend_call_windows(*since, when);
             }
-            // Call windows already stand still during a pause. A draw is applied separately, outside this lock,
-            // because computing it takes long.
+            // Call windows already stand still during a pause. A draw is applied separately, outside this
+            // lock, because computing it takes long.
             Event::Interrupted { .. } | Event::Phase { .. } | Event::Drawn(_) => {}
             Event::Operator { .. } | Event::RateReduced { .. } => self.apply_settings(event, when, at),
             Event::DrawCommitted(committed) => self.draw.committed(committed),
