@@ -141,6 +141,7 @@ impl SystemClock {
         clippy::new_without_default,
         reason = "reading the clock is an act, not a default"
     )]
+    /// Starts now.
     #[expect(clippy::disallowed_methods, reason = "the one place where real time comes in")]
     #[must_use]
     pub fn new() -> Self {

@@ -39,6 +39,7 @@ impl Lifecycle {
         self.leaving.cancel();
     }
 
+    /// Whether the process drains: it still serves, and tells clients to come back elsewhere.
     #[must_use]
     pub fn is_leaving(&self) -> bool {
         self.is_draining.load(Ordering::Relaxed)

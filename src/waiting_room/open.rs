@@ -225,7 +225,7 @@ async fn admission_loop(room: &WaitingRoom) {
             // While it lasts, once is enough.
             Err(error) if !is_failing => {
                 tracing::error!(%sale, %error,
-                    "admission ticks fail: nobody is called until the store answers");
+                    "admission ticks fail: no visitor is called until the store answers");
             }
             Ok(()) if is_failing => tracing::info!(%sale, "admission ticks again"),
             _ => {}

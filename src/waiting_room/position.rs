@@ -55,7 +55,7 @@ pub(crate) fn position(context: &RoomContext, published: &PublishedStatus, token
 }
 
 /// The token's arrival number, if the journal knows its subject by it: after the loss of a journal an old
-/// token must not stand for somebody else's entry.
+/// token must not stand for another visitor's entry.
 pub(crate) fn arrival_of(context: &RoomContext, token: &QueueToken) -> Option<u32> {
     u32::try_from(token.arrival)
         .ok()

@@ -96,7 +96,7 @@ async fn find_seats(visit: &mut Visit<Arc<Crowd>>) -> Result<Found, Abandoned> {
             HoldOutcome::NoMatchingSeats if zone.is_some() => zone = None,
             HoldOutcome::NoMatchingSeats if quantity > 1 => quantity -= 1,
             // At the end the wheelchair places go to anyone. Otherwise the sale would never sell out, and one
-            // visitor after the other would be called for seats that nobody takes.
+            // visitor after the other would be called for seats that stay untaken.
             HoldOutcome::NoMatchingSeats if accessible == 0 => accessible = 1,
             HoldOutcome::NoMatchingSeats => return Ok(Found::SoldOut),
         }

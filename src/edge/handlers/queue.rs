@@ -177,7 +177,7 @@ async fn joiner_without_sign_in(
     if let Some(session) = credentials::valid_session(&parts, &state.app)? {
         return Ok(Joiner::Customer(session.subject));
     }
-    // Before the proof is read: nobody should compute one for an entry that cannot be had.
+    // Before the proof is read: a proof must not be computed for an entry that is not available.
     if let Some(problem) = closed_problem(room) {
         return Err(problem);
     }

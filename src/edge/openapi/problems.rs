@@ -50,7 +50,7 @@ pub(super) struct ProblemBody {
     /// `not-called-yet`, `at-capacity`, `visit-ended`: where the visitor stands.
     #[schema(nullable = false)]
     position: Option<Position>,
-    /// `seats-taken`: those of the requested seats that somebody else holds or has bought.
+    /// `seats-taken`: those of the requested seats that are held or booked by others.
     #[schema(nullable = false)]
     taken: Option<Vec<String>>,
     /// `seats-taken`, `hold-gone`: sets of free seats that come closest to the request.

@@ -289,7 +289,7 @@ mod tests {
         );
         assert!(
             !late(&mut lanes, 9, 9) && !late(&mut lanes, 3, 9),
-            "nobody has gone in behind these since they came"
+            "no visitor behind these has entered since they came"
         );
         assert!(!late(&mut lanes, 5, 1), "there is no room");
         assert!(late(&mut lanes, 5, 3) && late(&mut lanes, 4, 2));
@@ -348,7 +348,7 @@ mod tests {
         lanes.remove(back);
         assert!(
             lanes.try_admit(Lane::LateArrival, back, 1, BoxOfficeLoad::Normal, 0.0, T),
-            "nobody else wants in"
+            "no other visitor wants to enter"
         );
     }
 

@@ -80,8 +80,8 @@ pub(crate) fn effective_rate(rate_per_minute: u32, by_ppm: u32) -> u32 {
         .max(u32::from(rate_per_minute > 0))
 }
 
-/// Entries that may come at once: as configured, else one second's worth; at least 1, or nobody could ever
-/// enter.
+/// Admissions that may happen at once: as configured, else one second's worth; at least 1, or no visitor could
+/// ever enter.
 pub(crate) fn burst_of(rate_per_minute: u32, configured: Option<u32>) -> u32 {
     configured.unwrap_or_else(|| rate_per_minute.div_ceil(60)).max(1)
 }
@@ -128,8 +128,8 @@ pub(crate) fn calls_due(now: &AdmissionState) -> u32 {
     let slack =
         (leaving.sqrt() * SLACK_DEVIATIONS).min((f64::from(now.active_visits_max) * SLACK_SHARE_MAX).floor());
     let by_slots = free + leaving - slack;
-    // When hardly a seat is free, as many visitors are called as there are seats: nobody is called in to find
-    // every seat held, and released seats are offered in the order of the queue.
+    // When hardly a seat is free, as many visitors are called as there are seats: no visitor is called to
+    // find every seat held, and released seats are offered in the order of the queue.
     let by_seats = now.seats_free.map_or(f64::INFINITY, f64::from);
     // Without news from the box office admission slows and does not stop, as the silence may be the
     // connection's.

@@ -164,8 +164,8 @@ impl ShowRateModel {
     ///
     /// What is not known of a class is taken from the prior for its age, a mixture of visitors who come and
     /// visitors who never do (a cure model: Boag 1949). It is scaled down by how the class before fell short
-    /// of its own prior, but only as far as some have come at all: a crowd of which nobody has come yet is
-    /// not there yet, or slow.
+    /// of its own prior, but only as far as some have come at all: a crowd of which no visitor has come yet
+    /// is not there yet, or slow.
     fn hazards(&self) -> [f64; CLASSES] {
         let (mut liveliness, mut awaited) = (1.0, 1.0);
         std::array::from_fn(|class| {

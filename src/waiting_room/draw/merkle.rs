@@ -28,6 +28,7 @@ impl Tree {
         Self { count, blocks }
     }
 
+    /// The root over all leaves.
     #[must_use]
     pub fn root(&self) -> Digest {
         root_of(&self.blocks)

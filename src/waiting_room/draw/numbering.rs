@@ -36,11 +36,13 @@ impl DrawNumbering {
         u32::try_from(self.queue_numbers.len()).expect("numbers are 32 bits")
     }
 
+    /// The 1-based queue number of a 1-based arrival number.
     #[must_use]
     pub fn queue_number(&self, arrival: u32) -> u32 {
         at(&self.queue_numbers, arrival)
     }
 
+    /// The arrival number of a queue number: the inverse of [`Self::queue_number`].
     #[must_use]
     pub fn arrival(&self, queue_number: u32) -> u32 {
         at(&self.arrivals, queue_number)

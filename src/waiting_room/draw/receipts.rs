@@ -168,6 +168,7 @@ impl std::fmt::Debug for DrawLeaves {
 }
 
 impl DrawLeaves {
+    /// The leaves in order of arrival, in batches.
     pub fn into_stream(self) -> impl Stream<Item = Vec<Digest>> + Send {
         stream::unfold(self, |mut list| async move {
             let count = LEAVES_AT_ONCE.min(list.entries - list.next);

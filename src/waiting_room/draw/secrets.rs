@@ -22,6 +22,7 @@ impl fmt::Debug for Secrets {
 }
 
 impl Secrets {
+    /// New secrets for one draw.
     pub fn new(entropy: &dyn Entropy) -> Self {
         let (mut seed, mut nonce_key) = ([0; 32], [0; 32]);
         entropy.fill(&mut seed);
@@ -41,6 +42,7 @@ impl Secrets {
         bytes
     }
 
+    /// Reads stored secrets; `None` when the length is wrong.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (seed, nonce_key) = bytes.split_first_chunk::<32>()?;
@@ -50,6 +52,7 @@ impl Secrets {
         })
     }
 
+    /// The service's share of the draw's seed, opened after the draw.
     #[must_use]
     pub fn seed(&self) -> Digest {
         self.seed

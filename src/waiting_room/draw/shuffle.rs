@@ -22,6 +22,7 @@ pub struct Shuffle {
 }
 
 impl Shuffle {
+    /// A permutation of `count` indexes under `seed`.
     #[must_use]
     pub fn new(seed: [u8; 32], count: u32) -> Self {
         Self { seed, count }

@@ -428,7 +428,7 @@ mod tests {
             unsure.more > 2.0 * sure.more && unsure.fewer > 2.0 * sure.fewer && unsure.more > unsure.fewer,
             "{unsure:?} {sure:?}"
         );
-        // Nobody enters without a call: of calls that all come there can be no fewer.
+        // No visitor enters without a call, so there are at least as many calls.
         let all_come = at_the_end(&CallsPerEntry {
             level_variance: 0.25,
             ..ONE_EACH

@@ -416,7 +416,7 @@ mod tests {
     #[test]
     fn young_visits_say_something_of_old_ones() {
         let (before, after) = (nobody_has_left_for(0), nobody_has_left_for(200));
-        // A factor on the hazard of an age that nobody has reached.
+        // A factor on the hazard of an age that no visit has reached.
         let slower = |age_s: usize| after.expected.shares[age_s / 5] / before.expected.shares[age_s / 5];
         assert!(
             slower(240) < 0.6 && slower(240) < slower(500) && slower(500) < slower(880) && slower(880) < 1.0

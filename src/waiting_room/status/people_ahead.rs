@@ -1,9 +1,9 @@
 //! People ahead: how many people stand how far behind the last number called, so that a position shrinks when
 //! others leave, without a request. Pure.
 //!
-//! Who has left on purpose is known exactly, and skipped numbers are nobody. The status gives the number of
-//! people within the next so many numbers, at distances that grow in proportion; between two of them a
-//! browser interpolates. Where nobody has left the result is exact and takes one row.
+//! Visitors who left are known exactly, and skipped numbers belong to no visitor. The status gives the number
+//! of people within the next so many numbers, at distances that grow in proportion; between two of them a
+//! browser interpolates. Where no visitor has left, the result is exact and takes one row.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ const BLOCKS: i32 = 30;
 /// A status that must shrink keeps at least so many rows.
 const ROWS_MIN: usize = 6;
 
-/// People who wait behind a number: of the next so many numbers, how many belong to somebody who has not
+/// People who wait behind a number: of the next so many numbers, how many belong to a visitor who has not
 /// left. Both grow from row to row; on the wire `[numbers, people]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(transparent)]
@@ -67,7 +67,7 @@ impl PeopleAhead {
     }
 
     /// How many people stand within the next `distance` numbers. Beyond its end, which is as old as the
-    /// status, nobody has left yet.
+    /// status, no visitor has left yet.
     pub(crate) fn within(&self, distance: u64) -> PeopleCount {
         let next = self.0.partition_point(|&(upto, _)| u64::from(upto) < distance);
         let (from, some) = next.checked_sub(1).map_or((0, 0), |last| self.0[last]);

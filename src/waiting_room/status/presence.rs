@@ -7,8 +7,8 @@
 //! the remaining wait makes some 8 ln(wait / 8 min) heartbeats, 0.3 in a wait of eight hours: fewer than one,
 //! whatever the wait.
 //!
-//! The sample follows from a hash in the queue token, so that nobody chooses, and from the masks in the
-//! status, so that a browser knows without asking.
+//! The sample follows from a hash in the queue token, so that no visitor chooses it, and from the masks in
+//! the status, so that a browser knows without asking.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -79,7 +79,7 @@ async fn a_rate_or_limit_of_zero_is_a_pause_with_its_reason() {
             EntryState::Called,
             "the call window stands still"
         );
-        // An order to go on lets nobody in by a rate of nothing.
+        // Resuming admits no visitor while the rate is zero.
         test.room.command(OperatorCommand::Resume, "kim").await.unwrap();
         assert_eq!(
             (test.room.phase(), test.room.admission_settings().paused),
@@ -301,14 +301,14 @@ async fn commands_reach_all_nodes_and_the_last_counts() {
         }
         assert!(
             last_in.is_none_or(|after| after < Duration::from_secs(1)),
-            "{stop:?}: somebody came in after {last_in:?}"
+            "{stop:?}: a visitor was admitted after {last_in:?}"
         );
         here.command(go, "kim").await.unwrap();
         let given = clock.monotonic();
         while !enters().await {
             assert!(
                 clock.monotonic().saturating_sub(given) < Duration::from_secs(1),
-                "nobody comes in again after {stop:?}"
+                "no visitor is admitted again after {stop:?}"
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

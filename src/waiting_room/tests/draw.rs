@@ -396,7 +396,7 @@ async fn the_draw_waits_for_an_unavailable_beacon() {
     let closed = test.published();
     assert!(
         closed.round.unwrap() > closed.planned_round,
-        "nobody counted the entries in time for the planned round"
+        "no node counted the entries in time for the planned round"
     );
     assert!(closed.round_at.unwrap().since(closed.closed_at.unwrap()) >= Duration::from_secs(30));
     test.passes(100).await;

@@ -257,7 +257,7 @@ async fn three_nodes_serve_one_queue() {
     assert_eq!((checked.owners.len(), checked.entered), (300, 300));
     assert!(checked.active_most > 1, "they were inside together");
     for room in &nodes.rooms {
-        // Whoever did not write the last call hears of it with the next tick.
+        // A node that did not write the last call learns of it with the next tick.
         let follows = async {
             while (room.metrics().numbers_issued, room.metrics().now_serving) != (300, 300) {
                 tokio::time::sleep(Duration::from_millis(20)).await;

@@ -320,7 +320,7 @@ async fn after_a_crash_all_answers_still_hold() {
     assert_eq!(
         again.state(&tokens[2]),
         EntryState::Left,
-        "a visit that nobody renews ends"
+        "a visit that is not renewed ends"
     );
     test.life.stop();
     again.life.stop();
@@ -374,7 +374,7 @@ async fn an_unwritten_join_keeps_its_entry_by_its_token() {
         let (next, _) = again.joined(6).await;
         assert!(
             next.number > Some(5),
-            "their numbers do not become somebody else's: {next:?}"
+            "their numbers are not assigned again: {next:?}"
         );
         assert!(
             again.joined(2).await.0.number > next.number,
@@ -804,7 +804,7 @@ async fn only_sampled_visitors_send_heartbeats() {
         0,
         "their pages have been silent for more than two minutes"
     );
-    // Whoever has left is neither asked nor missed.
+    // A visitor who has left is not asked for heartbeats.
     for token in &tokens[200..] {
         test.room.leave(token).await.unwrap();
         assert_eq!(test.room.heartbeat(token), None);
