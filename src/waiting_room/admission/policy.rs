@@ -80,8 +80,8 @@ pub(crate) fn effective_rate(rate_per_minute: u32, by_ppm: u32) -> u32 {
         .max(u32::from(rate_per_minute > 0))
 }
 
-/// Admissions that may happen at once: as configured, else one second's worth; at least 1, or no visitor could
-/// ever enter.
+/// Admissions that may happen at once: as configured, else one second's worth; at least 1, or none could ever
+/// happen.
 pub(crate) fn burst_of(rate_per_minute: u32, configured: Option<u32>) -> u32 {
     configured.unwrap_or_else(|| rate_per_minute.div_ceil(60)).max(1)
 }
