@@ -70,7 +70,21 @@ const EXCEPTIONS: [(&str, &str); 2] = [
 ];
 
 /// The floors of a context from the ground up: a file names only what stands on its own floor or below.
-const FLOORS: [(&str, &[&str]); 0] = [];
+/// In the other contexts floors hold between files, not between folders: the circle rule covers them.
+const FLOORS: [(&str, &[&str]); 1] = [(
+    "seating",
+    &[
+        "gzip seat types",
+        "hold plan",
+        "allocation store",
+        "pricing request_hash",
+        "availability",
+        "performance",
+        "expiry hold_requests",
+        "service",
+        "mod",
+    ],
+)];
 
 /// The share of files, in percent, that may be longer than [`LONG_FILE`] lines.
 const LONG_FILES_PERCENT_MAX: usize = 5;
