@@ -49,7 +49,6 @@ export function note(id, text) {
   node.hidden = !text;
 }
 
-/** Counts down, then retries once. */
 export function again_in(ms, id, retry) {
   let left = Math.ceil(ms / 1000);
   note(id, t("common.again_in", { n: left }));

@@ -16,8 +16,8 @@ let failures = 0;
 let timer;
 let spoken_at = 0;
 let ask_at = now() + Math.random() * 20000;
-let ring = () => {}; // set by "tell me"
-let show_details = () => {}; // loaded while waiting
+let ring = () => {};
+let show_details = () => {};
 
 for (const slot of document.querySelectorAll("[data-slot=advice]")) slot.append($("#advice").content.cloneNode(true));
 $(".sticks").append(...Array.from({ length: 20 }, () => document.createElement("i")));
@@ -157,7 +157,6 @@ async function look(again = false) {
   await load_status();
   let own_ms = 0;
   if (!failures && (again || position_may_change())) {
-    // After the draw all numbers change in the same second.
     if (!again && position.number == null) await pause(Math.random() * 4000);
     const answer = await load_position();
     own_ms = answer.data?.poll_after_ms ?? answer.retry_ms;
@@ -203,7 +202,6 @@ async function ask_to_sign_in() {
 async function signed_in(who) {
   remember(who);
   signing_in = false;
-  // There may be an entry from another device.
   return ["scheduled", "closed"].includes(status?.phase) ? look(true) : join();
 }
 
