@@ -8,6 +8,7 @@
 //! | [`overload`] | load beyond capacity |
 //! | [`baseline_table`], [`baselines`] | the table of figures, each over its baseline |
 //! | [`side_by_side`] | what a buyer compares: the service beside the usual way of building one |
+//! | [`build_pairs`] | two builds of the service in alternation |
 //! | [`http1`] | a minimal HTTP client for load generation |
 //! | [`recorder`] | latencies and outcomes |
 //! | [`audit`] | the independent auditor over observations and databases |
@@ -18,6 +19,7 @@ pub mod arrivals;
 pub mod audit;
 pub mod baseline_table;
 pub mod baselines;
+pub mod build_pairs;
 pub mod comparison;
 pub mod crowd;
 pub mod environment;

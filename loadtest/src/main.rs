@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use loadtest::{
     baseline_table::{self, BaselineArgs},
     baselines,
+    build_pairs::{self, BuildPairsArgs},
     comparison::compare,
     environment::{ServiceArgs, WEBHOOK_SECRET},
     merge::{self, MergeArgs},
@@ -60,6 +61,8 @@ enum Command {
     Baselines(BaselineArgs),
     /// What a buyer compares: the service beside the usual sorted-set queue and the usual seat locks.
     SideBySide(SideBySideArgs),
+    /// This build of the service beside another, in alternation: whether a change made it slower.
+    BuildPairs(BuildPairsArgs),
     /// Two results of a run side by side.
     Compare {
         /// The result before.
@@ -105,6 +108,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Overload(args) => block_on(overload::run(args)),
         Command::Baselines(args) => block_on(baseline_table::run(args)),
         Command::SideBySide(args) => block_on(side_by_side::run(args)),
+        Command::BuildPairs(args) => block_on(build_pairs::run(args)),
         Command::Compare { a, b, fail_over } => compare_results(&a, &b, fail_over),
         Command::Merge(args) => block_on(merge::run(args)),
         Command::Serve { config } => {

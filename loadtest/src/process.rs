@@ -46,6 +46,14 @@ impl DataFolder {
     }
 }
 
+/// This build of `loadtest`.
+///
+/// # Errors
+/// The system does not say where it is.
+pub fn own_program() -> anyhow::Result<PathBuf> {
+    std::env::current_exe().context("cannot find this binary")
+}
+
 /// A child process that runs another command of this binary. It is killed on drop.
 pub struct Process {
     child: Child,
@@ -55,20 +63,32 @@ pub struct Process {
 impl Process {
     /// Starts `loadtest ARGS`, on the named CPU cores only where `cores` names some.
     ///
+    /// # Errors
+    /// The process cannot be started.
+    pub fn start(name: &'static str, args: &[&str], cores: Option<&str>) -> anyhow::Result<Self> {
+        Self::start_program(&own_program()?, name, args, cores)
+    }
+
+    /// Starts `PROGRAM ARGS`, where the program is a build of `loadtest`.
+    ///
     /// The child watches its standard input, whose other end this process holds, and ends when it closes. So
     /// it ends with its owner even when the owner is killed (see [`exit_with_owner`]).
     ///
     /// # Errors
     /// The process cannot be started.
-    pub fn start(name: &'static str, args: &[&str], cores: Option<&str>) -> anyhow::Result<Self> {
-        let own = std::env::current_exe().context("cannot find this binary")?;
+    pub fn start_program(
+        program: &Path,
+        name: &'static str,
+        args: &[&str],
+        cores: Option<&str>,
+    ) -> anyhow::Result<Self> {
         let mut command = match cores {
             Some(cores) => {
                 let mut pinned = Command::new("taskset");
-                pinned.args(["-c", cores]).arg(own);
+                pinned.args(["-c", cores]).arg(program);
                 pinned
             }
-            None => Command::new(own),
+            None => Command::new(program),
         };
         let child = command
             .args(args)

@@ -1,6 +1,6 @@
 //! A service with one sale for each purpose, and the baseline server beside it.
 
-use std::{fs, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use stagedoor::{
@@ -13,9 +13,9 @@ use super::{
     prefill,
 };
 use crate::{
-    environment::{Backend, BackendServers, Durability, SaleSpec, config_file, start_service},
+    environment::{Backend, BackendServers, Durability, SaleSpec, config_file, start_gateway, start_service},
     http1::{Http1Client, HttpRequest},
-    process::{DataFolder, Process, Usage, free_port},
+    process::{DataFolder, Process, Usage, free_port, own_program},
 };
 
 /// A sale in its prequeue that stays nearly empty.
@@ -32,6 +32,7 @@ pub(crate) struct Fixture {
     // Fields drop in order: processes stop before the servers and the folder that they use.
     _service_process: Process,
     _baseline_process: Process,
+    _gateway: Option<Process>,
     pub(crate) backend: Backend,
     pub(crate) durability: Durability,
     pub(crate) service: Server,
@@ -47,8 +48,6 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// An idle service stops shedding load within this time.
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);
 const ACCEPT_POLL_INTERVAL: Duration = Duration::from_millis(200);
-/// No order is placed in these sales, so no gateway needs to answer.
-const NO_GATEWAY: &str = "http://127.0.0.1:9";
 
 impl Fixture {
     /// Starts a service and its baseline.
@@ -57,15 +56,25 @@ impl Fixture {
         durability: Durability,
         servers: Option<BackendServers>,
     ) -> anyhow::Result<Self> {
+        Self::open_program(&own_program()?, backend, durability, servers).await
+    }
+
+    /// The same with the service of another build of `loadtest`.
+    pub(crate) async fn open_program(
+        program: &Path,
+        backend: Backend,
+        durability: Durability,
+        servers: Option<BackendServers>,
+    ) -> anyhow::Result<Self> {
         let folder = Arc::new(DataFolder::temporary()?);
-        Self::start(backend, durability, servers.map(Arc::new), folder).await
+        Self::start(program, backend, durability, servers.map(Arc::new), folder).await
     }
 
     /// Restarts with the same data and another durability.
     pub(crate) async fn reopen(self, durability: Durability) -> anyhow::Result<Self> {
         let (backend, servers, folder) = (self.backend, self.servers.clone(), Arc::clone(&self.folder));
         drop(self);
-        Self::start(backend, durability, servers, folder).await
+        Self::start(&own_program()?, backend, durability, servers, folder).await
     }
 
     /// Another service in one of whose sales so many customers wait, and the memory of its store without
@@ -87,32 +96,37 @@ impl Fixture {
             servers.redis.flush_all().await?;
         }
         Ok((
-            Self::start(self.backend, self.durability, servers, folder).await?,
+            Self::start(&own_program()?, self.backend, self.durability, servers, folder).await?,
             empty_bytes,
         ))
     }
 
     async fn start(
+        program: &Path,
         backend: Backend,
         durability: Durability,
         servers: Option<Arc<BackendServers>>,
         folder: Arc<DataFolder>,
     ) -> anyhow::Result<Self> {
         let (public_port, admin_port) = (free_port()?, free_port()?);
-        let store = match &servers {
-            Some(servers) => config_file::redis_postgresql(
-                &servers.redis.url(),
-                &servers.database_url,
-                durability,
-                NO_GATEWAY,
-            ),
-            None => config_file::embedded(durability),
+        let (store, gateway) = match &servers {
+            Some(servers) => {
+                let (url, gateway) = start_gateway(&folder, public_port)?;
+                let store = config_file::redis_postgresql(
+                    &servers.redis.url(),
+                    &servers.database_url,
+                    durability,
+                    &url,
+                );
+                (store, Some(gateway))
+            }
+            None => (config_file::embedded(durability), None),
         };
         let file = folder.path.join("fixture.toml");
         let config = config_file::service_config(&folder, public_port, admin_port, &store);
         fs::write(&file, config + &sales()).with_context(|| format!("cannot write {}", file.display()))?;
         let clock = SystemClock::new();
-        let mut service_process = start_service(&file, None)?;
+        let mut service_process = start_service(program, &file, None)?;
         let admin = SocketAddr::from(([127, 0, 0, 1], admin_port));
         let admin_client = Http1Client::new(admin, "admin", 1, TIMEOUT);
         service_process
@@ -135,6 +149,7 @@ impl Fixture {
             ready_after,
             _service_process: service_process,
             _baseline_process: baseline_process,
+            _gateway: gateway,
         })
     }
 

@@ -29,9 +29,9 @@ const HOLDS_EACH: usize = 20;
 const GROUP: usize = 4;
 
 /// The headers with a visitor's proofs.
-type Proofs = Vec<(&'static str, String)>;
+pub(super) type Proofs = Vec<(&'static str, String)>;
 
-fn borrowed(headers: &Proofs) -> Vec<(&'static str, &str)> {
+pub(super) fn borrowed(headers: &Proofs) -> Vec<(&'static str, &str)> {
     headers
         .iter()
         .map(|(name, value)| (*name, value.as_str()))
@@ -39,7 +39,7 @@ fn borrowed(headers: &Proofs) -> Vec<(&'static str, &str)> {
 }
 
 /// One visitor with their own seats.
-struct Holder {
+pub(crate) struct Holder {
     holds: Vec<Vec<u8>>,
     headers: Proofs,
     /// The path of a hold without its id.
@@ -56,19 +56,44 @@ pub(crate) async fn compare(
 ) -> anyhow::Result<Pairs> {
     let visitors = admitted_visitors(fixture).await?;
     let seats = seats(fixture, &visitors[0]).await?;
-    let path = paths::holds(OPEN, PERFORMANCE);
-    let ours = holders(&fixture.service, &visitors, &seats, &path, &paths::hold(""));
+    let ours = holders_at(&fixture.service, &visitors, &seats);
     let anonymous = vec![Proofs::new(); WORKERS];
     let theirs = holders(baseline, &anonymous, &seats, holds_path, hold_path);
+    alternate((&fixture.service, &ours), (baseline, &theirs)).await
+}
+
+/// Alternates holds at two builds of the service.
+pub(crate) async fn compare_builds(ours: &Fixture, other: &Fixture) -> anyhow::Result<Pairs> {
+    let mut sides = Vec::new();
+    for fixture in [ours, other] {
+        let visitors = admitted_visitors(fixture).await?;
+        let seats = seats(fixture, &visitors[0]).await?;
+        sides.push(holders_at(&fixture.service, &visitors, &seats));
+    }
+    alternate((&ours.service, &sides[0]), (&other.service, &sides[1])).await
+}
+
+async fn alternate(
+    ours: (&Server, &Arc<Vec<Holder>>),
+    baseline: (&Server, &Arc<Vec<Holder>>),
+) -> anyhow::Result<Pairs> {
     let mut pairs = Vec::new();
     for _ in 0..=PAIRS {
-        pairs.push((
-            round(&fixture.service, &ours).await?,
-            round(baseline, &theirs).await?,
-        ));
+        pairs.push((round(ours.0, ours.1).await?, round(baseline.0, baseline.1).await?));
     }
     pairs.remove(0);
     Ok(Pairs(pairs))
+}
+
+/// Holders at a build of the service.
+fn holders_at(server: &Server, visitors: &[Proofs], seats: &[String]) -> Arc<Vec<Holder>> {
+    holders(
+        server,
+        visitors,
+        seats,
+        &paths::holds(OPEN, PERFORMANCE),
+        &paths::hold(""),
+    )
 }
 
 fn holders(
@@ -169,7 +194,7 @@ async fn release_all(client: &Http1Client, holder: &Holder, ids: &[String]) -> a
 }
 
 /// Queue token and admission pass of each visitor.
-async fn admitted_visitors(fixture: &Fixture) -> anyhow::Result<Vec<Proofs>> {
+pub(super) async fn admitted_visitors(fixture: &Fixture) -> anyhow::Result<Vec<Proofs>> {
     let mut visitors = Vec::new();
     let path = paths::admission(OPEN);
     for token in fixture.tokens(OPEN).await? {
@@ -195,6 +220,12 @@ async fn admitted_visitors(fixture: &Fixture) -> anyhow::Result<Vec<Proofs>> {
 
 /// As many seats as all visitors hold together.
 async fn seats(fixture: &Fixture, proofs: &Proofs) -> anyhow::Result<Vec<String>> {
+    let seats = all_seats(fixture, proofs).await?;
+    Ok(seats.into_iter().take(GROUP * HOLDS_EACH * WORKERS).collect())
+}
+
+/// The names of all seats.
+pub(super) async fn all_seats(fixture: &Fixture, proofs: &Proofs) -> anyhow::Result<Vec<String>> {
     let (path, headers) = (paths::seats(OPEN, PERFORMANCE), borrowed(proofs));
     let request = HttpRequest::get(&path).with_headers(&headers);
     let reply = fixture
@@ -206,5 +237,5 @@ async fn seats(fixture: &Fixture, proofs: &Proofs) -> anyhow::Result<Vec<String>
     let map: SeatMap = reply
         .json()
         .with_context(|| format!("the seat map was answered {}", reply.status))?;
-    Ok(map.seats.into_keys().take(GROUP * HOLDS_EACH * WORKERS).collect())
+    Ok(map.seats.into_keys().collect())
 }

@@ -10,7 +10,7 @@
 //! | [`args`], [`command`] | the command line; repetitions and output |
 //! | [`table`], [`render`], [`repetitions`] | rows and tables; as text; several runs of the table together |
 //! | `paired`, `fixture` | two sides in alternation; the service and its baseline |
-//! | `http_rows`, `hold_bench`, `memory`, `prefill`, `origin_load` | figures over HTTP |
+//! | `http_rows`, `hold_bench`, `order_bench`, `memory`, `prefill`, `origin_load` | figures over HTTP |
 //! | `redis_pipeline`, `in_process`, `other_rows` | the other figures |
 
 pub mod args;
@@ -20,6 +20,7 @@ pub(crate) mod hold_bench;
 mod http_rows;
 mod in_process;
 pub(crate) mod memory;
+pub(crate) mod order_bench;
 mod origin_load;
 mod other_rows;
 pub(crate) mod paired;

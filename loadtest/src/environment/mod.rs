@@ -15,4 +15,4 @@ pub mod service;
 pub use self::args::{Backend, Durability, HANDOFF_SECRET, QueueOrder, ServiceArgs, SignIn};
 pub use self::config_file::{PERFORMANCE, SALE, SaleSpec, WEBHOOK_SECRET};
 pub use self::servers::BackendServers;
-pub use self::service::{Service, start_service};
+pub use self::service::{Service, start_gateway, start_service};

@@ -1,6 +1,12 @@
 //! A service under test: started for the run, or found.
 
-use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use stagedoor::{
@@ -21,7 +27,7 @@ use super::{
 };
 use crate::{
     http1::Http1Client,
-    process::{DataFolder, Process, Usage, free_port},
+    process::{DataFolder, Process, Usage, free_port, own_program},
     target::{Target, find_sale},
 };
 
@@ -111,7 +117,7 @@ impl Service {
         let sale = sale_with_options(args, spec, SystemClock::new().now()).await?;
         fs::write(&file, config + &sale).with_context(|| format!("cannot write {}", file.display()))?;
 
-        let mut process = start_service(&file, args.pin.as_deref())?;
+        let mut process = start_service(&own_program()?, &file, args.pin.as_deref())?;
         let admin = SocketAddr::from(([127, 0, 0, 1], admin_port));
         let admin_client = Http1Client::new(admin, "admin", 1, Duration::from_secs(2));
         process.wait_until_ready(&admin_client, "/health/ready").await?;
@@ -173,13 +179,29 @@ impl Service {
     }
 }
 
-/// Starts a service with this configuration, on these CPU cores.
+/// Starts the service of a build of `loadtest` with this configuration, on these CPU cores.
 ///
 /// # Errors
 /// The process cannot be started.
-pub fn start_service(config: &Path, cores: Option<&str>) -> anyhow::Result<Process> {
+pub fn start_service(program: &Path, config: &Path, cores: Option<&str>) -> anyhow::Result<Process> {
     let file = config.display().to_string();
-    Process::start("the service", &["serve", &file], cores)
+    Process::start_program(program, "the service", &["serve", &file], cores)
+}
+
+/// Starts a sandbox gateway that keeps its statement in `folder`; its URL.
+///
+/// # Errors
+/// The process cannot be started.
+pub fn start_gateway(folder: &DataFolder, public_port: u16) -> anyhow::Result<(String, Process)> {
+    let address = format!("127.0.0.1:{}", free_port()?);
+    let file = gateway_file(folder).display().to_string();
+    let webhooks = format!("http://127.0.0.1:{public_port}/v1/webhooks/sandbox");
+    let gateway = Process::start("the gateway", &["gateway", &address, &file, &webhooks], None)?;
+    Ok((format!("http://{address}"), gateway))
+}
+
+fn gateway_file(folder: &DataFolder) -> PathBuf {
+    folder.path.join("gateway.db")
 }
 
 /// What a service needs before it starts.
@@ -206,20 +228,16 @@ async fn start_backend(
         });
     }
     let servers = BackendServers::start().await?;
-    let address = format!("127.0.0.1:{}", free_port()?);
-    let gateway_file = folder.path.join("gateway.db");
-    let file = gateway_file.display().to_string();
-    let webhooks = format!("http://127.0.0.1:{public_port}/v1/webhooks/sandbox");
-    let gateway = Process::start("the gateway", &["gateway", &address, &file, &webhooks], None)?;
+    let (gateway_url, gateway) = start_gateway(folder, public_port)?;
     let config = config_file::redis_postgresql(
         &servers.redis.url(),
         &servers.database_url,
         args.durability,
-        &format!("http://{address}"),
+        &gateway_url,
     );
     databases.journal = servers.database_url.parse().context("the journal's URL")?;
     databases.ledger = servers.database_url.parse().context("the ledger's URL")?;
-    databases.gateway = Some(gateway_file);
+    databases.gateway = Some(gateway_file(folder));
     Ok(StartedBackend {
         config,
         databases,
