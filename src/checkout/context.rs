@@ -11,7 +11,7 @@ use crate::checkout::{
     order_limiter::OrderLimiter,
     outbox::EventPublisher,
     payment::PaymentGateway,
-    saga::{engine::RetryPolicy, running_orders::RunningOrders},
+    saga::{retry_policy::RetryPolicy, running_orders::RunningOrders},
     seats::port::Seats,
     types::{Config, SaleConfig},
 };

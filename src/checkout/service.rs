@@ -23,7 +23,7 @@ use crate::checkout::{
     outbox::EventPublisher,
     payment::PaymentGateway,
     placement,
-    saga::{engine::RetryPolicy, recovery, refund::REFUND, runner, running_orders::RunningOrders},
+    saga::{recovery, refund::REFUND, retry_policy::RetryPolicy, runner, running_orders::RunningOrders},
     seats::port::Seats,
     tickets::{self, Ticket},
     types::Config,

@@ -29,7 +29,7 @@ use crate::{
     edge::{
         auth::extractors::{QueueHolder, SaleRoom},
         errors::{
-            problem::{Kind, Problem},
+            problem::{Problem, ProblemType},
             unavailable::overloaded,
         },
         handlers,
@@ -152,7 +152,7 @@ impl Dispatcher {
         request: Request,
     ) -> Response {
         let Some(_permit) = app.in_flight.try_acquire() else {
-            return Problem::new(Kind::Overloaded)
+            return Problem::new(ProblemType::Overloaded)
                 .retry_after_s(app.retry_after_jitter_s(1, 4))
                 .into_response();
         };
@@ -174,7 +174,7 @@ impl Dispatcher {
             .await
             .unwrap_or_else(|_| {
                 metrics::counter!("stagedoor_http_request_timeouts_total").increment(1);
-                Problem::new(Kind::Overloaded)
+                Problem::new(ProblemType::Overloaded)
                     .detail("no response in time; a change that was begun still completes")
                     .retry_after_s(app.retry_after_jitter_s(2, 6))
                     .into_response()
@@ -271,7 +271,7 @@ fn check_rate_limit(app: &AppState, peer: IpAddr, request: &Request) -> Result<(
     app.limits
         .requests
         .take(address)
-        .map_err(|wait| Problem::new(Kind::TooManyRequests).retry_after_s(wait.as_secs() + 1))
+        .map_err(|wait| Problem::new(ProblemType::TooManyRequests).retry_after_s(wait.as_secs() + 1))
 }
 
 /// The refusal of a request that is shed; `None` lets it through.
@@ -312,7 +312,7 @@ fn router(
     }
     let router = router
         .fallback(handlers::html::not_found)
-        .method_not_allowed_fallback(|| async { Problem::new(Kind::MethodNotAllowed) })
+        .method_not_allowed_fallback(|| async { Problem::new(ProblemType::MethodNotAllowed) })
         .with_state(app);
     with_middleware(router)
 }

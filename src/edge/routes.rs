@@ -13,7 +13,9 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use http::Method;
 
 use crate::edge::{
-    handlers::{anonymous, draws, forward_auth, holds, html, openapi, orders, queue, sales, seats, sign_in},
+    handlers::{
+        anonymous_join, draws, forward_auth, holds, html, openapi, orders, queue, sales, seats, sign_in,
+    },
     overload::{health::Subsystem, shed::Priority},
     state::{AppState, BoxOfficeState, WaitingRoomState},
 };
@@ -217,7 +219,7 @@ pub static ROUTES: &[Route<Handler>] = {
             GET,
             "/v1/sales/{sale}/queue/challenge",
             "get_join_challenge",
-            WaitingRoom(|m| on(m, anonymous::challenge)),
+            WaitingRoom(|m| on(m, anonymous_join::challenge)),
         )
         .priority(Queueing),
         Route::new(

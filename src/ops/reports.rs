@@ -17,7 +17,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use parking_lot::Mutex;
 
 use crate::{
-    edge::errors::problem::{Kind, Problem},
+    edge::errors::problem::{Problem, ProblemType},
     kernel::SaleId,
     platform::signing::{MacKeys, base64url, from_base64url},
     waiting_room::{BoxOfficeReport, WaitingRoom},
@@ -95,30 +95,31 @@ pub(super) async fn accept_report(
     body: Body,
 ) -> Result<StatusCode, Problem> {
     let feed = feed.0.get().ok_or_else(|| {
-        Problem::new(Kind::TemporarilyUnavailable)
+        Problem::new(ProblemType::TemporarilyUnavailable)
             .detail("no waiting room is open here")
             .retry_after_s(1)
     })?;
     let sale: SaleId = sale.parse().map_err(|_| no_such_sale())?;
     // Refuse by Content-Length before reading the body.
     if body.size_hint().lower() > REPORT_BYTES_MAX as u64 {
-        return Err(Problem::new(Kind::BodyTooLarge));
+        return Err(Problem::new(ProblemType::BodyTooLarge));
     }
-    let body =
-        match tokio::time::timeout(REPORT_TIMEOUT, Limited::new(body, REPORT_BYTES_MAX).collect()).await {
-            Err(_) => return Err(Problem::new(Kind::BodyTooSlow)),
-            Ok(Err(e)) if e.is::<LengthLimitError>() => return Err(Problem::new(Kind::BodyTooLarge)),
-            Ok(Err(_)) => return Err(Problem::new(Kind::MalformedRequest).detail("the body ended early")),
-            Ok(Ok(body)) => body.to_bytes(),
-        };
+    let body = match tokio::time::timeout(REPORT_TIMEOUT, Limited::new(body, REPORT_BYTES_MAX).collect())
+        .await
+    {
+        Err(_) => return Err(Problem::new(ProblemType::BodyTooSlow)),
+        Ok(Err(e)) if e.is::<LengthLimitError>() => return Err(Problem::new(ProblemType::BodyTooLarge)),
+        Ok(Err(_)) => return Err(Problem::new(ProblemType::MalformedRequest).detail("the body ended early")),
+        Ok(Ok(body)) => body.to_bytes(),
+    };
     if !is_authentic(&feed.keys, &sale, &body, &headers) {
-        return Err(Problem::new(Kind::NotSigned).detail("not signed with this service's keys"));
+        return Err(Problem::new(ProblemType::NotSigned).detail("not signed with this service's keys"));
     }
     let room = feed.rooms.get(&sale).ok_or_else(no_such_sale)?;
     let report: BoxOfficeReport = serde_json::from_slice(&body)
-        .map_err(|e| Problem::new(Kind::MalformedRequest).detail(e.to_string()))?;
+        .map_err(|e| Problem::new(ProblemType::MalformedRequest).detail(e.to_string()))?;
     if report.source.is_empty() || report.source.len() > SOURCE_LENGTH_MAX {
-        return Err(Problem::new(Kind::InvalidField).with("field", &"source"));
+        return Err(Problem::new(ProblemType::InvalidField).with("field", &"source"));
     }
     if feed.is_newer(&sale, &report) {
         room.receive_report(report);
@@ -141,7 +142,7 @@ impl OpenFeed {
 }
 
 fn no_such_sale() -> Problem {
-    Problem::new(Kind::NotFound).detail("there is no such sale")
+    Problem::new(ProblemType::NotFound).detail("there is no such sale")
 }
 
 #[cfg(test)]

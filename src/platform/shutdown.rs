@@ -41,7 +41,7 @@ impl Lifecycle {
 
     /// Whether the process drains: it still serves, and tells clients to come back elsewhere.
     #[must_use]
-    pub fn is_leaving(&self) -> bool {
+    pub fn is_draining(&self) -> bool {
         self.is_draining.load(Ordering::Relaxed)
     }
 

@@ -13,6 +13,7 @@ use crate::checkout::{
     ledger::port::{FencedLease, Ledger, LedgerError, Position, Progress},
     order::Reason,
     order_limiter::OrderLimiter,
+    saga::retry_policy::RetryPolicy,
 };
 use crate::{
     kernel::{Clock, Entropy, Timestamp},
@@ -61,48 +62,6 @@ impl<C> SagaTable<C> {
             attempts: 0,
             step_started_at: at,
         }
-    }
-}
-
-/// Timeouts and pauses of a saga, all derived from two configured times.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RetryPolicy {
-    retry_base: Duration,
-    retry_max: Duration,
-    /// How often a payment is looked up while its buyer is on the gateway's page.
-    poll_interval: Duration,
-    lease_duration: Duration,
-    stuck_after: Duration,
-    /// How often the reconciler runs.
-    pub(crate) reconcile_interval: Duration,
-}
-
-impl RetryPolicy {
-    pub(crate) fn from_timeouts(gateway_timeout: Duration, payment_timeout: Duration) -> Self {
-        let retry_base = (gateway_timeout / 50).max(Duration::from_millis(1));
-        Self {
-            retry_base,
-            retry_max: gateway_timeout * 6,
-            poll_interval: gateway_timeout,
-            lease_duration: gateway_timeout * 6,
-            stuck_after: payment_timeout * 2,
-            reconcile_interval: (gateway_timeout / 4)
-                .clamp(Duration::from_millis(20), Duration::from_secs(1)),
-        }
-    }
-
-    /// How long a lease lasts, not counting pauses.
-    pub(crate) fn lease_duration(&self) -> Duration {
-        self.lease_duration
-    }
-
-    /// Exponential backoff with full jitter: uniform between zero and the doubled pause, which is capped.
-    fn backoff(&self, attempts: u32, entropy: &dyn Entropy) -> Duration {
-        let longest = self
-            .retry_base
-            .saturating_mul(1 << attempts.min(20))
-            .min(self.retry_max);
-        longest.mul_f64(entropy.unit())
     }
 }
 
@@ -271,7 +230,7 @@ impl<C> SagaEngine<'_, C> {
         let mut failures = 0;
         loop {
             // The lease must also cover the pause that follows, or the reconciler would take the order over.
-            progress.lease_until = self.clock.now().plus(pause + self.retry_policy.lease_duration);
+            progress.lease_until = self.clock.now().plus(pause + self.retry_policy.lease_duration());
             match self.ledger.record_progress(lease, progress.clone()).await {
                 Ok(()) => return None,
                 Err(LedgerError::LeaseLost) => return Some(RunResult::LeaseLost),

@@ -6,6 +6,7 @@ pub(crate) mod publish;
 pub(crate) mod purchase;
 pub(crate) mod recovery;
 pub(crate) mod refund;
+pub(crate) mod retry_policy;
 pub(crate) mod runner;
 pub(crate) mod running_orders;
 pub(crate) mod step_context;

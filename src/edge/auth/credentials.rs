@@ -6,7 +6,7 @@ use http::{HeaderMap, Method, header, request::Parts};
 
 use crate::{
     edge::{
-        errors::problem::{Kind, Problem},
+        errors::problem::{Problem, ProblemType},
         state::{AppState, SaleInfo},
     },
     kernel::{SaleId, Subject, Timestamp},
@@ -38,7 +38,7 @@ pub(crate) fn presented_queue_token(
 /// The session, if it is valid: where none is required, an expired or forged one counts as none.
 pub(crate) fn valid_session(parts: &Parts, app: &AppState) -> Result<Option<Session>, Problem> {
     match session(parts, app) {
-        Err(problem) if problem.kind() == Kind::SignInRequired => Ok(None),
+        Err(problem) if problem.kind() == ProblemType::SignInRequired => Ok(None),
         other => other,
     }
 }
@@ -56,7 +56,7 @@ pub(super) fn session(parts: &Parts, app: &AppState) -> Result<Option<Session>, 
     app.shop
         .read_session(raw)
         .map(Some)
-        .map_err(|e| token_problem(Kind::SignInRequired, e))
+        .map_err(|e| token_problem(ProblemType::SignInRequired, e))
 }
 
 /// A token from its header, or else from its cookie.
@@ -90,7 +90,7 @@ fn cookie<'a>(parts: &'a Parts, app: &AppState, name: &str) -> Result<Option<&'a
     if is_safe || is_same_origin(parts, app) {
         Ok(Some(value))
     } else {
-        Err(Problem::new(Kind::CrossOrigin))
+        Err(Problem::new(ProblemType::CrossOrigin))
     }
 }
 
@@ -117,13 +117,13 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// 401 of this kind, for a token that was not accepted.
-pub(super) fn token_problem(kind: Kind, error: TokenError) -> Problem {
+pub(super) fn token_problem(kind: ProblemType, error: TokenError) -> Problem {
     Problem::new(kind).detail(error.to_string())
 }
 
 /// 404 for a sale that is not configured.
 pub(super) fn no_such_sale() -> Problem {
-    Problem::new(Kind::NotFound).detail("there is no such sale")
+    Problem::new(ProblemType::NotFound).detail("there is no such sale")
 }
 
 /// How long a queue token's cookie lives: until a day after the sale closes, so that orders can still be

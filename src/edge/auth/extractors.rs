@@ -12,7 +12,7 @@ use crate::{
             no_such_sale, presented_queue_token, queue_entry_subject, session, token_from_header_or_cookie,
             token_problem, valid_session,
         },
-        errors::problem::{Kind, Problem},
+        errors::problem::{Problem, ProblemType},
         state::{AppState, HasAppState, SaleInfo, SignIn, WaitingRoomState},
     },
     kernel::Subject,
@@ -103,7 +103,7 @@ impl<S: HasAppState> FromRequestParts<S> for SignedIn {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         session(parts, state.app())?
             .map(SignedIn)
-            .ok_or_else(|| Problem::new(Kind::SignInRequired))
+            .ok_or_else(|| Problem::new(ProblemType::SignInRequired))
     }
 }
 
@@ -135,11 +135,11 @@ impl QueueHolder {
     ) -> Result<Self, Problem> {
         let SaleRoom { sale, room } = sale_room;
         let raw = token_from_header_or_cookie(parts, &state.app, "queue-token", &sale.cookies.queue)?
-            .ok_or_else(|| Problem::new(Kind::QueueTokenRequired))?
+            .ok_or_else(|| Problem::new(ProblemType::QueueTokenRequired))?
             .to_owned();
         let token = room
             .verify_token(&raw)
-            .map_err(|e| token_problem(Kind::QueueTokenRequired, e))?;
+            .map_err(|e| token_problem(ProblemType::QueueTokenRequired, e))?;
         Ok(Self {
             sale,
             room,
@@ -155,11 +155,11 @@ impl FromRequestParts<WaitingRoomState> for VerifiedQueueHolder {
     async fn from_request_parts(parts: &mut Parts, state: &WaitingRoomState) -> Result<Self, Problem> {
         let holder = QueueHolder::from_request_parts(parts, state).await?;
         if holder.sale.sign_in == SignIn::Customer {
-            let session = session(parts, &state.app)?.ok_or_else(|| Problem::new(Kind::SignInRequired))?;
+            let session =
+                session(parts, &state.app)?.ok_or_else(|| Problem::new(ProblemType::SignInRequired))?;
             if !holder.room.token_belongs_to(&holder.token, &session.subject) {
-                return Err(
-                    Problem::new(Kind::NotOwner).detail("this queue token belongs to another customer")
-                );
+                return Err(Problem::new(ProblemType::NotOwner)
+                    .detail("this queue token belongs to another customer"));
             }
         }
         Ok(Self(holder))
@@ -173,11 +173,11 @@ impl<S: HasAppState> FromRequestParts<S> for Admitted {
         let SalePath(sale) = SalePath::from_request_parts(parts, state).await?;
         let app = state.app();
         let raw = token_from_header_or_cookie(parts, app, "admission-pass", &sale.cookies.pass)?
-            .ok_or_else(|| Problem::new(Kind::PassRequired))?;
+            .ok_or_else(|| Problem::new(ProblemType::PassRequired))?;
         let pass = sale
             .tokens
             .verify_pass(raw)
-            .map_err(|e| token_problem(Kind::PassRequired, e))?;
+            .map_err(|e| token_problem(ProblemType::PassRequired, e))?;
         let subject = pass_holder(parts, app, &sale, &pass)?;
         Ok(Self { sale, pass, subject })
     }
@@ -188,7 +188,7 @@ impl<S: HasAppState> FromRequestParts<S> for AdmittedOrExpired {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let app = state.app();
-        let mut problem = Problem::new(Kind::PassRequired);
+        let mut problem = Problem::new(ProblemType::PassRequired);
         for sale in app.sales.values() {
             let Some(raw) = token_from_header_or_cookie(parts, app, "admission-pass", &sale.cookies.pass)?
             else {
@@ -208,14 +208,14 @@ impl<S: HasAppState> FromRequestParts<S> for AdmittedOrExpired {
                         SignIn::Customer => session(parts, app)?.map(|s| s.subject),
                         SignIn::None => token_holder(parts, app, sale)?,
                     };
-                    let subject = subject.ok_or_else(|| Problem::new(Kind::SignInRequired))?;
+                    let subject = subject.ok_or_else(|| Problem::new(ProblemType::SignInRequired))?;
                     return Ok(Self {
                         sale: Arc::clone(sale),
                         pass: None,
                         subject,
                     });
                 }
-                Err(e) => problem = token_problem(Kind::PassRequired, e),
+                Err(e) => problem = token_problem(ProblemType::PassRequired, e),
             }
         }
         Err(problem)
@@ -234,7 +234,7 @@ impl<S: HasAppState> FromRequestParts<S> for Owners {
             subjects.extend(token_holder(parts, app, sale)?);
         }
         if subjects.is_empty() {
-            Err(Problem::new(Kind::SignInRequired))
+            Err(Problem::new(ProblemType::SignInRequired))
         } else {
             Ok(Self(subjects))
         }
@@ -245,9 +245,11 @@ fn pass_holder(parts: &Parts, app: &AppState, sale: &SaleInfo, pass: &Pass) -> R
     match sale.sign_in {
         SignIn::None => Ok(queue_entry_subject(&sale.id, pass.subject_hash)),
         SignIn::Customer => {
-            let session = session(parts, app)?.ok_or_else(|| Problem::new(Kind::SignInRequired))?;
+            let session = session(parts, app)?.ok_or_else(|| Problem::new(ProblemType::SignInRequired))?;
             if !sale.tokens.pass_belongs_to(pass, &session.subject) {
-                return Err(Problem::new(Kind::NotOwner).detail("this pass belongs to another customer"));
+                return Err(
+                    Problem::new(ProblemType::NotOwner).detail("this pass belongs to another customer")
+                );
             }
             Ok(session.subject)
         }

@@ -294,7 +294,7 @@ impl ConnectionContext {
         let version = request.version();
         let is_get = *request.method() == Method::GET;
         let mut response = self.dispatcher.respond(self.peer, request.map(Body::new)).await;
-        if self.lifecycle.is_leaving() && version < Version::HTTP_2 {
+        if self.lifecycle.is_draining() && version < Version::HTTP_2 {
             response
                 .headers_mut()
                 .insert(header::CONNECTION, HeaderValue::from_static("close"));

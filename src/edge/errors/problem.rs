@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 /// An error response.
 #[derive(Debug)]
 pub struct Problem {
-    kind: Kind,
+    kind: ProblemType,
     detail: Option<String>,
     retry_after_s: Option<u64>,
     members: Map<String, Value>,
@@ -21,9 +21,9 @@ macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $status:ident, $slug:literal, $title:literal;)*) => {
         /// Every problem this service answers with.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Kind { $($(#[$doc])* $name,)* }
+        pub enum ProblemType { $($(#[$doc])* $name,)* }
 
-        impl Kind {
+        impl ProblemType {
             /// All of them, for the documentation.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
@@ -101,7 +101,7 @@ kinds! {
     /// The hold has expired or was released.
     HoldGone = CONFLICT, "hold-gone", "The hold has ended";
     /// The order is in a state that cannot be canceled.
-    NotCancellable = CONFLICT, "not-cancellable", "The order cannot be canceled now";
+    NotCancelable = CONFLICT, "not-cancelable", "The order cannot be canceled now";
     /// The plan has no such seat.
     UnknownSeat = UNPROCESSABLE_ENTITY, "unknown-seat", "The plan has no such seat";
     /// The key came with a different request before.
@@ -136,7 +136,7 @@ kinds! {
 impl Problem {
     /// A problem of this kind, without detail.
     #[must_use]
-    pub fn new(kind: Kind) -> Self {
+    pub fn new(kind: ProblemType) -> Self {
         Self {
             kind,
             detail: None,
@@ -147,7 +147,7 @@ impl Problem {
 
     /// The kind of problem.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ProblemType {
         self.kind
     }
 
@@ -190,7 +190,7 @@ impl Problem {
     #[must_use]
     pub fn internal(what: &'static str, error: &dyn std::fmt::Display) -> Self {
         tracing::error!(what, error = %error, "a request failed with an internal error");
-        Self::new(Kind::Internal)
+        Self::new(ProblemType::Internal)
     }
 
     /// `temporarily-unavailable`, for a failure of `what` that is expected to pass: the reason is logged
@@ -198,7 +198,7 @@ impl Problem {
     #[must_use]
     pub fn unavailable(what: &'static str, error: &dyn std::fmt::Display) -> Self {
         tracing::warn!(what, error = %error, "a request could not be served; the client is told to retry");
-        Self::new(Kind::TemporarilyUnavailable).retry_after_s(2)
+        Self::new(ProblemType::TemporarilyUnavailable).retry_after_s(2)
     }
 }
 
@@ -228,13 +228,15 @@ mod tests {
 
     #[test]
     fn every_problem_type_is_unique() {
-        let slugs: BTreeSet<_> = Kind::ALL.iter().map(|kind| kind.slug()).collect();
-        assert_eq!(slugs.len(), Kind::ALL.len());
+        let slugs: BTreeSet<_> = ProblemType::ALL.iter().map(|kind| kind.slug()).collect();
+        assert_eq!(slugs.len(), ProblemType::ALL.len());
     }
 
     #[test]
     fn retry_after_is_at_least_one_second() {
-        let response = Problem::new(Kind::Overloaded).retry_after_s(0).into_response();
+        let response = Problem::new(ProblemType::Overloaded)
+            .retry_after_s(0)
+            .into_response();
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
         assert_eq!(
             response.headers()[header::CONTENT_TYPE],

@@ -12,7 +12,7 @@ use http::{HeaderValue, StatusCode, header};
 use crate::{
     checkout::CheckoutError,
     edge::{
-        errors::problem::{Kind, Problem},
+        errors::problem::{Problem, ProblemType},
         state::AppState,
     },
     seating::{SeatingError, StoreError as SeatStoreError},
@@ -42,8 +42,13 @@ impl AppState {
         }
     }
 
-    fn unavailable_problem(&self, kind: Kind, what: &'static str, error: &dyn std::fmt::Display) -> Problem {
-        if kind == Kind::TemporarilyUnavailable {
+    fn unavailable_problem(
+        &self,
+        kind: ProblemType,
+        what: &'static str,
+        error: &dyn std::fmt::Display,
+    ) -> Problem {
+        if kind == ProblemType::TemporarilyUnavailable {
             return Problem::unavailable(what, error).retry_after_s(self.retry_after_jitter_s(2, 6));
         }
         tracing::debug!(what, error = %error, "a dependency is unavailable");
@@ -51,37 +56,39 @@ impl AppState {
     }
 }
 
-fn kind_of_waiting_room_error(error: &WaitingRoomError) -> Kind {
+fn kind_of_waiting_room_error(error: &WaitingRoomError) -> ProblemType {
     match error {
-        WaitingRoomError::Busy => Kind::Overloaded,
-        WaitingRoomError::Journal => Kind::JournalUnavailable,
-        WaitingRoomError::Store(QueueStoreError::Unavailable) => Kind::StoreUnavailable,
-        WaitingRoomError::Store(QueueStoreError::Recovering) => Kind::StoreRecovering,
-        WaitingRoomError::Store(QueueStoreError::Diverged(_)) => Kind::TemporarilyUnavailable,
+        WaitingRoomError::Busy => ProblemType::Overloaded,
+        WaitingRoomError::Journal => ProblemType::JournalUnavailable,
+        WaitingRoomError::Store(QueueStoreError::Unavailable) => ProblemType::StoreUnavailable,
+        WaitingRoomError::Store(QueueStoreError::Recovering) => ProblemType::StoreRecovering,
+        WaitingRoomError::Store(QueueStoreError::Diverged(_)) => ProblemType::TemporarilyUnavailable,
     }
 }
 
-fn kind_of_seating_error(error: &SeatingError) -> Kind {
+fn kind_of_seating_error(error: &SeatingError) -> ProblemType {
     match error {
-        SeatingError::Store(SeatStoreError::NoAnswer | SeatStoreError::Unavailable) => Kind::StoreUnavailable,
-        SeatingError::Store(SeatStoreError::Recovering) => Kind::StoreRecovering,
-        _ => Kind::TemporarilyUnavailable,
+        SeatingError::Store(SeatStoreError::NoAnswer | SeatStoreError::Unavailable) => {
+            ProblemType::StoreUnavailable
+        }
+        SeatingError::Store(SeatStoreError::Recovering) => ProblemType::StoreRecovering,
+        _ => ProblemType::TemporarilyUnavailable,
     }
 }
 
-fn kind_of_checkout_error(error: &CheckoutError) -> Kind {
+fn kind_of_checkout_error(error: &CheckoutError) -> ProblemType {
     match error {
-        CheckoutError::UnknownSale => Kind::TemporarilyUnavailable,
-        CheckoutError::Busy { .. } => Kind::Overloaded,
-        CheckoutError::Seats(_) => Kind::StoreUnavailable,
-        CheckoutError::Ledger(_) => Kind::LedgerUnavailable,
+        CheckoutError::UnknownSale => ProblemType::TemporarilyUnavailable,
+        CheckoutError::Busy { .. } => ProblemType::Overloaded,
+        CheckoutError::Seats(_) => ProblemType::StoreUnavailable,
+        CheckoutError::Ledger(_) => ProblemType::LedgerUnavailable,
     }
 }
 
 /// `/problems/overloaded` with its bytes encoded once: refusing must cost next to nothing.
 pub(crate) fn overloaded(retry_after_s: u64) -> Response {
     static BODY: LazyLock<Bytes> = LazyLock::new(|| {
-        let kind = Kind::Overloaded;
+        let kind = ProblemType::Overloaded;
         let body =
             serde_json::json!({"type": kind.slug(), "title": kind.title(), "status": kind.status().as_u16()});
         body.to_string().into()

@@ -16,7 +16,7 @@ use crate::edge::handlers::{CachedBody, HandlerResult, cacheable, private_json, 
 use crate::{
     edge::{
         auth::extractors::{QueueHolder, SaleRoom},
-        errors::problem::{Kind, Problem},
+        errors::problem::{Problem, ProblemType},
     },
     waiting_room::{DrawLeaves, ReceiptOutcome, draw::Digest},
 };
@@ -64,7 +64,7 @@ pub async fn entries(SaleRoom { room, .. }: SaleRoom, headers: HeaderMap) -> Han
     let leaves = room
         .draw_leaves()
         .ok_or_else(|| no_draw().detail("the entries are not published yet"))?;
-    let leaves = leaves.map_err(|()| Problem::new(Kind::Overloaded).retry_after_s(10))?;
+    let leaves = leaves.map_err(|()| Problem::new(ProblemType::Overloaded).retry_after_s(10))?;
     let is_binary = headers
         .get(header::ACCEPT)
         .and_then(|value| value.to_str().ok())
@@ -125,12 +125,11 @@ pub async fn receipt(holder: QueueHolder) -> HandlerResult {
     match holder.room.draw_receipt(&holder.token).await {
         Ok(receipt) => Ok(private_json(StatusCode::OK, &receipt)),
         Err(ReceiptOutcome::NoDraw) => Err(no_draw()),
-        Err(ReceiptOutcome::Unknown) => {
-            Err(Problem::new(Kind::NotFound).detail("this queue entry is unknown here, or not committed yet"))
-        }
+        Err(ReceiptOutcome::Unknown) => Err(Problem::new(ProblemType::NotFound)
+            .detail("this queue entry is unknown here, or not committed yet")),
     }
 }
 
 fn no_draw() -> Problem {
-    Problem::new(Kind::NotFound).detail("this sale has no draw")
+    Problem::new(ProblemType::NotFound).detail("this sale has no draw")
 }

@@ -14,7 +14,7 @@ use crate::edge::handlers::{HandlerResult, params::PathParams, private_json, sea
 use crate::{
     edge::{
         auth::extractors::{Admitted, Owners},
-        errors::problem::{Kind, Problem},
+        errors::problem::{Problem, ProblemType},
         handlers::request::{IdempotencyKey, Json},
         state::{AppState, BoxOfficeState},
     },
@@ -108,7 +108,7 @@ pub async fn create(
             Err(seats_taken(performance.plan(), &taken, &alternatives))
         }
         HoldOutcome::LimitReached { limit } => Err(limit_reached(limit)),
-        HoldOutcome::NoMatchingSeats => Err(Problem::new(Kind::NoMatchingSeats)),
+        HoldOutcome::NoMatchingSeats => Err(Problem::new(ProblemType::NoMatchingSeats)),
     }
 }
 
@@ -146,7 +146,7 @@ pub async fn extend(
     let outcome = owned.performance.extend(owned.hold.id, &owned.who).await;
     match outcome.map_err(|e| seating_problem(&app, e))? {
         ExtendOutcome::Extended(hold) => Ok(hold_response(StatusCode::OK, &owned.performance, &hold)),
-        ExtendOutcome::NoMoreExtensions => Err(Problem::new(Kind::NoMoreExtensions)),
+        ExtendOutcome::NoMoreExtensions => Err(Problem::new(ProblemType::NoMoreExtensions)),
         ExtendOutcome::Gone => Err(no_such_hold()),
     }
 }
@@ -210,7 +210,7 @@ impl OwnedHold {
     /// The store rejects changes of such a hold as well, but cannot say why.
     fn not_in_payment(&self) -> Result<(), Problem> {
         if self.hold.state == HoldState::Paying {
-            Err(Problem::new(Kind::HoldInPayment))
+            Err(Problem::new(ProblemType::HoldInPayment))
         } else {
             Ok(())
         }
@@ -257,7 +257,7 @@ fn resolve_seats(plan: &Plan, guids: &[String], limit: u8) -> Result<Vec<SeatIx>
         let field = || format!("seats[{index}]");
         let seat = plan
             .index_of(guid)
-            .ok_or_else(|| Problem::new(Kind::UnknownSeat).with("field", &field()))?;
+            .ok_or_else(|| Problem::new(ProblemType::UnknownSeat).with("field", &field()))?;
         if seats.contains(&seat) {
             return Err(invalid(&field(), "named twice"));
         }
@@ -289,13 +289,13 @@ fn hold_response(status: StatusCode, performance: &Performance, hold: &Hold) -> 
 
 fn seats_taken(plan: &Plan, taken: &[SeatIx], alternatives: &[Vec<SeatIx>]) -> Problem {
     let alternatives: Vec<_> = alternatives.iter().map(|seats| seat_guids(plan, seats)).collect();
-    Problem::new(Kind::SeatsTaken)
+    Problem::new(ProblemType::SeatsTaken)
         .with("taken", &seat_guids(plan, taken))
         .with("alternatives", &alternatives)
 }
 
 fn limit_reached(limit: u8) -> Problem {
-    Problem::new(Kind::LimitReached)
+    Problem::new(ProblemType::LimitReached)
         .with("limit", &limit)
         .detail(format!("at most {limit} seats for one customer"))
 }
@@ -305,17 +305,17 @@ fn seating_problem(app: &AppState, e: SeatingError) -> Problem {
         SeatingError::UnknownZone(_) => invalid("best_available.zone", "the plan has no such price zone"),
         SeatingError::UnknownSection(_) => invalid("best_available.section", "the plan has no such section"),
         SeatingError::TooManyAccessible => invalid("best_available.accessible", "not more than `quantity`"),
-        SeatingError::IdempotencyKeyReused => Problem::new(Kind::IdempotencyKeyReused),
+        SeatingError::IdempotencyKeyReused => Problem::new(ProblemType::IdempotencyKeyReused),
         other => app.seating_problem("seats", &other),
     }
 }
 
 fn no_such_hold() -> Problem {
-    Problem::new(Kind::NotFound).detail("there is no such hold, or it has expired")
+    Problem::new(ProblemType::NotFound).detail("there is no such hold, or it has expired")
 }
 
 fn invalid(field: &str, what: &str) -> Problem {
-    Problem::new(Kind::InvalidField)
+    Problem::new(ProblemType::InvalidField)
         .with("field", &field)
         .detail(what)
 }

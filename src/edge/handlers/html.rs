@@ -19,7 +19,7 @@ use crate::{
     edge::{
         auth::credentials,
         auth::extractors::{SalePath, SaleRoom},
-        errors::problem::{Kind, Problem},
+        errors::problem::{Problem, ProblemType},
         pages::{Asset, Lang, Page},
         state::{AppState, SaleInfo, SignIn, WaitingRoomState},
     },
@@ -115,14 +115,14 @@ pub async fn asset(
 ) -> Response {
     match app.pages.asset(&path) {
         Some(asset) => asset_response(&asset, &headers),
-        None => Problem::new(Kind::NotFound).into_response(),
+        None => Problem::new(ProblemType::NotFound).into_response(),
     }
 }
 
 /// Any address without an endpoint: 404, as a page for browsers, as a problem for programs.
 pub async fn not_found(State(app): State<Arc<AppState>>, uri: Uri, headers: HeaderMap) -> Response {
     if uri.path().starts_with("/v1/") || !wants_html(&headers) {
-        return Problem::new(Kind::NotFound).into_response();
+        return Problem::new(ProblemType::NotFound).into_response();
     }
     let mut response = page(&app, Page::NotFound, &PageQuery::default(), &headers);
     *response.status_mut() = StatusCode::NOT_FOUND;

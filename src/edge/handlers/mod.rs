@@ -4,7 +4,7 @@
 //! [`crate::edge::routes`] says which handler serves which path; [`crate::edge::openapi`] describes what each
 //! can answer.
 
-pub mod anonymous;
+pub mod anonymous_join;
 pub mod draws;
 pub mod forward_auth;
 pub mod holds;

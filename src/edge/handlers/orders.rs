@@ -23,7 +23,7 @@ use crate::{
     },
     edge::{
         auth::extractors::{AdmittedOrExpired, Owners},
-        errors::problem::{Kind, Problem},
+        errors::problem::{Problem, ProblemType},
         handlers::request::{IdempotencyKey, Json, read_body},
         state::BoxOfficeState,
     },
@@ -169,7 +169,7 @@ async fn visit_of(
     let found = state.seating.find_hold(hold, &visitor.subject).await;
     match found.map_err(|e| state.app.seating_problem("a hold", &e))? {
         Some((_, hold)) => Ok(hold.visit),
-        None => Err(Problem::new(Kind::PassRequired).detail("the pass has expired")),
+        None => Err(Problem::new(ProblemType::PassRequired).detail("the pass has expired")),
     }
 }
 
@@ -232,7 +232,7 @@ pub async fn ticket_code(
     owned: OwnedOrder,
     PathParams((_, file)): PathParams<(String, String)>,
 ) -> HandlerResult {
-    let not_found = || Problem::new(Kind::NotFound).detail("there is no such ticket");
+    let not_found = || Problem::new(ProblemType::NotFound).detail("there is no such ticket");
     let (id, format) = file.rsplit_once('.').ok_or_else(not_found)?;
     let tickets = owned.tickets(&state).await?;
     let ticket = tickets
@@ -279,7 +279,7 @@ pub async fn cancel(State(state): State<BoxOfficeState>, owned: OwnedOrder) -> H
     match outcome.map_err(|e| state.app.checkout_problem("cancel", &e))? {
         CancelOutcome::Canceled(order) => Ok(private_json(StatusCode::OK, &order)),
         CancelOutcome::InProgress(order) => Ok(private_json(StatusCode::ACCEPTED, &order)),
-        CancelOutcome::NotPaid(order) => Err(Problem::new(Kind::NotCancellable).with("order", &order)),
+        CancelOutcome::NotPaid(order) => Err(Problem::new(ProblemType::NotCancelable).with("order", &order)),
         CancelOutcome::NotFound => Err(no_such_order()),
     }
 }
@@ -312,7 +312,7 @@ pub async fn webhook(
         .map_err(task_failed)?;
     match outcome.map_err(|e| state.app.checkout_problem("webhook", &e))? {
         WebhookOutcome::Accepted | WebhookOutcome::Ignored => Ok(StatusCode::NO_CONTENT.into_response()),
-        WebhookOutcome::Refused => Err(Problem::new(Kind::NotSigned)),
+        WebhookOutcome::Refused => Err(Problem::new(ProblemType::NotSigned)),
     }
 }
 
@@ -362,14 +362,16 @@ fn order_response(outcome: PlaceOutcome) -> HandlerResult {
             Ok(order_with_location(StatusCode::CREATED, &order))
         }
         PlaceOutcome::InProgress(order) => Ok(order_with_location(StatusCode::ACCEPTED, &order)),
-        PlaceOutcome::Declined { order, reason } => Err(Problem::new(Kind::PaymentDeclined)
+        PlaceOutcome::Declined { order, reason } => Err(Problem::new(ProblemType::PaymentDeclined)
             .with("order", &order)
             .with("reason", &reason)),
         PlaceOutcome::HoldGone { alternatives } => {
-            Err(Problem::new(Kind::HoldGone).with("alternatives", &alternatives))
+            Err(Problem::new(ProblemType::HoldGone).with("alternatives", &alternatives))
         }
-        PlaceOutcome::KeyReused => Err(Problem::new(Kind::IdempotencyKeyReused)),
-        PlaceOutcome::QuotaReached { limit } => Err(Problem::new(Kind::LimitReached).with("limit", &limit)),
+        PlaceOutcome::KeyReused => Err(Problem::new(ProblemType::IdempotencyKeyReused)),
+        PlaceOutcome::QuotaReached { limit } => {
+            Err(Problem::new(ProblemType::LimitReached).with("limit", &limit))
+        }
     }
 }
 
@@ -382,11 +384,11 @@ fn order_with_location(status: StatusCode, order: &OrderView) -> Response {
 }
 
 fn no_such_order() -> Problem {
-    Problem::new(Kind::NotFound).detail("there is no such order")
+    Problem::new(ProblemType::NotFound).detail("there is no such order")
 }
 
 fn invalid(field: &str, what: String) -> Problem {
-    Problem::new(Kind::InvalidField)
+    Problem::new(ProblemType::InvalidField)
         .with("field", &field)
         .detail(what)
 }

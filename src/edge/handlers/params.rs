@@ -4,7 +4,7 @@ use axum::extract::{FromRequestParts, Path, Query as AxumQuery};
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 
-use crate::edge::errors::problem::{Kind, Problem};
+use crate::edge::errors::problem::{Problem, ProblemType};
 
 /// The query parameters, or 400 when they cannot be read.
 pub struct Query<T>(pub T);
@@ -16,7 +16,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
         let query = AxumQuery::<T>::from_request_parts(parts, state).await;
         query
             .map(|AxumQuery(query)| Self(query))
-            .map_err(|e| Problem::new(Kind::MalformedRequest).detail(e.body_text()))
+            .map_err(|e| Problem::new(ProblemType::MalformedRequest).detail(e.body_text()))
     }
 }
 
@@ -30,6 +30,6 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for PathPar
         let params = Path::<T>::from_request_parts(parts, state).await;
         params
             .map(|Path(params)| Self(params))
-            .map_err(|_| Problem::new(Kind::NotFound))
+            .map_err(|_| Problem::new(ProblemType::NotFound))
     }
 }

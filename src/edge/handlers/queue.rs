@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use crate::edge::handlers::{
     CachedBody, HandlerResult,
-    anonymous::{self, AnonymousVisitor},
+    anonymous_join::{self, AnonymousVisitor},
     cacheable, private_json, task_failed,
 };
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
         auth::credentials,
         auth::extractors::{Admitted, QueueHolder, SaleRoom, SignedIn, VerifiedQueueHolder},
         connection::sse::{FrameSource, event_stream},
-        errors::problem::{Kind, Problem},
+        errors::problem::{Problem, ProblemType},
         handlers::request,
         state::{AppState, SaleInfo, SignIn, WaitingRoomState},
     },
@@ -116,10 +116,10 @@ pub(crate) async fn join_queue(
         JoinOutcome::Existing(joined) => Ok(join_response(app, sale, &joined, JoinKind::Existing)),
         JoinOutcome::NotOpenYet {
             prequeue_starts_at: opens,
-        } => Err(Problem::new(Kind::NotOpenYet).with("prequeue_starts_at", &opens)),
-        JoinOutcome::Closed => Err(Problem::new(Kind::Closed)),
+        } => Err(Problem::new(ProblemType::NotOpenYet).with("prequeue_starts_at", &opens)),
+        JoinOutcome::Closed => Err(Problem::new(ProblemType::Closed)),
         JoinOutcome::Full => {
-            Err(Problem::new(Kind::QueueFull).retry_after_s(app.retry_after_jitter_s(20, 60)))
+            Err(Problem::new(ProblemType::QueueFull).retry_after_s(app.retry_after_jitter_s(20, 60)))
         }
     }
 }
@@ -138,7 +138,7 @@ async fn signed_in_joiner(
     if let Some(address) = address
         && let Err(wait) = state.app.limits.joins.take(address)
     {
-        return Err(Problem::new(Kind::TooManyRequests).retry_after_s(wait.as_secs() + 1));
+        return Err(Problem::new(ProblemType::TooManyRequests).retry_after_s(wait.as_secs() + 1));
     }
     let SignedIn(session) = SignedIn::from_request_parts(&mut parts, state).await?;
     Ok(Joiner::Customer(session.subject))
@@ -181,17 +181,18 @@ async fn joiner_without_sign_in(
     if let Some(problem) = closed_problem(room) {
         return Err(problem);
     }
-    let visitor = anonymous::admit_anonymous(&state.app, sale, address, parts, body).await?;
+    let visitor = anonymous_join::admit_anonymous(&state.app, sale, address, parts, body).await?;
     Ok(Joiner::Anonymous(visitor))
 }
 
 /// Why the queue takes no entry now; `None` when it does.
 fn closed_problem(room: &WaitingRoom) -> Option<Problem> {
     match room.phase() {
-        Phase::Scheduled => {
-            Some(Problem::new(Kind::NotOpenYet).with("prequeue_starts_at", &room.config().prequeue_starts_at))
-        }
-        Phase::Closed => Some(Problem::new(Kind::Closed)),
+        Phase::Scheduled => Some(
+            Problem::new(ProblemType::NotOpenYet)
+                .with("prequeue_starts_at", &room.config().prequeue_starts_at),
+        ),
+        Phase::Closed => Some(Problem::new(ProblemType::Closed)),
         _ => None,
     }
 }
@@ -256,7 +257,7 @@ pub async fn status_events(
     SaleRoom { room, .. }: SaleRoom,
 ) -> HandlerResult {
     let watch = room.subscribe_status().ok_or_else(|| {
-        Problem::new(Kind::Overloaded)
+        Problem::new(ProblemType::Overloaded)
             .detail("this node serves as many status streams as it may; poll the status instead")
             .retry_after_s(app.retry_after_jitter_s(10, 60))
     })?;
@@ -299,11 +300,15 @@ pub async fn enter(
     match outcome.map_err(|e| app.waiting_room_problem("admission", &e))? {
         EnterOutcome::Admitted { pass, expires_at } => Ok(pass_response(&app, &sale, &pass, expires_at)),
         EnterOutcome::NotCalledYet(position) => {
-            Err(Problem::new(Kind::NotCalledYet).with("position", &position))
+            Err(Problem::new(ProblemType::NotCalledYet).with("position", &position))
         }
-        EnterOutcome::AtCapacity(position) => Err(Problem::new(Kind::AtCapacity).with("position", &position)),
-        EnterOutcome::Ended(position) => Err(Problem::new(Kind::VisitEnded).with("position", &position)),
-        EnterOutcome::Closed => Err(Problem::new(Kind::Closed)),
+        EnterOutcome::AtCapacity(position) => {
+            Err(Problem::new(ProblemType::AtCapacity).with("position", &position))
+        }
+        EnterOutcome::Ended(position) => {
+            Err(Problem::new(ProblemType::VisitEnded).with("position", &position))
+        }
+        EnterOutcome::Closed => Err(Problem::new(ProblemType::Closed)),
     }
 }
 
@@ -321,7 +326,7 @@ pub async fn renew(
         .map_err(task_failed)?;
     match outcome.map_err(|e| app.waiting_room_problem("renewing a pass", &e))? {
         RenewOutcome::Renewed { pass, expires_at } => Ok(pass_response(&app, &sale, &pass, expires_at)),
-        RenewOutcome::Ended => Err(Problem::new(Kind::VisitEnded)),
+        RenewOutcome::Ended => Err(Problem::new(ProblemType::VisitEnded)),
     }
 }
 

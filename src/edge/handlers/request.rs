@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
 use crate::edge::{
-    errors::problem::{Kind, Problem},
+    errors::problem::{Problem, ProblemType},
     overload::client_ip::{Peer, client_address},
     state::{AppState, HasAppState},
 };
@@ -37,7 +37,7 @@ impl<S: HasAppState> FromRequestParts<S> for IdempotencyKey {
             .ok()
             .filter(|key| !key.is_empty() && key.len() <= KEY_LENGTH_MAX);
         let problem = || {
-            Problem::new(Kind::InvalidField)
+            Problem::new(ProblemType::InvalidField)
                 .with("field", &"Idempotency-Key")
                 .detail("1 to 255 visible ASCII characters")
         };
@@ -51,7 +51,7 @@ impl<S: HasAppState> FromRequestParts<S> for ClientAddress {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         address(&parts.extensions, &parts.headers, state.app())
             .map(Self)
-            .ok_or_else(|| Problem::new(Kind::Internal))
+            .ok_or_else(|| Problem::new(ProblemType::Internal))
     }
 }
 
@@ -69,7 +69,7 @@ impl<S: HasAppState, T: DeserializeOwned> FromRequest<S> for Json<T> {
                 kind.eq_ignore_ascii_case("application/json")
             });
         if !is_json {
-            return Err(Problem::new(Kind::NotJson));
+            return Err(Problem::new(ProblemType::NotJson));
         }
         let bytes = read_body(request.into_body(), state.app()).await?;
         let mut json = serde_json::Deserializer::from_slice(&bytes);
@@ -77,15 +77,15 @@ impl<S: HasAppState, T: DeserializeOwned> FromRequest<S> for Json<T> {
             let field = e.path().to_string();
             let inner = e.into_inner();
             if inner.is_data() {
-                Problem::new(Kind::InvalidField)
+                Problem::new(ProblemType::InvalidField)
                     .with("field", &field)
                     .detail(without_position(&inner))
             } else {
-                Problem::new(Kind::MalformedRequest).detail(inner.to_string())
+                Problem::new(ProblemType::MalformedRequest).detail(inner.to_string())
             }
         })?;
         json.end()
-            .map_err(|e| Problem::new(Kind::MalformedRequest).detail(e.to_string()))?;
+            .map_err(|e| Problem::new(ProblemType::MalformedRequest).detail(e.to_string()))?;
         Ok(Self(value))
     }
 }
@@ -95,12 +95,12 @@ pub(crate) async fn read_body(body: Body, app: &AppState) -> Result<bytes::Bytes
     let limit = app.config.body_bytes_max;
     let whole = tokio::time::timeout(app.config.body_timeout, Limited::new(body, limit).collect());
     match whole.await {
-        Err(_) => Err(Problem::new(Kind::BodyTooSlow)),
+        Err(_) => Err(Problem::new(ProblemType::BodyTooSlow)),
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(e)) if e.is::<LengthLimitError>() => {
-            Err(Problem::new(Kind::BodyTooLarge).detail(format!("at most {limit} bytes")))
+            Err(Problem::new(ProblemType::BodyTooLarge).detail(format!("at most {limit} bytes")))
         }
-        Ok(Err(_)) => Err(Problem::new(Kind::MalformedRequest).detail("the body ended early")),
+        Ok(Err(_)) => Err(Problem::new(ProblemType::MalformedRequest).detail("the body ended early")),
     }
 }
 

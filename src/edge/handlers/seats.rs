@@ -20,7 +20,7 @@ use crate::{
     edge::{
         auth::extractors::{Admitted, SalePath},
         connection::sse::{FrameSource, event_stream},
-        errors::problem::{Kind, Problem},
+        errors::problem::{Problem, ProblemType},
         state::BoxOfficeState,
     },
     kernel::PerformanceId,
@@ -75,7 +75,7 @@ impl FromRequestParts<BoxOfficeState> for PerformancePath {
 
     async fn from_request_parts(parts: &mut Parts, state: &BoxOfficeState) -> Result<Self, Problem> {
         let SalePath(sale) = SalePath::from_request_parts(parts, state).await?;
-        let not_found = || Problem::new(Kind::NotFound).detail("there is no such performance");
+        let not_found = || Problem::new(ProblemType::NotFound).detail("there is no such performance");
         let params = RawPathParams::from_request_parts(parts, state)
             .await
             .map_err(|_| not_found())?;
@@ -141,7 +141,7 @@ pub async fn snapshot(
     } else {
         let snapshot = performance
             .snapshot_json(query.section.as_deref())
-            .ok_or_else(|| Problem::new(Kind::NotFound).detail("the plan has no such section"))?;
+            .ok_or_else(|| Problem::new(ProblemType::NotFound).detail("the plan has no such section"))?;
         (snapshot, "application/json")
     };
     let body = PlainAndGzip(&encoded.body, encoded.gzip.as_ref());
@@ -174,7 +174,7 @@ pub async fn events(
     let changes = performance
         .subscribe(last_event_id.or(query.after))
         .ok_or_else(|| {
-            Problem::new(Kind::Overloaded)
+            Problem::new(ProblemType::Overloaded)
                 .detail("this node serves as many seat streams as it may; poll the snapshot instead")
                 .retry_after_s(app.retry_after_jitter_s(5, 20))
         })?;

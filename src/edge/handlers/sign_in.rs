@@ -15,7 +15,7 @@ use crate::{
     edge::{
         auth::credentials::SESSION_COOKIE,
         auth::extractors::SignedIn,
-        errors::problem::{Kind, Problem},
+        errors::problem::{Problem, ProblemType},
         handlers::request::{ClientAddress, Json},
         state::AppState,
     },
@@ -64,7 +64,7 @@ pub async fn sign_in(
     Json(credentials): Json<Credentials>,
 ) -> HandlerResult {
     if let Err(wait) = app.limits.sign_ins.take(address) {
-        return Err(Problem::new(Kind::TooManyRequests).retry_after_s(wait.as_secs() + 1));
+        return Err(Problem::new(ProblemType::TooManyRequests).retry_after_s(wait.as_secs() + 1));
     }
     let shop = Arc::clone(&app.shop);
     let outcome = app
@@ -117,12 +117,12 @@ fn session_response(app: &AppState, outcome: SignInOutcome) -> Result<Response, 
             response.headers_mut().append(header::SET_COOKIE, cookie);
             Ok(response)
         }
-        SignInOutcome::Rejected => Err(Problem::new(Kind::WrongCredentials)),
-        SignInOutcome::Busy { retry_after } => Err(Problem::new(Kind::Overloaded)
+        SignInOutcome::Rejected => Err(Problem::new(ProblemType::WrongCredentials)),
+        SignInOutcome::Busy { retry_after } => Err(Problem::new(ProblemType::Overloaded)
             .detail("too many customers are signing in")
             .retry_after_s(retry_after.as_secs())),
         SignInOutcome::Unreachable { retry_after } => {
-            Err(Problem::new(Kind::ShopUnreachable).retry_after_s(retry_after.as_secs()))
+            Err(Problem::new(ProblemType::ShopUnreachable).retry_after_s(retry_after.as_secs()))
         }
     }
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{examples, operation::OperationDoc, security::Credential};
 use crate::{
-    edge::{errors::problem::Kind, handlers::draws::DrawEntriesResponse},
+    edge::{errors::problem::ProblemType, handlers::draws::DrawEntriesResponse},
     waiting_room::{
         PublishedDraw,
         draw::{Digest, DrawReceipt, GroupReceipt},
@@ -87,5 +87,5 @@ fn get_draw_receipt() -> OperationDoc {
         .in_sale()
         .credentials(&[&[Credential::QueueToken]])
         .json(200, "The receipt; it grows with what is published.", &example)
-        .problem(Kind::QueueTokenRequired)
+        .problem(ProblemType::QueueTokenRequired)
 }

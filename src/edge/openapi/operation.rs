@@ -2,7 +2,7 @@
 //!
 //! An operation is described beside its examples in one of this folder's files. Schemas come from the wire
 //! types themselves ([`ToSchema`]), examples are serialized values of the same types, and problems are
-//! [`Kind`]s: nothing is written twice, so the description cannot drift from the code without a test
+//! [`ProblemType`]s: nothing is written twice, so the description cannot drift from the code without a test
 //! noticing.
 
 use std::collections::BTreeMap;
@@ -16,18 +16,22 @@ use super::{
     references::{Schemas, reference_to},
     security::Credential,
 };
-use crate::edge::errors::problem::{Kind, Problem};
+use crate::edge::errors::problem::{Problem, ProblemType};
 
 /// Problems that any operation may answer with.
-const ALWAYS: [Kind; 3] = [Kind::TooManyRequests, Kind::Overloaded, Kind::Internal];
+const ALWAYS: [ProblemType; 3] = [
+    ProblemType::TooManyRequests,
+    ProblemType::Overloaded,
+    ProblemType::Internal,
+];
 
 /// Problems of an operation that reads a JSON body.
-const OF_JSON_BODY: [Kind; 5] = [
-    Kind::MalformedRequest,
-    Kind::InvalidField,
-    Kind::NotJson,
-    Kind::BodyTooLarge,
-    Kind::BodyTooSlow,
+const OF_JSON_BODY: [ProblemType; 5] = [
+    ProblemType::MalformedRequest,
+    ProblemType::InvalidField,
+    ProblemType::NotJson,
+    ProblemType::BodyTooLarge,
+    ProblemType::BodyTooSlow,
 ];
 
 /// One operation: what it takes and every response it can give.
@@ -40,7 +44,7 @@ pub struct OperationDoc {
     request_body: Option<Value>,
     security: Vec<Value>,
     responses: BTreeMap<u16, Value>,
-    problems: Vec<(Kind, Problem)>,
+    problems: Vec<(ProblemType, Problem)>,
     schemas: Vec<(String, RefOr<Schema>)>,
     /// The response that the next call of a header method extends.
     latest: u16,
@@ -103,7 +107,7 @@ impl OperationDoc {
             "name": name, "in": "path", "required": true, "description": description,
             "schema": schema, "example": example,
         }));
-        self.problem(Kind::NotFound)
+        self.problem(ProblemType::NotFound)
     }
 
     /// The path parameter `sale`.
@@ -348,13 +352,13 @@ impl OperationDoc {
 
     /// A problem it can answer with.
     #[must_use]
-    pub fn problem(self, kind: Kind) -> Self {
+    pub fn problem(self, kind: ProblemType) -> Self {
         self.problem_like(Problem::new(kind))
     }
 
     /// Problems it can answer with.
     #[must_use]
-    pub fn problems(self, kinds: &[Kind]) -> Self {
+    pub fn problems(self, kinds: &[ProblemType]) -> Self {
         kinds
             .iter()
             .fold(self, |operation, kind| operation.problem(*kind))

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     checkout::{HistoryEntry, OrderState, OrderView, Ticket},
     edge::{
-        errors::problem::{Kind, Problem},
+        errors::problem::{Problem, ProblemType},
         handlers::orders::{
             OrderHistory, OrderList, OrderRequest, TICKET_CODE_CACHE, TicketList, TicketView,
         },
@@ -21,10 +21,10 @@ use crate::{
 };
 
 const TAG: &str = "orders";
-const OUTAGES: [Kind; 3] = [
-    Kind::LedgerUnavailable,
-    Kind::StoreUnavailable,
-    Kind::TemporarilyUnavailable,
+const OUTAGES: [ProblemType; 3] = [
+    ProblemType::LedgerUnavailable,
+    ProblemType::StoreUnavailable,
+    ProblemType::TemporarilyUnavailable,
 ];
 
 pub(super) fn operations() -> Vec<OperationDoc> {
@@ -61,7 +61,7 @@ fn list_orders() -> OperationDoc {
                 orders: vec![examples::paid_order()],
             },
         )
-        .problem(Kind::MalformedRequest)
+        .problem(ProblemType::MalformedRequest)
         .problems(&OWNER_PROBLEMS)
         .problems(&OUTAGES)
 }
@@ -91,13 +91,13 @@ fn placed(operation: OperationDoc) -> OperationDoc {
         )
         .located("The order.")
         .problem_like(
-            Problem::new(Kind::PaymentDeclined)
+            Problem::new(ProblemType::PaymentDeclined)
                 .with("order", &declined)
                 .with("reason", &"insufficient_funds"),
         )
-        .problem_like(Problem::new(Kind::HoldGone).with("alternatives", &[["101-A-14", "101-A-15"]]))
-        .problem_like(Problem::new(Kind::LimitReached).with("limit", &4))
-        .problem(Kind::IdempotencyKeyReused)
+        .problem_like(Problem::new(ProblemType::HoldGone).with("alternatives", &[["101-A-14", "101-A-15"]]))
+        .problem_like(Problem::new(ProblemType::LimitReached).with("limit", &4))
+        .problem(ProblemType::IdempotencyKeyReused)
         .problems(&OUTAGES)
 }
 
@@ -113,7 +113,7 @@ fn place_order() -> OperationDoc {
         .body::<OrderRequest>(&[("card", request)]);
     placed(operation)
         .problems(&ADMITTED_PROBLEMS)
-        .problem(Kind::StoreRecovering)
+        .problem(ProblemType::StoreRecovering)
 }
 
 fn get_order() -> OperationDoc {
@@ -208,7 +208,9 @@ fn cancel_order() -> OperationDoc {
         .describe("Returns the seats of a paid order and refunds it, while the sale allows it.")
         .json(200, "Seats and money are returned.", &canceled)
         .json(202, "Seats and money are being returned.", &refunding)
-        .problem_like(Problem::new(Kind::NotCancellable).with("order", &examples::order_awaiting_payment()))
+        .problem_like(
+            Problem::new(ProblemType::NotCancelable).with("order", &examples::order_awaiting_payment()),
+        )
 }
 
 fn return_from_payment() -> OperationDoc {
@@ -241,10 +243,10 @@ fn receive_webhook() -> OperationDoc {
         "Accepted, or ignored because it is known or of no order here.",
     )
     .problems(&[
-        Kind::NotSigned,
-        Kind::MalformedRequest,
-        Kind::BodyTooLarge,
-        Kind::BodyTooSlow,
+        ProblemType::NotSigned,
+        ProblemType::MalformedRequest,
+        ProblemType::BodyTooLarge,
+        ProblemType::BodyTooSlow,
     ])
     .problems(&OUTAGES)
 }

@@ -59,7 +59,7 @@ pub(super) struct ProblemBody {
     /// `limit-reached`: how many seats one customer may have.
     #[schema(nullable = false)]
     limit: Option<u8>,
-    /// `payment-declined`, `not-cancellable`: the order as it is now.
+    /// `payment-declined`, `not-cancelable`: the order as it is now.
     #[schema(nullable = false)]
     order: Option<OrderView>,
 }

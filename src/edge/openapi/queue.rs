@@ -5,9 +5,9 @@ use serde_json::json;
 use super::{examples, operation::OperationDoc, security::Credential};
 use crate::{
     edge::{
-        errors::problem::{Kind, Problem},
+        errors::problem::{Problem, ProblemType},
         handlers::{
-            anonymous::JoinRequest,
+            anonymous_join::JoinRequest,
             queue::{HeartbeatResponse, JoinResponse, PassResponse, STATUS_CACHE},
         },
         overload::proof_of_work::Challenge,
@@ -27,24 +27,24 @@ pub(super) const ADMITTED: &[&[Credential]] = &[
     &[Credential::AdmissionPass],
     &[Credential::AdmissionPass, Credential::Session],
 ];
-const OWNER_PROBLEMS: [Kind; 4] = [
-    Kind::QueueTokenRequired,
-    Kind::SignInRequired,
-    Kind::CrossOrigin,
-    Kind::NotOwner,
+const OWNER_PROBLEMS: [ProblemType; 4] = [
+    ProblemType::QueueTokenRequired,
+    ProblemType::SignInRequired,
+    ProblemType::CrossOrigin,
+    ProblemType::NotOwner,
 ];
-pub(super) const ADMITTED_PROBLEMS: [Kind; 4] = [
-    Kind::PassRequired,
-    Kind::SignInRequired,
-    Kind::CrossOrigin,
-    Kind::NotOwner,
+pub(super) const ADMITTED_PROBLEMS: [ProblemType; 4] = [
+    ProblemType::PassRequired,
+    ProblemType::SignInRequired,
+    ProblemType::CrossOrigin,
+    ProblemType::NotOwner,
 ];
 /// Problems of operations that change the waiting room while a part of it is down.
-const OUTAGES: [Kind; 4] = [
-    Kind::StoreUnavailable,
-    Kind::StoreRecovering,
-    Kind::JournalUnavailable,
-    Kind::TemporarilyUnavailable,
+const OUTAGES: [ProblemType; 4] = [
+    ProblemType::StoreUnavailable,
+    ProblemType::StoreRecovering,
+    ProblemType::JournalUnavailable,
+    ProblemType::TemporarilyUnavailable,
 ];
 
 pub(super) fn operations() -> Vec<OperationDoc> {
@@ -90,18 +90,18 @@ fn join_queue() -> OperationDoc {
             &entry(EntryState::Waiting, Some(1_841)),
         )
         .sets_cookie("The queue token.")
-        .problem_like(Problem::new(Kind::NotOpenYet).with("prequeue_starts_at", &examples::at(-3_600)))
+        .problem_like(Problem::new(ProblemType::NotOpenYet).with("prequeue_starts_at", &examples::at(-3_600)))
         .problem_like(
-            Problem::new(Kind::ProofRequired)
+            Problem::new(ProblemType::ProofRequired)
                 .with("reason", &"missing")
                 .with("challenge", &challenge())
                 .with("sign_in", &"/v1/sign-in"),
         )
         .problems(&[
-            Kind::SignInRequired,
-            Kind::CrossOrigin,
-            Kind::Closed,
-            Kind::QueueFull,
+            ProblemType::SignInRequired,
+            ProblemType::CrossOrigin,
+            ProblemType::Closed,
+            ProblemType::QueueFull,
         ])
         .problems(&OUTAGES)
 }
@@ -169,7 +169,7 @@ fn get_queue_position() -> OperationDoc {
         .in_sale()
         .credentials(&[&[Credential::QueueToken]])
         .json(200, "Where the entry stands.", &position(EntryState::Waiting))
-        .problem(Kind::QueueTokenRequired)
+        .problem(ProblemType::QueueTokenRequired)
 }
 
 fn send_heartbeat() -> OperationDoc {
@@ -187,7 +187,7 @@ fn send_heartbeat() -> OperationDoc {
                 next_after_ms: Some(30_000),
             },
         )
-        .problems(&[Kind::QueueTokenRequired, Kind::CrossOrigin])
+        .problems(&[ProblemType::QueueTokenRequired, ProblemType::CrossOrigin])
 }
 
 fn get_queue_status() -> OperationDoc {
@@ -257,10 +257,12 @@ fn enter() -> OperationDoc {
         .credentials(OWNER)
         .json(200, "The visitor is admitted.", &pass())
         .sets_cookie("The admission pass.")
-        .problem_like(Problem::new(Kind::NotCalledYet).with("position", &position(EntryState::Waiting)))
-        .problem_like(Problem::new(Kind::AtCapacity).with("position", &called()))
-        .problem_like(Problem::new(Kind::VisitEnded).with("position", &position(EntryState::Left)))
-        .problem(Kind::Closed)
+        .problem_like(
+            Problem::new(ProblemType::NotCalledYet).with("position", &position(EntryState::Waiting)),
+        )
+        .problem_like(Problem::new(ProblemType::AtCapacity).with("position", &called()))
+        .problem_like(Problem::new(ProblemType::VisitEnded).with("position", &position(EntryState::Left)))
+        .problem(ProblemType::Closed)
         .problems(&OWNER_PROBLEMS)
         .problems(&OUTAGES)
 }
@@ -271,7 +273,7 @@ fn renew_pass() -> OperationDoc {
         .credentials(ADMITTED)
         .json(200, "A pass that expires later.", &pass())
         .sets_cookie("The admission pass.")
-        .problem(Kind::VisitEnded)
+        .problem(ProblemType::VisitEnded)
         .problems(&ADMITTED_PROBLEMS)
         .problems(&OUTAGES)
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     edge::{
-        errors::problem::{Kind, Problem},
+        errors::problem::{Problem, ProblemType},
         handlers::{
             holds::{HoldRequest, HoldResponse, HoldStateView, SwapRequest},
             seats::{
@@ -28,11 +28,11 @@ const TAG: &str = "seats";
 
 /// A customer's session, or the queue token of a sale without sign-in.
 pub(super) const OWNER: &[&[Credential]] = &[&[Credential::Session], &[Credential::QueueToken]];
-pub(super) const OWNER_PROBLEMS: [Kind; 2] = [Kind::SignInRequired, Kind::CrossOrigin];
-const OUTAGES: [Kind; 3] = [
-    Kind::StoreUnavailable,
-    Kind::StoreRecovering,
-    Kind::TemporarilyUnavailable,
+pub(super) const OWNER_PROBLEMS: [ProblemType; 2] = [ProblemType::SignInRequired, ProblemType::CrossOrigin];
+const OUTAGES: [ProblemType; 3] = [
+    ProblemType::StoreUnavailable,
+    ProblemType::StoreRecovering,
+    ProblemType::TemporarilyUnavailable,
 ];
 
 pub(super) fn operations() -> Vec<OperationDoc> {
@@ -135,7 +135,7 @@ fn stream_seats() -> OperationDoc {
         )
         .credentials(ADMITTED)
         .event_stream("The stream of events.", &events, &example)
-        .problem(Kind::MalformedRequest)
+        .problem(ProblemType::MalformedRequest)
         .problems(&ADMITTED_PROBLEMS)
 }
 
@@ -156,13 +156,13 @@ fn hold(operation: OperationDoc, status: u16, description: &str) -> OperationDoc
 
 /// Problems of choosing seats.
 fn choosing(operation: OperationDoc) -> OperationDoc {
-    let seats_taken = Problem::new(Kind::SeatsTaken)
+    let seats_taken = Problem::new(ProblemType::SeatsTaken)
         .with("taken", &["101-A-12"])
         .with("alternatives", &[["101-A-14", "101-A-15"]]);
     operation
         .problem_like(seats_taken)
-        .problem_like(Problem::new(Kind::LimitReached).with("limit", &4))
-        .problem_like(Problem::new(Kind::UnknownSeat).with("field", &"seats[1]"))
+        .problem_like(Problem::new(ProblemType::LimitReached).with("limit", &4))
+        .problem_like(Problem::new(ProblemType::UnknownSeat).with("field", &"seats[1]"))
 }
 
 fn hold_seats() -> OperationDoc {
@@ -178,7 +178,7 @@ fn hold_seats() -> OperationDoc {
             ),
         ]);
     choosing(hold(operation, 201, "The seats are held."))
-        .problems(&[Kind::NoMatchingSeats, Kind::IdempotencyKeyReused])
+        .problems(&[ProblemType::NoMatchingSeats, ProblemType::IdempotencyKeyReused])
         .problems(&ADMITTED_PROBLEMS)
         .problems(&OUTAGES)
 }
@@ -194,13 +194,13 @@ fn get_hold() -> OperationDoc {
 fn swap_seats() -> OperationDoc {
     let operation = of_hold(OperationDoc::new("swap_seats", TAG, "Swap the seats of a hold"))
         .body::<SwapRequest>(&[("seats", json!({ "seats": ["101-B-1", "101-B-2"] }))]);
-    choosing(hold(operation, 200, "The hold with its new seats.")).problem(Kind::HoldInPayment)
+    choosing(hold(operation, 200, "The hold with its new seats.")).problem(ProblemType::HoldInPayment)
 }
 
 fn release_hold() -> OperationDoc {
     of_hold(OperationDoc::new("release_hold", TAG, "Release a hold"))
         .empty(204, "The seats are free again.")
-        .problem(Kind::HoldInPayment)
+        .problem(ProblemType::HoldInPayment)
 }
 
 fn extend_hold() -> OperationDoc {
@@ -209,5 +209,5 @@ fn extend_hold() -> OperationDoc {
         200,
         "The hold lasts longer.",
     )
-    .problems(&[Kind::NoMoreExtensions, Kind::HoldInPayment])
+    .problems(&[ProblemType::NoMoreExtensions, ProblemType::HoldInPayment])
 }

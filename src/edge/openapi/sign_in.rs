@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{examples, operation::OperationDoc, security::Credential};
 use crate::{
     edge::{
-        errors::problem::Kind,
+        errors::problem::ProblemType,
         handlers::{
             forward_auth::{JWKS_CACHE, JwkSet},
             sign_in::{Credentials, CustomerName, HandoffRequest, SessionResponse},
@@ -34,7 +34,7 @@ fn sign_in() -> OperationDoc {
                 "customer",
                 json!({ "login": "mina@example.org", "password": "correct horse" }),
             )])
-            .problem(Kind::ShopUnreachable),
+            .problem(ProblemType::ShopUnreachable),
     )
 }
 
@@ -46,7 +46,7 @@ fn sign_in_by_handoff() -> OperationDoc {
                 "token",
                 json!({ "token": "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiI0MiJ9.c2ln" }),
             )])
-            .problem(Kind::ShopUnreachable),
+            .problem(ProblemType::ShopUnreachable),
     )
 }
 
@@ -59,7 +59,7 @@ fn session(operation: OperationDoc) -> OperationDoc {
     operation
         .json(200, "The customer is signed in.", &example)
         .sets_cookie("The session token.")
-        .problem(Kind::WrongCredentials)
+        .problem(ProblemType::WrongCredentials)
 }
 
 fn sign_out() -> OperationDoc {
@@ -69,9 +69,9 @@ fn sign_out() -> OperationDoc {
         .empty(204, "The session has ended.")
         .sets_cookie("Removes the session cookie.")
         .problems(&[
-            Kind::SignInRequired,
-            Kind::CrossOrigin,
-            Kind::TemporarilyUnavailable,
+            ProblemType::SignInRequired,
+            ProblemType::CrossOrigin,
+            ProblemType::TemporarilyUnavailable,
         ])
 }
 
@@ -106,5 +106,9 @@ fn check_pass() -> OperationDoc {
             &[Credential::AdmissionPass, Credential::Session],
         ])
         .empty(204, "The visitor is admitted to the sale.")
-        .problems(&[Kind::PassRequired, Kind::SignInRequired, Kind::NotOwner])
+        .problems(&[
+            ProblemType::PassRequired,
+            ProblemType::SignInRequired,
+            ProblemType::NotOwner,
+        ])
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::{operation::OperationDoc, operations, public_document};
-use crate::edge::{errors::problem::Kind, routes::ROUTES};
+use crate::edge::{errors::problem::ProblemType, routes::ROUTES};
 
 #[test]
 fn every_route_has_an_operation_and_every_operation_a_route() {
@@ -57,9 +57,9 @@ fn every_operation_lists_the_statuses_it_can_answer() {
 #[test]
 fn every_problem_is_listed_by_an_operation() {
     let document = public_document().to_string();
-    for kind in Kind::ALL {
+    for kind in ProblemType::ALL {
         // The router answers it, for a method that no operation has.
-        if *kind != Kind::MethodNotAllowed {
+        if *kind != ProblemType::MethodNotAllowed {
             assert!(document.contains(kind.slug()), "{}", kind.slug());
         }
     }

@@ -14,7 +14,7 @@ use http::{HeaderValue, StatusCode, header};
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::edge::{
-    errors::problem::{Kind, Problem},
+    errors::problem::{Problem, ProblemType},
     handlers::openapi::json_document,
 };
 
@@ -66,7 +66,7 @@ pub(super) async fn ready(State(process): State<ProcessState>) -> StatusCode {
 pub(super) async fn metrics(State(process): State<ProcessState>) -> Result<Response, Problem> {
     let metrics = process
         .metrics
-        .ok_or_else(|| Problem::new(Kind::NotFound).detail("this process records no metrics"))?;
+        .ok_or_else(|| Problem::new(ProblemType::NotFound).detail("this process records no metrics"))?;
     let mut response = metrics.render().into_response();
     response.headers_mut().insert(
         header::CONTENT_TYPE,

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{listener::METRICS_CONTENT_TYPE, routes::ADMIN_ROUTES};
 use crate::{
     edge::{
-        errors::problem::{Kind, Problem},
+        errors::problem::{Problem, ProblemType},
         openapi::{self, operation::OperationDoc, security::Credential},
     },
     waiting_room::{AdmissionSettings, BoxOfficeHealth, BoxOfficeReport, OperatorCommand, Phase, ZoneStock},
@@ -54,7 +54,7 @@ fn get_metrics() -> OperationDoc {
             METRICS_CONTENT_TYPE,
             &json!({ "type": "string" }),
         )
-        .problem(Kind::NotFound)
+        .problem(ProblemType::NotFound)
 }
 
 fn get_liveness() -> OperationDoc {
@@ -106,12 +106,12 @@ fn report_box_office() -> OperationDoc {
     )])
     .empty(204, "Accepted, or ignored because it is older than the last one.")
     .problems(&[
-        Kind::MalformedRequest,
-        Kind::InvalidField,
-        Kind::BodyTooLarge,
-        Kind::BodyTooSlow,
-        Kind::NotSigned,
-        Kind::TemporarilyUnavailable,
+        ProblemType::MalformedRequest,
+        ProblemType::InvalidField,
+        ProblemType::BodyTooLarge,
+        ProblemType::BodyTooSlow,
+        ProblemType::NotSigned,
+        ProblemType::TemporarilyUnavailable,
     ])
 }
 
@@ -123,9 +123,9 @@ fn for_operators(id: &'static str, summary: &'static str) -> OperationDoc {
     of_sale(id, "operators", summary)
         .credentials(&[&[Credential::Operator]])
         .problems(&[
-            Kind::SignInRequired,
-            Kind::WrongCredentials,
-            Kind::TemporarilyUnavailable,
+            ProblemType::SignInRequired,
+            ProblemType::WrongCredentials,
+            ProblemType::TemporarilyUnavailable,
         ])
 }
 
@@ -179,8 +179,12 @@ fn execute_command() -> OperationDoc {
             ("revoke_passes", command(&OperatorCommand::RevokePasses)),
         ])
         .json(200, "The settings after the command.", &settings())
-        .problem_like(Problem::new(Kind::InvalidField).with("field", &"per_minute"))
-        .problems(&[Kind::MalformedRequest, Kind::BodyTooLarge, Kind::Closed])
+        .problem_like(Problem::new(ProblemType::InvalidField).with("field", &"per_minute"))
+        .problems(&[
+            ProblemType::MalformedRequest,
+            ProblemType::BodyTooLarge,
+            ProblemType::Closed,
+        ])
 }
 
 #[cfg(test)]

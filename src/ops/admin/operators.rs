@@ -18,7 +18,7 @@ use axum::{
 use http::{StatusCode, header, request::Parts};
 
 use crate::{
-    edge::errors::problem::{Kind, Problem},
+    edge::errors::problem::{Problem, ProblemType},
     kernel::{Entropy, SaleId},
     platform::signing::{base64url, hex, sha256},
     waiting_room::{
@@ -93,12 +93,12 @@ impl FromRequestParts<OperatorApi> for OperatorAuth {
 
     async fn from_request_parts(parts: &mut Parts, api: &OperatorApi) -> Result<Self, Problem> {
         let open = api.0.get().ok_or_else(|| {
-            Problem::new(Kind::TemporarilyUnavailable)
+            Problem::new(ProblemType::TemporarilyUnavailable)
                 .detail("the waiting rooms are not open yet")
                 .retry_after_s(1)
         })?;
         let authorization = parts.headers.get(header::AUTHORIZATION).ok_or_else(|| {
-            Problem::new(Kind::SignInRequired)
+            Problem::new(ProblemType::SignInRequired)
                 .detail("an operator's token is required: Authorization: Bearer TOKEN")
         })?;
         let token = authorization
@@ -109,7 +109,9 @@ impl FromRequestParts<OperatorApi> for OperatorAuth {
             .map(|(_, token)| token.trim());
         let operator = token
             .and_then(|token| open.names.get(&hex(&sha256(token.as_bytes()))))
-            .ok_or_else(|| Problem::new(Kind::WrongCredentials).detail("not the token of an operator"))?
+            .ok_or_else(|| {
+                Problem::new(ProblemType::WrongCredentials).detail("not the token of an operator")
+            })?
             .clone();
         let Path(sale) = Path::<String>::from_request_parts(parts, &())
             .await
@@ -139,11 +141,13 @@ pub(super) async fn execute(
     tracing::info!(%sale, operator, command = description, ?outcome, "operator command");
     match outcome {
         CommandOutcome::Done => Ok(Json(room.admission_settings())),
-        CommandOutcome::Refused(CommandRefusal::Closed) => Err(Problem::new(Kind::Closed)
+        CommandOutcome::Refused(CommandRefusal::Closed) => Err(Problem::new(ProblemType::Closed)
             .detail("a closed sale cannot be reopened; only its notice can still be changed")),
-        CommandOutcome::Refused(CommandRefusal::NoticeTooLong) => Err(Problem::new(Kind::InvalidField)
-            .with("field", &"text")
-            .detail(format!("a notice has at most {NOTICE_CHARS_MAX} characters"))),
+        CommandOutcome::Refused(CommandRefusal::NoticeTooLong) => {
+            Err(Problem::new(ProblemType::InvalidField)
+                .with("field", &"text")
+                .detail(format!("a notice has at most {NOTICE_CHARS_MAX} characters")))
+        }
     }
 }
 
@@ -152,9 +156,9 @@ fn parse_command(body: &[u8]) -> Result<OperatorCommand, Problem> {
     serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let field = error.path().to_string();
         let kind = if error.inner().is_data() {
-            Kind::InvalidField
+            ProblemType::InvalidField
         } else {
-            Kind::MalformedRequest
+            ProblemType::MalformedRequest
         };
         Problem::new(kind)
             .with("field", &field)
@@ -164,14 +168,14 @@ fn parse_command(body: &[u8]) -> Result<OperatorCommand, Problem> {
 
 fn unreadable(error: &BytesRejection) -> Problem {
     if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        Problem::new(Kind::BodyTooLarge).detail(format!("at most {COMMAND_BYTES_MAX} bytes"))
+        Problem::new(ProblemType::BodyTooLarge).detail(format!("at most {COMMAND_BYTES_MAX} bytes"))
     } else {
-        Problem::new(Kind::MalformedRequest).detail(error.body_text())
+        Problem::new(ProblemType::MalformedRequest).detail(error.body_text())
     }
 }
 
 fn no_such_sale() -> Problem {
-    Problem::new(Kind::NotFound).detail("there is no such sale")
+    Problem::new(ProblemType::NotFound).detail("there is no such sale")
 }
 
 #[cfg(test)]
@@ -199,25 +203,25 @@ mod tests {
             assert_eq!(parse_command(text.as_bytes()).unwrap(), command);
         }
         for (text, kind) in [
-            ("", Kind::MalformedRequest),
-            ("{", Kind::MalformedRequest),
-            (r#"{"command":"open"}"#, Kind::InvalidField),
-            (r#"{"command":"set_admission_rate"}"#, Kind::InvalidField),
+            ("", ProblemType::MalformedRequest),
+            ("{", ProblemType::MalformedRequest),
+            (r#"{"command":"open"}"#, ProblemType::InvalidField),
+            (r#"{"command":"set_admission_rate"}"#, ProblemType::InvalidField),
             (
                 r#"{"command":"set_admission_rate","per_minute":-1}"#,
-                Kind::InvalidField,
+                ProblemType::InvalidField,
             ),
             (
                 r#"{"command":"set_admission_rate","per_minute":1.5}"#,
-                Kind::InvalidField,
+                ProblemType::InvalidField,
             ),
             (
                 r#"{"command":"set_admission_rate","per_minute":4294967296}"#,
-                Kind::InvalidField,
+                ProblemType::InvalidField,
             ),
             (
                 r#"{"command":"set_active_visits_max","visits":"many"}"#,
-                Kind::InvalidField,
+                ProblemType::InvalidField,
             ),
         ] {
             assert_eq!(parse_command(text.as_bytes()).unwrap_err().kind(), kind, "{text}");

@@ -7,7 +7,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::{
     edge::{
-        errors::problem::{Kind, Problem},
+        errors::problem::{Problem, ProblemType},
         routes::{HandlerOf, Route},
     },
     ops::{
@@ -105,6 +105,6 @@ pub fn router(
         router = router.route(route.path, handler);
     }
     router
-        .fallback(|| async { Problem::new(Kind::NotFound) })
-        .method_not_allowed_fallback(|| async { Problem::new(Kind::MethodNotAllowed) })
+        .fallback(|| async { Problem::new(ProblemType::NotFound) })
+        .method_not_allowed_fallback(|| async { Problem::new(ProblemType::MethodNotAllowed) })
 }

@@ -31,7 +31,7 @@ const DURATION_BUCKETS_S: [f64; 13] = [
 ];
 
 #[derive(Clone, Copy)]
-enum Kind {
+enum ProblemType {
     Counter,
     Gauge,
     Histogram,
@@ -39,7 +39,7 @@ enum Kind {
 
 struct Metric {
     name: &'static str,
-    kind: Kind,
+    kind: ProblemType,
     unit: Unit,
     sentence: &'static str,
 }
@@ -47,9 +47,9 @@ struct Metric {
 impl Metric {
     fn describe(&self) {
         match self.kind {
-            Kind::Counter => metrics::describe_counter!(self.name, self.unit, self.sentence),
-            Kind::Gauge => metrics::describe_gauge!(self.name, self.unit, self.sentence),
-            Kind::Histogram => metrics::describe_histogram!(self.name, self.unit, self.sentence),
+            ProblemType::Counter => metrics::describe_counter!(self.name, self.unit, self.sentence),
+            ProblemType::Gauge => metrics::describe_gauge!(self.name, self.unit, self.sentence),
+            ProblemType::Histogram => metrics::describe_histogram!(self.name, self.unit, self.sentence),
         }
     }
 }
@@ -57,7 +57,7 @@ impl Metric {
 const fn counter(name: &'static str, sentence: &'static str) -> Metric {
     Metric {
         name,
-        kind: Kind::Counter,
+        kind: ProblemType::Counter,
         unit: Unit::Count,
         sentence,
     }
@@ -66,7 +66,7 @@ const fn counter(name: &'static str, sentence: &'static str) -> Metric {
 const fn gauge(name: &'static str, unit: Unit, sentence: &'static str) -> Metric {
     Metric {
         name,
-        kind: Kind::Gauge,
+        kind: ProblemType::Gauge,
         unit,
         sentence,
     }
@@ -75,7 +75,7 @@ const fn gauge(name: &'static str, unit: Unit, sentence: &'static str) -> Metric
 const fn seconds(name: &'static str, sentence: &'static str) -> Metric {
     Metric {
         name,
-        kind: Kind::Histogram,
+        kind: ProblemType::Histogram,
         unit: Unit::Seconds,
         sentence,
     }
@@ -283,9 +283,13 @@ mod tests {
         } in METRICS
         {
             assert!(names.insert(name), "{name} is listed twice");
-            assert_eq!(name.ends_with("_total"), matches!(kind, Kind::Counter), "{name}");
+            assert_eq!(
+                name.ends_with("_total"),
+                matches!(kind, ProblemType::Counter),
+                "{name}"
+            );
             assert!(
-                name.starts_with("stagedoor_") || matches!(kind, Kind::Histogram),
+                name.starts_with("stagedoor_") || matches!(kind, ProblemType::Histogram),
                 "{name} needs the prefix"
             );
             assert!(sentence.ends_with('.'), "{name} needs a sentence");

@@ -57,7 +57,7 @@ pub struct DrawProgress {
 
 /// The draw's part of the status.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub(crate) struct DrawOnBoard {
+pub(crate) struct DrawStatus {
     commitment: Digest,
     round: u64,
     pub(crate) round_at: Timestamp,
@@ -66,11 +66,11 @@ pub(crate) struct DrawOnBoard {
     drawn: bool,
     /// The round is over and its value cannot be had: the sale waits for it. It follows from what all nodes
     /// know, whichever of them has asked.
-    beacon_away: bool,
+    beacon_is_late: bool,
 }
 
 #[cfg(test)]
-impl DrawOnBoard {
+impl DrawStatus {
     /// With the longest values.
     pub(crate) fn largest() -> Self {
         let (digest, at) = (Digest([0xff; 32]), Timestamp::from_secs(1_900_000_000));
@@ -81,7 +81,7 @@ impl DrawOnBoard {
             entries: Some(u32::MAX),
             root: Some(digest),
             drawn: false,
-            beacon_away: false,
+            beacon_is_late: false,
         }
     }
 }
@@ -124,20 +124,20 @@ pub(crate) fn publish(config: &Config, draw: DrawState) -> Option<PublishedDraw>
 }
 
 /// What the status says of the draw at `now`; `None` in a sale without one.
-pub(crate) fn status_of(draw: &DrawState, now: Timestamp) -> Option<DrawOnBoard> {
+pub(crate) fn status_of(draw: &DrawState, now: Timestamp) -> Option<DrawStatus> {
     let committed = draw.committed.as_ref()?;
     let closed = draw.closed.as_ref().map(|(_, closed)| closed);
     let is_drawn = draw.drawn.is_some();
     let round = closed.map_or(committed.planned_round, |closed| closed.round);
     let round_at = committed.chain.round_at(round);
-    Some(DrawOnBoard {
+    Some(DrawStatus {
         commitment: committed.commitment,
         round,
         round_at,
         entries: closed.map(|closed| closed.entries),
         root: closed.map(|closed| closed.root),
         drawn: is_drawn,
-        beacon_away: closed.is_some() && !is_drawn && now >= round_at.plus(BEACON_LATE),
+        beacon_is_late: closed.is_some() && !is_drawn && now >= round_at.plus(BEACON_LATE),
     })
 }
 
@@ -149,6 +149,6 @@ pub(crate) fn progress(draw: &DrawState, now: Timestamp) -> Option<DrawProgress>
         entries: status.entries.unwrap_or(0),
         round: status.round,
         round_at: status.round_at,
-        beacon_is_late: status.beacon_away,
+        beacon_is_late: status.beacon_is_late,
     })
 }

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::kernel::{SaleId, Timestamp};
 use crate::waiting_room::{
-    draw::publication::DrawOnBoard,
+    draw::publication::DrawStatus,
     forecast::{scoring::ForecastAccuracy, wait_table::WaitPoint, zone_availability::ZoneStatus},
     journal::verify::ChainHead,
     status::{
@@ -100,7 +100,7 @@ pub(crate) struct QueueStatus<'a> {
     pub stale: bool,
     /// The fair draw; absent in a sale without one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub draw: Option<DrawOnBoard>,
+    pub draw: Option<DrawStatus>,
     /// The last link of the journal's chain; absent before the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub journal: Option<ChainHead>,
@@ -405,7 +405,7 @@ mod tests {
                 total: 1_000,
             }),
             stale: false,
-            draw: Some(DrawOnBoard::largest()),
+            draw: Some(DrawStatus::largest()),
             journal: Some(ChainHead {
                 sequence: u64::MAX,
                 hash: Digest([255; 32]),

@@ -401,7 +401,10 @@ async fn the_draw_waits_for_an_unavailable_beacon() {
     assert!(closed.round_at.unwrap().since(closed.closed_at.unwrap()) >= Duration::from_secs(30));
     test.passes(100).await;
     assert_eq!(
-        (test.room.phase(), test.status()["draw"]["beacon_away"].as_bool()),
+        (
+            test.room.phase(),
+            test.status()["draw"]["beacon_is_late"].as_bool()
+        ),
         (Phase::Drawing, Some(true))
     );
     assert_eq!(test.status()["phase"], "drawing");
@@ -414,7 +417,7 @@ async fn the_draw_waits_for_an_unavailable_beacon() {
         "the round that was to decide"
     );
     assert_eq!(test.room.position(&token).number, Some(1));
-    assert_eq!(test.status()["draw"]["beacon_away"], false);
+    assert_eq!(test.status()["draw"]["beacon_is_late"], false);
     test.life.stop();
 }
 

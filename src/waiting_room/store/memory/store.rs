@@ -19,7 +19,7 @@ use crate::{
         status::people_ahead::PeopleAhead,
         store::{
             memory::{
-                ceiling::Ceiling,
+                number_ceiling::Ceiling,
                 state::{State, Visit, VisitProgress},
             },
             port::{

@@ -28,10 +28,10 @@ use crate::{
         store::{
             port::{Assigned, KnownEntry, StoreError},
             redis::{
-                bucket::SubjectIndex,
                 prefetch::{Block, Prefetch, RATE_WINDOW},
                 reply::parse,
                 scripts::{AssignNumbers, SCRIPTS, ScriptArgs},
+                subject_index::SubjectIndex,
             },
         },
         tokens::queue_token::is_anonymous,

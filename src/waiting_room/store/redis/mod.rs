@@ -37,7 +37,6 @@
 //! former claimants.
 
 mod allocate;
-mod bucket;
 mod draw;
 mod port;
 mod prefetch;
@@ -47,6 +46,7 @@ mod replay;
 mod reply;
 mod scripts;
 pub(crate) mod store;
+mod subject_index;
 mod sync;
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use crate::{
         store::{
             memory::store::MemoryStore,
             port::{DrawStore, QueueStore},
-            redis::bucket::{Bucket, SubjectIndex},
+            redis::subject_index::{Bucket, SubjectIndex},
         },
         tokens::queue_token::is_anonymous,
         types::Config,

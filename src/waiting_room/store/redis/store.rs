@@ -28,10 +28,10 @@ use crate::{
             port::{Assigned, Moment, QueueStore, Stock, StoreError},
             redis::{
                 allocate::{self, NumberAllocator},
-                bucket::SubjectIndex,
                 record_effects::Effect,
                 reply::parse,
                 scripts::{NamedScript, ScriptArgs},
+                subject_index::SubjectIndex,
             },
         },
         types::Config,

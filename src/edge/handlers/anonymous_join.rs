@@ -19,7 +19,7 @@ use crate::edge::handlers::{HandlerResult, private_json};
 use crate::{
     edge::{
         auth::extractors::SaleRoom,
-        errors::problem::{Kind, Problem},
+        errors::problem::{Problem, ProblemType},
         handlers::request::{ClientAddress, Json},
         overload::proof_of_work::{ProofRejection, Solution, UsedChallenge},
         state::{AppState, SaleInfo, SignIn, WaitingRoomState},
@@ -151,7 +151,7 @@ async fn spend_proof(
         }
         Err(ProofRejection::TooManyUsed) => {
             count_proof(ProofRejection::TooManyUsed.name());
-            Err(Problem::new(Kind::Overloaded).retry_after_s(app.retry_after_jitter_s(2, 10)))
+            Err(Problem::new(ProblemType::Overloaded).retry_after_s(app.retry_after_jitter_s(2, 10)))
         }
         Err(rejection) => rejected(rejection.name()),
     }
@@ -171,7 +171,7 @@ fn proof_required(
     } else {
         "solve the challenge and join again with the solution as `proof`; signing in needs no proof"
     };
-    Problem::new(Kind::ProofRequired)
+    Problem::new(ProblemType::ProofRequired)
         .detail(detail)
         .with("reason", &reason)
         .with("challenge", &app.proof_of_work.challenge(sale, bits))
@@ -179,7 +179,7 @@ fn proof_required(
 }
 
 fn join_limit_reached(wait: Duration) -> Problem {
-    Problem::new(Kind::TooManyRequests)
+    Problem::new(ProblemType::TooManyRequests)
         .detail(
             "many visitors have joined from this address; retry later, or sign in, which has no such limit",
         )
