@@ -27,6 +27,7 @@ use crate::waiting_room::store::port::StoreError;
 pub struct Rehearsal {
     /// Seed of its randomness.
     pub seed: u64,
+    /// Queue, visits and forecasts over virtual time.
     pub history: SaleHistory,
     forecasts: Vec<Forecast>,
     without_forecast: u32,

@@ -15,7 +15,7 @@ use crate::{
             coordinator::DrawCoordinator,
             publication::{self, DrawProgress, PublishedDraw},
             receipt::DrawReceipt,
-            receipts::{DrawLeaves, ReceiptOutcome},
+            receipts::{DrawLeaves, ReceiptMaker, ReceiptOutcome},
             secrets::Secrets,
         },
         join::{self, Entry},
@@ -23,6 +23,7 @@ use crate::{
             chain::{self, ChainLink, ChainStore},
             port::JournalError,
             record::Event,
+            request,
             verify::ChainHead,
         },
         phase::{has_order, uncalled_state},
@@ -372,6 +373,22 @@ impl WaitingRoom {
     /// [`ReceiptOutcome`] says why there is none.
     pub async fn draw_receipt(&self, token: &QueueToken) -> Result<DrawReceipt, ReceiptOutcome> {
         let receipts = self.draw.receipts().ok_or(ReceiptOutcome::NoDraw)?;
+        let receipt = self.receipt_as_known(receipts, token).await;
+        // Another node may have journaled the entry a moment ago.
+        if receipt != Err(ReceiptOutcome::Unknown)
+            || request::catch_up_with_others(&self.context.writer).await.is_err()
+        {
+            return receipt;
+        }
+        self.receipt_as_known(receipts, token).await
+    }
+
+    /// The receipt by what this node knows of the journal now.
+    async fn receipt_as_known(
+        &self,
+        receipts: &ReceiptMaker,
+        token: &QueueToken,
+    ) -> Result<DrawReceipt, ReceiptOutcome> {
         let arrival = position::arrival_of(&self.context, token).ok_or(ReceiptOutcome::Unknown)?;
         receipts.receipt(&self.context, arrival, token.subject_hash).await
     }

@@ -73,7 +73,10 @@ pub enum JournalLocation {
     /// A file of this process.
     File(PathBuf),
     /// A database that several nodes share.
-    Postgres { url: String },
+    Postgres {
+        /// Connection URL, `postgres://...`; the tables are in the schema `stagedoor_queue`.
+        url: String,
+    },
 }
 
 /// What assigns numbers and slots.
@@ -109,11 +112,17 @@ pub enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EntryState {
+    /// Not called yet; calls begin once the sale has opened and its draw, if any, is held.
     Prequeue,
+    /// Not called yet, although calls have begun; also while the sale is paused, sold out or closed.
     Waiting,
+    /// The visitor may enter until the call window ends.
     Called,
+    /// The visitor has entered, and the visit goes on.
     Admitted,
+    /// The call window has ended; the visitor may still enter as a late arrival.
     Missed,
+    /// The visitor has left the queue, or the visit is over. Also for a token whose entry is unknown.
     Left,
 }
 
@@ -180,6 +189,7 @@ pub enum JoinOutcome {
         /// From when it is.
         prequeue_starts_at: Timestamp,
     },
+    /// The sale is closed for good.
     Closed,
     /// No entries are left.
     Full,
@@ -208,6 +218,7 @@ pub enum EnterOutcome {
     NotCalledYet(Position),
     /// Called, but no slot is free at this moment; one is kept while the visitor keeps asking.
     AtCapacity(Position),
+    /// The sale is closed: no visit begins any more.
     Closed,
     /// The visitor left, or the visit is over: joining again gives a new number.
     Ended(Position),
@@ -216,7 +227,14 @@ pub enum EnterOutcome {
 /// What became of a request for a fresh pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RenewOutcome {
-    Renewed { pass: String, expires_at: Timestamp },
+    /// The visit goes on, also after the sale has closed.
+    Renewed {
+        /// The fresh pass.
+        pass: String,
+        /// When the pass expires; it can be renewed before then.
+        expires_at: Timestamp,
+    },
+    /// The visit is over; no further pass is granted.
     Ended,
 }
 
@@ -231,12 +249,21 @@ pub enum OperatorCommand {
     /// Ends a pause. A rate or a limit of 0 keeps admission stopped.
     Resume,
     /// Sets the admission rate. 0 stops admission as a pause does, until another rate is set.
-    SetAdmissionRate { per_minute: u32 },
+    SetAdmissionRate {
+        /// Admissions per minute.
+        per_minute: u32,
+    },
     /// Sets the limit of active visits. Below their present number no visitor enters until they are fewer; 0
     /// stops admission as a pause does.
-    SetActiveVisitsMax { visits: u32 },
+    SetActiveVisitsMax {
+        /// Active visits at most.
+        visits: u32,
+    },
     /// Sets a notice for the status, at most [`NOTICE_CHARS_MAX`] characters; `None` removes it.
-    Notice { text: Option<String> },
+    Notice {
+        /// What the status shows until the next notice.
+        text: Option<String>,
+    },
     /// Closes the sale for good: admission cannot be changed any more. Closing twice is closing once.
     Close,
     /// Revokes all passes; active visitors get a fresh one by entering again.

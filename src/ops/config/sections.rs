@@ -119,10 +119,13 @@ pub struct LogSettings {
     pub format: LogFormat,
 }
 
+/// How one line of the log is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
+    /// Readable text, colored on a terminal.
     Text,
+    /// One JSON object.
     Json,
 }
 
@@ -229,8 +232,10 @@ pub struct GatewaySettings {
     pub webhook_secret: Secret,
 }
 
+/// Which payment gateway takes the payments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GatewayKind {
+    /// The sandbox gateway, built in or a process of its own.
     Sandbox,
 }

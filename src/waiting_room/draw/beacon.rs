@@ -16,7 +16,9 @@ use crate::{
 pub struct BeaconChain {
     /// The chain's name among the beacon's: its hash.
     pub chain: String,
+    /// When the value of round 1 is published.
     pub genesis_at: Timestamp,
+    /// Seconds between two rounds.
     pub period_s: u32,
     /// Under which its rounds are signed.
     pub public_key: ChainKey,
@@ -42,6 +44,7 @@ impl BeaconChain {
 /// A round's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BeaconRound {
+    /// The random value.
     pub beacon: Digest,
     /// The chain's, which proves it: `beacon` is its SHA-256.
     pub signature: Vec<u8>,
@@ -51,13 +54,19 @@ pub struct BeaconRound {
 #[derive(Debug, thiserror::Error)]
 #[error("the beacon did not return round {round}: {why}")]
 pub struct BeaconUnavailable {
+    /// The round that was asked for.
     pub round: u64,
+    /// Error text of the last attempt.
     pub why: String,
 }
 
 /// A source of rounds. A past round has one value forever.
 #[async_trait]
 pub trait Beacon: fmt::Debug + Send + Sync + 'static {
+    /// The value of a past round, with its signature.
+    ///
+    /// # Errors
+    /// [`BeaconUnavailable`] when no genuine value was obtained, as for a round in the future.
     async fn round(&self, round: u64) -> Result<BeaconRound, BeaconUnavailable>;
 }
 

@@ -26,7 +26,9 @@ const HASHED_WITHIN: Duration = Duration::from_secs(9);
 /// How a sale is drawn.
 #[derive(Clone, Debug)]
 pub struct DrawTerms {
+    /// The chain whose round decides; it is published with the commitment.
     pub chain: BeaconChain,
+    /// Source of that chain's rounds.
     pub beacon: Arc<dyn Beacon>,
 }
 

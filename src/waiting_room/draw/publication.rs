@@ -18,27 +18,41 @@ const BEACON_LATE: Duration = Duration::from_secs(3);
 /// What the public may know of a draw, `None` until it may: the body of `GET /v1/sales/{sale}/draw`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct PublishedDraw {
+    /// The sale whose queue is drawn.
     pub sale: SaleId,
+    /// Name of the shuffle that turns `draw_seed` into queue numbers.
     pub algorithm: &'static str,
+    /// SHA-256 of `seed` and the sale's id. It binds the service to its seed in advance.
     pub commitment: Digest,
+    /// The beacon chain whose round decides.
     pub chain: BeaconChain,
     /// Entries that joined before it are in the draw.
     pub on_sale_starts_at: Timestamp,
+    /// The round named in advance. A later one decides when the entries are closed too late for it.
     pub planned_round: u64,
+    /// When the value of `planned_round` is published.
     pub planned_round_at: Timestamp,
     /// How many are in the draw: arrival numbers from 1 on, void ones among them.
     pub entries: Option<u32>,
+    /// Merkle root over the leaves of all entries, in order of arrival.
     pub root: Option<Digest>,
+    /// When `entries` and `root` were written to the journal.
     pub closed_at: Option<Timestamp>,
     /// The round that decides.
     pub round: Option<u64>,
+    /// When the value of `round` is published.
     pub round_at: Option<Timestamp>,
+    /// Value of `round`: the SHA-256 of `signature`.
     pub beacon: Option<Digest>,
+    /// The chain's signature of `round`, in hexadecimal digits.
     pub signature: Option<String>,
+    /// The service's seed; it is secret until the draw is held.
     pub seed: Option<Digest>,
+    /// SHA-256 of `seed`, `beacon`, `root` and `entries`: the seed of the shuffle.
     pub draw_seed: Option<Digest>,
     /// One hash for the whole order.
     pub order: Option<Digest>,
+    /// When `beacon` and `seed` were written to the journal.
     pub drawn_at: Option<Timestamp>,
 }
 
@@ -47,9 +61,11 @@ pub struct PublishedDraw {
 pub struct DrawProgress {
     /// 0: promised, 1: its entries are closed, 2: held.
     pub step: u8,
+    /// Entries in the draw; 0 until they are closed.
     pub entries: u32,
     /// The deciding round, and when its value is published.
     pub round: u64,
+    /// When the value of `round` is published.
     pub round_at: Timestamp,
     /// The value is overdue.
     pub beacon_is_late: bool,

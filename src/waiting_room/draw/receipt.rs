@@ -31,15 +31,21 @@ pub const GROUP_TYP: &str = "draw-group+jwt";
 /// Proof of a queue entry and of its place in the draw. Meant for the visitor alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DrawReceipt {
+    /// The sale whose queue the entry is in.
     pub sale: SaleId,
+    /// Arrival number, from 1.
     pub arrival: u32,
     /// The keyed hash of the subject, 16 hexadecimal digits.
     pub subject: String,
+    /// HMAC key of `leaf`. Without it the leaf does not reveal whose entry it is.
     pub nonce: Digest,
+    /// HMAC-SHA-256 of `arrival` and `subject` under `nonce`.
     pub leaf: Digest,
+    /// Signed proof of the entry, available before the entries are closed.
     pub group: GroupReceipt,
     /// As published; `None` before the entries are closed.
     pub entries: Option<u32>,
+    /// Merkle root over all entries, as published; `None` before the entries are closed.
     pub root: Option<Digest>,
     /// The path from the leaf to the root; `None` for an entry outside the draw.
     pub path: Option<Vec<Digest>>,
@@ -59,11 +65,15 @@ pub struct GroupReceipt {
 /// What the service signs of entries that were journaled together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupClaims {
+    /// Issuer: the service's public base URL.
     pub iss: String,
+    /// The sale whose queue the entries are in.
     pub sale: SaleId,
     /// The lowest arrival number.
     pub first: u32,
+    /// Number of entries; their arrival numbers are consecutive.
     pub count: u32,
+    /// Merkle root over the group's leaves, in order of arrival.
     pub root: Digest,
     /// When the last of them came.
     pub until: Timestamp,

@@ -155,7 +155,9 @@ impl ReceiptMaker {
 pub struct DrawLeaves {
     store: Arc<dyn QueueStore>,
     secrets: Secrets,
+    /// How many leaves the list has.
     pub entries: u32,
+    /// Merkle root over the leaves, as published.
     pub root: Digest,
     next: u32,
     _permit: OwnedSemaphorePermit,

@@ -24,22 +24,37 @@ use crate::{
 /// seed.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ClaimedDraw {
+    /// The sale that was drawn; a receipt must be of the same one.
     pub sale: SaleId,
+    /// Must be [`ALGORITHM`].
     pub algorithm: String,
+    /// Must be the SHA-256 of `seed` and the sale's id.
     pub commitment: Digest,
+    /// Number of entries; must be the number of `leaves`.
     pub entries: Option<u32>,
+    /// Must be the Merkle root over `leaves`.
     pub root: Option<Digest>,
+    /// Value of `round`; must be the SHA-256 of `signature`.
     pub beacon: Option<Digest>,
+    /// The service's seed, published once the draw is held.
     pub seed: Option<Digest>,
+    /// Must be the SHA-256 of `seed`, `beacon`, `root` and `entries`.
     pub draw_seed: Option<Digest>,
+    /// Must be the hash of all queue numbers that `draw_seed` gives.
     pub order: Option<Digest>,
     /// The chain's, in hexadecimal digits; its SHA-256 is the beacon.
     pub signature: Option<String>,
+    /// The beacon chain; its key verifies `signature`, its schedule the times of the rounds.
     pub chain: Option<ClaimedChain>,
+    /// The round named in advance; `round` must not be an earlier one.
     pub planned_round: Option<u64>,
+    /// Must be when the chain publishes `planned_round`.
     pub planned_round_at: Option<Timestamp>,
+    /// When the entries were published; must be at least 30 s before `round_at`.
     pub closed_at: Option<Timestamp>,
+    /// The round that decided.
     pub round: Option<u64>,
+    /// Must be when the chain publishes `round`.
     pub round_at: Option<Timestamp>,
     /// Entries that joined before it are in the draw.
     pub on_sale_starts_at: Option<Timestamp>,
@@ -69,6 +84,7 @@ impl ClaimedChain {
 pub struct Fault {
     /// The field that is wrong.
     pub field: &'static str,
+    /// What is wrong with it; where it was recomputed, with both values.
     pub why: String,
 }
 
@@ -77,6 +93,7 @@ pub struct Fault {
 pub struct Checked {
     /// Fields that were recomputed, or hold what the others say.
     pub right: Vec<&'static str>,
+    /// What failed a check; empty when all that was published agrees.
     pub faults: Vec<Fault>,
     /// The order that follows from what was published.
     pub order: DrawNumbering,
@@ -220,7 +237,9 @@ fn schedule(claimed: &ClaimedDraw, findings: &mut Findings) {
 /// What was looked at, and how it was found.
 #[derive(Debug, Default)]
 pub struct Findings {
+    /// Fields that passed a check, in the order of the checks.
     pub right: Vec<&'static str>,
+    /// Fields that failed a check, in the order of the checks.
     pub faults: Vec<Fault>,
 }
 

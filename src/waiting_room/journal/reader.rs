@@ -23,18 +23,30 @@ pub(super) const PAGE: i64 = 512;
 /// A journal cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalReadError {
+    /// The file or database cannot be opened.
     #[error("cannot open the journal {place}: {source}")]
-    Open { place: String, source: sqlx::Error },
+    Open {
+        /// Path of the file, or "in the database".
+        place: String,
+        /// Error of the connection attempt, or of parsing the URL.
+        source: sqlx::Error,
+    },
+    /// A query fails on the open journal.
     #[error("cannot read the journal: {0}")]
     Read(#[from] sqlx::Error),
+    /// A stored sale name is not a valid sale id.
     #[error("the journal holds a sale whose name cannot be: {0}")]
     Name(String),
+    /// The named sale is not in the journal.
     #[error("the journal has no sale {0}")]
     NoSale(SaleId),
+    /// A record is damaged, or of a later version; the text names its sequence number.
     #[error("{0}")]
     Record(String),
+    /// No sale is named, and the journal has none.
     #[error("the journal holds no sale")]
     Empty,
+    /// A chain head is given without a sale, and the journal has several sales.
     #[error("a chain head belongs to one sale, and the journal holds several: name it with --sale")]
     WhoseHead,
 }

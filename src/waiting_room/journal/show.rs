@@ -18,7 +18,9 @@ use crate::{
 /// One record of a journal, for listing.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct JournalLine {
+    /// The sale that the record belongs to.
     pub sale: SaleId,
+    /// Sequence number; it grows from record to record, with gaps where sales share a journal.
     pub seq: u64,
     /// When it happened; of joins, when the last of them joined.
     pub at: Option<Timestamp>,

@@ -20,6 +20,7 @@ use crate::{
 /// The result of verifying one sale's journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifiedJournal {
+    /// The sale whose records and links were read.
     pub sale: SaleId,
     /// Records that are linked and intact.
     pub records: u64,
@@ -36,7 +37,9 @@ pub struct VerifiedJournal {
 /// What is wrong at a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalFault {
+    /// Number of the link in the chain, from 1.
     pub link: u64,
+    /// What is wrong with the link, or with the records that it covers.
     pub why: String,
 }
 
@@ -45,6 +48,7 @@ pub struct JournalFault {
 pub struct ChainHead {
     /// Number of the link in the chain, from 1.
     pub sequence: u64,
+    /// The link's SHA-256; it covers every record up to the link's last.
     pub hash: Digest,
 }
 

@@ -68,6 +68,7 @@ impl RedisCluster {
         Ok(index)
     }
 
+    /// Connection URL that names all members, `redis+cluster://HOST:PORT,HOST:PORT`.
     #[must_use]
     pub fn url(&self) -> String {
         let hosts: Vec<String> = self
