@@ -151,7 +151,7 @@ fn table(pooled: &SimulationMetrics, verdicts: &[ScenarioReport]) -> String {
         "slots",
         "full",
         "p95 s",
-        "returner",
+        "late arrival",
         "surprised",
         "broken"
     );

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The invariants, by the numbers that are used everywhere.
+/// The invariants that the audit checks, numbered as in its reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Invariant {
     /// I1: a seat has at most one live claim.

@@ -14,7 +14,7 @@ use http::Method;
 
 use crate::edge::{
     handlers::{
-        anonymous_join, draws, forward_auth, holds, html, openapi, orders, queue, sales, seats, sign_in,
+        draws, forward_auth, holds, html, join_limits, openapi, orders, queue, sales, seats, sign_in,
     },
     overload::{health::Subsystem, shed::Priority},
     state::{AppState, BoxOfficeState, WaitingRoomState},
@@ -219,7 +219,7 @@ pub static ROUTES: &[Route<Handler>] = {
             GET,
             "/v1/sales/{sale}/queue/challenge",
             "get_join_challenge",
-            WaitingRoom(|m| on(m, anonymous_join::challenge)),
+            WaitingRoom(|m| on(m, join_limits::challenge)),
         )
         .priority(Queueing),
         Route::new(

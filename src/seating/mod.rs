@@ -12,7 +12,7 @@
 
 pub(crate) mod allocation;
 mod availability;
-mod expiry;
+mod background;
 mod gzip;
 mod hold;
 mod hold_requests;

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use crate::{
     kernel::{HoldId, PerformanceId, SaleId, Subject},
     seating::{
-        expiry,
+        background,
         hold::{Hold, ReleaseOutcome, SeatingError},
         performance::Performance,
         plan::Plan,
@@ -48,7 +48,7 @@ impl Seating {
             }
             seating.performances.push(performance);
         }
-        expiry::start(&seating.performances, &deps.lifecycle);
+        background::start(&seating.performances, &deps.lifecycle);
         Ok(Arc::new(seating))
     }
 

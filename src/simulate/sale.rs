@@ -21,7 +21,7 @@ use crate::simulate::{
 use crate::{
     kernel::{Timestamp, VisitId},
     waiting_room::{
-        admission::{controller::next_call, policy::burst_of},
+        admission::{call_policy::burst_of, controller::next_call},
         forecast::{
             observation::Observation, seats_per_visit::SeatCounts, wait_model::WaitModel,
             wait_table::WaitPoint,
@@ -92,7 +92,7 @@ pub(crate) struct Timeline {
     pub calls: Vec<(u32, u64)>,
     /// Times of disturbances.
     pub disturbances_ms: Vec<u64>,
-    /// Time of the first entry.
+    /// When the first visitor is admitted.
     pub first_entry_ms: Option<u64>,
     /// Active visits at most.
     pub capacity: u32,

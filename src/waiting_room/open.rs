@@ -418,7 +418,7 @@ fn check(config: &Config) -> Result<(), &'static str> {
         return Err("the beacon's rounds must be at least a second apart");
     }
     if !(0.0..=1.0).contains(&config.late_arrival_share) {
-        return Err("the returners' share must be between 0 and 1");
+        return Err("late_arrival_share must be between 0 and 1");
     }
     if config.call_window < Duration::from_secs(1)
         || config.pass_ttl < Duration::from_secs(2)

@@ -170,7 +170,7 @@ impl Source {
         })
     }
 
-    /// The rows of all sales.
+    /// All rows, of every sale in the database.
     pub(crate) async fn all<T: AnyRow>(&self, query: &'static str) -> Result<Vec<T>, ReadError> {
         match &self.pool {
             Pool::Sqlite(pool) => sqlx::query_as(query).fetch_all(pool).await,

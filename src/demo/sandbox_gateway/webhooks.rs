@@ -74,7 +74,9 @@ pub(super) async fn send(gateway: Arc<Gateway>) {
                 continue;
             }
             Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "the due webhooks cannot be read; retrying"),
+            Err(error) => {
+                tracing::warn!(%error, "the webhooks that are due to be sent cannot be read; retrying")
+            }
         }
         tokio::select! {
             () = gateway.life.stopping() => return,

@@ -4,11 +4,11 @@
 //! [`crate::edge::routes`] says which handler serves which path; [`crate::edge::openapi`] describes what each
 //! can answer.
 
-pub mod anonymous_join;
 pub mod draws;
 pub mod forward_auth;
 pub mod holds;
 pub mod html;
+pub mod join_limits;
 pub mod openapi;
 pub mod orders;
 mod params;

@@ -13,9 +13,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::edge::handlers::{
-    CachedBody, HandlerResult,
-    anonymous_join::{self, AnonymousVisitor},
-    cacheable, private_json, task_failed,
+    CachedBody, HandlerResult, cacheable,
+    join_limits::{self, AnonymousVisitor},
+    private_json, task_failed,
 };
 use crate::{
     edge::{
@@ -135,11 +135,7 @@ async fn signed_in_joiner(
     address: Option<IpAddr>,
     mut parts: Parts,
 ) -> Result<Joiner, Problem> {
-    if let Some(address) = address
-        && let Err(wait) = state.app.limits.joins.take(address)
-    {
-        return Err(Problem::new(ProblemType::TooManyRequests).retry_after_s(wait.as_secs() + 1));
-    }
+    join_limits::limit_signed_in(&state.app, address)?;
     let SignedIn(session) = SignedIn::from_request_parts(&mut parts, state).await?;
     Ok(Joiner::Customer(session.subject))
 }
@@ -181,7 +177,7 @@ async fn joiner_without_sign_in(
     if let Some(problem) = closed_problem(room) {
         return Err(problem);
     }
-    let visitor = anonymous_join::admit_anonymous(&state.app, sale, address, parts, body).await?;
+    let visitor = join_limits::admit_anonymous(&state.app, sale, address, parts, body).await?;
     Ok(Joiner::Anonymous(visitor))
 }
 

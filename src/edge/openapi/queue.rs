@@ -7,7 +7,7 @@ use crate::{
     edge::{
         errors::problem::{Problem, ProblemType},
         handlers::{
-            anonymous_join::JoinRequest,
+            join_limits::JoinRequest,
             queue::{HeartbeatResponse, JoinResponse, PassResponse, STATUS_CACHE},
         },
         overload::proof_of_work::Challenge,

@@ -38,7 +38,7 @@ pub struct Settings {
     pub shop: ShopSettings,
     /// From a hold to tickets.
     pub checkout: CheckoutSettings,
-    /// The payment gateway.
+    /// `[gateway]`: where payments are authorized, captured and refunded.
     pub gateway: GatewaySettings,
     /// Operators by name: the SHA-256 of their tokens, in hexadecimal digits.
     pub operators: BTreeMap<String, String>,
@@ -220,7 +220,7 @@ pub struct CheckoutSettings {
     pub payment_timeout_s: u32,
 }
 
-/// The payment gateway.
+/// `[gateway]`: where payments are authorized, captured and refunded.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GatewaySettings {

@@ -10,8 +10,9 @@ use crate::seating::{
     plan::{
         document::{Attribute, Document, Point, Row, Zone},
         errors::PlanErrors,
-        geometry, pretix,
+        geometry,
         seating_plan::{Plan, PlanRow, PlanSeat, Run, bit},
+        validate_pretix,
     },
     seat::SeatIx,
 };
@@ -22,7 +23,7 @@ impl Plan {
     /// # Errors
     /// Everything that is wrong with the file, each with its JSON path or its line and column.
     pub fn parse(json: &str) -> Result<Self, PlanErrors> {
-        pretix::read(json).map(|document| Self::compile(&document))
+        validate_pretix::read(json).map(|document| Self::compile(&document))
     }
 
     fn compile(document: &Document) -> Self {

@@ -1,4 +1,5 @@
-//! Errors in a plan's file with their paths, and typed reading of JSON values that collects them.
+//! Errors in a plan's file with their paths, and checks of single JSON values that collect them. What a plan as
+//! a whole must be is checked in `validate_pretix`.
 
 use std::fmt;
 

@@ -5,8 +5,8 @@ pub(crate) mod document;
 mod errors;
 mod generate;
 mod geometry;
-mod pretix;
 mod seating_plan;
+mod validate_pretix;
 
 pub use self::{
     document::Attribute,

@@ -152,7 +152,7 @@ impl ReplayGuard {
                 if !self.must_reload.swap(true, Ordering::Relaxed) {
                     tracing::warn!(
                         %error,
-                        "cannot read tokens used at other processes: sign-outs there have no effect here"
+                        "cannot read which sessions other processes have ended: they stay valid here until it can"
                     );
                 }
             }

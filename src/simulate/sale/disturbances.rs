@@ -7,7 +7,7 @@ use crate::{
         scenarios::Disturbance,
     },
     waiting_room::{
-        admission::policy::burst_of,
+        admission::call_policy::burst_of,
         forecast::wait_model::WaitModel,
         journal::record::Event,
         store::{

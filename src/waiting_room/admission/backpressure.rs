@@ -142,7 +142,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::waiting_room::admission::policy::effective_rate;
+    use crate::waiting_room::admission::call_policy::effective_rate;
 
     fn health() -> impl Strategy<Value = BoxOfficeHealth> {
         (proptest::option::of(0_u32..40_000), 0_u32..5_000, 0_u16..=1_000).prop_map(
@@ -184,7 +184,7 @@ mod tests {
                 prop_assert!(reduction <= WHOLE - share_min(rate));
                 prop_assert!(in_force <= rate);
                 prop_assert!(in_force >= (rate / 10).min(LEFT_PER_MINUTE - 1).max(rate / 200));
-                prop_assert_eq!(in_force == 0, rate == 0, "only an order stops the door");
+                prop_assert_eq!(in_force == 0, rate == 0, "only a command stops admission");
             }
         }
 

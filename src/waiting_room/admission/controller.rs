@@ -11,7 +11,7 @@ use crate::waiting_room::{
     admission::{
         backpressure,
         box_office::{BoxOfficeReports, SILENT_AFTER},
-        policy::calls_due,
+        call_policy::calls_due,
     },
     context::RoomContext,
     journal::record::Event,

@@ -1,12 +1,13 @@
 //! Admission: who is called and who enters, and when.
 //!
-//! [`policy`], [`lanes`], [`backpressure`] and [`show_rate`] are pure rules; the store applies the lanes
-//! where a slot is reserved. [`controller`] is the tick that applies the policy, with what the box offices
-//! report ([`box_office`]).
+//! `call_policy`, `reserve_slot`, [`backpressure`] and [`show_rate`] are pure rules: how many are
+//! called, who gets a free slot, how much backpressure takes away, how many of the called come. The store
+//! applies `reserve_slot`; [`controller`] is the tick that applies the others, with what the box offices report
+//! ([`box_office`]).
 
 pub(crate) mod backpressure;
 pub(crate) mod box_office;
+pub(crate) mod call_policy;
 pub(crate) mod controller;
-pub(crate) mod lanes;
-pub(crate) mod policy;
+pub(crate) mod reserve_slot;
 pub(crate) mod show_rate;

@@ -78,8 +78,8 @@ impl LateArrivalModel {
         };
         let keep = (-1.0 / LANE_MEMORY_S).exp();
         self.entries = self.entries * keep + tally.entries.saturating_sub(before.entries) as f64;
-        let of_returners = tally.theirs.saturating_sub(before.theirs);
-        self.late_entries = self.late_entries * keep + of_returners as f64;
+        let of_late_arrivals = tally.theirs.saturating_sub(before.theirs);
+        self.late_entries = self.late_entries * keep + of_late_arrivals as f64;
         // Late arrivals who give up while waiting leave the count; it may fall.
         let returned = tally.returned as f64 - before.returned as f64;
         self.served.push_back(counts.now_serving);

@@ -83,7 +83,7 @@ impl JournalWriter {
         // Logged once per outage.
         if !self.progress.lock().in_doubt {
             tracing::error!(%error, requests = requests.len(), "the queue's journal cannot be written; \
-                joins and entries fail until it can");
+                joins and admissions fail until it can");
         }
         self.mark_in_doubt(requests);
         vec![WriteResult::Failed; requests.len()]

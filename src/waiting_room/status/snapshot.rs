@@ -48,7 +48,7 @@ pub(crate) struct PollInterval {
     pub max: u32,
 }
 
-/// The status of a status. Field names are those of its JSON.
+/// The public status of one queue. Field names are those of its JSON.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct QueueStatus<'a> {
     /// Set when the status is encoded.

@@ -3,7 +3,8 @@
 use crate::{
     kernel::Timestamp,
     waiting_room::{
-        admission::policy::effective_rate, journal::record::Event, state::Settings, types::OperatorCommand,
+        admission::call_policy::effective_rate, journal::record::Event, state::Settings,
+        types::OperatorCommand,
     },
 };
 

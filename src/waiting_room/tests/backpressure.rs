@@ -150,7 +150,7 @@ async fn suffering_slows_admission_until_it_recovers() {
         let again = sale.seconds(10, Some(WELL)).await;
         assert!(again >= 90, "{again}");
     }
-    // Silence is no news: what was decided holds, and the door is careful. For five seconds what was said
+    // Silence is no news: what was decided holds, and admission is careful. For five seconds what was said
     // last counts.
     sale.seconds(1, Some(SLOW)).await;
     sale.seconds(6, None).await;

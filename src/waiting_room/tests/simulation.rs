@@ -6,7 +6,7 @@ use crate::{
     kernel::{Entropy, SeededEntropy, Timestamp, VisitId},
     simulate::checker::{Checker, Limits},
     waiting_room::{
-        admission::{controller::next_call, policy::burst_of},
+        admission::{call_policy::burst_of, controller::next_call},
         journal::record::{Event, Join, Record, StoredRecord},
         store::{
             conformance,
@@ -257,7 +257,7 @@ async fn slots_stay_used_though_most_called_are_away() {
     let (seen, use_of_slots) = run(config, &crowd, 1).await;
     let (entries, met, extra_ms) = seen.figures();
     println!(
-        "use {use_of_slots:.3}, {met:.3} met a full test, p95 {extra_ms} ms, {} of {entries} returners",
+        "use {use_of_slots:.3}, {met:.3} met a full test, p95 {extra_ms} ms, {} of {entries} late arrivals",
         seen.checker.late_entries()
     );
     assert!(use_of_slots >= 0.98, "{use_of_slots}");

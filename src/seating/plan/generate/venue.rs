@@ -5,7 +5,7 @@ use crate::seating::plan::{
         layout::{ARENA, STADIUM, around_the_floor, theatre},
         render::document,
     },
-    pretix::SEATS_MAX,
+    validate_pretix::SEATS_MAX,
 };
 
 const SEATS_MIN: u32 = 10;

@@ -96,7 +96,9 @@ impl ChangeFeed {
             .await
             .is_err()
         {
-            tracing::debug!("seat change stream is late; a change is shown later than its reply");
+            tracing::debug!(
+                "seat change stream is late; seat maps show a change after the visitor who made it was answered"
+            );
         }
     }
 

@@ -6,8 +6,8 @@ use crate::{
     kernel::{Timestamp, VisitId},
     waiting_room::{
         admission::{
-            lanes::{AdmissionLanes, CLAIM_LAPSE, Lane, RETRY_AFTER},
-            policy::TokenBucket,
+            call_policy::TokenBucket,
+            reserve_slot::{AdmissionLanes, CLAIM_LAPSE, Lane, RETRY_AFTER},
             show_rate::ShowRateModel,
         },
         draw::progress::DrawState,

@@ -9,7 +9,7 @@ use parking_lot::RwLock;
 use crate::{
     kernel::{Timestamp, VisitId},
     waiting_room::{
-        admission::policy::burst_of,
+        admission::call_policy::burst_of,
         forecast::visit_length::VisitForecast,
         journal::{
             record::{Join, StoredRecord},

@@ -9,8 +9,8 @@ use crate::{
     platform::redis::Call,
     waiting_room::{
         admission::{
-            lanes::{CLAIM_LAPSE, CLAIMANTS_MAX, RETRY_AFTER, RETRY_AFTER_FAR, SPEEDUP_MAX},
-            policy::round_to_count,
+            call_policy::round_to_count,
+            reserve_slot::{CLAIM_LAPSE, CLAIMANTS_MAX, RETRY_AFTER, RETRY_AFTER_FAR, SPEEDUP_MAX},
         },
         forecast::visit_length::VisitForecast,
         journal::record::{Join, PendingJoin, StoredRecord},
@@ -171,7 +171,7 @@ impl QueueStore for RedisStore {
             retry_min_ms: millis(*RETRY_AFTER.start()),
             retry_max_ms: millis(*RETRY_AFTER.end()),
             retry_far_max_ms: millis(RETRY_AFTER_FAR),
-            retry_surge: SPEEDUP_MAX,
+            speedup_max: SPEEDUP_MAX,
         };
         let reply: Vec<Vec<u8>> = self.run(&SCRIPTS.reserve_slot, args).await?;
         reservation_of(&reply)

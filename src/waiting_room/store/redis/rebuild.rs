@@ -13,7 +13,7 @@ use crate::{
     kernel::Timestamp,
     platform::redis::{Call, DatasetId},
     waiting_room::{
-        admission::policy::burst_of,
+        admission::call_policy::burst_of,
         journal::{port::JournalError, postgres::journal::Head},
         store::{
             memory::mirror::Snapshot,

@@ -4,7 +4,7 @@ use crate::{
     kernel::{Timestamp, VisitId},
     platform::redis::Call,
     waiting_room::{
-        admission::policy::burst_of,
+        admission::call_policy::burst_of,
         journal::record::{Event, Record, StoredRecord},
         state::Settings,
         store::{

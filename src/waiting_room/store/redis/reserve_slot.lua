@@ -4,14 +4,14 @@
 -- ARGV now_ms, number, visit, lane (called or late), expected: how many of those called are expected any moment,
 -- pass_ttl_ms, reservation_ttl_ms: when an entry that is not journaled lapses, claim_ttl_ms: when the claim of a silent
 -- claimant lapses, claimants_max, overloaded (1 while the box office cannot serve more visitors, else 0), retry_min_ms,
--- retry_max_ms, retry_far_max_ms: bounds of the time to wait before asking again near the front and far back, retry_surge:
+-- retry_max_ms, retry_far_max_ms: bounds of the time to wait before asking again near the front and far back, speedup_max:
 -- how many times faster than expected a turn far back may come.
 -- Returns: reserved + time (ms) | admitted + visit | no_room + when to ask again (ms) | not_called | ended.
 
 -- When it may be the turn of a claimant with `ahead` others before it.
 local function retry_after(ahead, rate_per_minute)
     local turn = math.floor(ahead * 60000 / math.max(tonumber(rate_per_minute), 1))
-    local latest = math.min(math.max(turn / retry_surge, tonumber(retry_max_ms)), tonumber(retry_far_max_ms))
+    local latest = math.min(math.max(turn / speedup_max, tonumber(retry_max_ms)), tonumber(retry_far_max_ms))
     return string.format('%.0f', math.min(math.max(turn, tonumber(retry_min_ms)), latest))
 end
 

@@ -66,7 +66,7 @@ script_args! {
         retry_min_ms: i64,
         retry_max_ms: i64,
         retry_far_max_ms: i64,
-        retry_surge: u32,
+        speedup_max: u32,
     }
 }
 script_args! {

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
 use crate::{
     kernel::{Timestamp, VisitId},
     waiting_room::{
-        admission::lanes::CLAIM_LAPSE,
+        admission::reserve_slot::CLAIM_LAPSE,
         state::AdmissionState,
         store::{
             port::{Moment, QueueStore, SLOT_GRACE, Stock, StoreError},

@@ -16,10 +16,10 @@ use crate::{
     },
     waiting_room::{
         admission::{
-            lanes::{
+            call_policy::TokenBucket,
+            reserve_slot::{
                 AdmissionLanes, CLAIM_LAPSE, CLAIMANTS_MAX, Lane, RETRY_AFTER, RETRY_AFTER_FAR, SPEEDUP_MAX,
             },
-            policy::TokenBucket,
         },
         journal::{
             postgres::journal::PostgresJournal,
@@ -360,7 +360,7 @@ async fn the_slot_script_decides_as_the_memory_store_does() {
                         retry_min_ms: millis(*RETRY_AFTER.start()),
                         retry_max_ms: millis(*RETRY_AFTER.end()),
                         retry_far_max_ms: millis(RETRY_AFTER_FAR),
-                        retry_surge: SPEEDUP_MAX,
+                        speedup_max: SPEEDUP_MAX,
                     };
                     let expected = rule.reserve(&ask, visit, at);
                     let reply: Vec<Vec<u8>> = store.run(&SCRIPTS.reserve_slot, ask).await.unwrap();

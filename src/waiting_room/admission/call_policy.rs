@@ -1,10 +1,11 @@
-//! Admission policy: how many visitors to call, and how many may enter. Pure and exact arithmetic.
+//! How many visitors to call now, and the bucket of permits that paces admissions. Pure and exact arithmetic.
+//! Who is admitted when a slot is free is decided in `reserve_slot`.
 
 use std::time::Duration;
 
 use crate::waiting_room::state::{AdmissionState, SILENT_SHARE};
 
-/// Entry permits that refill with time: entries in any window `w` are at most `rate * w + burst`.
+/// Permits that refill with time: admissions in any window `w` are at most `rate * w + burst`.
 ///
 /// Counted in integers, so nothing is lost or won by rounding: one permit is [`PERMIT`] units and each
 /// microsecond brings `rate_per_minute` of them.
@@ -296,7 +297,7 @@ mod tests {
     }
 
     proptest! {
-        /// On the door's own clock, which goes forward only, whatever the machine's does and whatever is
+        /// On the bucket's own clock, which goes forward only, whatever the machine's does and whatever is
         /// ordered.
         #[test]
         fn clock_steps_and_rate_changes_give_no_extra_permits(

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::seating::plan::{Plan, pretix::SEATS_MAX};
+use crate::seating::plan::{Plan, validate_pretix::SEATS_MAX};
 
 fn small() -> Value {
     let seat = |guid: &str, x: i32, category: &str| {

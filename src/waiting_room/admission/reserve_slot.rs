@@ -1,9 +1,10 @@
-//! Admission lanes: the claimants (called visitors and late arrivals who wait for a slot), who enters first,
-//! and when each should retry. Pure.
+//! Who may enter when a slot is free: the claimants (called visitors and late arrivals who wait for a slot) in
+//! their two lanes, which of them is first, and when each should retry. Pure. The Redis store has the same rule
+//! in `reserve_slot.lua`; a property test compares both.
 
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
-use crate::waiting_room::{admission::policy::round_to_count, types::BoxOfficeLoad};
+use crate::waiting_room::{admission::call_policy::round_to_count, types::BoxOfficeLoad};
 
 /// The two lanes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -335,7 +336,7 @@ mod tests {
         let mut lanes = AdmissionLanes::new(0.25);
         let (mut next, mut back, mut returned) = (1_000, 1, 0);
         for _ in 0..400 {
-            // Both ask for the one free slot, the returner first.
+            // Both ask for the one free slot, the late arrival first.
             if lanes.try_admit(Lane::LateArrival, back, 1, BoxOfficeLoad::Normal, 3.0, T) {
                 back += 1;
                 returned += 1;

@@ -1,5 +1,5 @@
-//! Joining a sale without sign-in: the proof of work that an anonymous visitor's queue entry costs, and the
-//! limit of joins from one address.
+//! What a join costs: the limit of joins from one address, and in a sale without sign-in the proof of work of
+//! an anonymous visitor.
 //!
 //! No visitor is rejected without a way forward: each problem says why, and that a signed-in customer needs
 //! no proof.
@@ -69,6 +69,14 @@ pub async fn challenge(
         StatusCode::OK,
         &app.proof_of_work.challenge(&sale.id, bits),
     ))
+}
+
+/// The limit of joins from one address, for customers.
+pub(crate) fn limit_signed_in(app: &AppState, address: Option<IpAddr>) -> Result<(), Problem> {
+    match address.map(|address| app.limits.joins.take(address)) {
+        Some(Err(wait)) => Err(Problem::new(ProblemType::TooManyRequests).retry_after_s(wait.as_secs() + 1)),
+        _ => Ok(()),
+    }
 }
 
 /// Takes from a visitor who shows neither a queue token nor a session what an entry costs.
