@@ -14,7 +14,7 @@ use crate::{
     baseline_table::{
         fixture::{EMPTY, Fixture},
         hold_bench, order_bench,
-        paired::{Pairs, Side, compare},
+        paired::{Pairs, Side, compare_in_pairs},
         table::{Row, Table, combine},
     },
     environment::{Backend, BackendServers, Durability},
@@ -37,6 +37,9 @@ pub struct BuildPairsArgs {
     /// Only this backend.
     #[arg(long, value_enum)]
     pub backend: Option<Backend>,
+    /// Pairs of turns for each figure; for orders at most 39.
+    #[arg(long, default_value_t = 25)]
+    pub pairs: usize,
     /// How often everything is measured, with fresh servers; more than once shows the spread.
     #[arg(long, default_value_t = 1)]
     pub repeat: u32,
@@ -61,8 +64,8 @@ pub async fn run(args: BuildPairsArgs) -> anyhow::Result<ExitCode> {
     {
         bail!("--only {unknown}: must be one of {}", FIGURES.join(", "));
     }
-    if args.repeat == 0 {
-        bail!("--repeat: must be at least 1");
+    if args.repeat == 0 || args.pairs == 0 {
+        bail!("--repeat and --pairs: must be at least 1");
     }
     if !args.other.is_file() {
         bail!("--other {}: there is no such file", args.other.display());
@@ -77,12 +80,10 @@ pub async fn run(args: BuildPairsArgs) -> anyhow::Result<ExitCode> {
     fs::write(&file, serde_json::to_string_pretty(&table)?)
         .with_context(|| format!("cannot write {}", file.display()))?;
     print!("{}", render(&table));
+    // Of the rows of CPU time less is better; the goal is one of rates.
+    let mut rates = table.rows.iter().filter(|row| row.rates.is_some());
     let is_met = args.goal.is_none_or(|goal| {
-        table.not_measured.is_empty()
-            && table
-                .rows
-                .iter()
-                .all(|row| row.interval.is_some_and(|(low, _)| low >= goal))
+        table.not_measured.is_empty() && rates.all(|row| row.interval.is_some_and(|(low, _)| low >= goal))
     });
     Ok(if is_met {
         ExitCode::SUCCESS
@@ -93,18 +94,21 @@ pub async fn run(args: BuildPairsArgs) -> anyhow::Result<ExitCode> {
 
 fn render(table: &Table) -> String {
     let mut text = format!(
-        "{}\nratio, 95 % interval, rates of this build and the other\n",
+        "{}\nthis build over the other: median ratio, 95 % interval, rates\n",
         table.machine
     );
     for row in &table.rows {
         let (low, high) = row.interval.unwrap_or_default();
-        let (ours, other) = row.rates.unwrap_or_default();
+        let rates = row
+            .rates
+            .map(|(ours, other)| format!("{ours:.0} and {other:.0} a second"))
+            .unwrap_or_default();
         let spread = row
             .spread
             .map(|(least, most)| format!(" (medians {least:.3} to {most:.3})"))
             .unwrap_or_default();
         text += &format!(
-            "{:<18} {:<17} {:.3} [{low:.3}, {high:.3}] {ours:.0} and {other:.0} a second{spread}\n",
+            "{:<18} {:<17} {:.3} [{low:.3}, {high:.3}] {rates}{spread}\n",
             row.figure, row.backend, row.value
         );
     }
@@ -126,8 +130,18 @@ async fn measure(args: &BuildPairsArgs) -> anyhow::Result<Table> {
         let ours = open(&own_program()?, backend).await?;
         let other = open(&args.other, backend).await.context("the other build")?;
         for figure in &figures {
-            match pairs(figure, &ours, &other).await {
-                Ok(pairs) => table.push(Row::of_pairs(*figure, backend.name(), &pairs, args.goal, OTHER)),
+            match pairs(figure, args.pairs, &ours, &other).await {
+                Ok(pairs) => {
+                    table.push(Row::of_pairs(*figure, backend.name(), &pairs, args.goal, OTHER));
+                    if let Some((ratio, interval)) = pairs.cpu_ratio() {
+                        let figure = format!("{figure}, CPU");
+                        let row = Row::lower_is_better(figure, backend.name(), ratio, "ratio", None);
+                        table.push(Row {
+                            interval: Some(interval),
+                            ..row
+                        });
+                    }
+                }
                 Err(why) => table
                     .not_measured
                     .push(format!("{figure}, {}: {why:#}", backend.name())),
@@ -146,19 +160,19 @@ async fn open(program: &std::path::Path, backend: Backend) -> anyhow::Result<Fix
     Fixture::open_program(program, backend, Durability::Async, servers).await
 }
 
-async fn pairs(figure: &str, ours: &Fixture, other: &Fixture) -> anyhow::Result<Pairs> {
+async fn pairs(figure: &str, count: usize, ours: &Fixture, other: &Fixture) -> anyhow::Result<Pairs> {
     match figure {
         "join" => {
             let join = |fixture: &Fixture| Side::post(&fixture.service, &paths::queue(EMPTY));
-            compare(&join(ours), &join(other)).await
+            compare_in_pairs(count, &join(ours), &join(other)).await
         }
-        "position" => compare(&position(ours).await?, &position(other).await?).await,
+        "position" => compare_in_pairs(count, &position(ours).await?, &position(other).await?).await,
         "status" => {
             let status = |fixture: &Fixture| Side::get(&fixture.service, &paths::status(EMPTY));
-            compare(&status(ours), &status(other)).await
+            compare_in_pairs(count, &status(ours), &status(other)).await
         }
-        "hold" => hold_bench::compare_builds(ours, other).await,
-        "order" => order_bench::compare_builds(ours, other).await,
+        "hold" => hold_bench::compare_builds(count, ours, other).await,
+        "order" => order_bench::compare_builds(count, ours, other).await,
         unknown => bail!("unknown figure {unknown}"),
     }
 }

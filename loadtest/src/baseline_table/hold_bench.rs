@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use super::{
     fixture::{Fixture, OPEN},
-    paired::{PAIRS, Pairs, ROUND, Round, Server, WORKERS},
+    paired::{PAIRS, Pairs, ROUND, Round, Server, WORKERS, alternate},
 };
 use crate::{
     environment::PERFORMANCE,
@@ -59,30 +59,28 @@ pub(crate) async fn compare(
     let ours = holders_at(&fixture.service, &visitors, &seats);
     let anonymous = vec![Proofs::new(); WORKERS];
     let theirs = holders(baseline, &anonymous, &seats, holds_path, hold_path);
-    alternate((&fixture.service, &ours), (baseline, &theirs)).await
+    alternate(
+        PAIRS,
+        async || round(&fixture.service, &ours).await,
+        async || round(baseline, &theirs).await,
+    )
+    .await
 }
 
 /// Alternates holds at two builds of the service.
-pub(crate) async fn compare_builds(ours: &Fixture, other: &Fixture) -> anyhow::Result<Pairs> {
+pub(crate) async fn compare_builds(pairs: usize, ours: &Fixture, other: &Fixture) -> anyhow::Result<Pairs> {
     let mut sides = Vec::new();
     for fixture in [ours, other] {
         let visitors = admitted_visitors(fixture).await?;
         let seats = seats(fixture, &visitors[0]).await?;
         sides.push(holders_at(&fixture.service, &visitors, &seats));
     }
-    alternate((&ours.service, &sides[0]), (&other.service, &sides[1])).await
-}
-
-async fn alternate(
-    ours: (&Server, &Arc<Vec<Holder>>),
-    baseline: (&Server, &Arc<Vec<Holder>>),
-) -> anyhow::Result<Pairs> {
-    let mut pairs = Vec::new();
-    for _ in 0..=PAIRS {
-        pairs.push((round(ours.0, ours.1).await?, round(baseline.0, baseline.1).await?));
-    }
-    pairs.remove(0);
-    Ok(Pairs(pairs))
+    alternate(
+        pairs,
+        async || round(&ours.service, &sides[0]).await,
+        async || round(&other.service, &sides[1]).await,
+    )
+    .await
 }
 
 /// Holders at a build of the service.

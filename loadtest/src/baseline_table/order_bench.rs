@@ -1,6 +1,9 @@
 //! Orders of one seat over HTTP, from the hold to the tickets, paid at the sandbox gateway.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use anyhow::{Context, bail};
 use stagedoor::{
@@ -15,7 +18,7 @@ use tokio::task::JoinSet;
 use super::{
     fixture::{Fixture, OPEN},
     hold_bench::{Proofs, admitted_visitors, all_seats, borrowed},
-    paired::{PAIRS, Pairs, Round, Server, WORKERS},
+    paired::{Pairs, Round, Server, WORKERS, alternate},
 };
 use crate::{
     environment::PERFORMANCE,
@@ -23,9 +26,10 @@ use crate::{
     process::Usage,
 };
 
-/// Orders that each visitor places in a turn. A sold seat stays sold, so the turns are short: all of them
-/// together sell 2,560 of the sale's 15,000 seats.
-const ORDERS_EACH: usize = 4;
+/// Orders that each visitor places in a turn. A sold seat stays sold, so the turns are short.
+const ORDERS_EACH: usize = 2;
+/// A visitor may own 80 seats.
+pub(crate) const PAIRS_MAX: usize = 80 / ORDERS_EACH - 1;
 
 /// One visitor with the seats that they buy, turn by turn.
 struct Buyer {
@@ -34,22 +38,35 @@ struct Buyer {
 }
 
 /// Alternates orders at two builds of the service.
-pub(crate) async fn compare_builds(ours: &Fixture, other: &Fixture) -> anyhow::Result<Pairs> {
-    let (our_buyers, other_buyers) = (buyers(ours).await?, buyers(other).await?);
-    let mut pairs = Vec::new();
-    for turn in 0..=PAIRS {
-        pairs.push((
-            round(&ours.service, &our_buyers, turn).await?,
-            round(&other.service, &other_buyers, turn).await?,
-        ));
-    }
-    pairs.remove(0);
-    Ok(Pairs(pairs))
+pub(crate) async fn compare_builds(pairs: usize, ours: &Fixture, other: &Fixture) -> anyhow::Result<Pairs> {
+    let pairs = pairs.min(PAIRS_MAX);
+    let (our_buyers, other_buyers) = (buyers(ours, pairs).await?, buyers(other, pairs).await?);
+    let (our_turns, other_turns) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    alternate(
+        pairs,
+        async || {
+            round(
+                &ours.service,
+                &our_buyers,
+                our_turns.fetch_add(1, Ordering::Relaxed),
+            )
+            .await
+        },
+        async || {
+            round(
+                &other.service,
+                &other_buyers,
+                other_turns.fetch_add(1, Ordering::Relaxed),
+            )
+            .await
+        },
+    )
+    .await
 }
 
-async fn buyers(fixture: &Fixture) -> anyhow::Result<Arc<Vec<Buyer>>> {
+async fn buyers(fixture: &Fixture, pairs: usize) -> anyhow::Result<Arc<Vec<Buyer>>> {
     let visitors = admitted_visitors(fixture).await?;
-    let each = ORDERS_EACH * (PAIRS + 1);
+    let each = ORDERS_EACH * (pairs + 1);
     // The last seats, so that holds of the first ones do not meet them.
     let mut seats = all_seats(fixture, &visitors[0]).await?;
     let seats = seats.split_off(seats.len() - each * WORKERS);

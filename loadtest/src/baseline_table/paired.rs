@@ -110,11 +110,18 @@ impl Pairs {
         self.median(|(ours, baseline)| ours.rate() / baseline.rate())
     }
 
-    /// From the second lowest to the second highest ratio.
+    /// The 95 % interval of the median ratio.
     pub(crate) fn interval(&self) -> (f64, f64) {
-        let ratios = self.sorted(|(ours, baseline)| ours.rate() / baseline.rate());
-        let edge = usize::from(ratios.len() > 4);
-        (ratios[edge], ratios[ratios.len() - 1 - edge])
+        interval_of(&self.sorted(|(ours, baseline)| ours.rate() / baseline.rate()))
+    }
+
+    /// The median ratio of CPU time for each operation, with its 95 % interval. It hardly depends on what else
+    /// the machine does, unlike the rates.
+    pub(crate) fn cpu_ratio(&self) -> Option<(f64, (f64, f64))> {
+        let ratio =
+            |(ours, baseline): &(Round, Round)| (ours.cpu_s / ours.done) / (baseline.cpu_s / baseline.done);
+        self.cpu_us()?;
+        Some((self.median(ratio), interval_of(&self.sorted(ratio))))
     }
 
     /// The median rate of each side.
@@ -133,26 +140,56 @@ impl Pairs {
     }
 }
 
+/// The sorted values between which the median lies in 19 of 20 cases: a binomial interval, which assumes nothing
+/// about their distribution. Of nine values from the second to the eighth.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a few"
+)]
+fn interval_of(sorted: &[f64]) -> (f64, f64) {
+    let count = sorted.len() as f64;
+    let edge = ((count - 1.96 * count.sqrt()) / 2.0).max(0.0) as usize;
+    (sorted[edge], sorted[sorted.len() - 1 - edge])
+}
+
 /// Alternates the sides with the default number of requests in flight.
 pub(crate) async fn compare(ours: &Side, baseline: &Side) -> anyhow::Result<Pairs> {
     compare_with_workers(WORKERS, ours, baseline).await
 }
 
-/// Alternates the sides with so many requests in flight. The first pair warms up and does not count.
+/// Alternates the sides so many times.
+pub(crate) async fn compare_in_pairs(pairs: usize, ours: &Side, baseline: &Side) -> anyhow::Result<Pairs> {
+    alternate(pairs, async || round(ours).await, async || round(baseline).await).await
+}
+
+/// Alternates two rounds. The first pair warms up and does not count.
+pub(super) async fn alternate(
+    pairs: usize,
+    ours: impl AsyncFn() -> anyhow::Result<Round>,
+    baseline: impl AsyncFn() -> anyhow::Result<Round>,
+) -> anyhow::Result<Pairs> {
+    let mut done = Vec::new();
+    for _ in 0..=pairs {
+        done.push((ours().await?, baseline().await?));
+    }
+    done.remove(0);
+    Ok(Pairs(done))
+}
+
+/// Alternates the sides with so many requests in flight.
 pub(crate) async fn compare_with_workers(
     workers: usize,
     ours: &Side,
     baseline: &Side,
 ) -> anyhow::Result<Pairs> {
-    let mut pairs = Vec::new();
-    for _ in 0..=PAIRS {
-        pairs.push((
-            round_with_workers(workers, ours).await?,
-            round_with_workers(workers, baseline).await?,
-        ));
-    }
-    pairs.remove(0);
-    Ok(Pairs(pairs))
+    alternate(
+        PAIRS,
+        async || round_with_workers(workers, ours).await,
+        async || round_with_workers(workers, baseline).await,
+    )
+    .await
 }
 
 /// One turn with the default number of requests in flight.
