@@ -4,7 +4,7 @@
 //! take turns as the two sides of the baseline table do ([`crate::baseline_table`]). The other build must
 //! speak the same HTTP contract and read the same configuration.
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{fmt::Write, fs, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -107,13 +107,14 @@ fn render(table: &Table) -> String {
             .spread
             .map(|(least, most)| format!(" (medians {least:.3} to {most:.3})"))
             .unwrap_or_default();
-        text += &format!(
-            "{:<18} {:<17} {:.3} [{low:.3}, {high:.3}] {rates}{spread}\n",
+        let _ = writeln!(
+            text,
+            "{:<18} {:<17} {:.3} [{low:.3}, {high:.3}] {rates}{spread}",
             row.figure, row.backend, row.value
         );
     }
     for why in &table.not_measured {
-        text += &format!("not measured: {why}\n");
+        let _ = writeln!(text, "not measured: {why}");
     }
     text
 }

@@ -37,6 +37,7 @@ use crate::{
             client_ip::{Peer, client_address},
             shed::Priority,
         },
+        request_timing,
         routes::{self, FastPath, Handler, ROUTES, Route},
         state::{AppState, BoxOfficeState, SaleInfo, WaitingRoomState},
     },
@@ -124,13 +125,7 @@ impl Dispatcher {
             }
             // A refusal must cost next to nothing, and `requests_shed_total` counts it.
             if is_served {
-                metrics::histogram!(
-                    "http_server_request_duration_seconds",
-                    "route" => route.path,
-                    "method" => route.method.as_str(),
-                    "status" => response.status().as_str().to_owned()
-                )
-                .record(took);
+                request_timing::record(route, response.status(), took);
             }
         }
         response
@@ -205,10 +200,12 @@ impl Dispatcher {
         match fast_path {
             FastPath::Status => Ok(handlers::queue::status_response(&sale_room, request.headers())),
             FastPath::Position => {
-                let (parts, _) = request.into_parts();
-                Ok(QueueHolder::from_parts(&parts, state, sale_room)
-                    .map(|holder| handlers::queue::position_response(&holder))
-                    .into_response())
+                let (parts, body) = request.into_parts();
+                match QueueHolder::from_parts(&parts, state, sale_room) {
+                    Ok(holder) => handlers::queue::position_at_once(&holder)
+                        .ok_or_else(|| Request::from_parts(parts, body)),
+                    Err(problem) => Ok(problem.into_response()),
+                }
             }
             FastPath::Join => Err(request),
         }

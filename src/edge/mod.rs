@@ -13,6 +13,7 @@ pub mod handlers;
 pub mod openapi;
 pub mod overload;
 pub mod pages;
+mod request_timing;
 pub mod routes;
 pub mod state;
 

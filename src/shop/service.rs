@@ -120,6 +120,15 @@ impl Shop {
         Ok(session)
     }
 
+    /// Whether the session was ended at any node. [`Shop::read_session`] learns of other nodes' sign-outs a moment
+    /// later; what belongs to a person is asked for here.
+    ///
+    /// # Errors
+    /// [`ShopError`] where it cannot be known.
+    pub async fn is_signed_out(&self, session: &Session) -> Result<bool, ShopError> {
+        self.replay_guard.is_used(&UsedToken::Session(session.id)).await
+    }
+
     /// Ends a session, durably when this returns. Idempotent.
     ///
     /// # Errors

@@ -26,6 +26,9 @@ pub enum WaitingRoomError {
     /// The journal does not answer, or refused the change.
     #[error("the journal could not be written")]
     Journal,
+    /// Another request of the same visitor was faster, at this node or another.
+    #[error("another request of the same visitor was faster")]
+    Overtaken,
     /// The store does not answer, or is being rebuilt.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -100,8 +103,20 @@ impl RoomContext {
     pub(crate) async fn submit(&self, request: WriteRequest) -> Result<(), WaitingRoomError> {
         match request::write_for_visitor(&self.writer, self.store.as_ref(), request).await? {
             WriteResult::Written => Ok(()),
+            WriteResult::Excluded => Err(WaitingRoomError::Overtaken),
             WriteResult::Failed => Err(WaitingRoomError::Journal),
         }
+    }
+
+    /// Applies what other nodes have journaled, where this node's store is a copy that may lack it.
+    ///
+    /// # Errors
+    /// [`WaitingRoomError::Busy`], [`WaitingRoomError::Journal`].
+    pub(crate) async fn catch_up(&self) -> Result<(), WaitingRoomError> {
+        if self.store.is_copy() {
+            request::catch_up_with_others(&self.writer).await?;
+        }
+        Ok(())
     }
 
     /// Writes events on the service's own behalf and waits as long as it takes; says whether they were

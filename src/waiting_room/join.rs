@@ -122,7 +122,7 @@ async fn write_join(
             journaled: false,
         } => match context.writer.submit(request(entry)).await? {
             WriteResult::Written => Ok(entry),
-            WriteResult::Failed => Err(WaitingRoomError::Journal),
+            WriteResult::Excluded | WriteResult::Failed => Err(WaitingRoomError::Journal),
         },
         Assigned::Existing {
             entry,

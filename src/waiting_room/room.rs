@@ -23,7 +23,6 @@ use crate::{
             chain::{self, ChainLink, ChainStore},
             port::JournalError,
             record::Event,
-            request,
             verify::ChainHead,
         },
         phase::{has_order, uncalled_state},
@@ -191,30 +190,61 @@ impl WaitingRoom {
         position::position(&self.context, &self.status.published(), token)
     }
 
+    /// As [`WaitingRoom::position`]; a holder who was called may have entered at another node a moment ago, so the
+    /// journal is read first. While it cannot be read, the answer is that of this node's copy.
+    pub async fn position_now(&self, token: &QueueToken) -> Position {
+        let position = self.position(token);
+        if !self.is_certain(&position) && self.context.catch_up().await.is_ok() {
+            return self.position(token);
+        }
+        position
+    }
+
+    /// Whether nothing that this node has not read yet can have changed this position by its holder's doing. Who
+    /// leaves is told so once every node knows.
+    pub fn is_certain(&self, position: &Position) -> bool {
+        !self.context.store.is_copy() || !matches!(position.state, EntryState::Called | EntryState::Missed)
+    }
+
     /// Leaves the queue on purpose; a visit that goes on ends with it. Leaving twice is leaving once.
     ///
     /// # Errors
     /// [`WaitingRoomError::Busy`] also while the holder's entry is being written.
     pub async fn leave(&self, token: &QueueToken) -> Result<(), WaitingRoomError> {
+        // What another node has journaled decides whether there is a visit to end.
+        self.context.catch_up().await?;
         let (store, at) = (&self.context.store, self.context.moment());
         let Some(number) = position::number_of(&self.context, token) else {
             return Ok(());
         };
         let standing = store.entry_state(number, at);
-        if standing == NumberState::Left {
-            return Ok(());
-        }
         if let Some(visit) = store.visit_of(number) {
-            if standing != NumberState::Admitted {
+            if !matches!(standing, NumberState::Admitted | NumberState::Left) {
                 // The admission is just being written.
                 return Err(WaitingRoomError::Busy);
             }
             return visits::end(&self.context, visit).await;
         }
+        if standing == NumberState::Left {
+            return Ok(());
+        }
         let Some(arrival) = position::arrival_of(&self.context, token) else {
             return Ok(());
         };
-        self.context.write(Event::Left { number: arrival }).await
+        match self.context.write(Event::Left { number: arrival }).await {
+            // It was left, or entered, a moment ago: whoever leaves then leaves again.
+            Err(WaitingRoomError::Overtaken) => Err(WaitingRoomError::Busy),
+            Err(error) => Err(error),
+            Ok(()) => {
+                // Another node may have written an admission before this was written.
+                if let Some(visit) = store.visit_of(number) {
+                    return visits::end(&self.context, visit).await;
+                }
+                // A node that does not know it yet would hand out the entry that was left.
+                store.wait_until_known_everywhere().await;
+                Ok(())
+            }
+        }
     }
 
     /// A heartbeat: the holder's page is open. Gives the pause until the next one; `None`: the holder is not
@@ -375,9 +405,7 @@ impl WaitingRoom {
         let receipts = self.draw.receipts().ok_or(ReceiptOutcome::NoDraw)?;
         let receipt = self.receipt_as_known(receipts, token).await;
         // Another node may have journaled the entry a moment ago.
-        if receipt != Err(ReceiptOutcome::Unknown)
-            || request::catch_up_with_others(&self.context.writer).await.is_err()
-        {
+        if receipt != Err(ReceiptOutcome::Unknown) || self.context.catch_up().await.is_err() {
             return receipt;
         }
         self.receipt_as_known(receipts, token).await

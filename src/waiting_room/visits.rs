@@ -5,10 +5,11 @@ use std::time::Duration;
 use crate::{
     kernel::{Timestamp, VisitId},
     waiting_room::{
+        admission::reserve_slot::RETRY_AFTER,
         context::{RoomContext, WaitingRoomError},
         journal::{record::Event, request::WriteRequest},
         position,
-        store::port::{PassGrant, Reservation, SlotRequest},
+        store::port::{NumberState, PassGrant, Reservation, SlotRequest},
         tokens::{
             pass::{self, Pass},
             queue_token::QueueToken,
@@ -35,6 +36,18 @@ pub(crate) enum Admission {
     Ended,
 }
 
+/// What one look at the store said.
+enum Attempt {
+    Decided(Admission),
+    /// Another request of the same visitor is being journaled.
+    BeingAdmitted,
+}
+
+/// How long an admission that another request of the same visitor has begun is waited for: a double click gives
+/// two passes of one visit, also at two nodes.
+const BEING_ADMITTED_MAX: Duration = Duration::from_secs(1);
+const BEING_ADMITTED_POLL: Duration = Duration::from_millis(10);
+
 /// Admits the token's holder if it is their turn, unless those `inside` are served late; a visit that goes on
 /// gets a fresh pass.
 ///
@@ -48,8 +61,36 @@ pub(crate) async fn admit(
     if context.phase() == Phase::Closed {
         return Ok(Admission::Closed);
     }
+    let give_up_at = context.clock.monotonic() + BEING_ADMITTED_MAX;
+    loop {
+        match try_admit(context, token, load).await {
+            // Another request of this visitor is being journaled, or was: the next look finds its visit, or that
+            // the visitor has left.
+            Ok(Attempt::BeingAdmitted) | Err(WaitingRoomError::Overtaken)
+                if context.clock.monotonic() < give_up_at =>
+            {
+                tokio::time::sleep(BEING_ADMITTED_POLL).await;
+                context.catch_up().await?;
+            }
+            Ok(Attempt::BeingAdmitted) => {
+                return Ok(Admission::NoSlot {
+                    retry_after: *RETRY_AFTER.start(),
+                });
+            }
+            Ok(Attempt::Decided(admission)) => return Ok(admission),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn try_admit(
+    context: &RoomContext,
+    token: &QueueToken,
+    load: BoxOfficeLoad,
+) -> Result<Attempt, WaitingRoomError> {
+    let decided = |admission| Ok(Attempt::Decided(admission));
     let Some(number) = position::number_of(context, token) else {
-        return Ok(Admission::Ended);
+        return decided(Admission::Ended);
     };
     let at = context.moment();
     // Read before the slot is reserved: the reservation is then not written under a later epoch.
@@ -67,15 +108,21 @@ pub(crate) async fn admit(
                 visit: ask.visit,
             };
             context.submit(WriteRequest::Entry { event, at, epoch }).await?;
+            if context.store.entry_state(number, context.moment()) == NumberState::Left {
+                // The visitor left at another node before this was written.
+                end(context, ask.visit).await?;
+                return decided(Admission::Ended);
+            }
             ask.visit
         }
         Reservation::AlreadyAdmitted { visit } => visit,
-        Reservation::NotCalledYet => return Ok(Admission::NotCalledYet),
-        Reservation::NoRoom { retry_after } => return Ok(Admission::NoSlot { retry_after }),
-        Reservation::Ended => return Ok(Admission::Ended),
+        Reservation::BeingAdmitted => return Ok(Attempt::BeingAdmitted),
+        Reservation::NotCalledYet => return decided(Admission::NotCalledYet),
+        Reservation::NoRoom { retry_after } => return decided(Admission::NoSlot { retry_after }),
+        Reservation::Ended => return decided(Admission::Ended),
     };
     let now = context.clock.now();
-    Ok(match context.store.grant_pass(visit, now).await? {
+    decided(match context.store.grant_pass(visit, now).await? {
         Some(grant) => {
             let (pass, expires_at) = seal_pass(context, visit, token.subject_hash, number.into(), grant, now);
             Admission::Admitted { pass, expires_at }
@@ -107,8 +154,14 @@ pub(crate) async fn renew(context: &RoomContext, pass: &Pass) -> Result<RenewOut
 pub(crate) async fn end(context: &RoomContext, visit: VisitId) -> Result<(), WaitingRoomError> {
     let ended = context.store.end_visits(&[visit], context.clock.now()).await?;
     for end in ended {
-        context.write(end.event()).await?;
+        match context.write(end.event()).await {
+            // It has ended already.
+            Ok(()) | Err(WaitingRoomError::Overtaken) => {}
+            Err(error) => return Err(error),
+        }
     }
+    // No node accepts the pass any more when this returns.
+    context.store.wait_until_known_everywhere().await;
     Ok(())
 }
 

@@ -29,4 +29,5 @@ mod operators;
 mod roles;
 mod rolling;
 mod sale;
+mod two_nodes;
 mod world;

@@ -75,7 +75,7 @@ pub(super) async fn send(gateway: Arc<Gateway>) {
             }
             Ok(_) => {}
             Err(error) => {
-                tracing::warn!(%error, "the webhooks that are due to be sent cannot be read; retrying")
+                tracing::warn!(%error, "the webhooks that are due to be sent cannot be read; retrying");
             }
         }
         tokio::select! {

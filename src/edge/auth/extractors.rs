@@ -228,8 +228,12 @@ impl<S: HasAppState> FromRequestParts<S> for Owners {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let app = state.app();
         // An expired session must not hide what belongs to a queue token.
-        let session = valid_session(parts, app)?;
-        let mut subjects: Vec<Subject> = session.map(|s| s.subject).into_iter().collect();
+        let mut subjects = Vec::new();
+        if let Some(session) = valid_session(parts, app)?
+            && !is_signed_out(app, &session).await?
+        {
+            subjects.push(session.subject);
+        }
         for sale in app.sales.values().filter(|sale| sale.sign_in == SignIn::None) {
             subjects.extend(token_holder(parts, app, sale)?);
         }
@@ -239,6 +243,13 @@ impl<S: HasAppState> FromRequestParts<S> for Owners {
             Ok(Self(subjects))
         }
     }
+}
+
+/// Whether the session was ended, at whichever node.
+async fn is_signed_out(app: &AppState, session: &Session) -> Result<bool, Problem> {
+    app.shop.is_signed_out(session).await.map_err(|error| {
+        Problem::unavailable("reading the session", &error).retry_after_s(app.retry_after_jitter_s(1, 4))
+    })
 }
 
 fn pass_holder(parts: &Parts, app: &AppState, sale: &SaleInfo, pass: &Pass) -> Result<Subject, Problem> {

@@ -58,7 +58,7 @@ impl AppState {
 
 fn kind_of_waiting_room_error(error: &WaitingRoomError) -> ProblemType {
     match error {
-        WaitingRoomError::Busy => ProblemType::Overloaded,
+        WaitingRoomError::Busy | WaitingRoomError::Overtaken => ProblemType::Overloaded,
         WaitingRoomError::Journal => ProblemType::JournalUnavailable,
         WaitingRoomError::Store(QueueStoreError::Unavailable) => ProblemType::StoreUnavailable,
         WaitingRoomError::Store(QueueStoreError::Recovering) => ProblemType::StoreRecovering,

@@ -195,12 +195,16 @@ fn closed_problem(room: &WaitingRoom) -> Option<Problem> {
 
 /// `GET /v1/sales/{sale}/queue/position`, where the dispatcher did not take its shortcut.
 pub async fn position(holder: QueueHolder) -> Response {
-    position_response(&holder)
+    private_json(StatusCode::OK, &holder.room.position_now(&holder.token).await)
 }
 
-/// The response with the caller's own position.
-pub(crate) fn position_response(holder: &QueueHolder) -> Response {
-    private_json(StatusCode::OK, &holder.room.position(&holder.token))
+/// The response with the caller's own position, where it needs no look at the journal.
+pub(crate) fn position_at_once(holder: &QueueHolder) -> Option<Response> {
+    let position = holder.room.position(&holder.token);
+    holder
+        .room
+        .is_certain(&position)
+        .then(|| private_json(StatusCode::OK, &position))
 }
 
 /// `DELETE /v1/sales/{sale}/queue`: gives the entry up.

@@ -111,6 +111,17 @@ impl ReplayGuard {
         self.used.read().contains_key(token)
     }
 
+    /// Whether the token was used at any process, by the store where the copy in memory does not know it.
+    pub(crate) async fn is_used(&self, token: &UsedToken) -> Result<bool, ShopError> {
+        if self.contains(token) {
+            return Ok(true);
+        }
+        self.store.contains(token).await.map_err(|error| {
+            tracing::warn!(%error, "cannot read whether a session was ended at another process");
+            ShopError::Storage
+        })
+    }
+
     /// Uses a token, durably when this returns. `false` when it was used before, here or in another process.
     /// After an error the token is unused and can be tried again.
     pub(crate) async fn use_once(&self, token: UsedToken, expires_at: Timestamp) -> Result<bool, ShopError> {
@@ -274,6 +285,15 @@ mod tests {
             Ok(true)
         );
         assert!(!other.contains(&session), "not refreshed yet");
+        assert_eq!(
+            other.is_used(&session).await,
+            Ok(true),
+            "the store knows it at once"
+        );
+        assert_eq!(
+            other.is_used(&UsedToken::Session(Uuid::from_u128(8))).await,
+            Ok(false)
+        );
         other.refresh().await;
         assert!(other.contains(&session));
         // After a failed refresh everything is read.

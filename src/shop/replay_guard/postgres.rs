@@ -80,6 +80,23 @@ impl UsedTokenStore for PostgresUsedTokens {
             .collect())
     }
 
+    async fn contains(&self, token: &UsedToken) -> Result<bool, sqlx::Error> {
+        let key = (token.kind(), token.id().to_vec());
+        let found = self.db.read(key, |db, (kind, id)| {
+            Box::pin(async move {
+                let found = sqlx::query_scalar(
+                    "SELECT EXISTS (SELECT 1 FROM used_tokens WHERE kind = $1 AND id = $2)",
+                )
+                .bind(kind)
+                .bind(id)
+                .fetch_one(db)
+                .await?;
+                Ok::<bool, TransactionError<std::convert::Infallible>>(found)
+            })
+        });
+        found.await.map_err(sql_error)
+    }
+
     async fn all(&self, now: Timestamp) -> Result<Vec<(UsedToken, Timestamp)>, sqlx::Error> {
         // Used hand-offs are not needed in memory: the insert decides whether one is the first.
         self.sessions(ALL, now).await

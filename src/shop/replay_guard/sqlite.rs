@@ -56,6 +56,14 @@ impl UsedTokenStore for SqliteUsedTokens {
         Ok(are_first)
     }
 
+    async fn contains(&self, token: &UsedToken) -> Result<bool, sqlx::Error> {
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM used_tokens WHERE kind = ? AND id = ?)")
+            .bind(token.kind())
+            .bind(token.id())
+            .fetch_one(&self.writer)
+            .await
+    }
+
     async fn all(&self, now: Timestamp) -> Result<Vec<(UsedToken, Timestamp)>, sqlx::Error> {
         let version = self.version().await?;
         let rows: Vec<(i16, Vec<u8>, i64)> =

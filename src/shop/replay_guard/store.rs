@@ -62,6 +62,8 @@ pub(super) trait UsedTokenStore: Send + Sync + 'static {
     /// Records all or none; returns for each whether it was unused before. A repeated call must not be
     /// mistaken for a second use.
     async fn record(&self, group: &[(UsedToken, Timestamp)]) -> Result<Vec<bool>, sqlx::Error>;
+    /// Whether a token is recorded, by whichever process.
+    async fn contains(&self, token: &UsedToken) -> Result<bool, sqlx::Error>;
     /// The tokens that must be known in memory: at least signed-out sessions.
     async fn all(&self, now: Timestamp) -> Result<Vec<(UsedToken, Timestamp)>, sqlx::Error>;
     /// Of those, at least the ones that other processes have recorded since the last read.

@@ -151,7 +151,7 @@ impl Sale<'_> {
                     }
                     self.stay(ask.number, visit, now_ms);
                 }
-                Reservation::NoRoom { .. } => {
+                Reservation::NoRoom { .. } | Reservation::BeingAdmitted => {
                     self.timeline.refused_at_first +=
                         u64::from(in_time && ask.refused_at_ms.is_none() && !is_paused);
                     let refused_at_ms = ask.refused_at_ms.or(Some(now_ms));

@@ -99,10 +99,25 @@ impl JournalWriter {
                 Err(WriteError::Journal(JournalError::Conflict)) if has_only_system_events(request) => {
                     WriteResult::Failed
                 }
+                Err(WriteError::Journal(JournalError::Conflict)) if is_of_visitor(&request[0]) => {
+                    self.release_excluded(&request[0]).await;
+                    WriteResult::Excluded
+                }
                 Err(error) => self.fail(request, &error)[0],
             });
         }
         answers
+    }
+
+    /// The slot of an admission that another record excludes is free at once.
+    async fn release_excluded(&self, request: &WriteRequest) {
+        for event in request.events() {
+            if let Event::Admitted { visit, .. } = event
+                && let Err(error) = self.store.release_slot(*visit).await
+            {
+                tracing::debug!(%error, "an excluded admission keeps its slot until the reservation lapses");
+            }
+        }
     }
 
     async fn write_group(&self, requests: &[WriteRequest]) -> Result<Vec<WriteResult>, WriteError> {
@@ -172,6 +187,18 @@ fn has_only_system_events(requests: &[WriteRequest]) -> bool {
     requests
         .iter()
         .all(|request| !matches!(request, WriteRequest::Join(_)) && request.events().iter().all(of_the_house))
+}
+
+/// A visitor's own doing, which another node may have overtaken: entering twice, leaving at one node and entering
+/// at another, leaving twice.
+fn is_of_visitor(request: &WriteRequest) -> bool {
+    let is_own = |event: &Event| {
+        matches!(
+            event,
+            Event::Admitted { .. } | Event::Left { .. } | Event::VisitEnded { .. }
+        )
+    };
+    !matches!(request, WriteRequest::Join(_)) && request.events().iter().all(is_own)
 }
 
 /// Groups joins, sorted by number, into one record per run without gaps.

@@ -57,6 +57,8 @@ impl WriteRequest {
 pub(crate) enum WriteResult {
     /// It is in the journal, and applied to the store.
     Written,
+    /// It was not written, as the journal holds a record that excludes it. What it had reserved is released.
+    Excluded,
     /// It was not written, or whether it was is unknown.
     Failed,
 }

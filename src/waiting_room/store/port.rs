@@ -87,8 +87,10 @@ pub(crate) enum Reservation {
     AlreadyAdmitted {
         visit: VisitId,
     },
+    /// Another request of the same visitor has a slot reserved; its admission is being journaled.
+    BeingAdmitted,
     NotCalledYet,
-    /// No slot or permit is free for this claimant now, or its entry is being journaled.
+    /// No slot or permit is free for this claimant now.
     NoRoom {
         /// When its turn may come, by the claimants before it in its lane. Its claim lives until it has asked
         /// then.
@@ -257,6 +259,16 @@ pub(crate) trait QueueStore: DrawStore + Send + Sync + 'static {
 
     /// Tells the store that the journal knows a later epoch.
     fn mark_stale(&self) {}
+
+    /// Whether the methods that answer from this process's memory read a copy, which may lack what another node
+    /// has just journaled.
+    fn is_copy(&self) -> bool {
+        false
+    }
+
+    /// Waits until every node that is alive has applied the records that this one has applied; not longer than a
+    /// second, as a node that has just died counts for a while.
+    async fn wait_until_known_everywhere(&self) {}
 
     /// Called once after the journal has been replayed: passes of running visits count as fresh.
     async fn finish_replay(&self, at: Moment) -> Result<(), StoreError>;

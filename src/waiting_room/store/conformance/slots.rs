@@ -16,8 +16,8 @@ pub(super) async fn slots_and_permits_are_exact<S: Deref<Target: QueueStore>>(qu
     let (first, _) = queue.ask(20, 1).await;
     assert_eq!(
         queue.ask(20, 1).await.1,
-        no_room(1),
-        "the entry is being journaled"
+        Reservation::BeingAdmitted,
+        "the admission is being journaled"
     );
     queue
         .apply(

@@ -114,9 +114,7 @@ impl State {
         }
         if let Some(&visit) = self.visit_by_number.get(&ask.number) {
             return match self.visits[&visit].progress {
-                VisitProgress::Reserved => Reservation::NoRoom {
-                    retry_after: *RETRY_AFTER.start(),
-                },
+                VisitProgress::Reserved => Reservation::BeingAdmitted,
                 VisitProgress::Admitted => Reservation::AlreadyAdmitted { visit },
                 VisitProgress::Ending => Reservation::Ended,
             };

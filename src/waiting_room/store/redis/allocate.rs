@@ -114,23 +114,32 @@ impl NumberAllocator {
     pub(super) async fn refill_loop(&self) {
         loop {
             self.refill_wakeup.notified().await;
-            let (wanted, since) = self.prefetch.lock().wanted();
-            // Without a block each join asks Redis itself, so a failure needs no retry here.
-            let Some(epoch) = self.connection.epoch() else {
-                continue;
-            };
-            let Ok(reply) = self.call_assign(wanted, &[], &[]).await else {
-                continue;
-            };
-            self.prefetch.lock().add(Block {
-                numbers: reply.anonymous,
-                epoch,
-                since,
-            });
-            if self.ceiling.load(Ordering::Relaxed) < reply.issued.saturating_add(self.headroom() / 2) {
-                self.ceiling_wakeup.notify_one();
-            }
+            self.refill().await;
         }
+    }
+
+    /// Prefetches a block. Without one each join asks Redis itself, so a failure needs no retry here.
+    pub(super) async fn refill(&self) {
+        let (wanted, since) = self.prefetch.lock().wanted();
+        let Some(epoch) = self.connection.epoch() else {
+            return;
+        };
+        let Ok(reply) = self.call_assign(wanted, &[], &[]).await else {
+            return;
+        };
+        self.prefetch.lock().add(Block {
+            numbers: reply.anonymous,
+            epoch,
+            since,
+        });
+        if self.ceiling.load(Ordering::Relaxed) < reply.issued.saturating_add(self.headroom() / 2) {
+            self.ceiling_wakeup.notify_one();
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_low(&self) -> bool {
+        self.prefetch.lock().is_low()
     }
 
     /// Raises the ceiling before joins reach it: otherwise all of them wait for that commit. Never returns.

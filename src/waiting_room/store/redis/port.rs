@@ -25,8 +25,8 @@ use crate::{
             redis::{
                 reply::{millis, parse, reservation_of, visit_of},
                 scripts::{
-                    AbandonNumber, EndVisits, GrantPass, ReinstateNumbers, ReleaseSlot, ReopenVisits,
-                    ReserveSlot, SCRIPTS, ScriptArgs, ShareHeartbeats, ShareStatus,
+                    AbandonNumber, CountBehind, EndVisits, GrantPass, ReinstateNumbers, ReleaseSlot,
+                    ReopenVisits, ReserveSlot, SCRIPTS, ScriptArgs, ShareHeartbeats, ShareStatus,
                 },
                 store::RedisStore,
             },
@@ -40,6 +40,9 @@ use crate::{
 const RESERVATION_TTL: Duration = Duration::from_secs(10);
 /// A visit whose end is not journaled within this time is handed out again.
 const END_RETRY: Duration = Duration::from_secs(5);
+/// Nodes report what they have applied with each tick.
+const KNOWN_POLL_INTERVAL: Duration = Duration::from_millis(20);
+const KNOWN_EVERYWHERE_MAX: Duration = Duration::from_secs(1);
 /// Bounds how long one `end_visits.lua` may block the server.
 const ENDED_AT_ONCE: usize = 500;
 
@@ -140,6 +143,28 @@ impl QueueStore for RedisStore {
     fn mark_stale(&self) {
         self.connection.deactivate();
         self.recovery_wakeup.notify_one();
+    }
+
+    fn is_copy(&self) -> bool {
+        true
+    }
+
+    async fn wait_until_known_everywhere(&self) {
+        let seq = self.mirrored_seq.load(Ordering::Acquire);
+        let known = async {
+            loop {
+                let args = CountBehind {
+                    node: self.node.clone(),
+                    seq,
+                };
+                // Without an answer it is not known who lags; the nodes follow the journal all the same.
+                match self.run::<u32>(&SCRIPTS.count_behind, args).await {
+                    Ok(1..) => tokio::time::sleep(KNOWN_POLL_INTERVAL).await,
+                    Ok(0) | Err(_) => return,
+                }
+            }
+        };
+        let _ = tokio::time::timeout(KNOWN_EVERYWHERE_MAX, known).await;
     }
 
     async fn finish_replay(&self, _at: Moment) -> Result<(), StoreError> {

@@ -43,6 +43,7 @@ pub(super) fn reservation_of(reply: &[Vec<u8>]) -> Result<Reservation, StoreErro
         [b"admitted", visit] => Ok(Reservation::AlreadyAdmitted {
             visit: visit_of(visit).ok_or(StoreError::Unavailable)?,
         }),
+        [b"being_admitted"] => Ok(Reservation::BeingAdmitted),
         [b"not_called"] => Ok(Reservation::NotCalledYet),
         [b"ended"] => Ok(Reservation::Ended),
         [b"no_room", again_ms] => Ok(Reservation::NoRoom {

@@ -6,7 +6,7 @@
 -- claimant lapses, claimants_max, overloaded (1 while the box office cannot serve more visitors, else 0), retry_min_ms,
 -- retry_max_ms, retry_far_max_ms: bounds of the time to wait before asking again near the front and far back, speedup_max:
 -- how many times faster than expected a turn far back may come.
--- Returns: reserved + time (ms) | admitted + visit | no_room + when to ask again (ms) | not_called | ended.
+-- Returns: reserved + time (ms) | admitted + visit | being_admitted | no_room + when to ask again (ms) | not_called | ended.
 
 -- When it may be the turn of a claimant with `ahead` others before it.
 local function retry_after(ahead, rate_per_minute)
@@ -25,7 +25,7 @@ if current then
     elseif known.stage == 'r' and current == visit then
         return { 'reserved', string.format('%.0f', known.started) }
     elseif known.stage == 'r' then
-        return { 'no_room', retry_min_ms }
+        return { 'being_admitted' }
     end
     return { 'ended' }
 end

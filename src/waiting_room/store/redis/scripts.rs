@@ -105,6 +105,10 @@ script_args! {
     }
 }
 script_args! {
+    /// Arguments of `count_behind.lua`.
+    CountBehind { node: String, seq: u64 }
+}
+script_args! {
     /// Arguments of `share_status.lua`.
     ShareStatus { now_ms: i64, seen_version: u64, new_version: u64, json: Vec<u8> }
 }
@@ -211,6 +215,7 @@ pub(super) struct Scripts {
     pub(super) reopen_visits: NamedScript,
     pub(super) apply_effects: NamedScript,
     pub(super) sync_state: NamedScript,
+    pub(super) count_behind: NamedScript,
     pub(super) share_status: NamedScript,
     pub(super) share_heartbeats: NamedScript,
     pub(super) rebuild_begin: NamedScript,
@@ -267,6 +272,7 @@ pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
     reopen_visits: script!(new, with_prelude, "reopen_visits", ReopenVisits, VISIT_KEYS),
     apply_effects: script!(new, with_prelude, "apply_effects", ApplyEffects, APPLY_KEYS),
     sync_state: script!(new, with_prelude, "sync_state", SyncState, SYNC_KEYS),
+    count_behind: script!(new, plain, "count_behind", CountBehind, &["node_applied"]),
     share_status: script!(new, with_prelude, "share_status", ShareStatus, &["status"]),
     share_heartbeats: script!(
         new,
