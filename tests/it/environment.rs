@@ -192,6 +192,19 @@ impl Environment {
         number
     }
 
+    /// How many seats the ledger has claimed for this order.
+    pub async fn claims_of(&self, order: &str) -> i64 {
+        let mut db = PgConnection::connect(&self.database_url()).await.unwrap();
+        let claims =
+            sqlx::query_scalar("SELECT COUNT(*) FROM stagedoor_ledger.seat_claim WHERE order_id = $1")
+                .bind(order)
+                .fetch_one(&mut db)
+                .await
+                .unwrap();
+        db.close().await.unwrap();
+        claims
+    }
+
     /// The epochs of the queue's store and of the seat store.
     pub async fn epochs(&self) -> (i64, i64) {
         (

@@ -144,10 +144,23 @@ impl LoadScenario {
         }
     }
 
-    /// Starts `count` payments for one seat each with a slow card.
+    /// Starts `count` payments for one seat each with a slow card; returns when their seats are claimed. Before that
+    /// an order ends like any unpaid hold when the store loses its data.
     pub async fn start_payments(&mut self, count: usize) -> Vec<Payment> {
         let buyers: Vec<Fan> = (0..count).map(|_| self.buyer()).collect();
-        join_all(buyers.into_iter().map(|fan| self.pay(fan, "tok_slow"))).await
+        let payments = join_all(buyers.into_iter().map(|fan| self.pay(fan, "tok_slow"))).await;
+        let until = self.world.clock.monotonic() + Duration::from_secs(3);
+        for payment in &payments {
+            while self.world.environment().claims_of(&payment.order).await == 0 {
+                assert!(
+                    self.world.clock.monotonic() < until,
+                    "no claim of {}",
+                    payment.order
+                );
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        payments
     }
 
     /// Pays for one seat; returns when the order is in the ledger. The node of `fan.base` drives the order.
