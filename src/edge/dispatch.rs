@@ -6,6 +6,7 @@
 //! these paths is composed in [`with_middleware`].
 
 use std::{
+    any::Any,
     convert::Infallible,
     future::{Future, poll_fn},
     net::IpAddr,
@@ -16,13 +17,17 @@ use std::{
 
 use axum::{
     Router,
+    body::Body,
     extract::Request,
     response::{IntoResponse, Response},
     routing::{MethodFilter, MethodRouter},
 };
 use http::{HeaderValue, Method, header};
-use tower::Service;
-use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
+use tower::{Service, ServiceBuilder};
+use tower_http::{
+    catch_panic::{CatchPanic, CatchPanicLayer},
+    set_header::{SetResponseHeader, SetResponseHeaderLayer},
+};
 use tracing::Instrument;
 
 use crate::{
@@ -48,7 +53,7 @@ use crate::{
 /// Answers the requests of one listener.
 #[derive(Clone)]
 pub struct Dispatcher {
-    router: Router,
+    router: Routed,
     /// The state whose bounds apply to each request; a private listener has none.
     app: Option<Arc<AppState>>,
     /// The waiting room, in a process that serves it.
@@ -66,7 +71,11 @@ impl Dispatcher {
         box_office: Option<BoxOfficeState>,
     ) -> Self {
         Self {
-            router: router(Arc::clone(&app), waiting_room.as_ref(), box_office.as_ref()),
+            router: with_middleware(router(
+                Arc::clone(&app),
+                waiting_room.as_ref(),
+                box_office.as_ref(),
+            )),
             app: Some(app),
             waiting_room,
             box_office,
@@ -77,7 +86,7 @@ impl Dispatcher {
     #[must_use]
     pub fn private(router: Router) -> Self {
         Self {
-            router,
+            router: with_middleware(router),
             app: None,
             waiting_room: None,
             box_office: None,
@@ -249,11 +258,13 @@ impl Dispatcher {
 
     async fn call_router(&self, peer: IpAddr, mut request: Request) -> Response {
         request.extensions_mut().insert(Peer(peer));
-        self.router
+        let response = self
+            .router
             .clone()
             .call(request)
             .await
-            .unwrap_or_else(|never: Infallible| match never {})
+            .unwrap_or_else(|never: Infallible| match never {});
+        response.map(Body::new)
     }
 }
 
@@ -307,25 +318,31 @@ fn router(
             router = router.route(path, bound);
         }
     }
-    let router = router
+    router
         .fallback(handlers::html::not_found)
         .method_not_allowed_fallback(|| async { Problem::new(ProblemType::MethodNotAllowed) })
-        .with_state(app);
-    with_middleware(router)
+        .with_state(app)
 }
 
-/// All layers of the routed endpoints, the outermost last. Time limits, load shedding and rate limits are the
+/// The router with its layers.
+type Routed = SetResponseHeader<CatchPanic<Router, fn(Box<dyn Any + Send>) -> Response>, HeaderValue>;
+
+/// All layers of the routed endpoints, the outermost first. They stand around the router as a whole: axum would box
+/// and clone each of them for every route and request. Time limits, load shedding and rate limits are the
 /// dispatcher's: they answer with problem documents and must also hold for the fast paths.
-fn with_middleware(router: Router) -> Router {
-    router
-        // A panic in a handler costs one response and not the connection, on which other requests may be in
-        // progress.
-        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
-            Problem::internal("a handler", &"panicked").into_response()
-        }))
+fn with_middleware(router: Router) -> Routed {
+    ServiceBuilder::new()
         // Browsers must not guess a type: an asset or a problem is what its header says.
         .layer(SetResponseHeaderLayer::overriding(
             header::X_CONTENT_TYPE_OPTIONS,
             NOSNIFF,
         ))
+        // A panic in a handler costs one response and not the connection, on which other requests may be in
+        // progress.
+        .layer(CatchPanicLayer::custom(panic_response as fn(_) -> _))
+        .service(router)
+}
+
+fn panic_response(_panic: Box<dyn Any + Send>) -> Response {
+    Problem::internal("a handler", &"panicked").into_response()
 }
