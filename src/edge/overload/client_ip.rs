@@ -1,7 +1,7 @@
 //! Who a client is by address: the connection's peer, the client behind trusted proxies, and the network that
 //! counts as one client.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::HeaderMap;
 
@@ -80,7 +80,7 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[Netw
     let mut nearest = peer;
     for hop in hops {
         // An entry that is not an address ends the chain: nothing left of it can be believed.
-        let Ok(address) = hop.trim().parse::<IpAddr>() else {
+        let Some(address) = hop_address(hop) else {
             break;
         };
         nearest = address;
@@ -91,9 +91,41 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[Netw
     nearest
 }
 
+/// One hop as balancers write it: an address, also with a port (Azure Application Gateway) or, for IPv6, in brackets.
+fn hop_address(hop: &str) -> Option<IpAddr> {
+    let hop = hop.trim();
+    hop.parse::<IpAddr>()
+        .or_else(|_| hop.parse::<SocketAddr>().map(|address| address.ip()))
+        .ok()
+        .or_else(|| hop.strip_prefix('[')?.strip_suffix(']')?.parse().ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hop_may_have_a_port_or_brackets() {
+        for (hop, address) in [
+            ("192.0.2.9", "192.0.2.9"),
+            (" 192.0.2.9:50123", "192.0.2.9"),
+            ("2001:db8::7", "2001:db8::7"),
+            ("[2001:db8::7]:443", "2001:db8::7"),
+            ("[2001:db8::7]", "2001:db8::7"),
+        ] {
+            assert_eq!(hop_address(hop), Some(address.parse().unwrap()), "{hop}");
+        }
+        for hop in [
+            "",
+            "unknown",
+            "_hidden",
+            "192.0.2.9:",
+            "192.0.2.9:99999",
+            "[192.0.2.9",
+        ] {
+            assert_eq!(hop_address(hop), None, "{hop}");
+        }
+    }
 
     #[test]
     fn only_trusted_proxies_are_believed() {

@@ -1,6 +1,6 @@
-//! Scoring of the published waits: every second one random position is given its range, as a browser would
-//! read it off the status; when its number is called, or its range is over, the forecast was a hit or a miss.
-//! Pure.
+//! Scoring of the published waits: every second the range of one random waiting person is noted, as their browser
+//! reads it off the status; when the number is called, or the range is over, the forecast was a hit or a miss.
+//! Where nobody waits there is nothing to score. Pure.
 //!
 //! Forecasts that an operator's command or a pause overtakes are counted apart: no forecast could know. The
 //! forecasts that are still open also say when waits have grown beyond what was published, whatever the
@@ -58,7 +58,8 @@ pub(crate) struct ForecastScoring {
 }
 
 impl ForecastScoring {
-    /// Learns from one second. `random_below` chooses among the waiting positions.
+    /// Learns from one second. `choose` gives a random waiting person among so many numbers behind the last one
+    /// called: how many of these are ahead of them; `None` where nobody waits.
     pub(crate) fn observe(
         &mut self,
         now: Timestamp,
@@ -66,7 +67,7 @@ impl ForecastScoring {
         settings: &Settings,
         now_serving: u32,
         table: &[WaitPoint],
-        random_below: impl FnOnce(u32) -> u32,
+        choose: impl FnOnce(u32) -> Option<u32>,
     ) {
         let limits = Some((settings.rate_effective_per_minute, settings.active_visits_max));
         if phase != Phase::OnSale || std::mem::replace(&mut self.limits, limits) != limits {
@@ -81,11 +82,11 @@ impl ForecastScoring {
         if self.has_grown(now, now_serving, table) {
             self.grown_at = Some(now);
         }
-        let waiting = table.last().map_or(0, |last| last.ahead);
-        if waiting == 0 || self.open.len() >= OPEN_MAX {
+        let numbers = table.last().map_or(0, |last| last.ahead);
+        if numbers == 0 || self.open.len() >= OPEN_MAX {
             return;
         }
-        let ahead = random_below(waiting).min(waiting);
+        let Some(ahead) = choose(numbers) else { return };
         if let Some([p10_s, _, p90_s]) = interpolate(table, ahead.into()) {
             let after = |seconds: u32| Timestamp::from_millis(now.as_millis() + 1_000 * i64::from(seconds));
             let statement = SampledForecast {
@@ -195,7 +196,7 @@ mod tests {
                 &settings,
                 serving,
                 &table,
-                |n| u32::try_from(entropy.below(n.into())).unwrap(),
+                |numbers| Some(u32::try_from(entropy.below(numbers.into())).unwrap()),
             );
         }
         calibration
@@ -236,6 +237,23 @@ mod tests {
     }
 
     #[test]
+    fn nobody_waiting_is_no_forecast() {
+        let (mut scoring, settings) = (ForecastScoring::default(), Settings::default());
+        for second in 0..1_000 {
+            scoring.observe(
+                Timestamp::from_secs(second),
+                Phase::OnSale,
+                &settings,
+                0,
+                &table(1.0, 0.3),
+                |_| None,
+            );
+        }
+        assert_eq!(scoring.accuracy(), ForecastAccuracy::default());
+        assert_eq!(scoring.outcomes(), ForecastOutcomes::default());
+    }
+
+    #[test]
     fn forecasts_overtaken_by_a_command_are_counted_apart() {
         let entropy = SeededEntropy::new(3);
         let mut calibration = run(&entropy, 100, |_| 1.0, 1.0, 0.3);
@@ -250,7 +268,7 @@ mod tests {
             &settings,
             100,
             &[],
-            |_| 0,
+            |_| Some(0),
         );
         assert_eq!(
             (calibration.outcomes().invalidated, calibration.outcomes().within),
@@ -262,7 +280,7 @@ mod tests {
             &settings,
             100,
             &table(1.0, 0.3),
-            |_| 0,
+            |_| Some(0),
         );
         assert!(calibration.open.is_empty());
     }
@@ -282,7 +300,7 @@ mod tests {
             &settings,
             200,
             &table(2.0, 0.2),
-            |_| 0,
+            |_| Some(0),
         );
         assert!(
             calibration.has_recently_grown(Timestamp::from_secs(201))

@@ -124,15 +124,27 @@ impl StatusReporter {
             .lock()
             .observe(&inputs.stock.zones, &admitted(&seen));
         let published = self.published.load();
-        let random_below = |n: u32| u32::try_from(self.context.entropy.below(n.into())).unwrap_or(0);
+        let choose = |numbers| self.random_person(published.now_serving, numbers);
         self.calibration.lock().observe(
             seen.now,
             seen.phase,
             &settings,
             published.now_serving,
             &published.estimate,
-            random_below,
+            choose,
         );
+    }
+
+    /// A random waiting person among the next `numbers` numbers: how many of these are ahead of them.
+    fn random_person(&self, now_serving: u32, numbers: u32) -> Option<u32> {
+        let store = &self.context.store;
+        let issued = store.counts(self.context.moment()).numbers_issued;
+        let behind = issued.saturating_sub(now_serving).min(numbers);
+        if behind == 0 {
+            return None;
+        }
+        let ahead = u32::try_from(self.context.entropy.below(behind.into())).ok()?;
+        store.is_person_waiting(now_serving + 1 + ahead).then_some(ahead)
     }
 
     /// Publishes what all nodes serve: the status of another node while it is fresh; a new one when it is

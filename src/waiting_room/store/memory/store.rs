@@ -18,6 +18,7 @@ use crate::{
         state::{AdmissionState, Counts, Settings},
         status::people_ahead::PeopleAhead,
         store::{
+            entries::EntryStatus,
             memory::{
                 number_ceiling::Ceiling,
                 state::{State, Visit, VisitProgress},
@@ -305,6 +306,11 @@ impl QueueStore for MemoryStore {
 
     fn entry_state(&self, number: u32, at: Moment) -> NumberState {
         self.state.read().standing(number, at)
+    }
+
+    fn is_person_waiting(&self, number: u32) -> bool {
+        let status = self.state.read().entries.status(number);
+        status.is_some_and(EntryStatus::is_waiting)
     }
 
     fn visit_of(&self, number: u32) -> Option<VisitId> {

@@ -356,6 +356,10 @@ impl QueueStore for RedisStore {
         self.mirror.entry_state(number, at)
     }
 
+    fn is_person_waiting(&self, number: u32) -> bool {
+        self.mirror.is_person_waiting(number)
+    }
+
     fn visit_of(&self, number: u32) -> Option<VisitId> {
         self.mirror.visit_of(number)
     }
