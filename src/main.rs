@@ -2,7 +2,7 @@
 
 mod cli;
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
 
@@ -15,7 +15,8 @@ fn main() -> ExitCode {
     match cli::run(cli::Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("stagedoor: {e:#}");
+            // Unlike `eprintln`, this does not panic when standard error is a file on a full disk.
+            let _ = writeln!(std::io::stderr(), "stagedoor: {e:#}");
             ExitCode::FAILURE
         }
     }

@@ -44,6 +44,7 @@ pub async fn sandbox_gateway(
     tokio::select! {
         served = server => served?,
         stopped = stop_signal() => stopped?,
+        reason = lifecycle.process().failed() => bail!(reason),
     }
     lifecycle.stop();
     lifecycle.wait_idle(Duration::from_secs(5)).await;

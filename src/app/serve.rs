@@ -20,7 +20,7 @@ use crate::{
         reports::BoxOfficeFeed,
         telemetry,
     },
-    platform::shutdown::Lifecycle,
+    platform::{process::Process, shutdown::Lifecycle},
 };
 
 /// Work that starts once the process serves; it is given the background lifecycle.
@@ -56,20 +56,34 @@ pub async fn serve(settings: Settings, roles: Roles) -> anyhow::Result<()> {
     open(settings, roles, listeners, DemoHooks::default()).await
 }
 
-/// Builds all parts, serves until SIGTERM or SIGINT, and shuts down.
+/// Builds all parts, serves until SIGTERM or SIGINT, and shuts down. When a flush fails, it returns at once.
 ///
 /// # Errors
-/// When a part cannot be built or recovered.
+/// When a part cannot be built or recovered, or the process must not go on.
 pub async fn open(
     settings: Settings,
     roles: Roles,
     listeners: Listeners,
     extras: DemoHooks,
 ) -> anyhow::Result<()> {
+    let process = Process::default();
+    tokio::select! {
+        served = serve_process(settings, roles, listeners, extras, &process) => served,
+        reason = process.failed() => bail!(reason),
+    }
+}
+
+async fn serve_process(
+    settings: Settings,
+    roles: Roles,
+    listeners: Listeners,
+    extras: DemoHooks,
+    process: &Process,
+) -> anyhow::Result<()> {
     telemetry::init_logs(&settings.log.level, settings.log.format);
     let metrics = telemetry::init_metrics();
-    let lifecycles = Lifecycles::default();
-    let readiness = Readiness::default();
+    let lifecycles = Lifecycles::of(process);
+    let readiness = Readiness::of(process);
     let feed = BoxOfficeFeed::default();
     let operators = OperatorApi::default();
     // The admin listener serves health and metrics while the parts below recover.

@@ -6,6 +6,7 @@ pub mod encryption;
 pub mod group_commit;
 pub mod http_client;
 pub mod keys;
+pub mod process;
 pub mod redis;
 pub mod shutdown;
 pub mod signing;

@@ -15,9 +15,12 @@ use tokio_util::{
     task::TaskTracker,
 };
 
+use crate::platform::process::Process;
+
 /// The lifecycle of a group of tasks: running, draining, stopping. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Lifecycle {
+    process: Process,
     leaving: CancellationToken,
     /// The same as a flag: every response reads it, and the token is read under a lock.
     is_draining: Arc<AtomicBool>,
@@ -26,10 +29,25 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// A lifecycle that is running.
+    /// A lifecycle that is running, in a process of its own.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A lifecycle of this process that is running.
+    #[must_use]
+    pub fn of(process: &Process) -> Self {
+        Self {
+            process: process.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// The process that the tasks belong to.
+    #[must_use]
+    pub fn process(&self) -> &Process {
+        &self.process
     }
 
     /// Announces that the process will stop soon. Requests are served as before, but clients should move to

@@ -304,7 +304,7 @@ async fn open_backend(config: &Config, deps: &Deps, at: Moment) -> Result<Opened
     };
     match (&deps.store, &deps.journal) {
         (StoreBackend::Memory, JournalLocation::File(file)) => {
-            let journal = Arc::new(SqliteJournal::open(file, sale.clone()).await?);
+            let journal = Arc::new(SqliteJournal::open(file, sale.clone(), &deps.lifecycle).await?);
             let given_before = journal.ceiling().await.map_err(broken)?;
             let store = Arc::new(
                 MemoryStore::new(config.clone(), 0, at).with_journal(Arc::clone(&journal), given_before),

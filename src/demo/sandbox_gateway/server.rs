@@ -50,7 +50,7 @@ type HandlerResult = Result<Response, StoreError>;
 pub async fn serve(listener: TcpListener, config: SandboxConfig, life: Lifecycle) -> Result<(), ServeError> {
     // Its own lifecycle: requests in flight still write after the server's is stopped. The writer task ends
     // when its last handle is dropped.
-    let store = PaymentStore::open(&config.database_file, &Lifecycle::new()).await?;
+    let store = PaymentStore::open(&config.database_file, &Lifecycle::of(life.process())).await?;
     let gateway = Arc::new(Gateway {
         config,
         store,

@@ -7,7 +7,11 @@ use sqlx::{Row, SqliteConnection, SqlitePool, migrate::Migrator};
 
 use crate::{
     kernel::{Money, Timestamp},
-    platform::{group_commit::GroupCommit, shutdown::Lifecycle, sql},
+    platform::{
+        group_commit::GroupCommit,
+        shutdown::Lifecycle,
+        sql::{self, SqliteWriter},
+    },
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/demo/sandbox_gateway/migrations");
@@ -116,17 +120,17 @@ pub(super) struct PaymentStore {
 
 impl PaymentStore {
     pub(super) async fn open(file: &Path, life: &Lifecycle) -> Result<Self, sql::OpenError> {
-        let (pool, reader) = sql::open_sqlite(file, &MIGRATIONS, 2).await?;
+        let (file_writer, reader) = sql::open_sqlite(file, &MIGRATIONS, 2, life).await?;
         let writer = GroupCommit::start_paced(
             life,
             4_096,
             256,
             Duration::from_millis(2),
             move |writes: Vec<Write>| {
-                let pool = pool.clone();
+                let file_writer = file_writer.clone();
                 async move {
                     let count = writes.len();
-                    match write_group(&pool, writes).await {
+                    match write_group(&file_writer, writes).await {
                         Ok(answers) => answers.into_iter().map(Ok).collect(),
                         Err(error) => (0..count).map(|_| Err(StoreError(error.to_string()))).collect(),
                     }
@@ -222,11 +226,18 @@ fn parse(body: &str) -> Result<Payment, StoreError> {
     serde_json::from_str(body).map_err(|e| StoreError(format!("a stored payment: {e}")))
 }
 
-async fn write_group(pool: &SqlitePool, writes: Vec<Write>) -> Result<Vec<Option<Payment>>, StoreError> {
-    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+async fn write_group(
+    file_writer: &SqliteWriter,
+    writes: Vec<Write>,
+) -> Result<Vec<Option<Payment>>, StoreError> {
+    let mut transaction = file_writer.begin("BEGIN IMMEDIATE").await?;
     let mut answers = Vec::with_capacity(writes.len());
     for write in writes {
-        answers.push(apply(&mut transaction, write).await?);
+        answers.push(
+            apply(&mut transaction, write)
+                .await
+                .inspect_err(|_| file_writer.suspect())?,
+        );
     }
     transaction.commit().await?;
     Ok(answers)

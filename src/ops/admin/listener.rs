@@ -13,29 +13,44 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use crate::edge::{
-    errors::problem::{Problem, ProblemType},
-    handlers::openapi::json_document,
+use crate::{
+    edge::{
+        errors::problem::{Problem, ProblemType},
+        handlers::openapi::json_document,
+    },
+    platform::process::Process,
 };
 
 /// The content type of Prometheus's text format.
 pub(super) const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4";
 
-/// Whether this node should get traffic: false until recovery is complete, and again from the beginning of a
-/// shutdown. Cheap to clone.
+/// Whether this node should get traffic: false until recovery is complete, again from the beginning of a
+/// shutdown, and while a condition of the process is not met. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<AtomicBool>);
+pub struct Readiness {
+    is_open: Arc<AtomicBool>,
+    process: Process,
+}
 
 impl Readiness {
-    /// Sets what `GET /health/ready` answers from now on.
-    pub fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::SeqCst);
+    /// The readiness of this process.
+    #[must_use]
+    pub fn of(process: &Process) -> Self {
+        Self {
+            is_open: Arc::default(),
+            process: process.clone(),
+        }
+    }
+
+    /// Sets whether the process takes traffic at all.
+    pub fn set(&self, is_open: bool) {
+        self.is_open.store(is_open, Ordering::SeqCst);
     }
 
     /// Whether this node should get traffic.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.is_open.load(Ordering::SeqCst) && self.process.unmet_conditions().is_empty()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Logs and metrics of the process.
 
+mod log_limit;
 mod logs;
 mod metrics;
 

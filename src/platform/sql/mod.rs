@@ -7,6 +7,7 @@ mod errors;
 mod layout;
 mod postgres;
 mod sqlite;
+mod sqlite_writer;
 
 pub use self::{
     database::{Database, TransactionError},
@@ -14,4 +15,5 @@ pub use self::{
     errors::OpenError,
     postgres::{is_transient, open_postgres},
     sqlite::open_sqlite,
+    sqlite_writer::{SqliteWriter, WriterConnection, WriterTransaction},
 };

@@ -8,17 +8,21 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use crate::platform::sql::{
-    errors::OpenError,
-    layout::{self, Applied},
+use crate::platform::{
+    shutdown::Lifecycle,
+    sql::{
+        errors::OpenError,
+        layout::{self, Applied},
+        sqlite_writer::{SqliteWriter, checkpoint},
+    },
 };
 
 /// Opens a file, or creates it, for one writer and several readers, and migrates its tables to this version.
 /// The file has a write-ahead log and is flushed at each commit (`synchronous = FULL`).
 ///
-/// Returns the writer's pool and the readers' pool. The writer's has exactly one connection, so that writers
-/// queue there and never get `SQLITE_BUSY`; the readers' is read-only. Connections are not tested before use:
-/// a file does not go away.
+/// Returns the writer and the readers' pool. The writer has exactly one connection, so that writes queue there
+/// and never get `SQLITE_BUSY`; the readers' is read-only. Connections are not tested before use: a file does
+/// not go away. The writer tries the file until `lifecycle` stops.
 ///
 /// # Errors
 /// [`OpenError`], with the file's name.
@@ -26,7 +30,8 @@ pub async fn open_sqlite(
     file: &Path,
     migrations: &Migrator,
     readers: u32,
-) -> Result<(SqlitePool, SqlitePool), OpenError> {
+    lifecycle: &Lifecycle,
+) -> Result<(SqliteWriter, SqlitePool), OpenError> {
     let name = || file.display().to_string();
     let options = SqliteConnectOptions::new()
         .filename(file)
@@ -34,6 +39,8 @@ pub async fn open_sqlite(
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
+        // The writer makes checkpoints, because SQLite ignores failures of its own.
+        .pragma("wal_autocheckpoint", "0")
         .busy_timeout(Duration::from_secs(5));
     let writer = SqlitePoolOptions::new()
         .max_connections(1)
@@ -54,12 +61,22 @@ pub async fn open_sqlite(
         .run(&writer)
         .await
         .map_err(|source| OpenError::Migrate { file: name(), source })?;
+    // What an earlier process wrote may be in the kernel's cache only, if it ended after a failed flush. This
+    // writes and flushes it again.
+    let mut first = writer
+        .acquire()
+        .await
+        .map_err(|source| OpenError::Open { file: name(), source })?;
+    checkpoint(&mut first)
+        .await
+        .map_err(|source| OpenError::Open { file: name(), source })?;
+    drop(first);
     let reader = SqlitePoolOptions::new()
         .max_connections(readers)
         .acquire_timeout(Duration::from_secs(5))
         .test_before_acquire(false)
         .connect_lazy_with(options.create_if_missing(false).read_only(true));
-    Ok((writer, reader))
+    Ok((SqliteWriter::start(writer, name(), lifecycle), reader))
 }
 
 async fn applied_migrations(db: &SqlitePool) -> Result<Applied, sqlx::Error> {
@@ -99,11 +116,14 @@ mod tests {
         let file = dir.path().join("queue.db");
         let old = migrations(&["CREATE TABLE board (a int)", "ALTER TABLE board ADD b int"]);
         let new = migrations(&["CREATE TABLE status (a int, b int)"]);
-        open_sqlite(&file, &old, 1).await.unwrap();
-        open_sqlite(&file, &old, 1)
+        let lifecycle = Lifecycle::new();
+        open_sqlite(&file, &old, 1, &lifecycle).await.unwrap();
+        open_sqlite(&file, &old, 1, &lifecycle)
             .await
             .expect("its own version opens it again");
-        let error = open_sqlite(&file, &new, 1).await.expect_err("another layout");
+        let error = open_sqlite(&file, &new, 1, &lifecycle)
+            .await
+            .expect_err("another layout");
         assert!(matches!(error, OpenError::OlderLayout { .. }), "{error:?}");
         let text = error.to_string();
         assert!(

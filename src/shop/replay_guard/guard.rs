@@ -53,7 +53,7 @@ impl ReplayGuard {
         lifecycle: &Lifecycle,
     ) -> Result<Arc<Self>, OpenError> {
         let store: Arc<dyn UsedTokenStore> = match location {
-            ReplayGuardLocation::File(file) => Arc::new(SqliteUsedTokens::open(file).await?),
+            ReplayGuardLocation::File(file) => Arc::new(SqliteUsedTokens::open(file, lifecycle).await?),
             ReplayGuardLocation::Postgres { url } => Arc::new(PostgresUsedTokens::open(url, entropy).await?),
         };
         Self::open_with(store, clock, lifecycle).await
@@ -332,11 +332,16 @@ mod tests {
     async fn a_failed_write_leaves_the_token_unused() {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis(0)));
-        let store = Arc::new(SqliteUsedTokens::open(&dir.path().join("used.db")).await.unwrap());
-        let guard = ReplayGuard::open_with(Arc::clone(&store) as _, clock, &Lifecycle::new())
+        let lifecycle = Lifecycle::new();
+        let store = Arc::new(
+            SqliteUsedTokens::open(&dir.path().join("used.db"), &lifecycle)
+                .await
+                .unwrap(),
+        );
+        let guard = ReplayGuard::open_with(Arc::clone(&store) as _, clock, &lifecycle)
             .await
             .unwrap();
-        store.pool().close().await;
+        store.writer().close().await;
         let token = UsedToken::Handoff("x".into());
         for _ in 0..2 {
             assert_eq!(

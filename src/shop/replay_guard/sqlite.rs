@@ -6,25 +6,28 @@ use std::{
 };
 
 use async_trait::async_trait;
-use sqlx::{SqlitePool, migrate::Migrator};
+use sqlx::migrate::Migrator;
 
 use crate::{
     kernel::Timestamp,
-    platform::sql,
+    platform::{
+        shutdown::Lifecycle,
+        sql::{self, SqliteWriter},
+    },
     shop::replay_guard::store::{UsedToken, UsedTokenStore},
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/shop/replay_guard/sqlite/migrations");
 
 pub(crate) struct SqliteUsedTokens {
-    writer: SqlitePool,
+    writer: SqliteWriter,
     /// `PRAGMA data_version` at the last read; it changes only when another process writes.
     read_version: AtomicI64,
 }
 
 impl SqliteUsedTokens {
-    pub(crate) async fn open(file: &Path) -> Result<Self, sql::OpenError> {
-        let (writer, _) = sql::open_sqlite(file, &MIGRATIONS, 1).await?;
+    pub(crate) async fn open(file: &Path, lifecycle: &Lifecycle) -> Result<Self, sql::OpenError> {
+        let (writer, _) = sql::open_sqlite(file, &MIGRATIONS, 1, lifecycle).await?;
         Ok(Self {
             writer,
             read_version: AtomicI64::new(0),
@@ -32,7 +35,7 @@ impl SqliteUsedTokens {
     }
 
     #[cfg(test)]
-    pub(crate) fn pool(&self) -> &SqlitePool {
+    pub(crate) fn writer(&self) -> &SqliteWriter {
         &self.writer
     }
 }
@@ -40,17 +43,20 @@ impl SqliteUsedTokens {
 #[async_trait]
 impl UsedTokenStore for SqliteUsedTokens {
     async fn record(&self, group: &[(UsedToken, Timestamp)]) -> Result<Vec<bool>, sqlx::Error> {
-        let mut change = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut change = self.writer.begin("BEGIN IMMEDIATE").await?;
         let mut are_first = Vec::with_capacity(group.len());
         for (token, expires_at) in group {
-            let done =
+            let inserted =
                 sqlx::query("INSERT OR IGNORE INTO used_tokens (kind, id, expires_at) VALUES (?, ?, ?)")
                     .bind(token.kind())
                     .bind(token.id())
                     .bind(expires_at.as_millis())
                     .execute(&mut *change)
-                    .await?;
-            are_first.push(done.rows_affected() == 1);
+                    .await;
+            match inserted {
+                Ok(done) => are_first.push(done.rows_affected() == 1),
+                Err(error) => return Err(change.roll_back(error).await),
+            }
         }
         change.commit().await?;
         Ok(are_first)
@@ -66,11 +72,12 @@ impl UsedTokenStore for SqliteUsedTokens {
 
     async fn all(&self, now: Timestamp) -> Result<Vec<(UsedToken, Timestamp)>, sqlx::Error> {
         let version = self.version().await?;
-        let rows: Vec<(i16, Vec<u8>, i64)> =
-            sqlx::query_as("SELECT kind, id, expires_at FROM used_tokens WHERE expires_at > ?")
-                .bind(now.as_millis())
-                .fetch_all(&self.writer)
-                .await?;
+        let mut connection = self.writer.connection().await?;
+        let rows = sqlx::query_as("SELECT kind, id, expires_at FROM used_tokens WHERE expires_at > ?")
+            .bind(now.as_millis())
+            .fetch_all(&mut *connection)
+            .await;
+        let rows: Vec<(i16, Vec<u8>, i64)> = connection.finish_read(rows)?;
         self.read_version.store(version, Ordering::Relaxed);
         Ok(rows
             .into_iter()
@@ -92,18 +99,21 @@ impl UsedTokenStore for SqliteUsedTokens {
     }
 
     async fn sweep(&self, now: Timestamp) -> Result<(), sqlx::Error> {
-        sqlx::query("DELETE FROM used_tokens WHERE expires_at <= ?")
+        let mut connection = self.writer.connection().await?;
+        let deleted = sqlx::query("DELETE FROM used_tokens WHERE expires_at <= ?")
             .bind(now.as_millis())
-            .execute(&self.writer)
-            .await
-            .map(|_| ())
+            .execute(&mut *connection)
+            .await;
+        connection.finish(deleted).await.map(|_| ())
     }
 }
 
 impl SqliteUsedTokens {
     async fn version(&self) -> Result<i64, sqlx::Error> {
-        sqlx::query_scalar("PRAGMA data_version")
-            .fetch_one(&self.writer)
-            .await
+        let mut connection = self.writer.connection().await?;
+        let version = sqlx::query_scalar("PRAGMA data_version")
+            .fetch_one(&mut *connection)
+            .await;
+        connection.finish_read(version)
     }
 }

@@ -3,14 +3,14 @@
 use std::{fmt::Write, path::Path, time::Duration};
 
 use async_trait::async_trait;
-use sqlx::{
-    AssertSqlSafe, Row, Sqlite, SqlitePool, Transaction, migrate::Migrator, pool::PoolConnection,
-    sqlite::SqliteRow,
-};
+use sqlx::{AssertSqlSafe, Row, SqliteConnection, SqlitePool, migrate::Migrator, sqlite::SqliteRow};
 
 use crate::{
     kernel::SaleId,
-    platform::sql,
+    platform::{
+        shutdown::Lifecycle,
+        sql::{self, SqliteWriter},
+    },
     waiting_room::{
         draw::digest::Digest,
         journal::{
@@ -33,24 +33,34 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(8);
 #[derive(Debug)]
 pub(crate) struct SqliteJournal {
     sale: SaleId,
-    writer: SqlitePool,
+    writer: SqliteWriter,
     /// The chain reads here, so that it does not delay the writer.
     reader: SqlitePool,
 }
 
 impl SqliteJournal {
-    pub(crate) async fn open(file: &Path, sale: SaleId) -> Result<Self, sql::OpenError> {
+    pub(crate) async fn open(
+        file: &Path,
+        sale: SaleId,
+        lifecycle: &Lifecycle,
+    ) -> Result<Self, sql::OpenError> {
         // The journal is read by the writer's connection, at the start and after a failure, when it must see
         // what the failed commit left.
-        let (writer, reader) = sql::open_sqlite(file, &MIGRATIONS, 1).await?;
+        let (writer, reader) = sql::open_sqlite(file, &MIGRATIONS, 1, lifecycle).await?;
         Ok(Self { sale, writer, reader })
     }
 
     /// Numbers up to this one may have been assigned.
     pub(crate) async fn ceiling(&self) -> Result<u32, JournalError> {
-        let known = sqlx::query_scalar("SELECT max_number FROM number_ceiling WHERE sale = ?")
-            .bind(self.sale.as_str());
-        let upto: Option<u32> = with_timeout(known.fetch_optional(&self.writer)).await?;
+        let known = async {
+            let mut connection = self.writer.connection().await?;
+            let known = sqlx::query_scalar("SELECT max_number FROM number_ceiling WHERE sale = ?")
+                .bind(self.sale.as_str())
+                .fetch_optional(&mut *connection)
+                .await;
+            connection.finish_read(known)
+        };
+        let upto: Option<u32> = with_timeout(known).await?;
         Ok(upto.unwrap_or(0))
     }
 
@@ -60,7 +70,16 @@ impl SqliteJournal {
             "INSERT INTO number_ceiling (sale, max_number) VALUES (?, ?) ON CONFLICT (sale) \
              DO UPDATE SET max_number = max(max_number, excluded.max_number) RETURNING max_number",
         );
-        with_timeout(raise.bind(self.sale.as_str()).bind(upto).fetch_one(&self.writer)).await
+        with_timeout(async {
+            let mut connection = self.writer.connection().await?;
+            let raised = raise
+                .bind(self.sale.as_str())
+                .bind(upto)
+                .fetch_one(&mut *connection)
+                .await;
+            connection.finish(raised).await
+        })
+        .await
     }
 
     /// Writes joins only, with one query for all statements: each round trip to the connection's thread waits
@@ -86,12 +105,12 @@ impl SqliteJournal {
         }
         // When a timeout or an error interrupts this, the connection may still be inside the transaction. It
         // is closed then, and what was written is read back on another one.
-        let mut connection = Abortable {
-            connection: self.writer.acquire().await?,
-            is_done: false,
+        let mut connection = self.writer.connection().await?;
+        let written = query.execute(&mut *connection).await;
+        let written = match written {
+            Ok(written) => connection.finish(Ok(written)).await?,
+            Err(error) => return Err(connection.discard(error)),
         };
-        let written = query.execute(&mut *connection.connection).await?;
-        connection.is_done = true;
         Ok(written.last_insert_rowid().cast_unsigned())
     }
 
@@ -101,27 +120,26 @@ impl SqliteJournal {
         {
             return self.write_joins(records).await;
         }
-        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.writer.begin("BEGIN IMMEDIATE").await?;
         let mut last = 0;
         for record in records {
-            last = self.write_one(&mut transaction, record).await?;
+            match self.write_one(&mut transaction, record).await {
+                Ok(seq) => last = seq,
+                Err(error) => return Err(transaction.roll_back(error).await),
+            }
         }
         transaction.commit().await?;
         Ok(last)
     }
 
-    async fn write_one(
-        &self,
-        transaction: &mut Transaction<'_, Sqlite>,
-        record: &Record,
-    ) -> Result<u64, sqlx::Error> {
+    async fn write_one(&self, db: &mut SqliteConnection, record: &Record) -> Result<u64, sqlx::Error> {
         let sale = self.sale.as_str();
         match record {
             Record::Joins { first, .. } => {
                 let claim = sqlx::query("INSERT INTO join_group (sale, first_number) VALUES (?, ?)")
                     .bind(sale)
                     .bind(first);
-                claim.execute(&mut **transaction).await?;
+                claim.execute(&mut *db).await?;
             }
             Record::Event {
                 at,
@@ -141,7 +159,7 @@ impl SqliteJournal {
                 .bind(subject.cast_signed())
                 .bind(visit.to_string())
                 .bind(at.as_millis());
-                entry.execute(&mut **transaction).await?;
+                entry.execute(&mut *db).await?;
             }
             Record::Event {
                 at,
@@ -153,7 +171,7 @@ impl SqliteJournal {
                 .bind(at.as_millis())
                 .bind(sale)
                 .bind(number);
-                end.execute(&mut **transaction).await?;
+                end.execute(&mut *db).await?;
             }
             Record::Event { .. } => {}
         }
@@ -162,22 +180,8 @@ impl SqliteJournal {
             .bind(sale)
             .bind(kind)
             .bind(body);
-        let written = line.execute(&mut **transaction).await?;
+        let written = line.execute(&mut *db).await?;
         Ok(written.last_insert_rowid().cast_unsigned())
-    }
-}
-
-/// A connection that is closed unless its transaction is complete.
-struct Abortable {
-    connection: PoolConnection<Sqlite>,
-    is_done: bool,
-}
-
-impl Drop for Abortable {
-    fn drop(&mut self) {
-        if !self.is_done {
-            self.connection.close_on_drop();
-        }
     }
 }
 
@@ -194,13 +198,18 @@ impl Journal for SqliteJournal {
     }
 
     async fn read(&self, after: u64, limit: u32) -> Result<Vec<StoredRecord>, JournalError> {
-        let rows = sqlx::query(
-            "SELECT seq, kind, body FROM journal WHERE sale = ? AND seq > ? ORDER BY seq LIMIT ?",
-        )
-        .bind(self.sale.as_str())
-        .bind(after.cast_signed())
-        .bind(limit)
-        .fetch_all(&self.writer);
+        let rows = async {
+            let mut connection = self.writer.connection().await?;
+            let rows = sqlx::query(
+                "SELECT seq, kind, body FROM journal WHERE sale = ? AND seq > ? ORDER BY seq LIMIT ?",
+            )
+            .bind(self.sale.as_str())
+            .bind(after.cast_signed())
+            .bind(limit)
+            .fetch_all(&mut *connection)
+            .await;
+            connection.finish_read(rows)
+        };
         with_timeout(rows).await?.iter().map(decode).collect()
     }
 }
@@ -258,7 +267,12 @@ impl ChainStore for SqliteJournal {
         .bind(upto.cast_signed())
         .bind(records.cast_signed())
         .bind(hash.as_slice());
-        Ok(with_timeout(add.execute(&self.writer)).await?.rows_affected() == 1)
+        let added = async {
+            let mut connection = self.writer.connection().await?;
+            let added = add.execute(&mut *connection).await;
+            connection.finish(added).await
+        };
+        Ok(with_timeout(added).await?.rows_affected() == 1)
     }
 }
 
@@ -286,7 +300,11 @@ mod tests {
         let dir = TempDir::new();
         let open = |name: &str, sale: &'static str| {
             let file = dir.path().join(name);
-            async move { SqliteJournal::open(&file, sale.parse().unwrap()).await.unwrap() }
+            async move {
+                SqliteJournal::open(&file, sale.parse().unwrap(), &Lifecycle::new())
+                    .await
+                    .unwrap()
+            }
         };
         conformance::keeps_what_it_was_given(|sale| open("kept.db", sale)).await;
         conformance::refuses_a_number_or_a_visit_twice(|sale| open("refused.db", sale)).await;
@@ -297,7 +315,11 @@ mod tests {
         let dir = TempDir::new();
         let open = |name: &str, sale: &'static str| {
             let file = dir.path().join(name);
-            async move { SqliteJournal::open(&file, sale.parse().unwrap()).await.unwrap() }
+            async move {
+                SqliteJournal::open(&file, sale.parse().unwrap(), &Lifecycle::new())
+                    .await
+                    .unwrap()
+            }
         };
         chain_conformance::links_cover_every_record_once(|sale| open("once.db", sale)).await;
         chain_conformance::concurrent_linkers_add_each_link_once(|sale| open("several.db", sale)).await;

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     kernel::{Clock, SystemClock},
+    platform::shutdown::Lifecycle,
     waiting_room::{
         journal::{
             port::Journal,
@@ -184,7 +185,7 @@ async fn a_closed_sale_stays_closed_and_commands_name_operators() {
             .unwrap()
             .contains("감사합니다")
     );
-    let journal = SqliteJournal::open(&dir.path().join("queue.db"), config().sale)
+    let journal = SqliteJournal::open(&dir.path().join("queue.db"), config().sale, &Lifecycle::new())
         .await
         .unwrap();
     let given: Vec<(i64, String)> = journal

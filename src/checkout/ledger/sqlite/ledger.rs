@@ -50,15 +50,15 @@ impl SqliteLedger {
     /// # Errors
     /// [`sql::OpenError`], which names the file.
     pub async fn open(file: &Path, node_name: &str, lifecycle: &Lifecycle) -> Result<Self, sql::OpenError> {
-        let (pool, reader) = sql::open_sqlite(file, &MIGRATIONS, READERS).await?;
+        let (file_writer, reader) = sql::open_sqlite(file, &MIGRATIONS, READERS, lifecycle).await?;
         let writer = GroupCommit::start_paced(
             lifecycle,
             QUEUE_MAX,
             GROUP_MAX,
             GROUP_INTERVAL,
             move |jobs: Vec<Job>| {
-                let pool = pool.clone();
-                async move { write_group(&pool, jobs).await }
+                let file_writer = file_writer.clone();
+                async move { write_group(&file_writer, jobs).await }
             },
         );
         Ok(Self {

@@ -6,16 +6,16 @@
 use std::any::Any;
 
 use futures_util::future::BoxFuture;
-use sqlx::{SqliteConnection, SqlitePool};
+use sqlx::SqliteConnection;
 
-use crate::checkout::ledger::port::LedgerError;
+use crate::{checkout::ledger::port::LedgerError, platform::sql::SqliteWriter};
 
 pub(super) type Answer = Result<Box<dyn Any + Send>, LedgerError>;
 pub(super) type Job = Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Answer> + Send>;
 
-pub(super) async fn write_group(pool: &SqlitePool, jobs: Vec<Job>) -> Vec<Answer> {
+pub(super) async fn write_group(writer: &SqliteWriter, jobs: Vec<Job>) -> Vec<Answer> {
     let count = jobs.len();
-    match try_write_group(pool, jobs).await {
+    match try_write_group(writer, jobs).await {
         Ok(answers) => answers,
         Err(e) => {
             tracing::error!(error = %e, orders = count, "a group of ledger writes failed as a whole");
@@ -25,11 +25,11 @@ pub(super) async fn write_group(pool: &SqlitePool, jobs: Vec<Job>) -> Vec<Answer
     }
 }
 
-async fn try_write_group(pool: &SqlitePool, jobs: Vec<Job>) -> Result<Vec<Answer>, sqlx::Error> {
+async fn try_write_group(writer: &SqliteWriter, jobs: Vec<Job>) -> Result<Vec<Answer>, sqlx::Error> {
     // Each query is a round trip to the connection's thread, which costs more than the query itself. So there
     // are as few as possible, with several statements in one; those use `$N`, because sqlx does not allow
     // gaps in `?N`.
-    let mut transaction = pool.begin_with("BEGIN IMMEDIATE; SAVEPOINT job").await?;
+    let mut transaction = writer.begin("BEGIN IMMEDIATE; SAVEPOINT job").await?;
     let db: &mut SqliteConnection = &mut transaction;
     let mut answers = Vec::with_capacity(jobs.len());
     for job in jobs {
@@ -39,7 +39,10 @@ async fn try_write_group(pool: &SqlitePool, jobs: Vec<Job>) -> Result<Vec<Answer
                 .await?;
         }
         let answer = job(db).await;
-        if answer.is_err() {
+        if let Err(error) = &answer {
+            if matches!(error, LedgerError::Unavailable(_)) {
+                writer.suspect();
+            }
             sqlx::query("ROLLBACK TO job").execute(&mut *db).await?;
         }
         answers.push(answer);

@@ -2,6 +2,7 @@ use std::future::Future;
 
 use sqlx::{AssertSqlSafe, PgPool, SqlitePool, postgres::PgConnectOptions};
 
+use crate::platform::shutdown::Lifecycle;
 use crate::waiting_room::journal::verify::*;
 use crate::waiting_room::{
     journal::{
@@ -213,7 +214,11 @@ async fn changes_in_a_file_are_detected() {
         let place = JournalLocation::File(file.clone());
         let open = |sale: String| {
             let file = file.clone();
-            async move { SqliteJournal::open(&file, sale.parse().unwrap()).await.unwrap() }
+            async move {
+                SqliteJournal::open(&file, sale.parse().unwrap(), &Lifecycle::new())
+                    .await
+                    .unwrap()
+            }
         };
         let alter = async |sql: String| {
             let pool = SqlitePool::connect(&url).await.unwrap();

@@ -94,15 +94,19 @@ impl Ceiling {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::waiting_room::tests::TempDir;
+    use crate::{platform::shutdown::Lifecycle, waiting_room::tests::TempDir};
 
     #[tokio::test]
     async fn the_ceiling_rises_early_and_survives_a_restart() {
         let dir = TempDir::new();
         let open = async || {
-            SqliteJournal::open(&dir.path().join("queue.db"), "sale".parse().unwrap())
-                .await
-                .unwrap()
+            SqliteJournal::open(
+                &dir.path().join("queue.db"),
+                "sale".parse().unwrap(),
+                &Lifecycle::new(),
+            )
+            .await
+            .unwrap()
         };
         let journal = Arc::new(open().await);
         let ceiling = Ceiling::new(Arc::clone(&journal), journal.ceiling().await.unwrap(), 1_000);

@@ -380,7 +380,10 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
-    use crate::waiting_room::{store::conformance, tests::TempDir};
+    use crate::{
+        platform::shutdown::Lifecycle,
+        waiting_room::{store::conformance, tests::TempDir},
+    };
 
     #[tokio::test]
     async fn the_memory_store_meets_the_contract() {
@@ -394,7 +397,11 @@ mod tests {
             let file = dir
                 .path()
                 .join(format!("{}.db", made.fetch_add(1, Ordering::Relaxed)));
-            let journal = Arc::new(SqliteJournal::open(&file, config.sale.clone()).await.unwrap());
+            let journal = Arc::new(
+                SqliteJournal::open(&file, config.sale.clone(), &Lifecycle::new())
+                    .await
+                    .unwrap(),
+            );
             let config = Config {
                 durability: Durability::Async,
                 ..config
