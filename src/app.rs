@@ -6,6 +6,7 @@ mod box_office_feed;
 mod build;
 mod context;
 pub mod demo;
+mod descriptors;
 mod directory;
 mod edge_state;
 mod gateway;

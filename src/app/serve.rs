@@ -7,6 +7,7 @@ use anyhow::bail;
 use crate::{
     app::{
         box_office_feed, build,
+        descriptors::{self, ADMIN_CONNECTIONS_MAX, ADMIN_SPARE_FILES},
         lifecycles::Lifecycles,
         listeners::{Listeners, listen},
         metrics_loop,
@@ -86,6 +87,11 @@ async fn serve_process(
     let readiness = Readiness::of(process);
     let feed = BoxOfficeFeed::default();
     let operators = OperatorApi::default();
+    let connections_max = descriptors::connections_max(&settings)?;
+    let admin_limits = ConnectionLimits {
+        spare_files: ADMIN_SPARE_FILES,
+        ..connection_limits(&settings, ADMIN_CONNECTIONS_MAX)
+    };
     // The admin listener serves health and metrics while the parts below recover.
     lifecycles.background.spawn(edge::connection::acceptor::serve(
         listeners.admin,
@@ -96,7 +102,7 @@ async fn serve_process(
             &feed,
             &operators,
         )),
-        connection_limits(&settings),
+        admin_limits,
         lifecycles.background.clone(),
     ));
 
@@ -115,7 +121,7 @@ async fn serve_process(
             parts.waiting_room.clone(),
             parts.box_office.clone(),
         ),
-        connection_limits(&settings),
+        connection_limits(&settings, connections_max),
         lifecycles.visitors.clone(),
     ));
     if let Some(waiting_room) = &parts.waiting_room {
@@ -164,10 +170,11 @@ async fn drain(settings: &Settings, lifecycles: &Lifecycles) {
     }
 }
 
-fn connection_limits(settings: &Settings) -> ConnectionLimits {
+fn connection_limits(settings: &Settings, connections_max: usize) -> ConnectionLimits {
     let server = &settings.server;
     ConnectionLimits {
-        connections_max: server.connections_max,
+        connections_max,
+        spare_files: 0,
         connections_per_ip_max: u32::try_from(server.connections_per_ip_max).unwrap_or(u32::MAX),
         header_bytes_max: server.header_bytes_max,
         timeouts: ConnectionTimeouts {

@@ -15,7 +15,10 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-use crate::platform::process::Process;
+use crate::{kernel::Stopwatch, platform::process::Process};
+
+/// The pause of a task that panics again and again doubles up to this one.
+const PANIC_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// The lifecycle of a group of tasks: running, draining, stopping. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -126,7 +129,8 @@ impl Lifecycle {
     }
 
     /// Runs a background loop that must not die silently: when `body` ends or panics before the process is
-    /// stopping, this is logged and `body` is started again after `pause`.
+    /// stopping, this is logged and `body` is started again after `pause`, which doubles while it panics again
+    /// and again.
     pub fn supervise<B, F>(&self, name: &'static str, pause: Duration, body: B)
     where
         B: Fn() -> F + Send + 'static,
@@ -134,7 +138,9 @@ impl Lifecycle {
     {
         let lifecycle = self.clone();
         self.spawn(async move {
+            let mut longer = 0;
             while !lifecycle.is_stopping() {
+                let running = Stopwatch::start();
                 let ended = tokio::spawn(body()).await;
                 if lifecycle.is_stopping() {
                     break;
@@ -144,6 +150,10 @@ impl Lifecycle {
                 } else {
                     tracing::error!(task = name, "a background task panicked; restarting it");
                 }
+                // A body that panics at once would otherwise take a core.
+                let is_quick = running.elapsed_s() < PANIC_PAUSE_MAX.as_secs_f64();
+                longer = if ended.is_err() && is_quick { longer + 1 } else { 0 };
+                let pause = pause.max(pause.saturating_mul(1 << longer.min(8)).min(PANIC_PAUSE_MAX));
                 tokio::select! {
                     () = lifecycle.stopping() => break,
                     () = tokio::time::sleep(pause) => {}

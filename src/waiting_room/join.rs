@@ -31,7 +31,7 @@ pub(crate) enum Entry {
 pub(crate) async fn join(context: &RoomContext, subject: u64) -> Result<Entry, WaitingRoomError> {
     let store = &context.store;
     let is_async = context.config.durability == Durability::Async;
-    if is_async && context.lag.is() {
+    if (is_async && context.lag.is()) || context.lag.is_unavailable() {
         return Err(WaitingRoomError::Journal);
     }
     // Read before the store is asked: whatever it decides is then not written under a later epoch.

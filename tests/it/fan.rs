@@ -110,6 +110,13 @@ impl Fan {
         self.try_call_with(method, path, body, more).await.unwrap()
     }
 
+    /// One call with all proofs; the connection may break.
+    pub async fn try_call(&self, method: Method, path: &str, body: Option<Value>) -> Result<Reply, String> {
+        self.try_call_with(method, path, body, &[])
+            .await
+            .map_err(|error| error.to_string())
+    }
+
     async fn try_call_with(
         &self,
         method: Method,

@@ -164,3 +164,39 @@ async fn restarting_three_nodes_in_turn_fails_no_visitor() {
     scenario.assert_entries_kept().await;
     scenario.finish_and_audit().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hanging_node_delays_few_requests() {
+    let mut world = World::open_on(
+        Deployment {
+            nodes: 2,
+            ..Deployment::default()
+        },
+        SaleConfig::default(),
+    )
+    .await;
+    let visitor = Fan::anonymous(&world, 1);
+    let path = world.sale_path("");
+    let path = path.trim_end_matches('/');
+    visitor.call(Method::GET, path, None).await.expect(200);
+    world.nodes[0].freeze();
+    let until = world.clock.monotonic() + Duration::from_secs(20);
+    let (mut requests, mut slow) = (0, Vec::new());
+    while world.clock.monotonic() < until {
+        let asked = world.clock.monotonic();
+        let reply = visitor.call(Method::GET, path, None).await;
+        assert_eq!(reply.status, 200, "the other node answers: {}", reply.json);
+        let took = world.clock.monotonic().saturating_sub(asked);
+        requests += 1;
+        if took > Duration::from_secs(1) {
+            slow.push(took);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    world.nodes[0].wake();
+    assert!(
+        slow.len() <= 3 && slow.iter().all(|took| *took < Duration::from_secs(7)),
+        "of {requests} requests these were slow: {slow:?}"
+    );
+    world.kill();
+}

@@ -9,7 +9,7 @@ use crate::{
     environment::Deployment,
     fan::Fan,
     load_scenario::{LoadScenario, RECOVERY_LIMIT, assert_unavailable, retry_until, sale_config},
-    world::SaleConfig,
+    world::{SaleConfig, World},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,4 +121,46 @@ async fn a_five_second_outage_keeps_holds_and_admits_none() {
         scenario.assert_paid(payment, RECOVERY_LIMIT).await;
     }
     scenario.finish_and_audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn joins_are_refused_soon_while_postgres_is_down() {
+    let mut world = World::open_on(
+        Deployment {
+            nodes: 1,
+            ..Deployment::default()
+        },
+        SaleConfig::default(),
+    )
+    .await;
+    let mut fans = Vec::new();
+    for customer in 1..=24 {
+        fans.push(Fan::sign_in(&world, customer).await);
+    }
+    fans[0].join(&world).await.expect(201);
+    world.environment_mut().postgres.kill9().unwrap();
+    let mut waits = Vec::new();
+    for fan in &mut fans[1..] {
+        let asked = world.clock.monotonic();
+        assert_unavailable(fan.join(&world).await, "journal-unavailable");
+        waits.push(world.clock.monotonic().saturating_sub(asked));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(
+        waits.iter().all(|wait| *wait < Duration::from_millis(2_600)),
+        "{waits:?}"
+    );
+    let slow = waits
+        .iter()
+        .filter(|wait| **wait > Duration::from_millis(300))
+        .count();
+    assert!(slow <= 2, "only the first wait for the database: {waits:?}");
+    world.environment_mut().postgres.restart().await.unwrap();
+    let mut fan = fans.pop().unwrap();
+    let until = world.clock.monotonic() + RECOVERY_LIMIT;
+    while fan.join(&world).await.status != 201 {
+        assert!(world.clock.monotonic() < until, "joins do not recover");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    world.assert_no_panic();
 }

@@ -55,6 +55,8 @@ pub struct Node {
     roles: &'static str,
     data: PathBuf,
     env: Vec<(&'static str, String)>,
+    /// A program that sets limits and then becomes the node.
+    pub runner: Vec<String>,
     child: Option<Child>,
 }
 
@@ -73,6 +75,7 @@ impl Node {
             roles,
             data,
             env,
+            runner: Vec::new(),
             child: None,
         }
     }
@@ -124,7 +127,10 @@ impl Node {
             .append(true)
             .open(self.log_file())
             .unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_stagedoor"))
+        let mut words = self.runner.clone();
+        words.push(env!("CARGO_BIN_EXE_stagedoor").into());
+        let child = Command::new(&words[0])
+            .args(&words[1..])
             .args(["serve", "--roles", self.roles, "--config"])
             .arg(self.site.config_file())
             .args([

@@ -122,7 +122,7 @@ impl<C> SagaEngine<'_, C> {
                         "a ledger call failed; retrying the saga step"
                     );
                     ledger_failures += 1;
-                    let backoff = self.retry_policy.backoff(ledger_failures, self.entropy);
+                    let backoff = self.retry_policy.ledger_backoff(ledger_failures, self.entropy);
                     if !self.pause(backoff).await {
                         return RunResult::Stopped;
                     }
@@ -241,7 +241,7 @@ impl<C> SagaEngine<'_, C> {
                         "could not record a saga's progress; retrying"
                     );
                     failures += 1;
-                    let backoff = self.retry_policy.backoff(failures, self.entropy);
+                    let backoff = self.retry_policy.ledger_backoff(failures, self.entropy);
                     if !self.pause(backoff).await {
                         return Some(RunResult::Stopped);
                     }

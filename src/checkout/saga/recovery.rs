@@ -52,13 +52,18 @@ pub(crate) async fn at_start(context: &Arc<CheckoutContext>) -> Result<(), Ledge
 
 /// The reconciler: periodic, idempotent, without input.
 pub(crate) async fn reconcile(context: Arc<CheckoutContext>) {
+    let mut failures = 0;
     loop {
         tokio::select! {
             () = context.lifecycle.stopping() => return,
-            () = tokio::time::sleep(context.retry_policy.reconcile_interval) => {}
+            () = tokio::time::sleep(context.retry_policy.reconcile_pause(failures)) => {}
         }
-        if let Err(error) = reconcile_once(&context).await {
-            tracing::warn!(%error, "the checkout reconciler failed; it runs again shortly");
+        match reconcile_once(&context).await {
+            Ok(()) => failures = 0,
+            Err(error) => {
+                failures += 1;
+                tracing::warn!(%error, failures, "the checkout reconciler failed; it runs again shortly");
+            }
         }
     }
 }

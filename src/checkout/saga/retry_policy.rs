@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::kernel::Entropy;
 
+const LEDGER_BACKOFF_MAX: Duration = Duration::from_secs(1);
+
 /// Timeouts and pauses of a saga, all derived from two configured times.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RetryPolicy {
@@ -35,6 +37,21 @@ impl RetryPolicy {
     /// How long a lease lasts, not counting pauses.
     pub(crate) fn lease_duration(&self) -> Duration {
         self.lease_duration
+    }
+
+    /// The backoff after failures of the ledger: as [`RetryPolicy::backoff`], but short, because orders go on
+    /// as soon as the ledger does.
+    pub(super) fn ledger_backoff(&self, failures: u32, entropy: &dyn Entropy) -> Duration {
+        self.backoff(failures, entropy).min(LEDGER_BACKOFF_MAX)
+    }
+
+    /// The pause before the reconciler runs again after so many failures in a row.
+    pub(crate) fn reconcile_pause(&self, failures: u32) -> Duration {
+        self.reconcile_interval.max(
+            self.reconcile_interval
+                .saturating_mul(1 << failures.min(8))
+                .min(LEDGER_BACKOFF_MAX),
+        )
     }
 
     /// Exponential backoff with full jitter: uniform between zero and the doubled pause, which is capped.

@@ -52,6 +52,9 @@ use crate::{
 pub struct ConnectionLimits {
     /// Connections at once. Beyond it new ones wait in the kernel's queue.
     pub connections_max: usize,
+    /// Files that the listener keeps open and gives up one by one when the process has used up its limit of
+    /// open files.
+    pub spare_files: usize,
     /// Connections from one address (an IPv6 /64 counts as one); 0 means no limit. Beyond it new ones are
     /// closed.
     pub connections_per_ip_max: u32,
@@ -63,6 +66,12 @@ pub struct ConnectionLimits {
 
 const HEADERS_MAX: usize = 64;
 const STREAMS_MAX: u32 = 64;
+
+/// The first pause after a failed accept; it doubles up to the last.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+const ACCEPT_PAUSE_MAX: Duration = Duration::from_millis(320);
+/// Linux's codes of a limit of open files: the system's and the process's.
+const OUT_OF_FILES: [i32; 2] = [23, 24];
 
 /// A connection accepted during shutdown has its first request on the way; it is awaited for this long.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
@@ -79,6 +88,8 @@ pub async fn serve(
     lifecycle: Lifecycle,
 ) {
     let permits = Arc::new(Semaphore::new(limits.connections_max));
+    let mut spare = SpareFiles::open(limits.spare_files);
+    let mut pause = ACCEPT_PAUSE;
     let acceptor = Acceptor {
         dispatcher,
         limits,
@@ -95,14 +106,24 @@ pub async fn serve(
             listener.accept().await.map(|accepted| (accepted, permit))
         };
         match acceptor.lifecycle.until_stopping(accepting).await {
-            Some(Ok(((socket, peer), permit))) => acceptor.spawn_connection(socket, peer, permit),
+            Some(Ok(((socket, peer), permit))) => {
+                acceptor.spawn_connection(socket, peer, permit);
+                spare.refill();
+                pause = ACCEPT_PAUSE;
+            }
             Some(Err(e)) if is_connection_error(&e) => {}
             Some(Err(e)) => {
                 // Out of files or memory: the waiting connection stays in the kernel's queue, so an immediate
                 // retry would spin.
                 metrics::counter!("stagedoor_connection_accept_errors_total").increment(1);
-                tracing::warn!(error = %e, "cannot accept a connection; retrying in 20 ms");
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                if is_out_of_files(&e) && spare.give_up_one() {
+                    continue;
+                }
+                if pause == ACCEPT_PAUSE {
+                    tracing::warn!(error = %e, "cannot accept connections; they wait until it is possible");
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(ACCEPT_PAUSE_MAX);
             }
             None => break,
         }
@@ -187,6 +208,40 @@ impl Drop for ConnectionSlot {
             }
         }
     }
+}
+
+/// Open files that can be closed to accept as many connections.
+struct SpareFiles {
+    files: Vec<std::fs::File>,
+    wanted: usize,
+}
+
+impl SpareFiles {
+    fn open(wanted: usize) -> Self {
+        let mut spare = Self {
+            files: Vec::new(),
+            wanted,
+        };
+        spare.refill();
+        spare
+    }
+
+    fn refill(&mut self) {
+        while self.files.len() < self.wanted {
+            let Ok(file) = std::fs::File::open("/dev/null") else {
+                return;
+            };
+            self.files.push(file);
+        }
+    }
+
+    fn give_up_one(&mut self) -> bool {
+        self.files.pop().is_some()
+    }
+}
+
+fn is_out_of_files(e: &io::Error) -> bool {
+    e.raw_os_error().is_some_and(|code| OUT_OF_FILES.contains(&code))
 }
 
 /// Whether an accept error concerns only the connection that was to be accepted.

@@ -1,16 +1,30 @@
 //! How a batch of requests becomes one commit.
 
-use std::sync::atomic::Ordering;
-
 use crate::waiting_room::journal::{
     port::JournalError,
     record::{Event, PendingJoin, Record},
     request::{WriteRequest, WriteResult},
-    writer::{JournalWriter, WriteError},
+    writer::{JournalWriter, SLOW_FAILURE, WriteError},
 };
 
 impl JournalWriter {
     pub(super) async fn write(&self, requests: Vec<WriteRequest>) -> Vec<WriteResult> {
+        // These requests have waited for as long as the last batch took to fail. They are not made to wait as
+        // long again; the next batch tries.
+        if std::mem::take(&mut self.progress.lock().failed_slowly) {
+            return self.fail(
+                &requests,
+                &JournalError::Unavailable("it did not answer a moment ago".into()).into(),
+            );
+        }
+        let started = self.clock.monotonic();
+        let results = self.try_write(requests).await;
+        let took = self.clock.monotonic().saturating_sub(started);
+        self.progress.lock().failed_slowly = self.lag.is_unavailable() && took >= SLOW_FAILURE;
+        results
+    }
+
+    async fn try_write(&self, requests: Vec<WriteRequest>) -> Vec<WriteResult> {
         if let Err(error) = self.resolve_in_doubt().await {
             return self.fail(&requests, &error);
         }
@@ -79,6 +93,9 @@ impl JournalWriter {
     fn fail(&self, requests: &[WriteRequest], error: &WriteError) -> Vec<WriteResult> {
         if matches!(error, WriteError::Journal(JournalError::StaleEpoch)) {
             self.store.mark_stale();
+        }
+        if matches!(error, WriteError::Journal(JournalError::Unavailable(_))) {
+            self.lag.set_unavailable(true);
         }
         // Logged once per outage.
         if !self.progress.lock().in_doubt {
@@ -161,7 +178,7 @@ impl JournalWriter {
             self.append(records).await?;
             let mut progress = self.progress.lock();
             progress.pending.retain(|promise| promise.epoch != epoch);
-            self.lag.0.store(!progress.pending.is_empty(), Ordering::Relaxed);
+            self.lag.set(!progress.pending.is_empty());
         } else if self.journal.is_shared() {
             self.catch_up().await?;
             if self.store.is_complete() {

@@ -1,8 +1,6 @@
 //! Settles what a failed commit leaves in doubt: which records were written after all, which reservations are
 //! released, and which joins are journaled again.
 
-use std::sync::atomic::Ordering;
-
 use crate::waiting_room::{
     journal::{
         port::JournalError,
@@ -18,7 +16,7 @@ impl JournalWriter {
     pub(crate) fn mark_in_doubt(&self, requests: &[WriteRequest]) {
         let mut progress = self.progress.lock();
         progress.in_doubt = true;
-        self.lag.0.store(true, Ordering::Relaxed);
+        self.lag.set(true);
         for request in requests {
             progress.undo.extend_from_slice(request.events());
             if let WriteRequest::Join(promise) = request {
@@ -45,7 +43,8 @@ impl JournalWriter {
         }
         let mut progress = self.progress.lock();
         progress.in_doubt = false;
-        self.lag.0.store(!progress.pending.is_empty(), Ordering::Relaxed);
+        self.lag.set_unavailable(false);
+        self.lag.set(!progress.pending.is_empty());
         Ok(())
     }
 

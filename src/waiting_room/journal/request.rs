@@ -69,11 +69,28 @@ pub(crate) type WriterHandle = GroupCommit<WriteRequest, WriteResult>;
 /// Whether the journal lacks a join whose number was assigned: no further join is answered before it is
 /// journaled.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct WriteLag(pub(super) Arc<AtomicBool>);
+pub(crate) struct WriteLag {
+    is_behind: Arc<AtomicBool>,
+    is_unavailable: Arc<AtomicBool>,
+}
 
 impl WriteLag {
     pub(crate) fn is(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.is_behind.load(Ordering::Relaxed)
+    }
+
+    /// Whether the journal did not answer when it was last asked. The writer asks it several times a second,
+    /// so a visitor's request need not wait for that.
+    pub(crate) fn is_unavailable(&self) -> bool {
+        self.is_unavailable.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_unavailable(&self, is_unavailable: bool) {
+        self.is_unavailable.store(is_unavailable, Ordering::Relaxed);
+    }
+
+    pub(super) fn set(&self, is_behind: bool) {
+        self.is_behind.store(is_behind, Ordering::Relaxed);
     }
 }
 

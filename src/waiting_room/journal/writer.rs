@@ -37,6 +37,8 @@ const LINGER: Duration = Duration::from_millis(3);
 const INTERRUPTION_MIN: Duration = Duration::from_secs(2);
 /// How often a process records that it can admit visitors.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
+/// A batch that fails after this time was a long wait already for those that came meanwhile.
+pub(super) const SLOW_FAILURE: Duration = Duration::from_millis(500);
 /// Records per read when the journal is replayed.
 const PAGE: u32 = 512;
 
@@ -63,6 +65,8 @@ pub(crate) struct Progress {
     pub(super) undo: Vec<Event>,
     /// Joins whose commit failed. Their numbers stay assigned, so they are written with the next batch.
     pub(super) pending: Vec<PendingJoin>,
+    /// The last batch failed only after a while.
+    pub(super) failed_slowly: bool,
     /// When this process last recorded a heartbeat.
     pub(super) heartbeat_at: Option<Timestamp>,
 }

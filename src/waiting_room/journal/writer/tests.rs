@@ -2,8 +2,6 @@
 
 use async_trait::async_trait;
 
-use std::sync::atomic::Ordering;
-
 use crate::waiting_room::journal::writer::*;
 use crate::{
     kernel::{ManualClock, SeededEntropy, VisitId},
@@ -204,7 +202,7 @@ async fn a_pending_join_of_a_past_epoch_blocks_no_one() {
         join,
         epoch: 7,
     });
-    fixture.writer.lag.0.store(true, Ordering::Relaxed);
+    fixture.writer.lag.set(true);
     assert_eq!(
         fixture.write(WriteRequest::Events(Vec::new())).await,
         WriteResult::Written
