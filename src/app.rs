@@ -4,7 +4,9 @@
 pub mod audit;
 mod box_office_feed;
 mod build;
+mod clock;
 mod context;
+mod created_files;
 pub mod demo;
 mod descriptors;
 mod directory;

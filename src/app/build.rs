@@ -7,21 +7,22 @@ use tokio::net::TcpListener;
 
 use crate::{
     app::{
+        clock,
         context::{BuildContext, Plans},
-        directory, edge_state,
+        created_files, directory, edge_state,
         gateway::gateway,
         lifecycles::Lifecycles,
         roles::Roles,
     },
     checkout::{self, Checkout, LedgerLocation},
     edge::{AppState, BoxOfficeState, DemoLogin, EndedVisits, SaleInfo, WaitingRoomState},
-    kernel::{Clock, Entropy, OsEntropy, SaleId, SystemClock},
+    kernel::{Clock, Entropy, OsEntropy, SaleId},
     ops::{
         config::{DatabaseLocation, PerformanceSettings, SaleSettings, Settings},
         plans,
     },
     platform::{
-        keys::Keys,
+        keys::{self, Keys},
         redis::{Redis, RedisConfig},
     },
     seating::{self, Seating},
@@ -58,9 +59,9 @@ pub(super) async fn build(
     let data = &settings.data.dir;
     directory::create(data)?;
     directory::claim(settings, roles)?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    created_files::check(settings)?;
     let entropy: Arc<dyn Entropy> = Arc::new(OsEntropy);
-    let (keys, shop) = open_keys_and_shop(settings, &clock, &entropy, lifecycles).await?;
+    let (keys, clock, shop) = open_keys_and_shop(settings, &entropy, lifecycles).await?;
     let context = BuildContext {
         clock,
         entropy,
@@ -96,6 +97,7 @@ pub(super) async fn build(
         ended_visits: EndedVisits::default(),
         health: Arc::default(),
     });
+    record_created(settings).await?;
     Ok(Parts {
         state,
         waiting_room,
@@ -104,18 +106,29 @@ pub(super) async fn build(
     })
 }
 
-/// Opens the keys and the shop, under the directory's setup lock because both create missing files.
+/// Records what this process and others have created, now that it is complete.
+async fn record_created(settings: &Settings) -> anyhow::Result<()> {
+    let _setup_lock = directory::setup_lock(&settings.data.dir).await?;
+    created_files::record(settings)?;
+    if let DatabaseLocation::Postgres(url) = settings.journal_database() {
+        keys::record_created_schemas(url.expose()).await?;
+    }
+    Ok(())
+}
+
+/// Opens the keys, the clock and the shop, under the directory's setup lock because keys and shop create
+/// missing files. The keys come first: they check the database that the clock reads.
 async fn open_keys_and_shop(
     settings: &Settings,
-    clock: &Arc<dyn Clock>,
     entropy: &Arc<dyn Entropy>,
     lifecycles: &Lifecycles,
-) -> anyhow::Result<(Keys, Arc<Shop>)> {
+) -> anyhow::Result<(Keys, Arc<dyn Clock>, Arc<Shop>)> {
     let data = &settings.data.dir;
     let _setup_lock = directory::setup_lock(data).await?;
     let keys = open_keys(settings, entropy).await?;
+    let clock = clock::open(settings, &lifecycles.background).await?;
     let deps = shop::Deps {
-        clock: Arc::clone(clock),
+        clock: Arc::clone(&clock),
         entropy: Arc::clone(entropy),
         keys: keys.clone(),
         // Nodes that share a journal share used tokens in its database; the processes of one directory share
@@ -129,7 +142,7 @@ async fn open_keys_and_shop(
         lifecycle: lifecycles.background.clone(),
     };
     let shop = Shop::open(settings.shop(), deps).await?;
-    Ok((keys, shop))
+    Ok((keys, clock, shop))
 }
 
 /// The sales as the handlers know them. Without a waiting room in this process, passes are verified by their
@@ -159,7 +172,7 @@ fn sale_infos(
 
 /// The keys, from the data directory, or from the journal's database where nodes share one.
 async fn open_keys(settings: &Settings, entropy: &Arc<dyn Entropy>) -> anyhow::Result<Keys> {
-    let (file, master) = (settings.data.dir.join("keys.json"), master_key(settings)?);
+    let (file, master) = (created_files::keys_file(settings), master_key(settings)?);
     Ok(match settings.journal_database() {
         DatabaseLocation::Sqlite(_) => Keys::open_or_create(&file, &master, entropy.as_ref())?,
         DatabaseLocation::Postgres(url) => {

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, bail};
 
 use crate::{
-    app::roles::Roles,
+    app::{created_files, roles::Roles},
     kernel::Entropy,
     ops::config::Settings,
     platform::{keys::write_private, signing::base64url},
@@ -77,6 +77,12 @@ pub(super) fn secret_file(file: &Path, entropy: &dyn Entropy) -> anyhow::Result<
     match fs::read_to_string(file) {
         Ok(text) => Ok(text.trim().to_owned()),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            if file.parent().is_some_and(created_files::is_recorded) {
+                bail!(
+                    "{} is missing, and a new one would contradict the others: restore it, or use an empty directory",
+                    file.display()
+                );
+            }
             let mut bytes = [0; 32];
             entropy.fill(&mut bytes);
             let text = base64url(&bytes);

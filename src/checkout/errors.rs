@@ -16,6 +16,13 @@ pub enum OpenError {
     /// The seats or the unfinished orders cannot be restored from the ledger.
     #[error("cannot restore seats and orders from the ledger: {0}")]
     Recover(#[from] LedgerError),
+    /// A changed plan lacks seats that are sold or being bought.
+    #[error(
+        "the seating plan lacks seats that are sold or being bought: {}; restore them in the plan, or cancel their \
+        orders with the plan of before",
+        .0.join(", ")
+    )]
+    SeatsNotInPlan(Vec<String>),
 }
 
 /// Why a call could not be served.

@@ -10,11 +10,7 @@ use crate::checkout::{
     context::{CheckoutContext, Counters},
     errors::{CheckoutError, OpenError},
     history::history,
-    ledger::{
-        port::{Ledger, LedgerError},
-        postgres::PostgresLedger,
-        sqlite::SqliteLedger,
-    },
+    ledger::{port::Ledger, postgres::PostgresLedger, sqlite::SqliteLedger},
     order::{
         CancelOutcome, HistoryEntry, Order, OrderState, OrderView, PlaceOrder, PlaceOutcome, Reason,
         WebhookOutcome,
@@ -106,7 +102,7 @@ impl Checkout {
                 Arc::new(PostgresLedger::open(url, &deps.node_name, Arc::clone(&deps.entropy)).await?)
             }
         };
-        Ok(Self::open_on(config, deps, ledger).await?)
+        Self::open_on(config, deps, ledger).await
     }
 
     /// As [`Checkout::open`], on a ledger that is already open.
@@ -114,7 +110,7 @@ impl Checkout {
         config: Config,
         deps: Deps,
         ledger: Arc<dyn Ledger>,
-    ) -> Result<Arc<Self>, LedgerError> {
+    ) -> Result<Arc<Self>, OpenError> {
         let context = Arc::new(CheckoutContext {
             retry_policy: RetryPolicy::from_timeouts(config.gateway_timeout, config.payment_timeout),
             config,

@@ -163,6 +163,68 @@ impl Clock for SystemClock {
     }
 }
 
+/// A clock that follows another one, so that all machines that follow it write the same deadlines.
+///
+/// It goes on by the monotonic clock, so it neither follows the machine's wall clock when that jumps nor stops
+/// when the followed clock cannot be read.
+#[derive(Debug)]
+pub struct FollowingClock {
+    machine: SystemClock,
+    /// This clock at the monotonic clock's zero, in milliseconds.
+    base_ms: AtomicI64,
+}
+
+impl FollowingClock {
+    /// A clock that shows the machine's time until it follows another.
+    #[must_use]
+    pub fn new() -> Self {
+        let machine = SystemClock::new();
+        let base_ms = machine.now().as_millis() - millis_of(machine.monotonic());
+        Self {
+            machine,
+            base_ms: AtomicI64::new(base_ms),
+        }
+    }
+
+    /// Shows from now on the time that the followed clock showed at this moment of the monotonic clock.
+    pub fn follow(&self, shown: Timestamp, monotonic: Duration) {
+        self.base_ms
+            .store(shown.as_millis() - millis_of(monotonic), Ordering::Relaxed);
+    }
+
+    /// The time that this clock shows at a moment of the monotonic clock.
+    #[must_use]
+    pub fn at(&self, monotonic: Duration) -> Timestamp {
+        Timestamp(self.base_ms.load(Ordering::Relaxed) + millis_of(monotonic))
+    }
+
+    /// The machine's wall clock, which may be wrong.
+    #[must_use]
+    pub fn machine_now(&self) -> Timestamp {
+        self.machine.now()
+    }
+}
+
+impl Default for FollowingClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for FollowingClock {
+    fn now(&self) -> Timestamp {
+        self.at(self.machine.monotonic())
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.machine.monotonic()
+    }
+}
+
+fn millis_of(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// Measures real elapsed time for metrics. Never for decisions: those take a [`Clock`].
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch(Instant);
@@ -233,6 +295,16 @@ impl Clock for ManualClock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_following_clock_shows_the_time_of_the_followed_one() {
+        let clock = FollowingClock::new();
+        let shown = Timestamp::from_secs(1_000);
+        clock.follow(shown, clock.monotonic());
+        let later = clock.now();
+        assert!(later >= shown && later.since(shown) < Duration::from_secs(5));
+        assert!(clock.machine_now() > Timestamp::from_secs(1_000_000));
+    }
 
     #[test]
     fn a_timestamp_survives_serialization() {

@@ -8,7 +8,7 @@ mod rng;
 mod text;
 
 pub use self::rng::{Entropy, OsEntropy, SeededEntropy};
-pub use clock::{Clock, ManualClock, Stopwatch, SystemClock, Timestamp};
+pub use clock::{Clock, FollowingClock, ManualClock, Stopwatch, SystemClock, Timestamp};
 pub use ids::{HoldId, IdError, OrderId, PerformanceId, SaleId, Subject, VisitId};
 pub use money::{Currency, Money};
 pub use text::LocalText;

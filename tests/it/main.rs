@@ -11,6 +11,8 @@ mod attacks;
 mod backpressure;
 mod bad_input;
 mod beacon;
+mod clocks;
+mod created;
 mod demo;
 mod descriptors;
 mod draw;

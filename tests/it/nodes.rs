@@ -120,6 +120,11 @@ impl Node {
         }
     }
 
+    /// Starts it without waiting until it is ready.
+    pub fn launch(&mut self) {
+        self.spawn();
+    }
+
     fn spawn(&mut self) {
         assert!(self.child.is_none(), "it runs");
         let log = fs::OpenOptions::new()

@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    app::created_files,
     app::demo::options::DemoOptions,
     demo::sandbox_beacon::SandboxSigner,
     kernel::{Currency, Entropy, LocalText, OsEntropy, Timestamp},
@@ -46,6 +47,12 @@ pub(super) fn load_or_create_sale(
 ) -> anyhow::Result<(SaleSettings, bool)> {
     let file = data.join(DEMO_FILE);
     if !file.exists() {
+        if created_files::is_recorded(data) {
+            bail!(
+                "{} is missing, and a new sale would contradict what was sold: restore it, or use an empty directory",
+                file.display()
+            );
+        }
         let new = DemoSale {
             sale: new_sale(options, now)?,
         };

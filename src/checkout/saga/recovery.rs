@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::checkout::{
     context::CheckoutContext,
+    errors::OpenError,
     ledger::port::LedgerError,
     order::{OrderState, Reason},
     payment::{LookupOutcome, PaymentState},
@@ -20,8 +21,15 @@ const BATCH: u32 = 256;
 
 /// Restores the state of the ledger before anything is served: the seat stores are made ready, this node's
 /// own unfinished sagas are leased (which fences off whatever ran them before), the seats learn the ledger's
-/// claims, and then the sagas resume.
-pub(crate) async fn at_start(context: &Arc<CheckoutContext>) -> Result<(), LedgerError> {
+/// claims, and then the sagas resume. A claimed seat that the plan lacks is refused: its owner would stand
+/// before a seat that does not exist, and nothing would display it.
+pub(crate) async fn at_start(context: &Arc<CheckoutContext>) -> Result<(), OpenError> {
+    let keep_until = context.clock.now().plus(context.redirect_timeout());
+    let claims = context.ledger.claims(None, keep_until).await?;
+    let unknown = context.seats.not_in_plan(&claims);
+    if !unknown.is_empty() {
+        return Err(OpenError::SeatsNotInPlan(unknown));
+    }
     recovery::at_start(context).await?;
     let unfinished = context
         .ledger

@@ -19,6 +19,24 @@ use crate::{
 
 #[async_trait]
 impl Seats for Seating {
+    fn not_in_plan(&self, claims: &[ClaimedSeats]) -> Vec<String> {
+        let mut unknown = Vec::new();
+        for claim in claims {
+            let ClaimedSeats {
+                performance_key: key,
+                seats,
+                ..
+            } = claim;
+            if let Some(performance) = self.performance(&key.sale, &key.performance) {
+                let lacks = |seat: &&String| performance.plan().index_of(seat).is_none();
+                let named = |seat: &String| format!("{}/{}/{seat}", key.sale, key.performance);
+                unknown.extend(seats.iter().filter(lacks).map(named));
+            }
+        }
+        unknown.sort_unstable();
+        unknown
+    }
+
     async fn held_seats(&self, hold: HoldId, buyer: &Subject) -> Result<Option<HeldSeats>, SeatsError> {
         let Some((performance, hold)) = self.find_hold(hold, buyer).await? else {
             return Ok(None);

@@ -39,6 +39,8 @@ use crate::{
     edge::{
         connection::{
             hijack::{self, Hijack},
+            slot::ConnectionSlot,
+            spare_files::{SpareFiles, is_out_of_files},
             timeouts::{ConnectionTimeouts, InFlight, InFlightGuard, TimeoutStream},
         },
         dispatch::Dispatcher,
@@ -70,8 +72,6 @@ const STREAMS_MAX: u32 = 64;
 /// The first pause after a failed accept; it doubles up to the last.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_millis(320);
-/// Linux's codes of a limit of open files: the system's and the process's.
-const OUT_OF_FILES: [i32; 2] = [23, 24];
 
 /// A connection accepted during shutdown has its first request on the way; it is awaited for this long.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
@@ -177,71 +177,6 @@ impl Acceptor {
         }
         Ok(())
     }
-}
-
-/// One connection of a client, counted until dropped.
-struct ConnectionSlot {
-    open_by_network: Arc<DashMap<IpAddr, u32>>,
-    network: IpAddr,
-}
-
-impl ConnectionSlot {
-    fn take(open_by_network: &Arc<DashMap<IpAddr, u32>>, network: IpAddr, limit: u32) -> Option<Self> {
-        let mut open = open_by_network.entry(network).or_insert(0);
-        if limit != 0 && *open >= limit {
-            return None;
-        }
-        *open += 1;
-        Some(Self {
-            open_by_network: Arc::clone(open_by_network),
-            network,
-        })
-    }
-}
-
-impl Drop for ConnectionSlot {
-    fn drop(&mut self) {
-        if let dashmap::Entry::Occupied(mut open) = self.open_by_network.entry(self.network) {
-            *open.get_mut() -= 1;
-            if *open.get() == 0 {
-                open.remove();
-            }
-        }
-    }
-}
-
-/// Open files that can be closed to accept as many connections.
-struct SpareFiles {
-    files: Vec<std::fs::File>,
-    wanted: usize,
-}
-
-impl SpareFiles {
-    fn open(wanted: usize) -> Self {
-        let mut spare = Self {
-            files: Vec::new(),
-            wanted,
-        };
-        spare.refill();
-        spare
-    }
-
-    fn refill(&mut self) {
-        while self.files.len() < self.wanted {
-            let Ok(file) = std::fs::File::open("/dev/null") else {
-                return;
-            };
-            self.files.push(file);
-        }
-    }
-
-    fn give_up_one(&mut self) -> bool {
-        self.files.pop().is_some()
-    }
-}
-
-fn is_out_of_files(e: &io::Error) -> bool {
-    e.raw_os_error().is_some_and(|code| OUT_OF_FILES.contains(&code))
 }
 
 /// Whether an accept error concerns only the connection that was to be accepted.
@@ -430,22 +365,5 @@ impl HttpBody for TrackedBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_closed_connection_frees_its_slot() {
-        let open_by_network = Arc::new(DashMap::new());
-        let network = "192.0.2.1".parse().unwrap();
-        let first = ConnectionSlot::take(&open_by_network, network, 1);
-        assert!(first.is_some());
-        assert!(ConnectionSlot::take(&open_by_network, network, 1).is_none());
-        drop(first);
-        assert!(ConnectionSlot::take(&open_by_network, network, 1).is_some());
-        assert!(open_by_network.is_empty());
     }
 }

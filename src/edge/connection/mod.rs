@@ -2,5 +2,7 @@
 
 pub mod acceptor;
 pub(crate) mod hijack;
+mod slot;
+mod spare_files;
 pub(crate) mod sse;
 pub mod timeouts;

@@ -47,6 +47,10 @@ impl Readiness {
         self.is_open.store(is_open, Ordering::SeqCst);
     }
 
+    fn unmet_conditions(&self) -> Vec<String> {
+        self.process.unmet_conditions()
+    }
+
     /// Whether this node should get traffic.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -69,12 +73,15 @@ pub(super) async fn live() -> StatusCode {
 }
 
 /// `GET /health/ready`: whether a balancer should send traffic.
-pub(super) async fn ready(State(process): State<ProcessState>) -> StatusCode {
+pub(super) async fn ready(State(process): State<ProcessState>) -> Response {
     if process.readiness.is_ready() {
-        StatusCode::NO_CONTENT
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
+        return StatusCode::NO_CONTENT.into_response();
     }
+    let mut reasons = process.readiness.unmet_conditions();
+    if reasons.is_empty() {
+        reasons.push("the process starts or stops".into());
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n")).into_response()
 }
 
 /// `GET /metrics`: all metrics in Prometheus's text format.

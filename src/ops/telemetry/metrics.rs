@@ -105,6 +105,11 @@ const METRICS: &[Metric] = &[
         "stagedoor_connection_accept_errors_total",
         "Connections that could not be accepted for lack of file descriptors or memory.",
     ),
+    gauge(
+        "stagedoor_clock_offset_seconds",
+        Unit::Seconds,
+        "How far the clock of the machine, of PostgreSQL or of Redis is ahead of the one that this node follows.",
+    ),
     // Overload
     counter(
         "stagedoor_requests_shed_total",

@@ -49,6 +49,17 @@ pub enum KeysError {
         /// The driver's error.
         source: sqlx::Error,
     },
+    /// Something that the service has created before is missing.
+    #[error(
+        "{database} lacks {missing}, which this service has created there before; a new one would contradict \
+        what was sold: restore the backup, or use an empty database"
+    )]
+    Missing {
+        /// The database.
+        database: DatabaseRef,
+        /// What is missing.
+        missing: String,
+    },
     /// The key file cannot be read or written.
     #[error("cannot read or write the key file {file}: {source}")]
     File {

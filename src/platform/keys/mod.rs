@@ -11,4 +11,5 @@ mod shared;
 pub use self::{
     file::write_private,
     key_set::{Keys, KeysError},
+    shared::record_created_schemas,
 };

@@ -1,8 +1,8 @@
 //! Keys in a database that all nodes share, encrypted.
 
-use std::{convert::Infallible, fs, path::Path, sync::Arc, time::Duration};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
-use sqlx::{PgConnection, migrate::Migrator};
+use sqlx::{AssertSqlSafe, PgConnection, migrate::Migrator};
 
 use crate::platform::keys::key_set::{Keys, KeysError, decrypt, encrypt, generate};
 use crate::{
@@ -40,7 +40,10 @@ impl Keys {
                 database: database.clone(),
                 source,
             },
-            TransactionError::Rejected(never) => match never {},
+            TransactionError::Rejected(Missing(missing)) => KeysError::Missing {
+                database: database.clone(),
+                missing,
+            },
         })?;
         let name = || database.to_string();
         let secrets =
@@ -49,24 +52,88 @@ impl Keys {
     }
 }
 
+/// The schemas of this service beside the keys', in the database of the keys.
+const CREATED: &str = "SELECT schemaname::text FROM pg_tables
+    WHERE tablename = '_sqlx_migrations'
+    AND schemaname IN ('stagedoor_queue', 'stagedoor_ledger', 'stagedoor_shop')";
+
+/// Records the schemas that exist now; a later start is refused when one of them is gone.
+///
+/// # Errors
+/// [`KeysError`]
+pub async fn record_created_schemas(url: &str) -> Result<(), KeysError> {
+    let database: DatabaseRef = url.parse()?;
+    let pool = sql::open_postgres(url, "keys", &MIGRATIONS, 1).await?;
+    let recorded = sqlx::query(AssertSqlSafe(format!(
+        "INSERT INTO created_schemas (name) {CREATED} ON CONFLICT DO NOTHING"
+    )))
+    .execute(&pool)
+    .await;
+    pool.close().await;
+    recorded
+        .map(|_| ())
+        .map_err(|source| KeysError::Query { database, source })
+}
+
+/// What should be in the database and is not.
+struct Missing(String);
+
+#[derive(Clone)]
+struct LocalSecrets {
+    encrypted: Vec<u8>,
+    are_new: bool,
+}
+
 /// The encrypted secrets that this node inserts if there are none: those of the key file, or new ones.
-fn local_secrets(file: &Path, master: &str, entropy: &dyn Entropy) -> Result<Vec<u8>, KeysError> {
+fn local_secrets(file: &Path, master: &str, entropy: &dyn Entropy) -> Result<LocalSecrets, KeysError> {
     let name = || file.display().to_string();
     match fs::read(file) {
-        Ok(encrypted) if decrypt(&encrypted, master).is_some() => Ok(encrypted),
+        Ok(encrypted) if decrypt(&encrypted, master).is_some() => Ok(LocalSecrets {
+            encrypted,
+            are_new: false,
+        }),
         Ok(_) => Err(KeysError::WrongMasterKey { file: name() }),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(encrypt(&generate(entropy), master)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(LocalSecrets {
+            encrypted: encrypt(&generate(entropy), master),
+            are_new: true,
+        }),
         Err(source) => Err(KeysError::File { file: name(), source }),
     }
 }
 
-/// Inserts the local keys unless there are some; returns those in the table.
+/// Inserts the local keys unless there are some; returns those in the table. New keys are not inserted beside
+/// what was written under others.
 async fn insert_or_read(
     db: &mut PgConnection,
-    local: Vec<u8>,
-) -> Result<Vec<u8>, TransactionError<Infallible>> {
+    local: LocalSecrets,
+) -> Result<Vec<u8>, TransactionError<Missing>> {
+    let stored: Option<Vec<u8>> = sqlx::query_scalar("SELECT ciphertext FROM encrypted_keys")
+        .fetch_optional(&mut *db)
+        .await?;
+    let existing: Vec<String> = sqlx::query_scalar(CREATED).fetch_all(&mut *db).await?;
+    if stored.is_none() && local.are_new && !existing.is_empty() {
+        return Err(TransactionError::Rejected(Missing(
+            "the keys (stagedoor_keys.encrypted_keys)".into(),
+        )));
+    }
+    let created: Vec<String> = sqlx::query_scalar("SELECT name FROM created_schemas ORDER BY name")
+        .fetch_all(&mut *db)
+        .await?;
+    let gone: Vec<String> = created
+        .into_iter()
+        .filter(|schema| !existing.contains(schema))
+        .collect();
+    if !gone.is_empty() {
+        return Err(TransactionError::Rejected(Missing(format!(
+            "schema {}",
+            gone.join(", ")
+        ))));
+    }
+    if let Some(stored) = stored {
+        return Ok(stored);
+    }
     sqlx::query("INSERT INTO encrypted_keys (ciphertext) VALUES ($1) ON CONFLICT DO NOTHING")
-        .bind(local)
+        .bind(local.encrypted)
         .execute(&mut *db)
         .await?;
     Ok(sqlx::query_scalar("SELECT ciphertext FROM encrypted_keys")

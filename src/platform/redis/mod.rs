@@ -21,6 +21,7 @@ mod discovery;
 mod errors;
 mod fitness;
 mod script;
+mod server_time;
 #[cfg(test)]
 mod tests;
 mod url;

@@ -6,6 +6,7 @@ mod database_ref;
 mod errors;
 mod layout;
 mod postgres;
+mod server_time;
 mod sqlite;
 mod sqlite_writer;
 
@@ -14,6 +15,7 @@ pub use self::{
     database_ref::DatabaseRef,
     errors::OpenError,
     postgres::{is_transient, open_postgres},
+    server_time::ServerTime,
     sqlite::open_sqlite,
     sqlite_writer::{SqliteWriter, WriterConnection, WriterTransaction},
 };

@@ -22,7 +22,7 @@ const VERSION_MIN: u32 = 13;
 /// Where the migrator records the migrations that it has applied.
 const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
 /// Time limit of connecting, and of waiting for a free connection of the pool.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time limit of opening as a whole: other nodes may be migrating, or a migration may have many rows to move.
 const PREPARE_TIMEOUT: Duration = Duration::from_mins(2);
 /// Parameters that a URL may set; anything else is a typing error that the driver would only log.
@@ -103,7 +103,7 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
-fn parse(url: &str) -> Result<(PgConnectOptions, DatabaseRef), OpenError> {
+pub(super) fn parse(url: &str) -> Result<(PgConnectOptions, DatabaseRef), OpenError> {
     let wrong = |what: &str| OpenError::Url { what: what.into() };
     let rest = url
         .strip_prefix("postgres://")
@@ -142,7 +142,7 @@ fn parse(url: &str) -> Result<(PgConnectOptions, DatabaseRef), OpenError> {
 
 /// Options of serving sessions, which must never hang: not in a statement, for a lock, between statements, or
 /// on a dead peer.
-fn serving_options(options: &PgConnectOptions) -> PgConnectOptions {
+pub(super) fn serving_options(options: &PgConnectOptions) -> PgConnectOptions {
     options.clone().options([
         ("statement_timeout", "3s"),
         ("lock_timeout", "2s"),

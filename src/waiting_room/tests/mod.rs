@@ -7,9 +7,23 @@ mod nodes;
 mod room;
 mod simulation;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use crate::kernel::{Entropy, OsEntropy};
+use crate::{
+    kernel::{Entropy, OsEntropy, SaleId},
+    platform::shutdown::Lifecycle,
+    waiting_room::journal::sqlite::SqliteJournal,
+};
+
+/// Opens a journal in a file.
+pub(super) async fn open_journal(file: &Path, sale: &SaleId) -> Arc<SqliteJournal> {
+    let lifecycle = Lifecycle::new();
+    let journal = SqliteJournal::open(file, sale.clone(), &lifecycle).await;
+    Arc::new(journal.unwrap())
+}
 
 /// A folder that goes with the test.
 pub(super) struct TempDir(PathBuf);

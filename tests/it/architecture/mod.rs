@@ -80,7 +80,7 @@ const FLOORS: [(&str, &[&str]); 1] = [(
         "pricing request_hash",
         "availability",
         "performance",
-        "expiry hold_requests",
+        "background hold_requests",
         "service",
         "mod",
     ],

@@ -76,6 +76,10 @@ pub(super) struct CrashingSeats(pub(super) Arc<FakeSeats>, pub(super) Arc<CrashP
 
 #[async_trait]
 impl Seats for CrashingSeats {
+    fn not_in_plan(&self, _: &[ClaimedSeats]) -> Vec<String> {
+        Vec::new()
+    }
+
     async fn held_seats(&self, hold: HoldId, buyer: &Subject) -> Result<Option<HeldSeats>, SeatsError> {
         let known = self.0.known.lock();
         let of_buyer = known.holds.get(&hold).filter(|(holder, ..)| holder == buyer);

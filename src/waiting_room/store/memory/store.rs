@@ -380,10 +380,8 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
-    use crate::{
-        platform::shutdown::Lifecycle,
-        waiting_room::{store::conformance, tests::TempDir},
-    };
+    use crate::waiting_room::store::conformance;
+    use crate::waiting_room::tests::{TempDir, open_journal};
 
     #[tokio::test]
     async fn the_memory_store_meets_the_contract() {
@@ -394,14 +392,9 @@ mod tests {
     async fn async_joins_meet_the_contract() {
         let (dir, made) = (TempDir::new(), AtomicU32::new(0));
         conformance::holds(async |config| {
-            let file = dir
-                .path()
-                .join(format!("{}.db", made.fetch_add(1, Ordering::Relaxed)));
-            let journal = Arc::new(
-                SqliteJournal::open(&file, config.sale.clone(), &Lifecycle::new())
-                    .await
-                    .unwrap(),
-            );
+            let name = format!("{}.db", made.fetch_add(1, Ordering::Relaxed));
+            let file = dir.path().join(name);
+            let journal = open_journal(&file, &config.sale).await;
             let config = Config {
                 durability: Durability::Async,
                 ..config
