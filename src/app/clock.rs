@@ -130,8 +130,8 @@ impl Agreement {
                 tracing::error!(
                     clock = self.name,
                     ahead_s = seconds(ahead_ms),
-                    "a clock differs from the one that this node follows by more than {TOLERANCE:?}; this node \
-                    is not ready until it agrees"
+                    "a clock differs from the one that this node follows by more than {TOLERANCE:?}; this \
+                    node is not ready until it agrees"
                 );
             }
         }
@@ -160,7 +160,7 @@ impl ClockWatch {
     async fn follow_first(&mut self) -> anyhow::Result<()> {
         let mut last = None;
         for _ in 0..READINGS_AT_START {
-            match timed(&*self.clock, self.reference.read()).await {
+            match timed(&self.clock, self.reference.read()).await {
                 Ok(Some((shown, at))) => {
                     self.clock.follow(shown, at);
                     self.observe_machine();
@@ -181,7 +181,7 @@ impl ClockWatch {
     /// Follows the reference. A reference that jumps alone is not followed: its deadlines would be wrong.
     async fn follow(&mut self) {
         // While it cannot be read the monotonic clock goes on, and those who need the database report it.
-        if let Ok(Some((shown, at))) = timed(&*self.clock, self.reference.read()).await {
+        if let Ok(Some((shown, at))) = timed(&self.clock, self.reference.read()).await {
             let ahead_ms = shown.as_millis() - self.clock.at(at).as_millis();
             let agrees_with_machine = is_close(shown.as_millis() - self.clock.machine_now().as_millis());
             if is_close(ahead_ms) || agrees_with_machine {
@@ -212,11 +212,11 @@ impl ClockWatch {
                 }
             };
             match &other.server {
-                Server::Postgres(server) => take(timed(&*self.clock, server.read()).await.unwrap_or(None)),
+                Server::Postgres(server) => take(timed(&self.clock, server.read()).await.unwrap_or(None)),
                 Server::Redis(redis) => {
                     for primary in redis.primary_hosts().await.unwrap_or_default() {
                         take(
-                            timed(&*self.clock, redis.server_time(&primary))
+                            timed(&self.clock, redis.server_time(&primary))
                                 .await
                                 .unwrap_or(None),
                         );

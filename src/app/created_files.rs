@@ -1,8 +1,8 @@
 //! What an installation has created is never created anew.
 //!
-//! A file that is missing beside the others was lost, and an empty one in its place would contradict them: with
-//! new keys no sold ticket is genuine, with a new ledger every sold seat is free. So the data directory records
-//! the files it was given, and a process does not start while one of them is missing.
+//! A file that is missing beside the others was lost, and an empty one in its place would contradict them:
+//! with new keys no sold ticket is genuine, with a new ledger every sold seat is free. So the data directory
+//! records the files it was given, and a process does not start while one of them is missing.
 
 use std::{
     collections::BTreeSet,
@@ -52,8 +52,8 @@ pub(super) fn check(settings: &Settings) -> anyhow::Result<()> {
         return Ok(());
     }
     bail!(
-        "missing or empty: {}. This installation has created it before, and a new one would contradict what was \
-        sold: restore the backup. To begin anew, use an empty data directory",
+        "missing or empty: {}. This installation has created it before, and a new one would contradict \
+        what was sold: restore the backup. To begin anew, use an empty data directory",
         missing.join(", ")
     )
 }

@@ -79,7 +79,8 @@ pub(super) fn secret_file(file: &Path, entropy: &dyn Entropy) -> anyhow::Result<
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             if file.parent().is_some_and(created_files::is_recorded) {
                 bail!(
-                    "{} is missing, and a new one would contradict the others: restore it, or use an empty directory",
+                    "{} is missing, and a new one would contradict the others: restore it, or use an empty \
+                    directory",
                     file.display()
                 );
             }

@@ -18,8 +18,8 @@ pub enum OpenError {
     Recover(#[from] LedgerError),
     /// A changed plan lacks seats that are sold or being bought.
     #[error(
-        "the seating plan lacks seats that are sold or being bought: {}; restore them in the plan, or cancel their \
-        orders with the plan of before",
+        "the seating plan lacks seats that are sold or being bought: {}; restore them in the plan, or cancel \
+        their orders with the plan of before",
         .0.join(", ")
     )]
     SeatsNotInPlan(Vec<String>),

@@ -165,8 +165,8 @@ impl Clock for SystemClock {
 
 /// A clock that follows another one, so that all machines that follow it write the same deadlines.
 ///
-/// It goes on by the monotonic clock, so it neither follows the machine's wall clock when that jumps nor stops
-/// when the followed clock cannot be read.
+/// It goes on by the monotonic clock, so it neither follows the machine's wall clock when that jumps nor
+/// stops when the followed clock cannot be read.
 #[derive(Debug)]
 pub struct FollowingClock {
     machine: SystemClock,

@@ -21,7 +21,8 @@ struct State {
     conditions: Mutex<u64>,
 }
 
-/// One condition of readiness. It is met until [`Condition::set`] says otherwise, and again once it is dropped.
+/// One condition of readiness. It is met until [`Condition::set`] says otherwise, and again once it is
+/// dropped.
 #[derive(Debug)]
 pub struct Condition {
     process: Process,

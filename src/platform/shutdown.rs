@@ -129,8 +129,8 @@ impl Lifecycle {
     }
 
     /// Runs a background loop that must not die silently: when `body` ends or panics before the process is
-    /// stopping, this is logged and `body` is started again after `pause`, which doubles while it panics again
-    /// and again.
+    /// stopping, this is logged and `body` is started again after `pause`, which doubles while it panics
+    /// again and again.
     pub fn supervise<B, F>(&self, name: &'static str, pause: Duration, body: B)
     where
         B: Fn() -> F + Send + 'static,

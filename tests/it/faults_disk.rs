@@ -25,7 +25,7 @@ const FILES: [&str; 4] = ["queue.db", "ledger.db", "sessions.db", "gateway.db"];
 const ENOSPC: i32 = 28;
 const EIO: i32 = 5;
 /// Everything works again within a second; the rest is for the machine.
-const RECOVERY_MAX: Duration = Duration::from_millis(2_000);
+const RECOVERY_MAX: Duration = Duration::from_secs(2);
 
 /// A small file system of its own. It is unmounted when dropped, so it must outlive the world on it.
 struct SmallDisk(PathBuf);

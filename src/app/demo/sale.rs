@@ -49,7 +49,8 @@ pub(super) fn load_or_create_sale(
     if !file.exists() {
         if created_files::is_recorded(data) {
             bail!(
-                "{} is missing, and a new sale would contradict what was sold: restore it, or use an empty directory",
+                "{} is missing, and a new sale would contradict what was sold: restore it, or use an empty \
+                directory",
                 file.display()
             );
         }

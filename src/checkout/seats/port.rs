@@ -49,8 +49,8 @@ pub enum RecoveryError {
 /// The seats of all performances. All calls are idempotent.
 #[async_trait]
 pub trait Seats: Send + Sync + 'static {
-    /// Seats of these claims that the plan of their performance lacks, as `sale/performance/seat`. Claims of a
-    /// performance that is not configured are left alone.
+    /// Seats of these claims that the plan of their performance lacks, as `sale/performance/seat`. Claims of
+    /// a performance that is not configured are left alone.
     fn not_in_plan(&self, claims: &[ClaimedSeats]) -> Vec<String>;
 
     /// The content of a hold. `None` if there is no such hold or it belongs to another buyer.

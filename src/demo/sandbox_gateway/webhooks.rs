@@ -62,8 +62,10 @@ pub(super) async fn send(gateway: Arc<Gateway>) {
                 let sends = due
                     .iter()
                     .map(|message| send_one(&gateway, &client, &target, message));
+                let mut all_stored = true;
                 for sent in futures_util::future::join_all(sends).await {
                     if let Err(error) = sent {
+                        all_stored = false;
                         tracing::warn!(%error, "the outcome of a webhook could not be stored; it is sent \
                         again");
                     }
@@ -71,7 +73,10 @@ pub(super) async fn send(gateway: Arc<Gateway>) {
                 if gateway.life.is_stopping() {
                     return;
                 }
-                continue;
+                // What could not be stored is still due: without a pause it would be sent again at once.
+                if all_stored {
+                    continue;
+                }
             }
             Ok(_) => {}
             Err(error) => {

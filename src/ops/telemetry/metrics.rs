@@ -108,7 +108,7 @@ const METRICS: &[Metric] = &[
     gauge(
         "stagedoor_clock_offset_seconds",
         Unit::Seconds,
-        "How far the clock of the machine, of PostgreSQL or of Redis is ahead of the one that this node follows.",
+        "How far the clock of the machine, PostgreSQL or Redis is ahead of the one that this node follows.",
     ),
     // Overload
     counter(

@@ -152,8 +152,8 @@ impl SqliteWriter {
             Fault::Other => self.suspect(),
             Fault::NotWritable => {
                 if self.0.is_writable.set(false) {
-                    tracing::error!(file = self.0.file, %error, "a database file cannot be written; this node \
-                        is not ready until it can");
+                    tracing::error!(file = self.0.file, %error, "a database file cannot be written; this \
+                        node is not ready until it can");
                 }
             }
             Fault::FlushFailed => self.0.process.fail(format!(
