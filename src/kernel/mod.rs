@@ -11,4 +11,4 @@ pub use self::rng::{Entropy, OsEntropy, SeededEntropy};
 pub use clock::{Clock, FollowingClock, ManualClock, Stopwatch, SystemClock, Timestamp};
 pub use ids::{HoldId, IdError, OrderId, PerformanceId, SaleId, Subject, VisitId};
 pub use money::{Currency, Money};
-pub use text::LocalText;
+pub use text::{LocalText, invisible_character, look_alike_key};

@@ -9,7 +9,10 @@ use std::{
 use anyhow::{Context, bail};
 
 use super::tickets::read_keys;
-use crate::waiting_room::draw::{self, Checked, ClaimedDraw, Digest, DrawNumbering, DrawReceipt, Findings};
+use crate::{
+    platform::text_file::read_text,
+    waiting_room::draw::{self, Checked, ClaimedDraw, Digest, DrawNumbering, DrawReceipt, Findings},
+};
 
 /// Bytes of one leaf in a packed list of leaves.
 const LEAF_LEN: usize = 32;
@@ -110,7 +113,7 @@ fn print(findings: &Findings, claimed: &ClaimedDraw) {
 }
 
 fn read<T: serde::de::DeserializeOwned>(file: &Path, what: &str) -> anyhow::Result<T> {
-    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let text = read_text(file).with_context(|| format!("cannot read {}", file.display()))?;
     parse(&text, what).with_context(|| file.display().to_string())
 }
 

@@ -4,7 +4,10 @@ use std::{fs, ops::RangeInclusive, path::Path};
 
 use anyhow::{Context, bail};
 
-use crate::seating::{self, Plan, VenueKind};
+use crate::{
+    platform::text_file::read_text,
+    seating::{self, Plan, VenueKind},
+};
 
 /// A plan of 100,000 seats has about 12 MB.
 const PLAN_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -67,7 +70,7 @@ fn read(file: &Path) -> anyhow::Result<String> {
             file.display()
         );
     }
-    fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+    read_text(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
 fn generate_from(spec: &str) -> anyhow::Result<String> {

@@ -1,12 +1,15 @@
 //! `stagedoor ticket`: verifies tickets offline.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use anyhow::{Context, bail};
 
 use crate::{
     checkout,
-    platform::signing::{Jwk, VerifyingKeys},
+    platform::{
+        signing::{Jwk, VerifyingKeys},
+        text_file::read_text,
+    },
 };
 
 /// Reads public keys from a JSON Web Key Set, as `GET /.well-known/jwks.json` returns it.
@@ -15,7 +18,7 @@ pub(super) fn read_keys(file: &Path) -> anyhow::Result<VerifyingKeys> {
     struct KeySet {
         keys: Vec<Jwk>,
     }
-    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let text = read_text(file).with_context(|| format!("cannot read {}", file.display()))?;
     let set: KeySet = serde_json::from_str(&text)
         .with_context(|| format!("{} is not a JSON Web Key Set", file.display()))?;
     Ok(VerifyingKeys::from_jwks(&set.keys))

@@ -1,16 +1,19 @@
 //! Loads a configuration from its layers: defaults, file, environment.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 use toml::{Table, Value, de::DeTable};
 
-use crate::ops::config::{
-    checks,
-    environment::{ENV_PREFIX, apply_variable},
-    origins::{KeyOrigins, key_path, position_text},
-    problem::{ConfigError, Problem},
-    sections::Settings,
-    suggestion::with_nearest_key,
+use crate::{
+    ops::config::{
+        checks,
+        environment::{ENV_PREFIX, apply_variable},
+        origins::{KeyOrigins, key_path, position_text},
+        problem::{ConfigError, Problem},
+        sections::Settings,
+        suggestion::with_nearest_key,
+    },
+    platform::text_file::read_text,
 };
 
 /// The reference: every key with its meaning and default.
@@ -106,7 +109,7 @@ impl Settings {
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
-    fs::read_to_string(path).map_err(|e| ConfigError {
+    read_text(path).map_err(|e| ConfigError {
         problems: vec![Problem {
             key: String::new(),
             source: path.display().to_string(),

@@ -1,10 +1,13 @@
 //! Keys in a file, for a service with one node.
 
-use std::{fs, io::Write, path::Path};
+use std::{fs, path::Path};
 
 use crate::{
     kernel::Entropy,
-    platform::keys::key_set::{Keys, KeysError, decrypt, encrypt, generate},
+    platform::{
+        keys::key_set::{Keys, KeysError, decrypt, encrypt, generate},
+        private_file::write_private,
+    },
 };
 
 impl Keys {
@@ -28,25 +31,6 @@ impl Keys {
         };
         Self::from_secrets(&secrets).ok_or_else(|| KeysError::Malformed { file: name() })
     }
-}
-
-/// Writes a file that only its owner can read, atomically: by a temporary file beside it, flushed and
-/// renamed.
-///
-/// # Errors
-/// The file system's error.
-pub fn write_private(file: &Path, content: &[u8]) -> std::io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let unfinished = file.with_extension("new");
-    let mut out = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&unfinished)?;
-    out.write_all(content)?;
-    out.sync_all()?;
-    fs::rename(&unfinished, file)
 }
 
 #[cfg(test)]

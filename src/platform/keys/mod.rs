@@ -8,6 +8,9 @@ mod file;
 mod key_set;
 mod shared;
 
+/// Bytes of a master key at least: shorter texts can be guessed from a stolen key file.
+pub const MASTER_KEY_BYTES_MIN: usize = 32;
+
 pub use self::{
     file::write_private,
     key_set::{Keys, KeysError},

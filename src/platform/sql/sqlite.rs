@@ -9,6 +9,7 @@ use sqlx::{
 };
 
 use crate::platform::{
+    private_file::open_private,
     shutdown::Lifecycle,
     sql::{
         errors::OpenError,
@@ -18,7 +19,8 @@ use crate::platform::{
 };
 
 /// Opens a file, or creates it, for one writer and several readers, and migrates its tables to this version.
-/// The file has a write-ahead log and is flushed at each commit (`synchronous = FULL`).
+/// The file has a write-ahead log and is flushed at each commit (`synchronous = FULL`). A new file is readable
+/// by its owner only.
 ///
 /// Returns the writer and the readers' pool. The writer has exactly one connection, so that writes queue
 /// there and never get `SQLITE_BUSY`; the readers' is read-only. Connections are not tested before use: a file does
@@ -33,6 +35,11 @@ pub async fn open_sqlite(
     lifecycle: &Lifecycle,
 ) -> Result<(SqliteWriter, SqlitePool), OpenError> {
     let name = || file.display().to_string();
+    // SQLite gives its write-ahead log the permissions of the database.
+    open_private(file).map_err(|error| OpenError::Open {
+        file: name(),
+        source: sqlx::Error::Io(error),
+    })?;
     let options = SqliteConnectOptions::new()
         .filename(file)
         .create_if_missing(true)

@@ -5,19 +5,34 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use crate::seating::plan::document::{Point, Size, rounded};
+use crate::{
+    kernel::invisible_character,
+    seating::plan::document::{Point, Size, rounded},
+};
 
 /// Errors reported at once. A file with more usually has one mistake many times.
 const ERRORS_MAX: usize = 200;
+/// Errors of one kind that are reported; further ones are counted.
+const SIMILAR_MAX: usize = 5;
 /// Largest accepted coordinate in pixels; more is taken for a typing error.
 const COORDINATE_MAX: f64 = 1_000_000.0;
 
-/// Everything that is wrong with a plan's file. Displays one line an error.
+/// Everything that is wrong with a plan's file. Displays one line an error; of the errors of one kind, the first
+/// few and how many there are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PlanErrors {
     errors: Vec<PlanError>,
     /// Further errors that are only counted.
     omitted: usize,
+    kinds: Vec<ErrorKind>,
+}
+
+/// Errors that differ only in the place and in the quoted value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ErrorKind {
+    path: String,
+    message: String,
+    count: usize,
 }
 
 /// One error in a plan's file.
@@ -36,17 +51,33 @@ impl PlanErrors {
         self.errors.is_empty()
     }
 
-    /// The errors in the order of the file.
+    /// The errors: keys that are there twice, then what cannot be read, then places that cannot be told
+    /// apart, each in the order of the file. Of one kind, the first five.
     pub fn iter(&self) -> std::slice::Iter<'_, PlanError> {
         self.errors.iter()
     }
 
     pub(crate) fn add(&mut self, at: &JsonPath<'_>, message: String) {
-        if self.errors.len() < ERRORS_MAX {
-            self.errors.push(PlanError {
-                path: at.to_string(),
-                message,
+        let path = at.to_string();
+        let (kind_path, kind_message) = (without_indices(&path), without_values(&message));
+        let known = self
+            .kinds
+            .iter_mut()
+            .find(|kind| kind.path == kind_path && kind.message == kind_message);
+        if let Some(kind) = known {
+            kind.count += 1;
+            if kind.count > SIMILAR_MAX {
+                return;
+            }
+        } else if self.kinds.len() < ERRORS_MAX {
+            self.kinds.push(ErrorKind {
+                path: kind_path,
+                message: kind_message,
+                count: 1,
             });
+        }
+        if self.errors.len() < ERRORS_MAX {
+            self.errors.push(PlanError { path, message });
         } else {
             self.omitted += 1;
         }
@@ -118,8 +149,14 @@ impl PlanErrors {
         if text.chars().count() > length_max {
             self.add(&at.key(key), format!("is longer than {length_max} characters"));
         }
-        if text.chars().any(char::is_control) {
-            self.add(&at.key(key), "holds a control character".into());
+        if let Some(c) = invisible_character(text) {
+            let kind = if c.is_control() {
+                "a control"
+            } else {
+                "an invisible"
+            };
+            let message = format!("holds {kind} character (U+{:04X})", u32::from(c));
+            self.add(&at.key(key), message);
         }
         Some(text.to_owned())
     }
@@ -225,6 +262,13 @@ impl fmt::Display for PlanErrors {
             let line_break = if i == 0 { "" } else { "\n" };
             write!(f, "{line_break}{}: {}", error.path, error.message)?;
         }
+        for kind in self.kinds.iter().filter(|kind| kind.count > SIMILAR_MAX) {
+            write!(
+                f,
+                "\n{}: {} ({} times in all, {} shown)",
+                kind.path, kind.message, kind.count, SIMILAR_MAX
+            )?;
+        }
         if self.omitted > 0 {
             write!(f, "\nand {} more", self.omitted)?;
         }
@@ -233,6 +277,35 @@ impl fmt::Display for PlanErrors {
 }
 
 impl std::error::Error for PlanErrors {}
+
+/// A path whose indices are left out: `zones[].rows[].seats[].category`.
+fn without_indices(path: &str) -> String {
+    let mut within = false;
+    path.chars()
+        .filter(|c| {
+            within = (within || *c == '[') && *c != ']';
+            !within || *c == '['
+        })
+        .collect()
+}
+
+/// A message whose quoted values and numbers are replaced by `...`.
+fn without_values(message: &str) -> String {
+    let (mut kind, mut quoted, mut escaped) = (String::new(), false, false);
+    for c in message.chars() {
+        let ends_quote = c == '"' && !escaped;
+        escaped = quoted && c == '\\' && !escaped;
+        if quoted || ends_quote || c.is_ascii_digit() {
+            if !kind.ends_with("...") {
+                kind.push_str("...");
+            }
+        } else {
+            kind.push(c);
+        }
+        quoted ^= ends_quote;
+    }
+    kind
+}
 
 /// A path in a JSON document. Built on the stack on the way down, and formatted only for an error.
 pub(crate) struct JsonPath<'a> {
@@ -312,6 +385,6 @@ pub(crate) fn syntax_error(json: &str, error: &serde_json::Error) -> PlanErrors 
     let path = format!("line {}, column {}", error.line(), error.column());
     PlanErrors {
         errors: vec![PlanError { path, message }],
-        omitted: 0,
+        ..PlanErrors::default()
     }
 }

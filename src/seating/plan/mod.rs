@@ -6,6 +6,8 @@ mod errors;
 mod generate;
 mod geometry;
 mod seating_plan;
+mod unique_json;
+mod validate_places;
 mod validate_pretix;
 
 pub use self::{

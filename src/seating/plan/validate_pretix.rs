@@ -13,6 +13,7 @@ use crate::seating::plan::{
         Area, AreaText, Attribute, Category, Circle, Document, Ellipse, Point, Polygon, Row, Seat, Zone,
     },
     errors::{JsonPath, PlanErrors, syntax_error},
+    unique_json, validate_places,
 };
 
 /// Largest accepted plan; more seats are taken for a mistake.
@@ -34,7 +35,7 @@ pub(crate) fn read(json: &str) -> Result<Document, PlanErrors> {
         );
         return Err(errors);
     }
-    let value: Value = match serde_json::from_str(json) {
+    let value = match unique_json::read(json, &mut errors) {
         Ok(value) => value,
         Err(error) => return Err(syntax_error(json, &error)),
     };
@@ -44,6 +45,7 @@ pub(crate) fn read(json: &str) -> Result<Document, PlanErrors> {
         guids: HashMap::new(),
     }
     .document(&value);
+    validate_places::check(&value, &mut errors);
     match document {
         Some(document) if errors.is_empty() => Ok(document),
         _ => Err(errors),

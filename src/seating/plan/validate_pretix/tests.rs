@@ -8,7 +8,7 @@ use crate::seating::plan::{Plan, validate_pretix::SEATS_MAX};
 fn small() -> Value {
     let seat = |guid: &str, x: i32, category: &str| {
         json!({
-            "seat_guid": guid, "seat_number": "1", "category": category,
+            "seat_guid": guid, "seat_number": guid, "category": category,
             "uuid": "u", "position": {"x": x, "y": 0},
         })
     };
@@ -133,6 +133,128 @@ fn syntax_errors_have_line_and_column() {
             "{text:?}: {errors}"
         );
     }
+}
+
+/// A plan with a second row like the first, whose seats have names and spots of their own.
+fn two_rows() -> Value {
+    let mut plan = small();
+    let mut row = plan["zones"][0]["rows"][0].clone();
+    row["row_number"] = json!("B");
+    row["position"]["y"] = json!(20);
+    for (s, guid) in ["B-1", "B-2"].iter().enumerate() {
+        row["seats"][s]["seat_guid"] = json!(guid);
+    }
+    plan["zones"][0]["rows"].as_array_mut().unwrap().push(row);
+    plan
+}
+
+fn errors_in_two_rows(at: &str, value: Value) -> Vec<String> {
+    let mut plan = two_rows();
+    *plan.pointer_mut(at).unwrap() = value;
+    errors_of(&plan)
+}
+
+#[test]
+fn places_that_a_ticket_cannot_tell_apart_are_refused() {
+    assert!(Plan::parse(&two_rows().to_string()).is_ok());
+    let row = "/zones/0/rows/1/row_number";
+    assert_eq!(
+        errors_in_two_rows(row, json!("A")),
+        [
+            "zones[0].rows[1].row_number: row \"A\" is there twice in section \"Stalls\", first at zones[0].rows[0]"
+        ]
+    );
+    let cyrillic = errors_in_two_rows(row, json!("\u{410}"));
+    assert!(cyrillic[0].contains("looks like \"A\""), "{cyrillic:?}");
+    assert_eq!(
+        errors_in_two_rows("/zones/0/rows/1/seats/1/seat_number", json!("A-1")),
+        [
+            "zones[0].rows[1].seats[1].seat_number: number \"A-1\" is there twice in this row, first at \
+          zones[0].rows[1].seats[0]"
+        ]
+    );
+    assert_eq!(
+        errors_in_two_rows("/zones/0/rows/1/position/y", json!(0)),
+        [
+            "zones[0].rows[1].seats[0].position: is the spot of another seat, zones[0].rows[0].seats[0]",
+            "zones[0].rows[1].seats[1].position: is the spot of another seat, zones[0].rows[0].seats[1]",
+        ]
+    );
+    let full_width = errors_in_two_rows("/zones/0/rows/1/seats/0/seat_guid", json!("\u{ff21}-1"));
+    assert!(
+        full_width[0].contains("looks like \"A-1\" at zones[0].rows[0]"),
+        "{full_width:?}"
+    );
+    let category = errors_with("/categories/1/name", json!(" R"));
+    assert!(
+        category.iter().any(|error| error.contains("looks like \"R\"")),
+        "{category:?}"
+    );
+}
+
+#[test]
+fn a_row_of_the_same_label_in_another_section_is_valid() {
+    let mut plan = two_rows();
+    let mut zone = plan["zones"][0].clone();
+    zone["rows"].as_array_mut().unwrap().remove(0);
+    plan["zones"][0]["rows"].as_array_mut().unwrap().remove(1);
+    zone["name"] = json!("Balcony");
+    zone["rows"][0]["row_number"] = json!("A");
+    plan["zones"].as_array_mut().unwrap().push(zone);
+    assert!(Plan::parse(&plan.to_string()).is_ok());
+}
+
+#[test]
+fn invisible_characters_are_refused_in_every_text() {
+    for at in [
+        "/name",
+        "/categories/0/name",
+        "/zones/0/name",
+        "/zones/0/rows/0/row_number",
+        "/zones/0/rows/0/seats/0/seat_number",
+        "/zones/0/rows/0/seats/0/seat_guid",
+        "/zones/0/areas/1/text",
+    ] {
+        let errors = errors_with(at, json!("R\u{200b}"));
+        assert!(
+            errors[0].contains("an invisible character (U+200B)"),
+            "{at}: {errors:?}"
+        );
+    }
+}
+
+#[test]
+fn a_key_that_is_there_twice_is_refused_with_its_path() {
+    let twice = small()
+        .to_string()
+        .replace(r#""seat_guid":"A-2""#, r#""seat_guid":"A-1","seat_guid":"A-2""#);
+    assert_eq!(
+        Plan::parse(&twice).unwrap_err().to_string(),
+        "zones[0].rows[0].seats[1].seat_guid: is there twice in one object"
+    );
+}
+
+#[test]
+fn errors_of_one_kind_are_summed_up() {
+    let mut plan = small();
+    let seats: Vec<Value> = (0..300)
+        .map(|i| {
+            json!({
+                "seat_guid": format!("A-{i}"), "seat_number": i.to_string(), "category": format!("Gold {i}"),
+                "position": {"x": 10 * i, "y": 0},
+            })
+        })
+        .collect();
+    plan["zones"][0]["rows"][0]["seats"] = json!(seats);
+    plan["zones"][0]["rows"][0]["row_number"] = json!(7);
+    let text = Plan::parse(&plan.to_string()).unwrap_err().to_string();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 7, "{text}");
+    assert_eq!(lines[0], "zones[0].rows[0].row_number: must be a text");
+    assert_eq!(
+        lines[6],
+        "zones[].rows[].seats[].category: ... is not one of the plan's categories (300 times in all, 5 shown)"
+    );
 }
 
 /// JSON pointers to every value of the document.
