@@ -90,17 +90,20 @@ async fn upkeep(state: Arc<AppState>, metrics: Option<PrometheusHandle>, lifecyc
 }
 
 fn record_orders(box_office: &BoxOfficeState) {
-    let orders = box_office.checkout.stats();
-    for (outcome, count) in [
-        ("opened", orders.opened),
-        ("paid", orders.paid),
-        ("unpaid", orders.unpaid),
-        ("refunded", orders.refunded),
-        ("late_money", orders.late_money),
-    ] {
-        metrics::counter!("stagedoor_orders_total", "outcome" => outcome).absolute(count);
+    for (sale, orders) in box_office.checkout.stats() {
+        let sale = sale.to_string();
+        for (outcome, count) in [
+            ("opened", orders.opened),
+            ("paid", orders.paid),
+            ("unpaid", orders.unpaid),
+            ("refunded", orders.refunded),
+            ("late_money", orders.late_money),
+        ] {
+            metrics::counter!("stagedoor_orders_total", "sale" => sale.clone(), "outcome" => outcome)
+                .absolute(count);
+        }
+        metrics::gauge!("stagedoor_orders_in_progress", "sale" => sale).set(as_f64(orders.in_progress));
     }
-    metrics::gauge!("stagedoor_orders_in_progress").set(as_f64(orders.in_progress));
 }
 
 fn record_seats(box_office: &BoxOfficeState) {

@@ -1,10 +1,8 @@
 //! What the facade, the saga steps and the recovery share.
 
-use std::{
-    future::Future,
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
 
 use crate::checkout::{
     ledger::port::{LeaseRequest, Ledger},
@@ -13,7 +11,7 @@ use crate::checkout::{
     payment::PaymentGateway,
     saga::{retry_policy::RetryPolicy, running_orders::RunningOrders},
     seats::port::Seats,
-    types::{Config, SaleConfig},
+    types::{CheckoutStats, Config, SaleConfig},
 };
 use crate::{
     kernel::{Clock, Entropy, SaleId},
@@ -24,14 +22,19 @@ use crate::{
 /// refused.
 pub(crate) const RUNNING_ORDERS_MAX: usize = 20_000;
 
-/// Counters since the start of the process.
+/// Counts of orders since the start of the process, by sale.
 #[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) opened: AtomicU64,
-    pub(crate) paid: AtomicU64,
-    pub(crate) unpaid: AtomicU64,
-    pub(crate) refunded: AtomicU64,
-    pub(crate) late_money: AtomicU64,
+pub(crate) struct Counters(Mutex<BTreeMap<SaleId, CheckoutStats>>);
+
+impl Counters {
+    pub(crate) fn add(&self, sale: &SaleId, count: impl FnOnce(&mut CheckoutStats)) {
+        count(self.0.lock().entry(sale.clone()).or_default());
+    }
+
+    /// The counts so far; their `in_progress` is 0.
+    pub(crate) fn snapshot(&self) -> BTreeMap<SaleId, CheckoutStats> {
+        self.0.lock().clone()
+    }
 }
 
 /// Configuration, ports and shared state of one checkout.

@@ -8,7 +8,11 @@ use crate::checkout::{
 };
 use crate::kernel::OrderId;
 
-/// History of an order, oldest entry first. The start of a step is left out once its end is recorded.
+/// The text of an undo that returns money whether or not its step was done before.
+const MONEY_RETURNED: &str = "history.refunded";
+
+/// History of an order, oldest entry first. The start of a step is left out once its end is recorded. A step that
+/// did nothing, and the undoing of a step that was never done, are not part of it.
 pub(super) async fn history(
     context: &CheckoutContext,
     id: OrderId,
@@ -18,13 +22,22 @@ pub(super) async fn history(
         entry.state == "started"
             && log[at + 1..]
                 .iter()
-                .any(|later| later.step == entry.step && later.state == "done")
+                .any(|later| later.step == entry.step && matches!(later.state.as_str(), "done" | "skipped"))
+    };
+    let is_undone_without_done = |at: usize, entry: &SagaLogEntry| {
+        entry.state == "undone"
+            && !log[..at].iter().any(|earlier| {
+                (&earlier.saga, &earlier.step) == (&entry.saga, &entry.step) && earlier.state == "done"
+            })
     };
     Ok(log
         .iter()
         .enumerate()
         .filter(|(at, entry)| !is_superseded(*at, entry))
-        .filter_map(|(_, entry)| history_entry(entry))
+        .filter_map(|(at, entry)| {
+            history_entry(entry)
+                .filter(|shown| shown.text_key == MONEY_RETURNED || !is_undone_without_done(at, entry))
+        })
         .collect())
 }
 

@@ -34,7 +34,7 @@ pub use self::{
         WebhookOutcome,
     },
     outbox::EventPublisher,
-    service::{Checkout, CheckoutStats, Deps, LedgerLocation},
+    service::{Checkout, Deps, LedgerLocation},
     tickets::{Ticket, TicketClaims, qr_png, qr_svg, verify_ticket},
     types::{ClaimedSeats, Config, HeldSeats, PerformanceKey, SaleConfig, SeatInfo},
 };

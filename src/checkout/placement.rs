@@ -1,7 +1,7 @@
 //! Placing an order: idempotency, admission by the order limiter, the first ledger transaction, and the
 //! answer.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use crate::checkout::{
     context::{CheckoutContext, RUNNING_ORDERS_MAX},
@@ -62,14 +62,16 @@ pub(super) async fn place_order(
         });
     };
     let (card, visit) = (CardToken::new(request.token.clone()), request.visit);
+    let sale = request.sale.clone();
     let order = new_order(context, request, held_seats, request_hash);
     let position = order.position.clone();
     let id = match context.ledger.open_order(order, context.lease_request()).await? {
         OpenOutcome::New(lease) => {
-            context.counters.opened.fetch_add(1, Ordering::Relaxed);
+            context.counters.add(&sale, |counts| counts.opened += 1);
             let saga = LeasedSaga {
                 lease,
                 visit,
+                sale,
                 position,
             };
             runner::start(context, saga, Some(card));

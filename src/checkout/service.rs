@@ -1,10 +1,6 @@
 //! The facade of checkout.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::checkout::{
     context::{CheckoutContext, Counters},
@@ -22,7 +18,7 @@ use crate::checkout::{
     saga::{recovery, refund::REFUND, retry_policy::RetryPolicy, runner, running_orders::RunningOrders},
     seats::port::Seats,
     tickets::{self, Ticket},
-    types::Config,
+    types::{CheckoutStats, Config},
 };
 use crate::{
     kernel::{Clock, Entropy, OrderId, SaleId, Subject, VisitId},
@@ -63,23 +59,6 @@ pub enum LedgerLocation {
         /// Connection URL.
         url: String,
     },
-}
-
-/// Counts of orders since the start of the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CheckoutStats {
-    /// Orders that run in this process now.
-    pub in_progress: u64,
-    /// Orders opened.
-    pub opened: u64,
-    /// Orders paid.
-    pub paid: u64,
-    /// Orders that ended without tickets, for whatever reason.
-    pub unpaid: u64,
-    /// Paid orders whose money was returned.
-    pub refunded: u64,
-    /// Payments that arrived after their order was closed.
-    pub late_money: u64,
 }
 
 /// Checkout of a box office: places, tracks and cancels orders.
@@ -303,18 +282,17 @@ impl Checkout {
         self.context.order_limiter.is_saturated()
     }
 
-    /// Counts of orders since the start of the process.
+    /// Counts of orders since the start of the process, by sale; each configured sale is there.
     #[must_use]
-    pub fn stats(&self) -> CheckoutStats {
-        let counters = &self.context.counters;
-        CheckoutStats {
-            in_progress: self.context.running_orders.count() as u64,
-            opened: counters.opened.load(Ordering::Relaxed),
-            paid: counters.paid.load(Ordering::Relaxed),
-            unpaid: counters.unpaid.load(Ordering::Relaxed),
-            refunded: counters.refunded.load(Ordering::Relaxed),
-            late_money: counters.late_money.load(Ordering::Relaxed),
+    pub fn stats(&self) -> BTreeMap<SaleId, CheckoutStats> {
+        let mut stats = self.context.counters.snapshot();
+        for config in &self.context.config.sales {
+            stats.entry(config.sale.clone()).or_default();
         }
+        for sale in self.context.running_orders.sales() {
+            stats.entry(sale).or_default().in_progress += 1;
+        }
+        stats
     }
 
     /// Number of orders that take far longer than they should. Anything above zero is an alarm.

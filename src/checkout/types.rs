@@ -87,3 +87,20 @@ pub struct ClaimedSeats {
     /// Earliest time at which a claim that is not booked may end.
     pub until: Timestamp,
 }
+
+/// Counts of a sale's orders since the start of the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CheckoutStats {
+    /// Orders that run in this process now.
+    pub in_progress: u64,
+    /// Orders opened.
+    pub opened: u64,
+    /// Orders paid.
+    pub paid: u64,
+    /// Orders that ended without tickets, for whatever reason.
+    pub unpaid: u64,
+    /// Paid orders whose money was returned.
+    pub refunded: u64,
+    /// Payments that arrived after their order was closed.
+    pub late_money: u64,
+}

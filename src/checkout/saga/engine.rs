@@ -20,10 +20,12 @@ use crate::{
     platform::shutdown::Lifecycle,
 };
 
-/// Outcome of an action. An undo returns only `Done` or `Retry`; anything else counts as `Retry`.
+/// Outcome of an action. An undo returns only `Done`, `Skipped` or `Retry`; anything else counts as `Retry`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum StepOutcome {
     Done,
+    /// There was nothing to do. The saga goes on, and the buyer's history does not say that it was done.
+    Skipped,
     /// Unknown, or not possible at the moment: run the same step again after a pause.
     Retry,
     /// The buyer has to act: run the same step again when woken, or after the poll interval.
@@ -184,8 +186,10 @@ impl<C> SagaEngine<'_, C> {
             lease_until: now,
         };
         match outcome {
-            StepOutcome::Done if position.undoing => undone(&mut progress, saga, index),
-            StepOutcome::Done => done(&mut progress, saga, index),
+            StepOutcome::Done if position.undoing => undone(&mut progress, saga, index, "undone"),
+            StepOutcome::Skipped if position.undoing => undone(&mut progress, saga, index, "undo_skipped"),
+            StepOutcome::Done => done(&mut progress, saga, index, "done"),
+            StepOutcome::Skipped => done(&mut progress, saga, index, "skipped"),
             StepOutcome::Compensate(reason) if !position.undoing => {
                 progress.log.push((step.into(), "refused"));
                 progress.reason = Some(reason);
@@ -264,9 +268,9 @@ impl<C> SagaEngine<'_, C> {
     }
 }
 
-/// An action has succeeded: on to the next step, or to the end.
-fn done<C>(progress: &mut Progress, saga: &SagaTable<C>, index: usize) {
-    progress.log.push((saga.steps[index].name.into(), "done"));
+/// An action has succeeded, or had nothing to do: on to the next step, or to the end.
+fn done<C>(progress: &mut Progress, saga: &SagaTable<C>, index: usize, state: &'static str) {
+    progress.log.push((saga.steps[index].name.into(), state));
     match saga.steps.get(index + 1) {
         Some(next) => {
             progress.log.push((next.name.into(), "started"));
@@ -277,9 +281,9 @@ fn done<C>(progress: &mut Progress, saga: &SagaTable<C>, index: usize) {
 }
 
 /// A step has been undone: back to the one before it that can be undone, or to the end.
-fn undone<C>(progress: &mut Progress, saga: &SagaTable<C>, index: usize) {
+fn undone<C>(progress: &mut Progress, saga: &SagaTable<C>, index: usize, state: &'static str) {
     if saga.steps[index].undo.is_some() {
-        progress.log.push((saga.steps[index].name.into(), "undone"));
+        progress.log.push((saga.steps[index].name.into(), state));
     }
     match saga.steps[..index].iter().rfind(|step| step.undo.is_some()) {
         Some(previous) => enter(progress, previous.name),

@@ -48,7 +48,7 @@ async fn reclaim(step: &StepContext) -> StepResult {
 
 async fn refund_and_close(step: &StepContext) -> StepResult {
     let refunded = refund_or_void(step).await?;
-    if refunded != StepOutcome::Done {
+    if !matches!(refunded, StepOutcome::Done | StepOutcome::Skipped) {
         return Ok(refunded);
     }
     let order = step.order().await?;
@@ -58,5 +58,5 @@ async fn refund_and_close(step: &StepContext) -> StepResult {
     ledger
         .close_order(step.lease, OrderState::Refunded, event, None, step.now())
         .await?;
-    Ok(StepOutcome::Done)
+    Ok(refunded)
 }

@@ -291,7 +291,9 @@ async fn capture(step: &StepContext) -> StepResult {
                 .ledger
                 .record_capture(step.lease, step.now())
                 .await?;
-            step.checkout.counters.paid.fetch_add(1, Ordering::Relaxed);
+            step.checkout
+                .counters
+                .add(&order.performance_key.sale, |counts| counts.paid += 1);
             step.running.release_visit();
             step.running.notify_changed();
             Ok(StepOutcome::Done)

@@ -46,20 +46,21 @@ async fn void_tickets(step: &StepContext) -> StepResult {
     Ok(StepOutcome::Done)
 }
 
-/// Returns the buyer's money: whatever state the payment is in, it ends voided, refunded or declined.
+/// Returns the buyer's money: whatever state the payment is in, it ends voided, refunded or declined. Skipped when
+/// there never was any money: no payment, or a declined one.
 pub(crate) async fn refund_or_void(step: &StepContext) -> StepResult {
     let order = step.order().await?;
     let Some(key) = order.payment_key.as_deref() else {
-        return Ok(StepOutcome::Done);
+        return Ok(StepOutcome::Skipped);
     };
     let (checkout, gateway) = (&step.checkout, &step.checkout.gateway);
     let payment = checkout
         .call_with_timeout(gateway.lookup(key), LookupOutcome::Unknown)
         .await;
     let settled = match payment {
-        LookupOutcome::Found(
-            PaymentState::Voided | PaymentState::Refunded | PaymentState::Declined { .. },
-        ) => return Ok(StepOutcome::Done),
+        LookupOutcome::Found(PaymentState::Declined { .. }) => return Ok(StepOutcome::Skipped),
+        // Perhaps by an earlier run of this step.
+        LookupOutcome::Found(PaymentState::Voided | PaymentState::Refunded) => return Ok(StepOutcome::Done),
         LookupOutcome::Found(PaymentState::Captured) => {
             checkout
                 .call_with_timeout(gateway.refund(key, order.total), SettleOutcome::Unknown)

@@ -1,6 +1,6 @@
 //! Runs a saga in a task of its own.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use crate::checkout::{
     context::CheckoutContext,
@@ -23,7 +23,9 @@ pub(crate) static SAGAS: [&SagaTable<StepContext>; 3] = [&PURCHASE, &REFUND, &LA
 
 /// Starts a task that runs the saga until it ends. `card` is present only for a new purchase.
 pub(crate) fn start(context: &Arc<CheckoutContext>, saga: LeasedSaga, card: Option<CardToken>) {
-    let running = context.running_orders.insert(saga.lease.order, saga.visit);
+    let running = context
+        .running_orders
+        .insert(saga.lease.order, saga.visit, saga.sale.clone());
     let shared = Arc::clone(context);
     context.lifecycle.spawn(async move {
         // The inner task isolates a panic in a step: the order must not look as if it were still running.
@@ -71,13 +73,12 @@ async fn count(context: &CheckoutContext, saga: &str, id: OrderId) {
     let Ok(Some(order)) = context.ledger.order(id).await else {
         return;
     };
-    if saga == LATE_MONEY.name {
-        context.counters.late_money.fetch_add(1, Ordering::Relaxed);
-    }
-    let counter = match order.state {
-        OrderState::Declined | OrderState::Expired => &context.counters.unpaid,
-        OrderState::Refunded | OrderState::Canceled => &context.counters.refunded,
-        _ => return,
-    };
-    counter.fetch_add(1, Ordering::Relaxed);
+    context.counters.add(&order.performance_key.sale, |counts| {
+        counts.late_money += u64::from(saga == LATE_MONEY.name);
+        match order.state {
+            OrderState::Declined | OrderState::Expired => counts.unpaid += 1,
+            OrderState::Refunded | OrderState::Canceled => counts.refunded += 1,
+            _ => {}
+        }
+    });
 }

@@ -11,12 +11,13 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
-use crate::kernel::{OrderId, VisitId};
+use crate::kernel::{OrderId, SaleId, VisitId};
 
 /// One order in progress.
 #[derive(Debug)]
 pub(crate) struct RunningOrder {
     visit: VisitId,
+    sale: SaleId,
     holds_visit: AtomicBool,
     /// Cuts the pause of its saga short.
     pub(crate) wake: Notify,
@@ -51,9 +52,10 @@ pub(crate) struct RunningOrders(Mutex<Index>);
 
 impl RunningOrders {
     /// Registers a run of the order. It replaces an earlier run, which has lost its lease.
-    pub(crate) fn insert(&self, order: OrderId, visit: VisitId) -> Arc<RunningOrder> {
+    pub(crate) fn insert(&self, order: OrderId, visit: VisitId, sale: SaleId) -> Arc<RunningOrder> {
         let running = Arc::new(RunningOrder {
             visit,
+            sale,
             holds_visit: AtomicBool::new(true),
             wake: Notify::new(),
             changes: watch::Sender::new(0),
@@ -110,5 +112,15 @@ impl RunningOrders {
 
     pub(crate) fn count(&self) -> usize {
         self.0.lock().by_order.len()
+    }
+
+    /// The sale of each order.
+    pub(crate) fn sales(&self) -> Vec<SaleId> {
+        self.0
+            .lock()
+            .by_order
+            .values()
+            .map(|order| order.sale.clone())
+            .collect()
     }
 }

@@ -151,8 +151,8 @@ impl SeatStoreRecovery {
     fn log_failure(&mut self, error: &RecoveryError) {
         let text = error.to_string();
         if text != self.last_failure {
-            let performance = &self.store.performance_key().performance;
-            tracing::warn!(%error, %performance, "could not check the seat store; retrying");
+            let PerformanceKey { sale, performance } = self.store.performance_key();
+            tracing::warn!(%error, %sale, %performance, "could not check the seat store; retrying");
             self.last_failure = text;
         }
     }
@@ -175,6 +175,7 @@ impl SeatStoreRecovery {
             self.stale_checks = 0;
             if self.store.active_epoch() != Some(recorded.epoch) {
                 tracing::info!(
+                    sale = %key.sale,
                     performance = %key.performance,
                     epoch = recorded.epoch,
                     "the seat store is active"
@@ -212,17 +213,19 @@ impl SeatStoreRecovery {
             // Another node has advanced it for another server.
             return Ok(());
         }
-        let (performance, epoch) = (&key.performance, advanced.epoch);
+        let (sale, performance, epoch) = (&key.sale, &key.performance, advanced.epoch);
         if recorded.epoch == 0 {
-            tracing::info!(%performance, "the seat store is new; filling it from the ledger");
+            tracing::info!(%sale, %performance, "the seat store is new; filling it from the ledger");
         } else {
             tracing::warn!(
+                %sale,
                 %performance,
                 epoch,
                 "the seat store lost its data; rebuilding it from the ledger"
             );
             metrics::counter!(
                 "stagedoor_seat_store_data_loss_total",
+                "sale" => key.sale.to_string(),
                 "performance" => performance.to_string()
             )
             .increment(1);
@@ -234,7 +237,7 @@ impl SeatStoreRecovery {
         }
         self.stale_checks = 0;
         self.store.activate(epoch, &status.dataset_id);
-        tracing::info!(%performance, epoch, "the seat store is active");
+        tracing::info!(%sale, %performance, epoch, "the seat store is active");
         // Once more, for the claims that were made during the rebuild.
         let claims = claims_of(&self.context, &key).await?;
         Ok(self.store.restore(claims).await?)
@@ -286,12 +289,17 @@ impl SeatStoreRecovery {
         let unknown = again(&self.mismatch.unknown, &before.unknown);
         let performance = key.performance.to_string();
         let count = u32::try_from(missing.len() + unknown.len()).unwrap_or(u32::MAX);
-        metrics::gauge!("stagedoor_seat_store_ledger_mismatch_seats", "performance" => performance.clone())
-            .set(f64::from(count));
+        metrics::gauge!(
+            "stagedoor_seat_store_ledger_mismatch_seats",
+            "sale" => key.sale.to_string(),
+            "performance" => performance.clone()
+        )
+        .set(f64::from(count));
         if count == 0 {
             return Ok(());
         }
         tracing::error!(
+            sale = %key.sale,
             performance,
             missing = missing.len(),
             unknown = unknown.len(),

@@ -11,7 +11,7 @@ use crate::checkout::{
     order::{OrderState, Reason},
     payment::CardToken,
     placement,
-    saga::{engine::StepOutcome, purchase::PURCHASE, step_context::StepContext},
+    saga::{engine::StepOutcome, publish::PUBLISH, purchase::PURCHASE, step_context::StepContext},
 };
 
 /// An order that is opened and leased, but not run.
@@ -28,7 +28,7 @@ async fn opened_order(world: &World) -> StepContext {
     let OpenOutcome::New(lease) = context.ledger.open_order(order, lease).await.unwrap() else {
         panic!("not new")
     };
-    let running = context.running_orders.insert(lease.order, visit);
+    let running = context.running_orders.insert(lease.order, visit, sale_id());
     StepContext::new(
         Arc::clone(context),
         lease,
@@ -46,7 +46,11 @@ async fn each_step_is_idempotent() {
             for _ in 0..=usize::from(n == twice) {
                 assert_eq!(
                     (step.action)(&order).await.unwrap(),
-                    StepOutcome::Done,
+                    if step.name == PUBLISH.name {
+                        StepOutcome::Skipped
+                    } else {
+                        StepOutcome::Done
+                    },
                     "{} with {} twice",
                     step.name,
                     PURCHASE.steps[twice].name

@@ -192,7 +192,7 @@ const METRICS: &[Metric] = &[
     ),
     counter(
         "stagedoor_waiting_room_rebuilds_total",
-        "Times this node rebuilt a queue's store from the journal.",
+        "Times this node rebuilt a queue's store from the journal, by sale.",
     ),
     gauge(
         "stagedoor_waiting_room_draw_step",
@@ -224,20 +224,20 @@ const METRICS: &[Metric] = &[
     gauge(
         "stagedoor_seat_store_ledger_mismatch_seats",
         Unit::Count,
-        "Seats on which the seat store and the ledger disagree, by performance; must be 0.",
+        "Seats on which the seat store and the ledger disagree, by sale and performance; must be 0.",
     ),
     counter(
         "stagedoor_seat_store_data_loss_total",
-        "Times this node found that the seat store had lost its data, by performance.",
+        "Times this node found that the seat store had lost its data, by sale and performance.",
     ),
     counter(
         "stagedoor_orders_total",
-        "Orders since this process started, by outcome.",
+        "Orders since this process started, by sale and outcome.",
     ),
     gauge(
         "stagedoor_orders_in_progress",
         Unit::Count,
-        "Orders in progress at this node.",
+        "Orders in progress at this node, by sale.",
     ),
     counter(
         "stagedoor_box_office_reports_total",

@@ -109,7 +109,7 @@ pub(super) async fn start_saga(
         .await?;
     let changed = sqlx::query(
         "UPDATE orders SET state = $3, reason = $4, payment_check_at = NULL, updated_at = $5 WHERE id = $1
-         AND state = $2 RETURNING visit",
+         AND state = $2 RETURNING visit, sale",
     )
     .bind(&id)
     .bind(from.as_str())
@@ -119,7 +119,7 @@ pub(super) async fn start_saga(
     .fetch_optional(&mut *db)
     .await?;
     let Some(row) = changed else { return Ok(None) };
-    let visit = parse(&row, "visit")?;
+    let (visit, sale) = (parse(&row, "visit")?, parse(&row, "sale")?);
     // Earlier leases are fenced off below, so the mark that kept them from claiming is no longer needed.
     sqlx::query("DELETE FROM closed_attempt WHERE order_id = $1")
         .bind(&id)
@@ -151,6 +151,7 @@ pub(super) async fn start_saga(
     Ok(Some(LeasedSaga {
         lease: FencedLease { order, fence },
         visit,
+        sale,
         position,
     }))
 }
@@ -169,7 +170,8 @@ pub(super) async fn lease_due_sagas(
          UPDATE saga s SET fence = s.fence + 1, lease_owner = $1, lease_until = $2
          FROM due JOIN orders o ON o.id = due.order_id
          WHERE s.order_id = due.order_id
-         RETURNING s.order_id, s.fence, s.saga, s.step, s.undoing, s.attempts, s.step_started_at, o.visit",
+         RETURNING s.order_id, s.fence, s.saga, s.step, s.undoing, s.attempts, s.step_started_at, o.visit,
+                   o.sale",
     )
     .bind(&request.owner)
     .bind(request.until.as_millis())
@@ -188,6 +190,7 @@ fn leased(row: &PgRow) -> TxResult<LeasedSaga> {
             fence: row.try_get("fence")?,
         },
         visit: parse(row, "visit")?,
+        sale: parse(row, "sale")?,
         position: Position {
             saga: row.try_get("saga")?,
             step: row.try_get("step")?,

@@ -73,7 +73,7 @@ pub(super) async fn start_saga(
     let id = order.to_string();
     let changed = sqlx::query(
         "UPDATE orders SET state = ?3, reason = ?4, payment_check_at = NULL, updated_at = ?5 WHERE id = ?1
-         AND state = ?2 RETURNING visit",
+         AND state = ?2 RETURNING visit, sale",
     )
     .bind(&id)
     .bind(from.as_str())
@@ -83,7 +83,7 @@ pub(super) async fn start_saga(
     .fetch_optional(&mut *db)
     .await?;
     let Some(row) = changed else { return Ok(None) };
-    let visit = parse(&row, "visit")?;
+    let (visit, sale) = (parse(&row, "visit")?, parse(&row, "sale")?);
     // Earlier leases are fenced off below, so the mark that kept them from claiming is no longer needed.
     sqlx::query("DELETE FROM closed_attempt WHERE order_id = ?1")
         .bind(&id)
@@ -117,6 +117,7 @@ pub(super) async fn start_saga(
     Ok(Some(LeasedSaga {
         lease: FencedLease { order, fence },
         visit,
+        sale,
         position,
     }))
 }
@@ -133,7 +134,8 @@ pub(super) async fn lease_due_sagas(
                             WHERE ended = 0 AND (lease_until < ?3 OR (?4 AND lease_owner = ?1))
                             ORDER BY lease_until LIMIT ?5)
          RETURNING order_id, fence, saga, step, undoing, attempts, step_started_at,
-                   (SELECT visit FROM orders WHERE orders.id = saga.order_id) AS visit",
+                   (SELECT visit FROM orders WHERE orders.id = saga.order_id) AS visit,
+                   (SELECT sale FROM orders WHERE orders.id = saga.order_id) AS sale",
     )
     .bind(&request.owner)
     .bind(request.until.as_millis())
@@ -152,6 +154,7 @@ fn leased(row: &SqliteRow) -> Result<LeasedSaga, LedgerError> {
             fence: row.try_get("fence")?,
         },
         visit: parse(row, "visit")?,
+        sale: parse(row, "sale")?,
         position: Position {
             saga: row.try_get("saga")?,
             step: row.try_get("step")?,

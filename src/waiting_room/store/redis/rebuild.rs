@@ -103,7 +103,8 @@ impl RedisStore {
             tracing::info!(%sale, "the queue store is new; filling it from the journal");
         } else {
             tracing::warn!(%sale, epoch, "the queue store lost its data; rebuilding it from the journal");
-            metrics::counter!("stagedoor_waiting_room_rebuilds_total").increment(1);
+            metrics::counter!("stagedoor_waiting_room_rebuilds_total", "sale" => sale.to_string())
+                .increment(1);
         }
         self.rebuild(&raised).await?;
         self.activate(&raised, &dataset);
