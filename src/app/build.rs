@@ -22,8 +22,9 @@ use crate::{
         plans,
     },
     platform::{
-        keys::{self, Keys},
+        keys::{self, Keys, MASTER_KEY_BYTES_MIN},
         redis::{Redis, RedisConfig},
+        text_file::read_text,
     },
     seating::{self, Seating},
     shop::{self, ReplayGuardLocation, Shop},
@@ -312,10 +313,15 @@ fn master_key(settings: &Settings) -> anyhow::Result<String> {
              keys.master_file"
         );
     }
-    let text = std::fs::read_to_string(file)
-        .with_context(|| format!("keys.master_file: cannot read {}", file.display()))?;
+    let text =
+        read_text(file).with_context(|| format!("keys.master_file: cannot read {}", file.display()))?;
     match text.trim() {
         "" => bail!("keys.master_file: {} is empty", file.display()),
+        key if key.len() < MASTER_KEY_BYTES_MIN => bail!(
+            "keys.master_file: the key in {} must be at least {MASTER_KEY_BYTES_MIN} bytes long; `openssl rand \
+            -base64 32` makes a good one",
+            file.display()
+        ),
         key => Ok(key.to_owned()),
     }
 }

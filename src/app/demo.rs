@@ -4,7 +4,7 @@
 mod options;
 mod sale;
 
-use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 
@@ -24,6 +24,7 @@ use crate::{
     edge::DemoLogin,
     kernel::{Clock, OsEntropy, SystemClock, Timestamp},
     ops::config::{DatabaseUrl, DrawSettings, SaleSettings, Secret, Settings},
+    platform::private_file::write_private,
     shop,
 };
 
@@ -92,9 +93,8 @@ pub async fn run(options: DemoOptions, mut settings: Settings) -> anyhow::Result
                 lifecycle.clone().spawn(async move {
                     let report = crowd::run(crowd, clock, lifecycle).await;
                     println!("crowd:   {}", report.summary());
-                    if let Err(error) =
-                        fs::write(&report_file, serde_json::to_vec(&report).unwrap_or_default())
-                    {
+                    let content = serde_json::to_vec(&report).unwrap_or_default();
+                    if let Err(error) = write_private(&report_file, &content) {
                         tracing::warn!(%error, "cannot write the crowd's report; the audit will lack it");
                     }
                 });

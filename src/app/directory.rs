@@ -11,7 +11,10 @@ use crate::{
     app::{created_files, roles::Roles},
     kernel::Entropy,
     ops::config::Settings,
-    platform::{keys::write_private, signing::base64url},
+    platform::{
+        private_file::{open_private, write_private},
+        signing::base64url,
+    },
 };
 
 /// Creates the data directory, readable by its owner only, because its databases hold personal data.
@@ -96,10 +99,5 @@ pub(super) fn secret_file(file: &Path, entropy: &dyn Entropy) -> anyhow::Result<
 }
 
 fn lock_file(file: &Path) -> anyhow::Result<fs::File> {
-    fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(file)
-        .with_context(|| format!("cannot create {}", file.display()))
+    open_private(file).with_context(|| format!("cannot create {}", file.display()))
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use tokio::net::TcpListener;
 
 use crate::{
-    app::{directory, listeners::listen, runtime::stop_signal},
+    app::{directory, listeners::listen, runtime::StopSignals},
     checkout::{gateways::sandbox::SandboxGateway, webhooks::WebhookSecret},
     demo::sandbox_gateway::{self, SandboxConfig, WebhookTarget},
     kernel::{Clock, Entropy, OsEntropy, SystemClock},
@@ -41,9 +41,10 @@ pub async fn sandbox_gateway(
         Arc::new(OsEntropy),
     );
     let server = sandbox_gateway::serve(listener, config, lifecycle.clone());
+    let mut signals = StopSignals::listen()?;
     tokio::select! {
         served = server => served?,
-        stopped = stop_signal() => stopped?,
+        () = signals.next() => {}
         reason = lifecycle.process().failed() => bail!(reason),
     }
     lifecycle.stop();

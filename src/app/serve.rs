@@ -12,7 +12,7 @@ use crate::{
         listeners::{Listeners, listen},
         metrics_loop,
         roles::Roles,
-        runtime::stop_signal,
+        runtime::StopSignals,
     },
     edge::{self, ConnectionTimeouts, Dispatcher, connection::acceptor::ConnectionLimits},
     ops::{
@@ -23,6 +23,9 @@ use crate::{
     },
     platform::{process::Process, shutdown::Lifecycle},
 };
+
+/// How long requests in flight may take after a second signal to stop.
+const HURRIED_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Work that starts once the process serves; it is given the background lifecycle.
 pub type OnOpen = Box<dyn FnOnce(&Lifecycle) + Send>;
@@ -82,6 +85,11 @@ async fn serve_process(
     process: &Process,
 ) -> anyhow::Result<()> {
     telemetry::init_logs(&settings.log.level, settings.log.format);
+    tracing::info!(
+        public = %listeners.public.local_addr()?,
+        admin = %listeners.admin.local_addr()?,
+        "listening"
+    );
     let metrics = telemetry::init_metrics();
     let lifecycles = Lifecycles::of(process);
     let readiness = Readiness::of(process);
@@ -136,16 +144,20 @@ async fn serve_process(
         on_open(&lifecycles.background);
     }
 
-    stop_signal().await?;
+    let mut signals = StopSignals::listen()?;
+    signals.next().await;
     readiness.set(false);
-    drain(&settings, &lifecycles).await;
+    drain(&settings, &lifecycles, &mut signals).await;
     let _ = public.await;
     Ok(())
 }
 
 /// Shuts down in the order of dependencies: visitors, then the background work that serves them, then the
 /// writers that record both.
-async fn drain(settings: &Settings, lifecycles: &Lifecycles) {
+///
+/// A second signal ends the notice, and leaves requests in flight one more second. Orders are safe: the next
+/// start resumes them.
+async fn drain(settings: &Settings, lifecycles: &Lifecycles, signals: &mut StopSignals) {
     let notice = Duration::from_millis(u64::from(settings.server.shutdown_notice_ms));
     let timeout = Duration::from_secs(u64::from(settings.server.shutdown_timeout_s));
     tracing::info!(
@@ -153,10 +165,24 @@ async fn drain(settings: &Settings, lifecycles: &Lifecycles) {
         "stopping: still serving, clients are asked to reconnect elsewhere"
     );
     lifecycles.visitors.begin_drain();
-    tokio::time::sleep(notice).await;
+    let mut is_hurried = tokio::select! {
+        () = tokio::time::sleep(notice) => false,
+        () = signals.next() => true,
+    };
     tracing::info!("no new connections; finishing requests in flight");
     lifecycles.visitors.stop();
-    if !lifecycles.visitors.wait_idle(timeout).await {
+    let mut is_idle = false;
+    if !is_hurried {
+        tokio::select! {
+            idle = lifecycles.visitors.wait_idle(timeout) => is_idle = idle,
+            () = signals.next() => is_hurried = true,
+        }
+    }
+    if is_hurried {
+        tracing::info!("a second signal: stopping now");
+        is_idle = lifecycles.visitors.wait_idle(timeout.min(HURRIED_TIMEOUT)).await;
+    }
+    if !is_idle {
         tracing::warn!("some requests did not finish in time");
     }
     for (lifecycle, what) in [

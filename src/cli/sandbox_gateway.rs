@@ -12,13 +12,20 @@ pub(super) struct Args {
     /// Database file of its payment statement.
     #[arg(long, value_name = "FILE", default_value = "sandbox.db")]
     statement: PathBuf,
-    /// Where it sends webhooks, signed with the secret in STAGEDOOR__GATEWAY__WEBHOOK_SECRET.
+    /// The configuration of the installation whose `gateway.webhook_secret` it signs with; without one only
+    /// STAGEDOOR__GATEWAY__WEBHOOK_SECRET is read.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where it sends webhooks, signed with that secret.
     #[arg(long, value_name = "URL")]
     webhook_url: Option<String>,
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
-    let secret = config::load(None, super::env())?.gateway.webhook_secret;
+    // Without a file, variables of other sections belong to a configuration that is not here.
+    let is_ours = |key: &str| args.config.is_some() || key.starts_with("STAGEDOOR__GATEWAY__");
+    let env = super::env().filter(|(key, _)| is_ours(key));
+    let secret = config::load(args.config.as_deref(), env)?.gateway.webhook_secret;
     app::block_on(app::sandbox_gateway(
         args.listen,
         args.statement,

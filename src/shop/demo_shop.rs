@@ -4,7 +4,7 @@ use std::{io, num::NonZeroU32, path::Path};
 
 use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 
-use crate::shop::passwords::django_hash;
+use crate::{platform::private_file::open_private, shop::passwords::django_hash};
 
 /// The password of every customer of the demo shop.
 pub const DEMO_PASSWORD: &str = "hero-lim";
@@ -85,6 +85,7 @@ pub async fn create_demo_shop(file: &Path, customers: u32) -> Result<(), DemoSho
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
         _ => {}
     }
+    open_private(&unfinished)?;
     // One hash for all customers: ten thousand hashes would take an hour.
     let hash = tokio::task::spawn_blocking(|| django_hash(DEMO_PASSWORD, "stagedoordemoshop", ITERATIONS))
         .await

@@ -11,7 +11,7 @@ use crate::{
     demo::sandbox_beacon::SandboxSigner,
     kernel::{Currency, Entropy, LocalText, OsEntropy, Timestamp},
     ops::config::{DrawSettings, PerformanceSettings, QueueOrder, SaleSettings, SignIn},
-    platform::{keys::write_private, signing::hex},
+    platform::{private_file::write_private, signing::hex},
 };
 
 /// The file that stores the sale, in the data directory.

@@ -12,7 +12,6 @@ mod shared;
 pub const MASTER_KEY_BYTES_MIN: usize = 32;
 
 pub use self::{
-    file::write_private,
     key_set::{Keys, KeysError},
     shared::record_created_schemas,
 };
