@@ -4,6 +4,15 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+/// The codes of ISO 4217 for money that can be paid with: no funds, metals or test codes.
+const CODES: &str = "\
+    AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF \
+    CLP CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GNF GTQ GYD HKD \
+    HNL HTG HUF IDR ILS INR IQD IRR ISK JMD JOD JPY KES KGS KHR KMF KPW KRW KWD KYD KZT LAK LBP LKR LRD LSL \
+    LYD MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD OMR PAB PEN PGK PHP \
+    PKR PLN PYG QAR RON RSD RUB RWF SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT \
+    TND TOP TRY TTD TWD TZS UAH UGX USD UYU UZS VED VES VND VUV WST XAF XCD XCG XOF XPF YER ZAR ZMW ZWG";
+
 /// An ISO 4217 code, three upper-case letters.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Currency([u8; 3]);
@@ -24,8 +33,8 @@ impl FromStr for Currency {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match <[u8; 3]>::try_from(text.as_bytes()) {
-            Ok(code) if code.iter().all(u8::is_ascii_uppercase) => Ok(Self(code)),
-            _ => Err("a currency is three upper-case letters (ISO 4217)"),
+            Ok(code) if CODES.split(' ').any(|known| known.as_bytes() == code) => Ok(Self(code)),
+            _ => Err("must be the ISO 4217 code of a currency, such as KRW, JPY, EUR or USD"),
         }
     }
 }
@@ -83,5 +92,20 @@ impl Money {
             amount: self.amount.checked_add(other.amount)?,
             currency: self.currency,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_codes_of_iso_4217_are_currencies() {
+        for code in ["KRW", "JPY", "EUR", "USD", "AED", "ZWG", "CLP", "PKR"] {
+            assert_eq!(code.parse::<Currency>().unwrap().as_str(), code);
+        }
+        for wrong in ["ZZZ", "XXX", "XTS", "krw", "KR", "KRWX", "", "R U", "AUD "] {
+            assert!(wrong.parse::<Currency>().is_err(), "{wrong:?}");
+        }
     }
 }

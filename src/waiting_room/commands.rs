@@ -4,7 +4,11 @@ use crate::waiting_room::{
     context::{RoomContext, WaitingRoomError},
     journal::record::Event,
     phase::{phase_at, reason_of},
-    types::{AdmissionSettings, CommandOutcome, CommandRefusal, NOTICE_CHARS_MAX, OperatorCommand, Phase},
+    state::Settings,
+    types::{
+        ACTIVE_VISITS_MAX, ADMISSION_RATE_PER_MINUTE_MAX, AdmissionSettings, CommandOutcome, CommandRefusal,
+        Config, NOTICE_CHARS_MAX, OperatorCommand, Phase,
+    },
 };
 
 /// Writes a command to the journal under its operator's name; `None`: the service's own. Effective on this
@@ -34,6 +38,12 @@ fn refusal(context: &RoomContext, command: &OperatorCommand) -> Option<CommandRe
         OperatorCommand::Notice { text: Some(text) } if text.chars().count() > NOTICE_CHARS_MAX => {
             Some(CommandRefusal::NoticeTooLong)
         }
+        OperatorCommand::SetAdmissionRate { per_minute } if *per_minute > ADMISSION_RATE_PER_MINUTE_MAX => {
+            Some(CommandRefusal::RateTooHigh)
+        }
+        OperatorCommand::SetActiveVisitsMax { visits } if *visits > ACTIVE_VISITS_MAX => {
+            Some(CommandRefusal::VisitsTooMany)
+        }
         OperatorCommand::Pause
         | OperatorCommand::Resume
         | OperatorCommand::SetAdmissionRate { .. }
@@ -44,6 +54,34 @@ fn refusal(context: &RoomContext, command: &OperatorCommand) -> Option<CommandRe
         }
         _ => None,
     }
+}
+
+/// What operators' commands have set otherwise than the configuration, a sentence each. Commands outlive a restart,
+/// so whoever edits the configuration must learn that it is not in force.
+pub(crate) fn overrides(config: &Config, settings: &Settings) -> Vec<String> {
+    let mut overrides = Vec::new();
+    let mut number = |key: &str, configured: u32, commanded: u32| {
+        if configured != commanded {
+            overrides.push(format!("{key} is {commanded}, not {configured} as configured"));
+        }
+    };
+    number(
+        "admission_rate_per_minute",
+        config.admission_rate_per_minute,
+        settings.rate_configured_per_minute,
+    );
+    number(
+        "active_visits_max",
+        config.active_visits_max,
+        settings.active_visits_max,
+    );
+    if settings.closed {
+        overrides.push("the sale is closed".to_owned());
+    }
+    if settings.paused {
+        overrides.push("admission is paused".to_owned());
+    }
+    overrides
 }
 
 /// How admission is set now.

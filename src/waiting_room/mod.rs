@@ -64,9 +64,9 @@ pub use self::{
         queue_token::QueueToken,
     },
     types::{
-        AdmissionSettings, BoxOfficeHealth, BoxOfficeLoad, BoxOfficeReport, CommandOutcome, CommandRefusal,
-        Config, DelayReason, Durability, EnterOutcome, EntryState, ForecastOutcomes, JoinOutcome, Joined,
-        JournalLocation, NOTICE_CHARS_MAX, OperatorCommand, Phase, Position, RenewOutcome, RoomMetrics,
-        StoreBackend, Wait, ZoneStock,
+        ACTIVE_VISITS_MAX, ADMISSION_RATE_PER_MINUTE_MAX, AdmissionSettings, BoxOfficeHealth, BoxOfficeLoad,
+        BoxOfficeReport, CommandOutcome, CommandRefusal, Config, DelayReason, Durability, EnterOutcome,
+        EntryState, ForecastOutcomes, JoinOutcome, Joined, JournalLocation, NOTICE_CHARS_MAX,
+        OperatorCommand, Phase, Position, RenewOutcome, RoomMetrics, StoreBackend, Wait, ZoneStock,
     },
 };

@@ -13,6 +13,7 @@ use crate::{
         sql,
     },
     waiting_room::{
+        commands,
         context::RoomContext,
         draw::coordinator::{self, DrawSetupError},
         journal::{
@@ -180,6 +181,12 @@ pub(crate) async fn recover(config: Config, deps: Deps) -> Result<WaitingRoom, O
         .finish_replay(at)
         .await
         .map_err(|error| of_replay(error.to_string()))?;
+    for override_text in commands::overrides(&config, &store.settings()) {
+        tracing::warn!(
+            sale = %config.sale,
+            "an operator's earlier command is in force: {override_text}; another command changes it"
+        );
+    }
     let linked = chain
         .last_link()
         .await

@@ -270,6 +270,13 @@ pub enum OperatorCommand {
     RevokePasses,
 }
 
+/// Admissions per minute at most, by configuration and by command: more than a node can admit, and far below
+/// what arithmetic with rates can hold.
+pub const ADMISSION_RATE_PER_MINUTE_MAX: u32 = 6_000_000;
+
+/// Limit of active visits at most, by configuration and by command.
+pub const ACTIVE_VISITS_MAX: u32 = 10_000_000;
+
 /// Characters of a notice at most.
 pub const NOTICE_CHARS_MAX: usize = 160;
 
@@ -287,6 +294,10 @@ pub enum CommandOutcome {
 pub enum CommandRefusal {
     /// The notice has more than [`NOTICE_CHARS_MAX`] characters.
     NoticeTooLong,
+    /// The rate is above [`ADMISSION_RATE_PER_MINUTE_MAX`].
+    RateTooHigh,
+    /// The limit of active visits is above [`ACTIVE_VISITS_MAX`].
+    VisitsTooMany,
     /// The sale is closed.
     Closed,
 }

@@ -210,7 +210,7 @@ connections_per_ip_max = 0
 [data]
 dir = "{dir}/data"
 [keys]
-master = "only for this test"
+master = "only for this test, and long enough"
 [log]
 level = "info"
 [shop]

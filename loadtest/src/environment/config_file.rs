@@ -54,7 +54,7 @@ pub fn service_config(folder: &DataFolder, public_port: u16, admin_port: u16, ba
          connections_max = 40000\n\
          connections_per_ip_max = 0\n\
          [data]\ndir = \"{dir}/data\"\n\
-         [keys]\nmaster = \"only for this load test\"\n\
+         [keys]\nmaster = \"only for this load test, and long enough\"\n\
          [log]\nlevel = \"warn\"\n\
          [limits]\n\
          sign_in_per_ip_per_minute = 0\n\

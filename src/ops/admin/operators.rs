@@ -22,7 +22,8 @@ use crate::{
     kernel::{Entropy, SaleId},
     platform::signing::{base64url, hex, sha256},
     waiting_room::{
-        AdmissionSettings, CommandOutcome, CommandRefusal, NOTICE_CHARS_MAX, OperatorCommand, WaitingRoom,
+        ACTIVE_VISITS_MAX, ADMISSION_RATE_PER_MINUTE_MAX, AdmissionSettings, CommandOutcome, CommandRefusal,
+        NOTICE_CHARS_MAX, OperatorCommand, WaitingRoom,
     },
 };
 
@@ -143,17 +144,24 @@ pub(super) async fn execute(
         CommandOutcome::Done => Ok(Json(room.admission_settings())),
         CommandOutcome::Refused(CommandRefusal::Closed) => Err(Problem::new(ProblemType::Closed)
             .detail("a closed sale cannot be reopened; only its notice can still be changed")),
-        CommandOutcome::Refused(CommandRefusal::NoticeTooLong) => {
-            Err(Problem::new(ProblemType::InvalidField)
-                .with("field", &"text")
-                .detail(format!("a notice has at most {NOTICE_CHARS_MAX} characters")))
-        }
+        CommandOutcome::Refused(CommandRefusal::NoticeTooLong) => Err(invalid_field(
+            "text",
+            format!("a notice has at most {NOTICE_CHARS_MAX} characters"),
+        )),
+        CommandOutcome::Refused(CommandRefusal::RateTooHigh) => Err(invalid_field(
+            "per_minute",
+            format!("must be at most {ADMISSION_RATE_PER_MINUTE_MAX}"),
+        )),
+        CommandOutcome::Refused(CommandRefusal::VisitsTooMany) => Err(invalid_field(
+            "visits",
+            format!("must be at most {ACTIVE_VISITS_MAX}"),
+        )),
     }
 }
 
 fn parse_command(body: &[u8]) -> Result<OperatorCommand, Problem> {
     let mut json = serde_json::Deserializer::from_slice(body);
-    serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let command = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let field = error.path().to_string();
         let kind = if error.inner().is_data() {
             ProblemType::InvalidField
@@ -163,7 +171,29 @@ fn parse_command(body: &[u8]) -> Result<OperatorCommand, Problem> {
         Problem::new(kind)
             .with("field", &field)
             .detail(error.into_inner().to_string())
-    })
+    })?;
+    json.end()
+        .map_err(|error| Problem::new(ProblemType::MalformedRequest).detail(error.to_string()))?;
+    refuse_unknown_fields(body, &command)?;
+    Ok(command)
+}
+
+/// A field that the command does not have is a mistake that must not pass: the operator meant something by it.
+/// serde cannot refuse it in a variant without fields.
+fn refuse_unknown_fields(body: &[u8], command: &OperatorCommand) -> Result<(), Problem> {
+    type Fields = BTreeMap<String, serde_json::Value>;
+    let given: Fields = serde_json::from_slice(body).unwrap_or_default();
+    let known = serde_json::to_value(command).unwrap_or_default();
+    match given.keys().find(|field| known.get(field.as_str()).is_none()) {
+        Some(field) => Err(invalid_field(field, "this command has no such field".to_owned())),
+        None => Ok(()),
+    }
+}
+
+fn invalid_field(field: &str, detail: String) -> Problem {
+    Problem::new(ProblemType::InvalidField)
+        .with("field", &field)
+        .detail(detail)
 }
 
 fn unreadable(error: &BytesRejection) -> Problem {
@@ -206,6 +236,18 @@ mod tests {
             ("", ProblemType::MalformedRequest),
             ("{", ProblemType::MalformedRequest),
             (r#"{"command":"open"}"#, ProblemType::InvalidField),
+            (
+                r#"{"command":"pause","for_minutes":5}"#,
+                ProblemType::InvalidField,
+            ),
+            (
+                r#"{"command":"notice","text":"soon","until":"20:00"}"#,
+                ProblemType::InvalidField,
+            ),
+            (
+                r#"{"command":"pause"} {"command":"close"}"#,
+                ProblemType::MalformedRequest,
+            ),
             (r#"{"command":"set_admission_rate"}"#, ProblemType::InvalidField),
             (
                 r#"{"command":"set_admission_rate","per_minute":-1}"#,

@@ -76,7 +76,7 @@ fn variables_override_the_file_and_the_file_the_defaults() {
         ("STAGEDOOR__SERVER__IDLE_TIMEOUT_S", "9"),
         ("STAGEDOOR__LOG__LEVEL", "info,stagedoor=debug"),
         ("STAGEDOOR__SERVER__TRUSTED_PROXIES", r#"["10.0.0.0/8", "::1"]"#),
-        ("STAGEDOOR__KEYS__MASTER", "12345"),
+        ("STAGEDOOR__KEYS__MASTER", "12345678901234567890123456789012"),
         ("STAGEDOOR_ELSEWHERE", "not ours"),
     ];
     let settings = load(Some(&file.path), env(&variables)).unwrap();
@@ -93,7 +93,11 @@ fn variables_override_the_file_and_the_file_the_defaults() {
         ("info,stagedoor=debug", LogFormat::Json)
     );
     assert_eq!(settings.server.trusted_proxies, ["10.0.0.0/8", "::1"]);
-    assert_eq!(settings.keys.master.expose(), "12345", "digits can be a password");
+    assert_eq!(
+        settings.keys.master.expose(),
+        "12345678901234567890123456789012",
+        "digits can be a password"
+    );
 }
 
 #[test]
@@ -234,7 +238,7 @@ fn settings_changed_in_code_are_checked() {
 #[test]
 fn secrets_are_never_shown() {
     let variables = [
-        ("STAGEDOOR__KEYS__MASTER", "hush-master"),
+        ("STAGEDOOR__KEYS__MASTER", "hush-master-of-thirty-two-bytes-x"),
         ("STAGEDOOR__GATEWAY__WEBHOOK_SECRET", "hush-webhook"),
         (
             "STAGEDOOR__SHOP__HANDOFF__SECRET",

@@ -20,6 +20,17 @@ impl Problems {
             self.add_if(*number == 0, format!("{section}.{key}"), "must be at least 1");
         }
     }
+
+    /// Adds a problem for each number of the section above its maximum.
+    pub(super) fn require_at_most(&mut self, numbers: &[(&str, u64, u64)], section: &str) {
+        for (key, number, most) in numbers {
+            self.add_if(
+                number > most,
+                format!("{section}.{key}"),
+                format!("must be at most {most}"),
+            );
+        }
+    }
 }
 
 /// Whether it is `http://HOST` or `https://HOST` without a trailing slash.

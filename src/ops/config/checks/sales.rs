@@ -3,15 +3,20 @@
 use std::{collections::HashSet, hash::Hash};
 
 use crate::{
-    kernel::LocalText,
+    kernel::{LocalText, invisible_character},
     ops::config::{
         checks::problems::{Problems, is_base_url},
         sales::{PerformanceSettings, QueueOrder, SaleSettings},
         sections::Settings,
     },
     platform::drand::{QUICKNET, QUICKNET_KEY},
-    waiting_room::{Durability, draw::Digest},
+    waiting_room::{ACTIVE_VISITS_MAX, ADMISSION_RATE_PER_MINUTE_MAX, Durability, draw::Digest},
 };
+
+/// Entries of one queue at most; more are taken for a typing error.
+const QUEUE_ENTRIES_MAX: u64 = 100_000_000;
+/// A price in minor units at most, so that the sum of an order's prices cannot overflow.
+const PRICE_MAX: i64 = 1_000_000_000_000;
 
 pub(super) fn sales(settings: &Settings, problems: &mut Problems) {
     let mut sales = HashSet::new();
@@ -45,6 +50,7 @@ pub(super) fn sales(settings: &Settings, problems: &mut Problems) {
 fn one_sale(sale: &SaleSettings, path: &str, problems: &mut Problems) {
     let key = |name: &str| format!("{path}.{name}");
     local_text(&sale.title, &key("title"), problems);
+    visible(&sale.artist, &key("artist"), problems);
     draw(sale, path, problems);
     problems.add_if(
         sale.prequeue_starts_at > sale.on_sale_starts_at,
@@ -67,6 +73,34 @@ fn one_sale(sale: &SaleSettings, path: &str, problems: &mut Problems) {
             ("queue_entries_max", sale.queue_entries_max.into()),
             ("seats_per_customer_max", sale.seats_per_customer_max.into()),
             ("hold_ttl_s", sale.hold_ttl_s.into()),
+        ],
+        path,
+    );
+    const DAY_S: u64 = 86_400;
+    problems.require_at_most(
+        &[
+            (
+                "admission_rate_per_minute",
+                sale.admission_rate_per_minute.into(),
+                ADMISSION_RATE_PER_MINUTE_MAX.into(),
+            ),
+            (
+                "active_visits_max",
+                sale.active_visits_max.into(),
+                ACTIVE_VISITS_MAX.into(),
+            ),
+            (
+                "admission_burst",
+                sale.admission_burst.unwrap_or(1).into(),
+                ACTIVE_VISITS_MAX.into(),
+            ),
+            ("call_window_s", sale.call_window_s.into(), DAY_S),
+            ("visit_max_s", sale.visit_max_s.into(), DAY_S),
+            (
+                "queue_entries_max",
+                sale.queue_entries_max.into(),
+                QUEUE_ENTRIES_MAX,
+            ),
         ],
         path,
     );
@@ -139,6 +173,7 @@ fn draw(sale: &SaleSettings, path: &str, problems: &mut Problems) {
 fn one_performance(performance: &PerformanceSettings, path: &str, problems: &mut Problems) {
     let key = |name: &str| format!("{path}.{name}");
     local_text(&performance.title, &key("title"), problems);
+    visible(&performance.venue, &key("venue"), problems);
     problems.add_if(
         performance.plan.is_empty(),
         key("plan"),
@@ -151,9 +186,9 @@ fn one_performance(performance: &PerformanceSettings, path: &str, problems: &mut
     );
     for (zone, amount) in &performance.prices {
         problems.add_if(
-            *amount < 0,
+            !(0..=PRICE_MAX).contains(amount),
             key(&format!("prices.{zone}")),
-            "must not be negative",
+            format!("must be between 0 and {PRICE_MAX}"),
         );
     }
 }
@@ -175,6 +210,15 @@ fn local_text(text: &LocalText, key: &str, problems: &mut Problems) {
             format!("{key}.{language}"),
             "must not be empty",
         );
+        visible(words, &format!("{key}.{language}"), problems);
+    }
+}
+
+/// A text that pages and tickets show holds nothing that the eye cannot see.
+fn visible(text: &str, key: &str, problems: &mut Problems) {
+    if let Some(c) = invisible_character(text) {
+        let sentence = format!("holds an invisible character (U+{:04X})", u32::from(c));
+        problems.add_if(true, key, sentence);
     }
 }
 

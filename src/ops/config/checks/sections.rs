@@ -11,6 +11,7 @@ use crate::{
             sections::Settings,
         },
     },
+    platform::keys::MASTER_KEY_BYTES_MIN,
 };
 
 pub(super) fn server(settings: &Settings, problems: &mut Problems) {
@@ -74,12 +75,42 @@ pub(super) fn keys_and_log(settings: &Settings, problems: &mut Problems) {
         "data.dir",
         "must name a directory",
     );
-    let level = settings.log.level.parse::<tracing_subscriber::EnvFilter>();
     problems.add_if(
-        settings.log.level.is_empty() || level.is_err(),
+        !keys.master.is_empty() && keys.master.expose().trim().len() < MASTER_KEY_BYTES_MIN,
+        "keys.master",
+        format!(
+            "must be at least {MASTER_KEY_BYTES_MIN} bytes long; `openssl rand -base64 32` makes a good one"
+        ),
+    );
+    problems.add_if(
+        !is_log_level(&settings.log.level),
         "log.level",
         "must be error, warn, info, debug or trace, or a list such as info,stagedoor=debug",
     );
+}
+
+/// Whether it is a level, or a list of one level and of levels for single modules. A word that is no level
+/// would be taken for a module, and nothing else would be logged.
+fn is_log_level(text: &str) -> bool {
+    const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+    let is_level = |word: &str| LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level));
+    let (levels, modules): (Vec<&str>, Vec<&str>) = text
+        .split(',')
+        .map(str::trim)
+        .partition(|part| !part.contains('='));
+    let is_module = |name: &str| {
+        !name.is_empty()
+            && name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "_:".contains(c))
+    };
+    levels.len() == 1
+        && is_level(levels[0])
+        && modules.iter().all(|part| {
+            part.split_once('=')
+                .is_some_and(|(name, level)| is_module(name) && (is_level(level) || level == "off"))
+        })
+        && text.parse::<tracing_subscriber::EnvFilter>().is_ok()
 }
 
 pub(super) fn operators(settings: &Settings, problems: &mut Problems) {
@@ -146,6 +177,20 @@ pub(super) fn shop(settings: &Settings, problems: &mut Problems) {
         ],
         "shop",
     );
+    problems.require_at_most(
+        &[
+            ("connections_max", section.connections_max.into(), 1_000),
+            (
+                "queries_per_second_max",
+                section.queries_per_second_max.into(),
+                1_000_000,
+            ),
+            ("query_timeout_ms", section.query_timeout_ms.into(), 60_000),
+            ("password_threads", section.password_threads as u64, 1_024),
+            ("session_hours", section.session_hours.into(), 8_760),
+        ],
+        "shop",
+    );
     problems.add_if(
         !section.database_url.expose().starts_with("sqlite:"),
         "shop.database_url",
@@ -189,6 +234,13 @@ pub(super) fn checkout(settings: &Settings, problems: &mut Problems) {
             ("order_response_wait_ms", section.order_response_wait_ms.into()),
             ("gateway_timeout_ms", section.gateway_timeout_ms.into()),
             ("payment_timeout_s", section.payment_timeout_s.into()),
+        ],
+        "checkout",
+    );
+    problems.require_at_most(
+        &[
+            ("gateway_timeout_ms", section.gateway_timeout_ms.into(), 600_000),
+            ("payment_timeout_s", section.payment_timeout_s.into(), 86_400),
         ],
         "checkout",
     );

@@ -79,7 +79,7 @@ fn invalid_values_and_relations_are_refused() {
         (
             "keys.master_file",
             "master = \"\"\n",
-            "master = \"x\"\nmaster_file = \"y\"\n",
+            "master = \"a master key of at least 32 bytes\"\nmaster_file = \"y\"\n",
         ),
         (
             "limits.proof_of_work.difficulty_bits_max",
@@ -106,7 +106,25 @@ fn invalid_values_and_relations_are_refused() {
             "used_challenges_max = 1000000",
             "used_challenges_max = 0",
         ),
+        (
+            "keys.master",
+            "master = \"\"\n",
+            "master = \"31 bytes are not enough for it.\"\n",
+        ),
         ("log.level", "level = \"info\"", "level = \"info,,=\""),
+        ("log.level", "level = \"info\"", "level = \"inof\""),
+        ("log.level", "level = \"info\"", "level = \"info, sqlx\""),
+        ("log.level", "level = \"info\"", "level = \"stagedoor=debug\""),
+        (
+            "log.level",
+            "level = \"info\"",
+            "level = \"info,stagedoor=debgu\"",
+        ),
+        (
+            "shop.session_hours",
+            "session_hours = 12",
+            "session_hours = 4000000000",
+        ),
         (
             "shop.connections_max",
             "connections_max = 2\n",
@@ -224,6 +242,36 @@ fn invalid_values_and_relations_are_refused() {
             "{}",
         ),
         ("sales[0].performances[0].prices.VIP", "VIP = 198000", "VIP = -1"),
+        (
+            "sales[0].performances[0].prices.VIP",
+            "VIP = 198000",
+            "VIP = 1000000000001",
+        ),
+        (
+            "sales[0].performances[0].currency",
+            "currency = \"KRW\"",
+            "currency = \"ZZZ\"",
+        ),
+        (
+            "sales[0].admission_rate_per_minute",
+            "admission_rate_per_minute = 1200",
+            "admission_rate_per_minute = 4000000000",
+        ),
+        (
+            "sales[0].active_visits_max",
+            "active_visits_max = 2000",
+            "active_visits_max = 4000000000",
+        ),
+        (
+            "sales[0].queue_entries_max",
+            "queue_entries_max = 1000000",
+            "queue_entries_max = 4000000000",
+        ),
+        (
+            "sales[0].artist",
+            "artist = \"Hero-Lim\"",
+            "artist = \"Hero\u{200b}Lim\"",
+        ),
     ];
     for (key, original, replacement) in cases {
         let text = example();

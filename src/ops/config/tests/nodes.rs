@@ -188,7 +188,7 @@ fn the_production_example_lacks_only_its_secrets() {
             "STAGEDOOR__LEDGER__URL",
             "postgres://stagedoor:hush@10.0.3.1/stagedoor",
         ),
-        ("STAGEDOOR__KEYS__MASTER", "hush-master"),
+        ("STAGEDOOR__KEYS__MASTER", "hush-master-of-thirty-two-bytes-x"),
         (
             "STAGEDOOR__SHOP__HANDOFF__SECRET",
             "hush-hush-hush-hush-hush-hush-hush",
