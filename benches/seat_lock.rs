@@ -29,7 +29,7 @@ use std::{
 use criterion::{BenchmarkId, Criterion, criterion_group};
 use futures_util::FutureExt;
 use stagedoor::{
-    kernel::{Currency, Money, OsEntropy, Subject, SystemClock, VisitId},
+    kernel::{Currency, Money, OsEntropy, Subject, SystemClock, Timestamp, VisitId},
     platform::shutdown::Lifecycle,
     seating::{
         Config, Deps, HoldOutcome, HoldSpec, Performance, Plan, SeatIx, Seating, StoreBackend, StoreHold,
@@ -242,6 +242,7 @@ fn performance(seats: u32, lifecycle: &Lifecycle) -> Arc<Performance> {
         extensions_max: TERMS.extensions_max,
         seats_per_customer_max: TERMS.seats_per_customer_max,
         seat_streams_max: 1,
+        doors_open_at: Timestamp::from_millis(i64::MAX),
     };
     let deps = Deps {
         store: StoreBackend::Memory,

@@ -277,7 +277,14 @@ async fn open_waiting_rooms(
             node_name: settings.node_name(),
             lifecycle: context.lifecycles.background.clone(),
         };
-        rooms.insert(sale.id.clone(), waiting_room::open(config, deps).await?);
+        let room = waiting_room::open(config, deps).await?;
+        if room.metrics().numbers_issued == 0 {
+            let reasons = sale.reasons_not_to_begin(context.clock.now());
+            if !reasons.is_empty() {
+                bail!("sale {} cannot begin: {}", sale.id, reasons.join("; "));
+            }
+        }
+        rooms.insert(sale.id.clone(), room);
     }
     Ok(rooms)
 }

@@ -14,7 +14,7 @@ use anyhow::{Context, bail};
 
 use crate::{
     ops::config::{DatabaseLocation, Settings},
-    platform::keys::write_private,
+    platform::private_file::write_private,
 };
 
 const RECORD_FILE: &str = "created.json";

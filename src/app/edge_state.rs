@@ -85,7 +85,7 @@ pub(super) fn sale_info(
         },
         prequeue_starts_at: sale.prequeue_starts_at,
         on_sale_starts_at: sale.on_sale_starts_at,
-        closes_at: sale.closes_at,
+        closes_at: sale.admission_ends_at(),
         seats_per_customer_max: sale.seats_per_customer_max,
         hold_ttl: Duration::from_secs(u64::from(sale.hold_ttl_s)),
         performances: sale
@@ -97,6 +97,8 @@ pub(super) fn sale_info(
                 title: performance.title.clone(),
                 venue: performance.venue.clone(),
                 starts_at: performance.starts_at,
+                doors_open_at: performance.doors_open_at(),
+                time_zone: performance.time_zone.clone(),
                 seat_count: plan.seat_count(),
                 plan_hash: plan.hash().to_owned(),
                 prices: performance.seating(sale).prices,

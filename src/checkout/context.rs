@@ -11,7 +11,7 @@ use crate::checkout::{
     payment::PaymentGateway,
     saga::{retry_policy::RetryPolicy, running_orders::RunningOrders},
     seats::port::Seats,
-    types::{CheckoutStats, Config, SaleConfig},
+    types::{CheckoutStats, Config, PerformanceKey, SaleConfig},
 };
 use crate::{
     kernel::{Clock, Entropy, SaleId},
@@ -76,6 +76,14 @@ impl CheckoutContext {
 
     pub(crate) fn sale(&self, sale: &SaleId) -> Option<&SaleConfig> {
         self.config.sales.iter().find(|config| config.sale == *sale)
+    }
+
+    /// Whether the doors of a performance are open, so that nothing of it is sold or canceled by its buyer. A
+    /// performance that is no longer configured counts as over.
+    pub(crate) fn are_doors_open(&self, key: &PerformanceKey) -> bool {
+        self.sale(&key.sale)
+            .and_then(|config| config.doors_open_at.get(&key.performance))
+            .is_none_or(|doors| self.clock.now() >= *doors)
     }
 
     /// Zero for a sale that is no longer configured: its old orders can end, but nothing new can be claimed.

@@ -294,6 +294,8 @@ pub enum PlaceOutcome {
         /// Up to three groups of seats, as good as those in the hold, that are free.
         alternatives: Vec<Vec<String>>,
     },
+    /// The doors of the performance are open: nothing is sold any more.
+    DoorsOpen,
     /// The idempotency key was used with another request.
     KeyReused,
     /// The buyer would own more seats than the sale allows.
@@ -312,6 +314,8 @@ pub enum CancelOutcome {
     InProgress(OrderView),
     /// The order is not paid, or no longer.
     NotPaid(OrderView),
+    /// The doors of the performance are open: its buyer cannot cancel any more.
+    DoorsOpen(OrderView),
     /// The buyer has no such order.
     NotFound,
 }

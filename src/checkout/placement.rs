@@ -61,6 +61,9 @@ pub(super) async fn place_order(
             alternatives: Vec::new(),
         });
     };
+    if context.are_doors_open(&held_seats.performance_key) {
+        return Ok(PlaceOutcome::DoorsOpen);
+    }
     let (card, visit) = (CardToken::new(request.token.clone()), request.visit);
     let sale = request.sale.clone();
     let order = new_order(context, request, held_seats, request_hash);

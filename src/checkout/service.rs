@@ -199,14 +199,18 @@ impl Checkout {
         )))
     }
 
-    /// Cancels a paid order: voids its tickets, refunds the money, releases the seats.
+    /// Cancels a paid order: voids its tickets, refunds the money, releases the seats. Refused once the doors of
+    /// its performance are open.
     ///
     /// # Errors
     /// [`CheckoutError::Ledger`]; repeating the call is safe.
     pub async fn cancel(&self, id: OrderId, buyer: &Subject) -> Result<CancelOutcome, CheckoutError> {
         let context = &self.context;
-        if self.owned_order(id, buyer).await?.is_none() {
+        let Some(order) = self.owned_order(id, buyer).await? else {
             return Ok(CancelOutcome::NotFound);
+        };
+        if order.state == OrderState::Paid && context.are_doors_open(&order.performance_key) {
+            return Ok(CancelOutcome::DoorsOpen(order.view()));
         }
         let position = REFUND.start(context.clock.now());
         let (from, to, reason) = (OrderState::Paid, OrderState::Refunding, Reason::CanceledByBuyer);

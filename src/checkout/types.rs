@@ -1,6 +1,6 @@
 //! Words that all parts of checkout share: configuration, seats by their ids, and what a buyer holds.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,8 @@ pub struct SaleConfig {
     pub title: String,
     /// How many seats one customer may own over all performances of the sale.
     pub seats_per_customer_max: u8,
+    /// From when on nothing of a performance is sold or canceled by its buyer.
+    pub doors_open_at: BTreeMap<PerformanceId, Timestamp>,
 }
 
 /// Names one performance of one sale.

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use stagedoor::ops::config;
+use stagedoor::{
+    kernel::{Clock, SystemClock},
+    ops::config,
+};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -17,6 +20,15 @@ pub(super) enum Command {
 
 pub(super) fn run(command: Command) -> anyhow::Result<()> {
     let Command::Show { config: file } = command;
-    print!("{}", config::show(&config::load(file.as_deref(), super::env())?));
+    let settings = config::load(file.as_deref(), super::env())?;
+    print!("{}", config::show(&settings));
+    for sale in &settings.sales {
+        for reason in sale.reasons_not_to_begin(SystemClock::new().now()) {
+            eprintln!(
+                "sale {}, if it has not begun yet, would not start: {reason}",
+                sale.id
+            );
+        }
+    }
     Ok(())
 }

@@ -21,7 +21,7 @@ use crate::{
         },
         pages,
     },
-    kernel::{Clock, Entropy, LocalText, Money, PerformanceId, SaleId, Timestamp, VisitId},
+    kernel::{Clock, Entropy, LocalText, Money, PerformanceId, SaleId, TimeZone, Timestamp, VisitId},
     platform::{shutdown::Lifecycle, signing::Jwk},
     seating::Seating,
     shop::Shop,
@@ -73,6 +73,10 @@ pub struct PerformanceInfo {
     pub venue: String,
     /// When the performance begins.
     pub starts_at: Timestamp,
+    /// From when on nothing is sold or canceled by its buyer.
+    pub doors_open_at: Timestamp,
+    /// The venue's time zone in the IANA database.
+    pub time_zone: TimeZone,
     /// Seats in the plan.
     pub seat_count: usize,
     /// Hash of the seating plan; its address changes with it.

@@ -161,6 +161,9 @@ pub enum SeatingError {
     /// A section is not in the plan.
     #[error("the plan has no section {0:?}")]
     UnknownSection(String),
+    /// The doors of the performance are open: nothing is sold any more.
+    #[error("the doors of the performance are open")]
+    DoorsOpen,
     /// The same idempotency key came with a different request.
     #[error("the idempotency key belongs to a different request")]
     IdempotencyKeyReused,

@@ -20,7 +20,8 @@ impl Performance {
     /// With an `idempotency_key`, sending the same request again within ten minutes returns the same hold.
     ///
     /// # Errors
-    /// When the request does not fit this plan, or the key came with a different request before.
+    /// When the request does not fit this plan, the key came with a different request before, or the doors are
+    /// open.
     pub async fn hold(
         &self,
         subject: &Subject,
@@ -28,6 +29,7 @@ impl Performance {
         spec: HoldSpec,
         key: Option<&str>,
     ) -> Result<HoldOutcome, SeatingError> {
+        self.refuse_after_doors()?;
         let key = key.map(|key| idempotency_key(subject, key, &spec));
         match spec {
             HoldSpec::Seats(seats) => self.hold_seats(subject, visit, seats, key).await,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::kernel::{Entropy, HoldId, Subject, Timestamp};
+use crate::kernel::{Clock, Entropy, HoldId, Subject, Timestamp};
 
 use crate::seating::{
     allocation::best_available::alternatives,
@@ -28,6 +28,7 @@ pub struct Performance {
     volatile_store: Option<RedisStore>,
     pub(super) availability: Arc<Availability>,
     pub(super) entropy: Arc<dyn Entropy>,
+    clock: Arc<dyn Clock>,
     prices: PriceList,
 }
 
@@ -74,6 +75,7 @@ impl Performance {
             volatile_store,
             availability: Arc::new(availability),
             entropy: Arc::clone(&deps.entropy),
+            clock: Arc::clone(&deps.clock),
             prices,
         })
     }
@@ -98,6 +100,7 @@ impl Performance {
         subject: &Subject,
         seats: Vec<SeatIx>,
     ) -> Result<ChangeOutcome, SeatingError> {
+        self.refuse_after_doors()?;
         self.validate_seats(&seats)?;
         let seats: Arc<[SeatIx]> = seats.into();
         let reply = self.store.swap(id, subject, &seats).await?;
@@ -115,11 +118,21 @@ impl Performance {
         })
     }
 
+    /// Fails once the doors are open.
+    pub(super) fn refuse_after_doors(&self) -> Result<(), SeatingError> {
+        if self.clock.now() >= self.config.doors_open_at {
+            Err(SeatingError::DoorsOpen)
+        } else {
+            Ok(())
+        }
+    }
+
     /// Moves a hold's deadline as far as a new hold's would be.
     ///
     /// # Errors
-    /// When the store did not answer.
+    /// When the store did not answer, or the doors are open.
     pub async fn extend(&self, id: HoldId, subject: &Subject) -> Result<ExtendOutcome, SeatingError> {
+        self.refuse_after_doors()?;
         Ok(match self.store.extend(id, subject).await? {
             ExtendReply::Extended(record) => ExtendOutcome::Extended(self.to_hold(record)),
             ExtendReply::NoMoreExtensions => ExtendOutcome::NoMoreExtensions,

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
-    kernel::{Clock, Entropy, Money, PerformanceId, SaleId},
+    kernel::{Clock, Entropy, Money, PerformanceId, SaleId, Timestamp},
     platform::{redis::Redis, shutdown::Lifecycle},
 };
 
@@ -14,6 +14,8 @@ pub struct Config {
     pub sale: SaleId,
     /// Unique within the sale.
     pub performance: PerformanceId,
+    /// From when on no seat is given to anybody.
+    pub doors_open_at: Timestamp,
     /// Face price by price zone (the plan's category name). All prices share one currency.
     pub prices: BTreeMap<String, Money>,
     /// How long a hold lasts unless it is extended or paid.

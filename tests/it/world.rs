@@ -47,6 +47,8 @@ const HANDOFF_SECRET: &str = "the shop and the service share this secret";
 pub struct SaleConfig {
     pub prequeue_starts_in: Duration,
     pub on_sale_starts_in: Duration,
+    /// The sale ends two hours from now, but not after the doors open.
+    pub doors_open_in: Duration,
     pub admission_rate_per_minute: u32,
     pub admission_burst: u32,
     pub active_visits_max: u32,
@@ -68,6 +70,7 @@ impl Default for SaleConfig {
         Self {
             prequeue_starts_in: Duration::ZERO,
             on_sale_starts_in: Duration::ZERO,
+            doors_open_in: Duration::from_hours(48),
             admission_rate_per_minute: 60_000,
             admission_burst: 1_000,
             active_visits_max: 1_000,
@@ -179,6 +182,7 @@ impl World {
             hold_ttl_s,
             hold_extensions_max,
             prequeue_starts_in,
+            doors_open_in,
             gateway_timeout_ms,
             ..
         } = self.sale_config;
@@ -194,8 +198,8 @@ impl World {
             .map_or_else(String::new, Environment::config);
         let (prequeue_starts_at, on_sale_starts_at) = (now.plus(prequeue_starts_in), self.on_sale_starts_at);
         let (closes_at, starts_at) = (
-            now.plus(Duration::from_hours(2)),
-            now.plus(Duration::from_hours(48)),
+            now.plus(Duration::from_hours(2).min(doors_open_in)),
+            now.plus(doors_open_in),
         );
         format!(
             r#"
@@ -248,6 +252,7 @@ hold_extensions_max = {hold_extensions_max}
 id = "{PERFORMANCE}"
 title = {{ en = "Friday" }}
 starts_at = "{starts_at}"
+time_zone = "Asia/Seoul"
 venue = "Theatre"
 plan = "generate:theatre:{seats}"
 prices = {{ VIP = 198000, R = 165000, S = 143000, A = 121000 }}
@@ -275,7 +280,7 @@ prices = {{ VIP = 198000, R = 165000, S = 143000, A = 121000 }}
              closes_at = \"{end}\"\nadmission_rate_per_minute = 60000\nadmission_burst = 1000\n\
              active_visits_max = 1000\nhold_ttl_s = 120\nvisit_max_s = 600\n{more}\n\
              [[sales.performances]]\nid = \"{PERFORMANCE}\"\ntitle = {{ en = \"Friday\" }}\n\
-             starts_at = \"{starts}\"\nvenue = \"Hall\"\n\
+             starts_at = \"{starts}\"\ntime_zone = \"Asia/Seoul\"\nvenue = \"Hall\"\n\
              plan = \"generate:theatre:60\"\nprices = {{ VIP = 4, R = 3, S = 2, A = 1 }}\n"
         )
     }

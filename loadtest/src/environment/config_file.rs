@@ -135,7 +135,7 @@ pub fn sale(
          seats_per_customer_max = 4\n\
          hold_ttl_s = {hold_ttl_s}\n\
          [[sales.performances]]\nid = \"{PERFORMANCE}\"\ntitle = {{ en = \"Night\" }}\n\
-         starts_at = \"{closes_at}\"\nvenue = \"Hall\"\n\
+         starts_at = \"{closes_at}\"\ntime_zone = \"UTC\"\nvenue = \"Hall\"\n\
          plan = \"generate:{plan}:{seats}\"\nprices = {{ VIP = 4, R = 3, S = 2, A = 1 }}\n"
     )
 }

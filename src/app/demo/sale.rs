@@ -99,6 +99,8 @@ fn new_sale(options: &DemoOptions, now: Timestamp) -> anyhow::Result<SaleSetting
             "初日・星の輝く夜",
         ),
         starts_at: performance_start(now),
+        doors_open_at: None,
+        time_zone: "Asia/Seoul".parse().expect("the database has it"),
         venue: "Hero Dome, Seoul".to_owned(),
         plan: format!("generate:{kind}:{}", options.seats),
         seat_streams_max: 10_000,

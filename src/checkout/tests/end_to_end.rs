@@ -19,7 +19,7 @@ use crate::{
         webhooks::WebhookSecret,
     },
     demo::sandbox_gateway::{SandboxConfig, serve},
-    kernel::{Currency, Money, OsEntropy, SystemClock, VisitId},
+    kernel::{Currency, Money, OsEntropy, SystemClock, Timestamp, VisitId},
     platform::{keys::Keys, shutdown::Lifecycle},
     seating::{self, HoldOutcome, HoldSpec, Plan, Seating, VenueKind, generate},
 };
@@ -46,6 +46,7 @@ async fn open(
         extensions_max: 1,
         seats_per_customer_max: 4,
         seat_streams_max: 10,
+        doors_open_at: Timestamp::from_millis(i64::MAX),
     };
     let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(OsEntropy));
     let deps = seating::Deps {
@@ -62,6 +63,7 @@ async fn open(
             sale: performance_key().sale,
             title: "Spring".into(),
             seats_per_customer_max: 4,
+            doors_open_at: [(performance_key().performance, Timestamp::from_millis(i64::MAX))].into(),
         }],
         issuer: "https://tickets.example".into(),
         order_response_wait: Duration::from_secs(30),

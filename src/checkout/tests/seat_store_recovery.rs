@@ -92,6 +92,7 @@ impl Environment {
             extensions_max: 1,
             seats_per_customer_max: 4,
             seat_streams_max: 10,
+            doors_open_at: Timestamp::from_millis(i64::MAX),
         };
         let (clock, entropy) = (Arc::clone(&self.clock), Arc::new(OsEntropy));
         let deps = seating::Deps {
@@ -111,6 +112,7 @@ impl Environment {
                 sale: performance_key().sale,
                 title: "Spring".into(),
                 seats_per_customer_max: 4,
+                doors_open_at: [(performance_key().performance, Timestamp::from_millis(i64::MAX))].into(),
             }],
             issuer: "https://tickets.example".into(),
             order_response_wait: Duration::from_secs(20),

@@ -15,7 +15,10 @@ use crate::{
     edge::{
         auth::extractors::{Admitted, Owners},
         errors::problem::{Problem, ProblemType},
-        handlers::request::{IdempotencyKey, Json},
+        handlers::{
+            orders::doors_open,
+            request::{IdempotencyKey, Json},
+        },
         state::{AppState, BoxOfficeState},
     },
     kernel::{HoldId, Money, PerformanceId, SaleId, Subject, Timestamp},
@@ -304,6 +307,7 @@ fn seating_problem(app: &AppState, e: SeatingError) -> Problem {
     match e {
         SeatingError::UnknownZone(_) => invalid("best_available.zone", "the plan has no such price zone"),
         SeatingError::UnknownSection(_) => invalid("best_available.section", "the plan has no such section"),
+        SeatingError::DoorsOpen => doors_open(),
         SeatingError::TooManyAccessible => invalid("best_available.accessible", "not more than `quantity`"),
         SeatingError::IdempotencyKeyReused => Problem::new(ProblemType::IdempotencyKeyReused),
         other => app.seating_problem("seats", &other),

@@ -280,6 +280,7 @@ pub async fn cancel(State(state): State<BoxOfficeState>, owned: OwnedOrder) -> H
         CancelOutcome::Canceled(order) => Ok(private_json(StatusCode::OK, &order)),
         CancelOutcome::InProgress(order) => Ok(private_json(StatusCode::ACCEPTED, &order)),
         CancelOutcome::NotPaid(order) => Err(Problem::new(ProblemType::NotCancelable).with("order", &order)),
+        CancelOutcome::DoorsOpen(order) => Err(doors_open().with("order", &order)),
         CancelOutcome::NotFound => Err(no_such_order()),
     }
 }
@@ -368,6 +369,7 @@ fn order_response(outcome: PlaceOutcome) -> HandlerResult {
         PlaceOutcome::HoldGone { alternatives } => {
             Err(Problem::new(ProblemType::HoldGone).with("alternatives", &alternatives))
         }
+        PlaceOutcome::DoorsOpen => Err(doors_open()),
         PlaceOutcome::KeyReused => Err(Problem::new(ProblemType::IdempotencyKeyReused)),
         PlaceOutcome::QuotaReached { limit } => {
             Err(Problem::new(ProblemType::LimitReached).with("limit", &limit))
@@ -381,6 +383,11 @@ fn order_with_location(status: StatusCode, order: &OrderView) -> Response {
         HeaderValue::from_str(&format!("/v1/orders/{}", order.id)).expect("a UUID is visible ASCII");
     response.headers_mut().insert(header::LOCATION, location);
     response
+}
+
+/// Whatever was sold may be used from now on, so nothing is sold or returned here any more.
+pub(super) fn doors_open() -> Problem {
+    Problem::new(ProblemType::Closed).detail("the doors of this performance are open")
 }
 
 fn no_such_order() -> Problem {

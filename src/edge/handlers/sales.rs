@@ -82,6 +82,10 @@ pub struct PerformanceResponse<'a> {
     pub(crate) venue: &'a str,
     /// When the performance begins.
     pub(crate) starts_at: Timestamp,
+    /// From when on nothing is sold, and orders cannot be canceled.
+    pub(crate) doors_open_at: Timestamp,
+    /// The venue's time zone in the IANA database; show `starts_at` in it.
+    pub(crate) time_zone: &'a str,
     /// Seats in the plan.
     pub(crate) seat_count: usize,
     /// Where the seating plan is. The address contains the plan's hash, so its content never changes.
@@ -177,6 +181,8 @@ fn describe_performance<'a>(
         title: performance.title.in_language(lang.tag()),
         venue: &performance.venue,
         starts_at: performance.starts_at,
+        doors_open_at: performance.doors_open_at,
+        time_zone: performance.time_zone.as_str(),
         seat_count: performance.seat_count,
         plan_url: format!(
             "/v1/sales/{}/performances/{}/plan?v={}",

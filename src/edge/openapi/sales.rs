@@ -47,6 +47,8 @@ pub(super) fn operations() -> Vec<OperationDoc> {
             title: "Summer Tour, first night",
             venue: "Olympic Hall",
             starts_at: examples::at(2_592_000),
+            doors_open_at: examples::at(2_586_600),
+            time_zone: "Asia/Seoul",
             seat_count: 12_000,
             plan_url: "/v1/sales/summer-tour/performances/day-1/plan?v=5f1d7a84db00d2fc".to_owned(),
             price_zones: price_zones.clone(),

@@ -24,6 +24,11 @@ impl Settings {
                     sale: sale.id.clone(),
                     title: sale.title.in_language("en").to_owned(),
                     seats_per_customer_max: sale.seats_per_customer_max,
+                    doors_open_at: sale
+                        .performances
+                        .iter()
+                        .map(|performance| (performance.id.clone(), performance.doors_open_at()))
+                        .collect(),
                 })
                 .collect(),
             issuer: self.server.public_base.clone(),

@@ -1,11 +1,11 @@
 //! The sales of the configuration. The keys are explained in `config/stagedoor.toml`.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    kernel::{Currency, Entropy, LocalText, Money, PerformanceId, SaleId, Timestamp},
+    kernel::{Currency, Entropy, LocalText, Money, PerformanceId, SaleId, TimeZone, Timestamp},
     ops::config::units::seconds,
     platform::{
         drand::{ChainKey, DrandClient},
@@ -133,6 +133,12 @@ pub struct PerformanceSettings {
     pub title: LocalText,
     /// When it starts.
     pub starts_at: Timestamp,
+    /// From when on nothing is sold or canceled by its buyer any more; default starts_at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doors_open_at: Option<Timestamp>,
+    /// The venue's time zone in the IANA database, such as "Asia/Seoul"; pages and tickets show its time.
+    #[serde(default)]
+    pub time_zone: TimeZone,
     /// Where it takes place.
     pub venue: String,
     /// The seating plan: a file, or "generate:arena:15000".
@@ -186,6 +192,48 @@ impl SaleSettings {
         })
     }
 
+    /// When admission ends: at `closes_at`, and not after the doors of the last performance have opened, because
+    /// there is nothing left to buy.
+    #[must_use]
+    pub fn admission_ends_at(&self) -> Timestamp {
+        let last_doors = self
+            .performances
+            .iter()
+            .map(PerformanceSettings::doors_open_at)
+            .max();
+        let ends_at = last_doors.map_or(self.closes_at, |doors| doors.min(self.closes_at));
+        ends_at.max(self.on_sale_starts_at.plus(Duration::from_millis(1)))
+    }
+
+    /// Why the sale, if nobody has joined it yet, should not begin at `now`: its performances are past, or it
+    /// would go on after them. A sale that has begun must start whatever its times, for its buyers' sake.
+    #[must_use]
+    pub fn reasons_not_to_begin(&self, now: Timestamp) -> Vec<String> {
+        let mut reasons = Vec::new();
+        for performance in &self.performances {
+            let doors = performance.doors_open_at();
+            if doors <= now {
+                reasons.push(format!(
+                    "performance {}: its doors opened at {doors}, which is past",
+                    performance.id
+                ));
+            }
+        }
+        let last_doors = self
+            .performances
+            .iter()
+            .map(PerformanceSettings::doors_open_at)
+            .max();
+        if let Some(doors) = last_doors.filter(|doors| self.closes_at > *doors) {
+            reasons.push(format!(
+                "closes_at ({}) must not be after the last performance's doors_open_at, which is its starts_at by \
+                default ({doors})",
+                self.closes_at
+            ));
+        }
+        reasons
+    }
+
     /// The configuration of the sale's waiting room, for a process that also has a box office. `issuer` is
     /// the public base URL.
     #[must_use]
@@ -194,7 +242,7 @@ impl SaleSettings {
             sale: self.id.clone(),
             prequeue_starts_at: self.prequeue_starts_at,
             on_sale_starts_at: self.on_sale_starts_at,
-            closes_at: self.closes_at,
+            closes_at: self.admission_ends_at(),
             admission_rate_per_minute: self.admission_rate_per_minute,
             active_visits_max: self.active_visits_max,
             admission_burst: self.admission_burst,
@@ -213,12 +261,19 @@ impl SaleSettings {
 }
 
 impl PerformanceSettings {
+    /// From when on nothing is sold or canceled by its buyer any more.
+    #[must_use]
+    pub fn doors_open_at(&self) -> Timestamp {
+        self.doors_open_at.unwrap_or(self.starts_at)
+    }
+
     /// The configuration of the performance's seating.
     #[must_use]
     pub fn seating(&self, sale: &SaleSettings) -> seating::Config {
         seating::Config {
             sale: sale.id.clone(),
             performance: self.id.clone(),
+            doors_open_at: self.doors_open_at(),
             prices: self
                 .prices
                 .iter()

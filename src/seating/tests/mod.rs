@@ -38,6 +38,7 @@ fn config(seats_per_customer_max: u8) -> Config {
         extensions_max: 1,
         seats_per_customer_max,
         seat_streams_max: 2,
+        doors_open_at: Timestamp::from_millis(i64::MAX),
     }
 }
 

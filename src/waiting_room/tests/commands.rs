@@ -11,6 +11,7 @@ use crate::{
     kernel::{Clock, SystemClock},
     platform::shutdown::Lifecycle,
     waiting_room::{
+        commands::overrides,
         journal::{
             port::Journal,
             record::{Event, Record, StoredRecord},
@@ -149,11 +150,15 @@ async fn values_beyond_the_bounds_are_refused() {
     let test = new_test_room(&dir, config()).await;
     for (command, refusal) in [
         (
-            OperatorCommand::SetAdmissionRate { per_minute: 4_000_000_000 },
+            OperatorCommand::SetAdmissionRate {
+                per_minute: 4_000_000_000,
+            },
             CommandRefusal::RateTooHigh,
         ),
         (
-            OperatorCommand::SetActiveVisitsMax { visits: 4_000_000_000 },
+            OperatorCommand::SetActiveVisitsMax {
+                visits: 4_000_000_000,
+            },
             CommandRefusal::VisitsTooMany,
         ),
     ] {

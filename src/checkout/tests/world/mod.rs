@@ -333,6 +333,7 @@ async fn open(
             sale: performance_key().sale,
             title: "Spring".into(),
             seats_per_customer_max: 4,
+            doors_open_at: [(performance_key().performance, Timestamp::from_millis(i64::MAX))].into(),
         }],
         issuer: "https://tickets.example".into(),
         order_response_wait: Duration::from_secs(20),

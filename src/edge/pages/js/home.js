@@ -1,5 +1,6 @@
 import { call, backoff } from "./api.js";
 import { t, has, note, sorry, day } from "./i18n.js";
+import { begins } from "./venue_time.js";
 
 const list = document.getElementById("sales");
 const poster = list.dataset.poster;
@@ -13,7 +14,7 @@ function card(sale) {
   item.querySelector("img").src = poster;
   set(".phase", has(`home.phase.${sale.phase}`) ? t(`home.phase.${sale.phase}`) : "");
   set("h2", sale.title);
-  set(".when", first?.starts_at ? day(first.starts_at) : sale.on_sale_starts_at ? t("home.opens", { time: day(sale.on_sale_starts_at) }) : "");
+  set(".when", first?.starts_at ? begins(first) : sale.on_sale_starts_at ? t("home.opens", { time: day(sale.on_sale_starts_at) }) : "");
   set(".where", sale.venue ?? first?.venue);
   set(".button", t(sale.phase === "closed" ? "home.look" : "home.go"));
   return item;

@@ -1,6 +1,7 @@
 import { call, jitter, backoff, key, on_wake } from "./api.js";
 import { is_page } from "./payment_redirect.js";
-import { t, has, put, note, sorry, day, hour } from "./i18n.js";
+import { t, has, put, note, sorry, hour } from "./i18n.js";
+import { begins } from "./venue_time.js";
 import { money } from "./money.js";
 
 const id = location.pathname.split("/")[2];
@@ -74,7 +75,7 @@ function ticket_card(ticket) {
   card.innerHTML = "<header><h3></h3><p></p></header><dl></dl><figure><img><figcaption></figcaption></figure>";
   put(card.querySelector("h3"), facts?.title ?? "");
   const performance = facts?.performances?.find((one) => one.id === ticket.performance);
-  put(card.querySelector("p"), [performance?.starts_at && day(performance.starts_at), performance?.venue ?? facts?.venue].filter(Boolean).join(" · "));
+  put(card.querySelector("p"), [begins(performance), performance?.venue ?? facts?.venue].filter(Boolean).join(" · "));
   for (const [name, value] of [["order.section", ticket.section], ["order.row", ticket.row], ["order.seat_number", ticket.number]]) {
     const pair = document.createElement("div");
     pair.append(Object.assign(document.createElement("dt"), { textContent: t(name) }), Object.assign(document.createElement("dd"), { textContent: value }));

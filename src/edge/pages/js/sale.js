@@ -289,7 +289,7 @@ async function start() {
   facts = answer.data;
   put($("#title"), facts.title);
   const first = facts.performances?.[0];
-  put($("#when"), first?.starts_at ? day(first.starts_at) : "");
+  import("./venue_time.js").then((m) => put($("#when"), m.begins(first)), () => {});
   put($("#where"), facts.venue ?? first?.venue ?? "");
   if (facts.demo_login) note("demo", t("sale.demo", facts.demo_login));
   render();

@@ -4,7 +4,8 @@ import { seat_map } from "./map.js";
 import { seat_list } from "./seat_list.js";
 import { follow } from "./availability.js";
 import { open_checkout, forget_attempt } from "./checkout.js";
-import { t, put, note, say, sorry, count, clock, day } from "./i18n.js";
+import { t, put, note, say, sorry, count, clock } from "./i18n.js";
+import { begins } from "./venue_time.js";
 import { money } from "./money.js";
 
 const sale = location.pathname.split("/")[2];
@@ -339,7 +340,7 @@ async function start() {
   box.replaceChildren(
     ...facts.performances.map((one) => {
       const button = document.createElement("button");
-      button.textContent = one.starts_at ? day(one.starts_at) : (one.title ?? one.id);
+      button.textContent = begins(one) || (one.title ?? one.id);
       button.dataset.id = one.id;
       button.onclick = () => !busy && one.id !== performance_id && change_performance(one.id);
       return button;

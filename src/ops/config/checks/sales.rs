@@ -175,6 +175,16 @@ fn one_performance(performance: &PerformanceSettings, path: &str, problems: &mut
     local_text(&performance.title, &key("title"), problems);
     visible(&performance.venue, &key("venue"), problems);
     problems.add_if(
+        performance.time_zone.is_empty(),
+        key("time_zone"),
+        "must be given: the venue's time zone in the IANA database, such as \"Asia/Seoul\"",
+    );
+    problems.add_if(
+        performance.doors_open_at() > performance.starts_at,
+        key("doors_open_at"),
+        format!("must not be after starts_at ({})", performance.starts_at),
+    );
+    problems.add_if(
         performance.plan.is_empty(),
         key("plan"),
         "must be a plan's file, or generate:KIND:SEATS",

@@ -268,6 +268,21 @@ fn invalid_values_and_relations_are_refused() {
             "queue_entries_max = 4000000000",
         ),
         (
+            "sales[0].performances[0].time_zone",
+            "time_zone = \"Asia/Seoul\"\n",
+            "",
+        ),
+        (
+            "sales[0].performances[0].time_zone",
+            "time_zone = \"Asia/Seoul\"",
+            "time_zone = \"KST\"",
+        ),
+        (
+            "sales[0].performances[0].doors_open_at",
+            "doors_open_at = \"2027-05-07T08:30:00Z\"",
+            "doors_open_at = \"2027-05-07T10:00:01Z\"",
+        ),
+        (
             "sales[0].artist",
             "artist = \"Hero-Lim\"",
             "artist = \"Hero\u{200b}Lim\"",
