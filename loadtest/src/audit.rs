@@ -168,16 +168,17 @@ pub async fn judge(service: &Service, gathered: Gathered<'_>) -> Verdict {
     match gathered.seat_map {
         Some(map) => add_seat_map(&mut evidence, map, &service.sale.performances[0].id),
         // Without an admitted observer the store's view is unknown; it is not compared.
-        None => evidence.store_booked.clone_from(&evidence.ledger_booked),
+        None => evidence.store_booked = None,
     }
     conclude(&evidence, gathered.settled)
 }
 
 fn add_seat_map(evidence: &mut Evidence, map: FinalSeatMap, performance: &str) {
+    let mut booked = std::collections::BTreeSet::new();
     for (seat, state) in map.seats {
         match state.as_str() {
             "booked" => {
-                evidence.store_booked.insert((performance.to_owned(), seat));
+                booked.insert((performance.to_owned(), seat));
             }
             "held" => evidence.holds.push(LiveHold {
                 id: format!("of seat {seat}"),
@@ -187,6 +188,7 @@ fn add_seat_map(evidence: &mut Evidence, map: FinalSeatMap, performance: &str) {
             _ => {}
         }
     }
+    evidence.store_booked = Some(booked);
 }
 
 fn conclude(evidence: &Evidence, settled: bool) -> Verdict {
@@ -205,7 +207,7 @@ fn conclude(evidence: &Evidence, settled: bool) -> Verdict {
         orders: evidence.orders.len(),
         booked: evidence.ledger_booked.len(),
         tickets: evidence.tickets.iter().filter(|ticket| ticket.valid).count(),
-        payments: evidence.payments.len(),
+        payments: evidence.payments.as_ref().map_or(0, Vec::len),
         probes: evidence.probes.len(),
     }
 }

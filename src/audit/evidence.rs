@@ -50,10 +50,10 @@ pub struct Evidence {
     pub claims: Vec<Claim>,
     /// Tickets in the ledger.
     pub tickets: Vec<Ticket>,
-    /// The gateway's statement, one row per payment.
-    pub payments: Vec<Payment>,
-    /// `(performance, seat)` booked in the seat store.
-    pub store_booked: BTreeSet<(String, String)>,
+    /// The gateway's statement, one row per payment; `None` when it was not read.
+    pub payments: Option<Vec<Payment>>,
+    /// `(performance, seat)` booked in the seat store; `None` when it was not read.
+    pub store_booked: Option<BTreeSet<(String, String)>>,
     /// `(performance, seat)` booked in the ledger.
     pub ledger_booked: BTreeSet<(String, String)>,
     /// Holds that the seat store has at `observed_at`.
@@ -67,6 +67,24 @@ pub struct Evidence {
     pub shop: Option<ShopUsage>,
     /// A stretch after the faults in which the queue was watched.
     pub progress: Option<QueueProgress>,
+}
+
+impl Evidence {
+    /// What was not looked at, so that nothing is said about it.
+    #[must_use]
+    pub fn not_checked(&self) -> Vec<&'static str> {
+        let mut not_checked = Vec::new();
+        if self.payments.is_none() {
+            not_checked.push("money: the gateway's statement was not read");
+        }
+        if self.store_booked.is_none() {
+            not_checked.push("the seat store: a running service compares it with the ledger itself");
+        }
+        if self.acknowledged_joins.is_empty() && self.acknowledged_orders.is_empty() {
+            not_checked.push("what clients were told: there are no observations");
+        }
+        not_checked
+    }
 }
 
 /// Settings of admission, in force from `from` on.

@@ -2,36 +2,36 @@
 
 use std::path::PathBuf;
 
-use stagedoor::{
-    app::{self, audit::DatabaseUrls},
-    ops::config,
-};
+use stagedoor::app::{self, audit::DatabaseUrls};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// The data directory of a node, running or not.
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
-    /// The configuration whose sales are audited; the demo's own sale when not given.
+    /// The data directory of a node, running or not; without a configuration the demo's.
+    #[arg(long, value_name = "DIR", required_unless_present = "config")]
+    data: Option<PathBuf>,
+    /// The installation's configuration, which names its databases and sales; variables STAGEDOOR__... override
+    /// it as they do for `serve`.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The ledger, where it is not in the data directory: sqlite:FILE or postgres://... Leave the password to
-    /// PGPASSWORD or ~/.pgpass, where other users of the machine do not see it.
+    /// The ledger, where it is elsewhere: sqlite:FILE or postgres://... Leave the password to PGPASSWORD or
+    /// ~/.pgpass, where other users of the machine do not see it.
     #[arg(long, value_name = "URL")]
     ledger: Option<String>,
     /// The queue's journal, likewise.
     #[arg(long, value_name = "URL")]
     journal: Option<String>,
+    /// The database file of the sandbox gateway's statement, where it is a process of its own. Without it money
+    /// is not checked.
+    #[arg(long, value_name = "FILE")]
+    gateway: Option<PathBuf>,
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
-    let sales = match &args.config {
-        Some(file) => config::load(Some(file), super::env())?.sales,
-        None => Vec::new(),
-    };
+    let settings = super::settings_of(args.config.as_deref(), args.data)?;
     let urls = DatabaseUrls {
         ledger: args.ledger,
         journal: args.journal,
+        gateway: args.gateway,
     };
-    app::block_on(app::audit::run(&args.data, &urls, sales))
+    app::block_on(async move { app::audit::run(&settings, &urls).await })
 }

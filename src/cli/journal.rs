@@ -4,7 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Subcommand;
-use stagedoor::{app, kernel::SaleId, ops::journal_cli, waiting_room::JournalLocation};
+use stagedoor::{
+    app,
+    kernel::SaleId,
+    ops::{config::DatabaseLocation, journal_cli},
+    waiting_room::JournalLocation,
+};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -34,22 +39,32 @@ pub(super) enum Command {
 }
 
 #[derive(clap::Args)]
-#[group(required = true, multiple = false)]
+#[group(required = true, multiple = true)]
 pub(super) struct Source {
     /// The journal's database: sqlite:FILE or postgres://... Leave the password to PGPASSWORD or ~/.pgpass.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["data", "config"])]
     journal: Option<String>,
-    /// The data directory of a node that keeps its journal in a file.
+    /// The data directory of a node; without a configuration the demo's.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// The installation's configuration, which names its journal; variables STAGEDOOR__... override it as they do
+    /// for `serve`.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 impl Source {
     fn location(self) -> anyhow::Result<JournalLocation> {
-        match (self.journal, self.data) {
-            (Some(url), _) => journal_cli::location(&url).context("--journal"),
-            (None, data) => Ok(JournalLocation::File(data.unwrap_or_default().join("queue.db"))),
+        if let Some(url) = &self.journal {
+            return journal_cli::location(url).context("--journal");
         }
+        let settings = super::settings_of(self.config.as_deref(), self.data)?;
+        Ok(match settings.journal_database() {
+            DatabaseLocation::Sqlite(file) => JournalLocation::File(file),
+            DatabaseLocation::Postgres(url) => JournalLocation::Postgres {
+                url: url.expose().to_owned(),
+            },
+        })
     }
 }
 

@@ -13,7 +13,10 @@ mod sandbox_gateway;
 mod serve;
 mod ticket;
 
+use std::path::{Path, PathBuf};
+
 use clap::{Parser, Subcommand};
+use stagedoor::ops::config::Settings;
 
 /// A virtual waiting room with verifiable positions, and a box office that never sells a seat twice.
 #[derive(Parser)]
@@ -80,6 +83,14 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Rehearse(args) => rehearse::run(args),
         Command::SandboxGateway(args) => sandbox_gateway::run(args),
     }
+}
+
+/// The settings of an installation that a command judges: its file, its environment, and the data directory if
+/// one is named.
+fn settings_of(file: Option<&Path>, data: Option<PathBuf>) -> anyhow::Result<Settings> {
+    let mut settings = stagedoor::ops::config::load(file, env())?;
+    settings.data.dir = data.unwrap_or(settings.data.dir);
+    Ok(settings)
 }
 
 /// The process's environment variables that are valid Unicode; the configuration ignores all others.

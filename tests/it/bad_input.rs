@@ -49,6 +49,7 @@ async fn fingerprint(world: &World, observer: &Fan) -> BTreeMap<String, String> 
             evidence
                 .payments
                 .iter()
+                .flatten()
                 .map(|p| (p.captured, p.refunded).0.to_string())
                 .collect::<Vec<_>>()
                 .join(" "),

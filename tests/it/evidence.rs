@@ -65,5 +65,6 @@ fn map(map: &Value, evidence: &mut Evidence) {
         .filter(|(_, state)| *state == "booked");
     evidence
         .store_booked
+        .get_or_insert_default()
         .extend(booked.map(|(guid, _)| (PERFORMANCE.to_owned(), guid.clone())));
 }

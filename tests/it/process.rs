@@ -13,7 +13,10 @@ use bytes::Bytes;
 use http::Method;
 use stagedoor::kernel::Clock;
 
-use crate::world::{SALE, SaleConfig, World, fresh_dir};
+use crate::{
+    fan::Fan,
+    world::{SALE, SaleConfig, World, fresh_dir},
+};
 
 fn open_to_others(dir: &Path) -> Vec<String> {
     let mut open = Vec::new();
@@ -129,4 +132,80 @@ async fn metrics_tell_two_sales_with_one_performance_name_apart() {
             );
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audit_reads_the_installation_and_accuses_nobody_of_what_it_did_not_read() {
+    let mut world = World::open(SaleConfig::default()).await;
+    let mut buyer = Fan::admitted(&world, 1).await;
+    let hold = buyer.hold_best(&world, 2).await.expect(201);
+    buyer
+        .pay(hold["id"].as_str().unwrap(), "tok_ok")
+        .await
+        .expect(201);
+    world.stop().await;
+    let (data, file) = (world.data(), world.site().config_file());
+    // As in an installation whose payment gateway is another process, with secrets in the environment.
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(
+        &file,
+        text.replace("[gateway]\nurl = \"\"", "[gateway]\nurl = \"http://127.0.0.1:1\"")
+            .replace(&format!("{}/data", world.site().dir.display()), "/nowhere"),
+    )
+    .unwrap();
+    let stagedoor = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_stagedoor"))
+            .args(args)
+            .args(["--config", file.to_str().unwrap()])
+            .env(
+                "STAGEDOOR__LEDGER__URL",
+                format!("sqlite:{}/ledger.db", data.display()),
+            )
+            .output()
+            .unwrap();
+        let text =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        (output.status.success(), text)
+    };
+    let (is_clean, text) = stagedoor(&["audit"]);
+    assert!(
+        is_clean && text.contains("payments not checked") && text.contains("not checked: money"),
+        "{text}"
+    );
+    let statement = data.join("gateway.db");
+    let (is_clean, text) = stagedoor(&["audit", "--gateway", statement.to_str().unwrap()]);
+    assert!(
+        is_clean && text.contains("1 payments") && !text.contains("not checked: money"),
+        "{text}"
+    );
+    let (is_valid, text) = stagedoor(&["journal", "verify"]);
+    assert!(is_valid && text.contains(SALE), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_payment_timeout_starts_on_existing_data() {
+    let mut world = World::prepared(SaleConfig::default()).await;
+    let file = world.site().config_file();
+    let text = fs::read_to_string(&file).unwrap();
+    let with = |seconds: u32| {
+        text.replace(
+            "payment_timeout_s = 10",
+            &format!("payment_timeout_s = {seconds}"),
+        )
+    };
+    fs::write(&file, with(110)).unwrap();
+    world.start().await;
+    let mut buyer = Fan::admitted(&world, 1).await;
+    let hold = buyer.hold_best(&world, 1).await.expect(201);
+    let order = buyer
+        .pay(hold["id"].as_str().unwrap(), "tok_redirect")
+        .await
+        .expect(201);
+    assert_eq!(order["state"], "awaiting_payment");
+    for seconds in [5, 120, 6] {
+        world.kill();
+        fs::write(&file, with(seconds)).unwrap();
+        world.start().await;
+    }
+    world.assert_no_panic();
 }

@@ -13,6 +13,7 @@ pub(super) async fn read_statement(
     others: &HashSet<String>,
     evidence: &mut Evidence,
 ) -> Result<(), ReadError> {
+    let payments = evidence.payments.get_or_insert_default();
     for (key, state, body) in source
         .all::<(String, String, String)>("SELECT key, state, body FROM payment")
         .await?
@@ -32,7 +33,7 @@ pub(super) async fn read_statement(
             amount => amount.unwrap_or(0),
         };
         let when = |states: &[&str]| if states.contains(&state) { amount } else { 0 };
-        evidence.payments.push(Payment {
+        payments.push(Payment {
             order,
             captured: when(&["captured", "refunded"]),
             refunded: when(&["refunded"]),

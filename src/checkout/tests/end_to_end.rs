@@ -268,6 +268,7 @@ async fn a_crowd_buys_on(ledger: &LedgerLocation) {
         evidence
             .payments
             .iter()
+            .flatten()
             .map(|payment| payment.captured)
             .sum::<i64>(),
         100_000
