@@ -23,33 +23,49 @@ impl LocalText {
 }
 
 /// The first character of a text that no reader can see or that is no character at all: controls, format
-/// characters, fillers, noncharacters, and the replacement character of a broken encoding.
+/// characters, fillers, noncharacters, and the replacement character of a broken encoding. What joins the parts of
+/// an emoji is part of it.
 #[must_use]
 pub fn invisible_character(text: &str) -> Option<char> {
+    let mut before = ' ';
     text.chars().find(|c| {
-        c.is_control()
-            || matches!(
-                u32::from(*c),
-                0xAD | 0x34F
-                    | 0x61C
-                    | 0x115F..=0x1160
-                    | 0x17B4..=0x17B5
-                    | 0x180B..=0x180F
-                    | 0x200B..=0x200F
-                    | 0x2028..=0x202E
-                    | 0x2060..=0x206F
-                    | 0x2800
-                    | 0x3164
-                    | 0xFDD0..=0xFDEF
-                    | 0xFE00..=0xFE0F
-                    | 0xFEFF
-                    | 0xFFA0
-                    | 0xFFF0..=0xFFFF
-                    | 0x1_BCA0..=0x1_BCA3
-                    | 0x1_D173..=0x1_D17A
-                    | 0xE_0000..=0xE_0FFF
-            )
+        let joins_emoji = matches!(*c, EMOJI_JOINER) && is_emoji_part(before);
+        before = *c;
+        is_invisible(*c) && !joins_emoji
     })
+}
+
+/// Joins the parts of one emoji, such as a family.
+const EMOJI_JOINER: char = '\u{200d}';
+
+/// Whether a character can come before an [`EMOJI_JOINER`]: a pictograph, or the mark of its colored form.
+fn is_emoji_part(c: char) -> bool {
+    matches!(u32::from(c), 0x2190..=0x2BFF | 0xFE0F | 0x1_F000..=0x1_FAFF)
+}
+
+fn is_invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            u32::from(c),
+            0xAD | 0x34F
+                | 0x61C
+                | 0x115F..=0x1160
+                | 0x17B4..=0x17B5
+                | 0x180B..=0x180F
+                | 0x200B..=0x200F
+                | 0x2028..=0x202E
+                | 0x2060..=0x206F
+                | 0x2800
+                | 0x3164
+                | 0xFDD0..=0xFDEF
+                | 0xFE00..=0xFE0D
+                | 0xFEFF
+                | 0xFFA0
+                | 0xFFF0..=0xFFFF
+                | 0x1_BCA0..=0x1_BCA3
+                | 0x1_D173..=0x1_D17A
+                | 0xE_0000..=0xE_0FFF
+        )
 }
 
 /// The same for two texts that look alike in print: full-width letters, composed and decomposed ones, Greek
@@ -58,7 +74,9 @@ pub fn invisible_character(text: &str) -> Option<char> {
 #[must_use]
 pub fn look_alike_key(text: &str) -> String {
     let mut key = String::with_capacity(text.len());
-    for c in text.nfkc().map(look_alike_letter) {
+    // The marks of an emoji's plain and colored form change nothing that a label should hang on.
+    let is_emoji_mark = |c: &char| matches!(*c, '\u{fe0e}' | '\u{fe0f}' | EMOJI_JOINER);
+    for c in text.nfkc().filter(|c| !is_emoji_mark(c)).map(look_alike_letter) {
         let is_space = c.is_whitespace();
         if !(is_space && (key.is_empty() || key.ends_with(' '))) {
             key.push(if is_space { ' ' } else { c });
@@ -149,6 +167,13 @@ mod tests {
         for c in ["\u{200b}", "\u{feff}", "\u{3164}", "\u{202e}", "\u{fffd}", "\t"] {
             assert!(invisible_character(&format!("A{c}1")).is_some(), "{c:?}");
         }
-        assert_eq!(invisible_character("R\u{c11d} \u{3000}12 \u{e9}"), None);
+        for visible in [
+            "R\u{c11d} \u{3000}12 \u{e9}",
+            "live \u{2764}\u{fe0f}",
+            "\u{1f468}\u{200d}\u{1f467}",
+        ] {
+            assert_eq!(invisible_character(visible), None, "{visible}");
+        }
+        assert!(invisible_character("A\u{200d}1").is_some());
     }
 }

@@ -59,7 +59,7 @@ pub fn decode(content: Vec<u8>) -> Result<String, EncodingError> {
             .rposition(|byte| *byte == b'\n')
             .map_or(0, |at| at + 1);
         EncodingError::Invalid {
-            line: valid.iter().filter(|byte| **byte == b'\n').count() + 1,
+            line: valid.split(|byte| *byte == b'\n').count(),
             column: valid.len() - line_start + 1,
         }
     })

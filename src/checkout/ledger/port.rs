@@ -70,12 +70,12 @@ pub struct Position {
 /// A saga that the holder of its lease may run.
 #[derive(Clone, Debug)]
 pub struct LeasedSaga {
-    /// The order's sale.
-    pub sale: SaleId,
     /// The lease of the order.
     pub lease: FencedLease,
     /// The visit in which the order was placed.
     pub visit: VisitId,
+    /// The order's sale.
+    pub sale: SaleId,
     /// Where the saga continues.
     pub position: Position,
 }

@@ -285,9 +285,7 @@ pub async fn cancel(State(state): State<BoxOfficeState>, owned: OwnedOrder) -> H
     }
 }
 
-/// `GET /v1/orders/{order}/return`: where the gateway sends the browser back to.
-///
-/// The redirect proves nothing, so the page behind it asks for the gateway's own statement.
+/// `GET /v1/orders/{order}/return`: where the gateway sends the browser back to. The redirect proves nothing, so the page behind it asks for the gateway's own statement.
 pub async fn payment_return(PathParams(order): PathParams<OrderId>) -> Redirect {
     Redirect::to(&format!("/orders/{order}"))
 }
@@ -385,7 +383,7 @@ fn order_with_location(status: StatusCode, order: &OrderView) -> Response {
     response
 }
 
-/// Whatever was sold may be used from now on, so nothing is sold or returned here any more.
+/// What was sold may be in use now, so nothing is sold or returned any more.
 pub(super) fn doors_open() -> Problem {
     Problem::new(ProblemType::Closed).detail("the doors of this performance are open")
 }

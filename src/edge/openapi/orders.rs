@@ -98,6 +98,7 @@ fn placed(operation: OperationDoc) -> OperationDoc {
         .problem_like(Problem::new(ProblemType::HoldGone).with("alternatives", &[["101-A-14", "101-A-15"]]))
         .problem_like(Problem::new(ProblemType::LimitReached).with("limit", &4))
         .problem(ProblemType::IdempotencyKeyReused)
+        .problem(ProblemType::Closed)
         .problems(&OUTAGES)
 }
 
@@ -205,12 +206,15 @@ fn cancel_order() -> OperationDoc {
         ..examples::paid_order()
     };
     of_order(OperationDoc::new("cancel_order", TAG, "Cancel an order"))
-        .describe("Returns the seats of a paid order and refunds it, while the sale allows it.")
+        .describe(
+            "Returns the seats of a paid order and refunds it, until the doors of its performance open.",
+        )
         .json(200, "Seats and money are returned.", &canceled)
         .json(202, "Seats and money are being returned.", &refunding)
         .problem_like(
             Problem::new(ProblemType::NotCancelable).with("order", &examples::order_awaiting_payment()),
         )
+        .problem_like(Problem::new(ProblemType::Closed).with("order", &examples::paid_order()))
 }
 
 fn return_from_payment() -> OperationDoc {

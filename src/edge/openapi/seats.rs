@@ -163,6 +163,7 @@ fn choosing(operation: OperationDoc) -> OperationDoc {
         .problem_like(seats_taken)
         .problem_like(Problem::new(ProblemType::LimitReached).with("limit", &4))
         .problem_like(Problem::new(ProblemType::UnknownSeat).with("field", &"seats[1]"))
+        .problem(ProblemType::Closed)
 }
 
 fn hold_seats() -> OperationDoc {
@@ -209,5 +210,9 @@ fn extend_hold() -> OperationDoc {
         200,
         "The hold lasts longer.",
     )
-    .problems(&[ProblemType::NoMoreExtensions, ProblemType::HoldInPayment])
+    .problems(&[
+        ProblemType::NoMoreExtensions,
+        ProblemType::HoldInPayment,
+        ProblemType::Closed,
+    ])
 }

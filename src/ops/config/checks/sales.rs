@@ -13,6 +13,7 @@ use crate::{
     waiting_room::{ACTIVE_VISITS_MAX, ADMISSION_RATE_PER_MINUTE_MAX, Durability, draw::Digest},
 };
 
+const DAY_S: u64 = 86_400;
 /// Entries of one queue at most; more are taken for a typing error.
 const QUEUE_ENTRIES_MAX: u64 = 100_000_000;
 /// A price in minor units at most, so that the sum of an order's prices cannot overflow.
@@ -76,7 +77,6 @@ fn one_sale(sale: &SaleSettings, path: &str, problems: &mut Problems) {
         ],
         path,
     );
-    const DAY_S: u64 = 86_400;
     problems.require_at_most(
         &[
             (
