@@ -22,7 +22,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodFilter, MethodRouter},
 };
-use http::{HeaderValue, Method, header};
+use http::{HeaderValue, Method, Version, header};
 use tower::{Service, ServiceBuilder};
 use tower_http::{
     catch_panic::{CatchPanic, CatchPanicLayer},
@@ -34,6 +34,7 @@ use crate::{
     edge::{
         auth::extractors::{QueueHolder, SaleRoom},
         errors::{
+            page::{navigation, page_instead_of_problem},
             problem::{Problem, ProblemType},
             unavailable::overloaded,
         },
@@ -45,8 +46,8 @@ use crate::{
         request_timing,
         routes::{self, FastPath, Handler, ROUTES, Route},
         state::{AppState, BoxOfficeState, SaleInfo, WaitingRoomState},
+        unknown_path::not_found,
     },
-    kernel::Clock,
     waiting_room::WaitingRoom,
 };
 
@@ -93,9 +94,9 @@ impl Dispatcher {
         }
     }
 
-    /// The clock that dates its responses, if it is public.
-    pub(crate) fn clock(&self) -> Option<Arc<dyn Clock>> {
-        self.app.as_ref().map(|app| Arc::clone(&app.clock))
+    /// The state that its responses depend on, if it is public.
+    pub(crate) fn app(&self) -> Option<Arc<AppState>> {
+        self.app.clone()
     }
 
     /// Answers one request that came over a connection from `peer`.
@@ -104,7 +105,16 @@ impl Dispatcher {
             return self.call_router(peer, request).await;
         };
         app.in_flight.record_arrival();
-        if let Err(refusal) = check_rate_limit(app, peer, &request) {
+        let navigation = navigation(app, &request);
+        let response = self.respond_publicly(app, peer, request).await;
+        match navigation {
+            Some(lang) => page_instead_of_problem(app, lang, response),
+            None => response,
+        }
+    }
+
+    async fn respond_publicly(&self, app: &AppState, peer: IpAddr, request: Request) -> Response {
+        if let Err(refusal) = check_host(&request).and_then(|()| check_rate_limit(app, peer, &request)) {
             return refusal.into_response();
         }
         let Some(route) = routes::find(request.method(), request.uri().path()) else {
@@ -270,6 +280,18 @@ impl Dispatcher {
 
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
+/// One `Host`, as RFC 9112 (3.2) demands: of two, a proxy may have gone by the other one.
+fn check_host(request: &Request) -> Result<(), Problem> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let has_host = hosts.next().is_some();
+    if hosts.next().is_some() || (!has_host && request.version() == Version::HTTP_11) {
+        return Err(Problem::new(ProblemType::MalformedRequest)
+            .with("field", &"Host")
+            .detail("exactly one Host header is required"));
+    }
+    Ok(())
+}
+
 /// The limit of requests per client address, where there is one.
 fn check_rate_limit(app: &AppState, peer: IpAddr, request: &Request) -> Result<(), Problem> {
     if !app.limits.requests.is_enabled() {
@@ -319,7 +341,7 @@ fn router(
         }
     }
     router
-        .fallback(handlers::html::not_found)
+        .fallback(not_found)
         .method_not_allowed_fallback(|| async { Problem::new(ProblemType::MethodNotAllowed) })
         .with_state(app)
 }

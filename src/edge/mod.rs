@@ -16,6 +16,7 @@ pub mod pages;
 mod request_timing;
 pub mod routes;
 pub mod state;
+mod unknown_path;
 
 pub use self::{
     connection::timeouts::ConnectionTimeouts,

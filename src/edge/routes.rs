@@ -183,6 +183,8 @@ pub static ROUTES: &[Route<Handler>] = {
         ),
         Route::page("/openapi.json", Shared(|m| on(m, openapi::document))),
         Route::page("/assets/{*path}", Shared(|m| on(m, html::asset))),
+        Route::page("/favicon.ico", Shared(|m| on(m, html::favicon))),
+        Route::page("/robots.txt", Shared(|m| on(m, html::robots))),
         // Pages and facts of the sales.
         Route::page("/", WaitingRoom(|m| on(m, html::home))),
         Route::page("/sales/{sale}", WaitingRoom(|m| on(m, html::sale))),

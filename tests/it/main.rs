@@ -19,6 +19,7 @@ mod doors;
 mod draw;
 mod entry;
 mod environment;
+mod error_pages;
 mod evidence;
 mod fan;
 mod faults;

@@ -41,6 +41,7 @@ use crate::{
             hijack::{self, Hijack},
             slot::ConnectionSlot,
             spare_files::{SpareFiles, is_out_of_files},
+            refusal,
             timeouts::{ConnectionTimeouts, InFlight, InFlightGuard, TimeoutStream},
         },
         dispatch::Dispatcher,
@@ -209,7 +210,7 @@ async fn serve_connection(
         () = stopped_for(lifecycle, FIRST_REQUEST_TIMEOUT) => return,
     };
     let (hijack, hijacked) = Hijack::new();
-    let clock = dispatcher.clock();
+    let app = dispatcher.app();
     let has_requested = Arc::new(watch::Sender::new(false));
     let context = Arc::new(ConnectionContext {
         peer,
@@ -247,10 +248,13 @@ async fn serve_connection(
                 let socket = connection.into_parts().io.into_inner();
                 if !socket.is_stalled() {
                     // A connection that breaks is the client's concern.
-                    let _ = hijack::send(socket, stream, clock.map(|clock| clock.now())).await;
+                    let _ = hijack::send(socket, stream, app.map(|app| app.clock.now())).await;
                 }
             }
-            () = run_until(Pin::new(&mut *connection), stopped) => {}
+            () = run_until(Pin::new(&mut *connection), stopped) => {
+                let parts = connection.into_parts();
+                Box::pin(refusal::answer(parts.io.into_inner(), &parts.read_buf, app.as_deref())).await;
+            }
         }
     }
 }

@@ -80,7 +80,8 @@ where
     socket.shutdown().await
 }
 
-fn encode_head(head: &http::response::Parts, now: Option<Timestamp>) -> Vec<u8> {
+/// The head of a response after which the connection closes.
+pub(super) fn encode_head(head: &http::response::Parts, now: Option<Timestamp>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEAD_BYTES);
     let reason = head.status.canonical_reason().unwrap_or_default();
     let _ = write!(bytes, "HTTP/1.1 {} {reason}\r\n", head.status.as_str());

@@ -4,5 +4,6 @@ pub mod acceptor;
 pub(crate) mod hijack;
 mod slot;
 mod spare_files;
+mod refusal;
 pub(crate) mod sse;
 pub mod timeouts;

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use http::StatusCode;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep_until},
@@ -77,6 +78,9 @@ pub(crate) struct TimeoutStream<S> {
     read_timer: Pin<Box<Sleep>>,
     write_timer: Pin<Box<Sleep>>,
     is_stalled: bool,
+    /// The status of hyper's own response to a head that it could not read. It has no body, so it is withheld
+    /// and the acceptor sends one that says something.
+    refused: Option<StatusCode>,
     /// Bytes that were read to detect the protocol and are still to be handed on, and how many they are.
     detected: [u8; PREFACE_LEN],
     detected_len: usize,
@@ -99,6 +103,7 @@ impl<S> TimeoutStream<S> {
             read_timer: Box::pin(sleep_until(deadline)),
             write_timer: Box::pin(sleep_until(deadline)),
             is_stalled: false,
+            refused: None,
             detected: [0; PREFACE_LEN],
             detected_len: 0,
         }
@@ -107,6 +112,11 @@ impl<S> TimeoutStream<S> {
     /// Whether its client has yet to read something that was written.
     pub(crate) fn is_stalled(&self) -> bool {
         self.is_stalled
+    }
+
+    /// The status of a response of hyper's own that was withheld. From then on writes go through again.
+    pub(crate) fn take_refused(&mut self) -> Option<StatusCode> {
+        self.refused.take()
     }
 
     fn wait_for(&mut self, awaited: Awaited) {
@@ -203,6 +213,12 @@ impl<S: AsyncWrite + Unpin> TimeoutStream<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for TimeoutStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.refused.is_some() || bytes.starts_with(OWN_RESPONSE) {
+            self.refused = self.refused.or_else(|| status_of_own_response(bytes));
+            if self.refused.is_some() {
+                return Poll::Ready(Ok(bytes.len()));
+            }
+        }
         let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
         self.check_stall(cx, written)
     }
@@ -212,6 +228,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimeoutStream<S> {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let first = parts.iter().find(|part| !part.is_empty());
+        if self.refused.is_some() || first.is_some_and(|part| part.starts_with(OWN_RESPONSE)) {
+            self.refused = self.refused.or_else(|| status_of_own_response(first?));
+            if self.refused.is_some() {
+                return Poll::Ready(Ok(parts.iter().map(|part| part.len()).sum()));
+            }
+        }
         let written = Pin::new(&mut self.socket).poll_write_vectored(cx, parts);
         self.check_stall(cx, written)
     }
@@ -226,9 +249,25 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimeoutStream<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.refused.is_some() {
+            return Poll::Ready(Ok(()));
+        }
         let written = Pin::new(&mut self.socket).poll_shutdown(cx);
         self.check_stall(cx, written)
     }
+}
+
+/// How hyper's own response to an unreadable head begins. The service's own 4xx responses have a body.
+const OWN_RESPONSE: &[u8] = b"HTTP/1.1 4";
+
+/// The status of a response that hyper made by itself: an error that closes the connection, without a body.
+fn status_of_own_response(bytes: &[u8]) -> Option<StatusCode> {
+    let head = std::str::from_utf8(bytes).ok()?.strip_suffix("\r\n\r\n")?;
+    let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+    let has_line = |wanted: &str| head.lines().skip(1).any(|line| line == wanted);
+    let is_own =
+        [400, 414, 431].contains(&status) && has_line("content-length: 0") && has_line("connection: close");
+    is_own.then(|| StatusCode::from_u16(status).ok()).flatten()
 }
 
 #[cfg(test)]

@@ -1,4 +1,6 @@
-//! Error responses: the problem documents of RFC 9457, and those of unavailable dependencies.
+//! Error responses: the problem documents of RFC 9457, those of unavailable dependencies, and the pages that
+//! people get instead.
 
+pub mod page;
 pub mod problem;
 pub(crate) mod unavailable;

@@ -8,6 +8,9 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+/// The content type of a problem document.
+pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
+
 /// An error response.
 #[derive(Debug)]
 pub struct Problem {
@@ -56,6 +59,10 @@ kinds! {
     BodyTooLarge = PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large";
     /// The body did not arrive within `server.body_timeout_ms`.
     BodyTooSlow = REQUEST_TIMEOUT, "body-too-slow", "The body did not arrive in time";
+    /// The request's headers exceed `server.header_bytes_max`, or are too many.
+    HeadTooLarge = REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", "The request's headers are too large";
+    /// The request's address is too long.
+    AddressTooLong = URI_TOO_LONG, "address-too-long", "The address is too long";
     /// No such path, sale, order, hold or the like, or not the caller's.
     NotFound = NOT_FOUND, "not-found", "There is nothing here";
     /// The path exists, the method on it does not.
@@ -208,10 +215,7 @@ impl IntoResponse for Problem {
         let bytes = serde_json::to_vec(&self.body()).expect("a map is JSON");
         let mut response = (self.kind.status(), bytes).into_response();
         let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

@@ -12,7 +12,7 @@ use http::{HeaderValue, StatusCode, header};
 use crate::{
     checkout::CheckoutError,
     edge::{
-        errors::problem::{Problem, ProblemType},
+        errors::problem::{PROBLEM_JSON, Problem, ProblemType},
         state::AppState,
     },
     seating::{SeatingError, StoreError as SeatStoreError},
@@ -96,10 +96,7 @@ pub(crate) fn overloaded(retry_after_s: u64) -> Response {
     let mut response = Response::new(Body::from(BODY.clone()));
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/problem+json"),
-    );
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_s));
     response

@@ -1,110 +1,137 @@
 //! The pages, which were rendered for each language at start and are served as bytes, and their assets.
 //!
-//! A browser gets an HTML page for an unknown address; a program gets a problem.
+//! What fails here is a problem; the dispatcher makes a page of it for a person.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
-    extract::State,
-    response::{Html, IntoResponse, Response},
+    extract::{FromRequestParts, RawPathParams, State},
+    response::{Html, IntoResponse, Redirect, Response},
 };
-use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, request::Parts};
-use serde::Deserialize;
+use http::{HeaderMap, HeaderValue, Uri, header, request::Parts};
 
-use crate::edge::handlers::{
-    CachedBody, cacheable,
-    params::{PathParams, Query},
-};
+use crate::edge::handlers::{CachedBody, HandlerResult, cacheable, params::PathParams};
 use crate::{
     edge::{
         auth::credentials,
         auth::extractors::{SalePath, SaleRoom},
-        errors::problem::{Problem, ProblemType},
+        errors::{
+            page::{LANG_COOKIE, language, query_value},
+            problem::{Problem, ProblemType},
+        },
         pages::{Asset, Lang, Page},
-        state::{AppState, SaleInfo, SignIn, WaitingRoomState},
+        state::{AppState, HasAppState, SaleInfo, SignIn, WaitingRoomState},
     },
     waiting_room::{EntryState, Phase, Position, Wait, WaitingRoom},
 };
-
-/// The cookie with the visitor's choice of language.
-pub const LANG_COOKIE: &str = "sd_lang";
 
 /// Only this origin's files, no inline scripts or styles; images may also be inline.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; img-src 'self' data:; object-src 'none'; \
     base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-/// What a page's address may say.
-#[derive(Default, Deserialize)]
-pub struct PageQuery {
-    /// The language to show, and to remember in the cookie.
-    lang: Option<String>,
+/// Programs have no use for orders, assets and API calls in a search index; the pages of sales are welcome.
+const ROBOTS: &str = "User-agent: *\nDisallow: /v1/\nDisallow: /orders/\nDisallow: /sales/*/seats\n";
+
+/// What a page's address and headers ask for. Whatever else a shared link carries is ignored.
+pub struct PageRequest {
+    lang: Lang,
+    /// Whether `?lang=` chose the language, which the cookie then remembers.
+    is_chosen: bool,
     /// `?plain`: the page itself sends browsers without scripts here.
-    plain: Option<String>,
+    is_plain: bool,
+    headers: HeaderMap,
+}
+
+impl<S: HasAppState> FromRequestParts<S> for PageRequest {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
+        Ok(Self {
+            lang: language(state.app(), &parts.uri, &parts.headers),
+            is_chosen: query_value(&parts.uri, "lang").and_then(Lang::from_tag).is_some(),
+            is_plain: query_value(&parts.uri, "plain").is_some(),
+            headers: parts.headers.clone(),
+        })
+    }
+}
+
+/// A sale that a page is about. An address in another case than the sale's id leads to the sale.
+pub struct PageSale;
+
+/// Why a page about a sale cannot be shown.
+pub enum NoPage {
+    /// The same page under the sale's id.
+    Moved(String),
+    /// No such sale.
+    Missing(Problem),
+}
+
+impl IntoResponse for NoPage {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Moved(path) => Redirect::permanent(&path).into_response(),
+            Self::Missing(problem) => problem.into_response(),
+        }
+    }
+}
+
+impl<S: HasAppState> FromRequestParts<S> for PageSale {
+    type Rejection = NoPage;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, NoPage> {
+        let missing = match SalePath::from_request_parts(parts, state).await {
+            Ok(_) => return Ok(Self),
+            Err(problem) => problem,
+        };
+        let params = RawPathParams::from_request_parts(parts, state).await;
+        let name = params
+            .iter()
+            .flat_map(RawPathParams::iter)
+            .find(|(key, _)| *key == "sale");
+        let id = name
+            .map(|(_, name)| name.to_ascii_lowercase())
+            .unwrap_or_default();
+        if !state.app().sales.contains_key(id.as_str()) {
+            return Err(NoPage::Missing(missing));
+        }
+        let rest = parts.uri.path().splitn(4, '/').nth(3);
+        let path = rest.map_or_else(|| format!("/sales/{id}"), |rest| format!("/sales/{id}/{rest}"));
+        Err(NoPage::Moved(with_query(path, &parts.uri)))
+    }
 }
 
 /// `GET /`: the start page.
-pub async fn home(
-    State(app): State<Arc<AppState>>,
-    Query(query): Query<PageQuery>,
-    headers: HeaderMap,
-) -> Response {
-    page(&app, Page::Home, &query, &headers)
+pub async fn home(State(app): State<Arc<AppState>>, request: PageRequest) -> Response {
+    page(&app, Page::Home, &request)
 }
 
 /// `GET /sales/{sale}`: the queue of a sale.
 pub async fn sale(
-    State(WaitingRoomState { app, .. }): State<WaitingRoomState>,
-    sale_room: Result<SaleRoom, Problem>,
-    Query(query): Query<PageQuery>,
-    parts: Parts,
-) -> Response {
-    match sale_room {
-        Ok(SaleRoom { sale, room }) if query.plain.is_some() => {
-            plain_page(&app, &sale, &room, &query, &parts)
-        }
-        sale_room => sale_page(
-            &app,
-            sale_room.map(|sale_room| SalePath(sale_room.sale)),
-            Page::Sale,
-            &query,
-            &parts.headers,
-        ),
+    State(state): State<WaitingRoomState>,
+    _: PageSale,
+    request: PageRequest,
+    mut parts: Parts,
+) -> HandlerResult {
+    if request.is_plain {
+        let SaleRoom { sale, room } = SaleRoom::from_request_parts(&mut parts, &state).await?;
+        return Ok(plain_page(&state.app, &sale, &room, &request, &parts));
     }
+    Ok(page(&state.app, Page::Sale, &request))
 }
 
 /// `GET /sales/{sale}/draw`: how the draw was computed, to be verified in the browser.
-pub async fn draw(
-    State(WaitingRoomState { app, .. }): State<WaitingRoomState>,
-    sale_room: Result<SaleRoom, Problem>,
-    Query(query): Query<PageQuery>,
-    headers: HeaderMap,
-) -> Response {
-    sale_page(
-        &app,
-        sale_room.map(|sale_room| SalePath(sale_room.sale)),
-        Page::Draw,
-        &query,
-        &headers,
-    )
+pub async fn draw(State(app): State<Arc<AppState>>, _: PageSale, request: PageRequest) -> Response {
+    page(&app, Page::Draw, &request)
 }
 
 /// `GET /sales/{sale}/seats`: the seat map.
-pub async fn seats(
-    State(app): State<Arc<AppState>>,
-    sale: Result<SalePath, Problem>,
-    Query(query): Query<PageQuery>,
-    headers: HeaderMap,
-) -> Response {
-    sale_page(&app, sale, Page::Seats, &query, &headers)
+pub async fn seats(State(app): State<Arc<AppState>>, _: PageSale, request: PageRequest) -> Response {
+    page(&app, Page::Seats, &request)
 }
 
 /// `GET /orders/{order}`: an order and its tickets.
-pub async fn order(
-    State(app): State<Arc<AppState>>,
-    Query(query): Query<PageQuery>,
-    headers: HeaderMap,
-) -> Response {
-    page(&app, Page::Order, &query, &headers)
+pub async fn order(State(app): State<Arc<AppState>>, request: PageRequest) -> Response {
+    page(&app, Page::Order, &request)
 }
 
 /// `GET /assets/{*path}`: a file that pages refer to.
@@ -112,49 +139,37 @@ pub async fn asset(
     State(app): State<Arc<AppState>>,
     PathParams(path): PathParams<String>,
     headers: HeaderMap,
-) -> Response {
-    match app.pages.asset(&path) {
-        Some(asset) => asset_response(&asset, &headers),
-        None => Problem::new(ProblemType::NotFound).into_response(),
-    }
+) -> HandlerResult {
+    let asset = app
+        .pages
+        .asset(&path)
+        .ok_or_else(|| Problem::new(ProblemType::NotFound))?;
+    Ok(asset_response(&asset, &headers))
 }
 
-/// Any address without an endpoint: 404, as a page for browsers, as a problem for programs.
-pub async fn not_found(State(app): State<Arc<AppState>>, uri: Uri, headers: HeaderMap) -> Response {
-    if uri.path().starts_with("/v1/") || !wants_html(&headers) {
-        return Problem::new(ProblemType::NotFound).into_response();
-    }
-    let mut response = page(&app, Page::NotFound, &PageQuery::default(), &headers);
-    *response.status_mut() = StatusCode::NOT_FOUND;
-    response
+/// `GET /favicon.ico`, which browsers ask for beside pages that name no icon.
+pub async fn favicon(State(app): State<Arc<AppState>>, headers: HeaderMap) -> HandlerResult {
+    let icon = app
+        .pages
+        .asset("icon.svg")
+        .ok_or_else(|| Problem::new(ProblemType::NotFound))?;
+    Ok(asset_response(&icon, &headers))
 }
 
-fn sale_page(
-    app: &AppState,
-    sale: Result<SalePath, Problem>,
-    which: Page,
-    query: &PageQuery,
-    headers: &HeaderMap,
-) -> Response {
-    match sale {
-        Ok(_) => page(app, which, query, headers),
-        Err(problem) if !wants_html(headers) => problem.into_response(),
-        Err(_) => {
-            let mut response = page(app, Page::NotFound, query, headers);
-            *response.status_mut() = StatusCode::NOT_FOUND;
-            response
-        }
-    }
+/// `GET /robots.txt`.
+pub async fn robots() -> &'static str {
+    ROBOTS
 }
 
-fn page(app: &AppState, which: Page, query: &PageQuery, headers: &HeaderMap) -> Response {
-    let lang = language(app, query, headers);
-    with_page_headers(
-        app,
-        query,
-        lang,
-        asset_response(&app.pages.page(which, lang), headers),
-    )
+/// The path with the query of the request.
+pub(crate) fn with_query(path: String, uri: &Uri) -> String {
+    uri.query()
+        .map_or(path.clone(), |query| format!("{path}?{query}"))
+}
+
+fn page(app: &AppState, which: Page, request: &PageRequest) -> Response {
+    let asset = asset_response(&app.pages.page(which, request.lang), &request.headers);
+    with_page_headers(app, request, asset)
 }
 
 /// The visitor's position in words, and what to do next, for a browser without scripts.
@@ -162,10 +177,10 @@ fn plain_page(
     app: &AppState,
     sale: &SaleInfo,
     room: &WaitingRoom,
-    query: &PageQuery,
+    request: &PageRequest,
     parts: &Parts,
 ) -> Response {
-    let lang = language(app, query, &parts.headers);
+    let lang = request.lang;
     let text = |key: &str| app.pages.text(lang, key, &[]);
     // A token that cannot be verified counts as none. The method is safe, so the request's origin does not
     // matter.
@@ -184,7 +199,7 @@ fn plain_page(
         "plain.how.none"
     }));
     let html = app.pages.plain(lang, sale.title.in_language(lang.tag()), &lines);
-    let mut response = with_page_headers(app, query, lang, Html(html).into_response());
+    let mut response = with_page_headers(app, request, Html(html).into_response());
     response.headers_mut().insert(
         header::CACHE_CONTROL,
         HeaderValue::from_static("private, no-store"),
@@ -241,19 +256,9 @@ fn phase_text_key(phase: Phase) -> Option<&'static str> {
     }
 }
 
-fn language(app: &AppState, query: &PageQuery, headers: &HeaderMap) -> Lang {
-    let accept = headers
-        .get(header::ACCEPT_LANGUAGE)
-        .and_then(|value| value.to_str().ok());
-    Lang::choose(
-        accept,
-        app.cookies.read(headers, LANG_COOKIE),
-        query.lang.as_deref(),
-    )
-}
-
 /// Adds the headers that every page has, and remembers the chosen language.
-fn with_page_headers(app: &AppState, query: &PageQuery, lang: Lang, mut response: Response) -> Response {
+fn with_page_headers(app: &AppState, request: &PageRequest, mut response: Response) -> Response {
+    let lang = request.lang;
     let out = response.headers_mut();
     out.insert(
         header::CONTENT_SECURITY_POLICY,
@@ -269,7 +274,7 @@ fn with_page_headers(app: &AppState, query: &PageQuery, lang: Lang, mut response
         HeaderValue::from_static("accept-encoding, accept-language, cookie"),
     );
     out.insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(lang.tag()));
-    if query.lang.is_some() {
+    if request.is_chosen {
         let year = std::time::Duration::from_hours(365 * 24);
         out.append(header::SET_COOKIE, app.cookies.set(LANG_COOKIE, lang.tag(), year));
     }
@@ -284,11 +289,4 @@ fn asset_response(asset: &Asset, headers: &HeaderMap) -> Response {
         asset.cache,
         CachedBody::PlainAndGzip(&asset.plain, Some(&asset.gzip)),
     )
-}
-
-fn wants_html(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::ACCEPT)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| value.contains("text/html"))
 }

@@ -7,10 +7,11 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::edge::handlers::{HandlerResult, html::LANG_COOKIE, private_json};
+use crate::edge::handlers::{HandlerResult, private_json};
 use crate::{
     edge::{
         auth::extractors::SaleRoom,
+        errors::page::LANG_COOKIE,
         pages::Lang,
         state::{AppState, DemoLogin, PerformanceInfo, SaleInfo, SignIn, WaitingRoomState},
     },

@@ -58,8 +58,13 @@ fn every_operation_lists_the_statuses_it_can_answer() {
 fn every_problem_is_listed_by_an_operation() {
     let document = public_document().to_string();
     for kind in ProblemType::ALL {
-        // The router answers it, for a method that no operation has.
-        if *kind != ProblemType::MethodNotAllowed {
+        // No operation answers these: its path, its method or the request's head is not known yet.
+        let before_routing = [
+            ProblemType::MethodNotAllowed,
+            ProblemType::HeadTooLarge,
+            ProblemType::AddressTooLong,
+        ];
+        if !before_routing.contains(kind) {
             assert!(document.contains(kind.slug()), "{}", kind.slug());
         }
     }

@@ -8,6 +8,7 @@
 //! Nothing here knows HTTP, sales or queues: pages get what they show from the public API.
 
 mod asset;
+mod error;
 mod lang;
 mod site;
 mod template;
@@ -16,6 +17,7 @@ mod tests;
 
 pub use self::{
     asset::Asset,
+    error::{ErrorPage, STATUSES},
     lang::Lang,
     site::{Page, Pages},
 };

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{
     asset::{Asset, STALE_CACHE, asset, encode, files, fingerprint, names_in_release, quoted_in_scripts},
+    error::{ErrorPage, ErrorPages},
     lang::Lang,
     template::{Texts, escape, render, template},
 };
@@ -23,19 +24,16 @@ pub enum Page {
     Seats,
     /// An order and its tickets.
     Order,
-    /// An address that does not exist.
-    NotFound,
 }
 
 impl Page {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 6] = [
         Self::Home,
         Self::Sale,
         Self::Plain,
         Self::Draw,
         Self::Seats,
         Self::Order,
-        Self::NotFound,
     ];
 
     /// The file of its template.
@@ -47,7 +45,6 @@ impl Page {
             Self::Draw => "draw.html",
             Self::Seats => "seats.html",
             Self::Order => "order.html",
-            Self::NotFound => "not_found.html",
         }
     }
 }
@@ -55,6 +52,7 @@ impl Page {
 /// Every page in every language, and the files they refer to.
 pub struct Pages {
     rendered: HashMap<(Page, Lang), Asset>,
+    errors: ErrorPages,
     /// By the name in the source: `sale.js`.
     assets: HashMap<String, Asset>,
     texts: HashMap<Lang, BTreeMap<String, String>>,
@@ -116,6 +114,7 @@ impl Pages {
             .collect();
         Self {
             rendered,
+            errors: ErrorPages::render(&texts),
             assets,
             texts,
             release,
@@ -126,6 +125,12 @@ impl Pages {
     #[must_use]
     pub fn page(&self, page: Page, lang: Lang) -> Asset {
         self.rendered[&(page, lang)].clone()
+    }
+
+    /// The page of a failed request, by its status.
+    #[must_use]
+    pub fn error(&self, status: u16, lang: Lang) -> &ErrorPage {
+        self.errors.get(status, lang)
     }
 
     /// A text in this language, with its placeholders filled; the key itself where there is no such text.

@@ -12,7 +12,8 @@ use super::{
 };
 
 /// Families of texts whose last part comes from the server, so that no script names the whole key.
-const LOOKED_UP: [&str; 7] = [
+const LOOKED_UP: [&str; 8] = [
+    "error.",
     "problem.",
     "plain.",
     "refusal.",

@@ -23,6 +23,8 @@ const NAME: &str = "nginx";
 const STARTS_MAX: u32 = 20;
 /// Every kind of temporary file has a path of its own, and the default paths are not writable.
 const TEMPORARY: [&str; 5] = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+/// The folder with the deployed `errors/`.
+const ERROR_PAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/deploy");
 const DEPLOYED: &str = include_str!("../../../config/deploy/nginx.conf");
 
 /// A running nginx; stopped and removed when dropped.
@@ -195,6 +197,7 @@ fn local_config(
         &format!("proxy_cache_path {folder}/cache"),
     )?;
     replace("listen 80 ", &format!("listen 127.0.0.1:{port} "))?;
+    replace("root /etc/stagedoor;", &format!("root {ERROR_PAGES};"))?;
     replace("worker_processes auto;", "worker_processes 2;")?;
     replace("worker_rlimit_nofile 131072;", "")?;
     replace("worker_connections 65536;", "worker_connections 2048;")?;
@@ -284,6 +287,11 @@ mod tests {
                 .any(|line| line.trim_start().starts_with("server 10.")),
             "{text}"
         );
-        assert!(!text.contains("/var/") && !text.contains("/run/"), "{text}");
+        assert!(
+            !["/var/", "/run/", "/etc/"]
+                .iter()
+                .any(|folder| text.contains(folder)),
+            "{text}"
+        );
     }
 }
