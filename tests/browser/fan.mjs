@@ -1,5 +1,5 @@
 // What the browser tests share: a fan with a browser of her own, and the way from the sale page to the seats.
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
@@ -31,8 +31,12 @@ export async function texts_of(lang) {
 const belongs = (message) => /status of 4(01|03|04|09)/.test(message.text()) && /\/v1\//.test(message.location().url);
 
 /** A browser as a fan has it; `complaints` gathers what it finds wrong with the pages. */
-export async function open_browser(viewport, lang) {
+export async function open_browser(viewport, lang, { cookies = true } = {}) {
   const profile = await mkdtemp(join(tmpdir(), "fan-"));
+  if (!cookies) {
+    await mkdir(join(profile, "Default"));
+    await writeFile(join(profile, "Default", "Preferences"), JSON.stringify({ profile: { default_content_setting_values: { cookies: 2 } } }));
+  }
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: env.CHROMIUM ?? "/usr/bin/chromium",
     headless: true,

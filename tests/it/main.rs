@@ -27,6 +27,7 @@ mod faults_disk;
 mod faults_nodes;
 mod faults_postgres;
 mod faults_redis;
+mod forward_auth;
 mod journeys;
 mod load_scenario;
 mod misconfigured_backends;

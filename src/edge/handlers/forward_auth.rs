@@ -2,15 +2,23 @@
 
 use std::sync::Arc;
 
-use axum::{extract::State, response::Response};
+use axum::{
+    extract::State,
+    response::{IntoResponse, Response},
+};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::edge::handlers::private_json;
+use crate::edge::handlers::{HandlerResult, private_json, queue::pass_cookie};
 use crate::{
-    edge::{auth::extractors::Admitted, state::AppState},
+    edge::{
+        auth::extractors::{Admitted, SaleRoom},
+        errors::problem::{Problem, ProblemType},
+        state::{AppState, WaitingRoomState},
+    },
     platform::signing::Jwk,
+    waiting_room::RenewOutcome,
 };
 
 /// `Cache-Control` of the public keys: a new key is published this long before it signs.
@@ -26,8 +34,33 @@ pub struct JwkSet<'a> {
 
 /// `GET /v1/forward-auth/{sale}`, for a proxy such as nginx's `auth_request`: 204 with a valid admission pass
 /// of this sale, 401 without.
-pub async fn check(_: Admitted) -> StatusCode {
-    StatusCode::NO_CONTENT
+///
+/// The pages behind the proxy need not know that passes are renewed: in the second half of a pass's life the
+/// response sets a fresh one, which the proxy passes on.
+pub async fn check(
+    State(WaitingRoomState { app, .. }): State<WaitingRoomState>,
+    SaleRoom { sale, room }: SaleRoom,
+    Admitted { pass, .. }: Admitted,
+) -> HandlerResult {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let now = app.clock.now();
+    let life = pass.expires_at.since(pass.issued_at);
+    if pass.expires_at.since(now) > life / 2 {
+        return Ok(response);
+    }
+    match room.renew(&pass).await {
+        Ok(RenewOutcome::Renewed { pass, .. }) => {
+            let cookie = pass_cookie(&app, &sale, &pass);
+            response.headers_mut().append(header::SET_COOKIE, cookie);
+            Ok(response)
+        }
+        Ok(RenewOutcome::Ended) => Err(Problem::new(ProblemType::PassRequired).detail("the visit has ended")),
+        // The pass is valid without the store; it is renewed with a later request.
+        Err(error) => {
+            tracing::debug!(%error, "a pass could not be renewed; it stays valid until it expires");
+            Ok(response)
+        }
+    }
 }
 
 /// `GET /.well-known/jwks.json`: the public halves of the keys that sign passes, draw receipts and tickets.

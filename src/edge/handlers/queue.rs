@@ -379,10 +379,14 @@ fn join_response(app: &AppState, sale: &SaleInfo, joined: &Joined, kind: JoinKin
 
 fn pass_response(app: &AppState, sale: &SaleInfo, pass: &str, expires_at: Timestamp) -> Response {
     let mut response = private_json(StatusCode::OK, &PassResponse { pass, expires_at });
-    // The cookie outlives the pass: an expired pass still identifies the visitor, who may pay for the seats
-    // on hold.
-    let ttl = credentials::queue_cookie_ttl(sale, app.clock.now());
-    let cookie: HeaderValue = app.cookies.set(&sale.cookies.pass, pass, ttl);
+    let cookie = pass_cookie(app, sale, pass);
     response.headers_mut().append(header::SET_COOKIE, cookie);
     response
+}
+
+/// The cookie of a pass. It outlives the pass: an expired one still identifies the visitor, who may pay for
+/// the seats on hold.
+pub(super) fn pass_cookie(app: &AppState, sale: &SaleInfo, pass: &str) -> HeaderValue {
+    let ttl = credentials::queue_cookie_ttl(sale, app.clock.now());
+    app.cookies.set(&sale.cookies.pass, pass, ttl)
 }

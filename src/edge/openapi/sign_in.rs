@@ -98,7 +98,8 @@ fn check_pass() -> OperationDoc {
     OperationDoc::new("check_pass", "integration", "Check an admission pass")
         .describe(
             "For a reverse proxy in front of a site that uses only the waiting room, such as nginx's \
-            `auth_request`.",
+            `auth_request`. In the second half of the pass's life the response sets a fresh one, \
+            which the proxy passes on to the browser.",
         )
         .in_sale()
         .credentials(&[
@@ -106,6 +107,7 @@ fn check_pass() -> OperationDoc {
             &[Credential::AdmissionPass, Credential::Session],
         ])
         .empty(204, "The visitor is admitted to the sale.")
+        .sets_cookie("The admission pass, when it was renewed.")
         .problems(&[
             ProblemType::PassRequired,
             ProblemType::SignInRequired,

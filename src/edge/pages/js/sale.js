@@ -176,6 +176,8 @@ async function look(again = false) {
 
 async function join(proof) {
   note("message", "");
+  document.cookie = "sale";
+  if (!document.cookie) return (await import("./no_cookies.js")).open();
   const answer = await call("POST", `${base}/queue`, { proof });
   if (answer.ok) {
     position = answer.data;

@@ -3,14 +3,24 @@ import { call, jitter } from "./api.js";
 import { t, note, sorry, again_in } from "./i18n.js";
 
 const form = document.getElementById("sign_in");
+/** A session that is missing so soon after signing in was not kept. */
+const KEPT_MS = 10000;
 let done;
+let signed_in_at = -Infinity;
+
+// A browser that refuses cookies may still report them as enabled.
+const keeps_cookies = () => ((document.cookie = "sale"), document.cookie);
+const refuses_cookies = () => !keeps_cookies() || performance.now() - signed_in_at < KEPT_MS;
+const tell_about_cookies = async () => (await import("./no_cookies.js")).open("sign_in_error");
 
 export function open(signed_in) {
   done = signed_in;
   form.elements.login.focus();
+  if (refuses_cookies()) tell_about_cookies();
 }
 
 async function sign_in() {
+  if (!keeps_cookies()) return tell_about_cookies();
   const button = form.querySelector(".go");
   const { login, password } = form.elements;
   if (!login.value.trim() || !password.value) return note("sign_in_error", t("sale.sign_in_empty"));
@@ -24,6 +34,7 @@ async function sign_in() {
     return password.focus();
   }
   password.value = "";
+  signed_in_at = performance.now();
   done(answer.data?.customer?.name ?? login.value);
 }
 
