@@ -109,6 +109,13 @@ pub(super) fn sale_info(
     }
 }
 
+/// The origin of a base URL (RFC 6454, 6.2).
+fn origin(base: &str) -> String {
+    let base = base.to_ascii_lowercase();
+    let own_port = if base.starts_with("https:") { ":443" } else { ":80" };
+    base.strip_suffix(own_port).unwrap_or(&base).to_owned()
+}
+
 fn edge_config(settings: &Settings) -> anyhow::Result<edge::Config> {
     let server = &settings.server;
     let trusted_proxies = server
@@ -117,10 +124,28 @@ fn edge_config(settings: &Settings) -> anyhow::Result<edge::Config> {
         .map(|text| text.parse())
         .collect::<Result<_, _>>();
     Ok(edge::Config {
-        public_base: server.public_base.clone(),
+        origin: origin(&server.public_base),
         trusted_proxies: trusted_proxies.map_err(|e: &str| anyhow::anyhow!("server.trusted_proxies: {e}"))?,
         body_bytes_max: server.body_bytes_max,
         body_timeout: Duration::from_millis(u64::from(server.body_timeout_ms)),
         request_timeout: Duration::from_millis(u64::from(server.request_timeout_ms)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_written_as_browsers_do() {
+        for (base, expected) in [
+            ("https://Tickets.Example", "https://tickets.example"),
+            ("https://tickets.example:443", "https://tickets.example"),
+            ("https://tickets.example:80", "https://tickets.example:80"),
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("http://[::1]:80", "http://[::1]"),
+        ] {
+            assert_eq!(origin(base), expected);
+        }
+    }
 }

@@ -124,6 +124,23 @@ impl Checkout {
         placement::place_order(&self.context, request).await
     }
 
+    /// The sale of the order that this buyer placed under this idempotency key; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`CheckoutError::Ledger`]
+    pub async fn sale_of_purchase(
+        &self,
+        buyer: &Subject,
+        key: &str,
+    ) -> Result<Option<SaleId>, CheckoutError> {
+        let ledger = &self.context.ledger;
+        let Some(record) = ledger.idempotency_record(buyer, key).await? else {
+            return Ok(None);
+        };
+        let order = ledger.order(record.order).await?;
+        Ok(order.map(|order| order.performance_key.sale))
+    }
+
     /// Asks the gateway now for the outcome of an order that awaits payment, for instance when the buyer
     /// returns from the gateway's page. `None` if the buyer has no such order.
     ///

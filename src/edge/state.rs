@@ -31,8 +31,9 @@ use crate::{
 /// Limits and addresses of the public listener.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The URL under which browsers reach the service, without a slash at the end.
-    pub public_base: String,
+    /// The origin under which browsers reach the service, as they write it in `Origin`: in lower case,
+    /// without the scheme's own port.
+    pub origin: String,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<Network>,
     /// Largest body of a request, in bytes.

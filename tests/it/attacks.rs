@@ -685,10 +685,7 @@ async fn cross_site_planted_and_doubled_cookies_are_refused() {
     let Victim {
         owner, hold, seat, ..
     } = victim(&world).await;
-    let (sale, host) = (
-        world.sale.to_string(),
-        world.base.trim_start_matches("http://").to_owned(),
-    );
+    let sale = world.sale.to_string();
     let (queue, pass) = (owner.queue.clone().unwrap(), owner.pass.clone().unwrap());
     let good = format!(
         "sd_session={}; sd_queue_{sale}={queue}; sd_pass_{sale}={pass}",
@@ -712,6 +709,9 @@ async fn cross_site_planted_and_doubled_cookies_are_refused() {
         ],
         vec![("origin", evil), ("referer", world.base.as_str())],
         vec![("origin", "http://127.0.0.1.evil.example")],
+        // Whoever sends a name to this server's address chooses the Host.
+        vec![("origin", "http://evil.example"), ("host", "evil.example")],
+        vec![("origin", evil), ("host", "evil.example")],
     ] {
         let headers: Vec<_> = more
             .iter()
@@ -779,7 +779,7 @@ async fn cross_site_planted_and_doubled_cookies_are_refused() {
     let own = [
         ("cookie", good.as_str()),
         ("origin", world.base.as_str()),
-        ("host", host.as_str()),
+        ("host", "behind-a-proxy.internal"),
     ];
     tab.call_with(Method::DELETE, &release, None, &own)
         .await

@@ -31,6 +31,7 @@ mod forward_auth;
 mod journeys;
 mod load_scenario;
 mod misconfigured_backends;
+mod money_calls;
 mod nodes;
 mod operators;
 mod process;

@@ -15,14 +15,14 @@ use crate::{
         errors::problem::{Problem, ProblemType},
         state::{AppState, HasAppState, SaleInfo, SignIn, WaitingRoomState},
     },
-    kernel::Subject,
+    kernel::{SaleId, Subject},
     platform::signing::TokenError,
     shop::Session,
     waiting_room::{Pass, QueueToken, WaitingRoom},
 };
 
 /// The sale in the request's path.
-pub struct SalePath(pub Arc<SaleInfo>);
+pub(crate) struct SalePath(pub(crate) Arc<SaleInfo>);
 
 /// A customer of the shop, by a valid session.
 pub struct SignedIn(pub Session);
@@ -70,6 +70,10 @@ pub struct AdmittedOrExpired {
     /// Whom holds and orders belong to.
     pub subject: Subject,
 }
+
+/// The admissions that a request shows, for calls that name no sale. Each is of one sale; one that is not
+/// valid does not hide the others.
+pub struct Admissions(Vec<(SaleId, Result<AdmittedOrExpired, Problem>)>);
 
 /// The subjects whose orders and holds are the caller's: that of the session, and those of the queue tokens
 /// in sales without sign-in.
@@ -183,43 +187,101 @@ impl<S: HasAppState> FromRequestParts<S> for Admitted {
     }
 }
 
-impl<S: HasAppState> FromRequestParts<S> for AdmittedOrExpired {
+impl<S: HasAppState> FromRequestParts<S> for Admissions {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let app = state.app();
-        let mut problem = Problem::new(ProblemType::PassRequired);
+        let mut admissions = Vec::new();
         for sale in app.sales.values() {
-            let Some(raw) = token_from_header_or_cookie(parts, app, "admission-pass", &sale.cookies.pass)?
-            else {
-                continue;
-            };
-            match sale.tokens.verify_pass(raw) {
-                Ok(pass) => {
-                    let subject = pass_holder(parts, app, sale, &pass)?;
-                    return Ok(Self {
-                        sale: Arc::clone(sale),
-                        pass: Some(pass),
-                        subject,
-                    });
-                }
-                Err(TokenError::Expired) => {
-                    let subject = match sale.sign_in {
-                        SignIn::Customer => session(parts, app)?.map(|s| s.subject),
-                        SignIn::None => token_holder(parts, app, sale)?,
-                    };
-                    let subject = subject.ok_or_else(|| Problem::new(ProblemType::SignInRequired))?;
-                    return Ok(Self {
-                        sale: Arc::clone(sale),
-                        pass: None,
-                        subject,
-                    });
-                }
-                Err(e) => problem = token_problem(ProblemType::PassRequired, e),
+            // A cookie from another site is refused whatever else the request shows.
+            let raw = token_from_header_or_cookie(parts, app, "admission-pass", &sale.cookies.pass)?;
+            if let Some(raw) = raw {
+                let admission = AdmittedOrExpired::from_token(parts, app, sale, raw);
+                admissions.push((sale.id.clone(), admission));
+            }
+        }
+        if admissions.is_empty() {
+            return Err(Problem::new(ProblemType::PassRequired));
+        }
+        Ok(Self(admissions))
+    }
+}
+
+impl Admissions {
+    /// The subjects of all valid admissions, each once.
+    #[must_use]
+    pub fn subjects(&self) -> Vec<Subject> {
+        let mut subjects: Vec<Subject> = Vec::new();
+        for admission in self.0.iter().filter_map(|(_, admission)| admission.as_ref().ok()) {
+            if !subjects.contains(&admission.subject) {
+                subjects.push(admission.subject.clone());
+            }
+        }
+        subjects
+    }
+
+    /// The valid admission, where exactly one is.
+    ///
+    /// # Errors
+    /// None is valid. The problem says what the request lacks.
+    pub fn only(self) -> Result<Result<AdmittedOrExpired, Self>, Problem> {
+        let valid = self.0.iter().filter(|(_, admission)| admission.is_ok()).count();
+        if valid > 1 {
+            return Ok(Err(self));
+        }
+        let mut problem = Problem::new(ProblemType::PassRequired);
+        for (_, admission) in self.0 {
+            match admission {
+                Ok(admission) => return Ok(Ok(admission)),
+                Err(other) if problem.kind() == ProblemType::PassRequired => problem = other,
+                Err(_) => {}
             }
         }
         Err(problem)
     }
+
+    /// The admission to `sale`.
+    ///
+    /// # Errors
+    /// The request has no valid one.
+    pub fn to(self, sale: &SaleId) -> Result<AdmittedOrExpired, Problem> {
+        let mut admissions = self.0.into_iter();
+        let admission = admissions.find_map(|(id, admission)| (id == *sale).then_some(admission));
+        admission.unwrap_or_else(|| Err(pass_of_other_sale(sale)))
+    }
+}
+
+impl AdmittedOrExpired {
+    fn from_token(parts: &Parts, app: &AppState, sale: &Arc<SaleInfo>, raw: &str) -> Result<Self, Problem> {
+        let (pass, subject) = match sale.tokens.verify_pass(raw) {
+            Ok(pass) => {
+                let subject = pass_holder(parts, app, sale, &pass)?;
+                (Some(pass), subject)
+            }
+            Err(TokenError::Expired) => {
+                let subject = match sale.sign_in {
+                    SignIn::Customer => session(parts, app)?.map(|session| session.subject),
+                    SignIn::None => token_holder(parts, app, sale)?,
+                };
+                (
+                    None,
+                    subject.ok_or_else(|| Problem::new(ProblemType::SignInRequired))?,
+                )
+            }
+            Err(e) => return Err(token_problem(ProblemType::PassRequired, e)),
+        };
+        Ok(Self {
+            sale: Arc::clone(sale),
+            pass,
+            subject,
+        })
+    }
+}
+
+/// 401 for a call about something of `sale` that shows passes of other sales only.
+pub(crate) fn pass_of_other_sale(sale: &SaleId) -> Problem {
+    Problem::new(ProblemType::PassRequired).detail(format!("an admission pass of sale {sale} is required"))
 }
 
 impl<S: HasAppState> FromRequestParts<S> for Owners {

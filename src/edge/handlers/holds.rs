@@ -17,7 +17,7 @@ use crate::{
         errors::problem::{Problem, ProblemType},
         handlers::{
             orders::doors_open,
-            request::{IdempotencyKey, Json},
+            request::{IdempotencyKey, Json, NoFields},
         },
         state::{AppState, BoxOfficeState},
     },
@@ -30,6 +30,7 @@ use crate::{
 
 /// Which seats to hold: either `seats` or `best_available`.
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct HoldRequest {
     /// These seats, each by the plan's `seat_guid`. All are held or none.
     seats: Option<Vec<String>>,
@@ -39,6 +40,7 @@ pub struct HoldRequest {
 
 /// What the best available seats must fulfil.
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct BestAvailableRequest {
     /// How many seats.
     #[schema(minimum = 1)]
@@ -54,6 +56,7 @@ pub struct BestAvailableRequest {
 
 /// The seats that replace those of a hold.
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct SwapRequest {
     /// The seats by the plan's `seat_guid`. All are swapped or none.
     seats: Vec<String>,
@@ -144,6 +147,7 @@ pub async fn swap(
 pub async fn extend(
     State(BoxOfficeState { app, .. }): State<BoxOfficeState>,
     owned: OwnedHold,
+    _: NoFields,
 ) -> HandlerResult {
     owned.not_in_payment()?;
     let outcome = owned.performance.extend(owned.hold.id, &owned.who).await;
@@ -159,6 +163,7 @@ pub async fn release(
     State(state): State<BoxOfficeState>,
     Owners(subjects): Owners,
     HoldPath(id): HoldPath,
+    _: NoFields,
 ) -> HandlerResult {
     for who in &subjects {
         let released = state

@@ -12,6 +12,7 @@ pub mod join_limits;
 pub mod openapi;
 pub mod orders;
 mod params;
+mod purchase_admission;
 pub mod queue;
 mod request;
 mod response;
@@ -19,4 +20,5 @@ pub mod sales;
 pub mod seats;
 pub mod sign_in;
 
+pub use self::request::NoFields;
 use self::response::{CachedBody, HandlerResult, cacheable, private_json, task_failed};

@@ -14,7 +14,9 @@ use utoipa::ToSchema;
 use crate::edge::handlers::{
     HandlerResult,
     params::{PathParams, Query},
-    private_json, task_failed,
+    private_json,
+    purchase_admission::{admission_for, sale_of_hold, visit_of},
+    task_failed,
 };
 use crate::{
     checkout::{
@@ -22,12 +24,12 @@ use crate::{
         PlaceOutcome, Ticket, WebhookOutcome,
     },
     edge::{
-        auth::extractors::{AdmittedOrExpired, Owners},
+        auth::extractors::{Admissions, AdmittedOrExpired, Owners, pass_of_other_sale},
         errors::problem::{Problem, ProblemType},
-        handlers::request::{IdempotencyKey, Json, read_body},
+        handlers::request::{IdempotencyKey, Json, NoFields, read_body},
         state::BoxOfficeState,
     },
-    kernel::{HoldId, OrderId, SaleId, Subject, VisitId},
+    kernel::{HoldId, OrderId, SaleId, Subject},
 };
 
 /// `Cache-Control` of a ticket's QR code: it never changes.
@@ -37,6 +39,7 @@ const PAYMENT_TOKEN_CHARS_MAX: usize = 200;
 
 /// What is paid for, and how.
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct OrderRequest {
     /// The hold whose seats are bought.
     hold: HoldId,
@@ -46,6 +49,7 @@ pub struct OrderRequest {
 
 /// How an order is paid for.
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct PaymentRequest {
     /// `card`.
     #[schema(pattern = "^card$")]
@@ -97,7 +101,7 @@ pub struct OrdersQuery {
 /// `POST /v1/orders`: buys the seats of a hold.
 pub async fn create(
     State(state): State<BoxOfficeState>,
-    visitor: AdmittedOrExpired,
+    admissions: Admissions,
     IdempotencyKey(key): IdempotencyKey,
     Json(request): Json<OrderRequest>,
 ) -> HandlerResult {
@@ -108,12 +112,14 @@ pub async fn create(
         )
     })?;
     check_payment(&request.payment)?;
+    let visitor = admission_for(&state, admissions, request.hold, &idempotency_key).await?;
     let visit = visit_of(&state, &visitor, request.hold).await?;
     let AdmittedOrExpired {
         sale,
         pass,
         subject: who,
     } = visitor;
+    let (hold, buyer, own_sale) = (request.hold, who.clone(), sale.id.clone());
     let order = PlaceOrder {
         sale: sale.id.clone(),
         buyer: who.clone(),
@@ -140,7 +146,14 @@ pub async fn create(
         .spawn_uncancellable(purchase)
         .await
         .map_err(task_failed)?;
-    order_response(outcome.map_err(|e| state.app.checkout_problem("order", &e))?)
+    let outcome = outcome.map_err(|e| state.app.checkout_problem("order", &e))?;
+    if matches!(outcome, PlaceOutcome::HoldGone { .. })
+        && let Some(sale) = sale_of_hold(&state, hold, &buyer).await?
+        && sale != own_sale
+    {
+        return Err(pass_of_other_sale(&sale));
+    }
+    order_response(outcome)
 }
 
 fn check_payment(payment: &PaymentRequest) -> Result<(), Problem> {
@@ -154,23 +167,6 @@ fn check_payment(payment: &PaymentRequest) -> Result<(), Problem> {
         ));
     }
     Ok(())
-}
-
-/// The visit that the seats are held in. A visitor whose pass has expired may still pay for seats on hold;
-/// without any, only a valid pass opens the call.
-async fn visit_of(
-    state: &BoxOfficeState,
-    visitor: &AdmittedOrExpired,
-    hold: HoldId,
-) -> Result<VisitId, Problem> {
-    if let Some(pass) = &visitor.pass {
-        return Ok(pass.visit);
-    }
-    let found = state.seating.find_hold(hold, &visitor.subject).await;
-    match found.map_err(|e| state.app.seating_problem("a hold", &e))? {
-        Some((_, hold)) => Ok(hold.visit),
-        None => Err(Problem::new(ProblemType::PassRequired).detail("the pass has expired")),
-    }
 }
 
 /// Whether a customer has as many seats as they may. Then the visit is over, and its slot goes to the next in
@@ -253,7 +249,7 @@ pub async fn ticket_code(
 
 /// `POST /v1/orders/{order}/confirm`: the buyer is back from the bank. Asks the gateway now instead of at the
 /// next poll.
-pub async fn confirm(State(state): State<BoxOfficeState>, owned: OwnedOrder) -> HandlerResult {
+pub async fn confirm(State(state): State<BoxOfficeState>, owned: OwnedOrder, _: NoFields) -> HandlerResult {
     let checkout = Arc::clone(&state.checkout);
     let OwnedOrder { order, who } = owned;
     let outcome = state
@@ -266,8 +262,8 @@ pub async fn confirm(State(state): State<BoxOfficeState>, owned: OwnedOrder) -> 
     order_response(outcome.ok_or_else(no_such_order)?)
 }
 
-/// `POST /v1/orders/{order}/cancel`: returns the seats of a paid order and refunds it.
-pub async fn cancel(State(state): State<BoxOfficeState>, owned: OwnedOrder) -> HandlerResult {
+/// `POST /v1/orders/{order}/cancel`: returns all seats of a paid order and refunds it.
+pub async fn cancel(State(state): State<BoxOfficeState>, owned: OwnedOrder, _: NoFields) -> HandlerResult {
     let checkout = Arc::clone(&state.checkout);
     let OwnedOrder { order, who } = owned;
     let outcome = state

@@ -6,7 +6,8 @@ use axum::{
 };
 use http::{Extensions, HeaderMap, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
+use utoipa::ToSchema;
 
 use crate::edge::{
     errors::problem::{Problem, ProblemType},
@@ -16,6 +17,12 @@ use crate::edge::{
 
 /// A JSON body, read within limits of size and time.
 pub struct Json<T>(pub T);
+
+/// The body of a call that takes no fields: none, or an empty object. A field that is sent is refused, since
+/// the call would do more or less than its caller asks for.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NoFields {}
 
 /// The caller's `Idempotency-Key`.
 pub struct IdempotencyKey(pub Option<String>);
@@ -29,17 +36,18 @@ impl<S: HasAppState> FromRequestParts<S> for IdempotencyKey {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let Some(value) = parts.headers.get("idempotency-key") else {
+        let mut values = parts.headers.get_all("idempotency-key").iter();
+        let Some(value) = values.next() else {
             return Ok(Self(None));
         };
         let key = value
             .to_str()
             .ok()
-            .filter(|key| !key.is_empty() && key.len() <= KEY_LENGTH_MAX);
+            .filter(|key| !key.is_empty() && key.len() <= KEY_LENGTH_MAX && values.next().is_none());
         let problem = || {
             Problem::new(ProblemType::InvalidField)
                 .with("field", &"Idempotency-Key")
-                .detail("1 to 255 visible ASCII characters")
+                .detail("once, with 1 to 255 visible ASCII characters")
         };
         Ok(Self(Some(key.ok_or_else(problem)?.to_owned())))
     }
@@ -72,22 +80,44 @@ impl<S: HasAppState, T: DeserializeOwned> FromRequest<S> for Json<T> {
             return Err(Problem::new(ProblemType::NotJson));
         }
         let bytes = read_body(request.into_body(), state.app()).await?;
-        let mut json = serde_json::Deserializer::from_slice(&bytes);
-        let value = serde_path_to_error::deserialize(&mut json).map_err(|e| {
-            let field = e.path().to_string();
-            let inner = e.into_inner();
-            if inner.is_data() {
-                Problem::new(ProblemType::InvalidField)
-                    .with("field", &field)
-                    .detail(without_position(&inner))
-            } else {
-                Problem::new(ProblemType::MalformedRequest).detail(inner.to_string())
-            }
-        })?;
-        json.end()
-            .map_err(|e| Problem::new(ProblemType::MalformedRequest).detail(e.to_string()))?;
-        Ok(Self(value))
+        parse_object(&bytes).map(Self)
     }
+}
+
+impl<S: HasAppState> FromRequest<S> for NoFields {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let bytes = read_body(request.into_body(), state.app()).await?;
+        if bytes.trim_ascii().is_empty() {
+            return Ok(Self {});
+        }
+        parse_object(&bytes)
+    }
+}
+
+/// A JSON object of these fields.
+fn parse_object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let malformed = |e: &serde_json::Error| Problem::new(ProblemType::MalformedRequest).detail(e.to_string());
+    // serde would take the fields of a list by their order.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Problem::new(ProblemType::MalformedRequest).detail("a JSON object is expected"));
+    }
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|e| {
+        let path = e.path().to_string();
+        let inner = e.into_inner();
+        if inner.is_data() {
+            let reason = reason(&inner);
+            Problem::new(ProblemType::InvalidField)
+                .with("field", &field(&path, &reason))
+                .detail(reason)
+        } else {
+            malformed(&inner)
+        }
+    })?;
+    json.end().map_err(|e| malformed(&e))?;
+    Ok(value)
 }
 
 /// The whole body, within the limits of size and time.
@@ -115,10 +145,105 @@ pub(crate) fn address(
     Some(client_address(*peer, headers, &app.config.trusted_proxies))
 }
 
-/// serde_json's message without "at line 1 column 7": the path of the field says it better.
-fn without_position(e: &serde_json::Error) -> String {
+/// serde_json's message in the caller's words: without "at line 1 column 7", since the path of the field says
+/// it better, and without the names of types.
+fn reason(e: &serde_json::Error) -> String {
     let whole = e.to_string();
-    whole
+    let message = whole
         .rsplit_once(" at line ")
-        .map_or(whole.clone(), |(message, _)| message.to_owned())
+        .map_or(&*whole, |(message, _)| message);
+    match message.split_once("struct ") {
+        Some((before, _)) => format!("{before}an object"),
+        None => message.to_owned(),
+    }
+}
+
+/// The field that an error is about. A path ends at the object that lacks a field, or has one too many.
+fn field(path: &str, reason: &str) -> String {
+    let path = if path == "." { "" } else { path };
+    let named = ["missing field `", "unknown field `", "duplicate field `"]
+        .iter()
+        .find_map(|prefix| reason.strip_prefix(prefix)?.split('`').next());
+    match named {
+        None => path.to_owned(),
+        Some(name) if path.is_empty() => name.to_owned(),
+        Some(name) if path == name || path.ends_with(&format!(".{name}")) => path.to_owned(),
+        Some(name) => format!("{path}.{name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::HoldId;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Outer {
+        #[expect(dead_code, reason = "only its errors matter")]
+        hold: HoldId,
+        #[expect(dead_code, reason = "only its errors matter")]
+        inner: Inner,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        #[expect(dead_code, reason = "only its errors matter")]
+        token: String,
+    }
+
+    fn problem(text: &str) -> (ProblemType, String, String) {
+        let problem = parse_object::<Outer>(text.as_bytes()).unwrap_err();
+        let body = problem.body();
+        let member = |name: &str| {
+            body.get(name)
+                .and_then(|value| value.as_str())
+                .unwrap_or_default()
+                .to_owned()
+        };
+        (problem.kind(), member("field"), member("detail"))
+    }
+
+    #[test]
+    fn an_error_names_the_field_and_no_type_of_the_code() {
+        const HOLD: &str = "\"hold\":\"0b9d2f5c-6f0e-4c63-9a53-7a2f7a1c9a10\"";
+        for (text, expected) in [
+            ("{}".to_owned(), "hold"),
+            (format!("{{{HOLD}}}"), "inner"),
+            (format!("{{{HOLD},\"inner\":{{}}}}"), "inner.token"),
+            (
+                format!("{{{HOLD},\"inner\":{{\"token\":\"t\",\"amount\":1}}}}"),
+                "inner.amount",
+            ),
+            (
+                format!("{{{HOLD},\"inner\":{{\"token\":\"t\"}},\"seats\":[]}}"),
+                "seats",
+            ),
+            (format!("{{{HOLD},{HOLD}}}"), "hold"),
+            (format!("{{{HOLD},\"inner\":7}}"), "inner"),
+            ("{\"hold\":\"x\"}".to_owned(), "hold"),
+        ] {
+            let (kind, field, detail) = problem(&text);
+            assert_eq!(
+                (kind, field.as_str()),
+                (ProblemType::InvalidField, expected),
+                "{text}: {detail}"
+            );
+            for word in ["struct", "Inner", "Outer", "line", "urn:uuid", "UUID parsing"] {
+                assert!(!detail.contains(word), "{text}: {detail}");
+            }
+        }
+        for text in ["[]", "", "{", "\u{0}"] {
+            assert_eq!(problem(text).0, ProblemType::MalformedRequest, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_call_without_fields_names_the_one_it_got() {
+        assert!(parse_object::<NoFields>(b"{}").is_ok());
+        let problem = parse_object::<NoFields>(b"{\"seats\":[\"A-1\"]}").unwrap_err();
+        assert_eq!(problem.kind(), ProblemType::InvalidField);
+        assert_eq!(problem.body()["field"], "seats");
+    }
 }

@@ -16,7 +16,10 @@ use super::{
     references::{Schemas, reference_to},
     security::Credential,
 };
-use crate::edge::errors::problem::{Problem, ProblemType};
+use crate::edge::{
+    errors::problem::{Problem, ProblemType},
+    handlers::NoFields,
+};
 
 /// Problems that any operation may answer with.
 const ALWAYS: [ProblemType; 3] = [
@@ -157,6 +160,23 @@ impl OperationDoc {
     fn json_body<T: ToSchema>(mut self, examples: &[(&str, Value)], is_required: bool) -> Self {
         self.set_json_body::<T>(examples, is_required);
         self.problems(&OF_JSON_BODY)
+    }
+
+    /// A call that takes no fields: a body may be empty or absent.
+    #[must_use]
+    pub fn no_fields(self) -> Self {
+        self.optional_body::<NoFields>(&[("none", json!({}))])
+    }
+
+    /// As [`OperationDoc::no_fields`], for a method whose body has no meaning to other programs.
+    #[must_use]
+    pub fn no_body(self) -> Self {
+        self.problems(&[
+            ProblemType::MalformedRequest,
+            ProblemType::InvalidField,
+            ProblemType::BodyTooLarge,
+            ProblemType::BodyTooSlow,
+        ])
     }
 
     /// A JSON request body that the operation reads by itself: its problems are to be listed one by one.

@@ -193,7 +193,7 @@ fn confirm_order() -> OperationDoc {
     let operation = OperationDoc::new("confirm_order", TAG, "Ask the gateway about an order").describe(
         "For the page that the buyer returns to from the bank: asks now instead of at the next poll.",
     );
-    placed(of_order(operation))
+    placed(of_order(operation)).no_fields()
 }
 
 fn cancel_order() -> OperationDoc {
@@ -207,8 +207,9 @@ fn cancel_order() -> OperationDoc {
     };
     of_order(OperationDoc::new("cancel_order", TAG, "Cancel an order"))
         .describe(
-            "Returns the seats of a paid order and refunds it, until the doors of its performance open.",
+            "Returns all seats of a paid order and refunds it, until the doors of its performance open.",
         )
+        .no_fields()
         .json(200, "Seats and money are returned.", &canceled)
         .json(202, "Seats and money are being returned.", &refunding)
         .problem_like(

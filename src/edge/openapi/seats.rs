@@ -201,6 +201,7 @@ fn swap_seats() -> OperationDoc {
 fn release_hold() -> OperationDoc {
     of_hold(OperationDoc::new("release_hold", TAG, "Release a hold"))
         .empty(204, "The seats are free again.")
+        .no_body()
         .problem(ProblemType::HoldInPayment)
 }
 
@@ -210,6 +211,7 @@ fn extend_hold() -> OperationDoc {
         200,
         "The hold lasts longer.",
     )
+    .no_fields()
     .problems(&[
         ProblemType::NoMoreExtensions,
         ProblemType::HoldInPayment,
