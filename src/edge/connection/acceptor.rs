@@ -39,9 +39,9 @@ use crate::{
     edge::{
         connection::{
             hijack::{self, Hijack},
+            refusal,
             slot::ConnectionSlot,
             spare_files::{SpareFiles, is_out_of_files},
-            refusal,
             timeouts::{ConnectionTimeouts, InFlight, InFlightGuard, TimeoutStream},
         },
         dispatch::Dispatcher,

@@ -2,8 +2,8 @@
 
 pub mod acceptor;
 pub(crate) mod hijack;
+mod refusal;
 mod slot;
 mod spare_files;
-mod refusal;
 pub(crate) mod sse;
 pub mod timeouts;

@@ -63,11 +63,13 @@ impl UsedTokenStore for SqliteUsedTokens {
     }
 
     async fn contains(&self, token: &UsedToken) -> Result<bool, sqlx::Error> {
-        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM used_tokens WHERE kind = ? AND id = ?)")
+        let mut connection = self.writer.connection().await?;
+        let found = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM used_tokens WHERE kind = ? AND id = ?)")
             .bind(token.kind())
             .bind(token.id())
-            .fetch_one(&self.writer)
-            .await
+            .fetch_one(&mut *connection)
+            .await;
+        connection.finish_read(found)
     }
 
     async fn all(&self, now: Timestamp) -> Result<Vec<(UsedToken, Timestamp)>, sqlx::Error> {
