@@ -13,7 +13,7 @@ use crate::edge::{
 pub(crate) async fn not_found(method: Method, uri: Uri) -> Response {
     match canonical_path(&method, uri.path()) {
         // The method and the body stay the same.
-        Some(path) => Redirect::permanent(&with_query(path, &uri)).into_response(),
+        Some(path) => Redirect::permanent(&with_query(&path, &uri)).into_response(),
         None => Problem::new(ProblemType::NotFound).into_response(),
     }
 }

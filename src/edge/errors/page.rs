@@ -39,12 +39,11 @@ pub(crate) fn language(app: &AppState, uri: &Uri, headers: &HeaderMap) -> Lang {
 
 /// The last value of a query parameter, as it is written in the address.
 pub(crate) fn query_value<'a>(uri: &'a Uri, name: &str) -> Option<&'a str> {
-    let pairs = uri.query()?.split('&');
-    let named = pairs.filter_map(|pair| {
+    let mut pairs = uri.query()?.rsplit('&');
+    pairs.find_map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (key == name).then_some(value)
-    });
-    named.last()
+    })
 }
 
 /// Whether HTML is what the client prefers, as a browser's navigation does: at least as much as JSON.

@@ -79,9 +79,8 @@ impl<S: HasAppState> FromRequestParts<S> for PageSale {
     type Rejection = NoPage;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, NoPage> {
-        let missing = match SalePath::from_request_parts(parts, state).await {
-            Ok(_) => return Ok(Self),
-            Err(problem) => problem,
+        let Err(missing) = SalePath::from_request_parts(parts, state).await else {
+            return Ok(Self);
         };
         let params = RawPathParams::from_request_parts(parts, state).await;
         let name = params
@@ -96,7 +95,7 @@ impl<S: HasAppState> FromRequestParts<S> for PageSale {
         }
         let rest = parts.uri.path().splitn(4, '/').nth(3);
         let path = rest.map_or_else(|| format!("/sales/{id}"), |rest| format!("/sales/{id}/{rest}"));
-        Err(NoPage::Moved(with_query(path, &parts.uri)))
+        Err(NoPage::Moved(with_query(&path, &parts.uri)))
     }
 }
 
@@ -162,9 +161,9 @@ pub async fn robots() -> &'static str {
 }
 
 /// The path with the query of the request.
-pub(crate) fn with_query(path: String, uri: &Uri) -> String {
+pub(crate) fn with_query(path: &str, uri: &Uri) -> String {
     uri.query()
-        .map_or(path.clone(), |query| format!("{path}?{query}"))
+        .map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"))
 }
 
 fn page(app: &AppState, which: Page, request: &PageRequest) -> Response {

@@ -258,7 +258,7 @@ pub async fn status_events(
 ) -> HandlerResult {
     let watch = room.subscribe_status().ok_or_else(|| {
         Problem::new(ProblemType::Overloaded)
-            .detail("this node serves as many status streams as it may; poll the status instead")
+            .detail("too many status streams are open; poll the status instead")
             .retry_after_s(app.retry_after_jitter_s(10, 60))
     })?;
     let current = room.status().sse.clone();

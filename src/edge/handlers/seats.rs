@@ -175,7 +175,7 @@ pub async fn events(
         .subscribe(last_event_id.or(query.after))
         .ok_or_else(|| {
             Problem::new(ProblemType::Overloaded)
-                .detail("this node serves as many seat streams as it may; poll the snapshot instead")
+                .detail("too many seat streams are open; poll the snapshot instead")
                 .retry_after_s(app.retry_after_jitter_s(5, 20))
         })?;
     Ok(event_stream(
