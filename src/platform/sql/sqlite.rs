@@ -23,8 +23,8 @@ use crate::platform::{
 /// by its owner only.
 ///
 /// Returns the writer and the readers' pool. The writer has exactly one connection, so that writes queue
-/// there and never get `SQLITE_BUSY`; the readers' is read-only. Connections are not tested before use: a file does
-/// not go away. The writer tries the file until `lifecycle` stops.
+/// there and never get `SQLITE_BUSY`; the readers' is read-only. Connections are not tested before use: a
+/// file does not go away. The writer tries the file until `lifecycle` stops.
 ///
 /// # Errors
 /// [`OpenError`], with the file's name.

@@ -274,9 +274,9 @@ mod tests {
         )
         .unwrap();
         for line in [
-            "        server 127.0.0.1:1 max_fails=1 fail_timeout=3s;",
-            "        server 127.0.0.1:3 max_fails=1 fail_timeout=3s;",
-            "        server 127.0.0.1:4 max_fails=1 fail_timeout=3s;",
+            "        server 127.0.0.1:1 max_fails=1 fail_timeout=1s;",
+            "        server 127.0.0.1:3 max_fails=1 fail_timeout=1s;",
+            "        server 127.0.0.1:4 max_fails=1 fail_timeout=1s;",
             "        listen 127.0.0.1:7000 default_server backlog=16384;",
         ] {
             assert_eq!(text.lines().filter(|found| *found == line).count(), 1, "{line}");
