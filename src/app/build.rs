@@ -325,8 +325,8 @@ fn master_key(settings: &Settings) -> anyhow::Result<String> {
     match text.trim() {
         "" => bail!("keys.master_file: {} is empty", file.display()),
         key if key.len() < MASTER_KEY_BYTES_MIN => bail!(
-            "keys.master_file: the key in {} must be at least {MASTER_KEY_BYTES_MIN} bytes long; `openssl rand \
-            -base64 32` makes a good one",
+            "keys.master_file: the key in {} must be at least {MASTER_KEY_BYTES_MIN} bytes long; \
+            `openssl rand -base64 32` makes a good one",
             file.display()
         ),
         key => Ok(key.to_owned()),

@@ -11,8 +11,8 @@ use crate::kernel::OrderId;
 /// The text of an undo that returns money whether or not its step was done before.
 const MONEY_RETURNED: &str = "history.refunded";
 
-/// History of an order, oldest entry first. The start of a step is left out once its end is recorded. A step that
-/// did nothing, and the undoing of a step that was never done, are not part of it.
+/// History of an order, oldest entry first. The start of a step is left out once its end is recorded. A step
+/// that did nothing, and the undoing of a step that was never done, are not part of it.
 pub(super) async fn history(
     context: &CheckoutContext,
     id: OrderId,

@@ -216,8 +216,8 @@ impl Checkout {
         )))
     }
 
-    /// Cancels a paid order: voids its tickets, refunds the money, releases the seats. Refused once the doors of
-    /// its performance are open.
+    /// Cancels a paid order: voids its tickets, refunds the money, releases the seats. Refused once the doors
+    /// of its performance are open.
     ///
     /// # Errors
     /// [`CheckoutError::Ledger`]; repeating the call is safe.

@@ -9,8 +9,8 @@ pub(super) struct Args {
     /// The data directory of a node, running or not; without a configuration the demo's.
     #[arg(long, value_name = "DIR", required_unless_present = "config")]
     data: Option<PathBuf>,
-    /// The installation's configuration, which names its databases and sales; variables STAGEDOOR__... override
-    /// it as they do for `serve`.
+    /// The installation's configuration, which names its databases and sales; variables STAGEDOOR__...
+    /// override it as they do for `serve`.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The ledger, where it is elsewhere: sqlite:FILE or postgres://... Leave the password to PGPASSWORD or
@@ -20,8 +20,8 @@ pub(super) struct Args {
     /// The queue's journal, likewise.
     #[arg(long, value_name = "URL")]
     journal: Option<String>,
-    /// The database file of the sandbox gateway's statement, where it is a process of its own. Without it money
-    /// is not checked.
+    /// The database file of the sandbox gateway's statement, where it is a process of its own. Without it
+    /// money is not checked.
     #[arg(long, value_name = "FILE")]
     gateway: Option<PathBuf>,
 }

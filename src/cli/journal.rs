@@ -47,8 +47,8 @@ pub(super) struct Source {
     /// The data directory of a node; without a configuration the demo's.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// The installation's configuration, which names its journal; variables STAGEDOOR__... override it as they do
-    /// for `serve`.
+    /// The installation's configuration, which names its journal; variables STAGEDOOR__... override it as
+    /// they do for `serve`.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }

@@ -85,8 +85,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
-/// The settings of an installation that a command judges: its file, its environment, and the data directory if
-/// one is named.
+/// The settings of an installation that a command judges: its file, its environment, and the data directory
+/// if one is named.
 fn settings_of(file: Option<&Path>, data: Option<PathBuf>) -> anyhow::Result<Settings> {
     let mut settings = stagedoor::ops::config::load(file, env())?;
     settings.data.dir = data.unwrap_or(settings.data.dir);

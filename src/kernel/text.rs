@@ -23,8 +23,8 @@ impl LocalText {
 }
 
 /// The first character of a text that no reader can see or that is no character at all: controls, format
-/// characters, fillers, noncharacters, and the replacement character of a broken encoding. What joins the parts of
-/// an emoji is part of it.
+/// characters, fillers, noncharacters, and the replacement character of a broken encoding. What joins the
+/// parts of an emoji is part of it.
 #[must_use]
 pub fn invisible_character(text: &str) -> Option<char> {
     let mut before = ' ';

@@ -4,8 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// The name of a time zone in the IANA database, such as `Asia/Seoul`. The default is no zone at all, which the
-/// check of the configuration refuses.
+/// The name of a time zone in the IANA database, such as `Asia/Seoul`. The default is no zone at all, which
+/// the check of the configuration refuses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TimeZone(String);
 

@@ -10,8 +10,8 @@ use std::{
 /// Permissions of a private file.
 const MODE: u32 = 0o600;
 
-/// Opens a file for writing and creates it if it is missing, readable by its owner only. An existing file keeps
-/// its content and its permissions, which its owner may have chosen.
+/// Opens a file for writing and creates it if it is missing, readable by its owner only. An existing file
+/// keeps its content and its permissions, which its owner may have chosen.
 ///
 /// # Errors
 /// The file system's error.

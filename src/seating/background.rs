@@ -1,5 +1,5 @@
-//! Background tasks of all performances: ending expired holds (the rule is `expire_holds` in the store, in Redis
-//! `expire.lua`), and publishing seat changes.
+//! Background tasks of all performances: ending expired holds (the rule is `expire_holds` in the store, in
+//! Redis `expire.lua`), and publishing seat changes.
 
 use std::{sync::Arc, time::Duration};
 

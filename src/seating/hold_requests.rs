@@ -20,8 +20,8 @@ impl Performance {
     /// With an `idempotency_key`, sending the same request again within ten minutes returns the same hold.
     ///
     /// # Errors
-    /// When the request does not fit this plan, the key came with a different request before, or the doors are
-    /// open.
+    /// When the request does not fit this plan, the key came with a different request before, or the doors
+    /// are open.
     pub async fn hold(
         &self,
         subject: &Subject,

@@ -56,8 +56,8 @@ fn refusal(context: &RoomContext, command: &OperatorCommand) -> Option<CommandRe
     }
 }
 
-/// What operators' commands have set otherwise than the configuration, a sentence each. Commands outlive a restart,
-/// so whoever edits the configuration must learn that it is not in force.
+/// What operators' commands have set otherwise than the configuration, a sentence each. Commands outlive a
+/// restart, so whoever edits the configuration must learn that it is not in force.
 pub(crate) fn overrides(config: &Config, settings: &Settings) -> Vec<String> {
     let mut overrides = Vec::new();
     let mut number = |key: &str, configured: u32, commanded: u32| {

@@ -46,8 +46,8 @@ async fn void_tickets(step: &StepContext) -> StepResult {
     Ok(StepOutcome::Done)
 }
 
-/// Returns the buyer's money: whatever state the payment is in, it ends voided, refunded or declined. Skipped when
-/// there never was any money: no payment, or a declined one.
+/// Returns the buyer's money: whatever state the payment is in, it ends voided, refunded or declined. Skipped
+/// when there never was any money: no payment, or a declined one.
 pub(crate) async fn refund_or_void(step: &StepContext) -> StepResult {
     let order = step.order().await?;
     let Some(key) = order.payment_key.as_deref() else {

@@ -281,7 +281,8 @@ pub async fn cancel(State(state): State<BoxOfficeState>, owned: OwnedOrder, _: N
     }
 }
 
-/// `GET /v1/orders/{order}/return`: where the gateway sends the browser back to. The redirect proves nothing, so the page behind it asks for the gateway's own statement.
+/// `GET /v1/orders/{order}/return`: where the gateway sends the browser back to. The redirect proves nothing,
+/// so the page behind it asks for the gateway's own statement.
 pub async fn payment_return(PathParams(order): PathParams<OrderId>) -> Redirect {
     Redirect::to(&format!("/orders/{order}"))
 }

@@ -178,8 +178,8 @@ fn parse_command(body: &[u8]) -> Result<OperatorCommand, Problem> {
     Ok(command)
 }
 
-/// A field that the command does not have is a mistake that must not pass: the operator meant something by it.
-/// serde cannot refuse it in a variant without fields.
+/// A field that the command does not have is a mistake that must not pass: the operator meant something by
+/// it. serde cannot refuse it in a variant without fields.
 fn refuse_unknown_fields(body: &[u8], command: &OperatorCommand) -> Result<(), Problem> {
     type Fields = BTreeMap<String, serde_json::Value>;
     let given: Fields = serde_json::from_slice(body).unwrap_or_default();

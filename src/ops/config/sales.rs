@@ -192,8 +192,8 @@ impl SaleSettings {
         })
     }
 
-    /// When admission ends: at `closes_at`, and not after the doors of the last performance have opened, because
-    /// there is nothing left to buy.
+    /// When admission ends: at `closes_at`, and not after the doors of the last performance have opened,
+    /// because there is nothing left to buy.
     #[must_use]
     pub fn admission_ends_at(&self) -> Timestamp {
         let last_doors = self
@@ -226,8 +226,8 @@ impl SaleSettings {
             .max();
         if let Some(doors) = last_doors.filter(|doors| self.closes_at > *doors) {
             reasons.push(format!(
-                "closes_at ({}) must not be after the last performance's doors_open_at, which is its starts_at by \
-                default ({doors})",
+                "closes_at ({}) must not be after the last performance's doors_open_at, by default its \
+                starts_at ({doors})",
                 self.closes_at
             ));
         }

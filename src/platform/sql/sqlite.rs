@@ -19,8 +19,8 @@ use crate::platform::{
 };
 
 /// Opens a file, or creates it, for one writer and several readers, and migrates its tables to this version.
-/// The file has a write-ahead log and is flushed at each commit (`synchronous = FULL`). A new file is readable
-/// by its owner only.
+/// The file has a write-ahead log and is flushed at each commit (`synchronous = FULL`). A new file is
+/// readable by its owner only.
 ///
 /// Returns the writer and the readers' pool. The writer has exactly one connection, so that writes queue
 /// there and never get `SQLITE_BUSY`; the readers' is read-only. Connections are not tested before use: a

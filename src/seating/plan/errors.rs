@@ -1,5 +1,5 @@
-//! Errors in a plan's file with their paths, and checks of single JSON values that collect them. What a plan as
-//! a whole must be is checked in `validate_pretix`.
+//! Errors in a plan's file with their paths, and checks of single JSON values that collect them. What a plan
+//! as a whole must be is checked in `validate_pretix`.
 
 use std::fmt;
 
@@ -17,8 +17,8 @@ const SIMILAR_MAX: usize = 5;
 /// Largest accepted coordinate in pixels; more is taken for a typing error.
 const COORDINATE_MAX: f64 = 1_000_000.0;
 
-/// Everything that is wrong with a plan's file. Displays one line an error; of the errors of one kind, the first
-/// few and how many there are.
+/// Everything that is wrong with a plan's file. Displays one line an error; of the errors of one kind, the
+/// first few and how many there are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PlanErrors {
     errors: Vec<PlanError>,

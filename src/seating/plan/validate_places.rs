@@ -1,5 +1,5 @@
-//! Checks that a ticket names one seat: labels of rows and numbers of seats are unique and cannot be mistaken for
-//! each other, and no two seats are on one spot.
+//! Checks that a ticket names one seat: labels of rows and numbers of seats are unique and cannot be mistaken
+//! for each other, and no two seats are on one spot.
 
 use std::collections::HashMap;
 

@@ -1,6 +1,6 @@
-//! Who may enter when a slot is free: the claimants (called visitors and late arrivals who wait for a slot) in
-//! their two lanes, which of them is first, and when each should retry. Pure. The Redis store has the same rule
-//! in `reserve_slot.lua`; a property test compares both.
+//! Who may enter when a slot is free: the claimants (called visitors and late arrivals who wait for a slot)
+//! in their two lanes, which of them is first, and when each should retry. Pure. The Redis store has the same
+//! rule in `reserve_slot.lua`; a property test compares both.
 
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 

@@ -161,7 +161,8 @@ fn places_that_a_ticket_cannot_tell_apart_are_refused() {
     assert_eq!(
         errors_in_two_rows(row, json!("A")),
         [
-            "zones[0].rows[1].row_number: row \"A\" is there twice in section \"Stalls\", first at zones[0].rows[0]"
+            "zones[0].rows[1].row_number: row \"A\" is there twice in section \"Stalls\", first at \
+          zones[0].rows[0]"
         ]
     );
     let cyrillic = errors_in_two_rows(row, json!("\u{410}"));
