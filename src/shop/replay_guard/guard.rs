@@ -163,7 +163,8 @@ impl ReplayGuard {
                 if !self.must_reload.swap(true, Ordering::Relaxed) {
                     tracing::warn!(
                         %error,
-                        "cannot read which sessions other processes have ended: they stay valid here until it can"
+                        "cannot read which sessions other processes have ended: they stay valid here until \
+                         it can"
                     );
                 }
             }

@@ -97,7 +97,8 @@ impl ChangeFeed {
             .is_err()
         {
             tracing::debug!(
-                "seat change stream is late; seat maps show a change after the visitor who made it was answered"
+                "seat change stream is late; seat maps show a change after the visitor who made it was \
+                answered"
             );
         }
     }
