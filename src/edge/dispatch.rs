@@ -349,9 +349,9 @@ fn router(
 /// The router with its layers.
 type Routed = SetResponseHeader<CatchPanic<Router, fn(Box<dyn Any + Send>) -> Response>, HeaderValue>;
 
-/// All layers of the routed endpoints, the outermost first. They stand around the router as a whole: axum would box
-/// and clone each of them for every route and request. Time limits, load shedding and rate limits are the
-/// dispatcher's: they answer with problem documents and must also hold for the fast paths.
+/// All layers of the routed endpoints, the outermost first. They stand around the router as a whole: axum
+/// would box and clone each of them for every route and request. Time limits, load shedding and rate limits
+/// are the dispatcher's: they answer with problem documents and must also hold for the fast paths.
 fn with_middleware(router: Router) -> Routed {
     ServiceBuilder::new()
         // Browsers must not guess a type: an asset or a problem is what its header says.

@@ -120,8 +120,8 @@ impl Shop {
         Ok(session)
     }
 
-    /// Whether the session was ended at any node. [`Shop::read_session`] learns of other nodes' sign-outs a moment
-    /// later; what belongs to a person is asked for here.
+    /// Whether the session was ended at any node. [`Shop::read_session`] learns of other nodes' sign-outs a
+    /// moment later; what belongs to a person is asked for here.
     ///
     /// # Errors
     /// [`ShopError`] where it cannot be known.

@@ -190,8 +190,8 @@ impl WaitingRoom {
         position::position(&self.context, &self.status.published(), token)
     }
 
-    /// As [`WaitingRoom::position`]; a holder who was called may have entered at another node a moment ago, so the
-    /// journal is read first. While it cannot be read, the answer is that of this node's copy.
+    /// As [`WaitingRoom::position`]; a holder who was called may have entered at another node a moment ago,
+    /// so the journal is read first. While it cannot be read, the answer is that of this node's copy.
     pub async fn position_now(&self, token: &QueueToken) -> Position {
         let position = self.position(token);
         if !self.is_certain(&position) && self.context.catch_up().await.is_ok() {
@@ -200,8 +200,8 @@ impl WaitingRoom {
         position
     }
 
-    /// Whether nothing that this node has not read yet can have changed this position by its holder's doing. Who
-    /// leaves is told so once every node knows.
+    /// Whether nothing that this node has not read yet can have changed this position by its holder's doing.
+    /// Who leaves is told so once every node knows.
     pub fn is_certain(&self, position: &Position) -> bool {
         !self.context.store.is_copy() || !matches!(position.state, EntryState::Called | EntryState::Missed)
     }

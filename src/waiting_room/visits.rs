@@ -43,8 +43,8 @@ enum Attempt {
     BeingAdmitted,
 }
 
-/// How long an admission that another request of the same visitor has begun is waited for: a double click gives
-/// two passes of one visit, also at two nodes.
+/// How long an admission that another request of the same visitor has begun is waited for: a double click
+/// gives two passes of one visit, also at two nodes.
 const BEING_ADMITTED_MAX: Duration = Duration::from_secs(1);
 const BEING_ADMITTED_POLL: Duration = Duration::from_millis(10);
 
@@ -64,8 +64,8 @@ pub(crate) async fn admit(
     let give_up_at = context.clock.monotonic() + BEING_ADMITTED_MAX;
     loop {
         match try_admit(context, token, load).await {
-            // Another request of this visitor is being journaled, or was: the next look finds its visit, or that
-            // the visitor has left.
+            // Another request of this visitor is being journaled, or was: the next look finds its visit, or
+            // that the visitor has left.
             Ok(Attempt::BeingAdmitted) | Err(WaitingRoomError::Overtaken)
                 if context.clock.monotonic() < give_up_at =>
             {

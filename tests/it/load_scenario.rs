@@ -144,8 +144,8 @@ impl LoadScenario {
         }
     }
 
-    /// Starts `count` payments for one seat each with a slow card; returns when their seats are claimed. Before that
-    /// an order ends like any unpaid hold when the store loses its data.
+    /// Starts `count` payments for one seat each with a slow card; returns when their seats are claimed.
+    /// Before that an order ends like any unpaid hold when the store loses its data.
     pub async fn start_payments(&mut self, count: usize) -> Vec<Payment> {
         let buyers: Vec<Fan> = (0..count).map(|_| self.buyer()).collect();
         let payments = join_all(buyers.into_iter().map(|fan| self.pay(fan, "tok_slow"))).await;

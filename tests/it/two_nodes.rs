@@ -1,5 +1,5 @@
-//! One visitor's calls go to two nodes by turns, as a balancer sends them: what one node has answered, the other one
-//! knows, however soon it is asked.
+//! One visitor's calls go to two nodes by turns, as a balancer sends them: what one node has answered, the
+//! other one knows, however soon it is asked.
 
 use std::time::Duration;
 

@@ -115,8 +115,8 @@ impl Pairs {
         interval_of(&self.sorted(|(ours, baseline)| ours.rate() / baseline.rate()))
     }
 
-    /// The median ratio of CPU time for each operation, with its 95 % interval. It hardly depends on what else
-    /// the machine does, unlike the rates.
+    /// The median ratio of CPU time for each operation, with its 95 % interval. It hardly depends on what
+    /// else the machine does, unlike the rates.
     pub(crate) fn cpu_ratio(&self) -> Option<(f64, (f64, f64))> {
         let ratio =
             |(ours, baseline): &(Round, Round)| (ours.cpu_s / ours.done) / (baseline.cpu_s / baseline.done);
@@ -140,8 +140,8 @@ impl Pairs {
     }
 }
 
-/// The sorted values between which the median lies in 19 of 20 cases: a binomial interval, which assumes nothing
-/// about their distribution. Of nine values from the second to the eighth.
+/// The sorted values between which the median lies in 19 of 20 cases: a binomial interval, which assumes
+/// nothing about their distribution. Of nine values from the second to the eighth.
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,

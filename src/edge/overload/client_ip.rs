@@ -91,7 +91,8 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[Netw
     nearest
 }
 
-/// One hop as balancers write it: an address, also with a port (Azure Application Gateway) or, for IPv6, in brackets.
+/// One hop as balancers write it: an address, also with a port (Azure Application Gateway) or, for IPv6, in
+/// brackets.
 fn hop_address(hop: &str) -> Option<IpAddr> {
     let hop = hop.trim();
     hop.parse::<IpAddr>()

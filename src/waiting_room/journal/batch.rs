@@ -206,8 +206,8 @@ fn has_only_system_events(requests: &[WriteRequest]) -> bool {
         .all(|request| !matches!(request, WriteRequest::Join(_)) && request.events().iter().all(of_the_house))
 }
 
-/// A visitor's own doing, which another node may have overtaken: entering twice, leaving at one node and entering
-/// at another, leaving twice.
+/// A visitor's own doing, which another node may have overtaken: entering twice, leaving at one node and
+/// entering at another, leaving twice.
 fn is_of_visitor(request: &WriteRequest) -> bool {
     let is_own = |event: &Event| {
         matches!(

@@ -260,14 +260,14 @@ pub(crate) trait QueueStore: DrawStore + Send + Sync + 'static {
     /// Tells the store that the journal knows a later epoch.
     fn mark_stale(&self) {}
 
-    /// Whether the methods that answer from this process's memory read a copy, which may lack what another node
-    /// has just journaled.
+    /// Whether the methods that answer from this process's memory read a copy, which may lack what another
+    /// node has just journaled.
     fn is_copy(&self) -> bool {
         false
     }
 
-    /// Waits until every node that is alive has applied the records that this one has applied; not longer than a
-    /// second, as a node that has just died counts for a while.
+    /// Waits until every node that is alive has applied the records that this one has applied; not longer
+    /// than a second, as a node that has just died counts for a while.
     async fn wait_until_known_everywhere(&self) {}
 
     /// Called once after the journal has been replayed: passes of running visits count as fresh.

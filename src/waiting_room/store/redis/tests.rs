@@ -174,8 +174,8 @@ async fn anonymous_joins_store_nothing_and_are_prefetched() {
         numbers.push(anonymous(&store, name, 0).await);
     }
     assert_eq!(numbers, (1..=20).collect::<Vec<_>>(), "a few joins leave no gaps");
-    // Joins carry their own time and blocks are fetched in between, so that the test does not depend on the speed
-    // of this machine.
+    // Joins carry their own time and blocks are fetched in between, so that the test does not depend on the
+    // speed of this machine.
     let mut calls = 0;
     for ms in 1..200 {
         let before = scripts_run(&server).await;
