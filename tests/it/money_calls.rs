@@ -1,6 +1,8 @@
 //! Calls that move money or seats do what they are asked, or refuse: a field that they do not know, and the
 //! proof of another sale.
 
+use std::fmt::Write;
+
 use std::time::Duration;
 
 use http::Method;
@@ -139,12 +141,12 @@ impl Browser {
             .call(Method::POST, &format!("/v1/sales/{sale}/queue"), None, "")
             .await;
         let token = joined.json["token"].as_str().unwrap().to_owned();
-        self.cookies += &format!("; sd_queue_{sale}={token}");
+        let _ = write!(self.cookies, "; sd_queue_{sale}={token}");
         for _ in 0..200 {
             let path = format!("/v1/sales/{sale}/admission");
             let entered = self.call(Method::POST, &path, None, "").await;
             if let Some(pass) = entered.json["pass"].as_str() {
-                self.cookies += &format!("; sd_pass_{sale}={pass}");
+                let _ = write!(self.cookies, "; sd_pass_{sale}={pass}");
                 return;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
