@@ -1,9 +1,7 @@
 //! Calls that move money or seats do what they are asked, or refuse: a field that they do not know, and the
 //! proof of another sale.
 
-use std::fmt::Write;
-
-use std::time::Duration;
+use std::{fmt::Write, time::Duration};
 
 use http::Method;
 use serde_json::{Value, json};
