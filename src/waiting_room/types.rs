@@ -302,7 +302,7 @@ pub enum CommandRefusal {
     Closed,
 }
 
-/// How admission is set, and what follows from it.
+/// Admission settings, and the values derived from them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct AdmissionSettings {
     /// Phase of the sale.

@@ -422,7 +422,7 @@ impl FencedConnection {
                 tracing::info!(
                     from = from.host,
                     to = to.host,
-                    "the cluster has migrated the store's slot"
+                    "Redis Cluster has moved the store's hash slot to another server"
                 );
                 *dataset = to.dataset.clone();
             }

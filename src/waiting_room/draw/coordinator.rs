@@ -260,7 +260,7 @@ impl DrawCoordinator {
         let is_written = context.write_patiently(vec![Event::Drawn(Box::new(drawn))]).await;
         if is_written {
             tracing::info!(sale = %context.config.sale, round = closed.round, beacon = %round.beacon,
-                "the draw is held");
+                "the draw is done: every entry has its number");
         }
         is_written
     }

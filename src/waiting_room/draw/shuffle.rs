@@ -14,7 +14,7 @@ pub const ALGORITHM: &str = "swap-or-not-90-rounds-sha256";
 /// `SHUFFLE_ROUND_COUNT`.
 const ROUNDS: u8 = 90;
 
-/// One shuffle of so many. Indices and places begin at 0.
+/// A shuffle of `count` entries. Indices and places begin at 0.
 #[derive(Clone, Copy, Debug)]
 pub struct Shuffle {
     seed: [u8; 32],

@@ -88,11 +88,11 @@ pub(crate) fn project(
         match limit {
             Limit::Rate => {}
             // Visits end at random, the rate does not.
-            Limit::House => noise += ended,
+            Limit::ActiveVisits => noise += ended,
             Limit::Stock => by_stock += entries,
         }
         in_time += match limit {
-            Limit::Rate | Limit::House => {
+            Limit::Rate | Limit::ActiveVisits => {
                 entries - lane.step(model.t_s, dt, entries * input.late_arrivals.share_max, &steps)
             }
             // Slots are free, so late arrivals enter as they come, and take what would have been called for.
@@ -163,7 +163,7 @@ struct StepResult {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Limit {
     Rate,
-    House,
+    ActiveVisits,
     Stock,
 }
 
@@ -206,7 +206,7 @@ impl<'a> FluidModel<'a> {
             (ended, (self.input.capacity - self.active).max(0.0))
         };
         let (mut entries, mut limit) = if room < by_rate {
-            (room, Limit::House)
+            (room, Limit::ActiveVisits)
         } else {
             (by_rate, Limit::Rate)
         };

@@ -108,7 +108,7 @@ impl RedisStore {
         }
         self.rebuild(&raised).await?;
         self.activate(&raised, &dataset);
-        tracing::info!(%sale, epoch, "the queue store is complete");
+        tracing::info!(%sale, epoch, "the queue store holds all data of the journal");
         Ok(())
     }
 
