@@ -31,6 +31,8 @@ export function seat_map(canvas, { on_pick, on_look, is_mine, name_of_section, i
   }
 
   function resize() {
+    // A hidden canvas has no size: what is in sight stays for when it is shown again.
+    if (!canvas.clientWidth || !canvas.clientHeight) return;
     const ratio = Math.min(2.5, devicePixelRatio || 1);
     const had = wide;
     const was_whole = scale <= least * 1.01;
@@ -54,6 +56,7 @@ export function seat_map(canvas, { on_pick, on_look, is_mine, name_of_section, i
   }
 
   function zoom_at(px, py, factor) {
+    if (!wide) return;
     const [x, y] = [left + px / scale, top + py / scale];
     scale = Math.min(Math.max(scale * factor, least), 72 / plan.pitch);
     left = x - px / scale;
@@ -65,6 +68,8 @@ export function seat_map(canvas, { on_pick, on_look, is_mine, name_of_section, i
   /** Glides to a view centred on (x, y); jumps for who asked for less motion. */
   function fly(x, y, to_scale, glide = true) {
     cancelAnimationFrame(flight);
+    // Never shown yet: the whole venue is shown then.
+    if (!wide) return;
     to_scale = Math.min(Math.max(to_scale, least), 72 / plan.pitch);
     const from = { s: scale, x: left + wide / scale / 2, y: top + high / scale / 2 };
     const began = performance.now();
