@@ -520,7 +520,7 @@ async fn assert_beacon_faults_delay_the_draw(world: &World, beacon: &Beacon, clo
         assert_eq!(
             (
                 &queue_status["phase"],
-                &queue_status["draw"]["beacon_away"],
+                &queue_status["draw"]["beacon_is_late"],
                 &queue_status["now_serving"]
             ),
             (&"drawing".into(), &true.into(), &0.into())

@@ -292,7 +292,7 @@ impl<S: HasAppState> FromRequestParts<S> for Owners {
         // An expired session must not hide what belongs to a queue token.
         let mut subjects = Vec::new();
         if let Some(session) = valid_session(parts, app)?
-            && !is_signed_out(app, &session).await?
+            && !app.shop.is_signed_out(&session).await
         {
             subjects.push(session.subject);
         }
@@ -305,13 +305,6 @@ impl<S: HasAppState> FromRequestParts<S> for Owners {
             Ok(Self(subjects))
         }
     }
-}
-
-/// Whether the session was ended, at whichever node.
-async fn is_signed_out(app: &AppState, session: &Session) -> Result<bool, Problem> {
-    app.shop.is_signed_out(session).await.map_err(|error| {
-        Problem::unavailable("reading the session", &error).retry_after_s(app.retry_after_jitter_s(1, 4))
-    })
 }
 
 fn pass_holder(parts: &Parts, app: &AppState, sale: &SaleInfo, pass: &Pass) -> Result<Subject, Problem> {

@@ -81,7 +81,7 @@ function render() {
   if (position) {
     const number = position.number == null ? "" : t("sale.number", { n: count(position.number) });
     fill("number", number);
-    fill("prequeue_text", position.number == null ? t(status?.draw?.beacon_away ? "sale.draw_late" : "sale.prequeue_draw") : t("sale.prequeue_fifo", { n: count(position.number) }));
+    fill("prequeue_text", position.number == null ? t(status?.draw?.beacon_is_late ? "sale.draw_late" : "sale.prequeue_draw") : t("sale.prequeue_fifo", { n: count(position.number) }));
     fill("joined", position.joined_at ? t("sale.joined_at", { time: hour(position.joined_at) }) : "");
   }
   if (view === "waiting") render_waiting(phase);
