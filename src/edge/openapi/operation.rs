@@ -119,10 +119,11 @@ impl OperationDoc {
         self.path::<crate::kernel::SaleId>("sale", "Id of the sale.", "summer-tour")
     }
 
-    /// An optional query parameter.
+    /// An optional query parameter. A query that cannot be read, or names a key twice, is a problem.
     #[must_use]
     pub fn query<T: ToSchema>(self, name: &str, description: &str) -> Self {
         self.parameter::<T>("query", name, description, false)
+            .problem(ProblemType::MalformedRequest)
     }
 
     /// A request header.

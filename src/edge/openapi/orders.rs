@@ -61,7 +61,6 @@ fn list_orders() -> OperationDoc {
                 orders: vec![examples::paid_order()],
             },
         )
-        .problem(ProblemType::MalformedRequest)
         .problems(&OWNER_PROBLEMS)
         .problems(&OUTAGES)
 }

@@ -135,7 +135,6 @@ fn stream_seats() -> OperationDoc {
         )
         .credentials(ADMITTED)
         .event_stream("The stream of events.", &events, &example)
-        .problem(ProblemType::MalformedRequest)
         .problems(&ADMITTED_PROBLEMS)
 }
 

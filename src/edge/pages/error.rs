@@ -25,7 +25,7 @@ pub struct ErrorPage {
     pub comes_back: bool,
 }
 
-/// Statuses with texts of their own. Every other status gets the text of [`UNREADABLE`] or [`FAILED`].
+/// Statuses with texts of their own. Every other status gets the text of `UNREADABLE` or `FAILED`.
 pub const STATUSES: [u16; 13] = [400, 401, 403, 404, 408, 413, 414, 429, 431, 500, 502, 503, 504];
 const UNREADABLE: u16 = 400;
 const FAILED: u16 = 500;
