@@ -329,8 +329,8 @@ async fn through(
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        // An end that was not journaled before the fault is journaled by the next tick after the recovery, for
-        // which sentinels alone need some ten seconds on a busy machine.
+        // An end that was not journaled before the fault is journaled by the next tick after the recovery,
+        // for which sentinels alone need some ten seconds on a busy machine.
         let ended = tokio::time::timeout(Duration::from_secs(30), ends).await;
         ended.unwrap_or_else(|_| panic!("the visit of customer {n} has not ended"));
     }
