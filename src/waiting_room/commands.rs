@@ -57,7 +57,7 @@ fn refusal(context: &RoomContext, command: &OperatorCommand) -> Option<CommandRe
 }
 
 /// What operators' commands have set otherwise than the configuration, a sentence each. Commands outlive a
-/// restart, so whoever edits the configuration must learn that it is not in force.
+/// restart, so an editor of the configuration must learn that it is not in force.
 pub(crate) fn overrides(config: &Config, settings: &Settings) -> Vec<String> {
     let mut overrides = Vec::new();
     let mut number = |key: &str, configured: u32, commanded: u32| {

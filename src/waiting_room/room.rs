@@ -232,7 +232,7 @@ impl WaitingRoom {
             return Ok(());
         };
         match self.context.write(Event::Left { number: arrival }).await {
-            // It was left, or entered, a moment ago: whoever leaves then leaves again.
+            // It was left, or entered, a moment ago: the client tries again.
             Err(WaitingRoomError::Overtaken) => Err(WaitingRoomError::Busy),
             Err(error) => Err(error),
             Ok(()) => {

@@ -709,7 +709,7 @@ async fn cross_site_planted_and_doubled_cookies_are_refused() {
         ],
         vec![("origin", evil), ("referer", world.base.as_str())],
         vec![("origin", "http://127.0.0.1.evil.example")],
-        // Whoever sends a name to this server's address chooses the Host.
+        // The client chooses the Host that it sends to this server's address.
         vec![("origin", "http://evil.example"), ("host", "evil.example")],
         vec![("origin", evil), ("host", "evil.example")],
     ] {

@@ -26,7 +26,21 @@ struct Visitor<'a> {
     gap: Duration,
 }
 
-impl Visitor<'_> {
+impl<'a> Visitor<'a> {
+    async fn sign_in(world: &'a World, customer: u32, gap: Duration) -> Self {
+        Self {
+            world,
+            fan: Fan::sign_in(world, customer).await,
+            gap,
+        }
+    }
+
+    async fn until_called(&self, node: usize) {
+        while self.position(node).await["state"] != "called" {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     fn at(&self, node: usize) -> Fan {
         Fan {
             base: format!("http://{}", self.world.nodes[node].public),
@@ -229,13 +243,17 @@ const CASES: [Case; 14] = [
     }),
 ];
 
-#[tokio::test(flavor = "multi_thread")]
-async fn each_pair_of_calls_agrees_across_nodes() {
+async fn open(sale_config: SaleConfig) -> World {
     let deployment = Deployment {
         nodes: 2,
         ..Deployment::default()
     };
-    let world = World::open_on(deployment, SaleConfig::default()).await;
+    World::open_on(deployment, sale_config).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_pair_of_calls_agrees_across_nodes() {
+    let world = open(SaleConfig::default()).await;
     let visits = GAPS_MS.iter().enumerate().flat_map(|(at, gap_ms)| {
         CASES
             .iter()
@@ -244,11 +262,7 @@ async fn each_pair_of_calls_agrees_across_nodes() {
     });
     join_all(visits.map(async |(customer, case, gap)| {
         let customer = u32::try_from(customer).unwrap() + 1;
-        let visitor = Visitor {
-            world: &world,
-            fan: Fan::sign_in(&world, customer).await,
-            gap,
-        };
+        let visitor = Visitor::sign_in(&world, customer, gap).await;
         eprintln!("customer {customer}: {}, {gap:?}", CASES[case].0);
         CASES[case].1(visitor).await;
     }))
@@ -258,21 +272,11 @@ async fn each_pair_of_calls_agrees_across_nodes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_double_click_on_enter_at_two_nodes_is_one_visit() {
-    let deployment = Deployment {
-        nodes: 2,
-        ..Deployment::default()
-    };
-    let world = World::open_on(deployment, SaleConfig::default()).await;
+    let world = open(SaleConfig::default()).await;
     for customer in 1..=12 {
-        let mut visitor = Visitor {
-            world: &world,
-            fan: Fan::sign_in(&world, customer).await,
-            gap: Duration::ZERO,
-        };
+        let mut visitor = Visitor::sign_in(&world, customer, Duration::ZERO).await;
         visitor.join(0).await.expect(201);
-        while visitor.position(0).await["state"] != "called" {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        visitor.until_called(0).await;
         let (mut one, mut other) = (visitor.at(0), visitor.at(1));
         let (first, second) = tokio::join!(one.enter(&world), other.enter(&world));
         assert_eq!(
@@ -286,28 +290,18 @@ async fn a_double_click_on_enter_at_two_nodes_is_one_visit() {
     world.assert_no_panic();
 }
 
-/// At a limit of three visits a dead entry of somebody who left must not keep a slot from the others.
+/// At a limit of three visits the entry of a visitor who left must not keep a slot from the others.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_visitor_who_left_at_another_node_takes_no_slot() {
-    let deployment = Deployment {
-        nodes: 2,
-        ..Deployment::default()
-    };
-    let config = SaleConfig {
+    let world = open(SaleConfig {
         active_visits_max: 1,
         ..SaleConfig::default()
-    };
-    let world = World::open_on(deployment, config).await;
+    })
+    .await;
     for customer in (1..=12).step_by(2) {
-        let mut leaver = Visitor {
-            world: &world,
-            fan: Fan::sign_in(&world, customer).await,
-            gap: Duration::ZERO,
-        };
+        let mut leaver = Visitor::sign_in(&world, customer, Duration::ZERO).await;
         leaver.join(0).await.expect(201);
-        while leaver.position(0).await["state"] != "called" {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        leaver.until_called(0).await;
         // Both at once: either the visitor enters and the visit ends, or there was never one.
         let (mut leaving, mut entering) = (leaver.at(0), leaver.at(1));
         let (left, entered) = tokio::join!(
@@ -326,14 +320,10 @@ async fn a_visitor_who_left_at_another_node_takes_no_slot() {
             entered.json
         );
         if left.status == 503 || entered.status == 200 {
-            // Whoever is told to come back leaves again.
+            // A visitor who is told to come back leaves again.
             leaver.leave(0).await;
         }
-        let mut next = Visitor {
-            world: &world,
-            fan: Fan::sign_in(&world, customer + 1).await,
-            gap: Duration::ZERO,
-        };
+        let mut next = Visitor::sign_in(&world, customer + 1, Duration::ZERO).await;
         next.join(1).await.expect(201);
         let began = world.clock.monotonic();
         next.enter_when_called(1).await;

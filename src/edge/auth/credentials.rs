@@ -95,7 +95,7 @@ fn cookie<'a>(parts: &'a Parts, app: &AppState, name: &str) -> Result<Option<&'a
     }
 }
 
-/// Whether a page of this site's own made the request. `Host` says nothing: whoever sends a name to this
+/// Whether a page of this site's own made the request. `Host` says nothing: the client that connects to this
 /// server's address chooses it.
 fn is_same_origin(parts: &Parts, app: &AppState) -> bool {
     single_header(&parts.headers, "origin").is_some_and(|origin| origin == app.config.origin)

@@ -205,7 +205,7 @@ impl SaleSettings {
         ends_at.max(self.on_sale_starts_at.plus(Duration::from_millis(1)))
     }
 
-    /// Why the sale, if nobody has joined it yet, should not begin at `now`: its performances are past, or it
+    /// Why the sale, while its queue is empty, should not begin at `now`: its performances are past, or it
     /// would go on after them. A sale that has begun must start whatever its times, for its buyers' sake.
     #[must_use]
     pub fn reasons_not_to_begin(&self, now: Timestamp) -> Vec<String> {

@@ -31,7 +31,7 @@ const DURATION_BUCKETS_S: [f64; 13] = [
 ];
 
 #[derive(Clone, Copy)]
-enum ProblemType {
+enum MetricKind {
     Counter,
     Gauge,
     Histogram,
@@ -39,7 +39,7 @@ enum ProblemType {
 
 struct Metric {
     name: &'static str,
-    kind: ProblemType,
+    kind: MetricKind,
     unit: Unit,
     sentence: &'static str,
 }
@@ -47,9 +47,9 @@ struct Metric {
 impl Metric {
     fn describe(&self) {
         match self.kind {
-            ProblemType::Counter => metrics::describe_counter!(self.name, self.unit, self.sentence),
-            ProblemType::Gauge => metrics::describe_gauge!(self.name, self.unit, self.sentence),
-            ProblemType::Histogram => metrics::describe_histogram!(self.name, self.unit, self.sentence),
+            MetricKind::Counter => metrics::describe_counter!(self.name, self.unit, self.sentence),
+            MetricKind::Gauge => metrics::describe_gauge!(self.name, self.unit, self.sentence),
+            MetricKind::Histogram => metrics::describe_histogram!(self.name, self.unit, self.sentence),
         }
     }
 }
@@ -57,7 +57,7 @@ impl Metric {
 const fn counter(name: &'static str, sentence: &'static str) -> Metric {
     Metric {
         name,
-        kind: ProblemType::Counter,
+        kind: MetricKind::Counter,
         unit: Unit::Count,
         sentence,
     }
@@ -66,7 +66,7 @@ const fn counter(name: &'static str, sentence: &'static str) -> Metric {
 const fn gauge(name: &'static str, unit: Unit, sentence: &'static str) -> Metric {
     Metric {
         name,
-        kind: ProblemType::Gauge,
+        kind: MetricKind::Gauge,
         unit,
         sentence,
     }
@@ -75,7 +75,7 @@ const fn gauge(name: &'static str, unit: Unit, sentence: &'static str) -> Metric
 const fn seconds(name: &'static str, sentence: &'static str) -> Metric {
     Metric {
         name,
-        kind: ProblemType::Histogram,
+        kind: MetricKind::Histogram,
         unit: Unit::Seconds,
         sentence,
     }
@@ -290,11 +290,11 @@ mod tests {
             assert!(names.insert(name), "{name} is listed twice");
             assert_eq!(
                 name.ends_with("_total"),
-                matches!(kind, ProblemType::Counter),
+                matches!(kind, MetricKind::Counter),
                 "{name}"
             );
             assert!(
-                name.starts_with("stagedoor_") || matches!(kind, ProblemType::Histogram),
+                name.starts_with("stagedoor_") || matches!(kind, MetricKind::Histogram),
                 "{name} needs the prefix"
             );
             assert!(sentence.ends_with('.'), "{name} needs a sentence");

@@ -128,11 +128,10 @@ impl SqliteWriter {
     pub async fn begin(&self, begin: &'static str) -> Result<WriterTransaction, sqlx::Error> {
         let mut connection = self.connection().await?;
         // sqlx's own transactions count their depth, which differs from SQLite's after an error.
-        if let Err(error) = sqlx::query(begin).execute(&mut *connection).await {
-            self.observe(&error);
-            return Err(error);
+        match sqlx::query(begin).execute(&mut *connection).await {
+            Ok(_) => Ok(WriterTransaction { connection }),
+            Err(error) => Err(connection.discard(error)),
         }
-        Ok(WriterTransaction { connection })
     }
 
     /// Has the file tried soon: a statement failed, and this may have been the disk.
@@ -282,16 +281,11 @@ impl WriterTransaction {
     /// # Errors
     /// When the transaction is not committed, or whether it is committed is unknown.
     pub async fn commit(mut self) -> Result<(), sqlx::Error> {
-        let committed = sqlx::query("COMMIT").execute(&mut *self.connection).await;
-        let committed = match committed {
+        match sqlx::query("COMMIT").execute(&mut *self.connection).await {
+            Ok(_) => self.connection.finish(Ok(())).await,
             // A refused commit leaves the transaction open.
-            Err(error) => {
-                self.connection.writer.observe(&error);
-                return Err(error);
-            }
-            Ok(_) => Ok(()),
-        };
-        self.connection.finish(committed).await
+            Err(error) => Err(self.connection.discard(error)),
+        }
     }
 
     /// Rolls back because of this error, and returns it.

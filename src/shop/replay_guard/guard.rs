@@ -114,7 +114,7 @@ impl ReplayGuard {
     }
 
     /// Whether the token was used at any process, by the store where the copy in memory does not know it.
-    /// While the store does not answer, the copy decides: nobody can sign out then either.
+    /// While the store does not answer, the copy decides: no sign-out can be recorded then either.
     pub(crate) async fn is_used(&self, token: &UsedToken) -> bool {
         self.contains(token)
             || matches!(

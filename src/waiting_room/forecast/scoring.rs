@@ -1,6 +1,6 @@
 //! Scoring of the published waits: every second the range of one random waiting person is noted, as their
 //! browser reads it off the status; when the number is called, or the range is over, the forecast was a hit
-//! or a miss. Where nobody waits there is nothing to score. Pure.
+//! or a miss. With an empty queue there is nothing to score. Pure.
 //!
 //! Forecasts that an operator's command or a pause overtakes are counted apart: no forecast could know. The
 //! forecasts that are still open also say when waits have grown beyond what was published, whatever the
@@ -59,7 +59,7 @@ pub(crate) struct ForecastScoring {
 
 impl ForecastScoring {
     /// Learns from one second. `choose` gives a random waiting person among so many numbers behind the last
-    /// one called: how many of these are ahead of them; `None` where nobody waits.
+    /// one called: how many of these are ahead of them; `None` when the queue is empty.
     pub(crate) fn observe(
         &mut self,
         now: Timestamp,
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waiting_is_no_forecast() {
+    fn an_empty_queue_is_not_scored() {
         let (mut scoring, settings) = (ForecastScoring::default(), Settings::default());
         for second in 0..1_000 {
             scoring.observe(

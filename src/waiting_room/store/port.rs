@@ -337,7 +337,7 @@ pub(crate) trait QueueStore: DrawStore + Send + Sync + 'static {
     /// What has become of a queue number.
     fn entry_state(&self, number: u32, at: Moment) -> NumberState;
 
-    /// Whether somebody waits with this queue number; some numbers are nobody's.
+    /// Whether a visitor waits with this queue number; some numbers have no visitor.
     fn is_person_waiting(&self, number: u32) -> bool;
 
     /// The visit of a queue number, reserved or running.
