@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -10,11 +10,11 @@ use std::{
 
 use sqlx::{Connection, PgConnection};
 use stagedoor::kernel::Clock;
-use testkit::{Nginx, Postgres, RedisCluster, RedisSentinels, RedisServer, TcpProxy};
+use testkit::{Nginx, Postgres, RedisCluster, RedisSentinels, RedisServer, TcpProxy, process::free_port};
 use tokio::net::TcpStream;
 
 use crate::{
-    nodes::{Node, Site},
+    nodes::{Node, Site, loopback},
     world::WEBHOOK_SECRET,
 };
 
@@ -259,7 +259,7 @@ struct Gateway {
 
 impl Gateway {
     async fn start(site: &Site, webhook_url: &str) -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = loopback(free_port().unwrap());
         let statement = site.dir.join("gateway.db");
         let log = fs::File::create(site.dir.join("gateway.log")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_stagedoor"))

@@ -6,13 +6,16 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
 use serde_json::Value;
 use stagedoor::platform::http_client::{HttpClient, Response};
-use testkit::Nginx;
+use testkit::{Nginx, process::free_port};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 
-use crate::world::{SaleConfig, World};
+use crate::{
+    nodes::loopback,
+    world::{SaleConfig, World},
+};
 
 /// What Chromium sends with a navigation.
 const NAVIGATION: &str =
@@ -311,11 +314,7 @@ async fn links_as_people_share_them_lead_to_the_page() {
 
 #[tokio::test]
 async fn nginx_has_a_page_and_a_problem_while_no_node_answers() {
-    let dead = TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let dead = loopback(free_port().unwrap());
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let nginx = Nginx::start(&[dead], &[silent.local_addr().unwrap()])
         .await

@@ -1,7 +1,7 @@
 //! A node with unsuitable servers names the fault and the remedy and exits. It does not listen and leaves
 //! nothing half-made.
 
-use testkit::{RedisSentinels, RedisServer};
+use testkit::{RedisSentinels, RedisServer, process::free_port};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -11,6 +11,7 @@ use tokio::{
 use crate::{
     environment::Deployment,
     fan::Fan,
+    nodes::loopback,
     world::{SaleConfig, World},
 };
 
@@ -64,11 +65,7 @@ async fn schemas_created(world: &World) -> i64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unsafe_redis_is_refused() {
     let mut world = world_with_one_node().await;
-    let unused_address = TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let unused_address = loopback(free_port().unwrap());
     assert_start_refused(&mut world, REDIS, "http://127.0.0.1", &["redis.url", "redis://"]).await;
     assert_start_refused(
         &mut world,
@@ -192,11 +189,7 @@ async fn an_unsafe_database_is_refused() {
         .run("careless", "ALTER DATABASE careless SET synchronous_commit = off")
         .await
         .unwrap();
-    let unused_address = TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let unused_address = loopback(free_port().unwrap());
 
     assert_start_refused(&mut world, LEDGER, "mysql://127.0.0.1/x", &["ledger.url"]).await;
     assert_start_refused(

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::Arc,
@@ -15,6 +15,7 @@ use stagedoor::{
     kernel::{Clock, SystemClock},
     platform::http_client::HttpClient,
 };
+use testkit::process::free_port;
 
 /// What all processes of one world share.
 #[derive(Clone)]
@@ -60,14 +61,15 @@ pub struct Node {
     child: Option<Child>,
 }
 
+/// This port of this machine.
+pub fn loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
 impl Node {
     /// A node that is not started yet; `env` overrides the world's configuration.
     pub fn new(site: &Site, roles: &'static str, data: PathBuf, env: Vec<(&'static str, String)>) -> Self {
-        let (one, two) = (
-            TcpListener::bind("127.0.0.1:0").unwrap(),
-            TcpListener::bind("127.0.0.1:0").unwrap(),
-        );
-        let (public, admin) = (one.local_addr().unwrap(), two.local_addr().unwrap());
+        let [public, admin] = [free_port(), free_port()].map(|port| loopback(port.unwrap()));
         Self {
             public,
             admin,

@@ -1,11 +1,13 @@
 //! Child processes in temporary folders, stopped and removed together with their owner.
 
 use std::{
+    fs::{self, File},
     io,
     net::TcpListener,
     os::unix::process::CommandExt,
     path::Path,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{self, Child, Command, ExitStatus, Stdio},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -26,13 +28,33 @@ pub fn temp_folder(name: &str) -> io::Result<TempDir> {
         .tempdir()
 }
 
-/// A port of 127.0.0.1 on which nothing listens now. Another process may take it before it is used, so a
-/// caller retries a failed start on another port.
+/// The ports that [`free_port`] hands out: below those that Linux gives to outgoing connections and to
+/// listeners on port 0 (`net.ipv4.ip_local_port_range`, from 32768), so that no such socket takes a port
+/// between its choice and its use.
+const PORTS: std::ops::Range<u16> = 16_000..32_000;
+
+/// The locked files of the ports that this process has taken; the system unlocks them when it ends.
+static TAKEN: Mutex<Vec<File>> = Mutex::new(Vec::new());
+
+/// A port of 127.0.0.1 on which nothing listens. No other caller gets it while this process lives.
 ///
 /// # Errors
-/// No port is free.
+/// No port is free, or the system's temporary directory is not writable.
 pub fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    let folder = std::env::temp_dir().join("stagedoor-ports");
+    fs::create_dir_all(&folder)?;
+    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+    // Processes begin at different ports, so that a search is short.
+    let first = process::id().wrapping_mul(61) % u32::from(PORTS.end - PORTS.start);
+    let start = PORTS.start + u16::try_from(first).unwrap_or(0);
+    for port in (start..PORTS.end).chain(PORTS.start..start) {
+        let file = File::create(folder.join(port.to_string()))?;
+        if file.try_lock().is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            taken.push(file);
+            return Ok(port);
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::AddrInUse, "no port is free"))
 }
 
 /// Sends a signal by name. A process that has ended already is not an error.
