@@ -18,6 +18,7 @@
 //! | [`audit`] | the independent auditor of journal, ledger and statement | the code it judges |
 //! | [`demo`] | the simulated crowd, its client, the sandbox gateway and beacon | what it exercises |
 //! | [`app`] | the composition root: builds, serves, drains | decisions of any kind |
+//! | [`cli`] | the command line, one file a command | what a command does |
 //!
 //! The waiting room and the seats never meet in code: the bridge is the signed admission pass, which
 //! `edge/auth` turns into the proof `Admitted`. `tests/it/architecture` keeps who may name whom.
@@ -25,6 +26,7 @@
 pub mod app;
 pub mod audit;
 pub mod checkout;
+pub mod cli;
 pub mod demo;
 pub mod edge;
 pub mod guide;

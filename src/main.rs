@@ -1,10 +1,9 @@
-//! The `stagedoor` binary. Its commands are in `cli/`, one file a command.
-
-mod cli;
+//! The `stagedoor` binary. All code is in the library, so that nothing is compiled twice.
 
 use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
+use stagedoor::cli;
 
 // The default allocator fragments under many short-lived buffers of different threads; mimalloc keeps
 // resident memory flat through a rush.

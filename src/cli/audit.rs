@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use stagedoor::app::{self, audit::DatabaseUrls};
+use crate::app::{self, audit::DatabaseUrls};
 
 #[derive(clap::Args)]
 pub(super) struct Args {

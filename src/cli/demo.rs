@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use stagedoor::{
+use crate::{
     app::{self, demo::DemoOptions},
     ops::config,
 };

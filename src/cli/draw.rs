@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::ops::draws::{self, VerifyInputs};
 use clap::Subcommand;
-use stagedoor::ops::draws::{self, VerifyInputs};
 
 #[derive(Subcommand)]
 pub(super) enum Command {

@@ -15,13 +15,13 @@ mod ticket;
 
 use std::path::{Path, PathBuf};
 
+use crate::ops::config::Settings;
 use clap::{Parser, Subcommand};
-use stagedoor::ops::config::Settings;
 
 /// A virtual waiting room with verifiable positions, and a box office that never sells a seat twice.
 #[derive(Parser)]
 #[command(version, about, args_conflicts_with_subcommands = true)]
-pub(crate) struct Cli {
+pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
@@ -62,7 +62,10 @@ enum Command {
 }
 
 /// Runs the command; without one, the demo.
-pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
+///
+/// # Errors
+/// Why the command failed, in words for the operator.
+pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command.unwrap_or(Command::Demo(cli.demo)) {
         Command::Demo(args) => demo::run(args),
         Command::Serve(args) => serve::run(args),
@@ -88,7 +91,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
 /// The settings of an installation that a command judges: its file, its environment, and the data directory
 /// if one is named.
 fn settings_of(file: Option<&Path>, data: Option<PathBuf>) -> anyhow::Result<Settings> {
-    let mut settings = stagedoor::ops::config::load(file, env())?;
+    let mut settings = crate::ops::config::load(file, env())?;
     settings.data.dir = data.unwrap_or(settings.data.dir);
     Ok(settings)
 }

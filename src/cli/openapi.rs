@@ -1,6 +1,6 @@
 //! `stagedoor openapi`
 
-use stagedoor::{edge, ops::admin};
+use crate::{edge, ops::admin};
 
 #[derive(clap::Args)]
 pub(super) struct Args {

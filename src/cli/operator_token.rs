@@ -1,6 +1,6 @@
 //! `stagedoor operator-token`
 
-use stagedoor::{kernel::OsEntropy, ops::admin::operators};
+use crate::{kernel::OsEntropy, ops::admin::operators};
 
 pub(super) fn run() {
     let (token, hash) = operators::new_token(&OsEntropy);

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::{ops::plans, seating::VenueKind};
 use clap::{Subcommand, ValueEnum};
-use stagedoor::{ops::plans, seating::VenueKind};
 
 #[derive(Subcommand)]
 pub(super) enum Command {

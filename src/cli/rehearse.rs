@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use stagedoor::app::rehearse::{self, RehearseOptions};
+use crate::app::rehearse::{self, RehearseOptions};
 
 #[derive(clap::Args)]
 pub(super) struct Args {

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use stagedoor::{app, ops::config};
+use crate::{app, ops::config};
 
 #[derive(clap::Args)]
 pub(super) struct Args {

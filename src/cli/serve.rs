@@ -2,11 +2,11 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::ValueEnum;
-use stagedoor::{
+use crate::{
     app::{self, Roles},
     ops::config,
 };
+use clap::ValueEnum;
 
 #[derive(clap::Args)]
 pub(super) struct Args {

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::ops::tickets;
 use clap::Subcommand;
-use stagedoor::ops::tickets;
 
 #[derive(Subcommand)]
 pub(super) enum Command {

@@ -1,6 +1,6 @@
 //! The gateway's payments in SQLite. A change is committed before its answer, so that a kill loses no money.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::LazyLock, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use sqlx::{Row, SqliteConnection, SqlitePool, migrate::Migrator};
@@ -14,7 +14,8 @@ use crate::{
     },
 };
 
-static MIGRATIONS: Migrator = sqlx::migrate!("src/demo/sandbox_gateway/migrations");
+static MIGRATIONS: LazyLock<Migrator> =
+    LazyLock::new(|| sql::migrator(&[(1, "payments", include_str!("migrations/0001_payments.sql"))]));
 
 /// The state of a payment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,11 @@
 //! Keys in a database that all nodes share, encrypted.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use sqlx::{AssertSqlSafe, PgConnection, migrate::Migrator};
 
@@ -10,7 +15,8 @@ use crate::{
     platform::sql::{self, Database, DatabaseRef, TransactionError},
 };
 
-static MIGRATIONS: Migrator = sqlx::migrate!("src/platform/keys/migrations");
+static MIGRATIONS: LazyLock<Migrator> =
+    LazyLock::new(|| sql::migrator(&[(1, "keys", include_str!("migrations/0001_keys.sql"))]));
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 

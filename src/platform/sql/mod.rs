@@ -5,6 +5,7 @@ mod database;
 mod database_ref;
 mod errors;
 mod layout;
+mod migrations;
 mod postgres;
 mod server_time;
 mod sqlite;
@@ -14,6 +15,7 @@ pub use self::{
     database::{Database, TransactionError},
     database_ref::DatabaseRef,
     errors::OpenError,
+    migrations::migrator,
     postgres::{is_transient, open_postgres},
     server_time::ServerTime,
     sqlite::open_sqlite,

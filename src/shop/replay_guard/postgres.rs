@@ -1,7 +1,10 @@
 //! Used tokens in PostgreSQL, which all nodes share. When two nodes use a token at once, the primary key
 //! decides which was first.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use sqlx::{PgConnection, migrate::Migrator};
@@ -13,7 +16,13 @@ use crate::{
     shop::replay_guard::store::{UsedToken, UsedTokenStore},
 };
 
-static MIGRATIONS: Migrator = sqlx::migrate!("src/shop/replay_guard/postgres/migrations");
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    sql::migrator(&[(
+        1,
+        "used tokens",
+        include_str!("postgres/migrations/0001_used_tokens.sql"),
+    )])
+});
 
 const CONNECTIONS: u32 = 4;
 const TIMEOUT: Duration = Duration::from_secs(2);

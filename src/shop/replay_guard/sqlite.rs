@@ -2,7 +2,10 @@
 
 use std::{
     path::Path,
-    sync::atomic::{AtomicI64, Ordering},
+    sync::{
+        LazyLock,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -17,7 +20,13 @@ use crate::{
     shop::replay_guard::store::{UsedToken, UsedTokenStore},
 };
 
-static MIGRATIONS: Migrator = sqlx::migrate!("src/shop/replay_guard/sqlite/migrations");
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    sql::migrator(&[(
+        1,
+        "used tokens",
+        include_str!("sqlite/migrations/0001_used_tokens.sql"),
+    )])
+});
 
 pub(crate) struct SqliteUsedTokens {
     writer: SqliteWriter,

@@ -1,6 +1,6 @@
 //! The journal in a SQLite file. Several sales may share the file.
 
-use std::{fmt::Write, path::Path, time::Duration};
+use std::{fmt::Write, path::Path, sync::LazyLock, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, Row, SqliteConnection, SqlitePool, migrate::Migrator, sqlite::SqliteRow};
@@ -22,7 +22,8 @@ use crate::{
     },
 };
 
-static MIGRATIONS: Migrator = sqlx::migrate!("src/waiting_room/journal/sqlite/migrations");
+static MIGRATIONS: LazyLock<Migrator> =
+    LazyLock::new(|| sql::migrator(&[(1, "journal", include_str!("sqlite/migrations/0001_journal.sql"))]));
 
 /// With more runs of joins than this per batch the statement varies too much to be worth caching.
 const CACHED_RUNS_MAX: usize = 4;

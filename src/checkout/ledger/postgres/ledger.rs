@@ -1,6 +1,9 @@
 //! [`PostgresLedger`]: schema `stagedoor_ledger` of a database that all nodes share.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use sqlx::migrate::Migrator;
@@ -20,7 +23,8 @@ use crate::{
     platform::sql::{self, Database},
 };
 
-static MIGRATIONS: Migrator = sqlx::migrate!("src/checkout/ledger/postgres/migrations");
+static MIGRATIONS: LazyLock<Migrator> =
+    LazyLock::new(|| sql::migrator(&[(1, "ledger", include_str!("migrations/0001_ledger.sql"))]));
 
 /// Connections of one node.
 pub const CONNECTIONS: u32 = 16;

@@ -1,7 +1,7 @@
 //! [`SqliteLedger`]: one SQLite file, one writer that commits whole groups, and read-only connections beside
 //! it.
 
-use std::{any::Any, path::Path, time::Duration};
+use std::{any::Any, path::Path, sync::LazyLock, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
@@ -29,7 +29,8 @@ use crate::{
     },
 };
 
-static MIGRATIONS: Migrator = sqlx::migrate!("src/checkout/ledger/sqlite/migrations");
+static MIGRATIONS: LazyLock<Migrator> =
+    LazyLock::new(|| sql::migrator(&[(1, "ledger", include_str!("migrations/0001_ledger.sql"))]));
 
 const QUEUE_MAX: usize = 8_192;
 const GROUP_MAX: usize = 256;

@@ -4,7 +4,7 @@
 //! without gaps, whichever node wrote them, and what the row holds (the epoch, the last number called) is
 //! checked exactly. A batch of records is one statement: the lock is held for one flush and no round trip.
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::{FromRow, PgPool, Row, migrate::Migrator, postgres::PgRow};
@@ -24,7 +24,8 @@ use crate::{
     },
 };
 
-static MIGRATIONS: Migrator = sqlx::migrate!("src/waiting_room/journal/postgres/migrations");
+static MIGRATIONS: LazyLock<Migrator> =
+    LazyLock::new(|| sql::migrator(&[(1, "journal", include_str!("migrations/0001_journal.sql"))]));
 
 /// Longer than the server's statement timeout.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -35,13 +36,25 @@ const CONNECTIONS: u32 = 4;
 pub(crate) const HEADROOM: u32 = 4_096;
 
 /// The state of a sale's journal.
-#[derive(Clone, Debug, FromRow)]
+#[derive(Clone, Debug)]
 pub(crate) struct Head {
     last_seq: i64,
     epoch: i64,
     pub store_identity: String,
     max_number: i64,
     bucket_count: i64,
+}
+
+impl FromRow<'_, PgRow> for Head {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            last_seq: row.try_get("last_seq")?,
+            epoch: row.try_get("epoch")?,
+            store_identity: row.try_get("store_identity")?,
+            max_number: row.try_get("max_number")?,
+            bucket_count: row.try_get("bucket_count")?,
+        })
+    }
 }
 
 impl Head {
