@@ -179,6 +179,8 @@ fn record_waiting_rooms(waiting_room: &WaitingRoomState) {
             ("sooner", forecasts.sooner),
             ("later", forecasts.later),
             ("invalidated", forecasts.invalidated),
+            ("unlikely_missed", forecasts.unlikely_missed),
+            ("unlikely_served", forecasts.unlikely_served),
         ] {
             metrics::counter!(
                 "stagedoor_waiting_room_forecasts_total",

@@ -140,7 +140,7 @@ fn run_all(scenarios: &[&Scenario], options: &RehearseOptions) -> anyhow::Result
 
 fn table(pooled: &SimulationMetrics, verdicts: &[ScenarioReport]) -> String {
     let mut out = format!(
-        "{:<18} {:>5} {:>9} {:>6} {:>6} {:>6} {:>9} {:>8} {:>6} {:>7} {:>9} {:>9} {:>7}\n",
+        "{:<18} {:>5} {:>9} {:>6} {:>6} {:>6} {:>9} {:>8} {:>6} {:>7} {:>9} {:>9} {:>9} {:>9} {:>7}\n",
         "scenario",
         "runs",
         "coverage",
@@ -151,8 +151,10 @@ fn table(pooled: &SimulationMetrics, verdicts: &[ScenarioReport]) -> String {
         "slots",
         "full",
         "p95 s",
-        "late arrival",
+        "late",
         "surprised",
+        "with them",
+        "none left",
         "broken"
     );
     let rows = verdicts
@@ -162,7 +164,7 @@ fn table(pooled: &SimulationMetrics, verdicts: &[ScenarioReport]) -> String {
     for (name, it) in rows {
         let _ = writeln!(
             out,
-            "{name:<18} {:>5} {:>9} {:>6} {:>6} {:>6} {:>9} {:>8} {:>6} {:>7} {:>9} {:>9} {:>7}",
+            "{name:<18} {:>5} {:>9} {:>6} {:>6} {:>6} {:>9} {:>8} {:>6} {:>7} {:>9} {:>9} {:>9} {:>9} {:>7}",
             it.runs,
             figure(it.forecast_score.coverage),
             figure(it.forecast_score.below),
@@ -174,9 +176,19 @@ fn table(pooled: &SimulationMetrics, verdicts: &[ScenarioReport]) -> String {
             figure(it.extra_wait_p95_s),
             figure(it.late_arrival_share),
             figure(it.forecast_score.disturbed_coverage),
+            figure(it.forecast_score.coverage_with_disturbed),
+            figure(it.unlikely_served_share),
             it.violations_total,
         );
     }
+    let _ = writeln!(
+        out,
+        "coverage, below, above: shares of waits within, shorter and longer than p10 to p90, give or take \
+         {} s;\n\
+         surprised: coverage of forecasts that a disturbance overtook; with them: coverage of all;\n\
+         none left: share of visitors told that hardly a seat would be left at whose turn one was free",
+        pooled.forecast_score.grace_s
+    );
     out
 }
 

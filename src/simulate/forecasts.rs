@@ -9,12 +9,15 @@
 
 use serde::Serialize;
 
-use crate::simulate::sale::Timeline;
+use crate::simulate::sale::{StatusSample, Timeline};
 use crate::{
     kernel::{Entropy, SeededEntropy},
     waiting_room::forecast::wait_table::interpolate,
 };
 
+/// The status speaks in whole seconds, and is read within the second: a wait that is this much shorter or
+/// longer than the range counts as within it.
+const GRACE_S: f64 = 0.5;
 /// Forecasts of one sale at most.
 const DRAWN_MAX: u32 = 2_000;
 /// A disturbance counts as known from so long after it.
@@ -33,6 +36,53 @@ pub(crate) struct Forecast {
     is_settled: bool,
     /// A disturbance came between the forecast and the call, or had just come.
     is_disturbed: bool,
+}
+
+/// What visitors of one sale were told who were told that hardly a seat would be left.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct UnlikelyOutcomes {
+    /// Visitors who were told so.
+    pub told: u64,
+    /// Those of them at whose turn a seat was free.
+    pub served: u64,
+}
+
+/// One random statement per visitor: of those that said that hardly a seat would be left, what followed.
+/// Visitors who had not been called when the last seat was sold could not buy.
+pub(crate) fn draw_unlikely(timeline: &Timeline, issued_by: &[u32], seed: u64) -> UnlikelyOutcomes {
+    let entropy = SeededEntropy::new(seed.rotate_left(32));
+    let issued = issued_by.last().copied().unwrap_or(0);
+    let mut outcomes = UnlikelyOutcomes::default();
+    for _ in 0..DRAWN_MAX.min(issued) {
+        let number = 1 + u32::try_from(entropy.below(issued.into())).unwrap_or(0);
+        let joined_s = issued_by.partition_point(|issued| *issued < number);
+        let call = timeline
+            .calls
+            .get(timeline.calls.partition_point(|(upto, _)| *upto < number));
+        let Some(end_ms) = call.map(|(_, at_ms)| *at_ms).or(timeline.sold_out_ms) else {
+            continue;
+        };
+        let end_s = usize::try_from(end_ms / 1_000).unwrap_or(usize::MAX);
+        let Some(waited_s) = end_s.checked_sub(joined_s).filter(|waited_s| *waited_s > 0) else {
+            continue;
+        };
+        let asked_s = joined_s + usize::try_from(entropy.below(waited_s as u64)).unwrap_or(0);
+        let Some(status) = timeline.statuses.get(asked_s) else {
+            continue;
+        };
+        let ahead = (number - 1).saturating_sub(status.now_serving);
+        if !is_told_unlikely(status, ahead) {
+            continue;
+        }
+        outcomes.told += 1;
+        let free = timeline.statuses.get(end_s).and_then(|then| then.free_seats);
+        outcomes.served += u64::from(call.is_some() && free.is_some_and(|free| free > 0));
+    }
+    outcomes
+}
+
+fn is_told_unlikely(status: &StatusSample, ahead: u32) -> bool {
+    matches!(status.reach, Some([_, _, Some(end)]) if ahead > end)
 }
 
 /// The forecasts of one sale, and how many could not be made because none was published.
@@ -67,6 +117,9 @@ pub(crate) fn draw(timeline: &Timeline, issued_by: &[u32], seed: u64) -> (Vec<Fo
         let Some(ahead) = (number - 1).checked_sub(status.now_serving) else {
             continue;
         };
+        if is_told_unlikely(status, ahead) {
+            continue;
+        }
         let Some([p10, p50, p90]) = interpolate(&status.table, u64::from(ahead)) else {
             unsaid += 1;
             continue;
@@ -95,12 +148,16 @@ pub(crate) fn draw(timeline: &Timeline, issued_by: &[u32], seed: u64) -> (Vec<Fo
 pub struct ForecastScore {
     /// Forecasts that count.
     pub forecasts: usize,
-    /// Share of waits within p10 to p90.
+    /// Seconds by which a wait may be outside its range and count as within it.
+    pub grace_s: f64,
+    /// Share of waits within p10 to p90. With `below` and `above` it makes 1.
     pub coverage: Option<f64>,
     /// Share of waits shorter than p10.
     pub below: Option<f64>,
     /// Share of waits longer than p90.
     pub above: Option<f64>,
+    /// Share of waits within p10 to p90, those included that a disturbance overtook.
+    pub coverage_with_disturbed: Option<f64>,
     /// Mean interval score over that of the naive forecast.
     pub interval_score_ratio: Option<f64>,
     /// Median relative error of p50.
@@ -131,9 +188,11 @@ pub(crate) fn score(forecasts: &[Forecast]) -> ForecastScore {
     let naive = best_naive(&counted);
     ForecastScore {
         forecasts: counted.len(),
+        grace_s: GRACE_S,
         coverage: share(&counted, within),
-        below: share(&counted, |it| it.actual < it.p10),
-        above: share(&counted, |it| it.actual > it.p90),
+        below: share(&counted, |it| it.actual + GRACE_S < it.p10),
+        above: share(&counted, |it| it.actual > it.p90 + GRACE_S),
+        coverage_with_disturbed: share(forecasts, within),
         interval_score_ratio: (naive > 0.0).then(|| own / naive),
         p50_error: errors.get(errors.len() / 2).copied(),
         disturbed: surprised.len(),
@@ -142,8 +201,7 @@ pub(crate) fn score(forecasts: &[Forecast]) -> ForecastScore {
 }
 
 fn within(it: &Forecast) -> bool {
-    // The status speaks in whole seconds.
-    it.p10 <= it.actual + 0.5 && it.actual <= it.p90 + 0.5
+    it.p10 <= it.actual + GRACE_S && it.actual <= it.p90 + GRACE_S
 }
 
 fn interval_score(lower: f64, upper: f64, actual: f64) -> f64 {
@@ -240,5 +298,14 @@ mod tests {
             ),
             (1, Some(1.0), 1, Some(0.0))
         );
+        assert_eq!(worth.coverage_with_disturbed, Some(0.5));
+    }
+
+    #[test]
+    fn within_below_and_above_make_one() {
+        let forecasts = [99.4, 99.6, 150.0, 200.4, 200.6].map(|actual| forecast(100.0, 200.0, actual));
+        let worth = score(&forecasts);
+        let shares = [worth.coverage, worth.below, worth.above].map(Option::unwrap);
+        assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9 && (shares[0] - 0.6).abs() < 1e-9);
     }
 }

@@ -17,7 +17,7 @@ pub use self::{
     scenarios::{SCENARIOS, Scenario, UnknownScenario, named},
 };
 use self::{
-    forecasts::{Forecast, score},
+    forecasts::{Forecast, UnlikelyOutcomes, score},
     sale::{Sale, Timeline},
 };
 use crate::waiting_room::store::port::StoreError;
@@ -31,6 +31,7 @@ pub struct Rehearsal {
     pub history: SaleHistory,
     forecasts: Vec<Forecast>,
     without_forecast: u32,
+    unlikely: UnlikelyOutcomes,
     slots: [u64; 2],
     came: u64,
     refused_at_first: u64,
@@ -101,6 +102,10 @@ pub struct SimulationMetrics {
     pub extra_wait_p95_s: Option<f64>,
     /// Share of entries that were late arrivals.
     pub late_arrival_share: Option<f64>,
+    /// Visitors who were told, when asked once at random, that hardly a seat would be left.
+    pub told_unlikely: u64,
+    /// Share of these at whose turn a seat was free; 0.2 at most if the forecast is right.
+    pub unlikely_served_share: Option<f64>,
     /// How often a forecast was asked for and none was published.
     pub without_forecast: u64,
     /// Violations of invariants.
@@ -120,6 +125,7 @@ pub async fn rehearse(scenario: &Scenario, fans: u32, seed: u64) -> Result<Rehea
         history: history_of(&timeline),
         forecasts,
         without_forecast: unsaid,
+        unlikely: forecasts::draw_unlikely(&timeline, &issued_by, seed),
         slots: [timeline.slots.used, timeline.slots.offered],
         came: timeline.came,
         refused_at_first: timeline.refused_at_first,
@@ -179,6 +185,8 @@ pub fn metrics<'a>(rehearsals: impl IntoIterator<Item = &'a Rehearsal>) -> Simul
             .get(extra_ms.len() * 95 / 100)
             .map(|&ms| ms as f64 / 1_000.0),
         late_arrival_share: share(sum(|it| it.late_entries), sum(|it| it.entries)),
+        told_unlikely: sum(|it| it.unlikely.told),
+        unlikely_served_share: share(sum(|it| it.unlikely.served), sum(|it| it.unlikely.told)),
         without_forecast: sum(|it| it.without_forecast.into()),
         violations_total: sum(|it| it.violations_total),
     }

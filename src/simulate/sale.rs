@@ -24,7 +24,7 @@ use crate::{
         admission::{call_policy::burst_of, controller::next_call},
         forecast::{
             observation::Observation, seats_per_visit::SeatCounts, wait_model::WaitModel,
-            wait_table::WaitPoint,
+            wait_table::WaitPoint, zone_availability::AvailabilityDistances,
         },
         journal::record::{Event, Record, StoredRecord},
         phase::phase_at,
@@ -42,7 +42,6 @@ const TICK_MS: u64 = 100;
 const BEFORE_MS: u64 = 5_000;
 const OPENS: Timestamp = Timestamp::from_secs(1_795_464_000);
 const WINDOW: Duration = Duration::from_mins(3);
-const VISIT_MAX: Duration = Duration::from_mins(15);
 /// Largest configured rate per minute.
 const RATE_MAX: f64 = 20_000.0;
 /// Joins of one journal record at most.
@@ -81,6 +80,10 @@ pub(crate) struct StatusSample {
     pub entries: u64,
     /// Table of waits.
     pub table: Vec<WaitPoint>,
+    /// How far back there will be a seat.
+    pub reach: Option<AvailabilityDistances>,
+    /// Free seats; `None` without stock.
+    pub free_seats: Option<u32>,
 }
 
 /// All that was observed of a sale; times are milliseconds after the start.
@@ -151,7 +154,8 @@ impl<'a> Sale<'a> {
     /// A sale of the scenario with so many fans.
     pub(crate) fn new(scenario: &'a Scenario, number_of_fans: u32, seed: u64) -> Self {
         let rate = (f64::from(number_of_fans) / scenario.venue.minutes).clamp(10.0, RATE_MAX);
-        let kept_inside = rate / 60.0 * Fans::planned_visit_s(&scenario.crowd, VISIT_MAX.as_secs_f64());
+        let visit_max = Duration::from_secs_f64(scenario.venue.visit_max_s);
+        let kept_inside = rate / 60.0 * Fans::planned_visit_s(&scenario.crowd, scenario.venue.visit_max_s);
         let (rate_per_minute, capacity) =
             (whole(rate), whole(kept_inside * scenario.venue.slot_ratio).max(5));
         let config = Config {
@@ -165,8 +169,8 @@ impl<'a> Sale<'a> {
             call_window: WINDOW,
             late_arrival_share: 0.2,
             // A visitor's page renews the pass for as long as the visit lasts.
-            pass_ttl: VISIT_MAX,
-            visit_max: VISIT_MAX,
+            pass_ttl: visit_max,
+            visit_max,
             queue_entries_max: number_of_fans,
             issuer: String::new(),
             status_streams_max: 0,
@@ -174,7 +178,7 @@ impl<'a> Sale<'a> {
             draw: None,
             durability: Durability::Committed,
         };
-        let fans = Fans::new(scenario, seed, VISIT_MAX.as_secs_f64(), millis(WINDOW));
+        let fans = Fans::new(scenario, seed, scenario.venue.visit_max_s, millis(WINDOW));
         let seats_total = scenario
             .venue
             .seats_per_buyer
@@ -320,6 +324,14 @@ impl<'a> Sale<'a> {
                 .unwrap_or(u32::MAX),
         };
         self.wait_model.observe(&seen);
+        let before = self
+            .timeline
+            .statuses
+            .last()
+            .and_then(|last| last.reach.map(|reach| (reach, last.now_serving)));
+        let reach = self
+            .wait_model
+            .stock_reach(&seen, &self.store.people_ahead(), before);
         if now_ms >= BEFORE_MS {
             self.timeline.statuses.push(StatusSample {
                 now_serving: counts.now_serving,
@@ -327,7 +339,9 @@ impl<'a> Sale<'a> {
                 issued: counts.numbers_issued,
                 active: counts.active_visits,
                 entries: counts.admissions_total,
-                table: self.wait_model.estimate(&seen),
+                table: self.wait_model.estimate(&seen, reach.and_then(|[.., end]| end)),
+                reach,
+                free_seats: seen.seats.map(|seats| seats.free),
             });
             self.issued_by.push(counts.numbers_issued);
         }

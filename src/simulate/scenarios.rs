@@ -66,6 +66,8 @@ pub(crate) struct Venue {
     pub slot_ratio: f64,
     /// Seats per fan; `None` when there are enough for all.
     pub seats_per_buyer: Option<f64>,
+    /// Longest visit that the operator allows, in seconds.
+    pub visit_max_s: f64,
 }
 
 /// What happens during a sale that no forecast can know.
@@ -101,15 +103,16 @@ const BY_RATE: Venue = Venue {
     minutes: 30.0,
     slot_ratio: 2.5,
     seats_per_buyer: None,
+    visit_max_s: 900.0,
 };
 const BY_SLOTS: Venue = Venue {
     minutes: 16.0,
     slot_ratio: 0.5,
-    seats_per_buyer: None,
+    ..BY_RATE
 };
 
 /// All scenarios.
-pub const SCENARIOS: [Scenario; 14] = [
+pub const SCENARIOS: [Scenario; 18] = [
     Scenario {
         name: "flash",
         description: "all fans come for the start, slots are many: the rate sets the pace",
@@ -157,7 +160,7 @@ pub const SCENARIOS: [Scenario; 14] = [
         venue: Venue {
             minutes: 9.0,
             slot_ratio: 0.4,
-            seats_per_buyer: None,
+            ..BY_RATE
         },
         disturbances: &[],
     },
@@ -204,6 +207,69 @@ pub const SCENARIOS: [Scenario; 14] = [
         crowd: USUAL_CROWD,
         venue: Venue {
             seats_per_buyer: Some(0.5),
+            ..BY_SLOTS
+        },
+        disturbances: &[],
+    },
+    Scenario {
+        name: "few-seats",
+        description: "there are seats for one fan in ten: most are told that hardly a seat will be left",
+        arrivals: Arrivals::Flash,
+        crowd: USUAL_CROWD,
+        venue: Venue {
+            seats_per_buyer: Some(0.15),
+            ..BY_SLOTS
+        },
+        disturbances: &[],
+    },
+    Scenario {
+        name: "short-visits",
+        description: "visits take ten seconds, and may last two hours",
+        arrivals: Arrivals::Flash,
+        crowd: Crowd {
+            visit_median_s: 9.0,
+            visit_spread: 0.5,
+            slow_payers: 0.0,
+            bots: 0.0,
+            ..USUAL_CROWD
+        },
+        venue: Venue {
+            visit_max_s: 7_200.0,
+            ..BY_SLOTS
+        },
+        disturbances: &[],
+    },
+    Scenario {
+        name: "short-ceiling",
+        description: "visits take ten seconds, and may last twenty minutes",
+        arrivals: Arrivals::Flash,
+        crowd: Crowd {
+            visit_median_s: 9.0,
+            visit_spread: 0.5,
+            slow_payers: 0.0,
+            bots: 0.0,
+            ..USUAL_CROWD
+        },
+        venue: Venue {
+            visit_max_s: 1_200.0,
+            ..BY_SLOTS
+        },
+        disturbances: &[],
+    },
+    Scenario {
+        name: "long-visits",
+        description: "visits take half an hour, and may last two hours",
+        arrivals: Arrivals::Flash,
+        crowd: Crowd {
+            visit_median_s: 1_500.0,
+            visit_spread: 0.6,
+            slow_payers: 0.0,
+            bots: 0.0,
+            ..USUAL_CROWD
+        },
+        venue: Venue {
+            minutes: 60.0,
+            visit_max_s: 7_200.0,
             ..BY_SLOTS
         },
         disturbances: &[],

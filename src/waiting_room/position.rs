@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use crate::waiting_room::{
     context::RoomContext,
-    forecast::wait_table,
+    forecast::{
+        stock_reach::{CHANCE_MIN_PERCENT, chance_percent},
+        wait_table,
+    },
     phase::{has_order, phase_at, poll_after_ms, uncalled_state},
     status::{presence, snapshot::PublishedStatus},
     store::port::NumberState,
@@ -32,8 +35,16 @@ pub(crate) fn position(context: &RoomContext, published: &PublishedStatus, token
     let now_serving = u64::from(store.now_serving());
     let is_behind = standing == NumberState::Waiting && has_order;
     let ahead = is_behind.then(|| published.people_between(now_serving, number.saturating_sub(1)));
+    let seat_chance_percent = published
+        .available_to_distance
+        .filter(|_| is_behind)
+        .map(|reach| {
+            let behind = number.saturating_sub(u64::from(published.now_serving) + 1);
+            chance_percent(reach, u32::try_from(behind).unwrap_or(u32::MAX))
+        });
     let wait = is_behind
         .then(|| number.saturating_sub(now_serving + 1))
+        .filter(|_| seat_chance_percent.is_none_or(|percent| percent >= CHANCE_MIN_PERCENT))
         .and_then(|distance| wait_table::interpolate(&published.estimate, distance))
         .map(|[p10_s, p50_s, p90_s]| Wait {
             p10_s,
@@ -49,6 +60,7 @@ pub(crate) fn position(context: &RoomContext, published: &PublishedStatus, token
         approximate: ahead.is_some_and(|ahead| ahead.approximate),
         poll_after_ms: poll_after_ms(state, number, wait.map(|wait| wait.p10_s)),
         wait,
+        seat_chance_percent,
         call_ends_at,
         heartbeat_sample: presence::sample_of(token.subject_hash),
     }

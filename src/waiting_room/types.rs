@@ -139,8 +139,11 @@ pub struct Position {
     pub ahead: Option<u64>,
     /// `ahead` is approximate: some of those at that distance have left, and the status does not say which.
     pub approximate: bool,
-    /// Forecast of the wait; `None` when none can be made, or the wait is over.
+    /// Forecast of the wait; `None` when none can be made, the wait is over, or hardly a seat will be left.
     pub wait: Option<Wait>,
+    /// Chance that a seat is left at this visitor's turn, in percent to the next ten: 90 stands for 80 or
+    /// more, and 10 for less than 20. `None` while nothing is known of the stock, and once called.
+    pub seat_chance_percent: Option<u32>,
     /// Pause before the next poll, in milliseconds.
     pub poll_after_ms: u32,
     /// When the call ends; only while called.
@@ -441,4 +444,8 @@ pub struct ForecastOutcomes {
     pub later: u64,
     /// Overtaken by a command or a pause that no forecast could know.
     pub invalidated: u64,
+    /// Told that hardly a seat would be left: none was free when called, or all were sold before.
+    pub unlikely_missed: u64,
+    /// Told that hardly a seat would be left, and one was free when called.
+    pub unlikely_served: u64,
 }

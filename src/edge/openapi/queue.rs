@@ -148,6 +148,7 @@ fn position(state: EntryState) -> Position {
             p90_s: 240,
             expected_at: examples::at(480),
         }),
+        seat_chance_percent: Some(70),
         poll_after_ms: 5_000,
         call_ends_at: None,
         heartbeat_sample: 517,
@@ -159,6 +160,7 @@ fn called() -> Position {
         position: None,
         ahead: None,
         wait: None,
+        seat_chance_percent: None,
         call_ends_at: Some(examples::at(420)),
         ..position(EntryState::Called)
     }

@@ -187,8 +187,9 @@ const METRICS: &[Metric] = &[
     counter(
         "stagedoor_waiting_room_forecasts_total",
         "Published wait forecasts whose wait is over, by sale and outcome: `within` the interval (eight of \
-        ten \
-         should be), `sooner`, `later`, or `invalidated` by a command or a pause.",
+         ten should be), `sooner`, `later`, or `invalidated` by a command or a pause. Of visitors who were \
+         told that hardly a seat would be left: `unlikely_missed`, or `unlikely_served` when one was free \
+         at their turn (two of ten may be).",
     ),
     counter(
         "stagedoor_waiting_room_rebuilds_total",

@@ -6,9 +6,7 @@ use crate::{
     kernel::VisitId,
     simulate::{
         crowd::{ASKS_EVERY_MS, CallResponse, LATE_ASKS_EVERY_MS},
-        sale::{
-            Ask, BEFORE_MS, GROUP, Sale, Stay, VISIT_MAX, millis, moment, seconds, subject, whole, zones,
-        },
+        sale::{Ask, BEFORE_MS, GROUP, Sale, Stay, millis, moment, seconds, subject, whole, zones},
     },
     waiting_room::{
         journal::record::{Event, Join, Record},
@@ -181,7 +179,7 @@ impl Sale<'_> {
         let seats = wanted.min(free);
         self.stock.zones = zones(free - seats, held + seats, booked);
         self.stays.push(Reverse(Stay {
-            ends_ms: now_ms + self.fans.visit_ms().min(millis(VISIT_MAX)),
+            ends_ms: now_ms + self.fans.visit_ms().min(millis(self.config.visit_max)),
             number,
             visit,
             seats,

@@ -11,6 +11,7 @@ pub(crate) mod observation;
 pub(crate) mod projection;
 pub(crate) mod scoring;
 pub(crate) mod seats_per_visit;
+pub(crate) mod stock_reach;
 pub(crate) mod visit_length;
 pub(crate) mod wait_model;
 pub(crate) mod wait_table;

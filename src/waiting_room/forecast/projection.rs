@@ -251,9 +251,12 @@ impl<'a> FluidModel<'a> {
                 *ended += going;
             }
         }
-        // Every visit is one step older, and none is older than the last step.
+        // Every visit is one step older; the last step keeps those that are older still.
         self.by_age.rotate_right(1);
-        self.by_age[0] = 0.0;
+        let oldest = std::mem::take(&mut self.by_age[0]);
+        if let Some(last) = self.by_age.last_mut() {
+            *last += oldest;
+        }
         let ended: f64 = ended.iter().sum();
         self.active = (self.active - ended).max(0.0);
         ended

@@ -1,12 +1,13 @@
 //! Scoring of the published waits: every second the range of one random waiting person is noted, as their
 //! browser reads it off the status; when the number is called, or the range is over, the forecast was a hit
-//! or a miss. With an empty queue there is nothing to score. Pure.
+//! or a miss. With an empty queue there is nothing to score. A visitor who is told that hardly a seat will be
+//! left is told no wait: then it counts whether a seat was free at their turn. Pure.
 //!
 //! Forecasts that an operator's command or a pause overtakes are counted apart: no forecast could know. The
 //! forecasts that are still open also say when waits have grown beyond what was published, whatever the
 //! reason.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::Serialize;
 
@@ -46,11 +47,34 @@ struct SampledForecast {
     latest: Timestamp,
 }
 
+/// What scoring sees in one second.
+#[derive(Debug)]
+pub(crate) struct Scored<'a> {
+    /// The moment.
+    pub now: Timestamp,
+    /// The phase at that moment.
+    pub phase: Phase,
+    /// The settings in force.
+    pub settings: &'a Settings,
+    /// Highest number called, as published.
+    pub now_serving: u32,
+    /// Numbers assigned.
+    pub numbers_issued: u32,
+    /// The published table of waits.
+    pub table: &'a [WaitPoint],
+    /// Behind how many numbers visitors are told that hardly a seat will be left; `None` when none are.
+    pub reach: Option<u32>,
+    /// Free seats of all zones; `None` before the first report.
+    pub free_seats: Option<u32>,
+}
+
 /// Scores of one sale's forecasts.
 #[derive(Debug, Default)]
 pub(crate) struct ForecastScoring {
     /// By queue number.
     open: BTreeMap<u32, SampledForecast>,
+    /// Numbers of visitors who were told that hardly a seat will be left.
+    unlikely: BTreeSet<u32>,
     last: VecDeque<bool>,
     all: ForecastOutcomes,
     limits: Option<(u32, u32)>,
@@ -60,41 +84,62 @@ pub(crate) struct ForecastScoring {
 impl ForecastScoring {
     /// Learns from one second. `choose` gives a random waiting person among so many numbers behind the last
     /// one called: how many of these are ahead of them; `None` when the queue is empty.
-    pub(crate) fn observe(
-        &mut self,
-        now: Timestamp,
-        phase: Phase,
-        settings: &Settings,
-        now_serving: u32,
-        table: &[WaitPoint],
-        choose: impl FnOnce(u32) -> Option<u32>,
-    ) {
-        let limits = Some((settings.rate_effective_per_minute, settings.active_visits_max));
-        if phase != Phase::OnSale || std::mem::replace(&mut self.limits, limits) != limits {
+    pub(crate) fn observe(&mut self, seen: &Scored<'_>, choose: impl FnOnce(u32) -> Option<u32>) {
+        let limits = Some((
+            seen.settings.rate_effective_per_minute,
+            seen.settings.active_visits_max,
+        ));
+        if seen.phase != Phase::OnSale || std::mem::replace(&mut self.limits, limits) != limits {
             self.all.invalidated += self.open.len() as u64;
             self.open.clear();
             self.grown_at = None;
         }
-        if phase != Phase::OnSale {
+        self.score_unlikely(seen);
+        if seen.phase != Phase::OnSale {
             return;
         }
-        self.score(now, now_serving);
-        if self.has_grown(now, now_serving, table) {
-            self.grown_at = Some(now);
+        self.score(seen.now, seen.now_serving);
+        if self.has_grown(seen.now, seen.now_serving, seen.table) {
+            self.grown_at = Some(seen.now);
         }
-        let numbers = table.last().map_or(0, |last| last.ahead);
-        if numbers == 0 || self.open.len() >= OPEN_MAX {
+        let numbers = seen.numbers_issued.saturating_sub(seen.now_serving);
+        if seen.table.is_empty() || numbers == 0 || self.open.len() + self.unlikely.len() >= OPEN_MAX {
             return;
         }
         let Some(ahead) = choose(numbers) else { return };
-        if let Some([p10_s, _, p90_s]) = interpolate(table, ahead.into()) {
-            let after = |seconds: u32| Timestamp::from_millis(now.as_millis() + 1_000 * i64::from(seconds));
+        let number = seen.now_serving + 1 + ahead;
+        if seen.reach.is_some_and(|reach| ahead > reach) {
+            self.unlikely.insert(number);
+        } else if let Some([p10_s, _, p90_s]) = interpolate(seen.table, ahead.into()) {
+            let after =
+                |seconds: u32| Timestamp::from_millis(seen.now.as_millis() + 1_000 * i64::from(seconds));
             let statement = SampledForecast {
-                at: now,
+                at: seen.now,
                 soonest: after(p10_s),
                 latest: after(p90_s),
             };
-            self.open.entry(now_serving + 1 + ahead).or_insert(statement);
+            self.open.entry(number).or_insert(statement);
+        }
+    }
+
+    /// Visitors who are called while a seat is free could buy; those whom the sold-out sale never calls could
+    /// not.
+    fn score_unlikely(&mut self, seen: &Scored<'_>) {
+        if matches!(seen.phase, Phase::SoldOut | Phase::Closed) {
+            self.all.unlikely_missed += self.unlikely.len() as u64;
+            self.unlikely.clear();
+        }
+        while let Some(&number) = self
+            .unlikely
+            .first()
+            .filter(|number| **number <= seen.now_serving)
+        {
+            self.unlikely.remove(&number);
+            match seen.free_seats {
+                Some(0) => self.all.unlikely_missed += 1,
+                Some(_) => self.all.unlikely_served += 1,
+                None => {}
+            }
         }
     }
 
@@ -166,6 +211,48 @@ mod tests {
 
     const WAITING: u32 = 3_000;
 
+    fn on_sale<'a>(
+        second: i64,
+        settings: &'a Settings,
+        now_serving: u32,
+        table: &'a [WaitPoint],
+    ) -> Scored<'a> {
+        Scored {
+            now: Timestamp::from_secs(second),
+            phase: Phase::OnSale,
+            settings,
+            now_serving,
+            numbers_issued: now_serving + WAITING,
+            table,
+            reach: None,
+            free_seats: Some(10_000),
+        }
+    }
+
+    #[test]
+    fn visitors_who_are_told_that_no_seat_is_left_are_scored_by_the_seats_at_their_turn() {
+        let (mut scoring, settings) = (ForecastScoring::default(), Settings::default());
+        let table = table(1.0, 0.3);
+        let told = |second, now_serving, free| Scored {
+            reach: Some(100),
+            free_seats: Some(free),
+            ..on_sale(second, &settings, now_serving, &table)
+        };
+        for ahead in [150, 200, 250] {
+            scoring.observe(&told(1, 0, 400), |_| Some(ahead));
+        }
+        assert_eq!(scoring.open.len(), 0, "no wait was published for them");
+        scoring.observe(&told(2, 151, 3), |_| None);
+        scoring.observe(&told(3, 201, 0), |_| None);
+        let sold_out = Scored {
+            phase: Phase::SoldOut,
+            ..told(4, 201, 0)
+        };
+        scoring.observe(&sold_out, |_| None);
+        let outcomes = scoring.outcomes();
+        assert_eq!((outcomes.unlikely_served, outcomes.unlikely_missed), (1, 2));
+    }
+
     /// Admission that calls one a second on average; the table says one a second, `off` and `width` wrong.
     fn run(
         entropy: &SeededEntropy,
@@ -190,14 +277,10 @@ mod tests {
                 reason = "thousands"
             )]
             let serving = called as u32;
-            calibration.observe(
-                Timestamp::from_secs(second),
-                Phase::OnSale,
-                &settings,
-                serving,
-                &table,
-                |numbers| Some(u32::try_from(entropy.below(numbers.into())).unwrap()),
-            );
+            let seen = on_sale(second, &settings, serving, &table);
+            calibration.observe(&seen, |numbers| {
+                Some(u32::try_from(entropy.below(numbers.into())).unwrap())
+            });
         }
         calibration
     }
@@ -240,14 +323,7 @@ mod tests {
     fn an_empty_queue_is_not_scored() {
         let (mut scoring, settings) = (ForecastScoring::default(), Settings::default());
         for second in 0..1_000 {
-            scoring.observe(
-                Timestamp::from_secs(second),
-                Phase::OnSale,
-                &settings,
-                0,
-                &table(1.0, 0.3),
-                |_| None,
-            );
+            scoring.observe(&on_sale(second, &settings, 0, &table(1.0, 0.3)), |_| None);
         }
         assert_eq!(scoring.accuracy(), ForecastAccuracy::default());
         assert_eq!(scoring.outcomes(), ForecastOutcomes::default());
@@ -262,26 +338,17 @@ mod tests {
             rate_effective_per_minute: 30,
             ..Settings::default()
         };
-        calibration.observe(
-            Timestamp::from_secs(100),
-            Phase::OnSale,
-            &settings,
-            100,
-            &[],
-            |_| Some(0),
-        );
+        calibration.observe(&on_sale(100, &settings, 100, &[]), |_| Some(0));
         assert_eq!(
             (calibration.outcomes().invalidated, calibration.outcomes().within),
             (open, judged)
         );
-        calibration.observe(
-            Timestamp::from_secs(101),
-            Phase::Paused,
-            &settings,
-            100,
-            &table(1.0, 0.3),
-            |_| Some(0),
-        );
+        let table = table(1.0, 0.3);
+        let paused = Scored {
+            phase: Phase::Paused,
+            ..on_sale(101, &settings, 100, &table)
+        };
+        calibration.observe(&paused, |_| Some(0));
         assert!(calibration.open.is_empty());
     }
 
@@ -294,14 +361,7 @@ mod tests {
             rate_effective_per_minute: 60,
             ..Settings::default()
         };
-        calibration.observe(
-            Timestamp::from_secs(201),
-            Phase::OnSale,
-            &settings,
-            200,
-            &table(2.0, 0.2),
-            |_| Some(0),
-        );
+        calibration.observe(&on_sale(201, &settings, 200, &table(2.0, 0.2)), |_| Some(0));
         assert!(
             calibration.has_recently_grown(Timestamp::from_secs(201))
                 && !calibration.has_recently_grown(Timestamp::from_secs(400))

@@ -10,17 +10,23 @@ use std::{collections::VecDeque, time::Duration};
 use crate::kernel::Timestamp;
 
 /// Ends of the age classes in seconds; the longest possible visit closes the last one that it reaches.
-const EDGES_S: [f64; 24] = [
-    20.0, 30.0, 40.0, 50.0, 60.0, 75.0, 90.0, 110.0, 130.0, 160.0, 190.0, 230.0, 270.0, 320.0, 380.0, 450.0,
-    530.0, 620.0, 720.0, 840.0, 980.0, 1_200.0, 1_500.0, 1_800.0,
+const EDGES_S: [f64; 30] = [
+    3.0, 6.0, 10.0, 14.0, 20.0, 30.0, 40.0, 50.0, 60.0, 75.0, 90.0, 110.0, 130.0, 160.0, 190.0, 230.0, 270.0,
+    320.0, 380.0, 450.0, 530.0, 620.0, 720.0, 840.0, 980.0, 1_200.0, 1_500.0, 1_800.0, 2_700.0, 4_500.0,
 ];
 const AGES: usize = EDGES_S.len() + 1;
-/// Steps in which the longest possible visit is divided.
+/// Steps in which the ages that matter are divided, and the seconds that these ages are at least.
 const STEPS: usize = 180;
-/// Prior: the median visit takes this share of the longest possible one, and the logarithms of visits are
-/// spread about it like this (log-logistic: few visits end at once, and long ones go on; service times have
-/// this shape wherever they were measured, as in Brown and others 2005).
-const PRIOR_MEDIAN: f64 = 0.12;
+const COVERED_MIN_S: f64 = 60.0;
+/// The steps cover so many mean visits, or the longest possible one if that is shorter. Visits older than
+/// that are few; they are kept together in the last step and leave it by their mean remaining time.
+const COVERED_MEANS: f64 = 8.0;
+/// Prior: the median visit in seconds, and the share of the longest possible one that it takes at most. The
+/// logarithms of visits are spread about it like this (log-logistic: few visits end at once, and long ones go
+/// on; service times have this shape wherever they were measured, as in Brown and others 2005). The longest
+/// possible visit is an operator's choice and says little of how long visits are.
+const PRIOR_MEDIAN_S: f64 = 110.0;
+const PRIOR_MEDIAN_SHARE: f64 = 0.25;
 const PRIOR_SHAPE: f64 = 2.0;
 /// Deviation of the logarithm of an assumed hazard, and how alike ages are: its error falls to the e-th part
 /// over a factor `e^ALIKE` of age (an Ornstein-Uhlenbeck process over the logarithm of age). So what is seen
@@ -41,6 +47,14 @@ struct Age {
 struct Cohort {
     entered_at_s: i64,
     active: u32,
+}
+
+impl Cohort {
+    /// Mean age of its visits in seconds.
+    fn age_s(&self, now: Timestamp) -> f64 {
+        let since_s = now.since(Timestamp::from_secs(self.entered_at_s)).as_secs_f64();
+        (since_s - 0.5).max(0.0)
+    }
 }
 
 /// Model of one sale's visit lengths.
@@ -131,7 +145,8 @@ impl VisitLengthModel {
         #[expect(clippy::cast_precision_loss, reason = "seconds between two ticks")]
         let passed_s = (now_s - since_s) as f64;
         for cohort in &self.cohorts {
-            let age_s = now.since(Timestamp::from_secs(cohort.entered_at_s)).as_secs_f64();
+            // The middle of the time that passed, for visits that began in the middle of their second.
+            let age_s = (cohort.age_s(now) - passed_s / 2.0).max(0.0);
             if age_s < self.longest_s {
                 self.ages[class_of(age_s)].exposure_s += f64::from(cohort.active) * passed_s;
             }
@@ -160,15 +175,23 @@ impl VisitLengthModel {
     )]
     /// The forecast from `now` on.
     pub(crate) fn forecast(&self, now: Timestamp) -> VisitForecast {
-        let step_s = self.longest_s / STEPS as f64;
+        let (usual_per_s, ratios, known) = self.ratios();
+        let hazards = |ratios: &[f64; AGES]| -> [f64; AGES] {
+            std::array::from_fn(|at| usual_per_s[at] * ratios[at].exp())
+        };
+        let expected_per_s = hazards(&ratios);
+        let covered_s = (COVERED_MEANS * mean_after(0.0, self.longest_s, &expected_per_s))
+            .max(COVERED_MIN_S)
+            .min(self.longest_s);
+        let step_s = covered_s / STEPS as f64;
         let mut active_by_step = vec![0.0; STEPS];
         for cohort in &self.cohorts {
-            let age_s = now.since(Timestamp::from_secs(cohort.entered_at_s)).as_secs_f64();
+            let age_s = cohort.age_s(now);
             active_by_step[((age_s / step_s) as usize).min(STEPS - 1)] += f64::from(cohort.active);
         }
-        let (usual_per_s, ratios, known) = self.ratios();
-        let expected = Departures::at(step_s, &usual_per_s, &ratios);
-        let shift_s = expected.shift_s(step_s, &usual_per_s, &ratios);
+        let departures = |per_s: &[f64; AGES]| Departures::at(step_s, self.longest_s, per_s);
+        let expected = departures(&expected_per_s);
+        let shift_s = expected.shift_s(step_s, &expected_per_s);
         // The most likely of all ways in which the mean visit could be off by one standard deviation.
         let way = known.solve(shift_s);
         let deviation_s = way
@@ -178,13 +201,7 @@ impl VisitLengthModel {
             .sum::<f64>()
             .sqrt()
             .max(1e-9);
-        let off = |by: f64| {
-            Departures::at(
-                step_s,
-                &usual_per_s,
-                &std::array::from_fn(|at| ratios[at] + way[at] * by),
-            )
-        };
+        let off = |by: f64| departures(&hazards(&std::array::from_fn(|at| ratios[at] + way[at] * by)));
         let (longer, shorter) = (off(-deviation_s.recip()), off(deviation_s.recip()));
         VisitForecast {
             step_s,
@@ -199,7 +216,8 @@ impl VisitLengthModel {
     /// one to it, and the precision of that: the mode of a Poisson regression whose neighbors are alike, by
     /// Newton's method (Rue and Held, Gaussian Markov Random Fields, ch. 4).
     fn ratios(&self) -> ([f64; AGES], [f64; AGES], Precision) {
-        let staying = |age_s: f64| 1.0 / (1.0 + (age_s / (self.longest_s * PRIOR_MEDIAN)).powf(PRIOR_SHAPE));
+        let median_s = PRIOR_MEDIAN_S.min(self.longest_s * PRIOR_MEDIAN_SHARE);
+        let staying = |age_s: f64| 1.0 / (1.0 + (age_s / median_s).powf(PRIOR_SHAPE));
         let usual_per_s = std::array::from_fn(|at| {
             let (from, to) = (begin_of(at), end_of(at));
             (staying(from) / staying(to)).ln() / (to - from)
@@ -228,32 +246,56 @@ const NEWTON_STEPS: usize = 8;
 const RATIO_MAX: f64 = 5.0;
 
 impl Departures {
+    /// By steps of `step_s`, with the hazard of each age.
     #[expect(clippy::cast_precision_loss, reason = "a few steps")]
-    fn at(step_s: f64, usual_per_s: &[f64; AGES], ratios: &[f64; AGES]) -> Self {
-        let per_s = |step: usize| {
-            let class = class_of((step as f64 + 0.5) * step_s);
-            usual_per_s[class] * ratios[class].exp()
-        };
+    fn at(step_s: f64, longest_s: f64, per_s: &[f64; AGES]) -> Self {
+        let hazard = |step: usize| per_s[class_of((step as f64 + 0.5) * step_s)];
         // Visits of a step are half a step old in it on average, so half of what they pass belongs to the
         // next one.
-        let passing = |step: usize| 1.0 - (-f64::midpoint(per_s(step), per_s(step + 1)) * step_s).exp();
-        let shares: Vec<f64> = (0..STEPS - 1).map(passing).chain([1.0]).collect();
-        let mean_s = step_s * reaching(&shares).iter().sum::<f64>();
+        let passing = |step: usize| 1.0 - (-f64::midpoint(hazard(step), hazard(step + 1)) * step_s).exp();
+        let left_s = mean_after(STEPS as f64 * step_s, longest_s, per_s);
+        // In steps of this length, visits with this mean remaining time end by this share.
+        let older = 1.0 - (-step_s / left_s).exp();
+        let shares: Vec<f64> = (0..STEPS - 1).map(passing).chain([older]).collect();
+        let reaching = reaching(&shares);
+        let in_last = reaching.last().map_or(0.0, |reach| reach / older - reach);
+        let mean_s = step_s * (reaching.iter().sum::<f64>() + in_last);
         Self { shares, mean_s }
     }
 
     /// How many seconds shorter the mean visit gets when an age's hazard grows, per unit of its logarithm.
     #[expect(clippy::cast_precision_loss, reason = "a few steps")]
-    fn shift_s(&self, step_s: f64, usual_per_s: &[f64; AGES], ratios: &[f64; AGES]) -> [f64; AGES] {
+    fn shift_s(&self, step_s: f64, per_s: &[f64; AGES]) -> [f64; AGES] {
         let reaching = reaching(&self.shares);
         let (mut still_s, mut shift_s) = (0.0, [0.0; AGES]);
         for step in (0..STEPS).rev() {
             let class = class_of((step as f64 + 0.5) * step_s);
-            shift_s[class] += reaching[step] * usual_per_s[class] * ratios[class].exp() * step_s * still_s;
-            still_s = step_s + (1.0 - self.shares[step]) * still_s;
+            shift_s[class] += reaching[step] * per_s[class] * step_s * still_s;
+            still_s = if step == STEPS - 1 {
+                step_s / self.shares[step]
+            } else {
+                step_s + (1.0 - self.shares[step]) * still_s
+            };
         }
         shift_s
     }
+}
+
+/// Mean seconds that a visit of this age still lasts; 0 for the longest possible.
+fn mean_after(age_s: f64, longest_s: f64, per_s: &[f64; AGES]) -> f64 {
+    let (mut staying, mut mean_s) = (1.0, 0.0);
+    for (class, hazard) in per_s.iter().enumerate() {
+        let end_s = if class == AGES - 1 {
+            longest_s
+        } else {
+            end_of(class).min(longest_s)
+        };
+        let passed_s = (end_s - begin_of(class).max(age_s)).max(0.0);
+        let there = (-hazard * passed_s).exp();
+        mean_s += staying * (1.0 - there) / hazard.max(1e-12);
+        staying *= there;
+    }
+    mean_s
 }
 
 /// Share of all visits that reach each step.
@@ -395,7 +437,7 @@ mod tests {
         let outlook = VisitLengthModel::new(Duration::from_mins(15)).forecast(at(0));
         // The mean of a log-logistic visit with this median and shape 2 that ends with the longest: not half
         // a step more.
-        let median_s = 900.0 * PRIOR_MEDIAN;
+        let median_s = PRIOR_MEDIAN_S;
         let mean_s = median_s * (900.0 / median_s).atan();
         assert!(
             (outlook.expected.mean_s - mean_s).abs() < 1.5,
@@ -425,8 +467,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn solving_is_the_inverse_of_multiplying(counted in proptest::array::uniform25(0.0_f64..500.0),
-            vector in proptest::array::uniform25(-9.0_f64..9.0)) {
+        fn solving_is_the_inverse_of_multiplying(counted in proptest::array::uniform31(0.0_f64..500.0),
+            vector in proptest::array::uniform31(-9.0_f64..9.0)) {
             let mut known = Precision::assumed();
             known.own.iter_mut().zip(counted).for_each(|(own, counted)| *own += counted);
             for (was, is) in vector.iter().zip(known.times(&known.solve(vector))) {

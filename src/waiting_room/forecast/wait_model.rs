@@ -18,9 +18,12 @@ use crate::waiting_room::{
         observation::Observation,
         projection::{ProjectionInput, project},
         seats_per_visit::SeatsPerVisitModel,
+        stock_reach,
         wait_table::{self, WaitPoint},
+        zone_availability::AvailabilityDistances,
     },
     state::{AdmissionState, SILENT_SHARE, Settings},
+    status::people_ahead::PeopleAhead,
     types::{DelayReason, Phase},
 };
 
@@ -94,8 +97,33 @@ impl WaitModel {
         }
     }
 
-    /// The wait table, empty while no forecast can be made.
-    pub(crate) fn estimate(&self, seen: &Observation<'_>) -> Vec<WaitPoint> {
+    /// How far back in the queue there will be a seat; `None` before the first report of the stock, and
+    /// before a position says who is called first. `before` is what was published last, with the number that
+    /// had been called then.
+    pub(crate) fn stock_reach(
+        &self,
+        seen: &Observation<'_>,
+        line: &PeopleAhead,
+        before: Option<(AvailabilityDistances, u32)>,
+    ) -> Option<AvailabilityDistances> {
+        if !matches!(seen.phase, Phase::Prequeue | Phase::OnSale | Phase::Paused) {
+            return None;
+        }
+        let stock = self
+            .seats_per_visit
+            .forecast(seen.seats?, seen.counts.active_visits);
+        let entering = seen.expected_entries();
+        let next = stock_reach::stock_reach(&stock, entering, seen.show_share(), line, seen.waiting());
+        let Some((before, served)) = before else {
+            return Some(next);
+        };
+        let called_since = seen.counts.now_serving.saturating_sub(served);
+        Some(stock_reach::steadied(next, before, called_since, seen.waiting()))
+    }
+
+    /// The wait table, empty while no forecast can be made. It ends where visitors will hardly find a seat:
+    /// behind `reach` numbers.
+    pub(crate) fn estimate(&self, seen: &Observation<'_>, reach: Option<u32>) -> Vec<WaitPoint> {
         if !matches!(
             seen.phase,
             Phase::Scheduled | Phase::Prequeue | Phase::Drawing | Phase::OnSale
@@ -111,7 +139,10 @@ impl WaitModel {
         ];
         let waits_s =
             |ahead: f64| std::array::from_fn(|at| (courses[at].after_s(ahead + 1.0) - STATUS_AGE_S).max(0.0));
-        wait_table::table(waits_s, seen.waiting(), seen.until_open_s)
+        let waiting = seen
+            .waiting()
+            .min(reach.map_or(u32::MAX, |reach| reach.saturating_add(1)));
+        wait_table::table(waits_s, waiting, seen.until_open_s)
     }
 
     /// Why the wait has grown, beyond what follows from the settings.

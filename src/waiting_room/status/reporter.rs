@@ -10,11 +10,11 @@ use crate::waiting_room::{
     draw::publication,
     forecast::{
         observation::Observation,
-        scoring::ForecastScoring,
+        scoring::{ForecastScoring, Scored},
         seats_per_visit::SeatCounts,
         wait_model::WaitModel,
         wait_table::{self, WaitPoint},
-        zone_availability::{AdmittedCounts, ZoneAvailability, ZoneStatus},
+        zone_availability::{AdmittedCounts, AvailabilityDistances, ZoneAvailability, ZoneStatus},
     },
     journal::verify::ChainHead,
     phase::reason_of,
@@ -44,6 +44,24 @@ pub(crate) struct Inputs {
     pub stock: Stock,
     /// The last link of the journal's chain; `None` before the first.
     pub journal: Option<ChainHead>,
+}
+
+/// What the models say of the queue in one second.
+struct Forecast {
+    /// The wait table, empty while no forecast can be made.
+    waits: Vec<WaitPoint>,
+    /// How far back there will be a seat.
+    reach: Option<AvailabilityDistances>,
+    /// Why waits have grown.
+    reason: Option<DelayReason>,
+}
+
+/// Behind how many numbers hardly a seat is left; `None` when that is behind every waiting position.
+const fn reach_end(reach: Option<AvailabilityDistances>) -> Option<u32> {
+    match reach {
+        Some([_, _, end]) => end,
+        None => None,
+    }
 }
 
 /// One sale's status: its models, who is online, and what is published.
@@ -126,11 +144,16 @@ impl StatusReporter {
         let published = self.published.load();
         let choose = |numbers| self.random_person(published.now_serving, numbers);
         self.calibration.lock().observe(
-            seen.now,
-            seen.phase,
-            &settings,
-            published.now_serving,
-            &published.estimate,
+            &Scored {
+                now: seen.now,
+                phase: seen.phase,
+                settings: &settings,
+                now_serving: published.now_serving,
+                numbers_issued: seen.counts.numbers_issued,
+                table: &published.estimate,
+                reach: reach_end(published.available_to_distance),
+                free_seats: seen.seats.map(|seats| seats.free),
+            },
             choose,
         );
     }
@@ -156,10 +179,10 @@ impl StatusReporter {
             Ok(None) => return self.publish(inputs),
             Err(error) => {
                 tracing::debug!(%sale, %error, "the store is unavailable; serving the last known status");
-                let (estimate, reason) = self.estimate(inputs);
+                let forecast = self.forecast(inputs);
                 self.publisher.publish(QueueStatus {
                     stale: true,
-                    ..self.compose(inputs, &estimate, reason)
+                    ..self.compose(inputs, &forecast)
                 });
                 return;
             }
@@ -172,10 +195,8 @@ impl StatusReporter {
         if is_fresh && !at_once {
             return;
         }
-        let (estimate, reason) = self.estimate(inputs);
-        let (next, json) = self
-            .publisher
-            .draft(self.compose(inputs, &estimate, reason), version);
+        let forecast = self.forecast(inputs);
+        let (next, json) = self.publisher.draft(self.compose(inputs, &forecast), version);
         match store.share_status(version, Some((next, &json))).await {
             Ok(Some(shared)) => self.accept(shared),
             Ok(None) => {}
@@ -185,8 +206,8 @@ impl StatusReporter {
 
     /// Publishes a new status on this node alone.
     pub(crate) fn publish(&self, inputs: &Inputs) {
-        let (estimate, reason) = self.estimate(inputs);
-        let published = self.publisher.publish(self.compose(inputs, &estimate, reason));
+        let forecast = self.forecast(inputs);
+        let published = self.publisher.publish(self.compose(inputs, &forecast));
         self.published.store(Arc::new(published));
     }
 
@@ -217,14 +238,15 @@ impl StatusReporter {
         }
     }
 
-    fn compose<'a>(
-        &'a self,
-        inputs: &Inputs,
-        estimate: &'a [WaitPoint],
-        reason: Option<DelayReason>,
-    ) -> QueueStatus<'a> {
+    fn compose<'a>(&'a self, inputs: &Inputs, forecast: &'a Forecast) -> QueueStatus<'a> {
         let context = &self.context;
-        let mut status = plain_status(context, estimate, reason, inputs.stock.zones.clone());
+        let mut status = plain_status(
+            context,
+            &forecast.waits,
+            forecast.reason,
+            inputs.stock.zones.clone(),
+        );
+        status.available_to_distance = forecast.reach;
         self.add_zone_forecast(&mut status, inputs);
         let presence = matches!(status.phase, Phase::OnSale | Phase::Paused | Phase::SoldOut).then(|| {
             let near = presence::near_distance(status.admission_rate_per_minute);
@@ -263,17 +285,25 @@ impl StatusReporter {
         }
     }
 
-    /// The wait table, empty while no forecast can be made, and why waits have grown.
-    fn estimate(&self, inputs: &Inputs) -> (Vec<WaitPoint>, Option<DelayReason>) {
+    fn forecast(&self, inputs: &Inputs) -> Forecast {
         let settings = self.context.store.settings();
         let seen = self.observe(&settings, inputs);
         let wait_model = self.wait_model.lock();
-        let estimate = if settings.is_stopped() {
+        let published = self.published.load();
+        let before = published
+            .available_to_distance
+            .map(|reach| (reach, published.now_serving));
+        let reach = wait_model.stock_reach(&seen, &self.context.store.people_ahead(), before);
+        let waits = if settings.is_stopped() {
             Vec::new()
         } else {
-            wait_model.estimate(&seen)
+            wait_model.estimate(&seen, reach_end(reach))
         };
-        (estimate, self.reason(&seen, wait_model.reason(&seen)))
+        Forecast {
+            waits,
+            reach,
+            reason: self.reason(&seen, wait_model.reason(&seen)),
+        }
     }
 
     /// A command counts before what has happened, and an exception before a sale that is merely full.
@@ -334,6 +364,7 @@ fn plain_status<'a>(
         estimate: estimate.into(),
         people_ahead: store.people_ahead(),
         presence: None,
+        available_to_distance: None,
         zones: ZoneStatus::plain(zones),
         late_arrival_percent: wait_table::round_to_u32(config.late_arrival_share * 100.0),
         forecast_accuracy: None,

@@ -17,7 +17,11 @@ use tokio::sync::watch;
 use crate::kernel::{SaleId, Timestamp};
 use crate::waiting_room::{
     draw::publication::DrawStatus,
-    forecast::{scoring::ForecastAccuracy, wait_table::WaitPoint, zone_availability::ZoneStatus},
+    forecast::{
+        scoring::ForecastAccuracy,
+        wait_table::WaitPoint,
+        zone_availability::{AvailabilityDistances, ZoneStatus},
+    },
     journal::verify::ChainHead,
     status::{
         people_ahead::{PeopleAhead, PeopleCount},
@@ -83,6 +87,12 @@ pub(crate) struct QueueStatus<'a> {
     /// Who is asked for heartbeats, and how many are online.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub presence: Option<PresenceStatus>,
+    /// Behind how many numbers the chance that a seat is left, whichever the zone, has fallen to 80, 50 and
+    /// 20 in a hundred; `null` where it is higher than that for every waiting position. Absent while nothing
+    /// is known of the stock. The table of waits ends at the last of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<Option<u32>>>)]
+    pub available_to_distance: Option<AvailabilityDistances>,
     /// Price zones with their stock.
     pub zones: Vec<ZoneStatus>,
     /// Of a hundred admissions, how many at most go to late arrivals while others wait.
@@ -120,6 +130,9 @@ pub(crate) struct PublishedStatus {
     pub now_serving: u32,
     /// Table of waits.
     pub estimate: Vec<WaitPoint>,
+    /// As in the status.
+    #[serde(default)]
+    pub available_to_distance: Option<AvailabilityDistances>,
     people_ahead: PeopleAhead,
     /// Of a hundred visitors near the front, how many are online; `None` when too few are asked.
     #[serde(default, rename = "presence", deserialize_with = "percent_near")]
@@ -261,6 +274,7 @@ impl StatusPublisher {
         let published = PublishedStatus {
             now_serving: status.now_serving,
             estimate: status.estimate.to_vec(),
+            available_to_distance: status.available_to_distance,
             people_ahead: status.people_ahead.clone(),
             online_percent: status
                 .presence
@@ -398,6 +412,7 @@ mod tests {
                     })
                     .collect(),
             }),
+            available_to_distance: Some([Some(1_234_567); 3]),
             zones: (0..zones).map(zone).collect(),
             late_arrival_percent: 20,
             forecast_accuracy: Some(ForecastAccuracy {
