@@ -44,7 +44,6 @@ mod visits;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::status::snapshot::QueueStatus;
 pub use self::{
     context::WaitingRoomError,
     draw::{
@@ -70,3 +69,4 @@ pub use self::{
         OperatorCommand, Phase, Position, RenewOutcome, RoomMetrics, StoreBackend, Wait, ZoneStock,
     },
 };
+pub(crate) use self::{forecast::stock_reach::CHANCE_MIN_PERCENT, status::snapshot::QueueStatus};

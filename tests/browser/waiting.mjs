@@ -2,6 +2,7 @@
 // state is seen. See journey.mjs for the settings; logins are not needed.
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
+import { seat_chance } from "../../src/edge/pages/js/seat_chance.js";
 import { base, check, open_browser, open_sale, run, shots, view } from "./fan.mjs";
 
 const langs = ["ko", "en", "ja"];
@@ -95,8 +96,8 @@ async function everything_in(lang) {
   for (const reason of reasons) {
     const before = [...said].pop() ?? "";
     it.status = a_status(2, { reason });
-    await page.waitForFunction((old) => ![old, ""].includes(document.querySelector(".wait + .soft").textContent), before);
-    said.add(await text(page, ".wait + .soft"));
+    await page.waitForFunction((old) => ![old, ""].includes(document.querySelector(".wait + .soft + .soft").textContent), before);
+    said.add(await text(page, ".wait + .soft + .soft"));
   }
   check(said.size === reasons.length, `a reason has no words of its own: ${[...said].join(" | ")}`);
   await fits(page);
@@ -107,6 +108,38 @@ async function everything_in(lang) {
   await photograph(page, `${lang}-3-paused`);
   check(!it.complaints.length, it.complaints.join("\n"));
   await it.close();
+}
+
+/** What is said of the seats and of the time, by the chance that a seat is left at this visitor's turn. */
+async function chances_of_a_seat(lang) {
+  const it = await waiting(lang, 3700, 1, a_status(1, { available_to_distance: [4000, 5000, 6000] }));
+  const { page } = it;
+  await becomes(page, "[data-fill=ahead]", "2,499");
+  const wait = await text(page, "[data-fill=wait]");
+  const line = page.locator(".wait + .soft");
+  check(await line.isHidden(), `a likely seat needs no words: “${await line.textContent()}”`);
+  it.status = a_status(2, { available_to_distance: [1000, 2000, 4000] });
+  await page.waitForFunction(() => /40/.test(document.querySelector(".wait + .soft").textContent));
+  check((await text(page, "[data-fill=wait]")) === wait, "the time is not said any more");
+  await fits(page);
+  await photograph(page, `${lang}-4-even-chance`);
+  it.status = a_status(3, { available_to_distance: [500, 1000, 2000], estimate: [[0, 1, 2, 5], [2000, 800, 900, 1100]] });
+  await page.waitForFunction(() => document.querySelector(".wait + .soft").textContent.length > 20 && !/\d/.test(document.querySelector(".wait + .soft").textContent));
+  const said = await text(page, "[data-view=waiting] .wait");
+  check(!/\d/.test(said), `a time is said though there may be no call: “${said}”`);
+  await fits(page);
+  await photograph(page, `${lang}-5-hardly-a-seat`);
+  check(!it.complaints.length, it.complaints.join("\n"));
+  await it.close();
+}
+
+async function the_chance_is_that_of_the_server() {
+  // The values of the server's own test.
+  const told = [0, 100, 101, 150, 200, 250, 300, 301].map((distance) => seat_chance([100, 200, 300], distance));
+  check(told.join() === "90,90,80,70,50,40,20,10", `chances ${told}`);
+  const open_ended = [seat_chance([null, null, null], 1e6), seat_chance([0, null, null], 5), seat_chance([0, 2, null], 5), seat_chance([0, 0, 0], 1)];
+  check(open_ended.join() === "90,70,40,10", `chances ${open_ended}`);
+  check(seat_chance(undefined, 5) === null, "unknown is not a chance");
 }
 
 async function others_leave() {
@@ -157,6 +190,8 @@ async function it_opens() {
 
 await run(0, async function* () {
   for (const lang of langs) yield [`everything in ${lang}`, () => everything_in(lang)];
+  for (const lang of langs) yield [`the chance of a seat in ${lang}`, () => chances_of_a_seat(lang)];
+  yield ["the page computes the server's chance", the_chance_is_that_of_the_server];
   yield ["a position shrinks when others leave, without a call", others_leave];
   yield ["only visitors in the sample send heartbeats", some_are_asked];
   yield ["an early visitor sees the position when the sale opens", it_opens];

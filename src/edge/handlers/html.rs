@@ -22,7 +22,7 @@ use crate::{
         pages::{Asset, Lang, Page},
         state::{AppState, HasAppState, SaleInfo, SignIn, WaitingRoomState},
     },
-    waiting_room::{EntryState, Phase, Position, Wait, WaitingRoom},
+    waiting_room::{CHANCE_MIN_PERCENT, EntryState, Phase, Position, Wait, WaitingRoom},
 };
 
 /// Only this origin's files, no inline scripts or styles; images may also be inline.
@@ -231,6 +231,11 @@ fn position_lines(app: &AppState, lang: Lang, position: &Position) -> Vec<String
                     .as_ref()
                     .map(|wait| text("plain.wait", &[("wait", &wait_minutes(app, lang, wait))])),
             );
+            lines.extend(position.seat_chance_percent.and_then(|percent| match percent {
+                0..CHANCE_MIN_PERCENT => Some(text("plain.none_left", &[])),
+                CHANCE_MIN_PERCENT..=80 => Some(text("plain.seat_chance", &[("n", &percent.to_string())])),
+                _ => None,
+            }));
         }
         EntryState::Called => lines.push(text("sale.called_heading", &[])),
         EntryState::Missed => lines.push(text("sale.missed_heading", &[])),

@@ -1,5 +1,6 @@
 // Details for a waiting visitor. Loaded after the page, with its texts: they would not fit into the first round trip.
 import { people_in } from "./queue_math.js";
+import { seat_chance } from "./seat_chance.js";
 import { lang, put, count } from "./i18n.js";
 
 const words = {
@@ -13,6 +14,9 @@ const words = {
     likely: "Likely still there at your turn",
     uncertain: "May be gone by your turn",
     unlikely: "Probably gone before your turn",
+    chance: "The chance that a seat is left at your turn is about {n} %.",
+    none_left: "There will probably be no seat left at your turn. Your place is kept: seats that come back are offered in the order of the queue.",
+    no_wait: "No time can be given",
     guess: "This is an estimate from sales so far and may change.",
     more: "How waiting works here",
     accuracy: "Of the waiting times we have shown so far, {n} in 10 were right.",
@@ -35,6 +39,9 @@ const words = {
     likely: "내 차례에도 남아 있을 것 같습니다",
     uncertain: "내 차례에는 없을 수도 있습니다",
     unlikely: "내 차례 전에 매진될 것 같습니다",
+    chance: "내 차례에 좌석이 남아 있을 가능성은 약 {n}%입니다.",
+    none_left: "내 차례에는 남은 좌석이 없을 것 같습니다. 순서는 그대로 유지되며, 다시 나오는 좌석은 순서대로 안내해 드립니다.",
+    no_wait: "시간을 알려 드릴 수 없습니다",
     guess: "지금까지 팔린 속도로 헤아린 것이라 달라질 수 있습니다.",
     more: "대기는 이렇게 진행됩니다",
     accuracy: "지금까지 알려 드린 대기 시간은 10번 가운데 {n}번 맞았습니다.",
@@ -57,6 +64,9 @@ const words = {
     likely: "順番のころも残っていそうです",
     uncertain: "順番の前になくなるかもしれません",
     unlikely: "順番の前に完売しそうです",
+    chance: "順番のころにお席が残っている可能性は約{n}%です。",
+    none_left: "順番のころには、お席が残っていない見込みです。順番はそのまま保たれ、戻ったお席は順番どおりにご案内します。",
+    no_wait: "お伝えできません",
     guess: "これまでの売れ行きからの見込みで、変わることがあります。",
     more: "順番待ちのしくみ",
     accuracy: "これまでにお伝えした待ち時間は、10回のうち{n}回当たりました。",
@@ -80,11 +90,11 @@ function node(tag, className = "", ...inside) {
   return made;
 }
 
-const [online, reason, guess, accuracy, late_arrivals, missed] = Array.from({ length: 6 }, () => node("p", "soft"));
+const [online, reason, guess, accuracy, late_arrivals, missed, chance] = Array.from({ length: 7 }, () => node("p", "soft"));
 const heading = node("h3", "", t("zones"));
 const zones = node("ul", "zones");
 document.querySelector("[data-view=waiting] .big").after(online);
-document.querySelector("[data-view=waiting] .wait").after(reason);
+document.querySelector("[data-view=waiting] .wait").after(chance, reason);
 document.querySelector("[data-view=missed] .go").after(missed);
 document.getElementById("more").append(heading, zones, guess, node("details", "", node("summary", "", t("more")), node("div", "stack", late_arrivals, accuracy)));
 
@@ -122,6 +132,14 @@ function tell_zones(list, distance) {
   if (is_news) zones.replaceChildren(...rows.map(([name, left, chance]) => node("li", chance, node("b", "", name), node("span", "", left), node("small", "", t(chance)))));
 }
 
+/** Nothing is said of a chance of 80 % or more; below 20 % no time, as there may be no call to wait for. */
+function tell_chance(percent) {
+  tell(chance, percent == null || percent > 80 ? "" : t(percent < 20 ? "none_left" : "chance", { n: percent }));
+  if (percent == null || percent >= 20) return;
+  put(document.querySelector("[data-fill=wait]"), t("no_wait"));
+  put(document.querySelector("[data-fill=around]"), "");
+}
+
 export function show_details(status, distance) {
   if (!status) return;
   const share = { n: status.late_arrival_percent };
@@ -130,6 +148,7 @@ export function show_details(status, distance) {
   const present = online_ahead(distance, status);
   // What is estimated is not said to the last digit.
   tell(online, present >= 10 ? t("online", { n: count(Number(present.toPrecision(2))) }) : "");
+  tell_chance(seat_chance(status.available_to_distance, distance));
   tell(reason, t(status.reason));
   tell(late_arrivals, t("late_arrivals", share));
   const { hits, total } = status.forecast_accuracy ?? { total: 0 };
