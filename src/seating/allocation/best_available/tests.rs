@@ -37,22 +37,33 @@ fn query(quantity: usize, zone: Option<u32>, accessible: usize, spread_seed: u64
     }
 }
 
-/// Whether the seat is reserved, by the numbers on the labels: the generator puts a companion seat next to
-/// its space.
+/// Whether the seat is reserved, by the numbers on the labels: the generator puts companion seats next to
+/// their space, in small rows also next to those of another space.
 fn is_reserved(plan: &Plan, states: &SeatStates, seat: SeatIx) -> bool {
     let number = |seat: SeatIx| plan.label(seat).number.parse::<u32>().unwrap();
-    let is_beside = |other: &SeatIx| {
-        let (a, b) = (plan.label(seat), plan.label(*other));
-        plan.section_of(seat) == plan.section_of(*other)
-            && a.row == b.row
-            && number(seat).abs_diff(number(*other)) == 1
+    let numbered = |wanted: u32| {
+        plan.seats().find(|other| {
+            let is_in_row = plan.section_of(seat) == plan.section_of(*other)
+                && plan.label(seat).row == plan.label(*other).row;
+            is_in_row && number(*other) == wanted
+        })
     };
-    let is_sellable_space = |other: SeatIx| {
-        plan.has_attribute(other, Attribute::Accessible) && states.get(other) != SeatState::Booked
+    let is_companion = |seat: SeatIx| plan.has_attribute(seat, Attribute::Companion);
+    // Behind companion seats alone stands the space that they belong to.
+    let belongs_to_sellable_space = |next: fn(u32) -> u32| {
+        let mut at = number(seat);
+        loop {
+            at = next(at);
+            let Some(other) = numbered(at) else { return false };
+            if !is_companion(other) {
+                return plan.has_attribute(other, Attribute::Accessible)
+                    && states.get(other) != SeatState::Booked;
+            }
+        }
     };
     plan.has_attribute(seat, Attribute::Accessible)
-        || plan.has_attribute(seat, Attribute::Companion)
-            && plan.seats().filter(is_beside).any(is_sellable_space)
+        || is_companion(seat)
+            && (belongs_to_sellable_space(|at| at + 1) || belongs_to_sellable_space(|at| at - 1))
 }
 
 /// All groups of neighbors that may be offered, found the slow way, and whether each leaves no single seat.
