@@ -62,6 +62,18 @@ async fn a_field_that_a_call_does_not_know_is_refused_by_name() {
         ),
         (
             Method::POST,
+            "/v1/sign-in".into(),
+            json!({"login": "fan00001@example.com", "password": "hero-lim", "remember": true}),
+            "remember",
+        ),
+        (
+            Method::POST,
+            "/v1/sign-in/handoff".into(),
+            json!({"token": "x", "sale": "a"}),
+            "sale",
+        ),
+        (
+            Method::POST,
             holds.clone(),
             json!({"best_available": {"quantity": 1, "row": "A"}}),
             "best_available.row",

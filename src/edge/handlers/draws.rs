@@ -49,7 +49,10 @@ pub async fn draw(SaleRoom { room, .. }: SaleRoom, headers: HeaderMap) -> Handle
     } else {
         PENDING_CACHE
     };
-    let body = CachedBody::PlainAndGzip(&json, None);
+    let body = CachedBody {
+        plain: &json,
+        gzip: None,
+    };
     Ok(cacheable(
         &headers,
         "application/json",

@@ -291,6 +291,9 @@ fn asset_response(asset: &Asset, headers: &HeaderMap) -> Response {
         asset.content_type,
         &asset.etag,
         asset.cache,
-        CachedBody::PlainAndGzip(&asset.plain, Some(&asset.gzip)),
+        CachedBody {
+            plain: &asset.plain,
+            gzip: Some(&asset.gzip),
+        },
     )
 }

@@ -247,7 +247,10 @@ pub async fn status(sale_room: SaleRoom, headers: HeaderMap) -> Response {
 /// The response with the queue's public status: bytes that were encoded once for all.
 pub(crate) fn status_response(sale_room: &SaleRoom, headers: &HeaderMap) -> Response {
     let status = sale_room.room.status();
-    let body = CachedBody::PlainAndGzip(&status.json, None);
+    let body = CachedBody {
+        plain: &status.json,
+        gzip: None,
+    };
     cacheable(headers, "application/json", &status.etag, STATUS_CACHE, body)
 }
 

@@ -31,12 +31,14 @@ pub(super) fn private_json<T: serde::Serialize>(status: StatusCode, body: &T) ->
     response
 }
 
-/// The encodings in which a shared body exists.
-pub(super) enum CachedBody<'a> {
-    /// Uncompressed, and perhaps compressed too.
-    PlainAndGzip(&'a Bytes, Option<&'a Bytes>),
-    /// Compressed only: it is large, and clients without gzip are so rare that it is decompressed for them.
-    GzipOnly(Bytes),
+/// The encodings in which a shared body exists. Each is made once: a caller who could choose that work is
+/// done for a response would choose much of it.
+#[derive(Clone, Copy)]
+pub(super) struct CachedBody<'a> {
+    /// Uncompressed.
+    pub plain: &'a Bytes,
+    /// Compressed, where that is worth it.
+    pub gzip: Option<&'a Bytes>,
 }
 
 /// Bytes that were encoded once for all callers, or 304 when the caller has them already.
@@ -47,7 +49,7 @@ pub(super) fn cacheable(
     cache_control: &'static str,
     body: CachedBody<'_>,
 ) -> Response {
-    let varies = !matches!(body, CachedBody::PlainAndGzip(_, None));
+    let varies = body.gzip.is_some();
     let mut response = if has_current(headers, etag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
@@ -76,30 +78,14 @@ pub(super) fn has_current(headers: &HeaderMap, etag: &str) -> bool {
 }
 
 fn encoded_body(headers: &HeaderMap, content_type: &'static str, body: CachedBody<'_>) -> Response {
-    let wants_gzip = accepts_gzip(headers);
-    let (bytes, is_gzip) = match body {
-        CachedBody::PlainAndGzip(_, Some(gzip)) if wants_gzip => (gzip.clone(), true),
-        CachedBody::PlainAndGzip(plain, _) => (plain.clone(), false),
-        CachedBody::GzipOnly(gzip) if wants_gzip => (gzip, true),
-        CachedBody::GzipOnly(gzip) => match gunzip(&gzip) {
-            Ok(plain) => (plain.into(), false),
-            Err(e) => return Problem::internal("decompressing an embedded body", &e).into_response(),
-        },
-    };
-    let mut response = Response::new(Body::from(bytes));
+    let gzip = body.gzip.filter(|_| accepts_gzip(headers));
+    let mut response = Response::new(Body::from(gzip.unwrap_or(body.plain).clone()));
     let out = response.headers_mut();
     out.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    if is_gzip {
+    if gzip.is_some() {
         out.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     response
-}
-
-fn gunzip(gzip: &[u8]) -> std::io::Result<Vec<u8>> {
-    use std::io::Read;
-    let mut plain = Vec::new();
-    flate2::read::GzDecoder::new(gzip).read_to_end(&mut plain)?;
-    Ok(plain)
 }
 
 fn accepts_gzip(headers: &HeaderMap) -> bool {
@@ -118,4 +104,45 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
 /// The problem of a state change whose task panicked.
 pub(super) fn task_failed(e: TaskPanicked) -> Problem {
     Problem::internal("a state change", &e)
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    async fn sent(accept_encoding: Option<&'static str>, body: CachedBody<'_>) -> (Bytes, bool) {
+        let mut headers = HeaderMap::new();
+        if let Some(accepted) = accept_encoding {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(accepted));
+        }
+        let response = cacheable(&headers, "application/json", "\"1\"", "no-cache", body);
+        assert_eq!(response.headers()[header::VARY], "accept-encoding");
+        let is_gzip = response.headers().contains_key(header::CONTENT_ENCODING);
+        let frame = response.into_body().frame().await.unwrap().unwrap();
+        (frame.into_data().unwrap(), is_gzip)
+    }
+
+    #[tokio::test]
+    async fn every_caller_is_sent_the_same_bytes_whatever_encoding_is_accepted() {
+        let (plain, gzip) = (Bytes::from(vec![b'p'; 5_000]), Bytes::from(vec![b'g'; 500]));
+        for (accepted, shared, is_gzip) in [
+            (None, &plain, false),
+            (Some("identity"), &plain, false),
+            (Some("gzip;q=0"), &plain, false),
+            (Some("br, gzip"), &gzip, true),
+        ] {
+            let body = CachedBody {
+                plain: &plain,
+                gzip: Some(&gzip),
+            };
+            let (bytes, said_gzip) = sent(accepted, body).await;
+            assert_eq!(
+                (bytes.as_ptr(), bytes.len(), said_gzip),
+                (shared.as_ptr(), shared.len(), is_gzip),
+                "{accepted:?}: the response is a copy"
+            );
+        }
+    }
 }

@@ -11,11 +11,7 @@ use http::{HeaderMap, HeaderValue, header, request::Parts};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::edge::handlers::{
-    CachedBody::{GzipOnly, PlainAndGzip},
-    HandlerResult, cacheable,
-    params::Query,
-};
+use crate::edge::handlers::{CachedBody, HandlerResult, cacheable, params::Query};
 use crate::{
     edge::{
         auth::extractors::{Admitted, SalePath},
@@ -114,7 +110,10 @@ pub async fn plan(
         "application/json",
         &etag,
         cache_control,
-        GzipOnly(plan.json_gzip()),
+        CachedBody {
+            plain: plan.json(),
+            gzip: Some(plan.json_gzip()),
+        },
     )
 }
 
@@ -144,7 +143,10 @@ pub async fn snapshot(
             .ok_or_else(|| Problem::new(ProblemType::NotFound).detail("the plan has no such section"))?;
         (snapshot, "application/json")
     };
-    let body = PlainAndGzip(&encoded.body, encoded.gzip.as_ref());
+    let body = CachedBody {
+        plain: &encoded.body,
+        gzip: encoded.gzip.as_ref(),
+    };
     let mut response = cacheable(&headers, content_type, &encoded.etag, SNAPSHOT_CACHE, body);
     response
         .headers_mut()

@@ -25,6 +25,7 @@ use crate::{
 
 /// A customer's credentials in the shop.
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Credentials {
     /// The login name or e-mail address.
     login: String,
@@ -34,6 +35,7 @@ pub struct Credentials {
 
 /// A token from the shop, where the customer is signed in already.
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct HandoffRequest {
     /// A JWT that the shop signed. It works once.
     token: String,

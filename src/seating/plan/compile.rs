@@ -70,6 +70,7 @@ impl Plan {
             name: document.name.clone(),
             hash,
             json_gzip: gzip(&json, Compression::new(6)),
+            json: json.into(),
             seats: Vec::new(),
             rows: Vec::new(),
             sections: Vec::new(),

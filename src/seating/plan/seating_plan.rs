@@ -11,6 +11,7 @@ use crate::seating::{plan::document::Attribute, seat::SeatIx};
 pub struct Plan {
     pub(super) name: String,
     pub(super) hash: String,
+    pub(super) json: Bytes,
     pub(super) json_gzip: Bytes,
     pub(super) seats: Vec<PlanSeat>,
     pub(super) rows: Vec<PlanRow>,
@@ -86,9 +87,14 @@ impl Plan {
         &self.hash
     }
 
-    /// The plan as pretix JSON, unknown keys left out, compressed with gzip.
-    pub fn json_gzip(&self) -> Bytes {
-        self.json_gzip.clone()
+    /// The plan as pretix JSON, unknown keys left out.
+    pub const fn json(&self) -> &Bytes {
+        &self.json
+    }
+
+    /// [`Self::json`], compressed with gzip.
+    pub const fn json_gzip(&self) -> &Bytes {
+        &self.json_gzip
     }
 
     /// Number of seats, at least 1.
