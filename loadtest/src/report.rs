@@ -336,10 +336,10 @@ fn write_tables(out: &mut String, result: &RunResult) {
             out,
             "<h2>The server's process</h2><table>\
              <tr><th>memory before<th>when all had joined<th>a fan<th>peak<th>CPU</tr>\
-             <tr><td>{} MiB<td>{} MiB<td>{:.0} B<td>{} MiB<td>{:.1} s</tr></table>",
+             <tr><td>{} MiB<td>{} MiB<td>{}<td>{} MiB<td>{:.1} s</tr></table>",
             server.rss_before_kib >> 10,
             server.rss_joined_kib >> 10,
-            server.bytes_per_fan,
+            server.memory_of_a_fan(),
             server.rss_peak_kib >> 10,
             server.cpu_s
         );

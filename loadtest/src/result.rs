@@ -104,8 +104,16 @@ pub struct ProcessFigures {
     pub rss_peak_kib: u64,
     /// CPU time of the run.
     pub cpu_s: f64,
-    /// The growth until all had joined, for each of them.
-    pub bytes_per_fan: f64,
+    /// The growth until all had joined, for each of them; absent where the process has not grown.
+    pub bytes_per_fan: Option<f64>,
+}
+
+impl ProcessFigures {
+    /// The memory of a fan in words.
+    pub fn memory_of_a_fan(&self) -> String {
+        self.bytes_per_fan
+            .map_or_else(|| "not measurable".into(), |bytes| format!("{bytes:.0} B a fan"))
+    }
 }
 
 impl Goodput {

@@ -76,8 +76,8 @@ pub fn print_summary(result: &RunResult) -> ExitCode {
 fn print_process(name: &str, figures: Option<&ProcessFigures>) {
     if let Some(figures) = figures {
         println!(
-            "{name}: {:.0} B a fan when all had joined, peak {} MiB, {:.1} s of CPU",
-            figures.bytes_per_fan,
+            "{name}: {} when all had joined, peak {} MiB, {:.1} s of CPU",
+            figures.memory_of_a_fan(),
             figures.rss_peak_kib >> 10,
             figures.cpu_s
         );

@@ -63,14 +63,17 @@ impl Watched {
         if crowd.waiting_and_joining().1 > 0 || figures.rss_joined_kib == 0 {
             let (joined, ..) = crowd.log.counts();
             figures.rss_joined_kib = usage.rss_kib;
-            figures.bytes_per_fan = per_fan(usage.rss_kib.saturating_sub(self.before.rss_kib), joined);
+            figures.bytes_per_fan = per_fan(self.before.rss_kib, usage.rss_kib, joined);
         }
     }
 }
 
+/// Memory of each fan in bytes. `None` when the process has not grown: it used memory that it had before, and
+/// how much of it cannot be told.
 #[expect(clippy::cast_precision_loss, reason = "bytes of some gigabytes")]
-fn per_fan(kib: u64, fans: u32) -> f64 {
-    (kib * 1_024) as f64 / f64::from(fans.max(1))
+fn per_fan(before_kib: u64, kib: u64, fans: u32) -> Option<f64> {
+    let grown_kib = kib.checked_sub(before_kib).filter(|grown| *grown > 0)?;
+    Some((grown_kib * 1_024) as f64 / f64::from(fans.max(1)))
 }
 
 impl Progress {
@@ -157,4 +160,18 @@ fn print_second(crowd: &Crowd, last: &mut Second) {
         status.phase
     );
     *last = sum;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_has_not_grown_says_nothing_of_a_fan() {
+        assert_eq!(per_fan(900, 800, 10), None);
+        assert_eq!(per_fan(900, 900, 10), None);
+        assert_eq!(per_fan(900, 910, 10), Some(1_024.0));
+        let figures = ProcessFigures::default();
+        assert_eq!(figures.memory_of_a_fan(), "not measurable");
+    }
 }
