@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use clap::Subcommand;
+
 use crate::{
     kernel::{Clock, SystemClock},
     ops::config,
 };
-use clap::Subcommand;
 
 #[derive(Subcommand)]
 pub(super) enum Command {

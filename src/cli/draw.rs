@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::ops::draws::{self, VerifyInputs};
 use clap::Subcommand;
+
+use crate::ops::draws::{self, VerifyInputs};
 
 #[derive(Subcommand)]
 pub(super) enum Command {

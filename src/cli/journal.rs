@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context;
+use clap::Subcommand;
+
 use crate::{
     app,
     kernel::SaleId,
     ops::{config::DatabaseLocation, journal_cli},
     waiting_room::JournalLocation,
 };
-use anyhow::Context;
-use clap::Subcommand;
 
 #[derive(Subcommand)]
 pub(super) enum Command {

@@ -15,8 +15,9 @@ mod ticket;
 
 use std::path::{Path, PathBuf};
 
-use crate::ops::config::Settings;
 use clap::{Parser, Subcommand};
+
+use crate::ops::config::Settings;
 
 /// A virtual waiting room with verifiable positions, and a box office that never sells a seat twice.
 #[derive(Parser)]

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::{ops::plans, seating::VenueKind};
 use clap::{Subcommand, ValueEnum};
+
+use crate::{ops::plans, seating::VenueKind};
 
 #[derive(Subcommand)]
 pub(super) enum Command {

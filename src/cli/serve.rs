@@ -2,11 +2,12 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use clap::ValueEnum;
+
 use crate::{
     app::{self, Roles},
     ops::config,
 };
-use clap::ValueEnum;
 
 #[derive(clap::Args)]
 pub(super) struct Args {

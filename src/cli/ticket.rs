@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::ops::tickets;
 use clap::Subcommand;
+
+use crate::ops::tickets;
 
 #[derive(Subcommand)]
 pub(super) enum Command {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::simulate::sale::{StatusSample, Timeline};
 use crate::{
     kernel::{Entropy, SeededEntropy},
-    waiting_room::forecast::wait_table::interpolate,
+    waiting_room::forecast::{stock_reach::reach_end, wait_table::interpolate},
 };
 
 /// The status speaks in whole seconds, and is read within the second: a wait that is this much shorter or
@@ -82,7 +82,7 @@ pub(crate) fn draw_unlikely(timeline: &Timeline, issued_by: &[u32], seed: u64) -
 }
 
 fn is_told_unlikely(status: &StatusSample, ahead: u32) -> bool {
-    matches!(status.reach, Some([_, _, Some(end)]) if ahead > end)
+    reach_end(status.reach).is_some_and(|end| ahead > end)
 }
 
 /// The forecasts of one sale, and how many could not be made because none was published.

@@ -23,8 +23,8 @@ use crate::{
     waiting_room::{
         admission::{call_policy::burst_of, controller::next_call},
         forecast::{
-            observation::Observation, seats_per_visit::SeatCounts, wait_model::WaitModel,
-            wait_table::WaitPoint, zone_availability::AvailabilityDistances,
+            observation::Observation, seats_per_visit::SeatCounts, stock_reach::reach_end,
+            wait_model::WaitModel, wait_table::WaitPoint, zone_availability::AvailabilityDistances,
         },
         journal::record::{Event, Record, StoredRecord},
         phase::phase_at,
@@ -339,7 +339,7 @@ impl<'a> Sale<'a> {
                 issued: counts.numbers_issued,
                 active: counts.active_visits,
                 entries: counts.admissions_total,
-                table: self.wait_model.estimate(&seen, reach.and_then(|[.., end]| end)),
+                table: self.wait_model.estimate(&seen, reach_end(reach)),
                 reach,
                 free_seats: seen.seats.map(|seats| seats.free),
             });

@@ -99,6 +99,15 @@ const USUAL_CROWD: Crowd = Crowd {
     slow_payers: 0.04,
 };
 
+/// Fans who know what they want.
+const QUICK_CROWD: Crowd = Crowd {
+    visit_median_s: 9.0,
+    visit_spread: 0.5,
+    slow_payers: 0.0,
+    bots: 0.0,
+    ..USUAL_CROWD
+};
+
 const BY_RATE: Venue = Venue {
     minutes: 30.0,
     slot_ratio: 2.5,
@@ -226,13 +235,7 @@ pub const SCENARIOS: [Scenario; 18] = [
         name: "short-visits",
         description: "visits take ten seconds, and may last two hours",
         arrivals: Arrivals::Flash,
-        crowd: Crowd {
-            visit_median_s: 9.0,
-            visit_spread: 0.5,
-            slow_payers: 0.0,
-            bots: 0.0,
-            ..USUAL_CROWD
-        },
+        crowd: QUICK_CROWD,
         venue: Venue {
             visit_max_s: 7_200.0,
             ..BY_SLOTS
@@ -243,13 +246,7 @@ pub const SCENARIOS: [Scenario; 18] = [
         name: "short-ceiling",
         description: "visits take ten seconds, and may last twenty minutes",
         arrivals: Arrivals::Flash,
-        crowd: Crowd {
-            visit_median_s: 9.0,
-            visit_spread: 0.5,
-            slow_payers: 0.0,
-            bots: 0.0,
-            ..USUAL_CROWD
-        },
+        crowd: QUICK_CROWD,
         venue: Venue {
             visit_max_s: 1_200.0,
             ..BY_SLOTS

@@ -79,7 +79,7 @@ fn no_scenario_breaks_an_invariant() {
 fn forecasts_are_roughly_calibrated() {
     let mut all = Vec::new();
     for name in ["two-waves", "full-house", "impatient", "bots"] {
-        let (verdict, runs) = rehearsed(named(name).unwrap()[0], 3_000, 1..2);
+        let (verdict, runs) = rehearsed(named(name).unwrap()[0], 3_000, 1..3);
         let it = verdict.metrics;
         assert!(
             it.forecast_score.coverage.unwrap() > 0.4 && it.forecast_score.p50_error.unwrap() < 0.3,

@@ -7,7 +7,9 @@
 
 use crate::waiting_room::{
     forecast::{
-        seats_per_visit::StockForecast, wait_table::round_to_u32, zone_availability::AvailabilityDistances,
+        seats_per_visit::StockForecast,
+        wait_table::round_to_u32,
+        zone_availability::{AvailabilityDistances, CHANCES},
     },
     status::people_ahead::{self, PeopleAhead},
 };
@@ -16,8 +18,6 @@ use crate::waiting_room::{
 const CLUMPING: f64 = 2.0;
 /// Relative standard deviation of how many come when called, and of what they book.
 const DRIFT: f64 = 0.1;
-/// In the order of [`AvailabilityDistances`], how many standard deviations the mean must be from zero.
-const CHANCES: [f64; 3] = [0.841_621, 0.0, -0.841_621];
 /// With a lower chance of a seat, in percent, no wait is published.
 pub(crate) const CHANCE_MIN_PERCENT: u32 = 20;
 /// A published distance stays while a new one differs by less than this share, or by so many numbers, so that
@@ -77,6 +77,15 @@ pub(crate) fn steadied(
             next[at]
         }
     })
+}
+
+/// Behind how many numbers hardly a seat is left; `None` when that is behind every waiting position, or when
+/// nothing is known of the stock.
+pub(crate) const fn reach_end(reach: Option<AvailabilityDistances>) -> Option<u32> {
+    match reach {
+        Some([_, _, end]) => end,
+        None => None,
+    }
 }
 
 /// The published chance of a seat in percent, to the next ten, for a visitor behind `distance` numbers: 90

@@ -83,7 +83,7 @@ pub(crate) struct VisitForecast {
     pub shorter: Departures,
 }
 
-/// Share of the visits of each step that end before the next; after the last step all have ended.
+/// Share of the visits of each step that end before the next. The last step also holds all older visits.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Departures {
     /// Share of the visits of each step that end within it.

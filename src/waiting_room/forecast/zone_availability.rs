@@ -34,7 +34,7 @@ const BASKETS_S: f64 = 60.0;
 pub(crate) type AvailabilityDistances = [Option<u32>; 3];
 
 /// In the order of [`AvailabilityDistances`], how many standard deviations the mean must be from zero.
-const CHANCES: [f64; 3] = [0.841_621, 0.0, -0.841_621];
+pub(crate) const CHANCES: [f64; 3] = [0.841_621, 0.0, -0.841_621];
 
 /// A zone as the status shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]

@@ -12,6 +12,7 @@ use crate::waiting_room::{
         observation::Observation,
         scoring::{ForecastScoring, Scored},
         seats_per_visit::SeatCounts,
+        stock_reach::reach_end,
         wait_model::WaitModel,
         wait_table::{self, WaitPoint},
         zone_availability::{AdmittedCounts, AvailabilityDistances, ZoneAvailability, ZoneStatus},
@@ -54,14 +55,6 @@ struct Forecast {
     reach: Option<AvailabilityDistances>,
     /// Why waits have grown.
     reason: Option<DelayReason>,
-}
-
-/// Behind how many numbers hardly a seat is left; `None` when that is behind every waiting position.
-const fn reach_end(reach: Option<AvailabilityDistances>) -> Option<u32> {
-    match reach {
-        Some([_, _, end]) => end,
-        None => None,
-    }
 }
 
 /// One sale's status: its models, who is online, and what is published.
