@@ -58,16 +58,38 @@ pub(crate) async fn join(context: &RoomContext, subject: u64) -> Result<Entry, W
         Assigned::Existing {
             entry,
             journaled: false,
-        } => {
-            // Another node may have written it just now, or died before it could.
-            request::catch_up_with_others(&context.writer).await?;
-            let entry = if store.subject_of(entry.number).is_none() {
-                write_join(context, join, entry, epoch).await?
-            } else {
-                entry
-            };
-            Ok(Entry::Existing(store.find_by_subject(subject).unwrap_or(entry)))
+        } => resolve_unknown(context, join, entry, epoch).await,
+        Assigned::Full => Ok(Entry::Full),
+    }
+}
+
+/// The entry of a subject whose number this node does not know as written. Another node may have written it
+/// just now, or died before it could; or the subject has left it, and the shared store was not told yet.
+async fn resolve_unknown(
+    context: &RoomContext,
+    join: Join,
+    entry: KnownEntry,
+    epoch: u64,
+) -> Result<Entry, WaitingRoomError> {
+    request::catch_up_with_others(&context.writer).await?;
+    let store = &context.store;
+    if let Some(known) = store.find_by_subject(join.subject) {
+        return Ok(Entry::Existing(known));
+    }
+    if store.subject_of(entry.number).is_none() {
+        let written = write_join(context, join, entry, epoch).await?;
+        return Ok(Entry::Existing(
+            store.find_by_subject(join.subject).unwrap_or(written),
+        ));
+    }
+    store.abandon_number(join.subject, entry.number).await?;
+    match assign_number(context, join).await? {
+        Assigned::New(next) => {
+            let written = write_join(context, join, next, epoch).await?;
+            Ok(Entry::New(store.find_by_subject(join.subject).unwrap_or(written)))
         }
+        // Another request of this subject was faster; asking again finds its entry.
+        Assigned::Existing { .. } => Err(WaitingRoomError::Overtaken),
         Assigned::Full => Ok(Entry::Full),
     }
 }

@@ -234,8 +234,8 @@ pub(crate) trait QueueStore: DrawStore + Send + Sync + 'static {
     /// The subject's arrival number: its present one, or the next. No number is assigned to two subjects.
     async fn assign_number(&self, join: Join) -> Result<Assigned, StoreError>;
 
-    /// Abandons a number that was assigned and never journaled, and over which a draw was closed. Its subject
-    /// gets another one when it joins again.
+    /// Abandons a number that was assigned and never journaled, and over which a draw was closed; in a shared
+    /// store also one that its subject has left. The subject gets another one when it joins again.
     async fn abandon_number(&self, subject: u64, arrival: u32) -> Result<(), StoreError>;
 
     /// Reinstates numbers that were assigned under an earlier epoch and never journaled, unless their subject

@@ -425,6 +425,33 @@ async fn an_unwritten_number_is_abandoned_when_the_draw_closes() {
     nodes.life.stop();
 }
 
+/// Redis hears of what the journal holds a moment later, at worst with the next tick.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_that_was_left_is_not_handed_out_again_while_redis_lags() {
+    let server = RedisServer::start().await.unwrap();
+    let config = config(Durability::Committed);
+    let nodes = Nodes::open(2, config.clone(), server.url()).await;
+    let left = nodes.join(1, 0).await;
+    nodes.room(0).leave(&left).await.unwrap();
+    let as_before_the_leave = PendingJoin {
+        number: u32::try_from(left.arrival).unwrap(),
+        join: Join {
+            subject: left.subject_hash,
+            joined_at: left.joined_at,
+        },
+        epoch: nodes.room(0).context().store.epoch(),
+    };
+    let store = &nodes.room(0).context().store;
+    let reinstated = store.reinstate_numbers(&[as_before_the_leave]).await.unwrap();
+    assert_eq!(reinstated.len(), 1, "Redis knows the number as the subject's");
+
+    let again = nodes.join(1, 1).await;
+    assert!(again.arrival > left.arrival, "{again:?}");
+    assert_eq!(nodes.join(1, 0).await, again, "on every node");
+    nodes.checker(&config).await;
+    nodes.life.stop();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_node_survives_a_conflicting_number_of_an_old_epoch() {
     let server = RedisServer::start().await.unwrap();
