@@ -163,6 +163,17 @@ impl Performance {
         Ok(record.map(|record| self.to_hold(record)))
     }
 
+    /// The subject's live holds, the one that ends first in front.
+    ///
+    /// # Errors
+    /// When the store did not answer.
+    pub async fn holds_of(&self, subject: &Subject) -> Result<Vec<Hold>, SeatingError> {
+        let records = self.store.holds_of(subject).await?;
+        let mut holds: Vec<Hold> = records.into_iter().map(|record| self.to_hold(record)).collect();
+        holds.sort_by_key(|hold| (hold.expires_at, hold.id));
+        Ok(holds)
+    }
+
     /// Gives a hold to the checkout: from now on it lasts until the checkout ends it. `until` is the deadline
     /// to show.
     ///

@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use futures_util::future::try_join_all;
+
 use crate::{
     kernel::{HoldId, PerformanceId, SaleId, Subject},
     seating::{
@@ -91,6 +93,30 @@ impl Seating {
             }
         }
         failure.map_or(Ok(None), Err)
+    }
+
+    /// The subject's live holds of one sale, or of all, in the order of the configuration.
+    ///
+    /// # Errors
+    /// When a store did not answer: a hold that is not listed may exist.
+    pub async fn holds_of(
+        &self,
+        subject: &Subject,
+        sale: Option<&str>,
+    ) -> Result<Vec<(Arc<Performance>, Hold)>, SeatingError> {
+        let is_wanted = |performance: &&Arc<Performance>| {
+            sale.is_none_or(|sale| performance.config().sale.as_str() == sale)
+        };
+        let asked = self
+            .performances
+            .iter()
+            .filter(is_wanted)
+            .map(async |performance| {
+                let holds = performance.holds_of(subject).await?;
+                let of_performance = holds.into_iter().map(|hold| (Arc::clone(performance), hold));
+                Ok::<_, SeatingError>(of_performance)
+            });
+        Ok(try_join_all(asked).await?.into_iter().flatten().collect())
     }
 
     /// Ends the hold if `subject` owns it and no checkout has it. Its seats become free.

@@ -23,11 +23,53 @@ pub(crate) async fn run<S: SeatStore>(make: impl AsyncFn() -> Fixture<S>) {
     swap_never_frees_seats_that_stay(make().await).await;
     hold_expires_and_can_be_extended_once(make().await).await;
     hold_of_another_subject_is_not_found(make().await).await;
+    live_holds_of_a_subject_are_listed(make().await).await;
     hold_in_checkout_never_expires(make().await).await;
     ledger::booking_follows_the_ledger(make().await).await;
     ledger::restored_claims_are_in_place(make().await).await;
     ledger::blocked_seats_cannot_be_held(make().await).await;
     changes_lead_from_one_load_to_the_next(make().await).await;
+}
+
+async fn live_holds_of_a_subject_are_listed<S: SeatStore>(Fixture { store, clock }: Fixture<S>) {
+    let listed = async |subject| {
+        let mut holds = store.holds_of(&customer(subject)).await.unwrap();
+        holds.sort_by_key(|hold| hold.id);
+        for hold in &holds {
+            assert_eq!(
+                store.find(hold.id, &customer(subject)).await.unwrap().as_ref(),
+                Some(hold)
+            );
+        }
+        holds.into_iter().map(|hold| hold.id).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(1).await, []);
+    for (hold, subject, seat) in [(1, 1, 1), (2, 1, 2), (3, 2, 3), (4, 1, 4)] {
+        held(&store, request(hold, subject, &[seat])).await;
+    }
+    assert_eq!(listed(1).await, [hold_id(1), hold_id(2), hold_id(4)]);
+    assert_eq!(listed(2).await, [hold_id(3)]);
+    store.release(hold_id(2), &customer(1)).await.unwrap();
+    assert_eq!(listed(1).await, [hold_id(1), hold_id(4)]);
+    store
+        .begin_checkout(hold_id(1), &customer(1), clock.now())
+        .await
+        .unwrap()
+        .unwrap();
+    store.book(hold_id(3), &customer(2), &seats(&[3])).await.unwrap();
+    assert_eq!(listed(2).await, [], "a booking is no hold");
+    clock.advance(TERMS.hold_ttl);
+    assert_eq!(
+        listed(1).await,
+        [hold_id(1)],
+        "only a hold that is paid for outlives its deadline"
+    );
+    held(&store, request(5, 1, &[5])).await;
+    assert_eq!(listed(1).await, [hold_id(1), hold_id(5)]);
+    store.free(hold_id(1), &seats(&[1])).await.unwrap();
+    store.release(hold_id(5), &customer(1)).await.unwrap();
+    store.free(hold_id(3), &seats(&[3])).await.unwrap();
+    assert_eq!((listed(1).await, listed(2).await), (vec![], vec![]));
 }
 
 /// Holds, and expects success.

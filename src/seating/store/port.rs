@@ -140,6 +140,9 @@ pub trait SeatStore: Send + Sync + 'static {
     /// The subject's live hold with this id.
     async fn find(&self, id: HoldId, subject: &Subject) -> Result<Option<HoldRecord>, StoreError>;
 
+    /// The subject's live holds, in no particular order.
+    async fn holds_of(&self, subject: &Subject) -> Result<Vec<HoldRecord>, StoreError>;
+
     /// Replaces the seats of a hold; those it keeps are never free in between. The deadline stays.
     async fn swap(
         &self,

@@ -7,7 +7,10 @@ use std::{
 
 use hashbrown::HashTable;
 
-use crate::kernel::Subject;
+use crate::{
+    kernel::Subject,
+    seating::store::memory::holds::{HoldIx, NONE},
+};
 
 /// Subjects without a seat that stay known, because they are likely to try again.
 const IDLE_MAX: usize = 1 << 12;
@@ -29,6 +32,8 @@ struct Holder {
     subject: Subject,
     hash: u64,
     seats: u32,
+    /// The first of the subject's holds.
+    first_hold: HoldIx,
     /// Whether the subject is in [`HolderCounts::idle`].
     idle: bool,
 }
@@ -106,6 +111,7 @@ impl HolderCounts {
             subject: subject.subject.clone(),
             hash: subject.hash,
             seats: 0,
+            first_hold: NONE,
             idle: false,
         };
         let ix = if let Some(ix) = self.vacant.pop() {
@@ -123,6 +129,18 @@ impl HolderCounts {
 
     pub(super) fn subject(&self, holder: HolderIx) -> &Subject {
         &self.slots[holder as usize].subject
+    }
+
+    /// Where the list of the subject's holds begins.
+    #[inline]
+    pub(super) fn first_hold(&self, holder: HolderIx) -> HoldIx {
+        self.slots[holder as usize].first_hold
+    }
+
+    /// As [`HolderCounts::first_hold`], to be changed.
+    #[inline]
+    pub(super) fn first_hold_mut(&mut self, holder: HolderIx) -> &mut HoldIx {
+        &mut self.slots[holder as usize].first_hold
     }
 
     /// Seats that the subject has now.

@@ -15,7 +15,8 @@ use crate::seating::{seat::SeatIx, store::memory::holder_counts::HolderIx};
 /// Index of a hold in [`Holds`], valid until the hold is removed.
 pub(super) type HoldIx = u32;
 
-const NONE: HoldIx = HoldIx::MAX;
+/// Ends a linked list of holds.
+pub(super) const NONE: HoldIx = HoldIx::MAX;
 
 /// A hold, or the booking that it became.
 pub(super) struct HoldEntry {
@@ -26,6 +27,17 @@ pub(super) struct HoldEntry {
     pub(super) expires_at: Timestamp,
     pub(super) extensions_left: u8,
     pub(super) state: EntryState,
+}
+
+impl HoldEntry {
+    /// Whether it is a hold that is not over. Its deadline counts even while the hold is not ended yet.
+    pub(super) fn is_live(&self, now: Timestamp) -> bool {
+        match self.state {
+            EntryState::Held => now < self.expires_at,
+            EntryState::Paying => true,
+            EntryState::Booked => false,
+        }
+    }
 }
 
 /// The seats of a hold; `None` in a vacant slot.
@@ -62,6 +74,8 @@ struct Slot {
     previous: HoldIx,
     next: HoldIx,
     deadline: Deadline,
+    /// The next hold of the same holder, in a list that begins at the holder.
+    next_of_holder: HoldIx,
 }
 
 /// Where a hold's deadline is kept.
@@ -138,6 +152,36 @@ impl Holds {
         seats
     }
 
+    /// Puts a hold in front of its holder's list, which begins at `first`.
+    #[inline]
+    pub(super) fn link_to_holder(&mut self, ix: HoldIx, first: &mut HoldIx) {
+        self.slot(ix).next_of_holder = std::mem::replace(first, ix);
+    }
+
+    /// Takes a hold out of its holder's list, which is as short as the limit of seats.
+    #[inline]
+    pub(super) fn unlink_from_holder(&mut self, ix: HoldIx, first: &mut HoldIx) {
+        let next = self.slots[ix as usize].next_of_holder;
+        if *first == ix {
+            *first = next;
+            return;
+        }
+        let before = self
+            .of_holder(*first)
+            .find(|at| self.slots[*at as usize].next_of_holder == ix);
+        if let Some(before) = before {
+            self.slot(before).next_of_holder = next;
+        }
+    }
+
+    /// The holds of the holder whose list begins at `first`, the latest first.
+    pub(super) fn of_holder(&self, first: HoldIx) -> impl Iterator<Item = HoldIx> {
+        let known = |ix: HoldIx| (ix != NONE).then_some(ix);
+        std::iter::successors(known(first), move |ix| {
+            known(self.slots[*ix as usize].next_of_holder)
+        })
+    }
+
     /// Changes state and deadline. A hold in [`EntryState::Held`] will expire then.
     pub(super) fn change(&mut self, ix: HoldIx, state: EntryState, expires_at: Timestamp) {
         self.unlink_deadline(ix);
@@ -184,6 +228,7 @@ impl Holds {
             previous: NONE,
             next: NONE,
             deadline: Deadline::None,
+            next_of_holder: NONE,
         });
         HoldIx::try_from(self.slots.len() - 1).expect("no more holds than seats")
     }

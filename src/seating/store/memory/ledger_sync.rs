@@ -38,7 +38,7 @@ impl SeatTable {
             let HoldEntry {
                 holder, visit, state, ..
             } = self.holds[ix];
-            self.holds.remove(ix);
+            self.remove(ix);
             (holder, visit, state)
         });
         let was_booked = before.is_some_and(|(.., state)| state == EntryState::Booked);
@@ -62,7 +62,7 @@ impl SeatTable {
             self.holders.remove_seats(holder_before, own.len());
         }
         self.set_states(&[(&dropped, SeatState::Free), (&newly_booked, SeatState::Booked)]);
-        self.holds.insert(HoldEntry {
+        self.insert(HoldEntry {
             id,
             holder,
             visit: before.map_or(VisitId::from_uuid(uuid::Uuid::nil()), |(_, visit, _)| visit),
@@ -110,7 +110,7 @@ impl SeatTable {
             let holder = self.holders.find_or_add(subject);
             self.holders.add_seats(holder, claim.seats.len());
             self.set_states(&[(&claim.seats, seat_state)]);
-            self.holds.insert(HoldEntry {
+            self.insert(HoldEntry {
                 id: claim.hold,
                 holder,
                 visit: claim.visit,

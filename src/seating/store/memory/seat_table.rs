@@ -75,7 +75,7 @@ impl SeatTable {
         self.set_states(&[(&request.seats, SeatState::Held)]);
         let expires_at = now.plus(self.terms.hold_ttl);
         let extensions_left = self.terms.extensions_max;
-        let ix = self.holds.insert(HoldEntry {
+        let ix = self.insert(HoldEntry {
             id: request.id,
             holder,
             visit: request.visit,
@@ -113,6 +113,18 @@ impl SeatTable {
     pub(super) fn find(&self, id: HoldId, subject: &Subject, now: Timestamp) -> Option<HoldRecord> {
         self.find_live(id, subject, now)
             .map(|ix| self.record(&self.holds[ix]))
+    }
+
+    /// The subject's live holds, the latest first.
+    pub(super) fn holds_of(&self, subject: HashedSubject<'_>, now: Timestamp) -> Vec<HoldRecord> {
+        let Some(holder) = self.holders.find(subject) else {
+            return Vec::new();
+        };
+        let first = self.holders.first_hold(holder);
+        let own = self.holds.of_holder(first).map(|ix| &self.holds[ix]);
+        own.filter(|entry| entry.is_live(now))
+            .map(|entry| self.record(entry))
+            .collect()
     }
 
     pub(super) fn swap(
@@ -214,10 +226,28 @@ impl SeatTable {
         (self.changes.version(), self.states.clone())
     }
 
+    /// Adds a hold whose id is not known yet to those of its holder.
+    #[inline]
+    pub(super) fn insert(&mut self, entry: HoldEntry) -> HoldIx {
+        let holder = entry.holder;
+        let ix = self.holds.insert(entry);
+        self.holds.link_to_holder(ix, self.holders.first_hold_mut(holder));
+        ix
+    }
+
+    /// Removes a hold. Its seats are still in the holder's count.
+    #[inline]
+    pub(super) fn remove(&mut self, ix: HoldIx) -> SeatList {
+        let holder = self.holds[ix].holder;
+        self.holds
+            .unlink_from_holder(ix, self.holders.first_hold_mut(holder));
+        self.holds.remove(ix)
+    }
+
     /// Ends a hold or a booking: its seats become free.
     pub(super) fn end_hold(&mut self, ix: HoldIx) -> SeatList {
         let holder = self.holds[ix].holder;
-        let seats = self.holds.remove(ix);
+        let seats = self.remove(ix);
         self.holders.remove_seats(holder, seats.len());
         self.set_states(&[(&seats, SeatState::Free)]);
         seats
@@ -245,16 +275,11 @@ impl SeatTable {
         taken
     }
 
-    /// The subject's own hold, if it is not over. Its deadline counts even while the hold is not ended yet.
+    /// The subject's own hold, if it is not over.
     fn find_live(&self, id: HoldId, subject: &Subject, now: Timestamp) -> Option<HoldIx> {
         let ix = self.holds.find(id)?;
         let entry = &self.holds[ix];
-        let is_live = match entry.state {
-            EntryState::Held => now < entry.expires_at,
-            EntryState::Paying => true,
-            EntryState::Booked => false,
-        };
-        (is_live && self.holders.subject(entry.holder) == subject).then_some(ix)
+        (entry.is_live(now) && self.holders.subject(entry.holder) == subject).then_some(ix)
     }
 
     /// The subject's own live hold, if no checkout has it.

@@ -103,6 +103,12 @@ impl SeatStore for MemoryStore {
         Ok(self.table().find(id, subject, now))
     }
 
+    async fn holds_of(&self, subject: &Subject) -> Result<Vec<HoldRecord>, StoreError> {
+        let subject = self.hasher.hash(subject);
+        let now = self.clock.now();
+        Ok(self.table().holds_of(subject, now))
+    }
+
     async fn swap(
         &self,
         id: HoldId,

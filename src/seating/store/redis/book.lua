@@ -38,10 +38,11 @@ local booked = {unpack(seats)}
 if booked_before then
   for _, seat in ipairs(without(own, set_of(seats))) do booked[#booked + 1] = seat end
 end
-if before then add_seats(before.subject, -#own) end
-add_seats(subject, #booked)
+local visit = before and before.visit or string.rep('\0', 16)
+local booking = {state = 'B', left = 0, deadline = 0, visit = visit, seats = booked, subject = subject}
+if before then remove_hold(id, before) end
+add_hold(id, booking)
 mark(without(own, set_of(booked)), FREE)
 mark(newly, BOOKED)
-local visit = before and before.visit or string.rep('\0', 16)
-keep(id, {state = 'B', left = 0, deadline = 0, visit = visit, seats = booked, subject = subject})
+keep(id, booking)
 return {'booked', publish()}

@@ -47,7 +47,7 @@ while i <= #ARGV do
   i = last + 1
 end
 local words = redis.call('BITFIELD', KEYS[1], unpack(get))
-local counts = redis.call('HMGET', KEYS[4], unpack(subjects))
+local holders = redis.call('HMGET', KEYS[4], unpack(subjects))
 local done, done_before
 if #key_hashes > 1 then
   done = redis.call('HMGET', KEYS[6], unpack(key_hashes))
@@ -77,7 +77,18 @@ local function refusal(number, is_limited)
   return taken
 end
 
-local replies, totals, changed_words = {'', '', deadline}, {}, {}
+-- Of each subject: how many seats it has, and the ids of its holds; read when its first request comes.
+local totals, ids = {}, {}
+local function seats_of(number)
+  local subject = subjects[number]
+  if not totals[subject] then
+    local count, known = (holders[number] or '0'):match('^(%d+) ?(.*)$')
+    totals[subject], ids[subject] = tonumber(count), known
+  end
+  return totals[subject]
+end
+
+local replies, changed_words, has_more = {'', '', deadline}, {}, {}
 local records, due, changes = {}, {}, {}
 local r, c = 0, 0
 local head = 'H' .. extensions .. deadline
@@ -85,7 +96,7 @@ for number = 1, count do
   local begin, last, subject = begins[number], ends[number], subjects[number]
   local reply = key_at[number] and earlier_reply(number)
   if not reply then
-    local total = (totals[subject] or tonumber(counts[number] or 0)) + sizes[number]
+    local total = seats_of(number) + sizes[number]
     local is_limited, is_free = total > seats_max, true
     for j = begin + 3, last, 2 do
       if band(words[word_at[ARGV[j]]], 3 * ARGV[j + 1]) ~= 0 then is_free = false end
@@ -93,7 +104,7 @@ for number = 1, count do
     if is_limited or not is_free then
       reply = refusal(number, is_limited)
     else
-      totals[subject] = total
+      totals[subject], ids[subject], has_more[subject] = total, ids[subject] .. ARGV[begin], true
       for j = begin + 3, last, 2 do
         local at = word_at[ARGV[j]]
         -- The state `held` is 1, and the seat's two bits are zero: adding sets them.
@@ -126,8 +137,8 @@ redis.call('BITFIELD', KEYS[1], unpack(set))
 redis.call('HSET', KEYS[2], unpack(records))
 redis.call('ZADD', KEYS[3], unpack(due))
 local counted, n = {}, 0
-for subject, count in pairs(totals) do
-  counted[n + 1], counted[n + 2] = subject, count
+for subject in pairs(has_more) do
+  counted[n + 1], counted[n + 2] = subject, totals[subject] .. ' ' .. ids[subject]
   n = n + 2
 end
 redis.call('HSET', KEYS[4], unpack(counted))

@@ -11,7 +11,7 @@
 //! | `{sale:performance}:seats` | two bits a seat, as [`SeatStates::to_bytes`] |
 //! | `{sale:performance}:holds` | hash: hold -> record (`shared.lua`), also while paying and booked |
 //! | `{sale:performance}:deadlines` | sorted set: hold -> deadline; only holds that can expire |
-//! | `{sale:performance}:holders` | hash: subject -> seats held, being paid and booked |
+//! | `{sale:performance}:holders` | hash: subject -> seats held, being paid and booked; blank; hold ids |
 //! | `{sale:performance}:changes` | stream of seat changes; the entry id `epoch-number` is the version |
 //! | `{sale:performance}:completed` | hash: requests done in the present period (`completed.lua`) |
 //! | `{sale:performance}:completed_before` | the same of the period before |

@@ -79,10 +79,20 @@ impl ScriptReply {
         record::parse_hold(id, self.bytes(at)?).ok_or_else(unreadable)
     }
 
+    /// All values as holds: of each its id, then its record.
+    pub(super) fn holds(&self) -> Result<Vec<HoldRecord>, StoreError> {
+        (0..self.0.len()).step_by(2).map(|at| self.hold(at)).collect()
+    }
+
     /// The hold of a `replayed` reply: its id, then its record.
     pub(super) fn replayed(&self) -> Result<HoldRecord, StoreError> {
-        let id = Uuid::from_slice(self.bytes(1)?).map_err(|_| unreadable())?;
-        self.record(HoldId::from_uuid(id), 2)
+        self.hold(1)
+    }
+
+    /// The hold whose id is at `at`, and whose record follows it.
+    fn hold(&self, at: usize) -> Result<HoldRecord, StoreError> {
+        let id = Uuid::from_slice(self.bytes(at)?).map_err(|_| unreadable())?;
+        self.record(HoldId::from_uuid(id), at + 1)
     }
 }
 

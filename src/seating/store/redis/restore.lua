@@ -24,7 +24,7 @@ while at <= #claims do
       end
     elseif #claim.seats > 0 then
       keep(id, claim)
-      add_seats(claim.subject, #claim.seats)
+      add_hold(id, claim)
       mark(claim.seats, claim.state == 'B' and BOOKED or HELD)
       for _, seat in ipairs(claim.seats) do placed[seat] = true end
     end

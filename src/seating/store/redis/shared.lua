@@ -133,16 +133,46 @@ local function publish()
   return redis.call('XADD', CHANGES, EPOCH .. '-*', 'c', changes), changes
 end
 
--- Adds to the subject's count, which is removed when it reaches zero.
+-- How many seats a subject has, and the ids of its holds and bookings, 16 bytes each.
+local function holder(subject)
+  local count, ids = (redis.call('HGET', HOLDERS, subject) or '0'):match('^(%d+) ?(.*)$')
+  return tonumber(count), ids
+end
+
+-- Changes both; a subject without seats is removed.
+local function set_holder(subject, count, ids)
+  if count > 0 then
+    redis.call('HSET', HOLDERS, subject, count .. ' ' .. ids)
+  else
+    redis.call('HDEL', HOLDERS, subject)
+  end
+end
+
 local function add_seats(subject, more)
-  if more ~= 0 and redis.call('HINCRBY', HOLDERS, subject, more) <= 0 then redis.call('HDEL', HOLDERS, subject) end
+  local count, ids = holder(subject)
+  if more ~= 0 then set_holder(subject, count + more, ids) end
+end
+
+local function add_hold(id, hold)
+  local count, ids = holder(hold.subject)
+  set_holder(hold.subject, count + #hold.seats, ids .. id)
+end
+
+local function remove_hold(id, hold)
+  local count, ids = holder(hold.subject)
+  local others = {}
+  for at = 1, #ids, 16 do
+    local other = ids:sub(at, at + 15)
+    if other ~= id then others[#others + 1] = other end
+  end
+  set_holder(hold.subject, count - #hold.seats, table.concat(others))
 end
 
 -- Ends a hold or a booking: its seats become free.
 local function finish(id, hold)
   redis.call('HDEL', HOLDS, id)
   redis.call('ZREM', DEADLINES, id)
-  add_seats(hold.subject, -#hold.seats)
+  remove_hold(id, hold)
   mark(hold.seats, FREE)
 end
 

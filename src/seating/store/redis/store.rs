@@ -148,6 +148,16 @@ impl SeatStore for RedisStore {
         optional_record(id, &self.core.run(&SCRIPTS.find, call).await?)
     }
 
+    async fn holds_of(&self, subject: &Subject) -> Result<Vec<HoldRecord>, StoreError> {
+        let call = self
+            .core
+            .hold_call()
+            .arg(self.core.time_arg())
+            .arg(subject.as_str());
+        let reply = self.core.reply(&SCRIPTS.holds_of, call).await?;
+        reply.holds()
+    }
+
     async fn swap(
         &self,
         id: HoldId,

@@ -10,7 +10,7 @@ local seats = numbers(6)
 local gained = without(seats, set_of(hold.seats))
 local released = without(hold.seats, set_of(seats))
 local taken = those_in(gained, FREE, true)
-local has = tonumber(redis.call('HGET', HOLDERS, hold.subject) or 0)
+local has = holder(hold.subject)
 local is_limited = #seats > #hold.seats and has - #hold.seats + #seats > tonumber(ARGV[4])
 if (#taken > 0 or is_limited) and ARGV[5] == '' and is_overdue(now) then return {'overdue'} end
 if #taken > 0 then return {'taken', unpack(taken)} end
